@@ -1,0 +1,40 @@
+"""An inference framework whose execution providers are plugins.
+
+    import mace_core as mace
+    session = mace.Session("model.onnx")
+    outputs = session.run({"x": array})
+
+Importing this package is cheap: names are resolved on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from mace_core.version import VERSION as __version__
+
+if TYPE_CHECKING:
+    from mace_core import errors, graph, provider, tensor
+    from mace_core.session import Session
+
+_LAZY = {
+    "Session": ("mace_core.session", "Session"),
+    "errors": ("mace_core.errors", None),
+    "graph": ("mace_core.graph", None),
+    "provider": ("mace_core.provider", None),
+    "tensor": ("mace_core.tensor", None),
+}
+
+__all__ = ["Session", "__version__", "errors", "graph", "provider", "tensor"]
+
+
+def __getattr__(name: str) -> Any:
+    try:
+        module, attribute = _LAZY[name]
+    except KeyError:
+        raise AttributeError(f"module 'mace_core' has no attribute '{name}'") from None
+    loaded = importlib.import_module(module)
+    value = loaded if attribute is None else getattr(loaded, attribute)
+    globals()[name] = value
+    return value

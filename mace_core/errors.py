@@ -1,0 +1,84 @@
+"""The one exception hierarchy of the framework.
+
+Messages are sentences: what happened, where (model, node, device), what to do now.  The class says who can mend it,
+and the scheduler's retry and fallback decisions depend on it.
+"""
+
+from __future__ import annotations
+
+
+class MaceError(Exception):
+    """Base of every error this framework raises on purpose."""
+
+
+# --- what the user gave ------------------------------------------------------------------------------------------------
+
+
+class UsageError(MaceError):
+    """The call itself is wrong: an unknown option, device or name (command line: exit code 2)."""
+
+
+class InputError(UsageError):
+    """A run was given inputs that do not fit the model: a wrong name, dtype or shape."""
+
+
+class DeviceNotFoundError(UsageError):
+    """A device was named that no installed provider offers."""
+
+
+class ModelError(MaceError):
+    """The model file cannot be read or is not valid."""
+
+
+class UnsupportedModelError(ModelError):
+    """The model is valid but uses something this framework does not know (an opset, a domain, a type)."""
+
+
+class StrictPlacementError(MaceError):
+    """``strict`` was asked for and some node can not run on the devices named; the message lists nodes and reasons."""
+
+
+# --- plugins -----------------------------------------------------------------------------------------------------------
+
+
+class PluginError(MaceError):
+    """A plugin named by the user could not be used: import failure, another api version, two with one name."""
+
+
+# --- what a provider raises; the scheduler's reaction is part of the contract ------------------------------------------
+
+
+class ProviderError(MaceError):
+    """Base of errors raised by execution providers.
+
+    ``node`` names the node the error belongs to, where there is one; ``device`` the device.
+    """
+
+    def __init__(self, message: str, *, node: str | None = None, device: str | None = None) -> None:
+        super().__init__(message)
+        self.node = node
+        self.device = device
+
+
+class UnsupportedError(ProviderError):
+    """The provider can not do this after all.  At compile: the subgraph is placed elsewhere, the reason kept."""
+
+
+class OutOfMemoryError(ProviderError):
+    """Device memory is exhausted.  At compile: placed elsewhere.  At run: raised to the caller; the session stays usable."""
+
+
+class DeviceLostError(ProviderError):
+    """The device is gone or must be reopened.  The session raises it and refuses that device from then on."""
+
+
+class TransientError(ProviderError):
+    """A failure that may pass by itself (a busy device).  The core retries the run once."""
+
+
+class ProviderBugError(ProviderError):
+    """Something that should never happen: a defect of the provider.  Never retried."""
+
+
+class CancelledError(MaceError):
+    """A run was stopped through its cancel flag."""

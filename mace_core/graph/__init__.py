@@ -1,0 +1,10 @@
+"""The intermediate representation: values, nodes, graphs with ONNX semantics, and read-only views of them.
+
+Nothing here knows file formats, hardware or scheduling.
+"""
+
+from mace_core.graph.attribute import Attribute, AttributeKind
+from mace_core.graph.graph import Graph, Node, Value
+from mace_core.graph.view import GraphView
+
+__all__ = ["Attribute", "AttributeKind", "Graph", "GraphView", "Node", "Value"]

@@ -1,0 +1,98 @@
+"""What a provider sees of a graph: some nodes, with the concrete types of one input signature."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from mace_core.graph.graph import Graph, Node, Value
+from mace_core.tensor import QuantEncoding, Tensor, TensorType, ValueType
+
+
+class GraphView:
+    """A read-only window on nodes of a graph under one input signature.
+
+    The whole graph is one view (``capability``), each partition another (``compile``).  Nodes and values reached
+    through it must not be changed, and nothing of it may be kept past the call it was given to.
+
+    Attributes:
+        name: the subgraph's name, for messages and caches.
+        nodes: in topological order.
+        inputs: values computed outside that the nodes read, in a fixed order; constants are not among them.
+        outputs: values the nodes compute that are needed outside, in a fixed order.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        nodes: Sequence[Node],
+        inputs: Sequence[Value],
+        outputs: Sequence[Value],
+        types: Mapping[Value, ValueType],
+        known: Mapping[Value, Tensor],
+        *,
+        name: str = "",
+        opset_imports: Mapping[str, int] | None = None,
+    ) -> None:
+        """``types`` are concrete where they can be; ``known`` are values fixed by the signature (shape arithmetic)."""
+        self._graph = graph
+        self.nodes = tuple(nodes)
+        self.inputs = tuple(inputs)
+        self.outputs = tuple(outputs)
+        self._types = types
+        self._known = known
+        self.name = name
+        self.opset_imports = dict(opset_imports if opset_imports is not None else graph.opset_imports)
+        self._users: dict[Value, list[Node]] | None = None
+
+    def type(self, value: Value) -> ValueType | None:
+        """The value's type under this signature; None where it is unknown until run."""
+        return self._types.get(value, value.type)
+
+    def tensor_type(self, value: Value) -> TensorType | None:
+        """The type where it is a tensor's, else None."""
+        found = self.type(value)
+        return found if isinstance(found, TensorType) else None
+
+    def shape(self, value: Value) -> tuple[int, ...]:
+        """The concrete shape.
+
+        Raises:
+            ValueError: where it is not known before the run.
+        """
+        found = self.tensor_type(value)
+        if found is None:
+            raise ValueError(f"the shape of '{value.name}' is not known before the run")
+        return found.concrete_shape
+
+    def constant(self, value: Value | None) -> Tensor | None:
+        """The value's content if it is fixed: an initializer, or shape arithmetic this signature decides."""
+        if value is None:
+            return None
+        return value.constant if value.constant is not None else self._known.get(value)
+
+    def users(self, value: Value) -> Sequence[Node]:
+        """Nodes of this view that read ``value``."""
+        if self._users is None:
+            self._users = {}
+            for node in self.nodes:
+                for used in node.inputs:
+                    if used is not None:
+                        self._users.setdefault(used, []).append(node)
+        return self._users.get(value, ())
+
+    def is_output(self, value: Value) -> bool:
+        """Whether ``value`` is needed outside this view."""
+        return value in self.outputs
+
+    def opset(self, domain: str = "") -> int:
+        """The opset version of ``domain`` this graph is written for; 0 where it does not import it."""
+        return self.opset_imports.get(domain, 0)
+
+    def encoding(self, value: Value) -> QuantEncoding | None:
+        """The quantisation encoding of ``value``: it leaves a QuantizeLinear or enters a DequantizeLinear.
+
+        Only encodings whose scale (and zero point) are constants are reported.
+        """
+        from mace_core.graph.encodings import derive_encoding
+
+        return derive_encoding(self, value)

@@ -1,0 +1,49 @@
+"""The contract between the core and execution providers, and the registry that finds them.
+
+What a vendor writes against is all here: `ExecutionProvider` -> `Device` -> `Backend` -> `CompiledSubgraph` ->
+`Execution`.  Nothing here imports a provider.
+"""
+
+from mace_core.provider.api import API_VERSION, ApiVersion
+from mace_core.provider.backend import (
+    Backend,
+    Capability,
+    Claim,
+    Compatibility,
+    CompiledSubgraph,
+    Cost,
+    Rejection,
+    ShapeSupport,
+)
+from mace_core.provider.device import Device, DeviceKind, Missing, ProbeResult
+from mace_core.provider.execution import Bindings, BoundTensor, CancelFlag, Event, Execution, Stream
+from mace_core.provider.memory import Allocator, Buffer, DataTransfer, HostAllocator
+from mace_core.provider.provider import ExecutionProvider
+
+__all__ = [
+    "API_VERSION",
+    "Allocator",
+    "ApiVersion",
+    "Backend",
+    "Bindings",
+    "BoundTensor",
+    "Buffer",
+    "CancelFlag",
+    "Capability",
+    "Claim",
+    "Compatibility",
+    "CompiledSubgraph",
+    "Cost",
+    "DataTransfer",
+    "Device",
+    "DeviceKind",
+    "Event",
+    "Execution",
+    "ExecutionProvider",
+    "HostAllocator",
+    "Missing",
+    "ProbeResult",
+    "Rejection",
+    "ShapeSupport",
+    "Stream",
+]

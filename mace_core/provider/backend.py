@@ -1,0 +1,157 @@
+"""A device made ready: says what it can run, compiles it, and keeps the handles."""
+
+from __future__ import annotations
+
+import enum
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mace_core.graph import GraphView, Node
+from mace_core.provider.device import Device
+from mace_core.provider.execution import Execution, Stream
+from mace_core.provider.memory import Allocator, DataTransfer, HostAllocator
+
+
+class ShapeSupport(enum.Enum):
+    """What shapes a compiled subgraph serves."""
+
+    STATIC = "static"  # exactly those it was compiled for; asked and compiled per concrete signature
+    BOUNDED = "bounded"  # up to those it was compiled for
+    DYNAMIC = "dynamic"  # any
+
+
+class Compatibility(enum.Enum):
+    """A provider's word on a blob that it serialised earlier."""
+
+    OPTIMAL = "optimal"
+    USABLE = "usable"
+    RECOMPILE = "recompile"
+    UNSUPPORTED = "unsupported"
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """An estimate for one claim; None where the provider does not know."""
+
+    seconds: float | None = None
+    bytes_moved: int | None = None
+    joules: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Nodes a backend offers to run.
+
+    An atomic claim is taken whole or not at all (a quantise-op-dequantise cluster); of a divisible one the core may
+    take any subset.  Claims may overlap; the core decides.
+    """
+
+    nodes: tuple[Node, ...]
+    atomic: bool = False
+    cost: Cost | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A node a backend can not run, with a reason the user can act on."""
+
+    node: Node
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Capability:
+    """Answer to "what of this graph can you run?".  A node in neither list is taken as rejected without a reason."""
+
+    claims: Sequence[Claim] = ()
+    rejections: Sequence[Rejection] = ()
+
+
+class CompiledSubgraph(ABC):
+    """A subgraph ready to run.  Shared by all threads; per-request state is in its executions.
+
+    Attributes:
+        workspace_bytes: scratch memory each execution needs during a run; the core provides it.
+        consumed_constants: names of constants the backend holds in a form of its own; the core may drop its copy.
+        source_map: span name -> names of the model's nodes it stands for (profiles, messages).
+    """
+
+    workspace_bytes: int = 0
+    consumed_constants: frozenset[str] = frozenset()
+    source_map: Mapping[str, tuple[str, ...]] = {}
+
+    @abstractmethod
+    def new_execution(self) -> Execution:
+        """Argument state for one more concurrent request.  Called from any thread."""
+
+    def close(self) -> None:
+        """Free everything.  The core has closed all executions before.  Idempotent."""
+
+
+class Backend(ABC):
+    """An open device.  The core calls ``capability`` and ``compile`` from one thread at a time.
+
+    Attributes:
+        device: the device it was opened on.
+        shape_support: what shapes its compiled subgraphs serve.
+    """
+
+    device: Device
+    shape_support: ShapeSupport = ShapeSupport.STATIC
+
+    # --- required -------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def capability(self, view: GraphView) -> Capability:
+        """Which nodes of ``view`` this backend offers to run and, for the others, why not.
+
+        ``view`` is valid during the call only (nodes may be referred to in the answer).
+        """
+
+    @abstractmethod
+    def compile(self, subgraphs: Sequence[GraphView]) -> list[CompiledSubgraph]:
+        """Make each subgraph runnable, in one call so that they may share a vendor context.
+
+        Every node of each was claimed by ``capability`` under the same signature.
+
+        Raises:
+            UnsupportedError, OutOfMemoryError: the core places the nodes elsewhere and keeps the reason.
+        """
+
+    # --- with defaults --------------------------------------------------------------------------------------------
+
+    def allocators(self) -> Sequence[Allocator]:
+        """Allocators for the memory kinds of the device, its own kind first.  Default: ordinary host memory."""
+        return (HostAllocator(),)
+
+    def transfer(self) -> DataTransfer | None:
+        """How bytes get in and out of the device's own memory; None where that is ordinary host memory."""
+        return None
+
+    def create_stream(self) -> Stream | None:
+        """A new in-order queue, or None for a backend that only runs synchronously."""
+        return None
+
+    def serialize(self, compiled: Sequence[CompiledSubgraph]) -> bytes | None:
+        """A blob from which :meth:`deserialize` restores the whole group; None if this backend has no such form."""
+        return None
+
+    def deserialize(self, blob: bytes, subgraphs: Sequence[GraphView]) -> list[CompiledSubgraph]:
+        """Restore a group.  The core has checked the blob's integrity and key.
+
+        Raises:
+            UnsupportedError: if the blob can not be used after all; the core compiles anew.
+        """
+        raise TypeError(f"{type(self).__name__} does not restore blobs")
+
+    def compatibility_key(self) -> str:
+        """Everything outside the graph that a blob depends on (driver, SoC, SDK build), as text."""
+        return ""
+
+    def check_compatibility(self, key: str) -> Compatibility:
+        """What a blob made under ``key`` is worth on this backend."""
+        return Compatibility.OPTIMAL if key == self.compatibility_key() else Compatibility.RECOMPILE
+
+    def close(self) -> None:
+        """Free the device.  The core has closed everything made from it before.  Idempotent."""

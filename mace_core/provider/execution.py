@@ -1,0 +1,129 @@
+"""Running a compiled subgraph: bindings, streams, events, cancellation."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mace_core.provider.memory import Buffer
+from mace_core.tensor import DType
+
+
+@dataclass(slots=True, eq=False)
+class BoundTensor:
+    """A tensor in memory: dense, row-major, starting ``offset`` bytes into ``buffer``.
+
+    For ``MemoryKind.OBJECT`` the value itself is ``buffer.handle`` and the other fields only inform.
+    """
+
+    dtype: DType
+    shape: tuple[int, ...]
+    buffer: Buffer
+    offset: int = 0
+
+    @property
+    def address(self) -> int:
+        """The address of the first element (host and pinned memory)."""
+        return self.buffer.address + self.offset
+
+
+class CancelFlag:
+    """Asks a run to stop.  Execution polls it between steps; native code polls ``address`` (an int32, 0 = go on)."""
+
+    __slots__ = ("_cell",)
+
+    def __init__(self) -> None:
+        self._cell = np.zeros(1, np.int32)
+
+    def set(self) -> None:
+        self._cell[0] = 1
+
+    def clear(self) -> None:
+        self._cell[0] = 0
+
+    @property
+    def is_set(self) -> bool:
+        return bool(self._cell[0])
+
+    @property
+    def address(self) -> int:
+        return int(self._cell.ctypes.data)
+
+
+AllocateOutput = Callable[[int, DType, tuple[int, ...]], BoundTensor]
+"""``(output index, dtype, shape) -> tensor``: where an output whose shape only the run tells is to be written."""
+
+
+@dataclass(slots=True, eq=False)
+class Bindings:
+    """What one run of one compiled subgraph reads and writes.
+
+    Attributes:
+        inputs: one per subgraph input, in its order.
+        outputs: one per subgraph output; None where the shape was unknown at compile: use ``allocate_output``.
+        workspace: scratch memory of ``CompiledSubgraph.workspace_bytes``, 64-byte aligned, undefined content.
+        allocate_output: see `AllocateOutput`; given whenever some output is None.
+        cancel: polled between steps.
+        profile: called with (step name, source nodes, start_ns, end_ns) after the run; None when not profiling.
+    """
+
+    inputs: Sequence[BoundTensor]
+    outputs: Sequence[BoundTensor | None]
+    workspace: BoundTensor | None = None
+    allocate_output: AllocateOutput | None = None
+    cancel: CancelFlag = field(default_factory=CancelFlag)
+    profile: Callable[[str, tuple[str, ...], int, int], None] | None = None
+
+
+class Event(ABC):
+    """Completion of enqueued work."""
+
+    @abstractmethod
+    def wait(self) -> None:
+        """Block until done.
+
+        Raises:
+            ProviderError: if the work failed.
+        """
+
+    @property
+    @abstractmethod
+    def is_done(self) -> bool: ...
+
+
+class Stream(ABC):
+    """An in-order queue of a device."""
+
+    @abstractmethod
+    def synchronize(self) -> None:
+        """Block until all enqueued work is done; raises what the work raised."""
+
+    def close(self) -> None:
+        """Free the queue.  Idempotent."""
+
+
+class Execution(ABC):
+    """Argument state for one request at a time over a compiled subgraph.
+
+    The core never calls one execution from two threads at once; for concurrent requests it makes several.
+    """
+
+    @abstractmethod
+    def run(self, bindings: Bindings) -> None:
+        """Run to completion.
+
+        Raises:
+            CancelledError: if the cancel flag was seen.
+            ProviderError: on failure; see the subclasses for what the core does then.
+        """
+
+    def enqueue(self, stream: Stream, bindings: Bindings, wait: Sequence[Event]) -> Event:
+        """Start after ``wait`` and return at once.  Only for backends that offer streams; ``bindings`` stay alive
+        until the event is done."""
+        raise TypeError(f"{type(self).__name__} has no queue; use run()")
+
+    def close(self) -> None:
+        """Free argument state.  Idempotent."""

@@ -1,0 +1,95 @@
+"""Buffers, allocators and transfers between memories."""
+
+from __future__ import annotations
+
+import ctypes
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mace_core.errors import OutOfMemoryError
+from mace_core.tensor import MemoryKind
+
+ALIGNMENT_BYTES = 64
+"""Alignment of every buffer that `HostAllocator` makes: a cache line and the widest vector register."""
+
+
+@dataclass(slots=True, eq=False)
+class Buffer:
+    """A piece of memory.
+
+    Attributes:
+        memory: its kind.
+        nbytes: its size.
+        address: where it is, for memory the CPU can address; 0 otherwise.
+        handle: the device's own object (a cl_mem, an rpcmem fd); the Python object for ``MemoryKind.OBJECT``;
+            for host memory, whatever keeps it alive.
+        device: qualified name of the device it belongs to; "" for ordinary host memory.
+    """
+
+    memory: MemoryKind
+    nbytes: int
+    address: int = 0
+    handle: Any = None
+    device: str = ""
+
+    def host_bytes(self) -> npt.NDArray[np.uint8]:
+        """The bytes as a writable flat array that shares this memory.
+
+        Raises:
+            ValueError: where the CPU can not address it.
+        """
+        if self.memory not in (MemoryKind.HOST, MemoryKind.PINNED):
+            raise ValueError(f"a buffer in {self.memory.value} memory of {self.device} can not be read by the CPU")
+        if self.nbytes == 0:
+            return np.empty(0, np.uint8)
+        return np.ctypeslib.as_array((ctypes.c_uint8 * self.nbytes).from_address(self.address))
+
+
+class Allocator(ABC):
+    """Makes and frees buffers of one memory kind of one device.  Called from any thread."""
+
+    memory: MemoryKind = MemoryKind.HOST
+
+    @abstractmethod
+    def allocate(self, nbytes: int) -> Buffer:
+        """A new buffer of at least ``nbytes``.
+
+        Raises:
+            OutOfMemoryError: if there is no room.
+        """
+
+    @abstractmethod
+    def free(self, buffer: Buffer) -> None:
+        """Give a buffer back; it is not used afterwards.  Freeing twice is an error of the caller."""
+
+
+class HostAllocator(Allocator):
+    """Ordinary process memory, aligned to `ALIGNMENT_BYTES`."""
+
+    def allocate(self, nbytes: int) -> Buffer:
+        try:
+            owner = np.empty(nbytes + ALIGNMENT_BYTES, np.uint8)
+        except MemoryError:
+            raise OutOfMemoryError(f"the host has no {nbytes} bytes of memory left") from None
+        address = -(-owner.ctypes.data // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+        return Buffer(MemoryKind.HOST, nbytes, address, owner)
+
+    def free(self, buffer: Buffer) -> None:
+        buffer.handle = None
+        buffer.address = 0
+
+
+class DataTransfer(ABC):
+    """Moves bytes between host memory and a device's memory.  Called from any thread."""
+
+    @abstractmethod
+    def to_device(self, source: Buffer, target: Buffer, nbytes: int, *, source_offset: int = 0, target_offset: int = 0) -> None:
+        """Copy host -> device; returns when the source may be reused."""
+
+    @abstractmethod
+    def to_host(self, source: Buffer, target: Buffer, nbytes: int, *, source_offset: int = 0, target_offset: int = 0) -> None:
+        """Copy device -> host; returns when the bytes have arrived."""

@@ -1,0 +1,48 @@
+"""The class a plugin registers under the entry-point group ``mace.execution_providers``."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar
+
+from mace_core.provider.api import ApiVersion
+from mace_core.provider.backend import Backend
+from mace_core.provider.device import Device, ProbeResult
+
+
+class ExecutionProvider(ABC):
+    """Describes devices and opens them; does no work itself.
+
+    The core makes one instance per process, without arguments.  Importing its module must be cheap: vendor SDKs and
+    compilers are imported in :meth:`open`, not before.
+
+    Attributes:
+        name: what users write (``opencl``); equal to the entry point's name.
+        vendor: who publishes the provider.
+        version: the version of its distribution.
+        api_version: the contract it was written for, as literal numbers (not the installed core's constant).
+        options: names of the options it understands, each with a one-line description.
+    """
+
+    name: ClassVar[str]
+    vendor: ClassVar[str]
+    version: ClassVar[str]
+    api_version: ClassVar[ApiVersion]
+    options: ClassVar[Mapping[str, str]] = {}
+
+    @abstractmethod
+    def probe(self) -> ProbeResult:
+        """Which devices are there and, for what is not, why not.
+
+        Cheap (no SDK import, no compilation), and it never raises for missing hardware.
+        """
+
+    @abstractmethod
+    def open(self, device: Device, options: Mapping[str, object]) -> Backend:
+        """Open ``device``, one of those :meth:`probe` reported.
+
+        Raises:
+            UsageError: for an option it does not know or a value it can not take.
+            ProviderError: if the device can not be opened now.
+        """

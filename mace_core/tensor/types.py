@@ -1,0 +1,93 @@
+"""Static types of values, and the specification a session shows for its inputs and outputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from mace_core.tensor.dtype import DType
+
+Dim: TypeAlias = "int | str | None"
+"""One dimension: a number, a symbolic name, or None when nothing is known."""
+
+Shape: TypeAlias = "tuple[Dim, ...]"
+
+
+@dataclass(frozen=True, slots=True)
+class TensorType:
+    """A dense tensor.  ``shape`` is None when even the rank is unknown."""
+
+    dtype: DType
+    shape: Shape | None = None
+
+    @property
+    def is_concrete(self) -> bool:
+        """Whether every dimension is a number."""
+        return self.shape is not None and all(isinstance(d, int) for d in self.shape)
+
+    @property
+    def concrete_shape(self) -> tuple[int, ...]:
+        """The shape as numbers.
+
+        Raises:
+            ValueError: if some dimension is not known.
+        """
+        if self.shape is None or not self.is_concrete:
+            raise ValueError(f"the shape {format_shape(self.shape)} is not concrete")
+        return tuple(d for d in self.shape if isinstance(d, int))
+
+    def __str__(self) -> str:
+        return f"{self.dtype.label}{format_shape(self.shape)}"
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceType:
+    """A sequence of values of one type."""
+
+    element: ValueType
+
+    def __str__(self) -> str:
+        return f"seq({self.element})"
+
+
+@dataclass(frozen=True, slots=True)
+class OptionalType:
+    """A value that may be absent."""
+
+    element: ValueType
+
+    def __str__(self) -> str:
+        return f"optional({self.element})"
+
+
+@dataclass(frozen=True, slots=True)
+class MapType:
+    """A map (ai.onnx.ml)."""
+
+    key: DType
+    value: ValueType
+
+    def __str__(self) -> str:
+        return f"map({self.key.label}, {self.value})"
+
+
+ValueType: TypeAlias = "TensorType | SequenceType | OptionalType | MapType"
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """Name, element type and shape of a model input or output; symbolic dimensions stay names."""
+
+    name: str
+    dtype: DType
+    shape: Shape | None
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.dtype.label}{format_shape(self.shape)}"
+
+
+def format_shape(shape: Shape | None) -> str:
+    """``(1, 3, 'h', ?)`` as ``[1, 3, h, ?]``; ``[...]`` for an unknown rank."""
+    if shape is None:
+        return "[...]"
+    return "[" + ", ".join("?" if d is None else str(d) for d in shape) + "]"

@@ -1,0 +1,3 @@
+"""The version of mace-cpu."""
+
+VERSION = "0.1.0"
