@@ -87,9 +87,13 @@ class DataTransfer(ABC):
     """Moves bytes between host memory and a device's memory.  Called from any thread."""
 
     @abstractmethod
-    def to_device(self, source: Buffer, target: Buffer, nbytes: int, *, source_offset: int = 0, target_offset: int = 0) -> None:
+    def to_device(
+        self, source: Buffer, target: Buffer, nbytes: int, *, source_offset: int = 0, target_offset: int = 0
+    ) -> None:
         """Copy host -> device; returns when the source may be reused."""
 
     @abstractmethod
-    def to_host(self, source: Buffer, target: Buffer, nbytes: int, *, source_offset: int = 0, target_offset: int = 0) -> None:
+    def to_host(
+        self, source: Buffer, target: Buffer, nbytes: int, *, source_offset: int = 0, target_offset: int = 0
+    ) -> None:
         """Copy device -> host; returns when the bytes have arrived."""

@@ -48,7 +48,9 @@ class Tensor:
         else:
             expected = dtype.nbytes(math.prod(shape))
             if payload.dtype != np.uint8 or payload.ndim != 1 or payload.nbytes != expected:
-                raise ValueError(f"a {dtype.label} tensor of shape {shape} takes {expected} bytes, not {payload.nbytes}")
+                raise ValueError(
+                    f"a {dtype.label} tensor of shape {shape} takes {expected} bytes, not {payload.nbytes}"
+                )
             self._payload = payload
 
     @classmethod

@@ -1,0 +1,174 @@
+"""The open CPU: claims what has a lowering, lowers subgraphs to native plans, runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from mace_core.graph import GraphView
+from mace_core.native.kernel import load_kernels
+from mace_core.native.plan import NativePlan, PlanStep
+from mace_core.native.pool import shared_pool
+from mace_core.native.target import host_target
+from mace_core.provider import (
+    Backend,
+    Bindings,
+    Capability,
+    Claim,
+    CompiledSubgraph,
+    Device,
+    Execution,
+    Rejection,
+    ShapeSupport,
+)
+from mace_core.scheduler.memory import Lifetime, plan_arena
+from mace_cpu.lowering import find_lowering, load_all
+from mace_cpu.program import ALIGNMENT_BYTES, Buf, Place, Program
+
+ARENA_SLOT, CONSTANT_SLOT, FIRST_INPUT_SLOT = 0, 1, 2
+
+
+class CpuBackend(Backend):
+    """One backend per session and option set; kernels and threads are shared by the process."""
+
+    shape_support = ShapeSupport.STATIC
+
+    def __init__(self, device: Device, *, threads: int, features: str | None) -> None:
+        load_all()
+        self.device = device
+        self.threads = threads
+        self.target = host_target(features)
+
+    def capability(self, view: GraphView) -> Capability:
+        claims: list[Claim] = []
+        rejections: list[Rejection] = []
+        for node in view.nodes:
+            lowering = find_lowering(node.domain, node.op_type)
+            if lowering is None:
+                reason: str | None = f"the cpu provider has no kernel for {node.qualified_op}"
+            else:
+                reason = lowering.check(view, node)
+            if reason is None:
+                claims.append(Claim((node,)))
+            else:
+                rejections.append(Rejection(node, reason))
+        return Capability(claims, rejections)
+
+    def compile(self, subgraphs: Sequence[GraphView]) -> list[CompiledSubgraph]:
+        programs = [self._lower(view) for view in subgraphs]
+        sources = {step.kernel.symbol: step.kernel for program in programs for step in program.steps}
+        addresses = load_kernels(list(sources.values()), self.target)
+        return [CpuSubgraph(program, addresses, self.threads) for program in programs]
+
+    def _lower(self, view: GraphView) -> Program:
+        program = Program(view, self.target, self.threads)
+        for node in view.nodes:
+            if node in program.done:
+                continue
+            lowering = find_lowering(node.domain, node.op_type)
+            if lowering is None:
+                raise ValueError(f"node '{node.name}' ({node.op_type}) was never claimed")
+            program.begin(node)
+            program.done.add(node)
+            lowering.lower(program, node)
+        program.finish()
+        return program
+
+
+class CpuSubgraph(CompiledSubgraph):
+    """A native plan, its constants in one aligned block, and the size of its arena."""
+
+    def __init__(self, program: Program, addresses: dict[str, int], threads: int) -> None:
+        self.source_map = {step.name: step.source for step in program.steps}
+        self.workspace_bytes = _plan_buffers(program)
+        self._constants, self._constants_address = _constant_block(program)
+        self._inputs = len(program.view.inputs)
+        self.pool = shared_pool(threads)
+        self.threads = threads
+        steps, words, relocations = _assemble(program, addresses)
+        self._step_info = [(step.name, step.source) for step in program.steps]
+        self.plan = NativePlan(steps, words, relocations)
+
+    def new_execution(self) -> Execution:
+        return CpuExecution(self)
+
+    def bases(self, bindings: Bindings) -> list[int]:
+        """The address per slot: arena, constants, inputs, outputs."""
+        workspace = bindings.workspace.address if bindings.workspace is not None else 0
+        bases = [workspace, self._constants_address]
+        bases.extend(tensor.address for tensor in bindings.inputs)
+        for tensor in bindings.outputs:
+            if tensor is None:
+                raise ValueError("the cpu provider only compiles subgraphs whose output shapes are known")
+            bases.append(tensor.address)
+        return bases
+
+
+class CpuExecution(Execution):
+    """Argument words of one request at a time."""
+
+    def __init__(self, compiled: CpuSubgraph) -> None:
+        self._compiled = compiled
+        self._instance = compiled.plan.new_instance()
+
+    def run(self, bindings: Bindings) -> None:
+        compiled = self._compiled
+        profiling = bindings.profile is not None
+        self._instance.run(compiled.bases(bindings), pool=compiled.pool, cancel=bindings.cancel, profile=profiling)
+        if bindings.profile is not None:
+            for index, start_ns, end_ns in self._instance.timings():
+                name, source = compiled._step_info[index]
+                bindings.profile(name, source, start_ns, end_ns)
+
+
+def _plan_buffers(program: Program) -> int:
+    """Give every arena buffer its offset; returns the arena's size in bytes."""
+    seen: dict[Buf, None] = {}
+    for step in program.steps:
+        for _, at in step.addresses:
+            if at.buf.place is Place.ARENA:
+                seen.setdefault(at.buf)
+    bufs = list(seen)
+    lifetimes = [Lifetime(buf.nbytes, buf.first or 0, buf.last or 0) for buf in bufs]
+    plan = plan_arena(lifetimes, alignment=ALIGNMENT_BYTES)
+    for buf, offset in zip(bufs, plan.offsets, strict=True):
+        buf.offset = offset
+    return plan.total_bytes
+
+
+def _constant_block(program: Program) -> tuple[npt.NDArray[np.uint8], int]:
+    """All constants in one aligned block; returns the owner and the block's address."""
+    total = 0
+    for buf, _ in program.constants:
+        buf.offset = total
+        total += -(-buf.nbytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+    owner = np.empty(total + ALIGNMENT_BYTES, np.uint8)
+    start = -owner.ctypes.data % ALIGNMENT_BYTES
+    for buf, data in program.constants:
+        owner[start + buf.offset : start + buf.offset + buf.nbytes] = data.reshape(-1).view(np.uint8)
+    return owner, owner.ctypes.data + start
+
+
+def _assemble(
+    program: Program, addresses: dict[str, int]
+) -> tuple[list[PlanStep], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The plan's steps, its argument words, and (word, slot, offset) for each word that is an address."""
+    slots = {
+        Place.ARENA: ARENA_SLOT,
+        Place.CONSTANT: CONSTANT_SLOT,
+        Place.INPUT: FIRST_INPUT_SLOT,
+        Place.OUTPUT: FIRST_INPUT_SLOT + len(program.view.inputs),
+    }
+    steps: list[PlanStep] = []
+    words: list[int] = []
+    relocations: list[tuple[int, int, int]] = []
+    for step in program.steps:
+        first = len(words)
+        for index, at in step.addresses:
+            base = at.buf.index if at.buf.place in (Place.INPUT, Place.OUTPUT) else 0
+            relocations.append((first + index, slots[at.buf.place] + base, at.buf.offset + at.offset))
+        words.extend(step.words)
+        steps.append(PlanStep(addresses[step.kernel.symbol], first, step.extent, step.chunks, step.name, step.source))
+    return steps, np.array(words, np.int64), np.array(relocations, np.int64).reshape(-1, 3)

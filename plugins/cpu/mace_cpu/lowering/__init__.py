@@ -1,0 +1,41 @@
+"""From nodes to steps: one module per family of operators, each registering what it can lower.
+
+Use::
+
+    @lowers("Relu", check=float32_only)
+    def relu(program: Program, node: Node) -> None: ...
+
+``check(view, node)`` returns None if this node can be lowered, or the reason why not.  It decides the provider's
+claims, so a lowering never fails on a node its check let pass.  A lowering may fuse following nodes into its steps
+(`Program.sole_user`, `Program.fuse`) and asks for its inputs in the layout it likes best (`Program.has`, `read`).
+"""
+
+from __future__ import annotations
+
+import importlib
+
+from mace_cpu.lowering.registry import Lowering, find_lowering, lowers
+
+MODULES = (
+    "activation",
+    "conv",
+    "convert",
+    "elementwise",
+    "matmul",
+    "movement",
+    "normalization",
+    "pooling",
+    "recurrent",
+    "reduction",
+    "resize",
+    "selection",
+)
+
+
+def load_all() -> None:
+    """Import every family, so that all lowerings are registered."""
+    for name in MODULES:
+        importlib.import_module(f"mace_cpu.lowering.{name}")
+
+
+__all__ = ["MODULES", "Lowering", "find_lowering", "load_all", "lowers"]

@@ -1,0 +1,299 @@
+"""A subgraph on its way to a native plan: buffers, layouts, and the steps that fill them.
+
+Lowerings (package ``lowering``) walk the nodes in order and emit steps here.  A step is a kernel with argument words;
+where a word is an address it names a :class:`Buf`, and the address is filled in when the plan runs.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mace_core.graph import GraphView, Node, Value
+from mace_core.native.kernel import KernelSource
+from mace_core.native.target import Target
+from mace_core.tensor import DType
+
+ALIGNMENT_BYTES = 64
+
+SMALLEST_CHUNK_WORK = 30_000
+"""Below about this many scalar operations a chunk is not worth handing to another thread (a region costs ~1 us)."""
+
+CHUNKS_PER_THREAD = 4
+"""More chunks than threads, so that a thread that is held up leaves its share to the others."""
+
+
+class Layout(enum.Enum):
+    """How a value's elements are ordered in its buffer."""
+
+    PLAIN = "plain"  # dense row-major, as ONNX has it
+    BLOCKED = "blocked"  # (N, C, *spatial) as [N][ceil(C / block)][*spatial][block]; the last block's spare lanes are undefined
+
+
+class Place(enum.Enum):
+    """Which of the memories given at run time a buffer lives in."""
+
+    ARENA = "arena"
+    CONSTANT = "constant"
+    INPUT = "input"
+    OUTPUT = "output"
+
+
+@dataclass(eq=False)
+class Buf:
+    """A buffer.  ``index`` numbers inputs and outputs; ``offset`` is set when the arena is planned.
+
+    ``first`` and ``last`` are the steps that first and last touch it (arena buffers).
+    """
+
+    place: Place
+    nbytes: int
+    index: int = 0
+    offset: int = 0
+    first: int | None = None
+    last: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class At:
+    """An address ``offset`` bytes into a buffer, as a kernel argument."""
+
+    buf: Buf
+    offset: int = 0
+
+
+@dataclass(slots=True)
+class Step:
+    """One kernel call: ``words`` are its arguments, ``addresses`` says which of them are addresses."""
+
+    kernel: KernelSource
+    words: list[int]
+    addresses: list[tuple[int, At]]
+    extent: int
+    chunks: int
+    name: str
+    source: tuple[str, ...]
+
+
+@dataclass(eq=False)
+class Program:
+    """Everything known about one subgraph while it is lowered.
+
+    Attributes:
+        view: the subgraph under its concrete signature.
+        target: instruction set to generate for.
+        threads: threads the plan will run on (work is split at compile time).
+        block: channels per block of the BLOCKED layout.
+        done: nodes already lowered (alone, or fused into another's step).
+    """
+
+    view: GraphView
+    target: Target
+    threads: int = 1
+    steps: list[Step] = field(default_factory=list)
+    done: set[Node] = field(default_factory=set)
+    _held: dict[tuple[Value, Layout], Buf] = field(default_factory=dict)
+    _constants: list[tuple[Buf, npt.NDArray[Any]]] = field(default_factory=list)
+    _constant_memo: dict[tuple[Any, ...], Buf] = field(default_factory=dict)
+    _kept: list[npt.NDArray[Any]] = field(default_factory=list)
+    _node: Node | None = None
+    _fused: list[Node] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for index, value in enumerate(self.view.inputs):
+            self._held[value, Layout.PLAIN] = Buf(Place.INPUT, self.nbytes(value), index)
+
+    @property
+    def block(self) -> int:
+        return 16 if self.target.vector_bits >= 512 else 8
+
+    # --- facts about values ---------------------------------------------------------------------------------------
+
+    def shape(self, value: Value) -> tuple[int, ...]:
+        return self.view.shape(value)
+
+    def dtype(self, value: Value) -> DType:
+        found = self.view.tensor_type(value)
+        if found is None:
+            raise ValueError(f"'{value.name}' is not a tensor of known type")
+        return found.dtype
+
+    def size(self, value: Value) -> int:
+        return math.prod(self.shape(value))
+
+    def nbytes(self, value: Value) -> int:
+        return self.dtype(value).nbytes(self.size(value))
+
+    def constant_of(self, value: Value | None) -> npt.NDArray[Any] | None:
+        """The value's content where the signature fixes it (initializers, shape arithmetic), else None."""
+        found = self.view.constant(value)
+        return None if found is None else found.numpy()
+
+    def blocked_nbytes(self, value: Value) -> int:
+        """Bytes of a float32 value (N, C, ...) in the BLOCKED layout."""
+        n, c, *spatial = self.shape(value)
+        return 4 * n * -(-c // self.block) * self.block * math.prod(spatial)
+
+    # --- buffers --------------------------------------------------------------------------------------------------
+
+    def is_ready(self, value: Value) -> bool:
+        """Whether ``value`` can be read now: an input, a constant, or computed by an earlier step."""
+        return (
+            (value, Layout.PLAIN) in self._held
+            or (value, Layout.BLOCKED) in self._held
+            or self.view.constant(value) is not None
+        )
+
+    def has(self, value: Value, layout: Layout) -> bool:
+        """Whether ``value`` already lies in memory in this layout (reading it so costs nothing)."""
+        return (value, layout) in self._held
+
+    def read(self, value: Value, layout: Layout = Layout.PLAIN) -> Buf:
+        """The buffer that holds ``value`` in ``layout``; emits a conversion where it exists only in the other."""
+        held = self._held.get((value, layout))
+        if held is not None:
+            return held
+        constant = self.constant_of(value)
+        if constant is not None:
+            if layout is Layout.BLOCKED:
+                raise ValueError("constants are packed by the lowering that uses them, not read in blocked layout")
+            return self.constant(constant)
+        other = Layout.BLOCKED if layout is Layout.PLAIN else Layout.PLAIN
+        source = self._held.get((value, other))
+        if source is None:
+            raise ValueError(f"'{value.name}' is read before it is computed")
+        from mace_cpu.lowering.layout import emit_conversion
+
+        target = self.write(value, layout)
+        emit_conversion(self, value, source, target, layout)
+        return target
+
+    def write(self, value: Value, layout: Layout = Layout.PLAIN) -> Buf:
+        """A buffer for ``value`` to be computed into: the caller's own memory for an output in plain layout."""
+        if layout is Layout.PLAIN and self.view.is_output(value):
+            buf = Buf(Place.OUTPUT, self.nbytes(value), self.view.outputs.index(value))
+        else:
+            buf = self.scratch(self.nbytes(value) if layout is Layout.PLAIN else self.blocked_nbytes(value))
+        self._held[value, layout] = buf
+        return buf
+
+    def alias(self, value: Value, buf: Buf, layout: Layout = Layout.PLAIN) -> None:
+        """Let ``value`` share a buffer that already holds its bytes (Reshape, Identity, Flatten …)."""
+        self._held[value, layout] = buf
+
+    def scratch(self, nbytes: int) -> Buf:
+        """An arena buffer, alive from the first to the last step that names it; its content starts undefined."""
+        return Buf(Place.ARENA, max(nbytes, 1))
+
+    def constant(self, array: npt.NDArray[Any]) -> Buf:
+        """A constant buffer with the bytes of ``array`` (packed weights, tables), 64-byte aligned; shared if equal."""
+        data = np.ascontiguousarray(array)
+        key: tuple[Any, ...] = (id(array),) if data.nbytes > 4096 else (data.dtype.str, data.shape, data.tobytes())
+        if key not in self._constant_memo:
+            buf = Buf(Place.CONSTANT, data.nbytes)
+            self._constants.append((buf, data))
+            self._constant_memo[key] = buf
+            self._kept.append(array)  # so that no other array gets its id while the memo lives
+        return self._constant_memo[key]
+
+    # --- steps ----------------------------------------------------------------------------------------------------
+
+    def chunks(self, extent: int, work: float) -> int:
+        """Into how many chunks a step of ``extent`` units and ``work`` scalar operations in all is to be split."""
+        if self.threads <= 1 or extent <= 1:
+            return 1
+        wanted = min(extent, self.threads * CHUNKS_PER_THREAD, int(work / SMALLEST_CHUNK_WORK))
+        return max(wanted, 1)
+
+    def emit(
+        self,
+        kernel: KernelSource,
+        arguments: Sequence[int | float | Buf | At],
+        *,
+        extent: int,
+        work: float = 0.0,
+        chunks: int | None = None,
+        name: str | None = None,
+    ) -> None:
+        """Append a step over units ``[0, extent)``.
+
+        Args:
+            kernel: what to run.
+            arguments: its words: ints as they are, floats as float64 bits, buffers as addresses.
+            extent: number of independent units of work; 0 makes the step vanish (empty tensors).
+            work: scalar operations in all, to decide the split; ignored where ``chunks`` is given.
+            name: for profiles; default the op types of the nodes it computes.
+        """
+        if extent == 0:
+            return
+        words: list[int] = []
+        addresses: list[tuple[int, At]] = []
+        here = len(self.steps)
+        for argument in arguments:
+            if isinstance(argument, Buf):
+                argument = At(argument)
+            if isinstance(argument, At):
+                addresses.append((len(words), argument))
+                buf = argument.buf
+                if buf.first is None:
+                    buf.first = here
+                buf.last = here
+                words.append(0)
+            elif isinstance(argument, float):
+                words.append(struct.unpack("<q", struct.pack("<d", argument))[0])
+            else:
+                words.append(int(argument))
+        nodes = ([self._node] if self._node is not None else []) + self._fused
+        self.steps.append(
+            Step(
+                kernel,
+                words,
+                addresses,
+                extent,
+                chunks if chunks is not None else self.chunks(extent, work),
+                name or "+".join(n.op_type for n in nodes) or kernel.symbol,
+                tuple(s for n in nodes for s in n.source),
+            )
+        )
+
+    # --- fusion ---------------------------------------------------------------------------------------------------
+
+    def begin(self, node: Node) -> None:
+        """Steps emitted from now on belong to ``node``."""
+        self._node = node
+        self._fused = []
+
+    def sole_user(self, value: Value) -> Node | None:
+        """The one node that reads ``value`` (once), if nobody else, and nothing outside, needs it."""
+        users = self.view.users(value)
+        if len(users) != 1 or self.view.is_output(value) or users[0] in self.done:
+            return None
+        return users[0]
+
+    def fuse(self, node: Node) -> None:
+        """Mark ``node`` as computed by the step that is being built for the current one."""
+        self.done.add(node)
+        self._fused.append(node)
+
+    # --- results --------------------------------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """See that every output of the view lies in the caller's memory."""
+        from mace_cpu.lowering.layout import emit_copy
+
+        for index, value in enumerate(self.view.outputs):
+            buf = self.read(value)
+            if buf.place is not Place.OUTPUT or buf.index != index:
+                target = Buf(Place.OUTPUT, self.nbytes(value), index)
+                emit_copy(self, buf, target, self.nbytes(value))
+
+    @property
+    def constants(self) -> Sequence[tuple[Buf, npt.NDArray[Any]]]:
+        return self._constants

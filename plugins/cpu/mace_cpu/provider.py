@@ -1,0 +1,78 @@
+"""The `cpu` execution provider: describes the processor; opening it imports the compiler machinery."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+import psutil
+
+from mace_core.errors import UsageError
+from mace_core.provider import ApiVersion, Backend, Device, DeviceKind, ExecutionProvider, ProbeResult
+from mace_core.tensor import DType
+from mace_core.threads import default_threads
+from mace_cpu.version import VERSION
+
+DTYPES = frozenset(
+    {
+        DType.FLOAT32, DType.FLOAT64, DType.BOOL,
+        DType.INT8, DType.INT16, DType.INT32, DType.INT64,
+        DType.UINT8, DType.UINT16, DType.UINT32, DType.UINT64,
+    }
+)  # fmt: skip
+
+
+class CpuProvider(ExecutionProvider):
+    """Runs on the host processor with kernels generated for its instruction set."""
+
+    name: ClassVar[str] = "cpu"
+    vendor: ClassVar[str] = "mace"
+    version: ClassVar[str] = VERSION
+    api_version: ClassVar[ApiVersion] = ApiVersion(0, 1)
+    options: ClassVar[Mapping[str, str]] = {
+        "threads": "threads one run may use (default: what affinity and cgroup limits leave)",
+        "features": "instruction set to generate for: host (default), avx512, avx2 or baseline",
+    }
+
+    def probe(self) -> ProbeResult:
+        device = Device(
+            provider=self.name,
+            id="0",
+            kind=DeviceKind.CPU,
+            name=_processor_name(),
+            vendor=platform.machine(),
+            memory_bytes=int(psutil.virtual_memory().total),
+            dtypes=DTYPES,
+            default_threads=default_threads(),
+        )
+        return ProbeResult(devices=(device,))
+
+    def open(self, device: Device, options: Mapping[str, object]) -> Backend:
+        unknown = sorted(set(options) - set(self.options))
+        if unknown:
+            raise UsageError(
+                f"the cpu provider has no option '{unknown[0]}'; it knows {', '.join(sorted(self.options))}"
+            )
+        threads = options.get("threads", 0) or default_threads()
+        if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
+            raise UsageError(f"the cpu option 'threads' takes a positive whole number, not {threads!r}")
+        features = options.get("features")
+        if features is not None and not isinstance(features, str):
+            raise UsageError(f"the cpu option 'features' takes a name such as 'avx2', not {features!r}")
+        from mace_cpu.backend import CpuBackend
+
+        return CpuBackend(device, threads=threads, features=features)
+
+
+def _processor_name() -> str:
+    """The model name where the system tells it, else the architecture."""
+    try:
+        with Path("/proc/cpuinfo").open(encoding="utf-8") as lines:
+            for line in lines:
+                if line.startswith("model name"):
+                    return line.split(":", 1)[1].strip()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return platform.processor() or platform.machine()
