@@ -37,6 +37,8 @@ class DType(enum.Enum):
     FLOAT8E8M0 = 24
     UINT2 = 25
     INT2 = 26
+    FLOAT6E2M3 = 27
+    FLOAT6E3M2 = 28
 
     @property
     def label(self) -> str:
@@ -58,7 +60,7 @@ class DType(enum.Enum):
 
     @property
     def is_packed(self) -> bool:
-        """Whether several elements share one stored byte."""
+        """Whether elements are stored narrower than a byte, lowest bits first (6-bit kinds: four elements in three bytes)."""
         return 0 < self.bits < 8
 
     @cached_property
@@ -129,6 +131,8 @@ _BITS: dict[DType, int] = {
     DType.FLOAT4E2M1: 4,
     DType.UINT2: 2,
     DType.INT2: 2,
+    DType.FLOAT6E2M3: 6,
+    DType.FLOAT6E3M2: 6,
 }
 
 _NUMPY: dict[DType, type] = {
@@ -161,6 +165,8 @@ _ML_DTYPES: dict[DType, str] = {
     DType.INT4: "int4",
     DType.UINT2: "uint2",
     DType.INT2: "int2",
+    DType.FLOAT6E2M3: "float6_e2m3fn",
+    DType.FLOAT6E3M2: "float6_e3m2fn",
 }
 
 _BY_NUMPY_NAME: dict[str, DType] = {np.dtype(t).name: d for d, t in _NUMPY.items() if d is not DType.STRING}

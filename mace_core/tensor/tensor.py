@@ -94,7 +94,10 @@ class Tensor:
 
 
 def _pack(codes: npt.NDArray[np.uint8], bits: int) -> npt.NDArray[np.uint8]:
-    """Pack one code per byte into ``bits``-wide fields, lowest bits first."""
+    """Pack one code per byte into ``bits``-wide fields, lowest bits first, into as few bytes as hold them."""
+    if bits == 6:  # fields straddle bytes: four codes are three bytes
+        stream = np.unpackbits(codes.reshape(-1, 1), axis=1, bitorder="little")[:, :6]
+        return np.packbits(stream.reshape(-1), bitorder="little")
     per_byte = 8 // bits
     padded = np.zeros(-(-codes.size // per_byte) * per_byte, np.uint8)
     padded[: codes.size] = codes & ((1 << bits) - 1)
@@ -107,6 +110,9 @@ def _pack(codes: npt.NDArray[np.uint8], bits: int) -> npt.NDArray[np.uint8]:
 
 def _unpack(packed: npt.NDArray[np.uint8], bits: int, size: int) -> npt.NDArray[np.uint8]:
     """The reverse of :func:`_pack`: one code per byte."""
+    if bits == 6:
+        stream = np.unpackbits(packed, bitorder="little")[: size * 6].reshape(size, 6)
+        return np.packbits(stream, axis=1, bitorder="little").reshape(-1)
     per_byte = 8 // bits
     fields = np.empty((packed.size, per_byte), np.uint8)
     for i in range(per_byte):
