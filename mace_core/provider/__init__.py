@@ -17,8 +17,10 @@ from mace_core.provider.backend import (
 )
 from mace_core.provider.device import Device, DeviceKind, Missing, ProbeResult
 from mace_core.provider.execution import Bindings, BoundTensor, CancelFlag, Event, Execution, Stream
+from mace_core.provider.inventory import Inventory, find_device, inventory, probe
 from mace_core.provider.memory import Allocator, Buffer, DataTransfer, HostAllocator
 from mace_core.provider.provider import ExecutionProvider
+from mace_core.provider.registry import PluginState, PluginStatus, Registry, default_registry
 
 __all__ = [
     "API_VERSION",
@@ -41,9 +43,17 @@ __all__ = [
     "Execution",
     "ExecutionProvider",
     "HostAllocator",
+    "Inventory",
     "Missing",
+    "PluginState",
+    "PluginStatus",
     "ProbeResult",
+    "Registry",
     "Rejection",
     "ShapeSupport",
     "Stream",
+    "default_registry",
+    "find_device",
+    "inventory",
+    "probe",
 ]

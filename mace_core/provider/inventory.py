@@ -1,0 +1,157 @@
+"""The devices of this machine: every provider's probe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mace_core.errors import DeviceNotFoundError, PluginError
+from mace_core.provider.device import Device, DeviceKind, Missing, ProbeResult
+from mace_core.provider.entry_points import describe, trace
+from mace_core.provider.probe_cache import ProbeCache
+from mace_core.provider.registry import REFERENCE, PluginStatus, Registry, default_registry
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """What is there, and what is not.
+
+    Attributes:
+        devices: all devices, virtual and compile-only ones included: accelerators, then CPUs, then the reference.
+        missing: per provider, what it looked for in vain; a probe that raised is told here too.
+        failures: plugins that could not be loaded.
+    """
+
+    devices: tuple[Device, ...]
+    missing: Mapping[str, tuple[Missing, ...]]
+    failures: tuple[PluginStatus, ...]
+
+    @property
+    def real_devices(self) -> tuple[Device, ...]:
+        """Those that may be chosen without being named: not virtual, able to execute."""
+        return tuple(device for device in self.devices if is_real(device))
+
+
+def is_real(device: Device) -> bool:
+    """Whether a device may be chosen without being named in full."""
+    return device.can_execute and not device.is_virtual
+
+
+def inventory(registry: Registry | None = None, *, refresh: bool = False) -> Inventory:
+    """Probe all providers; results are cached on disk (`refresh` looks again).  Never raises for a bad plugin."""
+    registry = registry or default_registry()
+    cache = ProbeCache(registry)
+    devices: list[Device] = []
+    missing: dict[str, tuple[Missing, ...]] = {}
+    for name in registry.names():
+        try:
+            result = _probe(registry, name, cache, refresh)
+        except PluginError:
+            continue  # told in `failures`
+        devices.extend(result.devices)
+        if result.missing:
+            missing[name] = result.missing
+    devices.sort(key=_preference)
+    return Inventory(tuple(devices), missing, tuple(registry.failures))
+
+
+def probe(name: str, registry: Registry | None = None, *, refresh: bool = False) -> ProbeResult:
+    """What one provider finds, from the cache where that is still true.
+
+    Raises:
+        DeviceNotFoundError: if the provider is not installed.
+        PluginError: if it can not be loaded.
+    """
+    registry = registry or default_registry()
+    return _probe(registry, name, ProbeCache(registry), refresh)
+
+
+def find_device(
+    name: str, registry: Registry | None = None, *, refresh: bool = False, for_execution: bool = True
+) -> Device:
+    """The device a user calls ``name``.
+
+    ``provider`` means that provider's first real device; ``provider:id`` means that very one, and is the only way to
+    get a virtual device.  With ``for_execution=False`` compile-only targets are found too.
+
+    Raises:
+        DeviceNotFoundError: for an unknown name (with the nearest one), or where the hardware is missing (with why).
+        PluginError: if the provider is installed and can not be loaded.
+    """
+    registry = registry or default_registry()
+    provider, colon, device_id = name.partition(":")
+    result = probe(provider, registry, refresh=refresh)
+    if not colon:
+        for device in result.devices:
+            if is_real(device):
+                return device
+        raise DeviceNotFoundError(_no_real_device(provider, result))
+    for device in result.devices:
+        if device.id == device_id:
+            if for_execution and not device.can_execute:
+                raise DeviceNotFoundError(
+                    f"'{name}' is a target to compile for; it can not run anything on this machine"
+                )
+            return device
+    raise DeviceNotFoundError(_no_such_device(name, device_id, provider, result))
+
+
+def _probe(registry: Registry, name: str, cache: ProbeCache, refresh: bool) -> ProbeResult:
+    if not refresh:
+        cached = cache.get(name)
+        if cached is not None:
+            return cached
+    provider = registry.provider(name)
+    trace(f"probing {name}")
+    try:
+        result = provider.probe()
+        _check(name, result)
+    except Exception as error:  # the contract forbids it; the other providers' devices must still be found
+        reason = f"its probe failed, which is a defect of the provider: {describe(error)}"
+        return ProbeResult(missing=(Missing(name, reason, "report it to the provider's vendor"),))
+    cache.put(name, result)
+    return result
+
+
+def _check(name: str, result: object) -> None:
+    if not isinstance(result, ProbeResult):
+        raise TypeError(f"probe() returned {type(result).__name__}, not ProbeResult")
+    for device in result.devices:
+        if device.provider != name:
+            raise ValueError(f"device '{device.qualified_name}' says it belongs to '{device.provider}', not '{name}'")
+    names = [device.id for device in result.devices]
+    if len(set(names)) < len(names):
+        raise ValueError(f"two devices have one id: {', '.join(names)}")
+
+
+def _preference(device: Device) -> tuple[int, str]:
+    if device.provider == REFERENCE:
+        return 2, ""
+    return (1 if device.kind is DeviceKind.CPU else 0), device.provider
+
+
+def explain_missing(missing: Sequence[Missing]) -> str:
+    """Missing hardware as text for a message: one sentence each."""
+    return "; ".join(f"{m.what}: {m.reason}{f' ({m.hint})' if m.hint else ''}" for m in missing)
+
+
+def _no_real_device(provider: str, result: ProbeResult) -> str:
+    parts = [f"the provider '{provider}' has no device on this machine"]
+    if result.missing:
+        parts.append(explain_missing(result.missing))
+    named = [device.qualified_name for device in result.devices if device.can_execute]
+    if named:
+        parts.append(f"it has virtual devices, which have to be named in full: {', '.join(named)}")
+    return "; ".join(parts)
+
+
+def _no_such_device(name: str, device_id: str, provider: str, result: ProbeResult) -> str:
+    ids = [device.id for device in result.devices]
+    if not ids:
+        return _no_real_device(provider, result)
+    import difflib
+
+    near = difflib.get_close_matches(device_id, ids, n=1)
+    advice = f"did you mean '{provider}:{near[0]}'? " if near else ""
+    available = ", ".join(device.qualified_name for device in result.devices)
+    return f"there is no device '{name}'; {advice}(available: {available})"

@@ -1,0 +1,329 @@
+"""Finds execution providers, loads those that are asked for, and keeps every failure as data."""
+
+from __future__ import annotations
+
+import enum
+import inspect
+import logging
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from mace_core.errors import DeviceNotFoundError, PluginError
+from mace_core.provider.api import API_VERSION, ApiVersion
+from mace_core.provider.entry_points import PROVIDER_GROUP, PluginEntry, Switches, describe, discover, load, trace
+from mace_core.provider.provider import ExecutionProvider
+from mace_core.version import VERSION
+
+_log = logging.getLogger("mace_core.plugins")
+
+REFERENCE = "reference"
+"""The provider of the core itself: always there, the name belongs to mace-core alone."""
+
+FIRST_PARTY = {name: f"mace-{name}" for name in ("cpu", "opencl", "hexagon", "apu", "npu")}
+"""Providers published with the core: name -> distribution, for "pip install …" advice."""
+
+_REFERENCE_ENTRY = PluginEntry(
+    PROVIDER_GROUP, REFERENCE, "mace_core.scheduler.reference:ReferenceProvider", "mace-core", VERSION
+)
+
+
+class PluginState(enum.Enum):
+    """What became of a plugin."""
+
+    OK = "ok"
+    NOT_LOADED = "not loaded"
+    DISABLED = "disabled"
+    CONFLICT = "conflict"
+    INCOMPATIBLE = "incompatible"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class PluginStatus:
+    """One row of `mace plugins`.
+
+    Attributes:
+        name: the provider's name; for other kinds of plugin, the entry point's.
+        distribution, version: where it comes from; "" for one registered in the process.
+        api_version: the contract it was written for; "" while that is not known.
+        reason: for every state but ok and not loaded, why, and what to do.
+        group: the entry-point group.
+    """
+
+    name: str
+    distribution: str
+    version: str
+    api_version: str
+    state: PluginState
+    reason: str = ""
+    group: str = PROVIDER_GROUP
+
+
+@dataclass(slots=True)
+class _Slot:
+    """What is known of one name."""
+
+    entry: PluginEntry
+    state: PluginState = PluginState.NOT_LOADED
+    reason: str = ""
+    api_version: str = ""
+    provider: ExecutionProvider | None = None
+    error: BaseException | None = None
+
+    def status(self) -> PluginStatus:
+        entry = self.entry
+        return PluginStatus(
+            entry.name, entry.distribution, entry.version, self.api_version, self.state, self.reason, entry.group
+        )
+
+
+@dataclass(slots=True)
+class _Found:
+    slots: dict[str, _Slot] = field(default_factory=dict)
+    excluded: list[_Slot] = field(default_factory=list)  # rows without a name of their own: conflicts, faults
+
+
+class Registry:
+    """The providers of this process.  Methods may be called from any thread.
+
+    Nothing is read before the first call; listing names imports no plugin.
+    """
+
+    def __init__(self, switches: Switches | None = None) -> None:
+        """``switches`` default to the environment's, read at the first call."""
+        self._switches = switches
+        self._lock = threading.RLock()
+        self._found: _Found | None = None
+
+    def names(self) -> list[str]:
+        """Names that may be loaded: installed, not switched off, without conflict; those that failed are left out."""
+        usable = (PluginState.OK, PluginState.NOT_LOADED)
+        with self._lock:
+            return sorted(name for name, slot in self._discovered().slots.items() if slot.state in usable)
+
+    def plugins(self, *, load_all: bool = False) -> list[PluginStatus]:
+        """Every provider plugin with its state, by name; ``load_all`` imports those that are not loaded yet."""
+        with self._lock:
+            found = self._discovered()
+            if load_all:
+                for slot in found.slots.values():
+                    self._load(slot)
+            rows = [*found.slots.values(), *found.excluded]
+            return sorted((s.status() for s in rows), key=lambda s: (s.name, s.distribution))
+
+    @property
+    def failures(self) -> list[PluginStatus]:
+        """Plugins that can not be used although nobody switched them off, as far as is known without loading more."""
+        bad = (PluginState.FAILED, PluginState.CONFLICT, PluginState.INCOMPATIBLE)
+        return [status for status in self.plugins() if status.state in bad]
+
+    def status(self, name: str) -> PluginStatus:
+        """The state of the provider called ``name``.
+
+        Raises:
+            DeviceNotFoundError: if no such provider is installed.
+        """
+        with self._lock:
+            return self._slot(name).status()
+
+    def entry(self, name: str) -> PluginEntry:
+        """Where the provider called ``name`` comes from.
+
+        Raises:
+            DeviceNotFoundError: if no such provider is installed.
+        """
+        with self._lock:
+            return self._slot(name).entry
+
+    def provider(self, name: str) -> ExecutionProvider:
+        """The one instance of the provider called ``name``, loaded now if it was not.
+
+        Raises:
+            DeviceNotFoundError: if no such provider is installed.
+            PluginError: if it is installed and can not be used; the message says why.
+        """
+        with self._lock:
+            slot = self._slot(name)
+            self._load(slot)
+            if slot.provider is None:
+                origin = f" (from {slot.entry.provenance})" if slot.entry.provenance else ""
+                raise PluginError(f"the provider '{name}'{origin} can not be used: {slot.reason}") from slot.error
+            return slot.provider
+
+    def register(self, provider_class: type[ExecutionProvider]) -> None:
+        """Add a provider that lives in the application itself; it replaces an installed one of the same name.
+
+        Raises:
+            PluginError: if the class does not keep to the contract.
+        """
+        name = getattr(provider_class, "name", None)
+        if not isinstance(name, str) or not name:
+            raise PluginError(f"{provider_class!r} has no name: set `name` to what users shall write")
+        value = f"{provider_class.__module__}:{provider_class.__qualname__}"
+        slot = _Slot(PluginEntry(PROVIDER_GROUP, name, value, "", ""))
+        _admit(slot, provider_class)
+        if slot.provider is None:
+            raise PluginError(f"the provider '{name}' can not be registered: {slot.reason}") from slot.error
+        with self._lock:
+            self._discovered().slots[name] = slot
+
+    def unregister(self, name: str) -> None:
+        """Take a provider out again; an installed one comes back when the registry is refreshed."""
+        with self._lock:
+            self._discovered().slots.pop(name, None)
+
+    def refresh(self) -> None:
+        """Forget everything, in-process registrations included, and look again at the next call."""
+        with self._lock:
+            self._found = None
+
+    def suggestion(self, name: str) -> str:
+        """Advice for an unknown provider name: the nearest one installed, or what to install."""
+        import difflib
+
+        with self._lock:
+            names = sorted(self._discovered().slots)
+        installed = f"installed: {', '.join(names)}"
+        if name in FIRST_PARTY and name not in names:
+            return f"it is not installed: pip install {FIRST_PARTY[name]} ({installed})"
+        near = next(iter(difflib.get_close_matches(name, sorted({*names, *FIRST_PARTY}), n=1)), None)
+        if near is None:
+            return installed
+        if near not in names:
+            return f"did you mean '{near}'? It is not installed: pip install {FIRST_PARTY[near]} ({installed})"
+        return f"did you mean '{near}'? ({installed})"
+
+    # --- private, called with the lock held -------------------------------------------------------------------------
+
+    def _slot(self, name: str) -> _Slot:
+        slot = self._discovered().slots.get(name)
+        if slot is None:
+            raise DeviceNotFoundError(f"there is no provider called '{name}'; {self.suggestion(name)}")
+        return slot
+
+    def _discovered(self) -> _Found:
+        if self._found is None:
+            switches = self._switches if self._switches is not None else Switches.from_environment()
+            self._found = _sort_out(discover(PROVIDER_GROUP), switches)
+        return self._found
+
+    def _load(self, slot: _Slot) -> None:
+        if slot.state is not PluginState.NOT_LOADED:
+            return
+        entry = slot.entry
+        trace(f"loading {entry.name} = {entry.value} from {entry.provenance}")
+        try:
+            loaded = load(entry)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a plugin may raise anything on import, SystemExit included
+            _fail(slot, f"importing {entry.value} failed: {describe(error)}{_import_hint(entry, error)}", error)
+        else:
+            _admit(slot, loaded)
+        trace(f"{entry.name}: {slot.state.value}{f': {slot.reason}' if slot.reason else ''}")
+        if slot.provider is None:
+            _log.warning("the provider '%s' (%s) is left out: %s", entry.name, entry.provenance, slot.reason)
+
+
+def default_registry() -> Registry:
+    """The registry that sessions and the command line use."""
+    return _DEFAULT
+
+
+_DEFAULT = Registry()
+
+
+def _sort_out(entries: Iterable[PluginEntry], switches: Switches) -> _Found:
+    """One slot per usable name; conflicts and faults become rows of their own."""
+    found = _Found()
+    by_name: dict[str, list[PluginEntry]] = {REFERENCE: []}
+    for entry in entries:
+        if entry.fault:
+            found.excluded.append(_Slot(entry, PluginState.FAILED, entry.fault))
+        elif entry.name == REFERENCE and entry.distribution != "mace-core":
+            reason = f"the name '{REFERENCE}' belongs to mace-core: uninstall {entry.distribution}"
+            found.excluded.append(_Slot(entry, PluginState.CONFLICT, reason))
+        else:
+            by_name.setdefault(entry.name, []).append(entry)
+    by_name[REFERENCE] = [_REFERENCE_ENTRY]
+    for name, rivals in by_name.items():
+        slot = _Slot(rivals[0])
+        found.slots[name] = slot
+        if len(rivals) > 1:
+            who = " and ".join(entry.provenance for entry in rivals)
+            reason = f"{who} both provide '{name}', so none is used: uninstall all but one of them"
+            slot.state, slot.reason = PluginState.CONFLICT, reason
+            found.excluded.extend(_Slot(entry, PluginState.CONFLICT, reason) for entry in rivals[1:])
+            _log.warning("provider conflict: %s", reason)
+        elif name != REFERENCE or name in switches.disabled:  # an allow-list of plugins leaves the core's own alone
+            objection = switches.objection(name)
+            if objection:
+                slot.state, slot.reason = PluginState.DISABLED, objection
+    for name in switches.unknown(by_name):
+        _log.warning("MACE_PLUGINS or MACE_DISABLE_PLUGINS names '%s', which is not installed", name)
+    return found
+
+
+def _admit(slot: _Slot, loaded: object) -> None:
+    """Check a loaded class against the contract and make its instance."""
+    name = slot.entry.name
+    if not isinstance(loaded, type) or not issubclass(loaded, ExecutionProvider):
+        _fail(slot, f"{slot.entry.value} is not a subclass of mace_core.provider.ExecutionProvider")
+        return
+    built_for = _api_version(loaded)
+    if built_for is None:
+        _fail(slot, f"{loaded.__name__} does not say `api_version = ApiVersion(major, minor)`")
+        return
+    slot.api_version = str(built_for)
+    if not API_VERSION.accepts(built_for):
+        slot.state, slot.reason = PluginState.INCOMPATIBLE, _version_advice(slot.entry, built_for)
+        return
+    if getattr(loaded, "name", None) != name:
+        stated = getattr(loaded, "name", None)
+        _fail(slot, f"{loaded.__name__}.name is {stated!r}, but its entry point is called {name!r}")
+        return
+    for attribute in ("vendor", "version"):
+        if not isinstance(getattr(loaded, attribute, None), str):
+            _fail(slot, f"{loaded.__name__} does not say its `{attribute}` (a string)")
+            return
+    if inspect.isabstract(loaded):
+        _fail(slot, f"{loaded.__name__} does not implement {', '.join(sorted(loaded.__abstractmethods__))}")
+        return
+    try:
+        slot.provider = loaded()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        _fail(slot, f"{loaded.__name__}() failed: {describe(error)}", error)
+        return
+    slot.state = PluginState.OK
+
+
+def _fail(slot: _Slot, reason: str, error: BaseException | None = None) -> None:
+    slot.state, slot.reason, slot.error = PluginState.FAILED, reason, error
+
+
+def _api_version(provider_class: type[ExecutionProvider]) -> ApiVersion | None:
+    stated = getattr(provider_class, "api_version", None)
+    if not isinstance(stated, tuple) or len(stated) != 2 or not all(isinstance(part, int) for part in stated):
+        return None
+    return ApiVersion(*stated)
+
+
+def _version_advice(entry: PluginEntry, built_for: ApiVersion) -> str:
+    """Which side is the older one decides what to upgrade."""
+    stale = "mace-core" if built_for > API_VERSION else entry.distribution or "the provider"
+    return (
+        f"it was written for contract {built_for}, this mace-core {VERSION} has contract {API_VERSION}: "
+        f"pip install --upgrade {stale}"
+    )
+
+
+def _import_hint(entry: PluginEntry, error: BaseException) -> str:
+    if isinstance(error, ImportError) and (error.name or "").startswith("mace_core"):
+        distributions = " ".join(dict.fromkeys((entry.distribution, "mace-core")))
+        return f" (it seems to be made for another mace-core: pip install --upgrade {distributions})"
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return f" (a dependency is missing: pip install --force-reinstall {entry.distribution})"
+    return ""
