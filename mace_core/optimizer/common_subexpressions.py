@@ -1,0 +1,88 @@
+"""The same computation done twice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from mace_core.graph import AttributeKind, Graph, Node, Value
+from mace_core.optimizer.infra import GraphPass, PassContext, final, remove_nodes, replace_values
+from mace_core.tensor import Tensor
+
+NON_DETERMINISTIC = frozenset(
+    {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli", "Dropout"}
+)
+
+SMALL_CONSTANT_BYTES = 1024
+"""Constants up to this size are compared by content."""
+
+
+class MergeCommonSubexpressions(GraphPass):
+    """Keeps one of several nodes with the same operator, inputs and attributes; likewise equal small constants."""
+
+    name: ClassVar[str] = "merge common subexpressions"
+
+    def run(self, graph: Graph, context: PassContext) -> int:
+        replaced = _equal_constants(graph)
+        merged_constants = len(replaced)
+        first: dict[tuple[Any, ...], Node] = {}
+        gone: set[Node] = set()
+        for node in graph.nodes:
+            key = _key(node, replaced)
+            if key is None:
+                continue
+            twin = first.setdefault(key, node)
+            if twin is node or any(value in graph.outputs for value in node.outputs if value is not None):
+                continue
+            for kept, merged in zip(twin.outputs, node.outputs, strict=True):
+                if kept is not None and merged is not None:
+                    replaced[merged] = kept
+            twin.source = tuple(dict.fromkeys((*twin.source, *node.source)))
+            gone.add(node)
+        remove_nodes(graph, gone)
+        replace_values(graph, replaced)
+        return merged_constants + len(gone)
+
+
+def _key(node: Node, replaced: Mapping[Value, Value]) -> tuple[Any, ...] | None:
+    if not node.domain and node.op_type in NON_DETERMINISTIC:
+        return None
+    attributes = []
+    for name, attribute in sorted(node.attributes.items()):
+        if attribute.kind in (AttributeKind.GRAPH, AttributeKind.GRAPHS):
+            return None
+        attributes.append((name, attribute.kind, _hashable(attribute.value)))
+    inputs = tuple(None if value is None else id(final(replaced, value)) for value in node.inputs)
+    outputs = tuple(value is not None for value in node.outputs)
+    return (node.domain, node.op_type, inputs, tuple(attributes), outputs)
+
+
+def _hashable(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return _content(value) if value.nbytes <= SMALL_CONSTANT_BYTES else id(value)
+    if isinstance(value, tuple):
+        return tuple(_hashable(item) for item in value)
+    if isinstance(value, float):
+        return value.hex()  # tells -0.0 from 0.0 and lets NaN equal itself
+    return value
+
+
+def _content(tensor: Tensor) -> tuple[Any, ...]:
+    payload = tensor.payload
+    stored = tuple(payload.reshape(-1)) if payload.dtype == object else payload.tobytes()
+    return (tensor.dtype, tensor.shape, stored)
+
+
+def _equal_constants(graph: Graph) -> dict[Value, Value]:
+    """Drop all but one of equal small initializers; returns what stands in for each that went."""
+    first: dict[tuple[Any, ...], Value] = {}
+    replaced: dict[Value, Value] = {}
+    for name, value in list(graph.initializers.items()):
+        tensor = value.constant
+        if tensor is None or tensor.nbytes > SMALL_CONSTANT_BYTES or value in graph.outputs:
+            continue
+        kept = first.setdefault(_content(tensor), value)
+        if kept is not value:
+            replaced[value] = kept
+            del graph.initializers[name]
+    return replaced
