@@ -18,6 +18,7 @@ from mace_core.provider.backend import (
 from mace_core.provider.device import Device, DeviceKind, Missing, ProbeResult
 from mace_core.provider.execution import Bindings, BoundTensor, CancelFlag, Event, Execution, Stream
 from mace_core.provider.inventory import Inventory, find_device, inventory, probe
+from mace_core.provider.libraries import find_library, library_directories
 from mace_core.provider.memory import Allocator, Buffer, DataTransfer, HostAllocator
 from mace_core.provider.provider import ExecutionProvider
 from mace_core.provider.registry import PluginState, PluginStatus, Registry, default_registry
@@ -54,6 +55,8 @@ __all__ = [
     "Stream",
     "default_registry",
     "find_device",
+    "find_library",
     "inventory",
+    "library_directories",
     "probe",
 ]

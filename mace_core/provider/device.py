@@ -76,9 +76,11 @@ class Missing:
 class ProbeResult:
     """What a provider found: devices, and for what is not there, why not.
 
-    ``depends_on`` names files (drivers, libraries) whose change makes a cached result stale.
+    A result is cached between processes; it is stale when one of the files (drivers, libraries, their directories;
+    absent ones too) that ``depends_on`` names changes, or one of the environment variables of ``environment``.
     """
 
     devices: tuple[Device, ...] = ()
     missing: tuple[Missing, ...] = ()
     depends_on: tuple[str, ...] = ()
+    environment: tuple[str, ...] = ()

@@ -1,0 +1,3 @@
+"""The version of mace-apu."""
+
+VERSION = "0.1.0"

@@ -1,0 +1,5 @@
+"""NPU execution provider: looks for OpenVINO and the NPU driver.  It can not run anything in this version."""
+
+from mace_npu.version import VERSION as __version__
+
+__all__ = ["__version__"]

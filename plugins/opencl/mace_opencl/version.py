@@ -1,0 +1,3 @@
+"""The version of mace-opencl."""
+
+VERSION = "0.1.0"
