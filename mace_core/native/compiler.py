@@ -1,0 +1,92 @@
+"""LLVM IR to object code."""
+
+from __future__ import annotations
+
+import functools
+import threading
+
+import llvmlite.binding as llvm
+
+from mace_core.native.errors import KernelError
+from mace_core.native.target import Target
+
+_INTERNAL_LINKAGE = "internal"
+_lock = threading.Lock()
+
+
+def compile_object(ir: str, symbol: str, target: Target) -> bytes:
+    """Optimised object code of an LLVM module in which only ``symbol`` is visible from outside.
+
+    Raises:
+        KernelError: the IR is not valid or does not define ``symbol``.
+    """
+    module, machine = optimise(ir, symbol, target)
+    return bytes(machine.emit_object(module))
+
+
+def compile_assembly(ir: str, symbol: str, target: Target) -> str:
+    """As `compile_object`, but readable: to see what became of a kernel."""
+    module, machine = optimise(ir, symbol, target)
+    return str(machine.emit_assembly(module))
+
+
+def optimise(ir: str, symbol: str, target: Target) -> tuple[llvm.ModuleRef, llvm.TargetMachine]:
+    """The optimised module and the machine to emit it with."""
+    machine = target_machine(target)
+    # a context of its own keeps the types of thousands of modules from piling up in the global one
+    context = llvm.create_context()
+    try:
+        module = llvm.parse_assembly(ir, context)
+        module.triple = target.triple
+        module.data_layout = str(machine.target_data)
+        module.verify()
+    except RuntimeError as error:
+        raise KernelError(f"The LLVM IR of kernel '{symbol}' is not valid: {error}") from error
+    _hide_all_but(module, symbol)
+    options = llvm.create_pipeline_tuning_options(speed_level=3)
+    options.loop_vectorization = True
+    options.slp_vectorization = True
+    options.loop_interleaving = True
+    options.loop_unrolling = True
+    builder = llvm.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(module, builder)
+    return module, machine
+
+
+def _hide_all_but(module: llvm.ModuleRef, symbol: str) -> None:
+    found = False
+    for value in (*module.functions, *module.global_variables):
+        if value.is_declaration:
+            continue
+        if value.name == symbol:
+            found = True
+        elif not value.name.startswith("llvm."):
+            value.linkage = _INTERNAL_LINKAGE
+    if not found:
+        raise KernelError(f"The LLVM IR of kernel '{symbol}' does not define a function of that name.")
+
+
+def target_machine(target: Target) -> llvm.TargetMachine:
+    """A machine that emits position-independent code, which is what the loader wants."""
+    with _lock:
+        _initialise(target.triple == llvm.get_process_triple())
+    return llvm.Target.from_triple(target.triple).create_target_machine(
+        cpu=target.cpu, features=target.attributes, opt=3, reloc="pic", codemodel="default"
+    )
+
+
+@functools.cache
+def _initialise(native: bool) -> None:
+    if native:
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+        llvm.initialize_native_asmparser()
+    else:
+        llvm.initialize_all_targets()
+        llvm.initialize_all_asmprinters()
+
+
+def initialise_native() -> None:
+    """Make LLVM know the processor we run on."""
+    with _lock:
+        _initialise(True)

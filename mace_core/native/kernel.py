@@ -1,0 +1,104 @@
+"""Kernels: from a description to a callable address, through the cache of checked object code."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import llvmlite
+
+from mace_core.cache import CheckedCache
+from mace_core.native.compiler import compile_object
+from mace_core.native.loader import check_object, link_objects
+from mace_core.native.target import Target, host_target
+
+_LOG = logging.getLogger("mace_core.native")
+
+_lock = threading.RLock()
+_loaded: dict[tuple[str, str, str], int] = {}
+_FORMAT = "1"
+
+
+@dataclass(frozen=True, slots=True)
+class KernelSource:
+    """How to make one kernel.
+
+    A kernel is ``void symbol(int64_t *args, int64_t begin, int64_t end, int64_t chunk)``: it processes work units
+    [begin, end) of its step; ``args`` are words (addresses, integers, bits of a float64), ``chunk`` is the index of the
+    chunk.  It neither allocates nor raises, and calls nothing but the C library's mathematics and memory functions.
+
+    Attributes:
+        symbol: the exported name; letters, digits and underscores.
+        version: changes whenever what ``build`` returns may change.
+        build: gives LLVM IR text that defines ``symbol``; called only when there is no cached object.
+        imports: C library functions it calls besides mathematics and memory ("syscall").
+    """
+
+    symbol: str
+    version: str
+    build: Callable[[Target], str] = field(compare=False)
+    imports: frozenset[str] = frozenset()
+
+
+def load_kernels(
+    sources: Sequence[KernelSource],
+    target: Target | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, int]:
+    """Addresses of kernels by symbol; they stay valid until the process ends.
+
+    Args:
+        sources: what is needed; the same kernel may be named more than once.
+        target: what the code may use; by default `host_target()`.
+        progress: called as ``progress(done, total)`` while kernels that were not in the cache are built.
+
+    Raises:
+        KernelError: a kernel cannot be built, or it refers to a function that kernels may not call.
+    """
+    chosen = host_target() if target is None else target
+    with _lock:
+        wanted = {source.symbol: source for source in sources}
+        keys = {symbol: (symbol, source.version, chosen.key) for symbol, source in wanted.items()}
+        absent = [source for symbol, source in wanted.items() if keys[symbol] not in _loaded]
+        if absent:
+            objects = _objects(absent, chosen, progress)
+            addresses = link_objects(absent, objects)
+            for symbol, address in addresses.items():
+                _loaded[keys[symbol]] = address
+        return {symbol: _loaded[key] for symbol, key in keys.items()}
+
+
+def object_cache() -> CheckedCache:
+    """Where object code is kept."""
+    return CheckedCache("kernels", f"{_FORMAT}-llvmlite{llvmlite.__version__}")
+
+
+def cache_key(source: KernelSource, target: Target) -> str:
+    return "|".join((source.symbol, source.version, target.key))
+
+
+def _objects(
+    sources: Sequence[KernelSource], target: Target, progress: Callable[[int, int], None] | None
+) -> dict[str, bytes]:
+    """Checked object code of each source, by symbol."""
+    cache = object_cache()
+    objects: dict[str, bytes] = {}
+    missing = []
+    for source in sources:
+        cached = cache.get(cache_key(source, target))
+        if cached is None:
+            missing.append(source)
+        else:
+            objects[source.symbol] = check_object(source, cached)
+    for done, source in enumerate(missing):
+        if progress is not None:
+            progress(done, len(missing))
+        _LOG.debug("Building kernel %s for %s.", source.symbol, target.key)
+        built = check_object(source, compile_object(source.build(target), source.symbol, target))
+        cache.put(cache_key(source, target), built)
+        objects[source.symbol] = built
+    if missing and progress is not None:
+        progress(len(missing), len(missing))
+    return objects

@@ -1,0 +1,138 @@
+"""Object code into memory, after a look at what it needs: a bad object is an error here, never a crash later."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import itertools
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import llvmlite.binding as llvm
+
+from mace_core.native import elf
+from mace_core.native.compiler import initialise_native
+from mace_core.native.errors import KernelError
+
+if TYPE_CHECKING:
+    from mace_core.native.kernel import KernelSource
+
+MAY_RAISE = "mace_kernel_may_raise"
+"""An undefined symbol that a kernel compiled from Python has left if some path through it raises."""
+
+_FLOAT_FUNCTIONS = (
+    "acos acosh asin asinh atan atan2 atanh cbrt ceil copysign cos cosh erf erfc exp exp2 expm1 fabs fdim floor fma fmax "
+    "fmin fmod frexp hypot ldexp lgamma log log10 log1p log2 modf nearbyint nextafter pow remainder rint round "
+    "roundeven scalbn sin sincos sinh sqrt tan tanh tgamma trunc"
+).split()
+ALLOWED_IMPORTS = frozenset(
+    [*_FLOAT_FUNCTIONS, *(name + "f" for name in _FLOAT_FUNCTIONS), "memcpy", "memmove", "memset", "memcmp", "bcmp"]
+)
+"""What a kernel may call: C mathematics and memory functions, to which LLVM lowers some operations."""
+
+_library_numbers = itertools.count()
+
+
+def check_object(source: KernelSource, image: bytes) -> bytes:
+    """``image`` itself, once it is known to define its kernel and to need nothing but what kernels may call.
+
+    Raises:
+        KernelError: otherwise; the message names kernel and symbol.
+    """
+    if elf.is_elf(image):
+        _elf_imports(source, image)
+    return image
+
+
+def _elf_imports(source: KernelSource, image: bytes) -> frozenset[str]:
+    try:
+        symbols = elf.read_symbols(image)
+    except ValueError as error:
+        raise KernelError(f"The object code of kernel '{source.symbol}' is damaged: {error}.") from error
+    if source.symbol not in symbols.defined:
+        raise KernelError(f"The object code of kernel '{source.symbol}' does not define that symbol.")
+    needed = symbols.undefined - {"_GLOBAL_OFFSET_TABLE_"}
+    if MAY_RAISE in needed:
+        raise KernelError(
+            f"Kernel '{source.symbol}' may raise an exception (symbol '{MAY_RAISE}' is left): kernels can not. Remove "
+            "raise and assert, and call only helpers compiled with numba_prelude.helper."
+        )
+    forbidden = sorted(needed - ALLOWED_IMPORTS - source.imports)
+    if forbidden:
+        raise KernelError(
+            f"Kernel '{source.symbol}' refers to '{', '.join(forbidden)}', which kernels may not call: they get "
+            "pointers and integers, allocate nothing and use no Python objects."
+        )
+    return needed
+
+
+def link_objects(sources: Sequence[KernelSource], objects: Mapping[str, bytes]) -> dict[str, int]:
+    """Load checked objects into this process.  The code stays until the process ends.
+
+    Raises:
+        KernelError: the linker refused an object.
+    """
+    builder = llvm.JITLibraryBuilder()
+    imports: set[str] = set()
+    for source in sources:
+        image = objects[source.symbol]
+        if elf.is_elf(image):
+            imports |= _elf_imports(source, image)
+        else:
+            imports |= ALLOWED_IMPORTS | source.imports
+        builder.add_object_img(image)
+        builder.export_symbol(source.symbol)
+    for name in sorted(imports):
+        address = c_function(name)
+        if address is not None:
+            builder.import_symbol(name, address)
+    try:
+        tracker = builder.link(_jit(), f"mace{next(_library_numbers)}")
+    except RuntimeError as error:
+        names = ", ".join(source.symbol for source in sources[:5]) + (", …" if len(sources) > 5 else "")
+        raise KernelError(f"The object code of {names} can not be loaded: {error}") from error
+    _keep_for_ever(tracker)
+    return {source.symbol: int(tracker[source.symbol]) for source in sources}
+
+
+@functools.cache
+def _jit() -> llvm.LLJIT:
+    initialise_native()
+    jit = llvm.create_lljit_compiler(use_jit_link=True)
+    _keep_for_ever(jit)
+    return jit
+
+
+def _keep_for_ever(owner: object) -> None:
+    """Unloading code that a daemon thread may still be running would crash the process at its end."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(owner))
+
+
+@functools.cache
+def c_function(name: str) -> int | None:
+    """The address of a C library function in this process; None if the platform has no such function."""
+    for library in _c_libraries():
+        try:
+            function = getattr(library, name)
+        except AttributeError:
+            continue
+        return ctypes.cast(function, ctypes.c_void_p).value
+    return None
+
+
+@functools.cache
+def _c_libraries() -> tuple[ctypes.CDLL, ...]:
+    if sys.platform == "win32":
+        names: tuple[str | None, ...] = ("ucrtbase", "vcruntime140", "kernel32")
+    elif sys.platform == "darwin":
+        names = (None,)
+    else:
+        names = (None, "libm.so.6", "libm.so", "libc.so.6")
+    libraries = []
+    for name in names:
+        try:
+            libraries.append(ctypes.CDLL(name))
+        except OSError:
+            continue
+    return tuple(libraries)

@@ -1,0 +1,99 @@
+"""Kernels written in Python, compiled with numba.  Describing one imports neither numba nor the module it lies in."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import re
+import sys
+from pathlib import Path
+
+from mace_core.native.errors import KernelError
+from mace_core.native.kernel import KernelSource
+from mace_core.native.target import Target
+
+_PRELUDE = "mace_core.native.numba_prelude"
+_COMPILER = "mace_core.native.numba_compile"
+
+
+def numba_source(module: str, function: str, **specialisation: str) -> KernelSource:
+    """A kernel that ``function(**specialisation)`` of ``module`` returns as a plain Python function.
+
+    The factory returns ``kernel(args, begin, end, chunk)`` in numba's nopython subset; ``args[i]`` is word i as int64,
+    pointers come from `mace_core.native.numba_prelude`.  A factory may set ``kernel.__fastmath__`` to True or to a set
+    of LLVM's fast-math flags.  If the kernel uses functions of other modules, its module lists them in a literal
+    ``KERNEL_DEPENDENCIES = ("package.module", …)``, so that a change there rebuilds it.
+    """
+    build = functools.partial(_build, module, function, tuple(sorted(specialisation.items())))
+    return KernelSource(kernel_symbol(module, function, specialisation), kernel_version(module), build)
+
+
+def kernel_symbol(module: str, function: str, specialisation: dict[str, str]) -> str:
+    """A readable name that is different for different kernels."""
+    parts = [module.rpartition(".")[2], function, *(f"{k}_{v}" for k, v in sorted(specialisation.items()))]
+    exact = repr((module, function, sorted(specialisation.items())))
+    return re.sub(r"\W", "_", "_".join(parts))[:80] + "_" + hashlib.sha256(exact.encode()).hexdigest()[:10]
+
+
+@functools.cache
+def kernel_version(module: str) -> str:
+    """A hash of everything that the code of a kernel in ``module`` depends on."""
+    digest = hashlib.sha256()
+    digest.update(f"numba {_numba_version()} python {sys.version_info[:2]}".encode())
+    todo, seen = [module, _PRELUDE, _COMPILER], set()
+    while todo:
+        name = todo.pop(0)
+        if name in seen:
+            continue
+        seen.add(name)
+        content = _source(name)
+        digest.update(name.encode() + b"\0" + content + b"\0")
+        if b"KERNEL_DEPENDENCIES" in content:
+            todo += _dependencies(name, content)
+    return digest.hexdigest()[:32]
+
+
+@functools.cache
+def _numba_version() -> str:
+    try:
+        return importlib.metadata.version("numba")
+    except importlib.metadata.PackageNotFoundError:
+        return "absent"
+
+
+def _source(module: str) -> bytes:
+    loaded = sys.modules.get(module)
+    spec = loaded.__spec__ if loaded is not None else importlib.util.find_spec(module)
+    if spec is None or spec.origin is None or not spec.has_location:
+        raise KernelError(f"The kernel module '{module}' is not a source file, so its kernels can not be compiled.")
+    return Path(spec.origin).read_bytes()
+
+
+def _dependencies(module: str, content: bytes) -> list[str]:
+    for statement in ast.parse(content).body:
+        match statement:
+            case ast.Assign(targets=[ast.Name(id="KERNEL_DEPENDENCIES")], value=value):
+                break
+            case ast.AnnAssign(target=ast.Name(id="KERNEL_DEPENDENCIES"), value=ast.expr() as value):
+                break
+    else:
+        return []
+    try:
+        names = ast.literal_eval(value)
+    except ValueError as error:
+        raise KernelError(f"KERNEL_DEPENDENCIES of {module} is not a literal tuple of module names.") from error
+    return [str(name) for name in names]
+
+
+def _build(module: str, function: str, specialisation: tuple[tuple[str, str], ...], target: Target) -> str:
+    from mace_core.native.numba_compile import numba_ir
+
+    symbol = kernel_symbol(module, function, dict(specialisation))
+    factory = getattr(importlib.import_module(module), function, None)
+    if factory is None:
+        raise KernelError(f"The kernel module '{module}' has no function '{function}'.")
+    return numba_ir(factory(**dict(specialisation)), symbol)

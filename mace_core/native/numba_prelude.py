@@ -1,0 +1,76 @@
+"""What kernels written in Python are made of: typed pointers from words, and a decorator for their helpers.
+
+    from mace_core.native.numba_prelude import f32, as_float
+
+    def scale() -> Kernel:
+        def kernel(args, begin, end, chunk):
+            x = f32(args[0])
+            y = f32(args[1])
+            factor = as_float(args[2])
+            for i in range(begin, end):
+                y[i] = x[i] * factor
+        return kernel
+
+Importing this module imports numba: kernel modules do, nothing else should.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+Kernel = Callable[[Any, Any, Any, Any], None]
+"""``(args, begin, end, chunk) -> None``; see `mace_core.native.kernel.KernelSource`."""
+
+HELPER_OPTIONS: dict[str, Any] = {"error_model": "numpy", "boundscheck": False, "no_cpython_wrapper": True, "_nrt": False}
+
+
+def helper(function: Callable[..., Any] | None = None, **options: Any) -> Any:
+    """Decorator for a function that kernels call; compiled so that it can neither raise on division nor allocate."""
+    decorate = numba.njit(**{**HELPER_OPTIONS, **options})
+    return decorate if function is None else decorate(function)
+
+
+def _pointer(dtype: types.Type) -> Any:
+    pointer_type = types.CPointer(dtype)
+
+    @intrinsic
+    def to_pointer(typing_context: Any, word: Any) -> Any:
+        if not isinstance(word, types.Integer):
+            return None
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+
+        return pointer_type(types.int64), generate
+
+    return to_pointer
+
+
+f32 = _pointer(types.float32)
+f64 = _pointer(types.float64)
+i8 = _pointer(types.int8)
+i16 = _pointer(types.int16)
+i32 = _pointer(types.int32)
+i64 = _pointer(types.int64)
+u8 = _pointer(types.uint8)
+u16 = _pointer(types.uint16)
+u32 = _pointer(types.uint32)
+u64 = _pointer(types.uint64)
+
+
+@intrinsic
+def as_float(typing_context: Any, word: Any) -> Any:
+    """The float64 whose bits are ``word``."""
+    if not isinstance(word, types.Integer):
+        return None
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.DoubleType())
+
+    return types.float64(types.int64), generate

@@ -1,0 +1,119 @@
+"""The processor that code is generated for."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from dataclasses import dataclass, field
+
+import llvmlite.binding as llvm
+
+from mace_core.errors import UsageError
+
+_X86_SSE2 = ("cx8", "fxsr", "mmx", "sse", "sse2")
+_X86_V2 = (*_X86_SSE2, "cx16", "popcnt", "sahf", "sse3", "sse4.1", "sse4.2", "ssse3")
+_X86_V3 = (*_X86_V2, "avx", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe", "xsave")
+_X86_V4 = (*_X86_V3, "avx512bw", "avx512cd", "avx512dq", "avx512f", "avx512vl")
+
+_X86_MASKS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "baseline": ("x86-64", _X86_SSE2),
+    "sse2": ("x86-64", _X86_SSE2),
+    "sse4": ("x86-64-v2", _X86_V2),
+    "avx2": ("x86-64-v3", _X86_V3),
+    "avx512": ("x86-64-v4", _X86_V4),
+}
+_ARM_MASKS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "baseline": ("generic", ("fp-armv8", "neon")),
+    "neon": ("generic", ("fp-armv8", "neon")),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What generated code may use.
+
+    Attributes:
+        triple: LLVM's name of architecture, system and binary format.
+        cpu: LLVM's name of the processor, for tuning.
+        features: names of the instruction sets that may be used, as LLVM spells them ("avx512f", "neon").
+        vector_bits: the width of vector that kernels should be written for: 512, 256 or 128.
+        attributes: LLVM's feature string: features switched on and off on top of what ``cpu`` implies.
+    """
+
+    triple: str
+    cpu: str
+    features: frozenset[str]
+    vector_bits: int
+    attributes: str = field(default="", repr=False)
+
+    def has(self, feature: str) -> bool:
+        return feature in self.features
+
+    @property
+    def architecture(self) -> str:
+        """ "x86_64", "aarch64", … """
+        name = self.triple.split("-", 1)[0]
+        return {"amd64": "x86_64", "arm64": "aarch64"}.get(name, name)
+
+    @property
+    def key(self) -> str:
+        """Short and unique: part of the cache key of everything made for this target."""
+        text = "|".join((self.triple, self.cpu, self.attributes, ",".join(sorted(self.features)), str(self.vector_bits)))
+        return f"{self.architecture}-{self.cpu}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def host_target(mask: str | None = None) -> Target:
+    """The processor we run on, or less of it.
+
+    Args:
+        mask: the most that may be used: "baseline" ("sse2"), "sse4", "avx2", "avx512" on x86-64, "baseline" ("neon") on
+            aarch64.  None: ``MACE_CPU_FEATURES``, else everything there is.
+
+    Raises:
+        UsageError: for a mask that is unknown or that this processor does not reach.
+    """
+    chosen = os.environ.get("MACE_CPU_FEATURES", "") if mask is None else mask
+    return _host_target(chosen.strip().lower())
+
+
+@functools.cache
+def _host_target(mask: str) -> Target:
+    triple = llvm.get_process_triple()
+    host = llvm.get_host_cpu_features()
+    present = frozenset(name for name, on in host.items() if on)
+    arm = triple.startswith(("aarch64", "arm64"))
+    if not mask or mask == "native":
+        if arm:
+            present |= {"neon", "fp-armv8"}
+        return make_target(triple, llvm.get_host_cpu_name(), present, host.flatten())
+    masks = _ARM_MASKS if arm else _X86_MASKS if triple.startswith(("x86_64", "amd64")) else {"baseline": ("generic", ())}
+    if mask not in masks:
+        known = ", ".join(sorted(masks))
+        raise UsageError(f"MACE_CPU_FEATURES (or the mask) '{mask}' is not known for {triple}; use one of: {known}.")
+    cpu, features = masks[mask]
+    missing = [] if arm else sorted(set(features) - present)
+    if missing:
+        raise UsageError(f"The mask '{mask}' needs {', '.join(missing)}, which this processor does not have; choose a lower one.")
+    return make_target(triple, cpu, frozenset(features), "")
+
+
+def foreign_target(architecture: str) -> Target:
+    """A plain processor of another architecture ("aarch64", "x86_64"), to generate code that is not run here."""
+    if architecture == "aarch64":
+        return make_target("aarch64-unknown-linux-gnu", "generic", frozenset(("neon", "fp-armv8")), "")
+    if architecture == "x86_64":
+        return make_target("x86_64-unknown-linux-gnu", "x86-64", frozenset(_X86_SSE2), "")
+    raise UsageError(f"No foreign target '{architecture}'; use 'aarch64' or 'x86_64'.")
+
+
+def make_target(triple: str, cpu: str, features: frozenset[str], attributes: str) -> Target:
+    """A `Target` whose vector width follows from its features."""
+    bits = 128
+    if {"avx512f", "avx512bw", "avx512dq", "avx512vl"} <= features:
+        bits = 512
+        # LLVM tunes recent server processors to 256-bit vectors; inference loops are long enough for the full width
+        attributes = ",".join(part for part in (attributes, "-prefer-256-bit") if part)
+    elif "avx2" in features:
+        bits = 256
+    return Target(triple, cpu, features, bits, attributes)
