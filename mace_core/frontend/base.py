@@ -1,0 +1,44 @@
+"""What an importer of a model format implements."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
+
+if TYPE_CHECKING:
+    from mace_core.graph import Graph
+
+ModelSource: TypeAlias = "Path | bytes"
+"""A model file, or the bytes of one."""
+
+
+class Frontend(ABC):
+    """One model format.  Registered under the entry-point group ``mace.frontends``; instantiated without arguments.
+
+    Attributes:
+        name: the format's name in messages (``onnx``).
+        suffixes: file suffixes of the format, lower case with the dot (``.onnx``).
+    """
+
+    name: ClassVar[str]
+    suffixes: ClassVar[tuple[str, ...]]
+
+    @abstractmethod
+    def can_read(self, source: ModelSource) -> bool:
+        """Whether the content looks like this format.  Cheap (a few hundred bytes), never raises for bad content."""
+
+    @abstractmethod
+    def load(self, source: ModelSource, *, path: Path | None = None, mmap: bool = True) -> Graph:
+        """Import a model.
+
+        Args:
+            source: the file, or its bytes.
+            path: where the bytes come from, where that is known: used in messages and to find files beside the model.
+            mmap: keep weights as views into the mapped file.  A mapped file that somebody truncates while it is in use
+                kills the process (the operating system raises a bus error); ``mmap=False`` reads the file into memory
+                instead, at the price of holding it there.
+
+        Raises:
+            ModelError: if the model can not be read or is not valid.
+        """

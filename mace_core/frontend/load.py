@@ -1,0 +1,138 @@
+"""Choosing the frontend for a model and loading it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from mace_core.errors import ModelError, UsageError
+from mace_core.frontend.base import Frontend, ModelSource
+from mace_core.graph import Graph
+
+if TYPE_CHECKING:
+    import onnx
+
+ENTRY_POINT_GROUP = "mace.frontends"
+
+Model: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | onnx.ModelProto | Graph"
+
+_log = logging.getLogger(__name__)
+
+
+def load_model(model: Model, *, mmap: bool = True) -> Graph:
+    """Import a model from a path, from bytes, from an ``onnx.ModelProto``; a Graph is given back as it is.
+
+    Args:
+        model: the model.
+        mmap: keep weights as views into the mapped file.  A mapped file that somebody truncates while the graph is in
+            use kills the process; ``mmap=False`` reads it into memory instead.
+
+    Raises:
+        ModelError: if the model can not be read, is not valid, or no frontend knows its format.
+        UsageError: if ``model`` is none of the kinds above.
+    """
+    if isinstance(model, Graph):
+        return model
+    if isinstance(model, str | os.PathLike):
+        path = Path(model)
+        check_file(path)
+        return _frontend_for(path, str(path)).load(path, path=path, mmap=mmap)
+    if isinstance(model, bytes | bytearray | memoryview):
+        content = bytes(model)
+        if not content:
+            raise ModelError("The model given as bytes is empty.")
+        return _frontend_for(content, "the model given as bytes").load(content, mmap=mmap)
+    if _is_model_proto(model):
+        from mace_core.frontend.onnx import OnnxFrontend
+
+        return OnnxFrontend().load_proto(model)
+    raise UsageError(
+        f"A model is a path, bytes, an onnx.ModelProto or a Graph, not {type(model).__module__}.{type(model).__name__}."
+    )
+
+
+def check_file(path: Path) -> None:
+    """Refuse what is no readable, non-empty file.
+
+    Raises:
+        ModelError: saying what is wrong with ``path``.
+    """
+    try:
+        if path.is_dir():
+            raise ModelError(f"'{path}' is a folder, not a model file.")
+        if not path.exists():
+            raise ModelError(f"There is no model file '{path}'.")
+        if path.stat().st_size == 0 and path.is_file():
+            raise ModelError(f"The model file '{path}' is empty.")
+    except (OSError, ValueError) as error:  # ValueError: a NUL character in the path
+        raise ModelError(f"The model file '{path}' can not be read: {error}.") from error
+
+
+def _is_model_proto(model: Any) -> bool:
+    onnx_module = sys.modules.get("onnx")  # whoever made a ModelProto has imported onnx
+    return onnx_module is not None and isinstance(model, onnx_module.ModelProto)
+
+
+def _frontend_for(source: ModelSource, label: str) -> Frontend:
+    """The frontend that reads ``source``: by suffix first, then by content."""
+    from mace_core.frontend.onnx import OnnxFrontend
+
+    builtin = OnnxFrontend()
+    suffix = source.suffix.lower() if isinstance(source, Path) else ""
+    if suffix in builtin.suffixes:  # without looking for plugins at all
+        return builtin
+    frontends, failures = installed_frontends()
+    by_suffix = [f for f in frontends if suffix and suffix in f.suffixes]
+    others = [f for f in frontends if f not in by_suffix]
+    for frontend in (*by_suffix, *others):
+        try:
+            readable = frontend.can_read(source)
+        except Exception as error:
+            failures.append(f"'{frontend.name}' failed to look at the model ({type(error).__name__}: {error})")
+            _log.warning("Frontend %s", failures[-1])
+            continue
+        if readable:
+            return frontend
+    if by_suffix:  # the name says so: let that frontend tell what is wrong with the content
+        return by_suffix[0]
+    known = ", ".join(sorted(f.name for f in frontends)) or "none"
+    broken = f" Frontends that failed: {'; '.join(failures)}." if failures else ""
+    raise ModelError(f"No frontend recognises {_quoted(source, label)}; installed frontends: {known}.{broken}")
+
+
+def installed_frontends() -> tuple[list[Frontend], list[str]]:
+    """The frontends that load, and a sentence for each that does not."""
+    from importlib.metadata import entry_points
+
+    frontends: list[Frontend] = []
+    failures: list[str] = []
+    seen: dict[str, str] = {}
+    for entry in entry_points(group=ENTRY_POINT_GROUP):
+        origin = f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else "an unknown distribution"
+        if entry.name in seen:
+            if seen[entry.name] != origin:
+                failures.append(f"'{entry.name}' of {origin} is ignored: {seen[entry.name]} provides one of that name")
+                _log.warning("Frontend %s", failures[-1])
+            continue
+        seen[entry.name] = origin
+        try:
+            frontend = entry.load()()
+            if not isinstance(frontend, Frontend):
+                raise TypeError(f"{entry.value} is not a mace_core.frontend.Frontend")
+        except Exception as error:  # whatever a third-party module raises on import: kept as data
+            failures.append(f"'{entry.name}' of {origin} can not be loaded ({type(error).__name__}: {error})")
+            _log.warning("Frontend %s", failures[-1])
+            continue
+        frontends.append(frontend)
+    if "onnx" not in seen:  # run from a source tree that is not installed
+        from mace_core.frontend.onnx import OnnxFrontend
+
+        frontends.append(OnnxFrontend())
+    return frontends, failures
+
+
+def _quoted(source: ModelSource, label: str) -> str:
+    return f"'{label}'" if isinstance(source, Path) else label

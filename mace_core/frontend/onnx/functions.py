@@ -1,0 +1,77 @@
+"""The model-local functions of an ONNX model: finding them, and which calls are allowed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+from mace_core.errors import ModelError, UnsupportedModelError
+from mace_core.frontend.onnx.schemas import standard_domain
+
+if TYPE_CHECKING:
+    import onnx
+
+FunctionKey: TypeAlias = "tuple[str, str, str]"
+"""Domain, name, overload."""
+
+MAX_CALL_DEPTH = 100
+
+
+class FunctionLibrary:
+    """The functions of a model by domain, name and overload."""
+
+    def __init__(self, model: onnx.ModelProto, label: str) -> None:
+        """
+        Raises:
+            ModelError: if two functions have the same domain, name and overload.
+        """
+        self._label = label
+        self._functions: dict[FunctionKey, onnx.FunctionProto] = {}
+        self._opsets: dict[FunctionKey, dict[str, int]] = {}
+        for function in model.functions:
+            key = self.key(function)
+            if key in self._functions:
+                raise ModelError(f"{label} has two functions '{key[1]}' in domain '{key[0]}' (overload '{key[2]}').")
+            self._functions[key] = function
+            self._opsets[key] = {standard_domain(o.domain): o.version for o in function.opset_import}
+        self.domains = {key[0] for key in self._functions}
+
+    @staticmethod
+    def key(function: onnx.FunctionProto) -> FunctionKey:
+        """What calls to ``function`` name."""
+        return standard_domain(function.domain), function.name, function.overload
+
+    def find(self, domain: str, op_type: str, overload: str) -> onnx.FunctionProto | None:
+        """The function that a node with these names calls, or None if it is an operator."""
+        return self._functions.get((domain, op_type, overload)) if self._functions else None
+
+    def opset(self, key: FunctionKey, domain: str) -> int | None:
+        """The opset version of ``domain`` that a function is written for; None if it does not say."""
+        return self._opsets[key].get(domain)
+
+    def check_call(
+        self, function: onnx.FunctionProto, call: onnx.NodeProto, where: str, calls: tuple[FunctionKey, ...]
+    ) -> None:
+        """Refuse recursion and calls with more arguments than the function has; ``calls`` are those around this one.
+
+        Raises:
+            ModelError: naming the function and the call.
+        """
+        key = self.key(function)
+        if key in calls:
+            raise ModelError(
+                f"{self._label}: function '{key[1]}' calls itself (in {where}), which ONNX does not allow."
+            )
+        if len(calls) >= MAX_CALL_DEPTH:
+            raise UnsupportedModelError(f"{self._label}: functions call each other more than {MAX_CALL_DEPTH} deep.")
+        for kind, given, declared in (
+            ("inputs", len(call.input), len(function.input)),
+            ("outputs", len(call.output), len(function.output)),
+        ):
+            if given > declared:
+                raise ModelError(f"{self._label}: {where} has {given} {kind}; the function has {declared}.")
+        if len(set(function.input)) != len(function.input):
+            raise ModelError(f"{self._label}: function '{key[1]}' has two inputs of one name.")
+        known = {*function.attribute, *(a.name for a in function.attribute_proto)}
+        for attribute in call.attribute:
+            if attribute.name not in known:
+                raise ModelError(f"{self._label}: {where} gives an attribute '{attribute.name}' the function lacks.")
