@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from mace_core.errors import ProviderError
 from mace_core.graph import GraphView
 from mace_core.native.kernel import load_kernels
 from mace_core.native.plan import NativePlan, PlanStep
@@ -25,7 +26,7 @@ from mace_core.provider import (
 )
 from mace_core.scheduler.memory import Lifetime, plan_arena
 from mace_cpu.lowering import find_lowering, load_all
-from mace_cpu.program import ALIGNMENT_BYTES, Buf, Place, Program
+from mace_cpu.program import ALIGNMENT_BYTES, STATUS_WORDS, Buf, Place, Program
 
 ARENA_SLOT, CONSTANT_SLOT, FIRST_INPUT_SLOT = 0, 1, 2
 
@@ -60,7 +61,8 @@ class CpuBackend(Backend):
         programs = [self._lower(view) for view in subgraphs]
         sources = {step.kernel.symbol: step.kernel for program in programs for step in program.steps}
         addresses = load_kernels(list(sources.values()), self.target)
-        return [CpuSubgraph(program, addresses, self.threads) for program in programs]
+        device = self.device.qualified_name
+        return [CpuSubgraph(program, addresses, self.threads, device) for program in programs]
 
     def _lower(self, view: GraphView) -> Program:
         program = Program(view, self.target, self.threads)
@@ -80,13 +82,15 @@ class CpuBackend(Backend):
 class CpuSubgraph(CompiledSubgraph):
     """A native plan, its constants in one aligned block, and the size of its arena."""
 
-    def __init__(self, program: Program, addresses: dict[str, int], threads: int) -> None:
+    def __init__(self, program: Program, addresses: dict[str, int], threads: int, device: str) -> None:
         self.source_map = {step.name: step.source for step in program.steps}
         self.workspace_bytes = _plan_buffers(program)
         self._constants, self._constants_address = _constant_block(program)
         self._inputs = len(program.view.inputs)
+        self.faults = tuple(program.faults)
         self.pool = shared_pool(threads)
         self.threads = threads
+        self.device = device
         steps, words, relocations = _assemble(program, addresses)
         self._step_info = [(step.name, step.source) for step in program.steps]
         self.plan = NativePlan(steps, words, relocations)
@@ -95,7 +99,7 @@ class CpuSubgraph(CompiledSubgraph):
         return CpuExecution(self)
 
     def bases(self, bindings: Bindings) -> list[int]:
-        """The address per slot: arena, constants, inputs, outputs."""
+        """The address per slot: arena, constants, inputs, outputs (and the status words, which an execution adds)."""
         workspace = bindings.workspace.address if bindings.workspace is not None else 0
         bases = [workspace, self._constants_address]
         bases.extend(tensor.address for tensor in bindings.inputs)
@@ -112,15 +116,30 @@ class CpuExecution(Execution):
     def __init__(self, compiled: CpuSubgraph) -> None:
         self._compiled = compiled
         self._instance = compiled.plan.new_instance()
+        self._status = np.zeros(len(compiled.faults) * STATUS_WORDS, np.int64)
 
     def run(self, bindings: Bindings) -> None:
         compiled = self._compiled
         profiling = bindings.profile is not None
-        self._instance.run(compiled.bases(bindings), pool=compiled.pool, cancel=bindings.cancel, profile=profiling)
+        bases = [*compiled.bases(bindings), self._status.ctypes.data]
+        self._instance.run(bases, pool=compiled.pool, cancel=bindings.cancel, profile=profiling)
+        if compiled.faults and self._status.any():
+            raise self._fault()
         if bindings.profile is not None:
             for index, start_ns, end_ns in self._instance.timings():
                 name, source = compiled._step_info[index]
                 bindings.profile(name, source, start_ns, end_ns)
+
+
+    def _fault(self) -> ProviderError:
+        """The first fault that a kernel reported; the status words are cleared."""
+        flags = self._status.reshape(-1, STATUS_WORDS)
+        index = int(flags[:, 0].argmax())
+        fault, value = self._compiled.faults[index], int(flags[index, 1])
+        self._status.fill(0)
+        device = self._compiled.device
+        message = f"node '{fault.node}' on {device}: {fault.message.format(value=value)}"
+        return ProviderError(message, node=fault.node, device=device)
 
 
 def _plan_buffers(program: Program) -> int:
@@ -160,6 +179,7 @@ def _assemble(
         Place.CONSTANT: CONSTANT_SLOT,
         Place.INPUT: FIRST_INPUT_SLOT,
         Place.OUTPUT: FIRST_INPUT_SLOT + len(program.view.inputs),
+        Place.STATUS: FIRST_INPUT_SLOT + len(program.view.inputs) + len(program.view.outputs),
     }
     steps: list[PlanStep] = []
     words: list[int] = []

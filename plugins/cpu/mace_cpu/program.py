@@ -44,6 +44,7 @@ class Place(enum.Enum):
     CONSTANT = "constant"
     INPUT = "input"
     OUTPUT = "output"
+    STATUS = "status"  # words that kernels set when an input's content is wrong
 
 
 @dataclass(eq=False)
@@ -82,6 +83,18 @@ class Step:
     source: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What a status word that is not zero means: a sentence with ``{value}`` for what the kernel found."""
+
+    message: str
+    node: str
+
+
+STATUS_WORDS = 2
+"""Words per fault: a flag that is zero while all is well, and the offending number."""
+
+
 @dataclass(eq=False)
 class Program:
     """Everything known about one subgraph while it is lowered.
@@ -92,6 +105,7 @@ class Program:
         threads: threads the plan will run on (work is split at compile time).
         block: channels per block of the BLOCKED layout.
         done: nodes already lowered (alone, or fused into another's step).
+        faults: what kernels may find wrong with the content of inputs while they run.
     """
 
     view: GraphView
@@ -99,6 +113,8 @@ class Program:
     threads: int = 1
     steps: list[Step] = field(default_factory=list)
     done: set[Node] = field(default_factory=set)
+    faults: list[Fault] = field(default_factory=list)
+    _status: Buf = field(default_factory=lambda: Buf(Place.STATUS, 0))
     _held: dict[tuple[Value, Layout], Buf] = field(default_factory=dict)
     _constants: list[tuple[Buf, npt.NDArray[Any]]] = field(default_factory=list)
     _constant_memo: dict[tuple[Any, ...], Buf] = field(default_factory=dict)
@@ -169,11 +185,21 @@ class Program:
         source = self._held.get((value, other))
         if source is None:
             raise ValueError(f"'{value.name}' is read before it is computed")
+        if self._same_bytes(value, layout):
+            self._held[value, layout] = source
+            return source
         from mace_cpu.lowering.layout import emit_conversion
 
         target = self.write(value, layout)
         emit_conversion(self, value, source, target, layout)
         return target
+
+    def _same_bytes(self, value: Value, wanted: Layout) -> bool:
+        """Whether a value in the other layout needs no conversion to be read in ``wanted``: one pixel per channel."""
+        n, c, *spatial = self.shape(value)
+        if math.prod(spatial) != 1:
+            return False
+        return c % self.block == 0 or (n == 1 and wanted is Layout.PLAIN)
 
     def write(self, value: Value, layout: Layout = Layout.PLAIN) -> Buf:
         """A buffer for ``value`` to be computed into: the caller's own memory for an output in plain layout."""
@@ -202,6 +228,14 @@ class Program:
             self._constant_memo[key] = buf
             self._kept.append(array)  # so that no other array gets its id while the memo lives
         return self._constant_memo[key]
+
+    def report(self, message: str) -> At:
+        """Where a kernel of the current node writes 1 and the offending number when an input's content is wrong.
+
+        The run then raises a ProviderError with ``message``, a sentence in which ``{value}`` is that number.
+        """
+        self.faults.append(Fault(message, self._node.name if self._node is not None else ""))
+        return At(self._status, (len(self.faults) - 1) * STATUS_WORDS * 8)
 
     # --- steps ----------------------------------------------------------------------------------------------------
 
