@@ -1,0 +1,354 @@
+"""What can be done to a result before it is stored: activations, per-channel constants, a residual operand.
+
+A lowering that computes ``value`` (convolution, matrix product) calls :func:`match_epilogue`, puts ``Epilogue.tag``
+into its kernel's symbol, passes addresses for ``Epilogue.channels`` and ``Epilogue.tensors`` as kernel arguments, and
+calls ``Epilogue.emit`` on its accumulators where it generates the kernel.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mace_core.graph import Node, Value
+from mace_core.tensor import DType
+
+if TYPE_CHECKING:
+    from llvmlite import ir
+
+    from mace_cpu.program import Program
+
+MOST_OPS = 8
+MOST_TENSORS = 2
+
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class EpilogueOp:
+    """One operation on the accumulators.
+
+    Attributes:
+        kind: an activation (a function of ``vector_math``) or ``add``, ``mul``, ``sub``, ``rsub``, ``div``, ``prelu``.
+        operand: "" for activations, else "channel" or "tensor".
+        parameters: constants of the activation, part of the generated code; None for a bound that is not there.
+    """
+
+    kind: str
+    operand: str = ""
+    parameters: tuple[float | None, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Epilogue:
+    """A sequence of operations, with the operands they take in order.
+
+    Attributes:
+        ops: what is done, first to last; with ``tag`` all that the generated code depends on.
+        channels: float32 arrays of C elements, one for each op whose operand is "channel", in order.
+        tensors: values of the result's shape, ready to be read, one for each op whose operand is "tensor", in order.
+    """
+
+    ops: tuple[EpilogueOp, ...] = ()
+    channels: tuple[FloatArray, ...] = ()
+    tensors: tuple[Value, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.ops)
+
+    @property
+    def tag(self) -> str:
+        """A name for the operations and their constants, fit for a symbol: ``add_t_clip0_6``; "" for none."""
+        text = "_".join(_op_tag(op) for op in self.ops)
+        return text if len(text) <= 60 else text[:40] + "_" + hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def emit(
+        self,
+        builder: ir.IRBuilder,
+        x: ir.Value,
+        *,
+        channel: Callable[[int], ir.Value],
+        tensor: Callable[[int], ir.Value],
+    ) -> ir.Value:
+        """Generate the operations on ``x`` (float32, a scalar or vector) and return the result.
+
+        Args:
+            builder: where to generate.
+            x: accumulators to be stored next to each other.
+            channel: loads the elements of ``channels[i]`` that belong to ``x``: of its type, or a scalar for all lanes.
+            tensor: loads the elements of ``tensors[i]`` that belong to ``x``, of its type.
+        """
+        from mace_cpu.codegen import vector_math
+        from mace_cpu.codegen.vector_basic import splat
+
+        next_operand = {"channel": 0, "tensor": 0}
+        for op in self.ops:
+            if not op.operand:
+                x = getattr(vector_math, op.kind)(builder, x, *op.parameters)
+                continue
+            load = channel if op.operand == "channel" else tensor
+            other = splat(builder, load(next_operand[op.operand]), x.type)
+            next_operand[op.operand] += 1
+            x = _emit_binary(builder, op.kind, x, other)
+        return x
+
+    def split_affine(self, channels: int) -> tuple[FloatArray, FloatArray, Epilogue]:
+        """Take the leading per-channel additions and multiplications off, to be folded into weights and bias.
+
+        Returns:
+            (scale, shift, rest), the first two of ``channels`` elements: ``self(x) == rest(x * scale + shift)``.
+        """
+        scale = np.ones(channels, np.float64)
+        shift = np.zeros(channels, np.float64)
+        taken = 0
+        for op in self.ops:
+            if op.operand != "channel" or op.kind not in _AFFINE:
+                break
+            scale, shift = _AFFINE[op.kind](scale, shift, self.channels[taken].astype(np.float64))
+            taken += 1
+        rest = Epilogue(self.ops[taken:], self.channels[taken:], self.tensors)
+        return scale.astype(np.float32), shift.astype(np.float32), rest
+
+
+_AFFINE: dict[str, Callable[[Any, Any, Any], tuple[Any, Any]]] = {
+    "add": lambda scale, shift, c: (scale, shift + c),
+    "sub": lambda scale, shift, c: (scale, shift - c),
+    "rsub": lambda scale, shift, c: (-scale, c - shift),
+    "mul": lambda scale, shift, c: (scale * c, shift * c),
+    "div": lambda scale, shift, c: (scale / c, shift / c),
+}
+
+
+def _op_tag(op: EpilogueOp) -> str:
+    if op.operand:
+        return f"{op.kind}_{op.operand[0]}"
+    constants = (_number_tag(p) for p in op.parameters)
+    return op.kind + "_".join(constants)
+
+
+def _number_tag(number: float | None) -> str:
+    """A float32 as letters and digits: small whole numbers readable, others by their bits."""
+    if number is None:
+        return "x"
+    if 0 <= number <= 999 and number == int(number):
+        return str(int(number))
+    return "h" + struct.pack(">f", number).hex()
+
+
+def _emit_binary(builder: ir.IRBuilder, kind: str, x: ir.Value, other: ir.Value) -> ir.Value:
+    if kind == "add":
+        return builder.fadd(x, other)
+    if kind == "sub":
+        return builder.fsub(x, other)
+    if kind == "rsub":
+        return builder.fsub(other, x)
+    if kind == "mul":
+        return builder.fmul(x, other)
+    if kind == "div":
+        return builder.fdiv(x, other)
+    if kind == "prelu":
+        from mace_cpu.codegen.vector_basic import constant
+
+        return builder.select(builder.fcmp_ordered("<", x, constant(x.type, 0.0)), builder.fmul(x, other), x)
+    raise ValueError(f"no such epilogue operation: {kind}")
+
+
+# --- matching -----------------------------------------------------------------------------------------------------
+
+
+def match_epilogue(
+    program: Program, value: Value, *, channel_axis: int = 1, tensors: int = MOST_TENSORS
+) -> tuple[Epilogue, Value]:
+    """Follow what is done to ``value`` alone, as far as it can be done before ``value`` is stored.
+
+    The nodes taken are marked as fused.
+
+    Args:
+        program: the program being lowered; ``value`` is about to be computed by its current node.
+        value: a float32 tensor.
+        channel_axis: which axis per-channel operands vary along.
+        tensors: how many operands of the full shape are welcome.
+
+    Returns:
+        The operations and the value to store instead of ``value`` (``value`` itself where nothing was found).
+    """
+    ops: list[EpilogueOp] = []
+    channels: list[FloatArray] = []
+    residuals: list[Value] = []
+    while len(ops) < MOST_OPS:
+        diamond = _match_diamond(program, value)
+        if diamond is not None:
+            op, nodes, value = diamond
+            ops.append(op)
+            for node in nodes:
+                program.fuse(node)
+            continue
+        user = program.sole_user(value)
+        if user is None:
+            break
+        step = _match_node(program, user, value, channel_axis)
+        if step is None or len(residuals) + len(step.tensors) > tensors:
+            break
+        program.fuse(user)
+        ops.extend(step.ops)
+        channels.extend(step.channels)
+        residuals.extend(step.tensors)
+        result = user.outputs[0]
+        assert result is not None
+        value = result
+    return Epilogue(tuple(ops), tuple(channels), tuple(residuals)), value
+
+
+def _match_node(program: Program, node: Node, value: Value, channel_axis: int) -> Epilogue | None:
+    """The operations of one node on ``value``, or None if they can not be part of an epilogue."""
+    result = node.output(0)
+    if node.domain != "" or result is None or program.shape(result) != program.shape(value):
+        return None
+    if program.dtype(result) is not DType.FLOAT32:
+        return None
+    if node.op_type in ("Add", "Sub", "Mul", "Div"):
+        return _match_binary(program, node, value, channel_axis)
+    activation = activation_of(program, node)
+    if activation is not None and node.inputs[0] is value:
+        return Epilogue(activation)
+    if node.op_type == "PRelu" and node.inputs[0] is value:
+        slope = per_channel(program, node.inputs[1], value, channel_axis)
+        return None if slope is None else Epilogue((EpilogueOp("prelu", "channel"),), (slope,))
+    if node.op_type == "BatchNormalization" and channel_axis == 1:
+        return _match_batch_normalization(program, node, value)
+    return None
+
+
+def _match_binary(program: Program, node: Node, value: Value, channel_axis: int) -> Epilogue | None:
+    left, right = node.inputs
+    reverse = right is value
+    other = left if reverse else right
+    if other is None or other is value:
+        return None
+    kind = {"Add": "add", "Mul": "mul", "Sub": "rsub" if reverse else "sub", "Div": "div"}[node.op_type]
+    if node.op_type == "Div" and reverse:
+        return None
+    constant = per_channel(program, other, value, channel_axis)
+    if constant is not None:
+        return Epilogue((EpilogueOp(kind, "channel"),), (constant,))
+    if program.is_ready(other) and program.shape(other) == program.shape(value):
+        if program.constant_of(other) is not None:
+            return None
+        return Epilogue((EpilogueOp(kind, "tensor"),), (), (other,))
+    return None
+
+
+def _match_batch_normalization(program: Program, node: Node, value: Value) -> Epilogue | None:
+    if node.inputs[0] is not value or node.attr("training_mode", 0) or any(o is not None for o in node.outputs[1:]):
+        return None
+    params = [program.constant_of(v) for v in node.inputs[1:5]]
+    scale, bias, mean, variance = [None] * 4 if any(p is None for p in params) else params
+    if scale is None or bias is None or mean is None or variance is None:
+        return None
+    if any(p.shape != (program.shape(value)[1],) for p in (scale, bias, mean, variance)):
+        return None
+    factor = scale.astype(np.float64) / np.sqrt(variance.astype(np.float64) + node.attr("epsilon", 1e-5))
+    shift = bias.astype(np.float64) - mean.astype(np.float64) * factor
+    ops = (EpilogueOp("mul", "channel"), EpilogueOp("add", "channel"))
+    return Epilogue(ops, (factor.astype(np.float32), shift.astype(np.float32)))
+
+
+def _match_diamond(program: Program, value: Value) -> tuple[EpilogueOp, Sequence[Node], Value] | None:
+    """``x * Sigmoid(x)`` and ``x * HardSigmoid(x)``, where ``x`` has no other use."""
+    users = program.view.users(value)
+    if len(users) != 2 or program.view.is_output(value):
+        return None
+    for gate, product in (users, users[::-1]):
+        opened = gate.output(0)
+        if product.op_type != "Mul" or product.domain or gate is product or opened is None:
+            continue
+        if set(product.inputs) != {value, opened} or program.sole_user(opened) is not product or gate in program.done:
+            continue
+        result = product.outputs[0]
+        activation = activation_of(program, gate)
+        if activation is None or len(activation) != 1 or result is None:
+            continue
+        if program.shape(result) != program.shape(value):
+            continue
+        if activation[0].kind == "sigmoid":
+            return EpilogueOp("silu"), (gate, product), result
+        if activation[0].kind == "hard_sigmoid":
+            return EpilogueOp("gated_hard_sigmoid", "", activation[0].parameters), (gate, product), result
+    return None
+
+
+def per_channel(program: Program, other: Value | None, value: Value, channel_axis: int) -> FloatArray | None:
+    """A constant that broadcasts to ``value`` and varies along the channel axis at most, as C elements; else None."""
+    constant = program.constant_of(other)
+    shape = program.shape(value)
+    if constant is None or constant.dtype != np.float32 or constant.ndim > len(shape):
+        return None
+    axis = channel_axis % len(shape) if shape else 0
+    padded = (1,) * (len(shape) - constant.ndim) + constant.shape
+    if any(dim != 1 for i, dim in enumerate(padded) if i != axis):
+        return None
+    count = shape[axis] if shape else 1
+    if constant.size not in (1, count):
+        return None
+    return np.ascontiguousarray(np.broadcast_to(constant.reshape(-1), (count,)), np.float32)
+
+
+def activation_of(program: Program, node: Node) -> tuple[EpilogueOp, ...] | None:
+    """What a node does to its first input, if that is an activation with constant parameters; () for nothing at all."""
+    if node.domain:
+        return None
+    plain = _PLAIN_ACTIVATIONS.get(node.op_type)
+    if plain is not None:
+        return (EpilogueOp(plain),)
+    if node.op_type == "LeakyRelu":
+        return (EpilogueOp("leaky_relu", "", (node.attr("alpha", 0.01),)),)
+    if node.op_type == "HardSigmoid":
+        return (EpilogueOp("hard_sigmoid", "", (node.attr("alpha", 0.2), node.attr("beta", 0.5))),)
+    if node.op_type == "Clip":
+        bounds = clip_bounds(program, node)
+        return None if bounds is None else (EpilogueOp("clip", "", bounds),)
+    if node.op_type == "Identity" or (node.op_type == "Dropout" and is_inference_dropout(program, node)):
+        return ()
+    return None
+
+
+_PLAIN_ACTIVATIONS = {
+    "Relu": "relu",
+    "Sigmoid": "sigmoid",
+    "Tanh": "tanh",
+    "HardSwish": "hard_swish",
+}
+
+
+def clip_bounds(program: Program, node: Node) -> tuple[float | None, float | None] | None:
+    """The constant bounds of a float Clip; None if a bound is only known at run time, or is NaN."""
+    bounds: list[float | None] = []
+    for index, name in ((1, "min"), (2, "max")):
+        source = node.input(index)
+        if source is None:
+            found = node.attr(name)
+        else:
+            content = program.constant_of(source)
+            if content is None or content.size != 1:
+                return None
+            found = float(content.reshape(()))
+        if found is not None and np.isnan(found):
+            return None
+        bounds.append(None if found is None else float(found))
+    return bounds[0], bounds[1]
+
+
+def is_inference_dropout(program: Program, node: Node) -> bool:
+    """Whether a Dropout passes its input on, and nobody asks for its mask."""
+    training = node.input(2)
+    if training is not None:
+        content = program.constant_of(training)
+        if content is None or bool(content.reshape(-1)[0]):
+            return False
+    return all(output is None for output in node.outputs[1:])

@@ -1,0 +1,1 @@
+"""Kernels written for numba: imported only when one of them must be compiled."""
