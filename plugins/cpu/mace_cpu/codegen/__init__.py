@@ -1,4 +1,4 @@
-"""Generators of LLVM IR: pieces kernels are put together from.  Nothing here runs unless a kernel must be built."""
+"""Generators of LLVM IR: pieces kernels are put together from.
 
 A generator returns a `KernelSource`; llvmlite is imported only when one has to be built.
 """
