@@ -1,0 +1,165 @@
+"""The body of one generated kernel: a thin layer over llvmlite that knows the kernel ABI, loops and vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from llvmlite import ir
+
+I1, I8, I32, I64 = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
+F32 = ir.FloatType()
+POINTER = ir.PointerType()
+VOID = ir.VoidType()
+
+FLOAT_BYTES = 4
+
+
+def constant(value: int) -> ir.Constant:
+    """A 64-bit integer constant."""
+    return ir.Constant(I64, value)
+
+
+class Body:
+    """One kernel ``void symbol(i64* args, i64 begin, i64 end, i64 chunk)`` while its code is emitted.
+
+    Attributes:
+        b: the llvmlite builder, placed where code goes next.
+        lanes: floats per vector.
+        vector: the vector type ``<lanes x float>``.
+    """
+
+    def __init__(self, symbol: str, lanes: int) -> None:
+        self.module = ir.Module(name=symbol)
+        kind = ir.FunctionType(VOID, [POINTER, I64, I64, I64])
+        self.function = ir.Function(self.module, kind, symbol)
+        for argument, name in zip(self.function.args, ("args", "begin", "end", "chunk"), strict=True):
+            argument.name = name
+        self.args, self.begin, self.end, self.chunk = self.function.args
+        self.entry = self.function.append_basic_block("entry")
+        self.b = ir.IRBuilder(self.entry)
+        self.lanes = lanes
+        self.vector = ir.VectorType(F32, lanes)
+        self._no_unroll = self.module.add_metadata([self.module.add_metadata(["llvm.loop.unroll.disable"])])
+
+    def text(self) -> str:
+        """The module's IR.  The function must be complete but for its return."""
+        self.b.ret_void()
+        name = self._no_unroll.get_reference()
+        operand = self._no_unroll.operands[0].get_reference()
+        # a loop's metadata has to name itself first, which llvmlite can not write
+        plain = f"{name} = !{{ {operand} }}"
+        text = str(self.module)
+        if plain not in text:
+            raise ValueError("the loop metadata is not written as expected")
+        return text.replace(plain, f"{name} = distinct !{{ {name}, {operand} }}")
+
+    # --- arguments ------------------------------------------------------------------------------------------------
+
+    def word(self, index: int) -> ir.Value:
+        """Argument word ``index`` as an integer."""
+        at = self.b.gep(self.args, [constant(index)], source_etype=I64)
+        return self.b.load(at, typ=I64, align=8)
+
+    def pointer(self, index: int) -> ir.Value:
+        """Argument word ``index`` as an address."""
+        return self.b.inttoptr(self.word(index), POINTER)
+
+    def number(self, index: int) -> ir.Value:
+        """Argument word ``index``, the bits of a float64, as a float."""
+        return self.b.fptrunc(self.b.bitcast(self.word(index), ir.DoubleType()), F32)
+
+    # --- integers -------------------------------------------------------------------------------------------------
+
+    def mul(self, left: ir.Value, right: ir.Value | int) -> ir.Value:
+        return self.b.mul(left, constant(right) if isinstance(right, int) else right, flags=("nsw",))
+
+    def add(self, left: ir.Value, right: ir.Value | int) -> ir.Value:
+        return self.b.add(left, constant(right) if isinstance(right, int) else right, flags=("nsw",))
+
+    def sub(self, left: ir.Value, right: ir.Value) -> ir.Value:
+        return self.b.sub(left, right, flags=("nsw",))
+
+    def less(self, left: ir.Value, right: ir.Value | int) -> ir.Value:
+        return self.b.icmp_signed("<", left, constant(right) if isinstance(right, int) else right)
+
+    def minimum(self, left: ir.Value, right: ir.Value) -> ir.Value:
+        return self.b.select(self.b.icmp_signed("<", left, right), left, right)
+
+    def maximum(self, left: ir.Value, right: ir.Value) -> ir.Value:
+        return self.b.select(self.b.icmp_signed(">", left, right), left, right)
+
+    def divide(self, left: ir.Value, right: ir.Value) -> tuple[ir.Value, ir.Value]:
+        """Quotient and remainder of two non-negative integers."""
+        quotient = self.b.udiv(left, right)
+        return quotient, self.sub(left, self.b.mul(quotient, right))
+
+    # --- memory ---------------------------------------------------------------------------------------------------
+
+    def floats(self, base: ir.Value, index: ir.Value | int) -> ir.Value:
+        """The address of ``base[index]`` in floats."""
+        at = constant(index) if isinstance(index, int) else index
+        return self.b.gep(base, [at], inbounds=True, source_etype=F32)
+
+    def load(self, at: ir.Value) -> ir.Value:
+        """A whole vector, aligned to floats only."""
+        return self.b.load(at, typ=self.vector, align=FLOAT_BYTES)
+
+    def store(self, value: ir.Value, at: ir.Value) -> None:
+        self.b.store(value, at, align=FLOAT_BYTES)
+
+    def load_scalar(self, at: ir.Value) -> ir.Value:
+        return self.b.load(at, typ=F32, align=FLOAT_BYTES)
+
+    def splat(self, scalar: ir.Value) -> ir.Value:
+        """A vector with ``scalar`` in every lane."""
+        undefined = ir.Constant(self.vector, ir.Undefined)
+        first = self.b.insert_element(undefined, scalar, ir.Constant(I32, 0))
+        mask = ir.Constant(ir.VectorType(I32, self.lanes), None)
+        return self.b.shuffle_vector(first, undefined, mask)
+
+    def zero(self) -> ir.Constant:
+        return ir.Constant(self.vector, None)
+
+    def shuffle(self, left: ir.Value, right: ir.Value, lanes: Sequence[int]) -> ir.Value:
+        mask = ir.Constant(ir.VectorType(I32, len(lanes)), [ir.Constant(I32, lane) for lane in lanes])
+        return self.b.shuffle_vector(left, right, mask)
+
+    def multiply_add(self, left: ir.Value, right: ir.Value, addend: ir.Value) -> ir.Value:
+        """``left * right + addend``: one fused operation where the target has it."""
+        name = f"llvm.fmuladd.v{self.lanes}f32"
+        function = self.module.globals.get(name)
+        if function is None:
+            kind = ir.FunctionType(self.vector, [self.vector] * 3)
+            function = ir.Function(self.module, kind, name)
+        return self.b.call(function, [left, right, addend])
+
+    def variable(self, kind: ir.Type) -> ir.Value:
+        """A local variable (promoted to a register by LLVM), made in the entry block."""
+        with self.b.goto_entry_block():
+            return self.b.alloca(kind)
+
+    def get(self, variable: ir.Value, kind: ir.Type) -> ir.Value:
+        return self.b.load(variable, typ=kind)
+
+    # --- control --------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def loop(self, start: ir.Value | int, stop: ir.Value, step: ir.Value | int = 1) -> Iterator[ir.Value]:
+        """``for index in range(start, stop, step)``; LLVM does not unroll it further."""
+        first = constant(start) if isinstance(start, int) else start
+        by = constant(step) if isinstance(step, int) else step
+        before = self.b.block
+        inside = self.b.append_basic_block("loop")
+        after = self.b.append_basic_block("after")
+        self.b.cbranch(self.b.icmp_signed("<", first, stop), inside, after)
+        self.b.position_at_end(inside)
+        index = self.b.phi(I64)
+        index.add_incoming(first, before)
+        yield index
+        following = self.add(index, by)
+        index.add_incoming(following, self.b.block)
+        again: Any = self.b.cbranch(self.b.icmp_signed("<", following, stop), inside, after)
+        again.set_metadata("llvm.loop", self._no_unroll)
+        self.b.position_at_end(after)

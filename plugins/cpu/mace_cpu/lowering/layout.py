@@ -1,0 +1,68 @@
+"""Steps that move a value from one layout or buffer to another without changing it."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+from mace_core.graph import Value
+from mace_core.native.kernel import KernelSource
+from mace_core.native.target import Target
+from mace_cpu.codegen.version import generator_version
+from mace_cpu.program import Buf, Layout, Program
+
+PIXELS_PER_UNIT = 512
+COPY_UNIT_BYTES = 1 << 16
+
+
+def emit_conversion(program: Program, value: Value, source: Buf, target: Buf, layout: Layout) -> None:
+    """Fill ``target`` with ``value`` (N, C, ...) in ``layout`` from ``source``, which holds it in the other one."""
+    n, c, *spatial = program.shape(value)
+    pixels = math.prod(spatial)
+    blocks = -(-c // program.block)
+    parts = max(-(-pixels // PIXELS_PER_UNIT), 1)
+    kernel = conversion_kernel(program.block, layout is Layout.BLOCKED)
+    empty = n * c * pixels == 0
+    program.emit(
+        kernel,
+        [source, target, c, pixels, PIXELS_PER_UNIT, parts],
+        extent=0 if empty else n * blocks * parts,
+        work=n * c * pixels,
+        name="ToBlocked" if layout is Layout.BLOCKED else "ToPlain",
+    )
+
+
+def emit_copy(program: Program, source: Buf, target: Buf, nbytes: int) -> None:
+    """Copy ``nbytes`` bytes."""
+    program.emit(
+        copy_kernel(),
+        [source, target, nbytes, COPY_UNIT_BYTES],
+        extent=-(-nbytes // COPY_UNIT_BYTES),
+        work=nbytes / 4,
+        name="Copy",
+    )
+
+
+@functools.cache
+def conversion_kernel(block: int, to_blocked: bool) -> KernelSource:
+    """The kernel that converts to or from blocks of ``block`` channels."""
+    symbol = f"{'to' if to_blocked else 'from'}_blocks_of_{block}"
+
+    def build(target: Target) -> str:
+        from mace_cpu.codegen import transpose
+
+        return transpose.build(symbol, block=block, to_blocked=to_blocked)
+
+    return KernelSource(symbol, generator_version(), build)
+
+
+@functools.cache
+def copy_kernel() -> KernelSource:
+    """The kernel that copies bytes."""
+
+    def build(target: Target) -> str:
+        from mace_cpu.codegen import copy
+
+        return copy.build("copy_bytes")
+
+    return KernelSource("copy_bytes", generator_version(), build)
