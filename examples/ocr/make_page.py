@@ -1,6 +1,6 @@
 """Renders the sample page `page.png` and the text on it, `page.txt` (Pillow's built-in font: no font files needed).
 
-    python examples/ocr/make_page.py
+python examples/ocr/make_page.py
 """
 
 from __future__ import annotations

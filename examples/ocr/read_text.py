@@ -1,6 +1,6 @@
 """Reads the text on a picture with the PP-OCRv4 mobile models.
 
-    python examples/ocr/read_text.py [PICTURE] [--device cpu] [--threads N] [--output read.png] [--expect page.txt]
+python examples/ocr/read_text.py [PICTURE] [--device cpu] [--threads N] [--output read.png] [--expect page.txt]
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from pathlib import Path
 
 import cv2
 from draw import draw
+from mace_core.testing.models import find_packaged_model
 from pipeline import TextReader
 
 import mace_core as mace
-from mace_core.testing.models import find_packaged_model
 
 HERE = Path(__file__).parent
 PACKAGE = "rapidocr-onnxruntime"
