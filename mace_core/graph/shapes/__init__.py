@@ -1,0 +1,56 @@
+"""Concrete shapes per input signature: shape functions, the evaluator of shape arithmetic, and what stays unknown.
+
+Works without the onnx library for the operators that models commonly use; the rest asks onnx's own inference.
+Nothing here knows providers or runs a model.
+"""
+
+from mace_core.graph.shapes import (
+    contrib,
+    control_flow,
+    convolution,
+    creation,
+    elementwise,
+    evaluate_arithmetic,
+    evaluate_movement,
+    linear,
+    movement,
+    normalisation,
+    quantised,
+    recurrent,
+    reduction,
+    resize,
+    selection,
+)
+from mace_core.graph.shapes.context import NodeContext, ShapeMismatchError, UnresolvedShapeError
+from mace_core.graph.shapes.registry import register_shape_function
+from mace_core.graph.shapes.resolve import resolve
+from mace_core.graph.shapes.serialize import dump_resolution, load_resolution
+
+__all__ = [
+    "NodeContext",
+    "ShapeMismatchError",
+    "UnresolvedShapeError",
+    "dump_resolution",
+    "load_resolution",
+    "register_shape_function",
+    "resolve",
+]
+
+# Imported for what they register.
+_FAMILIES = (
+    contrib,
+    control_flow,
+    convolution,
+    creation,
+    elementwise,
+    evaluate_arithmetic,
+    evaluate_movement,
+    linear,
+    movement,
+    normalisation,
+    quantised,
+    recurrent,
+    reduction,
+    resize,
+    selection,
+)

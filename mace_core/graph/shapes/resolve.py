@@ -1,0 +1,265 @@
+"""The walk over a graph that gives every value its concrete type under one input signature."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from mace_core.errors import ModelError
+from mace_core.graph.graph import Graph, Node, Value, captured_values
+from mace_core.graph.shapes.context import CONTENT_LIMIT, Array, NodeContext, ShapeMismatchError, UnresolvedShapeError
+from mace_core.graph.shapes.fallback import infer_with_onnx, is_onnx_domain
+from mace_core.graph.shapes.registry import DTypeRule, ShapeEntry, find_evaluator, find_shape_function
+from mace_core.graph.signature import Resolution
+from mace_core.tensor import DType, Tensor, TensorType, ValueType
+
+_NO_VALUES: Mapping[Value, Tensor] = {}
+
+
+def resolve(
+    graph: Graph,
+    inputs: Mapping[Value, ValueType],
+    values: Mapping[Value, Tensor] = _NO_VALUES,
+    *,
+    opset_imports: Mapping[str, int] | None = None,
+) -> Resolution:
+    """The concrete facts of ``graph`` when its inputs have these types.
+
+    Args:
+        graph: a model or a nested body.
+        inputs: concrete types of the graph's inputs.  Types of computed values may be given too (results of an earlier
+            stage, captured values of a body): what is given is taken as it is, and a node all of whose outputs are
+            given is passed over.
+        values: contents, where known, of values in ``inputs``.
+        opset_imports: the versions that hold for a nested body (only outermost graphs carry them).
+
+    Returns:
+        Types of all values reached (constants included), contents that follow from the signature, and the blocked
+        nodes.  No output of a blocked node has a concrete shape: its type is ``TensorType(dtype, None)``, or missing
+        where not even the element type is known.
+
+    Raises:
+        ModelError: if a node's inputs can not be; the message names model, node, shapes and what was expected.
+    """
+    resolver = Resolver(graph, opset_imports if opset_imports is not None else graph.opset_imports)
+    resolver.give(inputs, values)
+    for value in graph.inputs:
+        if value not in resolver.types and value.constant is None:
+            resolver.declare(value)
+    with np.errstate(all="ignore"):
+        resolver.walk(graph)
+    return resolver.resolution()
+
+
+class Resolver:
+    """State of one walk: the types, contents and blocked nodes found so far."""
+
+    def __init__(self, root: Graph, opset_imports: Mapping[str, int]) -> None:
+        self.root = root
+        self.opset_imports = opset_imports
+        self.types: dict[Value, ValueType] = {}
+        self.contents: dict[Value, Array] = {}
+        self.blocked: dict[Node, tuple[Value, ...]] = {}
+        self.open: set[Value] = set()  # typed values whose shape is not known
+        self._given: dict[Value, Tensor | None] = {}
+        self._skips = False
+
+    def child(self) -> Resolver:
+        """A resolver for a nested body that sees what this one knows; :meth:`adopt` takes its findings over."""
+        nested = Resolver(self.root, self.opset_imports)
+        nested.types = dict(self.types)
+        nested.contents = dict(self.contents)
+        nested.open = set(self.open)
+        nested._given = self._given
+        nested._skips = self._skips
+        return nested
+
+    def adopt(self, nested: Resolver) -> None:
+        """Take over what a nested walk found."""
+        self.types.update(nested.types)
+        self.contents.update(nested.contents)
+        self.blocked.update(nested.blocked)
+        self.open.update(nested.open)
+
+    def give(self, inputs: Mapping[Value, ValueType], values: Mapping[Value, Tensor]) -> None:
+        """Set the types and contents that are known from outside."""
+        for value, given in inputs.items():
+            self.set_type(value, given)
+            self._given[value] = values.get(value)
+            self._skips = self._skips or value.producer is not None
+        for value, tensor in values.items():
+            self.types.setdefault(value, TensorType(tensor.dtype, tensor.shape))
+            self._given[value] = tensor
+            self._skips = self._skips or value.producer is not None
+            if tensor.dtype is not DType.STRING:
+                self.contents[value] = tensor.numpy()
+
+    def declare(self, value: Value) -> None:
+        """Give a graph input that the signature leaves out its declared type."""
+        if value.type is not None:
+            self.set_type(value, value.type)
+
+    def set_type(self, value: Value, found: ValueType) -> None:
+        self.types[value] = found
+        if isinstance(found, TensorType) and not found.is_concrete:
+            self.open.add(value)
+        else:
+            self.open.discard(value)
+
+    def is_reached(self, value: Value) -> bool:
+        """Whether the type of ``value`` is fully known."""
+        return value.constant is not None or (value in self.types and value not in self.open)
+
+    def type_of(self, value: Value) -> ValueType | None:
+        """The type of a value that is reached, else None."""
+        found = self.types.get(value)
+        if found is None and value.constant is not None:
+            found = self.types[value] = TensorType(value.constant.dtype, value.constant.shape)
+        return None if value in self.open else found
+
+    def content_of(self, value: Value) -> Array | None:
+        """The content of a value if it is known and small."""
+        found = self.contents.get(value)
+        constant = value.constant
+        if found is None and constant is not None and constant.size <= CONTENT_LIMIT:
+            return None if constant.dtype is DType.STRING else constant.numpy()
+        return found
+
+    def walk(self, graph: Graph) -> None:
+        """Resolve every node of ``graph`` that can be reached."""
+        opsets = self.opset_imports
+        for node in graph.nodes:
+            if self._inputs_reached(node) and not (self._skips and self._is_given(node)):
+                context = NodeContext(node, opsets.get(node.domain, 1), self.types, self.contents, self)
+                self._resolve_node(context)
+
+    def _inputs_reached(self, node: Node) -> bool:
+        types = self.types
+        for value in node.inputs:
+            if value is None:
+                continue
+            if value not in types:
+                constant = value.constant
+                if constant is None:
+                    return False
+                types[value] = TensorType(constant.dtype, constant.shape)
+            elif value in self.open:
+                return False
+        if any(True for _ in node.subgraphs()):
+            return all(self.is_reached(value) for value in captured_values(node))
+        return True
+
+    def _is_given(self, node: Node) -> bool:
+        return all(value is None or value in self._given for value in node.outputs)
+
+    def _resolve_node(self, ctx: NodeContext) -> None:
+        node = ctx.node
+        entry = find_shape_function(node.domain, node.op_type)
+        try:
+            if entry is not None:
+                found = entry.function(ctx)
+                if not entry.trusted:
+                    _check_concrete(node, found)
+            elif is_onnx_domain(node.domain):
+                found = infer_with_onnx(ctx, self.opset_imports)
+            else:
+                raise UnresolvedShapeError
+        except UnresolvedShapeError as unresolved:
+            self._block(ctx, unresolved, entry)
+            return
+        except ShapeMismatchError as mismatch:
+            raise ModelError(self._describe(node, str(mismatch))) from None
+        if len(found) < len(node.outputs):
+            expected = f"it has at most {len(found)} outputs, not {len(node.outputs)}"
+            raise ModelError(self._describe(node, expected))
+        types = self.types
+        for value, type_ in zip(node.outputs, found, strict=False):
+            if value is not None and value not in self._given and type_ is not None:
+                types[value] = type_
+        self._evaluate(ctx)
+
+    def _block(self, ctx: NodeContext, unresolved: UnresolvedShapeError, entry: ShapeEntry | None) -> None:
+        node = ctx.node
+        inputs = (ctx.node.input(index) for index in unresolved.indices)
+        self.blocked[node] = tuple(dict.fromkeys(value for value in inputs if value is not None))
+        types = unresolved.types
+        if types is None:
+            types = _element_types(ctx, entry.dtypes) if entry is not None else ()
+        for value, found in zip(node.outputs, types, strict=False):
+            if value is None or found is None or value in self._given:
+                continue
+            # one unknown output makes the whole node wait, so none of them counts as reached
+            self.types[value] = TensorType(found.dtype) if isinstance(found, TensorType) else found
+            self.open.add(value)
+
+    def _evaluate(self, ctx: NodeContext) -> None:
+        """Compute the contents of the outputs where all inputs are known and everything is small."""
+        node = ctx.node
+        evaluate = find_evaluator(node.domain, node.op_type)
+        if evaluate is None:
+            return
+        arrays: list[Array | None] = []
+        if node.op_type not in _TYPE_ONLY:
+            for index, value in enumerate(node.inputs):
+                if value is None:
+                    arrays.append(None)
+                    continue
+                if value not in self.contents and (value.constant is None or value.constant.size > CONTENT_LIMIT):
+                    return
+                content = ctx.content(index)
+                if content is None or content.size > CONTENT_LIMIT or content.dtype.kind not in "biuf":
+                    return
+                arrays.append(content)
+        for value in node.outputs:
+            known = None if value is None else self.types.get(value)
+            if value is not None and not (isinstance(known, TensorType) and _is_small(known)):
+                return
+        results = evaluate(ctx, arrays)
+        if results is None:
+            return
+        for value, result in zip(node.outputs, results, strict=False):
+            if value is not None and value not in self._given:
+                self.contents[value] = np.asarray(result)
+
+    def _describe(self, node: Node, expected: str) -> str:
+        model = self.root.source_path or self.root.name or "the model"
+        inputs: list[str] = []
+        for value in node.inputs:
+            inputs.append("(left out)" if value is None else f"'{value.name}' {self.types.get(value, 'unknown')}")
+        return (
+            f"{model}: node '{node.name}' ({node.qualified_op}) can not take its inputs: {expected}. "
+            f"It was given {', '.join(inputs) or 'none'}. Check the model, or the shapes of the inputs fed to it."
+        )
+
+    def fail(self, node: Node, expected: str) -> ModelError:
+        """The error for a node whose inputs can not be."""
+        return ModelError(self._describe(node, expected))
+
+    def resolution(self) -> Resolution:
+        """The findings as the public result."""
+        known: dict[Value, Tensor] = {}
+        for value, content in self.contents.items():
+            if value.constant is None:
+                given = self._given.get(value)
+                known[value] = given if given is not None else Tensor.from_numpy(content)
+        return Resolution(self.types, known, self.blocked)
+
+
+_TYPE_ONLY = frozenset({"Shape", "Size"})
+
+
+def _is_small(known: TensorType) -> bool:
+    return math.prod(known.shape or ()) <= CONTENT_LIMIT  # type: ignore[arg-type]  # concrete here
+
+
+def _check_concrete(node: Node, found: Sequence[ValueType | None]) -> None:
+    """Raise UnresolvedShapeError where a function that is not ours left a tensor's shape open."""
+    for value, type_ in zip(node.outputs, found, strict=False):
+        if value is not None and (type_ is None or (isinstance(type_, TensorType) and not type_.is_concrete)):
+            raise UnresolvedShapeError(types=found)
+
+
+def _element_types(ctx: NodeContext, rule: DTypeRule) -> Sequence[ValueType | None]:
+    return [None if dtype is None else TensorType(dtype) for dtype in rule(ctx)]
