@@ -4,6 +4,8 @@ What a vendor writes against is all here: `ExecutionProvider` -> `Device` -> `Ba
 `Execution`.  Nothing here imports a provider.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from mace_core.provider.api import API_VERSION, ApiVersion
 from mace_core.provider.backend import (
     Backend,
@@ -16,12 +18,16 @@ from mace_core.provider.backend import (
     ShapeSupport,
 )
 from mace_core.provider.device import Device, DeviceKind, Missing, ProbeResult
+from mace_core.provider.events import CompileEvent, PartitionEvent, RunProfile, Span
 from mace_core.provider.execution import Bindings, BoundTensor, CancelFlag, Event, Execution, Stream
 from mace_core.provider.inventory import Inventory, find_device, inventory, probe
 from mace_core.provider.libraries import find_library, library_directories
 from mace_core.provider.memory import Allocator, Buffer, DataTransfer, HostAllocator
 from mace_core.provider.provider import ExecutionProvider
 from mace_core.provider.registry import PluginState, PluginStatus, Registry, default_registry
+
+if TYPE_CHECKING:
+    from mace_core.provider.hook_specs import hookimpl
 
 __all__ = [
     "API_VERSION",
@@ -35,6 +41,7 @@ __all__ = [
     "Capability",
     "Claim",
     "Compatibility",
+    "CompileEvent",
     "CompiledSubgraph",
     "Cost",
     "DataTransfer",
@@ -46,17 +53,29 @@ __all__ = [
     "HostAllocator",
     "Inventory",
     "Missing",
+    "PartitionEvent",
     "PluginState",
     "PluginStatus",
     "ProbeResult",
     "Registry",
     "Rejection",
+    "RunProfile",
     "ShapeSupport",
+    "Span",
     "Stream",
     "default_registry",
     "find_device",
     "find_library",
+    "hookimpl",
     "inventory",
     "library_directories",
     "probe",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "hookimpl":  # pluggy is imported only for plugins that use it
+        from mace_core.provider.hook_specs import hookimpl
+
+        return hookimpl
+    raise AttributeError(f"module 'mace_core.provider' has no attribute '{name}'")

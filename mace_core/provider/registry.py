@@ -267,6 +267,8 @@ def _sort_out(entries: Iterable[PluginEntry], switches: Switches) -> _Found:
 
 def _admit(slot: _Slot, loaded: object) -> None:
     """Check a loaded class against the contract and make its instance."""
+    from mace_core.provider.hooks import adopt_provider  # which reports in terms of this module
+
     name = slot.entry.name
     if not isinstance(loaded, type) or not issubclass(loaded, ExecutionProvider):
         _fail(slot, f"{slot.entry.value} is not a subclass of mace_core.provider.ExecutionProvider")
@@ -296,6 +298,12 @@ def _admit(slot: _Slot, loaded: object) -> None:
         raise
     except BaseException as error:
         _fail(slot, f"{loaded.__name__}() failed: {describe(error)}", error)
+        return
+    try:
+        adopt_provider(slot.provider, name)
+    except PluginError as error:
+        slot.provider = None
+        _fail(slot, str(error), error)
         return
     slot.state = PluginState.OK
 

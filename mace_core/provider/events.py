@@ -1,0 +1,54 @@
+"""What observers are told: plain frozen data that keeps nothing of a session alive."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionEvent:
+    """A model was split.
+
+    Attributes:
+        model: its path or name.
+        signature: input name -> shape.
+        parts: in execution order, the device's qualified name and the names of the nodes it was given.
+        rejections: (node, device, reason), as in an explanation.
+    """
+
+    model: str
+    signature: Mapping[str, tuple[int, ...]]
+    parts: tuple[tuple[str, tuple[str, ...]], ...]
+    rejections: tuple[tuple[str, str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CompileEvent:
+    """A device compiled one subgraph (``error`` is "") or refused (``error`` says why)."""
+
+    model: str
+    device: str
+    nodes: tuple[str, ...]
+    seconds: float
+    restored: bool = False
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One step of a run: start and end in nanoseconds (`time.perf_counter_ns`), the model's nodes it stands for."""
+
+    device: str
+    name: str
+    nodes: tuple[str, ...]
+    start_ns: int
+    end_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunProfile:
+    """A profiled run: its steps in the order they ran."""
+
+    model: str
+    spans: tuple[Span, ...]
