@@ -79,7 +79,9 @@ def _inline(text: str, name: str) -> str:
         flags=re.MULTILINE,
     )
     if count != 1:
-        raise KernelError(f"numba's code for '{name}' has a form that is not known here; please report this numba version.")
+        raise KernelError(
+            f"numba's code for '{name}' has a form that is not known here; please report this numba version."
+        )
     return marked
 
 

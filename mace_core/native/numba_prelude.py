@@ -27,7 +27,12 @@ from numba.extending import intrinsic
 Kernel = Callable[[Any, Any, Any, Any], None]
 """``(args, begin, end, chunk) -> None``; see `mace_core.native.kernel.KernelSource`."""
 
-HELPER_OPTIONS: dict[str, Any] = {"error_model": "numpy", "boundscheck": False, "no_cpython_wrapper": True, "_nrt": False}
+HELPER_OPTIONS: dict[str, Any] = {
+    "error_model": "numpy",
+    "boundscheck": False,
+    "no_cpython_wrapper": True,
+    "_nrt": False,
+}
 
 
 def helper(function: Callable[..., Any] | None = None, **options: Any) -> Any:

@@ -52,14 +52,16 @@ class Target:
 
     @property
     def architecture(self) -> str:
-        """ "x86_64", "aarch64", … """
+        """ "x86_64", "aarch64", …"""
         name = self.triple.split("-", 1)[0]
         return {"amd64": "x86_64", "arm64": "aarch64"}.get(name, name)
 
     @property
     def key(self) -> str:
         """Short and unique: part of the cache key of everything made for this target."""
-        text = "|".join((self.triple, self.cpu, self.attributes, ",".join(sorted(self.features)), str(self.vector_bits)))
+        text = "|".join(
+            (self.triple, self.cpu, self.attributes, ",".join(sorted(self.features)), str(self.vector_bits))
+        )
         return f"{self.architecture}-{self.cpu}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
@@ -87,14 +89,18 @@ def _host_target(mask: str) -> Target:
         if arm:
             present |= {"neon", "fp-armv8"}
         return make_target(triple, llvm.get_host_cpu_name(), present, host.flatten())
-    masks = _ARM_MASKS if arm else _X86_MASKS if triple.startswith(("x86_64", "amd64")) else {"baseline": ("generic", ())}
+    masks = (
+        _ARM_MASKS if arm else _X86_MASKS if triple.startswith(("x86_64", "amd64")) else {"baseline": ("generic", ())}
+    )
     if mask not in masks:
         known = ", ".join(sorted(masks))
         raise UsageError(f"MACE_CPU_FEATURES (or the mask) '{mask}' is not known for {triple}; use one of: {known}.")
     cpu, features = masks[mask]
     missing = [] if arm else sorted(set(features) - present)
     if missing:
-        raise UsageError(f"The mask '{mask}' needs {', '.join(missing)}, which this processor does not have; choose a lower one.")
+        raise UsageError(
+            f"The mask '{mask}' needs {', '.join(missing)}, which this processor does not have; choose a lower one."
+        )
     return make_target(triple, cpu, frozenset(features), "")
 
 

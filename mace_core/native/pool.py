@@ -1,0 +1,193 @@
+"""A pool of threads that compute chunks of plan steps.
+
+A worker is a daemon Python thread that stays inside one native call, without the GIL.  It spins a little when there is
+nothing to do and then sleeps on a futex; where there is none it goes back to Python and sleeps on a semaphore.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import functools
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from mace_core.errors import UsageError
+from mace_core.native.kernel import load_kernels
+from mace_core.native.runner_ir import STOP, WORKER, PoolWord, has_futex
+from mace_core.native.target import host_target
+from mace_core.threads import default_threads
+
+MAX_THREADS = 64
+"""Participants of one region: the caller and 63 workers, one bit each in a word."""
+
+IDLE_SPIN_NS = 60_000
+ACTIVE_SPIN_NS = 400_000
+
+_CACHE_LINE_BYTES = 64
+
+_pools: weakref.WeakSet[ThreadPool] = weakref.WeakSet()
+_shared: ThreadPool | None = None
+_shared_lock = threading.Lock()
+
+
+class ThreadPool:
+    """Workers for `PlanInstance.run`.  One run at a time uses them; another that comes meanwhile computes its chunks
+    alone.
+
+    Args:
+        threads: participants in a region, the calling thread included; None: `default_threads()`.
+
+    Threads start with the first run that needs them and end with `close()` or with the process.
+    """
+
+    def __init__(self, threads: int | None = None) -> None:
+        count = default_threads() if threads is None else threads
+        if count < 1:
+            raise UsageError(f"A thread pool needs at least 1 thread, not {count}.")
+        self._wanted = min(count, MAX_THREADS)
+        self._memory = np.zeros((PoolWord.SIZE + _CACHE_LINE_BYTES // 8,), np.int64)
+        first = -self._memory.ctypes.data % _CACHE_LINE_BYTES // 8
+        self._words = self._memory[first : first + PoolWord.SIZE]
+        self.address = int(self._words.ctypes.data)
+        self._lock = threading.Lock()
+        self._workers: list[threading.Thread] = []
+        self._closed = False
+        self._futex = has_futex(host_target())
+        self._sleepers: list[threading.Semaphore] = []
+        self._reset()
+        _pools.add(self)
+
+    @property
+    def threads(self) -> int:
+        """The most participants a region can have."""
+        return self._wanted
+
+    @property
+    def started_workers(self) -> int:
+        return len(self._workers)
+
+    def grow(self, threads: int) -> None:
+        """Make room for so many participants; a pool never shrinks."""
+        self._wanted = max(self._wanted, min(threads, MAX_THREADS))
+
+    def participants(self, threads: int | None) -> int:
+        """How many participants a run that asks for ``threads`` gets; starts the workers it needs.  1 once closed."""
+        if self._closed:
+            return 1
+        count = self._wanted if threads is None else min(threads, self._wanted)
+        if count > 1 + len(self._workers):
+            self._start(count - 1)
+        if not self._futex:
+            self._wake_sleepers()
+        return count
+
+    def close(self) -> None:
+        """End the workers and wait for them.  Idempotent.  Runs in progress and later ones use their own thread only."""
+        with self._lock:
+            self._closed = True
+            workers, self._workers = self._workers, []
+            if not workers:
+                return
+            _calls().stop(self.address)
+            for sleeper in self._sleepers:
+                sleeper.release()
+            for worker in workers:
+                worker.join()
+
+    def __enter__(self) -> ThreadPool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- inside ----------------------------------------------------------------------------------------------------
+
+    def _reset(self) -> None:
+        self._words[:] = 0
+        self._words[PoolWord.IDLE_SPIN_NS] = IDLE_SPIN_NS
+        self._words[PoolWord.ACTIVE_SPIN_NS] = ACTIVE_SPIN_NS
+
+    def _start(self, workers: int) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            calls = _calls()
+            while len(self._workers) < workers:
+                index = len(self._workers)
+                sleeper = threading.Semaphore(0)
+                arguments = (calls.worker, self._memory, self.address, index, sleeper)
+                worker = threading.Thread(target=_work, args=arguments, name=f"mace-worker-{index}", daemon=True)
+                worker.start()
+                self._sleepers.append(sleeper)
+                self._workers.append(worker)
+
+    def _wake_sleepers(self) -> None:
+        parked = int(self._words[PoolWord.PARKED])
+        for index, sleeper in enumerate(self._sleepers):
+            if parked >> index & 1:
+                sleeper.release()
+
+    def _forked(self) -> None:
+        """In the child of a fork there are no workers, and whatever they were doing is void."""
+        self._lock = threading.Lock()
+        self._workers = []
+        self._sleepers = []
+        self._reset()
+
+
+def _work(
+    call: Callable[[int, int, int], int], memory: object, address: int, index: int, sleeper: threading.Semaphore
+) -> None:
+    """A worker's life.  ``memory`` is only held: the pool may be gone before its workers."""
+    resting = call(address, index, 0)
+    while resting:
+        sleeper.acquire()
+        resting = call(address, index, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Calls:
+    worker: Callable[[int, int, int], int]
+    stop: Callable[[int], None]
+
+
+@functools.cache
+def _calls() -> _Calls:
+    addresses = load_kernels([WORKER, STOP])
+    worker = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(addresses[WORKER.symbol])
+    stop = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(addresses[STOP.symbol])
+    return _Calls(worker, stop)
+
+
+def shared_pool(threads: int | None = None) -> ThreadPool:
+    """The pool that all sessions of this process share; it grows to the largest number asked for."""
+    global _shared
+    with _shared_lock:
+        if _shared is None:
+            _shared = ThreadPool(threads)
+        else:
+            _shared.grow(default_threads() if threads is None else threads)
+        return _shared
+
+
+def _close_all() -> None:
+    for pool in list(_pools):
+        pool.close()
+
+
+def _after_fork_in_child() -> None:
+    global _shared_lock
+    _shared_lock = threading.Lock()
+    for pool in list(_pools):
+        pool._forked()
+
+
+atexit.register(_close_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
