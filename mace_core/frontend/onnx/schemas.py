@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 STANDARD_DOMAINS = ("", "ai.onnx.ml")
-"""Domains whose operators are all known.  Whether anyone runs an operator of another one is the scheduler's question."""
+"""Domains whose operators are all known; whether anyone can run those of another is the scheduler's question."""
 
 _KIND_BY_SCHEMA_NAME = {"TYPE_PROTO": AttributeKind.TYPE, **{kind.name: kind for kind in AttributeKind}}
 

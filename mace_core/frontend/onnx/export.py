@@ -1,0 +1,330 @@
+"""Writing a Graph as an ONNX model."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+import onnx
+
+from mace_core.errors import ModelError, UsageError
+from mace_core.frontend.onnx.types import export_type
+from mace_core.graph import Attribute, AttributeKind, Graph, Node, Value
+from mace_core.tensor import DType, Tensor, ValueType
+from mace_core.version import VERSION
+
+MAX_INLINE_BYTES = 1_500_000_000
+"""Weights beyond this go to a file of their own unless told otherwise: a protobuf message holds 2 GB at most."""
+
+_EXTERNAL_FROM_BYTES = 1024
+_PAGE_BYTES, _LINE_BYTES = 4096, 64  # alignment of large and small external payloads
+
+# Values need not be graph inputs to be initializers since IR version 4; narrow kinds came with later ones.
+_LOWEST_IR_VERSION = 4
+_IR_VERSION_OF_DTYPE = {
+    DType.FLOAT8E4M3FN: 9,
+    DType.FLOAT8E4M3FNUZ: 9,
+    DType.FLOAT8E5M2: 9,
+    DType.FLOAT8E5M2FNUZ: 9,
+    DType.UINT4: 10,
+    DType.INT4: 10,
+    DType.FLOAT4E2M1: 11,
+    DType.FLOAT8E8M0: 12,
+    DType.UINT2: 13,
+    DType.INT2: 13,
+    DType.FLOAT6E2M3: 14,
+    DType.FLOAT6E3M2: 14,
+}
+
+
+class PayloadWriter(Protocol):
+    """Puts the values of an initializer into its description, or beside it."""
+
+    def __call__(self, tensor: Tensor, proto: onnx.TensorProto) -> None: ...
+
+
+def to_onnx(graph: Graph, types: Mapping[Value, ValueType] | None = None) -> onnx.ModelProto:
+    """The graph as a model with all weights in it.
+
+    Imported again it gives an equal graph, but for what ONNX can not say: a graph without a name is called ``graph``,
+    an output that is repeated, or taken from an outer graph by a nested one, gets an Identity node.
+
+    Args:
+        graph: an outermost graph.
+        types: types to write instead of the values' own, for example those of one input signature.
+
+    Raises:
+        UsageError: if the graph imports no opset.
+        ModelError: if a node reads a value that nothing defines.
+    """
+    return _Exporter(types or {}, inline_payload).model(graph)
+
+
+def save_onnx(
+    graph: Graph,
+    path: str | os.PathLike[str],
+    *,
+    types: Mapping[Value, ValueType] | None = None,
+    external_data: bool | None = None,
+) -> None:
+    """Write the graph to ``path``; the file appears whole or not at all.
+
+    Args:
+        graph: an outermost graph.
+        path: the model file; an existing one is replaced.
+        types: as for :func:`to_onnx`.
+        external_data: put weights of 1 KiB and more into ``<path>.data`` beside it.  None: if they exceed 1.5 GB.
+
+    Raises:
+        UsageError, ModelError: as :func:`to_onnx`; ModelError too if the files can not be written.
+    """
+    target = Path(path)
+    if external_data is None:
+        total = sum(
+            v.constant.nbytes for g in _graphs(graph) for v in g.initializers.values() if v.constant is not None
+        )
+        external_data = total > MAX_INLINE_BYTES
+    try:
+        if not external_data:
+            model = to_onnx(graph, types)
+            with _replacing(target) as file:
+                file.write(_serialised(model, target))
+            return
+        data_path = target.with_name(target.name + ".data")
+        with _replacing(target) as file, _replacing(data_path) as data:
+            model = _Exporter(types or {}, _ExternalPayloads(data, data_path.name)).model(graph)
+            file.write(_serialised(model, target))
+    except OSError as error:
+        raise ModelError(f"The model can not be written to '{target}': {error}.") from error
+
+
+def inline_payload(tensor: Tensor, proto: onnx.TensorProto) -> None:
+    """Put the values of ``tensor`` into ``proto`` itself."""
+    if tensor.dtype is DType.STRING:
+        proto.string_data.extend(s.encode() if isinstance(s, str) else bytes(s) for s in tensor.payload.reshape(-1))
+    else:
+        proto.raw_data = tensor.payload.tobytes()
+
+
+class _ExternalPayloads:
+    """Writes large payloads to a file, one behind the other."""
+
+    def __init__(self, file: BinaryIO, location: str) -> None:
+        self._file = file
+        self._location = location
+
+    def __call__(self, tensor: Tensor, proto: onnx.TensorProto) -> None:
+        if tensor.nbytes < _EXTERNAL_FROM_BYTES:
+            inline_payload(tensor, proto)
+            return
+        alignment = _PAGE_BYTES if tensor.nbytes >= 16 * _PAGE_BYTES else _LINE_BYTES
+        self._file.write(bytes(-self._file.tell() % alignment))
+        offset = self._file.tell()
+        self._file.write(tensor.payload.data)
+        proto.data_location = onnx.TensorProto.EXTERNAL
+        for key, value in (("location", self._location), ("offset", offset), ("length", tensor.nbytes)):
+            proto.external_data.add(key=key, value=str(value))
+
+
+class _Exporter:
+    def __init__(self, types: Mapping[Value, ValueType], write_payload: PayloadWriter) -> None:
+        self._types = types
+        self._write_payload = write_payload
+        self._names: dict[Value, str] = {}
+        self._used: set[str] = set()
+        self._node_names: set[str] = set()
+        self._dtypes: set[DType] = set()
+
+    def model(self, graph: Graph) -> onnx.ModelProto:
+        imports = dict(graph.opset_imports)
+        domains = {node.domain for g in _graphs(graph) for node in g.nodes}
+        if not imports or ("" in domains and "" not in imports):
+            raise UsageError(f"Graph '{graph.name}' does not say which opset it is written for (opset_imports).")
+        for domain in sorted(domains):
+            imports.setdefault(domain, 1)
+        self._node_names = {node.name for g in _graphs(graph) for node in g.nodes}
+        model = onnx.ModelProto(producer_name="mace", producer_version=VERSION, doc_string=graph.doc_string)
+        self._graph(graph, model.graph, ())
+        for domain, version in imports.items():
+            model.opset_import.add(domain=domain, version=version)
+        for key, value in graph.metadata.items():
+            model.metadata_props.add(key=key, value=value)
+        needed = onnx.helper.find_min_ir_version_for(model.opset_import, ignore_unknown=True)
+        model.ir_version = max(_LOWEST_IR_VERSION, needed, *(_IR_VERSION_OF_DTYPE.get(d, 0) for d in self._dtypes), 0)
+        return model
+
+    def _graph(self, graph: Graph, proto: onnx.GraphProto, outer: tuple[set[str], ...]) -> None:
+        taken: set[str] = set()
+        scopes = (*outer, taken)
+        proto.name = graph.name or "graph"
+        own: set[Value] = set()
+        for value in (*graph.initializers.values(), *graph.inputs):
+            own.add(value)
+            self._name(value, scopes)
+        for node in graph.nodes:
+            for output in node.outputs:
+                if output is not None:
+                    own.add(output)
+                    self._name(output, scopes)
+        for value in graph.initializers.values():
+            if value.constant is None:
+                raise ModelError(f"Initializer '{value.name}' of graph '{graph.name}' has no content.")
+            self._tensor(value.constant, proto.initializer.add(name=self._names[value]), self._write_payload)
+        for value in graph.inputs:
+            self._value_info(value, self._names[value], proto.input.add())
+        for node in graph.nodes:
+            self._node(node, proto.node.add(), scopes)
+        self._outputs(graph, proto, own, scopes)
+        listed = {*graph.inputs, *graph.outputs}
+        for node in graph.nodes:
+            for output in node.outputs:
+                if output is not None and output not in listed and self._type(output) is not None:
+                    self._value_info(output, self._names[output], proto.value_info.add())
+
+    def _outputs(self, graph: Graph, proto: onnx.GraphProto, own: set[Value], scopes: tuple[set[str], ...]) -> None:
+        seen: set[Value] = set()
+        for value in graph.outputs:
+            name = self._read(value, f"graph '{graph.name}' returns", scopes)
+            if value in seen or value not in own:
+                copy = self._free(f"{name}_output", scopes)
+                node_name = self._free_node(f"{name}_output")
+                proto.node.add(op_type="Identity", name=node_name, input=[name], output=[copy])
+                name = copy
+            seen.add(value)
+            self._value_info(value, name, proto.output.add())
+
+    def _node(self, node: Node, proto: onnx.NodeProto, scopes: tuple[set[str], ...]) -> None:
+        proto.op_type, proto.domain, proto.name = node.op_type, node.domain, node.name
+        reader = f"node '{node.name}' ({node.qualified_op}) reads"
+        proto.input.extend("" if v is None else self._read(v, reader, scopes) for v in node.inputs)
+        proto.output.extend("" if v is None else self._names[v] for v in node.outputs)
+        for name, attribute in node.attributes.items():
+            self._attribute(name, attribute, proto.attribute.add(), scopes)
+
+    def _attribute(
+        self, name: str, attribute: Attribute, proto: onnx.AttributeProto, scopes: tuple[set[str], ...]
+    ) -> None:
+        kind, value = attribute.kind, attribute.value
+        proto.name, proto.type = name, kind.value
+        match kind:
+            case AttributeKind.FLOAT:
+                proto.f = value
+            case AttributeKind.INT:
+                proto.i = value
+            case AttributeKind.STRING:
+                proto.s = _encoded(value)
+            case AttributeKind.FLOATS:
+                proto.floats.extend(value)
+            case AttributeKind.INTS:
+                proto.ints.extend(value)
+            case AttributeKind.STRINGS:
+                proto.strings.extend(_encoded(s) for s in value)
+            case AttributeKind.TENSOR:
+                self._tensor(value, proto.t, inline_payload)
+            case AttributeKind.TENSORS:
+                for tensor in value:
+                    self._tensor(tensor, proto.tensors.add(), inline_payload)
+            case AttributeKind.GRAPH:
+                self._graph(value, proto.g, scopes)
+            case AttributeKind.GRAPHS:
+                for graph in value:
+                    self._graph(graph, proto.graphs.add(), scopes)
+            case AttributeKind.SPARSE_TENSOR:
+                self._sparse(value, proto.sparse_tensor)
+            case AttributeKind.SPARSE_TENSORS:
+                for sparse in value:
+                    self._sparse(sparse, proto.sparse_tensors.add())
+            case AttributeKind.TYPE:
+                export_type(value, proto.tp)
+            case AttributeKind.TYPES:
+                for type in value:
+                    export_type(type, proto.type_protos.add())
+
+    def _tensor(self, tensor: Tensor, proto: onnx.TensorProto, write_payload: PayloadWriter) -> None:
+        self._dtypes.add(tensor.dtype)
+        proto.data_type = tensor.dtype.value
+        proto.dims.extend(tensor.shape)
+        write_payload(tensor, proto)
+
+    def _sparse(self, sparse: tuple[Tensor, Tensor, tuple[int, ...]], proto: onnx.SparseTensorProto) -> None:
+        values, indices, dims = sparse
+        self._tensor(values, proto.values, inline_payload)
+        self._tensor(indices, proto.indices, inline_payload)
+        proto.dims.extend(dims)
+
+    def _value_info(self, value: Value, name: str, proto: onnx.ValueInfoProto) -> None:
+        proto.name = name
+        type = self._type(value)
+        if type is not None:
+            export_type(type, proto.type)
+
+    def _type(self, value: Value) -> ValueType | None:
+        return self._types.get(value, value.type)
+
+    # --- names -------------------------------------------------------------------------------------------------------
+
+    def _name(self, value: Value, scopes: tuple[set[str], ...]) -> None:
+        """Give ``value`` its name, or one like it where that is taken already."""
+        if value in self._names:
+            raise ModelError(f"'{value.name}' is defined twice.")
+        self._names[value] = self._free(value.name or "value", scopes)
+
+    def _free(self, wanted: str, scopes: tuple[set[str], ...]) -> str:
+        name, number = wanted, 0
+        while any(name in scope for scope in scopes) or (number and name in self._used):
+            number += 1
+            name = f"{wanted}_{number}"
+        scopes[-1].add(name)
+        self._used.add(name)
+        return name
+
+    def _free_node(self, wanted: str) -> str:
+        name, number = wanted, 0
+        while name in self._node_names:
+            number += 1
+            name = f"{wanted}_{number}"
+        self._node_names.add(name)
+        return name
+
+    def _read(self, value: Value, reader: str, scopes: tuple[set[str], ...]) -> str:
+        name = self._names.get(value)
+        if name is None or not any(name in scope for scope in scopes):
+            raise ModelError(f"{reader} '{value.name}', which nothing defines there.")
+        return name
+
+
+def _serialised(model: onnx.ModelProto, target: Path) -> bytes:
+    try:
+        return bytes(model.SerializeToString())
+    except Exception as error:  # protobuf's implementations raise kinds of their own
+        raise ModelError(
+            f"The model for '{target}' does not fit into one file ({error}): save it with external_data=True."
+        ) from error
+
+
+def _graphs(graph: Graph) -> Iterator[Graph]:
+    yield graph
+    for node in graph.nodes:
+        for nested in node.subgraphs():
+            yield from _graphs(nested)
+
+
+def _encoded(text: str | bytes) -> bytes:
+    return text.encode() if isinstance(text, str) else text
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """A new file that takes the place of ``path`` when the block ends well (a mapped old one stays as it was)."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    try:
+        with temporary.open("xb") as file:
+            yield file
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
