@@ -122,6 +122,8 @@ class CpuExecution(Execution):
         compiled = self._compiled
         profiling = bindings.profile is not None
         bases = [*compiled.bases(bindings), self._status.ctypes.data]
+        # the plan counts the slots up to the last one that a step uses
+        del bases[compiled.plan.slots :]
         self._instance.run(bases, pool=compiled.pool, cancel=bindings.cancel, profile=profiling)
         if compiled.faults and self._status.any():
             raise self._fault()

@@ -185,7 +185,7 @@ class Program:
         source = self._held.get((value, other))
         if source is None:
             raise ValueError(f"'{value.name}' is read before it is computed")
-        if self._same_bytes(value, layout):
+        if self._same_bytes(value, layout) and (layout is Layout.PLAIN or source.place is Place.ARENA):
             self._held[value, layout] = source
             return source
         from mace_cpu.lowering.layout import emit_conversion
