@@ -9,7 +9,7 @@ import numpy as np
 
 from mace_core.errors import ModelError
 from mace_core.frontend.base import Frontend, ModelSource
-from mace_core.frontend.files import FileBytes, open_bytes
+from mace_core.tensor.files import FileBytes, open_bytes
 from mace_core.frontend.onnx.wire import WireError, strip
 
 if TYPE_CHECKING:

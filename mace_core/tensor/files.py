@@ -45,3 +45,15 @@ def open_bytes(path: Path, *, mmap: bool, what: str = "model file") -> FileBytes
     if not content:
         raise ModelError(f"The {what} '{path}' is empty.")
     return FileBytes(path, np.frombuffer(content, np.uint8))
+
+
+def file_identity(path: str | os.PathLike[str]) -> list[Any] | None:
+    """What tells a file from another one and from its own later versions, or None if it is not there.
+
+    Resolved path, size in bytes, modification time in ns, inode.
+    """
+    try:
+        status = os.stat(path)  # noqa: PTH116 - follows links, takes what pathlib would have to be built for
+        return [os.path.realpath(path), status.st_size, status.st_mtime_ns, status.st_ino]
+    except OSError:
+        return None
