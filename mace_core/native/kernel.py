@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -40,6 +41,16 @@ class KernelSource:
     version: str
     build: Callable[[Target], str] = field(compare=False)
     imports: frozenset[str] = frozenset()
+
+
+def _after_fork_in_child() -> None:
+    """A lock held by a thread that the child does not have would never be released."""
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def load_kernels(

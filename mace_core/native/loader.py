@@ -21,11 +21,15 @@ if TYPE_CHECKING:
 MAY_RAISE = "mace_kernel_may_raise"
 """An undefined symbol that a kernel compiled from Python has left if some path through it raises."""
 
+# fmt: off
 _FLOAT_FUNCTIONS = (
-    "acos acosh asin asinh atan atan2 atanh cbrt ceil copysign cos cosh erf erfc exp exp2 expm1 fabs fdim floor fma fmax "
-    "fmin fmod frexp hypot ldexp lgamma log log10 log1p log2 modf nearbyint nextafter pow remainder rint round "
-    "roundeven scalbn sin sincos sinh sqrt tan tanh tgamma trunc"
-).split()
+    "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "ceil", "copysign", "cos", "cosh",
+    "erf", "erfc", "exp", "exp2", "expm1", "fabs", "fdim", "floor", "fma", "fmax", "fmin", "fmod", "frexp",
+    "hypot", "ldexp", "lgamma", "log", "log10", "log1p", "log2", "modf", "nearbyint", "nextafter", "pow",
+    "remainder", "rint", "round", "roundeven", "scalbn", "sin", "sincos", "sinh", "sqrt", "tan", "tanh",
+    "tgamma", "trunc",
+)
+# fmt: on
 ALLOWED_IMPORTS = frozenset(
     [*_FLOAT_FUNCTIONS, *(name + "f" for name in _FLOAT_FUNCTIONS), "memcpy", "memmove", "memset", "memcmp", "bcmp"]
 )

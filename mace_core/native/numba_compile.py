@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from numba.core import codegen, compiler, types
+from numba import types
+from numba.core import codegen, compiler
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.cpu_options import FastMathOptions
 from numba.core.errors import NumbaError

@@ -44,7 +44,7 @@ def helper(function: Callable[..., Any] | None = None, **options: Any) -> Any:
 def _pointer(dtype: types.Type) -> Any:
     pointer_type = types.CPointer(dtype)
 
-    @intrinsic
+    @intrinsic  # type: ignore[untyped-decorator]
     def to_pointer(typing_context: Any, word: Any) -> Any:
         if not isinstance(word, types.Integer):
             return None
@@ -69,7 +69,7 @@ u32 = _pointer(types.uint32)
 u64 = _pointer(types.uint64)
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]
 def as_float(typing_context: Any, word: Any) -> Any:
     """The float64 whose bits are ``word``."""
     if not isinstance(word, types.Integer):

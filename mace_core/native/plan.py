@@ -83,8 +83,8 @@ class NativePlan:
             if step.extent < 0 or not 1 <= step.chunks < 2**31 or step.extent * step.chunks >= 2**63:
                 raise ProviderBugError(f"{label}: {step.extent} units in {step.chunks} chunks is not possible.")
         if len(self.relocations):
-            index, slot = self.relocations[:, 0], self.relocations[:, 1]
-            if index.min() < 0 or index.max() >= len(self.words) or slot.min() < 0:
+            word, slot = self.relocations[:, 0], self.relocations[:, 1]
+            if word.min() < 0 or word.max() >= len(self.words) or slot.min() < 0:
                 raise ProviderBugError("A relocation of a plan names a word or a slot that does not exist.")
 
 
@@ -136,7 +136,7 @@ class PlanInstance:
             raise ProviderBugError(f"The plan has {self.plan.slots} base slots, {len(bases)} addresses were given.")
         self._running = True
         try:
-            self._bases[:] = bases.tolist() if isinstance(bases, np.ndarray) else bases
+            self._bases[:] = bases.tolist() if isinstance(bases, np.ndarray) else bases  # type: ignore[assignment]
             control = self._control
             control[Control.CANCEL] = 0 if cancel is None else cancel.address
             control[Control.PROFILE] = self._profile_address() if profile else 0

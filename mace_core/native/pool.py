@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import ctypes
 import functools
+import logging
 import os
 import threading
 import weakref
@@ -19,9 +20,12 @@ import numpy as np
 
 from mace_core.errors import UsageError
 from mace_core.native.kernel import load_kernels
-from mace_core.native.runner_ir import STOP, WORKER, PoolWord, has_futex
+from mace_core.native.pool_ir import STOP, WORKER, PoolWord
+from mace_core.native.system_ir import has_futex
 from mace_core.native.target import host_target
 from mace_core.threads import default_threads
+
+_LOG = logging.getLogger("mace_core.native")
 
 MAX_THREADS = 64
 """Participants of one region: the caller and 63 workers, one bit each in a word."""
@@ -42,25 +46,25 @@ class ThreadPool:
 
     Args:
         threads: participants in a region, the calling thread included; None: `default_threads()`.
+        parking: how workers sleep: "futex" or "semaphore"; None: a futex where the system has them.
 
-    Threads start with the first run that needs them and end with `close()` or with the process.
+    Threads start with the first run that needs them and end with `close()`, with the pool or with the process.
     """
 
-    def __init__(self, threads: int | None = None) -> None:
+    def __init__(self, threads: int | None = None, *, parking: str | None = None) -> None:
         count = default_threads() if threads is None else threads
         if count < 1:
             raise UsageError(f"A thread pool needs at least 1 thread, not {count}.")
+        target = host_target()
+        self.parking = ("futex" if has_futex(target) else "semaphore") if parking is None else parking
+        if self.parking not in ("futex", "semaphore") or (self.parking == "futex" and not has_futex(target)):
+            raise UsageError(f"Workers can not park by '{self.parking}' on {target.triple}.")
         self._wanted = min(count, MAX_THREADS)
-        self._memory = np.zeros((PoolWord.SIZE + _CACHE_LINE_BYTES // 8,), np.int64)
-        first = -self._memory.ctypes.data % _CACHE_LINE_BYTES // 8
-        self._words = self._memory[first : first + PoolWord.SIZE]
-        self.address = int(self._words.ctypes.data)
+        self._team = _Team()
+        self.address = self._team.address
         self._lock = threading.Lock()
-        self._workers: list[threading.Thread] = []
         self._closed = False
-        self._futex = has_futex(host_target())
-        self._sleepers: list[threading.Semaphore] = []
-        self._reset()
+        self._stop = weakref.finalize(self, _Team.stop, self._team)
         _pools.add(self)
 
     @property
@@ -70,7 +74,7 @@ class ThreadPool:
 
     @property
     def started_workers(self) -> int:
-        return len(self._workers)
+        return len(self._team.workers)
 
     def grow(self, threads: int) -> None:
         """Make room for so many participants; a pool never shrinks."""
@@ -80,25 +84,18 @@ class ThreadPool:
         """How many participants a run that asks for ``threads`` gets; starts the workers it needs.  1 once closed."""
         if self._closed:
             return 1
-        count = self._wanted if threads is None else min(threads, self._wanted)
-        if count > 1 + len(self._workers):
-            self._start(count - 1)
-        if not self._futex:
-            self._wake_sleepers()
+        count = self._wanted if threads is None else max(1, min(threads, self._wanted))
+        if count > 1 + len(self._team.workers):
+            count = self._start(count - 1)
+        if self.parking == "semaphore":
+            self._team.wake_sleepers()
         return count
 
     def close(self) -> None:
-        """End the workers and wait for them.  Idempotent.  Runs in progress and later ones use their own thread only."""
+        """End the workers and wait for them.  Idempotent.  Runs then use only their own thread."""
         with self._lock:
             self._closed = True
-            workers, self._workers = self._workers, []
-            if not workers:
-                return
-            _calls().stop(self.address)
-            for sleeper in self._sleepers:
-                sleeper.release()
-            for worker in workers:
-                worker.join()
+            self._stop()
 
     def __enter__(self) -> ThreadPool:
         return self
@@ -106,49 +103,82 @@ class ThreadPool:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # --- inside ----------------------------------------------------------------------------------------------------
-
-    def _reset(self) -> None:
-        self._words[:] = 0
-        self._words[PoolWord.IDLE_SPIN_NS] = IDLE_SPIN_NS
-        self._words[PoolWord.ACTIVE_SPIN_NS] = ACTIVE_SPIN_NS
-
-    def _start(self, workers: int) -> None:
+    def _start(self, workers: int) -> int:
+        """Start what is missing of ``workers``; answers how many participants there are then."""
         with self._lock:
             if self._closed:
-                return
-            calls = _calls()
-            while len(self._workers) < workers:
-                index = len(self._workers)
-                sleeper = threading.Semaphore(0)
-                arguments = (calls.worker, self._memory, self.address, index, sleeper)
-                worker = threading.Thread(target=_work, args=arguments, name=f"mace-worker-{index}", daemon=True)
-                worker.start()
-                self._sleepers.append(sleeper)
-                self._workers.append(worker)
+                return 1
+            try:
+                while len(self._team.workers) < workers:
+                    self._team.add_worker(park_in_python=self.parking == "semaphore")
+            except RuntimeError as error:
+                self._wanted = 1 + len(self._team.workers)
+                _LOG.warning("No more than %d threads can be started (%s); going on with these.", self._wanted, error)
+            return min(self._wanted, 1 + workers)
 
-    def _wake_sleepers(self) -> None:
-        parked = int(self._words[PoolWord.PARKED])
+    def _forked(self) -> None:
+        self._lock = threading.Lock()
+        self._team.forget_workers()
+
+
+class _Team:
+    """The workers and the memory they share: what must outlive the pool until the last of them has returned."""
+
+    def __init__(self) -> None:
+        self._memory = np.zeros(PoolWord.SIZE + _CACHE_LINE_BYTES // 8, np.int64)
+        first = -self._memory.ctypes.data % _CACHE_LINE_BYTES // 8
+        self.words = self._memory[first : first + PoolWord.SIZE]
+        self.address = int(self.words.ctypes.data)
+        self.workers: list[threading.Thread] = []
+        self._sleepers: list[threading.Semaphore] = []
+        self._reset()
+
+    def add_worker(self, park_in_python: bool) -> None:
+        self.words[PoolWord.PARK_IN_CALLER] = park_in_python
+        sleeper = threading.Semaphore(0)
+        index = len(self.workers)
+        worker = threading.Thread(
+            target=self._work, args=(_calls().worker, index, sleeper), name=f"mace-worker-{index}", daemon=True
+        )
+        worker.start()
+        self._sleepers.append(sleeper)
+        self.workers.append(worker)
+
+    def wake_sleepers(self) -> None:
+        parked = int(self.words[PoolWord.PARKED])
         for index, sleeper in enumerate(self._sleepers):
             if parked >> index & 1:
                 sleeper.release()
 
-    def _forked(self) -> None:
+    def stop(self) -> None:
+        """End all workers and wait for them."""
+        workers, self.workers = self.workers, []
+        if not workers:
+            return
+        _calls().stop(self.address)
+        for sleeper in self._sleepers:
+            sleeper.release()
+        for worker in workers:
+            if worker is not threading.current_thread():
+                worker.join()
+
+    def forget_workers(self) -> None:
         """In the child of a fork there are no workers, and whatever they were doing is void."""
-        self._lock = threading.Lock()
-        self._workers = []
+        self.workers = []
         self._sleepers = []
         self._reset()
 
+    def _reset(self) -> None:
+        self.words[:] = 0
+        self.words[PoolWord.IDLE_SPIN_NS] = IDLE_SPIN_NS
+        self.words[PoolWord.ACTIVE_SPIN_NS] = ACTIVE_SPIN_NS
 
-def _work(
-    call: Callable[[int, int, int], int], memory: object, address: int, index: int, sleeper: threading.Semaphore
-) -> None:
-    """A worker's life.  ``memory`` is only held: the pool may be gone before its workers."""
-    resting = call(address, index, 0)
-    while resting:
-        sleeper.acquire()
-        resting = call(address, index, 1)
+    def _work(self, call: Callable[[int, int, int], int], index: int, sleeper: threading.Semaphore) -> None:
+        """A worker's life."""
+        resting = call(self.address, index, 0)
+        while resting:
+            sleeper.acquire()
+            resting = call(self.address, index, 1)
 
 
 @dataclass(frozen=True, slots=True)

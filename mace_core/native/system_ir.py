@@ -1,0 +1,130 @@
+"""What the generated runner needs of the operating system, as LLVM IR: a clock, pausing, sleeping and waking."""
+
+from __future__ import annotations
+
+import time
+
+from mace_core.native.target import Target
+
+_FUTEX_SYSCALL = {"x86_64": 202, "aarch64": 98, "riscv64": 98}
+_FUTEX_WAIT_BITSET_PRIVATE = 9 | 128
+_FUTEX_WAKE_BITSET_PRIVATE = 10 | 128
+
+
+def has_futex(target: Target) -> bool:
+    """Whether a worker can sleep inside native code; where not, it goes back to Python to sleep."""
+    return "linux" in target.triple and target.architecture in _FUTEX_SYSCALL
+
+
+def _is_windows(target: Target) -> bool:
+    return "windows" in target.triple
+
+
+def system_ir(target: Target) -> str:
+    """@now (monotonic nanoseconds), @relax (in a spin loop), @yield (give the processor away), @sleep, @wake."""
+    pause = {
+        "x86_64": "call void @llvm.x86.sse2.pause()",
+        "aarch64": "call void @llvm.aarch64.hint(i32 1)",
+    }.get(target.architecture, 'fence syncscope("singlethread") seq_cst')
+    declare_pause = {
+        "x86_64": "declare void @llvm.x86.sse2.pause()",
+        "aarch64": "declare void @llvm.aarch64.hint(i32)",
+    }.get(target.architecture, "")
+    text = f"""
+{declare_pause}
+define internal void @relax() alwaysinline {{
+  {pause}
+  ret void
+}}
+"""
+    text += _WINDOWS if _is_windows(target) else _POSIX.replace("CLOCK", str(_monotonic_clock()))
+    if has_futex(target):
+        number = _FUTEX_SYSCALL[target.architecture]
+        text += (
+            _FUTEX.replace("NUMBER", str(number))
+            .replace("WAIT", str(_FUTEX_WAIT_BITSET_PRIVATE))
+            .replace("WAKE", str(_FUTEX_WAKE_BITSET_PRIVATE))
+        )
+    else:
+        text += "define internal void @wake(ptr %word, i64 %workers) alwaysinline {\n  ret void\n}\n"
+    return text
+
+
+def _monotonic_clock() -> int:
+    return getattr(time, "CLOCK_MONOTONIC", 1)
+
+
+_POSIX = """
+declare i32 @clock_gettime(i32, ptr)
+declare i32 @sched_yield()
+
+define internal i64 @now() {
+  %time = alloca [2 x i64]
+  %status = call i32 @clock_gettime(i32 CLOCK, ptr %time)
+  %seconds = load i64, ptr %time
+  %rest = getelementptr i64, ptr %time, i64 1
+  %nanoseconds = load i64, ptr %rest
+  %scaled = mul i64 %seconds, 1000000000
+  %total = add i64 %scaled, %nanoseconds
+  ret i64 %total
+}
+
+define internal void @yield() {
+  %status = call i32 @sched_yield()
+  ret void
+}
+"""
+
+_WINDOWS = """
+declare i32 @QueryPerformanceCounter(ptr)
+declare i32 @QueryPerformanceFrequency(ptr)
+declare i32 @SwitchToThread()
+
+define internal i64 @now() {
+  %count.at = alloca i64
+  %frequency.at = alloca i64
+  %status = call i32 @QueryPerformanceCounter(ptr %count.at)
+  %status2 = call i32 @QueryPerformanceFrequency(ptr %frequency.at)
+  %count = load i64, ptr %count.at
+  %frequency = load i64, ptr %frequency.at
+  %seconds = udiv i64 %count, %frequency
+  %ticks = urem i64 %count, %frequency
+  %scaled = mul i64 %seconds, 1000000000
+  %ticks.scaled = mul i64 %ticks, 1000000000
+  %nanoseconds = udiv i64 %ticks.scaled, %frequency
+  %total = add i64 %scaled, %nanoseconds
+  ret i64 %total
+}
+
+define internal void @yield() {
+  %status = call i32 @SwitchToThread()
+  ret void
+}
+"""
+
+_FUTEX = """
+declare i64 @syscall(i64, ...)
+
+define internal void @sleep(ptr %word, i32 %seen, i64 %bit) {
+  %bits = trunc i64 %bit to i32
+  %status = call i64 (i64, ...) @syscall(i64 NUMBER, ptr %word, i32 WAIT, i32 %seen, ptr null, ptr null, i32 %bits)
+  ret void
+}
+
+define internal void @wake(ptr %word, i64 %workers) {
+  %bits.low = trunc i64 %workers to i32
+  %high = lshr i64 %workers, 32
+  %bits.high = trunc i64 %high to i32
+  %bits = or i32 %bits.low, %bits.high
+  %old = atomicrmw add ptr %word, i32 1 seq_cst
+  %status = call i64 (i64, ...) @syscall(i64 NUMBER, ptr %word, i32 WAKE, i32 2147483647, ptr null, ptr null, i32 %bits)
+  ret void
+}
+"""
+
+
+def system_imports(target: Target) -> frozenset[str]:
+    """The C library's functions that `system_ir` calls."""
+    if _is_windows(target):
+        return frozenset(("QueryPerformanceCounter", "QueryPerformanceFrequency", "SwitchToThread"))
+    return frozenset(("clock_gettime", "sched_yield", "syscall"))
