@@ -152,7 +152,7 @@ def _plan_buffers(program: Program) -> int:
             if at.buf.place is Place.ARENA:
                 seen.setdefault(at.buf)
     bufs = list(seen)
-    lifetimes = [Lifetime(buf.nbytes, buf.first or 0, buf.last or 0) for buf in bufs]
+    lifetimes = [Lifetime(first=buf.first or 0, last=buf.last or 0, nbytes=buf.nbytes) for buf in bufs]
     plan = plan_arena(lifetimes, alignment=ALIGNMENT_BYTES)
     for buf, offset in zip(bufs, plan.offsets, strict=True):
         buf.offset = offset

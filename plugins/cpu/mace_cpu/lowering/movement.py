@@ -1,0 +1,234 @@
+"""Operators that rearrange elements: views, Transpose, Concat, Split, Slice, Expand, Tile, depth and space."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from mace_core.graph import GraphView, Node, Value
+from mace_core.tensor import DType
+from mace_cpu.lowering.checks import all_concrete
+from mace_cpu.lowering.nodes import fixed, integers, need, normal_axis
+from mace_cpu.lowering.registry import lowers
+from mace_cpu.lowering.strided import (
+    Axis,
+    blocked_shape,
+    emit_strided,
+    movable,
+    prefers_blocked,
+    read_axes,
+    strides_of,
+)
+from mace_cpu.program import Buf, Layout, Program
+
+# --- views ------------------------------------------------------------------------------------------------------------
+
+
+def _dense(view: GraphView, node: Node) -> str | None:
+    """Views only need their shapes, and bytes at all: packed kinds are fine, strings are not."""
+    reason = all_concrete(view, node)
+    if reason is None:
+        found = view.tensor_type(need(node.output(0)))
+        if found is None or found.dtype is DType.STRING:
+            return "strings are not tensors of bytes"
+    return reason
+
+
+@lowers("Reshape", "Flatten", "Squeeze", "Unsqueeze", check=_dense)
+def lower_view(program: Program, node: Node) -> None:
+    """The output is the input's memory under another shape."""
+    program.alias(need(node.output(0)), program.read(need(node.input(0))))
+
+
+# --- Transpose --------------------------------------------------------------------------------------------------------
+
+
+@lowers("Transpose", check=movable)
+def lower_transpose(program: Program, node: Node) -> None:
+    source, target = need(node.input(0)), need(node.output(0))
+    rank = len(program.shape(source))
+    order = node.attr("perm") or tuple(reversed(range(rank)))
+    buf, parts = read_axes(program, source)
+    emit_permuted(program, program.dtype(source), buf, target, [part for axis in order for part in parts[axis]])
+
+
+def emit_permuted(program: Program, dtype: DType, buf: Buf, target: Value, parts: Sequence[tuple[int, int]]) -> None:
+    """Fill ``target`` row by row from (size, source stride) parts that make up its axes in order."""
+    steps = strides_of([size for size, _ in parts])
+    axes = [Axis(size, stride, step) for (size, stride), step in zip(parts, steps, strict=True)]
+    emit_strided(program, dtype, buf, program.write(target), axes)
+
+
+@lowers("DepthToSpace", "SpaceToDepth", check=movable)
+def lower_depth_and_space(program: Program, node: Node) -> None:
+    source, target = need(node.input(0)), need(node.output(0))
+    shape, size = program.shape(source), int(node.attr("blocksize"))
+    n, c, h, w = shape
+    if node.op_type == "SpaceToDepth":
+        split: tuple[int, ...] = (n, c, h // size, size, w // size, size)
+        order: tuple[int, ...] = (0, 3, 5, 1, 2, 4)
+    elif node.attr("mode", "DCR") == "CRD":
+        split, order = (n, c // size**2, size, size, h, w), (0, 1, 4, 2, 5, 3)
+    else:
+        split, order = (n, size, size, c // size**2, h, w), (0, 3, 4, 1, 5, 2)
+    strides = strides_of(split)
+    emit_permuted(
+        program, program.dtype(source), program.read(source), target, [(split[axis], strides[axis]) for axis in order]
+    )
+
+
+# --- repetition -------------------------------------------------------------------------------------------------------
+
+
+@lowers("Expand", check=movable)
+def lower_expand(program: Program, node: Node) -> None:
+    source, target = need(node.input(0)), need(node.output(0))
+    buf, axes = read_axes(program, source)
+    shape = program.shape(target)
+    missing = len(shape) - len(axes)
+    parts: list[tuple[int, int]] = [(size, 0) for size in shape[:missing]]
+    for size, own, axis in zip(shape[missing:], program.shape(source), axes, strict=True):
+        parts.extend(axis if own == size else [(size, 0)])
+    emit_permuted(program, program.dtype(source), buf, target, parts)
+
+
+def _check_tile(view: GraphView, node: Node) -> str | None:
+    if view.opset() < 6:
+        return "Tile before opset 6 has another form"
+    return movable(view, node)
+
+
+@lowers("Tile", check=_check_tile)
+def lower_tile(program: Program, node: Node) -> None:
+    source, target = need(node.input(0)), need(node.output(0))
+    if program.size(target) == 0:
+        program.write(target)
+        return
+    buf, axes = read_axes(program, source)
+    parts: list[tuple[int, int]] = []
+    for size, own, axis in zip(program.shape(target), program.shape(source), axes, strict=True):
+        parts.extend([(size // own, 0), *axis])
+    emit_permuted(program, program.dtype(source), buf, target, parts)
+
+
+# --- Concat and Split -------------------------------------------------------------------------------------------------
+
+
+@lowers("Concat", check=movable)
+def lower_concat(program: Program, node: Node) -> None:
+    target = need(node.output(0))
+    axis = normal_axis(int(node.attr("axis", 1)), len(program.shape(target)))
+    sources = [need(value) for value in node.inputs]
+    sources = [value for value in sources if program.size(value)]
+    blocked = _concat_blocked(program, sources, axis)
+    layout = Layout.BLOCKED if blocked else Layout.PLAIN
+    bufs = [program.read(value, layout) for value in sources]
+    shape = blocked_shape(program, target) if blocked else program.shape(target)
+    buf = program.write(target, layout)
+    steps = strides_of(shape)
+    start = 0
+    for value, source in zip(sources, bufs, strict=True):
+        own = blocked_shape(program, value) if blocked else program.shape(value)
+        axes = [Axis(*a) for a in zip(own, strides_of(own), steps, strict=True)]
+        emit_strided(program, program.dtype(target), source, buf, axes, target_offset=start * steps[axis])
+        start += own[axis]
+
+
+def _concat_blocked(program: Program, sources: Sequence[Value], axis: int) -> bool:
+    """Whether to join the inputs in the BLOCKED layout: most of the elements lie so, and channel blocks stay whole."""
+    total = sum(program.size(value) for value in sources)
+    there = sum(program.size(value) for value in sources if prefers_blocked(program, value))
+    if 2 * there <= total or any(program.constant_of(value) is not None for value in sources):
+        return False
+    return axis != 1 or all(program.shape(value)[1] % program.block == 0 for value in sources[:-1])
+
+
+def _check_split(view: GraphView, node: Node) -> str | None:
+    reason = movable(view, node)
+    if reason is None and None in node.outputs and view.opset() >= 13:
+        reason = fixed(view, node, 1, "where to split")
+    return reason
+
+
+@lowers("Split", check=_check_split)
+def lower_split(program: Program, node: Node) -> None:
+    source = need(node.input(0))
+    axis = normal_axis(int(node.attr("axis", 0)), len(program.shape(source)))
+    start = 0
+    for value, size in zip(node.outputs, split_sizes(program, node, axis), strict=True):
+        if value is not None:
+            emit_part(program, source, value, {axis: (start, 1)})
+        start += size
+
+
+def split_sizes(program: Program, node: Node, axis: int) -> list[int]:
+    """How long each output is along ``axis``, outputs that are left out included."""
+    if None not in node.outputs:
+        return [program.shape(need(value))[axis] for value in node.outputs]
+    given = node.attr("split") or integers(program.view, node.input(1))
+    if given is not None:
+        return [int(size) for size in given]
+    total, count = program.shape(need(node.input(0)))[axis], len(node.outputs)
+    size = -(-total // count)
+    return [min(size, total - i * size) for i in range(count)]
+
+
+# --- Slice ------------------------------------------------------------------------------------------------------------
+
+
+def _check_slice(view: GraphView, node: Node) -> str | None:
+    reason = movable(view, node)
+    for index, what in enumerate(("", "where the slice starts", "where the slice ends", "its axes", "its steps")):
+        if index and view.opset() >= 10:
+            reason = reason or fixed(view, node, index, what)
+    return reason
+
+
+@lowers("Slice", check=_check_slice)
+def lower_slice(program: Program, node: Node) -> None:
+    source, target = need(node.input(0)), need(node.output(0))
+    emit_part(program, source, target, slice_ranges(program.view, node, program.shape(source)))
+
+
+def slice_ranges(view: GraphView, node: Node, shape: Sequence[int]) -> dict[int, tuple[int, int]]:
+    """First index and step per axis that is sliced."""
+    if view.opset() < 10:
+        starts, ends = list(node.attr("starts")), list(node.attr("ends"))
+        axes, steps = node.attr("axes"), None
+    else:
+        starts, ends = integers(view, node.input(1)) or [], integers(view, node.input(2)) or []
+        axes, steps = integers(view, node.input(3)), integers(view, node.input(4))
+    axes = list(range(len(starts))) if axes is None else [normal_axis(int(a), len(shape)) for a in axes]
+    steps = [1] * len(starts) if steps is None else steps
+    ranges: dict[int, tuple[int, int]] = {}
+    for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
+        first, _, _ = slice(start, end, step).indices(shape[axis])
+        ranges[axis] = (first, step)
+    return ranges
+
+
+def emit_part(program: Program, source: Value, target: Value, ranges: Mapping[int, tuple[int, int]]) -> None:
+    """Copy the part of ``source`` that starts at the given index of each axis and takes every ``step``-th element."""
+    if program.size(target) == 0:
+        program.write(target)
+        return
+    blocked = prefers_blocked(program, source) and _keeps_blocks(program, ranges)
+    layout = Layout.BLOCKED if blocked else Layout.PLAIN
+    own = blocked_shape(program, source) if blocked else program.shape(source)
+    shape = blocked_shape(program, target) if blocked else program.shape(target)
+    strides = strides_of(own)
+    offset = 0
+    axes: list[Axis] = []
+    for axis, (size, stride, step) in enumerate(zip(shape, strides, strides_of(shape), strict=True)):
+        first, by = ranges.get(axis, (0, 1))
+        if blocked and axis == 1:
+            first //= program.block
+        offset += first * stride
+        axes.append(Axis(size, by * stride, step))
+    buf = program.read(source, layout)
+    emit_strided(program, program.dtype(source), buf, program.write(target, layout), axes, source_offset=offset)
+
+
+def _keeps_blocks(program: Program, ranges: Mapping[int, tuple[int, int]]) -> bool:
+    """Whether the channels taken are whole blocks (the last may be partly filled, as in the target)."""
+    first, step = ranges.get(1, (0, 1))
+    return step == 1 and first % program.block == 0
