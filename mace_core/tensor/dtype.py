@@ -60,7 +60,7 @@ class DType(enum.Enum):
 
     @property
     def is_packed(self) -> bool:
-        """Whether elements are stored narrower than a byte, lowest bits first (6-bit kinds: four elements in three bytes)."""
+        """Whether elements take less than a byte, lowest bits first (6-bit kinds: four elements in three bytes)."""
         return 0 < self.bits < 8
 
     @cached_property

@@ -9,8 +9,8 @@ import numpy as np
 
 from mace_core.errors import ModelError
 from mace_core.frontend.base import Frontend, ModelSource
-from mace_core.tensor.files import FileBytes, open_bytes
 from mace_core.frontend.onnx.wire import WireError, strip
+from mace_core.tensor.files import FileBytes, open_bytes
 
 if TYPE_CHECKING:
     import onnx

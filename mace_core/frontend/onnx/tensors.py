@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mace_core.errors import ModelError, UnsupportedModelError
-from mace_core.tensor.files import FileBytes, open_bytes
 from mace_core.frontend.onnx.types import dtype_of
 from mace_core.frontend.onnx.wire import payload_range
 from mace_core.tensor import DType, FileRange, Tensor
+from mace_core.tensor.files import FileBytes, open_bytes
 
 if TYPE_CHECKING:
     import onnx
