@@ -20,6 +20,7 @@ from mace_core.graph.shapes import (
     reduction,
     resize,
     selection,
+    signal,
 )
 from mace_core.graph.shapes.context import NodeContext, ShapeMismatchError, UnresolvedShapeError
 from mace_core.graph.shapes.registry import register_shape_function
@@ -53,4 +54,5 @@ _FAMILIES = (
     reduction,
     resize,
     selection,
+    signal,
 )

@@ -136,6 +136,21 @@ def pool(ctx: NodeContext) -> Sequence[ValueType]:
     return [TensorType(ctx.dtype(0), pooled), TensorType(DType.INT64, pooled)]
 
 
+@shape_function("MaxUnpool")
+def max_unpool(ctx: NodeContext) -> Sequence[ValueType]:
+    shape = ctx.shape(0)
+    if ctx.has(2):
+        return [TensorType(ctx.dtype(0), ctx.ints(2))]
+    spatial = shape[2:]
+    rank = len(spatial)
+    kernel = ctx.attr("kernel_shape")
+    if kernel is None or len(kernel) != rank:
+        raise ShapeMismatchError(f"the attribute 'kernel_shape' must name {rank} spatial axes")
+    strides, _, pads = window_attributes(ctx, rank)
+    sizes = ((spatial[i] - 1) * strides[i] + kernel[i] - pads[i] - pads[rank + i] for i in range(rank))
+    return [TensorType(ctx.dtype(0), (*shape[:2], *sizes))]
+
+
 @shape_function("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
 def global_pool(ctx: NodeContext) -> Sequence[ValueType]:
     shape = ctx.shape(0)

@@ -22,9 +22,7 @@ _CONTENT_INPUTS: dict[str, tuple[int, ...]] = {
     "DFT": (1, 2),
     "HammingWindow": (0,),
     "HannWindow": (0,),
-    "MaxUnpool": (2,),
     "MelWeightMatrix": (0, 1),
-    "STFT": (1, 3),
 }
 """Inputs whose content decides the output shape."""
 

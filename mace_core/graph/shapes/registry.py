@@ -70,8 +70,8 @@ def register_shape_function(
     Args:
         domain: the operator's domain; ``""`` or ``ai.onnx`` for the default one.
         op_type: the operator.
-        function: takes a :class:`NodeContext` and returns one type per output.  It raises ``ShapeMismatchError`` for inputs
-            that can not be and ``UnresolvedShapeError(index, …)`` where contents are missing.
+        function: takes a :class:`NodeContext` and returns one type per output.  It raises ``ShapeMismatchError`` for
+            inputs that can not be and ``UnresolvedShapeError(index, …)`` where contents are missing.
         dtypes: element types of the outputs when the shapes can not be known; those of input 0 unless given.
     """
     _SHAPES["" if domain == "ai.onnx" else domain, op_type] = ShapeEntry(function, dtypes, trusted=False)

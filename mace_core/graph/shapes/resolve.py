@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mace_core.errors import ModelError
+from mace_core.graph.attribute import AttributeKind
 from mace_core.graph.graph import Graph, Node, Value, captured_values
 from mace_core.graph.shapes.context import CONTENT_LIMIT, Array, NodeContext, ShapeMismatchError, UnresolvedShapeError
 from mace_core.graph.shapes.fallback import infer_with_onnx, is_onnx_domain
@@ -147,8 +148,9 @@ class Resolver:
                 types[value] = TensorType(constant.dtype, constant.shape)
             elif value in self.open:
                 return False
-        if any(True for _ in node.subgraphs()):
-            return all(self.is_reached(value) for value in captured_values(node))
+        for attribute in node.attributes.values():
+            if attribute.kind in _GRAPH_KINDS:
+                return all(self.is_reached(value) for value in captured_values(node))
         return True
 
     def _is_given(self, node: Node) -> bool:
@@ -209,7 +211,7 @@ class Resolver:
                 if value not in self.contents and (value.constant is None or value.constant.size > CONTENT_LIMIT):
                     return
                 content = ctx.content(index)
-                if content is None or content.size > CONTENT_LIMIT or content.dtype.kind not in "biuf":
+                if content is None or content.size > CONTENT_LIMIT or content.dtype.char not in _PLAIN_KINDS:
                     return
                 arrays.append(content)
         for value in node.outputs:
@@ -242,12 +244,22 @@ class Resolver:
         known: dict[Value, Tensor] = {}
         for value, content in self.contents.items():
             if value.constant is None:
-                given = self._given.get(value)
-                known[value] = given if given is not None else Tensor.from_numpy(content)
+                known[value] = self._given.get(value) or _constant_payload(value) or Tensor.from_numpy(content)
         return Resolution(self.types, known, self.blocked)
 
 
 _TYPE_ONLY = frozenset({"Shape", "Size"})
+_PLAIN_KINDS = "?bBhHiIlLqQefd"  # numpy's own numbers; extension types (bfloat16, float8) are left to the run
+_GRAPH_KINDS = frozenset({AttributeKind.GRAPH, AttributeKind.GRAPHS})
+
+
+def _constant_payload(value: Value) -> Tensor | None:
+    """The tensor a Constant node holds: given on as it is."""
+    producer = value.producer
+    if producer is None or producer.op_type != "Constant" or producer.domain:
+        return None
+    payload = producer.attr("value")
+    return payload if isinstance(payload, Tensor) else None
 
 
 def _is_small(known: TensorType) -> bool:
