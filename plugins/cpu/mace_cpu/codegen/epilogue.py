@@ -35,7 +35,7 @@ class EpilogueOp:
     """One operation on the accumulators.
 
     Attributes:
-        kind: an activation (a function of ``vector_math``) or ``add``, ``mul``, ``sub``, ``rsub``, ``div``, ``prelu``.
+        kind: a function of ``vector_activation``, or one of ``add``, ``mul``, ``sub``, ``rsub``, ``div``, ``prelu``.
         operand: "" for activations, else "channel" or "tensor".
         parameters: constants of the activation, part of the generated code; None for a bound that is not there.
     """
@@ -84,13 +84,13 @@ class Epilogue:
             channel: loads the elements of ``channels[i]`` that belong to ``x``: of its type, or a scalar for all lanes.
             tensor: loads the elements of ``tensors[i]`` that belong to ``x``, of its type.
         """
-        from mace_cpu.codegen import vector_math
+        from mace_cpu.codegen import vector_activation
         from mace_cpu.codegen.vector_basic import splat
 
         next_operand = {"channel": 0, "tensor": 0}
         for op in self.ops:
             if not op.operand:
-                x = getattr(vector_math, op.kind)(builder, x, *op.parameters)
+                x = getattr(vector_activation, op.kind)(builder, x, *op.parameters)
                 continue
             load = channel if op.operand == "channel" else tensor
             other = splat(builder, load(next_operand[op.operand]), x.type)
@@ -153,9 +153,9 @@ def _emit_binary(builder: ir.IRBuilder, kind: str, x: ir.Value, other: ir.Value)
     if kind == "div":
         return builder.fdiv(x, other)
     if kind == "prelu":
-        from mace_cpu.codegen.vector_basic import constant
+        from mace_cpu.codegen.vector_activation import prelu
 
-        return builder.select(builder.fcmp_ordered("<", x, constant(x.type, 0.0)), builder.fmul(x, other), x)
+        return prelu(builder, x, other)
     raise ValueError(f"no such epilogue operation: {kind}")
 
 
@@ -310,6 +310,10 @@ def activation_of(program: Program, node: Node) -> tuple[EpilogueOp, ...] | None
         return (EpilogueOp("leaky_relu", "", (node.attr("alpha", 0.01),)),)
     if node.op_type == "HardSigmoid":
         return (EpilogueOp("hard_sigmoid", "", (node.attr("alpha", 0.2), node.attr("beta", 0.5))),)
+    if node.op_type == "Gelu":
+        return (EpilogueOp("gelu_tanh" if node.attr("approximate", "none") == "tanh" else "gelu"),)
+    if node.op_type == "Elu":
+        return (EpilogueOp("elu", "", (node.attr("alpha", 1.0),)),)
     if node.op_type == "Clip":
         bounds = clip_bounds(program, node)
         return None if bounds is None else (EpilogueOp("clip", "", bounds),)
@@ -323,6 +327,8 @@ _PLAIN_ACTIVATIONS = {
     "Sigmoid": "sigmoid",
     "Tanh": "tanh",
     "HardSwish": "hard_swish",
+    "Mish": "mish",
+    "Softplus": "softplus",
 }
 
 

@@ -155,3 +155,12 @@ def minimum(builder: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
     """The smaller of two floats; NaN if either is (as ONNX and numpy have it)."""
     smaller = builder.select(builder.fcmp_ordered("<", x, y), x, y)
     return builder.select(is_nan(builder, x), x, smaller)
+
+
+def any_lane(builder: ir.IRBuilder, mask: ir.Value) -> ir.Value:
+    """Whether some lane of a mask is set, as one ``i1``."""
+    count = lanes(mask.type)
+    if not count:
+        return mask
+    together = builder.bitcast(mask, ir.IntType(count))
+    return builder.icmp_unsigned("!=", together, ir.Constant(together.type, 0))
