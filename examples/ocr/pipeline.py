@@ -29,8 +29,8 @@ TEXT_THRESHOLD = 0.3
 BOX_THRESHOLD = 0.6
 UNCLIP_RATIO = 1.6
 SMALLEST_SIDE = 3.0
-"""Detector post-processing, as published with the model: probability of a text pixel, mean probability of a box, how far
-boxes are grown (the network is trained on shrunk text), and the shorter side in pixels under which a box is noise."""
+"""Detector post-processing, as published with the model: probability of a text pixel, mean probability of a box, how
+far boxes are grown (the network is trained on shrunk text), and the shorter side in pixels of the smallest box."""
 
 TEXT_HEIGHT = 48
 WIDTH_STEP = 64

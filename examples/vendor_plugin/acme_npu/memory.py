@@ -35,7 +35,8 @@ class DeviceMemory(Allocator, DataTransfer):
         used = self.used_bytes
         if used + nbytes > self._capacity:
             raise OutOfMemoryError(
-                f"{self._device} has {self._capacity} bytes of memory, {used} are in use and {nbytes} more were asked for",
+                f"{self._device} has {self._capacity} bytes of memory, {used} of them in use; "
+                f"{nbytes} more were asked for",
                 device=self._device,
             )
         with self._lock:

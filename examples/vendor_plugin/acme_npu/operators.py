@@ -47,7 +47,8 @@ def why_not(view: GraphView, node: Node) -> str | None:
             return f"'{value.name}' is {found.dtype.label}; the ACME NPU computes in float32"
         shape = found.concrete_shape
         if len(shape) > MAX_RANK or math.prod(shape) > MAX_ELEMENTS:
-            return f"'{value.name}' has shape {list(shape)}; the ACME NPU takes up to {MAX_RANK} dimensions and {MAX_ELEMENTS} elements"
+            limits = f"up to {MAX_RANK} dimensions and {MAX_ELEMENTS} elements"
+            return f"'{value.name}' has shape {list(shape)}; the ACME NPU takes {limits}"
     if node.op_type == "MatMul" and view.constant(node.inputs[1]) is None:
         return "the second operand of MatMul is not constant, and the ACME NPU keeps it in weight memory"
     return None

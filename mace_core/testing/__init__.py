@@ -1,0 +1,16 @@
+"""The conformance kit: what a vendor runs to prove a provider, and seeded models to try it on.
+
+A vendor's test file declares what the provider claims and inherits the checks::
+
+    from mace_core.testing import Declaration, ProviderConformance
+
+    class TestAcme(ProviderConformance):
+        declaration = Declaration(provider="acme", device="sim0", operators={"Add": ["float32"]})
+
+Needs pytest and hypothesis (``pip install mace-core[testing]``).  Nothing here is imported by the rest of the core.
+"""
+
+from mace_core.testing.conformance import ProviderConformance
+from mace_core.testing.declaration import Declaration
+
+__all__ = ["Declaration", "ProviderConformance"]

@@ -1,0 +1,330 @@
+"""The checks a provider must pass, as a pytest class to inherit from."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from mace_core.errors import CancelledError, ProviderError, UsageError
+from mace_core.graph import Graph, Node
+from mace_core.provider import Backend, CompiledSubgraph, Device, ExecutionProvider, HostAllocator
+from mace_core.provider.registry import default_registry
+from mace_core.scheduler.reference import ReferenceBackend
+from mace_core.session import Session
+from mace_core.testing.cases import Case, operator_cases
+from mace_core.testing.declaration import Declaration
+from mace_core.testing.graphs import mixed_graphs
+from mace_core.testing.runner import ADDRESSABLE, bind, run_enqueued, run_once, view_of
+
+Array = npt.NDArray[Any]
+
+CONCURRENT_THREADS = 4
+LEAK_CYCLES = 30
+
+
+class ProviderConformance:
+    """Inherit from this, set ``declaration``, and run pytest.
+
+    Cases whose operator the declaration does not name must be declined with a reason, and still be computed right
+    through fallback.
+    """
+
+    declaration: ClassVar[Declaration]
+
+    # --- fixtures -------------------------------------------------------------------------------------------------
+
+    @pytest.fixture(scope="class")
+    def provider(self) -> ExecutionProvider:
+        return default_registry().provider(self.declaration.provider)
+
+    @pytest.fixture(scope="class")
+    def device(self, provider: ExecutionProvider) -> Device:
+        found = provider.probe()
+        for device in found.devices:
+            if device.id == self.declaration.device:
+                return device
+        reasons = "; ".join(f"{missing.what}: {missing.reason}" for missing in found.missing)
+        pytest.skip(f"{self.declaration.device_name} is not on this machine: {reasons}")
+
+    @pytest.fixture
+    def backend(self, provider: ExecutionProvider, device: Device) -> Iterator[Backend]:
+        opened = provider.open(device, self.declaration.options)
+        yield opened
+        opened.close()
+
+    # --- describing -----------------------------------------------------------------------------------------------
+
+    def test_probe_never_raises_and_gives_a_reason_for_what_is_missing(self, provider: ExecutionProvider) -> None:
+        for _ in range(2):
+            found = provider.probe()
+            assert all(device.provider == provider.name for device in found.devices)
+            assert len({device.id for device in found.devices}) == len(found.devices), "two devices share an id"
+            assert all(is_sentence(missing.reason) for missing in found.missing)
+            assert found.devices or found.missing, "neither a device nor a reason why there is none"
+
+    def test_an_unknown_option_is_refused(self, provider: ExecutionProvider, device: Device) -> None:
+        with pytest.raises(UsageError, match="no_such_option"):
+            provider.open(device, {"no_such_option": 1})
+
+    # --- claims ---------------------------------------------------------------------------------------------------
+
+    def test_every_node_is_answered_once_and_claims_are_convex(self, backend: Backend, mixed: Graph) -> None:
+        view = view_of(mixed, feeds_for(mixed))
+        capability = backend.capability(view)
+        claimed = {node for claim in capability.claims for node in claim.nodes}
+        rejected = {rejection.node for rejection in capability.rejections}
+        assert claimed | rejected == set(view.nodes), "some nodes are neither claimed nor rejected"
+        assert not claimed & rejected, "some nodes are claimed and rejected at once"
+        for claim in capability.claims:
+            if claim.atomic:
+                assert is_convex(mixed, set(claim.nodes)), "an atomic claim is not convex"
+
+    def test_the_claim_is_what_was_declared(self, backend: Backend, case: Case) -> None:
+        view = view_of(case.graph(), case.feeds())
+        capability = backend.capability(view)
+        claimed = bool(capability.claims)
+        for rejection in capability.rejections:
+            assert is_sentence(rejection.reason), f"'{rejection.reason}' is no reason a user can act on"
+        declared = self.declaration.operators
+        if declared is None:
+            return
+        expected = case.dtype in declared.get(case.op_type, ()) and case.name not in self.declaration.declines
+        reasons = "; ".join(rejection.reason for rejection in capability.rejections)
+        if expected:
+            assert claimed, f"{case.op_type} in {case.dtype} is declared, but declined: {reasons}"
+        else:
+            assert not claimed, "claimed, but not declared (or declared as declined): the declaration is out of date"
+
+    # --- results --------------------------------------------------------------------------------------------------
+
+    def test_claimed_cases_agree_with_the_reference(self, backend: Backend, case: Case) -> None:
+        graph = case.graph()
+        view = view_of(graph, case.feeds())
+        if not backend.capability(view).claims:
+            pytest.skip("not claimed")
+        (compiled,) = backend.compile([view])
+        try:
+            found = run_once(backend, view, compiled, case.feeds())
+            again = run_once(backend, view, compiled, case.feeds())
+        finally:
+            compiled.close()
+        expected = reference(graph, case.feeds())
+        for name, array in expected.items():
+            assert_agrees(found[name], array, self.declaration.tolerance, f"{case.name}: {name}")
+            np.testing.assert_array_equal(found[name], again[name], f"{case.name}: the second run differs")
+
+    def test_declined_cases_are_right_through_fallback(self, device: Device, case: Case) -> None:
+        graph = case.graph()
+        with self.session(device, case.graph(), strict=False) as session:
+            found = session.run(case.feeds())
+        for name, array in reference(graph, case.feeds()).items():
+            assert_agrees(found[name], array, self.declaration.tolerance, f"{case.name}: {name}")
+
+    def test_mixed_graphs_agree_whatever_is_claimed(self, device: Device, mixed: Graph) -> None:
+        feeds = feeds_for(mixed)
+        expected = reference(mixed, feeds)
+        with self.session(device, mixed, strict=False) as session:
+            found = session.run(feeds)
+        for name, array in expected.items():
+            assert_agrees(found[name], array, 20 * self.declaration.tolerance, name)
+
+    # --- life of a compiled subgraph --------------------------------------------------------------------------------
+
+    def test_concurrent_executions_agree(self, backend: Backend) -> None:
+        case, compiled = self.compiled_case(backend)
+        view = view_of(case.graph(), case.feeds())
+        feeds = [shifted(case, step) for step in range(CONCURRENT_THREADS)]
+        alone = [run_once(backend, view, compiled, each) for each in feeds]
+        start = threading.Barrier(CONCURRENT_THREADS)
+
+        def work(index: int) -> list[dict[str, Array]]:
+            start.wait()
+            return [run_once(backend, view, compiled, feeds[index]) for _ in range(5)]
+
+        with ThreadPoolExecutor(CONCURRENT_THREADS) as threads:
+            for index, runs in enumerate(threads.map(work, range(CONCURRENT_THREADS))):
+                for run in runs:
+                    for name, array in alone[index].items():
+                        np.testing.assert_array_equal(run[name], array)
+        compiled.close()
+
+    def test_a_set_cancel_flag_stops_the_run(self, backend: Backend) -> None:
+        case, compiled = self.compiled_case(backend)
+        view = view_of(case.graph(), case.feeds())
+        bound = bind(backend, view, compiled, case.feeds())
+        execution = compiled.new_execution()
+        bound.bindings.cancel.set()
+        with pytest.raises(CancelledError):
+            execution.run(bound.bindings)
+        bound.bindings.cancel.clear()
+        execution.run(bound.bindings)
+        execution.close()
+        bound.free()
+        compiled.close()
+
+    def test_blobs_round_trip(self, backend: Backend) -> None:
+        case, compiled = self.compiled_case(backend)
+        view = view_of(case.graph(), case.feeds())
+        blob = backend.serialize([compiled])
+        if not self.declaration.serializes:
+            assert blob is None, "the backend serialises, but the declaration says it does not"
+            compiled.close()
+            return
+        assert blob, "the declaration says that the backend serialises"
+        expected = run_once(backend, view, compiled, case.feeds())
+        compiled.close()
+        (restored,) = backend.deserialize(blob, [view])
+        for name, array in run_once(backend, view, restored, case.feeds()).items():
+            np.testing.assert_array_equal(array, expected[name])
+        restored.close()
+
+    def test_buffers_are_freed(self, device: Device) -> None:
+        case = self.claimed_case()
+        with self.session(device, case.graph(), strict=True) as session:
+            expected = session.run(case.feeds())
+        for _ in range(LEAK_CYCLES):
+            with self.session(device, case.graph(), strict=True) as session:
+                found = session.run(case.feeds())
+        for name, array in expected.items():
+            np.testing.assert_array_equal(found[name], array)
+
+    def test_memory_in_use_returns_to_where_it_was(self, backend: Backend) -> None:
+        if self.declaration.memory_in_use is None:
+            pytest.skip("the declaration gives no memory_in_use")
+        measure = self.declaration.memory_in_use
+        case = self.claimed_case()
+        view = view_of(case.graph(), case.feeds())
+        before = measure(backend)
+        for _ in range(3):
+            (compiled,) = backend.compile([view])
+            run_once(backend, view, compiled, case.feeds())
+            compiled.close()
+        assert measure(backend) == before
+
+    def test_close_may_be_called_twice(self, provider: ExecutionProvider, device: Device) -> None:
+        backend = provider.open(device, self.declaration.options)
+        _, compiled = self.compiled_case(backend)
+        execution = compiled.new_execution()
+        for _ in range(2):
+            execution.close()
+        for _ in range(2):
+            compiled.close()
+        for _ in range(2):
+            backend.close()
+
+    # --- memory and queues ------------------------------------------------------------------------------------------
+
+    def test_bytes_survive_the_way_to_the_device_and_back(self, backend: Backend) -> None:
+        allocator = backend.allocators()[0]
+        buffer = allocator.allocate(1000)
+        data = np.random.default_rng(0).integers(0, 256, 1000).astype(np.uint8)
+        host = HostAllocator().allocate(1000)
+        host.host_bytes()[:] = data
+        transfer = backend.transfer()
+        if buffer.memory in ADDRESSABLE:
+            assert buffer.address % 64 == 0, "host buffers are 64-byte aligned"
+            buffer.host_bytes()[:] = data
+            np.testing.assert_array_equal(buffer.host_bytes(), data)
+        else:
+            assert transfer is not None, "memory of its own needs a transfer"
+            transfer.to_device(host, buffer, 900, source_offset=50, target_offset=100)
+            back = HostAllocator().allocate(500)
+            transfer.to_host(buffer, back, 500, source_offset=200)
+            np.testing.assert_array_equal(back.host_bytes(), data[150:650])
+        allocator.free(buffer)
+
+    def test_enqueued_runs_agree_and_keep_their_order(self, backend: Backend) -> None:
+        stream = backend.create_stream()
+        if not self.declaration.streams:
+            assert stream is None, "the backend offers queues, but the declaration says it does not"
+            return
+        assert stream is not None, "the declaration says that the backend offers queues"
+        case, compiled = self.compiled_case(backend)
+        view = view_of(case.graph(), case.feeds())
+        expected = run_once(backend, view, compiled, case.feeds())
+        found = run_enqueued(backend, view, compiled, case.feeds(), stream)
+        for name, array in expected.items():
+            np.testing.assert_array_equal(found[name], array)
+        stream.synchronize()
+        for _ in range(2):
+            stream.close()
+        compiled.close()
+
+    # --- helpers ----------------------------------------------------------------------------------------------------
+
+    def session(self, device: Device, graph: Graph, *, strict: bool) -> Session:
+        """A session with the device first; the fallback behind it is the core's own."""
+        options = {self.declaration.provider: dict(self.declaration.options)}
+        return Session(graph, devices=[device.qualified_name], options=options, strict=strict)
+
+    def claimed_case(self) -> Case:
+        """A case the declaration promises to claim."""
+        declared = self.declaration.operators
+        for case in operator_cases():
+            if case.name in self.declaration.declines or case.inputs[0].size < 8:
+                continue
+            if declared is None or case.dtype in declared.get(case.op_type, ()):
+                return case
+        raise AssertionError("the declaration claims none of the kit's cases")
+
+    def compiled_case(self, backend: Backend) -> tuple[Case, CompiledSubgraph]:
+        case = self.claimed_case()
+        (compiled,) = backend.compile([view_of(case.graph(), case.feeds())])
+        return case, compiled
+
+
+def reference(graph: Graph, feeds: dict[str, Array]) -> dict[str, Array]:
+    """What ``onnx.reference`` computes."""
+    backend = ReferenceBackend()
+    view = view_of(graph, feeds)
+    (compiled,) = backend.compile([view])
+    try:
+        return run_once(backend, view, compiled, feeds)
+    except ProviderError as error:
+        pytest.skip(f"onnx.reference can not compute this: {error}")
+
+
+def assert_agrees(found: Array, expected: Array, tolerance: float, what: str) -> None:
+    """Same type and shape, integers and NaN equal, floats within ``tolerance`` of the largest expected magnitude."""
+    assert found.dtype == expected.dtype, f"{what}: {found.dtype} instead of {expected.dtype}"
+    assert found.shape == expected.shape, f"{what}: shape {found.shape} instead of {expected.shape}"
+    if found.dtype.kind != "f":
+        np.testing.assert_array_equal(found, expected, what)
+        return
+    finite = np.abs(expected[np.isfinite(expected)])
+    scale = float(finite.max()) if finite.size else 1.0
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * max(scale, 1e-6), err_msg=what)
+
+
+def is_sentence(reason: str) -> bool:
+    """Whether a reason says something: several words."""
+    return len(reason.split()) >= 3
+
+
+def is_convex(graph: Graph, nodes: set[Node]) -> bool:
+    """Whether no path leaves ``nodes`` and comes back."""
+    tainted: set[Node] = set()
+    for node in graph.nodes:
+        producers = {value.producer for value in node.inputs if value is not None and value.producer is not None}
+        if node in nodes:
+            if producers & tainted:
+                return False
+        elif producers & (nodes | tainted):
+            tainted.add(node)
+    return True
+
+
+def feeds_for(graph: Graph) -> dict[str, Array]:
+    """Seeded inputs of a kit graph."""
+    return mixed_graphs()[graph.name].feeds
+
+
+def shifted(case: Case, step: int) -> dict[str, Array]:
+    """The case's feeds, different for each step."""
+    return {name: (array + array.dtype.type(step)).astype(array.dtype) for name, array in case.feeds().items()}

@@ -1,0 +1,43 @@
+"""What a vendor declares about a provider before the kit checks it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+
+from mace_core.provider import Backend
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """A provider's promises.
+
+    Attributes:
+        provider: the name it is registered under; its distribution must be installed.
+        device: the id of the device to test (``sim0``).
+        operators: operator -> element types claimed (labels such as "float32").  A case of the kit that uses one of
+            these must be claimed, unless ``declines`` names it; a claim on anything else is an undeclared ability.
+            None means "whatever it claims" (for a provider that claims everything).
+        declines: case name -> why this case of a declared operator is declined.  If it is claimed after all, the
+            declaration is out of date and the check fails.
+        tolerance: largest difference to the reference, relative to the largest magnitude of the expected output.
+        serializes: whether compiled subgraphs have a stored form.
+        streams: whether the backend offers queues.
+        options: options to open the device with.
+        memory_in_use: bytes of device memory a backend has handed out, for providers that can tell.
+    """
+
+    provider: str
+    device: str
+    operators: Mapping[str, Collection[str]] | None = None
+    declines: Mapping[str, str] = field(default_factory=dict)
+    tolerance: float = 1e-5
+    serializes: bool = False
+    streams: bool = False
+    options: Mapping[str, object] = field(default_factory=dict)
+    memory_in_use: Callable[[Backend], int] | None = None
+
+    @property
+    def device_name(self) -> str:
+        """``provider:id``."""
+        return f"{self.provider}:{self.device}"

@@ -1,0 +1,157 @@
+"""Runs a graph on one open backend, through nothing but the contract: compile, allocate, transfer, run, read back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mace_core.graph import Graph, GraphView
+from mace_core.graph.shapes import resolve
+from mace_core.provider import (
+    Allocator,
+    Backend,
+    Bindings,
+    BoundTensor,
+    Buffer,
+    CompiledSubgraph,
+    Event,
+    HostAllocator,
+    Stream,
+)
+from mace_core.tensor import DType, MemoryKind, TensorType
+
+Array = npt.NDArray[Any]
+
+ADDRESSABLE = (MemoryKind.HOST, MemoryKind.PINNED)
+
+
+def view_of(graph: Graph, feeds: Mapping[str, Array]) -> GraphView:
+    """The whole graph as one view under the shapes of ``feeds``."""
+    types = {
+        value: TensorType(DType.from_numpy(feeds[value.name].dtype), feeds[value.name].shape) for value in graph.inputs
+    }
+    resolution = resolve(graph, types)
+    return GraphView(
+        graph, graph.nodes, graph.inputs, graph.outputs, resolution.types, resolution.known, name=graph.name
+    )
+
+
+@dataclass(eq=False)
+class BoundRun:
+    """Bindings of one execution with everything they own."""
+
+    backend: Backend
+    bindings: Bindings
+    owned: list[tuple[Allocator, Buffer]]
+
+    def outputs(self) -> list[Array | None]:
+        """The outputs as host arrays; None for those whose memory the run has not filled."""
+        return [None if bound is None else _read(self.backend, bound) for bound in self.bindings.outputs]
+
+    def free(self) -> None:
+        for allocator, buffer in self.owned:
+            allocator.free(buffer)
+        self.owned.clear()
+
+
+def bind(backend: Backend, view: GraphView, compiled: CompiledSubgraph, feeds: Mapping[str, Array]) -> BoundRun:
+    """Allocate and fill inputs, outputs and workspace in the backend's own memory."""
+    allocator = backend.allocators()[0]
+    owned: list[tuple[Allocator, Buffer]] = []
+
+    def allocate(nbytes: int) -> Buffer:
+        buffer = allocator.allocate(max(nbytes, 1))
+        owned.append((allocator, buffer))
+        return buffer
+
+    inputs = []
+    for value in view.inputs:
+        array = np.ascontiguousarray(feeds[value.name]).reshape(feeds[value.name].shape)
+        bound = BoundTensor(DType.from_numpy(array.dtype), array.shape, allocate(array.nbytes))
+        _write(backend, bound, array)
+        inputs.append(bound)
+    outputs: list[BoundTensor | None] = []
+    for value in view.outputs:
+        found = view.tensor_type(value)
+        if found is None or not found.is_concrete:
+            raise ValueError(f"the shape of '{value.name}' is not known; the kit's cases have fixed shapes")
+        nbytes = found.dtype.nbytes(int(np.prod(found.concrete_shape, dtype=np.int64)))
+        outputs.append(BoundTensor(found.dtype, found.concrete_shape, allocate(nbytes)))
+    workspace = None
+    if compiled.workspace_bytes:
+        workspace = BoundTensor(DType.UINT8, (compiled.workspace_bytes,), allocate(compiled.workspace_bytes))
+    return BoundRun(backend, Bindings(inputs, outputs, workspace), owned)
+
+
+def run_once(
+    backend: Backend, view: GraphView, compiled: CompiledSubgraph, feeds: Mapping[str, Array]
+) -> dict[str, Array]:
+    """One run with an execution of its own; everything is freed afterwards."""
+    bound = bind(backend, view, compiled, feeds)
+    execution = compiled.new_execution()
+    try:
+        execution.run(bound.bindings)
+        return _named(view, bound)
+    finally:
+        execution.close()
+        bound.free()
+
+
+def run_enqueued(
+    backend: Backend,
+    view: GraphView,
+    compiled: CompiledSubgraph,
+    feeds: Mapping[str, Array],
+    stream: Stream,
+    wait: Sequence[Event] = (),
+) -> dict[str, Array]:
+    """One run through a queue."""
+    bound = bind(backend, view, compiled, feeds)
+    execution = compiled.new_execution()
+    try:
+        execution.enqueue(stream, bound.bindings, wait).wait()
+        return _named(view, bound)
+    finally:
+        execution.close()
+        bound.free()
+
+
+def _named(view: GraphView, bound: BoundRun) -> dict[str, Array]:
+    return {value.name: array for value, array in zip(view.outputs, bound.outputs(), strict=True) if array is not None}
+
+
+def _write(backend: Backend, bound: BoundTensor, array: Array) -> None:
+    flat = array.reshape(-1).view(np.uint8)
+    if bound.buffer.memory in ADDRESSABLE:
+        bound.buffer.host_bytes()[: flat.size] = flat
+        return
+    transfer = backend.transfer()
+    if transfer is None:
+        raise AssertionError("the backend has memory of its own but offers no transfer")
+    with_host = _host_copy(flat)
+    transfer.to_device(with_host, bound.buffer, flat.size)
+
+
+def _read(backend: Backend, bound: BoundTensor) -> Array:
+    size = int(np.prod(bound.shape, dtype=np.int64))
+    nbytes = bound.dtype.nbytes(size)
+    if bound.buffer.memory in ADDRESSABLE:
+        flat = bound.buffer.host_bytes()[bound.offset : bound.offset + nbytes].copy()
+    else:
+        transfer = backend.transfer()
+        if transfer is None:
+            raise AssertionError("the backend has memory of its own but offers no transfer")
+        host = HostAllocator().allocate(nbytes)
+        transfer.to_host(bound.buffer, host, nbytes, source_offset=bound.offset)
+        flat = host.host_bytes().copy()
+    return flat.view(bound.dtype.numpy).reshape(bound.shape)
+
+
+def _host_copy(flat: npt.NDArray[np.uint8]) -> Buffer:
+    buffer = HostAllocator().allocate(flat.size)
+    buffer.host_bytes()[:] = flat
+    return buffer
