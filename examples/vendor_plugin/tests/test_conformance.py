@@ -1,6 +1,7 @@
 """The ACME provider under the conformance kit."""
 
 from acme_npu.backend import AcmeBackend
+
 from mace_core.provider import Backend
 from mace_core.testing import Declaration, ProviderConformance
 
@@ -16,7 +17,7 @@ class TestAcme(ProviderConformance):
     declaration = Declaration(
         provider="acme",
         device="sim0",
-        operators={op: FLOAT for op in ("Add", "Sub", "Mul", "Relu", "Sigmoid", "MatMul")},
+        operators=dict.fromkeys(("Add", "Sub", "Mul", "Relu", "Sigmoid", "MatMul"), FLOAT),
         declines={
             "MatMul batched": "the second operand is not constant",
             "MatMul broadcast batch": "the second operand is not constant",
