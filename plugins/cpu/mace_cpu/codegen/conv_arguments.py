@@ -1,0 +1,44 @@
+"""Argument words of the direct convolution, apart from its generator so that lowerings need not import llvmlite."""
+
+from __future__ import annotations
+
+import enum
+
+
+class Arg(enum.IntEnum):
+    """Word by word.  Distances are in floats; blocks are channel blocks, or single channels of a plain input."""
+
+    INPUT = 0
+    WEIGHTS = enum.auto()  # [group][channel tile][in block][kernel row][tap][step of the run][columns]
+    BIAS = enum.auto()  # [group][channel tile][columns]
+    OUTPUT = enum.auto()
+    SCRATCH = enum.auto()
+    SCRATCH_FLOATS = enum.auto()  # per chunk
+    OC_TILES = enum.auto()  # per group
+    ALL_OC_TILES = enum.auto()
+    OUT_ROWS = enum.auto()
+    SEGMENTS = enum.auto()  # stretches per output row
+    SEGMENT = enum.auto()  # pixels per stretch
+    OUT_WIDTH = enum.auto()
+    BAND = enum.auto()  # positions per band
+    POSITIONS = enum.auto()  # images * rows * segments
+    IN_ROWS = enum.auto()
+    IN_WIDTH = enum.auto()
+    IN_BLOCKS = enum.auto()  # per group
+    IN_IMAGE = enum.auto()  # from image to image
+    KERNEL_ROWS = enum.auto()
+    ROW_DILATION = enum.auto()
+    ROW_STRIDE = enum.auto()
+    PAD_TOP = enum.auto()
+    PAD_LEFT = enum.auto()
+    TAPS = enum.auto()  # runs per kernel row
+    TAP_STEP = enum.auto()  # from run to run in the input
+    RUN = enum.auto()  # steps over consecutive floats of the input
+    LAST_RUN = enum.auto()  # in the last block, which may not be full
+    WINDOW_WIDTH = enum.auto()  # pixels a tile sees in one row
+    OUT_BLOCKS = enum.auto()  # per group
+    FIRST_OUT_BLOCK = enum.auto()  # of each group, where this step begins
+    OUT_IMAGE = enum.auto()
+    OUT_BLOCK = enum.auto()
+    OUT_ROW = enum.auto()
+    OUT_PIXEL = enum.auto()

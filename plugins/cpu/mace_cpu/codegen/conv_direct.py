@@ -1,0 +1,278 @@
+"""Direct convolution into the BLOCKED layout, from BLOCKED or (few channels) PLAIN input.
+
+One unit of work is a stretch of one output row for one tile of output channels.  Rows of the kernel that fall outside
+the image are skipped; where a tile reaches beyond the left or right border, its window of the input is copied into
+scratch memory with zeros around it, and the same code runs on the copy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from llvmlite import ir
+
+from mace_cpu.codegen.body import Body, constant
+from mace_cpu.codegen.conv_arguments import Arg
+from mace_cpu.codegen.tile import Tile
+
+if TYPE_CHECKING:
+    from mace_cpu.codegen.epilogue import Epilogue
+
+__all__ = ["Arg", "Variant", "build"]
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """What the code of a direct convolution depends on.
+
+    Attributes:
+        rows: output pixels per tile.
+        blocks: channel blocks per tile.
+        block: channels per block.
+        stride: horizontal stride.
+        plain_input: the input is row-major, so that pixels of one channel lie next to each other.
+        unroll: steps per turn of the innermost loop.
+    """
+
+    rows: int
+    blocks: int
+    block: int
+    stride: int
+    plain_input: bool
+    unroll: int
+
+
+class _Words:
+    """Argument words by name, loaded in the entry block."""
+
+    def __init__(self, body: Body) -> None:
+        self._values = {arg: body.word(arg.value) for arg in Arg if arg not in POINTERS}
+        self._values.update({arg: body.pointer(arg.value) for arg in POINTERS})
+
+    def __getitem__(self, arg: Arg) -> ir.Value:
+        return self._values[arg]
+
+
+POINTERS = (Arg.INPUT, Arg.WEIGHTS, Arg.BIAS, Arg.OUTPUT, Arg.SCRATCH)
+
+
+@dataclass(slots=True)
+class _Unit:
+    """Where one unit of work lies."""
+
+    n: ir.Value
+    oc_tile: ir.Value  # over all groups
+    row: ir.Value
+    segment: ir.Value
+
+
+@dataclass(slots=True)
+class _Source:
+    """Where the window of a tile starts, and the strides through it, in floats."""
+
+    start: ir.Value
+    kernel_row: ir.Value
+    block: ir.Value
+
+
+def build(symbol: str, variant: Variant, epilogue: Epilogue) -> str:
+    """IR of a direct convolution; arguments are `Arg`, then epilogue channels, then epilogue tensors."""
+    body = Body(symbol, variant.block)
+    words = _Words(body)
+    first = len(Arg)
+    channels = [body.pointer(first + i) for i in range(len(epilogue.channels))]
+    first += len(channels)
+    tensors = [body.pointer(first + i) for i in range(len(epilogue.tensors))]
+    emitter = _Emitter(body, words, variant, epilogue, channels, tensors)
+    with body.loop(body.begin, body.end) as unit:
+        emitter.unit(_decode(body, words, unit))
+    return body.text()
+
+
+def _decode(body: Body, words: _Words, unit: ir.Value) -> _Unit:
+    """Units run over bands of positions; in a band over channel tiles, then over its positions.
+
+    A position is (n, row, segment).  So weights stay in cache over a band, and a band's input over the channel tiles.
+    """
+    band_size, positions, oc_tiles = words[Arg.BAND], words[Arg.POSITIONS], words[Arg.ALL_OC_TILES]
+    band, inside = body.divide(unit, body.mul(band_size, oc_tiles))
+    first = body.mul(band, band_size)
+    size = body.minimum(band_size, body.sub(positions, first))
+    oc_tile, offset = body.divide(inside, size)
+    rest, segment = body.divide(body.add(first, offset), words[Arg.SEGMENTS])
+    n, row = body.divide(rest, words[Arg.OUT_ROWS])
+    return _Unit(n, oc_tile, row, segment)
+
+
+class _Emitter:
+    def __init__(
+        self,
+        body: Body,
+        words: _Words,
+        variant: Variant,
+        epilogue: Epilogue,
+        channels: list[ir.Value],
+        tensors: list[ir.Value],
+    ) -> None:
+        self.body, self.words, self.variant, self.epilogue = body, words, variant, epilogue
+        self.channels, self.tensors = channels, tensors
+        self.tile = Tile(body, variant.rows, variant.blocks)
+        self.channel_step = 1 if variant.plain_input else variant.block
+        self.pixel_step = variant.stride * self.channel_step
+        b = body
+        self.image_row = b.mul(words[Arg.IN_WIDTH], self.channel_step)
+        self.image_block = b.mul(self.image_row, words[Arg.IN_ROWS])
+        self.tap_weights = b.mul(words[Arg.RUN], self.tile.columns)
+        self.row_weights = b.mul(words[Arg.TAPS], self.tap_weights)
+        self.block_weights = b.mul(words[Arg.KERNEL_ROWS], self.row_weights)
+        self.tile_weights = b.mul(words[Arg.IN_BLOCKS], self.block_weights)
+        scratch_at = b.mul(body.chunk, words[Arg.SCRATCH_FLOATS])
+        self.window = b.floats(words[Arg.SCRATCH], scratch_at)
+
+    def unit(self, unit: _Unit) -> None:
+        body, words = self.body, self.words
+        group, tile_in_group = body.divide(unit.oc_tile, words[Arg.OC_TILES])
+        out_block = body.add(
+            body.add(body.mul(group, words[Arg.OUT_BLOCKS]), words[Arg.FIRST_OUT_BLOCK]),
+            body.mul(tile_in_group, self.variant.blocks),
+        )
+        channel_at = body.mul(unit.oc_tile, self.tile.columns)
+        image = body.add(
+            body.mul(unit.n, words[Arg.IN_IMAGE]), body.mul(body.mul(group, words[Arg.IN_BLOCKS]), self.image_block)
+        )
+        source_image = body.floats(words[Arg.INPUT], image)
+        top = body.sub(body.mul(unit.row, words[Arg.ROW_STRIDE]), words[Arg.PAD_TOP])
+        first_kernel_row = self._kernel_row_reaching(body.sub(constant(0), top))
+        last_kernel_row = body.minimum(
+            words[Arg.KERNEL_ROWS], self._kernel_row_reaching(body.sub(words[Arg.IN_ROWS], top))
+        )
+        kernel_rows = body.maximum(body.sub(last_kernel_row, first_kernel_row), constant(0))
+        first_row = body.add(top, body.mul(first_kernel_row, words[Arg.ROW_DILATION]))
+        weights = body.floats(
+            words[Arg.WEIGHTS],
+            body.add(body.mul(unit.oc_tile, self.tile_weights), body.mul(first_kernel_row, self.row_weights)),
+        )
+        out_row = body.add(
+            body.add(body.mul(unit.n, words[Arg.OUT_IMAGE]), body.mul(out_block, words[Arg.OUT_BLOCK])),
+            body.mul(unit.row, words[Arg.OUT_ROW]),
+        )
+        width = words[Arg.OUT_WIDTH]
+        start = body.mul(unit.segment, words[Arg.SEGMENT])
+        stop = body.minimum(body.add(start, words[Arg.SEGMENT]), width)
+        with body.loop(start, stop, self.variant.rows) as wanted:
+            # the last tile of a row is moved back, so that no tile is incomplete; some pixels are computed twice
+            pixel = body.minimum(wanted, body.sub(width, constant(self.variant.rows)))
+            left = body.sub(body.mul(pixel, self.variant.stride), words[Arg.PAD_LEFT])
+            source = self._source(source_image, first_row, left, kernel_rows)
+            self.tile.start(
+                [
+                    body.load(body.floats(words[Arg.BIAS], body.add(channel_at, v * body.lanes)))
+                    for v in range(self.variant.blocks)
+                ]
+            )
+            self._accumulate(source, weights, kernel_rows)
+            self._finish(body.add(out_row, body.mul(pixel, words[Arg.OUT_PIXEL])), channel_at)
+
+    def _kernel_row_reaching(self, distance: ir.Value) -> ir.Value:
+        """The first kernel row that lies at least ``distance`` image rows below the topmost one."""
+        body, dilation = self.body, self.words[Arg.ROW_DILATION]
+        positive = body.maximum(distance, constant(0))
+        return body.b.udiv(body.sub(body.add(positive, dilation), constant(1)), dilation)
+
+    def _source(self, image: ir.Value, first_row: ir.Value, left: ir.Value, kernel_rows: ir.Value) -> _Source:
+        """The tile's window in the image itself, or in scratch memory where it reaches beyond a border."""
+        body, words = self.body, self.words
+        b = body.b
+        span = words[Arg.WINDOW_WIDTH]
+        direct_row = body.mul(self.image_row, words[Arg.ROW_DILATION])
+        direct = body.floats(image, body.add(body.mul(first_row, self.image_row), body.mul(left, self.channel_step)))
+        outside = b.or_(body.less(left, 0), b.icmp_signed(">", body.add(left, span), words[Arg.IN_WIDTH]))
+        copied_row = body.mul(span, self.channel_step)
+        copied_block = body.mul(copied_row, kernel_rows)
+        with b.if_then(outside, likely=False):
+            self._copy_window(image, first_row, left, kernel_rows, copied_row, copied_block)
+        return _Source(
+            b.select(outside, self.window, direct),
+            b.select(outside, copied_row, direct_row),
+            b.select(outside, copied_block, self.image_block),
+        )
+
+    def _copy_window(
+        self,
+        image: ir.Value,
+        first_row: ir.Value,
+        left: ir.Value,
+        kernel_rows: ir.Value,
+        copied_row: ir.Value,
+        copied_block: ir.Value,
+    ) -> None:
+        body, words = self.body, self.words
+        b, step = body.b, self.channel_step
+        begin = body.minimum(body.maximum(body.sub(constant(0), left), constant(0)), words[Arg.WINDOW_WIDTH])
+        end = body.maximum(body.minimum(words[Arg.WINDOW_WIDTH], body.sub(words[Arg.IN_WIDTH], left)), begin)
+        with body.loop(0, words[Arg.IN_BLOCKS]) as block, body.loop(0, kernel_rows) as kernel_row:
+            row = body.add(first_row, body.mul(kernel_row, words[Arg.ROW_DILATION]))
+            from_at = body.add(
+                body.mul(block, self.image_block), body.add(body.mul(row, self.image_row), body.mul(left, step))
+            )
+            source = body.floats(image, from_at)
+            target = body.floats(self.window, body.add(body.mul(block, copied_block), body.mul(kernel_row, copied_row)))
+            if self.variant.plain_input:
+                zero = ir.Constant(ir.FloatType(), 0.0)
+
+                def put(x: ir.Value, copy: bool) -> None:
+                    value = body.load_scalar(body.floats(source, x)) if copy else zero
+                    b.store(value, body.floats(target, x), align=4)
+            else:
+
+                def put(x: ir.Value, copy: bool) -> None:
+                    at = body.mul(x, step)
+                    value = body.load(body.floats(source, at)) if copy else body.zero()
+                    body.store(value, body.floats(target, at))
+
+            for first, last, copy in (
+                (constant(0), begin, False),
+                (begin, end, True),
+                (end, words[Arg.WINDOW_WIDTH], False),
+            ):
+                with body.loop(first, last) as x:
+                    put(x, copy)
+
+    def _accumulate(self, source: _Source, weights: ir.Value, kernel_rows: ir.Value) -> None:
+        body, words = self.body, self.words
+        offsets = [r * self.pixel_step for r in range(self.variant.rows)]
+        last_block = body.sub(words[Arg.IN_BLOCKS], constant(1))
+        with body.loop(0, words[Arg.IN_BLOCKS]) as block:
+            run = body.b.select(body.less(block, last_block), words[Arg.RUN], words[Arg.LAST_RUN])
+            block_source = body.floats(source.start, body.mul(block, source.block))
+            block_weights = body.floats(weights, body.mul(block, self.block_weights))
+            with body.loop(0, kernel_rows) as kernel_row:
+                row_source = body.floats(block_source, body.mul(kernel_row, source.kernel_row))
+                row_weights = body.floats(block_weights, body.mul(kernel_row, self.row_weights))
+                with body.loop(0, words[Arg.TAPS]) as tap:
+                    self.tile.run(
+                        body.floats(row_source, body.mul(tap, words[Arg.TAP_STEP])),
+                        offsets,
+                        body.floats(row_weights, body.mul(tap, self.tap_weights)),
+                        run,
+                        self.variant.unroll,
+                    )
+
+    def _finish(self, out_at: ir.Value, channel_at: ir.Value) -> None:
+        body, words = self.body, self.words
+
+        def place(row: ir.Value, column: ir.Value) -> ir.Value:
+            inside = body.add(body.mul(row, words[Arg.OUT_PIXEL]), body.mul(column, words[Arg.OUT_BLOCK]))
+            return body.add(out_at, inside)
+
+        def channel(i: int, v: int) -> ir.Value:
+            return body.load(body.floats(self.channels[i], body.add(channel_at, v * body.lanes)))
+
+        def tensor(i: int, row: ir.Value, column: ir.Value) -> ir.Value:
+            return body.load(body.floats(self.tensors[i], place(row, column)))
+
+        def store(value: ir.Value, row: ir.Value, column: ir.Value) -> None:
+            body.store(value, body.floats(words[Arg.OUTPUT], place(row, column)))
+
+        self.tile.finish(self.epilogue, channel=channel, tensor=tensor, store=store)

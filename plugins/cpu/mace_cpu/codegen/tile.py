@@ -1,0 +1,140 @@
+"""The register tile that convolutions and matrix products share: rows x (vectors of columns) of accumulators.
+
+Rows are output pixels (or rows of a matrix), columns output channels.  One step multiplies one column of the left
+operand, broadcast, with one row of the packed right operand.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from llvmlite import ir
+
+from mace_cpu.codegen.body import I8, Body, constant
+
+if TYPE_CHECKING:
+    from mace_cpu.codegen.epilogue import Epilogue
+
+
+class LoadOperand(Protocol):
+    """Loads the vector of tensor operand ``i`` for a row and a column vector, given as integers of the code."""
+
+    def __call__(self, i: int, row: ir.Value, column: ir.Value) -> ir.Value: ...
+
+
+CHEAP = frozenset({"relu", "clip", "leaky_relu", "add", "sub", "rsub", "mul", "hard_sigmoid", "hard_swish", "prelu"})
+"""Epilogue operations of a few instructions; others are generated once, in a loop over the tile's vectors."""
+
+PREFETCH_BYTES = 1024
+
+
+class Tile:
+    """Accumulators of ``rows`` x ``vectors`` vectors.
+
+    Attributes:
+        columns: floats of one row: ``vectors * lanes``.
+    """
+
+    def __init__(self, body: Body, rows: int, vectors: int) -> None:
+        self.body = body
+        self.rows = rows
+        self.vectors = vectors
+        self.columns = vectors * body.lanes
+        self._cells = [[body.variable(body.vector) for _ in range(vectors)] for _ in range(rows)]
+        self._spilled = body.variable(ir.ArrayType(body.vector, rows * vectors))
+
+    def start(self, initial: Sequence[ir.Value]) -> None:
+        """Set every row to ``initial`` (one vector per column vector)."""
+        for row in self._cells:
+            for cell, value in zip(row, initial, strict=True):
+                self.body.b.store(value, cell)
+
+    def step(self, left: Callable[[int], ir.Value], right: ir.Value) -> None:
+        """Accumulate ``left(row) x right[columns]``: addresses of a scalar per row, and of a row of columns."""
+        body = self.body
+        vectors = [body.load(body.floats(right, v * body.lanes)) for v in range(self.vectors)]
+        for r, row in enumerate(self._cells):
+            factor = body.splat(body.load_scalar(left(r)))
+            for cell, vector in zip(row, vectors, strict=True):
+                total = body.b.load(cell, typ=body.vector)
+                body.b.store(body.multiply_add(factor, vector, total), cell)
+
+    def run(
+        self, left: ir.Value, row_offsets: Sequence[ir.Value | int], right: ir.Value, length: ir.Value, unroll: int
+    ) -> None:
+        """``length`` steps over consecutive floats of the left operand and consecutive rows of the right one.
+
+        ``row_offsets`` are the rows' distances from ``left`` in floats.
+        """
+        body = self.body
+        starts = [body.floats(left, offset) for offset in row_offsets] if _is_dynamic(row_offsets) else None
+
+        def at(row: int, k: ir.Value, ahead: int) -> ir.Value:
+            if starts is not None:
+                return body.floats(body.floats(starts[row], k), ahead)
+            offset = row_offsets[row]
+            assert isinstance(offset, int)
+            return body.floats(body.floats(left, k), offset + ahead)
+
+        whole = constant(0)
+        if unroll > 1:
+            whole = body.b.and_(length, constant(-unroll))
+            with body.loop(0, whole, unroll) as k:
+                packed = body.floats(right, body.mul(k, self.columns))
+                for u in range(unroll):
+                    self.step(functools.partial(at, k=k, ahead=u), body.floats(packed, u * self.columns))
+        with body.loop(whole, length) as k:
+            self.step(functools.partial(at, k=k, ahead=0), body.floats(right, body.mul(k, self.columns)))
+
+    def finish(
+        self,
+        epilogue: Epilogue,
+        *,
+        channel: Callable[[int, int], ir.Value],
+        tensor: LoadOperand,
+        store: Callable[[ir.Value, ir.Value, ir.Value], None],
+    ) -> None:
+        """Apply the epilogue and store.
+
+        Args:
+            channel: loads the vector of per-channel operand ``i`` that belongs to column vector ``v``.
+            tensor: loads the vector of tensor operand ``i`` for (row, column vector), given as integers of the code.
+            store: stores a vector for (row, column vector).
+        """
+        body = self.body
+        if all(op.kind in CHEAP for op in epilogue.ops):
+            for v in range(self.vectors):
+                operands = [channel(i, v) for i in range(len(epilogue.channels))]
+                for r in range(self.rows):
+                    row, column = constant(r), constant(v)
+                    total = body.b.load(self._cells[r][v], typ=body.vector)
+                    result = epilogue.emit(
+                        body.b,
+                        total,
+                        channel=operands.__getitem__,
+                        tensor=functools.partial(tensor, row=row, column=column),
+                    )
+                    store(result, row, column)
+            return
+        nbytes = 4 * body.lanes
+        for v in range(self.vectors):
+            for r in range(self.rows):
+                at = body.b.gep(self._spilled, [constant(r * nbytes)], source_etype=I8)
+                body.b.store(body.b.load(self._cells[r][v], typ=body.vector), at, align=4)
+            operands = [channel(i, v) for i in range(len(epilogue.channels))]
+            with body.loop(0, constant(self.rows)) as row:
+                at = body.b.gep(self._spilled, [body.mul(row, nbytes)], source_etype=I8)
+                column = constant(v)
+                result = epilogue.emit(
+                    body.b,
+                    body.b.load(at, typ=body.vector, align=4),
+                    channel=operands.__getitem__,
+                    tensor=functools.partial(tensor, row=row, column=column),
+                )
+                store(result, row, column)
+
+
+def _is_dynamic(offsets: Sequence[ir.Value | int]) -> bool:
+    return any(not isinstance(offset, int) for offset in offsets)

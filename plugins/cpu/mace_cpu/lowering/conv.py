@@ -1,0 +1,83 @@
+"""Conv and ConvTranspose: which of the kernels computes one, and what is folded into it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mace_core.graph import GraphView, Node, Value
+from mace_core.tensor import DType
+from mace_cpu.codegen.epilogue import match_epilogue
+from mace_cpu.lowering.checks import inputs_in
+from mace_cpu.lowering.conv_direct import Floats, emit_direct, fits_direct
+from mace_cpu.lowering.conv_general import RANK, emit_general
+from mace_cpu.lowering.conv_geometry import conv_geometry, transpose_geometry
+from mace_cpu.lowering.registry import lowers
+from mace_cpu.program import Layout, Program
+
+MOST_PLAIN_CHANNELS = 4
+"""Up to so many input channels that lie row-major are read as they are: a block of them would be mostly empty."""
+
+_floats = inputs_in({DType.FLOAT32, DType.FLOAT64})
+
+
+def _check(view: GraphView, node: Node) -> str | None:
+    reason = _floats(view, node)
+    if reason is None:
+        assert node.inputs[0] is not None
+        rank = len(view.shape(node.inputs[0])) - 2
+        if not 1 <= rank <= RANK:
+            return f"convolution over {rank} spatial axes is not supported; 1 to {RANK} are"
+    return reason
+
+
+@lowers("Conv", check=_check)
+def conv(program: Program, node: Node) -> None:
+    """y[n, o] = bias[o] + sum over the group's channels and taps of weight * x, zeros around x."""
+    x, w, y = _operands(node)
+    geometry = conv_geometry(node, program.shape(x), program.shape(w), program.shape(y))
+    operands = constant_operands(program, node, geometry.out_channels)
+    if operands is None or program.dtype(y) is not DType.FLOAT32 or not program.size(y) or not program.size(x):
+        emit_general(program, node, geometry)
+        return
+    weights, bias = operands
+    if not fits_direct(geometry, program.block):
+        emit_general(program, node, geometry)
+        return
+    epilogue, result = match_epilogue(program, y)
+    scale, shift, epilogue = epilogue.split_affine(geometry.out_channels)
+    weights, bias = folded(weights, bias, scale, shift, axis=0)
+    plain_input = (
+        geometry.groups == 1 and geometry.in_channels <= MOST_PLAIN_CHANNELS and not program.has(x, Layout.BLOCKED)
+    )
+    target = program.write(result, Layout.BLOCKED)
+    emit_direct(program, geometry, x, weights, bias, epilogue, target, plain_input=plain_input)
+
+
+@lowers("ConvTranspose", check=_check)
+def conv_transpose(program: Program, node: Node) -> None:
+    """The adjoint of a Conv: every input pixel adds its kernel, scaled, to the result."""
+    x, w, y = _operands(node)
+    geometry = transpose_geometry(node, program.shape(x), program.shape(w), program.shape(y))
+    emit_general(program, node, geometry, transposed=True)
+
+
+def _operands(node: Node) -> tuple[Value, Value, Value]:
+    x, w, y = node.inputs[0], node.inputs[1], node.outputs[0]
+    assert x is not None and w is not None and y is not None
+    return x, w, y
+
+
+def constant_operands(program: Program, node: Node, out_channels: int) -> tuple[Floats, Floats] | None:
+    """Weights and bias (zeros where there is none) if both are known now."""
+    weights = program.constant_of(node.inputs[1])
+    given = node.input(2)
+    bias = np.zeros(out_channels, np.float32) if given is None else program.constant_of(given)
+    return None if weights is None or bias is None else (weights, bias)
+
+
+def folded(weights: Floats, bias: Floats, scale: Floats, shift: Floats, axis: int) -> tuple[Floats, Floats]:
+    """Weights and bias such that the result is what it was, times ``scale`` plus ``shift`` per output channel."""
+    if (scale != 1).any():
+        per_channel = scale.reshape([-1 if i == axis else 1 for i in range(weights.ndim)])
+        weights = weights * per_channel
+    return weights, bias * scale + shift

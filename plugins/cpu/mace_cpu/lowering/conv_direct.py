@@ -1,0 +1,254 @@
+"""Convolutions through the generated direct kernel: packing of weights, choice of tiles, arguments."""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from mace_core.graph import Value
+from mace_core.native.kernel import KernelSource
+from mace_core.native.target import Target
+from mace_cpu.codegen.conv_arguments import Arg
+from mace_cpu.codegen.epilogue import Epilogue
+from mace_cpu.codegen.version import generator_version
+from mace_cpu.lowering.conv_geometry import Geometry
+from mace_cpu.lowering.conv_tiles import ChannelSplit, choose_rows, most_rows, split_channels, widest_tile
+from mace_cpu.program import At, Buf, Layout, Program
+
+Floats = npt.NDArray[np.float32]
+
+CACHED_INPUT_BYTES = 1 << 20
+"""How much input is swept once per tile of channels: it should stay in the second level cache."""
+
+LONGEST_SEGMENT_TILES = 8
+"""Tiles per unit of work along a row."""
+
+SCALAR_WORK_PER_MAC = 1 / 8
+UNROLL = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where results go, for a convolution that fills a lattice of its result (one phase of a ConvTranspose).
+
+    Attributes:
+        offset: of the first pixel, in pixels.
+        image, row, pixel: from image block to image block, row to row and pixel to pixel, in pixels.
+    """
+
+    offset: int
+    image: int
+    row: int
+    pixel: int
+
+
+def fits_direct(geometry: Geometry, block: int) -> bool:
+    """Whether the direct kernel covers it: up to two axes, groups of whole blocks."""
+    whole_groups = geometry.groups == 1 or (geometry.group_in % block == 0 and geometry.group_out % block == 0)
+    return len(geometry.image) <= 2 and whole_groups
+
+
+def emit_direct(
+    program: Program,
+    geometry: Geometry,
+    x: Value,
+    weights: Floats,
+    bias: Floats,
+    epilogue: Epilogue,
+    target: Buf,
+    *,
+    plain_input: bool = False,
+    destination: Destination | None = None,
+) -> None:
+    """Emit the steps of a convolution of constant weights (O, C / groups, kernel) into a BLOCKED buffer.
+
+    Args:
+        geometry: at most two spatial axes.
+        bias: (O,).
+        plain_input: read ``x`` in the PLAIN layout (worth it for a few channels).
+    """
+    block = program.block
+    shape = _simplified(geometry.with_rank(2)) if destination is None else geometry.with_rank(2)
+    weights = weights.reshape(shape.out_channels, shape.group_in, *shape.kernel)
+    source = program.read(x, Layout.PLAIN if plain_input else Layout.BLOCKED)
+    tensors = [program.read(t, Layout.BLOCKED) for t in epilogue.tensors]
+    out_blocks = -(-shape.group_out // block)
+    out_h, out_w = shape.output
+    destination = destination or Destination(0, out_h * out_w, out_w, 1)
+    for split in split_channels(out_blocks, widest_tile(program.target, block)):
+        rows = choose_rows(
+            out_w,
+            most_rows(program.target, block, split.blocks),
+            split.blocks * max(block * 32 // program.target.vector_bits, 1),
+        )
+        kernel = direct_kernel(rows, split.blocks, block, shape.strides[1], plain_input, epilogue)
+        packed = _pack_weights(weights, shape.groups, block, split, plain_input)
+        words = _words(program, shape, packed.nbytes, split, rows, plain_input, destination)
+        in_window = _reaches_outside(shape)
+        window_floats = words[Arg.IN_BLOCKS] * shape.kernel[0] * words[Arg.WINDOW_WIDTH] * (1 if plain_input else block)
+        words[Arg.SCRATCH_FLOATS] = -(-window_floats // 16) * 16 if in_window else 0
+        extent = words[Arg.POSITIONS] * words[Arg.ALL_OC_TILES]
+        share = split.tiles * split.blocks / out_blocks
+        work = geometry.macs * share * SCALAR_WORK_PER_MAC
+        chunks = program.chunks(extent, work)
+        arguments: list[int | float | Buf | At] = list(words)
+        start = 4 * block * destination.offset
+        arguments[Arg.INPUT] = source
+        arguments[Arg.WEIGHTS] = program.constant(packed)
+        arguments[Arg.BIAS] = program.constant(_pack_channels(bias, shape.groups, block, split))
+        arguments[Arg.OUTPUT] = At(target, start)
+        arguments[Arg.SCRATCH] = (
+            program.scratch(4 * words[Arg.SCRATCH_FLOATS] * chunks) if in_window else arguments[Arg.BIAS]
+        )
+        for channel in epilogue.channels:
+            arguments.append(program.constant(_pack_channels(channel, shape.groups, block, split)))
+        arguments.extend(At(tensor, start) for tensor in tensors)
+        program.emit(kernel, arguments, extent=extent, chunks=chunks)
+
+
+def _simplified(shape: Geometry) -> Geometry:
+    """The same convolution with as long rows as there are."""
+    if shape.is_pointwise:
+        pixels = math.prod(shape.image)
+        return replace(shape, image=(1, pixels), output=(1, pixels))
+    narrow = shape.image[1] == 1 and shape.output[1] == 1 and shape.kernel[1] == 1 and shape.pads[1] == 0
+    if narrow and shape.output[0] > 1:
+        return replace(
+            shape,
+            image=shape.image[::-1],
+            kernel=shape.kernel[::-1],
+            output=shape.output[::-1],
+            strides=shape.strides[::-1],
+            dilations=shape.dilations[::-1],
+            pads=shape.pads[::-1],
+        )
+    return shape
+
+
+def _reaches_outside(shape: Geometry) -> bool:
+    """Whether some window reaches beyond the left or right border."""
+    span = (shape.kernel[1] - 1) * shape.dilations[1] + 1
+    last = (shape.output[1] - 1) * shape.strides[1] - shape.pads[1]
+    return shape.pads[1] > 0 or last + span > shape.image[1]
+
+
+def _words(
+    program: Program,
+    shape: Geometry,
+    weight_bytes: int,
+    split: ChannelSplit,
+    rows: int,
+    plain_input: bool,
+    destination: Destination,
+) -> list[int]:
+    """The argument words that are numbers."""
+    block = program.block
+    step = 1 if plain_input else block
+    (in_h, in_w), (kernel_h, kernel_w), (out_h, out_w) = shape.image, shape.kernel, shape.output
+    in_blocks = shape.group_in if plain_input else -(-shape.group_in // block)
+    tail = 0 if plain_input else shape.group_in % block
+    merged = shape.dilations[1] == 1 and not tail
+    segment = min(-(-out_w // rows), LONGEST_SEGMENT_TILES) * rows
+    segments = -(-out_w // segment)
+    positions = shape.batch * out_h * segments
+    in_image = shape.in_channels if plain_input else shape.groups * in_blocks * block
+    position_bytes = 4 * in_image * in_h * in_w / max(out_h * segments, 1)
+    band = positions
+    if weight_bytes < CACHED_INPUT_BYTES:
+        band = max(min(int(CACHED_INPUT_BYTES / max(position_bytes, 1)), positions), 1)
+    run = step * kernel_w if merged else step
+    all_out_blocks = shape.groups * -(-shape.group_out // block)
+    values = {
+        Arg.OC_TILES: split.tiles,
+        Arg.ALL_OC_TILES: split.tiles * shape.groups,
+        Arg.OUT_ROWS: out_h,
+        Arg.SEGMENTS: segments,
+        Arg.SEGMENT: segment,
+        Arg.OUT_WIDTH: out_w,
+        Arg.BAND: band,
+        Arg.POSITIONS: positions,
+        Arg.IN_ROWS: in_h,
+        Arg.IN_WIDTH: in_w,
+        Arg.IN_BLOCKS: in_blocks,
+        Arg.IN_IMAGE: in_image * in_h * in_w,
+        Arg.KERNEL_ROWS: kernel_h,
+        Arg.ROW_DILATION: shape.dilations[0],
+        Arg.ROW_STRIDE: shape.strides[0],
+        Arg.PAD_TOP: shape.pads[0],
+        Arg.PAD_LEFT: shape.pads[1],
+        Arg.TAPS: 1 if merged else kernel_w,
+        Arg.TAP_STEP: shape.dilations[1] * step,
+        Arg.RUN: run,
+        Arg.LAST_RUN: tail or run,
+        Arg.WINDOW_WIDTH: (rows - 1) * shape.strides[1] + (kernel_w - 1) * shape.dilations[1] + 1,
+        Arg.OUT_BLOCKS: -(-shape.group_out // block),
+        Arg.FIRST_OUT_BLOCK: split.first,
+        Arg.OUT_IMAGE: all_out_blocks * destination.image * block,
+        Arg.OUT_BLOCK: destination.image * block,
+        Arg.OUT_ROW: destination.row * block,
+        Arg.OUT_PIXEL: destination.pixel * block,
+    }
+    return [values.get(arg, 0) for arg in Arg]
+
+
+def _pack_weights(weights: Floats, groups: int, block: int, split: ChannelSplit, plain_input: bool) -> Floats:
+    """(O, C / groups, kh, kw) as [group][channel tile][in block][kh][kw][channel in block][columns]."""
+    out_channels, group_in, kernel_h, kernel_w = weights.shape
+    step = 1 if plain_input else block
+    in_blocks = -(-group_in // step)
+    grouped = weights.reshape(groups, out_channels // groups, group_in, kernel_h, kernel_w)
+    first, columns = split.first * block, split.blocks * block
+    grouped = grouped[:, first : first + split.tiles * columns]
+    if grouped.shape[1:3] != (split.tiles * columns, in_blocks * step):
+        full = np.zeros((groups, split.tiles * columns, in_blocks * step, kernel_h, kernel_w), np.float32)
+        full[:, : grouped.shape[1], :group_in] = grouped
+        grouped = full
+    tiled = grouped.reshape(groups, split.tiles, columns, in_blocks, step, kernel_h, kernel_w)
+    return np.ascontiguousarray(tiled.transpose(0, 1, 3, 5, 6, 4, 2))
+
+
+def _pack_channels(values: Floats, groups: int, block: int, split: ChannelSplit) -> Floats:
+    """(O,) as [group][channel tile][columns], zeros for channels that do not exist."""
+    grouped = values.reshape(groups, -1)[:, split.first * block :]
+    wanted = split.tiles * split.blocks * block
+    full = np.zeros((groups, wanted), np.float32)
+    full[:, : min(wanted, grouped.shape[1])] = grouped[:, :wanted]
+    return full
+
+
+_kernels: dict[tuple[object, ...], KernelSource] = {}
+
+
+def direct_kernel(
+    rows: int, blocks: int, block: int, stride: int, plain_input: bool, epilogue: Epilogue
+) -> KernelSource:
+    """The direct kernel for a tile, a horizontal stride and an epilogue."""
+    tag = epilogue.tag
+    symbol = f"conv_{'p' if plain_input else 'b'}{block}_{rows}x{blocks}_s{stride}" + (f"_{tag}" if tag else "")
+    key = (symbol, epilogue.ops)
+    if key not in _kernels:
+        _kernels[key] = KernelSource(
+            symbol,
+            generator_version(),
+            functools.partial(_build, symbol, rows, blocks, block, stride, plain_input, epilogue),
+        )
+    return _kernels[key]
+
+
+def _build(
+    symbol: str,
+    rows: int,
+    blocks: int,
+    block: int,
+    stride: int,
+    plain_input: bool,
+    epilogue: Epilogue,
+    target: Target,
+) -> str:
+    from mace_cpu.codegen import conv_direct
+
+    return conv_direct.build(symbol, conv_direct.Variant(rows, blocks, block, stride, plain_input, UNROLL), epilogue)

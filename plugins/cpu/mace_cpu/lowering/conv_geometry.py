@@ -1,0 +1,127 @@
+"""Sizes of convolutions, read off attributes and shapes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from mace_core.graph import Node
+
+Dims = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """One convolution: sizes per spatial axis, channels, groups.
+
+    Attributes:
+        batch, in_channels, out_channels, groups: as the operator has them.
+        image, kernel, output: spatial sizes.
+        strides, dilations: per spatial axis.
+        pads: zeros before the image, per spatial axis; may be negative.  (Those behind follow from the sizes.)
+    """
+
+    batch: int
+    in_channels: int
+    out_channels: int
+    groups: int
+    image: Dims
+    kernel: Dims
+    output: Dims
+    strides: Dims
+    dilations: Dims
+    pads: Dims
+
+    @property
+    def group_in(self) -> int:
+        return self.in_channels // self.groups
+
+    @property
+    def group_out(self) -> int:
+        return self.out_channels // self.groups
+
+    @property
+    def macs(self) -> int:
+        """Multiplications in all."""
+        return self.batch * self.out_channels * math.prod(self.output) * self.group_in * math.prod(self.kernel)
+
+    @property
+    def is_pointwise(self) -> bool:
+        """A kernel of one tap that visits every pixel once."""
+        return (
+            math.prod(self.kernel) == 1
+            and set(self.strides) <= {1}
+            and not any(self.pads)
+            and self.image == self.output
+        )
+
+    def with_rank(self, rank: int) -> Geometry:
+        """The same with leading spatial axes of size 1 up to ``rank``."""
+        missing = rank - len(self.image)
+        ones, zeros = (1,) * missing, (0,) * missing
+        return replace(
+            self,
+            image=ones + self.image,
+            kernel=ones + self.kernel,
+            output=ones + self.output,
+            strides=ones + self.strides,
+            dilations=ones + self.dilations,
+            pads=zeros + self.pads,
+        )
+
+
+def conv_geometry(node: Node, x: Sequence[int], w: Sequence[int], y: Sequence[int]) -> Geometry:
+    """The geometry of a Conv from the shapes of input (N, C, ...), weights (O, C / groups, ...) and output."""
+    rank = len(x) - 2
+    strides = _attribute(node, "strides", rank)
+    dilations = _attribute(node, "dilations", rank)
+    image, kernel, output = tuple(x[2:]), tuple(w[2:]), tuple(y[2:])
+    auto_pad = node.attr("auto_pad", "NOTSET")
+    if auto_pad in ("SAME_UPPER", "SAME_LOWER"):
+        pads = tuple(
+            _same_begin(auto_pad, max((o - 1) * s + (k - 1) * d + 1 - i, 0))
+            for i, k, o, s, d in zip(image, kernel, output, strides, dilations, strict=True)
+        )
+    else:
+        pads = tuple(node.attr("pads", (0,) * 2 * rank))[:rank] if auto_pad == "NOTSET" else (0,) * rank
+    return Geometry(x[0], x[1], w[0], node.attr("group", 1), image, kernel, output, strides, dilations, pads)
+
+
+def transpose_geometry(node: Node, x: Sequence[int], w: Sequence[int], y: Sequence[int]) -> Geometry:
+    """The geometry of a ConvTranspose; weights (C, O / groups, ...).
+
+    ``image`` is its input, ``output`` its result, ``pads`` what is cut off before the result:
+    ``result[i * stride + k * dilation - pad] += image[i] * weight[k]``.
+    """
+    rank = len(x) - 2
+    strides = _attribute(node, "strides", rank)
+    dilations = _attribute(node, "dilations", rank)
+    image, kernel, output = tuple(x[2:]), tuple(w[2:]), tuple(y[2:])
+    extra = node.attr("output_padding", None) or (0,) * rank
+    auto_pad = node.attr("auto_pad", "NOTSET")
+    groups = node.attr("group", 1)
+    if auto_pad == "VALID":
+        pads: Dims = (0,) * rank
+    elif auto_pad == "NOTSET" and not node.attr("output_shape", None):
+        pads = tuple(node.attr("pads", None) or (0,) * 2 * rank)[:rank]
+    else:
+        # the size of the result is given; what is too much is cut off at both ends, the odd one as ``auto_pad`` says
+        total = (
+            s * (i - 1) + e + (k - 1) * d + 1 - o
+            for i, k, o, s, d, e in zip(image, kernel, output, strides, dilations, extra, strict=True)
+        )
+        pads = tuple(_cut_begin(auto_pad, max(t, 0)) for t in total)
+    return Geometry(x[0], x[1], w[1] * groups, groups, image, kernel, output, strides, dilations, pads)
+
+
+def _attribute(node: Node, name: str, rank: int) -> Dims:
+    return tuple(node.attr(name, None) or (1,) * rank)
+
+
+def _same_begin(auto_pad: str, total: int) -> int:
+    return total // 2 if auto_pad == "SAME_UPPER" else total - total // 2
+
+
+def _cut_begin(auto_pad: str, total: int) -> int:
+    return total // 2 if auto_pad == "SAME_UPPER" else total - total // 2

@@ -1,0 +1,73 @@
+"""Which register tiles a convolution is made of."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+from mace_core.native.target import Target
+
+
+@dataclass(frozen=True, slots=True)
+class TileShape:
+    """A tile of ``rows`` output pixels by ``blocks`` channel blocks."""
+
+    rows: int
+    blocks: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelSplit:
+    """A stretch of a group's output channels computed with one tile width.
+
+    Attributes:
+        first: its first channel block.
+        tiles: how many tiles side by side.
+        blocks: channel blocks per tile.
+    """
+
+    first: int
+    tiles: int
+    blocks: int
+
+
+ROW_CHOICES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14)
+"""Tile heights to choose from: few, so that layers share kernels."""
+
+
+def most_rows(target: Target, block: int, blocks: int) -> int:
+    """The tallest tile whose accumulators stay in registers."""
+    vectors = blocks * block * 32 // target.vector_bits
+    registers = 32 if target.vector_bits >= 512 or target.architecture == "aarch64" else 16
+    # the row of columns, one broadcast factor, and without fused operations a product
+    spare = vectors + (1 if target.vector_bits >= 256 else 2)
+    return min(max((registers - spare) // vectors, 1), ROW_CHOICES[-1])
+
+
+def widest_tile(target: Target, block: int) -> int:
+    """Channel blocks per tile where there are enough channels."""
+    return 1 if target.vector_bits < 256 and target.architecture != "aarch64" else 2
+
+
+def split_channels(out_blocks: int, widest: int) -> list[ChannelSplit]:
+    """Cover ``out_blocks`` blocks with tiles of ``widest`` blocks and, for what is left, narrower ones."""
+    whole, rest = divmod(out_blocks, widest)
+    splits = [ChannelSplit(0, whole, widest)] if whole else []
+    if rest:
+        splits.append(ChannelSplit(whole * widest, 1, rest))
+    return splits
+
+
+@functools.cache
+def choose_rows(width: int, most: int, vectors: int) -> int:
+    """The tile height that covers ``width`` pixels fastest.
+
+    A step takes as long as its multiplications, its loads, or the latency of one multiplication, whichever is longest;
+    two of each start per cycle.
+    """
+
+    def cost(rows: int) -> float:
+        step = max(rows * vectors, rows + vectors, 8)
+        return -(-width // rows) * (step + 0.5)
+
+    return min((rows for rows in ROW_CHOICES if rows <= min(width, most)), key=lambda rows: (cost(rows), -rows))
