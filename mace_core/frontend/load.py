@@ -82,7 +82,7 @@ def _frontend_for(source: ModelSource, label: str) -> Frontend:
 
     builtin = OnnxFrontend()
     suffix = source.suffix.lower() if isinstance(source, Path) else ""
-    if suffix in builtin.suffixes:  # without looking for plugins at all
+    if suffix in builtin.suffixes or (not suffix and builtin.can_read(source)):  # without looking for plugins at all
         return builtin
     frontends, failures = installed_frontends()
     by_suffix = [f for f in frontends if suffix and suffix in f.suffixes]

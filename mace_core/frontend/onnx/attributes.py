@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mace_core.errors import ModelError
-from mace_core.frontend.onnx.tensors import decode_text
+from mace_core.frontend.onnx.text import text_or_bytes
 from mace_core.frontend.onnx.types import import_type
 from mace_core.graph.attribute import AttributeKind
 
@@ -77,13 +77,13 @@ def plain_value(proto: onnx.AttributeProto, kind: AttributeKind, reader: TensorR
         case AttributeKind.INT:
             return proto.i
         case AttributeKind.STRING:
-            return decode_text(proto.s)
+            return text_or_bytes(proto.s)
         case AttributeKind.FLOATS:
             return tuple(proto.floats)
         case AttributeKind.INTS:
             return tuple(proto.ints)
         case AttributeKind.STRINGS:
-            return tuple(decode_text(s) for s in proto.strings)
+            return tuple(text_or_bytes(s) for s in proto.strings)
         case AttributeKind.TENSOR:
             return reader.read(proto.t, where)
         case AttributeKind.TENSORS:

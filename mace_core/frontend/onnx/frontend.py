@@ -9,18 +9,13 @@ import numpy as np
 
 from mace_core.errors import ModelError
 from mace_core.frontend.base import Frontend, ModelSource
-from mace_core.frontend.onnx.wire import WireError, strip
+from mace_core.frontend.onnx.wire import WireError, looks_like_model, strip
 from mace_core.tensor.files import FileBytes, open_bytes
 
 if TYPE_CHECKING:
     import onnx
 
     from mace_core.graph import Graph
-
-# First bytes of a ModelProto: the tag of one of its fields.  All writers in use begin with ir_version.
-_FIRST_TAGS = frozenset(field << 3 | 0 for field in (1, 5)) | frozenset(
-    field << 3 | 2 for field in (2, 3, 4, 6, 7, 8, 14)
-)
 
 _SNIFFED_BYTES = 4096
 
@@ -41,7 +36,7 @@ class OnnxFrontend(Frontend):
                 head = source[:_SNIFFED_BYTES]
         except OSError:
             return False
-        return len(head) > 1 and head[0] in _FIRST_TAGS and not (head[0] == 0x08 and head[1] > 64)
+        return looks_like_model(head)
 
     def load(self, source: ModelSource, *, path: Path | None = None, mmap: bool = True) -> Graph:
         """Import a model; see :meth:`Frontend.load`."""
@@ -81,11 +76,19 @@ class OnnxFrontend(Frontend):
         except WireError as error:
             raise ModelError(f"{label} is damaged or no ONNX model: {error}.") from error
         except DecodeError as error:
-            raise ModelError(f"{label} is damaged or no ONNX model: {error}") from error
+            raise ModelError(f"{label} is damaged or no ONNX model: {str(error).rstrip('.')}.") from error
         reader = TensorReader(label, content, path.parent if path is not None else None, mmap=mmap)
         try:
             graph = Importer(model, reader, label).build()
         except UnicodeDecodeError as error:
             raise ModelError(f"{label} is damaged: a name in it is not UTF-8 ({error.reason}).") from error
+        except ModelError as error:
+            raise type(error)(_tidy(str(error))) from error
         graph.source_path = str(path) if path is not None else None
         return graph
+
+
+def _tidy(message: str) -> str:
+    """One line of bounded length: names in a damaged file can be anything."""
+    printable = "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in message)
+    return printable if len(printable) <= 1000 else f"{printable[:700]} … {printable[-250:]}"

@@ -12,6 +12,7 @@ from mace_core.frontend.onnx.functions import FunctionKey, FunctionLibrary
 from mace_core.frontend.onnx.schemas import STANDARD_DOMAINS, SchemaChecker, newest_opset, standard_domain
 from mace_core.frontend.onnx.scope import Frame, Names, Scope
 from mace_core.frontend.onnx.tensors import TensorReader
+from mace_core.frontend.onnx.text import text
 from mace_core.frontend.onnx.types import import_type
 from mace_core.graph import Attribute, AttributeKind, Graph, Node, Value
 from mace_core.graph.graph import captured_values
@@ -68,7 +69,7 @@ class Importer:
         self._read_versions()
         for name in _node_names(model.graph):
             self._names.reserve_node(name)
-        place = _Place(Scope(), Frame(Graph(model.graph.name), None), None, "", None, ())
+        place = _Place(Scope(), Frame(Graph(text(model.graph.name)), None), None, "", None, ())
         graph = self._fill(model.graph, place)
         used = {node.domain for node in _all_nodes(graph)}
         graph.opset_imports = {
@@ -76,8 +77,8 @@ class Importer:
             for domain, version in self._opsets.items()
             if domain in used or domain not in self._functions.domains
         }
-        graph.metadata = {entry.key: entry.value for entry in model.metadata_props}
-        graph.doc_string = model.doc_string or model.graph.doc_string
+        graph.metadata = {text(entry.key): text(entry.value) for entry in model.metadata_props}
+        graph.doc_string = text(model.doc_string or model.graph.doc_string)
         return graph
 
     # --- versions ----------------------------------------------------------------------------------------------------
@@ -92,7 +93,7 @@ class Importer:
                 f"{onnx.__version__} knows is {onnx.IR_VERSION}. Upgrade the package with: pip install -U onnx"
             )
         for entry in model.opset_import:
-            domain = standard_domain(entry.domain)
+            domain = standard_domain(text(entry.domain))
             newest = newest_opset(domain)
             if newest is not None and entry.version > newest:
                 raise UnsupportedModelError(
@@ -169,6 +170,7 @@ class Importer:
         return self._new_value(name, types.get(name), place) if name else None
 
     def _new_value(self, name: str, type: onnx.TypeProto | None, place: _Place) -> Value:
+        name = text(name)
         if name in place.scope.values:
             raise ModelError(f"{self._label}: '{name}' is defined twice; every name may be defined only once.")
         inside_function = place.source is not None
@@ -201,16 +203,16 @@ class Importer:
             raise UnsupportedModelError(
                 f"{self._label} has more than {MAX_NODES:,} nodes once its functions are inlined."
             )
-        domain, op_type = standard_domain(proto.domain), proto.op_type
+        domain, op_type = standard_domain(text(proto.domain)), text(proto.op_type)
         graph = place.frame.graph
-        wanted = proto.name or f"{op_type or 'node'}_{len(graph.nodes)}"
+        wanted = text(proto.name) or f"{op_type or 'node'}_{len(graph.nodes)}"
         of_file = bool(proto.name) and place.source is None
         name = self._names.node(place.prefix + wanted, of_file=of_file)
         where = f"node '{name}' ({f'{domain}.{op_type}' if domain else op_type})"
         if not op_type:
             raise ModelError(f"{self._label}: node '{name}' does not say which operator it is.")
         inputs = [self._read_input(i, where, place) if i else None for i in proto.input]
-        function = self._functions.find(domain, op_type, proto.overload)
+        function = self._functions.find(domain, op_type, text(proto.overload))
         if function is not None:
             self._inline(function, proto, name, where, inputs, outputs, place)
             return
@@ -234,11 +236,12 @@ class Importer:
     def _attributes(self, proto: onnx.NodeProto, where: str, place: _Place) -> dict[str, Attribute]:
         attributes: dict[str, Attribute] = {}
         for attribute in proto.attribute:
-            if attribute.name in attributes:
-                raise ModelError(f"{self._label}: {where} has the attribute '{attribute.name}' twice.")
+            name = text(attribute.name)
+            if name in attributes:
+                raise ModelError(f"{self._label}: {where} has the attribute '{name}' twice.")
             bound = self._follow(attribute, where, place)
             if bound is not None:
-                attributes[attribute.name] = self._attribute(bound, attribute.name, where, place)
+                attributes[name] = self._attribute(bound, name, where, place)
         return attributes
 
     def _follow(self, attribute: onnx.AttributeProto, where: str, place: _Place) -> Bound | None:
@@ -249,7 +252,7 @@ class Importer:
             raise ModelError(
                 f"{self._label}: {where} refers to attribute '{attribute.ref_attr_name}' of a function, outside one."
             )
-        return place.bindings.get(attribute.ref_attr_name)
+        return place.bindings.get(text(attribute.ref_attr_name))
 
     def _attribute(self, bound: Bound, name: str, where: str, place: _Place) -> Attribute:
         where = f"attribute '{name}' of {where}"
@@ -268,7 +271,7 @@ class Importer:
 
     def _nested(self, proto: onnx.GraphProto, bound: Bound, place: _Place) -> Graph:
         """A nested graph, reading names where it was written and filled in where it is used."""
-        frame = Frame(Graph(proto.name), place.frame)
+        frame = Frame(Graph(text(proto.name)), place.frame)
         return self._fill(
             proto, _Place(Scope(bound.scope), frame, bound.bindings, place.prefix, place.source, place.calls)
         )

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mace_core.errors import ModelError, UnsupportedModelError
+from mace_core.frontend.onnx.text import text, text_or_bytes
 from mace_core.frontend.onnx.types import dtype_of
 from mace_core.frontend.onnx.wire import payload_range
 from mace_core.tensor import DType, FileRange, Tensor
@@ -153,7 +154,7 @@ class TensorReader:
     ) -> tuple[npt.NDArray[Any], FileRange | None]:
         if dtype is DType.STRING:
             raise self._error(where, "is a string tensor with external data, which strings can not use")
-        entries = {entry.key: entry.value for entry in proto.external_data}
+        entries = {text(entry.key): text(entry.value) for entry in proto.external_data}
         location = entries.get("location", "")
         if not location:
             raise self._error(where, "has external data but no location")
@@ -205,7 +206,7 @@ def _typed_payload(values: Any, dtype: DType, element: type) -> npt.NDArray[Any]
     """Stored bytes of the values of a typed field (ONNX widens small kinds to int32, unsigned ones to uint64)."""
     if dtype is DType.STRING:
         strings = np.empty(len(values), object)
-        strings[:] = [decode_text(value) for value in values]
+        strings[:] = [text_or_bytes(value) for value in values]
         return strings
     array: npt.NDArray[Any] = np.fromiter(values, element, len(values))
     if dtype.is_packed:
@@ -217,11 +218,3 @@ def _typed_payload(values: Any, dtype: DType, element: type) -> npt.NDArray[Any]
     elif dtype is DType.UINT32:
         array = array.astype(np.uint32)
     return array.view(np.uint8)
-
-
-def decode_text(value: bytes) -> str | bytes:
-    """Text where the bytes are UTF-8, else the bytes."""
-    try:
-        return value.decode("utf-8")
-    except UnicodeDecodeError:
-        return value

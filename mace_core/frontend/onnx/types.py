@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mace_core.errors import UnsupportedModelError
+from mace_core.frontend.onnx.text import text
 from mace_core.tensor import Dim, DType, MapType, OptionalType, SequenceType, Shape, TensorType, ValueType
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def _import_shape(proto: onnx.TypeProto.Tensor) -> Shape | None:
         if kind == "dim_value":
             dims.append(dim.dim_value if dim.dim_value >= 0 else None)
         else:
-            dims.append(dim.dim_param or None if kind == "dim_param" else None)
+            dims.append(text(dim.dim_param) or None if kind == "dim_param" else None)
     return tuple(dims)
 
 

@@ -32,6 +32,9 @@ _CHILDREN: Final[tuple[dict[int, int], ...]] = (
     {7: NODE, 11: ATTRIBUTE},
 )
 
+# Fields of a ModelProto and how they are written: numbers (0) and messages or text (2).
+_MODEL_FIELDS: Final = {1: 0, 5: 0, **dict.fromkeys((2, 3, 4, 6, 7, 8, 14, 20, 25, 26), 2)}
+
 SMALL_BYTES: Final = 128
 """Messages shorter than this are left as they are: copying them costs less than taking them apart."""
 
@@ -56,6 +59,25 @@ def strip(buffer: memoryview) -> bytes:
     except IndexError:
         raise WireError(f"it ends in the middle of a field (at byte {len(buffer)})") from None
     return bytes(buffer) if stripped is None else stripped
+
+
+def looks_like_model(head: bytes) -> bool:
+    """Whether ``head``, the first bytes of something, are fields that a ModelProto has (the last one may be cut off)."""
+    buffer = memoryview(head)
+    position = 0
+    seen = 0
+    try:
+        while position < len(buffer):
+            tag, position = _varint(buffer, position)
+            if _MODEL_FIELDS.get(tag >> 3) != tag & 7:
+                return False
+            seen += 1
+            length, position = _varint(buffer, position)
+            if tag & 7 == 2:
+                position += length
+    except (IndexError, WireError):
+        return seen > 1
+    return seen > 0
 
 
 def payload_range(begin: int, end: int) -> tuple[int, int] | None:
