@@ -1,0 +1,314 @@
+"""If, Loop, Scan and SequenceMap, run by the core: their bodies are planned on the devices like any graph.
+
+This is native: no onnx.reference is involved.  One Python call per iteration is the price.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from mace_core.errors import CancelledError, ModelError, UnsupportedError
+from mace_core.graph import Graph, Node, Value
+from mace_core.scheduler.context import RunContext
+from mace_core.scheduler.stages import node_reads
+from mace_core.scheduler.values import RuntimeValue
+from mace_core.tensor import Tensor, TensorType, ValueType
+
+
+class BodyRunner(Protocol):
+    """Runs one nested graph: first its own inputs, then what it captures (`captures`, in order)."""
+
+    captures: Sequence[Value]
+
+    def run(self, values: Sequence[RuntimeValue], context: RunContext) -> list[RuntimeValue]: ...
+
+    def output_types(self, values: Sequence[RuntimeValue]) -> list[ValueType | None]: ...
+
+    def close(self) -> None: ...
+
+
+MakeBody = Callable[[Graph], BodyRunner]
+
+
+class ControlFlow(ABC):
+    """A control-flow node made ready.
+
+    Attributes:
+        reads: values it needs at run time: its inputs, then captured ones.
+        writes: values it computes.
+    """
+
+    def __init__(self, node: Node, known: Mapping[Value, Tensor], make_body: MakeBody) -> None:
+        self.node = node
+        self.writes = [value for value in node.outputs if value is not None]
+        self.bodies = {name: make_body(body) for name, body in self._bodies(node, known)}
+        reads = dict.fromkeys(value for value in node.inputs if value is not None)
+        for body in self.bodies.values():
+            reads.update(dict.fromkeys(body.captures))
+        self.reads = list(reads)
+        self._slot = {value: index for index, value in enumerate(self.reads)}
+
+    def _bodies(self, node: Node, known: Mapping[Value, Tensor]) -> list[tuple[str, Graph]]:
+        return [(name, a.value) for name, a in node.attributes.items() if isinstance(a.value, Graph)]
+
+    @abstractmethod
+    def run(self, values: Sequence[RuntimeValue], context: RunContext) -> list[RuntimeValue]:
+        """``values`` in the order of ``reads``; results in the order of ``writes``."""
+
+    def close(self) -> None:
+        """Free the bodies' plans."""
+        for body in self.bodies.values():
+            body.close()
+
+    def _argument(self, index: int, values: Sequence[RuntimeValue]) -> RuntimeValue:
+        """The node's input at ``index``; None where it is left out."""
+        value = self.node.input(index)
+        return None if value is None else values[self._slot[value]]
+
+    def _captured(self, body: BodyRunner, values: Sequence[RuntimeValue]) -> list[RuntimeValue]:
+        return [values[self._slot[value]] for value in body.captures]
+
+    def _only_used(self, results: Sequence[RuntimeValue]) -> list[RuntimeValue]:
+        return [result for value, result in zip(self.node.outputs, results, strict=False) if value is not None]
+
+    def _check(self, context: RunContext) -> None:
+        if context.cancel.is_set:
+            raise CancelledError(f"the run was cancelled in node '{self.node.name}' ({self.node.qualified_op})")
+
+
+class IfFlow(ControlFlow):
+    """One branch or the other; where the condition is known when planning, only that branch is kept."""
+
+    def _bodies(self, node: Node, known: Mapping[Value, Tensor]) -> list[tuple[str, Graph]]:
+        condition = _constant(node.input(0), known)
+        bodies = super()._bodies(node, known)
+        if condition is None:
+            return bodies
+        chosen = _branch_name(condition.numpy())
+        return [(name, body) for name, body in bodies if name == chosen]
+
+    def run(self, values: Sequence[RuntimeValue], context: RunContext) -> list[RuntimeValue]:
+        if len(self.bodies) == 1:
+            body = next(iter(self.bodies.values()))
+        else:
+            body = self.bodies[_branch_name(self._argument(0, values))]
+        return self._only_used(body.run(self._captured(body, values), context))
+
+
+class LoopFlow(ControlFlow):
+    """Loop: trip count, condition, carried values, scan outputs."""
+
+    def run(self, values: Sequence[RuntimeValue], context: RunContext) -> list[RuntimeValue]:
+        body = self.bodies["body"]
+        captured = self._captured(body, values)
+        trips_given, condition_given = self._argument(0, values), self._argument(1, values)
+        trips = None if trips_given is None else int(np.asarray(trips_given).reshape(-1)[0])
+        going = True if condition_given is None else _truth(condition_given)
+        graph = _body_graph(self.node)
+        carried = [self._argument(index, values) for index in range(2, len(self.node.inputs))]
+        scans: list[list[RuntimeValue]] = [[] for _ in graph.outputs[1 + len(carried) :]]
+        counter_shape, condition_shape = _declared_shape(graph.inputs[0]), _declared_shape(graph.inputs[1])
+        step = 0
+
+        def arguments() -> list[RuntimeValue]:
+            counter = np.full(counter_shape, step, np.int64)
+            return [counter, np.full(condition_shape, going, np.bool_), *carried, *captured]
+
+        while going and (trips is None or step < trips):
+            self._check(context)
+            results = body.run(arguments(), context)
+            going = _truth(results[0])
+            carried = results[1 : 1 + len(carried)]
+            for scan, item in zip(scans, results[1 + len(carried) :], strict=True):
+                scan.append(item)
+            step += 1
+        if scans and not step:
+            types = body.output_types(arguments())[1 + len(carried) :]
+            return self._only_used([*carried, *(_empty_scan(type, self.node) for type in types)])
+        return self._only_used([*carried, *(self._stack(scan) for scan in scans)])
+
+    def _stack(self, items: list[RuntimeValue]) -> RuntimeValue:
+        try:
+            return np.stack(items)
+        except ValueError:
+            shapes = sorted({tuple(np.shape(item)) for item in items})
+            raise ModelError(
+                f"node '{self.node.name}' (Loop): the shape of a scan output changed between iterations: {shapes}"
+            ) from None
+
+
+class ScanFlow(ControlFlow):
+    """Scan from opset 9 on: any axis and direction."""
+
+    def run(self, values: Sequence[RuntimeValue], context: RunContext) -> list[RuntimeValue]:
+        body = self.bodies["body"]
+        node = self.node
+        scanned = int(node.attr("num_scan_inputs"))
+        states = len(node.inputs) - scanned
+        outputs = len(_body_graph(node).outputs) - states
+        state = [self._argument(index, values) for index in range(states)]
+        in_axes = node.attr("scan_input_axes", (0,) * scanned)
+        in_directions = node.attr("scan_input_directions", (0,) * scanned)
+        out_axes = node.attr("scan_output_axes", (0,) * outputs)
+        out_directions = node.attr("scan_output_directions", (0,) * outputs)
+        sources = [
+            _along(self._argument(states + i, values), int(in_axes[i]), bool(in_directions[i])) for i in range(scanned)
+        ]
+        state, scans = self._iterate(body, state, sources, self._captured(body, values), outputs, context)
+        stacked = [_unroll(scan, int(out_axes[i]), bool(out_directions[i])) for i, scan in enumerate(scans)]
+        return self._only_used([*state, *stacked])
+
+    def _iterate(
+        self,
+        body: BodyRunner,
+        state: list[RuntimeValue],
+        sources: Sequence[npt.NDArray[Any]],
+        captured: list[RuntimeValue],
+        outputs: int,
+        context: RunContext,
+    ) -> tuple[list[RuntimeValue], list[npt.NDArray[Any]]]:
+        """Final state, and the scan outputs stacked along axis 0."""
+        lengths = {len(source) for source in sources}
+        if len(lengths) != 1:
+            raise ModelError(
+                f"node '{self.node.name}' (Scan): its scan inputs have different lengths {sorted(lengths)}"
+            )
+        collected: list[list[RuntimeValue]] = [[] for _ in range(outputs)]
+        count = lengths.pop()
+        for step in range(count):
+            self._check(context)
+            results = body.run([*state, *(source[step] for source in sources), *captured], context)
+            state = results[: len(state)]
+            for scan, item in zip(collected, results[len(state) :], strict=True):
+                scan.append(item)
+        if not count:
+            slices = [np.zeros(source.shape[1:], source.dtype) for source in sources]
+            types = body.output_types([*state, *slices, *captured])[len(state) :]
+            return state, [_empty_scan(type, self.node) for type in types]
+        return state, [np.stack(scan) for scan in collected]
+
+
+class BatchedScanFlow(ScanFlow):
+    """Scan of opset 8: a batch axis in front, and a length for each row of the batch."""
+
+    def run(self, values: Sequence[RuntimeValue], context: RunContext) -> list[RuntimeValue]:
+        body = self.bodies["body"]
+        node = self.node
+        scanned = int(node.attr("num_scan_inputs"))
+        states = len(node.inputs) - 1 - scanned
+        outputs = len(_body_graph(node).outputs) - states
+        directions = node.attr("directions", (0,) * scanned)
+        lengths = self._argument(0, values)
+        state = [self._argument(1 + index, values) for index in range(states)]
+        sources = [self._argument(1 + states + index, values) for index in range(scanned)]
+        captured = self._captured(body, values)
+        longest, batch = sources[0].shape[1], sources[0].shape[0]
+        rows: list[list[RuntimeValue]] = []
+        for row in range(batch):
+            length = longest if lengths is None else int(lengths[row])
+            parts = [
+                source[row, :length][::-1] if directions[i] else source[row, :length]
+                for i, source in enumerate(sources)
+            ]
+            final, scans = self._iterate(body, [s[row] for s in state], parts, captured, outputs, context)
+            padded = [np.concatenate([s, np.zeros((longest - length, *s.shape[1:]), s.dtype)]) for s in scans]
+            rows.append([*final, *padded])
+        if not rows:
+            raise ModelError(f"node '{node.name}' (Scan): a batch of size 0 can not be scanned")
+        return self._only_used([np.stack(column) for column in zip(*rows, strict=True)])
+
+
+class SequenceMapFlow(ControlFlow):
+    """SequenceMap: the body for each element; tensors among the further inputs go to every call."""
+
+    def run(self, values: Sequence[RuntimeValue], context: RunContext) -> list[RuntimeValue]:
+        body = self.bodies["body"]
+        captured = self._captured(body, values)
+        given = [self._argument(index, values) for index in range(len(self.node.inputs))]
+        results: list[list[RuntimeValue]] = [[] for _ in self.node.outputs]
+        for step in range(len(given[0])):
+            self._check(context)
+            arguments = [value[step] if isinstance(value, list) else value for value in given]
+            for collected, item in zip(results, body.run([*arguments, *captured], context), strict=False):
+                collected.append(item)
+        return self._only_used(results)
+
+
+def make_control_flow(node: Node, known: Mapping[Value, Tensor], make_body: MakeBody, *, opset: int) -> ControlFlow:
+    """The control flow of ``node``.
+
+    Raises:
+        UnsupportedError: for an op with nested graphs that the core does not know.
+    """
+    kinds: dict[str, type[ControlFlow]] = {
+        "If": IfFlow,
+        "Loop": LoopFlow,
+        "Scan": BatchedScanFlow if opset < 9 else ScanFlow,
+        "SequenceMap": SequenceMapFlow,
+    }
+    kind = kinds.get(node.op_type) if node.domain == "" else None
+    if kind is None:
+        raise UnsupportedError(
+            f"node '{node.name}' ({node.qualified_op}) has nested graphs; the core runs {', '.join(kinds)} only",
+            node=node.name,
+        )
+    return kind(node, known, make_body)
+
+
+def control_reads(node: Node) -> list[Value]:
+    """What a control-flow node reads in all."""
+    return node_reads(node)
+
+
+def _body_graph(node: Node) -> Graph:
+    graph = node.attr("body")
+    assert isinstance(graph, Graph)
+    return graph
+
+
+def _constant(value: Value | None, known: Mapping[Value, Tensor]) -> Tensor | None:
+    if value is None:
+        return None
+    return value.constant if value.constant is not None else known.get(value)
+
+
+def _branch_name(condition: RuntimeValue) -> str:
+    return "then_branch" if _truth(condition) else "else_branch"
+
+
+def _truth(condition: RuntimeValue) -> bool:
+    return bool(np.asarray(condition).reshape(-1)[0])
+
+
+def _declared_shape(value: Value) -> tuple[int, ...]:
+    """Some exporters declare the counter and the condition as ``[1]`` instead of scalars."""
+    declared = value.type
+    if isinstance(declared, TensorType) and declared.shape is not None and len(declared.shape) == 1:
+        return (1,)
+    return ()
+
+
+def _along(array: npt.NDArray[Any], axis: int, backwards: bool) -> npt.NDArray[Any]:
+    """Slices along ``axis`` come first, in scan order."""
+    moved = np.moveaxis(array, axis, 0)
+    return moved[::-1] if backwards else moved
+
+
+def _unroll(stacked: npt.NDArray[Any], axis: int, backwards: bool) -> npt.NDArray[Any]:
+    """The reverse of :func:`_along` for a scan output."""
+    return np.ascontiguousarray(np.moveaxis(stacked[::-1] if backwards else stacked, 0, axis))
+
+
+def _empty_scan(type: ValueType | None, node: Node) -> npt.NDArray[Any]:
+    """A scan output of no iterations: shape (0, …), unknown dimensions 0."""
+    if not isinstance(type, TensorType):
+        raise ModelError(
+            f"node '{node.name}' ({node.op_type}): the type of a scan output of no iterations is not known"
+        )
+    dims = [dim if isinstance(dim, int) else 0 for dim in type.shape or ()]
+    return np.empty((0, *dims), type.dtype.numpy)

@@ -1,0 +1,194 @@
+"""What a plan decided, as data and as text: which node runs where, why, and why not elsewhere."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from mace_core.scheduler.control_flow import ControlFlow
+from mace_core.scheduler.devices import DevicePool
+from mace_core.scheduler.partition import CORE_DEVICE
+from mace_core.scheduler.plan import ControlStep, UploadStep
+from mace_core.scheduler.runner import GraphPlan, GraphRunner
+
+
+@dataclass(frozen=True, slots=True)
+class NodeExplanation:
+    """Where one node runs.
+
+    Attributes:
+        node: its name.
+        op: its operator.
+        device: qualified device name, or "core" for control flow.
+        reason: why there.
+        declined: for each device that comes before, why not there.
+        scope: the control-flow nodes around it, "outer/branch" for example; "" for the model itself.
+        partition: number of its partition within its plan.
+    """
+
+    node: str
+    op: str
+    device: str
+    reason: str
+    declined: Mapping[str, str]
+    scope: str
+    partition: int
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionExplanation:
+    """Nodes that run together."""
+
+    device: str
+    nodes: tuple[str, ...]
+    scope: str
+
+
+@dataclass(frozen=True, slots=True)
+class TransferExplanation:
+    """One copy between memories."""
+
+    value: str
+    source: str
+    target: str
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ArenaExplanation:
+    """One arena: its size, and the least that any plan would need."""
+
+    location: str
+    nbytes: int
+    lower_bound_bytes: int
+
+
+@dataclass(slots=True)
+class Explanation:
+    """Everything decided for one input signature.
+
+    Attributes:
+        signature: the inputs planned for, as text.
+        nodes, partitions, transfers, arenas: the decisions.
+        folded: nodes that need not run: this signature decides their results.
+        waiting: nodes that are planned during the run, when shapes that depend on data are known.
+        fallbacks: nodes per device that runs them only because those before it decline (the reference always).
+        refused: devices not used, with the reason.
+    """
+
+    signature: str
+    nodes: list[NodeExplanation] = field(default_factory=list)
+    partitions: list[PartitionExplanation] = field(default_factory=list)
+    transfers: list[TransferExplanation] = field(default_factory=list)
+    arenas: list[ArenaExplanation] = field(default_factory=list)
+    folded: list[str] = field(default_factory=list)
+    waiting: list[str] = field(default_factory=list)
+    fallbacks: dict[str, int] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def fallback_count(self) -> int:
+        """Nodes that run where nobody asked for: on a fallback device, or on the reference."""
+        return sum(self.fallbacks.values())
+
+    @property
+    def nodes_per_device(self) -> dict[str, int]:
+        return dict(Counter(entry.device for entry in self.nodes))
+
+    def __str__(self) -> str:
+        return "\n".join(_lines(self))
+
+
+def explain_plan(plan: GraphPlan, pool: DevicePool, signature: str) -> Explanation:
+    """The explanation of a plan with the bodies and later stages planned so far."""
+    found = Explanation(signature)
+    _add_plan(found, plan, "")
+    for device in pool.devices:
+        used = sum(entry.device == device.name for entry in found.nodes)
+        if used and (device.is_fallback or device.is_reference):
+            found.fallbacks[device.name] = used
+        if device.refused:
+            found.refused[device.name] = device.refused
+    return found
+
+
+def _add_plan(found: Explanation, plan: GraphPlan, scope: str) -> None:
+    stage, placed = plan.plan.stage, plan.plan.placed
+    for part in placed.partitioning.partitions:
+        number = len(found.partitions)
+        found.partitions.append(PartitionExplanation(part.device, tuple(node.name for node in part.nodes), scope))
+        for node in part.nodes:
+            placement = placed.partitioning.placements[node]
+            found.nodes.append(
+                NodeExplanation(
+                    node.name,
+                    node.qualified_op,
+                    placement.device,
+                    placement.reason,
+                    dict(placement.declined),
+                    scope,
+                    number,
+                )
+            )
+    later = set(stage.rest.nodes) if stage.rest is not None else set()
+    running = set(stage.nodes)
+    found.folded += [node.name for node in stage.graph.nodes if node not in running and node not in later]
+    for step in plan.plan.transfers:
+        register = plan.plan.registers[step.source]
+        ends = ("host", step.device) if isinstance(step, UploadStep) else (step.device, "host")
+        found.transfers.append(TransferExplanation(register.value.name, *ends, register.nbytes))
+    for location, arena in plan.plan.arenas.items():
+        found.arenas.append(ArenaExplanation(location, arena.total_bytes, arena.lower_bound_bytes))
+    for body_scope, runner in _bodies(plan, scope):
+        _add_runner(found, runner, body_scope)
+    if plan.rest is not None:
+        _add_runner(found, plan.rest, scope)
+
+
+def _add_runner(found: Explanation, runner: GraphRunner, scope: str) -> None:
+    plan = runner.last_plan
+    if plan is not None:
+        _add_plan(found, plan, scope)
+    else:
+        found.waiting += [f"{scope}/{node.name}" if scope else node.name for node in runner.graph.nodes]
+
+
+def _bodies(plan: GraphPlan, scope: str) -> Iterator[tuple[str, GraphRunner]]:
+    for step in plan.plan.steps:
+        if isinstance(step, ControlStep):
+            control: ControlFlow = step.control
+            for name, body in control.bodies.items():
+                if isinstance(body, GraphRunner):
+                    yield "/".join(part for part in (scope, f"{step.node.name}.{name}") if part), body
+
+
+def _lines(found: Explanation) -> Iterator[str]:
+    yield f"placement for {found.signature or 'no inputs'}"
+    for device, count in found.nodes_per_device.items():
+        note = ""
+        if device in found.fallbacks:
+            note = "  (fallback)"
+        elif device == CORE_DEVICE:
+            note = "  (control flow)"
+        yield f"  {device}: {count} node{'s' * (count != 1)}{note}"
+    if found.folded:
+        yield f"  {len(found.folded)} nodes need not run: the input shapes decide their results"
+    if found.waiting:
+        yield f"  {len(found.waiting)} nodes are planned during the run, when the shapes they depend on are known"
+    for device, reason in found.refused.items():
+        yield f"  {device} is not used: {reason}"
+    for arena in found.arenas:
+        yield f"  memory on {arena.location}: {arena.nbytes} bytes in one arena (at least {arena.lower_bound_bytes} needed)"
+    for number, part in enumerate(found.partitions):
+        where = f" in {part.scope}" if part.scope else ""
+        yield f"partition {number} on {part.device}{where}:"
+        for entry in found.nodes:
+            if entry.partition == number:
+                yield f"  {entry.node} ({entry.op}): {entry.reason}"
+                for device, reason in entry.declined.items():
+                    yield f"    not on {device}: {reason}"
+    if found.transfers:
+        yield "transfers:"
+        for transfer in found.transfers:
+            yield f"  {transfer.value}: {transfer.source} -> {transfer.target}, {transfer.nbytes} bytes"

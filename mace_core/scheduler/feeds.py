@@ -1,0 +1,156 @@
+"""Checks what a run is fed against the model's inputs, and turns it into arrays.
+
+Strict on names, element types and shapes; lenient on memory layout and byte order.  Plain Python numbers have no element
+type of their own: they are taken where the value fits the input's type.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mace_core.errors import InputError
+from mace_core.graph import Value
+from mace_core.scheduler.values import RuntimeValue
+from mace_core.tensor import DType, OptionalType, SequenceType, TensorType, ValueType
+from mace_core.tensor.types import format_shape
+
+
+def collect_feeds(inputs: Sequence[Value], feeds: Mapping[str, Any], model: str) -> list[RuntimeValue]:
+    """The values of all inputs in order.
+
+    Raises:
+        InputError: naming everything that does not fit, at once.
+    """
+    if not isinstance(feeds, Mapping):
+        raise InputError(f"{model}: feeds are a mapping from input name to value, not {type(feeds).__name__}")
+    faults = _name_faults(inputs, feeds)
+    values: list[RuntimeValue] = []
+    for value in inputs:
+        if value.name not in feeds:
+            continue
+        try:
+            values.append(convert_feed(feeds[value.name], value.type))
+        except (TypeError, ValueError) as error:
+            faults.append(f"input '{value.name}' {error}")
+    if not faults:
+        faults = _shape_faults(inputs, values)
+    if faults:
+        raise InputError(f"{model}: " + "; ".join(faults))
+    return values
+
+
+def convert_feed(given: Any, type: ValueType | None) -> RuntimeValue:
+    """One fed value in the form that runs.
+
+    Raises:
+        TypeError: in the words that follow "input 'x' …".
+    """
+    match type:
+        case OptionalType():
+            return None if given is None else convert_feed(given, type.element)
+        case SequenceType():
+            if not isinstance(given, list | tuple):
+                raise TypeError(f"is a sequence: a list of {type.element} is expected, {_describe(given)} came")
+            return [convert_feed(item, type.element) for item in given]
+        case TensorType():
+            return _tensor_feed(given, type)
+        case _:
+            return given
+
+
+def _tensor_feed(given: Any, type: TensorType) -> npt.NDArray[Any]:
+    if isinstance(given, np.ndarray | np.generic):
+        array = np.asarray(given)
+    elif hasattr(given, "__dlpack__"):
+        array = _from_dlpack(given)
+    else:
+        return _from_python(given, type)
+    if type.dtype is DType.STRING:
+        if array.dtype.kind not in "OUST":
+            raise TypeError(f"has element type {array.dtype}; string is expected")
+        return array if array.dtype == object else array.astype(object)
+    expected = type.dtype.numpy
+    if array.dtype == expected:
+        return array
+    if array.dtype.newbyteorder("=") == expected:
+        return array.astype(expected)
+    raise TypeError(
+        f"has element type {array.dtype}; {type.dtype.label} is expected (convert it, for instance with .astype)"
+    )
+
+
+def _from_dlpack(given: Any) -> npt.NDArray[Any]:
+    try:
+        return np.from_dlpack(given)
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:
+        raise TypeError(f"is a DLPack tensor that numpy can not take over: {error}") from error
+
+
+def _from_python(given: Any, type: TensorType) -> npt.NDArray[Any]:
+    """Numbers, strings and nested lists of them."""
+    try:
+        array = np.asarray(given)
+    except ValueError as error:
+        raise TypeError(f"is no array: {error}") from error
+    expected = type.dtype
+    if expected is DType.STRING and array.dtype.kind in "US":
+        return array.astype(object)
+    kinds = "b" if expected is DType.BOOL else "iu" if expected.is_integer else "iuf" if expected.is_float else "iufc"
+    if array.size == 0 and array.dtype == np.float64:  # an empty list
+        return array.astype(expected.numpy)
+    if expected is DType.STRING or array.dtype.kind not in kinds:
+        raise TypeError(f"is {_describe(given)}; {expected.label} is expected")
+    with np.errstate(over="ignore", invalid="ignore"):
+        cast = array.astype(expected.numpy)
+    if array.dtype.kind in "iu" and not np.array_equal(cast.astype(array.dtype), array):
+        raise TypeError(f"has values that {expected.label} can not hold")
+    return cast
+
+
+def _name_faults(inputs: Sequence[Value], feeds: Mapping[str, Any]) -> list[str]:
+    names = [value.name for value in inputs]
+    faults = [f"input '{value.name}' ({value.type}) is missing" for value in inputs if value.name not in feeds]
+    for name in feeds:
+        if name not in names:
+            near = difflib.get_close_matches(str(name), names, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"the inputs are {', '.join(map(repr, names)) or 'none'}"
+            faults.append(f"there is no input '{name}' ({hint})")
+    return faults
+
+
+def _shape_faults(inputs: Sequence[Value], values: Sequence[RuntimeValue]) -> list[str]:
+    """Ranks and fixed dimensions, and symbolic dimensions that two places give different sizes."""
+    faults: list[str] = []
+    symbols: dict[str, tuple[int, str]] = {}
+    for value, given in zip(inputs, values, strict=True):
+        declared = value.type.shape if isinstance(value.type, TensorType) else None
+        if declared is None or not isinstance(given, np.ndarray):
+            continue
+        came = f"{format_shape(declared)} is expected, {list(given.shape)} came"
+        if len(declared) != given.ndim:
+            faults.append(f"input '{value.name}' has the wrong rank: {came}")
+            continue
+        for axis, (dim, size) in enumerate(zip(declared, given.shape, strict=True)):
+            where = f"axis {axis} of '{value.name}'"
+            if isinstance(dim, int) and dim != size:
+                faults.append(f"input '{value.name}' has the wrong size in axis {axis}: {came}")
+            elif isinstance(dim, str):
+                first, place = symbols.setdefault(dim, (size, where))
+                if first != size:
+                    faults.append(f"dimension '{dim}' is {first} in {place} but {size} in {where}")
+    return faults
+
+
+def _describe(given: Any) -> str:
+    if given is None:
+        return "None"
+    if isinstance(given, np.ndarray):
+        return f"an array of {given.dtype}"
+    if isinstance(given, list | tuple):
+        return f"a {type(given).__name__}"
+    return f"a {type(given).__name__} ({str(given)[:40]})"

@@ -1,0 +1,96 @@
+"""Where in one arena each short-lived buffer goes: buffers that are never alive together may share bytes.
+
+The greedy-by-size strategy of Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net Inference"
+(arXiv 2001.03288): largest first, each into the smallest gap that fits between buffers alive at the same time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mace_core.provider.memory import ALIGNMENT_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetime:
+    """A buffer of ``nbytes`` that is alive from step ``first`` to step ``last``, both included."""
+
+    first: int
+    last: int
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ArenaPlan:
+    """Byte offsets in the order of the lifetimes given.
+
+    Attributes:
+        offsets: multiples of the alignment.
+        total_bytes: the size of the arena.
+        lower_bound_bytes: what is alive at the fullest step; no plan can be smaller.
+    """
+
+    offsets: tuple[int, ...]
+    total_bytes: int
+    lower_bound_bytes: int
+
+
+def plan_arena(lifetimes: Sequence[Lifetime], *, alignment: int = ALIGNMENT_BYTES) -> ArenaPlan:
+    """Place every buffer so that those alive at a common step never overlap.
+
+    Sizes are rounded up to ``alignment``; buffers of size zero get offset 0.
+
+    Raises:
+        ValueError: for a negative size, or a lifetime that ends before it begins.
+    """
+    for lifetime in lifetimes:
+        if lifetime.nbytes < 0 or lifetime.last < lifetime.first:
+            raise ValueError(f"{lifetime} is no lifetime")
+    sizes = [-(-lifetime.nbytes // alignment) * alignment for lifetime in lifetimes]
+    offsets = [0] * len(sizes)
+    order = sorted((i for i, size in enumerate(sizes) if size), key=lambda i: (-sizes[i], lifetimes[i].first))
+    count = len(order)
+    # The buffers placed so far, in the order of their offsets.
+    begin, end = np.zeros(count, np.int64), np.zeros(count, np.int64)
+    first, last = np.zeros(count, np.int64), np.zeros(count, np.int64)
+    total = 0
+    for placed, index in enumerate(order):
+        lifetime, size = lifetimes[index], sizes[index]
+        together = (first[:placed] <= lifetime.last) & (last[:placed] >= lifetime.first)
+        offset = _smallest_gap(begin[:placed][together], end[:placed][together], size)
+        offsets[index] = offset
+        total = max(total, offset + size)
+        at = int(np.searchsorted(begin[:placed], offset))
+        for column, value in ((begin, offset), (end, offset + size), (first, lifetime.first), (last, lifetime.last)):
+            column[at + 1 : placed + 1] = column[at:placed]
+            column[at] = value
+    return ArenaPlan(tuple(offsets), total, _lower_bound(lifetimes, sizes))
+
+
+def _smallest_gap(begin: np.ndarray, end: np.ndarray, size: int) -> int:
+    """The offset of the smallest gap of at least ``size`` between occupied ranges, or behind them all."""
+    if not begin.size:
+        return 0
+    filled = np.maximum.accumulate(end)
+    gap_starts = np.concatenate(([0], filled[:-1]))
+    gaps = begin - gap_starts
+    fitting = np.flatnonzero(gaps >= size)
+    if not fitting.size:
+        return int(filled[-1])
+    return int(gap_starts[fitting[np.argmin(gaps[fitting])]])
+
+
+def _lower_bound(lifetimes: Sequence[Lifetime], sizes: Sequence[int]) -> int:
+    """The largest sum of sizes alive at one step."""
+    changes: dict[int, int] = {}
+    for lifetime, size in zip(lifetimes, sizes, strict=True):
+        changes[lifetime.first] = changes.get(lifetime.first, 0) + size
+        changes[lifetime.last + 1] = changes.get(lifetime.last + 1, 0) - size
+    alive = fullest = 0
+    for step in sorted(changes):
+        alive += changes[step]
+        fullest = max(fullest, alive)
+    return fullest

@@ -1,0 +1,191 @@
+"""Places the nodes of one stage and compiles the pieces; what fails to compile is placed elsewhere."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from mace_core.errors import MaceError, ProviderBugError, StrictPlacementError
+from mace_core.graph import GraphView, Node, Value
+from mace_core.provider import Capability, CompiledSubgraph
+from mace_core.scheduler.devices import DevicePool, SessionDevice
+from mace_core.scheduler.partition import (
+    CORE_DEVICE,
+    Offer,
+    Partition,
+    Partitioning,
+    UnplacedNodesError,
+    partition,
+)
+from mace_core.scheduler.stages import Stage, node_reads
+
+_log = logging.getLogger("mace")
+
+
+class Compiler(Protocol):
+    """Compiles subgraphs of one device, through a cache or not."""
+
+    def __call__(self, device: SessionDevice, views: Sequence[GraphView]) -> list[CompiledSubgraph]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedStage:
+    """Partitions with what was compiled for them (None for control flow), in the order in which they run."""
+
+    partitioning: Partitioning
+    views: tuple[GraphView, ...]
+    compiled: tuple[CompiledSubgraph | None, ...]
+
+
+def place(
+    stage: Stage, pool: DevicePool, *, pins: Mapping[Node, str], strict: bool, compile_with: Compiler, name: str
+) -> PlacedStage:
+    """Ask the devices, partition, compile.
+
+    Raises:
+        StrictPlacementError: if ``strict`` and some node can run on no device named.
+        UnplacedNodesError: if no device runs some node.
+    """
+    work = _Placing(stage, pool, pins, strict, compile_with, name)
+    try:
+        return work.run()
+    except BaseException:
+        work.close_compiled(())
+        raise
+
+
+@dataclass(slots=True)
+class _Placing:
+    stage: Stage
+    pool: DevicePool
+    pins: Mapping[Node, str]
+    strict: bool
+    compile_with: Compiler
+    name: str
+    capabilities: dict[str, Capability] = field(default_factory=dict)
+    bans: dict[str, dict[Node, str]] = field(default_factory=dict)
+    compiled: dict[tuple[str, tuple[Node, ...]], CompiledSubgraph] = field(default_factory=dict)
+
+    def run(self) -> PlacedStage:
+        control_flow = frozenset(node for node in self.stage.nodes if any(True for _ in node.subgraphs()))
+        while True:
+            partitioning = self._partition(control_flow)
+            views = [self._view(part, index) for index, part in enumerate(partitioning.partitions)]
+            if self._compile(partitioning.partitions, views):
+                break
+        parts = partitioning.partitions
+        found = tuple(self.compiled.get((part.device, part.nodes)) for part in parts)
+        self.close_compiled(found)
+        return PlacedStage(partitioning, tuple(views), found)
+
+    def close_compiled(self, kept: Sequence[CompiledSubgraph | None]) -> None:
+        """Close what was compiled on the way and is not in the result."""
+        for compiled in self.compiled.values():
+            if compiled not in kept:
+                compiled.close()
+
+    def _partition(self, control_flow: frozenset[Node]) -> Partitioning:
+        """Ask the fallback devices only where the others leave something over: opening one may be dear."""
+        asked = [device for device in self.pool.candidates() if not device.is_fallback and self.pool.ready(device)]
+        waiting = [device for device in self.pool.candidates() if device.is_fallback]
+        while True:
+            try:
+                return self._ask(asked, control_flow)
+            except UnplacedNodesError as error:
+                if self.strict:
+                    raise StrictPlacementError(
+                        f"strict placement: {len(error.unplaced)} of {len(self.stage.nodes)} nodes can not run on "
+                        f"{', '.join(device.name for device in asked) or 'any device'}; {error}"
+                    ) from None
+                following = next((device for device in waiting if self.pool.ready(device)), None)
+                if following is None:
+                    raise
+                waiting = waiting[waiting.index(following) + 1 :]
+                asked.append(following)
+
+    def _ask(self, devices: Sequence[SessionDevice], control_flow: frozenset[Node]) -> Partitioning:
+        offers = [
+            Offer(device.name, self._capability(device), device.only_pinned, self.bans.get(device.name, {}))
+            for device in devices
+        ]
+        return partition(self.stage.nodes, offers, pins=self.pins, control_flow=control_flow)
+
+    def _capability(self, device: SessionDevice) -> Capability:
+        found = self.capabilities.get(device.name)
+        if found is None:
+            try:
+                found = device.backend.capability(self._whole_view())
+            except Exception as error:
+                # A defect of one provider must not keep the others from running the model.
+                _log.warning("%s could not say what it runs and is passed over: %s", device.name, error)
+                reason = f"its capability check failed: {error}"
+                self.bans[device.name] = {node: reason for node in self.stage.nodes}
+                found = Capability()
+            self.capabilities[device.name] = found
+        return found
+
+    def _whole_view(self) -> GraphView:
+        return self._view(Partition("", self.stage.nodes), 0)
+
+    def _view(self, part: Partition, index: int) -> GraphView:
+        stage = self.stage
+        made = {value for node in part.nodes for value in node.outputs if value is not None}
+        reads = dict.fromkeys(value for node in part.nodes for value in node_reads(node))
+        inputs = [v for v in reads if v not in made and v.constant is None and v not in stage.known]
+        outside = {value for value in stage.outputs}
+        inside = set(part.nodes)
+        for node in stage.nodes:
+            if node not in inside:
+                outside.update(node_reads(node))
+        outputs = [
+            v for node in part.nodes for v in node.outputs if v is not None and v in outside and v not in stage.known
+        ]
+        name = f"{self.name}/{part.device}/{index}" if part.device else self.name
+        return GraphView(stage.graph, part.nodes, inputs, outputs, stage.types, stage.known, name=name)
+
+    def _compile(self, parts: Sequence[Partition], views: Sequence[GraphView]) -> bool:
+        """Compile what is not compiled yet; False if something failed, and is banned from its device now."""
+        complete = True
+        for device in self.pool.devices:
+            missing = [
+                (part, view)
+                for part, view in zip(parts, views, strict=True)
+                if part.device == device.name and (part.device, part.nodes) not in self.compiled
+            ]
+            if missing and not self._compile_on(device, missing):
+                complete = False
+        return complete
+
+    def _compile_on(self, device: SessionDevice, missing: Sequence[tuple[Partition, GraphView]]) -> bool:
+        views = [view for _, view in missing]
+        try:
+            results = self.compile_with(device, views)
+            if len(results) != len(views):
+                raise ProviderBugError(
+                    f"{device.name} was given {len(views)} subgraphs and compiled {len(results)}", device=device.name
+                )
+        except Exception as error:
+            if len(missing) > 1:  # find the culprit
+                return all([self._compile_on(device, [one]) for one in missing])
+            return self._ban(device, missing[0][0], error)
+        for (part, _), result in zip(missing, results, strict=True):
+            self.compiled[part.device, part.nodes] = result
+        return True
+
+    def _ban(self, device: SessionDevice, part: Partition, error: Exception) -> bool:
+        kind = "" if isinstance(error, MaceError) else f"{type(error).__name__}: "
+        reason = f"compile failed: {kind}{error}"
+        level = logging.WARNING if isinstance(error, MaceError) else logging.ERROR
+        _log.log(level, "%s: %d nodes are placed elsewhere; %s", device.name, len(part.nodes), reason)
+        self.bans.setdefault(device.name, {}).update({node: reason for node in part.nodes})
+        return False
+
+
+def border_values(views: Sequence[GraphView]) -> set[Value]:
+    """Values that cross from one view to another or in and out of the stage."""
+    return {value for view in views for value in (*view.inputs, *view.outputs)}
+
+
+__all__ = ["CORE_DEVICE", "Compiler", "PlacedStage", "border_values", "place"]

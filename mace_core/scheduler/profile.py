@@ -1,0 +1,57 @@
+"""Time spans of one run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One step of a run.
+
+    Attributes:
+        name: the provider's name of the step, or what the core did ("transfer to …").
+        source: names of the model's nodes it stands for; empty for transfers.
+        device: where it ran; "core" for what the core did itself.
+        start_ns, end_ns: of ``time.perf_counter_ns``.
+    """
+
+    name: str
+    source: tuple[str, ...]
+    device: str
+    start_ns: int
+    end_ns: int
+
+    @property
+    def duration_ns(self) -> int:
+        return self.end_ns - self.start_ns
+
+
+@dataclass(slots=True, eq=False)
+class Profile:
+    """Filled by a run that it is given to.
+
+    Attributes:
+        spans: in the order in which they were reported.  Spans of control flow contain those of their bodies.
+        start_ns, end_ns: the whole run.
+        outputs: the run's results, where :meth:`Session.profile` made it.
+    """
+
+    spans: list[Span] = field(default_factory=list)
+    start_ns: int = 0
+    end_ns: int = 0
+    outputs: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def duration_ns(self) -> int:
+        return self.end_ns - self.start_ns
+
+    def recorder(self, device: str) -> Callable[[str, tuple[str, ...], int, int], None]:
+        """A callback for bindings of a subgraph on ``device``."""
+
+        def record(name: str, source: tuple[str, ...], start_ns: int, end_ns: int) -> None:
+            self.spans.append(Span(name, source, device, start_ns, end_ns))
+
+        return record

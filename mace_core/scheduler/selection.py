@@ -1,0 +1,121 @@
+"""Which devices a session uses: those the user names, or all real ones; and who takes what they leave over."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+from mace_core.errors import UsageError
+from mace_core.provider import Device, DeviceKind, ExecutionProvider
+from mace_core.provider.inventory import find_device, inventory
+from mace_core.provider.registry import REFERENCE, Registry
+from mace_core.scheduler.devices import SessionDevice
+
+Options = Mapping[str, Mapping[str, object]]
+
+HOST_PROVIDER = "cpu"
+"""The provider that takes what named accelerators decline, where it is installed."""
+
+
+def select_devices(
+    registry: Registry,
+    names: Sequence[str] | None,
+    *,
+    options: Options,
+    strict: bool,
+    pinned: Sequence[str] = (),
+) -> list[SessionDevice]:
+    """The devices in order of priority.
+
+    Args:
+        registry: where providers are found.
+        names: ``provider`` or ``provider:id`` each, or None for all real devices (accelerators, then CPUs).
+        options: per provider, or per device under its qualified name (which goes over the provider's).
+        strict: only the devices named, or the real ones of the inventory; no fallback.
+        pinned: devices that pins name; added for pinned nodes only where they are not among the others.
+
+    Raises:
+        DeviceNotFoundError, PluginError, UsageError: for names and options that mean nothing here.
+    """
+    chosen: list[tuple[Device, bool, bool]] = []  # device, named, fallback
+    if names is None:
+        real = inventory(registry).real_devices
+        chosen += [(device, False, False) for device in real if device.provider != REFERENCE]
+    else:
+        if isinstance(names, str):
+            names = [names]
+        chosen += [(find_device(name, registry), True, False) for name in names]
+    have = {device.qualified_name for device, _, _ in chosen}
+    if not strict:
+        if names is not None and HOST_PROVIDER in registry.names():
+            hosts = [d for d in inventory(registry).real_devices if d.provider == HOST_PROVIDER]
+            chosen += [(device, False, True) for device in hosts if device.qualified_name not in have]
+        if f"{REFERENCE}:0" not in have and REFERENCE in registry.names():
+            chosen.append((find_device(REFERENCE, registry), False, True))
+    have = {device.qualified_name for device, _, _ in chosen}
+    extra = [
+        device for name in dict.fromkeys(pinned) if (device := find_device(name, registry)).qualified_name not in have
+    ]
+    if not chosen and not extra:
+        raise UsageError(
+            "there is no device to run on: no real device was found and strict placement rules out the reference; "
+            "install a provider (pip install mace-cpu) or name a device"
+        )
+    _check_options(options, [*(device for device, _, _ in chosen), *extra], registry)
+    return [
+        *(_session_device(device, registry, options, named=False, only_pinned=True) for device in extra),
+        *(
+            _session_device(device, registry, options, named=named, is_fallback=fallback)
+            for device, named, fallback in chosen
+        ),
+    ]
+
+
+def resolve_device_name(name: str, registry: Registry) -> str:
+    """The qualified name of a device a user names shortly."""
+    return find_device(name, registry).qualified_name
+
+
+def _session_device(
+    device: Device,
+    registry: Registry,
+    options: Options,
+    *,
+    named: bool,
+    is_fallback: bool = False,
+    only_pinned: bool = False,
+) -> SessionDevice:
+    given = {**options.get(device.provider, {}), **options.get(device.qualified_name, {})}
+    provider: ExecutionProvider = registry.provider(device.provider)
+    return SessionDevice(
+        device=device,
+        open_backend=lambda: provider.open(device, given),
+        named=named or only_pinned,
+        is_fallback=is_fallback,
+        only_pinned=only_pinned,
+        provider_version=provider.version,
+        options_key=json.dumps(given, sort_keys=True, default=str),
+    )
+
+
+def _check_options(options: Options, devices: Sequence[Device], registry: Registry) -> None:
+    """Options must be of a device in use, or of a provider that is at least installed, and known to it."""
+    used = {device.provider for device in devices} | {device.qualified_name for device in devices}
+    for name, given in options.items():
+        provider_name = name.partition(":")[0]
+        if not isinstance(given, Mapping):
+            raise UsageError(f"options of '{name}' are a mapping from option to value, not {type(given).__name__}")
+        if name not in used and provider_name not in registry.names():
+            raise UsageError(f"options are given for '{name}', which is no provider here; {registry.suggestion(name)}")
+        if name not in used:
+            continue
+        known = registry.provider(provider_name).options
+        for option in given:
+            if option not in known:
+                offered = ", ".join(sorted(known)) or "none"
+                raise UsageError(f"the provider '{provider_name}' has no option '{option}'; its options: {offered}")
+
+
+def is_cpu(device: Device) -> bool:
+    """Whether the device is the host's own processor."""
+    return device.kind is DeviceKind.CPU

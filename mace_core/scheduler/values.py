@@ -1,0 +1,102 @@
+"""How values look while they run: numpy arrays or Python objects, and the tensors bound for providers.
+
+A dense tensor at a border is row-major ONNX storage (4-bit and 2-bit kinds packed).  To Python code it is a numpy
+array, with one element per byte for the packed kinds.  Strings are object arrays, sequences lists, an absent optional
+is None: those are bound as ``MemoryKind.OBJECT``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from mace_core.provider.execution import BoundTensor
+from mace_core.provider.memory import Buffer
+from mace_core.tensor import DType, MemoryKind, OptionalType, SequenceType, Tensor, TensorType, ValueType
+
+RuntimeValue: TypeAlias = Any
+"""A numpy array, a list (sequence), a dict (map), or None (an absent optional)."""
+
+
+def is_dense(type: ValueType | None) -> bool:
+    """Whether values of this type are dense memory, not Python objects."""
+    return isinstance(type, TensorType) and type.dtype is not DType.STRING
+
+
+def element_dtype(type: ValueType | None) -> DType:
+    """The element type that informs about a value (of sequences and optionals: their elements')."""
+    match type:
+        case TensorType():
+            return type.dtype
+        case SequenceType() | OptionalType():
+            return element_dtype(type.element)
+        case _:
+            return DType.FLOAT32
+
+
+def storage(array: npt.NDArray[Any], dtype: DType) -> npt.NDArray[Any]:
+    """``array`` as contiguous, aligned ONNX storage of ``dtype``: itself where it is that already."""
+    if dtype.is_packed:
+        return Tensor.from_numpy(array).payload
+    if array.flags.c_contiguous and array.flags.aligned:
+        return array
+    return np.array(array, order="C", copy=True)
+
+
+def address_of(array: npt.NDArray[Any]) -> int:
+    """The address of an array's first byte."""
+    address: int = array.__array_interface__["data"][0]
+    return address
+
+
+def bind_array(array: npt.NDArray[Any], dtype: DType, shape: tuple[int, ...]) -> BoundTensor:
+    """A bound tensor over storage made by :func:`storage`; the array is kept alive by the buffer."""
+    return BoundTensor(dtype, shape, Buffer(MemoryKind.HOST, array.nbytes, address_of(array), array))
+
+
+def bind_object(value: RuntimeValue, type: ValueType | None) -> BoundTensor:
+    """A bound tensor over a Python object."""
+    shape = value.shape if isinstance(value, np.ndarray) else ()
+    return BoundTensor(element_dtype(type), shape, Buffer(MemoryKind.OBJECT, 0, 0, value))
+
+
+def read_bound(bound: BoundTensor) -> RuntimeValue:
+    """The Python form of a bound tensor: a view of host memory (a copy for packed kinds), or the object."""
+    if bound.buffer.memory is MemoryKind.OBJECT:
+        return bound.buffer.handle
+    nbytes = bound.dtype.nbytes(_size(bound.shape))
+    raw = bound.buffer.host_bytes()[bound.offset : bound.offset + nbytes]
+    if bound.dtype.is_packed:
+        return Tensor(bound.dtype, bound.shape, raw).numpy()
+    return raw.view(bound.dtype.numpy).reshape(bound.shape)
+
+
+def write_bound(bound: BoundTensor, array: npt.NDArray[Any]) -> None:
+    """Store an array of the same shape and dtype into a host-addressable bound tensor."""
+    nbytes = bound.dtype.nbytes(_size(bound.shape))
+    raw = bound.buffer.host_bytes()[bound.offset : bound.offset + nbytes]
+    if bound.dtype.is_packed:
+        raw[:] = Tensor.from_numpy(array).payload
+    else:
+        np.copyto(raw.view(bound.dtype.numpy).reshape(bound.shape), array, casting="no")
+
+
+def from_storage(array: npt.NDArray[Any], dtype: DType, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """The reverse of :func:`storage`."""
+    return Tensor(dtype, shape, array).numpy() if dtype.is_packed else array
+
+
+def fresh_storage(dtype: DType, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """New uninitialised storage: shaped, or flat bytes for packed kinds."""
+    if dtype.is_packed:
+        return np.empty(dtype.nbytes(_size(shape)), np.uint8)
+    return np.empty(shape, dtype.numpy)
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    size = 1
+    for dim in shape:
+        size *= dim
+    return size

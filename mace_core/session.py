@@ -1,0 +1,374 @@
+"""What an application holds: a model made ready to run."""
+
+from __future__ import annotations
+
+import fnmatch
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mace_core.errors import DeviceLostError, MaceError, TransientError, UsageError
+from mace_core.graph import Graph, Node, Value
+from mace_core.provider.execution import CancelFlag
+from mace_core.provider.registry import Registry, default_registry
+from mace_core.scheduler.context import RunContext
+from mace_core.scheduler.devices import DevicePool
+from mace_core.scheduler.explain import Explanation, explain_plan
+from mace_core.scheduler.feeds import collect_feeds
+from mace_core.scheduler.model import PreparedModel, prepare_model
+from mace_core.scheduler.profile import Profile
+from mace_core.scheduler.runner import GraphPlan, GraphRunner, Planner
+from mace_core.scheduler.selection import resolve_device_name, select_devices
+from mace_core.scheduler.signatures import assumed_types, signature_text, static_types, types_from_shapes
+from mace_core.scheduler.specs import ValueSpec, spec_of
+from mace_core.scheduler.stages import subset
+from mace_core.scheduler.values import RuntimeValue
+
+if TYPE_CHECKING:
+    from mace_core.frontend.load import Model
+
+_log = logging.getLogger("mace")
+
+
+class Session:
+    """A model ready to run on one or more devices.
+
+    Safe to use from several threads.  Plans are kept per input signature (shapes), so new shapes simply work.
+
+        with Session("model.onnx") as session:
+            outputs = session.run({"x": array})
+
+    Attributes:
+        inputs, outputs: name, element type and shape of each; symbolic dimensions are names.
+        metadata: the model's own key-value properties.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        devices: Sequence[str] | None = None,
+        options: Mapping[str, Mapping[str, object]] | None = None,
+        strict: bool = False,
+        pins: Mapping[str, str] | None = None,
+        max_signatures: int = 16,
+        optimize: bool = True,
+        cache: bool = True,
+        mmap: bool = True,
+        registry: Registry | None = None,
+    ) -> None:
+        """Load, optimise and, where all input shapes are fixed, plan a model.
+
+        Args:
+            model: a path, bytes, an ``onnx.ModelProto`` or a ``Graph`` (taken over: it may be changed).
+            devices: in order of priority, ``provider`` or ``provider:device`` each.  None: all real devices, best first.
+                What they decline goes to the CPU provider where that is installed, else to the reference.
+            options: per provider or device, for example ``{"cpu": {"threads": 2}}``.
+            strict: no node may run anywhere but on the devices named.
+            pins: node name or operator type (``*`` and ``?`` allowed) -> device that shall run it.
+            max_signatures: plans kept; the least recently used is dropped.
+            optimize: simplify the graph first.
+            cache: use and fill the caches on disk.
+            mmap: keep weights in the mapped file (see ``load_model``).
+            registry: where providers are found; the process's own by default.
+
+        Raises:
+            ModelError: if the model can not be read.
+            UsageError, DeviceNotFoundError, PluginError: for devices, options or pins that mean nothing here.
+            StrictPlacementError: if ``strict`` can not be kept (for free dimensions: at the first run).
+        """
+        if max_signatures < 1:
+            raise UsageError(f"max_signatures must be at least 1, not {max_signatures}")
+        self._registry = registry or default_registry()
+        self._closed = False
+        pins = {pattern: resolve_device_name(name, self._registry) for pattern, name in (pins or {}).items()}
+        chosen = select_devices(
+            self._registry, devices, options=options or {}, strict=strict, pinned=list(pins.values())
+        )
+        self._pool = DevicePool(chosen)
+        try:
+            self._model: PreparedModel = prepare_model(model, optimize=optimize, cache=cache, mmap=mmap)
+            graph = self._model.graph
+            _check_pins(pins, graph, self._model.label)
+            self._planner = Planner(
+                pool=self._pool,
+                compile_with=self._model.compile,
+                resolve=self._model.resolve,
+                pin=_pin_lookup(pins),
+                strict=strict,
+                capacity=max_signatures,
+                opset=graph.opset_imports.get("", 0),
+            )
+            self._graph = graph
+            self._runner = GraphRunner(self._planner, graph, graph.inputs)
+            self._subsets: dict[tuple[str, ...], GraphRunner] = {}
+            self.inputs: tuple[ValueSpec, ...] = tuple(spec_of(value) for value in graph.inputs)
+            self.outputs: tuple[ValueSpec, ...] = tuple(spec_of(value) for value in graph.outputs)
+            self.metadata: dict[str, str] = dict(graph.metadata)
+            self._output_names = [value.name for value in graph.outputs]
+            self._fast_inputs = _fast_inputs(graph.inputs)
+            types = static_types(graph.inputs)
+            if types is not None:
+                self._plan(types).release()
+        except BaseException:
+            self.close()
+            raise
+
+    # --- running --------------------------------------------------------------------------------------------------
+
+    def run(
+        self,
+        feeds: Mapping[str, Any],
+        outputs: Sequence[str] | None = None,
+        *,
+        profile: Profile | None = None,
+        cancel: CancelFlag | None = None,
+    ) -> dict[str, Any]:
+        """Run the model once.
+
+        Args:
+            feeds: input name -> numpy array, DLPack tensor, plain number or list; a list for a sequence, None for an
+                absent optional.
+            outputs: names of the outputs wanted (only what they need is computed); all by default.
+            profile: filled with time spans.
+            cancel: set it from another thread to stop the run.
+
+        Returns:
+            Output name -> numpy array (a list for a sequence, None for an absent optional).  They are the caller's.
+
+        Raises:
+            InputError: if the feeds do not fit the model; nothing ran.
+            CancelledError: if ``cancel`` was set.
+            ProviderError: if a device failed; the session stays usable.
+        """
+        if self._closed:
+            raise UsageError(f"the session of {self._model.label} is closed")
+        context = RunContext(profile=profile) if cancel is None else RunContext(cancel, profile)
+        if outputs is None and profile is None:
+            fast = self._run_fast(feeds, context)
+            if fast is not None:
+                return fast
+        runner = self._runner if outputs is None else self._subset(outputs)
+        names = self._output_names if outputs is None else list(outputs)
+        values = collect_feeds(self._graph.inputs, feeds, self._model.label)
+        if profile is not None:
+            profile.start_ns = time.perf_counter_ns()
+        results = self._guarded(lambda: runner.run(values, context))
+        if profile is not None:
+            profile.end_ns = time.perf_counter_ns()
+        return {name: _owned(result, values) for name, result in zip(names, results, strict=True)}
+
+    def profile(self, feeds: Mapping[str, Any], outputs: Sequence[str] | None = None) -> Profile:
+        """Run once and tell where the time went; the results are in ``Profile.outputs``."""
+        found = Profile()
+        found.outputs = self.run(feeds, outputs, profile=found)
+        return found
+
+    def prepare(self, shapes: Mapping[str, Sequence[int]]) -> None:
+        """Plan and compile for these input shapes now, so that the first run with them is fast.
+
+        Raises:
+            InputError: if the shapes do not fit the model.
+        """
+        self._check_open()
+        self._plan(types_from_shapes(self._graph.inputs, shapes, self._model.label)).release()
+
+    def explain(self, shapes: Mapping[str, Sequence[int]] | None = None) -> Explanation:
+        """Which node runs where, and why not elsewhere.
+
+        Args:
+            shapes: the input shapes to explain; by default those of the latest run, or the model's own.  Where the
+                model leaves dimensions free and nothing ran yet, sizes are assumed, and the explanation says so.
+        """
+        self._check_open()
+        if shapes is not None:
+            types, note = types_from_shapes(self._graph.inputs, shapes, self._model.label), ""
+        elif self._runner.last_plan is not None:
+            stage = self._runner.last_plan.plan.stage
+            types = {value: stage.types[value] for value in self._graph.inputs if value in stage.types}
+            note = ""
+        else:
+            types, note = self._assume()
+        plan = self._plan(types)
+        try:
+            return explain_plan(plan, self._pool, signature_text(self._graph.inputs, types) + note)
+        finally:
+            plan.release()
+
+    # --- lifetime -------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Free plans, device memory and devices; runs in progress in other threads end first.  Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        for runner in (getattr(self, "_runner", None), *getattr(self, "_subsets", {}).values()):
+            if runner is not None:
+                runner.close()
+        self._pool.release()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_closed", True) is False and hasattr(self, "_pool"):
+            self.close()
+
+    def __repr__(self) -> str:
+        devices = ", ".join(device.name for device in self._pool.devices)
+        return f"Session({self._model.label}, devices=[{devices}]{', closed' if self._closed else ''})"
+
+    # --- private --------------------------------------------------------------------------------------------------
+
+    def _run_fast(self, feeds: Mapping[str, Any], context: RunContext) -> dict[str, Any] | None:
+        """One subgraph on host memory, fed contiguous arrays of a known signature; None where it is anything else."""
+        arrays: list[npt.NDArray[Any]] = []
+        try:
+            for name, dtype in self._fast_inputs or ():
+                array = feeds[name]
+                if array.dtype is not dtype and array.dtype != dtype:
+                    return None
+                flags = array.flags
+                if not (flags.c_contiguous and flags.aligned):
+                    return None
+                arrays.append(array)
+            if self._fast_inputs is None or len(feeds) != len(arrays):
+                return None
+            key = tuple([array.shape for array in arrays])
+        except (KeyError, AttributeError, TypeError):
+            return None  # the careful path says what is wrong
+        plan = self._runner.find(key)
+        if plan is None:
+            return None
+        try:
+            if plan.plan.single is None:
+                return None
+            results = self._guarded(lambda: plan.execute(arrays, context))
+        finally:
+            plan.release()
+        return dict(zip(self._output_names, results, strict=True))
+
+    def _guarded(self, run: Callable[[], list[RuntimeValue]]) -> list[RuntimeValue]:
+        """Once more after a passing failure; no more on a device that is lost."""
+        try:
+            try:
+                return run()
+            except TransientError as error:
+                _log.warning("a run failed and is tried once more: %s", error)
+                return run()
+        except DeviceLostError as error:
+            self._lose(error)
+            raise
+
+    def _lose(self, error: DeviceLostError) -> None:
+        if error.device is not None:
+            self._pool.refuse(error.device, f"it was lost: {error}")
+            for runner in (self._runner, *self._subsets.values()):
+                runner.drop_plans(error.device)
+
+    def _plan(self, types: Mapping[Value, Any]) -> GraphPlan:
+        """The plan for these input types, made if it is new; the caller releases it."""
+        key = tuple(
+            [t.concrete_shape if hasattr(t, "concrete_shape") else None for t in (types[v] for v in self._graph.inputs)]
+        )
+        return self._runner.find(key) or self._runner.make(key, types)
+
+    def _assume(self) -> tuple[Mapping[Value, Any], str]:
+        """Types with sizes assumed for free dimensions: the first that the model takes."""
+        failure: MaceError | None = None
+        for types, note in assumed_types(self._graph.inputs):
+            try:
+                self._plan(types).release()
+            except MaceError as error:
+                failure = failure or error
+            else:
+                return types, note
+        raise UsageError(
+            f"{self._model.label} has free dimensions and does not take the sizes tried for them ({failure}); "
+            "give the shapes to explain"
+        )
+
+    def _subset(self, outputs: Sequence[str]) -> GraphRunner:
+        """The runner of a graph reduced to some outputs."""
+        key = tuple(outputs)
+        found = self._subsets.get(key)
+        if found is None:
+            by_name = {value.name: value for value in self._graph.outputs}
+            unknown = [name for name in outputs if name not in by_name]
+            if unknown or isinstance(outputs, str):
+                raise UsageError(
+                    f"{self._model.label} has no output {', '.join(map(repr, unknown or [outputs]))}; "
+                    f"its outputs are {', '.join(map(repr, by_name))}"
+                )
+            graph = subset(self._graph, [by_name[name] for name in outputs])
+            found = self._subsets.setdefault(key, GraphRunner(self._planner, graph, graph.inputs))
+        return found
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise UsageError(f"the session of {self._model.label} is closed")
+
+
+def _fast_inputs(inputs: Sequence[Value]) -> list[tuple[str, np.dtype[Any]]] | None:
+    """Names and dtypes, if every input is a plain dense tensor."""
+    from mace_core.tensor import DType, TensorType
+
+    found = []
+    for value in inputs:
+        if not isinstance(value.type, TensorType) or value.type.dtype is DType.STRING or value.type.dtype.is_packed:
+            return None
+        found.append((value.name, value.type.dtype.numpy))
+    return found
+
+
+def _owned(result: RuntimeValue, fed: Sequence[RuntimeValue]) -> RuntimeValue:
+    """A result that the caller may change without changing feeds or constants."""
+    if isinstance(result, list):
+        return [_owned(item, fed) for item in result]
+    if isinstance(result, np.ndarray):
+        base = result
+        shared = not result.flags.writeable or any(
+            isinstance(v, np.ndarray) and np.may_share_memory(v, base) for v in fed
+        )
+        return result.copy() if shared else result
+    return result
+
+
+def _pin_lookup(pins: Mapping[str, str]) -> Callable[[Node], str | None]:
+    """The device of the first pattern that a node's name or operator type matches."""
+    if not pins:
+        return lambda node: None
+
+    def lookup(node: Node) -> str | None:
+        for pattern, device in pins.items():
+            if node.name == pattern or any(
+                fnmatch.fnmatchcase(text, pattern) for text in (node.name, node.qualified_op)
+            ):
+                return device
+        return None
+
+    return lookup
+
+
+def _check_pins(pins: Mapping[str, str], graph: Graph, label: str) -> None:
+    """A pin that matches nothing is a mistake.
+
+    Raises:
+        UsageError: naming it.
+    """
+    nodes = list(_all_nodes(graph))
+    for pattern, device in pins.items():
+        lookup = _pin_lookup({pattern: device})
+        if not any(lookup(node) for node in nodes):
+            raise UsageError(f"the pin '{pattern}' -> {device} matches no node name and no operator of {label}")
+
+
+def _all_nodes(graph: Graph) -> list[Node]:
+    return [*graph.nodes, *(inner for node in graph.nodes for body in node.subgraphs() for inner in _all_nodes(body))]
