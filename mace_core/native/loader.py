@@ -78,19 +78,14 @@ def link_objects(sources: Sequence[KernelSource], objects: Mapping[str, bytes]) 
         KernelError: the linker refused an object.
     """
     builder = llvm.JITLibraryBuilder()
-    imports: set[str] = set()
+    imports: dict[str, int] = {}
     for source in sources:
         image = objects[source.symbol]
-        if elf.is_elf(image):
-            imports |= _elf_imports(source, image)
-        else:
-            imports |= ALLOWED_IMPORTS | source.imports
+        imports.update(_addresses(source, image))
         builder.add_object_img(image)
         builder.export_symbol(source.symbol)
-    for name in sorted(imports):
-        address = c_function(name)
-        if address is not None:
-            builder.import_symbol(name, address)
+    for name, address in sorted(imports.items()):
+        builder.import_symbol(name, address)
     try:
         tracker = builder.link(_jit(), f"mace{next(_library_numbers)}")
     except RuntimeError as error:
@@ -98,6 +93,17 @@ def link_objects(sources: Sequence[KernelSource], objects: Mapping[str, bytes]) 
         raise KernelError(f"The object code of {names} can not be loaded: {error}") from error
     _keep_for_ever(tracker)
     return {source.symbol: int(tracker[source.symbol]) for source in sources}
+
+
+def _addresses(source: KernelSource, image: bytes) -> dict[str, int]:
+    """Where the functions are that an object imports."""
+    exact = elf.is_elf(image)
+    names = _elf_imports(source, image) if exact else ALLOWED_IMPORTS | source.imports
+    found = {name: address for name in names if (address := c_function(name)) is not None}
+    absent = sorted(names - found.keys())
+    if exact and absent:
+        raise KernelError(f"Kernel '{source.symbol}' calls '{', '.join(absent)}', which this system does not have.")
+    return found
 
 
 @functools.cache

@@ -20,7 +20,7 @@ _PRELUDE = "mace_core.native.numba_prelude"
 _COMPILER = "mace_core.native.numba_compile"
 
 
-def numba_source(module: str, function: str, **specialisation: str) -> KernelSource:
+def numba_source(module: str, function: str, /, **specialisation: str) -> KernelSource:
     """A kernel that ``function(**specialisation)`` of ``module`` returns as a plain Python function.
 
     The factory returns ``kernel(args, begin, end, chunk)`` in numba's nopython subset; ``args[i]`` is word i as int64,

@@ -1,0 +1,1 @@
+"""Something that `sample_kernels` says it depends on."""

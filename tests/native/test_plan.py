@@ -1,0 +1,245 @@
+"""Plans: many kernels in one native call."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mace_core.errors import CancelledError, ProviderBugError
+from mace_core.native.plan import NativePlan, PlanInstance, PlanStep
+from mace_core.native.pool import ThreadPool
+from mace_core.provider.execution import CancelFlag
+
+
+@pytest.fixture(scope="module", params=["futex", "semaphore"])
+def pool(request: pytest.FixtureRequest) -> Iterator[ThreadPool]:
+    from mace_core.native.system_ir import has_futex
+    from mace_core.native.target import host_target
+
+    if request.param == "futex" and not has_futex(host_target()):
+        pytest.skip("this system has no futex")
+    with ThreadPool(4, parking=request.param) as made:
+        yield made
+
+
+def counting(kernel: int, extent: int, chunks: int, steps: int = 1) -> PlanInstance:
+    """Each step adds 1 to each of ``extent`` counters at the address in slot 0."""
+    plan = NativePlan([PlanStep(kernel, 0, extent, chunks, "count")] * steps, [0, 0], [(0, 0, 0)])
+    return plan.new_instance()
+
+
+class TestArguments:
+    def test_relocations_add_an_offset_to_the_base_of_a_slot(self, count_kernel: int) -> None:
+        first, second = np.zeros(4, np.int64), np.zeros(4, np.int64)
+        steps = [PlanStep(count_kernel, 0, 2), PlanStep(count_kernel, 2, 1)]
+        plan = NativePlan(steps, [-1, 0, -1, 1], [(0, 1, 8), (2, 0, 16)])
+        plan.new_instance().run([first.ctypes.data, second.ctypes.data])
+        assert list(second) == [0, 1, 1, 0]
+        assert list(first) == [0, 0, 0, 1]
+
+    def test_each_run_has_its_own_addresses(self, count_kernel: int) -> None:
+        instance = counting(count_kernel, 3, 1)
+        for _ in range(3):
+            counts = np.zeros(3, np.int64)
+            instance.run(np.array([counts.ctypes.data]))
+            assert list(counts) == [1, 1, 1]
+
+    def test_instances_do_not_share_words(self, count_kernel: int) -> None:
+        plan = NativePlan([PlanStep(count_kernel, 0, 1)], [0, 0], [(0, 0, 0)])
+        before = plan.words.copy()
+        counts = np.zeros((2, 1), np.int64)
+        instances = [plan.new_instance(), plan.new_instance()]
+        for instance, row in zip(instances, counts, strict=True):
+            instance.run([row.ctypes.data])
+        assert counts.tolist() == [[1], [1]]
+        assert np.array_equal(plan.words, before)
+
+    def test_an_empty_plan_does_nothing(self) -> None:
+        NativePlan([], [], []).new_instance().run([])
+
+    def test_the_number_of_bases_is_checked(self, count_kernel: int) -> None:
+        with pytest.raises(ProviderBugError, match="1 base slots, 2 addresses"):
+            counting(count_kernel, 1, 1).run([0, 0])
+
+    @pytest.mark.parametrize(
+        ("step", "relocation", "message"),
+        [
+            ((0, 0, 1, 1), (0, 0, 0), "has no kernel"),
+            ((1, 9, 1, 1), (0, 0, 0), "argument index 9"),
+            ((1, 0, 1, 0), (0, 0, 0), "0 chunks"),
+            ((1, 0, -1, 1), (0, 0, 0), "-1 units"),
+            ((1, 0, 1, 1), (2, 0, 0), "relocation"),
+            ((1, 0, 1, 1), (0, -1, 0), "relocation"),
+        ],
+    )
+    def test_an_impossible_plan_is_refused(
+        self, step: tuple[int, int, int, int], relocation: tuple[int, int, int], message: str
+    ) -> None:
+        with pytest.raises(ProviderBugError, match=message):
+            NativePlan([PlanStep(*step)], [0, 0], [relocation])
+
+
+class TestChunks:
+    @settings(deadline=None, max_examples=80)
+    @given(data=st.data())
+    def test_every_unit_is_done_once_whatever_the_chunks_and_threads(
+        self, data: st.DataObject, pool: ThreadPool, count_kernel: int
+    ) -> None:
+        shapes = data.draw(st.lists(st.tuples(st.integers(0, 300), st.integers(1, 40)), min_size=1, max_size=6))
+        threads = data.draw(st.integers(1, 6))
+        counts = np.zeros(302, np.int64)
+        steps = [PlanStep(count_kernel, 0, extent, chunks) for extent, chunks in shapes]
+        NativePlan(steps, [0, 1], [(0, 0, 0)]).new_instance().run([counts.ctypes.data], pool=pool, threads=threads)
+        expected = np.zeros(302, np.int64)
+        for extent, _ in shapes:
+            expected[1 : 1 + extent] += 1
+        np.testing.assert_array_equal(counts, expected)
+
+    @settings(deadline=None, max_examples=40)
+    @given(extent=st.integers(1, 2000), chunks=st.integers(1, 64), steps=st.integers(1, 30), threads=st.integers(1, 4))
+    def test_a_step_sees_all_of_the_step_before(
+        self, extent: int, chunks: int, steps: int, threads: int, pool: ThreadPool, triple_kernel: int
+    ) -> None:
+        a, b = np.arange(extent, dtype=np.int64), np.zeros(extent, np.int64)
+        words = [0, 0, extent, 0, 0, extent]
+        plan = NativePlan(
+            [PlanStep(triple_kernel, 3 * (i % 2), extent, chunks) for i in range(steps)],
+            words,
+            [(0, 0, 0), (1, 1, 0), (3, 1, 0), (4, 0, 0)],
+        )
+        plan.new_instance().run([a.ctypes.data, b.ctypes.data], pool=pool, threads=threads)
+        expected, index = np.arange(extent, dtype=np.int64), np.arange(extent)
+        with np.errstate(over="ignore"):
+            for _ in range(steps):
+                expected = expected[::-1] * 3 + index
+        np.testing.assert_array_equal(b if steps % 2 else a, expected)
+
+    def test_chunks_run_beside_each_other(self, pool: ThreadPool, sleep_kernel: int) -> None:
+        marks = np.zeros(4, np.int64)
+        instance = NativePlan([PlanStep(sleep_kernel, 0, 4, 4)], [40_000, 0], [(1, 0, 0)]).new_instance()
+        instance.run([marks.ctypes.data], pool=pool)  # the first run starts the workers
+        fastest = min(timed(lambda: instance.run([marks.ctypes.data], pool=pool)) for _ in range(5))
+        alone = timed(lambda: instance.run([marks.ctypes.data], pool=pool, threads=1))
+        assert alone >= 0.16
+        assert fastest < 0.12
+        assert marks.tolist() == [7] * 4
+
+    def test_no_more_threads_take_part_than_asked_for(self, pool: ThreadPool, sleep_kernel: int) -> None:
+        marks = np.zeros(4, np.int64)
+        instance = NativePlan([PlanStep(sleep_kernel, 0, 4, 4)], [20_000, 0], [(1, 0, 0)]).new_instance()
+        instance.run([marks.ctypes.data], pool=pool)
+        assert timed(lambda: instance.run([marks.ctypes.data], pool=pool, threads=2)) >= 0.04
+
+
+class TestConcurrency:
+    def test_eight_threads_with_instances_of_one_plan(self, pool: ThreadPool, count_kernel: int) -> None:
+        plan = NativePlan([PlanStep(count_kernel, 0, 100, 7)] * 20, [0, 0], [(0, 0, 0)])
+        results: list[bool] = []
+
+        def work() -> None:
+            instance, counts = plan.new_instance(), np.zeros(100, np.int64)
+            for _ in range(50):
+                instance.run([counts.ctypes.data], pool=pool)
+            results.append(bool((counts == 1000).all()))
+
+        threads = [threading.Thread(target=work) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert results == [True] * 8
+
+    def test_one_instance_refuses_two_runs_at_a_time(self, sleep_kernel: int) -> None:
+        marks = np.zeros(1, np.int64)
+        instance = NativePlan([PlanStep(sleep_kernel, 0)], [200_000, 0], [(1, 0, 0)]).new_instance()
+        thread = threading.Thread(target=instance.run, args=([marks.ctypes.data],))
+        thread.start()
+        time.sleep(0.05)
+        with pytest.raises(ProviderBugError, match="one instance for each request"):
+            instance.run([marks.ctypes.data])
+        thread.join()
+        assert marks[0] == 1
+
+    def test_the_gil_is_free_during_a_run(self, sleep_kernel: int) -> None:
+        marks = np.zeros(1, np.int64)
+        instance = NativePlan([PlanStep(sleep_kernel, 0)], [200_000, 0], [(1, 0, 0)]).new_instance()
+        thread = threading.Thread(target=instance.run, args=([marks.ctypes.data],))
+        thread.start()
+        time.sleep(0.02)
+        assert marks[0] == 0
+        thread.join()
+
+
+class TestCancel:
+    def test_a_flag_set_before_stops_before_the_first_step(self, count_kernel: int) -> None:
+        counts, flag = np.zeros(1, np.int64), CancelFlag()
+        instance = counting(count_kernel, 1, 1)
+        flag.set()
+        with pytest.raises(CancelledError):
+            instance.run([counts.ctypes.data], cancel=flag)
+        assert counts[0] == 0
+        flag.clear()
+        instance.run([counts.ctypes.data], cancel=flag)
+        assert counts[0] == 1
+
+    def test_a_flag_set_during_a_run_stops_between_steps(self, pool: ThreadPool, sleep_kernel: int) -> None:
+        marks, flag = np.zeros(2, np.int64), CancelFlag()
+        plan = NativePlan([PlanStep(sleep_kernel, 0, 2, 2)] * 200, [10_000, 0], [(1, 0, 0)])
+        instance = plan.new_instance()
+        threading.Timer(0.1, flag.set).start()
+        with pytest.raises(CancelledError):
+            instance.run([marks.ctypes.data], pool=pool, cancel=flag)
+        assert 0 < marks[0] < 200
+        assert marks[0] == marks[1]
+        settled = marks.copy()
+        time.sleep(0.03)
+        assert np.array_equal(marks, settled)
+
+    def test_ctrl_c_is_seen_within_a_run_and_the_instance_stays_usable(self, sleep_kernel: int) -> None:
+        marks = np.zeros(1, np.int64)
+        instance = NativePlan([PlanStep(sleep_kernel, 0)] * 300, [10_000, 0], [(1, 0, 0)]).new_instance()
+        main = threading.main_thread().ident
+        assert main is not None
+        interrupt = ctypes.pythonapi.PyThreadState_SetAsyncExc
+        threading.Timer(0.1, lambda: interrupt(ctypes.c_ulong(main), ctypes.py_object(KeyboardInterrupt))).start()
+        with pytest.raises(KeyboardInterrupt):
+            instance.run([marks.ctypes.data])
+        done = int(marks[0])
+        assert 0 < done < 150
+        short = NativePlan([PlanStep(sleep_kernel, 0)] * 300, [1, 0], [(1, 0, 0)]).new_instance()
+        short.run([marks.ctypes.data])
+        assert marks[0] == done + 300
+
+    def test_a_run_longer_than_a_slice_goes_on_where_it_was(self, sleep_kernel: int) -> None:
+        marks = np.zeros(1, np.int64)
+        instance = NativePlan([PlanStep(sleep_kernel, 0)] * 30, [10_000, 0], [(1, 0, 0)]).new_instance()
+        instance.run([marks.ctypes.data])
+        assert marks[0] == 30
+
+
+class TestProfile:
+    def test_start_and_end_of_every_step(self, pool: ThreadPool, sleep_kernel: int) -> None:
+        marks = np.zeros(2, np.int64)
+        plan = NativePlan([PlanStep(sleep_kernel, 0, 1), PlanStep(sleep_kernel, 0, 2, 2)], [5_000, 0], [(1, 0, 0)])
+        instance = plan.new_instance()
+        assert instance.timings() == []
+        before = time.monotonic_ns()
+        instance.run([marks.ctypes.data], pool=pool, profile=True)
+        after = time.monotonic_ns()
+        (first, start0, end0), (second, start1, end1) = instance.timings()
+        assert (first, second) == (0, 1)
+        assert before <= start0 < end0 <= start1 < end1 <= after
+        assert end0 - start0 >= 5_000_000
+
+
+def timed(action: object) -> float:
+    start = time.perf_counter()
+    action()  # type: ignore[operator]
+    return time.perf_counter() - start
