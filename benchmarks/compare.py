@@ -86,9 +86,7 @@ def built(name: str, folder: Path) -> Path:
 MODELS = {
     "mobilenet_v2": lambda folder: built("mobilenet_v2", folder),
     "resnet50": lambda folder: built("resnet50", folder),
-    "rec": lambda folder: models.find_packaged_model(
-        "rapidocr-onnxruntime", "rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx"
-    ),
+    "rec": lambda folder: models.find_packaged_model(*models.PP_OCR_REC),
 }
 SIZES = {"rec": (48, 320)}
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mace_core.graph import Node
-from mace_core.tensor import Tensor
+from mace_core.graph import Graph, Node, Value
+from mace_core.tensor import Tensor, TensorType
 
 logger = logging.getLogger("mace.optimizer")
 
@@ -23,17 +23,13 @@ def evaluate_node(
     """
     from onnx.reference import ReferenceEvaluator
 
-    from mace_core.frontend.onnx.export import node_model
+    from mace_core.frontend.onnx.export import to_onnx
 
     try:
-        model = node_model(node, [None if t is None else (t.dtype, t.shape) for t in inputs], dict(opset_imports))
-        evaluator = ReferenceEvaluator(model)
-        feeds = {
-            name: tensor.numpy()
-            for name, tensor in zip(
-                [i.name for i in model.graph.input], [t for t in inputs if t is not None], strict=True
-            )
-        }
+        graph = _alone(node, inputs, opset_imports)
+        evaluator = ReferenceEvaluator(to_onnx(graph))
+        given = [tensor.numpy() for tensor in inputs if tensor is not None]
+        feeds = {value.name: array for value, array in zip(graph.inputs, given, strict=True)}
         results = evaluator.run(None, feeds)
     except Exception as error:  # the reference implementation raises whatever its numpy code raises
         logger.info("node '%s' (%s) is not folded: %s", node.name, node.op_type, error)
@@ -46,3 +42,20 @@ def evaluate_node(
             return None
         outputs.append(None if array is None else Tensor.from_numpy(np.asarray(array)))
     return outputs
+
+
+def _alone(node: Node, inputs: Sequence[Tensor | None], opset_imports: Mapping[str, int]) -> Graph:
+    """A graph of a copy of ``node`` whose inputs are fed."""
+    graph = Graph(node.name)
+    graph.opset_imports = dict(opset_imports)
+    operands: list[Value | None] = []
+    for index, tensor in enumerate(inputs):
+        value = None if tensor is None else Value(f"i{index}", TensorType(tensor.dtype, tensor.shape))
+        operands.append(value)
+        if value is not None:
+            graph.inputs.append(value)
+    results = [None if value is None else Value(f"o{i}", value.type) for i, value in enumerate(node.outputs)]
+    copy = Node(node.op_type, operands, results, name=node.name, domain=node.domain, attributes=node.attributes)
+    graph.nodes.append(copy)
+    graph.outputs = [value for value in results if value is not None]
+    return graph

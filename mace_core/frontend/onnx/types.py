@@ -64,7 +64,9 @@ def _import_shape(proto: onnx.TypeProto.Tensor) -> Shape | None:
         if kind == "dim_value":
             dims.append(dim.dim_value if dim.dim_value >= 0 else None)
         else:
-            dims.append(text(dim.dim_param) or None if kind == "dim_param" else None)
+            name = text(dim.dim_param) if kind == "dim_param" else ""
+            # Some exporters write "?" for "unknown": that is no name, and two of them need not be equal.
+            dims.append(name if name not in ("", "?") else None)
     return tuple(dims)
 
 

@@ -1,0 +1,74 @@
+"""Real models against onnxruntime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+
+import mace_core as mace
+
+Feeds = dict[str, np.ndarray]
+Compare = Callable[[str | Path, list[Feeds]], dict[str, Any]]
+
+TOLERANCE = 1e-4
+"""Largest difference to onnxruntime, as a share of the range of the output."""
+
+
+def assert_agrees(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> float:
+    """Same names, dtypes and shapes; floats within `TOLERANCE` of the output's range.  Returns the largest share."""
+    assert list(found) == list(expected)
+    worst = 0.0
+    for name, right in expected.items():
+        mine = found[name]
+        assert mine.dtype == right.dtype, name
+        assert mine.shape == right.shape, name
+        if right.dtype.kind != "f":
+            np.testing.assert_array_equal(mine, right, name)
+            continue
+        spread = float(right.max() - right.min()) or 1.0
+        difference = float(np.abs(mine.astype(np.float64) - right).max()) / spread
+        assert difference <= TOLERANCE, f"{name} differs by {difference:.2e} of its range"
+        worst = max(worst, difference)
+    return worst
+
+
+@pytest.fixture
+def agree_with_onnxruntime() -> Compare:
+    """Run a model on the cpu provider alone, in one session, over several feeds, and compare each with onnxruntime."""
+
+    def compare(model: str | Path, runs: list[Feeds]) -> dict[str, Any]:
+        theirs = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+        names = [output.name for output in theirs.get_outputs()]
+        results = []
+        with mace.Session(str(model), devices=["cpu"], strict=True) as session:
+            for feeds in runs:
+                found = session.run(feeds)
+                assert_agrees(found, dict(zip(names, theirs.run(None, feeds), strict=True)))
+                results.append(found)
+            assert session.explain().fallback_count == 0
+        return {"results": results}
+
+    return compare
+
+
+@pytest.fixture
+def picture() -> Iterator[Callable[..., np.ndarray]]:
+    """Makes (1, 3, H, W) pictures of smooth shapes and sharp edges with values in about [-2, 2]."""
+
+    def make(height: int, width: int, seed: int = 0) -> np.ndarray:
+        rng = np.random.default_rng(seed)
+        y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+        planes = np.zeros((3, height, width), np.float32)
+        for octave in range(1, 6):
+            fy, fx, phase = rng.uniform(-1, 1, 3), rng.uniform(-1, 1, 3), rng.uniform(0, 6, 3)
+            for c in range(3):
+                planes[c] += np.sin((x * fx[c] + y * fy[c]) * 2**octave / 20 + phase[c]) / octave
+        planes += ((x // 9 + y // 7) % 5 == 0) * np.float32(0.8)
+        return planes[None].astype(np.float32)
+
+    yield make
