@@ -145,6 +145,13 @@ def rejection(
     return "".join(r.reason for r in _backend(None, 1).capability(view).rejections)
 
 
+def sample(shape: Sequence[int], dtype: str = "float32") -> Array:
+    """Distinct values of both signs where the type has them, so that a misplaced element shows."""
+    count = np.arange(int(np.prod(shape, dtype=np.int64)))
+    found: Array = count % 3 == 0 if dtype == "bool" else (count - count.size // 3).astype(dtype)
+    return found.reshape(tuple(shape))
+
+
 # --- building ---------------------------------------------------------------------------------------------------------
 
 

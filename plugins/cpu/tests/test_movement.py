@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 import pytest
-from harness import FEATURES, check_node, check_nodes, rejection
+from harness import FEATURES, check_node, check_nodes, rejection, sample
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper
 
 DTYPES = ["float32", "float64", "float16", "int8", "uint16", "int32", "int64", "bool", "complex64", "complex128"]
-
-
-def sample(shape: tuple[int, ...], dtype: str = "float32") -> npt.NDArray[Any]:
-    """Distinct values, so that a misplaced element shows."""
-    count = int(np.prod(shape, dtype=np.int64))
-    if dtype == "bool":
-        return (np.arange(count) % 3 == 0).reshape(shape)
-    return (np.arange(count) - count // 3).astype(dtype).reshape(shape)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

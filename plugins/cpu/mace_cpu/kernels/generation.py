@@ -1,0 +1,144 @@
+"""Tensors made from few numbers, and operators along one axis that keep the shape."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mace_core.native.numba_prelude import Kernel, i64
+from mace_cpu.kernels.primitives import POINTERS, SCALARS, WORD_POINTERS, copy_bytes, quotient
+
+KERNEL_DEPENDENCIES = ("mace_cpu.kernels.primitives",)
+
+
+def one_hot(index: str, width: str) -> Kernel:
+    """(indices, values, target, depth, inner): target is (outer, depth, inner), one unit is one outer position."""
+    pointer = WORD_POINTERS[width]
+    pointer_to_index = POINTERS[index]
+
+    def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
+        indices = pointer_to_index(args[0])
+        values = pointer(args[1])
+        target = pointer(args[2])
+        depth = args[3]
+        inner = args[4]
+        off = values[0]
+        on = values[1]
+        for unit in range(begin, end):
+            first = unit * depth * inner
+            for i in range(depth * inner):
+                target[first + i] = off
+            for i in range(inner):
+                at = np.int64(indices[unit * inner + i])
+                if at < 0:
+                    at += depth
+                if 0 <= at < depth:
+                    target[first + at * inner + i] = on
+
+    return kernel
+
+
+def number_range(dtype: str) -> Kernel:
+    """(start, step, target): one unit is one element."""
+    pointer = POINTERS[dtype]
+    scalar = SCALARS[dtype]
+    floating = dtype in ("float32", "float64")
+
+    def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
+        start = pointer(args[0])[0]
+        step = pointer(args[1])[0]
+        target = pointer(args[2])
+        for i in range(begin, end):
+            if floating:
+                target[i] = scalar(np.float64(start) + i * np.float64(step))
+            else:
+                target[i] = scalar(start + i * step)
+
+    return kernel
+
+
+def triangle(width: str, part: str) -> Kernel:
+    """(source, target, diagonal address, rows, columns): keeps the ``upper`` or ``lower`` part; one unit is one row."""
+    pointer = WORD_POINTERS[width]
+    upper = part == "upper"
+
+    def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
+        source = pointer(args[0])
+        target = pointer(args[1])
+        diagonal = i64(args[2])[0]
+        rows = args[3]
+        columns = args[4]
+        for unit in range(begin, end):
+            # the diagonal may be any number: it is compared with, never added to, which could overflow
+            row = unit - quotient(unit, rows) * rows
+            first = unit * columns
+            for column in range(columns):
+                keep = column - row >= diagonal if upper else column - row <= diagonal
+                target[first + column] = source[first + column] if keep else 0
+
+    return kernel
+
+
+def running_sum(dtype: str) -> Kernel:
+    """(source, target, length, inner, exclusive, reverse): one unit is one line along the axis."""
+    pointer = POINTERS[dtype]
+    scalar = SCALARS[dtype]
+    accumulator = np.float64 if dtype in ("float32", "float64") else np.int64
+    if dtype in ("uint64", "uint32"):
+        accumulator = np.uint64
+
+    def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
+        source = pointer(args[0])
+        target = pointer(args[1])
+        length = args[2]
+        inner = args[3]
+        exclusive = args[4]
+        reverse = args[5]
+        for unit in range(begin, end):
+            outer = quotient(unit, inner)
+            at = outer * length * inner + unit - outer * inner
+            step = inner
+            if reverse != 0:
+                at += (length - 1) * inner
+                step = -inner
+            total = accumulator(0)
+            for _ in range(length):
+                value = accumulator(source[at])
+                if exclusive != 0:
+                    target[at] = scalar(total)
+                    total += value
+                else:
+                    total += value
+                    target[at] = scalar(total)
+                at += step
+
+    return kernel
+
+
+def reverse_sequence() -> Kernel:
+    """(source, target, lengths, status, first, second, row bytes, time axis): one unit is one (first, second) row."""
+
+    def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
+        lengths = i64(args[2])
+        second = args[5]
+        nbytes = args[6]
+        time_first = args[7] == 0
+        steps = args[4] if time_first else second
+        for unit in range(begin, end):
+            outer = quotient(unit, second)
+            inner = unit - outer * second
+            time = outer if time_first else inner
+            batch = inner if time_first else outer
+            length = lengths[batch]
+            if length < 0 or length > steps:
+                status = i64(args[3])
+                status[0] = 1
+                status[1] = length
+                continue
+            if time < length:
+                time = length - 1 - time
+            origin = time * second + batch if time_first else batch * second + time
+            copy_bytes(args[1] + unit * nbytes, args[0] + origin * nbytes, nbytes)
+
+    return kernel

@@ -1,0 +1,68 @@
+"""Pad: rows assembled through index tables, so that one kernel serves every mode."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mace_core.native.numba_prelude import Kernel, i32
+from mace_cpu.kernels.primitives import WORD_POINTERS, copy_bytes, quotient
+
+KERNEL_DEPENDENCIES = ("mace_cpu.kernels.primitives",)
+
+
+def pad(width: str) -> Kernel:
+    """One unit is one row along the last padded axis.
+
+    Words: source, target, fill address, tables (int32), inner, fill mask, low, high, rank, sizes[rank],
+    source strides[rank], table starts[rank].  A table gives for each target index along its axis the source index,
+    or -1 for the fill value.  Each index of the last axis stands for ``inner`` contiguous words; target indices
+    [low, high) of it are consecutive in the source.  Word i of a filled stretch is ``fill[i & mask]``.
+    """
+    pointer = WORD_POINTERS[width]
+    nbytes = int(width)
+
+    def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
+        fill = pointer(args[2])
+        tables = i32(args[3])
+        inner = args[4]
+        mask = args[5]
+        low = args[6]
+        high = args[7]
+        rank = args[8]
+        sizes = 9
+        strides = sizes + rank
+        starts = strides + rank
+        length = args[sizes + rank - 1]
+        last_stride = args[strides + rank - 1]
+        last_table = args[starts + rank - 1]
+        for unit in range(begin, end):
+            rest = unit
+            word = 0
+            inside = True
+            for axis in range(rank - 2, -1, -1):
+                outer = quotient(rest, args[sizes + axis])
+                index = tables[args[starts + axis] + rest - outer * args[sizes + axis]]
+                rest = outer
+                inside = inside and index >= 0
+                word += index * args[strides + axis]
+            to_address = args[1] + unit * length * inner * nbytes
+            target = pointer(to_address)
+            if not inside:
+                for i in range(length * inner):
+                    target[i] = fill[i & mask]
+                continue
+            from_address = args[0] + word * nbytes
+            source = pointer(from_address)
+            for j in range(length):
+                if j == low and high > low:
+                    first = tables[last_table + low] * last_stride
+                    copy_bytes(
+                        to_address + low * inner * nbytes, from_address + first * nbytes, (high - low) * inner * nbytes
+                    )
+                if low <= j < high:
+                    continue
+                index = tables[last_table + j]
+                for i in range(inner):
+                    target[j * inner + i] = fill[i & mask] if index < 0 else source[index * last_stride + i]
+
+    return kernel

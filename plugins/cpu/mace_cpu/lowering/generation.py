@@ -1,0 +1,235 @@
+"""Constants, Shape, Size, ConstantOfShape, EyeLike, Range, OneHot, Trilu, CumSum and ReverseSequence."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mace_core.graph import GraphView, Node
+from mace_core.native.numba_kernel import numba_source
+from mace_core.tensor import DType, Tensor
+from mace_cpu.lowering.checks import NUMBERS, all_concrete, concrete, dtype_in
+from mace_cpu.lowering.nodes import fixed, integers, need, normal_axis
+from mace_cpu.lowering.registry import lowers
+from mace_cpu.lowering.strided import Axis, emit_strided, is_movable, movable
+from mace_cpu.program import Program
+
+KERNELS = "mace_cpu.kernels.generation"
+RANGE_TYPES = frozenset({DType.FLOAT32, DType.FLOAT64, DType.INT16, DType.INT32, DType.INT64})
+CUMULATIVE_TYPES = frozenset(
+    {DType.FLOAT32, DType.FLOAT64, DType.INT32, DType.INT64, DType.UINT32, DType.UINT64}
+)  # fmt: skip
+
+
+# --- constants --------------------------------------------------------------------------------------------------------
+
+
+def _constant_content(node: Node) -> npt.NDArray[Any] | None:
+    """What a Constant node holds; None for strings and sparse tensors."""
+    tensor = node.attr("value")
+    if isinstance(tensor, Tensor):
+        return None if tensor.dtype is DType.STRING else tensor.numpy()
+    for name, dtype in (
+        ("value_float", np.float32), ("value_floats", np.float32), ("value_int", np.int64), ("value_ints", np.int64),
+    ):  # fmt: skip
+        if name in node.attributes:
+            return np.array(node.attr(name), dtype)
+    return None
+
+
+def _check_constant(view: GraphView, node: Node) -> str | None:
+    content = _constant_content(node)
+    if content is None:
+        return "string and sparse constants are not held in dense memory"
+    if not is_movable(DType.from_numpy(content.dtype)):
+        return "constants of packed element types are not computed with"
+    return None
+
+
+@lowers("Constant", check=_check_constant)
+def lower_constant(program: Program, node: Node) -> None:
+    content = _constant_content(node)
+    assert content is not None
+    program.alias(need(node.output(0)), program.constant(content))
+
+
+def _check_shape(view: GraphView, node: Node) -> str | None:
+    return concrete(view, node.input(0))
+
+
+@lowers("Shape", "Size", check=_check_shape)
+def lower_shape(program: Program, node: Node) -> None:
+    """The signature fixes the shape, so these are constants."""
+    shape = program.shape(need(node.input(0)))
+    if node.op_type == "Size":
+        content = np.array(math.prod(shape), np.int64)
+    else:
+        content = np.array(shape[slice(node.attr("start", 0), node.attr("end"))], np.int64)
+    program.alias(need(node.output(0)), program.constant(content))
+
+
+def _check_output_movable(view: GraphView, node: Node) -> str | None:
+    reason = concrete(view, node.output(0))
+    found = view.tensor_type(need(node.output(0)))
+    if reason is None and (found is None or not is_movable(found.dtype)):
+        return "its output has no elements of whole bytes"
+    return reason
+
+
+@lowers("ConstantOfShape", check=_check_output_movable)
+def lower_constant_of_shape(program: Program, node: Node) -> None:
+    target = need(node.output(0))
+    given = node.attr("value")
+    value = given.numpy().reshape(1) if isinstance(given, Tensor) else np.zeros(1, np.float32)
+    size = program.size(target)
+    emit_strided(program, program.dtype(target), program.constant(value), program.write(target), [Axis(size, 0, 1)])
+
+
+@lowers("EyeLike", check=_check_output_movable)
+def lower_eye_like(program: Program, node: Node) -> None:
+    target = need(node.output(0))
+    rows, columns = program.shape(target)
+    eye = np.eye(rows, columns, int(node.attr("k", 0)), dtype=program.dtype(target).numpy)
+    program.alias(target, program.constant(eye))
+
+
+# --- ranges and one-hot -----------------------------------------------------------------------------------------------
+
+
+def _check_range(view: GraphView, node: Node) -> str | None:
+    return all_concrete(view, node) or dtype_in(view, node.output(0), RANGE_TYPES)
+
+
+@lowers("Range", check=_check_range)
+def lower_range(program: Program, node: Node) -> None:
+    target = need(node.output(0))
+    count = program.size(target)
+    program.emit(
+        numba_source(KERNELS, "number_range", dtype=program.dtype(target).label),
+        [program.read(need(node.input(0))), program.read(need(node.input(2))), program.write(target)],
+        extent=count,
+        work=count,
+    )
+
+
+def _check_one_hot(view: GraphView, node: Node) -> str | None:
+    reason = all_concrete(view, node) or dtype_in(view, node.input(0), NUMBERS)
+    found = view.tensor_type(need(node.input(2)))
+    if reason is None and (found is None or not is_movable(found.dtype) or found.dtype.bits > 64):
+        return f"'{need(node.input(2)).name}' has elements that the kernel does not move"
+    return reason
+
+
+@lowers("OneHot", check=_check_one_hot)
+def lower_one_hot(program: Program, node: Node) -> None:
+    indices, values, target = need(node.input(0)), need(node.input(2)), need(node.output(0))
+    shape = program.shape(target)
+    axis = normal_axis(int(node.attr("axis", -1)), len(shape))
+    program.emit(
+        numba_source(
+            KERNELS,
+            "one_hot",
+            index=program.dtype(indices).label,
+            width=str(program.dtype(values).bits // 8),
+        ),
+        [
+            program.read(indices),
+            program.read(values),
+            program.write(target),
+            shape[axis],
+            math.prod(shape[axis + 1 :]),
+        ],
+        extent=0 if program.size(target) == 0 else math.prod(shape[:axis]),
+        work=program.size(target),
+    )
+
+
+# --- along an axis ----------------------------------------------------------------------------------------------------
+
+
+def _check_trilu(view: GraphView, node: Node) -> str | None:
+    reason = movable(view, node)
+    found = view.tensor_type(need(node.input(0)))
+    if reason is None and (found is None or found.dtype.bits > 64):
+        return "elements of 16 bytes are not moved one by one"
+    return reason
+
+
+@lowers("Trilu", check=_check_trilu)
+def lower_trilu(program: Program, node: Node) -> None:
+    source, target, diagonal = need(node.input(0)), need(node.output(0)), node.input(1)
+    *_, rows, columns = program.shape(source)
+    program.emit(
+        numba_source(
+            KERNELS,
+            "triangle",
+            width=str(program.dtype(source).bits // 8),
+            part="upper" if node.attr("upper", 1) else "lower",
+        ),
+        [
+            program.read(source),
+            program.write(target),
+            program.constant(np.zeros(1, np.int64)) if diagonal is None else program.read(diagonal),
+            rows,
+            columns,
+        ],
+        extent=0 if program.size(source) == 0 else program.size(source) // columns,
+        work=program.size(source),
+    )
+
+
+def _check_cumulative(view: GraphView, node: Node) -> str | None:
+    return (
+        all_concrete(view, node)
+        or dtype_in(view, node.input(0), CUMULATIVE_TYPES)
+        or fixed(view, node, 1, "the axis to sum along")
+    )
+
+
+@lowers("CumSum", check=_check_cumulative)
+def lower_cumulative_sum(program: Program, node: Node) -> None:
+    source, target = need(node.input(0)), need(node.output(0))
+    shape = program.shape(source)
+    (axis,) = integers(program.view, node.input(1)) or [0]
+    axis = normal_axis(axis, len(shape))
+    size = program.size(source)
+    program.emit(
+        numba_source(KERNELS, "running_sum", dtype=program.dtype(source).label),
+        [
+            program.read(source),
+            program.write(target),
+            shape[axis],
+            math.prod(shape[axis + 1 :]),
+            int(node.attr("exclusive", 0)),
+            int(node.attr("reverse", 0)),
+        ],
+        extent=0 if size == 0 else size // shape[axis],
+        work=size,
+    )
+
+
+@lowers("ReverseSequence", check=movable)
+def lower_reverse_sequence(program: Program, node: Node) -> None:
+    source, lengths, target = need(node.input(0)), need(node.input(1)), need(node.output(0))
+    first, second, *rest = program.shape(source)
+    nbytes = math.prod(rest) * program.dtype(source).bits // 8
+    steps = first if node.attr("time_axis", 0) == 0 else second
+    status = program.report(f"'{lengths.name}' holds the length {{value}} for sequences of {steps} steps")
+    program.emit(
+        numba_source(KERNELS, "reverse_sequence"),
+        [
+            program.read(source),
+            program.write(target),
+            program.read(lengths),
+            status,
+            first,
+            second,
+            nbytes,
+            int(node.attr("time_axis", 0)),
+        ],
+        extent=0 if nbytes == 0 else first * second,
+        work=program.size(source),
+    )
