@@ -13,32 +13,14 @@ claims, so a lowering never fails on a node its check let pass.  A lowering may 
 from __future__ import annotations
 
 import importlib
+import pkgutil
 
 from mace_cpu.lowering.registry import Lowering, find_lowering, lowers
 
-MODULES = (
-    "activation",
-    "conv",
-    "convert",
-    "elementwise",
-    "generation",
-    "indexing",
-    "matmul",
-    "movement",
-    "normalization",
-    "padding",
-    "pooling",
-    "recurrent",
-    "reduction",
-    "resize",
-    "selection",
-)
-
-
 def load_all() -> None:
-    """Import every family, so that all lowerings are registered."""
-    for name in MODULES:
-        importlib.import_module(f"mace_cpu.lowering.{name}")
+    """Import every module of this package, so that all lowerings are registered."""
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}")
 
 
-__all__ = ["MODULES", "Lowering", "find_lowering", "load_all", "lowers"]
+__all__ = ["Lowering", "find_lowering", "load_all", "lowers"]
