@@ -1,0 +1,69 @@
+"""`mace cache`: what is stored between runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+cache_app = typer.Typer(
+    help="Show or clear what is stored between runs: compiled kernels, plans, the device inventory.\n\n"
+    "Everything in it is made again when it is needed. MACE_CACHE_DIR moves it.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@cache_app.command("list")
+def list_entries(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Show the cache folder and how much of what it holds."""
+    from mace_core.cache import cache_dir
+    from mace_core.cli import output
+
+    folder = cache_dir()
+    kinds = {kind: _files(folder / kind) for kind in _kinds(folder)}
+    sizes = {kind: (len(files), sum(_size(file) for file in files)) for kind, files in kinds.items()}
+    if as_json:
+        entries = {kind: {"entries": count, "bytes": size} for kind, (count, size) in sizes.items()}
+        output.print_json({"folder": str(folder), "kinds": entries})
+        return
+    output.print_line(f"{folder}{'' if folder.is_dir() else ' (not there yet)'}")
+    if sizes:
+        rows = [(kind, str(count), output.format_bytes(size)) for kind, (count, size) in sizes.items()]
+        output.print_table("", ("kind", "entries", "size"), rows, numbers=(1, 2))
+
+
+@cache_app.command()
+def clear() -> None:
+    """Remove everything stored; files of others in the folder are left alone."""
+    from mace_core.cache import CheckedCache, cache_dir
+    from mace_core.cli import output
+
+    folder = cache_dir()
+    removed = kept = 0
+    for kind in _kinds(folder):
+        before = len(_files(folder / kind))
+        CheckedCache(kind, "", folder).clear()
+        left = len(_files(folder / kind))
+        removed, kept = removed + before - left, kept + left
+    output.print_line(f"{removed} entries removed from {folder}" + (f", {kept} could not be" if kept else ""))
+    if kept:
+        raise typer.Exit(1)
+
+
+def _kinds(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.entry"))
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0  # removed by another process since it was listed

@@ -1,0 +1,178 @@
+"""`mace doctor`: is everything in order, and if not, what to do."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+_DISTRIBUTIONS = ("mace-core", "numpy", "onnx", "stevedore", "pluggy", "numba", "llvmlite", "pyopencl")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was checked.
+
+    Attributes:
+        topic: what was looked at.
+        state: "ok", "note" (something is missing that need not be there) or "fail".
+        text: what was found.
+        hint: what to do.
+    """
+
+    topic: str
+    state: str
+    text: str
+    hint: str = ""
+
+
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Check this installation: versions, cache, processor, plugins, and a small model on every real device.
+
+    The exit code is 1 if something that is installed does not work.
+    """
+    from mace_core.cli import output
+    from mace_core.cli.quiet import plugin_log_quiet
+
+    findings: list[Finding] = []
+    with plugin_log_quiet():
+        for check in (_versions, _cache, _processor, _plugins, _devices):
+            with output.progress(f"Checking {check.__name__.strip('_')}"):
+                findings += _guarded(check)
+    failed = any(finding.state == "fail" for finding in findings)
+    if as_json:
+        rows = [{"topic": f.topic, "state": f.state, "text": f.text, "hint": f.hint} for f in findings]
+        output.print_json({"ok": not failed, "findings": rows})
+    else:
+        for finding in findings:
+            output.print_line(f"{finding.state:>4}  {finding.topic}: {finding.text}")
+            if finding.hint:
+                output.print_line(f"      {finding.hint}")
+        output.print_line("everything that is installed works" if not failed else "something does not work, see 'fail'")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _guarded(check: Callable[[], Iterator[Finding]]) -> list[Finding]:
+    """A check that breaks is a finding, and the others go on."""
+    found: list[Finding] = []
+    try:
+        found.extend(check())
+    except Exception as error:
+        found.append(Finding(check.__name__.strip("_"), "fail", f"{type(error).__name__}: {error}"))
+    return found
+
+
+def _versions() -> Iterator[Finding]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    yield Finding("python", "ok", f"{platform.python_version()} ({sys.executable}), {platform.platform()}")
+    for name in _DISTRIBUTIONS:
+        try:
+            yield Finding(name, "ok", version(name))
+        except PackageNotFoundError:
+            yield Finding(name, "note", "not installed")
+
+
+def _cache() -> Iterator[Finding]:
+    from mace_core.cache import CheckedCache, cache_dir
+    from mace_core.cli.output import format_bytes
+    from mace_core.version import VERSION
+
+    folder = cache_dir()
+    probe = CheckedCache("doctor", VERSION)
+    probe.put("probe", b"written")
+    if probe.get("probe") != b"written":
+        hint = "set MACE_CACHE_DIR to a writable folder, or every start compiles again"
+        yield Finding("cache", "note", f"{folder} can not be written to", hint)
+        return
+    probe.clear()
+    files = [path for path in folder.glob("*/*.entry") if path.is_file()]
+    size = sum(path.stat().st_size for path in files)
+    yield Finding("cache", "ok", f"{folder} holds {len(files)} entries, {format_bytes(size)}")
+
+
+def _processor() -> Iterator[Finding]:
+    from mace_core.threads import cgroup_quota, default_threads
+
+    quota = cgroup_quota()
+    limits = f"{os.cpu_count()} processors"
+    if hasattr(os, "sched_getaffinity"):
+        limits += f", {len(os.sched_getaffinity(0))} allowed by affinity"
+    limits += f", {quota:g} by cgroup" if quota is not None else ", no cgroup limit"
+    yield Finding("threads", "ok", f"{default_threads()} by default ({limits})")
+    try:
+        from mace_core.native.target import host_target
+
+        target = host_target(None)
+    except ImportError as error:
+        yield Finding(
+            "processor", "note", f"its features are not known without llvmlite ({error})", "pip install mace-cpu"
+        )
+        return
+    yield Finding("processor", "ok", f"{target.cpu}, {target.triple}, vectors of {target.vector_bits} bits")
+
+
+def _plugins() -> Iterator[Finding]:
+    from mace_core.provider.hooks import default_hooks
+    from mace_core.provider.registry import PluginState, default_registry
+
+    for row in [*default_registry().plugins(load_all=True), *default_hooks().plugins()]:
+        origin = f"{row.distribution} {row.version}"
+        if row.state is PluginState.OK:
+            yield Finding(f"plugin {row.name}", "ok", origin)
+        else:
+            state = "note" if row.state is PluginState.DISABLED else "fail"
+            yield Finding(f"plugin {row.name}", state, f"{origin}: {row.state.value}: {row.reason}")
+
+
+def _devices() -> Iterator[Finding]:
+    from mace_core.provider.inventory import inventory
+
+    found = inventory(refresh=True)
+    for provider, items in found.missing.items():
+        for item in items:
+            yield Finding(f"{provider}: {item.what}", "note", item.reason, item.hint)
+    for device in found.real_devices:
+        yield _try_device(device.qualified_name)
+
+
+def _try_device(name: str) -> Finding:
+    """Whether a device computes ``Relu(x @ w + b)`` right."""
+    import numpy as np
+
+    from mace_core.errors import MaceError, StrictPlacementError
+    from mace_core.graph import Graph, Node, Value
+    from mace_core.session import Session
+    from mace_core.tensor import DType, Tensor, TensorType
+
+    generator = np.random.default_rng(0)
+    x, w, b = (generator.standard_normal(shape, np.float32) for shape in ((2, 8), (8, 4), (4,)))
+    graph = Graph("doctor")
+    graph.opset_imports[""] = 17
+    data = Value("x", TensorType(DType.FLOAT32, x.shape))
+    weight, bias = (Value(label, constant=Tensor.from_numpy(array)) for label, array in (("w", w), ("b", b)))
+    product, total, result = (Value(label, TensorType(DType.FLOAT32, (2, 4))) for label in ("p", "t", "y"))
+    graph.inputs, graph.outputs = [data], [result]
+    graph.initializers = {"w": weight, "b": bias}
+    graph.nodes = [
+        Node("MatMul", [data, weight], [product], name="product"),
+        Node("Add", [product, bias], [total], name="sum"),
+        Node("Relu", [total], [result], name="relu"),
+    ]
+    try:
+        with Session(graph, devices=[name], strict=True) as session:
+            got = session.run({"x": x})["y"]
+    except StrictPlacementError as error:
+        return Finding(f"device {name}", "note", f"it does not run the test model: {error}")
+    except MaceError as error:
+        return Finding(f"device {name}", "fail", f"the test model fails: {error}")
+    worst = float(np.abs(got - np.maximum(x @ w + b, 0)).max())
+    if not worst < 1e-2:
+        return Finding(f"device {name}", "fail", f"the test model's result is wrong by {worst:g}")
+    return Finding(f"device {name}", "ok", f"the test model runs, largest deviation {worst:.1e}")

@@ -1,0 +1,74 @@
+"""What sub-commands print: tables on standard output, progress on standard error, JSON alone."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+WIDTH_WHEN_PIPED = 200
+"""Columns of a table that goes to a file or a pipe: wide enough not to fold reasons."""
+
+
+def console() -> Console:
+    """Standard output, with nothing in the text interpreted (names may hold brackets)."""
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else WIDTH_WHEN_PIPED
+    return Console(markup=False, emoji=False, highlight=False, width=width, soft_wrap=False)
+
+
+def print_json(value: Any) -> None:
+    """``value`` as JSON, the only thing on standard output."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def print_line(text: str = "") -> None:
+    """One line on standard output, as it is."""
+    sys.stdout.write(text + "\n")
+
+
+def print_table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Sequence[int] = ()
+) -> None:
+    """A table; the columns at the indices ``numbers`` are right-aligned."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="right" if index in numbers else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    screen = console()
+    with screen.capture() as text:
+        screen.print(table)
+    for line in text.get().splitlines():  # without the padding, which is noise in files
+        print_line(line.rstrip())
+
+
+@contextlib.contextmanager
+def progress(text: str) -> Iterator[None]:
+    """A spinner on standard error while the body runs, where that is a terminal."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True, markup=False).status(text):
+        yield
+
+
+def format_bytes(count: int) -> str:
+    """``1.5 GiB``."""
+    size = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"

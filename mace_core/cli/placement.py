@@ -1,0 +1,56 @@
+"""The short form of an explanation that `mace run` and `mace benchmark` show, and its JSON."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mace_core.scheduler.explain import Explanation
+
+REASONS_SHOWN = 5
+"""Distinct reasons for a fallback listed before "and … more"."""
+
+
+def placement_lines(found: Explanation) -> list[str]:
+    """How many nodes run where and, for those that fell back, why; a fallback is never left out."""
+    counts = ", ".join(f"{device}: {count}" for device, count in found.nodes_per_device.items())
+    lines = [f"placement: {counts or 'no nodes'}"]
+    if found.fallback_count:
+        where = ", ".join(f"{count} on {device}" for device, count in found.fallbacks.items())
+        lines.append(f"FALLBACK: {found.fallback_count} nodes run where nobody asked for: {where}")
+        reasons = _fallback_reasons(found)
+        lines += [f"  {reason}" for reason in reasons[:REASONS_SHOWN]]
+        if len(reasons) > REASONS_SHOWN:
+            lines.append(f"  and {len(reasons) - REASONS_SHOWN} more reasons: see `mace explain`")
+    if found.waiting:
+        lines.append(f"{len(found.waiting)} nodes are planned during the run, when the shapes they depend on are known")
+    lines += [f"{device} is not used: {reason}" for device, reason in found.refused.items()]
+    return lines
+
+
+def placement_data(found: Explanation) -> dict[str, Any]:
+    """The summary as JSON."""
+    return {
+        "nodes_per_device": found.nodes_per_device,
+        "fallbacks": dict(found.fallbacks),
+        "fallback_reasons": _fallback_reasons(found),
+        "refused": dict(found.refused),
+    }
+
+
+def explanation_data(found: Explanation) -> dict[str, Any]:
+    """Everything as JSON."""
+    from dataclasses import asdict
+
+    return {**asdict(found), "nodes_per_device": found.nodes_per_device, "fallback_count": found.fallback_count}
+
+
+def _fallback_reasons(found: Explanation) -> list[str]:
+    """One line per operator and reason, the most frequent first."""
+    counted: Counter[tuple[str, str]] = Counter()
+    for entry in found.nodes:
+        if entry.device in found.fallbacks:
+            declined = "; ".join(f"{device}: {reason}" for device, reason in entry.declined.items())
+            counted[entry.op, declined or entry.reason] += 1
+    return [f"{op} x{count}: {reason}" for (op, reason), count in counted.most_common()]

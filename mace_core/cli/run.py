@@ -1,0 +1,190 @@
+"""`mace run`: one run of a model on real or random input."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mace_core.cli import options
+from mace_core.cli.options import Devices, Json, Model, Pins, Shapes, Strict, Threads
+
+
+def run(
+    model: Model,
+    input: Annotated[
+        list[str],
+        typer.Option(
+            "--input",
+            "-i",
+            metavar="NAME=FILE",
+            help="Value of an input, a .npy file or a picture; may be repeated. NAME= may be left out for one input.",
+            show_default=False,
+        ),
+    ] = [],  # noqa: B006 - typer copies it
+    random: Annotated[
+        bool, typer.Option("--random", help="Fill the inputs that have no file with random numbers.")
+    ] = False,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed of --random.")] = 0,
+    shape: Shapes = [],  # noqa: B006
+    device: Devices = [],  # noqa: B006
+    strict: Strict = False,
+    pin: Pins = [],  # noqa: B006
+    threads: Threads = 0,
+    output_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--output-dir", "-o", metavar="DIR", help="Write each output to DIR/NAME.npy.", show_default=False
+        ),
+    ] = None,
+    layout: Annotated[
+        str, typer.Option("--layout", metavar="NCHW|NHWC", help="Of pictures; without it, told from the shape.")
+    ] = "",
+    mean: Annotated[
+        str,
+        typer.Option(
+            "--mean", metavar="M[,M,M]", help="Subtracted from pixels (0 to 255); one number or one per channel."
+        ),
+    ] = "",
+    scale: Annotated[
+        str,
+        typer.Option(
+            "--scale", metavar="S[,S,S]", help="Then multiplied with; without it 1/255, or 1 for integer inputs."
+        ),
+    ] = "",
+    resize: Annotated[
+        str,
+        typer.Option("--resize", metavar="WxH", help="Resize pictures; without it, to what the model's shape says."),
+    ] = "",
+    bgr: Annotated[bool, typer.Option("--bgr", help="Give a picture's channels as blue, green, red.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Run a model once and print what came out, where its nodes ran, and every fallback with its reason.
+
+    Examples:
+
+      mace run model.onnx --random
+
+      mace run model.onnx --input picture.png --mean 127.5 --scale 0.0078431
+
+      mace run model.onnx -i ids=ids.npy -i mask=mask.npy --device opencl --device cpu -o results
+
+      mace run model.onnx --random --shape x=1x3x48x320 --device cpu --strict --json
+    """
+    from mace_core.cli import output
+    from mace_core.cli.inputs import gather_inputs
+    from mace_core.cli.placement import placement_data, placement_lines
+    from mace_core.cli.sessions import open_session
+
+    picture = _picture_options(layout, mean, scale, resize, bgr)
+    with open_session(model, devices=device, strict=strict, pins=pin, threads=threads) as session:
+        feeds = gather_inputs(session.inputs, files=input, shapes=shape, random=random, seed=seed, picture=picture)
+        start = time.perf_counter()
+        with output.progress("Running"):
+            results = session.run(feeds)
+        seconds = time.perf_counter() - start
+        found = session.explain()
+    files = _save(results, output_dir) if output_dir is not None else {}
+    if as_json:
+        output.print_json(
+            {
+                "model": model,
+                "seconds": seconds,
+                "inputs": {name: _describe(value) for name, value in feeds.items()},
+                "outputs": {name: _describe(value) for name, value in results.items()},
+                "files": files,
+                "placement": placement_data(found),
+            }
+        )
+        return
+    for name, value in results.items():
+        output.print_line(f"{name}: {summary_line(value)}")
+    for name, file in files.items():
+        output.print_line(f"{name} written to {file}")
+    for line in placement_lines(found):
+        output.print_line(line)
+    output.print_line(f"first run, planning and compiling included: {seconds * 1000:.1f} ms")
+
+
+def summary_line(value: Any) -> str:
+    """An output on one line: type, shape, range, and the largest values or, if it is short, all."""
+    found = _describe(value)
+    if "elements" not in found:
+        return str(found["value"])
+    text = f"{found['dtype']}{found['shape']}"
+    if "min" in found:
+        text += f" min {found['min']:.6g} max {found['max']:.6g} mean {found['mean']:.6g}"
+    if found.get("not_finite"):
+        text += f", {found['not_finite']} values are not finite"
+    if "values" in found:
+        return f"{text}: {found['values']}"
+    top = ", ".join(f"[{', '.join(map(str, index))}]={value:.6g}" for index, value in found.get("top", ()))
+    return f"{text}, largest {top}" if top else text
+
+
+def _describe(value: Any) -> dict[str, Any]:
+    import numpy as np
+
+    if not isinstance(value, np.ndarray):
+        return {"value": value if value is None else f"{type(value).__name__} of {len(value)}"}
+    found: dict[str, Any] = {"dtype": value.dtype.name, "shape": list(value.shape), "elements": value.size}
+    if value.size <= 8:
+        found["values"] = value.tolist()
+    if value.size == 0 or value.dtype.kind in "OUSTcb":
+        return found
+    numbers = value if value.dtype.kind in "iuf" else value.astype(np.float32)
+    finite = np.isfinite(numbers)
+    found["not_finite"] = int(value.size - np.count_nonzero(finite))
+    chosen = numbers[finite]
+    if chosen.size:
+        found |= {"min": chosen.min().item(), "max": chosen.max().item(), "mean": float(chosen.mean(dtype=np.float64))}
+        flat = np.where(finite, numbers, chosen.min()).reshape(-1)
+        count = min(5, flat.size)
+        order = np.argpartition(flat, -count)[-count:]
+        order = order[np.argsort(flat[order], kind="stable")[::-1]]
+        found["top"] = [([int(i) for i in np.unravel_index(k, value.shape)], flat[k].item()) for k in order]
+    return found
+
+
+def _save(results: Mapping[str, Any], folder: Path) -> dict[str, str]:
+    """Write the outputs; names that can not be file names are changed, and never escape the folder."""
+    import numpy as np
+
+    from mace_core.errors import UsageError
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise UsageError(f"--output-dir {folder}: there is a file of that name") from None
+    files: dict[str, str] = {}
+    for name, value in results.items():
+        stem = re.sub(r"[^\w.-]+", "_", name).lstrip(".") or "output"
+        path = folder / f"{stem}.npy"
+        number = 1
+        while str(path) in files.values():
+            number += 1
+            path = folder / f"{stem}.{number}.npy"
+        if not isinstance(value, np.ndarray) or value.dtype.kind == "O":
+            raise UsageError(f"the output '{name}' is no array of numbers, so it can not be written as .npy")
+        np.save(path, value, allow_pickle=False)
+        files[name] = str(path)
+    return files
+
+
+def _picture_options(layout: str, mean: str, scale: str, resize: str, bgr: bool) -> Any:
+    from mace_core.cli.pictures import PictureOptions
+    from mace_core.errors import UsageError
+
+    if layout.upper() not in ("", "NCHW", "NHWC"):
+        raise UsageError(f"--layout {layout}: it is NCHW or NHWC")
+    return PictureOptions(
+        layout.upper(),
+        options.parse_numbers("--mean", mean),
+        options.parse_numbers("--scale", scale),
+        options.parse_size(resize),
+        bgr,
+    )
