@@ -86,7 +86,11 @@ class Tensor:
         if self.dtype is DType.STRING:
             return self._payload
         if self.dtype.is_packed:
-            return _unpack(self._payload, self.dtype.bits, self.size).view(self.dtype.numpy).reshape(self.shape)
+            codes = _unpack(self._payload, self.dtype.bits, self.size)
+            if self.dtype.name.startswith("INT"):  # one int8 each, as ml_dtypes holds them
+                sign = np.uint8(1 << (self.dtype.bits - 1))
+                codes = (codes ^ sign) - sign
+            return codes.view(self.dtype.numpy).reshape(self.shape)
         return self._payload.view(self.dtype.numpy).reshape(self.shape)
 
     def __repr__(self) -> str:

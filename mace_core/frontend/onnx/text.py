@@ -6,7 +6,7 @@ from __future__ import annotations
 def text(field: str | bytes) -> str:
     """The content of a ``string`` field.
 
-    Protobuf does not check that it is UTF-8: reading what is not raises or gives bytes, depending on its implementation.
+    Protobuf does not check that it is UTF-8; its implementations raise or give bytes for other text.
 
     Raises:
         UnicodeDecodeError: if it is not UTF-8.

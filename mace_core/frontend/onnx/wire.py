@@ -62,7 +62,7 @@ def strip(buffer: memoryview) -> bytes:
 
 
 def looks_like_model(head: bytes) -> bool:
-    """Whether ``head``, the first bytes of something, are fields that a ModelProto has (the last one may be cut off)."""
+    """Whether ``head``, the first bytes of something, are fields of a ModelProto (the last one may be cut off)."""
     buffer = memoryview(head)
     position = 0
     seen = 0
