@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mace_core.native.numba_prelude import Kernel, i64
-from mace_cpu.kernels.primitives import POINTERS, SCALARS, WORD_POINTERS, copy_bytes, quotient
+from mace_cpu.kernels.primitives import POINTERS, SCALARS, WORD_POINTERS, WORD_ZEROS, copy_bytes, quotient
 
 KERNEL_DEPENDENCIES = ("mace_cpu.kernels.primitives",)
 
@@ -61,6 +61,7 @@ def number_range(dtype: str) -> Kernel:
 def triangle(width: str, part: str) -> Kernel:
     """(source, target, diagonal address, rows, columns): keeps the ``upper`` or ``lower`` part; one unit is one row."""
     pointer = WORD_POINTERS[width]
+    zero = WORD_ZEROS[width]
     upper = part == "upper"
 
     def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
@@ -75,7 +76,7 @@ def triangle(width: str, part: str) -> Kernel:
             first = unit * columns
             for column in range(columns):
                 keep = column - row >= diagonal if upper else column - row <= diagonal
-                target[first + column] = source[first + column] if keep else 0
+                target[first + column] = source[first + column] if keep else zero
 
     return kernel
 
@@ -84,7 +85,7 @@ def running_sum(dtype: str) -> Kernel:
     """(source, target, length, inner, exclusive, reverse): one unit is one line along the axis."""
     pointer = POINTERS[dtype]
     scalar = SCALARS[dtype]
-    accumulator = np.float64 if dtype in ("float32", "float64") else np.int64
+    accumulator: Any = np.float64 if dtype in ("float32", "float64") else np.int64
     if dtype in ("uint64", "uint32"):
         accumulator = np.uint64
 

@@ -28,6 +28,8 @@ SCALARS: dict[str, Any] = {
 WORD_POINTERS: dict[str, Any] = {"1": u8, "2": u16, "4": u32, "8": u64}
 """Pointers for elements that are only moved, by width in bytes."""
 
+WORD_ZEROS: dict[str, Any] = {"1": np.uint8(0), "2": np.uint16(0), "4": np.uint32(0), "8": np.uint64(0)}
+
 
 @intrinsic  # type: ignore[untyped-decorator]
 def copy_bytes(typing_context: Any, target: Any, source: Any, nbytes: Any) -> Any:
