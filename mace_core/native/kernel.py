@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 import llvmlite
 
 from mace_core.cache import CheckedCache
-from mace_core.native.compiler import compile_object
 from mace_core.native.loader import check_object, link_objects
 from mace_core.native.target import Target, host_target
 
@@ -103,13 +102,13 @@ def _objects(
             missing.append(source)
         else:
             objects[source.symbol] = check_object(source, cached)
-    for done, source in enumerate(missing):
-        if progress is not None:
-            progress(done, len(missing))
-        _LOG.debug("Building kernel %s for %s.", source.symbol, target.key)
-        built = check_object(source, compile_object(source.build(target), source.symbol, target))
-        cache.put(cache_key(source, target), built)
-        objects[source.symbol] = built
-    if missing and progress is not None:
-        progress(len(missing), len(missing))
+    if missing:
+        from mace_core.native.builder import build_objects
+
+        def keep(source: KernelSource, image: bytes) -> None:
+            objects[source.symbol] = check_object(source, image)
+            cache.put(cache_key(source, target), image)
+
+        _LOG.debug("Building %d kernels for %s.", len(missing), target.key)
+        build_objects(missing, target, keep, progress)
     return objects

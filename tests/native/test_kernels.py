@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import logging
 import math
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
+from mace_core.errors import UsageError
+from mace_core.native import builder
 from mace_core.native import kernel as kernel_module
+from mace_core.native.compiler import compile_object
 from mace_core.native.elf import read_symbols
 from mace_core.native.errors import KernelError
 from mace_core.native.kernel import KernelSource, load_kernels, object_cache
@@ -266,19 +272,19 @@ class TestNumba:
             assert result[0] == pytest.approx(len(x) / 3, rel=1e-3)
 
     def test_a_kernel_that_may_raise_is_refused(self) -> None:
-        with pytest.raises(KernelError, match="sample_kernels_raising.*may raise"):
+        with pytest.raises(KernelError, match=r"sample_kernels_raising.*may raise"):
             load(numba_source("sample_kernels", "raising"))
 
     def test_a_kernel_that_allocates_is_refused(self) -> None:
-        with pytest.raises(KernelError, match="(?s)sample_kernels_allocating_.*NRT required"):
+        with pytest.raises(KernelError, match=r"(?s)sample_kernels_allocating_.*NRT required"):
             load(numba_source("sample_kernels", "allocating"))
 
     def test_a_kernel_that_needs_numba_at_run_time_is_refused(self) -> None:
-        with pytest.raises(KernelError, match="gamma.*refers to 'numba_gammaf'"):
+        with pytest.raises(KernelError, match=r"gamma.*refers to 'numba_gammaf'"):
             load(numba_source("sample_kernels", "gamma"))
 
     def test_a_kernel_that_numba_cannot_type_says_why(self) -> None:
-        with pytest.raises(KernelError, match="(?s)can not compile kernel 'sample_kernels_objects_.*unheard_of"):
+        with pytest.raises(KernelError, match=r"(?s)can not compile kernel 'sample_kernels_objects_.*unheard_of"):
             load(numba_source("sample_kernels", "objects"))
 
     def test_a_factory_that_does_not_exist(self) -> None:
@@ -359,3 +365,99 @@ def test_processes_that_build_the_same_kernel_at_once_all_succeed(tmp_path: Path
         subprocess.Popen([sys.executable, "-c", script], env=environment, stdout=subprocess.DEVNULL) for _ in range(3)
     ]
     assert [process.wait(120) for process in processes] == [0, 0, 0]
+
+
+def many_sources(count: int) -> list[KernelSource]:
+    return [
+        KernelSource(f"store_many_{i}", "1", functools.partial(store_many_ir, f"store_many_{i}", i))
+        for i in range(count)
+    ]
+
+
+def store_many_ir(symbol: str, value: int, target: Target) -> str:
+    return store_source(symbol, value).build(target)
+
+
+class TestHelperProcesses:
+    """Many kernels are built by several processes; the result is the same."""
+
+    @pytest.fixture(autouse=True)
+    def processes(self, monkeypatch: pytest.MonkeyPatch, forget: Callable[[], None]) -> None:
+        monkeypatch.setenv("MACE_BUILD_PROCESSES", "3")
+
+    @pytest.mark.usefixtures("sample_modules")
+    def test_all_kernels_work(self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+        here: list[str] = []
+
+        def slow(ir: str, symbol: str, target: Target) -> bytes:
+            here.append(symbol)
+            time.sleep(0.4)
+            return compile_object(ir, symbol, target)
+
+        monkeypatch.setattr(builder, "compile_object", slow)
+        names = (
+            "acos",
+            "asin",
+            "atan",
+            "cosh",
+            "sinh",
+            "tan",
+            "sqrt",
+            "log",
+            "exp",
+            "floor",
+            "ceil",
+            "fabs",
+            "expm1",
+            "log1p",
+        )
+        sources = {name: numba_source("sample_kernels", "unary", function=name) for name in names}
+        seen: list[int] = []
+        with caplog.at_level(logging.INFO, "mace_core.native"):
+            addresses = load_kernels(list(sources.values()), progress=lambda done, total: seen.append(done))
+        assert "helper" not in caplog.text
+        assert 0 < len(here) < len(names)
+        assert (seen[0], seen[-1]) == (0, len(names))
+        assert seen == sorted(seen)
+        x = np.linspace(0.1, 0.9, 8, dtype=np.float32)
+        for name, source in sources.items():
+            y = np.zeros_like(x)
+            call(addresses[source.symbol], [x.ctypes.data, y.ctypes.data], 0, 8)
+            np.testing.assert_allclose(y, [getattr(math, name)(float(value)) for value in x], rtol=1e-5)
+
+    def test_sources_that_no_other_process_can_build_are_built_here(self) -> None:
+        # functions of a test module have no importable name, closures no name at all
+        sources = [*many_sources(14), *(store_source(f"store_closure_{i}", i) for i in range(14))]
+        addresses = load_kernels(sources)
+        for i in range(14):
+            for kind in ("many", "closure"):
+                cell = np.zeros(1, np.int64)
+                call(addresses[f"store_{kind}_{i}"], [cell.ctypes.data], 0, 1)
+                assert cell[0] == i
+
+    @pytest.mark.usefixtures("sample_modules")
+    def test_an_error_is_raised_here_and_leaves_no_process(self) -> None:
+        good = [
+            numba_source("sample_kernels", "unary", function=name) for name in ("acos", "asin", "atan", "cosh", "sinh")
+        ]
+        bad = [numba_source("sample_kernels", name) for name in ("objects", "allocating")]
+        before = {child.pid for child in psutil.Process().children()}
+        with pytest.raises(KernelError, match="numba can not compile"):
+            load_kernels([*good, *bad, *good, numba_source("sample_kernels", "squares")])
+        assert {child.pid for child in psutil.Process().children()} == before
+
+    @pytest.mark.usefixtures("sample_modules")
+    def test_helpers_that_die_are_coped_with(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr(builder, "_HELPER", "import os; os._exit(9)")
+        names = ("acos", "asin", "atan", "cosh", "sinh", "tan", "sqrt", "log", "exp", "floor", "ceil", "fabs")
+        sources = [numba_source("sample_kernels", "unary", function=name) for name in names]
+        with caplog.at_level(logging.INFO, "mace_core.native"):
+            assert len(load_kernels(sources)) == len(names)
+        assert "it ended" in caplog.text
+
+    def test_a_wrong_setting_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("MACE_BUILD_PROCESSES", "many")
+        with pytest.raises(UsageError, match="MACE_BUILD_PROCESSES is 'many'"):
+            load(store_source("store_setting", 1))

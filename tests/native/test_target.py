@@ -77,7 +77,7 @@ def test_the_environment_sets_the_mask(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_unknown_mask_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(UsageError, match="'avx1024' is not known.*baseline"):
+    with pytest.raises(UsageError, match=r"'avx1024' is not known.*baseline"):
         host_target("avx1024")
 
 
