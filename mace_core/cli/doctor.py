@@ -169,7 +169,7 @@ def _try_device(name: str) -> Finding:
         with Session(graph, devices=[name], strict=True) as session:
             got = session.run({"x": x})["y"]
     except StrictPlacementError as error:
-        return Finding(f"device {name}", "note", f"it does not run the test model: {error}")
+        return Finding(f"device {name}", "note", "it does not run the test model: " + " ".join(str(error).split()))
     except MaceError as error:
         return Finding(f"device {name}", "fail", f"the test model fails: {error}")
     worst = float(np.abs(got - np.maximum(x @ w + b, 0)).max())

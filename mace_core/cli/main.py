@@ -49,18 +49,23 @@ app.command()(doctor)
 app.add_typer(cache_app, name="cache")
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        sys.stdout.write(f"mace {VERSION}\n")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and leave.", callback=_print_version, is_eager=True)
+    ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Tell on stderr what is going on.")] = False,
     debug: Annotated[
         bool, typer.Option("--debug", help="Show tracebacks and debug logs; may stand anywhere on the line.")
     ] = False,
 ) -> None:
     """What the options before a sub-command do."""
-    if version:
-        sys.stdout.write(f"mace {VERSION}\n")
-        raise typer.Exit
     _set_up_logging(logging.DEBUG if debug else logging.INFO if verbose else logging.WARNING)
 
 
@@ -102,6 +107,9 @@ def _report(error: Exception) -> int:
     if isinstance(error, typer.Abort):
         _say("stopped")
         return EXIT_INTERRUPTED
+    if type(error).__name__ == "NoArgsIsHelpError":  # its message is the whole help
+        sys.stderr.write(f"{error}\n")
+        return EXIT_USAGE
     if isinstance(error, _CLICK_ERROR):
         _say(f"error: {_click_message(error)}")
         return EXIT_USAGE

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from typing import TypeAlias
 
 from mace_core.graph.graph import Graph, Node, Value
 from mace_core.tensor import TensorType, ValueType
 
-TypeOf = Callable[[Value], ValueType | None]
+TypeOf: TypeAlias = "Callable[[Value], ValueType | None]"
 
 
 def node_macs(node: Node, type_of: TypeOf) -> int | None:

@@ -74,7 +74,7 @@ class Missing:
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """What a provider found: devices, and for what is not there, why not.
+    """What a provider found: devices, and for what is not there, why not (what decides first).
 
     A result is cached between processes; it is stale when one of the files (drivers, libraries, their directories;
     absent ones too) that ``depends_on`` names changes, or one of the environment variables of ``environment``.

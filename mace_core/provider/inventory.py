@@ -131,8 +131,12 @@ def _preference(device: Device) -> tuple[int, str]:
 
 
 def explain_missing(missing: Sequence[Missing]) -> str:
-    """Missing hardware as text for a message: one sentence each."""
-    return "; ".join(f"{m.what}: {m.reason}{f' ({m.hint})' if m.hint else ''}" for m in missing)
+    """Missing things as text for a message: the first, which decides, in full, the others by name."""
+    first, *others = missing
+    text = f"{first.what}: {first.reason}{f' ({first.hint})' if first.hint else ''}"
+    if others:
+        text += f"; also missing: {', '.join(item.what for item in others)} (see `mace devices`)"
+    return text
 
 
 def _no_real_device(provider: str, result: ProbeResult) -> str:

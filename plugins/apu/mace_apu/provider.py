@@ -23,7 +23,7 @@ class ApuProvider(ExecutionProvider):
 
     def probe(self) -> ProbeResult:
         library = discovery.find_adapter()
-        missing: list[Missing] = []
+        missing = [Missing("execution support", NO_EXECUTION, "use another device until a later version")]
         if library is None:
             missing.append(
                 Missing(
@@ -32,7 +32,6 @@ class ApuProvider(ExecutionProvider):
                     "it is part of the system of MediaTek devices; if it is elsewhere, set MACE_NEURON_LIB_DIR",
                 )
             )
-        missing.append(Missing("execution support", NO_EXECUTION, "use another device until a later version"))
         watched = [str(library)] if library is not None else [str(path) for path in discovery.folders()]
         return ProbeResult(missing=tuple(missing), depends_on=tuple(watched), environment=discovery.ENVIRONMENT)
 

@@ -23,7 +23,7 @@ class HexagonProvider(ExecutionProvider):
 
     def probe(self) -> ProbeResult:
         library = discovery.find_htp()
-        missing: list[Missing] = []
+        missing = [Missing("execution support", NO_EXECUTION, "use another device until a later version")]
         if library is None:
             missing.append(
                 Missing(
@@ -37,7 +37,6 @@ class HexagonProvider(ExecutionProvider):
             missing.append(
                 Missing("Hexagon DSP", f"{library} emulates it on this x86 machine; there is no such unit here")
             )
-        missing.append(Missing("execution support", NO_EXECUTION, "use another device until a later version"))
         watched = [str(library)] if library is not None else [str(path) for path in discovery.folders()]
         return ProbeResult(missing=tuple(missing), depends_on=tuple(watched), environment=discovery.ENVIRONMENT)
 

@@ -23,7 +23,7 @@ class NpuProvider(ExecutionProvider):
 
     def probe(self) -> ProbeResult:
         library = discovery.find_openvino()
-        missing: list[Missing] = []
+        missing = [Missing("execution support", NO_EXECUTION, "use another device until a later version")]
         if library is None:
             missing.append(
                 Missing(
@@ -41,7 +41,6 @@ class NpuProvider(ExecutionProvider):
                     "where there is an NPU, install its driver (Intel: linux-npu-driver with the intel_vpu module)",
                 )
             )
-        missing.append(Missing("execution support", NO_EXECUTION, "use another device until a later version"))
         watched = [str(discovery.ACCELERATOR_FOLDER), *map(str, discovery.folders())]
         if library is not None:
             watched.append(str(library))

@@ -24,12 +24,12 @@ class OpenClProvider(ExecutionProvider):
     def probe(self) -> ProbeResult:
         loader = discovery.find_loader()
         drivers = discovery.find_drivers()
-        missing = [*_loader_missing(loader), *_drivers_missing(drivers)]
+        missing = [Missing("execution support", NO_EXECUTION, "use another device until a later version")]
+        missing += [*_loader_missing(loader), *_drivers_missing(drivers)]
         if discovery.binding_folder() is None:
             missing.append(
                 Missing("pyopencl", "the Python package is not installed", "pip install 'mace-opencl[runtime]'")
             )
-        missing.append(Missing("execution support", NO_EXECUTION, "use another device until a later version"))
         depends_on = [str(path) for path in (*discovery.vendor_files(), *discovery.vendor_places())]
         depends_on += [str(driver.library) for driver in drivers if driver.library is not None]
         if loader is not None:
