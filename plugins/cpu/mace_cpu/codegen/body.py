@@ -109,6 +109,30 @@ class Body:
     def store(self, value: ir.Value, at: ir.Value) -> None:
         self.b.store(value, at, align=FLOAT_BYTES)
 
+    def load_some(self, at: ir.Value, count: ir.Value) -> ir.Value:
+        """The first ``count`` floats as a vector, zeros behind them; a count below 1 reads nothing."""
+        kind = ir.FunctionType(self.vector, [POINTER, I32, ir.VectorType(I1, self.lanes), self.vector])
+        function = self._declared(f"llvm.masked.load.v{self.lanes}f32.p0", kind)
+        return self.b.call(function, [at, ir.Constant(I32, FLOAT_BYTES), self.first_lanes(count), self.zero()])
+
+    def store_some(self, value: ir.Value, at: ir.Value, count: ir.Value) -> None:
+        """Store the first ``count`` lanes; a count below 1 stores nothing."""
+        kind = ir.FunctionType(VOID, [self.vector, POINTER, I32, ir.VectorType(I1, self.lanes)])
+        function = self._declared(f"llvm.masked.store.v{self.lanes}f32.p0", kind)
+        self.b.call(function, [value, at, ir.Constant(I32, FLOAT_BYTES), self.first_lanes(count)])
+
+    def first_lanes(self, count: ir.Value) -> ir.Value:
+        """A mask of the first ``count`` lanes."""
+        kind = ir.VectorType(I32, self.lanes)
+        narrow = self.b.trunc(self.maximum(self.minimum(count, constant(self.lanes)), constant(0)), I32)
+        first = self.b.insert_element(ir.Constant(kind, ir.Undefined), narrow, ir.Constant(I32, 0))
+        everywhere = self.b.shuffle_vector(first, ir.Constant(kind, ir.Undefined), ir.Constant(kind, None))
+        return self.b.icmp_signed("<", ir.Constant(kind, list(range(self.lanes))), everywhere)
+
+    def _declared(self, name: str, kind: ir.FunctionType) -> ir.Function:
+        found = self.module.globals.get(name)
+        return ir.Function(self.module, kind, name) if found is None else found
+
     def load_scalar(self, at: ir.Value) -> ir.Value:
         return self.b.load(at, typ=F32, align=FLOAT_BYTES)
 
@@ -128,11 +152,8 @@ class Body:
 
     def multiply_add(self, left: ir.Value, right: ir.Value, addend: ir.Value) -> ir.Value:
         """``left * right + addend``: one fused operation where the target has it."""
-        name = f"llvm.fmuladd.v{self.lanes}f32"
-        function = self.module.globals.get(name)
-        if function is None:
-            kind = ir.FunctionType(self.vector, [self.vector] * 3)
-            function = ir.Function(self.module, kind, name)
+        kind = ir.FunctionType(self.vector, [self.vector] * 3)
+        function = self._declared(f"llvm.fmuladd.v{self.lanes}f32", kind)
         return self.b.call(function, [left, right, addend])
 
     def variable(self, kind: ir.Type) -> ir.Value:
@@ -140,8 +161,12 @@ class Body:
         with self.b.goto_entry_block():
             return self.b.alloca(kind)
 
-    def get(self, variable: ir.Value, kind: ir.Type) -> ir.Value:
-        return self.b.load(variable, typ=kind)
+    def memory(self, kind: ir.Type) -> ir.Value:
+        """The address of local memory for a value of ``kind``."""
+        with self.b.goto_entry_block():
+            place = self.b.alloca(kind)
+        place.type = POINTER  # llvmlite gives a typed pointer, with which addresses inside can not be computed
+        return place
 
     # --- control --------------------------------------------------------------------------------------------------
 

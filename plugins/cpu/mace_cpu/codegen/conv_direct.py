@@ -80,10 +80,11 @@ def build(symbol: str, variant: Variant, epilogue: Epilogue) -> str:
     """IR of a direct convolution; arguments are `Arg`, then epilogue channels, then epilogue tensors."""
     body = Body(symbol, variant.block)
     words = _Words(body)
+    operands = [op.operand for op in epilogue.ops if op.operand]
     first = len(Arg)
-    channels = [body.pointer(first + i) for i in range(len(epilogue.channels))]
+    channels = [body.pointer(first + i) for i in range(operands.count("channel"))]
     first += len(channels)
-    tensors = [body.pointer(first + i) for i in range(len(epilogue.tensors))]
+    tensors = [body.pointer(first + i) for i in range(operands.count("tensor"))]
     emitter = _Emitter(body, words, variant, epilogue, channels, tensors)
     with body.loop(body.begin, body.end) as unit:
         emitter.unit(_decode(body, words, unit))

@@ -27,8 +27,6 @@ class LoadOperand(Protocol):
 CHEAP = frozenset({"relu", "clip", "leaky_relu", "add", "sub", "rsub", "mul", "hard_sigmoid", "hard_swish", "prelu"})
 """Epilogue operations of a few instructions; others are generated once, in a loop over the tile's vectors."""
 
-PREFETCH_BYTES = 1024
-
 
 class Tile:
     """Accumulators of ``rows`` x ``vectors`` vectors.
@@ -43,7 +41,7 @@ class Tile:
         self.vectors = vectors
         self.columns = vectors * body.lanes
         self._cells = [[body.variable(body.vector) for _ in range(vectors)] for _ in range(rows)]
-        self._spilled = body.variable(ir.ArrayType(body.vector, rows * vectors))
+        self._spilled = body.memory(ir.ArrayType(body.vector, rows))
 
     def start(self, initial: Sequence[ir.Value]) -> None:
         """Set every row to ``initial`` (one vector per column vector)."""
@@ -95,6 +93,7 @@ class Tile:
         channel: Callable[[int, int], ir.Value],
         tensor: LoadOperand,
         store: Callable[[ir.Value, ir.Value, ir.Value], None],
+        rolled: bool | None = None,
     ) -> None:
         """Apply the epilogue and store.
 
@@ -102,11 +101,15 @@ class Tile:
             channel: loads the vector of per-channel operand ``i`` that belongs to column vector ``v``.
             tensor: loads the vector of tensor operand ``i`` for (row, column vector), given as integers of the code.
             store: stores a vector for (row, column vector).
+            rolled: generate this once, in a loop over rows; by default where the operations take many instructions.
         """
         body = self.body
-        if all(op.kind in CHEAP for op in epilogue.ops):
+        count = sum(op.operand == "channel" for op in epilogue.ops)
+        if rolled is None:
+            rolled = any(op.kind not in CHEAP for op in epilogue.ops)
+        if not rolled:
             for v in range(self.vectors):
-                operands = [channel(i, v) for i in range(len(epilogue.channels))]
+                operands = [channel(i, v) for i in range(count)]
                 for r in range(self.rows):
                     row, column = constant(r), constant(v)
                     total = body.b.load(self._cells[r][v], typ=body.vector)
@@ -123,7 +126,7 @@ class Tile:
             for r in range(self.rows):
                 at = body.b.gep(self._spilled, [constant(r * nbytes)], source_etype=I8)
                 body.b.store(body.b.load(self._cells[r][v], typ=body.vector), at, align=4)
-            operands = [channel(i, v) for i in range(len(epilogue.channels))]
+            operands = [channel(i, v) for i in range(count)]
             with body.loop(0, constant(self.rows)) as row:
                 at = body.b.gep(self._spilled, [body.mul(row, nbytes)], source_etype=I8)
                 column = constant(v)

@@ -1,0 +1,28 @@
+"""Argument words of the matrix product, apart from its generator so that lowerings need not import llvmlite."""
+
+from __future__ import annotations
+
+import enum
+
+
+class Arg(enum.IntEnum):
+    """Word by word.  Distances are in floats; a panel is a tile's columns of the right operand."""
+
+    LEFT = 0
+    RIGHT = enum.auto()  # [matrix][panel][step][columns of the tile]
+    BIAS = enum.auto()  # [panel][columns of the tile]
+    OUTPUT = enum.auto()
+    LEFT_OFFSETS = enum.auto()  # table: where the left matrix of each product starts
+    RIGHT_OFFSETS = enum.auto()  # table: where the panels of the right matrix of each product start
+    OUT_MATRIX = enum.auto()  # from product to product
+    UNITS = enum.auto()  # per product
+    ROWS = enum.auto()
+    STEPS = enum.auto()  # the dimension summed over
+    COLUMNS = enum.auto()  # of the whole result
+    FIRST_COLUMN = enum.auto()  # where this step's panels begin
+    PANELS = enum.auto()
+    LEFT_STRIDE = enum.auto()  # from row to row, or from step to step if the left operand is transposed
+    OUT_ROW = enum.auto()
+    SEGMENT = enum.auto()  # rows per unit
+    SEGMENTS = enum.auto()
+    BAND = enum.auto()  # segments per band
