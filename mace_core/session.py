@@ -65,8 +65,8 @@ class Session:
 
         Args:
             model: a path, bytes, an ``onnx.ModelProto`` or a ``Graph`` (taken over: it may be changed).
-            devices: in order of priority, ``provider`` or ``provider:device`` each.  None: all real devices, best first.
-                What they decline goes to the CPU provider where that is installed, else to the reference.
+            devices: in order of priority, ``provider`` or ``provider:device`` each.  None: all real
+                devices, best first.  What they decline goes to the CPU provider where that is installed, else to the reference.
             options: per provider or device, for example ``{"cpu": {"threads": 2}}``.
             strict: no node may run anywhere but on the devices named.
             pins: node name or operator type (``*`` and ``?`` allowed) -> device that shall run it.
@@ -101,7 +101,7 @@ class Session:
                 pin=_pin_lookup(pins),
                 strict=strict,
                 capacity=max_signatures,
-                opset=graph.opset_imports.get("", 0),
+                opset_imports=graph.opset_imports,
             )
             self._graph = graph
             self._runner = GraphRunner(self._planner, graph, graph.inputs)
@@ -233,7 +233,7 @@ class Session:
         try:
             for name, dtype in self._fast_inputs or ():
                 array = feeds[name]
-                if array.dtype is not dtype and array.dtype != dtype:
+                if not isinstance(array, np.ndarray) or (array.dtype is not dtype and array.dtype != dtype):
                     return None
                 flags = array.flags
                 if not (flags.c_contiguous and flags.aligned):
@@ -242,7 +242,7 @@ class Session:
             if self._fast_inputs is None or len(feeds) != len(arrays):
                 return None
             key = tuple([array.shape for array in arrays])
-        except (KeyError, AttributeError, TypeError):
+        except (KeyError, TypeError):
             return None  # the careful path says what is wrong
         plan = self._runner.find(key)
         if plan is None:
@@ -304,7 +304,7 @@ class Session:
             unknown = [name for name in outputs if name not in by_name]
             if unknown or isinstance(outputs, str):
                 raise UsageError(
-                    f"{self._model.label} has no output {', '.join(map(repr, unknown or [outputs]))}; "
+                    f"{self._model.label} has no output {', '.join(map(repr, unknown or [str(outputs)]))}; "
                     f"its outputs are {', '.join(map(repr, by_name))}"
                 )
             graph = subset(self._graph, [by_name[name] for name in outputs])

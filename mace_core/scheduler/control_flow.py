@@ -12,10 +12,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from mace_core.errors import CancelledError, ModelError, UnsupportedError
+from mace_core.errors import CancelledError, ModelError
 from mace_core.graph import Graph, Node, Value
 from mace_core.scheduler.context import RunContext
-from mace_core.scheduler.stages import node_reads
 from mace_core.scheduler.values import RuntimeValue
 from mace_core.tensor import Tensor, TensorType, ValueType
 
@@ -239,30 +238,20 @@ class SequenceMapFlow(ControlFlow):
         return self._only_used(results)
 
 
-def make_control_flow(node: Node, known: Mapping[Value, Tensor], make_body: MakeBody, *, opset: int) -> ControlFlow:
-    """The control flow of ``node``.
+def is_control_flow(node: Node) -> bool:
+    """Whether the core runs this node itself."""
+    return node.domain == "" and node.op_type in ("If", "Loop", "Scan", "SequenceMap")
 
-    Raises:
-        UnsupportedError: for an op with nested graphs that the core does not know.
-    """
+
+def make_control_flow(node: Node, known: Mapping[Value, Tensor], make_body: MakeBody, *, opset: int) -> ControlFlow:
+    """The control flow of ``node``, one for which :func:`is_control_flow` holds, at an opset of the default domain."""
     kinds: dict[str, type[ControlFlow]] = {
         "If": IfFlow,
         "Loop": LoopFlow,
         "Scan": BatchedScanFlow if opset < 9 else ScanFlow,
         "SequenceMap": SequenceMapFlow,
     }
-    kind = kinds.get(node.op_type) if node.domain == "" else None
-    if kind is None:
-        raise UnsupportedError(
-            f"node '{node.name}' ({node.qualified_op}) has nested graphs; the core runs {', '.join(kinds)} only",
-            node=node.name,
-        )
-    return kind(node, known, make_body)
-
-
-def control_reads(node: Node) -> list[Value]:
-    """What a control-flow node reads in all."""
-    return node_reads(node)
+    return kinds[node.op_type](node, known, make_body)
 
 
 def _body_graph(node: Node) -> Graph:

@@ -87,7 +87,7 @@ class StageInstance:
                 prepared.execution,
                 prepared.bindings,
                 [self._bound[r].buffer for r in plan.feeds],
-                [(self._bound[r].buffer, plan.registers[r].shape, plan.registers[r].dtype.numpy) for r in plan.results],
+                [(self._bound[r].buffer, self._bound[r].shape, plan.registers[r].dtype.numpy) for r in plan.results],
             )
 
     # --- the fast path: one subgraph on host memory ---------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import Protocol
 from mace_core.errors import MaceError, ProviderBugError, StrictPlacementError
 from mace_core.graph import GraphView, Node, Value
 from mace_core.provider import Capability, CompiledSubgraph
+from mace_core.scheduler.control_flow import is_control_flow
 from mace_core.scheduler.devices import DevicePool, SessionDevice
 from mace_core.scheduler.partition import (
     CORE_DEVICE,
@@ -69,7 +70,7 @@ class _Placing:
     compiled: dict[tuple[str, tuple[Node, ...]], CompiledSubgraph] = field(default_factory=dict)
 
     def run(self) -> PlacedStage:
-        control_flow = frozenset(node for node in self.stage.nodes if any(True for _ in node.subgraphs()))
+        control_flow = frozenset(node for node in self.stage.nodes if is_control_flow(node))
         while True:
             partitioning = self._partition(control_flow)
             views = [self._view(part, index) for index, part in enumerate(partitioning.partitions)]
@@ -121,7 +122,7 @@ class _Placing:
                 # A defect of one provider must not keep the others from running the model.
                 _log.warning("%s could not say what it runs and is passed over: %s", device.name, error)
                 reason = f"its capability check failed: {error}"
-                self.bans[device.name] = {node: reason for node in self.stage.nodes}
+                self.bans[device.name] = dict.fromkeys(self.stage.nodes, reason)
                 found = Capability()
             self.capabilities[device.name] = found
         return found
@@ -179,7 +180,7 @@ class _Placing:
         reason = f"compile failed: {kind}{error}"
         level = logging.WARNING if isinstance(error, MaceError) else logging.ERROR
         _log.log(level, "%s: %d nodes are placed elsewhere; %s", device.name, len(part.nodes), reason)
-        self.bans.setdefault(device.name, {}).update({node: reason for node in part.nodes})
+        self.bans.setdefault(device.name, {}).update(dict.fromkeys(part.nodes, reason))
         return False
 
 

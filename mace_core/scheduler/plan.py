@@ -31,7 +31,7 @@ class Storage(enum.Enum):
     CONSTANT = "constant"  # the same bytes in every run
     ARENA = "arena"  # a place in the location's arena
     FRESH = "fresh"  # a new array per run: it outlives the run, or Python code looks at it
-    DYNAMIC = "dynamic"  # made during the run, when its shape is known
+    DYNAMIC = "dynamic"  # made during the run: its shape is known only then, or control flow returns it
     OBJECT = "object"  # a Python object
 
 
@@ -195,7 +195,7 @@ class _Builder:
 
     def add_control(self, node: Node, control: ControlFlow) -> None:
         inputs = tuple(self._at(value, HOST) for value in control.reads)
-        outputs = tuple(self._make(value, HOST) for value in control.writes)
+        outputs = tuple(self._given(value) for value in control.writes)
         self._step(ControlStep(node, control, inputs, outputs), inputs, outputs)
 
     def finish(self, feeds: Sequence[Value]) -> StagePlan:
@@ -277,6 +277,11 @@ class _Builder:
             return self._register(value, location, Storage.DYNAMIC)
         plain = location == HOST and value in self.plain
         return self._register(value, location, Storage.FRESH if plain else Storage.ARENA)
+
+    def _given(self, value: Value) -> int:
+        """A register that control flow fills with what its bodies return."""
+        dense = is_dense(self._type(value)) or self._type(value) is None
+        return self._register(value, HOST, Storage.DYNAMIC if dense else Storage.OBJECT)
 
     def _register(self, value: Value, location: str, storage: Storage, constant: Tensor | None = None) -> int:
         type = self._type(value)

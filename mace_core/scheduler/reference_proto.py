@@ -42,8 +42,8 @@ def node_model(view: GraphView, node: Node) -> ModelProto:
 def opset_ids(imports: Mapping[str, int], domain: str) -> list[onnx.OperatorSetIdProto]:
     """Opset imports as protos; ``domain`` is among them even where the model forgot it."""
     versions = dict(imports)
-    versions.setdefault(domain, 1)
     versions.setdefault("", onnx.defs.onnx_opset_version())
+    versions.setdefault(domain, 1)
     return [helper.make_opsetid(name, version) for name, version in versions.items()]
 
 

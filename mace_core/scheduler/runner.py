@@ -37,7 +37,7 @@ class Planner:
         pin: the device a node is pinned to, or None.
         strict: no node may run but on the devices named.
         capacity: plans kept per graph.
-        opset: version of the default domain.
+        opset_imports: versions per domain; they hold for nested graphs too.
         lock: one thread plans at a time, and backends are asked by one thread at a time.
     """
 
@@ -47,7 +47,7 @@ class Planner:
     pin: Callable[[Node], str | None]
     strict: bool
     capacity: int
-    opset: int
+    opset_imports: Mapping[str, int]
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def plan(
@@ -80,13 +80,14 @@ class Planner:
             return GraphPlan(plan, rest, self.pool)
 
     def _control_flow(self, node: Node, types: Mapping[Value, ValueType], known: Mapping[Value, Tensor]) -> ControlFlow:
-        return make_control_flow(node, known, lambda body: self._body(body, types, known), opset=self.opset)
+        return make_control_flow(node, known, lambda body: self._body(body, types, known), opset=self.opset_imports.get("", 0))
 
     def _body(self, body: Graph, types: Mapping[Value, ValueType], known: Mapping[Value, Tensor]) -> GraphRunner:
         captured = [value for value in body.captures() if value.constant is None]
         fixed = {value: known[value] for value in captured if value in known}
         feeds = [value for value in captured if value not in fixed]
         graph = fragment(body, body.nodes, [*body.inputs, *captured], body.outputs, name=body.name)
+        graph.opset_imports = dict(self.opset_imports)
         runner = GraphRunner(self, graph, [*body.inputs, *feeds], fixed=fixed, outer_types=types)
         runner.captures = feeds
         return runner
