@@ -1,73 +1,228 @@
-"""A model made ready for planning: loaded, optimised, with its caches."""
+"""A model made ready for planning: loaded, optimised, with what the caches remember of it.
+
+A second process that runs the same file with the same shapes finds the optimised graph and the resolved shapes here,
+and imports neither onnx nor a compiler.
+"""
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
+import hashlib
 import logging
 import os
+import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mace_core.errors import ProviderError
 from mace_core.graph import Graph, GraphView, Value
 from mace_core.graph.signature import Resolution
-from mace_core.provider import CompiledSubgraph
+from mace_core.provider import Backend, CompiledSubgraph
+from mace_core.provider.backend import Compatibility
 from mace_core.scheduler.devices import SessionDevice
-from mace_core.tensor import Tensor, ValueType
+from mace_core.tensor import DType, Tensor, TensorType, ValueType
+from mace_core.version import VERSION
 
 if TYPE_CHECKING:
+    from mace_core.cache import CheckedCache
     from mace_core.frontend.load import Model
 
 _log = logging.getLogger("mace")
 
+_MAX_STORED = 64
+"""Resolutions one session stores at most: shapes that depend on data could be without number."""
 
-@dataclass(slots=True)
+_LENGTH = struct.Struct("<I")
+
+
 class PreparedModel:
     """The graph a session runs, and how it is resolved and compiled.
 
     Attributes:
         graph: optimised.
         label: how messages call the model.
-        fingerprint: of the optimised graph; "" where nothing is cached.
     """
 
-    graph: Graph
-    label: str
-    fingerprint: str = ""
+    def __init__(self, graph: Graph, label: str, *, fingerprint: str = "", cache: bool = False) -> None:
+        """``fingerprint``: of the optimised graph, "" where it is not known yet; ``cache``: use the caches on disk."""
+        self.graph = graph
+        self.label = label
+        self._fingerprint = fingerprint
+        self._resolutions: CheckedCache | None = None
+        self._blobs: CheckedCache | None = None
+        self._stored = 0
+        if cache:
+            from mace_core.cache import CheckedCache
+
+            self._resolutions = CheckedCache("resolutions", VERSION) if fingerprint else None
+            self._blobs = CheckedCache("blobs", VERSION)
 
     def resolve(self, graph: Graph, types: Mapping[Value, ValueType], values: Mapping[Value, Tensor]) -> Resolution:
-        """Shapes of ``graph`` (the model or a part of it) for one signature."""
-        from mace_core.graph.shapes import resolve
+        """Shapes of ``graph`` (the model or a part of it) for one signature.
 
-        return resolve(graph, types, values, opset_imports=self.graph.opset_imports)
+        Raises:
+            ModelError: if the shapes do not fit the model.
+        """
+        key = ""
+        if self._resolutions is not None:
+            key = _digest(self._fingerprint, *_part_words(graph, types, values))
+            found = self._stored_resolution(graph, key)
+            if found is not None:
+                return found
+        from mace_core.graph.shapes import dump_resolution, resolve
+
+        resolution = resolve(graph, types, values, opset_imports=self.graph.opset_imports)
+        if self._resolutions is not None and self._stored < _MAX_STORED:
+            self._stored += 1
+            self._resolutions.put(key, dump_resolution(graph, resolution))
+        return resolution
+
+    def _stored_resolution(self, graph: Graph, key: str) -> Resolution | None:
+        assert self._resolutions is not None
+        blob = self._resolutions.get(key)
+        if blob is None:
+            return None
+        from mace_core.graph.shapes.serialize import load_resolution
+
+        try:
+            return load_resolution(graph, blob)
+        except ValueError as error:
+            _log.info("stored shapes are not used: %s", error)
+            return None
 
     def compile(self, device: SessionDevice, views: Sequence[GraphView]) -> list[CompiledSubgraph]:
-        """Compile, or restore from the cache."""
-        return device.backend.compile(views)
+        """Compile, or restore from the cache where the backend has a form to store.
+
+        Raises:
+            ProviderError: what the backend raises.
+        """
+        backend = device.backend
+        if self._blobs is None or type(backend).serialize is Backend.serialize:
+            return backend.compile(views)
+        key = self._blob_key(device, views)
+        restored = self._restore(device, views, key)
+        if restored is not None:
+            return restored
+        compiled = backend.compile(views)
+        blob = backend.serialize(compiled)
+        if blob is not None:
+            compatibility = backend.compatibility_key().encode()
+            self._blobs.put(key, b"".join((_LENGTH.pack(len(compatibility)), compatibility, blob)))
+        return compiled
+
+    def _restore(self, device: SessionDevice, views: Sequence[GraphView], key: str) -> list[CompiledSubgraph] | None:
+        assert self._blobs is not None
+        entry = self._blobs.get(key)
+        if entry is None:
+            return None
+        (length,) = _LENGTH.unpack_from(entry)
+        start = _LENGTH.size
+        made_under = entry[start : start + length].decode()
+        worth = device.backend.check_compatibility(made_under)
+        if worth not in (Compatibility.OPTIMAL, Compatibility.USABLE):
+            _log.info("a stored compilation for %s is not used: the provider says %s", device.name, worth.value)
+            return None
+        try:
+            restored = device.backend.deserialize(entry[start + length :], views)
+        except ProviderError as error:
+            _log.info("a stored compilation for %s is not used: %s", device.name, error)
+            return None
+        return restored if len(restored) == len(views) else None
+
+    def _blob_key(self, device: SessionDevice, views: Sequence[GraphView]) -> str:
+        if not self._fingerprint:
+            from mace_core.graph.serialize import graph_fingerprint
+
+            self._fingerprint = graph_fingerprint(self.graph)
+        words = [self._fingerprint, device.name, device.provider_version, device.options_key]
+        for view in views:
+            types = {value: found for value in view.inputs if (found := view.type(value)) is not None}
+            known = {
+                value: constant
+                for node in view.nodes
+                for value in node.inputs
+                if value is not None and value.constant is None and (constant := view.constant(value)) is not None
+            }
+            words += ["view", *_words(view.nodes, view.inputs, view.outputs, types, known)]
+        return _digest(*words)
 
 
 def prepare_model(model: Model, *, optimize: bool, cache: bool, mmap: bool) -> PreparedModel:
-    """Load and optimise.
+    """Load and optimise, or take the optimised graph from the cache.
 
     Raises:
         ModelError: if the model can not be read.
     """
+    if cache and isinstance(model, str | os.PathLike):
+        from mace_core.cache import CheckedCache
+        from mace_core.frontend.warm import load_cached
+
+        path = Path(model)
+        graph, fingerprint = load_cached(
+            path, CheckedCache("graphs", VERSION), _simplify if optimize else _leave, f"{VERSION} {optimize}", mmap=mmap
+        )
+        return PreparedModel(graph, f"'{path}'", fingerprint=fingerprint, cache=True)
     from mace_core.frontend.load import load_model
 
     graph = load_model(model, mmap=mmap)
-    if optimize and importlib.util.find_spec("mace_core.optimizer.optimize"):
-        from mace_core.optimizer import optimize as simplify
+    if optimize:
+        _simplify(graph)
+    label = f"'{os.fspath(model)}'" if isinstance(model, str | os.PathLike) else _name_of(graph)
+    return PreparedModel(graph, label, cache=cache)
 
-        simplify(graph)
-    return PreparedModel(graph, label_of(model, graph))
+
+def _simplify(graph: Graph) -> None:
+    from mace_core.optimizer import optimize
+
+    optimize(graph)
 
 
-def label_of(model: Model, graph: Graph) -> str:
-    """How messages call the model: its file, its own name, or just "the model"."""
-    if isinstance(model, str | os.PathLike):
-        return f"'{os.fspath(model)}'"
+def _leave(graph: Graph) -> None:
+    """No optimisation asked for."""
+
+
+def _name_of(graph: Graph) -> str:
     return f"model '{graph.name}'" if graph.name else "the model"
 
 
-__all__ = ["PreparedModel", "label_of", "prepare_model"]
+def _part_words(graph: Graph, types: Mapping[Value, ValueType], values: Mapping[Value, Tensor]) -> list[str]:
+    return _words(graph.nodes, graph.inputs, graph.outputs, types, values)
+
+
+def _words(
+    nodes: Sequence[object],
+    inputs: Sequence[Value],
+    outputs: Sequence[Value],
+    types: Mapping[Value, ValueType],
+    values: Mapping[Value, Tensor],
+) -> list[str]:
+    """What, beside the model's fingerprint, tells one part under one signature from another."""
+    words = [getattr(node, "name", "") for node in nodes]
+    words += ["in", *(f"{value.name}={_type_word(types.get(value))}" for value in inputs)]
+    words += ["out", *(value.name for value in outputs)]
+    words += ["is", *(f"{value.name}={_content_word(values[value])}" for value in sorted(values, key=lambda v: v.name))]
+    return words
+
+
+def _type_word(type: ValueType | None) -> str:
+    if isinstance(type, TensorType):
+        return f"{type.dtype.value}{type.shape!r}"  # repr tells the dimension 'n' from the number
+    return str(type)
+
+
+def _content_word(tensor: Tensor) -> str:
+    if tensor.dtype is DType.STRING:
+        return f"{tensor.shape}{[str(item) for item in tensor.payload.reshape(-1)]!r}"
+    return f"{tensor.dtype.value}{tensor.shape}{hashlib.blake2b(tensor.payload.tobytes(), digest_size=16).hexdigest()}"
+
+
+def _digest(*words: str) -> str:
+    digest = hashlib.blake2b(digest_size=20)
+    for word in words:
+        data = word.encode()
+        digest.update(_LENGTH.pack(len(data)))
+        digest.update(data)
+    return digest.hexdigest()
+
+
+__all__ = ["PreparedModel", "prepare_model"]
