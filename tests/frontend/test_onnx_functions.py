@@ -165,7 +165,7 @@ def test_an_output_that_is_an_input_becomes_an_identity() -> None:
     graph = load_model(calling(nodes, [swap], outputs="yz"))  # which onnxruntime can not load
     assert [n.op_type for n in graph.nodes] == ["Exp", "Neg", "Identity", "Identity"]
     exported = onnxruntime.InferenceSession(to_onnx(graph).SerializeToString(), providers=["CPUExecutionProvider"])
-    y, z = exported.run(None, {"x": np.array([1, 2, 3], np.float32)})
+    y, z = exported.run(None, {"x": np.array([1, 2, 3], np.float32), "c": np.array(True)})
     np.testing.assert_allclose(y, np.exp([1, 2, 3]), rtol=1e-6)
     np.testing.assert_array_equal(z, [1, 2, 3])
 

@@ -161,6 +161,8 @@ class _Exporter:
         taken: set[str] = set()
         scopes = (*outer, taken)
         proto.name = graph.name or "graph"
+        if outer:
+            proto.doc_string = graph.doc_string
         own: set[Value] = set()
         for value in (*graph.initializers.values(), *graph.inputs):
             own.add(value)

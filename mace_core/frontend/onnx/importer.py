@@ -78,7 +78,7 @@ class Importer:
             if domain in used or domain not in self._functions.domains
         }
         graph.metadata = {text(entry.key): text(entry.value) for entry in model.metadata_props}
-        graph.doc_string = text(model.doc_string or model.graph.doc_string)
+        graph.doc_string = text(model.doc_string) or graph.doc_string
         return graph
 
     # --- versions ----------------------------------------------------------------------------------------------------
@@ -125,6 +125,7 @@ class Importer:
 
     def _fill(self, proto: onnx.GraphProto, place: _Place) -> Graph:
         graph = place.frame.graph
+        graph.doc_string = text(proto.doc_string)
         self._add_initializers(proto, place)
         types = {info.name: info.type for info in proto.value_info}
         for info in proto.input:
