@@ -176,9 +176,20 @@ def slice_ranges(ctx: NodeContext, shape: Ints) -> dict[int, slice]:
     ranges: dict[int, slice] = {}
     for start, end, given, step in zip(starts, ends, axes, steps, strict=True):
         axis = normalise_axis(given, len(shape))
-        first, last, stride = slice(start, end, step).indices(shape[axis])
-        ranges[axis] = slice(first, None if last < 0 else last, stride)
+        ranges[axis] = _clamped_slice(start, end, step, shape[axis])
     return ranges
+
+
+def _clamped_slice(start: int, end: int, step: int, size: int) -> slice:
+    """ONNX's bounds: unlike Python's, a start before the first element is moved onto it even when stepping back."""
+    if size == 0:
+        return slice(0, 0, step)
+    start = start + size if start < 0 else start
+    end = end + size if end < 0 else end
+    if step > 0:
+        return slice(min(max(start, 0), size), min(max(end, 0), size), step)
+    end = min(max(end, -1), size - 1)
+    return slice(min(max(start, 0), size - 1), None if end < 0 else end, step)
 
 
 @shape_function("Slice")
