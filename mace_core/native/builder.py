@@ -45,8 +45,11 @@ def build_objects(
     helpers: list[_Helper] = []
     done = 0
     try:
-        for _ in range(_helper_count(work)):
-            helpers.append(_Helper(work))
+        try:
+            for _ in range(_helper_count(work)):
+                helpers.append(_Helper(work))
+        except OSError as error:
+            _LOG.info("No more than %d helper processes can be started (%s).", len(helpers), error)
         while done < len(sources):
             if progress is not None:
                 progress(done, len(sources))
