@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from mace_core.provider import Backend
+from mace_core.testing.cases import Case
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Declaration:
         device: the id of the device to test (``sim0``).
         operators: operator -> element types claimed (labels such as "float32").  A case of the kit that uses one of
             these must be claimed, unless ``declines`` names it; a claim on anything else is an undeclared ability.
-            None means "whatever it claims" (for a provider that claims everything).
+            None declares every case of the kit.
         declines: case name -> why this case of a declared operator is declined.  If it is claimed after all, the
             declaration is out of date and the check fails.
         tolerance: largest difference to the reference, relative to the largest magnitude of the expected output.
@@ -41,3 +42,9 @@ class Declaration:
     def device_name(self) -> str:
         """``provider:id``."""
         return f"{self.provider}:{self.device}"
+
+    def claims(self, case: Case) -> bool:
+        """Whether the provider promises to claim ``case``."""
+        if case.name in self.declines:
+            return False
+        return self.operators is None or case.dtype in self.operators.get(case.op_type, ())

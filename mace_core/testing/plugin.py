@@ -6,7 +6,7 @@ import pytest
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Fill in ``case`` and ``mixed`` for classes that inherit from ``ProviderConformance``."""
+    """Fill in ``case``, ``claimed_case`` and ``mixed`` for classes that inherit from ``ProviderConformance``."""
     if metafunc.cls is None or not hasattr(metafunc.cls, "declaration"):
         return
     from mace_core.testing.conformance import ProviderConformance
@@ -18,6 +18,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
         cases = operator_cases()
         metafunc.parametrize("case", cases, ids=[case.name for case in cases])
+    if "claimed_case" in metafunc.fixturenames:
+        from mace_core.testing.cases import operator_cases
+
+        cases = tuple(case for case in operator_cases() if metafunc.cls.declaration.claims(case))
+        metafunc.parametrize("claimed_case", cases, ids=[case.name for case in cases])
     if "mixed" in metafunc.fixturenames:
         from mace_core.testing.graphs import mixed_graphs
 
