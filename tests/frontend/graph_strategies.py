@@ -113,7 +113,9 @@ class _Builder:
 
     def attribute(self, visible: list[Value], depth: int) -> Attribute:
         draw = self.draw
-        kind = draw(st.sampled_from([k for k in AttributeKind if depth or k.name not in ("GRAPH", "GRAPHS")]))
+        nested = [AttributeKind.GRAPH, AttributeKind.GRAPHS]
+        plain = [kind for kind in AttributeKind if kind not in nested]
+        kind = draw(st.sampled_from([*plain, *nested * (4 if depth else 0)]))
         if kind is AttributeKind.GRAPH:
             return Attribute(kind, self.graph(visible, depth - 1))
         if kind is AttributeKind.GRAPHS:
