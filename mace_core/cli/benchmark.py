@@ -95,9 +95,10 @@ def benchmark(
     output.print_line(f"peak memory: {output.format_bytes(memory)}")
     if total_macs:
         output.print_line(f"multiply-accumulates: {total_macs / 1e9:.3f} G a run, {speed:.1f} GMAC/s (warm median)")
-    _print_steps("operations in the order they ran", steps)
-    _print_steps(f"the {TOP_STEPS} that took longest", sorted(steps, key=lambda s: -s.seconds)[:TOP_STEPS])
-    _print_steps("by type", by_type(steps))
+    _print_steps("operations in the order they ran", "#", steps, steps)
+    longest = sorted(steps, key=lambda s: -s.seconds)[:TOP_STEPS]
+    _print_steps(f"the {len(longest)} that took longest", "#", longest, steps)
+    _print_steps("by type", "steps", by_type(steps), steps)
     for line in placement_lines(found):
         output.print_line(line)
 
@@ -114,11 +115,11 @@ def peak_memory_bytes() -> int:
     return int(peak if sys.platform == "darwin" else peak * 1024)
 
 
-def _print_steps(title: str, steps: Sequence[StepTime]) -> None:
+def _print_steps(title: str, first_column: str, steps: Sequence[StepTime], all_steps: Sequence[StepTime]) -> None:
     from mace_core.cli import output
 
-    total = sum(step.seconds for step in steps) or 1.0
-    columns = ("#", "operation", "type", "device", "ms", "%", "MMAC", "GMAC/s")
+    total = sum(step.seconds for step in all_steps) or 1.0
+    columns = (first_column, "operation", "type", "device", "ms", "%", "MMAC", "GMAC/s")
     rows = [
         (
             str(step.position) if step.position is not None else str(step.count),

@@ -96,6 +96,8 @@ def _run(arguments: list[str]) -> int:
         register_commands(app)
     result = app(args=arguments, prog_name="mace", standalone_mode=False)
     sys.stdout.flush()
+    if result == EXIT_INTERRUPTED:  # some versions of typer catch Ctrl-C themselves
+        _say("stopped")
     return result if isinstance(result, int) else EXIT_OK
 
 

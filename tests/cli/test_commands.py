@@ -1,0 +1,186 @@
+"""What each sub-command prints."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+Mace = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def test_version_and_help(mace: Mace) -> None:
+    from mace_core.version import VERSION
+
+    assert mace("--version").stdout == f"mace {VERSION}\n"
+    shown = mace("--help").stdout
+    for command in ("run", "explain", "benchmark", "devices", "plugins", "doctor", "cache"):
+        assert command in shown
+    assert "mace run model.onnx --random" in shown
+
+
+@pytest.mark.parametrize("command", ["run", "explain", "benchmark"])
+def test_help_of_a_command_has_examples(mace: Mace, command: str) -> None:
+    done = mace(command, "--help")
+    assert done.returncode == 0
+    assert f"mace {command} model.onnx" in done.stdout
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, contextlib, io\nfrom mace_core.cli.main import main\n"
+        "with contextlib.redirect_stdout(io.StringIO()): main(['--help'])\n"
+        "print([m for m in ('onnx', 'numba', 'llvmlite', 'PIL', 'mace_core.session', 'pluggy') if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
+def test_run_computes_what_numpy_computes(mace: Mace, model: Path, tmp_path: Path) -> None:
+    x = np.array([[1, 2, 3], [4, 5, 6]], np.float32)
+    np.save(tmp_path / "x.npy", x)
+    done = mace("run", "model.onnx", "--input", "x=x.npy", "--output-dir", "results", "--json")
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(done.stdout)
+    w = np.arange(6, dtype=np.float32).reshape(3, 2)
+    expected = np.maximum(x @ w + np.array([1, -100], np.float32), 0)
+    assert np.array_equal(np.load(tmp_path / "results" / "y.npy"), expected)
+    assert shown["outputs"]["y"]["values"] == expected.tolist()
+    assert shown["outputs"]["y"]["shape"] == [2, 2]
+    assert shown["files"] == {"y": "results/y.npy"}
+
+
+def test_run_tells_the_fallback_to_the_reference(mace: Mace, model: Path) -> None:
+    done = mace("run", "model.onnx", "--random")
+    assert done.returncode == 0, done.stderr
+    assert "y: float32[1, 2]" in done.stdout
+    assert "reference:0: 2" in done.stdout
+    assert "FALLBACK: 2 nodes" in done.stdout
+    assert "open dimensions [n, 3]; using 1x3" in done.stderr
+
+
+def test_random_input_depends_on_the_seed_alone(mace: Mace, model: Path) -> None:
+    def output(seed: int) -> object:
+        done = mace("run", "model.onnx", "--random", "--shape", "4x3", "--seed", str(seed), "--json")
+        return json.loads(done.stdout)["inputs"]["x"]["mean"]
+
+    assert output(1) == output(1)
+    assert output(1) != output(2)
+
+
+def test_a_picture_becomes_the_model_s_input(mace: Mace, picture_model: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "p.png")
+    done = mace(
+        "run", "picture.onnx", "-i", "p.png", "-o", ".", "--mean", "100,110,120", "--scale", "0.5,0.25,0.125", "--bgr"
+    )
+    assert done.returncode == 0, done.stderr
+    mean, scale = np.array([100, 110, 120], np.float32), np.array([0.5, 0.25, 0.125], np.float32)
+    expected = ((pixels[:, :, ::-1].astype(np.float32) - mean) * scale).transpose(2, 0, 1)[None]
+    assert np.array_equal(np.load(tmp_path / "y.npy"), expected)
+
+
+def test_explain_says_where_and_why(mace: Mace, model: Path) -> None:
+    done = mace("explain", "model.onnx", "--device", "reference")
+    assert done.returncode == 0, done.stderr
+    assert "product (Gemm)" in done.stdout
+    shown = json.loads(mace("explain", "model.onnx", "--shape", "x=5x3", "--json").stdout)
+    assert {node["node"]: node["device"] for node in shown["nodes"]} == {
+        "product": "reference:0",
+        "relu": "reference:0",
+    }
+    assert "5, 3" in shown["signature"]
+
+
+def test_benchmark_times_phases_and_operations(mace: Mace, model: Path) -> None:
+    done = mace("benchmark", "model.onnx", "--shape", "x=8x3", "--runs", "3", "--warmup", "1", "--json")
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(done.stdout)
+    seconds = shown["seconds"]
+    assert set(seconds) == {
+        "import",
+        "load",
+        "compile",
+        "first_run",
+        "warm_median",
+        "warm_min",
+        "warm_p90",
+    }
+    assert 0 < seconds["warm_min"] <= seconds["warm_median"] <= seconds["warm_p90"]
+    assert shown["macs"] == 8 * 3 * 2
+    assert shown["gmac_per_second"] == pytest.approx(48 / seconds["warm_median"] / 1e9)
+    assert [step["type"] for step in shown["steps"]] == ["Gemm", "Relu"]
+    assert {row["type"] for row in shown["by_type"]} == {"Gemm", "Relu"}
+    assert shown["peak_memory_bytes"] > 10**7
+
+
+def test_benchmark_prints_three_tables(mace: Mace, model: Path) -> None:
+    done = mace("benchmark", "model.onnx", "--runs", "1", "--warmup", "0")
+    assert done.returncode == 0, done.stderr
+    for title in ("operations in the order they ran", "the 2 that took longest", "by type"):
+        assert title in done.stdout
+
+
+def test_devices_shows_what_is_there_and_what_is_not(mace: Mace) -> None:
+    done = mace("devices", plugins="opencl")
+    assert done.returncode == 0, done.stderr
+    assert "reference:0" in done.stdout
+    if importlib.util.find_spec("mace_opencl"):
+        assert "can not run models on them yet" in done.stdout
+    shown = json.loads(mace("devices", "--json", "--refresh").stdout)
+    assert [device["device"] for device in shown["devices"]] == ["reference:0"]
+
+
+def test_plugins_shows_where_each_comes_from(mace: Mace) -> None:
+    rows = {row["name"]: row for row in json.loads(mace("plugins", "--json").stdout)}
+    assert rows["reference"]["distribution"] == "mace-core"
+    assert rows["reference"]["status"] == "ok"
+    assert rows["reference"]["api_version"] == "0.1"
+    assert rows["onnx"]["kind"] == "frontend"
+    if "cpu" in rows:
+        assert rows["cpu"]["status"] == "disabled"
+        assert "MACE_PLUGINS" in rows["cpu"]["reason"]
+
+
+def test_doctor_tries_every_real_device(mace: Mace) -> None:
+    done = mace("doctor", "--json")
+    shown = json.loads(done.stdout)
+    assert done.returncode == 0, done.stdout
+    assert shown["ok"]
+    by_topic = {finding["topic"]: finding for finding in shown["findings"]}
+    assert by_topic["device reference:0"]["state"] == "ok"
+    assert by_topic["cache"]["state"] == "ok"
+
+
+def test_the_cache_can_be_looked_at_and_cleared(mace: Mace, model: Path, tmp_path: Path) -> None:
+    mace("devices")
+    shown = json.loads(mace("cache", "list", "--json").stdout)
+    assert shown["folder"] == str(tmp_path / "cache")
+    assert shown["kinds"]["inventory"]["entries"] >= 1
+    (tmp_path / "cache" / "inventory" / "notes.txt").write_text("mine")
+    assert "removed" in mace("cache", "clear").stdout
+    assert json.loads(mace("cache", "list", "--json").stdout)["kinds"]["inventory"]["entries"] == 0
+    assert (tmp_path / "cache" / "inventory" / "notes.txt").read_text() == "mine"
+
+
+def test_a_plugin_adds_a_command(mace: Mace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = tmp_path / "site"
+    info = site / "acme_tools-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-tools\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[mace.hooks]\nacme = acme_tools\n")
+    (site / "acme_tools.py").write_text(
+        "from mace_core.provider import hookimpl\n\n@hookimpl\ndef mace_register_commands(app):\n"
+        "    @app.command()\n    def hello():\n        print('hello from acme')\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    assert mace("hello", plugins="acme").stdout == "hello from acme\n"
+    assert "hello" in mace("--help", plugins="acme").stdout
