@@ -55,9 +55,13 @@ class Tile:
         vectors = [body.load(body.floats(right, v * body.lanes)) for v in range(self.vectors)]
         for r, row in enumerate(self._cells):
             factor = body.splat(body.load_scalar(left(r)))
-            for cell, vector in zip(row, vectors, strict=True):
-                total = body.b.load(cell, typ=body.vector)
-                body.b.store(body.multiply_add(factor, vector, total), cell)
+            for v in range(len(row)):
+                self.accumulate(r, v, factor, vectors[v])
+
+    def accumulate(self, row: int, v: int, left: ir.Value, right: ir.Value) -> None:
+        """Add ``left * right`` (vectors) to one accumulator."""
+        body, cell = self.body, self._cells[row][v]
+        body.b.store(body.multiply_add(left, right, body.b.load(cell, typ=body.vector)), cell)
 
     def run(
         self, left: ir.Value, row_offsets: Sequence[ir.Value | int], right: ir.Value, length: ir.Value, unroll: int

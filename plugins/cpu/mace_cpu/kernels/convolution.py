@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mace_core.native.numba_prelude import Kernel, helper
+from mace_core.native.numba_prelude import Kernel, f32, helper
 from mace_cpu.kernels.primitives import POINTERS, SCALARS, quotient
 
 KERNEL_DEPENDENCIES = ("mace_cpu.kernels.primitives",)
@@ -117,4 +117,28 @@ def conv_transpose(dtype: str) -> Kernel:
                                         y[target + shift + i * w_stride] += factor * x[source + i]
 
     kernel.__fastmath__ = {"contract"}  # type: ignore[attr-defined]
+    return kernel
+
+
+def repeat_channels() -> Kernel:
+    """Each channel ``times`` times over, in the BLOCKED layout.
+
+    Arguments: source, target, channels, times, pixels, channels per block.  Unit: n * target blocks + target block.
+    """
+
+    def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
+        source, target = f32(args[0]), f32(args[1])
+        channels, times, pixels, block = args[2], args[3], args[4], args[5]
+        blocks = quotient(channels * times + block - 1, block)
+        source_blocks = quotient(channels + block - 1, block)
+        for unit in range(begin, end):
+            n = quotient(unit, blocks)
+            first = (unit - n * blocks) * block
+            for lane in range(min(block, channels * times - first)):
+                channel = quotient(first + lane, times)
+                source_block = quotient(channel, block)
+                start = (n * source_blocks + source_block) * pixels * block + channel - source_block * block
+                for pixel in range(pixels):
+                    target[(unit * pixels + pixel) * block + lane] = source[start + pixel * block]
+
     return kernel

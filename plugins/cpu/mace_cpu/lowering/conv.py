@@ -8,6 +8,7 @@ from mace_core.graph import GraphView, Node, Value
 from mace_core.tensor import DType
 from mace_cpu.codegen.epilogue import match_epilogue
 from mace_cpu.lowering.checks import inputs_in
+from mace_cpu.lowering.conv_depthwise import emit_depthwise, fits_depthwise
 from mace_cpu.lowering.conv_direct import Floats, emit_direct, fits_direct
 from mace_cpu.lowering.conv_general import RANK, emit_general
 from mace_cpu.lowering.conv_geometry import conv_geometry, transpose_geometry
@@ -40,7 +41,8 @@ def conv(program: Program, node: Node) -> None:
         emit_general(program, node, geometry)
         return
     weights, bias = operands
-    if not fits_direct(geometry, program.block):
+    depthwise = fits_depthwise(geometry)
+    if not depthwise and not fits_direct(geometry, program.block):
         emit_general(program, node, geometry)
         return
     epilogue, result = match_epilogue(program, y)
@@ -50,6 +52,9 @@ def conv(program: Program, node: Node) -> None:
         geometry.groups == 1 and geometry.in_channels <= MOST_PLAIN_CHANNELS and not program.has(x, Layout.BLOCKED)
     )
     target = program.write(result, Layout.BLOCKED)
+    if depthwise:
+        emit_depthwise(program, geometry, x, weights, bias, epilogue, target)
+        return
     emit_direct(program, geometry, x, weights, bias, epilogue, target, plain_input=plain_input)
 
 

@@ -1,0 +1,144 @@
+"""Depthwise convolutions: as many groups as channels."""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from mace_core.graph import Value
+from mace_core.native.kernel import KernelSource
+from mace_core.native.numba_kernel import numba_source
+from mace_core.native.target import Target
+from mace_cpu.codegen.depthwise_arguments import Arg
+from mace_cpu.codegen.epilogue import Epilogue
+from mace_cpu.codegen.version import generator_version
+from mace_cpu.lowering.conv_direct import Floats
+from mace_cpu.lowering.conv_geometry import Geometry
+from mace_cpu.lowering.conv_tiles import ROW_CHOICES
+from mace_cpu.program import At, Buf, Layout, Program
+
+WIDEST_KERNEL = 32
+"""The taps of a row are unrolled."""
+
+TILE_PIXELS = {512: 14, 256: 7, 128: 4}
+"""Accumulators per tile, by vector width."""
+
+SCALAR_WORK_PER_MAC = 1 / 4
+
+
+def fits_depthwise(geometry: Geometry) -> bool:
+    """Whether the depthwise kernel covers it."""
+    return (
+        geometry.group_in == 1
+        and geometry.groups > 1
+        and len(geometry.image) <= 2
+        and geometry.kernel[-1] <= WIDEST_KERNEL
+    )
+
+
+def emit_depthwise(
+    program: Program, geometry: Geometry, x: Value, weights: Floats, bias: Floats, epilogue: Epilogue, target: Buf
+) -> None:
+    """Emit the steps of a depthwise convolution of constant weights (O, 1, kernel) into a BLOCKED buffer."""
+    block = program.block
+    shape = geometry.with_rank(2)
+    source = program.read(x, Layout.BLOCKED)
+    if shape.group_out > 1:
+        source = _repeated(program, shape, source)
+    if shape.image[1] == 1 and shape.output[1] == 1 and shape.kernel[1] == 1 and shape.output[0] > 1:
+        shape = _turned(shape)
+    blocks = -(-shape.out_channels // block)
+    pixels = _tile_pixels(shape.output[1], TILE_PIXELS[program.target.vector_bits])
+    kernel = depthwise_kernel(pixels, block, shape.kernel[1], shape.strides[1], shape.dilations[1], epilogue)
+    values = {
+        Arg.BLOCKS: blocks,
+        Arg.IN_ROWS: shape.image[0],
+        Arg.IN_WIDTH: shape.image[1],
+        Arg.OUT_ROWS: shape.output[0],
+        Arg.OUT_WIDTH: shape.output[1],
+        Arg.KERNEL_ROWS: shape.kernel[0],
+        Arg.ROW_DILATION: shape.dilations[0],
+        Arg.ROW_STRIDE: shape.strides[0],
+        Arg.PAD_TOP: shape.pads[0],
+        Arg.PAD_LEFT: shape.pads[1],
+    }
+    arguments: list[int | float | Buf | At] = [values.get(arg, 0) for arg in Arg]
+    arguments[Arg.INPUT] = source
+    weights = weights.reshape(shape.out_channels, *shape.kernel)
+    arguments[Arg.WEIGHTS] = program.constant(_in_blocks(weights, block).transpose(0, 2, 3, 1).copy())
+    arguments[Arg.BIAS] = program.constant(_in_blocks(bias, block))
+    arguments[Arg.OUTPUT] = target
+    arguments.extend(program.constant(_in_blocks(channel, block)) for channel in epilogue.channels)
+    arguments.extend(program.read(tensor, Layout.BLOCKED) for tensor in epilogue.tensors)
+    program.emit(
+        kernel, arguments, extent=shape.batch * blocks * shape.output[0], work=geometry.macs * SCALAR_WORK_PER_MAC
+    )
+
+
+def _turned(shape: Geometry) -> Geometry:
+    """A column of pixels taken as a row."""
+    return replace(
+        shape,
+        image=shape.image[::-1],
+        kernel=shape.kernel[::-1],
+        output=shape.output[::-1],
+        strides=shape.strides[::-1],
+        dilations=shape.dilations[::-1],
+        pads=shape.pads[::-1],
+    )
+
+
+def _in_blocks(values: Floats, block: int) -> Floats:
+    """(O, ...) as (blocks, block, ...), zeros for channels that do not exist."""
+    blocks = -(-values.shape[0] // block)
+    full = np.zeros((blocks * block, *values.shape[1:]), np.float32)
+    full[: values.shape[0]] = values
+    return full.reshape(blocks, block, *values.shape[1:])
+
+
+def _tile_pixels(width: int, most: int) -> int:
+    """The tile that covers ``width`` pixels with the fewest tiles, and of those the smallest."""
+    allowed = [rows for rows in ROW_CHOICES if rows <= min(width, most)]
+    return min(allowed, key=lambda rows: (-(-width // rows) * (rows + 2), -rows))
+
+
+def _repeated(program: Program, shape: Geometry, source: Buf) -> Buf:
+    """The input with each channel as often as there are outputs made from it."""
+    pixels = math.prod(shape.image)
+    blocks = -(-shape.out_channels // program.block)
+    target = program.scratch(4 * shape.batch * blocks * program.block * pixels)
+    program.emit(
+        numba_source("mace_cpu.kernels.convolution", "repeat_channels"),
+        [source, target, shape.in_channels, shape.group_out, pixels, program.block],
+        extent=shape.batch * blocks,
+        work=shape.batch * shape.out_channels * pixels,
+        name="RepeatChannels",
+    )
+    return target
+
+
+_kernels: dict[tuple[object, ...], KernelSource] = {}
+
+
+def depthwise_kernel(
+    pixels: int, block: int, taps: int, stride: int, dilation: int, epilogue: Epilogue
+) -> KernelSource:
+    """The depthwise kernel for a tile, the steps along a row and an epilogue."""
+    tag = epilogue.tag
+    symbol = f"depthwise_b{block}_{pixels}_k{taps}_s{stride}_d{dilation}" + (f"_{tag}" if tag else "")
+    key = (symbol, epilogue.ops)
+    if key not in _kernels:
+        build = functools.partial(_build, symbol, pixels, block, taps, stride, dilation, Epilogue(epilogue.ops))
+        _kernels[key] = KernelSource(symbol, generator_version(), build)
+    return _kernels[key]
+
+
+def _build(
+    symbol: str, pixels: int, block: int, taps: int, stride: int, dilation: int, epilogue: Epilogue, target: Target
+) -> str:
+    from mace_cpu.codegen import conv_depthwise
+
+    return conv_depthwise.build(symbol, conv_depthwise.Variant(pixels, block, taps, stride, dilation), epilogue)
