@@ -5,6 +5,7 @@ Nothing here knows providers or runs a model.
 """
 
 from mace_core.graph.shapes import (
+    attention,
     contrib,
     control_flow,
     convolution,
@@ -24,7 +25,7 @@ from mace_core.graph.shapes import (
 )
 from mace_core.graph.shapes.context import NodeContext, ShapeMismatchError, UnresolvedShapeError
 from mace_core.graph.shapes.registry import register_shape_function
-from mace_core.graph.shapes.resolve import resolve
+from mace_core.graph.shapes.resolver import resolve
 from mace_core.graph.shapes.serialize import dump_resolution, load_resolution
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
 
 # Imported for what they register.
 _FAMILIES = (
+    attention,
     contrib,
     control_flow,
     convolution,

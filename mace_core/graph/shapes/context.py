@@ -11,7 +11,7 @@ from mace_core.graph.graph import Node, Value
 from mace_core.tensor import DType, TensorType, ValueType
 
 if TYPE_CHECKING:
-    from mace_core.graph.shapes.resolve import Resolver
+    from mace_core.graph.shapes.resolver import Resolver
 
 Array = npt.NDArray[Any]
 Ints = tuple[int, ...]

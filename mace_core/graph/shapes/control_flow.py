@@ -10,7 +10,7 @@ from mace_core.errors import ModelError
 from mace_core.graph.graph import Graph, Value
 from mace_core.graph.shapes.context import Array, NodeContext, ShapeMismatchError, UnresolvedShapeError, normalise_axis
 from mace_core.graph.shapes.registry import shape_function
-from mace_core.graph.shapes.resolve import Resolver
+from mace_core.graph.shapes.resolver import Resolver
 from mace_core.tensor import DType, TensorType, ValueType
 
 

@@ -52,15 +52,6 @@ def gemm(ctx: NodeContext) -> Sequence[ValueType]:
     return [TensorType(ctx.dtype(0), shape)]
 
 
-@shape_function("FlexAttention", domain="ai.onnx.preview")
-def flex_attention(ctx: NodeContext) -> Sequence[ValueType]:
-    """Q (batch, heads, rows, size), V (batch, heads, columns, values) -> (batch, heads, rows, values)."""
-    query, value = ctx.shape(0), ctx.shape(2)
-    if len(query) != 4 or len(value) != 4:
-        raise ShapeMismatchError("Q, K and V must have 4 axes")
-    return [TensorType(ctx.dtype(0), (*query[:3], value[3]))]
-
-
 @shape_function("Einsum")
 def einsum(ctx: NodeContext) -> Sequence[ValueType]:
     equation = str(ctx.attr("equation", "")).replace(" ", "")
