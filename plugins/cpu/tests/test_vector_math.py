@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from llvmlite import ir
-from mace_cpu.codegen import vector_activation, vector_basic, vector_math
+from mace_cpu.codegen import vector_math
 from mace_cpu.codegen.body import F32, Body
 from mace_cpu.codegen.version import generator_version
 

@@ -10,7 +10,7 @@ import math
 from llvmlite import ir
 
 from mace_cpu.codegen.vector_basic import absolute, at_least, at_most, constant, fma
-from mace_cpu.codegen.vector_math import exp, expm1, log1p, one_plus_erf, sigmoid, sqrt, tanh
+from mace_cpu.codegen.vector_math import exp, expm1, log1p, one_plus_erf, sigmoid, tanh
 
 __all__ = ["sigmoid", "tanh"]
 
@@ -135,10 +135,3 @@ def shrink(builder: ir.IRBuilder, x: ir.Value, bias: float, lambd: float) -> ir.
 def divide_by(builder: ir.IRBuilder, x: ir.Value, divisor: float) -> ir.Value:
     """``x / divisor``."""
     return builder.fdiv(x, constant(x.type, divisor))
-
-
-def root(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
-    """``x ** 0.5`` as C has it: unlike a square root, 0 for -0 and infinity for -infinity."""
-    positive = sqrt(builder, builder.fadd(x, constant(x.type, 0.0)))
-    infinite = builder.fcmp_ordered("==", x, constant(x.type, float("-inf")))
-    return builder.select(infinite, constant(x.type, float("inf")), positive)

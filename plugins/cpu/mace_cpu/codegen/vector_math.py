@@ -145,7 +145,7 @@ def tanh(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
     )
     small = fma(builder, builder.fmul(bend, square), x, x)
     is_small = builder.fcmp_ordered("<", size, constant(type_, 0.625))
-    return builder.select(is_small, small, copy_sign(builder, large, x))
+    return copy_sign(builder, builder.select(is_small, small, large), x)
 
 
 # --- logarithms -------------------------------------------------------------------------------------------------------
@@ -320,7 +320,7 @@ def _trigonometric_reduced(builder: ir.IRBuilder, x: ir.Value, name: str) -> ir.
     r = builder.fptrunc(reduced, type_)
     square = builder.fmul(r, r)
     sine_bend = polynomial(builder, square, (-1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1))
-    sine = fma(builder, builder.fmul(sine_bend, square), r, r)
+    sine = copy_sign(builder, fma(builder, builder.fmul(sine_bend, square), r, r), r)  # keeps -0
     cosine_bend = polynomial(builder, square, (2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2))
     flat = fma(builder, square, constant(type_, -0.5), constant(type_, 1.0))
     cosine = fma(builder, builder.fmul(square, square), cosine_bend, flat)

@@ -153,9 +153,9 @@ _EASY_POWERS: dict[float, tuple[str, ...]] = {
     1.0: (),
     2.0: ("square",),
     3.0: ("cube",),
-    0.5: ("root",),
+    0.5: ("sqrt",),
     -1.0: ("reciprocal",),
-    -0.5: ("root", "reciprocal"),
+    -0.5: ("sqrt", "reciprocal"),
 }
 
 
