@@ -24,6 +24,7 @@ _LENGTHS = struct.Struct("<IIQ")
 _DIGEST_BYTES = 32
 _HEADER_BYTES = len(_MAGIC) + _LENGTHS.size + _DIGEST_BYTES
 _SUFFIX = ".entry"
+_TEMPORARY = ".new-"
 
 
 def cache_dir() -> Path:
@@ -80,7 +81,7 @@ class CheckedCache:
         temporary: str | None = None
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            descriptor, temporary = tempfile.mkstemp(prefix=".new-", dir=self.directory)
+            descriptor, temporary = tempfile.mkstemp(prefix=_TEMPORARY, dir=self.directory)
             with os.fdopen(descriptor, "wb") as file:
                 file.writelines((_MAGIC, lengths, digest, self._version, encoded, payload))
             Path(temporary).replace(path)
@@ -101,8 +102,8 @@ class CheckedCache:
         self._unlink(self._path(key))
 
     def clear(self) -> None:
-        """Forget every entry of this kind, whatever its version."""
-        for path in self._files():
+        """Forget every entry of this kind, whatever its version, and what interrupted writers have left."""
+        for path in (*self._files(), *self.directory.glob(_TEMPORARY + "*")):
             self._unlink(path)
 
     def entries(self) -> list[str]:

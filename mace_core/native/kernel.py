@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import llvmlite
 
 from mace_core.cache import CheckedCache
+from mace_core.native import compiler
 from mace_core.native.loader import check_object, link_objects
 from mace_core.native.target import Target, host_target
 
@@ -18,7 +22,6 @@ _LOG = logging.getLogger("mace_core.native")
 
 _lock = threading.RLock()
 _loaded: dict[tuple[str, str, str], int] = {}
-_FORMAT = "1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,13 @@ def load_kernels(
 
 def object_cache() -> CheckedCache:
     """Where object code is kept."""
-    return CheckedCache("kernels", f"{_FORMAT}-llvmlite{llvmlite.__version__}")
+    return CheckedCache("kernels", f"{_generator()}-llvmlite{llvmlite.__version__}")
+
+
+@functools.cache
+def _generator() -> str:
+    """Changes with the way kernels are compiled."""
+    return hashlib.sha256(Path(compiler.__file__).read_bytes()).hexdigest()[:16]
 
 
 def cache_key(source: KernelSource, target: Target) -> str:

@@ -30,10 +30,13 @@ _FLOAT_FUNCTIONS = (
     "tgamma", "trunc",
 )
 # fmt: on
+_MEMORY_FUNCTIONS = ("memcpy", "memmove", "memset", "memcmp", "bcmp")
+# conversions of float16 and bfloat16 where the processor has none
+_HALF_FUNCTIONS = ("__extendhfsf2", "__truncsfhf2", "__truncdfhf2", "__truncsfbf2", "__truncdfbf2")
 ALLOWED_IMPORTS = frozenset(
-    [*_FLOAT_FUNCTIONS, *(name + "f" for name in _FLOAT_FUNCTIONS), "memcpy", "memmove", "memset", "memcmp", "bcmp"]
+    (*_FLOAT_FUNCTIONS, *(name + "f" for name in _FLOAT_FUNCTIONS), *_MEMORY_FUNCTIONS, *_HALF_FUNCTIONS)
 )
-"""What a kernel may call: C mathematics and memory functions, to which LLVM lowers some operations."""
+"""What a kernel may call: C mathematics, memory and conversion functions, to which LLVM lowers some operations."""
 
 _library_numbers = itertools.count()
 
@@ -138,7 +141,7 @@ def _c_libraries() -> tuple[ctypes.CDLL, ...]:
     elif sys.platform == "darwin":
         names = (None,)
     else:
-        names = (None, "libm.so.6", "libm.so", "libc.so.6")
+        names = (None, "libm.so.6", "libm.so", "libc.so.6", "libgcc_s.so.1")
     libraries = []
     for name in names:
         try:

@@ -11,7 +11,7 @@ import pytest
 from mace_core.native.kernel import KernelSource, load_kernels
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("cache")
     before = os.environ.get("MACE_CACHE_DIR")

@@ -102,9 +102,11 @@ def test_entries_remove_and_clear(cache: CheckedCache) -> None:
     cache.remove("b")
     cache.remove("never there")
     assert cache.entries() == ["a", "c"]
+    (cache.directory / ".new-left").write_bytes(b"by a killed process")
     cache.clear()
     assert cache.entries() == []
     assert cache.get("a") is None
+    assert list(cache.directory.iterdir()) == []
 
 
 def test_kinds_are_apart(tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ class TestDamage:
             }[damage]
         )
         if damage == "version":
-            monkeypatch.setattr(kernel_module, "_FORMAT", "0")
+            monkeypatch.setattr(kernel_module, "_generator", lambda: "another")
         forget()
         cell = np.zeros(1, np.int64)
         with caplog.at_level(logging.INFO, "mace_core.cache"):
@@ -209,6 +209,29 @@ define void @visible(ptr %args, i64 %begin, i64 %end, i64 %chunk) {
         (image,) = (object_cache().get(key) for key in object_cache().entries() if key.startswith("visible|"))
         assert image is not None
         assert read_symbols(image).defined == {"visible"}
+
+
+HALF = """
+define void @half(ptr %args, i64 %begin, i64 %end, i64 %chunk) {
+  %in = load ptr, ptr %args
+  %out.at = getelementptr i64, ptr %args, i64 1
+  %out = load ptr, ptr %out.at
+  %h = load half, ptr %in
+  %f = fpext half %h to float
+  %g = fmul float %f, 3.0
+  %r = fptrunc float %g to half
+  store half %r, ptr %out
+  ret void
+}
+"""
+
+
+@pytest.mark.parametrize("mask", ["baseline", "native"])
+def test_half_precision_works_with_every_mask(mask: str) -> None:
+    address = load_kernels([KernelSource("half", "1", lambda target: HALF)], host_target(mask))["half"]
+    x, y = np.array([1.1], np.float16), np.zeros(1, np.float16)
+    call(address, [x.ctypes.data, y.ctypes.data], 0, 1)
+    assert y[0] == np.float16(np.float32(x[0]) * 3)
 
 
 class TestElf:
