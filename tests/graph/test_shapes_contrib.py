@@ -44,7 +44,6 @@ CASES: dict[str, tuple[str, list[Any], dict[str, Any]]] = {
         "QLinearConcat",
         [SCALE, ZERO, codes(2, 3), SCALE, ZERO, codes(2, 4), SCALE, ZERO],
         {"axis": 1},
-        1,
     ),
     "QLinearAveragePool": (
         *("QLinearAveragePool", [codes(1, 2, 8, 9), SCALE, ZERO, SCALE, ZERO]),
