@@ -134,6 +134,9 @@ class StageInstance:
                 self._execute(number, step, context)
             self._wait_all()
             return [self._result(register) for register in plan.results]
+        except BaseException:
+            self._settle()
+            raise
         finally:
             self._forget()
 
@@ -188,6 +191,15 @@ class StageInstance:
         while pending:
             pending[0].wait()
             pending.pop(0)
+
+    def _settle(self) -> None:
+        """After a failure: nothing may still be running on memory that is about to be given up."""
+        for name, stream in self._streams.items():
+            try:
+                stream.synchronize()
+            except ProviderError as error:
+                _log.info("work queued on %s failed while its run was given up: %s", name, error)
+        self._pending.clear()
 
     def _wait_all(self) -> None:
         for device in self._pending:
@@ -276,14 +288,16 @@ class StageInstance:
         return read_bound(self._bound[register])
 
     def _forget(self) -> None:
-        """Drop references to the request's values."""
-        for register, spec in enumerate(self.plan.registers):
-            if spec.storage in (Storage.INPUT, Storage.FRESH, Storage.DYNAMIC, Storage.OBJECT):
-                self._arrays[register] = None
-                self._bound[register].buffer.handle = None
+        """Drop references to the request's values; idle instances hold arenas only."""
         for allocator, buffer in self._temporary:
             allocator.free(buffer)
         self._temporary.clear()
+        for register, spec in enumerate(self.plan.registers):
+            if spec.storage is Storage.DYNAMIC:
+                self._bound[register].buffer = Buffer(MemoryKind.HOST, 0)
+            if spec.storage in (Storage.INPUT, Storage.FRESH, Storage.DYNAMIC, Storage.OBJECT):
+                self._arrays[register] = None
+                self._bound[register].buffer.handle = None
 
     # --- preparation ----------------------------------------------------------------------------------------------
 
@@ -340,12 +354,8 @@ class StageInstance:
         return allocate
 
     def close(self) -> None:
-        """Free all of it.  Work still queued is waited for, so that nothing runs on freed memory."""
-        for name, stream in self._streams.items():
-            try:
-                stream.synchronize()
-            except ProviderError as error:
-                _log.info("work queued on %s failed while its run was given up: %s", name, error)
+        """Free all of it, once what is queued is done."""
+        self._settle()
         for execution in self._executions:
             execution.close()
         for stream in self._streams.values():

@@ -227,9 +227,10 @@ def _evaluator(view: GraphView, node: Node) -> Any:
     """An evaluator of the one-node model of ``node``."""
     from onnx.reference import ReferenceEvaluator
 
+    from mace_core.scheduler.reference_faults import sound_form
     from mace_core.scheduler.reference_proto import node_model
 
-    return ReferenceEvaluator(node_model(view, node))
+    return ReferenceEvaluator(node_model(view, *sound_form(node, view.opset_imports)))
 
 
 __all__ = ["REFERENCE_DEVICE", "REFERENCE_NAME", "ReferenceBackend", "ReferenceProvider"]

@@ -16,7 +16,7 @@ from mace_core.graph import Attribute, AttributeKind, GraphView, Node
 from mace_core.tensor import DType, MapType, OptionalType, SequenceType, Tensor, TensorType, ValueType
 
 
-def node_model(view: GraphView, node: Node) -> ModelProto:
+def node_model(view: GraphView, node: Node, opset_imports: Mapping[str, int]) -> ModelProto:
     """A model of just ``node``: inputs ``i0 …``, outputs ``o0 …``; left-out ones are left out there too.
 
     The inputs' types are declared where they are known (function bodies may depend on them).
@@ -36,7 +36,7 @@ def node_model(view: GraphView, node: Node) -> ModelProto:
         if value is not None
     ]
     graph = helper.make_graph([proto], node.name, inputs, outputs)
-    return helper.make_model(graph, opset_imports=opset_ids(view.opset_imports, node.domain))
+    return helper.make_model(graph, opset_imports=opset_ids(opset_imports, node.domain))
 
 
 def opset_ids(imports: Mapping[str, int], domain: str) -> list[onnx.OperatorSetIdProto]:

@@ -80,7 +80,9 @@ class Planner:
             return GraphPlan(plan, rest, self.pool)
 
     def _control_flow(self, node: Node, types: Mapping[Value, ValueType], known: Mapping[Value, Tensor]) -> ControlFlow:
-        return make_control_flow(node, known, lambda body: self._body(body, types, known), opset=self.opset_imports.get("", 0))
+        return make_control_flow(
+            node, known, lambda body: self._body(body, types, known), opset=self.opset_imports.get("", 0)
+        )
 
     def _body(self, body: Graph, types: Mapping[Value, ValueType], known: Mapping[Value, Tensor]) -> GraphRunner:
         captured = [value for value in body.captures() if value.constant is None]
