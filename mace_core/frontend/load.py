@@ -65,7 +65,9 @@ def check_file(path: Path) -> None:
             raise ModelError(f"'{path}' is a folder, not a model file.")
         if not path.exists():
             raise ModelError(f"There is no model file '{path}'.")
-        if path.stat().st_size == 0 and path.is_file():
+        if not path.is_file():  # reading a pipe or a device might never end
+            raise ModelError(f"'{path}' is no regular file.")
+        if path.stat().st_size == 0:
             raise ModelError(f"The model file '{path}' is empty.")
     except (OSError, ValueError) as error:  # ValueError: a NUL character in the path
         raise ModelError(f"The model file '{path}' can not be read: {error}.") from error

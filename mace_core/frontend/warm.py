@@ -64,6 +64,7 @@ def load_cached(
     if entry is not None:
         loaded = _unpack(entry, mmap=mmap)
         if loaded is not None:
+            loaded[0].source_path = str(model)
             return loaded
         cache.remove(key)
     graph = load_model(model, mmap=mmap)

@@ -70,7 +70,8 @@ class DType(enum.Enum):
             return np.dtype(_NUMPY[self])
         import ml_dtypes  # only for models that use these kinds
 
-        return np.dtype(getattr(ml_dtypes, _ML_DTYPES[self]))
+        extension: np.dtype = np.dtype(getattr(ml_dtypes, _ML_DTYPES[self]))
+        return extension
 
     def nbytes(self, elements: int) -> int:
         """Bytes that ``elements`` stored elements take; packed kinds round up to whole bytes."""

@@ -224,8 +224,17 @@ def test_bodies_can_not_read_the_callers_values() -> None:
 
 def test_a_body_must_compute_its_outputs() -> None:
     lacking = function("F", ["a"], ["b"], [helper.make_node("Neg", ["a"], ["t"])])
-    with pytest.raises(ModelError, match="does not compute 'y'"):
+    with pytest.raises(ModelError, match="does not compute its output 'b'"):
         load_model(calling([call("F", ["x"], ["y"])], [lacking]))
+
+
+def test_a_body_may_define_a_name_only_once() -> None:
+    for nodes in (
+        [helper.make_node("Neg", ["a"], ["b"]), helper.make_node("Abs", ["a"], ["b"])],
+        [helper.make_node("Neg", ["a"], ["b"]), helper.make_node("Abs", ["b"], ["a"])],
+    ):
+        with pytest.raises(ModelError, match=r"'[ab]' is defined twice"):
+            load_model(calling([call("F", ["x"], ["y"])], [function("F", ["a"], ["b"], nodes)]))
 
 
 def test_two_functions_of_one_name_are_refused() -> None:

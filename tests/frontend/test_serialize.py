@@ -93,7 +93,7 @@ def test_damaged_bytes_are_one_error(model_file: Path) -> None:
 
 
 def test_loading_imports_no_onnx_and_is_quick(tmp_path: Path) -> None:
-    """PP-OCRv4 rec: 860 nodes in a few milliseconds (30 allowed for a busy machine)."""
+    """PP-OCRv4 rec: 860 nodes in about 10 ms of CPU time (30 allowed, machines differ)."""
     path = package_file("rapidocr_onnxruntime", "models", "ch_PP-OCRv4_rec_infer.onnx")
     stored = tmp_path / "rec.graph"
     stored.write_bytes(dump_graph(load_model(path)))
@@ -102,10 +102,10 @@ def test_loading_imports_no_onnx_and_is_quick(tmp_path: Path) -> None:
     from mace_core.graph.serialize import load_graph
     blob = open({str(stored)!r}, "rb").read()
     times = []
-    for _ in range(5):
-        start = time.perf_counter()
+    for _ in range(10):
+        start = time.process_time()
         graph = load_graph(blob)
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     assert len(graph.nodes) == 860
     assert not any(m == "onnx" or m.startswith("onnx.") for m in sys.modules)
     print(min(times))

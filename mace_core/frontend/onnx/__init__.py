@@ -1,4 +1,4 @@
-"""ONNX models: import (``OnnxFrontend``) and export (``to_onnx``, ``save_onnx``).
+"""ONNX models: import (``OnnxFrontend``) and export (``to_onnx`` and ``save_onnx`` in ``.export``).
 
 The onnx library is imported only when a model is read or written.
 """

@@ -138,6 +138,7 @@ class _Exporter:
         self._used: set[str] = set()
         self._node_names: set[str] = set()
         self._dtypes: set[DType] = set()
+        self._next: dict[str, int] = {}
 
     def model(self, graph: Graph) -> onnx.ModelProto:
         imports = dict(graph.opset_imports)
@@ -276,21 +277,24 @@ class _Exporter:
         self._names[value] = self._free(value.name or "value", scopes)
 
     def _free(self, wanted: str, scopes: tuple[set[str], ...]) -> str:
-        name, number = wanted, 0
-        while any(name in scope for scope in scopes) or (number and name in self._used):
-            number += 1
-            name = f"{wanted}_{number}"
+        name = wanted
+        while any(name in scope for scope in scopes) or (name != wanted and name in self._used):
+            name = self._numbered(wanted)
         scopes[-1].add(name)
         self._used.add(name)
         return name
 
     def _free_node(self, wanted: str) -> str:
-        name, number = wanted, 0
+        name = wanted
         while name in self._node_names:
-            number += 1
-            name = f"{wanted}_{number}"
+            name = self._numbered(wanted)
         self._node_names.add(name)
         return name
+
+    def _numbered(self, wanted: str) -> str:
+        number = self._next.get(wanted, 0) + 1
+        self._next[wanted] = number
+        return f"{wanted}_{number}"
 
     def _read(self, value: Value, reader: str, scopes: tuple[set[str], ...]) -> str:
         name = self._names.get(value)

@@ -303,21 +303,17 @@ class Importer:
         source = place.source or (call.name or name,)
         body = _Place(scope, place.frame, bindings, f"{name}/", source, (*place.calls, key))
         copies: list[tuple[str, Value]] = []  # outputs that are inputs, or the same as another output
-        for index, formal in enumerate(function.output):
-            actual = outputs[index] if index < len(outputs) else None
+        pending: dict[str, Value] = {}  # outputs the body has yet to define
+        for formal, actual in zip(function.output, outputs, strict=False):
             if actual is None:
                 continue
-            if formal in scope.values:
+            if formal in scope.values or formal in pending:
                 copies.append((formal, actual))
             else:
-                scope.values[formal] = actual
-        results = [
-            [
-                scope.values.get(o) if o in function.output and o in scope.values else self._define(o, {}, body)
-                for o in n.output
-            ]
-            for n in function.node
-        ]
+                pending[formal] = actual
+        results = [[self._define_in_body(o, pending, body) for o in node.output] for node in function.node]
+        for formal in pending:
+            raise ModelError(f"{self._label}: the function of {where} does not compute its output '{formal}'.")
         for node, values in zip(function.node, results, strict=True):
             self._add_node(node, values, body)
         for formal, actual in copies:
@@ -326,9 +322,13 @@ class Importer:
                 raise ModelError(f"{self._label}: {where} returns its input '{formal}', which is left out.")
             copy = self._names.node(f"{name}/Identity", of_file=False)
             place.frame.graph.nodes.append(Node("Identity", [original], [actual], name=copy, source=source))
-        for actual in outputs:
-            if actual is not None and actual.producer is None:
-                raise ModelError(f"{self._label}: the function of {where} does not compute '{actual.name}'.")
+
+    def _define_in_body(self, name: str, pending: dict[str, Value], body: _Place) -> Value | None:
+        """What a node in a function's body computes: the call's own output where ``name`` is the function's."""
+        if name not in pending:
+            return self._define(name, {}, body)
+        value = body.scope.values[name] = pending.pop(name)
+        return value
 
     def _check_function_opset(self, domain: str, op_type: str, version: int, where: str, key: FunctionKey) -> None:
         wanted = self._functions.opset(key, domain)
