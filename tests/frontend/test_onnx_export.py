@@ -54,15 +54,16 @@ def test_the_exported_model_computes_the_same() -> None:
         np.testing.assert_array_equal(a, b)
 
 
-# All of these, and of the rest of the suite every 16th.
+# All of these, and of the rest of the suite every 12th.
 _ALWAYS = ("_if", "_loop", "_scan", "sequence", "optional", "string", "int4", "float8")
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of the suite, when it computes expected results
-def test_models_of_the_onnx_backend_suite_round_trip() -> None:
+@pytest.mark.parametrize("every", [12, pytest.param(1, marks=pytest.mark.full)])
+def test_models_of_the_onnx_backend_suite_round_trip(every: int) -> None:
     """Whatever onnxruntime accepts as it came, it accepts as we export it."""
     cases = collect_testcases(None)
-    chosen = [c for i, c in enumerate(cases) if i % 12 == 0 or any(word in c.name for word in _ALWAYS)]
+    chosen = [c for i, c in enumerate(cases) if i % every == 0 or any(word in c.name for word in _ALWAYS)]
     assert len(chosen) > 200
     accepted = 0
     for case in chosen:
@@ -75,11 +76,11 @@ def test_models_of_the_onnx_backend_suite_round_trip() -> None:
             continue
         session(exported)
         accepted += 1
-    assert accepted > 120
+    assert accepted > len(chosen) / 2
 
 
 @given(graphs())
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 def test_any_graph_comes_back_equal(graph: Graph) -> None:
     assert graph_difference(graph, load_model(to_onnx(graph))) is None
 

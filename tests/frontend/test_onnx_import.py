@@ -34,7 +34,7 @@ def test_a_graph_is_given_back_as_it_is() -> None:
 
 def test_other_objects_are_a_usage_error() -> None:
     with pytest.raises(UsageError, match=r"not builtins\.int"):
-        load_model(3)  # type: ignore[arg-type]
+        load_model(3)
 
 
 def test_a_content_is_recognised_without_a_suffix(tmp_path: Path) -> None:
@@ -131,6 +131,7 @@ def test_a_name_that_a_nested_graph_uses_again_is_made_unique() -> None:
     graph = load_model(model(nodes, [info("x", [1]), info("c", [], TensorProto.BOOL)], [info("out", [1])]))
     nested = graph.nodes[1].attr("then_branch")
     inner, outer = nested.nodes[0].outputs[0], graph.nodes[0].outputs[0]
+    assert outer is not None
     assert (outer.name, inner.name) == ("y", "y_1")
     assert nested.nodes[1].inputs == [inner]
     assert graph.nodes[2].inputs[0] is outer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +32,7 @@ def read(tensor: TensorProto) -> Tensor:
     return constant
 
 
-def sample(dtype: DType, size: int) -> npt.NDArray[np.generic]:
+def sample(dtype: DType, size: int) -> npt.NDArray[Any]:
     """Values of every bit pattern a narrow kind has, and some of the wide ones."""
     if dtype is DType.BOOL:
         return np.arange(size) % 3 == 0
@@ -122,7 +123,7 @@ def _replace_initializer(made: bytes, old: bytes, new: bytes) -> bytes:
     stripped.ClearField("graph")
     graph += b"\x2a" + _varint(len(new)) + new
     assert old in made
-    return stripped.SerializeToString() + b"\x3a" + _varint(len(graph)) + graph
+    return bytes(stripped.SerializeToString()) + b"\x3a" + _varint(len(graph)) + graph
 
 
 def _varint(value: int) -> bytes:
