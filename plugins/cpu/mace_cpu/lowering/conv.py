@@ -12,6 +12,7 @@ from mace_cpu.lowering.conv_depthwise import emit_depthwise, fits_depthwise
 from mace_cpu.lowering.conv_direct import Floats, emit_direct, fits_direct
 from mace_cpu.lowering.conv_general import RANK, emit_general
 from mace_cpu.lowering.conv_geometry import conv_geometry, transpose_geometry
+from mace_cpu.lowering.conv_phases import emit_phases, fits_phases
 from mace_cpu.lowering.registry import lowers
 from mace_cpu.program import Layout, Program
 
@@ -37,7 +38,7 @@ def conv(program: Program, node: Node) -> None:
     x, w, y = _operands(node)
     geometry = conv_geometry(node, program.shape(x), program.shape(w), program.shape(y))
     operands = constant_operands(program, node, geometry.out_channels)
-    if operands is None or program.dtype(y) is not DType.FLOAT32 or not program.size(y) or not program.size(x):
+    if operands is None or not _has_generated_kernel(program, x, y):
         emit_general(program, node, geometry)
         return
     weights, bias = operands
@@ -47,7 +48,7 @@ def conv(program: Program, node: Node) -> None:
         return
     epilogue, result = match_epilogue(program, y)
     scale, shift, epilogue = epilogue.split_affine(geometry.out_channels)
-    weights, bias = folded(weights, bias, scale, shift, axis=0)
+    weights, bias = folded(weights, bias, scale, shift)
     plain_input = (
         geometry.groups == 1 and geometry.in_channels <= MOST_PLAIN_CHANNELS and not program.has(x, Layout.BLOCKED)
     )
@@ -63,13 +64,31 @@ def conv_transpose(program: Program, node: Node) -> None:
     """The adjoint of a Conv: every input pixel adds its kernel, scaled, to the result."""
     x, w, y = _operands(node)
     geometry = transpose_geometry(node, program.shape(x), program.shape(w), program.shape(y))
-    emit_general(program, node, geometry, transposed=True)
+    operands = constant_operands(program, node, geometry.out_channels)
+    if operands is None or not _has_generated_kernel(program, x, y) or not fits_phases(geometry, program.block):
+        emit_general(program, node, geometry, transposed=True)
+        return
+    weights, bias = operands
+    epilogue, result = match_epilogue(program, y)
+    scale, shift, epilogue = epilogue.split_affine(geometry.out_channels)
+    if (scale != 1).any():
+        grouped = weights.reshape(geometry.groups, -1, geometry.group_out, *geometry.kernel)
+        factors = scale.reshape(geometry.groups, 1, geometry.group_out, *(1 for _ in geometry.kernel))
+        weights = (grouped * factors).reshape(weights.shape)
+    target = program.write(result, Layout.BLOCKED)
+    emit_phases(program, geometry, x, weights, bias * scale + shift, epilogue, target)
 
 
 def _operands(node: Node) -> tuple[Value, Value, Value]:
     x, w, y = node.inputs[0], node.inputs[1], node.outputs[0]
     assert x is not None and w is not None and y is not None
     return x, w, y
+
+
+def _has_generated_kernel(program: Program, x: Value, y: Value) -> bool:
+    """Whether type and sizes are such as the generated kernels take; constants are not there in blocks."""
+    is_float = program.dtype(y) is DType.FLOAT32
+    return is_float and program.size(y) > 0 and program.size(x) > 0 and program.constant_of(x) is None
 
 
 def constant_operands(program: Program, node: Node, out_channels: int) -> tuple[Floats, Floats] | None:
@@ -80,9 +99,8 @@ def constant_operands(program: Program, node: Node, out_channels: int) -> tuple[
     return None if weights is None or bias is None else (weights, bias)
 
 
-def folded(weights: Floats, bias: Floats, scale: Floats, shift: Floats, axis: int) -> tuple[Floats, Floats]:
-    """Weights and bias such that the result is what it was, times ``scale`` plus ``shift`` per output channel."""
+def folded(weights: Floats, bias: Floats, scale: Floats, shift: Floats) -> tuple[Floats, Floats]:
+    """Weights (O, ...) and bias such that the result is what it was, times ``scale`` plus ``shift`` per channel."""
     if (scale != 1).any():
-        per_channel = scale.reshape([-1 if i == axis else 1 for i in range(weights.ndim)])
-        weights = weights * per_channel
+        weights = weights * scale.reshape(-1, *(1 for _ in weights.shape[1:]))
     return weights, bias * scale + shift
