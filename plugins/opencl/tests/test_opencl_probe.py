@@ -37,7 +37,7 @@ def test_nothing_there_names_the_loader_the_driver_and_the_binding(machine: Path
     result = OpenClProvider().probe()
     assert result.devices == ()
     found = missing(result)
-    assert list(found)[0] == "execution support"
+    assert next(iter(found)) == "execution support"
     assert "libOpenCL.so.1/libOpenCL.so" in found
     assert str(machine / "vendors") in found["OpenCL driver"]
     assert "pyopencl" in found
