@@ -22,7 +22,9 @@ from mace_core.tensor import DType, Tensor, TensorType
 
 OCR = package_file("rapidocr_onnxruntime", "models")
 LIGHT = package_file("onnx", "backend", "test", "data", "light")
-REAL_MODELS = sorted([*OCR.glob("*.onnx"), *LIGHT.glob("*.onnx")])
+VAD = package_file("silero_vad", "data")
+NESTED = [VAD / "silero_vad.onnx", VAD / "silero_vad_op18_ifless.onnx"]  # with and without If
+REAL_MODELS = sorted([*OCR.glob("*.onnx"), *LIGHT.glob("*.onnx"), *NESTED])
 
 
 def session(model: onnx.ModelProto | Path) -> onnxruntime.InferenceSession:
@@ -33,8 +35,8 @@ def session(model: onnx.ModelProto | Path) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
-def test_there_are_twelve_real_models() -> None:
-    assert len(REAL_MODELS) == 12
+def test_the_real_models_are_there() -> None:
+    assert len(REAL_MODELS) == 14
 
 
 @pytest.mark.parametrize("path", REAL_MODELS, ids=lambda p: p.stem)
