@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from mace_core.native.numba_prelude import f32, f64, i8, i16, i32, i64, u8, u16, u32, u64
@@ -61,3 +62,48 @@ def quotient(typing_context: Any, dividend: Any, divisor: Any) -> Any:
         return builder.udiv(arguments[0], arguments[1])
 
     return types.int64(types.int64, types.int64), generate
+
+
+def _extreme(name: str) -> Any:
+    """``(a, b)``: the larger or smaller of two floats; NaN if one of them is (LLVM vectorises reductions over it)."""
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def extreme(typing_context: Any, a: Any, b: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            kind = arguments[0].type
+            function = builder.module.declare_intrinsic(f"llvm.{name}", [kind], ir.FunctionType(kind, [kind, kind]))
+            return builder.call(function, arguments)
+
+        return a(a, a), generate
+
+    return extreme
+
+
+maximum = _extreme("maximum")
+minimum = _extreme("minimum")
+
+
+def _local_array(element: Any, count: int) -> Any:
+    """``()``: a pointer to an array of the kernel's own stack, undefined at first; the same one at each call."""
+    pointer = types.CPointer(element)
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def local_array(typing_context: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            array = cgutils.alloca_once(builder, ir.ArrayType(context.get_value_type(element), count))
+            return builder.bitcast(array, context.get_value_type(pointer))
+
+        return pointer(), generate
+
+    return local_array
+
+
+LOCAL_COUNT = 128
+LOCAL_ARRAYS: dict[str, Any] = {
+    name: _local_array(getattr(types, name), LOCAL_COUNT)
+    for name in ("float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+}
+"""Arrays of `LOCAL_COUNT` elements on the stack, by element type."""
+
+LOCAL_SECOND: dict[str, Any] = {name: _local_array(getattr(types, name), LOCAL_COUNT) for name in ("float64", "int64")}
+"""A second array for kernels that need two."""
