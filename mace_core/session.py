@@ -15,6 +15,7 @@ from mace_core.errors import DeviceLostError, MaceError, TransientError, UsageEr
 from mace_core.graph import Graph, Node, Value
 from mace_core.provider.execution import CancelFlag
 from mace_core.provider.registry import Registry, default_registry
+from mace_core.scheduler import notify
 from mace_core.scheduler.context import RunContext
 from mace_core.scheduler.devices import DevicePool
 from mace_core.scheduler.explain import Explanation, explain_plan
@@ -65,8 +66,8 @@ class Session:
 
         Args:
             model: a path, bytes, an ``onnx.ModelProto`` or a ``Graph`` (taken over: it may be changed).
-            devices: in order of priority, ``provider`` or ``provider:device`` each.  None: all real
-                devices, best first.  What they decline goes to the CPU provider where that is installed, else to the reference.
+            devices: in order of priority, ``provider`` or ``provider:device`` each.  None: all real devices, best
+                first.  What they decline goes to the CPU provider where that is installed, else to the reference.
             options: per provider or device, for example ``{"cpu": {"threads": 2}}``.
             strict: no node may run anywhere but on the devices named.
             pins: node name or operator type (``*`` and ``?`` allowed) -> device that shall run it.
@@ -86,15 +87,17 @@ class Session:
         self._registry = registry or default_registry()
         self._closed = False
         pins = {pattern: resolve_device_name(name, self._registry) for pattern, name in (pins or {}).items()}
-        chosen = select_devices(
-            self._registry, devices, options=options or {}, strict=strict, pinned=list(pins.values())
+        self._model: PreparedModel = prepare_model(model, optimize=optimize, cache=cache, mmap=mmap)
+        graph = self._model.graph
+        self._pool = DevicePool(
+            select_devices(
+                self._registry, devices, options=options or {}, strict=strict, pinned=list(pins.values()), graph=graph
+            )
         )
-        self._pool = DevicePool(chosen)
         try:
-            self._model: PreparedModel = prepare_model(model, optimize=optimize, cache=cache, mmap=mmap)
-            graph = self._model.graph
             _check_pins(pins, graph, self._model.label)
             self._planner = Planner(
+                label=self._model.label,
                 pool=self._pool,
                 compile_with=self._model.compile,
                 resolve=self._model.resolve,
@@ -147,11 +150,11 @@ class Session:
         """
         if self._closed:
             raise UsageError(f"the session of {self._model.label} is closed")
-        context = RunContext(profile=profile) if cancel is None else RunContext(cancel, profile)
         if outputs is None and profile is None:
-            fast = self._run_fast(feeds, context)
+            fast = self._run_fast(feeds, cancel)
             if fast is not None:
                 return fast
+        context = RunContext(profile=profile) if cancel is None else RunContext(cancel, profile)
         runner = self._runner if outputs is None else self._subset(outputs)
         names = self._output_names if outputs is None else list(outputs)
         values = collect_feeds(self._graph.inputs, feeds, self._model.label)
@@ -160,6 +163,7 @@ class Session:
         results = self._guarded(lambda: runner.run(values, context))
         if profile is not None:
             profile.end_ns = time.perf_counter_ns()
+            notify.profiled(self._model.label, profile)
         return {name: _owned(result, values) for name, result in zip(names, results, strict=True)}
 
     def profile(self, feeds: Mapping[str, Any], outputs: Sequence[str] | None = None) -> Profile:
@@ -227,11 +231,14 @@ class Session:
 
     # --- private --------------------------------------------------------------------------------------------------
 
-    def _run_fast(self, feeds: Mapping[str, Any], context: RunContext) -> dict[str, Any] | None:
+    def _run_fast(self, feeds: Mapping[str, Any], cancel: CancelFlag | None) -> dict[str, Any] | None:
         """One subgraph on host memory, fed contiguous arrays of a known signature; None where it is anything else."""
+        expected = self._fast_inputs
+        if expected is None:
+            return None
         arrays: list[npt.NDArray[Any]] = []
         try:
-            for name, dtype in self._fast_inputs or ():
+            for name, dtype in expected:
                 array = feeds[name]
                 if not isinstance(array, np.ndarray) or (array.dtype is not dtype and array.dtype != dtype):
                     return None
@@ -239,21 +246,34 @@ class Session:
                 if not (flags.c_contiguous and flags.aligned):
                     return None
                 arrays.append(array)
-            if self._fast_inputs is None or len(feeds) != len(arrays):
+            if len(feeds) != len(arrays):
                 return None
-            key = tuple([array.shape for array in arrays])
         except (KeyError, TypeError):
             return None  # the careful path says what is wrong
-        plan = self._runner.find(key)
+        plan = self._runner.find(tuple([array.shape for array in arrays]))
         if plan is None:
             return None
         try:
-            if plan.plan.single is None:
+            if not plan.is_single:
                 return None
-            results = self._guarded(lambda: plan.execute(arrays, context))
+            results = plan.execute_single(arrays, cancel)
+        except TransientError:
+            return dict(zip(self._output_names, self._again(plan, arrays, cancel), strict=True))
+        except DeviceLostError as error:
+            self._lose(error)
+            raise
         finally:
             plan.release()
         return dict(zip(self._output_names, results, strict=True))
+
+    def _again(self, plan: GraphPlan, arrays: list[npt.NDArray[Any]], cancel: CancelFlag | None) -> list[RuntimeValue]:
+        """The one retry that a passing failure gets."""
+        _log.warning("a run of %s failed in a way that may pass and is tried once more", self._model.label)
+        try:
+            return plan.execute_single(arrays, cancel)
+        except DeviceLostError as error:
+            self._lose(error)
+            raise
 
     def _guarded(self, run: Callable[[], list[RuntimeValue]]) -> list[RuntimeValue]:
         """Once more after a passing failure; no more on a device that is lost."""
@@ -261,7 +281,7 @@ class Session:
             try:
                 return run()
             except TransientError as error:
-                _log.warning("a run failed and is tried once more: %s", error)
+                _log.warning("a run of %s failed and is tried once more: %s", self._model.label, error)
                 return run()
         except DeviceLostError as error:
             self._lose(error)

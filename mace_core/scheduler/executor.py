@@ -12,7 +12,17 @@ import numpy as np
 import numpy.typing as npt
 
 from mace_core.errors import ProviderBugError, ProviderError
-from mace_core.provider import Allocator, Bindings, BoundTensor, Buffer, DataTransfer, Event, Execution, Stream
+from mace_core.provider import (
+    Allocator,
+    Bindings,
+    BoundTensor,
+    Buffer,
+    CancelFlag,
+    DataTransfer,
+    Event,
+    Execution,
+    Stream,
+)
 from mace_core.provider.memory import HostAllocator
 from mace_core.scheduler.context import RunContext
 from mace_core.scheduler.plan import (
@@ -26,6 +36,7 @@ from mace_core.scheduler.plan import (
     Storage,
     UploadStep,
 )
+from mace_core.scheduler.profile import Profile
 from mace_core.scheduler.values import (
     RuntimeValue,
     address_of,
@@ -59,7 +70,7 @@ class StageInstance:
         self._pending: dict[str, list[Event]] = {}
         self._temporary: list[tuple[Allocator, Buffer]] = []
         self._arrays: list[RuntimeValue] = [None] * len(plan.registers)
-        self._constants: list[npt.NDArray[Any]] = []
+        self._own_cancel = CancelFlag()  # never set
         try:
             for location, arena in plan.arenas.items():
                 allocator = HostAllocator() if location == HOST else plan.devices[location].backend.allocators()[0]
@@ -92,27 +103,25 @@ class StageInstance:
 
     # --- the fast path: one subgraph on host memory ---------------------------------------------------------------
 
-    def run_single(self, arrays: Sequence[npt.NDArray[Any]], context: RunContext) -> list[npt.NDArray[Any]]:
+    def run_single(
+        self, arrays: Sequence[npt.NDArray[Any]], cancel: CancelFlag | None, profile: Profile | None
+    ) -> list[npt.NDArray[Any]]:
         """Run a plan that has a single step: bind addresses, allocate outputs, one call."""
         execution, bindings, inputs, outputs = self._single
         for buffer, array in zip(inputs, arrays, strict=True):
             buffer.address = array.__array_interface__["data"][0]
-            buffer.handle = array
         results = []
         for buffer, shape, dtype in outputs:
             result: npt.NDArray[Any] = np.empty(shape, dtype)
             buffer.address = result.__array_interface__["data"][0]
-            buffer.handle = result
             results.append(result)
-        bindings.cancel = context.cancel
-        if context.profile is not None:
-            bindings.profile = context.profile.recorder(self._single_device)
-        execution.run(bindings)
-        bindings.profile = None
-        for buffer in inputs:
-            buffer.handle = None
-        for buffer, _, _ in outputs:
-            buffer.handle = None
+        bindings.cancel = self._own_cancel if cancel is None else cancel
+        if profile is not None:
+            bindings.profile = profile.recorder(self._single_device)
+            execution.run(bindings)
+            bindings.profile = None
+        else:
+            execution.run(bindings)
         return results
 
     # --- the general path -----------------------------------------------------------------------------------------
@@ -122,7 +131,8 @@ class StageInstance:
         plan = self.plan
         if plan.single is not None:
             specs = (plan.registers[register].dtype for register in plan.feeds)
-            return self.run_single([storage(v, dtype) for v, dtype in zip(values, specs, strict=True)], context)
+            arrays = [storage(v, dtype) for v, dtype in zip(values, specs, strict=True)]
+            return self.run_single(arrays, context.cancel, context.profile)
         try:
             for value, register in zip(values, plan.feeds, strict=True):
                 self._feed(register, value)

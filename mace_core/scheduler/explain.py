@@ -179,7 +179,8 @@ def _lines(found: Explanation) -> Iterator[str]:
     for device, reason in found.refused.items():
         yield f"  {device} is not used: {reason}"
     for arena in found.arenas:
-        yield f"  memory on {arena.location}: {arena.nbytes} bytes in one arena (at least {arena.lower_bound_bytes} needed)"
+        needed = f"at least {arena.lower_bound_bytes} needed"
+        yield f"  memory on {arena.location}: {arena.nbytes} bytes in one arena ({needed})"
     for number, part in enumerate(found.partitions):
         where = f" in {part.scope}" if part.scope else ""
         yield f"partition {number} on {part.device}{where}:"

@@ -1,7 +1,7 @@
 """Checks what a run is fed against the model's inputs, and turns it into arrays.
 
-Strict on names, element types and shapes; lenient on memory layout and byte order.  Plain Python numbers have no element
-type of their own: they are taken where the value fits the input's type.
+Strict on names, element types and shapes; lenient on memory layout and byte order.  Plain Python numbers have no
+element type of their own: they are taken where the value fits the input's type.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import hashlib
 import logging
 import os
 import struct
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,8 +18,9 @@ from typing import TYPE_CHECKING
 from mace_core.errors import ProviderError
 from mace_core.graph import Graph, GraphView, Value
 from mace_core.graph.signature import Resolution
-from mace_core.provider import Backend, CompiledSubgraph
+from mace_core.provider import Backend, CompiledSubgraph, hooks
 from mace_core.provider.backend import Compatibility
+from mace_core.scheduler import notify
 from mace_core.scheduler.devices import SessionDevice
 from mace_core.tensor import DType, Tensor, TensorType, ValueType
 from mace_core.version import VERSION
@@ -96,23 +98,35 @@ class PreparedModel:
         Raises:
             ProviderError: what the backend raises.
         """
+        start, restored, error = time.perf_counter(), False, ""
+        try:
+            found = self._restore(device, views)
+            restored = found is not None
+            return found if found is not None else self._compile(device, views)
+        except Exception as failure:
+            error = str(failure)
+            raise
+        finally:
+            seconds = time.perf_counter() - start
+            nodes = tuple(node.name for view in views for node in view.nodes)
+            notify.compiled(self.label, device.name, nodes, seconds, restored=restored, error=error)
+
+    def _compile(self, device: SessionDevice, views: Sequence[GraphView]) -> list[CompiledSubgraph]:
         backend = device.backend
-        if self._blobs is None or type(backend).serialize is Backend.serialize:
-            return backend.compile(views)
-        key = self._blob_key(device, views)
-        restored = self._restore(device, views, key)
-        if restored is not None:
-            return restored
         compiled = backend.compile(views)
-        blob = backend.serialize(compiled)
-        if blob is not None:
-            compatibility = backend.compatibility_key().encode()
-            self._blobs.put(key, b"".join((_LENGTH.pack(len(compatibility)), compatibility, blob)))
+        if self._blobs is not None and _stores(backend):
+            blob = backend.serialize(compiled)
+            if blob is not None:
+                compatibility = backend.compatibility_key().encode()
+                key = self._blob_key(device, views)
+                self._blobs.put(key, b"".join((_LENGTH.pack(len(compatibility)), compatibility, blob)))
         return compiled
 
-    def _restore(self, device: SessionDevice, views: Sequence[GraphView], key: str) -> list[CompiledSubgraph] | None:
-        assert self._blobs is not None
-        entry = self._blobs.get(key)
+    def _restore(self, device: SessionDevice, views: Sequence[GraphView]) -> list[CompiledSubgraph] | None:
+        """What the cache holds, if the provider still takes it."""
+        if self._blobs is None or not _stores(device.backend):
+            return None
+        entry = self._blobs.get(self._blob_key(device, views))
         if entry is None:
             return None
         (length,) = _LENGTH.unpack_from(entry)
@@ -152,29 +166,41 @@ def prepare_model(model: Model, *, optimize: bool, cache: bool, mmap: bool) -> P
 
     Raises:
         ModelError: if the model can not be read.
+        PluginError: if a plugin that adds graph passes fails to name them.
     """
+    extra = hooks.registered_passes() if optimize else []
+
+    def simplify(graph: Graph) -> None:
+        from mace_core.optimizer import default_passes, optimize
+
+        optimize(graph, [*default_passes(), *extra] if extra else None)
+
     if cache and isinstance(model, str | os.PathLike):
         from mace_core.cache import CheckedCache
         from mace_core.frontend.warm import load_cached
 
         path = Path(model)
+        passes = ",".join(f"{type(p).__module__}.{type(p).__qualname__}" for p in extra)
         graph, fingerprint = load_cached(
-            path, CheckedCache("graphs", VERSION), _simplify if optimize else _leave, f"{VERSION} {optimize}", mmap=mmap
+            path,
+            CheckedCache("graphs", VERSION),
+            simplify if optimize else _leave,
+            f"{VERSION} {optimize} {passes}",
+            mmap=mmap,
         )
         return PreparedModel(graph, f"'{path}'", fingerprint=fingerprint, cache=True)
     from mace_core.frontend.load import load_model
 
     graph = load_model(model, mmap=mmap)
     if optimize:
-        _simplify(graph)
+        simplify(graph)
     label = f"'{os.fspath(model)}'" if isinstance(model, str | os.PathLike) else _name_of(graph)
     return PreparedModel(graph, label, cache=cache)
 
 
-def _simplify(graph: Graph) -> None:
-    from mace_core.optimizer import optimize
-
-    optimize(graph)
+def _stores(backend: Backend) -> bool:
+    """Whether the backend has a form of compiled subgraphs to store."""
+    return type(backend).serialize is not Backend.serialize
 
 
 def _leave(graph: Graph) -> None:

@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from mace_core.errors import MaceError, ProviderBugError, StrictPlacementError
-from mace_core.graph import GraphView, Node, Value
+from mace_core.graph import GraphView, Node
 from mace_core.provider import Capability, CompiledSubgraph
 from mace_core.scheduler.control_flow import is_control_flow
 from mace_core.scheduler.devices import DevicePool, SessionDevice
 from mace_core.scheduler.partition import (
-    CORE_DEVICE,
     Offer,
     Partition,
     Partitioning,
@@ -135,7 +134,7 @@ class _Placing:
         made = {value for node in part.nodes for value in node.outputs if value is not None}
         reads = dict.fromkeys(value for node in part.nodes for value in node_reads(node))
         inputs = [v for v in reads if v not in made and v.constant is None and v not in stage.known]
-        outside = {value for value in stage.outputs}
+        outside = set(stage.outputs)
         inside = set(part.nodes)
         for node in stage.nodes:
             if node not in inside:
@@ -169,7 +168,8 @@ class _Placing:
                 )
         except Exception as error:
             if len(missing) > 1:  # find the culprit
-                return all([self._compile_on(device, [one]) for one in missing])
+                succeeded = [self._compile_on(device, [one]) for one in missing]
+                return all(succeeded)
             return self._ban(device, missing[0][0], error)
         for (part, _), result in zip(missing, results, strict=True):
             self.compiled[part.device, part.nodes] = result
@@ -182,11 +182,3 @@ class _Placing:
         _log.log(level, "%s: %d nodes are placed elsewhere; %s", device.name, len(part.nodes), reason)
         self.bans.setdefault(device.name, {}).update(dict.fromkeys(part.nodes, reason))
         return False
-
-
-def border_values(views: Sequence[GraphView]) -> set[Value]:
-    """Values that cross from one view to another or in and out of the stage."""
-    return {value for view in views for value in (*view.inputs, *view.outputs)}
-
-
-__all__ = ["CORE_DEVICE", "Compiler", "PlacedStage", "border_values", "place"]

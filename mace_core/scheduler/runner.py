@@ -9,9 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from mace_core.graph import Graph, Node, Value
 from mace_core.graph.signature import Resolution
+from mace_core.provider.execution import CancelFlag
+from mace_core.scheduler import notify
 from mace_core.scheduler.context import RunContext
 from mace_core.scheduler.control_flow import ControlFlow, make_control_flow
 from mace_core.scheduler.devices import DevicePool
@@ -31,6 +34,7 @@ class Planner:
     """What all graphs of a session share when they are planned.
 
     Attributes:
+        label: how messages call the model.
         pool: the devices.
         compile_with: compiles, through the cache where there is one.
         resolve: shapes per signature, through the cache where there is one.
@@ -39,8 +43,10 @@ class Planner:
         capacity: plans kept per graph.
         opset_imports: versions per domain; they hold for nested graphs too.
         lock: one thread plans at a time, and backends are asked by one thread at a time.
+        counting: guards the tables of plans and who uses them; held for an instant only.
     """
 
+    label: str
     pool: DevicePool
     compile_with: Compiler
     resolve: Resolve
@@ -49,6 +55,7 @@ class Planner:
     capacity: int
     opset_imports: Mapping[str, int]
     lock: threading.RLock = field(default_factory=threading.RLock)
+    counting: threading.Lock = field(default_factory=threading.Lock)
 
     def plan(
         self,
@@ -71,13 +78,14 @@ class Planner:
             placed = place(
                 stage, self.pool, pins=pins, strict=self.strict, compile_with=self.compile_with, name=graph.name
             )
+            notify.partitioned(self.label, stage, placed.partitioning)
             plan = build_plan(stage, placed, self.pool, feeds, self._control_flow)
             rest = None
             if stage.rest is not None:
                 rest = GraphRunner(
                     self, stage.rest, stage.rest_feeds, fixed=stage.rest_fixed or {}, contents=stage.rest_contents
                 )
-            return GraphPlan(plan, rest, self.pool)
+            return GraphPlan(plan, rest, self.pool, self.counting)
 
     def _control_flow(self, node: Node, types: Mapping[Value, ValueType], known: Mapping[Value, Tensor]) -> ControlFlow:
         return make_control_flow(
@@ -98,26 +106,37 @@ class Planner:
 class GraphPlan:
     """A stage plan with its idle instances and what comes after it.  Freed when nobody uses it any more."""
 
-    def __init__(self, plan: StagePlan, rest: GraphRunner | None, pool: DevicePool) -> None:
+    def __init__(self, plan: StagePlan, rest: GraphRunner | None, pool: DevicePool, counting: threading.Lock) -> None:
         self.plan = plan
+        self.is_single = plan.single is not None
         self.rest = rest
         self._pool = pool
         self._idle: list[StageInstance] = []
-        self._users = 1
-        self._lock = threading.Lock()
+        self._counting = counting
+        self.users = 1  # changed under `counting` alone
         pool.retain()
-
-    def retain(self) -> None:
-        with self._lock:
-            self._users += 1
 
     def release(self) -> None:
         """One user fewer; the last one frees everything."""
-        with self._lock:
-            self._users -= 1
-            last = self._users == 0
+        with self._counting:
+            self.users -= 1
+            last = self.users == 0
         if last:
             self._free()
+
+    def execute_single(self, arrays: Sequence[npt.NDArray[Any]], cancel: CancelFlag | None) -> list[npt.NDArray[Any]]:
+        """Run a plan that is a single step on host memory, fed contiguous arrays."""
+        try:
+            instance = self._idle.pop()
+        except IndexError:
+            instance = StageInstance(self.plan)
+        try:
+            results = instance.run_single(arrays, cancel, None)
+        except BaseException:
+            instance.close()
+            raise
+        self._idle.append(instance)
+        return results
 
     def execute(self, values: Sequence[RuntimeValue], context: RunContext) -> list[RuntimeValue]:
         """Run this stage."""
@@ -177,7 +196,7 @@ class GraphRunner:
         self._contents = frozenset(contents)
         self._outer_types = outer_types or {}
         self._plans: OrderedDict[PlanKey, GraphPlan] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = planner.counting
         self._closed = False
         self.last_plan: GraphPlan | None = None
 
@@ -223,7 +242,7 @@ class GraphRunner:
             plan = self._plans.get(key)
             if plan is not None:
                 self._plans.move_to_end(key)
-                plan.retain()
+                plan.users += 1
             return plan
 
     def make(
@@ -239,7 +258,7 @@ class GraphRunner:
             plan = self.planner.plan(self.graph, self.feeds, {**types, **known_types}, fixed)
             dropped: list[GraphPlan] = []
             with self._lock:
-                plan.retain()
+                plan.users += 1
                 if self._closed:
                     dropped.append(plan)
                 else:

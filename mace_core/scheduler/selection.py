@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 
 from mace_core.errors import UsageError
-from mace_core.provider import Device, DeviceKind, ExecutionProvider
+from mace_core.graph import Graph
+from mace_core.provider import Device, ExecutionProvider, hooks
 from mace_core.provider.inventory import find_device, inventory
 from mace_core.provider.registry import REFERENCE, Registry
 from mace_core.scheduler.devices import SessionDevice
@@ -24,6 +25,7 @@ def select_devices(
     options: Options,
     strict: bool,
     pinned: Sequence[str] = (),
+    graph: Graph,
 ) -> list[SessionDevice]:
     """The devices in order of priority.
 
@@ -32,6 +34,7 @@ def select_devices(
         names: ``provider`` or ``provider:id`` each, or None for all real devices (accelerators, then CPUs).
         options: per provider, or per device under its qualified name (which goes over the provider's).
         strict: only the devices named, or the real ones of the inventory; no fallback.
+        graph: the model, for plugins that choose among devices.
         pinned: devices that pins name; added for pinned nodes only where they are not among the others.
 
     Raises:
@@ -40,7 +43,9 @@ def select_devices(
     chosen: list[tuple[Device, bool, bool]] = []  # device, named, fallback
     if names is None:
         real = inventory(registry).real_devices
-        chosen += [(device, False, False) for device in real if device.provider != REFERENCE]
+        offered = [device for device in real if device.provider != REFERENCE]
+        preferred = hooks.select_devices(offered, graph) if offered else None
+        chosen += [(device, False, False) for device in (preferred or offered)]
     else:
         if isinstance(names, str):
             names = [names]
@@ -114,8 +119,3 @@ def _check_options(options: Options, devices: Sequence[Device], registry: Regist
             if option not in known:
                 offered = ", ".join(sorted(known)) or "none"
                 raise UsageError(f"the provider '{provider_name}' has no option '{option}'; its options: {offered}")
-
-
-def is_cpu(device: Device) -> bool:
-    """Whether the device is the host's own processor."""
-    return device.kind is DeviceKind.CPU
