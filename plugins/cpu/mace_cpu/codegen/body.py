@@ -8,6 +8,8 @@ from typing import Any
 
 from llvmlite import ir
 
+from mace_core.native.compiler import HAND_MADE
+
 I1, I8, I32, I64 = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
 F32 = ir.FloatType()
 POINTER = ir.PointerType()
@@ -53,7 +55,7 @@ class Body:
         text = str(self.module)
         if plain not in text:
             raise ValueError("the loop metadata is not written as expected")
-        return text.replace(plain, f"{name} = distinct !{{ {name}, {operand} }}")
+        return HAND_MADE + text.replace(plain, f"{name} = distinct !{{ {name}, {operand} }}")
 
     # --- arguments ------------------------------------------------------------------------------------------------
 
