@@ -16,6 +16,7 @@ POINTER = ir.PointerType()
 VOID = ir.VoidType()
 
 FLOAT_BYTES = 4
+CACHE_LINE_FLOATS = 16
 
 
 def constant(value: int) -> ir.Constant:
@@ -110,6 +111,11 @@ class Body:
 
     def store(self, value: ir.Value, at: ir.Value) -> None:
         self.b.store(value, at, align=FLOAT_BYTES)
+
+    def prefetch(self, at: ir.Value) -> None:
+        """Ask for the cache line at ``at`` to be brought into the second level cache; any address will do."""
+        function = self._declared("llvm.prefetch.p0", ir.FunctionType(VOID, [POINTER, I32, I32, I32]))
+        self.b.call(function, [at, ir.Constant(I32, 0), ir.Constant(I32, 2), ir.Constant(I32, 1)])
 
     def load_some(self, at: ir.Value, count: ir.Value) -> ir.Value:
         """The first ``count`` floats as a vector, zeros behind them; a count below 1 reads nothing."""

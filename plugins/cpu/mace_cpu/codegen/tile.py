@@ -49,6 +49,16 @@ class Tile:
             for cell, value in zip(row, initial, strict=True):
                 self.body.b.store(value, cell)
 
+    def put_aside(self, at: ir.Value) -> None:
+        """Store the accumulators as they are, row by row."""
+        for i, cell in enumerate(cell for row in self._cells for cell in row):
+            self.body.store(self.body.b.load(cell, typ=self.body.vector), self.body.floats(at, i * self.body.lanes))
+
+    def take_up(self, at: ir.Value) -> None:
+        """Go on from accumulators put aside."""
+        for i, cell in enumerate(cell for row in self._cells for cell in row):
+            self.body.b.store(self.body.load(self.body.floats(at, i * self.body.lanes)), cell)
+
     def step(self, left: Callable[[int], ir.Value], right: ir.Value) -> None:
         """Accumulate ``left(row) x right[columns]``: addresses of a scalar per row, and of a row of columns."""
         body = self.body
