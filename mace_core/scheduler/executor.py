@@ -67,6 +67,7 @@ class StageInstance:
         self._arenas: dict[str, tuple[Allocator, Buffer]] = {}
         self._executions: list[Execution] = []
         self._streams: dict[str, Stream] = {}
+        self._host_queues: list[str] = []
         self._pending: dict[str, list[Event]] = {}
         self._temporary: list[tuple[Allocator, Buffer]] = []
         self._arrays: list[RuntimeValue] = [None] * len(plan.registers)
@@ -79,6 +80,8 @@ class StageInstance:
                 stream = device.backend.create_stream()
                 if stream is not None:
                     self._streams[name] = stream
+                    if device.memory is MemoryKind.HOST:
+                        self._host_queues.append(name)
             self._bound = [self._bind(index, register) for index, register in enumerate(plan.registers)]
             self._fresh = [i for i, register in enumerate(plan.registers) if register.storage is Storage.FRESH]
             self._work = [self._prepare(step) for step in plan.steps]
@@ -157,11 +160,13 @@ class StageInstance:
                 self._run_subgraph(number, step, context)
                 return
             case UploadStep():
+                self._wait_for_host_memory()
                 self._wait(step.device)
                 self._upload(step)
                 what = f"transfer to {step.device}: {self.plan.registers[step.source].value.name}"
                 source: tuple[str, ...] = ()
             case DownloadStep():
+                self._wait_for_host_memory()
                 self._wait(step.device)
                 self._download(step)
                 what = f"transfer from {step.device}: {self.plan.registers[step.source].value.name}"
@@ -182,9 +187,8 @@ class StageInstance:
         bindings.cancel = context.cancel
         bindings.profile = None if context.profile is None else context.profile.recorder(step.device)
         stream = self._streams.get(step.device)
-        for name in self._pending:
-            if name != step.device:
-                self._wait(name)
+        if step.touches_host:
+            self._wait_for_host_memory(but=step.device)
         if stream is None:
             execution.run(bindings)
         else:
@@ -210,6 +214,12 @@ class StageInstance:
             except ProviderError as error:
                 _log.info("work queued on %s failed while its run was given up: %s", name, error)
         self._pending.clear()
+
+    def _wait_for_host_memory(self, *, but: str = "") -> None:
+        """Until no queue works on host memory any more, but for that of a device whose own order takes care."""
+        for name in self._host_queues:
+            if name != but:
+                self._wait(name)
 
     def _wait_all(self) -> None:
         for device in self._pending:
