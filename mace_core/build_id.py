@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from mace_core.version import VERSION
@@ -17,8 +19,16 @@ def build_id() -> str:
     metadata costs well under a millisecond.
     """
     digest = hashlib.sha256()
-    root = Path(__file__).parent
-    for path in sorted(root.rglob("*.py")):
-        status = path.stat()
-        digest.update(f"{path.relative_to(root)} {status.st_size} {status.st_mtime_ns}\n".encode())
+    for line in sorted(_describe_sources(str(Path(__file__).parent))):
+        digest.update(line.encode())
     return f"{VERSION}+{digest.hexdigest()[:16]}"
+
+
+def _describe_sources(folder: str) -> Iterator[str]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from (f"{entry.name}/{line}" for line in _describe_sources(entry.path))
+            elif entry.name.endswith(".py"):
+                status = entry.stat()
+                yield f"{entry.name} {status.st_size} {status.st_mtime_ns}\n"

@@ -87,7 +87,7 @@ def _stamp(entry: PluginEntry) -> dict[str, Any]:
     site_packages = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
     return {
         "plugin": [entry.name, entry.value, entry.distribution, entry.version],
-        "core": [VERSION, str(API_VERSION)],
+        "core": [build_id(), str(API_VERSION)],
         "python": [sys.version, sys.prefix],
         "machine": [platform.node(), platform.machine(), platform.release(), default_threads()],
         # installing or removing any package changes its folder, and probes look for packages
