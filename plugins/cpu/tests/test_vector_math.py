@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from llvmlite import ir
-from mace_cpu.codegen import vector_math
+from mace_cpu.codegen import vector_basic, vector_math
 from mace_cpu.codegen.body import F32, Body
 from mace_cpu.codegen.version import generator_version
 
@@ -24,11 +24,12 @@ Emit = Callable[[ir.IRBuilder, ir.Value], ir.Value]
 MASKS = ("", "avx2", "baseline")
 
 
-def run(name: str, emit: Emit, x: Array, *, mask: str = "", lanes: int = 8) -> Array:
+def run(name: str, emit: Emit, x: Array, *, mask: str = "", lanes: int = 16) -> Array:
     """``emit`` applied to every element of a float32 array whose size is a multiple of ``lanes`` (0: scalars)."""
 
     def build(target: Target) -> str:
         body = Body(f"math_{name}_{lanes}", max(lanes, 1))
+        vector_basic.allow_features(body.module, target.features)
         kind = body.vector if lanes else F32
         source, result = body.pointer(0), body.pointer(1)
         with body.loop(body.begin, body.end, max(lanes, 1)) as i:

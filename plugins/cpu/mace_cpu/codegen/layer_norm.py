@@ -59,7 +59,7 @@ def row_norm_kernel(variant: RowNorm) -> KernelSource:
 def _build(variant: RowNorm, target: Target) -> str:
     from mace_cpu.codegen.rows import RowBody
 
-    body = RowBody(variant.symbol, target.vector_bits, variant.dtype)
+    body = RowBody(variant.symbol, target, variant.dtype)
     source, result = body.pointer(0), body.pointer(1)
     parts, inner, period, epsilon = body.word(2), body.word(3), body.word(4), body.real(5)
     optional = iter(range(6, 10))

@@ -25,7 +25,7 @@ def _build(symbol: str, dtype: str, target: Target) -> str:
     from mace_cpu.codegen.vector_basic import constant, fma
     from mace_cpu.codegen.vector_math import exp, log
 
-    body = RowBody(symbol, target.vector_bits, dtype)
+    body = RowBody(symbol, target, dtype)
     b = body.b
     source, result = body.pointer(0), body.pointer(1)
     channels, inner, before, after = (body.word(i) for i in range(2, 6))

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 
 from llvmlite import ir
 
+from mace_core.native.target import Target
 from mace_cpu.codegen.body import F32, I64, Body, constant
-from mace_cpu.codegen.vector_basic import F64, I32, call, splat, type_suffix
+from mace_cpu.codegen.vector_basic import F64, I32, allow_features, call, splat, type_suffix
 from mace_cpu.codegen.vector_basic import constant as number
 
 UNROLL = 4
@@ -23,10 +24,11 @@ class RowBody(Body):
         itemsize: its bytes.
     """
 
-    def __init__(self, symbol: str, vector_bits: int, dtype: str) -> None:
+    def __init__(self, symbol: str, target: Target, dtype: str) -> None:
         self.scalar = F64 if dtype == "float64" else F32
         self.itemsize = 8 if dtype == "float64" else 4
-        super().__init__(symbol, vector_bits // (8 * self.itemsize))
+        super().__init__(symbol, target.vector_bits // (8 * self.itemsize))
+        allow_features(self.module, target.features)
         self.vector = ir.VectorType(self.scalar, self.lanes)
 
     def at(self, base: ir.Value, index: ir.Value) -> ir.Value:

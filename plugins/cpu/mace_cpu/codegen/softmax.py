@@ -26,7 +26,7 @@ def softmax_kernel(*, dtype: str, logarithm: bool, columns: bool) -> KernelSourc
     def build(target: Target) -> str:
         from mace_cpu.codegen.rows import RowBody
 
-        body = RowBody(symbol, target.vector_bits, dtype)
+        body = RowBody(symbol, target, dtype)
         (_columns if columns else _rows)(body, logarithm)
         return body.text()
 
