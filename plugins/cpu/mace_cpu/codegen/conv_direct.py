@@ -305,6 +305,7 @@ class _Emitter:
                         body.floats(row_source, body.mul(tap, words[Arg.TAP_STEP])),
                         offsets,
                         body.floats(row_weights, body.mul(tap, self.tap_weights)),
+                        self.tile.columns,
                         run,
                         self.variant.unroll,
                     )

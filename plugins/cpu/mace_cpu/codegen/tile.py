@@ -74,11 +74,18 @@ class Tile:
         body.b.store(body.multiply_add(left, right, body.b.load(cell, typ=body.vector)), cell)
 
     def run(
-        self, left: ir.Value, row_offsets: Sequence[ir.Value | int], right: ir.Value, length: ir.Value, unroll: int
+        self,
+        left: ir.Value,
+        row_offsets: Sequence[ir.Value | int],
+        right: ir.Value,
+        right_step: ir.Value | int,
+        length: ir.Value,
+        unroll: int,
     ) -> None:
-        """``length`` steps over consecutive floats of the left operand and consecutive rows of the right one.
+        """``length`` steps over consecutive floats of the left operand and rows of the right one.
 
-        ``row_offsets`` are the rows' distances from ``left`` in floats.
+        In floats: ``row_offsets`` are the rows' distances from ``left``, ``right_step`` is from row to row of the right
+        operand.
         """
         body = self.body
         starts = [body.floats(left, offset) for offset in row_offsets] if _is_dynamic(row_offsets) else None
@@ -94,11 +101,11 @@ class Tile:
         if unroll > 1:
             whole = body.b.and_(length, constant(-unroll))
             with body.loop(0, whole, unroll) as k:
-                packed = body.floats(right, body.mul(k, self.columns))
                 for u in range(unroll):
-                    self.step(functools.partial(at, k=k, ahead=u), body.floats(packed, u * self.columns))
+                    columns = body.floats(right, body.mul(body.add(k, u), right_step))
+                    self.step(functools.partial(at, k=k, ahead=u), columns)
         with body.loop(whole, length) as k:
-            self.step(functools.partial(at, k=k, ahead=0), body.floats(right, body.mul(k, self.columns)))
+            self.step(functools.partial(at, k=k, ahead=0), body.floats(right, body.mul(k, right_step)))
 
     def finish(
         self,
