@@ -213,7 +213,12 @@ def _describe(value: RuntimeValue) -> str:
 def _why_not(view: GraphView, node: Node) -> str | None:
     """Why onnx.reference can not run ``node``; None where it can."""
     if any(attribute.kind in (AttributeKind.GRAPH, AttributeKind.GRAPHS) for attribute in node.attributes.values()):
-        return "control flow is run by the core itself"
+        return "onnx.reference is given no nested graphs; the core runs control flow itself"
+    from mace_core.scheduler.reference_legacy import legacy_objection
+
+    objection = legacy_objection(node, view.opset())
+    if objection is not None:
+        return objection
     try:
         _evaluator(view, node)
     except Exception as error:
@@ -227,10 +232,9 @@ def _evaluator(view: GraphView, node: Node) -> Any:
     """An evaluator of the one-node model of ``node``."""
     from onnx.reference import ReferenceEvaluator
 
-    from mace_core.scheduler.reference_faults import sound_form
     from mace_core.scheduler.reference_proto import node_model
 
-    return ReferenceEvaluator(node_model(view, *sound_form(node, view.opset_imports)))
+    return ReferenceEvaluator(node_model(view, node))
 
 
 __all__ = ["REFERENCE_DEVICE", "REFERENCE_NAME", "ReferenceBackend", "ReferenceProvider"]

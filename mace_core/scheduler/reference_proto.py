@@ -13,10 +13,11 @@ from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, TypeProto, 
 
 from mace_core.errors import UnsupportedError
 from mace_core.graph import Attribute, AttributeKind, GraphView, Node
+from mace_core.scheduler.reference_legacy import modern_form
 from mace_core.tensor import DType, MapType, OptionalType, SequenceType, Tensor, TensorType, ValueType
 
 
-def node_model(view: GraphView, node: Node, opset_imports: Mapping[str, int]) -> ModelProto:
+def node_model(view: GraphView, node: Node) -> ModelProto:
     """A model of just ``node``: inputs ``i0 …``, outputs ``o0 …``; left-out ones are left out there too.
 
     The inputs' types are declared where they are known (function bodies may depend on them).
@@ -35,8 +36,12 @@ def node_model(view: GraphView, node: Node, opset_imports: Mapping[str, int]) ->
         for index, value in enumerate(node.outputs)
         if value is not None
     ]
-    graph = helper.make_graph([proto], node.name, inputs, outputs)
-    return helper.make_model(graph, opset_imports=opset_ids(opset_imports, node.domain))
+    nodes, versions = [proto], dict(view.opset_imports)
+    modern = modern_form(node, proto, view.opset())
+    if modern is not None:
+        nodes, versions[""] = modern
+    graph = helper.make_graph(nodes, node.name, inputs, outputs)
+    return helper.make_model(graph, opset_imports=opset_ids(versions, node.domain))
 
 
 def opset_ids(imports: Mapping[str, int], domain: str) -> list[onnx.OperatorSetIdProto]:

@@ -121,7 +121,7 @@ def test_a_pin_brings_in_a_device_that_takes_nothing_else() -> None:
 
 
 def test_a_pin_that_matches_nothing_is_refused() -> None:
-    with pytest.raises(UsageError, match="'Convv'.*matches no node name"):
+    with pytest.raises(UsageError, match=r"'Convv'.*matches no node name"):
         Session(chain("Neg"), devices=["reference"], pins={"Convv": "reference"}, registry=registry_of())
 
 
@@ -142,7 +142,7 @@ def test_options_reach_the_provider_and_unknown_ones_are_refused() -> None:
         Session(chain("Neg"), devices=["one"], options={"two": {}}, registry=registry)
 
 
-# --- failures ----------------------------------------------------------------------------------------------------------
+# --- failures ------------------------------------------------------------
 
 
 def test_what_does_not_compile_is_placed_on_the_next_device_with_the_reason() -> None:

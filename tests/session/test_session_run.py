@@ -86,7 +86,7 @@ def test_the_package_offers_session() -> None:
     assert mace.Session is Session
 
 
-# --- what may be fed ---------------------------------------------------------------------------------------------------
+# --- what may be fed ------------------------------------------------------------
 
 
 class OnlyDlpack:
@@ -168,7 +168,7 @@ def test_a_numpy_scalar_counts_as_a_tensor_of_rank_zero() -> None:
             assert session.run({"i": np.float32(3)})["y"] == -3
 
 
-# --- what comes out ----------------------------------------------------------------------------------------------------
+# --- what comes out ------------------------------------------------------------
 
 
 def test_outputs_that_are_inputs_constants_or_repeated_are_the_callers_own() -> None:
@@ -232,7 +232,7 @@ def test_four_bit_tensors_are_fed_and_returned_unpacked() -> None:
             np.testing.assert_array_equal(found.astype(int), values.astype(int))
 
 
-# --- plans per signature -----------------------------------------------------------------------------------------------
+# --- plans per signature ------------------------------------------------------------
 
 
 def test_new_shapes_simply_work_and_are_planned_once() -> None:
@@ -274,7 +274,7 @@ def test_prepare_plans_ahead() -> None:
             session.prepare({"x": (5, 3)})
 
 
-# --- profile, cancel, close --------------------------------------------------------------------------------------------
+# --- profile, cancel, close ------------------------------------------------------------
 
 
 def test_a_profile_has_a_span_per_node_with_its_device() -> None:
