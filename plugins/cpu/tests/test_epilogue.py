@@ -40,6 +40,10 @@ INPUTS: dict[str, Array] = {
     "channel4": numbers(1, 16, 1, 1, seed=3),
     "scalar": np.array(1.75, np.float32),
     "row": numbers(5, seed=4),
+    "zero": np.array(0, np.float32),
+    "three": np.array(3, np.float32),
+    "six": np.array([6], np.float32),
+    "sixth": np.array(1 / 6, np.float32),
     "low": np.array(-0.5, np.float32),
     "high": np.array(0.75, np.float32),
     "scale": numbers(16, seed=5),
@@ -70,7 +74,7 @@ def match(nodes: Sequence[onnx.NodeProto], outputs: Sequence[str]) -> tuple[Epil
 
 def apply(epilogue: Epilogue, x: Array) -> Array:
     """The generated code of an epilogue, on an (N, C, ...) array with all lanes of a vector in one channel."""
-    n, c, *spatial = x.shape
+    _, c, *spatial = x.shape
     inner = int(np.prod(spatial))
     lanes = 5  # divides 15: no vector crosses a channel
 
@@ -126,6 +130,17 @@ TAKEN: dict[str, list[onnx.NodeProto]] = {
         node("HardSigmoid", "v", "a", alpha=1 / 6, beta=0.5),
         node("Mul", "a v", "y"),
     ],
+    "save_add_number3_clip0_6_mul_s_mul_numberh3e2aaaab": [
+        node("Add", "v three", "a"),
+        node("Clip", "a zero six", "b"),
+        node("Mul", "v b", "c"),
+        node("Div", "c six", "y"),
+    ],
+    "save_relu_mul_numberh3e2aaaab_add_s": [
+        node("Relu", "v", "a"),
+        node("Mul", "a sixth", "b"),
+        node("Add", "b v", "y"),
+    ],
     "mul_c_add_c_relu": [
         node("BatchNormalization", "v scale bias mean variance", "a"),
         node("Identity", "a", "b"),
@@ -146,6 +161,7 @@ LEFT: dict[str, list[onnx.NodeProto]] = {
     "not per channel": [node("Add", "v row", "y")],
     "both sides the same value": [node("Mul", "v v", "y")],
     "operand not computed yet": [node("Exp", "ready", "a"), node("Add", "v a", "y")],
+    "gate read elsewhere": [node("Sigmoid", "v", "a"), node("Mul", "v a", "b"), node("Add", "a b", "y")],
     "constant divided by it": [node("Div", "channel v", "y")],
 }
 
@@ -172,7 +188,9 @@ def test_leading_affine_part_can_be_folded() -> None:
     nodes = [
         node("Mul", "v channel", "a"),
         node("Add", "a scalar", "b"),
-        node("Sub", "channel4 b", "c"),
+        node("Sub", "channel4 b", "c0"),
+        node("Mul", "c0 sixth", "c1"),
+        node("Sub", "c1 three", "c"),
         node("Relu", "c", "d"),
         node("Add", "d channel", "y"),
     ]

@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
     from mace_cpu.program import Program
 
-MOST_OPS = 8
+MOST_OPS = 12
 MOST_TENSORS = 2
+MOST_GATE_NODES = 4
+MOST_LITERAL = 16
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -35,8 +37,9 @@ class EpilogueOp:
     """One operation on the accumulators.
 
     Attributes:
-        kind: a function of ``vector_activation``, or one of ``add``, ``mul``, ``sub``, ``rsub``, ``div``, ``prelu``.
-        operand: "" for activations, else "channel" or "tensor".
+        kind: a function of ``vector_activation``, or one of ``add``, ``mul``, ``sub``, ``rsub``, ``div``, ``prelu``,
+            or ``save``, which remembers the accumulators for a later operation.
+        operand: "" for activations, else "channel", "tensor", or "saved" for what the last ``save`` remembered.
         parameters: constants of the activation, part of the generated code; None for a bound that is not there.
     """
 
@@ -88,7 +91,14 @@ class Epilogue:
         from mace_cpu.codegen.vector_basic import splat
 
         next_operand = {"channel": 0, "tensor": 0}
+        saved: list[ir.Value] = []
         for op in self.ops:
+            if op.kind == "save":
+                saved.append(x)
+                continue
+            if op.operand == "saved":
+                x = _emit_binary(builder, op.kind, x, saved.pop())
+                continue
             if not op.operand:
                 x = getattr(vector_activation, op.kind)(builder, x, *op.parameters)
                 continue
@@ -106,13 +116,19 @@ class Epilogue:
         """
         scale = np.ones(channels, np.float64)
         shift = np.zeros(channels, np.float64)
+        arrays = 0
         taken = 0
         for op in self.ops:
-            if op.operand != "channel" or op.kind not in _AFFINE:
+            if op.operand == "channel" and op.kind in _AFFINE:
+                operand: Any = self.channels[arrays].astype(np.float64)
+                arrays += 1
+            elif op.kind in _NUMBER_KINDS:
+                operand = op.parameters[0]
+            else:
                 break
-            scale, shift = _AFFINE[op.kind](scale, shift, self.channels[taken].astype(np.float64))
+            scale, shift = _AFFINE[_NUMBER_KINDS.get(op.kind, op.kind)](scale, shift, operand)
             taken += 1
-        rest = Epilogue(self.ops[taken:], self.channels[taken:], self.tensors)
+        rest = Epilogue(self.ops[taken:], self.channels[arrays:], self.tensors)
         return scale.astype(np.float32), shift.astype(np.float32), rest
 
 
@@ -123,6 +139,9 @@ _AFFINE: dict[str, Callable[[Any, Any, Any], tuple[Any, Any]]] = {
     "mul": lambda scale, shift, c: (scale * c, shift * c),
     "div": lambda scale, shift, c: (scale / c, shift / c),
 }
+
+
+_NUMBER_KINDS = {"add_number": "add", "mul_number": "mul"}
 
 
 def _op_tag(op: EpilogueOp) -> str:
@@ -184,8 +203,8 @@ def match_epilogue(
     while len(ops) < MOST_OPS:
         diamond = _match_diamond(program, value)
         if diamond is not None:
-            op, nodes, value = diamond
-            ops.append(op)
+            found, nodes, value = diamond
+            ops.extend(found)
             for node in nodes:
                 program.fuse(node)
             continue
@@ -234,6 +253,9 @@ def _match_binary(program: Program, node: Node, value: Value, channel_axis: int)
     kind = {"Add": "add", "Mul": "mul", "Sub": "rsub" if reverse else "sub", "Div": "div"}[node.op_type]
     if node.op_type == "Div" and reverse:
         return None
+    number = _number_operation(program, node, value)
+    if number is not None:
+        return Epilogue((number,))
     constant = per_channel(program, other, value, channel_axis)
     if constant is not None:
         return Epilogue((EpilogueOp(kind, "channel"),), (constant,))
@@ -259,27 +281,91 @@ def _match_batch_normalization(program: Program, node: Node, value: Value) -> Ep
     return Epilogue(ops, (factor.astype(np.float32), shift.astype(np.float32)))
 
 
-def _match_diamond(program: Program, value: Value) -> tuple[EpilogueOp, Sequence[Node], Value] | None:
-    """``x * Sigmoid(x)`` and ``x * HardSigmoid(x)``, where ``x`` has no other use."""
-    users = program.view.users(value)
-    if len(users) != 2 or program.view.is_output(value):
+def _number_operation(program: Program, node: Node, value: Value) -> EpilogueOp | None:
+    """Addition or multiplication with one of the constants that activation functions are made of.
+
+    Those are small whole numbers and their inverses.  They become part of the code; other scalars, which may be
+    different in every layer, are passed as per-channel constants so that one kernel serves all layers.
+    """
+    if node.op_type not in ("Add", "Sub", "Mul", "Div"):
         return None
-    for gate, product in (users, users[::-1]):
-        opened = gate.output(0)
-        if product.op_type != "Mul" or product.domain or gate is product or opened is None:
+    left, right = node.inputs
+    constant = program.constant_of(right if left is value else left)
+    if constant is None or constant.size != 1 or constant.dtype != np.float32 or left is right:
+        return None
+    if right is value and node.op_type in ("Sub", "Div"):
+        return None
+    number = float(constant.reshape(()))
+    if not any(abs(n) <= MOST_LITERAL and n == round(n) for n in (number, _inverse_in_float32(number))):
+        return None
+    if node.op_type == "Sub":
+        return EpilogueOp("add_number", "", (-number,))
+    if node.op_type == "Add":
+        return EpilogueOp("add_number", "", (number,))
+    if number == 0:
+        return None
+    # multiplying by the inverse is within 1 ulp of dividing, and many times as fast
+    return EpilogueOp("mul_number", "", (number if node.op_type == "Mul" else 1.0 / number,))
+
+
+def _inverse_in_float32(number: float) -> float:
+    """The whole number that ``number`` is the float32 inverse of; NaN if it is not one's."""
+    if number == 0 or not abs(number) <= 1:
+        return float("nan")
+    whole = round(1 / number)
+    return float(whole) if np.float32(1 / whole) == np.float32(number) else float("nan")
+
+
+def _match_diamond(program: Program, value: Value) -> tuple[tuple[EpilogueOp, ...], Sequence[Node], Value] | None:
+    """``x * f(x)`` and ``x + f(x)``, where f is a short chain of activations and ``x`` has no other use.
+
+    Exporters write SiLU so, and hard swish as ``x * Clip(x + 3, 0, 6) / 6``.
+    """
+    users = program.view.users(value)
+    if len(users) != 2 or users[0] is users[1] or program.view.is_output(value):
+        return None
+    for gate, last in (users, users[::-1]):
+        if last.op_type not in ("Mul", "Add") or last.domain or last.outputs[0] is None:
             continue
-        if set(product.inputs) != {value, opened} or program.sole_user(opened) is not product or gate in program.done:
+        chain = _match_gate(program, gate, last, value)
+        if chain is None:
             continue
-        result = product.outputs[0]
-        activation = activation_of(program, gate)
-        if activation is None or len(activation) != 1 or result is None:
-            continue
-        if program.shape(result) != program.shape(value):
-            continue
-        if activation[0].kind == "sigmoid":
-            return EpilogueOp("silu"), (gate, product), result
-        if activation[0].kind == "hard_sigmoid":
-            return EpilogueOp("gated_hard_sigmoid", "", activation[0].parameters), (gate, product), result
+        ops, nodes = chain
+        if len(ops) == 1 and last.op_type == "Mul" and ops[0].kind in _GATED:
+            return (EpilogueOp(_GATED[ops[0].kind], "", ops[0].parameters),), [*nodes, last], last.outputs[0]
+        joined = EpilogueOp("mul" if last.op_type == "Mul" else "add", "saved")
+        return (EpilogueOp("save"), *ops, joined), [*nodes, last], last.outputs[0]
+    return None
+
+
+_GATED = {"sigmoid": "silu", "hard_sigmoid": "gated_hard_sigmoid"}
+
+
+def _match_gate(
+    program: Program, node: Node, last: Node, value: Value
+) -> tuple[tuple[EpilogueOp, ...], list[Node]] | None:
+    """The operations from ``value`` through ``node`` to the other operand of ``last``, each read by the next alone."""
+    ops: tuple[EpilogueOp, ...] = ()
+    nodes: list[Node] = []
+    current = value
+    while len(nodes) < MOST_GATE_NODES:
+        result = node.output(0)
+        if result is None or node is last or node in program.done:
+            return None
+        if program.shape(result) != program.shape(value) or program.dtype(result) is not DType.FLOAT32:
+            return None
+        number = _number_operation(program, node, current) if current in node.inputs and not node.domain else None
+        found = (number,) if number is not None else activation_of(program, node)
+        if found is None or (number is None and node.inputs[0] is not current):
+            return None
+        ops += found
+        nodes.append(node)
+        following = program.sole_user(result)
+        if following is last:
+            return (ops, nodes) if set(last.inputs) == {value, result} else None
+        if following is None:
+            return None
+        node, current = following, result
     return None
 
 

@@ -140,3 +140,8 @@ def divide_by(builder: ir.IRBuilder, x: ir.Value, divisor: float) -> ir.Value:
 def add_number(builder: ir.IRBuilder, x: ir.Value, number: float) -> ir.Value:
     """``x + number``."""
     return builder.fadd(x, constant(x.type, number))
+
+
+def mul_number(builder: ir.IRBuilder, x: ir.Value, number: float) -> ir.Value:
+    """``x * number``."""
+    return builder.fmul(x, constant(x.type, number))
