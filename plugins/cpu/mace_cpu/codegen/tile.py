@@ -24,7 +24,9 @@ class LoadOperand(Protocol):
     def __call__(self, i: int, row: ir.Value, column: ir.Value) -> ir.Value: ...
 
 
-CHEAP = frozenset({"relu", "clip", "leaky_relu", "add", "sub", "rsub", "mul", "hard_sigmoid", "hard_swish", "prelu"})
+CHEAP = frozenset(
+    "relu clip leaky_relu add sub rsub mul hard_sigmoid hard_swish prelu save add_number mul_number".split()
+)
 """Epilogue operations of a few instructions; others are generated once, in a loop over the tile's vectors."""
 
 
