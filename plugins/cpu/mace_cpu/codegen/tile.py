@@ -25,7 +25,8 @@ class LoadOperand(Protocol):
 
 
 CHEAP = frozenset(
-    "relu clip leaky_relu add sub rsub mul hard_sigmoid hard_swish prelu save add_number mul_number".split()
+    {"relu", "clip", "leaky_relu", "add", "sub", "rsub", "mul", "hard_sigmoid", "hard_swish", "prelu"}
+    | {"save", "add_number", "mul_number"}
 )
 """Epilogue operations of a few instructions; others are generated once, in a loop over the tile's vectors."""
 
