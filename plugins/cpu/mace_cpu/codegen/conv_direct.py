@@ -86,6 +86,7 @@ class _Source:
     start: ir.Value
     kernel_row: ir.Value
     block: ir.Value
+    direct: ir.Value  # the start in the image itself
 
 
 def build(symbol: str, variant: Variant, epilogue: Epilogue) -> str:
@@ -246,6 +247,7 @@ class _Emitter:
             b.select(outside, self.window, direct),
             b.select(outside, copied_row, direct_row),
             b.select(outside, copied_block, self.image_block),
+            direct,
         )
 
     def _copy_window(
@@ -296,6 +298,8 @@ class _Emitter:
         with body.loop(0, here.blocks) as block:
             run = body.b.select(body.less(block, last_block), words[Arg.RUN], words[Arg.LAST_RUN])
             block_source = body.floats(source.start, body.mul(block, source.block))
+            if not self.variant.plain_input:
+                self._fetch_ahead(body.floats(source.direct, body.mul(block, self.image_block)))
             block_weights = body.floats(weights, body.mul(block, self.block_weights))
             with body.loop(0, kernel_rows) as kernel_row:
                 row_source = body.floats(block_source, body.mul(kernel_row, source.kernel_row))
@@ -309,6 +313,14 @@ class _Emitter:
                         run,
                         self.variant.unroll,
                     )
+
+    def _fetch_ahead(self, window: ir.Value) -> None:
+        """Ask for input that a later tile starts to read: the memory's own guesses are too short for rows in blocks."""
+        body, ahead = self.body, self.words[Arg.INPUT_AHEAD]
+        with body.b.if_then(body.b.icmp_signed("!=", ahead, constant(0))):
+            start = body.floats(window, ahead)
+            for pixel in range(self.variant.rows * self.variant.stride):
+                body.prefetch(body.floats(start, pixel * self.channel_step))
 
     def _finish(self, out_at: ir.Value, channel_at: ir.Value) -> None:
         body, words = self.body, self.words

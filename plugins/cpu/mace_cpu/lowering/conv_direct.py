@@ -30,6 +30,9 @@ LONGEST_SEGMENT_TILES = 8
 CACHED_WEIGHT_BYTES = 24 << 10
 """Weights of one tile of channels that are swept once per tile of pixels: about half the first level cache."""
 
+FAR_INPUT_BYTES = 1 << 20
+"""A larger image is fetched ahead of its use, as it comes from beyond the second level cache."""
+
 SUM_TILES = 8
 """Tiles per unit whose sums are kept between passes."""
 
@@ -190,6 +193,7 @@ def _words(
         Arg.GROUP_ROWS: group_rows,
         Arg.PASS_BLOCKS: pass_blocks,
         Arg.PREFETCH: prefetch,
+        Arg.INPUT_AHEAD: _input_ahead(shape, rows, step) if 4 * in_image * in_h * in_w > FAR_INPUT_BYTES else 0,
         Arg.SEGMENTS: segments,
         Arg.SEGMENT_TILES: segment_tiles,
         Arg.OUT_WIDTH: out_w,
@@ -217,6 +221,14 @@ def _words(
         Arg.OUT_PIXEL: destination.pixel * block,
     }
     return [values.get(arg, 0) for arg in Arg]
+
+
+def _input_ahead(shape: Geometry, rows: int, step: int) -> int:
+    """From a tile's window to the input that comes into use next: the next tile's, or the row the next row begins."""
+    if shape.output[0] == 1:
+        return rows * shape.strides[1] * step
+    below = (shape.kernel[0] - 1) * shape.dilations[0] + shape.strides[0]
+    return below * shape.image[1] * step
 
 
 def _pass_blocks(in_blocks: int, block_weight_bytes: int) -> int:
