@@ -119,6 +119,55 @@ def test_rms_normalization(axis: int) -> None:
     check_node("RMSNormalization", [x, numbers(*x.shape[axis:])], {"axis": axis}, opset=23)
 
 
+def written_out(*, square: str = "Pow", axis: int = -1, affine: bool = True) -> list[Any]:
+    """LayerNormalization of x as elementary nodes."""
+    second = {"Pow": ["d", "two"], "Mul": ["d", "d"]}[square]
+    last = "n" if affine else "y"
+    nodes = [
+        helper.make_node("ReduceMean", ["x"], ["m"], name="m", axes=[axis]),
+        helper.make_node("Sub", ["x", "m"], ["d"], name="d"),
+        helper.make_node(square, second, ["q"], name="q"),
+        helper.make_node("ReduceMean", ["q"], ["v"], name="v", axes=[axis]),
+        helper.make_node("Add", ["v", "epsilon"], ["e"], name="e"),
+        helper.make_node("Sqrt", ["e"], ["r"], name="r"),
+        helper.make_node("Div", ["d", "r"], [last], name="n"),
+    ]
+    if affine:
+        nodes.append(helper.make_node("Mul", ["n", "scale"], ["w"], name="w"))
+        nodes.append(helper.make_node("Add", ["w", "shift"], ["y"], name="y"))
+    return nodes
+
+
+WRITTEN_OUT = {
+    "x": numbers(3, 5, 40),
+    "two": np.float32(2),
+    "epsilon": np.float32(1e-5),
+    "scale": numbers(40, seed=1),
+    "shift": numbers(40, seed=2),
+}
+
+
+@pytest.mark.parametrize("square", ["Pow", "Mul"])
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("constant", [True, False])
+def test_layer_normalization_written_out_is_one_kernel(square: str, affine: bool, constant: bool) -> None:
+    names = ["two", "epsilon", *(["scale", "shift"] if constant else [])]
+    used = {n for e in written_out(square=square, affine=affine) for n in e.input}
+    inputs = {k: v for k, v in WRITTEN_OUT.items() if k in used}
+    nodes = written_out(square=square, affine=affine)
+    ran = check_nodes(nodes, inputs, ["y"], opset=13, constants=[n for n in names if n in used])
+    assert len(ran.steps) == 1
+
+
+def test_what_only_looks_like_a_layer_normalization() -> None:
+    inputs, constants = dict(WRITTEN_OUT), ["two", "epsilon", "scale", "shift"]
+    ran = check_nodes(written_out(), inputs, ["y", "v"], opset=13, constants=constants)
+    assert len(ran.steps) > 1
+    check_nodes(written_out(axis=1), inputs, ["y"], opset=13, constants=constants)
+    inputs["two"] = np.float32(4)
+    check_nodes(written_out(), inputs, ["y"], opset=13, constants=constants)
+
+
 # --- InstanceNormalization, GroupNormalization ------------------------------------------------------------------------
 
 

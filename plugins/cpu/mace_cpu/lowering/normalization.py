@@ -65,13 +65,14 @@ def row_parameters_fit(view: GraphView, node: Node) -> str | None:
         if value is None:
             continue
         shape = view.shape(value)
-        size_matches = math.prod(shape) == math.prod(row) and _broadcasts(shape, row)
-        if not size_matches and (view.constant(value) is None or not _broadcasts(shape, row)):
+        size_matches = math.prod(shape) == math.prod(row) and broadcasts(shape, row)
+        if not size_matches and (view.constant(value) is None or not broadcasts(shape, row)):
             return f"'{value.name}' of shape {list(shape)} is not one number per normalised element {list(row)}"
     return None
 
 
-def _broadcasts(shape: Sequence[int], target: Sequence[int]) -> bool:
+def broadcasts(shape: Sequence[int], target: Sequence[int]) -> bool:
+    """Whether ``shape``, leading ones aside, broadcasts to ``target``."""
     extra = len(shape) - len(target)
     if extra > 0 and any(dim != 1 for dim in shape[:extra]):
         return False
