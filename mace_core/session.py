@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import logging
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -222,7 +223,7 @@ class Session:
         self.close()
 
     def __del__(self) -> None:
-        if getattr(self, "_closed", True) is False and hasattr(self, "_pool"):
+        if getattr(self, "_closed", True) is False and hasattr(self, "_pool") and not sys.is_finalizing():
             self.close()
 
     def __repr__(self) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,7 +95,7 @@ class StageInstance:
             self.close()
             raise
         if plan.single is not None:
-            self._single_device = plan.single.device
+            self._single_step = plan.single
             prepared = self._work[0]
             assert prepared is not None
             self._single = (
@@ -119,12 +120,11 @@ class StageInstance:
             buffer.address = result.__array_interface__["data"][0]
             results.append(result)
         bindings.cancel = self._own_cancel if cancel is None else cancel
-        if profile is not None:
-            bindings.profile = profile.recorder(self._single_device)
+        if profile is None:
             execution.run(bindings)
-            bindings.profile = None
         else:
-            execution.run(bindings)
+            with _profiled(bindings, profile, self._single_step):
+                execution.run(bindings)
         return results
 
     # --- the general path -----------------------------------------------------------------------------------------
@@ -185,19 +185,26 @@ class StageInstance:
         assert prepared is not None
         execution, bindings = prepared.execution, prepared.bindings
         bindings.cancel = context.cancel
-        bindings.profile = None if context.profile is None else context.profile.recorder(step.device)
-        stream = self._streams.get(step.device)
         if step.touches_host:
             self._wait_for_host_memory(but=step.device)
-        if stream is None:
-            execution.run(bindings)
+        if context.profile is None:
+            self._start(step, execution, bindings)
         else:
-            pending = self._pending.setdefault(step.device, [])
-            event = execution.enqueue(stream, bindings, tuple(pending))
-            pending.clear()
-            pending.append(event)
+            with _profiled(bindings, context.profile, step):
+                self._start(step, execution, bindings)
+                self._wait(step.device)
         if prepared.is_dynamic:  # the shapes are needed now
             self._wait(step.device)
+
+    def _start(self, step: RunStep, execution: Execution, bindings: Bindings) -> None:
+        """Run, or queue where the device has a queue."""
+        stream = self._streams.get(step.device)
+        if stream is None:
+            execution.run(bindings)
+            return
+        pending = self._pending.setdefault(step.device, [])
+        event = execution.enqueue(stream, bindings, tuple(pending))
+        pending[:] = [event]
 
     def _wait(self, device: str) -> None:
         """Until what was queued on ``device`` is done."""
@@ -383,6 +390,20 @@ class StageInstance:
         for allocator, buffer in (*self._temporary, *self._arenas.values()):
             allocator.free(buffer)
         self._executions, self._streams, self._temporary, self._arenas = [], {}, [], {}
+
+
+@contextlib.contextmanager
+def _profiled(bindings: Bindings, profile: Profile, step: RunStep) -> Iterator[None]:
+    """Let the provider report its spans; where it reports none, the whole step is one."""
+    record = profile.recorder(step.device)
+    before, start_ns = len(profile.spans), time.perf_counter_ns()
+    bindings.profile = record
+    try:
+        yield
+    finally:
+        bindings.profile = None
+    if len(profile.spans) == before:
+        record(step.name, step.source, start_ns, time.perf_counter_ns())
 
 
 def _copy(source: BoundTensor, target: BoundTensor, nbytes: int) -> None:

@@ -52,7 +52,8 @@ def select_devices(
     else:
         if isinstance(names, str):
             names = [names]
-        chosen += [(find_device(name, registry), True, False) for name in names]
+        named = dict.fromkeys(find_device(name, registry).qualified_name for name in names)
+        chosen += [(find_device(name, registry), True, False) for name in named]
     have = {device.qualified_name for device, _, _ in chosen}
     if not strict:
         if names is not None:

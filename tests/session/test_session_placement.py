@@ -37,6 +37,13 @@ def test_each_node_goes_to_the_first_device_that_claims_it() -> None:
         assert devices_of(session) == {"Neg": "two:0", "Abs": "two:0", "Exp": "reference:0"}
 
 
+def test_a_device_named_twice_is_used_once() -> None:
+    one = make_provider("one")
+    with Session(chain("Neg"), devices=["one", "one:0"], registry=registry_of(one)) as session:
+        assert devices_of(session) == {"Neg": "one:0"}
+    assert len(one.opened) == 1
+
+
 def test_explain_tells_why_not_elsewhere_as_data_and_as_text() -> None:
     one = make_provider("one", claims={"Neg"})
     with Session(chain("Neg", "Exp"), devices=["one"], registry=registry_of(one)) as session:
