@@ -17,7 +17,7 @@ from mace_cpu.codegen.epilogue import Epilogue
 from mace_cpu.codegen.version import generator_version
 from mace_cpu.lowering.conv_geometry import Geometry
 from mace_cpu.lowering.conv_tiles import ChannelSplit, choose_rows, most_rows, split_channels, widest_tile
-from mace_cpu.program import At, Buf, Layout, Program
+from mace_cpu.program import At, Buf, Layout, Program, aligned_empty
 
 Floats = npt.NDArray[np.float32]
 
@@ -112,7 +112,7 @@ def emit_direct(
         arguments: list[int | float | Buf | At] = list(words)
         start = 4 * block * destination.offset
         arguments[Arg.INPUT] = source
-        arguments[Arg.WEIGHTS] = program.constant(packed)
+        arguments[Arg.WEIGHTS] = program.constant(packed, in_place=True)
         arguments[Arg.BIAS] = program.constant(_pack_channels(bias, shape.groups, block, split))
         arguments[Arg.OUTPUT] = At(target, start)
         scratch_bytes = 4 * words[Arg.SCRATCH_FLOATS] * chunks
@@ -253,7 +253,10 @@ def _pack_weights(weights: Floats, groups: int, block: int, split: ChannelSplit,
         full[:, : grouped.shape[1], :group_in] = grouped
         grouped = full
     tiled = grouped.reshape(groups, split.tiles, columns, in_blocks, step, kernel_h, kernel_w)
-    return np.ascontiguousarray(tiled.transpose(0, 1, 3, 5, 6, 4, 2))
+    packed = tiled.transpose(0, 1, 3, 5, 6, 4, 2)
+    target = aligned_empty(packed.shape)
+    target[...] = packed
+    return target
 
 
 def _pack_channels(values: Floats, groups: int, block: int, split: ChannelSplit) -> Floats:

@@ -16,7 +16,7 @@ from mace_cpu.codegen.epilogue import Epilogue
 from mace_cpu.codegen.gemm_arguments import Arg
 from mace_cpu.codegen.version import generator_version
 from mace_cpu.lowering.conv_tiles import ChannelSplit, choose_rows, most_rows, split_channels
-from mace_cpu.program import At, Buf, Program
+from mace_cpu.program import At, Buf, Program, aligned_empty
 
 Floats = npt.NDArray[np.float32]
 Table = npt.NDArray[np.int64]
@@ -171,7 +171,9 @@ def _packed_right(program: Program, product: Product, right: Floats | Buf, split
         full[:, :, : part.shape[2]] = part
         part = full
     tiled = part.reshape(matrices, product.steps, split.tiles, width).transpose(0, 2, 1, 3)
-    return program.constant(np.ascontiguousarray(tiled))
+    packed = aligned_empty(tiled.shape)
+    packed[...] = tiled
+    return program.constant(packed, in_place=True)
 
 
 def _per_column(values: Floats, split: ChannelSplit, lanes: int) -> Floats:
