@@ -189,4 +189,8 @@ def test_depth_to_space(mode: str) -> None:
 
 
 def test_space_to_depth() -> None:
-    check_node("SpaceToDepth", [sample((2, 3, 6, 9))], {"blocksize": 3})
+    x = sample((2, 3, 6, 9))
+    check_node("SpaceToDepth", [x], {"blocksize": 3})
+    for mode in ("DCR", "CRD"):
+        feeds = {"x": check_node("SpaceToDepth", [x], {"blocksize": 3, "mode": mode}, opset=28).outputs["y0"]}
+        check_node("DepthToSpace", feeds, {"blocksize": 3, "mode": mode}, expected=[x])

@@ -65,7 +65,7 @@ def lower_depth_and_space(program: Program, node: Node) -> None:
     n, c, h, w = shape
     if node.op_type == "SpaceToDepth":
         split: tuple[int, ...] = (n, c, h // size, size, w // size, size)
-        order: tuple[int, ...] = (0, 3, 5, 1, 2, 4)
+        order: tuple[int, ...] = (0, 1, 3, 5, 2, 4) if node.attr("mode", "DCR") == "CRD" else (0, 3, 5, 1, 2, 4)
     elif node.attr("mode", "DCR") == "CRD":
         split, order = (n, c // size**2, size, size, h, w), (0, 1, 4, 2, 5, 3)
     else:
