@@ -115,13 +115,9 @@ def test_scalars_get_the_same_function(name: str) -> None:
 
 
 def test_kernels_can_be_generated_for_another_architecture() -> None:
-    expression = Expression(
-        (("float32", "c"), ("float32", "s")),
-        tuple(Operation(op, (~0,), "float32") for op in ("exp", "log", "tanh", "gelu", "sin", "floor"))
-        + (Operation("add", (5, ~1), "float32"),),
-        (0, 1, 2, 3, 4, 6),
-        2,
-    )
+    operations = [Operation(op, (~0,), "float32") for op in ("exp", "log", "tanh", "gelu", "sin", "floor")]
+    operations.append(Operation("add", (5, ~1), "float32"))
+    expression = Expression((("float32", "c"), ("float32", "s")), tuple(operations), (0, 1, 2, 3, 4, 6), 2)
     sources = [
         elementwise_kernel(expression),
         softmax_kernel(dtype="float32", logarithm=True, columns=True),
