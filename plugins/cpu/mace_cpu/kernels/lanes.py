@@ -113,3 +113,23 @@ def _weighted_pixels(lanes: int) -> Any:
 
 WEIGHTED_PIXELS: dict[str, Any] = {lanes: _weighted_pixels(int(lanes)) for lanes in ("8", "16")}
 """By lanes of the block; see `_weighted_pixels`."""
+
+
+def _copy_lanes(lanes: int) -> Any:
+    """``(source, target)``: copies that many float32 from one address to another."""
+    vector = ir.VectorType(ir.FloatType(), lanes)
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def copy_lanes(typing_context: Any, source: Any, target: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            loaded = builder.load(builder.inttoptr(arguments[0], vector.as_pointer()), align=4)
+            builder.store(loaded, builder.inttoptr(arguments[1], vector.as_pointer()), align=4)
+            return context.get_dummy_value()
+
+        return types.none(types.int64, types.int64), generate
+
+    return copy_lanes
+
+
+COPY_LANES: dict[str, Any] = {lanes: _copy_lanes(int(lanes)) for lanes in ("4", "8")}
+"""By number of lanes; see `_copy_lanes`."""
