@@ -12,6 +12,7 @@ from mace_cpu.lowering.conv_depthwise import emit_depthwise, fits_depthwise
 from mace_cpu.lowering.conv_direct import Floats, emit_direct, fits_direct
 from mace_cpu.lowering.conv_general import RANK, emit_general
 from mace_cpu.lowering.conv_geometry import conv_geometry, transpose_geometry
+from mace_cpu.lowering.conv_groups import merge_groups, merged_count
 from mace_cpu.lowering.conv_phases import emit_phases, emit_shuffle, fits_phases, fits_shuffle
 from mace_cpu.lowering.registry import lowers
 from mace_cpu.program import Layout, Program
@@ -44,8 +45,11 @@ def conv(program: Program, node: Node) -> None:
     weights, bias = operands
     depthwise = fits_depthwise(geometry)
     if not depthwise and not fits_direct(geometry, program.block):
-        emit_general(program, node, geometry)
-        return
+        count = merged_count(geometry, program.block) if len(geometry.image) <= 2 else 0
+        if not count:
+            emit_general(program, node, geometry)
+            return
+        geometry, weights = merge_groups(geometry, weights, count)
     epilogue, result = match_epilogue(program, y)
     scale, shift, epilogue = epilogue.split_affine(geometry.out_channels)
     weights, bias = folded(weights, bias, scale, shift)
