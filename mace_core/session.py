@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mace_core.errors import DeviceLostError, MaceError, TransientError, UsageError
+from mace_core.errors import DeviceLostError, MaceError, OutOfMemoryError, TransientError, UsageError
 from mace_core.graph import Graph, Node, Value
 from mace_core.provider.execution import CancelFlag
 from mace_core.provider.registry import Registry, default_registry
@@ -114,7 +114,8 @@ class Session:
             self.outputs: tuple[ValueSpec, ...] = tuple(spec_of(value) for value in graph.outputs)
             self.metadata: dict[str, str] = dict(graph.metadata)
             self._output_names = [value.name for value in graph.outputs]
-            self._fast_inputs = _fast_inputs(graph.inputs)
+            once_each = len(set(self._output_names)) == len(self._output_names)
+            self._fast_inputs = _fast_inputs(graph.inputs) if once_each else None
             types = static_types(graph.inputs)
             if types is not None:
                 self._plan(types).release()
@@ -149,8 +150,21 @@ class Session:
             CancelledError: if ``cancel`` was set.
             ProviderError: if a device failed; the session stays usable.
         """
-        if self._closed:
-            raise UsageError(f"the session of {self._model.label} is closed")
+        try:
+            return self._run(feeds, outputs, profile, cancel)
+        except MemoryError as error:
+            raise OutOfMemoryError(
+                f"the run of {self._model.label} needs more memory than there is ({error}); give it smaller inputs"
+            ) from error
+
+    def _run(
+        self,
+        feeds: Mapping[str, Any],
+        outputs: Sequence[str] | None,
+        profile: Profile | None,
+        cancel: CancelFlag | None,
+    ) -> dict[str, Any]:
+        self._check_open()
         if outputs is None and profile is None:
             fast = self._run_fast(feeds, cancel)
             if fast is not None:
@@ -165,7 +179,8 @@ class Session:
         if profile is not None:
             profile.end_ns = time.perf_counter_ns()
             notify.profiled(self._model.label, profile)
-        return {name: _owned(result, values) for name, result in zip(names, results, strict=True)}
+        fed = _arrays_of(values)
+        return {name: _owned(result, fed) for name, result in zip(names, results, strict=True)}
 
     def profile(self, feeds: Mapping[str, Any], outputs: Sequence[str] | None = None) -> Profile:
         """Run once and tell where the time went; the results are in ``Profile.outputs``."""
@@ -349,17 +364,25 @@ def _fast_inputs(inputs: Sequence[Value]) -> list[tuple[str, np.dtype[Any]]] | N
     return found
 
 
-def _owned(result: RuntimeValue, fed: Sequence[RuntimeValue]) -> RuntimeValue:
-    """A result that the caller may change without changing feeds or constants."""
+def _owned(result: RuntimeValue, fed: Sequence[npt.NDArray[Any]]) -> RuntimeValue:
+    """A result that the caller may change without changing feeds (``fed``) or constants."""
     if isinstance(result, list):
         return [_owned(item, fed) for item in result]
     if isinstance(result, np.ndarray):
-        base = result
-        shared = not result.flags.writeable or any(
-            isinstance(v, np.ndarray) and np.may_share_memory(v, base) for v in fed
-        )
+        shared = not result.flags.writeable or any(np.may_share_memory(array, result) for array in fed)
         return result.copy() if shared else result
     return result
+
+
+def _arrays_of(values: Sequence[RuntimeValue]) -> list[npt.NDArray[Any]]:
+    """All arrays among values, those in sequences included."""
+    found: list[npt.NDArray[Any]] = []
+    for value in values:
+        if isinstance(value, np.ndarray):
+            found.append(value)
+        elif isinstance(value, list):
+            found += _arrays_of(value)
+    return found
 
 
 def _pin_lookup(pins: Mapping[str, str]) -> Callable[[Node], str | None]:

@@ -177,8 +177,7 @@ def _deliver(bindings: Bindings, index: int, value: RuntimeValue) -> None:
     """Write one result to where the core wants it."""
     bound = bindings.outputs[index]
     if bound is not None and bound.buffer.memory is MemoryKind.OBJECT:
-        is_text = isinstance(value, np.ndarray) and value.dtype.kind in "US"
-        bound.buffer.handle = value.astype(object) if is_text else value
+        bound.buffer.handle = _lasting(value)
         return
     array = np.asarray(value)
     if bound is None or bound.shape != array.shape:
@@ -195,6 +194,17 @@ def _deliver(bindings: Bindings, index: int, value: RuntimeValue) -> None:
         # Some implementations widen (float16 statistics, for one); the model's type is what counts.
         array = array.astype(bound.dtype.numpy)
     write_bound(bound, array)
+
+
+def _lasting(value: RuntimeValue) -> RuntimeValue:
+    """The value without views of bound memory, which is used again after the run; texts as object arrays."""
+    if isinstance(value, list):
+        return [_lasting(item) for item in value]
+    if isinstance(value, np.ndarray):
+        if value.dtype.kind in "US":
+            return value.astype(object)
+        return value if value.base is None else value.copy()
+    return value
 
 
 def _node_error(call: _Call, slots: list[RuntimeValue], error: Exception, device: str) -> Exception:

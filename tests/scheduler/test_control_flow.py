@@ -140,6 +140,43 @@ def test_a_loop_without_trip_count_ends_by_its_condition() -> None:
         np.testing.assert_array_equal(session.run({"v0": X, "limit": 20.0})["y"], 8 * X)
 
 
+@pytest.mark.parametrize("claims", [set(), {"Neg"}])
+@pytest.mark.parametrize("optimize", [False, True])
+def test_sequences_keep_what_was_put_into_them(claims: set[str], optimize: bool) -> None:
+    """Their elements are no views of memory that the next iteration writes."""
+    nodes = [
+        op("Neg", ["v"], ["w"]),
+        op("Add", ["w", "w"], ["v2"]),
+        op("SequenceInsert", ["s", "w"], ["s2"]),
+        op("Identity", ["c"], ["d"]),
+    ]
+    sequence = [helper.make_tensor_sequence_value_info(name, FLOAT, None) for name in ("s", "s2", "y")]
+    inputs = [tensor("i", [], INT64), tensor("c", [], BOOL), tensor("v", [3]), sequence[0]]
+    body = graph(nodes, inputs, [tensor("d", [], BOOL), tensor("v2", [3]), sequence[1]])
+    built = model(
+        [
+            op("SequenceEmpty", [], ["s0"]),
+            helper.make_node("Loop", ["m", "", "x", "s0"], ["last", "y"], name="l", body=body),
+        ],
+        [tensor("m", [], INT64), tensor("x", [3])],
+        [tensor("last", [3]), sequence[2]],
+    )
+    far = make_provider("far", claims=claims)
+    with Session(built, devices=["far"], registry=registry_of(far), optimize=optimize) as session:
+        found = session.run({"m": 3, "x": X})
+        np.testing.assert_array_equal(np.stack(found["y"]), [-X, 2 * X, -4 * X])
+
+
+def test_sequences_that_come_back_are_not_the_callers_own_arrays() -> None:
+    s, y = (helper.make_tensor_sequence_value_info(name, FLOAT, None) for name in ("s", "y"))
+    built = model([op("SequenceInsert", ["s", "x"], ["y"])], [s, tensor("x", [3])], [y])
+    fed = X.copy()
+    with Session(built, devices=["reference"], registry=registry_of()) as session:
+        for item in session.run({"s": [fed], "x": fed})["y"]:
+            item[...] = 99
+    np.testing.assert_array_equal(fed, X)
+
+
 def test_scan_outputs_of_changing_shape_are_refused() -> None:
     nodes = [op("Concat", ["v", "v"], ["v2"], axis=0), op("Identity", ["v2"], ["s"]), op("Identity", ["c"], ["d"])]
     inputs = [tensor("i", [], INT64), tensor("c", [], BOOL), tensor("v", [None])]
