@@ -144,6 +144,8 @@ class _Emitter:
         self.tile_weights = b.mul(words[Arg.IN_BLOCKS], self.block_weights)
         scratch_at = b.mul(body.chunk, words[Arg.SCRATCH_FLOATS])
         self.window = b.floats(words[Arg.SCRATCH], scratch_at)
+        self.zeros = body.memory(body.vector)
+        body.store(body.zero(), self.zeros)
         self.sums = b.floats(self.window, words[Arg.WINDOW_FLOATS])
 
     def unit(self, unit: _Unit) -> None:
@@ -261,8 +263,6 @@ class _Emitter:
     ) -> None:
         body, words = self.body, self.words
         b, step = body.b, self.channel_step
-        begin = body.minimum(body.maximum(body.sub(constant(0), left), constant(0)), words[Arg.WINDOW_WIDTH])
-        end = body.maximum(body.minimum(words[Arg.WINDOW_WIDTH], body.sub(words[Arg.IN_WIDTH], left)), begin)
         with body.loop(0, here.blocks) as block, body.loop(0, kernel_rows) as kernel_row:
             row = body.add(first_row, body.mul(kernel_row, words[Arg.ROW_DILATION]))
             from_at = body.add(
@@ -270,26 +270,14 @@ class _Emitter:
             )
             source = body.floats(here.image, from_at)
             target = body.floats(self.window, body.add(body.mul(block, copied_block), body.mul(kernel_row, copied_row)))
-            if self.variant.plain_input:
-                zero = ir.Constant(ir.FloatType(), 0.0)
-
-                def put(x: ir.Value, copy: bool) -> None:
-                    value = body.load_scalar(body.floats(source, x)) if copy else zero
-                    b.store(value, body.floats(target, x), align=4)
-            else:
-
-                def put(x: ir.Value, copy: bool) -> None:
-                    at = body.mul(x, step)
-                    value = body.load(body.floats(source, at)) if copy else body.zero()
-                    body.store(value, body.floats(target, at))
-
-            for first, last, copy in (
-                (constant(0), begin, False),
-                (begin, end, True),
-                (end, words[Arg.WINDOW_WIDTH], False),
-            ):
-                with body.loop(first, last) as x:
-                    put(x, copy)
+            with body.loop(0, words[Arg.WINDOW_WIDTH]) as x:
+                at = body.mul(x, step)
+                inside = b.icmp_unsigned("<", body.add(left, x), words[Arg.IN_WIDTH])
+                pixel = b.select(inside, body.floats(source, at), self.zeros)
+                if self.variant.plain_input:
+                    b.store(body.load_scalar(pixel), body.floats(target, at), align=4)
+                else:
+                    body.store(body.load(pixel), body.floats(target, at))
 
     def _accumulate(self, here: _Pass, source: _Source, weights: ir.Value, kernel_rows: ir.Value) -> None:
         body, words = self.body, self.words
