@@ -282,7 +282,7 @@ def direct_kernel(
         _kernels[key] = KernelSource(
             symbol,
             generator_version(),
-            functools.partial(_build, symbol, rows, blocks, block, stride, plain_input, epilogue),
+            functools.partial(_build, symbol, rows, blocks, block, stride, plain_input, Epilogue(epilogue.ops)),
         )
     return _kernels[key]
 
