@@ -133,7 +133,6 @@ class CpuExecution(Execution):
                 name, source = compiled._step_info[index]
                 bindings.profile(name, source, start_ns, end_ns)
 
-
     def _fault(self) -> ProviderError:
         """The first fault that a kernel reported; the status words are cleared."""
         flags = self._status.reshape(-1, STATUS_WORDS)

@@ -42,7 +42,7 @@ class Layout(enum.Enum):
     """How a value's elements are ordered in its buffer."""
 
     PLAIN = "plain"  # dense row-major, as ONNX has it
-    BLOCKED = "blocked"  # (N, C, *spatial) as [N][ceil(C / block)][*spatial][block]; the last block's spare lanes are undefined
+    BLOCKED = "blocked"  # (N, C, *spatial) as [N][ceil(C / block)][*spatial][block]; spare lanes are undefined
 
 
 class Place(enum.Enum):
