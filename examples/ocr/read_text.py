@@ -12,10 +12,10 @@ from pathlib import Path
 
 import cv2
 from draw import draw
-from mace_core.testing.models import find_packaged_model
 from pipeline import TextReader
 
 import mace_core as mace
+from mace_core.testing.models import find_packaged_model
 
 HERE = Path(__file__).parent
 PACKAGE = "rapidocr-onnxruntime"
