@@ -154,8 +154,10 @@ class Session:
             return self._run(feeds, outputs, profile, cancel)
         except MemoryError as error:
             raise OutOfMemoryError(
-                f"the run of {self._model.label} needs more memory than there is ({error}); give it smaller inputs"
+                f"{self._model.label}: the run needs more memory than there is ({error}); give it smaller inputs"
             ) from error
+        except OutOfMemoryError as error:
+            raise OutOfMemoryError(f"{self._model.label}: {error}", node=error.node, device=error.device) from error
 
     def _run(
         self,
