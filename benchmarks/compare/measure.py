@@ -191,6 +191,8 @@ class _Run:
     def _process(self, module: str, arguments: Sequence[str], engine: str, threads: int) -> str:
         environment = dict(os.environ)
         environment["PYTHONPATH"] = os.pathsep.join([str(_ROOT), *filter(None, [environment.get("PYTHONPATH")])])
+        # else a checkout would be compiled in each process, which installed engines are not
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
             environment[name] = str(threads)
         if engine == MACE and self.settings.features:

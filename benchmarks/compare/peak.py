@@ -74,9 +74,11 @@ def peak_loop(target: Target) -> str:
         return "<" + ", ".join([f"float 0x{int(digits):016X}"] * lanes) + ">"
 
     fused = target.architecture != "x86_64" or target.has("fma")
+    # all chains tend to 2; one that began there would be seen through
+    starts = [1 / (chain + 3) for chain in range(_CHAINS)]
     phis, body = [], []
     for chain in range(_CHAINS):
-        phis.append(f"  %s{chain} = phi {vector} [ {splat(chain + 1)}, %entry ], [ %s{chain}.{_REPEATS}, %loop ]")
+        phis.append(f"  %s{chain} = phi {vector} [ {splat(starts[chain])}, %entry ], [ %s{chain}.{_REPEATS}, %loop ]")
     for repeat in range(1, _REPEATS + 1):
         for chain in range(_CHAINS):
             old = f"%s{chain}" if repeat == 1 else f"%s{chain}.{repeat - 1}"
