@@ -19,7 +19,7 @@ from mace_core.errors import MaceError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the comparison; 1 if MACE has no figures for a model, 2 if there is nothing to compare."""
+    """Run the comparison; 1 if MACE has no figures for a model or it was stopped, 2 if there is nothing to compare."""
     chosen = _parser().parse_args(arguments)
     screen = Console(stderr=True)
     settings = Settings(
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         screen.print(f"error: {error}", style="red")
         return 2
     ours = [row.cells[MACE] for row in found.rows if MACE in row.cells]
-    return 1 if any(not cell.ran for cell in ours) else 0
+    return 1 if found.stopped or any(not cell.ran for cell in ours) else 0
 
 
 def _default_folder() -> Path:

@@ -43,6 +43,8 @@ class Settings:
         wait_quiet: seconds to wait before each measurement for other processes to be idle.
         features: mask of the instruction sets MACE may use; empty: all.
         folder: for models and their conversions.
+        peak_seconds: how long to look for the machine's peak, each time.
+        lock: a file; of the comparisons that share it only one measures at a time.
     """
 
     benchmarks: Sequence[Benchmark]
@@ -55,6 +57,8 @@ class Settings:
     tolerance: float = 1e-3
     wait_quiet: float = 0.0
     features: str = ""
+    peak_seconds: float = 0.6
+    lock: Path = Path(tempfile.gettempdir()) / "mace-benchmarks-compare.lock"
 
 
 class ProcessFailedError(Exception):
@@ -68,7 +72,7 @@ def steps(settings: Settings) -> int:
 
 
 def compare(settings: Settings, told: Told) -> Comparison:
-    """Measure everything; ``told`` hears of each process before it starts."""
+    """Measure everything; ``told`` hears of each process before it starts.  Ctrl-C ends it with the rows there are."""
     versions = {name: ENGINES[name].version() for name in settings.engines}
     run = _Run(
         settings,
@@ -83,10 +87,13 @@ def compare(settings: Settings, told: Told) -> Comparison:
     settings.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         run.scratch = Path(scratch)
-        run.measure_peaks()
-        for benchmark in settings.benchmarks:
-            run.measure_model(benchmark)
-        run.measure_peaks()
+        try:
+            run.measure_peaks()
+            for benchmark in settings.benchmarks:
+                run.measure_model(benchmark)
+            run.measure_peaks()
+        except KeyboardInterrupt:
+            run.found.stopped = True
     return run.found
 
 
@@ -102,7 +109,9 @@ class _Run:
         for threads in self.settings.threads:
             self.told(f"peak, {plural(threads)}")
             self._wait()
-            text = self._process("benchmarks.compare.peak", [str(threads)], MACE, threads)
+            text = self._process(
+                "benchmarks.compare.peak", [str(threads), str(self.settings.peak_seconds)], MACE, threads
+            )
             self.found.peaks[threads] = max(float(text), self.found.peaks.get(threads, 0.0))
 
     def measure_model(self, benchmark: Benchmark) -> None:
@@ -198,8 +207,7 @@ class _Run:
         if engine == MACE and self.settings.features:
             environment["MACE_CPU_FEATURES"] = self.settings.features
         command = [sys.executable, "-m", module, *arguments]
-        # one comparison at a time on a machine
-        with FileLock(Path(tempfile.gettempdir()) / "mace-benchmarks-compare.lock"):
+        with FileLock(self.settings.lock):
             try:
                 done = subprocess.run(
                     command,

@@ -26,6 +26,8 @@ def notes(found: Comparison) -> list[str]:
     """What explains a "-" or a "~", and what is not there."""
     lines = [f"{name} is not installed: {command}" for name, command in found.absent.items()]
     lines += [f"{model} left out: {reason}" for model, reason in found.skipped.items()]
+    if found.stopped:
+        lines.append("stopped by hand: models are missing")
     reasons: dict[tuple[str, str, str], list[int]] = {}
     for row in found.rows:
         for name, cell in row.cells.items():

@@ -116,6 +116,7 @@ class Comparison:
             of that output's range.
         features: the instruction sets MACE was held to; empty: all there are.
         skipped: reason by name of the models that could not be had.
+        stopped: it was interrupted, so that rows are missing.
     """
 
     machine: dict[str, object]
@@ -126,6 +127,7 @@ class Comparison:
     rows: list[Row] = field(default_factory=list)
     differences: dict[str, dict[str, float]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
+    stopped: bool = False
 
     def mean_ratios(self) -> dict[int, dict[str, float]]:
         """Geometric mean of the ratios over the models, by threads and by peer; "fastest" for the fastest of each row.
@@ -158,6 +160,7 @@ class Comparison:
             "mean_ratios": {str(threads): means for threads, means in self.mean_ratios().items()},
             "differences": self.differences,
             "skipped": self.skipped,
+            "stopped": self.stopped,
         }
 
     def _row_data(self, row: Row) -> dict[str, Any]:

@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,11 @@ from mace_core.native.compiler import compile_assembly
 from mace_core.native.target import Target, foreign_target
 from mace_core.testing.network import NetworkBuilder
 
-RUNS = {"rounds": 1, "runs": 3, "seconds": 0.05}
+
+def settings_for(benchmark: Benchmark, engines: list[str], folder: Path) -> measure.Settings:
+    return measure.Settings(
+        [benchmark], engines, [1], folder, rounds=1, runs=3, seconds=0.05, peak_seconds=0.05, lock=folder / "lock"
+    )
 
 
 def tiny() -> Any:
@@ -50,9 +56,7 @@ def benchmark_of() -> Callable[[str], Benchmark]:
 @pytest.fixture
 def found(benchmark_of: Callable[[str], Benchmark], tmp_path: Path) -> Comparison:
     pytest.importorskip("onnxruntime")
-    settings = measure.Settings(
-        [benchmark_of("tiny")], [MACE, "onnxruntime"], threads=[1], folder=tmp_path / "models", **RUNS
-    )
+    settings = settings_for(benchmark_of("tiny"), [MACE, "onnxruntime"], tmp_path)
     told: list[str] = []
     result = measure.compare(settings, told.append)
     assert len(told) == measure.steps(settings)
@@ -88,9 +92,7 @@ class TestComparison:
     ) -> None:
         absent = Engine("absent", ("no-such-engine",), "pip install no-such-engine", "onnx", ENGINES[MACE].open)
         monkeypatch.setitem(ENGINES, "absent", absent)
-        result = measure.compare(
-            measure.Settings([benchmark_of("tiny")], [MACE, "absent"], threads=[1], folder=tmp_path, **RUNS), str
-        )
+        result = measure.compare(settings_for(benchmark_of("tiny"), [MACE, "absent"], tmp_path), str)
         assert list(result.versions) == [MACE]
         assert "absent is not installed: pip install no-such-engine" in report(result)
         assert result.rows[0].ratio() is None
@@ -100,7 +102,7 @@ class TestComparison:
     ) -> None:
         pytest.importorskip("onnxruntime")
         monkeypatch.setattr(measure, "largest_difference", lambda mine, theirs: 0.25)
-        settings = measure.Settings([benchmark_of("tiny")], [MACE, "onnxruntime"], [1], folder=tmp_path, **RUNS)
+        settings = settings_for(benchmark_of("tiny"), [MACE, "onnxruntime"], tmp_path)
         result = measure.compare(settings, str)
         assert not result.rows[0].cells[MACE].measurements
         assert "mace has no figures for tiny: its results are off those of onnxruntime by 2.5e-01" in report(result)
@@ -113,15 +115,31 @@ class TestComparison:
             return folder / "broken.onnx"
 
         monkeypatch.setattr(measure, "convert", unknown)
-        result = measure.compare(measure.Settings([benchmark_of("tiny")], [MACE], [1], folder=tmp_path, **RUNS), str)
+        result = measure.compare(settings_for(benchmark_of("tiny"), [MACE], tmp_path), str)
         assert "it ended with status 1" in result.rows[0].cells[MACE].missing
 
     def test_litert_is_given_an_equal_model(self, benchmark_of: Callable[[str], Benchmark], tmp_path: Path) -> None:
         pytest.importorskip("ai_edge_litert")
-        settings = measure.Settings([benchmark_of("tiny")], [MACE, "litert"], [1], folder=tmp_path, **RUNS)
+        settings = settings_for(benchmark_of("tiny"), [MACE, "litert"], tmp_path)
         result = measure.compare(settings, str)
         assert result.rows[0].cells["litert"].ran, report(result)
         assert result.differences["tiny"][MACE] < 1e-5
+
+    def test_ctrl_c_keeps_the_rows_there_are(
+        self, benchmark_of: Callable[[str], Benchmark], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        settings = settings_for(benchmark_of("tiny"), [MACE], tmp_path)
+        second = Benchmark("second", "", lambda folder: pytest.fail("not reached"), dict)
+
+        def told(text: str) -> None:
+            if text.startswith("second"):
+                raise KeyboardInterrupt
+
+        prepared = prepare(settings.benchmarks[0], tmp_path)
+        monkeypatch.setattr(measure, "prepare", lambda benchmark, folder: replace(prepared, name=benchmark.name))
+        result = measure.compare(replace(settings, benchmarks=[*settings.benchmarks, second]), told)
+        assert [row.model for row in result.rows] == ["tiny"]
+        assert "stopped by hand" in report(result)
 
 
 class TestFigures:
@@ -186,6 +204,7 @@ class TestCommand:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         monkeypatch.setitem(CATALOGUE, "tiny", benchmark_of("tiny"))
+        monkeypatch.setattr(cli, "Settings", partial(measure.Settings, peak_seconds=0.05, lock=tmp_path / "lock"))
         options = ["--model", "tiny", "--engine", "mace", "--engine", "onnxruntime", "--threads", "1", "--rounds", "1"]
         options += ["--runs", "3", "--seconds", "0.05", "--json", str(tmp_path / "found.json")]
         options += ["--folder", str(tmp_path / "models"), "--features", "baseline"]
