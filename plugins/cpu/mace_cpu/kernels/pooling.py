@@ -60,7 +60,7 @@ def counted_taps(origin: int, dilation: int, size: int, taps: int, pad: int, pad
 
 
 def _row_adder(dtype: str, kind: str) -> Any:
-    """``(target, row, source, base, low, high, stride, p)``: lets one tap of the window take part in a row of results."""
+    """``(target, row, source, base, low, high, stride, p)``: lets one tap of the windows into a row of results."""
     scalar = SCALARS[dtype]
     is_max, is_average = kind == "max", kind == "average"
     larger: Any = maximum if dtype in ("float32", "float64") else max
