@@ -1,10 +1,13 @@
-"""A cache of its own for every test, and the small models that the tests break."""
+"""A cache of its own for every test, and the models made importable whatever way pytest imports the tests."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(autouse=True)

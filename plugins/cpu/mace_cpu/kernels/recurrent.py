@@ -106,7 +106,9 @@ def add_product(
 def recurrent(dtype: str, cell: str, functions: str) -> Kernel:
     """The kernel of one cell, "lstm", "gru" or "rnn", with its activations, joined by "-"."""
     pointer, scalar, nbytes = POINTERS[dtype], SCALARS[dtype], np.dtype(dtype).itemsize
-    activations = [_activation(dtype, name) for name in functions.split("-")]
+    names = functions.split("-")
+    made = {name: _activation(dtype, name) for name in names}
+    activations = [made[name] for name in names]
     # what a cell does not have is never called
     activate, activate_second, activate_third = (activations * 3)[:3]
     count = len(activations)
