@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=_positive, default=3, help="processes per figure (default: 3)")
     parser.add_argument("--runs", type=_positive, default=30, help="timed runs per process (default: 30)")
     parser.add_argument("--seconds", type=float, default=2.0, help="a process stops timing after so long (default: 2)")
-    parser.add_argument("--tolerance", type=float, default=1e-3, help="who is further off is not timed (default: 1e-3)")
+    parser.add_argument("--tolerance", type=float, default=1e-2, help="a peer further off is not timed (default: 1e-2)")
     parser.add_argument(
         *("--wait-quiet",),
         type=float,
