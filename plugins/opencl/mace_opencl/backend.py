@@ -61,6 +61,7 @@ class OpenClBackend(Backend):
         self.memory = DeviceMemory(
             self.api, self._context, queue, device.qualified_name, limit_bytes=int(limit), largest=largest
         )
+        self._compute_units = facts.compute_units
         self._build_options = _build_options(self._cl_device)
 
     def capability(self, view: GraphView) -> Capability:
@@ -74,7 +75,7 @@ class OpenClBackend(Backend):
         return Capability(claims, rejections)
 
     def compile(self, subgraphs: Sequence[GraphView]) -> list[CompiledSubgraph]:
-        programs = [lower(view) for view in subgraphs]
+        programs = [lower(view, self._compute_units) for view in subgraphs]
         return self._finish(subgraphs, programs, self._build(source_of(programs)))
 
     def allocators(self) -> Sequence[Allocator]:
@@ -110,7 +111,7 @@ class OpenClBackend(Backend):
         return _MAGIC + json.dumps(header).encode() + b"\n" + binary
 
     def deserialize(self, blob: bytes, subgraphs: Sequence[GraphView]) -> list[CompiledSubgraph]:
-        programs = [lower(view) for view in subgraphs]
+        programs = [lower(view, self._compute_units) for view in subgraphs]
         source = source_of(programs)
         binary = self._checked_binary(blob, source)
         built = self._build_binary(binary) if binary else None

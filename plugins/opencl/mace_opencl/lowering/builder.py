@@ -61,6 +61,7 @@ class Builder:
     """Lowers one view; see `emit`."""
 
     view: GraphView
+    compute_units: int = 1
     storages: dict[Value, Storage] = field(default_factory=dict)
     drafts: list[_Draft] = field(default_factory=list)
     arrays: list[npt.NDArray[Any]] = field(default_factory=list)

@@ -27,8 +27,8 @@ def why_not(view: GraphView, node: Node) -> str | None:
     return operator.reason(view, node)
 
 
-def lower(view: GraphView) -> Program:
-    """The program of a view whose nodes were all claimed."""
+def lower(view: GraphView, compute_units: int) -> Program:
+    """The program of a view whose nodes were all claimed, for a device with so many compute units."""
 
     def is_elementwise(node: Node) -> bool:
         return not node.domain and node.op_type in OPERATORS
@@ -39,7 +39,7 @@ def lower(view: GraphView) -> Program:
             return False
         return can_ride(view, node, group, operator.epilogue(view, node))
 
-    builder = Builder(view)
+    builder = Builder(view, compute_units)
     groups = plan_groups(view, is_elementwise, can_anchor)
     for node in view.nodes:
         group = groups.get(node)

@@ -36,6 +36,7 @@ def find(node: Node) -> Operator | None:
 
 @functools.cache
 def _table() -> Mapping[str, Operator]:
-    from mace_opencl.lowering import movement
+    from mace_opencl.lowering import convolution, matmul, movement, pooling, reduction, resize, selection
 
-    return {**movement.OPERATORS}
+    families = (convolution, matmul, movement, pooling, reduction, resize, selection)
+    return {name: operator for family in families for name, operator in family.OPERATORS.items()}
