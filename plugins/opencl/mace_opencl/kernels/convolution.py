@@ -74,7 +74,7 @@ def direct_kernel(
       #pragma unroll
       for (int v = 0; v < {wide}; ++v) {{
         int ix = ix0 + v * {dilations[1]};
-        if (ix >= 0 && ix < in_w) acc = fma(image[iy * in_w + ix], taps[u * {wide} + v], acc);
+        if (ix >= 0 && ix < in_w) acc += image[iy * in_w + ix] * taps[u * {wide} + v];
       }}
     }}
     image += (long)in_h * in_w;
@@ -119,8 +119,8 @@ def transposed_kernel(
       if (fx < 0 || fx % {strides[1]} != 0 || fx / {strides[1]} >= in_w) continue;
       long at = (long)(fy / {strides[0]}) * in_w + fx / {strides[1]};
       for (int channel = 0; channel < depth; ++channel)
-        acc = fma(image[(long)channel * in_h * in_w + at],
-                  taps[(long)channel * group_rows * {high * wide} + u * {wide} + v], acc);
+        acc += image[(long)channel * in_h * in_w + at]
+             * taps[(long)channel * group_rows * {high * wide} + u * {wide} + v];
     }}
   }}
 {epilogue}  y[((long)batch * rows + row) * columns + column] = {result};

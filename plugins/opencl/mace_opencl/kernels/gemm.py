@@ -129,7 +129,7 @@ def gemm_kernel(
       for (int i = 0; i < {tile.item_rows}; ++i) left[i] = a_tile[kk][ly + i * {high}];
       for (int j = 0; j < {tile.item_columns}; ++j) right[j] = b_tile[kk][lx + j * {wide}];
       for (int i = 0; i < {tile.item_rows}; ++i)
-        for (int j = 0; j < {tile.item_columns}; ++j) sums[i][j] = fma(left[i], right[j], sums[i][j]);
+        for (int j = 0; j < {tile.item_columns}; ++j) sums[i][j] += left[i] * right[j];
     }}
     barrier(CLK_LOCAL_MEM_FENCE);
   }}
