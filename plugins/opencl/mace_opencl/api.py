@@ -1,4 +1,4 @@
-"""The few entry points of OpenCL that probing and the launch path call directly, out of the loader pyopencl uses too."""
+"""The entry points of OpenCL that probing and launching call directly, out of the loader that pyopencl uses too."""
 
 from __future__ import annotations
 

@@ -145,8 +145,7 @@ class OpenClBackend(Backend):
         if not source:
             return None
         try:
-            # The core keeps what was built; pyopencl's own cache beside it would only take room.
-            return cl.Program(self._context, source).build(self._build_options, [self._cl_device], cache_dir=False)
+            return cl.Program(self._context, source).build(self._build_options, [self._cl_device])
         except cl.Error as error:
             raise self._build_error(error) from error
 
@@ -179,9 +178,7 @@ class OpenClBackend(Backend):
         import pyopencl as cl
 
         try:
-            return cl.Program(self._context, [self._cl_device], [binary]).build(
-                self._build_options, [self._cl_device], cache_dir=False
-            )
+            return cl.Program(self._context, [self._cl_device], [binary]).build(self._build_options, [self._cl_device])
         except cl.Error as error:
             _log.info(
                 "%s: the driver refuses a stored program (%s); its kernels are compiled anew",
@@ -205,10 +202,12 @@ def _find(functions: api.OpenCl, device: Device) -> api.DeviceFacts:
 
 
 def _build_options(device: Any) -> list[str]:
-    """Exact division and square root where the device can, so that results do not depend on it."""
+    """Loops unrolled on GPUs; exact division and square root where the device can."""
     import pyopencl as cl
 
     options = ["-cl-std=CL1.2"]
+    if not int(device.type) & int(cl.device_type.CPU):
+        options.append("-DUNROLL_LOOPS")
     if int(device.single_fp_config) & int(cl.device_fp_config.CORRECTLY_ROUNDED_DIVIDE_SQRT):
         options.append("-cl-fp32-correctly-rounded-divide-sqrt")
     return options

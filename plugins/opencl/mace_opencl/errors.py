@@ -52,7 +52,9 @@ def code_name(code: int) -> str:
     return f"CL_{name} ({code})" if name.isupper() else f"{name} ({code})"
 
 
-def error_for(code: int, what: str, *, device: str = "", node: str | None = None, running: bool = False) -> ProviderError:
+def error_for(
+    code: int, what: str, *, device: str = "", node: str | None = None, running: bool = False
+) -> ProviderError:
     """The error that a status code stands for.
 
     Args:
@@ -74,7 +76,9 @@ def error_for(code: int, what: str, *, device: str = "", node: str | None = None
             f"{message}: the device does not answer any more; open a new session", device=device or None, node=node
         )
     if code == -3:
-        return TransientError(f"{message}: the driver's compiler is not available now", device=device or None, node=node)
+        return TransientError(
+            f"{message}: the driver's compiler is not available now", device=device or None, node=node
+        )
     return ProviderBugError(message, device=device or None, node=node)
 
 

@@ -201,7 +201,9 @@ class ClExecution(Execution):
 
     def _report(self, events: list[int], profile: Profile) -> None:
         """Tell when each launch ran, on the host's clock: the end of the last one is taken to be now."""
-        times = [(self._time(event, PROFILING_COMMAND_START), self._time(event, PROFILING_COMMAND_END)) for event in events]
+        times = [
+            (self._time(event, PROFILING_COMMAND_START), self._time(event, PROFILING_COMMAND_END)) for event in events
+        ]
         shift = time.perf_counter_ns() - times[-1][1]
         for item, (start, end) in zip(self._launches, times, strict=True):
             profile(item.name, item.source, start + shift, end + shift)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
+import importlib.util
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -70,7 +71,8 @@ queue.it:
   %event.wanted = or i1 %is.last, %all
   %event.at = getelementptr i64, ptr %events, i64 %step
   %event = select i1 %event.wanted, ptr %event.at, ptr null
-  %status = call i32 %enqueue(ptr %queue, ptr %kernel, i32 %dims, ptr null, ptr %global, ptr %local, i32 %waits, ptr %list, ptr %event)
+  %status = call i32 %enqueue(ptr %queue, ptr %kernel, i32 %dims, ptr null, ptr %global, ptr %local,
+                              i32 %waits, ptr %list, ptr %event)
   %failed = icmp ne i32 %status, 0
   br i1 %failed, label %leave, label %queued
 
@@ -110,12 +112,14 @@ _SYMBOL = "mace_opencl_walk"
 @functools.cache
 def walker() -> tuple[Walk, str]:
     """What queues a list of launches, given its words, and how it does that ("native" or "python")."""
-    try:
-        from mace_core.native import load_kernels
-        from mace_core.native.kernel import KernelSource
-    except ImportError as error:
-        _log.info("mace-opencl: kernels are queued one by one from Python, which is slower: %s", error)
+    if importlib.util.find_spec("llvmlite") is None:
+        _log.info(
+            "mace-opencl: kernels are queued one by one from Python, which is slower: llvmlite is not installed "
+            "(pip install llvmlite)"
+        )
         return walk_in_python, "python"
+    from mace_core.native.kernel import KernelSource, load_kernels
+
     version = hashlib.sha256(_WALK.encode()).hexdigest()[:16]
     address = load_kernels([KernelSource(_SYMBOL, version, _walk_ir)])[_SYMBOL]
     function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)(address)

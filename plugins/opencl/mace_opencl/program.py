@@ -23,7 +23,7 @@ class Home(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a tensor starts: ``offset`` bytes into the input or output number ``index``, the constants, the workspace."""
+    """Where a tensor starts: ``offset`` bytes into input or output number ``index``, the constants or the workspace."""
 
     home: Home
     index: int = 0
@@ -97,6 +97,9 @@ def source_of(programs: Sequence[Program]) -> str:
     kernels = dict.fromkeys(kernel for program in programs for kernel in program.kernels)
     return "\n".join(kernel.source for kernel in kernels)
 
+
+UNROLL = "#ifdef UNROLL_LOOPS\n#pragma unroll\n#endif\n"
+"""Before a loop of few steps.  GPUs need it; on CPU runtimes it only makes compilation slow."""
 
 _TYPES = {"i": "int", "l": "long", "f": "float"}
 

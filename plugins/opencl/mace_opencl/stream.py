@@ -18,7 +18,9 @@ _log = logging.getLogger("mace_opencl")
 class ClEvent(Event):
     """Completion of one run.  ``then`` is called once, when somebody has waited for it (profiles)."""
 
-    def __init__(self, api: OpenCl, handle: int, device: str, what: str, then: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, api: OpenCl, handle: int, device: str, what: str, then: Callable[[], None] | None = None
+    ) -> None:
         self._api = api
         self._device = device
         self._what = what

@@ -1,4 +1,4 @@
-"""Convolutions: the matrix of patches as an operand of the tiled product; direct kernels for depthwise and small groups."""
+"""Convolutions: patches as an operand of the tiled product; direct kernels for depthwise ones and small groups."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from mace_opencl.kernels.copy import LOCAL
 from mace_opencl.kernels.gemm import Operand
-from mace_opencl.program import Kernel, make_kernel
+from mace_opencl.program import UNROLL, Kernel, make_kernel
 
 Pair = tuple[int, int]
 
@@ -67,12 +67,10 @@ def direct_kernel(
   int e_batch = batch, e_row = row;
   float acc = 0.0f;
   for (int channel = 0; channel < depth; ++channel) {{
-    #pragma unroll
-    for (int u = 0; u < {high}; ++u) {{
+{UNROLL}    for (int u = 0; u < {high}; ++u) {{
       int iy = iy0 + u * {dilations[0]};
       if (iy < 0 || iy >= in_h) continue;
-      #pragma unroll
-      for (int v = 0; v < {wide}; ++v) {{
+{UNROLL}      for (int v = 0; v < {wide}; ++v) {{
         int ix = ix0 + v * {dilations[1]};
         if (ix >= 0 && ix < in_w) acc += image[iy * in_w + ix] * taps[u * {wide} + v];
       }}

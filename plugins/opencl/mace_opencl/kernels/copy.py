@@ -35,16 +35,27 @@ def strided(rank: int, strides: str, prefix: str = "c") -> str:
 
 
 def copy_kernel(
-    itemsize: int, shape: Sequence[int], source: Sequence[int], target: Sequence[int], source_at: int = 0, target_at: int = 0
+    itemsize: int,
+    shape: Sequence[int],
+    source: Sequence[int],
+    target: Sequence[int],
+    source_at: int = 0,
+    target_at: int = 0,
 ) -> tuple[Kernel, tuple[int, int, int], tuple[int, ...]]:
     """``target[target_at + c · target strides] = source[source_at + c · source strides]`` for all c in ``shape``.
 
     Returns:
         The kernel, its groups, and its scalar arguments (which follow the source and the target buffer).
     """
-    shape, source, target = merge_axes(shape, source, target)
+    shape, (source, target) = merge_axes(shape, source, target)
     rank = len(shape)
-    parameters = [(f"{WORDS[itemsize]}*", "x"), (f"{WORDS[itemsize]}*=", "y"), ("int", "count"), ("long", "xs"), ("long", "ys")]
+    parameters = [
+        (f"{WORDS[itemsize]}*", "x"),
+        (f"{WORDS[itemsize]}*=", "y"),
+        ("int", "count"),
+        ("long", "xs"),
+        ("long", "ys"),
+    ]
     parameters += [("int", f"n{axis}") for axis in range(rank)]
     parameters += [("long", f"s{axis}") for axis in range(rank)] + [("long", f"t{axis}") for axis in range(rank)]
     body = (
@@ -57,10 +68,12 @@ def copy_kernel(
     return kernel, flat_groups(count), (count, source_at, target_at, *shape, *source, *target)
 
 
-def merge_axes(
-    shape: Sequence[int], *strides: Sequence[int]
-) -> tuple[tuple[int, ...], *tuple[tuple[int, ...], ...]]:
-    """The same walk with as few axes as possible: those of size one dropped, those that follow each other joined."""
+def merge_axes(shape: Sequence[int], *strides: Sequence[int]) -> tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]:
+    """The same walk with as few axes as possible: those of size one dropped, those that follow each other joined.
+
+    Returns:
+        The sizes, and for each of ``strides`` the strides that belong to them.
+    """
     merged: list[tuple[int, tuple[int, ...]]] = []
     for axis, size in enumerate(shape):
         if size == 1:
@@ -74,7 +87,7 @@ def merge_axes(
         merged.append((size, steps))
     if not merged:
         merged = [(1, tuple(0 for _ in strides))]
-    return (tuple(size for size, _ in merged), *(tuple(steps[i] for _, steps in merged) for i in range(len(strides))))
+    return tuple(size for size, _ in merged), tuple(tuple(steps[i] for _, steps in merged) for i in range(len(strides)))
 
 
 def row_major(shape: Sequence[int]) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mace_opencl.program import Kernel, make_kernel
+from mace_opencl.program import UNROLL, Kernel, make_kernel
 
 TILE_DEPTH = 16
 
@@ -71,7 +71,7 @@ class Operand:
 def strided_operand(name: str, minor: str, *, k_is_inner: bool, batches: int) -> Operand:
     """A dense matrix in memory with any strides; ``minor`` is ``row`` or ``column``.
 
-    Its scalar arguments: stride along the minor index, stride along k, then a stride for each of ``batches`` batch axes.
+    Its scalar arguments: stride along the minor index, along k, then along each of ``batches`` batch axes.
     """
     scalars = [("int", f"{name}_minor"), ("int", f"{name}_k")]
     scalars += [("long", f"{name}_batch{axis}") for axis in range(batches)]
@@ -101,8 +101,8 @@ def gemm_kernel(
 ) -> Kernel:
     """The kernel.
 
-    Its parameters: those of ``a``, of ``b``, of the epilogue, the result, then ints ``rows``, ``columns``, ``depth``, the
-    sizes of the batch axes, and ``batch_stride`` and ``row_stride`` of the result.  The epilogue sees ``acc`` and
+    Its parameters: those of ``a``, of ``b``, of the epilogue, the result, then ints ``rows``, ``columns``, ``depth``,
+    the sizes of the batch axes, and ``batch_stride`` and ``row_stride`` of the result.  The epilogue sees ``acc`` and
     the coordinates ``e_batch``, ``e_row`` (as given here) and ``column``, and gives ``result``.
     """
     parameters = [*a.parameters, *b.parameters, *epilogue_parameters, (f"{result_type}*=", "y")]
@@ -123,8 +123,7 @@ def gemm_kernel(
   for (int k0 = 0; k0 < depth; k0 += {TILE_DEPTH}) {{
 {_load("a", "row", tile.rows, wide * high, a)}{_load("b", "column", tile.columns, wide * high, b)}\
     barrier(CLK_LOCAL_MEM_FENCE);
-    #pragma unroll
-    for (int kk = 0; kk < {TILE_DEPTH}; ++kk) {{
+{UNROLL}    for (int kk = 0; kk < {TILE_DEPTH}; ++kk) {{
       float left[{tile.item_rows}], right[{tile.item_columns}];
       for (int i = 0; i < {tile.item_rows}; ++i) left[i] = a_tile[kk][ly + i * {high}];
       for (int j = 0; j < {tile.item_columns}; ++j) right[j] = b_tile[kk][lx + j * {wide}];

@@ -71,7 +71,7 @@ def reduce_kernel(reducer: Reducer, kept: int, reduced: int, shared: bool) -> Ke
 def softmax_kernel(logarithm: bool) -> Kernel:
     """Softmax along a row; a work-group per row.
 
-    Its parameters: input, result, ints: elements of a row, distance between them (the size of what lies inside the axis).
+    Its parameters: input, result, ints: elements of a row, distance between them (the size of what is inside).
     """
     parameters = [("float*", "x"), ("float*=", "y"), ("int", "extent"), ("int", "inner")]
     last = "(x[e * (long)inner] - top) - log(sum)" if logarithm else "exp(x[e * (long)inner] - top) / sum"

@@ -11,7 +11,7 @@ from mace_opencl.program import Kernel, make_kernel
 def gather_kernel(itemsize: int, index_type: str) -> Kernel:
     """``y[o, i, n] = x[o, indices[i], n]``; an index out of range gives the nearest element.
 
-    Its parameters: data, indices, result, ints: number of results, size of the axis, number of indices, elements inside.
+    Its parameters: data, indices, result, ints: number of results, size of the axis, indices, elements inside.
     """
     parameters = [(f"{WORDS[itemsize]}*", "x"), (f"{index_type}*", "indices"), (f"{WORDS[itemsize]}*=", "y")]
     parameters += [("int", name) for name in ("count", "extent", "chosen", "inner")]
@@ -58,7 +58,9 @@ def blend_kernel(rank: int, blended: Sequence[int]) -> Kernel:
     fixed = [f"low[b{axis} + c{axis}] * s{axis}" for axis in range(rank) if axis not in blended]
     lines.append(f"  x += {' + '.join(fixed) or '0'};\n")
     for axis in blended:
-        lines.append(f"  long l{axis} = low[b{axis} + c{axis}] * s{axis}, h{axis} = high[b{axis} + c{axis}] * s{axis};\n")
+        lines.append(
+            f"  long l{axis} = low[b{axis} + c{axis}] * s{axis}, h{axis} = high[b{axis} + c{axis}] * s{axis};\n"
+        )
         lines.append(f"  float w{axis} = weights[b{axis} + c{axis}];\n")
     value = _blend(list(blended), [])
     body = (

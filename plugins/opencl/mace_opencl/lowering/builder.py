@@ -157,9 +157,7 @@ class Builder:
                     storage.last = position
         scratch = [
             s
-            for s in dict.fromkeys(
-                a.storage for d in self.drafts for a in d.arguments if isinstance(a, Read | Write)
-            )
+            for s in dict.fromkeys(a.storage for d in self.drafts for a in d.arguments if isinstance(a, Read | Write))
             if s.place is None and s not in set(self.array_storages)
         ]
         arena = plan_arena([Lifetime(s.first, s.last, s.nbytes) for s in scratch], alignment=CONSTANT_ALIGNMENT)

@@ -44,7 +44,9 @@ class Geometry:
         return self.result[0] * self.result[1]
 
 
-def same_pads(node: Node, size: Sequence[int], result: Sequence[int], window: Sequence[int], strides: Sequence[int]) -> list[int]:
+def same_pads(
+    node: Node, size: Sequence[int], result: Sequence[int], window: Sequence[int], strides: Sequence[int]
+) -> list[int]:
     """Padding before each axis for ``auto_pad`` SAME_UPPER or SAME_LOWER."""
     pads = []
     for axis, extent in enumerate(size):
@@ -183,7 +185,8 @@ def _product(builder: Builder, node: Node, shape: Geometry, tail: Tail) -> None:
         e_row="batch1 * rows + row",
     )
     arguments = [
-        builder.read(node.inputs[1]), *a_scalars, builder.read(node.inputs[0]), *b_scalars, *tail.arguments, tail.target,
+        builder.read(node.inputs[1]), *a_scalars, builder.read(node.inputs[0]), *b_scalars,
+        *tail.arguments, tail.target,
         rows, shape.columns, work, shape.batch, shape.groups, rows * shape.columns, shape.columns,
     ]  # fmt: skip
     builder.emit(kernel, arguments, tile.groups(rows, shape.columns, batch), tail.nodes)

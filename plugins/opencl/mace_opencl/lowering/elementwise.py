@@ -21,7 +21,7 @@ def emit_group(builder: Builder, group: Group) -> None:
         expression.add(node)
     shape = builder.shape(group.result)
     strides = [broadcast_strides(leaf.shape, shape) for leaf in expression.leaves]
-    merged, _, *walks = merge_axes(shape, row_major(shape), *strides)
+    merged, (_, *walks) = merge_axes(shape, row_major(shape), *strides)
     rank = len(merged)
     parameters = [*expression.parameters(), (f"{C_TYPES[builder.dtype(group.result)]}*=", "y"), ("int", "count")]
     scalars: list[Argument] = [math.prod(shape)]
@@ -61,10 +61,10 @@ def epilogue_strides(shape: Sequence[int], leaf: Sequence[int], axes: Epilogue) 
     strides = broadcast_strides(leaf, shape)
     found = []
     for begin, end in ((0, axes[0]), (axes[0], axes[1]), (axes[1], len(shape))):
-        part = merge_axes(shape[begin:end], strides[begin:end])
-        if len(part[0]) > 1:
+        sizes, (steps,) = merge_axes(shape[begin:end], strides[begin:end])
+        if len(sizes) > 1:
             return None
-        found.append(part[1][0] if part[0][0] > 1 else 0)
+        found.append(steps[0] if sizes[0] > 1 else 0)
     return found[0], found[1], found[2]
 
 

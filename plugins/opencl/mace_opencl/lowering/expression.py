@@ -31,9 +31,7 @@ def elementwise_reason(view: GraphView, node: Node) -> str | None:
     if op == "BatchNormalization":
         if node.attr("training_mode", 0):
             return "BatchNormalization in training mode updates its statistics, which inference kernels do not"
-        return (
-            dtype_reason(view, node, FLOAT) or constant_reason(view, node, 1, 2, 3, 4) or outputs_reason(node)
-        )
+        return dtype_reason(view, node, FLOAT) or constant_reason(view, node, 1, 2, 3, 4) or outputs_reason(node)
     if op == "Cast":
         target = DType(node.attr("to"))
         if dtype not in C_TYPES or target not in C_TYPES:
@@ -119,7 +117,8 @@ class Expression:
     def loads(self, positions: Sequence[str]) -> str:
         """Statements that load each tensor operand from its position."""
         return "".join(
-            f"  {leaf.c_type} v{i} = p{i}[{at}];\n" for i, (leaf, at) in enumerate(zip(self.leaves, positions, strict=True))
+            f"  {leaf.c_type} v{i} = p{i}[{at}];\n"
+            for i, (leaf, at) in enumerate(zip(self.leaves, positions, strict=True))
         )
 
     def arguments(self) -> list[Read | int | float]:

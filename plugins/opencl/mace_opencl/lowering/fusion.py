@@ -1,4 +1,4 @@
-"""Which elementwise nodes become one kernel, and which of those ride on the matrix product or convolution before them."""
+"""Which elementwise nodes become one kernel, and which of those ride on the product or convolution before them."""
 
 from __future__ import annotations
 

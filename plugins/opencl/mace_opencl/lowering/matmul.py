@@ -62,7 +62,8 @@ def _lower_gemm(builder: Builder, node: Node, group: Group | None) -> None:
     a_scalars = (1, rows) if trans_a else (depth, 1)
     b_scalars = (depth, 1) if trans_b else (1, columns)
     arguments = [
-        builder.read(node.inputs[0]), *a_scalars, builder.read(node.inputs[1]), *b_scalars, *tail.arguments, tail.target,
+        builder.read(node.inputs[0]), *a_scalars, builder.read(node.inputs[1]), *b_scalars,
+        *tail.arguments, tail.target,
         rows, columns, depth, rows * columns, columns,
     ]  # fmt: skip
     builder.emit(kernel, arguments, tile.groups(rows, columns, 1), tail.nodes)
@@ -79,7 +80,7 @@ def _lower_matmul(builder: Builder, node: Node, group: Group | None) -> None:
     b_steps = [step * depth * columns for step in broadcast_strides(b_shape[:-2], sizes)]
     if _is_joined(builder.shape(node.inputs[1])):
         rows, sizes, a_steps, b_steps = rows * math.prod(sizes), (), [], []
-    batch, a_walk, b_walk = merge_axes(sizes, a_steps, b_steps)
+    batch, (a_walk, b_walk) = merge_axes(sizes, a_steps, b_steps)
     axes = len(batch)
     tile = choose_tile(rows, columns, math.prod(batch), builder.compute_units)
     a = strided_operand("a", "row", k_is_inner=True, batches=axes)

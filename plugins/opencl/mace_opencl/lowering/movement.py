@@ -37,9 +37,7 @@ def move(
 ) -> None:
     """Copy a block of ``shape``; strides and starting points in elements."""
     read, write = builder.read(source), builder.write(target)
-    kernel, groups, scalars = copy_kernel(
-        read.itemsize, shape, source_strides, target_strides, source_at, target_at
-    )
+    kernel, groups, scalars = copy_kernel(read.itemsize, shape, source_strides, target_strides, source_at, target_at)
     builder.emit(kernel, [read, write, *scalars], groups, [node])
 
 

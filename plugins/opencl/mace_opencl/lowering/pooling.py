@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from mace_core.graph import GraphView, Node
 from mace_opencl.kernels.copy import flat_groups
 from mace_opencl.kernels.pooling import pool_kernel
-from mace_opencl.lowering.builder import Builder
+from mace_opencl.lowering.builder import Argument, Builder
 from mace_opencl.lowering.checks import FLOAT, dtype_reason, outputs_reason
 from mace_opencl.lowering.convolution import same_pads
 from mace_opencl.lowering.fusion import Group
@@ -38,16 +38,14 @@ def _lower(builder: Builder, node: Node, group: Group | None) -> None:
     if auto in ("SAME_UPPER", "SAME_LOWER"):
         reach = [(k - 1) * d + 1 for k, d in zip(window, dilations, strict=True)]
         before = same_pads(node, size, result, reach, strides)
-        behind = [
-            max((result[a] - 1) * strides[a] + reach[a] - size[a], 0) - before[a] for a in range(rank)
-        ]
+        behind = [max((result[a] - 1) * strides[a] + reach[a] - size[a], 0) - before[a] for a in range(rank)]
     maximum = node.op_type == "MaxPool"
     kernel = pool_kernel(maximum, bool(node.attr("count_include_pad", 0)))
     count = builder.size(node.outputs[0])
-    scalars: list[int] = [count]
+    scalars: list[Argument] = [count]
     for values, fill in ((size, 1), (result, 1), (window, 1), (strides, 1), (dilations, 1), (before, 0), (behind, 0)):
         scalars += _two(values, fill)
-    arguments = [builder.read(node.inputs[0]), builder.write(node.outputs[0]), *scalars]
+    arguments: list[Argument] = [builder.read(node.inputs[0]), builder.write(node.outputs[0]), *scalars]
     builder.emit(kernel, arguments, flat_groups(count), [node])
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from mace_core.graph import GraphView, Node
 from mace_opencl.kernels.copy import flat_groups, merge_axes, row_major
 from mace_opencl.kernels.rows import REDUCERS, ROW_THRESHOLD, normalise_kernel, reduce_kernel, softmax_kernel
-from mace_opencl.lowering.builder import Builder
+from mace_opencl.lowering.builder import Argument, Builder
 from mace_opencl.lowering.checks import FLOAT, constant_reason, dtype_reason, outputs_reason
 from mace_opencl.lowering.fusion import Group
 from mace_opencl.lowering.registry import Operator
@@ -47,8 +47,8 @@ def _lower_reduce(builder: Builder, node: Node, group: Group | None) -> None:
         axes = ()
     strides = row_major(shape)
     kept = [axis for axis in range(len(shape)) if axis not in axes]
-    kept_shape, kept_strides = merge_axes([shape[a] for a in kept], [strides[a] for a in kept])
-    reduced_shape, reduced_strides = merge_axes([shape[a] for a in axes], [strides[a] for a in axes])
+    kept_shape, (kept_strides,) = merge_axes([shape[a] for a in kept], [strides[a] for a in kept])
+    reduced_shape, (reduced_strides,) = merge_axes([shape[a] for a in axes], [strides[a] for a in axes])
     count, extent = math.prod(kept_shape), math.prod(reduced_shape)
     shared = extent >= ROW_THRESHOLD
     kernel = reduce_kernel(reducer, len(kept_shape), len(reduced_shape), shared)
@@ -104,8 +104,8 @@ def _normalise(builder: Builder, node: Node, rows: int, extent: int, channels: i
     scale, shift = node.input(1), node.input(2)
     kernel = normalise_kernel(position if scale is not None else "", position if shift is not None else "")
     factors = [builder.read(value) for value in (scale, shift) if value is not None]
-    scalars = (extent, channels, float(node.attr("epsilon", 1e-5)))
-    arguments = [builder.read(node.inputs[0]), *factors, builder.write(node.outputs[0]), *scalars]
+    scalars: list[int | float] = [extent, channels, float(node.attr("epsilon", 1e-5))]
+    arguments: list[Argument] = [builder.read(node.inputs[0]), *factors, builder.write(node.outputs[0]), *scalars]
     builder.emit(kernel, arguments, (rows if extent else 0, 1, 1), [node])
 
 

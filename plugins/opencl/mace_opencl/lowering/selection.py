@@ -109,8 +109,7 @@ def _pad(builder: Builder, node: Node, group: Group | None) -> None:
         value = node.input(2)
         fill = value
         if value is None:
-            number = float(node.attr("value", 0.0))
-            fill = np.array([number], builder.dtype(x).numpy)
+            fill = np.array([float(node.attr("value", 0.0))], builder.dtype(x).numpy)
     emit_lookup(builder, node, tables, fill)
 
 
