@@ -158,11 +158,13 @@ class StageInstance:
                 return
             case UploadStep():
                 self._wait(step.device)
+                start_ns = time.perf_counter_ns() if start_ns else 0  # waiting for kernels is not the transfer's time
                 self._upload(step)
                 what = f"transfer to {step.device}: {self.plan.registers[step.source].value.name}"
                 source: tuple[str, ...] = ()
             case DownloadStep():
                 self._wait(step.device)
+                start_ns = time.perf_counter_ns() if start_ns else 0
                 self._download(step)
                 what = f"transfer from {step.device}: {self.plan.registers[step.source].value.name}"
                 source = ()

@@ -112,12 +112,8 @@ class OpenClBackend(Backend):
 
     def deserialize(self, blob: bytes, subgraphs: Sequence[GraphView]) -> list[CompiledSubgraph]:
         programs = [lower(view, self._compute_units) for view in subgraphs]
-        source = source_of(programs)
-        binary = self._checked_binary(blob, source)
-        built = self._build_binary(binary) if binary else None
-        if built is None and source:
-            built = self._build(source)
-        return self._finish(subgraphs, programs, built)
+        binary = self._checked_binary(blob, source_of(programs))
+        return self._finish(subgraphs, programs, self._build_binary(binary) if binary else None)
 
     def compatibility_key(self) -> str:
         return self._key
@@ -157,21 +153,22 @@ class OpenClBackend(Backend):
             device=self.device.qualified_name,
         )
 
-    def _checked_binary(self, blob: bytes, source: str) -> bytes | None:
-        """The binary in ``blob`` if it is whole and of this source, else None (and a note)."""
-        name = self.device.qualified_name
+    def _checked_binary(self, blob: bytes, source: str) -> bytes:
+        """The binary in ``blob``; drivers may crash on a damaged one, so every byte is checked."""
         try:
             if not blob.startswith(_MAGIC):
-                raise ValueError("another format")
+                raise ValueError("it has another format")
             header, _, binary = blob[len(_MAGIC) :].partition(b"\n")
             stated = json.loads(header)
             if stated["source"] != _digest(source.encode()):
-                raise ValueError("made from other kernels")
+                raise ValueError("it was made from other kernels")
             if stated["binary"] != _digest(binary):
-                raise ValueError("the bytes are damaged")
+                raise ValueError("its bytes are damaged")
         except (ValueError, KeyError, TypeError) as error:
-            _log.info("%s: a stored program is not used (%s); its kernels are compiled anew", name, error)
-            return None
+            raise UnsupportedError(
+                f"a stored program of {self.device.qualified_name} can not be used: {error}",
+                device=self.device.qualified_name,
+            ) from error
         return binary
 
     def _build_binary(self, binary: bytes) -> Any:
@@ -180,12 +177,10 @@ class OpenClBackend(Backend):
         try:
             return cl.Program(self._context, [self._cl_device], [binary]).build(self._build_options, [self._cl_device])
         except cl.Error as error:
-            _log.info(
-                "%s: the driver refuses a stored program (%s); its kernels are compiled anew",
-                self.device.qualified_name,
-                error,
-            )
-            return None
+            raise UnsupportedError(
+                f"the driver of {self.device.qualified_name} refuses a stored program: {error}",
+                device=self.device.qualified_name,
+            ) from error
 
 
 def _find(functions: api.OpenCl, device: Device) -> api.DeviceFacts:
