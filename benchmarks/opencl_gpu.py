@@ -16,6 +16,9 @@ import time
 from pathlib import Path
 
 import numpy as np
+from rich.console import Console
+
+CONSOLE = Console(highlight=False, markup=False, soft_wrap=True)
 
 TOLERANCE = 1e-4
 """Largest difference, relative to the largest magnitude of the expected output."""
@@ -43,7 +46,7 @@ def prepare(path: Path) -> int:
     peer = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     (expected,) = peer.run(None, {"x": x})
     np.savez_compressed(path, model=np.frombuffer(model, np.uint8), x=x, expected=expected)
-    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+    CONSOLE.print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
     return 0
 
 
@@ -56,12 +59,14 @@ def check(path: Path, device: str | None, runs: int) -> int:
     found = default_registry().provider("opencl").probe()
     for one in found.devices:
         stand_in = " (stand-in)" if one.is_virtual else ""
-        print(f"{one.qualified_name}: {one.name}{stand_in}, {one.memory_bytes / 1e9:.1f} GB, {dict(one.properties)}")
+        CONSOLE.print(
+            f"{one.qualified_name}: {one.name}{stand_in}, {one.memory_bytes / 1e9:.1f} GB, {dict(one.properties)}"
+        )
     for item in found.missing:
-        print(f"missing: {item.what}: {item.reason} ({item.hint})")
+        CONSOLE.print(f"missing: {item.what}: {item.reason} ({item.hint})")
     chosen = device or next((one.qualified_name for one in found.devices if not one.is_virtual), None)
     if chosen is None:
-        print("there is no OpenCL device that is not a stand-in; name one with --device")
+        CONSOLE.print("there is no OpenCL device that is not a stand-in; name one with --device")
         return 1
     prepared = np.load(path)
     x, expected = prepared["x"], prepared["expected"]
@@ -72,11 +77,11 @@ def check(path: Path, device: str | None, runs: int) -> int:
             began = time.perf_counter()
             session = Session(file, devices=[chosen], strict=True)
             y = session.run({"x": x})["y"]
-            print(f"{start}: {time.perf_counter() - began:.2f} s to the first result")
+            CONSOLE.print(f"{start}: {time.perf_counter() - began:.2f} s to the first result")
             if start == "first start":
                 session.close()
         error = float(np.abs(y - expected).max() / np.abs(expected).max())
-        print(f"{chosen}: largest difference {error:.2e} of the largest output (allowed {TOLERANCE:.0e})")
+        CONSOLE.print(f"{chosen}: largest difference {error:.2e} of the largest output (allowed {TOLERANCE:.0e})")
         for _ in range(20):
             session.run({"x": x})
         times = []
@@ -97,12 +102,12 @@ def report(session: object, times: list[float], profile: object, device: str) ->
     spans = [span for span in profile.spans if span.device == device]  # type: ignore[attr-defined]
     busy = sum(span.duration_ns for span in spans) / 1e6
     middle = statistics.median(times) * 1e3
-    print(
+    CONSOLE.print(
         f"inference: median {middle:.3f} ms, best {min(times) * 1e3:.3f} ms, transfers included ({len(times)} runs); "
         f"{len(spans)} launches, {busy:.3f} ms of them on the device, {middle / len(spans) * 1e3:.1f} µs a launch"
     )
     for span in sorted(spans, key=lambda span: -span.duration_ns)[:10]:
-        print(f"  {span.duration_ns / 1e3:8.1f} µs  {span.name}")
+        CONSOLE.print(f"  {span.duration_ns / 1e3:8.1f} µs  {span.name}")
 
 
 def enqueue_times(session: object, x: np.ndarray) -> None:
@@ -132,7 +137,7 @@ def enqueue_times(session: object, x: np.ndarray) -> None:
                 session.run({"x": x})  # type: ignore[attr-defined]
         finally:
             execution.ClExecution.enqueue = original  # type: ignore[method-assign]
-        print(f"queueing from a {label} loop: {statistics.median(spent) / counts[0] * 1e6:.2f} µs a launch")
+        CONSOLE.print(f"queueing from a {label} loop: {statistics.median(spent) / counts[0] * 1e6:.2f} µs a launch")
 
 
 if __name__ == "__main__":

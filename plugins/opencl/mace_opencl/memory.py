@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from typing import Any
 
 from mace_core.errors import OutOfMemoryError
-from mace_core.provider import Allocator, Buffer, DataTransfer
+from mace_core.provider import Allocator, Buffer, DataTransfer, Event, Stream
 from mace_core.tensor import MemoryKind
 from mace_opencl.api import OpenCl
 from mace_opencl.errors import error_for, raise_for
+from mace_opencl.stream import ClEvent, ClStream
 
 
 class DeviceMemory(Allocator, DataTransfer):
@@ -84,6 +86,48 @@ class DeviceMemory(Allocator, DataTransfer):
                 None,
             )
             raise_for(status, f"reading {nbytes} bytes", device=self._device)
+
+    def enqueue_to_device(
+        self,
+        stream: Stream,
+        source: Buffer,
+        target: Buffer,
+        nbytes: int,
+        *,
+        source_offset: int = 0,
+        target_offset: int = 0,
+    ) -> Event | None:
+        address = source.address + source_offset
+        return self._enqueue("clEnqueueWriteBuffer", stream, target, target_offset, nbytes, address)
+
+    def enqueue_to_host(
+        self,
+        stream: Stream,
+        source: Buffer,
+        target: Buffer,
+        nbytes: int,
+        *,
+        source_offset: int = 0,
+        target_offset: int = 0,
+    ) -> Event | None:
+        address = target.address + target_offset
+        return self._enqueue("clEnqueueReadBuffer", stream, source, source_offset, nbytes, address)
+
+    def _enqueue(
+        self, function: str, stream: Stream, buffer: Buffer, offset: int, nbytes: int, address: int
+    ) -> Event | None:
+        """A copy between ``buffer`` and the host ``address`` that is not waited for."""
+        if not isinstance(stream, ClStream) or not nbytes:
+            return None
+        event = ctypes.c_void_p()
+        queue = stream.handle
+        status = getattr(self._api, function)(
+            queue, buffer.handle.int_ptr, 0, offset, nbytes, address, 0, None, ctypes.byref(event)
+        )
+        what = f"copying {nbytes} bytes"
+        raise_for(status, what, device=self._device, running=True)
+        raise_for(self._api.clFlush(queue), what, device=self._device, running=True)
+        return ClEvent(self._api, int(event.value or 0), self._device, what)
 
     def write(self, target: Buffer, offset: int, address: int, nbytes: int) -> None:
         """Copy ``nbytes`` at the host ``address`` to ``offset``; returns when they may be reused."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ def test_a_profiled_run_tells_when_each_kernel_ran(device: Device, network: Netw
     spans = [span for span in profile.spans if span.device == device.qualified_name]
     assert len(spans) >= 3
     assert all(span.start_ns <= span.end_ns for span in spans)
-    assert all(before.end_ns <= after.start_ns for before, after in zip(spans, spans[1:], strict=False)), "in order"
+    assert all(before.end_ns <= after.start_ns for before, after in pairwise(spans)), "in order"
     assert {node for span in spans for node in span.source} <= names
     assert profile.start_ns <= spans[0].start_ns
     assert spans[-1].end_ns <= profile.end_ns
