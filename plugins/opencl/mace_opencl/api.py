@@ -120,6 +120,9 @@ def load() -> OpenCl:
     # A loader inside a pyopencl wheel finds the drivers beside it through this variable and crashes without it;
     # importing pyopencl sets it to the same.
     os.environ["PYOPENCL_HOME"] = str(package)
+    # PoCL would otherwise compile every kernel once more at its first launch, for the size of that launch, and a stored
+    # program would save nothing.
+    os.environ.setdefault("POCL_WORK_GROUP_SPECIALIZATION", "0")
     # Names are looked up in a library and in what it is linked to: here, the loader, with the search path of pyopencl.
     return OpenCl(ctypes.CDLL(str(extension)))
 
