@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from mace_core.errors import UnsupportedError
 from mace_core.graph import Graph, Node, Value
 from mace_core.provider import Device
 from mace_core.tensor import Tensor, TensorType
@@ -292,6 +293,26 @@ def test_views_of_inputs_constants_and_results_come_out_right(backend: Any) -> N
     chain.add("flat", "Flatten", "twice", axis=0)
     chain.add("again", "Reshape", "flat", i(12))
     check(backend, chain.outputs("same", "flat", "again"), chain.feeds)
+
+
+def test_more_work_groups_than_gpus_launch_is_a_refusal_not_a_wrong_result(backend: Any) -> None:
+    case = Case("many", "MatMul", [np.zeros((70000, 1, 2), np.float32), np.zeros((70000, 2, 1), np.float32)])
+    with pytest.raises(UnsupportedError, match=r"'many' .* 70000 work-groups"):
+        backend.compile([view_of(case.graph(), case.feeds())])
+
+
+def test_kernels_compile_the_way_gpus_get_them(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mace_opencl import backend as module
+    from mace_opencl.provider import OpenClProvider
+
+    usual = module._build_options
+    monkeypatch.setattr(module, "_build_options", lambda one: [*usual(one), "-DUNROLL_LOOPS"])
+    opened = OpenClProvider().open(device, {})
+    chain = Chain(x=IMAGE)
+    chain.add("a", "Conv", "x", f(12, 8, 3, 3, seed=5))
+    chain.add("y", "Conv", "a", f(12, 1, 3, 3, seed=5), group=12)
+    check(opened, chain.outputs("y"), chain.feeds, launches=2)
+    opened.close()
 
 
 def test_values_that_are_alive_together_do_not_share_the_workspace(backend: Any) -> None:

@@ -10,12 +10,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mace_core.errors import UnsupportedError
 from mace_core.graph import GraphView, Node, Value
 from mace_core.scheduler.memory import Lifetime, plan_arena
 from mace_core.tensor import DType, Tensor
 from mace_opencl.kernels.copy import copy_kernel
 from mace_opencl.lowering.checks import dtype_of
 from mace_opencl.program import CONSTANT_ALIGNMENT, Home, Kernel, Launch, Place, Pointer, Program, pack_constants
+
+MAX_GROUPS = 65535
+"""Work-groups along the second and third dimension that GPUs launch at most; the first has no limit that matters."""
 
 
 @dataclass(slots=True, eq=False)
@@ -142,6 +146,12 @@ class Builder:
         sizes = (*groups, 1, 1)[:3]
         if 0 in sizes:
             return
+        if max(sizes[1:]) > MAX_GROUPS:
+            raise UnsupportedError(
+                f"node '{nodes[0].name}' ({nodes[0].op_type}) needs {max(sizes[1:])} work-groups along one dimension; "
+                f"GPUs take {MAX_GROUPS}",
+                node=nodes[0].name,
+            )
         source = tuple(name for node in nodes for name in node.source)
         name = f"{'+'.join(node.op_type for node in nodes[:4])}{'+…' if len(nodes) > 4 else ''} {nodes[0].name}"
         self.drafts.append(_Draft(kernel, tuple(arguments), (sizes[0], sizes[1], sizes[2]), name, source))
