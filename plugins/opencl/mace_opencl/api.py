@@ -91,7 +91,6 @@ class DeviceFacts:
     platform_version: str
     name: str
     vendor: str
-    version: str
     driver: str
     type: int
     memory_bytes: int
@@ -159,7 +158,6 @@ def _describe(api: OpenCl, device: int, platform: str, platform_version: str) ->
         platform_version=platform_version,
         name=_text(api.clGetDeviceInfo, device, 0x102B),
         vendor=_text(api.clGetDeviceInfo, device, 0x102C),
-        version=_text(api.clGetDeviceInfo, device, 0x102F),
         driver=_text(api.clGetDeviceInfo, device, 0x102D),
         type=number(0x1000),
         memory_bytes=number(0x101F),

@@ -115,9 +115,8 @@ def _device(index: int, facts: DeviceFacts) -> Device:
         memory_kinds=(MemoryKind.DEVICE,),
         is_virtual=facts.is_cpu,
         properties={
-            "platform": f"{facts.platform} ({facts.platform_version})",
+            "platform": facts.platform,
             "driver": facts.driver,
-            "opencl": facts.version,
             "compute units": str(facts.compute_units),
         },
     )

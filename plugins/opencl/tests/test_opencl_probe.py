@@ -119,7 +119,7 @@ def test_drivers_without_a_device_are_a_reason(machine: Path, monkeypatch: pytes
 def facts(name: str, kind: int) -> DeviceFacts:
     from mace_opencl.api import DeviceFacts
 
-    return DeviceFacts(1, "platform", "OpenCL 3.0", name, "acme", "OpenCL 3.0", "1.2", kind, 1 << 30, 4)
+    return DeviceFacts(1, "platform", "OpenCL 3.0", name, "acme", "1.2", kind, 1 << 30, 4)
 
 
 def test_cpu_runtimes_are_stand_ins_and_gpus_are_real(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
