@@ -9,7 +9,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PACKAGES := mace_core plugins/cpu/mace_cpu plugins/opencl/mace_opencl plugins/hexagon/mace_hexagon \
             plugins/apu/mace_apu plugins/npu/mace_npu examples/vendor_plugin/acme_npu benchmarks/compare
-PLUGINS := $(foreach name,cpu opencl hexagon apu npu,-e ./plugins/$(name)) -e ./examples/vendor_plugin
+# With an OpenCL runtime that runs on any CPU, so that the OpenCL tests have a device.
+PLUGINS := $(foreach name,cpu opencl[pocl] hexagon apu npu,-e './plugins/$(name)') -e ./examples/vendor_plugin
 # Both carry trained models as plain files; what they would pull in besides is not needed to read those.
 MODELS := rapidocr-onnxruntime silero-vad
 
@@ -44,7 +45,7 @@ $(VENV)/.demo: $(VENV)/.base pyproject.toml plugins/cpu/pyproject.toml constrain
 	$(PIP) install -q -c constraints.txt --no-deps rapidocr-onnxruntime
 	touch $@
 
-$(VENV)/.test: $(VENV)/.base pyproject.toml plugins/cpu/pyproject.toml constraints.txt
+$(VENV)/.test: $(VENV)/.base pyproject.toml plugins/cpu/pyproject.toml plugins/opencl/pyproject.toml constraints.txt
 	$(PIP) install -q -c constraints.txt -e .[dev] $(PLUGINS) opencv-python-headless
 	$(PIP) install -q -c constraints.txt --no-deps $(MODELS)
 	touch $@
