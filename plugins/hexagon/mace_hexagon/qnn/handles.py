@@ -1,0 +1,218 @@
+"""QNN's objects with their life times: an open device, contexts in it, graphs in those."""
+
+from __future__ import annotations
+
+import ctypes as c
+import threading
+from collections.abc import Sequence
+
+from mace_core.errors import UnsupportedError
+from mace_hexagon.qnn.interface import SUCCESS, Interface
+from mace_hexagon.qnn.log import ERROR, LogCollector
+from mace_hexagon.qnn.types import (
+    CONFIG_CUSTOM,
+    HTP_DEVICE_SOC,
+    HTP_GRAPH_PRECISION,
+    PRECISION_FLOAT16,
+    Config,
+    CustomConfig,
+    Handle,
+    OpConfig,
+    Tensor,
+)
+
+
+class _Configs:
+    """A null-terminated list of options; keeps what it points to."""
+
+    def __init__(self, options: Sequence[tuple[int, int]]) -> None:
+        self._kept: list[c.Structure] = []
+        addresses = []
+        for option, value in options:
+            custom = CustomConfig(option)
+            custom.value.u32 = value
+            config = Config(CONFIG_CUSTOM, c.addressof(custom))
+            self._kept += [custom, config]
+            addresses.append(c.addressof(config))
+        self._list = (c.c_void_p * (len(addresses) + 1))(*addresses, None)
+
+    @property
+    def address(self) -> int:
+        return c.addressof(self._list)
+
+
+class QnnDevice:
+    """An open backend with one device of one SoC.
+
+    Closing frees the library's handles; contexts must have been closed before.
+    """
+
+    def __init__(self, interface: Interface, name: str, *, soc: int | None = None) -> None:
+        """``name`` is used in messages; ``soc`` is QNN's number of the chip, None for the library's own choice.
+
+        Raises:
+            ProviderError: if the library refuses.
+        """
+        self.interface = interface
+        self.name = name
+        self.log = LogCollector()
+        self.lock = threading.RLock()
+        self._log_handle, self._backend, self._device = Handle(), Handle(), Handle()
+        try:
+            if interface.code("logCreate", self.log.callback, ERROR, c.byref(self._log_handle)) != SUCCESS:
+                self._log_handle = Handle()  # goes without: only texts are lost
+            self._call("start the backend", "backendCreate", self._log_handle, None, c.byref(self._backend))
+            configs = _Configs([] if soc is None else [(HTP_DEVICE_SOC, soc)])
+            self._call(f"open {name}", "deviceCreate", self._log_handle, configs.address, c.byref(self._device))
+        except BaseException:
+            self.close()
+            raise
+
+    def build_id(self) -> str:
+        """The library's build."""
+        text = c.c_char_p()
+        self._call("tell its build", "backendGetBuildId", c.byref(text))
+        return (text.value or b"").decode("utf-8", "replace")
+
+    def validate(self, config: OpConfig) -> str | None:
+        """Why the library does not take a node; None if it does."""
+        with self.lock:
+            self.log.clear()
+            code = self.interface.code("backendValidateOpConfig", self._backend, config)
+            if code == SUCCESS:
+                return None
+            return self.log.recent() or self.interface.message(code)
+
+    def create_context(self) -> QnnContext:
+        """An empty context."""
+        handle = Handle()
+        self._call("create a context", "contextCreate", self._backend, self._device, None, c.byref(handle))
+        return QnnContext(self, handle)
+
+    def restore_context(self, binary: bytes) -> QnnContext:
+        """A context from its binary.
+
+        Raises:
+            UnsupportedError: if the library does not take it.
+        """
+        handle = Handle()
+        buffer = c.create_string_buffer(binary, len(binary))
+        with self.lock:
+            self.log.clear()
+            code = self.interface.code(
+                "contextCreateFromBinary",
+                *(self._backend, self._device, None, c.addressof(buffer), len(binary), c.byref(handle), None),
+            )
+        if code != SUCCESS:
+            details = self.log.recent() or self.interface.message(code)
+            raise UnsupportedError(f"{self.name} does not take the stored context: {details}", device=self.name)
+        return QnnContext(self, handle, buffer)
+
+    def close(self) -> None:
+        """Free the handles.  Idempotent."""
+        for function, attribute in (("deviceFree", "_device"), ("backendFree", "_backend"), ("logFree", "_log_handle")):
+            handle = getattr(self, attribute)
+            setattr(self, attribute, Handle())
+            if handle:
+                self.interface.code(function, handle)
+
+    def call(self, doing: str, function: str, *arguments: object) -> None:
+        """Call a function of the library under the device's lock.
+
+        Raises:
+            ProviderError: the class that fits, if it returns an error.
+        """
+        self._call(doing, function, *arguments)
+
+    def _call(self, doing: str, function: str, *arguments: object) -> None:
+        with self.lock:
+            self.log.clear()
+            code = self.interface.code(function, *arguments)
+            if code != SUCCESS:
+                raise self.interface.error(code, doing, self.log.recent(), device=self.name)
+
+
+class QnnContext:
+    """Holds graphs; freed when the last of its users lets go."""
+
+    def __init__(self, device: QnnDevice, handle: Handle, binary: object = None) -> None:
+        self.device = device
+        self._handle = handle
+        self._binary = binary  # the library may read from it as long as the context lives
+        self._users = 1
+        self._lock = threading.Lock()
+
+    def retain(self) -> QnnContext:
+        """One user more."""
+        with self._lock:
+            self._users += 1
+        return self
+
+    def release(self) -> None:
+        """One user fewer; the last one frees the context with its graphs."""
+        with self._lock:
+            self._users -= 1
+            handle = self._handle if self._users == 0 else Handle()
+        if handle:
+            self._handle = Handle()
+            self.device.call("free a context", "contextFree", handle, None)
+            self._binary = None
+
+    def create_graph(self, name: str, *, half_precision: bool) -> QnnGraph:
+        """An empty graph; with ``half_precision`` what is float32 is computed in float16."""
+        handle = Handle()
+        configs = _Configs([(HTP_GRAPH_PRECISION, PRECISION_FLOAT16)] if half_precision else [])
+        self.device.call(
+            f"create graph '{name}'", "graphCreate", self._handle, name.encode(), configs.address, c.byref(handle)
+        )
+        return QnnGraph(self.device, handle, name)
+
+    def retrieve_graph(self, name: str) -> QnnGraph:
+        """A graph of a restored context."""
+        handle = Handle()
+        self.device.call(
+            f"find graph '{name}' in the stored context",
+            *("graphRetrieve", self._handle, name.encode(), c.byref(handle)),
+        )
+        return QnnGraph(self.device, handle, name)
+
+    def binary(self) -> bytes:
+        """The stored form of the context with its finalized graphs."""
+        size, written = c.c_uint64(), c.c_uint64()
+        self.device.call("size a context", "contextGetBinarySize", self._handle, c.byref(size))
+        buffer = c.create_string_buffer(size.value)
+        self.device.call(
+            "store a context",
+            *("contextGetBinary", self._handle, c.addressof(buffer), size.value, c.byref(written)),
+        )
+        return buffer.raw[: written.value]
+
+
+class QnnGraph:
+    """A graph in a context, which owns it."""
+
+    def __init__(self, device: QnnDevice, handle: Handle, name: str) -> None:
+        self._device = device
+        self._handle = handle
+        self.name = name
+
+    def create_tensor(self, tensor: Tensor) -> None:
+        """Register a tensor; its id is written into it."""
+        name = (tensor.any.v1.name or b"").decode()
+        self._device.call(f"create tensor '{name}'", "tensorCreateGraphTensor", self._handle, c.byref(tensor))
+
+    def add(self, config: OpConfig) -> None:
+        """Add a node."""
+        what = f"add node '{(config.name or b'').decode()}' ({(config.type or b'').decode()})"
+        self._device.call(what, "graphAddNode", self._handle, config)
+
+    def finalize(self) -> None:
+        """Compile."""
+        self._device.call(f"compile graph '{self.name}'", "graphFinalize", self._handle, None, None)
+
+    def execute(self, inputs: c.Array[Tensor], outputs: c.Array[Tensor]) -> None:
+        """Run to completion; one run at a time on a device."""
+        self._device.call(
+            f"run graph '{self.name}'",
+            *("graphExecute", self._handle, inputs, len(inputs), outputs, len(outputs), None, None),
+        )
