@@ -45,6 +45,6 @@ class LogCollector:
             buffer = c.create_string_buffer(_LENGTH)
             self._format(buffer, _LENGTH, template, arguments)
             text = buffer.value
-        message = text.decode("utf-8", "replace").strip()
+        message = text.decode("utf-8", "replace").strip().removeprefix("<E>").strip()
         self._recent.append(message)
         _log.debug("QNN: %s", message)
