@@ -94,6 +94,9 @@ class Lowering:
         for node in self.view.nodes:
             if node in self._done:
                 continue
+            if all(value is None or self.view.constant(value) is not None for value in node.outputs):
+                outcome.single.append(node)  # shape arithmetic: the signature decides it, nothing is left to run
+                continue
             if not node.domain and node.op_type == "DequantizeLinear":
                 self._defer(node, outcome)
                 continue
