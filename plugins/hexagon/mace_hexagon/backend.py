@@ -20,7 +20,8 @@ from mace_hexagon import storage
 from mace_hexagon.builder import BuiltGraph, build
 from mace_hexagon.description import QOp
 from mace_hexagon.execution import HexagonSubgraph
-from mace_hexagon.lowering.context import DeclinedError, Lowering
+from mace_hexagon.lowering.context import DeclinedError
+from mace_hexagon.lowering.engine import Lowering
 from mace_hexagon.qnn.handles import QnnContext, QnnDevice
 from mace_hexagon.qnn.marshal import Marshal
 from mace_hexagon.qnn.types import DataType
@@ -133,9 +134,9 @@ class HexagonBackend(Backend):
         return lowering
 
     def _check(self, op: QOp) -> str | None:
-        if not self._floats and op.type not in _MOVES:
-            if any(tensor.data_type in _FLOATS for tensor in (*op.inputs, *op.outputs)):
-                return "this HTP computes with quantised numbers only; quantise the model"
+        uses_floats = any(tensor.data_type in _FLOATS for tensor in (*op.inputs, *op.outputs))
+        if uses_floats and not self._floats and op.type not in _MOVES:
+            return "this HTP computes with quantised numbers only; quantise the model"
         marshal = Marshal()
         return self._qnn.validate(marshal.op(op))
 

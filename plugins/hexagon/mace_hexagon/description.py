@@ -64,8 +64,6 @@ class QTensor:
         return self.encoding is not None
 
 
-
-
 @dataclass(eq=False)
 class QOp:
     """A node of a QNN graph.

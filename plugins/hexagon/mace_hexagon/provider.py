@@ -63,7 +63,9 @@ class HexagonProvider(ExecutionProvider):
             search = discovery.search()
             if search.library is None:
                 reasons = "; ".join(f"{item.what}: {item.reason}" for item in search.missing)
-                raise ProviderError(f"{device.qualified_name} can not be opened: {reasons}", device=device.qualified_name)
+                raise ProviderError(
+                    f"{device.qualified_name} can not be opened: {reasons}", device=device.qualified_name
+                )
             library = search.library
         soc = find_soc(device.id)
         if soc is None and device.id != NATIVE_ID:
@@ -72,7 +74,11 @@ class HexagonProvider(ExecutionProvider):
         from mace_hexagon.qnn.handles import QnnDevice
         from mace_hexagon.qnn.library import load
 
-        qnn = QnnDevice(load(library), device.qualified_name, soc=None if soc is None else soc.number)
+        qnn = QnnDevice(
+            load(library, keep_started=device.is_virtual),
+            device.qualified_name,
+            soc=None if soc is None else soc.number,
+        )
         try:
             floats = soc is None or soc.computes_floats
             return HexagonBackend(device, qnn, half_precision=precision == "fp16" and floats, floats=floats)

@@ -127,7 +127,12 @@ def _batch_norm_behind(context: NodeContext) -> Node | None:
     if result is None or view.is_output(result) or (context.has(2) and context.array(2) is None):
         return None
     users = view.users(result)
-    if len(users) != 1 or users[0].op_type != "BatchNormalization" or users[0].domain or users[0].inputs[0] is not result:
+    if (
+        len(users) != 1
+        or users[0].op_type != "BatchNormalization"
+        or users[0].domain
+        or users[0].inputs[0] is not result
+    ):
         return None
     node = users[0]
     if any(context.lowering.array(node.input(i)) is None for i in range(1, 5)):

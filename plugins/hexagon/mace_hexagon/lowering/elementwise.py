@@ -97,8 +97,10 @@ def _clip(context: NodeContext) -> None:
     low, high = activation_bounds(context.lowering, context.node)
     order = context.order()
     limits = np.finfo(np.float32)
-    bounds = {"min_value": np.float32(max(low, limits.min)), "max_value": np.float32(min(high, limits.max))}
-    context.emit("ReluMinMax", [context.x(0, order)], order, **bounds)
+    lowest, highest = max(low, float(limits.min)), min(high, float(limits.max))
+    context.emit(
+        "ReluMinMax", [context.x(0, order)], order, min_value=np.float32(lowest), max_value=np.float32(highest)
+    )
 
 
 def _neuron(context: NodeContext, operation: int, **params: Any) -> None:
@@ -183,12 +185,10 @@ def broadcast(context: NodeContext, indices: tuple[int, ...]) -> tuple[Order, li
         else:  # a constant of lower rank
             full = (1,) * (rank - len(shape)) + shape
             padded = context.reshaped(context.x(index), full)
-            if padded.data is None or padded.encoding is not None and padded.encoding.axis is not None:
+            if padded.data is None or (padded.encoding is not None and padded.encoding.axis is not None):
                 raise DeclinedError("a constant quantised per channel is not offered as an operand here")
             data = np.transpose(padded.data, order)
-            operands.append(
-                context.lowering.constant(data, padded.name, padded.encoding, padded.data_type)
-            )
+            operands.append(context.lowering.constant(data, padded.name, padded.encoding, padded.data_type))
     return order, operands
 
 

@@ -41,7 +41,7 @@ def _pool(context: NodeContext) -> None:
 def _global_pool(context: NodeContext) -> None:
     shape = _picture(context)
     size = np.array(shape[2:], np.uint32)
-    parameters = {"filter_size": size, "stride": size, "pad_amount": np.zeros((2, 2), np.uint32)}
+    parameters: dict[str, Any] = {"filter_size": size, "stride": size, "pad_amount": np.zeros((2, 2), np.uint32)}
     operation = "PoolMax2d" if context.node.op_type == "GlobalMaxPool" else "PoolAvg2d"
     context.emit(operation, [context.x(0, NHWC)], NHWC, **parameters)
 

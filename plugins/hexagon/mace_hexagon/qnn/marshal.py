@@ -22,8 +22,8 @@ from mace_hexagon.qnn.types import (
     OpConfig,
     Param,
     QuantizeParams,
-    ScaleOffset,
     Scalar,
+    ScaleOffset,
     Tensor,
     TensorKind,
 )
@@ -131,5 +131,3 @@ class Marshal:
         params.value.axis.axis = encoding.axis
         params.value.axis.count = len(encoding.scales)
         params.value.axis.values = values
-
-
