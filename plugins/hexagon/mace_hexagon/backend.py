@@ -109,6 +109,11 @@ class HexagonBackend(Backend):
         precision = "fp16" if self._half_precision else "float32"
         return f"mace-hexagon {VERSION}; QNN {self._build_id}; {self.device.id}; {precision}"
 
+    @property
+    def live_contexts(self) -> int:
+        """QNN contexts that exist on this device."""
+        return self._qnn.live_contexts
+
     def close(self) -> None:
         self._qnn.close()
 

@@ -1,18 +1,15 @@
-"""Conv and ConvTranspose, in one and two dimensions; a BatchNormalization behind is folded into the weights."""
+"""Conv and ConvTranspose, in one and two dimensions; constant factors and addends behind are folded in."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from mace_core.graph import Node
 from mace_hexagon.description import QTensor
 from mace_hexagon.lowering.context import NHWC, DeclinedError, Lower, NodeContext
+from mace_hexagon.lowering.folding import Folded, fold_behind
 from mace_hexagon.lowering.windows import Window, resolve_window
-
-Array = npt.NDArray[Any]
 
 
 def _conv(context: NodeContext) -> None:
@@ -23,10 +20,13 @@ def _conv(context: NodeContext) -> None:
     group, channels = int(context.attr("group", 1)), shape[1]
     window = resolve_window(context, weight_shape[2:], shape[2:])
     depthwise = group == channels and group > 1
-    batch_norm = _batch_norm_behind(context)
+    is_constant = context.array(1) is not None and (not context.has(2) or context.array(2) is not None)
+    folded = None
+    if rank == 4 and is_constant and not context.is_quantised:
+        folded = fold_behind(context.lowering, context.node)
     if rank == 3:
         window = Window((1, *window.kernel), (1, *window.strides), (1, *window.dilations), ((0, 0), *window.pads))
-    weights, bias = _parameters(context, window, depthwise, batch_norm)
+    weights, bias = _parameters(context, window, depthwise, folded)
     parameters: dict[str, Any] = {
         "stride": np.array(window.strides, np.uint32),
         "pad_amount": window.pad_amount(),
@@ -35,7 +35,7 @@ def _conv(context: NodeContext) -> None:
     if not depthwise and group > 1:
         parameters["group"] = np.uint32(group)
     operation = "DepthWiseConv2d" if depthwise else "Conv2d"
-    _spatial(context, operation, weights, bias, parameters, batch_norm)
+    _spatial(context, operation, weights, bias, parameters, folded)
 
 
 def _conv_transpose(context: NodeContext) -> None:
@@ -59,15 +59,17 @@ def _conv_transpose(context: NodeContext) -> None:
 
 
 def _parameters(
-    context: NodeContext, window: Window, depthwise: bool, batch_norm: Node | None
+    context: NodeContext, window: Window, depthwise: bool, folded: Folded | None
 ) -> tuple[QTensor, QTensor | None]:
     """Weights in QNN's order (height, width, channels in, channels out), and the bias."""
     shape = context.shape(1)
     spatial = tuple(range(2, len(shape)))
     order = (*spatial, 1, 0)
     laid = (*window.kernel, shape[1], shape[0])
-    if batch_norm is not None:
-        weights, bias = _folded(context, batch_norm)
+    if folded is not None:
+        array = context.array(1)
+        assert array is not None
+        weights, bias = folded.apply(array, context.array(2))
         laid_weights = np.transpose(weights, order).reshape(laid)
         return context.constant(laid_weights, "weights"), context.constant(bias, "bias")
     if context.is_constant(1):
@@ -85,16 +87,16 @@ def _spatial(
     weights: QTensor,
     bias: QTensor | None,
     parameters: dict[str, Any],
-    batch_norm: Node | None,
+    folded: Folded | None,
 ) -> None:
     """Emit, over one dimension as over two with one row."""
     operands = [weights] if bias is None else [weights, bias]
     if len(context.shape(0)) == 4:
         source = context.x(0, NHWC)
-        if batch_norm is None:
+        if folded is None:
             context.emit(operation, [source, *operands], NHWC, **parameters)
         else:
-            _emit_as(context, batch_norm, operation, [source, *operands], parameters)
+            _emit_as(context, folded, operation, [source, *operands], parameters)
         return
     rows = context.x(0, (0, 2, 1))
     batch, length, channels = rows.shape
@@ -108,50 +110,16 @@ def _spatial(
 
 
 def _emit_as(
-    context: NodeContext, node: Node, operation: str, inputs: list[QTensor], parameters: dict[str, Any]
+    context: NodeContext, folded: Folded, operation: str, inputs: list[QTensor], parameters: dict[str, Any]
 ) -> None:
-    """Emit so that the result is that of ``node``, which then needs no translation of its own."""
-    value = node.outputs[0]
+    """Emit so that the result is that of the last folded node; those then need no translation of their own."""
+    value = folded.nodes[-1].outputs[0]
     assert value is not None
     result = context.lowering.new_tensor(value, NHWC)
     context.lowering.add(operation, inputs, [result], **parameters)
     context.lowering.define(value, result, NHWC)
-    context.lowering.mark_folded(node)
-
-
-def _batch_norm_behind(context: NodeContext) -> Node | None:
-    """The BatchNormalization that alone reads the result and can be folded."""
-    if context.is_quantised or len(context.shape(0)) != 4 or context.array(1) is None:
-        return None
-    view, result = context.lowering.view, context.node.outputs[0]
-    if result is None or view.is_output(result) or (context.has(2) and context.array(2) is None):
-        return None
-    users = view.users(result)
-    if (
-        len(users) != 1
-        or users[0].op_type != "BatchNormalization"
-        or users[0].domain
-        or users[0].inputs[0] is not result
-    ):
-        return None
-    node = users[0]
-    if any(context.lowering.array(node.input(i)) is None for i in range(1, 5)):
-        return None
-    if int(node.attr("training_mode", 0)) or sum(output is not None for output in node.outputs) != 1:
-        return None
-    return node
-
-
-def _folded(context: NodeContext, node: Node) -> tuple[Array, Array]:
-    weights = context.array(1)
-    assert weights is not None
-    held = [context.lowering.array(node.input(i)) for i in range(1, 5)]
-    scale, shift, mean, variance = (np.asarray(array, np.float64).reshape(-1) for array in held)
-    gain = scale / np.sqrt(variance + float(node.attr("epsilon", 1e-5)))
-    before = context.array(2)
-    bias = np.zeros(len(gain)) if before is None else before.astype(np.float64)
-    along = (-1, *([1] * (weights.ndim - 1)))
-    return (weights * gain.reshape(along)).astype(weights.dtype), ((bias - mean) * gain + shift).astype(weights.dtype)
+    for node in folded.nodes:
+        context.lowering.mark_folded(node)
 
 
 LOWERINGS: dict[str, Lower] = {"Conv": _conv, "ConvTranspose": _conv_transpose}

@@ -138,12 +138,12 @@ def _leaky_relu(context: NodeContext) -> None:
         raise DeclinedError("a quantised LeakyRelu is not offered")
     order = context.order()
     slope = context.constant(np.array([context.attr("alpha", 0.01)], context.dtype().numpy), "slope")
-    context.emit("PRelu", [context.x(0, order), slope], order)
+    context.emit("Prelu", [context.x(0, order), slope], order)
 
 
 def _prelu(context: NodeContext) -> None:
     order, operands = broadcast(context, (0, 1))
-    context.emit("PRelu", operands, order)
+    context.emit("Prelu", operands, order)
 
 
 def _reciprocal(context: NodeContext) -> None:

@@ -13,6 +13,7 @@ from mace_core.tensor import DType
 from mace_hexagon.clusters import Cluster, encoding_of, find_clusters, to_encoding
 from mace_hexagon.description import Encoding, QOp, QTensor, fixed_type, plain_type
 from mace_hexagon.lowering.context import INT32, Array, DeclinedError, Lower, NodeContext, Order
+from mace_hexagon.lowering.patterns import Pattern, find_patterns
 from mace_hexagon.qnn.types import DataType, TensorKind
 
 MAX_RANK = 5
@@ -70,13 +71,16 @@ class Lowering:
         self._source: tuple[str, ...] = ()
         self._materialised: dict[Node, None] = {}
         self._folded: list[Node] = []
+        self._in_patterns: set[Node] = set()
 
     # --- the pass -------------------------------------------------------------------------------------------------
 
     def run(self) -> Outcome:
         """Lower all nodes; those that can not be are declined, and their results become inputs."""
         outcome = Outcome()
-        clusters = find_clusters(self.view)
+        clusters, patterns = find_clusters(self.view), find_patterns(self.view)
+        waiting = {node for last, pattern in patterns.items() for node in pattern.nodes if node is not last}
+        self._in_patterns = waiting | set(patterns)
         if not self._claims_only:
             for value in self.view.inputs:
                 self.inputs.append(self._input(value))
@@ -94,21 +98,31 @@ class Lowering:
                 outcome.clusters.append(cluster)
                 self._done.update(cluster.nodes)
                 continue
-            reason = self._attempt(node, None)
-            if reason is None:
-                outcome.single.append(node)
-            else:
-                outcome.declined[node] = reason
+            if node in waiting:
+                continue
+            self._lower(node, patterns.get(node), outcome)
         outcome.single += self._folded
         self._settle_outputs(outcome)
         self._settle_dequantizers(outcome)
         return outcome
 
-    def _attempt(self, node: Node, cluster: Cluster | None) -> str | None:
+    def _lower(self, node: Node, pattern: Pattern | None, outcome: Outcome) -> None:
+        """Lower a node, or the pattern that ends with it: as one operation if the library takes it, else in parts."""
+        if pattern is not None and self._attempt(node, None, pattern.lower) is None:
+            outcome.single += pattern.nodes
+            return
+        for part in pattern.nodes if pattern is not None else (node,):
+            reason = self._attempt(part, None)
+            if reason is None:
+                outcome.single.append(part)
+            else:
+                outcome.declined[part] = reason
+
+    def _attempt(self, node: Node, cluster: Cluster | None, lower: Lower | None = None) -> str | None:
         """Lower a node (or the cluster around it); on failure everything is as before and the reason returned."""
         ops, folded, located, done = len(self.ops), len(self._folded), dict(self._located), set(self._done)
         materialised = dict(self._materialised)
-        lower = None if node.domain else self._table.get(node.op_type)
+        lower = lower or (None if node.domain else self._table.get(node.op_type))
         if lower is None:
             return f"the Hexagon provider has no translation of {node.qualified_op} to QNN"
         self._source = node.source
@@ -235,6 +249,12 @@ class Lowering:
                 del tensor
         return self._located[value][0]
 
+    def order_of(self, value: Value) -> Order:
+        """The order a value is there in; natural for constants."""
+        if self.array(value) is not None:
+            return tuple(range(len(self.shape(value))))
+        return self.located(value).order
+
     def tensor(self, value: Value, order: Order | None = None) -> QTensor:
         """A value as a tensor; transposed where it is not there in ``order`` (natural by default)."""
         constant = self.array(value)
@@ -292,6 +312,10 @@ class Lowering:
             shapes = ", ".join(f"{t.data_type.name.lower()}{list(t.shape)}" for t in inputs)
             raise DeclinedError(f"QNN does not take {type} on {shapes}: {reason}")
         self.ops.append(op)
+
+    def is_in_pattern(self, node: Node) -> bool:
+        """Whether ``node`` is to be lowered as part of a larger operation."""
+        return node in self._in_patterns
 
     def mark_folded(self, node: Node) -> None:
         """``node`` was lowered together with an earlier one."""

@@ -169,6 +169,18 @@ def _arg(context: NodeContext) -> None:
     context.emit(operation, [context.x(0)], axis=np.uint32(axis), keep_dims=keep)
 
 
+def _top_k(context: NodeContext) -> None:
+    """The largest or smallest of the last axis, sorted, with their positions."""
+    rank = len(context.shape())
+    axis = int(context.attr("axis", -1)) % rank
+    order: Order = (*(other for other in range(rank) if other != axis), axis)
+    count, largest = context.integers(1)[0], np.bool_(context.attr("largest", 1))
+    values, positions = context.result_tensor(order, 0), context.result_tensor(order, 1)
+    context.lowering.add("TopK", [context.x(0, order)], [values, positions], k=np.uint32(count), largest=largest)
+    context.finish(values, order, 0)
+    context.finish(positions, order, 1)
+
+
 LOWERINGS: dict[str, Lower] = {
     **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze"), _reshape),
     "Transpose": _transpose,
@@ -184,4 +196,5 @@ LOWERINGS: dict[str, Lower] = {
     "QuantizeLinear": _quantize,
     "ArgMax": _arg,
     "ArgMin": _arg,
+    "TopK": _top_k,
 }

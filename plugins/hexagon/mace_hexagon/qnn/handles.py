@@ -44,6 +44,11 @@ class _Configs:
 class QnnDevice:
     """An open backend with one device of one SoC.
 
+    Attributes:
+        log: what the library says.
+        lock: held during calls; the library's handles are not used from two threads at once.
+        live_contexts: contexts that exist.
+
     Closing frees the library's handles; contexts must have been closed before.
     """
 
@@ -57,6 +62,7 @@ class QnnDevice:
         self.name = name
         self.log = LogCollector()
         self.lock = threading.RLock()
+        self.live_contexts = 0
         self._log_handle, self._backend, self._device = Handle(), Handle(), Handle()
         try:
             if interface.code("logCreate", self.log.callback, ERROR, c.byref(self._log_handle)) != SUCCESS:
@@ -141,6 +147,8 @@ class QnnContext:
         self._binary = binary  # the library may read from it as long as the context lives
         self._users = 1
         self._lock = threading.Lock()
+        with device.lock:
+            device.live_contexts += 1
 
     def retain(self) -> QnnContext:
         """One user more."""
@@ -155,6 +163,8 @@ class QnnContext:
             handle = self._handle if self._users == 0 else Handle()
         if handle:
             self._handle = Handle()
+            with self.device.lock:
+                self.device.live_contexts -= 1
             self.device.call("free a context", "contextFree", handle, None)
             self._binary = None
 
