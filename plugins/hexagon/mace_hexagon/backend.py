@@ -49,7 +49,7 @@ class HexagonBackend(Backend):
         self._contexts = itertools.count()
 
     def capability(self, view: GraphView) -> Capability:
-        outcome = Lowering(view, self._lowerings, self._check, claims_only=True).run()
+        outcome = Lowering(view, self._lowerings, self.check, claims_only=True).run()
         claims = [Claim(cluster.nodes, atomic=True) for cluster in outcome.clusters]
         claims += [Claim((node,)) for node in outcome.single]
         return Capability(claims, [Rejection(node, reason) for node, reason in outcome.declined.items()])
@@ -123,7 +123,7 @@ class HexagonBackend(Backend):
         return HexagonSubgraph(context.retain(), built, sources, constants, self.device.can_execute)
 
     def _lower(self, view: GraphView) -> Lowering:
-        lowering = Lowering(view, self._lowerings, self._check)
+        lowering = Lowering(view, self._lowerings, self.check)
         try:
             outcome = lowering.run()
         except DeclinedError as error:
@@ -138,7 +138,8 @@ class HexagonBackend(Backend):
             raise ProviderBugError(f"{view.name}: {len(lowering.outputs)} of {len(view.outputs)} results were made")
         return lowering
 
-    def _check(self, op: QOp) -> str | None:
+    def check(self, op: QOp) -> str | None:
+        """Why this HTP does not take an operation; None if it does."""
         uses_floats = any(tensor.data_type in _FLOATS for tensor in (*op.inputs, *op.outputs))
         if uses_floats and not self._floats and op.type not in _MOVES:
             return "this HTP computes with quantised numbers only; quantise the model"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,11 @@ from mace_hexagon import discovery
 from mace_hexagon.backend import HexagonBackend
 from mace_hexagon.provider import HexagonProvider
 
-from mace_core.provider import Backend, Device
+from mace_core.provider import Device
+
+sys.path.insert(0, str(Path(__file__).parent))  # for hexagon_support
+
+from hexagon_support import open_backend
 
 EMULATED_ID = "v75"
 
@@ -30,13 +35,6 @@ def library_folder() -> Path:
 def device(library_folder: Path) -> Device:
     """The emulated HTP v75."""
     return next(device for device in HexagonProvider().probe().devices if device.id == EMULATED_ID)
-
-
-def open_backend(device: Device, **options: object) -> HexagonBackend:
-    """Open a device; the caller closes it."""
-    backend: Backend = HexagonProvider().open(device, options)
-    assert isinstance(backend, HexagonBackend)
-    return backend
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 from mace_hexagon.qnn import interface
+from mace_hexagon.qnn.errors import error_class
 from mace_hexagon.qnn.handles import QnnDevice
 from mace_hexagon.qnn.types import ApiVersion, InterfaceHeader, Version
 
 from mace_core.errors import OutOfMemoryError, ProviderBugError, ProviderError, UnsupportedError
-from mace_hexagon.qnn.errors import error_class
 
 HeaderPointer = c.POINTER(InterfaceHeader)
 

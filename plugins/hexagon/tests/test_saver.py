@@ -42,7 +42,8 @@ def test_every_call_was_understood_in_order(replay: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "data_type", "rank"), [("x", 0, 0x408, 4), ("w", 4, 0x308, 4), ("y", 3, 0x408, 4), ("z", 1, 0x408, 4)]
+    ("name", "kind", "data_type", "rank"),
+    [("x", 0, 0x408, 4), ("w", 4, 0x308, 4), ("y", 3, 0x408, 4), ("z", 1, 0x408, 4)],
 )
 def test_tensors_arrive_whole(replay: str, name: str, kind: int, data_type: int, rank: int) -> None:
     line = declaration(replay, rf'Qnn_TensorV1_t \w+ = \{{0, "{name}"')
@@ -62,7 +63,7 @@ def test_scale_and_zero_point_arrive(replay: str) -> None:
 
 
 def test_encodings_per_channel_arrive(replay: str) -> None:
-    assert re.search(r"\.axisScaleOffsetEncoding = \{3, 2, ", replay)
+    assert re.search(r"Qnn_AxisScaleOffset_t \w+ = \{3, 2, ", replay)
     assert re.search(r"\{\{0\.125\d*, -?0\}, \{0\.0625\d*, -3\}\}", replay)
 
 
@@ -71,8 +72,9 @@ def test_constants_arrive_with_their_size(replay: str) -> None:
 
 
 def test_scalar_and_tensor_parameters_arrive(replay: str) -> None:
-    assert re.search(r'"min_value".*\.floatValue = -1\.5', replay, re.DOTALL)
-    assert re.search(r'"max_value".*\.floatValue = 6\.0', replay, re.DOTALL)
+    values = re.findall(r"Qnn_Scalar_t \w+ = \{\(Qnn_DataType_t\)562, \.floatValue = ([-\d.]+)\}", replay)
+    names = re.findall(r'\(Qnn_ParamType_t\)0, "(\w+)", \.scalarParam', replay)
+    assert dict(zip(names, map(float, values), strict=True)) == {"min_value": -1.5, "max_value": 6.0}
     assert re.search(r'Qnn_TensorV1_t \w+ = \{\d+, "convolution/pad_amount", \(Qnn_TensorType_t\)4, 0, '
                      r"\(Qnn_DataType_t\)306, \w+, 2, ", replay)  # fmt: skip
 
