@@ -28,7 +28,7 @@ class HexagonProvider(ExecutionProvider):
     version: ClassVar[str] = VERSION
     api_version: ClassVar[ApiVersion] = ApiVersion(0, 1)
     options: ClassVar[Mapping[str, str]] = {
-        "precision": "how float32 is computed: fp16 (default), or float32 where the HTP can",
+        "precision": "how float32 is computed: fp16 (default), or float32 where the HTP can (the emulation can)",
         "library_dir": "folder of libQnnHtp.so, instead of the one found by itself",
     }
 
@@ -71,14 +71,14 @@ class HexagonProvider(ExecutionProvider):
         if soc is None and device.id != NATIVE_ID:
             raise UsageError(f"the hexagon provider knows no device '{device.id}'")
         from mace_hexagon.backend import HexagonBackend  # loads numpy-heavy lowering only when a device is opened
-        from mace_hexagon.qnn.handles import QnnDevice
+        from mace_hexagon.qnn.handles import QnnDevice, Target, arch_target, soc_target
         from mace_hexagon.qnn.library import load
 
-        qnn = QnnDevice(
-            load(library, keep_started=device.is_virtual),
-            device.qualified_name,
-            soc=None if soc is None else soc.number,
-        )
+        target: Target = ()
+        if soc is not None:
+            half = precision == "fp16"
+            target = soc_target(soc.number) if half else arch_target(soc.arch, float_soc=EMULATED[68].number)
+        qnn = QnnDevice(load(library, keep_started=device.is_virtual), device.qualified_name, target)
         try:
             floats = soc is None or soc.computes_floats
             return HexagonBackend(device, qnn, half_precision=precision == "fp16" and floats, floats=floats)

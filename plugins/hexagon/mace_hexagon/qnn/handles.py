@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ctypes as c
 import threading
-from collections.abc import Sequence
 
 from mace_core.errors import UnsupportedError
 from mace_hexagon.qnn.interface import SUCCESS, Interface
 from mace_hexagon.qnn.log import ERROR, LogCollector
 from mace_hexagon.qnn.types import (
     CONFIG_CUSTOM,
+    FIRST_DEVICE,
+    HTP_DEVICE_ARCH,
     HTP_DEVICE_SOC,
     HTP_GRAPH_PRECISION,
     PRECISION_FLOAT16,
@@ -21,16 +22,36 @@ from mace_hexagon.qnn.types import (
     Tensor,
 )
 
+Target = tuple[tuple[int, tuple[int, ...]], ...]
+"""Options of a device, each its number and words: told to the library one after the other, the last one counts."""
+
+
+def soc_target(soc: int) -> Target:
+    """Compile for a chip."""
+    return ((HTP_DEVICE_SOC, (soc,)),)
+
+
+def arch_target(arch: int, *, float_soc: int) -> Target:
+    """Compile for an architecture, without the chip's preference for float16.
+
+    The library keeps that preference until it is told of a chip that has none, ``float_soc``.
+    """
+    return ((HTP_DEVICE_SOC, (float_soc,)), (HTP_DEVICE_ARCH, (FIRST_DEVICE, arch)))
+
+
+_FREEING = (("deviceFree", "_device"), ("backendFree", "_backend"), ("logFree", "_log_handle"))
+
 
 class _Configs:
     """A null-terminated list of options; keeps what it points to."""
 
-    def __init__(self, options: Sequence[tuple[int, int]]) -> None:
+    def __init__(self, options: Target) -> None:
         self._kept: list[c.Structure] = []
         addresses = []
-        for option, value in options:
+        for option, words in options:
             custom = CustomConfig(option)
-            custom.value.u32 = value
+            for index, word in enumerate(words):
+                custom.value.words[index] = word
             config = Config(CONFIG_CUSTOM, c.addressof(custom))
             self._kept += [custom, config]
             addresses.append(c.addressof(config))
@@ -46,14 +67,13 @@ class QnnDevice:
 
     Attributes:
         log: what the library says.
-        lock: held during calls; the library's handles are not used from two threads at once.
         live_contexts: contexts that exist.
 
     Closing frees the library's handles; contexts must have been closed before.
     """
 
-    def __init__(self, interface: Interface, name: str, *, soc: int | None = None) -> None:
-        """``name`` is used in messages; ``soc`` is QNN's number of the chip, None for the library's own choice.
+    def __init__(self, interface: Interface, name: str, target: Target = ()) -> None:
+        """``name`` is used in messages; ``target`` is what to compile for, empty for the library's own choice.
 
         Raises:
             ProviderError: if the library refuses.
@@ -61,18 +81,19 @@ class QnnDevice:
         self.interface = interface
         self.name = name
         self.log = LogCollector()
-        self.lock = threading.RLock()
         self.live_contexts = 0
+        self._target = target
         self._log_handle, self._backend, self._device = Handle(), Handle(), Handle()
-        try:
-            if interface.code("logCreate", self.log.callback, ERROR, c.byref(self._log_handle)) != SUCCESS:
-                self._log_handle = Handle()  # goes without: only texts are lost
-            self._call("start the backend", "backendCreate", self._log_handle, None, c.byref(self._backend))
-            configs = _Configs([] if soc is None else [(HTP_DEVICE_SOC, soc)])
-            self._call(f"open {name}", "deviceCreate", self._log_handle, configs.address, c.byref(self._device))
-        except BaseException:
-            self.close()
-            raise
+        with interface.lock:
+            try:
+                if interface.code("logCreate", self.log.callback, ERROR, c.byref(self._log_handle)) != SUCCESS:
+                    self._log_handle = Handle()  # goes without: only texts are lost
+                interface.selected = self  # nothing to select yet
+                self._call("start the backend", "backendCreate", self._log_handle, None, c.byref(self._backend))
+                self._device = self._create_device(target[:-1], target[-1:])
+            except BaseException:
+                self.close()
+                raise
 
     def build_id(self) -> str:
         """The library's build."""
@@ -82,8 +103,8 @@ class QnnDevice:
 
     def validate(self, config: OpConfig) -> str | None:
         """Why the library does not take a node; None if it does."""
-        with self.lock:
-            self.log.clear()
+        with self.interface.lock:
+            self._select()
             code = self.interface.code("backendValidateOpConfig", self._backend, config)
             if code == SUCCESS:
                 return None
@@ -103,8 +124,8 @@ class QnnDevice:
         """
         handle = Handle()
         buffer = c.create_string_buffer(binary, len(binary))
-        with self.lock:
-            self.log.clear()
+        with self.interface.lock:
+            self._select()
             code = self.interface.code(
                 "contextCreateFromBinary",
                 *(self._backend, self._device, None, c.addressof(buffer), len(binary), c.byref(handle), None),
@@ -116,14 +137,17 @@ class QnnDevice:
 
     def close(self) -> None:
         """Free the handles.  Idempotent."""
-        for function, attribute in (("deviceFree", "_device"), ("backendFree", "_backend"), ("logFree", "_log_handle")):
-            handle = getattr(self, attribute)
-            setattr(self, attribute, Handle())
-            if handle:
-                self.interface.code(function, handle)
+        with self.interface.lock:
+            for function, attribute in _FREEING:
+                handle = getattr(self, attribute)
+                setattr(self, attribute, Handle())
+                if handle:
+                    self.interface.code(function, handle)
+            if self.interface.selected is self:
+                self.interface.selected = None
 
     def call(self, doing: str, function: str, *arguments: object) -> None:
-        """Call a function of the library under the device's lock.
+        """Call a function of the library, which is not called from two threads at once.
 
         Raises:
             ProviderError: the class that fits, if it returns an error.
@@ -131,11 +155,33 @@ class QnnDevice:
         self._call(doing, function, *arguments)
 
     def _call(self, doing: str, function: str, *arguments: object) -> None:
-        with self.lock:
-            self.log.clear()
+        with self.interface.lock:
+            self._select()
             code = self.interface.code(function, *arguments)
             if code != SUCCESS:
                 raise self.interface.error(code, doing, self.log.recent(), device=self.name)
+
+    def _select(self) -> None:
+        """Make the library compile for this device's target, and take what it says for this device's.
+
+        The emulation keeps the target for the whole process: it is that of the device created last.
+        """
+        if self.interface.selected is not self:
+            self.interface.selected = self
+            if self._target:
+                self._free_device(self._create_device(self._target[:-1], self._target[-1:]))
+        self.log.clear()
+
+    def _create_device(self, before: Target, target: Target) -> Handle:
+        """A device for ``target``, after the library was told of each step ``before``."""
+        for step in before:
+            self._free_device(self._create_device((), (step,)))
+        handle, configs = Handle(), _Configs(target)
+        self._call(f"open {self.name}", "deviceCreate", self._log_handle, configs.address, c.byref(handle))
+        return handle
+
+    def _free_device(self, handle: Handle) -> None:
+        self._call(f"close {self.name}", "deviceFree", handle)
 
 
 class QnnContext:
@@ -147,7 +193,7 @@ class QnnContext:
         self._binary = binary  # the library may read from it as long as the context lives
         self._users = 1
         self._lock = threading.Lock()
-        with device.lock:
+        with device.interface.lock:
             device.live_contexts += 1
 
     def retain(self) -> QnnContext:
@@ -163,7 +209,7 @@ class QnnContext:
             handle = self._handle if self._users == 0 else Handle()
         if handle:
             self._handle = Handle()
-            with self.device.lock:
+            with self.device.interface.lock:
                 self.device.live_contexts -= 1
             self.device.call("free a context", "contextFree", handle, None)
             self._binary = None
@@ -171,7 +217,7 @@ class QnnContext:
     def create_graph(self, name: str, *, half_precision: bool) -> QnnGraph:
         """An empty graph; with ``half_precision`` what is float32 is computed in float16."""
         handle = Handle()
-        configs = _Configs([(HTP_GRAPH_PRECISION, PRECISION_FLOAT16)] if half_precision else [])
+        configs = _Configs(((HTP_GRAPH_PRECISION, (PRECISION_FLOAT16,)),) if half_precision else ())
         self.device.call(
             f"create graph '{name}'", "graphCreate", self._handle, name.encode(), configs.address, c.byref(handle)
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes as c
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -92,6 +93,8 @@ class Interface:
         origin: the library's path, for messages.
         name: what the library calls itself (``HTP_QTI_AISW``).
         version: its core API's version.
+        lock: held during calls that depend on the library's state, which belongs to the process.
+        selected: the device whose target the library compiles for at present.
     """
 
     def __init__(self, origin: str, header: InterfaceHeader) -> None:
@@ -101,6 +104,8 @@ class Interface:
             ProviderError: for a core API this binding was not made for; the table is not read then.
         """
         core = header.version.core
+        self.lock = threading.RLock()
+        self.selected: object = None
         self.origin = origin
         self.name = (header.name or b"").decode("utf-8", "replace")
         self.version = CoreVersion(core.major, core.minor, core.patch)

@@ -57,6 +57,7 @@ HTP_GRAPH_PRECISION = 2
 PRECISION_FLOAT16 = 1
 HTP_DEVICE_SOC = 0
 HTP_DEVICE_ARCH = 1
+FIRST_DEVICE = 0
 
 
 class Version(c.Structure):
@@ -160,7 +161,7 @@ class OpConfig(c.Structure):
 
 
 class _CustomValue(c.Union):
-    _fields_: ClassVar = [("u32", c.c_uint32), ("pair", c.c_uint32 * 2), ("_room", c.c_uint64 * 4)]
+    _fields_: ClassVar = [("words", c.c_uint32 * 2), ("_room", c.c_uint64 * 4)]
 
 
 class CustomConfig(c.Structure):
