@@ -7,11 +7,16 @@ and the scheduler's retry and fallback decisions depend on it.
 from __future__ import annotations
 
 
+def shorten(name: str, limit: int = 200) -> str:
+    """A name for a message: its beginning, where it is longer than anyone would read."""
+    return name if len(name) <= limit else f"{name[:limit]}…"
+
+
 class MaceError(Exception):
     """Base of every error this framework raises on purpose."""
 
 
-# --- what the user gave ------------------------------------------------------------------------------------------------
+# --- what the user gave --------------------------------------------------------------------------------------------
 
 
 class UsageError(MaceError):
@@ -35,17 +40,17 @@ class UnsupportedModelError(ModelError):
 
 
 class StrictPlacementError(MaceError):
-    """``strict`` was asked for and some node can not run on the devices named; the message lists nodes and reasons."""
+    """``strict`` was asked for and some node can not run on the devices named; nodes and reasons are listed."""
 
 
-# --- plugins -----------------------------------------------------------------------------------------------------------
+# --- plugins -------------------------------------------------------------------------------------------------------
 
 
 class PluginError(MaceError):
     """A plugin named by the user could not be used: import failure, another api version, two with one name."""
 
 
-# --- what a provider raises; the scheduler's reaction is part of the contract ------------------------------------------
+# --- what a provider raises; the scheduler's reaction is part of the contract --------------------------------------
 
 
 class ProviderError(MaceError):
@@ -65,7 +70,7 @@ class UnsupportedError(ProviderError):
 
 
 class OutOfMemoryError(ProviderError):
-    """Device memory is exhausted.  At compile: placed elsewhere.  At run: raised to the caller; the session stays usable."""
+    """Memory is exhausted.  At compile: placed elsewhere.  At run: raised to the caller; the session stays usable."""
 
 
 class DeviceLostError(ProviderError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import logging
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,11 +12,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mace_core.errors import DeviceLostError, MaceError, TransientError, UsageError
+from mace_core.errors import DeviceLostError, MaceError, OutOfMemoryError, TransientError, UsageError
 from mace_core.graph import Graph, Node, Value
 from mace_core.provider.execution import CancelFlag
 from mace_core.provider.registry import Registry, default_registry
 from mace_core.scheduler import notify
+from mace_core.scheduler.arguments import (
+    check_max_signatures,
+    check_options,
+    check_pins,
+    device_names,
+    output_names,
+)
 from mace_core.scheduler.context import RunContext
 from mace_core.scheduler.devices import DevicePool
 from mace_core.scheduler.explain import Explanation, explain_plan
@@ -82,8 +90,10 @@ class Session:
             UsageError, DeviceNotFoundError, PluginError: for devices, options or pins that mean nothing here.
             StrictPlacementError: if ``strict`` can not be kept (for free dimensions: at the first run).
         """
-        if max_signatures < 1:
-            raise UsageError(f"max_signatures must be at least 1, not {max_signatures}")
+        check_max_signatures(max_signatures)
+        check_options(options)
+        check_pins(pins)
+        devices = device_names(devices)
         self._registry = registry or default_registry()
         self._closed = False
         pins = {pattern: resolve_device_name(name, self._registry) for pattern, name in (pins or {}).items()}
@@ -113,7 +123,8 @@ class Session:
             self.outputs: tuple[ValueSpec, ...] = tuple(spec_of(value) for value in graph.outputs)
             self.metadata: dict[str, str] = dict(graph.metadata)
             self._output_names = [value.name for value in graph.outputs]
-            self._fast_inputs = _fast_inputs(graph.inputs)
+            once_each = len(set(self._output_names)) == len(self._output_names)
+            self._fast_inputs = _fast_inputs(graph.inputs) if once_each else None
             types = static_types(graph.inputs)
             if types is not None:
                 self._plan(types).release()
@@ -148,8 +159,24 @@ class Session:
             CancelledError: if ``cancel`` was set.
             ProviderError: if a device failed; the session stays usable.
         """
-        if self._closed:
-            raise UsageError(f"the session of {self._model.label} is closed")
+        try:
+            return self._run(feeds, outputs, profile, cancel)
+        except MemoryError as error:
+            raise OutOfMemoryError(
+                f"{self._model.label}: the run needs more memory than there is ({error}); give it smaller inputs"
+            ) from error
+        except OutOfMemoryError as error:
+            raise OutOfMemoryError(f"{self._model.label}: {error}", node=error.node, device=error.device) from error
+
+    def _run(
+        self,
+        feeds: Mapping[str, Any],
+        outputs: Sequence[str] | None,
+        profile: Profile | None,
+        cancel: CancelFlag | None,
+    ) -> dict[str, Any]:
+        self._check_open()
+        outputs = output_names(outputs)
         if outputs is None and profile is None:
             fast = self._run_fast(feeds, cancel)
             if fast is not None:
@@ -164,7 +191,8 @@ class Session:
         if profile is not None:
             profile.end_ns = time.perf_counter_ns()
             notify.profiled(self._model.label, profile)
-        return {name: _owned(result, values) for name, result in zip(names, results, strict=True)}
+        fed = _arrays_of(values)
+        return {name: _owned(result, fed) for name, result in zip(names, results, strict=True)}
 
     def profile(self, feeds: Mapping[str, Any], outputs: Sequence[str] | None = None) -> Profile:
         """Run once and tell where the time went; the results are in ``Profile.outputs``."""
@@ -216,13 +244,14 @@ class Session:
         self._pool.release()
 
     def __enter__(self) -> Session:
+        self._check_open()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
     def __del__(self) -> None:
-        if getattr(self, "_closed", True) is False and hasattr(self, "_pool"):
+        if getattr(self, "_closed", True) is False and hasattr(self, "_pool") and not sys.is_finalizing():
             self.close()
 
     def __repr__(self) -> str:
@@ -322,9 +351,9 @@ class Session:
         if found is None:
             by_name = {value.name: value for value in self._graph.outputs}
             unknown = [name for name in outputs if name not in by_name]
-            if unknown or isinstance(outputs, str):
+            if unknown:
                 raise UsageError(
-                    f"{self._model.label} has no output {', '.join(map(repr, unknown or [str(outputs)]))}; "
+                    f"{self._model.label} has no output {', '.join(map(repr, unknown))}; "
                     f"its outputs are {', '.join(map(repr, by_name))}"
                 )
             graph = subset(self._graph, [by_name[name] for name in outputs])
@@ -348,17 +377,25 @@ def _fast_inputs(inputs: Sequence[Value]) -> list[tuple[str, np.dtype[Any]]] | N
     return found
 
 
-def _owned(result: RuntimeValue, fed: Sequence[RuntimeValue]) -> RuntimeValue:
-    """A result that the caller may change without changing feeds or constants."""
+def _owned(result: RuntimeValue, fed: Sequence[npt.NDArray[Any]]) -> RuntimeValue:
+    """A result that the caller may change without changing feeds (``fed``) or constants."""
     if isinstance(result, list):
         return [_owned(item, fed) for item in result]
     if isinstance(result, np.ndarray):
-        base = result
-        shared = not result.flags.writeable or any(
-            isinstance(v, np.ndarray) and np.may_share_memory(v, base) for v in fed
-        )
+        shared = not result.flags.writeable or any(np.may_share_memory(array, result) for array in fed)
         return result.copy() if shared else result
     return result
+
+
+def _arrays_of(values: Sequence[RuntimeValue]) -> list[npt.NDArray[Any]]:
+    """All arrays among values, those in sequences included."""
+    found: list[npt.NDArray[Any]] = []
+    for value in values:
+        if isinstance(value, np.ndarray):
+            found.append(value)
+        elif isinstance(value, list):
+            found += _arrays_of(value)
+    return found
 
 
 def _pin_lookup(pins: Mapping[str, str]) -> Callable[[Node], str | None]:

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import cv2
 from draw import draw
-from mace_core.testing.models import find_packaged_model
 from pipeline import TextReader
 
 import mace_core as mace
+from mace_core.testing.models import find_packaged_model
 
 HERE = Path(__file__).parent
 PACKAGE = "rapidocr-onnxruntime"
@@ -78,7 +78,8 @@ def report_placement(sessions: dict[str, mace.Session]) -> int:
     for role, session in sessions.items():
         placement = session.explain()
         total += placement.fallback_count
-        say(f"  {role:<12}{placement.summary()}")
+        counts = ", ".join(f"{device}: {count} nodes" for device, count in placement.nodes_per_device.items())
+        say(f"  {role:<12}{counts}")
     return total
 
 

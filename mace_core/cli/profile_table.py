@@ -51,20 +51,24 @@ class StepTime:
 def step_times(profiles: Sequence[Profile], macs: Mapping[str, int], operators: Mapping[str, str]) -> list[StepTime]:
     """Steps in the order they ran, each with its mean time.
 
-    Runs whose steps differ (data decides them) can not be averaged; then the last run alone is told.  A node that
-    several steps stand for counts its multiply-accumulates at the first.
+    Runs whose steps differ (data decides them) can not be averaged; then the last run alone is told.  The
+    multiply-accumulates of a node that several steps stand for (packing, the product itself) count at the longest.
     """
     same = all([s.name for s in p.spans] == [s.name for s in profiles[-1].spans] for p in profiles)
     used = profiles if same else profiles[-1:]
-    counted: set[str] = set()
+    spans = used[-1].spans
+    seconds = [sum(p.spans[i].duration_ns for p in used) / len(used) / 1e9 for i in range(len(spans))]
+    longest: dict[str, int] = {}
+    for position, span in enumerate(spans):
+        for node in span.source:
+            if node not in longest or seconds[position] > seconds[longest[node]]:
+                longest[node] = position
     steps = []
-    for position, span in enumerate(used[-1].spans):
-        seconds = sum(profile.spans[position].duration_ns for profile in used) / len(used) / 1e9
-        work = sum(macs.get(node, 0) for node in span.source if node not in counted)
-        counted.update(span.source)
+    for position, span in enumerate(spans):
+        work = sum(macs.get(node, 0) for node in span.source if longest[node] == position)
         known = [operators[node] for node in span.source if node in operators]
         kind = "+".join(dict.fromkeys(known)) or span.name.partition(" ")[0]
-        steps.append(StepTime(position, _label(span.name), kind, span.device, seconds, work, 1, span.source))
+        steps.append(StepTime(position, _label(span.name), kind, span.device, seconds[position], work, 1, span.source))
     return steps
 
 

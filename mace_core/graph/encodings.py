@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mace_core.graph.graph import Node, Value
-from mace_core.tensor import QuantEncoding, TensorType
+from mace_core.tensor import QuantEncoding
 
 if TYPE_CHECKING:
     from mace_core.graph.view import GraphView

@@ -158,7 +158,7 @@ class Graph:
         Raises:
             ValueError: if there is a cycle; the message names a node on it.
         """
-        known = {node for node in self.nodes}
+        known = set(self.nodes)
         state: dict[Node, int] = {}
         ordered: list[Node] = []
         for root in self.nodes:

@@ -10,6 +10,10 @@ import llvmlite.binding as llvm
 from mace_core.native.errors import KernelError
 from mace_core.native.target import Target
 
+HAND_MADE = "; made by hand\n"
+"""IR that begins with this line is vectorised, unrolled and free of redundancy: it is only tidied, which takes a tenth
+of the time of LLVM's whole pipeline."""
+
 _INTERNAL_LINKAGE = "internal"
 _lock = threading.Lock()
 
@@ -43,6 +47,9 @@ def optimise(ir: str, symbol: str, target: Target) -> tuple[llvm.ModuleRef, llvm
     except RuntimeError as error:
         raise KernelError(f"The LLVM IR of kernel '{symbol}' is not valid: {error}") from error
     _hide_all_but(module, symbol)
+    if ir.startswith(HAND_MADE):
+        _tidy(module, machine)
+        return module, machine
     options = llvm.create_pipeline_tuning_options(speed_level=3)
     options.loop_vectorization = True
     options.slp_vectorization = True
@@ -51,6 +58,18 @@ def optimise(ir: str, symbol: str, target: Target) -> tuple[llvm.ModuleRef, llvm
     builder = llvm.create_pass_builder(machine, options)
     builder.getModulePassManager().run(module, builder)
     return module, machine
+
+
+def _tidy(module: llvm.ModuleRef, machine: llvm.TargetMachine) -> None:
+    """Local variables into registers, addresses and constants simplified."""
+    builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=2))
+    passes = llvm.create_new_function_pass_manager()
+    passes.add_sroa_pass()
+    passes.add_instruction_combine_pass()
+    passes.add_simplify_cfg_pass()
+    for function in module.functions:
+        if not function.is_declaration:
+            passes.run(function, builder)
 
 
 def _hide_all_but(module: llvm.ModuleRef, symbol: str) -> None:

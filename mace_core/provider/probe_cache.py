@@ -13,6 +13,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
+from mace_core.build_id import build_id
 from mace_core.cache import CheckedCache
 from mace_core.provider.api import API_VERSION
 from mace_core.provider.device import Device, DeviceKind, Missing, ProbeResult
@@ -20,7 +21,6 @@ from mace_core.provider.entry_points import PluginEntry, trace
 from mace_core.provider.registry import Registry
 from mace_core.tensor import DType, MemoryKind
 from mace_core.threads import default_threads
-from mace_core.version import VERSION
 
 _log = logging.getLogger("mace_core.plugins")
 
@@ -36,7 +36,7 @@ class ProbeCache:
 
     def __init__(self, registry: Registry, *, directory: Path | None = None) -> None:
         self._registry = registry
-        self._store = CheckedCache("inventory", VERSION, directory)
+        self._store = CheckedCache("inventory", build_id(), directory)
 
     def get(self, name: str) -> ProbeResult | None:
         """The stored result of provider ``name`` if it is still true, else None."""
@@ -87,7 +87,7 @@ def _stamp(entry: PluginEntry) -> dict[str, Any]:
     site_packages = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
     return {
         "plugin": [entry.name, entry.value, entry.distribution, entry.version],
-        "core": [VERSION, str(API_VERSION)],
+        "core": [build_id(), str(API_VERSION)],
         "python": [sys.version, sys.prefix],
         "machine": [platform.node(), platform.machine(), platform.release(), default_threads()],
         # installing or removing any package changes its folder, and probes look for packages

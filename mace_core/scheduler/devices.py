@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from mace_core.errors import MaceError, ProviderBugError, ProviderError
+from mace_core.errors import MaceError, ProviderBugError, ProviderError, UsageError
 from mace_core.provider import Backend, DataTransfer, Device
 from mace_core.tensor import MemoryKind
 
@@ -27,6 +27,7 @@ class SessionDevice:
         provider_version: part of cache keys.
         options_key: the options it is opened with, as text for cache keys.
         refused: why it is not used any more; "" while it is.
+        is_closed: it is never opened again.
     """
 
     device: Device
@@ -37,6 +38,7 @@ class SessionDevice:
     provider_version: str = ""
     options_key: str = ""
     refused: str = ""
+    is_closed: bool = False
     _backend: Backend | None = field(default=None, repr=False)
 
     @property
@@ -51,6 +53,8 @@ class SessionDevice:
     def backend(self) -> Backend:
         """The open backend; opened now if it was not."""
         if self._backend is None:
+            if self.is_closed:
+                raise UsageError(f"{self.name} belongs to a session that is closed")
             self._backend = self.open_backend()
         return self._backend
 
@@ -76,6 +80,7 @@ class SessionDevice:
 
     def close(self) -> None:
         """Close the backend; an error of a provider there is logged, since nothing depends on it any more."""
+        self.is_closed = True
         backend, self._backend = self._backend, None
         if backend is not None:
             try:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mace_core.errors import ProviderBugError, ProviderError
+from mace_core.host_memory import require_host_memory
 from mace_core.provider import (
     Allocator,
     Bindings,
@@ -67,6 +69,7 @@ class StageInstance:
         self._arenas: dict[str, tuple[Allocator, Buffer]] = {}
         self._executions: list[Execution] = []
         self._streams: dict[str, Stream] = {}
+        self._host_queues: list[str] = []
         self._pending: dict[str, list[Event]] = {}
         self._temporary: list[tuple[Allocator, Buffer]] = []
         self._arrays: list[RuntimeValue] = [None] * len(plan.registers)
@@ -79,6 +82,8 @@ class StageInstance:
                 stream = device.backend.create_stream()
                 if stream is not None:
                     self._streams[name] = stream
+                    if device.memory is MemoryKind.HOST:
+                        self._host_queues.append(name)
             self._bound = [self._bind(index, register) for index, register in enumerate(plan.registers)]
             self._fresh = [i for i, register in enumerate(plan.registers) if register.storage is Storage.FRESH]
             self._work = [self._prepare(step) for step in plan.steps]
@@ -91,9 +96,11 @@ class StageInstance:
             self.close()
             raise
         if plan.single is not None:
-            self._single_device = plan.single.device
+            self._single_step = plan.single
             prepared = self._work[0]
             assert prepared is not None
+            specs = [plan.registers[register] for register in plan.results]
+            require_host_memory(sum(spec.nbytes for spec in specs))
             self._single = (
                 prepared.execution,
                 prepared.bindings,
@@ -116,12 +123,11 @@ class StageInstance:
             buffer.address = result.__array_interface__["data"][0]
             results.append(result)
         bindings.cancel = self._own_cancel if cancel is None else cancel
-        if profile is not None:
-            bindings.profile = profile.recorder(self._single_device)
+        if profile is None:
             execution.run(bindings)
-            bindings.profile = None
         else:
-            execution.run(bindings)
+            with _profiled(bindings, profile, self._single_step):
+                execution.run(bindings)
         return results
 
     # --- the general path -----------------------------------------------------------------------------------------
@@ -157,11 +163,13 @@ class StageInstance:
                 self._run_subgraph(number, step, context)
                 return
             case UploadStep():
+                self._wait_for_host_memory()
                 self._wait(step.device)
                 self._upload(step)
                 what = f"transfer to {step.device}: {self.plan.registers[step.source].value.name}"
                 source: tuple[str, ...] = ()
             case DownloadStep():
+                self._wait_for_host_memory()
                 self._wait(step.device)
                 self._download(step)
                 what = f"transfer from {step.device}: {self.plan.registers[step.source].value.name}"
@@ -180,20 +188,26 @@ class StageInstance:
         assert prepared is not None
         execution, bindings = prepared.execution, prepared.bindings
         bindings.cancel = context.cancel
-        bindings.profile = None if context.profile is None else context.profile.recorder(step.device)
-        stream = self._streams.get(step.device)
-        for name in self._pending:
-            if name != step.device:
-                self._wait(name)
-        if stream is None:
-            execution.run(bindings)
+        if step.touches_host:
+            self._wait_for_host_memory(but=step.device)
+        if context.profile is None:
+            self._start(step, execution, bindings)
         else:
-            pending = self._pending.setdefault(step.device, [])
-            event = execution.enqueue(stream, bindings, tuple(pending))
-            pending.clear()
-            pending.append(event)
+            with _profiled(bindings, context.profile, step):
+                self._start(step, execution, bindings)
+                self._wait(step.device)
         if prepared.is_dynamic:  # the shapes are needed now
             self._wait(step.device)
+
+    def _start(self, step: RunStep, execution: Execution, bindings: Bindings) -> None:
+        """Run, or queue where the device has a queue."""
+        stream = self._streams.get(step.device)
+        if stream is None:
+            execution.run(bindings)
+            return
+        pending = self._pending.setdefault(step.device, [])
+        event = execution.enqueue(stream, bindings, tuple(pending))
+        pending[:] = [event]
 
     def _wait(self, device: str) -> None:
         """Until what was queued on ``device`` is done."""
@@ -210,6 +224,12 @@ class StageInstance:
             except ProviderError as error:
                 _log.info("work queued on %s failed while its run was given up: %s", name, error)
         self._pending.clear()
+
+    def _wait_for_host_memory(self, *, but: str = "") -> None:
+        """Until no queue works on host memory any more, but for that of a device whose own order takes care."""
+        for name in self._host_queues:
+            if name != but:
+                self._wait(name)
 
     def _wait_all(self) -> None:
         for device in self._pending:
@@ -373,6 +393,20 @@ class StageInstance:
         for allocator, buffer in (*self._temporary, *self._arenas.values()):
             allocator.free(buffer)
         self._executions, self._streams, self._temporary, self._arenas = [], {}, [], {}
+
+
+@contextlib.contextmanager
+def _profiled(bindings: Bindings, profile: Profile, step: RunStep) -> Iterator[None]:
+    """Let the provider report its spans; where it reports none, the whole step is one."""
+    record = profile.recorder(step.device)
+    before, start_ns = len(profile.spans), time.perf_counter_ns()
+    bindings.profile = record
+    try:
+        yield
+    finally:
+        bindings.profile = None
+    if len(profile.spans) == before:
+        record(step.name, step.source, start_ns, time.perf_counter_ns())
 
 
 def _copy(source: BoundTensor, target: BoundTensor, nbytes: int) -> None:

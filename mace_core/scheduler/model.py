@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mace_core.build_id import build_id
 from mace_core.errors import ProviderError
 from mace_core.graph import Graph, GraphView, Value
 from mace_core.graph.signature import Resolution
@@ -23,7 +24,6 @@ from mace_core.provider.backend import Compatibility
 from mace_core.scheduler import notify
 from mace_core.scheduler.devices import SessionDevice
 from mace_core.tensor import DType, Tensor, TensorType, ValueType
-from mace_core.version import VERSION
 
 if TYPE_CHECKING:
     from mace_core.cache import CheckedCache
@@ -56,8 +56,8 @@ class PreparedModel:
         if cache:
             from mace_core.cache import CheckedCache
 
-            self._resolutions = CheckedCache("resolutions", VERSION) if fingerprint else None
-            self._blobs = CheckedCache("blobs", VERSION)
+            self._resolutions = CheckedCache("resolutions", build_id()) if fingerprint else None
+            self._blobs = CheckedCache("blobs", build_id())
 
     def resolve(self, graph: Graph, types: Mapping[Value, ValueType], values: Mapping[Value, Tensor]) -> Resolution:
         """Shapes of ``graph`` (the model or a part of it) for one signature.
@@ -183,9 +183,9 @@ def prepare_model(model: Model, *, optimize: bool, cache: bool, mmap: bool) -> P
         passes = ",".join(f"{type(p).__module__}.{type(p).__qualname__}" for p in extra)
         graph, fingerprint = load_cached(
             path,
-            CheckedCache("graphs", VERSION),
+            CheckedCache("graphs", build_id()),
             simplify if optimize else _leave,
-            f"{VERSION} {optimize} {passes}",
+            f"{optimize} {passes}",
             mmap=mmap,
         )
         return PreparedModel(graph, f"'{path}'", fingerprint=fingerprint, cache=True)

@@ -38,6 +38,12 @@ class PlacedStage:
     views: tuple[GraphView, ...]
     compiled: tuple[CompiledSubgraph | None, ...]
 
+    def close(self) -> None:
+        """Free what was compiled."""
+        for compiled in self.compiled:
+            if compiled is not None:
+                compiled.close()
+
 
 def place(
     stage: Stage, pool: DevicePool, *, pins: Mapping[Node, str], strict: bool, compile_with: Compiler, name: str

@@ -60,7 +60,7 @@ class Register:
 
 @dataclass(slots=True, eq=False)
 class RunStep:
-    """Run a compiled subgraph."""
+    """Run a compiled subgraph; ``touches_host`` where it reads or writes host memory or Python objects."""
 
     device: str
     location: str
@@ -70,6 +70,7 @@ class RunStep:
     name: str
     source: tuple[str, ...]
     workspace_bytes: int
+    touches_host: bool
     workspace_offset: int = 0
 
 
@@ -187,11 +188,11 @@ class _Builder:
         inputs = tuple(self._at(value, location) for value in view.inputs)
         outputs = tuple(self._make(value, location) for value in view.outputs)
         source = tuple(name for node in part.nodes for name in node.source)
-        self._step(
-            RunStep(device.name, location, compiled, inputs, outputs, view.name, source, compiled.workspace_bytes),
-            inputs,
-            outputs,
+        touches_host = any(self.registers[r].location == HOST for r in (*inputs, *outputs)) or location == HOST
+        step = RunStep(
+            device.name, location, compiled, inputs, outputs, view.name, source, compiled.workspace_bytes, touches_host
         )
+        self._step(step, inputs, outputs)
 
     def add_control(self, node: Node, control: ControlFlow) -> None:
         inputs = tuple(self._at(value, HOST) for value in control.reads)

@@ -177,8 +177,7 @@ def _deliver(bindings: Bindings, index: int, value: RuntimeValue) -> None:
     """Write one result to where the core wants it."""
     bound = bindings.outputs[index]
     if bound is not None and bound.buffer.memory is MemoryKind.OBJECT:
-        is_text = isinstance(value, np.ndarray) and value.dtype.kind in "US"
-        bound.buffer.handle = value.astype(object) if is_text else value
+        bound.buffer.handle = _lasting(value)
         return
     array = np.asarray(value)
     if bound is None or bound.shape != array.shape:
@@ -197,6 +196,17 @@ def _deliver(bindings: Bindings, index: int, value: RuntimeValue) -> None:
     write_bound(bound, array)
 
 
+def _lasting(value: RuntimeValue) -> RuntimeValue:
+    """The value without views of bound memory, which is used again after the run; texts as object arrays."""
+    if isinstance(value, list):
+        return [_lasting(item) for item in value]
+    if isinstance(value, np.ndarray):
+        if value.dtype.kind in "US":
+            return value.astype(object)
+        return value if value.base is None else value.copy()
+    return value
+
+
 def _node_error(call: _Call, slots: list[RuntimeValue], error: Exception, device: str) -> Exception:
     """What a failure inside onnx.reference means to the caller: node, op, shapes, and the original words."""
     shapes = ", ".join(_describe(slots[slot]) for _, slot in call.reads)
@@ -213,7 +223,12 @@ def _describe(value: RuntimeValue) -> str:
 def _why_not(view: GraphView, node: Node) -> str | None:
     """Why onnx.reference can not run ``node``; None where it can."""
     if any(attribute.kind in (AttributeKind.GRAPH, AttributeKind.GRAPHS) for attribute in node.attributes.values()):
-        return "control flow is run by the core itself"
+        return "onnx.reference is given no nested graphs; the core runs control flow itself"
+    from mace_core.scheduler.reference_legacy import legacy_objection
+
+    objection = legacy_objection(node, view.opset())
+    if objection is not None:
+        return objection
     try:
         _evaluator(view, node)
     except Exception as error:
@@ -227,10 +242,9 @@ def _evaluator(view: GraphView, node: Node) -> Any:
     """An evaluator of the one-node model of ``node``."""
     from onnx.reference import ReferenceEvaluator
 
-    from mace_core.scheduler.reference_faults import sound_form
     from mace_core.scheduler.reference_proto import node_model
 
-    return ReferenceEvaluator(node_model(view, *sound_form(node, view.opset_imports)))
+    return ReferenceEvaluator(node_model(view, node))
 
 
 __all__ = ["REFERENCE_DEVICE", "REFERENCE_NAME", "ReferenceBackend", "ReferenceProvider"]

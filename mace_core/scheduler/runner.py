@@ -79,7 +79,11 @@ class Planner:
                 stage, self.pool, pins=pins, strict=self.strict, compile_with=self.compile_with, name=graph.name
             )
             notify.partitioned(self.label, stage, placed.partitioning)
-            plan = build_plan(stage, placed, self.pool, feeds, self._control_flow)
+            try:
+                plan = build_plan(stage, placed, self.pool, feeds, self._control_flow)
+            except BaseException:
+                placed.close()
+                raise
             rest = None
             if stage.rest is not None:
                 rest = GraphRunner(
@@ -160,9 +164,7 @@ class GraphPlan:
         for step in self.plan.steps:
             if isinstance(step, ControlStep):
                 step.control.close()
-        for compiled in self.plan.placed.compiled:
-            if compiled is not None:
-                compiled.close()
+        self.plan.placed.close()
         if self.rest is not None:
             self.rest.close()
         self._pool.release()

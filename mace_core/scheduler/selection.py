@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 
-from mace_core.errors import UsageError
+from mace_core.errors import PluginError, UsageError
 from mace_core.graph import Graph
 from mace_core.provider import Device, ExecutionProvider, hooks
-from mace_core.provider.inventory import find_device, inventory
+from mace_core.provider.inventory import find_device, inventory, is_real, probe
 from mace_core.provider.registry import REFERENCE, Registry
 from mace_core.scheduler.devices import SessionDevice
+
+_log = logging.getLogger("mace")
 
 Options = Mapping[str, Mapping[str, object]]
 
@@ -49,12 +52,12 @@ def select_devices(
     else:
         if isinstance(names, str):
             names = [names]
-        chosen += [(find_device(name, registry), True, False) for name in names]
+        named = dict.fromkeys(find_device(name, registry).qualified_name for name in names)
+        chosen += [(find_device(name, registry), True, False) for name in named]
     have = {device.qualified_name for device, _, _ in chosen}
     if not strict:
-        if names is not None and HOST_PROVIDER in registry.names():
-            hosts = [d for d in inventory(registry).real_devices if d.provider == HOST_PROVIDER]
-            chosen += [(device, False, True) for device in hosts if device.qualified_name not in have]
+        if names is not None:
+            chosen += [(device, False, True) for device in _hosts(registry) if device.qualified_name not in have]
         if f"{REFERENCE}:0" not in have and REFERENCE in registry.names():
             chosen.append((find_device(REFERENCE, registry), False, True))
     have = {device.qualified_name for device, _, _ in chosen}
@@ -74,6 +77,17 @@ def select_devices(
             for device, named, fallback in chosen
         ),
     ]
+
+
+def _hosts(registry: Registry) -> list[Device]:
+    """The CPU provider's devices, where it is installed and works; only this one provider is asked."""
+    if HOST_PROVIDER not in registry.names():
+        return []
+    try:
+        return [device for device in probe(HOST_PROVIDER, registry).devices if is_real(device)]
+    except PluginError as error:
+        _log.warning("nodes that the devices named decline can not go to the CPU provider: %s", error)
+        return []
 
 
 def resolve_device_name(name: str, registry: Registry) -> str:

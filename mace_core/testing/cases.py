@@ -126,7 +126,12 @@ def _elementwise() -> list[Case]:
     cases += [Case(f"{op} float32", op, [_f(4, 3), _f(4, 3, seed=5)]) for op in ("Equal", "Less", "Greater")]
     cases += [
         Case("Where", "Where", [_f(3, 4) > 0, _f(3, 4, seed=6), _f(4, seed=7)]),
-        Case("Clip constant bounds", "Clip", [_f(5, 6), np.float32(-1), np.float32(1)], frozenset({1, 2})),
+        Case(
+            "Clip constant bounds",
+            "Clip",
+            [_f(5, 6), np.array(-1, np.float32), np.array(1, np.float32)],
+            frozenset({1, 2}),
+        ),
         Case("PRelu per channel", "PRelu", [_f(1, 3, 4, 4), _f(3, 1, 1, seed=8)], frozenset({1})),
         Case("Cast to int32", "Cast", [_f(7) * 10], attributes={"to": DType.INT32.value}),
         Case("Cast to bool", "Cast", [np.array([0, 1, -2], np.float32)], attributes={"to": DType.BOOL.value}),
@@ -215,7 +220,7 @@ def _movement() -> list[Case]:
         Case("Slice with negative step", "Slice", [x, _i(3), _i(-10), _i(2), _i(-2)], frozenset({1, 2, 3, 4})),
         Case("Gather axis 2", "Gather", [x, _i(3, 0, -1)], one, {"axis": 2}),
         Case("Pad reflect", "Pad", [x, _i(0, 0, 1, 2, 0, 0, 2, 1)], one, {"mode": "reflect"}),
-        Case("Pad constant", "Pad", [x, _i(0, 0, 1, 2, 0, 0, 2, 1), np.float32(7)], frozenset({1, 2})),
+        Case("Pad constant", "Pad", [x, _i(0, 0, 1, 2, 0, 0, 2, 1), np.array(7, np.float32)], frozenset({1, 2})),
         Case("Expand", "Expand", [x[:, :1].copy(), _i(2, 3, 4, 5)], one),
         Case("Squeeze", "Squeeze", [x[:, :1].copy(), _i(1)], one),
         Case("Unsqueeze", "Unsqueeze", [x, _i(0, -1)], one),

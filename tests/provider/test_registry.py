@@ -201,10 +201,13 @@ def test_tracing_tells_each_step_on_standard_error(
 
 def test_a_damaged_entry_points_file_hides_nobody_else(install: Install, install_provider: Install) -> None:
     info = install("broken", "2.0", {})
-    (info / "entry_points.txt").write_text("[mace.execution_providers]\n= = no name\nnonsense\n")
+    (info / "entry_points.txt").write_text("[mace.execution_providers]\nnonsense without an equals sign\n")
     install_provider("good")
     registry = Registry(NO_SWITCHES)
     assert registry.provider("good").name == "good"
+    (row,) = [row for row in registry.plugins(load_all=True) if row.distribution == "broken"]
+    assert row.state is PluginState.FAILED
+    assert row.reason
 
 
 @pytest.mark.parametrize(

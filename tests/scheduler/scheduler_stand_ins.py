@@ -146,7 +146,8 @@ class StandInExecution(Execution):
             return twin
 
         inputs = [_host_twin(bound, read=True) for bound in bindings.inputs]
-        self.inner.run(Bindings(inputs, outputs, None, allocate, bindings.cancel, bindings.profile))
+        profile = bindings.profile if self.owner.backend.provider.reports_spans else None
+        self.inner.run(Bindings(inputs, outputs, None, allocate, bindings.cancel, profile))
         for twin, real in copies:
             raw = twin.buffer.host_bytes()
             real.buffer.handle[real.offset : real.offset + raw.size] = raw
@@ -265,6 +266,7 @@ class StandInProvider(ExecutionProvider):
 
     memory: ClassVar[MemoryKind] = MemoryKind.HOST
     has_queue: ClassVar[bool] = False
+    reports_spans: ClassVar[bool] = True
     faults: ClassVar[list[Exception | None]] = []
     opened: ClassVar[list[StandInBackend]] = []
     open_fault: ClassVar[Exception | None] = None

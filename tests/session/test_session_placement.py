@@ -37,6 +37,13 @@ def test_each_node_goes_to_the_first_device_that_claims_it() -> None:
         assert devices_of(session) == {"Neg": "two:0", "Abs": "two:0", "Exp": "reference:0"}
 
 
+def test_a_device_named_twice_is_used_once() -> None:
+    one = make_provider("one")
+    with Session(chain("Neg"), devices=["one", "one:0"], registry=registry_of(one)) as session:
+        assert devices_of(session) == {"Neg": "one:0"}
+    assert len(one.opened) == 1
+
+
 def test_explain_tells_why_not_elsewhere_as_data_and_as_text() -> None:
     one = make_provider("one", claims={"Neg"})
     with Session(chain("Neg", "Exp"), devices=["one"], registry=registry_of(one)) as session:
@@ -121,7 +128,7 @@ def test_a_pin_brings_in_a_device_that_takes_nothing_else() -> None:
 
 
 def test_a_pin_that_matches_nothing_is_refused() -> None:
-    with pytest.raises(UsageError, match="'Convv'.*matches no node name"):
+    with pytest.raises(UsageError, match=r"'Convv'.*matches no node name"):
         Session(chain("Neg"), devices=["reference"], pins={"Convv": "reference"}, registry=registry_of())
 
 
@@ -142,7 +149,7 @@ def test_options_reach_the_provider_and_unknown_ones_are_refused() -> None:
         Session(chain("Neg"), devices=["one"], options={"two": {}}, registry=registry)
 
 
-# --- failures ----------------------------------------------------------------------------------------------------------
+# --- failures ------------------------------------------------------------
 
 
 def test_what_does_not_compile_is_placed_on_the_next_device_with_the_reason() -> None:

@@ -86,7 +86,7 @@ def test_the_package_offers_session() -> None:
     assert mace.Session is Session
 
 
-# --- what may be fed ---------------------------------------------------------------------------------------------------
+# --- what may be fed ------------------------------------------------------------
 
 
 class OnlyDlpack:
@@ -168,7 +168,7 @@ def test_a_numpy_scalar_counts_as_a_tensor_of_rank_zero() -> None:
             assert session.run({"i": np.float32(3)})["y"] == -3
 
 
-# --- what comes out ----------------------------------------------------------------------------------------------------
+# --- what comes out ------------------------------------------------------------
 
 
 def test_outputs_that_are_inputs_constants_or_repeated_are_the_callers_own() -> None:
@@ -232,7 +232,7 @@ def test_four_bit_tensors_are_fed_and_returned_unpacked() -> None:
             np.testing.assert_array_equal(found.astype(int), values.astype(int))
 
 
-# --- plans per signature -----------------------------------------------------------------------------------------------
+# --- plans per signature ------------------------------------------------------------
 
 
 def test_new_shapes_simply_work_and_are_planned_once() -> None:
@@ -274,7 +274,7 @@ def test_prepare_plans_ahead() -> None:
             session.prepare({"x": (5, 3)})
 
 
-# --- profile, cancel, close --------------------------------------------------------------------------------------------
+# --- profile, cancel, close ------------------------------------------------------------
 
 
 def test_a_profile_has_a_span_per_node_with_its_device() -> None:
@@ -286,6 +286,18 @@ def test_a_profile_has_a_span_per_node_with_its_device() -> None:
         ]
         assert all(profile.start_ns <= s.start_ns <= s.end_ns <= profile.end_ns for s in profile.spans)
         np.testing.assert_array_equal(profile.outputs["y"], np.abs(X))
+
+
+@pytest.mark.parametrize("ops", [("Neg",), ("Neg", "Exp", "Abs")])
+@pytest.mark.parametrize("has_queue", [False, True])
+def test_a_provider_that_reports_nothing_has_one_span_per_partition(ops: tuple[str, ...], has_queue: bool) -> None:
+    far = make_provider("far", claims={"Neg", "Abs"}, reports_spans=False, has_queue=has_queue)
+    with Session(chain(*ops), devices=["far"], registry=registry_of(far)) as session:
+        profile = session.profile({"x": X})
+    spans = [(span.device, span.source) for span in profile.spans]
+    assert [device for device, _ in spans] == ["far:0", "reference:0", "far:0"][: len(ops)]
+    assert [source for _, source in spans] == [(n,) for n in ("Neg_t0", "Exp_t1", "Abs_y")][: len(ops)] or len(ops) == 1
+    assert all(span.duration_ns > 0 for span in profile.spans)
 
 
 def test_a_set_cancel_flag_stops_the_run_and_the_session_goes_on() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -132,7 +133,6 @@ class CpuExecution(Execution):
                 name, source = compiled._step_info[index]
                 bindings.profile(name, source, start_ns, end_ns)
 
-
     def _fault(self) -> ProviderError:
         """The first fault that a kernel reported; the status words are cleared."""
         flags = self._status.reshape(-1, STATUS_WORDS)
@@ -159,17 +159,27 @@ def _plan_buffers(program: Program) -> int:
     return plan.total_bytes
 
 
-def _constant_block(program: Program) -> tuple[npt.NDArray[np.uint8], int]:
-    """All constants in one aligned block; returns the owner and the block's address."""
+def _constant_block(program: Program) -> tuple[list[npt.NDArray[Any]], int]:
+    """The arrays that own all constants, and the address that their buffers' offsets count from.
+
+    Small constants are gathered in one block; packed weights stay where they are.
+    """
     total = 0
     for buf, _ in program.constants:
-        buf.offset = total
-        total += -(-buf.nbytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
-    owner = np.empty(total + ALIGNMENT_BYTES, np.uint8)
-    start = -owner.ctypes.data % ALIGNMENT_BYTES
+        if not buf.in_place:
+            buf.offset = total
+            total += -(-buf.nbytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+    block = np.empty(total + ALIGNMENT_BYTES, np.uint8)
+    start = -block.ctypes.data % ALIGNMENT_BYTES
+    base = block.ctypes.data + start
+    owners: list[npt.NDArray[Any]] = [block]
     for buf, data in program.constants:
-        owner[start + buf.offset : start + buf.offset + buf.nbytes] = data.reshape(-1).view(np.uint8)
-    return owner, owner.ctypes.data + start
+        if buf.in_place:
+            buf.offset = data.ctypes.data - base
+            owners.append(data)
+        else:
+            block[start + buf.offset : start + buf.offset + buf.nbytes] = data.reshape(-1).view(np.uint8)
+    return owners, base
 
 
 def _assemble(

@@ -30,11 +30,19 @@ CHUNKS_PER_THREAD = 4
 """More chunks than threads, so that a thread that is held up leaves its share to the others."""
 
 
+def aligned_empty(shape: Sequence[int]) -> npt.NDArray[np.float32]:
+    """An uninitialised float32 array that begins at a multiple of 64 bytes."""
+    nbytes = 4 * math.prod(shape)
+    owner = np.empty(nbytes + ALIGNMENT_BYTES, np.uint8)
+    start = -owner.ctypes.data % ALIGNMENT_BYTES
+    return owner[start : start + nbytes].view(np.float32).reshape(shape)
+
+
 class Layout(enum.Enum):
     """How a value's elements are ordered in its buffer."""
 
     PLAIN = "plain"  # dense row-major, as ONNX has it
-    BLOCKED = "blocked"  # (N, C, *spatial) as [N][ceil(C / block)][*spatial][block]; the last block's spare lanes are undefined
+    BLOCKED = "blocked"  # (N, C, *spatial) as [N][ceil(C / block)][*spatial][block]; spare lanes are undefined
 
 
 class Place(enum.Enum):
@@ -51,7 +59,8 @@ class Place(enum.Enum):
 class Buf:
     """A buffer.  ``index`` numbers inputs and outputs; ``offset`` is set when the arena is planned.
 
-    ``first`` and ``last`` are the steps that first and last touch it (arena buffers).
+    ``first`` and ``last`` are the steps that first and last touch it (arena buffers).  ``in_place`` says of a constant
+    that it is used where it lies instead of being copied.
     """
 
     place: Place
@@ -60,6 +69,7 @@ class Buf:
     offset: int = 0
     first: int | None = None
     last: int | None = None
+    in_place: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,12 +228,15 @@ class Program:
         """An arena buffer, alive from the first to the last step that names it; its content starts undefined."""
         return Buf(Place.ARENA, max(nbytes, 1))
 
-    def constant(self, array: npt.NDArray[Any]) -> Buf:
-        """A constant buffer with the bytes of ``array`` (packed weights, tables), 64-byte aligned; shared if equal."""
+    def constant(self, array: npt.NDArray[Any], *, in_place: bool = False) -> Buf:
+        """A constant buffer with the bytes of ``array`` (packed weights, tables), 64-byte aligned; shared if equal.
+
+        ``in_place`` promises that nobody will change the array, which lies 64-byte aligned: it is not copied then.
+        """
         data = np.ascontiguousarray(array)
         key: tuple[Any, ...] = (id(array),) if data.nbytes > 4096 else (data.dtype.str, data.shape, data.tobytes())
         if key not in self._constant_memo:
-            buf = Buf(Place.CONSTANT, data.nbytes)
+            buf = Buf(Place.CONSTANT, data.nbytes, in_place=in_place)
             self._constants.append((buf, data))
             self._constant_memo[key] = buf
             self._kept.append(array)  # so that no other array gets its id while the memo lives

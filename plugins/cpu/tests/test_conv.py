@@ -99,8 +99,15 @@ def test_groups_of_whole_blocks(group: int) -> None:
     check((2, 32 * group, 7, 6), 16 * group, (3, 3), group=group, pads=[1, 1, 1, 1], blocked=True)
 
 
-def test_groups_that_split_blocks() -> None:
-    check((1, 12, 8, 9), 6, (3, 3), group=3, pads=[1, 1, 1, 1], strides=[1, 2], threads=2)
+@pytest.mark.parametrize("features", FEATURES)
+def test_groups_that_split_blocks(features: str | None) -> None:
+    check((1, 12, 8, 9), 6, (3, 3), group=3, pads=[1, 1, 1, 1], strides=[1, 2], threads=2, features=features)
+    check((2, 64, 8, 9), 64, (3, 3), group=16, pads=[1, 1, 1, 1], features=features, blocked=True)
+    check((1, 24, 8, 9), 48, (1, 1), group=4, features=features)
+
+
+def test_many_groups_of_odd_size() -> None:
+    check((1, 57, 8, 9), 38, (3, 3), group=19, pads=[1, 1, 1, 1], threads=2)
 
 
 @pytest.mark.parametrize("features", FEATURES)

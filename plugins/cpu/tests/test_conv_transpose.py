@@ -62,6 +62,13 @@ def test_attributes(
     check(shape, out, kernel, features=features, **attributes)
 
 
+@pytest.mark.parametrize("features", FEATURES)
+@pytest.mark.parametrize("out", [1, 3])
+def test_few_channels_without_overlap(out: int, features: str | None) -> None:
+    check((2, 24, 9, 17), out, (2, 3), strides=[2, 3], features=features, threads=2)
+    check((1, 24, 30), out, (4,), strides=[4], features=features)
+
+
 def test_weights_computed_in_the_graph() -> None:
     check((1, 6, 7, 5), 8, (4, 3), strides=[2, 2], constant=False)
 

@@ -96,6 +96,14 @@ def test_running_sums(dtype: str, exclusive: int, reverse: int) -> None:
     check_node("CumSum", {"x": sample((3, 0), dtype), "a": np.array(-1)}, attributes, constants=["a"])
 
 
+def test_a_running_sum_along_an_axis_that_only_the_run_tells() -> None:
+    x = sample((3, 4, 5))
+    for axis in (0, 1, -1, -3):
+        check_node("CumSum", [x, np.array(axis, np.int32)], {"reverse": 1})
+    with pytest.raises(ProviderError, match="'x1' holds 3, which is no axis of 3"):
+        check_node("CumSum", [x, np.array(3)], expected=[x])
+
+
 @pytest.mark.parametrize(("batch_axis", "time_axis"), [(1, 0), (0, 1)])
 def test_reverse_sequence(batch_axis: int, time_axis: int) -> None:
     x = sample((4, 5, 3))

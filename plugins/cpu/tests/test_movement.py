@@ -85,15 +85,27 @@ def test_concat_of_large_rows_in_parallel() -> None:
     check_node("Concat", [sample((1, 50, 40, 40)), sample((1, 30, 40, 40))], {"axis": 1}, threads=2)
 
 
-@pytest.mark.parametrize(("sizes", "axis"), [((16, 32), 1), ((16, 5), 1), ((5, 16), 1), ((3, 4), 2), ((1, 2), 0)])
-def test_concat_keeps_the_blocked_layout(sizes: tuple[int, int], axis: int) -> None:
+@pytest.mark.parametrize(
+    ("sizes", "axis"),
+    [((16, 32), 1), ((16, 5), 1), ((5, 16), 1), ((24, 24), 1), ((8, 21), 1), ((4, 40), 1), ((3, 4), 2), ((1, 2), 0)],
+)
+@pytest.mark.parametrize("features", FEATURES)
+def test_concat_keeps_the_blocked_layout(sizes: tuple[int, int], axis: int, features: str | None) -> None:
     shapes = []
     for size in sizes:
         shape = [2, 21, 3, 4]
         shape[axis] = size
         shapes.append(tuple(shape))
-    check_node("Concat", {"a": sample(shapes[0]), "b": sample(shapes[1])}, {"axis": axis}, blocked=["a", "b"])
-    check_node("Concat", {"a": sample(shapes[0]), "b": sample(shapes[1])}, {"axis": axis}, blocked=["a"])
+    check_node(
+        "Concat",
+        {"a": sample(shapes[0]), "b": sample(shapes[1])},
+        {"axis": axis},
+        blocked=["a", "b"],
+        features=features,
+    )
+    check_node(
+        "Concat", {"a": sample(shapes[0]), "b": sample(shapes[1])}, {"axis": axis}, blocked=["a"], features=features
+    )
 
 
 def test_split_by_attribute_input_and_count() -> None:
@@ -189,4 +201,8 @@ def test_depth_to_space(mode: str) -> None:
 
 
 def test_space_to_depth() -> None:
-    check_node("SpaceToDepth", [sample((2, 3, 6, 9))], {"blocksize": 3})
+    x = sample((2, 3, 6, 9))
+    check_node("SpaceToDepth", [x], {"blocksize": 3})
+    for mode in ("DCR", "CRD"):
+        feeds = {"x": check_node("SpaceToDepth", [x], {"blocksize": 3, "mode": mode}, opset=28).outputs["y0"]}
+        check_node("DepthToSpace", feeds, {"blocksize": 3, "mode": mode}, expected=[x])

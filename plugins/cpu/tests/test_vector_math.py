@@ -12,23 +12,29 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from llvmlite import ir
-from mace_cpu.codegen import vector_math
+from mace_cpu.codegen import vector_basic, vector_math
 from mace_cpu.codegen.body import F32, Body
+from mace_cpu.codegen.elementwise import Expression, Operation, elementwise_kernel
+from mace_cpu.codegen.layer_norm import RowNorm, row_norm_kernel
+from mace_cpu.codegen.response_norm import response_norm_kernel
+from mace_cpu.codegen.softmax import softmax_kernel
 from mace_cpu.codegen.version import generator_version
 
+from mace_core.native.compiler import compile_object
 from mace_core.native.kernel import KernelSource, load_kernels
-from mace_core.native.target import Target, host_target
+from mace_core.native.target import Target, foreign_target, host_target
 
 Array = npt.NDArray[Any]
 Emit = Callable[[ir.IRBuilder, ir.Value], ir.Value]
 MASKS = ("", "avx2", "baseline")
 
 
-def run(name: str, emit: Emit, x: Array, *, mask: str = "", lanes: int = 8) -> Array:
+def run(name: str, emit: Emit, x: Array, *, mask: str = "", lanes: int = 16) -> Array:
     """``emit`` applied to every element of a float32 array whose size is a multiple of ``lanes`` (0: scalars)."""
 
     def build(target: Target) -> str:
         body = Body(f"math_{name}_{lanes}", max(lanes, 1))
+        vector_basic.allow_features(body.module, target.features)
         kind = body.vector if lanes else F32
         source, result = body.pointer(0), body.pointer(1)
         with body.loop(body.begin, body.end, max(lanes, 1)) as i:
@@ -97,3 +103,27 @@ def test_error_stays_below_what_is_stated(name: str, mask: str) -> None:
     worst = int(np.argmax(error))
     extra = 1.0 if mask == "baseline" else 0.0
     assert error[worst] <= limit + extra, f"{error[worst]:.2f} ulp at {x[worst]!r}"
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_scalars_get_the_same_function(name: str) -> None:
+    emit, exact, limit = EXACT[name]
+    x = samples()[::16].copy()
+    with np.errstate(all="ignore"):
+        error = ulps(run(name, emit, x, lanes=0), exact(x.astype(np.float64)))
+    assert error.max() <= limit
+
+
+def test_kernels_can_be_generated_for_another_architecture() -> None:
+    operations = [Operation(op, (~0,), "float32") for op in ("exp", "log", "tanh", "gelu", "sin", "floor")]
+    operations.append(Operation("add", (5, ~1), "float32"))
+    expression = Expression((("float32", "c"), ("float32", "s")), tuple(operations), (0, 1, 2, 3, 4, 6), 2)
+    sources = [
+        elementwise_kernel(expression),
+        softmax_kernel(dtype="float32", logarithm=True, columns=True),
+        row_norm_kernel(RowNorm("float32", mean=True)),
+        response_norm_kernel("float32"),
+    ]
+    target = foreign_target("aarch64")
+    for source in sources:
+        assert compile_object(source.build(target), source.symbol, target)

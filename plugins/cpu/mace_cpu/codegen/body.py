@@ -8,12 +8,15 @@ from typing import Any
 
 from llvmlite import ir
 
+from mace_core.native.compiler import HAND_MADE
+
 I1, I8, I32, I64 = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
 F32 = ir.FloatType()
 POINTER = ir.PointerType()
 VOID = ir.VoidType()
 
 FLOAT_BYTES = 4
+CACHE_LINE_FLOATS = 16
 
 
 def constant(value: int) -> ir.Constant:
@@ -53,7 +56,7 @@ class Body:
         text = str(self.module)
         if plain not in text:
             raise ValueError("the loop metadata is not written as expected")
-        return text.replace(plain, f"{name} = distinct !{{ {name}, {operand} }}")
+        return HAND_MADE + text.replace(plain, f"{name} = distinct !{{ {name}, {operand} }}")
 
     # --- arguments ------------------------------------------------------------------------------------------------
 
@@ -108,6 +111,11 @@ class Body:
 
     def store(self, value: ir.Value, at: ir.Value) -> None:
         self.b.store(value, at, align=FLOAT_BYTES)
+
+    def prefetch(self, at: ir.Value) -> None:
+        """Ask for the cache line at ``at`` to be brought into the second level cache; any address will do."""
+        function = self._declared("llvm.prefetch.p0", ir.FunctionType(VOID, [POINTER, I32, I32, I32]))
+        self.b.call(function, [at, ir.Constant(I32, 0), ir.Constant(I32, 2), ir.Constant(I32, 1)])
 
     def load_some(self, at: ir.Value, count: ir.Value) -> ir.Value:
         """The first ``count`` floats as a vector, zeros behind them; a count below 1 reads nothing."""

@@ -1,8 +1,9 @@
 """Direct convolution into the BLOCKED layout, from BLOCKED or (few channels) PLAIN input.
 
-One unit of work is a stretch of one output row for one tile of output channels.  Rows of the kernel that fall outside
-the image are skipped; where a tile reaches beyond the left or right border, its window of the input is copied into
-scratch memory with zeros around it, and the same code runs on the copy.
+One unit of work is a stretch of some output rows for one tile of output channels.  It passes over the input blocks a
+few at a time, so that their weights stay in the first level cache, and keeps the sums between passes in scratch memory.
+Rows of the kernel that fall outside the image are skipped; where a tile reaches beyond the left or right border, its
+window of the input is copied into scratch memory with zeros around it, and the same code runs on the copy.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from llvmlite import ir
 
-from mace_cpu.codegen.body import Body, constant
+from mace_cpu.codegen.body import CACHE_LINE_FLOATS, Body, constant
 from mace_cpu.codegen.conv_arguments import Arg
 from mace_cpu.codegen.tile import Tile
 
@@ -63,8 +64,19 @@ class _Unit:
 
     n: ir.Value
     oc_tile: ir.Value  # over all groups
-    row: ir.Value
+    row_group: ir.Value
     segment: ir.Value
+
+
+@dataclass(slots=True)
+class _Pass:
+    """Some of the input blocks, with the weights that meet them."""
+
+    first_block: ir.Value
+    blocks: ir.Value
+    image: ir.Value  # the first block
+    weights: ir.Value
+    next_weights: ir.Value
 
 
 @dataclass(slots=True)
@@ -74,6 +86,7 @@ class _Source:
     start: ir.Value
     kernel_row: ir.Value
     block: ir.Value
+    direct: ir.Value  # the start in the image itself
 
 
 def build(symbol: str, variant: Variant, epilogue: Epilogue) -> str:
@@ -94,7 +107,8 @@ def build(symbol: str, variant: Variant, epilogue: Epilogue) -> str:
 def _decode(body: Body, words: _Words, unit: ir.Value) -> _Unit:
     """Units run over bands of positions; in a band over channel tiles, then over its positions.
 
-    A position is (n, row, segment).  So weights stay in cache over a band, and a band's input over the channel tiles.
+    A position is (n, row group, segment).  So weights stay in cache over a band, and a band's input over the channel
+    tiles.
     """
     band_size, positions, oc_tiles = words[Arg.BAND], words[Arg.POSITIONS], words[Arg.ALL_OC_TILES]
     band, inside = body.divide(unit, body.mul(band_size, oc_tiles))
@@ -102,8 +116,8 @@ def _decode(body: Body, words: _Words, unit: ir.Value) -> _Unit:
     size = body.minimum(band_size, body.sub(positions, first))
     oc_tile, offset = body.divide(inside, size)
     rest, segment = body.divide(body.add(first, offset), words[Arg.SEGMENTS])
-    n, row = body.divide(rest, words[Arg.OUT_ROWS])
-    return _Unit(n, oc_tile, row, segment)
+    n, row_group = body.divide(rest, words[Arg.ROW_GROUPS])
+    return _Unit(n, oc_tile, row_group, segment)
 
 
 class _Emitter:
@@ -130,8 +144,12 @@ class _Emitter:
         self.tile_weights = b.mul(words[Arg.IN_BLOCKS], self.block_weights)
         scratch_at = b.mul(body.chunk, words[Arg.SCRATCH_FLOATS])
         self.window = b.floats(words[Arg.SCRATCH], scratch_at)
+        self.zeros = body.memory(body.vector)
+        body.store(body.zero(), self.zeros)
+        self.sums = b.floats(self.window, words[Arg.WINDOW_FLOATS])
 
     def unit(self, unit: _Unit) -> None:
+        """All passes over the input blocks for the rows and the stretch of one unit."""
         body, words = self.body, self.words
         group, tile_in_group = body.divide(unit.oc_tile, words[Arg.OC_TILES])
         out_block = body.add(
@@ -142,38 +160,70 @@ class _Emitter:
         image = body.add(
             body.mul(unit.n, words[Arg.IN_IMAGE]), body.mul(body.mul(group, words[Arg.IN_BLOCKS]), self.image_block)
         )
-        source_image = body.floats(words[Arg.INPUT], image)
-        top = body.sub(body.mul(unit.row, words[Arg.ROW_STRIDE]), words[Arg.PAD_TOP])
+        out_image = body.add(body.mul(unit.n, words[Arg.OUT_IMAGE]), body.mul(out_block, words[Arg.OUT_BLOCK]))
+        weights = body.floats(words[Arg.WEIGHTS], body.mul(unit.oc_tile, self.tile_weights))
+        first_row = body.mul(unit.row_group, words[Arg.GROUP_ROWS])
+        last_row = body.minimum(body.add(first_row, words[Arg.GROUP_ROWS]), words[Arg.OUT_ROWS])
+        with body.loop(0, words[Arg.IN_BLOCKS], words[Arg.PASS_BLOCKS]) as first_block:
+            blocks = body.minimum(words[Arg.PASS_BLOCKS], body.sub(words[Arg.IN_BLOCKS], first_block))
+            here = _Pass(
+                first_block,
+                blocks,
+                body.floats(words[Arg.INPUT], body.add(image, body.mul(first_block, self.image_block))),
+                body.floats(weights, body.mul(first_block, self.block_weights)),
+                body.floats(weights, body.mul(body.add(first_block, blocks), self.block_weights)),
+            )
+            with body.loop(first_row, last_row) as row:
+                slot = body.mul(body.sub(row, first_row), words[Arg.SEGMENT_TILES])
+                out_row = body.add(out_image, body.mul(row, words[Arg.OUT_ROW]))
+                self._row(here, row, unit.segment, slot, out_row, channel_at)
+
+    def _row(
+        self, here: _Pass, row: ir.Value, segment: ir.Value, slot: ir.Value, out_row: ir.Value, channel_at: ir.Value
+    ) -> None:
+        """One pass over the tiles of a row; ``slot`` numbers the first one's place for sums between passes."""
+        body, words, rows = self.body, self.words, self.variant.rows
+        top = body.sub(body.mul(row, words[Arg.ROW_STRIDE]), words[Arg.PAD_TOP])
         first_kernel_row = self._kernel_row_reaching(body.sub(constant(0), top))
         last_kernel_row = body.minimum(
             words[Arg.KERNEL_ROWS], self._kernel_row_reaching(body.sub(words[Arg.IN_ROWS], top))
         )
         kernel_rows = body.maximum(body.sub(last_kernel_row, first_kernel_row), constant(0))
         first_row = body.add(top, body.mul(first_kernel_row, words[Arg.ROW_DILATION]))
-        weights = body.floats(
-            words[Arg.WEIGHTS],
-            body.add(body.mul(unit.oc_tile, self.tile_weights), body.mul(first_kernel_row, self.row_weights)),
-        )
-        out_row = body.add(
-            body.add(body.mul(unit.n, words[Arg.OUT_IMAGE]), body.mul(out_block, words[Arg.OUT_BLOCK])),
-            body.mul(unit.row, words[Arg.OUT_ROW]),
-        )
+        weights = body.floats(here.weights, body.mul(first_kernel_row, self.row_weights))
         width = words[Arg.OUT_WIDTH]
-        start = body.mul(unit.segment, words[Arg.SEGMENT])
-        stop = body.minimum(body.add(start, words[Arg.SEGMENT]), width)
-        with body.loop(start, stop, self.variant.rows) as wanted:
+        tiles = body.b.udiv(body.add(width, rows - 1), constant(rows))
+        first_tile = body.mul(segment, words[Arg.SEGMENT_TILES])
+        last_tile = body.minimum(body.add(first_tile, words[Arg.SEGMENT_TILES]), tiles)
+        is_first = body.b.icmp_signed("==", here.first_block, constant(0))
+        is_last = body.b.icmp_signed("==", body.add(here.first_block, here.blocks), words[Arg.IN_BLOCKS])
+        with body.loop(first_tile, last_tile) as tile:
             # the last tile of a row is moved back, so that no tile is incomplete; some pixels are computed twice
-            pixel = body.minimum(wanted, body.sub(width, constant(self.variant.rows)))
+            pixel = body.minimum(body.mul(tile, rows), body.sub(width, constant(rows)))
             left = body.sub(body.mul(pixel, self.variant.stride), words[Arg.PAD_LEFT])
-            source = self._source(source_image, first_row, left, kernel_rows)
-            self.tile.start(
-                [
-                    body.load(body.floats(words[Arg.BIAS], body.add(channel_at, v * body.lanes)))
-                    for v in range(self.variant.blocks)
-                ]
-            )
-            self._accumulate(source, weights, kernel_rows)
-            self._finish(body.add(out_row, body.mul(pixel, words[Arg.OUT_PIXEL])), channel_at)
+            source = self._source(here, first_row, left, kernel_rows)
+            place = body.add(slot, body.sub(tile, first_tile))
+            sums = body.floats(self.sums, body.mul(place, rows * self.tile.columns))
+            share = words[Arg.PREFETCH]
+            ahead = body.floats(here.next_weights, body.mul(place, share))
+            with body.loop(0, share, CACHE_LINE_FLOATS) as line:
+                body.prefetch(body.floats(ahead, line))
+            with body.b.if_else(is_first) as (then, otherwise):
+                with then:
+                    self.tile.start(
+                        [
+                            body.load(body.floats(words[Arg.BIAS], body.add(channel_at, v * body.lanes)))
+                            for v in range(self.variant.blocks)
+                        ]
+                    )
+                with otherwise:
+                    self.tile.take_up(sums)
+            self._accumulate(here, source, weights, kernel_rows)
+            with body.b.if_else(is_last) as (then, otherwise):
+                with then:
+                    self._finish(body.add(out_row, body.mul(pixel, words[Arg.OUT_PIXEL])), channel_at)
+                with otherwise:
+                    self.tile.put_aside(sums)
 
     def _kernel_row_reaching(self, distance: ir.Value) -> ir.Value:
         """The first kernel row that lies at least ``distance`` image rows below the topmost one."""
@@ -181,27 +231,30 @@ class _Emitter:
         positive = body.maximum(distance, constant(0))
         return body.b.udiv(body.sub(body.add(positive, dilation), constant(1)), dilation)
 
-    def _source(self, image: ir.Value, first_row: ir.Value, left: ir.Value, kernel_rows: ir.Value) -> _Source:
+    def _source(self, here: _Pass, first_row: ir.Value, left: ir.Value, kernel_rows: ir.Value) -> _Source:
         """The tile's window in the image itself, or in scratch memory where it reaches beyond a border."""
         body, words = self.body, self.words
         b = body.b
         span = words[Arg.WINDOW_WIDTH]
         direct_row = body.mul(self.image_row, words[Arg.ROW_DILATION])
-        direct = body.floats(image, body.add(body.mul(first_row, self.image_row), body.mul(left, self.channel_step)))
+        direct = body.floats(
+            here.image, body.add(body.mul(first_row, self.image_row), body.mul(left, self.channel_step))
+        )
         outside = b.or_(body.less(left, 0), b.icmp_signed(">", body.add(left, span), words[Arg.IN_WIDTH]))
         copied_row = body.mul(span, self.channel_step)
         copied_block = body.mul(copied_row, kernel_rows)
         with b.if_then(outside, likely=False):
-            self._copy_window(image, first_row, left, kernel_rows, copied_row, copied_block)
+            self._copy_window(here, first_row, left, kernel_rows, copied_row, copied_block)
         return _Source(
             b.select(outside, self.window, direct),
             b.select(outside, copied_row, direct_row),
             b.select(outside, copied_block, self.image_block),
+            direct,
         )
 
     def _copy_window(
         self,
-        image: ir.Value,
+        here: _Pass,
         first_row: ir.Value,
         left: ir.Value,
         kernel_rows: ir.Value,
@@ -210,43 +263,31 @@ class _Emitter:
     ) -> None:
         body, words = self.body, self.words
         b, step = body.b, self.channel_step
-        begin = body.minimum(body.maximum(body.sub(constant(0), left), constant(0)), words[Arg.WINDOW_WIDTH])
-        end = body.maximum(body.minimum(words[Arg.WINDOW_WIDTH], body.sub(words[Arg.IN_WIDTH], left)), begin)
-        with body.loop(0, words[Arg.IN_BLOCKS]) as block, body.loop(0, kernel_rows) as kernel_row:
+        with body.loop(0, here.blocks) as block, body.loop(0, kernel_rows) as kernel_row:
             row = body.add(first_row, body.mul(kernel_row, words[Arg.ROW_DILATION]))
             from_at = body.add(
                 body.mul(block, self.image_block), body.add(body.mul(row, self.image_row), body.mul(left, step))
             )
-            source = body.floats(image, from_at)
+            source = body.floats(here.image, from_at)
             target = body.floats(self.window, body.add(body.mul(block, copied_block), body.mul(kernel_row, copied_row)))
-            if self.variant.plain_input:
-                zero = ir.Constant(ir.FloatType(), 0.0)
+            with body.loop(0, words[Arg.WINDOW_WIDTH]) as x:
+                at = body.mul(x, step)
+                inside = b.icmp_unsigned("<", body.add(left, x), words[Arg.IN_WIDTH])
+                pixel = b.select(inside, body.floats(source, at), self.zeros)
+                if self.variant.plain_input:
+                    b.store(body.load_scalar(pixel), body.floats(target, at), align=4)
+                else:
+                    body.store(body.load(pixel), body.floats(target, at))
 
-                def put(x: ir.Value, copy: bool) -> None:
-                    value = body.load_scalar(body.floats(source, x)) if copy else zero
-                    b.store(value, body.floats(target, x), align=4)
-            else:
-
-                def put(x: ir.Value, copy: bool) -> None:
-                    at = body.mul(x, step)
-                    value = body.load(body.floats(source, at)) if copy else body.zero()
-                    body.store(value, body.floats(target, at))
-
-            for first, last, copy in (
-                (constant(0), begin, False),
-                (begin, end, True),
-                (end, words[Arg.WINDOW_WIDTH], False),
-            ):
-                with body.loop(first, last) as x:
-                    put(x, copy)
-
-    def _accumulate(self, source: _Source, weights: ir.Value, kernel_rows: ir.Value) -> None:
+    def _accumulate(self, here: _Pass, source: _Source, weights: ir.Value, kernel_rows: ir.Value) -> None:
         body, words = self.body, self.words
         offsets = [r * self.pixel_step for r in range(self.variant.rows)]
-        last_block = body.sub(words[Arg.IN_BLOCKS], constant(1))
-        with body.loop(0, words[Arg.IN_BLOCKS]) as block:
+        last_block = body.sub(body.sub(words[Arg.IN_BLOCKS], here.first_block), constant(1))
+        with body.loop(0, here.blocks) as block:
             run = body.b.select(body.less(block, last_block), words[Arg.RUN], words[Arg.LAST_RUN])
             block_source = body.floats(source.start, body.mul(block, source.block))
+            if not self.variant.plain_input:
+                self._fetch_ahead(body.floats(source.direct, body.mul(block, self.image_block)))
             block_weights = body.floats(weights, body.mul(block, self.block_weights))
             with body.loop(0, kernel_rows) as kernel_row:
                 row_source = body.floats(block_source, body.mul(kernel_row, source.kernel_row))
@@ -256,9 +297,18 @@ class _Emitter:
                         body.floats(row_source, body.mul(tap, words[Arg.TAP_STEP])),
                         offsets,
                         body.floats(row_weights, body.mul(tap, self.tap_weights)),
+                        self.tile.columns,
                         run,
                         self.variant.unroll,
                     )
+
+    def _fetch_ahead(self, window: ir.Value) -> None:
+        """Ask for input that a later tile starts to read: the memory's own guesses are too short for rows in blocks."""
+        body, ahead = self.body, self.words[Arg.INPUT_AHEAD]
+        with body.b.if_then(body.b.icmp_signed("!=", ahead, constant(0))):
+            start = body.floats(window, ahead)
+            for pixel in range(self.variant.rows * self.variant.stride):
+                body.prefetch(body.floats(start, pixel * self.channel_step))
 
     def _finish(self, out_at: ir.Value, channel_at: ir.Value) -> None:
         body, words = self.body, self.words

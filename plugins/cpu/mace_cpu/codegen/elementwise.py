@@ -92,34 +92,36 @@ def elementwise_kernel(expression: Expression) -> KernelSource:
 def _build(expression: Expression, target: Target) -> str:
     from mace_cpu.codegen.body import Body, constant
     from mace_cpu.codegen.elementwise_types import bit_width
+    from mace_cpu.codegen.vector_basic import allow_features
 
     types = {expression.dtype(i) for i in range(len(expression.operations))} | {t for t, _ in expression.inputs}
     widest = max(32 if t in ("float16", "bfloat16") else bit_width(t) for t in types)
     lanes = expression.block or min(target.vector_bits // widest, MOST_LANES)
     body = Body(expression.symbol, lanes)
+    allow_features(body.module, target.features)
     words = _Words(body, expression)
     length, segment, segments = (body.word(i) for i in range(HEADER_WORDS))
     with body.loop(body.begin, body.end) as unit:
         row, part = body.divide(unit, segments)
         rows = words.rows(body, row)
+        results_at = words.result_rows(body, expression, row)
         start = body.mul(part, segment)
         stop = body.minimum(body.add(start, segment), length)
         heads = _row_heads(body, expression, rows, lanes)
         whole = body.sub(stop, body.b.urem(body.sub(stop, start), constant(lanes)))
         with body.loop(start, whole, lanes) as index:
-            _evaluate(body, expression, words, rows, heads, row, index, lanes)
+            _evaluate(body, expression, rows, heads, results_at, index, lanes)
         if not expression.block:
-            _rest(body, expression, words, rows, heads, row, whole, stop, lanes)
+            _rest(body, expression, rows, heads, results_at, whole, stop, lanes)
     return body.text()
 
 
 def _rest(
     body: Body,
     expression: Expression,
-    words: _Words,
     rows: Sequence[ir.Value],
     heads: Sequence[ir.Value | None],
-    row: ir.Value,
+    results_at: Sequence[ir.Value],
     whole: ir.Value,
     stop: ir.Value,
     lanes: int,
@@ -132,10 +134,10 @@ def _rest(
     is_long = body.b.icmp_signed(">=", stop, constant(lanes))
     once = body.b.select(body.b.and_(something, is_long), body.add(last, 1), last)
     with body.loop(last, once) as index:
-        _evaluate(body, expression, words, rows, heads, row, index, lanes)
+        _evaluate(body, expression, rows, heads, results_at, index, lanes)
     singles = body.b.select(is_long, stop, whole)
     with body.loop(singles, stop) as index:
-        _evaluate(body, expression, words, rows, heads, row, index, 0)
+        _evaluate(body, expression, rows, heads, results_at, index, 0)
 
 
 class _Words:
@@ -172,6 +174,23 @@ class _Words:
             ]
         return [body.b.inttoptr(address, POINTER) for address in addresses]
 
+    def result_rows(self, body: Body, expression: Expression, row: ir.Value) -> list[ir.Value]:
+        """The address of each output's part of a row."""
+        from llvmlite import ir
+
+        from mace_cpu.codegen.elementwise_types import bit_width
+
+        start = body.mul(row, self.length)
+        return [
+            body.b.gep(
+                address,
+                [start],
+                inbounds=True,
+                source_etype=ir.IntType(bit_width(expression.operations[output].dtype)),
+            )
+            for output, address in zip(expression.outputs, self.outputs, strict=True)
+        ]
+
 
 def _row_heads(body: Body, expression: Expression, rows: Sequence[ir.Value], lanes: int) -> list[ir.Value | None]:
     """What is read once per row: the one element, or the one block, of inputs that do not vary along it."""
@@ -189,10 +208,9 @@ def _row_heads(body: Body, expression: Expression, rows: Sequence[ir.Value], lan
 def _evaluate(
     body: Body,
     expression: Expression,
-    words: _Words,
     rows: Sequence[ir.Value],
     heads: Sequence[ir.Value | None],
-    row: ir.Value,
+    results_at: Sequence[ir.Value],
     index: ir.Value,
     lanes: int,
 ) -> None:
@@ -220,7 +238,6 @@ def _evaluate(
         kind = expression.dtype(operation.arguments[1 if operation.name == "select" else 0])
         value = emit(builder, operation.name, arguments, kind, operation.parameters)
         results.append(round_to(builder, value, operation.dtype))
-    position = body.add(body.mul(row, words.length), index)
-    for output, address in zip(expression.outputs, words.outputs, strict=True):
+    for output, address in zip(expression.outputs, results_at, strict=True):
         dtype = expression.operations[output].dtype
-        store(builder, results[output], place(address, position, dtype), dtype)
+        store(builder, results[output], place(address, index, dtype), dtype)

@@ -14,35 +14,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from mace_core.graph import Node, Value
 from mace_core.tensor import DType
+from mace_cpu.codegen.epilogue_ops import EpilogueOp, FloatArray, activation_of, number_operation, per_channel
 
 if TYPE_CHECKING:
     from llvmlite import ir
 
     from mace_cpu.program import Program
 
-MOST_OPS = 8
+__all__ = ["Epilogue", "EpilogueOp", "match_epilogue"]
+
+MOST_OPS = 12
 MOST_TENSORS = 2
-
-FloatArray = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class EpilogueOp:
-    """One operation on the accumulators.
-
-    Attributes:
-        kind: a function of ``vector_activation``, or one of ``add``, ``mul``, ``sub``, ``rsub``, ``div``, ``prelu``.
-        operand: "" for activations, else "channel" or "tensor".
-        parameters: constants of the activation, part of the generated code; None for a bound that is not there.
-    """
-
-    kind: str
-    operand: str = ""
-    parameters: tuple[float | None, ...] = ()
+MOST_GATE_NODES = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,7 +74,14 @@ class Epilogue:
         from mace_cpu.codegen.vector_basic import splat
 
         next_operand = {"channel": 0, "tensor": 0}
+        saved: list[ir.Value] = []
         for op in self.ops:
+            if op.kind == "save":
+                saved.append(x)
+                continue
+            if op.operand == "saved":
+                x = _emit_binary(builder, op.kind, x, saved.pop())
+                continue
             if not op.operand:
                 x = getattr(vector_activation, op.kind)(builder, x, *op.parameters)
                 continue
@@ -106,13 +99,19 @@ class Epilogue:
         """
         scale = np.ones(channels, np.float64)
         shift = np.zeros(channels, np.float64)
+        arrays = 0
         taken = 0
         for op in self.ops:
-            if op.operand != "channel" or op.kind not in _AFFINE:
+            if op.operand == "channel" and op.kind in _AFFINE:
+                operand: Any = self.channels[arrays].astype(np.float64)
+                arrays += 1
+            elif op.kind in _NUMBER_KINDS:
+                operand = op.parameters[0]
+            else:
                 break
-            scale, shift = _AFFINE[op.kind](scale, shift, self.channels[taken].astype(np.float64))
+            scale, shift = _AFFINE[_NUMBER_KINDS.get(op.kind, op.kind)](scale, shift, operand)
             taken += 1
-        rest = Epilogue(self.ops[taken:], self.channels[taken:], self.tensors)
+        rest = Epilogue(self.ops[taken:], self.channels[arrays:], self.tensors)
         return scale.astype(np.float32), shift.astype(np.float32), rest
 
 
@@ -123,6 +122,9 @@ _AFFINE: dict[str, Callable[[Any, Any, Any], tuple[Any, Any]]] = {
     "mul": lambda scale, shift, c: (scale * c, shift * c),
     "div": lambda scale, shift, c: (scale / c, shift / c),
 }
+
+
+_NUMBER_KINDS = {"add_number": "add", "mul_number": "mul"}
 
 
 def _op_tag(op: EpilogueOp) -> str:
@@ -184,8 +186,8 @@ def match_epilogue(
     while len(ops) < MOST_OPS:
         diamond = _match_diamond(program, value)
         if diamond is not None:
-            op, nodes, value = diamond
-            ops.append(op)
+            found, nodes, value = diamond
+            ops.extend(found)
             for node in nodes:
                 program.fuse(node)
             continue
@@ -234,6 +236,9 @@ def _match_binary(program: Program, node: Node, value: Value, channel_axis: int)
     kind = {"Add": "add", "Mul": "mul", "Sub": "rsub" if reverse else "sub", "Div": "div"}[node.op_type]
     if node.op_type == "Div" and reverse:
         return None
+    number = number_operation(program, node, value)
+    if number is not None:
+        return Epilogue((number,))
     constant = per_channel(program, other, value, channel_axis)
     if constant is not None:
         return Epilogue((EpilogueOp(kind, "channel"),), (constant,))
@@ -259,102 +264,54 @@ def _match_batch_normalization(program: Program, node: Node, value: Value) -> Ep
     return Epilogue(ops, (factor.astype(np.float32), shift.astype(np.float32)))
 
 
-def _match_diamond(program: Program, value: Value) -> tuple[EpilogueOp, Sequence[Node], Value] | None:
-    """``x * Sigmoid(x)`` and ``x * HardSigmoid(x)``, where ``x`` has no other use."""
+def _match_diamond(program: Program, value: Value) -> tuple[tuple[EpilogueOp, ...], Sequence[Node], Value] | None:
+    """``x * f(x)`` and ``x + f(x)``, where f is a short chain of activations and ``x`` has no other use.
+
+    Exporters write SiLU so, and hard swish as ``x * Clip(x + 3, 0, 6) / 6``.
+    """
     users = program.view.users(value)
-    if len(users) != 2 or program.view.is_output(value):
+    if len(users) != 2 or users[0] is users[1] or program.view.is_output(value):
         return None
-    for gate, product in (users, users[::-1]):
-        opened = gate.output(0)
-        if product.op_type != "Mul" or product.domain or gate is product or opened is None:
+    for gate, last in (users, users[::-1]):
+        if last.op_type not in ("Mul", "Add") or last.domain or last.outputs[0] is None:
             continue
-        if set(product.inputs) != {value, opened} or program.sole_user(opened) is not product or gate in program.done:
+        chain = _match_gate(program, gate, last, value)
+        if chain is None:
             continue
-        result = product.outputs[0]
-        activation = activation_of(program, gate)
-        if activation is None or len(activation) != 1 or result is None:
-            continue
-        if program.shape(result) != program.shape(value):
-            continue
-        if activation[0].kind == "sigmoid":
-            return EpilogueOp("silu"), (gate, product), result
-        if activation[0].kind == "hard_sigmoid":
-            return EpilogueOp("gated_hard_sigmoid", "", activation[0].parameters), (gate, product), result
+        ops, nodes = chain
+        if len(ops) == 1 and last.op_type == "Mul" and ops[0].kind in _GATED:
+            return (EpilogueOp(_GATED[ops[0].kind], "", ops[0].parameters),), [*nodes, last], last.outputs[0]
+        joined = EpilogueOp("mul" if last.op_type == "Mul" else "add", "saved")
+        return (EpilogueOp("save"), *ops, joined), [*nodes, last], last.outputs[0]
     return None
 
 
-def per_channel(program: Program, other: Value | None, value: Value, channel_axis: int) -> FloatArray | None:
-    """A constant that broadcasts to ``value`` and varies along the channel axis at most, as C elements; else None."""
-    constant = program.constant_of(other)
-    shape = program.shape(value)
-    if constant is None or constant.dtype != np.float32 or constant.ndim > len(shape):
-        return None
-    axis = channel_axis % len(shape) if shape else 0
-    padded = (1,) * (len(shape) - constant.ndim) + constant.shape
-    if any(dim != 1 for i, dim in enumerate(padded) if i != axis):
-        return None
-    count = shape[axis] if shape else 1
-    if constant.size not in (1, count):
-        return None
-    return np.ascontiguousarray(np.broadcast_to(constant.reshape(-1), (count,)), np.float32)
+_GATED = {"sigmoid": "silu", "hard_sigmoid": "gated_hard_sigmoid"}
 
 
-def activation_of(program: Program, node: Node) -> tuple[EpilogueOp, ...] | None:
-    """What a node does to its first input, if that is an activation with constant parameters; () for nothing at all."""
-    if node.domain:
-        return None
-    plain = _PLAIN_ACTIVATIONS.get(node.op_type)
-    if plain is not None:
-        return (EpilogueOp(plain),)
-    if node.op_type == "LeakyRelu":
-        return (EpilogueOp("leaky_relu", "", (node.attr("alpha", 0.01),)),)
-    if node.op_type == "HardSigmoid":
-        return (EpilogueOp("hard_sigmoid", "", (node.attr("alpha", 0.2), node.attr("beta", 0.5))),)
-    if node.op_type == "Gelu":
-        return (EpilogueOp("gelu_tanh" if node.attr("approximate", "none") == "tanh" else "gelu"),)
-    if node.op_type == "Elu":
-        return (EpilogueOp("elu", "", (node.attr("alpha", 1.0),)),)
-    if node.op_type == "Clip":
-        bounds = clip_bounds(program, node)
-        return None if bounds is None else (EpilogueOp("clip", "", bounds),)
-    if node.op_type == "Identity" or (node.op_type == "Dropout" and is_inference_dropout(program, node)):
-        return ()
-    return None
-
-
-_PLAIN_ACTIVATIONS = {
-    "Relu": "relu",
-    "Sigmoid": "sigmoid",
-    "Tanh": "tanh",
-    "HardSwish": "hard_swish",
-    "Mish": "mish",
-    "Softplus": "softplus",
-}
-
-
-def clip_bounds(program: Program, node: Node) -> tuple[float | None, float | None] | None:
-    """The constant bounds of a float Clip; None if a bound is only known at run time, or is NaN."""
-    bounds: list[float | None] = []
-    for index, name in ((1, "min"), (2, "max")):
-        source = node.input(index)
-        if source is None:
-            found = node.attr(name)
-        else:
-            content = program.constant_of(source)
-            if content is None or content.size != 1:
-                return None
-            found = float(content.reshape(()))
-        if found is not None and np.isnan(found):
+def _match_gate(
+    program: Program, node: Node, last: Node, value: Value
+) -> tuple[tuple[EpilogueOp, ...], list[Node]] | None:
+    """The operations from ``value`` through ``node`` to the other operand of ``last``, each read by the next alone."""
+    ops: tuple[EpilogueOp, ...] = ()
+    nodes: list[Node] = []
+    current = value
+    while len(nodes) < MOST_GATE_NODES:
+        result = node.output(0)
+        if result is None or node is last or node in program.done:
             return None
-        bounds.append(None if found is None else float(found))
-    return bounds[0], bounds[1]
-
-
-def is_inference_dropout(program: Program, node: Node) -> bool:
-    """Whether a Dropout passes its input on, and nobody asks for its mask."""
-    training = node.input(2)
-    if training is not None:
-        content = program.constant_of(training)
-        if content is None or bool(content.reshape(-1)[0]):
-            return False
-    return all(output is None for output in node.outputs[1:])
+        if program.shape(result) != program.shape(value) or program.dtype(result) is not DType.FLOAT32:
+            return None
+        number = number_operation(program, node, current) if current in node.inputs and not node.domain else None
+        found = (number,) if number is not None else activation_of(program, node)
+        if found is None or (number is None and node.inputs[0] is not current):
+            return None
+        ops += found
+        nodes.append(node)
+        following = program.sole_user(result)
+        if following is last:
+            return (ops, nodes) if set(last.inputs) == {value, result} else None
+        if following is None:
+            return None
+        node, current = following, result
+    return None

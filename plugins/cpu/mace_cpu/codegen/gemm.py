@@ -1,4 +1,4 @@
-"""Matrix products: rows of the left operand read in place, the right one packed into panels of a tile's columns."""
+"""Matrix products: rows of the left operand read in place, the right one in panels of a tile's columns."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ def build(symbol: str, variant: Variant, epilogue: Epilogue) -> str:
         product, inside = body.divide(unit, words[Arg.UNITS])
         panel, segment = _decode(body, words, inside)
         left = body.floats(words[Arg.LEFT], _entry(body, words[Arg.LEFT_OFFSETS], product))
+        # operands read in place have no columns behind the last one, so there the last panel is moved back
+        panel_at = body.minimum(body.mul(panel, tile.columns), words[Arg.LAST_PANEL])
         right_at = body.add(
-            _entry(body, words[Arg.RIGHT_OFFSETS], product),
-            body.mul(panel, body.mul(words[Arg.STEPS], tile.columns)),
+            _entry(body, words[Arg.RIGHT_OFFSETS], product), body.mul(panel_at, words[Arg.RIGHT_COLUMN])
         )
         right = body.floats(words[Arg.RIGHT], right_at)
-        panel_at = body.mul(panel, tile.columns)
         column = body.add(words[Arg.FIRST_COLUMN], panel_at)
         out = body.add(body.mul(product, words[Arg.OUT_MATRIX]), column)
         start = body.mul(segment, words[Arg.SEGMENT])
@@ -73,12 +73,12 @@ def build(symbol: str, variant: Variant, epilogue: Epilogue) -> str:
             if variant.transposed_left:
                 with body.loop(0, words[Arg.STEPS]) as k:
                     source = body.floats(left, body.add(body.mul(k, stride), row))
-                    packed = body.floats(right, body.mul(k, tile.columns))
+                    packed = body.floats(right, body.mul(k, words[Arg.RIGHT_STEP]))
                     tile.step(functools.partial(body.floats, source), packed)
             else:
                 source = body.floats(left, body.mul(row, stride))
                 offsets = [body.mul(stride, r) for r in range(variant.rows)]
-                tile.run(source, offsets, right, words[Arg.STEPS], variant.unroll)
+                tile.run(source, offsets, right, words[Arg.RIGHT_STEP], words[Arg.STEPS], variant.unroll)
             out_at = body.add(out, body.mul(row, words[Arg.OUT_ROW]))
             _Results(body, words, tile, epilogue, channels, tensors, out_at, panel_at, column).emit()
     return body.text()

@@ -6,14 +6,18 @@ import enum
 
 
 class Arg(enum.IntEnum):
-    """Word by word.  Distances are in floats; a panel is a tile's columns of the right operand."""
+    """Word by word.  Distances are in floats; a panel is a tile's columns of the right operand.
+
+    The right operand is packed, [matrix][panel][step][columns of the tile], or read where it lies,
+    [matrix][step][column].
+    """
 
     LEFT = 0
-    RIGHT = enum.auto()  # [matrix][panel][step][columns of the tile]
-    BIAS = enum.auto()  # [panel][columns of the tile]
+    RIGHT = enum.auto()
+    BIAS = enum.auto()  # from the first column of this step on
     OUTPUT = enum.auto()
     LEFT_OFFSETS = enum.auto()  # table: where the left matrix of each product starts
-    RIGHT_OFFSETS = enum.auto()  # table: where the panels of the right matrix of each product start
+    RIGHT_OFFSETS = enum.auto()  # table: where the right matrix of each product starts
     OUT_MATRIX = enum.auto()  # from product to product
     UNITS = enum.auto()  # per product
     ROWS = enum.auto()
@@ -21,6 +25,9 @@ class Arg(enum.IntEnum):
     COLUMNS = enum.auto()  # of the whole result
     FIRST_COLUMN = enum.auto()  # where this step's panels begin
     PANELS = enum.auto()
+    LAST_PANEL = enum.auto()  # the column, counted from the first one, beyond which no panel may begin
+    RIGHT_STEP = enum.auto()  # from step to step
+    RIGHT_COLUMN = enum.auto()  # from panel to panel, per column
     LEFT_STRIDE = enum.auto()  # from row to row, or from step to step if the left operand is transposed
     OUT_ROW = enum.auto()
     SEGMENT = enum.auto()  # rows per unit

@@ -24,7 +24,10 @@ class LoadOperand(Protocol):
     def __call__(self, i: int, row: ir.Value, column: ir.Value) -> ir.Value: ...
 
 
-CHEAP = frozenset({"relu", "clip", "leaky_relu", "add", "sub", "rsub", "mul", "hard_sigmoid", "hard_swish", "prelu"})
+CHEAP = frozenset(
+    {"relu", "clip", "leaky_relu", "add", "sub", "rsub", "mul", "hard_sigmoid", "hard_swish", "prelu"}
+    | {"save", "add_number", "mul_number"}
+)
 """Epilogue operations of a few instructions; others are generated once, in a loop over the tile's vectors."""
 
 
@@ -49,6 +52,16 @@ class Tile:
             for cell, value in zip(row, initial, strict=True):
                 self.body.b.store(value, cell)
 
+    def put_aside(self, at: ir.Value) -> None:
+        """Store the accumulators as they are, row by row."""
+        for i, cell in enumerate(cell for row in self._cells for cell in row):
+            self.body.store(self.body.b.load(cell, typ=self.body.vector), self.body.floats(at, i * self.body.lanes))
+
+    def take_up(self, at: ir.Value) -> None:
+        """Go on from accumulators put aside."""
+        for i, cell in enumerate(cell for row in self._cells for cell in row):
+            self.body.b.store(self.body.load(self.body.floats(at, i * self.body.lanes)), cell)
+
     def step(self, left: Callable[[int], ir.Value], right: ir.Value) -> None:
         """Accumulate ``left(row) x right[columns]``: addresses of a scalar per row, and of a row of columns."""
         body = self.body
@@ -64,11 +77,18 @@ class Tile:
         body.b.store(body.multiply_add(left, right, body.b.load(cell, typ=body.vector)), cell)
 
     def run(
-        self, left: ir.Value, row_offsets: Sequence[ir.Value | int], right: ir.Value, length: ir.Value, unroll: int
+        self,
+        left: ir.Value,
+        row_offsets: Sequence[ir.Value | int],
+        right: ir.Value,
+        right_step: ir.Value | int,
+        length: ir.Value,
+        unroll: int,
     ) -> None:
-        """``length`` steps over consecutive floats of the left operand and consecutive rows of the right one.
+        """``length`` steps over consecutive floats of the left operand and rows of the right one.
 
-        ``row_offsets`` are the rows' distances from ``left`` in floats.
+        In floats: ``row_offsets`` are the rows' distances from ``left``, ``right_step`` is from row to row of the right
+        operand.
         """
         body = self.body
         starts = [body.floats(left, offset) for offset in row_offsets] if _is_dynamic(row_offsets) else None
@@ -84,11 +104,11 @@ class Tile:
         if unroll > 1:
             whole = body.b.and_(length, constant(-unroll))
             with body.loop(0, whole, unroll) as k:
-                packed = body.floats(right, body.mul(k, self.columns))
                 for u in range(unroll):
-                    self.step(functools.partial(at, k=k, ahead=u), body.floats(packed, u * self.columns))
+                    columns = body.floats(right, body.mul(body.add(k, u), right_step))
+                    self.step(functools.partial(at, k=k, ahead=u), columns)
         with body.loop(whole, length) as k:
-            self.step(functools.partial(at, k=k, ahead=0), body.floats(right, body.mul(k, self.columns)))
+            self.step(functools.partial(at, k=k, ahead=0), body.floats(right, body.mul(k, right_step)))
 
     def finish(
         self,

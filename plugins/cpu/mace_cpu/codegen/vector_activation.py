@@ -135,3 +135,13 @@ def shrink(builder: ir.IRBuilder, x: ir.Value, bias: float, lambd: float) -> ir.
 def divide_by(builder: ir.IRBuilder, x: ir.Value, divisor: float) -> ir.Value:
     """``x / divisor``."""
     return builder.fdiv(x, constant(x.type, divisor))
+
+
+def add_number(builder: ir.IRBuilder, x: ir.Value, number: float) -> ir.Value:
+    """``x + number``."""
+    return builder.fadd(x, constant(x.type, number))
+
+
+def mul_number(builder: ir.IRBuilder, x: ir.Value, number: float) -> ir.Value:
+    """``x * number``."""
+    return builder.fmul(x, constant(x.type, number))

@@ -6,7 +6,7 @@ from the values given.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from llvmlite import ir
 
@@ -155,6 +155,19 @@ def minimum(builder: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
     """The smaller of two floats; NaN if either is (as ONNX and numpy have it)."""
     smaller = builder.select(builder.fcmp_ordered("<", x, y), x, y)
     return builder.select(is_nan(builder, x), x, smaller)
+
+
+def allow_features(module: ir.Module, features: Iterable[str]) -> None:
+    """Tell the functions of this package which instruction sets (LLVM's names) code in ``module`` may use.
+
+    Without it they stay with what LLVM can generate for every processor.
+    """
+    module.mace_features = frozenset(features)
+
+
+def may_use(builder: ir.IRBuilder, feature: str) -> bool:
+    """Whether code being generated may use an instruction set (see `allow_features`)."""
+    return feature in getattr(builder.module, "mace_features", ())
 
 
 def any_lane(builder: ir.IRBuilder, mask: ir.Value) -> ir.Value:

@@ -12,17 +12,21 @@ from llvmlite import ir
 from mace_cpu.codegen.vector_basic import (
     F64,
     I1,
+    I32,
     absolute,
     any_lane,
     at_least,
     at_most,
     bits_of,
+    call,
     constant,
     copy_sign,
     element,
     fma,
     int_type_of,
     intrinsic,
+    lanes,
+    may_use,
     polynomial,
     scalar_calls,
     shaped_like,
@@ -56,8 +60,11 @@ def exp(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
     if is_double(x):
         return scalar_calls(builder, "exp", x)
     x = at_most(builder, at_least(builder, x, constant(x.type, -110.0)), constant(x.type, 110.0))
-    power, reduced = _reduce_by_ln2(builder, x)
+    shifted, rounded, reduced = _reduce_by_ln2(builder, x)
     near_one = builder.fadd(_expm1_reduced(builder, reduced), constant(x.type, 1.0))
+    if may_use(builder, "avx512f") and lanes(x.type) == 16:
+        return _scalef(builder, near_one, rounded)
+    power = builder.sub(bits_of(builder, shifted), constant(int_type_of(x.type), _ROUND_MAGIC_BITS))
     return _times_power_of_two(builder, near_one, power)
 
 
@@ -66,8 +73,8 @@ def expm1(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
     if is_double(x):
         return scalar_calls(builder, "expm1", x)
     x = at_most(builder, at_least(builder, x, constant(x.type, -40.0)), constant(x.type, 88.0))
-    power, reduced = _reduce_by_ln2(builder, x)
-    scale = _power_of_two(builder, power, x.type)
+    shifted, _, reduced = _reduce_by_ln2(builder, x)
+    scale = _times_rounded_power(builder, constant(x.type, 1.0), shifted)
     return fma(builder, scale, _expm1_reduced(builder, reduced), builder.fsub(scale, constant(x.type, 1.0)))
 
 
@@ -75,20 +82,22 @@ def exp_of_negative(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
     """``e**x`` for x <= 0 where results below the normal range may become 0 (softmax): cheaper than `exp`."""
     if is_double(x):
         return scalar_calls(builder, "exp", x)
-    power, reduced = _reduce_by_ln2(builder, at_least(builder, x, constant(x.type, -87.3)))
+    shifted, _, reduced = _reduce_by_ln2(builder, at_least(builder, x, constant(x.type, -87.3)))
     near_one = builder.fadd(_expm1_reduced(builder, reduced), constant(x.type, 1.0))
-    result = builder.fmul(near_one, _power_of_two(builder, power, x.type))
+    result = _times_rounded_power(builder, near_one, shifted)
     return builder.select(builder.fcmp_ordered("<", x, constant(x.type, -87.3)), constant(x.type, 0.0), result)
 
 
-def _reduce_by_ln2(builder: ir.IRBuilder, x: ir.Value) -> tuple[ir.Value, ir.Value]:
-    """The integer n nearest to x / ln 2, and x - n ln 2.  A NaN gives some n and NaN."""
+def _reduce_by_ln2(builder: ir.IRBuilder, x: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
+    """The integer n nearest to x / ln 2 (in the low bits of a float, and as a float), and x - n ln 2.
+
+    A NaN gives some n and NaN.
+    """
     type_ = x.type
     shifted = fma(builder, x, constant(type_, _LOG2_E), constant(type_, _ROUND_MAGIC))
-    power = builder.sub(bits_of(builder, shifted), constant(int_type_of(type_), _ROUND_MAGIC_BITS))
     rounded = builder.fsub(shifted, constant(type_, _ROUND_MAGIC))
     reduced = fma(builder, rounded, constant(type_, -_LN2_HIGH), x)
-    return power, fma(builder, rounded, constant(type_, -_LN2_LOW), reduced)
+    return shifted, rounded, fma(builder, rounded, constant(type_, -_LN2_LOW), reduced)
 
 
 def _expm1_reduced(builder: ir.IRBuilder, r: ir.Value) -> ir.Value:
@@ -99,6 +108,19 @@ def _expm1_reduced(builder: ir.IRBuilder, r: ir.Value) -> ir.Value:
         (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1),
     )
     return fma(builder, builder.fmul(r, r), tail, r)
+
+
+def _times_rounded_power(builder: ir.IRBuilder, x: ir.Value, shifted: ir.Value) -> ir.Value:
+    """``x * 2**n`` where that is a normal number, by adding to the exponent: n is in the low bits of ``shifted``."""
+    kind = int_type_of(x.type)
+    field = builder.shl(bits_of(builder, shifted), constant(kind, 23))
+    return builder.bitcast(builder.add(bits_of(builder, x), field), x.type)
+
+
+def _scalef(builder: ir.IRBuilder, x: ir.Value, power: ir.Value) -> ir.Value:
+    """``x * 2**power`` for sixteen lanes in one AVX-512 instruction, subnormal and infinite results included."""
+    every, current_rounding = ir.Constant(ir.IntType(16), -1), ir.Constant(I32, 4)
+    return call(builder, "llvm.x86.avx512.mask.scalef.ps.512", x.type, [x, power, x, every, current_rounding])
 
 
 def _times_power_of_two(builder: ir.IRBuilder, x: ir.Value, power: ir.Value) -> ir.Value:
@@ -133,9 +155,8 @@ def tanh(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
     one = constant(type_, 1.0)
     size = absolute(builder, x)
     doubled = at_most(builder, builder.fadd(size, size), constant(type_, 20.0))
-    power, reduced = _reduce_by_ln2(builder, doubled)
-    scale = _power_of_two(builder, power, type_)
-    growth = fma(builder, scale, _expm1_reduced(builder, reduced), scale)
+    shifted, _, reduced = _reduce_by_ln2(builder, doubled)
+    growth = _times_rounded_power(builder, builder.fadd(_expm1_reduced(builder, reduced), one), shifted)
     large = builder.fsub(one, builder.fdiv(constant(type_, 2.0), builder.fadd(growth, one)))
     square = builder.fmul(x, x)
     bend = polynomial(

@@ -142,3 +142,32 @@ def repeat_channels() -> Kernel:
                     target[(unit * pixels + pixel) * block + lane] = source[start + pixel * block]
 
     return kernel
+
+
+def spread_phases() -> Kernel:
+    """Channels (o, i, j) of a pixel, in the BLOCKED layout, to pixels (i, j) of channel o of a larger PLAIN image.
+
+    Arguments: source, target, channels O, source blocks, source rows and columns, result rows and columns per source
+    pixel, channels per block.  Unit: (n * O + o) * source rows + row.
+    """
+
+    def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
+        source, target = f32(args[0]), f32(args[1])
+        channels, blocks, rows, columns, high, wide, block = (
+            args[2], args[3], args[4], args[5], args[6], args[7], args[8],
+        )  # fmt: skip
+        for unit in range(begin, end):
+            plane = quotient(unit, rows)
+            row = unit - plane * rows
+            n = quotient(plane, channels)
+            o = plane - n * channels
+            for i in range(high):
+                to = (unit * high + i) * columns * wide
+                for j in range(wide):
+                    lane = (o * high + i) * wide + j
+                    source_block = quotient(lane, block)
+                    start = ((n * blocks + source_block) * rows + row) * columns * block + lane - source_block * block
+                    for column in range(columns):
+                        target[to + column * wide + j] = source[start + column * block]
+
+    return kernel

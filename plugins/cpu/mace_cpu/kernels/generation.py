@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mace_core.native.numba_prelude import Kernel, i64
+from mace_core.native.numba_prelude import Kernel, helper, i64
 from mace_cpu.kernels.primitives import POINTERS, SCALARS, WORD_POINTERS, WORD_ZEROS, copy_bytes, quotient
 
 KERNEL_DEPENDENCIES = ("mace_cpu.kernels.primitives",)
@@ -81,38 +81,60 @@ def triangle(width: str, part: str) -> Kernel:
     return kernel
 
 
-def running_sum(dtype: str) -> Kernel:
-    """(source, target, length, inner, exclusive, reverse): one unit is one line along the axis."""
-    pointer = POINTERS[dtype]
+def _line_summer(dtype: str) -> Any:
+    """``(source, target, first, length, step, exclusive)``: running sums of one line, ``step`` elements apart."""
     scalar = SCALARS[dtype]
     accumulator: Any = np.float64 if dtype in ("float32", "float64") else np.int64
     if dtype in ("uint64", "uint32"):
         accumulator = np.uint64
 
+    @helper
+    def sum_line(source: Any, target: Any, first: Any, length: Any, step: Any, exclusive: Any) -> None:
+        total = accumulator(0)
+        at = first
+        for _ in range(length):
+            value = accumulator(source[at])
+            target[at] = scalar(total) if exclusive else scalar(total + value)
+            total += value
+            at += step
+
+    return sum_line
+
+
+def running_sum(dtype: str, axis: str) -> Kernel:
+    """(source, target, axis address, status, exclusive, reverse, rank, sizes[rank]): running sums along an axis.
+
+    ``axis`` is "int32" or "int64", the type of the number at the address.  One unit is one tensor of these sizes: the
+    lowering splits off leading axes where it knows that they are not summed along.
+    """
+    pointer, axis_pointer = POINTERS[dtype], POINTERS[axis]
+    sum_line = _line_summer(dtype)
+
     def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
-        source = pointer(args[0])
-        target = pointer(args[1])
-        length = args[2]
-        inner = args[3]
-        exclusive = args[4]
-        reverse = args[5]
-        for unit in range(begin, end):
-            outer = quotient(unit, inner)
-            at = outer * length * inner + unit - outer * inner
-            step = inner
-            if reverse != 0:
-                at += (length - 1) * inner
-                step = -inner
-            total = accumulator(0)
-            for _ in range(length):
-                value = accumulator(source[at])
-                if exclusive != 0:
-                    target[at] = scalar(total)
-                    total += value
-                else:
-                    total += value
-                    target[at] = scalar(total)
-                at += step
+        source, target = pointer(args[0]), pointer(args[1])
+        exclusive, reverse, rank = args[4] != 0, args[5] != 0, args[6]
+        given = np.int64(axis_pointer(args[2])[0])
+        axis = given + rank if given < 0 else given
+        if axis < 0 or axis >= rank:
+            status = i64(args[3])
+            status[0] = 1
+            status[1] = given
+            return
+        length = args[7 + axis]
+        inner = 1
+        for i in range(axis + 1, rank):
+            inner *= args[7 + i]
+        lines = inner
+        for i in range(axis):
+            lines *= args[7 + i]
+        # the tensors follow each other, so the lines of all of them can be counted through
+        for line in range(begin * lines, end * lines):
+            outer = quotient(line, inner)
+            first = outer * length * inner + line - outer * inner
+            if reverse:
+                sum_line(source, target, first + (length - 1) * inner, length, -inner, exclusive)
+            else:
+                sum_line(source, target, first, length, inner, exclusive)
 
     return kernel
 

@@ -74,3 +74,62 @@ WINDOWS: dict[tuple[str, str], Any] = {
     (lanes, kind): _window(int(lanes), kind) for lanes in ("8", "16") for kind in ("max", "sum", "long_sum")
 }
 """By lanes of the block and kind of reduction; see `_window`."""
+
+
+def _weighted_pixels(lanes: int) -> Any:
+    """``(source, target, indices, weights, taps, pixel step)``: addresses, counts and a step in bytes.
+
+    Writes the sum of ``taps`` pixels, found through int32 indices, times float32 weights.
+    """
+    vector = ir.VectorType(ir.FloatType(), lanes)
+    integer = ir.IntType(32)
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def weighted(
+        typing_context: Any, source: Any, target: Any, indices: Any, weights: Any, taps: Any, step: Any
+    ) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            source, target, indices, weights, taps, step = arguments
+            undefined = ir.Constant(vector, ir.Undefined)
+            held = cgutils.alloca_once(builder, vector)
+            builder.store(ir.Constant(vector, [0.0] * lanes), held)
+            index_pointer = builder.inttoptr(indices, integer.as_pointer())
+            weight_pointer = builder.inttoptr(weights, ir.FloatType().as_pointer())
+            with cgutils.for_range(builder, taps) as tap:
+                index = builder.sext(builder.load(builder.gep(index_pointer, [tap.index])), ir.IntType(64))
+                address = builder.add(source, builder.mul(index, step))
+                pixel = builder.load(builder.inttoptr(address, vector.as_pointer()), align=4)
+                weight = builder.load(builder.gep(weight_pointer, [tap.index]))
+                one = builder.insert_element(undefined, weight, ir.Constant(integer, 0))
+                spread = builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(integer, lanes), [0] * lanes))
+                builder.store(builder.fadd(builder.load(held), builder.fmul(pixel, spread)), held)
+            builder.store(builder.load(held), builder.inttoptr(target, vector.as_pointer()), align=4)
+            return context.get_dummy_value()
+
+        return types.none(*[types.int64] * 6), generate
+
+    return weighted
+
+
+WEIGHTED_PIXELS: dict[str, Any] = {lanes: _weighted_pixels(int(lanes)) for lanes in ("8", "16")}
+"""By lanes of the block; see `_weighted_pixels`."""
+
+
+def _copy_lanes(lanes: int) -> Any:
+    """``(source, target)``: copies that many float32 from one address to another."""
+    vector = ir.VectorType(ir.FloatType(), lanes)
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def copy_lanes(typing_context: Any, source: Any, target: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            loaded = builder.load(builder.inttoptr(arguments[0], vector.as_pointer()), align=4)
+            builder.store(loaded, builder.inttoptr(arguments[1], vector.as_pointer()), align=4)
+            return context.get_dummy_value()
+
+        return types.none(types.int64, types.int64), generate
+
+    return copy_lanes
+
+
+COPY_LANES: dict[str, Any] = {lanes: _copy_lanes(int(lanes)) for lanes in ("4", "8")}
+"""By number of lanes; see `_copy_lanes`."""

@@ -17,6 +17,7 @@ import pkgutil
 
 from mace_cpu.lowering.registry import Lowering, find_lowering, lowers
 
+
 def load_all() -> None:
     """Import every module of this package, so that all lowerings are registered."""
     for module in pkgutil.iter_modules(__path__):

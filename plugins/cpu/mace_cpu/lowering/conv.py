@@ -12,7 +12,8 @@ from mace_cpu.lowering.conv_depthwise import emit_depthwise, fits_depthwise
 from mace_cpu.lowering.conv_direct import Floats, emit_direct, fits_direct
 from mace_cpu.lowering.conv_general import RANK, emit_general
 from mace_cpu.lowering.conv_geometry import conv_geometry, transpose_geometry
-from mace_cpu.lowering.conv_phases import emit_phases, fits_phases
+from mace_cpu.lowering.conv_groups import merge_groups, merged_count
+from mace_cpu.lowering.conv_phases import emit_phases, emit_shuffle, fits_phases, fits_shuffle
 from mace_cpu.lowering.registry import lowers
 from mace_cpu.program import Layout, Program
 
@@ -44,8 +45,11 @@ def conv(program: Program, node: Node) -> None:
     weights, bias = operands
     depthwise = fits_depthwise(geometry)
     if not depthwise and not fits_direct(geometry, program.block):
-        emit_general(program, node, geometry)
-        return
+        count = merged_count(geometry, program.block) if len(geometry.image) <= 2 else 0
+        if not count:
+            emit_general(program, node, geometry)
+            return
+        geometry, weights = merge_groups(geometry, weights, count)
     epilogue, result = match_epilogue(program, y)
     scale, shift, epilogue = epilogue.split_affine(geometry.out_channels)
     weights, bias = folded(weights, bias, scale, shift)
@@ -69,14 +73,18 @@ def conv_transpose(program: Program, node: Node) -> None:
         emit_general(program, node, geometry, transposed=True)
         return
     weights, bias = operands
-    epilogue, result = match_epilogue(program, y)
+    shuffled = fits_shuffle(geometry, program.block)
+    epilogue, result = match_epilogue(program, y, tensors=0) if shuffled else match_epilogue(program, y)
     scale, shift, epilogue = epilogue.split_affine(geometry.out_channels)
     if (scale != 1).any():
         grouped = weights.reshape(geometry.groups, -1, geometry.group_out, *geometry.kernel)
         factors = scale.reshape(geometry.groups, 1, geometry.group_out, *(1 for _ in geometry.kernel))
         weights = (grouped * factors).reshape(weights.shape)
-    target = program.write(result, Layout.BLOCKED)
-    emit_phases(program, geometry, x, weights, bias * scale + shift, epilogue, target)
+    bias = bias * scale + shift
+    if shuffled:
+        emit_shuffle(program, geometry, x, weights, bias, epilogue, program.write(result))
+    else:
+        emit_phases(program, geometry, x, weights, bias, epilogue, program.write(result, Layout.BLOCKED))
 
 
 def _operands(node: Node) -> tuple[Value, Value, Value]:

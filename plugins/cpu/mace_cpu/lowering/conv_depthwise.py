@@ -17,7 +17,7 @@ from mace_cpu.codegen.epilogue import Epilogue
 from mace_cpu.codegen.version import generator_version
 from mace_cpu.lowering.conv_direct import Floats
 from mace_cpu.lowering.conv_geometry import Geometry
-from mace_cpu.lowering.conv_tiles import ROW_CHOICES
+from mace_cpu.lowering.conv_tiles import choose_rows
 from mace_cpu.program import At, Buf, Layout, Program
 
 WIDEST_KERNEL = 32
@@ -51,7 +51,7 @@ def emit_depthwise(
     if shape.image[1] == 1 and shape.output[1] == 1 and shape.kernel[1] == 1 and shape.output[0] > 1:
         shape = _turned(shape)
     blocks = -(-shape.out_channels // block)
-    pixels = _tile_pixels(shape.output[1], TILE_PIXELS[program.target.vector_bits])
+    pixels = choose_rows(shape.output[1], TILE_PIXELS[program.target.vector_bits], 1)
     kernel = depthwise_kernel(pixels, block, shape.kernel[1], shape.strides[1], shape.dilations[1], epilogue)
     values = {
         Arg.BLOCKS: blocks,
@@ -97,12 +97,6 @@ def _in_blocks(values: Floats, block: int) -> Floats:
     full = np.zeros((blocks * block, *values.shape[1:]), np.float32)
     full[: values.shape[0]] = values
     return full.reshape(blocks, block, *values.shape[1:])
-
-
-def _tile_pixels(width: int, most: int) -> int:
-    """The tile that covers ``width`` pixels with the fewest tiles, and of those the smallest."""
-    allowed = [rows for rows in ROW_CHOICES if rows <= min(width, most)]
-    return min(allowed, key=lambda rows: (-(-width // rows) * (rows + 2), -rows))
 
 
 def _repeated(program: Program, shape: Geometry, source: Buf) -> Buf:

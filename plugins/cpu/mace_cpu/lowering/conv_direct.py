@@ -17,7 +17,7 @@ from mace_cpu.codegen.epilogue import Epilogue
 from mace_cpu.codegen.version import generator_version
 from mace_cpu.lowering.conv_geometry import Geometry
 from mace_cpu.lowering.conv_tiles import ChannelSplit, choose_rows, most_rows, split_channels, widest_tile
-from mace_cpu.program import At, Buf, Layout, Program
+from mace_cpu.program import At, Buf, Layout, Program, aligned_empty
 
 Floats = npt.NDArray[np.float32]
 
@@ -27,8 +27,17 @@ CACHED_INPUT_BYTES = 1 << 20
 LONGEST_SEGMENT_TILES = 8
 """Tiles per unit of work along a row."""
 
+CACHED_WEIGHT_BYTES = 24 << 10
+"""Weights of one tile of channels that are swept once per tile of pixels: about half the first level cache."""
+
+FAR_INPUT_BYTES = 1 << 20
+"""A larger image is fetched ahead of its use, as it comes from beyond the second level cache."""
+
+SUM_TILES = 8
+"""Tiles per unit whose sums are kept between passes."""
+
 SCALAR_WORK_PER_MAC = 1 / 8
-UNROLL = 4
+UNROLL = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +98,13 @@ def emit_direct(
         packed = _pack_weights(weights, shape.groups, block, split, plain_input)
         words = _words(program, shape, packed.nbytes, split, rows, plain_input, destination)
         in_window = _reaches_outside(shape)
-        window_floats = words[Arg.IN_BLOCKS] * shape.kernel[0] * words[Arg.WINDOW_WIDTH] * (1 if plain_input else block)
-        words[Arg.SCRATCH_FLOATS] = -(-window_floats // 16) * 16 if in_window else 0
+        pixel = 1 if plain_input else block
+        window_floats = words[Arg.PASS_BLOCKS] * shape.kernel[0] * words[Arg.WINDOW_WIDTH] * pixel
+        words[Arg.WINDOW_FLOATS] = -(-window_floats // 16) * 16 if in_window else 0
+        sums = words[Arg.GROUP_ROWS] * words[Arg.SEGMENT_TILES] * rows * split.blocks * block
+        words[Arg.SCRATCH_FLOATS] = words[Arg.WINDOW_FLOATS]
+        if words[Arg.PASS_BLOCKS] < words[Arg.IN_BLOCKS]:
+            words[Arg.SCRATCH_FLOATS] += sums
         extent = words[Arg.POSITIONS] * words[Arg.ALL_OC_TILES]
         share = split.tiles * split.blocks / out_blocks
         work = geometry.macs * share * SCALAR_WORK_PER_MAC
@@ -98,12 +112,11 @@ def emit_direct(
         arguments: list[int | float | Buf | At] = list(words)
         start = 4 * block * destination.offset
         arguments[Arg.INPUT] = source
-        arguments[Arg.WEIGHTS] = program.constant(packed)
+        arguments[Arg.WEIGHTS] = program.constant(packed, in_place=True)
         arguments[Arg.BIAS] = program.constant(_pack_channels(bias, shape.groups, block, split))
         arguments[Arg.OUTPUT] = At(target, start)
-        arguments[Arg.SCRATCH] = (
-            program.scratch(4 * words[Arg.SCRATCH_FLOATS] * chunks) if in_window else arguments[Arg.BIAS]
-        )
+        scratch_bytes = 4 * words[Arg.SCRATCH_FLOATS] * chunks
+        arguments[Arg.SCRATCH] = program.scratch(scratch_bytes) if scratch_bytes else arguments[Arg.BIAS]
         for channel in epilogue.channels:
             arguments.append(program.constant(_pack_channels(channel, shape.groups, block, split)))
         arguments.extend(At(tensor, start) for tensor in tensors)
@@ -152,11 +165,21 @@ def _words(
     in_blocks = shape.group_in if plain_input else -(-shape.group_in // block)
     tail = 0 if plain_input else shape.group_in % block
     merged = shape.dilations[1] == 1 and not tail
-    segment = min(-(-out_w // rows), LONGEST_SEGMENT_TILES) * rows
-    segments = -(-out_w // segment)
-    positions = shape.batch * out_h * segments
+    tiles = -(-out_w // rows)
+    segment_tiles = min(tiles, LONGEST_SEGMENT_TILES)
+    segments = -(-tiles // segment_tiles)
+    block_weights = step * kernel_h * kernel_w * split.blocks * block
+    pass_blocks = _pass_blocks(in_blocks, 4 * block_weights)
+    group_rows = 1
+    if pass_blocks < in_blocks:
+        group_rows = max(min(SUM_TILES // segment_tiles, out_h), 1)
+    row_groups = -(-out_h // group_rows)
+    prefetch = 0
+    if pass_blocks < in_blocks:
+        prefetch = -(-pass_blocks * block_weights // (group_rows * segment_tiles))
+    positions = shape.batch * row_groups * segments
     in_image = shape.in_channels if plain_input else shape.groups * in_blocks * block
-    position_bytes = 4 * in_image * in_h * in_w / max(out_h * segments, 1)
+    position_bytes = 4 * in_image * in_h * in_w / max(row_groups * segments, 1)
     band = positions
     if weight_bytes < CACHED_INPUT_BYTES:
         band = max(min(int(CACHED_INPUT_BYTES / max(position_bytes, 1)), positions), 1)
@@ -166,8 +189,13 @@ def _words(
         Arg.OC_TILES: split.tiles,
         Arg.ALL_OC_TILES: split.tiles * shape.groups,
         Arg.OUT_ROWS: out_h,
+        Arg.ROW_GROUPS: row_groups,
+        Arg.GROUP_ROWS: group_rows,
+        Arg.PASS_BLOCKS: pass_blocks,
+        Arg.PREFETCH: prefetch,
+        Arg.INPUT_AHEAD: _input_ahead(shape, rows, step) if 4 * in_image * in_h * in_w > FAR_INPUT_BYTES else 0,
         Arg.SEGMENTS: segments,
-        Arg.SEGMENT: segment,
+        Arg.SEGMENT_TILES: segment_tiles,
         Arg.OUT_WIDTH: out_w,
         Arg.BAND: band,
         Arg.POSITIONS: positions,
@@ -195,6 +223,23 @@ def _words(
     return [values.get(arg, 0) for arg in Arg]
 
 
+def _input_ahead(shape: Geometry, rows: int, step: int) -> int:
+    """From a tile's window to the input that comes into use next: the next tile's, or the row the next row begins."""
+    if shape.output[0] == 1:
+        return rows * shape.strides[1] * step
+    below = (shape.kernel[0] - 1) * shape.dilations[0] + shape.strides[0]
+    return below * shape.image[1] * step
+
+
+def _pass_blocks(in_blocks: int, block_weight_bytes: int) -> int:
+    """Input blocks per pass: as many as keep their weights in the first level cache, evenly spread over the passes."""
+    most = max(CACHED_WEIGHT_BYTES // max(block_weight_bytes, 1), 1)
+    if in_blocks <= most:
+        return max(in_blocks, 1)
+    passes = -(-in_blocks // most)
+    return -(-in_blocks // passes)
+
+
 def _pack_weights(weights: Floats, groups: int, block: int, split: ChannelSplit, plain_input: bool) -> Floats:
     """(O, C / groups, kh, kw) as [group][channel tile][in block][kh][kw][channel in block][columns]."""
     out_channels, group_in, kernel_h, kernel_w = weights.shape
@@ -208,7 +253,10 @@ def _pack_weights(weights: Floats, groups: int, block: int, split: ChannelSplit,
         full[:, : grouped.shape[1], :group_in] = grouped
         grouped = full
     tiled = grouped.reshape(groups, split.tiles, columns, in_blocks, step, kernel_h, kernel_w)
-    return np.ascontiguousarray(tiled.transpose(0, 1, 3, 5, 6, 4, 2))
+    packed = tiled.transpose(0, 1, 3, 5, 6, 4, 2)
+    target = aligned_empty(packed.shape)
+    target[...] = packed
+    return target
 
 
 def _pack_channels(values: Floats, groups: int, block: int, split: ChannelSplit) -> Floats:
@@ -234,7 +282,7 @@ def direct_kernel(
         _kernels[key] = KernelSource(
             symbol,
             generator_version(),
-            functools.partial(_build, symbol, rows, blocks, block, stride, plain_input, epilogue),
+            functools.partial(_build, symbol, rows, blocks, block, stride, plain_input, Epilogue(epilogue.ops)),
         )
     return _kernels[key]
 

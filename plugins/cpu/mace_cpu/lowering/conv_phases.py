@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mace_core.graph import Value
+from mace_core.native.numba_kernel import numba_source
 from mace_cpu.codegen.epilogue import Epilogue
 from mace_cpu.lowering.conv_direct import Destination, Floats, emit_direct, fits_direct
 from mace_cpu.lowering.conv_geometry import Geometry
@@ -42,6 +43,49 @@ class Phase:
 def fits_phases(geometry: Geometry, block: int) -> bool:
     """Whether a ConvTranspose is worth splitting."""
     return fits_direct(geometry, block) and math.prod(geometry.strides) <= MOST_PHASES
+
+
+def fits_shuffle(geometry: Geometry, block: int) -> bool:
+    """Whether results do not overlap and are so few channels that all phases fit into the blocks of one product."""
+    sizes = zip(geometry.image, geometry.kernel, geometry.output, strict=True)
+    return (
+        fits_direct(geometry, block)
+        and geometry.groups == 1
+        and 2 * geometry.out_channels <= block
+        and geometry.kernel == geometry.strides
+        and not any(geometry.pads)
+        and set(geometry.dilations) <= {1}
+        and all(i * k == o for i, k, o in sizes)
+    )
+
+
+def emit_shuffle(
+    program: Program, geometry: Geometry, x: Value, weights: Floats, bias: Floats, epilogue: Epilogue, target: Buf
+) -> None:
+    """Emit a ConvTranspose whose results do not overlap into a PLAIN buffer.
+
+    A product with (O * taps) channels makes all results of a pixel, then a second step puts them in their places.
+    ``epilogue`` takes no tensors.
+    """
+    shape = geometry.with_rank(2)
+    taps = math.prod(shape.kernel)
+    channels = shape.out_channels * taps
+    product = replace(
+        shape, out_channels=channels, kernel=(1, 1), output=shape.image, strides=(1, 1), dilations=(1, 1), pads=(0, 0)
+    )
+    repeated = Epilogue(epilogue.ops, tuple(np.repeat(c, taps) for c in epilogue.channels))
+    by_channel = np.ascontiguousarray(weights.reshape(shape.in_channels, channels).T)
+    blocks = -(-channels // program.block)
+    pixels = math.prod(shape.image)
+    made = program.scratch(4 * shape.batch * blocks * program.block * pixels)
+    emit_direct(program, product, x, by_channel, np.repeat(bias, taps), repeated, made)
+    program.emit(
+        numba_source("mace_cpu.kernels.convolution", "spread_phases"),
+        [made, target, shape.out_channels, blocks, *shape.image, *shape.kernel, program.block],
+        extent=shape.batch * shape.out_channels * shape.image[0],
+        work=shape.batch * channels * pixels,
+        name="SpreadPhases",
+    )
 
 
 def axis_phases(output: int, kernel: int, stride: int, dilation: int, pad: int) -> list[Phase]:

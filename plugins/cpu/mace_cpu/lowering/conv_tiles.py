@@ -58,6 +58,10 @@ def split_channels(out_blocks: int, widest: int) -> list[ChannelSplit]:
     return splits
 
 
+WORTH_A_KERNEL = 1.06
+"""A tile less tall than need be must be so much faster: every other height is one more kernel to build."""
+
+
 @functools.cache
 def choose_rows(width: int, most: int, vectors: int) -> int:
     """The tile height that covers ``width`` pixels fastest.
@@ -70,4 +74,6 @@ def choose_rows(width: int, most: int, vectors: int) -> int:
         step = max(rows * vectors, rows + vectors, 8)
         return -(-width // rows) * (step + 0.5)
 
-    return min((rows for rows in ROW_CHOICES if rows <= min(width, most)), key=lambda rows: (cost(rows), -rows))
+    allowed = [rows for rows in ROW_CHOICES if rows <= min(width, most)]
+    fastest = min(cost(rows) for rows in allowed)
+    return max(rows for rows in allowed if cost(rows) <= fastest * WORTH_A_KERNEL)

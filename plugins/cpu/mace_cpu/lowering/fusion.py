@@ -26,6 +26,7 @@ _WORK.update({"silu": 10, "swish": 10, "mish": 10, "softplus": 18, "elu": 8, "se
 _WORK.update({"fmod": 50, "mod": 50, "div": 3, "tan": 80, "asin": 50, "acos": 50, "atan": 50})
 
 Translate = Callable[["Fusion", Node], int]
+Operands = Callable[[Program, Node], list[Value]]
 
 
 class Fusion:
@@ -115,7 +116,7 @@ class Fusion:
             return False
         if self.layout is Layout.BLOCKED and program.dtype(result) is not DType.FLOAT32:
             return False
-        others = [v for v in node.inputs if v is not None and v not in self._references]
+        others = [v for v in _operands(program, node) if v not in self._references]
         if len(self._inputs) + len(others) > MOST_INPUTS:
             return False
         return all(program.is_ready(v) and fits(program, v, self.shape, self.layout) for v in others)
@@ -218,7 +219,7 @@ class Fusion:
 
 def _best_layout(program: Program, node: Node, shape: tuple[int, ...]) -> Layout:
     """BLOCKED where an operand of full size lies so and all others fit; PLAIN otherwise."""
-    inputs = [v for v in node.inputs if v is not None]
+    inputs = _operands(program, node)
     result = node.outputs[0]
     assert result is not None
     if len(shape) < 2 or program.dtype(result) is not DType.FLOAT32:
@@ -233,12 +234,16 @@ def _best_layout(program: Program, node: Node, shape: tuple[int, ...]) -> Layout
 # --- the table of translations ----------------------------------------------------------------------------------------
 
 _TRANSLATIONS: dict[tuple[str, str], Translate] = {}
+_OPERANDS: dict[tuple[str, str], Operands] = {}
 
 
-def elementwise(*op_types: str, check: Check, domain: str = "") -> Callable[[Translate], Translate]:
+def elementwise(
+    *op_types: str, check: Check, domain: str = "", operands: Operands | None = None
+) -> Callable[[Translate], Translate]:
     """Register the decorated function: it adds an operator to a `Fusion`, gives the result's reference.
 
     The operators are lowered by fusions that start at them, and may join fusions that start before them.
+    ``operands`` tells what a kernel reads where that is not simply the node's inputs.
     """
 
     def register(translate: Translate) -> Translate:
@@ -249,6 +254,8 @@ def elementwise(*op_types: str, check: Check, domain: str = "") -> Callable[[Tra
             fusion.emit()
 
         joins(*op_types, domain=domain)(translate)
+        if operands is not None:
+            _OPERANDS.update({(domain, op_type): operands for op_type in op_types})
         lowers(*op_types, check=check, domain=domain)(lower)
         return translate
 
@@ -268,3 +275,9 @@ def joins(*op_types: str, domain: str = "") -> Callable[[Translate], Translate]:
 
 def _find_translation(node: Node) -> Translate | None:
     return _TRANSLATIONS.get((node.domain, node.op_type))
+
+
+def _operands(program: Program, node: Node) -> list[Value]:
+    """The values a kernel for ``node`` reads."""
+    found = _OPERANDS.get((node.domain, node.op_type))
+    return [v for v in node.inputs if v is not None] if found is None else found(program, node)

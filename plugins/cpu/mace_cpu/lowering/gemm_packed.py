@@ -16,7 +16,7 @@ from mace_cpu.codegen.epilogue import Epilogue
 from mace_cpu.codegen.gemm_arguments import Arg
 from mace_cpu.codegen.version import generator_version
 from mace_cpu.lowering.conv_tiles import ChannelSplit, choose_rows, most_rows, split_channels
-from mace_cpu.program import At, Buf, Program
+from mace_cpu.program import At, Buf, Program, aligned_empty
 
 Floats = npt.NDArray[np.float32]
 Table = npt.NDArray[np.int64]
@@ -25,6 +25,12 @@ KERNELS = "mace_cpu.kernels.gemm"
 UNROLL = 4
 MOST_ROWS = 8
 """Each row of the left operand takes an address register."""
+
+PACKED_STEPS = 32
+"""Steps per unit of packing: rows of the source that are read at a time."""
+
+MOST_ROWS_IN_PLACE = 16
+"""For so few rows packing a right operand at run time costs more than reading it where it lies."""
 
 CACHED_LEFT_BYTES = 1 << 20
 SEGMENT_TILES = 8
@@ -75,13 +81,21 @@ def emit_product(
     """
     lanes = max(program.target.vector_bits // 32, 4)
     widest = 4 if program.target.vector_bits >= 512 or program.target.architecture == "aarch64" else 2
-    whole = -(-product.columns // lanes)
-    for split in split_channels(whole, widest):
+    in_place = (
+        isinstance(right, Buf)
+        and not product.transposed_right
+        and product.rows <= MOST_ROWS_IN_PLACE
+        and product.columns >= lanes
+    )
+    if in_place:
+        vectors = min(widest, product.columns // lanes)
+        splits = [ChannelSplit(0, -(-product.columns // (vectors * lanes)), vectors)]
+    else:
+        splits = split_channels(-(-product.columns // lanes), widest)
+    for split in splits:
         rows = choose_rows(product.rows, min(most_rows(program.target, lanes, split.blocks), MOST_ROWS), split.blocks)
         width = split.blocks * lanes
         panel = product.steps * width
-        kernel = gemm_kernel(rows, split.blocks, lanes, product.transposed_left, epilogue)
-        packed = _packed_right(program, product, right, split, width)
         segment = min(-(-product.rows // rows), SEGMENT_TILES) * rows
         segments = -(-product.rows // segment)
         band = segments
@@ -95,23 +109,35 @@ def emit_product(
             Arg.COLUMNS: product.columns,
             Arg.FIRST_COLUMN: split.first * lanes,
             Arg.PANELS: split.tiles,
+            Arg.LAST_PANEL: product.columns - width if in_place else split.tiles * width,
+            Arg.RIGHT_STEP: product.columns if in_place else width,
+            Arg.RIGHT_COLUMN: 1 if in_place else product.steps,
             Arg.LEFT_STRIDE: product.rows if product.transposed_left else product.steps,
             Arg.OUT_ROW: product.columns,
             Arg.SEGMENT: segment,
             Arg.SEGMENTS: segments,
             Arg.BAND: band,
         }
+        right_size = product.steps * product.columns if in_place else split.tiles * panel
         arguments: list[int | float | Buf | At] = [values.get(arg, 0) for arg in Arg]
         arguments[Arg.LEFT] = left
-        arguments[Arg.RIGHT] = packed
+        if in_place and isinstance(right, Buf):
+            arguments[Arg.RIGHT] = right
+        else:
+            arguments[Arg.RIGHT] = _packed_right(program, product, right, split, width)
         arguments[Arg.BIAS] = program.constant(_per_column(bias, split, lanes))
         arguments[Arg.OUTPUT] = target
         arguments[Arg.LEFT_OFFSETS] = program.constant(_table(product.left, product.rows * product.steps))
-        arguments[Arg.RIGHT_OFFSETS] = program.constant(_table(product.right, split.tiles * panel))
+        arguments[Arg.RIGHT_OFFSETS] = program.constant(_table(product.right, right_size))
         arguments.extend(program.constant(_per_column(c, split, lanes)) for c in epilogue.channels)
         arguments.extend(tensors)
-        work = product.macs * split.tiles * split.blocks / whole * SCALAR_WORK_PER_MAC
-        program.emit(kernel, arguments, extent=len(product.left) * segments * split.tiles, work=work)
+        share = split.tiles * split.blocks / sum(s.tiles * s.blocks for s in splits)
+        program.emit(
+            gemm_kernel(rows, split.blocks, lanes, product.transposed_left, epilogue),
+            arguments,
+            extent=len(product.left) * segments * split.tiles,
+            work=product.macs * share * SCALAR_WORK_PER_MAC,
+        )
 
 
 def _table(matrices: Sequence[int], size: int) -> Table:
@@ -123,11 +149,13 @@ def _packed_right(program: Program, product: Product, right: Floats | Buf, split
     first = split.first * (width // split.blocks)
     if isinstance(right, Buf):
         matrices = max(product.right) + 1
+        units = -(-product.steps // PACKED_STEPS)
+        sizes = (product.steps, product.columns, first, width, split.tiles)
         panels = program.scratch(4 * matrices * split.tiles * product.steps * width)
         program.emit(
             numba_source(KERNELS, "pack_panels", transposed="yes" if product.transposed_right else "no"),
-            [right, panels, product.steps, product.columns, first, width, split.tiles],
-            extent=matrices * split.tiles,
+            [right, panels, *sizes, PACKED_STEPS, units],
+            extent=matrices * units,
             work=matrices * split.tiles * product.steps * width,
             name="Pack",
         )
@@ -143,7 +171,9 @@ def _packed_right(program: Program, product: Product, right: Floats | Buf, split
         full[:, :, : part.shape[2]] = part
         part = full
     tiled = part.reshape(matrices, product.steps, split.tiles, width).transpose(0, 2, 1, 3)
-    return program.constant(np.ascontiguousarray(tiled))
+    packed = aligned_empty(tiled.shape)
+    packed[...] = tiled
+    return program.constant(packed, in_place=True)
 
 
 def _per_column(values: Floats, split: ChannelSplit, lanes: int) -> Floats:

@@ -12,7 +12,7 @@ from mace_core.graph import GraphView, Node
 from mace_core.native.numba_kernel import numba_source
 from mace_core.tensor import DType, Tensor
 from mace_cpu.lowering.checks import NUMBERS, all_concrete, concrete, dtype_in
-from mace_cpu.lowering.nodes import fixed, integers, need, normal_axis
+from mace_cpu.lowering.nodes import integers, need, normal_axis
 from mace_cpu.lowering.registry import lowers
 from mace_cpu.lowering.strided import Axis, emit_strided, is_movable, movable
 from mace_cpu.program import Program
@@ -182,32 +182,33 @@ def lower_trilu(program: Program, node: Node) -> None:
 
 
 def _check_cumulative(view: GraphView, node: Node) -> str | None:
-    return (
-        all_concrete(view, node)
-        or dtype_in(view, node.input(0), CUMULATIVE_TYPES)
-        or fixed(view, node, 1, "the axis to sum along")
-    )
+    return all_concrete(view, node) or dtype_in(view, node.input(0), CUMULATIVE_TYPES)
 
 
 @lowers("CumSum", check=_check_cumulative)
 def lower_cumulative_sum(program: Program, node: Node) -> None:
-    source, target = need(node.input(0)), need(node.output(0))
-    shape = program.shape(source)
-    (axis,) = integers(program.view, node.input(1)) or [0]
-    axis = normal_axis(axis, len(shape))
-    size = program.size(source)
+    """The axis may be known only at run time; where it is known, what lies before it is split over the threads."""
+    source, axis, target = need(node.input(0)), need(node.input(1)), need(node.output(0))
+    shape, known = program.shape(source), integers(program.view, axis)
+    units = 1
+    if known is not None and program.size(source):
+        first = normal_axis(known[0], len(shape))
+        units = math.prod(shape[:first])
+        shape = (1,) * first + shape[first:]
     program.emit(
-        numba_source(KERNELS, "running_sum", dtype=program.dtype(source).label),
+        numba_source(KERNELS, "running_sum", dtype=program.dtype(source).label, axis=program.dtype(axis).label),
         [
             program.read(source),
             program.write(target),
-            shape[axis],
-            math.prod(shape[axis + 1 :]),
+            program.read(axis),
+            program.report(f"'{axis.name}' holds {{value}}, which is no axis of {len(shape)}"),
             int(node.attr("exclusive", 0)),
             int(node.attr("reverse", 0)),
+            len(shape),
+            *shape,
         ],
-        extent=0 if size == 0 else size // shape[axis],
-        work=size,
+        extent=0 if program.size(source) == 0 else units,
+        work=program.size(source),
     )
 
 

@@ -12,7 +12,9 @@ from mace_cpu.lowering.registry import lowers
 from mace_cpu.lowering.strided import (
     Axis,
     blocked_shape,
+    emit_channels,
     emit_strided,
+    lane_group,
     movable,
     prefers_blocked,
     read_axes,
@@ -65,7 +67,7 @@ def lower_depth_and_space(program: Program, node: Node) -> None:
     n, c, h, w = shape
     if node.op_type == "SpaceToDepth":
         split: tuple[int, ...] = (n, c, h // size, size, w // size, size)
-        order: tuple[int, ...] = (0, 3, 5, 1, 2, 4)
+        order: tuple[int, ...] = (0, 1, 3, 5, 2, 4) if node.attr("mode", "DCR") == "CRD" else (0, 3, 5, 1, 2, 4)
     elif node.attr("mode", "DCR") == "CRD":
         split, order = (n, c // size**2, size, size, h, w), (0, 1, 4, 2, 5, 3)
     else:
@@ -119,7 +121,16 @@ def lower_concat(program: Program, node: Node) -> None:
     axis = normal_axis(int(node.attr("axis", 1)), len(program.shape(target)))
     sources = [need(value) for value in node.inputs]
     sources = [value for value in sources if program.size(value)]
-    blocked = _concat_blocked(program, sources, axis)
+    blocked = _mostly_blocked(program, sources)
+    if blocked and axis == 1:
+        starts = [sum(program.shape(value)[1] for value in sources[:i]) for i in range(len(sources))]
+        group = lane_group(program, *starts)
+        if group and group < program.block:
+            buf = program.write(target, Layout.BLOCKED)
+            for value, start in zip(sources, starts, strict=True):
+                emit_channels(program, value, target, buf, group=group, count=program.shape(value)[1], at=start)
+            return
+        blocked = group == program.block
     layout = Layout.BLOCKED if blocked else Layout.PLAIN
     bufs = [program.read(value, layout) for value in sources]
     shape = blocked_shape(program, target) if blocked else program.shape(target)
@@ -133,13 +144,11 @@ def lower_concat(program: Program, node: Node) -> None:
         start += own[axis]
 
 
-def _concat_blocked(program: Program, sources: Sequence[Value], axis: int) -> bool:
-    """Whether to join the inputs in the BLOCKED layout: most of the elements lie so, and channel blocks stay whole."""
+def _mostly_blocked(program: Program, sources: Sequence[Value]) -> bool:
+    """Whether most elements of the inputs lie in the BLOCKED layout, and the others can be brought into it."""
     total = sum(program.size(value) for value in sources)
     there = sum(program.size(value) for value in sources if prefers_blocked(program, value))
-    if 2 * there <= total or any(program.constant_of(value) is not None for value in sources):
-        return False
-    return axis != 1 or all(program.shape(value)[1] % program.block == 0 for value in sources[:-1])
+    return 2 * there > total and all(program.constant_of(value) is None for value in sources)
 
 
 def _check_split(view: GraphView, node: Node) -> str | None:
@@ -202,7 +211,7 @@ def slice_ranges(view: GraphView, node: Node, shape: Sequence[int]) -> dict[int,
     ranges: dict[int, tuple[int, int]] = {}
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
         first, _, _ = slice(start, end, step).indices(shape[axis])
-        ranges[axis] = (first, step)
+        ranges[axis] = (max(first, 0), step)  # ONNX moves a start before the first element onto it, Python does not
     return ranges
 
 
@@ -211,7 +220,15 @@ def emit_part(program: Program, source: Value, target: Value, ranges: Mapping[in
     if program.size(target) == 0:
         program.write(target)
         return
-    blocked = prefers_blocked(program, source) and _keeps_blocks(program, ranges)
+    blocked = prefers_blocked(program, source)
+    if blocked:
+        first, step = ranges.get(1, (0, 1))
+        group = lane_group(program, first) if step == 1 else 0
+        if group and group < program.block and all(axis == 1 for axis in ranges):
+            buf = program.write(target, Layout.BLOCKED)
+            emit_channels(program, source, target, buf, group=group, count=program.shape(target)[1], first=first)
+            return
+        blocked = group == program.block
     layout = Layout.BLOCKED if blocked else Layout.PLAIN
     own = blocked_shape(program, source) if blocked else program.shape(source)
     shape = blocked_shape(program, target) if blocked else program.shape(target)
@@ -226,9 +243,3 @@ def emit_part(program: Program, source: Value, target: Value, ranges: Mapping[in
         axes.append(Axis(size, by * stride, step))
     buf = program.read(source, layout)
     emit_strided(program, program.dtype(source), buf, program.write(target, layout), axes, source_offset=offset)
-
-
-def _keeps_blocks(program: Program, ranges: Mapping[int, tuple[int, int]]) -> bool:
-    """Whether the channels taken are whole blocks (the last may be partly filled, as in the target)."""
-    first, step = ranges.get(1, (0, 1))
-    return step == 1 and first % program.block == 0

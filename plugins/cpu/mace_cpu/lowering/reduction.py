@@ -9,6 +9,7 @@ from mace_core.graph import GraphView, Node, Value
 from mace_core.native.numba_kernel import numba_source
 from mace_core.tensor import DType
 from mace_cpu.lowering.checks import NUMBERS, all_concrete, dtype_in
+from mace_cpu.lowering.layer_norm_pattern import fuse_layer_norm
 from mace_cpu.lowering.nodes import attribute_or_input, fixed, need, normal_axis
 from mace_cpu.lowering.registry import lowers
 from mace_cpu.lowering.strided import prefers_blocked, strides_of
@@ -41,6 +42,8 @@ def _check(view: GraphView, node: Node) -> str | None:
 
 @lowers(*KINDS, check=_check)
 def lower_reduce(program: Program, node: Node) -> None:
+    if node.op_type == "ReduceMean" and fuse_layer_norm(program, node):
+        return
     source, target = need(node.input(0)), need(node.output(0))
     rank = len(program.shape(source))
     kind = KINDS[node.op_type]
@@ -111,11 +114,8 @@ def _check_position(view: GraphView, node: Node) -> str | None:
     reason = all_concrete(view, node) or dtype_in(view, node.input(0), NUMBERS)
     if reason is None:
         shape = view.shape(need(node.input(0)))
-        if (
-            shape
-            and shape[normal_axis(int(node.attr("axis", 0)), len(shape))] == 0
-            and math.prod(view.shape(need(node.output(0))))
-        ):
+        results: int = math.prod(view.shape(need(node.output(0))))
+        if shape and shape[normal_axis(int(node.attr("axis", 0)), len(shape))] == 0 and results:
             return "there is no largest or smallest of no elements"
     return reason
 

@@ -121,6 +121,46 @@ def emit_strided(
     )
 
 
+SMALLEST_LANE_GROUP = 4
+
+
+def lane_group(program: Program, *channels: int) -> int:
+    """The most channels that divide all of these numbers and the block; 0 where that is too few to be worth it."""
+    group = math.gcd(program.block, *channels)
+    return group if group >= SMALLEST_LANE_GROUP else 0
+
+
+def emit_channels(
+    program: Program, source: Value, target: Value, buf: Buf, *, group: int, count: int, first: int = 0, at: int = 0
+) -> None:
+    """Copy ``count`` channels from ``first`` on to ``at`` between BLOCKED values, alike but for their channels.
+
+    Args:
+        buf: where ``target`` is written in the BLOCKED layout.
+        group: channels moved together, less than a block; divides ``first`` and ``at``.  If it does not divide
+            ``count``, these are the last channels of the target, and what follows them goes to spare lanes.
+    """
+    n, _, *spatial = program.shape(source)
+    pixels = math.prod(spatial)
+    groups = -(-count // group)
+    blocks = [-(-program.shape(value)[1] // program.block) for value in (source, target)]
+    program.emit(
+        numba_source(COPYING, "lane_groups", group=str(group)),
+        [
+            program.read(source, Layout.BLOCKED),
+            buf,
+            groups,
+            pixels,
+            program.block,
+            *blocks,
+            first // group,
+            at // group,
+        ],
+        extent=n * groups,
+        work=n * count * pixels / 4,
+    )
+
+
 def emit_bytes(program: Program, source: At, target: At, nbytes: int) -> None:
     """Copy a contiguous range."""
     program.emit(

@@ -1,0 +1,38 @@
+"""The argument words of the recurrent kernels, in order.  Imports nothing heavy: lowering and kernels share it."""
+
+from __future__ import annotations
+
+import enum
+
+
+class Arg(enum.IntEnum):
+    """Addresses may be 0 where the node leaves the tensor out; strides are in elements."""
+
+    PROJECTED = 0  # input times W for all steps: (rows, directions * gates * hidden)
+    RECURRENT = 1  # R transposed: (directions, hidden, gates * hidden)
+    BIAS = 2  # (directions, 2 * gates * hidden)
+    PEEPHOLES = 3  # (directions, 3 * hidden)
+    LENGTHS = 4  # int32 (batch,), or 0
+    FIRST_HIDDEN = 5  # or 0
+    FIRST_CELL = 6  # or 0
+    OUTPUT = 7  # or 0
+    LAST_HIDDEN = 8  # or 0
+    LAST_CELL = 9  # or 0
+    SCRATCH = 10  # per chunk (gates + 3) * hidden elements
+    STEPS = 11
+    BATCH = 12
+    HIDDEN = 13
+    DIRECTIONS = 14
+    REVERSED = 15  # 1: the only direction runs backwards
+    ROW_STEP = 16  # strides of PROJECTED
+    ROW_BATCH = 17
+    OUT_STEP = 18  # strides of OUTPUT
+    OUT_BATCH = 19
+    OUT_DIRECTION = 20
+    STATE_BATCH = 21  # strides of the states
+    STATE_DIRECTION = 22
+    CLIP = 23  # float64 bits; negative: none
+    VARIANT = 24  # input_forget (LSTM), linear_before_reset (GRU)
+    STATUS = 25
+    FIRST_DIRECTION = 26  # that of unit 0
+    PARAMETERS = 27  # per direction and function: alpha, beta (float64 bits)

@@ -1,0 +1,48 @@
+"""TopK.  NonMaxSuppression, NonZero and Unique have outputs whose shape depends on the data: no lowering here."""
+
+from __future__ import annotations
+
+import math
+
+from mace_core.graph import GraphView, Node
+from mace_core.native.numba_kernel import numba_source
+from mace_cpu.lowering.checks import NUMBERS, all_concrete, dtype_in
+from mace_cpu.lowering.nodes import need, normal_axis
+from mace_cpu.lowering.registry import lowers
+from mace_cpu.program import Program
+
+
+def _check(view: GraphView, node: Node) -> str | None:
+    return all_concrete(view, node) or dtype_in(view, node.input(0), NUMBERS)
+
+
+@lowers("TopK", check=_check)
+def lower_top_k(program: Program, node: Node) -> None:
+    """Sorted whether asked or not."""
+    source, values, indices = need(node.input(0)), node.output(0), node.output(1)
+    shape = program.shape(source)
+    axis = normal_axis(int(node.attr("axis", -1)), len(shape))
+    k = program.shape(need(values if values is not None else indices))[axis]
+    inner = math.prod(shape[axis + 1 :])
+    lines = math.prod(shape[:axis]) * inner
+    work = program.size(source) * 4
+    chunks = program.chunks(lines, work)
+    program.emit(
+        numba_source(
+            "mace_cpu.kernels.selection",
+            "top_k",
+            dtype=program.dtype(source).label,
+            order="largest" if node.attr("largest", 1) else "smallest",
+        ),
+        [
+            program.read(source),
+            0 if values is None else program.write(values),
+            0 if indices is None else program.write(indices),
+            program.scratch(8 * k * chunks),
+            shape[axis],
+            inner,
+            k,
+        ],
+        extent=lines if k else 0,
+        chunks=chunks,
+    )

@@ -1,0 +1,92 @@
+"""Generated kernels as code: every architecture compiles them, tiles stay in registers, symbols tell them apart."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from mace_cpu.codegen.epilogue import Epilogue, EpilogueOp
+from mace_cpu.lowering.conv_depthwise import depthwise_kernel
+from mace_cpu.lowering.conv_direct import direct_kernel
+from mace_cpu.lowering.conv_tiles import ROW_CHOICES, choose_rows, most_rows, split_channels, widest_tile
+from mace_cpu.lowering.gemm_packed import gemm_kernel
+from mace_cpu.lowering.layout import conversion_kernel, copy_kernel
+
+from mace_core.errors import UsageError
+from mace_core.native.compiler import compile_assembly, compile_object
+from mace_core.native.kernel import KernelSource
+from mace_core.native.target import Target, foreign_target, host_target
+
+RELU = Epilogue((EpilogueOp("relu"),))
+SILU = Epilogue((EpilogueOp("silu"),))
+
+
+def kernels(target: Target) -> list[KernelSource]:
+    block = 16 if target.vector_bits >= 512 else 8
+    blocks = widest_tile(target, block)
+    return [
+        direct_kernel(most_rows(target, block, blocks), blocks, block, 1, False, RELU),
+        direct_kernel(3, 1, block, 2, True, SILU),
+        depthwise_kernel(4, block, 3, 2, 1, RELU),
+        gemm_kernel(4, 2, target.vector_bits // 32, False, RELU),
+        gemm_kernel(2, 1, target.vector_bits // 32, True, SILU),
+        conversion_kernel(block, True),
+        conversion_kernel(block, False),
+        copy_kernel(),
+    ]
+
+
+@pytest.mark.parametrize("architecture", ["x86_64", "aarch64"])
+def test_every_architecture_compiles_them(architecture: str) -> None:
+    target = foreign_target(architecture)
+    for source in kernels(target):
+        assert len(compile_object(source.build(target), source.symbol, target)) > 500
+
+
+@pytest.mark.parametrize("features", ["avx512", "avx2"])
+def test_tiles_stay_in_registers(features: str) -> None:
+    try:
+        target = host_target(features)
+    except UsageError as missing:
+        pytest.skip(str(missing))
+    block = 16 if target.vector_bits >= 512 else 8
+    blocks = widest_tile(target, block)
+    rows = most_rows(target, block, blocks)
+    source = direct_kernel(rows, blocks, block, 1, False, RELU)
+    assembly = compile_assembly(source.build(target), source.symbol, target)
+    parts = re.split(r"\n(?=\.LBB)", assembly)
+    inner = max(parts, key=lambda part: part.count("vfmadd"))
+    assert inner.count("vfmadd") == rows * blocks
+    assert "rsp" not in inner, "accumulators are spilled"
+
+
+def test_symbols_tell_variants_apart() -> None:
+    sources = [
+        direct_kernel(rows, blocks, 16, stride, plain, epilogue)
+        for rows in (7, 14)
+        for blocks in (1, 2)
+        for stride in (1, 2)
+        for plain in (False, True)
+        for epilogue in (Epilogue(), RELU, SILU)
+    ]
+    assert len({source.symbol for source in sources}) == len(sources)
+
+
+@pytest.mark.parametrize("most", [2, 6, 14])
+def test_tile_height_never_exceeds_width_or_registers(most: int) -> None:
+    for width in range(1, 200):
+        rows = choose_rows(width, most, 2)
+        assert rows in ROW_CHOICES
+        assert rows <= min(width, most)
+
+
+@pytest.mark.parametrize("widest", [1, 2, 4])
+def test_channel_tiles_cover_every_block_once(widest: int) -> None:
+    for blocks in range(1, 40):
+        covered = [
+            split.first + tile * split.blocks + i
+            for split in split_channels(blocks, widest)
+            for tile in range(split.tiles)
+            for i in range(split.blocks)
+        ]
+        assert covered == list(range(blocks))
