@@ -32,30 +32,14 @@ class HexagonProvider(ExecutionProvider):
         "library_dir": "folder of libQnnHtp.so, instead of the one found by itself",
     }
 
+    probe_options: ClassVar[frozenset[str]] = frozenset({"library_dir"})
+
     def probe(self) -> ProbeResult:
-        search = discovery.search()
-        missing = list(search.missing)
-        devices: list[Device] = []
-        if search.library is not None:
-            found = str(search.library)
-            if discovery.is_emulation():
-                devices = [_emulated(soc, found) for _, soc in sorted(EMULATED.items())]
-                devices += [_target(soc, found) for soc in SOCS]
-                missing.append(
-                    Missing(
-                        "Hexagon DSP",
-                        f"there is no such unit in this x86 machine; {found} emulates it",
-                        "name a device such as 'hexagon:v75' to use the emulation; its speed means nothing",
-                    )
-                )
-            elif discovery.has_dsp():
-                devices = [_native(found)]
-            else:
-                missing.append(
-                    Missing("Hexagon DSP", "no FastRPC device node (/dev/fastrpc-cdsp, /dev/adsprpc-smd) is here", "")
-                )
-        watched = [str(path) for path in search.looked_at]
-        return ProbeResult(tuple(devices), tuple(missing), tuple(watched), discovery.ENVIRONMENT)
+        return _describe(discovery.search())
+
+    def probe_with(self, options: Mapping[str, object]) -> ProbeResult:
+        _, library = self._read(options)
+        return self.probe() if library is None else _describe(discovery.Search(library, (), (library,)))
 
     def open(self, device: Device, options: Mapping[str, object]) -> Backend:
         precision, library = self._read(options)
@@ -103,7 +87,33 @@ class HexagonProvider(ExecutionProvider):
         return str(precision), library
 
 
-def _emulated(soc: Soc, library: str) -> Device:
+def _describe(search: discovery.Search) -> ProbeResult:
+    """The devices a library brings, or why there are none."""
+    missing = list(search.missing)
+    devices: list[Device] = []
+    if search.library is not None:
+        found = str(search.library)
+        if discovery.is_emulation():
+            devices = [_emulated(soc) for _, soc in sorted(EMULATED.items())]
+            devices += [_target(soc) for soc in SOCS]
+            missing.append(
+                Missing(
+                    "Hexagon DSP",
+                    f"there is no such unit in this x86 machine; {found} emulates it",
+                    "name a device such as 'hexagon:v75' to use the emulation; its speed means nothing",
+                )
+            )
+        elif discovery.has_dsp():
+            devices = [_native(found)]
+        else:
+            missing.append(
+                Missing("Hexagon DSP", "no FastRPC device node (/dev/fastrpc-cdsp, /dev/adsprpc-smd) is here", "")
+            )
+    watched = [str(path) for path in search.looked_at]
+    return ProbeResult(tuple(devices), tuple(missing), tuple(watched), discovery.ENVIRONMENT)
+
+
+def _emulated(soc: Soc) -> Device:
     return Device(
         provider="hexagon",
         id=f"v{soc.arch}",
@@ -112,11 +122,11 @@ def _emulated(soc: Soc, library: str) -> Device:
         vendor="Qualcomm",
         dtypes=_INTEGERS | _FLOATS if soc.computes_floats else _INTEGERS,
         is_virtual=True,
-        properties={"soc": f"{soc.id} ({soc.name})", "library": library},
+        properties={"soc": f"{soc.id} ({soc.name})"},
     )
 
 
-def _target(soc: Soc, library: str) -> Device:
+def _target(soc: Soc) -> Device:
     return Device(
         provider="hexagon",
         id=soc.id,
@@ -126,7 +136,6 @@ def _target(soc: Soc, library: str) -> Device:
         dtypes=_INTEGERS | _FLOATS if soc.computes_floats else _INTEGERS,
         is_virtual=True,
         can_execute=False,
-        properties={"library": library},
     )
 
 

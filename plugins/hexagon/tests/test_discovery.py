@@ -11,8 +11,8 @@ import pytest
 from mace_hexagon import discovery
 from mace_hexagon.provider import HexagonProvider
 
-from mace_core.errors import ProviderError, UsageError
-from mace_core.provider import Device, DeviceKind, Registry
+from mace_core.errors import DeviceNotFoundError, ProviderError, UsageError
+from mace_core.provider import Device, DeviceKind, Registry, find_device
 from mace_core.provider.entry_points import Switches
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="library names of Linux")
@@ -98,6 +98,15 @@ def test_a_pc_offers_emulated_devices_and_targets_to_compile_for(
     (item,) = result.missing
     assert "emulates it" in item.reason
     assert str(path) in result.depends_on
+
+
+def test_a_folder_given_as_an_option_brings_its_devices(machine: Path) -> None:
+    library(machine / "chosen")
+    assert find_device("hexagon:v75", options={"library_dir": str(machine / "chosen")}).id == "v75"
+    with pytest.raises(DeviceNotFoundError, match="not found in"):
+        find_device("hexagon:v75", refresh=True)
+    with pytest.raises(UsageError, match="can not be read"):
+        find_device("hexagon:v75", options={"library_dir": str(machine / "elsewhere")})
 
 
 def test_an_arm_machine_without_a_dsp_offers_none(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:

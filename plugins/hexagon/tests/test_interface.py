@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ctypes as c
 import ctypes.util
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -78,3 +81,13 @@ def test_a_refused_soc_is_one_error_with_the_librarys_words(library_folder: Path
     found = interface.load(library_folder / "libQnnHtp.so")
     with pytest.raises(ProviderError, match=r"could not open x: .*Unknown config socModel"):
         QnnDevice(found, "x", soc_target(9999))
+
+
+def test_loading_leaves_the_standard_output_clean(library_folder: Path) -> None:
+    """The emulation greets there, and would spoil what a program prints."""
+    program = "from pathlib import Path; from mace_hexagon.qnn.library import load; print('before'); " + (
+        f"load(Path({str(library_folder / 'libQnnHtp.so')!r}), keep_started=True); print('after')"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["before", "after"]

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import ctypes as c
+import logging
+import os
+import sys
+import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from mace_hexagon.qnn import interface
 from mace_hexagon.qnn.interface import SUCCESS, Interface
 from mace_hexagon.qnn.types import Handle
+
+_log = logging.getLogger("mace.hexagon")
+_CHATTER = b"# LIBNATIVE:"
 
 _loaded: dict[Path, Interface] = {}
 _lock = threading.Lock()
@@ -28,9 +37,10 @@ def load(path: Path, *, keep_started: bool = False) -> Interface:
     with _lock:
         found = _loaded.get(path)
         if found is None:
-            found = interface.load(path)
-            if keep_started:
-                _hold_backend(found)
+            with _stdout_kept_clean():
+                found = interface.load(path)
+                if keep_started:
+                    _hold_backend(found)
             _loaded[path] = found
         return found
 
@@ -41,3 +51,33 @@ def _hold_backend(library: Interface) -> None:
     if code != SUCCESS:
         raise library.error(code, "start the backend")
     atexit.register(library.code, "backendFree", handle)
+
+
+@contextlib.contextmanager
+def _stdout_kept_clean() -> Iterator[None]:
+    """The emulation greets on the standard output, where programs expect data; what else is written there is kept."""
+    try:
+        before = os.dup(1)
+    except OSError:  # there is no standard output
+        before = -1
+    if before < 0 or sys.platform == "win32":
+        yield
+        return
+    flush = c.CDLL(None).fflush
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    with tempfile.TemporaryFile() as caught:
+        flush(None)
+        os.dup2(caught.fileno(), 1)
+        try:
+            yield
+        finally:
+            flush(None)
+            os.dup2(before, 1)
+            caught.seek(0)
+            for line in caught.read().splitlines(keepends=True):
+                if line.strip().startswith(_CHATTER):
+                    _log.debug("QNN: %s", line.decode("utf-8", "replace").strip())
+                else:
+                    os.write(before, line)
+            os.close(before)
