@@ -51,7 +51,7 @@ class HexagonBackend(Backend):
     def capability(self, view: GraphView) -> Capability:
         outcome = Lowering(view, self._lowerings, self.check, claims_only=True).run()
         claims = [Claim(cluster.nodes, atomic=True) for cluster in outcome.clusters]
-        claims += [Claim((node,)) for node in outcome.single]
+        claims += [Claim((node,)) for node in dict.fromkeys((*outcome.single, *outcome.spare))]
         return Capability(claims, [Rejection(node, reason) for node, reason in outcome.declined.items()])
 
     def compile(self, subgraphs: Sequence[GraphView]) -> list[CompiledSubgraph]:

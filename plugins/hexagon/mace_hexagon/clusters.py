@@ -40,11 +40,15 @@ class Cluster:
     quantizers: tuple[Node, ...]
 
     @property
+    def dequantizers(self) -> tuple[Node, ...]:
+        """The DequantizeLinear nodes in front."""
+        return tuple(dict.fromkeys(source.node for source in self.sources.values()))
+
+    @property
     def nodes(self) -> tuple[Node, ...]:
         """All nodes, in topological order."""
-        before = dict.fromkeys(source.node for source in self.sources.values())
         behind = (self.activation,) if self.activation is not None else ()
-        return (*before, self.node, *behind, *self.quantizers)
+        return (*self.dequantizers, self.node, *behind, *self.quantizers)
 
 
 def find_clusters(view: GraphView) -> dict[Node, Cluster]:

@@ -112,6 +112,38 @@ def test_a_float_network_equals_onnxruntimes_qnn(
     np.testing.assert_array_equal(run(path, {"x": samples[2]}), expected)
 
 
+@pytest.mark.parametrize("activation", ["QUInt16", "QInt16"])
+def test_activations_of_16_bits(library_folder: Path, samples: list[Array], tmp_path: Path, activation: str) -> None:
+    from onnxruntime.quantization import QuantType
+
+    types = {"activation_type": QuantType[activation], "weight_type": QuantType.QInt8}
+    path = quantised(small_network(), tmp_path, samples, **types)
+    (expected,) = onnxruntime_outputs(str(path), {"x": samples[1]})
+    assert relative_error(run(path, {"x": samples[1]}), expected) < 1e-3
+
+
+def test_a_float16_model(library_folder: Path, samples: list[Array]) -> None:
+    random = np.random.default_rng(0)
+    weights, bias = (random.uniform(-0.5, 0.5, shape).astype(np.float16) for shape in ((4, 3, 3, 3), (4,)))
+    half = onnx.TensorProto.FLOAT16
+    graph = onnx.helper.make_graph(
+        [
+            onnx.helper.make_node("Conv", ["x", "w", "b"], ["a"], name="conv", pads=[1, 1, 1, 1]),
+            onnx.helper.make_node("LeakyRelu", ["a"], ["y"], name="relu"),
+        ],
+        "half",
+        [onnx.helper.make_tensor_value_info("x", half, SHAPE)],
+        [onnx.helper.make_tensor_value_info("y", half, (1, 4, *SHAPE[2:]))],
+        [onnx.numpy_helper.from_array(weights, "w"), onnx.numpy_helper.from_array(bias, "b")],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=10)
+    feeds = {"x": samples[0].astype(np.float16)}
+    found = run(model.SerializeToString(), feeds)
+    assert found.dtype == np.float16
+    (expected,) = onnxruntime_outputs(model.SerializeToString(), feeds)
+    assert relative_error(found.astype(np.float32), expected.astype(np.float32)) < 2e-3
+
+
 @pytest.mark.full
 def test_mobilenet_v2_in_half_precision(library_folder: Path) -> None:
     model, feeds = mobilenet_v2().SerializeToString(), {"x": sample_image((1, 3, 224, 224), 11)}

@@ -1,4 +1,4 @@
-"""Conv and ConvTranspose, in one and two dimensions; constant factors and addends behind are folded in."""
+"""Conv and ConvTranspose, in one and two dimensions; a BatchNormalization behind is folded in."""
 
 from __future__ import annotations
 
@@ -112,14 +112,13 @@ def _spatial(
 def _emit_as(
     context: NodeContext, folded: Folded, operation: str, inputs: list[QTensor], parameters: dict[str, Any]
 ) -> None:
-    """Emit so that the result is that of the last folded node; those then need no translation of their own."""
-    value = folded.nodes[-1].outputs[0]
+    """Emit so that the result is that of the folded node, which then needs no translation of its own."""
+    value = folded.node.outputs[0]
     assert value is not None
     result = context.lowering.new_tensor(value, NHWC)
     context.lowering.add(operation, inputs, [result], **parameters)
     context.lowering.define(value, result, NHWC)
-    for node in folded.nodes:
-        context.lowering.mark_folded(node)
+    context.lowering.mark_folded(folded.node)
 
 
 LOWERINGS: dict[str, Lower] = {"Conv": _conv, "ConvTranspose": _conv_transpose}

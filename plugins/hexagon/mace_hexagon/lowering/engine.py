@@ -35,11 +35,14 @@ class Outcome:
         clusters: quantised operators that were lowered whole.
         single: nodes that were lowered on their own.
         declined: the others, with reasons.
+        spare: QuantizeLinear and DequantizeLinear nodes of clusters that could be lowered without their operator,
+            should that run elsewhere.
     """
 
     clusters: list[Cluster] = field(default_factory=list)
     single: list[Node] = field(default_factory=list)
     declined: dict[Node, str] = field(default_factory=dict)
+    spare: list[Node] = field(default_factory=list)
 
 
 Check = Callable[[QOp], "str | None"]
@@ -71,7 +74,6 @@ class Lowering:
         self._source: tuple[str, ...] = ()
         self._materialised: dict[Node, None] = {}
         self._folded: list[Node] = []
-        self._in_patterns: set[Node] = set()
 
     # --- the pass -------------------------------------------------------------------------------------------------
 
@@ -80,7 +82,6 @@ class Lowering:
         outcome = Outcome()
         clusters, patterns = find_clusters(self.view), find_patterns(self.view)
         waiting = {node for last, pattern in patterns.items() for node in pattern.nodes if node is not last}
-        self._in_patterns = waiting | set(patterns)
         if not self._claims_only:
             for value in self.view.inputs:
                 self.inputs.append(self._input(value))
@@ -104,6 +105,11 @@ class Lowering:
         outcome.single += self._folded
         self._settle_outputs(outcome)
         self._settle_dequantizers(outcome)
+        if self._claims_only:
+            converters = dict.fromkeys(
+                node for cluster in outcome.clusters for node in (*cluster.dequantizers, *cluster.quantizers)
+            )
+            outcome.spare = [node for node in converters if self._stands_alone(node)]
         return outcome
 
     def _lower(self, node: Node, pattern: Pattern | None, outcome: Outcome) -> None:
@@ -140,6 +146,21 @@ class Lowering:
             outcome.declined[node] = "its scale or zero point is not constant"
             return
         self._deferred[result] = node
+
+    def _stands_alone(self, node: Node) -> bool:
+        """Whether the library takes a QuantizeLinear or DequantizeLinear by itself."""
+        source, result = node.inputs[0], node.outputs[0]
+        assert source is not None and result is not None
+        if self.array(result) is not None:
+            return True
+        quantises = node.op_type == "QuantizeLinear"
+        found = encoding_of(self.view, node, result if quantises else source)
+        encoding = None if found is None else to_encoding(found, len(self.shape(source)))
+        if encoding is None or encoding.axis is not None:
+            return False
+        operand = self.new_tensor(source, encoding=None if quantises else encoding)
+        target = self.new_tensor(result, encoding=encoding if quantises else None)
+        return self._check(QOp(node.op_type.removesuffix("Linear"), node.name, [operand], [target])) is None
 
     def _settle_dequantizers(self, outcome: Outcome) -> None:
         used = {node for cluster in outcome.clusters for node in cluster.nodes}
@@ -312,10 +333,6 @@ class Lowering:
             shapes = ", ".join(f"{t.data_type.name.lower()}{list(t.shape)}" for t in inputs)
             raise DeclinedError(f"QNN does not take {type} on {shapes}: {reason}")
         self.ops.append(op)
-
-    def is_in_pattern(self, node: Node) -> bool:
-        """Whether ``node`` is to be lowered as part of a larger operation."""
-        return node in self._in_patterns
 
     def mark_folded(self, node: Node) -> None:
         """``node`` was lowered together with an earlier one."""
