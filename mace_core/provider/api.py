@@ -19,4 +19,4 @@ class ApiVersion(NamedTuple):
         return f"{self.major}.{self.minor}"
 
 
-API_VERSION = ApiVersion(0, 1)
+API_VERSION = ApiVersion(1, 0)

@@ -41,7 +41,7 @@ class ReferenceProvider(ExecutionProvider):
     name: ClassVar[str] = REFERENCE_NAME
     vendor: ClassVar[str] = "mace"
     version: ClassVar[str] = VERSION
-    api_version: ClassVar[ApiVersion] = ApiVersion(0, 1)
+    api_version: ClassVar[ApiVersion] = ApiVersion(1, 0)
 
     def probe(self) -> ProbeResult:
         return ProbeResult(devices=(REFERENCE_DEVICE,))

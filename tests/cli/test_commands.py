@@ -143,7 +143,7 @@ def test_plugins_shows_where_each_comes_from(mace: Mace) -> None:
     rows = {row["name"]: row for row in json.loads(mace("plugins", "--json").stdout)}
     assert rows["reference"]["distribution"] == "mace-core"
     assert rows["reference"]["status"] == "ok"
-    assert rows["reference"]["api_version"] == "0.1"
+    assert rows["reference"]["api_version"] == "1.0"
     assert rows["onnx"]["kind"] == "frontend"
     if "cpu" in rows:
         assert rows["cpu"]["status"] == "disabled"

@@ -70,7 +70,7 @@ def install(site: Path) -> Install:
 def install_provider(install: Install) -> Install:
     """``install_provider(name, source=…, api=…)``: the distribution ``acme-<name>`` 1.0 with one provider."""
 
-    def install_provider(name: str, source: str | None = None, api: str = "(0, 1)", distribution: str = "") -> Path:
+    def install_provider(name: str, source: str | None = None, api: str = "(1, 0)", distribution: str = "") -> Path:
         module = f"acme_{name}" if not distribution else distribution.replace("-", "_")
         return install(
             distribution or f"acme-{name}",

@@ -47,7 +47,7 @@ def registry_with(*results: tuple[str, ProbeResult]) -> Registry:
             name = label
             vendor = "acme"
             version = "1"
-            api_version = ApiVersion(0, 1)
+            api_version = ApiVersion(1, 0)
             result = found
 
             def probe(self) -> ProbeResult:

@@ -47,7 +47,7 @@ def test_a_provider_is_loaded_once_and_shows_where_it_comes_from(install_provide
     provider = registry.provider("zap")
     assert provider.name == "zap"
     assert registry.provider("zap") is provider
-    assert status(registry, "zap") == PluginStatus("zap", "acme-zap", "1.0", "0.1", PluginState.OK)
+    assert status(registry, "zap") == PluginStatus("zap", "acme-zap", "1.0", "1.0", PluginState.OK)
 
 
 def test_only_the_provider_asked_for_is_imported(install_provider: Install) -> None:
@@ -99,13 +99,13 @@ def test_a_failed_plugin_is_not_imported_again(install_provider: Install, site: 
 
 
 def test_a_plugin_for_a_newer_contract_is_refused_with_the_command_that_mends_it(install_provider: Install) -> None:
-    install_provider("next", api="(1, 0)")
+    install_provider("next", api="(2, 0)")
     registry = Registry(NO_SWITCHES)
-    with pytest.raises(PluginError, match=r"contract 1\.0.*contract 0\.1.*pip install --upgrade mace-core"):
+    with pytest.raises(PluginError, match=r"contract 2\.0.*contract 1\.0.*pip install --upgrade mace-core"):
         registry.provider("next")
     row = status(registry, "next")
     assert row.state is PluginState.INCOMPATIBLE
-    assert row.api_version == "1.0"
+    assert row.api_version == "2.0"
 
 
 def test_a_plugin_for_an_older_major_is_told_to_upgrade_itself() -> None:
@@ -245,7 +245,7 @@ class Local(ExecutionProvider):
     name = "local"
     vendor = "me"
     version = "0"
-    api_version = ApiVersion(0, 1)
+    api_version = ApiVersion(1, 0)
 
     def probe(self) -> ProbeResult:
         return ProbeResult()
@@ -268,7 +268,7 @@ def test_registering_something_else_is_refused(site: Path) -> None:
         name = "unfinished"
         vendor = "me"
         version = "0"
-        api_version = ApiVersion(0, 1)
+        api_version = ApiVersion(1, 0)
 
     with pytest.raises(PluginError, match="does not implement open, probe"):
         Registry(NO_SWITCHES).register(Unfinished)  # type: ignore[type-abstract]

@@ -261,7 +261,7 @@ class StandInProvider(ExecutionProvider):
     name: ClassVar[str] = "standin"
     vendor: ClassVar[str] = "tests"
     version: ClassVar[str] = "1"
-    api_version: ClassVar[ApiVersion] = ApiVersion(0, 1)
+    api_version: ClassVar[ApiVersion] = ApiVersion(1, 0)
     options: ClassVar[Mapping[str, str]] = {"speed": "how fast"}
 
     memory: ClassVar[MemoryKind] = MemoryKind.HOST

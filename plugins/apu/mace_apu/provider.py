@@ -19,7 +19,7 @@ class ApuProvider(ExecutionProvider):
     name: ClassVar[str] = "apu"
     vendor: ClassVar[str] = "mace"
     version: ClassVar[str] = VERSION
-    api_version: ClassVar[ApiVersion] = ApiVersion(0, 1)
+    api_version: ClassVar[ApiVersion] = ApiVersion(1, 0)
 
     def probe(self) -> ProbeResult:
         library = discovery.find_adapter()

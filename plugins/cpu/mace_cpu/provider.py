@@ -30,7 +30,7 @@ class CpuProvider(ExecutionProvider):
     name: ClassVar[str] = "cpu"
     vendor: ClassVar[str] = "mace"
     version: ClassVar[str] = VERSION
-    api_version: ClassVar[ApiVersion] = ApiVersion(0, 1)
+    api_version: ClassVar[ApiVersion] = ApiVersion(1, 0)
     options: ClassVar[Mapping[str, str]] = {
         "threads": "threads one run may use (default: what affinity and cgroup limits leave)",
         "features": "instruction set to generate for: host (default), avx512, avx2 or baseline",

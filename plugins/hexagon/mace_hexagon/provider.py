@@ -26,7 +26,7 @@ class HexagonProvider(ExecutionProvider):
     name: ClassVar[str] = "hexagon"
     vendor: ClassVar[str] = "mace"
     version: ClassVar[str] = VERSION
-    api_version: ClassVar[ApiVersion] = ApiVersion(0, 1)
+    api_version: ClassVar[ApiVersion] = ApiVersion(1, 0)
     options: ClassVar[Mapping[str, str]] = {
         "precision": "how float32 is computed: fp16 (default), or float32 where the HTP can (the emulation can)",
         "library_dir": "folder of libQnnHtp.so, instead of the one found by itself",

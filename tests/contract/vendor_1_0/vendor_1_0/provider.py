@@ -1,0 +1,51 @@
+"""What the entry point names: describes the simulated device and opens it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from mace_core.errors import UsageError
+from mace_core.provider import ApiVersion, Device, DeviceKind, ExecutionProvider, Missing, ProbeResult
+from mace_core.tensor import DType, MemoryKind
+from vendor_1_0 import __version__
+from vendor_1_0.backend import AcmeBackend
+from vendor_1_0.memory import DEFAULT_MEMORY_BYTES
+
+
+class AcmeProvider(ExecutionProvider):
+    """The ACME accelerator.  No chip exists, so the only device is its simulator, and it is marked virtual."""
+
+    name: ClassVar[str] = "pinned"
+    vendor: ClassVar[str] = "ACME (example)"
+    version: ClassVar[str] = __version__
+    api_version: ClassVar[ApiVersion] = ApiVersion(1, 0)
+    options: ClassVar[Mapping[str, str]] = {
+        "memory_bytes": f"device memory the simulator has (default {DEFAULT_MEMORY_BYTES})",
+    }
+
+    def probe(self) -> ProbeResult:
+        simulator = Device(
+            provider=self.name,
+            id="sim0",
+            kind=DeviceKind.NPU,
+            name="ACME NPU simulator",
+            vendor="ACME (example)",
+            memory_bytes=DEFAULT_MEMORY_BYTES,
+            dtypes=frozenset({DType.FLOAT32}),
+            memory_kinds=(MemoryKind.DEVICE,),
+            is_virtual=True,
+        )
+        chip = Missing(
+            "ACME NPU", "there is no such chip: this provider is an example", "name 'pinned:sim0' to use its simulator"
+        )
+        return ProbeResult(devices=(simulator,), missing=(chip,))
+
+    def open(self, device: Device, options: Mapping[str, object]) -> AcmeBackend:
+        unknown = sorted(set(options) - set(self.options))
+        if unknown:
+            raise UsageError(f"the acme provider has no option '{unknown[0]}'; it knows {', '.join(self.options)}")
+        memory_bytes = options.get("memory_bytes", DEFAULT_MEMORY_BYTES)
+        if not isinstance(memory_bytes, int) or memory_bytes <= 0:
+            raise UsageError(f"the acme option 'memory_bytes' takes a positive whole number, not {memory_bytes!r}")
+        return AcmeBackend(device, memory_bytes)
