@@ -14,7 +14,10 @@ REASONS_SHOWN = 5
 
 def placement_lines(found: Explanation) -> list[str]:
     """How many nodes run where and, for those that fell back, why; a fallback is never left out."""
-    counts = ", ".join(f"{device}: {count}" for device, count in found.nodes_per_device.items())
+    counts = ", ".join(
+        f"{device}{' (virtual)' if device in found.virtual else ''}: {count}"
+        for device, count in found.nodes_per_device.items()
+    )
     lines = [f"placement: {counts or 'no nodes'}"]
     if found.fallback_count:
         where = ", ".join(f"{count} on {device}" for device, count in found.fallbacks.items())
@@ -23,6 +26,7 @@ def placement_lines(found: Explanation) -> list[str]:
         lines += [f"  {reason}" for reason in reasons[:REASONS_SHOWN]]
         if len(reasons) > REASONS_SHOWN:
             lines.append(f"  and {len(reasons) - REASONS_SHOWN} more reasons: see `mace explain`")
+    lines += [f"{device} is virtual: {name}; its speed means nothing" for device, name in found.virtual.items()]
     if found.waiting:
         lines.append(f"{len(found.waiting)} nodes are planned during the run, when the shapes they depend on are known")
     lines += [f"{device} is not used: {reason}" for device, reason in found.refused.items()]
@@ -36,6 +40,7 @@ def placement_data(found: Explanation) -> dict[str, Any]:
         "fallbacks": dict(found.fallbacks),
         "fallback_reasons": _fallback_reasons(found),
         "refused": dict(found.refused),
+        "virtual": dict(found.virtual),
     }
 
 

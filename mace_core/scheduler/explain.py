@@ -75,6 +75,7 @@ class Explanation:
         waiting: nodes that are planned during the run, when shapes that depend on data are known.
         fallbacks: nodes per device that runs them only because those before it decline (the reference always).
         refused: devices not used, with the reason.
+        virtual: devices used that are a simulator, an emulation or a stand-in, with what they are.
     """
 
     signature: str
@@ -86,6 +87,7 @@ class Explanation:
     waiting: list[str] = field(default_factory=list)
     fallbacks: dict[str, int] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
+    virtual: dict[str, str] = field(default_factory=dict)
 
     @property
     def fallback_count(self) -> int:
@@ -108,6 +110,8 @@ def explain_plan(plan: GraphPlan, pool: DevicePool, signature: str) -> Explanati
         used = sum(entry.device == device.name for entry in found.nodes)
         if used and (device.is_fallback or device.is_reference):
             found.fallbacks[device.name] = used
+        if used and device.device.is_virtual:
+            found.virtual[device.name] = device.device.name
         if device.refused:
             found.refused[device.name] = device.refused
     return found
@@ -171,6 +175,8 @@ def _lines(found: Explanation) -> Iterator[str]:
             note = "  (fallback)"
         elif device == CORE_DEVICE:
             note = "  (control flow)"
+        if device in found.virtual:
+            note += f"  (virtual: {found.virtual[device]}; its speed means nothing)"
         yield f"  {device}: {count} node{'s' * (count != 1)}{note}"
     if found.folded:
         yield f"  {len(found.folded)} nodes need not run: the input shapes decide their results"
@@ -190,6 +196,7 @@ def _lines(found: Explanation) -> Iterator[str]:
                 for device, reason in entry.declined.items():
                     yield f"    not on {device}: {reason}"
     if found.transfers:
-        yield "transfers:"
+        total = sum(transfer.nbytes for transfer in found.transfers)
+        yield f"transfers: {len(found.transfers)} a run, {total} bytes"
         for transfer in found.transfers:
             yield f"  {transfer.value}: {transfer.source} -> {transfer.target}, {transfer.nbytes} bytes"
