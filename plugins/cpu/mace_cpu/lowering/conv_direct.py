@@ -81,7 +81,7 @@ def emit_direct(
         plain_input: read ``x`` in the PLAIN layout (worth it for a few channels).
     """
     block = program.block
-    shape = _simplified(geometry.with_rank(2)) if destination is None else geometry.with_rank(2)
+    shape = simplified(geometry.with_rank(2)) if destination is None else geometry.with_rank(2)
     weights = weights.reshape(shape.out_channels, shape.group_in, *shape.kernel)
     source = program.read(x, Layout.PLAIN if plain_input else Layout.BLOCKED)
     tensors = [program.read(t, Layout.BLOCKED) for t in epilogue.tensors]
@@ -123,7 +123,7 @@ def emit_direct(
         program.emit(kernel, arguments, extent=extent, chunks=chunks)
 
 
-def _simplified(shape: Geometry) -> Geometry:
+def simplified(shape: Geometry) -> Geometry:
     """The same convolution with as long rows as there are."""
     if shape.is_pointwise:
         pixels = math.prod(shape.image)
