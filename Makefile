@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PACKAGES := mace_core plugins/cpu/mace_cpu plugins/opencl/mace_opencl plugins/hexagon/mace_hexagon \
             plugins/apu/mace_apu plugins/npu/mace_npu examples/vendor_plugin/acme_npu
-PLUGINS := $(foreach name,cpu opencl hexagon apu npu,-e ./plugins/$(name))
+PLUGINS := $(foreach name,cpu opencl hexagon apu npu,-e ./plugins/$(name)) -e ./examples/vendor_plugin
 # Both carry trained models as plain files; what they would pull in besides is not needed to read those.
 MODELS := rapidocr-onnxruntime silero-vad
 

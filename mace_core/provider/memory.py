@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mace_core.errors import OutOfMemoryError
+from mace_core.host_memory import require_host_memory
 from mace_core.tensor import MemoryKind
 
 ALIGNMENT_BYTES = 64
@@ -71,6 +72,7 @@ class HostAllocator(Allocator):
     """Ordinary process memory, aligned to `ALIGNMENT_BYTES`."""
 
     def allocate(self, nbytes: int) -> Buffer:
+        require_host_memory(nbytes)
         try:
             owner = np.empty(nbytes + ALIGNMENT_BYTES, np.uint8)
         except MemoryError:

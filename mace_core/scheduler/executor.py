@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mace_core.errors import ProviderBugError, ProviderError
+from mace_core.host_memory import require_host_memory
 from mace_core.provider import (
     Allocator,
     Bindings,
@@ -98,6 +99,8 @@ class StageInstance:
             self._single_step = plan.single
             prepared = self._work[0]
             assert prepared is not None
+            specs = [plan.registers[register] for register in plan.results]
+            require_host_memory(sum(spec.nbytes for spec in specs))
             self._single = (
                 prepared.execution,
                 prepared.bindings,

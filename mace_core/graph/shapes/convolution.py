@@ -24,6 +24,8 @@ def window_attributes(ctx: NodeContext, rank: int) -> tuple[Ints, Ints, Ints]:
 def window_outputs(ctx: NodeContext, spatial: Ints, kernel: Ints, *, ceil_mode: bool = False) -> Ints:
     """Output size of a sliding window along each spatial axis."""
     rank = len(spatial)
+    if any(size < 1 for size in kernel):
+        raise ShapeMismatchError(f"the kernel {list(kernel)} must be positive")
     if len(kernel) != rank:
         raise ShapeMismatchError(f"a kernel of {len(kernel)} axes does not fit {rank} spatial axes")
     strides, dilations, pads = window_attributes(ctx, rank)
