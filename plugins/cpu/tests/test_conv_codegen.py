@@ -8,9 +8,17 @@ import pytest
 from mace_cpu.codegen.epilogue import Epilogue, EpilogueOp
 from mace_cpu.lowering.conv_depthwise import depthwise_kernel
 from mace_cpu.lowering.conv_direct import direct_kernel
+from mace_cpu.lowering.conv_planar import planar_kernel
 from mace_cpu.lowering.conv_tiles import ROW_CHOICES, choose_rows, most_rows, split_channels, widest_tile
 from mace_cpu.lowering.gemm_packed import gemm_kernel
-from mace_cpu.lowering.layout import conversion_kernel, copy_kernel
+from mace_cpu.lowering.moving_kernels import (
+    conversion_kernel,
+    copy_kernel,
+    panels_kernel,
+    strided_rows_kernel,
+    transpose_kernel,
+)
+from mace_cpu.lowering.pooling_kernels import global_pool_kernel, window_pool_kernel
 
 from mace_core.errors import UsageError
 from mace_core.native.compiler import compile_assembly, compile_object
@@ -30,6 +38,18 @@ def kernels(target: Target) -> list[KernelSource]:
         depthwise_kernel(4, block, 3, 2, 1, RELU),
         gemm_kernel(4, 2, target.vector_bits // 32, False, RELU),
         gemm_kernel(2, 1, target.vector_bits // 32, True, SILU),
+        planar_kernel(3, 2, target.vector_bits // 32, 1, 0, False, RELU),
+        planar_kernel(2, 2, target.vector_bits // 32, 1, 3, False, SILU),
+        planar_kernel(4, 1, target.vector_bits // 32, 5, 0, True, RELU),
+        window_pool_kernel(block, "max"),
+        window_pool_kernel(block, "average"),
+        global_pool_kernel(block, "sum"),
+        strided_rows_kernel(2, "dense"),
+        strided_rows_kernel(8, "strided"),
+        transpose_kernel(4),
+        transpose_kernel(1),
+        panels_kernel(target.vector_bits // 32, True),
+        panels_kernel(target.vector_bits // 32, False),
         conversion_kernel(block, True),
         conversion_kernel(block, False),
         copy_kernel(),

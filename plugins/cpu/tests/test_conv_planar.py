@@ -9,6 +9,7 @@ import pytest
 from harness import FEATURES, Ran, check_node, check_nodes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from mace_cpu.codegen.epilogue import Epilogue
 from mace_cpu.lowering.conv_geometry import Geometry
 from mace_cpu.lowering.conv_planar import choose_tile, planar_kernel, planar_lattice
 from onnx import helper
@@ -16,7 +17,6 @@ from onnx import helper
 from mace_core.errors import UsageError
 from mace_core.native.compiler import compile_assembly
 from mace_core.native.target import host_target
-from mace_cpu.codegen.epilogue import Epilogue
 
 Array = np.ndarray[Any, Any]
 
@@ -87,9 +87,7 @@ def test_what_is_no_number_stays_within_its_group(features: str | None) -> None:
     x, w = arrays(1, (1, 24, 6, 11), (24, 3, 3, 3))
     x[0, 4, 3, 5] = np.inf
     x[0, 10, 2, 2] = np.nan
-    ran = check_node(
-        "Conv", [x, w], {"group": 8, "pads": [1] * 4}, constants=("x1",), features=features, tol=2e-5
-    )
+    ran = check_node("Conv", [x, w], {"group": 8, "pads": [1] * 4}, constants=("x1",), features=features, tol=2e-5)
     finite = np.isfinite(ran.outputs["y0"]).all(axis=(0, 2, 3))
     assert finite.tolist() == [channel // 3 not in (1, 3) for channel in range(24)]
 

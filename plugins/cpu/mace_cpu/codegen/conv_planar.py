@@ -1,8 +1,8 @@
 """Direct convolution from PLAIN to PLAIN, vectorised over the pixels of a row instead of over channels.
 
-A tile is a few vectors of neighbouring pixels by some output channels; a step multiplies the pixels that one tap of the
-kernel meets with the tap's weights.  No lane idles where there are few output channels, or few per group, and every lane
-reads channels of its own group alone.
+A tile is a few vectors of neighbouring pixels by some output channels; a step multiplies the pixels that one tap of
+the kernel meets with the tap's weights.  No lane idles where there are few output channels, or few per group, and
+every lane reads channels of its own group alone.
 
 The same code computes a ConvTranspose: its phases (results congruent modulo the strides) are further channels, which
 the end of a tile interleaves.
@@ -153,15 +153,18 @@ class _Emitter:
         copied_row = words[Arg.WINDOW_ROW]
         copied_channel = body.mul(copied_row, here.kernel_rows)
         direct_row = body.mul(width, words[Arg.ROW_DILATION])
-        with b.if_then(outside, likely=False):
-            with body.loop(0, words[Arg.GROUP_IN]) as channel, body.loop(0, here.kernel_rows) as kernel_row:
-                offset = body.add(body.mul(channel, self.plane), body.mul(kernel_row, direct_row))
-                source = body.floats(direct, offset)
-                at = body.add(body.mul(channel, copied_channel), body.mul(kernel_row, copied_row))
-                target = body.floats(self.window, at)
-                with body.loop(0, copied_row, body.lanes) as x:
-                    inside = self._load_between(source, x, body.sub(constant(0), left), body.sub(width, left))
-                    body.store(inside, body.floats(target, x))
+        with (
+            b.if_then(outside, likely=False),
+            body.loop(0, words[Arg.GROUP_IN]) as channel,
+            body.loop(0, here.kernel_rows) as kernel_row,
+        ):
+            offset = body.add(body.mul(channel, self.plane), body.mul(kernel_row, direct_row))
+            source = body.floats(direct, offset)
+            at = body.add(body.mul(channel, copied_channel), body.mul(kernel_row, copied_row))
+            target = body.floats(self.window, at)
+            with body.loop(0, copied_row, body.lanes) as x:
+                inside = self._load_between(source, x, body.sub(constant(0), left), body.sub(width, left))
+                body.store(inside, body.floats(target, x))
         return _Source(
             b.select(outside, self.window, direct),
             b.select(outside, copied_row, direct_row),

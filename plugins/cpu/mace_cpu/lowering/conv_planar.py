@@ -18,7 +18,7 @@ from mace_cpu.codegen.version import generator_version
 from mace_cpu.lowering.conv_direct import FAR_INPUT_BYTES, SCALAR_WORK_PER_MAC, Floats, simplified
 from mace_cpu.lowering.conv_geometry import Geometry
 from mace_cpu.lowering.conv_phases import Phase, as_convolution, axis_phases
-from mace_cpu.program import At, Buf, Layout, Program
+from mace_cpu.program import At, Buf, Program
 
 CHANNEL_CHOICES = (1, 2, 3, 4, 6, 8, 9, 12, 16, 24)
 VECTOR_CHOICES = (1, 2, 3, 4, 6)
@@ -143,7 +143,7 @@ def planar_lattice(geometry: Geometry) -> tuple[Geometry, Lattice, tuple[list[Ph
 def emit_planar_transpose(
     program: Program, geometry: Geometry, x: Value, weights: Floats, bias: Floats, epilogue: Epilogue, target: Buf
 ) -> None:
-    """Emit a ConvTranspose that has a `planar_lattice` of constant weights (C, O / groups, kernel), into a PLAIN buffer.
+    """Emit a ConvTranspose with a `planar_lattice`, of constant weights (C, O / groups, kernel), into a PLAIN buffer.
 
     ``epilogue`` takes no tensors.
     """
@@ -275,9 +275,7 @@ def planar_kernel(
     return _kernels[key]
 
 
-def _build(
-    symbol: str, variant: tuple[int, int, int, int, int, bool], epilogue: Epilogue, target: Target
-) -> str:
+def _build(symbol: str, variant: tuple[int, int, int, int, int, bool], epilogue: Epilogue, target: Target) -> str:
     from mace_cpu.codegen import conv_planar
 
     return conv_planar.build(symbol, conv_planar.Variant(*variant), epilogue)
