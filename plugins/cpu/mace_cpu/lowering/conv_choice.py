@@ -35,10 +35,11 @@ def wants_planar(program: Program, geometry: Geometry, x: Value, result: Value) 
         planar += _conversion(program, x)
     elif not takes_plain(program, geometry, x):
         blocked += _conversion(program, x)
-    readers = [node for node in program.view.users(result) if node.op_type in ("Conv", "ConvTranspose")]
+    readers = program.view.users(result)
     if program.view.is_output(result) or any(_reads_plain(program, node) for node in readers):
         blocked += _conversion(program, result)
     if not all(_reads_plain(program, node) for node in readers):
+        # what is not a convolution takes either layout and is as a rule faster on blocks of channels
         planar += _conversion(program, result)
     return planar < blocked * WORTH_CHANGING
 
@@ -63,6 +64,8 @@ def wants_planar_transpose(program: Program, geometry: Geometry, x: Value) -> bo
 
 def _reads_plain(program: Program, node: Node) -> bool:
     """Whether a node that is not lowered yet will be computed by the planar kernel, going by its sizes alone."""
+    if node.op_type not in ("Conv", "ConvTranspose") or node.domain:
+        return False
     x, w, y = node.inputs[0], node.inputs[1], node.outputs[0]
     assert x is not None and w is not None and y is not None
     if program.constant_of(w) is None or program.dtype(y) is not DType.FLOAT32 or len(program.shape(x)) > 4:
