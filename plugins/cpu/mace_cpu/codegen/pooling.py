@@ -8,21 +8,21 @@ from llvmlite import ir
 
 from mace_cpu.codegen.body import F32, Body, constant
 from mace_cpu.codegen.pooling_arguments import Arg
-from mace_cpu.codegen.vector_basic import maximum
 
 __all__ = ["Arg", "build_global", "build_windows"]
 
 F64 = ir.DoubleType()
 SIDE_BY_SIDE = 4
-"""Sums that are added up independently, as one addition does not wait for the one before."""
+"""Results or parts of one that are computed independently, so that no operation waits for the one before."""
 
 
 def build_windows(symbol: str, block: int, kind: str) -> str:
     """IR of a pooling; arguments are `Arg`.  Kinds: "max" (a NaN wins), "average".  Unit: one row of the result."""
     body = Body(symbol, block)
     words = {arg: body.pointer(arg) if arg in (Arg.SOURCE, Arg.TARGET) else body.word(arg) for arg in Arg}
-    held = body.variable(body.vector)
-    start = ir.Constant(body.vector, [-math.inf if kind == "max" else 0.0] * block)
+    is_max = kind == "max"
+    held = [body.variable(body.vector) for _ in range(SIDE_BY_SIDE)]
+    start = ir.Constant(body.vector, [-math.inf if is_max else 0.0] * block)
     row_step = body.mul(body.mul(words[Arg.IN_WIDTH], words[Arg.ROW_DILATION]), block)
     column_step = body.mul(words[Arg.COLUMN_DILATION], block)
     counts_padding = body.b.icmp_signed("!=", words[Arg.COUNTS_PADDING], constant(0))
@@ -54,26 +54,56 @@ def build_windows(symbol: str, block: int, kind: str) -> str:
         row = body.add(body.mul(plane, words[Arg.IN_ROWS]), body.add(top, body.mul(first_row, size[0])))
         source = body.floats(words[Arg.SOURCE], body.mul(body.mul(row, words[Arg.IN_WIDTH]), block))
         target = body.floats(words[Arg.TARGET], body.mul(body.mul(unit, words[Arg.OUT_WIDTH]), block))
-        with body.loop(0, words[Arg.OUT_WIDTH]) as column:
-            left = body.sub(body.mul(column, words[Arg.COLUMN_STRIDE]), words[Arg.PAD_LEFT])
-            size = (words[Arg.COLUMN_DILATION], words[Arg.IN_WIDTH], words[Arg.TAP_COLUMNS])
-            first_column = first_tap(left, size[0])
-            columns = body.sub(end_tap(left, *size), first_column)
-            window = body.floats(source, body.mul(body.add(left, body.mul(first_column, size[0])), block))
-            body.b.store(start, held)
+        width, taps, dilation = words[Arg.IN_WIDTH], words[Arg.TAP_COLUMNS], words[Arg.COLUMN_DILATION]
+        span = body.add(body.mul(body.sub(taps, constant(1)), dilation), 1)
+        next_window = body.mul(words[Arg.COLUMN_STRIDE], block)
+
+        def pooled(
+            left: ir.Value, first_column: ir.Value, columns: ir.Value, count: ir.Value, place: ir.Value, windows: int
+        ) -> None:
+            """Windows side by side that have the same taps in the input."""
+            window = body.floats(source, body.mul(body.add(left, body.mul(first_column, dilation)), block))
+            for cell in held[:windows]:
+                body.b.store(start, cell)
             with body.loop(0, rows) as r:
                 line = body.floats(window, body.mul(r, row_step))
                 with body.loop(0, columns) as c:
-                    value = body.load(body.floats(line, body.mul(c, column_step)))
-                    before = body.b.load(held, typ=body.vector)
-                    both = maximum(body.b, before, value) if kind == "max" else body.b.fadd(before, value)
-                    body.b.store(both, held)
-            result = body.b.load(held, typ=body.vector)
-            if kind != "max":
-                count = body.b.mul(counted_rows, counted(left, *size, words[Arg.PAD_RIGHT], columns))
-                scale = body.b.fdiv(ir.Constant(F64, 1.0), body.b.sitofp(count, F64))
-                result = body.b.fmul(result, body.splat(body.b.fptrunc(scale, F32)))
-            body.store(result, body.floats(target, body.mul(column, block)))
+                    at = body.floats(line, body.mul(c, column_step))
+                    for i, cell in enumerate(held[:windows]):
+                        value = body.load(body.floats(at, body.mul(next_window, i)))
+                        before = body.b.load(cell, typ=body.vector)
+                        body.b.store(_larger(body, before, value) if is_max else body.b.fadd(before, value), cell)
+            if not is_max:
+                scale = body.b.fdiv(ir.Constant(F64, 1.0), body.b.sitofp(body.b.mul(counted_rows, count), F64))
+                factor = body.splat(body.b.fptrunc(scale, F32))
+            for i, cell in enumerate(held[:windows]):
+                result = body.b.load(cell, typ=body.vector)
+                body.store(result if is_max else body.b.fmul(result, factor), body.floats(place, i * block))
+
+        def left_of(column: ir.Value) -> ir.Value:
+            return body.sub(body.mul(column, words[Arg.COLUMN_STRIDE]), words[Arg.PAD_LEFT])
+
+        with body.loop(0, words[Arg.OUT_WIDTH], SIDE_BY_SIDE) as first:
+            behind = body.add(first, SIDE_BY_SIDE)
+            last = left_of(body.add(first, SIDE_BY_SIDE - 1))
+            inside = body.b.and_(
+                body.b.icmp_signed("<=", behind, words[Arg.OUT_WIDTH]),
+                body.b.and_(
+                    body.b.icmp_signed(">=", left_of(first), constant(0)),
+                    body.b.icmp_signed("<=", body.add(last, span), width),
+                ),
+            )
+            with body.b.if_else(inside) as (then, otherwise):
+                with then:
+                    place = body.floats(target, body.mul(first, block))
+                    pooled(left_of(first), constant(0), taps, taps, place, SIDE_BY_SIDE)
+                with otherwise, body.loop(first, body.minimum(behind, words[Arg.OUT_WIDTH])) as column:
+                    left = left_of(column)
+                    size = (dilation, width, taps)
+                    first_column = first_tap(left, dilation)
+                    columns = body.sub(end_tap(left, *size), first_column)
+                    count = counted(left, *size, words[Arg.PAD_RIGHT], columns)
+                    pooled(left, first_column, columns, count, body.floats(target, body.mul(column, block)), 1)
     return body.text()
 
 
@@ -91,7 +121,7 @@ def build_global(symbol: str, block: int, kind: str) -> str:
     start = ir.Constant(kind_of_sum, [-math.inf if kind == "max" else 0.0] * block)
 
     def joined(left: ir.Value, right: ir.Value) -> ir.Value:
-        return maximum(body.b, left, right) if kind == "max" else body.b.fadd(left, right)
+        return _larger(body, left, right) if kind == "max" else body.b.fadd(left, right)
 
     def take(pixel: ir.Value, i: int) -> None:
         value = body.load(body.floats(source, body.mul(body.add(pixel, i), block)))
@@ -119,3 +149,10 @@ def build_global(symbol: str, block: int, kind: str) -> str:
             result = body.b.fptrunc(body.b.fmul(result, everywhere), body.vector)
         body.store(result, body.floats(body.pointer(1), body.mul(unit, block)))
     return body.text()
+
+
+def _larger(body: Body, left: ir.Value, right: ir.Value) -> ir.Value:
+    """The larger of two vectors, NaN if either is; of two zeros either one."""
+    b = body.b
+    larger = b.select(b.fcmp_ordered(">", left, right), left, right)
+    return b.select(b.fcmp_unordered("uno", left, left), left, larger)
