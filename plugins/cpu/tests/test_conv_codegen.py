@@ -5,11 +5,21 @@ from __future__ import annotations
 import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from mace_cpu.codegen.epilogue import Epilogue, EpilogueOp
 from mace_cpu.lowering.conv_depthwise import depthwise_kernel
 from mace_cpu.lowering.conv_direct import direct_kernel
 from mace_cpu.lowering.conv_planar import planar_kernel
-from mace_cpu.lowering.conv_tiles import ROW_CHOICES, choose_rows, most_rows, split_channels, widest_tile
+from mace_cpu.lowering.conv_tiles import (
+    LONGEST_SEGMENT_TILES,
+    ROW_CHOICES,
+    choose_rows,
+    most_rows,
+    segment_tiles,
+    split_channels,
+    widest_tile,
+)
 from mace_cpu.lowering.gemm_packed import gemm_kernel
 from mace_cpu.lowering.moving_kernels import (
     conversion_kernel,
@@ -110,3 +120,17 @@ def test_channel_tiles_cover_every_block_once(widest: int) -> None:
             for i in range(split.blocks)
         ]
         assert covered == list(range(blocks))
+
+
+@given(st.integers(1, 300), st.integers(1, 40), st.integers(1, 8))
+def test_segments_cover_a_row_and_share_it_out(tiles: int, others: int, threads: int) -> None:
+    length = segment_tiles(tiles, others, threads)
+    assert 1 <= length <= min(tiles, LONGEST_SEGMENT_TILES)
+    segments = -(-tiles // length)
+    assert segments * length >= tiles
+    simplest = min(tiles, LONGEST_SEGMENT_TILES)
+
+    def longest_share(length: int) -> int:
+        return -(-(-(-tiles // length) * others) // threads) * length
+
+    assert longest_share(length) <= longest_share(simplest) + length

@@ -10,6 +10,7 @@ the end of a tile interleaves.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -253,7 +254,7 @@ class _Emitter:
         if not variant.phases and all(op.kind in CHEAP for op in self.epilogue.ops):
             for c in range(variant.channels):
                 operands = body.add(channel_at, c)
-                store(here, pixel, body.add(first, c), operands, lambda f, v, c=c: self.tile.cell(c, v))
+                store(here, pixel, body.add(first, c), operands, functools.partial(self._cell, c))
             return
         nbytes = 4 * body.lanes
         for i in range(self.rows * variant.vectors):
@@ -267,6 +268,9 @@ class _Emitter:
                 return body.load(body.b.gep(self.spilled, [body.mul(cell, nbytes)], source_etype=I8))
 
             store(here, pixel, body.add(first, channel), body.add(channel_at, row), load)
+
+    def _cell(self, channel: int, phase: int, v: int) -> ir.Value:
+        return self.tile.cell(channel * self.interleaved + phase, v)
 
     def _store(
         self,

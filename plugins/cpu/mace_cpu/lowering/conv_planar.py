@@ -18,6 +18,7 @@ from mace_cpu.codegen.version import generator_version
 from mace_cpu.lowering.conv_direct import FAR_INPUT_BYTES, SCALAR_WORK_PER_MAC, Floats, simplified
 from mace_cpu.lowering.conv_geometry import Geometry
 from mace_cpu.lowering.conv_phases import Phase, as_convolution, axis_phases
+from mace_cpu.lowering.conv_tiles import segment_tiles
 from mace_cpu.program import At, Buf, Program
 
 CHANNEL_CHOICES = (1, 2, 3, 4, 6, 8, 9, 12, 16, 24)
@@ -25,7 +26,6 @@ VECTOR_CHOICES = (1, 2, 3, 4, 6)
 """Tiles to choose from: few, so that layers share kernels."""
 
 MOST_COLUMN_PHASES = 4
-MOST_SEGMENT_TILES = 8
 LATENCY_SLOTS = 8
 """A step has room for so many multiplications before the first one's result is there."""
 
@@ -182,8 +182,8 @@ def _emit(
     pixels = tile.vectors * lanes
     (in_h, in_w), (kernel_h, kernel_w), (rows, width) = shape.image, shape.kernel, shape.output
     tiles = -(-width // pixels)
-    segment_tiles = min(tiles, MOST_SEGMENT_TILES)
-    segments = -(-tiles // segment_tiles)
+    in_segment = segment_tiles(tiles, shape.batch * shape.groups * rows, program.threads)
+    segments = -(-tiles // in_segment)
     span = pixels * shape.strides[1] + (kernel_w - 1) * shape.dilations[1]
     window_row = -(-span // lanes) * lanes
     last = max(width - pixels, 0) * shape.strides[1] - shape.pads[1]
@@ -201,7 +201,7 @@ def _emit(
         Arg.ROWS: rows,
         Arg.WIDTH: width,
         Arg.SEGMENTS: segments,
-        Arg.SEGMENT_TILES: segment_tiles,
+        Arg.SEGMENT_TILES: in_segment,
         Arg.IN_ROWS: in_h,
         Arg.IN_WIDTH: in_w,
         Arg.GROUP_IN: shape.group_in,

@@ -58,6 +58,29 @@ def split_channels(out_blocks: int, widest: int) -> list[ChannelSplit]:
     return splits
 
 
+LONGEST_SEGMENT_TILES = 8
+"""Tiles per unit of work along a row."""
+
+UNIT_OVERHEAD_TILES = 0.25
+
+
+def segment_tiles(tiles: int, others: int, threads: int) -> int:
+    """Tiles per segment of a row of ``tiles``, so that ``threads`` get equal shares of all units.
+
+    Args:
+        others: units for each segment (rows, tiles of channels, images).
+    """
+    fewest = -(-tiles // LONGEST_SEGMENT_TILES)
+    if threads <= 1:
+        return min(tiles, LONGEST_SEGMENT_TILES)
+
+    def time(segments: int) -> float:
+        return -(-segments * others // threads) * (tiles / segments + UNIT_OVERHEAD_TILES)
+
+    segments = min(range(fewest, min(fewest + 2 * threads, tiles) + 1), key=time)
+    return -(-tiles // segments)
+
+
 WORTH_A_KERNEL = 1.06
 """A tile less tall than need be must be so much faster: every other height is one more kernel to build."""
 
