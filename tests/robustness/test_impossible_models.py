@@ -165,3 +165,17 @@ def test_functions_that_double_forty_times_are_refused_at_once() -> None:
     )
     with pytest.raises(mace.errors.UnsupportedModelError, match="function 'F0'"):
         mace.Session(made.SerializeToString(), devices=["reference"])
+
+
+def test_an_output_declared_with_another_type_than_is_computed_is_refused() -> None:
+    info = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("Relu", ["x"], ["y"], name="rectify")],
+        "mistyped",
+        [info("x", TensorProto.FLOAT, [2])],
+        [info("y", TensorProto.INT64, [2])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    declared = r"'y' is declared as int64, but node 'rectify' \(Relu\) computes float32"
+    with pytest.raises(ModelError, match=declared), mace.Session(model, devices=["reference"]) as session:
+        session.run({"x": np.zeros(2, np.float32)})
