@@ -128,9 +128,15 @@ def test_segments_cover_a_row_and_share_it_out(tiles: int, others: int, threads:
     assert 1 <= length <= min(tiles, LONGEST_SEGMENT_TILES)
     segments = -(-tiles // length)
     assert segments * length >= tiles
-    simplest = min(tiles, LONGEST_SEGMENT_TILES)
 
-    def longest_share(length: int) -> int:
-        return -(-(-(-tiles // length) * others) // threads) * length
+    def share(length: int) -> float:
+        segments = -(-tiles // length)
+        return -(-segments * others // threads) * tiles / segments
 
-    assert longest_share(length) <= longest_share(simplest) + length
+    assert share(length) <= share(min(tiles, LONGEST_SEGMENT_TILES))
+
+
+def test_few_segments_are_as_many_as_threads() -> None:
+    assert segment_tiles(8, 1, 2) == 4
+    assert segment_tiles(8, 1, 1) == 8
+    assert segment_tiles(56, 1, 2) == 7

@@ -70,15 +70,15 @@ def segment_tiles(tiles: int, others: int, threads: int) -> int:
     Args:
         others: units for each segment (rows, tiles of channels, images).
     """
-    fewest = -(-tiles // LONGEST_SEGMENT_TILES)
+    longest = min(tiles, LONGEST_SEGMENT_TILES)
     if threads <= 1:
-        return min(tiles, LONGEST_SEGMENT_TILES)
+        return longest
 
-    def time(segments: int) -> float:
+    def time(length: int) -> float:
+        segments = -(-tiles // length)
         return -(-segments * others // threads) * (tiles / segments + UNIT_OVERHEAD_TILES)
 
-    segments = min(range(fewest, min(fewest + 2 * threads, tiles) + 1), key=time)
-    return -(-tiles // segments)
+    return min(range(1, longest + 1), key=time)  # of those that make as many segments, the most even
 
 
 WORTH_A_KERNEL = 1.06
