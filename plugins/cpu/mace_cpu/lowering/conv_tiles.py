@@ -31,7 +31,7 @@ class ChannelSplit:
     blocks: int
 
 
-ROW_CHOICES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14)
+ROW_CHOICES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 13, 14)
 """Tile heights to choose from: few, so that layers share kernels."""
 
 
