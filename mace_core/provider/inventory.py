@@ -67,12 +67,18 @@ def probe(name: str, registry: Registry | None = None, *, refresh: bool = False)
 
 
 def find_device(
-    name: str, registry: Registry | None = None, *, refresh: bool = False, for_execution: bool = True
+    name: str,
+    registry: Registry | None = None,
+    *,
+    refresh: bool = False,
+    for_execution: bool = True,
+    options: Mapping[str, object] | None = None,
 ) -> Device:
     """The device a user calls ``name``.
 
     ``provider`` means that provider's first real device; ``provider:id`` means that very one, and is the only way to
     get a virtual device.  With ``for_execution=False`` compile-only targets are found too.
+    ``options`` are those the provider is to be opened with: some bring in devices that are not found without.
 
     Raises:
         DeviceNotFoundError: for an unknown name (with the nearest one), or where the hardware is missing (with why).
@@ -81,6 +87,9 @@ def find_device(
     registry = registry or default_registry()
     provider, colon, device_id = name.partition(":")
     result = probe(provider, registry, refresh=refresh)
+    if options and (loaded := registry.provider(provider)).probe_options.intersection(options):
+        result = loaded.probe_with(options)
+        _check(provider, result)
     if not colon:
         for device in result.devices:
             if is_real(device):

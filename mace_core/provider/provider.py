@@ -23,6 +23,7 @@ class ExecutionProvider(ABC):
         version: the version of its distribution.
         api_version: the contract it was written for, as literal numbers (not the installed core's constant).
         options: names of the options it understands, each with a one-line description.
+        probe_options: those of them that change which devices are found (the folder of a vendor's library).
     """
 
     name: ClassVar[str]
@@ -30,6 +31,7 @@ class ExecutionProvider(ABC):
     version: ClassVar[str]
     api_version: ClassVar[ApiVersion]
     options: ClassVar[Mapping[str, str]] = {}
+    probe_options: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
     def probe(self) -> ProbeResult:
@@ -46,3 +48,12 @@ class ExecutionProvider(ABC):
             UsageError: for an option it does not know or a value it can not take.
             ProviderError: if the device can not be opened now.
         """
+
+    def probe_with(self, options: Mapping[str, object]) -> ProbeResult:
+        """What :meth:`probe` finds once ``options`` hold: called, and not cached, where some of them are given that
+        ``probe_options`` names.
+
+        Raises:
+            UsageError: for a value it can not take.
+        """
+        return self.probe()

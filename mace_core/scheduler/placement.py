@@ -93,9 +93,12 @@ class _Placing:
                 compiled.close()
 
     def _partition(self, control_flow: frozenset[Node]) -> Partitioning:
-        """Ask the fallback devices only where the others leave something over: opening one may be dear."""
-        asked = [device for device in self.pool.candidates() if not device.is_fallback and self.pool.ready(device)]
-        waiting = [device for device in self.pool.candidates() if device.is_fallback]
+        """Ask the fallback devices only where nodes are pinned to them or the others leave something over: opening one
+        may be dear."""
+        pinned = {self.pins[node] for node in self.stage.nodes if node in self.pins}
+        first = [device for device in self.pool.candidates() if not device.is_fallback or device.name in pinned]
+        asked = [device for device in first if self.pool.ready(device)]
+        waiting = [device for device in self.pool.candidates() if device not in first]
         while True:
             try:
                 return self._ask(asked, control_flow)

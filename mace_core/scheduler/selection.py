@@ -52,8 +52,8 @@ def select_devices(
     else:
         if isinstance(names, str):
             names = [names]
-        named = dict.fromkeys(find_device(name, registry).qualified_name for name in names)
-        chosen += [(find_device(name, registry), True, False) for name in named]
+        named = {(found := _find(name, registry, options)).qualified_name: found for name in names}
+        chosen += [(device, True, False) for device in named.values()]
     have = {device.qualified_name for device, _, _ in chosen}
     if not strict:
         if names is not None:
@@ -62,7 +62,9 @@ def select_devices(
             chosen.append((find_device(REFERENCE, registry), False, True))
     have = {device.qualified_name for device, _, _ in chosen}
     extra = [
-        device for name in dict.fromkeys(pinned) if (device := find_device(name, registry)).qualified_name not in have
+        device
+        for name in dict.fromkeys(pinned)
+        if (device := _find(name, registry, options)).qualified_name not in have
     ]
     if not chosen and not extra:
         raise UsageError(
@@ -77,6 +79,12 @@ def select_devices(
             for device, named, fallback in chosen
         ),
     ]
+
+
+def _find(name: str, registry: Registry, options: Options) -> Device:
+    """The device a user names, under the options given for it."""
+    given = {**options.get(name.partition(":")[0], {}), **options.get(name, {})}
+    return find_device(name, registry, options=given)
 
 
 def _hosts(registry: Registry) -> list[Device]:

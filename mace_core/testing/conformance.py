@@ -75,6 +75,10 @@ class ProviderConformance:
         with pytest.raises(UsageError, match="no_such_option"):
             provider.open(device, {"no_such_option": 1})
 
+    def test_options_that_bring_in_devices_are_options(self, provider: ExecutionProvider) -> None:
+        assert provider.probe_options <= set(provider.options), "probe_options names options the provider does not have"
+        assert provider.probe_with({}).devices == provider.probe().devices
+
     # --- claims ---------------------------------------------------------------------------------------------------
 
     def test_every_node_is_answered_once_and_claims_are_convex(self, backend: Backend, mixed: Graph) -> None:

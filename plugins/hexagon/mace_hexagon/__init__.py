@@ -1,4 +1,4 @@
-"""Qualcomm Hexagon execution provider: looks for the QNN libraries.  It can not run anything in this version."""
+"""Qualcomm Hexagon execution provider, through the C API of Qualcomm's QNN libraries."""
 
 from mace_hexagon.version import VERSION as __version__
 

@@ -1,44 +1,151 @@
-"""The provider class: what is missing for Hexagon on this machine."""
+"""The provider class: which HTPs are here or emulated here, and opening one."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import ClassVar
 
-from mace_core.errors import ProviderError
-from mace_core.provider import ApiVersion, Backend, Device, ExecutionProvider, Missing, ProbeResult
+from mace_core.errors import ProviderError, UsageError
+from mace_core.provider import ApiVersion, Backend, Device, DeviceKind, ExecutionProvider, Missing, ProbeResult
+from mace_core.tensor import DType
 from mace_hexagon import discovery
+from mace_hexagon.targets import EMULATED, SOCS, Soc, find_soc
 from mace_hexagon.version import VERSION
 
-NO_EXECUTION = f"mace-hexagon {VERSION} finds the QNN libraries but can not run models with them yet"
+PRECISIONS = ("fp16", "float32")
+NATIVE_ID = "htp"
+
+_INTEGERS = frozenset({DType.UINT8, DType.INT8, DType.UINT16, DType.INT16, DType.INT32, DType.BOOL})
+_FLOATS = frozenset({DType.FLOAT32, DType.FLOAT16})
 
 
 class HexagonProvider(ExecutionProvider):
-    """Offers no devices in this version; says whether QNN's HTP library is there."""
+    """Qualcomm's Hexagon Tensor Processor through the QNN libraries; on a PC, their emulation of it."""
 
     name: ClassVar[str] = "hexagon"
     vendor: ClassVar[str] = "mace"
     version: ClassVar[str] = VERSION
     api_version: ClassVar[ApiVersion] = ApiVersion(0, 1)
+    options: ClassVar[Mapping[str, str]] = {
+        "precision": "how float32 is computed: fp16 (default), or float32 where the HTP can (the emulation can)",
+        "library_dir": "folder of libQnnHtp.so, instead of the one found by itself",
+    }
+
+    probe_options: ClassVar[frozenset[str]] = frozenset({"library_dir"})
 
     def probe(self) -> ProbeResult:
-        library = discovery.find_htp()
-        missing = [Missing("execution support", NO_EXECUTION, "use another device until a later version")]
-        if library is None:
-            missing.append(
-                Missing(
-                    discovery.HTP_LIBRARY,
-                    f"not found in {'; '.join(discovery.searched())}",
-                    "install Qualcomm's AI runtime and set QNN_SDK_ROOT, or pip install onnxruntime-qnn, "
-                    "or set MACE_QNN_LIB_DIR to the folder of the library",
-                )
-            )
-        elif discovery.is_emulation():
-            missing.append(
-                Missing("Hexagon DSP", f"{library} emulates it on this x86 machine; there is no such unit here")
-            )
-        watched = [str(library)] if library is not None else [str(path) for path in discovery.folders()]
-        return ProbeResult(missing=tuple(missing), depends_on=tuple(watched), environment=discovery.ENVIRONMENT)
+        return _describe(discovery.search())
+
+    def probe_with(self, options: Mapping[str, object]) -> ProbeResult:
+        _, library = self._read(options)
+        return self.probe() if library is None else _describe(discovery.Search(library, (), (library,)))
 
     def open(self, device: Device, options: Mapping[str, object]) -> Backend:
-        raise ProviderError(f"{device.qualified_name} can not be opened: {NO_EXECUTION}", device=device.qualified_name)
+        precision, library = self._read(options)
+        if library is None:
+            search = discovery.search()
+            if search.library is None:
+                reasons = "; ".join(f"{item.what}: {item.reason}" for item in search.missing)
+                raise ProviderError(
+                    f"{device.qualified_name} can not be opened: {reasons}", device=device.qualified_name
+                )
+            library = search.library
+        soc = find_soc(device.id)
+        if soc is None and device.id != NATIVE_ID:
+            raise UsageError(f"the hexagon provider knows no device '{device.id}'")
+        from mace_hexagon.backend import HexagonBackend  # loads numpy-heavy lowering only when a device is opened
+        from mace_hexagon.qnn.handles import QnnDevice, Target, arch_target, soc_target
+        from mace_hexagon.qnn.library import load
+
+        target: Target = ()
+        if soc is not None:
+            half = precision == "fp16"
+            target = soc_target(soc.number) if half else arch_target(soc.arch, float_soc=EMULATED[68].number)
+        qnn = QnnDevice(load(library, keep_started=device.is_virtual), device.qualified_name, target)
+        try:
+            floats = soc is None or soc.computes_floats
+            return HexagonBackend(device, qnn, half_precision=precision == "fp16" and floats, floats=floats)
+        except BaseException:
+            qnn.close()
+            raise
+
+    def _read(self, options: Mapping[str, object]) -> tuple[str, Path | None]:
+        unknown = sorted(set(options) - set(self.options))
+        if unknown:
+            raise UsageError(f"the hexagon provider has no option '{unknown[0]}'; it knows {', '.join(self.options)}")
+        precision = options.get("precision", PRECISIONS[0])
+        if precision not in PRECISIONS:
+            raise UsageError(f"the hexagon option 'precision' is one of {', '.join(PRECISIONS)}, not {precision!r}")
+        folder = options.get("library_dir")
+        if folder is None:
+            return str(precision), None
+        library = Path(str(folder), discovery.HTP_LIBRARY)
+        problem = discovery.why_unusable(library)
+        if problem is not None:
+            raise UsageError(f"the hexagon option 'library_dir' does not fit: {problem}")
+        return str(precision), library
+
+
+def _describe(search: discovery.Search) -> ProbeResult:
+    """The devices a library brings, or why there are none."""
+    missing = list(search.missing)
+    devices: list[Device] = []
+    if search.library is not None:
+        found = str(search.library)
+        if discovery.is_emulation():
+            devices = [_emulated(soc) for _, soc in sorted(EMULATED.items())]
+            devices += [_target(soc) for soc in SOCS]
+            missing.append(
+                Missing(
+                    "Hexagon DSP",
+                    f"there is no such unit in this x86 machine; {found} emulates it",
+                    "name a device such as 'hexagon:v75' to use the emulation; its speed means nothing",
+                )
+            )
+        elif discovery.has_dsp():
+            devices = [_native(found)]
+        else:
+            missing.append(
+                Missing("Hexagon DSP", "no FastRPC device node (/dev/fastrpc-cdsp, /dev/adsprpc-smd) is here", "")
+            )
+    watched = [str(path) for path in search.looked_at]
+    return ProbeResult(tuple(devices), tuple(missing), tuple(watched), discovery.ENVIRONMENT)
+
+
+def _emulated(soc: Soc) -> Device:
+    return Device(
+        provider="hexagon",
+        id=f"v{soc.arch}",
+        kind=DeviceKind.DSP,
+        name=f"Hexagon HTP v{soc.arch}, emulated on this PC",
+        vendor="Qualcomm",
+        dtypes=_INTEGERS | _FLOATS if soc.computes_floats else _INTEGERS,
+        is_virtual=True,
+        properties={"soc": f"{soc.id} ({soc.name})"},
+    )
+
+
+def _target(soc: Soc) -> Device:
+    return Device(
+        provider="hexagon",
+        id=soc.id,
+        kind=DeviceKind.DSP,
+        name=f"{soc.name} (HTP v{soc.arch})",
+        vendor="Qualcomm",
+        dtypes=_INTEGERS | _FLOATS if soc.computes_floats else _INTEGERS,
+        is_virtual=True,
+        can_execute=False,
+    )
+
+
+def _native(library: str) -> Device:
+    return Device(
+        provider="hexagon",
+        id=NATIVE_ID,
+        kind=DeviceKind.DSP,
+        name="Hexagon HTP",
+        vendor="Qualcomm",
+        dtypes=_INTEGERS | _FLOATS,
+        properties={"library": library},
+    )

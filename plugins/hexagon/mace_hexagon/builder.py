@@ -1,0 +1,68 @@
+"""Builds described graphs in a QNN context."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mace_hexagon.description import QOp, QTensor
+from mace_hexagon.qnn.handles import QnnContext, QnnGraph
+from mace_hexagon.qnn.marshal import Marshal
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output of a finished graph: what an execution needs to bind memory to it."""
+
+    tensor: QTensor
+    number: int
+
+
+@dataclass(frozen=True)
+class BuiltGraph:
+    """A finalized graph with its inputs and outputs in the order of the subgraph's."""
+
+    graph: QnnGraph
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+
+
+def build(
+    context: QnnContext,
+    name: str,
+    ops: Sequence[QOp],
+    inputs: Sequence[QTensor],
+    outputs: Sequence[QTensor],
+    *,
+    half_precision: bool,
+) -> BuiltGraph:
+    """Create and finalize one graph.
+
+    Raises:
+        ProviderError: the class that fits, if the library refuses.
+    """
+    graph = context.create_graph(name, half_precision=half_precision)
+    marshal = Marshal()
+    numbers: dict[QTensor, int] = {}
+
+    def register(described: QTensor) -> None:
+        if described not in numbers:
+            tensor = marshal.tensor(described)
+            graph.create_tensor(tensor)
+            numbers[described] = int(tensor.any.v1.id)
+
+    for tensor in inputs:
+        register(tensor)
+    for op in ops:
+        for tensor in (*op.inputs, *op.outputs):
+            register(tensor)
+        config = marshal.op(op, numbers)
+        for parameter in marshal.param_tensors(config):
+            graph.create_tensor(parameter)
+        graph.add(config)
+    graph.finalize()
+    return BuiltGraph(
+        graph,
+        tuple(Port(tensor, numbers[tensor]) for tensor in inputs),
+        tuple(Port(tensor, numbers[tensor]) for tensor in outputs),
+    )

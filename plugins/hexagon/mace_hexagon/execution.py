@@ -1,0 +1,82 @@
+"""Compiled subgraphs and their executions."""
+
+from __future__ import annotations
+
+import ctypes as c
+import threading
+import time
+from collections.abc import Sequence
+
+from mace_core.errors import CancelledError, UnsupportedError
+from mace_core.provider import Bindings, BoundTensor, CompiledSubgraph, Execution
+from mace_hexagon.builder import BuiltGraph, Port
+from mace_hexagon.qnn.handles import QnnContext
+from mace_hexagon.qnn.marshal import Marshal
+from mace_hexagon.qnn.types import Tensor
+
+
+class HexagonSubgraph(CompiledSubgraph):
+    """A finalized graph in a context that it may share with others."""
+
+    def __init__(
+        self, context: QnnContext, built: BuiltGraph, sources: tuple[str, ...], constants: frozenset[str], runs: bool
+    ) -> None:
+        """Takes over one use of ``context``; ``runs`` is False for a target that is not here."""
+        self.context = context
+        self.built = built
+        self.sources = sources
+        self.consumed_constants = constants
+        self.source_map = {built.graph.name: sources}
+        self._runs = runs
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def new_execution(self) -> Execution:
+        if not self._runs:
+            name = self.context.device.name
+            raise UnsupportedError(f"{name} is a target to compile for; it can not run here", device=name)
+        return HexagonExecution(self)
+
+    def close(self) -> None:
+        with self._lock:
+            closed, self._closed = self._closed, True
+        if not closed:
+            self.context.release()
+
+
+class HexagonExecution(Execution):
+    """Tensor structures of its own over a shared graph; runs of one device take turns."""
+
+    def __init__(self, compiled: HexagonSubgraph) -> None:
+        self._compiled = compiled
+        self._marshal = Marshal()
+        self._inputs = self._structures(compiled.built.inputs)
+        self._outputs = self._structures(compiled.built.outputs)
+
+    def run(self, bindings: Bindings) -> None:
+        graph = self._compiled.built.graph
+        if bindings.cancel.is_set:
+            raise CancelledError(f"the run was cancelled before '{graph.name}'")
+        self._bind(self._inputs, bindings.inputs)
+        self._bind(self._outputs, bindings.outputs)
+        start = time.perf_counter_ns()
+        graph.execute(self._inputs, self._outputs)
+        if bindings.profile is not None:
+            bindings.profile(graph.name, self._compiled.sources, start, time.perf_counter_ns())
+        if bindings.cancel.is_set:
+            raise CancelledError(f"the run was cancelled during '{graph.name}'")
+
+    def _structures(self, ports: Sequence[Port]) -> c.Array[Tensor]:
+        tensors = (self._marshal.tensor(port.tensor, number=port.number) for port in ports)
+        return (Tensor * len(ports))(*tensors)
+
+    def _bind(self, tensors: c.Array[Tensor], bound: Sequence[BoundTensor | None]) -> None:
+        for tensor, target in zip(tensors, bound, strict=True):
+            if target is None:
+                raise UnsupportedError("QNN compiles fixed shapes, every output must be bound")
+            buffer = tensor.any.v1.buffer
+            buffer.data = target.address
+            size = 1
+            for dim in target.shape:
+                size *= dim
+            buffer.size = target.dtype.nbytes(size)

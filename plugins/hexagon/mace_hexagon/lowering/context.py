@@ -1,0 +1,279 @@
+"""What the lowering function of one node sees and does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mace_core.graph import Node, Value
+from mace_core.tensor import DType
+from mace_hexagon.clusters import Cluster, encoding_of, to_encoding
+from mace_hexagon.description import Encoding, QTensor, fixed_type
+
+if TYPE_CHECKING:
+    from mace_hexagon.lowering.engine import Lowering
+
+Array = npt.NDArray[Any]
+Order = tuple[int, ...]
+"""``dims of the QNN tensor [i] = dims of the value [order[i]]``."""
+
+NHWC: Order = (0, 2, 3, 1)
+INT32 = np.iinfo(np.int32)
+
+
+class DeclinedError(Exception):
+    """A node can not be lowered; the text is the reason given to the user."""
+
+
+class NodeContext:
+    """What a lowering function sees of its node: operands as tensors, results to be made.
+
+    In a cluster the operands are the quantised values behind the DequantizeLinear nodes, and the results those of the
+    QuantizeLinear nodes; a lowering function need not know.
+    """
+
+    def __init__(self, lowering: Lowering, node: Node, cluster: Cluster | None) -> None:
+        self.lowering = lowering
+        self.node = node
+        self.cluster = cluster
+
+    # --- operands -------------------------------------------------------------------------------------------------
+
+    @property
+    def is_quantised(self) -> bool:
+        return self.cluster is not None
+
+    def attr(self, name: str, default: Any = None) -> Any:
+        """An attribute of the node."""
+        return self.node.attr(name, default)
+
+    def has(self, index: int) -> bool:
+        """Whether the operand is given."""
+        return self.node.input(index) is not None
+
+    def operand(self, index: int) -> Value:
+        """The operand in the model.
+
+        Raises:
+            DeclinedError: if it is left out.
+        """
+        found = self.node.input(index)
+        if found is None:
+            raise DeclinedError(f"input {index} of {self.node.op_type} is left out")
+        return found
+
+    def shape(self, index: int = 0) -> tuple[int, ...]:
+        """The operand's shape in the model."""
+        return self.lowering.shape(self.operand(index))
+
+    def dtype(self, index: int = 0) -> DType:
+        """The operand's element type in the model."""
+        return self.lowering.dtype(self.operand(index))
+
+    def array(self, index: int) -> Array | None:
+        """The operand's content in real numbers if it is constant."""
+        return self.lowering.array(self.node.input(index))
+
+    def is_constant(self, index: int) -> bool:
+        """Whether the operand is constant, quantised or not."""
+        value = self.operand(index)
+        if self.cluster is not None and value in self.cluster.sources:
+            value = self.cluster.sources[value].value
+        return self.lowering.view.constant(value) is not None or self.lowering.array(value) is not None
+
+    def integers(self, index: int) -> list[int]:
+        """The operand's content as numbers.
+
+        Raises:
+            DeclinedError: if it is not constant.
+        """
+        found = self.array(index)
+        if found is None:
+            raise DeclinedError(f"input '{self.operand(index).name}' of {self.node.op_type} is not constant")
+        return [int(number) for number in found.reshape(-1)]
+
+    def x(self, index: int = 0, order: Order | None = None) -> QTensor:
+        """The operand as a tensor in ``order``."""
+        value = self.operand(index)
+        if self.cluster is not None and value in self.cluster.sources:
+            source = self.cluster.sources[value]
+            if self.lowering.view.constant(source.value) is not None:
+                return self.weight(index, order or tuple(range(len(self.shape(index)))))
+            return self.lowering.tensor(source.value, order)
+        return self.lowering.tensor(value, order)
+
+    def order(self, index: int = 0) -> Order:
+        """The order in which a computed operand is there already."""
+        value = self.operand(index)
+        if self.cluster is not None and value in self.cluster.sources:
+            value = self.cluster.sources[value].value
+        if self.lowering.view.constant(value) is not None or self.lowering.array(value) is not None:
+            return tuple(range(len(self.shape(index))))
+        return self.lowering.located(value).order
+
+    def weight(self, index: int, order: Order, shape: Sequence[int] | None = None) -> QTensor:
+        """A constant operand, transposed to ``order`` and then seen as ``shape``."""
+        value = self.operand(index)
+        if self.cluster is not None and value in self.cluster.sources:
+            source = self.cluster.sources[value]
+            stored = self.lowering.view.constant(source.value)
+            data_type = None if stored is None else fixed_type(stored.dtype)
+            encoding = to_encoding(source.encoding, len(order))
+            if stored is None or data_type is None or encoding is None:
+                raise DeclinedError(f"the weights '{value.name}' are not constant or quantised in blocks")
+            if encoding.axis is not None:
+                if shape is not None and len(shape) != len(order):
+                    raise DeclinedError(f"the weights '{value.name}' are quantised per channel and reshaped")
+                encoding = Encoding(encoding.scales, encoding.zero_points, order.index(encoding.axis))
+            data = np.transpose(stored.numpy(), order)
+            return self.lowering.constant(
+                data if shape is None else data.reshape(shape), value.name, encoding, data_type
+            )
+        array = self.lowering.array(value)
+        if array is None:
+            raise DeclinedError(f"the weights '{value.name}' are not constant")
+        data = np.transpose(array, order)
+        return self.lowering.constant(data if shape is None else data.reshape(shape), value.name)
+
+    def constant(self, array: Array, name: str = "constant") -> QTensor:
+        """A constant of the lowering's own, in the real numbers' type."""
+        return self.lowering.constant(array, f"{self.node.name}.{name}")
+
+    # --- results --------------------------------------------------------------------------------------------------
+
+    def out_shape(self, index: int = 0) -> tuple[int, ...]:
+        """The result's shape in the model."""
+        return self.lowering.shape(self._result(index))
+
+    def out_dtype(self, index: int = 0) -> DType:
+        """The result's element type in the model."""
+        return self.lowering.dtype(self._result(index))
+
+    def out_encoding(self, index: int = 0) -> Encoding | None:
+        """The result's encoding in a cluster."""
+        if self.cluster is None:
+            return None
+        node = self.cluster.quantizers[index]
+        stored = node.outputs[0]
+        assert stored is not None
+        found = encoding_of(self.lowering.view, node, stored)
+        assert found is not None
+        return to_encoding(found, len(self.lowering.shape(stored)))
+
+    def emit(self, type: str, inputs: Sequence[QTensor], order: Order | None = None, *, index: int = 0, **params: Any
+    ) -> QTensor:  # fmt: skip
+        """Add the operation that computes a result."""
+        result = self.result_tensor(order, index)
+        self.lowering.add(type, inputs, [result], **params)
+        self.finish(result, order, index)
+        return result
+
+    def result_tensor(self, order: Order | None = None, index: int = 0) -> QTensor:
+        """A tensor for a result; call `finish` once an operation writes it."""
+        return self.lowering.new_tensor(self._stored(index), order, self.out_encoding(index))
+
+    def finish(self, tensor: QTensor, order: Order | None = None, index: int = 0) -> None:
+        """``tensor`` holds the result; a cluster's activation follows here."""
+        stored = self._stored(index)
+        if self.cluster is not None and self.cluster.activation is not None:
+            bounds = self._bounds(self.cluster.activation)
+            encoding = tensor.encoding
+            assert encoding is not None
+            if not _is_implied(bounds, encoding, self.lowering.dtype(stored)):
+                clipped = self.lowering.new_tensor(stored, order, encoding)
+                low, high = (np.float32(bound) for bound in bounds)
+                self.lowering.add("ReluMinMax", [tensor], [clipped], min_value=low, max_value=high)
+                tensor = clipped
+        self.lowering.define(stored, tensor, order)
+
+    def alias(self, order: Order) -> None:
+        """The result is operand 0 seen in another order; nothing is computed.
+
+        Raises:
+            DeclinedError: in a cluster that requantises.
+        """
+        value = self.operand(0)
+        if self.cluster is not None:
+            value = self.cluster.sources[value].value
+        place = self.lowering.located(value)
+        self.require_same_encoding(place.tensor)
+        self.lowering.define(self._stored(0), place.tensor, order)
+
+    def require_same_encoding(self, tensor: QTensor) -> None:
+        """Operations that only move numbers do not requantise.
+
+        Raises:
+            DeclinedError: if the result is quantised in another way than ``tensor``.
+        """
+        if self.cluster is not None:
+            encoding = self.out_encoding()
+            if encoding is None or not encoding.equals(tensor.encoding) or self.cluster.activation is not None:
+                raise DeclinedError(f"{self.node.op_type} quantises its result in another way than its operand")
+
+    def temporary(self, shape: Sequence[int], like: QTensor, name: str = "inner") -> QTensor:
+        """An intermediate."""
+        return self.lowering.temporary(f"{self.node.name}.{name}", shape, like)
+
+    def reshaped(self, tensor: QTensor, shape: Sequence[int]) -> QTensor:
+        """``tensor`` in another shape."""
+        if tuple(shape) == tensor.shape:
+            return tensor
+        if tensor.data is not None and tensor.encoding is None:
+            return self.lowering.constant(tensor.data.reshape(tuple(shape)), tensor.name)
+        result = self.temporary(shape, tensor, "reshaped")
+        self.lowering.add("Reshape", [tensor], [result])
+        return result
+
+    def _bounds(self, node: Node) -> tuple[float, float]:
+        return activation_bounds(self.lowering, node)
+
+    def _result(self, index: int) -> Value:
+        found = self.node.output(index)
+        if found is None:
+            raise DeclinedError(f"output {index} of {self.node.op_type} is left out")
+        return found
+
+    def _stored(self, index: int) -> Value:
+        if self.cluster is None:
+            return self._result(index)
+        stored = self.cluster.quantizers[index].outputs[0]
+        assert stored is not None
+        return stored
+
+
+Lower = Callable[[NodeContext], None]
+"""Lowers one node, or raises `DeclinedError`."""
+
+
+def activation_bounds(lowering: Lowering, node: Node) -> tuple[float, float]:
+    """Lowest and highest result of a Relu or Clip.
+
+    Raises:
+        DeclinedError: if they are not constant.
+    """
+    if node.op_type == "Relu":
+        return 0.0, float("inf")
+    low, high = node.attr("min"), node.attr("max")
+    for index in (1, 2):
+        value = node.input(index)
+        if value is None:
+            continue
+        found = lowering.array(value)
+        if found is None:
+            raise DeclinedError(f"the bound '{value.name}' of Clip is not constant")
+        if index == 1:
+            low = float(found.reshape(-1)[0])
+        else:
+            high = float(found.reshape(-1)[0])
+    return float("-inf") if low is None else float(low), float("inf") if high is None else float(high)
+
+
+def _is_implied(bounds: tuple[float, float], encoding: Encoding, dtype: DType) -> bool:
+    """Whether the encoding can not stand for numbers outside the bounds, give or take half a step."""
+    limits = np.iinfo(dtype.numpy)
+    scale, zero = float(encoding.scales[0]), int(encoding.zero_points[0])
+    slack = scale / 2
+    return (limits.min - zero) * scale >= bounds[0] - slack and (limits.max - zero) * scale <= bounds[1] + slack

@@ -1,0 +1,214 @@
+"""Operators that work element by element; they keep whatever order their first operand is in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mace_core.tensor import DType
+from mace_hexagon.description import QTensor
+from mace_hexagon.lowering.context import DeclinedError, Lower, NodeContext, Order, activation_bounds
+
+HARD_SIGMOID, SOFTPLUS = 2, 7  # operations of ElementWiseNeuron
+
+_UNARY = {
+    "Relu": "Relu",
+    "Sigmoid": "Sigmoid",
+    "Tanh": "Tanh",
+    "HardSwish": "HardSwish",
+    "Exp": "ElementWiseExp",
+    "Log": "ElementWiseLog",
+    "Sqrt": "ElementWiseSquareRoot",
+    "Abs": "ElementWiseAbs",
+    "Neg": "ElementWiseNeg",
+    "Floor": "ElementWiseFloor",
+    "Ceil": "ElementWiseCeil",
+    "Round": "ElementWiseRound",
+    "Sign": "ElementWiseSign",
+    "Sin": "ElementWiseSin",
+    "Cos": "ElementWiseCos",
+    "Not": "ElementWiseNot",
+}
+
+_BINARY = {
+    "Add": "ElementWiseAdd",
+    "Sub": "ElementWiseSubtract",
+    "Mul": "ElementWiseMultiply",
+    "Div": "ElementWiseDivide",
+    "Pow": "ElementWisePower",
+    "Max": "ElementWiseMaximum",
+    "Min": "ElementWiseMinimum",
+    "Sum": "ElementWiseAdd",
+    "Equal": "ElementWiseEqual",
+    "Less": "ElementWiseLess",
+    "LessOrEqual": "ElementWiseLessEqual",
+    "Greater": "ElementWiseGreater",
+    "GreaterOrEqual": "ElementWiseGreaterEqual",
+    "And": "ElementWiseAnd",
+    "Or": "ElementWiseOr",
+}
+
+_FLOATS = (DType.FLOAT32, DType.FLOAT16)
+
+
+def _unary(context: NodeContext) -> None:
+    _require_float(context)
+    order = context.order()
+    context.emit(_UNARY[context.node.op_type], [context.x(0, order)], order)
+
+
+def _binary(context: NodeContext) -> None:
+    if sum(value is not None for value in context.node.inputs) != 2:
+        raise DeclinedError(f"{context.node.op_type} of other than two operands is not offered by QNN")
+    if context.dtype() is DType.INT64:
+        raise DeclinedError("QNN does not compute with 64-bit integers")
+    if context.node.op_type == "Pow" and context.array(1) is not None:
+        exponent = context.array(1)
+        assert exponent is not None
+        if exponent.size == 1 and _power(context, float(exponent.reshape(-1)[0])):
+            return
+    order, (left, right) = broadcast(context, (0, 1))
+    context.emit(_BINARY[context.node.op_type], [left, right], order)
+
+
+def _power(context: NodeContext, exponent: float) -> bool:
+    """Squares and roots, which are exact where a general power is not."""
+    if context.is_quantised or context.out_shape() != context.shape():
+        return False
+    order = context.order()
+    if exponent == 2.0:
+        x = context.x(0, order)
+        context.emit("ElementWiseMultiply", [x, x], order)
+    elif exponent == 0.5:
+        context.emit("ElementWiseSquareRoot", [context.x(0, order)], order)
+    else:
+        return False
+    return True
+
+
+def _where(context: NodeContext) -> None:
+    order, operands = broadcast(context, (0, 1, 2))
+    context.emit("ElementWiseSelect", operands, order)
+
+
+def _clip(context: NodeContext) -> None:
+    _require_float(context)
+    low, high = activation_bounds(context.lowering, context.node)
+    order = context.order()
+    limits = np.finfo(np.float32)
+    lowest, highest = max(low, float(limits.min)), min(high, float(limits.max))
+    context.emit(
+        "ReluMinMax", [context.x(0, order)], order, min_value=np.float32(lowest), max_value=np.float32(highest)
+    )
+
+
+def _neuron(context: NodeContext, operation: int, **params: Any) -> None:
+    _require_float(context)
+    order = context.order()
+    context.emit("ElementWiseNeuron", [context.x(0, order)], order, operation=np.uint32(operation), **params)
+
+
+def _hard_sigmoid(context: NodeContext) -> None:
+    alpha, beta = float(context.attr("alpha", 0.2)), float(context.attr("beta", 0.5))
+    _neuron(context, HARD_SIGMOID, alpha=np.float32(alpha), beta=np.float32(beta))
+
+
+def _softplus(context: NodeContext) -> None:
+    _neuron(context, SOFTPLUS, beta=np.float32(1), threshold=np.float32(20))
+
+
+def _elu(context: NodeContext) -> None:
+    _require_float(context)
+    order = context.order()
+    context.emit("Elu", [context.x(0, order)], order, alpha=np.float32(context.attr("alpha", 1.0)))
+
+
+def _gelu(context: NodeContext) -> None:
+    _require_float(context)
+    if context.attr("approximate", "none") != "none":
+        raise DeclinedError("the approximated Gelu is not offered by QNN")
+    order = context.order()
+    context.emit("Gelu", [context.x(0, order)], order)
+
+
+def _leaky_relu(context: NodeContext) -> None:
+    _require_float(context)
+    if context.is_quantised:
+        raise DeclinedError("a quantised LeakyRelu is not offered")
+    order = context.order()
+    slope = context.constant(np.array([context.attr("alpha", 0.01)], context.dtype().numpy), "slope")
+    context.emit("Prelu", [context.x(0, order), slope], order)
+
+
+def _prelu(context: NodeContext) -> None:
+    order, operands = broadcast(context, (0, 1))
+    context.emit("Prelu", operands, order)
+
+
+def _reciprocal(context: NodeContext) -> None:
+    _require_float(context)
+    if context.is_quantised:
+        raise DeclinedError("a quantised Reciprocal is not offered")
+    order = context.order()
+    one = context.constant(np.array([1], context.dtype().numpy), "one")
+    context.emit("ElementWiseDivide", [one, context.x(0, order)], order)
+
+
+def _cast(context: NodeContext) -> None:
+    order = context.order()
+    source, target = context.dtype(), context.out_dtype()
+    if DType.INT64 in (source, target) and not {source, target} <= {DType.INT64, DType.INT32}:
+        raise DeclinedError("QNN does not cast to or from 64-bit integers but through 32 bits")
+    if target is DType.BOOL and source in _FLOATS:
+        zero = context.constant(np.zeros(1, source.numpy), "zero")
+        context.emit("ElementWiseNotEqual", [context.x(0, order), zero], order)
+        return
+    context.emit("Cast", [context.x(0, order)], order)
+
+
+def broadcast(context: NodeContext, indices: tuple[int, ...]) -> tuple[Order, list[QTensor]]:
+    """Operands in one order, so that they broadcast as ONNX says."""
+    rank = len(context.out_shape())
+    natural = tuple(range(rank))
+    order: Order = natural
+    computed = [index for index in indices if not context.is_constant(index)]
+    if computed and all(len(context.shape(index)) == rank for index in computed):
+        order = next((o for o in (context.order(index) for index in computed) if o != natural), natural)
+    operands = []
+    for index in indices:
+        shape = context.shape(index)
+        if len(shape) == rank:
+            operands.append(context.x(index, order))
+        elif order == natural:
+            operands.append(context.x(index))
+        else:  # a constant of lower rank
+            full = (1,) * (rank - len(shape)) + shape
+            padded = context.reshaped(context.x(index), full)
+            if padded.data is None or (padded.encoding is not None and padded.encoding.axis is not None):
+                raise DeclinedError("a constant quantised per channel is not offered as an operand here")
+            data = np.transpose(padded.data, order)
+            operands.append(context.lowering.constant(data, padded.name, padded.encoding, padded.data_type))
+    return order, operands
+
+
+def _require_float(context: NodeContext) -> None:
+    dtype = context.dtype()
+    if dtype not in _FLOATS and context.node.op_type != "Not":
+        raise DeclinedError(f"{context.node.op_type} of {dtype.label} is not offered")
+
+
+LOWERINGS: dict[str, Lower] = {
+    **dict.fromkeys(_UNARY, _unary),
+    **dict.fromkeys(_BINARY, _binary),
+    "Where": _where,
+    "Clip": _clip,
+    "HardSigmoid": _hard_sigmoid,
+    "Softplus": _softplus,
+    "Elu": _elu,
+    "Gelu": _gelu,
+    "LeakyRelu": _leaky_relu,
+    "PRelu": _prelu,
+    "Reciprocal": _reciprocal,
+    "Cast": _cast,
+}

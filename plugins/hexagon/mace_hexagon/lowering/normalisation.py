@@ -1,0 +1,62 @@
+"""Softmax and the normalisations."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mace_hexagon.lowering.context import NHWC, DeclinedError, Lower, NodeContext, Order
+
+
+def _softmax(context: NodeContext) -> None:
+    rank = len(context.shape())
+    old = context.lowering.view.opset() < 13
+    axis = int(context.attr("axis", 1 if old else -1)) % rank
+    if old and axis != rank - 1:
+        raise DeclinedError("Softmax over several axes (before opset 13) is not offered")
+    order = context.order()
+    if order[-1] != axis:
+        order = (*(other for other in range(rank) if other != axis), axis)
+    operation = "Softmax" if context.node.op_type == "Softmax" else "LogSoftmax"
+    context.emit(operation, [context.x(0, order)], order, axis=np.uint32(rank - 1))
+
+
+def _layer_norm(context: NodeContext) -> None:
+    rank = len(context.shape())
+    if int(context.attr("axis", -1)) % rank != rank - 1:
+        raise DeclinedError("LayerNormalization is offered over the last axis only")
+    if sum(output is not None for output in context.node.outputs) != 1:
+        raise DeclinedError("LayerNormalization with mean and deviation as results is not offered")
+    operands = [context.x(index) for index in range(3) if context.has(index)]
+    epsilon = np.float32(context.attr("epsilon", 1e-5))
+    context.emit("LayerNorm", operands, epsilon=epsilon, axes=np.array([rank - 1], np.uint32))
+
+
+def _batch_norm(context: NodeContext) -> None:
+    held = [context.array(index) for index in range(1, 5)]
+    if any(array is None for array in held) or context.is_quantised or int(context.attr("training_mode", 0)):
+        raise DeclinedError("BatchNormalization is offered for inference with constant parameters")
+    if sum(output is not None for output in context.node.outputs) != 1:
+        raise DeclinedError("BatchNormalization with running statistics as results is not offered")
+    scale, shift, mean, variance = (np.asarray(array, np.float64).reshape(-1) for array in held)
+    gain = scale / np.sqrt(variance + float(context.attr("epsilon", 1e-5)))
+    rank, numpy = len(context.shape()), context.dtype().numpy
+    order: Order = (0, *range(2, rank), 1) if rank > 1 else (0,)
+    weights = context.constant(gain.astype(numpy), "gain")
+    bias = context.constant((shift - mean * gain).astype(numpy), "bias")
+    context.emit("Batchnorm", [context.x(0, order), weights, bias], order)
+
+
+def _instance_norm(context: NodeContext) -> None:
+    if len(context.shape()) != 4:
+        raise DeclinedError("InstanceNormalization is offered for four dimensions only")
+    operands = [context.x(0, NHWC), context.x(1), context.x(2)]
+    context.emit("InstanceNorm", operands, NHWC, epsilon=np.float32(context.attr("epsilon", 1e-5)))
+
+
+LOWERINGS: dict[str, Lower] = {
+    "Softmax": _softmax,
+    "LogSoftmax": _softmax,
+    "LayerNormalization": _layer_norm,
+    "BatchNormalization": _batch_norm,
+    "InstanceNormalization": _instance_norm,
+}

@@ -1,0 +1,111 @@
+"""Pooling and resizing, on pictures with channels last."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mace_hexagon.lowering.context import NHWC, DeclinedError, Lower, NodeContext
+from mace_hexagon.lowering.windows import Window, resolve_window
+
+_TRANSFORMATIONS = {"half_pixel": 0, "pytorch_half_pixel": 1, "align_corners": 2, "asymmetric": 3}
+_INTERPOLATIONS = {"nearest": 0, "linear": 1}
+_ROUNDINGS = {"round_prefer_floor": 0, "round_prefer_ceil": 1, "floor": 2, "ceil": 3}
+
+
+def _pool(context: NodeContext) -> None:
+    shape = _picture(context)
+    window = resolve_window(context, context.attr("kernel_shape"), shape[2:])
+    if any(dilation != 1 for dilation in window.dilations):
+        raise DeclinedError(f"{context.node.op_type} with dilations is not offered by QNN")
+    if context.node.output(1) is not None:
+        raise DeclinedError("MaxPool with indices is not offered by QNN")
+    out = context.out_shape()[2:]
+    if context.attr("ceil_mode", 0):
+        if context.attr("count_include_pad", 0):
+            raise DeclinedError("AveragePool that counts padding and rounds up is not offered")
+        window = _rounded_up(window, shape[2:], out)
+    parameters: dict[str, Any] = {
+        "filter_size": np.array(window.kernel, np.uint32),
+        "stride": np.array(window.strides, np.uint32),
+        "pad_amount": window.pad_amount(),
+    }
+    if context.node.op_type == "MaxPool":
+        context.emit("PoolMax2d", [context.x(0, NHWC)], NHWC, **parameters)
+        return
+    parameters["count_pad_for_edges"] = np.bool_(context.attr("count_include_pad", 0))
+    context.emit("PoolAvg2d", [context.x(0, NHWC)], NHWC, **parameters)
+
+
+def _global_pool(context: NodeContext) -> None:
+    shape = _picture(context)
+    size = np.array(shape[2:], np.uint32)
+    parameters: dict[str, Any] = {"filter_size": size, "stride": size, "pad_amount": np.zeros((2, 2), np.uint32)}
+    operation = "PoolMax2d" if context.node.op_type == "GlobalMaxPool" else "PoolAvg2d"
+    context.emit(operation, [context.x(0, NHWC)], NHWC, **parameters)
+
+
+def _resize(context: NodeContext) -> None:
+    shape, out = _picture(context), context.out_shape()
+    if shape[:2] != out[:2]:
+        raise DeclinedError("Resize of batch or channels is not offered by QNN")
+    mode = context.attr("mode", "nearest")
+    transformation = context.attr("coordinate_transformation_mode", "half_pixel")
+    if mode not in _INTERPOLATIONS or transformation not in _TRANSFORMATIONS:
+        raise DeclinedError(f"Resize {mode} with {transformation} is not offered on the HTP")
+    if context.attr("antialias", 0) or context.attr("exclude_outside", 0):
+        raise DeclinedError("Resize with antialias or exclude_outside is not offered on the HTP")
+    scales = context.array(2) if context.has(2) else None
+    if scales is not None and scales.size:
+        exact = [scale * size == result for scale, size, result in zip(scales, shape, out, strict=True)]
+        if not all(exact):
+            raise DeclinedError("Resize by factors that give no whole size is not offered by QNN")
+    parameters: dict[str, Any] = {
+        "exclude_outside": np.bool_(False),
+        "transformation_mode": np.uint32(_TRANSFORMATIONS[transformation]),
+        "interpolation_mode": np.uint32(_INTERPOLATIONS[mode]),
+    }
+    if mode == "nearest":
+        parameters["nearest_mode"] = np.uint32(_ROUNDINGS[context.attr("nearest_mode", "round_prefer_floor")])
+    context.emit("Resize", [context.x(0, NHWC)], NHWC, **parameters)
+
+
+def _depth_to_space(context: NodeContext) -> None:
+    _picture(context)
+    block = np.array([context.attr("blocksize")] * 2, np.uint32)
+    if context.node.op_type == "SpaceToDepth":
+        context.emit("SpaceToDepth", [context.x(0, NHWC)], NHWC, block_size=block)
+        return
+    mode = np.uint32(0 if context.attr("mode", "DCR") == "DCR" else 1)
+    context.emit("DepthToSpace", [context.x(0, NHWC)], NHWC, block_size=block, mode=mode)
+
+
+def _picture(context: NodeContext) -> tuple[int, ...]:
+    shape = context.shape(0)
+    if len(shape) != 4:
+        raise DeclinedError(f"{context.node.op_type} is offered for four dimensions, '{context.operand(0).name}' has "
+                            f"{len(shape)}")  # fmt: skip
+    return shape
+
+
+def _rounded_up(window: Window, sizes: tuple[int, ...], out: tuple[int, ...]) -> Window:
+    """The same window with as much padding behind as the last position needs."""
+    pads = tuple(
+        (before, max((count - 1) * stride + kernel - size - before, 0))
+        for (before, _), count, stride, kernel, size in zip(
+            window.pads, out, window.strides, window.kernel, sizes, strict=True
+        )
+    )
+    return Window(window.kernel, window.strides, window.dilations, pads)
+
+
+LOWERINGS: dict[str, Lower] = {
+    "MaxPool": _pool,
+    "AveragePool": _pool,
+    "GlobalAveragePool": _global_pool,
+    "GlobalMaxPool": _global_pool,
+    "Resize": _resize,
+    "DepthToSpace": _depth_to_space,
+    "SpaceToDepth": _depth_to_space,
+}

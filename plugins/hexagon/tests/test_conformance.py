@@ -1,0 +1,40 @@
+"""The Hexagon provider under the conformance kit, on the emulated HTP v75 in float16."""
+
+from mace_hexagon.backend import HexagonBackend
+
+from mace_core.provider import Backend
+from mace_core.testing import Declaration, ProviderConformance
+
+FLOAT = ["float32"]
+
+FLOAT_OPERATORS = (
+    *("Relu", "Sigmoid", "Tanh", "Exp", "Neg", "Abs", "Floor", "Ceil", "LeakyRelu", "Elu", "HardSigmoid", "HardSwish"),
+    *("Softplus", "Sin", "Cos", "Round", "Sign", "Reciprocal", "Gelu", "Identity", "Sqrt", "Log", "Add", "Sub", "Mul"),
+    *("Div", "Pow", "Max", "Min", "Equal", "Less", "Greater", "Clip", "PRelu", "Cast", "MatMul", "Gemm", "Conv"),
+    *("ConvTranspose", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Resize", "Softmax"),
+    *("LogSoftmax", "BatchNormalization", "InstanceNormalization", "LayerNormalization", "Reshape", "Transpose"),
+    *("Concat", "Split", "Slice", "Gather", "Pad", "Expand", "Squeeze", "Unsqueeze", "Flatten", "Tile"),
+    *("DepthToSpace", "ReduceSum", "ReduceMean", "ReduceMax", "ArgMax", "TopK"),
+)
+
+
+def live_contexts(backend: Backend) -> int:
+    assert isinstance(backend, HexagonBackend)
+    return backend.live_contexts
+
+
+class TestHexagon(ProviderConformance):
+    declaration = Declaration(
+        provider="hexagon",
+        device="v75",
+        operators={**dict.fromkeys(FLOAT_OPERATORS, FLOAT), "Where": ["bool"]},
+        declines={
+            "Relu empty": "QNN has no empty tensors",
+            "Resize linear": "the factors give no whole size",
+            "Slice with negative step": "the HTP takes steps forward only",
+            "Unsqueeze": "six dimensions, the HTP takes five",
+        },
+        tolerance=1e-2,
+        serializes=True,
+        memory_in_use=live_contexts,
+    )
