@@ -5,12 +5,30 @@ from __future__ import annotations
 import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from mace_cpu.codegen.epilogue import Epilogue, EpilogueOp
 from mace_cpu.lowering.conv_depthwise import depthwise_kernel
 from mace_cpu.lowering.conv_direct import direct_kernel
-from mace_cpu.lowering.conv_tiles import ROW_CHOICES, choose_rows, most_rows, split_channels, widest_tile
+from mace_cpu.lowering.conv_planar import planar_kernel
+from mace_cpu.lowering.conv_tiles import (
+    LONGEST_SEGMENT_TILES,
+    ROW_CHOICES,
+    choose_rows,
+    most_rows,
+    segment_tiles,
+    split_channels,
+    widest_tile,
+)
 from mace_cpu.lowering.gemm_packed import gemm_kernel
-from mace_cpu.lowering.layout import conversion_kernel, copy_kernel
+from mace_cpu.lowering.moving_kernels import (
+    conversion_kernel,
+    copy_kernel,
+    panels_kernel,
+    strided_rows_kernel,
+    transpose_kernel,
+)
+from mace_cpu.lowering.pooling_kernels import global_pool_kernel, window_pool_kernel
 
 from mace_core.errors import UsageError
 from mace_core.native.compiler import compile_assembly, compile_object
@@ -30,6 +48,18 @@ def kernels(target: Target) -> list[KernelSource]:
         depthwise_kernel(4, block, 3, 2, 1, RELU),
         gemm_kernel(4, 2, target.vector_bits // 32, False, RELU),
         gemm_kernel(2, 1, target.vector_bits // 32, True, SILU),
+        planar_kernel(3, 2, target.vector_bits // 32, 1, 0, False, RELU),
+        planar_kernel(2, 2, target.vector_bits // 32, 1, 3, False, SILU),
+        planar_kernel(4, 1, target.vector_bits // 32, 5, 0, True, RELU),
+        window_pool_kernel(block, "max"),
+        window_pool_kernel(block, "average"),
+        global_pool_kernel(block, "sum"),
+        strided_rows_kernel(2, "dense"),
+        strided_rows_kernel(8, "strided"),
+        transpose_kernel(4),
+        transpose_kernel(1),
+        panels_kernel(target.vector_bits // 32, True),
+        panels_kernel(target.vector_bits // 32, False),
         conversion_kernel(block, True),
         conversion_kernel(block, False),
         copy_kernel(),
@@ -90,3 +120,23 @@ def test_channel_tiles_cover_every_block_once(widest: int) -> None:
             for i in range(split.blocks)
         ]
         assert covered == list(range(blocks))
+
+
+@given(st.integers(1, 300), st.integers(1, 40), st.integers(1, 8))
+def test_segments_cover_a_row_and_share_it_out(tiles: int, others: int, threads: int) -> None:
+    length = segment_tiles(tiles, others, threads)
+    assert 1 <= length <= min(tiles, LONGEST_SEGMENT_TILES)
+    segments = -(-tiles // length)
+    assert segments * length >= tiles
+
+    def share(length: int) -> float:
+        segments = -(-tiles // length)
+        return -(-segments * others // threads) * tiles / segments
+
+    assert share(length) <= share(min(tiles, LONGEST_SEGMENT_TILES))
+
+
+def test_few_segments_are_as_many_as_threads() -> None:
+    assert segment_tiles(8, 1, 2) == 4
+    assert segment_tiles(8, 1, 1) == 8
+    assert segment_tiles(56, 1, 2) == 7

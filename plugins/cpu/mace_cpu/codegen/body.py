@@ -119,9 +119,13 @@ class Body:
 
     def load_some(self, at: ir.Value, count: ir.Value) -> ir.Value:
         """The first ``count`` floats as a vector, zeros behind them; a count below 1 reads nothing."""
+        return self.load_where(at, self.first_lanes(count))
+
+    def load_where(self, at: ir.Value, mask: ir.Value) -> ir.Value:
+        """The lanes in ``mask`` of the vector at ``at``, zeros elsewhere; only those lanes are read."""
         kind = ir.FunctionType(self.vector, [POINTER, I32, ir.VectorType(I1, self.lanes), self.vector])
         function = self._declared(f"llvm.masked.load.v{self.lanes}f32.p0", kind)
-        return self.b.call(function, [at, ir.Constant(I32, FLOAT_BYTES), self.first_lanes(count), self.zero()])
+        return self.b.call(function, [at, ir.Constant(I32, FLOAT_BYTES), mask, self.zero()])
 
     def store_some(self, value: ir.Value, at: ir.Value, count: ir.Value) -> None:
         """Store the first ``count`` lanes; a count below 1 stores nothing."""

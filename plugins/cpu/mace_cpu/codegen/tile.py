@@ -52,6 +52,16 @@ class Tile:
             for cell, value in zip(row, initial, strict=True):
                 self.body.b.store(value, cell)
 
+    def start_rows(self, initial: Sequence[ir.Value]) -> None:
+        """Set every vector of a row to the row's ``initial``."""
+        for row, value in zip(self._cells, initial, strict=True):
+            for cell in row:
+                self.body.b.store(value, cell)
+
+    def cell(self, row: int, v: int) -> ir.Value:
+        """The present value of one accumulator."""
+        return self.body.b.load(self._cells[row][v], typ=self.body.vector)
+
     def put_aside(self, at: ir.Value) -> None:
         """Store the accumulators as they are, row by row."""
         for i, cell in enumerate(cell for row in self._cells for cell in row):

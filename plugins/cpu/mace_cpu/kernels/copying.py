@@ -1,7 +1,4 @@
-"""Moving elements without looking at them: strided copies, tiled transposes, block copies.
-
-Elements are words of 1, 2, 4 or 8 bytes.  Strides and offsets are in words.
-"""
+"""Moving channels between BLOCKED values."""
 
 from __future__ import annotations
 
@@ -9,124 +6,9 @@ from typing import Any
 
 from mace_core.native.numba_prelude import Kernel
 from mace_cpu.kernels.lanes import COPY_LANES
-from mace_cpu.kernels.primitives import WORD_POINTERS, copy_bytes, quotient
+from mace_cpu.kernels.primitives import quotient
 
 KERNEL_DEPENDENCIES = ("mace_cpu.kernels.primitives", "mace_cpu.kernels.lanes")
-
-TILE = 16
-
-
-def block_copy() -> Kernel:
-    """(source, target, bytes, block bytes): one unit copies one block."""
-
-    def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
-        nbytes = args[2]
-        block = args[3]
-        first = begin * block
-        last = min(end * block, nbytes)
-        copy_bytes(args[1] + first, args[0] + first, last - first)
-
-    return kernel
-
-
-def strided_rows(width: str, inner: str) -> Kernel:
-    """(source, target, rank, sizes[rank], source strides[rank], target strides[rank]): one unit is one innermost row.
-
-    ``inner`` says how a row lies: "memory" (contiguous on both sides, long enough for memcpy), "dense" (contiguous on
-    both sides), "gather" (only in the target) or "strided".  Rank is at least 2.
-    """
-    pointer = WORD_POINTERS[width]
-    nbytes = int(width)
-
-    def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
-        rank = args[2]
-        sizes = 3
-        from_strides = sizes + rank
-        to_strides = from_strides + rank
-        length = args[sizes + rank - 1]
-        rows = args[sizes + rank - 2]
-        row_from = args[from_strides + rank - 2]
-        row_to = args[to_strides + rank - 2]
-        step_from = args[from_strides + rank - 1]
-        step_to = args[to_strides + rank - 1]
-        unit = begin
-        while unit < end:
-            plane = quotient(unit, rows)
-            row = unit - plane * rows
-            stop = min(rows, row + end - unit)
-            unit += stop - row
-            from_word = row * row_from
-            to_word = row * row_to
-            for axis in range(rank - 3, -1, -1):
-                outer = quotient(plane, args[sizes + axis])
-                index = plane - outer * args[sizes + axis]
-                from_word += index * args[from_strides + axis]
-                to_word += index * args[to_strides + axis]
-                plane = outer
-            from_address = args[0] + from_word * nbytes
-            to_address = args[1] + to_word * nbytes
-            while row < stop:
-                if inner == "memory":
-                    copy_bytes(to_address, from_address, length * nbytes)
-                else:
-                    source = pointer(from_address)
-                    target = pointer(to_address)
-                    if inner == "dense":
-                        for i in range(length):
-                            target[i] = source[i]
-                    elif inner == "gather":
-                        for i in range(length):
-                            target[i] = source[i * step_from]
-                    else:
-                        for i in range(length):
-                            target[i * step_to] = source[i * step_from]
-                from_address += row_from * nbytes
-                to_address += row_to * nbytes
-                row += 1
-
-    return kernel
-
-
-def tiled_transpose(width: str) -> Kernel:
-    """(source, target, columns, rows, source step, target step, rank, sizes, source strides, target strides).
-
-    Swaps two axes under ``rank`` outer ones: ``target[r * target step + c] = source[c * source step + r]`` for
-    c < columns, r < rows.  One unit is a band of `TILE` rows of the target in one outer plane.
-    """
-    pointer = WORD_POINTERS[width]
-    nbytes = int(width)
-
-    def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
-        columns = args[2]
-        rows = args[3]
-        source_step = args[4]
-        target_step = args[5]
-        rank = args[6]
-        sizes = 7
-        from_strides = sizes + rank
-        to_strides = from_strides + rank
-        bands = quotient(rows + TILE - 1, TILE)
-        for unit in range(begin, end):
-            plane = quotient(unit, bands)
-            first_row = (unit - plane * bands) * TILE
-            last_row = min(first_row + TILE, rows)
-            from_word = 0
-            to_word = 0
-            for axis in range(rank - 1, -1, -1):
-                outer = quotient(plane, args[sizes + axis])
-                index = plane - outer * args[sizes + axis]
-                from_word += index * args[from_strides + axis]
-                to_word += index * args[to_strides + axis]
-                plane = outer
-            source = pointer(args[0] + from_word * nbytes)
-            target = pointer(args[1] + to_word * nbytes)
-            for first_column in range(0, columns, TILE):
-                last_column = min(first_column + TILE, columns)
-                for r in range(first_row, last_row):
-                    for c in range(first_column, last_column):
-                        target[r * target_step + c] = source[c * source_step + r]
-
-    return kernel
 
 
 def lane_groups(group: str) -> Kernel:

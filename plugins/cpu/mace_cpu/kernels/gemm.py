@@ -1,6 +1,4 @@
-"""Matrix products and their preparation, plainly: packing of operands that are computed, element types without
-generated kernels.
-"""
+"""Matrix products, plainly: element types without generated kernels."""
 
 from __future__ import annotations
 
@@ -12,44 +10,6 @@ from mace_core.native.numba_prelude import Kernel, as_float, f32, i64
 from mace_cpu.kernels.primitives import POINTERS, SCALARS, quotient
 
 KERNEL_DEPENDENCIES = ("mace_cpu.kernels.primitives",)
-
-
-def pack_panels(transposed: str) -> Kernel:
-    """Columns of a right operand as panels [matrix][panel][step][columns of the tile], zeros beyond the last column.
-
-    Arguments: source (matrices of (steps, columns), or of (columns, steps) if ``transposed`` is "yes"), target, steps,
-    columns, first column, columns of the tile, panels, steps per unit, units per matrix.  Unit: some steps of a matrix.
-    """
-    is_transposed = transposed == "yes"
-
-    def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
-        source, target = f32(args[0]), f32(args[1])
-        steps, columns, first, width, panels = args[2], args[3], args[4], args[5], args[6]
-        for unit in range(begin, end):
-            matrix = quotient(unit, args[8])
-            start = (unit - matrix * args[8]) * args[7]
-            stop = min(start + args[7], steps)
-            base = matrix * steps * columns
-            for panel in range(panels):
-                column = first + panel * width
-                valid = min(width, columns - column)
-                to = (matrix * panels + panel) * steps * width
-                if is_transposed:
-                    for c in range(valid):
-                        row = base + (column + c) * steps
-                        for k in range(start, stop):
-                            target[to + k * width + c] = source[row + k]
-                else:
-                    for k in range(start, stop):
-                        row = base + k * columns + column
-                        for c in range(valid):
-                            target[to + k * width + c] = source[row + c]
-                if valid < width:
-                    for k in range(start, stop):
-                        for c in range(valid, width):
-                            target[to + k * width + c] = 0.0
-
-    return kernel
 
 
 def scaled_rows() -> Kernel:

@@ -1,4 +1,4 @@
-"""Pooling over windows of one to three spatial axes (missing ones have size 1), plain and BLOCKED.
+"""Pooling over windows of one to three spatial axes (missing ones have size 1).
 
 Geometry words, from `GEOMETRY` on: input sizes [3], output sizes [3], window sizes [3], strides [3], begin pads [3],
 dilations [3], end pads [3], whether padding counts (average), p (Lp).
@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from mace_core.native.numba_prelude import Kernel, as_float, helper, i64
-from mace_cpu.kernels.lanes import WINDOWS
+from mace_core.native.numba_prelude import Kernel, helper, i64
 from mace_cpu.kernels.primitives import POINTERS, SCALARS, maximum, quotient
 
-KERNEL_DEPENDENCIES = ("mace_cpu.kernels.primitives", "mace_cpu.kernels.lanes")
+KERNEL_DEPENDENCIES = ("mace_cpu.kernels.primitives",)
 
 GEOMETRY = 2
 LOWEST: dict[str, Any] = {
@@ -190,62 +189,5 @@ def max_pool_indices(dtype: str) -> Kernel:
                                 where = z + in_d * (y + in_h * x) if by_column != 0 else (z * in_h + y) * in_w + x
                 target[unit * out_w + i] = best
                 indices[unit * out_w + i] = plane * in_d * in_h * in_w + where
-
-    return kernel
-
-
-def pool_blocked(lanes: str, kind: str) -> Kernel:
-    """(source, target, geometry) over channel blocks: one unit is one row of the output.  Kinds: "max", "average"."""
-    window = WINDOWS[lanes, "max" if kind == "max" else "sum"]
-    is_max = kind == "max"
-    pixel = 4 * int(lanes)
-    g = GEOMETRY
-
-    def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
-        in_d, in_h, in_w = args[g], args[g + 1], args[g + 2]
-        out_d, out_h, out_w = args[g + 3], args[g + 4], args[g + 5]
-        taps_d, taps_h, taps_w = args[g + 6], args[g + 7], args[g + 8]
-        step_d, step_h, step_w = args[g + 15], args[g + 16], args[g + 17]
-        include = args[g + 21]
-        for unit in range(begin, end):
-            slices = quotient(unit, out_h)
-            plane = quotient(slices, out_d)
-            from_d = (slices - plane * out_d) * args[g + 9] - args[g + 12]
-            from_h = (unit - slices * out_h) * args[g + 10] - args[g + 13]
-            first_h = first_tap(from_h, step_h)
-            rows = end_tap(from_h, step_h, in_h, taps_h) - first_h
-            outer = counted_taps(from_d, step_d, in_d, taps_d, args[g + 12], args[g + 18], include)
-            outer *= counted_taps(from_h, step_h, in_h, taps_h, args[g + 13], args[g + 19], include)
-            for i in range(out_w):
-                from_w = i * args[g + 11] - args[g + 14]
-                first_w = first_tap(from_w, step_w)
-                columns = end_tap(from_w, step_w, in_w, taps_w) - first_w
-                scale = 1.0
-                if not is_max:
-                    scale /= outer * counted_taps(from_w, step_w, in_w, taps_w, args[g + 14], args[g + 20], include)
-                row = (plane * in_d + from_d) * in_h + from_h + first_h * step_h
-                window(
-                    args[0] + (row * in_w + from_w + first_w * step_w) * pixel,
-                    args[1] + (unit * out_w + i) * pixel,
-                    rows,
-                    columns,
-                    in_w * step_h * pixel,
-                    step_w * pixel,
-                    scale,
-                )
-
-    return kernel
-
-
-def global_blocked(lanes: str, kind: str) -> Kernel:
-    """(source, target, pixels, scale bits): one unit is one channel block.  Kinds: "max", "long_sum"."""
-    window = WINDOWS[lanes, kind]
-    pixel = 4 * int(lanes)
-
-    def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
-        pixels = args[2]
-        scale = as_float(args[3])
-        for unit in range(begin, end):
-            window(args[0] + unit * pixels * pixel, args[1] + unit * pixel, 1, pixels, 0, pixel, scale)
 
     return kernel

@@ -8,17 +8,15 @@ from mace_core.graph import GraphView, Node, Value
 from mace_core.tensor import DType
 from mace_cpu.codegen.epilogue import match_epilogue
 from mace_cpu.lowering.checks import inputs_in
+from mace_cpu.lowering.conv_choice import takes_plain, wants_planar, wants_planar_transpose
 from mace_cpu.lowering.conv_depthwise import emit_depthwise, fits_depthwise
 from mace_cpu.lowering.conv_direct import Floats, emit_direct, fits_direct
 from mace_cpu.lowering.conv_general import RANK, emit_general
 from mace_cpu.lowering.conv_geometry import conv_geometry, transpose_geometry
-from mace_cpu.lowering.conv_groups import merge_groups, merged_count
 from mace_cpu.lowering.conv_phases import emit_phases, emit_shuffle, fits_phases, fits_shuffle
+from mace_cpu.lowering.conv_planar import emit_planar, emit_planar_transpose
 from mace_cpu.lowering.registry import lowers
 from mace_cpu.program import Layout, Program
-
-MOST_PLAIN_CHANNELS = 4
-"""Up to so many input channels that lie row-major are read as they are: a block of them would be mostly empty."""
 
 _floats = inputs_in({DType.FLOAT32, DType.FLOAT64})
 
@@ -43,24 +41,20 @@ def conv(program: Program, node: Node) -> None:
         emit_general(program, node, geometry)
         return
     weights, bias = operands
-    depthwise = fits_depthwise(geometry)
-    if not depthwise and not fits_direct(geometry, program.block):
-        count = merged_count(geometry, program.block) if len(geometry.image) <= 2 else 0
-        if not count:
-            emit_general(program, node, geometry)
-            return
-        geometry, weights = merge_groups(geometry, weights, count)
+    if len(geometry.image) > 2:
+        emit_general(program, node, geometry)
+        return
     epilogue, result = match_epilogue(program, y)
     scale, shift, epilogue = epilogue.split_affine(geometry.out_channels)
     weights, bias = folded(weights, bias, scale, shift)
-    plain_input = (
-        geometry.groups == 1 and geometry.in_channels <= MOST_PLAIN_CHANNELS and not program.has(x, Layout.BLOCKED)
-    )
-    target = program.write(result, Layout.BLOCKED)
-    if depthwise:
-        emit_depthwise(program, geometry, x, weights, bias, epilogue, target)
-        return
-    emit_direct(program, geometry, x, weights, bias, epilogue, target, plain_input=plain_input)
+    if fits_depthwise(geometry):
+        emit_depthwise(program, geometry, x, weights, bias, epilogue, program.write(result, Layout.BLOCKED))
+    elif not fits_direct(geometry, program.block) or wants_planar(program, geometry, x, result):
+        emit_planar(program, geometry, x, weights, bias, epilogue, program.write(result))
+    else:
+        target = program.write(result, Layout.BLOCKED)
+        plain_input = takes_plain(program, geometry, x)
+        emit_direct(program, geometry, x, weights, bias, epilogue, target, plain_input=plain_input)
 
 
 @lowers("ConvTranspose", check=_check)
@@ -69,19 +63,25 @@ def conv_transpose(program: Program, node: Node) -> None:
     x, w, y = _operands(node)
     geometry = transpose_geometry(node, program.shape(x), program.shape(w), program.shape(y))
     operands = constant_operands(program, node, geometry.out_channels)
-    if operands is None or not _has_generated_kernel(program, x, y) or not fits_phases(geometry, program.block):
+    if operands is None or not _has_generated_kernel(program, x, y):
+        emit_general(program, node, geometry, transposed=True)
+        return
+    planar = wants_planar_transpose(program, geometry, x)
+    if not planar and not fits_phases(geometry, program.block):
         emit_general(program, node, geometry, transposed=True)
         return
     weights, bias = operands
-    shuffled = fits_shuffle(geometry, program.block)
-    epilogue, result = match_epilogue(program, y, tensors=0) if shuffled else match_epilogue(program, y)
+    shuffled = not planar and fits_shuffle(geometry, program.block)
+    epilogue, result = match_epilogue(program, y, tensors=0) if planar or shuffled else match_epilogue(program, y)
     scale, shift, epilogue = epilogue.split_affine(geometry.out_channels)
     if (scale != 1).any():
         grouped = weights.reshape(geometry.groups, -1, geometry.group_out, *geometry.kernel)
         factors = scale.reshape(geometry.groups, 1, geometry.group_out, *(1 for _ in geometry.kernel))
         weights = (grouped * factors).reshape(weights.shape)
     bias = bias * scale + shift
-    if shuffled:
+    if planar:
+        emit_planar_transpose(program, geometry, x, weights, bias, epilogue, program.write(result))
+    elif shuffled:
         emit_shuffle(program, geometry, x, weights, bias, epilogue, program.write(result))
     else:
         emit_phases(program, geometry, x, weights, bias, epilogue, program.write(result, Layout.BLOCKED))

@@ -16,16 +16,20 @@ from mace_cpu.codegen.conv_arguments import Arg
 from mace_cpu.codegen.epilogue import Epilogue
 from mace_cpu.codegen.version import generator_version
 from mace_cpu.lowering.conv_geometry import Geometry
-from mace_cpu.lowering.conv_tiles import ChannelSplit, choose_rows, most_rows, split_channels, widest_tile
+from mace_cpu.lowering.conv_tiles import (
+    ChannelSplit,
+    choose_rows,
+    most_rows,
+    segment_tiles,
+    split_channels,
+    widest_tile,
+)
 from mace_cpu.program import At, Buf, Layout, Program, aligned_empty
 
 Floats = npt.NDArray[np.float32]
 
 CACHED_INPUT_BYTES = 1 << 20
 """How much input is swept once per tile of channels: it should stay in the second level cache."""
-
-LONGEST_SEGMENT_TILES = 8
-"""Tiles per unit of work along a row."""
 
 CACHED_WEIGHT_BYTES = 24 << 10
 """Weights of one tile of channels that are swept once per tile of pixels: about half the first level cache."""
@@ -81,7 +85,7 @@ def emit_direct(
         plain_input: read ``x`` in the PLAIN layout (worth it for a few channels).
     """
     block = program.block
-    shape = _simplified(geometry.with_rank(2)) if destination is None else geometry.with_rank(2)
+    shape = simplified(geometry.with_rank(2)) if destination is None else geometry.with_rank(2)
     weights = weights.reshape(shape.out_channels, shape.group_in, *shape.kernel)
     source = program.read(x, Layout.PLAIN if plain_input else Layout.BLOCKED)
     tensors = [program.read(t, Layout.BLOCKED) for t in epilogue.tensors]
@@ -123,7 +127,7 @@ def emit_direct(
         program.emit(kernel, arguments, extent=extent, chunks=chunks)
 
 
-def _simplified(shape: Geometry) -> Geometry:
+def simplified(shape: Geometry) -> Geometry:
     """The same convolution with as long rows as there are."""
     if shape.is_pointwise:
         pixels = math.prod(shape.image)
@@ -166,17 +170,18 @@ def _words(
     tail = 0 if plain_input else shape.group_in % block
     merged = shape.dilations[1] == 1 and not tail
     tiles = -(-out_w // rows)
-    segment_tiles = min(tiles, LONGEST_SEGMENT_TILES)
-    segments = -(-tiles // segment_tiles)
+    units = shape.batch * out_h * split.tiles * shape.groups
+    in_segment = segment_tiles(tiles, units, program.threads)
+    segments = -(-tiles // in_segment)
     block_weights = step * kernel_h * kernel_w * split.blocks * block
     pass_blocks = _pass_blocks(in_blocks, 4 * block_weights)
     group_rows = 1
     if pass_blocks < in_blocks:
-        group_rows = max(min(SUM_TILES // segment_tiles, out_h), 1)
+        group_rows = max(min(SUM_TILES // in_segment, out_h), 1)
     row_groups = -(-out_h // group_rows)
     prefetch = 0
     if pass_blocks < in_blocks:
-        prefetch = -(-pass_blocks * block_weights // (group_rows * segment_tiles))
+        prefetch = -(-pass_blocks * block_weights // (group_rows * in_segment))
     positions = shape.batch * row_groups * segments
     in_image = shape.in_channels if plain_input else shape.groups * in_blocks * block
     position_bytes = 4 * in_image * in_h * in_w / max(row_groups * segments, 1)
@@ -195,7 +200,7 @@ def _words(
         Arg.PREFETCH: prefetch,
         Arg.INPUT_AHEAD: _input_ahead(shape, rows, step) if 4 * in_image * in_h * in_w > FAR_INPUT_BYTES else 0,
         Arg.SEGMENTS: segments,
-        Arg.SEGMENT_TILES: segment_tiles,
+        Arg.SEGMENT_TILES: in_segment,
         Arg.OUT_WIDTH: out_w,
         Arg.BAND: band,
         Arg.POSITIONS: positions,

@@ -31,7 +31,7 @@ class ChannelSplit:
     blocks: int
 
 
-ROW_CHOICES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14)
+ROW_CHOICES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 13, 14)
 """Tile heights to choose from: few, so that layers share kernels."""
 
 
@@ -56,6 +56,29 @@ def split_channels(out_blocks: int, widest: int) -> list[ChannelSplit]:
     if rest:
         splits.append(ChannelSplit(whole * widest, 1, rest))
     return splits
+
+
+LONGEST_SEGMENT_TILES = 8
+"""Tiles per unit of work along a row."""
+
+UNIT_OVERHEAD_TILES = 0.25
+
+
+def segment_tiles(tiles: int, others: int, threads: int) -> int:
+    """Tiles per segment of a row of ``tiles``, so that ``threads`` get equal shares of all units.
+
+    Args:
+        others: units for each segment (rows, tiles of channels, images).
+    """
+    longest = min(tiles, LONGEST_SEGMENT_TILES)
+    if threads <= 1:
+        return longest
+
+    def time(length: int) -> float:
+        segments = -(-tiles // length)
+        return -(-segments * others // threads) * (tiles / segments + UNIT_OVERHEAD_TILES)
+
+    return min(range(1, longest + 1), key=time)  # of those that make as many segments, the most even
 
 
 WORTH_A_KERNEL = 1.06

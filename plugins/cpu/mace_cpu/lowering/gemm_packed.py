@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from mace_core.native.kernel import KernelSource
-from mace_core.native.numba_kernel import numba_source
 from mace_core.native.target import Target
 from mace_cpu.codegen.epilogue import Epilogue
 from mace_cpu.codegen.gemm_arguments import Arg
 from mace_cpu.codegen.version import generator_version
 from mace_cpu.lowering.conv_tiles import ChannelSplit, choose_rows, most_rows, split_channels
+from mace_cpu.lowering.moving_kernels import panels_kernel
 from mace_cpu.program import At, Buf, Program, aligned_empty
 
 Floats = npt.NDArray[np.float32]
@@ -153,7 +153,7 @@ def _packed_right(program: Program, product: Product, right: Floats | Buf, split
         sizes = (product.steps, product.columns, first, width, split.tiles)
         panels = program.scratch(4 * matrices * split.tiles * product.steps * width)
         program.emit(
-            numba_source(KERNELS, "pack_panels", transposed="yes" if product.transposed_right else "no"),
+            panels_kernel(program.target.vector_bits // 32, product.transposed_right),
             [right, panels, *sizes, PACKED_STEPS, units],
             extent=matrices * units,
             work=matrices * split.tiles * product.steps * width,

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import math
 
 from mace_core.graph import Value
-from mace_core.native.kernel import KernelSource
-from mace_core.native.target import Target
-from mace_cpu.codegen.version import generator_version
+from mace_cpu.lowering.moving_kernels import conversion_kernel, copy_kernel
 from mace_cpu.program import Buf, Layout, Program
 
 PIXELS_PER_UNIT = 512
@@ -41,28 +38,3 @@ def emit_copy(program: Program, source: Buf, target: Buf, nbytes: int) -> None:
         work=nbytes / 4,
         name="Copy",
     )
-
-
-@functools.cache
-def conversion_kernel(block: int, to_blocked: bool) -> KernelSource:
-    """The kernel that converts to or from blocks of ``block`` channels."""
-    symbol = f"{'to' if to_blocked else 'from'}_blocks_of_{block}"
-
-    def build(target: Target) -> str:
-        from mace_cpu.codegen import transpose
-
-        return transpose.build(symbol, block=block, to_blocked=to_blocked)
-
-    return KernelSource(symbol, generator_version(), build)
-
-
-@functools.cache
-def copy_kernel() -> KernelSource:
-    """The kernel that copies bytes."""
-
-    def build(target: Target) -> str:
-        from mace_cpu.codegen import copy
-
-        return copy.build("copy_bytes")
-
-    return KernelSource("copy_bytes", generator_version(), build)

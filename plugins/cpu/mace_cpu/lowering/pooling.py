@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from mace_core.graph import GraphView, Node
 from mace_core.native.numba_kernel import numba_source
 from mace_core.tensor import DType
+from mace_cpu.codegen.pooling_arguments import Arg
 from mace_cpu.lowering.checks import all_concrete, dtype_in
 from mace_cpu.lowering.nodes import need
+from mace_cpu.lowering.pooling_kernels import window_pool_kernel
 from mace_cpu.lowering.reduction import emit_blocked_pixels, emit_reduction
 from mace_cpu.lowering.registry import lowers
 from mace_cpu.lowering.strided import prefers_blocked
@@ -38,6 +40,26 @@ class Windows:
         """As the kernels read it."""
         parts = (self.inputs, self.outputs, self.taps, self.strides, self.begins, self.dilations, self.ends)
         return [*(size for part in parts for size in part), include_pad, p]
+
+    def blocked_words(self, include_pad: int) -> dict[Arg, int]:
+        """As the kernel for channel blocks reads it, which knows two axes."""
+        return {
+            Arg.IN_ROWS: self.inputs[1],
+            Arg.IN_WIDTH: self.inputs[2],
+            Arg.OUT_ROWS: self.outputs[1],
+            Arg.OUT_WIDTH: self.outputs[2],
+            Arg.TAP_ROWS: self.taps[1],
+            Arg.TAP_COLUMNS: self.taps[2],
+            Arg.ROW_STRIDE: self.strides[1],
+            Arg.COLUMN_STRIDE: self.strides[2],
+            Arg.PAD_TOP: self.begins[1],
+            Arg.PAD_LEFT: self.begins[2],
+            Arg.ROW_DILATION: self.dilations[1],
+            Arg.COLUMN_DILATION: self.dilations[2],
+            Arg.PAD_BOTTOM: self.ends[1],
+            Arg.PAD_RIGHT: self.ends[2],
+            Arg.COUNTS_PADDING: include_pad,
+        }
 
 
 def windows_of(node: Node, source: Sequence[int], target: Sequence[int]) -> Windows:
@@ -95,14 +117,16 @@ def lower_pool(program: Program, node: Node) -> None:
     geometry = windows.words(int(node.attr("count_include_pad", 0)), int(node.attr("p", 2)))
     work = program.size(target) * math.prod(windows.taps)
     dtype = program.dtype(source)
-    if indices is None and kind != "lp" and dtype is DType.FLOAT32 and prefers_blocked(program, source):
+    is_flat = len(program.shape(source)) <= 4
+    if indices is None and kind != "lp" and dtype is DType.FLOAT32 and is_flat and prefers_blocked(program, source):
         n, c, *_ = program.shape(source)
         planes = n * -(-c // program.block)
-        kernel = numba_source(KERNELS, "pool_blocked", lanes=str(program.block), kind=kind)
+        kernel = window_pool_kernel(program.block, kind)
+        blocked = windows.blocked_words(int(node.attr("count_include_pad", 0)))
         arguments: list[int | Buf] = [
             program.read(source, Layout.BLOCKED),
             program.write(target, Layout.BLOCKED),
-            *geometry,
+            *(blocked[arg] for arg in list(Arg)[2:]),
         ]
         work //= program.block
     else:

@@ -11,6 +11,7 @@ from mace_core.tensor import DType
 from mace_cpu.lowering.checks import NUMBERS, all_concrete, dtype_in
 from mace_cpu.lowering.layer_norm_pattern import fuse_layer_norm
 from mace_cpu.lowering.nodes import attribute_or_input, fixed, need, normal_axis
+from mace_cpu.lowering.pooling_kernels import global_pool_kernel
 from mace_cpu.lowering.registry import lowers
 from mace_cpu.lowering.strided import prefers_blocked, strides_of
 from mace_cpu.program import Layout, Program
@@ -160,12 +161,7 @@ def emit_blocked_pixels(program: Program, source: Value, target: Value, kind: st
     if len(program.shape(target)) != len(shape):
         return False
     program.emit(
-        numba_source(
-            "mace_cpu.kernels.pooling",
-            "global_blocked",
-            lanes=str(program.block),
-            kind="max" if kind == "max" else "long_sum",
-        ),
+        global_pool_kernel(program.block, "max" if kind == "max" else "sum"),
         [
             program.read(source, Layout.BLOCKED),
             program.write(target, Layout.BLOCKED),

@@ -10,12 +10,12 @@ from mace_core.graph import GraphView, Node, Value
 from mace_core.native.numba_kernel import numba_source
 from mace_core.tensor import DType
 from mace_cpu.lowering.checks import all_concrete
+from mace_cpu.lowering.moving_kernels import TRANSPOSE_BAND, copy_kernel, strided_rows_kernel, transpose_kernel
 from mace_cpu.program import At, Buf, Layout, Program
 
 COPYING = "mace_cpu.kernels.copying"
 COPY_BLOCK_BYTES = 16384
 SHORTEST_MEMCPY_BYTES = 64
-TRANSPOSE_TILE = 16
 SMALLEST_TRANSPOSE = 4
 
 
@@ -114,7 +114,7 @@ def emit_strided(
     else:
         inner = "gather" if last.target == 1 else "strided"
     program.emit(
-        numba_source(COPYING, "strided_rows", width=str(width), inner=inner),
+        strided_rows_kernel(width, inner),
         [start, end, len(merged), *_columns(merged)],
         extent=math.prod(a.size for a in merged[:-1]),
         work=math.prod(a.size for a in merged),
@@ -164,7 +164,7 @@ def emit_channels(
 def emit_bytes(program: Program, source: At, target: At, nbytes: int) -> None:
     """Copy a contiguous range."""
     program.emit(
-        numba_source(COPYING, "block_copy"),
+        copy_kernel(),
         [source, target, nbytes, COPY_BLOCK_BYTES],
         extent=-(-nbytes // COPY_BLOCK_BYTES),
         work=nbytes / 4,
@@ -201,9 +201,9 @@ def _emit_transpose(program: Program, source: At, target: At, axes: Sequence[Axi
     outer = [a for i, a in enumerate(axes[:-1]) if i != swap]
     planes = math.prod(a.size for a in outer)
     program.emit(
-        numba_source(COPYING, "tiled_transpose", width=str(width)),
+        transpose_kernel(width),
         [source, target, columns.size, rows.size, columns.source, rows.target, len(outer), *_columns(outer)],
-        extent=planes * -(-rows.size // TRANSPOSE_TILE),
+        extent=planes * -(-rows.size // TRANSPOSE_BAND),
         work=planes * rows.size * columns.size,
     )
 

@@ -1,0 +1,35 @@
+"""The generated kernels that pool over channel blocks."""
+
+from __future__ import annotations
+
+import functools
+
+from mace_core.native.kernel import KernelSource
+from mace_core.native.target import Target
+from mace_cpu.codegen.version import generator_version
+
+
+@functools.cache
+def window_pool_kernel(block: int, kind: str) -> KernelSource:
+    """The kernel that pools windows; kinds "max" and "average"."""
+    symbol = f"pool_b{block}_{kind}"
+    return KernelSource(symbol, generator_version(), functools.partial(_windows, symbol, block, kind))
+
+
+@functools.cache
+def global_pool_kernel(block: int, kind: str) -> KernelSource:
+    """The kernel that pools all pixels; kinds "max" and "sum"."""
+    symbol = f"pool_all_b{block}_{kind}"
+    return KernelSource(symbol, generator_version(), functools.partial(_global, symbol, block, kind))
+
+
+def _windows(symbol: str, block: int, kind: str, target: Target) -> str:
+    from mace_cpu.codegen import pooling
+
+    return pooling.build_windows(symbol, block, kind)
+
+
+def _global(symbol: str, block: int, kind: str, target: Target) -> str:
+    from mace_cpu.codegen import pooling
+
+    return pooling.build_global(symbol, block, kind)
