@@ -1,7 +1,7 @@
-"""The second round of asking: operators nobody claims, tried as what the standard makes them of.
+"""The second round of asking: operators nobody claims, tried as what they are made of.
 
-Many operators are functions of simpler ones.  Where no device but the reference takes such a node, and its body's nodes
-are all taken, the body runs in its place.
+Many operators are, by the standard, functions of simpler ones; and what is asked for in half precision can be computed
+in float32.  Where no device but the reference takes a node, and all nodes of such a form are taken, that form runs.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from mace_core.provider import Capability
 from mace_core.scheduler.control_flow import is_control_flow
 from mace_core.scheduler.devices import DevicePool
 from mace_core.scheduler.stages import Stage, cut_stage, fragment, node_reads
+from mace_core.scheduler.widening import widened
 from mace_core.tensor import Tensor, ValueType
 
 _log = logging.getLogger("mace")
@@ -51,16 +52,26 @@ def _expanded(stage: Stage, node: Node, pool: DevicePool, resolve: Resolve, dept
     """The nodes that can stand for ``node``, every one of them claimed; None where there are none."""
     from mace_core.scheduler.function_bodies import function_body
 
-    body = function_body(_view(stage, [node]), node)
-    if body is None:
-        return None
+    view = _view(stage, [node])
+    for form in (widened, function_body):
+        body = form(view, node)
+        found = None if body is None else _claimed(stage, node, body, pool, resolve, depth)
+        if found is not None:
+            return found
+    return None
+
+
+def _claimed(
+    stage: Stage, node: Node, body: Graph, pool: DevicePool, resolve: Resolve, depth: int
+) -> list[Node] | None:
+    """The nodes of ``body``, in their turn replaced where nobody claims them; None if some can not be."""
     body.opset_imports = stage.graph.opset_imports
     types = {value: found for value in body.inputs if (found := stage.types.get(value, value.type)) is not None}
     known = {value: stage.known[value] for value in body.inputs if value in stage.known}
     try:
         inner = cut_stage(body, resolve(body, types, known))
     except ModelError as error:
-        _log.info("the body of node '%s' (%s) is not used: %s", node.name, node.qualified_op, error)
+        _log.info("a form of node '%s' (%s) is not used: %s", node.name, node.qualified_op, error)
         return None
     if inner.rest is not None:
         return None
