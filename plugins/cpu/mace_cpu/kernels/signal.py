@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from mace_core.native.numba_prelude import Kernel, f64, helper
+from mace_core.native.numba_prelude import Kernel, f64, helper, i64
 from mace_cpu.kernels.primitives import POINTERS, SCALARS, quotient
 
 KERNEL_DEPENDENCIES = ("mace_cpu.kernels.primitives",)
+
+LN10 = 2.302585092994046
 
 
 @helper
@@ -67,6 +69,9 @@ def dft(dtype: str) -> Kernel:
     """(source, target, table, scratch, given, length, bins, inner, parts in, parts out, inverse, mirrored): one unit
     is one line of ``given`` numbers, ``inner`` numbers apart.
 
+    Behind them follow (address of the axis or 0, own axis, rank): where the axis is known only at run time, there is
+    one step per axis, and all but one of them do nothing.
+
     Parts are 1 for real, 2 for complex numbers.  ``mirrored``: only the first half of a symmetric spectrum is given.
     The scratch holds 4 * length float64 per chunk.
     """
@@ -79,6 +84,10 @@ def dft(dtype: str) -> Kernel:
         result = f64(args[3] + 32 * n * chunk + 16 * n)
         sign = 1.0 if args[10] != 0 else -1.0
         factor = 1.0 / n if args[10] != 0 else 1.0
+        if args[12] != 0:
+            axis = i64(args[12])[0]
+            if (axis + args[14] if axis < 0 else axis) != args[13]:
+                return
         for unit in range(begin, end):
             outer = quotient(unit, inner)
             lane = unit - outer * inner
@@ -131,5 +140,42 @@ def stft(dtype: str) -> Kernel:
             _transform(data, result, table, n, bins, -1.0)
             for i in range(2 * bins):
                 target[unit * 2 * bins + i] = scalar(result[i])
+
+    return kernel
+
+
+@helper
+def _mel(hertz: Any) -> Any:
+    return 2595.0 / LN10 * np.log(1.0 + hertz / 700.0)
+
+
+def mel_matrix(number: str, edge: str, dtype: str) -> Kernel:
+    """(transform length, sample rate, lower edge, upper edge, target, bands, bins): triangles that overlap, equally far
+    apart on the mel scale; the first four are addresses of scalars, one unit is one band."""
+    number_pointer, edge_pointer = POINTERS[number], POINTERS[edge]
+    pointer, scalar = POINTERS[dtype], SCALARS[dtype]
+
+    def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
+        length = np.float64(number_pointer(args[0])[0])
+        rate = np.float64(number_pointer(args[1])[0])
+        low = _mel(np.float64(edge_pointer(args[2])[0]))
+        high = _mel(np.float64(edge_pointer(args[3])[0]))
+        target = pointer(args[4])
+        bands, bins = args[5], args[6]
+        step = (high - low) / (bands + 2)  # as the standard has it: its triangles end below the upper edge
+        for band in range(begin, end):
+            left = np.floor((length + 1.0) * 700.0 * (np.exp((low + band * step) / 2595.0 * LN10) - 1.0) / rate)
+            center = np.floor((length + 1.0) * 700.0 * (np.exp((low + (band + 1) * step) / 2595.0 * LN10) - 1.0) / rate)
+            right = np.floor((length + 1.0) * 700.0 * (np.exp((low + (band + 2) * step) / 2595.0 * LN10) - 1.0) / rate)
+            for i in range(bins):
+                value = 0.0
+                if center == left:
+                    if i == center:
+                        value = 1.0
+                elif left <= i <= center:
+                    value = (i - left) / (center - left)
+                if right > center and center <= i < right:
+                    value = (right - i) / (right - center)
+                target[i * bands + band] = scalar(value)
 
     return kernel

@@ -1,4 +1,4 @@
-"""Gather, GatherElements, GatherND, ScatterElements, Scatter, ScatterND and Compress."""
+"""Gather, GatherElements, GatherND, ScatterElements, Scatter, ScatterND, TensorScatter and Compress."""
 
 from __future__ import annotations
 
@@ -301,4 +301,37 @@ def _gather_flat(program: Program, node: Node, source: Value, kept: np.ndarray) 
         ],
         extent=kept.size,
         work=kept.size,
+    )
+
+
+def _check_tensor_scatter(view: GraphView, node: Node) -> str | None:
+    reason = movable(view, node) or dtype_in(view, node.input(2), frozenset({DType.INT64}))
+    if reason is None and node.attr("mode", "linear") not in ("linear", "circular"):
+        return f"there is no mode '{node.attr('mode')}'"
+    return reason
+
+
+@lowers("TensorScatter", check=_check_tensor_scatter)
+def lower_tensor_scatter(program: Program, node: Node) -> None:
+    cache, updates, starts = need(node.input(0)), need(node.input(1)), node.input(2)
+    shape, part = program.shape(cache), program.shape(updates)
+    axis = normal_axis(int(node.attr("axis", -2)), len(shape))
+    buf = _copied(program, cache, need(node.output(0)))
+    name = starts.name if starts is not None else ""
+    program.emit(
+        numba_source(KERNELS, "tensor_scatter"),
+        [
+            program.read(updates),
+            0 if starts is None else program.read(starts),
+            buf,
+            program.report(f"'{name}' holds {{value}}, which leads outside a cache of {shape[axis]}"),
+            math.prod(shape[1:axis]),
+            part[axis],
+            shape[axis],
+            math.prod(shape[axis + 1 :]) * program.dtype(cache).bits // 8,
+            int(node.attr("mode", "linear") == "circular"),
+        ],
+        extent=math.prod(part[: axis + 1]) if math.prod(shape[axis + 1 :]) else 0,
+        work=program.size(updates),
+        chunks=1,
     )

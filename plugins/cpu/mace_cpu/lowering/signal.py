@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,13 +11,13 @@ from mace_core.graph import GraphView, Node
 from mace_core.native.numba_kernel import numba_source
 from mace_core.tensor import DType
 from mace_cpu.lowering.checks import all_concrete, dtype_in
-from mace_cpu.lowering.layout import emit_copy
 from mace_cpu.lowering.nodes import fixed, integers, need, normal_axis
 from mace_cpu.lowering.registry import lowers
-from mace_cpu.program import Program
+from mace_cpu.program import Buf, Program
 
 KERNELS = "mace_cpu.kernels.signal"
 FLOATS = frozenset({DType.FLOAT32, DType.FLOAT64})
+INDICES = frozenset({DType.INT32, DType.INT64})
 
 
 def turns(n: int) -> npt.NDArray[np.float64]:
@@ -27,28 +26,46 @@ def turns(n: int) -> npt.NDArray[np.float64]:
     return np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
 
-def _dft_axis(view: GraphView, node: Node) -> int:
-    """The transformed axis: an attribute until opset 19, an input since."""
+def _dft_axis(view: GraphView, node: Node) -> int | None:
+    """The transformed axis: an attribute until opset 19, an input since; None where it is known only at run time."""
     rank = len(view.shape(need(node.input(0))))
     if view.opset() < 20:
         return normal_axis(int(node.attr("axis", 1)), rank)
+    if node.input(2) is None:
+        return rank - 2
     given = integers(view, node.input(2))
-    return normal_axis(given[0] if given else -2, rank)
+    return normal_axis(given[0], rank) if given else None
 
 
 def _check_dft(view: GraphView, node: Node) -> str | None:
     reason = all_concrete(view, node) or dtype_in(view, node.input(0), FLOATS)
-    reason = reason or fixed(view, node, 1, "the length of the transform") or fixed(view, node, 2, "the axis")
-    if reason is None and _dft_axis(view, node) >= len(view.shape(need(node.input(0)))) - 1:
-        return "the last axis holds real and imaginary parts and can not be transformed along"
+    reason = reason or fixed(view, node, 1, "the length of the transform")
+    reason = reason or dtype_in(view, node.input(2), frozenset({DType.INT64}))
+    if reason is None:
+        axis = _dft_axis(view, node)
+        if axis is None and (node.attr("onesided", 0) or node.input(1) is not None):
+            return fixed(view, node, 2, "the axis")
+        if axis is not None and axis >= len(view.shape(need(node.input(0)))) - 1:
+            return "the last axis holds real and imaginary parts and can not be transformed along"
     return reason
 
 
 @lowers("DFT", check=_check_dft)
 def lower_dft(program: Program, node: Node) -> None:
-    source, target = need(node.input(0)), need(node.output(0))
-    shape, results = program.shape(source), program.shape(target)
+    rank = len(program.shape(need(node.input(0))))
     axis = _dft_axis(program.view, node)
+    if axis is not None:
+        _emit_dft(program, node, axis, program.write(need(node.output(0))), 0)
+        return
+    where = program.read(need(node.input(2)))
+    target = program.write(need(node.output(0)))
+    for candidate in range(rank - 1):
+        _emit_dft(program, node, candidate, target, where)
+
+
+def _emit_dft(program: Program, node: Node, axis: int, target: Buf, where: Buf | int) -> None:
+    source = need(node.input(0))
+    shape, results = program.shape(source), program.shape(need(node.output(0)))
     inverse, onesided = bool(node.attr("inverse", 0)), bool(node.attr("onesided", 0))
     mirrored = inverse and onesided
     lengths = integers(program.view, node.input(1))
@@ -64,7 +81,7 @@ def lower_dft(program: Program, node: Node) -> None:
         numba_source(KERNELS, "dft", dtype=program.dtype(source).label),
         [
             program.read(source),
-            program.write(target),
+            target,
             program.constant(turns(n)),
             program.scratch(32 * n * chunks),
             shape[axis],
@@ -75,6 +92,9 @@ def lower_dft(program: Program, node: Node) -> None:
             results[-1],
             int(inverse),
             int(mirrored),
+            where,
+            axis,
+            len(shape),
         ],
         extent=lines if results[axis] else 0,
         chunks=chunks,
@@ -126,33 +146,26 @@ def lower_stft(program: Program, node: Node) -> None:
 
 def _check_mel(view: GraphView, node: Node) -> str | None:
     reason = all_concrete(view, node) or dtype_in(view, node.output(0), FLOATS)
-    for index in range(5):
-        reason = reason or fixed(view, node, index, "a number that decides the matrix")
+    for index, allowed in ((1, INDICES), (2, INDICES), (3, FLOATS), (4, FLOATS)):
+        reason = reason or dtype_in(view, node.input(index), allowed)
+    if reason is None and view.tensor_type(need(node.input(1))) != view.tensor_type(need(node.input(2))):
+        return "the transform's length and the sample rate are of different types"
     return reason
 
 
 @lowers("MelWeightMatrix", check=_check_mel)
 def lower_mel(program: Program, node: Node) -> None:
-    """All inputs are fixed, so the matrix is a constant."""
     target = need(node.output(0))
-    given = [float(np.asarray(program.constant_of(value)).reshape(-1)[0]) for value in node.inputs]
-    matrix = mel_matrix(int(given[0]), int(given[1]), int(given[2]), given[3], given[4])
-    found = program.constant(matrix.astype(program.dtype(target).numpy))
-    emit_copy(program, found, program.write(target), program.nbytes(target))
-
-
-def mel_matrix(bands: int, length: int, rate: int, lowest: float, highest: float) -> npt.NDArray[Any]:
-    """Triangles that overlap, equally far apart on the mel scale, over the bins of a transform of ``length``."""
-    bins = length // 2 + 1
-    low, high = (2595.0 * np.log10(1.0 + hertz / 700.0) for hertz in (lowest, highest))
-    mels = np.arange(bands + 2) * ((high - low) / (bands + 1)) + low
-    hertz = 700.0 * (10.0 ** (mels / 2595.0) - 1.0)
-    edges = (((length + 1) * hertz) // rate).astype(np.int64)
-    left, center, right = (edges[i : i + bands][None, :] for i in range(3))
-    at = np.arange(bins)[:, None]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        rising = np.where((at >= left) & (at <= center) & (center > left), (at - left) / (center - left), 0.0)
-        falling = np.where((at >= center) & (at < right) & (right > center), (right - at) / (right - center), 0.0)
-    flat = (at == center) & (center == left)
-    matrix: npt.NDArray[Any] = np.where(flat, 1.0, np.where(at < center, rising, np.maximum(rising, falling)))
-    return matrix
+    bins, bands = program.shape(target)
+    program.emit(
+        numba_source(
+            KERNELS,
+            "mel_matrix",
+            number=program.dtype(need(node.input(1))).label,
+            edge=program.dtype(need(node.input(3))).label,
+            dtype=program.dtype(target).label,
+        ),
+        [*(program.read(need(node.input(index))) for index in range(1, 5)), program.write(target), bands, bins],
+        extent=bands,
+        work=bands * bins * 4,
+    )
