@@ -13,6 +13,7 @@ from mace_core.errors import ModelError
 from mace_core.graph import Graph, GraphView, Node, Value
 from mace_core.graph.signature import Resolution
 from mace_core.provider import Capability
+from mace_core.scheduler.contrib_bodies import contrib_body
 from mace_core.scheduler.control_flow import is_control_flow
 from mace_core.scheduler.devices import DevicePool
 from mace_core.scheduler.stages import Stage, cut_stage, fragment, node_reads
@@ -53,7 +54,7 @@ def _expanded(stage: Stage, node: Node, pool: DevicePool, resolve: Resolve, dept
     from mace_core.scheduler.function_bodies import function_body
 
     view = _view(stage, [node])
-    for form in (widened, function_body):
+    for form in (contrib_body, widened, function_body):
         body = form(view, node)
         found = None if body is None else _claimed(stage, node, body, pool, resolve, depth)
         if found is not None:

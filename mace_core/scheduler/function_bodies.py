@@ -20,6 +20,16 @@ _log = logging.getLogger("mace")
 
 BODY_DOMAIN = "mace.body"
 
+WIDENED_ONLY = frozenset(
+    """Abs Add And ArgMax ArgMin Cast CastLike Ceil Clip Concat Constant ConstantOfShape Div Equal Erf Exp Expand Flatten
+    Floor Gather GatherElements GatherND Greater GreaterOrEqual Identity Less LessOrEqual Log MatMul Max Min Mod Mul
+    Neg Not Or Pad Pow QuantizeLinear Range Reciprocal Relu Reshape Round ScatterElements Shape Sigmoid Size Slice
+    Sqrt Sub Sum Tanh Tile Transpose Where Xor""".split()
+)
+"""Operators that newer opsets gave more element types or optional inputs, but no other meaning, since opset 11."""
+
+WIDENED_SINCE = 11
+
 
 def function_body(view: GraphView, node: Node) -> Graph | None:
     """The nodes that compute what ``node`` computes, or None where the standard gives no body.
@@ -64,6 +74,7 @@ def _function(view: GraphView, node: Node, proto: onnx.NodeProto) -> onnx.Functi
         found = onnx.FunctionProto.FromString(blob)
     else:
         return None
+    _lift_opset(found, version)
     known = {*found.attribute, *(attribute.name for attribute in found.attribute_proto)}
     kept = [attribute for attribute in proto.attribute if attribute.name in known]
     given = {attribute.name for attribute in kept}
@@ -74,6 +85,28 @@ def _function(view: GraphView, node: Node, proto: onnx.NodeProto) -> onnx.Functi
     del proto.attribute[:]
     proto.attribute.extend(kept)
     return found if found.node else None
+
+
+def _lift_opset(function: onnx.FunctionProto, version: int) -> None:
+    """Let a body written for an older opset pass for ``version`` where its operators still mean the same.
+
+    What is left as it is, the importer refuses where an operator has changed.
+    """
+    for entry in function.opset_import:
+        if entry.domain in ("", "ai.onnx") and WIDENED_SINCE <= entry.version < version:
+            if all(_means_the_same(node, entry.version, version) for node in function.node):
+                entry.version = version
+
+
+def _means_the_same(node: onnx.NodeProto, old: int, new: int) -> bool:
+    if node.domain not in ("", "ai.onnx"):
+        return True
+    if node.op_type in WIDENED_ONLY:
+        return True
+    if node.op_type.startswith("Reduce"):  # axes became an input
+        return len(node.input) == 1 and all(attribute.name != "axes" for attribute in node.attribute)
+    versions = {onnx.defs.get_schema(node.op_type, version).since_version for version in (old, new)}
+    return len(versions) == 1
 
 
 def _newest(schema: onnx.defs.OpSchema, version: int) -> onnx.FunctionProto | None:

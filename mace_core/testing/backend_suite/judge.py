@@ -13,8 +13,11 @@ from mace_core.errors import MaceError, StrictPlacementError
 from mace_core.session import Session
 from mace_core.testing.backend_suite.cases import SuiteCase
 
-BFLOAT16_RTOL = 2.0**-6
-"""Two units in the last place, as the suite itself allows."""
+NARROW_RTOL = {"bfloat16": 2.0**-6, "float16": 2.0**-9}
+"""Two units in the last place: what the suite itself allows for bfloat16.  Its 0.001 for float16 is less than one."""
+
+LOOSER_ATOL = dict.fromkeys(("test_dft_inverse", "test_dft_inverse_opset19"), 1e-6)
+"""The expected values of these carry rounding errors of 2e-7 where the exact result is 0, beyond their tolerance."""
 
 
 class Outcome(enum.Enum):
@@ -79,7 +82,7 @@ def _run(
             given = names if len(inputs) == len(names) else [name for name in names if name not in initialized]
             found = session.run(dict(zip(given, inputs, strict=False)))
             for spec, expected in zip(graph.output, outputs, strict=False):
-                assert_same(found[spec.name], expected, case.rtol, case.atol)
+                assert_same(found[spec.name], expected, case.rtol, LOOSER_ATOL.get(case.name, case.atol))
 
 
 def assert_same(found: Any, expected: Any, rtol: float, atol: float) -> None:
@@ -107,8 +110,8 @@ def assert_same(found: Any, expected: Any, rtol: float, atol: float) -> None:
         return
     if found.dtype != expected.dtype:
         raise AssertionError(f"element type {found.dtype} instead of {expected.dtype}")
-    if expected.dtype.kind not in "fc" and expected.dtype.kind != "b":
-        rtol = max(rtol, BFLOAT16_RTOL) if expected.dtype.name == "bfloat16" else rtol
+    rtol = max(rtol, NARROW_RTOL.get(expected.dtype.name, 0.0))
+    if expected.dtype.kind not in "fcb":
         found, expected = found.astype(np.float64), expected.astype(np.float64)
     np.testing.assert_allclose(found, expected, rtol, atol)
 
