@@ -105,7 +105,10 @@ def _means_the_same(node: onnx.NodeProto, old: int, new: int) -> bool:
         return True
     if node.op_type.startswith("Reduce"):  # axes became an input
         return len(node.input) == 1 and all(attribute.name != "axes" for attribute in node.attribute)
-    versions = {onnx.defs.get_schema(node.op_type, version).since_version for version in (old, new)}
+    try:
+        versions = {onnx.defs.get_schema(node.op_type, version).since_version for version in (old, new)}
+    except onnx.defs.SchemaError:
+        return False
     return len(versions) == 1
 
 
