@@ -107,15 +107,9 @@ def suite_cases() -> dict[str, SuiteCase]:
     return found
 
 
-def quick_names(every: int = 9) -> list[str]:
-    """A fixed sample: the first case of each operator, and then each ``every``-th of the rest."""
-    chosen: list[str] = []
-    seen: set[str] = set()
-    for index, case in enumerate(sorted(suite_cases().values(), key=lambda case: case.name)):
-        if case.op not in seen or index % every == 0:
-            chosen.append(case.name)
-        seen.add(case.op)
-    return chosen
+def quick_names(every: int = 34) -> list[str]:
+    """A fixed sample that takes seconds: each ``every``-th case by name."""
+    return sorted(suite_cases())[::every]
 
 
 def unusual(model: onnx.ModelProto) -> str:

@@ -86,7 +86,8 @@ def grid_sample(dtype: str, mode: str) -> Kernel:
                 else:
                     low = 0.0 if align else -0.5
                     high = size - 1.0 if align else size - 0.5
-                    if at < low or at > high:
+                    # the cubic kernel reaches over the border: there each of its taps is moved, not its middle
+                    if (at < low or at > high) and not (taps == 4 and padding == BORDER):
                         at = _padded(at, size, padding, align)
                     whole = floor(at)
                     t = at - whole
