@@ -164,7 +164,8 @@ def _spliced(graph: Graph, node: Node) -> Graph:
 def _rename(graph: Graph, prefix: str, source: tuple[str, ...]) -> None:
     values = {*graph.inputs, *graph.outputs, *graph.initializers.values()}
     for node in graph.nodes:
-        node.name = prefix + node.name
+        if not node.name.startswith(prefix):
+            node.name = prefix + node.name
         node.source = source
         values.update(value for value in (*node.inputs, *node.outputs) if value is not None)
         for nested in node.subgraphs():
