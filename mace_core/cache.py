@@ -37,6 +37,10 @@ def cache_dir() -> Path:
     return Path(platformdirs.user_cache_dir("mace", appauthor=False))
 
 
+_REPORTED: set[Path] = set()
+"""Folders that this process has said it can not write to: once is enough, whatever the kinds of entries."""
+
+
 class CheckedCache:
     """Byte strings by key, on disk, each with a checksum.  Safe for concurrent threads and processes.
 
@@ -51,7 +55,6 @@ class CheckedCache:
         self.version = version
         self.directory = (cache_dir() if directory is None else Path(directory)) / kind
         self._version = version.encode()
-        self._write_failed = False
 
     def get(self, key: str) -> bytes | None:
         """The payload stored for ``key``, or None: not there, or not fit to use (then it is removed)."""
@@ -88,12 +91,12 @@ class CheckedCache:
         except OSError as error:
             if temporary is not None:
                 self._unlink(Path(temporary))
-            if not self._write_failed:
-                self._write_failed = True
+            if self.directory.parent not in _REPORTED:
+                _REPORTED.add(self.directory.parent)
                 _LOG.warning(
                     "The cache folder %s cannot be written to (%s); going on without it, later starts will be slower. "
                     "Set MACE_CACHE_DIR to a writable folder.",
-                    self.directory,
+                    self.directory.parent,
                     error,
                 )
 

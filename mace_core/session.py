@@ -17,6 +17,13 @@ from mace_core.graph import Graph, Node, Value
 from mace_core.provider.execution import CancelFlag
 from mace_core.provider.registry import Registry, default_registry
 from mace_core.scheduler import notify
+from mace_core.scheduler.arguments import (
+    check_max_signatures,
+    check_options,
+    check_pins,
+    device_names,
+    output_names,
+)
 from mace_core.scheduler.context import RunContext
 from mace_core.scheduler.devices import DevicePool
 from mace_core.scheduler.explain import Explanation, explain_plan
@@ -83,8 +90,10 @@ class Session:
             UsageError, DeviceNotFoundError, PluginError: for devices, options or pins that mean nothing here.
             StrictPlacementError: if ``strict`` can not be kept (for free dimensions: at the first run).
         """
-        if max_signatures < 1:
-            raise UsageError(f"max_signatures must be at least 1, not {max_signatures}")
+        check_max_signatures(max_signatures)
+        check_options(options)
+        check_pins(pins)
+        devices = device_names(devices)
         self._registry = registry or default_registry()
         self._closed = False
         pins = {pattern: resolve_device_name(name, self._registry) for pattern, name in (pins or {}).items()}
@@ -154,8 +163,10 @@ class Session:
             return self._run(feeds, outputs, profile, cancel)
         except MemoryError as error:
             raise OutOfMemoryError(
-                f"the run of {self._model.label} needs more memory than there is ({error}); give it smaller inputs"
+                f"{self._model.label}: the run needs more memory than there is ({error}); give it smaller inputs"
             ) from error
+        except OutOfMemoryError as error:
+            raise OutOfMemoryError(f"{self._model.label}: {error}", node=error.node, device=error.device) from error
 
     def _run(
         self,
@@ -165,6 +176,7 @@ class Session:
         cancel: CancelFlag | None,
     ) -> dict[str, Any]:
         self._check_open()
+        outputs = output_names(outputs)
         if outputs is None and profile is None:
             fast = self._run_fast(feeds, cancel)
             if fast is not None:
@@ -232,6 +244,7 @@ class Session:
         self._pool.release()
 
     def __enter__(self) -> Session:
+        self._check_open()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -338,9 +351,9 @@ class Session:
         if found is None:
             by_name = {value.name: value for value in self._graph.outputs}
             unknown = [name for name in outputs if name not in by_name]
-            if unknown or isinstance(outputs, str):
+            if unknown:
                 raise UsageError(
-                    f"{self._model.label} has no output {', '.join(map(repr, unknown or [str(outputs)]))}; "
+                    f"{self._model.label} has no output {', '.join(map(repr, unknown))}; "
                     f"its outputs are {', '.join(map(repr, by_name))}"
                 )
             graph = subset(self._graph, [by_name[name] for name in outputs])

@@ -47,6 +47,8 @@ def gather_inputs(
     feeds: dict[str, npt.NDArray[Any]] = {}
     for text in files:
         name, file = _split(text, by_name, "--input", "FILE")
+        if name in feeds:
+            raise UsageError(f"--input {text}: the input '{name}' is given twice")
         feeds[name] = _load(Path(file), by_name[name], given_shapes.get(name, by_name[name].shape), picture)
     missing = [spec for spec in specs if spec.name not in feeds]
     if missing and not random:
@@ -113,6 +115,8 @@ def random_input(spec: TensorSpec, shape: tuple[int, ...], generator: np.random.
 
 def _load(path: Path, spec: TensorSpec, shape: Shape | None, picture: PictureOptions) -> npt.NDArray[Any]:
     suffix = path.suffix.lower()
+    if path.exists() and not path.is_file():  # reading a pipe would wait for ever
+        raise InputError(f"'{path}' is no regular file")
     if suffix in SUFFIXES:
         return load_picture(path, spec, shape, picture)
     if suffix != ".npy":
@@ -121,6 +125,8 @@ def _load(path: Path, spec: TensorSpec, shape: Shape | None, picture: PictureOpt
         array = np.load(path, allow_pickle=False)
     except FileNotFoundError:
         raise InputError(f"there is no file '{path}'") from None
+    except MemoryError:
+        raise InputError(f"'{path}' declares an array that is larger than the memory left") from None
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"'{path}' can not be read as a .npy file: {error}") from error
     return np.asarray(array)

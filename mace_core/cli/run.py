@@ -81,6 +81,8 @@ def run(
     from mace_core.cli.sessions import open_session
 
     picture = _picture_options(layout, mean, scale, resize, bgr)
+    if output_dir is not None:
+        _make_folder(output_dir)
     with open_session(model, devices=device, strict=strict, pins=pin, threads=threads) as session:
         feeds = gather_inputs(session.inputs, files=input, shapes=shape, random=random, seed=seed, picture=picture)
         start = time.perf_counter()
@@ -150,16 +152,24 @@ def _describe(value: Any) -> dict[str, Any]:
     return found
 
 
-def _save(results: Mapping[str, Any], folder: Path) -> dict[str, str]:
-    """Write the outputs; names that can not be file names are changed, and never escape the folder."""
-    import numpy as np
-
+def _make_folder(folder: Path) -> None:
+    """Made before the run, so that a folder that can not be does not cost the results."""
     from mace_core.errors import UsageError
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
         raise UsageError(f"--output-dir {folder}: there is a file of that name") from None
+    except OSError as error:
+        raise UsageError(f"--output-dir {folder}: the folder can not be made: {error.strerror}") from None
+
+
+def _save(results: Mapping[str, Any], folder: Path) -> dict[str, str]:
+    """Write the outputs; names that can not be file names are changed, and never escape the folder."""
+    import numpy as np
+
+    from mace_core.errors import UsageError
+
     files: dict[str, str] = {}
     for name, value in results.items():
         stem = re.sub(r"[^\w.-]+", "_", name).lstrip(".") or "output"

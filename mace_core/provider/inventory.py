@@ -156,6 +156,6 @@ def _no_such_device(name: str, device_id: str, provider: str, result: ProbeResul
     import difflib
 
     near = difflib.get_close_matches(device_id, ids, n=1)
-    advice = f"did you mean '{provider}:{near[0]}'? " if near else ""
+    advice = f"; did you mean '{provider}:{near[0]}'?" if near else ""
     available = ", ".join(device.qualified_name for device in result.devices)
-    return f"there is no device '{name}'; {advice}(available: {available})"
+    return f"there is no device '{name}'{advice} (available: {available})"

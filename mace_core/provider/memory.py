@@ -5,13 +5,17 @@ from __future__ import annotations
 import ctypes
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mace_core.errors import OutOfMemoryError
+from mace_core.host_memory import require_host_memory
 from mace_core.tensor import MemoryKind
+
+if TYPE_CHECKING:
+    from mace_core.provider.execution import Event, Stream
 
 ALIGNMENT_BYTES = 64
 """Alignment of every buffer that `HostAllocator` makes: a cache line and the widest vector register."""
@@ -71,6 +75,7 @@ class HostAllocator(Allocator):
     """Ordinary process memory, aligned to `ALIGNMENT_BYTES`."""
 
     def allocate(self, nbytes: int) -> Buffer:
+        require_host_memory(nbytes)
         try:
             owner = np.empty(nbytes + ALIGNMENT_BYTES, np.uint8)
         except MemoryError:
@@ -97,3 +102,35 @@ class DataTransfer(ABC):
         self, source: Buffer, target: Buffer, nbytes: int, *, source_offset: int = 0, target_offset: int = 0
     ) -> None:
         """Copy device -> host; returns when the bytes have arrived."""
+
+    def enqueue_to_device(
+        self,
+        stream: Stream,
+        source: Buffer,
+        target: Buffer,
+        nbytes: int,
+        *,
+        source_offset: int = 0,
+        target_offset: int = 0,
+    ) -> Event | None:
+        """Queue a copy host -> device behind what is in ``stream``; None (the default) where that is not offered.
+
+        The core keeps both buffers alive, and the source unchanged, until the event is done.
+        """
+        return None
+
+    def enqueue_to_host(
+        self,
+        stream: Stream,
+        source: Buffer,
+        target: Buffer,
+        nbytes: int,
+        *,
+        source_offset: int = 0,
+        target_offset: int = 0,
+    ) -> Event | None:
+        """Queue a copy device -> host behind what is in ``stream``; None (the default) where that is not offered.
+
+        The core keeps both buffers alive, and does not look at the target, until the event is done.
+        """
+        return None

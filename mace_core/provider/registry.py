@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from mace_core.errors import DeviceNotFoundError, PluginError
+from mace_core.errors import DeviceNotFoundError, PluginError, shorten
 from mace_core.provider.api import API_VERSION, ApiVersion
 from mace_core.provider.entry_points import PROVIDER_GROUP, PluginEntry, Switches, describe, discover, load, trace
 from mace_core.provider.provider import ExecutionProvider
@@ -187,7 +187,7 @@ class Registry:
         installed = f"installed: {', '.join(names)}"
         if name in FIRST_PARTY and name not in names:
             return f"it is not installed: pip install {FIRST_PARTY[name]} ({installed})"
-        near = next(iter(difflib.get_close_matches(name, sorted({*names, *FIRST_PARTY}), n=1)), None)
+        near = next(iter(difflib.get_close_matches(name.lower(), sorted({*names, *FIRST_PARTY}), n=1)), None)
         if near is None:
             return installed
         if near not in names:
@@ -199,7 +199,7 @@ class Registry:
     def _slot(self, name: str) -> _Slot:
         slot = self._discovered().slots.get(name)
         if slot is None:
-            raise DeviceNotFoundError(f"there is no provider called '{name}'; {self.suggestion(name)}")
+            raise DeviceNotFoundError(f"there is no provider called '{shorten(name)}'; {self.suggestion(name)}")
         return slot
 
     def _discovered(self) -> _Found:

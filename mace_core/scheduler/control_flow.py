@@ -88,14 +88,14 @@ class IfFlow(ControlFlow):
         bodies = super()._bodies(node, known)
         if condition is None:
             return bodies
-        chosen = _branch_name(condition.numpy())
+        chosen = _branch_name(condition.numpy(), node)
         return [(name, body) for name, body in bodies if name == chosen]
 
     def run(self, values: Sequence[RuntimeValue], context: RunContext) -> list[RuntimeValue]:
         if len(self.bodies) == 1:
             body = next(iter(self.bodies.values()))
         else:
-            body = self.bodies[_branch_name(self._argument(0, values))]
+            body = self.bodies[_branch_name(self._argument(0, values), self.node)]
         return self._only_used(body.run(self._captured(body, values), context))
 
 
@@ -107,7 +107,7 @@ class LoopFlow(ControlFlow):
         captured = self._captured(body, values)
         trips_given, condition_given = self._argument(0, values), self._argument(1, values)
         trips = None if trips_given is None else int(np.asarray(trips_given).reshape(-1)[0])
-        going = True if condition_given is None else _truth(condition_given)
+        going = True if condition_given is None else _truth(condition_given, self.node)
         graph = _body_graph(self.node)
         carried = [self._argument(index, values) for index in range(2, len(self.node.inputs))]
         scans: list[list[RuntimeValue]] = [[] for _ in graph.outputs[1 + len(carried) :]]
@@ -121,7 +121,7 @@ class LoopFlow(ControlFlow):
         while going and (trips is None or step < trips):
             self._check(context)
             results = body.run(arguments(), context)
-            going = _truth(results[0])
+            going = _truth(results[0], self.node)
             carried = results[1 : 1 + len(carried)]
             for scan, item in zip(scans, results[1 + len(carried) :], strict=True):
                 scan.append(item)
@@ -266,12 +266,17 @@ def _constant(value: Value | None, known: Mapping[Value, Tensor]) -> Tensor | No
     return value.constant if value.constant is not None else known.get(value)
 
 
-def _branch_name(condition: RuntimeValue) -> str:
-    return "then_branch" if _truth(condition) else "else_branch"
+def _branch_name(condition: RuntimeValue, node: Node) -> str:
+    return "then_branch" if _truth(condition, node) else "else_branch"
 
 
-def _truth(condition: RuntimeValue) -> bool:
-    return bool(np.asarray(condition).reshape(-1)[0])
+def _truth(condition: RuntimeValue, node: Node) -> bool:
+    flat = np.asarray(condition).reshape(-1)
+    if flat.size != 1:
+        raise ModelError(
+            f"node '{node.name}' ({node.qualified_op}): its condition must be one truth value, not {flat.size} of them"
+        )
+    return bool(flat[0])
 
 
 def _declared_shape(value: Value) -> tuple[int, ...]:

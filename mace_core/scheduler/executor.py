@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mace_core.errors import ProviderBugError, ProviderError
+from mace_core.host_memory import require_host_memory
 from mace_core.provider import (
     Allocator,
     Bindings,
@@ -26,6 +27,7 @@ from mace_core.provider import (
 )
 from mace_core.provider.memory import HostAllocator
 from mace_core.scheduler.context import RunContext
+from mace_core.scheduler.copies import queue_copy, queueable_copies
 from mace_core.scheduler.plan import (
     HOST,
     ControlStep,
@@ -91,6 +93,7 @@ class StageInstance:
                 for step in plan.transfers
                 if plan.devices[step.device].memory is MemoryKind.DEVICE
             }
+            self._queueable = queueable_copies(plan) if self._streams else frozenset()
         except BaseException:
             self.close()
             raise
@@ -98,6 +101,8 @@ class StageInstance:
             self._single_step = plan.single
             prepared = self._work[0]
             assert prepared is not None
+            specs = [plan.registers[register] for register in plan.results]
+            require_host_memory(sum(spec.nbytes for spec in specs))
             self._single = (
                 prepared.execution,
                 prepared.bindings,
@@ -159,15 +164,19 @@ class StageInstance:
             case RunStep():
                 self._run_subgraph(number, step, context)
                 return
+            case UploadStep() | DownloadStep() if context.profile is None and self._queue(number, step):
+                return
             case UploadStep():
                 self._wait_for_host_memory()
                 self._wait(step.device)
+                start_ns = time.perf_counter_ns() if start_ns else 0  # waiting for kernels is not the transfer's time
                 self._upload(step)
                 what = f"transfer to {step.device}: {self.plan.registers[step.source].value.name}"
                 source: tuple[str, ...] = ()
             case DownloadStep():
                 self._wait_for_host_memory()
                 self._wait(step.device)
+                start_ns = time.perf_counter_ns() if start_ns else 0
                 self._download(step)
                 what = f"transfer from {step.device}: {self.plan.registers[step.source].value.name}"
                 source = ()
@@ -231,6 +240,17 @@ class StageInstance:
     def _wait_all(self) -> None:
         for device in self._pending:
             self._wait(device)
+
+    def _queue(self, number: int, step: UploadStep | DownloadStep) -> bool:
+        """Let the device's queue do a copy, so that nobody waits for it before the end of the run."""
+        transfer, stream = self._transfers.get(step.device), self._streams.get(step.device)
+        if number not in self._queueable or transfer is None or stream is None:
+            return False
+        event = queue_copy(transfer, stream, step, self._bound)
+        if event is None:
+            return False
+        self._pending.setdefault(step.device, []).append(event)
+        return True
 
     def _upload(self, step: UploadStep) -> None:
         source, target = self._bound[step.source], self._bound[step.target]

@@ -95,7 +95,9 @@ def _from_python(given: Any, type: TensorType) -> npt.NDArray[Any]:
     """Numbers, strings and nested lists of them."""
     try:
         array = np.asarray(given)
-    except ValueError as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever the object's own conversion raises
         raise TypeError(f"is no array: {error}") from error
     expected = type.dtype
     if expected is DType.STRING and array.dtype.kind in "US":

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mace_core.errors import ModelError
 from mace_core.graph import Graph, Node, Value
 from mace_core.graph.signature import Resolution
 from mace_core.provider.execution import CancelFlag
@@ -74,6 +75,7 @@ class Planner:
         with self.lock:
             resolution = self.resolve(graph, types, fixed)
             resolution.known.update(fixed)
+            _check_declared_outputs(graph, resolution, self.label)
             stage = cut_stage(graph, resolution)
             pins = self._pins(stage)
             expanded, answers = expand_unclaimed(graph, stage, self.pool, self.resolve, pinned=pins)
@@ -334,3 +336,18 @@ class GraphRunner:
             for feed, value in zip(self.feeds, values, strict=True)
             if feed in self._contents and is_dense(TensorType(DType.from_numpy(value.dtype)))
         }
+
+
+def _check_declared_outputs(graph: Graph, resolution: Resolution, label: str) -> None:
+    """Refuse a model that declares another element type for an output than its nodes compute."""
+    for value in graph.outputs:
+        found, declared = resolution.types.get(value), value.type
+        if not isinstance(found, TensorType) or not isinstance(declared, TensorType):
+            continue
+        if found.dtype is not declared.dtype:
+            producer = value.producer
+            node = f"node '{producer.name}' ({producer.op_type})" if producer is not None else "the model"
+            raise ModelError(
+                f"{label}: output '{value.name}' is declared as {declared.dtype.label}, but {node} computes "
+                f"{found.dtype.label}"
+            )

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from mace_core.errors import InputError
 from mace_core.graph import Value
+from mace_core.scheduler.arguments import check_shapes, shape_of
 from mace_core.tensor import TensorType, ValueType
 from mace_core.tensor.types import format_shape
 
@@ -28,6 +29,7 @@ def types_from_shapes(inputs: Sequence[Value], shapes: Mapping[str, Sequence[int
     Raises:
         InputError: for an unknown name, a missing shape, or a shape that the model does not allow.
     """
+    check_shapes(shapes)
     faults = [f"there is no input '{name}'" for name in shapes if name not in {value.name for value in inputs}]
     types: dict[Value, ValueType] = {}
     for value in inputs:
@@ -42,7 +44,7 @@ def types_from_shapes(inputs: Sequence[Value], shapes: Mapping[str, Sequence[int
                 faults.append(f"input '{value.name}' ({declared}) needs a shape")
             types[value] = declared
             continue
-        shape = tuple(int(dim) for dim in given)
+        shape = shape_of(value.name, given)
         if declared.shape is not None and (
             len(shape) != len(declared.shape)
             or any(isinstance(d, int) and d != size for d, size in zip(declared.shape, shape, strict=True))

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from mace_core.host_memory import require_host_memory
 from mace_core.provider.execution import BoundTensor
 from mace_core.provider.memory import Buffer
 from mace_core.tensor import DType, MemoryKind, OptionalType, SequenceType, Tensor, TensorType, ValueType
@@ -90,6 +91,7 @@ def from_storage(array: npt.NDArray[Any], dtype: DType, shape: tuple[int, ...]) 
 
 def fresh_storage(dtype: DType, shape: tuple[int, ...]) -> npt.NDArray[Any]:
     """New uninitialised storage: shaped, or flat bytes for packed kinds."""
+    require_host_memory(dtype.nbytes(_size(shape)))
     if dtype.is_packed:
         return np.empty(dtype.nbytes(_size(shape)), np.uint8)
     return np.empty(shape, dtype.numpy)

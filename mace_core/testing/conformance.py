@@ -235,6 +235,34 @@ class ProviderConformance:
             np.testing.assert_array_equal(back.host_bytes(), data[150:650])
         allocator.free(buffer)
 
+    def test_queued_copies_keep_their_order(self, backend: Backend) -> None:
+        stream, transfer = backend.create_stream(), backend.transfer()
+        if stream is None or transfer is None:
+            pytest.skip("the backend has no queue, or no memory of its own")
+        allocator = backend.allocators()[0]
+        buffer = allocator.allocate(1000)
+        sources = [HostAllocator().allocate(1000) for _ in range(2)]
+        for number, source in enumerate(sources):
+            source.host_bytes()[:] = number + 1
+        back = HostAllocator().allocate(500)
+        back.host_bytes()[:] = 0
+        events = [
+            transfer.enqueue_to_device(stream, sources[0], buffer, 1000),
+            transfer.enqueue_to_device(stream, sources[1], buffer, 300, source_offset=100, target_offset=200),
+            transfer.enqueue_to_host(stream, buffer, back, 400, source_offset=150, target_offset=50),
+        ]
+        if None not in events:
+            for event in events:
+                assert event is not None
+                event.wait()
+                assert event.is_done
+            expected = np.concatenate([np.zeros(50), np.ones(50), np.full(300, 2), np.ones(50), np.zeros(50)])
+            np.testing.assert_array_equal(back.host_bytes(), expected)
+        else:
+            assert events == [None, None, None], "copies are queued in both directions or in none"
+        stream.close()
+        allocator.free(buffer)
+
     def test_enqueued_runs_agree_and_keep_their_order(self, backend: Backend) -> None:
         stream = backend.create_stream()
         if not self.declaration.streams:

@@ -7,8 +7,9 @@ import threading
 import numpy as np
 import numpy.typing as npt
 
+from acme_npu.queue import AcmeStream
 from mace_core.errors import OutOfMemoryError
-from mace_core.provider import Allocator, Buffer, DataTransfer
+from mace_core.provider import Allocator, Buffer, DataTransfer, Event, Stream
 from mace_core.tensor import MemoryKind
 
 DEFAULT_MEMORY_BYTES = 1 << 30
@@ -65,6 +66,36 @@ class DeviceMemory(Allocator, DataTransfer):
     ) -> None:
         bytes_out = self.block(source)[source_offset : source_offset + nbytes]
         target.host_bytes()[target_offset : target_offset + nbytes] = bytes_out
+
+    def enqueue_to_device(
+        self,
+        stream: Stream,
+        source: Buffer,
+        target: Buffer,
+        nbytes: int,
+        *,
+        source_offset: int = 0,
+        target_offset: int = 0,
+    ) -> Event | None:
+        def copy() -> None:
+            self.to_device(source, target, nbytes, source_offset=source_offset, target_offset=target_offset)
+
+        return stream.submit(copy, ()) if isinstance(stream, AcmeStream) else None
+
+    def enqueue_to_host(
+        self,
+        stream: Stream,
+        source: Buffer,
+        target: Buffer,
+        nbytes: int,
+        *,
+        source_offset: int = 0,
+        target_offset: int = 0,
+    ) -> Event | None:
+        def copy() -> None:
+            self.to_host(source, target, nbytes, source_offset=source_offset, target_offset=target_offset)
+
+        return stream.submit(copy, ()) if isinstance(stream, AcmeStream) else None
 
     def free_all(self) -> None:
         with self._lock:

@@ -12,6 +12,7 @@ from typing import BinaryIO, Protocol
 import onnx
 
 from mace_core.errors import ModelError, UsageError
+from mace_core.frontend.onnx.protos import constants_of, write_attribute, write_payload
 from mace_core.frontend.onnx.types import export_type
 from mace_core.graph import Attribute, AttributeKind, Graph, Node, Value
 from mace_core.tensor import DType, Tensor, ValueType
@@ -61,7 +62,7 @@ def to_onnx(graph: Graph, types: Mapping[Value, ValueType] | None = None) -> onn
         UsageError: if the graph imports no opset.
         ModelError: if a node reads a value that nothing defines.
     """
-    return _Exporter(types or {}, inline_payload).model(graph)
+    return _Exporter(types or {}, write_payload).model(graph)
 
 
 def save_onnx(
@@ -102,14 +103,6 @@ def save_onnx(
         raise ModelError(f"The model can not be written to '{target}': {error}.") from error
 
 
-def inline_payload(tensor: Tensor, proto: onnx.TensorProto) -> None:
-    """Put the values of ``tensor`` into ``proto`` itself."""
-    if tensor.dtype is DType.STRING:
-        proto.string_data.extend(s.encode() if isinstance(s, str) else bytes(s) for s in tensor.payload.reshape(-1))
-    else:
-        proto.raw_data = tensor.payload.tobytes()
-
-
 class _ExternalPayloads:
     """Writes large payloads to a file, one behind the other."""
 
@@ -119,7 +112,7 @@ class _ExternalPayloads:
 
     def __call__(self, tensor: Tensor, proto: onnx.TensorProto) -> None:
         if tensor.nbytes < _EXTERNAL_FROM_BYTES:
-            inline_payload(tensor, proto)
+            write_payload(tensor, proto)
             return
         alignment = _PAGE_BYTES if tensor.nbytes >= 16 * _PAGE_BYTES else _LINE_BYTES
         self._file.write(bytes(-self._file.tell() % alignment))
@@ -176,7 +169,7 @@ class _Exporter:
         for value in graph.initializers.values():
             if value.constant is None:
                 raise ModelError(f"Initializer '{value.name}' of graph '{graph.name}' has no content.")
-            self._tensor(value.constant, proto.initializer.add(name=self._names[value]), self._write_payload)
+            self._tensor(value.constant, proto.initializer.add(name=self._names[value]))
         for value in graph.inputs:
             self._value_info(value, self._names[value], proto.input.add())
         for node in graph.nodes:
@@ -211,53 +204,22 @@ class _Exporter:
     def _attribute(
         self, name: str, attribute: Attribute, proto: onnx.AttributeProto, scopes: tuple[set[str], ...]
     ) -> None:
-        kind, value = attribute.kind, attribute.value
-        proto.name, proto.type = name, kind.value
-        match kind:
-            case AttributeKind.FLOAT:
-                proto.f = value
-            case AttributeKind.INT:
-                proto.i = value
-            case AttributeKind.STRING:
-                proto.s = _encoded(value)
-            case AttributeKind.FLOATS:
-                proto.floats.extend(value)
-            case AttributeKind.INTS:
-                proto.ints.extend(value)
-            case AttributeKind.STRINGS:
-                proto.strings.extend(_encoded(s) for s in value)
-            case AttributeKind.TENSOR:
-                self._tensor(value, proto.t, inline_payload)
-            case AttributeKind.TENSORS:
-                for tensor in value:
-                    self._tensor(tensor, proto.tensors.add(), inline_payload)
+        proto.name, proto.type = name, attribute.kind.value
+        match attribute.kind:
             case AttributeKind.GRAPH:
-                self._graph(value, proto.g, scopes)
+                self._graph(attribute.value, proto.g, scopes)
             case AttributeKind.GRAPHS:
-                for graph in value:
+                for graph in attribute.value:
                     self._graph(graph, proto.graphs.add(), scopes)
-            case AttributeKind.SPARSE_TENSOR:
-                self._sparse(value, proto.sparse_tensor)
-            case AttributeKind.SPARSE_TENSORS:
-                for sparse in value:
-                    self._sparse(sparse, proto.sparse_tensors.add())
-            case AttributeKind.TYPE:
-                export_type(value, proto.tp)
-            case AttributeKind.TYPES:
-                for type in value:
-                    export_type(type, proto.type_protos.add())
+            case _:
+                self._dtypes.update(tensor.dtype for tensor in constants_of(attribute))
+                write_attribute(name, attribute, proto)
 
-    def _tensor(self, tensor: Tensor, proto: onnx.TensorProto, write_payload: PayloadWriter) -> None:
+    def _tensor(self, tensor: Tensor, proto: onnx.TensorProto) -> None:
         self._dtypes.add(tensor.dtype)
         proto.data_type = tensor.dtype.value
         proto.dims.extend(tensor.shape)
-        write_payload(tensor, proto)
-
-    def _sparse(self, sparse: tuple[Tensor, Tensor, tuple[int, ...]], proto: onnx.SparseTensorProto) -> None:
-        values, indices, dims = sparse
-        self._tensor(values, proto.values, inline_payload)
-        self._tensor(indices, proto.indices, inline_payload)
-        proto.dims.extend(dims)
+        self._write_payload(tensor, proto)
 
     def _value_info(self, value: Value, name: str, proto: onnx.ValueInfoProto) -> None:
         proto.name = name
@@ -317,10 +279,6 @@ def _graphs(graph: Graph) -> Iterator[Graph]:
     for node in graph.nodes:
         for nested in node.subgraphs():
             yield from _graphs(nested)
-
-
-def _encoded(text: str | bytes) -> bytes:
-    return text.encode() if isinstance(text, str) else text
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, TypeAlias
 
 from mace_core.errors import ModelError, UnsupportedModelError
@@ -14,6 +15,8 @@ FunctionKey: TypeAlias = "tuple[str, str, str]"
 """Domain, name, overload."""
 
 MAX_CALL_DEPTH = 100
+MAX_NODES = 1_000_000
+"""Nodes after inlining.  Functions that call functions can declare any number of nodes in a few bytes."""
 
 
 class FunctionLibrary:
@@ -33,6 +36,7 @@ class FunctionLibrary:
                 raise ModelError(f"{label} has two functions '{key[1]}' in domain '{key[0]}' (overload '{key[2]}').")
             self._functions[key] = function
             self._opsets[key] = {standard_domain(o.domain): o.version for o in function.opset_import}
+        self._sizes: dict[FunctionKey, int] = {}
         self.domains = {key[0] for key in self._functions}
 
     @staticmethod
@@ -47,6 +51,37 @@ class FunctionLibrary:
     def opset(self, key: FunctionKey, domain: str) -> int | None:
         """The opset version of ``domain`` that a function is written for; None if it does not say."""
         return self._opsets[key].get(domain)
+
+    def check_size(self, function: onnx.FunctionProto) -> None:
+        """Refuse a function that calls others so often that the model would grow beyond `MAX_NODES`.
+
+        Raises:
+            UnsupportedModelError: naming the function.
+        """
+        if self._size(function, 0) > MAX_NODES:
+            raise UnsupportedModelError(
+                f"{self._label} has more than {MAX_NODES:,} nodes once its function '{function.name}' is inlined."
+            )
+
+    def _size(self, function: onnx.FunctionProto, depth: int) -> int:
+        """Nodes that one call comes to; loops and chains too deep to be allowed count once, `check_call` finds them."""
+        key = self.key(function)
+        known = self._sizes.get(key)
+        if known is None:
+            self._sizes[key] = 1
+            known = 1 if depth > MAX_CALL_DEPTH else self._size_of_nodes(function.node, depth)
+            self._sizes[key] = known
+        return known
+
+    def _size_of_nodes(self, nodes: Iterable[onnx.NodeProto], depth: int) -> int:
+        size = 0
+        for node in nodes:
+            called = self.find(standard_domain(node.domain), node.op_type, node.overload)
+            size += 1 if called is None else self._size(called, depth + 1)
+            for attribute in node.attribute:
+                for graph in (attribute.g, *attribute.graphs):
+                    size += self._size_of_nodes(graph.node, depth)
+        return size
 
     def check_call(
         self, function: onnx.FunctionProto, call: onnx.NodeProto, where: str, calls: tuple[FunctionKey, ...]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mace_core.errors import ModelError, UnsupportedModelError
 from mace_core.frontend.onnx.attributes import Bindings, Bound, attribute_kind, plain_value
-from mace_core.frontend.onnx.functions import FunctionKey, FunctionLibrary
+from mace_core.frontend.onnx.functions import MAX_NODES, FunctionKey, FunctionLibrary
 from mace_core.frontend.onnx.schemas import STANDARD_DOMAINS, SchemaChecker, newest_opset, standard_domain
 from mace_core.frontend.onnx.scope import Frame, Names, Scope
 from mace_core.frontend.onnx.tensors import TensorReader
@@ -19,9 +19,6 @@ from mace_core.graph.graph import captured_values
 
 if TYPE_CHECKING:
     import onnx
-
-MAX_NODES = 1_000_000
-"""Nodes after inlining.  Functions that call functions can declare any number of nodes in a few bytes."""
 
 NEWEST_IR_VERSION_WITHOUT_OPSETS = 2
 
@@ -291,6 +288,7 @@ class Importer:
     ) -> None:
         """Put the body of ``function`` in the place of ``call``."""
         self._functions.check_call(function, call, where, place.calls)
+        self._functions.check_size(function)
         key = self._functions.key(function)
         bindings: Bindings = {default.name: Bound(default, Scope(), {}) for default in function.attribute_proto}
         for attribute in call.attribute:

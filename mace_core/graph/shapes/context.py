@@ -148,6 +148,18 @@ def normalise_axis(axis: int, rank: int) -> int:
     return axis + rank if axis < 0 else axis
 
 
+def dtype_of_code(code: int) -> DType:
+    """The element type that an attribute names by its number.
+
+    Raises:
+        ShapeMismatchError: if there is none of that number.
+    """
+    try:
+        return DType(code)
+    except ValueError:
+        raise ShapeMismatchError(f"there is no element type of number {code}") from None
+
+
 def broadcast(*shapes: Ints) -> Ints:
     """The common shape under numpy's rules.
 

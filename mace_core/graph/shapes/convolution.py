@@ -24,6 +24,8 @@ def window_attributes(ctx: NodeContext, rank: int) -> tuple[Ints, Ints, Ints]:
 def window_outputs(ctx: NodeContext, spatial: Ints, kernel: Ints, *, ceil_mode: bool = False) -> Ints:
     """Output size of a sliding window along each spatial axis."""
     rank = len(spatial)
+    if any(size < 1 for size in kernel):
+        raise ShapeMismatchError(f"the kernel {list(kernel)} must be positive")
     if len(kernel) != rank:
         raise ShapeMismatchError(f"a kernel of {len(kernel)} axes does not fit {rank} spatial axes")
     strides, dilations, pads = window_attributes(ctx, rank)
@@ -37,7 +39,7 @@ def window_outputs(ctx: NodeContext, spatial: Ints, kernel: Ints, *, ceil_mode: 
         extent = (kernel[axis] - 1) * dilations[axis] + 1
         before, after = (0, 0) if auto_pad == "VALID" else (pads[axis], pads[rank + axis])
         steps = spatial[axis] + before + after - extent
-        if steps < 0:
+        if steps < 0 and not (ceil_mode and steps > -stride):  # ceil_mode lets one window hang over the end
             raise ShapeMismatchError(
                 f"the window of {extent} does not fit spatial axis {axis} of {spatial[axis]} padded by {before}+{after}"
             )

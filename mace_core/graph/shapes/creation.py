@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from mace_core.graph.shapes.context import Ints, NodeContext, ShapeMismatchError
+from mace_core.graph.shapes.context import Ints, NodeContext, ShapeMismatchError, dtype_of_code
 from mace_core.graph.shapes.registry import shape_function
 from mace_core.tensor import DType, Tensor, TensorType, ValueType
 
@@ -69,6 +69,8 @@ def range_(ctx: NodeContext) -> Sequence[ValueType]:
     start, limit, delta = (ctx.array(i).reshape(-1)[0].item() for i in range(3))
     if delta == 0:
         raise ShapeMismatchError("the step of a Range can not be 0")
+    if not all(map(math.isfinite, (start, limit, delta))):
+        raise ShapeMismatchError(f"a Range from {start} to {limit} by {delta} has no number of elements")
     exact = isinstance(delta, int)
     count = -((start - limit) // delta) if exact else math.ceil((limit - start) / delta)
     return [TensorType(ctx.dtype(0), (max(count, 0),))]
@@ -78,7 +80,7 @@ def _chosen_dtype(ctx: NodeContext) -> DType:
     """The ``dtype`` attribute, else the element type of input 0, else float32."""
     chosen = ctx.attr("dtype")
     if chosen:
-        return DType(chosen)
+        return dtype_of_code(chosen)
     return ctx.dtype(0) if ctx.has(0) else DType.FLOAT32
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mace_core.graph.shapes.context import NodeContext, ShapeMismatchError, broadcast
+from mace_core.graph.shapes.context import NodeContext, ShapeMismatchError, broadcast, dtype_of_code, normalise_axis
 from mace_core.graph.shapes.registry import shape_function
 from mace_core.tensor import DType, TensorType, ValueType
 
 
 @shape_function(
     *("Abs", "Acos", "Acosh", "Affine", "Asin", "Asinh", "Atan", "Atanh", "BitwiseNot", "Ceil", "Celu", "Clip", "Cos"),
-    *("Cosh", "CumProd", "CumSum", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish", "Hardmax"),
-    *("Identity", "LRN", "LeakyRelu", "Log", "LogSoftmax", "LpNormalization", "MeanVarianceNormalization", "Mish"),
+    *("Cosh", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish"),
+    *("Identity", "LRN", "LeakyRelu", "Log", "MeanVarianceNormalization", "Mish"),
     *(
         "Neg",
         "Not",
@@ -25,10 +25,27 @@ from mace_core.tensor import DType, TensorType, ValueType
         "ScatterND",
         "Selu",
     ),
-    *("Shrink", "Sigmoid", "Sign", "Sin", "Sinh", "Softmax", "Softplus", "Softsign", "Sqrt", "Swish", "Tan", "Tanh"),
+    *("Shrink", "Sigmoid", "Sign", "Sin", "Sinh", "Softplus", "Softsign", "Sqrt", "Swish", "Tan", "Tanh"),
     *("TensorScatter", "ThresholdedRelu", "Trilu"),
 )
 def same_as_first(ctx: NodeContext) -> Sequence[ValueType]:
+    return [ctx.type(0)]
+
+
+@shape_function("Hardmax", "LogSoftmax", "Softmax", "LpNormalization")
+def along_axis(ctx: NodeContext) -> Sequence[ValueType]:
+    axis, rank = ctx.attr("axis", -1), len(ctx.shape(0))
+    behind_last = ctx.opset < 13 and axis == rank  # then axes from `axis` on count, which may be none
+    if rank and not behind_last:
+        normalise_axis(axis, rank)
+    return [ctx.type(0)]
+
+
+@shape_function("CumProd", "CumSum")
+def cumulate(ctx: NodeContext) -> Sequence[ValueType]:
+    axis = ctx.content(1)
+    if axis is not None and axis.size == 1:
+        normalise_axis(int(axis.reshape(-1)[0]), len(ctx.shape(0)))
     return [ctx.type(0)]
 
 
@@ -93,8 +110,11 @@ def _cast_target(ctx: NodeContext) -> DType:
         raise ShapeMismatchError("the attribute 'to' is required")
     if isinstance(target, str):  # opset 1 to 5 name the type
         names = {"FLOAT": "FLOAT32", "DOUBLE": "FLOAT64"}
-        return DType[names.get(target.upper(), target.upper())]
-    return DType(target)
+        name = names.get(target.upper(), target.upper())
+        if name not in DType.__members__:
+            raise ShapeMismatchError(f"there is no element type '{target}'")
+        return DType[name]
+    return dtype_of_code(target)
 
 
 @shape_function("CastLike", dtypes=lambda ctx: [ctx.dtype(1)])
@@ -102,9 +122,9 @@ def cast_like(ctx: NodeContext) -> Sequence[ValueType]:
     return [TensorType(ctx.dtype(1), ctx.shape(0))]
 
 
-@shape_function("BitCast", dtypes=lambda ctx: [DType(ctx.attr("to"))])
+@shape_function("BitCast", dtypes=lambda ctx: [dtype_of_code(ctx.attr("to", 0))])
 def bit_cast(ctx: NodeContext) -> Sequence[ValueType]:
-    target, own = DType(ctx.attr("to")), ctx.dtype(0)
+    target, own = dtype_of_code(ctx.attr("to", 0)), ctx.dtype(0)
     if target.bits != own.bits:
         raise ShapeMismatchError(f"{own.label} and {target.label} differ in width")
     return [TensorType(target, ctx.shape(0))]

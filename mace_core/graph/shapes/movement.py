@@ -203,7 +203,10 @@ def slice_(ctx: NodeContext) -> Sequence[ValueType]:
 
 @shape_function("Expand")
 def expand(ctx: NodeContext) -> Sequence[ValueType]:
-    return _same_dtype(ctx, broadcast(ctx.shape(0), ctx.ints(1)))
+    target = ctx.ints(1)
+    if any(size < 0 for size in target):
+        raise ShapeMismatchError(f"the shape {list(target)} has a negative dimension")
+    return _same_dtype(ctx, broadcast(ctx.shape(0), target))
 
 
 @shape_function("Tile")

@@ -22,8 +22,8 @@ def _scaled(shape: Ints, scales: Sequence[float], axes: Ints) -> Ints:
         raise ShapeMismatchError(f"{len(scales)} scales for {len(axes)} axes")
     dims = list(shape)
     for axis, scale in zip(axes, scales, strict=True):
-        if scale <= 0:
-            raise ShapeMismatchError(f"the scale {scale} of axis {axis} must be positive")
+        if not 0 < scale < math.inf:
+            raise ShapeMismatchError(f"the scale {scale} of axis {axis} must be a positive number")
         dims[axis] = scaled_size(shape[axis], scale)
     return tuple(dims)
 
@@ -63,8 +63,12 @@ def _to_sizes(ctx: NodeContext, shape: Ints, axes: Ints) -> Ints:
     sizes = ctx.ints(3)
     if len(sizes) != len(axes):
         raise ShapeMismatchError(f"{len(sizes)} sizes for {len(axes)} axes")
+    if any(size < 0 for size in sizes):
+        raise ShapeMismatchError(f"the sizes {list(sizes)} have a negative one")
     dims = list(shape)
     policy = ctx.attr("keep_aspect_ratio_policy", "stretch")
+    if any(shape[axis] == 0 for axis in axes) and policy != "stretch":
+        raise ShapeMismatchError(f"the input {list(shape)} is empty, so it has no aspect ratio to keep")
     if policy == "stretch":
         for axis, size in zip(axes, sizes, strict=True):
             dims[axis] = size

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mace_core.errors import ModelError
+from mace_core.errors import ModelError, shorten
 from mace_core.graph.attribute import AttributeKind
 from mace_core.graph.graph import Graph, Node, Value, captured_values
 from mace_core.graph.shapes.context import CONTENT_LIMIT, Array, NodeContext, ShapeMismatchError, UnresolvedShapeError
@@ -15,6 +16,11 @@ from mace_core.graph.shapes.fallback import infer_with_onnx, is_onnx_domain
 from mace_core.graph.shapes.registry import DTypeRule, ShapeEntry, find_evaluator, find_shape_function
 from mace_core.graph.signature import Resolution
 from mace_core.tensor import DType, Tensor, TensorType, ValueType
+
+_log = logging.getLogger("mace")
+
+LARGEST_TENSOR_ELEMENTS = 1 << 56
+"""More than any memory holds, and few enough for every product with an element's size to fit 63 bits."""
 
 _NO_VALUES: Mapping[Value, Tensor] = {}
 
@@ -173,14 +179,30 @@ class Resolver:
             return
         except ShapeMismatchError as mismatch:
             raise ModelError(self._describe(node, str(mismatch))) from None
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            if entry is None:
+                raise
+            wrong = f"its attributes and inputs do not make sense together ({type(error).__name__}: {error})"
+            raise ModelError(self._describe(node, wrong)) from error
         if len(found) < len(node.outputs):
             expected = f"it has at most {len(found)} outputs, not {len(node.outputs)}"
             raise ModelError(self._describe(node, expected))
         types = self.types
         for value, type_ in zip(node.outputs, found, strict=False):
             if value is not None and value not in self._given and type_ is not None:
+                self._check_possible(node, type_)
                 types[value] = type_
         self._evaluate(ctx)
+
+    def _check_possible(self, node: Node, found: ValueType) -> None:
+        """Refuse a tensor that no memory holds, and one of a size below zero."""
+        if not isinstance(found, TensorType) or found.shape is None:
+            return
+        dims = [dim for dim in found.shape if isinstance(dim, int)]
+        if dims and min(dims) < 0:
+            raise ModelError(self._describe(node, f"the result {found} would have a negative dimension"))
+        if math.prod(dims) > LARGEST_TENSOR_ELEMENTS:
+            raise ModelError(self._describe(node, f"the result {found} is larger than any memory"))
 
     def _block(self, ctx: NodeContext, unresolved: UnresolvedShapeError, entry: ShapeEntry | None) -> None:
         node = ctx.node
@@ -218,7 +240,11 @@ class Resolver:
             known = None if value is None else self.types.get(value)
             if value is not None and not (isinstance(known, TensorType) and _is_small(known)):
                 return
-        results = evaluate(ctx, arrays)
+        try:
+            results = evaluate(ctx, arrays)
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            _log.debug("the content of node '%s' is left to the run: %s", node.name, error)
+            return
         if results is None:
             return
         for value, result in zip(node.outputs, results, strict=False):
@@ -226,12 +252,14 @@ class Resolver:
                 self.contents[value] = np.asarray(result)
 
     def _describe(self, node: Node, expected: str) -> str:
-        model = self.root.source_path or self.root.name or "the model"
+        model = self.root.source_path or (f"model '{shorten(self.root.name)}'" if self.root.name else "the model")
         inputs: list[str] = []
         for value in node.inputs:
-            inputs.append("(left out)" if value is None else f"'{value.name}' {self.types.get(value, 'unknown')}")
+            inputs.append(
+                "(left out)" if value is None else f"'{shorten(value.name)}' {self.types.get(value, 'unknown')}"
+            )
         return (
-            f"{model}: node '{node.name}' ({node.qualified_op}) can not take its inputs: {expected}. "
+            f"{model}: node '{shorten(node.name)}' ({node.qualified_op}) can not take its inputs: {expected}. "
             f"It was given {', '.join(inputs) or 'none'}. Check the model, or the shapes of the inputs fed to it."
         )
 

@@ -41,6 +41,8 @@ def one_hot(ctx: NodeContext) -> Sequence[ValueType]:
     indices = ctx.shape(0)
     axis = normalise_axis(ctx.attr("axis", -1), len(indices) + 1)
     depth = ctx.ints(1)[0]
+    if depth < 0:
+        raise ShapeMismatchError(f"the depth {depth} is negative")
     return [TensorType(ctx.dtype(2), (*indices[:axis], int(depth), *indices[axis:]))]
 
 

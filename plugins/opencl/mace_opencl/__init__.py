@@ -1,4 +1,4 @@
-"""OpenCL execution provider: looks for the loader and the drivers.  It can not run anything in this version."""
+"""OpenCL execution provider: kernels are generated as OpenCL C and queued by one native call per run."""
 
 from mace_opencl.version import VERSION as __version__
 

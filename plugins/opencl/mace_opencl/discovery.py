@@ -37,15 +37,20 @@ class Driver:
 
 
 def find_loader() -> Path | None:
-    """The loader library: the system's, or the one inside the pyopencl wheel."""
-    found = find_library(LOADER_NAMES)
-    if found is not None:
-        return found
+    """The loader library: the one inside the pyopencl wheel, which that is linked to, or the system's."""
+    for folder in bundled_folders():
+        bundled = next(iter(sorted(folder.glob("libOpenCL*.so*"))), None)
+        if bundled is not None:
+            return bundled
+    return find_library(LOADER_NAMES)
+
+
+def bundled_folders() -> list[Path]:
+    """Where a pyopencl wheel keeps its loader, and a CPU runtime from PyPI its registration."""
     package = binding_folder()
     if package is None:
-        return None
-    bundled = package.parent / "pyopencl.libs"
-    return next(iter(sorted(bundled.glob("libOpenCL*.so*"))), None)
+        return []
+    return [folder for folder in (package / ".libs", package.parent / "pyopencl.libs") if folder.is_dir()]
 
 
 def binding_folder() -> Path | None:
@@ -59,7 +64,7 @@ def binding_folder() -> Path | None:
 def vendor_places() -> list[Path]:
     """Folders (or single .icd files) in which drivers register."""
     given = os.environ.get("OCL_ICD_VENDORS")
-    return [Path(given)] if given else [_DEFAULT_VENDORS]
+    return [Path(given)] if given else [_DEFAULT_VENDORS, *bundled_folders()]
 
 
 def vendor_files() -> list[Path]:
@@ -79,7 +84,9 @@ def find_drivers() -> list[Driver]:
         except OSError:
             named = []
         name = named[0].strip() if named else ""
-        drivers.append(Driver(name or f"library of {path.name}", str(path), find_library([name]) if name else None))
+        beside = path.parent / name
+        library = beside if name and beside.is_file() else find_library([name]) if name else None
+        drivers.append(Driver(name or f"library of {path.name}", str(path), library))
     for name in os.environ.get("OCL_ICD_FILENAMES", "").split(os.pathsep):
         if name:
             drivers.append(Driver(name, "OCL_ICD_FILENAMES", find_library([name])))

@@ -1,47 +1,125 @@
-"""The provider class: what is missing for OpenCL on this machine."""
+"""The provider class: which OpenCL devices there are, what is missing for others, and opening one."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
-from mace_core.errors import ProviderError
-from mace_core.provider import ApiVersion, Backend, Device, ExecutionProvider, Missing, ProbeResult
+from mace_core.errors import DeviceLostError, ProviderError, UsageError
+from mace_core.provider import ApiVersion, Backend, Device, DeviceKind, ExecutionProvider, Missing, ProbeResult
+from mace_core.tensor import DType, MemoryKind
 from mace_opencl import discovery
 from mace_opencl.version import VERSION
 
-NO_EXECUTION = f"mace-opencl {VERSION} finds OpenCL drivers but can not run models on them yet"
+if TYPE_CHECKING:
+    from mace_opencl.api import DeviceFacts
+
+_DTYPES = frozenset({DType.FLOAT32, DType.INT64, DType.INT32, DType.UINT8, DType.INT8, DType.BOOL})
 
 
 class OpenClProvider(ExecutionProvider):
-    """Offers no devices in this version; says what a machine has and lacks for OpenCL."""
+    """GPUs and other devices through OpenCL; CPU runtimes such as PoCL are stand-ins and marked virtual."""
 
     name: ClassVar[str] = "opencl"
     vendor: ClassVar[str] = "mace"
     version: ClassVar[str] = VERSION
     api_version: ClassVar[ApiVersion] = ApiVersion(0, 1)
+    options: ClassVar[Mapping[str, str]] = {
+        "memory_limit_bytes": "device memory a session may use at most (default: all the device has)",
+    }
 
     def probe(self) -> ProbeResult:
         loader = discovery.find_loader()
         drivers = discovery.find_drivers()
-        missing = [Missing("execution support", NO_EXECUTION, "use another device until a later version")]
-        missing += [*_loader_missing(loader), *_drivers_missing(drivers)]
+        missing = [*_loader_missing(loader), *_drivers_missing(drivers)]
         if discovery.binding_folder() is None:
             missing.append(
                 Missing("pyopencl", "the Python package is not installed", "pip install 'mace-opencl[runtime]'")
             )
-        depends_on = [str(path) for path in (*discovery.vendor_files(), *discovery.vendor_places())]
+        devices: tuple[Device, ...] = ()
+        if loader is not None and discovery.binding_folder() is not None:
+            devices, failure = _devices(loader)
+            missing += failure if drivers else ()
+        places = (*discovery.vendor_files(), *discovery.vendor_places())
+        depends_on = [str(path) for path in places]
         depends_on += [str(driver.library) for driver in drivers if driver.library is not None]
         if loader is not None:
             depends_on.append(str(loader))
         return ProbeResult(
+            devices=devices,
             missing=tuple(missing),
             depends_on=tuple(dict.fromkeys(depends_on)),
             environment=discovery.ENVIRONMENT,
         )
 
     def open(self, device: Device, options: Mapping[str, object]) -> Backend:
-        raise ProviderError(f"{device.qualified_name} can not be opened: {NO_EXECUTION}", device=device.qualified_name)
+        unknown = sorted(set(options) - set(self.options))
+        if unknown:
+            raise UsageError(f"the opencl provider has no option '{unknown[0]}'; it knows {', '.join(self.options)}")
+        limit = options.get("memory_limit_bytes")
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit <= 0):
+            raise UsageError(f"the opencl option 'memory_limit_bytes' takes a positive whole number, not {limit!r}")
+        try:
+            from mace_opencl.backend import OpenClBackend
+        except ImportError as error:
+            raise _not_importable(device, error) from error
+        try:
+            return OpenClBackend(device, {"memory_limit_bytes": limit})
+        except ImportError as error:
+            raise _not_importable(device, error) from error
+
+
+def _not_importable(device: Device, error: ImportError) -> ProviderError:
+    return ProviderError(
+        f"{device.qualified_name} can not be opened, pyopencl does not load ({error}): "
+        "pip install 'mace-opencl[runtime]'",
+        device=device.qualified_name,
+    )
+
+
+def _devices(loader: Path) -> tuple[tuple[Device, ...], list[Missing]]:
+    """What the drivers offer; asked through the loader directly, which is much quicker than importing pyopencl."""
+    from mace_opencl import api
+
+    try:
+        found = api.list_devices(api.load())
+    except (OSError, AttributeError, ProviderError, DeviceLostError) as error:
+        return (), [
+            Missing(
+                loader.name,
+                f"the OpenCL loader does not give a list of devices: {error}",
+                "repair or reinstall the OpenCL runtime",
+            )
+        ]
+    if not found:
+        return (), [
+            Missing(
+                "OpenCL device",
+                "drivers are registered, but none of them offers a device",
+                "check that the hardware is there and that this user may access it",
+            )
+        ]
+    return tuple(_device(index, facts) for index, facts in enumerate(found)), []
+
+
+def _device(index: int, facts: DeviceFacts) -> Device:
+    return Device(
+        provider=OpenClProvider.name,
+        id=str(index),
+        kind=DeviceKind.CPU if facts.is_cpu else DeviceKind.GPU,
+        name=facts.name,
+        vendor=facts.vendor,
+        memory_bytes=facts.memory_bytes,
+        dtypes=_DTYPES,
+        memory_kinds=(MemoryKind.DEVICE,),
+        is_virtual=facts.is_cpu,
+        properties={
+            "platform": facts.platform,
+            "driver": facts.driver,
+            "compute units": str(facts.compute_units),
+        },
+    )
 
 
 def _loader_missing(loader: object) -> list[Missing]:

@@ -53,16 +53,13 @@ def pad(width: str) -> Kernel:
                 continue
             from_address = args[0] + word * nbytes
             source = pointer(from_address)
-            for j in range(length):
-                if j == low and high > low:
-                    first = tables[last_table + low] * last_stride
-                    copy_bytes(
-                        to_address + low * inner * nbytes, from_address + first * nbytes, (high - low) * inner * nbytes
-                    )
-                if low <= j < high:
-                    continue
-                index = tables[last_table + j]
-                for i in range(inner):
-                    target[j * inner + i] = fill[i & mask] if index < 0 else source[index * last_stride + i]
+            if high > low:
+                first = from_address + tables[last_table + low] * last_stride * nbytes
+                copy_bytes(to_address + low * inner * nbytes, first, (high - low) * inner * nbytes)
+            for side in range(2):
+                for j in range(high if side else 0, length if side else low):
+                    index = tables[last_table + j]
+                    for i in range(inner):
+                        target[j * inner + i] = fill[i & mask] if index < 0 else source[index * last_stride + i]
 
     return kernel

@@ -13,7 +13,7 @@ import numpy as np
 
 from mace_core.native.numba_prelude import Kernel, as_float, helper, i64
 from mace_cpu.kernels.lanes import WINDOWS
-from mace_cpu.kernels.primitives import POINTERS, SCALARS, quotient
+from mace_cpu.kernels.primitives import POINTERS, SCALARS, maximum, quotient
 
 KERNEL_DEPENDENCIES = ("mace_cpu.kernels.primitives", "mace_cpu.kernels.lanes")
 
@@ -59,12 +59,38 @@ def counted_taps(origin: int, dilation: int, size: int, taps: int, pad: int, pad
     return max(end_tap(origin, dilation, size, taps) - first_tap(origin, dilation), 0)
 
 
+def _row_adder(dtype: str, kind: str) -> Any:
+    """``(target, row, source, base, low, high, stride, p)``: lets one tap of the windows into a row of results."""
+    scalar = SCALARS[dtype]
+    is_max, is_average = kind == "max", kind == "average"
+    larger: Any = maximum if dtype in ("float32", "float64") else max
+
+    @helper(forceinline=True)  # type: ignore[untyped-decorator]
+    def add_row(target: Any, row: Any, source: Any, base: Any, low: Any, high: Any, stride: Any, p: Any) -> None:
+        for i in range(low, high):
+            value = source[base + i * stride]
+            if is_max:
+                target[row + i] = larger(target[row + i], value)
+            elif is_average:
+                target[row + i] += value
+            elif p == 2:
+                target[row + i] += value * value
+            elif p == 1:
+                target[row + i] += abs(value)
+            else:
+                target[row + i] += scalar(math.pow(abs(value), np.float64(p)))
+
+    return add_row
+
+
 def pool_plain(dtype: str, kind: str) -> Kernel:
     """(source, target, geometry): one unit is one row of the output.  Kinds: "max", "average", "lp"."""
     pointer = POINTERS[dtype]
     scalar = SCALARS[dtype]
     is_max, is_average = kind == "max", kind == "average"
     start = scalar(LOWEST[dtype]) if is_max else scalar(0)
+    add_row = _row_adder(dtype, kind)
+    one = scalar(1)
     g = GEOMETRY
 
     def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
@@ -94,25 +120,26 @@ def pool_plain(dtype: str, kind: str) -> Kernel:
                         offset = w * step_w - pad_w
                         low = first_output(offset, stride_w)
                         high = end_output(offset, stride_w, in_w, out_w)
-                        for i in range(low, high):
-                            value = source[base + offset + i * stride_w]
-                            if is_max:
-                                if value > target[row + i] or value != value:
-                                    target[row + i] = value
-                            elif is_average:
-                                target[row + i] += value
-                            elif p == 2:
-                                target[row + i] += value * value
-                            elif p == 1:
-                                target[row + i] += abs(value)
-                            else:
-                                target[row + i] += scalar(math.pow(abs(value), np.float64(p)))
+                        # strides that the compiler knows are vectorised
+                        if stride_w == 1:
+                            add_row(target, row, source, base + offset, low, high, 1, p)
+                        elif stride_w == 2:
+                            add_row(target, row, source, base + offset, low, high, 2, p)
+                        else:
+                            add_row(target, row, source, base + offset, low, high, stride_w, p)
             if is_average:
                 outer = counted_taps(from_d, step_d, in_d, taps_d, pad_d, end_d, include)
                 outer *= counted_taps(from_h, step_h, in_h, taps_h, pad_h, end_h, include)
-                for i in range(out_w):
-                    count = outer * counted_taps(i * stride_w - pad_w, step_w, in_w, taps_w, pad_w, end_w, include)
-                    target[row + i] = scalar(target[row + i] / scalar(count))
+                # between the outputs whose windows touch an edge, the count stays the same
+                low = min(first_output(-pad_w, stride_w), out_w)
+                high = max(end_output((taps_w - 1) * step_w - pad_w, stride_w, in_w, out_w), low)
+                scale = one / scalar(outer * taps_w)
+                for i in range(row + low, row + high):
+                    target[i] *= scale
+                for side in range(2):
+                    for i in range(high if side else 0, out_w if side else low):
+                        count = outer * counted_taps(i * stride_w - pad_w, step_w, in_w, taps_w, pad_w, end_w, include)
+                        target[row + i] = scalar(target[row + i] / scalar(count))
             elif not is_max:
                 for i in range(row, row + out_w):
                     if p == 2:

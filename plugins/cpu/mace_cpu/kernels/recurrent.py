@@ -24,10 +24,8 @@ KERNEL_DEPENDENCIES = (
 (
     PROJECTED, RECURRENT, BIAS, PEEPHOLES, LENGTHS, FIRST_HIDDEN, FIRST_CELL, OUTPUT, LAST_HIDDEN, LAST_CELL, SCRATCH,
     STEPS, BATCH, HIDDEN, DIRECTIONS, REVERSED, ROW_STEP, ROW_BATCH, OUT_STEP, OUT_BATCH, OUT_DIRECTION, STATE_BATCH,
-    STATE_DIRECTION, CLIP, VARIANT, STATUS, FUNCTIONS,
+    STATE_DIRECTION, CLIP, VARIANT, STATUS, FIRST_DIRECTION, PARAMETERS,
 ) = (int(arg) for arg in Arg)  # fmt: skip
-
-RELU, TANH, SIGMOID, AFFINE, LEAKY, THRESHOLDED, SCALED_TANH, HARD_SIGMOID, ELU, SOFTSIGN, SOFTPLUS = range(11)
 
 
 @helper
@@ -45,51 +43,40 @@ def tanh64(x: Any) -> Any:
     return math.tanh(x)
 
 
-def _activation(dtype: str) -> Any:
-    """``(pointer, first, count, code, alpha, beta, clip)``: applies an activation in place; clip < 0 means none."""
+def _function(dtype: str, name: str) -> Any:
+    """``(x, alpha, beta)``: an activation of one number."""
     scalar = SCALARS[dtype]
     exp, sigmoid, tanh = (exp32, sigmoid32, tanh32) if dtype == "float32" else (exp64, sigmoid64, tanh64)
     zero, one = scalar(0), scalar(1)
+    functions: dict[str, Any] = {
+        "sigmoid": lambda x, alpha, beta: sigmoid(x),
+        "tanh": lambda x, alpha, beta: tanh(x),
+        "relu": lambda x, alpha, beta: max(x, zero),
+        "affine": lambda x, alpha, beta: alpha * x + beta,
+        "leakyrelu": lambda x, alpha, beta: x if x >= zero else alpha * x,
+        "thresholdedrelu": lambda x, alpha, beta: x if x >= alpha else zero,
+        "scaledtanh": lambda x, alpha, beta: alpha * tanh(beta * x),
+        "hardsigmoid": lambda x, alpha, beta: min(max(alpha * x + beta, zero), one),
+        "elu": lambda x, alpha, beta: x if x >= zero else alpha * (exp(x) - one),
+        "softsign": lambda x, alpha, beta: x / (one + abs(x)),
+        # log(1 + e^x) without overflow
+        "softplus": lambda x, alpha, beta: scalar(max(x, zero) + math.log1p(exp(-abs(x)))),
+    }
+    return helper(functions[name])
+
+
+def _activation(dtype: str, name: str) -> Any:
+    """``(pointer, first, count, alpha, beta, clip)``: applies an activation in place; clip < 0 means none."""
+    function = _function(dtype, name)
+    zero = SCALARS[dtype](0)
 
     @helper
-    def activate(p: Any, first: Any, count: Any, code: Any, alpha: Any, beta: Any, clip: Any) -> None:
+    def activate(p: Any, first: Any, count: Any, alpha: Any, beta: Any, clip: Any) -> None:
         if clip >= zero:
             for i in range(first, first + count):
                 p[i] = min(max(p[i], -clip), clip)
-        if code == SIGMOID:
-            for i in range(first, first + count):
-                p[i] = sigmoid(p[i])
-        elif code == TANH:
-            for i in range(first, first + count):
-                p[i] = tanh(p[i])
-        elif code == RELU:
-            for i in range(first, first + count):
-                p[i] = max(p[i], zero)
-        elif code == AFFINE:
-            for i in range(first, first + count):
-                p[i] = alpha * p[i] + beta
-        elif code == LEAKY:
-            for i in range(first, first + count):
-                p[i] = p[i] if p[i] >= zero else alpha * p[i]
-        elif code == THRESHOLDED:
-            for i in range(first, first + count):
-                p[i] = p[i] if p[i] >= alpha else zero
-        elif code == SCALED_TANH:
-            for i in range(first, first + count):
-                p[i] = alpha * tanh(beta * p[i])
-        elif code == HARD_SIGMOID:
-            for i in range(first, first + count):
-                p[i] = min(max(alpha * p[i] + beta, zero), one)
-        elif code == ELU:
-            for i in range(first, first + count):
-                p[i] = p[i] if p[i] >= zero else alpha * (exp(p[i]) - one)
-        elif code == SOFTSIGN:
-            for i in range(first, first + count):
-                p[i] = p[i] / (one + abs(p[i]))
-        elif code == SOFTPLUS:
-            for i in range(first, first + count):
-                # log(1 + e^x) without overflow
-                p[i] = scalar(max(p[i], zero) + math.log1p(exp(-abs(p[i]))))
+        for i in range(first, first + count):
+            p[i] = function(p[i], alpha, beta)
 
     return activate
 
@@ -116,13 +103,17 @@ def add_product(
             target[first + j] += a * matrix[k * row + j]
 
 
-def recurrent(dtype: str, cell: str) -> Kernel:
-    """The kernel of one cell: "lstm", "gru" or "rnn"."""
+def recurrent(dtype: str, cell: str, functions: str) -> Kernel:
+    """The kernel of one cell, "lstm", "gru" or "rnn", with its activations, joined by "-"."""
     pointer, scalar, nbytes = POINTERS[dtype], SCALARS[dtype], np.dtype(dtype).itemsize
-    activate = _activation(dtype)
+    names = functions.split("-")
+    made = {name: _activation(dtype, name) for name in names}
+    activations = [made[name] for name in names]
+    # what a cell does not have is never called
+    activate, activate_second, activate_third = (activations * 3)[:3]
+    count = len(activations)
     lstm, gru = cell == "lstm", cell == "gru"
     gates = {"lstm": 4, "gru": 3, "rnn": 1}[cell]
-    functions = {"lstm": 3, "gru": 2, "rnn": 1}[cell]
     one, unlimited = scalar(1), scalar(-1)
 
     def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
@@ -139,8 +130,9 @@ def recurrent(dtype: str, cell: str) -> Kernel:
         state = width + hidden
         memory = width + 2 * hidden
         for unit in range(begin, end):
-            direction = quotient(unit, batch)
-            item = unit - direction * batch
+            group = quotient(unit, batch)
+            item = unit - group * batch
+            direction = group + args[FIRST_DIRECTION]
             backward = args[REVERSED] != 0 or direction == 1
             projected = pointer(args[PROJECTED] + (item * args[ROW_BATCH] + direction * width) * nbytes)
             matrix = pointer(args[RECURRENT] + direction * hidden * width * nbytes)
@@ -148,7 +140,7 @@ def recurrent(dtype: str, cell: str) -> Kernel:
             peepholes = pointer(args[PEEPHOLES] + direction * 3 * hidden * nbytes)
             output = pointer(args[OUTPUT] + (item * args[OUT_BATCH] + direction * args[OUT_DIRECTION]) * nbytes)
             state_at = (item * args[STATE_BATCH] + direction * args[STATE_DIRECTION]) * nbytes
-            function = FUNCTIONS + 3 * functions * direction
+            f = PARAMETERS + 2 * count * direction
             length = steps
             if args[LENGTHS] != 0:
                 length = np.int64(lengths[item])
@@ -173,7 +165,6 @@ def recurrent(dtype: str, cell: str) -> Kernel:
                 base = t * args[ROW_STEP]
                 for j in range(width):
                     work[j] = projected[base + j] + bias[j]
-                f = function
                 if lstm:
                     for j in range(width):
                         work[j] += bias[width + j]
@@ -181,32 +172,32 @@ def recurrent(dtype: str, cell: str) -> Kernel:
                     for j in range(hidden):
                         work[j] += peepholes[j] * work[memory + j]
                         work[2 * hidden + j] += peepholes[2 * hidden + j] * work[memory + j]
-                    alpha, beta = scalar(as_float(args[f + 1])), scalar(as_float(args[f + 2]))
-                    activate(work, 0, hidden, args[f], alpha, beta, clip)
+                    alpha, beta = scalar(as_float(args[f])), scalar(as_float(args[f + 1]))
+                    activate(work, 0, hidden, alpha, beta, clip)
                     if variant:
                         for j in range(hidden):
                             work[2 * hidden + j] = one - work[j]
                     else:
-                        activate(work, 2 * hidden, hidden, args[f], alpha, beta, clip)
-                    g_alpha, g_beta = scalar(as_float(args[f + 4])), scalar(as_float(args[f + 5]))
-                    activate(work, 3 * hidden, hidden, args[f + 3], g_alpha, g_beta, clip)
+                        activate(work, 2 * hidden, hidden, alpha, beta, clip)
+                    g_alpha, g_beta = scalar(as_float(args[f + 2])), scalar(as_float(args[f + 3]))
+                    activate_second(work, 3 * hidden, hidden, g_alpha, g_beta, clip)
                     for j in range(hidden):
                         value = work[2 * hidden + j] * work[memory + j] + work[j] * work[3 * hidden + j]
                         work[memory + j] = value
                         work[state + j] = value
                         work[hidden + j] += peepholes[hidden + j] * value
-                    activate(work, hidden, hidden, args[f], alpha, beta, clip)
-                    h_alpha, h_beta = scalar(as_float(args[f + 7])), scalar(as_float(args[f + 8]))
+                    activate(work, hidden, hidden, alpha, beta, clip)
+                    h_alpha, h_beta = scalar(as_float(args[f + 4])), scalar(as_float(args[f + 5]))
                     # the gates are clipped, the cell state is not: as onnxruntime has it
-                    activate(work, state, hidden, args[f + 6], h_alpha, h_beta, unlimited)
+                    activate_third(work, state, hidden, h_alpha, h_beta, unlimited)
                     for j in range(hidden):
                         work[state + j] *= work[hidden + j]
                 elif gru:
                     for j in range(2 * hidden):
                         work[j] += bias[width + j]
                     add_product(work, 0, work, state, matrix, width, 2 * hidden, hidden)
-                    alpha, beta = scalar(as_float(args[f + 1])), scalar(as_float(args[f + 2]))
-                    activate(work, 0, 2 * hidden, args[f], alpha, beta, clip)
+                    alpha, beta = scalar(as_float(args[f])), scalar(as_float(args[f + 1]))
+                    activate(work, 0, 2 * hidden, alpha, beta, clip)
                     inner = pointer(args[RECURRENT] + (direction * hidden * width + 2 * hidden) * nbytes)
                     if variant:
                         for j in range(hidden):
@@ -219,16 +210,16 @@ def recurrent(dtype: str, cell: str) -> Kernel:
                             work[spare + j] = work[hidden + j] * work[state + j]
                             work[2 * hidden + j] += bias[width + 2 * hidden + j]
                         add_product(work, 2 * hidden, work, spare, inner, width, hidden, hidden)
-                    g_alpha, g_beta = scalar(as_float(args[f + 4])), scalar(as_float(args[f + 5]))
-                    activate(work, 2 * hidden, hidden, args[f + 3], g_alpha, g_beta, clip)
+                    g_alpha, g_beta = scalar(as_float(args[f + 2])), scalar(as_float(args[f + 3]))
+                    activate_second(work, 2 * hidden, hidden, g_alpha, g_beta, clip)
                     for j in range(hidden):
                         work[state + j] = (one - work[j]) * work[2 * hidden + j] + work[j] * work[state + j]
                 else:
                     for j in range(width):
                         work[j] += bias[width + j]
                     add_product(work, 0, work, state, matrix, width, width, hidden)
-                    alpha, beta = scalar(as_float(args[f + 1])), scalar(as_float(args[f + 2]))
-                    activate(work, 0, hidden, args[f], alpha, beta, clip)
+                    alpha, beta = scalar(as_float(args[f])), scalar(as_float(args[f + 1]))
+                    activate(work, 0, hidden, alpha, beta, clip)
                     for j in range(hidden):
                         work[state + j] = work[j]
                 if args[OUTPUT] != 0:

@@ -34,4 +34,5 @@ class Arg(enum.IntEnum):
     CLIP = 23  # float64 bits; negative: none
     VARIANT = 24  # input_forget (LSTM), linear_before_reset (GRU)
     STATUS = 25
-    FUNCTIONS = 26  # per direction and function: code, alpha, beta (float64 bits)
+    FIRST_DIRECTION = 26  # that of unit 0
+    PARAMETERS = 27  # per direction and function: alpha, beta (float64 bits)

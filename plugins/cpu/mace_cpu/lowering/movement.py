@@ -211,7 +211,7 @@ def slice_ranges(view: GraphView, node: Node, shape: Sequence[int]) -> dict[int,
     ranges: dict[int, tuple[int, int]] = {}
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
         first, _, _ = slice(start, end, step).indices(shape[axis])
-        ranges[axis] = (first, step)
+        ranges[axis] = (max(first, 0), step)  # ONNX moves a start before the first element onto it, Python does not
     return ranges
 
 

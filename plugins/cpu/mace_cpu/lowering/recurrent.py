@@ -20,10 +20,12 @@ KERNELS = "mace_cpu.kernels.recurrent"
 FLOATS = frozenset({DType.FLOAT32, DType.FLOAT64})
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 DEFAULT_FUNCTIONS = {"LSTM": ("Sigmoid", "Tanh", "Tanh"), "GRU": ("Sigmoid", "Tanh"), "RNN": ("Tanh",)}
-FUNCTION_CODES = {
-    "relu": 0, "tanh": 1, "sigmoid": 2, "affine": 3, "leakyrelu": 4, "thresholdedrelu": 5,
-    "scaledtanh": 6, "hardsigmoid": 7, "elu": 8, "softsign": 9, "softplus": 10,
-}  # fmt: skip
+FUNCTIONS = frozenset(
+    {
+        "relu", "tanh", "sigmoid", "affine", "leakyrelu", "thresholdedrelu", "scaledtanh", "hardsigmoid", "elu",
+        "softsign", "softplus",
+    }
+)  # fmt: skip
 PARAMETERS: dict[str, tuple[float, ...]] = {
     "affine": (1.0, 0.0), "leakyrelu": (0.01,), "thresholdedrelu": (1.0,), "scaledtanh": (1.0, 1.0),
     "hardsigmoid": (0.2, 0.5), "elu": (1.0,),
@@ -33,8 +35,8 @@ PARAMETERS: dict[str, tuple[float, ...]] = {
 UNLIMITED = -1.0
 
 
-def functions_of(node: Node, directions: int) -> list[tuple[int, float, float]]:
-    """(code, alpha, beta) of each activation, all directions one after another.
+def functions_of(node: Node, directions: int) -> list[tuple[str, float, float]]:
+    """(name, alpha, beta) of each activation, all directions one after another.
 
     The lists of alphas and betas hold entries only for functions that have such a parameter, in order.
     """
@@ -46,7 +48,7 @@ def functions_of(node: Node, directions: int) -> list[tuple[int, float, float]]:
         defaults = PARAMETERS.get(name, ())
         alpha = (alphas.pop(0) if alphas else defaults[0]) if defaults else 0.0
         beta = (betas.pop(0) if betas else defaults[1]) if len(defaults) > 1 else 0.0
-        found.append((FUNCTION_CODES[name], float(alpha), float(beta)))
+        found.append((name, float(alpha), float(beta)))
     return found
 
 
@@ -58,7 +60,7 @@ def _check(view: GraphView, node: Node) -> str | None:
     if reason is not None:
         return reason
     for name in node.attr("activations", ()):
-        if str(name).lower() not in FUNCTION_CODES:
+        if str(name).lower() not in FUNCTIONS:
             return f"there is no activation '{name}'"
     directions = view.shape(need(node.input(1)))[0]
     wanted = len(DEFAULT_FUNCTIONS[node.op_type]) * directions
@@ -118,13 +120,22 @@ def lower_recurrent(program: Program, node: Node) -> None:
         Arg.VARIANT: int(node.attr("input_forget" if node.op_type == "LSTM" else "linear_before_reset", 0)),
         Arg.STATUS: status,
     }
-    functions = [word for function in functions_of(node, directions) for word in function]
-    program.emit(
-        numba_source(KERNELS, "recurrent", dtype=dtype.label, cell=node.op_type.lower()),
-        [*(words[arg] for arg in Arg if arg is not Arg.FUNCTIONS), *functions],
-        extent=sequences if hidden else 0,
-        chunks=chunks,
-    )
+    functions = functions_of(node, directions)
+    each = len(functions) // directions
+    names = ["-".join(name for name, _, _ in functions[i * each : (i + 1) * each]) for i in range(directions)]
+    parameters = [parameter for _, *both in functions for parameter in both]
+    # directions with activations of their own are kernels of their own
+    together = [directions] if len(set(names)) == 1 else [1] * directions
+    for direction, count in enumerate(together):
+        words[Arg.FIRST_DIRECTION] = direction
+        program.emit(
+            numba_source(
+                KERNELS, "recurrent", dtype=dtype.label, cell=node.op_type.lower(), functions=names[direction]
+            ),
+            [*(words[arg] for arg in Arg if arg is not Arg.PARAMETERS), *parameters],
+            extent=count * batch if hidden else 0,
+            chunks=min(chunks, max(count * batch, 1)),
+        )
 
 
 def _project(program: Program, source: Value, weights: Value, rows: int, features: int, columns: int) -> Buf:

@@ -114,11 +114,8 @@ def _check_position(view: GraphView, node: Node) -> str | None:
     reason = all_concrete(view, node) or dtype_in(view, node.input(0), NUMBERS)
     if reason is None:
         shape = view.shape(need(node.input(0)))
-        if (
-            shape
-            and shape[normal_axis(int(node.attr("axis", 0)), len(shape))] == 0
-            and math.prod(view.shape(need(node.output(0))))
-        ):
+        results: int = math.prod(view.shape(need(node.output(0))))
+        if shape and shape[normal_axis(int(node.attr("axis", 0)), len(shape))] == 0 and results:
             return "there is no largest or smallest of no elements"
     return reason
 

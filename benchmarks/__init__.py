@@ -1,0 +1,1 @@
+"""Timings of MACE beside other engines."""

@@ -1,0 +1,162 @@
+"""The models that are timed, and what they are fed: pictures, text and speech.
+
+No noise: noise through random weights can drive activations into denormal numbers, which slows engines several times.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mace_core.testing import models, network
+
+Feeds = dict[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """One model.
+
+    Attributes:
+        title: what it is, for the report.
+        locate: gives the ONNX file; may write it below the folder it is given.
+        feeds: makes the inputs, by name.
+    """
+
+    name: str
+    title: str
+    locate: Callable[[Path], Path]
+    feeds: Callable[[], Feeds]
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedModel:
+    """A benchmark with its files.
+
+    Attributes:
+        model: the ONNX file.
+        inputs: an ``.npz`` of the feeds by name.
+        shapes: of the feeds, by name, in the model's order.
+        outputs: names, in the model's order.
+        macs: multiply-accumulates of one run.
+    """
+
+    name: str
+    title: str
+    model: Path
+    inputs: Path
+    shapes: dict[str, tuple[int, ...]]
+    outputs: tuple[str, ...]
+    macs: int
+
+    @property
+    def gflop(self) -> float:
+        return 2 * self.macs / 1e9
+
+
+def prepare(benchmark: Benchmark, folder: Path) -> PreparedModel:
+    """Write what the processes of the measurements read.
+
+    Raises:
+        UsageError: if the package that has the model is not installed; the message has the pip command.
+    """
+    from mace_core.frontend.load import load_model
+    from mace_core.graph.macs import graph_macs
+    from mace_core.graph.shapes import resolve
+    from mace_core.tensor import DType, TensorType
+
+    model = benchmark.locate(folder)
+    feeds = benchmark.feeds()
+    inputs = folder / f"{benchmark.name}.npz"
+    np.savez(inputs, **feeds)  # type: ignore[arg-type]
+    graph = load_model(model)
+    fed = {value: feeds[value.name] for value in graph.inputs}
+    types = {value: TensorType(DType.from_numpy(array.dtype), array.shape) for value, array in fed.items()}
+    return PreparedModel(
+        name=benchmark.name,
+        title=benchmark.title,
+        model=model,
+        inputs=inputs,
+        shapes={value.name: array.shape for value, array in fed.items()},
+        outputs=tuple(value.name for value in graph.outputs),
+        macs=sum(graph_macs(graph, resolve(graph, types).types).values()),
+    )
+
+
+def write_network(build: Callable[[], Any], folder: Path) -> Path:
+    """The ONNX file of a seeded network; a file that is there from before is taken if nothing that makes it changed."""
+    import onnx
+
+    recipe = inspect.getsource(models) + inspect.getsource(network) + inspect.getsource(build) + onnx.__version__
+    path = folder / f"{build.__name__}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}.onnx"
+    if not path.exists():
+        unfinished = path.with_suffix(f".{os.getpid()}")
+        onnx.save(build(), str(unfinished))
+        unfinished.replace(path)
+    return path
+
+
+def text_page(height: int, width: int, lines: int) -> npt.NDArray[np.float32]:
+    """A white page with black text as (1, 3, height, width), from -1 (black) to 1 (white)."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    page = Image.new("L", (width, height), 255)
+    draw = ImageDraw.Draw(page)
+    pitch = height / lines
+    for line in range(lines):
+        text = ("The quick brown fox 0123456789 jumps over the lazy dog " * 3)[line:]
+        draw.text((8, pitch * (line + 0.15)), text, fill=0, font=ImageFont.load_default(size=pitch * 0.6))
+    plane = np.asarray(page, np.float32) / 127.5 - 1
+    return np.ascontiguousarray(np.broadcast_to(plane, (1, 3, height, width)))
+
+
+def speech_step(samples: int = 576, rate: int = 16000) -> Feeds:
+    """One step of a voice: harmonics of a gliding pitch, and a recurrent state as in the middle of a word."""
+    t = np.arange(samples) / rate
+    pitch = 2 * np.pi * (120 * t + 15 * t * t)
+    overtones = np.arange(1, 12)[:, None]
+    voice = (np.sin(overtones * pitch) / overtones).sum(axis=0)
+    state = 0.5 * np.sin(np.arange(256)).reshape(2, 1, 128)
+    return {"input": (0.2 * voice)[None].astype(np.float32), "state": state.astype(np.float32)}
+
+
+def _seeded(build: Callable[[], Any], title: str, shape: tuple[int, ...]) -> Benchmark:
+    return Benchmark(
+        build.__name__, title, lambda folder: write_network(build, folder), lambda: {"x": models.sample_image(shape)}
+    )
+
+
+def _packaged(name: str, title: str, source: tuple[str, str], feeds: Callable[[], Feeds]) -> Benchmark:
+    return Benchmark(name, title, lambda _: models.find_packaged_model(*source), feeds)
+
+
+_PICTURE = (1, 3, 224, 224)
+
+CATALOGUE: dict[str, Benchmark] = {
+    benchmark.name: benchmark
+    for benchmark in (
+        _seeded(models.mobilenet_v2, "MobileNetV2, 224x224", _PICTURE),
+        _seeded(models.squeezenet1_1, "SqueezeNet 1.1, 224x224", _PICTURE),
+        _seeded(models.efficientnet_b0, "EfficientNet-B0, 224x224", _PICTURE),
+        _seeded(models.resnet50, "ResNet-50 v1.5, 224x224", _PICTURE),
+        _seeded(models.vit_tiny, "ViT-Tiny, patches of 16, 224x224", _PICTURE),
+        _packaged(
+            *("ppocr_det", "PP-OCRv4 text detection, 640x640", models.PP_OCR_DET),
+            feeds=lambda: {"x": text_page(640, 640, lines=16)},
+        ),
+        _packaged(
+            *("ppocr_rec", "PP-OCRv4 text recognition, 48x320", models.PP_OCR_REC),
+            feeds=lambda: {"x": text_page(48, 320, lines=1)},
+        ),
+        _packaged("silero_vad", "Silero VAD, one step of 32 ms", models.SILERO_VAD, feeds=speech_step),
+        _seeded(models.fsrcnn, "FSRCNN (56, 12, 4), stride 2, 720p to 1080p", (1, 1, 720, 1280)),
+    )
+}

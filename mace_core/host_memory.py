@@ -1,0 +1,73 @@
+"""Refuses allocations that this machine, or the container around this process, has no room for.
+
+Linux grants memory that is not there and kills the process that touches it; asking first turns that into an error.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mace_core.errors import OutOfMemoryError
+
+CHECKED_FROM_BYTES = 256 << 20
+"""Smaller allocations are not worth the look (some 50 microseconds)."""
+
+
+def require_host_memory(nbytes: int) -> None:
+    """Check that there is room for one large allocation.
+
+    Raises:
+        OutOfMemoryError: if there is not, with what is needed and what is there.
+    """
+    if nbytes < CHECKED_FROM_BYTES:
+        return
+    available = available_bytes()
+    if nbytes > available:
+        raise OutOfMemoryError(
+            f"{nbytes / 1e9:.1f} GB of host memory are needed at once and {available / 1e9:.1f} GB are available; "
+            "give the model smaller inputs"
+        )
+
+
+def available_bytes(root: Path = Path("/")) -> int:
+    """Memory that can be had without swapping: the machine's, or what the container's limit leaves if that is less.
+
+    Args:
+        root: where the container's ``sys`` is looked for.
+    """
+    import psutil
+
+    found = int(psutil.virtual_memory().available)
+    for limit, used in _CGROUP_FILES:
+        allowed = _number(root / "sys/fs/cgroup" / limit)
+        if allowed is not None:
+            found = min(found, max(0, allowed - _working_set(root / "sys/fs/cgroup", used)))
+    return found
+
+
+_CGROUP_FILES = (
+    ("memory.max", "memory.current"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+)
+
+
+def _working_set(folder: Path, used: str) -> int:
+    """Bytes in use less the cached file pages, which the kernel gives up when asked for memory."""
+    path = folder / used
+    cached = 0
+    try:
+        for line in (path.parent / "memory.stat").read_text().splitlines():
+            name, _, value = line.partition(" ")
+            if name in ("inactive_file", "active_file"):
+                cached += int(value)
+    except (OSError, ValueError):
+        cached = 0
+    return max(0, (_number(path) or 0) - cached)
+
+
+def _number(path: Path) -> int | None:
+    """The number in a file; None for "max", and where there is no such file."""
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,102 @@
+"""Checks the arguments of a session that Python's own errors would explain badly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from mace_core.errors import UsageError
+
+
+def device_names(devices: object) -> list[str] | None:
+    """The devices named, or None for all real ones.
+
+    Raises:
+        UsageError: if it is no sequence of names, or an empty one.
+    """
+    if devices is None:
+        return None
+    names = [devices] if isinstance(devices, str) else _names(devices)
+    if names is None:
+        raise UsageError(f"devices are names such as 'cpu' or 'opencl:0', not {devices!r}")
+    if not names:
+        raise UsageError("devices is empty: name at least one, or give None for all real devices")
+    return names
+
+
+def output_names(outputs: object) -> list[str] | None:
+    """The outputs wanted, or None for all.
+
+    Raises:
+        UsageError: if it is no sequence of names.
+    """
+    if outputs is None:
+        return None
+    names = [outputs] if isinstance(outputs, str) else _names(outputs)
+    if names is None:
+        raise UsageError(f"outputs are a list of names, not {outputs!r}")
+    return names
+
+
+def check_options(options: object) -> None:
+    """
+    Raises:
+        UsageError: if it is no mapping.
+    """
+    if options is not None and not isinstance(options, Mapping):
+        raise UsageError(
+            f'options are a mapping from provider to its options, such as {{"cpu": {{"threads": 2}}}}, not {options!r}'
+        )
+
+
+def check_pins(pins: object) -> None:
+    """
+    Raises:
+        UsageError: if it is no mapping from node to device.
+    """
+    if pins is None:
+        return
+    if not isinstance(pins, Mapping) or not all(isinstance(t, str) for pair in pins.items() for t in pair):
+        raise UsageError(f'pins are a mapping from node to device, such as {{"conv1": "cpu"}}, not {pins!r}')
+
+
+def check_max_signatures(count: object) -> None:
+    """
+    Raises:
+        UsageError: if it is no positive whole number.
+    """
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        raise UsageError(f"max_signatures must be at least 1, not {count!r}")
+
+
+def shape_of(name: str, shape: Sequence[int]) -> tuple[int, ...]:
+    """A shape given by a user.
+
+    Raises:
+        UsageError: if it is no sequence of sizes.
+    """
+    try:
+        sizes = tuple(int(size) for size in shape)
+    except (TypeError, ValueError):
+        raise UsageError(
+            f"the shape of '{name}' is a sequence of sizes such as (1, 3, 224, 224), not {shape!r}"
+        ) from None
+    if any(size < 0 for size in sizes):
+        raise UsageError(f"the shape of '{name}' has a negative size: {list(sizes)}")
+    return sizes
+
+
+def check_shapes(shapes: object) -> None:
+    """
+    Raises:
+        UsageError: if it is no mapping.
+    """
+    if not isinstance(shapes, Mapping):
+        raise UsageError(f"shapes are a mapping from input name to shape, not {shapes!r}")
+
+
+def _names(given: object) -> list[str] | None:
+    """The strings of an iterable; None if it is something else."""
+    if not isinstance(given, Iterable) or isinstance(given, bytes):
+        return None
+    names = list(given)
+    return names if all(isinstance(name, str) for name in names) else None
