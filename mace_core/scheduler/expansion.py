@@ -121,5 +121,3 @@ def _view(stage: Stage, nodes: Sequence[Node]) -> GraphView:
             outside.update(node_reads(node))
     outputs = [v for node in nodes for v in node.outputs if v is not None and v in outside and v not in stage.known]
     return GraphView(stage.graph, nodes, inputs, outputs, stage.types, stage.known, name=stage.graph.name)
-
-

@@ -12,20 +12,26 @@ import onnx
 
 from mace_core.errors import MaceError
 from mace_core.frontend.onnx.frontend import OnnxFrontend
+from mace_core.frontend.onnx.types import export_type
 from mace_core.graph import Graph, GraphView, Node, Value
 from mace_core.optimizer import optimize
-from mace_core.scheduler.reference_proto import node_model, type_proto
+from mace_core.scheduler.reference_proto import node_model
+from mace_core.tensor import ValueType
 
 _log = logging.getLogger("mace")
 
 BODY_DOMAIN = "mace.body"
 
 WIDENED_ONLY = frozenset(
-    """Abs Add And ArgMax ArgMin Cast CastLike Ceil Clip Concat Constant ConstantOfShape Div Equal Erf Exp Expand Flatten
-    Floor Gather GatherElements GatherND Greater GreaterOrEqual Identity Less LessOrEqual Log MatMul Max Min Mod Mul
-    Neg Not Or Pad Pow QuantizeLinear Range Reciprocal Relu Reshape Round ScatterElements Shape Sigmoid Size Slice
-    Sqrt Sub Sum Tanh Tile Transpose Where Xor""".split()
-)
+    {
+        "Abs", "Add", "And", "ArgMax", "ArgMin", "Cast", "CastLike", "Ceil", "Clip", "Concat", "Constant",
+        "ConstantOfShape", "Div", "Equal", "Erf", "Exp", "Expand", "Flatten", "Floor", "Gather", "GatherElements",
+        "GatherND", "Greater", "GreaterOrEqual", "Identity", "Less", "LessOrEqual", "Log", "MatMul", "Max", "Min",
+        "Mod", "Mul", "Neg", "Not", "Or", "Pad", "Pow", "QuantizeLinear", "Range", "Reciprocal", "Relu", "Reshape",
+        "Round", "ScatterElements", "Shape", "Sigmoid", "Size", "Slice", "Sqrt", "Sub", "Sum", "Tanh", "Tile",
+        "Transpose", "Where", "Xor",
+    }
+)  # fmt: skip
 """Operators that newer opsets gave more element types or optional inputs, but no other meaning, since opset 11."""
 
 WIDENED_SINCE = 11
@@ -67,10 +73,8 @@ def _function(view: GraphView, node: Node, proto: onnx.NodeProto) -> onnx.Functi
         versions = [v for v in schema.context_dependent_function_opset_versions if v <= version]
         if not versions:
             return None
-        types = [type_proto(None if v is None else view.type(v)).SerializeToString() for v in node.inputs]
-        blob = schema.get_context_dependent_function_with_opset_version(
-            max(versions), proto.SerializeToString(), types
-        )
+        types = [_type_bytes(None if v is None else view.type(v)) for v in node.inputs]
+        blob = schema.get_context_dependent_function_with_opset_version(max(versions), proto.SerializeToString(), types)
         found = onnx.FunctionProto.FromString(blob)
     else:
         return None
@@ -87,15 +91,23 @@ def _function(view: GraphView, node: Node, proto: onnx.NodeProto) -> onnx.Functi
     return found if found.node else None
 
 
+def _type_bytes(type: ValueType | None) -> bytes:
+    """A type as ONNX writes it; empty where nothing is known."""
+    proto = onnx.TypeProto()
+    if type is not None:
+        export_type(type, proto)
+    return proto.SerializeToString()
+
+
 def _lift_opset(function: onnx.FunctionProto, version: int) -> None:
     """Let a body written for an older opset pass for ``version`` where its operators still mean the same.
 
     What is left as it is, the importer refuses where an operator has changed.
     """
     for entry in function.opset_import:
-        if entry.domain in ("", "ai.onnx") and WIDENED_SINCE <= entry.version < version:
-            if all(_means_the_same(node, entry.version, version) for node in function.node):
-                entry.version = version
+        is_older = entry.domain in ("", "ai.onnx") and WIDENED_SINCE <= entry.version < version
+        if is_older and all(_means_the_same(node, entry.version, version) for node in function.node):
+            entry.version = version
 
 
 def _means_the_same(node: onnx.NodeProto, old: int, new: int) -> bool:

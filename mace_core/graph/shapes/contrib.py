@@ -85,9 +85,7 @@ def qlinear_concat(ctx: NodeContext) -> Sequence[ValueType | None]:
     return [TensorType(ctx.dtype(1), (*shapes[0][:axis], total, *shapes[0][axis + 1 :]))]
 
 
-@shape_function(
-    "QuantizeLinear", domain=_DOMAIN, dtypes=lambda ctx: [ctx.dtype(2) if ctx.has(2) else DType.UINT8]
-)
+@shape_function("QuantizeLinear", domain=_DOMAIN, dtypes=lambda ctx: [ctx.dtype(2) if ctx.has(2) else DType.UINT8])
 def quantize(ctx: NodeContext) -> Sequence[ValueType | None]:
     return [TensorType(ctx.dtype(2) if ctx.has(2) else DType.UINT8, ctx.shape(0))]
 

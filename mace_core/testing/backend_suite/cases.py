@@ -202,7 +202,9 @@ def _read(folder: Path, what: str, specs: Any) -> list[Any]:
         if not path.exists():
             break
         kind = spec.type.WhichOneof("value")
-        holder = {"sequence_type": onnx.SequenceProto, "optional_type": onnx.OptionalProto}.get(kind, onnx.TensorProto)()
+        holder = {"sequence_type": onnx.SequenceProto, "optional_type": onnx.OptionalProto}.get(
+            kind, onnx.TensorProto
+        )()
         holder.ParseFromString(path.read_bytes())
         found.append(_plain(holder))
     return found

@@ -65,9 +65,7 @@ def judge(case: SuiteCase, provider: str, options: Mapping[str, Mapping[str, obj
     return verdict(Outcome.FALLBACK, reason)
 
 
-def _run(
-    case: SuiteCase, provider: str, *, strict: bool, options: Mapping[str, Mapping[str, object]] | None
-) -> None:
+def _run(case: SuiteCase, provider: str, *, strict: bool, options: Mapping[str, Mapping[str, object]] | None) -> None:
     """Run all data sets and compare.
 
     Raises:

@@ -347,7 +347,6 @@ def run_view(
             memory.data[:] = source.reshape(-1).view(np.uint8)
         workspace = Guarded(DType.UINT8, (compiled.workspace_bytes,), compiled.workspace_bytes)
 
-
         def allocate(index: int, dtype: DType, shape: tuple[int, ...], outputs: list[Guarded] = outputs) -> BoundTensor:
             """Where an output goes whose shape the run found out: it must be the expected one."""
             tensor = outputs[index].tensor

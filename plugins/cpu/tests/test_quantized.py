@@ -65,7 +65,10 @@ def test_integer_products_of_any_shape(data: st.DataObject) -> None:
     rows, depth, columns = (data.draw(st.integers(1, 9)) for _ in range(3))
     batch = data.draw(st.sampled_from([(), (2,), (2, 3), (1, 3)]))
     left, right = data.draw(st.sampled_from(["int8", "uint8"])), data.draw(st.sampled_from(["int8", "uint8"]))
-    a, b = integers(left, *batch, rows, depth), integers(right, *data.draw(st.sampled_from([(), batch])), depth, columns)
+    a, b = (
+        integers(left, *batch, rows, depth),
+        integers(right, *data.draw(st.sampled_from([(), batch])), depth, columns),
+    )
     zeros = data.draw(st.sampled_from(["none", "one", "columns"]))
     a_zero = None if zeros == "none" else np.array(3, left)
     b_zero = {"none": None, "one": np.array(5, right), "columns": integers(right, columns)}[zeros]

@@ -108,8 +108,7 @@ def test_columns_to_images(sizes: tuple[int, ...], block: tuple[int, ...], optio
     strides, dilations = options.get("strides", [1] * rank), options.get("dilations", [1] * rank)
     pads = options.get("pads", [0] * 2 * rank)
     counts = [
-        (sizes[i] + pads[i] + pads[rank + i] - dilations[i] * (block[i] - 1) - 1) // strides[i] + 1
-        for i in range(rank)
+        (sizes[i] + pads[i] + pads[rank + i] - dilations[i] * (block[i] - 1) - 1) // strides[i] + 1 for i in range(rank)
     ]
     x = noise(2, 3 * int(np.prod(block)), int(np.prod(counts)))
     feeds = {"x": x, "image": np.array(sizes), "block": np.array(block)}

@@ -47,7 +47,9 @@ def test_an_axis_known_only_at_run_time() -> None:
     x = RNG.standard_normal((4, 6, 5, 2)).astype(np.float32)
     for axis in (0, 1, 2, -2, -4):
         whole = np.fft.fft(x[..., 0] + 1j * x[..., 1], axis=axis % 4)
-        check_node("DFT", [x, None, np.array(axis)], opset=20, expected=[complex_parts(whole).astype(np.float32)], tol=1e-5)
+        check_node(
+            "DFT", [x, None, np.array(axis)], opset=20, expected=[complex_parts(whole).astype(np.float32)], tol=1e-5
+        )
 
 
 @pytest.mark.parametrize("length", [16, 20])

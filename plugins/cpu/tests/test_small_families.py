@@ -56,7 +56,9 @@ def test_an_update_that_leads_outside_stops_the_run() -> None:
 def test_bits_are_read_as_another_type() -> None:
     x = sample((3, 5))
     check_node("BitCast", [x], {"to": 6}, opset=26, expected=[x.view(np.int32)])
-    check_node("BitCast", [sample((4,), "int16")], {"to": 10}, opset=26, expected=[sample((4,), "int16").view(np.float16)])
+    check_node(
+        "BitCast", [sample((4,), "int16")], {"to": 10}, opset=26, expected=[sample((4,), "int16").view(np.float16)]
+    )
     assert "not of one width" in rejection("BitCast", [x], [x.astype(np.float64)], {"to": 11}, opset=26)
 
 

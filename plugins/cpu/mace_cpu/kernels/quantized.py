@@ -25,7 +25,7 @@ FAR = np.float32(200000.0)
 """Beyond every limit of 16 bits with every zero point of 16 bits."""
 
 
-@helper(inline="always")
+@helper(inline="always")  # type: ignore[untyped-decorator]
 def _rounded(x: Any) -> Any:
     """Nearest even, saturated far outside of 16 bits; NaN becomes the lowest."""
     x = x if x < FAR else FAR

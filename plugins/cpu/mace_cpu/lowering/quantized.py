@@ -223,7 +223,9 @@ def _check_conv(
     return None
 
 
-def _emit_conv(program: Program, node: Node, data: Value, weight: Value, zeros: Sequence[Value | None], out: Buf) -> None:
+def _emit_conv(
+    program: Program, node: Node, data: Value, weight: Value, zeros: Sequence[Value | None], out: Buf
+) -> None:
     shape, weights, results = program.shape(data), program.shape(weight), program.shape(need(node.output(0)))
     rank = len(shape) - 2
     kernel = list(weights[2:])
@@ -295,7 +297,5 @@ def lower_quantized_conv(program: Program, node: Node) -> None:
     target = need(node.output(0))
     results = program.shape(target)
     sums = program.scratch(4 * program.size(target))
-    _emit_conv(
-        program, node, need(node.input(0)), need(node.input(3)), [node.input(2), node.input(5)], sums
-    )
+    _emit_conv(program, node, need(node.input(0)), need(node.input(3)), [node.input(2), node.input(5)], sums)
     _emit_requantize(program, node, sums, node.input(8), (1, 4, 6, 7), results[1], math.prod(results[2:]))

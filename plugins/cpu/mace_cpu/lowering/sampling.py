@@ -164,8 +164,7 @@ def lower_col2im(program: Program, node: Node) -> None:
     strides, dilations = _numbers(node, "strides", rank, 1), _numbers(node, "dilations", rank, 1)
     pads = _numbers(node, "pads", 2 * rank, 0)
     counts = [
-        (sizes[i] + pads[i] + pads[rank + i] - dilations[i] * (block[i] - 1) - 1) // strides[i] + 1
-        for i in range(rank)
+        (sizes[i] + pads[i] + pads[rank + i] - dilations[i] * (block[i] - 1) - 1) // strides[i] + 1 for i in range(rank)
     ]
     images, channels = program.shape(target)[:2]
     program.emit(
@@ -199,9 +198,7 @@ def lower_max_unpool(program: Program, node: Node) -> None:
     kernel = _numbers(node, "kernel_shape", len(shape) - 2, 1)
     strides = _numbers(node, "strides", len(kernel), 1)
     pads = _numbers(node, "pads", 2 * len(kernel), 0)
-    pooled = [
-        (size - 1) * strides[i] - pads[i] - pads[len(kernel) + i] + kernel[i] for i, size in enumerate(shape[2:])
-    ]
+    pooled = [(size - 1) * strides[i] - pads[i] - pads[len(kernel) + i] + kernel[i] for i, size in enumerate(shape[2:])]
     sizes = [*shape[:2], *pooled]
     if any(small > large for small, large in zip(sizes, results, strict=True)):
         sizes = list(results)

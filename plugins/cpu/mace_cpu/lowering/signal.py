@@ -69,10 +69,8 @@ def _emit_dft(program: Program, node: Node, axis: int, target: Buf, where: Buf |
     inverse, onesided = bool(node.attr("inverse", 0)), bool(node.attr("onesided", 0))
     mirrored = inverse and onesided
     lengths = integers(program.view, node.input(1))
-    if lengths:
-        n = lengths[0]
-    else:
-        n = 2 * (shape[axis] - 1) if mirrored else shape[axis]
+    whole = 2 * (shape[axis] - 1) if mirrored else shape[axis]
+    n = lengths[0] if lengths else whole
     inner = math.prod(shape[axis + 1 : -1])
     lines = math.prod(shape[:axis]) * inner
     work = lines * n * (results[axis] if n & (n - 1) else 20)
