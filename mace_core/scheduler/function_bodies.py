@@ -96,7 +96,7 @@ def _type_bytes(type: ValueType | None) -> bytes:
     proto = onnx.TypeProto()
     if type is not None:
         export_type(type, proto)
-    return proto.SerializeToString()
+    return bytes(proto.SerializeToString())
 
 
 def _lift_opset(function: onnx.FunctionProto, version: int) -> None:
