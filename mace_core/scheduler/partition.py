@@ -114,12 +114,12 @@ def partition(
 
 def dependencies(nodes: Sequence[Node]) -> list[set[int]]:
     """For each node the indices of the nodes whose results it reads, captured ones included."""
-    position = {node: index for index, node in enumerate(nodes)}
+    made = {value: index for index, node in enumerate(nodes) for value in node.outputs if value is not None}
     found: list[set[int]] = []
     for node in nodes:
         reads = [value for value in node.inputs if value is not None]
         reads += captured_values(node)
-        found.append({position[v.producer] for v in reads if v.producer is not None and v.producer in position})
+        found.append({made[value] for value in reads if value in made})
     return found
 
 

@@ -46,15 +46,22 @@ class PlacedStage:
 
 
 def place(
-    stage: Stage, pool: DevicePool, *, pins: Mapping[Node, str], strict: bool, compile_with: Compiler, name: str
+    stage: Stage,
+    pool: DevicePool,
+    *,
+    pins: Mapping[Node, str],
+    strict: bool,
+    compile_with: Compiler,
+    name: str,
+    capabilities: Mapping[str, Capability] | None = None,
 ) -> PlacedStage:
-    """Ask the devices, partition, compile.
+    """Ask the devices, partition, compile.  ``capabilities``: what devices said of this stage already.
 
     Raises:
         StrictPlacementError: if ``strict`` and some node can run on no device named.
         UnplacedNodesError: if no device runs some node.
     """
-    work = _Placing(stage, pool, pins, strict, compile_with, name)
+    work = _Placing(stage, pool, pins, strict, compile_with, name, dict(capabilities or {}))
     try:
         return work.run()
     except BaseException:

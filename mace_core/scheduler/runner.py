@@ -20,9 +20,10 @@ from mace_core.scheduler.context import RunContext
 from mace_core.scheduler.control_flow import ControlFlow, make_control_flow
 from mace_core.scheduler.devices import DevicePool
 from mace_core.scheduler.executor import StageInstance
+from mace_core.scheduler.expansion import expand_unclaimed
 from mace_core.scheduler.placement import Compiler, place
 from mace_core.scheduler.plan import ControlStep, StagePlan, build_plan
-from mace_core.scheduler.stages import cut_stage, fragment
+from mace_core.scheduler.stages import Stage, cut_stage, fragment
 from mace_core.scheduler.values import RuntimeValue, is_dense
 from mace_core.tensor import DType, Tensor, TensorType, ValueType
 
@@ -76,9 +77,21 @@ class Planner:
             resolution.known.update(fixed)
             _check_declared_outputs(graph, resolution, self.label)
             stage = cut_stage(graph, resolution)
-            pins = {node: device for node in stage.nodes if (device := self.pin(node)) is not None}
+            pins = self._pins(stage)
+            expanded, answers = expand_unclaimed(graph, stage, self.pool, self.resolve, pinned=pins)
+            if expanded is not graph:
+                resolution = self.resolve(expanded, types, fixed)
+                resolution.known.update(fixed)
+                stage = cut_stage(expanded, resolution)
+                pins = self._pins(stage)
             placed = place(
-                stage, self.pool, pins=pins, strict=self.strict, compile_with=self.compile_with, name=graph.name
+                stage,
+                self.pool,
+                pins=pins,
+                strict=self.strict,
+                compile_with=self.compile_with,
+                name=graph.name,
+                capabilities=answers,
             )
             notify.partitioned(self.label, stage, placed.partitioning)
             try:
@@ -92,6 +105,9 @@ class Planner:
                     self, stage.rest, stage.rest_feeds, fixed=stage.rest_fixed or {}, contents=stage.rest_contents
                 )
             return GraphPlan(plan, rest, self.pool, self.counting)
+
+    def _pins(self, stage: Stage) -> dict[Node, str]:
+        return {node: device for node in stage.nodes if (device := self.pin(node)) is not None}
 
     def _control_flow(self, node: Node, types: Mapping[Value, ValueType], known: Mapping[Value, Tensor]) -> ControlFlow:
         return make_control_flow(

@@ -85,6 +85,16 @@ def qlinear_concat(ctx: NodeContext) -> Sequence[ValueType | None]:
     return [TensorType(ctx.dtype(1), (*shapes[0][:axis], total, *shapes[0][axis + 1 :]))]
 
 
+@shape_function("QuantizeLinear", domain=_DOMAIN, dtypes=lambda ctx: [ctx.dtype(2) if ctx.has(2) else DType.UINT8])
+def quantize(ctx: NodeContext) -> Sequence[ValueType | None]:
+    return [TensorType(ctx.dtype(2) if ctx.has(2) else DType.UINT8, ctx.shape(0))]
+
+
+@shape_function("DequantizeLinear", domain=_DOMAIN, dtypes=lambda ctx: [ctx.dtype(1)])
+def dequantize(ctx: NodeContext) -> Sequence[ValueType | None]:
+    return [TensorType(ctx.dtype(1), ctx.shape(0))]
+
+
 @_contrib("SkipLayerNormalization", "SkipSimplifiedLayerNormalization")
 def skip_layer_normalisation(ctx: NodeContext) -> Sequence[ValueType | None]:
     """Output, mean, inverse deviation, and the sum of input and skip."""

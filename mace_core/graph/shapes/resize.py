@@ -46,6 +46,8 @@ def resize(ctx: NodeContext) -> Sequence[ValueType]:
     given: Ints | None = ctx.attr("axes")
     axes = tuple(normalise_axis(a, len(shape)) for a in given) if given else tuple(range(len(shape)))
     scales_at = 1 if ctx.opset < 11 else 2
+    if ctx.attr("coordinate_transformation_mode", "") == "tf_crop_and_resize" and _is_given(ctx, 1):
+        ctx.array(1)  # the region decides which elements are read: it is settled before planning, as shapes are
     if _is_given(ctx, 3):
         return [TensorType(ctx.dtype(0), _to_sizes(ctx, shape, axes))]
     if not _is_given(ctx, scales_at):

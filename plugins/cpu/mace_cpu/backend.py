@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,7 +29,7 @@ from mace_core.provider import (
 )
 from mace_core.scheduler.memory import Lifetime, plan_arena
 from mace_cpu.lowering import find_lowering, load_all
-from mace_cpu.program import ALIGNMENT_BYTES, STATUS_WORDS, Buf, Place, Program
+from mace_cpu.program import ALIGNMENT_BYTES, STATUS_WORDS, Buf, Place, Program, Unsized
 
 ARENA_SLOT, CONSTANT_SLOT, FIRST_INPUT_SLOT = 0, 1, 2
 
@@ -89,6 +91,8 @@ class CpuSubgraph(CompiledSubgraph):
         self._constants, self._constants_address = _constant_block(program)
         self._inputs = len(program.view.inputs)
         self.faults = tuple(program.faults)
+        self.unsized = tuple(program.unsized)
+        self.dim_words = program.dim_words
         self.pool = shared_pool(threads)
         self.threads = threads
         self.device = device
@@ -100,14 +104,13 @@ class CpuSubgraph(CompiledSubgraph):
         return CpuExecution(self)
 
     def bases(self, bindings: Bindings) -> list[int]:
-        """The address per slot: arena, constants, inputs, outputs (and the status words, which an execution adds)."""
+        """The address per slot: arena, constants, inputs, outputs (and the words that an execution adds)."""
         workspace = bindings.workspace.address if bindings.workspace is not None else 0
         bases = [workspace, self._constants_address]
         bases.extend(tensor.address for tensor in bindings.inputs)
         for tensor in bindings.outputs:
-            if tensor is None:
-                raise ValueError("the cpu provider only compiles subgraphs whose output shapes are known")
-            bases.append(tensor.address)
+            # an output of unknown shape is computed in the arena and copied when its shape is known
+            bases.append(0 if tensor is None else tensor.address)
         return bases
 
 
@@ -118,20 +121,32 @@ class CpuExecution(Execution):
         self._compiled = compiled
         self._instance = compiled.plan.new_instance()
         self._status = np.zeros(len(compiled.faults) * STATUS_WORDS, np.int64)
+        self._dims = np.zeros(compiled.dim_words, np.int64)
 
     def run(self, bindings: Bindings) -> None:
         compiled = self._compiled
         profiling = bindings.profile is not None
-        bases = [*compiled.bases(bindings), self._status.ctypes.data]
+        bases = [*compiled.bases(bindings), self._status.ctypes.data, self._dims.ctypes.data]
         # the plan counts the slots up to the last one that a step uses
         del bases[compiled.plan.slots :]
         self._instance.run(bases, pool=compiled.pool, cancel=bindings.cancel, profile=profiling)
         if compiled.faults and self._status.any():
             raise self._fault()
+        for output in compiled.unsized:
+            self._hand_over(output, bindings)
         if bindings.profile is not None:
             for index, start_ns, end_ns in self._instance.timings():
                 name, source = compiled._step_info[index]
                 bindings.profile(name, source, start_ns, end_ns)
+
+    def _hand_over(self, output: Unsized, bindings: Bindings) -> None:
+        """Copy an output whose shape is known now to memory of that shape."""
+        assert bindings.allocate_output is not None and bindings.workspace is not None
+        shape = tuple(int(dim) for dim in self._dims[output.first_word : output.first_word + output.rank])
+        tensor = bindings.allocate_output(output.index, output.dtype, shape)
+        nbytes = output.dtype.nbytes(math.prod(shape))
+        if nbytes:
+            ctypes.memmove(tensor.address, bindings.workspace.address + output.data.offset, nbytes)
 
     def _fault(self) -> ProviderError:
         """The first fault that a kernel reported; the status words are cleared."""
@@ -192,6 +207,7 @@ def _assemble(
         Place.INPUT: FIRST_INPUT_SLOT,
         Place.OUTPUT: FIRST_INPUT_SLOT + len(program.view.inputs),
         Place.STATUS: FIRST_INPUT_SLOT + len(program.view.inputs) + len(program.view.outputs),
+        Place.DIMS: FIRST_INPUT_SLOT + len(program.view.inputs) + len(program.view.outputs) + 1,
     }
     steps: list[PlanStep] = []
     words: list[int] = []

@@ -53,6 +53,7 @@ class Place(enum.Enum):
     INPUT = "input"
     OUTPUT = "output"
     STATUS = "status"  # words that kernels set when an input's content is wrong
+    DIMS = "dims"  # words to which kernels write dimensions that only the run tells
 
 
 @dataclass(eq=False)
@@ -105,6 +106,25 @@ STATUS_WORDS = 2
 """Words per fault: a flag that is zero while all is well, and the offending number."""
 
 
+@dataclass(frozen=True, slots=True)
+class Unsized:
+    """An output whose shape only the run tells.
+
+    Attributes:
+        index: of the output.
+        dtype: of its elements.
+        data: an arena buffer of the largest size it may have; the elements come first, row-major.
+        first_word: where among the dimension words its dimensions are.
+        rank: how many they are.
+    """
+
+    index: int
+    dtype: DType
+    data: Buf
+    first_word: int
+    rank: int
+
+
 @dataclass(eq=False)
 class Program:
     """Everything known about one subgraph while it is lowered.
@@ -116,6 +136,8 @@ class Program:
         block: channels per block of the BLOCKED layout.
         done: nodes already lowered (alone, or fused into another's step).
         faults: what kernels may find wrong with the content of inputs while they run.
+        unsized: outputs whose shape only the run tells.
+        dim_words: how many words kernels write dimensions to.
     """
 
     view: GraphView
@@ -124,7 +146,10 @@ class Program:
     steps: list[Step] = field(default_factory=list)
     done: set[Node] = field(default_factory=set)
     faults: list[Fault] = field(default_factory=list)
+    unsized: list[Unsized] = field(default_factory=list)
+    dim_words: int = 0
     _status: Buf = field(default_factory=lambda: Buf(Place.STATUS, 0))
+    _dims: Buf = field(default_factory=lambda: Buf(Place.DIMS, 0))
     _held: dict[tuple[Value, Layout], Buf] = field(default_factory=dict)
     _constants: list[tuple[Buf, npt.NDArray[Any]]] = field(default_factory=list)
     _constant_memo: dict[tuple[Any, ...], Buf] = field(default_factory=dict)
@@ -219,6 +244,18 @@ class Program:
             buf = self.scratch(self.nbytes(value) if layout is Layout.PLAIN else self.blocked_nbytes(value))
         self._held[value, layout] = buf
         return buf
+
+    def write_unsized(self, value: Value | None, dtype: DType, elements: int, rank: int) -> tuple[Buf, At]:
+        """Memory for an output whose shape only the run tells: (room for ``elements``, where to write ``rank`` dims).
+
+        The run hands on as many elements as the dimensions say.  Such a value is always an output of the view, or
+        nobody reads it: what depends on it is planned when its shape is known.
+        """
+        data, at = self.scratch(dtype.nbytes(elements)), At(self._dims, 8 * self.dim_words)
+        if value is not None and self.view.is_output(value):
+            self.unsized.append(Unsized(self.view.outputs.index(value), dtype, data, self.dim_words, rank))
+        self.dim_words += rank
+        return data, at
 
     def alias(self, value: Value, buf: Buf, layout: Layout = Layout.PLAIN) -> None:
         """Let ``value`` share a buffer that already holds its bytes (Reshape, Identity, Flatten …)."""
@@ -335,7 +372,10 @@ class Program:
         """See that every output of the view lies in the caller's memory."""
         from mace_cpu.lowering.layout import emit_copy
 
+        unsized = {output.index for output in self.unsized}
         for index, value in enumerate(self.view.outputs):
+            if index in unsized:
+                continue
             buf = self.read(value)
             if buf.place is not Place.OUTPUT or buf.index != index:
                 target = Buf(Place.OUTPUT, self.nbytes(value), index)

@@ -346,8 +346,20 @@ def run_view(
         for memory, source in zip(inputs, sources, strict=True):
             memory.data[:] = source.reshape(-1).view(np.uint8)
         workspace = Guarded(DType.UINT8, (compiled.workspace_bytes,), compiled.workspace_bytes)
+
+        def allocate(index: int, dtype: DType, shape: tuple[int, ...], outputs: list[Guarded] = outputs) -> BoundTensor:
+            """Where an output goes whose shape the run found out: it must be the expected one."""
+            tensor = outputs[index].tensor
+            assert (dtype, shape) == (tensor.dtype, tensor.shape), f"found {dtype.label} {shape}, not {tensor.shape}"
+            return tensor
+
         execution.run(
-            Bindings(inputs=[m.tensor for m in inputs], outputs=[m.tensor for m in outputs], workspace=workspace.tensor)
+            Bindings(
+                inputs=[m.tensor for m in inputs],
+                outputs=[m.tensor for m in outputs],
+                workspace=workspace.tensor,
+                allocate_output=allocate,
+            )
         )
         workspace.check("the workspace")
         for value, memory, source in zip(view.inputs, inputs, sources, strict=True):

@@ -94,12 +94,13 @@ def _library(name: str) -> Callable[[ir.IRBuilder, ir.Value, ir.Value], ir.Value
 
 
 def _floor_mod(builder: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
-    """Remainder with the sign of the divisor."""
+    """Remainder with the sign of the divisor, zero too."""
     rest = _library("fmod")(builder, x, y)
     zero = constant(x.type, 0.0)
     differs = builder.xor(builder.fcmp_ordered("<", rest, zero), builder.fcmp_ordered("<", y, zero))
     wrong = builder.and_(differs, builder.fcmp_ordered("!=", rest, zero))
-    return builder.select(wrong, builder.fadd(rest, y), rest)
+    signed = builder.select(builder.fcmp_ordered("==", rest, zero), copy_sign(builder, zero, y), rest)
+    return builder.select(wrong, builder.fadd(rest, y), signed)
 
 
 def _sign(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
@@ -211,6 +212,8 @@ def _shift(left: bool) -> Callable[[ir.IRBuilder, Sequence[ir.Value], str], ir.V
     def emit_shift(builder: ir.IRBuilder, x: Sequence[ir.Value], dtype: str) -> ir.Value:
         width = constant(x[1].type, bit_width(dtype))
         inside = builder.icmp_unsigned("<", x[1], width)
+        if not left and is_signed(dtype):  # every further bit is the sign's
+            return builder.ashr(x[0], builder.select(inside, x[1], constant(x[1].type, bit_width(dtype) - 1)))
         amount = builder.select(inside, x[1], constant(x[1].type, 0))
         shifted = builder.shl(x[0], amount) if left else builder.lshr(x[0], amount)
         return builder.select(inside, shifted, constant(x[0].type, 0))

@@ -81,34 +81,38 @@ def triangle(width: str, part: str) -> Kernel:
     return kernel
 
 
-def _line_summer(dtype: str) -> Any:
-    """``(source, target, first, length, step, exclusive)``: running sums of one line, ``step`` elements apart."""
+def _line_runner(dtype: str, operation: str) -> Any:
+    """``(source, target, first, length, step, exclusive)``: running results of one line, ``step`` elements apart."""
     scalar = SCALARS[dtype]
     accumulator: Any = np.float64 if dtype in ("float32", "float64") else np.int64
     if dtype in ("uint64", "uint32"):
         accumulator = np.uint64
 
+    product = operation == "product"
+
     @helper
-    def sum_line(source: Any, target: Any, first: Any, length: Any, step: Any, exclusive: Any) -> None:
-        total = accumulator(0)
+    def run_line(source: Any, target: Any, first: Any, length: Any, step: Any, exclusive: Any) -> None:
+        total = accumulator(1 if product else 0)
         at = first
         for _ in range(length):
             value = accumulator(source[at])
-            target[at] = scalar(total) if exclusive else scalar(total + value)
-            total += value
+            following = total * value if product else total + value
+            target[at] = scalar(total) if exclusive else scalar(following)
+            total = following
             at += step
 
-    return sum_line
+    return run_line
 
 
-def running_sum(dtype: str, axis: str) -> Kernel:
-    """(source, target, axis address, status, exclusive, reverse, rank, sizes[rank]): running sums along an axis.
+def running(dtype: str, axis: str, operation: str) -> Kernel:
+    """(source, target, axis address, status, exclusive, reverse, rank, sizes[rank]): running sums, or products, along
+    an axis.
 
     ``axis`` is "int32" or "int64", the type of the number at the address.  One unit is one tensor of these sizes: the
     lowering splits off leading axes where it knows that they are not summed along.
     """
     pointer, axis_pointer = POINTERS[dtype], POINTERS[axis]
-    sum_line = _line_summer(dtype)
+    run_line = _line_runner(dtype, operation)
 
     def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
         source, target = pointer(args[0]), pointer(args[1])
@@ -132,9 +136,9 @@ def running_sum(dtype: str, axis: str) -> Kernel:
             outer = quotient(line, inner)
             first = outer * length * inner + line - outer * inner
             if reverse:
-                sum_line(source, target, first + (length - 1) * inner, length, -inner, exclusive)
+                run_line(source, target, first + (length - 1) * inner, length, -inner, exclusive)
             else:
-                sum_line(source, target, first, length, inner, exclusive)
+                run_line(source, target, first, length, inner, exclusive)
 
     return kernel
 

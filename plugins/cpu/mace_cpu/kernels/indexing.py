@@ -215,3 +215,27 @@ def scatter_nd(dtype: str, index: str, reduction: str) -> Kernel:
                     target[place] = update
 
     return kernel
+
+
+def tensor_scatter() -> Kernel:
+    """(updates, write indices or 0, target, status, prefixes per batch, length, cache length, row bytes, circular).
+
+    One unit is one row of the updates: a place along the axis, of one prefix.
+    """
+
+    def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
+        per_batch, length, cache, row = args[4], args[5], args[6], args[7]
+        for unit in range(begin, end):
+            prefix = quotient(unit, length)
+            start = i64(args[1])[quotient(prefix, per_batch)] if args[1] != 0 else 0
+            at = start + unit - prefix * length
+            if args[8] != 0:
+                at %= cache
+            if at < 0 or at >= cache:
+                status = i64(args[3])
+                status[0] = 1
+                status[1] = start
+                continue
+            copy_bytes(args[2] + (prefix * cache + at) * row, args[0] + unit * row, row)
+
+    return kernel

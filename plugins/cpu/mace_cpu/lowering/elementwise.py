@@ -10,9 +10,10 @@ from mace_cpu.lowering.nodes import need
 
 BOOLS = frozenset({DType.BOOL})
 FLOATS = frozenset({DType.FLOAT32, DType.FLOAT64, DType.FLOAT16, DType.BFLOAT16})
-UNSIGNED = frozenset({DType.UINT8, DType.UINT16, DType.UINT32, DType.UINT64})
 ARITHMETIC = NUMBERS | FLOATS
 EVERYTHING = ARITHMETIC | BOOLS
+FLOORED_FLOATS_SINCE = 28
+"""The opset that gave Mod of floats with fmod=0 a meaning."""
 
 
 def without_axis(view: GraphView, node: Node) -> str | None:
@@ -43,7 +44,8 @@ def float_to_bool(view: GraphView, node: Node) -> str | None:
 
 def modulo(view: GraphView, node: Node) -> str | None:
     reason = inputs_in(ARITHMETIC)(view, node)
-    if reason is None and not node.attr("fmod", 0) and dtype_in(view, node.inputs[0], FLOATS) is None:
+    old = view.opset() < FLOORED_FLOATS_SINCE
+    if reason is None and old and not node.attr("fmod", 0) and dtype_in(view, node.inputs[0], FLOATS) is None:
         return "Mod of floats needs the attribute fmod=1"
     return reason
 
@@ -142,7 +144,7 @@ def mod(fusion: Fusion, node: Node) -> int:
     return fusion.apply(name, fusion.read(node.inputs[0]), fusion.read(node.inputs[1]))
 
 
-@elementwise("BitShift", check=inputs_in(UNSIGNED))
+@elementwise("BitShift", check=inputs_in(INTEGERS))
 def bit_shift(fusion: Fusion, node: Node) -> int:
     direction = node.attr("direction", "LEFT")
     name = "shift_left" if direction == "LEFT" else "shift_right"

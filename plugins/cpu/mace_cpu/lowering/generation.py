@@ -1,4 +1,4 @@
-"""Constants, Shape, Size, ConstantOfShape, EyeLike, Range, OneHot, Trilu, CumSum and ReverseSequence."""
+"""Constants, Shape, Size, ConstantOfShape, EyeLike, Range, OneHot, Trilu, CumSum, CumProd and ReverseSequence."""
 
 from __future__ import annotations
 
@@ -185,8 +185,8 @@ def _check_cumulative(view: GraphView, node: Node) -> str | None:
     return all_concrete(view, node) or dtype_in(view, node.input(0), CUMULATIVE_TYPES)
 
 
-@lowers("CumSum", check=_check_cumulative)
-def lower_cumulative_sum(program: Program, node: Node) -> None:
+@lowers("CumSum", "CumProd", check=_check_cumulative)
+def lower_cumulative(program: Program, node: Node) -> None:
     """The axis may be known only at run time; where it is known, what lies before it is split over the threads."""
     source, axis, target = need(node.input(0)), need(node.input(1)), need(node.output(0))
     shape, known = program.shape(source), integers(program.view, axis)
@@ -196,7 +196,13 @@ def lower_cumulative_sum(program: Program, node: Node) -> None:
         units = math.prod(shape[:first])
         shape = (1,) * first + shape[first:]
     program.emit(
-        numba_source(KERNELS, "running_sum", dtype=program.dtype(source).label, axis=program.dtype(axis).label),
+        numba_source(
+            KERNELS,
+            "running",
+            dtype=program.dtype(source).label,
+            axis=program.dtype(axis).label,
+            operation="product" if node.op_type == "CumProd" else "sum",
+        ),
         [
             program.read(source),
             program.write(target),

@@ -1,4 +1,4 @@
-"""Gather, GatherElements, GatherND, ScatterElements, Scatter, ScatterND and Compress."""
+"""Gather, GatherElements, GatherND, ScatterElements, Scatter, ScatterND, TensorScatter and Compress."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 from mace_core.graph import GraphView, Node, Value
 from mace_core.native.numba_kernel import numba_source
 from mace_core.tensor import DType
-from mace_cpu.lowering.checks import NUMBERS, all_concrete, dtype_in
-from mace_cpu.lowering.nodes import fixed, integers, need, normal_axis
+from mace_cpu.lowering.checks import NUMBERS, concrete, dtype_in
+from mace_cpu.lowering.nodes import integers, need, normal_axis
 from mace_cpu.lowering.registry import lowers
-from mace_cpu.lowering.strided import Axis, emit_bytes, emit_strided, movable, strides_of
+from mace_cpu.lowering.strided import Axis, emit_bytes, emit_strided, is_movable, movable, strides_of
 from mace_cpu.program import At, Buf, Program
 
 KERNELS = "mace_cpu.kernels.indexing"
@@ -233,7 +233,11 @@ def _rows(program: Program, indices: Value) -> int:
 
 
 def _check_compress(view: GraphView, node: Node) -> str | None:
-    return fixed(view, node, 1, "what to keep") or movable(view, node) or all_concrete(view, node)
+    reason = concrete(view, node.input(0)) or concrete(view, node.input(1))
+    found = view.tensor_type(need(node.input(0)))
+    if reason is None and (found is None or not is_movable(found.dtype)):
+        return f"'{need(node.input(0)).name}' has no elements of whole bytes to move"
+    return reason
 
 
 @lowers("Compress", check=_check_compress)
@@ -241,7 +245,9 @@ def lower_compress(program: Program, node: Node) -> None:
     """With a fixed condition this is a gather of fixed indices."""
     source = need(node.input(0))
     condition = program.constant_of(node.input(1))
-    assert condition is not None
+    if condition is None:
+        _compress_unsized(program, node, source)
+        return
     kept = np.flatnonzero(condition).astype(np.int64)
     axis = node.attr("axis")
     if axis is None:
@@ -249,6 +255,34 @@ def lower_compress(program: Program, node: Node) -> None:
         return
     axis = normal_axis(int(axis), len(program.shape(source)))
     emit_gather(program, node, program.constant(kept), DType.INT64, axis, kept.size)
+
+
+def _compress_unsized(program: Program, node: Node, source: Value) -> None:
+    shape, dtype = program.shape(source), program.dtype(source)
+    given = node.attr("axis")
+    if given is None:
+        shape, axis = (math.prod(shape),), 0
+    else:
+        axis = normal_axis(int(given), len(shape))
+    target, dims = program.write_unsized(node.output(0), dtype, math.prod(shape), len(shape))
+    program.emit(
+        numba_source("mace_cpu.kernels.unsized", "compress"),
+        [
+            program.read(source),
+            program.read(need(node.input(1))),
+            target,
+            dims,
+            math.prod(shape[:axis]),
+            shape[axis],
+            math.prod(shape[axis + 1 :]) * dtype.bits // 8,
+            program.size(need(node.input(1))),
+            len(shape),
+            axis,
+            *shape,
+        ],
+        extent=1,
+        chunks=1,
+    )
 
 
 def _gather_flat(program: Program, node: Node, source: Value, kept: np.ndarray) -> None:
@@ -267,4 +301,37 @@ def _gather_flat(program: Program, node: Node, source: Value, kept: np.ndarray) 
         ],
         extent=kept.size,
         work=kept.size,
+    )
+
+
+def _check_tensor_scatter(view: GraphView, node: Node) -> str | None:
+    reason = movable(view, node) or dtype_in(view, node.input(2), frozenset({DType.INT64}))
+    if reason is None and node.attr("mode", "linear") not in ("linear", "circular"):
+        return f"there is no mode '{node.attr('mode')}'"
+    return reason
+
+
+@lowers("TensorScatter", check=_check_tensor_scatter)
+def lower_tensor_scatter(program: Program, node: Node) -> None:
+    cache, updates, starts = need(node.input(0)), need(node.input(1)), node.input(2)
+    shape, part = program.shape(cache), program.shape(updates)
+    axis = normal_axis(int(node.attr("axis", -2)), len(shape))
+    buf = _copied(program, cache, need(node.output(0)))
+    name = starts.name if starts is not None else ""
+    program.emit(
+        numba_source(KERNELS, "tensor_scatter"),
+        [
+            program.read(updates),
+            0 if starts is None else program.read(starts),
+            buf,
+            program.report(f"'{name}' holds {{value}}, which leads outside a cache of {shape[axis]}"),
+            math.prod(shape[1:axis]),
+            part[axis],
+            shape[axis],
+            math.prod(shape[axis + 1 :]) * program.dtype(cache).bits // 8,
+            int(node.attr("mode", "linear") == "circular"),
+        ],
+        extent=math.prod(part[: axis + 1]) if math.prod(shape[axis + 1 :]) else 0,
+        work=program.size(updates),
+        chunks=1,
     )

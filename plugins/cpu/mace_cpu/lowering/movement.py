@@ -243,3 +243,18 @@ def emit_part(program: Program, source: Value, target: Value, ranges: Mapping[in
         axes.append(Axis(size, by * stride, step))
     buf = program.read(source, layout)
     emit_strided(program, program.dtype(source), buf, program.write(target, layout), axes, source_offset=offset)
+
+
+def _check_bit_cast(view: GraphView, node: Node) -> str | None:
+    reason = movable(view, node)
+    if reason is None:
+        before, after = view.tensor_type(need(node.input(0))), view.tensor_type(need(node.output(0)))
+        assert before is not None and after is not None
+        if before.dtype.bits != after.dtype.bits:
+            return f"{before.dtype.label} and {after.dtype.label} are not of one width"
+    return reason
+
+
+@lowers("BitCast", check=_check_bit_cast)
+def lower_bit_cast(program: Program, node: Node) -> None:
+    program.alias(need(node.output(0)), program.read(need(node.input(0))))

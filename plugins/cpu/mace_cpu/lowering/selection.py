@@ -1,4 +1,4 @@
-"""TopK.  NonMaxSuppression, NonZero and Unique have outputs whose shape depends on the data: no lowering here."""
+"""TopK."""
 
 from __future__ import annotations
 

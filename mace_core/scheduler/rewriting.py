@@ -1,0 +1,81 @@
+"""Building what stands for a node: a graph over the node's own inputs and outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mace_core.graph import Attribute, AttributeKind, Graph, GraphView, Node, Value
+from mace_core.tensor import Tensor
+
+_KINDS: dict[type, AttributeKind] = {int: AttributeKind.INT, float: AttributeKind.FLOAT, str: AttributeKind.STRING}
+
+
+class BodyBuilder:
+    """Collects nodes, named after the one they stand for."""
+
+    def __init__(self, view: GraphView, node: Node) -> None:
+        self.view = view
+        self.node = node
+        self.graph = Graph(node.name)
+        self.graph.inputs = list(dict.fromkeys(value for value in node.inputs if value is not None))
+        self.graph.outputs = [value for value in node.outputs if value is not None]
+
+    def op(
+        self,
+        op_type: str,
+        inputs: Sequence[Value | None],
+        attributes: Mapping[str, Any] | None = None,
+        *,
+        into: Value | None = None,
+    ) -> Value:
+        """Append a node with one output; ``into``: the value of the original node it computes.
+
+        Attributes are plain values (whole numbers, floats, text, lists of whole numbers) or `Attribute`.
+        """
+        name = f"{self.node.name}/{op_type}_{len(self.graph.nodes)}"
+        target = into if into is not None else Value(name)
+        made = Node(
+            op_type,
+            inputs,
+            [None],
+            name=name,
+            attributes={key: _attribute(value) for key, value in (attributes or {}).items()},
+            source=self.node.source,
+        )
+        made.outputs[0] = target  # the original node stays the producer of its own values
+        if into is None:
+            target.producer = made
+        self.graph.nodes.append(made)
+        return target
+
+    def several(self, op_type: str, inputs: Sequence[Value | None], count: int) -> list[Value]:
+        """Append a node with ``count`` new outputs."""
+        name = f"{self.node.name}/{op_type}_{len(self.graph.nodes)}"
+        targets = [Value(f"{name}_{index}") for index in range(count)]
+        self.graph.nodes.append(Node(op_type, inputs, targets, name=name, source=self.node.source))
+        return targets
+
+    def constant(self, content: npt.ArrayLike, dtype: npt.DTypeLike | None = None) -> Value:
+        """A constant."""
+        name = f"{self.node.name}/constant_{len(self.graph.initializers)}"
+        value = Value(name, constant=Tensor.from_numpy(np.asarray(content, dtype)))
+        self.graph.initializers[name] = value
+        return value
+
+    def scalar_like(self, number: float, value: Value) -> Value:
+        """A number of the element type of ``value``."""
+        found = self.view.tensor_type(value)
+        return self.constant(number, np.float32 if found is None else found.dtype.numpy)
+
+
+def _attribute(value: Any) -> Attribute:
+    if isinstance(value, Attribute):
+        return value
+    kind = _KINDS.get(type(value))
+    if kind is not None:
+        return Attribute(kind, value)
+    return Attribute(AttributeKind.INTS, tuple(int(number) for number in value))

@@ -1,0 +1,56 @@
+"""``python -m mace_core.testing.backend_suite``: judge the suite on a provider and print the figures."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import logging
+import os
+import sys
+import time
+import warnings
+from pathlib import Path
+
+from mace_core.testing.backend_suite.cases import quick_names, suite_cases
+from mace_core.testing.backend_suite.judge import Verdict
+from mace_core.testing.backend_suite.report import operator_page, parts, summary
+from mace_core.testing.backend_suite.workers import judge_all
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Returns 1 if the provider computed something wrong, else 0."""
+    parser = argparse.ArgumentParser(prog="python -m mace_core.testing.backend_suite", description=__doc__)
+    parser.add_argument("--provider", default="cpu", help="provider or provider:device (default cpu)")
+    parser.add_argument("--quick", action="store_true", help="a fixed sample only")
+    parser.add_argument("--match", default="", help="only cases whose name contains this")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every verdict")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the documentation page")
+    options = parser.parse_args(arguments)
+    warnings.simplefilter("ignore")
+    logging.disable(logging.ERROR)
+    names = [name for name in (quick_names() if options.quick else suite_cases()) if options.match in name]
+    start = time.monotonic()
+    verdicts: list[Verdict] = []
+    for verdict in judge_all(names, options.provider, jobs=options.jobs):
+        verdicts.append(verdict)
+        if sys.stderr.isatty():
+            print(f"\r{len(verdicts)}/{len(names)}", end="", file=sys.stderr)  # noqa: T201
+    verdicts.sort(key=lambda verdict: (verdict.kind, verdict.name))
+    print(summary(options.provider, verdicts))  # noqa: T201
+    print(f"\n{time.monotonic() - start:.0f} s")  # noqa: T201
+    if options.json is not None:
+        found = {
+            "provider": options.provider,
+            "figures": {title: dataclasses.asdict(part) for title, part in parts(verdicts)},
+            "cases": [{**dataclasses.asdict(verdict), "outcome": verdict.outcome.value} for verdict in verdicts],
+        }
+        options.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
+    if options.markdown is not None:
+        options.markdown.write_text(operator_page(options.provider, verdicts), encoding="utf-8")
+    return int(any(verdict.wrong for verdict in verdicts))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,224 @@
+"""Quantised numbers: to and from floats, products and convolutions of integers, and their requantisation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mace_core.native.numba_prelude import Kernel, f32, helper, i32
+from mace_cpu.kernels.primitives import POINTERS, SCALARS, quotient
+
+KERNEL_DEPENDENCIES = ("mace_cpu.kernels.primitives",)
+
+ROUNDER = np.float32(12582912.0)
+"""1.5 * 2**23: adding and subtracting it rounds a float32 below 2**22 to nearest even."""
+
+LIMITS = {
+    "int8": (-128, 127),
+    "uint8": (0, 255),
+    "int16": (-32768, 32767),
+    "uint16": (0, 65535),
+    "int32": (-(2**31), 2**31 - 1),
+}
+FAR = np.float32(200000.0)
+"""Beyond every limit of 16 bits with every zero point of 16 bits."""
+
+
+@helper(inline="always")  # type: ignore[untyped-decorator]
+def _rounded(x: Any) -> Any:
+    """Nearest even, saturated far outside of 16 bits; NaN becomes the lowest."""
+    x = x if x < FAR else FAR
+    x = x if x > -FAR else -FAR
+    return (x + ROUNDER) - ROUNDER
+
+
+def quantize(source: str, target: str) -> Kernel:
+    """(source, scale, zero point or 0, target, axis size, inner, block or 0): one unit is one row of ``inner``.
+
+    The scale has one element (axis size 0), one per entry of the axis (block 0), or one per block along the axis.
+    """
+    from_pointer, to_pointer, scalar = POINTERS[source], POINTERS[target], SCALARS[target]
+    low, high = LIMITS[target]
+
+    def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
+        source = from_pointer(args[0])
+        scales = f32(args[1])
+        zeros = to_pointer(args[2])
+        target = to_pointer(args[3])
+        size, inner, block = args[4], args[5], args[6]
+        has_zero = args[2] != 0
+        for unit in range(begin, end):
+            first = unit * inner
+            if block != 0:
+                outer = quotient(unit, size)
+                at = unit - outer * size
+                row = (outer * quotient(size + block - 1, block) + quotient(at, block)) * inner
+                for i in range(inner):
+                    zero = np.int32(zeros[row + i]) if has_zero else np.int32(0)
+                    whole = np.int32(_rounded(np.float32(source[first + i]) / scales[row + i])) + zero
+                    target[first + i] = scalar(min(max(whole, low), high))
+            else:
+                at = unit - quotient(unit, size) * size if size != 0 else 0
+                scale = scales[at]
+                zero = np.int32(zeros[at]) if has_zero else np.int32(0)
+                for i in range(inner):
+                    whole = np.int32(_rounded(np.float32(source[first + i]) / scale)) + zero
+                    target[first + i] = scalar(min(max(whole, low), high))
+
+    return kernel
+
+
+def dequantize(source: str) -> Kernel:
+    """(source, scale, zero point or 0, target, axis size, inner, block or 0): as `quantize`, the other way."""
+    from_pointer = POINTERS[source]
+
+    def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
+        source = from_pointer(args[0])
+        scales = f32(args[1])
+        zeros = from_pointer(args[2])
+        target = f32(args[3])
+        size, inner, block = args[4], args[5], args[6]
+        has_zero = args[2] != 0
+        for unit in range(begin, end):
+            first = unit * inner
+            if block != 0:
+                outer = quotient(unit, size)
+                at = unit - outer * size
+                row = (outer * quotient(size + block - 1, block) + quotient(at, block)) * inner
+                for i in range(inner):
+                    zero = np.int32(zeros[row + i]) if has_zero else np.int32(0)
+                    target[first + i] = np.float32(np.int32(source[first + i]) - zero) * scales[row + i]
+            else:
+                at = unit - quotient(unit, size) * size if size != 0 else 0
+                scale = scales[at]
+                zero = np.int32(zeros[at]) if has_zero else np.int32(0)
+                for i in range(inner):
+                    target[first + i] = np.float32(np.int32(source[first + i]) - zero) * scale
+
+    return kernel
+
+
+def integer_matmul(left: str, right: str) -> Kernel:
+    """(a, b, a zeros or 0, b zeros or 0, target, rows, columns, depth, a zeros count, b zeros count, batch rank,
+    batch sizes[], a strides[], b strides[]): int32 products; one unit is one row of one batch.
+
+    Strides are in elements.  Zero points are one for all, or one per row of ``a`` and column of ``b``.
+    """
+    left_pointer, right_pointer = POINTERS[left], POINTERS[right]
+
+    def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
+        a, b = left_pointer(args[0]), right_pointer(args[1])
+        a_zeros, b_zeros = left_pointer(args[2]), right_pointer(args[3])
+        rows, columns, depth = args[5], args[6], args[7]
+        rank = args[10]
+        for unit in range(begin, end):
+            target = i32(args[4] + 4 * unit * columns)
+            batch = quotient(unit, rows)
+            row = unit - batch * rows
+            a_first, b_first = row * depth, 0
+            rest = batch
+            for axis in range(rank - 1, -1, -1):
+                outer = quotient(rest, args[11 + axis])
+                at = rest - outer * args[11 + axis]
+                a_first += at * args[11 + rank + axis]
+                b_first += at * args[11 + 2 * rank + axis]
+                rest = outer
+            a_zero = np.int32(0)
+            if args[2] != 0:
+                a_zero = np.int32(a_zeros[row if args[8] > 1 else 0])
+            for j in range(columns):
+                target[j] = 0
+            total = np.int32(0)
+            for k in range(depth):
+                x = np.int32(a[a_first + k]) - a_zero
+                total += x
+                line = b_first + k * columns
+                for j in range(columns):
+                    target[j] += x * np.int32(b[line + j])
+            if args[3] != 0:
+                for j in range(columns):
+                    target[j] -= total * np.int32(b_zeros[j if args[9] > 1 else 0])
+
+    return kernel
+
+
+def integer_conv(data: str, weight: str) -> Kernel:
+    """(x, w, x zero or 0, w zeros or 0, target, w zeros count, channels out, channels in, groups, sizes in[3],
+    sizes out[3], kernel[3], strides[3], dilations[3], pads at the begin[3]): int32; one unit is one output plane."""
+    x_pointer, w_pointer = POINTERS[data], POINTERS[weight]
+
+    def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
+        x, w = x_pointer(args[0]), w_pointer(args[1])
+        outputs, inputs, groups = args[6], args[7], args[8]
+        d_in, h_in, w_in = args[9], args[10], args[11]
+        d_out, h_out, w_out = args[12], args[13], args[14]
+        kd, kh, kw = args[15], args[16], args[17]
+        sd, sh, sw = args[18], args[19], args[20]
+        dd, dh, dw = args[21], args[22], args[23]
+        pd, ph, pw = args[24], args[25], args[26]
+        per_group = quotient(inputs, groups)
+        x_zero = np.int32(x_pointer(args[2])[0]) if args[2] != 0 else np.int32(0)
+        plane = d_out * h_out * w_out
+        for unit in range(begin, end):
+            image = quotient(unit, outputs)
+            out = unit - image * outputs
+            target = i32(args[4] + 4 * unit * plane)
+            for i in range(plane):
+                target[i] = 0
+            w_zero = np.int32(0)
+            if args[3] != 0:
+                w_zero = np.int32(w_pointer(args[3])[out if args[5] > 1 else 0])
+            first = quotient(out, quotient(outputs, groups)) * per_group
+            for channel in range(per_group):
+                source = (image * inputs + first + channel) * d_in * h_in * w_in
+                for a in range(kd):
+                    for b in range(kh):
+                        for c in range(kw):
+                            at = (((out * per_group + channel) * kd + a) * kh + b) * kw + c
+                            factor = np.int32(w[at]) - w_zero
+                            shift = c * dw - pw
+                            # columns whose window lies inside
+                            low = 0 if shift >= 0 else quotient(-shift + sw - 1, sw)
+                            high = 0 if shift >= w_in else min(w_out, quotient(w_in - 1 - shift, sw) + 1)
+                            for od in range(d_out):
+                                z = od * sd + a * dd - pd
+                                if z < 0 or z >= d_in:
+                                    continue
+                                for oh in range(h_out):
+                                    y = oh * sh + b * dh - ph
+                                    if y < 0 or y >= h_in:
+                                        continue
+                                    line = source + (z * h_in + y) * w_in + shift
+                                    row = (od * h_out + oh) * w_out
+                                    for ow in range(low, high):
+                                        target[row + ow] += factor * (np.int32(x[line + ow * sw]) - x_zero)
+
+    return kernel
+
+
+def requantize(target: str) -> Kernel:
+    """(sums, bias or 0, row scales, row scale count, channel scales, channel scale count, target scale, zero point or
+    0, target, channels, inner): int32 sums to quantised numbers; one unit is one channel of one row."""
+    to_pointer, scalar = POINTERS[target], SCALARS[target]
+    low, high = LIMITS[target]
+
+    def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
+        sums, bias = i32(args[0]), i32(args[1])
+        row_scales, scales = f32(args[2]), f32(args[4])
+        out_scale = f32(args[6])[0]
+        zero = np.int32(to_pointer(args[7])[0]) if args[7] != 0 else np.int32(0)
+        target = to_pointer(args[8])
+        channels, inner = args[9], args[10]
+        for unit in range(begin, end):
+            row = quotient(unit, channels)
+            channel = unit - row * channels
+            row_scale = row_scales[row - quotient(row, args[3]) * args[3]]
+            factor = row_scale * scales[channel if args[5] > 1 else 0] / out_scale
+            offset = bias[channel] if args[1] != 0 else np.int32(0)
+            for i in range(inner):
+                value = np.float32(sums[unit * inner + i] + offset) * factor
+                whole = np.int32(_rounded(value)) + zero
+                target[unit * inner + i] = scalar(min(max(whole, low), high))
+
+    return kernel

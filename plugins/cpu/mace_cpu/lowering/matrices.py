@@ -1,0 +1,31 @@
+"""Det."""
+
+from __future__ import annotations
+
+from mace_core.graph import GraphView, Node
+from mace_core.native.numba_kernel import numba_source
+from mace_core.tensor import DType
+from mace_cpu.lowering.checks import all_concrete, dtype_in
+from mace_cpu.lowering.nodes import need
+from mace_cpu.lowering.registry import lowers
+from mace_cpu.program import Program
+
+FLOATS = frozenset({DType.FLOAT32, DType.FLOAT64})
+
+
+def _check(view: GraphView, node: Node) -> str | None:
+    return all_concrete(view, node) or dtype_in(view, node.input(0), FLOATS)
+
+
+@lowers("Det", check=_check)
+def lower_determinant(program: Program, node: Node) -> None:
+    source, target = need(node.input(0)), need(node.output(0))
+    n = program.shape(source)[-1]
+    count = program.size(target)
+    chunks = program.chunks(count, count * n**3)
+    program.emit(
+        numba_source("mace_cpu.kernels.matrices", "determinant", dtype=program.dtype(source).label),
+        [program.read(source), program.write(target), program.scratch(8 * n * n * chunks), n],
+        extent=count,
+        chunks=chunks,
+    )
