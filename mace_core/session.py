@@ -227,7 +227,9 @@ class Session:
             types, note = self._assume()
         plan = self._plan(types)
         try:
-            return explain_plan(plan, self._pool, signature_text(self._graph.inputs, types) + note)
+            found = explain_plan(plan, self._pool, signature_text(self._graph.inputs, types) + note)
+            found.preparations = tuple(self._model.preparations)
+            return found
         finally:
             plan.release()
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from mace_core.scheduler.control_flow import ControlFlow
 from mace_core.scheduler.devices import DevicePool
+from mace_core.scheduler.model import Preparation
 from mace_core.scheduler.partition import CORE_DEVICE
 from mace_core.scheduler.plan import ControlStep, UploadStep
 from mace_core.scheduler.runner import GraphPlan, GraphRunner
@@ -76,6 +77,7 @@ class Explanation:
         fallbacks: nodes per device that runs them only because those before it decline (the reference always).
         refused: devices not used, with the reason.
         virtual: devices used that are a simulator, an emulation or a stand-in, with what they are.
+        preparations: what the session's devices compiled or took from the cache so far, in order.
     """
 
     signature: str
@@ -88,6 +90,7 @@ class Explanation:
     fallbacks: dict[str, int] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     virtual: dict[str, str] = field(default_factory=dict)
+    preparations: tuple[Preparation, ...] = ()
 
     @property
     def fallback_count(self) -> int:
@@ -187,6 +190,8 @@ def _lines(found: Explanation) -> Iterator[str]:
     for arena in found.arenas:
         needed = f"at least {arena.lower_bound_bytes} needed"
         yield f"  memory on {arena.location}: {arena.nbytes} bytes in one arena ({needed})"
+    for preparation in found.preparations:
+        yield f"  {preparation}"
     for number, part in enumerate(found.partitions):
         where = f" in {part.scope}" if part.scope else ""
         yield f"partition {number} on {part.device}{where}:"

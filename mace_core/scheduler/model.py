@@ -11,7 +11,9 @@ import logging
 import os
 import struct
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,18 +39,43 @@ _MAX_STORED = 64
 _LENGTH = struct.Struct("<I")
 
 
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """One time that a device made subgraphs runnable.
+
+    Attributes:
+        device: its qualified name.
+        subgraphs, nodes: how many.
+        seconds: what it took.
+        restored: whether they came out of the cache, so that nothing was compiled.
+    """
+
+    device: str
+    subgraphs: int
+    nodes: int
+    seconds: float
+    restored: bool
+
+    def __str__(self) -> str:
+        how = "restored from the cache" if self.restored else "compiled"
+        parts = f"{self.subgraphs} subgraph{'s' * (self.subgraphs != 1)} of {self.nodes} nodes"
+        return f"{self.device}: {parts} {how} in {self.seconds * 1000:.1f} ms"
+
+
 class PreparedModel:
     """The graph a session runs, and how it is resolved and compiled.
 
     Attributes:
         graph: optimised.
         label: how messages call the model.
+        preparations: the latest compilations, in order.
     """
 
     def __init__(self, graph: Graph, label: str, *, fingerprint: str = "", cache: bool = False) -> None:
         """``fingerprint``: of the optimised graph, "" where it is not known yet; ``cache``: use the caches on disk."""
         self.graph = graph
         self.label = label
+        self.preparations: deque[Preparation] = deque(maxlen=_MAX_STORED)
         self._fingerprint = fingerprint
         self._resolutions: CheckedCache | None = None
         self._blobs: CheckedCache | None = None
@@ -109,6 +136,10 @@ class PreparedModel:
         finally:
             seconds = time.perf_counter() - start
             nodes = tuple(node.name for view in views for node in view.nodes)
+            if not error:
+                done = Preparation(device.name, len(views), len(nodes), seconds, restored)
+                self.preparations.append(done)
+                _log.info("%s", done)
             notify.compiled(self.label, device.name, nodes, seconds, restored=restored, error=error)
 
     def _compile(self, device: SessionDevice, views: Sequence[GraphView]) -> list[CompiledSubgraph]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -78,3 +80,18 @@ def test_a_declined_node_in_the_middle_runs_on_the_cpu(device: str) -> None:
 def test_strict_refuses_naming_the_node_and_the_reason(device: str) -> None:
     with pytest.raises(StrictPlacementError, match=rf"(?s)'determinant' \(Det\): {device}: .*Det"):
         mace.Session(model(), devices=[device], strict=True)
+
+
+def test_a_second_start_compiles_nothing(device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MACE_CACHE_DIR", str(tmp_path))
+    feeds = {"x": np.random.default_rng(1).uniform(-1, 1, (1, 6, 4, 4)).astype(np.float32)}
+    path = tmp_path / "borders.onnx"
+    onnx.save(model(), path)
+    results = []
+    restored = []
+    for _ in range(2):
+        with mace.Session(path, devices=[device, "cpu"]) as session:
+            results.append(session.run(feeds)["y"])
+            restored.append({done.restored for done in session.explain().preparations if done.device == device})
+    assert restored == [{False}, {True}]
+    np.testing.assert_array_equal(results[0], results[1])
