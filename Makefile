@@ -23,10 +23,10 @@ demo: $(VENV)/.demo
 	$(BIN)/python examples/ocr/read_text.py --expect examples/ocr/page.txt
 
 test: $(VENV)/.test lint types
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-full: $(VENV)/.test lint types
-	$(BIN)/python -m pytest -m "full or not full"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "full or not full"
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.compare --wait-quiet 30 --json bench.json --chart bench.png

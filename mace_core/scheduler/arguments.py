@@ -40,12 +40,17 @@ def output_names(outputs: object) -> list[str] | None:
 def check_options(options: object) -> None:
     """
     Raises:
-        UsageError: if it is no mapping.
+        UsageError: if it is no mapping from provider to a mapping.
     """
-    if options is not None and not isinstance(options, Mapping):
+    if options is None:
+        return
+    if not isinstance(options, Mapping):
         raise UsageError(
             f'options are a mapping from provider to its options, such as {{"cpu": {{"threads": 2}}}}, not {options!r}'
         )
+    for name, given in options.items():
+        if not isinstance(given, Mapping):
+            raise UsageError(f"options of '{name}' are a mapping from option to value, not {type(given).__name__}")
 
 
 def check_pins(pins: object) -> None:

@@ -130,8 +130,6 @@ def _check_options(options: Options, devices: Sequence[Device], registry: Regist
     used = {device.provider for device in devices} | {device.qualified_name for device in devices}
     for name, given in options.items():
         provider_name = name.partition(":")[0]
-        if not isinstance(given, Mapping):
-            raise UsageError(f"options of '{name}' are a mapping from option to value, not {type(given).__name__}")
         if name not in used and provider_name not in registry.names():
             raise UsageError(f"options are given for '{name}', which is no provider here; {registry.suggestion(name)}")
         if name not in used:

@@ -28,8 +28,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every verdict")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the documentation page")
     options = parser.parse_args(arguments)
-    warnings.simplefilter("ignore")
-    logging.disable(logging.ERROR)
     names = [name for name in (quick_names() if options.quick else suite_cases()) if options.match in name]
     start = time.monotonic()
     verdicts: list[Verdict] = []
@@ -53,4 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    # A case that is refused is a verdict, not news; only the command itself may silence the whole process.
+    warnings.simplefilter("ignore")
+    logging.disable(logging.ERROR)
     sys.exit(main())
