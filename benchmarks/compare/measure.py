@@ -195,7 +195,8 @@ class _Run:
         arguments += [",".join(prepared.outputs), *([] if outputs is None else [str(outputs)])]
         text = self._process("benchmarks.compare.worker", arguments, engine, threads)
         try:
-            found: dict[str, Any] = json.loads(text.splitlines()[-1])
+            # Engines print lines of their own, some as late as at exit.
+            found: dict[str, Any] = json.loads([line for line in text.splitlines() if line.startswith("{")][-1])
         except (ValueError, IndexError):
             raise ProcessFailedError(f"it wrote no result but: {text[-200:] or 'nothing'}") from None
         return found
