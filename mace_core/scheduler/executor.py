@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mace_core.errors import ProviderBugError, ProviderError
+from mace_core.errors import MaceError, ProviderBugError, ProviderError
 from mace_core.host_memory import require_host_memory
 from mace_core.provider import (
     Allocator,
@@ -126,10 +126,10 @@ class StageInstance:
             results.append(result)
         bindings.cancel = self._own_cancel if cancel is None else cancel
         if profile is None:
-            execution.run(bindings)
+            _run(execution, bindings, self._single_step.device)
         else:
             with _profiled(bindings, profile, self._single_step):
-                execution.run(bindings)
+                _run(execution, bindings, self._single_step.device)
         return results
 
     # --- the general path -----------------------------------------------------------------------------------------
@@ -209,17 +209,27 @@ class StageInstance:
         """Run, or queue where the device has a queue."""
         stream = self._streams.get(step.device)
         if stream is None:
-            execution.run(bindings)
+            _run(execution, bindings, step.device)
             return
         pending = self._pending.setdefault(step.device, [])
-        event = execution.enqueue(stream, bindings, tuple(pending))
+        try:
+            event = execution.enqueue(stream, bindings, tuple(pending))
+        except (MaceError, MemoryError):
+            raise
+        except Exception as error:
+            raise _defect(error, step.device) from error
         pending[:] = [event]
 
     def _wait(self, device: str) -> None:
         """Until what was queued on ``device`` is done."""
         pending = self._pending.get(device)
         while pending:
-            pending[0].wait()
+            try:
+                pending[0].wait()
+            except (MaceError, MemoryError):
+                raise
+            except Exception as error:
+                raise _defect(error, device) from error
             pending.pop(0)
 
     def _settle(self) -> None:
@@ -444,3 +454,22 @@ def _elements(shape: Sequence[int]) -> int:
     for dim in shape:
         size *= dim
     return size
+
+
+def _run(execution: Execution, bindings: Bindings, device: str) -> None:
+    """Run; whatever the provider raises outside the contract becomes a `ProviderBugError`."""
+    try:
+        execution.run(bindings)
+    except (MaceError, MemoryError):
+        raise
+    except Exception as error:
+        raise _defect(error, device) from error
+
+
+def _defect(error: Exception, device: str) -> ProviderBugError:
+    """What an exception outside the contract is: the provider's defect."""
+    return ProviderBugError(
+        f"{device} failed in a way its provider does not account for ({type(error).__name__}: {error}); "
+        "report it to the provider, or run without this device",
+        device=device,
+    )

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mace_core.build_id import build_id
-from mace_core.errors import ProviderError
 from mace_core.graph import Graph, GraphView, Value
 from mace_core.graph.signature import Resolution
 from mace_core.provider import Backend, CompiledSubgraph, hooks
@@ -146,7 +145,11 @@ class PreparedModel:
         backend = device.backend
         compiled = backend.compile(views)
         if self._blobs is not None and _stores(backend):
-            blob = backend.serialize(compiled)
+            try:
+                blob = backend.serialize(compiled)
+            except Exception as error:  # what was compiled is good; only the next start is slower
+                _log.warning("what %s compiled can not be stored: %s", device.name, error)
+                blob = None
             if blob is not None:
                 compatibility = backend.compatibility_key().encode()
                 key = self._blob_key(device, views)
@@ -169,10 +172,15 @@ class PreparedModel:
             return None
         try:
             restored = device.backend.deserialize(entry[start + length :], views)
-        except ProviderError as error:
+        except Exception as error:  # whatever a provider makes of a blob it can not read: compiled anew, and replaced
             _log.info("a stored compilation for %s is not used: %s", device.name, error)
             return None
-        return restored if len(restored) == len(views) else None
+        if len(restored) != len(views):
+            _log.info("a stored compilation for %s is not used: it has %d subgraphs", device.name, len(restored))
+            for item in restored:
+                item.close()
+            return None
+        return restored
 
     def _blob_key(self, device: SessionDevice, views: Sequence[GraphView]) -> str:
         if not self._fingerprint:
