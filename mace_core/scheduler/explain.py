@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from mace_core.provider.registry import CUSTOM
 from mace_core.scheduler.control_flow import ControlFlow
 from mace_core.scheduler.devices import DevicePool
 from mace_core.scheduler.model import Preparation
@@ -111,7 +112,7 @@ def explain_plan(plan: GraphPlan, pool: DevicePool, signature: str) -> Explanati
     _add_plan(found, plan, "")
     for device in pool.devices:
         used = sum(entry.device == device.name for entry in found.nodes)
-        if used and (device.is_fallback or device.is_reference):
+        if used and (device.is_fallback or device.is_reference) and device.device.provider != CUSTOM:
             found.fallbacks[device.name] = used
         if used and device.device.is_virtual:
             found.virtual[device.name] = device.device.name
