@@ -230,7 +230,8 @@ class Session:
             types, note = self._assume()
         plan = self._plan(types)
         try:
-            found = explain_plan(plan, self._pool, signature_text(self._graph.inputs, types) + note)
+            text = signature_text(self._graph.inputs, types) + note
+            found = explain_plan(plan, self._pool, text, self._graph.inputs)
             found.preparations = tuple(self._model.preparations)
             return found
         finally:

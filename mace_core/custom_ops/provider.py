@@ -63,6 +63,7 @@ class CustomOpsBackend(Backend):
     """The open device."""
 
     shape_support = ShapeSupport.DYNAMIC
+    compiles_per_shape = False
     device = CUSTOM_DEVICE
 
     def capability(self, view: GraphView) -> Capability:

@@ -63,6 +63,7 @@ class ReferenceBackend(Backend):
     """The open reference device."""
 
     shape_support = ShapeSupport.DYNAMIC
+    compiles_per_shape = False
 
     def __init__(self, device: Device = REFERENCE_DEVICE) -> None:
         self.device = device
