@@ -48,3 +48,4 @@ class Arg(enum.IntEnum):
     OUT_BLOCK = enum.auto()
     OUT_ROW = enum.auto()
     OUT_PIXEL = enum.auto()
+    PAIR_OUTPUT = enum.auto()  # where the results go as bfloat16, if they do

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 
 from llvmlite import ir
 
-from mace_cpu.codegen.body import CACHE_LINE_FLOATS, Body, constant
+from mace_cpu.codegen.bfloat16 import BFLOAT16_BYTES, has_bfloat16_instructions, narrow
+from mace_cpu.codegen.body import CACHE_LINE_FLOATS, FLOAT_BYTES, I8, Body, constant
 from mace_cpu.codegen.conv_arguments import Arg
-from mace_cpu.codegen.tile import Tile
+from mace_cpu.codegen.pair_tile import make_tile
+from mace_cpu.precision import Bfloat16Unit
 
 if TYPE_CHECKING:
     from mace_cpu.codegen.epilogue import Epilogue
@@ -34,6 +36,8 @@ class Variant:
         stride: horizontal stride.
         plain_input: the input is row-major, so that pixels of one channel lie next to each other.
         unroll: steps per turn of the innermost loop.
+        unit: what multiplies pairs of bfloat16, in words that count as floats everywhere else; None: float32.
+        stores: what is stored: "floats", "pairs" of bfloat16 (of whole pairs of blocks), or "both".
     """
 
     rows: int
@@ -42,6 +46,8 @@ class Variant:
     stride: int
     plain_input: bool
     unroll: int
+    unit: Bfloat16Unit | None = None
+    stores: str = "floats"
 
 
 class _Words:
@@ -55,7 +61,7 @@ class _Words:
         return self._values[arg]
 
 
-POINTERS = (Arg.INPUT, Arg.WEIGHTS, Arg.BIAS, Arg.OUTPUT, Arg.SCRATCH)
+POINTERS = (Arg.INPUT, Arg.WEIGHTS, Arg.BIAS, Arg.OUTPUT, Arg.SCRATCH, Arg.PAIR_OUTPUT)
 
 
 @dataclass(slots=True)
@@ -101,6 +107,7 @@ def build(symbol: str, variant: Variant, epilogue: Epilogue) -> str:
     emitter = _Emitter(body, words, variant, epilogue, channels, tensors)
     with body.loop(body.begin, body.end) as unit:
         emitter.unit(_decode(body, words, unit))
+    emitter.tile.close()
     return body.text()
 
 
@@ -132,7 +139,7 @@ class _Emitter:
     ) -> None:
         self.body, self.words, self.variant, self.epilogue = body, words, variant, epilogue
         self.channels, self.tensors = channels, tensors
-        self.tile = Tile(body, variant.rows, variant.blocks)
+        self.tile = make_tile(body, variant.rows, variant.blocks, variant.unit)
         self.channel_step = 1 if variant.plain_input else variant.block
         self.pixel_step = variant.stride * self.channel_step
         b = body
@@ -147,6 +154,9 @@ class _Emitter:
         self.zeros = body.memory(body.vector)
         body.store(body.zero(), self.zeros)
         self.sums = b.floats(self.window, words[Arg.WINDOW_FLOATS])
+        # of the unit: its first channel block, and how far ahead of its pairs its floats lie, in words
+        self.first_block: ir.Value | None = None
+        self.pair_shift: ir.Value | None = None
 
     def unit(self, unit: _Unit) -> None:
         """All passes over the input blocks for the rows and the stretch of one unit."""
@@ -161,6 +171,11 @@ class _Emitter:
             body.mul(unit.n, words[Arg.IN_IMAGE]), body.mul(body.mul(group, words[Arg.IN_BLOCKS]), self.image_block)
         )
         out_image = body.add(body.mul(unit.n, words[Arg.OUT_IMAGE]), body.mul(out_block, words[Arg.OUT_BLOCK]))
+        if self.variant.stores != "floats":
+            self.first_block = out_block
+            pair_block, _ = _pair_of(body, out_block)
+            pair_image = body.mul(unit.n, body.b.lshr(words[Arg.OUT_IMAGE], constant(1)))
+            self.pair_shift = body.sub(out_image, body.add(pair_image, body.mul(pair_block, words[Arg.OUT_BLOCK])))
         weights = body.floats(words[Arg.WEIGHTS], body.mul(unit.oc_tile, self.tile_weights))
         first_row = body.mul(unit.row_group, words[Arg.GROUP_ROWS])
         last_row = body.minimum(body.add(first_row, words[Arg.GROUP_ROWS]), words[Arg.OUT_ROWS])
@@ -324,6 +339,26 @@ class _Emitter:
             return body.load(body.floats(self.tensors[i], place(row, column)))
 
         def store(value: ir.Value, row: ir.Value, column: ir.Value) -> None:
-            body.store(value, body.floats(words[Arg.OUTPUT], place(row, column)))
+            if self.variant.stores != "pairs":
+                body.store(value, body.floats(words[Arg.OUTPUT], place(row, column)))
+            if self.variant.stores != "floats":
+                self._store_half(value, out_at, row, column)
 
         self.tile.finish(self.epilogue, channel=channel, tensor=tensor, store=store)
+
+    def _store_half(self, value: ir.Value, out_at: ir.Value, row: ir.Value, column: ir.Value) -> None:
+        """Store a vector of the tile at ``out_at`` as bfloat16: one half of a pixel of a pair of blocks."""
+        body, words = self.body, self.words
+        assert self.pair_shift is not None and self.first_block is not None
+        pair, odd = _pair_of(body, body.add(body.b.and_(self.first_block, constant(1)), column))
+        inside = body.add(body.mul(row, words[Arg.OUT_PIXEL]), body.mul(pair, words[Arg.OUT_BLOCK]))
+        word = body.add(body.sub(out_at, self.pair_shift), inside)
+        byte = body.add(body.mul(word, FLOAT_BYTES), body.mul(odd, BFLOAT16_BYTES * body.lanes))
+        place = body.b.gep(words[Arg.PAIR_OUTPUT], [byte], inbounds=True, source_etype=I8)
+        halves = narrow(body, value, by_instruction=has_bfloat16_instructions(self.variant.unit))
+        body.b.store(halves, place, align=BFLOAT16_BYTES)
+
+
+def _pair_of(body: Body, block: ir.Value) -> tuple[ir.Value, ir.Value]:
+    """Which pair a block belongs to, and 1 for its second block."""
+    return body.b.lshr(block, constant(1)), body.b.and_(block, constant(1))

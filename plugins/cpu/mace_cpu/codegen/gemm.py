@@ -10,7 +10,10 @@ from llvmlite import ir
 
 from mace_cpu.codegen.body import I64, Body, constant
 from mace_cpu.codegen.gemm_arguments import Arg
+from mace_cpu.codegen.matrix_tile import MatrixTile
+from mace_cpu.codegen.pair_tile import make_tile
 from mace_cpu.codegen.tile import Tile
+from mace_cpu.precision import Bfloat16Unit
 
 if TYPE_CHECKING:
     from mace_cpu.codegen.epilogue import Epilogue
@@ -27,6 +30,7 @@ class Variant:
         lanes: floats per vector.
         transposed_left: the left operand lies as (steps, rows).
         unroll: steps per turn of the innermost loop.
+        unit: what multiplies pairs of bfloat16, in words that count as floats everywhere else; None: float32.
     """
 
     rows: int
@@ -34,6 +38,7 @@ class Variant:
     lanes: int
     transposed_left: bool
     unroll: int
+    unit: Bfloat16Unit | None = None
 
 
 def build(symbol: str, variant: Variant, epilogue: Epilogue) -> str:
@@ -45,7 +50,7 @@ def build(symbol: str, variant: Variant, epilogue: Epilogue) -> str:
     channels = [body.pointer(first + i) for i in range(operands.count("channel"))]
     first += len(channels)
     tensors = [body.pointer(first + i) for i in range(operands.count("tensor"))]
-    tile = Tile(body, variant.rows, variant.vectors)
+    tile = make_tile(body, variant.rows, variant.vectors, variant.unit)
     with body.loop(body.begin, body.end) as unit:
         product, inside = body.divide(unit, words[Arg.UNITS])
         panel, segment = _decode(body, words, inside)
@@ -71,6 +76,7 @@ def build(symbol: str, variant: Variant, epilogue: Epilogue) -> str:
             )
             stride = words[Arg.LEFT_STRIDE]
             if variant.transposed_left:
+                assert isinstance(tile, Tile)
                 with body.loop(0, words[Arg.STEPS]) as k:
                     source = body.floats(left, body.add(body.mul(k, stride), row))
                     packed = body.floats(right, body.mul(k, words[Arg.RIGHT_STEP]))
@@ -81,6 +87,7 @@ def build(symbol: str, variant: Variant, epilogue: Epilogue) -> str:
                 tile.run(source, offsets, right, words[Arg.RIGHT_STEP], words[Arg.STEPS], variant.unroll)
             out_at = body.add(out, body.mul(row, words[Arg.OUT_ROW]))
             _Results(body, words, tile, epilogue, channels, tensors, out_at, panel_at, column).emit()
+    tile.close()
     return body.text()
 
 
@@ -104,7 +111,7 @@ class _Results:
 
     body: Body
     words: dict[Arg, ir.Value]
-    tile: Tile
+    tile: Tile | MatrixTile
     epilogue: Epilogue
     channels: list[ir.Value]
     tensors: list[ir.Value]

@@ -46,6 +46,9 @@ class Tile:
         self._cells = [[body.variable(body.vector) for _ in range(vectors)] for _ in range(rows)]
         self._spilled = body.memory(ir.ArrayType(body.vector, rows))
 
+    def close(self) -> None:
+        """At the end of the kernel; vectors need nothing done."""
+
     def start(self, initial: Sequence[ir.Value]) -> None:
         """Set every row to ``initial`` (one vector per column vector)."""
         for row in self._cells:

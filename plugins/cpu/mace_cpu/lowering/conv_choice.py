@@ -36,9 +36,9 @@ def wants_planar(program: Program, geometry: Geometry, x: Value, result: Value) 
     elif not takes_plain(program, geometry, x):
         blocked += _conversion(program, x)
     readers = program.view.users(result)
-    if program.view.is_output(result) or any(_reads_plain(program, node) for node in readers):
+    if program.view.is_output(result) or any(reads_plain(program, node) for node in readers):
         blocked += _conversion(program, result)
-    if not all(_reads_plain(program, node) for node in readers):
+    if not all(reads_plain(program, node) for node in readers):
         # what is not a convolution takes either layout and is as a rule faster on blocks of channels
         planar += _conversion(program, result)
     return planar < blocked * WORTH_CHANGING
@@ -62,7 +62,7 @@ def wants_planar_transpose(program: Program, geometry: Geometry, x: Value) -> bo
     return planar < taps * blocks * BLOCKED_OVERHEAD * WORTH_CHANGING
 
 
-def _reads_plain(program: Program, node: Node) -> bool:
+def reads_plain(program: Program, node: Node) -> bool:
     """Whether a node that is not lowered yet will be computed by the planar kernel, going by its sizes alone."""
     if node.op_type not in ("Conv", "ConvTranspose") or node.domain:
         return False

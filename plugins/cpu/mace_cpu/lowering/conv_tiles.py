@@ -100,3 +100,27 @@ def choose_rows(width: int, most: int, vectors: int) -> int:
     allowed = [rows for rows in ROW_CHOICES if rows <= min(width, most)]
     fastest = min(cost(rows) for rows in allowed)
     return max(rows for rows in allowed if cost(rows) <= fastest * WORTH_A_KERNEL)
+
+
+MATRIX_ROWS = 16
+"""Rows of one tile register."""
+
+MATRIX_VECTORS = 2
+"""Tile registers side by side for the right operand."""
+
+
+@functools.cache
+def choose_matrix_rows(width: int) -> int:
+    """The height, up to two tile registers, that covers ``width`` pixels fastest.
+
+    A step takes one cycle per row and register of columns, or the loads of its operands: eight cycles per register.
+    """
+
+    def cost(rows: int) -> float:
+        heights = [min(rows - first, MATRIX_ROWS) for first in range(0, rows, MATRIX_ROWS)]
+        step = max(2 * sum(heights), MATRIX_ROWS // 2 * (len(heights) + 2))
+        return -(-width // rows) * (step + 4)
+
+    allowed = range(1, min(width, 2 * MATRIX_ROWS) + 1)
+    fastest = min(cost(rows) for rows in allowed)
+    return max(rows for rows in allowed if cost(rows) <= fastest * WORTH_A_KERNEL)

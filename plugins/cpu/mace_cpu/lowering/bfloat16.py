@@ -1,0 +1,148 @@
+"""What is computed in bfloat16 if that is the precision, and weights as pairs of bfloat16.
+
+A pair fills a word of 32 bits, so two channels (or steps of a product) pass for one channel of float32 wherever nothing
+but places matters: packing, tiles, addresses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from mace_core.graph import Node, Value
+from mace_core.tensor import DType
+from mace_cpu.codegen.epilogue import Epilogue
+from mace_cpu.lowering.conv_choice import reads_plain
+from mace_cpu.lowering.conv_depthwise import fits_depthwise
+from mace_cpu.lowering.conv_direct import Floats, Pairs, emit_direct, fits_direct
+from mace_cpu.lowering.conv_geometry import Geometry, conv_geometry
+from mace_cpu.lowering.gemm_packed import Product, emit_product
+from mace_cpu.program import Buf, Layout, Program
+
+LEAST_STEPS = 16
+"""Products summed per tap: below, whole registers of pairs are mostly empty."""
+
+
+def takes_pairs(program: Program, geometry: Geometry) -> bool:
+    """Whether a convolution with known weights is computed in bfloat16, going by its sizes alone."""
+    block = program.block
+    return (
+        program.bfloat16 is not None
+        and fits_direct(geometry, block)
+        and not fits_depthwise(geometry)
+        and geometry.group_in >= LEAST_STEPS
+        and (geometry.groups == 1 or geometry.group_in % (2 * block) == 0)
+    )
+
+
+def why_float32(program: Program, geometry: Geometry) -> str:
+    """Why a convolution stays float32 though the precision is bfloat16; "" where it does not."""
+    if program.bfloat16 is None or takes_pairs(program, geometry):
+        return ""
+    if fits_depthwise(geometry):
+        return "float32: depthwise"
+    if geometry.group_in < LEAST_STEPS:
+        return f"float32: fewer than {LEAST_STEPS} input channels"
+    return "float32: the bfloat16 kernel does not cover it"
+
+
+def reads_pairs(program: Program, node: Node, value: Value) -> bool:
+    """Whether a node that is not lowered yet will read ``value`` in the PAIRS layout and in no other."""
+    if node.op_type != "Conv" or node.domain or program.bfloat16 is None:
+        return False
+    x, w, y = node.inputs[0], node.inputs[1], node.outputs[0]
+    assert x is not None and w is not None and y is not None
+    bias = node.input(2)
+    if x is not value or w is value or bias is value or program.dtype(y) is not DType.FLOAT32:
+        return False
+    if program.constant_of(w) is None or (bias is not None and program.constant_of(bias) is None):
+        return False
+    if not program.size(y) or len(program.shape(x)) > 4:
+        return False
+    geometry = conv_geometry(node, program.shape(x), program.shape(w), program.shape(y))
+    return takes_pairs(program, geometry) and not reads_plain(program, node)
+
+
+def stored_forms(program: Program, geometry: Geometry, result: Value) -> str:
+    """In which forms a convolution stores ``result``: "floats", "pairs" or "both"."""
+    if geometry.group_out % (2 * program.block):
+        return "floats"  # spare lanes would have to be cleared
+    users = program.view.users(result)
+    in_pairs = [reads_pairs(program, node, result) for node in users]
+    if not any(in_pairs):
+        return "floats"
+    return "pairs" if all(in_pairs) and not program.view.is_output(result) else "both"
+
+
+def emit_in_pairs(
+    program: Program, geometry: Geometry, x: Value, weights: Floats, bias: Floats, epilogue: Epilogue, result: Value
+) -> None:
+    """Emit a convolution of constant weights (O, C / groups, kernel) in bfloat16, its result in the forms it is read."""
+    assert program.bfloat16 is not None
+    stores = stored_forms(program, geometry, result)
+    narrow = None if stores == "floats" else program.write(result, Layout.PAIRS)
+    target = narrow if narrow is not None and stores == "pairs" else program.write(result, Layout.BLOCKED)
+    emit_direct(
+        program,
+        pair_geometry(geometry),
+        x,
+        pair_weights(weights, axis=1),
+        bias,
+        epilogue,
+        target,
+        pairs=Pairs(program.bfloat16, stores, narrow),
+    )
+
+
+def takes_pair_rows(program: Program, product: Product) -> bool:
+    """Whether a product with a known right operand is computed in bfloat16."""
+    return program.bfloat16 is not None and not product.transposed_left and product.steps >= LEAST_STEPS
+
+
+def emit_product_in_pairs(
+    program: Program,
+    product: Product,
+    left: Value,
+    right: Floats,
+    bias: Floats,
+    epilogue: Epilogue,
+    tensors: Sequence[Buf],
+    result: Value,
+) -> None:
+    """Emit ``result = epilogue(left @ right + bias)`` in bfloat16; ``right`` (any, steps, columns), maybe transposed."""
+    source = program.read(left, Layout.PAIR_ROWS)
+    steps = -(-product.steps // (2 * program.block)) * program.block
+    if product.transposed_right:
+        dense, axis = right.reshape(-1, product.columns, product.steps), 2
+    else:
+        dense, axis = right.reshape(-1, product.steps, product.columns), 1
+    missing = [(0, 2 * steps - product.steps if i == axis else 0) for i in range(3)]
+    words = pair_weights(np.pad(dense, missing), axis)
+    target = program.write(result)
+    pairs = replace(product, steps=steps)
+    emit_product(program, pairs, source, words, bias, epilogue, tensors, target, unit=program.bfloat16)
+
+
+def pair_geometry(geometry: Geometry) -> Geometry:
+    """The same convolution with pairs of channels in the place of channels."""
+    return replace(geometry, in_channels=geometry.groups * -(-geometry.group_in // 2))
+
+
+def pair_weights(weights: Floats, axis: int) -> Floats:
+    """Pairs of neighbours along ``axis``, rounded, as words that pass for float32; an odd one out pairs with zero."""
+    halves = np.moveaxis(rounded(weights), axis, -1)
+    if halves.shape[-1] % 2:
+        halves = np.concatenate([halves, np.zeros((*halves.shape[:-1], 1), np.uint16)], axis=-1)
+    words = np.ascontiguousarray(halves).view("<u4").view(np.float32)
+    return np.moveaxis(words, -1, axis)
+
+
+def rounded(values: Floats) -> npt.NDArray[np.uint16]:
+    """The nearest bfloat16 to each float32, of two as near the even one; NaN stays NaN."""
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    upper = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
+    quiet = (bits >> np.uint32(16)) | np.uint32(0x40)
+    return np.where(np.isnan(values), quiet, upper).astype(np.uint16)
