@@ -31,6 +31,9 @@ LEFT, RIGHT = 4, 6
 MOST_ROWS = 2 * REGISTER_ROWS
 MOST_VECTORS = 2
 
+ROWS_TOGETHER = (4, 3, 2, 1)
+"""How many rows' results to compute per turn of the loop: the first of these that divides the rows."""
+
 
 class MatrixTile:
     """Sums of ``rows`` x ``vectors`` vectors of 16; takes the place of a `Tile` whose operands are pairs of bfloat16.
@@ -116,18 +119,20 @@ class MatrixTile:
         body = self.body
         self.put_aside(self._sums)
         count = sum(op.operand == "channel" for op in epilogue.ops)
+        together = 1 if rolled else next(n for n in ROWS_TOGETHER if self.rows % n == 0)
         for v in range(self.vectors):
             operands = [channel(i, v) for i in range(count)]
             column = constant(v)
-            with body.loop(0, constant(self.rows)) as row:
-                at = body.floats(self._sums, body.add(body.mul(row, self.columns), v * body.lanes))
-                result = epilogue.emit(
-                    body.b,
-                    body.load(at),
-                    channel=operands.__getitem__,
-                    tensor=functools.partial(tensor, row=row, column=column),
-                )
-                store(result, row, column)
+            with body.loop(0, constant(self.rows), together) as first:
+                for row in (body.add(first, i) for i in range(together)):
+                    at = body.floats(self._sums, body.add(body.mul(row, self.columns), v * body.lanes))
+                    result = epilogue.emit(
+                        body.b,
+                        body.load(at),
+                        channel=operands.__getitem__,
+                        tensor=functools.partial(tensor, row=row, column=column),
+                    )
+                    store(result, row, column)
 
     def _each_sum(self, at: ir.Value, move: Callable[[int, ir.Value, ir.Value], None]) -> None:
         for group in range(len(self._heights)):
