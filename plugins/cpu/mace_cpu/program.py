@@ -216,6 +216,10 @@ class Program:
         """Whether ``value`` already lies in memory in this layout (reading it so costs nothing)."""
         return (value, layout) in self._held
 
+    def has_only(self, value: Value, layout: Layout) -> bool:
+        """Whether ``value`` lies in memory in this layout and in no other."""
+        return all(((value, other) in self._held) is (other is layout) for other in Layout)
+
     def read(self, value: Value, layout: Layout = Layout.PLAIN) -> Buf:
         """The buffer that holds ``value`` in ``layout``; emits a conversion where it exists only in another."""
         held = self._held.get((value, layout))

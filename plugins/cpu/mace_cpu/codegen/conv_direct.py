@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from llvmlite import ir
 
-from mace_cpu.codegen.bfloat16 import BFLOAT16_BYTES, has_bfloat16_instructions, narrow
-from mace_cpu.codegen.body import CACHE_LINE_FLOATS, FLOAT_BYTES, I8, Body, constant
+from mace_cpu.codegen.bfloat16 import half_address, load_half, pair_of, store_half
+from mace_cpu.codegen.body import CACHE_LINE_FLOATS, Body, constant
 from mace_cpu.codegen.conv_arguments import Arg
 from mace_cpu.codegen.pair_tile import make_tile
 from mace_cpu.precision import Bfloat16Unit
@@ -37,7 +37,8 @@ class Variant:
         plain_input: the input is row-major, so that pixels of one channel lie next to each other.
         unroll: steps per turn of the innermost loop.
         unit: what multiplies pairs of bfloat16, in words that count as floats everywhere else; None: float32.
-        stores: what is stored: "floats", "pairs" of bfloat16 (of whole pairs of blocks), or "both".
+        stores: what is stored: "floats", "pairs" of bfloat16, or "both".
+        pair_tensors: of each tensor of the epilogue, whether it is bfloat16; those not named are not.
     """
 
     rows: int
@@ -48,6 +49,7 @@ class Variant:
     unroll: int
     unit: Bfloat16Unit | None = None
     stores: str = "floats"
+    pair_tensors: tuple[bool, ...] = ()
 
 
 class _Words:
@@ -171,10 +173,10 @@ class _Emitter:
             body.mul(unit.n, words[Arg.IN_IMAGE]), body.mul(body.mul(group, words[Arg.IN_BLOCKS]), self.image_block)
         )
         out_image = body.add(body.mul(unit.n, words[Arg.OUT_IMAGE]), body.mul(out_block, words[Arg.OUT_BLOCK]))
-        if self.variant.stores != "floats":
-            self.first_block = out_block
-            pair_block, _ = _pair_of(body, out_block)
-            pair_image = body.mul(unit.n, body.b.lshr(words[Arg.OUT_IMAGE], constant(1)))
+        self.first_block = out_block
+        if self.variant.stores != "floats" or any(self.variant.pair_tensors):
+            pair_block, _ = pair_of(body, out_block)
+            pair_image = body.mul(unit.n, words[Arg.PAIR_IMAGE])
             self.pair_shift = body.sub(out_image, body.add(pair_image, body.mul(pair_block, words[Arg.OUT_BLOCK])))
         weights = body.floats(words[Arg.WEIGHTS], body.mul(unit.oc_tile, self.tile_weights))
         first_row = body.mul(unit.row_group, words[Arg.GROUP_ROWS])
@@ -326,7 +328,7 @@ class _Emitter:
                 body.prefetch(body.floats(start, pixel * self.channel_step))
 
     def _finish(self, out_at: ir.Value, channel_at: ir.Value) -> None:
-        body, words = self.body, self.words
+        body, words, first_block = self.body, self.words, self.first_block
 
         def place(row: ir.Value, column: ir.Value) -> ir.Value:
             inside = body.add(body.mul(row, words[Arg.OUT_PIXEL]), body.mul(column, words[Arg.OUT_BLOCK]))
@@ -336,29 +338,24 @@ class _Emitter:
             return body.load(body.floats(self.channels[i], body.add(channel_at, v * body.lanes)))
 
         def tensor(i: int, row: ir.Value, column: ir.Value) -> ir.Value:
+            if self.variant.pair_tensors[i : i + 1] == (True,):
+                return load_half(body, self._half(self.tensors[i], out_at, row, column))
             return body.load(body.floats(self.tensors[i], place(row, column)))
 
         def store(value: ir.Value, row: ir.Value, column: ir.Value) -> None:
             if self.variant.stores != "pairs":
                 body.store(value, body.floats(words[Arg.OUTPUT], place(row, column)))
             if self.variant.stores != "floats":
-                self._store_half(value, out_at, row, column)
+                at = self._half(words[Arg.PAIR_OUTPUT], out_at, row, column)
+                is_alone = body.b.icmp_signed("==", body.add(first_block, column), words[Arg.LONE_BLOCK])
+                store_half(body, value, at, self.variant.unit, is_alone)
 
         self.tile.finish(self.epilogue, channel=channel, tensor=tensor, store=store)
 
-    def _store_half(self, value: ir.Value, out_at: ir.Value, row: ir.Value, column: ir.Value) -> None:
-        """Store a vector of the tile at ``out_at`` as bfloat16: one half of a pixel of a pair of blocks."""
+    def _half(self, base: ir.Value, out_at: ir.Value, row: ir.Value, column: ir.Value) -> ir.Value:
+        """Where a vector of the tile at ``out_at`` lies in the PAIRS layout."""
         body, words = self.body, self.words
         assert self.pair_shift is not None and self.first_block is not None
-        pair, odd = _pair_of(body, body.add(body.b.and_(self.first_block, constant(1)), column))
+        pair, odd = pair_of(body, body.add(body.b.and_(self.first_block, constant(1)), column))
         inside = body.add(body.mul(row, words[Arg.OUT_PIXEL]), body.mul(pair, words[Arg.OUT_BLOCK]))
-        word = body.add(body.sub(out_at, self.pair_shift), inside)
-        byte = body.add(body.mul(word, FLOAT_BYTES), body.mul(odd, BFLOAT16_BYTES * body.lanes))
-        place = body.b.gep(words[Arg.PAIR_OUTPUT], [byte], inbounds=True, source_etype=I8)
-        halves = narrow(body, value, by_instruction=has_bfloat16_instructions(self.variant.unit))
-        body.b.store(halves, place, align=BFLOAT16_BYTES)
-
-
-def _pair_of(body: Body, block: ir.Value) -> tuple[ir.Value, ir.Value]:
-    """Which pair a block belongs to, and 1 for its second block."""
-    return body.b.lshr(block, constant(1)), body.b.and_(block, constant(1))
+        return half_address(body, base, body.add(body.sub(out_at, self.pair_shift), inside), odd)

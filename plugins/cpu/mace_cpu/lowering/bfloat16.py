@@ -16,7 +16,7 @@ from mace_core.graph import Node, Value
 from mace_core.tensor import DType
 from mace_cpu.codegen.epilogue import Epilogue
 from mace_cpu.lowering.conv_choice import reads_plain
-from mace_cpu.lowering.conv_depthwise import fits_depthwise
+from mace_cpu.lowering.conv_depthwise import Result, fits_depthwise
 from mace_cpu.lowering.conv_direct import Floats, Pairs, emit_direct, fits_direct
 from mace_cpu.lowering.conv_geometry import Geometry, conv_geometry
 from mace_cpu.lowering.gemm_packed import Product, emit_product
@@ -49,32 +49,54 @@ def why_float32(program: Program, geometry: Geometry) -> str:
     return "float32: the bfloat16 kernel does not cover it"
 
 
-def reads_pairs(program: Program, node: Node, value: Value) -> bool:
-    """Whether a node that is not lowered yet will read ``value`` in the PAIRS layout and in no other."""
-    if node.op_type != "Conv" or node.domain or program.bfloat16 is None:
+def write_forms(program: Program, geometry: Geometry, result: Value) -> Result:
+    """Memory for the result of a convolution in the forms in which it will be read."""
+    forms = {_form_read(program, node, result) for node in program.view.users(result)}
+    if program.bfloat16 is None or geometry.out_channels % program.block or Layout.PAIRS not in forms:
+        # (spare lanes would have to be cleared)
+        return Result(program.write(result, Layout.BLOCKED))
+    narrow = program.write(result, Layout.PAIRS)
+    is_enough = forms == {Layout.PAIRS} and not program.view.is_output(result)
+    return Result(None if is_enough else program.write(result, Layout.BLOCKED), narrow)
+
+
+def _form_read(program: Program, node: Node, value: Value) -> Layout:
+    """In which layout a node that is not lowered yet will read ``value``: a guess, with which mistakes cost only time."""
+    if node.domain or program.bfloat16 is None:
+        return Layout.BLOCKED
+    if node.op_type == "Add":
+        return Layout.PAIRS if _is_residual(program, node, value) else Layout.BLOCKED
+    geometry = _known_convolution(program, node)
+    if geometry is None or node.inputs[0] is not value:
+        return Layout.BLOCKED
+    if fits_depthwise(geometry):
+        return Layout.PAIRS if geometry.group_out == 1 else Layout.BLOCKED
+    return Layout.PAIRS if takes_pairs(program, geometry) and not reads_plain(program, node) else Layout.BLOCKED
+
+
+def _is_residual(program: Program, node: Node, value: Value) -> bool:
+    """Whether the addition of ``value`` will be part of a convolution in bfloat16 that is not lowered yet."""
+    others = [x for x in node.inputs if x is not None and x is not value]
+    if len(others) != 1 or program.shape(others[0]) != program.shape(value):
         return False
+    makers = [maker for maker in program.view.nodes if others[0] in maker.outputs]
+    if len(makers) != 1 or makers[0] in program.done or program.sole_user(others[0]) is not node:
+        return False
+    geometry = _known_convolution(program, makers[0])
+    return geometry is not None and takes_pairs(program, geometry) and not reads_plain(program, makers[0])
+
+
+def _known_convolution(program: Program, node: Node) -> Geometry | None:
+    """The sizes of a node that is a float32 Conv with known weights over up to two axes."""
+    if node.op_type != "Conv" or node.domain:
+        return None
     x, w, y = node.inputs[0], node.inputs[1], node.outputs[0]
     assert x is not None and w is not None and y is not None
     bias = node.input(2)
-    if x is not value or w is value or bias is value or program.dtype(y) is not DType.FLOAT32:
-        return False
-    if program.constant_of(w) is None or (bias is not None and program.constant_of(bias) is None):
-        return False
-    if not program.size(y) or len(program.shape(x)) > 4:
-        return False
-    geometry = conv_geometry(node, program.shape(x), program.shape(w), program.shape(y))
-    return takes_pairs(program, geometry) and not reads_plain(program, node)
-
-
-def stored_forms(program: Program, geometry: Geometry, result: Value) -> str:
-    """In which forms a convolution stores ``result``: "floats", "pairs" or "both"."""
-    if geometry.group_out % (2 * program.block):
-        return "floats"  # spare lanes would have to be cleared
-    users = program.view.users(result)
-    in_pairs = [reads_pairs(program, node, result) for node in users]
-    if not any(in_pairs):
-        return "floats"
-    return "pairs" if all(in_pairs) and not program.view.is_output(result) else "both"
+    is_known = program.constant_of(w) is not None and (bias is None or program.constant_of(bias) is not None)
+    if not is_known or program.dtype(y) is not DType.FLOAT32 or not program.size(y) or len(program.shape(x)) > 4:
+        return None
+    return conv_geometry(node, program.shape(x), program.shape(w), program.shape(y))
 
 
 def emit_in_pairs(
@@ -82,9 +104,9 @@ def emit_in_pairs(
 ) -> None:
     """Emit a convolution of constant weights (O, C / groups, kernel) in bfloat16, its result in the forms it is read."""
     assert program.bfloat16 is not None
-    stores = stored_forms(program, geometry, result)
-    narrow = None if stores == "floats" else program.write(result, Layout.PAIRS)
-    target = narrow if narrow is not None and stores == "pairs" else program.write(result, Layout.BLOCKED)
+    forms = write_forms(program, geometry, result)
+    target = forms.floats or forms.pairs
+    assert target is not None
     emit_direct(
         program,
         pair_geometry(geometry),
@@ -93,7 +115,7 @@ def emit_in_pairs(
         bias,
         epilogue,
         target,
-        pairs=Pairs(program.bfloat16, stores, narrow),
+        pairs=Pairs(program.bfloat16, forms.stores, forms.pairs),
     )
 
 

@@ -108,7 +108,11 @@ def emit_direct(
     shape = simplified(geometry.with_rank(2)) if destination is None else geometry.with_rank(2)
     weights = weights.reshape(shape.out_channels, shape.group_in, *shape.kernel)
     source = program.read(x, Layout.PLAIN if plain_input else Layout.BLOCKED if pairs is None else Layout.PAIRS)
-    tensors = [program.read(t, Layout.BLOCKED) for t in epilogue.tensors]
+    pair_tensors = tuple(pairs is not None and program.has_only(t, Layout.PAIRS) for t in epilogue.tensors)
+    tensors = [
+        program.read(t, Layout.PAIRS if is_narrow else Layout.BLOCKED)
+        for t, is_narrow in zip(epilogue.tensors, pair_tensors, strict=True)
+    ]
     out_blocks = -(-shape.group_out // block)
     out_h, out_w = shape.output
     destination = destination or Destination(0, out_h * out_w, out_w, 1)
@@ -121,7 +125,7 @@ def emit_direct(
                 most_rows(program.target, block, split.blocks),
                 split.blocks * max(block * 32 // program.target.vector_bits, 1),
             )
-        kernel = direct_kernel(rows, split.blocks, block, shape.strides[1], plain_input, epilogue, pairs)
+        kernel = direct_kernel(rows, split.blocks, block, shape.strides[1], plain_input, epilogue, pairs, pair_tensors)
         packed = _pack_weights(weights, shape.groups, block, split, plain_input)
         words = _words(program, shape, packed.nbytes, split, rows, plain_input, destination)
         in_window = _reaches_outside(shape)
@@ -250,6 +254,8 @@ def _words(
         Arg.OUT_BLOCK: destination.image * block,
         Arg.OUT_ROW: destination.row * block,
         Arg.OUT_PIXEL: destination.pixel * block,
+        Arg.PAIR_IMAGE: -(-all_out_blocks // 2) * destination.image * block,
+        Arg.LONE_BLOCK: all_out_blocks - 1 if all_out_blocks % 2 else -1,
     }
     return [values.get(arg, 0) for arg in Arg]
 
@@ -310,17 +316,19 @@ def direct_kernel(
     plain_input: bool,
     epilogue: Epilogue,
     pairs: Pairs | None = None,
+    pair_tensors: tuple[bool, ...] = (),
 ) -> KernelSource:
     """The direct kernel for a tile, a horizontal stride, an epilogue and the form of operands and results."""
     tag = epilogue.tag
     form = "p" if plain_input else "b"
     unit, stores = (None, "floats") if pairs is None else (pairs.unit, pairs.stores)
     if unit is not None:
-        form = f"{unit.value.replace('-', '_')}_{stores}_"
+        narrow = "".join("p" if is_narrow else "f" for is_narrow in pair_tensors)
+        form = f"{unit.value.replace('-', '_')}_{stores}{narrow}_"
     symbol = f"conv_{form}{block}_{rows}x{blocks}_s{stride}" + (f"_{tag}" if tag else "")
     key = (symbol, epilogue.ops)
     if key not in _kernels:
-        variant = (rows, blocks, block, stride, plain_input, UNROLL, unit, stores)
+        variant = (rows, blocks, block, stride, plain_input, UNROLL, unit, stores, pair_tensors)
         build = functools.partial(_build, symbol, variant, Epilogue(epilogue.ops))
         _kernels[key] = KernelSource(symbol, generator_version(), build)
     return _kernels[key]
@@ -328,7 +336,7 @@ def direct_kernel(
 
 def _build(
     symbol: str,
-    variant: tuple[int, int, int, int, bool, int, Bfloat16Unit | None, str],
+    variant: tuple[int, int, int, int, bool, int, Bfloat16Unit | None, str, tuple[bool, ...]],
     epilogue: Epilogue,
     target: Target,
 ) -> str:
