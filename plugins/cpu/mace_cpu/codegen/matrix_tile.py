@@ -53,7 +53,7 @@ class MatrixTile:
         self.vectors = vectors
         self.columns = vectors * body.lanes
         self._sums = body.memory(ir.ArrayType(body.vector, rows * vectors))
-        self._initial = body.memory(body.vector)
+        self._initial = [body.variable(body.vector) for _ in range(vectors)]
         self._heights = [min(rows - first, REGISTER_ROWS) for first in range(0, rows, REGISTER_ROWS)]
         heights = [REGISTER_ROWS] * REGISTERS
         for group, height in enumerate(self._heights):
@@ -68,18 +68,18 @@ class MatrixTile:
         self._registers.close()
 
     def start(self, initial: Sequence[ir.Value]) -> None:
-        """Set every row to ``initial`` (one vector per column vector)."""
+        """Set every row to ``initial`` (one vector per column vector), which is added at the end."""
         for v, value in enumerate(initial):
-            self.body.store(value, self._initial)
+            self.body.b.store(value, self._initial[v])
             for group in range(len(self._heights)):
-                self._registers.load(self._sum(group, v), self._initial, constant(0))
+                self._registers.clear(self._sum(group, v))
 
     def put_aside(self, at: ir.Value) -> None:
-        """Store the accumulators as they are, row by row."""
+        """Store the accumulators as they are, row by row, without what they started from."""
         self._each_sum(at, self._registers.store)
 
     def take_up(self, at: ir.Value) -> None:
-        """Go on from accumulators put aside."""
+        """Go on from accumulators put aside, which started from the same as the latest ones."""
         self._each_sum(at, self._registers.load)
 
     def run(
@@ -122,13 +122,14 @@ class MatrixTile:
         together = 1 if rolled else next(n for n in ROWS_TOGETHER if self.rows % n == 0)
         for v in range(self.vectors):
             operands = [channel(i, v) for i in range(count)]
+            initial = body.b.load(self._initial[v], typ=body.vector)
             column = constant(v)
             with body.loop(0, constant(self.rows), together) as first:
                 for row in (body.add(first, i) for i in range(together)):
                     at = body.floats(self._sums, body.add(body.mul(row, self.columns), v * body.lanes))
                     result = epilogue.emit(
                         body.b,
-                        body.load(at),
+                        body.b.fadd(body.load(at), initial),
                         channel=operands.__getitem__,
                         tensor=functools.partial(tensor, row=row, column=column),
                     )
@@ -167,6 +168,11 @@ class _Instructions:
         body = self._body
         body.b.call(body.declared("llvm.x86.tilerelease", ir.FunctionType(VOID, [])), [])
 
+    def clear(self, register: int) -> None:
+        body = self._body
+        function = body.declared("llvm.x86.tilezero", ir.FunctionType(VOID, [I8]))
+        body.b.call(function, [ir.Constant(I8, register)])
+
     def load(self, register: int, at: ir.Value, stride: ir.Value) -> None:
         self._move("llvm.x86.tileloadd64", register, at, stride)
 
@@ -196,6 +202,10 @@ class _Emulation:
 
     def close(self) -> None:
         """Nothing is held."""
+
+    def clear(self, register: int) -> None:
+        for row in range(self._heights[register]):
+            self._body.store(self._body.zero(), self._body.floats(self._memory[register], row * self._body.lanes))
 
     def load(self, register: int, at: ir.Value, stride: ir.Value) -> None:
         body = self._body
