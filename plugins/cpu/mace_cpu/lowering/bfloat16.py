@@ -15,28 +15,12 @@ import numpy.typing as npt
 from mace_core.graph import Node, Value
 from mace_core.tensor import DType
 from mace_cpu.codegen.epilogue import Epilogue
-from mace_cpu.lowering.conv_choice import reads_plain
+from mace_cpu.lowering.conv_choice import LEAST_CHANNELS, takes_pairs
 from mace_cpu.lowering.conv_depthwise import Result, fits_depthwise
-from mace_cpu.lowering.conv_direct import Floats, Pairs, emit_direct, fits_direct
+from mace_cpu.lowering.conv_direct import Floats, Pairs, emit_direct
 from mace_cpu.lowering.conv_geometry import Geometry, conv_geometry
 from mace_cpu.lowering.gemm_packed import Product, emit_product
 from mace_cpu.program import Buf, Layout, Program
-
-LEAST_STEPS = 16
-"""Products summed per tap: below, whole registers of pairs are mostly empty."""
-
-
-def takes_pairs(program: Program, geometry: Geometry) -> bool:
-    """Whether a convolution with known weights is computed in bfloat16, going by its sizes alone."""
-    block = program.block
-    return (
-        program.bfloat16 is not None
-        and fits_direct(geometry, block)
-        and not fits_depthwise(geometry)
-        and geometry.group_in >= LEAST_STEPS
-        and (geometry.groups == 1 or geometry.group_in % (2 * block) == 0)
-    )
-
 
 def why_float32(program: Program, geometry: Geometry) -> str:
     """Why a convolution stays float32 though the precision is bfloat16; "" where it does not."""
@@ -44,8 +28,8 @@ def why_float32(program: Program, geometry: Geometry) -> str:
         return ""
     if fits_depthwise(geometry):
         return "float32: depthwise"
-    if geometry.group_in < LEAST_STEPS:
-        return f"float32: fewer than {LEAST_STEPS} input channels"
+    if min(geometry.group_in, geometry.group_out) < LEAST_CHANNELS:
+        return f"float32: fewer than {LEAST_CHANNELS} channels"
     return "float32: the bfloat16 kernel does not cover it"
 
 
@@ -71,7 +55,7 @@ def _form_read(program: Program, node: Node, value: Value) -> Layout:
         return Layout.BLOCKED
     if fits_depthwise(geometry):
         return Layout.PAIRS if geometry.group_out == 1 else Layout.BLOCKED
-    return Layout.PAIRS if takes_pairs(program, geometry) and not reads_plain(program, node) else Layout.BLOCKED
+    return Layout.PAIRS if takes_pairs(program, geometry) else Layout.BLOCKED
 
 
 def _is_residual(program: Program, node: Node, value: Value) -> bool:
@@ -83,7 +67,7 @@ def _is_residual(program: Program, node: Node, value: Value) -> bool:
     if len(makers) != 1 or makers[0] in program.done or program.sole_user(others[0]) is not node:
         return False
     geometry = _known_convolution(program, makers[0])
-    return geometry is not None and takes_pairs(program, geometry) and not reads_plain(program, makers[0])
+    return geometry is not None and takes_pairs(program, geometry)
 
 
 def _known_convolution(program: Program, node: Node) -> Geometry | None:
@@ -121,7 +105,7 @@ def emit_in_pairs(
 
 def takes_pair_rows(program: Program, product: Product) -> bool:
     """Whether a product with a known right operand is computed in bfloat16."""
-    return program.bfloat16 is not None and not product.transposed_left and product.steps >= LEAST_STEPS
+    return program.bfloat16 is not None and not product.transposed_left and product.steps >= LEAST_CHANNELS
 
 
 def emit_product_in_pairs(

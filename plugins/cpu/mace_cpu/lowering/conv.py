@@ -8,8 +8,8 @@ from mace_core.graph import GraphView, Node, Value
 from mace_core.tensor import DType
 from mace_cpu.codegen.epilogue import match_epilogue
 from mace_cpu.lowering.checks import inputs_in
-from mace_cpu.lowering.bfloat16 import emit_in_pairs, takes_pairs, why_float32, write_forms
-from mace_cpu.lowering.conv_choice import reads_plain, takes_plain, wants_planar, wants_planar_transpose
+from mace_cpu.lowering.bfloat16 import emit_in_pairs, why_float32, write_forms
+from mace_cpu.lowering.conv_choice import takes_pairs, takes_plain, wants_planar, wants_planar_transpose
 from mace_cpu.lowering.conv_depthwise import emit_depthwise, fits_depthwise
 from mace_cpu.lowering.conv_direct import Floats, emit_direct, fits_direct
 from mace_cpu.lowering.conv_general import RANK, emit_general
@@ -49,7 +49,7 @@ def conv(program: Program, node: Node) -> None:
     scale, shift, epilogue = epilogue.split_affine(geometry.out_channels)
     weights, bias = folded(weights, bias, scale, shift)
     program.remark(why_float32(program, geometry))
-    if takes_pairs(program, geometry) and not reads_plain(program, node):
+    if takes_pairs(program, geometry):
         emit_in_pairs(program, geometry, x, weights, bias, epilogue, result)
     elif fits_depthwise(geometry):
         emit_depthwise(program, geometry, x, weights, bias, epilogue, write_forms(program, geometry, result))

@@ -22,6 +22,21 @@ MOST_PLAIN_CHANNELS = 4
 """Up to so many input channels that lie row-major are read as they are: a block of them would be mostly empty."""
 
 
+LEAST_CHANNELS = 16
+"""With fewer channels, in or out, whole registers of pairs of bfloat16 would be mostly empty."""
+
+
+def takes_pairs(program: Program, geometry: Geometry) -> bool:
+    """Whether a convolution with known weights is computed in bfloat16, going by its sizes alone."""
+    return (
+        program.bfloat16 is not None
+        and fits_direct(geometry, program.block)
+        and not fits_depthwise(geometry)
+        and min(geometry.group_in, geometry.group_out) >= LEAST_CHANNELS
+        and (geometry.groups == 1 or geometry.group_in % (2 * program.block) == 0)
+    )
+
+
 def takes_plain(program: Program, geometry: Geometry, x: Value) -> bool:
     """Whether the kernel for blocks of channels would read ``x`` in the PLAIN layout."""
     few = geometry.groups == 1 and geometry.in_channels <= MOST_PLAIN_CHANNELS
@@ -36,9 +51,9 @@ def wants_planar(program: Program, geometry: Geometry, x: Value, result: Value) 
     elif not takes_plain(program, geometry, x):
         blocked += _conversion(program, x)
     readers = program.view.users(result)
-    if program.view.is_output(result) or any(reads_plain(program, node) for node in readers):
+    if program.view.is_output(result) or any(_reads_plain(program, node) for node in readers):
         blocked += _conversion(program, result)
-    if not all(reads_plain(program, node) for node in readers):
+    if not all(_reads_plain(program, node) for node in readers):
         # what is not a convolution takes either layout and is as a rule faster on blocks of channels
         planar += _conversion(program, result)
     return planar < blocked * WORTH_CHANGING
@@ -62,7 +77,7 @@ def wants_planar_transpose(program: Program, geometry: Geometry, x: Value) -> bo
     return planar < taps * blocks * BLOCKED_OVERHEAD * WORTH_CHANGING
 
 
-def reads_plain(program: Program, node: Node) -> bool:
+def _reads_plain(program: Program, node: Node) -> bool:
     """Whether a node that is not lowered yet will be computed by the planar kernel, going by its sizes alone."""
     if node.op_type not in ("Conv", "ConvTranspose") or node.domain:
         return False
@@ -74,7 +89,7 @@ def reads_plain(program: Program, node: Node) -> bool:
     if node.op_type == "ConvTranspose":
         return wants_planar_transpose(program, transpose_geometry(node, *shapes), x)
     geometry = conv_geometry(node, *shapes)
-    if fits_depthwise(geometry):
+    if fits_depthwise(geometry) or takes_pairs(program, geometry):
         return False
     if not fits_direct(geometry, program.block):
         return True
