@@ -83,7 +83,7 @@ def choose_instructions(features: str | None, precision: str) -> tuple[Target, B
     if precision == "float32":
         if plus:
             raise UsageError(
-                f"the cpu option 'features' names '+{wanted}', which matters with the option 'precision' bfloat16 only; "
+                f"the cpu option 'features' names '+{wanted}', which matters with precision bfloat16 only; "
                 "set that too, or leave it out"
             )
         return target, None
@@ -92,9 +92,10 @@ def choose_instructions(features: str | None, precision: str) -> tuple[Target, B
         if unit.is_in(target):
             return target, unit
     needs = " or ".join(unit.missing for unit in candidates)
+    lack = "neither" if len(candidates) > 1 else "not"
     which = f"the instruction set chosen, '{mask}'," if mask not in ("", "host") else f"this processor ({target.cpu})"
     raise UsageError(
-        f"the cpu option 'precision' is bfloat16, which needs {needs}; {which} has {'neither' if len(candidates) > 1 else 'not'}. "
+        f"the cpu option 'precision' is bfloat16, which needs {needs}; {which} has {lack}. "
         "Leave the option at float32, or run on a processor that has it"
     )
 

@@ -302,7 +302,14 @@ def test_results_stay_bfloat16_from_one_convolution_to_the_next(features: str, m
         c=small(3, 64, middle, 1, 1),
     )
     ran = check_nodes(
-        nodes, inputs, ["y"], constants=("a", "b", "c"), blocked=("x",), features=features, tol=0.02, oracle="onnxruntime"
+        nodes,
+        inputs,
+        ["y"],
+        constants=("a", "b", "c"),
+        blocked=("x",),
+        features=features,
+        tol=0.02,
+        oracle="onnxruntime",
     )
     target, _ = choose_instructions(features, "bfloat16")
     block = 16 if target.vector_bits >= 512 else 8
@@ -410,7 +417,7 @@ def test_emulation_is_never_taken_unasked() -> None:
         ({"precision": "float16"}, "'precision' is one of float32, bfloat16, not 'float16'"),
         ({"precision": 16}, "'precision' takes float32 or bfloat16, not 16"),
         ({"features": "host+bf16-quantum", "precision": "bfloat16"}, r"ends in '\+bf16-quantum', which is none of"),
-        ({"features": "host+bf16-emulated"}, "matters with the option 'precision' bfloat16 only"),
+        ({"features": "host+bf16-emulated"}, "matters with precision bfloat16 only"),
     ],
 )
 def test_wrong_options_are_told(options: dict[str, object], message: str) -> None:

@@ -79,7 +79,7 @@ def load_half(body: Body, at: ir.Value) -> ir.Value:
 
 
 def store_half(body: Body, value: ir.Value, at: ir.Value, unit: Bfloat16Unit | None, is_alone: ir.Value) -> None:
-    """Store a vector as bfloat16; where it ``is_alone`` the odd half behind it, which no channels fill, becomes zero."""
+    """Store a vector as bfloat16; where it ``is_alone`` the half behind it, which no channels fill, becomes zero."""
     halves = narrow(body, value, by_instruction=has_bfloat16_instructions(unit))
     body.b.store(halves, at, align=BFLOAT16_BYTES)
     with body.b.if_then(is_alone, likely=False):
@@ -92,8 +92,10 @@ def pair_of(body: Body, block: ir.Value) -> tuple[ir.Value, ir.Value]:
     return body.b.lshr(block, constant(1)), body.b.and_(block, constant(1))
 
 
-def add_pair_products(body: Body, left: ir.Value, right: ir.Value, addend: ir.Value, *, by_instruction: bool) -> ir.Value:
-    """``addend + left.even * right.even + left.odd * right.odd``; the factors are pairs in words that pass as float32."""
+def add_pair_products(
+    body: Body, left: ir.Value, right: ir.Value, addend: ir.Value, *, by_instruction: bool
+) -> ir.Value:
+    """``addend + left.even * right.even + left.odd * right.odd``; factors are pairs in words that pass as float32."""
     b = body.b
     if by_instruction:
         lanes = left.type.count

@@ -22,6 +22,7 @@ from mace_cpu.lowering.conv_geometry import Geometry, conv_geometry
 from mace_cpu.lowering.gemm_packed import Product, emit_product
 from mace_cpu.program import Buf, Layout, Program
 
+
 def why_float32(program: Program, geometry: Geometry) -> str:
     """Why a convolution stays float32 though the precision is bfloat16; "" where it does not."""
     if program.bfloat16 is None or takes_pairs(program, geometry):
@@ -45,7 +46,7 @@ def write_forms(program: Program, geometry: Geometry, result: Value) -> Result:
 
 
 def _form_read(program: Program, node: Node, value: Value) -> Layout:
-    """In which layout a node that is not lowered yet will read ``value``: a guess, with which mistakes cost only time."""
+    """In which layout a node that is not lowered yet will read ``value``: a guess, whose mistakes cost only time."""
     if node.domain or program.bfloat16 is None:
         return Layout.BLOCKED
     if node.op_type == "Add":
@@ -86,7 +87,7 @@ def _known_convolution(program: Program, node: Node) -> Geometry | None:
 def emit_in_pairs(
     program: Program, geometry: Geometry, x: Value, weights: Floats, bias: Floats, epilogue: Epilogue, result: Value
 ) -> None:
-    """Emit a convolution of constant weights (O, C / groups, kernel) in bfloat16, its result in the forms it is read."""
+    """Emit a convolution of constant weights (O, C / groups, kernel) in bfloat16."""
     assert program.bfloat16 is not None
     forms = write_forms(program, geometry, result)
     target = forms.floats or forms.pairs
@@ -118,7 +119,7 @@ def emit_product_in_pairs(
     tensors: Sequence[Buf],
     result: Value,
 ) -> None:
-    """Emit ``result = epilogue(left @ right + bias)`` in bfloat16; ``right`` (any, steps, columns), maybe transposed."""
+    """Emit ``result = epilogue(left @ right + bias)`` in bfloat16; ``right`` is (any, steps, columns)."""
     source = program.read(left, Layout.PAIR_ROWS)
     steps = -(-product.steps // (2 * program.block)) * program.block
     if product.transposed_right:

@@ -7,8 +7,8 @@ import numpy as np
 from mace_core.graph import GraphView, Node, Value
 from mace_core.tensor import DType
 from mace_cpu.codegen.epilogue import match_epilogue
-from mace_cpu.lowering.checks import inputs_in
 from mace_cpu.lowering.bfloat16 import emit_in_pairs, why_float32, write_forms
+from mace_cpu.lowering.checks import inputs_in
 from mace_cpu.lowering.conv_choice import takes_pairs, takes_plain, wants_planar, wants_planar_transpose
 from mace_cpu.lowering.conv_depthwise import emit_depthwise, fits_depthwise
 from mace_cpu.lowering.conv_direct import Floats, emit_direct, fits_direct

@@ -140,7 +140,13 @@ _kernels: dict[tuple[object, ...], KernelSource] = {}
 
 
 def depthwise_kernel(
-    pixels: int, block: int, taps: int, stride: int, dilation: int, epilogue: Epilogue, form: Form = (False, "floats", None)
+    pixels: int,
+    block: int,
+    taps: int,
+    stride: int,
+    dilation: int,
+    epilogue: Epilogue,
+    form: Form = (False, "floats", None),
 ) -> KernelSource:
     """The depthwise kernel for a tile, the steps along a row, an epilogue and the form of input and result."""
     tag = epilogue.tag
