@@ -20,7 +20,7 @@ _INFINITY = 0x7F800000
 _QUIET = 0x00400000
 
 
-class _BFloat16(ir.Type):
+class _BFloat16(ir.Type):  # type: ignore[misc]  # llvmlite has no types
     """LLVM's ``bfloat``, which llvmlite has no name for."""
 
     def _to_string(self) -> str:
