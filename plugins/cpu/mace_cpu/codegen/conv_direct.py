@@ -8,6 +8,7 @@ window of the input is copied into scratch memory with zeros around it, and the 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -89,9 +90,9 @@ class _Source:
     direct: ir.Value  # the start in the image itself
 
 
-def build(symbol: str, variant: Variant, epilogue: Epilogue) -> str:
+def build(symbol: str, variant: Variant, epilogue: Epilogue, features: Iterable[str] = ()) -> str:
     """IR of a direct convolution; arguments are `Arg`, then epilogue channels, then epilogue tensors."""
-    body = Body(symbol, variant.block)
+    body = Body(symbol, variant.block, features)
     words = _Words(body)
     operands = [op.operand for op in epilogue.ops if op.operand]
     first = len(Arg)

@@ -304,4 +304,5 @@ def _build(
 ) -> str:
     from mace_cpu.codegen import conv_direct
 
-    return conv_direct.build(symbol, conv_direct.Variant(rows, blocks, block, stride, plain_input, UNROLL), epilogue)
+    variant = conv_direct.Variant(rows, blocks, block, stride, plain_input, UNROLL)
+    return conv_direct.build(symbol, variant, epilogue, target.features)
