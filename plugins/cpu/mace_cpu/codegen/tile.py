@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from llvmlite import ir
 
-from mace_cpu.codegen.body import I8, Body, constant
+from mace_cpu.codegen.body import CACHE_LINE_FLOATS, I8, I64, POINTER, Body, constant
 
 if TYPE_CHECKING:
     from mace_cpu.codegen.epilogue import Epilogue
@@ -29,6 +29,34 @@ CHEAP = frozenset(
     | {"save", "add_number", "mul_number"}
 )
 """Epilogue operations of a few instructions; others are generated once, in a loop over the tile's vectors."""
+
+
+STEPS_PER_FETCH = 16
+
+
+class FetchAhead:
+    """Brings memory that is needed later into the second level cache, a little at a time.
+
+    All at once the requests would fill the queue that the tile's own loads go through.
+    """
+
+    def __init__(self, body: Body) -> None:
+        self._body = body
+        self._at = body.variable(POINTER)
+        self._share = body.variable(I64)
+
+    def begin(self, at: ir.Value, share: ir.Value) -> None:
+        """From now on every `fetch` brings ``share`` floats (whole cache lines), the first of them at ``at``."""
+        self._body.b.store(at, self._at)
+        self._body.b.store(share, self._share)
+
+    def fetch(self) -> None:
+        """Ask for the next share."""
+        body = self._body
+        at, share = body.b.load(self._at, typ=POINTER), body.b.load(self._share, typ=I64)
+        with body.loop(0, share, CACHE_LINE_FLOATS) as line:
+            body.prefetch(body.floats(at, line))
+        body.b.store(body.floats(at, share), self._at)
 
 
 class Tile:
@@ -94,11 +122,12 @@ class Tile:
         right_step: ir.Value | int,
         length: ir.Value,
         unroll: int,
+        ahead: FetchAhead | None = None,
     ) -> None:
         """``length`` steps over consecutive floats of the left operand and rows of the right one.
 
         In floats: ``row_offsets`` are the rows' distances from ``left``, ``right_step`` is from row to row of the right
-        operand.
+        operand.  Every few steps a little is fetched as ``ahead`` says.
         """
         body = self.body
         starts = [body.floats(left, offset) for offset in row_offsets] if _is_dynamic(row_offsets) else None
@@ -110,15 +139,23 @@ class Tile:
             assert isinstance(offset, int)
             return body.floats(body.floats(left, k), offset + ahead)
 
-        whole = constant(0)
-        if unroll > 1:
-            whole = body.b.and_(length, constant(-unroll))
-            with body.loop(0, whole, unroll) as k:
-                for u in range(unroll):
-                    columns = body.floats(right, body.mul(body.add(k, u), right_step))
-                    self.step(functools.partial(at, k=k, ahead=u), columns)
-        with body.loop(whole, length) as k:
-            self.step(functools.partial(at, k=k, ahead=0), body.floats(right, body.mul(k, right_step)))
+        def steps(start: ir.Value, stop: ir.Value) -> None:
+            whole = start
+            if unroll > 1:
+                whole = body.add(start, body.b.and_(body.sub(stop, start), constant(-unroll)))
+                with body.loop(start, whole, unroll) as k:
+                    for u in range(unroll):
+                        columns = body.floats(right, body.mul(body.add(k, u), right_step))
+                        self.step(functools.partial(at, k=k, ahead=u), columns)
+            with body.loop(whole, stop) as k:
+                self.step(functools.partial(at, k=k, ahead=0), body.floats(right, body.mul(k, right_step)))
+
+        if ahead is None:
+            steps(constant(0), length)
+            return
+        with body.loop(0, length, STEPS_PER_FETCH) as first:
+            ahead.fetch()
+            steps(first, body.minimum(body.add(first, STEPS_PER_FETCH), length))
 
     def finish(
         self,
