@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Protocol
 
 from llvmlite import ir
@@ -90,6 +91,10 @@ class Tile:
         """The present value of one accumulator."""
         return self.body.b.load(self._cells[row][v], typ=self.body.vector)
 
+    def put(self, row: int, v: int, value: ir.Value) -> None:
+        """Set one accumulator."""
+        self.body.b.store(value, self._cells[row][v])
+
     def put_aside(self, at: ir.Value) -> None:
         """Store the accumulators as they are, row by row."""
         for i, cell in enumerate(cell for row in self._cells for cell in row):
@@ -165,6 +170,7 @@ class Tile:
         tensor: LoadOperand,
         store: Callable[[ir.Value, ir.Value, ir.Value], None],
         rolled: bool | None = None,
+        where: Callable[[ir.Value], ir.Value] | None = None,
     ) -> None:
         """Apply the epilogue and store.
 
@@ -173,11 +179,12 @@ class Tile:
             tensor: loads the vector of tensor operand ``i`` for (row, column vector), given as integers of the code.
             store: stores a vector for (row, column vector).
             rolled: generate this once, in a loop over rows; by default where the operations take many instructions.
+            where: whether a row exists; others are neither loaded nor stored.  Always rolled.
         """
         body = self.body
         count = sum(op.operand == "channel" for op in epilogue.ops)
         if rolled is None:
-            rolled = any(op.kind not in CHEAP for op in epilogue.ops)
+            rolled = where is not None or any(op.kind not in CHEAP for op in epilogue.ops)
         if not rolled:
             for v in range(self.vectors):
                 operands = [channel(i, v) for i in range(count)]
@@ -198,7 +205,7 @@ class Tile:
                 at = body.b.gep(self._spilled, [constant(r * nbytes)], source_etype=I8)
                 body.b.store(body.b.load(self._cells[r][v], typ=body.vector), at, align=4)
             operands = [channel(i, v) for i in range(count)]
-            with body.loop(0, constant(self.rows)) as row:
+            with body.loop(0, constant(self.rows)) as row, _only_if(body, where, row):
                 at = body.b.gep(self._spilled, [body.mul(row, nbytes)], source_etype=I8)
                 column = constant(v)
                 result = epilogue.emit(
@@ -208,6 +215,12 @@ class Tile:
                     tensor=functools.partial(tensor, row=row, column=column),
                 )
                 store(result, row, column)
+
+
+def _only_if(
+    body: Body, where: Callable[[ir.Value], ir.Value] | None, row: ir.Value
+) -> AbstractContextManager[object]:
+    return nullcontext() if where is None else body.b.if_then(where(row))
 
 
 def _is_dynamic(offsets: Sequence[ir.Value | int]) -> bool:
