@@ -217,9 +217,7 @@ class Tile:
                 store(result, row, column)
 
 
-def _only_if(
-    body: Body, where: Callable[[ir.Value], ir.Value] | None, row: ir.Value
-) -> AbstractContextManager[object]:
+def _only_if(body: Body, where: Callable[[ir.Value], ir.Value] | None, row: ir.Value) -> AbstractContextManager[object]:
     return nullcontext() if where is None else body.b.if_then(where(row))
 
 
