@@ -16,7 +16,7 @@ from mace_cpu.codegen.epilogue import Epilogue
 from mace_cpu.codegen.version import generator_version
 from mace_cpu.codegen.winograd_arguments import Arg
 from mace_cpu.codegen.winograd_matrices import transforms
-from mace_cpu.lowering.conv_direct import STEPS_PER_FETCH
+from mace_cpu.lowering.conv_direct import FAR_INPUT_BYTES, STEPS_PER_FETCH
 from mace_cpu.lowering.conv_geometry import Geometry
 from mace_cpu.lowering.conv_tiles import ChannelSplit, choose_rows, most_rows, split_channels, widest_tile
 from mace_cpu.program import At, Buf, Layout, Program, aligned_empty
@@ -118,7 +118,10 @@ def _plan(program: Program, geometry: Geometry, results: int) -> Plan:
     weights = points * geometry.in_channels * out_blocks * block
     product = max(product, weight_cost(weights, bands))
     transform = total * vectors * (in_blocks * into * parts + out_blocks * out_of)
-    return Plan(results, (height, width), band, parts, product + transform)
+    # read in squares, of which nothing is fetched ahead
+    image = geometry.batch * in_blocks * block * math.prod(geometry.image)
+    far = image * FAR_FLOAT_COST if 4 * image > FAR_INPUT_BYTES else 0.0
+    return Plan(results, (height, width), band, parts, product + transform + far)
 
 
 def _band(total: int, tallest: int, patch_bytes: int) -> int:
