@@ -41,11 +41,18 @@ class CpuBackend(Backend):
     compiles_per_shape = False
 
     def __init__(
-        self, device: Device, *, threads: int, features: str | None = None, precision: str = "float32"
+        self,
+        device: Device,
+        *,
+        threads: int,
+        features: str | None = None,
+        winograd: bool = True,
+        precision: str = "float32",
     ) -> None:
         load_all()
         self.device = device
         self.threads = threads
+        self.winograd = winograd
         self.target, self.bfloat16 = choose_instructions(features, precision)
 
     def capability(self, view: GraphView) -> Capability:
@@ -71,7 +78,7 @@ class CpuBackend(Backend):
         return [CpuSubgraph(program, addresses, self.threads, device) for program in programs]
 
     def _lower(self, view: GraphView) -> Program:
-        program = Program(view, self.target, self.threads, self.bfloat16)
+        program = Program(view, self.target, self.threads, self.winograd, self.bfloat16)
         for node in view.nodes:
             if node in program.done:
                 continue

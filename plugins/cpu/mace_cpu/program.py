@@ -136,6 +136,7 @@ class Program:
         view: the subgraph under its concrete signature.
         target: instruction set to generate for.
         threads: threads the plan will run on (work is split at compile time).
+        winograd: whether convolutions may be computed by Winograd's method.
         bfloat16: the unit that multiplies pairs of bfloat16 where that pays; None: all is float32.
         notes: remarks on nodes by their name, for explanations.
         block: channels per block of the BLOCKED layout.
@@ -148,6 +149,7 @@ class Program:
     view: GraphView
     target: Target
     threads: int = 1
+    winograd: bool = True
     bfloat16: Bfloat16Unit | None = None
     notes: dict[str, str] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)

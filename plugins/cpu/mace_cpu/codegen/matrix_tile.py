@@ -15,7 +15,7 @@ from llvmlite import ir
 
 from mace_cpu.codegen.bfloat16 import add_pair_products
 from mace_cpu.codegen.body import I8, I64, POINTER, VOID, Body, constant
-from mace_cpu.codegen.tile import LoadOperand
+from mace_cpu.codegen.tile import FetchAhead, LoadOperand
 
 if TYPE_CHECKING:
     from mace_cpu.codegen.epilogue import Epilogue
@@ -90,6 +90,7 @@ class MatrixTile:
         right_step: ir.Value | int,
         length: ir.Value,
         unroll: int,
+        ahead: FetchAhead | None = None,
     ) -> None:
         """``length`` words of each row, rounded up to 16, as `Tile.run` takes them; the rows are equally far apart."""
         body = self.body
@@ -97,6 +98,8 @@ class MatrixTile:
         left_stride = body.mul(_integer(apart), 4)
         right_stride = body.mul(_integer(right_step), 4)
         with body.loop(0, length, REGISTER_WORDS) as k:
+            if ahead is not None:
+                ahead.fetch()
             columns = body.floats(right, body.mul(k, right_step))
             for group in range(len(self._heights)):
                 start = body.floats(body.floats(left, row_offsets[group * REGISTER_ROWS]), k)

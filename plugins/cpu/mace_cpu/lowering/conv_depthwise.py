@@ -171,4 +171,4 @@ def _build(
 ) -> str:
     from mace_cpu.codegen import conv_depthwise
 
-    return conv_depthwise.build(symbol, conv_depthwise.Variant(*variant), epilogue)
+    return conv_depthwise.build(symbol, conv_depthwise.Variant(*variant), epilogue, target.features)

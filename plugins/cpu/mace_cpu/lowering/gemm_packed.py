@@ -233,4 +233,4 @@ def _build(
 ) -> str:
     from mace_cpu.codegen import gemm
 
-    return gemm.build(symbol, gemm.Variant(*variant), epilogue)
+    return gemm.build(symbol, gemm.Variant(*variant), epilogue, target.features)
