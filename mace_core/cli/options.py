@@ -70,7 +70,9 @@ def parse_pins(texts: list[str]) -> dict[str, str]:
 
 
 def parse_provider_options(texts: list[str], threads: int = 0) -> dict[str, dict[str, object]]:
-    """``PROVIDER.NAME=VALUE`` by provider and name; whole numbers as numbers.  ``threads`` is the cpu's, 0 leaves it.
+    """``PROVIDER.NAME=VALUE`` by provider and name; ``threads`` is the cpu's, 0 leaves it.
+
+    Whole numbers become numbers, true and false truth values.
 
     Raises:
         UsageError: for a text of another form.
@@ -81,7 +83,8 @@ def parse_provider_options(texts: list[str], threads: int = 0) -> dict[str, dict
         provider, dot, name = key.partition(".")
         if not (equals and dot and provider and name and value):
             raise UsageError(f"--option {text}: write it PROVIDER.NAME=VALUE, like cpu.precision=bfloat16")
-        found.setdefault(provider, {})[name] = int(value) if value.isdigit() else value
+        typed = {"true": True, "false": False}.get(value, int(value) if value.isdigit() else value)
+        found.setdefault(provider, {})[name] = typed
     return found
 
 

@@ -62,8 +62,8 @@ def test_the_command_prints_a_table(mace: Mace, model: Path) -> None:
 
 
 def test_provider_options_are_read_by_provider() -> None:
-    found = parse_provider_options(["cpu.precision=bfloat16", "acme.level=3"], threads=2)
-    assert found == {"cpu": {"threads": 2, "precision": "bfloat16"}, "acme": {"level": 3}}
+    found = parse_provider_options(["cpu.precision=bfloat16", "acme.level=3", "acme.fast=true"], threads=2)
+    assert found == {"cpu": {"threads": 2, "precision": "bfloat16"}, "acme": {"level": 3, "fast": True}}
 
 
 @pytest.mark.parametrize("text", ["precision=bfloat16", "cpu.precision", "cpu.=x", ".name=x", "cpu.name="])
