@@ -254,10 +254,11 @@ def test_a_gemm_scales_and_adds_in_float32(features: str, transposed: int) -> No
 
 
 @pytest.mark.parametrize("features", USABLE)
-def test_stacks_of_known_matrices(features: str) -> None:
+@pytest.mark.parametrize(("left", "right"), [((3, 5, 33), (3, 33, 18)), ((4, 40), (40,)), ((40,), (40, 3))])
+def test_stacks_of_matrices_and_vectors(features: str, left: tuple[int, ...], right: tuple[int, ...]) -> None:
     check_node(
         "MatMul",
-        [numbers(1, 3, 5, 33), numbers(2, 3, 33, 18)],
+        [numbers(1, *left), numbers(2, *right)],
         constants=("x1",),
         features=features,
         tol=2e-5,
