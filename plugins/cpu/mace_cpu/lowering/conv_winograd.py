@@ -22,6 +22,7 @@ from mace_cpu.lowering.conv_geometry import Geometry
 from mace_cpu.lowering.conv_tiles import (
     ChannelSplit,
     choose_rows,
+    has_many_registers,
     most_rows,
     split_channels,
     widest_tile,
@@ -47,6 +48,9 @@ FAR_FLOAT_COST = 2.2
 
 TRANSFORM_COST = {2: (75.0, 65.0), 3: (160.0, 140.0), 4: (290.0, 260.0)}
 """What the transforms of a patch's input and result take per channel block, in vector multiplications."""
+
+SPILLED = 1.25
+"""How much longer the transforms take with 16 registers, which hold few of a patch's values."""
 
 WORTH_IT = 0.8
 PADDING_FLOATS = 16
@@ -125,6 +129,8 @@ def _plan(program: Program, geometry: Geometry, results: int) -> Plan:
     weights = points * geometry.in_channels * out_blocks * block
     product = max(product, weight_cost(weights, bands))
     transform = total * vectors * (in_blocks * into * parts + out_blocks * out_of)
+    if not has_many_registers(program.target):
+        transform *= SPILLED
     # read in squares, of which nothing is fetched ahead
     image = geometry.batch * in_blocks * block * math.prod(geometry.image)
     far = image * FAR_FLOAT_COST if 4 * image > FAR_INPUT_BYTES else 0.0
