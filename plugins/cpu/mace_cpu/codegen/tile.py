@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from llvmlite import ir
 
 from mace_cpu.codegen.body import CACHE_LINE_FLOATS, I8, I64, POINTER, Body, constant
+from mace_cpu.codegen.tile_arguments import STEPS_PER_FETCH
 
 if TYPE_CHECKING:
     from mace_cpu.codegen.epilogue import Epilogue
@@ -30,9 +31,6 @@ CHEAP = frozenset(
     | {"save", "add_number", "mul_number"}
 )
 """Epilogue operations of a few instructions; others are generated once, in a loop over the tile's vectors."""
-
-
-STEPS_PER_FETCH = 16
 
 
 class FetchAhead:

@@ -14,6 +14,7 @@ from mace_core.native.kernel import KernelSource
 from mace_core.native.target import Target
 from mace_cpu.codegen.conv_arguments import Arg
 from mace_cpu.codegen.epilogue import Epilogue
+from mace_cpu.codegen.tile_arguments import STEPS_PER_FETCH
 from mace_cpu.codegen.version import generator_version
 from mace_cpu.lowering.conv_geometry import Geometry
 from mace_cpu.lowering.conv_tiles import (
@@ -44,7 +45,6 @@ SUM_TILES = 8
 
 SCALAR_WORK_PER_MAC = 1 / 8
 UNROLL = 1
-STEPS_PER_FETCH = 16
 
 
 @dataclass(frozen=True, slots=True)

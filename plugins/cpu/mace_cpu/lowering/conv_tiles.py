@@ -35,10 +35,15 @@ ROW_CHOICES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 13, 14)
 """Tile heights to choose from: few, so that layers share kernels."""
 
 
+def has_many_registers(target: Target) -> bool:
+    """Whether there are 32 vector registers, not 16."""
+    return target.vector_bits >= 512 or target.architecture == "aarch64"
+
+
 def most_rows(target: Target, block: int, blocks: int) -> int:
     """The tallest tile whose accumulators stay in registers."""
     vectors = blocks * block * 32 // target.vector_bits
-    registers = 32 if target.vector_bits >= 512 or target.architecture == "aarch64" else 16
+    registers = 32 if has_many_registers(target) else 16
     # the row of columns, one broadcast factor, and without fused operations a product
     spare = vectors + (1 if target.vector_bits >= 256 else 2)
     return min(max((registers - spare) // vectors, 1), ROW_CHOICES[-1])

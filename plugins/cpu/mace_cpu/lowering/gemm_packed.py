@@ -13,6 +13,7 @@ from mace_core.native.kernel import KernelSource
 from mace_core.native.target import Target
 from mace_cpu.codegen.epilogue import Epilogue
 from mace_cpu.codegen.gemm_arguments import Arg
+from mace_cpu.codegen.tile_arguments import STEPS_PER_FETCH
 from mace_cpu.codegen.version import generator_version
 from mace_cpu.lowering.conv_tiles import (
     MATRIX_VECTORS,
@@ -119,7 +120,11 @@ def emit_product(
         band = segments
         if 4 * panel * split.tiles < CACHED_LEFT_BYTES:
             band = max(min(CACHED_LEFT_BYTES // max(4 * segment * product.steps, 1), segments), 1)
+        # what is read in place has no panels
+        tile_fetch = 0 if in_place else -(-panel // (segment // rows))
         values = {
+            Arg.TILE_FETCH: tile_fetch,
+            Arg.STEPS_FETCH: -(-tile_fetch // max(-(-product.steps // STEPS_PER_FETCH), 1)),
             Arg.OUT_MATRIX: product.rows * product.columns,
             Arg.UNITS: segments * split.tiles,
             Arg.ROWS: product.rows,
