@@ -14,6 +14,7 @@ Array = np.ndarray[Any, Any]
 
 VALUES = ("normal", "nan", "infinite", "denormal", "large", "zero")
 COUNTS = (1, 3, 8, 16, 17, 33)
+DEPTHWISE = 0
 MOST_MACS = 8_000_000
 
 
@@ -45,8 +46,8 @@ def check(op: str, inputs: list[Array], attributes: dict[str, Any], features: st
 def convolutions(draw: st.DrawFn) -> dict[str, Any]:
     """Kernels other than 3x3 of stride 1, whose sums meet an infinity or a NaN in any order: see test_conv_winograd."""
     channels, out = draw(st.sampled_from(COUNTS)), draw(st.sampled_from(COUNTS))
-    groups = draw(st.sampled_from((1, 1, 2, 3, "depthwise")))
-    if groups == "depthwise":
+    groups = draw(st.sampled_from((1, 1, 2, 3, DEPTHWISE)))
+    if groups == DEPTHWISE:
         groups, out = channels, channels * draw(st.integers(1, 2))
     else:
         channels, out = channels * groups, out * groups
@@ -64,7 +65,9 @@ def convolutions(draw: st.DrawFn) -> dict[str, Any]:
             attributes["dilations"] = dilations = [1, 1]
     least = [(k - 1) * d + 1 - pads[i] - pads[i + 2] for i, (k, d) in enumerate(zip(kernel, dilations, strict=True))]
     tiny, huge = st.integers(1, 9), st.integers(200, 3000)
-    size = draw(st.one_of(st.tuples(tiny, tiny), st.tuples(st.just(1), huge), st.tuples(huge, st.just(1))))
+    size: tuple[int, ...] = draw(
+        st.one_of(st.tuples(tiny, tiny), st.tuples(st.just(1), huge), st.tuples(huge, st.just(1)))
+    )
     size = tuple(max(s, n, 1) for s, n in zip(size, least, strict=True))
     while np.prod(size) * channels * (out // groups) * np.prod(kernel) > MOST_MACS and max(size) > 64:
         size = tuple(max(s // 2, n, 1) for s, n in zip(size, least, strict=True))

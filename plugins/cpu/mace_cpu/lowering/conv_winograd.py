@@ -52,6 +52,11 @@ TRANSFORM_COST = {2: (75.0, 65.0), 3: (160.0, 140.0), 4: (290.0, 260.0)}
 SPILLED = 1.25
 """How much longer the transforms take with 16 registers, which hold few of a patch's values."""
 
+MANY_BANDS = 6
+CHUNKS_PER_THREAD = 2
+"""With so many bands per thread, chunks enough that a thread that is held up leaves some to the others.  Each chunk has
+scratch memory of its own, which is cold when a thread turns to it."""
+
 WORTH_IT = 0.8
 PADDING_FLOATS = 16
 """Between points, so that equal places of all points do not compete for the same lines of the cache."""
@@ -116,11 +121,11 @@ def _plan(program: Program, geometry: Geometry, results: int) -> Plan:
     points = (results + TAPS - 1) ** 2
     widest = min(widest_tile(program.target, block), out_blocks)
     tallest = most_rows(program.target, block, widest)
-    band = _band(total, tallest, 4 * points * block * (in_blocks + widest))
-    bands = -(-total // band)
     oc_tiles = -(-out_blocks // widest)
-    # with few bands the threads share the channels, and each transforms the input for itself
-    parts = min(program.threads, oc_tiles) if bands < 2 * program.threads else 1
+    band = _band(total, tallest, 4 * points * block * (in_blocks + widest), oc_tiles, program.threads)
+    bands = -(-total // band)
+    # with one band the threads share the channels, and each transforms the input for itself
+    parts = min(program.threads, oc_tiles) if bands == 1 else 1
     rows = choose_rows(band, tallest, widest * vectors)
     tiles = -(-band // rows) * bands
     into, out_of = TRANSFORM_COST[results]
@@ -137,13 +142,14 @@ def _plan(program: Program, geometry: Geometry, results: int) -> Plan:
     return Plan(results, (height, width), band, parts, product + transform + far)
 
 
-def _band(total: int, tallest: int, patch_bytes: int) -> int:
-    """Patches per band: as many as fit into scratch memory, whole tiles, evenly spread over the bands."""
+def _band(total: int, tallest: int, patch_bytes: int, oc_tiles: int, threads: int) -> int:
+    """Patches per band: as many as fit into scratch memory, evenly spread; bands enough to share out, or one."""
     most = max(SCRATCH_BYTES // patch_bytes // tallest, 1) * tallest
-    if total <= most:
+    bands = -(-total // most)
+    if bands == 1 and (oc_tiles >= threads or total < threads * tallest):
         return total
-    even = -(-total // -(-total // most))
-    return -(-even // tallest) * tallest
+    even = -(-total // (-(-bands // threads) * threads))
+    return -(-even // tallest) * tallest if threads == 1 else even
 
 
 def emit_winograd(
@@ -197,7 +203,8 @@ def emit_winograd(
             Arg.TILE_FETCH: tile_fetch,
             Arg.STEPS_FETCH: -(-tile_fetch // (in_blocks * -(-block // STEPS_PER_FETCH))),
         }
-        chunks = min(bands * parts, program.threads * 2 if bands > 2 * program.threads else program.threads)
+        per_thread = CHUNKS_PER_THREAD if bands >= MANY_BANDS * program.threads else 1
+        chunks = min(bands * parts, program.threads * per_thread)
         arguments: list[int | float | Buf | At] = [values.get(arg, 0) for arg in Arg]
         arguments[Arg.INPUT] = source
         arguments[Arg.WEIGHTS] = program.constant(_pack(weights, plan.results, block, split), in_place=True)
