@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +15,7 @@ import numpy.typing as npt
 
 from mace_core.errors import DeviceLostError, MaceError, OutOfMemoryError, TransientError, UsageError
 from mace_core.graph import Graph, Node, Value
+from mace_core.host_memory import memory_needed
 from mace_core.provider.execution import CancelFlag
 from mace_core.provider.registry import Registry, default_registry
 from mace_core.scheduler import notify
@@ -97,7 +99,8 @@ class Session:
         self._registry = registry or default_registry()
         self._closed = False
         pins = {pattern: resolve_device_name(name, self._registry) for pattern, name in (pins or {}).items()}
-        self._model: PreparedModel = prepare_model(model, optimize=optimize, cache=cache, mmap=mmap)
+        with memory_needed(f"{_label_of(model)}: loading it"):
+            self._model: PreparedModel = prepare_model(model, optimize=optimize, cache=cache, mmap=mmap)
         graph = self._model.graph
         self._pool = DevicePool(
             select_devices(
@@ -162,8 +165,9 @@ class Session:
         try:
             return self._run(feeds, outputs, profile, cancel)
         except MemoryError as error:
+            detail = f" ({error})" if str(error) else ""
             raise OutOfMemoryError(
-                f"{self._model.label}: the run needs more memory than there is ({error}); give it smaller inputs"
+                f"{self._model.label}: the run needs more memory than there is{detail}; give it smaller inputs"
             ) from error
         except OutOfMemoryError as error:
             raise OutOfMemoryError(f"{self._model.label}: {error}", node=error.node, device=error.device) from error
@@ -329,7 +333,8 @@ class Session:
         key = tuple(
             [t.concrete_shape if hasattr(t, "concrete_shape") else None for t in (types[v] for v in self._graph.inputs)]
         )
-        return self._runner.find(key) or self._runner.make(key, types)
+        with memory_needed(f"{self._model.label}: planning it"):
+            return self._runner.find(key) or self._runner.make(key, types)
 
     def _assume(self) -> tuple[Mapping[Value, Any], str]:
         """Types with sizes assumed for free dimensions: the first that the model takes."""
@@ -365,6 +370,11 @@ class Session:
     def _check_open(self) -> None:
         if self._closed:
             raise UsageError(f"the session of {self._model.label} is closed")
+
+
+def _label_of(model: Model) -> str:
+    """How messages call a model that is not loaded yet."""
+    return f"'{os.fspath(model)}'" if isinstance(model, str | os.PathLike) else "the model"
 
 
 def _fast_inputs(inputs: Sequence[Value]) -> list[tuple[str, np.dtype[Any]]] | None:

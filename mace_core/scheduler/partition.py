@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mace_core.errors import MaceError
+from mace_core.errors import MaceError, shorten
 from mace_core.graph import Node
 from mace_core.graph.graph import captured_values
 from mace_core.provider import Capability
@@ -66,13 +66,19 @@ class Partitioning:
 class UnplacedNodesError(MaceError):
     """Some nodes are claimed by no device."""
 
-    def __init__(self, unplaced: Mapping[Node, Mapping[str, str]]) -> None:
+    def __init__(self, unplaced: Mapping[Node, Mapping[str, str]], model: str = "") -> None:
+        """``unplaced``: for each node the reason of each device; ``model`` as messages call it."""
         self.unplaced = unplaced
+        where = f"{model}: " if model else ""
         lines = []
         for node, reasons in unplaced.items():
             whys = "; ".join(f"{device}: {reason}" for device, reason in reasons.items())
-            lines.append(f"  node '{node.name}' ({node.qualified_op}): {whys or 'no device was asked'}")
-        super().__init__("no device runs these nodes:\n" + "\n".join(lines))
+            name = f"node '{shorten(node.name)}' ({shorten(node.qualified_op)})"
+            lines.append(f"{name}: {whys or 'no device was asked'}")
+        if len(lines) == 1:
+            super().__init__(f"{where}no device runs {lines[0]}")
+        else:
+            super().__init__(f"{where}no device runs these nodes:\n  " + "\n  ".join(lines))
 
 
 def partition(

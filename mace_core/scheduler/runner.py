@@ -21,6 +21,7 @@ from mace_core.scheduler.control_flow import ControlFlow, make_control_flow
 from mace_core.scheduler.devices import DevicePool
 from mace_core.scheduler.executor import StageInstance
 from mace_core.scheduler.expansion import expand_unclaimed
+from mace_core.scheduler.partition import UnplacedNodesError
 from mace_core.scheduler.placement import Compiler, place
 from mace_core.scheduler.plan import ControlStep, StagePlan, build_plan
 from mace_core.scheduler.stages import Stage, cut_stage, fragment
@@ -84,15 +85,18 @@ class Planner:
                 resolution.known.update(fixed)
                 stage = cut_stage(expanded, resolution)
                 pins = self._pins(stage)
-            placed = place(
-                stage,
-                self.pool,
-                pins=pins,
-                strict=self.strict,
-                compile_with=self.compile_with,
-                name=graph.name,
-                capabilities=answers,
-            )
+            try:
+                placed = place(
+                    stage,
+                    self.pool,
+                    pins=pins,
+                    strict=self.strict,
+                    compile_with=self.compile_with,
+                    name=graph.name,
+                    capabilities=answers,
+                )
+            except UnplacedNodesError as error:
+                raise UnplacedNodesError(error.unplaced, self.label) from None
             notify.partitioned(self.label, stage, placed.partitioning)
             try:
                 plan = build_plan(stage, placed, self.pool, feeds, self._control_flow)

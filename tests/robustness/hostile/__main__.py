@@ -21,6 +21,7 @@ def main() -> None:
     parser.add_argument("--fieldwise", type=int, default=160, help="files with changed fields")
     parser.add_argument("--only", default="", help="cases whose family or name holds this")
     parser.add_argument("--show", type=int, default=0, help="messages to print, chosen at random")
+    parser.add_argument("--slowest", type=int, default=0, help="how many to print")
     parser.add_argument("--keep", type=Path, default=None, help="folder to write the files of failures to")
     given = parser.parse_args()
     cases = [c for c in corpus(given.seed, given.bytewise, given.fieldwise) if given.only in f"{c.family} {c.name}"]
@@ -44,6 +45,8 @@ def main() -> None:
     for name, count in Counter(o.outcome for o in found).most_common():
         print(f"  {count:5d} {name}")
     print(f"slowest {max(o.cpu_seconds for o in found):.1f} s, largest {max(o.peak_bytes for o in found) / 2**20:.0f} MiB")
+    for outcome in sorted(found, key=lambda o: -o.seconds)[: given.slowest]:
+        print(f"{outcome.seconds:6.1f} s {outcome.peak_bytes >> 20:5d} MiB {outcome.outcome}: {outcome.case.family}: {outcome.case.name}")
     told = [o for o in found if o.message]
     for outcome in random.Random(given.seed).sample(told, min(given.show, len(told))):
         print(f"- [{outcome.case.name}] {outcome.kind}: {outcome.message}")

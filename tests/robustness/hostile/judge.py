@@ -1,4 +1,7 @@
-"""What a message must be: one statement in words that names the model or what in it is wrong, and nothing of ours."""
+"""What a message must be: one statement in words that names the model or what in it is wrong, and nothing of ours.
+
+A statement may end in a colon and be followed by one indented line for each node that it is about.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,9 @@ def faults(message: str, path_hint: str = "model.onnx") -> list[str]:
         return ["it is empty"]
     if len(message) > LONGEST:
         found.append(f"it has {len(message)} characters")
-    if any(not character.isprintable() for character in message):
+    lines = message.split("\n")
+    listed = len(lines) > 1 and lines[0].endswith(":") and all(line.startswith("  ") for line in lines[1:])
+    if any(not character.isprintable() for line in (lines if listed else [message]) for character in line):
         found.append("it is more than one line, or holds characters that can not be printed")
     for pattern in _INTERNALS:
         inner = re.search(pattern, message)

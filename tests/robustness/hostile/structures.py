@@ -139,20 +139,20 @@ def _nested_ifs(depth: int) -> bytes:
 
 
 def _nested_loops(depth: int) -> bytes:
-    """Each turns twice."""
+    """Each turns once: with two turns each, what is run would double with every level."""
     signature = b"".join(_message(11, v.SerializeToString()) for v in (value("t", I64, []), value("g", BOOL, [])))
     ends = _message(12, value("g", BOOL, []).SerializeToString())
     carried = _message(11, value("v").SerializeToString()) + _message(12, value("w").SerializeToString())
     body = _message(1, node("Relu", ["v"], ["w"]).SerializeToString()) + signature + ends + carried
     for _ in range(depth):
         attribute = _message(5, _message(1, b"body") + b"\xa0\x01\x05" + _message(6, body))
-        loop = node("Loop", ["two", "", "v"], ["w"]).SerializeToString() + attribute
+        loop = node("Loop", ["once", "", "v"], ["w"]).SerializeToString() + attribute
         body = _message(1, loop) + signature + ends + carried
-    outer = node("Loop", ["two", "", "x"], ["y"], name="outer").SerializeToString()
+    outer = node("Loop", ["once", "", "x"], ["y"], name="outer").SerializeToString()
     outer += _message(5, _message(1, b"body") + b"\xa0\x01\x05" + _message(6, body))
-    two = _message(5, onnx.numpy_helper.from_array(np.int64(2), "two").SerializeToString())
+    once = _message(5, onnx.numpy_helper.from_array(np.int64(1), "once").SerializeToString())
     ports = _message(11, value("x", F32, [2]).SerializeToString()) + _message(12, value("y").SerializeToString())
-    return _model_around(_message(1, outer) + two + ports)
+    return _model_around(_message(1, outer) + once + ports)
 
 
 def _nested_types(depth: int) -> bytes:
@@ -200,11 +200,20 @@ def _functions() -> Iterator[Case]:
         "a chain of a thousand": model(
             "F0", *(function(f"F{i}", f"F{i + 1}") for i in range(1000)), function("F1000", "Neg")
         ),
-        "doubling eighteen times": model(
-            "F0", *(function(f"F{i}", f"F{i + 1}", f"F{i + 1}") for i in range(18)), function("F18", "Neg")
+        "doubling fourteen times": model(
+            "F0", *(function(f"F{i}", f"F{i + 1}", f"F{i + 1}") for i in range(14)), function("F14", "Neg")
         ),
         "doubling sixty times": model(
             "F0", *(function(f"F{i}", f"F{i + 1}", f"F{i + 1}") for i in range(60)), function("F60", "Neg")
+        ),
+        "doubling sixty times around nothing": model(
+            "F0",
+            *(
+                helper.make_function(
+                    "local", f"F{i}", [], [], [node(f"F{i + 1}", [], [], domain="local")] * 2 if i < 60 else [], imports
+                )
+                for i in range(61)
+            ),
         ),
         "missing": model("F"),
         "defined twice": model("F", function("F", "Neg"), function("F", "Neg")),
