@@ -85,5 +85,38 @@ class ProviderBugError(ProviderError):
     """Something that should never happen: a defect of the provider.  Never retried."""
 
 
+class NumericsError(MaceError):
+    """A run that checks its numbers met one that is not finite.  The session stays usable.
+
+    Attributes:
+        node, device: what computed it, and where.
+        output: the value's name.
+        nan_count, infinity_count: how many of each it holds.
+        first_index: where the first of them is.
+        bad_inputs: names of the node's inputs that were not finite either.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        node: str,
+        device: str,
+        output: str,
+        nan_count: int,
+        infinity_count: int,
+        first_index: tuple[int, ...],
+        bad_inputs: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(message)
+        self.node = node
+        self.device = device
+        self.output = output
+        self.nan_count = nan_count
+        self.infinity_count = infinity_count
+        self.first_index = first_index
+        self.bad_inputs = bad_inputs
+
+
 class CancelledError(MaceError):
     """A run was stopped through its cancel flag."""

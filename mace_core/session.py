@@ -21,6 +21,7 @@ from mace_core.provider.registry import Registry, default_registry
 from mace_core.scheduler import notify
 from mace_core.scheduler.arguments import (
     check_max_signatures,
+    check_numerics_option,
     check_options,
     check_pins,
     device_names,
@@ -31,6 +32,7 @@ from mace_core.scheduler.devices import DevicePool
 from mace_core.scheduler.explain import Explanation, explain_plan
 from mace_core.scheduler.feeds import collect_feeds
 from mace_core.scheduler.model import PreparedModel, prepare_model
+from mace_core.scheduler.numerics import NumericsCheck
 from mace_core.scheduler.profile import Profile
 from mace_core.scheduler.runner import GraphPlan, GraphRunner, Planner
 from mace_core.scheduler.selection import resolve_device_name, select_devices
@@ -70,6 +72,7 @@ class Session:
         optimize: bool = True,
         cache: bool = True,
         mmap: bool = True,
+        check_numerics: bool | str = False,
         registry: Registry | None = None,
     ) -> None:
         """Load, optimise and, where all input shapes are fixed, plan a model.
@@ -85,6 +88,9 @@ class Session:
             optimize: simplify the graph first.
             cache: use and fill the caches on disk.
             mmap: keep weights in the mapped file (see ``load_model``).
+            check_numerics: stop at the first node that computes a NaN or an infinity; ``"nan"`` lets infinities pass
+                (a mask may be made of them).  For finding faults: every node runs by itself, nothing is fused, and
+                each result is looked at.
             registry: where providers are found; the process's own by default.
 
         Raises:
@@ -95,6 +101,7 @@ class Session:
         check_max_signatures(max_signatures)
         check_options(options)
         check_pins(pins)
+        looked_for = check_numerics_option(check_numerics)
         devices = device_names(devices)
         self._registry = registry or default_registry()
         self._closed = False
@@ -118,6 +125,7 @@ class Session:
                 strict=strict,
                 capacity=max_signatures,
                 opset_imports=graph.opset_imports,
+                numerics=NumericsCheck(self._model.label, infinities=looked_for == "all") if looked_for else None,
             )
             self._graph = graph
             self._runner = GraphRunner(self._planner, graph, graph.inputs)
@@ -160,6 +168,7 @@ class Session:
         Raises:
             InputError: if the feeds do not fit the model; nothing ran.
             CancelledError: if ``cancel`` was set.
+            NumericsError: if the session checks numerics and a node computed what is not finite.
             ProviderError: if a device failed; the session stays usable.
         """
         try:

@@ -60,6 +60,13 @@ def run(
         str,
         typer.Option("--resize", metavar="WxH", help="Resize pictures; without it, to what the model's shape says."),
     ] = "",
+    check_numerics: Annotated[
+        bool,
+        typer.Option(
+            "--check-numerics", help="Stop at the first node that computes a NaN or an infinity, and tell which."
+        ),
+    ] = False,
+    check_nan: Annotated[bool, typer.Option("--check-nan", help="The same for NaN alone.")] = False,
     bgr: Annotated[bool, typer.Option("--bgr", help="Give a picture's channels as blue, green, red.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -83,7 +90,8 @@ def run(
     picture = _picture_options(layout, mean, scale, resize, bgr)
     if output_dir is not None:
         _make_folder(output_dir)
-    with open_session(model, devices=device, strict=strict, pins=pin, threads=threads) as session:
+    looked_for = "all" if check_numerics else "nan" if check_nan else ""
+    with open_session(model, devices=device, strict=strict, pins=pin, threads=threads, check_numerics=looked_for) as session:
         feeds = gather_inputs(session.inputs, files=input, shapes=shape, random=random, seed=seed, picture=picture)
         start = time.perf_counter()
         with output.progress("Running"):

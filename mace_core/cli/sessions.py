@@ -16,8 +16,10 @@ def open_session(
     strict: bool = False,
     pins: Sequence[str] = (),
     threads: int = 0,
+    check_numerics: str = "",
 ) -> Session:
-    """A session on ``devices`` (all real ones where none is named); ``threads`` goes to the cpu provider, 0 leaves it.
+    """A session on ``devices`` (all real ones where none is named); ``threads`` goes to the cpu provider, 0 leaves it;
+    ``check_numerics`` as of Session.
 
     Raises:
         MaceError: as Session does.
@@ -29,4 +31,5 @@ def open_session(
             options={"cpu": {"threads": threads}} if threads else None,
             strict=strict,
             pins=parse_pins(list(pins)),
+            check_numerics=check_numerics or False,
         )
