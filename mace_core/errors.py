@@ -8,12 +8,28 @@ from __future__ import annotations
 
 
 def shorten(name: str, limit: int = 200) -> str:
-    """A name for a message: its beginning, where it is longer than anyone would read."""
-    return name if len(name) <= limit else f"{name[:limit]}…"
+    """A name for a message: on one line, and its beginning where it is longer than anyone would read."""
+    shown = name if len(name) <= limit else f"{name[:limit]}…"
+    return shown if shown.isprintable() else shown.replace("\n", "\\n")
+
+
+def _printable(message: str) -> str:
+    """A message without what would steer a terminal: names in a damaged or hostile file can be anything."""
+    if message.isprintable():
+        return message
+    return "".join(
+        character
+        if character.isprintable() or character == "\n"
+        else character.encode("unicode_escape", "replace").decode("ascii")
+        for character in message
+    )
 
 
 class MaceError(Exception):
     """Base of every error this framework raises on purpose."""
+
+    def __str__(self) -> str:
+        return _printable(super().__str__())
 
 
 # --- what the user gave --------------------------------------------------------------------------------------------

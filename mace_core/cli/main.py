@@ -17,6 +17,7 @@ from mace_core.cli.doctor import doctor
 from mace_core.cli.explain import explain
 from mace_core.cli.plugins import plugins
 from mace_core.cli.run import run
+from mace_core.cli.validate import validate
 from mace_core.errors import MaceError, UsageError
 from mace_core.version import VERSION
 
@@ -43,6 +44,7 @@ app = typer.Typer(
 app.command()(run)
 app.command()(explain)
 app.command()(benchmark)
+app.command()(validate)
 app.command()(devices)
 app.command()(plugins)
 app.command()(doctor)
@@ -101,7 +103,9 @@ def _run(arguments: list[str]) -> int:
     return result if isinstance(result, int) else EXIT_OK
 
 
-_OWN_COMMANDS = frozenset({"run", "explain", "benchmark", "devices", "plugins", "doctor", "cache", "--version"})
+_OWN_COMMANDS = frozenset(
+    {"run", "explain", "benchmark", "validate", "devices", "plugins", "doctor", "cache", "--version"}
+)
 
 
 def _report(error: Exception) -> int:

@@ -1,4 +1,4 @@
-"""Runs a model on devices and on a reference and compares: its outputs, every value on the way, every node by itself."""
+"""Runs a model on devices and on a reference and compares its outputs, every value on the way, every node by itself."""
 
 from __future__ import annotations
 
@@ -162,7 +162,9 @@ class _Work:
         if layers or isolated:
             done.layers = self._layers(graph, expected, cumulative=layers)
             if layers:
-                notes.append("every value is kept for the figures per layer, so forms that a device fuses are split there")
+                notes.append(
+                    "every value is kept for the figures per layer, so forms that a device fuses are split there"
+                )
             skipped = [node.name for node in graph.nodes if _is_random(node)]
             if skipped:
                 notes.append(f"nodes that draw random numbers are not compared: {', '.join(skipped)}")
@@ -226,7 +228,7 @@ class _Work:
             layer.device = layer.device or ", ".join(dict.fromkeys(placed.values())) or "planned"
 
     def _verdict(self, graph: Graph, expected: Mapping[str, Any], done: Validation) -> str:
-        """One sentence: whether it agrees and, where every value was compared, which node is the first that does not."""
+        """One sentence: whether it agrees and, where every value was compared, which node is the first not to."""
         allowed = f"{done.tolerance:g} of the range"
         layer = done.first
         if layer is None:

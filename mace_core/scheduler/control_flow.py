@@ -18,7 +18,6 @@ from mace_core.scheduler.context import RunContext
 from mace_core.scheduler.values import RuntimeValue
 from mace_core.tensor import Tensor, TensorType, ValueType
 
-
 MOST_ENDLESS_TURNS = 1 << 30
 """Of a loop that only its count ends.  Even at a microsecond each, more would take longer than anyone waits."""
 
@@ -271,7 +270,7 @@ def _body_graph(node: Node) -> Graph:
 
 
 def ends_by_itself(body: Graph) -> bool:
-    """Whether the condition that a loop's body returns can be false: it is no constant, and not the one it was given."""
+    """Whether the condition that a loop's body returns can be false: neither a constant nor the one it was given."""
     condition = body.outputs[0]
     while condition.producer is not None and condition.producer.op_type == "Identity":
         given = condition.producer.input(0)

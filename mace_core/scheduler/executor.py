@@ -27,6 +27,7 @@ from mace_core.provider import (
     Stream,
 )
 from mace_core.provider.memory import HostAllocator
+from mace_core.scheduler.calls import defect, run_execution
 from mace_core.scheduler.context import RunContext
 from mace_core.scheduler.copies import queue_copy, queueable_copies
 from mace_core.scheduler.numerics import NumericsCheck
@@ -128,10 +129,10 @@ class StageInstance:
             results.append(result)
         bindings.cancel = self._own_cancel if cancel is None else cancel
         if profile is None:
-            _run(execution, bindings, self._single_step.device)
+            run_execution(execution, bindings, self._single_step.device)
         else:
             with _profiled(bindings, profile, self._single_step):
-                _run(execution, bindings, self._single_step.device)
+                run_execution(execution, bindings, self._single_step.device)
         return results
 
     # --- the general path -----------------------------------------------------------------------------------------
@@ -242,7 +243,7 @@ class StageInstance:
         """Run, or queue where the device has a queue."""
         stream = self._streams.get(step.device)
         if stream is None:
-            _run(execution, bindings, step.device)
+            run_execution(execution, bindings, step.device)
             return
         pending = self._pending.setdefault(step.device, [])
         try:
@@ -250,7 +251,7 @@ class StageInstance:
         except (MaceError, MemoryError):
             raise
         except Exception as error:
-            raise _defect(error, step.device) from error
+            raise defect(error, step.device) from error
         pending[:] = [event]
 
     def _wait(self, device: str) -> None:
@@ -262,7 +263,7 @@ class StageInstance:
             except (MaceError, MemoryError):
                 raise
             except Exception as error:
-                raise _defect(error, device) from error
+                raise defect(error, device) from error
             pending.pop(0)
 
     def _settle(self) -> None:
@@ -487,22 +488,3 @@ def _elements(shape: Sequence[int]) -> int:
     for dim in shape:
         size *= dim
     return size
-
-
-def _run(execution: Execution, bindings: Bindings, device: str) -> None:
-    """Run; whatever the provider raises outside the contract becomes a `ProviderBugError`."""
-    try:
-        execution.run(bindings)
-    except (MaceError, MemoryError):
-        raise
-    except Exception as error:
-        raise _defect(error, device) from error
-
-
-def _defect(error: Exception, device: str) -> ProviderBugError:
-    """What an exception outside the contract is: the provider's defect."""
-    return ProviderBugError(
-        f"{device} failed in a way its provider does not account for ({type(error).__name__}: {error}); "
-        "report it to the provider, or run without this device",
-        device=device,
-    )

@@ -70,7 +70,7 @@ class FunctionLibrary:
         )
 
     def _size(self, function: onnx.FunctionProto, depth: int) -> int:
-        """Nodes and calls that one call comes to; loops and chains too deep to be allowed count once, `check_call` finds them."""
+        """Nodes and calls that one call comes to; what calls itself or too deep counts once, `check_call` says so."""
         key = self.key(function)
         known = self._sizes.get(key)
         if known is None:

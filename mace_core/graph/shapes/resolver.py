@@ -200,7 +200,9 @@ class Resolver:
             return
         if len(found.shape) > MAX_RANK:
             raise ModelError(
-                self._describe(node, f"the result would have {len(found.shape)} dimensions; at most {MAX_RANK} are supported")
+                self._describe(
+                    node, f"the result would have {len(found.shape)} dimensions; at most {MAX_RANK} are supported"
+                )
             )
         dims = [dim for dim in found.shape if isinstance(dim, int)]
         if dims and min(dims) < 0:

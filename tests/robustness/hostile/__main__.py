@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -33,23 +34,34 @@ def main() -> None:
             problems = wrong_with(outcome)
             if problems:
                 bad += 1
-                print(f"FAIL {outcome.case.family}: {outcome.case.name}: {'; '.join(problems)}", flush=True)
-                print(f"     {outcome.kind}: {outcome.message[:600]}")
+                say(f"FAIL {outcome.case.family}: {outcome.case.name}: {'; '.join(problems)}")
+                say(f"     {outcome.kind}: {outcome.message[:600]}")
                 if outcome.trace:
-                    print("     " + "\n     ".join(outcome.trace.strip().splitlines()[-14:]))
+                    say("     " + "\n     ".join(outcome.trace.strip().splitlines()[-14:]))
                 if given.keep is not None:
                     folder = given.keep / outcome.case.name.replace("/", "_").replace(" ", "_")[:80]
                     folder.mkdir(parents=True, exist_ok=True)
                     outcome.case.write(folder)
-    print(f"{len(found)} files, {bad} failures")
+    say(f"{len(found)} files, {bad} failures")
     for name, count in Counter(o.outcome for o in found).most_common():
-        print(f"  {count:5d} {name}")
-    print(f"slowest {max(o.cpu_seconds for o in found):.1f} s, largest {max(o.peak_bytes for o in found) / 2**20:.0f} MiB")
+        say(f"  {count:5d} {name}")
+    say(
+        f"slowest {max(o.cpu_seconds for o in found):.1f} s, largest {max(o.peak_bytes for o in found) / 2**20:.0f} MiB"
+    )
     for outcome in sorted(found, key=lambda o: -o.seconds)[: given.slowest]:
-        print(f"{outcome.seconds:6.1f} s {outcome.peak_bytes >> 20:5d} MiB {outcome.outcome}: {outcome.case.family}: {outcome.case.name}")
+        say(
+            f"{outcome.seconds:6.1f} s {outcome.peak_bytes >> 20:5d} MiB {outcome.outcome}: "
+            f"{outcome.case.family}: {outcome.case.name}"
+        )
     told = [o for o in found if o.message]
     for outcome in random.Random(given.seed).sample(told, min(given.show, len(told))):
-        print(f"- [{outcome.case.name}] {outcome.kind}: {outcome.message}")
+        say(f"- [{outcome.case.name}] {outcome.kind}: {outcome.message}")
+
+
+def say(text: str) -> None:
+    """A line on standard output, at once."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
 
 
 def wrong_with(outcome: Outcome) -> list[str]:

@@ -1,4 +1,4 @@
-"""Good models to damage: trained ones, one of many operators, and a stored structure that is hardly anything but names."""
+"""Good models to damage: trained ones, one of many operators, and a structure that is hardly anything but names."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def model_of(
 
 
 def mixed_model() -> onnx.ModelProto:
-    """Convolution, matrix product, shape arithmetic, an If, a Loop, a function, quantisation and a string in 24 nodes."""
+    """Convolution, matrix product, shape arithmetic, an If, a Loop, a function and quantisation in 24 nodes."""
     random = np.random.default_rng(0)
     node = helper.make_node
     branches = {

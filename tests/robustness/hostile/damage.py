@@ -9,6 +9,7 @@ from typing import Any
 
 import onnx
 from google.protobuf.descriptor import FieldDescriptor as Field
+
 from hostile.bases import bases
 from hostile.case import Case, of_bytes
 

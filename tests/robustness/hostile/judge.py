@@ -35,7 +35,9 @@ _INTERNALS = (
     r"google\.protobuf",
 )
 
-_NAMED = re.compile(r"[Nn]ode '|[Ii]nput '|[Oo]utput '|[Ii]nitializer|attribute '|[Tt]ensor|[Vv]alue|[Mm]odel|function '")
+_NAMED = re.compile(
+    r"[Nn]ode '|[Ii]nput '|[Oo]utput '|[Ii]nitializer|attribute '|[Tt]ensor|[Vv]alue|[Mm]odel|function '"
+)
 
 
 def faults(message: str, path_hint: str = "model.onnx") -> list[str]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
 from hostile.case import Case
 
 CPU_LIMIT_SECONDS = 10.0

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from onnx import TensorProto, helper
+
 from hostile.bases import BOOL, F32, I64, model_of, value
 from hostile.case import Case, of_model
-from onnx import TensorProto, helper
 
 node = helper.make_node
 
@@ -74,9 +75,7 @@ def _made_large() -> Iterator[Case]:
     model = model_of(outer, [value("x", F32, [200_000])], [value("y")], constants)
     yield of_model("enormous results", "an outer difference", model)
     product = node("MatMul", ["x", "w"], ["y"], name="n")
-    model = model_of(
-        [product], [value("x", F32, [100_000, 1])], [value("y")], {"w": np.ones((1, 100_000), np.float32)}
-    )
+    model = model_of([product], [value("x", F32, [100_000, 1])], [value("y")], {"w": np.ones((1, 100_000), np.float32)})
     yield of_model("enormous results", "an outer product", model)
     for op, attributes in (("HannWindow", {}), ("BlackmanWindow", {"output_datatype": 11})):
         for size in (2**40, -5, 2**31):
@@ -87,7 +86,9 @@ def _made_large() -> Iterator[Case]:
     for op in ("RandomNormal", "RandomUniform"):
         for shape in ([2**40], [2**32, 2**32], [-1], [10**6, 10**6]):
             yield of_model(
-                "enormous results", f"{op} {shape}", model_of([node(op, [], ["y"], name="n", shape=shape)], [], [value("y")])
+                "enormous results",
+                f"{op} {shape}",
+                model_of([node(op, [], ["y"], name="n", shape=shape)], [], [value("y")]),
             )
 
 
@@ -101,9 +102,7 @@ def _chains() -> Iterator[Case]:
             model = model_of(nodes, inputs, [value(f"v{depth}")], constants)
             yield of_model("doubling chains", f"Concat {depth} times, {'constant' if known else 'fed'}", model)
         tiles = [node("Tile", [f"v{i}", "r"], [f"v{i + 1}"], name=f"n{i}") for i in range(depth)]
-        model = model_of(
-            tiles, [], [value(f"v{depth}")], {"v0": np.ones(4, np.float32), "r": np.array([2])}
-        )
+        model = model_of(tiles, [], [value(f"v{depth}")], {"v0": np.ones(4, np.float32), "r": np.array([2])})
         yield of_model("doubling chains", f"Tile {depth} times", model)
         rolled = [node("Add", [f"v{i}", f"v{i}"], [f"v{i + 1}"], name=f"n{i}") for i in range(depth * 40)]
         model = model_of(rolled, [value("v0", F32, [4])], [value(f"v{depth * 40}")])
@@ -113,7 +112,9 @@ def _chains() -> Iterator[Case]:
     yield of_model("doubling chains", "StringConcat 40 times", model)
     squares = [node("Mul", [f"v{i}", f"v{i}"], [f"v{i + 1}"], name=f"n{i}") for i in range(50)]
     grown = [*squares, node("ConstantOfShape", ["v50"], ["y"], name="n")]
-    yield of_model("doubling chains", "a size squared 50 times", model_of(grown, [], [value("y")], {"v0": np.array([3])}))
+    yield of_model(
+        "doubling chains", "a size squared 50 times", model_of(grown, [], [value("y")], {"v0": np.array([3])})
+    )
     parts = [node("SequenceConstruct", ["x"] * 1000, ["s0"])]
     parts += [node("ConcatFromSequence", ["s0"], ["y"], name="n", axis=0)]
     yield of_model("doubling chains", "a sequence of a thousand", model_of(parts, [value("x", F32, [9])], [value("y")]))
@@ -158,7 +159,9 @@ def _parameters() -> Iterator[Case]:
         yield from _one("GatherND", f"at {number}", {"i": [[number]]}, "parameters")
         yield from _one("TopK", f"of {number}", {"k": [number]}, "parameters")
         yield from _one("ScatterND", f"at {number}", {"i": [[number]], "u": np.ones((1, 2), np.float32)}, "parameters")
-        yield from _one("ScatterElements", f"at {number}", {"i": [[number]], "u": np.ones((1, 1), np.float32)}, "parameters")
+        yield from _one(
+            "ScatterElements", f"at {number}", {"i": [[number]], "u": np.ones((1, 1), np.float32)}, "parameters"
+        )
         yield from _one("GatherElements", f"at {number}", {"i": [[number]]}, "parameters")
         yield from _one("Trilu", f"from {number}", {"k": number}, "parameters")
     for shape in ([2**32, 2**32], [-1, -1], [0, 0], [2**33, 2**31, -1], [], [1] * 100):

@@ -1,4 +1,4 @@
-"""Graphs that are none: names, cycles, versions, nesting without end, functions that call themselves, odd attributes."""
+"""Graphs that are none: names, cycles, versions, nesting, functions that call themselves, odd attributes."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import onnx
+from onnx import AttributeProto, TensorProto, helper
+
 from hostile.bases import BOOL, F32, I64, bases, mixed_model, model_of, value
 from hostile.case import Case, of_bytes, of_model
-from onnx import AttributeProto, TensorProto, helper
 
 node = helper.make_node
 
@@ -134,7 +135,9 @@ def _nested_ifs(depth: int) -> bytes:
         )
         chosen = node("If", ["c"], ["b"]).SerializeToString() + attributes
         branch = _message(1, chosen) + _message(12, value("b").SerializeToString())
-    inputs = _message(11, value("x", F32, [2]).SerializeToString()) + _message(11, value("c", BOOL, []).SerializeToString())
+    inputs = _message(11, value("x", F32, [2]).SerializeToString()) + _message(
+        11, value("c", BOOL, []).SerializeToString()
+    )
     return _model_around(branch + inputs)
 
 
@@ -302,7 +305,11 @@ def _attributes() -> Iterator[Case]:
     for group in (0, -1, 3, 2**62):
         made = node("Conv", ["x", "w"], ["y"], name="n", group=group)
         constants = {"w": np.ones((2, 2, 3, 3), np.float32)}
-        yield of_model("windows", f"Conv in {group} groups", model_of([made], [value("x", F32, [1, 2, 8, 8])], [value("y")], constants))
+        yield of_model(
+            "windows",
+            f"Conv in {group} groups",
+            model_of([made], [value("x", F32, [1, 2, 8, 8])], [value("y")], constants),
+        )
     for kind in (0, 15, 99, 2**31 - 1):
         model = _chain([node("Softmax", ["x"], ["y"], name="n", axis=1)])
         content = model.SerializeToString().replace(b"\xa0\x01\x02", b"\xa0\x01" + _varint(kind))

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from onnx import TensorProto, helper, numpy_helper
+
 from hostile.bases import F32, model_of, value
 from hostile.case import Case, of_bytes, of_model
-from onnx import TensorProto, helper, numpy_helper
 
 _LARGE = (2**31 - 1, 2**31, 2**32, 2**40, 2**62, 2**63 - 1)
 
@@ -51,9 +52,7 @@ def _shapes() -> Iterator[Case]:
     for rank in (9, 33, 65, 500, 20_000):
         yield of_model("many dims", f"rank {rank}", _with(_tensor([1] * rank, raw=b"\0" * 4)))
     for shape in ([2**40, 2], [-5, 2], [2**62, 2**62], [0, 2], [1] * 70):
-        model = model_of(
-            [helper.make_node("Relu", ["x"], ["y"], name="relu")], [value("x", F32, shape)], [value("y")]
-        )
+        model = model_of([helper.make_node("Relu", ["x"], ["y"], name="relu")], [value("x", F32, shape)], [value("y")])
         yield of_model("odd input shapes", str(shape)[:40], model)
 
 
@@ -64,7 +63,12 @@ def _payloads() -> Iterator[Case]:
         yield of_model("element types", f"type {kind}", _with(_tensor([2, 2], kind, b"\0" * 16)))
     for kind in range(1, 24):
         yield of_model("element types", f"sum with type {kind}", _with(_tensor([2, 2], kind, b"\x7f" * 64)))
-    for field, items in (("float_data", [1.0]), ("int32_data", [1]), ("double_data", [1.0]), ("string_data", [b"\xff"])):
+    for field, items in (
+        ("float_data", [1.0]),
+        ("int32_data", [1]),
+        ("double_data", [1.0]),
+        ("string_data", [b"\xff"]),
+    ):
         tensor = _tensor([2, 2])
         getattr(tensor, field).extend(items)
         yield of_model("values in the wrong field", field, _with(tensor))
@@ -113,7 +117,11 @@ def _sparse() -> Iterator[Case]:
 
 
 def _constant_nodes() -> Iterator[Case]:
-    for attribute, content in (("value_int", 2**63 - 1), ("value_floats", [float("nan")] * 3), ("value_string", b"\xff")):
+    for attribute, content in (
+        ("value_int", 2**63 - 1),
+        ("value_floats", [float("nan")] * 3),
+        ("value_string", b"\xff"),
+    ):
         node = helper.make_node("Constant", [], ["y"], name="constant", **{attribute: content})
         yield of_model("constants", attribute, model_of([node], [], [value("y", 0)]))
     for dims in ([2**40], [-2], [2**32, 2**32]):

@@ -21,6 +21,10 @@ LARGEST_FEED = 1 << 22
 """Elements of an input at most; what asks for more is fed an array of the wrong shape, which it must refuse."""
 
 
+OPEN_DIMS = {2: 48, 3: 192}
+"""Sizes of open dimensions by axis: a picture that the models among the good ones take."""
+
+
 def _limit_memory() -> None:
     try:
         import resource
@@ -54,7 +58,7 @@ def _feed(spec: Any) -> Any:
     """Ones for an input, open dimensions filled in; smaller than asked for where that is enormous."""
     from mace_core.tensor import DType
 
-    shape = [dim if isinstance(dim, int) else 32 if axis > 1 else 1 for axis, dim in enumerate(spec.shape or ())]
+    shape = [dim if isinstance(dim, int) else OPEN_DIMS.get(axis, 1) for axis, dim in enumerate(spec.shape or ())]
     if math.prod(shape) > LARGEST_FEED:
         shape = [1] * len(shape)
     if spec.dtype is DType.STRING:
