@@ -1,4 +1,4 @@
-"""Sessions that stop at the first NaN or infinity: node, output, count, place, device, and whether its inputs were bad."""
+"""Sessions that stop at the first NaN or infinity: node, output, count, place, device, and whether inputs were bad."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from scheduler_stand_ins import make_provider, registry_of
 
 import mace_core as mace
 from mace_core.errors import NumericsError, UsageError
+from mace_core.tensor import MemoryKind
 from mace_core.testing.models import PP_OCR_CLS, find_packaged_model
 
 F32 = TensorProto.FLOAT
@@ -52,8 +53,8 @@ def test_the_node_is_named_with_output_count_place_and_inputs(device: str) -> No
         assert (error.nan_count, error.infinity_count, error.first_index) == (0, 2, (1,))
         assert error.bad_inputs == ()
         assert str(error) == (
-            f"model 'numbers': node 'log' (Log) on {device}:0 computed 2 infinities among the 4 values of its output 'l' "
-            "float32[4], the first at [1]; its inputs were all finite: 'a' from 0 to 2"
+            f"model 'numbers': node 'log' (Log) on {device}:0 computed 2 infinities among the 4 values of its "
+            "output 'l' float32[4], the first at [1]; its inputs were all finite: 'a' from 0 to 2"
         )
         again = session.run({"x": np.array([1, 2], np.float32)})  # the session works on
     np.testing.assert_allclose(again["y"], [0, np.log(2)], rtol=1e-6)
@@ -82,9 +83,7 @@ def test_an_input_that_was_bad_already_is_told() -> None:
 
 
 def test_a_weight_that_is_bad_is_told() -> None:
-    made = model(
-        [helper.make_node("Mul", ["x", "w"], ["y"], name="scale")], ["y"], w=np.array([1, np.inf], np.float32)
-    )
+    made = model([helper.make_node("Mul", ["x", "w"], ["y"], name="scale")], ["y"], w=np.array([1, np.inf], np.float32))
     with (
         mace.Session(made, devices=["cpu"], check_numerics=True) as session,
         pytest.raises(NumericsError, match="bad already: 'x' from 1 to 1, 'w' with 1 infinity"),
@@ -123,7 +122,9 @@ def test_bodies_of_control_flow_are_looked_into() -> None:
         ],
         [helper.make_tensor_value_info("go_out", TensorProto.BOOL, []), helper.make_tensor_value_info("w", F32, ["n"])],
     )
-    made = model([helper.make_node("Loop", ["turns", "", "x"], ["y"], name="loop", body=body)], ["y"], turns=np.int64(9))
+    made = model(
+        [helper.make_node("Loop", ["turns", "", "x"], ["y"], name="loop", body=body)], ["y"], turns=np.int64(9)
+    )
     with (
         mace.Session(made, devices=["cpu"], check_numerics=True) as session,
         pytest.raises(NumericsError, match=r"node 'square' \(Mul\) on cpu:0 .*its inputs were all finite"),
@@ -131,10 +132,13 @@ def test_bodies_of_control_flow_are_looked_into() -> None:
         session.run({"x": np.array([10.0], np.float32)})
 
 
-@pytest.mark.parametrize("memory", ["device", "pinned"])
-def test_memory_of_the_device_s_own_is_read_back(memory: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("memory", [MemoryKind.DEVICE, MemoryKind.PINNED])
+@pytest.mark.parametrize("has_queue", [True, False])
+def test_memory_of_the_device_s_own_is_read_back(
+    memory: MemoryKind, has_queue: bool, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MACE_CACHE_DIR", str(tmp_path))
-    provider = make_provider("unit", memory=memory, queue=True)
+    provider = make_provider("unit", memory=memory, has_queue=has_queue)
     with (
         mace.Session(logarithm(), devices=["unit"], check_numerics=True, registry=registry_of(provider)) as session,
         pytest.raises(NumericsError, match=r"node 'log' \(Log\) on unit:0 computed 1 infinity .* 'a' from 0 to 3"),

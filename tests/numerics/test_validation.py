@@ -1,4 +1,4 @@
-"""Comparing a model's values with a reference's: good devices agree, and of a wrong one the first wrong node is found."""
+"""Comparing a model's values with a reference's: good devices agree, of a wrong one the first wrong node is found."""
 
 from __future__ import annotations
 
@@ -167,7 +167,12 @@ def test_an_error_that_builds_up_is_not_blamed_on_the_node_where_it_shows() -> N
 def test_onnxruntime_may_be_what_is_believed(wrong: Registry) -> None:
     pytest.importorskip("onnxruntime", reason="onnxruntime is optional")
     good = validate(
-        small(), SMALL_INPUT, devices=["acme:sim0"], against="onnxruntime", registry=registry_of(AcmeProvider), layers=True
+        small(),
+        SMALL_INPUT,
+        devices=["acme:sim0"],
+        against="onnxruntime",
+        registry=registry_of(AcmeProvider),
+        layers=True,
     )
     assert good.is_good and len(good.layers) == 3
     bad = validate(small(), SMALL_INPUT, devices=["acme:sim0"], against="onnxruntime", registry=wrong, layers=True)
@@ -272,4 +277,3 @@ def test_a_graph_is_refused_as_it_would_be_changed() -> None:
 
     with pytest.raises(UsageError, match="would be changed"):
         validate(load_model(small()), SMALL_INPUT)
-
