@@ -18,6 +18,7 @@ _CUMULATIVE, _ISOLATED, _LIMIT = "#1f5fa8", "#d9822b", "#b3261e"
 _STYLE = (
     "text{font:12px sans-serif;fill:#222}.title{font-size:15px;font-weight:bold}.axis{stroke:#888;fill:none}"
     ".grid{stroke:#e3e3e3}.small{font-size:11px;fill:#555}"
+    f".c{{fill:{_CUMULATIVE}}}.i{{fill:{_ISOLATED}}}"
 )
 
 
@@ -72,7 +73,7 @@ def _errors(found: Validation, layers: Sequence[Layer]) -> list[str]:
         f'stroke-dasharray="6 4"/><text class="small" x="{WIDTH - _RIGHT - 90}" y="{limit - 4:.1f}">allowed '
         f"{found.tolerance:g}</text>"
     )
-    parts += _series(layers, lambda difference: place(difference.relative))
+    parts += _series(layers, lambda difference: place(difference.relative), titled=True)
     first = found.first
     if first is not None:
         x = _column(layers.index(first), len(layers)) if first in layers else _LEFT
@@ -94,7 +95,7 @@ def _ratios(layers: Sequence[Layer]) -> list[str]:
     parts = _frame(
         top, height, "SQNR in dB", [(place(mark), f"{mark:.0f}") for mark in (0.0, 40.0, 80.0, 120.0, 160.0)]
     )
-    parts += _series(layers, lambda difference: place(difference.sqnr_db))
+    parts += _series(layers, lambda difference: place(difference.sqnr_db), titled=False)
     parts.append(
         f'<text class="small" x="{_LEFT}" y="{HEIGHT - 10}">{len(layers)} values in the order of the graph</text>'
     )
@@ -112,8 +113,8 @@ def _frame(top: float, height: float, title: str, marks: Sequence[tuple[float, s
     return parts
 
 
-def _series(layers: Sequence[Layer], place: Callable[[Difference], float]) -> list[str]:
-    """A line through the values after all before them, dots for nodes by themselves; each with its name."""
+def _series(layers: Sequence[Layer], place: Callable[[Difference], float], *, titled: bool) -> list[str]:
+    """A line through the values after all before them, dots for nodes by themselves; ``titled``: with their names."""
     points = [
         (_column(index, len(layers)), place(layer.difference))
         for index, layer in enumerate(layers)
@@ -122,15 +123,12 @@ def _series(layers: Sequence[Layer], place: Callable[[Difference], float]) -> li
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     parts = [f'<polyline points="{path}" fill="none" stroke="{_CUMULATIVE}" stroke-width="1.5"/>'] if points else []
     for index, layer in enumerate(layers):
-        for found, colour in ((layer.difference, _CUMULATIVE), (layer.isolated, _ISOLATED)):
+        for found, kind in ((layer.difference, "c"), (layer.isolated, "i")):
             if found is not None:
-                title = (
-                    f"{layer.output}: {layer.node} ({layer.op}) on {layer.device}, error {found.relative:.3g} of range"
-                )
-                parts.append(
-                    f'<circle cx="{_column(index, len(layers)):.1f}" cy="{place(found):.1f}" r="2.5" fill="{colour}">'
-                    f"<title>{escape(title)}</title></circle>"
-                )
+                title = f"{layer.output}: {layer.node} ({layer.op}) on {layer.device}, {found.relative:.3g} of range"
+                inner = f"<title>{escape(title)}</title>" if titled else ""
+                x, y = _column(index, len(layers)), place(found)
+                parts.append(f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="2.5">{inner}</circle>')
     return parts
 
 

@@ -234,7 +234,7 @@ def test_the_picture_is_self_contained_and_marks_the_first(bad: Validation) -> N
     texts = [element.text or "" for element in root.iter(f"{space}text")]
     assert any(text.startswith("first: scale (Mul)") for text in texts)
     dots = [circle for circle in root.iter(f"{space}circle") if circle.find(f"{space}title") is not None]
-    assert len(dots) == 2 * 2 * len(bad.layers)
+    assert len(dots) == 2 * len(bad.layers)
     assert "href" not in drawn and "url(" not in drawn and "<script" not in drawn
 
 
