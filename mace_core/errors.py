@@ -8,12 +8,28 @@ from __future__ import annotations
 
 
 def shorten(name: str, limit: int = 200) -> str:
-    """A name for a message: its beginning, where it is longer than anyone would read."""
-    return name if len(name) <= limit else f"{name[:limit]}…"
+    """A name for a message: on one line, and its beginning where it is longer than anyone would read."""
+    shown = name if len(name) <= limit else f"{name[:limit]}…"
+    return shown if shown.isprintable() else shown.replace("\n", "\\n")
+
+
+def _printable(message: str) -> str:
+    """A message without what would steer a terminal: names in a damaged or hostile file can be anything."""
+    if message.isprintable():
+        return message
+    return "".join(
+        character
+        if character.isprintable() or character == "\n"
+        else character.encode("unicode_escape", "replace").decode("ascii")
+        for character in message
+    )
 
 
 class MaceError(Exception):
     """Base of every error this framework raises on purpose."""
+
+    def __str__(self) -> str:
+        return _printable(super().__str__())
 
 
 # --- what the user gave --------------------------------------------------------------------------------------------
@@ -83,6 +99,39 @@ class TransientError(ProviderError):
 
 class ProviderBugError(ProviderError):
     """Something that should never happen: a defect of the provider.  Never retried."""
+
+
+class NumericsError(MaceError):
+    """A run that checks its numbers met one that is not finite.  The session stays usable.
+
+    Attributes:
+        node, device: what computed it, and where.
+        output: the value's name.
+        nan_count, infinity_count: how many of each it holds.
+        first_index: where the first of them is.
+        bad_inputs: names of the node's inputs that were not finite either.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        node: str,
+        device: str,
+        output: str,
+        nan_count: int,
+        infinity_count: int,
+        first_index: tuple[int, ...],
+        bad_inputs: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(message)
+        self.node = node
+        self.device = device
+        self.output = output
+        self.nan_count = nan_count
+        self.infinity_count = infinity_count
+        self.first_index = first_index
+        self.bad_inputs = bad_inputs
 
 
 class CancelledError(MaceError):

@@ -5,6 +5,8 @@ Linux grants memory that is not there and kills the process that touches it; ask
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from mace_core.errors import OutOfMemoryError
@@ -27,6 +29,20 @@ def require_host_memory(nbytes: int) -> None:
             f"{nbytes / 1e9:.1f} GB of host memory are needed at once and {available / 1e9:.1f} GB are available; "
             "give the model smaller inputs"
         )
+
+
+@contextlib.contextmanager
+def memory_needed(doing: str) -> Iterator[None]:
+    """Tell an exhausted memory in the body as an error of ours; ``doing`` names what needed it, model first.
+
+    Raises:
+        OutOfMemoryError: in the place of ``MemoryError``.
+    """
+    try:
+        yield
+    except MemoryError as error:
+        detail = f" ({error})" if str(error) else ""
+        raise OutOfMemoryError(f"{doing} needs more memory than there is{detail}; give it smaller inputs") from error
 
 
 def available_bytes(root: Path = Path("/")) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,11 +15,13 @@ import numpy.typing as npt
 
 from mace_core.errors import DeviceLostError, MaceError, OutOfMemoryError, TransientError, UsageError
 from mace_core.graph import Graph, Node, Value
+from mace_core.host_memory import memory_needed
 from mace_core.provider.execution import CancelFlag
 from mace_core.provider.registry import Registry, default_registry
 from mace_core.scheduler import notify
 from mace_core.scheduler.arguments import (
     check_max_signatures,
+    check_numerics_option,
     check_options,
     check_pins,
     device_names,
@@ -30,6 +33,7 @@ from mace_core.scheduler.devices import DevicePool
 from mace_core.scheduler.explain import Explanation, explain_plan
 from mace_core.scheduler.feeds import collect_feeds
 from mace_core.scheduler.model import PreparedModel, prepare_model
+from mace_core.scheduler.numerics import NumericsCheck
 from mace_core.scheduler.profile import Profile
 from mace_core.scheduler.runner import GraphPlan, GraphRunner, Planner
 from mace_core.scheduler.selection import resolve_device_name, select_devices
@@ -69,6 +73,7 @@ class Session:
         optimize: bool = True,
         cache: bool = True,
         mmap: bool = True,
+        check_numerics: bool | str = False,
         registry: Registry | None = None,
     ) -> None:
         """Load, optimise and, where all input shapes are fixed, plan a model.
@@ -84,6 +89,9 @@ class Session:
             optimize: simplify the graph first.
             cache: use and fill the caches on disk.
             mmap: keep weights in the mapped file (see ``load_model``).
+            check_numerics: stop at the first node that computes a NaN or an infinity; ``"nan"`` lets infinities pass
+                (a mask may be made of them).  For finding faults: every node runs by itself, nothing is fused, and
+                each result is looked at.
             registry: where providers are found; the process's own by default.
 
         Raises:
@@ -94,10 +102,12 @@ class Session:
         check_max_signatures(max_signatures)
         check_options(options)
         check_pins(pins)
+        looked_for = check_numerics_option(check_numerics)
         devices = device_names(devices)
         self._registry = registry or default_registry()
         self._closed = False
-        self._model: PreparedModel = prepare_model(model, optimize=optimize, cache=cache, mmap=mmap)
+        with memory_needed(f"{_label_of(model)}: loading it"):
+            self._model: PreparedModel = prepare_model(model, optimize=optimize, cache=cache, mmap=mmap)
         graph = self._model.graph
         if provide_custom_ops(graph, self._registry):
             self._model.forget_resolutions()  # a shape function may answer differently in the next process
@@ -118,6 +128,7 @@ class Session:
                 strict=strict,
                 capacity=max_signatures,
                 opset_imports=graph.opset_imports,
+                numerics=NumericsCheck(self._model.label, infinities=looked_for == "all") if looked_for else None,
             )
             self._graph = graph
             self._runner = GraphRunner(self._planner, graph, graph.inputs)
@@ -160,13 +171,15 @@ class Session:
         Raises:
             InputError: if the feeds do not fit the model; nothing ran.
             CancelledError: if ``cancel`` was set.
+            NumericsError: if the session checks numerics and a node computed what is not finite.
             ProviderError: if a device failed; the session stays usable.
         """
         try:
             return self._run(feeds, outputs, profile, cancel)
         except MemoryError as error:
+            detail = f" ({error})" if str(error) else ""
             raise OutOfMemoryError(
-                f"{self._model.label}: the run needs more memory than there is ({error}); give it smaller inputs"
+                f"{self._model.label}: the run needs more memory than there is{detail}; give it smaller inputs"
             ) from error
         except OutOfMemoryError as error:
             raise OutOfMemoryError(f"{self._model.label}: {error}", node=error.node, device=error.device) from error
@@ -333,7 +346,8 @@ class Session:
         key = tuple(
             [t.concrete_shape if hasattr(t, "concrete_shape") else None for t in (types[v] for v in self._graph.inputs)]
         )
-        return self._runner.find(key) or self._runner.make(key, types)
+        with memory_needed(f"{self._model.label}: planning it"):
+            return self._runner.find(key) or self._runner.make(key, types)
 
     def _assume(self) -> tuple[Mapping[Value, Any], str]:
         """Types with sizes assumed for free dimensions: the first that the model takes."""
@@ -369,6 +383,11 @@ class Session:
     def _check_open(self) -> None:
         if self._closed:
             raise UsageError(f"the session of {self._model.label} is closed")
+
+
+def _label_of(model: Model) -> str:
+    """How messages call a model that is not loaded yet."""
+    return f"'{os.fspath(model)}'" if isinstance(model, str | os.PathLike) else "the model"
 
 
 def _fast_inputs(inputs: Sequence[Value]) -> list[tuple[str, np.dtype[Any]]] | None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mace_core.cli.options import parse_numbers, parse_size
 from mace_core.cli.pictures import SUFFIXES, PictureOptions, load_picture
 from mace_core.errors import InputError, UsageError
 from mace_core.tensor import DType, TensorSpec
@@ -59,6 +60,19 @@ def gather_inputs(
     for spec in missing:
         feeds[spec.name] = random_input(spec, concrete_shape(spec, given_shapes.get(spec.name), symbols), generator)
     return {spec.name: feeds[spec.name] for spec in specs}
+
+
+def picture_options(layout: str, mean: str, scale: str, resize: str, bgr: bool) -> PictureOptions:
+    """What the options of a command say about pictures.
+
+    Raises:
+        UsageError: for one that says nothing.
+    """
+    if layout.upper() not in ("", "NCHW", "NHWC"):
+        raise UsageError(f"--layout {layout}: it is NCHW or NHWC")
+    return PictureOptions(
+        layout.upper(), parse_numbers("--mean", mean), parse_numbers("--scale", scale), parse_size(resize), bgr
+    )
 
 
 def parse_shapes(texts: Sequence[str], specs: Sequence[TensorSpec]) -> dict[str, tuple[int, ...]]:

@@ -18,6 +18,7 @@ from mace_core.cli.doctor import doctor
 from mace_core.cli.explain import explain
 from mace_core.cli.plugins import plugins
 from mace_core.cli.run import run
+from mace_core.cli.validate import validate
 from mace_core.errors import MaceError, UsageError
 from mace_core.version import VERSION
 
@@ -45,6 +46,7 @@ app.command()(run)
 app.command()(explain)
 app.command()(benchmark)
 app.command()(accuracy)
+app.command()(validate)
 app.command()(devices)
 app.command()(plugins)
 app.command()(doctor)
@@ -118,7 +120,7 @@ def _run(arguments: list[str]) -> int:
 
 
 _OWN_COMMANDS = frozenset(
-    {"run", "explain", "benchmark", "accuracy", "devices", "plugins", "doctor", "cache", "--version"}
+    {"run", "explain", "benchmark", "accuracy", "validate", "devices", "plugins", "doctor", "cache", "--version"}
 )
 
 

@@ -51,6 +51,34 @@ ProviderOptions = Annotated[
         show_default=False,
     ),
 ]
+Inputs = Annotated[
+    list[str],
+    typer.Option(
+        "--input",
+        "-i",
+        metavar="NAME=FILE",
+        help="Value of an input, a .npy file or a picture; may be repeated. NAME= may be left out for one input.",
+        show_default=False,
+    ),
+]
+RandomInputs = Annotated[bool, typer.Option("--random", help="Fill the inputs that have no file with random numbers.")]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed of --random.")]
+Layout = Annotated[
+    str, typer.Option("--layout", metavar="NCHW|NHWC", help="Of pictures; without it, told from the shape.")
+]
+Mean = Annotated[
+    str,
+    typer.Option("--mean", metavar="M[,M,M]", help="Subtracted from pixels (0 to 255); one number or one per channel."),
+]
+Scale = Annotated[
+    str,
+    typer.Option("--scale", metavar="S[,S,S]", help="Then multiplied with; without it 1/255, or 1 for integer inputs."),
+]
+Resize = Annotated[
+    str,
+    typer.Option("--resize", metavar="WxH", help="Resize pictures; without it, to what the model's shape says."),
+]
+Bgr = Annotated[bool, typer.Option("--bgr", help="Give a picture's channels as blue, green, red.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
 
 

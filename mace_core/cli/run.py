@@ -10,26 +10,31 @@ from typing import Annotated, Any
 
 import typer
 
-from mace_core.cli import options
-from mace_core.cli.options import Devices, Json, Model, Pins, ProviderOptions, Shapes, Strict, Threads
+from mace_core.cli.options import (
+    Bgr,
+    Devices,
+    Inputs,
+    Json,
+    Layout,
+    Mean,
+    Model,
+    Pins,
+    ProviderOptions,
+    RandomInputs,
+    Resize,
+    Scale,
+    Seed,
+    Shapes,
+    Strict,
+    Threads,
+)
 
 
 def run(
     model: Model,
-    input: Annotated[
-        list[str],
-        typer.Option(
-            "--input",
-            "-i",
-            metavar="NAME=FILE",
-            help="Value of an input, a .npy file or a picture; may be repeated. NAME= may be left out for one input.",
-            show_default=False,
-        ),
-    ] = [],  # noqa: B006 - typer copies it
-    random: Annotated[
-        bool, typer.Option("--random", help="Fill the inputs that have no file with random numbers.")
-    ] = False,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed of --random.")] = 0,
+    input: Inputs = [],  # noqa: B006 - typer copies it
+    random: RandomInputs = False,
+    seed: Seed = 0,
     shape: Shapes = [],  # noqa: B006
     device: Devices = [],  # noqa: B006
     strict: Strict = False,
@@ -42,26 +47,18 @@ def run(
             "--output-dir", "-o", metavar="DIR", help="Write each output to DIR/NAME.npy.", show_default=False
         ),
     ] = None,
-    layout: Annotated[
-        str, typer.Option("--layout", metavar="NCHW|NHWC", help="Of pictures; without it, told from the shape.")
-    ] = "",
-    mean: Annotated[
-        str,
+    layout: Layout = "",
+    mean: Mean = "",
+    scale: Scale = "",
+    resize: Resize = "",
+    bgr: Bgr = False,
+    check_numerics: Annotated[
+        bool,
         typer.Option(
-            "--mean", metavar="M[,M,M]", help="Subtracted from pixels (0 to 255); one number or one per channel."
+            "--check-numerics", help="Stop at the first node that computes a NaN or an infinity, and tell which."
         ),
-    ] = "",
-    scale: Annotated[
-        str,
-        typer.Option(
-            "--scale", metavar="S[,S,S]", help="Then multiplied with; without it 1/255, or 1 for integer inputs."
-        ),
-    ] = "",
-    resize: Annotated[
-        str,
-        typer.Option("--resize", metavar="WxH", help="Resize pictures; without it, to what the model's shape says."),
-    ] = "",
-    bgr: Annotated[bool, typer.Option("--bgr", help="Give a picture's channels as blue, green, red.")] = False,
+    ] = False,
+    check_nan: Annotated[bool, typer.Option("--check-nan", help="The same for NaN alone.")] = False,
     as_json: Json = False,
 ) -> None:
     """Run a model once and print what came out, where its nodes ran, and every fallback with its reason.
@@ -77,15 +74,22 @@ def run(
       mace run model.onnx --random --shape x=1x3x48x320 --device cpu --strict --json
     """
     from mace_core.cli import output
-    from mace_core.cli.inputs import gather_inputs
+    from mace_core.cli.inputs import gather_inputs, picture_options
     from mace_core.cli.placement import placement_data, placement_lines
     from mace_core.cli.sessions import open_session
 
-    picture = _picture_options(layout, mean, scale, resize, bgr)
+    picture = picture_options(layout, mean, scale, resize, bgr)
     if output_dir is not None:
         _make_folder(output_dir)
+    looked_for = "all" if check_numerics else "nan" if check_nan else ""
     with open_session(
-        model, devices=device, strict=strict, pins=pin, threads=threads, provider_options=option
+        model,
+        devices=device,
+        strict=strict,
+        pins=pin,
+        threads=threads,
+        provider_options=option,
+        check_numerics=looked_for,
     ) as session:
         feeds = gather_inputs(session.inputs, files=input, shapes=shape, random=random, seed=seed, picture=picture)
         start = time.perf_counter()
@@ -186,18 +190,3 @@ def _save(results: Mapping[str, Any], folder: Path) -> dict[str, str]:
         np.save(path, value, allow_pickle=False)
         files[name] = str(path)
     return files
-
-
-def _picture_options(layout: str, mean: str, scale: str, resize: str, bgr: bool) -> Any:
-    from mace_core.cli.pictures import PictureOptions
-    from mace_core.errors import UsageError
-
-    if layout.upper() not in ("", "NCHW", "NHWC"):
-        raise UsageError(f"--layout {layout}: it is NCHW or NHWC")
-    return PictureOptions(
-        layout.upper(),
-        options.parse_numbers("--mean", mean),
-        options.parse_numbers("--scale", scale),
-        options.parse_size(resize),
-        bgr,
-    )

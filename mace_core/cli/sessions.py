@@ -17,8 +17,10 @@ def open_session(
     pins: Sequence[str] = (),
     threads: int = 0,
     provider_options: Sequence[str] = (),
+    check_numerics: str = "",
 ) -> Session:
-    """A session on ``devices`` (all real ones where none is named); ``threads`` goes to the cpu provider, 0 leaves it.
+    """A session on ``devices`` (all real ones where none is named); ``threads`` goes to the cpu provider, 0 leaves it;
+    ``check_numerics`` as of Session.
 
     Raises:
         MaceError: as Session does.
@@ -30,4 +32,5 @@ def open_session(
             options=parse_provider_options(list(provider_options), threads) or None,
             strict=strict,
             pins=parse_pins(list(pins)),
+            check_numerics=check_numerics or False,
         )

@@ -19,6 +19,9 @@ logger = logging.getLogger("mace.optimizer")
 MAX_GROWTH_BYTES = 1 << 20
 """A folded node may need this much more memory than the constants it replaces (a Range or Expand can blow up)."""
 
+MAX_TEXT = 1 << 16
+"""Characters of texts that are put together when a model is loaded: each of them takes up to four bytes."""
+
 KEPT = frozenset({"DequantizeLinear", "QuantizeLinear", "DynamicQuantizeLinear"})
 """Never folded: providers recognise quantised weights by these nodes."""
 
@@ -92,7 +95,7 @@ def _fold(graph: Graph, node: Node, context: PassContext) -> bool:
     results = evaluate_node(node, tensors, context.opset_imports)
     if results is None or any(r is None and v is not None for r, v in zip(results, node.outputs, strict=True)):
         return False
-    taken = sum(tensor.nbytes for tensor in tensors if tensor is not None)
+    taken = sum(tensor.nbytes for tensor in set(tensors) if tensor is not None)  # one read twice is there once
     if sum(tensor.nbytes for tensor in results if tensor is not None) > taken + MAX_GROWTH_BYTES:
         return False
     for value, tensor in zip(node.outputs, results, strict=True):
@@ -111,6 +114,8 @@ def _may_blow_up(node: Node, tensors: list[Tensor | None]) -> bool:
             start, limit, delta = (float(t.numpy().reshape(-1)[0]) for t in tensors if t is not None)
             return delta == 0 or abs((limit - start) / delta) > MAX_GROWTH_BYTES // 8
         return True
+    if node.op_type in ("StringConcat", "StringSplit"):
+        return sum(len(item) for t in tensors if t is not None for item in t.payload.reshape(-1)) > MAX_TEXT
     if node.op_type in ("MatMul", "Gemm", "Conv", "Einsum", "ConvTranspose"):
         return sum(t.size for t in tensors if t is not None) > MAX_GROWTH_BYTES
     return False

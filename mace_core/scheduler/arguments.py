@@ -64,6 +64,21 @@ def check_pins(pins: object) -> None:
         raise UsageError(f'pins are a mapping from node to device, such as {{"conv1": "cpu"}}, not {pins!r}')
 
 
+def check_numerics_option(wanted: object) -> str:
+    """What ``check_numerics`` asks for: "", "nan" or "all".
+
+    Raises:
+        UsageError: if it is something else.
+    """
+    if wanted is False or wanted is None:
+        return ""
+    if wanted is True:
+        return "all"
+    if wanted in ("nan", "all"):
+        return str(wanted)
+    raise UsageError(f"check_numerics is True, False, 'nan' (infinities are fine) or 'all', not {wanted!r}")
+
+
 def check_max_signatures(count: object) -> None:
     """
     Raises:

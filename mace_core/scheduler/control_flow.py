@@ -18,6 +18,9 @@ from mace_core.scheduler.context import RunContext
 from mace_core.scheduler.values import RuntimeValue
 from mace_core.tensor import Tensor, TensorType, ValueType
 
+MOST_ENDLESS_TURNS = 1 << 30
+"""Of a loop that only its count ends.  Even at a microsecond each, more would take longer than anyone waits."""
+
 
 class BodyRunner(Protocol):
     """Runs one nested graph: first its own inputs, then what it captures (`captures`, in order)."""
@@ -112,6 +115,12 @@ class LoopFlow(ControlFlow):
         carried = [self._argument(index, values) for index in range(2, len(self.node.inputs))]
         scans: list[list[RuntimeValue]] = [[] for _ in graph.outputs[1 + len(carried) :]]
         counter_shape, condition_shape = _declared_shape(graph.inputs[0]), _declared_shape(graph.inputs[1])
+        if going and not ends_by_itself(graph) and (trips is None or trips > MOST_ENDLESS_TURNS):
+            turns = "without end" if trips is None else f"{trips:,} times"
+            raise ModelError(
+                f"node '{self.node.name}' (Loop) would turn {turns}: its condition never becomes false, and no run "
+                f"lasts for more than {MOST_ENDLESS_TURNS:,} turns"
+            )
         step = 0
 
         def arguments() -> list[RuntimeValue]:
@@ -258,6 +267,19 @@ def _body_graph(node: Node) -> Graph:
     graph = node.attr("body")
     assert isinstance(graph, Graph)
     return graph
+
+
+def ends_by_itself(body: Graph) -> bool:
+    """Whether the condition that a loop's body returns can be false: neither a constant nor the one it was given."""
+    condition = body.outputs[0]
+    while condition.producer is not None and condition.producer.op_type == "Identity":
+        given = condition.producer.input(0)
+        if given is None:
+            break
+        condition = given
+    if condition.constant is not None:
+        return not bool(condition.constant.numpy().reshape(-1)[0])
+    return condition is not body.inputs[1]
 
 
 def _constant(value: Value | None, known: Mapping[Value, Tensor]) -> Tensor | None:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mace_core.errors import MaceError, ProviderBugError, ProviderError
+from mace_core.graph import Value
 from mace_core.host_memory import require_host_memory
 from mace_core.provider import (
     Allocator,
@@ -26,8 +27,10 @@ from mace_core.provider import (
     Stream,
 )
 from mace_core.provider.memory import HostAllocator
+from mace_core.scheduler.calls import defect, run_execution
 from mace_core.scheduler.context import RunContext
 from mace_core.scheduler.copies import queue_copy, queueable_copies
+from mace_core.scheduler.numerics import NumericsCheck
 from mace_core.scheduler.plan import (
     HOST,
     ControlStep,
@@ -126,10 +129,10 @@ class StageInstance:
             results.append(result)
         bindings.cancel = self._own_cancel if cancel is None else cancel
         if profile is None:
-            _run(execution, bindings, self._single_step.device)
+            run_execution(execution, bindings, self._single_step.device)
         else:
             with _profiled(bindings, profile, self._single_step):
-                _run(execution, bindings, self._single_step.device)
+                run_execution(execution, bindings, self._single_step.device)
         return results
 
     # --- the general path -----------------------------------------------------------------------------------------
@@ -150,6 +153,8 @@ class StageInstance:
                 self._point(register, fresh_storage(spec.dtype, spec.shape))
             for number, step in enumerate(plan.steps):
                 self._execute(number, step, context)
+                if plan.numerics is not None and isinstance(step, RunStep | ControlStep):
+                    self._check_numbers(plan.numerics, step)
             self._wait_all()
             return [self._result(register) for register in plan.results]
         except BaseException:
@@ -189,6 +194,35 @@ class StageInstance:
         if context.profile is not None:
             context.profile.recorder("core")(what, source, start_ns, time.perf_counter_ns())
 
+    def _check_numbers(self, numerics: NumericsCheck, step: RunStep | ControlStep) -> None:
+        """Wait for the step and look at what it computed.
+
+        Raises:
+            NumericsError: if that is not finite.
+        """
+        self._wait_all()
+        registers = self.plan.registers
+        nodes, device = (step.nodes, step.device) if isinstance(step, RunStep) else ((step.node,), "core")
+        known = {registers[r].value: r for r in step.inputs}
+
+        def read(value: Value) -> RuntimeValue:
+            constant = value.constant or self.plan.stage.known.get(value)
+            return self._content(known[value]) if value in known else None if constant is None else constant.numpy()
+
+        numerics.check(nodes, device, {registers[r].value: self._content(r) for r in step.outputs}, read)
+
+    def _content(self, register: int) -> RuntimeValue:
+        """The Python form of a register wherever it is, with nothing queued."""
+        spec, bound = self.plan.registers[register], self._bound[register]
+        if spec.location == HOST or bound.buffer.memory is not MemoryKind.DEVICE:
+            return self._result(register)
+        array = fresh_storage(bound.dtype, bound.shape)
+        if array.nbytes:
+            target = Buffer(MemoryKind.HOST, array.nbytes, address_of(array), array)
+            transfer = self.plan.devices[spec.location].transfer()
+            transfer.to_host(bound.buffer, target, array.nbytes, source_offset=bound.offset, target_offset=0)
+        return from_storage(array, bound.dtype, bound.shape)
+
     def _run_subgraph(self, number: int, step: RunStep, context: RunContext) -> None:
         prepared = self._work[number]
         assert prepared is not None
@@ -209,7 +243,7 @@ class StageInstance:
         """Run, or queue where the device has a queue."""
         stream = self._streams.get(step.device)
         if stream is None:
-            _run(execution, bindings, step.device)
+            run_execution(execution, bindings, step.device)
             return
         pending = self._pending.setdefault(step.device, [])
         try:
@@ -217,7 +251,7 @@ class StageInstance:
         except (MaceError, MemoryError):
             raise
         except Exception as error:
-            raise _defect(error, step.device) from error
+            raise defect(error, step.device) from error
         pending[:] = [event]
 
     def _wait(self, device: str) -> None:
@@ -229,7 +263,7 @@ class StageInstance:
             except (MaceError, MemoryError):
                 raise
             except Exception as error:
-                raise _defect(error, device) from error
+                raise defect(error, device) from error
             pending.pop(0)
 
     def _settle(self) -> None:
@@ -454,22 +488,3 @@ def _elements(shape: Sequence[int]) -> int:
     for dim in shape:
         size *= dim
     return size
-
-
-def _run(execution: Execution, bindings: Bindings, device: str) -> None:
-    """Run; whatever the provider raises outside the contract becomes a `ProviderBugError`."""
-    try:
-        execution.run(bindings)
-    except (MaceError, MemoryError):
-        raise
-    except Exception as error:
-        raise _defect(error, device) from error
-
-
-def _defect(error: Exception, device: str) -> ProviderBugError:
-    """What an exception outside the contract is: the provider's defect."""
-    return ProviderBugError(
-        f"{device} failed in a way its provider does not account for ({type(error).__name__}: {error}); "
-        "report it to the provider, or run without this device",
-        device=device,
-    )

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mace_core.errors import MaceError
+from mace_core.errors import MaceError, shorten
 from mace_core.graph import Node
 from mace_core.graph.graph import captured_values
 from mace_core.provider import Capability
-from mace_core.scheduler.pieces import gather_pieces
+from mace_core.scheduler.pieces import gather_pieces, single_pieces
 
 CORE_DEVICE = "core"
 """The name under which control flow, which the core runs itself, shows up."""
@@ -66,13 +66,19 @@ class Partitioning:
 class UnplacedNodesError(MaceError):
     """Some nodes are claimed by no device."""
 
-    def __init__(self, unplaced: Mapping[Node, Mapping[str, str]]) -> None:
+    def __init__(self, unplaced: Mapping[Node, Mapping[str, str]], model: str = "") -> None:
+        """``unplaced``: for each node the reason of each device; ``model`` as messages call it."""
         self.unplaced = unplaced
+        where = f"{model}: " if model else ""
         lines = []
         for node, reasons in unplaced.items():
             whys = "; ".join(f"{device}: {reason}" for device, reason in reasons.items())
-            lines.append(f"  node '{node.name}' ({node.qualified_op}): {whys or 'no device was asked'}")
-        super().__init__("no device runs these nodes:\n" + "\n".join(lines))
+            name = f"node '{shorten(node.name)}' ({shorten(node.qualified_op)})"
+            lines.append(f"{name}: {whys or 'no device was asked'}")
+        if len(lines) == 1:
+            super().__init__(f"{where}no device runs {lines[0]}")
+        else:
+            super().__init__(f"{where}no device runs these nodes:\n  " + "\n  ".join(lines))
 
 
 def partition(
@@ -81,11 +87,12 @@ def partition(
     *,
     pins: Mapping[Node, str] | None = None,
     control_flow: frozenset[Node] = frozenset(),
+    apart: bool = False,
 ) -> Partitioning:
     """Place ``nodes`` (topologically ordered) on the devices that offer to run them.
 
     ``pins`` moves a device to the head of the order for single nodes; ``control_flow`` are nodes the core runs itself
-    where nobody claims them.
+    where nobody claims them; ``apart`` leaves every node, or what a device claims as a whole, a partition of its own.
 
     Raises:
         UnplacedNodesError: if nobody takes some node.
@@ -102,12 +109,11 @@ def partition(
     unplaced = {node: work.reasons(node, offers) for node in nodes if node not in work.device}
     if unplaced:
         raise UnplacedNodesError(unplaced)
-    pieces = gather_pieces(
-        [work.device[node] for node in nodes],
-        work.predecessors,
-        [work.cell[index] for index in range(len(nodes))],
-        alone=CORE_DEVICE,
-    )
+    placed_on, cells = [work.device[node] for node in nodes], [work.cell[index] for index in range(len(nodes))]
+    if apart:
+        pieces = single_pieces(placed_on, work.predecessors, cells)
+    else:
+        pieces = gather_pieces(placed_on, work.predecessors, cells, alone=CORE_DEVICE)
     partitions = tuple(Partition(device, tuple(nodes[i] for i in members)) for device, members in pieces)
     return Partitioning(partitions, {node: work.placement(node, offers) for node in nodes})
 

@@ -37,6 +37,28 @@ def gather_pieces(
     return [(device, sorted(i for cell in piece for i in members[cell])) for device, piece in best]
 
 
+def single_pieces(
+    devices: Sequence[str], predecessors: Sequence[set[int]], cells: Sequence[int]
+) -> list[tuple[str, list[int]]]:
+    """Every cell by itself, in an order in which they can run; arguments and result as of :func:`gather_pieces`."""
+    members: dict[int, list[int]] = {}
+    for index, cell in enumerate(cells):
+        members.setdefault(cell, []).append(index)
+    placed: dict[int, None] = {}
+    for index in range(len(cells)):
+        pending = [cells[index]]
+        while pending:
+            cell = pending[-1]
+            needed = {cells[p] for member in members[cell] for p in predecessors[member]} - {cell}
+            missing = [other for other in needed if other not in placed]
+            if cell in placed or not missing:
+                placed.setdefault(cell)
+                pending.pop()
+            else:
+                pending += missing
+    return [(devices[members[cell][0]], members[cell]) for cell in placed]
+
+
 def _drain(
     cells: Sequence[int],
     before: Mapping[int, set[int]],

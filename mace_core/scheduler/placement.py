@@ -54,14 +54,17 @@ def place(
     compile_with: Compiler,
     name: str,
     capabilities: Mapping[str, Capability] | None = None,
+    apart: bool = False,
 ) -> PlacedStage:
-    """Ask the devices, partition, compile.  ``capabilities``: what devices said of this stage already.
+    """Ask the devices, partition, compile.
+
+    ``capabilities``: what devices said of this stage already; ``apart``: every node a partition of its own.
 
     Raises:
         StrictPlacementError: if ``strict`` and some node can run on no device named.
         UnplacedNodesError: if no device runs some node.
     """
-    work = _Placing(stage, pool, pins, strict, compile_with, name, dict(capabilities or {}))
+    work = _Placing(stage, pool, pins, strict, compile_with, name, apart, dict(capabilities or {}))
     try:
         return work.run()
     except BaseException:
@@ -77,6 +80,7 @@ class _Placing:
     strict: bool
     compile_with: Compiler
     name: str
+    apart: bool
     capabilities: dict[str, Capability] = field(default_factory=dict)
     bans: dict[str, dict[Node, str]] = field(default_factory=dict)
     compiled: dict[tuple[str, tuple[Node, ...]], CompiledSubgraph] = field(default_factory=dict)
@@ -126,7 +130,7 @@ class _Placing:
             Offer(device.name, self._capability(device), device.only_pinned, self.bans.get(device.name, {}))
             for device in devices
         ]
-        return partition(self.stage.nodes, offers, pins=self.pins, control_flow=control_flow)
+        return partition(self.stage.nodes, offers, pins=self.pins, control_flow=control_flow, apart=self.apart)
 
     def _capability(self, device: SessionDevice) -> Capability:
         found = self.capabilities.get(device.name)

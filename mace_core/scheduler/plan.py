@@ -15,6 +15,7 @@ from mace_core.provider import CompiledSubgraph
 from mace_core.scheduler.control_flow import ControlFlow
 from mace_core.scheduler.devices import DevicePool, SessionDevice
 from mace_core.scheduler.memory import ArenaPlan, Lifetime, plan_arena
+from mace_core.scheduler.numerics import NumericsCheck
 from mace_core.scheduler.partition import CORE_DEVICE
 from mace_core.scheduler.placement import PlacedStage
 from mace_core.scheduler.stages import Stage
@@ -72,6 +73,7 @@ class RunStep:
     workspace_bytes: int
     touches_host: bool
     workspace_offset: int = 0
+    nodes: tuple[Node, ...] = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -114,6 +116,7 @@ class StagePlan:
         results: the register of each stage output.
         arenas: memory plan per location.
         devices: the devices that steps use, by name.
+        numerics: what results are checked for after every step, if anything.
         single: the one step of a plan that is one run on host memory and nothing else (the fast path).
     """
 
@@ -126,6 +129,7 @@ class StagePlan:
     arenas: dict[str, ArenaPlan]
     devices: dict[str, SessionDevice]
     single: RunStep | None = None
+    numerics: NumericsCheck | None = None
 
     @property
     def transfers(self) -> list[UploadStep | DownloadStep]:
@@ -190,7 +194,16 @@ class _Builder:
         source = tuple(name for node in part.nodes for name in node.source)
         touches_host = any(self.registers[r].location == HOST for r in (*inputs, *outputs)) or location == HOST
         step = RunStep(
-            device.name, location, compiled, inputs, outputs, view.name, source, compiled.workspace_bytes, touches_host
+            device.name,
+            location,
+            compiled,
+            inputs,
+            outputs,
+            view.name,
+            source,
+            compiled.workspace_bytes,
+            touches_host,
+            nodes=part.nodes,
         )
         self._step(step, inputs, outputs)
 

@@ -22,6 +22,8 @@ from mace_core.scheduler.core_nodes import make_core_node
 from mace_core.scheduler.devices import DevicePool
 from mace_core.scheduler.executor import StageInstance
 from mace_core.scheduler.expansion import expand_unclaimed
+from mace_core.scheduler.numerics import NumericsCheck
+from mace_core.scheduler.partition import UnplacedNodesError
 from mace_core.scheduler.placement import Compiler, place
 from mace_core.scheduler.plan import ControlStep, StagePlan, build_plan
 from mace_core.scheduler.stages import Stage, cut_stage, fragment
@@ -44,6 +46,8 @@ class Planner:
         pin: the device a node is pinned to, or None.
         strict: no node may run but on the devices named.
         capacity: plans kept per graph.
+        numerics: what every step's results are checked for; None where they are not.  Every node is a step of its own
+            then, so that nothing a provider fuses stays hidden.
         opset_imports: versions per domain; they hold for nested graphs too.
         lock: one thread plans at a time, and backends are asked by one thread at a time.
         counting: guards the tables of plans and who uses them; held for an instant only.
@@ -57,6 +61,7 @@ class Planner:
     strict: bool
     capacity: int
     opset_imports: Mapping[str, int]
+    numerics: NumericsCheck | None = None
     lock: threading.RLock = field(default_factory=threading.RLock)
     counting: threading.Lock = field(default_factory=threading.Lock)
 
@@ -85,21 +90,27 @@ class Planner:
                 resolution.known.update(fixed)
                 stage = cut_stage(expanded, resolution)
                 pins = self._pins(stage)
-            placed = place(
-                stage,
-                self.pool,
-                pins=pins,
-                strict=self.strict,
-                compile_with=self.compile_with,
-                name=graph.name,
-                capabilities=answers,
-            )
+            try:
+                placed = place(
+                    stage,
+                    self.pool,
+                    pins=pins,
+                    strict=self.strict,
+                    compile_with=self.compile_with,
+                    name=graph.name,
+                    capabilities=answers,
+                    apart=self.numerics is not None,
+                )
+            except UnplacedNodesError as error:
+                raise UnplacedNodesError(error.unplaced, self.label) from None
             notify.partitioned(self.label, stage, placed.partitioning)
             try:
                 plan = build_plan(stage, placed, self.pool, feeds, self._control_flow)
             except BaseException:
                 placed.close()
                 raise
+            if self.numerics is not None:
+                plan.numerics, plan.single = self.numerics, None
             rest = None
             if stage.rest is not None:
                 rest = GraphRunner(

@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import numpy as np
+
 from mace_core.tensor.dtype import DType
+
+MAX_RANK = 64 if int(np.__version__.split(".")[0]) >= 2 else 32
+"""Dimensions a tensor may have: what numpy's arrays can."""
+
+_SHOWN_DIMS = 16
 
 Dim: TypeAlias = "int | str | None"
 """One dimension: a number, a symbolic name, or None when nothing is known."""
@@ -87,7 +94,8 @@ class TensorSpec:
 
 
 def format_shape(shape: Shape | None) -> str:
-    """``(1, 3, 'h', ?)`` as ``[1, 3, h, ?]``; ``[...]`` for an unknown rank."""
+    """``(1, 3, 'h', ?)`` as ``[1, 3, h, ?]``; ``[...]`` for an unknown rank; the beginning of a very long one."""
     if shape is None:
         return "[...]"
-    return "[" + ", ".join("?" if d is None else str(d) for d in shape) + "]"
+    shown = ", ".join("?" if d is None else str(d) for d in shape[:_SHOWN_DIMS])
+    return f"[{shown}]" if len(shape) <= _SHOWN_DIMS else f"[{shown}, … of {len(shape)} dimensions]"

@@ -192,7 +192,7 @@ def test_functions_that_multiply_are_refused_before_they_fill_the_memory() -> No
         nodes = [call(f"F{level - 1}", ["a" if i == 0 else f"t{i}"], [f"t{i + 1}"]) for i in range(10)]
         functions.append(function(f"F{level}", ["a"], ["t10"], nodes))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mace_core.frontend.onnx.functions.MAX_NODES", 3000)
+        patch.setattr("mace_core.frontend.onnx.functions.MAX_INLINED_NODES", 3000)
         with pytest.raises(UnsupportedModelError, match="more than 3,000 nodes once its function 'F29' is inlined"):
             load_model(calling([call("F29", ["x"], ["y"])], functions))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mace_core.errors import ModelError, UnsupportedModelError
 from mace_core.frontend.onnx.attributes import Bindings, Bound, attribute_kind, plain_value
-from mace_core.frontend.onnx.functions import MAX_NODES, FunctionKey, FunctionLibrary
+from mace_core.frontend.onnx.functions import MAX_INLINED_NODES, FunctionKey, FunctionLibrary
 from mace_core.frontend.onnx.schemas import STANDARD_DOMAINS, SchemaChecker, newest_opset, standard_domain
 from mace_core.frontend.onnx.scope import Frame, Names, Scope
 from mace_core.frontend.onnx.tensors import TensorReader
@@ -51,7 +51,7 @@ class Importer:
         self._names = Names()
         self._functions = FunctionLibrary(model, label)
         self._opsets: dict[str, int] = {}
-        self._nodes = 0
+        self._inlined = 0
 
     def build(self) -> Graph:
         """The graph.
@@ -196,11 +196,10 @@ class Importer:
     # --- nodes -------------------------------------------------------------------------------------------------------
 
     def _add_node(self, proto: onnx.NodeProto, outputs: list[Value | None], place: _Place) -> None:
-        self._nodes += 1
-        if self._nodes > MAX_NODES:
-            raise UnsupportedModelError(
-                f"{self._label} has more than {MAX_NODES:,} nodes once its functions are inlined."
-            )
+        if place.source is not None:
+            self._inlined += 1
+            if self._inlined > MAX_INLINED_NODES:
+                raise self._functions.too_many("functions are")
         domain, op_type = standard_domain(text(proto.domain)), text(proto.op_type)
         graph = place.frame.graph
         wanted = text(proto.name) or f"{op_type or 'node'}_{len(graph.nodes)}"

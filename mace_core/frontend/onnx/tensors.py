@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from mace_core.errors import ModelError, UnsupportedModelError
 from mace_core.frontend.onnx.text import text, text_or_bytes
-from mace_core.frontend.onnx.types import dtype_of
+from mace_core.frontend.onnx.types import check_rank, dtype_of
 from mace_core.frontend.onnx.wire import payload_range
 from mace_core.tensor import DType, FileRange, Tensor
 from mace_core.tensor.files import FileBytes, open_bytes
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     import onnx
 
 MAX_DENSE_BYTES = 1 << 30
-"""Sparse initializers that take more than this when written out are refused: a few bytes can declare any size."""
+"""Sparse initializers that take more than this when written out, all together, are refused: a few bytes can declare
+any size."""
 
 _FIELDS = ("float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data")
 
@@ -52,6 +53,7 @@ class TensorReader:
         self._folder = folder
         self._mmap = mmap
         self._external: dict[str, FileBytes] = {}
+        self._dense_bytes = 0  # of sparse tensors, written out
 
     def read(self, proto: onnx.TensorProto, where: str) -> Tensor:
         """The constant that ``proto`` describes; ``where`` names it in messages ("initializer 'w'").
@@ -62,6 +64,7 @@ class TensorReader:
         dtype = dtype_of(proto.data_type, f"{self._label}: {where}")
         if dtype is None:
             raise self._error(where, "has no element type")
+        check_rank(len(proto.dims), f"{self._label}: {where}")
         shape = tuple(proto.dims)
         if any(size < 0 for size in shape):
             raise self._error(where, f"has a negative size in its shape {list(shape)}")
@@ -91,17 +94,21 @@ class TensorReader:
         """A sparse tensor written out.
 
         Raises:
-            ModelError: if it is not valid, or larger than ``MAX_DENSE_BYTES`` when written out.
+            ModelError: if it is not valid, or makes all those read so far larger than ``MAX_DENSE_BYTES``.
         """
         values, indices, dims = self.read_sparse(proto, where)
         if values.dtype is DType.STRING:
             raise UnsupportedModelError(
                 f"{self._label}: {where} is a sparse tensor of strings, which is not supported."
             )
+        check_rank(len(dims), f"{self._label}: {where}")
         size = math.prod(dims)
-        if values.dtype.nbytes(size) > MAX_DENSE_BYTES:
+        taken = values.dtype.nbytes(size)
+        self._dense_bytes += taken
+        if self._dense_bytes > MAX_DENSE_BYTES:
+            others = f" after {self._dense_bytes - taken:,} for those before it" if self._dense_bytes > taken else ""
             raise UnsupportedModelError(
-                f"{self._label}: {where} takes {values.dtype.nbytes(size):,} bytes when written out, "
+                f"{self._label}: {where} takes {taken:,} bytes when written out{others}, "
                 f"more than the {MAX_DENSE_BYTES:,} that sparse initializers may."
             )
         places = indices.numpy()
@@ -168,7 +175,12 @@ class TensorReader:
             raise self._error(where, f"takes {size} bytes but declares {declared} bytes of external data")
         file = self._external.get(location)
         if file is None and size > 0:
-            file = open_bytes(self._external_path(location, where), mmap=self._mmap, what="external data file")
+            path = self._external_path(location, where)
+            try:
+                file = open_bytes(path, mmap=self._mmap, what="external data file")
+            except ModelError as error:
+                problem = str(error).rstrip(".")
+                raise self._error(where, f"keeps its values in another file: {problem}") from error
             self._external[location] = file
         if file is None:
             return np.empty(0, np.uint8), None
@@ -186,6 +198,7 @@ class TensorReader:
         candidate = self._folder / portable
         try:
             inside = candidate.resolve().is_relative_to(self._folder.resolve())
+            is_file = candidate.is_file()
         except (OSError, RuntimeError) as error:  # RuntimeError: a loop of symbolic links
             raise self._error(
                 where, f"has external data in '{location}', which can not be followed: {error}"
@@ -194,7 +207,7 @@ class TensorReader:
             raise self._error(
                 where, f"points to external data outside the model's folder ('{location}'), which is refused"
             )
-        if not candidate.is_file():
+        if not is_file:
             raise self._error(where, f"keeps its values in '{candidate}', which is missing or no file")
         return candidate
 

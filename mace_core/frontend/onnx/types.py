@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from mace_core.errors import UnsupportedModelError
 from mace_core.frontend.onnx.text import text
 from mace_core.tensor import Dim, DType, MapType, OptionalType, SequenceType, Shape, TensorType, ValueType
+from mace_core.tensor.types import MAX_RANK
 
 if TYPE_CHECKING:
     import onnx
@@ -28,20 +29,30 @@ def dtype_of(code: int, where: str) -> DType | None:
     return found
 
 
+def check_rank(rank: int, where: str) -> None:
+    """Refuse tensors of more dimensions than arrays can have.
+
+    Raises:
+        UnsupportedModelError: saying how many they may have.
+    """
+    if rank > MAX_RANK:
+        raise UnsupportedModelError(f"{where} has {rank} dimensions; at most {MAX_RANK} are supported.")
+
+
 def import_type(proto: onnx.TypeProto, where: str) -> ValueType | None:
     """The type, or None where the file leaves it open.
 
     Negative sizes, which some exporters write for "any", count as unknown.
 
     Raises:
-        UnsupportedModelError: for sparse and opaque types.
+        UnsupportedModelError: for sparse and opaque types, and for more than ``MAX_RANK`` dimensions.
     """
     kind = proto.WhichOneof("value")
     if kind is None:
         return None
     if kind == "tensor_type":
         dtype = dtype_of(proto.tensor_type.elem_type, where)
-        return None if dtype is None else TensorType(dtype, _import_shape(proto.tensor_type))
+        return None if dtype is None else TensorType(dtype, _import_shape(proto.tensor_type, where))
     if kind == "sequence_type":
         element = import_type(proto.sequence_type.elem_type, where)
         return None if element is None else SequenceType(element)
@@ -55,9 +66,10 @@ def import_type(proto: onnx.TypeProto, where: str) -> ValueType | None:
     raise UnsupportedModelError(f"{where} has a {kind.replace('_', ' ')}, which is not supported.")
 
 
-def _import_shape(proto: onnx.TypeProto.Tensor) -> Shape | None:
+def _import_shape(proto: onnx.TypeProto.Tensor, where: str) -> Shape | None:
     if not proto.HasField("shape"):
         return None
+    check_rank(len(proto.shape.dim), where)
     dims: list[Dim] = []
     for dim in proto.shape.dim:
         kind = dim.WhichOneof("value")

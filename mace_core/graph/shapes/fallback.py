@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -65,12 +66,18 @@ def infer_with_onnx(ctx: NodeContext, opset_imports: Mapping[str, int]) -> Seque
     try:
         found = shape_inference.infer_node_outputs(schema, proto, types, data, opset_imports=opsets)
     except shape_inference.InferenceError as error:
-        raise ShapeMismatchError(" ".join(str(error).split())) from None
+        raise ShapeMismatchError(_in_words(error)) from None
     result = [None if not name else _value_type(found[name]) if name in found else None for name in outputs]
     if any(name and not _is_known(t) for name, t in zip(outputs, result, strict=True)):
         deciding = _CONTENT_INPUTS.get(node.op_type, ())
         raise UnresolvedShapeError(*(k for k in deciding if ctx.has(k) and ctx.content(k) is None), types=result)
     return result
+
+
+def _in_words(error: Exception) -> str:
+    """What onnx says, without the names of its own parts around it: ``[ShapeInferenceError] (op_type:…): …``."""
+    message = re.sub(r"\[\w*Error\]|\(op_type:[^)]*\):?", " ", str(error))
+    return " ".join(message.split()).strip(" :.")
 
 
 def _is_known(found: ValueType | None) -> bool:

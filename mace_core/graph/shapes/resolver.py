@@ -16,6 +16,7 @@ from mace_core.graph.shapes.fallback import infer_with_onnx, is_onnx_domain
 from mace_core.graph.shapes.registry import DTypeRule, ShapeEntry, find_evaluator, find_shape_function
 from mace_core.graph.signature import Resolution
 from mace_core.tensor import DType, Tensor, TensorType, ValueType
+from mace_core.tensor.types import MAX_RANK
 
 _log = logging.getLogger("mace")
 
@@ -182,8 +183,7 @@ class Resolver:
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:
             if entry is None:
                 raise
-            wrong = f"its attributes and inputs do not make sense together ({type(error).__name__}: {error})"
-            raise ModelError(self._describe(node, wrong)) from error
+            raise ModelError(self._describe(node, "its attributes and inputs do not make sense together")) from error
         if len(found) < len(node.outputs):
             expected = f"it has at most {len(found)} outputs, not {len(node.outputs)}"
             raise ModelError(self._describe(node, expected))
@@ -198,6 +198,12 @@ class Resolver:
         """Refuse a tensor that no memory holds, and one of a size below zero."""
         if not isinstance(found, TensorType) or found.shape is None:
             return
+        if len(found.shape) > MAX_RANK:
+            raise ModelError(
+                self._describe(
+                    node, f"the result would have {len(found.shape)} dimensions; at most {MAX_RANK} are supported"
+                )
+            )
         dims = [dim for dim in found.shape if isinstance(dim, int)]
         if dims and min(dims) < 0:
             raise ModelError(self._describe(node, f"the result {found} would have a negative dimension"))

@@ -1,0 +1,10 @@
+"""How far the results of devices are from a reference's, for a whole model and value by value.
+
+Finding faults, not running models: nothing here is used by a session.  The check for NaN and infinities while a model
+runs is ``scheduler/numerics.py``.
+"""
+
+from mace_core.numerics.difference import Difference, compare
+from mace_core.numerics.validation import Layer, Validation, validate
+
+__all__ = ["Difference", "Layer", "Validation", "compare", "validate"]

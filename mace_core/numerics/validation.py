@@ -1,0 +1,283 @@
+"""Runs a model on devices and on a reference and compares its outputs, every value on the way, every node by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mace_core.errors import MaceError, UsageError
+from mace_core.graph import Graph, Node
+from mace_core.numerics.difference import Difference, compare
+from mace_core.numerics.values import (
+    ONNXRUNTIME,
+    Options,
+    alone,
+    names_of,
+    values_by_onnxruntime,
+    values_on_device,
+    watched,
+)
+from mace_core.optimizer.common_subexpressions import NON_DETERMINISTIC
+from mace_core.provider.registry import Registry
+from mace_core.scheduler.model import prepare_model
+from mace_core.session import Session
+
+if TYPE_CHECKING:
+    from mace_core.frontend.load import Model
+
+DEFAULT_TOLERANCE = 1e-3
+"""Largest error allowed, as a part of the range of the value."""
+
+Progress = Callable[[str, int, int], None]
+"""``(what is done now, how many are done, of how many)``."""
+
+
+@dataclass(slots=True)
+class Layer:
+    """One value and how far it is from the reference's.
+
+    Attributes:
+        node, op: what computes it; "" for the outputs of a run with nothing split.
+        output: its name.
+        device: where the node ran.
+        shape: element type and shape of the reference's value, as text.
+        difference: after everything before it ran on the devices too; None where only the node by itself was run.
+        isolated: with the reference's values fed to the node; None where that was not asked for.
+        failure: why the node could not be run by itself; "" where it could.
+    """
+
+    node: str
+    op: str
+    output: str
+    device: str
+    shape: str
+    difference: Difference | None = None
+    isolated: Difference | None = None
+    failure: str = ""
+
+
+@dataclass(slots=True)
+class Validation:
+    """What a comparison found.
+
+    Attributes:
+        model, devices, against: what was compared with what.
+        tolerance: largest error allowed, of the range.
+        outputs: the model's outputs, run as it always runs: simplified, fused.
+        layers: every value, in the order of the graph, where asked for.
+        notes: what the reader has to know about these figures.
+    """
+
+    model: str
+    devices: str
+    against: str
+    tolerance: float
+    outputs: list[Layer]
+    layers: list[Layer] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    verdict: str = ""
+
+    def diverges(self, difference: Difference | None) -> bool:
+        """Whether a difference is larger than allowed."""
+        return difference is not None and not difference.relative <= self.tolerance
+
+    @property
+    def first(self) -> Layer | None:
+        """The first value, in the order of the graph, that differs by more than allowed."""
+        for layer in self.layers:
+            if self.diverges(layer.difference if layer.difference is not None else layer.isolated):
+                return layer
+        return None
+
+    @property
+    def is_good(self) -> bool:
+        """Whether nothing differs by more than allowed, and every node could be run."""
+        found = [layer.difference for layer in (*self.outputs, *self.layers)]
+        found += [layer.isolated for layer in self.layers]
+        return not any(map(self.diverges, found)) and not any(layer.failure for layer in self.layers)
+
+
+def validate(
+    model: Model,
+    feeds: Mapping[str, Any],
+    *,
+    devices: Sequence[str] | None = None,
+    options: Options | None = None,
+    against: str = "reference",
+    tolerance: float = DEFAULT_TOLERANCE,
+    layers: bool = False,
+    isolated: bool = False,
+    registry: Registry | None = None,
+    progress: Progress | None = None,
+) -> Validation:
+    """Compare what devices compute with what a reference computes.
+
+    Args:
+        model: a path, bytes or an ``onnx.ModelProto`` (a Graph would be changed).
+        feeds: as for ``Session.run``.
+        devices, options: as for ``Session``; what is looked at.
+        against: the device that is believed, or "onnxruntime" where that is installed.
+        tolerance: largest error allowed, as a part of the range of the reference's value.
+        layers: compare every value, each after all before it ran on ``devices``; the error adds up on the way.
+        isolated: run every node by itself too, fed with the reference's values: an error is the node's own.
+        progress: told what is being done.
+
+    Raises:
+        MaceError: as of ``Session`` and its ``run``.
+    """
+    if isinstance(model, Graph):
+        raise UsageError("a model to validate is a path, bytes or an onnx.ModelProto: a Graph would be changed")
+    if not tolerance >= 0:
+        raise UsageError(f"the tolerance is a number from 0 on, not {tolerance!r}")
+    work = _Work(model, feeds, devices, options, against, tolerance, registry, progress or _silent)
+    return work.run(layers=layers, isolated=isolated)
+
+
+@dataclass(slots=True)
+class _Work:
+    model: Model
+    feeds: Mapping[str, Any]
+    devices: Sequence[str] | None
+    options: Options | None
+    against: str
+    tolerance: float
+    registry: Registry | None
+    progress: Progress
+
+    def run(self, *, layers: bool, isolated: bool) -> Validation:
+        self.progress("running the model as usual", 0, 1)
+        with Session(self.model, devices=self.devices, options=self.options, registry=self.registry) as session:
+            usual = session.run(self.feeds)
+            placed = session.explain().nodes_per_device
+        prepared = prepare_model(self.model, optimize=True, cache=False, mmap=True)
+        graph = watched(prepared.graph)
+        expected, notes = self._expected(graph)
+        where = ", ".join(f"{device} ({count} nodes)" for device, count in placed.items())
+        outputs = [
+            Layer("", "", name, where, _described(expected[name]), compare(found, expected[name]))
+            for name, found in usual.items()
+        ]
+        done = Validation(prepared.label, where, self.against, self.tolerance, outputs, notes=notes)
+        if layers or isolated:
+            done.layers = self._layers(graph, expected, cumulative=layers)
+            if layers:
+                notes.append(
+                    "every value is kept for the figures per layer, so forms that a device fuses are split there"
+                )
+            skipped = [node.name for node in graph.nodes if _is_random(node)]
+            if skipped:
+                notes.append(f"nodes that draw random numbers are not compared: {', '.join(skipped)}")
+        if isolated:
+            self._isolate(graph, expected, done)
+        done.verdict = self._verdict(graph, expected, done)
+        return done
+
+    def _expected(self, graph: Graph) -> tuple[dict[str, Any], list[str]]:
+        self.progress(f"running {self.against}", 0, 1)
+        if self.against == ONNXRUNTIME:
+            return values_by_onnxruntime(graph, self.feeds), []
+        values, placed = values_on_device(graph, self.feeds, [self.against], options=None, registry=self.registry)
+        name = self.against.partition(":")[0]
+        others = [node for node, device in placed.items() if device.partition(":")[0] not in (name, "core")]
+        if not others:
+            return values, []
+        listed = ", ".join(others[:5]) + (" …" if len(others) > 5 else "")
+        return values, [f"{self.against} declined {len(others)} nodes, which ran elsewhere for it too: {listed}"]
+
+    def _layers(self, graph: Graph, expected: Mapping[str, Any], *, cumulative: bool) -> list[Layer]:
+        values: Mapping[str, Any] = {}
+        placed: Mapping[str, str] = {}
+        if cumulative:
+            self.progress("running with every value kept", 0, 1)
+            values, placed = values_on_device(
+                graph, self.feeds, self.devices, options=self.options, registry=self.registry
+            )
+        return [
+            Layer(
+                node.name,
+                node.qualified_op,
+                name,
+                placed.get(node.name, "planned" if cumulative else ""),
+                _described(expected[name]),
+                compare(values[name], expected[name]) if cumulative else None,
+            )
+            for node, name in _results(graph)
+        ]
+
+    def _isolate(self, graph: Graph, expected: Mapping[str, Any], done: Validation) -> None:
+        """Every node by itself."""
+        by_node: dict[str, list[Layer]] = {}
+        for layer in done.layers:
+            by_node.setdefault(layer.node, []).append(layer)
+        nodes = {node.name: node for node in graph.nodes}
+        for number, (name, found) in enumerate(by_node.items()):
+            self.progress(f"running '{name}' by itself", number, len(by_node))
+            self._run_alone(graph, nodes[name], expected, found)
+
+    def _run_alone(self, graph: Graph, node: Node, expected: Mapping[str, Any], layers: Sequence[Layer]) -> None:
+        try:
+            part, feeds = alone(graph, node, {**self.feeds, **expected})
+            values, placed = values_on_device(part, feeds, self.devices, options=self.options, registry=self.registry)
+        except MaceError as error:
+            for layer in layers:
+                layer.failure = str(error)
+            return
+        for layer in layers:
+            layer.isolated = compare(values[layer.output], expected[layer.output])
+            layer.device = layer.device or ", ".join(dict.fromkeys(placed.values())) or "planned"
+
+    def _verdict(self, graph: Graph, expected: Mapping[str, Any], done: Validation) -> str:
+        """One sentence: whether it agrees and, where every value was compared, which node is the first not to."""
+        allowed = f"{done.tolerance:g} of the range"
+        layer = done.first
+        if layer is None:
+            wrong = [o for o in done.outputs if done.diverges(o.difference)]
+            if wrong:
+                more = "" if done.layers else "; --layers tells which node is the first"
+                if done.layers:
+                    more = ", though every value on the way agrees: what the device fuses is wrong"
+                return f"output '{wrong[0].output}' differs from {done.against} by more than {allowed}{more}"
+            failed = [one for one in done.layers if one.failure]
+            if failed:
+                return f"node '{failed[0].node}' ({failed[0].op}) could not be run by itself: {failed[0].failure}"
+            return f"everything compared agrees with {done.against} within {allowed}"
+        text = (
+            f"the first value that differs from {done.against} by more than {allowed} is '{layer.output}' of node "
+            f"'{layer.node}' ({layer.op}) on {layer.device}"
+        )
+        if layer.difference is None:
+            return f"{text}, fed with the values of {done.against}: the node itself is wrong"
+        if layer.isolated is None and not layer.failure:
+            node = next(node for node in graph.nodes if node.name == layer.node)
+            self._run_alone(graph, node, expected, [one for one in done.layers if one.node == layer.node])
+        if layer.failure:
+            return f"{text}; by itself it could not be run: {layer.failure}"
+        if done.diverges(layer.isolated):
+            return f"{text}; it does so too when fed with the values of {done.against}: the node itself is wrong"
+        return f"{text}; fed with the values of {done.against} it agrees: the error has built up before it"
+
+
+def _results(graph: Graph) -> Iterator[tuple[Node, str]]:
+    """Every value that can be compared, with its node, in the order of the graph."""
+    for node in graph.nodes:
+        if not _is_random(node):
+            for name in names_of(node.outputs):
+                yield node, name
+
+
+def _is_random(node: Node) -> bool:
+    return not node.domain and node.op_type in NON_DETERMINISTIC
+
+
+def _described(value: Any) -> str:
+    if hasattr(value, "dtype"):
+        return f"{value.dtype}{list(value.shape)}"
+    return "absent" if value is None else f"sequence of {len(value)}"
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """Nobody wants to know."""
+
+
+__all__ = ["DEFAULT_TOLERANCE", "Layer", "Progress", "Validation", "validate"]
