@@ -233,6 +233,16 @@ class Session:
         finally:
             plan.release()
 
+    def measure_peaks(self, seconds: float = 0.2) -> dict[str, float]:
+        """Float32 multiply-accumulates a second that each open device can do, by qualified name; those that know.
+
+        Args:
+            seconds: how long to measure each device.
+        """
+        self._check_open()
+        found = {device.name: device.measure_peak(seconds) for device in self._pool.devices if device.is_open}
+        return {name: peak for name, peak in found.items() if peak}
+
     # --- lifetime -------------------------------------------------------------------------------------------------
 
     def close(self) -> None:

@@ -95,10 +95,13 @@ class Backend(ABC):
     Attributes:
         device: the device it was opened on.
         shape_support: what shapes its compiled subgraphs serve.
+        notes: sentences about how the device was opened that its user should read, such as an option that could not be
+            kept; explanations show them.
     """
 
     device: Device
     shape_support: ShapeSupport = ShapeSupport.STATIC
+    notes: Sequence[str] = ()
 
     # --- required -------------------------------------------------------------------------------------------------
 
@@ -152,6 +155,11 @@ class Backend(ABC):
     def check_compatibility(self, key: str) -> Compatibility:
         """What a blob made under ``key`` is worth on this backend."""
         return Compatibility.OPTIMAL if key == self.compatibility_key() else Compatibility.RECOMPILE
+
+    def measure_peak(self, seconds: float) -> float | None:
+        """Float32 multiply-accumulates a second that the device can do as it was opened (its threads, its instruction
+        set), measured for about ``seconds``; None where that is not known."""
+        return None
 
     def close(self) -> None:
         """Free the device.  The core has closed everything made from it before.  Idempotent."""

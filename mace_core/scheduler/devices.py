@@ -78,6 +78,23 @@ class SessionDevice:
             raise ProviderError(f"{self.name} has memory of its own but offers no transfer", device=self.name)
         return found
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the open backend wants its user to read."""
+        if self._backend is None:
+            return ()
+        notes = self._backend.notes
+        return (notes,) if isinstance(notes, str) else tuple(str(note) for note in notes)
+
+    def measure_peak(self, seconds: float) -> float | None:
+        """Multiply-accumulates a second, see `Backend.measure_peak`; an error there is logged, since no run depends on
+        it."""
+        try:
+            return self.backend.measure_peak(seconds)
+        except Exception:
+            _log.exception("measuring the peak of %s failed", self.name)
+            return None
+
     def close(self) -> None:
         """Close the backend; an error of a provider there is logged, since nothing depends on it any more."""
         self.is_closed = True

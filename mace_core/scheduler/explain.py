@@ -78,6 +78,7 @@ class Explanation:
         refused: devices not used, with the reason.
         virtual: devices used that are a simulator, an emulation or a stand-in, with what they are.
         preparations: what the session's devices compiled or took from the cache so far, in order.
+        notes: by device in use, what its provider wants read about how it was opened.
     """
 
     signature: str
@@ -91,6 +92,7 @@ class Explanation:
     refused: dict[str, str] = field(default_factory=dict)
     virtual: dict[str, str] = field(default_factory=dict)
     preparations: tuple[Preparation, ...] = ()
+    notes: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def fallback_count(self) -> int:
@@ -115,6 +117,8 @@ def explain_plan(plan: GraphPlan, pool: DevicePool, signature: str) -> Explanati
             found.fallbacks[device.name] = used
         if used and device.device.is_virtual:
             found.virtual[device.name] = device.device.name
+        if used and device.notes:
+            found.notes[device.name] = device.notes
         if device.refused:
             found.refused[device.name] = device.refused
     return found
@@ -187,6 +191,8 @@ def _lines(found: Explanation) -> Iterator[str]:
         yield f"  {len(found.waiting)} nodes are planned during the run, when the shapes they depend on are known"
     for device, reason in found.refused.items():
         yield f"  {device} is not used: {reason}"
+    for device, notes in found.notes.items():
+        yield from (f"  note of {device}: {note}" for note in notes)
     for arena in found.arenas:
         needed = f"at least {arena.lower_bound_bytes} needed"
         yield f"  memory on {arena.location}: {arena.nbytes} bytes in one arena ({needed})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -67,6 +68,12 @@ class CpuBackend(Backend):
         device = self.device.qualified_name
         return [CpuSubgraph(program, addresses, self.threads, device) for program in programs]
 
+    def measure_peak(self, seconds: float) -> float:
+        from mace_core.native.peak import measure_peak
+
+        pool = shared_pool(self.threads)
+        return measure_peak(self.threads, seconds, target=self.target, pool=pool)
+
     def _lower(self, view: GraphView) -> Program:
         program = Program(view, self.target, self.threads)
         for node in view.nodes:
@@ -125,7 +132,7 @@ class CpuExecution(Execution):
 
     def run(self, bindings: Bindings) -> None:
         compiled = self._compiled
-        profiling = bindings.profile is not None
+        profiling = bindings.profile is not None or bindings.profile_part is not None
         bases = [*compiled.bases(bindings), self._status.ctypes.data, self._dims.ctypes.data]
         # the plan counts the slots up to the last one that a step uses
         del bases[compiled.plan.slots :]
@@ -138,6 +145,12 @@ class CpuExecution(Execution):
             for index, start_ns, end_ns in self._instance.timings():
                 name, source = compiled._step_info[index]
                 bindings.profile(name, source, start_ns, end_ns)
+        if bindings.profile_part is not None:
+            names = {thread.ident: thread.name for thread in threading.enumerate()}
+            for each in self._instance.chunk_times():
+                name, source = compiled._step_info[each.step]
+                worker = names.get(each.thread, f"thread {each.thread:#x}")
+                bindings.profile_part(worker, name, source, each.start_ns, each.end_ns)
 
     def _hand_over(self, output: Unsized, bindings: Bindings) -> None:
         """Copy an output whose shape is known now to memory of that shape."""
