@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mace_core.cli.options import Devices, Json, Model, Shapes, Strict, Threads
+from mace_core.cli.options import Devices, Json, Model, ProviderOptions, Shapes, Strict, Threads
 
 if TYPE_CHECKING:
     from mace_core.cli.model_facts import ModelFacts
@@ -34,6 +34,7 @@ def benchmark(
     device: Devices = [],  # noqa: B006
     strict: Strict = False,
     threads: Threads = 0,
+    option: ProviderOptions = [],  # noqa: B006
     seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed of the random inputs.")] = 0,
     trace: Annotated[
         Path | None,
@@ -76,7 +77,7 @@ def benchmark(
         _check_folder(file)
     times = {"import": _import_seconds()}
     start = time.perf_counter()
-    with open_session(model, devices=device, strict=strict, threads=threads) as session:
+    with open_session(model, devices=device, strict=strict, threads=threads, provider_options=option) as session:
         times["load"] = time.perf_counter() - start
         feeds = gather_inputs(session.inputs, files=[], shapes=shape, random=True, seed=seed, picture=PictureOptions())
         start = time.perf_counter()

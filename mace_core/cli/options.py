@@ -32,6 +32,15 @@ Pins = Annotated[
 Threads = Annotated[
     int, typer.Option("--threads", metavar="N", min=0, help="Threads of the cpu provider; 0: what the machine allows.")
 ]
+ProviderOptions = Annotated[
+    list[str],
+    typer.Option(
+        "--option",
+        metavar="PROVIDER.NAME=VALUE",
+        help="An option of a provider, like cpu.affinity=big; may be repeated. `mace plugins` lists them.",
+        show_default=False,
+    ),
+]
 Shapes = Annotated[
     list[str],
     typer.Option(
@@ -57,6 +66,31 @@ def parse_pins(texts: list[str]) -> dict[str, str]:
             raise UsageError(f"--pin {text}: write it NODE=DEVICE")
         pins[node] = device
     return pins
+
+
+def parse_provider_options(texts: list[str], threads: int = 0) -> dict[str, dict[str, object]] | None:
+    """``PROVIDER.NAME=VALUE`` by provider (or device) and name; whole numbers, true and false are taken as such.
+
+    Args:
+        threads: of the cpu provider, from an option of their own; 0: not given.
+
+    Raises:
+        UsageError: for a text of another form.
+    """
+    found: dict[str, dict[str, object]] = {"cpu": {"threads": threads}} if threads else {}
+    for text in texts:
+        where, equals, value = text.partition("=")
+        provider, dot, name = where.rpartition(".")
+        if not (provider and dot and name and equals):
+            raise UsageError(f"--option {text}: write it PROVIDER.NAME=VALUE, like cpu.affinity=big")
+        found.setdefault(provider, {})[name] = _value(value)
+    return found or None
+
+
+def _value(text: str) -> object:
+    if text.removeprefix("-").isdigit():
+        return int(text)
+    return {"true": True, "false": False}.get(text.lower(), text)
 
 
 def parse_numbers(option: str, text: str) -> tuple[float, ...] | None:

@@ -13,7 +13,8 @@ _KINDS = {"mace.execution_providers": "provider", "mace.hooks": "hooks", "mace.f
 
 
 def plugins(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """List the plugins installed: version, distribution, contract version, status and, where one fails, why.
+    """List the plugins installed: version, distribution, contract version, status and, where one fails, why; then the
+    options of each provider.
 
     MACE_PLUGINS=cpu,opencl allows only those; MACE_DISABLE_PLUGINS=opencl switches some off; MACE_TRACE_PLUGINS=1 tells
     on stderr how each is found and loaded.
@@ -25,6 +26,7 @@ def plugins(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
     with plugin_log_quiet(), output.progress("Loading plugins"):
         rows = [*default_registry().plugins(load_all=True), *default_hooks().plugins(), *_frontends()]
+        options = {row.name: _options(row) for row in rows}
     if as_json:
         output.print_json(
             [
@@ -36,6 +38,7 @@ def plugins(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
                     "api_version": row.api_version,
                     "status": row.state.value,
                     "reason": row.reason,
+                    "options": options[row.name],
                 }
                 for row in rows
             ]
@@ -47,6 +50,18 @@ def plugins(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
         for r in rows
     ]
     output.print_table("", columns, cells)
+    described = [(f"{name}.{key}", text) for name, found in options.items() for key, text in found.items()]
+    if described:
+        output.print_table("options, for --option NAME=VALUE or Session(options=...)", ("name", "meaning"), described)
+
+
+def _options(row: PluginStatus) -> dict[str, str]:
+    """Of a provider that works: what each option means."""
+    from mace_core.provider.registry import PluginState, default_registry
+
+    if row.group != "mace.execution_providers" or row.state is not PluginState.OK:
+        return {}
+    return dict(default_registry().provider(row.name).options)
 
 
 def _frontends() -> list[PluginStatus]:

@@ -15,6 +15,7 @@ from mace_core.errors import CancelledError, ProviderBugError
 from mace_core.native.kernel import load_kernels
 from mace_core.native.pool import ThreadPool
 from mace_core.native.runner_ir import RELOCATION_WORDS, RUNNER, STEP_WORDS, Control
+from mace_core.processors import pinned
 from mace_core.provider.execution import CancelFlag
 
 if TYPE_CHECKING:
@@ -148,14 +149,21 @@ class PlanInstance:
             participants = 1 if pool is None else pool.participants(threads)
             control[Control.THREADS] = participants
             control[Control.POOL] = pool.address if pool is not None and participants > 1 else 0
-            count = len(self.plan.steps)
-            step = self._call(self._address, 0)
-            while step != count:
-                if step < 0:
-                    raise CancelledError("The run was cancelled.")
-                step = self._call(self._address, step)
+            if pool is None or pool.processors is None:
+                self._walk()
+            else:
+                with pinned(pool.processors):
+                    self._walk()
         finally:
             self._running = False
+
+    def _walk(self) -> None:
+        count = len(self.plan.steps)
+        step = self._call(self._address, 0)
+        while step != count:
+            if step < 0:
+                raise CancelledError("The run was cancelled.")
+            step = self._call(self._address, step)
 
     def timings(self) -> list[tuple[int, int, int]]:
         """(step index, start, end) of the last profiled run, in nanoseconds of a monotonic clock."""

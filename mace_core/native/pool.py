@@ -23,6 +23,7 @@ from mace_core.native.kernel import load_kernels
 from mace_core.native.pool_ir import STOP, WORKER, PoolWord
 from mace_core.native.system_ir import has_futex
 from mace_core.native.target import host_target
+from mace_core.processors import pin_this_thread
 from mace_core.threads import default_threads
 
 _LOG = logging.getLogger("mace_core.native")
@@ -36,7 +37,7 @@ ACTIVE_SPIN_NS = 400_000
 _CACHE_LINE_BYTES = 64
 
 _pools: weakref.WeakSet[ThreadPool] = weakref.WeakSet()
-_shared: ThreadPool | None = None
+_shared: weakref.WeakValueDictionary[frozenset[int] | None, ThreadPool] = weakref.WeakValueDictionary()
 _shared_lock = threading.Lock()
 
 
@@ -47,12 +48,15 @@ class ThreadPool:
     Args:
         threads: participants in a region, the calling thread included; None: `default_threads()`.
         parking: how workers sleep: "futex" or "semaphore"; None: a futex where the system has them.
+        processors: workers keep to these, and so does the calling thread during a run; None: the system decides.
 
     Threads start with the first run that needs them and end with `close()`, with the pool or with the process.
     """
 
-    def __init__(self, threads: int | None = None, *, parking: str | None = None) -> None:
-        count = default_threads() if threads is None else threads
+    def __init__(
+        self, threads: int | None = None, *, parking: str | None = None, processors: frozenset[int] | None = None
+    ) -> None:
+        count = default_threads(processors=processors) if threads is None else threads
         if count < 1:
             raise UsageError(f"A thread pool needs at least 1 thread, not {count}.")
         target = host_target()
@@ -60,7 +64,8 @@ class ThreadPool:
         if self.parking not in ("futex", "semaphore") or (self.parking == "futex" and not has_futex(target)):
             raise UsageError(f"Workers can not park by '{self.parking}' on {target.triple}.")
         self._wanted = min(count, MAX_THREADS)
-        self._team = _Team()
+        self.processors = processors
+        self._team = _Team(processors)
         self.address = self._team.address
         self._lock = threading.Lock()
         self._closed = False
@@ -124,7 +129,8 @@ class ThreadPool:
 class _Team:
     """The workers and the memory they share: what must outlive the pool until the last of them has returned."""
 
-    def __init__(self) -> None:
+    def __init__(self, processors: frozenset[int] | None) -> None:
+        self._processors = processors
         self._memory = np.zeros(PoolWord.SIZE + _CACHE_LINE_BYTES // 8, np.int64)
         first = -self._memory.ctypes.data % _CACHE_LINE_BYTES // 8
         self.words = self._memory[first : first + PoolWord.SIZE]
@@ -175,6 +181,8 @@ class _Team:
 
     def _work(self, call: Callable[[int, int, int], int], index: int, sleeper: threading.Semaphore) -> None:
         """A worker's life."""
+        if self._processors is not None:
+            pin_this_thread(self._processors)
         resting = call(self.address, index, 0)
         while resting:
             sleeper.acquire()
@@ -195,15 +203,16 @@ def _calls() -> _Calls:
     return _Calls(worker, stop)
 
 
-def shared_pool(threads: int | None = None) -> ThreadPool:
-    """The pool that all sessions of this process share; it grows to the largest number asked for."""
-    global _shared
+def shared_pool(threads: int | None = None, processors: frozenset[int] | None = None) -> ThreadPool:
+    """The pool that all sessions of this process share that keep to the same processors; it grows to the largest number
+    asked for.  Its threads end when nobody holds it any more."""
     with _shared_lock:
-        if _shared is None:
-            _shared = ThreadPool(threads)
+        pool = _shared.get(processors)
+        if pool is None:
+            pool = _shared[processors] = ThreadPool(threads, processors=processors)
         else:
-            _shared.grow(default_threads() if threads is None else threads)
-        return _shared
+            pool.grow(default_threads(processors=processors) if threads is None else threads)
+        return pool
 
 
 def _close_all() -> None:

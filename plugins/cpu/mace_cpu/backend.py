@@ -15,7 +15,7 @@ from mace_core.errors import ProviderError
 from mace_core.graph import GraphView
 from mace_core.native.kernel import load_kernels
 from mace_core.native.plan import NativePlan, PlanStep
-from mace_core.native.pool import shared_pool
+from mace_core.native.pool import ThreadPool, shared_pool
 from mace_core.native.target import host_target
 from mace_core.provider import (
     Backend,
@@ -31,6 +31,7 @@ from mace_core.provider import (
 from mace_core.scheduler.memory import Lifetime, plan_arena
 from mace_cpu.lowering import find_lowering, load_all
 from mace_cpu.program import ALIGNMENT_BYTES, STATUS_WORDS, Buf, Place, Program, Unsized
+from mace_cpu.workers import Workers
 
 ARENA_SLOT, CONSTANT_SLOT, FIRST_INPUT_SLOT = 0, 1, 2
 
@@ -40,10 +41,12 @@ class CpuBackend(Backend):
 
     shape_support = ShapeSupport.STATIC
 
-    def __init__(self, device: Device, *, threads: int, features: str | None) -> None:
+    def __init__(self, device: Device, *, workers: Workers, features: str | None) -> None:
         load_all()
         self.device = device
-        self.threads = threads
+        self.notes = workers.notes
+        self.threads = workers.threads
+        self.pool: ThreadPool | None = shared_pool(workers.threads, workers.processors)
         self.target = host_target(features)
 
     def capability(self, view: GraphView) -> Capability:
@@ -66,13 +69,17 @@ class CpuBackend(Backend):
         sources = {step.kernel.symbol: step.kernel for program in programs for step in program.steps}
         addresses = load_kernels(list(sources.values()), self.target)
         device = self.device.qualified_name
-        return [CpuSubgraph(program, addresses, self.threads, device) for program in programs]
+        assert self.pool is not None
+        return [CpuSubgraph(program, addresses, self.pool, self.threads, device) for program in programs]
 
     def measure_peak(self, seconds: float) -> float:
         from mace_core.native.peak import measure_peak
 
-        pool = shared_pool(self.threads)
-        return measure_peak(self.threads, seconds, target=self.target, pool=pool)
+        return measure_peak(self.threads, seconds, target=self.target, pool=self.pool)
+
+    def close(self) -> None:
+        """Let go of the threads; they end with the last session that holds them."""
+        self.pool = None
 
     def _lower(self, view: GraphView) -> Program:
         program = Program(view, self.target, self.threads)
@@ -92,7 +99,9 @@ class CpuBackend(Backend):
 class CpuSubgraph(CompiledSubgraph):
     """A native plan, its constants in one aligned block, and the size of its arena."""
 
-    def __init__(self, program: Program, addresses: dict[str, int], threads: int, device: str) -> None:
+    def __init__(
+        self, program: Program, addresses: dict[str, int], pool: ThreadPool, threads: int, device: str
+    ) -> None:
         self.source_map = {step.name: step.source for step in program.steps}
         self.workspace_bytes = _plan_buffers(program)
         self._constants, self._constants_address = _constant_block(program)
@@ -100,7 +109,7 @@ class CpuSubgraph(CompiledSubgraph):
         self.faults = tuple(program.faults)
         self.unsized = tuple(program.unsized)
         self.dim_words = program.dim_words
-        self.pool = shared_pool(threads)
+        self.pool: ThreadPool | None = pool
         self.threads = threads
         self.device = device
         steps, words, relocations = _assemble(program, addresses)
@@ -109,6 +118,9 @@ class CpuSubgraph(CompiledSubgraph):
 
     def new_execution(self) -> Execution:
         return CpuExecution(self)
+
+    def close(self) -> None:
+        self.pool = None
 
     def bases(self, bindings: Bindings) -> list[int]:
         """The address per slot: arena, constants, inputs, outputs (and the words that an execution adds)."""
@@ -136,7 +148,9 @@ class CpuExecution(Execution):
         bases = [*compiled.bases(bindings), self._status.ctypes.data, self._dims.ctypes.data]
         # the plan counts the slots up to the last one that a step uses
         del bases[compiled.plan.slots :]
-        self._instance.run(bases, pool=compiled.pool, cancel=bindings.cancel, profile=profiling)
+        self._instance.run(
+            bases, pool=compiled.pool, threads=compiled.threads, cancel=bindings.cancel, profile=profiling
+        )
         if compiled.faults and self._status.any():
             raise self._fault()
         for output in compiled.unsized:

@@ -17,6 +17,7 @@ import onnx
 from mace_cpu.backend import CpuBackend, CpuSubgraph
 from mace_cpu.lowering import lowers
 from mace_cpu.program import Layout, Program
+from mace_cpu.workers import Workers
 from onnx import helper, numpy_helper
 
 from mace_core.graph import Attribute, AttributeKind, Graph, GraphView, Node, Value
@@ -305,7 +306,7 @@ def assert_close(got: Array, expected: Array, tol: float | None = None, name: st
 @functools.cache
 def _backend(features: str | None, threads: int) -> CpuBackend:
     device = Device(provider="cpu", id="0", kind=DeviceKind.CPU, name="test", vendor="test")
-    return CpuBackend(device, threads=threads, features=features)
+    return CpuBackend(device, workers=Workers(threads), features=features)
 
 
 class Guarded:
