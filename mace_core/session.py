@@ -7,7 +7,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -265,6 +265,12 @@ class Session:
     def __del__(self) -> None:
         if getattr(self, "_closed", True) is False and hasattr(self, "_pool") and not sys.is_finalizing():
             self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise UsageError(
+            "a session can not be copied or sent to another process: it holds devices and threads; "
+            "send the path of the model and open one there"
+        )
 
     def __repr__(self) -> str:
         devices = ", ".join(device.name for device in self._pool.devices)

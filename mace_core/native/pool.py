@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mace_core.errors import UsageError
+from mace_core.fork_safe import fork_safe_rlock
 from mace_core.native.kernel import load_kernels
 from mace_core.native.pool_ir import STOP, WORKER, PoolWord
 from mace_core.native.system_ir import has_futex
@@ -37,8 +38,8 @@ ACTIVE_SPIN_NS = 400_000
 _CACHE_LINE_BYTES = 64
 
 _pools: weakref.WeakSet[ThreadPool] = weakref.WeakSet()
-_shared: weakref.WeakValueDictionary[frozenset[int] | None, ThreadPool] = weakref.WeakValueDictionary()
-_shared_lock = threading.Lock()
+_shared: dict[frozenset[int] | None, ThreadPool] = {}
+_shared_lock = fork_safe_rlock()
 
 
 class ThreadPool:
@@ -69,6 +70,7 @@ class ThreadPool:
         self.address = self._team.address
         self._lock = threading.Lock()
         self._closed = False
+        self._holders = 0
         self._stop = weakref.finalize(self, _Team.stop, self._team)
         _pools.add(self)
 
@@ -84,6 +86,19 @@ class ThreadPool:
     def grow(self, threads: int) -> None:
         """Make room for so many participants; a pool never shrinks."""
         self._wanted = max(self._wanted, min(threads, MAX_THREADS))
+
+    def hold(self) -> bool:
+        """One holder more; False where the last one has gone meanwhile."""
+        self._holders += 1
+        return self._holders > 0
+
+    def let_go(self) -> bool:
+        """One holder fewer; True if that was the last, after which nobody can hold it."""
+        self._holders -= 1
+        if self._holders == 0:
+            self._holders = -(1 << 62)
+            return True
+        return False
 
     def participants(self, threads: int | None) -> int:
         """How many participants a run that asks for ``threads`` gets; starts the workers it needs.  1 once closed."""
@@ -205,14 +220,24 @@ def _calls() -> _Calls:
 
 def shared_pool(threads: int | None = None, processors: frozenset[int] | None = None) -> ThreadPool:
     """The pool that all sessions of this process share that keep to the same processors; it grows to the largest number
-    asked for.  Its threads end when nobody holds it any more."""
+    asked for.  Every holder gives it back with `release_shared`; its threads end with the last."""
+    count = default_threads(processors=processors) if threads is None else threads
     with _shared_lock:
-        pool = _shared.get(processors)
-        if pool is None:
-            pool = _shared[processors] = ThreadPool(threads, processors=processors)
-        else:
-            pool.grow(default_threads(processors=processors) if threads is None else threads)
+        # collecting garbage may close a session, and with it a pool, at any point in here
+        while (pool := _shared.get(processors)) is None or not pool.hold():
+            _shared[processors] = ThreadPool(count, processors=processors)
+        pool.grow(count)
         return pool
+
+
+def release_shared(pool: ThreadPool) -> None:
+    """One holder fewer of a pool that `shared_pool` gave."""
+    with _shared_lock:
+        if not pool.let_go():
+            return
+        if _shared.get(pool.processors) is pool:
+            del _shared[pool.processors]
+    pool.close()
 
 
 def _close_all() -> None:
@@ -221,8 +246,6 @@ def _close_all() -> None:
 
 
 def _after_fork_in_child() -> None:
-    global _shared_lock
-    _shared_lock = threading.Lock()
     for pool in list(_pools):
         pool._forked()
 

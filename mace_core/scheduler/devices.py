@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from mace_core.errors import MaceError, ProviderBugError, ProviderError, UsageError
+from mace_core.fork_safe import fork_safe_lock
 from mace_core.provider import Backend, DataTransfer, Device
 from mace_core.tensor import MemoryKind
 
@@ -112,7 +112,7 @@ class DevicePool:
     def __init__(self, devices: list[SessionDevice]) -> None:
         self.devices = devices
         self._users = 1
-        self._lock = threading.Lock()
+        self._lock = fork_safe_lock()
 
     def retain(self) -> None:
         """One more plan holds things made from these devices."""

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mace_core.errors import ModelError
+from mace_core.fork_safe import fork_safe_lock, fork_safe_rlock
 from mace_core.graph import Graph, Node, Value
 from mace_core.graph.signature import Resolution
 from mace_core.provider.execution import CancelFlag
@@ -56,8 +57,8 @@ class Planner:
     strict: bool
     capacity: int
     opset_imports: Mapping[str, int]
-    lock: threading.RLock = field(default_factory=threading.RLock)
-    counting: threading.Lock = field(default_factory=threading.Lock)
+    lock: threading.RLock = field(default_factory=fork_safe_rlock)
+    counting: threading.Lock = field(default_factory=fork_safe_lock)
 
     def plan(
         self,

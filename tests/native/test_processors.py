@@ -12,7 +12,7 @@ import pytest
 
 from mace_core.errors import CancelledError
 from mace_core.native.plan import NativePlan, PlanStep
-from mace_core.native.pool import ThreadPool, shared_pool
+from mace_core.native.pool import ThreadPool, release_shared, shared_pool
 from mace_core.processors import (
     can_pin,
     choose_processors,
@@ -165,6 +165,8 @@ class TestThreads:
         assert kept is shared_pool(3, one)
         assert kept.processors == one
         assert free.processors is None
+        for pool in (free, kept, kept):
+            release_shared(pool)
 
     def test_a_pool_has_as_many_threads_as_processors_by_default(self) -> None:
         assert ThreadPool(processors=frozenset({min(usable_processors())})).threads == 1

@@ -15,7 +15,7 @@ from mace_core.errors import ProviderError
 from mace_core.graph import GraphView
 from mace_core.native.kernel import load_kernels
 from mace_core.native.plan import NativePlan, PlanStep
-from mace_core.native.pool import ThreadPool, shared_pool
+from mace_core.native.pool import ThreadPool, release_shared, shared_pool
 from mace_core.native.target import host_target
 from mace_core.provider import (
     Backend,
@@ -79,7 +79,9 @@ class CpuBackend(Backend):
 
     def close(self) -> None:
         """Let go of the threads; they end with the last session that holds them."""
-        self.pool = None
+        pool, self.pool = self.pool, None
+        if pool is not None:
+            release_shared(pool)
 
     def _lower(self, view: GraphView) -> Program:
         program = Program(view, self.target, self.threads)
@@ -109,7 +111,7 @@ class CpuSubgraph(CompiledSubgraph):
         self.faults = tuple(program.faults)
         self.unsized = tuple(program.unsized)
         self.dim_words = program.dim_words
-        self.pool: ThreadPool | None = pool
+        self.pool = pool
         self.threads = threads
         self.device = device
         steps, words, relocations = _assemble(program, addresses)
@@ -118,9 +120,6 @@ class CpuSubgraph(CompiledSubgraph):
 
     def new_execution(self) -> Execution:
         return CpuExecution(self)
-
-    def close(self) -> None:
-        self.pool = None
 
     def bases(self, bindings: Bindings) -> list[int]:
         """The address per slot: arena, constants, inputs, outputs (and the words that an execution adds)."""
