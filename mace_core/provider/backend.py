@@ -95,12 +95,15 @@ class Backend(ABC):
     Attributes:
         device: the device it was opened on.
         shape_support: what shapes its compiled subgraphs serve.
+        compiles_per_shape: whether another input shape makes it compile device code.  False: the shape is only planned,
+            with kernels that take any.
         notes: sentences about how the device was opened that its user should read, such as an option that could not be
             kept; explanations show them.
     """
 
     device: Device
     shape_support: ShapeSupport = ShapeSupport.STATIC
+    compiles_per_shape: bool = True
     notes: Sequence[str] = ()
 
     # --- required -------------------------------------------------------------------------------------------------
