@@ -208,6 +208,17 @@ class TestCommand:
         write_chart(data, tmp_path / "chart.png")
         assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG")
 
+    def test_bars_of_a_chart_are_speeds_relative_to_the_fastest_peer(self) -> None:
+        pytest.importorskip("matplotlib")
+        from benchmarks.compare.chart import speeds
+
+        def cell(median: float) -> Cell:
+            return Cell([Measurement(median, median, 3, 10.0, 1 << 20, 0.0)])
+
+        cells = {"mace": cell(2.0), "a": cell(4.0), "b": cell(8.0), "c": Cell(missing="it broke")}
+        assert speeds(Row("m", "", 1.0, 1, cells)) == {"mace": 2.0, "a": 1.0, "b": 0.5}
+        assert speeds(Row("m", "", 1.0, 1, {"mace": cell(2.0)})) == {}
+
     def test_an_unknown_model_is_refused_with_the_known_ones(self, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit):
             cli.main(["--model", "no_such"])
