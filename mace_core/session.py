@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -250,6 +250,16 @@ class Session:
         finally:
             plan.release()
 
+    def measure_peaks(self, seconds: float = 0.2) -> dict[str, float]:
+        """Float32 multiply-accumulates a second that each open device can do, by qualified name; those that know.
+
+        Args:
+            seconds: how long to measure each device.
+        """
+        self._check_open()
+        found = {device.name: device.measure_peak(seconds) for device in self._pool.devices if device.is_open}
+        return {name: peak for name, peak in found.items() if peak}
+
     # --- lifetime -------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
@@ -272,6 +282,12 @@ class Session:
     def __del__(self, _is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:  # `sys` may be gone by then
         if getattr(self, "_closed", True) is False and hasattr(self, "_pool") and not _is_finalizing():
             self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise UsageError(
+            "a session can not be copied or sent to another process: it holds devices and threads; "
+            "send the path of the model and open one there"
+        )
 
     def __repr__(self) -> str:
         devices = ", ".join(device.name for device in self._pool.devices)

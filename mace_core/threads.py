@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Collection
 from pathlib import Path
 
+from mace_core.processors import usable_processors
 
-def default_threads(root: Path = Path("/")) -> int:
+
+def default_threads(root: Path = Path("/"), *, processors: Collection[int] | None = None) -> int:
     """The least of: processors, processors this process may run on, and the cgroup's quota rounded up; at least 1.
 
     Args:
         root: where ``proc`` and ``sys`` are looked for.
+        processors: those that the threads are kept to; None: all that the process may run on.
     """
-    limits = [os.cpu_count() or 1, _affinity()]
+    limits = [os.cpu_count() or 1, len(usable_processors() if processors is None else processors)]
     quota = cgroup_quota(root)
     if quota is not None:
         limits.append(math.ceil(quota))
     return max(1, min(limits))
-
-
-def _affinity() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def cgroup_quota(root: Path = Path("/")) -> float | None:

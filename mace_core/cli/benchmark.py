@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,7 +15,9 @@ import typer
 from mace_core.cli.options import Devices, Json, Model, ProviderOptions, Shapes, Strict, Threads
 
 if TYPE_CHECKING:
+    from mace_core.cli.model_facts import ModelFacts
     from mace_core.cli.profile_table import StepTime
+    from mace_core.scheduler.profile import Profile
     from mace_core.session import Session
 
 PROFILED_RUNS = 5
@@ -33,26 +36,45 @@ def benchmark(
     threads: Threads = 0,
     option: ProviderOptions = [],  # noqa: B006
     seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed of the random inputs.")] = 0,
+    trace: Annotated[
+        Path | None,
+        typer.Option(
+            "--trace",
+            metavar="FILE.json",
+            help="Write what each thread did when, for chrome://tracing or ui.perfetto.dev.",
+            show_default=False,
+        ),
+    ] = None,
+    timeline: Annotated[
+        Path | None,
+        typer.Option("--timeline", metavar="FILE.svg", help="The same as a picture, of one run.", show_default=False),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Time a model on random input: import, load, compile, first run, warm runs, memory, and each operation.
 
     The first run of a model ever also compiles its kernels; `mace cache clear` brings that state back. Operations are
-    timed in runs of their own after the others.
+    timed in runs of their own after the others. Their speed in multiply-accumulates a second is compared with what
+    the same threads reach in a loop of nothing but float32 multiply-adds (% of peak).
 
     Examples:
 
       mace benchmark model.onnx --threads 1 --runs 50
 
       mace benchmark model.onnx --shape x=1x3x48x320 --device cpu --json
+
+      mace benchmark model.onnx --trace trace.json --timeline timeline.svg
     """
     from mace_core.cli import output
     from mace_core.cli.inputs import gather_inputs
+    from mace_core.cli.model_facts import model_facts
     from mace_core.cli.pictures import PictureOptions
     from mace_core.cli.placement import placement_data, placement_lines
     from mace_core.cli.profile_table import by_type, step_times
     from mace_core.cli.sessions import open_session
 
+    for file in filter(None, (trace, timeline)):
+        _check_folder(file)
     times = {"import": _import_seconds()}
     start = time.perf_counter()
     with open_session(model, devices=device, strict=strict, threads=threads, provider_options=option) as session:
@@ -70,11 +92,13 @@ def benchmark(
             profiles = [session.profile(feeds) for _ in range(min(runs, PROFILED_RUNS))]
         found = session.explain()
         memory = peak_memory_bytes()
+        peaks = session.measure_peaks()
     times |= {"warm median": statistics.median(warm), "warm min": warm[0], "warm p90": _percentile(warm, 0.9)}
-    macs, operators = _model_facts(model, feeds)
-    steps = step_times(profiles, macs, operators)
-    total_macs = sum(macs.values())
+    facts = model_facts(model, feeds)
+    steps = step_times(profiles, facts, peaks)
+    total_macs = sum(facts.macs.values())
     speed = total_macs / times["warm median"] / 1e9
+    _write_pictures(profiles, facts, model, trace, timeline)
     if as_json:
         output.print_json(
             {
@@ -85,6 +109,7 @@ def benchmark(
                 "peak_memory_bytes": memory,
                 "macs": total_macs,
                 "gmac_per_second": speed,
+                "peak_gmac_per_second": {name: peak / 1e9 for name, peak in peaks.items()},
                 "placement": placement_data(found),
                 "steps": [step.as_data() for step in steps],
                 "by_type": [row.as_data() for row in by_type(steps)],
@@ -96,12 +121,17 @@ def benchmark(
     output.print_line(f"peak memory: {output.format_bytes(memory)}")
     if total_macs:
         output.print_line(f"multiply-accumulates: {total_macs / 1e9:.3f} G a run, {speed:.1f} GMAC/s (warm median)")
-    _print_steps("operations in the order they ran", "#", steps, steps)
+    for name, peak in peaks.items():
+        share = f"; a warm run reaches {speed * 1e9 / peak:.0%} of it" if total_macs else ""
+        output.print_line(f"peak of {name}: {peak / 1e9:.1f} GMAC/s of float32 (measured){share}")
+    _print_steps("operations in the order they ran", steps, steps)
     longest = sorted(steps, key=lambda s: -s.seconds)[:TOP_STEPS]
-    _print_steps(f"the {len(longest)} that took longest", "#", longest, steps)
-    _print_steps("by type", "steps", by_type(steps), steps)
+    _print_steps(f"the {len(longest)} that took longest", longest, steps)
+    _print_types(by_type(steps), steps)
     for line in placement_lines(found):
         output.print_line(line)
+    for written in filter(None, (trace, timeline)):
+        output.print_line(f"{written} written")
 
 
 def peak_memory_bytes() -> int:
@@ -116,25 +146,61 @@ def peak_memory_bytes() -> int:
     return int(peak if sys.platform == "darwin" else peak * 1024)
 
 
-def _print_steps(title: str, first_column: str, steps: Sequence[StepTime], all_steps: Sequence[StepTime]) -> None:
+def _print_steps(title: str, steps: Sequence[StepTime], all_steps: Sequence[StepTime]) -> None:
     from mace_core.cli import output
 
-    total = sum(step.seconds for step in all_steps) or 1.0
-    columns = (first_column, "operation", "type", "device", "ms", "%", "MMAC", "GMAC/s")
     rows = [
-        (
-            str(step.position) if step.position is not None else str(step.count),
-            step.name,
-            step.kind,
-            step.device,
-            f"{step.seconds * 1000:.4f}",
-            f"{step.seconds / total * 100:.1f}",
-            f"{step.macs / 1e6:.2f}" if step.macs else "",
-            f"{step.macs / step.seconds / 1e9:.1f}" if step.macs and step.seconds else "",
-        )
+        (str(step.position), step.name, step.kind, step.shape, step.device, *_figures(step, all_steps))
         for step in steps
     ]
-    output.print_table(title, columns, rows, numbers=(0, 4, 5, 6, 7))
+    columns = ("#", "operation", "type", "shape", "device", *_FIGURES)
+    output.print_table(title, columns, rows, numbers=(0, *range(5, 5 + len(_FIGURES))))
+
+
+def _print_types(types: Sequence[StepTime], all_steps: Sequence[StepTime]) -> None:
+    from mace_core.cli import output
+
+    rows = [(str(row.count), row.kind, row.device, *_figures(row, all_steps)) for row in types]
+    columns = ("steps", "type", "device", *_FIGURES)
+    output.print_table("by type", columns, rows, numbers=(0, *range(3, 3 + len(_FIGURES))))
+
+
+_FIGURES = ("ms", "%", "MMAC", "GMAC/s", "% of peak")
+
+
+def _figures(step: StepTime, all_steps: Sequence[StepTime]) -> tuple[str, ...]:
+    total = sum(each.seconds for each in all_steps) or 1.0
+    return (
+        f"{step.seconds * 1000:.4f}",
+        f"{step.seconds / total * 100:.1f}",
+        f"{step.macs / 1e6:.2f}" if step.macs else "",
+        f"{step.speed / 1e9:.1f}" if step.speed else "",
+        f"{step.share_of_peak * 100:.0f}" if step.share_of_peak else "",
+    )
+
+
+def _check_folder(file: Path) -> None:
+    """Before the runs, so that a file that can not be written does not cost the figures."""
+    from mace_core.errors import UsageError
+
+    if not file.parent.is_dir():
+        raise UsageError(f"'{file}' can not be written: there is no folder '{file.parent}'")
+    if file.is_dir():
+        raise UsageError(f"'{file}' can not be written: it is a folder")
+
+
+def _write_pictures(
+    profiles: Sequence[Profile], facts: ModelFacts, model: str, trace: Path | None, timeline: Path | None
+) -> None:
+    if trace is not None:
+        from mace_core.cli.trace import write_trace
+
+        write_trace(trace, profiles, facts, model)
+    if timeline is not None:
+        from mace_core.cli.timeline import write_timeline
+
+        usual = sorted(profiles, key=lambda profile: profile.duration_ns)[(len(profiles) - 1) // 2]
+        write_timeline(timeline, usual, facts, model)
 
 
 def _timed(session: Session, feeds: dict[str, Any]) -> float:
@@ -153,19 +219,3 @@ def _import_seconds() -> float:
     code = "import time; t = time.perf_counter(); from mace_core import Session; print(time.perf_counter() - t)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return float(done.stdout)
-
-
-def _model_facts(model: str, feeds: dict[str, Any]) -> tuple[dict[str, int], dict[str, str]]:
-    """Multiply-accumulates and operator by node name, of the model as it stands in the file."""
-    from mace_core.cli.profile_table import operators_of
-    from mace_core.frontend.load import load_model
-    from mace_core.graph.macs import graph_macs
-    from mace_core.graph.shapes import resolve
-    from mace_core.tensor import DType, TensorType
-
-    graph = load_model(model)
-    types = {
-        value: TensorType(DType.from_numpy(feeds[value.name].dtype), feeds[value.name].shape) for value in graph.inputs
-    }
-    resolution = resolve(graph, types)
-    return graph_macs(graph, resolution.types), operators_of(graph)

@@ -98,10 +98,11 @@ def _cache() -> Iterator[Finding]:
 
 
 def _processor() -> Iterator[Finding]:
+    from mace_core.processors import describe_kinds
     from mace_core.threads import cgroup_quota, default_threads
 
     quota = cgroup_quota()
-    limits = f"{os.cpu_count()} processors"
+    limits = f"{os.cpu_count()} processors, {describe_kinds()}"
     if hasattr(os, "sched_getaffinity"):
         limits += f", {len(os.sched_getaffinity(0))} allowed by affinity"
     limits += f", {quota:g} by cgroup" if quota is not None else ", no cgroup limit"

@@ -47,7 +47,7 @@ ProviderOptions = Annotated[
         "--option",
         "-O",
         metavar="PROVIDER.NAME=VALUE",
-        help="Option of a provider, like cpu.precision=bfloat16; may be repeated (see `mace doctor`).",
+        help="Option of a provider, like cpu.precision=bfloat16; may be repeated. `mace plugins` lists them.",
         show_default=False,
     ),
 ]
@@ -97,23 +97,29 @@ def parse_pins(texts: list[str]) -> dict[str, str]:
     return pins
 
 
-def parse_provider_options(texts: list[str], threads: int = 0) -> dict[str, dict[str, object]]:
-    """``PROVIDER.NAME=VALUE`` by provider and name; ``threads`` is the cpu's, 0 leaves it.
+def parse_provider_options(texts: list[str], threads: int = 0) -> dict[str, dict[str, object]] | None:
+    """``PROVIDER.NAME=VALUE`` by provider (or device) and name; whole numbers, true and false are taken as such.
 
-    Whole numbers become numbers, true and false truth values.
+    Args:
+        threads: of the cpu provider, from an option of their own; 0: not given.
 
     Raises:
         UsageError: for a text of another form.
     """
     found: dict[str, dict[str, object]] = {"cpu": {"threads": threads}} if threads else {}
     for text in texts:
-        key, equals, value = text.partition("=")
-        provider, dot, name = key.partition(".")
-        if not (equals and dot and provider and name and value):
-            raise UsageError(f"--option {text}: write it PROVIDER.NAME=VALUE, like cpu.precision=bfloat16")
-        typed = {"true": True, "false": False}.get(value, int(value) if value.isdigit() else value)
-        found.setdefault(provider, {})[name] = typed
-    return found
+        where, equals, value = text.partition("=")
+        provider, dot, name = where.rpartition(".")
+        if not (provider and dot and name and equals):
+            raise UsageError(f"--option {text}: write it PROVIDER.NAME=VALUE, like cpu.affinity=big")
+        found.setdefault(provider, {})[name] = _value(value)
+    return found or None
+
+
+def _value(text: str) -> object:
+    if text.removeprefix("-").isdigit():
+        return int(text)
+    return {"true": True, "false": False}.get(text.lower(), text)
 
 
 def parse_numbers(option: str, text: str) -> tuple[float, ...] | None:

@@ -56,13 +56,14 @@ def print_table(
 
 @contextlib.contextmanager
 def progress(text: str) -> Iterator[None]:
-    """A spinner on standard error while the body runs, where that is a terminal."""
+    """A spinner on standard error while the body runs, where that is a terminal.  It becomes a bar when work that
+    reports how far it has come (compiling kernels) takes over a second."""
     if not sys.stderr.isatty():
         yield
         return
-    from rich.console import Console
+    from mace_core.cli.progress_bar import progress_bar
 
-    with Console(stderr=True, markup=False).status(text):
+    with progress_bar(text):
         yield
 
 

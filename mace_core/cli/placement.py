@@ -30,6 +30,7 @@ def placement_lines(found: Explanation) -> list[str]:
     if found.waiting:
         lines.append(f"{len(found.waiting)} nodes are planned during the run, when the shapes they depend on are known")
     lines += [f"{device} is not used: {reason}" for device, reason in found.refused.items()]
+    lines += [f"note of {device}: {note}" for device, notes in found.notes.items() for note in notes]
     return lines
 
 
@@ -41,6 +42,7 @@ def placement_data(found: Explanation) -> dict[str, Any]:
         "fallback_reasons": _fallback_reasons(found),
         "refused": dict(found.refused),
         "virtual": dict(found.virtual),
+        "notes": {device: list(notes) for device, notes in found.notes.items()},
     }
 
 

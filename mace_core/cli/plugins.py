@@ -18,7 +18,8 @@ _KINDS = {
 
 
 def plugins(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """List the plugins installed: version, distribution, contract version, status and, where one fails, why.
+    """List the plugins installed: version, distribution, contract version, status and, where one fails, why; then the
+    options of each provider.
 
     MACE_PLUGINS=cpu,opencl allows only those; MACE_DISABLE_PLUGINS=opencl switches some off; MACE_TRACE_PLUGINS=1 tells
     on stderr how each is found and loaded.
@@ -35,6 +36,7 @@ def plugins(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
             *_imported("mace.frontends"),
             *_imported("mace.custom_ops"),
         ]
+        options = {row.name: _options(row) for row in rows}
     if as_json:
         output.print_json(
             [
@@ -46,6 +48,7 @@ def plugins(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
                     "api_version": row.api_version,
                     "status": row.state.value,
                     "reason": row.reason,
+                    "options": options[row.name],
                 }
                 for row in rows
             ]
@@ -57,6 +60,18 @@ def plugins(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
         for r in rows
     ]
     output.print_table("", columns, cells)
+    described = [(f"{name}.{key}", text) for name, found in options.items() for key, text in found.items()]
+    if described:
+        output.print_table("options, for --option NAME=VALUE or Session(options=...)", ("name", "meaning"), described)
+
+
+def _options(row: PluginStatus) -> dict[str, str]:
+    """Of a provider that works: what each option means."""
+    from mace_core.provider.registry import PluginState, default_registry
+
+    if row.group != "mace.execution_providers" or row.state is not PluginState.OK:
+        return {}
+    return dict(default_registry().provider(row.name).options)
 
 
 def _imported(group: str) -> list[PluginStatus]:

@@ -29,7 +29,7 @@ def open_session(
         return Session(
             model,
             devices=list(devices) or None,
-            options=parse_provider_options(list(provider_options), threads) or None,
+            options=parse_provider_options(list(provider_options), threads),
             strict=strict,
             pins=parse_pins(list(pins)),
             check_numerics=check_numerics or False,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
-import threading
 
 import llvmlite.binding as llvm
 
+from mace_core.fork_safe import fork_safe_lock
 from mace_core.native.errors import KernelError
 from mace_core.native.target import Target
 
@@ -15,7 +15,7 @@ HAND_MADE = "; made by hand\n"
 of the time of LLVM's whole pipeline."""
 
 _INTERNAL_LINKAGE = "internal"
-_lock = threading.Lock()
+_lock = fork_safe_lock()
 
 
 def compile_object(ir: str, symbol: str, target: Target) -> bytes:

@@ -17,6 +17,7 @@ from mace_core.cache import CheckedCache
 from mace_core.native import compiler
 from mace_core.native.loader import check_object, link_objects
 from mace_core.native.target import Target, host_target
+from mace_core.progress import report
 
 _LOG = logging.getLogger("mace_core.native")
 
@@ -65,7 +66,8 @@ def load_kernels(
     Args:
         sources: what is needed; the same kernel may be named more than once.
         target: what the code may use; by default `host_target()`.
-        progress: called as ``progress(done, total)`` while kernels that were not in the cache are built.
+        progress: called as ``progress(done, total)`` while kernels that were not in the cache are built; by default
+            `mace_core.progress.report` is told.
 
     Raises:
         KernelError: a kernel cannot be built, or it refers to a function that kernels may not call.
@@ -119,5 +121,5 @@ def _objects(
             cache.put(cache_key(source, target), image)
 
         _LOG.debug("Building %d kernels for %s.", len(missing), target.key)
-        build_objects(missing, target, keep, progress)
+        build_objects(missing, target, keep, progress or functools.partial(report, "compiling kernels"))
     return objects

@@ -6,6 +6,7 @@ import ctypes
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,11 @@ from mace_core.errors import CancelledError, ProviderBugError
 from mace_core.native.kernel import load_kernels
 from mace_core.native.pool import ThreadPool
 from mace_core.native.runner_ir import RELOCATION_WORDS, RUNNER, STEP_WORDS, Control
+from mace_core.processors import pinned
 from mace_core.provider.execution import CancelFlag
+
+if TYPE_CHECKING:
+    from mace_core.native.chunk_times import ChunkTime, ChunkTimes
 
 Words = npt.NDArray[np.int64]
 
@@ -95,13 +100,14 @@ class PlanInstance:
         self.plan = plan
         self._call = _run_plan()
         self._words = plan.words.copy()
+        self._table = int(plan._table.ctypes.data)
         self._bases = (ctypes.c_int64 * plan.slots)()
         self._control = (ctypes.c_int64 * Control.SIZE)()
         self._address = ctypes.addressof(self._control)
         self._profile: Words | None = None
+        self._chunk_times: ChunkTimes | None = None
         self._running = False
         control = self._control
-        control[Control.STEPS] = plan._table.ctypes.data
         control[Control.STEP_COUNT] = len(plan.steps)
         control[Control.WORDS] = self._words.ctypes.data
         control[Control.RELOCATIONS] = plan.relocations.ctypes.data
@@ -124,7 +130,7 @@ class PlanInstance:
             bases: the address for each base slot.
             pool: whose workers help with steps of more than one chunk; None: this thread does all.
             cancel: polled between steps.
-            profile: note when each step began and ended, for `timings`.
+            profile: note when each step and each of its chunks began and ended, for `timings` and `chunk_times`.
             threads: at most so many threads take part; None: as many as the pool has.
 
         Raises:
@@ -139,29 +145,47 @@ class PlanInstance:
             self._bases[:] = bases.tolist() if isinstance(bases, np.ndarray) else bases  # type: ignore[assignment]
             control = self._control
             control[Control.CANCEL] = 0 if cancel is None else cancel.address
-            control[Control.PROFILE] = self._profile_address() if profile else 0
+            control[Control.STEPS], control[Control.PROFILE] = self._recorders() if profile else (self._table, 0)
             participants = 1 if pool is None else pool.participants(threads)
             control[Control.THREADS] = participants
             control[Control.POOL] = pool.address if pool is not None and participants > 1 else 0
-            count = len(self.plan.steps)
-            step = self._call(self._address, 0)
-            while step != count:
-                if step < 0:
-                    raise CancelledError("The run was cancelled.")
-                step = self._call(self._address, step)
+            if pool is None or pool.processors is None:
+                self._walk()
+            else:
+                with pinned(pool.processors):
+                    self._walk()
         finally:
             self._running = False
+
+    def _walk(self) -> None:
+        count = len(self.plan.steps)
+        step = self._call(self._address, 0)
+        while step != count:
+            if step < 0:
+                raise CancelledError("The run was cancelled.")
+            step = self._call(self._address, step)
 
     def timings(self) -> list[tuple[int, int, int]]:
         """(step index, start, end) of the last profiled run, in nanoseconds of a monotonic clock."""
         if self._profile is None:
             return []
-        return [(index, int(start), int(end)) for index, (start, end) in enumerate(self._profile)]
+        return [(index, int(start), int(end)) for index, (start, end) in enumerate(self._profile) if end]
 
-    def _profile_address(self) -> int:
-        if self._profile is None:
+    def chunk_times(self) -> list[ChunkTime]:
+        """Which thread computed which chunk in the last profiled run, and when."""
+        return [] if self._chunk_times is None else self._chunk_times.times()
+
+    def _recorders(self) -> tuple[int, int]:
+        """Addresses of the table of steps that notes the times of chunks, and of room for the times of steps."""
+        if self._profile is None or self._chunk_times is None:
+            from mace_core.native.chunk_times import ChunkTimes
+
             self._profile = np.zeros((len(self.plan.steps), 2), np.int64)
-        return int(self._profile.ctypes.data)
+            chunks = [step.chunks for step in self.plan.steps]
+            self._chunk_times = ChunkTimes(self.plan._table, self._words, chunks)
+        self._profile.fill(0)
+        self._chunk_times.clear()
+        return int(self._chunk_times.table.ctypes.data), int(self._profile.ctypes.data)
 
 
 @functools.cache

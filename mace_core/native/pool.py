@@ -19,10 +19,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from mace_core.errors import UsageError
+from mace_core.fork_safe import fork_safe_rlock
 from mace_core.native.kernel import load_kernels
 from mace_core.native.pool_ir import STOP, WORKER, PoolWord
 from mace_core.native.system_ir import has_futex
 from mace_core.native.target import host_target
+from mace_core.processors import pin_this_thread
 from mace_core.threads import default_threads
 
 _LOG = logging.getLogger("mace_core.native")
@@ -36,8 +38,8 @@ ACTIVE_SPIN_NS = 400_000
 _CACHE_LINE_BYTES = 64
 
 _pools: weakref.WeakSet[ThreadPool] = weakref.WeakSet()
-_shared: ThreadPool | None = None
-_shared_lock = threading.Lock()
+_shared: dict[frozenset[int] | None, ThreadPool] = {}
+_shared_lock = fork_safe_rlock()
 
 
 class ThreadPool:
@@ -47,12 +49,15 @@ class ThreadPool:
     Args:
         threads: participants in a region, the calling thread included; None: `default_threads()`.
         parking: how workers sleep: "futex" or "semaphore"; None: a futex where the system has them.
+        processors: workers keep to these, and so does the calling thread during a run; None: the system decides.
 
     Threads start with the first run that needs them and end with `close()`, with the pool or with the process.
     """
 
-    def __init__(self, threads: int | None = None, *, parking: str | None = None) -> None:
-        count = default_threads() if threads is None else threads
+    def __init__(
+        self, threads: int | None = None, *, parking: str | None = None, processors: frozenset[int] | None = None
+    ) -> None:
+        count = default_threads(processors=processors) if threads is None else threads
         if count < 1:
             raise UsageError(f"A thread pool needs at least 1 thread, not {count}.")
         target = host_target()
@@ -60,10 +65,12 @@ class ThreadPool:
         if self.parking not in ("futex", "semaphore") or (self.parking == "futex" and not has_futex(target)):
             raise UsageError(f"Workers can not park by '{self.parking}' on {target.triple}.")
         self._wanted = min(count, MAX_THREADS)
-        self._team = _Team()
+        self.processors = processors
+        self._team = _Team(processors)
         self.address = self._team.address
         self._lock = threading.Lock()
         self._closed = False
+        self._holders = 0
         self._stop = weakref.finalize(self, _Team.stop, self._team)
         _pools.add(self)
 
@@ -79,6 +86,19 @@ class ThreadPool:
     def grow(self, threads: int) -> None:
         """Make room for so many participants; a pool never shrinks."""
         self._wanted = max(self._wanted, min(threads, MAX_THREADS))
+
+    def hold(self) -> bool:
+        """One holder more; False where the last one has gone meanwhile."""
+        self._holders += 1
+        return self._holders > 0
+
+    def let_go(self) -> bool:
+        """One holder fewer; True if that was the last, after which nobody can hold it."""
+        self._holders -= 1
+        if self._holders == 0:
+            self._holders = -(1 << 62)
+            return True
+        return False
 
     def participants(self, threads: int | None) -> int:
         """How many participants a run that asks for ``threads`` gets; starts the workers it needs.  1 once closed."""
@@ -124,7 +144,8 @@ class ThreadPool:
 class _Team:
     """The workers and the memory they share: what must outlive the pool until the last of them has returned."""
 
-    def __init__(self) -> None:
+    def __init__(self, processors: frozenset[int] | None) -> None:
+        self._processors = processors
         self._memory = np.zeros(PoolWord.SIZE + _CACHE_LINE_BYTES // 8, np.int64)
         first = -self._memory.ctypes.data % _CACHE_LINE_BYTES // 8
         self.words = self._memory[first : first + PoolWord.SIZE]
@@ -175,6 +196,8 @@ class _Team:
 
     def _work(self, call: Callable[[int, int, int], int], index: int, sleeper: threading.Semaphore) -> None:
         """A worker's life."""
+        if self._processors is not None:
+            pin_this_thread(self._processors)
         resting = call(self.address, index, 0)
         while resting:
             sleeper.acquire()
@@ -195,15 +218,26 @@ def _calls() -> _Calls:
     return _Calls(worker, stop)
 
 
-def shared_pool(threads: int | None = None) -> ThreadPool:
-    """The pool that all sessions of this process share; it grows to the largest number asked for."""
-    global _shared
+def shared_pool(threads: int | None = None, processors: frozenset[int] | None = None) -> ThreadPool:
+    """The pool that all sessions of this process share that keep to the same processors; it grows to the largest number
+    asked for.  Every holder gives it back with `release_shared`; its threads end with the last."""
+    count = default_threads(processors=processors) if threads is None else threads
     with _shared_lock:
-        if _shared is None:
-            _shared = ThreadPool(threads)
-        else:
-            _shared.grow(default_threads() if threads is None else threads)
-        return _shared
+        # collecting garbage may close a session, and with it a pool, at any point in here
+        while (pool := _shared.get(processors)) is None or not pool.hold():
+            _shared[processors] = ThreadPool(count, processors=processors)
+        pool.grow(count)
+        return pool
+
+
+def release_shared(pool: ThreadPool) -> None:
+    """One holder fewer of a pool that `shared_pool` gave."""
+    with _shared_lock:
+        if not pool.let_go():
+            return
+        if _shared.get(pool.processors) is pool:
+            del _shared[pool.processors]
+    pool.close()
 
 
 def _close_all() -> None:
@@ -212,8 +246,6 @@ def _close_all() -> None:
 
 
 def _after_fork_in_child() -> None:
-    global _shared_lock
-    _shared_lock = threading.Lock()
     for pool in list(_pools):
         pool._forked()
 

@@ -99,11 +99,14 @@ class Backend(ABC):
         shape_support: what shapes its compiled subgraphs serve.
         compiles_per_shape: whether another input shape makes it compile device code.  False: the shape is only planned,
             with kernels that take any.
+        notes: sentences about how the device was opened that its user should read, such as an option that could not be
+            kept; explanations show them.
     """
 
     device: Device
     shape_support: ShapeSupport = ShapeSupport.STATIC
     compiles_per_shape: bool = True
+    notes: Sequence[str] = ()
 
     # --- required -------------------------------------------------------------------------------------------------
 
@@ -157,6 +160,11 @@ class Backend(ABC):
     def check_compatibility(self, key: str) -> Compatibility:
         """What a blob made under ``key`` is worth on this backend."""
         return Compatibility.OPTIMAL if key == self.compatibility_key() else Compatibility.RECOMPILE
+
+    def measure_peak(self, seconds: float) -> float | None:
+        """Float32 multiply-accumulates a second that the device can do as it was opened (its threads, its instruction
+        set), measured for about ``seconds``; None where that is not known."""
+        return None
 
     def close(self) -> None:
         """Free the device.  The core has closed everything made from it before.  Idempotent."""

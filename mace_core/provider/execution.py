@@ -68,6 +68,9 @@ class Bindings:
         allocate_output: see `AllocateOutput`; given whenever some output is None.
         cancel: polled between steps.
         profile: called with (step name, source nodes, start_ns, end_ns) after the run; None when not profiling.
+        profile_part: called with (worker, step name, source nodes, start_ns, end_ns) after the run for every piece of a
+            step that one of the device's workers did, by a provider that knows; ``worker`` names a thread, core or
+            queue.  None when not profiling.
     """
 
     inputs: Sequence[BoundTensor]
@@ -76,6 +79,7 @@ class Bindings:
     allocate_output: AllocateOutput | None = None
     cancel: CancelFlag = field(default_factory=CancelFlag)
     profile: Callable[[str, tuple[str, ...], int, int], None] | None = None
+    profile_part: Callable[[str, str, tuple[str, ...], int, int], None] | None = None
 
 
 class Event(ABC):

@@ -6,11 +6,11 @@ pluggy is imported only if some plugin implements a hook: without one, each call
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mace_core.errors import PluginError
+from mace_core.fork_safe import fork_safe_rlock
 from mace_core.provider.entry_points import HOOK_GROUP, PluginEntry, Switches, describe, discover, load, trace
 from mace_core.provider.registry import PluginState, PluginStatus
 
@@ -34,7 +34,7 @@ class HookManager:
     def __init__(self, switches: Switches | None = None) -> None:
         """``switches`` default to the environment's, read at the first call."""
         self._switches = switches
-        self._lock = threading.RLock()
+        self._lock = fork_safe_rlock()
         self._statuses: list[PluginStatus] | None = None
         self._manager: pluggy.PluginManager | None = None
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import enum
 import inspect
 import logging
-import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from mace_core.errors import DeviceNotFoundError, PluginError, shorten
+from mace_core.fork_safe import fork_safe_rlock
 from mace_core.provider.api import API_VERSION, ApiVersion
 from mace_core.provider.entry_points import PROVIDER_GROUP, PluginEntry, Switches, describe, discover, load, trace
 from mace_core.provider.provider import ExecutionProvider
@@ -96,7 +96,7 @@ class Registry:
     def __init__(self, switches: Switches | None = None) -> None:
         """``switches`` default to the environment's, read at the first call."""
         self._switches = switches
-        self._lock = threading.RLock()
+        self._lock = fork_safe_rlock()
         self._found: _Found | None = None
 
     def names(self) -> list[str]:

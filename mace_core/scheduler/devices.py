@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from mace_core.errors import MaceError, ProviderBugError, ProviderError, UsageError
+from mace_core.fork_safe import fork_safe_lock
 from mace_core.provider import Backend, DataTransfer, Device
 from mace_core.tensor import MemoryKind
 
@@ -78,6 +78,23 @@ class SessionDevice:
             raise ProviderError(f"{self.name} has memory of its own but offers no transfer", device=self.name)
         return found
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the open backend wants its user to read."""
+        if self._backend is None:
+            return ()
+        notes = self._backend.notes
+        return (notes,) if isinstance(notes, str) else tuple(str(note) for note in notes)
+
+    def measure_peak(self, seconds: float) -> float | None:
+        """Multiply-accumulates a second, see `Backend.measure_peak`; an error there is logged, since no run depends on
+        it."""
+        try:
+            return self.backend.measure_peak(seconds)
+        except Exception:
+            _log.exception("measuring the peak of %s failed", self.name)
+            return None
+
     def close(self) -> None:
         """Close the backend; an error of a provider there is logged, since nothing depends on it any more."""
         self.is_closed = True
@@ -95,7 +112,7 @@ class DevicePool:
     def __init__(self, devices: list[SessionDevice]) -> None:
         self.devices = devices
         self._users = 1
-        self._lock = threading.Lock()
+        self._lock = fork_safe_lock()
 
     def retain(self) -> None:
         """One more plan holds things made from these devices."""

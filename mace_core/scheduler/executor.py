@@ -461,11 +461,11 @@ def _profiled(bindings: Bindings, profile: Profile, step: RunStep) -> Iterator[N
     """Let the provider report its spans; where it reports none, the whole step is one."""
     record = profile.recorder(step.device)
     before, start_ns = len(profile.spans), time.perf_counter_ns()
-    bindings.profile = record
+    bindings.profile, bindings.profile_part = record, profile.part_recorder(step.device)
     try:
         yield
     finally:
-        bindings.profile = None
+        bindings.profile = bindings.profile_part = None
     if len(profile.spans) == before:
         record(step.name, step.source, start_ns, time.perf_counter_ns())
 

@@ -85,6 +85,7 @@ class Explanation:
         free_inputs: inputs with free dimensions, as the model declares them.
         compile_per_shape: devices used that compile anew for another shape of those; the others only plan it.
         preparations: what the session's devices compiled or took from the cache so far, in order.
+        notes: by device in use, what its provider wants read about how it was opened.
     """
 
     signature: str
@@ -100,6 +101,7 @@ class Explanation:
     free_inputs: dict[str, str] = field(default_factory=dict)
     compile_per_shape: list[str] = field(default_factory=list)
     preparations: tuple[Preparation, ...] = ()
+    notes: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def fallback_count(self) -> int:
@@ -131,6 +133,8 @@ def explain_plan(plan: GraphPlan, pool: DevicePool, signature: str, inputs: Sequ
             found.compile_per_shape.append(device.name)
         if used and device.device.is_virtual:
             found.virtual[device.name] = device.device.name
+        if used and device.notes:
+            found.notes[device.name] = device.notes
         if device.refused:
             found.refused[device.name] = device.refused
     return found
@@ -211,6 +215,8 @@ def _lines(found: Explanation) -> Iterator[str]:
         yield f"  {len(found.waiting)} nodes are planned during the run, when the shapes they depend on are known"
     for device, reason in found.refused.items():
         yield f"  {device} is not used: {reason}"
+    for device, notes in found.notes.items():
+        yield from (f"  note of {device}: {note}" for note in notes)
     for arena in found.arenas:
         needed = f"at least {arena.lower_bound_bytes} needed"
         yield f"  memory on {arena.location}: {arena.nbytes} bytes in one arena ({needed})"

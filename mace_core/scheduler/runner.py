@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mace_core.errors import ModelError
+from mace_core.fork_safe import fork_safe_lock, fork_safe_rlock
 from mace_core.graph import Graph, Node, Value
 from mace_core.graph.signature import Resolution
 from mace_core.provider.execution import CancelFlag
@@ -62,8 +63,8 @@ class Planner:
     capacity: int
     opset_imports: Mapping[str, int]
     numerics: NumericsCheck | None = None
-    lock: threading.RLock = field(default_factory=threading.RLock)
-    counting: threading.Lock = field(default_factory=threading.Lock)
+    lock: threading.RLock = field(default_factory=fork_safe_rlock)
+    counting: threading.Lock = field(default_factory=fork_safe_lock)
 
     def plan(
         self,

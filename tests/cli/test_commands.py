@@ -184,3 +184,21 @@ def test_a_plugin_adds_a_command(mace: Mace, tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("PYTHONPATH", str(site))
     assert mace("hello", plugins="acme").stdout == "hello from acme\n"
     assert "hello" in mace("--help", plugins="acme").stdout
+
+
+def test_options_of_providers_are_listed_given_and_checked(mace: Mace, model: Path) -> None:
+    pytest.importorskip("mace_cpu")
+    rows = {row["name"]: row for row in json.loads(mace("plugins", "--json", plugins="cpu").stdout)}
+    assert "affinity" in rows["cpu"]["options"]
+    assert "cpu.affinity" in mace("plugins", plugins="cpu").stdout
+    options = ("--random", "--shape", "x=2x3", "--device", "cpu", "--json")
+    shown = json.loads(mace("run", "model.onnx", *options, "--option", "cpu.threads=900", plugins="cpu").stdout)
+    assert shown["placement"]["notes"]["cpu:0"][0].startswith("900 threads are more than")
+    for wrong, message in (
+        ("cpu.threads=many", "'threads' takes a whole number"),
+        ("cpu.speed=9", "no option 'speed'"),
+        ("threads=2", "write it PROVIDER.NAME=VALUE"),
+    ):
+        done = mace("run", "model.onnx", *options, "--option", wrong, plugins="cpu")
+        assert done.returncode == 2
+        assert message in done.stderr

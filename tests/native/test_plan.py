@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import threading
 import time
 from collections.abc import Iterator
@@ -237,6 +238,54 @@ class TestProfile:
         assert (first, second) == (0, 1)
         assert before <= start0 < end0 <= start1 < end1 <= after
         assert end0 - start0 >= 5_000_000
+
+    def test_thread_start_and_end_of_every_chunk(self, pool: ThreadPool, sleep_kernel: int) -> None:
+        marks = np.zeros(4, np.int64)
+        steps = [PlanStep(sleep_kernel, 0, 4, 4), PlanStep(sleep_kernel, 0, 1), PlanStep(sleep_kernel, 0, 4, 3)]
+        instance = NativePlan(steps, [5_000, 0], [(1, 0, 0)]).new_instance()
+        assert instance.chunk_times() == []
+        for _ in range(2):  # the first run starts the workers
+            instance.run([marks.ctypes.data], pool=pool, profile=True)
+        assert marks.tolist() == [6, 4, 4, 2]
+        found = instance.chunk_times()
+        expected = [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0), (2, 0), (2, 1), (2, 2)]
+        assert [(each.step, each.chunk) for each in found] == expected
+        spans = {index: (start, end) for index, start, end in instance.timings()}
+        for each in found:
+            assert spans[each.step][0] <= each.start_ns
+            assert each.end_ns <= spans[each.step][1]
+            assert each.end_ns - each.start_ns >= 5_000_000
+        here = threading.get_ident()
+        assert found[4].thread == here
+        workers = {thread.ident for thread in threading.enumerate() if thread.name.startswith("mace-worker")}
+        assert {each.thread for each in found} <= workers | {here}
+        assert len({each.thread for each in found[:4]}) > 1
+        for thread in {each.thread for each in found}:  # a thread does one thing at a time
+            times = sorted((each.start_ns, each.end_ns) for each in found if each.thread == thread)
+            assert all(end <= start for (_, end), (start, _) in itertools.pairwise(times))
+
+    def test_a_profiled_run_computes_the_same_and_so_does_the_next(self, pool: ThreadPool, triple_kernel: int) -> None:
+        a, b = np.arange(99, dtype=np.int64), np.zeros(99, np.int64)
+        steps = [PlanStep(triple_kernel, 3 * (i % 2), 99, 1 + i) for i in range(6)]
+        plan = NativePlan(steps, [0, 0, 99, 0, 0, 99], [(0, 0, 0), (1, 1, 0), (3, 1, 0), (4, 0, 0)])
+        expected = [a.copy(), b.copy()]
+        plan.new_instance().run([each.ctypes.data for each in expected])
+        instance = plan.new_instance()
+        for profile in (True, False, True):
+            first, second = a.copy(), b.copy()
+            instance.run([first.ctypes.data, second.ctypes.data], pool=pool, profile=profile)
+            np.testing.assert_array_equal(first, expected[0])
+            np.testing.assert_array_equal(second, expected[1])
+
+    def test_a_cancelled_run_tells_only_what_it_did(self, sleep_kernel: int) -> None:
+        marks, flag = np.zeros(1, np.int64), CancelFlag()
+        instance = NativePlan([PlanStep(sleep_kernel, 0)] * 100, [10_000, 0], [(1, 0, 0)]).new_instance()
+        instance.run([marks.ctypes.data], profile=True)
+        assert len(instance.chunk_times()) == len(instance.timings()) == 100
+        threading.Timer(0.1, flag.set).start()
+        with pytest.raises(CancelledError):
+            instance.run([marks.ctypes.data], cancel=flag, profile=True)
+        assert len(instance.chunk_times()) == len(instance.timings()) == marks[0] - 100 < 100
 
 
 def timed(action: object) -> float:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -12,6 +10,7 @@ from typing import BinaryIO, Protocol
 import onnx
 
 from mace_core.errors import ModelError, UsageError
+from mace_core.files import replacing
 from mace_core.frontend.onnx.protos import constants_of, write_attribute, write_payload
 from mace_core.frontend.onnx.types import export_type
 from mace_core.graph import Attribute, AttributeKind, Graph, Node, Value
@@ -92,11 +91,11 @@ def save_onnx(
     try:
         if not external_data:
             model = to_onnx(graph, types)
-            with _replacing(target) as file:
+            with replacing(target) as file:
                 file.write(_serialised(model, target))
             return
         data_path = target.with_name(target.name + ".data")
-        with _replacing(target) as file, _replacing(data_path) as data:
+        with replacing(target) as file, replacing(data_path) as data:
             model = _Exporter(types or {}, _ExternalPayloads(data, data_path.name)).model(graph)
             file.write(_serialised(model, target))
     except OSError as error:
@@ -279,16 +278,3 @@ def _graphs(graph: Graph) -> Iterator[Graph]:
     for node in graph.nodes:
         for nested in node.subgraphs():
             yield from _graphs(nested)
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A new file that takes the place of ``path`` when the block ends well (a mapped old one stays as it was)."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    try:
-        with temporary.open("xb") as file:
-            yield file
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from mace_core.errors import ProviderError
 from mace_core.graph import GraphView
 from mace_core.native.kernel import load_kernels
 from mace_core.native.plan import NativePlan, PlanStep
-from mace_core.native.pool import shared_pool
+from mace_core.native.pool import ThreadPool, release_shared, shared_pool
 from mace_core.provider import (
     Backend,
     Bindings,
@@ -30,6 +31,7 @@ from mace_core.scheduler.memory import Lifetime, plan_arena
 from mace_cpu.lowering import find_lowering, load_all
 from mace_cpu.precision import choose_instructions
 from mace_cpu.program import ALIGNMENT_BYTES, STATUS_WORDS, Buf, Place, Program, Unsized
+from mace_cpu.workers import Workers
 
 ARENA_SLOT, CONSTANT_SLOT, FIRST_INPUT_SLOT = 0, 1, 2
 
@@ -44,16 +46,18 @@ class CpuBackend(Backend):
         self,
         device: Device,
         *,
-        threads: int,
+        workers: Workers,
         features: str | None = None,
         winograd: bool = True,
         precision: str = "float32",
     ) -> None:
         load_all()
         self.device = device
-        self.threads = threads
+        self.notes = workers.notes
+        self.threads = workers.threads
         self.winograd = winograd
         self.target, self.bfloat16 = choose_instructions(features, precision)
+        self.pool: ThreadPool | None = shared_pool(workers.threads, workers.processors)
 
     def capability(self, view: GraphView) -> Capability:
         claims: list[Claim] = []
@@ -75,7 +79,19 @@ class CpuBackend(Backend):
         sources = {step.kernel.symbol: step.kernel for program in programs for step in program.steps}
         addresses = load_kernels(list(sources.values()), self.target)
         device = self.device.qualified_name
-        return [CpuSubgraph(program, addresses, self.threads, device) for program in programs]
+        assert self.pool is not None
+        return [CpuSubgraph(program, addresses, self.pool, self.threads, device) for program in programs]
+
+    def measure_peak(self, seconds: float) -> float:
+        from mace_core.native.peak import measure_peak
+
+        return measure_peak(self.threads, seconds, target=self.target, pool=self.pool)
+
+    def close(self) -> None:
+        """Let go of the threads; they end with the last session that holds them."""
+        pool, self.pool = self.pool, None
+        if pool is not None:
+            release_shared(pool)
 
     def _lower(self, view: GraphView) -> Program:
         program = Program(view, self.target, self.threads, self.winograd, self.bfloat16)
@@ -95,7 +111,9 @@ class CpuBackend(Backend):
 class CpuSubgraph(CompiledSubgraph):
     """A native plan, its constants in one aligned block, and the size of its arena."""
 
-    def __init__(self, program: Program, addresses: dict[str, int], threads: int, device: str) -> None:
+    def __init__(
+        self, program: Program, addresses: dict[str, int], pool: ThreadPool, threads: int, device: str
+    ) -> None:
         self.source_map = {step.name: step.source for step in program.steps}
         self.notes = dict(program.notes)
         self.workspace_bytes = _plan_buffers(program)
@@ -104,7 +122,7 @@ class CpuSubgraph(CompiledSubgraph):
         self.faults = tuple(program.faults)
         self.unsized = tuple(program.unsized)
         self.dim_words = program.dim_words
-        self.pool = shared_pool(threads)
+        self.pool = pool
         self.threads = threads
         self.device = device
         steps, words, relocations = _assemble(program, addresses)
@@ -136,11 +154,13 @@ class CpuExecution(Execution):
 
     def run(self, bindings: Bindings) -> None:
         compiled = self._compiled
-        profiling = bindings.profile is not None
+        profiling = bindings.profile is not None or bindings.profile_part is not None
         bases = [*compiled.bases(bindings), self._status.ctypes.data, self._dims.ctypes.data]
         # the plan counts the slots up to the last one that a step uses
         del bases[compiled.plan.slots :]
-        self._instance.run(bases, pool=compiled.pool, cancel=bindings.cancel, profile=profiling)
+        self._instance.run(
+            bases, pool=compiled.pool, threads=compiled.threads, cancel=bindings.cancel, profile=profiling
+        )
         if compiled.faults and self._status.any():
             raise self._fault()
         for output in compiled.unsized:
@@ -149,6 +169,12 @@ class CpuExecution(Execution):
             for index, start_ns, end_ns in self._instance.timings():
                 name, source = compiled._step_info[index]
                 bindings.profile(name, source, start_ns, end_ns)
+        if bindings.profile_part is not None:
+            names = {thread.ident: thread.name for thread in threading.enumerate()}
+            for each in self._instance.chunk_times():
+                name, source = compiled._step_info[each.step]
+                worker = names.get(each.thread, f"thread {each.thread:#x}")
+                bindings.profile_part(worker, name, source, each.start_ns, each.end_ns)
 
     def _hand_over(self, output: Unsized, bindings: Bindings) -> None:
         """Copy an output whose shape is known now to memory of that shape."""

@@ -14,6 +14,7 @@ from mace_core.provider import ApiVersion, Backend, Device, DeviceKind, Executio
 from mace_core.tensor import DType
 from mace_core.threads import default_threads
 from mace_cpu.version import VERSION
+from mace_cpu.workers import choose_workers
 
 DTYPES = frozenset(
     {
@@ -33,6 +34,7 @@ class CpuProvider(ExecutionProvider):
     api_version: ClassVar[ApiVersion] = ApiVersion(1, 0)
     options: ClassVar[Mapping[str, str]] = {
         "threads": "threads one run may use (default: what affinity and cgroup limits leave)",
+        "affinity": "none (default), big or little: keep the threads to the fast or to the frugal processors",
         "features": "instruction set to generate for: host (default), avx512, avx2 or baseline",
         "winograd": "whether 3x3 convolutions may be computed by Winograd's method: true (default) or false",
         "precision": "float32 (default), or bfloat16: faster and less exact, on processors with AMX or AVX512-BF16",
@@ -57,9 +59,7 @@ class CpuProvider(ExecutionProvider):
             raise UsageError(
                 f"the cpu provider has no option '{unknown[0]}'; it knows {', '.join(sorted(self.options))}"
             )
-        threads = options.get("threads", 0) or default_threads()
-        if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
-            raise UsageError(f"the cpu option 'threads' takes a positive whole number, not {threads!r}")
+        workers = choose_workers(options.get("threads"), options.get("affinity", "none"))
         features = options.get("features")
         if features is not None and not isinstance(features, str):
             raise UsageError(f"the cpu option 'features' takes a name such as 'avx2', not {features!r}")
@@ -71,7 +71,7 @@ class CpuProvider(ExecutionProvider):
             raise UsageError(f"the cpu option 'precision' takes float32 or bfloat16, not {precision!r}")
         from mace_cpu.backend import CpuBackend
 
-        return CpuBackend(device, threads=threads, features=features, winograd=winograd, precision=precision)
+        return CpuBackend(device, workers=workers, features=features, winograd=winograd, precision=precision)
 
 
 def _processor_name() -> str:

@@ -17,6 +17,7 @@ import onnx
 from mace_cpu.backend import CpuBackend, CpuSubgraph
 from mace_cpu.lowering import lowers
 from mace_cpu.program import Layout, Program
+from mace_cpu.workers import Workers
 from onnx import helper, numpy_helper
 
 from mace_core.graph import Attribute, AttributeKind, Graph, GraphView, Node, Value
@@ -306,7 +307,7 @@ def assert_close(got: Array, expected: Array, tol: float | None = None, name: st
 def _backend(features: str | None, threads: int) -> CpuBackend:
     device = Device(provider="cpu", id="0", kind=DeviceKind.CPU, name="test", vendor="test")
     precision = "bfloat16" if "+bf16-" in (features or "") else "float32"
-    return CpuBackend(device, threads=threads, features=features, precision=precision)
+    return CpuBackend(device, workers=Workers(threads), features=features, precision=precision)
 
 
 class Guarded:

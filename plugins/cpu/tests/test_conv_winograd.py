@@ -17,6 +17,7 @@ from mace_cpu.codegen.winograd_matrices import Matrix, transforms
 from mace_cpu.lowering import conv_winograd
 from mace_cpu.lowering.conv_tiles import most_rows, widest_tile
 from mace_cpu.lowering.conv_winograd import winograd_kernel
+from mace_cpu.workers import Workers
 from onnx import helper
 
 from mace_core.errors import UsageError
@@ -115,7 +116,7 @@ def test_others_are_not(shape: tuple[int, ...], weights: tuple[int, ...], attrib
 
 def test_it_can_be_switched_off() -> None:
     device = Device(provider="cpu", id="0", kind=DeviceKind.CPU, name="test", vendor="test")
-    backend = CpuBackend(device, threads=1, features=None, winograd=False)
+    backend = CpuBackend(device, workers=Workers(1), winograd=False)
     assert not uses_winograd(kernels((1, 64, 56, 56), (64, 64, 3, 3), backend))
 
 

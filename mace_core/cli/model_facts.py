@@ -1,0 +1,67 @@
+"""What a model's file says of its nodes: what tables and traces of a profile are labelled with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mace_core.graph import Graph
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """By node name, nested graphs included.
+
+    Attributes:
+        macs: multiply-accumulates of one run, of nodes that have any.
+        operators: operator type.
+        shapes: of the first output, "1x3x224x224"; of nodes whose output's shape is known before the run.
+    """
+
+    macs: Mapping[str, int] = field(default_factory=dict)
+    operators: Mapping[str, str] = field(default_factory=dict)
+    shapes: Mapping[str, str] = field(default_factory=dict)
+
+    def kind(self, step: str, source: Sequence[str]) -> str:
+        """The operators that a step stands for, joined by "+"; of a step without nodes, the first word of its name."""
+        known = [self.operators[node] for node in source if node in self.operators]
+        return "+".join(dict.fromkeys(known)) or step.partition(" ")[0]
+
+    def shape(self, source: Sequence[str]) -> str:
+        """The shape that the last of the nodes with a known shape gives; "" if there is none."""
+        return next((self.shapes[node] for node in reversed(source) if node in self.shapes), "")
+
+
+def model_facts(model: str, feeds: Mapping[str, Any]) -> ModelFacts:
+    """Of the model as it stands in the file, with arrays of these types and shapes as inputs."""
+    from mace_core.frontend.load import load_model
+    from mace_core.graph.macs import graph_macs
+    from mace_core.graph.shapes import resolve
+    from mace_core.tensor import DType, TensorType
+
+    graph = load_model(model)
+    types = {
+        value: TensorType(DType.from_numpy(feeds[value.name].dtype), feeds[value.name].shape) for value in graph.inputs
+    }
+    found = resolve(graph, types).types
+    shapes = {
+        node.name: "x".join(map(str, kind.concrete_shape)) or "scalar"
+        for node in graph.nodes
+        if node.outputs
+        and node.outputs[0] is not None
+        and isinstance(kind := found.get(node.outputs[0]), TensorType)
+        and kind.is_concrete
+    }
+    return ModelFacts(graph_macs(graph, found), operators_of(graph), shapes)
+
+
+def operators_of(graph: Graph) -> dict[str, str]:
+    """Operator by node name, nested graphs included."""
+    found: dict[str, str] = {}
+    for node in graph.nodes:
+        found[node.name] = node.qualified_op
+        for body in node.subgraphs():
+            found |= operators_of(body)
+    return found

@@ -1,0 +1,71 @@
+"""How many threads a session's runs use, and on which processors: from its options and from what the system grants."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+
+from mace_core.errors import UsageError
+from mace_core.processors import AFFINITIES, choose_processors, usable_processors
+from mace_core.threads import cgroup_quota, default_threads
+
+_log = logging.getLogger("mace")
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """Threads for runs.
+
+    Attributes:
+        threads: that take part in a run, the calling one included.
+        processors: those that they keep to; None: any.
+        notes: sentences for the user about wishes that were not kept or are not wise.
+    """
+
+    threads: int
+    processors: frozenset[int] | None = None
+    notes: tuple[str, ...] = ()
+
+
+def choose_workers(threads: object, affinity: object) -> Workers:
+    """What the options ``threads`` (0 or None: as many as there are processors for) and ``affinity`` come to here.
+
+    More threads than processors are started where they are asked for: results are right, runs are slower.
+
+    Raises:
+        UsageError: for values that mean nothing.
+    """
+    if isinstance(threads, bool) or not (threads is None or (isinstance(threads, int) and threads >= 0)):
+        raise UsageError(f"the cpu option 'threads' takes a whole number from 0 (automatic), not {threads!r}")
+    if affinity not in AFFINITIES:
+        raise UsageError(f"the cpu option 'affinity' takes one of {', '.join(AFFINITIES)}, not {affinity!r}")
+    choice = choose_processors(str(affinity))
+    count = threads or default_threads(processors=choice.processors)
+    notes = [choice.note, _too_many(count, choice.processors)]
+    return Workers(count, choice.processors, tuple(filter(None, notes)))
+
+
+def _too_many(threads: int, processors: frozenset[int] | None) -> str:
+    """What is wrong with so many threads; "" if nothing is."""
+    there = len(usable_processors() if processors is None else processors)
+    quota = cgroup_quota()
+    if threads > there:
+        kind = "" if processors is None else " of the kind asked for"
+        note = (
+            f"{threads} threads are more than the {_count(there)}{kind} that this process may use: they take turns, "
+            f"which makes runs slower than with {there}"
+        )
+    elif quota is not None and threads > math.ceil(quota):
+        note = (
+            f"{threads} threads are more than the {quota:g} processors that the control group of this process is "
+            f"granted: the system halts them for a while when they have used that up"
+        )
+    else:
+        return ""
+    _log.warning("cpu: %s", note)
+    return note
+
+
+def _count(processors: int) -> str:
+    return "1 processor" if processors == 1 else f"{processors} processors"
