@@ -110,7 +110,7 @@ def parse_provider_options(texts: list[str], threads: int = 0) -> dict[str, dict
     for text in texts:
         where, equals, value = text.partition("=")
         provider, dot, name = where.rpartition(".")
-        if not (provider and dot and name and equals):
+        if not (provider and dot and name and equals and value):
             raise UsageError(f"--option {text}: write it PROVIDER.NAME=VALUE, like cpu.affinity=big")
         found.setdefault(provider, {})[name] = _value(value)
     return found or None
