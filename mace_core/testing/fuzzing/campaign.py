@@ -1,0 +1,99 @@
+"""Fuzzing one operator: hypothesis draws cases, finds failures and makes them small."""
+
+from __future__ import annotations
+
+import collections
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from mace_core.testing.fuzzing.case import OpCase
+from mace_core.testing.fuzzing.registry import cases
+from mace_core.testing.fuzzing.verdict import Outcome, Verdict, decide
+
+SHRINK_SECONDS = 20.0
+"""How long a failure is made smaller."""
+
+Decide = Callable[[OpCase, str], Verdict]
+
+
+@dataclass
+class Findings:
+    """What one operator's examples came to; ``refusals``: reason -> how often the provider declined for it."""
+
+    op: str
+    domain: str
+    seed: int
+    outcomes: dict[Outcome, int] = field(default_factory=collections.Counter)
+    refusals: dict[str, int] = field(default_factory=collections.Counter)
+    failure: tuple[OpCase, Verdict] | None = None
+
+    @property
+    def examples(self) -> int:
+        return sum(self.outcomes.values())
+
+
+class _Failure(Exception):
+    """Tells hypothesis that an example fails."""
+
+
+def explore(
+    op: str,
+    domain: str,
+    provider: str,
+    *,
+    seed: int | None,
+    examples: int,
+    begin: Callable[[OpCase], None] = lambda case: None,
+    decide: Decide = decide,
+) -> Findings:
+    """Try ``examples`` cases of one operator.
+
+    Args:
+        seed: of the random choices; None for the same ones every time.
+        begin: called with each case before it runs, for those that do not come back.
+        decide: what is wrong with a case, see `verdict.decide`.
+
+    Returns:
+        The counts and, where an example fails, the smallest one found.
+    """
+    import hypothesis
+
+    findings = Findings(op, domain, seed or 0)
+    deadline: list[float] = []
+
+    @hypothesis.settings(
+        max_examples=examples,
+        database=None,
+        deadline=None,
+        derandomize=seed is None,
+        phases=[hypothesis.Phase.generate, hypothesis.Phase.shrink],
+        suppress_health_check=list(hypothesis.HealthCheck),
+        report_multiple_bugs=False,
+        verbosity=hypothesis.Verbosity.quiet,
+    )
+    @hypothesis.given(cases(op, domain))
+    def probe(case: OpCase) -> None:
+        if deadline and time.monotonic() > deadline[0]:
+            return
+        begin(case)
+        verdict = decide(case, provider)
+        if not deadline:
+            findings.outcomes[verdict.outcome] += 1
+            if verdict.outcome is Outcome.DECLINED:
+                findings.refusals[verdict.detail] += 1
+        if verdict.is_failure:
+            findings.failure = (case, verdict)
+            if not deadline:
+                deadline.append(time.monotonic() + SHRINK_SECONDS)
+            raise _Failure
+
+    if seed is not None:
+        probe = hypothesis.seed(seed)(probe)
+    try:
+        probe()
+    except (_Failure, hypothesis.errors.Flaky):
+        # the smallest failing case was kept; it is flaky to hypothesis where time ran out
+        if findings.failure is None:
+            raise
+    return findings
