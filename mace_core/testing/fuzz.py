@@ -71,6 +71,9 @@ def _run(options: argparse.Namespace, chosen: list[tuple[str, str]], console: Co
             progress.update(
                 task, completed=time.monotonic() - start, description=f"{examples} examples, now {findings.op}"
             )
+            if findings.error:
+                failures[key] += 1
+                console.print(f"[red]the strategy of {findings.op} is broken[/red]\n{findings.error}")
             if findings.failure is not None:
                 failures[key] += 1
                 case, verdict = findings.failure

@@ -19,7 +19,8 @@ Decide = Callable[[OpCase, str], Verdict]
 
 @dataclass
 class Findings:
-    """What one operator's examples came to; ``refusals``: reason -> how often the provider declined for it."""
+    """What one operator's examples came to; ``refusals``: reason -> how often the provider declined for it;
+    ``error``: what broke the fuzzer itself."""
 
     op: str
     domain: str
@@ -27,6 +28,7 @@ class Findings:
     outcomes: dict[Outcome, int] = field(default_factory=collections.Counter)
     refusals: dict[str, int] = field(default_factory=collections.Counter)
     failure: tuple[OpCase, Verdict] | None = None
+    error: str = ""
 
     @property
     def examples(self) -> int:

@@ -25,7 +25,7 @@ class OpCase:
         outputs: which are asked for.
         constants: numbers of the inputs that are initializers instead of fed.
         symbolic: the input dimensions are declared by name instead of by size.
-        tolerance: largest difference of floats as a share of the largest expected element; None: by type.
+        tolerance: largest difference of floats as a share of the largest expected element, where the type's own is too strict.
         off_by: largest difference of whole numbers (for roundings that no standard fixes).
     """
 
@@ -39,6 +39,11 @@ class OpCase:
     symbolic: bool = False
     tolerance: float | None = None
     off_by: int = 0
+
+    def __post_init__(self) -> None:
+        # arithmetic on arrays without dimensions gives numbers
+        arrays = tuple(None if array is None else np.asarray(array) for array in self.inputs)
+        object.__setattr__(self, "inputs", arrays)
 
     @property
     def feeds(self) -> dict[str, Array]:

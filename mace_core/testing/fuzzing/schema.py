@@ -36,9 +36,10 @@ def newest_opset() -> int:
 @cache
 def opsets(op: str) -> tuple[int, ...]:
     """Opsets worth trying: where the operator's definition changes, the last before each change, and the newest."""
-    since = sorted({s.since_version for s in onnx.defs.get_all_schemas_with_history() if s.name == op and not s.domain})
-    deprecated = [s.since_version for s in _history(op) if s.deprecated]
-    last = min([newest_opset(), *(version - 1 for version in deprecated)])
+    history = {schema.since_version: schema.deprecated for schema in _history(op)}
+    since = sorted(history)
+    # an operator that was withdrawn may have come back in another form
+    last = since[-1] - 1 if history[since[-1]] else newest_opset()
     first = max(OLDEST_OPSET, since[0])
     found = {first, last}
     for version in since:

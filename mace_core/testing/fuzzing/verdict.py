@@ -117,7 +117,7 @@ def difference(found: Array, expected: Array, tolerance: float | None = None, of
         if off_by and bad.any():
             bad = np.abs(found.astype(np.int64) - expected.astype(np.int64)) > off_by
     else:
-        bad = _floats_differ(found, expected, TOLERANCE.get(found.dtype.name, 1e-5) if tolerance is None else tolerance)
+        bad = _floats_differ(found, expected, max(tolerance or 0, TOLERANCE.get(found.dtype.name, 1e-5)))
     if not bad.any():
         return ""
     at = tuple(int(i) for i in np.argwhere(bad)[0])

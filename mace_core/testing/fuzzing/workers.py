@@ -8,6 +8,7 @@ import os
 import pickle
 import tempfile
 import threading
+import traceback
 import warnings
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
@@ -112,4 +113,9 @@ def _work(connection: Connection, provider: str, note: Path) -> None:
         def begin(case: Any) -> None:
             note.write_bytes(pickle.dumps(case))
 
-        connection.send(explore(op, domain, provider, seed=seed, examples=examples, begin=begin))
+        try:
+            found = explore(op, domain, provider, seed=seed, examples=examples, begin=begin)
+        except Exception:
+            # a strategy that breaks is told like a failure; the other operators go on
+            found = Findings(op, domain, seed, error=traceback.format_exc(limit=-4))
+        connection.send(found)

@@ -29,8 +29,10 @@ def activation(source: Source, op: str) -> OpCase:
     low = 0.25 if op in ("Celu", "Elu", "Selu") else -2.0
     if op == "Shrink":
         low = 0.0
+    # whole parameters for whole numbers: whether x + 0.25 is cast before or after the sum is not clear
+    step = 0.25 if dtype.kind == "f" else 1.0
     attributes: dict[str, Any] = {
-        name: source.number(low, 2) for name in PARAMETERS.get(op, ()) if source.flag()
+        name: source.number(low, 2, step) for name in PARAMETERS.get(op, ()) if source.flag()
     }
     return OpCase(op, opset, (x,), attributes)
 
@@ -70,7 +72,8 @@ def dropout(source: Source, op: str) -> OpCase:
     """Inference only: training draws random numbers."""
     opset = source.opset(op)
     x = source.array(source.shape(), source.dtype(op, opset))
-    outputs = (True, True) if opset >= 10 and source.flag() else (True,)
+    # what the mask is in inference is said since opset 12
+    outputs = (True, True) if opset >= 12 and source.flag() else (True,)
     if opset < 12:
         return OpCase(op, opset, (x,), {"ratio": 0.5}, outputs)
     ratio = np.array(0.5, np.float32) if source.flag() else None
