@@ -14,15 +14,26 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from mace_core.provider import find_device
+from mace_core.provider.registry import default_registry
 from mace_core.testing.fuzzing.campaign import Findings
+from mace_core.testing.fuzzing.graphs import GRAPH
 from mace_core.testing.fuzzing.keep import keep_failure
 from mace_core.testing.fuzzing.registry import covered
 from mace_core.testing.fuzzing.verdict import Outcome
 from mace_core.testing.fuzzing.workers import Round, run_rounds
 
 EXAMPLES_A_ROUND = 50
+GRAPHS_A_ROUND = 25
+EXAMPLE_DEVICES = ("acme:sim0",)
 FAILURES_AN_OPERATOR = 3
 """After that many an operator is not tried again: more of the same help nobody."""
+
+
+GRAPHS_HELP = (
+    "devices that random graphs are spread over, with commas (default: the provider, the reference and, where it is "
+    "installed, the simulator of the example vendor); '--op graph' runs these alone"
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -32,19 +43,29 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--op", action="append", default=[], help="only this operator (may be given more than once)")
     parser.add_argument("--seed", type=int, default=0, help="where the random choices start (default 0)")
     parser.add_argument("--provider", default="cpu", help="provider or provider:device (default cpu)")
+    parser.add_argument("--graphs-on", default="", metavar="DEVICES", help=GRAPHS_HELP)
     parser.add_argument("--jobs", type=int, default=1, help="processes (default 1)")
     parser.add_argument("--failures", type=Path, default=Path("fuzz-failures"), help="where failing cases are written")
     options = parser.parse_args(arguments)
     console = Console()
-    chosen = sorted(key for key in covered() if not options.op or key[1] in options.op)
+    known = [("", GRAPH), *sorted(covered())]
+    chosen = [key for key in known if not options.op or key[1] in options.op]
     unknown = sorted(set(options.op) - {op for _, op in chosen})
     if unknown:
         console.print(f"there is no strategy for {', '.join(unknown)}")
         return 2
-    return _run(options, chosen, console)
+    return _run(options, chosen, _devices(options), console)
 
 
-def _run(options: argparse.Namespace, chosen: list[tuple[str, str]], console: Console) -> int:
+def _devices(options: argparse.Namespace) -> list[str]:
+    """Qualified names, the provider under test first."""
+    registry = default_registry()
+    others = options.graphs_on.split(",") if options.graphs_on else ["reference", *EXAMPLE_DEVICES]
+    names = [options.provider, *(name for name in others if options.graphs_on or name.split(":")[0] in registry.names())]
+    return list(dict.fromkeys(find_device(name, registry).qualified_name for name in names))
+
+
+def _run(options: argparse.Namespace, chosen: list[tuple[str, str]], devices: list[str], console: Console) -> int:
     start = time.monotonic()
     seconds = options.minutes * 60
     failures: collections.Counter[tuple[str, str]] = collections.Counter()
@@ -56,7 +77,7 @@ def _run(options: argparse.Namespace, chosen: list[tuple[str, str]], console: Co
                 if time.monotonic() - start > seconds:
                     return
                 if failures[domain, op] < FAILURES_AN_OPERATOR:
-                    yield op, domain, seed, EXAMPLES_A_ROUND
+                    yield op, domain, seed, GRAPHS_A_ROUND if op == GRAPH else EXAMPLES_A_ROUND
             if all(failures[key] >= FAILURES_AN_OPERATOR for key in chosen):
                 return
 
@@ -64,7 +85,7 @@ def _run(options: argparse.Namespace, chosen: list[tuple[str, str]], console: Co
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("fuzzing", total=seconds)
         examples = 0
-        for findings in run_rounds(rounds(), options.provider, jobs=options.jobs):
+        for findings in run_rounds(rounds(), devices, jobs=options.jobs):
             key = (findings.domain, findings.op)
             found[key].append(findings)
             examples += findings.examples

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import collections
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from mace_core.testing.fuzzing.case import OpCase
+from mace_core.testing.fuzzing.graphs import GRAPH, GraphCase, decide_partitions, graph_cases
 from mace_core.testing.fuzzing.registry import cases
 from mace_core.testing.fuzzing.verdict import Outcome, Verdict, decide
 
 SHRINK_SECONDS = 20.0
 """How long a failure is made smaller."""
 
-Decide = Callable[[OpCase, str], Verdict]
+Case = OpCase | GraphCase
 
 
 @dataclass
@@ -27,7 +28,7 @@ class Findings:
     seed: int
     outcomes: dict[Outcome, int] = field(default_factory=collections.Counter)
     refusals: dict[str, int] = field(default_factory=collections.Counter)
-    failure: tuple[OpCase, Verdict] | None = None
+    failure: tuple[Case, Verdict] | None = None
     error: str = ""
 
     @property
@@ -42,19 +43,18 @@ class _Failure(Exception):
 def explore(
     op: str,
     domain: str,
-    provider: str,
+    devices: Sequence[str],
     *,
     seed: int | None,
     examples: int,
-    begin: Callable[[OpCase], None] = lambda case: None,
-    decide: Decide = decide,
+    begin: Callable[[Case], None] = lambda case: None,
 ) -> Findings:
-    """Try ``examples`` cases of one operator.
+    """Try ``examples`` cases of one operator, or random graphs where it is `GRAPH`.
 
     Args:
+        devices: the first runs single nodes; graphs are spread over all of them.
         seed: of the random choices; None for the same ones every time.
         begin: called with each case before it runs, for those that do not come back.
-        decide: what is wrong with a case, see `verdict.decide`.
 
     Returns:
         The counts and, where an example fails, the smallest one found.
@@ -74,12 +74,12 @@ def explore(
         report_multiple_bugs=False,
         verbosity=hypothesis.Verbosity.quiet,
     )
-    @hypothesis.given(cases(op, domain))
-    def probe(case: OpCase) -> None:
+    @hypothesis.given(graph_cases() if op == GRAPH else cases(op, domain))
+    def probe(case: Case) -> None:
         if deadline and time.monotonic() > deadline[0]:
             return
         begin(case)
-        verdict = decide(case, provider)
+        verdict = decide_partitions(case, devices) if isinstance(case, GraphCase) else decide(case, devices[0])
         if not deadline:
             findings.outcomes[verdict.outcome] += 1
             if verdict.outcome is Outcome.DECLINED:

@@ -23,6 +23,9 @@ from mace_core.testing.fuzzing.judges import ask_reference
 from mace_core.testing.fuzzing.source import DrawFunction, Source
 from mace_core.testing.fuzzing.verdict import Outcome, Verdict, difference
 
+GRAPH = "graph"
+"""What a random graph is called where operators are listed."""
+
 OPSET = 21
 TOLERANCE = 1e-4
 UNARY = ("Relu", "Sigmoid", "Tanh", "Neg", "Abs", "Erf", "Softsign", "Identity")
@@ -36,20 +39,21 @@ ASSIGNMENTS = 3
 class GraphCase:
     """A model, what to feed it, and random numbers that say which node goes where."""
 
-    model: onnx.ModelProto
+    proto: onnx.ModelProto
     feeds: dict[str, Array]
     dice: tuple[tuple[int, ...], ...]
 
-    @property
-    def op(self) -> str:
-        return "graph"
+    op = GRAPH
+
+    def model(self) -> onnx.ModelProto:
+        return self.proto
 
     @property
     def nodes(self) -> list[str]:
-        return [node.name for node in self.model.graph.node]
+        return [node.name for node in self.proto.graph.node]
 
     def __repr__(self) -> str:
-        return f"graph({', '.join(node.op_type for node in self.model.graph.node)})"
+        return f"graph({', '.join(node.op_type for node in self.proto.graph.node)})"
 
 
 @dataclass
@@ -251,11 +255,11 @@ def decide_partitions(case: GraphCase, devices: Sequence[str]) -> Verdict:
         devices: qualified names; each node goes only to devices that take it.
     """
     expected = dict(
-        zip([o.name for o in case.model.graph.output], ask_reference(case.model, case.feeds), strict=True)
+        zip([o.name for o in case.proto.graph.output], ask_reference(case.proto, case.feeds), strict=True)
     )
     for title, options in _placements(case, devices):
         try:
-            with Session(case.model, cache=False, **options) as session:
+            with Session(case.proto, cache=False, **options) as session:
                 # twice over the same memory: what the first run left must not show
                 session.run(case.feeds)
                 found = session.run(case.feeds)
@@ -275,7 +279,7 @@ def _placements(case: GraphCase, devices: Sequence[str]) -> list[tuple[str, dict
     for device in devices:
         for optimize in (True, False):
             placements.append((f"{device} first", {"devices": [device], "optimize": optimize}))
-        with Session(case.model, devices=[device], optimize=False, cache=False) as session:
+        with Session(case.proto, devices=[device], optimize=False, cache=False) as session:
             session.run(case.feeds)
             takers[device] = {entry.node for entry in session.explain().nodes if entry.device == device}
     for dice in case.dice:

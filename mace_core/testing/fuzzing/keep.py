@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from mace_core.testing.fuzzing.campaign import Case
 from mace_core.testing.fuzzing.case import Array, OpCase
+from mace_core.testing.fuzzing.graphs import GraphCase
 from mace_core.testing.fuzzing.verdict import Verdict
 
 
-def keep_failure(case: OpCase, verdict: Verdict, folder: Path, seed: int) -> Path:
+def keep_failure(case: Case, verdict: Verdict, folder: Path, seed: int) -> Path:
     """Write ``<operator>-<seed>.onnx``, ``.npz`` with the feeds and ``.py`` with a test; returns the path of the test."""
     folder.mkdir(parents=True, exist_ok=True)
     stem = folder / f"{case.op.lower()}-{seed}"
@@ -19,8 +21,20 @@ def keep_failure(case: OpCase, verdict: Verdict, folder: Path, seed: int) -> Pat
     arrays = {name: a.astype(np.float32) if a.dtype.kind == "V" else a for name, a in case.feeds.items()}
     np.savez(stem.with_suffix(".npz"), **arrays)  # type: ignore[arg-type]
     path = stem.with_suffix(".py")
-    path.write_text(as_test(case, verdict, seed), encoding="utf-8")
+    text = as_graph_test(case, verdict, seed) if isinstance(case, GraphCase) else as_test(case, verdict, seed)
+    path.write_text(text, encoding="utf-8")
     return path
+
+
+def as_graph_test(case: GraphCase, verdict: Verdict, seed: int) -> str:
+    """Source of a test that runs the graph under the placements that were drawn."""
+    feeds = ", ".join(f"{name!r}: {_literal(array)}" for name, array in case.feeds.items())
+    return (
+        f"GRAPH_{seed} = r\"\"\"{onnx.printer.to_text(case.proto)}\"\"\"\n\n\n"
+        f"def test_graph_{seed}() -> None:\n"
+        f"    # {verdict.detail}\n"
+        f"    check_graph(GRAPH_{seed}, {{{feeds}}}, {case.dice})\n"
+    )
 
 
 def as_test(case: OpCase, verdict: Verdict, seed: int) -> str:

@@ -39,6 +39,10 @@ def _rank(case: OpCase, index: int = 0) -> int:
     return 0 if array is None else array.ndim
 
 
+def _has(case: OpCase, index: int) -> bool:
+    return len(case.inputs) > index and case.inputs[index] is not None
+
+
 def _dtype(case: OpCase, index: int = 0) -> str:
     array = case.inputs[index]
     return "" if array is None else array.dtype.name
@@ -132,18 +136,18 @@ KNOWN: tuple[Known, ...] = (
     Known(
         REFERENCE,
         ("RNN", "GRU", "LSTM"),
-        "ignores the attributes clip, input_forget and activations",
-        "they are attributes of the operators: clipping applies to the input of activations",
-        "LSTM-28 with clip=0.5",
-        lambda case: bool({"clip", "input_forget", "activations"} & set(case.attributes)),
+        "ignores the attributes clip, input_forget and activations, and the lengths of sequences",
+        "they are attributes and an input of the operators",
+        "LSTM-28 with clip=0.5; GRU-28 of two steps with sequence_lens=[1]",
+        lambda case: bool({"clip", "input_forget", "activations"} & set(case.attributes)) or _has(case, 4),
     ),
     Known(
         REFERENCE,
         ("GlobalMaxPool",),
-        "returns shape [N, C] for three dimensions",
+        "returns another number of dimensions for inputs that are not pictures",
         "the output has the rank of the input, all spatial dimensions 1",
-        "GlobalMaxPool-28 of shape [1, 1, 1]",
-        lambda case: _rank(case) == 3,
+        "GlobalMaxPool-28 of shape [1, 1, 1] gives [1, 1]",
+        lambda case: _rank(case) != 4,
     ),
     Known(
         REFERENCE,
@@ -172,10 +176,10 @@ KNOWN: tuple[Known, ...] = (
     Known(
         REFERENCE,
         ("MaxPool",),
-        "counts indices within each channel, for one and three dimensions",
+        "counts indices within each channel",
         "'indices are those of the flattened input tensor'",
         "MaxPool-28 of shape [1, 2, 1], kernel 1, two outputs: the second index is 0 instead of 1",
-        lambda case: len(case.outputs) > 1 and _rank(case) != 4,
+        lambda case: len(case.outputs) > 1,
     ),
     Known(
         REFERENCE,
@@ -208,6 +212,14 @@ KNOWN: tuple[Known, ...] = (
         "'for negative stepping, end is clamped to [-1, dims - 1]', so nothing lies between",
         "Slice-28 of [x] with start 0, end 2**63 - 1, step -1 gives [x] instead of []",
         _far_backwards,
+    ),
+    Known(
+        RUNTIME,
+        ("Col2Im",),
+        "misplaces the columns of every channel but the first for one spatial dimension",
+        "each column is a block of every channel in turn",
+        "Col2Im-28 of shape [1, 4, 1], image [3], block [2], dilations=[2]",
+        lambda case: case.inputs[1] is not None and case.inputs[1].size == 1,
     ),
     Known(
         REFERENCE,

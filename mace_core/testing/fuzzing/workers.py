@@ -10,7 +10,7 @@ import tempfile
 import threading
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import Queue
@@ -25,14 +25,14 @@ Round = tuple[str, str, int, int]
 """Operator, domain, seed, number of examples."""
 
 
-def run_rounds(rounds: Iterator[Round], provider: str, *, jobs: int = 1) -> Iterator[Findings]:
+def run_rounds(rounds: Iterator[Round], devices: Sequence[str], *, jobs: int = 1) -> Iterator[Findings]:
     """Findings of each round, in the order in which they are done; ``rounds`` is drawn from as workers get free."""
     done: Queue[Findings | None] = Queue()
     lock = threading.Lock()
 
     def feed() -> None:
         with tempfile.TemporaryDirectory() as folder:
-            worker = _Worker(provider, Path(folder) / "case")
+            worker = _Worker(devices, Path(folder) / "case")
             try:
                 while True:
                     with lock:
@@ -58,8 +58,8 @@ def run_rounds(rounds: Iterator[Round], provider: str, *, jobs: int = 1) -> Iter
 class _Worker:
     """A process that is started anew where it died or hangs."""
 
-    def __init__(self, provider: str, note: Path) -> None:
-        self._provider = provider
+    def __init__(self, devices: Sequence[str], note: Path) -> None:
+        self._devices = tuple(devices)
         self._note = note
         self._process: Any = None
         self._ours: Any = None
@@ -68,7 +68,7 @@ class _Worker:
         if self._process is None:
             context = multiprocessing.get_context("spawn")
             self._ours, theirs = context.Pipe()
-            self._process = context.Process(target=_work, args=(theirs, self._provider, self._note), daemon=True)
+            self._process = context.Process(target=_work, args=(theirs, self._devices, self._note), daemon=True)
             self._process.start()
             theirs.close()
         self._ours.send(item)
@@ -99,7 +99,7 @@ class _Worker:
             self._process.join()
 
 
-def _work(connection: Connection, provider: str, note: Path) -> None:
+def _work(connection: Connection, devices: Sequence[str], note: Path) -> None:
     """A worker process: runs rounds until the other end is closed."""
     warnings.simplefilter("ignore")
     logging.disable(logging.ERROR)
@@ -114,7 +114,7 @@ def _work(connection: Connection, provider: str, note: Path) -> None:
             note.write_bytes(pickle.dumps(case))
 
         try:
-            found = explore(op, domain, provider, seed=seed, examples=examples, begin=begin)
+            found = explore(op, domain, devices, seed=seed, examples=examples, begin=begin)
         except Exception:
             # a strategy that breaks is told like a failure; the other operators go on
             found = Findings(op, domain, seed, error=traceback.format_exc(limit=-4))

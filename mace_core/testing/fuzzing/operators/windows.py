@@ -94,7 +94,10 @@ def transposed_convolution(source: Source, op: str) -> OpCase:
     if source.flag():
         attributes["kernel_shape"] = list(window.kernel)
     if "pads" not in attributes and "output_padding" not in attributes and source.rarely(4):
-        attributes["auto_pad"] = source.pick(["SAME_UPPER", "SAME_LOWER", "VALID"])
+        # a window smaller than the stride would be padded by less than nothing
+        extents = [(k - 1) * d + 1 for k, d in zip(window.kernel, dilations, strict=True)]
+        whole = all(extent >= stride for extent, stride in zip(extents, strides, strict=True))
+        attributes["auto_pad"] = source.pick(["VALID", "SAME_UPPER", "SAME_LOWER"] if whole else ["VALID"])
     channels = groups * source.dim(1, 3)
     sizes = tuple(source.dim(2, 5) for _ in window.kernel)
     x = source.array((source.dim(1, 2), channels, *sizes), dtype, -2, 2, 0.5)
