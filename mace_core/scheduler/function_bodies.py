@@ -35,6 +35,8 @@ WIDENED_ONLY = frozenset(
 """Operators that newer opsets gave more element types or optional inputs, but no other meaning, since opset 11."""
 
 WIDENED_SINCE = 11
+REDUCE_AXES_ARE_INPUTS_SINCE = 18
+"""Of all reductions; of ReduceSum since 13."""
 
 
 def function_body(view: GraphView, node: Node) -> Graph | None:
@@ -115,7 +117,9 @@ def _means_the_same(node: onnx.NodeProto, old: int, new: int) -> bool:
         return True
     if node.op_type in WIDENED_ONLY:
         return True
-    if node.op_type.startswith("Reduce"):  # axes became an input
+    if node.op_type.startswith("Reduce"):
+        if old >= REDUCE_AXES_ARE_INPUTS_SINCE:
+            return True  # element types only
         return len(node.input) == 1 and all(attribute.name != "axes" for attribute in node.attribute)
     try:
         versions = {onnx.defs.get_schema(node.op_type, version).since_version for version in (old, new)}

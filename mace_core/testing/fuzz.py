@@ -19,6 +19,7 @@ from mace_core.provider.registry import default_registry
 from mace_core.testing.fuzzing.campaign import Findings
 from mace_core.testing.fuzzing.graphs import GRAPH
 from mace_core.testing.fuzzing.keep import keep_failure
+from mace_core.testing.fuzzing.page import judges_page
 from mace_core.testing.fuzzing.registry import covered
 from mace_core.testing.fuzzing.verdict import Outcome
 from mace_core.testing.fuzzing.workers import Round, run_rounds
@@ -46,8 +47,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--graphs-on", default="", metavar="DEVICES", help=GRAPHS_HELP)
     parser.add_argument("--jobs", type=int, default=1, help="processes (default 1)")
     parser.add_argument("--failures", type=Path, default=Path("fuzz-failures"), help="where failing cases are written")
+    parser.add_argument("--judges-page", type=Path, metavar="FILE", help="write what is known of the judges, and stop")
     options = parser.parse_args(arguments)
     console = Console()
+    if options.judges_page is not None:
+        options.judges_page.write_text(judges_page(), encoding="utf-8")
+        return 0
     known = [("", GRAPH), *sorted(covered())]
     chosen = [key for key in known if not options.op or key[1] in options.op]
     unknown = sorted(set(options.op) - {op for _, op in chosen})

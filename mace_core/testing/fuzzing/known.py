@@ -167,11 +167,15 @@ KNOWN: tuple[Known, ...] = (
     Known(
         REFERENCE,
         ("LpPool", "MaxPool", "AveragePool"),
-        "windows that hang over the end, and SAME paddings, give other sizes and sums",
+        "windows that hang over the end, SAME paddings and, in three dimensions, uneven paddings give other sizes and sums",
         "the output sizes are those of the formulas in the operator's text, and padding adds nothing to a norm",
         "LpPool-28 of 3 elements, kernel 2, stride 2, ceil_mode=1 gives 4.95 for a last window of the element 3.5; "
         "MaxPool-28 of 1 element, kernel 1, stride 2, auto_pad=SAME_LOWER gives none",
-        lambda case: bool(case.attr("ceil_mode", 0)) or case.attr("auto_pad", "NOTSET") != "NOTSET",
+        lambda case: (
+            bool(case.attr("ceil_mode", 0))
+            or case.attr("auto_pad", "NOTSET") != "NOTSET"
+            or (_rank(case) == 5 and "pads" in case.attributes)
+        ),
     ),
     Known(
         REFERENCE,

@@ -68,9 +68,9 @@ def resize(source: Source, op: str) -> OpCase:
         empty = None if opset >= 13 else np.zeros(0, np.float32)
         if opset >= 18 and axes and source.rarely(3):
             attributes["keep_aspect_ratio_policy"] = source.pick(["not_larger", "not_smaller", "stretch"])
-        return OpCase(op, opset, (x, region, empty, np.array(full, np.int64)), attributes, tolerance=1e-4)
+        return OpCase(op, opset, (x, region, empty, np.array(full, np.int64)), attributes, constants=frozenset({1}), tolerance=1e-4)
     given = np.array(scales if axes else [1, 1, *scales], np.float32)
-    return OpCase(op, opset, (x, region, given), attributes, tolerance=1e-4)
+    return OpCase(op, opset, (x, region, given), attributes, constants=frozenset({1}), tolerance=1e-4)
 
 
 @draws("Upsample")
