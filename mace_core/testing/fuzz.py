@@ -1,4 +1,4 @@
-"""``python -m mace_core.testing.fuzz``: random nodes and graphs on a provider, against onnx.reference and onnxruntime."""
+"""``python -m mace_core.testing.fuzz``: random nodes and graphs on a provider, against two other implementations."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from mace_core.testing.fuzzing.registry import covered
 from mace_core.testing.fuzzing.verdict import Outcome
 from mace_core.testing.fuzzing.workers import Round, run_rounds
 
-EXAMPLES_A_ROUND = 50
-GRAPHS_A_ROUND = 25
+EXAMPLES_A_ROUND = 30
+GRAPHS_A_ROUND = 5
 EXAMPLE_DEVICES = ("acme:sim0",)
 FAILURES_AN_OPERATOR = 3
 """After that many an operator is not tried again: more of the same help nobody."""
@@ -66,7 +66,10 @@ def _devices(options: argparse.Namespace) -> list[str]:
     """Qualified names, the provider under test first."""
     registry = default_registry()
     others = options.graphs_on.split(",") if options.graphs_on else ["reference", *EXAMPLE_DEVICES]
-    names = [options.provider, *(name for name in others if options.graphs_on or name.split(":")[0] in registry.names())]
+    names = [
+        options.provider,
+        *(name for name in others if options.graphs_on or name.split(":")[0] in registry.names()),
+    ]
     return list(dict.fromkeys(find_device(name, registry).qualified_name for name in names))
 
 
@@ -104,7 +107,9 @@ def _run(options: argparse.Namespace, chosen: list[tuple[str, str]], devices: li
                 failures[key] += 1
                 case, verdict = findings.failure
                 path = keep_failure(case, verdict, options.failures, findings.seed)
-                console.print(f"[red]{verdict.outcome.value}[/red] {case!r}\n   {verdict.detail}\n   {path}", soft_wrap=True)
+                console.print(
+                    f"[red]{verdict.outcome.value}[/red] {case!r}\n   {verdict.detail}\n   {path}", soft_wrap=True
+                )
     console.print(_table(found))
     console.print(_summary(found, time.monotonic() - start), soft_wrap=True)
     return int(failures.total() > 0)

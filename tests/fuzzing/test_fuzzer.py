@@ -1,4 +1,4 @@
-"""The fuzzer itself: it finds what is wrong, makes it small, keeps it, and does not take a judge's word for everything."""
+"""The fuzzer itself: finds what is wrong, makes it small, keeps it, and does not take a judge's word for everything."""
 
 from __future__ import annotations
 

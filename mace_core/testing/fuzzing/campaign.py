@@ -36,7 +36,7 @@ class Findings:
         return sum(self.outcomes.values())
 
 
-class _Failure(Exception):
+class _FailingError(Exception):
     """Tells hypothesis that an example fails."""
 
 
@@ -88,13 +88,13 @@ def explore(
             findings.failure = (case, verdict)
             if not deadline:
                 deadline.append(time.monotonic() + SHRINK_SECONDS)
-            raise _Failure
+            raise _FailingError
 
     if seed is not None:
         probe = hypothesis.seed(seed)(probe)
     try:
         probe()
-    except (_Failure, hypothesis.errors.Flaky):
+    except (_FailingError, hypothesis.errors.Flaky):
         # the smallest failing case was kept; it is flaky to hypothesis where time ran out
         if findings.failure is None:
             raise

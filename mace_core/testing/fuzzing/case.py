@@ -25,7 +25,8 @@ class OpCase:
         outputs: which are asked for.
         constants: numbers of the inputs that are initializers instead of fed.
         symbolic: the input dimensions are declared by name instead of by size.
-        tolerance: largest difference of floats as a share of the largest expected element, where the type's own is too strict.
+        tolerance: largest difference of floats as a share of the largest expected element; where None, or less than
+            the type's own, that of the type.
         off_by: largest difference of whole numbers (for roundings that no standard fixes).
     """
 

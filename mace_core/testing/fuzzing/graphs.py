@@ -186,8 +186,12 @@ def _unknown(sketch: _Sketch) -> None:
     """A result whose shape depends on the data (of the input, so that rounding decides nothing), and its reader."""
     name = f"rows_{len(sketch.nodes)}"
     nodes = [
-        helper.make_node("Greater", ["x", sketch.fixed(np.array(0.25, np.float32))], [f"{name}_m"], name=f"{name}/mask"),
-        helper.make_node("Compress", [sketch.fixed(np.arange(3, dtype=np.float32)), f"{name}_c"], [f"{name}_y"], name=f"{name}/take"),
+        helper.make_node(
+            "Greater", ["x", sketch.fixed(np.array(0.25, np.float32))], [f"{name}_m"], name=f"{name}/mask"
+        ),
+        helper.make_node(
+            "Compress", [sketch.fixed(np.arange(3, dtype=np.float32)), f"{name}_c"], [f"{name}_y"], name=f"{name}/take"
+        ),
     ]
     flat = sketch.fixed(np.array([-1], np.int64))
     nodes.insert(1, helper.make_node("Reshape", [f"{name}_m", flat], [f"{name}_f"], name=f"{name}/flat"))
@@ -254,9 +258,7 @@ def decide_partitions(case: GraphCase, devices: Sequence[str]) -> Verdict:
     Args:
         devices: qualified names; each node goes only to devices that take it.
     """
-    expected = dict(
-        zip([o.name for o in case.proto.graph.output], ask_reference(case.proto, case.feeds), strict=True)
-    )
+    expected = dict(zip([o.name for o in case.proto.graph.output], ask_reference(case.proto, case.feeds), strict=True))
     for title, options in _placements(case, devices):
         try:
             with Session(case.proto, cache=False, **options) as session:

@@ -14,7 +14,7 @@ from mace_core.testing.fuzzing.verdict import Verdict
 
 
 def keep_failure(case: Case, verdict: Verdict, folder: Path, seed: int) -> Path:
-    """Write ``<operator>-<seed>.onnx``, ``.npz`` with the feeds and ``.py`` with a test; returns the path of the test."""
+    """Write ``<operator>-<seed>.onnx``, ``.npz`` with the feeds and ``.py`` with a test, whose path is returned."""
     folder.mkdir(parents=True, exist_ok=True)
     stem = folder / f"{case.op.lower()}-{seed}"
     onnx.save(case.model(), str(stem.with_suffix(".onnx")))
@@ -30,7 +30,7 @@ def as_graph_test(case: GraphCase, verdict: Verdict, seed: int) -> str:
     """Source of a test that runs the graph under the placements that were drawn."""
     feeds = ", ".join(f"{name!r}: {_literal(array)}" for name, array in case.feeds.items())
     return (
-        f"GRAPH_{seed} = r\"\"\"{onnx.printer.to_text(case.proto)}\"\"\"\n\n\n"
+        f'GRAPH_{seed} = r"""{onnx.printer.to_text(case.proto)}"""\n\n\n'
         f"def test_graph_{seed}() -> None:\n"
         f"    # {verdict.detail}\n"
         f"    check_graph(GRAPH_{seed}, {{{feeds}}}, {case.dice})\n"

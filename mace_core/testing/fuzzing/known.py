@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mace_core.testing.fuzzing.case import CONTRIB, OpCase
+from mace_core.testing.fuzzing.case import CONTRIB, Array, OpCase
 
 REFERENCE, RUNTIME = "onnx.reference", "onnxruntime"
 
@@ -48,7 +48,7 @@ def _dtype(case: OpCase, index: int = 0) -> str:
     return "" if array is None else array.dtype.name
 
 
-def _any(case: OpCase, test: Callable[[np.ndarray], np.ndarray], index: int = 0) -> bool:  # type: ignore[type-arg]
+def _any(case: OpCase, test: Callable[[Array], Array], index: int = 0) -> bool:
     array = case.inputs[index]
     return array is not None and bool(test(array).any())
 
@@ -167,7 +167,7 @@ KNOWN: tuple[Known, ...] = (
     Known(
         REFERENCE,
         ("LpPool", "MaxPool", "AveragePool"),
-        "windows that hang over the end, SAME paddings and, in three dimensions, uneven paddings give other sizes and sums",
+        "windows that hang over the end, SAME paddings and, in three dimensions, uneven ones give other sizes and sums",
         "the output sizes are those of the formulas in the operator's text, and padding adds nothing to a norm",
         "LpPool-28 of 3 elements, kernel 2, stride 2, ceil_mode=1 gives 4.95 for a last window of the element 3.5; "
         "MaxPool-28 of 1 element, kernel 1, stride 2, auto_pad=SAME_LOWER gives none",

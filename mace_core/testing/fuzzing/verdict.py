@@ -90,7 +90,7 @@ def _answers(case: OpCase, model: Any) -> dict[str, list[Any]]:
     for name, ask in JUDGES.items():
         try:
             found[name] = ask(model, {key: array.copy() for key, array in case.feeds.items()})
-        except Exception:  # noqa: S112 - a judge that refuses has no say
+        except Exception:  # a judge that refuses has no say
             continue
     return found
 
@@ -121,7 +121,8 @@ def difference(found: Array, expected: Array, tolerance: float | None = None, of
     if not bad.any():
         return ""
     at = tuple(int(i) for i in np.argwhere(bad)[0])
-    return f"{int(bad.sum())} of {bad.size} elements differ, first at {list(at)}: {found[at]!r}, should be {expected[at]!r}"
+    first = f"first at {list(at)}: {found[at]!r}, should be {expected[at]!r}"
+    return f"{int(bad.sum())} of {bad.size} elements differ, {first}"
 
 
 def _floats_differ(found: Array, expected: Array, tolerance: float) -> npt.NDArray[np.bool_]:

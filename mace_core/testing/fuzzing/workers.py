@@ -1,4 +1,4 @@
-"""Runs operators' examples in processes of their own, so that a case that kills its process is a finding, not the end."""
+"""Runs examples in processes of their own, so that a case that kills its process is a finding and not the end."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class _Worker:
             found = Findings(op, domain, seed)
             found.outcomes[Outcome.WRONG] += 1
             if self._note.exists():
-                found.failure = (pickle.loads(self._note.read_bytes()), Verdict(Outcome.WRONG, what))  # noqa: S301
+                found.failure = (pickle.loads(self._note.read_bytes()), Verdict(Outcome.WRONG, what))
             return found
 
     def stop(self) -> None:

@@ -31,9 +31,7 @@ def activation(source: Source, op: str) -> OpCase:
         low = 0.0
     # whole parameters for whole numbers: whether x + 0.25 is cast before or after the sum is not clear
     step = 0.25 if dtype.kind == "f" else 1.0
-    attributes: dict[str, Any] = {
-        name: source.number(low, 2, step) for name in PARAMETERS.get(op, ()) if source.flag()
-    }
+    attributes: dict[str, Any] = {name: source.number(low, 2, step) for name in PARAMETERS.get(op, ()) if source.flag()}
     return OpCase(op, opset, (x,), attributes)
 
 

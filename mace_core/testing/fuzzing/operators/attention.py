@@ -26,6 +26,7 @@ def attention(source: Source, op: str) -> OpCase:
     heads = shared * repeat
     flat = source.flag()
     attributes: dict[str, Any] = {}
+    shapes: list[tuple[int, ...]]
     if flat:
         shapes = [(batch, queries, heads * depth), (batch, keys, shared * depth), (batch, keys, shared * values)]
         attributes |= {"q_num_heads": heads, "kv_num_heads": shared}

@@ -8,14 +8,14 @@ import numpy as np
 
 from mace_core.testing.fuzzing.case import CONTRIB, Array, OpCase
 from mace_core.testing.fuzzing.operators.quantized import convolution
-from mace_core.testing.fuzzing.operators.windows import draw_window
 from mace_core.testing.fuzzing.operators.windows import convolution as float_convolution
+from mace_core.testing.fuzzing.operators.windows import draw_window
 from mace_core.testing.fuzzing.registry import draws
 from mace_core.testing.fuzzing.source import Source
 
 OPSET = 17
 FLOAT = np.dtype(np.float32)
-BYTES = (np.dtype(np.uint8), np.dtype(np.int8))
+BYTES: tuple[np.dtype[Any], ...] = (np.dtype(np.uint8), np.dtype(np.int8))
 
 
 def _scale(source: Source) -> Array:
@@ -105,7 +105,8 @@ def dynamic_matmul(source: Source, op: str) -> OpCase:
     m, k, n = (source.dim() for _ in range(3))
     second = source.pick(BYTES)
     inputs: list[Array | None] = [
-        source.floats((m, k), FLOAT), source.array((k, n), second, -9, 9), _scale(source), source.array((), second, 0, 5),
+        source.floats((m, k), FLOAT), source.array((k, n), second, -9, 9), _scale(source),
+        source.array((), second, 0, 5),
     ]  # fmt: skip
     if source.flag():
         inputs.append(source.array((n,), FLOAT))
@@ -214,8 +215,9 @@ def quantized_convolution(source: Source, op: str) -> OpCase:
 @draws("QuantizeLinear", "DequantizeLinear", domain=CONTRIB)
 def linear(source: Source, op: str) -> OpCase:
     shape = source.shape(1, empty=False)
-    dtype = source.pick([*BYTES, np.dtype(np.uint16), np.dtype(np.int16)])
-    x = source.array(shape, FLOAT if op == "QuantizeLinear" else dtype, -50, 50)
+    dtype: np.dtype[Any] = source.pick([*BYTES, np.dtype(np.uint16), np.dtype(np.int16)])
+    kind: np.dtype[Any] = FLOAT if op == "QuantizeLinear" else dtype
+    x = source.array(shape, kind, -50, 50)
     axis = source.integer(0, len(shape) - 1)
     lanes = (shape[axis],) if source.flag() else ()
     scales = np.full(lanes, source.pick([0.25, 0.5]), np.float32)
@@ -233,7 +235,11 @@ def triangle(source: Source, op: str) -> OpCase:
 def skip_normalization(source: Source, op: str) -> OpCase:
     shape = (source.dim(1, 3), source.dim(1, 4), source.dim(2, 20))
     row = shape[-1:]
-    inputs: list[Array | None] = [source.floats(shape, FLOAT), source.floats(shape, FLOAT), source.array(row, FLOAT, 0.5, 2)]
+    inputs: list[Array | None] = [
+        source.floats(shape, FLOAT),
+        source.floats(shape, FLOAT),
+        source.array(row, FLOAT, 0.5, 2),
+    ]
     if op == "SkipLayerNormalization":
         inputs.append(source.array(row, FLOAT) if source.flag() else None)
     inputs.append(source.array(row, FLOAT) if source.flag() else None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from mace_core.testing.fuzzing import schema
@@ -49,7 +51,7 @@ def complement(source: Source, op: str) -> OpCase:
     return OpCase(op, opset, (source.extremes(source.array(source.shape(), source.dtype(op, opset))),))
 
 
-def _pair(source: Source, dtype: np.dtype, low: float = -4, high: float = 4) -> tuple[Array, Array]:  # type: ignore[type-arg]
+def _pair(source: Source, dtype: np.dtype[Any], low: float = -4, high: float = 4) -> tuple[Array, Array]:
     """Two arrays whose shapes broadcast."""
     shape = source.shape()
     left, right = source.broadcast(shape), source.broadcast(shape)
@@ -176,7 +178,7 @@ def cast(source: Source, op: str) -> OpCase:
     return OpCase(op, opset, (x,), {"to": int(onnx.helper.np_dtype_to_tensor_dtype(np.dtype(target)))})
 
 
-def _castable(source: Source, shape: tuple[int, ...], dtype: np.dtype, target: np.dtype) -> Array:  # type: ignore[type-arg]
+def _castable(source: Source, shape: tuple[int, ...], dtype: np.dtype[Any], target: np.dtype[Any]) -> Array:
     """Values that the target can hold (floats out of a whole type's range are undefined)."""
     if dtype.kind == "f" and target.kind in "iu":
         return source.array(shape, dtype, 0 if target.kind == "u" else -100, 100)

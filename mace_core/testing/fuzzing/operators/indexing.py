@@ -52,7 +52,7 @@ def gather_nd(source: Source, op: str) -> OpCase:
     depth = source.integer(1, len(shape) - batch)
     lead = (*shape[:batch], *source.shape(0, 2, empty=False))
     indices = _tuples(source, shape[batch : batch + depth], lead)
-    attributes = {"batch_dims": batch} if batch or source.flag() and opset >= 12 else {}
+    attributes = {"batch_dims": batch} if batch or (opset >= 12 and source.flag()) else {}
     return OpCase(op, opset, (source.array(shape, source.dtype(op, opset)), indices), attributes)
 
 
@@ -62,6 +62,11 @@ REDUCTIONS = {11: ["none"], 16: ["none", "add", "mul"], 18: ["none", "add", "mul
 def _reduction(source: Source, opset: int, dtype: np.dtype[Any]) -> str:
     options = REDUCTIONS[max(version for version in REDUCTIONS if version <= max(opset, 11))]
     return source.pick(options if dtype.kind != "b" else options[:1])
+
+
+def _update_range(reduction: str) -> tuple[int, int]:
+    """Many factors at one place shall not leave the range of the narrowest type."""
+    return (-1, 1) if reduction == "mul" else (-3, 3)
 
 
 @draws("Scatter", "ScatterElements")
@@ -79,8 +84,10 @@ def scatter_elements(source: Source, op: str) -> OpCase:
     else:
         indices = _indices(source, written, shape[axis])
     if opset >= 11 and source.flag():
-        indices = np.where(np.arange(indices.size).reshape(indices.shape) % 2, indices, indices - shape[axis] * (indices >= 0))
-    x, updates = source.array(shape, dtype), source.array(written, dtype, -3, 3)
+        indices = np.where(
+            np.arange(indices.size).reshape(indices.shape) % 2, indices, indices - shape[axis] * (indices >= 0)
+        )
+    x, updates = source.array(shape, dtype), source.array(written, dtype, *_update_range(reduction))
     attributes: dict[str, Any] = {"axis": axis - (len(shape) if opset >= 11 and source.flag() else 0)}
     if reduction != "none":
         attributes["reduction"] = reduction
@@ -100,7 +107,7 @@ def scatter_nd(source: Source, op: str) -> OpCase:
         indices = random.permutation(places)[: source.integer(1, len(places))]
     else:
         indices = _tuples(source, shape[:depth], source.shape(1, 2, empty=False))
-    updates = source.array((*indices.shape[:-1], *shape[depth:]), dtype, -3, 3)
+    updates = source.array((*indices.shape[:-1], *shape[depth:]), dtype, *_update_range(reduction))
     attributes = {"reduction": reduction} if reduction != "none" else {}
     return OpCase(op, opset, (source.array(shape, dtype), indices, updates), attributes)
 

@@ -101,5 +101,3 @@ def einsum(source: Source, op: str) -> OpCase:
     if source.flag():
         equation = equation.replace("->", " -> ").replace(",", ", ")
     return OpCase(op, opset, inputs, {"equation": equation})
-
-

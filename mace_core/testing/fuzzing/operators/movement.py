@@ -13,8 +13,10 @@ from mace_core.testing.fuzzing.source import Source
 
 
 def _data(source: Source, op: str, opset: int, shape: tuple[int, ...]) -> Array:
-    return source.distinct(shape, source.dtype(op, opset)) if source.flag() else source.array(
-        shape, source.dtype(op, opset)
+    return (
+        source.distinct(shape, source.dtype(op, opset))
+        if source.flag()
+        else source.array(shape, source.dtype(op, opset))
     )
 
 

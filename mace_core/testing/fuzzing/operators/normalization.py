@@ -34,7 +34,13 @@ def batch(source: Source, op: str) -> OpCase:
         source.array(channels, spread, -2, 2),
         source.array(channels, spread, 0.5, 2),
     )
-    return OpCase(op, opset, inputs, {"epsilon": 1e-3} if source.flag() else {}, tolerance=_loose(np.dtype(np.float16) if 2 in (dtype.itemsize, others.itemsize, spread.itemsize) else dtype))
+    return OpCase(
+        op,
+        opset,
+        inputs,
+        {"epsilon": 1e-3} if source.flag() else {},
+        tolerance=_loose(np.dtype(np.float16) if 2 in (dtype.itemsize, others.itemsize, spread.itemsize) else dtype),
+    )
 
 
 @draws("InstanceNormalization")
@@ -67,7 +73,7 @@ def layer(source: Source, op: str) -> OpCase:
     dtype = source.dtype(op, opset)
     shape = source.shape(1, 4, empty=False)
     axis = source.axis(len(shape)) if source.flag() else -1
-    row = shape[axis:] if axis < 0 else shape[axis:]
+    row = shape[axis:]
     x = source.floats(shape, dtype)
     inputs: list[Array] = [x, source.array(row, dtype, 0.5, 2)]
     attributes: dict[str, Any] = {"axis": axis} if axis != -1 or source.flag() else {}

@@ -30,7 +30,9 @@ def _zero(source: Source, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array
 
 def _parameters(source: Source, shape: tuple[int, ...], opset: int) -> tuple[tuple[int, ...], dict[str, Any]]:
     """The shape of scale and zero point, and the attributes that say so: per tensor, axis or block."""
-    kind = source.pick(["tensor", *(["axis"] if opset >= 13 and shape else []), *(["block"] if opset >= 21 and shape else [])])
+    kind = source.pick(
+        ["tensor", *(["axis"] if opset >= 13 and shape else []), *(["block"] if opset >= 21 and shape else [])]
+    )
     if kind == "tensor":
         return (), {}
     axis = source.integer(0, len(shape) - 1)

@@ -7,21 +7,28 @@ from typing import Any
 import numpy as np
 
 from mace_core.testing.fuzzing import schema
-from mace_core.testing.fuzzing.case import Array, OpCase
+from mace_core.testing.fuzzing.case import OpCase
 from mace_core.testing.fuzzing.registry import draws
 from mace_core.testing.fuzzing.source import Source
 
 FLOATS = schema.FLOATS[:2]
 TRANSFORMS = {
     11: ["half_pixel", "asymmetric", "pytorch_half_pixel", "align_corners", "tf_crop_and_resize"],
-    19: ["half_pixel", "asymmetric", "pytorch_half_pixel", "align_corners", "tf_crop_and_resize", "half_pixel_symmetric"],
+    19: [
+        "half_pixel",
+        "asymmetric",
+        "pytorch_half_pixel",
+        "align_corners",
+        "tf_crop_and_resize",
+        "half_pixel_symmetric",
+    ],
 }
 ROUNDINGS = ["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"]
 
 
 @draws("Resize")
 def resize(source: Source, op: str) -> OpCase:
-    """Nearest neighbours with whole scales only: where a coordinate is a tie but for its rounding error, nobody is right."""
+    """Nearest neighbours at scales whose coordinates are exact: a tie but for rounding errors is decided by nobody."""
     opset = source.opset(op, first=10)
     dtype = source.dtype(op, opset, only=(*schema.FLOATS[:1], np.dtype(np.uint8), np.dtype(np.int8)))
     mode = source.pick(["nearest", "linear", "cubic"] if opset >= 11 else ["nearest", "linear"])
@@ -31,7 +38,10 @@ def resize(source: Source, op: str) -> OpCase:
     lead = (source.dim(1, 2), source.dim(1, 3))
     shape = (*lead, *(source.dim(1, 6) for _ in range(spatial)))
     x = source.array(shape, dtype)
-    scales = [source.pick([2.0, 1.0, 0.5, 3.0, 4.0] if mode == "nearest" else [2.0, 0.5, 1.5, 1.0, 0.75]) for _ in range(spatial)]
+    scales = [
+        source.pick([2.0, 1.0, 0.5, 3.0, 4.0] if mode == "nearest" else [2.0, 0.5, 1.5, 1.0, 0.75])
+        for _ in range(spatial)
+    ]
     if opset < 11:
         return OpCase(op, opset, (x, np.array([1, 1, *scales], np.float32)), {"mode": mode})
     attributes: dict[str, Any] = {"mode": mode}
@@ -68,7 +78,14 @@ def resize(source: Source, op: str) -> OpCase:
         empty = None if opset >= 13 else np.zeros(0, np.float32)
         if opset >= 18 and axes and source.rarely(3):
             attributes["keep_aspect_ratio_policy"] = source.pick(["not_larger", "not_smaller", "stretch"])
-        return OpCase(op, opset, (x, region, empty, np.array(full, np.int64)), attributes, constants=frozenset({1}), tolerance=1e-4)
+        return OpCase(
+            op,
+            opset,
+            (x, region, empty, np.array(full, np.int64)),
+            attributes,
+            constants=frozenset({1}),
+            tolerance=1e-4,
+        )
     given = np.array(scales if axes else [1, 1, *scales], np.float32)
     return OpCase(op, opset, (x, region, given), attributes, constants=frozenset({1}), tolerance=1e-4)
 
@@ -135,5 +152,3 @@ def regions(source: Source, op: str) -> OpCase:
     if opset >= 16 and source.flag():
         attributes["coordinate_transformation_mode"] = source.pick(["half_pixel", "output_half_pixel"])
     return OpCase(op, opset, (x, boxes, indices), attributes, tolerance=1e-4)
-
-

@@ -88,7 +88,9 @@ def transposed_convolution(source: Source, op: str) -> OpCase:
     dilations = attributes.get("dilations", [1] * rank)
     if source.rarely(3):
         # less than the stride or the dilation, whichever is larger
-        attributes["output_padding"] = [source.integer(0, max(s, d) - 1) for s, d in zip(strides, dilations, strict=True)]
+        attributes["output_padding"] = [
+            source.integer(0, max(s, d) - 1) for s, d in zip(strides, dilations, strict=True)
+        ]
     if groups > 1:
         attributes["group"] = groups
     if source.flag():
