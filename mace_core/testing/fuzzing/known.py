@@ -58,6 +58,16 @@ def _unbounded_infinity(case: OpCase) -> bool:
     return case.opset >= 11 and (given[0] is None or given[1] is None) and _any(case, np.isinf)
 
 
+def _backwards(case: OpCase) -> bool:
+    """Steps backwards, and some start lies before the first element."""
+    data, starts, steps = case.inputs[0], case.inputs[1] if len(case.inputs) > 4 else None, case.inputs[-1]
+    if data is None or starts is None or steps is None:
+        return False
+    given = case.inputs[3]
+    axes = np.arange(len(starts)) if given is None else given
+    return bool(((steps < 0) & (starts < -np.array(data.shape)[axes])).any())
+
+
 def _far_backwards(case: OpCase) -> bool:
     steps = case.inputs[4] if len(case.inputs) > 4 else None
     ends = case.inputs[2] if len(case.inputs) > 2 else None
@@ -216,6 +226,14 @@ KNOWN: tuple[Known, ...] = (
         "'for negative stepping, end is clamped to [-1, dims - 1]', so nothing lies between",
         "Slice-28 of [x] with start 0, end 2**63 - 1, step -1 gives [x] instead of []",
         _far_backwards,
+    ),
+    Known(
+        REFERENCE,
+        ("Slice",),
+        "takes nothing where it slices backwards from before the first element",
+        "'for negative stepping, starts are clamped to [0, dims - 1]', so the first element is taken",
+        "Slice-28 of [x] with start -2, end -2**31, step -1 gives [] instead of [x]",
+        _backwards,
     ),
     Known(
         RUNTIME,
