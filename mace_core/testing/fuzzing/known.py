@@ -58,6 +58,10 @@ def _unbounded_infinity(case: OpCase) -> bool:
     return case.opset >= 11 and (given[0] is None or given[1] is None) and _any(case, np.isinf)
 
 
+def _uneven(pads: list[int]) -> bool:
+    return len(set(pads)) > 1
+
+
 def _backwards(case: OpCase) -> bool:
     """Steps backwards, and some start lies before the first element."""
     data, starts, steps = case.inputs[0], case.inputs[1] if len(case.inputs) > 4 else None, case.inputs[-1]
@@ -177,14 +181,15 @@ KNOWN: tuple[Known, ...] = (
     Known(
         REFERENCE,
         ("LpPool", "MaxPool", "AveragePool"),
-        "windows that hang over the end, SAME paddings and, in three dimensions, uneven ones give other sizes and sums",
+        "windows that hang over the end, SAME and uneven paddings give other sizes and sums",
         "the output sizes are those of the formulas in the operator's text, and padding adds nothing to a norm",
         "LpPool-28 of 3 elements, kernel 2, stride 2, ceil_mode=1 gives 4.95 for a last window of the element 3.5; "
-        "MaxPool-28 of 1 element, kernel 1, stride 2, auto_pad=SAME_LOWER gives none",
+        "MaxPool-28 of 1 element, kernel 1, stride 2, auto_pad=SAME_LOWER gives none; MaxPool-7 of 2 elements, kernel 2, "
+        "pads=[0, 1] gives 1 of 2",
         lambda case: (
             bool(case.attr("ceil_mode", 0))
             or case.attr("auto_pad", "NOTSET") != "NOTSET"
-            or (_rank(case) == 5 and "pads" in case.attributes)
+            or _uneven(case.attr("pads", []))
         ),
     ),
     Known(
