@@ -184,8 +184,8 @@ KNOWN: tuple[Known, ...] = (
         "windows that hang over the end, SAME and uneven paddings give other sizes and sums",
         "the output sizes are those of the formulas in the operator's text, and padding adds nothing to a norm",
         "LpPool-28 of 3 elements, kernel 2, stride 2, ceil_mode=1 gives 4.95 for a last window of the element 3.5; "
-        "MaxPool-28 of 1 element, kernel 1, stride 2, auto_pad=SAME_LOWER gives none; MaxPool-7 of 2 elements, kernel 2, "
-        "pads=[0, 1] gives 1 of 2",
+        "MaxPool-28 of 1 element, kernel 1, stride 2, auto_pad=SAME_LOWER gives none; MaxPool-7 of 2 elements, kernel "
+        "2, pads=[0, 1] gives 1 of 2",
         lambda case: (
             bool(case.attr("ceil_mode", 0))
             or case.attr("auto_pad", "NOTSET") != "NOTSET"

@@ -34,3 +34,8 @@ def test_fused_gemm_knows_the_slope_of_its_activation() -> None:
 def test_an_operator_that_onnxruntime_keeps_in_the_domain_of_onnx() -> None:
     x, scale = np.array([[-4.0, 1.0]], np.float32), np.array([1.0, 0.5], np.float32)
     check(OpCase("SimplifiedLayerNormalization", 17, (x, scale), {"axis": -1, "epsilon": 0.01}))
+
+
+def test_clip_without_bounds_of_an_old_opset_makes_infinities_finite() -> None:
+    check(OpCase("Clip", 10, (np.array([-np.inf, 2.0, np.inf], np.float32),)))
+    check(OpCase("Clip", 10, (np.array([-np.inf, 2.0, np.inf], np.float32),), {"min": 0.0}))
