@@ -17,7 +17,7 @@ from mace_core.testing.fuzzing.campaign import explore
 from mace_core.testing.fuzzing.registry import covered
 from mace_core.testing.fuzzing.verdict import Outcome
 
-FEW, MANY = 6, 150
+FEW, MANY = 4, 150
 
 OPERATORS = sorted(covered())
 
