@@ -218,6 +218,16 @@ KNOWN: tuple[Known, ...] = (
     ),
     Known(
         REFERENCE,
+        ("Resize",),
+        "reads at -0.5 where pytorch_half_pixel makes one element of a dimension",
+        "'x_original = length_resized > 1 ? (x_resized + 0.5) / scale - 0.5 : 0'",
+        "Resize-28 of shape [1, 1, 2, 1], cubic, scales [1, 1, 0.5, 2] gives -4.02 for [-4, -3.75]",
+        lambda case: (
+            case.attr("mode") == "cubic" and case.attr("coordinate_transformation_mode") == "pytorch_half_pixel"
+        ),
+    ),
+    Known(
+        REFERENCE,
         ("Unsqueeze",),
         "inserts one axis after the other in the order given",
         "'the order of values in axes does not matter', they are axes of the output",
