@@ -50,6 +50,15 @@ def parametric(source: Source, op: str) -> OpCase:
     return OpCase(op, opset, (source.array(shape, dtype), source.array(source.broadcast(shape), dtype, -2, 2)))
 
 
+@draws("SwiGLU")
+def gated(source: Source, op: str) -> OpCase:
+    opset = source.opset(op)
+    dtype = source.dtype(op, opset)
+    shape = source.shape()
+    a, b = source.array(shape, dtype, -8, 8, 0.125), source.array(shape, dtype)
+    return OpCase(op, opset, (a, b), {"alpha": source.number(0.5, 2)} if source.flag() else {})
+
+
 @draws("Softmax", "LogSoftmax", "Hardmax")
 def along_axis(source: Source, op: str) -> OpCase:
     opset = source.opset(op)
