@@ -58,6 +58,15 @@ def _unbounded_infinity(case: OpCase) -> bool:
     return case.opset >= 11 and (given[0] is None or given[1] is None) and _any(case, np.isinf)
 
 
+def _unchanged_lengths(case: OpCase) -> bool:
+    """A Resize by scales other than 1 that changes no length."""
+    data, scales = case.inputs[0], case.inputs[2] if len(case.inputs) == 3 else None
+    if data is None or scales is None or "axes" in case.attributes or scales.size != data.ndim:
+        return False
+    lengths = np.floor(np.array(data.shape) * scales)
+    return bool((scales != 1).any() and (lengths == data.shape).all())
+
+
 def _uneven(pads: list[int]) -> bool:
     return len(set(pads)) > 1
 
@@ -249,6 +258,14 @@ KNOWN: tuple[Known, ...] = (
         "'for negative stepping, starts are clamped to [0, dims - 1]', so the first element is taken",
         "Slice-28 of [x] with start -2, end -2**31, step -1 gives [] instead of [x]",
         _backwards,
+    ),
+    Known(
+        RUNTIME,
+        ("Resize",),
+        "returns the input as it is where rounding leaves every dimension as long as it was",
+        "coordinates follow from the scale, 1.25 say, and not from the lengths",
+        "Resize-19 of 2 elements, nearest, ceil, half_pixel_symmetric, scale 1.25 gives [0, 1] instead of [1, 1]",
+        _unchanged_lengths,
     ),
     Known(
         RUNTIME,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from mace_core.testing.fuzzing.case import CONTRIB, OpCase
 from mace_core.testing.fuzzing.verdict import Outcome, decide
@@ -39,3 +40,10 @@ def test_an_operator_that_onnxruntime_keeps_in_the_domain_of_onnx() -> None:
 def test_clip_without_bounds_of_an_old_opset_makes_infinities_finite() -> None:
     check(OpCase("Clip", 10, (np.array([-np.inf, 2.0, np.inf], np.float32),)))
     check(OpCase("Clip", 10, (np.array([-np.inf, 2.0, np.inf], np.float32),), {"min": 0.0}))
+
+
+@pytest.mark.parametrize(("size", "scale", "mode"), [(3, 1.5, "ceil"), (3, 2.5, "floor"), (5, 0.5, "floor")])
+def test_resize_with_symmetric_coordinates_hits_whole_numbers(size: int, scale: float, mode: str) -> None:
+    inputs = (np.arange(size, dtype=np.float32).reshape(1, 1, size), None, np.array([1, 1, scale], np.float32))
+    attributes = {"coordinate_transformation_mode": "half_pixel_symmetric", "nearest_mode": mode}
+    check(OpCase("Resize", 19, inputs, attributes, constants=frozenset({2})))
