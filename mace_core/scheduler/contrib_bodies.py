@@ -125,7 +125,8 @@ def _activated(b: BodyBuilder, node: Node, value: Value, into: Value) -> bool:
     name = node.attr("activation", "") or ""
     given = [float(number) for number in node.attr("activation_params", ()) or ()]
     if name == "LeakyRelu":
-        alpha = given[0] if given else float(node.attr("leaky_relu_alpha", 0.01))
+        # FusedConv has a list, FusedGemm a number, older forms of it another name
+        alpha = given[0] if given else float(node.attr("activation_alpha", node.attr("leaky_relu_alpha", 0.01)))
         b.op("LeakyRelu", [value], {"alpha": alpha}, into=into)
     elif name == "Clip" and len(given) == 2:
         low = b.op("Max", [value, b.scalar_like(given[0], _in(node, 0))])

@@ -35,6 +35,16 @@ WIDENED_ONLY = frozenset(
 """Operators that newer opsets gave more element types or optional inputs, but no other meaning, since opset 11."""
 
 WIDENED_SINCE = 11
+WIDENED_SINCE_THEIR_CHANGE = {
+    **dict.fromkeys(("Squeeze", "Unsqueeze", "ReduceSum"), 13),  # axes became an input
+    **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax"), 13),  # one axis instead of all from there on
+    **dict.fromkeys(("DepthToSpace", "SpaceToDepth", "OneHot", "TopK", "ScatterND"), 11),
+    **dict.fromkeys(("Einsum", "ReverseSequence"), 12),
+}
+"""Operators that changed once, in that opset, and got more element types or optional attributes since."""
+
+REDUCE_AXES_ARE_INPUTS_SINCE = 18
+"""Of all other reductions."""
 
 
 def function_body(view: GraphView, node: Node) -> Graph | None:
@@ -115,7 +125,11 @@ def _means_the_same(node: onnx.NodeProto, old: int, new: int) -> bool:
         return True
     if node.op_type in WIDENED_ONLY:
         return True
-    if node.op_type.startswith("Reduce"):  # axes became an input
+    if old >= WIDENED_SINCE_THEIR_CHANGE.get(node.op_type, new):
+        return True
+    if node.op_type.startswith("Reduce"):
+        if old >= REDUCE_AXES_ARE_INPUTS_SINCE:
+            return True  # element types only
         return len(node.input) == 1 and all(attribute.name != "axes" for attribute in node.attribute)
     try:
         versions = {onnx.defs.get_schema(node.op_type, version).since_version for version in (old, new)}

@@ -1,6 +1,6 @@
-"""Older operator versions that onnx.reference takes for something else; without this it would answer wrongly.
+"""Operators, mostly old versions, that onnx.reference takes for something else; without this it would answer wrongly.
 
-Each is written in terms of operators of a newer opset.
+Each is written in terms of operators that it has right.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ def modern_form(node: Node, proto: NodeProto, opset: int) -> tuple[list[NodeProt
         changed.CopyFrom(proto)
         changed.attribute.append(helper.make_attribute("coordinate_transformation_mode", "output_half_pixel"))
         return [changed], 16
+    if node.op_type == "Slice" and len(proto.input) > 4 and opset >= 10:
+        return _slice(proto), 18
     return None
 
 
@@ -50,6 +52,32 @@ def _flattened(proto: NodeProto, axis: int) -> list[NodeProto]:
         helper.make_node("Flatten", ["i0"], ["matrix"], axis=axis),
         helper.make_node(proto.op_type, ["matrix"], ["result"], axis=1),
         helper.make_node("Reshape", ["result", "shape"], ["o0"], allowzero=1),
+    ]
+
+
+def _slice(proto: NodeProto) -> list[NodeProto]:
+    """Starts before the first element are moved onto it; the reference leaves them to numpy, which, stepping backwards,
+    takes nothing then (seen in onnx 1.23)."""
+    nodes = [helper.make_node("Shape", ["i0"], ["shape"])]
+    axes = proto.input[3]
+    if not axes:
+        axes = "axes"
+        nodes += [
+            helper.make_node("Constant", [], ["zero"], value_int=0),
+            helper.make_node("Constant", [], ["one"], value_int=1),
+            helper.make_node("Size", [proto.input[1]], ["count"]),
+            helper.make_node("Range", ["zero", "count", "one"], [axes]),
+        ]
+    changed = NodeProto()
+    changed.CopyFrom(proto)
+    changed.input[1] = "starts"
+    return [
+        *nodes,
+        helper.make_node("Gather", ["shape", axes], ["sizes"]),
+        helper.make_node("Neg", ["sizes"], ["first"]),
+        helper.make_node("CastLike", ["first", proto.input[1]], ["earliest"]),
+        helper.make_node("Max", [proto.input[1], "earliest"], ["starts"]),
+        changed,
     ]
 
 

@@ -44,6 +44,18 @@ class Operator:
     required: tuple[str, ...]
 
 
+_OF_RUNTIMES = {
+    ("", "SimplifiedLayerNormalization"): Operator(
+        since_version=1,
+        inputs=(2, 2),
+        outputs=(1, 2),
+        attributes={"axis": AttributeKind.INT, "epsilon": AttributeKind.FLOAT, "stash_type": AttributeKind.INT},
+        required=(),
+    )
+}
+"""Operators that onnxruntime's tools write into the domain of ONNX although the standard does not have them."""
+
+
 class SchemaChecker:
     """Answers whether nodes fit the operators of the opsets a model imports."""
 
@@ -119,7 +131,7 @@ def _read_schema(domain: str, op_type: str, version: int) -> Operator | None:
     try:
         schema = onnx.defs.get_schema(op_type, version, domain)
     except onnx.defs.SchemaError:
-        return None
+        return _OF_RUNTIMES.get((domain, op_type))
     attributes = schema.attributes
     return Operator(
         schema.since_version,

@@ -118,13 +118,27 @@ _PLAIN_ACTIVATIONS = {
 }
 
 
+CLIP_BOUNDS_ARE_INPUTS_SINCE = 11
+LARGEST = float(np.finfo(np.float32).max)
+
+
+def attribute_bound(program: Program, node: Node, name: str) -> float | None:
+    """A bound of Clip that is an attribute; in the opsets that have these they default to the ends of float32's range,
+    which infinities exceed."""
+    default = None
+    if program.view.opset() < CLIP_BOUNDS_ARE_INPUTS_SINCE:
+        default = {"min": -LARGEST, "max": LARGEST}[name]
+    found = node.attr(name, default)
+    return None if found is None else float(found)
+
+
 def clip_bounds(program: Program, node: Node) -> tuple[float | None, float | None] | None:
     """The constant bounds of a float Clip; None if a bound is only known at run time, or is NaN."""
     bounds: list[float | None] = []
     for index, name in ((1, "min"), (2, "max")):
         source = node.input(index)
         if source is None:
-            found = node.attr(name)
+            found = attribute_bound(program, node, name)
         else:
             content = program.constant_of(source)
             if content is None or content.size != 1:

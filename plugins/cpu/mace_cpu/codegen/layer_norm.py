@@ -33,6 +33,7 @@ class RowNorm:
         per_part: scale and shift belong to parts instead of elements.
         scale, shift: which of them there are.
         mean, inverse: which statistics are stored, one number per row.
+        statistics: the type they are stored in, where that is not ``dtype``.
         deviation_epsilon: epsilon is added to the deviation instead of the variance.
     """
 
@@ -44,11 +45,13 @@ class RowNorm:
     mean: bool = False
     inverse: bool = False
     deviation_epsilon: bool = False
+    statistics: str = ""
 
     @property
     def symbol(self) -> str:
         flags = ("centred", "per_part", "scale", "shift", "mean", "inverse", "deviation_epsilon")
-        return "_".join(["row_norm", self.dtype, *(flag for flag in flags if getattr(self, flag))])
+        chosen = [flag for flag in flags if getattr(self, flag)]
+        return "_".join(["row_norm", self.dtype, *chosen, *([self.statistics] if self.statistics else [])])
 
 
 def row_norm_kernel(variant: RowNorm) -> KernelSource:
@@ -74,7 +77,7 @@ def _build(variant: RowNorm, target: Target) -> str:
         mean, inverse = _statistics(body, variant, x, length, epsilon)
         for out, value in ((mean_out, mean), (inverse_out, inverse)):
             if out is not None and value is not None:
-                body.b.store(body.first_lane(value), body.at(out, row), align=body.itemsize)
+                _store_number(body, variant.statistics or variant.dtype, body.first_lane(value), out, row)
         if variant.per_part:
             first = body.mul(body.b.urem(row, period), parts)
             with body.loop(0, parts) as part:
@@ -85,6 +88,19 @@ def _build(variant: RowNorm, target: Target) -> str:
         else:
             _write_elements(body, x, y, length, mean, inverse, scale, shift)
     return body.text()
+
+
+def _store_number(body: RowBody, dtype: str, value: ir.Value, base: ir.Value, index: ir.Value) -> None:
+    """Store one number of the rows' type at ``base[index]`` as ``dtype``."""
+    from mace_cpu.codegen.body import F32
+    from mace_cpu.codegen.vector_basic import F64
+
+    kind, itemsize = (F64, 8) if dtype == "float64" else (F32, 4)
+    if itemsize < body.itemsize:
+        value = body.b.fptrunc(value, kind)
+    elif itemsize > body.itemsize:
+        value = body.b.fpext(value, kind)
+    body.b.store(value, body.b.gep(base, [index], inbounds=True, source_etype=kind), align=itemsize)
 
 
 def _statistics(

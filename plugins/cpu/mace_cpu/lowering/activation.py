@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mace_core.graph import GraphView, Node
+from mace_cpu.codegen.epilogue_ops import attribute_bound
 from mace_cpu.lowering.checks import FIXED_WIDTH, NUMBERS, all_concrete, dtype_in, inputs_in
 from mace_cpu.lowering.elementwise import ARITHMETIC, FLOATS
 from mace_cpu.lowering.fusion import Fusion, elementwise, joins
@@ -94,7 +95,7 @@ def one_element_bounds(view: GraphView, node: Node) -> str | None:
 @elementwise("Clip", check=one_element_bounds)
 def clip(fusion: Fusion, node: Node) -> int:
     x = fusion.read(node.inputs[0])
-    low, high = node.attr("min"), node.attr("max")
+    low, high = (attribute_bound(fusion.program, node, name) for name in ("min", "max"))
     if low is not None or high is not None:
         return fusion.apply("clip", x, parameters=(low, high))
     for index, name in ((1, "clip_low"), (2, "clip_high")):

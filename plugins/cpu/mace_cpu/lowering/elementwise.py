@@ -11,6 +11,9 @@ from mace_cpu.lowering.nodes import need
 BOOLS = frozenset({DType.BOOL})
 FLOATS = frozenset({DType.FLOAT32, DType.FLOAT64, DType.FLOAT16, DType.BFLOAT16})
 ARITHMETIC = NUMBERS | FLOATS
+UNSIGNED = frozenset({DType.UINT8, DType.UINT16, DType.UINT32, DType.UINT64})
+"""Without a negative: ONNX has no Neg of these, but bodies of operators that take them contain one."""
+
 EVERYTHING = ARITHMETIC | BOOLS
 FLOORED_FLOATS_SINCE = 28
 """The opset that gave Mod of floats with fmod=0 a meaning."""
@@ -80,7 +83,8 @@ _FLOAT_ONLY = [op for op in _UNARY if op not in ("Neg", "Abs", "Sign")]
 
 
 @elementwise(*_FLOAT_ONLY, check=inputs_in(FLOATS))
-@elementwise("Neg", "Abs", "Sign", check=inputs_in(ARITHMETIC))
+@elementwise("Neg", check=inputs_in(ARITHMETIC - UNSIGNED))
+@elementwise("Abs", "Sign", check=inputs_in(ARITHMETIC))
 def unary(fusion: Fusion, node: Node) -> int:
     return fusion.apply(_UNARY[node.op_type], fusion.read(node.inputs[0]))
 

@@ -95,13 +95,16 @@ def layer_normalization(program: Program, node: Node) -> None:
     row = normalised_shape(program.view, node)
     length = math.prod(row)
     statistics = [value for value in node.outputs[1:] if value is not None]
+    dtype = program.dtype(x).label
     variant = RowNorm(
-        program.dtype(x).label,
+        dtype,
         centred=node.op_type == "LayerNormalization",
         scale=node.input(1) is not None,
         shift=node.input(2) is not None,
         mean=node.op_type == "LayerNormalization" and node.output(1) is not None,
         inverse=node.output(2 if node.op_type == "LayerNormalization" else 1) is not None,
+        # rows of float64 may ask for statistics in float32, and the other way round
+        statistics=next((kind for value in statistics if (kind := program.dtype(value).label) != dtype), ""),
     )
     parameters = [row_parameter(program, value, row) for value in node.inputs[1:] if value is not None]
     source, result = program.read(x), program.write(need(node.outputs[0]))

@@ -46,3 +46,8 @@ def lowers(*op_types: str, check: Check, domain: str = "") -> Callable[[Lower], 
 def find_lowering(domain: str, op_type: str) -> Lowering | None:
     """The lowering of an operator, or None if the provider has none."""
     return _TABLE.get((domain, op_type))
+
+
+def lowered_operators() -> frozenset[tuple[str, str]]:
+    """(domain, operator) of every lowering registered so far."""
+    return frozenset(_TABLE)

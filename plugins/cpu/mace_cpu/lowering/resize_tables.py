@@ -77,10 +77,10 @@ def coordinates(axis: ResizedAxis, mode: str) -> Floats:
         return start * (axis.size - 1) + x * (end - start) * (axis.size - 1) / (exact - 1)
     if mode == "pytorch_half_pixel" and exact == 1:
         return x * 0.0
-    found = (x + 0.5) / axis.scale - 0.5
     if mode == "half_pixel_symmetric":
-        found = found + axis.size / 2 * (1 - axis.target / exact)
-    return found
+        # the standard's sum, put together so that a coordinate that is a whole number comes out as one
+        return (axis.size - 1) / 2 + (2 * x + 1 - axis.target) / (2 * axis.scale)
+    return (x + 0.5) / axis.scale - 0.5
 
 
 def outside(axis: ResizedAxis, mode: str) -> npt.NDArray[np.bool_]:

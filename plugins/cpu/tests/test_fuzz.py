@@ -1,0 +1,55 @@
+"""Random nodes against onnx.reference and onnxruntime: a few of every operator, the same ones every time.
+
+The long run is `python -m mace_core.testing.fuzz`.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+
+import pytest
+from mace_cpu.lowering import load_all
+from mace_cpu.lowering.registry import lowered_operators
+
+from mace_core.testing.fuzzing.campaign import explore
+from mace_core.testing.fuzzing.registry import covered
+from mace_core.testing.fuzzing.verdict import Outcome
+
+FEW, MANY = 4, 150
+
+OPERATORS = sorted(covered())
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """A node that is declined or refused by a judge is nothing to warn of."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.disable(logging.ERROR)
+        yield
+        logging.disable(logging.NOTSET)
+
+
+def test_every_operator_the_provider_has_can_be_fuzzed() -> None:
+    load_all()
+    assert lowered_operators() <= covered()
+
+
+def _try(domain: str, op: str, examples: int) -> None:
+    findings = explore(op, domain, ["cpu:0"], seed=None, examples=examples)
+    assert findings.failure is None, "{0!r}: {1.outcome.value}: {1.detail}".format(*findings.failure)
+    judged = findings.outcomes[Outcome.RIGHT] + findings.outcomes[Outcome.EXCUSED]
+    assert judged, f"nothing was judged: {dict(findings.outcomes)} {dict(findings.refusals)}"
+
+
+@pytest.mark.parametrize(("domain", "op"), OPERATORS, ids=[f"{domain}{op}" for domain, op in OPERATORS])
+def test_a_few_random_nodes(domain: str, op: str) -> None:
+    _try(domain, op, FEW)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(("domain", "op"), OPERATORS, ids=[f"{domain}{op}" for domain, op in OPERATORS])
+def test_many_random_nodes(domain: str, op: str) -> None:
+    _try(domain, op, MANY)

@@ -1,0 +1,49 @@
+"""Failures that the fuzzer found, each as the smallest case."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mace_core.testing.fuzzing.case import CONTRIB, OpCase
+from mace_core.testing.fuzzing.verdict import Outcome, decide
+
+
+def check(case: OpCase) -> None:
+    verdict = decide(case, "cpu")
+    assert verdict.outcome in (Outcome.RIGHT, Outcome.EXCUSED), f"{verdict.outcome.value}: {verdict.detail}"
+
+
+def test_layer_normalization_of_float64_has_its_statistics_in_float32() -> None:
+    # the kernel stored float64 into memory for float32
+    x, scale = np.array([[-4.0, 1.0, 2.5]]), np.array([1.0, 0.5, 2.0])
+    check(OpCase("LayerNormalization", 17, (x, scale), {"epsilon": 0.01}, outputs=(True, True, True)))
+
+
+def test_shrink_of_unsigned_numbers_compares_with_no_negative() -> None:
+    # the operator's function body negates lambd, which wrapped around
+    case = OpCase("Shrink", 9, (np.array([0, 1, 2], np.uint8),), {"bias": 1.0, "lambd": 1.0})
+    assert decide(case, "cpu").outcome in (Outcome.RIGHT, Outcome.DECLINED)
+
+
+def test_fused_gemm_knows_the_slope_of_its_activation() -> None:
+    a, b = np.array([[-1.0]], np.float32), np.array([[3.0]], np.float32)
+    attributes = {"activation": "LeakyRelu", "activation_alpha": 0.25}
+    check(OpCase("FusedGemm", 17, (a, b), attributes, domain=CONTRIB))
+
+
+def test_an_operator_that_onnxruntime_keeps_in_the_domain_of_onnx() -> None:
+    x, scale = np.array([[-4.0, 1.0]], np.float32), np.array([1.0, 0.5], np.float32)
+    check(OpCase("SimplifiedLayerNormalization", 17, (x, scale), {"axis": -1, "epsilon": 0.01}))
+
+
+def test_clip_without_bounds_of_an_old_opset_makes_infinities_finite() -> None:
+    check(OpCase("Clip", 10, (np.array([-np.inf, 2.0, np.inf], np.float32),)))
+    check(OpCase("Clip", 10, (np.array([-np.inf, 2.0, np.inf], np.float32),), {"min": 0.0}))
+
+
+@pytest.mark.parametrize(("size", "scale", "mode"), [(3, 1.5, "ceil"), (3, 2.5, "floor"), (5, 0.5, "floor")])
+def test_resize_with_symmetric_coordinates_hits_whole_numbers(size: int, scale: float, mode: str) -> None:
+    inputs = (np.arange(size, dtype=np.float32).reshape(1, 1, size), None, np.array([1, 1, scale], np.float32))
+    attributes = {"coordinate_transformation_mode": "half_pixel_symmetric", "nearest_mode": mode}
+    check(OpCase("Resize", 19, inputs, attributes, constants=frozenset({2})))
