@@ -30,6 +30,7 @@ from mace_core.scheduler.explain import Explanation, explain_plan
 from mace_core.scheduler.feeds import collect_feeds
 from mace_core.scheduler.model import PreparedModel, prepare_model
 from mace_core.scheduler.profile import Profile
+from mace_core.scheduler.remembered import RememberedPlacements
 from mace_core.scheduler.runner import GraphPlan, GraphRunner, Planner
 from mace_core.scheduler.selection import resolve_device_name, select_devices
 from mace_core.scheduler.signatures import assumed_types, signature_text, static_types, types_from_shapes
@@ -111,6 +112,7 @@ class Session:
                 pool=self._pool,
                 compile_with=self._model.compile,
                 resolve=self._model.resolve,
+                remembered=RememberedPlacements(self._model, self._pool, strict=strict),
                 pin=_pin_lookup(pins),
                 strict=strict,
                 capacity=max_signatures,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import logging
 import os
+import struct
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,11 +16,13 @@ from pathlib import Path
 import llvmlite
 
 from mace_core.cache import CheckedCache
-from mace_core.native import compiler
-from mace_core.native.loader import check_object, link_objects
+from mace_core.native.errors import KernelError
+from mace_core.native.image import CodeImage
+from mace_core.native.loader import check_object, link_objects, load_prelinked, prelink
 from mace_core.native.target import Target, host_target
 
 _LOG = logging.getLogger("mace_core.native")
+_LENGTH = struct.Struct("<I")
 
 _lock = threading.RLock()
 _loaded: dict[tuple[str, str, str], int] = {}
@@ -83,6 +87,60 @@ def load_kernels(
         return {symbol: _loaded[key] for symbol, key in keys.items()}
 
 
+def pack_kernels(sources: Sequence[KernelSource], target: Target | None = None) -> bytes | None:
+    """Built kernels as bytes for `load_packed`; None where the cache does not have all of them any more.
+
+    Where this process can, they are linked already, so that loading them takes neither LLVM nor a look at each.
+    """
+    chosen = host_target() if target is None else target
+    wanted = list({source.symbol: source for source in sources}.values())
+    cache = object_cache()
+    objects: dict[str, bytes] = {}
+    for source in wanted:
+        image = cache.get(cache_key(source, chosen))
+        if image is None:
+            return None
+        objects[source.symbol] = check_object(source, image)
+    linked = prelink(wanted, objects)
+    if linked is not None:
+        header: dict[str, object] = {"symbols": linked.symbols, "imports": linked.imports}
+        parts = [linked.content]
+    else:
+        header = {"objects": [[s.symbol, s.version, sorted(s.imports), len(objects[s.symbol])] for s in wanted]}
+        parts = [objects[source.symbol] for source in wanted]
+    text = json.dumps(header).encode()
+    return b"".join((_LENGTH.pack(len(text)), text, *parts))
+
+
+def load_packed(packed: bytes) -> dict[str, int]:
+    """Addresses of the kernels that `pack_kernels` packed; they stay valid until the process ends.
+
+    Raises:
+        KernelError: this process can not load them.
+        ValueError, KeyError: ``packed`` is damaged.
+    """
+    (length,) = _LENGTH.unpack_from(packed)
+    start = _LENGTH.size + length
+    header = json.loads(packed[_LENGTH.size : start])
+    if "symbols" in header:
+        addresses = load_prelinked(CodeImage(packed[start:], header["symbols"], header["imports"]))
+        if addresses is None:
+            raise KernelError("The stored code can not be loaded into this process.")
+        return addresses
+    sources, objects = [], {}
+    for symbol, version, imports, nbytes in header["objects"]:
+        source = KernelSource(symbol, version, _no_source, frozenset(imports))
+        objects[symbol] = check_object(source, packed[start : start + nbytes])
+        sources.append(source)
+        start += nbytes
+    with _lock:
+        return link_objects(sources, objects)
+
+
+def _no_source(target: Target) -> str:
+    raise KernelError("A kernel that came packed has no source to be built from.")
+
+
 def object_cache() -> CheckedCache:
     """Where object code is kept."""
     return CheckedCache("kernels", f"{_generator()}-llvmlite{llvmlite.__version__}")
@@ -91,7 +149,8 @@ def object_cache() -> CheckedCache:
 @functools.cache
 def _generator() -> str:
     """Changes with the way kernels are compiled."""
-    return hashlib.sha256(Path(compiler.__file__).read_bytes()).hexdigest()[:16]
+    compiler = Path(__file__).with_name("compiler.py")  # not imported for this: it imports LLVM
+    return hashlib.sha256(compiler.read_bytes()).hexdigest()[:16]
 
 
 def cache_key(source: KernelSource, target: Target) -> str:

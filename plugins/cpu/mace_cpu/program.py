@@ -20,8 +20,7 @@ from mace_core.graph import GraphView, Node, Value
 from mace_core.native.kernel import KernelSource
 from mace_core.native.target import Target
 from mace_core.tensor import DType
-
-ALIGNMENT_BYTES = 64
+from mace_cpu.assembly import ALIGNMENT_BYTES, STATUS_WORDS, Fault
 
 SMALLEST_CHUNK_WORK = 30_000
 """Below about this many scalar operations a chunk is not worth handing to another thread (a region costs ~1 us)."""
@@ -92,18 +91,6 @@ class Step:
     chunks: int
     name: str
     source: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """What a status word that is not zero means: a sentence with ``{value}`` for what the kernel found."""
-
-    message: str
-    node: str
-
-
-STATUS_WORDS = 2
-"""Words per fault: a flag that is zero while all is well, and the offending number."""
 
 
 @dataclass(frozen=True, slots=True)

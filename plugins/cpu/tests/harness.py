@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from mace_cpu.backend import CpuBackend, CpuSubgraph
+from mace_cpu.backend import CpuBackend
+from mace_cpu.subgraph import CpuSubgraph
 from mace_cpu.lowering import lowers
 from mace_cpu.program import Layout, Program
 from onnx import helper, numpy_helper
@@ -373,7 +374,7 @@ def run_view(
             if value.name in results:
                 assert array.tobytes() == results[value.name].tobytes(), f"output {value.name} differs in a second run"
             results[value.name] = array
-    return Ran(results, tuple(name for name, _ in compiled._step_info if not name.startswith("Block")))
+    return Ran(results, tuple(step.name for step in compiled.assembly.steps if not step.name.startswith("Block")))
 
 
 def _memory(view: GraphView, value: Value) -> Guarded:
