@@ -26,10 +26,8 @@ from mace_core.scheduler.arguments import (
 )
 from mace_core.scheduler.context import RunContext
 from mace_core.scheduler.devices import DevicePool
-from mace_core.scheduler.explain import Explanation, explain_plan
 from mace_core.scheduler.feeds import collect_feeds
 from mace_core.scheduler.model import PreparedModel, prepare_model
-from mace_core.scheduler.profile import Profile
 from mace_core.scheduler.remembered import RememberedPlacements
 from mace_core.scheduler.runner import GraphPlan, GraphRunner, Planner
 from mace_core.scheduler.selection import resolve_device_name, select_devices
@@ -40,6 +38,8 @@ from mace_core.scheduler.values import RuntimeValue
 
 if TYPE_CHECKING:
     from mace_core.frontend.load import Model
+    from mace_core.scheduler.explain import Explanation
+    from mace_core.scheduler.profile import Profile
 
 _log = logging.getLogger("mace")
 
@@ -198,6 +198,8 @@ class Session:
 
     def profile(self, feeds: Mapping[str, Any], outputs: Sequence[str] | None = None) -> Profile:
         """Run once and tell where the time went; the results are in ``Profile.outputs``."""
+        from mace_core.scheduler.profile import Profile
+
         found = Profile()
         found.outputs = self.run(feeds, outputs, profile=found)
         return found
@@ -218,6 +220,8 @@ class Session:
             shapes: the input shapes to explain; by default those of the latest run, or the model's own.  Where the
                 model leaves dimensions free and nothing ran yet, sizes are assumed, and the explanation says so.
         """
+        from mace_core.scheduler.explain import explain_plan
+
         self._check_open()
         if shapes is not None:
             types, note = types_from_shapes(self._graph.inputs, shapes, self._model.label), ""

@@ -8,8 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import importlib.metadata  # its import takes about 10 ms, so it is done on first use
@@ -22,8 +21,7 @@ HOOK_GROUP = "mace.hooks"
 _log = logging.getLogger("mace_core.plugins")
 
 
-@dataclass(frozen=True, slots=True)
-class PluginEntry:
+class PluginEntry(NamedTuple):
     """One line of some distribution's entry points.
 
     Attributes:
@@ -127,8 +125,7 @@ def _load_with_stevedore(entry: PluginEntry) -> object:
     return plugin
 
 
-@dataclass(frozen=True, slots=True)
-class Switches:
+class Switches(NamedTuple):
     """The environment's say on which plugins may be used.
 
     Attributes:

@@ -60,7 +60,7 @@ class PluginMemory:
 
     def was_loaded(self, entry: PluginEntry) -> bool:
         """Whether this entry of this installation has been loaded before."""
-        return self._get(f"{self._key} {entry.group} {entry.name}") == [entry.value, entry.version]
+        return bool(self._get(f"{self._key} {entry.group} {entry.name}") == [entry.value, entry.version])
 
     def note_loaded(self, entry: PluginEntry) -> None:
         """Remember that it has been."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from mace_core.errors import MaceError, ProviderBugError, StrictPlacementError
 from mace_core.graph import GraphView, Node
@@ -47,8 +47,7 @@ class Compiler(Protocol):
     def __call__(self, device: SessionDevice, views: Sequence[GraphView]) -> list[CompiledSubgraph]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class PlacedStage:
+class PlacedStage(NamedTuple):
     """Partitions with what was compiled for them (None for control flow), in the order in which they run.
 
     ``is_steady``: nothing went wrong on the way, so that it would come out the same another time.

@@ -20,7 +20,6 @@ from mace_core.scheduler.context import RunContext
 from mace_core.scheduler.control_flow import ControlFlow, make_control_flow
 from mace_core.scheduler.devices import DevicePool
 from mace_core.scheduler.executor import StageInstance
-from mace_core.scheduler.expansion import expand_unclaimed
 from mace_core.scheduler.placement import Compiler, PlacedStage, place
 from mace_core.scheduler.plan import ControlStep, StagePlan, build_plan
 from mace_core.scheduler.remembered import RememberedPlacements
@@ -84,6 +83,8 @@ class Planner:
             placed = self.remembered.restore(stage, types, fixed, pins, name=graph.name)
             if placed is not None:
                 return self._planned(stage, placed, feeds)
+            from mace_core.scheduler.expansion import expand_unclaimed
+
             expanded, answers = expand_unclaimed(graph, stage, self.pool, self.resolve, pinned=pins)
             if expanded is not graph:
                 resolution = self.resolve(expanded, types, fixed)
