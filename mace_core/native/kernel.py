@@ -26,6 +26,8 @@ _LENGTH = struct.Struct("<I")
 
 _lock = threading.RLock()
 _loaded: dict[tuple[str, str, str], int] = {}
+_unpacked: dict[bytes, dict[str, int]] = {}
+"""What `load_packed` has loaded: code is never unloaded, so the same must not be loaded twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,14 @@ def load_packed(packed: bytes) -> dict[str, int]:
         KernelError: this process can not load them.
         ValueError, KeyError: ``packed`` is damaged.
     """
+    digest = hashlib.blake2b(packed, digest_size=16).digest()
+    with _lock:
+        if digest not in _unpacked:
+            _unpacked[digest] = _load_packed(packed)
+        return _unpacked[digest]
+
+
+def _load_packed(packed: bytes) -> dict[str, int]:
     (length,) = _LENGTH.unpack_from(packed)
     start = _LENGTH.size + length
     header = json.loads(packed[_LENGTH.size : start])
@@ -133,8 +143,7 @@ def load_packed(packed: bytes) -> dict[str, int]:
         objects[symbol] = check_object(source, packed[start : start + nbytes])
         sources.append(source)
         start += nbytes
-    with _lock:
-        return link_objects(sources, objects)
+    return link_objects(sources, objects)
 
 
 def _no_source(target: Target) -> str:

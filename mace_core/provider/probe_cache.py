@@ -7,7 +7,6 @@ import logging
 import os
 import platform
 import sys
-import sysconfig
 from collections.abc import Iterable
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -84,7 +83,8 @@ def _key(entry: PluginEntry) -> str:
 
 
 def _stamp(entry: PluginEntry) -> dict[str, Any]:
-    site_packages = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+    # by name: asking sysconfig takes longer than reading what is stored
+    site_packages = {folder for folder in sys.path if folder.rstrip("/\\").endswith(("site-packages", "dist-packages"))}
     return {
         "plugin": [entry.name, entry.value, entry.distribution, entry.version],
         "core": [build_id(), str(API_VERSION)],

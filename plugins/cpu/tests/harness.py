@@ -332,15 +332,18 @@ class Guarded:
 def run_view(
     view: GraphView, feeds: Mapping[str, Array], *, features: str | None = None, threads: int = 1, runs: int = 2
 ) -> Ran:
-    """Compile ``view`` on the cpu backend, run it ``runs`` times from garbage memory, return the last outputs."""
+    """Compile ``view`` on the cpu backend, run it ``runs`` times from garbage memory and once more from its stored form,
+    return the last outputs."""
     backend = _backend(features, threads)
     capability = backend.capability(view)
     assert not capability.rejections, "; ".join(f"{r.node.name}: {r.reason}" for r in capability.rejections)
     (compiled,) = backend.compile([view])
     assert isinstance(compiled, CpuSubgraph)
-    execution = compiled.new_execution()
+    stored = backend.serialize([compiled])
+    assert stored is not None, "what was compiled has no stored form"
+    (restored,) = backend.deserialize(stored, [view])
     results: dict[str, Array] = {}
-    for _ in range(runs):
+    for execution in [compiled.new_execution()] * runs + [restored.new_execution()]:
         sources = [np.ascontiguousarray(feeds[value.name]) for value in view.inputs]
         inputs = [_memory(view, value) for value in view.inputs]
         outputs = [_memory(view, value) for value in view.outputs]
