@@ -26,6 +26,8 @@ _LENGTH = struct.Struct("<I")
 
 _lock = threading.RLock()
 _loaded: dict[tuple[str, str, str], int] = {}
+_images: dict[tuple[str, str, str], bytes] = {}
+"""The object code of what is in `_loaded`, a few kilobytes each, to be stored with the plans that use it."""
 _unpacked: dict[bytes, dict[str, int]] = {}
 """What `load_packed` has loaded: code is never unloaded, so the same must not be loaded twice."""
 
@@ -86,23 +88,21 @@ def load_kernels(
             addresses = link_objects(absent, objects)
             for symbol, address in addresses.items():
                 _loaded[keys[symbol]] = address
+                _images[keys[symbol]] = objects[symbol]
         return {symbol: _loaded[key] for symbol, key in keys.items()}
 
 
 def pack_kernels(sources: Sequence[KernelSource], target: Target | None = None) -> bytes | None:
-    """Built kernels as bytes for `load_packed`; None where the cache does not have all of them any more.
+    """Kernels that `load_kernels` has loaded, as bytes for `load_packed`; None if it has not loaded all of them.
 
     Where this process can, they are linked already, so that loading them takes neither LLVM nor a look at each.
     """
     chosen = host_target() if target is None else target
     wanted = list({source.symbol: source for source in sources}.values())
-    cache = object_cache()
-    objects: dict[str, bytes] = {}
-    for source in wanted:
-        image = cache.get(cache_key(source, chosen))
-        if image is None:
-            return None
-        objects[source.symbol] = check_object(source, image)
+    with _lock:
+        objects = {s.symbol: image for s in wanted if (image := _images.get((s.symbol, s.version, chosen.key)))}
+    if len(objects) < len(wanted):
+        return None
     linked = prelink(wanted, objects)
     if linked is not None:
         header: dict[str, object] = {"symbols": linked.symbols, "imports": linked.imports}

@@ -223,10 +223,9 @@ def test_packed_kernels_run_in_the_same_way(images: bool, monkeypatch: pytest.Mo
     np.testing.assert_allclose(switch(addresses["test_switch"])(1), EXPECTED[1])
 
 
-def test_kernels_whose_objects_are_gone_are_not_packed() -> None:
+def test_kernels_that_were_never_loaded_are_not_packed() -> None:
     kernel.load_kernels([SOURCE])
-    kernel.object_cache().clear()
-    assert pack_kernels([SOURCE]) is None
+    assert pack_kernels([SOURCE, filling("test_nine", 9)]) is None
 
 
 def test_images_can_be_loaded_here() -> None:
