@@ -1,9 +1,9 @@
 """Large cache entries, used where they lie: mapped files, checked when opened, the least recently used dropped.
 
-As `CheckedCache`, with three differences.  An entry's payload begins on a page of its own and is handed out as a view of
-the mapped file, so that weights prepared for a device cost neither a copy nor memory of their own: processes that run
-the same model share them.  Its checksum is a CRC-32, which reads a hundred megabytes in the time that SHA-256 takes for
-a fraction of them; it is there to find damage, not forgery.  And all entries together stay below a limit.
+As `CheckedCache`, with three differences.  An entry's payload begins on a page of its own and is handed out as a view
+of the mapped file, so that weights prepared for a device cost neither a copy nor memory of their own: processes that
+run the same model share them.  Its checksums are CRC-32, which takes a third of the time of SHA-256; they are there to
+find damage, not forgery.  And all entries together stay below a limit.
 """
 
 from __future__ import annotations
@@ -141,7 +141,9 @@ class MappedCache(CheckedCache):
 
     def _has_room(self, size: int) -> bool:
         if size > self._limit:
-            _LOG.info("%d bytes of %s are not cached: the limit is %d (%s)", size, self.kind, self._limit, LIMIT_VARIABLE)
+            _LOG.info(
+                "%d bytes of %s are not cached: the limit is %d (%s)", size, self.kind, self._limit, LIMIT_VARIABLE
+            )
             return False
         import shutil  # only where something is stored
 

@@ -1,4 +1,4 @@
-"""Relocatable ELF files, as far as kernels are concerned: sections, symbols, and what is to be filled in when loaded."""
+"""Relocatable ELF files, as far as kernels are concerned: sections, symbols, and what is filled in at loading."""
 
 from __future__ import annotations
 

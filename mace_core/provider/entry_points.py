@@ -69,8 +69,10 @@ def discover(group: str) -> list[PluginEntry]:
 
 
 def load(entry: PluginEntry) -> object:
-    """The object an entry names, loaded by stevedore; imported directly where stevedore has loaded the same entry of the
-    same installation before, since importing stevedore takes longer than importing most plugins.
+    """The object an entry names, loaded by stevedore.
+
+    Where stevedore has loaded the same entry of the same installation before it is imported directly: importing
+    stevedore takes longer than importing most plugins.
 
     Raises:
         BaseException: whatever the plugin's import raised.

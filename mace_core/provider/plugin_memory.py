@@ -115,7 +115,7 @@ def _describe(folder: str) -> list[str]:
     """The folder's time, and name, time and size of the entry points of each distribution in it."""
     lines = [_state(folder)]
     try:
-        names = [name for name in os.listdir(folder) if name.endswith(_METADATA)]
+        names = [name for name in os.listdir(folder) if name.endswith(_METADATA)]  # noqa: PTH208
     except OSError:
         return lines  # not there, or a zip file, whose own time says enough
     return lines + [f"{name} {_state(f'{folder}/{name}/entry_points.txt')}" for name in names]

@@ -153,8 +153,5 @@ def _partitioning(record: Mapping[str, Any], stage: Stage) -> Partitioning:
     kinds = [(device, reason, dict(declined)) for device, reason, declined in record["kinds"]]
     return Partitioning(
         tuple(Partition(device, tuple(nodes[i] for i in members)) for device, members in record["partitions"]),
-        {
-            node: Placement(node, *kinds[number])
-            for node, number in zip(nodes, record["placements"], strict=True)
-        },
+        {node: Placement(node, *kinds[number]) for node, number in zip(nodes, record["placements"], strict=True)},
     )

@@ -319,7 +319,7 @@ def test_entries_over_the_limit_make_room(start: Start, tmp_path: Path) -> None:
 
 
 def test_without_caches_nothing_is_written(start: Start, model: Path, tmp_path: Path) -> None:
-    assert start(model, **{"cache": tmp_path / "cache"})["restored"] == [False]
+    assert start(model, cache=tmp_path / "cache")["restored"] == [False]
     before = sorted((tmp_path / "cache").rglob("*.entry"))
     command = [sys.executable, "-c", SCRIPT, str(model), json.dumps({"cache": False}), "[32]"]
     environment = {**os.environ, "MACE_CACHE_DIR": str(tmp_path / "cache")}

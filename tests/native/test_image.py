@@ -74,8 +74,6 @@ def objects_of(*sources: KernelSource) -> dict[str, bytes]:
     return {s.symbol: compile_object(s.build(target), s.symbol, target) for s in sources}
 
 
-
-
 def filling(name: str, number: int) -> KernelSource:
     """A kernel that stores a number."""
     ir = f"""
@@ -153,7 +151,9 @@ def test_kernels_written_in_python_are_linked(sample_modules: str) -> None:
     ],
 )
 def test_what_is_more_than_code_and_constants_is_left_to_llvm(what: str, definition: str) -> None:
-    ir = definition + """
+    ir = (
+        definition
+        + """
 define void @test_state(ptr %args, i64 %begin, i64 %end, i64 %chunk) {
   %old = load i64, ptr @state
   %new = add i64 %old, %end
@@ -161,6 +161,7 @@ define void @test_state(ptr %args, i64 %begin, i64 %end, i64 %chunk) {
   ret void
 }
 """
+    )
     assert link_image([compile_object(ir, "test_state", host_target())]) is None
 
 

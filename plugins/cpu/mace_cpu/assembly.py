@@ -37,13 +37,13 @@ class SizedByRun(NamedTuple):
     """An output whose shape only the run tells.
 
     Attributes:
-        index: of the output.
+        output: its index.
         dtype: of its elements.
         offset: where in the arena the elements are, row-major.
         first_word, rank: where among the dimension words its dimensions are, and how many.
     """
 
-    index: int
+    output: int
     dtype: DType
     offset: int
     first_word: int

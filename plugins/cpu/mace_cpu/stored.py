@@ -105,7 +105,7 @@ def _describe(assembly: Assembly, body: _Body) -> dict[str, Any]:
         "inputs": assembly.inputs,
         "outputs": assembly.outputs,
         "faults": assembly.faults,
-        "sized_by_run": [(u.index, u.dtype.value, *u[2:]) for u in assembly.sized_by_run],
+        "sized_by_run": [(u.output, u.dtype.value, *u[2:]) for u in assembly.sized_by_run],
         "dim_words": assembly.dim_words,
         "constants": body.add_constants(assembly.constants),
     }
@@ -125,7 +125,10 @@ def _restore(row: dict[str, Any], body: np.ndarray[Any, np.dtype[np.uint8]]) -> 
         raise ValueError("the stored constants are truncated")
     symbols = row["symbols"]
     return Assembly(
-        [AssembledStep(symbols[step[0]], *step[1:5], tuple(step[5])) for step in row["steps"]],
+        [
+            AssembledStep(symbols[symbol], first, extent, chunks, name, tuple(source))
+            for symbol, first, extent, chunks, name, source in row["steps"]
+        ],
         words(row["words"]),
         words(row["relocations"]).reshape(-1, 3),
         row["workspace"],

@@ -76,7 +76,7 @@ class CpuExecution(Execution):
         """Copy an output whose shape is known now to memory of that shape."""
         assert bindings.allocate_output is not None and bindings.workspace is not None
         shape = tuple(int(dim) for dim in self._dims[output.first_word : output.first_word + output.rank])
-        tensor = bindings.allocate_output(output.index, output.dtype, shape)
+        tensor = bindings.allocate_output(output.output, output.dtype, shape)
         nbytes = output.dtype.nbytes(math.prod(shape))
         if nbytes:
             ctypes.memmove(tensor.address, bindings.workspace.address + output.offset, nbytes)

@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 from mace_cpu.backend import CpuBackend
-from mace_cpu.subgraph import CpuSubgraph
 from mace_cpu.lowering import lowers
 from mace_cpu.program import Layout, Program
+from mace_cpu.subgraph import CpuSubgraph
 from onnx import helper, numpy_helper
 
 from mace_core.graph import Attribute, AttributeKind, Graph, GraphView, Node, Value
@@ -332,8 +332,8 @@ class Guarded:
 def run_view(
     view: GraphView, feeds: Mapping[str, Array], *, features: str | None = None, threads: int = 1, runs: int = 2
 ) -> Ran:
-    """Compile ``view`` on the cpu backend, run it ``runs`` times from garbage memory and once more from its stored form,
-    return the last outputs."""
+    """Compile ``view`` on the cpu backend, run it ``runs`` times from garbage memory and once more from its stored
+    form, return the last outputs."""
     backend = _backend(features, threads)
     capability = backend.capability(view)
     assert not capability.rejections, "; ".join(f"{r.node.name}: {r.reason}" for r in capability.rejections)
