@@ -27,6 +27,7 @@ class CpuBackend(Backend):
     """
 
     shape_support = ShapeSupport.STATIC
+    compiles_per_shape = False
 
     def __init__(self, device: Device, *, threads: int, features: str | None) -> None:
         self.device = device
