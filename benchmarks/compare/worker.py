@@ -2,7 +2,7 @@
 
     python -m benchmarks.compare.worker ENGINE MODEL INPUTS.npz THREADS RUNS SECONDS OUTPUT_NAMES [OUTPUTS.npz]
 
-Nothing but numpy and the inputs is loaded before the clock starts: what is called the start is the engine's import, loading
+Nothing but numpy and the inputs is loaded before the clock starts: the start is the engine's import, loading
 the model and the first result.  All engines run from byte code, as installed packages do, and with warm caches: the
 process that compares results comes first and leaves both.
 """
