@@ -70,7 +70,7 @@ class Assembly(NamedTuple):
         relocations: (n, 3): word, base slot, byte offset; offsets into the constants count from ``constants``.
         workspace_bytes: the size of the arena.
         inputs, outputs: names of the view's inputs and outputs, in order.
-        faults, sized_by_run, dim_words: see `mace_cpu.program.Program`.
+        faults, sized_by_run, dim_words, notes: see `mace_cpu.program.Program`.
         constants: all constants, the address they count from, and what keeps them alive.
     """
 
@@ -83,6 +83,7 @@ class Assembly(NamedTuple):
     faults: tuple[Fault, ...]
     sized_by_run: tuple[SizedByRun, ...]
     dim_words: int
+    notes: dict[str, str]
     constants: Constants
 
 
@@ -139,6 +140,7 @@ def assemble(program: Program) -> Assembly:
         tuple(program.faults),
         tuple(SizedByRun(u.index, u.dtype, u.data.offset, u.first_word, u.rank) for u in program.unsized),
         program.dim_words,
+        dict(program.notes),
         constants._replace(block_offsets=np.array(block_offsets, np.int64)),
     )
 

@@ -9,11 +9,11 @@ from mace_core.build_id import build_id
 from mace_core.errors import UnsupportedError
 from mace_core.graph.view import GraphView
 from mace_core.native.kernel import KernelSource, load_kernels, load_packed, pack_kernels
-from mace_core.native.target import host_target
 from mace_core.provider.backend import Backend, Capability, Claim, CompiledSubgraph, Rejection, ShapeSupport
 from mace_core.provider.device import Device
 from mace_cpu import stored
 from mace_cpu.assembly import assemble
+from mace_cpu.precision import choose_instructions
 from mace_cpu.subgraph import CpuSubgraph
 
 if TYPE_CHECKING:
@@ -29,10 +29,19 @@ class CpuBackend(Backend):
     shape_support = ShapeSupport.STATIC
     compiles_per_shape = False
 
-    def __init__(self, device: Device, *, threads: int, features: str | None) -> None:
+    def __init__(
+        self,
+        device: Device,
+        *,
+        threads: int,
+        features: str | None = None,
+        winograd: bool = True,
+        precision: str = "float32",
+    ) -> None:
         self.device = device
         self.threads = threads
-        self.target = host_target(features)
+        self.winograd = winograd
+        self.target, self.bfloat16 = choose_instructions(features, precision)
         self._sources: dict[str, KernelSource] = {}
 
     def capability(self, view: GraphView) -> Capability:
@@ -66,7 +75,7 @@ class CpuBackend(Backend):
         from mace_cpu.program import Program
 
         load_all()
-        program = Program(view, self.target, self.threads)
+        program = Program(view, self.target, self.threads, self.winograd, self.bfloat16)
         for node in view.nodes:
             if node in program.done:
                 continue
@@ -107,7 +116,10 @@ class CpuBackend(Backend):
         return [CpuSubgraph(assembly, addresses, self.threads, device) for assembly in assemblies]
 
     def compatibility_key(self) -> str:
-        return f"{build_id()} {plugin_build_id()} {self.target.key} threads={self.threads}"
+        unit = "float32" if self.bfloat16 is None else self.bfloat16.value
+        return (
+            f"{build_id()} {plugin_build_id()} {self.target.key} {unit} threads={self.threads} winograd={self.winograd}"
+        )
 
 
 def plugin_build_id() -> str:

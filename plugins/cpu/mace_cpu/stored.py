@@ -107,6 +107,7 @@ def _describe(assembly: Assembly, body: _Body) -> dict[str, Any]:
         "faults": assembly.faults,
         "sized_by_run": [(u.output, u.dtype.value, *u[2:]) for u in assembly.sized_by_run],
         "dim_words": assembly.dim_words,
+        "notes": assembly.notes,
         "constants": body.add_constants(assembly.constants),
     }
 
@@ -137,5 +138,6 @@ def _restore(row: dict[str, Any], body: np.ndarray[Any, np.dtype[np.uint8]]) -> 
         tuple(Fault(*fault) for fault in row["faults"]),
         tuple(SizedByRun(u[0], DType(u[1]), *u[2:]) for u in row["sized_by_run"]),
         row["dim_words"],
+        row["notes"],
         Constants(block.ctypes.data, (block,)),
     )

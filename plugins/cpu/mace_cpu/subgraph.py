@@ -22,6 +22,7 @@ class CpuSubgraph(CompiledSubgraph):
     def __init__(self, assembly: Assembly, addresses: Mapping[str, int], threads: int, device: str) -> None:
         self.assembly = assembly
         self.source_map = {step.name: step.source for step in assembly.steps}
+        self.notes = assembly.notes
         self.workspace_bytes = assembly.workspace_bytes
         self.faults = assembly.faults
         self.pool = shared_pool(threads)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from llvmlite import ir
 
 from mace_core.native.compiler import HAND_MADE
+from mace_cpu.codegen.vector_basic import allow_features
 
 I1, I8, I32, I64 = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
 F32 = ir.FloatType()
@@ -27,14 +28,18 @@ def constant(value: int) -> ir.Constant:
 class Body:
     """One kernel ``void symbol(i64* args, i64 begin, i64 end, i64 chunk)`` while its code is emitted.
 
+    Args:
+        features: instruction sets that the functions of ``vector_math`` may use.
+
     Attributes:
         b: the llvmlite builder, placed where code goes next.
         lanes: floats per vector.
         vector: the vector type ``<lanes x float>``.
     """
 
-    def __init__(self, symbol: str, lanes: int) -> None:
+    def __init__(self, symbol: str, lanes: int, features: Iterable[str] = ()) -> None:
         self.module = ir.Module(name=symbol)
+        allow_features(self.module, features)
         kind = ir.FunctionType(VOID, [POINTER, I64, I64, I64])
         self.function = ir.Function(self.module, kind, symbol)
         for argument, name in zip(self.function.args, ("args", "begin", "end", "chunk"), strict=True):
@@ -114,7 +119,7 @@ class Body:
 
     def prefetch(self, at: ir.Value) -> None:
         """Ask for the cache line at ``at`` to be brought into the second level cache; any address will do."""
-        function = self._declared("llvm.prefetch.p0", ir.FunctionType(VOID, [POINTER, I32, I32, I32]))
+        function = self.declared("llvm.prefetch.p0", ir.FunctionType(VOID, [POINTER, I32, I32, I32]))
         self.b.call(function, [at, ir.Constant(I32, 0), ir.Constant(I32, 2), ir.Constant(I32, 1)])
 
     def load_some(self, at: ir.Value, count: ir.Value) -> ir.Value:
@@ -124,13 +129,13 @@ class Body:
     def load_where(self, at: ir.Value, mask: ir.Value) -> ir.Value:
         """The lanes in ``mask`` of the vector at ``at``, zeros elsewhere; only those lanes are read."""
         kind = ir.FunctionType(self.vector, [POINTER, I32, ir.VectorType(I1, self.lanes), self.vector])
-        function = self._declared(f"llvm.masked.load.v{self.lanes}f32.p0", kind)
+        function = self.declared(f"llvm.masked.load.v{self.lanes}f32.p0", kind)
         return self.b.call(function, [at, ir.Constant(I32, FLOAT_BYTES), mask, self.zero()])
 
     def store_some(self, value: ir.Value, at: ir.Value, count: ir.Value) -> None:
         """Store the first ``count`` lanes; a count below 1 stores nothing."""
         kind = ir.FunctionType(VOID, [self.vector, POINTER, I32, ir.VectorType(I1, self.lanes)])
-        function = self._declared(f"llvm.masked.store.v{self.lanes}f32.p0", kind)
+        function = self.declared(f"llvm.masked.store.v{self.lanes}f32.p0", kind)
         self.b.call(function, [value, at, ir.Constant(I32, FLOAT_BYTES), self.first_lanes(count)])
 
     def first_lanes(self, count: ir.Value) -> ir.Value:
@@ -141,7 +146,8 @@ class Body:
         everywhere = self.b.shuffle_vector(first, ir.Constant(kind, ir.Undefined), ir.Constant(kind, None))
         return self.b.icmp_signed("<", ir.Constant(kind, list(range(self.lanes))), everywhere)
 
-    def _declared(self, name: str, kind: ir.FunctionType) -> ir.Function:
+    def declared(self, name: str, kind: ir.FunctionType) -> ir.Function:
+        """The intrinsic of that name, declared once."""
         found = self.module.globals.get(name)
         return ir.Function(self.module, kind, name) if found is None else found
 
@@ -165,7 +171,7 @@ class Body:
     def multiply_add(self, left: ir.Value, right: ir.Value, addend: ir.Value) -> ir.Value:
         """``left * right + addend``: one fused operation where the target has it."""
         kind = ir.FunctionType(self.vector, [self.vector] * 3)
-        function = self._declared(f"llvm.fmuladd.v{self.lanes}f32", kind)
+        function = self.declared(f"llvm.fmuladd.v{self.lanes}f32", kind)
         return self.b.call(function, [left, right, addend])
 
     def variable(self, kind: ir.Type) -> ir.Value:

@@ -8,14 +8,18 @@ window of the input is copied into scratch memory with zeros around it, and the 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llvmlite import ir
 
-from mace_cpu.codegen.body import CACHE_LINE_FLOATS, Body, constant
+from mace_cpu.codegen.bfloat16 import half_address, load_half, pair_of, store_half
+from mace_cpu.codegen.body import Body, constant
 from mace_cpu.codegen.conv_arguments import Arg
-from mace_cpu.codegen.tile import Tile
+from mace_cpu.codegen.pair_tile import make_tile
+from mace_cpu.codegen.tile import FetchAhead
+from mace_cpu.precision import Bfloat16Unit
 
 if TYPE_CHECKING:
     from mace_cpu.codegen.epilogue import Epilogue
@@ -34,6 +38,9 @@ class Variant:
         stride: horizontal stride.
         plain_input: the input is row-major, so that pixels of one channel lie next to each other.
         unroll: steps per turn of the innermost loop.
+        unit: what multiplies pairs of bfloat16, in words that count as floats everywhere else; None: float32.
+        stores: what is stored: "floats", "pairs" of bfloat16, or "both".
+        pair_tensors: of each tensor of the epilogue, whether it is bfloat16; those not named are not.
     """
 
     rows: int
@@ -42,6 +49,9 @@ class Variant:
     stride: int
     plain_input: bool
     unroll: int
+    unit: Bfloat16Unit | None = None
+    stores: str = "floats"
+    pair_tensors: tuple[bool, ...] = ()
 
 
 class _Words:
@@ -55,7 +65,7 @@ class _Words:
         return self._values[arg]
 
 
-POINTERS = (Arg.INPUT, Arg.WEIGHTS, Arg.BIAS, Arg.OUTPUT, Arg.SCRATCH)
+POINTERS = (Arg.INPUT, Arg.WEIGHTS, Arg.BIAS, Arg.OUTPUT, Arg.SCRATCH, Arg.PAIR_OUTPUT)
 
 
 @dataclass(slots=True)
@@ -66,6 +76,7 @@ class _Unit:
     oc_tile: ir.Value  # over all groups
     row_group: ir.Value
     segment: ir.Value
+    is_first: ir.Value  # of those with its weights
 
 
 @dataclass(slots=True)
@@ -77,6 +88,7 @@ class _Pass:
     image: ir.Value  # the first block
     weights: ir.Value
     next_weights: ir.Value
+    fetch: ir.Value  # how much of them to fetch every few steps
 
 
 @dataclass(slots=True)
@@ -89,9 +101,9 @@ class _Source:
     direct: ir.Value  # the start in the image itself
 
 
-def build(symbol: str, variant: Variant, epilogue: Epilogue) -> str:
+def build(symbol: str, variant: Variant, epilogue: Epilogue, features: Iterable[str] = ()) -> str:
     """IR of a direct convolution; arguments are `Arg`, then epilogue channels, then epilogue tensors."""
-    body = Body(symbol, variant.block)
+    body = Body(symbol, variant.block, features)
     words = _Words(body)
     operands = [op.operand for op in epilogue.ops if op.operand]
     first = len(Arg)
@@ -101,6 +113,7 @@ def build(symbol: str, variant: Variant, epilogue: Epilogue) -> str:
     emitter = _Emitter(body, words, variant, epilogue, channels, tensors)
     with body.loop(body.begin, body.end) as unit:
         emitter.unit(_decode(body, words, unit))
+    emitter.tile.close()
     return body.text()
 
 
@@ -117,7 +130,8 @@ def _decode(body: Body, words: _Words, unit: ir.Value) -> _Unit:
     oc_tile, offset = body.divide(inside, size)
     rest, segment = body.divide(body.add(first, offset), words[Arg.SEGMENTS])
     n, row_group = body.divide(rest, words[Arg.ROW_GROUPS])
-    return _Unit(n, oc_tile, row_group, segment)
+    is_first = body.b.or_(body.b.icmp_signed("==", offset, constant(0)), body.b.icmp_signed("==", unit, body.begin))
+    return _Unit(n, oc_tile, row_group, segment, is_first)
 
 
 class _Emitter:
@@ -132,7 +146,8 @@ class _Emitter:
     ) -> None:
         self.body, self.words, self.variant, self.epilogue = body, words, variant, epilogue
         self.channels, self.tensors = channels, tensors
-        self.tile = Tile(body, variant.rows, variant.blocks)
+        self.tile = make_tile(body, variant.rows, variant.blocks, variant.unit)
+        self.ahead = FetchAhead(body)
         self.channel_step = 1 if variant.plain_input else variant.block
         self.pixel_step = variant.stride * self.channel_step
         b = body
@@ -147,6 +162,9 @@ class _Emitter:
         self.zeros = body.memory(body.vector)
         body.store(body.zero(), self.zeros)
         self.sums = b.floats(self.window, words[Arg.WINDOW_FLOATS])
+        # of the unit: its first channel block, and how far ahead of its pairs its floats lie, in words
+        self.first_block: ir.Value | None = None
+        self.pair_shift: ir.Value | None = None
 
     def unit(self, unit: _Unit) -> None:
         """All passes over the input blocks for the rows and the stretch of one unit."""
@@ -161,9 +179,16 @@ class _Emitter:
             body.mul(unit.n, words[Arg.IN_IMAGE]), body.mul(body.mul(group, words[Arg.IN_BLOCKS]), self.image_block)
         )
         out_image = body.add(body.mul(unit.n, words[Arg.OUT_IMAGE]), body.mul(out_block, words[Arg.OUT_BLOCK]))
+        self.first_block = out_block
+        if self.variant.stores != "floats" or any(self.variant.pair_tensors):
+            pair_block, _ = pair_of(body, out_block)
+            pair_image = body.mul(unit.n, words[Arg.PAIR_IMAGE])
+            self.pair_shift = body.sub(out_image, body.add(pair_image, body.mul(pair_block, words[Arg.OUT_BLOCK])))
         weights = body.floats(words[Arg.WEIGHTS], body.mul(unit.oc_tile, self.tile_weights))
         first_row = body.mul(unit.row_group, words[Arg.GROUP_ROWS])
         last_row = body.minimum(body.add(first_row, words[Arg.GROUP_ROWS]), words[Arg.OUT_ROWS])
+        # the next units of a band use the same weights
+        fetch = body.b.select(unit.is_first, words[Arg.STEPS_FETCH], constant(0))
         with body.loop(0, words[Arg.IN_BLOCKS], words[Arg.PASS_BLOCKS]) as first_block:
             blocks = body.minimum(words[Arg.PASS_BLOCKS], body.sub(words[Arg.IN_BLOCKS], first_block))
             here = _Pass(
@@ -172,6 +197,7 @@ class _Emitter:
                 body.floats(words[Arg.INPUT], body.add(image, body.mul(first_block, self.image_block))),
                 body.floats(weights, body.mul(first_block, self.block_weights)),
                 body.floats(weights, body.mul(body.add(first_block, blocks), self.block_weights)),
+                fetch,
             )
             with body.loop(first_row, last_row) as row:
                 slot = body.mul(body.sub(row, first_row), words[Arg.SEGMENT_TILES])
@@ -204,10 +230,8 @@ class _Emitter:
             source = self._source(here, first_row, left, kernel_rows)
             place = body.add(slot, body.sub(tile, first_tile))
             sums = body.floats(self.sums, body.mul(place, rows * self.tile.columns))
-            share = words[Arg.PREFETCH]
-            ahead = body.floats(here.next_weights, body.mul(place, share))
-            with body.loop(0, share, CACHE_LINE_FLOATS) as line:
-                body.prefetch(body.floats(ahead, line))
+            at = body.floats(here.next_weights, body.mul(place, words[Arg.TILE_FETCH]))
+            self.ahead.begin(at, here.fetch)
             with body.b.if_else(is_first) as (then, otherwise):
                 with then:
                     self.tile.start(
@@ -300,6 +324,7 @@ class _Emitter:
                         self.tile.columns,
                         run,
                         self.variant.unroll,
+                        self.ahead,
                     )
 
     def _fetch_ahead(self, window: ir.Value) -> None:
@@ -311,7 +336,7 @@ class _Emitter:
                 body.prefetch(body.floats(start, pixel * self.channel_step))
 
     def _finish(self, out_at: ir.Value, channel_at: ir.Value) -> None:
-        body, words = self.body, self.words
+        body, words, first_block = self.body, self.words, self.first_block
 
         def place(row: ir.Value, column: ir.Value) -> ir.Value:
             inside = body.add(body.mul(row, words[Arg.OUT_PIXEL]), body.mul(column, words[Arg.OUT_BLOCK]))
@@ -321,9 +346,24 @@ class _Emitter:
             return body.load(body.floats(self.channels[i], body.add(channel_at, v * body.lanes)))
 
         def tensor(i: int, row: ir.Value, column: ir.Value) -> ir.Value:
+            if self.variant.pair_tensors[i : i + 1] == (True,):
+                return load_half(body, self._half(self.tensors[i], out_at, row, column))
             return body.load(body.floats(self.tensors[i], place(row, column)))
 
         def store(value: ir.Value, row: ir.Value, column: ir.Value) -> None:
-            body.store(value, body.floats(words[Arg.OUTPUT], place(row, column)))
+            if self.variant.stores != "pairs":
+                body.store(value, body.floats(words[Arg.OUTPUT], place(row, column)))
+            if self.variant.stores != "floats":
+                at = self._half(words[Arg.PAIR_OUTPUT], out_at, row, column)
+                is_alone = body.b.icmp_signed("==", body.add(first_block, column), words[Arg.LONE_BLOCK])
+                store_half(body, value, at, self.variant.unit, is_alone)
 
         self.tile.finish(self.epilogue, channel=channel, tensor=tensor, store=store)
+
+    def _half(self, base: ir.Value, out_at: ir.Value, row: ir.Value, column: ir.Value) -> ir.Value:
+        """Where a vector of the tile at ``out_at`` lies in the PAIRS layout."""
+        body, words = self.body, self.words
+        assert self.pair_shift is not None and self.first_block is not None
+        pair, odd = pair_of(body, body.add(body.b.and_(self.first_block, constant(1)), column))
+        inside = body.add(body.mul(row, words[Arg.OUT_PIXEL]), body.mul(pair, words[Arg.OUT_BLOCK]))
+        return half_address(body, base, body.add(body.sub(out_at, self.pair_shift), inside), odd)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llvmlite import ir
 
-from mace_cpu.codegen.body import I64, Body, constant
+from mace_cpu.codegen.body import I1, I64, Body, constant
 from mace_cpu.codegen.gemm_arguments import Arg
-from mace_cpu.codegen.tile import Tile
+from mace_cpu.codegen.matrix_tile import MatrixTile
+from mace_cpu.codegen.pair_tile import make_tile
+from mace_cpu.codegen.tile import FetchAhead, Tile
+from mace_cpu.precision import Bfloat16Unit
 
 if TYPE_CHECKING:
     from mace_cpu.codegen.epilogue import Epilogue
@@ -27,6 +31,7 @@ class Variant:
         lanes: floats per vector.
         transposed_left: the left operand lies as (steps, rows).
         unroll: steps per turn of the innermost loop.
+        unit: what multiplies pairs of bfloat16, in words that count as floats everywhere else; None: float32.
     """
 
     rows: int
@@ -34,21 +39,26 @@ class Variant:
     lanes: int
     transposed_left: bool
     unroll: int
+    unit: Bfloat16Unit | None = None
 
 
-def build(symbol: str, variant: Variant, epilogue: Epilogue) -> str:
+def build(symbol: str, variant: Variant, epilogue: Epilogue, features: Iterable[str] = ()) -> str:
     """IR of a matrix product; arguments are `Arg`, then epilogue channels, then epilogue tensors."""
-    body = Body(symbol, variant.lanes)
+    body = Body(symbol, variant.lanes, features)
     words = {arg: body.pointer(arg) if arg in POINTERS else body.word(arg) for arg in Arg}
     operands = [op.operand for op in epilogue.ops if op.operand]
     first = len(Arg)
     channels = [body.pointer(first + i) for i in range(operands.count("channel"))]
     first += len(channels)
     tensors = [body.pointer(first + i) for i in range(operands.count("tensor"))]
-    tile = Tile(body, variant.rows, variant.vectors)
+    tile = make_tile(body, variant.rows, variant.vectors, variant.unit)
+    ahead = FetchAhead(body)
     with body.loop(body.begin, body.end) as unit:
         product, inside = body.divide(unit, words[Arg.UNITS])
-        panel, segment = _decode(body, words, inside)
+        panel, segment, is_first = _decode(body, words, inside)
+        # the next segments of a band use the same panel
+        again = body.b.and_(body.b.xor(is_first, ir.Constant(I1, 1)), body.b.icmp_signed("!=", unit, body.begin))
+        fetch = body.b.select(again, constant(0), words[Arg.STEPS_FETCH])
         left = body.floats(words[Arg.LEFT], _entry(body, words[Arg.LEFT_OFFSETS], product))
         # operands read in place have no columns behind the last one, so there the last panel is moved back
         panel_at = body.minimum(body.mul(panel, tile.columns), words[Arg.LAST_PANEL])
@@ -58,6 +68,7 @@ def build(symbol: str, variant: Variant, epilogue: Epilogue) -> str:
         right = body.floats(words[Arg.RIGHT], right_at)
         column = body.add(words[Arg.FIRST_COLUMN], panel_at)
         out = body.add(body.mul(product, words[Arg.OUT_MATRIX]), column)
+        next_panel = body.floats(right, body.mul(words[Arg.STEPS], tile.columns))
         start = body.mul(segment, words[Arg.SEGMENT])
         stop = body.minimum(body.add(start, words[Arg.SEGMENT]), words[Arg.ROWS])
         with body.loop(start, stop, variant.rows) as wanted:
@@ -71,6 +82,7 @@ def build(symbol: str, variant: Variant, epilogue: Epilogue) -> str:
             )
             stride = words[Arg.LEFT_STRIDE]
             if variant.transposed_left:
+                assert isinstance(tile, Tile)
                 with body.loop(0, words[Arg.STEPS]) as k:
                     source = body.floats(left, body.add(body.mul(k, stride), row))
                     packed = body.floats(right, body.mul(k, words[Arg.RIGHT_STEP]))
@@ -78,20 +90,23 @@ def build(symbol: str, variant: Variant, epilogue: Epilogue) -> str:
             else:
                 source = body.floats(left, body.mul(row, stride))
                 offsets = [body.mul(stride, r) for r in range(variant.rows)]
-                tile.run(source, offsets, right, words[Arg.RIGHT_STEP], words[Arg.STEPS], variant.unroll)
+                number = body.b.udiv(body.sub(wanted, start), constant(variant.rows))
+                ahead.begin(body.floats(next_panel, body.mul(number, words[Arg.TILE_FETCH])), fetch)
+                tile.run(source, offsets, right, words[Arg.RIGHT_STEP], words[Arg.STEPS], variant.unroll, ahead)
             out_at = body.add(out, body.mul(row, words[Arg.OUT_ROW]))
             _Results(body, words, tile, epilogue, channels, tensors, out_at, panel_at, column).emit()
+    tile.close()
     return body.text()
 
 
-def _decode(body: Body, words: dict[Arg, ir.Value], unit: ir.Value) -> tuple[ir.Value, ir.Value]:
-    """(panel, segment): over bands of segments; in a band over panels, then over its segments."""
+def _decode(body: Body, words: dict[Arg, ir.Value], unit: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
+    """(panel, segment, whether it is the band's first): over bands; in a band over panels, then over its segments."""
     band_size = words[Arg.BAND]
     band, inside = body.divide(unit, body.mul(band_size, words[Arg.PANELS]))
     first = body.mul(band, band_size)
     size = body.minimum(band_size, body.sub(words[Arg.SEGMENTS], first))
     panel, offset = body.divide(inside, size)
-    return panel, body.add(first, offset)
+    return panel, body.add(first, offset), body.b.icmp_signed("==", offset, constant(0))
 
 
 def _entry(body: Body, table: ir.Value, index: ir.Value) -> ir.Value:
@@ -104,7 +119,7 @@ class _Results:
 
     body: Body
     words: dict[Arg, ir.Value]
-    tile: Tile
+    tile: Tile | MatrixTile
     epilogue: Epilogue
     channels: list[ir.Value]
     tensors: list[ir.Value]

@@ -11,6 +11,7 @@ from mace_cpu.lowering.conv_direct import fits_direct
 from mace_cpu.lowering.conv_geometry import Geometry, conv_geometry, transpose_geometry
 from mace_cpu.lowering.conv_phases import fits_phases, fits_shuffle
 from mace_cpu.lowering.conv_planar import choose_tile, planar_cost, planar_lattice
+from mace_cpu.lowering.conv_winograd import WORTH_IT, Plan, weight_cost, winograd_plan
 from mace_cpu.program import Layout, Program
 
 CONVERSION_PER_VECTOR = 8.0
@@ -22,6 +23,21 @@ MOST_PLAIN_CHANNELS = 4
 """Up to so many input channels that lie row-major are read as they are: a block of them would be mostly empty."""
 
 
+LEAST_CHANNELS = 16
+"""With fewer channels, in or out, whole registers of pairs of bfloat16 would be mostly empty."""
+
+
+def takes_pairs(program: Program, geometry: Geometry) -> bool:
+    """Whether a convolution with known weights is computed in bfloat16, going by its sizes alone."""
+    return (
+        program.bfloat16 is not None
+        and fits_direct(geometry, program.block)
+        and not fits_depthwise(geometry)
+        and min(geometry.group_in, geometry.group_out) >= LEAST_CHANNELS
+        and (geometry.groups == 1 or geometry.group_in % (2 * program.block) == 0)
+    )
+
+
 def takes_plain(program: Program, geometry: Geometry, x: Value) -> bool:
     """Whether the kernel for blocks of channels would read ``x`` in the PLAIN layout."""
     few = geometry.groups == 1 and geometry.in_channels <= MOST_PLAIN_CHANNELS
@@ -30,7 +46,7 @@ def takes_plain(program: Program, geometry: Geometry, x: Value) -> bool:
 
 def wants_planar(program: Program, geometry: Geometry, x: Value, result: Value) -> bool:
     """Whether a Conv that the direct kernel covers is faster through the planar one, where ``result`` is stored."""
-    planar, blocked = planar_cost(program.target, geometry), _blocked_cost(program, geometry)
+    planar, blocked = planar_cost(program.target, geometry), _blocked_cost(program, geometry, x)
     if program.has(x, Layout.BLOCKED) and not program.has(x, Layout.PLAIN):
         planar += _conversion(program, x)
     elif not takes_plain(program, geometry, x):
@@ -74,17 +90,30 @@ def _reads_plain(program: Program, node: Node) -> bool:
     if node.op_type == "ConvTranspose":
         return wants_planar_transpose(program, transpose_geometry(node, *shapes), x)
     geometry = conv_geometry(node, *shapes)
-    if fits_depthwise(geometry):
+    if fits_depthwise(geometry) or takes_pairs(program, geometry):
         return False
     if not fits_direct(geometry, program.block):
         return True
-    return planar_cost(program.target, geometry) < _blocked_cost(program, geometry) * WORTH_CHANGING
+    return planar_cost(program.target, geometry) < _blocked_cost(program, geometry, x) * WORTH_CHANGING
 
 
-def _blocked_cost(program: Program, geometry: Geometry) -> float:
+def chosen_winograd(program: Program, geometry: Geometry, x: Value) -> Plan | None:
+    """How a convolution on blocks of channels is computed by Winograd's method, where that is the fastest."""
+    if takes_plain(program, geometry, x):
+        return None
+    return winograd_plan(program, geometry, _direct_cost(program, geometry))
+
+
+def _blocked_cost(program: Program, geometry: Geometry, x: Value) -> float:
+    plan = chosen_winograd(program, geometry, x)
+    return _direct_cost(program, geometry) if plan is None else plan.cost / WORTH_IT
+
+
+def _direct_cost(program: Program, geometry: Geometry) -> float:
     blocks = geometry.groups * -(-geometry.group_out // program.block) * _vectors_per_block(program)
     taps = math.prod(geometry.output) * math.prod(geometry.kernel) * geometry.group_in
-    return geometry.batch * taps * blocks * BLOCKED_OVERHEAD
+    weights = math.prod(geometry.kernel) * geometry.group_in * blocks * program.target.vector_bits / 32
+    return max(geometry.batch * taps * blocks * BLOCKED_OVERHEAD, weight_cost(weights, 1))
 
 
 def _vectors_per_block(program: Program) -> int:

@@ -13,9 +13,18 @@ from mace_core.native.kernel import KernelSource
 from mace_core.native.target import Target
 from mace_cpu.codegen.epilogue import Epilogue
 from mace_cpu.codegen.gemm_arguments import Arg
+from mace_cpu.codegen.tile_arguments import STEPS_PER_FETCH
 from mace_cpu.codegen.version import generator_version
-from mace_cpu.lowering.conv_tiles import ChannelSplit, choose_rows, most_rows, split_channels
+from mace_cpu.lowering.conv_tiles import (
+    MATRIX_VECTORS,
+    ChannelSplit,
+    choose_matrix_rows,
+    choose_rows,
+    most_rows,
+    split_channels,
+)
 from mace_cpu.lowering.moving_kernels import panels_kernel
+from mace_cpu.precision import Bfloat16Unit
 from mace_cpu.program import At, Buf, Program, aligned_empty
 
 Floats = npt.NDArray[np.float32]
@@ -69,6 +78,8 @@ def emit_product(
     epilogue: Epilogue,
     tensors: Sequence[Buf],
     target: Buf,
+    *,
+    unit: Bfloat16Unit | None = None,
 ) -> None:
     """Emit ``target = epilogue(left @ right + bias)``, all operands float32 and dense.
 
@@ -78,9 +89,13 @@ def emit_product(
         bias: (columns,).
         epilogue: its per-channel operands vary along the columns.
         tensors: the buffers of its tensor operands.
+        unit: multiplies pairs of bfloat16; then ``product`` counts pairs of steps, and both operands (the right one is
+            known) are made of such pairs.
     """
     lanes = max(program.target.vector_bits // 32, 4)
     widest = 4 if program.target.vector_bits >= 512 or program.target.architecture == "aarch64" else 2
+    if unit is not None and unit.has_tiles:
+        widest = MATRIX_VECTORS
     in_place = (
         isinstance(right, Buf)
         and not product.transposed_right
@@ -93,7 +108,11 @@ def emit_product(
     else:
         splits = split_channels(-(-product.columns // lanes), widest)
     for split in splits:
-        rows = choose_rows(product.rows, min(most_rows(program.target, lanes, split.blocks), MOST_ROWS), split.blocks)
+        if unit is not None and unit.has_tiles:
+            rows = choose_matrix_rows(product.rows)
+        else:
+            most = min(most_rows(program.target, lanes, split.blocks), MOST_ROWS)
+            rows = choose_rows(product.rows, most, split.blocks)
         width = split.blocks * lanes
         panel = product.steps * width
         segment = min(-(-product.rows // rows), SEGMENT_TILES) * rows
@@ -101,7 +120,11 @@ def emit_product(
         band = segments
         if 4 * panel * split.tiles < CACHED_LEFT_BYTES:
             band = max(min(CACHED_LEFT_BYTES // max(4 * segment * product.steps, 1), segments), 1)
+        # what is read in place has no panels
+        tile_fetch = 0 if in_place else -(-panel // (segment // rows))
         values = {
+            Arg.TILE_FETCH: tile_fetch,
+            Arg.STEPS_FETCH: -(-tile_fetch // max(-(-product.steps // STEPS_PER_FETCH), 1)),
             Arg.OUT_MATRIX: product.rows * product.columns,
             Arg.UNITS: segments * split.tiles,
             Arg.ROWS: product.rows,
@@ -133,10 +156,11 @@ def emit_product(
         arguments.extend(tensors)
         share = split.tiles * split.blocks / sum(s.tiles * s.blocks for s in splits)
         program.emit(
-            gemm_kernel(rows, split.blocks, lanes, product.transposed_left, epilogue),
+            gemm_kernel(rows, split.blocks, lanes, product.transposed_left, epilogue, unit),
             arguments,
             extent=len(product.left) * segments * split.tiles,
             work=product.macs * share * SCALAR_WORK_PER_MAC,
+            note="" if unit is None else f"bfloat16 {unit.value}",
         )
 
 
@@ -187,20 +211,31 @@ def _per_column(values: Floats, split: ChannelSplit, lanes: int) -> Floats:
 _kernels: dict[tuple[object, ...], KernelSource] = {}
 
 
-def gemm_kernel(rows: int, vectors: int, lanes: int, transposed_left: bool, epilogue: Epilogue) -> KernelSource:
+def gemm_kernel(
+    rows: int,
+    vectors: int,
+    lanes: int,
+    transposed_left: bool,
+    epilogue: Epilogue,
+    unit: Bfloat16Unit | None = None,
+) -> KernelSource:
     """The product kernel for a tile and an epilogue."""
     tag = epilogue.tag
-    symbol = f"gemm_{'t' if transposed_left else 'n'}{lanes}_{rows}x{vectors}" + (f"_{tag}" if tag else "")
+    form = "t" if transposed_left else "n"
+    if unit is not None:
+        form = f"{unit.value.replace('-', '_')}_"
+    symbol = f"gemm_{form}{lanes}_{rows}x{vectors}" + (f"_{tag}" if tag else "")
     key = (symbol, epilogue.ops)
     if key not in _kernels:
-        build = functools.partial(_build, symbol, rows, vectors, lanes, transposed_left, Epilogue(epilogue.ops))
+        variant = (rows, vectors, lanes, transposed_left, UNROLL, unit)
+        build = functools.partial(_build, symbol, variant, Epilogue(epilogue.ops))
         _kernels[key] = KernelSource(symbol, generator_version(), build)
     return _kernels[key]
 
 
 def _build(
-    symbol: str, rows: int, vectors: int, lanes: int, transposed_left: bool, epilogue: Epilogue, target: Target
+    symbol: str, variant: tuple[int, int, int, bool, int, Bfloat16Unit | None], epilogue: Epilogue, target: Target
 ) -> str:
     from mace_cpu.codegen import gemm
 
-    return gemm.build(symbol, gemm.Variant(rows, vectors, lanes, transposed_left, UNROLL), epilogue)
+    return gemm.build(symbol, gemm.Variant(*variant), epilogue, target.features)

@@ -12,6 +12,7 @@ from mace_core.graph import GraphView, Node, Value
 from mace_core.native.numba_kernel import numba_source
 from mace_core.tensor import DType
 from mace_cpu.codegen.epilogue import Epilogue, EpilogueOp, match_epilogue
+from mace_cpu.lowering.bfloat16 import emit_product_in_pairs, takes_pair_rows
 from mace_cpu.lowering.checks import inputs_in
 from mace_cpu.lowering.gemm_packed import KERNELS, Floats, Product, emit_product
 from mace_cpu.lowering.registry import lowers
@@ -133,6 +134,9 @@ def _emit_float(
         scale, bias, epilogue = epilogue.split_affine(product.columns)
         if (scale != 1).any():
             known = known * (scale[:, None] if product.transposed_right else scale)
+    if known is not None and takes_pair_rows(program, product):
+        emit_product_in_pairs(program, product, left, known, bias, epilogue, tensors, final)
+        return
     source = program.read(left)
     packed: Floats | Buf = known if known is not None else program.read(right)
     target = program.write(final)
