@@ -12,14 +12,17 @@ from mace_core.version import VERSION
 
 
 @functools.cache
-def build_id() -> str:
-    """The version and a digest of every source file's name, size and time.
+def build_id(package: Path | None = None) -> str:
+    """The core's version and a digest of every source file's name, size and time.
+
+    Args:
+        package: the folder of a package of a plugin, whose files are looked at instead of the core's.
 
     An editable checkout changes without a new version, and so does a reinstalled one; looking at the files'
     metadata costs well under a millisecond.
     """
     digest = hashlib.sha256()
-    for line in sorted(_describe_sources(str(Path(__file__).parent))):
+    for line in sorted(_describe_sources(str(package or Path(__file__).parent))):
         digest.update(line.encode())
     return f"{VERSION}+{digest.hexdigest()[:16]}"
 

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import hmac
 import logging
 import os
 import struct
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 _LOG = logging.getLogger("mace_core.cache")
@@ -24,7 +22,8 @@ _LENGTHS = struct.Struct("<IIQ")
 _DIGEST_BYTES = 32
 _HEADER_BYTES = len(_MAGIC) + _LENGTHS.size + _DIGEST_BYTES
 _SUFFIX = ".entry"
-_TEMPORARY = ".new-"
+TEMPORARY_PREFIX = ".new-"
+"""Of files that are being written, and of what an interrupted writer left."""
 
 
 def cache_dir() -> Path:
@@ -77,28 +76,10 @@ class CheckedCache:
 
         A folder that cannot be written to is logged once and otherwise ignored: caches are optional.
         """
-        path = self._path(key)
         encoded = key.encode()
         lengths = _LENGTHS.pack(len(self._version), len(encoded), len(payload))
         digest = _digest(lengths, self._version, encoded, payload)
-        temporary: str | None = None
-        try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            descriptor, temporary = tempfile.mkstemp(prefix=_TEMPORARY, dir=self.directory)
-            with os.fdopen(descriptor, "wb") as file:
-                file.writelines((_MAGIC, lengths, digest, self._version, encoded, payload))
-            Path(temporary).replace(path)
-        except OSError as error:
-            if temporary is not None:
-                self._unlink(Path(temporary))
-            if self.directory.parent not in _REPORTED:
-                _REPORTED.add(self.directory.parent)
-                _LOG.warning(
-                    "The cache folder %s cannot be written to (%s); going on without it, later starts will be slower. "
-                    "Set MACE_CACHE_DIR to a writable folder.",
-                    self.directory.parent,
-                    error,
-                )
+        self._write(self._path(key), (_MAGIC, lengths, digest, self._version, encoded, payload))
 
     def remove(self, key: str) -> None:
         """Forget ``key``; nothing happens if it is not there."""
@@ -106,7 +87,7 @@ class CheckedCache:
 
     def clear(self) -> None:
         """Forget every entry of this kind, whatever its version, and what interrupted writers have left."""
-        for path in (*self._files(), *self.directory.glob(_TEMPORARY + "*")):
+        for path in (*self._files(), *self.directory.glob(TEMPORARY_PREFIX + "*")):
             self._unlink(path)
 
     def entries(self) -> list[str]:
@@ -123,6 +104,33 @@ class CheckedCache:
         return sorted(keys)
 
     # --- inside ----------------------------------------------------------------------------------------------------
+
+    def _write(self, path: Path, parts: Sequence[bytes | memoryview]) -> bool:
+        """Make ``parts`` the content of ``path`` in one step; False, and told once, where that is not possible."""
+        import tempfile  # only here: it takes as long to import as to read an entry
+
+        temporary: str | None = None
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            descriptor, temporary = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=self.directory)
+            with os.fdopen(descriptor, "wb") as file:
+                file.writelines(parts)
+            Path(temporary).replace(path)
+        except BaseException as error:
+            if temporary is not None:
+                self._unlink(Path(temporary))
+            if not isinstance(error, OSError):
+                raise
+            if self.directory.parent not in _REPORTED:
+                _REPORTED.add(self.directory.parent)
+                _LOG.warning(
+                    "The cache folder %s cannot be written to (%s); going on without it, later starts will be slower. "
+                    "Set MACE_CACHE_DIR to a writable folder.",
+                    self.directory.parent,
+                    error,
+                )
+            return False
+        return True
 
     def _path(self, key: str) -> Path:
         return self.directory / (hashlib.sha256(key.encode()).hexdigest()[:40] + _SUFFIX)
@@ -146,7 +154,7 @@ class CheckedCache:
         stored_key = blob[start + version_bytes : start + version_bytes + key_bytes]
         payload = blob[start + version_bytes + key_bytes :]
         stored_digest = blob[_HEADER_BYTES - _DIGEST_BYTES : _HEADER_BYTES]
-        if not hmac.compare_digest(stored_digest, _digest(lengths, version, stored_key, payload)):
+        if stored_digest != _digest(lengths, version, stored_key, payload):
             return None, "its checksum is wrong"
         if version != self._version:
             return None, f"it was written by version {version.decode(errors='replace')}, this is {self.version}"

@@ -30,11 +30,11 @@ from mace_core.scheduler.arguments import (
 from mace_core.scheduler.context import RunContext
 from mace_core.scheduler.custom import provide_custom_ops
 from mace_core.scheduler.devices import DevicePool
-from mace_core.scheduler.explain import Explanation, explain_plan
 from mace_core.scheduler.feeds import collect_feeds
 from mace_core.scheduler.model import PreparedModel, prepare_model
 from mace_core.scheduler.numerics import NumericsCheck
 from mace_core.scheduler.profile import Profile
+from mace_core.scheduler.remembered import RememberedPlacements
 from mace_core.scheduler.runner import GraphPlan, GraphRunner, Planner
 from mace_core.scheduler.selection import resolve_device_name, select_devices
 from mace_core.scheduler.signatures import assumed_types, signature_text, static_types, types_from_shapes
@@ -44,6 +44,8 @@ from mace_core.scheduler.values import RuntimeValue
 
 if TYPE_CHECKING:
     from mace_core.frontend.load import Model
+    from mace_core.scheduler.explain import Explanation
+    from mace_core.scheduler.profile import Profile
 
 _log = logging.getLogger("mace")
 
@@ -124,6 +126,7 @@ class Session:
                 pool=self._pool,
                 compile_with=self._model.compile,
                 resolve=self._model.resolve,
+                remembered=RememberedPlacements(self._model, self._pool, strict=strict),
                 pin=_pin_lookup(pins),
                 strict=strict,
                 capacity=max_signatures,
@@ -212,6 +215,8 @@ class Session:
 
     def profile(self, feeds: Mapping[str, Any], outputs: Sequence[str] | None = None) -> Profile:
         """Run once and tell where the time went; the results are in ``Profile.outputs``."""
+        from mace_core.scheduler.profile import Profile
+
         found = Profile()
         found.outputs = self.run(feeds, outputs, profile=found)
         return found
@@ -232,6 +237,8 @@ class Session:
             shapes: the input shapes to explain; by default those of the latest run, or the model's own.  Where the
                 model leaves dimensions free and nothing ran yet, sizes are assumed, and the explanation says so.
         """
+        from mace_core.scheduler.explain import explain_plan
+
         self._check_open()
         if shapes is not None:
             types, note = types_from_shapes(self._graph.inputs, shapes, self._model.label), ""

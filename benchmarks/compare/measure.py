@@ -129,7 +129,8 @@ class _Run:
             self.told(f"{benchmark.name}: {engine}, first result")
             try:
                 files[engine] = convert(prepared, ENGINES[engine].form, self.settings.folder)
-                self._worker(engine, prepared, files[engine], max(self.settings.threads), 0, self._outputs(engine))
+                for threads in self.settings.threads:  # each may have a cache entry of its own
+                    self._worker(engine, prepared, files[engine], threads, 0, self._outputs(engine))
             except (NotConvertibleError, ProcessFailedError) as error:
                 missing[engine] = str(error)
         missing |= self._compare_outputs(prepared.name, [engine for engine in files if engine not in missing])

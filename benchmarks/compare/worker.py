@@ -2,7 +2,9 @@
 
     python -m benchmarks.compare.worker ENGINE MODEL INPUTS.npz THREADS RUNS SECONDS OUTPUT_NAMES [OUTPUTS.npz]
 
-Nothing but numpy and the inputs is loaded before the clock starts.
+Nothing but numpy and the inputs is loaded before the clock starts: the start is the engine's import, loading
+the model and the first result.  All engines run from byte code, as installed packages do, and with warm caches: the
+process that compares results comes first and leaves both.
 """
 
 from __future__ import annotations

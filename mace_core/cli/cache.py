@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 cache_app = typer.Typer(
     help="Show or clear what is stored between runs: compiled kernels, plans, the device inventory.\n\n"
-    "Everything in it is made again when it is needed. MACE_CACHE_DIR moves it.",
+    "Everything in it is made again when it is needed. MACE_CACHE_DIR moves it, MACE_CACHE_LIMIT bounds it.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import logging
 import os
+import struct
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,15 +16,21 @@ from pathlib import Path
 import llvmlite
 
 from mace_core.cache import CheckedCache
-from mace_core.native import compiler
-from mace_core.native.loader import check_object, link_objects
+from mace_core.native.errors import KernelError
+from mace_core.native.image import CodeImage
+from mace_core.native.loader import check_object, link_objects, load_prelinked, prelink
 from mace_core.native.target import Target, host_target
 from mace_core.progress import report
 
 _LOG = logging.getLogger("mace_core.native")
+_LENGTH = struct.Struct("<I")
 
 _lock = threading.RLock()
 _loaded: dict[tuple[str, str, str], int] = {}
+_images: dict[tuple[str, str, str], bytes] = {}
+"""The object code of what is in `_loaded`, a few kilobytes each, to be stored with the plans that use it."""
+_unpacked: dict[bytes, dict[str, int]] = {}
+"""What `load_packed` has loaded: code is never unloaded, so the same must not be loaded twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +90,66 @@ def load_kernels(
             addresses = link_objects(absent, objects)
             for symbol, address in addresses.items():
                 _loaded[keys[symbol]] = address
+                _images[keys[symbol]] = objects[symbol]
         return {symbol: _loaded[key] for symbol, key in keys.items()}
+
+
+def pack_kernels(sources: Sequence[KernelSource], target: Target | None = None) -> bytes | None:
+    """Kernels that `load_kernels` has loaded, as bytes for `load_packed`; None if it has not loaded all of them.
+
+    Where this process can, they are linked already, so that loading them takes neither LLVM nor a look at each.
+    """
+    chosen = host_target() if target is None else target
+    wanted = list({source.symbol: source for source in sources}.values())
+    with _lock:
+        objects = {s.symbol: image for s in wanted if (image := _images.get((s.symbol, s.version, chosen.key)))}
+    if len(objects) < len(wanted):
+        return None
+    linked = prelink(wanted, objects)
+    if linked is not None:
+        header: dict[str, object] = {"symbols": linked.symbols, "imports": linked.imports}
+        parts = [linked.content]
+    else:
+        header = {"objects": [[s.symbol, s.version, sorted(s.imports), len(objects[s.symbol])] for s in wanted]}
+        parts = [objects[source.symbol] for source in wanted]
+    text = json.dumps(header).encode()
+    return b"".join((_LENGTH.pack(len(text)), text, *parts))
+
+
+def load_packed(packed: bytes) -> dict[str, int]:
+    """Addresses of the kernels that `pack_kernels` packed; they stay valid until the process ends.
+
+    Raises:
+        KernelError: this process can not load them.
+        ValueError, KeyError: ``packed`` is damaged.
+    """
+    digest = hashlib.blake2b(packed, digest_size=16).digest()
+    with _lock:
+        if digest not in _unpacked:
+            _unpacked[digest] = _load_packed(packed)
+        return _unpacked[digest]
+
+
+def _load_packed(packed: bytes) -> dict[str, int]:
+    (length,) = _LENGTH.unpack_from(packed)
+    start = _LENGTH.size + length
+    header = json.loads(packed[_LENGTH.size : start])
+    if "symbols" in header:
+        addresses = load_prelinked(CodeImage(packed[start:], header["symbols"], header["imports"]))
+        if addresses is None:
+            raise KernelError("The stored code can not be loaded into this process.")
+        return addresses
+    sources, objects = [], {}
+    for symbol, version, imports, nbytes in header["objects"]:
+        source = KernelSource(symbol, version, _no_source, frozenset(imports))
+        objects[symbol] = check_object(source, packed[start : start + nbytes])
+        sources.append(source)
+        start += nbytes
+    return link_objects(sources, objects)
+
+
+def _no_source(target: Target) -> str:
+    raise KernelError("A kernel that came packed has no source to be built from.")
 
 
 def object_cache() -> CheckedCache:
@@ -93,7 +160,8 @@ def object_cache() -> CheckedCache:
 @functools.cache
 def _generator() -> str:
     """Changes with the way kernels are compiled."""
-    return hashlib.sha256(Path(compiler.__file__).read_bytes()).hexdigest()[:16]
+    compiler = Path(__file__).with_name("compiler.py")  # not imported for this: it imports LLVM
+    return hashlib.sha256(compiler.read_bytes()).hexdigest()[:16]
 
 
 def cache_key(source: KernelSource, target: Target) -> str:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import ctypes
 import functools
 import itertools
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import llvmlite.binding as llvm
-
 from mace_core.native import elf
-from mace_core.native.compiler import initialise_native
 from mace_core.native.errors import KernelError
+from mace_core.native.image import CodeImage, can_load_images, link_image, load_image
 
 if TYPE_CHECKING:
+    import llvmlite.binding as llvm
+
     from mace_core.native.kernel import KernelSource
+
+_LOG = logging.getLogger("mace_core.native")
 
 MAY_RAISE = "mace_kernel_may_raise"
 """An undefined symbol that a kernel compiled from Python has left if some path through it raises."""
@@ -80,6 +83,45 @@ def link_objects(sources: Sequence[KernelSource], objects: Mapping[str, bytes]) 
     Raises:
         KernelError: the linker refused an object.
     """
+    image = prelink(sources, objects)
+    if image is not None:
+        addresses = load_prelinked(image)
+        if addresses is not None:
+            return addresses
+    return _link_with_llvm(sources, objects)
+
+
+def prelink(sources: Sequence[KernelSource], objects: Mapping[str, bytes]) -> CodeImage | None:
+    """Checked objects as one image that `load_prelinked` takes, here or in a later process; None where only LLVM's
+    loader can load them.
+
+    Raises:
+        KernelError: an object is damaged.
+    """
+    if not can_load_images():
+        return None
+    try:
+        return link_image(objects[source.symbol] for source in sources)
+    except ValueError as error:
+        raise KernelError(f"The object code of {_some_names(sources)} is damaged: {error}.") from error
+
+
+def load_prelinked(image: CodeImage) -> dict[str, int] | None:
+    """Addresses of the kernels of an image; None if this process can not load it."""
+    functions = {name: address for name in image.imports if (address := c_function(name)) is not None}
+    if absent := sorted(image.imports.keys() - functions.keys()):
+        _LOG.info("Linked code is not used: it calls '%s', which this process does not have.", "', '".join(absent))
+        return None
+    try:
+        return load_image(image, functions)
+    except OSError as error:
+        _LOG.info("Linked code can not be loaded (%s); going on with LLVM's loader.", error)
+        return None
+
+
+def _link_with_llvm(sources: Sequence[KernelSource], objects: Mapping[str, bytes]) -> dict[str, int]:
+    import llvmlite.binding as llvm
+
     builder = llvm.JITLibraryBuilder()
     imports: dict[str, int] = {}
     for source in sources:
@@ -92,10 +134,13 @@ def link_objects(sources: Sequence[KernelSource], objects: Mapping[str, bytes]) 
     try:
         tracker = builder.link(_jit(), f"mace{next(_library_numbers)}")
     except RuntimeError as error:
-        names = ", ".join(source.symbol for source in sources[:5]) + (", …" if len(sources) > 5 else "")
-        raise KernelError(f"The object code of {names} can not be loaded: {error}") from error
+        raise KernelError(f"The object code of {_some_names(sources)} can not be loaded: {error}") from error
     _keep_for_ever(tracker)
     return {source.symbol: int(tracker[source.symbol]) for source in sources}
+
+
+def _some_names(sources: Sequence[KernelSource]) -> str:
+    return ", ".join(source.symbol for source in sources[:5]) + (", …" if len(sources) > 5 else "")
 
 
 def _addresses(source: KernelSource, image: bytes) -> dict[str, int]:
@@ -111,6 +156,10 @@ def _addresses(source: KernelSource, image: bytes) -> dict[str, int]:
 
 @functools.cache
 def _jit() -> llvm.LLJIT:
+    import llvmlite.binding as llvm
+
+    from mace_core.native.compiler import initialise_native
+
     initialise_native()
     jit = llvm.create_lljit_compiler(use_jit_link=True)
     _keep_for_ever(jit)

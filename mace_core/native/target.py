@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import os
 from dataclasses import dataclass, field
-
-import llvmlite.binding as llvm
+from pathlib import Path
+from typing import NamedTuple
 
 from mace_core.errors import UsageError
 
@@ -81,14 +82,14 @@ def host_target(mask: str | None = None) -> Target:
 
 @functools.cache
 def _host_target(mask: str) -> Target:
-    triple = llvm.get_process_triple()
-    host = llvm.get_host_cpu_features()
-    present = frozenset(name for name, on in host.items() if on)
+    host = _host()
+    triple = host.triple
+    present = host.features
     arm = triple.startswith(("aarch64", "arm64"))
     if not mask or mask == "native":
         if arm:
             present |= {"neon", "fp-armv8"}
-        return make_target(triple, llvm.get_host_cpu_name(), present, host.flatten())
+        return make_target(triple, host.cpu, present, host.attributes)
     masks = (
         _ARM_MASKS if arm else _X86_MASKS if triple.startswith(("x86_64", "amd64")) else {"baseline": ("generic", ())}
     )
@@ -102,6 +103,63 @@ def _host_target(mask: str) -> Target:
             f"The mask '{mask}' needs {', '.join(missing)}, which this processor does not have; choose a lower one."
         )
     return make_target(triple, cpu, frozenset(features), "")
+
+
+class _Host(NamedTuple):
+    """What LLVM says of the processor we run on."""
+
+    triple: str
+    cpu: str
+    features: frozenset[str]
+    attributes: str
+
+
+def _host() -> _Host:
+    """What LLVM says of this processor, remembered where the system can tell it from another one."""
+    from mace_core.cache import CheckedCache
+
+    processor = processor_text()
+    if not processor:
+        return _ask_llvm()
+    import llvmlite
+
+    cache = CheckedCache("host", f"llvmlite{llvmlite.__version__}")
+    stored = cache.get(processor)
+    if stored is not None:
+        triple, cpu, features, attributes = json.loads(stored)
+        return _Host(triple, cpu, frozenset(features), attributes)
+    host = _ask_llvm()
+    cache.put(processor, json.dumps([host.triple, host.cpu, sorted(host.features), host.attributes]).encode())
+    return host
+
+
+def _ask_llvm() -> _Host:
+    import llvmlite.binding as llvm
+
+    features = llvm.get_host_cpu_features()
+    present = frozenset(name for name, on in features.items() if on)
+    return _Host(llvm.get_process_triple(), llvm.get_host_cpu_name(), present, features.flatten())
+
+
+_CHANGING = ("processor", "cpu MHz", "bogomips", "BogoMIPS", "core id", "apicid", "initial apicid", "physical id")
+_FIRST_BYTES = 8192
+
+
+def processor_text(root: Path = Path("/")) -> str:
+    """What Linux says of the first processor, without what differs from one to the next or from hour to hour; "" on
+    other systems.
+
+    Args:
+        root: where ``proc`` is looked for.
+    """
+    try:
+        with (root / "proc/cpuinfo").open(encoding="utf-8", errors="replace") as file:
+            first = file.read(_FIRST_BYTES).lstrip().partition("\n\n")[0]
+    except OSError:
+        return ""
+    lines = [line for line in first.splitlines() if line.partition(":")[0].strip() not in _CHANGING]
+    known = any(line.partition(":")[0].strip() in ("flags", "Features") for line in lines)
+    return f"{os.uname().machine}\n" + "\n".join(lines) if known else ""
 
 
 def foreign_target(architecture: str) -> Target:

@@ -4,6 +4,7 @@ What a vendor writes against is all here: `ExecutionProvider` -> `Device` -> `Ba
 `Execution`.  Nothing here imports a provider.
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from mace_core.provider.api import API_VERSION, ApiVersion
@@ -18,16 +19,16 @@ from mace_core.provider.backend import (
     ShapeSupport,
 )
 from mace_core.provider.device import Device, DeviceKind, Missing, ProbeResult
-from mace_core.provider.events import CompileEvent, PartitionEvent, RunProfile, Span
 from mace_core.provider.execution import Bindings, BoundTensor, CancelFlag, Event, Execution, Stream
 from mace_core.provider.inventory import Inventory, find_device, inventory, probe
-from mace_core.provider.libraries import find_library, library_directories
 from mace_core.provider.memory import Allocator, Buffer, DataTransfer, HostAllocator
 from mace_core.provider.provider import ExecutionProvider
 from mace_core.provider.registry import PluginState, PluginStatus, Registry, default_registry
 
 if TYPE_CHECKING:
+    from mace_core.provider.events import CompileEvent, PartitionEvent, RunProfile, Span
     from mace_core.provider.hook_specs import hookimpl
+    from mace_core.provider.libraries import find_library, library_directories
 
 __all__ = [
     "API_VERSION",
@@ -73,9 +74,21 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "hookimpl":  # pluggy is imported only for plugins that use it
-        from mace_core.provider.hook_specs import hookimpl
+_ON_FIRST_USE = {
+    "CompileEvent": "events",
+    "PartitionEvent": "events",
+    "RunProfile": "events",
+    "Span": "events",
+    "find_library": "libraries",
+    "hookimpl": "hook_specs",  # pluggy is imported only for plugins that use it
+    "library_directories": "libraries",
+}
 
-        return hookimpl
-    raise AttributeError(f"module 'mace_core.provider' has no attribute '{name}'")
+
+def __getattr__(name: str) -> Any:
+    module = _ON_FIRST_USE.get(name)
+    if module is None:
+        raise AttributeError(f"module 'mace_core.provider' has no attribute '{name}'")
+    value = getattr(importlib.import_module(f"mace_core.provider.{module}"), name)
+    globals()[name] = value
+    return value

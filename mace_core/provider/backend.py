@@ -153,6 +153,18 @@ class Backend(ABC):
         """
         raise TypeError(f"{type(self).__name__} does not restore blobs")
 
+    def serialize_parts(self, compiled: Sequence[CompiledSubgraph]) -> Sequence[bytes | memoryview] | None:
+        """As :meth:`serialize`, in parts that make up the blob one behind the other, so that large ones need not be
+        copied.  The core calls this one; the default gives the single part that :meth:`serialize` makes."""
+        blob = self.serialize(compiled)
+        return None if blob is None else (blob,)
+
+    def deserialize_view(self, blob: memoryview, subgraphs: Sequence[GraphView]) -> list[CompiledSubgraph]:
+        """As :meth:`deserialize`, from read-only memory that begins at a multiple of 64 bytes and stays as it is while
+        anything refers to it: usually a mapped file, so that weights may be used where they lie.  The core calls this
+        one; the default copies the bytes for :meth:`deserialize`."""
+        return self.deserialize(bytes(blob), subgraphs)
+
     def compatibility_key(self) -> str:
         """Everything outside the graph that a blob depends on (driver, SoC, SDK build), as text."""
         return ""

@@ -8,11 +8,12 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import importlib.metadata  # its import takes about 10 ms, so it is done on first use
+
+from mace_core.provider.plugin_memory import Installed, PluginMemory
 
 PROVIDER_GROUP = "mace.execution_providers"
 HOOK_GROUP = "mace.hooks"
@@ -20,8 +21,7 @@ HOOK_GROUP = "mace.hooks"
 _log = logging.getLogger("mace_core.plugins")
 
 
-@dataclass(frozen=True, slots=True)
-class PluginEntry:
+class PluginEntry(NamedTuple):
     """One line of some distribution's entry points.
 
     Attributes:
@@ -54,31 +54,55 @@ def discover(group: str) -> list[PluginEntry]:
     """
     found: list[PluginEntry] = []
     seen: set[str] = set()
-    for distribution, text in _candidates(tuple(sys.path), _folder_times(sys.path)):
+    for name, version, text, entries, fault in _installed(tuple(sys.path), _folder_times(sys.path)):
         if group not in text:
             continue
-        name, version = _identity(distribution)
         key = re.sub(r"[-_.]+", "-", name).lower()
         if key in seen:
             continue
         seen.add(key)
-        try:
-            entries = [e for e in distribution.entry_points if e.group == group]
-        except Exception as error:  # a malformed file of somebody else's must not hide the other plugins
-            fault = f"the entry_points.txt of {name} can not be read: {type(error).__name__}: {error}"
+        if fault:  # a malformed file of somebody else's must not hide the other plugins
             found.append(PluginEntry(group, name, "", name, version, fault))
-            continue
-        found.extend(PluginEntry(group, e.name, e.value, name, version) for e in entries)
+        found.extend(PluginEntry(group, e_name, value, name, version) for g, e_name, value in entries if g == group)
     trace(f"{group}: found {', '.join(f'{e.name} ({e.provenance})' for e in found) or 'nothing'}")
     return found
 
 
 def load(entry: PluginEntry) -> object:
-    """The object an entry names, imported by stevedore.
+    """The object an entry names, loaded by stevedore.
+
+    Where stevedore has loaded the same entry of the same installation before it is imported directly: importing
+    stevedore takes longer than importing most plugins.
 
     Raises:
         BaseException: whatever the plugin's import raised.
     """
+    memory = PluginMemory()
+    if memory.was_loaded(entry):
+        found = _imported(entry)
+        if found is not None:
+            return found
+    plugin = _load_with_stevedore(entry)
+    memory.note_loaded(entry)
+    return plugin
+
+
+def _imported(entry: PluginEntry) -> object | None:
+    """What an entry names; None where that does not work any more, which stevedore is left to tell."""
+    import importlib
+
+    module, _, attributes = entry.value.partition(":")
+    try:
+        found: object = importlib.import_module(module.strip())
+        for attribute in attributes.split("."):
+            found = getattr(found, attribute.strip()) if attribute.strip() else found
+    except Exception as error:
+        trace(f"{entry.name} can not be imported directly: {describe(error)}")
+        return None
+    return found
+
+
+def _load_with_stevedore(entry: PluginEntry) -> object:
     import importlib.metadata
 
     from stevedore.named import NamedExtensionManager
@@ -103,8 +127,7 @@ def load(entry: PluginEntry) -> object:
     return plugin
 
 
-@dataclass(frozen=True, slots=True)
-class Switches:
+class Switches(NamedTuple):
     """The environment's say on which plugins may be used.
 
     Attributes:
@@ -154,18 +177,35 @@ def _split(text: str) -> Sequence[str]:
 
 
 @functools.lru_cache(maxsize=1)
-def _candidates(path: tuple[str, ...], times: tuple[int, ...]) -> list[tuple[importlib.metadata.Distribution, str]]:
-    """Distributions on ``path`` with entry points of ours, and those as text; kept until a folder on it changes.
+def _installed(path: tuple[str, ...], times: tuple[int, ...]) -> list[Installed]:
+    """Distributions on ``path`` with entry points of ours; kept until a folder on it changes.
 
     Providers and hooks are looked for one after the other, and reading all metadata takes 10 ms.
     """
+    memory = PluginMemory()
+    found = memory.installed()
+    if found is None:
+        found = _read_installed(path)
+        memory.note_installed(found)
+    return found
+
+
+def _read_installed(path: tuple[str, ...]) -> list[Installed]:
     import importlib.metadata
 
     found = []
     for distribution in importlib.metadata.distributions(path=list(path)):
         text = _read_entry_points(distribution)
-        if text is not None and "mace." in text:
-            found.append((distribution, text))
+        if text is None or "mace." not in text:
+            continue
+        name, version = _identity(distribution)
+        try:
+            entries = [(e.group, e.name, e.value) for e in distribution.entry_points if e.group.startswith("mace.")]
+        except Exception as error:
+            fault = f"the entry_points.txt of {name} can not be read: {type(error).__name__}: {error}"
+            found.append(Installed(name, version, text, [], fault))
+        else:
+            found.append(Installed(name, version, text, entries, ""))
     return found
 
 

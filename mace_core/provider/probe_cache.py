@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import logging
 import os
 import platform
 import sys
-import sysconfig
 from collections.abc import Iterable
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -84,20 +82,16 @@ def _key(entry: PluginEntry) -> str:
     return f"{entry.name} {sys.prefix}"
 
 
-@functools.cache
-def _site_packages() -> tuple[str, ...]:
-    """Where packages are installed; asking costs more than a millisecond, and a process does not change it."""
-    return tuple(sorted({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}))
-
-
 def _stamp(entry: PluginEntry) -> dict[str, Any]:
+    # by name: asking sysconfig takes longer than reading what is stored
+    site_packages = {folder for folder in sys.path if folder.rstrip("/\\").endswith(("site-packages", "dist-packages"))}
     return {
         "plugin": [entry.name, entry.value, entry.distribution, entry.version],
         "core": [build_id(), str(API_VERSION)],
         "python": [sys.version, sys.prefix],
         "machine": [platform.node(), platform.machine(), platform.release(), default_threads()],
         # installing or removing any package changes its folder, and probes look for packages
-        "files": _file_states([*_site_packages(), *_module_files(entry.module)]),
+        "files": _file_states([*sorted(site_packages), *_module_files(entry.module)]),
     }
 
 

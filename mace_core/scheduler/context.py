@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from mace_core.provider.execution import CancelFlag
-from mace_core.scheduler.profile import Profile
+
+if TYPE_CHECKING:
+    from mace_core.scheduler.profile import Profile
 
 
 @dataclass(slots=True, eq=False)

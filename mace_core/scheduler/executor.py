@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -42,7 +42,6 @@ from mace_core.scheduler.plan import (
     Storage,
     UploadStep,
 )
-from mace_core.scheduler.profile import Profile
 from mace_core.scheduler.values import (
     RuntimeValue,
     address_of,
@@ -52,6 +51,9 @@ from mace_core.scheduler.values import (
     storage,
 )
 from mace_core.tensor import DType, MemoryKind
+
+if TYPE_CHECKING:
+    from mace_core.scheduler.profile import Profile
 
 _log = logging.getLogger("mace")
 

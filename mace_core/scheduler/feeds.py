@@ -6,7 +6,6 @@ element type of their own: they are taken where the value fits the input's type.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -119,6 +118,8 @@ def _name_faults(inputs: Sequence[Value], feeds: Mapping[str, Any]) -> list[str]
     faults = [f"input '{value.name}' ({value.type}) is missing" for value in inputs if value.name not in feeds]
     for name in feeds:
         if name not in names:
+            import difflib
+
             near = difflib.get_close_matches(str(name), names, n=1)
             hint = f"did you mean '{near[0]}'?" if near else f"the inputs are {', '.join(map(repr, names)) or 'none'}"
             faults.append(f"there is no input '{name}' ({hint})")

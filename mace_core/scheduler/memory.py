@@ -7,15 +7,14 @@ The greedy-by-size strategy of Pisarchyk and Lee, "Efficient Memory Management f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from mace_core.provider.memory import ALIGNMENT_BYTES
 
 
-@dataclass(frozen=True, slots=True)
-class Lifetime:
+class Lifetime(NamedTuple):
     """A buffer of ``nbytes`` that is alive from step ``first`` to step ``last``, both included."""
 
     first: int
@@ -23,8 +22,7 @@ class Lifetime:
     nbytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class ArenaPlan:
+class ArenaPlan(NamedTuple):
     """Byte offsets in the order of the lifetimes given.
 
     Attributes:

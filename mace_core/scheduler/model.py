@@ -11,7 +11,7 @@ import logging
 import os
 import struct
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ from mace_core.tensor import DType, Tensor, TensorType, ValueType
 if TYPE_CHECKING:
     from mace_core.cache import CheckedCache
     from mace_core.frontend.load import Model
+    from mace_core.mapped_cache import MappedCache
 
 _log = logging.getLogger("mace")
 
@@ -36,6 +37,7 @@ _MAX_STORED = 64
 """Resolutions one session stores at most: shapes that depend on data could be without number."""
 
 _LENGTH = struct.Struct("<I")
+_BLOB_ALIGNMENT = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,20 +72,27 @@ class PreparedModel:
         preparations: the latest compilations, in order.
     """
 
-    def __init__(self, graph: Graph, label: str, *, fingerprint: str = "", cache: bool = False) -> None:
-        """``fingerprint``: of the optimised graph, "" where it is not known yet; ``cache``: use the caches on disk."""
+    def __init__(
+        self, graph: Graph, label: str, *, fingerprint: str = "", cache: bool = False, mmap: bool = True
+    ) -> None:
+        """``fingerprint``: of the optimised graph, "" where it is not known yet; ``cache``: use the caches on disk;
+        ``mmap``: what providers stored is used where it lies in its file."""
         self.graph = graph
         self.label = label
         self.preparations: deque[Preparation] = deque(maxlen=_MAX_STORED)
         self._fingerprint = fingerprint
         self._resolutions: CheckedCache | None = None
-        self._blobs: CheckedCache | None = None
-        self._stored = 0
+        self._blobs: MappedCache | None = None
+        self._placements: CheckedCache | None = None
+        self._stored: Counter[str] = Counter()
+        self._mmap = mmap
         if cache:
             from mace_core.cache import CheckedCache
+            from mace_core.mapped_cache import MappedCache
 
             self._resolutions = CheckedCache("resolutions", build_id()) if fingerprint else None
-            self._blobs = CheckedCache("blobs", build_id())
+            self._blobs = MappedCache("blobs", build_id())
+            self._placements = CheckedCache("placements", build_id())
 
     def resolve(self, graph: Graph, types: Mapping[Value, ValueType], values: Mapping[Value, Tensor]) -> Resolution:
         """Shapes of ``graph`` (the model or a part of it) for one signature.
@@ -93,15 +102,14 @@ class PreparedModel:
         """
         key = ""
         if self._resolutions is not None:
-            key = _digest(self._fingerprint, *_part_words(graph, types, values))
+            key = _digest(self._fingerprint, *part_words(graph, types, values))
             found = self._stored_resolution(graph, key)
             if found is not None:
                 return found
         from mace_core.graph.shapes import dump_resolution, resolve
 
         resolution = resolve(graph, types, values, opset_imports=self.graph.opset_imports)
-        if self._resolutions is not None and self._stored < _MAX_STORED:
-            self._stored += 1
+        if self._resolutions is not None and self._may_store("resolutions"):
             self._resolutions.put(key, dump_resolution(graph, resolution))
         return resolution
 
@@ -114,7 +122,7 @@ class PreparedModel:
         blob = self._resolutions.get(key)
         if blob is None:
             return None
-        from mace_core.graph.shapes.serialize import load_resolution
+        from mace_core.graph.stored_resolution import load_resolution
 
         try:
             return load_resolution(graph, blob)
@@ -128,54 +136,72 @@ class PreparedModel:
         Raises:
             ProviderError: what the backend raises.
         """
-        start, restored, error = time.perf_counter(), False, ""
+        found = self.restore(device, views)
+        if found is not None:
+            return found
+        start = time.perf_counter()
         try:
-            found = self._restore(device, views)
-            restored = found is not None
-            return found if found is not None else self._compile(device, views)
+            found = self._compile(device, views)
         except Exception as failure:
-            error = str(failure)
-            raise
-        finally:
             seconds = time.perf_counter() - start
-            nodes = tuple(node.name for view in views for node in view.nodes)
-            if not error:
-                done = Preparation(device.name, len(views), len(nodes), seconds, restored)
-                self.preparations.append(done)
-                _log.info("%s", done)
-            notify.compiled(self.label, device.name, nodes, seconds, restored=restored, error=error)
+            notify.compiled(self.label, device.name, _names(views), seconds, restored=False, error=str(failure))
+            raise
+        self._tell(device, views, time.perf_counter() - start, restored=False)
+        return found
+
+    def restore(self, device: SessionDevice, views: Sequence[GraphView]) -> list[CompiledSubgraph] | None:
+        """What the cache has of these subgraphs, if the provider still takes it."""
+        start = time.perf_counter()
+        found = self._restore(device, views)
+        if found is not None:
+            self._tell(device, views, time.perf_counter() - start, restored=True)
+        return found
+
+    def _tell(self, device: SessionDevice, views: Sequence[GraphView], seconds: float, *, restored: bool) -> None:
+        nodes = _names(views)
+        done = Preparation(device.name, len(views), len(nodes), seconds, restored)
+        self.preparations.append(done)
+        _log.info("%s", done)
+        notify.compiled(self.label, device.name, nodes, seconds, restored=restored, error="")
+
+    def _may_store(self, kind: str) -> bool:
+        """Whether another entry of this kind may come from this session."""
+        self._stored[kind] += 1
+        return self._stored[kind] <= _MAX_STORED
 
     def _compile(self, device: SessionDevice, views: Sequence[GraphView]) -> list[CompiledSubgraph]:
         backend = device.backend
         compiled = backend.compile(views)
-        if self._blobs is not None and _stores(backend):
+        if self._blobs is not None and stores(backend) and self._may_store("blobs"):
             try:
-                blob = backend.serialize(compiled)
+                parts = backend.serialize_parts(compiled)
             except Exception as error:  # what was compiled is good; only the next start is slower
                 _log.warning("what %s compiled can not be stored: %s", device.name, error)
-                blob = None
-            if blob is not None:
+                parts = None
+            if parts is not None:
                 compatibility = backend.compatibility_key().encode()
-                key = self._blob_key(device, views)
-                self._blobs.put(key, b"".join((_LENGTH.pack(len(compatibility)), compatibility, blob)))
+                head = _LENGTH.pack(len(compatibility)) + compatibility
+                self._blobs.put_parts(
+                    self._blob_key(device, views), (head + bytes(-len(head) % _BLOB_ALIGNMENT), *parts)
+                )
         return compiled
 
     def _restore(self, device: SessionDevice, views: Sequence[GraphView]) -> list[CompiledSubgraph] | None:
         """What the cache holds, if the provider still takes it."""
-        if self._blobs is None or not _stores(device.backend):
+        if self._blobs is None or not stores(device.backend):
             return None
-        entry = self._blobs.get(self._blob_key(device, views))
+        entry = self._blobs.view(self._blob_key(device, views), mmap=self._mmap)
         if entry is None:
             return None
         (length,) = _LENGTH.unpack_from(entry)
-        start = _LENGTH.size
-        made_under = entry[start : start + length].decode()
+        end = _LENGTH.size + length
+        made_under = bytes(entry[_LENGTH.size : end]).decode()
         worth = device.backend.check_compatibility(made_under)
         if worth not in (Compatibility.OPTIMAL, Compatibility.USABLE):
             _log.info("a stored compilation for %s is not used: the provider says %s", device.name, worth.value)
             return None
         try:
-            restored = device.backend.deserialize(entry[start + length :], views)
+            restored = device.backend.deserialize_view(entry[end + -end % _BLOB_ALIGNMENT :], views)
         except Exception as error:  # whatever a provider makes of a blob it can not read: compiled anew, and replaced
             _log.info("a stored compilation for %s is not used: %s", device.name, error)
             return None
@@ -186,12 +212,24 @@ class PreparedModel:
             return None
         return restored
 
-    def _blob_key(self, device: SessionDevice, views: Sequence[GraphView]) -> str:
+    def stored_placement(self, words: Sequence[str]) -> bytes | None:
+        """What `store_placement` was given under the same words for the same model."""
+        return None if self._placements is None else self._placements.get(_digest(self._model_key(), *words))
+
+    def store_placement(self, words: Sequence[str], record: bytes) -> None:
+        """Keep for later sessions how a part of the model was placed."""
+        if self._placements is not None and self._may_store("placements"):
+            self._placements.put(_digest(self._model_key(), *words), record)
+
+    def _model_key(self) -> str:
         if not self._fingerprint:
             from mace_core.graph.serialize import graph_fingerprint
 
             self._fingerprint = graph_fingerprint(self.graph)
-        words = [self._fingerprint, device.name, device.provider_version, device.options_key]
+        return self._fingerprint
+
+    def _blob_key(self, device: SessionDevice, views: Sequence[GraphView]) -> str:
+        words = [self._model_key(), device.name, device.provider_version, device.options_key]
         for view in views:
             types = {value: found for value in view.inputs if (found := view.type(value)) is not None}
             known = {
@@ -231,19 +269,20 @@ def prepare_model(model: Model, *, optimize: bool, cache: bool, mmap: bool) -> P
             f"{optimize} {passes}",
             mmap=mmap,
         )
-        return PreparedModel(graph, f"'{path}'", fingerprint=fingerprint, cache=True)
+        return PreparedModel(graph, f"'{path}'", fingerprint=fingerprint, cache=True, mmap=mmap)
     from mace_core.frontend.load import load_model
 
     graph = load_model(model, mmap=mmap)
     if optimize:
         simplify(graph)
     label = f"'{os.fspath(model)}'" if isinstance(model, str | os.PathLike) else _name_of(graph)
-    return PreparedModel(graph, label, cache=cache)
+    return PreparedModel(graph, label, cache=cache, mmap=mmap)
 
 
-def _stores(backend: Backend) -> bool:
+def stores(backend: Backend) -> bool:
     """Whether the backend has a form of compiled subgraphs to store."""
-    return type(backend).serialize is not Backend.serialize
+    kind = type(backend)
+    return kind.serialize is not Backend.serialize or kind.serialize_parts is not Backend.serialize_parts
 
 
 def _leave(graph: Graph) -> None:
@@ -254,7 +293,12 @@ def _name_of(graph: Graph) -> str:
     return f"model '{graph.name}'" if graph.name else "the model"
 
 
-def _part_words(graph: Graph, types: Mapping[Value, ValueType], values: Mapping[Value, Tensor]) -> list[str]:
+def _names(views: Sequence[GraphView]) -> tuple[str, ...]:
+    return tuple(node.name for view in views for node in view.nodes)
+
+
+def part_words(graph: Graph, types: Mapping[Value, ValueType], values: Mapping[Value, Tensor]) -> list[str]:
+    """What tells one part of a model under one signature from another."""
     return _words(graph.nodes, graph.inputs, graph.outputs, types, values)
 
 

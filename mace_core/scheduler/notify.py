@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from mace_core.graph import Value
 from mace_core.provider import hooks
-from mace_core.scheduler.partition import Partitioning
-from mace_core.scheduler.profile import Profile
-from mace_core.scheduler.stages import Stage
 from mace_core.tensor import TensorType
+
+if TYPE_CHECKING:
+    from mace_core.scheduler.partition import Partitioning
+    from mace_core.scheduler.profile import Profile
+    from mace_core.scheduler.stages import Stage
 
 
 def partitioned(model: str, stage: Stage, partitioning: Partitioning) -> None:

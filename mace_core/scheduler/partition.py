@@ -8,7 +8,8 @@ a topological order, so that pieces are convex and do not depend on each other i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
 
 from mace_core.errors import MaceError, shorten
 from mace_core.graph import Node
@@ -20,8 +21,7 @@ CORE_DEVICE = "core"
 """The name under which control flow, which the core runs itself, shows up."""
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
+class Offer(NamedTuple):
     """One device's answer, in order of priority.
 
     Attributes:
@@ -34,11 +34,10 @@ class Offer:
     device: str
     capability: Capability
     only_pinned: bool = False
-    banned: Mapping[Node, str] = field(default_factory=dict)
+    banned: Mapping[Node, str] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
+class Placement(NamedTuple):
     """Where a node runs and why; for each device that comes before, why not there."""
 
     node: Node
@@ -47,16 +46,14 @@ class Placement:
     declined: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Partition:
+class Partition(NamedTuple):
     """Nodes that run together on one device, in topological order."""
 
     device: str
     nodes: tuple[Node, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Partitioning:
+class Partitioning(NamedTuple):
     """Partitions in an order in which they can run, and the placement of every node."""
 
     partitions: tuple[Partition, ...]

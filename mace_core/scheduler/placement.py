@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from mace_core.errors import MaceError, ProviderBugError, StrictPlacementError
 from mace_core.graph import GraphView, Node
@@ -24,19 +24,39 @@ from mace_core.scheduler.stages import Stage, node_reads
 _log = logging.getLogger("mace")
 
 
+def view_of(stage: Stage, part: Partition, index: int, graph_name: str) -> GraphView:
+    """What the provider of a partition sees; ``index`` numbers the partitions of the stage."""
+    made = {value for node in part.nodes for value in node.outputs if value is not None}
+    reads = dict.fromkeys(value for node in part.nodes for value in node_reads(node))
+    inputs = [v for v in reads if v not in made and v.constant is None and v not in stage.known]
+    outside = set(stage.outputs)
+    inside = set(part.nodes)
+    for node in stage.nodes:
+        if node not in inside:
+            outside.update(node_reads(node))
+    outputs = [
+        v for node in part.nodes for v in node.outputs if v is not None and v in outside and v not in stage.known
+    ]
+    name = f"{graph_name}/{part.device}/{index}" if part.device else graph_name
+    return GraphView(stage.graph, part.nodes, inputs, outputs, stage.types, stage.known, name=name)
+
+
 class Compiler(Protocol):
     """Compiles subgraphs of one device, through a cache or not."""
 
     def __call__(self, device: SessionDevice, views: Sequence[GraphView]) -> list[CompiledSubgraph]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class PlacedStage:
-    """Partitions with what was compiled for them (None for control flow), in the order in which they run."""
+class PlacedStage(NamedTuple):
+    """Partitions with what was compiled for them (None for control flow), in the order in which they run.
+
+    ``is_steady``: nothing went wrong on the way, so that it would come out the same another time.
+    """
 
     partitioning: Partitioning
     views: tuple[GraphView, ...]
     compiled: tuple[CompiledSubgraph | None, ...]
+    is_steady: bool = True
 
     def close(self) -> None:
         """Free what was compiled."""
@@ -89,13 +109,13 @@ class _Placing:
         control_flow = frozenset(node for node in self.stage.nodes if runs_in_core(node))
         while True:
             partitioning = self._partition(control_flow)
-            views = [self._view(part, index) for index, part in enumerate(partitioning.partitions)]
+            views = [view_of(self.stage, part, index, self.name) for index, part in enumerate(partitioning.partitions)]
             if self._compile(partitioning.partitions, views):
                 break
         parts = partitioning.partitions
         found = tuple(self.compiled.get((part.device, part.nodes)) for part in parts)
         self.close_compiled(found)
-        return PlacedStage(partitioning, tuple(views), found)
+        return PlacedStage(partitioning, tuple(views), found, is_steady=not self.bans)
 
     def close_compiled(self, kept: Sequence[CompiledSubgraph | None]) -> None:
         """Close what was compiled on the way and is not in the result."""
@@ -147,23 +167,7 @@ class _Placing:
         return found
 
     def _whole_view(self) -> GraphView:
-        return self._view(Partition("", self.stage.nodes), 0)
-
-    def _view(self, part: Partition, index: int) -> GraphView:
-        stage = self.stage
-        made = {value for node in part.nodes for value in node.outputs if value is not None}
-        reads = dict.fromkeys(value for node in part.nodes for value in node_reads(node))
-        inputs = [v for v in reads if v not in made and v.constant is None and v not in stage.known]
-        outside = set(stage.outputs)
-        inside = set(part.nodes)
-        for node in stage.nodes:
-            if node not in inside:
-                outside.update(node_reads(node))
-        outputs = [
-            v for node in part.nodes for v in node.outputs if v is not None and v in outside and v not in stage.known
-        ]
-        name = f"{self.name}/{part.device}/{index}" if part.device else self.name
-        return GraphView(stage.graph, part.nodes, inputs, outputs, stage.types, stage.known, name=name)
+        return view_of(self.stage, Partition("", self.stage.nodes), 0, self.name)
 
     def _compile(self, parts: Sequence[Partition], views: Sequence[GraphView]) -> bool:
         """Compile what is not compiled yet; False if something failed, and is banned from its device now."""

@@ -22,11 +22,11 @@ from mace_core.scheduler.control_flow import ControlFlow
 from mace_core.scheduler.core_nodes import make_core_node
 from mace_core.scheduler.devices import DevicePool
 from mace_core.scheduler.executor import StageInstance
-from mace_core.scheduler.expansion import expand_unclaimed
 from mace_core.scheduler.numerics import NumericsCheck
 from mace_core.scheduler.partition import UnplacedNodesError
-from mace_core.scheduler.placement import Compiler, place
+from mace_core.scheduler.placement import Compiler, PlacedStage, place
 from mace_core.scheduler.plan import ControlStep, StagePlan, build_plan
+from mace_core.scheduler.remembered import RememberedPlacements
 from mace_core.scheduler.stages import Stage, cut_stage, fragment
 from mace_core.scheduler.values import RuntimeValue, is_dense
 from mace_core.tensor import DType, Tensor, TensorType, ValueType
@@ -44,6 +44,7 @@ class Planner:
         pool: the devices.
         compile_with: compiles, through the cache where there is one.
         resolve: shapes per signature, through the cache where there is one.
+        remembered: placements of earlier processes, where there is a cache.
         pin: the device a node is pinned to, or None.
         strict: no node may run but on the devices named.
         capacity: plans kept per graph.
@@ -58,6 +59,7 @@ class Planner:
     pool: DevicePool
     compile_with: Compiler
     resolve: Resolve
+    remembered: RememberedPlacements
     pin: Callable[[Node], str | None]
     strict: bool
     capacity: int
@@ -85,6 +87,12 @@ class Planner:
             _check_declared_outputs(graph, resolution, self.label)
             stage = cut_stage(graph, resolution)
             pins = self._pins(stage)
+            if self.numerics is None:  # there every node is apart, which no record is
+                restored = self.remembered.restore(stage, types, fixed, pins, name=graph.name)
+                if restored is not None:
+                    return self._planned(stage, restored, feeds)
+            from mace_core.scheduler.expansion import expand_unclaimed
+
             expanded, answers = expand_unclaimed(graph, stage, self.pool, self.resolve, pinned=pins)
             if expanded is not graph:
                 resolution = self.resolve(expanded, types, fixed)
@@ -104,20 +112,26 @@ class Planner:
                 )
             except UnplacedNodesError as error:
                 raise UnplacedNodesError(error.unplaced, self.label) from None
-            notify.partitioned(self.label, stage, placed.partitioning)
-            try:
-                plan = build_plan(stage, placed, self.pool, feeds, self._control_flow)
-            except BaseException:
-                placed.close()
-                raise
-            if self.numerics is not None:
-                plan.numerics, plan.single = self.numerics, None
-            rest = None
-            if stage.rest is not None:
-                rest = GraphRunner(
-                    self, stage.rest, stage.rest_feeds, fixed=stage.rest_fixed or {}, contents=stage.rest_contents
-                )
-            return GraphPlan(plan, rest, self.pool, self.counting)
+            if expanded is graph and self.numerics is None:
+                self.remembered.store(placed, stage, types, fixed, pins)
+            return self._planned(stage, placed, feeds)
+
+    def _planned(self, stage: Stage, placed: PlacedStage, feeds: Sequence[Value]) -> GraphPlan:
+        """The plan of a stage that is placed, and what comes after it."""
+        notify.partitioned(self.label, stage, placed.partitioning)
+        try:
+            plan = build_plan(stage, placed, self.pool, feeds, self._control_flow)
+        except BaseException:
+            placed.close()
+            raise
+        if self.numerics is not None:
+            plan.numerics, plan.single = self.numerics, None
+        rest = None
+        if stage.rest is not None:
+            rest = GraphRunner(
+                self, stage.rest, stage.rest_feeds, fixed=stage.rest_fixed or {}, contents=stage.rest_contents
+            )
+        return GraphPlan(plan, rest, self.pool, self.counting)
 
     def _pins(self, stage: Stage) -> dict[Node, str]:
         return {node: device for node in stage.nodes if (device := self.pin(node)) is not None}

@@ -7,7 +7,7 @@ behind it is one stage; the rest is a graph of its own, planned when its inputs 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from mace_core.graph import Graph, Node, Value
 from mace_core.graph.graph import captured_values
@@ -15,8 +15,7 @@ from mace_core.graph.signature import Resolution
 from mace_core.tensor import Tensor, TensorType, ValueType
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
+class Stage(NamedTuple):
     """What runs under one plan.
 
     Attributes:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import mmap as mmap_module
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +13,7 @@ import numpy.typing as npt
 from mace_core.errors import ModelError
 
 
-@dataclass(frozen=True, slots=True)
-class FileBytes:
+class FileBytes(NamedTuple):
     """The content of a file as a flat, read-only uint8 array; the array keeps the mapping alive."""
 
     path: Path

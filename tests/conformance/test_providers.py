@@ -12,4 +12,4 @@ class TestReference(ProviderConformance):
 class TestCpu(ProviderConformance):
     """The cpu provider claims every case of the kit."""
 
-    declaration = Declaration(provider="cpu", device="0")
+    declaration = Declaration(provider="cpu", device="0", serializes=True)

@@ -265,7 +265,7 @@ def test_an_entry_of_another_form_is_looked_up_again(install_provider: Install, 
 
 def test_an_application_s_own_provider_is_never_stored(registry: Registry, tmp_path: Path) -> None:
     probe("unit", registry)
-    assert not list((tmp_path / "cache").rglob("*.entry"))
+    assert not list((tmp_path / "cache" / "inventory").rglob("*.entry"))
 
 
 def test_a_cache_folder_that_can_not_be_written_only_costs_time(

@@ -26,7 +26,7 @@ from mace_core.graph.shapes import (
 from mace_core.graph.shapes.context import NodeContext, ShapeMismatchError, UnresolvedShapeError
 from mace_core.graph.shapes.registry import register_shape_function
 from mace_core.graph.shapes.resolver import resolve
-from mace_core.graph.shapes.serialize import dump_resolution, load_resolution
+from mace_core.graph.stored_resolution import dump_resolution, load_resolution
 
 __all__ = [
     "NodeContext",

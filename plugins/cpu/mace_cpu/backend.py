@@ -1,43 +1,32 @@
-"""The open CPU: claims what has a lowering, lowers subgraphs to native plans, runs them."""
+"""The open CPU: claims what has a lowering, lowers subgraphs to native plans, stores and restores them."""
 
 from __future__ import annotations
 
-import ctypes
-import math
-import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-
-from mace_core.errors import ProviderError
-from mace_core.graph import GraphView
-from mace_core.native.kernel import load_kernels
-from mace_core.native.plan import NativePlan, PlanStep
+from mace_core.build_id import build_id
+from mace_core.errors import UnsupportedError
+from mace_core.graph.view import GraphView
+from mace_core.native.kernel import KernelSource, load_kernels, load_packed, pack_kernels
 from mace_core.native.pool import ThreadPool, release_shared, shared_pool
-from mace_core.provider import (
-    Backend,
-    Bindings,
-    Capability,
-    Claim,
-    CompiledSubgraph,
-    Device,
-    Execution,
-    Rejection,
-    ShapeSupport,
-)
-from mace_core.scheduler.memory import Lifetime, plan_arena
-from mace_cpu.lowering import find_lowering, load_all
+from mace_core.provider.backend import Backend, Capability, Claim, CompiledSubgraph, Rejection, ShapeSupport
+from mace_core.provider.device import Device
+from mace_cpu import stored
+from mace_cpu.assembly import assemble
 from mace_cpu.precision import choose_instructions
-from mace_cpu.program import ALIGNMENT_BYTES, STATUS_WORDS, Buf, Place, Program, Unsized
+from mace_cpu.subgraph import CpuSubgraph
 from mace_cpu.workers import Workers
 
-ARENA_SLOT, CONSTANT_SLOT, FIRST_INPUT_SLOT = 0, 1, 2
+if TYPE_CHECKING:
+    from mace_cpu.program import Program
 
 
 class CpuBackend(Backend):
-    """One backend per session and option set; kernels and threads are shared by the process."""
+    """One backend per session and option set; kernels and threads are shared by the process.
+
+    The lowerings are imported when they are first asked: restoring what was compiled before needs none of them.
+    """
 
     shape_support = ShapeSupport.STATIC
     compiles_per_shape = False
@@ -51,15 +40,18 @@ class CpuBackend(Backend):
         winograd: bool = True,
         precision: str = "float32",
     ) -> None:
-        load_all()
         self.device = device
         self.notes = workers.notes
         self.threads = workers.threads
         self.winograd = winograd
         self.target, self.bfloat16 = choose_instructions(features, precision)
         self.pool: ThreadPool | None = shared_pool(workers.threads, workers.processors)
+        self._sources: dict[str, KernelSource] = {}
 
     def capability(self, view: GraphView) -> Capability:
+        from mace_cpu.lowering import find_lowering, load_all
+
+        load_all()
         claims: list[Claim] = []
         rejections: list[Rejection] = []
         for node in view.nodes:
@@ -78,9 +70,10 @@ class CpuBackend(Backend):
         programs = [self._lower(view) for view in subgraphs]
         sources = {step.kernel.symbol: step.kernel for program in programs for step in program.steps}
         addresses = load_kernels(list(sources.values()), self.target)
+        self._sources.update(sources)
         device = self.device.qualified_name
         assert self.pool is not None
-        return [CpuSubgraph(program, addresses, self.pool, self.threads, device) for program in programs]
+        return [CpuSubgraph(assemble(program), addresses, self.pool, self.threads, device) for program in programs]
 
     def measure_peak(self, seconds: float) -> float:
         from mace_core.native.peak import measure_peak
@@ -94,6 +87,10 @@ class CpuBackend(Backend):
             release_shared(pool)
 
     def _lower(self, view: GraphView) -> Program:
+        from mace_cpu.lowering import find_lowering, load_all
+        from mace_cpu.program import Program
+
+        load_all()
         program = Program(view, self.target, self.threads, self.winograd, self.bfloat16)
         for node in view.nodes:
             if node in program.done:
@@ -107,153 +104,43 @@ class CpuBackend(Backend):
         program.finish()
         return program
 
+    # --- stored form ----------------------------------------------------------------------------------------------
 
-class CpuSubgraph(CompiledSubgraph):
-    """A native plan, its constants in one aligned block, and the size of its arena."""
+    def serialize(self, compiled: Sequence[CompiledSubgraph]) -> bytes | None:
+        parts = self.serialize_parts(compiled)
+        return None if parts is None else b"".join(parts)
 
-    def __init__(
-        self, program: Program, addresses: dict[str, int], pool: ThreadPool, threads: int, device: str
-    ) -> None:
-        self.source_map = {step.name: step.source for step in program.steps}
-        self.notes = dict(program.notes)
-        self.workspace_bytes = _plan_buffers(program)
-        self._constants, self._constants_address = _constant_block(program)
-        self._inputs = len(program.view.inputs)
-        self.faults = tuple(program.faults)
-        self.unsized = tuple(program.unsized)
-        self.dim_words = program.dim_words
-        self.pool = pool
-        self.threads = threads
-        self.device = device
-        steps, words, relocations = _assemble(program, addresses)
-        self._step_info = [(step.name, step.source) for step in program.steps]
-        self.plan = NativePlan(steps, words, relocations)
+    def serialize_parts(self, compiled: Sequence[CompiledSubgraph]) -> Sequence[bytes | memoryview] | None:
+        assemblies = [one.assembly for one in compiled if isinstance(one, CpuSubgraph)]
+        symbols = {step.symbol for assembly in assemblies for step in assembly.steps}
+        if not symbols <= self._sources.keys() or any(one.constants.block_offsets is None for one in assemblies):
+            return None  # restored, not compiled: it is stored already
+        kernels = pack_kernels([self._sources[symbol] for symbol in sorted(symbols)], self.target)
+        return None if kernels is None else stored.dump(assemblies, kernels)
 
-    def new_execution(self) -> Execution:
-        return CpuExecution(self)
+    def deserialize(self, blob: bytes, subgraphs: Sequence[GraphView]) -> list[CompiledSubgraph]:
+        return self.deserialize_view(memoryview(blob), subgraphs)
 
-    def bases(self, bindings: Bindings) -> list[int]:
-        """The address per slot: arena, constants, inputs, outputs (and the words that an execution adds)."""
-        workspace = bindings.workspace.address if bindings.workspace is not None else 0
-        bases = [workspace, self._constants_address]
-        bases.extend(tensor.address for tensor in bindings.inputs)
-        for tensor in bindings.outputs:
-            # an output of unknown shape is computed in the arena and copied when its shape is known
-            bases.append(0 if tensor is None else tensor.address)
-        return bases
+    def deserialize_view(self, blob: memoryview, subgraphs: Sequence[GraphView]) -> list[CompiledSubgraph]:
+        assemblies, kernels = stored.load(blob)
+        for assembly, view in zip(assemblies, subgraphs, strict=True):
+            names = tuple(v.name for v in view.inputs), tuple(v.name for v in view.outputs)
+            if names != (assembly.inputs, assembly.outputs):
+                raise UnsupportedError(f"what is stored has other inputs and outputs than '{view.name}'")
+        addresses = load_packed(kernels)
+        device = self.device.qualified_name
+        assert self.pool is not None
+        return [CpuSubgraph(assembly, addresses, self.pool, self.threads, device) for assembly in assemblies]
 
-
-class CpuExecution(Execution):
-    """Argument words of one request at a time."""
-
-    def __init__(self, compiled: CpuSubgraph) -> None:
-        self._compiled = compiled
-        self._instance = compiled.plan.new_instance()
-        self._status = np.zeros(len(compiled.faults) * STATUS_WORDS, np.int64)
-        self._dims = np.zeros(compiled.dim_words, np.int64)
-
-    def run(self, bindings: Bindings) -> None:
-        compiled = self._compiled
-        profiling = bindings.profile is not None or bindings.profile_part is not None
-        bases = [*compiled.bases(bindings), self._status.ctypes.data, self._dims.ctypes.data]
-        # the plan counts the slots up to the last one that a step uses
-        del bases[compiled.plan.slots :]
-        self._instance.run(
-            bases, pool=compiled.pool, threads=compiled.threads, cancel=bindings.cancel, profile=profiling
+    def compatibility_key(self) -> str:
+        unit = "float32" if self.bfloat16 is None else self.bfloat16.value
+        return (
+            f"{build_id()} {plugin_build_id()} {self.target.key} {unit} threads={self.threads} winograd={self.winograd}"
         )
-        if compiled.faults and self._status.any():
-            raise self._fault()
-        for output in compiled.unsized:
-            self._hand_over(output, bindings)
-        if bindings.profile is not None:
-            for index, start_ns, end_ns in self._instance.timings():
-                name, source = compiled._step_info[index]
-                bindings.profile(name, source, start_ns, end_ns)
-        if bindings.profile_part is not None:
-            names = {thread.ident: thread.name for thread in threading.enumerate()}
-            for each in self._instance.chunk_times():
-                name, source = compiled._step_info[each.step]
-                worker = names.get(each.thread, f"thread {each.thread:#x}")
-                bindings.profile_part(worker, name, source, each.start_ns, each.end_ns)
-
-    def _hand_over(self, output: Unsized, bindings: Bindings) -> None:
-        """Copy an output whose shape is known now to memory of that shape."""
-        assert bindings.allocate_output is not None and bindings.workspace is not None
-        shape = tuple(int(dim) for dim in self._dims[output.first_word : output.first_word + output.rank])
-        tensor = bindings.allocate_output(output.index, output.dtype, shape)
-        nbytes = output.dtype.nbytes(math.prod(shape))
-        if nbytes:
-            ctypes.memmove(tensor.address, bindings.workspace.address + output.data.offset, nbytes)
-
-    def _fault(self) -> ProviderError:
-        """The first fault that a kernel reported; the status words are cleared."""
-        flags = self._status.reshape(-1, STATUS_WORDS)
-        index = int(flags[:, 0].argmax())
-        fault, value = self._compiled.faults[index], int(flags[index, 1])
-        self._status.fill(0)
-        device = self._compiled.device
-        message = f"node '{fault.node}' on {device}: {fault.message.format(value=value)}"
-        return ProviderError(message, node=fault.node, device=device)
 
 
-def _plan_buffers(program: Program) -> int:
-    """Give every arena buffer its offset; returns the arena's size in bytes."""
-    seen: dict[Buf, None] = {}
-    for step in program.steps:
-        for _, at in step.addresses:
-            if at.buf.place is Place.ARENA:
-                seen.setdefault(at.buf)
-    bufs = list(seen)
-    lifetimes = [Lifetime(first=buf.first or 0, last=buf.last or 0, nbytes=buf.nbytes) for buf in bufs]
-    plan = plan_arena(lifetimes, alignment=ALIGNMENT_BYTES)
-    for buf, offset in zip(bufs, plan.offsets, strict=True):
-        buf.offset = offset
-    return plan.total_bytes
+def plugin_build_id() -> str:
+    """As ``mace_core.build_id`` for this package."""
+    from pathlib import Path
 
-
-def _constant_block(program: Program) -> tuple[list[npt.NDArray[Any]], int]:
-    """The arrays that own all constants, and the address that their buffers' offsets count from.
-
-    Small constants are gathered in one block; packed weights stay where they are.
-    """
-    total = 0
-    for buf, _ in program.constants:
-        if not buf.in_place:
-            buf.offset = total
-            total += -(-buf.nbytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
-    block = np.empty(total + ALIGNMENT_BYTES, np.uint8)
-    start = -block.ctypes.data % ALIGNMENT_BYTES
-    base = block.ctypes.data + start
-    owners: list[npt.NDArray[Any]] = [block]
-    for buf, data in program.constants:
-        if buf.in_place:
-            buf.offset = data.ctypes.data - base
-            owners.append(data)
-        else:
-            block[start + buf.offset : start + buf.offset + buf.nbytes] = data.reshape(-1).view(np.uint8)
-    return owners, base
-
-
-def _assemble(
-    program: Program, addresses: dict[str, int]
-) -> tuple[list[PlanStep], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """The plan's steps, its argument words, and (word, slot, offset) for each word that is an address."""
-    slots = {
-        Place.ARENA: ARENA_SLOT,
-        Place.CONSTANT: CONSTANT_SLOT,
-        Place.INPUT: FIRST_INPUT_SLOT,
-        Place.OUTPUT: FIRST_INPUT_SLOT + len(program.view.inputs),
-        Place.STATUS: FIRST_INPUT_SLOT + len(program.view.inputs) + len(program.view.outputs),
-        Place.DIMS: FIRST_INPUT_SLOT + len(program.view.inputs) + len(program.view.outputs) + 1,
-    }
-    steps: list[PlanStep] = []
-    words: list[int] = []
-    relocations: list[tuple[int, int, int]] = []
-    for step in program.steps:
-        first = len(words)
-        for index, at in step.addresses:
-            base = at.buf.index if at.buf.place in (Place.INPUT, Place.OUTPUT) else 0
-            relocations.append((first + index, slots[at.buf.place] + base, at.buf.offset + at.offset))
-        words.extend(step.words)
-        steps.append(PlanStep(addresses[step.kernel.symbol], first, step.extent, step.chunks, step.name, step.source))
-    return steps, np.array(words, np.int64), np.array(relocations, np.int64).reshape(-1, 3)
+    return build_id(Path(__file__).parent)

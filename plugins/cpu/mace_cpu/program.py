@@ -20,9 +20,8 @@ from mace_core.graph import GraphView, Node, Value
 from mace_core.native.kernel import KernelSource
 from mace_core.native.target import Target
 from mace_core.tensor import DType
+from mace_cpu.assembly import ALIGNMENT_BYTES, STATUS_WORDS, Fault
 from mace_cpu.precision import Bfloat16Unit
-
-ALIGNMENT_BYTES = 64
 
 SMALLEST_CHUNK_WORK = 30_000
 """Below about this many scalar operations a chunk is not worth handing to another thread (a region costs ~1 us)."""
@@ -95,18 +94,6 @@ class Step:
     chunks: int
     name: str
     source: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """What a status word that is not zero means: a sentence with ``{value}`` for what the kernel found."""
-
-    message: str
-    node: str
-
-
-STATUS_WORDS = 2
-"""Words per fault: a flag that is zero while all is well, and the offending number."""
 
 
 @dataclass(frozen=True, slots=True)

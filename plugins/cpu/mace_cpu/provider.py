@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
-import psutil
-
 from mace_core.errors import UsageError
 from mace_core.provider import ApiVersion, Backend, Device, DeviceKind, ExecutionProvider, ProbeResult
 from mace_core.tensor import DType
@@ -41,6 +39,8 @@ class CpuProvider(ExecutionProvider):
     }
 
     def probe(self) -> ProbeResult:
+        import psutil  # not needed once the result is cached
+
         device = Device(
             provider=self.name,
             id="0",

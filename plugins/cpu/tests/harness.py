@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from mace_cpu.backend import CpuBackend, CpuSubgraph
+from mace_cpu.backend import CpuBackend
 from mace_cpu.lowering import lowers
 from mace_cpu.program import Layout, Program
+from mace_cpu.subgraph import CpuSubgraph
 from mace_cpu.workers import Workers
 from onnx import helper, numpy_helper
 
@@ -333,15 +334,18 @@ class Guarded:
 def run_view(
     view: GraphView, feeds: Mapping[str, Array], *, features: str | None = None, threads: int = 1, runs: int = 2
 ) -> Ran:
-    """Compile ``view`` on the cpu backend, run it ``runs`` times from garbage memory, return the last outputs."""
+    """Compile ``view`` on the cpu backend, run it ``runs`` times from garbage memory and once more from its stored
+    form, return the last outputs."""
     backend = _backend(features, threads)
     capability = backend.capability(view)
     assert not capability.rejections, "; ".join(f"{r.node.name}: {r.reason}" for r in capability.rejections)
     (compiled,) = backend.compile([view])
     assert isinstance(compiled, CpuSubgraph)
-    execution = compiled.new_execution()
+    stored = backend.serialize([compiled])
+    assert stored is not None, "what was compiled has no stored form"
+    (restored,) = backend.deserialize(stored, [view])
     results: dict[str, Array] = {}
-    for _ in range(runs):
+    for execution in [compiled.new_execution()] * runs + [restored.new_execution()]:
         sources = [np.ascontiguousarray(feeds[value.name]) for value in view.inputs]
         inputs = [_memory(view, value) for value in view.inputs]
         outputs = [_memory(view, value) for value in view.outputs]
@@ -375,7 +379,7 @@ def run_view(
             if value.name in results:
                 assert array.tobytes() == results[value.name].tobytes(), f"output {value.name} differs in a second run"
             results[value.name] = array
-    return Ran(results, tuple(name for name, _ in compiled._step_info if not name.startswith("Block")))
+    return Ran(results, tuple(step.name for step in compiled.assembly.steps if not step.name.startswith("Block")))
 
 
 def _memory(view: GraphView, value: Value) -> Guarded:

@@ -1,0 +1,195 @@
+"""What a subgraph is once it is lowered: plain data that runs, and that can be stored and used by another process.
+
+This module and what it imports know nothing of lowering: a warm start needs no more than this.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from mace_core.tensor import DType
+
+if TYPE_CHECKING:
+    from mace_cpu.program import Program
+
+ARENA_SLOT, CONSTANT_SLOT, FIRST_INPUT_SLOT = 0, 1, 2
+
+ALIGNMENT_BYTES = 64
+
+STATUS_WORDS = 2
+"""Words per fault: a flag that is zero while all is well, and the offending number."""
+
+Words = npt.NDArray[np.int64]
+Bytes = npt.NDArray[np.uint8]
+
+
+class Fault(NamedTuple):
+    """What a status word that is not zero means: a sentence with ``{value}`` for what the kernel found."""
+
+    message: str
+    node: str
+
+
+class SizedByRun(NamedTuple):
+    """An output whose shape only the run tells.
+
+    Attributes:
+        output: its index.
+        dtype: of its elements.
+        offset: where in the arena the elements are, row-major.
+        first_word, rank: where among the dimension words its dimensions are, and how many.
+    """
+
+    output: int
+    dtype: DType
+    offset: int
+    first_word: int
+    rank: int
+
+
+class AssembledStep(NamedTuple):
+    """One kernel over all its work; ``first_word`` is where its arguments begin."""
+
+    symbol: str
+    first_word: int
+    extent: int
+    chunks: int
+    name: str
+    source: tuple[str, ...]
+
+
+class Assembly(NamedTuple):
+    """A subgraph as steps, words and addresses to fill in.
+
+    Attributes:
+        steps: run in this order.
+        words: the arguments of all steps.
+        relocations: (n, 3): word, base slot, byte offset; offsets into the constants count from ``constants``.
+        workspace_bytes: the size of the arena.
+        inputs, outputs: names of the view's inputs and outputs, in order.
+        faults, sized_by_run, dim_words, notes: see `mace_cpu.program.Program`.
+        constants: all constants, the address they count from, and what keeps them alive.
+    """
+
+    steps: list[AssembledStep]
+    words: Words
+    relocations: Words
+    workspace_bytes: int
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    faults: tuple[Fault, ...]
+    sized_by_run: tuple[SizedByRun, ...]
+    dim_words: int
+    notes: dict[str, str]
+    constants: Constants
+
+
+class Constants(NamedTuple):
+    """Where the constants of a subgraph are.
+
+    Attributes:
+        address: offsets of relocations count from here.
+        owners: arrays that own the memory.
+        parts: each constant and where a single block of all of them has it; empty for what came out of such a block.
+        block_offsets: for each relocation the offset it has in such a block.
+    """
+
+    address: int
+    owners: tuple[npt.NDArray[np.generic], ...]
+    parts: tuple[tuple[int, Bytes], ...] = ()
+    block_offsets: Words | None = None
+
+
+def assemble(program: Program) -> Assembly:
+    """What has been lowered, with every buffer at its place."""
+    from mace_cpu.program import Place
+
+    workspace_bytes = _plan_buffers(program)
+    constants, block_places = _place_constants(program)
+    inputs, outputs = len(program.view.inputs), len(program.view.outputs)
+    slots = {
+        Place.ARENA: ARENA_SLOT,
+        Place.CONSTANT: CONSTANT_SLOT,
+        Place.INPUT: FIRST_INPUT_SLOT,
+        Place.OUTPUT: FIRST_INPUT_SLOT + inputs,
+        Place.STATUS: FIRST_INPUT_SLOT + inputs + outputs,
+        Place.DIMS: FIRST_INPUT_SLOT + inputs + outputs + 1,
+    }
+    steps: list[AssembledStep] = []
+    words: list[int] = []
+    relocations: list[tuple[int, int, int]] = []
+    block_offsets: list[int] = []
+    for step in program.steps:
+        first = len(words)
+        for index, at in step.addresses:
+            base = at.buf.index if at.buf.place in (Place.INPUT, Place.OUTPUT) else 0
+            relocations.append((first + index, slots[at.buf.place] + base, at.buf.offset + at.offset))
+            block_offsets.append(block_places.get(at.buf, at.buf.offset) + at.offset)
+        words.extend(step.words)
+        steps.append(AssembledStep(step.kernel.symbol, first, step.extent, step.chunks, step.name, step.source))
+    return Assembly(
+        steps,
+        np.array(words, np.int64),
+        np.array(relocations, np.int64).reshape(-1, 3),
+        workspace_bytes,
+        tuple(value.name for value in program.view.inputs),
+        tuple(value.name for value in program.view.outputs),
+        tuple(program.faults),
+        tuple(SizedByRun(u.index, u.dtype, u.data.offset, u.first_word, u.rank) for u in program.unsized),
+        program.dim_words,
+        dict(program.notes),
+        constants._replace(block_offsets=np.array(block_offsets, np.int64)),
+    )
+
+
+def _plan_buffers(program: Program) -> int:
+    """Give every arena buffer its offset; returns the arena's size in bytes."""
+    from mace_core.scheduler.memory import Lifetime, plan_arena
+    from mace_cpu.program import Buf, Place
+
+    seen: dict[Buf, None] = {}
+    for step in program.steps:
+        for _, at in step.addresses:
+            if at.buf.place is Place.ARENA:
+                seen.setdefault(at.buf)
+    bufs = list(seen)
+    lifetimes = [Lifetime(first=buf.first or 0, last=buf.last or 0, nbytes=buf.nbytes) for buf in bufs]
+    plan = plan_arena(lifetimes, alignment=ALIGNMENT_BYTES)
+    for buf, offset in zip(bufs, plan.offsets, strict=True):
+        buf.offset = offset
+    return plan.total_bytes
+
+
+def _place_constants(program: Program) -> tuple[Constants, dict[object, int]]:
+    """Give every constant buffer its offset, and tell where one block of all of them would have it.
+
+    Small constants are gathered in one array; packed weights stay where they are.
+    """
+    total = block_total = 0
+    block_places: dict[object, int] = {}
+    for buf, _ in program.constants:
+        rounded = -(-buf.nbytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+        block_places[buf] = block_total
+        block_total += rounded
+        if not buf.in_place:
+            buf.offset = total
+            total += rounded
+    gathered = np.zeros(total + ALIGNMENT_BYTES, np.uint8)
+    start = -gathered.ctypes.data % ALIGNMENT_BYTES
+    base = gathered.ctypes.data + start
+    owners: list[npt.NDArray[np.generic]] = [gathered]
+    parts: list[tuple[int, Bytes]] = []
+    for buf, data in program.constants:
+        content = data.reshape(-1).view(np.uint8)
+        if buf.in_place:
+            buf.offset = data.ctypes.data - base
+            owners.append(data)
+        else:
+            place = gathered[start + buf.offset : start + buf.offset + buf.nbytes]
+            place[:] = content
+            content = place
+        parts.append((block_places[buf], content))
+    return Constants(base, tuple(owners), tuple(parts)), block_places
