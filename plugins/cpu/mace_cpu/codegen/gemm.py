@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from llvmlite import ir
 
-from mace_cpu.codegen.body import I64, Body, constant
+from mace_cpu.codegen.body import CACHE_LINE_FLOATS, I64, Body, constant
 from mace_cpu.codegen.gemm_arguments import Arg
+from mace_cpu.codegen.gemm_steps import Ahead, run_rows
 from mace_cpu.codegen.tile import Tile
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class Variant:
         lanes: floats per vector.
         transposed_left: the left operand lies as (steps, rows).
         unroll: steps per turn of the innermost loop.
+        ahead: cache lines of the next panel to prefetch in each turn.
     """
 
     rows: int
@@ -34,6 +36,7 @@ class Variant:
     lanes: int
     transposed_left: bool
     unroll: int
+    ahead: int = 0
 
 
 def build(symbol: str, variant: Variant, epilogue: Epilogue) -> str:
@@ -46,6 +49,7 @@ def build(symbol: str, variant: Variant, epilogue: Epilogue) -> str:
     first += len(channels)
     tensors = [body.pointer(first + i) for i in range(operands.count("tensor"))]
     tile = Tile(body, variant.rows, variant.vectors)
+    panel_floats = body.mul(words[Arg.STEPS], tile.columns)
     with body.loop(body.begin, body.end) as unit:
         product, inside = body.divide(unit, words[Arg.UNITS])
         panel, segment = _decode(body, words, inside)
@@ -77,11 +81,33 @@ def build(symbol: str, variant: Variant, epilogue: Epilogue) -> str:
                     tile.step(functools.partial(body.floats, source), packed)
             else:
                 source = body.floats(left, body.mul(row, stride))
-                offsets = [body.mul(stride, r) for r in range(variant.rows)]
-                tile.run(source, offsets, right, words[Arg.RIGHT_STEP], words[Arg.STEPS], variant.unroll)
+                run_rows(
+                    tile,
+                    source,
+                    stride,
+                    right,
+                    words[Arg.RIGHT_STEP],
+                    words[Arg.STEPS],
+                    variant.unroll,
+                    _next_panel(body, words, variant, right, wanted, panel_floats),
+                )
             out_at = body.add(out, body.mul(row, words[Arg.OUT_ROW]))
             _Results(body, words, tile, epilogue, channels, tensors, out_at, panel_at, column).emit()
     return body.text()
+
+
+def _next_panel(
+    body: Body, words: dict[Arg, ir.Value], variant: Variant, right: ir.Value, row: ir.Value, panel: ir.Value
+) -> Ahead | None:
+    """The part of the panel behind this one (of ``panel`` floats) that the tile from ``row`` on brings nearer."""
+    if not variant.ahead:
+        return None
+    # each turn of the loop asks for some lines; every tile goes on where the one above it stopped
+    per_row = constant(variant.ahead * CACHE_LINE_FLOATS)
+    turns = body.b.sdiv(words[Arg.STEPS], constant(variant.unroll))
+    tiles_before = body.b.sdiv(row, constant(variant.rows))
+    done = body.minimum(body.mul(body.mul(tiles_before, turns), per_row), panel)
+    return Ahead(body.floats(right, body.add(panel, done)), variant.ahead)
 
 
 def _decode(body: Body, words: dict[Arg, ir.Value], unit: ir.Value) -> tuple[ir.Value, ir.Value]:

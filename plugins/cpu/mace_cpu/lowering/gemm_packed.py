@@ -23,8 +23,8 @@ Table = npt.NDArray[np.int64]
 
 KERNELS = "mace_cpu.kernels.gemm"
 UNROLL = 4
-MOST_ROWS = 8
-"""Each row of the left operand takes an address register."""
+MOST_ROWS = 12
+"""Three rows of the left operand share an address register, and there are few of those."""
 
 PACKED_STEPS = 32
 """Steps per unit of packing: rows of the source that are read at a time."""
@@ -32,6 +32,12 @@ PACKED_STEPS = 32
 MOST_ROWS_IN_PLACE = 16
 """For so few rows packing a right operand at run time costs more than reading it where it lies."""
 
+PANEL_BYTES = 32 << 10
+RELOAD = 0.25
+"""Cost of a vector of a panel that does not stay in the first level cache, in multiplications."""
+
+CACHE_LINE_FLOATS = 16
+LINES_AHEAD = (1, 2, 4)
 CACHED_LEFT_BYTES = 1 << 20
 SEGMENT_TILES = 8
 SCALAR_WORK_PER_MAC = 1 / 8
@@ -80,7 +86,6 @@ def emit_product(
         tensors: the buffers of its tensor operands.
     """
     lanes = max(program.target.vector_bits // 32, 4)
-    widest = 4 if program.target.vector_bits >= 512 or program.target.architecture == "aarch64" else 2
     in_place = (
         isinstance(right, Buf)
         and not product.transposed_right
@@ -88,12 +93,12 @@ def emit_product(
         and product.columns >= lanes
     )
     if in_place:
-        vectors = min(widest, product.columns // lanes)
+        vectors = min(_widths(program.target)[0], product.columns // lanes)
         splits = [ChannelSplit(0, -(-product.columns // (vectors * lanes)), vectors)]
     else:
-        splits = split_channels(-(-product.columns // lanes), widest)
+        splits = _split_columns(program.target, product, lanes)
     for split in splits:
-        rows = choose_rows(product.rows, min(most_rows(program.target, lanes, split.blocks), MOST_ROWS), split.blocks)
+        rows = _tile_rows(program.target, product, lanes, split.blocks)
         width = split.blocks * lanes
         panel = product.steps * width
         segment = min(-(-product.rows // rows), SEGMENT_TILES) * rows
@@ -133,11 +138,47 @@ def emit_product(
         arguments.extend(tensors)
         share = split.tiles * split.blocks / sum(s.tiles * s.blocks for s in splits)
         program.emit(
-            gemm_kernel(rows, split.blocks, lanes, product.transposed_left, epilogue),
+            gemm_kernel(
+                *(rows, split.blocks, lanes, product.transposed_left, epilogue),
+                ahead=0 if isinstance(right, Buf) else _lines_ahead(product.rows, rows, split.blocks, lanes),
+            ),
             arguments,
             extent=len(product.left) * segments * split.tiles,
             work=product.macs * share * SCALAR_WORK_PER_MAC,
         )
+
+
+def _widths(target: Target) -> tuple[int, ...]:
+    """Vectors per row of a tile to choose from: first for products whose right operand is read in place."""
+    return (4, 3) if target.vector_bits >= 512 or target.architecture == "aarch64" else (2,)
+
+
+def _tile_rows(target: Target, product: Product, lanes: int, vectors: int) -> int:
+    return choose_rows(product.rows, min(most_rows(target, lanes, vectors), MOST_ROWS), vectors)
+
+
+def _split_columns(target: Target, product: Product, lanes: int) -> list[ChannelSplit]:
+    """The cheapest way to cover the columns with panels."""
+
+    def cost(splits: list[ChannelSplit]) -> float:
+        total = 0.0
+        for split in splits:
+            rows = _tile_rows(target, product, lanes, split.blocks)
+            # a panel that fills the first level cache comes from the second one for every tile
+            reload = RELOAD if 4 * product.steps * split.blocks * lanes > PANEL_BYTES else 0.0
+            step = max(rows * split.blocks, rows + split.blocks, 8) + 0.5 + reload * split.blocks
+            total += split.tiles * -(-product.rows // rows) * step
+        return total
+
+    vectors = -(-product.columns // lanes)
+    return min((split_channels(vectors, widest) for widest in _widths(target)), key=cost)
+
+
+def _lines_ahead(rows: int, tile_rows: int, vectors: int, lanes: int) -> int:
+    """Cache lines of the next panel of weights to ask for per turn, so that all are there when this one is done."""
+    lines = UNROLL * vectors * lanes // CACHE_LINE_FLOATS
+    wanted = lines / -(-rows // tile_rows)
+    return next((choice for choice in LINES_AHEAD if choice * 1.2 >= wanted), LINES_AHEAD[-1])
 
 
 def _table(matrices: Sequence[int], size: int) -> Table:
@@ -187,20 +228,29 @@ def _per_column(values: Floats, split: ChannelSplit, lanes: int) -> Floats:
 _kernels: dict[tuple[object, ...], KernelSource] = {}
 
 
-def gemm_kernel(rows: int, vectors: int, lanes: int, transposed_left: bool, epilogue: Epilogue) -> KernelSource:
-    """The product kernel for a tile and an epilogue."""
+def gemm_kernel(
+    rows: int, vectors: int, lanes: int, transposed_left: bool, epilogue: Epilogue, ahead: int = 0
+) -> KernelSource:
+    """The product kernel for a tile and an epilogue, with so many lines of the next panel prefetched per turn."""
     tag = epilogue.tag
-    symbol = f"gemm_{'t' if transposed_left else 'n'}{lanes}_{rows}x{vectors}" + (f"_{tag}" if tag else "")
+    symbol = f"gemm_{'t' if transposed_left else 'n'}{lanes}_{rows}x{vectors}a{ahead}" + (f"_{tag}" if tag else "")
     key = (symbol, epilogue.ops)
     if key not in _kernels:
-        build = functools.partial(_build, symbol, rows, vectors, lanes, transposed_left, Epilogue(epilogue.ops))
+        build = functools.partial(_build, symbol, rows, vectors, lanes, transposed_left, ahead, Epilogue(epilogue.ops))
         _kernels[key] = KernelSource(symbol, generator_version(), build)
     return _kernels[key]
 
 
 def _build(
-    symbol: str, rows: int, vectors: int, lanes: int, transposed_left: bool, epilogue: Epilogue, target: Target
+    symbol: str,
+    rows: int,
+    vectors: int,
+    lanes: int,
+    transposed_left: bool,
+    ahead: int,
+    epilogue: Epilogue,
+    target: Target,
 ) -> str:
     from mace_cpu.codegen import gemm
 
-    return gemm.build(symbol, gemm.Variant(rows, vectors, lanes, transposed_left, UNROLL), epilogue)
+    return gemm.build(symbol, gemm.Variant(rows, vectors, lanes, transposed_left, UNROLL, ahead), epilogue)
