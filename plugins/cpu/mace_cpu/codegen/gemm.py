@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from llvmlite import ir
 
-from mace_cpu.codegen.body import CACHE_LINE_FLOATS, I64, Body, constant
+from mace_cpu.codegen.body import CACHE_LINE_FLOATS, Body, constant
 from mace_cpu.codegen.gemm_arguments import Arg
 from mace_cpu.codegen.gemm_steps import Ahead, run_rows
 from mace_cpu.codegen.tile import Tile
@@ -53,11 +53,11 @@ def build(symbol: str, variant: Variant, epilogue: Epilogue) -> str:
     with body.loop(body.begin, body.end) as unit:
         product, inside = body.divide(unit, words[Arg.UNITS])
         panel, segment = _decode(body, words, inside)
-        left = body.floats(words[Arg.LEFT], _entry(body, words[Arg.LEFT_OFFSETS], product))
+        left = body.floats(words[Arg.LEFT], body.table_entry(words[Arg.LEFT_OFFSETS], product))
         # operands read in place have no columns behind the last one, so there the last panel is moved back
         panel_at = body.minimum(body.mul(panel, tile.columns), words[Arg.LAST_PANEL])
         right_at = body.add(
-            _entry(body, words[Arg.RIGHT_OFFSETS], product), body.mul(panel_at, words[Arg.RIGHT_COLUMN])
+            body.table_entry(words[Arg.RIGHT_OFFSETS], product), body.mul(panel_at, words[Arg.RIGHT_COLUMN])
         )
         right = body.floats(words[Arg.RIGHT], right_at)
         column = body.add(words[Arg.FIRST_COLUMN], panel_at)
@@ -118,10 +118,6 @@ def _decode(body: Body, words: dict[Arg, ir.Value], unit: ir.Value) -> tuple[ir.
     size = body.minimum(band_size, body.sub(words[Arg.SEGMENTS], first))
     panel, offset = body.divide(inside, size)
     return panel, body.add(first, offset)
-
-
-def _entry(body: Body, table: ir.Value, index: ir.Value) -> ir.Value:
-    return body.b.load(body.b.gep(table, [index], inbounds=True, source_etype=I64), typ=I64, align=8)
 
 
 @dataclass(slots=True)

@@ -15,6 +15,7 @@ from mace_cpu.codegen.epilogue import Epilogue
 from mace_cpu.codegen.gemm_arguments import Arg
 from mace_cpu.codegen.version import generator_version
 from mace_cpu.lowering.conv_tiles import ChannelSplit, choose_rows, most_rows, split_channels
+from mace_cpu.lowering.matrix_views import Lie
 from mace_cpu.lowering.moving_kernels import panels_kernel
 from mace_cpu.program import At, Buf, Program, aligned_empty
 
@@ -51,6 +52,7 @@ class Product:
         rows, steps, columns: (rows, steps) @ (steps, columns).
         left, right: where the operands of each product start, in matrices.
         transposed_left, transposed_right: the operand lies transposed.
+        left_at, right_at: how the matrices lie, if not densely one behind the other; a known right operand is dense.
     """
 
     rows: int
@@ -60,10 +62,26 @@ class Product:
     right: tuple[int, ...] = (0,)
     transposed_left: bool = False
     transposed_right: bool = False
+    left_at: Lie | None = None
+    right_at: Lie | None = None
 
     @property
     def macs(self) -> int:
         return len(self.left) * self.rows * self.steps * self.columns
+
+    def left_lie(self) -> Lie:
+        """How the left matrices lie."""
+        if self.left_at is not None:
+            return self.left_at
+        starts = tuple(self.rows * self.steps * i for i in range(max(self.left) + 1))
+        return Lie(starts, self.rows if self.transposed_left else self.steps, self.transposed_left)
+
+    def right_lie(self) -> Lie:
+        """How the right matrices lie, if they are not known."""
+        if self.right_at is not None:
+            return self.right_at
+        starts = tuple(self.steps * self.columns * i for i in range(max(self.right) + 1))
+        return Lie(starts, self.steps if self.transposed_right else self.columns, self.transposed_right)
 
 
 def emit_product(
@@ -76,7 +94,7 @@ def emit_product(
     tensors: Sequence[Buf],
     target: Buf,
 ) -> None:
-    """Emit ``target = epilogue(left @ right + bias)``, all operands float32 and dense.
+    """Emit ``target = epilogue(left @ right + bias)``, all operands float32, the result dense.
 
     Args:
         right: the matrices (any, steps, columns) if they are known (transposed if ``transposed_right``), else where
@@ -86,9 +104,10 @@ def emit_product(
         tensors: the buffers of its tensor operands.
     """
     lanes = max(program.target.vector_bits // 32, 4)
+    left_lie, right_lie = product.left_lie(), product.right_lie()
     in_place = (
         isinstance(right, Buf)
-        and not product.transposed_right
+        and not right_lie.transposed
         and product.rows <= MOST_ROWS_IN_PLACE
         and product.columns >= lanes
     )
@@ -115,15 +134,17 @@ def emit_product(
             Arg.FIRST_COLUMN: split.first * lanes,
             Arg.PANELS: split.tiles,
             Arg.LAST_PANEL: product.columns - width if in_place else split.tiles * width,
-            Arg.RIGHT_STEP: product.columns if in_place else width,
+            Arg.RIGHT_STEP: right_lie.step if in_place else width,
             Arg.RIGHT_COLUMN: 1 if in_place else product.steps,
-            Arg.LEFT_STRIDE: product.rows if product.transposed_left else product.steps,
+            Arg.LEFT_STRIDE: left_lie.step,
             Arg.OUT_ROW: product.columns,
             Arg.SEGMENT: segment,
             Arg.SEGMENTS: segments,
             Arg.BAND: band,
         }
-        right_size = product.steps * product.columns if in_place else split.tiles * panel
+        right_starts = (
+            right_lie.starts if in_place else [i * split.tiles * panel for i in range(max(product.right) + 1)]
+        )
         arguments: list[int | float | Buf | At] = [values.get(arg, 0) for arg in Arg]
         arguments[Arg.LEFT] = left
         if in_place and isinstance(right, Buf):
@@ -132,14 +153,14 @@ def emit_product(
             arguments[Arg.RIGHT] = _packed_right(program, product, right, split, width)
         arguments[Arg.BIAS] = program.constant(_per_column(bias, split, lanes))
         arguments[Arg.OUTPUT] = target
-        arguments[Arg.LEFT_OFFSETS] = program.constant(_table(product.left, product.rows * product.steps))
-        arguments[Arg.RIGHT_OFFSETS] = program.constant(_table(product.right, right_size))
+        arguments[Arg.LEFT_OFFSETS] = program.constant(_table(product.left, left_lie.starts))
+        arguments[Arg.RIGHT_OFFSETS] = program.constant(_table(product.right, right_starts))
         arguments.extend(program.constant(_per_column(c, split, lanes)) for c in epilogue.channels)
         arguments.extend(tensors)
         share = split.tiles * split.blocks / sum(s.tiles * s.blocks for s in splits)
         program.emit(
             gemm_kernel(
-                *(rows, split.blocks, lanes, product.transposed_left, epilogue),
+                *(rows, split.blocks, lanes, left_lie.transposed, epilogue),
                 ahead=0 if isinstance(right, Buf) else _lines_ahead(product.rows, rows, split.blocks, lanes),
             ),
             arguments,
@@ -181,26 +202,17 @@ def _lines_ahead(rows: int, tile_rows: int, vectors: int, lanes: int) -> int:
     return next((choice for choice in LINES_AHEAD if choice * 1.2 >= wanted), LINES_AHEAD[-1])
 
 
-def _table(matrices: Sequence[int], size: int) -> Table:
-    return np.asarray(matrices, np.int64) * size
+def _table(matrices: Sequence[int], starts: Sequence[int]) -> Table:
+    return np.asarray([starts[i] for i in matrices], np.int64)
 
 
 def _packed_right(program: Program, product: Product, right: Floats | Buf, split: ChannelSplit, width: int) -> Buf:
     """The panels of one split: a constant, or scratch memory filled by a step of its own."""
     first = split.first * (width // split.blocks)
     if isinstance(right, Buf):
-        matrices = max(product.right) + 1
-        units = -(-product.steps // PACKED_STEPS)
-        sizes = (product.steps, product.columns, first, width, split.tiles)
-        panels = program.scratch(4 * matrices * split.tiles * product.steps * width)
-        program.emit(
-            panels_kernel(program.target.vector_bits // 32, product.transposed_right),
-            [right, panels, *sizes, PACKED_STEPS, units],
-            extent=matrices * units,
-            work=matrices * split.tiles * product.steps * width,
-            name="Pack",
+        return pack_panels(
+            program, right, product.right_lie(), product.steps, product.columns, width, split.tiles, first
         )
-        return panels
     matrices = max(product.right) + 1
     if product.transposed_right:
         dense = right.reshape(matrices, product.columns, product.steps).transpose(0, 2, 1)
@@ -215,6 +227,37 @@ def _packed_right(program: Program, product: Product, right: Floats | Buf, split
     packed = aligned_empty(tiled.shape)
     packed[...] = tiled
     return program.constant(packed, in_place=True)
+
+
+def pack_panels(
+    program: Program,
+    source: Buf,
+    lie: Lie,
+    steps: int,
+    columns: int,
+    width: int,
+    panels: int,
+    first: int = 0,
+) -> Buf:
+    """Emit a step that lays (steps, columns) matrices out as [matrix][panel][step][column of the panel].
+
+    Args:
+        width: columns of a panel.
+        first: the first panel's first column; what lies beyond the last column becomes zeros.
+    """
+    units = -(-steps // PACKED_STEPS)
+    size = len(lie.starts) * panels * steps * width
+    target = program.scratch(4 * size)
+    sizes = (steps, columns, first, width, panels)
+    starts = program.constant(np.asarray(lie.starts, np.int64))
+    program.emit(
+        panels_kernel(program.target.vector_bits // 32, lie.transposed),
+        [source, target, *sizes, PACKED_STEPS, units, starts, lie.step],
+        extent=len(lie.starts) * units,
+        work=size,
+        name="Pack",
+    )
+    return target
 
 
 def _per_column(values: Floats, split: ChannelSplit, lanes: int) -> Floats:
