@@ -51,7 +51,7 @@ def address_of(array: npt.NDArray[Any]) -> int:
     """The address of an array's first byte."""
     try:
         # a third of what numpy's own ways take, but only for memory that may be written and is not empty
-        return ctypes.addressof(ctypes.c_char.from_buffer(array))
+        return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]
     except (TypeError, ValueError, BufferError):
         return int(array.ctypes.data)
 
