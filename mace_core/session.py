@@ -25,6 +25,7 @@ from mace_core.scheduler.arguments import (
     output_names,
 )
 from mace_core.scheduler.context import RunContext
+from mace_core.scheduler.custom import provide_custom_ops
 from mace_core.scheduler.devices import DevicePool
 from mace_core.scheduler.explain import Explanation, explain_plan
 from mace_core.scheduler.feeds import collect_feeds
@@ -99,9 +100,11 @@ class Session:
         devices = device_names(devices)
         self._registry = registry or default_registry()
         self._closed = False
-        pins = {pattern: resolve_device_name(name, self._registry) for pattern, name in (pins or {}).items()}
         self._model: PreparedModel = prepare_model(model, optimize=optimize, cache=cache, mmap=mmap)
         graph = self._model.graph
+        if provide_custom_ops(graph, self._registry):
+            self._model.forget_resolutions()  # a shape function may answer differently in the next process
+        pins = {pattern: resolve_device_name(name, self._registry) for pattern, name in (pins or {}).items()}
         self._pool = DevicePool(
             select_devices(
                 self._registry, devices, options=options or {}, strict=strict, pinned=list(pins.values()), graph=graph
@@ -231,7 +234,8 @@ class Session:
             types, note = self._assume()
         plan = self._plan(types)
         try:
-            found = explain_plan(plan, self._pool, signature_text(self._graph.inputs, types) + note)
+            text = signature_text(self._graph.inputs, types) + note
+            found = explain_plan(plan, self._pool, text, self._graph.inputs)
             found.preparations = tuple(self._model.preparations)
             return found
         finally:
@@ -256,8 +260,8 @@ class Session:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        if getattr(self, "_closed", True) is False and hasattr(self, "_pool") and not sys.is_finalizing():
+    def __del__(self, _is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:  # `sys` may be gone by then
+        if getattr(self, "_closed", True) is False and hasattr(self, "_pool") and not _is_finalizing():
             self.close()
 
     def __repr__(self) -> str:

@@ -38,6 +38,7 @@ class CpuBackend(Backend):
     """One backend per session and option set; kernels and threads are shared by the process."""
 
     shape_support = ShapeSupport.STATIC
+    compiles_per_shape = False
 
     def __init__(self, device: Device, *, threads: int, features: str | None) -> None:
         load_all()
