@@ -135,4 +135,6 @@ def _build(
 ) -> str:
     from mace_cpu.codegen import conv_depthwise
 
-    return conv_depthwise.build(symbol, conv_depthwise.Variant(pixels, block, taps, stride, dilation), epilogue)
+    return conv_depthwise.build(
+        symbol, conv_depthwise.Variant(pixels, block, taps, stride, dilation), epilogue, target.features
+    )

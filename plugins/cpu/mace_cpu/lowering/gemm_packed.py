@@ -296,4 +296,5 @@ def _build(
 ) -> str:
     from mace_cpu.codegen import gemm
 
-    return gemm.build(symbol, gemm.Variant(rows, vectors, lanes, transposed_left, UNROLL, ahead), epilogue)
+    variant = gemm.Variant(rows, vectors, lanes, transposed_left, UNROLL, ahead)
+    return gemm.build(symbol, variant, epilogue, target.features)
