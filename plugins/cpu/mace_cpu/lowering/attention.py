@@ -20,7 +20,7 @@ from mace_core.native.target import Target
 from mace_core.tensor import DType
 from mace_cpu.codegen.attention_arguments import Arg
 from mace_cpu.codegen.version import generator_version
-from mace_cpu.lowering.conv_tiles import ROW_CHOICES, ChannelSplit, most_rows, split_channels
+from mace_cpu.lowering.conv_tiles import ROW_CHOICES, ChannelSplit, most_rows, segment_tiles, split_channels
 from mace_cpu.lowering.gemm_packed import pack_panels
 from mace_cpu.lowering.matrix_views import Lie, lie_of
 from mace_cpu.lowering.nodes import need, normal_axis
@@ -188,7 +188,7 @@ def _emit(program: Program, scores: Scores, value: Value, target: Value, order: 
             )
             starts = np.asarray(spread, np.int64) * (split.tiles * shape[-2] * width)
             words += [panels, program.constant(starts), split.tiles, split.first * lanes, shape[-2] * width, width]
-    segment = min(-(-rows // tiling.rows), SEGMENT_TILES) * tiling.rows
+    segment = min(segment_tiles(-(-rows // tiling.rows), products, program.threads), SEGMENT_TILES) * tiling.rows
     units = -(-rows // segment)
     score_step = lanes * sum(split.tiles * split.blocks for split in tiling.keys)
     scratch = -(-segment * (score_step + 1) // 16) * 16

@@ -14,7 +14,7 @@ from mace_core.native.target import Target
 from mace_cpu.codegen.epilogue import Epilogue
 from mace_cpu.codegen.gemm_arguments import Arg
 from mace_cpu.codegen.version import generator_version
-from mace_cpu.lowering.conv_tiles import ChannelSplit, choose_rows, most_rows, split_channels
+from mace_cpu.lowering.conv_tiles import ChannelSplit, choose_rows, most_rows, segment_tiles, split_channels
 from mace_cpu.lowering.matrix_views import Lie
 from mace_cpu.lowering.moving_kernels import panels_kernel
 from mace_cpu.program import At, Buf, Program, aligned_empty
@@ -40,7 +40,6 @@ RELOAD = 0.25
 CACHE_LINE_FLOATS = 16
 LINES_AHEAD = (1, 2, 4)
 CACHED_LEFT_BYTES = 1 << 20
-SEGMENT_TILES = 8
 SCALAR_WORK_PER_MAC = 1 / 8
 
 
@@ -120,7 +119,7 @@ def emit_product(
         rows = _tile_rows(program.target, product, lanes, split.blocks)
         width = split.blocks * lanes
         panel = product.steps * width
-        segment = min(-(-product.rows // rows), SEGMENT_TILES) * rows
+        segment = rows * segment_tiles(-(-product.rows // rows), len(product.left) * split.tiles, program.threads)
         segments = -(-product.rows // segment)
         band = segments
         if 4 * panel * split.tiles < CACHED_LEFT_BYTES:
