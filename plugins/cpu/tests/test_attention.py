@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import pytest
-from harness import FEATURES, Ran, check_nodes
+from harness import FEATURES, Ran, check_node, check_nodes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import helper
@@ -182,3 +182,71 @@ def test_what_is_not_an_attention_is_left(why: str) -> None:
     read = {name for n in nodes for name in n.input}
     ran = check_nodes(nodes, {k: a for k, a in given_.items() if k in read}, outputs, constants=("factor",))
     assert not is_one_step(ran)
+
+
+def closed_form(
+    q: Array, k: Array, v: Array, mask: Array | None, scale: float | None, causal: bool
+) -> tuple[Array, Array]:
+    """(output, scores seen) of the Attention operator on (B, H, T, D), in float64."""
+    wide = [a.astype(np.float64) for a in (q, k, v)]
+    repeat = q.shape[1] // k.shape[1]
+    keys, values = (np.repeat(a, repeat, axis=1) for a in wide[1:])
+    scores = wide[0] @ keys.swapaxes(-1, -2) * (scale or 1 / np.sqrt(q.shape[-1]))
+    if causal:
+        scores = np.where(np.tri(*scores.shape[-2:], dtype=bool), scores, -np.inf)
+    if mask is not None:
+        scores = scores + mask
+    top = scores.max(-1, keepdims=True)
+    weights = np.exp(scores - np.where(np.isneginf(top), 0, top))
+    total = weights.sum(-1, keepdims=True)
+    found = (weights / np.where(total == 0, 1, total)) @ values
+    return found.astype(np.float32), scores
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    batch=st.integers(1, 2),
+    groups=st.integers(1, 2),
+    shared=st.integers(1, 3),
+    queries=st.integers(1, 30),
+    keys=st.integers(1, 40),
+    depth=st.integers(1, 20),
+    columns=st.integers(1, 20),
+    flat=st.booleans(),
+    masked=st.sampled_from(["", "causal", "rows", "heads", "batch"]),
+    scale=st.sampled_from([None, 0.25]),
+    features=st.sampled_from(FEATURES),
+)
+def test_the_operator(
+    batch: int,
+    groups: int,
+    shared: int,
+    queries: int,
+    keys: int,
+    depth: int,
+    columns: int,
+    flat: bool,
+    masked: str,
+    scale: float | None,
+    features: Any,
+) -> None:
+    heads = groups * shared
+    q, k = numbers(0, batch, heads, queries, depth), numbers(1, batch, groups, keys, depth)
+    v = numbers(2, batch, groups, keys, columns)
+    shapes = {"rows": (queries, keys), "heads": (heads, queries, keys), "batch": (batch, 1, queries, keys)}
+    mask = None
+    if masked in shapes:
+        mask = numbers(3, *shapes[masked])
+        mask[..., 0, :] = -np.inf
+    expected, _ = closed_form(q, k, v, mask, scale, masked == "causal")
+    attributes: dict[str, Any] = {"is_causal": int(masked == "causal")}
+    if scale is not None:
+        attributes["scale"] = scale
+    inputs: list[Array | None] = [q, k, v]
+    if flat:
+        inputs = [a.swapaxes(1, 2).reshape(batch, a.shape[2], -1) for a in (q, k, v)]
+        attributes |= {"q_num_heads": heads, "kv_num_heads": groups}
+        expected = expected.swapaxes(1, 2).reshape(batch, queries, -1)
+    if mask is not None:
+        inputs.append(mask)
+    check_node("Attention", inputs, attributes, 23, features=features, expected=[expected])

@@ -33,12 +33,14 @@ class Variant:
         rows: of a tile.
         keys, values: vectors of the tiles that cover the keys and the columns of a value, split by split.
         mask: numbers are added to the scores.
+        empty: rows that see no key, all their scores being -inf, give zeros; otherwise NaN.
     """
 
     rows: int
     keys: tuple[int, ...]
     values: tuple[int, ...]
     mask: bool
+    empty: bool = False
 
 
 def build(symbol: str, variant: Variant, target: Target) -> str:
@@ -120,6 +122,9 @@ class _Attention:
                 return [value]
 
             (top,) = body.fold(length, [float("-inf")], [larger], score)
+            if self.variant.empty:
+                lowest = number(body.vector, float("-inf"))
+                top = b.select(b.fcmp_ordered("==", top, lowest), number(body.vector, 0.0), top)
 
             def weight(i: ir.Value, rest: ir.Value | None) -> list[ir.Value]:
                 found = exp_of_negative(b, b.fsub(body.read(x, i, rest), top))
@@ -128,6 +133,9 @@ class _Attention:
 
             (total,) = body.fold(length, [0.0], [plus], weight)
             inverse = b.fdiv(number(body.vector, 1.0), total)
+            if self.variant.empty:
+                none = number(body.vector, 0.0)
+                inverse = b.select(b.fcmp_ordered("==", total, none), none, inverse)
             b.store(body.first_lane(inverse), body.floats(sums, row), align=4)
 
     def _mix(self, product: ir.Value, start: ir.Value, count: ir.Value, scores: ir.Value, sums: ir.Value) -> None:

@@ -112,7 +112,13 @@ def emit_noted(program: Program, node: Node) -> bool:
         order = tuple(turn.attr("perm"))
     target = need(users[-1].outputs[0])
     with program.on_behalf_of([*scores.nodes, *users]):
-        _emit(program, scores, value, target, order)
+        query = _matrices(program, scores.query, rows_contiguous=True)
+        key = _matrices(program, scores.key, rows_contiguous=False)
+        mixed = _matrices(program, value, rows_contiguous=False)
+        mask = None if scores.mask is None else program.strided(scores.mask)
+        if mask is not None and mask.strides[-1] != 1 and scores.mask is not None:
+            mask = _dense(program, scores.mask)
+        emit_attention(program, Operands(query, key, mixed, mask, scores.scale), target, order)
     return True
 
 
@@ -144,12 +150,36 @@ def _is_mask(program: Program, mask: Value, shape: Sequence[int]) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Matrices:
+class Matrices:
+    """A stack of matrices of this shape and how they lie."""
+
     buf: Buf
     lie: Lie
+    shape: tuple[int, ...]
 
 
-def _matrices(program: Program, value: Value, *, rows_contiguous: bool) -> _Matrices:
+@dataclass(frozen=True, slots=True)
+class Operands:
+    """What an attention is computed from; the stacks of matrices broadcast.
+
+    Attributes:
+        query: (..., queries, depth), rows contiguous.
+        key: (..., depth, keys).
+        value: (..., keys, columns).
+        mask: added to the scores, broadcast but for the last axis, which is contiguous.
+        scale: factor of the scores before that.
+        empty: rows that see no key give zeros instead of NaN.
+    """
+
+    query: Matrices
+    key: Matrices
+    value: Matrices
+    mask: Strided | None
+    scale: float
+    empty: bool = False
+
+
+def _matrices(program: Program, value: Value, *, rows_contiguous: bool) -> Matrices:
     """The matrices of an operand where they lie, or copied where they can not be read so."""
     strided = program.strided(value)
     lie = lie_of(strided)
@@ -157,7 +187,7 @@ def _matrices(program: Program, value: Value, *, rows_contiguous: bool) -> _Matr
         strided = _dense(program, value)
         lie = lie_of(strided)
     assert lie is not None
-    return _Matrices(strided.buf, lie)
+    return Matrices(strided.buf, lie, strided.shape)
 
 
 def _dense(program: Program, value: Value) -> Strided:
@@ -165,36 +195,40 @@ def _dense(program: Program, value: Value) -> Strided:
     return program.strided(value)
 
 
-def _emit(program: Program, scores: Scores, value: Value, target: Value, order: Sequence[int]) -> None:
-    query_shape, key_shape, value_shape = (program.shape(v) for v in (scores.query, scores.key, value))
+def emit_attention(
+    program: Program, operands: Operands, target: Value, order: Sequence[int], shape: Sequence[int] | None = None
+) -> None:
+    """Emit the steps of an attention.
+
+    Args:
+        target: where the result goes, as a dense tensor of ``shape`` (by default its own).
+        order: which axis of the result each axis of that tensor is.
+    """
+    query, key, mixed, mask = operands.query, operands.key, operands.value, operands.mask
+    query_shape, key_shape, value_shape = query.shape, key.shape, mixed.shape
     stack = np.broadcast_shapes(query_shape[:-2], key_shape[:-2], value_shape[:-2])
     rows, depth, count, columns = query_shape[-2], query_shape[-1], key_shape[-1], value_shape[-1]
     products = math.prod(stack)
     tiling = _choose(program.target, rows, depth, count, columns)
     lanes = _lanes(program.target)
-    query = _matrices(program, scores.query, rows_contiguous=True)
-    key = _matrices(program, scores.key, rows_contiguous=False)
-    mixed = _matrices(program, value, rows_contiguous=False)
-    mask = None if scores.mask is None else program.strided(scores.mask)
-    if mask is not None and mask.strides[-1] != 1 and scores.mask is not None:
-        mask = _dense(program, scores.mask)
     words: list[int | float | Buf | At] = []
-    for operand, splits, shape in ((key, tiling.keys, key_shape), (mixed, tiling.values, value_shape)):
-        spread = _spread(shape[:-2], stack)
+    for operand, splits in ((key, tiling.keys), (mixed, tiling.values)):
+        *above, steps, across = operand.shape
+        spread = _spread(above, stack)
         for split in splits:
             width = split.blocks * lanes
             panels = pack_panels(
-                program, operand.buf, operand.lie, shape[-2], shape[-1], width, split.tiles, split.first * lanes
+                program, operand.buf, operand.lie, steps, across, width, split.tiles, split.first * lanes
             )
-            starts = np.asarray(spread, np.int64) * (split.tiles * shape[-2] * width)
-            words += [panels, program.constant(starts), split.tiles, split.first * lanes, shape[-2] * width, width]
+            starts = np.asarray(spread, np.int64) * (split.tiles * steps * width)
+            words += [panels, program.constant(starts), split.tiles, split.first * lanes, steps * width, width]
     segment = min(segment_tiles(-(-rows // tiling.rows), products, program.threads), SEGMENT_TILES) * tiling.rows
     units = -(-rows // segment)
     score_step = lanes * sum(split.tiles * split.blocks for split in tiling.keys)
     scratch = -(-segment * (score_step + 1) // 16) * 16
     work = products * rows * count * ((depth + columns) * MAC_WORK + EXPONENTIAL_WORK)
     chunks = program.chunks(products * units, work)
-    output_starts, output_step = _target_lie(program.shape(target), order)
+    output_starts, output_step = _target_lie(program.shape(target) if shape is None else shape, order)
     arguments: list[int | float | Buf | At] = [0] * len(Arg)
     known: dict[Arg, int | float | Buf] = {
         Arg.QUERY: query.buf,
@@ -212,7 +246,7 @@ def _emit(program: Program, scores: Scores, value: Value, target: Value, order: 
         Arg.OUTPUT_STEP: output_step,
         Arg.SCORE_STEP: score_step,
         Arg.SCRATCH_STEP: scratch,
-        Arg.SCALE: float(scores.scale),
+        Arg.SCALE: float(operands.scale),
     }
     for arg, word in known.items():
         arguments[arg] = word
@@ -228,6 +262,7 @@ def _emit(program: Program, scores: Scores, value: Value, target: Value, order: 
         tuple(split.blocks for split in tiling.keys),
         tuple(split.blocks for split in tiling.values),
         mask is not None,
+        operands.empty,
     )
     program.emit(kernel, [*arguments, *words], extent=products * units, chunks=chunks)
 
@@ -303,17 +338,21 @@ def _choose(target: Target, rows: int, depth: int, keys: int, columns: int) -> _
 _kernels: dict[str, KernelSource] = {}
 
 
-def attention_kernel(rows: int, keys: tuple[int, ...], values: tuple[int, ...], mask: bool) -> KernelSource:
+def attention_kernel(
+    rows: int, keys: tuple[int, ...], values: tuple[int, ...], mask: bool, empty: bool
+) -> KernelSource:
     """The kernel for tiles of so many rows and of these vectors, split by split."""
     widths = "_".join("".join(map(str, splits)) for splits in (keys, values))
-    symbol = f"attention_{rows}x{widths}" + ("_mask" if mask else "")
+    symbol = f"attention_{rows}x{widths}" + ("_mask" if mask else "") + ("_empty" if empty else "")
     if symbol not in _kernels:
-        build = functools.partial(_build, symbol, rows, keys, values, mask)
+        build = functools.partial(_build, symbol, rows, keys, values, mask, empty)
         _kernels[symbol] = KernelSource(symbol, generator_version(), build)
     return _kernels[symbol]
 
 
-def _build(symbol: str, rows: int, keys: tuple[int, ...], values: tuple[int, ...], mask: bool, target: Target) -> str:
+def _build(
+    symbol: str, rows: int, keys: tuple[int, ...], values: tuple[int, ...], mask: bool, empty: bool, target: Target
+) -> str:
     from mace_cpu.codegen import attention
 
-    return attention.build(symbol, attention.Variant(rows, keys, values, mask), target)
+    return attention.build(symbol, attention.Variant(rows, keys, values, mask, empty), target)
