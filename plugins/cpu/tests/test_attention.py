@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import pytest
-from harness import FEATURES, Ran, check_node, check_nodes
+from harness import FEATURES, Ran, check_node, check_nodes, rejection
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import helper
@@ -250,3 +250,19 @@ def test_the_operator(
     if mask is not None:
         inputs.append(mask)
     check_node("Attention", inputs, attributes, 23, features=features, expected=[expected])
+
+
+@pytest.mark.parametrize(
+    ("attributes", "inputs", "reason"),
+    [
+        ({"softcap": 2.0}, 3, "softcap"),
+        ({"softmax_precision": 11}, 3, "float32"),
+        ({"is_causal": 1}, 4, "mask of its own"),
+        ({"local_window_size": 3}, 3, "local_window_size"),
+        ({}, 6, "earlier runs"),
+    ],
+)
+def test_forms_of_the_operator_that_are_declined(attributes: dict[str, Any], inputs: int, reason: str) -> None:
+    one = numbers(0, 1, 2, 4, 4)
+    given_ = [one, one, one, numbers(1, 4, 4), one, one][:inputs]
+    assert reason in rejection("Attention", given_, [one], attributes, 23)

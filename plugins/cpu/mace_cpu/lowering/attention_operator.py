@@ -16,6 +16,14 @@ from mace_cpu.lowering.registry import lowers
 from mace_cpu.program import Program
 from mace_cpu.views import Strided
 
+ATTRIBUTES = frozenset(
+    {
+        *("scale", "is_causal", "q_num_heads", "kv_num_heads", "softcap"),
+        *("softmax_precision", "qk_matmul_output_mode"),
+    }
+)
+"""Later versions of the operator know more, such as windows."""
+
 MOST_CAUSAL_SCORES = 1 << 22
 """More scores than this are not worth a constant that says which of them count."""
 
@@ -30,6 +38,11 @@ def _check(view: GraphView, node: Node) -> str | None:
         return "keys and values of earlier runs are not supported"
     if any(output is not None for output in node.outputs[1:]):
         return "outputs beside the first are not supported"
+    unknown = sorted(set(node.attributes) - ATTRIBUTES)
+    if unknown:
+        return f"the attribute {unknown[0]} is not supported"
+    if node.attr("softmax_precision", 1) != 1:
+        return "a softmax of another type than float32 is not supported"
     if node.attr("softcap", 0.0):
         return "softcap is not supported"
     if any(math.prod(view.shape(need(node.input(i)))) == 0 for i in range(3)):
