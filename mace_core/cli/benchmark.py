@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mace_core.cli.options import Devices, Json, Model, Shapes, Strict, Threads
+from mace_core.cli.options import Devices, Json, Model, ProviderOptions, Shapes, Strict, Threads
 
 if TYPE_CHECKING:
     from mace_core.cli.profile_table import StepTime
@@ -31,6 +31,7 @@ def benchmark(
     device: Devices = [],  # noqa: B006
     strict: Strict = False,
     threads: Threads = 0,
+    option: ProviderOptions = [],  # noqa: B006
     seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed of the random inputs.")] = 0,
     as_json: Json = False,
 ) -> None:
@@ -54,7 +55,7 @@ def benchmark(
 
     times = {"import": _import_seconds()}
     start = time.perf_counter()
-    with open_session(model, devices=device, strict=strict, threads=threads) as session:
+    with open_session(model, devices=device, strict=strict, threads=threads, provider_options=option) as session:
         times["load"] = time.perf_counter() - start
         feeds = gather_inputs(session.inputs, files=[], shapes=shape, random=True, seed=seed, picture=PictureOptions())
         start = time.perf_counter()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mace_core.cli.options import Devices, Json, Model, Pins, Shapes, Strict
+from mace_core.cli.options import Devices, Json, Model, Pins, ProviderOptions, Shapes, Strict
 
 
 def explain(
@@ -11,6 +11,7 @@ def explain(
     device: Devices = [],  # noqa: B006
     strict: Strict = False,
     pin: Pins = [],  # noqa: B006
+    option: ProviderOptions = [],  # noqa: B006
     as_json: Json = False,
 ) -> None:
     """Say where each node would run and why, and why not on the devices that come before. Nothing is run.
@@ -28,7 +29,7 @@ def explain(
     from mace_core.cli.placement import explanation_data
     from mace_core.cli.sessions import open_session
 
-    with open_session(model, devices=device, strict=strict, pins=pin) as session:
+    with open_session(model, devices=device, strict=strict, pins=pin, provider_options=option) as session:
         given = parse_shapes(shape, session.inputs)
         shapes = (
             {spec.name: concrete_shape(spec, given.get(spec.name), {}) for spec in session.inputs} if given else None

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from mace_core.cli.accuracy import accuracy
 from mace_core.cli.benchmark import benchmark
 from mace_core.cli.cache import cache_app
 from mace_core.cli.devices import devices
@@ -43,6 +44,7 @@ app = typer.Typer(
 app.command()(run)
 app.command()(explain)
 app.command()(benchmark)
+app.command()(accuracy)
 app.command()(devices)
 app.command()(plugins)
 app.command()(doctor)
@@ -115,7 +117,9 @@ def _run(arguments: list[str]) -> int:
     return result if isinstance(result, int) else EXIT_OK
 
 
-_OWN_COMMANDS = frozenset({"run", "explain", "benchmark", "devices", "plugins", "doctor", "cache", "--version"})
+_OWN_COMMANDS = frozenset(
+    {"run", "explain", "benchmark", "accuracy", "devices", "plugins", "doctor", "cache", "--version"}
+)
 
 
 def _report(error: Exception) -> int:

@@ -41,6 +41,16 @@ Shapes = Annotated[
         show_default=False,
     ),
 ]
+ProviderOptions = Annotated[
+    list[str],
+    typer.Option(
+        "--option",
+        "-O",
+        metavar="PROVIDER.NAME=VALUE",
+        help="Option of a provider, like cpu.precision=bfloat16; may be repeated (see `mace doctor`).",
+        show_default=False,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
 
 
@@ -57,6 +67,25 @@ def parse_pins(texts: list[str]) -> dict[str, str]:
             raise UsageError(f"--pin {text}: write it NODE=DEVICE")
         pins[node] = device
     return pins
+
+
+def parse_provider_options(texts: list[str], threads: int = 0) -> dict[str, dict[str, object]]:
+    """``PROVIDER.NAME=VALUE`` by provider and name; ``threads`` is the cpu's, 0 leaves it.
+
+    Whole numbers become numbers, true and false truth values.
+
+    Raises:
+        UsageError: for a text of another form.
+    """
+    found: dict[str, dict[str, object]] = {"cpu": {"threads": threads}} if threads else {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        provider, dot, name = key.partition(".")
+        if not (equals and dot and provider and name and value):
+            raise UsageError(f"--option {text}: write it PROVIDER.NAME=VALUE, like cpu.precision=bfloat16")
+        typed = {"true": True, "false": False}.get(value, int(value) if value.isdigit() else value)
+        found.setdefault(provider, {})[name] = typed
+    return found
 
 
 def parse_numbers(option: str, text: str) -> tuple[float, ...] | None:

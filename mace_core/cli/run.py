@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from mace_core.cli import options
-from mace_core.cli.options import Devices, Json, Model, Pins, Shapes, Strict, Threads
+from mace_core.cli.options import Devices, Json, Model, Pins, ProviderOptions, Shapes, Strict, Threads
 
 
 def run(
@@ -35,6 +35,7 @@ def run(
     strict: Strict = False,
     pin: Pins = [],  # noqa: B006
     threads: Threads = 0,
+    option: ProviderOptions = [],  # noqa: B006
     output_dir: Annotated[
         Path | None,
         typer.Option(
@@ -83,7 +84,9 @@ def run(
     picture = _picture_options(layout, mean, scale, resize, bgr)
     if output_dir is not None:
         _make_folder(output_dir)
-    with open_session(model, devices=device, strict=strict, pins=pin, threads=threads) as session:
+    with open_session(
+        model, devices=device, strict=strict, pins=pin, threads=threads, provider_options=option
+    ) as session:
         feeds = gather_inputs(session.inputs, files=input, shapes=shape, random=random, seed=seed, picture=picture)
         start = time.perf_counter()
         with output.progress("Running"):

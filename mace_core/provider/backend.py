@@ -75,11 +75,13 @@ class CompiledSubgraph(ABC):
         workspace_bytes: scratch memory each execution needs during a run; the core provides it.
         consumed_constants: names of constants the backend holds in a form of its own; the core may drop its copy.
         source_map: span name -> names of the model's nodes it stands for (profiles, messages).
+        notes: name of a node of the view -> how it is computed, where that is worth telling (explanations).
     """
 
     workspace_bytes: int = 0
     consumed_constants: frozenset[str] = frozenset()
     source_map: Mapping[str, tuple[str, ...]] = {}
+    notes: Mapping[str, str] = {}
 
     @abstractmethod
     def new_execution(self) -> Execution:

@@ -29,6 +29,7 @@ class NodeExplanation:
         declined: for each device that comes before, why not there.
         scope: the control-flow nodes around it, "outer/branch" for example; "" for the model itself.
         partition: number of its partition within its plan.
+        note: the device's remark on how it is computed, "" for none.
     """
 
     node: str
@@ -38,6 +39,7 @@ class NodeExplanation:
     declined: Mapping[str, str]
     scope: str
     partition: int
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +138,8 @@ def explain_plan(plan: GraphPlan, pool: DevicePool, signature: str, inputs: Sequ
 
 def _add_plan(found: Explanation, plan: GraphPlan, scope: str) -> None:
     stage, placed = plan.plan.stage, plan.plan.placed
-    for part in placed.partitioning.partitions:
+    for part, compiled in zip(placed.partitioning.partitions, placed.compiled, strict=True):
+        notes = {} if compiled is None else compiled.notes
         number = len(found.partitions)
         found.partitions.append(PartitionExplanation(part.device, tuple(node.name for node in part.nodes), scope))
         for node in part.nodes:
@@ -150,6 +153,7 @@ def _add_plan(found: Explanation, plan: GraphPlan, scope: str) -> None:
                     dict(placement.declined),
                     scope,
                     number,
+                    notes.get(node.name, ""),
                 )
             )
     later = set(stage.rest.nodes) if stage.rest is not None else set()
@@ -217,7 +221,8 @@ def _lines(found: Explanation) -> Iterator[str]:
         yield f"partition {number} on {part.device}{where}:"
         for entry in found.nodes:
             if entry.partition == number:
-                yield f"  {entry.node} ({entry.op}): {entry.reason}"
+                note = f"; {entry.note}" if entry.note else ""
+                yield f"  {entry.node} ({entry.op}): {entry.reason}{note}"
                 for device, reason in entry.declined.items():
                     yield f"    not on {device}: {reason}"
     if found.transfers:

@@ -15,7 +15,6 @@ from mace_core.graph import GraphView
 from mace_core.native.kernel import load_kernels
 from mace_core.native.plan import NativePlan, PlanStep
 from mace_core.native.pool import shared_pool
-from mace_core.native.target import host_target
 from mace_core.provider import (
     Backend,
     Bindings,
@@ -29,6 +28,7 @@ from mace_core.provider import (
 )
 from mace_core.scheduler.memory import Lifetime, plan_arena
 from mace_cpu.lowering import find_lowering, load_all
+from mace_cpu.precision import choose_instructions
 from mace_cpu.program import ALIGNMENT_BYTES, STATUS_WORDS, Buf, Place, Program, Unsized
 
 ARENA_SLOT, CONSTANT_SLOT, FIRST_INPUT_SLOT = 0, 1, 2
@@ -40,12 +40,20 @@ class CpuBackend(Backend):
     shape_support = ShapeSupport.STATIC
     compiles_per_shape = False
 
-    def __init__(self, device: Device, *, threads: int, features: str | None, winograd: bool = True) -> None:
+    def __init__(
+        self,
+        device: Device,
+        *,
+        threads: int,
+        features: str | None = None,
+        winograd: bool = True,
+        precision: str = "float32",
+    ) -> None:
         load_all()
         self.device = device
         self.threads = threads
-        self.target = host_target(features)
         self.winograd = winograd
+        self.target, self.bfloat16 = choose_instructions(features, precision)
 
     def capability(self, view: GraphView) -> Capability:
         claims: list[Claim] = []
@@ -70,7 +78,7 @@ class CpuBackend(Backend):
         return [CpuSubgraph(program, addresses, self.threads, device) for program in programs]
 
     def _lower(self, view: GraphView) -> Program:
-        program = Program(view, self.target, self.threads, self.winograd)
+        program = Program(view, self.target, self.threads, self.winograd, self.bfloat16)
         for node in view.nodes:
             if node in program.done:
                 continue
@@ -89,6 +97,7 @@ class CpuSubgraph(CompiledSubgraph):
 
     def __init__(self, program: Program, addresses: dict[str, int], threads: int, device: str) -> None:
         self.source_map = {step.name: step.source for step in program.steps}
+        self.notes = dict(program.notes)
         self.workspace_bytes = _plan_buffers(program)
         self._constants, self._constants_address = _constant_block(program)
         self._inputs = len(program.view.inputs)

@@ -21,6 +21,7 @@ from mace_core.graph import GraphView, Node, Value
 from mace_core.native.kernel import KernelSource
 from mace_core.native.target import Target
 from mace_core.tensor import DType
+from mace_cpu.precision import Bfloat16Unit
 from mace_cpu.views import Strided
 
 ALIGNMENT_BYTES = 64
@@ -45,6 +46,8 @@ class Layout(enum.Enum):
 
     PLAIN = "plain"  # dense row-major, as ONNX has it
     BLOCKED = "blocked"  # (N, C, *spatial) as [N][ceil(C / block)][*spatial][block]; spare lanes are undefined
+    PAIRS = "pairs"  # bfloat16, [N][ceil(C / 2 block)][*spatial][2 block]; spare lanes are zero
+    PAIR_ROWS = "pair rows"  # bfloat16, (..., K) as [...][ceil(K / 2 block)][2 block]; spare lanes are zero
 
 
 class Place(enum.Enum):
@@ -136,6 +139,8 @@ class Program:
         target: instruction set to generate for.
         threads: threads the plan will run on (work is split at compile time).
         winograd: whether convolutions may be computed by Winograd's method.
+        bfloat16: the unit that multiplies pairs of bfloat16 where that pays; None: all is float32.
+        notes: remarks on nodes by their name, for explanations.
         block: channels per block of the BLOCKED layout.
         done: nodes already lowered (alone, or fused into another's step).
         faults: what kernels may find wrong with the content of inputs while they run.
@@ -148,6 +153,8 @@ class Program:
     target: Target
     threads: int = 1
     winograd: bool = True
+    bfloat16: Bfloat16Unit | None = None
+    notes: dict[str, str] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
     done: set[Node] = field(default_factory=set)
     faults: list[Fault] = field(default_factory=list)
@@ -199,26 +206,35 @@ class Program:
         n, c, *spatial = self.shape(value)
         return 4 * n * -(-c // self.block) * self.block * math.prod(spatial)
 
+    def narrow_nbytes(self, value: Value, layout: Layout) -> int:
+        """Bytes of a float32 value in one of the layouts of bfloat16."""
+        shape = self.shape(value)
+        axis = 1 if layout is Layout.PAIRS else len(shape) - 1
+        groups = -(-shape[axis] // (2 * self.block))
+        return 4 * self.block * groups * math.prod(shape[:axis]) * math.prod(shape[axis + 1 :])
+
     # --- buffers --------------------------------------------------------------------------------------------------
 
     def is_ready(self, value: Value) -> bool:
         """Whether ``value`` can be read now: an input, a constant, or computed by an earlier step."""
-        return (
-            (value, Layout.PLAIN) in self._held
-            or (value, Layout.BLOCKED) in self._held
-            or value in self._shown
-            or self.view.constant(value) is not None
-        )
+        held = any((value, layout) in self._held for layout in Layout)
+        return held or value in self._shown or self.view.constant(value) is not None
 
     def has(self, value: Value, layout: Layout) -> bool:
         """Whether ``value`` already lies in memory in this layout (reading it so costs nothing)."""
         return (value, layout) in self._held
 
+    def has_only(self, value: Value, layout: Layout) -> bool:
+        """Whether ``value`` lies in memory in this layout and in no other."""
+        return all(((value, other) in self._held) is (other is layout) for other in Layout)
+
     def read(self, value: Value, layout: Layout = Layout.PLAIN) -> Buf:
-        """The buffer that holds ``value`` in ``layout``; emits a conversion where it exists only in the other."""
+        """The buffer that holds ``value`` in ``layout``; emits a conversion where it exists only in another."""
         held = self._held.get((value, layout))
         if held is not None:
             return held
+        if layout in (Layout.PAIRS, Layout.PAIR_ROWS):
+            return self._read_narrow(value, layout)
         constant = self.constant_of(value)
         if constant is not None:
             if layout is Layout.BLOCKED:
@@ -231,6 +247,13 @@ class Program:
             return self.read(value, layout)
         other = Layout.BLOCKED if layout is Layout.PLAIN else Layout.PLAIN
         source = self._held.get((value, other))
+        if source is None and (value, Layout.PAIRS) in self._held:
+            from mace_cpu.lowering.pair_conversions import emit_wide
+
+            source = emit_wide(self, value, self._held[value, Layout.PAIRS])
+            self._held[value, Layout.BLOCKED] = source
+            if layout is Layout.BLOCKED:
+                return source
         if source is None:
             raise ValueError(f"'{value.name}' is read before it is computed")
         if self._same_bytes(value, layout) and (layout is Layout.PLAIN or source.place is Place.ARENA):
@@ -271,6 +294,17 @@ class Program:
         """Whether a part or a permutation of ``value`` can be shown: it lies in memory, row by row or as shown."""
         return value in self._shown or (value, Layout.PLAIN) in self._held
 
+    def _read_narrow(self, value: Value, layout: Layout) -> Buf:
+        """``value`` as bfloat16, made once for all who read it."""
+        from mace_cpu.lowering.pair_conversions import emit_pair_rows, emit_pairs
+
+        if layout is Layout.PAIRS:
+            buf = emit_pairs(self, value, self.read(value, Layout.BLOCKED))
+        else:
+            buf = emit_pair_rows(self, value, self.read(value))
+        self._held[value, layout] = buf
+        return buf
+
     def _same_bytes(self, value: Value, wanted: Layout) -> bool:
         """Whether a value in the other layout needs no conversion to be read in ``wanted``: one pixel per channel."""
         n, c, *spatial = self.shape(value)
@@ -283,7 +317,8 @@ class Program:
         if layout is Layout.PLAIN and self.view.is_output(value):
             buf = Buf(Place.OUTPUT, self.nbytes(value), self.view.outputs.index(value))
         else:
-            buf = self.scratch(self.nbytes(value) if layout is Layout.PLAIN else self.blocked_nbytes(value))
+            sizes = {Layout.PLAIN: self.nbytes, Layout.BLOCKED: self.blocked_nbytes}
+            buf = self.scratch(sizes[layout](value) if layout in sizes else self.narrow_nbytes(value, layout))
         self._held[value, layout] = buf
         return buf
 
@@ -347,6 +382,7 @@ class Program:
         work: float = 0.0,
         chunks: int | None = None,
         name: str | None = None,
+        note: str = "",
     ) -> None:
         """Append a step over units ``[0, extent)``.
 
@@ -356,6 +392,7 @@ class Program:
             extent: number of independent units of work; 0 makes the step vanish (empty tensors).
             work: scalar operations in all, to decide the split; ignored where ``chunks`` is given.
             name: for profiles; default the op types of the nodes it computes.
+            note: a remark on how the current node is computed, for profiles and explanations.
         """
         if extent == 0:
             return
@@ -377,6 +414,10 @@ class Program:
             else:
                 words.append(int(argument))
         nodes = ([self._node] if self._node is not None else []) + self._fused
+        name = name or "+".join(n.op_type for n in nodes) or kernel.symbol
+        if note:
+            name = f"{name} ({note})"
+            self.remark(note)
         self.steps.append(
             Step(
                 kernel,
@@ -384,10 +425,15 @@ class Program:
                 addresses,
                 extent,
                 chunks if chunks is not None else self.chunks(extent, work),
-                name or "+".join(n.op_type for n in nodes) or kernel.symbol,
+                name,
                 tuple(s for n in nodes for s in n.source),
             )
         )
+
+    def remark(self, note: str) -> None:
+        """Note how the current node is computed, for explanations; "" says nothing."""
+        if note and self._node is not None:
+            self.notes[self._node.name] = note
 
     # --- fusion ---------------------------------------------------------------------------------------------------
 

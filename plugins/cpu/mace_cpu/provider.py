@@ -35,6 +35,7 @@ class CpuProvider(ExecutionProvider):
         "threads": "threads one run may use (default: what affinity and cgroup limits leave)",
         "features": "instruction set to generate for: host (default), avx512, avx2 or baseline",
         "winograd": "whether 3x3 convolutions may be computed by Winograd's method: true (default) or false",
+        "precision": "float32 (default), or bfloat16: faster and less exact, on processors with AMX or AVX512-BF16",
     }
 
     def probe(self) -> ProbeResult:
@@ -65,9 +66,12 @@ class CpuProvider(ExecutionProvider):
         winograd = options.get("winograd", True)
         if not isinstance(winograd, bool):
             raise UsageError(f"the cpu option 'winograd' takes true or false, not {winograd!r}")
+        precision = options.get("precision", "float32")
+        if not isinstance(precision, str):
+            raise UsageError(f"the cpu option 'precision' takes float32 or bfloat16, not {precision!r}")
         from mace_cpu.backend import CpuBackend
 
-        return CpuBackend(device, threads=threads, features=features, winograd=winograd)
+        return CpuBackend(device, threads=threads, features=features, winograd=winograd, precision=precision)
 
 
 def _processor_name() -> str:

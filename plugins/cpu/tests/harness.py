@@ -63,7 +63,7 @@ def check_node(
         outputs: how many, or which are asked for: (True, False, True).
         constants: names of inputs to be initializers instead of fed.
         blocked: names of float32 inputs to arrive in the BLOCKED layout, spare lanes NaN.
-        features: instruction set, see `FEATURES`.
+        features: instruction set, see `FEATURES`; with "+bf16-..." at the end, the precision is bfloat16.
         tol: largest difference, relative to the element and to the largest expected element.
         oracle: "reference", "onnxruntime", or a function of (model, feeds).
         expected: the right outputs, where no oracle knows them.
@@ -305,7 +305,8 @@ def assert_close(got: Array, expected: Array, tol: float | None = None, name: st
 @functools.cache
 def _backend(features: str | None, threads: int) -> CpuBackend:
     device = Device(provider="cpu", id="0", kind=DeviceKind.CPU, name="test", vendor="test")
-    return CpuBackend(device, threads=threads, features=features)
+    precision = "bfloat16" if "+bf16-" in (features or "") else "float32"
+    return CpuBackend(device, threads=threads, features=features, precision=precision)
 
 
 class Guarded:

@@ -123,7 +123,7 @@ class Body:
 
     def prefetch(self, at: ir.Value) -> None:
         """Ask for the cache line at ``at`` to be brought into the second level cache; any address will do."""
-        function = self._declared("llvm.prefetch.p0", ir.FunctionType(VOID, [POINTER, I32, I32, I32]))
+        function = self.declared("llvm.prefetch.p0", ir.FunctionType(VOID, [POINTER, I32, I32, I32]))
         self.b.call(function, [at, ir.Constant(I32, 0), ir.Constant(I32, 2), ir.Constant(I32, 1)])
 
     def load_some(self, at: ir.Value, count: ir.Value) -> ir.Value:
@@ -133,13 +133,13 @@ class Body:
     def load_where(self, at: ir.Value, mask: ir.Value) -> ir.Value:
         """The lanes in ``mask`` of the vector at ``at``, zeros elsewhere; only those lanes are read."""
         kind = ir.FunctionType(self.vector, [POINTER, I32, ir.VectorType(I1, self.lanes), self.vector])
-        function = self._declared(f"llvm.masked.load.v{self.lanes}f32.p0", kind)
+        function = self.declared(f"llvm.masked.load.v{self.lanes}f32.p0", kind)
         return self.b.call(function, [at, ir.Constant(I32, FLOAT_BYTES), mask, self.zero()])
 
     def store_some(self, value: ir.Value, at: ir.Value, count: ir.Value) -> None:
         """Store the first ``count`` lanes; a count below 1 stores nothing."""
         kind = ir.FunctionType(VOID, [self.vector, POINTER, I32, ir.VectorType(I1, self.lanes)])
-        function = self._declared(f"llvm.masked.store.v{self.lanes}f32.p0", kind)
+        function = self.declared(f"llvm.masked.store.v{self.lanes}f32.p0", kind)
         self.b.call(function, [value, at, ir.Constant(I32, FLOAT_BYTES), self.first_lanes(count)])
 
     def first_lanes(self, count: ir.Value) -> ir.Value:
@@ -150,7 +150,8 @@ class Body:
         everywhere = self.b.shuffle_vector(first, ir.Constant(kind, ir.Undefined), ir.Constant(kind, None))
         return self.b.icmp_signed("<", ir.Constant(kind, list(range(self.lanes))), everywhere)
 
-    def _declared(self, name: str, kind: ir.FunctionType) -> ir.Function:
+    def declared(self, name: str, kind: ir.FunctionType) -> ir.Function:
+        """The intrinsic of that name, declared once."""
         found = self.module.globals.get(name)
         return ir.Function(self.module, kind, name) if found is None else found
 
@@ -174,7 +175,7 @@ class Body:
     def multiply_add(self, left: ir.Value, right: ir.Value, addend: ir.Value) -> ir.Value:
         """``left * right + addend``: one fused operation where the target has it."""
         kind = ir.FunctionType(self.vector, [self.vector] * 3)
-        function = self._declared(f"llvm.fmuladd.v{self.lanes}f32", kind)
+        function = self.declared(f"llvm.fmuladd.v{self.lanes}f32", kind)
         return self.b.call(function, [left, right, addend])
 
     def variable(self, kind: ir.Type) -> ir.Value:

@@ -49,3 +49,6 @@ class Arg(enum.IntEnum):
     OUT_BLOCK = enum.auto()
     OUT_ROW = enum.auto()
     OUT_PIXEL = enum.auto()
+    PAIR_OUTPUT = enum.auto()  # where the results go as bfloat16, if they do
+    PAIR_IMAGE = enum.auto()  # from image to image there, and in tensors of bfloat16
+    LONE_BLOCK = enum.auto()  # the last block, if it is the first of its pair; else -1

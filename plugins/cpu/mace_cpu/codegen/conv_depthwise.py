@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING
 
 from llvmlite import ir
 
+from mace_cpu.codegen.bfloat16 import half_address, load_half, pair_of, store_half
 from mace_cpu.codegen.body import Body, constant
 from mace_cpu.codegen.depthwise_arguments import Arg
 from mace_cpu.codegen.tile import Tile
+from mace_cpu.precision import Bfloat16Unit
 
 if TYPE_CHECKING:
     from mace_cpu.codegen.epilogue import Epilogue
 
-POINTERS = (Arg.INPUT, Arg.WEIGHTS, Arg.BIAS, Arg.OUTPUT)
+POINTERS = (Arg.INPUT, Arg.WEIGHTS, Arg.BIAS, Arg.OUTPUT, Arg.PAIR_OUTPUT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,9 @@ class Variant:
         block: channels per block.
         taps: width of the kernel.
         stride, dilation: along a row.
+        reads_pairs: the input is in the PAIRS layout.
+        stores: what is stored: "floats", "pairs" of bfloat16, or "both".
+        unit: what other steps multiply bfloat16 with; decides how to round to it.
     """
 
     pixels: int
@@ -38,6 +43,9 @@ class Variant:
     taps: int
     stride: int
     dilation: int
+    reads_pairs: bool = False
+    stores: str = "floats"
+    unit: Bfloat16Unit | None = None
 
     def meetings(self) -> dict[int, list[tuple[int, int]]]:
         """(output pixel, tap) pairs that meet each input pixel of the window, by its distance from the first."""
@@ -71,14 +79,21 @@ def build(symbol: str, variant: Variant, epilogue: Epilogue, features: Iterable[
     row_floats = body.mul(words[Arg.IN_WIDTH], variant.block)
     with body.loop(body.begin, body.end) as unit:
         plane, row = body.divide(unit, words[Arg.OUT_ROWS])
-        _, block = body.divide(plane, words[Arg.BLOCKS])
+        n, block = body.divide(plane, words[Arg.BLOCKS])
+        pair, odd = pair_of(body, block)
+        pairs, is_short = pair_of(body, words[Arg.BLOCKS])
+        pair_plane = body.add(body.mul(n, body.add(pairs, is_short)), pair)
         channel_at = body.mul(block, variant.block)
         top = body.sub(body.mul(row, words[Arg.ROW_STRIDE]), words[Arg.PAD_TOP])
         first_row = _kernel_row_reaching(body, words, body.sub(constant(0), top))
         last_row = body.minimum(
             words[Arg.KERNEL_ROWS], _kernel_row_reaching(body, words, body.sub(words[Arg.IN_ROWS], top))
         )
-        image = body.floats(words[Arg.INPUT], body.mul(body.mul(plane, words[Arg.IN_ROWS]), row_floats))
+        image_floats = body.mul(words[Arg.IN_ROWS], row_floats)
+        if variant.reads_pairs:
+            image = half_address(body, words[Arg.INPUT], body.mul(pair_plane, image_floats), odd)
+        else:
+            image = body.floats(words[Arg.INPUT], body.mul(plane, image_floats))
         kernel_size = body.mul(words[Arg.KERNEL_ROWS], variant.taps)
         weights = body.floats(words[Arg.WEIGHTS], body.mul(body.mul(block, kernel_size), variant.block))
         bias = body.load(body.floats(words[Arg.BIAS], channel_at))
@@ -99,7 +114,15 @@ def build(symbol: str, variant: Variant, epilogue: Epilogue, features: Iterable[
                         row_weights = body.floats(weights, body.mul(kernel_row, variant.taps * variant.block))
                         _accumulate(body, variant, tile, source, row_weights, left, words[Arg.IN_WIDTH], border)
             at = body.add(body.mul(unit, words[Arg.OUT_WIDTH]), pixel)
-            _finish(body, tile, epilogue, channels, tensors, words[Arg.OUTPUT], body.mul(at, variant.block), channel_at)
+            pair_row = body.add(body.mul(pair_plane, words[Arg.OUT_ROWS]), row)
+            pair_at = body.add(body.mul(pair_row, words[Arg.OUT_WIDTH]), pixel)
+            place = _Place(
+                words[Arg.OUTPUT],
+                body.mul(at, variant.block),
+                half_address(body, words[Arg.PAIR_OUTPUT], body.mul(pair_at, variant.block), odd),
+                body.b.icmp_signed("==", body.add(block, body.sub(constant(1), odd)), words[Arg.BLOCKS]),
+            )
+            _finish(body, variant, tile, epilogue, channels, tensors, place, channel_at)
     return body.text()
 
 
@@ -127,31 +150,45 @@ def _accumulate(
         if zeros is not None:
             inside = body.b.icmp_unsigned("<", body.add(left, distance), width)
             at = body.b.select(inside, at, zeros)
-        pixel = body.load(at)
+        pixel = load_half(body, at) if variant.reads_pairs else body.load(at)
         for row, tap in meetings:
             tile.accumulate(row, 0, pixel, taps[tap])
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where the first pixel of a tile goes."""
+
+    output: ir.Value
+    at: ir.Value  # in floats
+    half: ir.Value  # its address in the PAIRS layout
+    is_alone: ir.Value  # no other block belongs to its pair
+
+
 def _finish(
     body: Body,
+    variant: Variant,
     tile: Tile,
     epilogue: Epilogue,
     channels: list[ir.Value],
     tensors: list[ir.Value],
-    output: ir.Value,
-    at: ir.Value,
+    place: _Place,
     channel_at: ir.Value,
 ) -> None:
-    def place(row: ir.Value) -> ir.Value:
-        return body.add(at, body.mul(row, body.lanes))
+    def float_at(row: ir.Value) -> ir.Value:
+        return body.add(place.at, body.mul(row, body.lanes))
 
     def channel(i: int, v: int) -> ir.Value:
         return body.load(body.floats(channels[i], channel_at))
 
     def tensor(i: int, row: ir.Value, column: ir.Value) -> ir.Value:
-        return body.load(body.floats(tensors[i], place(row)))
+        return body.load(body.floats(tensors[i], float_at(row)))
 
     def store(value: ir.Value, row: ir.Value, column: ir.Value) -> None:
-        body.store(value, body.floats(output, place(row)))
+        if variant.stores != "pairs":
+            body.store(value, body.floats(place.output, float_at(row)))
+        if variant.stores != "floats":
+            at = body.floats(place.half, body.mul(row, body.lanes))
+            store_half(body, value, at, variant.unit, place.is_alone)
 
     tile.finish(epilogue, channel=channel, tensor=tensor, store=store)

@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING
 
 from llvmlite import ir
 
+from mace_cpu.codegen.bfloat16 import half_address, load_half, pair_of, store_half
 from mace_cpu.codegen.body import Body, constant
 from mace_cpu.codegen.conv_arguments import Arg
-from mace_cpu.codegen.tile import FetchAhead, Tile
+from mace_cpu.codegen.pair_tile import make_tile
+from mace_cpu.codegen.tile import FetchAhead
+from mace_cpu.precision import Bfloat16Unit
 
 if TYPE_CHECKING:
     from mace_cpu.codegen.epilogue import Epilogue
@@ -35,6 +38,9 @@ class Variant:
         stride: horizontal stride.
         plain_input: the input is row-major, so that pixels of one channel lie next to each other.
         unroll: steps per turn of the innermost loop.
+        unit: what multiplies pairs of bfloat16, in words that count as floats everywhere else; None: float32.
+        stores: what is stored: "floats", "pairs" of bfloat16, or "both".
+        pair_tensors: of each tensor of the epilogue, whether it is bfloat16; those not named are not.
     """
 
     rows: int
@@ -43,6 +49,9 @@ class Variant:
     stride: int
     plain_input: bool
     unroll: int
+    unit: Bfloat16Unit | None = None
+    stores: str = "floats"
+    pair_tensors: tuple[bool, ...] = ()
 
 
 class _Words:
@@ -56,7 +65,7 @@ class _Words:
         return self._values[arg]
 
 
-POINTERS = (Arg.INPUT, Arg.WEIGHTS, Arg.BIAS, Arg.OUTPUT, Arg.SCRATCH)
+POINTERS = (Arg.INPUT, Arg.WEIGHTS, Arg.BIAS, Arg.OUTPUT, Arg.SCRATCH, Arg.PAIR_OUTPUT)
 
 
 @dataclass(slots=True)
@@ -104,6 +113,7 @@ def build(symbol: str, variant: Variant, epilogue: Epilogue, features: Iterable[
     emitter = _Emitter(body, words, variant, epilogue, channels, tensors)
     with body.loop(body.begin, body.end) as unit:
         emitter.unit(_decode(body, words, unit))
+    emitter.tile.close()
     return body.text()
 
 
@@ -136,7 +146,7 @@ class _Emitter:
     ) -> None:
         self.body, self.words, self.variant, self.epilogue = body, words, variant, epilogue
         self.channels, self.tensors = channels, tensors
-        self.tile = Tile(body, variant.rows, variant.blocks)
+        self.tile = make_tile(body, variant.rows, variant.blocks, variant.unit)
         self.ahead = FetchAhead(body)
         self.channel_step = 1 if variant.plain_input else variant.block
         self.pixel_step = variant.stride * self.channel_step
@@ -152,6 +162,9 @@ class _Emitter:
         self.zeros = body.memory(body.vector)
         body.store(body.zero(), self.zeros)
         self.sums = b.floats(self.window, words[Arg.WINDOW_FLOATS])
+        # of the unit: its first channel block, and how far ahead of its pairs its floats lie, in words
+        self.first_block: ir.Value | None = None
+        self.pair_shift: ir.Value | None = None
 
     def unit(self, unit: _Unit) -> None:
         """All passes over the input blocks for the rows and the stretch of one unit."""
@@ -166,6 +179,11 @@ class _Emitter:
             body.mul(unit.n, words[Arg.IN_IMAGE]), body.mul(body.mul(group, words[Arg.IN_BLOCKS]), self.image_block)
         )
         out_image = body.add(body.mul(unit.n, words[Arg.OUT_IMAGE]), body.mul(out_block, words[Arg.OUT_BLOCK]))
+        self.first_block = out_block
+        if self.variant.stores != "floats" or any(self.variant.pair_tensors):
+            pair_block, _ = pair_of(body, out_block)
+            pair_image = body.mul(unit.n, words[Arg.PAIR_IMAGE])
+            self.pair_shift = body.sub(out_image, body.add(pair_image, body.mul(pair_block, words[Arg.OUT_BLOCK])))
         weights = body.floats(words[Arg.WEIGHTS], body.mul(unit.oc_tile, self.tile_weights))
         first_row = body.mul(unit.row_group, words[Arg.GROUP_ROWS])
         last_row = body.minimum(body.add(first_row, words[Arg.GROUP_ROWS]), words[Arg.OUT_ROWS])
@@ -318,7 +336,7 @@ class _Emitter:
                 body.prefetch(body.floats(start, pixel * self.channel_step))
 
     def _finish(self, out_at: ir.Value, channel_at: ir.Value) -> None:
-        body, words = self.body, self.words
+        body, words, first_block = self.body, self.words, self.first_block
 
         def place(row: ir.Value, column: ir.Value) -> ir.Value:
             inside = body.add(body.mul(row, words[Arg.OUT_PIXEL]), body.mul(column, words[Arg.OUT_BLOCK]))
@@ -328,9 +346,24 @@ class _Emitter:
             return body.load(body.floats(self.channels[i], body.add(channel_at, v * body.lanes)))
 
         def tensor(i: int, row: ir.Value, column: ir.Value) -> ir.Value:
+            if self.variant.pair_tensors[i : i + 1] == (True,):
+                return load_half(body, self._half(self.tensors[i], out_at, row, column))
             return body.load(body.floats(self.tensors[i], place(row, column)))
 
         def store(value: ir.Value, row: ir.Value, column: ir.Value) -> None:
-            body.store(value, body.floats(words[Arg.OUTPUT], place(row, column)))
+            if self.variant.stores != "pairs":
+                body.store(value, body.floats(words[Arg.OUTPUT], place(row, column)))
+            if self.variant.stores != "floats":
+                at = self._half(words[Arg.PAIR_OUTPUT], out_at, row, column)
+                is_alone = body.b.icmp_signed("==", body.add(first_block, column), words[Arg.LONE_BLOCK])
+                store_half(body, value, at, self.variant.unit, is_alone)
 
         self.tile.finish(self.epilogue, channel=channel, tensor=tensor, store=store)
+
+    def _half(self, base: ir.Value, out_at: ir.Value, row: ir.Value, column: ir.Value) -> ir.Value:
+        """Where a vector of the tile at ``out_at`` lies in the PAIRS layout."""
+        body, words = self.body, self.words
+        assert self.pair_shift is not None and self.first_block is not None
+        pair, odd = pair_of(body, body.add(body.b.and_(self.first_block, constant(1)), column))
+        inside = body.add(body.mul(row, words[Arg.OUT_PIXEL]), body.mul(pair, words[Arg.OUT_BLOCK]))
+        return half_address(body, base, body.add(body.sub(out_at, self.pair_shift), inside), odd)

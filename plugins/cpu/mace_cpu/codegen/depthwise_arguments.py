@@ -22,3 +22,4 @@ class Arg(enum.IntEnum):
     ROW_STRIDE = enum.auto()
     PAD_TOP = enum.auto()
     PAD_LEFT = enum.auto()
+    PAIR_OUTPUT = enum.auto()  # where the results go as bfloat16, if they do

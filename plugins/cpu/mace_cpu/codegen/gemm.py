@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING
 
 from llvmlite import ir
 
-from mace_cpu.codegen.body import CACHE_LINE_FLOATS, Body, constant
+from mace_cpu.codegen.body import I1, Body, constant
 from mace_cpu.codegen.gemm_arguments import Arg
-from mace_cpu.codegen.gemm_steps import Ahead, run_rows
-from mace_cpu.codegen.tile import Tile
+from mace_cpu.codegen.gemm_steps import run_rows
+from mace_cpu.codegen.matrix_tile import MatrixTile
+from mace_cpu.codegen.pair_tile import make_tile
+from mace_cpu.codegen.tile import FetchAhead, Tile
+from mace_cpu.precision import Bfloat16Unit
 
 if TYPE_CHECKING:
     from mace_cpu.codegen.epilogue import Epilogue
@@ -29,7 +32,7 @@ class Variant:
         lanes: floats per vector.
         transposed_left: the left operand lies as (steps, rows).
         unroll: steps per turn of the innermost loop.
-        ahead: cache lines of the next panel to prefetch in each turn.
+        unit: what multiplies pairs of bfloat16, in words that count as floats everywhere else; None: float32.
     """
 
     rows: int
@@ -37,7 +40,7 @@ class Variant:
     lanes: int
     transposed_left: bool
     unroll: int
-    ahead: int = 0
+    unit: Bfloat16Unit | None = None
 
 
 def build(symbol: str, variant: Variant, epilogue: Epilogue, features: Iterable[str] = ()) -> str:
@@ -49,11 +52,14 @@ def build(symbol: str, variant: Variant, epilogue: Epilogue, features: Iterable[
     channels = [body.pointer(first + i) for i in range(operands.count("channel"))]
     first += len(channels)
     tensors = [body.pointer(first + i) for i in range(operands.count("tensor"))]
-    tile = Tile(body, variant.rows, variant.vectors)
-    panel_floats = body.mul(words[Arg.STEPS], tile.columns)
+    tile = make_tile(body, variant.rows, variant.vectors, variant.unit)
+    ahead = FetchAhead(body)
     with body.loop(body.begin, body.end) as unit:
         product, inside = body.divide(unit, words[Arg.UNITS])
-        panel, segment = _decode(body, words, inside)
+        panel, segment, is_first = _decode(body, words, inside)
+        # the next segments of a band use the same panel
+        again = body.b.and_(body.b.xor(is_first, ir.Constant(I1, 1)), body.b.icmp_signed("!=", unit, body.begin))
+        fetch = body.b.select(again, constant(0), words[Arg.STEPS_FETCH])
         left = body.floats(words[Arg.LEFT], body.table_entry(words[Arg.LEFT_OFFSETS], product))
         # operands read in place have no columns behind the last one, so there the last panel is moved back
         panel_at = body.minimum(body.mul(panel, tile.columns), words[Arg.LAST_PANEL])
@@ -63,6 +69,7 @@ def build(symbol: str, variant: Variant, epilogue: Epilogue, features: Iterable[
         right = body.floats(words[Arg.RIGHT], right_at)
         column = body.add(words[Arg.FIRST_COLUMN], panel_at)
         out = body.add(body.mul(product, words[Arg.OUT_MATRIX]), column)
+        next_panel = body.floats(right, body.mul(words[Arg.STEPS], tile.columns))
         start = body.mul(segment, words[Arg.SEGMENT])
         stop = body.minimum(body.add(start, words[Arg.SEGMENT]), words[Arg.ROWS])
         with body.loop(start, stop, variant.rows) as wanted:
@@ -76,49 +83,34 @@ def build(symbol: str, variant: Variant, epilogue: Epilogue, features: Iterable[
             )
             stride = words[Arg.LEFT_STRIDE]
             if variant.transposed_left:
+                assert isinstance(tile, Tile)
                 with body.loop(0, words[Arg.STEPS]) as k:
                     source = body.floats(left, body.add(body.mul(k, stride), row))
                     packed = body.floats(right, body.mul(k, words[Arg.RIGHT_STEP]))
                     tile.step(functools.partial(body.floats, source), packed)
             else:
                 source = body.floats(left, body.mul(row, stride))
-                run_rows(
-                    tile,
-                    source,
-                    stride,
-                    right,
-                    words[Arg.RIGHT_STEP],
-                    words[Arg.STEPS],
-                    variant.unroll,
-                    _next_panel(body, words, variant, right, wanted, panel_floats),
-                )
+                number = body.b.udiv(body.sub(wanted, start), constant(variant.rows))
+                ahead.begin(body.floats(next_panel, body.mul(number, words[Arg.TILE_FETCH])), fetch)
+                sizes = (words[Arg.RIGHT_STEP], words[Arg.STEPS], variant.unroll)
+                if isinstance(tile, MatrixTile):
+                    tile.run(source, [body.mul(stride, r) for r in range(variant.rows)], right, *sizes, ahead)
+                else:
+                    run_rows(tile, source, stride, right, *sizes, ahead)
             out_at = body.add(out, body.mul(row, words[Arg.OUT_ROW]))
             _Results(body, words, tile, epilogue, channels, tensors, out_at, panel_at, column).emit()
+    tile.close()
     return body.text()
 
 
-def _next_panel(
-    body: Body, words: dict[Arg, ir.Value], variant: Variant, right: ir.Value, row: ir.Value, panel: ir.Value
-) -> Ahead | None:
-    """The part of the panel behind this one (of ``panel`` floats) that the tile from ``row`` on brings nearer."""
-    if not variant.ahead:
-        return None
-    # each turn of the loop asks for some lines; every tile goes on where the one above it stopped
-    per_row = constant(variant.ahead * CACHE_LINE_FLOATS)
-    turns = body.b.sdiv(words[Arg.STEPS], constant(variant.unroll))
-    tiles_before = body.b.sdiv(row, constant(variant.rows))
-    done = body.minimum(body.mul(body.mul(tiles_before, turns), per_row), panel)
-    return Ahead(body.floats(right, body.add(panel, done)), variant.ahead)
-
-
-def _decode(body: Body, words: dict[Arg, ir.Value], unit: ir.Value) -> tuple[ir.Value, ir.Value]:
-    """(panel, segment): over bands of segments; in a band over panels, then over its segments."""
+def _decode(body: Body, words: dict[Arg, ir.Value], unit: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
+    """(panel, segment, whether it is the band's first): over bands; in a band over panels, then over its segments."""
     band_size = words[Arg.BAND]
     band, inside = body.divide(unit, body.mul(band_size, words[Arg.PANELS]))
     first = body.mul(band, band_size)
     size = body.minimum(band_size, body.sub(words[Arg.SEGMENTS], first))
     panel, offset = body.divide(inside, size)
-    return panel, body.add(first, offset)
+    return panel, body.add(first, offset), body.b.icmp_signed("==", offset, constant(0))
 
 
 @dataclass(slots=True)
@@ -127,7 +119,7 @@ class _Results:
 
     body: Body
     words: dict[Arg, ir.Value]
-    tile: Tile
+    tile: Tile | MatrixTile
     epilogue: Epilogue
     channels: list[ir.Value]
     tensors: list[ir.Value]

@@ -33,3 +33,5 @@ class Arg(enum.IntEnum):
     SEGMENT = enum.auto()  # rows per unit
     SEGMENTS = enum.auto()
     BAND = enum.auto()  # segments per band
+    TILE_FETCH = enum.auto()  # how much of the next panel to fetch during each tile; 0: nothing
+    STEPS_FETCH = enum.auto()  # how much of that every few steps

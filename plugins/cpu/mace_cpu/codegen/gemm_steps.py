@@ -7,27 +7,13 @@ which the others reach with the processor's scaled index.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from llvmlite import ir
 
-from mace_cpu.codegen.body import CACHE_LINE_FLOATS, POINTER, Body, constant
-from mace_cpu.codegen.tile import Tile
+from mace_cpu.codegen.body import POINTER, Body, constant
+from mace_cpu.codegen.tile import FetchAhead, Tile
+from mace_cpu.codegen.tile_arguments import STEPS_PER_FETCH
 
 ROWS_PER_ADDRESS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Ahead:
-    """What to bring into the second level cache meanwhile: weights that are used soon.
-
-    Attributes:
-        at: where to begin.
-        lines: cache lines to ask for in each turn of the loop.
-    """
-
-    at: ir.Value
-    lines: int
 
 
 def opaque(body: Body, address: ir.Value) -> ir.Value:
@@ -44,7 +30,7 @@ def run_rows(
     right_step: ir.Value,
     length: ir.Value,
     unroll: int,
-    ahead: Ahead | None = None,
+    ahead: FetchAhead | None = None,
 ) -> None:
     """Accumulate ``length`` steps: consecutive floats of rows ``stride`` floats apart times rows of the right operand.
 
@@ -52,7 +38,7 @@ def run_rows(
         left: the first row's first float.
         right_step: floats from row to row of the right operand.
         unroll: steps per turn, a power of two.
-        ahead: what to prefetch.
+        ahead: what to fetch a little of every few steps.
     """
     body = tile.body
     places = []
@@ -62,10 +48,6 @@ def run_rows(
         places.append(place)
     column = body.variable(POINTER)
     body.b.store(right, column)
-    soon = None
-    if ahead is not None:
-        soon = body.variable(POINTER)
-        body.b.store(ahead.at, soon)
 
     def turn(steps: int) -> None:
         addresses = [opaque(body, body.b.load(place, typ=POINTER)) for place in places]
@@ -83,15 +65,17 @@ def run_rows(
         for place, address in zip(places, addresses, strict=True):
             body.b.store(body.floats(address, steps), place)
         body.b.store(panel, column)
-        if ahead is not None and soon is not None and steps > 1:
-            at = body.b.load(soon, typ=POINTER)
-            for _ in range(ahead.lines):
-                body.prefetch(at)
-                at = body.floats(at, CACHE_LINE_FLOATS)
-            body.b.store(at, soon)
 
-    whole = body.b.and_(length, constant(-unroll))
-    with body.loop(0, whole, unroll):
-        turn(unroll)
-    with body.loop(whole, length):
-        turn(1)
+    def run(count: ir.Value) -> None:
+        whole = body.b.and_(count, constant(-unroll))
+        with body.loop(0, whole, unroll):
+            turn(unroll)
+        with body.loop(whole, count):
+            turn(1)
+
+    if ahead is None:
+        run(length)
+        return
+    with body.loop(0, length, STEPS_PER_FETCH) as first:
+        ahead.fetch()
+        run(body.minimum(body.sub(length, first), constant(STEPS_PER_FETCH)))

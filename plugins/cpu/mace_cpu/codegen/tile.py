@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from llvmlite import ir
 
 from mace_cpu.codegen.body import CACHE_LINE_FLOATS, I8, I64, POINTER, Body, constant
+from mace_cpu.codegen.tile_arguments import STEPS_PER_FETCH
 
 if TYPE_CHECKING:
     from mace_cpu.codegen.epilogue import Epilogue
@@ -30,9 +31,6 @@ CHEAP = frozenset(
     | {"save", "add_number", "mul_number"}
 )
 """Epilogue operations of a few instructions; others are generated once, in a loop over the tile's vectors."""
-
-
-STEPS_PER_FETCH = 16
 
 
 class FetchAhead:
@@ -74,6 +72,9 @@ class Tile:
         self.columns = vectors * body.lanes
         self._cells = [[body.variable(body.vector) for _ in range(vectors)] for _ in range(rows)]
         self._spilled = body.memory(ir.ArrayType(body.vector, rows))
+
+    def close(self) -> None:
+        """At the end of the kernel; vectors need nothing done."""
 
     def start(self, initial: Sequence[ir.Value]) -> None:
         """Set every row to ``initial`` (one vector per column vector)."""

@@ -7,8 +7,15 @@ import numpy as np
 from mace_core.graph import GraphView, Node, Value
 from mace_core.tensor import DType
 from mace_cpu.codegen.epilogue import match_epilogue
+from mace_cpu.lowering.bfloat16 import emit_in_pairs, why_float32, write_forms
 from mace_cpu.lowering.checks import inputs_in
-from mace_cpu.lowering.conv_choice import chosen_winograd, takes_plain, wants_planar, wants_planar_transpose
+from mace_cpu.lowering.conv_choice import (
+    chosen_winograd,
+    takes_pairs,
+    takes_plain,
+    wants_planar,
+    wants_planar_transpose,
+)
 from mace_cpu.lowering.conv_depthwise import emit_depthwise, fits_depthwise
 from mace_cpu.lowering.conv_direct import Floats, emit_direct, fits_direct
 from mace_cpu.lowering.conv_general import RANK, emit_general
@@ -48,8 +55,11 @@ def conv(program: Program, node: Node) -> None:
     epilogue, result = match_epilogue(program, y)
     scale, shift, epilogue = epilogue.split_affine(geometry.out_channels)
     weights, bias = folded(weights, bias, scale, shift)
-    if fits_depthwise(geometry):
-        emit_depthwise(program, geometry, x, weights, bias, epilogue, program.write(result, Layout.BLOCKED))
+    program.remark(why_float32(program, geometry))
+    if takes_pairs(program, geometry):
+        emit_in_pairs(program, geometry, x, weights, bias, epilogue, result)
+    elif fits_depthwise(geometry):
+        emit_depthwise(program, geometry, x, weights, bias, epilogue, write_forms(program, geometry, result))
     elif not fits_direct(geometry, program.block) or wants_planar(program, geometry, x, result):
         emit_planar(program, geometry, x, weights, bias, epilogue, program.write(result))
     else:

@@ -11,7 +11,7 @@ from mace_cpu.lowering.conv_direct import fits_direct
 from mace_cpu.lowering.conv_geometry import Geometry, conv_geometry, transpose_geometry
 from mace_cpu.lowering.conv_phases import fits_phases, fits_shuffle
 from mace_cpu.lowering.conv_planar import choose_tile, planar_cost, planar_lattice
-from mace_cpu.lowering.conv_winograd import Plan, weight_cost, winograd_plan
+from mace_cpu.lowering.conv_winograd import WORTH_IT, Plan, weight_cost, winograd_plan
 from mace_cpu.program import Layout, Program
 
 CONVERSION_PER_VECTOR = 8.0
@@ -21,6 +21,21 @@ BLOCKED_OVERHEAD = 1.1
 WORTH_CHANGING = 0.9
 MOST_PLAIN_CHANNELS = 4
 """Up to so many input channels that lie row-major are read as they are: a block of them would be mostly empty."""
+
+
+LEAST_CHANNELS = 16
+"""With fewer channels, in or out, whole registers of pairs of bfloat16 would be mostly empty."""
+
+
+def takes_pairs(program: Program, geometry: Geometry) -> bool:
+    """Whether a convolution with known weights is computed in bfloat16, going by its sizes alone."""
+    return (
+        program.bfloat16 is not None
+        and fits_direct(geometry, program.block)
+        and not fits_depthwise(geometry)
+        and min(geometry.group_in, geometry.group_out) >= LEAST_CHANNELS
+        and (geometry.groups == 1 or geometry.group_in % (2 * program.block) == 0)
+    )
 
 
 def takes_plain(program: Program, geometry: Geometry, x: Value) -> bool:
@@ -75,7 +90,7 @@ def _reads_plain(program: Program, node: Node) -> bool:
     if node.op_type == "ConvTranspose":
         return wants_planar_transpose(program, transpose_geometry(node, *shapes), x)
     geometry = conv_geometry(node, *shapes)
-    if fits_depthwise(geometry):
+    if fits_depthwise(geometry) or takes_pairs(program, geometry):
         return False
     if not fits_direct(geometry, program.block):
         return True
@@ -91,7 +106,7 @@ def chosen_winograd(program: Program, geometry: Geometry, x: Value) -> Plan | No
 
 def _blocked_cost(program: Program, geometry: Geometry, x: Value) -> float:
     plan = chosen_winograd(program, geometry, x)
-    return _direct_cost(program, geometry) if plan is None else plan.cost
+    return _direct_cost(program, geometry) if plan is None else plan.cost / WORTH_IT
 
 
 def _direct_cost(program: Program, geometry: Geometry) -> float:

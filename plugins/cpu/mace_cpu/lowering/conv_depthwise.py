@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from mace_cpu.codegen.version import generator_version
 from mace_cpu.lowering.conv_direct import Floats
 from mace_cpu.lowering.conv_geometry import Geometry
 from mace_cpu.lowering.conv_tiles import choose_rows
+from mace_cpu.precision import Bfloat16Unit
 from mace_cpu.program import At, Buf, Layout, Program
 
 WIDEST_KERNEL = 32
@@ -39,20 +40,35 @@ def fits_depthwise(geometry: Geometry) -> bool:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Where a result goes: a BLOCKED buffer, one in the PAIRS layout, or both."""
+
+    floats: Buf | None
+    pairs: Buf | None = None
+
+    @property
+    def stores(self) -> str:
+        """ "floats", "pairs" or "both"."""
+        return "floats" if self.pairs is None else "pairs" if self.floats is None else "both"
+
+
 def emit_depthwise(
-    program: Program, geometry: Geometry, x: Value, weights: Floats, bias: Floats, epilogue: Epilogue, target: Buf
+    program: Program, geometry: Geometry, x: Value, weights: Floats, bias: Floats, epilogue: Epilogue, result: Result
 ) -> None:
-    """Emit the steps of a depthwise convolution of constant weights (O, 1, kernel) into a BLOCKED buffer."""
+    """Emit the steps of a depthwise convolution of constant weights (O, 1, kernel)."""
     block = program.block
     shape = geometry.with_rank(2)
-    source = program.read(x, Layout.BLOCKED)
+    from_pairs = shape.group_out == 1 and program.has_only(x, Layout.PAIRS)
+    source = program.read(x, Layout.PAIRS if from_pairs else Layout.BLOCKED)
     if shape.group_out > 1:
         source = _repeated(program, shape, source)
     if shape.image[1] == 1 and shape.output[1] == 1 and shape.kernel[1] == 1 and shape.output[0] > 1:
         shape = _turned(shape)
     blocks = -(-shape.out_channels // block)
     pixels = choose_rows(shape.output[1], TILE_PIXELS[program.target.vector_bits], 1)
-    kernel = depthwise_kernel(pixels, block, shape.kernel[1], shape.strides[1], shape.dilations[1], epilogue)
+    form = (from_pairs, result.stores, program.bfloat16 if result.pairs is not None else None)
+    kernel = depthwise_kernel(pixels, block, shape.kernel[1], shape.strides[1], shape.dilations[1], epilogue, form)
     values = {
         Arg.BLOCKS: blocks,
         Arg.IN_ROWS: shape.image[0],
@@ -70,7 +86,10 @@ def emit_depthwise(
     weights = weights.reshape(shape.out_channels, *shape.kernel)
     arguments[Arg.WEIGHTS] = program.constant(_in_blocks(weights, block).transpose(0, 2, 3, 1).copy())
     arguments[Arg.BIAS] = program.constant(_in_blocks(bias, block))
-    arguments[Arg.OUTPUT] = target
+    if result.floats is not None:
+        arguments[Arg.OUTPUT] = result.floats
+    if result.pairs is not None:
+        arguments[Arg.PAIR_OUTPUT] = result.pairs
     arguments.extend(program.constant(_in_blocks(channel, block)) for channel in epilogue.channels)
     arguments.extend(program.read(tensor, Layout.BLOCKED) for tensor in epilogue.tensors)
     program.emit(
@@ -114,27 +133,42 @@ def _repeated(program: Program, shape: Geometry, source: Buf) -> Buf:
     return target
 
 
+Form = tuple[bool, str, Bfloat16Unit | None]
+"""Whether the input is in pairs, what is stored, and the unit that says how to round."""
+
 _kernels: dict[tuple[object, ...], KernelSource] = {}
 
 
 def depthwise_kernel(
-    pixels: int, block: int, taps: int, stride: int, dilation: int, epilogue: Epilogue
+    pixels: int,
+    block: int,
+    taps: int,
+    stride: int,
+    dilation: int,
+    epilogue: Epilogue,
+    form: Form = (False, "floats", None),
 ) -> KernelSource:
-    """The depthwise kernel for a tile, the steps along a row and an epilogue."""
+    """The depthwise kernel for a tile, the steps along a row, an epilogue and the form of input and result."""
     tag = epilogue.tag
-    symbol = f"depthwise_b{block}_{pixels}_k{taps}_s{stride}_d{dilation}" + (f"_{tag}" if tag else "")
+    reads_pairs, stores, unit = form
+    kind = f"{'p' if reads_pairs else 'b'}{block}"
+    if unit is not None:
+        kind += f"_{unit.value.replace('-', '_')}_{stores}"
+    symbol = f"depthwise_{kind}_{pixels}_k{taps}_s{stride}_d{dilation}" + (f"_{tag}" if tag else "")
     key = (symbol, epilogue.ops)
     if key not in _kernels:
-        build = functools.partial(_build, symbol, pixels, block, taps, stride, dilation, Epilogue(epilogue.ops))
+        variant = (pixels, block, taps, stride, dilation, *form)
+        build = functools.partial(_build, symbol, variant, Epilogue(epilogue.ops))
         _kernels[key] = KernelSource(symbol, generator_version(), build)
     return _kernels[key]
 
 
 def _build(
-    symbol: str, pixels: int, block: int, taps: int, stride: int, dilation: int, epilogue: Epilogue, target: Target
+    symbol: str,
+    variant: tuple[int, int, int, int, int, bool, str, Bfloat16Unit | None],
+    epilogue: Epilogue,
+    target: Target,
 ) -> str:
     from mace_cpu.codegen import conv_depthwise
 
-    return conv_depthwise.build(
-        symbol, conv_depthwise.Variant(pixels, block, taps, stride, dilation), epilogue, target.features
-    )
+    return conv_depthwise.build(symbol, conv_depthwise.Variant(*variant), epilogue, target.features)

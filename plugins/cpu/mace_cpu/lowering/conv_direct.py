@@ -14,16 +14,19 @@ from mace_core.native.kernel import KernelSource
 from mace_core.native.target import Target
 from mace_cpu.codegen.conv_arguments import Arg
 from mace_cpu.codegen.epilogue import Epilogue
+from mace_cpu.codegen.tile_arguments import STEPS_PER_FETCH
 from mace_cpu.codegen.version import generator_version
 from mace_cpu.lowering.conv_geometry import Geometry
 from mace_cpu.lowering.conv_tiles import (
     ChannelSplit,
+    choose_matrix_rows,
     choose_rows,
     most_rows,
     segment_tiles,
     split_channels,
     widest_tile,
 )
+from mace_cpu.precision import Bfloat16Unit
 from mace_cpu.program import At, Buf, Layout, Program, aligned_empty
 
 Floats = npt.NDArray[np.float32]
@@ -42,7 +45,6 @@ SUM_TILES = 8
 
 SCALAR_WORK_PER_MAC = 1 / 8
 UNROLL = 1
-STEPS_PER_FETCH = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,21 @@ class Destination:
     image: int
     row: int
     pixel: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """How a convolution of pairs of bfloat16 is done.
+
+    Attributes:
+        unit: what multiplies them.
+        stores: whether the result is stored as "floats", "pairs" or "both".
+        target: where it is stored in the PAIRS layout, if it is.
+    """
+
+    unit: Bfloat16Unit
+    stores: str = "floats"
+    target: Buf | None = None
 
 
 def fits_direct(geometry: Geometry, block: int) -> bool:
@@ -77,6 +94,7 @@ def emit_direct(
     *,
     plain_input: bool = False,
     destination: Destination | None = None,
+    pairs: Pairs | None = None,
 ) -> None:
     """Emit the steps of a convolution of constant weights (O, C / groups, kernel) into a BLOCKED buffer.
 
@@ -84,22 +102,31 @@ def emit_direct(
         geometry: at most two spatial axes.
         bias: (O,).
         plain_input: read ``x`` in the PLAIN layout (worth it for a few channels).
+        pairs: operands are pairs of bfloat16; then ``geometry`` counts pairs of input channels, and ``weights`` is made
+            of such pairs.
     """
     block = program.block
     shape = simplified(geometry.with_rank(2)) if destination is None else geometry.with_rank(2)
     weights = weights.reshape(shape.out_channels, shape.group_in, *shape.kernel)
-    source = program.read(x, Layout.PLAIN if plain_input else Layout.BLOCKED)
-    tensors = [program.read(t, Layout.BLOCKED) for t in epilogue.tensors]
+    source = program.read(x, Layout.PLAIN if plain_input else Layout.BLOCKED if pairs is None else Layout.PAIRS)
+    pair_tensors = tuple(pairs is not None and program.has_only(t, Layout.PAIRS) for t in epilogue.tensors)
+    tensors = [
+        program.read(t, Layout.PAIRS if is_narrow else Layout.BLOCKED)
+        for t, is_narrow in zip(epilogue.tensors, pair_tensors, strict=True)
+    ]
     out_blocks = -(-shape.group_out // block)
     out_h, out_w = shape.output
     destination = destination or Destination(0, out_h * out_w, out_w, 1)
     for split in split_channels(out_blocks, widest_tile(program.target, block)):
-        rows = choose_rows(
-            out_w,
-            most_rows(program.target, block, split.blocks),
-            split.blocks * max(block * 32 // program.target.vector_bits, 1),
-        )
-        kernel = direct_kernel(rows, split.blocks, block, shape.strides[1], plain_input, epilogue)
+        if pairs is not None and pairs.unit.has_tiles:
+            rows = choose_matrix_rows(out_w)
+        else:
+            rows = choose_rows(
+                out_w,
+                most_rows(program.target, block, split.blocks),
+                split.blocks * max(block * 32 // program.target.vector_bits, 1),
+            )
+        kernel = direct_kernel(rows, split.blocks, block, shape.strides[1], plain_input, epilogue, pairs, pair_tensors)
         packed = _pack_weights(weights, shape.groups, block, split, plain_input)
         words = _words(program, shape, packed.nbytes, split, rows, plain_input, destination)
         in_window = _reaches_outside(shape)
@@ -120,12 +147,15 @@ def emit_direct(
         arguments[Arg.WEIGHTS] = program.constant(packed, in_place=True)
         arguments[Arg.BIAS] = program.constant(_pack_channels(bias, shape.groups, block, split))
         arguments[Arg.OUTPUT] = At(target, start)
+        if pairs is not None and pairs.target is not None:
+            arguments[Arg.PAIR_OUTPUT] = pairs.target
         scratch_bytes = 4 * words[Arg.SCRATCH_FLOATS] * chunks
         arguments[Arg.SCRATCH] = program.scratch(scratch_bytes) if scratch_bytes else arguments[Arg.BIAS]
         for channel in epilogue.channels:
             arguments.append(program.constant(_pack_channels(channel, shape.groups, block, split)))
         arguments.extend(At(tensor, start) for tensor in tensors)
-        program.emit(kernel, arguments, extent=extent, chunks=chunks)
+        note = "" if pairs is None else f"bfloat16 {pairs.unit.value}"
+        program.emit(kernel, arguments, extent=extent, chunks=chunks, note=note)
 
 
 def simplified(shape: Geometry) -> Geometry:
@@ -225,6 +255,8 @@ def _words(
         Arg.OUT_BLOCK: destination.image * block,
         Arg.OUT_ROW: destination.row * block,
         Arg.OUT_PIXEL: destination.pixel * block,
+        Arg.PAIR_IMAGE: -(-all_out_blocks // 2) * destination.image * block,
+        Arg.LONE_BLOCK: all_out_blocks - 1 if all_out_blocks % 2 else -1,
     }
     return [values.get(arg, 0) for arg in Arg]
 
@@ -278,32 +310,37 @@ _kernels: dict[tuple[object, ...], KernelSource] = {}
 
 
 def direct_kernel(
-    rows: int, blocks: int, block: int, stride: int, plain_input: bool, epilogue: Epilogue
-) -> KernelSource:
-    """The direct kernel for a tile, a horizontal stride and an epilogue."""
-    tag = epilogue.tag
-    symbol = f"conv_{'p' if plain_input else 'b'}{block}_{rows}x{blocks}_s{stride}" + (f"_{tag}" if tag else "")
-    key = (symbol, epilogue.ops)
-    if key not in _kernels:
-        _kernels[key] = KernelSource(
-            symbol,
-            generator_version(),
-            functools.partial(_build, symbol, rows, blocks, block, stride, plain_input, Epilogue(epilogue.ops)),
-        )
-    return _kernels[key]
-
-
-def _build(
-    symbol: str,
     rows: int,
     blocks: int,
     block: int,
     stride: int,
     plain_input: bool,
     epilogue: Epilogue,
+    pairs: Pairs | None = None,
+    pair_tensors: tuple[bool, ...] = (),
+) -> KernelSource:
+    """The direct kernel for a tile, a horizontal stride, an epilogue and the form of operands and results."""
+    tag = epilogue.tag
+    form = "p" if plain_input else "b"
+    unit, stores = (None, "floats") if pairs is None else (pairs.unit, pairs.stores)
+    if unit is not None:
+        narrow = "".join("p" if is_narrow else "f" for is_narrow in pair_tensors)
+        form = f"{unit.value.replace('-', '_')}_{stores}{narrow}_"
+    symbol = f"conv_{form}{block}_{rows}x{blocks}_s{stride}" + (f"_{tag}" if tag else "")
+    key = (symbol, epilogue.ops)
+    if key not in _kernels:
+        variant = (rows, blocks, block, stride, plain_input, UNROLL, unit, stores, pair_tensors)
+        build = functools.partial(_build, symbol, variant, Epilogue(epilogue.ops))
+        _kernels[key] = KernelSource(symbol, generator_version(), build)
+    return _kernels[key]
+
+
+def _build(
+    symbol: str,
+    variant: tuple[int, int, int, int, bool, int, Bfloat16Unit | None, str, tuple[bool, ...]],
+    epilogue: Epilogue,
     target: Target,
 ) -> str:
     from mace_cpu.codegen import conv_direct
 
-    variant = conv_direct.Variant(rows, blocks, block, stride, plain_input, UNROLL)
-    return conv_direct.build(symbol, variant, epilogue, target.features)
+    return conv_direct.build(symbol, conv_direct.Variant(*variant), epilogue, target.features)

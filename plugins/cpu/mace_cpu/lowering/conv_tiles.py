@@ -35,10 +35,15 @@ ROW_CHOICES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 13, 14)
 """Tile heights to choose from: few, so that layers share kernels."""
 
 
+def has_many_registers(target: Target) -> bool:
+    """Whether there are 32 vector registers, not 16."""
+    return target.vector_bits >= 512 or target.architecture == "aarch64"
+
+
 def most_rows(target: Target, block: int, blocks: int) -> int:
     """The tallest tile whose accumulators stay in registers."""
     vectors = blocks * block * 32 // target.vector_bits
-    registers = 32 if target.vector_bits >= 512 or target.architecture == "aarch64" else 16
+    registers = 32 if has_many_registers(target) else 16
     # the row of columns, one broadcast factor, and without fused operations a product
     spare = vectors + (1 if target.vector_bits >= 256 else 2)
     return min(max((registers - spare) // vectors, 1), ROW_CHOICES[-1])
@@ -98,5 +103,29 @@ def choose_rows(width: int, most: int, vectors: int) -> int:
         return -(-width // rows) * (step + 0.5)
 
     allowed = [rows for rows in ROW_CHOICES if rows <= min(width, most)]
+    fastest = min(cost(rows) for rows in allowed)
+    return max(rows for rows in allowed if cost(rows) <= fastest * WORTH_A_KERNEL)
+
+
+MATRIX_ROWS = 16
+"""Rows of one tile register."""
+
+MATRIX_VECTORS = 2
+"""Tile registers side by side for the right operand."""
+
+
+@functools.cache
+def choose_matrix_rows(width: int) -> int:
+    """The height, up to two tile registers, that covers ``width`` pixels fastest.
+
+    A step takes one cycle per row and register of columns, or the loads of its operands: eight cycles per register.
+    """
+
+    def cost(rows: int) -> float:
+        heights = [min(rows - first, MATRIX_ROWS) for first in range(0, rows, MATRIX_ROWS)]
+        step = max(2 * sum(heights), MATRIX_ROWS // 2 * (len(heights) + 2))
+        return -(-width // rows) * (step + 4)
+
+    allowed = range(1, min(width, 2 * MATRIX_ROWS) + 1)
     fastest = min(cost(rows) for rows in allowed)
     return max(rows for rows in allowed if cost(rows) <= fastest * WORTH_A_KERNEL)

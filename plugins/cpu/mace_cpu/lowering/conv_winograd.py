@@ -13,12 +13,20 @@ from mace_core.graph import Value
 from mace_core.native.kernel import KernelSource
 from mace_core.native.target import Target
 from mace_cpu.codegen.epilogue import Epilogue
+from mace_cpu.codegen.tile_arguments import STEPS_PER_FETCH
 from mace_cpu.codegen.version import generator_version
 from mace_cpu.codegen.winograd_arguments import Arg
 from mace_cpu.codegen.winograd_matrices import transforms
-from mace_cpu.lowering.conv_direct import FAR_INPUT_BYTES, STEPS_PER_FETCH
+from mace_cpu.lowering.conv_direct import FAR_INPUT_BYTES
 from mace_cpu.lowering.conv_geometry import Geometry
-from mace_cpu.lowering.conv_tiles import ChannelSplit, choose_rows, most_rows, split_channels, widest_tile
+from mace_cpu.lowering.conv_tiles import (
+    ChannelSplit,
+    choose_rows,
+    has_many_registers,
+    most_rows,
+    split_channels,
+    widest_tile,
+)
 from mace_cpu.program import At, Buf, Layout, Program, aligned_empty
 
 Floats = npt.NDArray[np.float32]
@@ -40,6 +48,14 @@ FAR_FLOAT_COST = 2.2
 
 TRANSFORM_COST = {2: (75.0, 65.0), 3: (160.0, 140.0), 4: (290.0, 260.0)}
 """What the transforms of a patch's input and result take per channel block, in vector multiplications."""
+
+SPILLED = 1.25
+"""How much longer the transforms take with 16 registers, which hold few of a patch's values."""
+
+MANY_BANDS = 6
+CHUNKS_PER_THREAD = 2
+"""With so many bands per thread, chunks enough that a thread that is held up leaves some to the others.  Each chunk has
+scratch memory of its own, which is cold when a thread turns to it."""
 
 WORTH_IT = 0.8
 PADDING_FLOATS = 16
@@ -105,11 +121,11 @@ def _plan(program: Program, geometry: Geometry, results: int) -> Plan:
     points = (results + TAPS - 1) ** 2
     widest = min(widest_tile(program.target, block), out_blocks)
     tallest = most_rows(program.target, block, widest)
-    band = _band(total, tallest, 4 * points * block * (in_blocks + widest))
-    bands = -(-total // band)
     oc_tiles = -(-out_blocks // widest)
-    # with few bands the threads share the channels, and each transforms the input for itself
-    parts = min(program.threads, oc_tiles) if bands < 2 * program.threads else 1
+    band = _band(total, tallest, 4 * points * block * (in_blocks + widest), oc_tiles, program.threads)
+    bands = -(-total // band)
+    # with one band the threads share the channels, and each transforms the input for itself
+    parts = min(program.threads, oc_tiles) if bands == 1 else 1
     rows = choose_rows(band, tallest, widest * vectors)
     tiles = -(-band // rows) * bands
     into, out_of = TRANSFORM_COST[results]
@@ -118,19 +134,22 @@ def _plan(program: Program, geometry: Geometry, results: int) -> Plan:
     weights = points * geometry.in_channels * out_blocks * block
     product = max(product, weight_cost(weights, bands))
     transform = total * vectors * (in_blocks * into * parts + out_blocks * out_of)
+    if not has_many_registers(program.target):
+        transform *= SPILLED
     # read in squares, of which nothing is fetched ahead
     image = geometry.batch * in_blocks * block * math.prod(geometry.image)
     far = image * FAR_FLOAT_COST if 4 * image > FAR_INPUT_BYTES else 0.0
     return Plan(results, (height, width), band, parts, product + transform + far)
 
 
-def _band(total: int, tallest: int, patch_bytes: int) -> int:
-    """Patches per band: as many as fit into scratch memory, whole tiles, evenly spread over the bands."""
+def _band(total: int, tallest: int, patch_bytes: int, oc_tiles: int, threads: int) -> int:
+    """Patches per band: as many as fit into scratch memory, evenly spread; bands enough to share out, or one."""
     most = max(SCRATCH_BYTES // patch_bytes // tallest, 1) * tallest
-    if total <= most:
+    bands = -(-total // most)
+    if bands == 1 and (oc_tiles >= threads or total < threads * tallest):
         return total
-    even = -(-total // -(-total // most))
-    return -(-even // tallest) * tallest
+    even = -(-total // (-(-bands // threads) * threads))
+    return -(-even // tallest) * tallest if threads == 1 else even
 
 
 def emit_winograd(
@@ -184,7 +203,8 @@ def emit_winograd(
             Arg.TILE_FETCH: tile_fetch,
             Arg.STEPS_FETCH: -(-tile_fetch // (in_blocks * -(-block // STEPS_PER_FETCH))),
         }
-        chunks = min(bands * parts, program.threads * 2 if bands > 2 * program.threads else program.threads)
+        per_thread = CHUNKS_PER_THREAD if bands >= MANY_BANDS * program.threads else 1
+        chunks = min(bands * parts, program.threads * per_thread)
         arguments: list[int | float | Buf | At] = [values.get(arg, 0) for arg in Arg]
         arguments[Arg.INPUT] = source
         arguments[Arg.WEIGHTS] = program.constant(_pack(weights, plan.results, block, split), in_place=True)
@@ -200,18 +220,18 @@ def emit_winograd(
 def _pack(weights: Floats, results: int, block: int, split: ChannelSplit) -> Floats:
     """(O, C, 3, 3) as [channel tile][point][channel][columns], zeros for channels that do not exist.
 
-    The points of a kernel are ``g @ kernel @ g.T``, computed in double precision.
+    The points of a kernel are ``g @ kernel @ g.T``.
     """
     g = np.array([[float(v) for v in row] for row in transforms(results, TAPS).g])
-    both = np.kron(g, g)  # (points, taps)
+    both = np.kron(g, g).astype(np.float32)  # (points, taps)
     in_channels, columns = weights.shape[1], split.blocks * block
     packed = aligned_empty((split.tiles, len(both), in_channels, columns))
     for tile in range(split.tiles):
         first = split.first * block + tile * columns
-        part = weights[first : first + columns].reshape(-1, in_channels, TAPS * TAPS).astype(np.float64)
-        taps = part.transpose(2, 1, 0).reshape(TAPS * TAPS, -1)
-        packed[tile, :, :, : part.shape[0]] = (both @ taps).reshape(len(both), in_channels, -1)
-        packed[tile, :, :, part.shape[0] :] = 0
+        part = weights[first : first + columns]
+        taps = np.zeros((TAPS * TAPS, in_channels, columns), np.float32)
+        taps[:, :, : part.shape[0]] = part.reshape(-1, in_channels, TAPS * TAPS).transpose(2, 1, 0)
+        np.matmul(both, taps.reshape(TAPS * TAPS, -1), out=packed[tile].reshape(len(both), -1))
     return packed
 
 

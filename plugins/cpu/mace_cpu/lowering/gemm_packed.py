@@ -13,10 +13,20 @@ from mace_core.native.kernel import KernelSource
 from mace_core.native.target import Target
 from mace_cpu.codegen.epilogue import Epilogue
 from mace_cpu.codegen.gemm_arguments import Arg
+from mace_cpu.codegen.tile_arguments import STEPS_PER_FETCH
 from mace_cpu.codegen.version import generator_version
-from mace_cpu.lowering.conv_tiles import ChannelSplit, choose_rows, most_rows, segment_tiles, split_channels
+from mace_cpu.lowering.conv_tiles import (
+    MATRIX_VECTORS,
+    ChannelSplit,
+    choose_matrix_rows,
+    choose_rows,
+    most_rows,
+    segment_tiles,
+    split_channels,
+)
 from mace_cpu.lowering.matrix_views import Lie
 from mace_cpu.lowering.moving_kernels import panels_kernel
+from mace_cpu.precision import Bfloat16Unit
 from mace_cpu.program import At, Buf, Program, aligned_empty
 
 Floats = npt.NDArray[np.float32]
@@ -37,8 +47,6 @@ PANEL_BYTES = 32 << 10
 RELOAD = 0.25
 """Cost of a vector of a panel that does not stay in the first level cache, in multiplications."""
 
-CACHE_LINE_FLOATS = 16
-LINES_AHEAD = (1, 2, 4)
 CACHED_LEFT_BYTES = 1 << 20
 SCALAR_WORK_PER_MAC = 1 / 8
 
@@ -92,6 +100,8 @@ def emit_product(
     epilogue: Epilogue,
     tensors: Sequence[Buf],
     target: Buf,
+    *,
+    unit: Bfloat16Unit | None = None,
 ) -> None:
     """Emit ``target = epilogue(left @ right + bias)``, all operands float32, the result dense.
 
@@ -101,6 +111,8 @@ def emit_product(
         bias: (columns,).
         epilogue: its per-channel operands vary along the columns.
         tensors: the buffers of its tensor operands.
+        unit: multiplies pairs of bfloat16; then ``product`` counts pairs of steps, and both operands (the right one is
+            known) are made of such pairs.
     """
     lanes = max(program.target.vector_bits // 32, 4)
     left_lie, right_lie = product.left_lie(), product.right_lie()
@@ -114,9 +126,9 @@ def emit_product(
         vectors = min(_widths(program.target)[0], product.columns // lanes)
         splits = [ChannelSplit(0, -(-product.columns // (vectors * lanes)), vectors)]
     else:
-        splits = _split_columns(program.target, product, lanes)
+        splits = _split_columns(program.target, product, lanes, unit)
     for split in splits:
-        rows = _tile_rows(program.target, product, lanes, split.blocks)
+        rows = _tile_rows(program.target, product, lanes, split.blocks, unit)
         width = split.blocks * lanes
         panel = product.steps * width
         segment = rows * segment_tiles(-(-product.rows // rows), len(product.left) * split.tiles, program.threads)
@@ -124,7 +136,11 @@ def emit_product(
         band = segments
         if 4 * panel * split.tiles < CACHED_LEFT_BYTES:
             band = max(min(CACHED_LEFT_BYTES // max(4 * segment * product.steps, 1), segments), 1)
+        # what is read in place has no panels
+        tile_fetch = 0 if in_place else -(-panel // (segment // rows))
         values = {
+            Arg.TILE_FETCH: tile_fetch,
+            Arg.STEPS_FETCH: -(-tile_fetch // max(-(-product.steps // STEPS_PER_FETCH), 1)),
             Arg.OUT_MATRIX: product.rows * product.columns,
             Arg.UNITS: segments * split.tiles,
             Arg.ROWS: product.rows,
@@ -158,13 +174,11 @@ def emit_product(
         arguments.extend(tensors)
         share = split.tiles * split.blocks / sum(s.tiles * s.blocks for s in splits)
         program.emit(
-            gemm_kernel(
-                *(rows, split.blocks, lanes, left_lie.transposed, epilogue),
-                ahead=0 if isinstance(right, Buf) else _lines_ahead(product.rows, rows, split.blocks, lanes),
-            ),
+            gemm_kernel(rows, split.blocks, lanes, left_lie.transposed, epilogue, unit),
             arguments,
             extent=len(product.left) * segments * split.tiles,
             work=product.macs * share * SCALAR_WORK_PER_MAC,
+            note="" if unit is None else f"bfloat16 {unit.value}",
         )
 
 
@@ -173,32 +187,29 @@ def _widths(target: Target) -> tuple[int, ...]:
     return (4, 3) if target.vector_bits >= 512 or target.architecture == "aarch64" else (2,)
 
 
-def _tile_rows(target: Target, product: Product, lanes: int, vectors: int) -> int:
+def _tile_rows(target: Target, product: Product, lanes: int, vectors: int, unit: Bfloat16Unit | None) -> int:
+    if unit is not None and unit.has_tiles:
+        return choose_matrix_rows(product.rows)
     return choose_rows(product.rows, min(most_rows(target, lanes, vectors), MOST_ROWS), vectors)
 
 
-def _split_columns(target: Target, product: Product, lanes: int) -> list[ChannelSplit]:
+def _split_columns(target: Target, product: Product, lanes: int, unit: Bfloat16Unit | None) -> list[ChannelSplit]:
     """The cheapest way to cover the columns with panels."""
+    vectors = -(-product.columns // lanes)
+    if unit is not None and unit.has_tiles:
+        return split_channels(vectors, MATRIX_VECTORS)
 
     def cost(splits: list[ChannelSplit]) -> float:
         total = 0.0
         for split in splits:
-            rows = _tile_rows(target, product, lanes, split.blocks)
+            rows = _tile_rows(target, product, lanes, split.blocks, unit)
             # a panel that fills the first level cache comes from the second one for every tile
             reload = RELOAD if 4 * product.steps * split.blocks * lanes > PANEL_BYTES else 0.0
             step = max(rows * split.blocks, rows + split.blocks, 8) + 0.5 + reload * split.blocks
             total += split.tiles * -(-product.rows // rows) * step
         return total
 
-    vectors = -(-product.columns // lanes)
     return min((split_channels(vectors, widest) for widest in _widths(target)), key=cost)
-
-
-def _lines_ahead(rows: int, tile_rows: int, vectors: int, lanes: int) -> int:
-    """Cache lines of the next panel of weights to ask for per turn, so that all are there when this one is done."""
-    lines = UNROLL * vectors * lanes // CACHE_LINE_FLOATS
-    wanted = lines / -(-rows // tile_rows)
-    return next((choice for choice in LINES_AHEAD if choice * 1.2 >= wanted), LINES_AHEAD[-1])
 
 
 def _table(matrices: Sequence[int], starts: Sequence[int]) -> Table:
@@ -271,29 +282,30 @@ _kernels: dict[tuple[object, ...], KernelSource] = {}
 
 
 def gemm_kernel(
-    rows: int, vectors: int, lanes: int, transposed_left: bool, epilogue: Epilogue, ahead: int = 0
+    rows: int,
+    vectors: int,
+    lanes: int,
+    transposed_left: bool,
+    epilogue: Epilogue,
+    unit: Bfloat16Unit | None = None,
 ) -> KernelSource:
-    """The product kernel for a tile and an epilogue, with so many lines of the next panel prefetched per turn."""
+    """The product kernel for a tile and an epilogue."""
     tag = epilogue.tag
-    symbol = f"gemm_{'t' if transposed_left else 'n'}{lanes}_{rows}x{vectors}a{ahead}" + (f"_{tag}" if tag else "")
+    form = "t" if transposed_left else "n"
+    if unit is not None:
+        form = f"{unit.value.replace('-', '_')}_"
+    symbol = f"gemm_{form}{lanes}_{rows}x{vectors}" + (f"_{tag}" if tag else "")
     key = (symbol, epilogue.ops)
     if key not in _kernels:
-        build = functools.partial(_build, symbol, rows, vectors, lanes, transposed_left, ahead, Epilogue(epilogue.ops))
+        variant = (rows, vectors, lanes, transposed_left, UNROLL, unit)
+        build = functools.partial(_build, symbol, variant, Epilogue(epilogue.ops))
         _kernels[key] = KernelSource(symbol, generator_version(), build)
     return _kernels[key]
 
 
 def _build(
-    symbol: str,
-    rows: int,
-    vectors: int,
-    lanes: int,
-    transposed_left: bool,
-    ahead: int,
-    epilogue: Epilogue,
-    target: Target,
+    symbol: str, variant: tuple[int, int, int, bool, int, Bfloat16Unit | None], epilogue: Epilogue, target: Target
 ) -> str:
     from mace_cpu.codegen import gemm
 
-    variant = gemm.Variant(rows, vectors, lanes, transposed_left, UNROLL, ahead)
-    return gemm.build(symbol, variant, epilogue, target.features)
+    return gemm.build(symbol, gemm.Variant(*variant), epilogue, target.features)

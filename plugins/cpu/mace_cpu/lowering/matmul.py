@@ -14,6 +14,7 @@ from mace_core.native.numba_kernel import numba_source
 from mace_core.tensor import DType
 from mace_cpu.codegen.epilogue import Epilogue, EpilogueOp, match_epilogue
 from mace_cpu.lowering.attention import emit_noted, note_scores
+from mace_cpu.lowering.bfloat16 import emit_product_in_pairs, takes_pair_rows
 from mace_cpu.lowering.checks import inputs_in
 from mace_cpu.lowering.gemm_packed import KERNELS, Floats, Product, emit_product
 from mace_cpu.lowering.matrix_views import lie_of
@@ -60,7 +61,8 @@ def matmul(program: Program, node: Node) -> None:
     if note_scores(program, node) or emit_noted(program, node):
         return
     known = program.constant_of(right)
-    product = _where_it_lies(program, product, left, right)
+    if known is None or not takes_pair_rows(program, product):
+        product = _where_it_lies(program, product, left, right)
     epilogue, final = Epilogue(), result
     if len(program.shape(left)) > 1 and len(program.shape(right)) > 1:
         epilogue, final = match_epilogue(program, result, channel_axis=-1)
@@ -142,6 +144,9 @@ def _emit_float(
         scale, bias, epilogue = epilogue.split_affine(product.columns)
         if (scale != 1).any():
             known = known * (scale[:, None] if product.transposed_right else scale)
+    if known is not None and takes_pair_rows(program, product):
+        emit_product_in_pairs(program, product, left, known, bias, epilogue, tensors, final)
+        return
     source = program.read(left) if product.left_at is None else program.strided(left).buf
     packed: Floats | Buf
     if known is not None:

@@ -1,0 +1,161 @@
+"""`mace accuracy`: how far the results of some devices and options are from those of others, measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mace_core.cli.options import Devices, Json, Model, ProviderOptions, Shapes, Threads
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+SEEDS_WITHOUT_INPUT = 4
+
+
+@dataclass(frozen=True, slots=True)
+class OutputError:
+    """How far one output is from what it should be, over all runs.
+
+    Attributes:
+        output: its name.
+        elements: compared in all.
+        largest: the largest absolute difference of finite elements.
+        relative: that, divided by the range (largest - smallest) of the right values; 0 where nothing differs.
+        sqnr_db: 10 log10 of the right values' mean square over that of the differences; infinite where nothing differs.
+        same_peak: share of the rows along the last axis whose largest element is at the same place; None for scalars.
+        not_finite: elements that are infinite or NaN on one side alone, or differ in which of them they are.
+    """
+
+    output: str
+    elements: int
+    largest: float
+    relative: float
+    sqnr_db: float
+    same_peak: float | None
+    not_finite: int
+
+
+def compare(output: str, got: Sequence[npt.NDArray[Any]], wanted: Sequence[npt.NDArray[Any]]) -> OutputError:
+    """The error of ``got``, one array per run, against ``wanted`` of the same shapes."""
+    import numpy as np
+
+    a = np.concatenate([np.asarray(array, np.float64).reshape(-1) for array in got])
+    b = np.concatenate([np.asarray(array, np.float64).reshape(-1) for array in wanted])
+    both = np.isfinite(a) & np.isfinite(b)
+    unlike = ~both & ~((a == b) | (np.isnan(a) & np.isnan(b)))
+    a, b = a[both], b[both]
+    difference = np.abs(a - b)
+    largest = float(difference.max()) if difference.size else 0.0
+    spread = float(b.max() - b.min()) if b.size else 0.0
+    noise, signal = float(np.square(difference).sum()), float(np.square(b).sum())
+    ratio = math.inf if noise == 0 else -math.inf if signal == 0 else 10 * math.log10(signal / noise)
+    relative = 0.0 if largest == 0 else largest / spread if spread else math.inf
+    peaks = [
+        np.asarray(x).argmax(axis=-1) == np.asarray(y).argmax(axis=-1)
+        for x, y in zip(got, wanted, strict=True)
+        if np.ndim(y) and np.size(y) and np.shape(y)[-1] > 1
+    ]
+    same = float(np.mean(np.concatenate([p.reshape(-1) for p in peaks]))) if peaks else None
+    return OutputError(output, int(both.size), largest, relative, ratio, same, int(unlike.sum()))
+
+
+def accuracy(
+    model: Model,
+    input: Annotated[
+        list[str],
+        typer.Option(
+            "--input",
+            "-i",
+            metavar="NAME=FILE",
+            help="Value of an input, a .npy file or a picture; may be repeated. Without any: random numbers.",
+            show_default=False,
+        ),
+    ] = [],  # noqa: B006 - typer copies it
+    runs: Annotated[
+        int,
+        typer.Option("--runs", metavar="N", min=1, help="Random inputs to run, where not all are given."),
+    ] = SEEDS_WITHOUT_INPUT,
+    shape: Shapes = [],  # noqa: B006
+    device: Devices = [],  # noqa: B006
+    option: ProviderOptions = [],  # noqa: B006
+    against: Annotated[
+        str,
+        typer.Option("--against", metavar="DEVICE", help="Device whose results, without options, are taken as right."),
+    ] = "cpu",
+    threads: Threads = 0,
+    as_json: Json = False,
+) -> None:
+    """Run a model twice, with the devices and options given and on the CPU in float32, and tell how results differ.
+
+    The figures are of these inputs and this model; random numbers may be harder or easier than real inputs.
+
+    Examples:
+
+      mace accuracy model.onnx --device cpu --option cpu.precision=bfloat16 --input picture.png
+
+      mace accuracy model.onnx --device opencl --shape x=1x3x48x320 --runs 10
+    """
+    from mace_core.cli import output
+    from mace_core.cli.inputs import gather_inputs
+    from mace_core.cli.pictures import PictureOptions
+    from mace_core.cli.sessions import open_session
+
+    got: dict[str, list[Any]] = {}
+    wanted: dict[str, list[Any]] = {}
+    with (
+        open_session(model, devices=device, threads=threads, provider_options=option) as tried,
+        open_session(model, devices=[against], threads=threads) as right,
+    ):
+        count = runs if len(input) < len(tried.inputs) else 1
+        for seed in range(count):
+            feeds = gather_inputs(
+                tried.inputs, files=input, shapes=shape, random=True, seed=seed, picture=PictureOptions()
+            )
+            with output.progress(f"Run {seed + 1} of {count}"):
+                _collect(got, tried.run(feeds))
+                _collect(wanted, right.run(feeds))
+    errors = [compare(name, got[name], wanted[name]) for name in wanted]
+    if as_json:
+        # JSON has no infinity
+        found = [
+            {k: v if v == v and v not in (math.inf, -math.inf) else None for k, v in asdict(e).items()} for e in errors
+        ]
+        output.print_json({"model": model, "runs": count, "against": against, "outputs": found})
+        return
+    columns = ("output", "elements", "largest error", "of the range", "SQNR dB", "same peak", "not finite alike")
+    output.print_table(
+        f"{model}, {count} run{'s' * (count != 1)}, against {against} without options",
+        columns,
+        [_row(error) for error in errors],
+        numbers=(1, 2, 3, 4, 5, 6),
+    )
+
+
+def _collect(into: dict[str, list[Any]], results: Mapping[str, Any]) -> None:
+    """Add one run's outputs; what is no array of numbers can not be compared."""
+    import numpy as np
+
+    from mace_core.errors import UsageError
+
+    for name, value in results.items():
+        if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiub":
+            kind = value.dtype if isinstance(value, np.ndarray) else type(value).__name__
+            raise UsageError(f"the output '{name}' is {kind}, which has no distance; `mace run` prints outputs")
+        into.setdefault(name, []).append(value)
+
+
+def _row(error: OutputError) -> tuple[str, ...]:
+    return (
+        error.output,
+        str(error.elements),
+        f"{error.largest:.3g}",
+        f"{error.relative:.2e}",
+        f"{error.sqnr_db:.1f}",
+        "" if error.same_peak is None else f"{error.same_peak * 100:.1f} %",
+        str(error.not_finite),
+    )
