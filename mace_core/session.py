@@ -49,6 +49,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("mace")
 
+_FAST_FLAGS = 0x0001 | 0x0100
+"""Row-major and aligned, as ``ndarray.flags.num`` has them."""
+
 
 class Session:
     """A model ready to run on one or more devices.
@@ -178,6 +181,11 @@ class Session:
             ProviderError: if a device failed; the session stays usable.
         """
         try:
+            if outputs is None and profile is None:
+                self._check_open()
+                found = self._run_fast(feeds, cancel)
+                if found is not None:
+                    return found
             return self._run(feeds, outputs, profile, cancel)
         except MemoryError as error:
             detail = f" ({error})" if str(error) else ""
@@ -196,10 +204,6 @@ class Session:
     ) -> dict[str, Any]:
         self._check_open()
         outputs = output_names(outputs)
-        if outputs is None and profile is None:
-            fast = self._run_fast(feeds, cancel)
-            if fast is not None:
-                return fast
         context = RunContext(profile=profile) if cancel is None else RunContext(cancel, profile)
         runner = self._runner if outputs is None else self._subset(outputs)
         names = self._output_names if outputs is None else list(outputs)
@@ -313,8 +317,7 @@ class Session:
                 array = feeds[name]
                 if not isinstance(array, np.ndarray) or (array.dtype is not dtype and array.dtype != dtype):
                     return None
-                flags = array.flags
-                if not (flags.c_contiguous and flags.aligned):
+                if array.flags.num & _FAST_FLAGS != _FAST_FLAGS:
                     return None
                 arrays.append(array)
             if len(feeds) != len(arrays):

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
 Words = npt.NDArray[np.int64]
 
+# enumerations take longer to look up than the run of a small plan should
+_STEPS, _CANCEL, _PROFILE, _THREADS, _POOL = (
+    int(word) for word in (Control.STEPS, Control.CANCEL, Control.PROFILE, Control.THREADS, Control.POOL)
+)
+
 SLICE_NS = 50_000_000
 """A run comes back to Python this often, so that Ctrl-C is seen."""
 
@@ -105,6 +110,8 @@ class PlanInstance:
         self._profile: Words | None = None
         self._chunk_times: ChunkTimes | None = None
         self._running = False
+        self._slots = plan.slots
+        self._count = len(plan.steps)
         control = self._control
         control[Control.STEP_COUNT] = len(plan.steps)
         control[Control.WORDS] = self._words.ctypes.data
@@ -136,17 +143,17 @@ class PlanInstance:
         """
         if self._running:
             raise ProviderBugError("A plan instance was asked to run while it runs; use one instance for each request.")
-        if len(bases) != self.plan.slots:
-            raise ProviderBugError(f"The plan has {self.plan.slots} base slots, {len(bases)} addresses were given.")
+        if len(bases) != self._slots:
+            raise ProviderBugError(f"The plan has {self._slots} base slots, {len(bases)} addresses were given.")
         self._running = True
         try:
             self._bases[:] = bases.tolist() if isinstance(bases, np.ndarray) else bases  # type: ignore[assignment]
             control = self._control
-            control[Control.CANCEL] = 0 if cancel is None else cancel.address
-            control[Control.STEPS], control[Control.PROFILE] = self._recorders() if profile else (self._table, 0)
+            control[_CANCEL] = 0 if cancel is None else cancel.address
+            control[_STEPS], control[_PROFILE] = self._recorders() if profile else (self._table, 0)
             participants = 1 if pool is None else pool.participants(threads)
-            control[Control.THREADS] = participants
-            control[Control.POOL] = pool.address if pool is not None and participants > 1 else 0
+            control[_THREADS] = participants
+            control[_POOL] = pool.address if pool is not None and participants > 1 else 0
             if pool is None or pool.processors is None:
                 self._walk()
             else:
@@ -156,7 +163,7 @@ class PlanInstance:
             self._running = False
 
     def _walk(self) -> None:
-        count = len(self.plan.steps)
+        count = self._count
         step = self._call(self._address, 0)
         while step != count:
             if step < 0:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import enum
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +23,7 @@ from mace_core.native.target import Target
 from mace_core.tensor import DType
 from mace_cpu.assembly import ALIGNMENT_BYTES, STATUS_WORDS, Fault
 from mace_cpu.precision import Bfloat16Unit
+from mace_cpu.views import Strided
 
 SMALLEST_CHUNK_WORK = 30_000
 """Below about this many scalar operations a chunk is not worth handing to another thread (a region costs ~1 us)."""
@@ -131,6 +133,7 @@ class Program:
         faults: what kernels may find wrong with the content of inputs while they run.
         unsized: outputs whose shape only the run tells.
         dim_words: how many words kernels write dimensions to.
+        noted: values that are not computed, and what the lowering of their user is to know about them.
     """
 
     view: GraphView
@@ -144,9 +147,11 @@ class Program:
     faults: list[Fault] = field(default_factory=list)
     unsized: list[Unsized] = field(default_factory=list)
     dim_words: int = 0
+    noted: dict[Value, object] = field(default_factory=dict)
     _status: Buf = field(default_factory=lambda: Buf(Place.STATUS, 0))
     _dims: Buf = field(default_factory=lambda: Buf(Place.DIMS, 0))
     _held: dict[tuple[Value, Layout], Buf] = field(default_factory=dict)
+    _shown: dict[Value, Strided] = field(default_factory=dict)
     _constants: list[tuple[Buf, npt.NDArray[Any]]] = field(default_factory=list)
     _constant_memo: dict[tuple[Any, ...], Buf] = field(default_factory=dict)
     _kept: list[npt.NDArray[Any]] = field(default_factory=list)
@@ -199,7 +204,8 @@ class Program:
 
     def is_ready(self, value: Value) -> bool:
         """Whether ``value`` can be read now: an input, a constant, or computed by an earlier step."""
-        return any((value, layout) in self._held for layout in Layout) or self.view.constant(value) is not None
+        held = any((value, layout) in self._held for layout in Layout)
+        return held or value in self._shown or self.view.constant(value) is not None
 
     def has(self, value: Value, layout: Layout) -> bool:
         """Whether ``value`` already lies in memory in this layout (reading it so costs nothing)."""
@@ -221,6 +227,11 @@ class Program:
             if layout is Layout.BLOCKED:
                 raise ValueError("constants are packed by the lowering that uses them, not read in blocked layout")
             return self.constant(constant)
+        if value in self._shown:
+            from mace_cpu.lowering.strided import emit_dense
+
+            emit_dense(self, value, self._shown.pop(value))
+            return self.read(value, layout)
         other = Layout.BLOCKED if layout is Layout.PLAIN else Layout.PLAIN
         source = self._held.get((value, other))
         if source is None and (value, Layout.PAIRS) in self._held:
@@ -240,6 +251,35 @@ class Program:
         target = self.write(value, layout)
         emit_conversion(self, value, source, target, layout)
         return target
+
+    def show(self, value: Value, strided: Strided, node: Node) -> None:
+        """Let ``value``, the result of ``node``, be elements of another value: they are copied when somebody reads it.
+
+        Those who can read elements where they lie ask for `strided`.
+        """
+        if self.view.is_output(value):
+            from mace_cpu.lowering.strided import emit_dense
+
+            emit_dense(self, value, strided.by(node))
+        else:
+            self._shown[value] = strided.by(node)
+
+    def strided(self, value: Value) -> Strided:
+        """Where the elements of ``value``, which is ready, lie; copies only from the BLOCKED layout."""
+        shown = self._shown.get(value)
+        if shown is not None:
+            return shown
+        shape = self.shape(value)
+        strides = tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
+        return Strided(self.read(value), 0, shape, strides)
+
+    def is_shown(self, value: Value) -> bool:
+        """Whether ``value`` was shown and nobody has read it dense yet."""
+        return value in self._shown
+
+    def can_show(self, value: Value) -> bool:
+        """Whether a part or a permutation of ``value`` can be shown: it lies in memory, row by row or as shown."""
+        return value in self._shown or (value, Layout.PLAIN) in self._held
 
     def _read_narrow(self, value: Value, layout: Layout) -> Buf:
         """``value`` as bfloat16, made once for all who read it."""
@@ -395,6 +435,16 @@ class Program:
         if len(users) != 1 or self.view.is_output(value) or users[0] in self.done:
             return None
         return users[0]
+
+    @contextmanager
+    def on_behalf_of(self, nodes: Sequence[Node]) -> Iterator[None]:
+        """Steps emitted inside belong to ``nodes`` instead of the current one."""
+        before = self._node, self._fused
+        self._node, self._fused = None, list(nodes)
+        try:
+            yield
+        finally:
+            self._node, self._fused = before
 
     def fuse(self, node: Node) -> None:
         """Mark ``node`` as computed by the step that is being built for the current one."""

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 from harness import FEATURES, Array, ask_onnxruntime, check_node, make_attribute, make_model
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from onnx import helper
 
 from mace_core.errors import ProviderError
@@ -65,7 +67,8 @@ def test_optional_inputs_left_out(op: str) -> None:
         check(op, {name: None if name in gone else array for name, array in feeds.items()}, {}, constants=["w", "r"])
 
 
-@pytest.mark.parametrize(("op", "features"), [*(("LSTM", f) for f in FEATURES), ("GRU", None), ("RNN", None)])
+@pytest.mark.parametrize("op", GATES)
+@pytest.mark.parametrize("features", FEATURES)
 def test_larger_cells_on_every_instruction_set(op: str, features: str | None) -> None:
     feeds = tensors(op, 2, steps=9, size=64, hidden=48)
     check(op, feeds, {"direction": "bidirectional"}, constants=["w", "r", "b"], features=features, threads=2)
@@ -174,3 +177,47 @@ def test_a_length_longer_than_the_sequence_is_an_error() -> None:
     feeds["lengths"] = np.array([5, 6, 1], np.int32)
     with pytest.raises(ProviderError, match="'lengths' holds the length 6 for sequences of 5 steps"):
         check("RNN", feeds, {}, expected=[np.zeros((5, 1, 3, 7), np.float32), np.zeros((1, 3, 7), np.float32)])
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    op=st.sampled_from(list(GATES)),
+    hidden=st.one_of(st.integers(1, 40), st.sampled_from([63, 64, 65, 128, 130])),
+    steps=st.integers(1, 4),
+    batch=st.integers(1, 3),
+    direction=st.sampled_from(list(DIRECTIONS)),
+    variant=st.booleans(),
+    clip=st.booleans(),
+    constant=st.booleans(),
+    features=st.sampled_from(FEATURES),
+)
+def test_any_size(
+    op: str,
+    hidden: int,
+    steps: int,
+    batch: int,
+    direction: str,
+    variant: bool,
+    clip: bool,
+    constant: bool,
+    features: str | None,
+) -> None:
+    feeds = tensors(op, DIRECTIONS[direction], steps=steps, batch=batch, hidden=hidden)
+    feeds["lengths"] = np.arange(steps, steps - batch, -1).clip(1, steps).astype(np.int32)
+    attributes: dict[str, Any] = {"direction": direction}
+    if op != "RNN":
+        attributes["input_forget" if op == "LSTM" else "linear_before_reset"] = int(variant)
+    if clip:
+        attributes["clip"] = 0.7
+    check(op, feeds, attributes, constants=["w", "r"] if constant else [], features=features)
+
+
+@pytest.mark.parametrize("op", GATES)
+def test_what_is_no_number_stays_in_its_sequence(op: str) -> None:
+    feeds = tensors(op, hidden=17)
+    x = feeds["x"]
+    assert x is not None
+    x[2, 0, 1], x[1, 1, 2], x[0, 2, 0] = np.nan, np.inf, 1e-42
+    feeds["lengths"] = None
+    # onnxruntime's activations give numbers for what is none
+    check(op, feeds, {}, constants=["w", "r"], oracle="reference", outputs=1)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from llvmlite import ir
 
-from mace_cpu.codegen.body import I1, I64, Body, constant
+from mace_cpu.codegen.body import I1, Body, constant
 from mace_cpu.codegen.gemm_arguments import Arg
+from mace_cpu.codegen.gemm_steps import run_rows
 from mace_cpu.codegen.matrix_tile import MatrixTile
 from mace_cpu.codegen.pair_tile import make_tile
 from mace_cpu.codegen.tile import FetchAhead, Tile
@@ -59,11 +60,11 @@ def build(symbol: str, variant: Variant, epilogue: Epilogue, features: Iterable[
         # the next segments of a band use the same panel
         again = body.b.and_(body.b.xor(is_first, ir.Constant(I1, 1)), body.b.icmp_signed("!=", unit, body.begin))
         fetch = body.b.select(again, constant(0), words[Arg.STEPS_FETCH])
-        left = body.floats(words[Arg.LEFT], _entry(body, words[Arg.LEFT_OFFSETS], product))
+        left = body.floats(words[Arg.LEFT], body.table_entry(words[Arg.LEFT_OFFSETS], product))
         # operands read in place have no columns behind the last one, so there the last panel is moved back
         panel_at = body.minimum(body.mul(panel, tile.columns), words[Arg.LAST_PANEL])
         right_at = body.add(
-            _entry(body, words[Arg.RIGHT_OFFSETS], product), body.mul(panel_at, words[Arg.RIGHT_COLUMN])
+            body.table_entry(words[Arg.RIGHT_OFFSETS], product), body.mul(panel_at, words[Arg.RIGHT_COLUMN])
         )
         right = body.floats(words[Arg.RIGHT], right_at)
         column = body.add(words[Arg.FIRST_COLUMN], panel_at)
@@ -89,10 +90,13 @@ def build(symbol: str, variant: Variant, epilogue: Epilogue, features: Iterable[
                     tile.step(functools.partial(body.floats, source), packed)
             else:
                 source = body.floats(left, body.mul(row, stride))
-                offsets = [body.mul(stride, r) for r in range(variant.rows)]
                 number = body.b.udiv(body.sub(wanted, start), constant(variant.rows))
                 ahead.begin(body.floats(next_panel, body.mul(number, words[Arg.TILE_FETCH])), fetch)
-                tile.run(source, offsets, right, words[Arg.RIGHT_STEP], words[Arg.STEPS], variant.unroll, ahead)
+                sizes = (words[Arg.RIGHT_STEP], words[Arg.STEPS], variant.unroll)
+                if isinstance(tile, MatrixTile):
+                    tile.run(source, [body.mul(stride, r) for r in range(variant.rows)], right, *sizes, ahead)
+                else:
+                    run_rows(tile, source, stride, right, *sizes, ahead)
             out_at = body.add(out, body.mul(row, words[Arg.OUT_ROW]))
             _Results(body, words, tile, epilogue, channels, tensors, out_at, panel_at, column).emit()
     tile.close()
@@ -107,10 +111,6 @@ def _decode(body: Body, words: dict[Arg, ir.Value], unit: ir.Value) -> tuple[ir.
     size = body.minimum(band_size, body.sub(words[Arg.SEGMENTS], first))
     panel, offset = body.divide(inside, size)
     return panel, body.add(first, offset), body.b.icmp_signed("==", offset, constant(0))
-
-
-def _entry(body: Body, table: ir.Value, index: ir.Value) -> ir.Value:
-    return body.b.load(body.b.gep(table, [index], inbounds=True, source_etype=I64), typ=I64, align=8)
 
 
 @dataclass(slots=True)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import enum
 
+PANEL_VECTORS = 8
+"""Vectors of gates that the generated kernels hold in registers."""
+
 
 class Arg(enum.IntEnum):
     """Addresses may be 0 where the node leaves the tensor out; strides are in elements."""
 
     PROJECTED = 0  # input times W for all steps: (rows, directions * gates * hidden)
-    RECURRENT = 1  # R transposed: (directions, hidden, gates * hidden)
+    RECURRENT = 1  # R transposed: (directions, hidden, gates * hidden); generated: panels of the first product
     BIAS = 2  # (directions, 2 * gates * hidden)
     PEEPHOLES = 3  # (directions, 3 * hidden)
     LENGTHS = 4  # int32 (batch,), or 0
@@ -18,7 +21,7 @@ class Arg(enum.IntEnum):
     OUTPUT = 7  # or 0
     LAST_HIDDEN = 8  # or 0
     LAST_CELL = 9  # or 0
-    SCRATCH = 10  # per chunk (gates + 3) * hidden elements
+    SCRATCH = 10  # per chunk (gates + 3) * hidden elements; generated: ROOM
     STEPS = 11
     BATCH = 12
     HIDDEN = 13
@@ -35,4 +38,8 @@ class Arg(enum.IntEnum):
     VARIANT = 24  # input_forget (LSTM), linear_before_reset (GRU)
     STATUS = 25
     FIRST_DIRECTION = 26  # that of unit 0
-    PARAMETERS = 27  # per direction and function: alpha, beta (float64 bits)
+    INNER = 27  # generated GRU: panels of the second product
+    PANELS = 28  # generated: panels of the first product
+    INNER_PANELS = 29  # generated: panels of the second product, or 0
+    ROOM = 30  # generated: elements of scratch memory per chunk
+    PARAMETERS = 31  # per direction and function: alpha, beta (float64 bits)

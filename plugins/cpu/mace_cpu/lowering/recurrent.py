@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from mace_core.graph import GraphView, Node, Value
+from mace_core.native.kernel import KernelSource
 from mace_core.native.numba_kernel import numba_source
+from mace_core.native.target import Target
 from mace_core.tensor import DType
 from mace_cpu.codegen.epilogue import Epilogue
-from mace_cpu.kernels.recurrent_arguments import Arg
+from mace_cpu.codegen.version import generator_version
+from mace_cpu.kernels.recurrent_arguments import PANEL_VECTORS, Arg
 from mace_cpu.lowering.checks import all_concrete, dtype_in
-from mace_cpu.lowering.gemm_packed import Product, emit_product
+from mace_cpu.lowering.gemm_packed import Product, emit_product, pack_panels
+from mace_cpu.lowering.matrix_views import Lie
 from mace_cpu.lowering.nodes import need
 from mace_cpu.lowering.registry import lowers
 from mace_cpu.lowering.strided import Axis, emit_strided
@@ -92,7 +98,6 @@ def lower_recurrent(program: Program, node: Node) -> None:
     row = directions * width
     words: dict[Arg, int | float | Buf | At] = {
         Arg.PROJECTED: projected,
-        Arg.RECURRENT: _transposed(program, recurrence),
         Arg.BIAS: _or_zeros(program, bias, dtype, directions * 2 * width),
         Arg.PEEPHOLES: _or_zeros(program, node.input(7), dtype, directions * 3 * hidden),
         Arg.LENGTHS: _or_none(program, lengths),
@@ -101,7 +106,6 @@ def lower_recurrent(program: Program, node: Node) -> None:
         Arg.OUTPUT: 0 if output is None else program.write(output),
         Arg.LAST_HIDDEN: 0 if last_hidden is None else program.write(last_hidden),
         Arg.LAST_CELL: 0 if last_cell is None else program.write(last_cell),
-        Arg.SCRATCH: program.scratch(chunks * (width + 3 * hidden) * dtype.bits // 8),
         Arg.STEPS: steps,
         Arg.BATCH: batch,
         Arg.HIDDEN: hidden,
@@ -119,7 +123,16 @@ def lower_recurrent(program: Program, node: Node) -> None:
         Arg.CLIP: float(node.attr("clip", UNLIMITED)),
         Arg.VARIANT: int(node.attr("input_forget" if node.op_type == "LSTM" else "linear_before_reset", 0)),
         Arg.STATUS: status,
+        Arg.INNER: 0,
+        Arg.PANELS: 0,
+        Arg.INNER_PANELS: 0,
+        Arg.ROOM: 0,
     }
+    if dtype is DType.FLOAT32:
+        words.update(_packed(program, node, recurrence, chunks))
+    else:
+        words[Arg.RECURRENT] = _transposed(program, recurrence)
+        words[Arg.SCRATCH] = program.scratch(chunks * (width + 3 * hidden) * dtype.bits // 8)
     functions = functions_of(node, directions)
     each = len(functions) // directions
     names = ["-".join(name for name, _, _ in functions[i * each : (i + 1) * each]) for i in range(directions)]
@@ -128,10 +141,13 @@ def lower_recurrent(program: Program, node: Node) -> None:
     together = [directions] if len(set(names)) == 1 else [1] * directions
     for direction, count in enumerate(together):
         words[Arg.FIRST_DIRECTION] = direction
+        cell = node.op_type.lower()
+        if dtype is DType.FLOAT32:
+            kernel = recurrent_kernel(cell, names[direction], node.input(7) is not None, bool(words[Arg.VARIANT]))
+        else:
+            kernel = numba_source(KERNELS, "recurrent", dtype=dtype.label, cell=cell, functions=names[direction])
         program.emit(
-            numba_source(
-                KERNELS, "recurrent", dtype=dtype.label, cell=node.op_type.lower(), functions=names[direction]
-            ),
+            kernel,
             [*(words[arg] for arg in Arg if arg is not Arg.PARAMETERS), *parameters],
             extent=count * batch if hidden else 0,
             chunks=min(chunks, max(count * batch, 1)),
@@ -158,6 +174,60 @@ def _project(program: Program, source: Value, weights: Value, rows: int, feature
         work=rows * features * columns,
     )
     return target
+
+
+def _packed(program: Program, node: Node, recurrence: Value, chunks: int) -> dict[Arg, int | float | Buf | At]:
+    """The recurrent weights in panels, and scratch memory, as the generated kernels want them."""
+    _, width, hidden = program.shape(recurrence)
+    lanes = program.target.vector_bits // 32
+    panel = PANEL_VECTORS * lanes
+    first = 2 * hidden if node.op_type == "GRU" else width
+    panels = -(-first // panel)
+    words: dict[Arg, int | float | Buf | At] = {
+        Arg.RECURRENT: _panels(program, recurrence, 0, first, panels, panel),
+        Arg.PANELS: panels,
+    }
+    inner = 0
+    if node.op_type == "GRU":
+        inner = -(-hidden // panel)
+        words[Arg.INNER] = _panels(program, recurrence, first, hidden, inner, panel)
+        words[Arg.INNER_PANELS] = inner
+    room = (panels + inner) * panel + max(inner * panel, hidden) + 2 * hidden
+    room = -(-room // lanes) * lanes
+    words[Arg.ROOM] = room
+    words[Arg.SCRATCH] = program.scratch(4 * chunks * room)
+    return words
+
+
+def _panels(program: Program, recurrence: Value, first: int, count: int, panels: int, width: int) -> Buf:
+    """Rows ``first`` to ``first + count`` of R as [direction][panel][step][row of the panel]."""
+    directions, rows, hidden = program.shape(recurrence)
+    known = program.constant_of(recurrence)
+    if known is None:
+        starts = tuple(direction * rows * hidden + first * hidden for direction in range(directions))
+        lie = Lie(starts, hidden, transposed=True)
+        return pack_panels(program, program.read(recurrence), lie, hidden, count, width, panels)
+    full = np.zeros((directions, panels * width, hidden), np.float32)
+    full[:, :count] = known[:, first : first + count]
+    packed = full.reshape(directions, panels, width, hidden).transpose(0, 1, 3, 2)
+    return program.constant(np.ascontiguousarray(packed))
+
+
+@functools.cache
+def recurrent_kernel(cell: str, functions: str, peepholes: bool, variant: bool) -> KernelSource:
+    """The generated kernel of one cell, "lstm", "gru" or "rnn", with its activations, joined by "-"."""
+    linear = cell == "gru" and variant
+    looks = cell == "lstm" and peepholes
+    tags = [functions.replace("-", "_"), *["peepholes"] * looks, *["linear"] * linear]
+    symbol = "_".join([cell, *tags])
+    build = functools.partial(_build, symbol, cell, tuple(functions.split("-")), looks, linear)
+    return KernelSource(symbol, generator_version(), build)
+
+
+def _build(symbol: str, cell: str, functions: tuple[str, ...], peepholes: bool, linear: bool, target: Target) -> str:
+    from mace_cpu.codegen import recurrent
+
+    return recurrent.build(symbol, recurrent.Variant(cell, functions, peepholes, linear), target)
 
 
 def _transposed(program: Program, recurrence: Value) -> Buf:
