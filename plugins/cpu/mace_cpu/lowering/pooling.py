@@ -23,6 +23,9 @@ FLOATS = frozenset({DType.FLOAT32, DType.FLOAT64})
 MAX_POOL_TYPES = FLOATS | {DType.INT8, DType.UINT8}
 MOST_SPATIAL_AXES = 3
 
+MOVING_WORK = 0.5
+"""What reading an element from memory counts as, in scalar operations of a step's work."""
+
 
 @dataclass(frozen=True, slots=True)
 class Windows:
@@ -115,7 +118,7 @@ def lower_pool(program: Program, node: Node) -> None:
     kind = {"MaxPool": "max", "AveragePool": "average", "LpPool": "lp"}[node.op_type]
     windows = windows_of(node, program.shape(source), program.shape(target))
     geometry = windows.words(int(node.attr("count_include_pad", 0)), int(node.attr("p", 2)))
-    work = program.size(target) * math.prod(windows.taps)
+    work: float = program.size(target) * math.prod(windows.taps)
     dtype = program.dtype(source)
     is_flat = len(program.shape(source)) <= 4
     if indices is None and kind != "lp" and dtype is DType.FLOAT32 and is_flat and prefers_blocked(program, source):
@@ -128,7 +131,7 @@ def lower_pool(program: Program, node: Node) -> None:
             program.write(target, Layout.BLOCKED),
             *(blocked[arg] for arg in list(Arg)[2:]),
         ]
-        work //= program.block
+        work = max(program.size(source), program.size(target)) * MOVING_WORK + work // program.block
     else:
         planes = math.prod(program.shape(source)[:2])
         arguments = [program.read(source), program.write(target), *geometry]
