@@ -29,6 +29,7 @@ from mace_core.provider import (
 )
 from mace_core.scheduler.memory import Lifetime, plan_arena
 from mace_cpu.lowering import find_lowering, load_all
+from mace_cpu.lowering.bands import join_bands
 from mace_cpu.program import ALIGNMENT_BYTES, STATUS_WORDS, Buf, Place, Program, Unsized
 
 ARENA_SLOT, CONSTANT_SLOT, FIRST_INPUT_SLOT = 0, 1, 2
@@ -62,7 +63,9 @@ class CpuBackend(Backend):
 
     def compile(self, subgraphs: Sequence[GraphView]) -> list[CompiledSubgraph]:
         programs = [self._lower(view) for view in subgraphs]
-        sources = {step.kernel.symbol: step.kernel for program in programs for step in program.steps}
+        steps = [step for program in programs for step in program.steps]
+        kernels = [kernel for step in steps for kernel in (step.kernel, *(called for _, called in step.calls))]
+        sources = {kernel.symbol: kernel for kernel in kernels}
         addresses = load_kernels(list(sources.values()), self.target)
         device = self.device.qualified_name
         return [CpuSubgraph(program, addresses, self.threads, device) for program in programs]
@@ -79,6 +82,7 @@ class CpuBackend(Backend):
             program.done.add(node)
             lowering.lower(program, node)
         program.finish()
+        join_bands(program)
         return program
 
 
@@ -161,15 +165,15 @@ class CpuExecution(Execution):
 
 def _plan_buffers(program: Program) -> int:
     """Give every arena buffer its offset; returns the arena's size in bytes."""
-    seen: dict[Buf, None] = {}
-    for step in program.steps:
+    spans: dict[Buf, tuple[int, int]] = {}
+    for index, step in enumerate(program.steps):
         for _, at in step.addresses:
             if at.buf.place is Place.ARENA:
-                seen.setdefault(at.buf)
-    bufs = list(seen)
-    lifetimes = [Lifetime(first=buf.first or 0, last=buf.last or 0, nbytes=buf.nbytes) for buf in bufs]
+                first, _ = spans.get(at.buf, (index, index))
+                spans[at.buf] = first, index
+    lifetimes = [Lifetime(first=first, last=last, nbytes=buf.nbytes) for buf, (first, last) in spans.items()]
     plan = plan_arena(lifetimes, alignment=ALIGNMENT_BYTES)
-    for buf, offset in zip(bufs, plan.offsets, strict=True):
+    for buf, offset in zip(spans, plan.offsets, strict=True):
         buf.offset = offset
     return plan.total_bytes
 
@@ -218,5 +222,7 @@ def _assemble(
             base = at.buf.index if at.buf.place in (Place.INPUT, Place.OUTPUT) else 0
             relocations.append((first + index, slots[at.buf.place] + base, at.buf.offset + at.offset))
         words.extend(step.words)
+        for index, called in step.calls:
+            words[first + index] = addresses[called.symbol]
         steps.append(PlanStep(addresses[step.kernel.symbol], first, step.extent, step.chunks, step.name, step.source))
     return steps, np.array(words, np.int64), np.array(relocations, np.int64).reshape(-1, 3)

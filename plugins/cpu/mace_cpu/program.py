@@ -60,7 +60,7 @@ class Place(enum.Enum):
 class Buf:
     """A buffer.  ``index`` numbers inputs and outputs; ``offset`` is set when the arena is planned.
 
-    ``first`` and ``last`` are the steps that first and last touch it (arena buffers).  ``in_place`` says of a constant
+    ``in_place`` says of a constant
     that it is used where it lies instead of being copied.  A part of another buffer has that as ``whole`` and begins
     ``start`` bytes into it: the whole is what is placed in memory and what lives as long as any of its parts.
     """
@@ -69,8 +69,6 @@ class Buf:
     nbytes: int
     index: int = 0
     offset: int = 0
-    first: int | None = None
-    last: int | None = None
     in_place: bool = False
     whole: Buf | None = None
     start: int = 0
@@ -97,7 +95,11 @@ class At:
 
 @dataclass(slots=True)
 class Step:
-    """One kernel call: ``words`` are its arguments, ``addresses`` says which of them are addresses."""
+    """One kernel call: ``words`` are its arguments, ``addresses`` says which of them are addresses.
+
+    ``form`` is what those who join steps need to know about it; ``calls`` says which words are to be the addresses of
+    other kernels.
+    """
 
     kernel: KernelSource
     words: list[int]
@@ -106,6 +108,8 @@ class Step:
     chunks: int
     name: str
     source: tuple[str, ...]
+    form: object = None
+    calls: list[tuple[int, KernelSource]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,6 +342,7 @@ class Program:
         work: float = 0.0,
         chunks: int | None = None,
         name: str | None = None,
+        form: object = None,
     ) -> None:
         """Append a step over units ``[0, extent)``.
 
@@ -347,22 +352,18 @@ class Program:
             extent: number of independent units of work; 0 makes the step vanish (empty tensors).
             work: scalar operations in all, to decide the split; ignored where ``chunks`` is given.
             name: for profiles; default the op types of the nodes it computes.
+            form: what those who join steps need to know.
         """
         if extent == 0:
             return
         words: list[int] = []
         addresses: list[tuple[int, At]] = []
-        here = len(self.steps)
         for argument in arguments:
             if isinstance(argument, Buf):
                 argument = At(argument)
             if isinstance(argument, At):
                 argument = argument.in_whole()
                 addresses.append((len(words), argument))
-                buf = argument.buf
-                if buf.first is None:
-                    buf.first = here
-                buf.last = here
                 words.append(0)
             elif isinstance(argument, float):
                 words.append(struct.unpack("<q", struct.pack("<d", argument))[0])
@@ -378,6 +379,7 @@ class Program:
                 chunks if chunks is not None else self.chunks(extent, work),
                 name or "+".join(n.op_type for n in nodes) or kernel.symbol,
                 tuple(s for n in nodes for s in n.source),
+                form,
             )
         )
 

@@ -15,6 +15,7 @@ from mace_core.native.target import Target
 from mace_cpu.codegen.depthwise_arguments import Arg
 from mace_cpu.codegen.epilogue import Epilogue
 from mace_cpu.codegen.version import generator_version
+from mace_cpu.lowering.bands import WindowForm
 from mace_cpu.lowering.conv_direct import Floats
 from mace_cpu.lowering.conv_geometry import Geometry
 from mace_cpu.lowering.conv_tiles import choose_rows
@@ -73,8 +74,21 @@ def emit_depthwise(
     arguments[Arg.OUTPUT] = target
     arguments.extend(program.constant(_in_blocks(channel, block)) for channel in epilogue.channels)
     arguments.extend(program.read(tensor, Layout.BLOCKED) for tensor in epilogue.tensors)
+    form = WindowForm(
+        shape.batch * blocks,
+        shape.image[0],
+        shape.image[1],
+        shape.output[0],
+        shape.strides[0],
+        shape.pads[0],
+        (shape.kernel[0] - 1) * shape.dilations[0] + 1,
+    )
     program.emit(
-        kernel, arguments, extent=shape.batch * blocks * shape.output[0], work=geometry.macs * SCALAR_WORK_PER_MAC
+        kernel,
+        arguments,
+        extent=shape.batch * blocks * shape.output[0],
+        work=geometry.macs * SCALAR_WORK_PER_MAC,
+        form=form,
     )
 
 

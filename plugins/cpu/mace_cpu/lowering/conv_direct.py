@@ -15,6 +15,7 @@ from mace_core.native.target import Target
 from mace_cpu.codegen.conv_arguments import Arg
 from mace_cpu.codegen.epilogue import Epilogue
 from mace_cpu.codegen.version import generator_version
+from mace_cpu.lowering.bands import ConvolutionForm
 from mace_cpu.lowering.conv_geometry import Geometry
 from mace_cpu.lowering.conv_tiles import (
     ChannelSplit,
@@ -86,6 +87,8 @@ def emit_direct(
     """
     block = program.block
     shape = simplified(geometry.with_rank(2)) if destination is None else geometry.with_rank(2)
+    image = geometry.with_rank(2).output
+    joinable = destination is None and shape.groups == 1 and (shape.is_pointwise or shape.output == image)
     weights = weights.reshape(shape.out_channels, shape.group_in, *shape.kernel)
     source = program.read(x, Layout.PLAIN if plain_input else Layout.BLOCKED)
     tensors = [program.read(t, Layout.BLOCKED) for t in epilogue.tensors]
@@ -124,7 +127,10 @@ def emit_direct(
         for channel in epilogue.channels:
             arguments.append(program.constant(_pack_channels(channel, shape.groups, block, split)))
         arguments.extend(At(tensor, start) for tensor in tensors)
-        program.emit(kernel, arguments, extent=extent, chunks=chunks)
+        form = ConvolutionForm(
+            rows, split.blocks, image[0], image[1], shape.output != image, joinable and not epilogue.tensors
+        )
+        program.emit(kernel, arguments, extent=extent, chunks=chunks, form=form)
 
 
 def simplified(shape: Geometry) -> Geometry:

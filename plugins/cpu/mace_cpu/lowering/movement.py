@@ -114,7 +114,7 @@ def lower_tile(program: Program, node: Node) -> None:
     emit_permuted(program, program.dtype(source), buf, target, parts)
 
 
-# --- Split -----------------------------------------------------------------------------------------------------------------
+# --- Split -----------------------------------------------------------------------------------------------------------
 
 
 def _check_split(view: GraphView, node: Node) -> str | None:
