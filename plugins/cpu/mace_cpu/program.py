@@ -143,6 +143,14 @@ class Unsized:
     rank: int
 
 
+@dataclass(frozen=True, slots=True)
+class ScaledInput:
+    """What a node reads instead of its input: ``source`` (1, C, ...) times ``scale`` (1, C, 1, ...)."""
+
+    source: Value
+    scale: Value
+
+
 @dataclass(eq=False)
 class Program:
     """Everything known about one subgraph while it is lowered.
@@ -156,6 +164,7 @@ class Program:
         faults: what kernels may find wrong with the content of inputs while they run.
         unsized: outputs whose shape only the run tells.
         dim_words: how many words kernels write dimensions to.
+        scaled_inputs: nodes that compute a preceding Mul as well.
     """
 
     view: GraphView
@@ -166,6 +175,7 @@ class Program:
     faults: list[Fault] = field(default_factory=list)
     unsized: list[Unsized] = field(default_factory=list)
     dim_words: int = 0
+    scaled_inputs: dict[Node, ScaledInput] = field(default_factory=dict)
     _status: Buf = field(default_factory=lambda: Buf(Place.STATUS, 0))
     _dims: Buf = field(default_factory=lambda: Buf(Place.DIMS, 0))
     _held: dict[tuple[Value, Layout], Buf] = field(default_factory=dict)
@@ -342,6 +352,7 @@ class Program:
         work: float = 0.0,
         chunks: int | None = None,
         name: str | None = None,
+        source: tuple[str, ...] | None = None,
         form: object = None,
     ) -> None:
         """Append a step over units ``[0, extent)``.
@@ -352,6 +363,7 @@ class Program:
             extent: number of independent units of work; 0 makes the step vanish (empty tensors).
             work: scalar operations in all, to decide the split; ignored where ``chunks`` is given.
             name: for profiles; default the op types of the nodes it computes.
+            source: the model's nodes it computes, where these are not the current one and those fused with it.
             form: what those who join steps need to know.
         """
         if extent == 0:
@@ -378,7 +390,7 @@ class Program:
                 extent,
                 chunks if chunks is not None else self.chunks(extent, work),
                 name or "+".join(n.op_type for n in nodes) or kernel.symbol,
-                tuple(s for n in nodes for s in n.source),
+                tuple(s for n in nodes for s in n.source) if source is None else source,
                 form,
             )
         )

@@ -18,7 +18,7 @@ from mace_cpu.codegen.tile import Tile
 if TYPE_CHECKING:
     from mace_cpu.codegen.epilogue import Epilogue
 
-POINTERS = (Arg.INPUT, Arg.WEIGHTS, Arg.BIAS, Arg.OUTPUT)
+POINTERS = (Arg.INPUT, Arg.WEIGHTS, Arg.BIAS, Arg.OUTPUT, Arg.SUMS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,7 @@ class Variant:
         block: channels per block.
         taps: width of the kernel.
         stride, dilation: along a row.
+        sums: the pixels of each row are summed up as well, for a global pooling.
     """
 
     pixels: int
@@ -37,6 +38,7 @@ class Variant:
     taps: int
     stride: int
     dilation: int
+    sums: bool = False
 
     def meetings(self) -> dict[int, list[tuple[int, int]]]:
         """(output pixel, tap) pairs that meet each input pixel of the window, by its distance from the first."""
@@ -68,6 +70,7 @@ def build(symbol: str, variant: Variant, epilogue: Epilogue) -> str:
     body.store(body.zero(), zeros)
     tile = Tile(body, variant.pixels, 1)
     row_floats = body.mul(words[Arg.IN_WIDTH], variant.block)
+    total = body.variable(body.vector) if variant.sums else None
     with body.loop(body.begin, body.end) as unit:
         plane, row = body.divide(unit, words[Arg.OUT_ROWS])
         _, block = body.divide(plane, words[Arg.BLOCKS])
@@ -81,6 +84,8 @@ def build(symbol: str, variant: Variant, epilogue: Epilogue) -> str:
         kernel_size = body.mul(words[Arg.KERNEL_ROWS], variant.taps)
         weights = body.floats(words[Arg.WEIGHTS], body.mul(body.mul(block, kernel_size), variant.block))
         bias = body.load(body.floats(words[Arg.BIAS], channel_at))
+        if total is not None:
+            body.b.store(body.zero(), total)
         with body.loop(0, words[Arg.OUT_WIDTH], variant.pixels) as wanted:
             # the last tile of a row is moved back, so that no tile is incomplete; some pixels are computed twice
             pixel = body.minimum(wanted, body.sub(words[Arg.OUT_WIDTH], constant(variant.pixels)))
@@ -98,7 +103,21 @@ def build(symbol: str, variant: Variant, epilogue: Epilogue) -> str:
                         row_weights = body.floats(weights, body.mul(kernel_row, variant.taps * variant.block))
                         _accumulate(body, variant, tile, source, row_weights, left, words[Arg.IN_WIDTH], border)
             at = body.add(body.mul(unit, words[Arg.OUT_WIDTH]), pixel)
-            _finish(body, tile, epilogue, channels, tensors, words[Arg.OUTPUT], body.mul(at, variant.block), channel_at)
+            _finish(
+                body,
+                tile,
+                epilogue,
+                channels,
+                tensors,
+                words[Arg.OUTPUT],
+                body.mul(at, variant.block),
+                channel_at,
+                total,
+                body.sub(wanted, pixel),
+            )
+        if total is not None:
+            sum_at = body.floats(words[Arg.SUMS], body.mul(unit, variant.block))
+            body.store(body.b.load(total, typ=body.vector), sum_at)
     return body.text()
 
 
@@ -140,7 +159,11 @@ def _finish(
     output: ir.Value,
     at: ir.Value,
     channel_at: ir.Value,
+    total: ir.Value | None,
+    again: ir.Value,
 ) -> None:
+    """Epilogue and stores; all but the first ``again`` pixels, which came before, are added to ``total``."""
+
     def place(row: ir.Value) -> ir.Value:
         return body.add(at, body.mul(row, body.lanes))
 
@@ -152,5 +175,8 @@ def _finish(
 
     def store(value: ir.Value, row: ir.Value, column: ir.Value) -> None:
         body.store(value, body.floats(output, place(row)))
+        if total is not None:
+            counted = body.b.select(body.less(row, again), body.zero(), value)
+            body.b.store(body.b.fadd(body.b.load(total, typ=body.vector), counted), total)
 
     tile.finish(epilogue, channel=channel, tensor=tensor, store=store)

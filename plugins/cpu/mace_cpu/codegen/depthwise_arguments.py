@@ -22,3 +22,4 @@ class Arg(enum.IntEnum):
     ROW_STRIDE = enum.auto()
     PAD_TOP = enum.auto()
     PAD_LEFT = enum.auto()
+    SUMS = enum.auto()  # where the sums of each row's pixels go, if they are wanted

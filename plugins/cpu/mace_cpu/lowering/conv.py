@@ -15,8 +15,12 @@ from mace_cpu.lowering.conv_general import RANK, emit_general
 from mace_cpu.lowering.conv_geometry import conv_geometry, transpose_geometry
 from mace_cpu.lowering.conv_phases import emit_phases, emit_shuffle, fits_phases, fits_shuffle
 from mace_cpu.lowering.conv_planar import emit_planar, emit_planar_transpose
+from mace_cpu.lowering.mean import emit_mean, find_mean
 from mace_cpu.lowering.registry import lowers
 from mace_cpu.program import Layout, Program
+
+LONGEST_SUMMED_ROW = 1024
+"""The pixels of a row are summed up in float32; what a longer one would lose matters."""
 
 _floats = inputs_in({DType.FLOAT32, DType.FLOAT64})
 
@@ -37,6 +41,9 @@ def conv(program: Program, node: Node) -> None:
     x, w, y = _operands(node)
     geometry = conv_geometry(node, program.shape(x), program.shape(w), program.shape(y))
     operands = constant_operands(program, node, geometry.out_channels)
+    scaled = program.scaled_inputs.get(node)
+    if scaled is not None:
+        x = scaled.source
     if operands is None or not _has_generated_kernel(program, x, y):
         emit_general(program, node, geometry)
         return
@@ -48,13 +55,18 @@ def conv(program: Program, node: Node) -> None:
     scale, shift, epilogue = epilogue.split_affine(geometry.out_channels)
     weights, bias = folded(weights, bias, scale, shift)
     if fits_depthwise(geometry):
-        emit_depthwise(program, geometry, x, weights, bias, epilogue, program.write(result, Layout.BLOCKED))
-    elif not fits_direct(geometry, program.block) or wants_planar(program, geometry, x, result):
+        pooled = find_mean(program, result) if max(geometry.output) <= LONGEST_SUMMED_ROW else None
+        target = program.write(result, Layout.BLOCKED)
+        sums = emit_depthwise(program, geometry, x, weights, bias, epilogue, target, row_sums=pooled is not None)
+        if sums is not None and pooled is not None:
+            emit_mean(program, result, pooled, sums.buf, sums.rows)
+    elif scaled is None and (not fits_direct(geometry, program.block) or wants_planar(program, geometry, x, result)):
         emit_planar(program, geometry, x, weights, bias, epilogue, program.write(result))
     else:
         target = program.write(result, Layout.BLOCKED)
         plain_input = takes_plain(program, geometry, x)
-        emit_direct(program, geometry, x, weights, bias, epilogue, target, plain_input=plain_input)
+        scale = None if scaled is None else scaled.scale
+        emit_direct(program, geometry, x, weights, bias, epilogue, target, plain_input=plain_input, input_scale=scale)
 
 
 @lowers("ConvTranspose", check=_check)

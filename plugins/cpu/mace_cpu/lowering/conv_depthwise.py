@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -30,6 +30,14 @@ TILE_PIXELS = {512: 14, 256: 7, 128: 4}
 SCALAR_WORK_PER_MAC = 1 / 4
 
 
+@dataclass(frozen=True, slots=True)
+class RowSums:
+    """The sums of each row's pixels, as (N, blocks, rows, block)."""
+
+    buf: Buf
+    rows: int
+
+
 def fits_depthwise(geometry: Geometry) -> bool:
     """Whether the depthwise kernel covers it."""
     return (
@@ -41,9 +49,20 @@ def fits_depthwise(geometry: Geometry) -> bool:
 
 
 def emit_depthwise(
-    program: Program, geometry: Geometry, x: Value, weights: Floats, bias: Floats, epilogue: Epilogue, target: Buf
-) -> None:
-    """Emit the steps of a depthwise convolution of constant weights (O, 1, kernel) into a BLOCKED buffer."""
+    program: Program,
+    geometry: Geometry,
+    x: Value,
+    weights: Floats,
+    bias: Floats,
+    epilogue: Epilogue,
+    target: Buf,
+    *,
+    row_sums: bool = False,
+) -> RowSums | None:
+    """Emit the steps of a depthwise convolution of constant weights (O, 1, kernel) into a BLOCKED buffer.
+
+    With ``row_sums`` it sums up the pixels of each row, too, and the answer is where.
+    """
     block = program.block
     shape = geometry.with_rank(2)
     source = program.read(x, Layout.BLOCKED)
@@ -53,7 +72,10 @@ def emit_depthwise(
         shape = _turned(shape)
     blocks = -(-shape.out_channels // block)
     pixels = choose_rows(shape.output[1], TILE_PIXELS[program.target.vector_bits], 1)
-    kernel = depthwise_kernel(pixels, block, shape.kernel[1], shape.strides[1], shape.dilations[1], epilogue)
+    tile = (pixels, block, shape.kernel[1], shape.strides[1], shape.dilations[1])
+    kernel = depthwise_kernel(tile, epilogue, row_sums)
+    rows = shape.batch * blocks * shape.output[0]
+    sums = RowSums(program.scratch(4 * block * rows), shape.output[0]) if row_sums else None
     values = {
         Arg.BLOCKS: blocks,
         Arg.IN_ROWS: shape.image[0],
@@ -72,6 +94,8 @@ def emit_depthwise(
     arguments[Arg.WEIGHTS] = program.constant(_in_blocks(weights, block).transpose(0, 2, 3, 1).copy())
     arguments[Arg.BIAS] = program.constant(_in_blocks(bias, block))
     arguments[Arg.OUTPUT] = target
+    if sums is not None:
+        arguments[Arg.SUMS] = sums.buf
     arguments.extend(program.constant(_in_blocks(channel, block)) for channel in epilogue.channels)
     arguments.extend(program.read(tensor, Layout.BLOCKED) for tensor in epilogue.tensors)
     form = WindowForm(
@@ -86,10 +110,11 @@ def emit_depthwise(
     program.emit(
         kernel,
         arguments,
-        extent=shape.batch * blocks * shape.output[0],
+        extent=rows,
         work=geometry.macs * SCALAR_WORK_PER_MAC,
         form=form,
     )
+    return sums
 
 
 def _turned(shape: Geometry) -> Geometry:
@@ -131,22 +156,19 @@ def _repeated(program: Program, shape: Geometry, source: Buf) -> Buf:
 _kernels: dict[tuple[object, ...], KernelSource] = {}
 
 
-def depthwise_kernel(
-    pixels: int, block: int, taps: int, stride: int, dilation: int, epilogue: Epilogue
-) -> KernelSource:
-    """The depthwise kernel for a tile, the steps along a row and an epilogue."""
+def depthwise_kernel(tile: tuple[int, int, int, int, int], epilogue: Epilogue, sums: bool) -> KernelSource:
+    """The depthwise kernel for a tile (pixels, block, taps, stride and dilation along a row) and an epilogue."""
     tag = epilogue.tag
-    symbol = f"depthwise_b{block}_{pixels}_k{taps}_s{stride}_d{dilation}" + (f"_{tag}" if tag else "")
+    pixels, block, taps, stride, dilation = tile
+    symbol = f"depthwise_b{block}_{pixels}_k{taps}_s{stride}_d{dilation}" + "_sums" * sums + (f"_{tag}" if tag else "")
     key = (symbol, epilogue.ops)
     if key not in _kernels:
-        build = functools.partial(_build, symbol, pixels, block, taps, stride, dilation, Epilogue(epilogue.ops))
+        build = functools.partial(_build, symbol, tile, Epilogue(epilogue.ops), sums)
         _kernels[key] = KernelSource(symbol, generator_version(), build)
     return _kernels[key]
 
 
-def _build(
-    symbol: str, pixels: int, block: int, taps: int, stride: int, dilation: int, epilogue: Epilogue, target: Target
-) -> str:
+def _build(symbol: str, tile: tuple[int, int, int, int, int], epilogue: Epilogue, sums: bool, target: Target) -> str:
     from mace_cpu.codegen import conv_depthwise
 
-    return conv_depthwise.build(symbol, conv_depthwise.Variant(pixels, block, taps, stride, dilation), epilogue)
+    return conv_depthwise.build(symbol, conv_depthwise.Variant(*tile, sums), epilogue)

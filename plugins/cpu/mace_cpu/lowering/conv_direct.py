@@ -17,6 +17,7 @@ from mace_cpu.codegen.epilogue import Epilogue
 from mace_cpu.codegen.version import generator_version
 from mace_cpu.lowering.bands import ConvolutionForm
 from mace_cpu.lowering.conv_geometry import Geometry
+from mace_cpu.lowering.conv_scaled import emit_scaled_weights
 from mace_cpu.lowering.conv_tiles import (
     ChannelSplit,
     choose_rows,
@@ -77,6 +78,7 @@ def emit_direct(
     *,
     plain_input: bool = False,
     destination: Destination | None = None,
+    input_scale: Value | None = None,
 ) -> None:
     """Emit the steps of a convolution of constant weights (O, C / groups, kernel) into a BLOCKED buffer.
 
@@ -84,6 +86,7 @@ def emit_direct(
         geometry: at most two spatial axes.
         bias: (O,).
         plain_input: read ``x`` in the PLAIN layout (worth it for a few channels).
+        input_scale: (1, C, 1, ...), what each channel of ``x`` (one group, BLOCKED) is to be multiplied by.
     """
     block = program.block
     shape = simplified(geometry.with_rank(2)) if destination is None else geometry.with_rank(2)
@@ -120,6 +123,8 @@ def emit_direct(
         start = 4 * block * destination.offset
         arguments[Arg.INPUT] = source
         arguments[Arg.WEIGHTS] = program.constant(packed, in_place=True)
+        if input_scale is not None:
+            arguments[Arg.WEIGHTS] = emit_scaled_weights(program, packed, input_scale)
         arguments[Arg.BIAS] = program.constant(_pack_channels(bias, shape.groups, block, split))
         arguments[Arg.OUTPUT] = At(target, start)
         scratch_bytes = 4 * words[Arg.SCRATCH_FLOATS] * chunks
