@@ -79,7 +79,7 @@ SECOND: list[tuple[str, dict[str, Any]]] = [
 def test_every_follower_on_every_instruction_set(
     op: str, second: dict[str, Any], features: str | None, pointwise: bool
 ) -> None:
-    first = {"kernel": (1, 1)} if pointwise else {"kernel": (3, 3), "pads": [1, 1, 1, 1]}
+    first = {"kernel": (1, 1)} if pointwise else {"kernel": (5, 5), "pads": [2, 2, 2, 2]}
     for out in (48, 17):
         ran = check_pair((1, 16, 23, 18), out, dict(first), op, dict(second), features=features, threads=2)
         assert any(step.startswith(f"Conv+Relu+{op}") for step in ran.steps) or features == "baseline", ran.steps

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from llvmlite import ir
 
 from mace_core.native.compiler import HAND_MADE
+from mace_cpu.codegen.vector_basic import allow_features
 
 I1, I8, I32, I64 = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
 F32 = ir.FloatType()
@@ -27,14 +28,18 @@ def constant(value: int) -> ir.Constant:
 class Body:
     """One kernel ``void symbol(i64* args, i64 begin, i64 end, i64 chunk)`` while its code is emitted.
 
+    Args:
+        features: instruction sets that the functions of ``vector_math`` may use.
+
     Attributes:
         b: the llvmlite builder, placed where code goes next.
         lanes: floats per vector.
         vector: the vector type ``<lanes x float>``.
     """
 
-    def __init__(self, symbol: str, lanes: int) -> None:
+    def __init__(self, symbol: str, lanes: int, features: Iterable[str] = ()) -> None:
         self.module = ir.Module(name=symbol)
+        allow_features(self.module, features)
         kind = ir.FunctionType(VOID, [POINTER, I64, I64, I64])
         self.function = ir.Function(self.module, kind, symbol)
         for argument, name in zip(self.function.args, ("args", "begin", "end", "chunk"), strict=True):

@@ -21,7 +21,8 @@ class Arg(enum.IntEnum):
     ROW_GROUPS = enum.auto()
     GROUP_ROWS = enum.auto()  # rows per unit
     PASS_BLOCKS = enum.auto()  # input blocks summed up before the weights change
-    PREFETCH = enum.auto()  # how much of the next pass's weights to fetch during each tile
+    TILE_FETCH = enum.auto()  # how much of the next pass's weights to fetch during each tile
+    STEPS_FETCH = enum.auto()  # how much of that every few steps
     INPUT_AHEAD = enum.auto()  # how far ahead of a tile's window to fetch input; 0: not at all
     SEGMENTS = enum.auto()  # stretches per output row
     OUT_WIDTH = enum.auto()

@@ -6,6 +6,7 @@ kernel row and multiplied with all weights that meet it; pixels beyond a border 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -54,12 +55,12 @@ class Variant:
         return (self.pixels - 1) * self.stride + (self.taps - 1) * self.dilation + 1
 
 
-def build(symbol: str, variant: Variant, epilogue: Epilogue) -> str:
+def build(symbol: str, variant: Variant, epilogue: Epilogue, features: Iterable[str] = ()) -> str:
     """IR of a depthwise convolution; arguments are `Arg`, then epilogue channels, then epilogue tensors.
 
     Unit: ``(n * blocks + block) * output rows + row``.
     """
-    body = Body(symbol, variant.block)
+    body = Body(symbol, variant.block, features)
     words = {arg: body.pointer(arg) if arg in POINTERS else body.word(arg) for arg in Arg}
     operands = [op.operand for op in epilogue.ops if op.operand]
     first = len(Arg)

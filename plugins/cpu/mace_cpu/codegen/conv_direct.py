@@ -8,14 +8,15 @@ window of the input is copied into scratch memory with zeros around it, and the 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llvmlite import ir
 
-from mace_cpu.codegen.body import CACHE_LINE_FLOATS, Body, constant
+from mace_cpu.codegen.body import Body, constant
 from mace_cpu.codegen.conv_arguments import Arg
-from mace_cpu.codegen.tile import Tile
+from mace_cpu.codegen.tile import FetchAhead, Tile
 
 if TYPE_CHECKING:
     from mace_cpu.codegen.epilogue import Epilogue
@@ -66,6 +67,7 @@ class _Unit:
     oc_tile: ir.Value  # over all groups
     row_group: ir.Value
     segment: ir.Value
+    is_first: ir.Value  # of those with its weights
 
 
 @dataclass(slots=True)
@@ -77,6 +79,7 @@ class _Pass:
     image: ir.Value  # the first block
     weights: ir.Value
     next_weights: ir.Value
+    fetch: ir.Value  # how much of them to fetch every few steps
 
 
 @dataclass(slots=True)
@@ -89,9 +92,9 @@ class _Source:
     direct: ir.Value  # the start in the image itself
 
 
-def build(symbol: str, variant: Variant, epilogue: Epilogue) -> str:
+def build(symbol: str, variant: Variant, epilogue: Epilogue, features: Iterable[str] = ()) -> str:
     """IR of a direct convolution; arguments are `Arg`, then epilogue channels, then epilogue tensors."""
-    body = Body(symbol, variant.block)
+    body = Body(symbol, variant.block, features)
     words = _Words(body)
     operands = [op.operand for op in epilogue.ops if op.operand]
     first = len(Arg)
@@ -117,7 +120,8 @@ def _decode(body: Body, words: _Words, unit: ir.Value) -> _Unit:
     oc_tile, offset = body.divide(inside, size)
     rest, segment = body.divide(body.add(first, offset), words[Arg.SEGMENTS])
     n, row_group = body.divide(rest, words[Arg.ROW_GROUPS])
-    return _Unit(n, oc_tile, row_group, segment)
+    is_first = body.b.or_(body.b.icmp_signed("==", offset, constant(0)), body.b.icmp_signed("==", unit, body.begin))
+    return _Unit(n, oc_tile, row_group, segment, is_first)
 
 
 class _Emitter:
@@ -133,6 +137,7 @@ class _Emitter:
         self.body, self.words, self.variant, self.epilogue = body, words, variant, epilogue
         self.channels, self.tensors = channels, tensors
         self.tile = Tile(body, variant.rows, variant.blocks)
+        self.ahead = FetchAhead(body)
         self.channel_step = 1 if variant.plain_input else variant.block
         self.pixel_step = variant.stride * self.channel_step
         b = body
@@ -164,6 +169,8 @@ class _Emitter:
         weights = body.floats(words[Arg.WEIGHTS], body.mul(unit.oc_tile, self.tile_weights))
         first_row = body.mul(unit.row_group, words[Arg.GROUP_ROWS])
         last_row = body.minimum(body.add(first_row, words[Arg.GROUP_ROWS]), words[Arg.OUT_ROWS])
+        # the next units of a band use the same weights
+        fetch = body.b.select(unit.is_first, words[Arg.STEPS_FETCH], constant(0))
         with body.loop(0, words[Arg.IN_BLOCKS], words[Arg.PASS_BLOCKS]) as first_block:
             blocks = body.minimum(words[Arg.PASS_BLOCKS], body.sub(words[Arg.IN_BLOCKS], first_block))
             here = _Pass(
@@ -172,6 +179,7 @@ class _Emitter:
                 body.floats(words[Arg.INPUT], body.add(image, body.mul(first_block, self.image_block))),
                 body.floats(weights, body.mul(first_block, self.block_weights)),
                 body.floats(weights, body.mul(body.add(first_block, blocks), self.block_weights)),
+                fetch,
             )
             with body.loop(first_row, last_row) as row:
                 slot = body.mul(body.sub(row, first_row), words[Arg.SEGMENT_TILES])
@@ -204,10 +212,8 @@ class _Emitter:
             source = self._source(here, first_row, left, kernel_rows)
             place = body.add(slot, body.sub(tile, first_tile))
             sums = body.floats(self.sums, body.mul(place, rows * self.tile.columns))
-            share = words[Arg.PREFETCH]
-            ahead = body.floats(here.next_weights, body.mul(place, share))
-            with body.loop(0, share, CACHE_LINE_FLOATS) as line:
-                body.prefetch(body.floats(ahead, line))
+            at = body.floats(here.next_weights, body.mul(place, words[Arg.TILE_FETCH]))
+            self.ahead.begin(at, here.fetch)
             with body.b.if_else(is_first) as (then, otherwise):
                 with then:
                     self.tile.start(
@@ -300,6 +306,7 @@ class _Emitter:
                         self.tile.columns,
                         run,
                         self.variant.unroll,
+                        self.ahead,
                     )
 
     def _fetch_ahead(self, window: ir.Value) -> None:

@@ -11,7 +11,7 @@ the end of a tile interleaves.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -76,9 +76,9 @@ class _Source:
     direct: ir.Value  # the start in the image itself
 
 
-def build(symbol: str, variant: Variant, epilogue: Epilogue) -> str:
+def build(symbol: str, variant: Variant, epilogue: Epilogue, features: Iterable[str] = ()) -> str:
     """IR of a planar convolution; arguments are `Arg`, then epilogue channels, then epilogue tensors."""
-    body = Body(symbol, variant.lanes)
+    body = Body(symbol, variant.lanes, features)
     emitter = _Emitter(body, variant, epilogue)
     with body.loop(body.begin, body.end) as unit:
         emitter.unit(unit)

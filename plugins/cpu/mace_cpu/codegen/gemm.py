@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,9 +37,9 @@ class Variant:
     unroll: int
 
 
-def build(symbol: str, variant: Variant, epilogue: Epilogue) -> str:
+def build(symbol: str, variant: Variant, epilogue: Epilogue, features: Iterable[str] = ()) -> str:
     """IR of a matrix product; arguments are `Arg`, then epilogue channels, then epilogue tensors."""
-    body = Body(symbol, variant.lanes)
+    body = Body(symbol, variant.lanes, features)
     words = {arg: body.pointer(arg) if arg in POINTERS else body.word(arg) for arg in Arg}
     operands = [op.operand for op in epilogue.ops if op.operand]
     first = len(Arg)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Protocol
 
 from llvmlite import ir
 
-from mace_cpu.codegen.body import I8, Body, constant
+from mace_cpu.codegen.body import CACHE_LINE_FLOATS, I8, I64, POINTER, Body, constant
 
 if TYPE_CHECKING:
     from mace_cpu.codegen.epilogue import Epilogue
@@ -29,6 +30,34 @@ CHEAP = frozenset(
     | {"save", "add_number", "mul_number"}
 )
 """Epilogue operations of a few instructions; others are generated once, in a loop over the tile's vectors."""
+
+
+STEPS_PER_FETCH = 16
+
+
+class FetchAhead:
+    """Brings memory that is needed later into the second level cache, a little at a time.
+
+    All at once the requests would fill the queue that the tile's own loads go through.
+    """
+
+    def __init__(self, body: Body) -> None:
+        self._body = body
+        self._at = body.variable(POINTER)
+        self._share = body.variable(I64)
+
+    def begin(self, at: ir.Value, share: ir.Value) -> None:
+        """From now on every `fetch` brings ``share`` floats (whole cache lines), the first of them at ``at``."""
+        self._body.b.store(at, self._at)
+        self._body.b.store(share, self._share)
+
+    def fetch(self) -> None:
+        """Ask for the next share."""
+        body = self._body
+        at, share = body.b.load(self._at, typ=POINTER), body.b.load(self._share, typ=I64)
+        with body.loop(0, share, CACHE_LINE_FLOATS) as line:
+            body.prefetch(body.floats(at, line))
+        body.b.store(body.floats(at, share), self._at)
 
 
 class Tile:
@@ -62,6 +91,10 @@ class Tile:
         """The present value of one accumulator."""
         return self.body.b.load(self._cells[row][v], typ=self.body.vector)
 
+    def put(self, row: int, v: int, value: ir.Value) -> None:
+        """Set one accumulator."""
+        self.body.b.store(value, self._cells[row][v])
+
     def put_aside(self, at: ir.Value) -> None:
         """Store the accumulators as they are, row by row."""
         for i, cell in enumerate(cell for row in self._cells for cell in row):
@@ -94,11 +127,12 @@ class Tile:
         right_step: ir.Value | int,
         length: ir.Value,
         unroll: int,
+        ahead: FetchAhead | None = None,
     ) -> None:
         """``length`` steps over consecutive floats of the left operand and rows of the right one.
 
         In floats: ``row_offsets`` are the rows' distances from ``left``, ``right_step`` is from row to row of the right
-        operand.
+        operand.  Every few steps a little is fetched as ``ahead`` says.
         """
         body = self.body
         starts = [body.floats(left, offset) for offset in row_offsets] if _is_dynamic(row_offsets) else None
@@ -110,15 +144,23 @@ class Tile:
             assert isinstance(offset, int)
             return body.floats(body.floats(left, k), offset + ahead)
 
-        whole = constant(0)
-        if unroll > 1:
-            whole = body.b.and_(length, constant(-unroll))
-            with body.loop(0, whole, unroll) as k:
-                for u in range(unroll):
-                    columns = body.floats(right, body.mul(body.add(k, u), right_step))
-                    self.step(functools.partial(at, k=k, ahead=u), columns)
-        with body.loop(whole, length) as k:
-            self.step(functools.partial(at, k=k, ahead=0), body.floats(right, body.mul(k, right_step)))
+        def steps(start: ir.Value, stop: ir.Value) -> None:
+            whole = start
+            if unroll > 1:
+                whole = body.add(start, body.b.and_(body.sub(stop, start), constant(-unroll)))
+                with body.loop(start, whole, unroll) as k:
+                    for u in range(unroll):
+                        columns = body.floats(right, body.mul(body.add(k, u), right_step))
+                        self.step(functools.partial(at, k=k, ahead=u), columns)
+            with body.loop(whole, stop) as k:
+                self.step(functools.partial(at, k=k, ahead=0), body.floats(right, body.mul(k, right_step)))
+
+        if ahead is None:
+            steps(constant(0), length)
+            return
+        with body.loop(0, length, STEPS_PER_FETCH) as first:
+            ahead.fetch()
+            steps(first, body.minimum(body.add(first, STEPS_PER_FETCH), length))
 
     def finish(
         self,
@@ -128,6 +170,7 @@ class Tile:
         tensor: LoadOperand,
         store: Callable[[ir.Value, ir.Value, ir.Value], None],
         rolled: bool | None = None,
+        where: Callable[[ir.Value], ir.Value] | None = None,
     ) -> None:
         """Apply the epilogue and store.
 
@@ -136,11 +179,12 @@ class Tile:
             tensor: loads the vector of tensor operand ``i`` for (row, column vector), given as integers of the code.
             store: stores a vector for (row, column vector).
             rolled: generate this once, in a loop over rows; by default where the operations take many instructions.
+            where: whether a row exists; others are neither loaded nor stored.  Always rolled.
         """
         body = self.body
         count = sum(op.operand == "channel" for op in epilogue.ops)
         if rolled is None:
-            rolled = any(op.kind not in CHEAP for op in epilogue.ops)
+            rolled = where is not None or any(op.kind not in CHEAP for op in epilogue.ops)
         if not rolled:
             for v in range(self.vectors):
                 operands = [channel(i, v) for i in range(count)]
@@ -161,7 +205,7 @@ class Tile:
                 at = body.b.gep(self._spilled, [constant(r * nbytes)], source_etype=I8)
                 body.b.store(body.b.load(self._cells[r][v], typ=body.vector), at, align=4)
             operands = [channel(i, v) for i in range(count)]
-            with body.loop(0, constant(self.rows)) as row:
+            with body.loop(0, constant(self.rows)) as row, _only_if(body, where, row):
                 at = body.b.gep(self._spilled, [body.mul(row, nbytes)], source_etype=I8)
                 column = constant(v)
                 result = epilogue.emit(
@@ -171,6 +215,10 @@ class Tile:
                     tensor=functools.partial(tensor, row=row, column=column),
                 )
                 store(result, row, column)
+
+
+def _only_if(body: Body, where: Callable[[ir.Value], ir.Value] | None, row: ir.Value) -> AbstractContextManager[object]:
+    return nullcontext() if where is None else body.b.if_then(where(row))
 
 
 def _is_dynamic(offsets: Sequence[ir.Value | int]) -> bool:

@@ -8,13 +8,14 @@ from mace_core.graph import GraphView, Node, Value
 from mace_core.tensor import DType
 from mace_cpu.codegen.epilogue import match_epilogue
 from mace_cpu.lowering.checks import inputs_in
-from mace_cpu.lowering.conv_choice import takes_plain, wants_planar, wants_planar_transpose
+from mace_cpu.lowering.conv_choice import chosen_winograd, takes_plain, wants_planar, wants_planar_transpose
 from mace_cpu.lowering.conv_depthwise import emit_depthwise, fits_depthwise
 from mace_cpu.lowering.conv_direct import Floats, emit_direct, fits_direct
 from mace_cpu.lowering.conv_general import RANK, emit_general
 from mace_cpu.lowering.conv_geometry import conv_geometry, transpose_geometry
 from mace_cpu.lowering.conv_phases import emit_phases, emit_shuffle, fits_phases, fits_shuffle
 from mace_cpu.lowering.conv_planar import emit_planar, emit_planar_transpose
+from mace_cpu.lowering.conv_winograd import emit_winograd
 from mace_cpu.lowering.mean import emit_mean, find_mean
 from mace_cpu.lowering.registry import lowers
 from mace_cpu.program import Layout, Program
@@ -64,9 +65,13 @@ def conv(program: Program, node: Node) -> None:
         emit_planar(program, geometry, x, weights, bias, epilogue, program.write(result))
     else:
         target = program.write(result, Layout.BLOCKED)
+        plan = chosen_winograd(program, geometry, x) if scaled is None else None
+        if plan is not None:
+            emit_winograd(program, geometry, plan, x, weights, bias, epilogue, target)
+            return
         plain_input = takes_plain(program, geometry, x)
-        scale = None if scaled is None else scaled.scale
-        emit_direct(program, geometry, x, weights, bias, epilogue, target, plain_input=plain_input, input_scale=scale)
+        factors = None if scaled is None else scaled.scale
+        emit_direct(program, geometry, x, weights, bias, epilogue, target, plain_input=plain_input, input_scale=factors)
 
 
 @lowers("ConvTranspose", check=_check)

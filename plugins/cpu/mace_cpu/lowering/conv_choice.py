@@ -11,6 +11,7 @@ from mace_cpu.lowering.conv_direct import fits_direct
 from mace_cpu.lowering.conv_geometry import Geometry, conv_geometry, transpose_geometry
 from mace_cpu.lowering.conv_phases import fits_phases, fits_shuffle
 from mace_cpu.lowering.conv_planar import choose_tile, planar_cost, planar_lattice
+from mace_cpu.lowering.conv_winograd import Plan, weight_cost, winograd_plan
 from mace_cpu.program import Layout, Program
 
 CONVERSION_PER_VECTOR = 8.0
@@ -30,7 +31,7 @@ def takes_plain(program: Program, geometry: Geometry, x: Value) -> bool:
 
 def wants_planar(program: Program, geometry: Geometry, x: Value, result: Value) -> bool:
     """Whether a Conv that the direct kernel covers is faster through the planar one, where ``result`` is stored."""
-    planar, blocked = planar_cost(program.target, geometry), _blocked_cost(program, geometry)
+    planar, blocked = planar_cost(program.target, geometry), _blocked_cost(program, geometry, x)
     if program.has(x, Layout.BLOCKED) and not program.has(x, Layout.PLAIN):
         planar += _conversion(program, x)
     elif not takes_plain(program, geometry, x):
@@ -78,13 +79,26 @@ def _reads_plain(program: Program, node: Node) -> bool:
         return False
     if not fits_direct(geometry, program.block):
         return True
-    return planar_cost(program.target, geometry) < _blocked_cost(program, geometry) * WORTH_CHANGING
+    return planar_cost(program.target, geometry) < _blocked_cost(program, geometry, x) * WORTH_CHANGING
 
 
-def _blocked_cost(program: Program, geometry: Geometry) -> float:
+def chosen_winograd(program: Program, geometry: Geometry, x: Value) -> Plan | None:
+    """How a convolution on blocks of channels is computed by Winograd's method, where that is the fastest."""
+    if takes_plain(program, geometry, x):
+        return None
+    return winograd_plan(program, geometry, _direct_cost(program, geometry))
+
+
+def _blocked_cost(program: Program, geometry: Geometry, x: Value) -> float:
+    plan = chosen_winograd(program, geometry, x)
+    return _direct_cost(program, geometry) if plan is None else plan.cost
+
+
+def _direct_cost(program: Program, geometry: Geometry) -> float:
     blocks = geometry.groups * -(-geometry.group_out // program.block) * _vectors_per_block(program)
     taps = math.prod(geometry.output) * math.prod(geometry.kernel) * geometry.group_in
-    return geometry.batch * taps * blocks * BLOCKED_OVERHEAD
+    weights = math.prod(geometry.kernel) * geometry.group_in * blocks * program.target.vector_bits / 32
+    return max(geometry.batch * taps * blocks * BLOCKED_OVERHEAD, weight_cost(weights, 1))
 
 
 def _vectors_per_block(program: Program) -> int:

@@ -171,4 +171,4 @@ def depthwise_kernel(tile: tuple[int, int, int, int, int], epilogue: Epilogue, s
 def _build(symbol: str, tile: tuple[int, int, int, int, int], epilogue: Epilogue, sums: bool, target: Target) -> str:
     from mace_cpu.codegen import conv_depthwise
 
-    return conv_depthwise.build(symbol, conv_depthwise.Variant(*tile, sums), epilogue)
+    return conv_depthwise.build(symbol, conv_depthwise.Variant(*tile, sums), epilogue, target.features)

@@ -44,6 +44,7 @@ SUM_TILES = 8
 
 SCALAR_WORK_PER_MAC = 1 / 8
 UNROLL = 1
+STEPS_PER_FETCH = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +181,7 @@ def _words(
     in_blocks = shape.group_in if plain_input else -(-shape.group_in // block)
     tail = 0 if plain_input else shape.group_in % block
     merged = shape.dilations[1] == 1 and not tail
+    run = step * kernel_w if merged else step
     tiles = -(-out_w // rows)
     units = shape.batch * out_h * split.tiles * shape.groups
     in_segment = segment_tiles(tiles, units, program.threads)
@@ -190,16 +192,14 @@ def _words(
     if pass_blocks < in_blocks:
         group_rows = max(min(SUM_TILES // in_segment, out_h), 1)
     row_groups = -(-out_h // group_rows)
-    prefetch = 0
-    if pass_blocks < in_blocks:
-        prefetch = -(-pass_blocks * block_weights // (group_rows * in_segment))
+    tile_fetch = -(-pass_blocks * block_weights // (group_rows * in_segment))
+    fetches = max(pass_blocks * kernel_h * (1 if merged else kernel_w) * -(-run // STEPS_PER_FETCH), 1)
     positions = shape.batch * row_groups * segments
     in_image = shape.in_channels if plain_input else shape.groups * in_blocks * block
     position_bytes = 4 * in_image * in_h * in_w / max(row_groups * segments, 1)
     band = positions
     if weight_bytes < CACHED_INPUT_BYTES:
         band = max(min(int(CACHED_INPUT_BYTES / max(position_bytes, 1)), positions), 1)
-    run = step * kernel_w if merged else step
     all_out_blocks = shape.groups * -(-shape.group_out // block)
     values = {
         Arg.OC_TILES: split.tiles,
@@ -208,7 +208,8 @@ def _words(
         Arg.ROW_GROUPS: row_groups,
         Arg.GROUP_ROWS: group_rows,
         Arg.PASS_BLOCKS: pass_blocks,
-        Arg.PREFETCH: prefetch,
+        Arg.TILE_FETCH: tile_fetch,
+        Arg.STEPS_FETCH: -(-tile_fetch // fetches),
         Arg.INPUT_AHEAD: _input_ahead(shape, rows, step) if 4 * in_image * in_h * in_w > FAR_INPUT_BYTES else 0,
         Arg.SEGMENTS: segments,
         Arg.SEGMENT_TILES: in_segment,
@@ -315,4 +316,5 @@ def _build(
 ) -> str:
     from mace_cpu.codegen import conv_direct
 
-    return conv_direct.build(symbol, conv_direct.Variant(rows, blocks, block, stride, plain_input, UNROLL), epilogue)
+    variant = conv_direct.Variant(rows, blocks, block, stride, plain_input, UNROLL)
+    return conv_direct.build(symbol, variant, epilogue, target.features)

@@ -278,4 +278,4 @@ def planar_kernel(
 def _build(symbol: str, variant: tuple[int, int, int, int, int, bool], epilogue: Epilogue, target: Target) -> str:
     from mace_cpu.codegen import conv_planar
 
-    return conv_planar.build(symbol, conv_planar.Variant(*variant), epilogue)
+    return conv_planar.build(symbol, conv_planar.Variant(*variant), epilogue, target.features)

@@ -61,7 +61,10 @@ def _picture_and_scale(program: Program, node: Node) -> ScaledInput | None:
 
 
 def emit_scaled_weights(program: Program, packed: npt.NDArray[np.float32], scale: Value) -> Buf:
-    """The weights of a convolution, packed as [group = 1][tile][in block][kernel row][tap][channel in block][columns], scaled."""
+    """The weights of a convolution, scaled before each run.
+
+    They are packed as [group = 1][tile][in block][kernel row][tap][channel in block][columns].
+    """
     _, tiles, in_blocks, *taps, block, columns = packed.shape
     target = program.scratch(packed.nbytes)
     channels = program.shape(scale)[1]

@@ -203,4 +203,5 @@ def _build(
 ) -> str:
     from mace_cpu.codegen import gemm
 
-    return gemm.build(symbol, gemm.Variant(rows, vectors, lanes, transposed_left, UNROLL), epilogue)
+    variant = gemm.Variant(rows, vectors, lanes, transposed_left, UNROLL)
+    return gemm.build(symbol, variant, epilogue, target.features)
