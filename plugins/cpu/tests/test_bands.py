@@ -17,6 +17,7 @@ from onnx import helper
 @pytest.fixture(autouse=True)
 def _join_whatever_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bands, "SMALLEST_RESULT_BYTES", 0)
+    monkeypatch.setattr(bands, "MOST_PRODUCTS", 1 << 30)
     monkeypatch.setattr(bands, "BAND_BYTES", 6 << 10)
 
 

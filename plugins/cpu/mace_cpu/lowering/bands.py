@@ -6,6 +6,7 @@ It then never goes to memory: `codegen.bands` computes a few rows of it at a tim
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,10 @@ from mace_cpu.program import At, Buf, Place, Program, Step
 
 SMALLEST_RESULT_BYTES = 1 << 20
 """A smaller result stays in the second level cache anyway."""
+
+MOST_PRODUCTS = 160
+"""A convolution of more products per element of its result is busy with these, and its weights would be read anew for
+each band."""
 
 BAND_BYTES = 96 << 10
 """How much of the result is computed before it is used."""
@@ -113,6 +118,7 @@ def _fits(step: Step, middle: At, form: WindowForm) -> bool:
         and (conv.rows, conv.width) == (form.rows, form.width)
         and (not conv.flat or conv.width >= conv.pixels)
         and len(step.words) <= MOST_WORDS
+        and math.prod(step.words[w] for w in (Conv.IN_BLOCKS, Conv.KERNEL_ROWS, Conv.TAPS, Conv.RUN)) <= MOST_PRODUCTS
     )
 
 
