@@ -43,6 +43,7 @@ SUM_TILES = 8
 """Tiles per unit whose sums are kept between passes."""
 
 SCALAR_WORK_PER_MAC = 1 / 8
+WORK_PER_WEIGHT_BYTE = 0.4
 UNROLL = 1
 STEPS_PER_FETCH = 16
 
@@ -99,7 +100,8 @@ def emit_direct(
     out_blocks = -(-shape.group_out // block)
     out_h, out_w = shape.output
     destination = destination or Destination(0, out_h * out_w, out_w, 1)
-    for split in split_channels(out_blocks, widest_tile(program.target, block)):
+    one_pixel = shape.batch * out_h * out_w == 1  # as many units as there can be: they wait for weights
+    for split in split_channels(out_blocks, 1 if one_pixel else widest_tile(program.target, block)):
         rows = choose_rows(
             out_w,
             most_rows(program.target, block, split.blocks),
@@ -118,7 +120,7 @@ def emit_direct(
             words[Arg.SCRATCH_FLOATS] += sums
         extent = words[Arg.POSITIONS] * words[Arg.ALL_OC_TILES]
         share = split.tiles * split.blocks / out_blocks
-        work = geometry.macs * share * SCALAR_WORK_PER_MAC
+        work = max(geometry.macs * share * SCALAR_WORK_PER_MAC, packed.nbytes * WORK_PER_WEIGHT_BYTE)
         chunks = program.chunks(extent, work)
         arguments: list[int | float | Buf | At] = list(words)
         start = 4 * block * destination.offset
