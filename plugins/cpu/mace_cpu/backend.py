@@ -40,11 +40,12 @@ class CpuBackend(Backend):
 
     shape_support = ShapeSupport.STATIC
 
-    def __init__(self, device: Device, *, threads: int, features: str | None) -> None:
+    def __init__(self, device: Device, *, threads: int, features: str | None, winograd: bool = True) -> None:
         load_all()
         self.device = device
         self.threads = threads
         self.target = host_target(features)
+        self.winograd = winograd
 
     def capability(self, view: GraphView) -> Capability:
         claims: list[Claim] = []
@@ -71,7 +72,7 @@ class CpuBackend(Backend):
         return [CpuSubgraph(program, addresses, self.threads, device) for program in programs]
 
     def _lower(self, view: GraphView) -> Program:
-        program = Program(view, self.target, self.threads)
+        program = Program(view, self.target, self.threads, self.winograd)
         for node in view.nodes:
             if node in program.done:
                 continue

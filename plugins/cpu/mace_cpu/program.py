@@ -159,6 +159,7 @@ class Program:
         view: the subgraph under its concrete signature.
         target: instruction set to generate for.
         threads: threads the plan will run on (work is split at compile time).
+        winograd: whether convolutions may be computed by Winograd's method.
         block: channels per block of the BLOCKED layout.
         done: nodes already lowered (alone, or fused into another's step).
         faults: what kernels may find wrong with the content of inputs while they run.
@@ -170,6 +171,7 @@ class Program:
     view: GraphView
     target: Target
     threads: int = 1
+    winograd: bool = True
     steps: list[Step] = field(default_factory=list)
     done: set[Node] = field(default_factory=set)
     faults: list[Fault] = field(default_factory=list)

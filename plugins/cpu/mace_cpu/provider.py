@@ -34,6 +34,7 @@ class CpuProvider(ExecutionProvider):
     options: ClassVar[Mapping[str, str]] = {
         "threads": "threads one run may use (default: what affinity and cgroup limits leave)",
         "features": "instruction set to generate for: host (default), avx512, avx2 or baseline",
+        "winograd": "whether 3x3 convolutions may be computed by Winograd's method: true (default) or false",
     }
 
     def probe(self) -> ProbeResult:
@@ -61,9 +62,12 @@ class CpuProvider(ExecutionProvider):
         features = options.get("features")
         if features is not None and not isinstance(features, str):
             raise UsageError(f"the cpu option 'features' takes a name such as 'avx2', not {features!r}")
+        winograd = options.get("winograd", True)
+        if not isinstance(winograd, bool):
+            raise UsageError(f"the cpu option 'winograd' takes true or false, not {winograd!r}")
         from mace_cpu.backend import CpuBackend
 
-        return CpuBackend(device, threads=threads, features=features)
+        return CpuBackend(device, threads=threads, features=features, winograd=winograd)
 
 
 def _processor_name() -> str:

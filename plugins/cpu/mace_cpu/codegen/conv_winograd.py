@@ -1,9 +1,11 @@
 """Winograd's convolution of 3x3 kernels and stride 1, BLOCKED to BLOCKED.
 
 Results are computed in square patches: the input under a patch is transformed, and for each point of the transform the
-products of all channels are an ordinary matrix product over patches; the sums are transformed back.  One unit of work is
-a band of patches for a part of the output channels; all that lies between is in scratch memory of the second level
+products of all channels are an ordinary matrix product over patches; the sums are transformed back.  One unit of work
+is a band of patches for a part of the output channels; all that lies between is in scratch memory of the second level
 cache.
+
+An infinity or a NaN reaches all results of the patches that see it, not only those whose taps meet it.
 """
 
 from __future__ import annotations
@@ -193,9 +195,7 @@ class _Emitter:
                 self.tile.start([body.zero()] * self.variant.blocks)
                 left = body.floats(source, body.mul(index, self.variant.block))
                 with body.loop(0, words[Arg.IN_BLOCKS]) as block:
-                    run = body.b.select(
-                        body.less(block, last_block), constant(self.variant.block), words[Arg.LAST_RUN]
-                    )
+                    run = body.b.select(body.less(block, last_block), constant(self.variant.block), words[Arg.LAST_RUN])
                     self.tile.run(
                         body.floats(left, body.mul(block, block_floats)),
                         offsets,
@@ -222,9 +222,7 @@ class _Emitter:
         with body.loop(0, constant(variant.blocks)) as v:
             channel_at = body.add(channel_tile, body.mul(v, body.lanes))
             out_at = body.add(body.add(image, corner), body.mul(body.add(first_block, v), self.out_block))
-            source = body.floats(
-                self.products, body.add(body.mul(index, self.tile.columns), body.mul(v, body.lanes))
-            )
+            source = body.floats(self.products, body.add(body.mul(index, self.tile.columns), body.mul(v, body.lanes)))
 
             def point(y: int, x: int, source: ir.Value = source) -> ir.Value:
                 return body.load(body.floats(source, body.mul(words[Arg.PRODUCT_POINT], y * side + x)))

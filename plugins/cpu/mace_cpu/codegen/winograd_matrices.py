@@ -39,7 +39,7 @@ def transforms(results: int, taps: int) -> Transforms:
     points = _POINTS[: count - 1]
     if len(points) < count - 1:
         raise ValueError(f"F({results}, {taps}) takes {count} points; {len(_POINTS) + 1} are known")
-    a = tuple(tuple(p**i for p in points) + (Fraction(i == results - 1),) for i in range(results))
+    a = tuple((*(p**i for p in points), Fraction(i == results - 1)) for i in range(results))
     g, b = [], []
     for j, p in enumerate(points):
         others = points[:j] + points[j + 1 :]

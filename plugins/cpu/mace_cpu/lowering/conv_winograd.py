@@ -15,8 +15,8 @@ from mace_core.native.target import Target
 from mace_cpu.codegen.epilogue import Epilogue
 from mace_cpu.codegen.version import generator_version
 from mace_cpu.codegen.winograd_arguments import Arg
-from mace_cpu.codegen.winograd_matrices import Matrix, transforms
-from mace_cpu.lowering.conv_direct import STEPS_PER_FETCH
+from mace_cpu.codegen.winograd_matrices import transforms
+from mace_cpu.lowering.conv_direct import FAR_INPUT_BYTES, STEPS_PER_FETCH
 from mace_cpu.lowering.conv_geometry import Geometry
 from mace_cpu.lowering.conv_tiles import ChannelSplit, choose_rows, most_rows, split_channels, widest_tile
 from mace_cpu.program import At, Buf, Layout, Program, aligned_empty
@@ -24,8 +24,10 @@ from mace_cpu.program import At, Buf, Layout, Program, aligned_empty
 Floats = npt.NDArray[np.float32]
 
 TAPS = 3
-RESULTS = (2, 4)
+RESULTS = (2, 3, 4)
 """Sides of a patch to choose from.  Larger ones need fewer multiplications, but their transforms lose digits."""
+
+WORTH_LOSING_DIGITS = 0.95
 
 SCRATCH_BYTES = 5 << 18
 """What a unit of work keeps between its stages: it should stay in the second level cache beside the weights."""
@@ -51,7 +53,6 @@ class Plan:
     Attributes:
         results: of a patch, along each side.
         patches: along the rows, along the columns.
-        bands: of how many patches each unit of work has one.
         band: patches per band.
         parts: into which the output channels are divided.
         cost: in vector multiplications.
@@ -80,10 +81,13 @@ def fits_winograd(geometry: Geometry) -> bool:
 
 def winograd_plan(program: Program, geometry: Geometry, direct_cost: float) -> Plan | None:
     """The best plan, if it is clearly cheaper than ``direct_cost`` vector multiplications."""
-    if not fits_winograd(geometry):
+    if not (program.winograd and fits_winograd(geometry)):
         return None
-    plans = (_plan(program, geometry, results) for results in RESULTS)
-    best = min(plans, key=lambda plan: plan.cost)
+    best = _plan(program, geometry, RESULTS[0])
+    for results in RESULTS[1:]:
+        larger = _plan(program, geometry, results)
+        if larger.cost < best.cost * WORTH_LOSING_DIGITS:
+            best = larger
     return best if best.cost < direct_cost * WORTH_IT else None
 
 
@@ -101,26 +105,32 @@ def _plan(program: Program, geometry: Geometry, results: int) -> Plan:
     points = (results + TAPS - 1) ** 2
     widest = min(widest_tile(program.target, block), out_blocks)
     tallest = most_rows(program.target, block, widest)
-    patch_bytes = 4 * points * block * (in_blocks + widest)
-    most = max(SCRATCH_BYTES // patch_bytes // tallest, 1) * tallest
-    if total > most:
-        bands = -(-total // most)
-        band = min(-(-total // bands // tallest) * tallest, total) or total
-        band = min(-(-(-(-total // bands)) // tallest) * tallest, total)
-    else:
-        band = total
+    band = _band(total, tallest, 4 * points * block * (in_blocks + widest))
     bands = -(-total // band)
     oc_tiles = -(-out_blocks // widest)
+    # with few bands the threads share the channels, and each transforms the input for itself
     parts = min(program.threads, oc_tiles) if bands < 2 * program.threads else 1
     rows = choose_rows(band, tallest, widest * vectors)
     tiles = -(-band // rows) * bands
     into, out_of = TRANSFORM_COST[results]
-    product = tiles * points * oc_tiles * geometry.in_channels * (rows * widest * vectors + 1.0)
-    product += tiles * points * oc_tiles * rows * widest * vectors * 2
+    accumulators = rows * widest * vectors
+    product = tiles * points * oc_tiles * (geometry.in_channels * (accumulators + 1.0) + 2 * accumulators)
     weights = points * geometry.in_channels * out_blocks * block
     product = max(product, weight_cost(weights, bands))
     transform = total * vectors * (in_blocks * into * parts + out_blocks * out_of)
-    return Plan(results, (height, width), band, parts, product + transform)
+    # read in squares, of which nothing is fetched ahead
+    image = geometry.batch * in_blocks * block * math.prod(geometry.image)
+    far = image * FAR_FLOAT_COST if 4 * image > FAR_INPUT_BYTES else 0.0
+    return Plan(results, (height, width), band, parts, product + transform + far)
+
+
+def _band(total: int, tallest: int, patch_bytes: int) -> int:
+    """Patches per band: as many as fit into scratch memory, whole tiles, evenly spread over the bands."""
+    most = max(SCRATCH_BYTES // patch_bytes // tallest, 1) * tallest
+    if total <= most:
+        return total
+    even = -(-total // -(-total // most))
+    return -(-even // tallest) * tallest
 
 
 def emit_winograd(
@@ -140,7 +150,6 @@ def emit_winograd(
     in_blocks, out_blocks = -(-geometry.in_channels // block), -(-geometry.out_channels // block)
     total = geometry.batch * math.prod(plan.patches)
     bands = -(-total // plan.band)
-    transformed = _transformed(weights, plan.results)
     for split in split_channels(out_blocks, widest_tile(program.target, block)):
         vectors = split.blocks * max(block * 32 // program.target.vector_bits, 1)
         rows = choose_rows(plan.band, most_rows(program.target, block, split.blocks), vectors)
@@ -178,7 +187,7 @@ def emit_winograd(
         chunks = min(bands * parts, program.threads * 2 if bands > 2 * program.threads else program.threads)
         arguments: list[int | float | Buf | At] = [values.get(arg, 0) for arg in Arg]
         arguments[Arg.INPUT] = source
-        arguments[Arg.WEIGHTS] = program.constant(_pack(transformed, block, split), in_place=True)
+        arguments[Arg.WEIGHTS] = program.constant(_pack(weights, plan.results, block, split), in_place=True)
         arguments[Arg.BIAS] = program.constant(_per_channel(bias, block, split))
         arguments[Arg.OUTPUT] = target
         arguments[Arg.SCRATCH] = program.scratch(4 * scratch_floats * chunks)
@@ -188,32 +197,21 @@ def emit_winograd(
         program.emit(kernel, arguments, extent=bands * parts, chunks=chunks)
 
 
-def _transformed(weights: Floats, results: int) -> Floats:
-    """(O, C, 3, 3) as (points, C, O): ``g @ taps @ g.T`` of each kernel, computed in double precision."""
-    g = _array(transforms(results, TAPS).g)
+def _pack(weights: Floats, results: int, block: int, split: ChannelSplit) -> Floats:
+    """(O, C, 3, 3) as [channel tile][point][channel][columns], zeros for channels that do not exist.
+
+    The points of a kernel are ``g @ kernel @ g.T``, computed in double precision.
+    """
+    g = np.array([[float(v) for v in row] for row in transforms(results, TAPS).g])
     both = np.kron(g, g)  # (points, taps)
-    out_channels, in_channels = weights.shape[:2]
-    found = np.empty((both.shape[0], in_channels, out_channels), np.float32)
-    by_channel = weights.reshape(out_channels, in_channels, -1).transpose(2, 1, 0).astype(np.float64)
-    for point, factors in enumerate(both):
-        np.copyto(found[point], np.tensordot(factors, by_channel, 1), casting="same_kind")
-    return found
-
-
-def _array(matrix: Matrix) -> npt.NDArray[np.float64]:
-    return np.array([[float(v) for v in row] for row in matrix])
-
-
-def _pack(transformed: Floats, block: int, split: ChannelSplit) -> Floats:
-    """(points, C, O) as [channel tile][point][channel][columns], zeros for channels that do not exist."""
-    points, in_channels, _ = transformed.shape
-    columns = split.blocks * block
-    part = transformed[:, :, split.first * block :][:, :, : split.tiles * columns]
-    packed = aligned_empty((split.tiles, points, in_channels, columns))
+    in_channels, columns = weights.shape[1], split.blocks * block
+    packed = aligned_empty((split.tiles, len(both), in_channels, columns))
     for tile in range(split.tiles):
-        here = part[:, :, tile * columns : (tile + 1) * columns]
-        packed[tile, :, :, : here.shape[2]] = here
-        packed[tile, :, :, here.shape[2] :] = 0
+        first = split.first * block + tile * columns
+        part = weights[first : first + columns].reshape(-1, in_channels, TAPS * TAPS).astype(np.float64)
+        taps = part.transpose(2, 1, 0).reshape(TAPS * TAPS, -1)
+        packed[tile, :, :, : part.shape[0]] = (both @ taps).reshape(len(both), in_channels, -1)
+        packed[tile, :, :, part.shape[0] :] = 0
     return packed
 
 
@@ -239,9 +237,7 @@ def winograd_kernel(results: int, rows: int, blocks: int, block: int, epilogue: 
     return _kernels[key]
 
 
-def _build(
-    symbol: str, results: int, rows: int, blocks: int, block: int, epilogue: Epilogue, target: Target
-) -> str:
+def _build(symbol: str, results: int, rows: int, blocks: int, block: int, epilogue: Epilogue, target: Target) -> str:
     from mace_cpu.codegen import conv_winograd
 
     variant = conv_winograd.Variant(results, rows, blocks, block)
