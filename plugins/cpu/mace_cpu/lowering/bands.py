@@ -15,7 +15,7 @@ from mace_core.native.target import Target
 from mace_cpu.codegen.band_arguments import MOST_WORDS, Arg
 from mace_cpu.codegen.conv_arguments import Arg as Conv
 from mace_cpu.codegen.version import generator_version
-from mace_cpu.program import At, Buf, Place, Program, Step
+from mace_cpu.program import CHUNKS_PER_THREAD, At, Buf, Place, Program, Step
 
 SMALLEST_RESULT_BYTES = 1 << 20
 """A smaller result stays in the second level cache anyway."""
@@ -33,10 +33,11 @@ HELD_BANDS = 4
 MOST_GROUP_BYTES = 640 << 10
 """The room for all channels that are computed together."""
 
-CHUNKS_PER_THREAD = 2
-"""Where an image is shared out by its rows, each chunk computes some that another one computes as well."""
+LEAST_CHUNKS_PER_THREAD = 2
 
-MOST_CHUNKS_PER_THREAD = 8
+ROWS_PER_SHARED_ROW = 16
+"""Chunks that meet within an image both compute the rows that windows share: one in so many, or there is but one chunk
+for an image where that gives all threads the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +143,7 @@ def _join(program: Program, first: Step, second: Step) -> Step:
     extent = batch * groups * bands
     chunks = 1
     if max(first.chunks, second.chunks) > 1:
-        chunks = _chunks(program.threads, batch * groups, bands)
+        chunks = _chunks(program.threads, batch * groups, bands, form)
     scratch_bytes = group_tiles * conv.blocks * held_rows * row_bytes
     values = {
         Arg.SCRATCH_BYTES: scratch_bytes,
@@ -186,11 +187,12 @@ def _join(program: Program, first: Step, second: Step) -> Step:
     )
 
 
-def _chunks(threads: int, images: int, bands: int) -> int:
+def _chunks(threads: int, images: int, bands: int, form: WindowForm) -> int:
     """Into how many chunks a step over ``images`` (batch, groups of channels) of ``bands`` bands each is split."""
-    if images % threads == 0 and images <= threads * MOST_CHUNKS_PER_THREAD:
-        return images
-    return min(images * bands, threads * CHUNKS_PER_THREAD)
+    shared = max(form.span - form.stride, 0)
+    cheap = form.rows // (ROWS_PER_SHARED_ROW * shared) if shared else bands
+    least = 1 if images % threads == 0 else -(-threads * LEAST_CHUNKS_PER_THREAD // images)
+    return images * min(max(min(-(-threads * CHUNKS_PER_THREAD // images), cheap), least), bands)
 
 
 @functools.cache
