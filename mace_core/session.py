@@ -25,6 +25,7 @@ from mace_core.scheduler.arguments import (
     output_names,
 )
 from mace_core.scheduler.context import RunContext
+from mace_core.scheduler.custom import provide_custom_ops
 from mace_core.scheduler.devices import DevicePool
 from mace_core.scheduler.explain import Explanation, explain_plan
 from mace_core.scheduler.feeds import collect_feeds
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
     from mace_core.frontend.load import Model
 
 _log = logging.getLogger("mace")
+
+_FAST_FLAGS = 0x0001 | 0x0100
+"""Row-major and aligned, as ``ndarray.flags.num`` has them."""
 
 
 class Session:
@@ -96,9 +100,11 @@ class Session:
         devices = device_names(devices)
         self._registry = registry or default_registry()
         self._closed = False
-        pins = {pattern: resolve_device_name(name, self._registry) for pattern, name in (pins or {}).items()}
         self._model: PreparedModel = prepare_model(model, optimize=optimize, cache=cache, mmap=mmap)
         graph = self._model.graph
+        if provide_custom_ops(graph, self._registry):
+            self._model.forget_resolutions()  # a shape function may answer differently in the next process
+        pins = {pattern: resolve_device_name(name, self._registry) for pattern, name in (pins or {}).items()}
         self._pool = DevicePool(
             select_devices(
                 self._registry, devices, options=options or {}, strict=strict, pinned=list(pins.values()), graph=graph
@@ -160,6 +166,11 @@ class Session:
             ProviderError: if a device failed; the session stays usable.
         """
         try:
+            if outputs is None and profile is None:
+                self._check_open()
+                found = self._run_fast(feeds, cancel)
+                if found is not None:
+                    return found
             return self._run(feeds, outputs, profile, cancel)
         except MemoryError as error:
             raise OutOfMemoryError(
@@ -177,10 +188,6 @@ class Session:
     ) -> dict[str, Any]:
         self._check_open()
         outputs = output_names(outputs)
-        if outputs is None and profile is None:
-            fast = self._run_fast(feeds, cancel)
-            if fast is not None:
-                return fast
         context = RunContext(profile=profile) if cancel is None else RunContext(cancel, profile)
         runner = self._runner if outputs is None else self._subset(outputs)
         names = self._output_names if outputs is None else list(outputs)
@@ -227,7 +234,8 @@ class Session:
             types, note = self._assume()
         plan = self._plan(types)
         try:
-            found = explain_plan(plan, self._pool, signature_text(self._graph.inputs, types) + note)
+            text = signature_text(self._graph.inputs, types) + note
+            found = explain_plan(plan, self._pool, text, self._graph.inputs)
             found.preparations = tuple(self._model.preparations)
             return found
         finally:
@@ -252,8 +260,8 @@ class Session:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        if getattr(self, "_closed", True) is False and hasattr(self, "_pool") and not sys.is_finalizing():
+    def __del__(self, _is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:  # `sys` may be gone by then
+        if getattr(self, "_closed", True) is False and hasattr(self, "_pool") and not _is_finalizing():
             self.close()
 
     def __repr__(self) -> str:
@@ -273,8 +281,7 @@ class Session:
                 array = feeds[name]
                 if not isinstance(array, np.ndarray) or (array.dtype is not dtype and array.dtype != dtype):
                     return None
-                flags = array.flags
-                if not (flags.c_contiguous and flags.aligned):
+                if array.flags.num & _FAST_FLAGS != _FAST_FLAGS:
                     return None
                 arrays.append(array)
             if len(feeds) != len(arrays):

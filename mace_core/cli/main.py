@@ -64,9 +64,23 @@ def options(
     debug: Annotated[
         bool, typer.Option("--debug", help="Show tracebacks and debug logs; may stand anywhere on the line.")
     ] = False,
+    custom_ops: Annotated[
+        list[str],
+        typer.Option(
+            "--custom-ops",
+            metavar="FILE|MODULE",
+            help="Python file or module that registers custom operators; may be repeated.",
+            show_default=False,
+        ),
+    ] = [],  # noqa: B006 - typer copies it
 ) -> None:
     """What the options before a sub-command do."""
     _set_up_logging(logging.DEBUG if debug else logging.INFO if verbose else logging.WARNING)
+    if custom_ops:
+        from mace_core.cli.custom_ops import import_custom_ops
+
+        for source in custom_ops:
+            import_custom_ops(source)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

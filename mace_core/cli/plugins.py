@@ -9,7 +9,12 @@ import typer
 if TYPE_CHECKING:
     from mace_core.provider import PluginStatus
 
-_KINDS = {"mace.execution_providers": "provider", "mace.hooks": "hooks", "mace.frontends": "frontend"}
+_KINDS = {
+    "mace.execution_providers": "provider",
+    "mace.hooks": "hooks",
+    "mace.frontends": "frontend",
+    "mace.custom_ops": "operators",
+}
 
 
 def plugins(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
@@ -24,7 +29,12 @@ def plugins(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
     from mace_core.provider.registry import default_registry
 
     with plugin_log_quiet(), output.progress("Loading plugins"):
-        rows = [*default_registry().plugins(load_all=True), *default_hooks().plugins(), *_frontends()]
+        rows = [
+            *default_registry().plugins(load_all=True),
+            *default_hooks().plugins(),
+            *_imported("mace.frontends"),
+            *_imported("mace.custom_ops"),
+        ]
     if as_json:
         output.print_json(
             [
@@ -49,13 +59,13 @@ def plugins(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
     output.print_table("", columns, cells)
 
 
-def _frontends() -> list[PluginStatus]:
-    """Importers of model files; they have no contract version of their own."""
+def _imported(group: str) -> list[PluginStatus]:
+    """Importers of model files, and operators that packages publish; they have no contract version of their own."""
     from mace_core.provider.entry_points import describe, discover, load
     from mace_core.provider.registry import PluginState, PluginStatus
 
     rows = []
-    for entry in discover("mace.frontends"):
+    for entry in discover(group):
         state, reason = PluginState.OK, ""
         if entry.fault:
             state, reason = PluginState.FAILED, entry.fault

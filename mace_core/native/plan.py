@@ -18,6 +18,11 @@ from mace_core.provider.execution import CancelFlag
 
 Words = npt.NDArray[np.int64]
 
+# enumerations take longer to look up than the run of a small plan should
+_CANCEL, _PROFILE, _THREADS, _POOL = (
+    int(word) for word in (Control.CANCEL, Control.PROFILE, Control.THREADS, Control.POOL)
+)
+
 SLICE_NS = 50_000_000
 """A run comes back to Python this often, so that Ctrl-C is seen."""
 
@@ -100,6 +105,8 @@ class PlanInstance:
         self._address = ctypes.addressof(self._control)
         self._profile: Words | None = None
         self._running = False
+        self._slots = plan.slots
+        self._count = len(plan.steps)
         control = self._control
         control[Control.STEPS] = plan._table.ctypes.data
         control[Control.STEP_COUNT] = len(plan.steps)
@@ -132,18 +139,18 @@ class PlanInstance:
         """
         if self._running:
             raise ProviderBugError("A plan instance was asked to run while it runs; use one instance for each request.")
-        if len(bases) != self.plan.slots:
-            raise ProviderBugError(f"The plan has {self.plan.slots} base slots, {len(bases)} addresses were given.")
+        if len(bases) != self._slots:
+            raise ProviderBugError(f"The plan has {self._slots} base slots, {len(bases)} addresses were given.")
         self._running = True
         try:
             self._bases[:] = bases.tolist() if isinstance(bases, np.ndarray) else bases  # type: ignore[assignment]
             control = self._control
-            control[Control.CANCEL] = 0 if cancel is None else cancel.address
-            control[Control.PROFILE] = self._profile_address() if profile else 0
+            control[_CANCEL] = 0 if cancel is None else cancel.address
+            control[_PROFILE] = self._profile_address() if profile else 0
             participants = 1 if pool is None else pool.participants(threads)
-            control[Control.THREADS] = participants
-            control[Control.POOL] = pool.address if pool is not None and participants > 1 else 0
-            count = len(self.plan.steps)
+            control[_THREADS] = participants
+            control[_POOL] = pool.address if pool is not None and participants > 1 else 0
+            count = self._count
             step = self._call(self._address, 0)
             while step != count:
                 if step < 0:

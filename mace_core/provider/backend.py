@@ -95,10 +95,13 @@ class Backend(ABC):
     Attributes:
         device: the device it was opened on.
         shape_support: what shapes its compiled subgraphs serve.
+        compiles_per_shape: whether another input shape makes it compile device code.  False: the shape is only planned,
+            with kernels that take any.
     """
 
     device: Device
     shape_support: ShapeSupport = ShapeSupport.STATIC
+    compiles_per_shape: bool = True
 
     # --- required -------------------------------------------------------------------------------------------------
 

@@ -33,10 +33,11 @@ class BoundTensor:
 class CancelFlag:
     """Asks a run to stop.  Execution polls it between steps; native code polls ``address`` (an int32, 0 = go on)."""
 
-    __slots__ = ("_cell",)
+    __slots__ = ("_address", "_cell")
 
     def __init__(self) -> None:
         self._cell = np.zeros(1, np.int32)
+        self._address = int(self._cell.ctypes.data)
 
     def set(self) -> None:
         self._cell[0] = 1
@@ -50,7 +51,7 @@ class CancelFlag:
 
     @property
     def address(self) -> int:
-        return int(self._cell.ctypes.data)
+        return self._address
 
 
 AllocateOutput = Callable[[int, DType, tuple[int, ...]], BoundTensor]

@@ -20,6 +20,9 @@ _log = logging.getLogger("mace_core.plugins")
 REFERENCE = "reference"
 """The provider of the core itself: always there, the name belongs to mace-core alone."""
 
+CUSTOM = "custom"
+"""The provider of custom operators: registered in the process once a model uses one."""
+
 FIRST_PARTY = {name: f"mace-{name}" for name in ("cpu", "opencl", "hexagon", "apu", "npu")}
 """Providers published with the core: name -> distribution, for "pip install …" advice."""
 

@@ -118,11 +118,11 @@ class StageInstance:
         """Run a plan that has a single step: bind addresses, allocate outputs, one call."""
         execution, bindings, inputs, outputs = self._single
         for buffer, array in zip(inputs, arrays, strict=True):
-            buffer.address = array.__array_interface__["data"][0]
+            buffer.address = address_of(array)
         results = []
         for buffer, shape, dtype in outputs:
             result: npt.NDArray[Any] = np.empty(shape, dtype)
-            buffer.address = result.__array_interface__["data"][0]
+            buffer.address = address_of(result)
             results.append(result)
         bindings.cancel = self._own_cancel if cancel is None else cancel
         if profile is None:

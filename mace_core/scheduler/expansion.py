@@ -14,7 +14,7 @@ from mace_core.graph import Graph, GraphView, Node, Value
 from mace_core.graph.signature import Resolution
 from mace_core.provider import Capability
 from mace_core.scheduler.contrib_bodies import contrib_body
-from mace_core.scheduler.control_flow import is_control_flow
+from mace_core.scheduler.core_nodes import runs_in_core
 from mace_core.scheduler.devices import DevicePool
 from mace_core.scheduler.stages import Stage, cut_stage, fragment, node_reads
 from mace_core.scheduler.widening import widened
@@ -92,7 +92,7 @@ def _ask(stage: Stage, pool: DevicePool) -> tuple[Capabilities, list[Node]]:
     Devices are asked in order, fallbacks only where something is left.
     """
     answers: Capabilities = {}
-    left = [node for node in stage.nodes if not is_control_flow(node)]
+    left = [node for node in stage.nodes if not runs_in_core(node)]
     for device in pool.candidates():
         if device.is_reference and not device.is_fallback:
             return answers, []  # the user named it: it runs everything that is left

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from mace_core.graph import Value
+from mace_core.provider.registry import CUSTOM
 from mace_core.scheduler.control_flow import ControlFlow
 from mace_core.scheduler.devices import DevicePool
 from mace_core.scheduler.model import Preparation
 from mace_core.scheduler.partition import CORE_DEVICE
 from mace_core.scheduler.plan import ControlStep, UploadStep
 from mace_core.scheduler.runner import GraphPlan, GraphRunner
+from mace_core.tensor import TensorType
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +24,7 @@ class NodeExplanation:
     Attributes:
         node: its name.
         op: its operator.
-        device: qualified device name, or "core" for control flow.
+        device: qualified device name, or "core" for control flow and sequences.
         reason: why there.
         declined: for each device that comes before, why not there.
         scope: the control-flow nodes around it, "outer/branch" for example; "" for the model itself.
@@ -77,6 +80,8 @@ class Explanation:
         fallbacks: nodes per device that runs them only because those before it decline (the reference always).
         refused: devices not used, with the reason.
         virtual: devices used that are a simulator, an emulation or a stand-in, with what they are.
+        free_inputs: inputs with free dimensions, as the model declares them.
+        compile_per_shape: devices used that compile anew for another shape of those; the others only plan it.
         preparations: what the session's devices compiled or took from the cache so far, in order.
     """
 
@@ -90,6 +95,8 @@ class Explanation:
     fallbacks: dict[str, int] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     virtual: dict[str, str] = field(default_factory=dict)
+    free_inputs: dict[str, str] = field(default_factory=dict)
+    compile_per_shape: list[str] = field(default_factory=list)
     preparations: tuple[Preparation, ...] = ()
 
     @property
@@ -105,14 +112,21 @@ class Explanation:
         return "\n".join(_lines(self))
 
 
-def explain_plan(plan: GraphPlan, pool: DevicePool, signature: str) -> Explanation:
-    """The explanation of a plan with the bodies and later stages planned so far."""
+def explain_plan(plan: GraphPlan, pool: DevicePool, signature: str, inputs: Sequence[Value] = ()) -> Explanation:
+    """The explanation of a plan with the bodies and later stages planned so far; ``inputs``: the model's."""
     found = Explanation(signature)
+    found.free_inputs = {
+        value.name: str(value.type)
+        for value in inputs
+        if isinstance(value.type, TensorType) and not value.type.is_concrete
+    }
     _add_plan(found, plan, "")
     for device in pool.devices:
         used = sum(entry.device == device.name for entry in found.nodes)
-        if used and (device.is_fallback or device.is_reference):
+        if used and (device.is_fallback or device.is_reference) and device.device.provider != CUSTOM:
             found.fallbacks[device.name] = used
+        if used and found.free_inputs and device.backend.compiles_per_shape:
+            found.compile_per_shape.append(device.name)
         if used and device.device.is_virtual:
             found.virtual[device.name] = device.device.name
         if device.refused:
@@ -177,10 +191,16 @@ def _lines(found: Explanation) -> Iterator[str]:
         if device in found.fallbacks:
             note = "  (fallback)"
         elif device == CORE_DEVICE:
-            note = "  (control flow)"
+            note = "  (control flow, sequences)"
         if device in found.virtual:
             note += f"  (virtual: {found.virtual[device]}; its speed means nothing)"
         yield f"  {device}: {count} node{'s' * (count != 1)}{note}"
+    if found.free_inputs:
+        planned = [device for device in found.nodes_per_device if device not in found.compile_per_shape]
+        costs = [f"{device} compiles it" for device in found.compile_per_shape]
+        costs += [f"{', '.join(planned)} only plan{'s' * (len(planned) == 1)} it"] if planned else []
+        inputs = ", ".join(f"{name} {type}" for name, type in found.free_inputs.items())
+        yield f"  free dimensions: {inputs}; another shape: {', '.join(costs)}"
     if found.folded:
         yield f"  {len(found.folded)} nodes need not run: the input shapes decide their results"
     if found.waiting:

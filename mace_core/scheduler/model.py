@@ -105,6 +105,10 @@ class PreparedModel:
             self._resolutions.put(key, dump_resolution(graph, resolution))
         return resolution
 
+    def forget_resolutions(self) -> None:
+        """Keep no resolved shapes on disk: they depend on more than the model and this build."""
+        self._resolutions = None
+
     def _stored_resolution(self, graph: Graph, key: str) -> Resolution | None:
         assert self._resolutions is not None
         blob = self._resolutions.get(key)

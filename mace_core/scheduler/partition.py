@@ -239,7 +239,10 @@ class _Work:
         pinned = self.pins.get(node)
         declined = self.reasons(node, offers, until=device)
         if device == CORE_DEVICE:
-            reason = "control flow, run by the core; its bodies are placed on the devices"
+            flow = any(True for _ in node.subgraphs())
+            reason = (
+                "control flow, run by the core; its bodies are placed on the devices" if flow else "run by the core"
+            )
         elif pinned == device:
             reason = "pinned"
         elif pinned is not None:

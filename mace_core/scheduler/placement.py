@@ -10,7 +10,7 @@ from typing import Protocol
 from mace_core.errors import MaceError, ProviderBugError, StrictPlacementError
 from mace_core.graph import GraphView, Node
 from mace_core.provider import Capability, CompiledSubgraph
-from mace_core.scheduler.control_flow import is_control_flow
+from mace_core.scheduler.core_nodes import runs_in_core
 from mace_core.scheduler.devices import DevicePool, SessionDevice
 from mace_core.scheduler.partition import (
     Offer,
@@ -82,7 +82,7 @@ class _Placing:
     compiled: dict[tuple[str, tuple[Node, ...]], CompiledSubgraph] = field(default_factory=dict)
 
     def run(self) -> PlacedStage:
-        control_flow = frozenset(node for node in self.stage.nodes if is_control_flow(node))
+        control_flow = frozenset(node for node in self.stage.nodes if runs_in_core(node))
         while True:
             partitioning = self._partition(control_flow)
             views = [self._view(part, index) for index, part in enumerate(partitioning.partitions)]

@@ -17,7 +17,8 @@ from mace_core.graph.signature import Resolution
 from mace_core.provider.execution import CancelFlag
 from mace_core.scheduler import notify
 from mace_core.scheduler.context import RunContext
-from mace_core.scheduler.control_flow import ControlFlow, make_control_flow
+from mace_core.scheduler.control_flow import ControlFlow
+from mace_core.scheduler.core_nodes import make_core_node
 from mace_core.scheduler.devices import DevicePool
 from mace_core.scheduler.executor import StageInstance
 from mace_core.scheduler.expansion import expand_unclaimed
@@ -110,7 +111,7 @@ class Planner:
         return {node: device for node in stage.nodes if (device := self.pin(node)) is not None}
 
     def _control_flow(self, node: Node, types: Mapping[Value, ValueType], known: Mapping[Value, Tensor]) -> ControlFlow:
-        return make_control_flow(
+        return make_core_node(
             node, known, lambda body: self._body(body, types, known), opset=self.opset_imports.get("", 0)
         )
 

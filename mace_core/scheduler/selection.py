@@ -10,7 +10,7 @@ from mace_core.errors import PluginError, UsageError
 from mace_core.graph import Graph
 from mace_core.provider import Device, ExecutionProvider, hooks
 from mace_core.provider.inventory import find_device, inventory, is_real, probe
-from mace_core.provider.registry import REFERENCE, Registry
+from mace_core.provider.registry import CUSTOM, REFERENCE, Registry
 from mace_core.scheduler.devices import SessionDevice
 
 _log = logging.getLogger("mace")
@@ -46,7 +46,7 @@ def select_devices(
     chosen: list[tuple[Device, bool, bool]] = []  # device, named, fallback
     if names is None:
         real = inventory(registry).real_devices
-        offered = [device for device in real if device.provider != REFERENCE]
+        offered = [device for device in real if device.provider not in (REFERENCE, CUSTOM)]
         preferred = hooks.select_devices(offered, graph) if offered else None
         chosen += [(device, False, False) for device in (preferred or offered)]
     else:
@@ -56,6 +56,8 @@ def select_devices(
         chosen += [(device, True, False) for device in named.values()]
     have = {device.qualified_name for device, _, _ in chosen}
     if not strict:
+        if CUSTOM in registry.names() and f"{CUSTOM}:0" not in have:
+            chosen.append((find_device(CUSTOM, registry), False, True))
         if names is not None:
             chosen += [(device, False, True) for device in _hosts(registry) if device.qualified_name not in have]
         if f"{REFERENCE}:0" not in have and REFERENCE in registry.names():

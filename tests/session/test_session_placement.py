@@ -227,3 +227,18 @@ def test_a_lost_device_is_raised_and_not_used_again() -> None:
         np.testing.assert_array_equal(session.run({"x": X})["y"], -X)
         assert devices_of(session) == {"Neg": "two:0"}
         assert "unplugged" in session.explain().refused["one:0"]
+
+
+def test_an_explanation_tells_free_dimensions_and_what_another_shape_costs() -> None:
+    pytest.importorskip("mace_cpu", reason="needs the CPU provider")
+    pytest.importorskip("acme_npu", reason="needs the example vendor, which compiles per shape")
+    with Session(chain("Relu", "Erf"), devices=["acme:sim0", "cpu"]) as session:
+        session.run({"x": np.ones((3, 4), np.float32)})
+        found = session.explain()
+    assert found.free_inputs == {"x": "float32[n, 4]"}
+    assert found.compile_per_shape == ["acme:sim0"]
+    assert "free dimensions: x float32[n, 4]; another shape: acme:sim0 compiles it, cpu:0 only plans it" in str(found)
+    with Session(chain("Relu", shape=(2, 4)), devices=["cpu"]) as session:
+        found = session.explain()
+    assert found.free_inputs == {}
+    assert "free dimensions" not in str(found)

@@ -173,7 +173,7 @@ class Resolver:
             elif is_onnx_domain(node.domain):
                 found = infer_with_onnx(ctx, self.opset_imports)
             else:
-                raise UnresolvedShapeError
+                found = _infer_custom(ctx)
         except UnresolvedShapeError as unresolved:
             self._block(ctx, unresolved, entry)
             return
@@ -274,6 +274,32 @@ class Resolver:
             if value.constant is None:
                 known[value] = self._given.get(value) or _constant_payload(value) or Tensor.from_numpy(content)
         return Resolution(self.types, known, self.blocked)
+
+
+def _infer_custom(ctx: NodeContext) -> Sequence[ValueType | None]:
+    """Output types of a node of a domain that is not the standard's, by its registered custom operator.
+
+    Raises:
+        ShapeMismatchError: if the node does not fit the operator.
+        UnresolvedShapeError: where there is none, or only the run tells.
+    """
+    from mace_core.custom_ops.registry import find_custom_op
+
+    node = ctx.node
+    op = find_custom_op(node.domain, node.op_type)
+    if op is None:
+        raise UnresolvedShapeError
+    objection = op.check(node)
+    if objection:
+        raise ShapeMismatchError(objection)
+    try:
+        found = op.output_types(node, [ctx.type(i) if ctx.has(i) else None for i in range(ctx.input_count)])
+    except Exception as error:  # the function is the application's: whatever it raises is about these inputs
+        raise ShapeMismatchError(f"its shape function says: {type(error).__name__}: {error}") from error
+    if found is None:
+        raise UnresolvedShapeError
+    _check_concrete(node, found)
+    return found
 
 
 _TYPE_ONLY = frozenset({"Shape", "Size"})

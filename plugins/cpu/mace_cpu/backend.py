@@ -39,6 +39,7 @@ class CpuBackend(Backend):
     """One backend per session and option set; kernels and threads are shared by the process."""
 
     shape_support = ShapeSupport.STATIC
+    compiles_per_shape = False
 
     def __init__(self, device: Device, *, threads: int, features: str | None, winograd: bool = True) -> None:
         load_all()
@@ -127,11 +128,12 @@ class CpuExecution(Execution):
         self._instance = compiled.plan.new_instance()
         self._status = np.zeros(len(compiled.faults) * STATUS_WORDS, np.int64)
         self._dims = np.zeros(compiled.dim_words, np.int64)
+        self._own_words = [int(self._status.ctypes.data), int(self._dims.ctypes.data)]
 
     def run(self, bindings: Bindings) -> None:
         compiled = self._compiled
         profiling = bindings.profile is not None
-        bases = [*compiled.bases(bindings), self._status.ctypes.data, self._dims.ctypes.data]
+        bases = [*compiled.bases(bindings), *self._own_words]
         # the plan counts the slots up to the last one that a step uses
         del bases[compiled.plan.slots :]
         self._instance.run(bases, pool=compiled.pool, cancel=bindings.cancel, profile=profiling)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import enum
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +21,7 @@ from mace_core.graph import GraphView, Node, Value
 from mace_core.native.kernel import KernelSource
 from mace_core.native.target import Target
 from mace_core.tensor import DType
+from mace_cpu.views import Strided
 
 ALIGNMENT_BYTES = 64
 
@@ -60,9 +62,9 @@ class Place(enum.Enum):
 class Buf:
     """A buffer.  ``index`` numbers inputs and outputs; ``offset`` is set when the arena is planned.
 
-    ``in_place`` says of a constant
-    that it is used where it lies instead of being copied.  A part of another buffer has that as ``whole`` and begins
-    ``start`` bytes into it: the whole is what is placed in memory and what lives as long as any of its parts.
+    ``in_place`` says of a constant that it is used where it lies instead of being copied.  A part of another buffer has
+    that as ``whole`` and begins ``start`` bytes into it: the whole is what is placed in memory, and what lives as long
+    as any of its parts.
     """
 
     place: Place
@@ -143,14 +145,6 @@ class Unsized:
     rank: int
 
 
-@dataclass(frozen=True, slots=True)
-class ScaledInput:
-    """What a node reads instead of its input: ``source`` (1, C, ...) times ``scale`` (1, C, 1, ...)."""
-
-    source: Value
-    scale: Value
-
-
 @dataclass(eq=False)
 class Program:
     """Everything known about one subgraph while it is lowered.
@@ -165,7 +159,7 @@ class Program:
         faults: what kernels may find wrong with the content of inputs while they run.
         unsized: outputs whose shape only the run tells.
         dim_words: how many words kernels write dimensions to.
-        scaled_inputs: nodes that compute a preceding Mul as well.
+        noted: values that are not computed, and what the lowering of their user is to know about them.
     """
 
     view: GraphView
@@ -177,11 +171,12 @@ class Program:
     faults: list[Fault] = field(default_factory=list)
     unsized: list[Unsized] = field(default_factory=list)
     dim_words: int = 0
-    scaled_inputs: dict[Node, ScaledInput] = field(default_factory=dict)
+    noted: dict[Value, object] = field(default_factory=dict)
     _status: Buf = field(default_factory=lambda: Buf(Place.STATUS, 0))
     _dims: Buf = field(default_factory=lambda: Buf(Place.DIMS, 0))
     _held: dict[tuple[Value, Layout], Buf] = field(default_factory=dict)
     _reserved: dict[tuple[Value, Layout], Buf] = field(default_factory=dict)
+    _shown: dict[Value, Strided] = field(default_factory=dict)
     _constants: list[tuple[Buf, npt.NDArray[Any]]] = field(default_factory=list)
     _constant_memo: dict[tuple[Any, ...], Buf] = field(default_factory=dict)
     _kept: list[npt.NDArray[Any]] = field(default_factory=list)
@@ -230,6 +225,7 @@ class Program:
         return (
             (value, Layout.PLAIN) in self._held
             or (value, Layout.BLOCKED) in self._held
+            or value in self._shown
             or self.view.constant(value) is not None
         )
 
@@ -247,6 +243,11 @@ class Program:
             if layout is Layout.BLOCKED:
                 raise ValueError("constants are packed by the lowering that uses them, not read in blocked layout")
             return self.constant(constant)
+        if value in self._shown:
+            from mace_cpu.lowering.strided import emit_dense
+
+            emit_dense(self, value, self._shown.pop(value))
+            return self.read(value, layout)
         other = Layout.BLOCKED if layout is Layout.PLAIN else Layout.PLAIN
         source = self._held.get((value, other))
         if source is None:
@@ -259,6 +260,38 @@ class Program:
         target = self.write(value, layout)
         emit_conversion(self, value, source, target, layout)
         return target
+
+    def show(self, value: Value, strided: Strided, node: Node) -> None:
+        """Let ``value``, the result of ``node``, be elements of another value: they are copied when somebody reads it.
+
+        Those who can read elements where they lie ask for `strided`.
+        """
+        if self.view.is_output(value):
+            from mace_cpu.lowering.strided import emit_dense
+
+            emit_dense(self, value, strided.by(node))
+        elif strided.is_dense:
+            width = self.dtype(value).bits // 8
+            self.alias(value, strided.buf.part(strided.offset * width, self.nbytes(value)))
+        else:
+            self._shown[value] = strided.by(node)
+
+    def strided(self, value: Value) -> Strided:
+        """Where the elements of ``value``, which is ready, lie; copies only from the BLOCKED layout."""
+        shown = self._shown.get(value)
+        if shown is not None:
+            return shown
+        shape = self.shape(value)
+        strides = tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
+        return Strided(self.read(value), 0, shape, strides)
+
+    def is_shown(self, value: Value) -> bool:
+        """Whether ``value`` was shown and nobody has read it dense yet."""
+        return value in self._shown
+
+    def can_show(self, value: Value) -> bool:
+        """Whether a part or a permutation of ``value`` can be shown: it lies in memory, row by row or as shown."""
+        return value in self._shown or (value, Layout.PLAIN) in self._held
 
     def _same_bytes(self, value: Value, wanted: Layout) -> bool:
         """Whether a value in the other layout needs no conversion to be read in ``wanted``: one pixel per channel."""
@@ -354,7 +387,6 @@ class Program:
         work: float = 0.0,
         chunks: int | None = None,
         name: str | None = None,
-        source: tuple[str, ...] | None = None,
         form: object = None,
     ) -> None:
         """Append a step over units ``[0, extent)``.
@@ -365,7 +397,6 @@ class Program:
             extent: number of independent units of work; 0 makes the step vanish (empty tensors).
             work: scalar operations in all, to decide the split; ignored where ``chunks`` is given.
             name: for profiles; default the op types of the nodes it computes.
-            source: the model's nodes it computes, where these are not the current one and those fused with it.
             form: what those who join steps need to know.
         """
         if extent == 0:
@@ -392,7 +423,7 @@ class Program:
                 extent,
                 chunks if chunks is not None else self.chunks(extent, work),
                 name or "+".join(n.op_type for n in nodes) or kernel.symbol,
-                tuple(s for n in nodes for s in n.source) if source is None else source,
+                tuple(s for n in nodes for s in n.source),
                 form,
             )
         )
@@ -410,6 +441,16 @@ class Program:
         if len(users) != 1 or self.view.is_output(value) or users[0] in self.done:
             return None
         return users[0]
+
+    @contextmanager
+    def on_behalf_of(self, nodes: Sequence[Node]) -> Iterator[None]:
+        """Steps emitted inside belong to ``nodes`` instead of the current one."""
+        before = self._node, self._fused
+        self._node, self._fused = None, list(nodes)
+        try:
+            yield
+        finally:
+            self._node, self._fused = before
 
     def fuse(self, node: Node) -> None:
         """Mark ``node`` as computed by the step that is being built for the current one."""

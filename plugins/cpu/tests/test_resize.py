@@ -6,7 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from harness import FEATURES, Array, check_node, sample
+from harness import FEATURES, Array, check_node, check_nodes, sample
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from onnx import helper
 
 TRANSFORMATIONS = ["half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric"]
 NEAREST = ["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"]
@@ -146,3 +149,36 @@ def test_nearest_of_opset_11_agrees_with_onnxruntime() -> None:
     for transformation in (*TRANSFORMATIONS[:1], *TRANSFORMATIONS[2:], "tf_half_pixel_for_nn"):
         attributes: dict[str, Any] = {"coordinate_transformation_mode": transformation, "mode": "nearest"}
         check_node("Resize", feeds, attributes, opset=11, constants=["roi", "scales"], oracle="onnxruntime")
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    channels=st.integers(1, 37),
+    sizes=st.lists(st.tuples(st.integers(1, 6), st.integers(1, 9)), min_size=1, max_size=3),
+    followers=st.lists(st.sampled_from(["Add", "Mul", "Relu", "Sigmoid", "scale"]), max_size=3),
+    threads=st.integers(1, 2),
+    features=st.sampled_from(FEATURES),
+)
+def test_what_follows_nearest_neighbours_is_done_with_them(
+    channels: int, sizes: list[tuple[int, int]], followers: list[str], threads: int, features: str | None
+) -> None:
+    before, after = [2, channels, *(a for a, _ in sizes)], [2, channels, *(b for _, b in sizes)]
+    given_: dict[str, Array] = {"x": picture(*before), "sizes": np.array(after, np.int64)}
+    nodes = [helper.make_node("Resize", ["x", "", "", "sizes"], ["y"], mode="nearest", nearest_mode="floor")]
+    blocked, last = ["x"], "y"
+    for i, op in enumerate(followers):
+        inputs = [last]
+        if op in ("Add", "Mul"):
+            given_[f"o{i}"] = np.random.default_rng(i).standard_normal(after).astype(np.float32)
+            inputs.append(f"o{i}")
+            blocked.append(f"o{i}")
+        elif op == "scale":
+            given_[f"c{i}"] = np.random.default_rng(i).standard_normal((channels, *[1] * len(sizes))).astype(np.float32)
+            inputs.append(f"c{i}")
+            op = "Mul"
+        nodes.append(helper.make_node(op, inputs, [f"v{i}"]))
+        last = f"v{i}"
+    constants = ["sizes", *(name for name in given_ if name.startswith("c"))]
+    check_nodes(
+        nodes, given_, [last], 19, constants=constants, blocked=blocked, threads=threads, features=features, tol=2e-6
+    )

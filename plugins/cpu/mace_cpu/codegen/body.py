@@ -110,6 +110,10 @@ class Body:
         at = constant(index) if isinstance(index, int) else index
         return self.b.gep(base, [at], inbounds=True, source_etype=F32)
 
+    def table_entry(self, table: ir.Value, index: ir.Value) -> ir.Value:
+        """Entry ``index`` of a table of 64-bit integers."""
+        return self.b.load(self.b.gep(table, [index], inbounds=True, source_etype=I64), typ=I64, align=8)
+
     def load(self, at: ir.Value) -> ir.Value:
         """A whole vector, aligned to floats only."""
         return self.b.load(at, typ=self.vector, align=FLOAT_BYTES)

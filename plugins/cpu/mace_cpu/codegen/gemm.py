@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from llvmlite import ir
 
-from mace_cpu.codegen.body import I64, Body, constant
+from mace_cpu.codegen.body import CACHE_LINE_FLOATS, Body, constant
 from mace_cpu.codegen.gemm_arguments import Arg
+from mace_cpu.codegen.gemm_steps import Ahead, run_rows
 from mace_cpu.codegen.tile import Tile
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Variant:
         lanes: floats per vector.
         transposed_left: the left operand lies as (steps, rows).
         unroll: steps per turn of the innermost loop.
+        ahead: cache lines of the next panel to prefetch in each turn.
     """
 
     rows: int
@@ -35,6 +37,7 @@ class Variant:
     lanes: int
     transposed_left: bool
     unroll: int
+    ahead: int = 0
 
 
 def build(symbol: str, variant: Variant, epilogue: Epilogue, features: Iterable[str] = ()) -> str:
@@ -47,14 +50,15 @@ def build(symbol: str, variant: Variant, epilogue: Epilogue, features: Iterable[
     first += len(channels)
     tensors = [body.pointer(first + i) for i in range(operands.count("tensor"))]
     tile = Tile(body, variant.rows, variant.vectors)
+    panel_floats = body.mul(words[Arg.STEPS], tile.columns)
     with body.loop(body.begin, body.end) as unit:
         product, inside = body.divide(unit, words[Arg.UNITS])
         panel, segment = _decode(body, words, inside)
-        left = body.floats(words[Arg.LEFT], _entry(body, words[Arg.LEFT_OFFSETS], product))
+        left = body.floats(words[Arg.LEFT], body.table_entry(words[Arg.LEFT_OFFSETS], product))
         # operands read in place have no columns behind the last one, so there the last panel is moved back
         panel_at = body.minimum(body.mul(panel, tile.columns), words[Arg.LAST_PANEL])
         right_at = body.add(
-            _entry(body, words[Arg.RIGHT_OFFSETS], product), body.mul(panel_at, words[Arg.RIGHT_COLUMN])
+            body.table_entry(words[Arg.RIGHT_OFFSETS], product), body.mul(panel_at, words[Arg.RIGHT_COLUMN])
         )
         right = body.floats(words[Arg.RIGHT], right_at)
         column = body.add(words[Arg.FIRST_COLUMN], panel_at)
@@ -78,11 +82,33 @@ def build(symbol: str, variant: Variant, epilogue: Epilogue, features: Iterable[
                     tile.step(functools.partial(body.floats, source), packed)
             else:
                 source = body.floats(left, body.mul(row, stride))
-                offsets = [body.mul(stride, r) for r in range(variant.rows)]
-                tile.run(source, offsets, right, words[Arg.RIGHT_STEP], words[Arg.STEPS], variant.unroll)
+                run_rows(
+                    tile,
+                    source,
+                    stride,
+                    right,
+                    words[Arg.RIGHT_STEP],
+                    words[Arg.STEPS],
+                    variant.unroll,
+                    _next_panel(body, words, variant, right, wanted, panel_floats),
+                )
             out_at = body.add(out, body.mul(row, words[Arg.OUT_ROW]))
             _Results(body, words, tile, epilogue, channels, tensors, out_at, panel_at, column).emit()
     return body.text()
+
+
+def _next_panel(
+    body: Body, words: dict[Arg, ir.Value], variant: Variant, right: ir.Value, row: ir.Value, panel: ir.Value
+) -> Ahead | None:
+    """The part of the panel behind this one (of ``panel`` floats) that the tile from ``row`` on brings nearer."""
+    if not variant.ahead:
+        return None
+    # each turn of the loop asks for some lines; every tile goes on where the one above it stopped
+    per_row = constant(variant.ahead * CACHE_LINE_FLOATS)
+    turns = body.b.sdiv(words[Arg.STEPS], constant(variant.unroll))
+    tiles_before = body.b.sdiv(row, constant(variant.rows))
+    done = body.minimum(body.mul(body.mul(tiles_before, turns), per_row), panel)
+    return Ahead(body.floats(right, body.add(panel, done)), variant.ahead)
 
 
 def _decode(body: Body, words: dict[Arg, ir.Value], unit: ir.Value) -> tuple[ir.Value, ir.Value]:
@@ -93,10 +119,6 @@ def _decode(body: Body, words: dict[Arg, ir.Value], unit: ir.Value) -> tuple[ir.
     size = body.minimum(band_size, body.sub(words[Arg.SEGMENTS], first))
     panel, offset = body.divide(inside, size)
     return panel, body.add(first, offset)
-
-
-def _entry(body: Body, table: ir.Value, index: ir.Value) -> ir.Value:
-    return body.b.load(body.b.gep(table, [index], inbounds=True, source_etype=I64), typ=I64, align=8)
 
 
 @dataclass(slots=True)

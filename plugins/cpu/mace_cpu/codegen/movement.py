@@ -161,17 +161,18 @@ def build_panels(symbol: str, lanes: int, is_transposed: bool) -> str:
     """Columns of a right operand as panels [matrix][panel][step][columns of the tile], zeros beyond the last column.
 
     Arguments: source (matrices of (steps, columns), or of (columns, steps) if transposed), target, steps, columns,
-    first column, columns of the tile (a multiple of ``lanes``), panels, steps per unit, units per matrix.  Unit: some
-    steps of a matrix.
+    first column, columns of the tile (a multiple of ``lanes``), panels, steps per unit, units per matrix, the table of
+    where each matrix starts, and the distance of its rows, both in floats.  Unit: some steps of a matrix.
     """
     body = Body(symbol, lanes)
     source, target = body.pointer(0), body.pointer(1)
     steps, columns, first, width, panels, unit_steps, units = (body.word(i) for i in range(2, 9))
+    table, row = body.pointer(9), body.word(10)
     with body.loop(body.begin, body.end) as unit:
         matrix, number = body.divide(unit, units)
         start = body.mul(number, unit_steps)
         stop = body.minimum(body.add(start, unit_steps), steps)
-        base = body.floats(source, body.mul(body.mul(matrix, steps), columns))
+        base = body.floats(source, body.table_entry(table, matrix))
         with body.loop(0, panels) as panel, body.loop(0, width, lanes) as inside:
             column = body.add(body.add(first, body.mul(panel, width)), inside)
             valid = body.sub(columns, column)
@@ -179,12 +180,12 @@ def build_panels(symbol: str, lanes: int, is_transposed: bool) -> str:
             there = body.floats(target, body.add(to, inside))
             whole = body.b.icmp_signed(">=", valid, constant(lanes))
             if is_transposed:
-                here = body.floats(base, body.mul(column, steps))
-                _turn(body, here, there, steps, width, start, stop, valid, whole)
+                here = body.floats(base, body.mul(column, row))
+                _turn(body, here, there, row, width, start, stop, valid, whole)
             else:
                 here = body.floats(base, column)
                 with body.loop(start, stop) as k:
-                    at, place = body.floats(here, body.mul(k, columns)), body.floats(there, body.mul(k, width))
+                    at, place = body.floats(here, body.mul(k, row)), body.floats(there, body.mul(k, width))
                     with body.b.if_else(whole) as (then, otherwise):
                         with then:
                             body.store(body.load(at), place)
@@ -197,14 +198,14 @@ def _turn(
     body: Body,
     here: ir.Value,
     there: ir.Value,
-    steps: ir.Value,
+    row: ir.Value,
     width: ir.Value,
     start: ir.Value,
     stop: ir.Value,
     valid: ir.Value,
     whole: ir.Value,
 ) -> None:
-    """``lanes`` columns of a panel from rows of the source, of which ``valid`` exist."""
+    """``lanes`` columns of a panel from rows of the source, ``row`` floats apart, of which ``valid`` exist."""
     lanes, b = body.lanes, body.b
     zero = ir.Constant(ir.FloatType(), 0.0)
     with body.loop(start, stop, lanes) as k:
@@ -212,7 +213,7 @@ def _turn(
         with b.if_else(b.and_(whole, b.icmp_signed("<=", end, stop))) as (then, otherwise):
             with then:
                 at = body.floats(here, k)
-                tile = [body.load(body.floats(at, body.mul(steps, i))) for i in range(lanes)]
+                tile = [body.load(body.floats(at, body.mul(row, i))) for i in range(lanes)]
                 place = body.floats(there, body.mul(k, width))
                 for i, vector in enumerate(transposed(body, tile)):
                     body.store(vector, body.floats(place, body.mul(width, i)))
@@ -220,7 +221,7 @@ def _turn(
                 place = body.floats(there, body.mul(step, width))
                 exist = body.minimum(body.maximum(valid, constant(0)), constant(lanes))
                 with body.loop(0, exist) as c:
-                    value = body.load_scalar(body.floats(here, body.add(body.mul(c, steps), step)))
+                    value = body.load_scalar(body.floats(here, body.add(body.mul(c, row), step)))
                     b.store(value, body.floats(place, c), align=4)
                 with body.loop(exist, constant(lanes)) as c:
                     b.store(zero, body.floats(place, c), align=4)

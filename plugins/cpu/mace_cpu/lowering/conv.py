@@ -15,6 +15,7 @@ from mace_cpu.lowering.conv_general import RANK, emit_general
 from mace_cpu.lowering.conv_geometry import conv_geometry, transpose_geometry
 from mace_cpu.lowering.conv_phases import emit_phases, emit_shuffle, fits_phases, fits_shuffle
 from mace_cpu.lowering.conv_planar import emit_planar, emit_planar_transpose
+from mace_cpu.lowering.conv_scaled import ScaledInput
 from mace_cpu.lowering.conv_winograd import emit_winograd
 from mace_cpu.lowering.mean import emit_mean, find_mean
 from mace_cpu.lowering.registry import lowers
@@ -42,7 +43,8 @@ def conv(program: Program, node: Node) -> None:
     x, w, y = _operands(node)
     geometry = conv_geometry(node, program.shape(x), program.shape(w), program.shape(y))
     operands = constant_operands(program, node, geometry.out_channels)
-    scaled = program.scaled_inputs.get(node)
+    noted = program.noted.get(x)
+    scaled = noted if isinstance(noted, ScaledInput) else None
     if scaled is not None:
         x = scaled.source
     if operands is None or not _has_generated_kernel(program, x, y):

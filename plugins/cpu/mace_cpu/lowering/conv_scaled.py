@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +19,18 @@ from mace_core.tensor import DType
 from mace_cpu.codegen.version import generator_version
 from mace_cpu.lowering.conv_geometry import conv_geometry
 from mace_cpu.lowering.nodes import need
-from mace_cpu.program import Buf, Layout, Program, ScaledInput
+from mace_cpu.program import Buf, Layout, Program
 
 FEWER = 3
 """A weight multiplied counts as so many pixels multiplied: it has to be read by the convolution from elsewhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScaledInput:
+    """What a convolution reads instead of its input: ``source`` (1, C, ...) times ``scale`` (1, C, 1, ...)."""
+
+    source: Value
+    scale: Value
 
 
 def defer_scale(program: Program, node: Node) -> bool:
@@ -31,7 +40,7 @@ def defer_scale(program: Program, node: Node) -> bool:
     shape = program.shape(product)
     if user is None or user.op_type != "Conv" or user.domain or user.inputs[0] is not product or len(shape) < 3:
         return False
-    if shape[0] != 1 or program.dtype(product) is not DType.FLOAT32 or user in program.scaled_inputs:
+    if shape[0] != 1 or program.dtype(product) is not DType.FLOAT32:
         return False
     pair = _picture_and_scale(program, node)
     weights = program.constant_of(user.inputs[1])
@@ -43,7 +52,7 @@ def defer_scale(program: Program, node: Node) -> bool:
         return False
     if program.size(need(user.output(0))) == 0 or taps * FEWER > math.prod(geometry.image):
         return False
-    program.scaled_inputs[user] = pair
+    program.noted[product] = pair
     return True
 
 

@@ -45,7 +45,11 @@ def lower_gather(program: Program, node: Node) -> None:
     axis = normal_axis(int(node.attr("axis", 0)), len(shape))
     known = integers(program.view, indices)
     if known is not None and len(known) == 1 and len(program.shape(indices)) == 0:
-        _emit_one_index(program, source, target, axis, known[0])
+        if program.can_show(source):
+            index = normal_axis(known[0], shape[axis])
+            program.show(target, program.strided(source).picked(axis, index), node)
+        else:
+            _emit_one_index(program, source, target, axis, known[0])
         return
     emit_gather(program, node, program.read(indices), program.dtype(indices), axis, program.size(indices))
 

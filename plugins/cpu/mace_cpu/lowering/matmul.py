@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +13,15 @@ from mace_core.graph import GraphView, Node, Value
 from mace_core.native.numba_kernel import numba_source
 from mace_core.tensor import DType
 from mace_cpu.codegen.epilogue import Epilogue, EpilogueOp, match_epilogue
+from mace_cpu.lowering.attention import emit_noted, note_scores
 from mace_cpu.lowering.checks import inputs_in
 from mace_cpu.lowering.gemm_packed import KERNELS, Floats, Product, emit_product
+from mace_cpu.lowering.matrix_views import lie_of
 from mace_cpu.lowering.registry import lowers
 from mace_cpu.program import Buf, Program
+
+FEWEST_ROWS = 8
+"""A stack of smaller matrices is not worth reading matrix by matrix."""
 
 _numbers = inputs_in(
     {
@@ -51,7 +57,10 @@ def matmul(program: Program, node: Node) -> None:
     if program.dtype(result) is not DType.FLOAT32:
         _emit_plain(program, product, program.read(left), program.read(right), program.write(result), result)
         return
+    if note_scores(program, node) or emit_noted(program, node):
+        return
     known = program.constant_of(right)
+    product = _where_it_lies(program, product, left, right)
     epilogue, final = Epilogue(), result
     if len(program.shape(left)) > 1 and len(program.shape(right)) > 1:
         epilogue, final = match_epilogue(program, result, channel_axis=-1)
@@ -133,14 +142,42 @@ def _emit_float(
         scale, bias, epilogue = epilogue.split_affine(product.columns)
         if (scale != 1).any():
             known = known * (scale[:, None] if product.transposed_right else scale)
-    source = program.read(left)
-    packed: Floats | Buf = known if known is not None else program.read(right)
+    source = program.read(left) if product.left_at is None else program.strided(left).buf
+    packed: Floats | Buf
+    if known is not None:
+        packed = known
+    else:
+        packed = program.read(right) if product.right_at is None else program.strided(right).buf
     target = program.write(final)
     if product.steps == 0:
         # an empty sum: the left operand is never touched, the right one has no panels
         packed = np.zeros((1, 0, product.columns), np.float32)
-        product = Product(product.rows, 0, product.columns, product.left, (0,) * len(product.left))
+        product = replace(product, right=(0,) * len(product.right), right_at=None)
     emit_product(program, product, source, packed, bias, epilogue, tensors, target)
+
+
+def _where_it_lies(program: Program, product: Product, left: Value, right: Value) -> Product:
+    """The same product of matrices read where they lie, if operands were only shown so far and can be read so."""
+    if program.is_shown(left) and len(program.shape(left)) > 1 and product.steps:
+        strided = program.strided(left)
+        rows = strided.reshaped((len(product.left) * product.rows, product.steps))
+        whole = len(product.left) == 1 and rows is not None
+        lie = lie_of(rows if whole and rows is not None else strided)
+        if (
+            lie is not None
+            and len(lie.starts) > max(product.left) + 1
+            and len(lie.starts) * FEWEST_ROWS <= product.rows
+        ):
+            # one right matrix for a stack that does not lie as rows of a single matrix
+            count = len(lie.starts)
+            product = replace(product, rows=product.rows // count, left=tuple(range(count)), right=(0,) * count)
+        if lie is not None and len(lie.starts) == max(product.left) + 1:
+            product = replace(product, left_at=lie)
+    if program.is_shown(right) and len(program.shape(right)) > 1:
+        lie = lie_of(program.strided(right))
+        if lie is not None and len(lie.starts) == max(product.right) + 1:
+            product = replace(product, right_at=lie)
+    return product
 
 
 def _scaled_addend(program: Program, addend: Value, beta: float, rows: int, columns: int) -> Buf:

@@ -32,11 +32,10 @@ def emit_mean(program: Program, value: Value, node: Node, sums: Buf, rows: int) 
     program.done.add(node)
     n, c, *spatial = program.shape(value)
     blocks = n * -(-c // program.block)
-    program.emit(
-        global_pool_kernel(program.block, "sum"),
-        [sums, program.write(need(node.output(0)), Layout.BLOCKED), rows, 1.0 / math.prod(spatial)],
-        extent=blocks,
-        work=blocks * rows * program.block / 2,
-        name=node.op_type,
-        source=node.source,
-    )
+    with program.on_behalf_of([node]):
+        program.emit(
+            global_pool_kernel(program.block, "sum"),
+            [sums, program.write(need(node.output(0)), Layout.BLOCKED), rows, 1.0 / math.prod(spatial)],
+            extent=blocks,
+            work=blocks * rows * program.block / 2,
+        )

@@ -40,7 +40,13 @@ def _dense(view: GraphView, node: Node) -> str | None:
 @lowers("Reshape", "Flatten", "Squeeze", "Unsqueeze", check=_dense)
 def lower_view(program: Program, node: Node) -> None:
     """The output is the input's memory under another shape."""
-    program.alias(need(node.output(0)), program.read(need(node.input(0))))
+    source, target = need(node.input(0)), need(node.output(0))
+    if program.is_shown(source):
+        reshaped = program.strided(source).reshaped(program.shape(target))
+        if reshaped is not None:
+            program.show(target, reshaped, node)
+            return
+    program.alias(target, program.read(source))
 
 
 # --- Transpose --------------------------------------------------------------------------------------------------------
@@ -51,6 +57,9 @@ def lower_transpose(program: Program, node: Node) -> None:
     source, target = need(node.input(0)), need(node.output(0))
     rank = len(program.shape(source))
     order = node.attr("perm") or tuple(reversed(range(rank)))
+    if program.can_show(source):
+        program.show(target, program.strided(source).permuted(order), node)
+        return
     buf, parts = read_axes(program, source)
     emit_permuted(program, program.dtype(source), buf, target, [part for axis in order for part in parts[axis]])
 
@@ -131,7 +140,7 @@ def lower_split(program: Program, node: Node) -> None:
     start = 0
     for value, size in zip(node.outputs, split_sizes(program, node, axis), strict=True):
         if value is not None:
-            emit_part(program, source, value, {axis: (start, 1)})
+            emit_part(program, node, source, value, {axis: (start, 1)})
         start += size
 
 
@@ -161,7 +170,7 @@ def _check_slice(view: GraphView, node: Node) -> str | None:
 @lowers("Slice", check=_check_slice)
 def lower_slice(program: Program, node: Node) -> None:
     source, target = need(node.input(0)), need(node.output(0))
-    emit_part(program, source, target, slice_ranges(program.view, node, program.shape(source)))
+    emit_part(program, node, source, target, slice_ranges(program.view, node, program.shape(source)))
 
 
 def slice_ranges(view: GraphView, node: Node, shape: Sequence[int]) -> dict[int, tuple[int, int]]:
@@ -181,13 +190,21 @@ def slice_ranges(view: GraphView, node: Node, shape: Sequence[int]) -> dict[int,
     return ranges
 
 
-def emit_part(program: Program, source: Value, target: Value, ranges: Mapping[int, tuple[int, int]]) -> None:
+def emit_part(
+    program: Program, node: Node, source: Value, target: Value, ranges: Mapping[int, tuple[int, int]]
+) -> None:
     """Take the part of ``source`` that starts at the given index of each axis and takes every ``step``-th element.
 
     One piece of memory is not copied: the part is where it lies.
     """
     if program.size(target) == 0:
         program.write(target)
+        return
+    if program.can_show(source):
+        strided = program.strided(source)
+        for axis, (first, step) in ranges.items():
+            strided = strided.part(axis, first, step, program.shape(target)[axis])
+        program.show(target, strided, node)
         return
     blocked = prefers_blocked(program, source)
     if blocked:

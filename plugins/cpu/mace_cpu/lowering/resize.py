@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from mace_core.graph import GraphView, Node, Value
+from mace_core.native.kernel import KernelSource
 from mace_core.native.numba_kernel import numba_source
+from mace_core.native.target import Target
 from mace_core.tensor import DType
+from mace_cpu.codegen.epilogue import Epilogue, match_epilogue
+from mace_cpu.codegen.version import generator_version
 from mace_cpu.lowering.checks import NUMBERS, all_concrete, dtype_in
 from mace_cpu.lowering.nodes import fixed, need, normal_axis
+from mace_cpu.lowering.operands import pack_blocked
 from mace_cpu.lowering.registry import lowers
 from mace_cpu.lowering.resize_tables import (
     COORDINATE_MODES,
@@ -142,6 +148,9 @@ def _emit_nearest(
 ) -> None:
     dtype = program.dtype(source)
     last = max(tables)
+    if layout is Layout.BLOCKED and last >= 2 and not any((table < 0).any() for table in tables.values()):
+        _emit_nearest_blocks(program, source, target, shape, tables)
+        return
     inner = math.prod(shape[last + 1 :])
     strides = strides_of(shape)
     per_axis = [tables.get(axis, np.arange(shape[axis])) for axis in range(last + 1)]
@@ -168,6 +177,59 @@ def _emit_nearest(
         extent=rows,
         work=work,
     )
+
+
+def _emit_nearest_blocks(
+    program: Program, source: Value, target: Value, shape: Sequence[int], tables: dict[int, np.ndarray]
+) -> None:
+    """Blocks of channels, and what is done to the result alone."""
+    epilogue, final = match_epilogue(program, target)
+    last = max(tables)
+    rank = last + 1
+    strides = strides_of(shape)
+    per_axis = [tables.get(axis, np.arange(shape[axis])) for axis in range(rank)]
+    sizes = [len(table) for table in per_axis]
+    starts = [sum(sizes[:i]) for i in range(rank)]
+    inner = math.prod(shape[rank:])
+    channels = [pack_blocked(c.reshape(1, -1, 1), program.block) for c in epilogue.channels]
+    tensors = [program.read(value, Layout.BLOCKED) for value in epilogue.tensors]
+    program.emit(
+        nearest_kernel(rank, program.block, epilogue),
+        [
+            program.read(source, Layout.BLOCKED),
+            program.write(final, Layout.BLOCKED),
+            program.constant(np.concatenate(per_axis).astype(np.int32)),
+            inner,
+            math.prod(sizes[2:-1]),
+            sizes[1],
+            *sizes,
+            *strides[:rank],
+            *starts,
+            *(program.constant(c) for c in channels),
+            *tensors,
+        ],
+        extent=math.prod(sizes[:-1]),
+        work=math.prod(sizes) * inner / 4,
+    )
+
+
+_kernels: dict[tuple[object, ...], KernelSource] = {}
+
+
+def nearest_kernel(rank: int, block: int, epilogue: Epilogue) -> KernelSource:
+    """The generated kernel for so many axes up to the last one resized."""
+    symbol = f"resize_nearest_{rank}_{block}" + (f"_{epilogue.tag}" if epilogue.tag else "")
+    key = (symbol, epilogue.ops)
+    if key not in _kernels:
+        build = functools.partial(_build_nearest, symbol, rank, block, Epilogue(epilogue.ops))
+        _kernels[key] = KernelSource(symbol, generator_version(), build)
+    return _kernels[key]
+
+
+def _build_nearest(symbol: str, rank: int, block: int, epilogue: Epilogue, target: Target) -> str:
+    from mace_cpu.codegen import resize
+
+    return resize.build(symbol, rank, block, epilogue, target)
 
 
 def _emit_interpolation(

@@ -12,6 +12,7 @@ from mace_core.tensor import DType
 from mace_cpu.lowering.checks import all_concrete
 from mace_cpu.lowering.moving_kernels import TRANSPOSE_BAND, copy_kernel, strided_rows_kernel, transpose_kernel
 from mace_cpu.program import At, Buf, Layout, Program
+from mace_cpu.views import Strided
 
 COPYING = "mace_cpu.kernels.copying"
 COPY_BLOCK_BYTES = 16384
@@ -119,6 +120,16 @@ def emit_strided(
         extent=math.prod(a.size for a in merged[:-1]),
         work=math.prod(a.size for a in merged),
     )
+
+
+def emit_dense(program: Program, value: Value, strided: Strided) -> None:
+    """Copy a value that was only shown so far."""
+    shape = program.shape(value)
+    axes = [Axis(*axis) for axis in zip(strided.shape, strided.strides, strides_of(shape), strict=True)]
+    with program.on_behalf_of(strided.nodes):
+        emit_strided(
+            program, program.dtype(value), strided.buf, program.write(value), axes, source_offset=strided.offset
+        )
 
 
 SMALLEST_LANE_GROUP = 4

@@ -1,0 +1,43 @@
+"""`mace --custom-ops`: importing what registers custom operators."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+
+from mace_core.errors import UsageError
+from mace_core.provider.entry_points import describe
+
+
+def import_custom_ops(source: str) -> None:
+    """Import a Python file, or a module by name (looked for in the current folder too).
+
+    Raises:
+        UsageError: if it can not be imported, or registers nothing.
+    """
+    from mace_core.custom_ops import registered_ops
+
+    before = len(registered_ops())
+    try:
+        if source.endswith(".py"):
+            _import_file(Path(source))
+        else:
+            sys.path.insert(0, "")
+            importlib.import_module(source)
+    except Exception as error:
+        raise UsageError(f"--custom-ops {source}: it can not be imported: {describe(error)}") from error
+    if len(registered_ops()) == before:
+        raise UsageError(
+            f"--custom-ops {source}: it registers no operator; decorate a function with mace_core.custom_op"
+        )
+
+
+def _import_file(path: Path) -> None:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise FileNotFoundError(f"there is no Python file '{path}'")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module  # the function's source and annotations are looked for there
+    spec.loader.exec_module(module)

@@ -1,0 +1,43 @@
+"""Argument words of the attention kernel, apart from its generator so that lowerings need not import llvmlite."""
+
+from __future__ import annotations
+
+import enum
+
+
+class Arg(enum.IntEnum):
+    """Word by word; behind them follow six words for each split of the keys, then of the values (see `Split`).
+
+    Distances are in floats.  A product is one head of one batch entry; tables have an entry for each.
+    """
+
+    QUERY = 0
+    OUTPUT = enum.auto()
+    MASK = enum.auto()  # or 0
+    SCRATCH = enum.auto()  # per chunk SCRATCH_STEP floats
+    QUERY_STARTS = enum.auto()  # table
+    OUTPUT_STARTS = enum.auto()  # table
+    MASK_STARTS = enum.auto()  # table, or 0
+    UNITS = enum.auto()  # segments per product
+    SEGMENT = enum.auto()  # rows per unit
+    ROWS = enum.auto()  # queries
+    DEPTH = enum.auto()  # elements of a query or key
+    KEYS = enum.auto()  # keys, that is values
+    COLUMNS = enum.auto()  # elements of a value
+    QUERY_STEP = enum.auto()
+    OUTPUT_STEP = enum.auto()
+    MASK_STEP = enum.auto()
+    SCORE_STEP = enum.auto()  # from row to row of the scores in scratch memory
+    SCRATCH_STEP = enum.auto()
+    SCALE = enum.auto()  # float64 bits
+
+
+class Split(enum.IntEnum):
+    """Words of a stretch of columns covered by panels of one width: of keys, one behind the other, or of a value."""
+
+    AT = 0
+    STARTS = enum.auto()  # table
+    PANELS = enum.auto()
+    FIRST = enum.auto()  # column
+    PANEL_STEP = enum.auto()  # from panel to panel
+    ROW_STEP = enum.auto()  # from row to row of a panel
