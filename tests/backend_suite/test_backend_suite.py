@@ -132,3 +132,10 @@ def test_the_command_prints_and_writes_the_figures(tmp_path: Path, capsys: pytes
 
 def test_the_suite_is_the_one_of_the_installed_package() -> None:
     assert len(suite_cases()) > 1900, f"onnx {onnx.__version__} has fewer cases than expected"
+
+
+def test_a_device_that_is_not_there_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--provider", "cpu:9", "--quick"]) == 2
+    captured = capsys.readouterr()
+    assert "cpu:9" in captured.err
+    assert captured.out == ""

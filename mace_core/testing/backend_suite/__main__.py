@@ -12,6 +12,8 @@ import time
 import warnings
 from pathlib import Path
 
+from mace_core.errors import MaceError
+from mace_core.provider.inventory import find_device
 from mace_core.testing.backend_suite.cases import quick_names, suite_cases
 from mace_core.testing.backend_suite.judge import Verdict
 from mace_core.testing.backend_suite.report import operator_page, parts, summary
@@ -19,7 +21,7 @@ from mace_core.testing.backend_suite.workers import judge_all
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Returns 1 if the provider computed something wrong, else 0."""
+    """Returns 1 if the provider computed something wrong, 2 if there is no such device, else 0."""
     parser = argparse.ArgumentParser(prog="python -m mace_core.testing.backend_suite", description=__doc__)
     parser.add_argument("--provider", default="cpu", help="provider or provider:device (default cpu)")
     parser.add_argument("--quick", action="store_true", help="a fixed sample only")
@@ -29,6 +31,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the documentation page")
     options = parser.parse_args(arguments)
     names = [name for name in (quick_names() if options.quick else suite_cases()) if options.match in name]
+    try:
+        find_device(options.provider)
+    except MaceError as error:  # else every case would look like a wrong result
+        print(f"{error}", file=sys.stderr)  # noqa: T201
+        return 2
     start = time.monotonic()
     verdicts: list[Verdict] = []
     for verdict in judge_all(names, options.provider, jobs=options.jobs):
