@@ -11,7 +11,7 @@ from mace_cpu.lowering.conv_direct import fits_direct
 from mace_cpu.lowering.conv_geometry import Geometry, conv_geometry, transpose_geometry
 from mace_cpu.lowering.conv_phases import fits_phases, fits_shuffle
 from mace_cpu.lowering.conv_planar import choose_tile, planar_cost, planar_lattice
-from mace_cpu.lowering.conv_winograd import Plan, weight_cost, winograd_plan
+from mace_cpu.lowering.conv_winograd import WORTH_IT, Plan, weight_cost, winograd_plan
 from mace_cpu.program import Layout, Program
 
 CONVERSION_PER_VECTOR = 8.0
@@ -91,7 +91,7 @@ def chosen_winograd(program: Program, geometry: Geometry, x: Value) -> Plan | No
 
 def _blocked_cost(program: Program, geometry: Geometry, x: Value) -> float:
     plan = chosen_winograd(program, geometry, x)
-    return _direct_cost(program, geometry) if plan is None else plan.cost
+    return _direct_cost(program, geometry) if plan is None else plan.cost / WORTH_IT
 
 
 def _direct_cost(program: Program, geometry: Geometry) -> float:
