@@ -67,6 +67,7 @@ class Assembly(NamedTuple):
     Attributes:
         steps: run in this order.
         words: the arguments of all steps.
+        calls: (word, symbol): words that are to hold the address of a kernel which a step calls.
         relocations: (n, 3): word, base slot, byte offset; offsets into the constants count from ``constants``.
         workspace_bytes: the size of the arena.
         inputs, outputs: names of the view's inputs and outputs, in order.
@@ -76,6 +77,7 @@ class Assembly(NamedTuple):
 
     steps: list[AssembledStep]
     words: Words
+    calls: tuple[tuple[int, str], ...]
     relocations: Words
     workspace_bytes: int
     inputs: tuple[str, ...]
@@ -85,6 +87,11 @@ class Assembly(NamedTuple):
     dim_words: int
     notes: dict[str, str]
     constants: Constants
+
+    @property
+    def symbols(self) -> set[str]:
+        """Every kernel that it runs."""
+        return {step.symbol for step in self.steps}.union(symbol for _, symbol in self.calls)
 
 
 class Constants(NamedTuple):
@@ -120,6 +127,7 @@ def assemble(program: Program) -> Assembly:
     }
     steps: list[AssembledStep] = []
     words: list[int] = []
+    calls: list[tuple[int, str]] = []
     relocations: list[tuple[int, int, int]] = []
     block_offsets: list[int] = []
     for step in program.steps:
@@ -129,10 +137,12 @@ def assemble(program: Program) -> Assembly:
             relocations.append((first + index, slots[at.buf.place] + base, at.buf.offset + at.offset))
             block_offsets.append(block_places.get(at.buf, at.buf.offset) + at.offset)
         words.extend(step.words)
+        calls += [(first + index, called.symbol) for index, called in step.calls]
         steps.append(AssembledStep(step.kernel.symbol, first, step.extent, step.chunks, step.name, step.source))
     return Assembly(
         steps,
         np.array(words, np.int64),
+        tuple(calls),
         np.array(relocations, np.int64).reshape(-1, 3),
         workspace_bytes,
         tuple(value.name for value in program.view.inputs),
@@ -150,15 +160,15 @@ def _plan_buffers(program: Program) -> int:
     from mace_core.scheduler.memory import Lifetime, plan_arena
     from mace_cpu.program import Buf, Place
 
-    seen: dict[Buf, None] = {}
-    for step in program.steps:
+    spans: dict[Buf, tuple[int, int]] = {}
+    for index, step in enumerate(program.steps):
         for _, at in step.addresses:
             if at.buf.place is Place.ARENA:
-                seen.setdefault(at.buf)
-    bufs = list(seen)
-    lifetimes = [Lifetime(first=buf.first or 0, last=buf.last or 0, nbytes=buf.nbytes) for buf in bufs]
+                first, _ = spans.get(at.buf, (index, index))
+                spans[at.buf] = first, index
+    lifetimes = [Lifetime(first=first, last=last, nbytes=buf.nbytes) for buf, (first, last) in spans.items()]
     plan = plan_arena(lifetimes, alignment=ALIGNMENT_BYTES)
-    for buf, offset in zip(bufs, plan.offsets, strict=True):
+    for buf, offset in zip(spans, plan.offsets, strict=True):
         buf.offset = offset
     return plan.total_bytes
 

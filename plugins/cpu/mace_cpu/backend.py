@@ -68,7 +68,9 @@ class CpuBackend(Backend):
 
     def compile(self, subgraphs: Sequence[GraphView]) -> list[CompiledSubgraph]:
         programs = [self._lower(view) for view in subgraphs]
-        sources = {step.kernel.symbol: step.kernel for program in programs for step in program.steps}
+        steps = [step for program in programs for step in program.steps]
+        kernels = [kernel for step in steps for kernel in (step.kernel, *(called for _, called in step.calls))]
+        sources = {kernel.symbol: kernel for kernel in kernels}
         addresses = load_kernels(list(sources.values()), self.target)
         self._sources.update(sources)
         device = self.device.qualified_name
@@ -88,6 +90,7 @@ class CpuBackend(Backend):
 
     def _lower(self, view: GraphView) -> Program:
         from mace_cpu.lowering import find_lowering, load_all
+        from mace_cpu.lowering.bands import join_bands
         from mace_cpu.program import Program
 
         load_all()
@@ -102,6 +105,7 @@ class CpuBackend(Backend):
             program.done.add(node)
             lowering.lower(program, node)
         program.finish()
+        join_bands(program)
         return program
 
     # --- stored form ----------------------------------------------------------------------------------------------
@@ -112,7 +116,7 @@ class CpuBackend(Backend):
 
     def serialize_parts(self, compiled: Sequence[CompiledSubgraph]) -> Sequence[bytes | memoryview] | None:
         assemblies = [one.assembly for one in compiled if isinstance(one, CpuSubgraph)]
-        symbols = {step.symbol for assembly in assemblies for step in assembly.steps}
+        symbols = {symbol for assembly in assemblies for symbol in assembly.symbols}
         if not symbols <= self._sources.keys() or any(one.constants.block_offsets is None for one in assemblies):
             return None  # restored, not compiled: it is stored already
         kernels = pack_kernels([self._sources[symbol] for symbol in sorted(symbols)], self.target)

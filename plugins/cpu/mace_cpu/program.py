@@ -64,17 +64,22 @@ class Place(enum.Enum):
 class Buf:
     """A buffer.  ``index`` numbers inputs and outputs; ``offset`` is set when the arena is planned.
 
-    ``first`` and ``last`` are the steps that first and last touch it (arena buffers).  ``in_place`` says of a constant
-    that it is used where it lies instead of being copied.
+    ``in_place`` says of a constant that it is used where it lies instead of being copied.  A part of another buffer has
+    that as ``whole`` and begins ``start`` bytes into it: the whole is what is placed in memory, and what lives as long
+    as any of its parts.
     """
 
     place: Place
     nbytes: int
     index: int = 0
     offset: int = 0
-    first: int | None = None
-    last: int | None = None
     in_place: bool = False
+    whole: Buf | None = None
+    start: int = 0
+
+    def part(self, start: int, nbytes: int) -> Buf:
+        """The ``nbytes`` bytes from ``start`` on, as a buffer."""
+        return Buf(self.place, nbytes, self.index, whole=self, start=start)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +89,21 @@ class At:
     buf: Buf
     offset: int = 0
 
+    def in_whole(self) -> At:
+        """The same address, in terms of the buffer that is placed in memory."""
+        buf, offset = self.buf, self.offset
+        while buf.whole is not None:
+            buf, offset = buf.whole, offset + buf.start
+        return At(buf, offset)
+
 
 @dataclass(slots=True)
 class Step:
-    """One kernel call: ``words`` are its arguments, ``addresses`` says which of them are addresses."""
+    """One kernel call: ``words`` are its arguments, ``addresses`` says which of them are addresses.
+
+    ``form`` is what those who join steps need to know about it; ``calls`` says which words are to be the addresses of
+    other kernels.
+    """
 
     kernel: KernelSource
     words: list[int]
@@ -96,6 +112,8 @@ class Step:
     chunks: int
     name: str
     source: tuple[str, ...]
+    form: object = None
+    calls: list[tuple[int, KernelSource]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +169,7 @@ class Program:
     _status: Buf = field(default_factory=lambda: Buf(Place.STATUS, 0))
     _dims: Buf = field(default_factory=lambda: Buf(Place.DIMS, 0))
     _held: dict[tuple[Value, Layout], Buf] = field(default_factory=dict)
+    _reserved: dict[tuple[Value, Layout], Buf] = field(default_factory=dict)
     _shown: dict[Value, Strided] = field(default_factory=dict)
     _constants: list[tuple[Buf, npt.NDArray[Any]]] = field(default_factory=list)
     _constant_memo: dict[tuple[Any, ...], Buf] = field(default_factory=dict)
@@ -261,6 +280,9 @@ class Program:
             from mace_cpu.lowering.strided import emit_dense
 
             emit_dense(self, value, strided.by(node))
+        elif strided.is_dense:
+            width = self.dtype(value).bits // 8
+            self.alias(value, strided.buf.part(strided.offset * width, self.nbytes(value)))
         else:
             self._shown[value] = strided.by(node)
 
@@ -300,14 +322,33 @@ class Program:
         return c % self.block == 0 or (n == 1 and wanted is Layout.PLAIN)
 
     def write(self, value: Value, layout: Layout = Layout.PLAIN) -> Buf:
-        """A buffer for ``value`` to be computed into: the caller's own memory for an output in plain layout."""
-        if layout is Layout.PLAIN and self.view.is_output(value):
-            buf = Buf(Place.OUTPUT, self.nbytes(value), self.view.outputs.index(value))
-        else:
-            sizes = {Layout.PLAIN: self.nbytes, Layout.BLOCKED: self.blocked_nbytes}
-            buf = self.scratch(sizes[layout](value) if layout in sizes else self.narrow_nbytes(value, layout))
+        """A buffer for ``value`` to be computed into: the caller's own memory for an output in plain layout.
+
+        What is going to be concatenated is computed right into its part of the concatenation, where that is one piece.
+        """
+        buf = self._reserved.get((value, layout))
+        if buf is None:
+            buf = self._room(value, layout)
         self._held[value, layout] = buf
         return buf
+
+    def reserve(self, value: Value, layout: Layout) -> Buf:
+        """The buffer that `write` will give for a value that is computed later."""
+        if (value, layout) not in self._reserved:
+            self._reserved[value, layout] = self._room(value, layout)
+        return self._reserved[value, layout]
+
+    def _room(self, value: Value, layout: Layout) -> Buf:
+        from mace_cpu.lowering.concatenation import place_in_concatenation
+
+        if layout is Layout.PLAIN and self.view.is_output(value):
+            return Buf(Place.OUTPUT, self.nbytes(value), self.view.outputs.index(value))
+        if layout not in (Layout.PLAIN, Layout.BLOCKED):
+            return self.scratch(self.narrow_nbytes(value, layout))
+        placed = place_in_concatenation(self, value, layout)
+        if placed is not None:
+            return placed
+        return self.scratch(self.nbytes(value) if layout is Layout.PLAIN else self.blocked_nbytes(value))
 
     def write_unsized(self, value: Value | None, dtype: DType, elements: int, rank: int) -> tuple[Buf, At]:
         """Memory for an output whose shape only the run tells: (room for ``elements``, where to write ``rank`` dims).
@@ -370,6 +411,7 @@ class Program:
         chunks: int | None = None,
         name: str | None = None,
         note: str = "",
+        form: object = None,
     ) -> None:
         """Append a step over units ``[0, extent)``.
 
@@ -380,21 +422,18 @@ class Program:
             work: scalar operations in all, to decide the split; ignored where ``chunks`` is given.
             name: for profiles; default the op types of the nodes it computes.
             note: a remark on how the current node is computed, for profiles and explanations.
+            form: what those who join steps need to know.
         """
         if extent == 0:
             return
         words: list[int] = []
         addresses: list[tuple[int, At]] = []
-        here = len(self.steps)
         for argument in arguments:
             if isinstance(argument, Buf):
                 argument = At(argument)
             if isinstance(argument, At):
+                argument = argument.in_whole()
                 addresses.append((len(words), argument))
-                buf = argument.buf
-                if buf.first is None:
-                    buf.first = here
-                buf.last = here
                 words.append(0)
             elif isinstance(argument, float):
                 words.append(struct.unpack("<q", struct.pack("<d", argument))[0])
@@ -414,6 +453,7 @@ class Program:
                 chunks if chunks is not None else self.chunks(extent, work),
                 name,
                 tuple(s for n in nodes for s in n.source),
+                form,
             )
         )
 
@@ -462,7 +502,7 @@ class Program:
             if index in unsized:
                 continue
             buf = self.read(value)
-            if buf.place is not Place.OUTPUT or buf.index != index:
+            if buf.place is not Place.OUTPUT or buf.index != index or buf.whole is not None:
                 target = Buf(Place.OUTPUT, self.nbytes(value), index)
                 emit_copy(self, buf, target, self.nbytes(value))
 

@@ -23,7 +23,7 @@ from mace_cpu.assembly import (
     Words,
 )
 
-_MAGIC = b"MACECPU1"
+_MAGIC = b"MACECPU2"
 _HEAD = struct.Struct("<8sQ")  # magic, length of the header
 
 
@@ -100,6 +100,7 @@ def _describe(assembly: Assembly, body: _Body) -> dict[str, Any]:
         "symbols": list(symbols),
         "steps": [(symbols[step.symbol], *step[1:]) for step in assembly.steps],
         "words": body.add(assembly.words.data),
+        "calls": assembly.calls,
         "relocations": body.add(relocations.data),
         "workspace": assembly.workspace_bytes,
         "inputs": assembly.inputs,
@@ -131,6 +132,7 @@ def _restore(row: dict[str, Any], body: np.ndarray[Any, np.dtype[np.uint8]]) -> 
             for symbol, first, extent, chunks, name, source in row["steps"]
         ],
         words(row["words"]),
+        tuple((word, symbol) for word, symbol in row["calls"]),
         words(row["relocations"]).reshape(-1, 3),
         row["workspace"],
         tuple(row["inputs"]),

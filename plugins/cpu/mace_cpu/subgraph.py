@@ -35,7 +35,12 @@ class CpuSubgraph(CompiledSubgraph):
             PlanStep(addresses[step.symbol], step.first_word, step.extent, step.chunks, step.name, step.source)
             for step in assembly.steps
         ]
-        self.plan = NativePlan(steps, assembly.words, assembly.relocations)
+        words = assembly.words
+        if assembly.calls:
+            words = words.copy()
+            for word, symbol in assembly.calls:
+                words[word] = addresses[symbol]
+        self.plan = NativePlan(steps, words, assembly.relocations)
 
     def new_execution(self) -> Execution:
         return CpuExecution(self)

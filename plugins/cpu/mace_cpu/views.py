@@ -30,6 +30,12 @@ class Strided:
     strides: tuple[int, ...]
     nodes: tuple[Node, ...] = ()
 
+    @property
+    def is_dense(self) -> bool:
+        """Whether the elements are one piece of memory, in order."""
+        runs = self._runs()
+        return not runs or (len(runs) == 1 and runs[0][1] == 1)
+
     def by(self, node: Node) -> Strided:
         """The same, as the result of one more node."""
         return replace(self, nodes=(*self.nodes, node))

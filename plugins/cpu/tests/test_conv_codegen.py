@@ -45,7 +45,7 @@ def kernels(target: Target) -> list[KernelSource]:
     return [
         direct_kernel(most_rows(target, block, blocks), blocks, block, 1, False, RELU),
         direct_kernel(3, 1, block, 2, True, SILU),
-        depthwise_kernel(4, block, 3, 2, 1, RELU),
+        depthwise_kernel((4, block, 3, 2, 1), RELU, sums=True),
         gemm_kernel(4, 2, target.vector_bits // 32, False, RELU),
         gemm_kernel(2, 1, target.vector_bits // 32, True, SILU),
         planar_kernel(3, 2, target.vector_bits // 32, 1, 0, False, RELU),

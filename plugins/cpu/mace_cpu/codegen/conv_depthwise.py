@@ -21,7 +21,7 @@ from mace_cpu.precision import Bfloat16Unit
 if TYPE_CHECKING:
     from mace_cpu.codegen.epilogue import Epilogue
 
-POINTERS = (Arg.INPUT, Arg.WEIGHTS, Arg.BIAS, Arg.OUTPUT, Arg.PAIR_OUTPUT)
+POINTERS = (Arg.INPUT, Arg.WEIGHTS, Arg.BIAS, Arg.OUTPUT, Arg.PAIR_OUTPUT, Arg.SUMS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,7 @@ class Variant:
         block: channels per block.
         taps: width of the kernel.
         stride, dilation: along a row.
+        sums: the pixels of each row are summed up as well, for a global pooling.
         reads_pairs: the input is in the PAIRS layout.
         stores: what is stored: "floats", "pairs" of bfloat16, or "both".
         unit: what other steps multiply bfloat16 with; decides how to round to it.
@@ -43,6 +44,7 @@ class Variant:
     taps: int
     stride: int
     dilation: int
+    sums: bool = False
     reads_pairs: bool = False
     stores: str = "floats"
     unit: Bfloat16Unit | None = None
@@ -77,6 +79,7 @@ def build(symbol: str, variant: Variant, epilogue: Epilogue, features: Iterable[
     body.store(body.zero(), zeros)
     tile = Tile(body, variant.pixels, 1)
     row_floats = body.mul(words[Arg.IN_WIDTH], variant.block)
+    total = body.variable(body.vector) if variant.sums else None
     with body.loop(body.begin, body.end) as unit:
         plane, row = body.divide(unit, words[Arg.OUT_ROWS])
         n, block = body.divide(plane, words[Arg.BLOCKS])
@@ -97,6 +100,8 @@ def build(symbol: str, variant: Variant, epilogue: Epilogue, features: Iterable[
         kernel_size = body.mul(words[Arg.KERNEL_ROWS], variant.taps)
         weights = body.floats(words[Arg.WEIGHTS], body.mul(body.mul(block, kernel_size), variant.block))
         bias = body.load(body.floats(words[Arg.BIAS], channel_at))
+        if total is not None:
+            body.b.store(body.zero(), total)
         with body.loop(0, words[Arg.OUT_WIDTH], variant.pixels) as wanted:
             # the last tile of a row is moved back, so that no tile is incomplete; some pixels are computed twice
             pixel = body.minimum(wanted, body.sub(words[Arg.OUT_WIDTH], constant(variant.pixels)))
@@ -122,7 +127,11 @@ def build(symbol: str, variant: Variant, epilogue: Epilogue, features: Iterable[
                 half_address(body, words[Arg.PAIR_OUTPUT], body.mul(pair_at, variant.block), odd),
                 body.b.icmp_signed("==", body.add(block, body.sub(constant(1), odd)), words[Arg.BLOCKS]),
             )
-            _finish(body, variant, tile, epilogue, channels, tensors, place, channel_at)
+            again = body.sub(wanted, pixel)
+            _finish(body, variant, tile, epilogue, channels, tensors, place, channel_at, total, again)
+        if total is not None:
+            sum_at = body.floats(words[Arg.SUMS], body.mul(unit, variant.block))
+            body.store(body.b.load(total, typ=body.vector), sum_at)
     return body.text()
 
 
@@ -174,7 +183,11 @@ def _finish(
     tensors: list[ir.Value],
     place: _Place,
     channel_at: ir.Value,
+    total: ir.Value | None,
+    again: ir.Value,
 ) -> None:
+    """Epilogue and stores; all but the first ``again`` pixels, which came before, are added to ``total``."""
+
     def float_at(row: ir.Value) -> ir.Value:
         return body.add(place.at, body.mul(row, body.lanes))
 
@@ -190,5 +203,8 @@ def _finish(
         if variant.stores != "floats":
             at = body.floats(place.half, body.mul(row, body.lanes))
             store_half(body, value, at, variant.unit, place.is_alone)
+        if total is not None:
+            counted = body.b.select(body.less(row, again), body.zero(), value)
+            body.b.store(body.b.fadd(body.b.load(total, typ=body.vector), counted), total)
 
     tile.finish(epilogue, channel=channel, tensor=tensor, store=store)

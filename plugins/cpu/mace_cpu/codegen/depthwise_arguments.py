@@ -23,3 +23,4 @@ class Arg(enum.IntEnum):
     PAD_TOP = enum.auto()
     PAD_LEFT = enum.auto()
     PAIR_OUTPUT = enum.auto()  # where the results go as bfloat16, if they do
+    SUMS = enum.auto()  # where the sums of each row's pixels go, if they are wanted

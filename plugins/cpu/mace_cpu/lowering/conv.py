@@ -22,9 +22,14 @@ from mace_cpu.lowering.conv_general import RANK, emit_general
 from mace_cpu.lowering.conv_geometry import conv_geometry, transpose_geometry
 from mace_cpu.lowering.conv_phases import emit_phases, emit_shuffle, fits_phases, fits_shuffle
 from mace_cpu.lowering.conv_planar import emit_planar, emit_planar_transpose
+from mace_cpu.lowering.conv_scaled import ScaledInput
 from mace_cpu.lowering.conv_winograd import emit_winograd
+from mace_cpu.lowering.mean import emit_mean, find_mean
 from mace_cpu.lowering.registry import lowers
 from mace_cpu.program import Layout, Program
+
+LONGEST_SUMMED_ROW = 1024
+"""The pixels of a row are summed up in float32; what a longer one would lose matters."""
 
 _floats = inputs_in({DType.FLOAT32, DType.FLOAT64})
 
@@ -45,6 +50,10 @@ def conv(program: Program, node: Node) -> None:
     x, w, y = _operands(node)
     geometry = conv_geometry(node, program.shape(x), program.shape(w), program.shape(y))
     operands = constant_operands(program, node, geometry.out_channels)
+    noted = program.noted.get(x)
+    scaled = noted if isinstance(noted, ScaledInput) else None
+    if scaled is not None:
+        x = scaled.source
     if operands is None or not _has_generated_kernel(program, x, y):
         emit_general(program, node, geometry)
         return
@@ -56,20 +65,25 @@ def conv(program: Program, node: Node) -> None:
     scale, shift, epilogue = epilogue.split_affine(geometry.out_channels)
     weights, bias = folded(weights, bias, scale, shift)
     program.remark(why_float32(program, geometry))
-    if takes_pairs(program, geometry):
+    if scaled is None and takes_pairs(program, geometry):
         emit_in_pairs(program, geometry, x, weights, bias, epilogue, result)
     elif fits_depthwise(geometry):
-        emit_depthwise(program, geometry, x, weights, bias, epilogue, write_forms(program, geometry, result))
-    elif not fits_direct(geometry, program.block) or wants_planar(program, geometry, x, result):
+        pooled = find_mean(program, result) if max(geometry.output) <= LONGEST_SUMMED_ROW else None
+        places = write_forms(program, geometry, result)
+        sums = emit_depthwise(program, geometry, x, weights, bias, epilogue, places, row_sums=pooled is not None)
+        if sums is not None and pooled is not None:
+            emit_mean(program, result, pooled, sums.buf, sums.rows)
+    elif scaled is None and (not fits_direct(geometry, program.block) or wants_planar(program, geometry, x, result)):
         emit_planar(program, geometry, x, weights, bias, epilogue, program.write(result))
     else:
         target = program.write(result, Layout.BLOCKED)
-        plan = chosen_winograd(program, geometry, x)
+        plan = chosen_winograd(program, geometry, x) if scaled is None else None
         if plan is not None:
             emit_winograd(program, geometry, plan, x, weights, bias, epilogue, target)
             return
         plain_input = takes_plain(program, geometry, x)
-        emit_direct(program, geometry, x, weights, bias, epilogue, target, plain_input=plain_input)
+        factors = None if scaled is None else scaled.scale
+        emit_direct(program, geometry, x, weights, bias, epilogue, target, plain_input=plain_input, input_scale=factors)
 
 
 @lowers("ConvTranspose", check=_check)

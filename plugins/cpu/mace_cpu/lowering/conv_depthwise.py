@@ -15,6 +15,7 @@ from mace_core.native.target import Target
 from mace_cpu.codegen.depthwise_arguments import Arg
 from mace_cpu.codegen.epilogue import Epilogue
 from mace_cpu.codegen.version import generator_version
+from mace_cpu.lowering.bands import WindowForm
 from mace_cpu.lowering.conv_direct import Floats
 from mace_cpu.lowering.conv_geometry import Geometry
 from mace_cpu.lowering.conv_tiles import choose_rows
@@ -28,6 +29,14 @@ TILE_PIXELS = {512: 14, 256: 7, 128: 4}
 """Accumulators per tile, by vector width."""
 
 SCALAR_WORK_PER_MAC = 1 / 4
+
+
+@dataclass(frozen=True, slots=True)
+class RowSums:
+    """The sums of each row's pixels, as (N, blocks, rows, block)."""
+
+    buf: Buf
+    rows: int
 
 
 def fits_depthwise(geometry: Geometry) -> bool:
@@ -54,9 +63,20 @@ class Result:
 
 
 def emit_depthwise(
-    program: Program, geometry: Geometry, x: Value, weights: Floats, bias: Floats, epilogue: Epilogue, result: Result
-) -> None:
-    """Emit the steps of a depthwise convolution of constant weights (O, 1, kernel)."""
+    program: Program,
+    geometry: Geometry,
+    x: Value,
+    weights: Floats,
+    bias: Floats,
+    epilogue: Epilogue,
+    result: Result,
+    *,
+    row_sums: bool = False,
+) -> RowSums | None:
+    """Emit the steps of a depthwise convolution of constant weights (O, 1, kernel).
+
+    With ``row_sums`` it sums up the pixels of each row, too, and the answer is where.
+    """
     block = program.block
     shape = geometry.with_rank(2)
     from_pairs = shape.group_out == 1 and program.has_only(x, Layout.PAIRS)
@@ -67,8 +87,11 @@ def emit_depthwise(
         shape = _turned(shape)
     blocks = -(-shape.out_channels // block)
     pixels = choose_rows(shape.output[1], TILE_PIXELS[program.target.vector_bits], 1)
-    form = (from_pairs, result.stores, program.bfloat16 if result.pairs is not None else None)
-    kernel = depthwise_kernel(pixels, block, shape.kernel[1], shape.strides[1], shape.dilations[1], epilogue, form)
+    pair_form = (from_pairs, result.stores, program.bfloat16 if result.pairs is not None else None)
+    tile = (pixels, block, shape.kernel[1], shape.strides[1], shape.dilations[1])
+    kernel = depthwise_kernel(tile, epilogue, row_sums, pair_form)
+    rows = shape.batch * blocks * shape.output[0]
+    sums = RowSums(program.scratch(4 * block * rows), shape.output[0]) if row_sums else None
     values = {
         Arg.BLOCKS: blocks,
         Arg.IN_ROWS: shape.image[0],
@@ -90,11 +113,27 @@ def emit_depthwise(
         arguments[Arg.OUTPUT] = result.floats
     if result.pairs is not None:
         arguments[Arg.PAIR_OUTPUT] = result.pairs
+    if sums is not None:
+        arguments[Arg.SUMS] = sums.buf
     arguments.extend(program.constant(_in_blocks(channel, block)) for channel in epilogue.channels)
     arguments.extend(program.read(tensor, Layout.BLOCKED) for tensor in epilogue.tensors)
-    program.emit(
-        kernel, arguments, extent=shape.batch * blocks * shape.output[0], work=geometry.macs * SCALAR_WORK_PER_MAC
+    form = WindowForm(
+        shape.batch * blocks,
+        shape.image[0],
+        shape.image[1],
+        shape.output[0],
+        shape.strides[0],
+        shape.pads[0],
+        (shape.kernel[0] - 1) * shape.dilations[0] + 1,
     )
+    program.emit(
+        kernel,
+        arguments,
+        extent=rows,
+        work=geometry.macs * SCALAR_WORK_PER_MAC,
+        form=form if not from_pairs and result.pairs is None else None,
+    )
+    return sums
 
 
 def _turned(shape: Geometry) -> Geometry:
@@ -140,24 +179,23 @@ _kernels: dict[tuple[object, ...], KernelSource] = {}
 
 
 def depthwise_kernel(
-    pixels: int,
-    block: int,
-    taps: int,
-    stride: int,
-    dilation: int,
+    tile: tuple[int, int, int, int, int],
     epilogue: Epilogue,
+    sums: bool = False,
     form: Form = (False, "floats", None),
 ) -> KernelSource:
-    """The depthwise kernel for a tile, the steps along a row, an epilogue and the form of input and result."""
+    """The depthwise kernel for a tile (pixels, block, taps, stride and dilation along a row), an epilogue, and the form
+    of input and result."""
     tag = epilogue.tag
+    pixels, block, taps, stride, dilation = tile
     reads_pairs, stores, unit = form
     kind = f"{'p' if reads_pairs else 'b'}{block}"
     if unit is not None:
         kind += f"_{unit.value.replace('-', '_')}_{stores}"
-    symbol = f"depthwise_{kind}_{pixels}_k{taps}_s{stride}_d{dilation}" + (f"_{tag}" if tag else "")
+    symbol = f"depthwise_{kind}_{pixels}_k{taps}_s{stride}_d{dilation}" + "_sums" * sums + (f"_{tag}" if tag else "")
     key = (symbol, epilogue.ops)
     if key not in _kernels:
-        variant = (pixels, block, taps, stride, dilation, *form)
+        variant = (*tile, sums, *form)
         build = functools.partial(_build, symbol, variant, Epilogue(epilogue.ops))
         _kernels[key] = KernelSource(symbol, generator_version(), build)
     return _kernels[key]
@@ -165,7 +203,7 @@ def depthwise_kernel(
 
 def _build(
     symbol: str,
-    variant: tuple[int, int, int, int, int, bool, str, Bfloat16Unit | None],
+    variant: tuple[int, int, int, int, int, bool, bool, str, Bfloat16Unit | None],
     epilogue: Epilogue,
     target: Target,
 ) -> str:

@@ -16,7 +16,9 @@ from mace_cpu.codegen.conv_arguments import Arg
 from mace_cpu.codegen.epilogue import Epilogue
 from mace_cpu.codegen.tile_arguments import STEPS_PER_FETCH
 from mace_cpu.codegen.version import generator_version
+from mace_cpu.lowering.bands import ConvolutionForm
 from mace_cpu.lowering.conv_geometry import Geometry
+from mace_cpu.lowering.conv_scaled import emit_scaled_weights
 from mace_cpu.lowering.conv_tiles import (
     ChannelSplit,
     choose_matrix_rows,
@@ -44,6 +46,7 @@ SUM_TILES = 8
 """Tiles per unit whose sums are kept between passes."""
 
 SCALAR_WORK_PER_MAC = 1 / 8
+WORK_PER_WEIGHT_BYTE = 0.4
 UNROLL = 1
 
 
@@ -95,6 +98,7 @@ def emit_direct(
     plain_input: bool = False,
     destination: Destination | None = None,
     pairs: Pairs | None = None,
+    input_scale: Value | None = None,
 ) -> None:
     """Emit the steps of a convolution of constant weights (O, C / groups, kernel) into a BLOCKED buffer.
 
@@ -104,9 +108,12 @@ def emit_direct(
         plain_input: read ``x`` in the PLAIN layout (worth it for a few channels).
         pairs: operands are pairs of bfloat16; then ``geometry`` counts pairs of input channels, and ``weights`` is made
             of such pairs.
+        input_scale: (1, C, 1, ...), what each channel of ``x`` (one group, BLOCKED) is to be multiplied by.
     """
     block = program.block
     shape = simplified(geometry.with_rank(2)) if destination is None else geometry.with_rank(2)
+    image = geometry.with_rank(2).output
+    joinable = destination is None and shape.groups == 1 and (shape.is_pointwise or shape.output == image)
     weights = weights.reshape(shape.out_channels, shape.group_in, *shape.kernel)
     source = program.read(x, Layout.PLAIN if plain_input else Layout.BLOCKED if pairs is None else Layout.PAIRS)
     pair_tensors = tuple(pairs is not None and program.has_only(t, Layout.PAIRS) for t in epilogue.tensors)
@@ -117,7 +124,8 @@ def emit_direct(
     out_blocks = -(-shape.group_out // block)
     out_h, out_w = shape.output
     destination = destination or Destination(0, out_h * out_w, out_w, 1)
-    for split in split_channels(out_blocks, widest_tile(program.target, block)):
+    one_pixel = shape.batch * out_h * out_w == 1  # as many units as there can be: they wait for weights
+    for split in split_channels(out_blocks, 1 if one_pixel else widest_tile(program.target, block)):
         if pairs is not None and pairs.unit.has_tiles:
             rows = choose_matrix_rows(out_w)
         else:
@@ -139,12 +147,14 @@ def emit_direct(
             words[Arg.SCRATCH_FLOATS] += sums
         extent = words[Arg.POSITIONS] * words[Arg.ALL_OC_TILES]
         share = split.tiles * split.blocks / out_blocks
-        work = geometry.macs * share * SCALAR_WORK_PER_MAC
+        work = max(geometry.macs * share * SCALAR_WORK_PER_MAC, packed.nbytes * WORK_PER_WEIGHT_BYTE)
         chunks = program.chunks(extent, work)
         arguments: list[int | float | Buf | At] = list(words)
         start = 4 * block * destination.offset
         arguments[Arg.INPUT] = source
         arguments[Arg.WEIGHTS] = program.constant(packed, in_place=True)
+        if input_scale is not None:
+            arguments[Arg.WEIGHTS] = emit_scaled_weights(program, packed, input_scale)
         arguments[Arg.BIAS] = program.constant(_pack_channels(bias, shape.groups, block, split))
         arguments[Arg.OUTPUT] = At(target, start)
         if pairs is not None and pairs.target is not None:
@@ -154,8 +164,11 @@ def emit_direct(
         for channel in epilogue.channels:
             arguments.append(program.constant(_pack_channels(channel, shape.groups, block, split)))
         arguments.extend(At(tensor, start) for tensor in tensors)
+        form = ConvolutionForm(
+            rows, split.blocks, image[0], image[1], shape.output != image, joinable and not epilogue.tensors
+        )
         note = "" if pairs is None else f"bfloat16 {pairs.unit.value}"
-        program.emit(kernel, arguments, extent=extent, chunks=chunks, note=note)
+        program.emit(kernel, arguments, extent=extent, chunks=chunks, note=note, form=form if pairs is None else None)
 
 
 def simplified(shape: Geometry) -> Geometry:

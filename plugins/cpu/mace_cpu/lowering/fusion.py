@@ -12,6 +12,7 @@ from collections.abc import Callable
 from mace_core.graph import Node, Value
 from mace_core.tensor import DType
 from mace_cpu.codegen.elementwise import Expression, Operation, elementwise_kernel
+from mace_cpu.lowering.conv_scaled import defer_scale
 from mace_cpu.lowering.operands import collapse, fits, loop_shape, place
 from mace_cpu.lowering.registry import Check, lowers
 from mace_cpu.program import At, Buf, Layout, Program
@@ -248,6 +249,8 @@ def elementwise(
 
     def register(translate: Translate) -> Translate:
         def lower(program: Program, node: Node) -> None:
+            if node.op_type == "Mul" and not node.domain and defer_scale(program, node):
+                return
             fusion = Fusion(program, node)
             fusion.add(node, translate)
             fusion.grow(_find_translation)

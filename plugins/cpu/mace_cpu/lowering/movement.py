@@ -1,7 +1,8 @@
-"""Operators that rearrange elements: views, Transpose, Concat, Split, Slice, Expand, Tile, depth and space."""
+"""Operators that rearrange elements: views, Transpose, Split, Slice, Expand, Tile, depth and space."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from mace_core.graph import GraphView, Node, Value
@@ -14,6 +15,7 @@ from mace_cpu.lowering.strided import (
     blocked_shape,
     emit_channels,
     emit_strided,
+    is_contiguous,
     lane_group,
     movable,
     prefers_blocked,
@@ -121,43 +123,7 @@ def lower_tile(program: Program, node: Node) -> None:
     emit_permuted(program, program.dtype(source), buf, target, parts)
 
 
-# --- Concat and Split -------------------------------------------------------------------------------------------------
-
-
-@lowers("Concat", check=movable)
-def lower_concat(program: Program, node: Node) -> None:
-    target = need(node.output(0))
-    axis = normal_axis(int(node.attr("axis", 1)), len(program.shape(target)))
-    sources = [need(value) for value in node.inputs]
-    sources = [value for value in sources if program.size(value)]
-    blocked = _mostly_blocked(program, sources)
-    if blocked and axis == 1:
-        starts = [sum(program.shape(value)[1] for value in sources[:i]) for i in range(len(sources))]
-        group = lane_group(program, *starts)
-        if group and group < program.block:
-            buf = program.write(target, Layout.BLOCKED)
-            for value, start in zip(sources, starts, strict=True):
-                emit_channels(program, value, target, buf, group=group, count=program.shape(value)[1], at=start)
-            return
-        blocked = group == program.block
-    layout = Layout.BLOCKED if blocked else Layout.PLAIN
-    bufs = [program.read(value, layout) for value in sources]
-    shape = blocked_shape(program, target) if blocked else program.shape(target)
-    buf = program.write(target, layout)
-    steps = strides_of(shape)
-    start = 0
-    for value, source in zip(sources, bufs, strict=True):
-        own = blocked_shape(program, value) if blocked else program.shape(value)
-        axes = [Axis(*a) for a in zip(own, strides_of(own), steps, strict=True)]
-        emit_strided(program, program.dtype(target), source, buf, axes, target_offset=start * steps[axis])
-        start += own[axis]
-
-
-def _mostly_blocked(program: Program, sources: Sequence[Value]) -> bool:
-    """Whether most elements of the inputs lie in the BLOCKED layout, and the others can be brought into it."""
-    total = sum(program.size(value) for value in sources)
-    there = sum(program.size(value) for value in sources if prefers_blocked(program, value))
-    return 2 * there > total and all(program.constant_of(value) is None for value in sources)
+# --- Split -----------------------------------------------------------------------------------------------------------
 
 
 def _check_split(view: GraphView, node: Node) -> str | None:
@@ -227,7 +193,10 @@ def slice_ranges(view: GraphView, node: Node, shape: Sequence[int]) -> dict[int,
 def emit_part(
     program: Program, node: Node, source: Value, target: Value, ranges: Mapping[int, tuple[int, int]]
 ) -> None:
-    """The part of ``source`` that starts at the given index of each axis and takes every ``step``-th element."""
+    """Take the part of ``source`` that starts at the given index of each axis and takes every ``step``-th element.
+
+    One piece of memory is not copied: the part is where it lies.
+    """
     if program.size(target) == 0:
         program.write(target)
         return
@@ -258,7 +227,10 @@ def emit_part(
             first //= program.block
         offset += first * stride
         axes.append(Axis(size, by * stride, step))
-    buf = program.read(source, layout)
+    buf, width = program.read(source, layout), program.dtype(source).bits // 8
+    if is_contiguous(axes) and not (layout is Layout.PLAIN and program.view.is_output(target)):
+        program.alias(target, buf.part(offset * width, math.prod(shape) * width), layout)
+        return
     emit_strided(program, program.dtype(source), buf, program.write(target, layout), axes, source_offset=offset)
 
 

@@ -10,6 +10,7 @@ from mace_core.graph import GraphView, Node
 from mace_core.native.numba_kernel import numba_source
 from mace_core.tensor import DType
 from mace_cpu.codegen.pooling_arguments import Arg
+from mace_cpu.lowering.bands import WindowForm
 from mace_cpu.lowering.checks import all_concrete, dtype_in
 from mace_cpu.lowering.nodes import need
 from mace_cpu.lowering.pooling_kernels import window_pool_kernel
@@ -22,6 +23,9 @@ KERNELS = "mace_cpu.kernels.pooling"
 FLOATS = frozenset({DType.FLOAT32, DType.FLOAT64})
 MAX_POOL_TYPES = FLOATS | {DType.INT8, DType.UINT8}
 MOST_SPATIAL_AXES = 3
+
+MOVING_WORK = 0.5
+"""What reading an element from memory counts as, in scalar operations of a step's work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,13 @@ class Windows:
             Arg.PAD_RIGHT: self.ends[2],
             Arg.COUNTS_PADDING: include_pad,
         }
+
+    def blocked_form(self, planes: int) -> WindowForm:
+        """What those who join the pooling of channel blocks with the step before it need to know."""
+        span = (self.taps[1] - 1) * self.dilations[1] + 1
+        return WindowForm(
+            planes, self.inputs[1], self.inputs[2], self.outputs[1], self.strides[1], self.begins[1], span
+        )
 
 
 def windows_of(node: Node, source: Sequence[int], target: Sequence[int]) -> Windows:
@@ -115,9 +126,10 @@ def lower_pool(program: Program, node: Node) -> None:
     kind = {"MaxPool": "max", "AveragePool": "average", "LpPool": "lp"}[node.op_type]
     windows = windows_of(node, program.shape(source), program.shape(target))
     geometry = windows.words(int(node.attr("count_include_pad", 0)), int(node.attr("p", 2)))
-    work = program.size(target) * math.prod(windows.taps)
+    work: float = program.size(target) * math.prod(windows.taps)
     dtype = program.dtype(source)
     is_flat = len(program.shape(source)) <= 4
+    form: WindowForm | None = None
     if indices is None and kind != "lp" and dtype is DType.FLOAT32 and is_flat and prefers_blocked(program, source):
         n, c, *_ = program.shape(source)
         planes = n * -(-c // program.block)
@@ -128,7 +140,9 @@ def lower_pool(program: Program, node: Node) -> None:
             program.write(target, Layout.BLOCKED),
             *(blocked[arg] for arg in list(Arg)[2:]),
         ]
-        work //= program.block
+        if windows.outputs[0] == windows.inputs[0] == 1:
+            form = windows.blocked_form(planes)
+        work = max(program.size(source), program.size(target)) * MOVING_WORK + work // program.block
     else:
         planes = math.prod(program.shape(source)[:2])
         arguments = [program.read(source), program.write(target), *geometry]
@@ -138,7 +152,7 @@ def lower_pool(program: Program, node: Node) -> None:
             kernel = numba_source(KERNELS, "max_pool_indices", dtype=dtype.label)
             arguments += [program.write(indices), int(node.attr("storage_order", 0))]
     rows = planes * windows.outputs[0] * windows.outputs[1]
-    program.emit(kernel, arguments, extent=0 if program.size(target) == 0 else rows, work=work)
+    program.emit(kernel, arguments, extent=0 if program.size(target) == 0 else rows, work=work, form=form)
 
 
 # --- global -----------------------------------------------------------------------------------------------------------

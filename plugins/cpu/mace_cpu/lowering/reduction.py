@@ -169,6 +169,6 @@ def emit_blocked_pixels(program: Program, source: Value, target: Value, kind: st
             1.0 / pixels if kind == "mean" else 1.0,
         ],
         extent=shape[0] * -(-shape[1] // program.block),
-        work=program.size(source) / 4,
+        work=program.size(source) / 2,
     )
     return True

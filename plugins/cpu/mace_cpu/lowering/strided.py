@@ -100,7 +100,7 @@ def emit_strided(
         return
     merged = merge(axes)
     start, end = At(source, source_offset * width), At(target, target_offset * width)
-    if len(merged) == 1 and merged[0].source == merged[0].target == 1:
+    if is_contiguous(axes):
         emit_bytes(program, start, end, merged[0].size * width)
         return
     swap = _transposed_axis(merged)
@@ -195,6 +195,12 @@ def merge(axes: Sequence[Axis]) -> list[Axis]:
                 continue
         merged.append(axis)
     return merged or [Axis(1, 1, 1)]
+
+
+def is_contiguous(axes: Sequence[Axis]) -> bool:
+    """Whether the axes span one piece of memory on both sides."""
+    merged = merge(axes)
+    return len(merged) == 1 and (merged[0].size == 1 or merged[0].source == merged[0].target == 1)
 
 
 def _transposed_axis(axes: Sequence[Axis]) -> int | None:

@@ -1,0 +1,41 @@
+"""The mean over all pixels, from the sums of each row that the step before has added up."""
+
+from __future__ import annotations
+
+import math
+
+from mace_core.graph import Node, Value
+from mace_cpu.lowering.nodes import attribute_or_input, need, normal_axis
+from mace_cpu.lowering.pooling_kernels import global_pool_kernel
+from mace_cpu.program import Buf, Layout, Program
+
+
+def find_mean(program: Program, value: Value) -> Node | None:
+    """The node that takes the mean over all pixels of ``value`` (N, C, ...), keeping the axes."""
+    for node in program.view.users(value):
+        if node.domain or node in program.done or node.inputs[0] is not value:
+            continue
+        if node.op_type == "GlobalAveragePool" or (node.op_type == "ReduceMean" and _means_pixels(program, node)):
+            return node
+    return None
+
+
+def _means_pixels(program: Program, node: Node) -> bool:
+    rank = len(program.shape(need(node.input(0))))
+    axes = attribute_or_input(program.view, node, "axes", 1)
+    kept = len(program.shape(need(node.output(0)))) == rank
+    return bool(axes) and kept and {normal_axis(axis, rank) for axis in axes or ()} == set(range(2, rank))
+
+
+def emit_mean(program: Program, value: Value, node: Node, sums: Buf, rows: int) -> None:
+    """Compute ``node``, the mean of ``value``, from ``sums``: (N, blocks, rows, block)."""
+    program.done.add(node)
+    n, c, *spatial = program.shape(value)
+    blocks = n * -(-c // program.block)
+    with program.on_behalf_of([node]):
+        program.emit(
+            global_pool_kernel(program.block, "sum"),
+            [sums, program.write(need(node.output(0)), Layout.BLOCKED), rows, 1.0 / math.prod(spatial)],
+            extent=blocks,
+            work=blocks * rows * program.block / 2,
+        )
