@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import pytest
 
 import mace_core as mace
 from mace_core.errors import InputError
+from mace_core.native import pool
 from mace_core.testing.models import PP_OCR_CLS, PP_OCR_REC, find_packaged_model
 from mace_core.testing.network import NetworkBuilder
 
@@ -60,8 +62,13 @@ def grown_bytes(session: mace.Session, feeds: dict[str, np.ndarray], runs: int) 
     return process.memory_info().rss - before
 
 
-def worker_threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("mace-worker")]
+@pytest.fixture
+def worker_threads(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
+    """Tells the names of the shared pool's threads; a pool that other tests of this process hold is left out."""
+    gc.collect()
+    monkeypatch.setattr(pool, "_shared", {})
+    earlier = set(threading.enumerate())
+    return lambda: sorted(t.name for t in set(threading.enumerate()) - earlier if t.name.startswith("mace-worker"))
 
 
 class TestMemory:
@@ -123,7 +130,9 @@ class TestThreads:
 
 class TestWhatIsLeft:
     @pytest.mark.parametrize("closed", [True, False], ids=["closed", "collected"])
-    def test_a_session_that_is_gone_leaves_no_thread_and_no_open_file(self, small: Path, closed: bool) -> None:
+    def test_a_session_that_is_gone_leaves_no_thread_and_no_open_file(
+        self, small: Path, closed: bool, worker_threads: Callable[[], list[str]]
+    ) -> None:
         gc.collect()
         assert worker_threads() == []
         process = psutil.Process()
@@ -141,7 +150,9 @@ class TestWhatIsLeft:
             assert worker_threads() == []
         assert count() <= files
 
-    def test_threads_stay_while_another_session_needs_them(self, small: Path) -> None:
+    def test_threads_stay_while_another_session_needs_them(
+        self, small: Path, worker_threads: Callable[[], list[str]]
+    ) -> None:
         first, second = two_threads(small), two_threads(small)
         first.run(small_feeds())
         second.run(small_feeds())

@@ -66,7 +66,7 @@ def test_results_and_operands_are_rounded_by_instruction(unit: Bfloat16Unit) -> 
     for source in (
         convolution(4, unit, "pairs"),
         convolution(4, unit, "both"),
-        depthwise_kernel(4, 16, 3, 1, 1, RELU, (True, "pairs", unit)),
+        depthwise_kernel((4, 16, 3, 1, 1), RELU, form=(True, "pairs", unit)),
         pairs_kernel(16, unit),
         pair_rows_kernel(16, unit),
     ):
@@ -86,7 +86,7 @@ def test_emulation_compiles_everywhere(architecture: str) -> None:
     for source in (
         direct_kernel(4, 1, 8, 2, False, RELU, Pairs(unit, "both")),
         gemm_kernel(2, 1, 4, False, RELU, unit),
-        depthwise_kernel(4, 8, 3, 2, 1, RELU, (True, "both", unit)),
+        depthwise_kernel((4, 8, 3, 2, 1), RELU, form=(True, "both", unit)),
         pairs_kernel(8, unit),
         wide_kernel(8),
         pair_rows_kernel(8, unit),
@@ -101,7 +101,7 @@ def test_symbols_tell_variants_apart() -> None:
         sources += [direct_kernel(4, 2, 16, 1, False, ADD, Pairs(unit), (narrow,)) for narrow in (False, True)]
         sources += [gemm_kernel(4, 2, 16, False, RELU, unit), pairs_kernel(16, unit), pair_rows_kernel(16, unit)]
         sources += [
-            depthwise_kernel(4, 16, 3, 1, 1, RELU, (reads, stores, unit))
+            depthwise_kernel((4, 16, 3, 1, 1), RELU, form=(reads, stores, unit))
             for reads in (False, True)
             for stores in ("pairs", "both")
         ]

@@ -34,7 +34,7 @@ def quiet() -> Iterator[None]:
 
 def test_every_operator_the_provider_has_can_be_fuzzed() -> None:
     load_all()
-    assert lowered_operators() <= covered()
+    assert {(domain, op) for domain, op in lowered_operators() if domain != "mace.test"} <= covered()
 
 
 def _try(domain: str, op: str, examples: int) -> None:
