@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _WIDTH, _LEFT, _RIGHT = 1400, 170, 70
 _TOP, _ROW, _BAR = 64, 34, 26
-_LEGEND_WIDTH, _LEGEND_ROW = 250, 20
+_LEGEND_WIDTH, _LEGEND_ROW = 345, 20
 _COLOURS = (
     "#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#b07aa1", "#76b7b2", "#edc948", "#9c755f", "#ff9da7", "#86bc86",
     "#a0cbe8", "#d4a6c8",

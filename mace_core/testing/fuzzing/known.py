@@ -67,6 +67,25 @@ def _unchanged_lengths(case: OpCase) -> bool:
     return bool((scales != 1).any() and (lengths == data.shape).all())
 
 
+def _crops_without_resizing(case: OpCase) -> bool:
+    """A Resize of a region to the lengths that the whole has."""
+    data = case.inputs[0]
+    if data is None or case.attributes.get("coordinate_transformation_mode") != "tf_crop_and_resize":
+        return False
+    scales, sizes = [*case.inputs[2:], None, None][:2]
+    if "axes" in case.attributes or (scales is None or not scales.size) == (sizes is None):
+        return False
+    lengths = sizes if sizes is not None else np.floor(np.array(data.shape) * scales)
+    return lengths is not None and bool(np.array_equal(lengths, data.shape))
+
+
+def _causal_cache_and_more_keys_than_queries(case: OpCase) -> bool:
+    query, key = case.inputs[0], case.inputs[1]
+    if query is None or key is None or not case.attributes.get("is_causal") or not _has(case, 4):
+        return False
+    return bool(query.shape[-2] != key.shape[-2])
+
+
 def _uneven(pads: list[int]) -> bool:
     return len(set(pads)) > 1
 
@@ -266,6 +285,22 @@ KNOWN: tuple[Known, ...] = (
         "coordinates follow from the scale, 1.25 say, and not from the lengths",
         "Resize-19 of 2 elements, nearest, ceil, half_pixel_symmetric, scale 1.25 gives [0, 1] instead of [1, 1]",
         _unchanged_lengths,
+    ),
+    Known(
+        RUNTIME,
+        ("Resize",),
+        "returns the input as it is where tf_crop_and_resize makes a region as long as the whole was",
+        "'x_original = … start_x * (length_original - 1) + x_resized * (end_x - start_x) * (length_original - 1) / …'",
+        "Resize-28 of [-4, -3.75], linear, roi 0 to 0.75, scale 1 gives [-4, -3.75] instead of [-4, -3.8125]",
+        _crops_without_resizing,
+    ),
+    Known(
+        RUNTIME,
+        ("Attention",),
+        "lets the last query see all keys of a causal attention with a cache, whatever number of keys is new",
+        "'query i attends key j iff j <= i + offset', the offset being the length of the cache",
+        "Attention-24 of 1 query, 2 keys and a cache of 1: query 0 attends keys 0 to 2 instead of 0 to 1",
+        _causal_cache_and_more_keys_than_queries,
     ),
     Known(
         RUNTIME,
