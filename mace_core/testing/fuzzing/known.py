@@ -67,16 +67,31 @@ def _unchanged_lengths(case: OpCase) -> bool:
     return bool((scales != 1).any() and (lengths == data.shape).all())
 
 
-def _crops_without_resizing(case: OpCase) -> bool:
-    """A Resize of a region to the lengths that the whole has."""
+def _resized_lengths(case: OpCase) -> Array | None:
+    """The lengths a Resize asks for, fractions included; None where it names axes."""
     data = case.inputs[0]
-    if data is None or case.attributes.get("coordinate_transformation_mode") != "tf_crop_and_resize":
-        return False
     scales, sizes = [*case.inputs[2:], None, None][:2]
-    if "axes" in case.attributes or (scales is None or not scales.size) == (sizes is None):
+    if data is None or "axes" in case.attributes:
+        return None
+    if sizes is not None:
+        return sizes
+    return None if scales is None or scales.size != data.ndim else np.array(data.shape) * scales
+
+
+def _crops_to_the_same_length(case: OpCase) -> bool:
+    """A Resize of a region that makes some axis as long as the whole was."""
+    data, lengths = case.inputs[0], _resized_lengths(case)
+    if data is None or lengths is None or case.attributes.get("coordinate_transformation_mode") != "tf_crop_and_resize":
         return False
-    lengths = sizes if sizes is not None else np.floor(np.array(data.shape) * scales)
-    return lengths is not None and bool(np.array_equal(lengths, data.shape))
+    return bool((np.floor(lengths) == data.shape).any())
+
+
+def _one_and_a_fraction(case: OpCase) -> bool:
+    """A Resize of pytorch_half_pixel by a scale that gives a length between 1 and 2."""
+    lengths = _resized_lengths(case)
+    if lengths is None or case.attributes.get("coordinate_transformation_mode") != "pytorch_half_pixel":
+        return False
+    return bool(((lengths > 1) & (lengths < 2)).any())
 
 
 def _causal_cache_and_more_keys_than_queries(case: OpCase) -> bool:
@@ -289,10 +304,18 @@ KNOWN: tuple[Known, ...] = (
     Known(
         RUNTIME,
         ("Resize",),
-        "returns the input as it is where tf_crop_and_resize makes a region as long as the whole was",
+        "leaves an axis as it is where tf_crop_and_resize makes its region as long as the whole was",
         "'x_original = … start_x * (length_original - 1) + x_resized * (end_x - start_x) * (length_original - 1) / …'",
         "Resize-28 of [-4, -3.75], linear, roi 0 to 0.75, scale 1 gives [-4, -3.75] instead of [-4, -3.8125]",
-        _crops_without_resizing,
+        _crops_to_the_same_length,
+    ),
+    Known(
+        RUNTIME,
+        ("Resize",),
+        "takes a length between 1 and 2 for 1 in pytorch_half_pixel",
+        "'x_original = length_resized > 1 ? …' with 'scale = length_resized / length_original', so it is not cut",
+        "Resize-28 of [-4, -3.75], linear, scale 0.75 gives -4 instead of -3.96",
+        _one_and_a_fraction,
     ),
     Known(
         RUNTIME,

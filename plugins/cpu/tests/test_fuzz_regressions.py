@@ -47,3 +47,19 @@ def test_resize_with_symmetric_coordinates_hits_whole_numbers(size: int, scale: 
     inputs = (np.arange(size, dtype=np.float32).reshape(1, 1, size), None, np.array([1, 1, scale], np.float32))
     attributes = {"coordinate_transformation_mode": "half_pixel_symmetric", "nearest_mode": mode}
     check(OpCase("Resize", 19, inputs, attributes, constants=frozenset({2})))
+
+
+def test_a_causal_query_after_a_cache_sees_the_cache_and_what_is_before_it() -> None:
+    # onnxruntime counts from the last key instead
+    query, keys, values = (np.array(v, np.float32) for v in ([[[[-1, 1]]]], [[[[-1, 0], [1, 1]]]], [[[[-1], [1]]]]))
+    past_key, past_value = np.array([[[[-1, 1]]]], np.float32), np.array([[[[-1]]]], np.float32)
+    inputs = (query, keys, values, None, past_key, past_value)
+    check(OpCase("Attention", 24, inputs, {"is_causal": 1}, outputs=(True, True, True), tolerance=1e-4))
+
+
+@pytest.mark.parametrize(("scales", "mode"), [((1, 1, 1), "tf_crop_and_resize"), ((1, 1, 0.75), "pytorch_half_pixel")])
+def test_resize_computes_coordinates_whatever_the_lengths_are(scales: tuple[float, ...], mode: str) -> None:
+    region = (0, 0, 0, 1, 1, 0.75) if mode == "tf_crop_and_resize" else ()
+    inputs = (np.array([[[-4, -3.75]]], np.float32), np.array(region, np.float32), np.array(scales, np.float32))
+    attributes = {"coordinate_transformation_mode": mode, "mode": "linear"}
+    check(OpCase("Resize", 28, inputs, attributes, constants=frozenset({1, 2})))
