@@ -42,6 +42,8 @@ def storage(array: npt.NDArray[Any], dtype: DType) -> npt.NDArray[Any]:
     """``array`` as contiguous, aligned ONNX storage of ``dtype``: itself where it is that already."""
     if dtype.is_packed:
         return Tensor.from_numpy(array).payload
+    if not isinstance(array, np.ndarray):  # an element of a vector, which numpy hands out as a number
+        array = np.asarray(array)
     if array.flags.c_contiguous and array.flags.aligned:
         return array
     return np.array(array, order="C", copy=True)

@@ -22,6 +22,7 @@ CONTROL_CASES = (
     "test_loop16_seq_none",
     "test_scan_sum",
     "test_scan9_sum",
+    "test_scan9_scalar",
     "test_sequence_map_identity_2_sequences",
     "test_sequence_map_extract_shapes",
     "test_range_float_type_positive_delta_expanded",
@@ -251,3 +252,9 @@ def test_a_cancelled_loop_stops_between_iterations() -> None:
         flag.set()
         with pytest.raises(CancelledError):
             session.run({"m": 3, "go": True, "v0": X}, cancel=flag)
+
+
+def test_scan_over_a_vector_hands_numbers_to_a_body_on_the_cpu() -> None:
+    """A vector's elements are numbers to numpy, not arrays."""
+    pytest.importorskip("mace_cpu", reason="needs the CPU provider")
+    check_case(cases()["test_scan9_scalar"], devices=["cpu"])
