@@ -101,6 +101,17 @@ def _causal_cache_and_more_keys_than_queries(case: OpCase) -> bool:
     return bool(query.shape[-2] != key.shape[-2])
 
 
+def _same_without_padding(case: OpCase) -> bool:
+    """SAME padding where windows leave gaps, so that the formula asks for less than no padding on some axis."""
+    data, kernel = case.inputs[0], case.attr("kernel_shape", [])
+    if data is None or not str(case.attr("auto_pad", "NOTSET")).startswith("SAME"):
+        return False
+    strides = case.attr("strides", []) or [1] * len(kernel)
+    dilations = case.attr("dilations", []) or [1] * len(kernel)
+    sizes = zip(data.shape[2:], kernel, strides, dilations, strict=True)
+    return any((-(-n // s) - 1) * s + (k - 1) * d + 1 < n for n, k, s, d in sizes)
+
+
 def _uneven(pads: list[int]) -> bool:
     return len(set(pads)) > 1
 
@@ -205,6 +216,14 @@ KNOWN: tuple[Known, ...] = (
         "the output has the rank of the input, all spatial dimensions 1",
         "GlobalMaxPool-28 of shape [1, 1, 1] gives [1, 1]",
         lambda case: _rank(case) != 4,
+    ),
+    Known(
+        REFERENCE,
+        ("LogSoftmax",),
+        "takes the logarithm of a softmax that is rounded to float16",
+        "LogSoftmax = Log(Softmax) of exact numbers, which a probability of 4e-7 no longer is in float16",
+        "LogSoftmax-28 of float16 [7.25, -7.5, -5.75] gives -14.69 instead of -14.75",
+        lambda case: _dtype(case) == "float16",
     ),
     Known(
         REFERENCE,
@@ -316,6 +335,14 @@ KNOWN: tuple[Known, ...] = (
         "'x_original = length_resized > 1 ? …' with 'scale = length_resized / length_original', so it is not cut",
         "Resize-28 of [-4, -3.75], linear, scale 0.75 gives -4 instead of -3.96",
         _one_and_a_fraction,
+    ),
+    Known(
+        RUNTIME,
+        ("LpPool",),
+        "begins behind the first element where SAME_UPPER has nothing to pad",
+        "padding adds elements; Conv of SAME_UPPER begins with the first element there, and MaxPool is refused",
+        "LpPool-17 of [-4, -3.75, -3.5], kernel 1, stride 3, auto_pad=SAME_UPPER gives 3.75 instead of 4",
+        _same_without_padding,
     ),
     Known(
         RUNTIME,

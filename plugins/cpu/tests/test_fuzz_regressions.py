@@ -63,3 +63,13 @@ def test_resize_computes_coordinates_whatever_the_lengths_are(scales: tuple[floa
     inputs = (np.array([[[-4, -3.75]]], np.float32), np.array(region, np.float32), np.array(scales, np.float32))
     attributes = {"coordinate_transformation_mode": mode, "mode": "linear"}
     check(OpCase("Resize", 28, inputs, attributes, constants=frozenset({1, 2})))
+
+
+def test_same_padding_is_never_less_than_none() -> None:
+    # windows of 1 at strides of 3: the formula gives -2
+    x = np.array([[[-4, -3.75, -3.5]]], np.float32)
+    check(OpCase("LpPool", 17, (x,), {"kernel_shape": [1], "strides": [3], "auto_pad": "SAME_UPPER"}))
+
+
+def test_log_softmax_of_float16_is_exact_where_probabilities_vanish() -> None:
+    check(OpCase("LogSoftmax", 28, (np.array([[7.25, -7.5, -5.75]], np.float16),), {}))
