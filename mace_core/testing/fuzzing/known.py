@@ -338,9 +338,9 @@ KNOWN: tuple[Known, ...] = (
     ),
     Known(
         RUNTIME,
-        ("LpPool",),
+        ("AveragePool", "LpPool", "MaxPool"),
         "begins behind the first element where SAME_UPPER has nothing to pad",
-        "padding adds elements; Conv of SAME_UPPER begins with the first element there, and MaxPool is refused",
+        "padding adds elements; Conv begins with the first element there, and MaxPool is refused at times",
         "LpPool-17 of [-4, -3.75, -3.5], kernel 1, stride 3, auto_pad=SAME_UPPER gives 3.75 instead of 4",
         _same_without_padding,
     ),

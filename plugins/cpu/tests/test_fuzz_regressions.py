@@ -69,6 +69,8 @@ def test_same_padding_is_never_less_than_none() -> None:
     # windows of 1 at strides of 3: the formula gives -2
     x = np.array([[[-4, -3.75, -3.5]]], np.float32)
     check(OpCase("LpPool", 17, (x,), {"kernel_shape": [1], "strides": [3], "auto_pad": "SAME_UPPER"}))
+    attributes = {"kernel_shape": [1, 1], "strides": [3, 1], "auto_pad": "SAME_UPPER"}
+    check(OpCase("AveragePool", 28, (x.reshape(1, 1, 3, 1),), attributes))
 
 
 def test_log_softmax_of_float16_is_exact_where_probabilities_vanish() -> None:
