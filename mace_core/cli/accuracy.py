@@ -24,9 +24,7 @@ class OutputError:
     Attributes:
         output: its name.
         elements: compared in all.
-        largest: the largest absolute difference of finite elements.
-        relative: that, divided by the range (largest - smallest) of the right values; 0 where nothing differs.
-        sqnr_db: 10 log10 of the right values' mean square over that of the differences; infinite where nothing differs.
+        largest, relative, sqnr_db: of the finite elements, see `mace_core.numerics.difference.Difference`.
         same_peak: share of the rows along the last axis whose largest element is at the same place; None for scalars.
         not_finite: elements that are infinite or NaN on one side alone, or differ in which of them they are.
     """
@@ -44,24 +42,22 @@ def compare(output: str, got: Sequence[npt.NDArray[Any]], wanted: Sequence[npt.N
     """The error of ``got``, one array per run, against ``wanted`` of the same shapes."""
     import numpy as np
 
+    from mace_core.numerics.difference import compare as difference
+
     a = np.concatenate([np.asarray(array, np.float64).reshape(-1) for array in got])
     b = np.concatenate([np.asarray(array, np.float64).reshape(-1) for array in wanted])
     both = np.isfinite(a) & np.isfinite(b)
     unlike = ~both & ~((a == b) | (np.isnan(a) & np.isnan(b)))
-    a, b = a[both], b[both]
-    difference = np.abs(a - b)
-    largest = float(difference.max()) if difference.size else 0.0
-    spread = float(b.max() - b.min()) if b.size else 0.0
-    noise, signal = float(np.square(difference).sum()), float(np.square(b).sum())
-    ratio = math.inf if noise == 0 else -math.inf if signal == 0 else 10 * math.log10(signal / noise)
-    relative = 0.0 if largest == 0 else largest / spread if spread else math.inf
+    finite = difference(a[both], b[both])
     peaks = [
         np.asarray(x).argmax(axis=-1) == np.asarray(y).argmax(axis=-1)
         for x, y in zip(got, wanted, strict=True)
         if np.ndim(y) and np.size(y) and np.shape(y)[-1] > 1
     ]
     same = float(np.mean(np.concatenate([p.reshape(-1) for p in peaks]))) if peaks else None
-    return OutputError(output, int(both.size), largest, relative, ratio, same, int(unlike.sum()))
+    return OutputError(
+        output, int(both.size), finite.max_error, finite.relative, finite.sqnr_db, same, int(unlike.sum())
+    )
 
 
 def accuracy(

@@ -17,12 +17,14 @@ from mace_core.cli.options import (
     Layout,
     Mean,
     Model,
+    ProviderOptions,
     RandomInputs,
     Resize,
     Scale,
     Seed,
     Shapes,
     Threads,
+    parse_provider_options,
 )
 
 if TYPE_CHECKING:
@@ -60,6 +62,7 @@ def validate(
         typer.Option("--json", metavar="FILE", help="Write all figures as JSON; '-' prints them.", show_default=False),
     ] = None,
     threads: Threads = 0,
+    option: ProviderOptions = [],  # noqa: B006
     layout: Layout = "",
     mean: Mean = "",
     scale: Scale = "",
@@ -75,6 +78,8 @@ def validate(
       mace validate model.onnx --input picture.png --device opencl --layers --picture layers.svg
 
       mace validate model.onnx --random --layers --isolated --against onnxruntime --tolerance 1e-4
+
+      mace validate model.onnx --input x=x.npy --option cpu.precision=bfloat16 --against cpu --tolerance 0.01
     """
     from mace_core.cli import output
     from mace_core.cli.inputs import gather_inputs, picture_options
@@ -83,14 +88,14 @@ def validate(
 
     pictures = picture_options(layout, mean, scale, resize, bgr)
     _check_targets(picture, json_file)
-    with open_session(model, devices=device, threads=threads) as session:
+    with open_session(model, devices=device, threads=threads, provider_options=option) as session:
         feeds = gather_inputs(session.inputs, files=input, shapes=shape, random=random, seed=seed, picture=pictures)
     with _progress() as told:
         found = compare_values(
             model,
             feeds,
             devices=list(device) or None,
-            options={"cpu": {"threads": threads}} if threads else None,
+            options=parse_provider_options(option, threads),
             against=against,
             tolerance=tolerance,
             layers=layers,

@@ -64,6 +64,23 @@ def test_what_differs_by_more_than_allowed_gives_exit_code_1(mace: Mace, tmp_pat
     assert "<svg" in (tmp_path / "page.html").read_text()
 
 
+def test_options_of_providers_are_what_is_compared(mace: Mace, tmp_path: Path) -> None:
+    """Sums of 4000 products of 8-bit operands are off by more than those of float32."""
+    random = np.random.default_rng(0)
+    weights = onnx.numpy_helper.from_array(random.standard_normal((4000, 32)).astype(np.float32), "w")
+    info = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in "xy"]
+    product = helper.make_node("MatMul", ["x", "w"], ["y"])
+    save(helper.make_graph([product], "g", info[:1], info[1:], [weights]), tmp_path / "long.onnx")
+    line = ("validate", "long.onnx", "--random", "--shape", "50x4000", "--device", "cpu", "--tolerance", "1e-4")
+    assert mace(*line, plugins="cpu").returncode == 0
+    rounded = ("--option", "cpu.precision=bfloat16", "--option", "cpu.features=host+bf16-emulated")
+    done = mace(*line, *rounded, plugins="cpu")
+    assert done.returncode == 1, done.stdout + done.stderr
+    done = mace(*line, "--option", "cpu.precision=float99", plugins="cpu")
+    assert done.returncode == 2
+    assert "float99" in done.stderr
+
+
 def test_json_alone_on_standard_output(mace: Mace) -> None:
     done = mace("validate", "model.onnx", "--random", "--device", "cpu", "--layers", "--json", "-", plugins="cpu")
     assert len(json.loads(done.stdout)["layers"]) == 2
