@@ -112,7 +112,7 @@ class Constants(NamedTuple):
 
 def assemble(program: Program) -> Assembly:
     """What has been lowered, with every buffer at its place."""
-    from mace_cpu.program import Place
+    from mace_cpu.buffers import Place
 
     workspace_bytes = _plan_buffers(program)
     constants, block_places = _place_constants(program)
@@ -158,7 +158,7 @@ def assemble(program: Program) -> Assembly:
 def _plan_buffers(program: Program) -> int:
     """Give every arena buffer its offset; returns the arena's size in bytes."""
     from mace_core.scheduler.memory import Lifetime, plan_arena
-    from mace_cpu.program import Buf, Place
+    from mace_cpu.buffers import Buf, Place
 
     spans: dict[Buf, tuple[int, int]] = {}
     for index, step in enumerate(program.steps):

@@ -6,7 +6,6 @@ where a word is an address it names a :class:`Buf`, and the address is filled in
 
 from __future__ import annotations
 
-import enum
 import math
 import struct
 from collections.abc import Iterator, Sequence
@@ -21,7 +20,8 @@ from mace_core.graph import GraphView, Node, Value
 from mace_core.native.kernel import KernelSource
 from mace_core.native.target import Target
 from mace_core.tensor import DType
-from mace_cpu.assembly import ALIGNMENT_BYTES, STATUS_WORDS, Fault
+from mace_cpu.assembly import STATUS_WORDS, Fault
+from mace_cpu.buffers import At, Buf, Layout, Place, Step, Unsized
 from mace_cpu.precision import Bfloat16Unit
 from mace_cpu.views import Strided
 
@@ -30,109 +30,6 @@ SMALLEST_CHUNK_WORK = 30_000
 
 CHUNKS_PER_THREAD = 4
 """More chunks than threads, so that a thread that is held up leaves its share to the others."""
-
-
-def aligned_empty(shape: Sequence[int]) -> npt.NDArray[np.float32]:
-    """An uninitialised float32 array that begins at a multiple of 64 bytes."""
-    nbytes = 4 * math.prod(shape)
-    owner = np.empty(nbytes + ALIGNMENT_BYTES, np.uint8)
-    start = -owner.ctypes.data % ALIGNMENT_BYTES
-    return owner[start : start + nbytes].view(np.float32).reshape(shape)
-
-
-class Layout(enum.Enum):
-    """How a value's elements are ordered in its buffer."""
-
-    PLAIN = "plain"  # dense row-major, as ONNX has it
-    BLOCKED = "blocked"  # (N, C, *spatial) as [N][ceil(C / block)][*spatial][block]; spare lanes are undefined
-    PAIRS = "pairs"  # bfloat16, [N][ceil(C / 2 block)][*spatial][2 block]; spare lanes are zero
-    PAIR_ROWS = "pair rows"  # bfloat16, (..., K) as [...][ceil(K / 2 block)][2 block]; spare lanes are zero
-
-
-class Place(enum.Enum):
-    """Which of the memories given at run time a buffer lives in."""
-
-    ARENA = "arena"
-    CONSTANT = "constant"
-    INPUT = "input"
-    OUTPUT = "output"
-    STATUS = "status"  # words that kernels set when an input's content is wrong
-    DIMS = "dims"  # words to which kernels write dimensions that only the run tells
-
-
-@dataclass(eq=False)
-class Buf:
-    """A buffer.  ``index`` numbers inputs and outputs; ``offset`` is set when the arena is planned.
-
-    ``in_place`` says of a constant that it is used where it lies instead of being copied.  A part of another buffer has
-    that as ``whole`` and begins ``start`` bytes into it: the whole is what is placed in memory, and what lives as long
-    as any of its parts.
-    """
-
-    place: Place
-    nbytes: int
-    index: int = 0
-    offset: int = 0
-    in_place: bool = False
-    whole: Buf | None = None
-    start: int = 0
-
-    def part(self, start: int, nbytes: int) -> Buf:
-        """The ``nbytes`` bytes from ``start`` on, as a buffer."""
-        return Buf(self.place, nbytes, self.index, whole=self, start=start)
-
-
-@dataclass(frozen=True, slots=True)
-class At:
-    """An address ``offset`` bytes into a buffer, as a kernel argument."""
-
-    buf: Buf
-    offset: int = 0
-
-    def in_whole(self) -> At:
-        """The same address, in terms of the buffer that is placed in memory."""
-        buf, offset = self.buf, self.offset
-        while buf.whole is not None:
-            buf, offset = buf.whole, offset + buf.start
-        return At(buf, offset)
-
-
-@dataclass(slots=True)
-class Step:
-    """One kernel call: ``words`` are its arguments, ``addresses`` says which of them are addresses.
-
-    ``form`` is what those who join steps need to know about it; ``calls`` says which words are to be the addresses of
-    other kernels.
-    """
-
-    kernel: KernelSource
-    words: list[int]
-    addresses: list[tuple[int, At]]
-    extent: int
-    chunks: int
-    name: str
-    source: tuple[str, ...]
-    form: object = None
-    calls: list[tuple[int, KernelSource]] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Unsized:
-    """An output whose shape only the run tells.
-
-    Attributes:
-        index: of the output.
-        dtype: of its elements.
-        data: an arena buffer of the largest size it may have; the elements come first, row-major.
-        first_word: where among the dimension words its dimensions are.
-        rank: how many they are.
-    """
-
-    index: int
-    dtype: DType
-    data: Buf
-    first_word: int
-    rank: int
 
 
 @dataclass(eq=False)

@@ -361,8 +361,8 @@ def test_a_result_is_kept_in_both_forms_for_readers_of_both(features: str) -> No
 def test_a_wrong_guess_about_a_reader_costs_a_conversion_not_the_result(
     features: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from mace_cpu.buffers import Layout
     from mace_cpu.lowering import bfloat16
-    from mace_cpu.program import Layout
 
     monkeypatch.setattr(bfloat16, "_form_read", lambda program, node, value: Layout.PAIRS)
     nodes, inputs = chain(

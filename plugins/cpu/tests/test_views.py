@@ -11,7 +11,7 @@ import onnx
 from harness import FEATURES, check_nodes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from mace_cpu.program import Buf, Place
+from mace_cpu.buffers import Buf, Place
 from mace_cpu.views import Strided
 from onnx import helper
 

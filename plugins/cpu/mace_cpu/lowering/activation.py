@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from mace_core.graph import GraphView, Node
+from mace_cpu.buffers import Layout
 from mace_cpu.codegen.epilogue_ops import attribute_bound
 from mace_cpu.lowering.checks import FIXED_WIDTH, NUMBERS, all_concrete, dtype_in, inputs_in
 from mace_cpu.lowering.elementwise import ARITHMETIC, FLOATS
 from mace_cpu.lowering.fusion import Fusion, elementwise, joins
 from mace_cpu.lowering.nodes import need
 from mace_cpu.lowering.registry import lowers
-from mace_cpu.program import Layout, Program
+from mace_cpu.program import Program
 
 CONTRIB = "com.microsoft"
 

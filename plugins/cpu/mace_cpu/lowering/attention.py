@@ -18,13 +18,14 @@ from mace_core.graph import Node, Value
 from mace_core.native.kernel import KernelSource
 from mace_core.native.target import Target
 from mace_core.tensor import DType
+from mace_cpu.buffers import At, Buf
 from mace_cpu.codegen.attention_arguments import Arg
 from mace_cpu.codegen.version import generator_version
 from mace_cpu.lowering.conv_tiles import ROW_CHOICES, ChannelSplit, most_rows, segment_tiles, split_channels
 from mace_cpu.lowering.gemm_packed import pack_panels
 from mace_cpu.lowering.matrix_views import Lie, lie_of
 from mace_cpu.lowering.nodes import need, normal_axis
-from mace_cpu.program import At, Buf, Program
+from mace_cpu.program import Program
 from mace_cpu.views import Strided
 
 SEGMENT_TILES = 4

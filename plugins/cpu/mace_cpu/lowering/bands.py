@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 from mace_core.native.kernel import KernelSource
 from mace_core.native.target import Target
+from mace_cpu.buffers import At, Buf, Place, Step
 from mace_cpu.codegen.band_arguments import MOST_WORDS, Arg
 from mace_cpu.codegen.conv_arguments import Arg as Conv
 from mace_cpu.codegen.version import generator_version
-from mace_cpu.program import CHUNKS_PER_THREAD, At, Buf, Place, Program, Step
+from mace_cpu.program import CHUNKS_PER_THREAD, Program
 
 SMALLEST_RESULT_BYTES = 1 << 20
 """A smaller result stays in the second level cache anyway."""

@@ -14,13 +14,14 @@ import numpy.typing as npt
 
 from mace_core.graph import Node, Value
 from mace_core.tensor import DType
+from mace_cpu.buffers import Buf, Layout
 from mace_cpu.codegen.epilogue import Epilogue
 from mace_cpu.lowering.conv_choice import LEAST_CHANNELS, takes_pairs
 from mace_cpu.lowering.conv_depthwise import Result, fits_depthwise
 from mace_cpu.lowering.conv_direct import Floats, Pairs, emit_direct
 from mace_cpu.lowering.conv_geometry import Geometry, conv_geometry
 from mace_cpu.lowering.gemm_packed import Product, emit_product
-from mace_cpu.program import Buf, Layout, Program
+from mace_cpu.program import Program
 
 
 def why_float32(program: Program, geometry: Geometry) -> str:

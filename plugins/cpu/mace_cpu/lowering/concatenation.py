@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from mace_core.graph import Node, Value
 from mace_core.tensor import DType
+from mace_cpu.buffers import Buf, Layout
 from mace_cpu.lowering.nodes import need, normal_axis
 from mace_cpu.lowering.registry import lowers
 from mace_cpu.lowering.strided import (
@@ -18,7 +19,7 @@ from mace_cpu.lowering.strided import (
     prefers_blocked,
     strides_of,
 )
-from mace_cpu.program import Buf, Layout, Program
+from mace_cpu.program import Program
 
 
 def place_in_concatenation(program: Program, value: Value, layout: Layout) -> Buf | None:

@@ -6,6 +6,7 @@ import numpy as np
 
 from mace_core.graph import GraphView, Node, Value
 from mace_core.tensor import DType
+from mace_cpu.buffers import Layout
 from mace_cpu.codegen.epilogue import match_epilogue
 from mace_cpu.lowering.bfloat16 import emit_in_pairs, why_float32, write_forms
 from mace_cpu.lowering.checks import inputs_in
@@ -26,7 +27,7 @@ from mace_cpu.lowering.conv_scaled import ScaledInput
 from mace_cpu.lowering.conv_winograd import emit_winograd
 from mace_cpu.lowering.mean import emit_mean, find_mean
 from mace_cpu.lowering.registry import lowers
-from mace_cpu.program import Layout, Program
+from mace_cpu.program import Program
 
 LONGEST_SUMMED_ROW = 1024
 """The pixels of a row are summed up in float32; what a longer one would lose matters."""

@@ -6,13 +6,14 @@ import math
 
 from mace_core.graph import Node, Value
 from mace_core.tensor import DType
+from mace_cpu.buffers import Layout
 from mace_cpu.lowering.conv_depthwise import fits_depthwise
 from mace_cpu.lowering.conv_direct import fits_direct
 from mace_cpu.lowering.conv_geometry import Geometry, conv_geometry, transpose_geometry
 from mace_cpu.lowering.conv_phases import fits_phases, fits_shuffle
 from mace_cpu.lowering.conv_planar import choose_tile, planar_cost, planar_lattice
 from mace_cpu.lowering.conv_winograd import WORTH_IT, Plan, weight_cost, winograd_plan
-from mace_cpu.program import Layout, Program
+from mace_cpu.program import Program
 
 CONVERSION_PER_VECTOR = 8.0
 """What moving a vector between layouts takes, in vector multiplications."""

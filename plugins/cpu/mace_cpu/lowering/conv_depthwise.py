@@ -12,6 +12,7 @@ from mace_core.graph import Value
 from mace_core.native.kernel import KernelSource
 from mace_core.native.numba_kernel import numba_source
 from mace_core.native.target import Target
+from mace_cpu.buffers import At, Buf, Layout
 from mace_cpu.codegen.depthwise_arguments import Arg
 from mace_cpu.codegen.epilogue import Epilogue
 from mace_cpu.codegen.version import generator_version
@@ -20,7 +21,7 @@ from mace_cpu.lowering.conv_direct import Floats
 from mace_cpu.lowering.conv_geometry import Geometry
 from mace_cpu.lowering.conv_tiles import choose_rows
 from mace_cpu.precision import Bfloat16Unit
-from mace_cpu.program import At, Buf, Layout, Program
+from mace_cpu.program import Program
 
 WIDEST_KERNEL = 32
 """The taps of a row are unrolled."""

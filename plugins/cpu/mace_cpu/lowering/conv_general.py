@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from mace_core.graph import Node
 from mace_core.native.numba_kernel import numba_source
+from mace_cpu.buffers import Buf
 from mace_cpu.lowering.conv_geometry import Geometry
-from mace_cpu.program import Buf, Program
+from mace_cpu.program import Program
 
 KERNELS = "mace_cpu.kernels.convolution"
 RANK = 3

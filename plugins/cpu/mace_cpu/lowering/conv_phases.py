@@ -14,10 +14,11 @@ import numpy as np
 
 from mace_core.graph import Value
 from mace_core.native.numba_kernel import numba_source
+from mace_cpu.buffers import Buf
 from mace_cpu.codegen.epilogue import Epilogue
 from mace_cpu.lowering.conv_direct import Destination, Floats, emit_direct, fits_direct
 from mace_cpu.lowering.conv_geometry import Geometry
-from mace_cpu.program import Buf, Program
+from mace_cpu.program import Program
 
 MOST_PHASES = 64
 

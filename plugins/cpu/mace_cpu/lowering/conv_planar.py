@@ -12,6 +12,7 @@ import numpy as np
 from mace_core.graph import Value
 from mace_core.native.kernel import KernelSource
 from mace_core.native.target import Target
+from mace_cpu.buffers import At, Buf
 from mace_cpu.codegen.epilogue import Epilogue
 from mace_cpu.codegen.planar_arguments import Arg
 from mace_cpu.codegen.version import generator_version
@@ -19,7 +20,7 @@ from mace_cpu.lowering.conv_direct import FAR_INPUT_BYTES, SCALAR_WORK_PER_MAC, 
 from mace_cpu.lowering.conv_geometry import Geometry
 from mace_cpu.lowering.conv_phases import Phase, as_convolution, axis_phases
 from mace_cpu.lowering.conv_tiles import segment_tiles
-from mace_cpu.program import At, Buf, Program
+from mace_cpu.program import Program
 
 CHANNEL_CHOICES = (1, 2, 3, 4, 6, 8, 9, 12, 16, 24)
 VECTOR_CHOICES = (1, 2, 3, 4, 6)

@@ -16,10 +16,11 @@ from mace_core.graph import Node, Value
 from mace_core.native.kernel import KernelSource
 from mace_core.native.target import Target
 from mace_core.tensor import DType
+from mace_cpu.buffers import Buf, Layout
 from mace_cpu.codegen.version import generator_version
 from mace_cpu.lowering.conv_geometry import conv_geometry
 from mace_cpu.lowering.nodes import need
-from mace_cpu.program import Buf, Layout, Program
+from mace_cpu.program import Program
 
 FEWER = 3
 """A weight multiplied counts as so many pixels multiplied: it has to be read by the convolution from elsewhere."""

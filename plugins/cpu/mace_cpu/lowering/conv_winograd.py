@@ -12,6 +12,7 @@ import numpy.typing as npt
 from mace_core.graph import Value
 from mace_core.native.kernel import KernelSource
 from mace_core.native.target import Target
+from mace_cpu.buffers import At, Buf, Layout, aligned_empty
 from mace_cpu.codegen.epilogue import Epilogue
 from mace_cpu.codegen.tile_arguments import STEPS_PER_FETCH
 from mace_cpu.codegen.version import generator_version
@@ -27,7 +28,7 @@ from mace_cpu.lowering.conv_tiles import (
     split_channels,
     widest_tile,
 )
-from mace_cpu.program import At, Buf, Layout, Program, aligned_empty
+from mace_cpu.program import Program
 
 Floats = npt.NDArray[np.float32]
 

@@ -11,11 +11,12 @@ from collections.abc import Callable
 
 from mace_core.graph import Node, Value
 from mace_core.tensor import DType
+from mace_cpu.buffers import At, Buf, Layout
 from mace_cpu.codegen.elementwise import Expression, Operation, elementwise_kernel
 from mace_cpu.lowering.conv_scaled import defer_scale
 from mace_cpu.lowering.operands import collapse, fits, loop_shape, place
 from mace_cpu.lowering.registry import Check, lowers
-from mace_cpu.program import At, Buf, Layout, Program
+from mace_cpu.program import Program
 
 MOST_OPERATIONS = 24
 MOST_INPUTS = 10

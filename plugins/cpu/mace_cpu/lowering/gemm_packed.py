@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from mace_core.native.kernel import KernelSource
 from mace_core.native.target import Target
+from mace_cpu.buffers import At, Buf, aligned_empty
 from mace_cpu.codegen.epilogue import Epilogue
 from mace_cpu.codegen.gemm_arguments import Arg
 from mace_cpu.codegen.tile_arguments import STEPS_PER_FETCH
@@ -27,7 +28,7 @@ from mace_cpu.lowering.conv_tiles import (
 from mace_cpu.lowering.matrix_views import Lie
 from mace_cpu.lowering.moving_kernels import panels_kernel
 from mace_cpu.precision import Bfloat16Unit
-from mace_cpu.program import At, Buf, Program, aligned_empty
+from mace_cpu.program import Program
 
 Floats = npt.NDArray[np.float32]
 Table = npt.NDArray[np.int64]

@@ -9,11 +9,12 @@ import numpy as np
 from mace_core.graph import GraphView, Node, Value
 from mace_core.native.numba_kernel import numba_source
 from mace_core.tensor import DType
+from mace_cpu.buffers import At, Buf
 from mace_cpu.lowering.checks import NUMBERS, concrete, dtype_in
 from mace_cpu.lowering.nodes import integers, need, normal_axis
 from mace_cpu.lowering.registry import lowers
 from mace_cpu.lowering.strided import Axis, emit_bytes, emit_strided, is_movable, movable, strides_of
-from mace_cpu.program import At, Buf, Program
+from mace_cpu.program import Program
 
 KERNELS = "mace_cpu.kernels.indexing"
 INDEX_TYPES = frozenset({DType.INT32, DType.INT64})

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 from mace_core.graph import Value
+from mace_cpu.buffers import Buf, Layout
 from mace_cpu.lowering.moving_kernels import conversion_kernel, copy_kernel
-from mace_cpu.program import Buf, Layout, Program
+from mace_cpu.program import Program
 
 PIXELS_PER_UNIT = 512
 COPY_UNIT_BYTES = 1 << 16

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from mace_core.graph import GraphView, Node, Value
 from mace_core.native.numba_kernel import numba_source
 from mace_core.tensor import DType
+from mace_cpu.buffers import Buf
 from mace_cpu.codegen.epilogue import Epilogue, EpilogueOp, match_epilogue
 from mace_cpu.lowering.attention import emit_noted, note_scores
 from mace_cpu.lowering.bfloat16 import emit_product_in_pairs, takes_pair_rows
@@ -19,7 +20,7 @@ from mace_cpu.lowering.checks import inputs_in
 from mace_cpu.lowering.gemm_packed import KERNELS, Floats, Product, emit_product
 from mace_cpu.lowering.matrix_views import lie_of
 from mace_cpu.lowering.registry import lowers
-from mace_cpu.program import Buf, Program
+from mace_cpu.program import Program
 
 FEWEST_ROWS = 8
 """A stack of smaller matrices is not worth reading matrix by matrix."""

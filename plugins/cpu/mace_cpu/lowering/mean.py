@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 from mace_core.graph import Node, Value
+from mace_cpu.buffers import Buf, Layout
 from mace_cpu.lowering.nodes import attribute_or_input, need, normal_axis
 from mace_cpu.lowering.pooling_kernels import global_pool_kernel
-from mace_cpu.program import Buf, Layout, Program
+from mace_cpu.program import Program
 
 
 def find_mean(program: Program, value: Value) -> Node | None:

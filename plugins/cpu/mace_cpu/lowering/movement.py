@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from mace_core.graph import GraphView, Node, Value
 from mace_core.tensor import DType
+from mace_cpu.buffers import Buf, Layout
 from mace_cpu.lowering.checks import all_concrete
 from mace_cpu.lowering.nodes import fixed, integers, need, normal_axis
 from mace_cpu.lowering.registry import lowers
@@ -22,7 +23,7 @@ from mace_cpu.lowering.strided import (
     read_axes,
     strides_of,
 )
-from mace_cpu.program import Buf, Layout, Program
+from mace_cpu.program import Program
 
 # --- views ------------------------------------------------------------------------------------------------------------
 

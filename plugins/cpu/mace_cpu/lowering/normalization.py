@@ -12,6 +12,7 @@ import numpy.typing as npt
 from mace_core.graph import GraphView, Node, Value
 from mace_core.native.numba_kernel import numba_source
 from mace_core.tensor import DType, Tensor, TensorType
+from mace_cpu.buffers import At, Buf
 from mace_cpu.codegen.layer_norm import RowNorm, row_norm_kernel
 from mace_cpu.codegen.response_norm import response_norm_kernel
 from mace_cpu.lowering.checks import all_concrete, dtype_in, inputs_in
@@ -19,7 +20,7 @@ from mace_cpu.lowering.fusion import Fusion, elementwise
 from mace_cpu.lowering.nodes import need, normal_axis
 from mace_cpu.lowering.operands import aligned
 from mace_cpu.lowering.registry import lowers
-from mace_cpu.program import At, Buf, Program
+from mace_cpu.program import Program
 
 KERNELS = "mace_cpu.kernels.normalization"
 REAL = frozenset({DType.FLOAT32, DType.FLOAT64})

@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from mace_core.graph import Value
 from mace_core.tensor import DType
+from mace_cpu.buffers import Buf, Layout
 from mace_cpu.codegen.elementwise import CONTIGUOUS, ONE_BLOCK, ONE_ELEMENT
-from mace_cpu.program import Buf, Layout, Program
+from mace_cpu.program import Program
 
 
 @dataclass(frozen=True, slots=True)

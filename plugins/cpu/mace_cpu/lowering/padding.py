@@ -10,10 +10,11 @@ import numpy.typing as npt
 
 from mace_core.graph import GraphView, Node
 from mace_core.native.numba_kernel import numba_source
+from mace_cpu.buffers import Buf, Layout
 from mace_cpu.lowering.nodes import fixed, integers, need, normal_axis
 from mace_cpu.lowering.registry import lowers
 from mace_cpu.lowering.strided import blocked_shape, movable, prefers_blocked, strides_of
-from mace_cpu.program import Buf, Layout, Program
+from mace_cpu.program import Program
 
 MODES = ("constant", "reflect", "edge", "wrap")
 KERNELS = "mace_cpu.kernels.padding"

@@ -8,9 +8,10 @@ import math
 from mace_core.graph import Value
 from mace_core.native.kernel import KernelSource
 from mace_core.native.target import Target
+from mace_cpu.buffers import Buf, Layout
 from mace_cpu.codegen.version import generator_version
 from mace_cpu.precision import Bfloat16Unit
-from mace_cpu.program import Buf, Layout, Program
+from mace_cpu.program import Program
 
 PIXELS_PER_UNIT = 512
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from mace_core.graph import GraphView, Node
 from mace_core.native.numba_kernel import numba_source
 from mace_core.tensor import DType
+from mace_cpu.buffers import Buf, Layout
 from mace_cpu.codegen.pooling_arguments import Arg
 from mace_cpu.lowering.bands import WindowForm
 from mace_cpu.lowering.checks import all_concrete, dtype_in
@@ -17,7 +18,7 @@ from mace_cpu.lowering.pooling_kernels import window_pool_kernel
 from mace_cpu.lowering.reduction import emit_blocked_pixels, emit_reduction
 from mace_cpu.lowering.registry import lowers
 from mace_cpu.lowering.strided import prefers_blocked
-from mace_cpu.program import Buf, Layout, Program
+from mace_cpu.program import Program
 
 KERNELS = "mace_cpu.kernels.pooling"
 FLOATS = frozenset({DType.FLOAT32, DType.FLOAT64})

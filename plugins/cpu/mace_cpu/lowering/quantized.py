@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from mace_core.graph import GraphView, Node, Value
 from mace_core.native.numba_kernel import numba_source
 from mace_core.tensor import DType
+from mace_cpu.buffers import Buf
 from mace_cpu.lowering.checks import FLOAT32, all_concrete, dtype_in
 from mace_cpu.lowering.nodes import need, normal_axis
 from mace_cpu.lowering.registry import lowers
 from mace_cpu.lowering.strided import strides_of
-from mace_cpu.program import Buf, Program
+from mace_cpu.program import Program
 
 KERNELS = "mace_cpu.kernels.quantized"
 BYTES = frozenset({DType.INT8, DType.UINT8})

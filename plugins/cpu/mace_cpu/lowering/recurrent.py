@@ -11,6 +11,7 @@ from mace_core.native.kernel import KernelSource
 from mace_core.native.numba_kernel import numba_source
 from mace_core.native.target import Target
 from mace_core.tensor import DType
+from mace_cpu.buffers import At, Buf
 from mace_cpu.codegen.epilogue import Epilogue
 from mace_cpu.codegen.version import generator_version
 from mace_cpu.kernels.recurrent_arguments import PANEL_VECTORS, Arg
@@ -20,7 +21,7 @@ from mace_cpu.lowering.matrix_views import Lie
 from mace_cpu.lowering.nodes import need
 from mace_cpu.lowering.registry import lowers
 from mace_cpu.lowering.strided import Axis, emit_strided
-from mace_cpu.program import At, Buf, Program
+from mace_cpu.program import Program
 
 KERNELS = "mace_cpu.kernels.recurrent"
 FLOATS = frozenset({DType.FLOAT32, DType.FLOAT64})

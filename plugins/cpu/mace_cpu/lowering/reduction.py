@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from mace_core.graph import GraphView, Node, Value
 from mace_core.native.numba_kernel import numba_source
 from mace_core.tensor import DType
+from mace_cpu.buffers import Layout
 from mace_cpu.lowering.checks import NUMBERS, all_concrete, dtype_in
 from mace_cpu.lowering.layer_norm_pattern import fuse_layer_norm
 from mace_cpu.lowering.nodes import attribute_or_input, fixed, need, normal_axis
 from mace_cpu.lowering.pooling_kernels import global_pool_kernel
 from mace_cpu.lowering.registry import lowers
 from mace_cpu.lowering.strided import prefers_blocked, strides_of
-from mace_cpu.program import Layout, Program
+from mace_cpu.program import Program
 
 KERNELS = "mace_cpu.kernels.reduction"
 COLUMNS_PER_UNIT = 128

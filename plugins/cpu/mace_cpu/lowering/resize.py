@@ -13,6 +13,7 @@ from mace_core.native.kernel import KernelSource
 from mace_core.native.numba_kernel import numba_source
 from mace_core.native.target import Target
 from mace_core.tensor import DType
+from mace_cpu.buffers import At, Buf, Layout
 from mace_cpu.codegen.epilogue import Epilogue, match_epilogue
 from mace_cpu.codegen.version import generator_version
 from mace_cpu.lowering.checks import NUMBERS, all_concrete, dtype_in
@@ -28,7 +29,7 @@ from mace_cpu.lowering.resize_tables import (
     weight_table,
 )
 from mace_cpu.lowering.strided import blocked_shape, movable, prefers_blocked, strides_of
-from mace_cpu.program import At, Buf, Layout, Program
+from mace_cpu.program import Program
 
 KERNELS = "mace_cpu.kernels.resize"
 SMALLEST_MANY = 2

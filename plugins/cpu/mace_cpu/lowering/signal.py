@@ -10,10 +10,11 @@ import numpy.typing as npt
 from mace_core.graph import GraphView, Node
 from mace_core.native.numba_kernel import numba_source
 from mace_core.tensor import DType
+from mace_cpu.buffers import Buf
 from mace_cpu.lowering.checks import all_concrete, dtype_in
 from mace_cpu.lowering.nodes import fixed, integers, need, normal_axis
 from mace_cpu.lowering.registry import lowers
-from mace_cpu.program import Buf, Program
+from mace_cpu.program import Program
 
 KERNELS = "mace_cpu.kernels.signal"
 FLOATS = frozenset({DType.FLOAT32, DType.FLOAT64})

@@ -7,11 +7,12 @@ import math
 from mace_core.graph import Node
 from mace_core.native.numba_kernel import numba_source
 from mace_core.tensor import DType
+from mace_cpu.buffers import At, Buf
 from mace_cpu.codegen.softmax import softmax_kernel
 from mace_cpu.lowering.checks import inputs_in
 from mace_cpu.lowering.nodes import need, normal_axis
 from mace_cpu.lowering.registry import lowers
-from mace_cpu.program import At, Buf, Program
+from mace_cpu.program import Program
 
 REAL = frozenset({DType.FLOAT32, DType.FLOAT64})
 EXPONENTIAL_WORK = 12

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from mace_core.graph import GraphView, Node, Value
 from mace_core.native.numba_kernel import numba_source
 from mace_core.tensor import DType
+from mace_cpu.buffers import At, Buf, Layout
 from mace_cpu.lowering.checks import all_concrete
 from mace_cpu.lowering.moving_kernels import TRANSPOSE_BAND, copy_kernel, strided_rows_kernel, transpose_kernel
-from mace_cpu.program import At, Buf, Layout, Program
+from mace_cpu.program import Program
 from mace_cpu.views import Strided
 
 COPYING = "mace_cpu.kernels.copying"
