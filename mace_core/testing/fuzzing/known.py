@@ -60,22 +60,31 @@ def _unbounded_infinity(case: OpCase) -> bool:
 
 def _unchanged_lengths(case: OpCase) -> bool:
     """A Resize by scales other than 1 that changes no length."""
-    data, scales = case.inputs[0], case.inputs[2] if len(case.inputs) == 3 else None
-    if data is None or scales is None or "axes" in case.attributes or scales.size != data.ndim:
+    data, lengths = case.inputs[0], _resized_lengths(case)
+    if data is None or lengths is None or not _has(case, 2) or _has(case, 3):
         return False
-    lengths = np.floor(np.array(data.shape) * scales)
-    return bool((scales != 1).any() and (lengths == data.shape).all())
+    return bool((lengths != data.shape).any() and (np.floor(lengths) == data.shape).all())
 
 
 def _resized_lengths(case: OpCase) -> Array | None:
-    """The lengths a Resize asks for, fractions included; None where it names axes."""
+    """The length a Resize asks for along every axis, fractions included."""
     data = case.inputs[0]
     scales, sizes = [*case.inputs[2:], None, None][:2]
-    if data is None or "axes" in case.attributes:
+    asked = scales if sizes is None else sizes
+    if data is None or asked is None:
         return None
-    if sizes is not None:
-        return sizes
-    return None if scales is None or scales.size != data.ndim else np.array(data.shape) * scales
+    axes = [axis % data.ndim for axis in case.attributes.get("axes", range(data.ndim))]
+    if asked.size != len(axes):
+        return None
+    lengths = np.array(data.shape, np.float64)
+    if not lengths.all():
+        return None
+    ratios = asked / lengths[axes] if sizes is not None else asked
+    policy = case.attributes.get("keep_aspect_ratio_policy", "stretch")
+    if sizes is not None and policy != "stretch":
+        ratios = ratios.min() if policy == "not_larger" else ratios.max()
+    lengths[axes] *= ratios
+    return lengths
 
 
 def _crops_to_the_same_length(case: OpCase) -> bool:
