@@ -75,3 +75,16 @@ def test_same_padding_is_never_less_than_none() -> None:
 
 def test_log_softmax_of_float16_is_exact_where_probabilities_vanish() -> None:
     check(OpCase("LogSoftmax", 28, (np.array([[7.25, -7.5, -5.75]], np.float16),), {}))
+
+
+def test_grid_sample_rounds_ties_as_the_precision_of_the_grid_has_them() -> None:
+    # 0.2 of 5 pixels is 2.5 in float32, and a little more in float64
+    x = np.array([-4, -3.75, -3.5, -3.25, -3], np.float32).reshape(1, 1, 1, 5)
+    grid = np.array([0.2, 0, -0.2, 0], np.float32).reshape(1, 1, 2, 2)
+    check(OpCase("GridSample", 28, (x, grid), {"mode": "nearest"}))
+
+
+def test_integer_convolution_of_volumes_has_a_zero_point_per_output_channel() -> None:
+    # onnx.reference takes it along the input channels
+    x, w = np.array([0, 1], np.uint8).reshape(1, 2, 1, 1, 1), np.arange(4, dtype=np.uint8).reshape(2, 2, 1, 1, 1)
+    check(OpCase("ConvInteger", 28, (x, w, np.array(0, np.uint8), np.array([0, 1], np.uint8)), {}))
