@@ -13,7 +13,7 @@ from mace_core.errors import ModelError
 from mace_core.graph import Graph, GraphView, Node, Value
 from mace_core.graph.signature import Resolution
 from mace_core.provider import Capability
-from mace_core.scheduler.contrib_bodies import contrib_body
+from mace_core.scheduler.contrib import contrib_body
 from mace_core.scheduler.core_nodes import runs_in_core
 from mace_core.scheduler.devices import DevicePool
 from mace_core.scheduler.stages import Stage, cut_stage, fragment, node_reads

@@ -59,6 +59,20 @@ class BodyBuilder:
         self.graph.nodes.append(Node(op_type, inputs, targets, name=name, source=self.node.source))
         return targets
 
+    def into(
+        self,
+        op_type: str,
+        inputs: Sequence[Value | None],
+        attributes: Mapping[str, Any],
+        outputs: Sequence[Value | None],
+    ) -> None:
+        """Append a node that computes values of the original node."""
+        name = f"{self.node.name}/{op_type}_{len(self.graph.nodes)}"
+        plain = {key: _attribute(value) for key, value in attributes.items()}
+        made = Node(op_type, inputs, [None] * len(outputs), name=name, attributes=plain, source=self.node.source)
+        made.outputs[:] = outputs  # the original node stays their producer
+        self.graph.nodes.append(made)
+
     def constant(self, content: npt.ArrayLike, dtype: npt.DTypeLike | None = None) -> Value:
         """A constant."""
         name = f"{self.node.name}/constant_{len(self.graph.initializers)}"

@@ -7,6 +7,7 @@ Nothing here knows providers or runs a model.
 from mace_core.graph.shapes import (
     attention,
     contrib,
+    contrib_attention,
     control_flow,
     convolution,
     creation,
@@ -42,6 +43,7 @@ __all__ = [
 _FAMILIES = (
     attention,
     contrib,
+    contrib_attention,
     control_flow,
     convolution,
     creation,

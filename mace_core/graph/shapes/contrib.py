@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from mace_core.graph.shapes.context import Ints, NodeContext, ShapeMismatchError, broadcast, normalise_axis
-from mace_core.graph.shapes.convolution import conv_shape, global_pool, pool
+from mace_core.graph.shapes.convolution import conv_shape, global_pool, pool, window_outputs
 from mace_core.graph.shapes.convolution import qlinear_conv as onnx_qlinear_conv
 from mace_core.graph.shapes.elementwise import same_as_first
 from mace_core.graph.shapes.linear import gemm, matmul_integer, matmul_shape
+from mace_core.graph.shapes.recurrent import recurrent
 from mace_core.graph.shapes.registry import ShapeFunction, shape_function
+from mace_core.graph.shapes.selection import gather_nd, grid_sample
 from mace_core.tensor import DType, TensorType, ValueType
 
 _DOMAIN = "com.microsoft"
@@ -24,6 +26,8 @@ _contrib("Gelu", "FastGelu", "BiasGelu", "QuickGelu", "BiasSoftmax", "Trilu", "I
 )
 _contrib("QLinearLeakyRelu", "QLinearSoftmax", "GroupNorm", "RotaryEmbedding")(same_as_first)
 _contrib("FusedGemm")(gemm)
+_contrib("GatherND")(gather_nd)
+_contrib("GridSample")(grid_sample)
 _contrib("MatMulInteger16")(matmul_integer)
 
 
@@ -55,25 +59,76 @@ def qlinear_binary(ctx: NodeContext) -> Sequence[ValueType | None]:
 
 @_contrib("QLinearAveragePool")
 def qlinear_average_pool(ctx: NodeContext) -> Sequence[ValueType | None]:
-    _refuse_channels_last(ctx)
-    return pool(ctx)[:1]
+    return nhwc_pool(ctx) if ctx.attr("channels_last", 0) else pool(ctx)[:1]
+
+
+@_contrib("NhwcMaxPool")
+def nhwc_pool(ctx: NodeContext) -> Sequence[ValueType | None]:
+    shape, kernel = ctx.shape(0), ctx.attr("kernel_shape")
+    if len(shape) < 3 or kernel is None:
+        raise ShapeMismatchError("data (N, …, C) of at least 3 axes and the attribute 'kernel_shape' are required")
+    spatial = window_outputs(ctx, shape[1:-1], tuple(kernel), ceil_mode=bool(ctx.attr("ceil_mode", 0)))
+    return [TensorType(ctx.dtype(0), (shape[0], *spatial, shape[-1]))]
 
 
 @_contrib("QLinearGlobalAveragePool")
 def qlinear_global_average_pool(ctx: NodeContext) -> Sequence[ValueType | None]:
-    _refuse_channels_last(ctx)
-    return global_pool(ctx)
-
-
-def _refuse_channels_last(ctx: NodeContext) -> None:
-    if ctx.attr("channels_last", 0):
-        raise ShapeMismatchError("channels_last is not known for this operator")
+    if not ctx.attr("channels_last", 0):
+        return global_pool(ctx)
+    shape = ctx.shape(0)
+    return [TensorType(ctx.dtype(0), (shape[0], *(1,) * (len(shape) - 2), shape[-1]))]
 
 
 @shape_function("QLinearConv", domain=_DOMAIN, dtypes=lambda ctx: [ctx.dtype(7)])
 def qlinear_conv(ctx: NodeContext) -> Sequence[ValueType | None]:
-    _refuse_channels_last(ctx)
-    return onnx_qlinear_conv(ctx)
+    if not ctx.attr("channels_last", 0):
+        return onnx_qlinear_conv(ctx)
+    shape, filters = ctx.shape(0), ctx.shape(3)
+    if len(shape) < 3 or len(filters) != len(shape) or shape[-1] != filters[1] * ctx.attr("group", 1):
+        raise ShapeMismatchError("data (N, …, C) and weights (M, C/group, …) do not fit")
+    spatial = window_outputs(ctx, shape[1:-1], filters[2:])
+    return [TensorType(ctx.dtype(7), (shape[0], *spatial, filters[0]))]
+
+
+@shape_function("QLinearWhere", domain=_DOMAIN, dtypes=lambda ctx: [ctx.dtype(1)])
+def qlinear_where(ctx: NodeContext) -> Sequence[ValueType | None]:
+    return [TensorType(ctx.dtype(1), broadcast(ctx.shape(0), ctx.shape(1), ctx.shape(4)))]
+
+
+@shape_function("DynamicQuantizeLSTM", domain=_DOMAIN, dtypes=lambda ctx: [DType.FLOAT32] * 3)
+def dynamic_lstm(ctx: NodeContext) -> Sequence[ValueType | None]:
+    return recurrent(ctx)
+
+
+@_contrib("Pad")
+def contrib_pad(ctx: NodeContext) -> Sequence[ValueType | None]:
+    shape, pads = ctx.shape(0), ctx.ints(1)
+    rank = len(shape)
+    if len(pads) != 2 * rank:
+        raise ShapeMismatchError(f"{len(pads)} pads do not fit {rank} axes")
+    return [TensorType(ctx.dtype(0), tuple(shape[i] + pads[i] + pads[rank + i] for i in range(rank)))]
+
+
+@_contrib("ExpandDims")
+def expand_dims(ctx: NodeContext) -> Sequence[ValueType | None]:
+    shape = list(ctx.shape(0))
+    shape.insert(normalise_axis(ctx.ints(1)[0], len(shape) + 1), 1)
+    return [TensorType(ctx.dtype(0), tuple(shape))]
+
+
+@_contrib("CDist")
+def distances(ctx: NodeContext) -> Sequence[ValueType | None]:
+    return [TensorType(ctx.dtype(0), (ctx.shape(0)[0], ctx.shape(1)[0]))]
+
+
+@shape_function("GatherBlockQuantized", domain=_DOMAIN, dtypes=lambda ctx: [ctx.dtype(2)])
+def gather_blocks(ctx: NodeContext) -> Sequence[ValueType | None]:
+    """Data packed in bytes has several numbers in every element of its last axis."""
+    data, rank = list(ctx.shape(0)), len(ctx.shape(0))
+    if ctx.dtype(0) is DType.UINT8:
+        data[-1] *= 8 // ctx.attr("bits", 4)
+    axis = normalise_axis(ctx.attr("gather_axis", 0), rank)
+    return [TensorType(ctx.dtype(2), (*data[:axis], *ctx.shape(1), *data[axis + 1 :]))]
 
 
 @shape_function("QLinearConcat", domain=_DOMAIN, dtypes=lambda ctx: [ctx.dtype(1)])
