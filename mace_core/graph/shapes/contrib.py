@@ -9,7 +9,6 @@ from mace_core.graph.shapes.convolution import conv_shape, global_pool, pool, wi
 from mace_core.graph.shapes.convolution import qlinear_conv as onnx_qlinear_conv
 from mace_core.graph.shapes.elementwise import same_as_first
 from mace_core.graph.shapes.linear import gemm, matmul_integer, matmul_shape
-from mace_core.graph.shapes.recurrent import recurrent
 from mace_core.graph.shapes.registry import ShapeFunction, shape_function
 from mace_core.graph.shapes.selection import gather_nd, grid_sample
 from mace_core.tensor import DType, TensorType, ValueType
@@ -97,7 +96,14 @@ def qlinear_where(ctx: NodeContext) -> Sequence[ValueType | None]:
 
 @shape_function("DynamicQuantizeLSTM", domain=_DOMAIN, dtypes=lambda ctx: [DType.FLOAT32] * 3)
 def dynamic_lstm(ctx: NodeContext) -> Sequence[ValueType | None]:
-    return recurrent(ctx)
+    """Like LSTM's; W and R are (directions, inputs, 4 hidden)."""
+    (steps, batch, features), weights = ctx.shape(0), ctx.shape(1)
+    directions = 2 if ctx.attr("direction", "forward") == "bidirectional" else 1
+    hidden = ctx.attr("hidden_size", weights[2] // 4)
+    if weights != (directions, features, 4 * hidden) or ctx.shape(2) != (directions, hidden, 4 * hidden):
+        raise ShapeMismatchError(f"W and R must be (directions, inputs, 4 * hidden) for a hidden size of {hidden}")
+    last = TensorType(DType.FLOAT32, (directions, batch, hidden))
+    return [TensorType(DType.FLOAT32, (steps, directions, batch, hidden)), last, last]
 
 
 @_contrib("Pad")

@@ -20,18 +20,21 @@ def _scale(node: Node, size: int) -> float:
 
 
 def _all_masks(
-    b: BodyBuilder, node: Node, like: Value, mask: Value | None, bias: Value | None, sizes: tuple[int, int, int]
+    b: BodyBuilder, node: Node, like: Value, mask: Value | None, bias: Value | None, sizes: tuple[int, int, int, int]
 ) -> list[Value] | None:
-    """What is added to the scores; ``sizes``: batch, queries, keys.  None for a mask of a form that is not known."""
-    batch, queries, keys = sizes
+    """What is added to the scores; None for a mask of a form that is not known.
+
+    ``sizes``: batch, queries, keys of all, keys of earlier runs.
+    """
+    batch, queries, keys, earlier = sizes
     masks = [] if bias is None else [bias]
     if mask is not None and b.view.shape(mask) not in ((batch, 1), (1, 1)):
         found = key_mask(b, like, mask, batch, queries, keys, float(node.attr("mask_filter_value", MASK_FILTER)))
         if found is None:
             return None
         masks.append(found)
-    if node.attr("unidirectional", 0):
-        causal = causal_mask(b, like, queries, keys, keys - queries)
+    if node.attr("unidirectional", 0) and queries > 1:  # onnxruntime lets a single query see every key
+        causal = causal_mask(b, like, queries, keys, earlier)
         masks += [] if causal is None else [causal]
     return masks
 
@@ -93,7 +96,7 @@ def _projected(
     if present is not None:
         half = (1, batch, heads, earlier + queries, key.size)
         joined(b, [shaped(b, part.value, half) for part in (key, value_part)], 0, into=present)
-    masks = _all_masks(b, node, like, mask, bias, (batch, queries, key.rows))
+    masks = _all_masks(b, node, like, mask, bias, (batch, queries, key.rows, earlier))
     if masks is None:
         return False
     attend(b, query, key, value_part, Scoring(_scale(node, query.size), masks), made(node))
@@ -121,7 +124,9 @@ def _multi_head(b: BodyBuilder, node: Node) -> bool:
             return False  # keys of a cache have no past
         key = key.behind(b, past_key, earlier, into=node.output(1))
         value = value.behind(b, past_value, earlier, into=node.output(2))
-    masks = _all_masks(b, node, given(node, 0), node.input(4), node.input(5), (query.batch, query.rows, key.rows))
+    masks = _all_masks(
+        b, node, given(node, 0), node.input(4), node.input(5), (query.batch, query.rows, key.rows, earlier)
+    )
     if masks is None:
         return False
     how = Scoring(_scale(node, query.size), masks, scores=node.output(3))

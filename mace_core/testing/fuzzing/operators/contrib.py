@@ -133,18 +133,28 @@ def quantized_gemm(source: Source, op: str) -> OpCase:
 
 @draws("MatMulNBits", domain=CONTRIB)
 def matmul_bits(source: Source, op: str) -> OpCase:
-    block = source.pick([16, 32])
+    """Zero points and an order of the rows are not drawn together: onnxruntime then takes the default zero point."""
+    block, bits = source.pick([16, 32]), source.pick([4, 4, 8, 2])
     k, n, m = block * source.dim(1, 3), source.dim(1, 9), source.dim(1, 5)
     blocks = k // block
     inputs: list[Array | None] = [
         source.array((m, k), FLOAT, -2, 2),
-        source.array((n, blocks, block // 2), np.uint8, 0, 255),
+        source.array((n, blocks, block * bits // 8), np.uint8, 0, 255),
         source.array((n, blocks) if source.flag() else (n * blocks,), FLOAT, 0.25, 1),
     ]
-    if source.flag():
-        inputs.append(source.array((n, -(-blocks // 2)) if source.flag() else (n * -(-blocks // 2),), np.uint8, 0, 255))
-    attributes = {"K": k, "N": n, "bits": 4, "block_size": block}
-    return OpCase(op, OPSET, tuple(inputs), attributes, constants=frozenset({1, 2, 3}), tolerance=1e-4)
+    packed = -(-blocks * bits // 8)
+    has_zeros = source.flag()
+    inputs.append(
+        source.array((n, packed) if source.flag() else (n * packed,), np.uint8, 0, 255) if has_zeros else None
+    )
+    inputs.append(
+        source.array((k,), np.int32, 0, blocks - 1) if bits == 4 and not has_zeros and source.flag() else None
+    )
+    inputs.append(source.array((n,), FLOAT) if source.rarely(3) else None)
+    while inputs[-1] is None:
+        inputs.pop()
+    attributes = {"K": k, "N": n, "bits": bits, "block_size": block}
+    return OpCase(op, OPSET, tuple(inputs), attributes, constants=frozenset({1, 2, 3, 4, 5}), tolerance=1e-4)
 
 
 @draws("QLinearAdd", "QLinearMul", domain=CONTRIB)
@@ -167,7 +177,7 @@ def quantized_unary(source: Source, op: str) -> OpCase:
     target = np.array(1 / 256 if small else 0.25, np.float32)
     zero = np.array(-128 if small and dtype.kind == "i" else 0, dtype)
     if op == "QLinearSoftmax":
-        attributes = {"axis": source.axis(len(shape)), "opset": 13}
+        attributes = {"axis": source.axis(len(shape)), "opset": source.pick([13, 11])}
     inputs = (source.array(shape, dtype, -50, 50), _scale(source), source.array((), dtype, 0, 5), target, zero)
     constants = frozenset(range(1, 5))
     return OpCase(op, OPSET, inputs, attributes, off_by=1, constants=constants)
@@ -180,6 +190,8 @@ def quantized_pooling(source: Source, op: str) -> OpCase:
     x = source.array((1, source.dim(1, 4), *window.sizes), dtype, -50, 50)
     attributes = {**window.attributes, "kernel_shape": list(window.kernel)}
     if source.flag():
+        x, attributes["channels_last"] = np.ascontiguousarray(np.moveaxis(x, 1, -1)), 1
+    if source.flag():
         attributes["count_include_pad"] = int(source.flag())
     scale, zero = _scale(source), source.array((), dtype, 0, 5)
     return OpCase(op, OPSET, (x, scale, zero, _scale(source), source.array((), dtype, 0, 5)), attributes, off_by=1)
@@ -191,7 +203,7 @@ def quantized_global_pooling(source: Source, op: str) -> OpCase:
     x = source.array((source.dim(1, 2), source.dim(1, 9), source.dim(1, 5), source.dim(1, 5)), dtype, -50, 50)
     scale, zero = _scale(source), source.array((), dtype, 0, 5)
     inputs = (x, scale, zero, _scale(source), source.array((), dtype, 0, 5))
-    return OpCase(op, OPSET, inputs, {"channels_last": 0}, off_by=1)
+    return OpCase(op, OPSET, inputs, {"channels_last": int(source.flag())}, off_by=1)
 
 
 @draws("QLinearConcat", domain=CONTRIB)
@@ -208,8 +220,13 @@ def quantized_concat(source: Source, op: str) -> OpCase:
 
 @draws("QLinearConv", domain=CONTRIB)
 def quantized_convolution(source: Source, op: str) -> OpCase:
+    """With its channels last half the time, as onnxruntime's optimizer lays it out."""
     plain = convolution(source, "QLinearConv")
-    return OpCase(op, OPSET, plain.inputs, plain.attributes, off_by=1)
+    inputs, attributes = list(plain.inputs), dict(plain.attributes)
+    if source.flag() and inputs[0] is not None:
+        inputs[0] = np.ascontiguousarray(np.moveaxis(inputs[0], 1, -1))
+        attributes["channels_last"] = 1
+    return OpCase(op, OPSET, tuple(inputs), attributes, off_by=1, constants=plain.constants)
 
 
 @draws("QuantizeLinear", "DequantizeLinear", domain=CONTRIB)
