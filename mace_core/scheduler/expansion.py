@@ -16,6 +16,7 @@ from mace_core.provider import Capability
 from mace_core.scheduler.contrib import contrib_body
 from mace_core.scheduler.core_nodes import runs_in_core
 from mace_core.scheduler.devices import DevicePool
+from mace_core.scheduler.flex_attention import flex_attention_body
 from mace_core.scheduler.stages import Stage, cut_stage, fragment, node_reads
 from mace_core.scheduler.widening import widened
 from mace_core.tensor import Tensor, ValueType
@@ -54,7 +55,7 @@ def _expanded(stage: Stage, node: Node, pool: DevicePool, resolve: Resolve, dept
     from mace_core.scheduler.function_bodies import function_body
 
     view = _view(stage, [node])
-    for form in (contrib_body, widened, function_body):
+    for form in (contrib_body, flex_attention_body, widened, function_body):
         body = form(view, node)
         found = None if body is None else _claimed(stage, node, body, pool, resolve, depth)
         if found is not None:

@@ -103,7 +103,7 @@ def multi_head(source: Source, op: str) -> OpCase:
     inputs.append(_values(source, *lead, rows, keys + past) if source.rarely(3) else None)
     inputs += [_values(source, batch, heads, past, size) if past else None for _ in range(2)]
     attributes: dict[str, Any] = {"num_heads": heads}
-    if source.rarely(3) and rows <= keys:
+    if source.rarely(3) and rows == keys:
         attributes["unidirectional"] = 1
     if source.rarely(4):
         attributes["scale"] = 0.5
