@@ -14,8 +14,8 @@ KERNELS = frozenset({"BiasGelu", "FastGelu", "Gelu", "QuickGelu"})
 
 WRITERS = (
     ("onnxruntime's quantization tool", (
-        "DequantizeLinear", "DynamicQuantizeLSTM", "DynamicQuantizeMatMul", "GatherBlockQuantized", "MatMulIntegerToFloat",
-        "MatMulNBits", "QAttention", "QGemm", "QLinearAdd", "QLinearAveragePool", "QLinearConcat",
+        "DequantizeLinear", "DynamicQuantizeLSTM", "DynamicQuantizeMatMul", "GatherBlockQuantized",
+        "MatMulIntegerToFloat", "MatMulNBits", "QAttention", "QGemm", "QLinearAdd", "QLinearAveragePool", "QLinearConcat",
         "QLinearGlobalAveragePool", "QLinearLeakyRelu", "QLinearMul", "QLinearSigmoid", "QLinearSoftmax",
         "QLinearWhere", "QuantizeLinear",
     )),
@@ -32,7 +32,7 @@ WRITERS = (
 
 LIMITS = {
     "Attention": "no `do_rotary`, no cache shared between past and present, no mask of four axes",
-    "DynamicQuantizeLSTM": "constant weights; data and states are not rounded to 8 bits as onnxruntime does in every step",
+    "DynamicQuantizeLSTM": "constant weights; data and states keep their precision, which onnxruntime rounds to 8 bits",
     "FusedMatMul": "no `transBatchA`, `transBatchB`",
     "GatherBlockQuantized": "tables of bytes, gathered along the first axis, blocks along the last",
     "GridSample": "as the standard's",

@@ -151,3 +151,15 @@ def test_packed_weights_are_unpacked_lowest_bits_first(bits: int) -> None:
     for row in range(rows):
         expected = (numbers[:, row // block, row % block] - (1 << (bits - 1))) * scales[:, row // block]
         np.testing.assert_allclose(found[row], expected, rtol=1e-6)
+
+
+def test_rows_that_were_sorted_before_packing_take_scale_and_zero_point_of_the_block_they_name() -> None:
+    rng = np.random.default_rng(0)
+    packed, scales = rng.integers(0, 256, (3, 2, 8), np.uint8), rng.uniform(0.5, 1, (3, 2)).astype(np.float32)
+    zeros = rng.uniform(0, 15, (3, 2)).astype(np.float32)
+    layout = {"rows": 32, "columns": 3, "bits": 4, "block": 16}
+    plain = unpack_blocks(packed, scales, zeros, **layout)
+    same = unpack_blocks(packed, scales, zeros, **layout, groups=np.arange(32) // 16)
+    np.testing.assert_array_equal(same, plain)
+    swapped = unpack_blocks(packed, scales[:, ::-1], zeros[:, ::-1], **layout, groups=1 - np.arange(32) // 16)
+    np.testing.assert_array_equal(swapped, plain)

@@ -107,9 +107,7 @@ def multi_head(source: Source, op: str) -> OpCase:
         attributes["unidirectional"] = 1
     if source.rarely(4):
         attributes["scale"] = 0.5
-    outputs = (True,)
-    if form == "apart" and (past or source.flag()):
-        outputs = (True, True, True)
+    outputs = (True, True, True) if form == "apart" and (past or source.flag()) else (True,)
     return OpCase(op, OPSET, _trimmed(inputs), attributes, outputs, tolerance=1e-4)
 
 
