@@ -15,7 +15,8 @@ KERNELS = frozenset({"BiasGelu", "FastGelu", "Gelu", "QuickGelu"})
 WRITERS = (
     ("onnxruntime's quantization tool", (
         "DequantizeLinear", "DynamicQuantizeLSTM", "DynamicQuantizeMatMul", "GatherBlockQuantized",
-        "MatMulIntegerToFloat", "MatMulNBits", "QAttention", "QGemm", "QLinearAdd", "QLinearAveragePool", "QLinearConcat",
+        "MatMulIntegerToFloat", "MatMulNBits", "QAttention", "QGemm", "QLinearAdd", "QLinearAveragePool",
+        "QLinearConcat",
         "QLinearGlobalAveragePool", "QLinearLeakyRelu", "QLinearMul", "QLinearSigmoid", "QLinearSoftmax",
         "QLinearWhere", "QuantizeLinear",
     )),
@@ -53,7 +54,8 @@ LEFT = (
     ("written for a few models only", (
         "AttnLSTM", "BifurcationDetector", "BranchwiseRMSNorm", "CausalConvWithState", "ConvTransposeWithDynamicPads",
         "CropAndResize", "DynamicTimeWarping", "EngramGate", "GatedAdd", "GatedDeltaNet", "GatedRMSNorm",
-        "GatherPacked", "HyperConnectionPostMix", "HyperConnectionPreMix", "Inverse", "LinearAttention", "LinearAttentionGate",
+        "GatherPacked", "HyperConnectionPostMix", "HyperConnectionPreMix", "Inverse", "LinearAttention",
+        "LinearAttentionGate",
         "MRotaryEmbedding", "MaxpoolWithMask", "MoEGroupRouter", "MurmurHash3", "NGramHashMapping",
         "NGramRepeatBlock", "SampleOp", "ScaledSiLU", "SparseAttention", "UnfoldTensor", "VarlenCausalConvWithState",
         "VarlenNGramHashMapping", "WordConvEmbedding",

@@ -10,6 +10,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from mace_core.errors import MaceError
 from mace_core.session import Session
 
 pytest.importorskip("mace_cpu", reason="needs the CPU provider")
@@ -83,6 +84,13 @@ def test_a_token_after_a_prompt_is_the_last_row_of_the_longer_prompt(room: int) 
     for present, expected in zip(last[1:], whole[1:], strict=True):
         assert present.shape[2] == max(room, rows)
         np.testing.assert_allclose(present[:, :, :rows], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(4,), (2, 4)])
+def test_a_node_that_makes_no_sense_is_refused_in_a_sentence(shape: tuple[int, ...]) -> None:
+    positions = np.zeros((1, 1), np.int64)
+    with pytest.raises(MaceError, match="RotaryEmbedding"):
+        run("RotaryEmbedding", [floats(*shape), positions, floats(4, 2), floats(4, 2)])
 
 
 def test_a_quantised_network_saved_by_onnxruntime_after_all_optimizations_runs_here(tmp_path: Path) -> None:

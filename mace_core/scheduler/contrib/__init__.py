@@ -6,6 +6,8 @@ of is claimed.
 
 from __future__ import annotations
 
+import logging
+
 from mace_core.graph import Graph, GraphView, Node
 from mace_core.scheduler.contrib import (
     activation,
@@ -22,6 +24,8 @@ from mace_core.scheduler.contrib import (
 from mace_core.scheduler.contrib.old_broadcasting import explicit_broadcasting, is_old
 from mace_core.scheduler.contrib.registry import BODIES, DOMAIN
 from mace_core.scheduler.rewriting import BodyBuilder
+
+_log = logging.getLogger("mace")
 
 # Imported for what they register.
 _FAMILIES = (
@@ -41,13 +45,16 @@ __all__ = ["contrib_body", "operators"]
 
 
 def contrib_body(view: GraphView, node: Node) -> Graph | None:
-    """What stands for ``node``, or None where this package knows nothing."""
+    """What stands for ``node``, or None where this package knows nothing, or the node makes no sense."""
     builder = BodyBuilder(view, node)
-    if node.domain == DOMAIN:
-        found = BODIES.get(node.op_type)
-        return builder.graph if found is not None and found(builder, node) else None
-    if not node.domain and is_old(view) and explicit_broadcasting(builder, node):
-        return builder.graph
+    try:
+        if node.domain == DOMAIN:
+            found = BODIES.get(node.op_type)
+            return builder.graph if found is not None and found(builder, node) else None
+        if not node.domain and is_old(view) and explicit_broadcasting(builder, node):
+            return builder.graph
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        _log.info("node '%s' (%s) has no body: %s", node.name, node.qualified_op, error)
     return None
 
 
