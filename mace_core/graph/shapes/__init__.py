@@ -5,6 +5,9 @@ Nothing here knows providers or runs a model.
 """
 
 from mace_core.graph.shapes import (
+    agree_indices,
+    agree_pictures,
+    agree_sequences,
     attention,
     contrib,
     control_flow,
@@ -40,6 +43,9 @@ __all__ = [
 
 # Imported for what they register.
 _FAMILIES = (
+    agree_indices,
+    agree_pictures,
+    agree_sequences,
     attention,
     contrib,
     control_flow,
