@@ -173,3 +173,31 @@ def einsum(ctx: NodeContext) -> None:
             if known != size and 1 not in (known, size):
                 raise ShapeMismatchError(f"index '{letter}' has sizes {known} and {size}")
             sizes[letter] = size if known == 1 else known
+
+
+@agreement("Loop")
+def loop(ctx: NodeContext) -> None:
+    expect_one(ctx, 0, "the number of turns")
+    require(not ctx.has(0) or ctx.dtype(0) in (DType.INT64, DType.INT32), "the number of turns must be an int64")
+
+
+@agreement("Scan")
+def scan(ctx: NodeContext) -> None:
+    if ctx.opset < 9:  # its first input is another one, and there is a batch
+        return
+    count = ctx.attr("num_scan_inputs", 0)
+    require(0 < count <= ctx.input_count, f"num_scan_inputs {count} is not from 1 to {ctx.input_count}")
+    for name, most in (
+        ("scan_input_directions", count),
+        ("scan_output_directions", ctx.output_count - (ctx.input_count - count)),
+    ):
+        given = ctx.attr(name) or ()
+        require(len(given) in (0, most) and set(given) <= {0, 1}, f"{name} {list(given)} must be {most} of 0 and 1")
+
+
+@agreement("Resize")
+def resize(ctx: NodeContext) -> None:
+    rank, axes = len(ctx.shape(0)), ctx.attr("axes") or ()
+    require(len({axis % max(rank, 1) for axis in axes}) == len(axes), f"axes {list(axes)} name one axis twice")
+    policy = ctx.attr("keep_aspect_ratio_policy", "stretch")
+    require(policy in ("stretch", "not_larger", "not_smaller"), f"there is no keep_aspect_ratio_policy '{policy}'")
