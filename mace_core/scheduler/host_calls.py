@@ -63,7 +63,7 @@ class HostSubgraph(CompiledSubgraph):
         return _HostExecution(self)
 
 
-_CLASS_NAME = re.compile(r"<class '([\w.]+)'>")
+_PYTHON_NAME = re.compile(r"<(?:class ')?([\w.]+)(?:'| object at 0x[0-9a-f]+)>")
 
 
 class _Call:
@@ -159,7 +159,7 @@ def _lasting(value: RuntimeValue) -> RuntimeValue:
 def _node_error(call: _Call, slots: list[RuntimeValue], error: Exception, device: str) -> Exception:
     """What a failure inside a node's function means to the caller: node, op, shapes, and the original words."""
     shapes = ", ".join(_describe(slots[slot]) for slot in call.reads if slot is not None)
-    words = " ".join(_CLASS_NAME.sub(r"\1", str(error)).split()) or type(error).__name__
+    words = " ".join(_PYTHON_NAME.sub(r"\1", str(error)).split()) or type(error).__name__
     message = f"node '{call.name}' ({call.op}) failed on {device} with inputs {shapes or 'none'}: {words}"
     return ProviderError(message, node=call.name, device=device)
 

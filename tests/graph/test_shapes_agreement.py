@@ -112,3 +112,75 @@ def test_shapes_that_contradict_each_other_are_refused_with_words(
         mace.Session(model.SerializeToString(), devices=["cpu"], cache=False) as session,
     ):
         session.run(feeds)
+
+
+def _trees(true_branches: list[int], false_branches: list[int]) -> bytes:
+    node = helper.make_node(
+        "TreeEnsembleRegressor",
+        ["x"],
+        ["y"],
+        domain="ai.onnx.ml",
+        n_targets=1,
+        nodes_featureids=[0, 0, 0],
+        nodes_modes=["BRANCH_LEQ", "BRANCH_LEQ", "LEAF"],
+        nodes_nodeids=[0, 1, 2],
+        nodes_treeids=[0, 0, 0],
+        nodes_truenodeids=true_branches,
+        nodes_falsenodeids=false_branches,
+        nodes_values=[0.5, 0.25, 0.0],
+        target_ids=[0],
+        target_nodeids=[2],
+        target_treeids=[0],
+        target_weights=[3.0],
+    )
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 1])]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
+    imports = [helper.make_opsetid("", 21), helper.make_opsetid("ai.onnx.ml", 3)]
+    graph = helper.make_graph([node], "g", inputs, outputs)
+    return bytes(helper.make_model(graph, opset_imports=imports, ir_version=10).SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("true_branches", "false_branches", "message"),
+    [([1, 0, 0], [2, 2, 0], "circle"), ([0, 2, 0], [1, 2, 0], "circle"), ([1, 9, 0], [2, 2, 0], "not there")],
+    ids=["to the root", "to itself", "to nowhere"],
+)
+def test_trees_that_no_walk_leaves_are_refused(
+    true_branches: list[int], false_branches: list[int], message: str
+) -> None:
+    with (
+        pytest.raises(ModelError, match=message),
+        mace.Session(_trees(true_branches, false_branches), devices=["cpu"], cache=False) as session,
+    ):
+        session.run({"x": ones(2, 1)})
+
+
+def test_a_tree_whose_branches_meet_again_is_computed() -> None:
+    with mace.Session(_trees([1, 2, 0], [2, 2, 0]), devices=["cpu"], cache=False) as session:
+        np.testing.assert_array_equal(session.run({"x": ones(2, 1)})["y"], [[3.0], [3.0]])
+
+
+def test_scan_of_opset_8_takes_its_element_types_from_the_body() -> None:
+    """Its first input may be the lengths, which are whole numbers whatever is scanned."""
+    value = helper.make_tensor_value_info
+    body = helper.make_graph(
+        [helper.make_node("Add", ["s", "e"], ["t"]), helper.make_node("Identity", ["t"], ["o"])],
+        "body",
+        [value("s", TensorProto.FLOAT, [2]), value("e", TensorProto.FLOAT, [2])],
+        [value("t", TensorProto.FLOAT, [2]), value("o", TensorProto.FLOAT, [2])],
+    )
+    scan = helper.make_node("Scan", ["lengths", "s0", "x"], ["y", "z"], body=body, num_scan_inputs=1)
+    graph = helper.make_graph(
+        [scan],
+        "g",
+        [
+            value("lengths", TensorProto.INT64, [2]),
+            value("s0", TensorProto.FLOAT, [2, 2]),
+            value("x", TensorProto.FLOAT, [2, 3, 2]),
+        ],
+        [value("y", TensorProto.FLOAT, [2, 2]), value("z", TensorProto.FLOAT, [2, 3, 2])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 8)], ir_version=3)
+    with mace.Session(model.SerializeToString(), devices=["cpu"], cache=False) as session:
+        found = session.run({"lengths": np.array([3, 1]), "s0": np.zeros((2, 2), F), "x": ones(2, 3, 2)})
+    np.testing.assert_array_equal(found["y"], [[3, 3], [1, 1]])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mace_core.graph.shapes.agreement import Rule, agreement, expect, expect_one, expect_rank, require
 from mace_core.graph.shapes.context import Ints, NodeContext, ShapeMismatchError
+from mace_core.tensor import DType
 
 
 def _singles(**named: int) -> Rule:
