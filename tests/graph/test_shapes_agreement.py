@@ -69,7 +69,7 @@ CASES: list[tuple[str, str, tuple[Any, ...], dict[str, Any], str]] = [
     ("DequantizeLinear", "blocks", (QUANTISED[0], ones(1, 2, 1, 4)), {"axis": 2, "block_size": 2}, "axis 2"),
     ("DFT", "axis", (ones(1, 8, 1), None, I64(9)), {}, "axis 9"),
     ("DFT", "parts", (ones(1, 8, 3),), {}, "real"),
-    ("STFT", "window", (ones(1, 32, 1), I64(4), ones(4), I64(9)), {}, "window of 4"),
+    ("STFT", "window", (ones(1, 32, 1), I64(4), ones(16), I64(9)), {}, "window of 16"),
     ("Attention", "sizes", (ones(1, 1, 2, 4), ones(1, 1, 3, 5), ones(1, 1, 3, 4)), {}, "queries of 4"),
     ("Attention", "mask", (*[ones(1, 1, 2, 4)] * 3, ones(2, 5)), {}, "mask"),
     ("Pad", "cut", (ones(4), np.array([-5, 2])), {"mode": "edge"}, "cut more"),

@@ -155,7 +155,7 @@ def short_time_fourier(ctx: NodeContext) -> None:
         window = expect_rank(ctx, 2, 1, "the window")
         length = ctx.content(3) if ctx.has(3) else None
         require(
-            length is None or int(length.reshape(-1)[0]) == window[0],
+            length is None or int(length.reshape(-1)[0]) >= window[0],
             f"a window of {window[0]} does not fit frames of {None if length is None else int(length.reshape(-1)[0])}",
         )
 
