@@ -13,6 +13,7 @@ from onnx import TensorProto, helper
 from onnx.backend.test import BackendTest
 
 from mace_core.testing.backend_suite import (
+    Conditions,
     Outcome,
     SuiteCase,
     Verdict,
@@ -83,6 +84,15 @@ def test_a_wrong_result_of_the_provider_is_a_failure_of_its_own_kind() -> None:
     assert "WRONG ON THE PROVIDER" in summary("cpu", [verdict])
 
 
+def test_devices_of_less_precision_have_wider_tolerances_and_the_page_says_so() -> None:
+    conditions = Conditions(rtol=1.0, atol=1.0)
+    verdict = judge(wrong_case(), "cpu", conditions)
+    assert verdict.outcome is Outcome.NATIVE
+    page = operator_page("cpu:0", "a processor", [verdict], conditions)
+    assert "--provider cpu:0 --rtol 1 --atol 1\n--markdown docs/operators/cpu.md" in page
+    assert "1 of a value" in page
+
+
 def test_what_is_declined_passes_with_fallback_and_says_why() -> None:
     verdict = judge(suite_cases()["test_strnormalizer_nostopwords_nochangecase"], "cpu")
     assert verdict.outcome is Outcome.FALLBACK and verdict.unusual == "strings"
@@ -113,7 +123,7 @@ def test_the_page_has_a_table_per_operator_with_reasons() -> None:
         Verdict("test_b", "node", "Foo", "strings", Outcome.FALLBACK, reason),
         Verdict("test_c", "node", "Bar", "", Outcome.FAIL, "it broke", wrong=True),
     ]
-    page = operator_page("cpu", verdicts)
+    page = operator_page("cpu", "a processor", verdicts)
     assert "| all node tests | 3 | 1 (33.3 %) | 2 (66.7 %) |" in page
     assert "| usual node tests | 2 | 1 (50.0 %) | 1 (50.0 %) |" in page
     assert "| Foo | 2 | 1 | 2 | no \\| kernel |" in page

@@ -299,6 +299,14 @@ KNOWN: tuple[Known, ...] = (
     ),
     Known(
         REFERENCE,
+        ("ConvInteger",),
+        "takes a zero point per output channel along another axis where the weights are not of rank 4",
+        "'a 1D tensor … its number of elements should be equal to the number of output channels (M)'",
+        "ConvInteger of x [1, 2, 1, 1, 1], w [2, 2, 1, 1, 1], w_zero_point [0, 1]",
+        lambda case: _rank(case, 1) != 4 and _has(case, 3) and _rank(case, 3) == 1,
+    ),
+    Known(
+        REFERENCE,
         ("Unsqueeze",),
         "inserts one axis after the other in the order given",
         "'the order of values in axes does not matter', they are axes of the output",

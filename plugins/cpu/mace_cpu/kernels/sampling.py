@@ -60,6 +60,8 @@ def grid_sample(dtype: str, mode: str) -> Kernel:
     pointer, scalar = POINTERS[dtype], SCALARS[dtype]
     taps = {"nearest": 1, "linear": 2, "cubic": 4}[mode]
     local_weights, local_places = LOCAL_ARRAYS["float64"], LOCAL_SECOND["int64"]
+    # what is rounded to a pixel has to be a tie where it is one in the grid's own precision
+    working = np.float32 if mode == "nearest" and dtype != "float64" else np.float64
 
     def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
         channels, places, padding, align, rank = args[3], args[4], args[5], args[6] != 0, args[7]
@@ -75,10 +77,15 @@ def grid_sample(dtype: str, mode: str) -> Kernel:
             place = unit - image * places
             for axis in range(rank):
                 size = args[8 + axis]
-                given = np.float64(grid[unit * rank + rank - 1 - axis])
-                at = (given + 1.0) / 2.0 * (size - 1.0) if align else ((given + 1.0) * size - 1.0) / 2.0
+                given = working(grid[unit * rank + rank - 1 - axis])
+                above = given + working(1)
+                at = np.float64(
+                    above / working(2) * working(size - 1)
+                    if align
+                    else (above * working(size) - working(1)) / working(2)
+                )
                 if not (at == at and abs(at) < 1e15):
-                    at = -1e15
+                    at = np.float64(-1e15)
                 if taps == 1:
                     at = _padded(np.rint(at), size, padding, align)
                     weights[axis * taps] = 1.0
