@@ -49,6 +49,8 @@ def custom_op(
     names = tuple(outputs)
     if not domain or domain == "ai.onnx" or domain.startswith("ai.onnx."):
         raise UsageError(f"the domain '{domain or 'ai.onnx'}' belongs to the ONNX standard; choose one of your own")
+    if not op_type:
+        raise UsageError(f"a custom operator of the domain '{domain}' needs a name")
     if not names or len(set(names)) != len(names) or isinstance(outputs, str):
         raise UsageError(f"{domain}.{op_type}: name each output once, in a tuple; given: {outputs!r}")
     if compiled and shape is None:

@@ -98,7 +98,7 @@ def _function_of(view: GraphView, node: Node) -> NodeFunction:
     planned = [None if value is None else view.tensor_type(value) for value in node.outputs]
 
     def call(inputs: Sequence[RuntimeValue]) -> Sequence[RuntimeValue]:
-        results = op.function(*op.padded(inputs), **attributes)
+        results = op.function(*op.padded([_read_only(value) for value in inputs]), **attributes)
         outputs = list(results) if isinstance(results, tuple | list) and len(op.outputs) > 1 else [results]
         if len(outputs) != len(op.outputs):
             raise ValueError(f"{op.origin} returned {len(outputs)} results for {len(op.outputs)} outputs")
@@ -108,6 +108,15 @@ def _function_of(view: GraphView, node: Node) -> NodeFunction:
         return [result for result, is_wanted in zip(given, wanted, strict=True) if is_wanted]
 
     return call
+
+
+def _read_only(value: RuntimeValue) -> RuntimeValue:
+    """The value as something that can not be written to: other nodes read it too."""
+    if not isinstance(value, np.ndarray):
+        return value
+    view = value.view()
+    view.flags.writeable = False
+    return view
 
 
 def _checked(op: CustomOp, name: str, result: RuntimeValue, planned: TensorType | None) -> RuntimeValue:

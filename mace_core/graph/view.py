@@ -43,6 +43,7 @@ class GraphView:
         self.name = name
         self.opset_imports = dict(opset_imports if opset_imports is not None else graph.opset_imports)
         self._users: dict[Value, list[Node]] | None = None
+        self._output_index = {value: index for index, value in enumerate(self.outputs)}
 
     def type(self, value: Value) -> ValueType | None:
         """The value's type under this signature; None where it is unknown until run."""
@@ -82,7 +83,15 @@ class GraphView:
 
     def is_output(self, value: Value) -> bool:
         """Whether ``value`` is needed outside this view."""
-        return value in self.outputs
+        return value in self._output_index
+
+    def output_index(self, value: Value) -> int:
+        """The position of ``value`` among the outputs.
+
+        Raises:
+            KeyError: if it is none of them.
+        """
+        return self._output_index[value]
 
     def opset(self, domain: str = "") -> int:
         """The opset version of ``domain`` this graph is written for; 0 where it does not import it."""

@@ -27,12 +27,13 @@ class MergeCommonSubexpressions(GraphPass):
         merged_constants = len(replaced)
         first: dict[tuple[Any, ...], Node] = {}
         gone: set[Node] = set()
+        outputs = set(graph.outputs)
         for node in graph.nodes:
             key = _key(node, replaced)
             if key is None:
                 continue
             twin = first.setdefault(key, node)
-            if twin is node or any(value in graph.outputs for value in node.outputs if value is not None):
+            if twin is node or not outputs.isdisjoint(node.outputs):
                 continue
             for kept, merged in zip(twin.outputs, node.outputs, strict=True):
                 if kept is not None and merged is not None:
@@ -77,9 +78,10 @@ def _equal_constants(graph: Graph) -> dict[Value, Value]:
     """Drop all but one of equal small initializers; returns what stands in for each that went."""
     first: dict[tuple[Any, ...], Value] = {}
     replaced: dict[Value, Value] = {}
+    outputs = set(graph.outputs)
     for name, value in list(graph.initializers.items()):
         tensor = value.constant
-        if tensor is None or tensor.nbytes > SMALL_CONSTANT_BYTES or value in graph.outputs:
+        if tensor is None or tensor.nbytes > SMALL_CONSTANT_BYTES or value in outputs:
             continue
         kept = first.setdefault(_content(tensor), value)
         if kept is not value:

@@ -18,15 +18,16 @@ class RemoveIdentities(GraphPass):
         gone: set[Node] = set()
         replaced: dict[Value, Value] = {}
         users = graph.users()
+        outputs = set(graph.outputs)
         own = {value for node in graph.nodes for value in node.outputs if value is not None}
         for node in graph.nodes:
             source, result = node.input(0), node.output(0)
             if source is None or result is None or not _hands_on(node, context, users):
                 continue
             source = final(replaced, source)
-            if result in graph.outputs:
+            if result in outputs:
                 # An output keeps its name: its producer computes it directly, where that is an inner node.
-                if source not in own or source in graph.outputs:
+                if source not in own or source in outputs:
                     continue
                 _compute_as(source, result)
                 replaced[source] = result

@@ -16,12 +16,13 @@ class FoldPads(GraphPass):
     def run(self, graph: Graph, context: PassContext) -> int:
         users = graph.users()
         gone: set[Node] = set()
+        outputs = set(graph.outputs)
         for node in graph.nodes:
             if node.op_type != "Pad" or node.domain:
                 continue
             result = node.output(0)
             readers = users.get(result, []) if result is not None else []
-            if result is None or result in graph.outputs or len(readers) != 1 or not _pads_itself(readers[0], result):
+            if result is None or result in outputs or len(readers) != 1 or not _pads_itself(readers[0], result):
                 continue
             added = _spatial_zeros(node)
             if added is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
@@ -62,6 +63,9 @@ class HostSubgraph(CompiledSubgraph):
         return _HostExecution(self)
 
 
+_PYTHON_NAME = re.compile(r"<(?:class ')?([\w.]+)(?:'| object at 0x[0-9a-f]+)>")
+
+
 class _Call:
     """One node: the function and where its arguments come from and go."""
 
@@ -107,7 +111,15 @@ class _HostExecution(Execution):
             if bindings.profile is not None:
                 bindings.profile(call.name, call.source, start_ns, time.perf_counter_ns())
         for index, slot in enumerate(subgraph.output_slots):
-            _deliver(bindings, index, slots[slot], subgraph.computed_by)
+            try:
+                _deliver(bindings, index, slots[slot], subgraph.computed_by)
+            except _UnplannedShapeError as error:
+                call = next(call for call in subgraph.calls if slot in call.writes)
+                raise _node_error(call, slots, error, subgraph.device) from None
+
+
+class _UnplannedShapeError(Exception):
+    """A result has another shape than the plan has room for."""
 
 
 def _deliver(bindings: Bindings, index: int, value: RuntimeValue, computed_by: str) -> None:
@@ -120,8 +132,8 @@ def _deliver(bindings: Bindings, index: int, value: RuntimeValue, computed_by: s
     if bound is None or bound.shape != array.shape:
         if bindings.allocate_output is None or bound is not None:
             expected = "unknown" if bound is None else str(list(bound.shape))
-            raise ProviderError(
-                f"{computed_by} computed shape {list(array.shape)} for output {index}; the planned shape is {expected}"
+            raise _UnplannedShapeError(
+                f"{computed_by} computed the shape {list(array.shape)}; the planned shape is {expected}"
             )
         bound = bindings.allocate_output(index, DType.from_numpy(array.dtype), array.shape)
         if bound.buffer.memory is MemoryKind.OBJECT:
@@ -147,7 +159,8 @@ def _lasting(value: RuntimeValue) -> RuntimeValue:
 def _node_error(call: _Call, slots: list[RuntimeValue], error: Exception, device: str) -> Exception:
     """What a failure inside a node's function means to the caller: node, op, shapes, and the original words."""
     shapes = ", ".join(_describe(slots[slot]) for slot in call.reads if slot is not None)
-    message = f"node '{call.name}' ({call.op}) failed on {device} with inputs {shapes or 'none'}: {error}"
+    words = " ".join(_PYTHON_NAME.sub(r"\1", str(error)).split()) or type(error).__name__
+    message = f"node '{call.name}' ({call.op}) failed on {device} with inputs {shapes or 'none'}: {words}"
     return ProviderError(message, node=call.name, device=device)
 
 

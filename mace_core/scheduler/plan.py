@@ -331,8 +331,9 @@ def _single_step(plan: StagePlan) -> RunStep | None:
     if not isinstance(step, RunStep) or step.location != HOST or plan.stage.rest is not None:
         return None
     fits = all(plan.registers[r].storage is Storage.INPUT and not plan.registers[r].dtype.is_packed for r in plan.feeds)
+    computed = set(step.outputs)
     fits &= all(
-        r in step.outputs and plan.registers[r].storage is Storage.FRESH and not plan.registers[r].dtype.is_packed
+        r in computed and plan.registers[r].storage is Storage.FRESH and not plan.registers[r].dtype.is_packed
         for r in plan.results
     )
     fits &= len(set(plan.results)) == len(step.outputs)

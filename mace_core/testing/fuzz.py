@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from mace_core.errors import PluginError
 from mace_core.provider import find_device
 from mace_core.provider.registry import default_registry
 from mace_core.testing.fuzzing.campaign import Findings
@@ -70,7 +71,14 @@ def _devices(options: argparse.Namespace) -> list[str]:
         options.provider,
         *(name for name in others if options.graphs_on or name.split(":")[0] in registry.names()),
     ]
-    return list(dict.fromkeys(find_device(name, registry).qualified_name for name in names))
+    found: dict[str, None] = {}
+    for name in names:
+        try:
+            found[find_device(name, registry).qualified_name] = None
+        except PluginError:
+            if name not in EXAMPLE_DEVICES or options.graphs_on:
+                raise  # what was asked for; the example vendor is only there to help
+    return list(found)
 
 
 def _run(options: argparse.Namespace, chosen: list[tuple[str, str]], devices: list[str], console: Console) -> int:

@@ -329,3 +329,23 @@ def test_the_command_imports_operators_from_a_file(tmp_path: Path) -> None:
         assert done.returncode == 2
         assert words in done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_an_operator_can_not_write_to_its_inputs() -> None:
+    """Other nodes read them, and the caller may own them."""
+
+    @mace.custom_op(DOMAIN, "Overwriting", shape=like_first_input)
+    def overwriting(x: Floats) -> Floats:
+        x[...] = 0
+        return x
+
+    with (
+        mace.Session(model(relu, custom("Overwriting", ["r"], ["y"]))) as session,
+        pytest.raises(ProviderError, match="read-only"),
+    ):
+        session.run({"x": X})
+
+
+def test_an_operator_needs_a_name() -> None:
+    with pytest.raises(UsageError, match="needs a name"):
+        mace.custom_op(DOMAIN, "")

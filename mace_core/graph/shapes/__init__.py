@@ -5,6 +5,10 @@ Nothing here knows providers or runs a model.
 """
 
 from mace_core.graph.shapes import (
+    agree_indices,
+    agree_pictures,
+    agree_sequences,
+    agree_trees,
     attention,
     contrib,
     contrib_attention,
@@ -41,6 +45,10 @@ __all__ = [
 
 # Imported for what they register.
 _FAMILIES = (
+    agree_indices,
+    agree_pictures,
+    agree_sequences,
+    agree_trees,
     attention,
     contrib,
     contrib_attention,

@@ -130,7 +130,9 @@ def _stacked(element: ValueType | None, count: int, axis: int) -> ValueType:
 @shape_function("Scan")
 def scan(ctx: NodeContext) -> Sequence[ValueType | None]:
     if ctx.opset < 9:
-        raise UnresolvedShapeError  # the batched form of opset 8: left to the run
+        # the batched form of opset 8: left to the run; its first input may be lengths, so the body tells the types
+        old: Graph = ctx.attr("body")
+        raise UnresolvedShapeError(types=_element_types([None] * len(old.outputs), _declared(old.outputs)))
     body: Graph = ctx.attr("body")
     scans = ctx.attr("num_scan_inputs")
     states = ctx.input_count - scans

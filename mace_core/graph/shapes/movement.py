@@ -244,7 +244,8 @@ def pad(ctx: NodeContext) -> Sequence[ValueType]:
     shape = ctx.shape(0)
     amounts = pad_amounts(ctx, len(shape))
     dims = tuple(size + before + after for size, (before, after) in zip(shape, amounts, strict=True))
-    if any(dim < 0 for dim in dims):
+    # what is cut on one side is not made up for by what is added on the other
+    if any(size + min(before, 0) + min(after, 0) < 0 for size, (before, after) in zip(shape, amounts, strict=True)):
         raise ShapeMismatchError(f"pads {amounts} cut more than {list(shape)} has")
     return _same_dtype(ctx, dims)
 

@@ -239,7 +239,7 @@ class Program:
         from mace_cpu.lowering.concatenation import place_in_concatenation
 
         if layout is Layout.PLAIN and self.view.is_output(value):
-            return Buf(Place.OUTPUT, self.nbytes(value), self.view.outputs.index(value))
+            return Buf(Place.OUTPUT, self.nbytes(value), self.view.output_index(value))
         if layout not in (Layout.PLAIN, Layout.BLOCKED):
             return self.scratch(self.narrow_nbytes(value, layout))
         placed = place_in_concatenation(self, value, layout)
@@ -255,7 +255,7 @@ class Program:
         """
         data, at = self.scratch(dtype.nbytes(elements)), At(self._dims, 8 * self.dim_words)
         if value is not None and self.view.is_output(value):
-            self.unsized.append(Unsized(self.view.outputs.index(value), dtype, data, self.dim_words, rank))
+            self.unsized.append(Unsized(self.view.output_index(value), dtype, data, self.dim_words, rank))
         self.dim_words += rank
         return data, at
 

@@ -13,7 +13,7 @@ def complex_parts(array: np.ndarray) -> np.ndarray:
     return np.stack([array.real, array.imag], axis=-1)
 
 
-@pytest.mark.parametrize("n", [1, 2, 5, 8, 12, 31, 64])
+@pytest.mark.parametrize("n", [1, 2, 5, 8, 12, 31, 45, 64, 105, 400])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_transforms_of_any_length(n: int, dtype: str) -> None:
     x = RNG.standard_normal((3, n, 2, 2)).astype(dtype)

@@ -15,11 +15,56 @@ LN10 = 2.302585092994046
 
 
 @helper
+def _smallest_factor(n: Any) -> Any:
+    """The smallest prime that divides ``n``, which is at least 2."""
+    factor = 2
+    while quotient(n, factor) * factor != n:
+        factor += 1
+    return factor
+
+
+@helper
+def _transform_by_factors(data: Any, result: Any, table: Any, n: Any, bins: Any, sign: Any) -> None:
+    """Begins with n transforms of 1 number each; every factor makes one transform of that many of them.
+
+    Before a stage, word ``k * done + f`` is frequency f of the transform of numbers k, k + n/done, k + 2n/done, ….
+    """
+    source, target = data, result
+    done = 1
+    while done < n:
+        factor = _smallest_factor(quotient(n, done))
+        length = done * factor
+        left = quotient(n, length)
+        for k in range(left):
+            for frequency in range(length):
+                inner = frequency - quotient(frequency, done) * done
+                real, imaginary = 0.0, 0.0
+                at = 0
+                for part in range(factor):
+                    word = 2 * ((k + left * part) * done + inner)
+                    cosine = table[2 * at]
+                    sine = sign * table[2 * at + 1]
+                    real += source[word] * cosine - source[word + 1] * sine
+                    imaginary += source[word] * sine + source[word + 1] * cosine
+                    at += frequency * left
+                    if at >= n:
+                        at -= n
+                target[2 * (k * length + frequency)] = real
+                target[2 * (k * length + frequency) + 1] = imaginary
+        done = length
+        source, target = target, source
+    # what is written to last is in source now; where that is data, it is brought over (else onto itself)
+    for i in range(2 * bins):
+        result[i] = source[i]
+
+
+@helper
 def _transform(data: Any, result: Any, table: Any, n: Any, bins: Any, sign: Any) -> None:
     """``bins`` bins of the transform of ``n`` complex numbers (pairs) in ``data``.
 
-    ``table`` holds cos and sin of 2 pi k / n.  A power of two is transformed in place by halves (``data`` is changed
-    then), any other length by definition.
+    ``table`` holds cos and sin of 2 pi k / n.  A power of two is transformed in place by halves, another length
+    factor by factor (Stockham's order, for factors of any size: Van Loan, Computational Frameworks for the Fast
+    Fourier Transform, 1992), and a prime by definition.  ``data`` is changed.
     """
     if n & (n - 1) == 0:
         other = 0
@@ -49,6 +94,9 @@ def _transform(data: Any, result: Any, table: Any, n: Any, bins: Any, sign: Any)
             half *= 2
         for i in range(2 * bins):
             result[i] = data[i]
+        return
+    if _smallest_factor(n) < n:
+        _transform_by_factors(data, result, table, n, bins, sign)
         return
     for k in range(bins):
         real, imaginary = 0.0, 0.0

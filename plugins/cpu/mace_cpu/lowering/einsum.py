@@ -76,9 +76,12 @@ def _check(view: GraphView, node: Node) -> str | None:
         reason = reason or dtype_in(view, value, NUMBERS)
     if reason is None:
         try:
-            _terms(view, node)
+            terms = _terms(view, node)
         except ValueError as error:
             return str(error)
+        found = tuple(terms.sizes[index] for index in terms.kept)
+        if found != tuple(view.shape(need(node.output(0)))):
+            return f"the equation gives {list(found)}, which is not the shape the model says"
     return reason
 
 

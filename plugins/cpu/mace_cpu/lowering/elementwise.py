@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from mace_core.graph import GraphView, Node
 from mace_core.tensor import DType
 from mace_cpu.lowering.checks import INTEGERS, NUMBERS, all_concrete, dtype_in, inputs_in
 from mace_cpu.lowering.fusion import Fusion, elementwise
 from mace_cpu.lowering.nodes import need
+from mace_cpu.lowering.registry import Check
 
 BOOLS = frozenset({DType.BOOL})
 FLOATS = frozenset({DType.FLOAT32, DType.FLOAT64, DType.FLOAT16, DType.BFLOAT16})
@@ -196,8 +199,23 @@ def _power_type(base: DType, exponent: DType) -> str:
 # --- any number of arguments ------------------------------------------------------------------------------------------
 
 
-@elementwise("Sum", "Mean", check=inputs_in(FLOATS))
-@elementwise("Min", "Max", check=inputs_in(ARITHMETIC))
+MOST_ARGUMENTS = 256
+"""Of a variadic operator: one kernel reads them all, and what a compiler needs for it grows faster than they do."""
+
+
+def _variadic(allowed: Collection[DType]) -> Check:
+    types = inputs_in(allowed)
+
+    def check(view: GraphView, node: Node) -> str | None:
+        if len(node.inputs) > MOST_ARGUMENTS:
+            return f"it has {len(node.inputs)} inputs; the kernel takes at most {MOST_ARGUMENTS}"
+        return types(view, node)
+
+    return check
+
+
+@elementwise("Sum", "Mean", check=_variadic(FLOATS))
+@elementwise("Min", "Max", check=_variadic(ARITHMETIC))
 def variadic(fusion: Fusion, node: Node) -> int:
     name = {"Sum": "add", "Mean": "add", "Min": "min", "Max": "max"}[node.op_type]
     result = fusion.read(node.inputs[0])

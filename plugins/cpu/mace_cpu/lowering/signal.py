@@ -64,6 +64,16 @@ def lower_dft(program: Program, node: Node) -> None:
         _emit_dft(program, node, candidate, target, where)
 
 
+def _steps(n: int, bins: int) -> int:
+    """About how often a transform of ``n`` numbers goes over each: the kernel's factors added up, 20 at least."""
+    steps, rest, factor = 0, n, 2
+    while factor * factor <= rest:
+        while rest % factor == 0:
+            steps, rest = steps + factor, rest // factor
+        factor += 1
+    return max(20, bins if rest == n else steps + rest)
+
+
 def _emit_dft(program: Program, node: Node, axis: int, target: Buf, where: Buf | int) -> None:
     source = need(node.input(0))
     shape, results = program.shape(source), program.shape(need(node.output(0)))
@@ -74,7 +84,7 @@ def _emit_dft(program: Program, node: Node, axis: int, target: Buf, where: Buf |
     n = lengths[0] if lengths else whole
     inner = math.prod(shape[axis + 1 : -1])
     lines = math.prod(shape[:axis]) * inner
-    work = lines * n * (results[axis] if n & (n - 1) else 20)
+    work = lines * n * _steps(n, results[axis])
     chunks = program.chunks(lines, work)
     program.emit(
         numba_source(KERNELS, "dft", dtype=program.dtype(source).label),
@@ -121,7 +131,7 @@ def lower_stft(program: Program, node: Node) -> None:
     taps = program.size(window) if window is not None else 0
     n = lengths[0] if lengths else taps
     units = batch * frames
-    chunks = program.chunks(units, units * n * (bins if n & (n - 1) else 20))
+    chunks = program.chunks(units, units * n * _steps(n, bins))
     program.emit(
         numba_source(KERNELS, "stft", dtype=program.dtype(source).label),
         [

@@ -1,0 +1,65 @@
+"""Agreement within tree ensembles: lists of one length, branches that lead to nodes, and no way round in a circle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mace_core.graph.shapes.agreement import agreement, require
+from mace_core.graph.shapes.context import NodeContext
+
+ML = "ai.onnx.ml"
+
+
+def _no_circle(branches: Sequence[Sequence[int]]) -> bool:
+    """Whether no walk along ``branches`` (node -> nodes) comes back to where it was."""
+    waiting = [0] * len(branches)
+    for targets in branches:
+        for target in targets:
+            waiting[target] += 1
+    free = [node for node, count in enumerate(waiting) if not count]
+    passed = 0
+    while free:
+        passed += 1
+        for target in branches[free.pop()]:
+            waiting[target] -= 1
+            if not waiting[target]:
+                free.append(target)
+    return passed == len(branches)
+
+
+@agreement("TreeEnsembleRegressor", "TreeEnsembleClassifier", domain=ML)
+def trees_by_name(ctx: NodeContext) -> None:
+    trees, ids, modes = (tuple(ctx.attr(f"nodes_{name}") or ()) for name in ("treeids", "nodeids", "modes"))
+    yes, no = (tuple(ctx.attr(f"nodes_{name}") or ()) for name in ("truenodeids", "falsenodeids"))
+    features = tuple(ctx.attr("nodes_featureids") or ())
+    sizes = {len(items) for items in (trees, ids, modes, yes, no, features)}
+    require(len(sizes) == 1, f"the lists that describe the nodes of the trees have different lengths, {sorted(sizes)}")
+    places = {key: place for place, key in enumerate(zip(trees, ids, strict=True))}
+    require(len(places) == len(ids), "two nodes of one tree have the same number")
+    branches: list[list[int]] = []
+    for tree, number, mode, *targets in zip(trees, ids, modes, yes, no, strict=True):
+        keys = [] if mode == "LEAF" else [(tree, target) for target in targets]
+        require(all(key in places for key in keys), f"node {number} of tree {tree} leads to a node that is not there")
+        branches.append([places[key] for key in keys])
+    require(_no_circle(branches), "the nodes of a tree lead round in a circle")
+
+
+@agreement("TreeEnsemble", domain=ML)
+def trees_by_place(ctx: NodeContext) -> None:
+    yes, no = (tuple(ctx.attr(f"nodes_{name}") or ()) for name in ("truenodeids", "falsenodeids"))
+    yes_leaf, no_leaf = (tuple(ctx.attr(f"nodes_{name}") or ()) for name in ("trueleafs", "falseleafs"))
+    features = tuple(ctx.attr("nodes_featureids") or ())
+    sizes = {len(items) for items in (yes, no, yes_leaf, no_leaf, features)}
+    require(len(sizes) == 1, f"the lists that describe the nodes of the trees have different lengths, {sorted(sizes)}")
+    leaves = len(ctx.attr("leaf_targetids") or ())
+    branches: list[list[int]] = []
+    for number, ends in enumerate(zip(zip(yes, yes_leaf, strict=True), zip(no, no_leaf, strict=True), strict=True)):
+        require(
+            all(0 <= target < (leaves if leaf else len(yes)) for target, leaf in ends),
+            f"node {number} leads to a node or leaf that is not there",
+        )
+        branches.append([target for target, leaf in ends if not leaf])
+    roots = tuple(ctx.attr("tree_roots") or ())
+    require(all(0 <= root < max(len(yes), 1) for root in roots), f"the roots {list(roots)[:9]} are not all nodes")
+    # a tree of a single leaf is written as a node that leads to that leaf on both sides
+    require(_no_circle(branches), "the nodes of a tree lead round in a circle")

@@ -1,0 +1,65 @@
+"""What the shapes of a node's inputs must have in common, beyond what decides the shapes of its outputs.
+
+Kernels read as far as one input's shape tells them and rely on the others for it: indices that belong to updates,
+biases to filters, states to directions.  Whoever breaks that reads what is not theirs, so it is refused here, for every
+device, before anyone is asked for a kernel.  Rules look at shapes, and at contents only where these are known already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from mace_core.graph.shapes.context import Ints, NodeContext, ShapeMismatchError
+
+Rule: TypeAlias = Callable[[NodeContext], None]
+
+_RULES: dict[tuple[str, str], Rule] = {}
+
+
+def agreement(*op_types: str, domain: str = "") -> Callable[[Rule], Rule]:
+    """Decorator: the function checks these operators of ``domain``; it raises `ShapeMismatchError`."""
+
+    def register(function: Rule) -> Rule:
+        for op_type in op_types:
+            _RULES[domain, op_type] = function
+        return function
+
+    return register
+
+
+def check_agreement(ctx: NodeContext) -> None:
+    """Check a node whose inputs have concrete types.
+
+    Raises:
+        ShapeMismatchError: if shapes contradict each other.
+    """
+    rule = _RULES.get((ctx.node.domain, ctx.node.op_type))
+    if rule is not None:
+        rule(ctx)
+
+
+def expect(ctx: NodeContext, index: int, *shapes: Ints, what: str) -> None:
+    """Refuse an input, where given, that has none of these shapes."""
+    if ctx.has(index) and ctx.shape(index) not in shapes:
+        wanted = " or ".join(dict.fromkeys(str(list(shape)) for shape in shapes))
+        raise ShapeMismatchError(f"{what} must be {wanted}, not {list(ctx.shape(index))}")
+
+
+def expect_rank(ctx: NodeContext, index: int, rank: int, what: str) -> Ints:
+    """The shape of an input, refused if it has another number of axes."""
+    shape = ctx.shape(index)
+    if len(shape) != rank:
+        raise ShapeMismatchError(f"{what} must have {rank} ax{'i' if rank == 1 else 'e'}s, not {len(shape)}")
+    return shape
+
+
+def expect_one(ctx: NodeContext, index: int, what: str) -> None:
+    """Refuse an input, where given, that is no single element."""
+    expect(ctx, index, (), (1,), what=what)
+
+
+def require(condition: bool, message: str) -> None:
+    """Refuse the node with ``message`` where ``condition`` does not hold."""
+    if not condition:
+        raise ShapeMismatchError(message)
