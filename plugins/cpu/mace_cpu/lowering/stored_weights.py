@@ -69,15 +69,13 @@ def _compute(view: GraphView, node: Node, folded: Mapping[Value, Tensor]) -> Arr
         return _dequantized(view, node, folded)
     if node.op_type == "QuantizeLinear":
         return _quantized(view, node, folded)
-    if node.inputs[0] not in folded:  # other constants are the optimizer's business
+    if node.op_type not in SHAPED and node.op_type != "Transpose":
         return None
-    data = folded[need(node.inputs[0])].numpy()
+    data = _operands(view, node, folded)[0].numpy()
     if node.op_type in SHAPED:
         return data.reshape(view.shape(result))
-    if node.op_type == "Transpose":
-        order = node.attr("perm", None)
-        return np.ascontiguousarray(data.transpose(None if order is None else [int(axis) for axis in order]))
-    return None
+    order = node.attr("perm", None)
+    return np.ascontiguousarray(data.transpose(None if order is None else [int(axis) for axis in order]))
 
 
 def _dequantized(view: GraphView, node: Node, folded: Mapping[Value, Tensor]) -> Array | None:
@@ -111,10 +109,11 @@ def _quantized(view: GraphView, node: Node, folded: Mapping[Value, Tensor]) -> A
 
 
 def _operands(view: GraphView, node: Node, folded: Mapping[Value, Tensor]) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The constants it reads: data, scale (the data again where there is none), and zero point."""
     found = [None if value is None else folded.get(value) or view.constant(value) for value in node.inputs]
-    data, scale, zero = (*found, None)[:3]
-    assert data is not None and scale is not None
-    return data, scale, zero
+    data, scale, zero = (*found, None, None)[:3]
+    assert data is not None
+    return data, scale or data, zero
 
 
 def _dtype(view: GraphView, node: Node) -> DType | None:

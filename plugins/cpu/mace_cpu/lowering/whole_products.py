@@ -41,7 +41,10 @@ RADIX = 16
 PIECE = 4096
 """Elements of a sum that one unit of work puts together."""
 
-Whole = npt.NDArray[np.int64]
+SAFE_TERMS = 256
+"""So many products of bytes have an exact sum whatever the weights."""
+
+Whole = npt.NDArray[np.int16]
 
 
 def takes_whole_product(program: Program, a: Value, b: Value, zeros: Sequence[Value | None]) -> bool:
@@ -155,39 +158,40 @@ def _known(program: Program, value: Value, zero: Value | None, axis: int) -> Who
     weights, zeros = program.constant_of(value), program.constant_of(zero)
     if weights is None or (zero is not None and zeros is None):
         return None
-    whole: Whole = weights.astype(np.int64)
+    whole: Whole = weights.astype(np.int16)
     if zeros is None:
         return whole
     if zeros.size == 1:
-        return whole - int(zeros.reshape(-1)[0])
+        return whole - np.int16(zeros.reshape(-1)[0])
     shape = [1] * whole.ndim
     shape[axis] = zeros.size
-    return whole - zeros.reshape(shape).astype(np.int64)
+    return whole - zeros.reshape(shape).astype(np.int16)
 
 
 def _parts(weights: Whole) -> list[int]:
     """Where to end partial sums over the rows of ``weights`` so that each is exact."""
-    totals: npt.NDArray[Any] = np.cumsum(np.abs(weights), axis=0)
+    begins = range(0, len(weights), SAFE_TERMS)
+    blocks = np.add.reduceat(np.abs(weights), begins, axis=0, dtype=np.int32)
     ends: list[int] = []
-    before: npt.NDArray[Any] = np.zeros(weights.shape[1], np.int64)
-    while not ends or ends[-1] < len(weights):
-        largest = (totals - before).max(axis=1) * FARTHEST
-        end = int(np.searchsorted(largest, LARGEST_WHOLE, side="right"))
-        ends.append(end)
-        before = totals[end - 1]
-    return ends
+    total: npt.NDArray[Any] = np.zeros(weights.shape[1], np.int32)
+    for begin, block in zip(begins, blocks, strict=True):
+        total = total + block
+        if FARTHEST * int(total.max()) > LARGEST_WHOLE:
+            ends.append(begin)
+            total = block
+    return [*ends, len(weights)]
 
 
 def _largest_sum(weights: Whole) -> int:
-    return FARTHEST * int(np.abs(weights).reshape(len(weights), -1).sum(axis=1).max())
+    return FARTHEST * int(np.abs(weights).reshape(len(weights), -1).sum(axis=1, dtype=np.int64).max())
 
 
 def _digits(weights: Whole) -> list[Whole]:
     """The weights if sums with them are exact, else their digits, the high ones first."""
     if _largest_sum(weights) <= LARGEST_WHOLE:
         return [weights]
-    high = (weights + RADIX // 2) // RADIX
-    return [high, weights - RADIX * high]
+    high: Whole = (weights + np.int16(RADIX // 2)) // np.int16(RADIX)
+    return [high, weights - np.int16(RADIX) * high]
 
 
 def _emit_steps(program: Program, value: Value, zero: Value | None, target: Buf) -> Buf:
