@@ -113,7 +113,7 @@ def test_the_page_has_a_table_per_operator_with_reasons() -> None:
         Verdict("test_b", "node", "Foo", "strings", Outcome.FALLBACK, reason),
         Verdict("test_c", "node", "Bar", "", Outcome.FAIL, "it broke", wrong=True),
     ]
-    page = operator_page("cpu", verdicts)
+    page = operator_page("cpu", "a processor", verdicts)
     assert "| all node tests | 3 | 1 (33.3 %) | 2 (66.7 %) |" in page
     assert "| usual node tests | 2 | 1 (50.0 %) | 1 (50.0 %) |" in page
     assert "| Foo | 2 | 1 | 2 | no \\| kernel |" in page

@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     names = [name for name in (quick_names() if options.quick else suite_cases()) if options.match in name]
     try:
-        find_device(options.provider)
+        device = find_device(options.provider)
     except MaceError as error:  # else every case would look like a wrong result
         print(f"{error}", file=sys.stderr)  # noqa: T201
         return 2
@@ -53,7 +53,8 @@ def main(arguments: list[str] | None = None) -> int:
         }
         options.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
     if options.markdown is not None:
-        options.markdown.write_text(operator_page(options.provider, verdicts), encoding="utf-8")
+        page = operator_page(options.provider, device.name, verdicts)
+        options.markdown.write_text(page, encoding="utf-8")
     return int(any(verdict.wrong for verdict in verdicts))
 
 

@@ -73,13 +73,17 @@ def summary(provider: str, verdicts: Sequence[Verdict]) -> str:
     return "\n".join(lines)
 
 
-def operator_page(provider: str, verdicts: Sequence[Verdict]) -> str:
-    """The documentation page: the figures, a table per operator, failures and exclusions with their reasons."""
+def operator_page(provider: str, device: str, verdicts: Sequence[Verdict]) -> str:
+    """The documentation page: the figures, a table per operator, failures and exclusions with their reasons.
+
+    ``provider`` is what was asked for, ``device`` what that device is.
+    """
+    name = provider.partition(":")[0]
     lines = [
-        f"# Operators on the {provider} provider",
+        f"# Operators on the {name} provider",
         "",
-        "Measured with the test suite of the ONNX package; regenerate with",
-        f"`python -m mace_core.testing.backend_suite --provider {provider} --markdown docs/operators.md`.",
+        f"Measured on {device} with the test suite of the ONNX package; regenerate with",
+        f"`python -m mace_core.testing.backend_suite --provider {provider} --markdown docs/operators/{name}.md`.",
         "*Native*: every node runs on the provider and the result is right.  *With fallback*: the result is right when",
         "what the provider declines runs on the slow reference.  *Usual*: without float8, 4-bit and 2-bit numbers,",
         "strings, sequences, optionals, ai.onnx.ml, training and random numbers.",

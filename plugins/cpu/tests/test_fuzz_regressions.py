@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from mace_core import Session
 from mace_core.testing.fuzzing.case import CONTRIB, OpCase
 from mace_core.testing.fuzzing.verdict import Outcome, decide
 
@@ -88,3 +89,22 @@ def test_integer_convolution_of_volumes_has_a_zero_point_per_output_channel() ->
     # onnx.reference takes it along the input channels
     x, w = np.array([0, 1], np.uint8).reshape(1, 2, 1, 1, 1), np.arange(4, dtype=np.uint8).reshape(2, 2, 1, 1, 1)
     check(OpCase("ConvInteger", 28, (x, w, np.array(0, np.uint8), np.array([0, 1], np.uint8)), {}))
+
+
+@pytest.mark.parametrize(
+    ("mode", "of_49", "of_10"), [("pytorch_half_pixel", 0, 0), ("tf_crop_and_resize", 24, 4.5), ("align_corners", 0, 0)]
+)
+def test_resize_to_one_element_is_one_element_however_its_scale_is_rounded(
+    mode: str, of_49: float, of_10: float
+) -> None:
+    # 49 * (1 / 49) is a little less than 1, and 10 * float32(0.1) a little more; onnx.reference falls for it
+    attributes = {"mode": "linear", "coordinate_transformation_mode": mode}
+    x = np.arange(49, dtype=np.float32).reshape(1, 1, 49)
+    region = np.array([0, 0, 0.25, 1, 1, 0.75], np.float32)
+    by_size = OpCase("Resize", 19, (x, region, None, np.array([1, 1, 1])), attributes, constants=frozenset({1, 3}))
+    by_scale = OpCase(
+        "Resize", 19, (x[..., :10], region, np.float32([1, 1, 0.1])), attributes, constants=frozenset({1, 2})
+    )
+    for case, expected in ((by_size, of_49), (by_scale, of_10)):
+        with Session(case.model(), devices=["cpu"], strict=True) as session:
+            np.testing.assert_array_equal(session.run(case.feeds)["y0"], [[[expected]]])

@@ -143,6 +143,14 @@ CASES = [
         )
         for mode in ("half_pixel", "align_corners", "asymmetric", "pytorch_half_pixel")
     ),
+    Case(
+        "linear, aligned corners of a length of 2.4",
+        "Resize",
+        [f(1, 1, 2, 4), f(0), np.array([1, 1, 0.6, 0.6], np.float32)],
+        CC,
+        {"mode": "linear", "coordinate_transformation_mode": "align_corners"},
+    ),
+    Case("a slice of nothing", "Slice", [f(2, 3), i(1), i(1), i(1)], frozenset({1, 2, 3})),
     *(
         Case(
             f"nearest, {rounding}",

@@ -78,12 +78,14 @@ def grid_sample(dtype: str, mode: str) -> Kernel:
             for axis in range(rank):
                 size = args[8 + axis]
                 given = working(grid[unit * rank + rank - 1 - axis])
-                if align:
-                    at = np.float64((given + working(1)) / working(2) * working(size - 1))
-                else:
-                    at = np.float64(((given + working(1)) * working(size) - working(1)) / working(2))
+                above = given + working(1)
+                at = np.float64(
+                    above / working(2) * working(size - 1)
+                    if align
+                    else (above * working(size) - working(1)) / working(2)
+                )
                 if not (at == at and abs(at) < 1e15):
-                    at = -1e15
+                    at = np.float64(-1e15)
                 if taps == 1:
                     at = _padded(np.rint(at), size, padding, align)
                     weights[axis * taps] = 1.0

@@ -60,10 +60,16 @@ class Sampling:
     antialias: bool
 
 
+def exact_length(size: int, scale: float) -> float:
+    """The length before it was cut to a whole number; 49 elements by 1/49 are 1, whatever the product is rounded to."""
+    exact = size * scale
+    return float(round(exact)) if abs(exact - round(exact)) <= 1e-6 * exact else exact
+
+
 def coordinates(axis: ResizedAxis, mode: str) -> Floats:
     """The position in the source of each target index."""
     x = np.arange(axis.target, dtype=np.float64)
-    exact = axis.scale * axis.size  # the length before it was cut to a whole number
+    exact = exact_length(axis.size, axis.scale)
     if mode == "align_corners":
         return x * 0.0 if exact == 1 else x * (axis.size - 1) / (exact - 1)
     if mode == "asymmetric":

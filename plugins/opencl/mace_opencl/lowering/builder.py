@@ -105,8 +105,11 @@ class Builder:
         storage = self.storages.get(value)
         if storage is None:
             tensor = self.view.constant(value)
-            assert tensor is not None, f"'{value.name}' is read before it is computed"
-            storage = self._constant_storage(value, tensor)
+            if tensor is not None:
+                storage = self._constant_storage(value, tensor)
+            else:  # nothing is launched for a result without elements
+                assert self.size(value) == 0, f"'{value.name}' is read before it is computed"
+                storage = self.storages[value] = Storage(0)
         return Read(storage, self.dtype(value).bits // 8)
 
     def data(self, array: npt.NDArray[Any]) -> Read:

@@ -69,20 +69,26 @@ def _scales(builder: Builder, node: Node) -> list[float]:
     return scales
 
 
+def _exact_length(size: int, scale: float) -> float:
+    """The length before it was cut to a whole number; 49 elements by 1/49 are 1, whatever the product is rounded to."""
+    exact = size * scale
+    return float(round(exact)) if abs(exact - round(exact)) <= 1e-6 * exact else exact
+
+
 def _source(node: Node, size: int, result: int, scale: float, modern: bool) -> Coordinates:
     """The position in the source that each position of the result looks at."""
     at = np.arange(result, dtype=np.float64)
     mode = node.attr("coordinate_transformation_mode", "half_pixel") if modern else "asymmetric"
+    exact = _exact_length(size, scale)
     if mode == "align_corners":
-        return at * (size - 1) / (result - 1) if result > 1 else np.zeros(result)
+        return at * 0.0 if exact == 1 else at * (size - 1) / (exact - 1)
     if mode == "asymmetric":
         return at / scale
-    if mode == "pytorch_half_pixel" and result == 1:
-        return np.zeros(result)
+    if mode == "pytorch_half_pixel" and exact == 1:
+        return at * 0.0
     if mode == "half_pixel_symmetric":
-        adjustment = result / (scale * size)
-        centre = size / 2
-        return centre * (1 - adjustment) + (at + 0.5) / scale - 0.5
+        # the standard's sum, put together so that a coordinate that is a whole number comes out as one
+        return (size - 1) / 2 + (2 * at + 1 - result) / (2 * scale)
     return (at + 0.5) / scale - 0.5
 
 
