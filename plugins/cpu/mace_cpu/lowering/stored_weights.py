@@ -1,6 +1,7 @@
-"""Weights that a model stores as quantised numbers, turned into floats once instead of in every run.
+"""Weights that a model stores as quantised numbers or in 16 bits, turned into floats once instead of in every run.
 
-Files in QDQ form have a DequantizeLinear between a constant and the convolution or product that reads it.  Lowerings
+Files in QDQ form have a DequantizeLinear between a constant and the convolution or product that reads it, what is
+computed wider than a model says has a Cast there.  Lowerings
 pack constant weights, fold scales and biases into them and choose their kernels by them, so the constant behind the
 node is what they are to see.
 """
@@ -21,9 +22,10 @@ from mace_cpu.lowering.nodes import need, normal_axis
 Array = npt.NDArray[Any]
 
 MOST_BYTES = 1 << 30
-"""Of floats that stay in memory for quantised weights (four times what is stored); the rest is computed in each run."""
+"""Of floats that stay in memory for such weights (two to four times what is stored); the rest is made in each run."""
 
 INTEGERS = frozenset({DType.INT8, DType.UINT8, DType.INT16, DType.UINT16, DType.INT32})
+HALVES = frozenset({DType.FLOAT16, DType.BFLOAT16})
 SHAPED = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"})
 
 
@@ -42,7 +44,7 @@ class WeightsView(GraphView):
 
 
 def fold_stored_weights(view: GraphView) -> GraphView:
-    """``view`` with constants for what QuantizeLinear and DequantizeLinear make of constants, and for moves of that."""
+    """``view`` with constants for what these operators make of constants: quantising, widening, moving."""
     folded: dict[Value, Tensor] = {}
     room = MOST_BYTES
     for node in view.nodes:
@@ -69,13 +71,18 @@ def _compute(view: GraphView, node: Node, folded: Mapping[Value, Tensor]) -> Arr
         return _dequantized(view, node, folded)
     if node.op_type == "QuantizeLinear":
         return _quantized(view, node, folded)
+    if node.op_type == "Cast":
+        data = _operands(view, node, folded)[0]
+        if data.dtype not in HALVES or _dtype(view, node) is not DType.FLOAT32:
+            return None
+        return data.numpy().astype(np.float32)
     if node.op_type not in SHAPED and node.op_type != "Transpose":
         return None
-    data = _operands(view, node, folded)[0].numpy()
+    array = _operands(view, node, folded)[0].numpy()
     if node.op_type in SHAPED:
-        return data.reshape(view.shape(result))
+        return array.reshape(view.shape(result))
     order = node.attr("perm", None)
-    return np.ascontiguousarray(data.transpose(None if order is None else [int(axis) for axis in order]))
+    return np.ascontiguousarray(array.transpose(None if order is None else [int(axis) for axis in order]))
 
 
 def _dequantized(view: GraphView, node: Node, folded: Mapping[Value, Tensor]) -> Array | None:
