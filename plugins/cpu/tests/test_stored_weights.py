@@ -81,3 +81,28 @@ def test_weights_quantised_in_the_model_and_read_in_blocks(tmp_path: Path) -> No
         found = session.run({"x": x})
     np.testing.assert_allclose(found["w"], weights, rtol=1e-6)
     np.testing.assert_allclose(found["y"], x @ weights, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_users_of_one_weight_share_it(dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unrolled recurrent network: every step multiplies with the same matrix, which is packed once."""
+    monkeypatch.setenv("MACE_CACHE_DIR", str(tmp_path / "cache"))
+    steps, size = 30, 256
+    weights = (RNG.standard_normal((size, size)) / 20).astype(dtype)
+    nodes = [helper.make_node("MatMul", [f"h{k}", "w"], [f"h{k + 1}"]) for k in range(steps)]
+    kind = TensorProto.FLOAT16 if dtype == "float16" else TensorProto.FLOAT
+    made = [helper.make_tensor_value_info(f"h{k}", kind, [1, size]) for k in (0, steps)]
+    graph = helper.make_graph(nodes, "unrolled", made[:1], made[1:], [numpy_helper.from_array(weights, "w")])
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
+    x = RNG.standard_normal((1, size)).astype(dtype)
+    right = x
+    for _ in range(steps):
+        right = (right.astype(np.float32) @ weights.astype(np.float32)).astype(dtype)
+    before = sum(f.stat().st_size for f in tmp_path.rglob("*") if f.is_file())
+    with Session(tmp_path / "m.onnx", devices=["cpu"], strict=True) as session:
+        found = session.run({"h0": x})[f"h{steps}"]
+    tolerance = 2e-2 if dtype == "float16" else 1e-4
+    assert np.abs(found.astype(np.float64) - right).max() <= tolerance * np.abs(right).max()
+    assert (tmp_path / "cache").is_dir()
+    stored = sum(f.stat().st_size for f in tmp_path.rglob("*") if f.is_file()) - before
+    assert stored < 10 * 4 * size * size, "thirty copies would be thrice that"

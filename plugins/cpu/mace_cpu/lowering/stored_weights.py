@@ -46,6 +46,7 @@ class WeightsView(GraphView):
 def fold_stored_weights(view: GraphView) -> GraphView:
     """``view`` with constants for what these operators make of constants: quantising, widening, moving."""
     folded: dict[Value, Tensor] = {}
+    made: dict[tuple[object, ...], Tensor] = {}  # users of one weight, each behind a node of its own, share the floats
     room = MOST_BYTES
     for node in view.nodes:
         if node.domain or not node.outputs or node.outputs[0] is None:
@@ -57,9 +58,14 @@ def fold_stored_weights(view: GraphView) -> GraphView:
             continue
         if not kind.is_concrete or kind.dtype.nbytes(math.prod(kind.concrete_shape)) > room:
             continue
+        attributes = sorted((name, repr(attribute.value)) for name, attribute in node.attributes.items())
+        key = (node.op_type, kind, *(id(tensor) for tensor in sources), *attributes)
+        if key in made:
+            folded[result] = made[key]
+            continue
         array = _compute(view, node, folded)
         if array is not None:
-            folded[result] = Tensor.from_numpy(array)
+            folded[result] = made[key] = Tensor.from_numpy(array)
             room -= array.nbytes
     return WeightsView(view, folded) if folded else view
 

@@ -85,7 +85,7 @@ def emit_whole_product(
             )
         right = weights[begin:end].astype(np.float32)
         out = sums if parts == 1 else sums.part(4 * size * index, 4 * size)
-        emit_product(program, part, piece, right[None], bias, Epilogue(), [], out)
+        emit_product(program, part, piece, right, bias, Epilogue(), [], out)
     if sums is not target:
         _emit_sum(program, sums, target, parts, 1, size, as_float)
 
