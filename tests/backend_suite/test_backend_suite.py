@@ -13,6 +13,7 @@ from onnx import TensorProto, helper
 from onnx.backend.test import BackendTest
 
 from mace_core.testing.backend_suite import (
+    Conditions,
     Outcome,
     SuiteCase,
     Verdict,
@@ -81,6 +82,15 @@ def test_a_wrong_result_of_the_provider_is_a_failure_of_its_own_kind() -> None:
     verdict = judge(wrong_case(), "cpu")
     assert verdict.outcome is Outcome.FAIL and verdict.wrong
     assert "WRONG ON THE PROVIDER" in summary("cpu", [verdict])
+
+
+def test_devices_of_less_precision_have_wider_tolerances_and_the_page_says_so() -> None:
+    conditions = Conditions(rtol=1.0, atol=1.0)
+    verdict = judge(wrong_case(), "cpu", conditions)
+    assert verdict.outcome is Outcome.NATIVE
+    page = operator_page("cpu:0", "a processor", [verdict], conditions)
+    assert "--provider cpu:0 --rtol 1 --atol 1\n--markdown docs/operators/cpu.md" in page
+    assert "1 of a value" in page
 
 
 def test_what_is_declined_passes_with_fallback_and_says_why() -> None:

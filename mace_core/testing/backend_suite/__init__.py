@@ -7,10 +7,11 @@ Two figures per provider: *native*, what the provider claims and computes rightl
 """
 
 from mace_core.testing.backend_suite.cases import SuiteCase, quick_names, suite_cases
-from mace_core.testing.backend_suite.judge import Outcome, Verdict, judge
+from mace_core.testing.backend_suite.judge import Conditions, Outcome, Verdict, judge
 from mace_core.testing.backend_suite.report import Figures, figures, operator_page, summary
 
 __all__ = [
+    "Conditions",
     "Figures",
     "Outcome",
     "SuiteCase",

@@ -15,7 +15,7 @@ from pathlib import Path
 from mace_core.errors import MaceError
 from mace_core.provider.inventory import find_device
 from mace_core.testing.backend_suite.cases import quick_names, suite_cases
-from mace_core.testing.backend_suite.judge import Verdict
+from mace_core.testing.backend_suite.judge import Conditions, Verdict
 from mace_core.testing.backend_suite.report import operator_page, parts, summary
 from mace_core.testing.backend_suite.workers import judge_all
 
@@ -26,6 +26,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--provider", default="cpu", help="provider or provider:device (default cpu)")
     parser.add_argument("--quick", action="store_true", help="a fixed sample only")
     parser.add_argument("--match", default="", help="only cases whose name contains this")
+    parser.add_argument("--rtol", type=float, default=0.0, help="relative tolerance, where wider than a case's own")
+    parser.add_argument("--atol", type=float, default=0.0, help="absolute tolerance, where wider than a case's own")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every verdict")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the documentation page")
@@ -37,8 +39,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{error}", file=sys.stderr)  # noqa: T201
         return 2
     start = time.monotonic()
+    conditions = Conditions(rtol=options.rtol, atol=options.atol)
     verdicts: list[Verdict] = []
-    for verdict in judge_all(names, options.provider, jobs=options.jobs):
+    for verdict in judge_all(names, options.provider, jobs=options.jobs, conditions=conditions):
         verdicts.append(verdict)
         if sys.stderr.isatty():
             print(f"\r{len(verdicts)}/{len(names)}", end="", file=sys.stderr)  # noqa: T201
@@ -53,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
         }
         options.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
     if options.markdown is not None:
-        page = operator_page(options.provider, device.name, verdicts)
+        page = operator_page(options.provider, device.name, verdicts, conditions)
         options.markdown.write_text(page, encoding="utf-8")
     return int(any(verdict.wrong for verdict in verdicts))
 

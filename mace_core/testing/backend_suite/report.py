@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from mace_core.testing.backend_suite.judge import Outcome, Verdict
+from mace_core.testing.backend_suite.judge import Conditions, Outcome, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,22 +73,30 @@ def summary(provider: str, verdicts: Sequence[Verdict]) -> str:
     return "\n".join(lines)
 
 
-def operator_page(provider: str, device: str, verdicts: Sequence[Verdict]) -> str:
+def operator_page(
+    provider: str,
+    device: str,
+    verdicts: Sequence[Verdict],
+    conditions: Conditions = Conditions(),  # noqa: B008
+) -> str:
     """The documentation page: the figures, a table per operator, failures and exclusions with their reasons.
 
     ``provider`` is what was asked for, ``device`` what that device is.
     """
     name = provider.partition(":")[0]
+    asked = [provider, *(f"--{key} {value:g}" for key in ("rtol", "atol") if (value := getattr(conditions, key)))]
     lines = [
         f"# Operators on the {name} provider",
         "",
         f"Measured on {device} with the test suite of the ONNX package; regenerate with",
-        f"`python -m mace_core.testing.backend_suite --provider {provider} --markdown docs/operators/{name}.md`.",
+        f"`python -m mace_core.testing.backend_suite --provider {' '.join(asked)}",
+        f"--markdown docs/operators/{name}.md`.",
         "*Native*: every node runs on the provider and the result is right.  *With fallback*: the result is right when",
         "what the provider declines runs on the slow reference.  *Usual*: without float8, 4-bit and 2-bit numbers,",
         "strings, sequences, optionals, ai.onnx.ml, training and random numbers.",
         "Tolerances are the suite's, but for float16, where two units in the last place are allowed as for bfloat16,",
         "and for the two inverse DFT cases, whose expected values are 2e-7 off where the exact result is 0.",
+        *_wider(conditions),
         "",
         "| part | cases | native | with fallback |",
         "|---|---|---|---|",
@@ -112,6 +120,14 @@ def operator_page(provider: str, device: str, verdicts: Sequence[Verdict]) -> st
         lines += ["|---|---|"] if chosen else []
         lines += [f"| {verdict.name} | {_cell(verdict.reason)} |" for verdict in chosen]
     return "\n".join(lines) + "\n"
+
+
+def _wider(conditions: Conditions) -> list[str]:
+    """What the page says of tolerances that are wider than the suite's."""
+    if not conditions.rtol and not conditions.atol:
+        return []
+    allowed = f"{conditions.rtol:g} of a value and {conditions.atol:g} besides"
+    return [f"The device computes in less than float32: {allowed} are allowed as errors here."]
 
 
 def _reasons(verdicts: Sequence[Verdict]) -> str:

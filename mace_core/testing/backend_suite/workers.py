@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import multiprocessing
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 from queue import Empty, Queue
 from typing import Any
 
 from mace_core.testing.backend_suite.cases import suite_cases
-from mace_core.testing.backend_suite.judge import Outcome, Verdict, judge
+from mace_core.testing.backend_suite.judge import Conditions, Outcome, Verdict, judge
 
 LONGEST_CASE_SECONDS = 120.0
 
-Options = Mapping[str, Mapping[str, object]]
-
 
 def judge_all(
-    names: Sequence[str], provider: str, *, jobs: int = 1, options: Options | None = None
+    names: Sequence[str], provider: str, *, jobs: int = 1, conditions: Conditions | None = None
 ) -> Iterator[Verdict]:
     """Verdicts of all cases named, in the order in which they are done."""
     waiting: Queue[str] = Queue()
@@ -26,7 +24,8 @@ def judge_all(
     for name in names:
         waiting.put(name)
     threads = [
-        threading.Thread(target=_feed, args=(waiting, done, provider, options or {}), daemon=True) for _ in range(jobs)
+        threading.Thread(target=_feed, args=(waiting, done, provider, conditions or Conditions()), daemon=True)
+        for _ in range(jobs)
     ]
     for thread in threads:
         thread.start()
@@ -34,7 +33,7 @@ def judge_all(
         yield done.get()
 
 
-def _feed(waiting: Queue[str], done: Queue[Verdict], provider: str, options: Options) -> None:
+def _feed(waiting: Queue[str], done: Queue[Verdict], provider: str, conditions: Conditions) -> None:
     """Hand one worker process case after case; start another where it dies or hangs."""
     context = multiprocessing.get_context("spawn")
     process: Any = None
@@ -46,7 +45,7 @@ def _feed(waiting: Queue[str], done: Queue[Verdict], provider: str, options: Opt
             break
         if process is None:
             ours, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(theirs, provider, options), daemon=True)
+            process = context.Process(target=_work, args=(theirs, provider, conditions), daemon=True)
             process.start()
             theirs.close()
         ours.send(name)
@@ -70,7 +69,7 @@ def _feed(waiting: Queue[str], done: Queue[Verdict], provider: str, options: Opt
         process.join()
 
 
-def _work(connection: Connection, provider: str, options: Options) -> None:
+def _work(connection: Connection, provider: str, conditions: Conditions) -> None:
     """A worker process: judges cases until the other end is closed."""
     cases = suite_cases()
     while True:
@@ -79,7 +78,7 @@ def _work(connection: Connection, provider: str, options: Options) -> None:
         except EOFError:
             return
         try:
-            verdict = judge(cases[name], provider, options)
+            verdict = judge(cases[name], provider, conditions)
         except Exception as error:
             case = cases[name]
             reason = f"{type(error).__name__}: {error}"[:300]

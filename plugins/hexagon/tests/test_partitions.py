@@ -76,6 +76,22 @@ def test_the_librarys_own_reason_reaches_the_user(backend: HexagonBackend) -> No
     assert "6 dimensions; the HTP takes up to 5" in rejection.reason
 
 
+def test_resize_forms_that_the_htp_computes_otherwise_are_declined(backend: HexagonBackend) -> None:
+    """To one element with pytorch_half_pixel the first is meant; the HTP takes the middle."""
+    x, shape = np.zeros((1, 1, 3, 4), F32), (1, 1, 3, 4)
+    to_one: dict[str, object] = {"mode": "linear", "coordinate_transformation_mode": "pytorch_half_pixel"}
+    to_fit: dict[str, object] = {"mode": "linear", "keep_aspect_ratio_policy": "not_larger", "axes": [2, 3]}
+    for sizes, attributes, result, reason in (
+        ([1, 1, 3, 1], to_one, (1, 1, 3, 1), "takes the middle"),
+        ([6, 9], to_fit, (1, 1, 6, 8), "keeps the aspect ratio"),
+    ):
+        nodes = [NODE("Resize", ["x", "", "", "sizes"], ["y"], name="resize", **attributes)]
+        model = model_of(nodes, {"x": shape}, {"y": result}, {"sizes": np.array(sizes, np.int64)})
+        model.opset_import[0].version = 18
+        (rejection,) = backend.capability(view(model, {"x": x})).rejections
+        assert reason in rejection.reason
+
+
 def test_quantised_clusters_are_atomic(backend: HexagonBackend, tmp_path: Path) -> None:
     shape = (1, 3, 20, 18)
     path = quantised(small_network(), tmp_path, [sample_image(shape)])

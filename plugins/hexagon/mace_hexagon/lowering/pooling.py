@@ -56,6 +56,10 @@ def _resize(context: NodeContext) -> None:
         raise DeclinedError(f"Resize {mode} with {transformation} is not offered on the HTP")
     if context.attr("antialias", 0) or context.attr("exclude_outside", 0):
         raise DeclinedError("Resize with antialias or exclude_outside is not offered on the HTP")
+    if transformation == "pytorch_half_pixel" and any(a != b == 1 for a, b in zip(shape, out, strict=True)):
+        raise DeclinedError("Resize to one element with pytorch_half_pixel takes the middle on the HTP, not the first")
+    if context.attr("keep_aspect_ratio_policy", "stretch") != "stretch":
+        raise DeclinedError("Resize that keeps the aspect ratio is not offered by QNN")
     scales = context.array(2) if context.has(2) else None
     if scales is not None and scales.size:
         exact = [scale * size == result for scale, size, result in zip(scales, shape, out, strict=True)]
