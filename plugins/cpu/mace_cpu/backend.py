@@ -91,9 +91,11 @@ class CpuBackend(Backend):
     def _lower(self, view: GraphView) -> Program:
         from mace_cpu.lowering import find_lowering, load_all
         from mace_cpu.lowering.bands import join_bands
+        from mace_cpu.lowering.stored_weights import fold_stored_weights
         from mace_cpu.program import Program
 
         load_all()
+        view = fold_stored_weights(view)
         program = Program(view, self.target, self.threads, self.winograd, self.bfloat16)
         for node in view.nodes:
             if node in program.done:

@@ -49,6 +49,8 @@ class Program:
         unsized: outputs whose shape only the run tells.
         dim_words: how many words kernels write dimensions to.
         noted: values that are not computed, and what the lowering of their user is to know about them.
+        packed: constants in the order a kernel reads them, by where they lie and how they are packed, so that users
+            of one weight share it; with the array, so that nothing else comes to lie there.
     """
 
     view: GraphView
@@ -63,6 +65,7 @@ class Program:
     unsized: list[Unsized] = field(default_factory=list)
     dim_words: int = 0
     noted: dict[Value, object] = field(default_factory=dict)
+    packed: dict[tuple[object, ...], tuple[npt.NDArray[Any], Buf]] = field(default_factory=dict)
     _status: Buf = field(default_factory=lambda: Buf(Place.STATUS, 0))
     _dims: Buf = field(default_factory=lambda: Buf(Place.DIMS, 0))
     _held: dict[tuple[Value, Layout], Buf] = field(default_factory=dict)

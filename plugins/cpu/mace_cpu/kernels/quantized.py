@@ -222,3 +222,34 @@ def requantize(target: str) -> Kernel:
                 target[unit * inner + i] = scalar(min(max(whole, low), high))
 
     return kernel
+
+
+def columns() -> Kernel:
+    """(source, target, source columns, first, columns): some columns of a float32 matrix; one unit is one row."""
+
+    def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
+        source, target = f32(args[0]), f32(args[1])
+        width, first, count = args[2], args[3], args[4]
+        for row in range(begin, end):
+            for i in range(count):
+                target[row * count + i] = source[row * width + first + i]
+
+    return kernel
+
+
+def whole_sums(target: str) -> Kernel:
+    """(parts, target, how many, radix, size, piece): whole numbers given as float32 parts, the high digits first, each
+    of ``size`` elements, put together as int32; one unit is ``piece`` elements, or what is left of them."""
+    to_pointer, scalar = POINTERS[target], SCALARS[target]
+
+    def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
+        parts, target = f32(args[0]), to_pointer(args[1])
+        count, radix, size, piece = args[2], np.int32(args[3]), args[4], args[5]
+        for unit in range(begin, end):
+            for i in range(unit * piece, min((unit + 1) * piece, size)):
+                total = np.int32(parts[i])
+                for part in range(1, count):
+                    total = np.int32(total * radix + np.int32(parts[part * size + i]))
+                target[i] = scalar(total)
+
+    return kernel

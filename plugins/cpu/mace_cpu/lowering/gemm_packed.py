@@ -225,6 +225,20 @@ def _packed_right(program: Program, product: Product, right: Floats | Buf, split
             program, right, product.right_lie(), product.steps, product.columns, width, split.tiles, first
         )
     matrices = max(product.right) + 1
+    lie = (right.ctypes.data, right.shape, right.strides, right.dtype.str)
+    key = (
+        "panels",
+        *lie,
+        matrices,
+        product.steps,
+        product.columns,
+        product.transposed_right,
+        first,
+        width,
+        split.tiles,
+    )
+    if key in program.packed:
+        return program.packed[key][1]
     if product.transposed_right:
         dense = right.reshape(matrices, product.columns, product.steps).transpose(0, 2, 1)
     else:
@@ -237,7 +251,10 @@ def _packed_right(program: Program, product: Product, right: Floats | Buf, split
     tiled = part.reshape(matrices, product.steps, split.tiles, width).transpose(0, 2, 1, 3)
     packed = aligned_empty(tiled.shape)
     packed[...] = tiled
-    return program.constant(packed, in_place=True)
+    buf = program.constant(packed, in_place=True)
+    if not right.flags.owndata:  # a view of the model's bytes; what was made for one product is used by no other
+        program.packed[key] = (right, buf)
+    return buf
 
 
 def pack_panels(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from mace_core.graph import GraphView, Node, Value
@@ -42,6 +43,12 @@ def attribute_or_input(view: GraphView, node: Node, name: str, index: int) -> li
 def normal_axis(axis: int, rank: int) -> int:
     """A negative axis counted from the end."""
     return axis + rank if axis < 0 else axis
+
+
+def even_rows(size: int) -> int:
+    """The length of rows into which to cut ``size`` elements so that threads can share them; else ``size``."""
+    length = math.gcd(size, 4096)
+    return length if length >= 64 else size
 
 
 def shape_of(program: Program, value: Value | None) -> tuple[int, ...]:

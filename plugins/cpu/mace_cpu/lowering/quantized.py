@@ -10,9 +10,16 @@ from mace_core.native.numba_kernel import numba_source
 from mace_core.tensor import DType
 from mace_cpu.buffers import Buf
 from mace_cpu.lowering.checks import FLOAT32, all_concrete, dtype_in
-from mace_cpu.lowering.nodes import need, normal_axis
+from mace_cpu.lowering.nodes import even_rows, need, normal_axis
 from mace_cpu.lowering.registry import lowers
 from mace_cpu.lowering.strided import strides_of
+from mace_cpu.lowering.whole_products import (
+    emit_whole_conv,
+    emit_whole_product,
+    output_cast,
+    takes_whole_conv,
+    takes_whole_product,
+)
 from mace_cpu.program import Program
 
 KERNELS = "mace_cpu.kernels.quantized"
@@ -71,8 +78,9 @@ def _emit_linear(program: Program, node: Node, kernel: str, **types: str) -> Non
     if block or program.size(scale) > 1:
         axis = normal_axis(int(node.attr("axis", 1)), len(shape))
         size, inner, rows = shape[axis], math.prod(shape[axis + 1 :]), math.prod(shape[: axis + 1])
-    elif inner > 4096 and inner % 1024 == 0:
-        rows, inner = inner // 1024, 1024  # so that threads can share the work
+    elif inner > 4096:
+        inner = even_rows(inner)
+        rows = program.size(data) // inner
     program.emit(
         numba_source(KERNELS, kernel, source=program.dtype(data).label, **types),
         [
@@ -112,6 +120,9 @@ def _check_zero_points(view: GraphView, node: Node, a: int, b: int, a_zero: int,
 
 def _emit_product(program: Program, a: Value, b: Value, zeros: Sequence[Value | None], target: Buf) -> None:
     """int32 products of all rows into ``target``."""
+    if takes_whole_product(program, a, b, zeros):
+        emit_whole_product(program, a, b, zeros, target)
+        return
     left, right = program.shape(a), program.shape(b)
     left = (1, *left) if len(left) == 1 else left
     right = (*right, 1) if len(right) == 1 else right
@@ -147,8 +158,13 @@ def _emit_product(program: Program, a: Value, b: Value, zeros: Sequence[Value | 
 
 @lowers("MatMulInteger", check=_check_integer_product)
 def lower_integer_product(program: Program, node: Node) -> None:
-    a, b = need(node.input(0)), need(node.input(1))
-    _emit_product(program, a, b, [node.input(2), node.input(3)], program.write(need(node.output(0))))
+    a, b, zeros = need(node.input(0)), need(node.input(1)), [node.input(2), node.input(3)]
+    if takes_whole_product(program, a, b, zeros):
+        converted = output_cast(program, node)
+        target = program.write(need(node.output(0)) if converted is None else converted)
+        emit_whole_product(program, a, b, zeros, target, as_float=converted is not None)
+    else:
+        _emit_product(program, a, b, zeros, program.write(need(node.output(0))))
 
 
 def _check_quantized_product(view: GraphView, node: Node) -> str | None:
@@ -227,6 +243,9 @@ def _check_conv(
 def _emit_conv(
     program: Program, node: Node, data: Value, weight: Value, zeros: Sequence[Value | None], out: Buf
 ) -> None:
+    if takes_whole_conv(program, node, data, weight, zeros):
+        emit_whole_conv(program, node, data, weight, zeros, out)
+        return
     shape, weights, results = program.shape(data), program.shape(weight), program.shape(need(node.output(0)))
     rank = len(shape) - 2
     kernel = list(weights[2:])
@@ -279,8 +298,13 @@ def _begin_pads(
 
 @lowers("ConvInteger", check=_check_integer_conv)
 def lower_integer_conv(program: Program, node: Node) -> None:
-    zeros = [node.input(2), node.input(3)]
-    _emit_conv(program, node, need(node.input(0)), need(node.input(1)), zeros, program.write(need(node.output(0))))
+    x, w, zeros = need(node.input(0)), need(node.input(1)), [node.input(2), node.input(3)]
+    if takes_whole_conv(program, node, x, w, zeros):
+        converted = output_cast(program, node)
+        target = program.write(need(node.output(0)) if converted is None else converted)
+        emit_whole_conv(program, node, x, w, zeros, target, as_float=converted is not None)
+    else:
+        _emit_conv(program, node, x, w, zeros, program.write(need(node.output(0))))
 
 
 def _check_quantized_conv(view: GraphView, node: Node) -> str | None:
