@@ -142,6 +142,9 @@ def _leaky_relu(context: NodeContext) -> None:
 
 
 def _prelu(context: NodeContext) -> None:
+    slope = context.shape(1)
+    if context.lowering.view.opset() < 7 and slope != (1,) and len(slope) < len(context.shape(0)):
+        raise DeclinedError("PRelu with a slope per channel as until opset 6 is not offered")
     order, operands = broadcast(context, (0, 1))
     context.emit("Prelu", operands, order)
 

@@ -29,6 +29,12 @@ def _transpose(context: NodeContext) -> None:
 def _identity(context: NodeContext) -> None:
     if context.node.output(1) is not None:
         raise DeclinedError("Dropout with a mask is not offered")
+    if context.node.op_type == "Dropout":
+        training = context.node.input(2)
+        known = context.lowering.view.constant(training) if training is not None else None
+        dropping = training is not None and (known is None or bool(known.numpy().any()))
+        if dropping or (context.lowering.view.opset() < 7 and not context.attr("is_test", 0)):
+            raise DeclinedError("Dropout in training mode is not offered")
     if context.is_constant(0):
         context.emit("Reshape", [context.x(0)])
         return

@@ -78,11 +78,8 @@ def _resize(context: NodeContext) -> None:
 def _depth_to_space(context: NodeContext) -> None:
     _picture(context)
     block = np.array([context.attr("blocksize")] * 2, np.uint32)
-    if context.node.op_type == "SpaceToDepth":
-        context.emit("SpaceToDepth", [context.x(0, NHWC)], NHWC, block_size=block)
-        return
     mode = np.uint32(0 if context.attr("mode", "DCR") == "DCR" else 1)
-    context.emit("DepthToSpace", [context.x(0, NHWC)], NHWC, block_size=block, mode=mode)
+    context.emit(context.node.op_type, [context.x(0, NHWC)], NHWC, block_size=block, mode=mode)
 
 
 def _picture(context: NodeContext) -> tuple[int, ...]:

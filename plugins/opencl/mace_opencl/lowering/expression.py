@@ -28,6 +28,8 @@ def elementwise_reason(view: GraphView, node: Node) -> str | None:
     first = node.inputs[0]
     assert first is not None
     dtype = dtype_of(view, first)
+    if view.opset() < 7 and (op == "PRelu" or node.attr("broadcast", 0)) and _is_spread(view, node):
+        return f"a second operand of {op} that belongs to other than the last axes (until opset 6) has no kernel here"
     if op == "BatchNormalization":
         if node.attr("training_mode", 0):
             return "BatchNormalization in training mode updates its statistics, which inference kernels do not"
@@ -50,6 +52,13 @@ def elementwise_reason(view: GraphView, node: Node) -> str | None:
     if op == "Clip" or op in formulas.INTEGER_UNARY | formulas.INTEGER_BINARY:
         return dtype_reason(view, node, NUMBERS)
     return dtype_reason(view, node, FLOAT)
+
+
+def _is_spread(view: GraphView, node: Node) -> bool:
+    """Whether the second operand has fewer axes than the first, is no scalar, and need not belong to the last ones."""
+    x, other = (view.shape(value) for value in node.inputs[:2] if value is not None)
+    axis = 1 if node.op_type == "PRelu" else node.attr("axis")
+    return axis is not None and other not in ((), (1,)) and len(other) < len(x)
 
 
 @dataclass(slots=True, eq=False)

@@ -20,6 +20,19 @@ def _alias_reason(view: GraphView, node: Node) -> str | None:
     return _movable(view, node) or outputs_reason(node)
 
 
+def _dropout_reason(view: GraphView, node: Node) -> str | None:
+    """Dropout is the identity where it is known to drop nothing."""
+    found = _alias_reason(view, node)
+    if found is not None:
+        return found
+    training = node.input(2)
+    known = view.constant(training) if training is not None else None
+    dropping = training is not None and (known is None or bool(known.numpy().any()))
+    if dropping or (view.opset() < 7 and not node.attr("is_test", 0)):
+        return "Dropout in training mode has no kernel here"
+    return None
+
+
 def _alias(builder: Builder, node: Node, group: Group | None) -> None:
     builder.alias(node.outputs[0], node.inputs[0])
 
@@ -151,17 +164,16 @@ def _space_to_depth(builder: Builder, node: Node, group: Group | None) -> None:
     x, y = node.inputs[0], node.outputs[0]
     n, c, h, w = builder.shape(x)
     block = node.attr("blocksize")
-    shape, order = (n, c, h // block, block, w // block, block), (0, 3, 5, 1, 2, 4)
+    shape = (n, c, h // block, block, w // block, block)
+    order = (0, 1, 3, 5, 2, 4) if node.attr("mode", "DCR") == "CRD" else (0, 3, 5, 1, 2, 4)
     strides = row_major(shape)
     walk = [shape[axis] for axis in order]
     move(builder, node, x, y, walk, [strides[axis] for axis in order], row_major(walk))
 
 
 OPERATORS = {
-    **{
-        name: Operator(_alias_reason, _alias)
-        for name in ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout")
-    },
+    **{name: Operator(_alias_reason, _alias) for name in ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity")},
+    "Dropout": Operator(_dropout_reason, _alias),
     "Transpose": Operator(_movable, _transpose),
     "Concat": Operator(_movable, _concat),
     "Split": Operator(_split_reason, _split),
