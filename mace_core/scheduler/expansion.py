@@ -18,6 +18,7 @@ from mace_core.scheduler.core_nodes import runs_in_core
 from mace_core.scheduler.devices import DevicePool
 from mace_core.scheduler.flex_attention import flex_attention_body
 from mace_core.scheduler.stages import Stage, cut_stage, fragment, node_reads
+from mace_core.scheduler.training_bodies import training_body
 from mace_core.scheduler.widening import widened
 from mace_core.tensor import Tensor, ValueType
 
@@ -25,6 +26,9 @@ _log = logging.getLogger("mace")
 
 MAX_DEPTH = 5
 """Bodies within bodies: SoftmaxCrossEntropyLoss -> LogSoftmax -> … is two deep."""
+
+OPSET_OF_BODIES = 21
+"""Of the default domain, where a model has nodes of other domains only."""
 
 Resolve = Callable[[Graph, Mapping[Value, ValueType], Mapping[Value, Tensor]], Resolution]
 Capabilities = dict[str, Capability]
@@ -47,7 +51,9 @@ def expand_unclaimed(
     if not bodies:
         return graph, answers
     nodes = [inner for node in graph.nodes for inner in bodies.get(node, (node,))]
-    return fragment(graph, nodes, graph.inputs, graph.outputs, name=graph.name), {}
+    expanded = fragment(graph, nodes, graph.inputs, graph.outputs, name=graph.name)
+    expanded.opset_imports = _imports(graph)
+    return expanded, {}
 
 
 def _expanded(stage: Stage, node: Node, pool: DevicePool, resolve: Resolve, depth: int) -> list[Node] | None:
@@ -55,7 +61,7 @@ def _expanded(stage: Stage, node: Node, pool: DevicePool, resolve: Resolve, dept
     from mace_core.scheduler.function_bodies import function_body
 
     view = _view(stage, [node])
-    for form in (contrib_body, flex_attention_body, widened, function_body):
+    for form in (contrib_body, flex_attention_body, training_body, widened, function_body):
         body = form(view, node)
         found = None if body is None else _claimed(stage, node, body, pool, resolve, depth)
         if found is not None:
@@ -67,7 +73,7 @@ def _claimed(
     stage: Stage, node: Node, body: Graph, pool: DevicePool, resolve: Resolve, depth: int
 ) -> list[Node] | None:
     """The nodes of ``body``, in their turn replaced where nobody claims them; None if some can not be."""
-    body.opset_imports = stage.graph.opset_imports
+    body.opset_imports = _imports(stage.graph)
     types = {value: found for value in body.inputs if (found := stage.types.get(value, value.type)) is not None}
     known = {value: stage.known[value] for value in body.inputs if value in stage.known}
     try:
@@ -85,6 +91,11 @@ def _claimed(
             return None
         replaced[unclaimed] = deeper
     return [part for inner_node in body.nodes for part in replaced.get(inner_node, (inner_node,))]
+
+
+def _imports(graph: Graph) -> dict[str, int]:
+    """The versions that hold for bodies: a graph without nodes of the default domain does not say which."""
+    return {"": OPSET_OF_BODIES, **graph.opset_imports}
 
 
 def _ask(stage: Stage, pool: DevicePool) -> tuple[Capabilities, list[Node]]:

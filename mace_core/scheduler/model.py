@@ -108,7 +108,7 @@ class PreparedModel:
                 return found
         from mace_core.graph.shapes import dump_resolution, resolve
 
-        resolution = resolve(graph, types, values, opset_imports=self.graph.opset_imports)
+        resolution = resolve(graph, types, values, opset_imports={**graph.opset_imports, **self.graph.opset_imports})
         if self._resolutions is not None and self._may_store("resolutions"):
             self._resolutions.put(key, dump_resolution(graph, resolution))
         return resolution

@@ -23,10 +23,19 @@ def aligned_empty(shape: Sequence[int]) -> npt.NDArray[np.float32]:
     return owner[start : start + nbytes].view(np.float32).reshape(shape)
 
 
+def element_bytes(dtype: DType) -> int:
+    """Bytes that one element takes in plain layout inside a subgraph: elements of less than a byte have one each.
+
+    They are held as ``ml_dtypes`` does: integers extended to a byte, floats as codes in its lowest bits.
+    """
+    return max(dtype.bits // 8, 1)
+
+
 class Layout(enum.Enum):
     """How a value's elements are ordered in its buffer."""
 
-    PLAIN = "plain"  # dense row-major, as ONNX has it
+    PLAIN = "plain"  # dense row-major, whole bytes per element (`element_bytes`)
+    PACKED = "packed"  # elements of less than a byte as ONNX stores them: inputs and outputs of a subgraph
     BLOCKED = "blocked"  # (N, C, *spatial) as [N][ceil(C / block)][*spatial][block]; spare lanes are undefined
     PAIRS = "pairs"  # bfloat16, [N][ceil(C / 2 block)][*spatial][2 block]; spare lanes are zero
     PAIR_ROWS = "pair rows"  # bfloat16, (..., K) as [...][ceil(K / 2 block)][2 block]; spare lanes are zero

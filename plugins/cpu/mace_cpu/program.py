@@ -21,7 +21,7 @@ from mace_core.native.kernel import KernelSource
 from mace_core.native.target import Target
 from mace_core.tensor import DType
 from mace_cpu.assembly import STATUS_WORDS, Fault
-from mace_cpu.buffers import At, Buf, Layout, Place, Step, Unsized
+from mace_cpu.buffers import At, Buf, Layout, Place, Step, Unsized, element_bytes
 from mace_cpu.precision import Bfloat16Unit
 from mace_cpu.views import Strided
 
@@ -71,6 +71,7 @@ class Program:
     _held: dict[tuple[Value, Layout], Buf] = field(default_factory=dict)
     _reserved: dict[tuple[Value, Layout], Buf] = field(default_factory=dict)
     _shown: dict[Value, Strided] = field(default_factory=dict)
+    _known: dict[Value, npt.NDArray[Any]] = field(default_factory=dict)
     _constants: list[tuple[Buf, npt.NDArray[Any]]] = field(default_factory=list)
     _constant_memo: dict[tuple[Any, ...], Buf] = field(default_factory=dict)
     _kept: list[npt.NDArray[Any]] = field(default_factory=list)
@@ -79,7 +80,9 @@ class Program:
 
     def __post_init__(self) -> None:
         for index, value in enumerate(self.view.inputs):
-            self._held[value, Layout.PLAIN] = Buf(Place.INPUT, self.nbytes(value), index)
+            dtype = self.dtype(value)
+            layout = Layout.PACKED if dtype.is_packed else Layout.PLAIN
+            self._held[value, layout] = Buf(Place.INPUT, dtype.nbytes(self.size(value)), index)
 
     @property
     def block(self) -> int:
@@ -100,12 +103,19 @@ class Program:
         return math.prod(self.shape(value))
 
     def nbytes(self, value: Value) -> int:
-        return self.dtype(value).nbytes(self.size(value))
+        """Bytes of the value in the PLAIN layout."""
+        return element_bytes(self.dtype(value)) * self.size(value)
 
     def constant_of(self, value: Value | None) -> npt.NDArray[Any] | None:
-        """The value's content where the signature fixes it (initializers, shape arithmetic), else None."""
+        """The content where it is known: initializers, shape arithmetic, and what `know` was told; else None."""
+        if value is not None and value in self._known:
+            return self._known[value]
         found = self.view.constant(value)
         return None if found is None else found.numpy()
+
+    def know(self, value: Value, content: npt.NDArray[Any]) -> None:
+        """``value`` was computed while compiling: it is a constant from now on."""
+        self._known[value] = content
 
     def blocked_nbytes(self, value: Value) -> int:
         """Bytes of a float32 value (N, C, ...) in the BLOCKED layout."""
@@ -124,7 +134,7 @@ class Program:
     def is_ready(self, value: Value) -> bool:
         """Whether ``value`` can be read now: an input, a constant, or computed by an earlier step."""
         held = any((value, layout) in self._held for layout in Layout)
-        return held or value in self._shown or self.view.constant(value) is not None
+        return held or value in self._shown or value in self._known or self.view.constant(value) is not None
 
     def has(self, value: Value, layout: Layout) -> bool:
         """Whether ``value`` already lies in memory in this layout (reading it so costs nothing)."""
@@ -146,6 +156,11 @@ class Program:
             if layout is Layout.BLOCKED:
                 raise ValueError("constants are packed by the lowering that uses them, not read in blocked layout")
             return self.constant(constant)
+        if (value, Layout.PACKED) in self._held:
+            from mace_cpu.lowering.packed import emit_unpacked
+
+            emit_unpacked(self, value, self._held[value, Layout.PACKED])
+            return self.read(value, layout)
         if value in self._shown:
             from mace_cpu.lowering.strided import emit_dense
 
@@ -181,7 +196,7 @@ class Program:
 
             emit_dense(self, value, strided.by(node))
         elif strided.is_dense:
-            width = self.dtype(value).bits // 8
+            width = element_bytes(self.dtype(value))
             self.alias(value, strided.buf.part(strided.offset * width, self.nbytes(value)))
         else:
             self._shown[value] = strided.by(node)
@@ -241,7 +256,7 @@ class Program:
     def _room(self, value: Value, layout: Layout) -> Buf:
         from mace_cpu.lowering.concatenation import place_in_concatenation
 
-        if layout is Layout.PLAIN and self.view.is_output(value):
+        if layout is Layout.PLAIN and self.view.is_output(value) and not self.dtype(value).is_packed:
             return Buf(Place.OUTPUT, self.nbytes(value), self.view.output_index(value))
         if layout not in (Layout.PLAIN, Layout.BLOCKED):
             return self.scratch(self.narrow_nbytes(value, layout))
@@ -256,7 +271,7 @@ class Program:
         The run hands on as many elements as the dimensions say.  Such a value is always an output of the view, or
         nobody reads it: what depends on it is planned when its shape is known.
         """
-        data, at = self.scratch(dtype.nbytes(elements)), At(self._dims, 8 * self.dim_words)
+        data, at = self.scratch(element_bytes(dtype) * elements), At(self._dims, 8 * self.dim_words)
         if value is not None and self.view.is_output(value):
             self.unsized.append(Unsized(self.view.output_index(value), dtype, data, self.dim_words, rank))
         self.dim_words += rank
@@ -402,6 +417,11 @@ class Program:
             if index in unsized:
                 continue
             buf = self.read(value)
+            if self.dtype(value).is_packed:
+                from mace_cpu.lowering.packed import emit_packed
+
+                emit_packed(self, value, buf, index)
+                continue
             if buf.place is not Place.OUTPUT or buf.index != index or buf.whole is not None:
                 target = Buf(Place.OUTPUT, self.nbytes(value), index)
                 emit_copy(self, buf, target, self.nbytes(value))

@@ -291,7 +291,11 @@ def assert_close(got: Array, expected: Array, tol: float | None = None, name: st
     """Same dtype, same shape, same values (exactly, or within ``tol`` for floats)."""
     assert got.dtype == expected.dtype, f"{name} is {got.dtype}, should be {expected.dtype}"
     assert got.shape == expected.shape, f"{name} has shape {got.shape}, should be {expected.shape}"
-    if got.dtype.kind not in "fcV" or tol == 0:
+    if DType.from_numpy(got.dtype).bits <= 8 and got.dtype.kind not in "biu":
+        tol, got, expected = 0, got.astype(np.float32), expected.astype(np.float32)
+        same_sign = (np.signbit(got) == np.signbit(expected)) | np.isnan(expected)
+        assert same_sign.all(), f"{name} has a zero of the wrong sign"
+    if got.dtype.kind not in "fcV" or (tol == 0 and got.dtype.name != "bfloat16"):
         np.testing.assert_array_equal(got, expected, err_msg=name)
         return
     limit = DEFAULT_TOLERANCE.get(got.dtype.name, 1e-5) if tol is None else tol
@@ -351,7 +355,7 @@ def run_view(
         inputs = [_memory(view, value) for value in view.inputs]
         outputs = [_memory(view, value) for value in view.outputs]
         for memory, source in zip(inputs, sources, strict=True):
-            memory.data[:] = source.reshape(-1).view(np.uint8)
+            memory.data[:] = _stored(source)
         workspace = Guarded(DType.UINT8, (compiled.workspace_bytes,), compiled.workspace_bytes)
 
         def allocate(index: int, dtype: DType, shape: tuple[int, ...], outputs: list[Guarded] = outputs) -> BoundTensor:
@@ -371,16 +375,22 @@ def run_view(
         workspace.check("the workspace")
         for value, memory, source in zip(view.inputs, inputs, sources, strict=True):
             memory.check(f"input {value.name}")
-            assert memory.data.tobytes() == source.tobytes(), f"input {value.name} was changed"
+            assert memory.data.tobytes() == _stored(source).tobytes(), f"input {value.name} was changed"
         for value, memory in zip(view.outputs, outputs, strict=True):
             memory.check(f"output {value.name}")
             kind = view.tensor_type(value)
             assert kind is not None
-            array = memory.data.copy().view(kind.dtype.numpy).reshape(kind.concrete_shape)
+            array = Tensor(kind.dtype, kind.concrete_shape, memory.data.copy()).numpy()
             if value.name in results:
                 assert array.tobytes() == results[value.name].tobytes(), f"output {value.name} differs in a second run"
             results[value.name] = array
     return Ran(results, tuple(step.name for step in compiled.assembly.steps if not step.name.startswith("Block")))
+
+
+def _stored(array: Array) -> npt.NDArray[np.uint8]:
+    """The bytes of an array as ONNX stores them."""
+    payload: npt.NDArray[np.uint8] = Tensor.from_numpy(array).payload
+    return payload
 
 
 def _memory(view: GraphView, value: Value) -> Guarded:

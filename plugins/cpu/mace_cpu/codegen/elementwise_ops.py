@@ -41,7 +41,8 @@ def emit(builder: ir.IRBuilder, name: str, x: Sequence[ir.Value], dtype: str, pa
         ValueError: there is no such operation for this type.
     """
     if name == "cast":
-        return cast(builder, x[0], dtype, str(parameters[0]))
+        target, *options = parameters
+        return cast(builder, x[0], dtype, str(target), *_cast_options(*options))
     if name == "select":
         return builder.select(x[0], x[1], x[2])
     if name in _BITS:
@@ -56,6 +57,12 @@ def emit(builder: ir.IRBuilder, name: str, x: Sequence[ir.Value], dtype: str, pa
     if found is None or dtype == "bool":
         raise ValueError(f"there is no elementwise '{name}' for {dtype}")
     return found(builder, x, dtype)
+
+
+def _cast_options(
+    saturate: float | int | str | None = 1, round_mode: float | int | str | None = "up"
+) -> tuple[bool, str]:
+    return bool(saturate), str(round_mode)
 
 
 def _compare(builder: ir.IRBuilder, sign: str, x: ir.Value, y: ir.Value, dtype: str) -> ir.Value:

@@ -1,13 +1,15 @@
 """How element types are held in memory and in registers by elementwise kernels, and the casts between them.
 
 Types are named as ``DType.label`` has them.  In registers a bool is an ``i1``; float16 and bfloat16 are float32 values
-that are representable in the narrow type.
+that are representable in the narrow type.  Kinds of eight bits and less, which no processor computes with, are bytes:
+codes of floats, or integers that fit into fewer bits.
 """
 
 from __future__ import annotations
 
 from llvmlite import ir
 
+from mace_cpu.codegen import narrow_floats
 from mace_cpu.codegen.vector_basic import (
     F32,
     F64,
@@ -25,6 +27,8 @@ from mace_cpu.codegen.vector_basic import (
 )
 
 NARROW_FLOATS = ("float16", "bfloat16")
+SHORT_INTEGERS = {"int4": 4, "uint4": 4, "int2": 2, "uint2": 2}
+"""Bits that count, of integers held in a byte each."""
 
 
 def is_float(dtype: str) -> bool:
@@ -36,8 +40,8 @@ def is_signed(dtype: str) -> bool:
 
 
 def bit_width(dtype: str) -> int:
-    """Bits of one element in memory."""
-    if dtype == "bool":
+    """Bits of one element in the memory of a subgraph."""
+    if dtype == "bool" or dtype in SHORT_INTEGERS or dtype in narrow_floats.NAMES:
         return 8
     return int("".join(c for c in dtype.replace("bfloat", "float") if c.isdigit()))
 
@@ -78,12 +82,29 @@ def round_to(builder: ir.IRBuilder, value: ir.Value, dtype: str) -> ir.Value:
     return value
 
 
-def cast(builder: ir.IRBuilder, x: ir.Value, source: str, target: str) -> ir.Value:
+def cast(
+    builder: ir.IRBuilder, x: ir.Value, source: str, target: str, saturate: bool = True, round_mode: str = "up"
+) -> ir.Value:
     """ONNX Cast between numbers and bools.
 
     Floats beyond the range of the integer type, which ONNX leaves open, wrap for integers below 64 bits (as numpy does
-    for moderate values) and saturate otherwise; NaN gives 0.
+    for moderate values) and saturate otherwise; NaN gives 0.  ``saturate`` and ``round_mode`` are for floats of eight
+    bits, see `narrow_floats.encode`.
     """
+    if source == target:
+        return x
+    if source in narrow_floats.NAMES:
+        x, source = narrow_floats.decode(builder, x, source), "float32"
+    if target in narrow_floats.NAMES:
+        wide = cast(builder, x, source, "float32")
+        return narrow_floats.encode(builder, wide, target, saturate=saturate, round_mode=round_mode)
+    if source in SHORT_INTEGERS:
+        source = "int8" if is_signed(source) else "uint8"
+    if target in SHORT_INTEGERS:
+        byte = cast(builder, x, source, "int8" if is_signed(target) else "uint8")
+        spare = constant(byte.type, 8 - SHORT_INTEGERS[target])
+        raised = builder.shl(byte, spare)
+        return builder.ashr(raised, spare) if is_signed(target) else builder.lshr(raised, spare)
     if source == target:
         return x
     kind = shaped_like(x.type, element(register_type(target, 0)))

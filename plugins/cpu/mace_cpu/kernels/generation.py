@@ -7,9 +7,16 @@ from typing import Any
 import numpy as np
 
 from mace_core.native.numba_prelude import Kernel, helper, i64
+from mace_cpu.kernels.elements import LOADS, STORES
 from mace_cpu.kernels.primitives import POINTERS, SCALARS, WORD_POINTERS, WORD_ZEROS, copy_bytes, quotient
 
-KERNEL_DEPENDENCIES = ("mace_cpu.kernels.primitives",)
+KERNEL_DEPENDENCIES = (
+    "mace_cpu.kernels.primitives",
+    "mace_cpu.kernels.elements",
+    "mace_cpu.codegen.elementwise_types",
+    "mace_cpu.codegen.narrow_floats",
+    "mace_cpu.codegen.vector_basic",
+)
 
 
 def one_hot(index: str, width: str) -> Kernel:
@@ -54,6 +61,18 @@ def number_range(dtype: str) -> Kernel:
                 target[i] = scalar(np.float64(start) + i * np.float64(step))
             else:
                 target[i] = scalar(start + i * step)
+
+    return kernel
+
+
+def half_range(dtype: str) -> Kernel:
+    """(start, step, target): as `number_range` for float16 and bfloat16, computed in float32."""
+    load, store = LOADS[dtype], STORES[dtype]
+
+    def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
+        start, step, target = load(args[0], 0), load(args[1], 0), args[2]
+        for i in range(begin, end):
+            store(target, i, np.float32(start + np.float32(i) * step))
 
     return kernel
 

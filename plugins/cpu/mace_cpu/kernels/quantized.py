@@ -7,9 +7,16 @@ from typing import Any
 import numpy as np
 
 from mace_core.native.numba_prelude import Kernel, f32, helper, i32
+from mace_cpu.kernels.elements import LOADS, ROUNDINGS, STORES, UNSATURATED_STORES
 from mace_cpu.kernels.primitives import POINTERS, SCALARS, quotient
 
-KERNEL_DEPENDENCIES = ("mace_cpu.kernels.primitives",)
+KERNEL_DEPENDENCIES = (
+    "mace_cpu.kernels.primitives",
+    "mace_cpu.kernels.elements",
+    "mace_cpu.codegen.elementwise_types",
+    "mace_cpu.codegen.narrow_floats",
+    "mace_cpu.codegen.vector_basic",
+)
 
 ROUNDER = np.float32(12582912.0)
 """1.5 * 2**23: adding and subtracting it rounds a float32 below 2**22 to nearest even."""
@@ -20,6 +27,10 @@ LIMITS = {
     "int16": (-32768, 32767),
     "uint16": (0, 65535),
     "int32": (-(2**31), 2**31 - 1),
+    "int4": (-8, 7),
+    "uint4": (0, 15),
+    "int2": (-2, 1),
+    "uint2": (0, 3),
 }
 FAR = np.float32(200000.0)
 """Beyond every limit of 16 bits with every zero point of 16 bits."""
@@ -33,21 +44,20 @@ def _rounded(x: Any) -> Any:
     return (x + ROUNDER) - ROUNDER
 
 
-def quantize(source: str, target: str) -> Kernel:
+def quantize(source: str, target: str, scale: str, precision: str) -> Kernel:
     """(source, scale, zero point or 0, target, axis size, inner, block or 0): one unit is one row of ``inner``.
 
     The scale has one element (axis size 0), one per entry of the axis (block 0), or one per block along the axis.
+    ``precision`` is the type that quotients are rounded to.
     """
-    from_pointer, to_pointer, scalar = POINTERS[source], POINTERS[target], SCALARS[target]
+    load, load_scale, load_zero, store = LOADS[source], LOADS[scale], LOADS[target], STORES[target]
+    round_to = ROUNDINGS[precision]
     low, high = LIMITS[target]
 
     def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
-        source = from_pointer(args[0])
-        scales = f32(args[1])
-        zeros = to_pointer(args[2])
-        target = to_pointer(args[3])
+        data, scales, zeros, results = args[0], args[1], args[2], args[3]
         size, inner, block = args[4], args[5], args[6]
-        has_zero = args[2] != 0
+        has_zero = zeros != 0
         for unit in range(begin, end):
             first = unit * inner
             if block != 0:
@@ -55,31 +65,31 @@ def quantize(source: str, target: str) -> Kernel:
                 at = unit - outer * size
                 row = (outer * quotient(size + block - 1, block) + quotient(at, block)) * inner
                 for i in range(inner):
-                    zero = np.int32(zeros[row + i]) if has_zero else np.int32(0)
-                    whole = np.int32(_rounded(np.float32(source[first + i]) / scales[row + i])) + zero
-                    target[first + i] = scalar(min(max(whole, low), high))
+                    zero = load_zero(zeros, row + i) if has_zero else np.int32(0)
+                    ratio = round_to(np.float32(load(data, first + i)) / load_scale(scales, row + i))
+                    whole = np.int32(_rounded(ratio)) + zero
+                    store(results, first + i, np.int32(min(max(whole, low), high)))
             else:
                 at = unit - quotient(unit, size) * size if size != 0 else 0
-                scale = scales[at]
-                zero = np.int32(zeros[at]) if has_zero else np.int32(0)
+                scale = load_scale(scales, at)
+                zero = load_zero(zeros, at) if has_zero else np.int32(0)
                 for i in range(inner):
-                    whole = np.int32(_rounded(np.float32(source[first + i]) / scale)) + zero
-                    target[first + i] = scalar(min(max(whole, low), high))
+                    ratio = round_to(np.float32(load(data, first + i)) / scale)
+                    whole = np.int32(_rounded(ratio)) + zero
+                    store(results, first + i, np.int32(min(max(whole, low), high)))
 
     return kernel
 
 
-def dequantize(source: str) -> Kernel:
-    """(source, scale, zero point or 0, target, axis size, inner, block or 0): as `quantize`, the other way."""
-    from_pointer = POINTERS[source]
+def quantize_float(source: str, target: str, scale: str, precision: str, saturate: str) -> Kernel:
+    """As `quantize` for narrow floats, which have no zero point."""
+    load, load_scale = LOADS[source], LOADS[scale]
+    store = STORES[target] if saturate == "1" else UNSATURATED_STORES[target]
+    round_to = ROUNDINGS[precision]
 
     def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
-        source = from_pointer(args[0])
-        scales = f32(args[1])
-        zeros = from_pointer(args[2])
-        target = f32(args[3])
+        data, scales, results = args[0], args[1], args[3]
         size, inner, block = args[4], args[5], args[6]
-        has_zero = args[2] != 0
         for unit in range(begin, end):
             first = unit * inner
             if block != 0:
@@ -87,14 +97,41 @@ def dequantize(source: str) -> Kernel:
                 at = unit - outer * size
                 row = (outer * quotient(size + block - 1, block) + quotient(at, block)) * inner
                 for i in range(inner):
-                    zero = np.int32(zeros[row + i]) if has_zero else np.int32(0)
-                    target[first + i] = np.float32(np.int32(source[first + i]) - zero) * scales[row + i]
+                    scale = load_scale(scales, row + i)
+                    store(results, first + i, round_to(np.float32(load(data, first + i)) / scale))
             else:
                 at = unit - quotient(unit, size) * size if size != 0 else 0
-                scale = scales[at]
-                zero = np.int32(zeros[at]) if has_zero else np.int32(0)
+                scale = load_scale(scales, at)
                 for i in range(inner):
-                    target[first + i] = np.float32(np.int32(source[first + i]) - zero) * scale
+                    store(results, first + i, round_to(np.float32(load(data, first + i)) / scale))
+
+    return kernel
+
+
+def dequantize(source: str, scale: str, target: str) -> Kernel:
+    """(source, scale, zero point or 0, target, axis size, inner, block or 0): as `quantize`, the other way."""
+    load, load_scale, store = LOADS[source], LOADS[scale], STORES[target]
+    kind = np.float32 if "float" in source else np.int32
+
+    def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
+        data, scales, zeros, results = args[0], args[1], args[2], args[3]
+        size, inner, block = args[4], args[5], args[6]
+        has_zero = zeros != 0
+        for unit in range(begin, end):
+            first = unit * inner
+            if block != 0:
+                outer = quotient(unit, size)
+                at = unit - outer * size
+                row = (outer * quotient(size + block - 1, block) + quotient(at, block)) * inner
+                for i in range(inner):
+                    zero = load(zeros, row + i) if has_zero else kind(0)
+                    store(args[3], first + i, np.float32(load(data, first + i) - zero) * load_scale(scales, row + i))
+            else:
+                at = unit - quotient(unit, size) * size if size != 0 else 0
+                scale = load_scale(scales, at)
+                zero = load(zeros, at) if has_zero else kind(0)
+                for i in range(inner):
+                    store(results, first + i, np.float32(load(data, first + i) - zero) * scale)
 
     return kernel
 

@@ -7,11 +7,12 @@ import numpy as np
 from mace_core.graph import GraphView, Node
 from mace_cpu.buffers import Layout
 from mace_cpu.codegen.epilogue_ops import attribute_bound
-from mace_cpu.lowering.checks import FIXED_WIDTH, NUMBERS, all_concrete, dtype_in, inputs_in
+from mace_cpu.lowering.checks import NUMBERS, all_concrete, dtype_in, inputs_in
 from mace_cpu.lowering.elementwise import ARITHMETIC, FLOATS
 from mace_cpu.lowering.fusion import Fusion, elementwise, joins
 from mace_cpu.lowering.nodes import need
 from mace_cpu.lowering.registry import lowers
+from mace_cpu.lowering.strided import movable
 from mace_cpu.program import Program
 
 CONTRIB = "com.microsoft"
@@ -119,7 +120,7 @@ def passes_on(program: Program, node: Node) -> None:
         program.alias(result, program.read(source), Layout.PLAIN)
 
 
-@lowers("Identity", check=inputs_in(FIXED_WIDTH))
+@lowers("Identity", check=movable)
 def identity(program: Program, node: Node) -> None:
     passes_on(program, node)
 

@@ -12,6 +12,22 @@ INTEGERS = frozenset(
     {DType.INT8, DType.INT16, DType.INT32, DType.INT64, DType.UINT8, DType.UINT16, DType.UINT32, DType.UINT64}
 )
 NUMBERS = INTEGERS | {DType.FLOAT32, DType.FLOAT64}
+NARROW_FLOATS = frozenset(
+    {
+        DType.FLOAT8E4M3FN,
+        DType.FLOAT8E4M3FNUZ,
+        DType.FLOAT8E5M2,
+        DType.FLOAT8E5M2FNUZ,
+        DType.FLOAT8E8M0,
+        DType.FLOAT6E2M3,
+        DType.FLOAT6E3M2,
+        DType.FLOAT4E2M1,
+    }
+)
+SHORT_INTEGERS = frozenset({DType.INT4, DType.UINT4, DType.INT2, DType.UINT2})
+NARROW = NARROW_FLOATS | SHORT_INTEGERS
+"""What is only stored and converted, not computed with."""
+
 FIXED_WIDTH = NUMBERS | {DType.BOOL, DType.FLOAT16, DType.BFLOAT16, DType.COMPLEX64, DType.COMPLEX128}
 
 

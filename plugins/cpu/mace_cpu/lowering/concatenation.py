@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from mace_core.graph import Node, Value
 from mace_core.tensor import DType
-from mace_cpu.buffers import Buf, Layout
+from mace_cpu.buffers import Buf, Layout, element_bytes
 from mace_cpu.lowering.nodes import need, normal_axis
 from mace_cpu.lowering.registry import lowers
 from mace_cpu.lowering.strided import (
@@ -44,7 +44,7 @@ def _start_of(program: Program, node: Node, value: Value, layout: Layout) -> int
     shape = program.shape(target)
     axis = normal_axis(int(node.attr("axis", 1)), len(shape))
     dtype = program.dtype(value)
-    if any(dim != 1 for dim in shape[:axis]) or dtype.bits < 8 or dtype.is_packed or program.size(value) == 0:
+    if any(dim != 1 for dim in shape[:axis]) or dtype is DType.STRING or program.size(value) == 0:
         return None
     sources = [need(source) for source in node.inputs]
     before = sources[: sources.index(value)]
@@ -77,7 +77,7 @@ def lower_concat(program: Program, node: Node) -> None:
     shape = blocked_shape(program, target) if blocked else program.shape(target)
     buf = program.write(target, layout)
     steps = strides_of(shape)
-    width = program.dtype(target).bits // 8
+    width = element_bytes(program.dtype(target))
     start = 0
     for value, source in zip(sources, bufs, strict=True):
         own = blocked_shape(program, value) if blocked else program.shape(value)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from mace_core.graph import Node, Value
 from mace_core.tensor import DType
-from mace_cpu.buffers import At, Buf, Layout
+from mace_cpu.buffers import At, Buf, Layout, element_bytes
 from mace_cpu.codegen.elementwise import Expression, Operation, elementwise_kernel
 from mace_cpu.lowering.conv_scaled import defer_scale
 from mace_cpu.lowering.operands import collapse, fits, loop_shape, place
@@ -79,11 +79,11 @@ class Fusion:
         self._operations.append(Operation(name, arguments, found, parameters))
         return len(self._operations) - 1
 
-    def cast(self, reference: int, dtype: str) -> int:
-        """A reference to the same elements as another type."""
+    def cast(self, reference: int, dtype: str, *options: int | str) -> int:
+        """A reference to the same elements as another type; ``options`` as for `elementwise_types.cast`."""
         if self.dtype(reference) == dtype:
             return reference
-        return self.apply("cast", reference, dtype=dtype, parameters=(dtype,))
+        return self.apply("cast", reference, dtype=dtype, parameters=(dtype, *options))
 
     # --- growing --------------------------------------------------------------------------------------------------
 
@@ -176,7 +176,7 @@ class Fusion:
         rows = collapse(
             shape,
             [strides for _, strides in placed],
-            [program.dtype(value).bits // 8 for value in inputs],
+            [element_bytes(program.dtype(value)) for value in inputs],
             program.block if self.layout is Layout.BLOCKED else 0,
         )
         expression = Expression(

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from mace_core.graph import GraphView, Node
 from mace_core.native.numba_kernel import numba_source
 from mace_core.tensor import DType, Tensor
+from mace_cpu.buffers import element_bytes
 from mace_cpu.lowering.checks import NUMBERS, all_concrete, concrete, dtype_in
 from mace_cpu.lowering.nodes import integers, need, normal_axis
 from mace_cpu.lowering.registry import lowers
@@ -18,6 +19,7 @@ from mace_cpu.lowering.strided import Axis, emit_strided, is_movable, movable
 from mace_cpu.program import Program
 
 KERNELS = "mace_cpu.kernels.generation"
+HALVES = frozenset({DType.FLOAT16, DType.BFLOAT16})
 RANGE_TYPES = frozenset({DType.FLOAT32, DType.FLOAT64, DType.INT16, DType.INT32, DType.INT64})
 CUMULATIVE_TYPES = frozenset(
     {DType.FLOAT32, DType.FLOAT64, DType.INT32, DType.INT64, DType.UINT32, DType.UINT64}
@@ -100,7 +102,11 @@ def lower_eye_like(program: Program, node: Node) -> None:
 
 
 def _check_range(view: GraphView, node: Node) -> str | None:
-    return all_concrete(view, node) or dtype_in(view, node.output(0), RANGE_TYPES)
+    reason = all_concrete(view, node) or dtype_in(view, node.output(0), RANGE_TYPES | HALVES)
+    stash = int(node.attr("stash_type", DType.FLOAT32.value))
+    if reason is None and stash != DType.FLOAT32.value and dtype_in(view, node.output(0), HALVES) is None:
+        return "a range of half precision is computed in float32 only"
+    return reason
 
 
 @lowers("Range", check=_check_range)
@@ -108,7 +114,11 @@ def lower_range(program: Program, node: Node) -> None:
     target = need(node.output(0))
     count = program.size(target)
     program.emit(
-        numba_source(KERNELS, "number_range", dtype=program.dtype(target).label),
+        numba_source(
+            KERNELS,
+            "half_range" if program.dtype(target) in HALVES else "number_range",
+            dtype=program.dtype(target).label,
+        ),
         [program.read(need(node.input(0))), program.read(need(node.input(2))), program.write(target)],
         extent=count,
         work=count,
@@ -133,7 +143,7 @@ def lower_one_hot(program: Program, node: Node) -> None:
             KERNELS,
             "one_hot",
             index=program.dtype(indices).label,
-            width=str(program.dtype(values).bits // 8),
+            width=str(element_bytes(program.dtype(values))),
         ),
         [
             program.read(indices),
@@ -166,7 +176,7 @@ def lower_trilu(program: Program, node: Node) -> None:
         numba_source(
             KERNELS,
             "triangle",
-            width=str(program.dtype(source).bits // 8),
+            width=str(element_bytes(program.dtype(source))),
             part="upper" if node.attr("upper", 1) else "lower",
         ),
         [
@@ -222,7 +232,7 @@ def lower_cumulative(program: Program, node: Node) -> None:
 def lower_reverse_sequence(program: Program, node: Node) -> None:
     source, lengths, target = need(node.input(0)), need(node.input(1)), need(node.output(0))
     first, second, *rest = program.shape(source)
-    nbytes = math.prod(rest) * program.dtype(source).bits // 8
+    nbytes = math.prod(rest) * element_bytes(program.dtype(source))
     steps = first if node.attr("time_axis", 0) == 0 else second
     status = program.report(f"'{lengths.name}' holds the length {{value}} for sequences of {steps} steps")
     program.emit(

@@ -9,7 +9,7 @@ import numpy as np
 from mace_core.graph import GraphView, Node, Value
 from mace_core.native.numba_kernel import numba_source
 from mace_core.tensor import DType
-from mace_cpu.buffers import At, Buf
+from mace_cpu.buffers import At, Buf, element_bytes
 from mace_cpu.lowering.checks import NUMBERS, concrete, dtype_in
 from mace_cpu.lowering.nodes import integers, need, normal_axis
 from mace_cpu.lowering.registry import lowers
@@ -60,7 +60,7 @@ def _emit_one_index(program: Program, source: Value, target: Value, axis: int, i
     shape = program.shape(source)
     row = math.prod(shape[axis + 1 :])
     outer = math.prod(shape[:axis])
-    nbytes = program.dtype(source).bits // 8
+    nbytes = element_bytes(program.dtype(source))
     start = normal_axis(index, shape[axis]) * row * nbytes
     if outer == 1:
         emit_bytes(program, At(program.read(source), start), At(program.write(target)), row * nbytes)
@@ -81,7 +81,7 @@ def emit_gather(program: Program, node: Node, indices: Buf, index: DType, axis: 
     source, target = need(node.input(0)), need(node.output(0))
     shape = program.shape(source)
     outer, inner = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
-    width = program.dtype(source).bits // 8
+    width = element_bytes(program.dtype(source))
     if width == 16 or inner > LONGEST_ELEMENT_LOOP:
         width, inner = 0, inner * width
     program.emit(
@@ -110,7 +110,7 @@ def lower_gather_nd(program: Program, node: Node) -> None:
     shape, lookup = program.shape(source), program.shape(indices)
     batch = int(node.attr("batch_dims", 0))
     depth = lookup[-1]
-    width = program.dtype(source).bits // 8
+    width = element_bytes(program.dtype(source))
     strides = strides_of(shape)
     inner = math.prod(shape[batch + depth :]) * width
     program.emit(
@@ -148,7 +148,7 @@ def _check_elements(view: GraphView, node: Node) -> str | None:
 @lowers("GatherElements", check=_check_elements)
 def lower_gather_elements(program: Program, node: Node) -> None:
     source, indices, target = need(node.input(0)), need(node.input(1)), need(node.output(0))
-    width = program.dtype(source).bits // 8
+    width = element_bytes(program.dtype(source))
     program.emit(
         numba_source(KERNELS, "gather_elements", width=str(width), index=program.dtype(indices).label),
         [
@@ -219,7 +219,7 @@ def _copied(program: Program, source: Value, target: Value) -> Buf:
 def _element(program: Program, value: Value, node: Node) -> str:
     """The element type a scatter computes in: any type of the right width where nothing is combined."""
     dtype = program.dtype(value)
-    return UNSIGNED[dtype.bits // 8] if node.attr("reduction", "none") == "none" else dtype.label
+    return UNSIGNED[element_bytes(dtype)] if node.attr("reduction", "none") == "none" else dtype.label
 
 
 def _along_axis(program: Program, node: Node, value: Value) -> list[int | At]:
@@ -240,7 +240,7 @@ def _rows(program: Program, indices: Value) -> int:
 def _check_compress(view: GraphView, node: Node) -> str | None:
     reason = concrete(view, node.input(0)) or concrete(view, node.input(1))
     found = view.tensor_type(need(node.input(0)))
-    if reason is None and (found is None or not is_movable(found.dtype)):
+    if reason is None and (found is None or not is_movable(found.dtype) or found.dtype.is_packed):
         return f"'{need(node.input(0)).name}' has no elements of whole bytes to move"
     return reason
 
@@ -279,7 +279,7 @@ def _compress_unsized(program: Program, node: Node, source: Value) -> None:
             dims,
             math.prod(shape[:axis]),
             shape[axis],
-            math.prod(shape[axis + 1 :]) * dtype.bits // 8,
+            math.prod(shape[axis + 1 :]) * element_bytes(dtype),
             program.size(need(node.input(1))),
             len(shape),
             axis,
@@ -291,7 +291,7 @@ def _compress_unsized(program: Program, node: Node, source: Value) -> None:
 
 
 def _gather_flat(program: Program, node: Node, source: Value, kept: np.ndarray) -> None:
-    width = program.dtype(source).bits // 8
+    width = element_bytes(program.dtype(source))
     rows = width == 16
     program.emit(
         numba_source(KERNELS, "gather", width="0" if rows else str(width), index="int64"),
@@ -333,7 +333,7 @@ def lower_tensor_scatter(program: Program, node: Node) -> None:
             math.prod(shape[1:axis]),
             part[axis],
             shape[axis],
-            math.prod(shape[axis + 1 :]) * program.dtype(cache).bits // 8,
+            math.prod(shape[axis + 1 :]) * element_bytes(program.dtype(cache)),
             int(node.attr("mode", "linear") == "circular"),
         ],
         extent=math.prod(part[: axis + 1]) if math.prod(shape[axis + 1 :]) else 0,

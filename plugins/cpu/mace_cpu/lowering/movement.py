@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from mace_core.graph import GraphView, Node, Value
 from mace_core.tensor import DType
-from mace_cpu.buffers import Buf, Layout
+from mace_cpu.buffers import Buf, Layout, element_bytes
 from mace_cpu.lowering.checks import all_concrete
 from mace_cpu.lowering.nodes import fixed, integers, need, normal_axis
 from mace_cpu.lowering.registry import lowers
@@ -228,7 +228,7 @@ def emit_part(
             first //= program.block
         offset += first * stride
         axes.append(Axis(size, by * stride, step))
-    buf, width = program.read(source, layout), program.dtype(source).bits // 8
+    buf, width = program.read(source, layout), element_bytes(program.dtype(source))
     if is_contiguous(axes) and not (layout is Layout.PLAIN and program.view.is_output(target)):
         program.alias(target, buf.part(offset * width, math.prod(shape) * width), layout)
         return
@@ -242,6 +242,8 @@ def _check_bit_cast(view: GraphView, node: Node) -> str | None:
         assert before is not None and after is not None
         if before.dtype.bits != after.dtype.bits:
             return f"{before.dtype.label} and {after.dtype.label} are not of one width"
+        if before.dtype.is_packed and before.dtype is not after.dtype:
+            return f"elements of {before.dtype.bits} bits are not held as ONNX stores them"
     return reason
 
 

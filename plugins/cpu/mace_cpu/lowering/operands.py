@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from mace_core.graph import Value
 from mace_core.tensor import DType
-from mace_cpu.buffers import Buf, Layout
+from mace_cpu.buffers import Buf, Layout, element_bytes
 from mace_cpu.codegen.elementwise import CONTIGUOUS, ONE_BLOCK, ONE_ELEMENT
 from mace_cpu.program import Program
 
@@ -79,7 +79,7 @@ def fits(program: Program, value: Value, shape: Sequence[int], layout: Layout) -
 def place(program: Program, value: Value, shape: Sequence[int], layout: Layout) -> tuple[Buf, list[int]]:
     """The buffer of an operand that `fits`, and its strides in bytes along `loop_shape`."""
     own = aligned(program.shape(value), len(shape))
-    itemsize = program.dtype(value).bits // 8
+    itemsize = element_bytes(program.dtype(value))
     if math.prod(own) == 1:
         return program.read(value), [0] * (len(shape) + (layout is Layout.BLOCKED))
     if layout is Layout.PLAIN:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from mace_core.graph import GraphView, Node
 from mace_core.native.numba_kernel import numba_source
-from mace_cpu.buffers import Buf, Layout
+from mace_cpu.buffers import Buf, Layout, element_bytes
 from mace_cpu.lowering.nodes import fixed, integers, need, normal_axis
 from mace_cpu.lowering.registry import lowers
 from mace_cpu.lowering.strided import blocked_shape, movable, prefers_blocked, strides_of
@@ -96,7 +96,7 @@ def _emit(
     starts = [sum(sizes[:i]) for i in range(len(sizes))]
     dtype = program.dtype(need(node.output(0)))
     program.emit(
-        numba_source(KERNELS, "pad", width=str(dtype.bits // 8 // words)),
+        numba_source(KERNELS, "pad", width=str(element_bytes(dtype) // words)),
         [
             source,
             target,

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from mace_core.graph import GraphView, Node, Value
 from mace_core.native.numba_kernel import numba_source
 from mace_core.tensor import DType
 from mace_cpu.buffers import Buf
-from mace_cpu.lowering.checks import FLOAT32, all_concrete, dtype_in
+from mace_cpu.lowering.checks import FLOAT32, NARROW_FLOATS, SHORT_INTEGERS, all_concrete, dtype_in
 from mace_cpu.lowering.nodes import even_rows, need, normal_axis
 from mace_cpu.lowering.registry import lowers
 from mace_cpu.lowering.strided import strides_of
@@ -26,20 +30,27 @@ KERNELS = "mace_cpu.kernels.quantized"
 BYTES = frozenset({DType.INT8, DType.UINT8})
 SHORTS = BYTES | {DType.INT16, DType.UINT16}
 INT32 = frozenset({DType.INT32})
+REALS = frozenset({DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16})
+SCALES = REALS | {DType.FLOAT8E8M0}
+STORED = SHORTS | SHORT_INTEGERS | (NARROW_FLOATS - {DType.FLOAT8E8M0})
 
 
 # --- between floats and quantised numbers -----------------------------------------------------------------------------
 
 
 def _check_quantize(view: GraphView, node: Node) -> str | None:
-    reason = all_concrete(view, node) or dtype_in(view, node.input(0), FLOAT32 | INT32)
-    reason = reason or dtype_in(view, node.input(1), FLOAT32) or dtype_in(view, node.output(0), SHORTS)
+    reason = all_concrete(view, node) or dtype_in(view, node.input(0), REALS | INT32)
+    reason = reason or dtype_in(view, node.input(1), SCALES) or dtype_in(view, node.output(0), STORED)
+    if reason is None and node.attr("precision", 0):
+        asked = DType(node.attr("precision"))
+        if asked not in REALS:
+            return f"there is no dividing in {asked.label}"
     return reason or _check_granularity(view, node)
 
 
 def _check_dequantize(view: GraphView, node: Node) -> str | None:
-    reason = all_concrete(view, node) or dtype_in(view, node.input(0), SHORTS | INT32)
-    reason = reason or dtype_in(view, node.input(1), FLOAT32) or dtype_in(view, node.output(0), FLOAT32)
+    reason = all_concrete(view, node) or dtype_in(view, node.input(0), STORED | INT32)
+    reason = reason or dtype_in(view, node.input(1), SCALES) or dtype_in(view, node.output(0), REALS)
     return reason or _check_granularity(view, node)
 
 
@@ -62,12 +73,55 @@ def _check_granularity(view: GraphView, node: Node) -> str | None:
 
 @lowers("QuantizeLinear", check=_check_quantize)
 def lower_quantize(program: Program, node: Node) -> None:
-    _emit_linear(program, node, "quantize", target=program.dtype(need(node.output(0))).label)
+    data, scale, target = (program.dtype(need(value)) for value in (node.input(0), node.input(1), node.output(0)))
+    types = {"target": target.label, "scale": scale.label, "precision": _precision(node, data, scale).label}
+    if target in NARROW_FLOATS:
+        _emit_linear(program, node, "quantize_float", **types, saturate=str(int(node.attr("saturate", 1))))
+    else:
+        _emit_linear(program, node, "quantize", **types)
+
+
+def _precision(node: Node, data: DType, scale: DType) -> DType:
+    """The type that a quotient is rounded to: what numpy's rules make of the two where the node does not say."""
+    asked = int(node.attr("precision", 0))
+    if asked:
+        return DType(asked)
+    return data if data is scale and data in REALS else DType.FLOAT32
 
 
 @lowers("DequantizeLinear", check=_check_dequantize)
 def lower_dequantize(program: Program, node: Node) -> None:
-    _emit_linear(program, node, "dequantize")
+    target = need(node.output(0))
+    content = _known_reals(program, node)
+    if content is not None:
+        program.know(target, content)
+        return
+    scale = program.dtype(need(node.input(1))).label
+    _emit_linear(program, node, "dequantize", scale=scale, target=program.dtype(target).label)
+
+
+def _known_reals(program: Program, node: Node) -> npt.NDArray[Any] | None:
+    """What weights stand for, computed once; None where something is not known before the run."""
+    given = [program.constant_of(value) for value in node.inputs if value is not None]
+    if any(array is None for array in given):
+        return None
+    data, scale, *zeros = (array for array in given if array is not None)
+    dtype = program.dtype(need(node.output(0))).numpy
+    block = int(node.attr("block_size", 0))
+    if scale.size > 1 or block:
+        axis = normal_axis(int(node.attr("axis", 1)), data.ndim)
+        if block:
+            rows = np.arange(data.shape[axis]) // block
+            scale, zeros = scale.take(rows, axis), [zero.reshape(scale.shape).take(rows, axis) for zero in zeros]
+        else:
+            lane = [-1 if i == axis else 1 for i in range(data.ndim)]
+            scale, zeros = scale.reshape(lane), [zero.reshape(lane) for zero in zeros]
+    kind = np.float32 if program.dtype(need(node.input(0))) in NARROW_FLOATS else np.int32
+    whole = data.astype(kind)
+    for zero in zeros:
+        whole = whole - zero.astype(kind)
+    content: npt.NDArray[Any] = (whole.astype(np.float32) * scale.astype(np.float32)).astype(dtype)
+    return np.ascontiguousarray(content.reshape(data.shape))
 
 
 def _emit_linear(program: Program, node: Node, kernel: str, **types: str) -> None:

@@ -13,7 +13,7 @@ from mace_core.native.kernel import KernelSource
 from mace_core.native.numba_kernel import numba_source
 from mace_core.native.target import Target
 from mace_core.tensor import DType
-from mace_cpu.buffers import At, Buf, Layout
+from mace_cpu.buffers import At, Buf, Layout, element_bytes
 from mace_cpu.codegen.epilogue import Epilogue, match_epilogue
 from mace_cpu.codegen.version import generator_version
 from mace_cpu.lowering.checks import NUMBERS, all_concrete, dtype_in
@@ -159,7 +159,7 @@ def _emit_nearest(
     starts = [sum(sizes[:i]) for i in range(len(sizes))]
     joined = program.constant(np.concatenate(per_axis).astype(np.int32))
     geometry = [len(sizes), *sizes, *strides[: last + 1], *starts]
-    width = str(dtype.bits // 8)
+    width = str(element_bytes(dtype))
     read, write = program.read(source, layout), program.write(target, layout)
     rows, work = math.prod(sizes[:-1]), math.prod(sizes) * inner
     if any((table < 0).any() for table in per_axis):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from mace_core.graph import GraphView, Node, Value
 from mace_core.native.numba_kernel import numba_source
 from mace_core.tensor import DType
-from mace_cpu.buffers import At, Buf, Layout
+from mace_cpu.buffers import At, Buf, Layout, element_bytes
 from mace_cpu.lowering.checks import all_concrete
 from mace_cpu.lowering.moving_kernels import TRANSPOSE_BAND, copy_kernel, strided_rows_kernel, transpose_kernel
 from mace_cpu.program import Program
@@ -31,7 +31,7 @@ class Axis:
 
 
 def movable(view: GraphView, node: Node) -> str | None:
-    """A reason if the node's tensors are not of known shape and whole bytes per element."""
+    """A reason if the node's tensors are not of known shape, or strings."""
     reason = all_concrete(view, node)
     if reason is not None:
         return reason
@@ -40,12 +40,12 @@ def movable(view: GraphView, node: Node) -> str | None:
             found = view.tensor_type(value)
             if found is None or not is_movable(found.dtype):
                 kind = "unknown" if found is None else found.dtype.label
-                return f"'{value.name}' is {kind}, which has no elements of whole bytes to move"
+                return f"'{value.name}' is {kind}, which has no elements of some number of bytes to move"
     return None
 
 
 def is_movable(dtype: DType) -> bool:
-    return dtype.bits >= 8 and not dtype.is_packed
+    return dtype is not DType.STRING
 
 
 def strides_of(shape: Sequence[int]) -> list[int]:
@@ -93,7 +93,7 @@ def emit_strided(
     target_offset: int = 0,
 ) -> None:
     """Copy the elements that ``axes`` span; offsets are in elements."""
-    width = dtype.bits // 8
+    width = element_bytes(dtype)
     if width == 16:
         axes = [*(Axis(a.size, 2 * a.source, 2 * a.target) for a in axes), Axis(2, 1, 1)]
         source_offset, target_offset, width = 2 * source_offset, 2 * target_offset, 8

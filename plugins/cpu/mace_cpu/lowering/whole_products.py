@@ -199,7 +199,7 @@ def _emit_steps(program: Program, value: Value, zero: Value | None, target: Buf)
     size = program.size(value)
     inner = even_rows(size)
     program.emit(
-        numba_source(KERNELS, "dequantize", source=program.dtype(value).label),
+        numba_source(KERNELS, "dequantize", source=program.dtype(value).label, scale="float32", target="float32"),
         [
             program.read(value),
             program.constant(np.ones(1, np.float32)),
