@@ -92,6 +92,15 @@ def test_resize_forms_that_the_htp_computes_otherwise_are_declined(backend: Hexa
         assert reason in rejection.reason
 
 
+def test_repeating_once_is_no_tile(library_folder: Path) -> None:
+    """The library crashes on a Tile of five axes that repeats nothing."""
+    shape = (2, 4, 1, 6, 16)
+    model = model_of([NODE("Tile", ["x", "times"], ["y"])], {"x": shape}, {"y": shape}, {"times": np.ones(5, np.int64)})
+    x = np.random.default_rng(0).random(shape, F32)
+    with Session(model, devices=["hexagon:v75"], strict=True, cache=False) as session:
+        np.testing.assert_allclose(session.run({"x": x})["y"], x, rtol=1e-3)
+
+
 def test_quantised_clusters_are_atomic(backend: HexagonBackend, tmp_path: Path) -> None:
     shape = (1, 3, 20, 18)
     path = quantised(small_network(), tmp_path, [sample_image(shape)])

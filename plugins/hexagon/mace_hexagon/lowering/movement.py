@@ -143,6 +143,9 @@ def _tile(context: NodeContext) -> None:
     source = context.reshaped(context.x(0), (1,) * (len(out) - len(shape)) + shape)
     multiples = [result // size for result, size in zip(out, source.shape, strict=True)] if out else [1]
     context.require_same_encoding(source)
+    if all(multiple == 1 for multiple in multiples):  # a Tile of five axes by ones crashes the library
+        context.emit("Reshape", [source])
+        return
     context.emit("Tile", [source], multiples=np.array(multiples, np.uint32))
 
 
