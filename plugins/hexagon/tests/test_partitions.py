@@ -92,6 +92,27 @@ def test_resize_forms_that_the_htp_computes_otherwise_are_declined(backend: Hexa
         assert reason in rejection.reason
 
 
+def test_averages_over_padding_run_elsewhere(library_folder: Path) -> None:
+    """The library gives wrong ones, or crashes."""
+    pool = NODE("AveragePool", ["x"], ["y"], name="pool", kernel_shape=[2, 2], pads=[0, 0, 1, 1])
+    model = model_of([pool], {"x": (1, 3, 6, 6)}, {"y": (1, 3, 6, 6)}, {})
+    x = sample_image((1, 3, 6, 6))
+    with Session(model, devices=["hexagon:v75"], cache=False) as session:
+        found = session.run({"x": x})["y"]
+        assert "over padding is computed wrongly by the library" in str(session.explain())
+    (expected,) = onnxruntime_outputs(model.SerializeToString(), {"x": x})
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_scales_of_some_axes_resize_these(backend: HexagonBackend) -> None:
+    attributes: dict[str, object] = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric"}
+    attributes |= {"nearest_mode": "floor", "axes": [3, -2]}
+    nodes = [NODE("Resize", ["x", "", "scales"], ["y"], name="resize", **attributes)]
+    model = model_of(nodes, {"x": (1, 1, 3, 4)}, {"y": (1, 1, 6, 8)}, {"scales": np.array([2, 2], F32)})
+    model.opset_import[0].version = 18
+    assert not backend.capability(view(model, {"x": np.zeros((1, 1, 3, 4), F32)})).rejections
+
+
 def test_repeating_once_is_no_tile(library_folder: Path) -> None:
     """The library crashes on a Tile of five axes that repeats nothing."""
     shape = (2, 4, 1, 6, 16)

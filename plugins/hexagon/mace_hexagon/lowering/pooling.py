@@ -34,6 +34,9 @@ def _pool(context: NodeContext) -> None:
     if context.node.op_type == "MaxPool":
         context.emit("PoolMax2d", [context.x(0, NHWC)], NHWC, **parameters)
         return
+    if any(pad for pair in window.pads for pad in pair) and not context.is_quantised:
+        # own padding and a Pad before it (which is merged into the pooling) both give wrong averages or crash
+        raise DeclinedError("AveragePool of real numbers over padding is computed wrongly by the library")
     parameters["count_pad_for_edges"] = np.bool_(context.attr("count_include_pad", 0))
     context.emit("PoolAvg2d", [context.x(0, NHWC)], NHWC, **parameters)
 
@@ -62,7 +65,8 @@ def _resize(context: NodeContext) -> None:
         raise DeclinedError("Resize that keeps the aspect ratio is not offered by QNN")
     scales = context.array(2) if context.has(2) else None
     if scales is not None and scales.size:
-        exact = [scale * size == result for scale, size, result in zip(scales, shape, out, strict=True)]
+        axes = [axis % len(shape) for axis in context.attr("axes", range(len(shape)))]
+        exact = [scale * shape[axis] == out[axis] for scale, axis in zip(scales, axes, strict=True)]
         if not all(exact):
             raise DeclinedError("Resize by factors that give no whole size is not offered by QNN")
     parameters: dict[str, Any] = {
