@@ -57,6 +57,13 @@ REFUSED: list[tuple[str, str, Inputs, dict[str, Any], str]] = [
         r"scales, one for each block, must be \[5, 1\]",
     ),
     (
+        "RotaryEmbedding",
+        "sines",
+        (ones(2, 2, 3, 4), ones(1, dtype=np.int64), ones(6, 2), ones(6, 4)),
+        {},
+        r"sines, as the cosines, must be \[6, 2\]",
+    ),
+    (
         "GroupQueryAttention",
         "past",
         (ones(1, 2, 16), ones(1, 2, 8), ones(1, 2, 8), ones(1, 1, 3, 8), ones(1, 1, 0, 8), np.array([4], np.int32), 5),

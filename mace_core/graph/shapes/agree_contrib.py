@@ -165,6 +165,15 @@ def grouped_attention(ctx: NodeContext) -> None:
     _expect_size(ctx, 5, batch, "the lengths, one for each batch,")
 
 
+@agreement("RotaryEmbedding", domain=_DOMAIN)
+def rotated(ctx: NodeContext) -> None:
+    data = ctx.shape(0)
+    require(len(data) in (3, 4), "the data must be (batch, rows, width) or (batch, heads, rows, size)")
+    expect_rank(ctx, 2, 2, "the cosines")
+    expect(ctx, 3, ctx.shape(2), what="the sines, as the cosines,")
+    expect(ctx, 1, (), (1,), (data[0], data[1 if len(data) == 3 else 2]), what="the positions")
+
+
 @agreement("ExpandDims", domain=_DOMAIN)
 def one_new_axis(ctx: NodeContext) -> None:
     expect_one(ctx, 1, "the axis")
