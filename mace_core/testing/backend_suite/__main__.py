@@ -43,6 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
     verdicts: list[Verdict] = []
     for verdict in judge_all(names, options.provider, jobs=options.jobs, conditions=conditions):
         verdicts.append(verdict)
+        if verdict.wrong:  # long before the summary
+            print(f"\rwrong: {verdict.name}: {verdict.reason}", file=sys.stderr)  # noqa: T201
         if sys.stderr.isatty():
             print(f"\r{len(verdicts)}/{len(names)}", end="", file=sys.stderr)  # noqa: T201
     verdicts.sort(key=lambda verdict: (verdict.kind, verdict.name))
