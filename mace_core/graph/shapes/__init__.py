@@ -5,6 +5,7 @@ Nothing here knows providers or runs a model.
 """
 
 from mace_core.graph.shapes import (
+    agree_contrib,
     agree_indices,
     agree_pictures,
     agree_sequences,
@@ -45,6 +46,7 @@ __all__ = [
 
 # Imported for what they register.
 _FAMILIES = (
+    agree_contrib,
     agree_indices,
     agree_pictures,
     agree_sequences,

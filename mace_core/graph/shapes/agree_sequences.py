@@ -36,7 +36,7 @@ def quantised_along(ctx: NodeContext) -> None:
     axis, block = ctx.attr("axis", 1), ctx.attr("block_size", 0)
     require(-len(data) <= axis < len(data), f"axis {axis} does not exist in {len(data)} dimensions")
     axis %= len(data)
-    if len(scale) == 1:
+    if len(scale) == 1 and not (block and len(data) == 1):
         require(scale[0] == data[axis], f"a scale of {scale[0]} elements does not fit axis {axis} of {data[axis]}")
         return
     require(len(scale) == len(data) and block >= 0, f"a scale {list(scale)} in blocks of {block} does not fit the data")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper, save
 
@@ -106,3 +107,40 @@ def test_users_of_one_weight_share_it(dtype: str, tmp_path: Path, monkeypatch: p
     assert (tmp_path / "cache").is_dir()
     stored = sum(f.stat().st_size for f in tmp_path.rglob("*") if f.is_file()) - before
     assert stored < 10 * 4 * size * size, "thirty copies would be thrice that"
+
+
+def _one_node(node: onnx.NodeProto, constants: dict[str, np.ndarray], opset: int) -> np.ndarray:
+    """What comes out of a node whose inputs are constants, times one (so that there is something to run)."""
+    nodes = [node, helper.make_node("DequantizeLinear", ["q", "scale"], ["w"])] if node.output[0] == "q" else [node]
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [*nodes, helper.make_node("Mul", ["w", "one"], ["y"])],
+        "stored",
+        [value("one", TensorProto.FLOAT, [1])],
+        [value("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
+    with Session(model.SerializeToString(), devices=["cpu"], strict=True, cache=False) as session:
+        return session.run({"one": np.ones(1, np.float32)})["y"]
+
+
+@pytest.mark.parametrize("length", [6, 7])
+def test_blocks_may_lie_along_the_only_axis(length: int) -> None:
+    stored, scale = np.arange(length).astype(np.int8), np.array([0.5, 2.0, 3.0], np.float32)
+    block = -(-length // 3)
+    node = helper.make_node("DequantizeLinear", ["stored", "scale"], ["w"], axis=0, block_size=block)
+    found = _one_node(node, {"stored": stored, "scale": scale}, 21)
+    np.testing.assert_array_equal(found, stored * np.repeat(scale, block)[:length])
+
+
+def test_weights_are_quantised_in_the_precision_the_node_asks_for() -> None:
+    floats = np.linspace(-30, 30, 4001, dtype=np.float32)
+    scale = np.float32(0.37)
+    node = helper.make_node(
+        "QuantizeLinear", ["floats", "scale"], ["q"], output_dtype=TensorProto.INT8, precision=TensorProto.FLOAT16
+    )
+    found = _one_node(node, {"floats": floats, "scale": np.array(scale)}, 23)
+    quotients = floats.astype(np.float16) / np.float16(scale)
+    assert (np.rint(quotients) != np.rint(floats / scale)).any()
+    np.testing.assert_array_equal(found, np.rint(quotients).clip(-128, 127).astype(np.float32) * scale)

@@ -48,7 +48,7 @@ def quantize(source: str, target: str, scale: str, precision: str) -> Kernel:
     """(source, scale, zero point or 0, target, axis size, inner, block or 0): one unit is one row of ``inner``.
 
     The scale has one element (axis size 0), one per entry of the axis (block 0), or one per block along the axis.
-    ``precision`` is the type that quotients are rounded to.
+    ``precision`` is the type that is divided in: dividend, divisor and quotient are rounded to it.
     """
     load, load_scale, load_zero, store = LOADS[source], LOADS[scale], LOADS[target], STORES[target]
     round_to = ROUNDINGS[precision]
@@ -65,16 +65,17 @@ def quantize(source: str, target: str, scale: str, precision: str) -> Kernel:
                 at = unit - outer * size
                 row = (outer * quotient(size + block - 1, block) + quotient(at, block)) * inner
                 for i in range(inner):
+                    scale = round_to(load_scale(scales, row + i))
                     zero = load_zero(zeros, row + i) if has_zero else np.int32(0)
-                    ratio = round_to(np.float32(load(data, first + i)) / load_scale(scales, row + i))
+                    ratio = round_to(round_to(np.float32(load(data, first + i))) / scale)
                     whole = np.int32(_rounded(ratio)) + zero
                     store(results, first + i, np.int32(min(max(whole, low), high)))
             else:
                 at = unit - quotient(unit, size) * size if size != 0 else 0
-                scale = load_scale(scales, at)
+                scale = round_to(load_scale(scales, at))
                 zero = load_zero(zeros, at) if has_zero else np.int32(0)
                 for i in range(inner):
-                    ratio = round_to(np.float32(load(data, first + i)) / scale)
+                    ratio = round_to(round_to(np.float32(load(data, first + i))) / scale)
                     whole = np.int32(_rounded(ratio)) + zero
                     store(results, first + i, np.int32(min(max(whole, low), high)))
 
@@ -97,13 +98,13 @@ def quantize_float(source: str, target: str, scale: str, precision: str, saturat
                 at = unit - outer * size
                 row = (outer * quotient(size + block - 1, block) + quotient(at, block)) * inner
                 for i in range(inner):
-                    scale = load_scale(scales, row + i)
-                    store(results, first + i, round_to(np.float32(load(data, first + i)) / scale))
+                    scale = round_to(load_scale(scales, row + i))
+                    store(results, first + i, round_to(round_to(np.float32(load(data, first + i))) / scale))
             else:
                 at = unit - quotient(unit, size) * size if size != 0 else 0
-                scale = load_scale(scales, at)
+                scale = round_to(load_scale(scales, at))
                 for i in range(inner):
-                    store(results, first + i, round_to(np.float32(load(data, first + i)) / scale))
+                    store(results, first + i, round_to(round_to(np.float32(load(data, first + i))) / scale))
 
     return kernel
 

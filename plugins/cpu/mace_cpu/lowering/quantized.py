@@ -82,7 +82,7 @@ def lower_quantize(program: Program, node: Node) -> None:
 
 
 def _precision(node: Node, data: DType, scale: DType) -> DType:
-    """The type that a quotient is rounded to: what numpy's rules make of the two where the node does not say."""
+    """The type that is divided in: what numpy's rules make of the two where the node does not say."""
     asked = int(node.attr("precision", 0))
     if asked:
         return DType(asked)

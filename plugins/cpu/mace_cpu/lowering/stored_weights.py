@@ -109,6 +109,7 @@ def _quantized(view: GraphView, node: Node, folded: Mapping[Value, Tensor]) -> A
         or scale.dtype is not DType.FLOAT32
         or dtype is None
         or dtype not in INTEGERS - {DType.INT32}
+        or int(node.attr("precision", 0)) not in (0, DType.FLOAT32.value)
     ):
         return None
     array = data.numpy()
