@@ -11,7 +11,7 @@ from hexagon_support import Array, model_of, onnxruntime_outputs, quantised, sma
 from mace_hexagon.backend import HexagonBackend
 from mace_hexagon.lowering.engine import Lowering
 from mace_hexagon.lowering.table import LOWERINGS
-from onnx import helper
+from onnx import TensorProto, helper
 
 from mace_core.errors import StrictPlacementError
 from mace_core.frontend.load import load_model
@@ -111,6 +111,16 @@ def test_scales_of_some_axes_resize_these(backend: HexagonBackend) -> None:
     model = model_of(nodes, {"x": (1, 1, 3, 4)}, {"y": (1, 1, 6, 8)}, {"scales": np.array([2, 2], F32)})
     model.opset_import[0].version = 18
     assert not backend.capability(view(model, {"x": np.zeros((1, 1, 3, 4), F32)})).rejections
+
+
+def test_long_numbers_of_five_axes_are_declined(backend: HexagonBackend) -> None:
+    """The library crashes on them."""
+    shapes = {"x": (3, 6, 6, 5)}, {"y": (3, 1, 6, 6, 5)}
+    model = model_of([NODE("Reshape", ["x", "shape"], ["y"])], *shapes, {"shape": np.array([3, 1, 6, 6, 5], np.int64)})
+    for info in (*model.graph.input, *model.graph.output):
+        info.type.tensor_type.elem_type = TensorProto.INT64
+    (rejection,) = backend.capability(view(model, {"x": np.zeros((3, 6, 6, 5), np.int64)})).rejections
+    assert "int64 of 5 dimensions" in rejection.reason
 
 
 def test_repeating_once_is_no_tile(library_folder: Path) -> None:

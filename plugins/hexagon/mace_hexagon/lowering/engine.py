@@ -17,6 +17,9 @@ from mace_hexagon.lowering.patterns import Pattern, find_patterns
 from mace_hexagon.qnn.types import DataType, TensorKind
 
 MAX_RANK = 5
+MAX_LONG_RANK = 4
+"""Of int64."""
+MAX_LONG_RANK = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +220,8 @@ class Lowering:
             raise DeclinedError(f"'{value.name}' is empty; QNN has no empty tensors")
         if len(shape) > MAX_RANK:
             raise DeclinedError(f"'{value.name}' has {len(shape)} dimensions; the HTP takes up to {MAX_RANK}")
+        if len(shape) > MAX_LONG_RANK and found.dtype is DType.INT64:
+            raise DeclinedError(f"'{value.name}' is int64 of {len(shape)} dimensions, on which the library crashes")
         return shape
 
     def array(self, value: Value | None) -> Array | None:
