@@ -123,6 +123,18 @@ def test_long_numbers_of_five_axes_are_declined(backend: HexagonBackend) -> None
     assert "int64 of 5 dimensions" in rejection.reason
 
 
+@pytest.mark.parametrize("mode", ["constant", "edge", "reflect"])
+def test_pads_are_right_wherever_they_run(mode: str, library_folder: Path) -> None:
+    """The library's scheme for the edge gives zeros: that one runs elsewhere."""
+    node = NODE("Pad", ["x", "pads"], ["y"], mode=mode)
+    pads = np.array([0, 0, 2, 1, 0, 0, 1, 2], np.int64)
+    model = model_of([node], {"x": (1, 3, 5, 6)}, {"y": (1, 3, 8, 9)}, {"pads": pads})
+    x = sample_image((1, 3, 5, 6))
+    with Session(model, devices=["hexagon:v75"], cache=False) as session:
+        found = session.run({"x": x})["y"]
+    np.testing.assert_allclose(found, np.pad(x, [(0, 0), (0, 0), (2, 1), (1, 2)], mode=mode), atol=1e-3)  # type: ignore[call-overload]
+
+
 def test_repeating_once_is_no_tile(library_folder: Path) -> None:
     """The library crashes on a Tile of five axes that repeats nothing."""
     shape = (2, 4, 1, 6, 16)

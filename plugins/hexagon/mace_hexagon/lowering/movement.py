@@ -110,14 +110,14 @@ def _gather(context: NodeContext) -> None:
     context.finish(result)
 
 
-_PAD_SCHEMES = {"constant": 0, "reflect": 2, "edge": 3}
+_PAD_SCHEMES = {"constant": 0, "reflect": 2}  # the library's scheme for edge gives zeros
 
 
 def _pad(context: NodeContext) -> None:
     rank, order = len(context.shape()), context.order()
     mode = context.attr("mode", "constant")
     if mode not in _PAD_SCHEMES:
-        raise DeclinedError(f"Pad {mode} is not offered by QNN")
+        raise DeclinedError(f"Pad {mode} is not offered by QNN, or not computed rightly")
     flat = context.integers(1) if context.has(1) else list(context.attr("pads"))
     axes = [axis % rank for axis in context.integers(3)] if context.has(3) else list(range(rank))
     pairs = [(0, 0)] * rank
