@@ -1,4 +1,4 @@
-"""Nodes that the core runs itself where no device claims them: control flow, sequences and optionals."""
+"""Nodes that the core runs itself where no device claims them: control flow, sequences, optionals and labels."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ from collections.abc import Mapping
 
 from mace_core.graph import Node, Value
 from mace_core.scheduler.control_flow import ControlFlow, MakeBody, is_control_flow, make_control_flow
+from mace_core.scheduler.label_steps import LabelStep, is_label_step
 from mace_core.scheduler.sequences import SequenceOperation, is_sequence_operation
 from mace_core.tensor import Tensor
 
 
 def runs_in_core(node: Node) -> bool:
     """Whether the core can run this node."""
-    return is_control_flow(node) or is_sequence_operation(node)
+    return is_control_flow(node) or is_sequence_operation(node) or is_label_step(node)
 
 
 def make_core_node(node: Node, known: Mapping[Value, Tensor], make_body: MakeBody, *, opset: int) -> ControlFlow:
     """``node`` made ready, one for which :func:`runs_in_core` holds, at an opset of the default domain."""
     if is_sequence_operation(node):
         return SequenceOperation(node, known, make_body)
+    if is_label_step(node):
+        return LabelStep(node, known, make_body)
     return make_control_flow(node, known, make_body, opset=opset)

@@ -17,6 +17,7 @@ from mace_core.scheduler.contrib import contrib_body
 from mace_core.scheduler.core_nodes import runs_in_core
 from mace_core.scheduler.devices import DevicePool
 from mace_core.scheduler.flex_attention import flex_attention_body
+from mace_core.scheduler.ml import ml_body
 from mace_core.scheduler.stages import Stage, cut_stage, fragment, node_reads
 from mace_core.scheduler.training_bodies import training_body
 from mace_core.scheduler.widening import widened
@@ -61,7 +62,7 @@ def _expanded(stage: Stage, node: Node, pool: DevicePool, resolve: Resolve, dept
     from mace_core.scheduler.function_bodies import function_body
 
     view = _view(stage, [node])
-    for form in (contrib_body, flex_attention_body, training_body, widened, function_body):
+    for form in (contrib_body, ml_body, flex_attention_body, training_body, widened, function_body):
         body = form(view, node)
         found = None if body is None else _claimed(stage, node, body, pool, resolve, depth)
         if found is not None:

@@ -1,0 +1,203 @@
+"""What scikit-learn's models become in ai.onnx.ml runs on the CPU provider, as onnxruntime runs it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from mace_core.errors import MaceError
+from mace_core.session import Session
+
+pytest.importorskip("mace_cpu", reason="needs the CPU provider")
+ort = pytest.importorskip("onnxruntime")
+
+RANDOM = np.random.default_rng(7)
+ML = "ai.onnx.ml"
+TRANSFORMS = ("NONE", "LOGISTIC", "SOFTMAX", "SOFTMAX_ZERO", "PROBIT")
+FEATURES = RANDOM.uniform(-1, 1, (7, 3)).astype(np.float32)
+
+
+def one_node(op: str, inputs: list[np.ndarray], outputs: int, version: int, **attributes: Any) -> onnx.ModelProto:
+    names = [f"x{i}" for i in range(len(inputs))]
+    node = helper.make_node(op, names, [f"y{i}" for i in range(outputs)], domain=ML, name="n", **attributes)
+    infos = [
+        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
+        for name, array in zip(names, inputs, strict=True)
+    ]
+    results = [onnx.ValueInfoProto(name=f"y{i}") for i in range(outputs)]
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid(ML, version)]
+    return helper.make_model(helper.make_graph([node], "g", infos, results), opset_imports=opsets, ir_version=8)
+
+
+def run(model: onnx.ModelProto, inputs: list[np.ndarray]) -> list[Any]:
+    """On the CPU provider and the core alone."""
+    with Session(model, devices=["cpu"], strict=True, cache=False) as session:
+        return list(session.run({f"x{i}": array for i, array in enumerate(inputs)}).values())
+
+
+def check(op: str, inputs: list[np.ndarray], outputs: int = 1, version: int = 1, **attributes: Any) -> None:
+    """Compare with onnxruntime, and with onnx.reference where that has no kernel."""
+    model = one_node(op, inputs, outputs, version, **attributes)
+    feeds = {f"x{i}": array for i, array in enumerate(inputs)}
+    try:
+        expected = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, feeds)
+    except ort.capi.onnxruntime_pybind11_state.NotImplemented:
+        expected = ReferenceEvaluator(model).run(None, feeds)
+    # near one half, the quantile is the root of a difference of two almost equal numbers
+    atol = 1e-3 if attributes.get("post_transform") == "PROBIT" else 1e-5
+    for got, wanted in zip(run(model, inputs), expected, strict=True):
+        assert (got.dtype, got.shape) == (wanted.dtype, wanted.shape)
+        if got.dtype.kind == "f":
+            np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=atol)
+        else:
+            np.testing.assert_array_equal(got, wanted)
+
+
+def uniform(size: int, scale: float = 1.0) -> list[float]:
+    return [float(number) for number in RANDOM.uniform(-scale, scale, size)]
+
+
+def of_type(dtype: str) -> np.ndarray:
+    """Features of a type, one row of them zeros."""
+    x = (FEATURES * (9 if dtype[0] == "i" else 1)).astype(dtype)
+    x[2] = 0
+    return x
+
+
+@pytest.mark.parametrize("texts", [False, True])
+@pytest.mark.parametrize("classes", [1, 2, 4])
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_linear_classifiers(transform: str, classes: int, texts: bool) -> None:
+    if transform == "PROBIT" and classes == 1:
+        pytest.skip("onnxruntime leaves half of the scores unwritten")
+    is_probability = transform == "PROBIT"
+    labels = list(range(9, 9 - max(classes, 2), -1))
+    named = {"classlabels_strings": [f"c{n}" for n in labels]} if texts else {"classlabels_ints": labels}
+    coefficients = uniform(3 * classes, 0.1 if is_probability else 1.0)
+    intercepts = [0.5] * classes if is_probability else uniform(classes)
+    check(
+        "LinearClassifier",
+        [FEATURES],
+        2,
+        coefficients=coefficients,
+        intercepts=intercepts,
+        post_transform=transform,
+        **named,
+    )
+
+
+@pytest.mark.parametrize("x", [FEATURES[0], FEATURES.astype("d"), (FEATURES * 9).astype("i8")], ids=["row", "d", "i8"])
+def test_linear_classifiers_take_rows_and_other_types(x: np.ndarray) -> None:
+    check("LinearClassifier", [x], 2, coefficients=uniform(9), intercepts=uniform(3), classlabels_ints=[0, 1, 2])
+
+
+@pytest.mark.parametrize("targets", [1, 3])
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_linear_regressors(transform: str, targets: int) -> None:
+    scale = 0.1 if transform == "PROBIT" else 1.0
+    attributes = {"coefficients": uniform(3 * targets, scale), "post_transform": transform, "targets": targets}
+    check("LinearRegressor", [FEATURES], intercepts=[0.5] * targets, **attributes)
+    if transform != "PROBIT":
+        check("LinearRegressor", [FEATURES], **attributes)
+
+
+def test_too_few_coefficients_are_refused_in_a_sentence() -> None:
+    model = one_node("LinearRegressor", [FEATURES], 1, 1, coefficients=[1.0, 2.0])
+    with pytest.raises(MaceError, match="2 coefficients are too few for 1 target of 3 features"):
+        run(model, [FEATURES])
+
+
+@pytest.mark.parametrize("dtype", ["f", "d", "i4", "i8"])
+class TestPreparation:
+    def test_scaling(self, dtype: str) -> None:
+        check("Scaler", [of_type(dtype)], offset=[1.0, 2.0, 3.0], scale=[0.1, 0.2, 0.3])
+        check("Scaler", [of_type(dtype)], offset=[1.0], scale=[0.3])
+
+    @pytest.mark.parametrize("norm", ["MAX", "L1", "L2"])
+    def test_norms(self, dtype: str, norm: str) -> None:
+        check("Normalizer", [of_type(dtype)], norm=norm)
+        check("Normalizer", [of_type(dtype)[0]], norm=norm)
+
+    def test_picking_columns(self, dtype: str) -> None:
+        check("ArrayFeatureExtractor", [of_type(dtype), np.array([2, 0])])
+        check("ArrayFeatureExtractor", [of_type(dtype)[0], np.array([[2, 0]])])
+
+    def test_columns_of_several_tensors(self, dtype: str) -> None:
+        x = of_type(dtype)
+        check("FeatureVectorizer", [x, x[:, :2].copy()], inputdimensions=[3, 2])
+
+    def test_one_hot_rows(self, dtype: str) -> None:
+        check("OneHotEncoder", [of_type(dtype)], cats_int64s=[0, 1, 2, -3])
+
+    def test_missing_values(self, dtype: str) -> None:
+        x = of_type(dtype)
+        kind = "int64" if dtype[0] == "i" else "float"
+        for values in ([1, 2, 3], [7]):
+            attributes = {f"imputed_value_{kind}s": values, f"replaced_value_{kind}": 0}
+            expected = np.where(x == 0, np.array(values, x.dtype), x)
+            got = run(one_node("Imputer", [x], 1, 1, **attributes), [x])[0]
+            np.testing.assert_array_equal(got, expected)
+
+    def test_thresholds(self, dtype: str) -> None:
+        x = of_type(dtype)
+        got = run(one_node("Binarizer", [x], 1, 1, threshold=0.25), [x])[0]
+        np.testing.assert_array_equal(got, (x > 0.25).astype(dtype))
+
+
+def test_values_that_are_no_numbers_can_be_the_missing_ones() -> None:
+    x = np.array([[1, np.nan], [np.nan, 2]], np.float32)
+    model = one_node("Imputer", [x], 1, 1, imputed_value_floats=[5.0, 6.0], replaced_value_float=float("nan"))
+    np.testing.assert_array_equal(run(model, [x])[0], [[1, 6], [5, 2]])
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    keys=st.lists(st.integers(-4, 4), min_size=1, max_size=6),
+    kinds=st.tuples(st.sampled_from("if"), st.sampled_from("if")),
+    default=st.none() | st.integers(-9, 9),
+)
+def test_labels_for_labels(keys: list[int], kinds: tuple[str, str], default: int | None) -> None:
+    """Equal keys, unknown labels and all."""
+    names = {"i": "int64", "f": "float"}
+    key, value = kinds
+    attributes: dict[str, Any] = {
+        f"keys_{names[key]}s": [int(k) if key == "i" else float(k) for k in keys],
+        f"values_{names[value]}s": [10 + i if value == "i" else 10.5 + i for i in range(len(keys))],
+    }
+    if default is not None:
+        attributes[f"default_{names[value]}"] = default if value == "i" else float(default)
+    x = np.arange(-5, 5).reshape(2, 5).astype(np.int64 if key == "i" else np.float32)
+    check("LabelEncoder", [x], version=2, **attributes)
+
+
+def test_labels_in_tensors_and_no_number_as_a_key() -> None:
+    tables = {"keys": [3.0, np.nan], "values": [8.0, 9.0], "default": [-2.0]}
+    tensors = {f"{name}_tensor": numpy_helper.from_array(np.array(content)) for name, content in tables.items()}
+    check("LabelEncoder", [np.array([1.0, np.nan, 3.0])], version=4, **tensors)
+
+
+@pytest.mark.parametrize("labels", [{"classlabels_int64s": [4, 5, 6]}, {"classlabels_strings": ["a", "b", "c"]}])
+def test_scores_become_maps(labels: dict[str, Any]) -> None:
+    model = one_node("ZipMap", [FEATURES], 1, 1, **labels)
+    keys = next(iter(labels.values()))
+    assert run(model, [FEATURES])[0] == [dict(zip(keys, row, strict=True)) for row in FEATURES.tolist()]
+
+
+def test_the_model_that_onnxruntime_brings() -> None:
+    path = Path(ort.__file__).parent / "datasets" / "logreg_iris.onnx"
+    feeds = {"float_input": RANDOM.uniform(0, 6, (3, 2)).astype(np.float32)}
+    expected = ort.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, feeds)
+    with Session(path, devices=["cpu"], strict=True, cache=False) as session:
+        labels, maps = session.run(feeds).values()
+    np.testing.assert_array_equal(labels, expected[0])
+    assert [list(one) for one in maps] == [list(one) for one in expected[1]]
+    for got, wanted in zip(maps, expected[1], strict=True):
+        np.testing.assert_allclose(list(got.values()), list(wanted.values()), rtol=1e-5)
