@@ -141,7 +141,9 @@ class TestPreparation:
         x = of_type(dtype)
         kind = "int64" if dtype[0] == "i" else "float"
         for values in ([1, 2, 3], [7]):
-            attributes = {f"imputed_value_{kind}s": values, f"replaced_value_{kind}": 0}
+            number = int if dtype[0] == "i" else float
+            attributes: dict[str, Any] = {f"imputed_value_{kind}s": [number(value) for value in values]}
+            attributes[f"replaced_value_{kind}"] = number(0)
             expected = np.where(x == 0, np.array(values, x.dtype), x)
             got = run(one_node("Imputer", [x], 1, 1, **attributes), [x])[0]
             np.testing.assert_array_equal(got, expected)
@@ -200,4 +202,4 @@ def test_the_model_that_onnxruntime_brings() -> None:
     np.testing.assert_array_equal(labels, expected[0])
     assert [list(one) for one in maps] == [list(one) for one in expected[1]]
     for got, wanted in zip(maps, expected[1], strict=True):
-        np.testing.assert_allclose(list(got.values()), list(wanted.values()), rtol=1e-5)
+        np.testing.assert_allclose(list(got.values()), list(wanted.values()), rtol=1e-5, atol=1e-6)
