@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from mace_core.graph import Node, Value
-from mace_core.scheduler.contrib.pieces import cast, dtype_of, joined, shaped
+from mace_core.scheduler.contrib.pieces import cast, dtype_of, shaped
 from mace_core.scheduler.contrib.registry import given, made
 from mace_core.scheduler.ml.forest import LEAF, Array, Forest, base_values, named_forest, numbered_forest
 from mace_core.scheduler.ml.registry import body
-from mace_core.scheduler.ml.scores import class_labels, reduced, transformed
+from mace_core.scheduler.ml.scores import best, class_labels, reduced, transformed
+from mace_core.scheduler.ml.two_classes import TwoScores, two_classes
 from mace_core.scheduler.rewriting import BodyBuilder
 from mace_core.tensor import DType
 
@@ -105,10 +106,10 @@ def _aggregated(b: BodyBuilder, forest: Forest, leaves: Value, kind: str) -> Val
     nothing = np.inf if kind == "MIN" else -np.inf
     table = np.where(forest.has, forest.weights, nothing).astype(forest.weights.dtype)
     found = b.op("Gather", [b.constant(table), leaves], {"axis": 0})
-    best = reduced(b, f"Reduce{kind.title()}", found, 1, keep=False)
+    extreme = reduced(b, f"Reduce{kind.title()}", found, 1, keep=False)
     if forest.has.all(where=_is_leaf(forest)[:, None]):
-        return best
-    return b.op("Where", [_reached(b, forest, leaves), best, b.constant(0, forest.weights.dtype)])
+        return extreme
+    return b.op("Where", [_reached(b, forest, leaves), extreme, b.constant(0, forest.weights.dtype)])
 
 
 def _is_leaf(forest: Forest) -> Array:
@@ -149,6 +150,10 @@ def _regressor(b: BodyBuilder, node: Node) -> bool:
     base = base_values(node)
     if base.size == targets:
         scores = _from_base(b, scores, base, forest.weights.dtype)
+        if targets > 1 and not forest.has.all(where=_is_leaf(forest)[:, None]):
+            # a target of which no leaf says anything is 0 in onnxruntime, whatever its base value
+            nothing = b.constant(0, forest.weights.dtype)
+            scores = b.op("Where", [_reached(b, forest, leaves), scores, nothing])
     _finished(b, scores, targets, str(node.attr("post_transform", "NONE")), DType.FLOAT32, made(node))
     return True
 
@@ -180,9 +185,8 @@ def _classifier(b: BodyBuilder, node: Node) -> bool:
     scores = _aggregated(b, forest, leaves, "SUM")
     base = base_values(node)
     kind = str(node.attr("post_transform", "NONE"))
-    is_single = len(set(node.attr("class_ids"))) == 1
-    if classes == 2 and is_single:
-        return _of_one_score(b, node, forest, (scores, labels, base, kind))
+    if classes == 2:
+        return two_classes(b, node, forest, TwoScores(scores, _says(b, forest, leaves, 1)), labels)
     if base.size not in (0, classes):
         return False
     if base.size:
@@ -192,34 +196,15 @@ def _classifier(b: BodyBuilder, node: Node) -> bool:
         lowest = b.constant(-np.inf, forest.weights.dtype)
         compared = b.op("Where", [_reached(b, forest, leaves), scores, lowest])
     if node.output(0) is not None:
-        found = b.op("ArgMax", [compared], {"axis": 1, "keepdims": 0})
-        b.op("Gather", [labels, found], {"axis": 0}, into=node.output(0))
+        best(b, compared, labels, node.output(0))
     if node.output(1) is not None:
         transformed(b, cast(b, scores, DType.FLOAT32), kind, into=node.output(1))
     return True
 
 
-def _of_one_score(b: BodyBuilder, node: Node, forest: Forest, parts: tuple[Value, Value, Array, str]) -> bool:
-    """Two classes, and weights of one of them: a probability where all are positive, else a score around zero."""
-    scores, labels, base, kind = parts
-    own = int(node.attr("class_ids")[0])
-    score = b.op("Gather", [scores, b.constant([own], np.int64)], {"axis": 1})
-    if base.size > 1 or kind == "PROBIT" or own:
-        return False
-    if base.size:
-        score = _from_base(b, score, base, forest.weights.dtype)
-    is_share = bool((forest.weights >= 0).all())
-    bound = b.constant(0.5 if is_share else 0.0, forest.weights.dtype)
-    is_second = b.op("Greater", [score, bound])
-    if node.output(0) is not None:
-        place = shaped(b, cast(b, is_second, DType.INT64), (-1,))
-        b.op("Gather", [labels, place], {"axis": 0}, into=node.output(0))
-    if node.output(1) is not None:
-        single = cast(b, score, DType.FLOAT32)
-        if is_share:
-            other = b.op("Sub", [b.constant(1, np.float32), single])
-        else:
-            other = b.op("Neg", [single])
-        pair = joined(b, [other, single], 1)
-        transformed(b, pair, kind if kind == "LOGISTIC" and not is_share else "NONE", into=node.output(1))
-    return True
+def _says(b: BodyBuilder, forest: Forest, leaves: Value, target: int) -> bool | Value:
+    """Whether any leaf says something of a target: for all rows alike, or for each, (N, 1)."""
+    says = forest.has[_is_leaf(forest), target]
+    if says.all() or not says.any():
+        return bool(says.all())
+    return b.op("Gather", [_reached(b, forest, leaves), b.constant([target], np.int64)], {"axis": 1})
