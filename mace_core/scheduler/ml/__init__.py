@@ -9,14 +9,14 @@ from __future__ import annotations
 import logging
 
 from mace_core.graph import Graph, GraphView, Node
-from mace_core.scheduler.ml import labels, linear, preparation, trees
+from mace_core.scheduler.ml import labels, linear, preparation, trees, vectors
 from mace_core.scheduler.ml.registry import BODIES, DOMAIN
 from mace_core.scheduler.rewriting import BodyBuilder
 
 _log = logging.getLogger("mace")
 
 # Imported for what they register.
-_FAMILIES = (labels, linear, preparation, trees)
+_FAMILIES = (labels, linear, preparation, trees, vectors)
 
 __all__ = ["ml_body"]
 

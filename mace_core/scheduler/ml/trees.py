@@ -186,7 +186,10 @@ def _classifier(b: BodyBuilder, node: Node) -> bool:
     base = base_values(node)
     kind = str(node.attr("post_transform", "NONE"))
     if classes == 2:
-        return two_classes(b, node, forest, TwoScores(scores, _says(b, forest, leaves, 1)), labels)
+        shape = b.view.shape(given(node, 0))
+        rows = shape[0] if len(shape) > 1 else 1
+        says = [_says(b, forest, leaves, target) for target in (0, 1)]
+        return two_classes(b, node, forest, TwoScores(scores, rows, *says), labels)
     if base.size not in (0, classes):
         return False
     if base.size:

@@ -24,10 +24,14 @@ class TwoScores:
 
     Attributes:
         scores: the sums, (N, 2).
-        says: whether any leaf says something of the second class, for all rows or for each, (N, 1).
+        rows: N.
+        says_first, says: whether any leaf says something of the first and second class, for all rows or for each,
+            (N, 1).
     """
 
     scores: Value
+    rows: int
+    says_first: bool | Value
     says: bool | Value
 
 
@@ -51,6 +55,9 @@ def two_classes(b: BodyBuilder, node: Node, forest: Forest, found: TwoScores, la
         else:
             b.op("Identity", [place], into=node.output(0))  # 0 and 1, whatever the labels
     if node.output(1) is not None:
+        if base.size:  # a class of which no leaf says anything is written as 0, whatever its base value
+            nothing = b.constant(np.zeros((found.rows, 1), forest.weights.dtype))
+            first, second = _either(b, found.says_first, first, nothing), _either(b, says, second, nothing)
         first, second = (cast(b, side, DType.FLOAT32) for side in (first, second))
         pair = transformed(b, joined(b, [first, second], 1), kind) if says is not False or not may_lack else first
         alone = _alone(b, first, kind, is_share=is_share) if may_lack else pair

@@ -1,0 +1,129 @@
+"""Support vector machines."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mace_core.graph import Node, Value
+from mace_core.scheduler.contrib.pieces import cast, joined, shaped
+from mace_core.scheduler.contrib.registry import given, made
+from mace_core.scheduler.ml.forest import Array
+from mace_core.scheduler.ml.registry import body
+from mace_core.scheduler.ml.scores import best, class_labels, number, reduced, rows, transformed, with_complement
+from mace_core.scheduler.rewriting import BodyBuilder
+from mace_core.tensor import DType
+
+MOST_DIFFERENCES = 1 << 26
+"""Rows times vectors times features: RBF kernels hold all differences, whose squares lose nothing to cancellation."""
+
+
+def _kernel(b: BodyBuilder, node: Node, x: Value, sizes: tuple[int, int], vectors: Array) -> Value | None:
+    """The kernel of each row and vector, (N, vectors); None where it is too large to hold.
+
+    Args:
+        x: (N, F).
+        sizes: N and F.
+        vectors: (vectors, F).
+
+    Raises:
+        ValueError: for a kernel that there is not.
+    """
+    gamma, coef0, degree = (*(node.attr("kernel_params") or ()), 0.0, 0.0, 0.0)[:3]
+    kind = str(node.attr("kernel_type", "LINEAR"))
+    if kind == "RBF":
+        count, features = sizes
+        if count * vectors.size > MOST_DIFFERENCES:
+            return None
+        apart = b.op("Sub", [shaped(b, x, (count, 1, features)), b.constant(vectors[None])])
+        distance = reduced(b, "ReduceSum", b.op("Mul", [apart, apart]), 2, keep=False)
+        return b.op("Exp", [b.op("Mul", [distance, number(b, -gamma)])])
+    product = b.op("MatMul", [x, b.constant(np.ascontiguousarray(vectors.T))])
+    if kind == "LINEAR":
+        return product
+    moved = b.op("Add", [b.op("Mul", [product, number(b, gamma)]), number(b, coef0)])
+    if kind == "POLY":
+        return b.op("Pow", [moved, number(b, degree)])
+    if kind == "SIGMOID":
+        return b.op("Tanh", [moved])
+    raise ValueError(f"there is no kernel '{kind}'")
+
+
+def _support(node: Node, count: int, features: int) -> Array:
+    """The support vectors, (count, features).
+
+    Raises:
+        ValueError: if there are more or fewer numbers.
+    """
+    return np.asarray(node.attr("support_vectors") or (), np.float32).reshape(count, features)
+
+
+@body("SVMRegressor")
+def _regressor(b: BodyBuilder, node: Node) -> bool:
+    """Without vectors, a linear model.  The transform is not applied, as in onnxruntime."""
+    x, count, features = rows(b, given(node, 0))
+    supports = int(node.attr("n_supports", 0))
+    coefficients = np.asarray(node.attr("coefficients"), np.float32)
+    found: Value | None = x
+    if supports:
+        found = _kernel(b, node, x, (count, features), _support(node, supports, features))
+    if found is None or coefficients.size != (supports or features):
+        return False
+    product = b.op("MatMul", [found, b.constant(coefficients.reshape(-1, 1))])
+    score = b.op("Add", [product, number(b, float(node.attr("rho")[0]))])
+    if node.attr("one_class", 0):
+        is_inside = b.op("Greater", [score, number(b, 0.0)])
+        score = b.op("Where", [is_inside, number(b, 1.0), number(b, -1.0)])
+    b.op("Identity", [score], into=made(node))
+    return True
+
+
+@body("SVMClassifier")
+def _classifier(b: BodyBuilder, node: Node) -> bool:
+    """Every pair of classes votes; probabilities, which onnxruntime finds by iterating, are not known here."""
+    sizes = [int(size) for size in node.attr("vectors_per_class") or ()]
+    labels = class_labels(b, node, "classlabels_ints")
+    classes = len(node.attr("classlabels_strings") or node.attr("classlabels_ints") or ())
+    if labels is None or not sum(sizes) or node.attr("prob_a") or classes < 2:
+        return False
+    x, count, features = rows(b, given(node, 0))
+    kernel = _kernel(b, node, x, (count, features), _support(node, sum(sizes), features))
+    if kernel is None:
+        return False
+    factors, votes = _pairs(np.asarray(node.attr("coefficients"), np.float32), sizes)
+    rho = np.asarray(node.attr("rho"), np.float32)[: factors.shape[1]]
+    scores = b.op("Add", [b.op("MatMul", [kernel, b.constant(factors)]), b.constant(rho)])
+    kind = str(node.attr("post_transform", "NONE"))
+    if node.output(0) is not None:
+        # a vote is +1 for the class that wins; what all the others would have got is the same for every row
+        wins = cast(b, b.op("Greater", [scores, number(b, 0.0)]), DType.FLOAT32)
+        counts = b.op("Add", [b.op("MatMul", [wins, b.constant(votes)]), b.constant(-np.minimum(votes, 0).sum(0))])
+        best(b, counts, labels, node.output(0))
+    if node.output(1) is None:
+        return True
+    if classes > 2:
+        transformed(b, scores, kind, into=node.output(1))
+    elif kind == "NONE":
+        joined(b, [b.op("Neg", [scores]), scores], 1, into=node.output(1))
+    elif kind == "PROBIT":
+        return False
+    else:
+        with_complement(b, transformed(b, scores, kind) if kind == "LOGISTIC" else scores, node.output(1))
+    return True
+
+
+def _pairs(coefficients: Array, sizes: list[int]) -> tuple[Array, Array]:
+    """What vectors say of pairs of classes, (vectors, pairs), and who gets their votes, (pairs, classes).
+
+    The coefficients are (classes - 1, vectors), without the row of the class itself.  A vote is +1 for the first class
+    of a pair and -1 for the second.
+    """
+    classes, total = len(sizes), sum(sizes)
+    table = coefficients[: (classes - 1) * total].reshape(classes - 1, total)
+    ends = np.cumsum([0, *sizes])
+    pairs = [(i, j) for i in range(classes) for j in range(i + 1, classes)]
+    factors, votes = np.zeros((total, len(pairs)), np.float32), np.zeros((len(pairs), classes), np.float32)
+    for pair, (i, j) in enumerate(pairs):
+        factors[ends[i] : ends[i + 1], pair] = table[j - 1, ends[i] : ends[i + 1]]
+        factors[ends[j] : ends[j + 1], pair] = table[i, ends[j] : ends[j + 1]]
+        votes[pair, i], votes[pair, j] = 1, -1
+    return factors, votes
