@@ -203,3 +203,134 @@ def test_the_model_that_onnxruntime_brings() -> None:
     assert [list(one) for one in maps] == [list(one) for one in expected[1]]
     for got, wanted in zip(maps, expected[1], strict=True):
         np.testing.assert_allclose(list(got.values()), list(wanted.values()), rtol=1e-5, atol=1e-6)
+
+
+def grown(
+    trees: int, targets: list[int], modes: tuple[str, ...], lowest: float, *, all_targets: bool
+) -> dict[str, Any]:
+    """Random trees over three features, with the weights of their leaves under the names of neither operator."""
+    nodes: dict[str, list[Any]] = {
+        name: [] for name in ("treeids", "nodeids", "featureids", "modes", "values", "truenodeids", "falsenodeids")
+    }
+    nodes["missing_value_tracks_true"] = []
+    weights: dict[str, list[Any]] = {"treeids": [], "nodeids": [], "ids": [], "weights": []}
+
+    def grow(tree: int, rows: dict[int, tuple[Any, ...]], depth: int) -> int:
+        own = len(rows)
+        rows[own] = ()
+        if not depth or (own and RANDOM.random() < 0.2):
+            rows[own] = (tree, own, 0, "LEAF", 0.0, 0, 0, 0)
+            for target in targets if all_targets else RANDOM.choice(targets, 1):
+                for name, value in zip(weights, (tree, own, int(target), RANDOM.uniform(lowest, 1)), strict=True):
+                    weights[name].append(value)
+            return own
+        split = float(np.float32(RANDOM.choice([RANDOM.uniform(-1, 1), 0.0])))
+        yes, no = grow(tree, rows, depth - 1), grow(tree, rows, depth - 1)
+        mode = str(RANDOM.choice(modes))
+        rows[own] = (tree, own, int(RANDOM.integers(3)), mode, split, yes, no, int(RANDOM.integers(2)))
+        return own
+
+    for tree in range(trees):
+        rows: dict[int, tuple[Any, ...]] = {}
+        grow(tree, rows, 3)
+        for number in sorted(rows):
+            for column, value in zip(nodes.values(), rows[number], strict=True):
+                column.append(value)
+    return {**{f"nodes_{name}": column for name, column in nodes.items()}, **weights}
+
+
+def named(grown_trees: dict[str, Any], prefix: str) -> dict[str, Any]:
+    return {name if name.startswith("nodes_") else f"{prefix}_{name}": value for name, value in grown_trees.items()}
+
+
+BRANCHES = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ")
+WITH_GAPS = np.concatenate([FEATURES, np.zeros((1, 3), np.float32), np.full((1, 3), np.nan, np.float32)])
+
+
+@pytest.mark.parametrize("modes", [BRANCHES[:1], BRANCHES], ids=["one", "all"])
+@pytest.mark.parametrize("targets", [1, 3])
+@pytest.mark.parametrize("function", ["SUM", "AVERAGE", "MIN", "MAX"])
+def test_regressions_by_trees(function: str, targets: int, modes: tuple[str, ...]) -> None:
+    """Missing values, and targets of which a row's leaves say nothing, included."""
+    for base in ({}, {"base_values": [0.5, 0.25, 0.125][:targets]}):
+        trees = named(grown(4, list(range(targets)), modes, -1.0, all_targets=False), "target")
+        check("TreeEnsembleRegressor", [WITH_GAPS], n_targets=targets, aggregate_function=function, **base, **trees)
+
+
+@pytest.mark.parametrize("lowest", [-1.0, 0.0], ids=["mixed", "positive"])
+@pytest.mark.parametrize("transform", ["NONE", "LOGISTIC", "SOFTMAX", "SOFTMAX_ZERO"])
+@pytest.mark.parametrize(
+    ("classes", "said", "base"),
+    [
+        (3, [0, 1, 2], []),
+        (3, [0, 1, 2], [0.1, 0.2, 0.3]),
+        (2, [0, 1], []),
+        (2, [0, 1], [0.1, 0.2]),
+        (2, [0], []),
+        (2, [0], [0.1]),
+        (2, [0], [0.1, 0.2]),
+        (2, [1], []),
+        (2, [1], [0.1]),
+        (2, [1], [0.1, 0.2]),
+    ],
+)
+def test_classes_by_trees(classes: int, said: list[int], base: list[float], transform: str, lowest: float) -> None:
+    """The rules for two classes are onnxruntime's."""
+    labels = list(range(7, 7 + classes))
+    starts = {"base_values": base} if base else {}
+    for all_targets in (True, False):
+        trees = named(grown(4, said, BRANCHES[:1], lowest, all_targets=all_targets), "class")
+        attributes = {"classlabels_int64s": labels, "post_transform": transform, **starts, **trees}
+        check("TreeEnsembleClassifier", [WITH_GAPS], 2, **attributes)
+
+
+@pytest.mark.parametrize("dtype", ["f", "d"])
+def test_trees_that_ask_for_members_of_sets(dtype: str) -> None:
+    def tensor(*content: float, of: str = dtype) -> onnx.TensorProto:
+        return numpy_helper.from_array(np.array(content, of))
+
+    attributes = {
+        "n_targets": 2,
+        "aggregate_function": 1,
+        "post_transform": 0,
+        "tree_roots": [0],
+        "nodes_featureids": [0, 1, 1],
+        "nodes_modes": tensor(0, 6, 6, of="u1"),
+        "nodes_splits": tensor(3.14, 0, 0),
+        "nodes_truenodeids": [1, 0, 1],
+        "nodes_trueleafs": [0, 1, 1],
+        "nodes_falsenodeids": [2, 2, 3],
+        "nodes_falseleafs": [0, 1, 1],
+        "leaf_targetids": [0, 1, 0, 1],
+        "leaf_weights": tensor(5.23, 12.12, -12.23, 7.21),
+        "membership_values": tensor(1.2, 3.7, 8, 9, np.nan, 12, 7, np.nan),
+    }
+    x = np.array([[1, 1.2], [2, 9], [3, 4], [4, 12], [5, 7], [6, 1]], dtype)
+    model = one_node("TreeEnsemble", [x], 1, 5, **attributes)
+    expected = [[5.23, 0], [5.23, 0], [-12.23, 0], [0, 12.12], [0, 12.12], [0, 7.21]]
+    np.testing.assert_allclose(run(model, [x])[0], np.array(expected, dtype), rtol=1e-6)
+
+
+@pytest.mark.parametrize("kernel", ["LINEAR", "RBF", "POLY", "SIGMOID"])
+class TestSupportVectors:
+    def test_regressions(self, kernel: str) -> None:
+        for one_class in (0, 1):
+            vectors = {"n_supports": 4, "support_vectors": uniform(12), "coefficients": uniform(4), "rho": [0.2]}
+            attributes = {"kernel_type": kernel, "kernel_params": [0.7, 0.3, 3.0], "one_class": one_class}
+            check("SVMRegressor", [FEATURES], **vectors, **attributes)
+
+    @pytest.mark.parametrize("transform", ["NONE", "LOGISTIC", "SOFTMAX", "SOFTMAX_ZERO"])
+    @pytest.mark.parametrize("classes", [2, 4])
+    def test_classes(self, kernel: str, classes: int, transform: str) -> None:
+        sizes = [2, 3, 1, 2][:classes]
+        attributes = {
+            "kernel_type": kernel,
+            "kernel_params": [0.7, 0.3, 3.0],
+            "vectors_per_class": sizes,
+            "support_vectors": uniform(3 * sum(sizes)),
+            "coefficients": uniform(sum(sizes) * (classes - 1)),
+            "rho": uniform(classes * (classes - 1) // 2),
+            "classlabels_ints": [5, 6, 7, 8][:classes],
+            "post_transform": transform,
+        }
+        check("SVMClassifier", [FEATURES], 2, **attributes)

@@ -21,6 +21,7 @@ MOST_STEPS = 1 << 27
 """Rows times trees times targets, which are held at once."""
 
 MOST_LEVELS = 64
+
 _COMPARE = {
     "BRANCH_LEQ": "LessOrEqual",
     "BRANCH_LT": "Less",
@@ -182,12 +183,12 @@ def _classifier(b: BodyBuilder, node: Node) -> bool:
     leaves = _leaves(b, node, forest)
     if leaves is None or classes < 2:
         return False
+    shape = b.view.shape(given(node, 0))
+    rows = shape[0] if len(shape) > 1 else 1
     scores = _aggregated(b, forest, leaves, "SUM")
     base = base_values(node)
     kind = str(node.attr("post_transform", "NONE"))
     if classes == 2:
-        shape = b.view.shape(given(node, 0))
-        rows = shape[0] if len(shape) > 1 else 1
         says = [_says(b, forest, leaves, target) for target in (0, 1)]
         return two_classes(b, node, forest, TwoScores(scores, rows, *says), labels)
     if base.size not in (0, classes):

@@ -91,7 +91,9 @@ def _classifier(b: BodyBuilder, node: Node) -> bool:
         return False
     factors, votes = _pairs(np.asarray(node.attr("coefficients"), np.float32), sizes)
     rho = np.asarray(node.attr("rho"), np.float32)[: factors.shape[1]]
-    scores = b.op("Add", [b.op("MatMul", [kernel, b.constant(factors)]), b.constant(rho)])
+    # what vectors say of a pair almost cancels out, and is added up in float64, as in onnxruntime
+    wide = b.op("MatMul", [cast(b, kernel, DType.FLOAT64), b.constant(factors, np.float64)])
+    scores = cast(b, b.op("Add", [wide, b.constant(rho, np.float64)]), DType.FLOAT32)
     kind = str(node.attr("post_transform", "NONE"))
     if node.output(0) is not None:
         # a vote is +1 for the class that wins; what all the others would have got is the same for every row
