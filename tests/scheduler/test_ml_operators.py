@@ -80,7 +80,9 @@ def test_linear_classifiers(transform: str, classes: int, texts: bool) -> None:
         pytest.skip("onnxruntime leaves half of the scores unwritten")
     is_probability = transform == "PROBIT"
     labels = list(range(9, 9 - max(classes, 2), -1))
-    named = {"classlabels_strings": [f"c{n}" for n in labels]} if texts else {"classlabels_ints": labels}
+    named: dict[str, Any] = (
+        {"classlabels_strings": [f"c{n}" for n in labels]} if texts else {"classlabels_ints": labels}
+    )
     coefficients = uniform(3 * classes, 0.1 if is_probability else 1.0)
     intercepts = [0.5] * classes if is_probability else uniform(classes)
     check(
@@ -103,7 +105,11 @@ def test_linear_classifiers_take_rows_and_other_types(x: np.ndarray) -> None:
 @pytest.mark.parametrize("transform", TRANSFORMS)
 def test_linear_regressors(transform: str, targets: int) -> None:
     scale = 0.1 if transform == "PROBIT" else 1.0
-    attributes = {"coefficients": uniform(3 * targets, scale), "post_transform": transform, "targets": targets}
+    attributes: dict[str, Any] = {
+        "coefficients": uniform(3 * targets, scale),
+        "post_transform": transform,
+        "targets": targets,
+    }
     check("LinearRegressor", [FEATURES], intercepts=[0.5] * targets, **attributes)
     if transform != "PROBIT":
         check("LinearRegressor", [FEATURES], **attributes)
@@ -182,7 +188,9 @@ def test_labels_for_labels(keys: list[int], kinds: tuple[str, str], default: int
 
 def test_labels_in_tensors_and_no_number_as_a_key() -> None:
     tables = {"keys": [3.0, np.nan], "values": [8.0, 9.0], "default": [-2.0]}
-    tensors = {f"{name}_tensor": numpy_helper.from_array(np.array(content)) for name, content in tables.items()}
+    tensors: dict[str, Any] = {
+        f"{name}_tensor": numpy_helper.from_array(np.array(content)) for name, content in tables.items()
+    }
     check("LabelEncoder", [np.array([1.0, np.nan, 3.0])], version=4, **tensors)
 
 
@@ -252,7 +260,8 @@ WITH_GAPS = np.concatenate([FEATURES, np.zeros((1, 3), np.float32), np.full((1, 
 @pytest.mark.parametrize("function", ["SUM", "AVERAGE", "MIN", "MAX"])
 def test_regressions_by_trees(function: str, targets: int, modes: tuple[str, ...]) -> None:
     """Missing values, and targets of which a row's leaves say nothing, included."""
-    for base in ({}, {"base_values": [0.5, 0.25, 0.125][:targets]}):
+    bases: tuple[dict[str, Any], ...] = ({}, {"base_values": [0.5, 0.25, 0.125][:targets]})
+    for base in bases:
         trees = named(grown(4, list(range(targets)), modes, -1.0, all_targets=False), "target")
         check("TreeEnsembleRegressor", [WITH_GAPS], n_targets=targets, aggregate_function=function, **base, **trees)
 
@@ -277,10 +286,10 @@ def test_regressions_by_trees(function: str, targets: int, modes: tuple[str, ...
 def test_classes_by_trees(classes: int, said: list[int], base: list[float], transform: str, lowest: float) -> None:
     """The rules for two classes are onnxruntime's."""
     labels = list(range(7, 7 + classes))
-    starts = {"base_values": base} if base else {}
+    starts: dict[str, Any] = {"base_values": base} if base else {}
     for all_targets in (True, False):
         trees = named(grown(4, said, BRANCHES[:1], lowest, all_targets=all_targets), "class")
-        attributes = {"classlabels_int64s": labels, "post_transform": transform, **starts, **trees}
+        attributes: dict[str, Any] = {"classlabels_int64s": labels, "post_transform": transform, **starts, **trees}
         check("TreeEnsembleClassifier", [WITH_GAPS], 2, **attributes)
 
 
@@ -315,15 +324,24 @@ def test_trees_that_ask_for_members_of_sets(dtype: str) -> None:
 class TestSupportVectors:
     def test_regressions(self, kernel: str) -> None:
         for one_class in (0, 1):
-            vectors = {"n_supports": 4, "support_vectors": uniform(12), "coefficients": uniform(4), "rho": [0.2]}
-            attributes = {"kernel_type": kernel, "kernel_params": [0.7, 0.3, 3.0], "one_class": one_class}
+            vectors: dict[str, Any] = {
+                "n_supports": 4,
+                "support_vectors": uniform(12),
+                "coefficients": uniform(4),
+                "rho": [0.2],
+            }
+            attributes: dict[str, Any] = {
+                "kernel_type": kernel,
+                "kernel_params": [0.7, 0.3, 3.0],
+                "one_class": one_class,
+            }
             check("SVMRegressor", [FEATURES], **vectors, **attributes)
 
     @pytest.mark.parametrize("transform", ["NONE", "LOGISTIC", "SOFTMAX", "SOFTMAX_ZERO"])
     @pytest.mark.parametrize("classes", [2, 4])
     def test_classes(self, kernel: str, classes: int, transform: str) -> None:
         sizes = [2, 3, 1, 2][:classes]
-        attributes = {
+        attributes: dict[str, Any] = {
             "kernel_type": kernel,
             "kernel_params": [0.7, 0.3, 3.0],
             "vectors_per_class": sizes,
