@@ -18,6 +18,7 @@ from mace_core.scheduler.core_nodes import runs_in_core
 from mace_core.scheduler.devices import DevicePool
 from mace_core.scheduler.flex_attention import flex_attention_body
 from mace_core.scheduler.ml import ml_body
+from mace_core.scheduler.rewriting import OPSET_OF_BODIES
 from mace_core.scheduler.stages import Stage, cut_stage, fragment, node_reads
 from mace_core.scheduler.training_bodies import training_body
 from mace_core.scheduler.widening import widened
@@ -27,9 +28,6 @@ _log = logging.getLogger("mace")
 
 MAX_DEPTH = 5
 """Bodies within bodies: SoftmaxCrossEntropyLoss -> LogSoftmax -> … is two deep."""
-
-OPSET_OF_BODIES = 21
-"""Of the default domain, where a model has nodes of other domains only."""
 
 Resolve = Callable[[Graph, Mapping[Value, ValueType], Mapping[Value, Tensor]], Resolution]
 Capabilities = dict[str, Capability]

@@ -13,6 +13,9 @@ from mace_core.tensor import Tensor
 
 _KINDS: dict[type, AttributeKind] = {int: AttributeKind.INT, float: AttributeKind.FLOAT, str: AttributeKind.STRING}
 
+OPSET_OF_BODIES = 21
+"""Of the default domain, where a model has nodes of other domains only."""
+
 
 class BodyBuilder:
     """Collects nodes, named after the one they stand for."""
@@ -23,6 +26,11 @@ class BodyBuilder:
         self.graph = Graph(node.name)
         self.graph.inputs = list(dict.fromkeys(value for value in node.inputs if value is not None))
         self.graph.outputs = [value for value in node.outputs if value is not None]
+
+    @property
+    def opset(self) -> int:
+        """The version of the default domain that holds for the body."""
+        return self.view.opset() or OPSET_OF_BODIES
 
     def op(
         self,

@@ -16,7 +16,7 @@ AXES_ARE_INPUTS_SINCE = 18
 def reduced(b: BodyBuilder, op_type: str, value: Value, axis: int, *, keep: bool) -> Value:
     """ReduceSum, ReduceMax, … over one axis, as the opset at hand writes it."""
     since = AXES_OF_SUMS_ARE_INPUTS_SINCE if op_type == "ReduceSum" else AXES_ARE_INPUTS_SINCE
-    if b.view.opset() < since:
+    if b.opset < since:
         return b.op(op_type, [value], {"axes": [axis], "keepdims": int(keep)})
     return b.op(op_type, [value, b.constant([axis], np.int64)], {"keepdims": int(keep)})
 

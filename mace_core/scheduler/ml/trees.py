@@ -45,7 +45,7 @@ def _leaves(b: BodyBuilder, node: Node, forest: Forest) -> Value | None:
         raise ValueError(f"the trees ask for features that rows of {features} do not have")
     trees = len(forest.roots)
     too_many = rows * trees * max(forest.weights.shape[1], 1) > MOST_STEPS or forest.depth > MOST_LEVELS
-    if too_many or not rows or b.view.opset() < OPSET_OF_THE_WALK:
+    if too_many or not rows or b.opset < OPSET_OF_THE_WALK:
         return None
     wide = DType.FLOAT64 if dtype_of(b, x) is DType.FLOAT64 or forest.splits.dtype == np.float64 else DType.FLOAT32
     if dtype_of(b, x) is not wide:
