@@ -236,6 +236,14 @@ KNOWN: tuple[Known, ...] = (
     ),
     Known(
         REFERENCE,
+        ("LayerNormalization",),
+        "takes mean and variance of float16 in float16",
+        "stash_type, float32 unless said otherwise, is the precision of the first stage of the computation",
+        "LayerNormalization-28 of float16 [-2.98, -2.81, -2.64], epsilon 0.01 gives 0.982 instead of 0.994",
+        lambda case: _dtype(case) == "float16",
+    ),
+    Known(
+        REFERENCE,
         ("LRN",),
         "computes as many channels as there are pictures in the batch",
         "the sum of squares is of neighbouring channels, for each channel",

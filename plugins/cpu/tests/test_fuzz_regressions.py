@@ -108,3 +108,9 @@ def test_resize_to_one_element_is_one_element_however_its_scale_is_rounded(
     for case, expected in ((by_size, of_49), (by_scale, of_10)):
         with Session(case.model(), devices=["cpu"], strict=True) as session:
             np.testing.assert_array_equal(session.run(case.feeds)["y0"], [[[expected]]])
+
+
+def test_layer_normalization_of_float16_has_its_statistics_in_float32() -> None:
+    # onnx.reference has them in float16, and is off by one part in a hundred
+    x, scale = np.linspace(-4, 4, 48).astype(np.float16).reshape(4, 4, 3), np.array([0.5, 0.75, 1], np.float16)
+    check(OpCase("LayerNormalization", 28, (x, scale), {"epsilon": 0.01}, tolerance=2e-3))
