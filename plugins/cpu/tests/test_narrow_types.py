@@ -150,6 +150,16 @@ def test_quantised_and_back(data: st.DataObject) -> None:
         check_node("DequantizeLinear", [narrow, scale, zero], options, 25, constants=constants)
 
 
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("label", ["float4e2m1", "float8e4m3fn"])
+def test_a_zero_point_of_floats_is_added_and_taken_away_again(label: str, known: bool) -> None:
+    x, scale, zero = np.float32([0, 0.5, 1, -1]), np.array(0.5, np.float32), np.array(1, kind(label))
+    stored = np.float32([1, 2, 3, -1]).astype(kind(label))
+    constants = ("x2",) if known else ()
+    check_node("QuantizeLinear", [x, scale, zero], opset=23, constants=constants, expected=[stored])
+    check_node("DequantizeLinear", [stored, scale, zero], opset=23, constants=constants, expected=[x])
+
+
 def test_what_is_too_large_need_not_saturate() -> None:
     x = np.array([1e6, -1e6, 3.0, np.inf, np.nan], np.float32)
     for label in FLOAT8:

@@ -83,14 +83,15 @@ def quantize(source: str, target: str, scale: str, precision: str) -> Kernel:
 
 
 def quantize_float(source: str, target: str, scale: str, precision: str, saturate: str) -> Kernel:
-    """As `quantize` for narrow floats, which have no zero point."""
-    load, load_scale = LOADS[source], LOADS[scale]
+    """As `quantize` for narrow floats; a zero point, which is hardly ever there, is added before they are rounded."""
+    load, load_scale, load_zero = LOADS[source], LOADS[scale], LOADS[target]
     store = STORES[target] if saturate == "1" else UNSATURATED_STORES[target]
     round_to = ROUNDINGS[precision]
 
     def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
-        data, scales, results = args[0], args[1], args[3]
+        data, scales, zeros, results = args[0], args[1], args[2], args[3]
         size, inner, block = args[4], args[5], args[6]
+        has_zero = zeros != 0
         for unit in range(begin, end):
             first = unit * inner
             if block != 0:
@@ -99,12 +100,16 @@ def quantize_float(source: str, target: str, scale: str, precision: str, saturat
                 row = (outer * quotient(size + block - 1, block) + quotient(at, block)) * inner
                 for i in range(inner):
                     scale = round_to(load_scale(scales, row + i))
-                    store(results, first + i, round_to(round_to(np.float32(load(data, first + i))) / scale))
+                    zero = load_zero(zeros, row + i) if has_zero else np.float32(0)
+                    ratio = round_to(round_to(np.float32(load(data, first + i))) / scale)
+                    store(results, first + i, ratio + zero)
             else:
                 at = unit - quotient(unit, size) * size if size != 0 else 0
                 scale = round_to(load_scale(scales, at))
+                zero = load_zero(zeros, at) if has_zero else np.float32(0)
                 for i in range(inner):
-                    store(results, first + i, round_to(round_to(np.float32(load(data, first + i))) / scale))
+                    ratio = round_to(round_to(np.float32(load(data, first + i))) / scale)
+                    store(results, first + i, ratio + zero)
 
     return kernel
 
