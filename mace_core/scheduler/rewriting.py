@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ import numpy.typing as npt
 
 from mace_core.graph import Attribute, AttributeKind, Graph, GraphView, Node, Value
 from mace_core.tensor import Tensor
+
+_log = logging.getLogger("mace")
 
 _KINDS: dict[type, AttributeKind] = {int: AttributeKind.INT, float: AttributeKind.FLOAT, str: AttributeKind.STRING}
 
@@ -101,3 +104,43 @@ def _attribute(value: Any) -> Attribute:
     if kind is not None:
         return Attribute(kind, value)
     return Attribute(AttributeKind.INTS, tuple(int(number) for number in value))
+
+
+Body = Callable[[BodyBuilder, Node], bool]
+"""Appends what stands for the node; False where this form of it is not known."""
+
+
+class Bodies:
+    """Which function says what an operator of ``domain`` is made of."""
+
+    def __init__(self, domain: str) -> None:
+        self.domain = domain
+        self._by_operator: dict[str, Body] = {}
+
+    def register(self, *op_types: str) -> Callable[[Body], Body]:
+        """Decorator: the function builds these operators."""
+
+        def keep(function: Body) -> Body:
+            self._by_operator.update(dict.fromkeys(op_types, function))
+            return function
+
+        return keep
+
+    def operators(self) -> list[str]:
+        """The operators that have a body."""
+        return sorted(self._by_operator)
+
+    def build(self, view: GraphView, node: Node) -> Graph | None:
+        """What stands for ``node``, or None where nothing is known, or the node makes no sense."""
+        found = self._by_operator.get(node.op_type) if node.domain == self.domain else None
+        return None if found is None else built(found, view, node)
+
+
+def built(body: Body, view: GraphView, node: Node) -> Graph | None:
+    """What ``body`` makes of ``node``; None, and a line in the log, where the node makes no sense."""
+    builder = BodyBuilder(view, node)
+    try:
+        return builder.graph if body(builder, node) else None
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        _log.info("node '%s' (%s) has no body: %s", node.name, node.qualified_op, error)
+        return None

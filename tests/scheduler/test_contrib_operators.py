@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from mace_core.errors import MaceError
 from mace_core.session import Session
@@ -126,3 +126,19 @@ def test_a_quantised_network_saved_by_onnxruntime_after_all_optimizations_runs_h
         found = session.run(data)["y"]
     assert np.abs(found - expected[0]).max() <= 0.5  # a step, for halves that are rounded either way
     assert np.mean(np.abs(found - expected[0]) > 1e-5) < 0.01
+
+
+def test_a_model_of_contributed_operators_alone_has_bodies_of_the_newest_form() -> None:
+    """It imports no version of the standard, by which the form would be chosen."""
+    info = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("Pad", ["x", "pads"], ["y"], domain="com.microsoft", mode="constant")],
+        "g",
+        [info("x", TensorProto.FLOAT, [2, 3])],
+        [info("y", TensorProto.FLOAT, [3, 4])],
+        [helper.make_tensor("pads", TensorProto.INT64, [4], [1, 0, 0, 1])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("com.microsoft", 1)], ir_version=8)
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    with Session(model, devices=["cpu"], strict=True) as session:
+        np.testing.assert_array_equal(session.run({"x": x})["y"], np.pad(x, [(1, 0), (0, 1)]))

@@ -6,8 +6,6 @@ of is claimed.
 
 from __future__ import annotations
 
-import logging
-
 from mace_core.graph import Graph, GraphView, Node
 from mace_core.scheduler.contrib import (
     activation,
@@ -22,10 +20,8 @@ from mace_core.scheduler.contrib import (
     quantized_layers,
 )
 from mace_core.scheduler.contrib.old_broadcasting import explicit_broadcasting, is_old
-from mace_core.scheduler.contrib.registry import BODIES, DOMAIN
-from mace_core.scheduler.rewriting import BodyBuilder
-
-_log = logging.getLogger("mace")
+from mace_core.scheduler.contrib.registry import BODIES
+from mace_core.scheduler.rewriting import built
 
 # Imported for what they register.
 _FAMILIES = (
@@ -46,18 +42,11 @@ __all__ = ["contrib_body", "operators"]
 
 def contrib_body(view: GraphView, node: Node) -> Graph | None:
     """What stands for ``node``, or None where this package knows nothing, or the node makes no sense."""
-    builder = BodyBuilder(view, node)
-    try:
-        if node.domain == DOMAIN:
-            found = BODIES.get(node.op_type)
-            return builder.graph if found is not None and found(builder, node) else None
-        if not node.domain and is_old(view) and explicit_broadcasting(builder, node):
-            return builder.graph
-    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-        _log.info("node '%s' (%s) has no body: %s", node.name, node.qualified_op, error)
-    return None
+    if not node.domain and is_old(view):
+        return built(explicit_broadcasting, view, node)
+    return BODIES.build(view, node)
 
 
 def operators() -> list[str]:
     """The operators of com.microsoft that have a body."""
-    return sorted(BODIES)
+    return BODIES.operators()

@@ -21,7 +21,7 @@ def _expand_dims(b: BodyBuilder, node: Node) -> bool:
 @body("Pad")
 def _pad(b: BodyBuilder, node: Node) -> bool:
     """Its pads may be (1, 2 rank)."""
-    if b.view.opset() < PAD_HAS_INPUTS_SINCE:
+    if b.opset < PAD_HAS_INPUTS_SINCE:
         return False
     pads = shaped(b, given(node, 1), (2 * len(b.view.shape(given(node, 0))),))
     b.op("Pad", [given(node, 0), pads, node.input(2)], kept(node), into=made(node))
@@ -32,7 +32,7 @@ def _pad(b: BodyBuilder, node: Node) -> bool:
 def _grid_sample(b: BodyBuilder, node: Node) -> bool:
     """The standard took it over, and renamed two modes in opset 20."""
     attributes = kept(node)
-    names = {"bilinear": "linear", "bicubic": "cubic"} if b.view.opset() >= 20 else {}
+    names = {"bilinear": "linear", "bicubic": "cubic"} if b.opset >= 20 else {}
     mode = node.attr("mode", "bilinear")
     b.op("GridSample", node.inputs, {**attributes, "mode": names.get(mode, mode)}, into=made(node))
     return True

@@ -43,11 +43,11 @@ def _quantized_softmax(b: BodyBuilder, node: Node) -> bool:
     shape = b.view.shape(given(node, 0))
     axis = int(node.attr("axis", -1)) % len(shape)
     value = _floats(b, node, 0)
-    if int(node.attr("opset", b.view.opset())) < 13:
+    if int(node.attr("opset", b.opset)) < 13:
         rows = math.prod(shape[:axis])
         value = b.op("Softmax", [shaped(b, value, (rows, math.prod(shape[axis:])))], {"axis": 1})
         return _quantize(b, node, shaped(b, value, shape), 3)
-    if b.view.opset() < 13 and axis != len(shape) - 1:
+    if b.opset < 13 and axis != len(shape) - 1:
         return False
     return _quantize(b, node, b.op("Softmax", [value], {"axis": axis}), 3)
 

@@ -2,28 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from mace_core.graph import Attribute, Node, Value
-from mace_core.scheduler.rewriting import BodyBuilder
+from mace_core.scheduler.rewriting import Bodies, BodyBuilder
 
-DOMAIN = "com.microsoft"
-
-Body = Callable[[BodyBuilder, Node], bool]
-"""Appends what stands for the node; False where this form of it is not known."""
-
-BODIES: dict[str, Body] = {}
-
-
-def body(*op_types: str) -> Callable[[Body], Body]:
-    """Decorator: the function builds these operators."""
-
-    def register(function: Body) -> Body:
-        for op_type in op_types:
-            BODIES[op_type] = function
-        return function
-
-    return register
+BODIES = Bodies("com.microsoft")
+body = BODIES.register
 
 
 def given(node: Node, index: int) -> Value:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from mace_core.graph import Node
 from mace_core.scheduler.contrib.pieces import cast, dtype_of, shaped
 from mace_core.scheduler.contrib.registry import given, made
-from mace_core.scheduler.ml.registry import DOMAIN, body
+from mace_core.scheduler.ml.registry import BODIES, body
 from mace_core.scheduler.ml.scores import reduced
 from mace_core.scheduler.rewriting import BodyBuilder
 from mace_core.tensor import DType
@@ -42,7 +42,7 @@ def _encoder(b: BodyBuilder, node: Node) -> bool:
         return False
     flat = shaped(b, x, (count, 1))
     hits = b.op("Equal", [flat, b.constant(keys.reshape(1, -1))])
-    finds_nan = b.view.opset(DOMAIN) >= NAN_IS_A_KEY_SINCE
+    finds_nan = b.view.opset(BODIES.domain) >= NAN_IS_A_KEY_SINCE
     if finds_nan and keys.dtype.kind == "f" and np.isnan(keys).any():
         of_nan = b.constant(np.isnan(keys).reshape(1, -1))
         hits = b.op("Or", [hits, b.op("And", [b.op("IsNaN", [flat]), of_nan])])
