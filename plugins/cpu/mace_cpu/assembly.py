@@ -156,9 +156,13 @@ def assemble(program: Program) -> Assembly:
 
 
 def _plan_buffers(program: Program) -> int:
-    """Give every arena buffer its offset; returns the arena's size in bytes."""
+    """Give every arena buffer its offset; returns the arena's size in bytes.
+
+    A buffer lives from the first to the last step that names it.  What is handed over when all steps have run lives
+    until then.
+    """
     from mace_core.scheduler.memory import Lifetime, plan_arena
-    from mace_cpu.buffers import Buf, Place
+    from mace_cpu.buffers import At, Buf, Place
 
     spans: dict[Buf, tuple[int, int]] = {}
     for index, step in enumerate(program.steps):
@@ -166,6 +170,10 @@ def _plan_buffers(program: Program) -> int:
             if at.buf.place is Place.ARENA:
                 first, _ = spans.get(at.buf, (index, index))
                 spans[at.buf] = first, index
+    for output in program.unsized:
+        whole = At(output.data).in_whole().buf
+        if whole in spans:
+            spans[whole] = spans[whole][0], len(program.steps) - 1
     lifetimes = [Lifetime(first=first, last=last, nbytes=buf.nbytes) for buf, (first, last) in spans.items()]
     plan = plan_arena(lifetimes, alignment=ALIGNMENT_BYTES)
     for buf, offset in zip(spans, plan.offsets, strict=True):

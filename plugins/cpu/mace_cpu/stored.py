@@ -23,7 +23,7 @@ from mace_cpu.assembly import (
     Words,
 )
 
-_MAGIC = b"MACECPU2"
+_MAGIC = b"MACECPU3"
 _HEAD = struct.Struct("<8sQ")  # magic, length of the header
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from harness import FEATURES, check_node, rejection, sample
+from harness import FEATURES, check_node, check_nodes, rejection, sample
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import helper
 
 from mace_core.tensor import DType
 
@@ -84,6 +85,26 @@ def test_unique_of_half_precision(dtype: str) -> None:
     numbers = np.array([3, -1, 2, -1, 0, 3, -7]).astype(DType[dtype.upper()].numpy)
     expected = [np.array([-7, -1, 0, 2, 3]).astype(numbers.dtype), np.array([6, 1, 4, 2, 0])]
     check_node("Unique", [numbers], outputs=2, expected=expected)
+
+
+@pytest.mark.parametrize("op", ["NonZero", "Compress", "Unique", "NonMaxSuppression"])
+def test_results_of_unknown_size_outlive_every_later_step(op: str) -> None:
+    """They are handed over when all steps have run; until then nothing else may lie in their memory."""
+    rng = np.random.default_rng(5)
+    feeds = {"a": rng.standard_normal((64, 64)).astype(np.float32)}
+    feeds |= {
+        "NonZero": {"x": (rng.random((16, 16)) < 0.5).astype(np.float32)},
+        "Compress": {"x": sample((32, 32)), "which": rng.random(32) < 0.5},
+        "Unique": {"x": rng.integers(0, 99, 512)},
+        "NonMaxSuppression": dict(zip(["x", "scores"], boxes_and_scores(20), strict=True))
+        | {"most": np.array([9]), "overlap": np.array([0.5], np.float32), "least": np.array([0.1], np.float32)},
+    }[op]
+    names = [name for name in feeds if name != "a"]
+    attributes = {"axis": 0} if op == "Compress" else {}
+    chain = [helper.make_node("MatMul", ["a" if i == 0 else f"p{i - 1}", "a"], [f"p{i}"]) for i in range(6)]
+    nodes = [helper.make_node(op, names, ["found"], **attributes), *chain]
+    ran = check_nodes(nodes, feeds, ["found", "p5"], oracle="onnxruntime", tol=1e-4)
+    assert len(ran.steps) >= len(nodes), "the products are to be computed after the result of unknown size"
 
 
 def test_strings_are_declined() -> None:
