@@ -59,4 +59,4 @@ $(VENV)/.bench: $(VENV)/.base pyproject.toml plugins/cpu/pyproject.toml constrai
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .cache

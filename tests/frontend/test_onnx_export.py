@@ -9,7 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 from graph_strategies import graphs
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from onnx.backend.test.case.node import collect_testcases
 from onnx_models import everything, package_file, relu_chain
 
@@ -82,7 +82,7 @@ def test_models_of_the_onnx_backend_suite_round_trip(every: int) -> None:
 
 
 @given(graphs())
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60)
 def test_any_graph_comes_back_equal(graph: Graph) -> None:
     assert graph_difference(graph, load_model(to_onnx(graph))) is None
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from graph_strategies import graphs
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from onnx_models import everything, package_file
 
 from mace_core.errors import ModelError
@@ -22,7 +22,7 @@ from mace_core.tensor import DType, Tensor, TensorType
 
 
 @given(graphs())
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60)
 def test_any_graph_comes_back_equal(graph: Graph) -> None:
     again = load_graph(dump_graph(graph))
     assert graph_difference(graph, again) is None

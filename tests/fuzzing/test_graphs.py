@@ -27,18 +27,14 @@ def _check(case: GraphCase, devices: list[str]) -> None:
     assert not verdict.is_failure, f"{case!r}: {verdict.detail}"
 
 
-@hypothesis.settings(
-    max_examples=25, derandomize=True, database=None, deadline=None, suppress_health_check=list(hypothesis.HealthCheck)
-)
+@hypothesis.settings(max_examples=25)
 @hypothesis.given(case=graph_cases())
 def test_every_partition_gives_the_same_result(case: GraphCase, devices: list[str]) -> None:
     _check(case, devices)
 
 
 @pytest.mark.full
-@hypothesis.settings(
-    max_examples=400, derandomize=True, database=None, deadline=None, suppress_health_check=list(hypothesis.HealthCheck)
-)
+@hypothesis.settings(max_examples=400)
 @hypothesis.given(case=graph_cases(largest=16))
 def test_every_partition_of_larger_graphs_gives_the_same_result(case: GraphCase, devices: list[str]) -> None:
     _check(case, devices)

@@ -7,12 +7,12 @@ import threading
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mace_core.cache import CheckedCache, cache_dir
 
-_relaxed = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+_relaxed = settings(max_examples=60)
 
 
 @pytest.fixture

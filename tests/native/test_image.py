@@ -176,7 +176,7 @@ def switch_object() -> bytes:
     return objects_of(SOURCE)["test_switch"]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(data=st.data())
 def test_a_damaged_object_is_noticed_or_linked_within_its_image(data: st.DataObject) -> None:
     """Objects have checksums; still, no damage may make the linker write outside, or raise anything unexpected."""

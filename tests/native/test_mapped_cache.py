@@ -14,14 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mace_core.cache import CheckedCache
 from mace_core.errors import UsageError
 from mace_core.mapped_cache import DEFAULT_LIMIT_BYTES, MappedCache, cache_limit
 
-_relaxed = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+_relaxed = settings(max_examples=60)
 
 
 @pytest.fixture

@@ -88,7 +88,7 @@ class TestArguments:
 
 
 class TestChunks:
-    @settings(deadline=None, max_examples=80)
+    @settings(max_examples=80)
     @given(data=st.data())
     def test_every_unit_is_done_once_whatever_the_chunks_and_threads(
         self, data: st.DataObject, pool: ThreadPool, count_kernel: int
@@ -103,7 +103,7 @@ class TestChunks:
             expected[1 : 1 + extent] += 1
         np.testing.assert_array_equal(counts, expected)
 
-    @settings(deadline=None, max_examples=40)
+    @settings(max_examples=40)
     @given(extent=st.integers(1, 2000), chunks=st.integers(1, 64), steps=st.integers(1, 30), threads=st.integers(1, 4))
     def test_a_step_sees_all_of_the_step_before(
         self, extent: int, chunks: int, steps: int, threads: int, pool: ThreadPool, triple_kernel: int

@@ -171,7 +171,7 @@ def test_values_that_are_no_numbers_can_be_the_missing_ones() -> None:
     np.testing.assert_array_equal(run(model, [x])[0], [[1, 6], [5, 2]])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     keys=st.lists(st.integers(-4, 4), min_size=1, max_size=6),
     kinds=st.tuples(st.sampled_from("if"), st.sampled_from("if")),

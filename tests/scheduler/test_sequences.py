@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
@@ -49,7 +49,6 @@ def ints(value: int) -> np.ndarray:
     return np.array(value, np.int64)
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_any_row_of_insertions_and_erasures_is_what_a_list_makes_of_it(data: st.DataObject) -> None:
     """Every element is computed by a device (x + k) in memory that is used again, so it must have been kept."""

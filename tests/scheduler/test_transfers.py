@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scheduler_models import chain, diamond, model, nonzero_model, op, tensor
 from scheduler_stand_ins import StandInProvider, make_provider, registry_of
@@ -105,7 +105,7 @@ def split_models(draw: st.DrawFn) -> tuple[object, list[set[str]], list[MemoryKi
     return built, claims, memories, queues
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(split_models())
 def test_any_partition_gives_the_result_of_the_reference(
     problem: tuple[object, list[set[str]], list[MemoryKind], list[bool]],

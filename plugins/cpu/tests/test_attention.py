@@ -9,7 +9,7 @@ import numpy.typing as npt
 import onnx
 import pytest
 from harness import FEATURES, Ran, check_node, check_nodes, rejection
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper
 
@@ -45,7 +45,7 @@ def is_one_step(ran: Ran) -> bool:
     return any(step.count("MatMul") == 2 and "Softmax" in step for step in ran.steps)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(
     batch=st.integers(1, 2),
     heads=st.integers(1, 3),
@@ -203,7 +203,7 @@ def closed_form(
     return found.astype(np.float32), scores
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(
     batch=st.integers(1, 2),
     groups=st.integers(1, 2),

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from harness import FEATURES, Array, Ran, check_nodes
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper
 
@@ -95,7 +95,7 @@ def test_stems_of_few_channels_and_batches(channels: int, threads: int) -> None:
     assert ran.steps[0] == "Conv+Relu+MaxPool"
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(st.data())
 def test_any_geometry(data: st.DataObject) -> None:
     def two(low: int, high: int) -> list[int]:

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import pytest
 from harness import Ran, ask_onnxruntime, check_node, check_nodes
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mace_cpu.lowering.bfloat16 import pair_weights, rounded
 from mace_cpu.precision import Bfloat16Unit, choose_instructions
@@ -27,7 +27,7 @@ Array = np.ndarray[Any, Any]
 UNIT_ROUNDOFF = 2.0**-8
 """Largest relative error of rounding to 8 bits, one of them implied: half a unit in the last place of 2 ** -7."""
 
-QUICK = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = settings(max_examples=25)
 
 
 def usable() -> list[str]:

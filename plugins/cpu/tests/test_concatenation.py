@@ -51,7 +51,7 @@ def test_parts_and_the_whole_may_be_results_too(outputs: list[str]) -> None:
     check_nodes(nodes, arrays, outputs, constants=weights(arrays), tol=1e-4)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_concatenations_of_concatenations(data: st.DataObject) -> None:
     """Any values may be joined in any order, the same one twice, along any axis, in batches or alone."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from harness import FEATURES, Ran, check_node, check_nodes
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper
 
@@ -211,7 +211,7 @@ def convolutions(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(convolutions())
 def test_any_convolution(case: dict[str, Any]) -> None:
     check(**case)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from harness import FEATURES, Ran, check_node, check_nodes
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mace_cpu.codegen.epilogue import Epilogue
 from mace_cpu.lowering.conv_geometry import Geometry
@@ -200,7 +200,7 @@ def test_tiles_stay_in_registers(channels: int, phases: int, features: str) -> N
     assert "rsp" not in inner, "accumulators are spilled"
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40)
 @given(
     groups=st.integers(2, 5),
     group_in=st.integers(1, 5),

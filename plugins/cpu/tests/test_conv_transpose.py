@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from harness import FEATURES, check_node, check_nodes
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mace_cpu.lowering.conv_phases import axis_phases
 from onnx import helper
@@ -104,7 +104,7 @@ def test_phases_meet_every_tap_that_reaches_a_result(
     assert found == {(o, i, k) for o, i, k in wanted if 0 <= o < output}
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25)
 @given(
     channels=st.sampled_from((1, 3, 16, 17)),
     out=st.sampled_from((1, 5, 16, 33)),

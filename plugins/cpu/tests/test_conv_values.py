@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from harness import FEATURES, check_node
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 Array = np.ndarray[Any, Any]
@@ -79,7 +79,7 @@ def convolutions(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("features", FEATURES)
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12)
 @given(convolutions(), st.sampled_from(VALUES), st.integers(1, 2))
 @example(
     {"shape": (1, 17, 1, 1), "weights": (3, 17, 3, 3), "attributes": {"pads": [1, 1, 1, 1], "strides": [2, 2]}},
@@ -119,7 +119,7 @@ def test_values_pass_through_every_kernel(
 
 
 @pytest.mark.parametrize("features", FEATURES)
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12)
 @given(
     rows=st.sampled_from((1, 2, 7, 17, 70)),
     steps=st.sampled_from((1, 3, 16, 17, 130, 600)),

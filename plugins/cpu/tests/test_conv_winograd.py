@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from harness import FEATURES, _backend, ask_onnxruntime, check_node, check_nodes, make_model, make_view
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mace_cpu.backend import CpuBackend
 from mace_cpu.codegen.epilogue import Epilogue, EpilogueOp
@@ -193,7 +193,7 @@ def test_what_follows_is_part_of_it(activation: str, features: str | None, alway
     assert not any(step in ("Add", activation, "Mul") for step in ran.steps)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25)
 @given(
     st.sampled_from(SIZES),
     st.tuples(st.integers(1, 2), st.sampled_from((8, 16, 17, 48)), st.integers(3, 30), st.integers(3, 30)),

@@ -252,7 +252,7 @@ def test_tests_for_nan_and_infinity(dtype: str) -> None:
 # --- shapes -----------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_broadcasting_of_any_shapes(data: st.DataObject) -> None:
     rank = data.draw(st.integers(0, 5))

@@ -22,7 +22,7 @@ def test_gather_of_every_element_type(dtype: str, index: str) -> None:
     check_node("Gather", {"x": sample((5, 4), dtype), "i": picks}, {"axis": -1}, constants=["i"])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.data())
 def test_gather_of_any_shape(data: st.DataObject) -> None:
     shape = data.draw(st.lists(st.integers(1, 5), min_size=1, max_size=4))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from harness import FEATURES, check_node, check_nodes, rejection
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper
 
@@ -105,7 +105,7 @@ def test_residual_with_columns_left_over(features: str | None) -> None:
     assert "Add" not in ran.steps
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40)
 @given(
     rows=st.integers(1, 70),
     steps=st.integers(1, 70),

@@ -18,7 +18,7 @@ def test_transpose_moves_every_element_type(dtype: str) -> None:
     check_node("Transpose", [sample((19, 37), dtype)])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.data())
 def test_transpose_of_any_rank_and_order(data: st.DataObject) -> None:
     shape = data.draw(st.lists(st.integers(0, 18), min_size=0, max_size=5).filter(lambda s: np.prod(s) < 20000))
@@ -131,7 +131,7 @@ def test_split_of_a_blocked_value(axis: int) -> None:
     check_node("Split", [x], {"axis": 1, "split": [16, 20]}, outputs=2, opset=11, blocked=["x0"])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_slice_like_python(data: st.DataObject) -> None:
     shape = data.draw(st.lists(st.integers(0, 9), min_size=1, max_size=4))

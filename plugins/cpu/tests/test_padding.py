@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_pad_like_numpy(data: st.DataObject) -> None:
     mode: Any = data.draw(st.sampled_from(["constant", "reflect", "edge", "wrap"]))

@@ -63,7 +63,7 @@ def test_blocked_pooling_on_every_instruction_set(features: str | None) -> None:
         check_node(op, {"x": picture(1, 36, 7, 9)}, case, blocked=["x"], features=features, oracle="onnxruntime")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.data())
 def test_max_pool_of_any_geometry(data: st.DataObject) -> None:
     def two(low: int, high: int) -> list[int]:

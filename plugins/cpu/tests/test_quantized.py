@@ -59,7 +59,7 @@ def test_numbers_that_are_not_quantised_are_declined() -> None:
     assert "float64" in rejection("QuantizeLinear", [scaled(2, 3).astype(np.float64), np.float32(1)], result)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.data())
 def test_integer_products_of_any_shape(data: st.DataObject) -> None:
     rows, depth, columns = (data.draw(st.integers(1, 9)) for _ in range(3))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from harness import FEATURES, Array, ask_onnxruntime, check_node, make_attribute, make_model
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper
 
@@ -179,7 +179,7 @@ def test_a_length_longer_than_the_sequence_is_an_error() -> None:
         check("RNN", feeds, {}, expected=[np.zeros((5, 1, 3, 7), np.float32), np.zeros((1, 3, 7), np.float32)])
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40)
 @given(
     op=st.sampled_from(list(GATES)),
     hidden=st.one_of(st.integers(1, 40), st.sampled_from([63, 64, 65, 128, 130])),

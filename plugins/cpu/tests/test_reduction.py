@@ -60,7 +60,7 @@ def in_float64(op: str, x: Array, axes: tuple[int, ...]) -> Array:
     return np.asarray(formulas[op]())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.data())
 def test_sums_over_any_set_of_axes(data: st.DataObject) -> None:
     shape = data.draw(st.lists(st.integers(0, 6), max_size=5))

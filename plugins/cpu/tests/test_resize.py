@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from harness import FEATURES, Array, check_node, check_nodes, sample
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper
 
@@ -151,7 +151,7 @@ def test_nearest_of_opset_11_agrees_with_onnxruntime() -> None:
         check_node("Resize", feeds, attributes, opset=11, constants=["roi", "scales"], oracle="onnxruntime")
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40)
 @given(
     channels=st.integers(1, 37),
     sizes=st.lists(st.tuples(st.integers(1, 6), st.integers(1, 9)), min_size=1, max_size=3),

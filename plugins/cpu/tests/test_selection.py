@@ -19,7 +19,7 @@ def test_top_k_with_ties(largest: int, dtype: str) -> None:
             check_node("TopK", feeds, {"axis": axis, "largest": largest}, outputs=2, constants=["k"], threads=2)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.data())
 def test_top_k_is_a_stable_sort_cut_short(data: st.DataObject) -> None:
     line = np.array(data.draw(st.lists(st.integers(-5, 5), min_size=1, max_size=40)), np.float32)

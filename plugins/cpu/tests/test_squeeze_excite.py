@@ -74,7 +74,7 @@ def test_it_reads_the_picture_once(channels: int, mean: str, features: str | Non
         assert ran.steps[picture + 1] == mean and "ScaleWeights" in ran.steps and "Mul" not in ran.steps
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.data())
 def test_any_geometry(data: st.DataObject) -> None:
     size = st.integers(1, 40)

@@ -32,7 +32,7 @@ def test_non_zero_on_every_instruction_set(features: str | None) -> None:
     check_node("NonZero", [sample((9, 7))], features=features)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.data())
 def test_compress_with_a_condition_known_at_run_time(data: st.DataObject) -> None:
     shape = tuple(data.draw(st.lists(st.integers(1, 4), min_size=1, max_size=3)))

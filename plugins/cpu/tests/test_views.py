@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 from harness import FEATURES, check_nodes
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mace_cpu.buffers import Buf, Place
 from mace_cpu.views import Strided
@@ -81,7 +81,7 @@ def as_nodes(chain: list[tuple[str, Any]]) -> tuple[list[onnx.NodeProto], dict[s
     return nodes, constants, f"v{len(chain)}"
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=120)
 @given(found=chains(), dtype=st.sampled_from(["float32", "int64", "float64"]), both=st.booleans())
 def test_chains(found: tuple[tuple[int, ...], list[tuple[str, Any]]], dtype: str, both: bool) -> None:
     shape, chain = found
@@ -93,7 +93,7 @@ def test_chains(found: tuple[tuple[int, ...], list[tuple[str, Any]]], dtype: str
     check_nodes(nodes, {"x": x, **constants}, ["y", "z"] if both else ["y"], constants=tuple(constants))
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80)
 @given(
     found=chains(),
     columns=st.integers(1, 40),
@@ -135,7 +135,7 @@ def test_products_of_what_chains_end_with(
     check_nodes(nodes, given_, ["y"], constants=fixed, features=features)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(found=chains())
 def test_strided_views_say_what_numpy_says(found: tuple[tuple[int, ...], list[tuple[str, Any]]]) -> None:
     shape, chain = found

@@ -38,7 +38,7 @@ def test_sums_of_a_thousand_products_are_exact(left: str, right: str, make: Make
     check_node("MatMulInteger", [a, b], constants=["x1"], expected=[wide], features=features, threads=2)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.data())
 def test_products_with_known_weights_and_zero_points(data: st.DataObject) -> None:
     rows, columns = data.draw(st.integers(1, 9)), data.draw(st.integers(1, 40))

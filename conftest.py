@@ -1,0 +1,56 @@
+"""What holds for every test of this repository: where caches lie, how hypothesis draws, and that Ctrl-C is heard."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from pathlib import Path
+
+import hypothesis
+import platformdirs
+import pytest
+
+OWN = Path(__file__).parent / ".cache"
+"""What tests and the processes they start keep: compiled kernels above all, which the next run uses again."""
+
+USER = OWN / "user"
+"""Stands in for the folder of the user's own caches; nothing of MACE may appear in it."""
+
+hypothesis.settings.register_profile(
+    "reproducible",
+    deadline=None,  # a first example compiles kernels, and the machine may be busy with something else
+    derandomize=True,
+    database=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture],
+)
+hypothesis.settings.register_profile(
+    "random", hypothesis.settings.get_profile("reproducible"), derandomize=False, print_blob=True
+)
+hypothesis.settings.load_profile("reproducible")
+
+
+def pytest_configure() -> None:
+    """Set up this process; processes started from it inherit it."""
+    os.environ.setdefault("PIP_CACHE_DIR", platformdirs.user_cache_dir("pip", appauthor=False))
+    os.environ["MACE_CACHE_DIR"] = str(OWN / "mace")
+    os.environ["XDG_CACHE_HOME"] = str(USER)
+    # A shell starts what it runs in its background with the signal ignored, and that is inherited by every process a
+    # test starts, which then could not be interrupted.
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail the run where something wrote to what would have been the user's own cache."""
+    if (USER / "mace").exists() and not hasattr(session.config, "workerinput"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say so."""
+    if (USER / "mace").exists():
+        terminalreporter.section("the user's cache", sep="=", red=True)
+        terminalreporter.line(f"A test ran without MACE_CACHE_DIR and wrote to the user's cache, here {USER / 'mace'}.")
+        terminalreporter.line("Remove that folder once the test is mended.")
