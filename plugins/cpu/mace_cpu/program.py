@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,8 @@ SMALLEST_CHUNK_WORK = 30_000
 CHUNKS_PER_THREAD = 4
 """More chunks than threads, so that a thread that is held up leaves its share to the others."""
 
+Note = TypeVar("Note")
+
 
 @dataclass(eq=False)
 class Program:
@@ -48,7 +50,6 @@ class Program:
         faults: what kernels may find wrong with the content of inputs while they run.
         unsized: outputs whose shape only the run tells.
         dim_words: how many words kernels write dimensions to.
-        noted: values that are not computed, and what the lowering of their user is to know about them.
         packed: constants in the order a kernel reads them, by where they lie and how they are packed, so that users
             of one weight share it; with the array, so that nothing else comes to lie there.
     """
@@ -64,7 +65,6 @@ class Program:
     faults: list[Fault] = field(default_factory=list)
     unsized: list[Unsized] = field(default_factory=list)
     dim_words: int = 0
-    noted: dict[Value, object] = field(default_factory=dict)
     packed: dict[tuple[object, ...], tuple[npt.NDArray[Any], Buf]] = field(default_factory=dict)
     _status: Buf = field(default_factory=lambda: Buf(Place.STATUS, 0))
     _dims: Buf = field(default_factory=lambda: Buf(Place.DIMS, 0))
@@ -72,6 +72,7 @@ class Program:
     _reserved: dict[tuple[Value, Layout], Buf] = field(default_factory=dict)
     _shown: dict[Value, Strided] = field(default_factory=dict)
     _known: dict[Value, npt.NDArray[Any]] = field(default_factory=dict)
+    _deferred: dict[Value, tuple[Node, object]] = field(default_factory=dict)
     _constants: list[tuple[Buf, npt.NDArray[Any]]] = field(default_factory=list)
     _constant_memo: dict[tuple[Any, ...], Buf] = field(default_factory=dict)
     _kept: list[npt.NDArray[Any]] = field(default_factory=list)
@@ -387,9 +388,45 @@ class Program:
     def sole_user(self, value: Value) -> Node | None:
         """The one node that reads ``value`` (once), if nobody else, and nothing outside, needs it."""
         users = self.view.users(value)
-        if len(users) != 1 or self.view.is_output(value) or users[0] in self.done:
+        if len(users) != 1 or self.view.is_output(value) or not self.is_free(users[0]):
             return None
         return users[0]
+
+    def is_free(self, node: Node) -> bool:
+        """Whether a fusion may take ``node``: it is not computed yet, and no deferred value is left to it."""
+        return node not in self.done and all(user is not node for user, _ in self._deferred.values())
+
+    def claim(self, nodes: Sequence[Node]) -> None:
+        """Mark nodes as computed by a step that somebody else builds.
+
+        Raises:
+            ValueError: if one of them is not free: two fusions overlap.
+        """
+        for node in nodes:
+            if not self.is_free(node):
+                raise ValueError(f"node '{node.name}' ({node.op_type}) is taken by two fusions")
+            self.done.add(node)
+
+    def defer(self, value: Value, user: Node, note: object) -> None:
+        """Leave ``value`` uncomputed: the lowering of ``user``, which alone reads it, asks for ``note`` (`take_note`).
+
+        Everything that ``note`` names is ready.  Until then ``user`` is not free.
+        """
+        if self.sole_user(value) is not user:
+            raise ValueError(f"'{value.name}' is left to node '{user.name}', which is not free or not its only reader")
+        self._deferred[value] = user, note
+
+    def is_deferred(self, value: Value) -> bool:
+        """Whether ``value`` was left to the node that reads it, and is not computed."""
+        return value in self._deferred
+
+    def take_note(self, value: Value, kind: type[Note]) -> Note | None:
+        """What the current node is to know about a value that was left to it; None where it was not."""
+        _, note = self._deferred.get(value, (None, None))
+        if not isinstance(note, kind):
+            return None
+        del self._deferred[value]
+        return note
 
     @contextmanager
     def on_behalf_of(self, nodes: Sequence[Node]) -> Iterator[None]:
@@ -403,7 +440,7 @@ class Program:
 
     def fuse(self, node: Node) -> None:
         """Mark ``node`` as computed by the step that is being built for the current one."""
-        self.done.add(node)
+        self.claim([node])
         self._fused.append(node)
 
     # --- results --------------------------------------------------------------------------------------------------
@@ -412,6 +449,10 @@ class Program:
         """See that every output of the view lies in the caller's memory."""
         from mace_cpu.lowering.layout import emit_copy
 
+        for value, (user, _) in self._deferred.items():
+            raise ValueError(
+                f"'{value.name}' was left to node '{user.name}' ({user.op_type}), which did not compute it"
+            )
         unsized = {output.index for output in self.unsized}
         for index, value in enumerate(self.view.outputs):
             if index in unsized:

@@ -266,3 +266,16 @@ def test_forms_of_the_operator_that_are_declined(attributes: dict[str, Any], inp
     one = numbers(0, 1, 2, 4, 4)
     given_ = [one, one, one, numbers(1, 4, 4), one, one][:inputs]
     assert reason in rejection("Attention", given_, [one], attributes, 23)
+
+
+@pytest.mark.parametrize("links", range(1, 7))
+@pytest.mark.parametrize("last", ["Softmax", "MatMul"])
+def test_attentions_in_a_row_share_no_node(links: int, last: str) -> None:
+    """Every product between two Softmax nodes may end one attention or begin the next, not both."""
+    feeds = {"p0": numbers(1, 2, 9, 9)} | {f"w{i}": numbers(i + 2, 2, 9, 9) for i in range(1, links + 2)}
+    nodes = []
+    for i in range(1, links + 1):
+        nodes += [node("MatMul", f"p{i - 1} w{i}", f"s{i}"), node("Softmax", f"s{i}", f"p{i}", axis=-1)]
+    if last == "MatMul":
+        nodes.append(node("MatMul", f"p{links} w{links + 1}", f"p{links + 1}"))
+    check_nodes(nodes, feeds, [nodes[-1].output[0]], oracle="onnxruntime")

@@ -273,7 +273,7 @@ def _match_diamond(program: Program, value: Value) -> tuple[tuple[EpilogueOp, ..
     if len(users) != 2 or users[0] is users[1] or program.view.is_output(value):
         return None
     for gate, last in (users, users[::-1]):
-        if last.op_type not in ("Mul", "Add") or last.domain or last.outputs[0] is None:
+        if last.op_type not in ("Mul", "Add") or last.domain or last.outputs[0] is None or not program.is_free(last):
             continue
         chain = _match_gate(program, gate, last, value)
         if chain is None:
@@ -298,7 +298,7 @@ def _match_gate(
     current = value
     while len(nodes) < MOST_GATE_NODES:
         result = node.output(0)
-        if result is None or node is last or node in program.done:
+        if result is None or node is last or not program.is_free(node):
             return None
         if program.shape(result) != program.shape(value) or program.dtype(result) is not DType.FLOAT32:
             return None

@@ -61,7 +61,7 @@ def note_scores(program: Program, node: Node) -> bool:
     rank = len(shape)
     if min(len(program.shape(query)), len(program.shape(key))) < 2 or math.prod(shape) == 0:
         return False
-    if program.shape(query)[-1] == 0 or query is key:
+    if program.shape(query)[-1] == 0 or query is key or not (program.is_ready(query) and program.is_ready(key)):
         return False
     scale, mask, nodes, value = 1.0, None, [node], scores
     while True:
@@ -93,22 +93,22 @@ def note_scores(program: Program, node: Node) -> bool:
     values = program.shape(need(mix.inputs[1]))
     if len(values) < 2 or math.prod(program.shape(need(mix.outputs[0]))) == 0:
         return False
-    program.done.update(nodes)
-    program.noted[weights] = Scores(tuple(nodes), query, key, scale, mask)
+    program.claim(nodes[1:])
+    program.defer(weights, mix, Scores(tuple(nodes), query, key, scale, mask))
     return True
 
 
 def emit_noted(program: Program, node: Node) -> bool:
     """Emit the attention that ``node``, a MatMul, ends; False where it ends none."""
-    scores = program.noted.pop(need(node.inputs[0]), None)
-    if not isinstance(scores, Scores):
+    scores = program.take_note(need(node.inputs[0]), Scores)
+    if scores is None:
         return False
     value, result = need(node.inputs[1]), need(node.outputs[0])
     users = [node]
     order = tuple(range(len(program.shape(result))))
     turn = program.sole_user(result)
     if turn is not None and turn.op_type == "Transpose" and not turn.domain and _keeps_rows(turn, len(order)):
-        program.done.add(turn)
+        program.claim([turn])
         users.append(turn)
         order = tuple(turn.attr("perm"))
     target = need(users[-1].outputs[0])

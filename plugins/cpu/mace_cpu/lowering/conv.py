@@ -51,8 +51,7 @@ def conv(program: Program, node: Node) -> None:
     x, w, y = _operands(node)
     geometry = conv_geometry(node, program.shape(x), program.shape(w), program.shape(y))
     operands = constant_operands(program, node, geometry.out_channels)
-    noted = program.noted.get(x)
-    scaled = noted if isinstance(noted, ScaledInput) else None
+    scaled = program.take_note(x, ScaledInput)
     if scaled is not None:
         x = scaled.source
     if operands is None or not _has_generated_kernel(program, x, y):

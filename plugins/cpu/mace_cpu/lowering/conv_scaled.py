@@ -53,7 +53,7 @@ def defer_scale(program: Program, node: Node) -> bool:
         return False
     if program.size(need(user.output(0))) == 0 or taps * FEWER > math.prod(geometry.image):
         return False
-    program.noted[product] = pair
+    program.defer(product, user, pair)
     return True
 
 

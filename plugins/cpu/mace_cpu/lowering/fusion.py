@@ -112,7 +112,7 @@ class Fusion:
     def _can_join(self, node: Node) -> bool:
         program = self.program
         result = node.outputs[0]
-        if node in program.done or result is None or any(o is not None for o in node.outputs[1:]):
+        if not program.is_free(node) or result is None or any(o is not None for o in node.outputs[1:]):
             return False
         if len(self._operations) >= MOST_OPERATIONS or program.shape(result) != self.shape:
             return False

@@ -65,7 +65,9 @@ def _match(program: Program, mean: Node) -> _Match | None:
     users = program.view.users(difference)
     square = next((u for u in users if u.op_type in ("Pow", "Mul")), None)
     quotient = next((u for u in users if u.op_type == "Div"), None)
-    if square is None or quotient is None or set(users) != {square, quotient} or square in program.done:
+    if square is None or quotient is None or set(users) != {square, quotient}:
+        return None
+    if not program.is_free(square) or square.domain or quotient.domain:
         return None
     if not _is_square(program, square, difference):
         return None

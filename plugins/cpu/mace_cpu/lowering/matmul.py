@@ -59,7 +59,7 @@ def matmul(program: Program, node: Node) -> None:
     if program.dtype(result) is not DType.FLOAT32:
         _emit_plain(program, product, program.read(left), program.read(right), program.write(result), result)
         return
-    if note_scores(program, node) or emit_noted(program, node):
+    if emit_noted(program, node) or note_scores(program, node):
         return
     known = program.constant_of(right)
     if known is None or not takes_pair_rows(program, product):

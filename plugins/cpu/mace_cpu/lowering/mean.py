@@ -14,7 +14,7 @@ from mace_cpu.program import Program
 def find_mean(program: Program, value: Value) -> Node | None:
     """The node that takes the mean over all pixels of ``value`` (N, C, ...), keeping the axes."""
     for node in program.view.users(value):
-        if node.domain or node in program.done or node.inputs[0] is not value:
+        if node.domain or not program.is_free(node) or node.inputs[0] is not value:
             continue
         if node.op_type == "GlobalAveragePool" or (node.op_type == "ReduceMean" and _means_pixels(program, node)):
             return node
@@ -30,7 +30,7 @@ def _means_pixels(program: Program, node: Node) -> bool:
 
 def emit_mean(program: Program, value: Value, node: Node, sums: Buf, rows: int) -> None:
     """Compute ``node``, the mean of ``value``, from ``sums``: (N, blocks, rows, block)."""
-    program.done.add(node)
+    program.claim([node])
     n, c, *spatial = program.shape(value)
     blocks = n * -(-c // program.block)
     with program.on_behalf_of([node]):
