@@ -312,9 +312,11 @@ class Session:
         if expected is None:
             return None
         arrays: list[npt.NDArray[Any]] = []
+        shapes: list[tuple[int, ...]] = []
         try:
             for name, dtype in expected:
                 array = feeds[name]
+                shapes.append(array.shape)  # read once, and before what it has to fit to
                 if not isinstance(array, np.ndarray) or (array.dtype is not dtype and array.dtype != dtype):
                     return None
                 if array.flags.num & _FAST_FLAGS != _FAST_FLAGS:
@@ -322,9 +324,9 @@ class Session:
                 arrays.append(array)
             if len(feeds) != len(arrays):
                 return None
-        except (KeyError, TypeError):
+        except (KeyError, TypeError, AttributeError):
             return None  # the careful path says what is wrong
-        plan = self._runner.find(tuple([array.shape for array in arrays]))
+        plan = self._runner.find(tuple(shapes))
         if plan is None:
             return None
         try:

@@ -64,7 +64,8 @@ def convert_feed(given: Any, type: ValueType | None) -> RuntimeValue:
 
 def _tensor_feed(given: Any, type: TensorType) -> npt.NDArray[Any]:
     if isinstance(given, np.ndarray | np.generic):
-        array = np.asarray(given)
+        # the caller's object stays the caller's: another thread may give it another shape while the run looks at it
+        array = np.asarray(given).view()
     elif hasattr(given, "__dlpack__"):
         array = _from_dlpack(given)
     else:

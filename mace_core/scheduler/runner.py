@@ -28,7 +28,7 @@ from mace_core.scheduler.placement import Compiler, PlacedStage, place
 from mace_core.scheduler.plan import ControlStep, StagePlan, build_plan
 from mace_core.scheduler.remembered import RememberedPlacements
 from mace_core.scheduler.stages import Stage, cut_stage, fragment
-from mace_core.scheduler.values import RuntimeValue, is_dense
+from mace_core.scheduler.values import RuntimeValue
 from mace_core.tensor import DType, Tensor, TensorType, ValueType
 
 Resolve = Callable[[Graph, Mapping[Value, ValueType], Mapping[Value, Tensor]], Resolution]
@@ -254,6 +254,7 @@ class GraphRunner:
         held: list[GraphPlan] = []
         try:
             while True:
+                values = runner.settled(values)
                 plan = runner.plan_for(values)
                 held.append(plan)
                 found.update(zip(plan.plan.stage.outputs, plan.execute(values, context), strict=True))
@@ -265,8 +266,21 @@ class GraphRunner:
             for plan in held:
                 plan.release()
 
+    def settled(self, values: Sequence[RuntimeValue]) -> Sequence[RuntimeValue]:
+        """``values`` with copies of those whose content decides shapes: nobody can change these any more.
+
+        The memory is the caller's, whose threads may write to it at any moment.  Key, shapes, tables of kernels and the
+        run itself have to see one and the same content, else a kernel would write beyond its room; and a plan, which
+        outlives the run, must not refer to memory that will hold something else.
+        """
+        if not self._contents:
+            return values
+        return [
+            _frozen(value) if feed in self._contents else value for feed, value in zip(self.feeds, values, strict=True)
+        ]
+
     def plan_for(self, values: Sequence[RuntimeValue]) -> GraphPlan:
-        """The plan of this signature, made now if it is new; the caller releases it."""
+        """The plan of this signature, made now if it is new; the caller releases it.  ``values`` are `settled`."""
         key = self.key_of(values)
         plan = self.find(key)
         return plan if plan is not None else self.make(key, self.types_of(values), self._decided(values))
@@ -277,7 +291,7 @@ class GraphRunner:
         return tuple(
             [
                 (value.shape if isinstance(value, np.ndarray) else None)
-                if feed not in self._contents
+                if feed not in self._contents or not _is_plain(value)
                 else (value.shape, value.tobytes())
                 for feed, value in zip(self.feeds, values, strict=True)
             ]
@@ -361,8 +375,20 @@ class GraphRunner:
         return {
             feed: Tensor.from_numpy(value)
             for feed, value in zip(self.feeds, values, strict=True)
-            if feed in self._contents and is_dense(TensorType(DType.from_numpy(value.dtype)))
+            if feed in self._contents and _is_plain(value)
         }
+
+
+def _is_plain(value: RuntimeValue) -> bool:
+    """Whether ``value`` is numbers in memory: only of those does the content decide shapes."""
+    return isinstance(value, np.ndarray | np.generic) and value.dtype != object
+
+
+def _frozen(value: RuntimeValue) -> RuntimeValue:
+    """A copy that cannot be written to, made in one pass."""
+    if not _is_plain(value):
+        return value
+    return np.ndarray(value.shape, value.dtype, value.tobytes())
 
 
 def _check_declared_outputs(graph: Graph, resolution: Resolution, label: str) -> None:

@@ -16,7 +16,11 @@ HALF_SIGN = 0x8000
 
 
 def non_zero(width: str, kind: str) -> Kernel:
-    """(source, target, dims, size, rank, shape[rank]): target is (rank, found)."""
+    """(source, target, dims, size, rank, shape[rank]): target is (rank, found).
+
+    The source is read twice and may be changed by another thread in between: what the first pass did not count is not
+    written, and what it counted too much is zero.
+    """
     pointer = WORD_POINTERS[width]
     # a float is zero with either sign
     mask = (1 << (8 * int(width) - 1)) - 1 if kind == "float" else (1 << (8 * int(width))) - 1
@@ -39,39 +43,47 @@ def non_zero(width: str, kind: str) -> Kernel:
         at = 0
         for i in range(size):
             word = source[i] & mask if drops_sign else source[i]
-            if word != 0:
+            if word != 0 and at < found:
                 rest = i
                 for axis in range(rank - 1, -1, -1):
                     outer = quotient(rest, args[5 + axis])
                     target[axis * found + at] = rest - outer * args[5 + axis]
                     rest = outer
                 at += 1
+        for missing in range(at, found):
+            for axis in range(rank):
+                target[axis * found + missing] = 0
 
     return kernel
 
 
 def compress() -> Kernel:
-    """(source, condition, target, dims, outer, size, row bytes, entries, rank, axis, shape[rank])."""
+    """(source, condition, target, dims, scratch, outer, size, row bytes, entries, rank, axis, shape[rank]).
+
+    The condition is read once, into the scratch of ``entries`` bytes: another thread may change it meanwhile.
+    """
 
     def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
         condition = u8(args[1])
         dims = i64(args[3])
-        size = args[5]
-        row = args[6]
-        entries = min(args[7], size)
-        rank = args[8]
-        at = 0
-        for outer in range(args[4]):
-            for i in range(entries):
-                if condition[i] != 0:
-                    copy_bytes(args[2] + at * row, args[0] + (outer * size + i) * row, row)
-                    at += 1
+        kept_here = u8(args[4])
+        size = args[6]
+        row = args[7]
+        entries = min(args[8], size)
+        rank = args[9]
         kept = 0
         for i in range(entries):
-            kept += 1 if condition[i] != 0 else 0
+            kept_here[i] = condition[i]
+            kept += 1 if kept_here[i] != 0 else 0
+        at = 0
+        for outer in range(args[5]):
+            for i in range(entries):
+                if kept_here[i] != 0:
+                    copy_bytes(args[2] + at * row, args[0] + (outer * size + i) * row, row)
+                    at += 1
         for axis in range(rank):
-            dims[axis] = args[10 + axis]
-        dims[args[9]] = kept
+            dims[axis] = args[11 + axis]
+        dims[args[10]] = kept
 
     return kernel
 

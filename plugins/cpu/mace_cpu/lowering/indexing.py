@@ -277,6 +277,7 @@ def _compress_unsized(program: Program, node: Node, source: Value) -> None:
             program.read(need(node.input(1))),
             target,
             dims,
+            program.scratch(program.size(need(node.input(1)))),
             math.prod(shape[:axis]),
             shape[axis],
             math.prod(shape[axis + 1 :]) * element_bytes(dtype),
