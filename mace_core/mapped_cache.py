@@ -3,7 +3,7 @@
 As `CheckedCache`, with three differences.  An entry's payload begins on a page of its own and is handed out as a view
 of the mapped file, so that weights prepared for a device cost neither a copy nor memory of their own: processes that
 run the same model share them.  Its checksums are CRC-32, which takes a third of the time of SHA-256; they are there to
-find damage, not forgery.  And all entries together stay below a limit.
+find damage, not forgery (what keeps forgery out is told in `cache`).  And all entries together stay below a limit.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 
 from mace_core.cache import TEMPORARY_PREFIX, CheckedCache
 from mace_core.errors import UsageError
+from mace_core.private_files import make_private_folder
 
 _LOG = logging.getLogger("mace_core.cache")
 
@@ -28,6 +29,8 @@ _MAGIC = b"MACEMAP1"
 _HEAD = struct.Struct("<8sIIIIQ")
 _CHECKED_FROM = len(_MAGIC) + 4
 _PAGE_BYTES = 4096
+_MOST_TEXT_BYTES = 1 << 20
+"""Of version and key together."""
 
 DEFAULT_LIMIT_BYTES = 2 * 1024**3
 LIMIT_VARIABLE = "MACE_CACHE_LIMIT"
@@ -70,11 +73,14 @@ class MappedCache(CheckedCache):
         limit_bytes: what all entries of this kind may take; None: `cache_limit()`.
     """
 
+    _head_bytes = _HEAD.size
+
     def __init__(
         self, kind: str, version: str, directory: Path | None = None, *, limit_bytes: int | None = None
     ) -> None:
         super().__init__(kind, version, directory)
         self._limit = cache_limit() if limit_bytes is None else limit_bytes
+        self._most_bytes = self._limit + _PAGE_BYTES + _MOST_TEXT_BYTES
 
     def view(self, key: str, *, mmap: bool = True) -> memoryview | None:
         """The payload stored for ``key``, read-only and 64-byte aligned, or None: not there, or not fit to use (then it
@@ -86,18 +92,12 @@ class MappedCache(CheckedCache):
                 kills the process; replacing or removing it, as this cache does, is harmless.
         """
         path = self._path(key)
-        try:
-            blob = _open(path, mmap=mmap)
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError) as error:  # ValueError: an empty file can not be mapped
-            _LOG.info("Cache entry %s cannot be read (%s); its content is built again.", path, error)
-            self._unlink(path)
+        blob = self._blob(path, _map if mmap else _aligned_copy)
+        if blob is None:
             return None
         payload, fault = self._examine(blob, key.encode())
         if payload is None:
-            _LOG.info("Cache entry %s is not used: %s; its content is built again.", path, fault)
-            self._unlink(path)
+            self._drop(path, fault)
             return None
         try:
             os.utime(path)  # the time of last use: what was not used for longest is dropped first
@@ -147,8 +147,10 @@ class MappedCache(CheckedCache):
             return False
         import shutil  # only where something is stored
 
+        if not self._is_usable():
+            return False
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
+            make_private_folder(self.directory)
             free = shutil.disk_usage(self.directory).free
         except OSError:
             return True  # writing says what is wrong
@@ -189,15 +191,11 @@ class MappedCache(CheckedCache):
 
     def _examine(self, blob: memoryview, key: bytes) -> tuple[memoryview | None, str]:
         """(payload, "") or (None, what is wrong with it)."""
-        if blob.nbytes < _HEAD.size:
-            return None, "it is truncated"
-        magic, own, checksum, version_bytes, key_bytes, size = _HEAD.unpack_from(blob)
-        if magic != _MAGIC:
-            return None, "it does not begin like a cache entry"
+        if fault := self._misfit(bytes(blob[: _HEAD.size]), blob.nbytes):  # not the bytes that were looked at
+            return None, fault
+        _, own, checksum, version_bytes, key_bytes, _ = _HEAD.unpack_from(blob)
         texts_end = _HEAD.size + version_bytes + key_bytes
         start = texts_end + -texts_end % _PAGE_BYTES
-        if blob.nbytes != start + size:
-            return None, "its length is wrong"
         if zlib.crc32(blob[_CHECKED_FROM:start]) != own or zlib.crc32(blob[start:]) != checksum:
             return None, "its checksum is wrong"
         version = bytes(blob[_HEAD.size : _HEAD.size + version_bytes])
@@ -207,6 +205,13 @@ class MappedCache(CheckedCache):
             return None, "it holds another key"
         return blob[start:], ""
 
+    def _stated_bytes(self, head: bytes) -> int | None:
+        magic, _, _, version_bytes, key_bytes, size = _HEAD.unpack_from(head)
+        if magic != _MAGIC or version_bytes + key_bytes > _MOST_TEXT_BYTES:
+            return None
+        texts_end = _HEAD.size + version_bytes + key_bytes
+        return int(texts_end + -texts_end % _PAGE_BYTES + size)
+
     @staticmethod
     def _key_of(blob: bytes) -> bytes | None:
         if len(blob) < _HEAD.size:
@@ -215,26 +220,31 @@ class MappedCache(CheckedCache):
         return blob[_HEAD.size + version_bytes : _HEAD.size + version_bytes + key_bytes]
 
 
-def _open(path: Path, *, mmap: bool) -> memoryview:
-    """The content of a file; a mapping lives as long as something refers to it.
+def _map(descriptor: int, size: int) -> memoryview:
+    """A file as memory; the mapping lives as long as something refers to it.
 
     Raises:
-        OSError, ValueError: if it can not be opened or mapped.
+        OSError, ValueError: if it can not be mapped.
     """
-    with path.open("rb") as file:
-        if not mmap:
-            return _aligned_copy(file.read())
-        mapped: Any
-        if hasattr(mmap_module, "MAP_POPULATE"):  # all of it is going to be read: one call instead of page faults
-            flags = mmap_module.MAP_SHARED | mmap_module.MAP_POPULATE
-            mapped = mmap_module.mmap(file.fileno(), 0, flags=flags, prot=mmap_module.PROT_READ)
-        else:
-            mapped = mmap_module.mmap(file.fileno(), 0, access=mmap_module.ACCESS_READ)
-        return memoryview(mapped)
+    mapped: Any
+    if hasattr(mmap_module, "MAP_POPULATE"):  # all of it is going to be read: one call instead of page faults
+        flags = mmap_module.MAP_SHARED | mmap_module.MAP_POPULATE
+        mapped = mmap_module.mmap(descriptor, size, flags=flags, prot=mmap_module.PROT_READ)
+    else:
+        mapped = mmap_module.mmap(descriptor, size, access=mmap_module.ACCESS_READ)
+    return memoryview(mapped)
 
 
-def _aligned_copy(content: bytes) -> memoryview:
-    """``content`` at the beginning of a page."""
-    memory: Any = mmap_module.mmap(-1, max(len(content), 1))
-    memory[: len(content)] = content
-    return memoryview(memory)[: len(content)].toreadonly()
+def _aligned_copy(descriptor: int, size: int) -> memoryview:
+    """The content of a file at the beginning of a page.
+
+    Raises:
+        OSError, ValueError: if it can not be read.
+    """
+    memory: Any = mmap_module.mmap(-1, size)
+    with os.fdopen(descriptor, "rb", buffering=0, closefd=False) as file:
+        file.seek(0)
+        filled = 0
+        while filled < size and (count := file.readinto(memoryview(memory)[filled:])):
+            filled += count
+    return memoryview(memory)[:filled].toreadonly()

@@ -41,12 +41,16 @@ def clear() -> None:
     """Remove everything stored; files of others in the folder are left alone."""
     from mace_core.cache import CheckedCache, cache_dir
     from mace_core.cli import output
+    from mace_core.errors import UsageError
 
     folder = cache_dir()
     removed = kept = 0
     for kind in _kinds(folder):
         before = len(_files(folder / kind))
-        CheckedCache(kind, "", folder).clear()
+        cache = CheckedCache(kind, "", folder)
+        if fault := cache.fault():
+            raise UsageError(f"Nothing is removed from {folder / kind}: {fault}.")
+        cache.clear()
         left = len(_files(folder / kind))
         removed, kept = removed + before - left, kept + left
     output.print_line(f"{removed} entries removed from {folder}" + (f", {kept} could not be" if kept else ""))

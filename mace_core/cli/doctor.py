@@ -84,8 +84,11 @@ def _cache() -> Iterator[Finding]:
     from mace_core.cli.output import format_bytes
     from mace_core.version import VERSION
 
-    folder = cache_dir()
     probe = CheckedCache("doctor", VERSION)
+    if fault := probe.fault():
+        yield Finding("cache", "note", f"it is not used: {fault}", "every start compiles again until that is mended")
+        return
+    folder = cache_dir()
     probe.put("probe", b"written")
     if probe.get("probe") != b"written":
         hint = "set MACE_CACHE_DIR to a writable folder, or every start compiles again"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -140,10 +141,13 @@ class OpenClBackend(Backend):
 
         if not source:
             return None
-        try:
-            return cl.Program(self._context, source).build(self._build_options, [self._cl_device])
-        except cl.Error as error:
-            raise self._build_error(error) from error
+        # What is built is kept by the core.  pyopencl would keep it too, and read its files back as pickles whoever has
+        # written them; a folder that is gone afterwards leaves it nothing to read.
+        with tempfile.TemporaryDirectory(prefix="mace-opencl-") as folder:
+            try:
+                return cl.Program(self._context, source).build(self._build_options, [self._cl_device], cache_dir=folder)
+            except cl.Error as error:
+                raise self._build_error(error) from error
 
     def _build_error(self, error: Any) -> Exception:
         if error.code not in _SOURCE_ERRORS:
