@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from mace_core.provider import (
     Buffer,
     CompiledSubgraph,
     Event,
+    Execution,
     HostAllocator,
     Stream,
 )
@@ -102,20 +104,55 @@ def run_once(
 
 
 def run_enqueued(
+    backend: Backend, view: GraphView, compiled: CompiledSubgraph, feeds: Sequence[Mapping[str, Array]], stream: Stream
+) -> list[dict[str, Array]]:
+    """One run for each of ``feeds``, all in the queue before the first is waited for."""
+    runs = [(bind(backend, view, compiled, each), compiled.new_execution()) for each in feeds]
+    try:
+        events = [execution.enqueue(stream, bound.bindings, ()) for bound, execution in runs]
+        for event in reversed(events):
+            event.wait()
+        return [_named(view, bound) for bound, _ in runs]
+    finally:
+        _release(runs)
+
+
+def run_chained(
     backend: Backend,
     view: GraphView,
     compiled: CompiledSubgraph,
     feeds: Mapping[str, Array],
-    stream: Stream,
-    wait: Sequence[Event] = (),
-) -> dict[str, Array]:
-    """One run through a queue."""
-    bound = bind(backend, view, compiled, feeds)
-    execution = compiled.new_execution()
+    streams: Sequence[Stream],
+    count: int,
+) -> list[Array]:
+    """So many runs of a graph of one input and one output, each fed with the memory that the one before it writes.
+
+    They take turns over the queues; one in another queue than its predecessor waits for the predecessor's event.
+    """
+    empty = {name: np.zeros_like(array) for name, array in feeds.items()}
+    runs = [
+        (bind(backend, view, compiled, empty if step else feeds), compiled.new_execution()) for step in range(count)
+    ]
     try:
-        execution.enqueue(stream, bound.bindings, wait).wait()
-        return _named(view, bound)
+        for (before, _), (after, _) in pairwise(runs):
+            (source,) = before.bindings.outputs
+            if source is None:
+                raise ValueError("the shape of the output is not known; the kit's cases have fixed shapes")
+            _write(backend, source, np.zeros(source.shape, source.dtype.numpy))
+            after.bindings.inputs = [source]
+        events: list[Event] = []
+        for step, (bound, execution) in enumerate(runs):
+            wait = events[-1:] if len(streams) > 1 else []
+            events.append(execution.enqueue(streams[step % len(streams)], bound.bindings, wait))
+        for event in reversed(events):
+            event.wait()
+        return [array for bound, _ in runs for array in bound.outputs() if array is not None]
     finally:
+        _release(runs)
+
+
+def _release(runs: Sequence[tuple[BoundRun, Execution]]) -> None:
+    for bound, execution in runs:
         execution.close()
         bound.free()
 

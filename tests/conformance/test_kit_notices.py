@@ -1,0 +1,178 @@
+"""The kit's own checks fail where a provider breaks a promise: each is put to one that does."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "vendor_plugin"))
+
+from acme_npu.backend import AcmeBackend, AcmeExecution, AcmeSubgraph
+from acme_npu.memory import DeviceMemory
+from acme_npu.provider import AcmeProvider
+from acme_npu.queue import AcmeEvent, AcmeStream
+
+from mace_core.errors import ProviderError
+from mace_core.provider import Backend, Bindings, Device, Event, Execution
+from mace_core.provider.registry import default_registry
+from mace_core.scheduler.reference import ReferenceBackend
+from mace_core.testing import Declaration, ProviderConformance
+
+
+class Kit(ProviderConformance):
+    """Not collected: its checks are called one by one."""
+
+    __test__ = False
+    declaration = Declaration(
+        provider="acme",
+        device="sim0",
+        operators=dict.fromkeys(("Relu", "Sigmoid", "MatMul"), ("float32",)),
+        declines=dict.fromkeys(("MatMul batched", "MatMul broadcast batch"), "the second operand is not constant"),
+        serializes=True,
+        streams=True,
+    )
+
+
+@pytest.fixture
+def provider() -> Iterator[AcmeProvider]:
+    registry = default_registry()
+    registry.register(AcmeProvider)
+    yield AcmeProvider()
+    registry.unregister("acme")
+
+
+@pytest.fixture
+def device(provider: AcmeProvider) -> Device:
+    return provider.probe().devices[0]
+
+
+@pytest.fixture
+def backend(provider: AcmeProvider, device: Device) -> Iterator[Backend]:
+    opened = provider.open(device, {})
+    yield opened
+    opened.close()
+
+
+def test_the_checks_pass_for_a_provider_that_keeps_its_promises(
+    provider: AcmeProvider, device: Device, backend: Backend
+) -> None:
+    Kit().test_sessions_give_back_all_they_took(provider, device)
+    Kit().test_enqueued_runs_agree(backend)
+    Kit().test_enqueued_runs_keep_their_order_and_wait_for_events(backend)
+
+
+class TestWhatIsLeft:
+    def test_objects_that_outlive_their_session(
+        self, provider: AcmeProvider, device: Device, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        hoard: list[object] = []
+        new_execution = AcmeSubgraph.new_execution
+
+        def hoarding(compiled: AcmeSubgraph) -> Execution:
+            hoard.append(made := new_execution(compiled))
+            return made
+
+        monkeypatch.setattr(AcmeSubgraph, "new_execution", hoarding)
+        with pytest.raises(AssertionError, match=r"left objects behind.*AcmeSubgraph"):
+            Kit().test_sessions_give_back_all_they_took(provider, device)
+
+    def test_a_buffer_that_is_never_freed(
+        self, provider: AcmeProvider, device: Device, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(AcmeSubgraph, "close", lambda self: None)
+        with pytest.raises(AssertionError, match="buffers were never freed"):
+            Kit().test_sessions_give_back_all_they_took(provider, device)
+
+    def test_a_buffer_that_is_freed_twice(
+        self, provider: AcmeProvider, device: Device, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(DeviceMemory, "free", lambda self, buffer: self._blocks.pop(buffer.handle, None))
+        monkeypatch.setattr(AcmeSubgraph, "close", lambda self: [self.memory.free(b) for b in self._weights * 2])
+        with pytest.raises(AssertionError, match="buffers were freed twice"):
+            Kit().test_sessions_give_back_all_they_took(provider, device)
+
+
+class Lifo(AcmeStream):
+    """Runs what is queued from the end, and only when somebody waits."""
+
+    def __init__(self, name: str) -> None:
+        self.pending: list[tuple[Callable[[], None], AcmeEvent]] = []
+
+    def submit(self, command: Callable[[], None], wait: Sequence[Event]) -> AcmeEvent:
+        event = LazyEvent(self)
+        self.pending.append((command, event))
+        return event
+
+    def synchronize(self) -> None:
+        while self.pending:
+            command, event = self.pending.pop()
+            command()
+            event.finish(None)
+
+    def close(self) -> None:
+        self.synchronize()
+
+
+class LazyEvent(AcmeEvent):
+    def __init__(self, stream: Lifo) -> None:
+        super().__init__()
+        self._stream = stream
+
+    def wait(self) -> None:
+        self._stream.synchronize()
+        super().wait()
+
+
+class Deaf(AcmeStream):
+    """Keeps its own order, and listens to no other queue."""
+
+    def submit(self, command: Callable[[], None], wait: Sequence[Event]) -> AcmeEvent:
+        return super().submit(command, ())
+
+
+class TestQueues:
+    @pytest.mark.parametrize(("kind", "queues"), [(Lifo, 1), (Deaf, 2)])
+    def test_runs_that_do_not_wait_for_those_before(
+        self, backend: Backend, kind: type[AcmeStream], queues: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        if kind is Deaf:  # the first queue is late, so that the second would have to wait
+            run = AcmeExecution.run
+            made = iter(range(100))
+            late = {f"queue {number}" for number in range(0, 100, 2)}
+
+            def sluggish(execution: AcmeExecution, bindings: Bindings) -> None:
+                if threading.current_thread().name in late:
+                    time.sleep(0.05)
+                run(execution, bindings)
+
+            monkeypatch.setattr(AcmeExecution, "run", sluggish)
+            monkeypatch.setattr(AcmeBackend, "create_stream", lambda self: Deaf(f"queue {next(made)}"))
+        else:
+            monkeypatch.setattr(AcmeBackend, "create_stream", lambda self: kind("queue"))
+        with pytest.raises(AssertionError, match=f"over {queues} queues"):
+            Kit().test_enqueued_runs_keep_their_order_and_wait_for_events(backend)
+
+    def test_results_that_are_mixed_up(self, backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+        queued: list[Bindings] = []
+
+        def enqueue(self: AcmeExecution, stream: AcmeStream, bindings: Bindings, wait: Sequence[Event]) -> AcmeEvent:
+            queued.append(bindings)
+            return stream.submit(lambda: self.run(queued[0]), wait)
+
+        monkeypatch.setattr(AcmeExecution, "enqueue", enqueue)
+        with pytest.raises(AssertionError):
+            Kit().test_enqueued_runs_agree(backend)
+
+
+def test_a_reference_that_fails_fails_the_check(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ProviderError("no body for this operator")
+
+    monkeypatch.setattr(ReferenceBackend, "compile", fail)
+    with pytest.raises(ProviderError, match="no body"):
+        Kit().test_claimed_cases_agree_with_the_reference(backend, Kit().some_case())
