@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from mace_core.errors import ModelError, UsageError
 from mace_core.frontend.base import Frontend, ModelSource
 from mace_core.graph import Graph
+from mace_core.graph.attributes import settle_attributes
 
 if TYPE_CHECKING:
     import onnx
@@ -23,7 +24,9 @@ _log = logging.getLogger(__name__)
 
 
 def load_model(model: Model, *, mmap: bool = True) -> Graph:
-    """Import a model from a path, from bytes, from an ``onnx.ModelProto``; a Graph is given back as it is.
+    """Import a model from a path, from bytes or from an ``onnx.ModelProto``, or take a Graph as it is.
+
+    Attributes come in the one form that is read (see ``mace_core.graph.attributes``), whatever the source.
 
     Args:
         model: the model.
@@ -34,6 +37,12 @@ def load_model(model: Model, *, mmap: bool = True) -> Graph:
         ModelError: if the model can not be read, is not valid, or no frontend knows its format.
         UsageError: if ``model`` is none of the kinds above.
     """
+    graph = _imported(model, mmap=mmap)
+    settle_attributes(graph)
+    return graph
+
+
+def _imported(model: Model, *, mmap: bool) -> Graph:
     if isinstance(model, Graph):
         return model
     if isinstance(model, str | os.PathLike):

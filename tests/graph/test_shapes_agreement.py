@@ -29,7 +29,7 @@ QUANTISED = (ones(1, 2, 4, 4, dtype=B), F(1), B(0), ones(2, 2, 1, 1, dtype=B))
 CASES: list[tuple[str, str, tuple[Any, ...], dict[str, Any], str]] = [
     ("RoiAlign", "image", (ones(1, 1, 8, 8), ones(2, 4), whole(1)), {}, r"image of each region must be \[2\]"),
     ("RoiAlign", "corners", (ones(1, 1, 8, 8), ones(1, 3), whole(1)), {}, r"must be \(count, 4\)"),
-    ("RoiAlign", "samples", (ones(1, 1, 8, 8), ones(1, 4), whole(1)), {"sampling_ratio": 2**31}, "sampling ratio"),
+    ("RoiAlign", "samples", (ones(1, 1, 8, 8), ones(1, 4), whole(1)), {"sampling_ratio": 2**31}, "sampling_ratio"),
     ("GridSample", "nothing", (ones(1, 1, 0, 8), ones(1, 2, 2, 2)), {}, "nothing"),
     ("NonMaxSuppression", "boxes", (ones(1, 5, 4), ones(1, 2, 7)), {}, "classes, boxes"),
     ("NonMaxSuppression", "corners", (ones(1, 5, 3), ones(1, 2, 5)), {}, "boxes, 4"),
@@ -41,7 +41,7 @@ CASES: list[tuple[str, str, tuple[Any, ...], dict[str, Any], str]] = [
     ("DeformConv", "bias", (ones(1, 2, 4, 4), ones(3, 2, 2, 2), ones(1, 8, 3, 3), ones(2)), {}, r"bias must be \[3\]"),
     ("ConvTranspose", "kernel", (ones(1, 2, 4, 4), ones(2, 1, 1, 1)), {"kernel_shape": [3, 3]}, "contradicts"),
     ("GroupNormalization", "groups", (ones(1, 4, 2), ones(4), ones(4)), {"num_groups": 3}, "3 groups"),
-    ("LRN", "size", (ones(1, 4, 2),), {"size": -1}, "at least 1"),
+    ("LRN", "size", (ones(1, 4, 2),), {"size": -1}, "from 1"),
     ("LSTM", "bias", (*FLOATS_OF_LSTM, ones(1, 3)), {"hidden_size": 2}, r"bias must be \[1, 16\]"),
     ("LSTM", "lengths", (*FLOATS_OF_LSTM, None, ones(1, dtype=S)), {"hidden_size": 2}, "one for each sequence"),
     ("LSTM", "state", (*FLOATS_OF_LSTM, None, None, ones(1, 5, 2)), {"hidden_size": 2}, "first hidden state"),

@@ -99,7 +99,7 @@ def test_a_scale_that_is_none_is_refused(scale: float) -> None:
     [
         (helper.make_node("Softmax", ["x"], ["y"], axis=7, name="n"), "axis 7 does not exist"),
         (helper.make_node("Cast", ["x"], ["y"], to=99, name="n"), "no element type of number 99"),
-        (helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[0, 3], name="n"), "must be positive"),
+        (helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[0, 3], name="n"), "must be from 1"),
         (helper.make_node("Transpose", ["x"], ["y"], perm=[0, 0, 1, 2], name="n"), "no permutation"),
         (helper.make_node("Flatten", ["x"], ["y"], axis=9, name="n"), "9"),
         (helper.make_node("Concat", ["x", "x"], ["y"], axis=-9, name="n"), "axis -9 does not exist"),

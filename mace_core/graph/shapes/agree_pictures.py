@@ -5,8 +5,6 @@ from __future__ import annotations
 from mace_core.graph.shapes.agreement import agreement, expect, expect_rank, require
 from mace_core.graph.shapes.context import NodeContext
 
-LARGEST_SAMPLING_RATIO = 4096
-
 
 @agreement("RoiAlign")
 def roi_align(ctx: NodeContext) -> None:
@@ -14,8 +12,6 @@ def roi_align(ctx: NodeContext) -> None:
     regions = expect_rank(ctx, 1, 2, "the regions")
     require(regions[1] == 4, f"the regions must be (count, 4), not {list(regions)}")
     expect(ctx, 2, (regions[0],), what="the image of each region")
-    ratio = ctx.attr("sampling_ratio", 0)
-    require(0 <= ratio <= LARGEST_SAMPLING_RATIO, f"a sampling ratio of {ratio} is not from 0 to 4096")
 
 
 @agreement("GridSample")
@@ -104,12 +100,6 @@ def conv_transpose(ctx: NodeContext) -> None:
     require(min(kernel, default=1) > 0, f"the kernel {list(kernel)} must be positive")
     group = ctx.attr("group", 1)
     require(group > 0 and weights[0] % group == 0, f"{weights[0]} channels do not form {group} groups")
-
-
-@agreement("LRN")
-def response_norm(ctx: NodeContext) -> None:
-    size = ctx.attr("size", 0)
-    require(size >= 1, f"size {size} must be at least 1")
 
 
 @agreement("GroupNormalization")

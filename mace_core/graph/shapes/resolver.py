@@ -11,6 +11,7 @@ import numpy as np
 from mace_core.errors import ModelError, shorten
 from mace_core.graph.attribute import AttributeKind
 from mace_core.graph.graph import Graph, Node, Value, captured_values
+from mace_core.graph.shapes.agree_attributes import check_attribute_ranks
 from mace_core.graph.shapes.agreement import check_agreement
 from mace_core.graph.shapes.context import CONTENT_LIMIT, Array, NodeContext, ShapeMismatchError, UnresolvedShapeError
 from mace_core.graph.shapes.fallback import infer_with_onnx, is_onnx_domain
@@ -168,6 +169,7 @@ class Resolver:
         node = ctx.node
         entry = find_shape_function(node.domain, node.op_type)
         try:
+            check_attribute_ranks(ctx)
             check_agreement(ctx)
             if entry is not None:
                 found = entry.function(ctx)

@@ -1,0 +1,11 @@
+"""What every attribute may be, decided in one place for all operators, providers and sources of graphs.
+
+Two halves.  What needs no shapes is settled when a graph is made ready (`settle_attributes`): kinds, allowed values,
+ranges, and lists without elements, which are taken away where they mean the same as no list.  What needs the rank of
+the data (lengths of lists, axes) is checked when shapes are resolved (`mace_core.graph.shapes.agree_attributes`).
+Whoever reads attributes behind that meets only what both let pass.
+"""
+
+from mace_core.graph.attributes.settle import rule_for, settle_attributes
+
+__all__ = ["rule_for", "settle_attributes"]
