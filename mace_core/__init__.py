@@ -17,19 +17,34 @@ from mace_core.version import VERSION as __version__
 if TYPE_CHECKING:
     from mace_core import custom_ops, errors, graph, provider, tensor
     from mace_core.custom_ops import custom_op
+    from mace_core.provider.execution import CancelFlag
+    from mace_core.provider.listing import devices
     from mace_core.session import Session
 
 _LAZY = {
+    "CancelFlag": ("mace_core.provider.execution", "CancelFlag"),
     "Session": ("mace_core.session", "Session"),
     "custom_op": ("mace_core.custom_ops", "custom_op"),
     "custom_ops": ("mace_core.custom_ops", None),
+    "devices": ("mace_core.provider.listing", "devices"),
     "errors": ("mace_core.errors", None),
     "graph": ("mace_core.graph", None),
     "provider": ("mace_core.provider", None),
     "tensor": ("mace_core.tensor", None),
 }
 
-__all__ = ["Session", "__version__", "custom_op", "custom_ops", "errors", "graph", "provider", "tensor"]
+__all__ = [
+    "CancelFlag",
+    "Session",
+    "__version__",
+    "custom_op",
+    "custom_ops",
+    "devices",
+    "errors",
+    "graph",
+    "provider",
+    "tensor",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -41,3 +56,7 @@ def __getattr__(name: str) -> Any:
     value = loaded if attribute is None else getattr(loaded, attribute)
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

@@ -1,10 +1,19 @@
 """The one exception hierarchy of the framework.
 
 Messages are sentences: what happened, where (model, node, device), what to do now.  The class says who can mend it,
-and the scheduler's retry and fallback decisions depend on it.
+and the scheduler's retry and fallback decisions depend on it.  Where Python has a class of its own for what happened
+(``ValueError``, ``TypeError``, ``FileNotFoundError``, ``MemoryError`` …) the error is that too, so that code which
+knows nothing of this framework can handle it.  All of them can be pickled and copied.
+
+Code within the framework that turns a ``ValueError``, ``TypeError``, ``OSError`` or ``MemoryError`` of Python into
+something else lets a `MaceError` pass first: it says already what is wrong.
 """
 
 from __future__ import annotations
+
+import errno
+import os
+from typing import Any
 
 
 def shorten(name: str, limit: int = 200) -> str:
@@ -13,7 +22,7 @@ def shorten(name: str, limit: int = 200) -> str:
     return shown if shown.isprintable() else shown.replace("\n", "\\n")
 
 
-def _printable(message: str) -> str:
+def printable(message: str) -> str:
     """A message without what would steer a terminal: names in a damaged or hostile file can be anything."""
     if message.isprintable():
         return message
@@ -29,30 +38,113 @@ class MaceError(Exception):
     """Base of every error this framework raises on purpose."""
 
     def __str__(self) -> str:
-        return _printable(super().__str__())
+        return printable(super().__str__())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (type(self), self.args), self.__dict__  # whatever the constructor asks for
+
+
+def _restored(kind: type[MaceError], args: tuple[Any, ...]) -> MaceError:
+    """An error as it was pickled, made without its constructor."""
+    builtin: Any = kind
+    while builtin.__flags__ & _HEAP_TYPE:
+        builtin = builtin.__base__
+    error: MaceError = builtin.__new__(kind, *args)
+    error.args = args
+    return error
+
+
+_HEAP_TYPE = 1 << 9
+"""Of ``type.__flags__``: a class made by a ``class`` statement (Py_TPFLAGS_HEAPTYPE)."""
 
 
 # --- what the user gave --------------------------------------------------------------------------------------------
 
 
-class UsageError(MaceError):
+class UsageError(MaceError, ValueError):
     """The call itself is wrong: an unknown option, device or name (command line: exit code 2)."""
+
+
+class UsageTypeError(UsageError, TypeError):
+    """An argument is of a type that means nothing here."""
 
 
 class InputError(UsageError):
     """A run was given inputs that do not fit the model: a wrong name, dtype or shape."""
 
 
-class DeviceNotFoundError(UsageError):
+class InputTypeError(InputError, UsageTypeError):
+    """Some input is no array, or one of another element type than the model takes."""
+
+
+class DeviceNotFoundError(UsageError, LookupError):
     """A device was named that no installed provider offers."""
 
 
-class ModelError(MaceError):
+class ModelError(MaceError, ValueError):
     """The model file cannot be read or is not valid."""
 
 
-class UnsupportedModelError(ModelError):
+class UnsupportedModelError(ModelError, NotImplementedError):
     """The model is valid but uses something this framework does not know (an opset, a domain, a type)."""
+
+
+class ModelFileError(ModelError, OSError):
+    """The system does not let a file be read: the model's, or one that holds its weights.
+
+    Attributes:
+        errno, strerror, filename: as of any ``OSError``.
+    """
+
+    def __init__(self, message: str, code: int, filename: str | os.PathLike[str]) -> None:
+        """
+        Args:
+            message: what ``str()`` gives.
+            code: why, one of the module ``errno``.
+            filename: the file that was looked for.
+        """
+        OSError.__init__(self, code, os.strerror(code), os.fspath(filename))
+        self.message = message
+
+    def __str__(self) -> str:
+        return printable(self.message)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored_file_error, (type(self), self.errno, self.filename), self.__dict__
+
+
+def _restored_file_error(kind: type[ModelFileError], code: int, filename: str) -> ModelFileError:
+    error = OSError.__new__(kind)
+    ModelFileError.__init__(error, "", code, filename)
+    return error
+
+
+class ModelNotFoundError(ModelFileError, FileNotFoundError):
+    """The model file, or a file that holds its weights, is not there."""
+
+    def __init__(self, message: str, filename: str | os.PathLike[str]) -> None:
+        super().__init__(message, errno.ENOENT, filename)
+
+
+class ModelIsFolderError(ModelFileError, IsADirectoryError):
+    """A folder was given as the model."""
+
+    def __init__(self, message: str, filename: str | os.PathLike[str]) -> None:
+        super().__init__(message, errno.EISDIR, filename)
+
+
+class ModelPermissionError(ModelFileError, PermissionError):
+    """The file is there, and this user may not read it."""
+
+
+def model_file_error(message: str, error: OSError, filename: str | os.PathLike[str]) -> ModelFileError:
+    """The error of ours for one of the system's; ``message`` is the whole sentence."""
+    if isinstance(error, FileNotFoundError):
+        return ModelNotFoundError(message, filename)
+    if isinstance(error, IsADirectoryError):
+        return ModelIsFolderError(message, filename)
+    code = error.errno or errno.EIO
+    return (ModelPermissionError if isinstance(error, PermissionError) else ModelFileError)(message, code, filename)
 
 
 class StrictPlacementError(MaceError):
@@ -85,7 +177,7 @@ class UnsupportedError(ProviderError):
     """The provider can not do this after all.  At compile: the subgraph is placed elsewhere, the reason kept."""
 
 
-class OutOfMemoryError(ProviderError):
+class OutOfMemoryError(ProviderError, MemoryError):
     """Memory is exhausted.  At compile: placed elsewhere.  At run: raised to the caller; the session stays usable."""
 
 
@@ -101,7 +193,7 @@ class ProviderBugError(ProviderError):
     """Something that should never happen: a defect of the provider.  Never retried."""
 
 
-class NumericsError(MaceError):
+class NumericsError(MaceError, FloatingPointError):
     """A run that checks its numbers met one that is not finite.  The session stays usable.
 
     Attributes:

@@ -40,6 +40,8 @@ def memory_needed(doing: str) -> Iterator[None]:
     """
     try:
         yield
+    except OutOfMemoryError:  # says already what needed it
+        raise
     except MemoryError as error:
         detail = f" ({error})" if str(error) else ""
         raise OutOfMemoryError(f"{doing} needs more memory than there is{detail}; give it smaller inputs") from error

@@ -187,13 +187,13 @@ class Session:
                 if found is not None:
                     return found
             return self._run(feeds, outputs, profile, cancel)
+        except OutOfMemoryError as error:
+            raise OutOfMemoryError(f"{self._model.label}: {error}", node=error.node, device=error.device) from error
         except MemoryError as error:
             detail = f" ({error})" if str(error) else ""
             raise OutOfMemoryError(
                 f"{self._model.label}: the run needs more memory than there is{detail}; give it smaller inputs"
             ) from error
-        except OutOfMemoryError as error:
-            raise OutOfMemoryError(f"{self._model.label}: {error}", node=error.node, device=error.device) from error
 
     def _run(
         self,

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from mace_core.presentation.sizes import format_bytes as format_bytes
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -65,13 +67,3 @@ def progress(text: str) -> Iterator[None]:
 
     with progress_bar(text):
         yield
-
-
-def format_bytes(count: int) -> str:
-    """``1.5 GiB``."""
-    size = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} TiB"

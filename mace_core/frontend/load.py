@@ -8,7 +8,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from mace_core.errors import ModelError, UsageError
+from mace_core.errors import (
+    MaceError,
+    ModelError,
+    ModelIsFolderError,
+    ModelNotFoundError,
+    UsageTypeError,
+    model_file_error,
+)
 from mace_core.frontend.base import Frontend, ModelSource
 from mace_core.graph import Graph
 from mace_core.graph.attributes import settle_attributes
@@ -58,7 +65,7 @@ def _imported(model: Model, *, mmap: bool) -> Graph:
         from mace_core.frontend.onnx import OnnxFrontend
 
         return OnnxFrontend().load_proto(model)
-    raise UsageError(
+    raise UsageTypeError(
         f"A model is a path, bytes, an onnx.ModelProto or a Graph, not {type(model).__module__}.{type(model).__name__}."
     )
 
@@ -71,14 +78,18 @@ def check_file(path: Path) -> None:
     """
     try:
         if path.is_dir():
-            raise ModelError(f"'{path}' is a folder, not a model file.")
+            raise ModelIsFolderError(f"'{path}' is a folder, not a model file.", path)
         if not path.exists():
-            raise ModelError(f"There is no model file '{path}'.")
+            raise ModelNotFoundError(f"There is no model file '{path}'.", path)
         if not path.is_file():  # reading a pipe or a device might never end
             raise ModelError(f"'{path}' is no regular file.")
         if path.stat().st_size == 0:
             raise ModelError(f"The model file '{path}' is empty.")
-    except (OSError, ValueError) as error:  # ValueError: a NUL character in the path
+    except MaceError:
+        raise
+    except OSError as error:
+        raise model_file_error(f"The model file '{path}' can not be read: {error}.", error, path) from error
+    except ValueError as error:  # a NUL character in the path
         raise ModelError(f"The model file '{path}' can not be read: {error}.") from error
 
 

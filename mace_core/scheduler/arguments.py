@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from mace_core.errors import UsageError
+from mace_core.errors import UsageError, UsageTypeError
 
 
 def device_names(devices: object) -> list[str] | None:
@@ -17,7 +17,7 @@ def device_names(devices: object) -> list[str] | None:
         return None
     names = [devices] if isinstance(devices, str) else _names(devices)
     if names is None:
-        raise UsageError(f"devices are names such as 'cpu' or 'opencl:0', not {devices!r}")
+        raise UsageTypeError(f"devices are names such as 'cpu' or 'opencl:0', not {devices!r}")
     if not names:
         raise UsageError("devices is empty: name at least one, or give None for all real devices")
     return names
@@ -33,7 +33,7 @@ def output_names(outputs: object) -> list[str] | None:
         return None
     names = [outputs] if isinstance(outputs, str) else _names(outputs)
     if names is None:
-        raise UsageError(f"outputs are a list of names, not {outputs!r}")
+        raise UsageTypeError(f"outputs are a list of names, not {outputs!r}")
     return names
 
 
@@ -45,12 +45,12 @@ def check_options(options: object) -> None:
     if options is None:
         return
     if not isinstance(options, Mapping):
-        raise UsageError(
+        raise UsageTypeError(
             f'options are a mapping from provider to its options, such as {{"cpu": {{"threads": 2}}}}, not {options!r}'
         )
     for name, given in options.items():
         if not isinstance(given, Mapping):
-            raise UsageError(f"options of '{name}' are a mapping from option to value, not {type(given).__name__}")
+            raise UsageTypeError(f"options of '{name}' are a mapping from option to value, not {type(given).__name__}")
 
 
 def check_pins(pins: object) -> None:
@@ -61,7 +61,7 @@ def check_pins(pins: object) -> None:
     if pins is None:
         return
     if not isinstance(pins, Mapping) or not all(isinstance(t, str) for pair in pins.items() for t in pair):
-        raise UsageError(f'pins are a mapping from node to device, such as {{"conv1": "cpu"}}, not {pins!r}')
+        raise UsageTypeError(f'pins are a mapping from node to device, such as {{"conv1": "cpu"}}, not {pins!r}')
 
 
 def check_numerics_option(wanted: object) -> str:
@@ -97,7 +97,7 @@ def shape_of(name: str, shape: Sequence[int]) -> tuple[int, ...]:
     try:
         sizes = tuple(int(size) for size in shape)
     except (TypeError, ValueError):
-        raise UsageError(
+        raise UsageTypeError(
             f"the shape of '{name}' is a sequence of sizes such as (1, 3, 224, 224), not {shape!r}"
         ) from None
     if any(size < 0 for size in sizes):
@@ -111,7 +111,7 @@ def check_shapes(shapes: object) -> None:
         UsageError: if it is no mapping.
     """
     if not isinstance(shapes, Mapping):
-        raise UsageError(f"shapes are a mapping from input name to shape, not {shapes!r}")
+        raise UsageTypeError(f"shapes are a mapping from input name to shape, not {shapes!r}")
 
 
 def _names(given: object) -> list[str] | None:

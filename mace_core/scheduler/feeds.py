@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mace_core.errors import InputError
+from mace_core.errors import InputError, InputTypeError
 from mace_core.graph import Value
 from mace_core.scheduler.values import RuntimeValue
 from mace_core.tensor import DType, OptionalType, SequenceType, TensorType, ValueType
@@ -23,12 +23,13 @@ def collect_feeds(inputs: Sequence[Value], feeds: Mapping[str, Any], model: str)
     """The values of all inputs in order.
 
     Raises:
-        InputError: naming everything that does not fit, at once.
+        InputError: naming everything that does not fit, at once; an `InputTypeError` if some type does not.
     """
     if not isinstance(feeds, Mapping):
-        raise InputError(f"{model}: feeds are a mapping from input name to value, not {type(feeds).__name__}")
+        raise InputTypeError(f"{model}: feeds are a mapping from input name to value, not {type(feeds).__name__}")
     faults = _name_faults(inputs, feeds)
     values: list[RuntimeValue] = []
+    raised = InputError
     for value in inputs:
         if value.name not in feeds:
             continue
@@ -36,10 +37,11 @@ def collect_feeds(inputs: Sequence[Value], feeds: Mapping[str, Any], model: str)
             values.append(convert_feed(feeds[value.name], value.type))
         except (TypeError, ValueError) as error:
             faults.append(f"input '{value.name}' {error}")
+            raised = InputTypeError
     if not faults:
         faults = _shape_faults(inputs, values)
     if faults:
-        raise InputError(f"{model}: " + "; ".join(faults))
+        raise raised(f"{model}: " + "; ".join(faults))
     return values
 
 
@@ -85,10 +87,12 @@ def _tensor_feed(given: Any, type: TensorType) -> npt.NDArray[Any]:
 
 
 def _from_dlpack(given: Any) -> npt.NDArray[Any]:
+    from mace_core.tensor.dlpack import from_dlpack
+
     try:
-        return np.from_dlpack(given)
-    except (BufferError, RuntimeError, TypeError, ValueError) as error:
-        raise TypeError(f"is a DLPack tensor that numpy can not take over: {error}") from error
+        return from_dlpack(given)
+    except TypeError as error:
+        raise TypeError(f"is {error}") from error
 
 
 def _from_python(given: Any, type: TensorType) -> npt.NDArray[Any]:
@@ -110,7 +114,7 @@ def _from_python(given: Any, type: TensorType) -> npt.NDArray[Any]:
     with np.errstate(over="ignore", invalid="ignore"):
         cast = array.astype(expected.numpy)
     if array.dtype.kind in "iu" and not np.array_equal(cast.astype(array.dtype), array):
-        raise TypeError(f"has values that {expected.label} can not hold")
+        raise TypeError(f"has values that {expected.label} cannot hold")
     return cast
 
 

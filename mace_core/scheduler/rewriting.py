@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mace_core.errors import MaceError
 from mace_core.graph import Attribute, AttributeKind, Graph, GraphView, Node, Value
 from mace_core.tensor import Tensor
 
@@ -141,6 +142,8 @@ def built(body: Body, view: GraphView, node: Node) -> Graph | None:
     builder = BodyBuilder(view, node)
     try:
         return builder.graph if body(builder, node) else None
+    except MaceError:
+        raise
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         _log.info("node '%s' (%s) has no body: %s", node.name, node.qualified_op, error)
         return None

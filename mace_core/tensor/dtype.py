@@ -73,6 +73,11 @@ class DType(enum.Enum):
         extension: np.dtype = np.dtype(getattr(ml_dtypes, _ML_DTYPES[self]))
         return extension
 
+    @property
+    def dtype(self) -> np.dtype:
+        """The same as `numpy`.  numpy looks for it: an element type may stand wherever numpy takes a dtype."""
+        return self.numpy
+
     def nbytes(self, elements: int) -> int:
         """Bytes that ``elements`` stored elements take; packed kinds round up to whole bytes."""
         return (elements * self.bits + 7) // 8

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from mace_core.errors import ModelError
+from mace_core.errors import ModelError, ModelNotFoundError, model_file_error
 
 
 class FileBytes(NamedTuple):
@@ -37,8 +37,10 @@ def open_bytes(path: Path, *, mmap: bool, what: str = "model file") -> FileBytes
                 return FileBytes(path, np.frombuffer(mapped, np.uint8))
             content = file.read()
     except FileNotFoundError as error:
-        raise ModelError(f"The {what} '{path}' does not exist.") from error
-    except (OSError, ValueError) as error:
+        raise ModelNotFoundError(f"The {what} '{path}' does not exist.", path) from error
+    except OSError as error:
+        raise model_file_error(f"The {what} '{path}' can not be read: {error}.", error, path) from error
+    except ValueError as error:
         raise ModelError(f"The {what} '{path}' can not be read: {error}.") from error
     if not content:
         raise ModelError(f"The {what} '{path}' is empty.")

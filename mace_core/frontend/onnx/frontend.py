@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from mace_core.errors import ModelError
+from mace_core.errors import ModelError, ModelFileError
 from mace_core.frontend.base import Frontend, ModelSource
 from mace_core.frontend.onnx.wire import WireError, looks_like_model, strip
 from mace_core.tensor.files import FileBytes, open_bytes
@@ -82,6 +82,9 @@ class OnnxFrontend(Frontend):
             graph = Importer(model, reader, label).build()
         except UnicodeDecodeError as error:
             raise ModelError(f"{label} is damaged: a name in it is not UTF-8 ({error.reason}).") from error
+        except ModelFileError as error:
+            error.message = _tidy(error.message)
+            raise
         except ModelError as error:
             raise type(error)(_tidy(str(error))) from error
         graph.source_path = str(path) if path is not None else None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mace_core.errors import ModelError, UnsupportedModelError
+from mace_core.errors import ModelError, ModelFileError, ModelNotFoundError, UnsupportedModelError, model_file_error
 from mace_core.frontend.onnx.text import text, text_or_bytes
 from mace_core.frontend.onnx.types import check_rank, dtype_of
 from mace_core.frontend.onnx.wire import payload_range
@@ -179,8 +179,10 @@ class TensorReader:
             try:
                 file = open_bytes(path, mmap=self._mmap, what="external data file")
             except ModelError as error:
-                problem = str(error).rstrip(".")
-                raise self._error(where, f"keeps its values in another file: {problem}") from error
+                told = self._error(where, f"keeps its values in another file: {str(error).rstrip('.')}")
+                if isinstance(error, ModelFileError):
+                    raise model_file_error(str(told), error, path) from error
+                raise told from error
             self._external[location] = file
         if file is None:
             return np.empty(0, np.uint8), None
@@ -208,7 +210,8 @@ class TensorReader:
                 where, f"points to external data outside the model's folder ('{location}'), which is refused"
             )
         if not is_file:
-            raise self._error(where, f"keeps its values in '{candidate}', which is missing or no file")
+            problem = f"keeps its values in '{candidate}', which is missing or no file"
+            raise ModelNotFoundError(str(self._error(where, problem)), candidate)
         return candidate
 
     def _error(self, where: str, problem: str) -> ModelError:

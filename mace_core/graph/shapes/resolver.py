@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mace_core.errors import ModelError, shorten
+from mace_core.errors import MaceError, ModelError, shorten
 from mace_core.graph.attribute import AttributeKind
 from mace_core.graph.graph import Graph, Node, Value, captured_values
 from mace_core.graph.shapes.agree_attributes import check_attribute_ranks
@@ -184,6 +184,8 @@ class Resolver:
             return
         except ShapeMismatchError as mismatch:
             raise ModelError(self._describe(node, str(mismatch))) from None
+        except MaceError:
+            raise
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:
             if entry is None:
                 raise
@@ -252,6 +254,8 @@ class Resolver:
                 return
         try:
             results = evaluate(ctx, arrays)
+        except MaceError:
+            raise
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:
             _log.debug("the content of node '%s' is left to the run: %s", node.name, error)
             return
