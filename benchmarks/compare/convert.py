@@ -59,7 +59,7 @@ def _write_ncnn(prepared: PreparedModel, target: Path) -> None:
 
 
 def _write_mnn(prepared: PreparedModel, target: Path) -> None:
-    command = [sys.executable, "-m", "MNN.tools.mnnconvert", "-f", "ONNX", "--bizCode", "benchmark"]
+    command = [sys.executable, "-P", "-m", "MNN.tools.mnnconvert", "-f", "ONNX", "--bizCode", "benchmark"]
     command += ["--modelFile", str(prepared.model), "--MNNModel", str(target)]
     _call("mnnconvert", command, target.parent, target)
 

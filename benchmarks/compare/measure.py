@@ -21,6 +21,7 @@ from benchmarks.compare.engines import ENGINES, MACE
 from benchmarks.compare.machine import QUIET_CORES, LoadMeter, describe, wait_for_quiet
 from benchmarks.compare.results import Cell, Comparison, Measurement, Row, plural
 from mace_core.errors import UsageError
+from mace_core.private_files import NotPrivateError, check_private_folder, make_private_folder
 
 _ROOT = Path(__file__).resolve().parents[2]
 _PROCESS_SECONDS = 600
@@ -32,6 +33,17 @@ _RETRIES = 2
 """Times that a disturbed measurement is taken again when waiting for quiet was asked for."""
 
 Told = Callable[[str], None]
+
+
+def _lock_file() -> Path:
+    """One for the user's processes of all checkouts, where nobody else can put a link or a pipe in its place."""
+    folder = Path(tempfile.gettempdir()) / f"mace-benchmarks-{getattr(os, 'getuid', int)()}"
+    try:
+        make_private_folder(folder)
+        check_private_folder(folder)
+    except (OSError, NotPrivateError) as error:
+        raise UsageError(f"The lock file of measurements cannot be kept in '{folder}': {error}.") from error
+    return folder / "compare.lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +73,7 @@ class Settings:
     wait_quiet: float = 0.0
     features: str = ""
     peak_seconds: float = 0.6
-    lock: Path = Path(tempfile.gettempdir()) / "mace-benchmarks-compare.lock"
+    lock: Path = field(default_factory=_lock_file)
 
 
 class ProcessFailedError(Exception):
@@ -211,7 +223,7 @@ class _Run:
             environment[name] = str(threads)
         if engine == MACE and self.settings.features:
             environment["MACE_CPU_FEATURES"] = self.settings.features
-        command = [sys.executable, "-m", module, *arguments]
+        command = [sys.executable, "-P", "-m", module, *arguments]
         with FileLock(self.settings.lock):
             try:
                 done = subprocess.run(

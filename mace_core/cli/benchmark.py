@@ -216,6 +216,8 @@ def _percentile(ordered: Sequence[float], fraction: float) -> float:
 
 def _import_seconds() -> float:
     """What ``from mace_core import Session`` costs in a fresh process, numpy included."""
+    from mace_core.children import python_command
+
     code = "import time; t = time.perf_counter(); from mace_core import Session; print(time.perf_counter() - t)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(python_command(code), capture_output=True, text=True, check=True)
     return float(done.stdout)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import struct
 import sys
 from typing import IO
@@ -42,11 +43,18 @@ def encode_request(source: KernelSource, target: Target) -> bytes:
 
 def main() -> None:
     requests = sys.stdin.buffer
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)  # ends without a word
     # whatever the modules of kernels print must not get between the answers
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     while (request := read_message(requests)) is not None:
-        write_message(answers, _answer(request))
+        answer = _answer(request)
+        try:
+            write_message(answers, answer)
+        except OSError:  # nobody is there any more
+            os._exit(0)
 
 
 def _answer(request: bytes) -> bytes:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from mace_core.children import python_command
 from mace_core.errors import UsageError
 from mace_core.native.build_worker import BUILT, encode_request, read_message, write_message
 from mace_core.native.compiler import compile_object
@@ -23,9 +24,8 @@ _LOG = logging.getLogger("mace_core.native")
 
 _KERNELS_PER_HELPER = 6  # fewer are built here in the time that a helper needs to start
 _MOST_HELPERS = 7
-_HELPER = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from mace_core.native.build_worker import main; main()"
-)
+_HELPER = "from mace_core.native.build_worker import main; main()"
+_MOST_COMPLAINT_BYTES = 2000
 
 
 def build_objects(
@@ -133,9 +133,18 @@ class _Helper:
 
     def __init__(self, work: _Work) -> None:
         self._work = work
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", _HELPER, json.dumps(sys.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
+        self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
+        try:
+            self._process = subprocess.Popen(
+                python_command(_HELPER),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._complaints,  # whatever ends it is told here, by the process that the user knows
+                process_group=None if os.name == "nt" else 0,  # Ctrl-C is this process's to deal with
+            )
+        except BaseException:
+            self._complaints.close()
+            raise
         self._feeder = threading.Thread(target=self._feed, name="mace-build", daemon=True)
         self._feeder.start()
 
@@ -148,6 +157,7 @@ class _Helper:
             if stream is not None:
                 with contextlib.suppress(OSError):
                     stream.close()
+        self._complaints.close()
 
     def _feed(self) -> None:
         while (item := self._work.next_for_helper()) is not None:
@@ -156,11 +166,20 @@ class _Helper:
             if answer is not None and answer.startswith(BUILT):
                 self._work.built(source, answer[1:])
                 continue
-            reason = "it ended" if answer is None else answer[1:].decode(errors="replace")
+            reason = self._end() if answer is None else answer[1:].decode(errors="replace")
             _LOG.info("A helper process could not build kernel %s (%s); building it here.", source.symbol, reason)
             self._work.give_back(source)
             if answer is None:
                 return
+
+    def _end(self) -> str:
+        """How the process ended, with the last of what it wrote about that."""
+        self._process.wait()
+        size = self._complaints.seek(0, os.SEEK_END)
+        self._complaints.seek(max(0, size - _MOST_COMPLAINT_BYTES))
+        said = self._complaints.read().decode(errors="replace").split("\n")
+        last = next((line.strip() for line in reversed(said) if line.strip()), "it said nothing")
+        return f"it ended with code {self._process.returncode}: {last}"
 
     def _ask(self, request: bytes) -> bytes | None:
         assert self._process.stdin is not None

@@ -14,9 +14,14 @@ _CONFIGURATION = "/etc/ld.so.conf"
 
 
 def library_directories() -> list[Path]:
-    """Directories the loader searches, in its order, those that exist only."""
-    given = [Path(part) for part in os.environ.get(_PATH_VARIABLE, "").split(os.pathsep) if part]
-    return [directory for directory in dict.fromkeys((*given, *_system_directories())) if directory.is_dir()]
+    """Directories the loader searches, in its order, those that exist only.
+
+    A relative one is left out, and so is the current directory, which an empty part of the variable stands for: a
+    library that lies beside a downloaded model is not to be loaded.
+    """
+    given = [Path(part) for part in os.environ.get(_PATH_VARIABLE, "").split(os.pathsep)]
+    places = dict.fromkeys((*filter(Path.is_absolute, given), *_system_directories()))
+    return [directory for directory in places if directory.is_dir()]
 
 
 def find_library(names: Iterable[str], *, directories: Sequence[Path] = ()) -> Path | None:

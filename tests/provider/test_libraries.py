@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -50,3 +51,15 @@ def test_the_loader_s_configuration_is_followed(tmp_path: Path) -> None:
 
 def test_a_configuration_that_is_not_there_names_nothing(tmp_path: Path) -> None:
     assert libraries._read_configuration(tmp_path / "absent", set()) == []
+
+
+def test_what_lies_in_the_current_directory_is_no_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty part of the loader's variable means the current directory, and so may a relative one."""
+    (tmp_path / "sub").mkdir()
+    for folder in (tmp_path, tmp_path / "sub"):
+        (folder / "libmodel.so").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(libraries._PATH_VARIABLE, os.pathsep.join(["", ".", "sub", "sub/..", ""]))
+    assert find_library(["libmodel.so"]) is None
+    monkeypatch.setenv(libraries._PATH_VARIABLE, str(tmp_path))
+    assert find_library(["libmodel.so"]) == tmp_path / "libmodel.so"

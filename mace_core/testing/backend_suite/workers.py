@@ -9,6 +9,7 @@ from multiprocessing.connection import Connection
 from queue import Empty, Queue
 from typing import Any
 
+from mace_core.children import safe_spawn
 from mace_core.testing.backend_suite.cases import suite_cases
 from mace_core.testing.backend_suite.judge import Conditions, Outcome, Verdict, judge
 
@@ -46,7 +47,8 @@ def _feed(waiting: Queue[str], done: Queue[Verdict], provider: str, conditions: 
         if process is None:
             ours, theirs = context.Pipe()
             process = context.Process(target=_work, args=(theirs, provider, conditions), daemon=True)
-            process.start()
+            with safe_spawn():
+                process.start()
             theirs.close()
         ours.send(name)
         try:

@@ -16,6 +16,7 @@ from pathlib import Path
 from queue import Queue
 from typing import Any
 
+from mace_core.children import safe_spawn
 from mace_core.testing.fuzzing.campaign import Findings, explore
 from mace_core.testing.fuzzing.verdict import Outcome, Verdict
 
@@ -69,7 +70,8 @@ class _Worker:
             context = multiprocessing.get_context("spawn")
             self._ours, theirs = context.Pipe()
             self._process = context.Process(target=_work, args=(theirs, self._devices, self._note), daemon=True)
-            self._process.start()
+            with safe_spawn():
+                self._process.start()
             theirs.close()
         self._ours.send(item)
         try:

@@ -1,0 +1,68 @@
+"""Starting Python processes that run no code out of the folder in which they happen to be started.
+
+``python -c`` and ``python -m`` put the current folder first on the path of modules, and an empty part of PYTHONPATH
+means it too: a ``json.py`` that lies beside a downloaded model would be run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+_TAKE_PATH = "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); "
+
+_SAFE_PATH = "PYTHONSAFEPATH"
+_environment_lock = threading.Lock()
+
+
+def python_command(code: str, *arguments: str) -> list[str]:
+    """A command line for an isolated interpreter (``-I``) that finds the modules that this process finds.
+
+    Args:
+        code: what it is to run; it may be longer than a line.
+        arguments: become ``sys.argv[1:]``.
+    """
+    return [sys.executable, "-I", "-c", _TAKE_PATH + code, json.dumps(module_path()), *arguments]
+
+
+def module_path() -> list[str]:
+    """``sys.path`` for a child: without the current folder, unless PYTHONPATH names it or this program's file lies
+    there, but with the folder that this package is in."""
+    wanted = {part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if Path(part).is_absolute()}
+    main = sys.modules.get("__main__")
+    if main is not None and getattr(main, "__spec__", None) is None and getattr(main, "__file__", None):
+        wanted.add(os.path.dirname(os.path.realpath(str(main.__file__))))  # noqa: PTH120 - as Python itself made it
+    found = [entry for entry in sys.path if entry in wanted or not _is_here(entry)]
+    package = str(Path(__file__).parent.parent)
+    return found if package in found else [*found, package]
+
+
+@contextlib.contextmanager
+def safe_spawn() -> Iterator[None]:
+    """While the body runs, processes of ``multiprocessing`` are started without the current folder on their path; they
+    get the path of this process afterwards, which is that of `module_path` if it is started as ``mace`` is."""
+    with _environment_lock:
+        before = os.environ.get(_SAFE_PATH)
+        os.environ[_SAFE_PATH] = "1"
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ[_SAFE_PATH]
+            else:
+                os.environ[_SAFE_PATH] = before
+
+
+def _is_here(entry: str) -> bool:
+    """Whether an entry of the path of modules stands for the current folder, now or wherever a child is started."""
+    if not os.path.isabs(entry):  # noqa: PTH117 - "" is no Path
+        return True
+    try:
+        return os.path.samefile(entry, os.curdir)  # noqa: PTH121
+    except OSError:
+        return False
