@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from mace_core.errors import DeviceLostError, MaceError, OutOfMemoryError, TransientError, UsageError
+from mace_core.errors import (
+    DeviceLostError,
+    MaceError,
+    OutOfMemoryError,
+    ProviderError,
+    StrictPlacementError,
+    TransientError,
+    UsageError,
+)
 from mace_core.graph import Graph, Node, Value
 from mace_core.host_memory import memory_needed
 from mace_core.provider.execution import CancelFlag
@@ -27,6 +35,7 @@ from mace_core.scheduler.arguments import (
     device_names,
     output_names,
 )
+from mace_core.scheduler.assumptions import AssumedShapes, assumed_shapes
 from mace_core.scheduler.context import RunContext
 from mace_core.scheduler.custom import provide_custom_ops
 from mace_core.scheduler.devices import DevicePool
@@ -37,7 +46,7 @@ from mace_core.scheduler.profile import Profile
 from mace_core.scheduler.remembered import RememberedPlacements
 from mace_core.scheduler.runner import GraphPlan, GraphRunner, Planner
 from mace_core.scheduler.selection import resolve_device_name, select_devices
-from mace_core.scheduler.signatures import assumed_types, signature_text, static_types, types_from_shapes
+from mace_core.scheduler.signatures import given_shapes, signature_text, static_types, types_from_shapes
 from mace_core.scheduler.specs import ValueSpec, spec_of
 from mace_core.scheduler.stages import subset
 from mace_core.scheduler.values import RuntimeValue
@@ -251,7 +260,9 @@ class Session:
             types = {value: stage.types[value] for value in self._graph.inputs if value in stage.types}
             note = ""
         else:
-            types, note = self._assume()
+            assumed = self.assume_shapes()
+            types = types_from_shapes(self._graph.inputs, assumed.shapes, self._model.label)
+            note = f" (assumed: {assumed.note})" if assumed.sizes else ""
         plan = self._plan(types)
         try:
             text = signature_text(self._graph.inputs, types) + note
@@ -260,6 +271,38 @@ class Session:
             return found
         finally:
             plan.release()
+
+    def assume_shapes(self, shapes: Mapping[str, Sequence[int]] | None = None) -> AssumedShapes:
+        """Shapes for all inputs, where the model leaves dimensions free: usual sizes, the first that it takes.
+
+        Args:
+            shapes: of inputs whose shape is decided; the others follow from them as far as they share symbols.
+
+        Raises:
+            InputError: if ``shapes`` do not fit the model.
+            UsageError: if it takes none of the sizes tried; the message has a shape to start from.
+        """
+        self._check_open()
+        given = given_shapes(self._graph.inputs, shapes or {}, self._model.label)
+        failure: MaceError | None = None
+        first: AssumedShapes | None = None
+        for candidate in assumed_shapes(self._graph.inputs, given):
+            if not candidate.sizes:
+                return candidate
+            first = first or candidate
+            try:
+                self._plan(types_from_shapes(self._graph.inputs, candidate.shapes, self._model.label)).release()
+            except (StrictPlacementError, ProviderError, UsageError):
+                raise  # another size would not help
+            except MaceError as error:
+                failure = failure or error
+            else:
+                return candidate
+        assert first is not None, "there is always a first candidate"
+        raise UsageError(
+            f"{self._model.label} has free dimensions and takes none of the sizes tried for them ({failure}); "
+            f"give the shapes yourself, such as {first.arguments()} on the command line"
+        )
 
     def measure_peaks(self, seconds: float = 0.2) -> dict[str, float]:
         """Float32 multiply-accumulates a second that each open device can do, by qualified name; those that know.
@@ -376,21 +419,6 @@ class Session:
         )
         with memory_needed(f"{self._model.label}: planning it"):
             return self._runner.find(key) or self._runner.make(key, types)
-
-    def _assume(self) -> tuple[Mapping[Value, Any], str]:
-        """Types with sizes assumed for free dimensions: the first that the model takes."""
-        failure: MaceError | None = None
-        for types, note in assumed_types(self._graph.inputs):
-            try:
-                self._plan(types).release()
-            except MaceError as error:
-                failure = failure or error
-            else:
-                return types, note
-        raise UsageError(
-            f"{self._model.label} has free dimensions and does not take the sizes tried for them ({failure}); "
-            "give the shapes to explain"
-        )
 
     def _subset(self, outputs: Sequence[str]) -> GraphRunner:
         """The runner of a graph reduced to some outputs."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mace_core.cli.options import Devices, Json, Model, ProviderOptions, Shapes, Threads
+from mace_core.cli.options import Model
+from mace_core.cli.shared_options import InputOptions, OutputOptions, SessionOptions, shared_options
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -60,31 +60,21 @@ def compare(output: str, got: Sequence[npt.NDArray[Any]], wanted: Sequence[npt.N
     )
 
 
+@shared_options
 def accuracy(
     model: Model,
-    input: Annotated[
-        list[str],
-        typer.Option(
-            "--input",
-            "-i",
-            metavar="NAME=FILE",
-            help="Value of an input, a .npy file or a picture; may be repeated. Without any: random numbers.",
-            show_default=False,
-        ),
-    ] = [],  # noqa: B006 - typer copies it
+    *,
     runs: Annotated[
         int,
         typer.Option("--runs", metavar="N", min=1, help="Random inputs to run, where not all are given."),
     ] = SEEDS_WITHOUT_INPUT,
-    shape: Shapes = [],  # noqa: B006
-    device: Devices = [],  # noqa: B006
-    option: ProviderOptions = [],  # noqa: B006
     against: Annotated[
         str,
         typer.Option("--against", metavar="DEVICE", help="Device whose results, without options, are taken as right."),
     ] = "cpu",
-    threads: Threads = 0,
-    as_json: Json = False,
+    session: SessionOptions,
+    inputs: InputOptions,
+    output: OutputOptions,
 ) -> None:
     """Run a model twice, with the devices and options given and on the CPU in float32, and tell how results differ.
 
@@ -96,39 +86,30 @@ def accuracy(
 
       mace accuracy model.onnx --device opencl --shape x=1x3x48x320 --runs 10
     """
-    from mace_core.cli import output
-    from mace_core.cli.inputs import gather_inputs
-    from mace_core.cli.pictures import PictureOptions
-    from mace_core.cli.sessions import open_session
+    from mace_core.cli.output import print_table, progress
 
     got: dict[str, list[Any]] = {}
     wanted: dict[str, list[Any]] = {}
-    with (
-        open_session(model, devices=device, threads=threads, provider_options=option) as tried,
-        open_session(model, devices=[against], threads=threads) as right,
-    ):
-        count = runs if len(input) < len(tried.inputs) else 1
-        for seed in range(count):
-            feeds = gather_inputs(
-                tried.inputs, files=input, shapes=shape, random=True, seed=seed, picture=PictureOptions()
-            )
-            with output.progress(f"Run {seed + 1} of {count}"):
+    judge = SessionOptions(device=[against], threads=session.threads)
+    with session.open(model) as tried, judge.open(model) as right:
+        given = inputs.given(tried)
+        count = runs if len(given) < len(tried.inputs) else 1
+        for number in range(count):
+            feeds = inputs.feeds(tried, fill=True, seed=inputs.seed + number)
+            with progress(f"Run {number + 1} of {count}"):
                 _collect(got, tried.run(feeds))
                 _collect(wanted, right.run(feeds))
     errors = [compare(name, got[name], wanted[name]) for name in wanted]
-    if as_json:
-        # JSON has no infinity
-        found = [
-            {k: v if v == v and v not in (math.inf, -math.inf) else None for k, v in asdict(e).items()} for e in errors
-        ]
-        output.print_json({"model": model, "runs": count, "against": against, "outputs": found})
-        return
     columns = ("output", "elements", "largest error", "of the range", "SQNR dB", "same peak", "not finite alike")
-    output.print_table(
-        f"{model}, {count} run{'s' * (count != 1)}, against {against} without options",
-        columns,
-        [_row(error) for error in errors],
-        numbers=(1, 2, 3, 4, 5, 6),
+    output.deliver(
+        "accuracy",
+        {"model": model, "runs": count, "against": against, "outputs": [asdict(error) for error in errors]},
+        lambda: print_table(
+            f"{model}, {count} run{'s' * (count != 1)}, against {against} without options",
+            columns,
+            [_row(error) for error in errors],
+            numbers=(1, 2, 3, 4, 5, 6),
+        ),
     )
 
 

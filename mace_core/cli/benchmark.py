@@ -6,17 +6,20 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mace_core.cli.options import Devices, Json, Model, ProviderOptions, Shapes, Strict, Threads
+from mace_core.cli.options import Model
+from mace_core.cli.shared_options import InputOptions, OutputOptions, SessionOptions, shared_options
+from mace_core.cli.written_files import check_target
 
 if TYPE_CHECKING:
     from mace_core.cli.model_facts import ModelFacts
     from mace_core.cli.profile_table import StepTime
+    from mace_core.scheduler.explain import Explanation
     from mace_core.scheduler.profile import Profile
     from mace_core.session import Session
 
@@ -24,18 +27,14 @@ PROFILED_RUNS = 5
 TOP_STEPS = 10
 
 
+@shared_options
 def benchmark(
     model: Model,
+    *,
     runs: Annotated[int, typer.Option("--runs", metavar="N", min=1, help="Warm runs to time.")] = 20,
     warmup: Annotated[
         int, typer.Option("--warmup", metavar="N", min=0, help="Runs before them that do not count.")
     ] = 3,
-    shape: Shapes = [],  # noqa: B006 - typer copies it
-    device: Devices = [],  # noqa: B006
-    strict: Strict = False,
-    threads: Threads = 0,
-    option: ProviderOptions = [],  # noqa: B006
-    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed of the random inputs.")] = 0,
     trace: Annotated[
         Path | None,
         typer.Option(
@@ -49,9 +48,11 @@ def benchmark(
         Path | None,
         typer.Option("--timeline", metavar="FILE.svg", help="The same as a picture, of one run.", show_default=False),
     ] = None,
-    as_json: Json = False,
+    session: SessionOptions,
+    inputs: InputOptions,
+    output: OutputOptions,
 ) -> None:
-    """Time a model on random input: import, load, compile, first run, warm runs, memory, and each operation.
+    """Time a model: import, load, compile, first run, warm runs, memory, and each operation.
 
     The first run of a model ever also compiles its kernels; `mace cache clear` brings that state back. Operations are
     timed in runs of their own after the others. Their speed in multiply-accumulates a second is compared with what
@@ -65,73 +66,92 @@ def benchmark(
 
       mace benchmark model.onnx --trace trace.json --timeline timeline.svg
     """
-    from mace_core.cli import output
-    from mace_core.cli.inputs import gather_inputs
     from mace_core.cli.model_facts import model_facts
-    from mace_core.cli.pictures import PictureOptions
-    from mace_core.cli.placement import placement_data, placement_lines
+    from mace_core.cli.output import print_line, progress
+    from mace_core.cli.placement import placement_data
     from mace_core.cli.profile_table import by_type, step_times
-    from mace_core.cli.sessions import open_session
 
-    for file in filter(None, (trace, timeline)):
-        _check_folder(file)
+    check_target("--trace", trace, (".json",))
+    check_target("--timeline", timeline, (".svg",))
     times = {"import": _import_seconds()}
     start = time.perf_counter()
-    with open_session(model, devices=device, strict=strict, threads=threads, provider_options=option) as session:
+    with session.open(model) as opened:
         times["load"] = time.perf_counter() - start
-        feeds = gather_inputs(session.inputs, files=[], shapes=shape, random=True, seed=seed, picture=PictureOptions())
+        feeds = inputs.feeds(opened, fill=True)
         start = time.perf_counter()
-        with output.progress("Compiling"):
-            session.prepare({name: value.shape for name, value in feeds.items()})
+        with progress("Compiling"):
+            opened.prepare({name: value.shape for name, value in feeds.items()})
         times["compile"] = time.perf_counter() - start
-        with output.progress("Running"):
-            times["first run"] = _timed(session, feeds)
+        with progress("Running"):
+            times["first run"] = _timed(opened, feeds)
             for _ in range(warmup):
-                session.run(feeds)
-            warm = sorted(_timed(session, feeds) for _ in range(runs))
-            profiles = [session.profile(feeds) for _ in range(min(runs, PROFILED_RUNS))]
-        found = session.explain()
+                opened.run(feeds)
+            warm = sorted(_timed(opened, feeds) for _ in range(runs))
+            profiles = [opened.profile(feeds) for _ in range(min(runs, PROFILED_RUNS))]
+        found = opened.explain()
         memory = peak_memory_bytes()
-        peaks = session.measure_peaks()
+        peaks = opened.measure_peaks()
     times |= {"warm median": statistics.median(warm), "warm min": warm[0], "warm p90": _percentile(warm, 0.9)}
     facts = model_facts(model, feeds)
     steps = step_times(profiles, facts, peaks)
     total_macs = sum(facts.macs.values())
     speed = total_macs / times["warm median"] / 1e9
     _write_pictures(profiles, facts, model, trace, timeline)
-    if as_json:
-        output.print_json(
-            {
-                "model": model,
-                "threads": threads or None,
-                "runs": runs,
-                "seconds": {name.replace(" ", "_"): value for name, value in times.items()},
-                "peak_memory_bytes": memory,
-                "macs": total_macs,
-                "gmac_per_second": speed,
-                "peak_gmac_per_second": {name: peak / 1e9 for name, peak in peaks.items()},
-                "placement": placement_data(found),
-                "steps": [step.as_data() for step in steps],
-                "by_type": [row.as_data() for row in by_type(steps)],
-            }
-        )
-        return
+    findings = {
+        "model": model,
+        "threads": session.threads or None,
+        "runs": runs,
+        "seconds": {name.replace(" ", "_"): value for name, value in times.items()},
+        "peak_memory_bytes": memory,
+        "macs": total_macs,
+        "gmac_per_second": speed,
+        "peak_gmac_per_second": {name: peak / 1e9 for name, peak in peaks.items()},
+        "placement": placement_data(found),
+        "steps": [step.as_data() for step in steps],
+        "by_type": [row.as_data() for row in by_type(steps)],
+    }
+
+    def text() -> None:
+        _print_summary(model, runs, times, memory, total_macs, speed, peaks)
+        _print_operations(steps, found)
+        for written in filter(None, (trace, timeline)):
+            print_line(f"{written} written")
+
+    output.deliver("benchmark", findings, text)
+
+
+def _print_summary(
+    model: str,
+    runs: int,
+    times: Mapping[str, float],
+    memory: int,
+    macs: int,
+    speed: float,
+    peaks: Mapping[str, float],
+) -> None:
+    from mace_core.cli.output import format_bytes, print_line, print_table
+
     rows = [(name, f"{value * 1000:.3f}") for name, value in times.items()]
-    output.print_table(f"{model}, {runs} warm runs", ("phase", "ms"), rows, numbers=(1,))
-    output.print_line(f"peak memory: {output.format_bytes(memory)}")
-    if total_macs:
-        output.print_line(f"multiply-accumulates: {total_macs / 1e9:.3f} G a run, {speed:.1f} GMAC/s (warm median)")
+    print_table(f"{model}, {runs} warm runs", ("phase", "ms"), rows, numbers=(1,))
+    print_line(f"peak memory: {format_bytes(memory)}")
+    if macs:
+        print_line(f"multiply-accumulates: {macs / 1e9:.3f} G a run, {speed:.1f} GMAC/s (warm median)")
     for name, peak in peaks.items():
-        share = f"; a warm run reaches {speed * 1e9 / peak:.0%} of it" if total_macs else ""
-        output.print_line(f"peak of {name}: {peak / 1e9:.1f} GMAC/s of float32 (measured){share}")
+        share = f"; a warm run reaches {speed * 1e9 / peak:.0%} of it" if macs else ""
+        print_line(f"peak of {name}: {peak / 1e9:.1f} GMAC/s of float32 (measured){share}")
+
+
+def _print_operations(steps: Sequence[StepTime], found: Explanation) -> None:
+    from mace_core.cli.output import print_line
+    from mace_core.cli.placement import placement_lines
+    from mace_core.cli.profile_table import by_type
+
     _print_steps("operations in the order they ran", steps, steps)
     longest = sorted(steps, key=lambda s: -s.seconds)[:TOP_STEPS]
     _print_steps(f"the {len(longest)} that took longest", longest, steps)
     _print_types(by_type(steps), steps)
     for line in placement_lines(found):
-        output.print_line(line)
-    for written in filter(None, (trace, timeline)):
-        output.print_line(f"{written} written")
+        print_line(line)
 
 
 def peak_memory_bytes() -> int:
@@ -177,16 +197,6 @@ def _figures(step: StepTime, all_steps: Sequence[StepTime]) -> tuple[str, ...]:
         f"{step.speed / 1e9:.1f}" if step.speed else "",
         f"{step.share_of_peak * 100:.0f}" if step.share_of_peak else "",
     )
-
-
-def _check_folder(file: Path) -> None:
-    """Before the runs, so that a file that can not be written does not cost the figures."""
-    from mace_core.errors import UsageError
-
-    if not file.parent.is_dir():
-        raise UsageError(f"'{file}' can not be written: there is no folder '{file.parent}'")
-    if file.is_dir():
-        raise UsageError(f"'{file}' can not be written: it is a folder")
 
 
 def _write_pictures(

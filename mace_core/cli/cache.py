@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
+
+from mace_core.cli.exit_codes import FAILURE
+from mace_core.cli.shared_options import OutputOptions, shared_options
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,29 +21,32 @@ cache_app = typer.Typer(
 
 
 @cache_app.command("list")
-def list_entries(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+@shared_options
+def list_entries(*, output: OutputOptions) -> None:
     """Show the cache folder and how much of what it holds."""
     from mace_core.cache import cache_dir
-    from mace_core.cli import output
+    from mace_core.cli.output import format_bytes, print_line, print_table
 
     folder = cache_dir()
     kinds = {kind: _files(folder / kind) for kind in _kinds(folder)}
     sizes = {kind: (len(files), sum(_size(file) for file in files)) for kind, files in kinds.items()}
-    if as_json:
-        entries = {kind: {"entries": count, "bytes": size} for kind, (count, size) in sizes.items()}
-        output.print_json({"folder": str(folder), "kinds": entries})
-        return
-    output.print_line(f"{folder}{'' if folder.is_dir() else ' (not there yet)'}")
-    if sizes:
-        rows = [(kind, str(count), output.format_bytes(size)) for kind, (count, size) in sizes.items()]
-        output.print_table("", ("kind", "entries", "size"), rows, numbers=(1, 2))
+
+    def text() -> None:
+        print_line(f"{folder}{'' if folder.is_dir() else ' (not there yet)'}")
+        if sizes:
+            rows = [(kind, str(count), format_bytes(size)) for kind, (count, size) in sizes.items()]
+            print_table("", ("kind", "entries", "size"), rows, numbers=(1, 2))
+
+    entries = {kind: {"entries": count, "bytes": size} for kind, (count, size) in sizes.items()}
+    output.deliver("cache list", {"folder": str(folder), "kinds": entries}, text)
 
 
 @cache_app.command()
-def clear() -> None:
+@shared_options
+def clear(*, output: OutputOptions) -> None:
     """Remove everything stored; files of others in the folder are left alone."""
     from mace_core.cache import CheckedCache, cache_dir
-    from mace_core.cli import output
+    from mace_core.cli.output import print_line
     from mace_core.errors import UsageError
 
     folder = cache_dir()
@@ -53,9 +59,10 @@ def clear() -> None:
         cache.clear()
         left = len(_files(folder / kind))
         removed, kept = removed + before - left, kept + left
-    output.print_line(f"{removed} entries removed from {folder}" + (f", {kept} could not be" if kept else ""))
+    text = f"{removed} entries removed from {folder}" + (f", {kept} could not be" if kept else "")
+    output.deliver("cache clear", {"folder": str(folder), "removed": removed, "kept": kept}, lambda: print_line(text))
     if kept:
-        raise typer.Exit(1)
+        raise typer.Exit(FAILURE)
 
 
 def _kinds(folder: Path) -> list[str]:

@@ -7,9 +7,11 @@ import platform
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Annotated
 
 import typer
+
+from mace_core.cli.exit_codes import VERDICT
+from mace_core.cli.shared_options import OutputOptions, shared_options
 
 _DISTRIBUTIONS = ("mace-core", "numpy", "onnx", "stevedore", "pluggy", "numba", "llvmlite", "pyopencl")
 
@@ -31,31 +33,33 @@ class Finding:
     hint: str = ""
 
 
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+@shared_options
+def doctor(*, output: OutputOptions) -> None:
     """Check this installation: versions, cache, processor, plugins, and a small model on every real device.
 
-    The exit code is 1 if something that is installed does not work.
+    The exit code is 3 if something that is installed does not work.
     """
-    from mace_core.cli import output
+    from mace_core.cli.output import print_line, progress
     from mace_core.cli.quiet import plugin_log_quiet
 
     findings: list[Finding] = []
     with plugin_log_quiet():
         for check in (_versions, _cache, _processor, _plugins, _devices):
-            with output.progress(f"Checking {check.__name__.strip('_')}"):
+            with progress(f"Checking {check.__name__.strip('_')}"):
                 findings += _guarded(check)
     failed = any(finding.state == "fail" for finding in findings)
-    if as_json:
-        rows = [{"topic": f.topic, "state": f.state, "text": f.text, "hint": f.hint} for f in findings]
-        output.print_json({"ok": not failed, "findings": rows})
-    else:
+
+    def text() -> None:
         for finding in findings:
-            output.print_line(f"{finding.state:>4}  {finding.topic}: {finding.text}")
+            print_line(f"{finding.state:>4}  {finding.topic}: {finding.text}")
             if finding.hint:
-                output.print_line(f"      {finding.hint}")
-        output.print_line("everything that is installed works" if not failed else "something does not work, see 'fail'")
+                print_line(f"      {finding.hint}")
+        print_line("everything that is installed works" if not failed else "something does not work, see 'fail'")
+
+    rows = [{"topic": f.topic, "state": f.state, "text": f.text, "hint": f.hint} for f in findings]
+    output.deliver("doctor", {"ok": not failed, "findings": rows}, text)
     if failed:
-        raise typer.Exit(1)
+        raise typer.Exit(VERDICT)
 
 
 def _guarded(check: Callable[[], Iterator[Finding]]) -> list[Finding]:

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from mace_core.cli.options import Devices, Json, Model, Pins, ProviderOptions, Shapes, Strict
+from mace_core.cli.options import Model
+from mace_core.cli.shared_options import InputOptions, OutputOptions, SessionOptions, shared_options
 
 
-def explain(
-    model: Model,
-    shape: Shapes = [],  # noqa: B006 - typer copies it
-    device: Devices = [],  # noqa: B006
-    strict: Strict = False,
-    pin: Pins = [],  # noqa: B006
-    option: ProviderOptions = [],  # noqa: B006
-    as_json: Json = False,
-) -> None:
+@shared_options
+def explain(model: Model, *, session: SessionOptions, inputs: InputOptions, output: OutputOptions) -> None:
     """Say where each node would run and why, and why not on the devices that come before. Nothing is run.
 
-    Where dimensions are open and --shape does not set them, sizes are assumed, and the first line says which.
+    Where dimensions are open and neither --shape nor --input sets them, sizes are assumed; the first line says which.
 
     Examples:
 
@@ -24,19 +18,12 @@ def explain(
 
       mace explain model.onnx --shape x=1x3x48x320 --device opencl --device cpu
     """
-    from mace_core.cli import output
-    from mace_core.cli.inputs import concrete_shape, parse_shapes
+    from mace_core.cli.output import print_line, progress
     from mace_core.cli.placement import explanation_data
-    from mace_core.cli.sessions import open_session
 
-    with open_session(model, devices=device, strict=strict, pins=pin, provider_options=option) as session:
-        given = parse_shapes(shape, session.inputs)
-        shapes = (
-            {spec.name: concrete_shape(spec, given.get(spec.name), {}) for spec in session.inputs} if given else None
-        )
-        with output.progress("Planning"):
-            found = session.explain(shapes)
-    if as_json:
-        output.print_json(explanation_data(found))
-    else:
-        output.print_line(str(found))
+    with session.open(model) as opened, progress("Planning"):
+        assumed = inputs.shapes(opened)
+        found = opened.explain(assumed.shapes)
+        if assumed.sizes:
+            found.signature += f" (assumed: {assumed.note})"
+    output.deliver("explain", explanation_data(found), lambda: print_line(str(found)))

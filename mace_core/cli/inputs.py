@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mace_core.cli.options import parse_numbers, parse_size
-from mace_core.cli.pictures import SUFFIXES, PictureOptions, load_picture
-from mace_core.errors import InputError, UsageError
-from mace_core.tensor import DType, TensorSpec
+from mace_core.cli.input_files import load_archive, load_file
+from mace_core.cli.parsing import parse_numbers, parse_size
+from mace_core.cli.pictures import PictureOptions
+from mace_core.cli.verbosity import note
+from mace_core.errors import UsageError
+from mace_core.tensor import DType, TensorSpec, TensorType
 from mace_core.tensor.types import Shape, format_shape
+
+if TYPE_CHECKING:
+    from mace_core.cli.shared_options import InputOptions
+    from mace_core.scheduler.assumptions import AssumedShapes
+    from mace_core.scheduler.specs import ValueSpec
+    from mace_core.session import Session
 
 RANDOM_INTEGER_LIMIT = 10
 """Random integers are below it: most integer inputs are indices, lengths or flags."""
@@ -23,56 +30,61 @@ RANDOM_INTEGER_LIMIT = 10
 LARGEST_INPUT_BYTES = 1 << 32
 
 
-def gather_inputs(
-    specs: Sequence[TensorSpec],
-    *,
-    files: Sequence[str],
-    shapes: Sequence[str],
-    random: bool,
-    seed: int,
-    picture: PictureOptions,
-) -> dict[str, npt.NDArray[Any]]:
+def gather_inputs(session: Session, options: InputOptions, *, fill: bool, seed: int) -> dict[str, npt.NDArray[Any]]:
     """One array per input of the model.
 
     Args:
-        specs: the model's inputs.
-        files: ``NAME=FILE`` or, for a model with one input, ``FILE``.
-        shapes: ``NAME=1x3x48x320``.
-        random: fill inputs that no file is given for.
+        fill: take random numbers for inputs that no file is given for.
+        seed: of those numbers.
 
     Raises:
-        UsageError: for a name the model does not have, a file that can not be read, an input without a value.
+        UsageError: for a name the model does not have, a file that cannot be read, an input without a value, a file
+            whose shape is not the one asked for, and where no shape is found that the model takes.
     """
-    by_name = {spec.name: spec for spec in specs}
-    given_shapes = parse_shapes(shapes, specs)
-    feeds: dict[str, npt.NDArray[Any]] = {}
-    for text in files:
-        name, file = _split(text, by_name, "--input", "FILE")
-        if name in feeds:
-            raise UsageError(f"--input {text}: the input '{name}' is given twice")
-        feeds[name] = _load(Path(file), by_name[name], given_shapes.get(name, by_name[name].shape), picture)
+    specs = session.inputs
+    shapes = parse_shapes(options.shape, specs)
+    feeds = load_inputs(specs, options, shapes)
     missing = [spec for spec in specs if spec.name not in feeds]
-    if missing and not random:
+    if missing and not fill:
         needed = ", ".join(f"'{spec}'" for spec in missing)
         raise UsageError(f"no value for the input {needed}: give --input {missing[0].name}=FILE, or --random")
-    generator = np.random.default_rng(seed)
-    symbols = _symbol_sizes(feeds, given_shapes, by_name)
-    for spec in missing:
-        feeds[spec.name] = random_input(spec, concrete_shape(spec, given_shapes.get(spec.name), symbols), generator)
+    if missing:
+        _check_can_be_random(missing)
+        assumed = session.assume_shapes({**shapes, **{name: array.shape for name, array in feeds.items()}})
+        tell_assumed(assumed)
+        generator = np.random.default_rng(seed)
+        feeds |= {spec.name: random_input(spec, assumed.shapes[spec.name], generator) for spec in missing}
     return {spec.name: feeds[spec.name] for spec in specs}
 
 
-def picture_options(layout: str, mean: str, scale: str, resize: str, bgr: bool) -> PictureOptions:
+def gather_shapes(session: Session, options: InputOptions) -> AssumedShapes:
+    """The shape of every input: of the files given, of ``--shape``, and assumed where neither decides.
+
+    Raises:
+        UsageError: as `gather_inputs`.
+    """
+    shapes = parse_shapes(options.shape, session.inputs)
+    feeds = load_inputs(session.inputs, options, shapes)
+    return session.assume_shapes({**shapes, **{name: array.shape for name, array in feeds.items()}})
+
+
+def tell_assumed(assumed: AssumedShapes) -> None:
+    """Say on standard error which sizes were assumed, and how to set them."""
+    if assumed.sizes:
+        note(f"sizes assumed for free dimensions: {assumed.note} ({assumed.arguments()} sets them)")
+
+
+def picture_options(options: InputOptions) -> PictureOptions:
     """What the options of a command say about pictures.
 
     Raises:
         UsageError: for one that says nothing.
     """
-    if layout.upper() not in ("", "NCHW", "NHWC"):
-        raise UsageError(f"--layout {layout}: it is NCHW or NHWC")
-    return PictureOptions(
-        layout.upper(), parse_numbers("--mean", mean), parse_numbers("--scale", scale), parse_size(resize), bgr
-    )
+    layout = options.layout.upper()
+    if layout not in ("", "NCHW", "NHWC"):
+        raise UsageError(f"--layout {options.layout}: it is NCHW or NHWC")
+    mean, scale = parse_numbers("--mean", options.mean), parse_numbers("--scale", options.scale)
+    return PictureOptions(layout, mean, scale, parse_size(options.resize), options.bgr)
 
 
 def parse_shapes(texts: Sequence[str], specs: Sequence[TensorSpec]) -> dict[str, tuple[int, ...]]:
@@ -94,22 +106,6 @@ def parse_shapes(texts: Sequence[str], specs: Sequence[TensorSpec]) -> dict[str,
     return shapes
 
 
-def concrete_shape(spec: TensorSpec, given: tuple[int, ...] | None, symbols: Mapping[str, int]) -> tuple[int, ...]:
-    """The shape to use for ``spec``: ``given``, else the model's with symbols filled in; open dimensions become 1."""
-    if given is not None:
-        return given
-    if spec.shape is None:
-        raise UsageError(f"the model does not say the rank of '{spec.name}': give --shape {spec.name}=…")
-    shape = tuple(dim if isinstance(dim, int) else symbols.get(dim or "", 1) for dim in spec.shape)
-    if any(not isinstance(dim, int) and (dim or "") not in symbols for dim in spec.shape):
-        text = "x".join(map(str, shape)) or "scalar"
-        sys.stderr.write(
-            f"mace: note: '{spec.name}' has open dimensions {format_shape(spec.shape)}; using {text} "
-            f"(--shape {spec.name}=… sets them)\n"
-        )
-    return shape
-
-
 def random_input(spec: TensorSpec, shape: tuple[int, ...], generator: np.random.Generator) -> npt.NDArray[Any]:
     """Normally distributed floats, small integers, or coin flips."""
     elements = int(np.prod(shape, dtype=object)) if shape else 1
@@ -127,23 +123,34 @@ def random_input(spec: TensorSpec, shape: tuple[int, ...], generator: np.random.
     return np.asarray(generator.standard_normal(shape, np.float32)).astype(spec.dtype.numpy)
 
 
-def _load(path: Path, spec: TensorSpec, shape: Shape | None, picture: PictureOptions) -> npt.NDArray[Any]:
-    suffix = path.suffix.lower()
-    if path.exists() and not path.is_file():  # reading a pipe would wait for ever
-        raise InputError(f"'{path}' is no regular file")
-    if suffix in SUFFIXES:
-        return load_picture(path, spec, shape, picture)
-    if suffix != ".npy":
-        raise UsageError(f"'{path}': an input is a .npy file or a picture ({', '.join(SUFFIXES)})")
-    try:
-        array = np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        raise InputError(f"there is no file '{path}'") from None
-    except MemoryError:
-        raise InputError(f"'{path}' declares an array that is larger than the memory left") from None
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"'{path}' can not be read as a .npy file: {error}") from error
-    return np.asarray(array)
+def load_inputs(
+    specs: Sequence[ValueSpec], options: InputOptions, shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of ``--input`` and ``--npz``; ``shapes``: what ``--shape`` says, which a picture is resized to."""
+    by_name = {spec.name: spec for spec in specs}
+    picture = picture_options(options)
+    feeds: dict[str, npt.NDArray[Any]] = {} if options.npz is None else load_archive(options.npz, by_name)
+    for text in options.input:
+        name, file = _split(text, by_name, "--input", "FILE")
+        if name in feeds:
+            raise UsageError(f"--input {text}: the input '{name}' is given twice")
+        spec = by_name[name]
+        feeds[name] = load_file(Path(file), spec, shapes.get(name, spec.shape), picture)
+    for name in feeds.keys() & shapes.keys():
+        if feeds[name].shape != shapes[name]:
+            raise UsageError(
+                f"--shape says {format_shape(shapes[name])} for the input '{name}' and its file holds "
+                f"{format_shape(feeds[name].shape)}; leave --shape out, or give a file of that shape"
+            )
+    return feeds
+
+
+def _check_can_be_random(specs: Sequence[ValueSpec]) -> None:
+    for spec in specs:
+        if spec.type is not None and not isinstance(spec.type, TensorType):
+            raise UsageError(
+                f"the input '{spec}' is no tensor; the command line has no form for it, Session.run in Python takes it"
+            )
 
 
 def _split(text: str, by_name: Mapping[str, TensorSpec], option: str, example: str) -> tuple[str, str]:
@@ -157,18 +164,6 @@ def _split(text: str, by_name: Mapping[str, TensorSpec], option: str, example: s
     if len(by_name) == 1:
         return next(iter(by_name)), text
     raise UsageError(f"{option} {text}: say which input it is for, NAME={example}; the model's inputs: {known}")
-
-
-def _symbol_sizes(
-    feeds: Mapping[str, npt.NDArray[Any]], shapes: Mapping[str, tuple[int, ...]], by_name: Mapping[str, TensorSpec]
-) -> dict[str, int]:
-    """Sizes of symbolic dimensions that values and shapes given already decide."""
-    sizes: dict[str, int] = {}
-    for name, shape in [*shapes.items(), *((name, array.shape) for name, array in feeds.items())]:
-        wanted = by_name[name].shape
-        if wanted is not None and len(wanted) == len(shape):
-            sizes.update({dim: size for dim, size in zip(wanted, shape, strict=True) if isinstance(dim, str)})
-    return sizes
 
 
 def _fits(shape: tuple[int, ...], wanted: Shape | None) -> bool:

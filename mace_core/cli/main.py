@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -15,17 +14,15 @@ from mace_core.cli.benchmark import benchmark
 from mace_core.cli.cache import cache_app
 from mace_core.cli.devices import devices
 from mace_core.cli.doctor import doctor
+from mace_core.cli.exit_codes import CLICK_ERROR, FAILURE, INTERRUPTED, OK, USAGE, exit_code_of
 from mace_core.cli.explain import explain
+from mace_core.cli.options import Debug, Quiet, Verbose
 from mace_core.cli.plugins import plugins
 from mace_core.cli.run import run
 from mace_core.cli.validate import validate
-from mace_core.errors import MaceError, UsageError
+from mace_core.cli.verbosity import level_of, set_up_logging
+from mace_core.errors import MaceError
 from mace_core.version import VERSION
-
-EXIT_OK, EXIT_FAILURE, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
-
-_CLICK_ERROR = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
-"""Base of typer's own errors, found this way because typer has no public name for it."""
 
 app = typer.Typer(
     name="mace",
@@ -35,9 +32,9 @@ app = typer.Typer(
     "    mace run model.onnx --random\n\n"
     "    mace run model.onnx --input x=picture.png --device cpu\n\n"
     "    mace explain model.onnx --shape x=1x3x224x224\n\n"
-    "Exit codes: 0 success, 1 failure, 2 wrong usage, 130 stopped by Ctrl-C.",
+    "Exit codes: 0 success, 1 failure, 2 wrong usage or missing files, 3 results differ or something is broken, "
+    "130 stopped by Ctrl-C.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -64,10 +61,9 @@ def options(
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and leave.", callback=_print_version, is_eager=True)
     ] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Tell on stderr what is going on.")] = False,
-    debug: Annotated[
-        bool, typer.Option("--debug", help="Show tracebacks and debug logs; may stand anywhere on the line.")
-    ] = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
     custom_ops: Annotated[
         list[str],
         typer.Option(
@@ -79,7 +75,7 @@ def options(
     ] = [],  # noqa: B006 - typer copies it
 ) -> None:
     """What the options before a sub-command do."""
-    _set_up_logging(logging.DEBUG if debug else logging.INFO if verbose else logging.WARNING)
+    set_up_logging(level_of(verbose=verbose, quiet=quiet, debug=debug))
     if custom_ops:
         from mace_core.cli.custom_ops import import_custom_ops
 
@@ -88,23 +84,18 @@ def options(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit code; errors become one line on standard error."""
+    """Run the command line and return the exit code; errors become one line on standard error, and with ``--json`` an
+    object on standard output too."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in given
-    if debug:  # wherever it stands
-        given = ["--debug", *(argument for argument in given if argument != "--debug")]
     try:
         return _run(given)
     except BrokenPipeError:  # the reader of our output has left: nobody is there to complain to
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_FAILURE
-    except Exception as error:
-        if debug:
+        return FAILURE
+    except (Exception, KeyboardInterrupt) as error:
+        if "--debug" in given and not isinstance(error, KeyboardInterrupt):
             raise
-        return _report(error)
-    except KeyboardInterrupt:
-        _say("stopped")
-        return EXIT_INTERRUPTED
+        return _report(error, given)
 
 
 def _run(arguments: list[str]) -> int:
@@ -114,9 +105,9 @@ def _run(arguments: list[str]) -> int:
         register_commands(app)
     result = app(args=arguments, prog_name="mace", standalone_mode=False)
     sys.stdout.flush()
-    if result == EXIT_INTERRUPTED:  # some versions of typer catch Ctrl-C themselves
-        _say("stopped")
-    return result if isinstance(result, int) else EXIT_OK
+    if result == INTERRUPTED:  # some versions of typer catch Ctrl-C themselves
+        raise KeyboardInterrupt
+    return result if isinstance(result, int) else OK
 
 
 _OWN_COMMANDS = frozenset(
@@ -124,30 +115,47 @@ _OWN_COMMANDS = frozenset(
 )
 
 
-def _report(error: Exception) -> int:
+def _report(error: BaseException, arguments: Sequence[str]) -> int:
     """One line that says what is wrong; the exit code tells whose fault it is."""
-    if isinstance(error, typer.Abort):
-        _say("stopped")
-        return EXIT_INTERRUPTED
     if type(error).__name__ == "NoArgsIsHelpError":  # its message is the whole help
         sys.stderr.write(f"{error}\n")
-        return EXIT_USAGE
-    if isinstance(error, _CLICK_ERROR):
-        _say(f"error: {_click_message(error)}")
-        return EXIT_USAGE
+        return USAGE
+    code, message = exit_code_of(error), _message_of(error)
+    _say(message if code == INTERRUPTED else f"error: {message}")
+    if "--json" in arguments:
+        from mace_core.cli.json_output import error_document, to_json
+
+        kind = "Interrupted" if code == INTERRUPTED else _kind_of(error)
+        sys.stdout.write(to_json(error_document(_command_of(arguments), kind, message, code)))
+        sys.stdout.flush()
+    return code
+
+
+def _message_of(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
+        return "stopped"
+    if isinstance(error, CLICK_ERROR):
+        return _click_message(error)
     if isinstance(error, MaceError):
-        _say(f"error: {error}")
-        return EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILURE
+        return str(error)
     if isinstance(error, MemoryError):
-        _say("error: there is not enough memory")
-    elif isinstance(error, OSError) and error.filename is not None:
-        _say(f"error: {error.strerror}: '{error.filename}'")
-    else:
-        _say(f"error: {type(error).__name__}: {error} - this is a defect; run again with --debug for the details")
-    return EXIT_FAILURE
+        return "there is not enough memory"
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.strerror}: '{error.filename}'"
+    return f"{type(error).__name__}: {error} - this is a defect; run again with --debug for the details"
 
 
-def _click_message(error: Exception) -> str:
+def _kind_of(error: BaseException) -> str:
+    """The name that a program may look at: a class of `mace_core.errors`, or of Python."""
+    return "UsageError" if isinstance(error, CLICK_ERROR) else type(error).__name__
+
+
+def _command_of(arguments: Sequence[str]) -> str:
+    """The sub-command that the line asks for; "" if it names none."""
+    return next((argument for argument in arguments if not argument.startswith("-")), "")
+
+
+def _click_message(error: BaseException) -> str:
     """Typer's own message with the way to more help."""
     message = str(getattr(error, "format_message", error.__str__)())
     context = getattr(error, "ctx", None)
@@ -157,16 +165,6 @@ def _click_message(error: Exception) -> str:
 
 def _say(text: str) -> None:
     sys.stderr.write(f"mace: {text}\n")
-
-
-def _set_up_logging(level: int) -> None:
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("mace: %(levelname)s: %(message)s"))
-    for name in ("mace", "mace_core"):
-        logger = logging.getLogger(name)
-        logger.handlers[:] = [handler]
-        logger.setLevel(level)
-        logger.propagate = False
 
 
 if __name__ == "__main__":

@@ -1,12 +1,11 @@
-"""Options that several sub-commands share."""
+"""Options that several sub-commands share, one by one; `shared_options` groups them."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
-
-from mace_core.errors import UsageError
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="The model file.", show_default=False)]
 Devices = Annotated[
@@ -21,7 +20,7 @@ Devices = Annotated[
     ),
 ]
 Strict = Annotated[
-    bool, typer.Option("--strict", help="Fail if a node can not run on the devices named, instead of falling back.")
+    bool, typer.Option("--strict", help="Fail if a node cannot run on the devices named, instead of falling back.")
 ]
 Pins = Annotated[
     list[str],
@@ -57,7 +56,7 @@ Inputs = Annotated[
         "--input",
         "-i",
         metavar="NAME=FILE",
-        help="Value of an input, a .npy file or a picture; may be repeated. NAME= may be left out for one input.",
+        help="Value of an input, a .npy file or a picture; may be repeated. NAME= may be left out for a single input.",
         show_default=False,
     ),
 ]
@@ -79,72 +78,19 @@ Resize = Annotated[
     typer.Option("--resize", metavar="WxH", help="Resize pictures; without it, to what the model's shape says."),
 ]
 Bgr = Annotated[bool, typer.Option("--bgr", help="Give a picture's channels as blue, green, red.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
-
-
-def parse_pins(texts: list[str]) -> dict[str, str]:
-    """``NODE=DEVICE`` by node; the node's name may itself hold a ``=``.
-
-    Raises:
-        UsageError: for a text of another form.
-    """
-    pins: dict[str, str] = {}
-    for text in texts:
-        node, equals, device = text.rpartition("=")
-        if not equals or not node or not device:
-            raise UsageError(f"--pin {text}: write it NODE=DEVICE")
-        pins[node] = device
-    return pins
-
-
-def parse_provider_options(texts: list[str], threads: int = 0) -> dict[str, dict[str, object]] | None:
-    """``PROVIDER.NAME=VALUE`` by provider (or device) and name; whole numbers, true and false are taken as such.
-
-    Args:
-        threads: of the cpu provider, from an option of their own; 0: not given.
-
-    Raises:
-        UsageError: for a text of another form.
-    """
-    found: dict[str, dict[str, object]] = {"cpu": {"threads": threads}} if threads else {}
-    for text in texts:
-        where, equals, value = text.partition("=")
-        provider, dot, name = where.rpartition(".")
-        if not (provider and dot and name and equals and value):
-            raise UsageError(f"--option {text}: write it PROVIDER.NAME=VALUE, like cpu.affinity=big")
-        found.setdefault(provider, {})[name] = _value(value)
-    return found or None
-
-
-def _value(text: str) -> object:
-    if text.removeprefix("-").isdigit():
-        return int(text)
-    return {"true": True, "false": False}.get(text.lower(), text)
-
-
-def parse_numbers(option: str, text: str) -> tuple[float, ...] | None:
-    """``0.5`` or ``0.485,0.456,0.406``; None for "".
-
-    Raises:
-        UsageError: if it is something else.
-    """
-    if not text:
-        return None
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise UsageError(f"{option} {text}: write one number, or one per channel with commas between") from None
-
-
-def parse_size(text: str) -> tuple[int, int] | None:
-    """``640x480`` (width x height); None for "".
-
-    Raises:
-        UsageError: if it is something else.
-    """
-    if not text:
-        return None
-    width, _, height = text.partition("x")
-    if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
-        raise UsageError(f"--resize {text}: write it WIDTHxHEIGHT, like 640x480")
-    return int(width), int(height)
+Archive = Annotated[
+    Path | None,
+    typer.Option(
+        "--npz", metavar="FILE", help="Values of inputs by name, as numpy.savez writes them.", show_default=False
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output, errors too.")]
+JsonFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--json-file", metavar="FILE", help="Write the same JSON to a file, whatever is printed.", show_default=False
+    ),
+]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Tell on stderr what is going on.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No notes, warnings or progress on stderr; errors only.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and debug logs.")]

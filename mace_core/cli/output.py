@@ -1,13 +1,13 @@
-"""What sub-commands print: tables on standard output, progress on standard error, JSON alone."""
+"""What sub-commands print: tables on standard output, progress on standard error."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from mace_core.cli.verbosity import is_quiet
 from mace_core.presentation.sizes import format_bytes as format_bytes
 
 if TYPE_CHECKING:
@@ -23,11 +23,6 @@ def console() -> Console:
 
     width = None if sys.stdout.isatty() else WIDTH_WHEN_PIPED
     return Console(markup=False, emoji=False, highlight=False, width=width, soft_wrap=False)
-
-
-def print_json(value: Any) -> None:
-    """``value`` as JSON, the only thing on standard output."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
 
 
 def print_line(text: str = "") -> None:
@@ -60,7 +55,7 @@ def print_table(
 def progress(text: str) -> Iterator[None]:
     """A spinner on standard error while the body runs, where that is a terminal.  It becomes a bar when work that
     reports how far it has come (compiling kernels) takes over a second."""
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or is_quiet():
         yield
         return
     from mace_core.cli.progress_bar import progress_bar

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-import typer
+from mace_core.cli.shared_options import OutputOptions, shared_options
 
 if TYPE_CHECKING:
     from mace_core.provider import PluginStatus
@@ -17,19 +18,20 @@ _KINDS = {
 }
 
 
-def plugins(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+@shared_options
+def plugins(*, output: OutputOptions) -> None:
     """List the plugins installed: version, distribution, contract version, status and, where one fails, why; then the
     options of each provider.
 
     MACE_PLUGINS=cpu,opencl allows only those; MACE_DISABLE_PLUGINS=opencl switches some off; MACE_TRACE_PLUGINS=1 tells
     on stderr how each is found and loaded.
     """
-    from mace_core.cli import output
+    from mace_core.cli.output import progress
     from mace_core.cli.quiet import plugin_log_quiet
     from mace_core.provider.hooks import default_hooks
     from mace_core.provider.registry import default_registry
 
-    with plugin_log_quiet(), output.progress("Loading plugins"):
+    with plugin_log_quiet(), progress("Loading plugins"):
         rows = [
             *default_registry().plugins(load_all=True),
             *default_hooks().plugins(),
@@ -37,32 +39,36 @@ def plugins(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
             *_imported("mace.custom_ops"),
         ]
         options = {row.name: _options(row) for row in rows}
-    if as_json:
-        output.print_json(
-            [
-                {
-                    "name": row.name,
-                    "kind": _KINDS[row.group],
-                    "version": row.version,
-                    "distribution": row.distribution,
-                    "api_version": row.api_version,
-                    "status": row.state.value,
-                    "reason": row.reason,
-                    "options": options[row.name],
-                }
-                for row in rows
-            ]
-        )
-        return
+    output.deliver(
+        "plugins", {"plugins": [_as_data(row, options[row.name]) for row in rows]}, lambda: _print(rows, options)
+    )
+
+
+def _as_data(row: PluginStatus, options: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "name": row.name,
+        "kind": _KINDS[row.group],
+        "version": row.version,
+        "distribution": row.distribution,
+        "api_version": row.api_version,
+        "status": row.state.value,
+        "reason": row.reason,
+        "options": options,
+    }
+
+
+def _print(rows: Sequence[PluginStatus], options: Mapping[str, Mapping[str, str]]) -> None:
+    from mace_core.cli.output import print_table
+
     columns = ("name", "kind", "version", "distribution", "api", "status", "reason")
     cells = [
         (r.name, _KINDS[r.group], r.version, r.distribution, r.api_version or "-", r.state.value, r.reason)
         for r in rows
     ]
-    output.print_table("", columns, cells)
+    print_table("", columns, cells)
     described = [(f"{name}.{key}", text) for name, found in options.items() for key, text in found.items()]
     if described:
-        output.print_table("options, for --option NAME=VALUE or Session(options=...)", ("name", "meaning"), described)
+        print_table("options, for --option NAME=VALUE or Session(options=...)", ("name", "meaning"), described)
 
 
 def _options(row: PluginStatus) -> dict[str, str]:

@@ -10,48 +10,20 @@ from typing import Annotated, Any
 
 import typer
 
-from mace_core.cli.options import (
-    Bgr,
-    Devices,
-    Inputs,
-    Json,
-    Layout,
-    Mean,
-    Model,
-    Pins,
-    ProviderOptions,
-    RandomInputs,
-    Resize,
-    Scale,
-    Seed,
-    Shapes,
-    Strict,
-    Threads,
-)
+from mace_core.cli.options import Model
+from mace_core.cli.shared_options import InputOptions, OutputOptions, SessionOptions, shared_options
 
 
+@shared_options
 def run(
     model: Model,
-    input: Inputs = [],  # noqa: B006 - typer copies it
-    random: RandomInputs = False,
-    seed: Seed = 0,
-    shape: Shapes = [],  # noqa: B006
-    device: Devices = [],  # noqa: B006
-    strict: Strict = False,
-    pin: Pins = [],  # noqa: B006
-    threads: Threads = 0,
-    option: ProviderOptions = [],  # noqa: B006
+    *,
     output_dir: Annotated[
         Path | None,
         typer.Option(
             "--output-dir", "-o", metavar="DIR", help="Write each output to DIR/NAME.npy.", show_default=False
         ),
     ] = None,
-    layout: Layout = "",
-    mean: Mean = "",
-    scale: Scale = "",
-    resize: Resize = "",
-    bgr: Bgr = False,
     check_numerics: Annotated[
         bool,
         typer.Option(
@@ -59,7 +31,9 @@ def run(
         ),
     ] = False,
     check_nan: Annotated[bool, typer.Option("--check-nan", help="The same for NaN alone.")] = False,
-    as_json: Json = False,
+    session: SessionOptions,
+    inputs: InputOptions,
+    output: OutputOptions,
 ) -> None:
     """Run a model once and print what came out, where its nodes ran, and every fallback with its reason.
 
@@ -73,50 +47,39 @@ def run(
 
       mace run model.onnx --random --shape x=1x3x48x320 --device cpu --strict --json
     """
-    from mace_core.cli import output
-    from mace_core.cli.inputs import gather_inputs, picture_options
+    from mace_core.cli.output import print_line, progress
     from mace_core.cli.placement import placement_data, placement_lines
-    from mace_core.cli.sessions import open_session
 
-    picture = picture_options(layout, mean, scale, resize, bgr)
     if output_dir is not None:
         _make_folder(output_dir)
-    looked_for = "all" if check_numerics else "nan" if check_nan else ""
-    with open_session(
-        model,
-        devices=device,
-        strict=strict,
-        pins=pin,
-        threads=threads,
-        provider_options=option,
-        check_numerics=looked_for,
-    ) as session:
-        feeds = gather_inputs(session.inputs, files=input, shapes=shape, random=random, seed=seed, picture=picture)
+    looked_for = "all" if check_numerics else "nan" if check_nan else False
+    with session.open(model, check_numerics=looked_for) as opened:
+        feeds = inputs.feeds(opened)
         start = time.perf_counter()
-        with output.progress("Running"):
-            results = session.run(feeds)
+        with progress("Running"):
+            results = opened.run(feeds)
         seconds = time.perf_counter() - start
-        found = session.explain()
+        found = opened.explain()
     files = _save(results, output_dir) if output_dir is not None else {}
-    if as_json:
-        output.print_json(
-            {
-                "model": model,
-                "seconds": seconds,
-                "inputs": {name: _describe(value) for name, value in feeds.items()},
-                "outputs": {name: _describe(value) for name, value in results.items()},
-                "files": files,
-                "placement": placement_data(found),
-            }
-        )
-        return
-    for name, value in results.items():
-        output.print_line(f"{name}: {summary_line(value)}")
-    for name, file in files.items():
-        output.print_line(f"{name} written to {file}")
-    for line in placement_lines(found):
-        output.print_line(line)
-    output.print_line(f"first run, planning and compiling included: {seconds * 1000:.1f} ms")
+    findings = {
+        "model": model,
+        "seconds": seconds,
+        "inputs": {name: _describe(value) for name, value in feeds.items()},
+        "outputs": {name: _describe(value) for name, value in results.items()},
+        "files": files,
+        "placement": placement_data(found),
+    }
+
+    def text() -> None:
+        for name, value in results.items():
+            print_line(f"{name}: {summary_line(value)}")
+        for name, file in files.items():
+            print_line(f"{name} written to {file}")
+        for line in placement_lines(found):
+            print_line(line)
+        print_line(f"first run, planning and compiling included: {seconds * 1000:.1f} ms")
+
+    output.deliver("run", findings, text)
 
 
 def summary_line(value: Any) -> str:

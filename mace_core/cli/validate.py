@@ -10,22 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mace_core.cli.options import (
-    Bgr,
-    Devices,
-    Inputs,
-    Layout,
-    Mean,
-    Model,
-    ProviderOptions,
-    RandomInputs,
-    Resize,
-    Scale,
-    Seed,
-    Shapes,
-    Threads,
-    parse_provider_options,
-)
+from mace_core.cli.exit_codes import VERDICT
+from mace_core.cli.options import Model
+from mace_core.cli.shared_options import InputOptions, OutputOptions, SessionOptions, shared_options
+from mace_core.cli.written_files import check_target, write_whole
 
 if TYPE_CHECKING:
     from mace_core.numerics import Validation
@@ -34,13 +22,10 @@ if TYPE_CHECKING:
 PICTURE_SUFFIXES = (".svg", ".html")
 
 
+@shared_options
 def validate(
     model: Model,
-    input: Inputs = [],  # noqa: B006 - typer copies it
-    random: RandomInputs = False,
-    seed: Seed = 0,
-    shape: Shapes = [],  # noqa: B006
-    device: Devices = [],  # noqa: B006
+    *,
     against: Annotated[
         str, typer.Option("--against", metavar="NAME", help="The device that is believed, or 'onnxruntime'.")
     ] = "reference",
@@ -57,19 +42,11 @@ def validate(
         Path | None,
         typer.Option("--picture", metavar="FILE", help="Write a picture, .svg or .html.", show_default=False),
     ] = None,
-    json_file: Annotated[
-        Path | None,
-        typer.Option("--json", metavar="FILE", help="Write all figures as JSON; '-' prints them.", show_default=False),
-    ] = None,
-    threads: Threads = 0,
-    option: ProviderOptions = [],  # noqa: B006
-    layout: Layout = "",
-    mean: Mean = "",
-    scale: Scale = "",
-    resize: Resize = "",
-    bgr: Bgr = False,
+    session: SessionOptions,
+    inputs: InputOptions,
+    output: OutputOptions,
 ) -> None:
-    """Compare a model's results on devices with those of a reference. Exit code 1 if they differ by more than allowed.
+    """Compare a model's results on devices with those of a reference. Exit code 3 if they differ by more than allowed.
 
     Examples:
 
@@ -81,21 +58,21 @@ def validate(
 
       mace validate model.onnx --input x=x.npy --option cpu.precision=bfloat16 --against cpu --tolerance 0.01
     """
-    from mace_core.cli import output
-    from mace_core.cli.inputs import gather_inputs, picture_options
-    from mace_core.cli.sessions import open_session
+    from mace_core.cli.output import print_line
     from mace_core.numerics import validate as compare_values
+    from mace_core.numerics.table import as_data
 
-    pictures = picture_options(layout, mean, scale, resize, bgr)
-    _check_targets(picture, json_file)
-    with open_session(model, devices=device, threads=threads, provider_options=option) as session:
-        feeds = gather_inputs(session.inputs, files=input, shapes=shape, random=random, seed=seed, picture=pictures)
+    check_target("--picture", picture, PICTURE_SUFFIXES)
+    with session.open(model) as opened:
+        feeds = inputs.feeds(opened)
     with _progress() as told:
         found = compare_values(
             model,
             feeds,
-            devices=list(device) or None,
-            options=parse_provider_options(option, threads),
+            devices=session.devices,
+            options=session.provider_options,
+            strict=session.strict,
+            pins=session.pins,
             against=against,
             tolerance=tolerance,
             layers=layers,
@@ -104,25 +81,15 @@ def validate(
         )
     if picture is not None:
         _write_picture(found, picture)
-    if json_file is None or str(json_file) != "-":
+
+    def text() -> None:
         _print(found)
-    if json_file is not None:
-        _write_json(found, json_file)
-    if picture is not None and str(json_file) != "-":
-        output.print_line(f"picture written to {picture}")
+        if picture is not None:
+            print_line(f"picture written to {picture}")
+
+    output.deliver("validate", as_data(found), text)
     if not found.is_good:
-        raise typer.Exit(1)
-
-
-def _check_targets(picture: Path | None, json_file: Path | None) -> None:
-    """Refuse files that can not be written before the work is done."""
-    from mace_core.errors import UsageError
-
-    if picture is not None and picture.suffix.lower() not in PICTURE_SUFFIXES:
-        raise UsageError(f"--picture {picture}: its name ends in {' or '.join(PICTURE_SUFFIXES)}")
-    for option, path in (("--picture", picture), ("--json", json_file)):
-        if path is not None and str(path) != "-" and not path.absolute().parent.is_dir():
-            raise UsageError(f"{option} {path}: there is no folder '{path.parent}'")
+        raise typer.Exit(VERDICT)
 
 
 def _print(found: Validation) -> None:
@@ -152,29 +119,10 @@ def _print(found: Validation) -> None:
 
 
 def _write_picture(found: Validation, path: Path) -> None:
-    from mace_core.errors import UsageError
     from mace_core.numerics.chart import html, svg
 
-    try:
-        path.write_text(html(found) if path.suffix.lower() == ".html" else svg(found), encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"--picture {path}: it can not be written: {error.strerror}") from None
-
-
-def _write_json(found: Validation, path: Path) -> None:
-    import json
-
-    from mace_core.cli import output
-    from mace_core.errors import UsageError
-    from mace_core.numerics.table import as_data
-
-    if str(path) == "-":
-        output.print_json(as_data(found))
-        return
-    try:
-        path.write_text(json.dumps(as_data(found), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"--json {path}: it can not be written: {error.strerror}") from None
+    text = html(found) if path.suffix.lower() == ".html" else svg(found)
+    write_whole(path, text.encode(), "--picture")
 
 
 @contextlib.contextmanager

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from mace_core.json_values import json_value
 from mace_core.numerics.difference import Difference
 from mace_core.numerics.validation import Layer, Validation
 
@@ -30,17 +30,7 @@ def as_data(found: Validation) -> dict[str, Any]:
     data = asdict(found)
     data["good"] = found.is_good
     data["first"] = None if first is None else asdict(first)
-    return {key: _plain(value) for key, value in data.items()}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value
+    return dict(json_value(data))
 
 
 def _figures(difference: Difference | None) -> list[str]:

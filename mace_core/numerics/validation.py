@@ -104,6 +104,8 @@ def validate(
     *,
     devices: Sequence[str] | None = None,
     options: Options | None = None,
+    strict: bool = False,
+    pins: Mapping[str, str] | None = None,
     against: str = "reference",
     tolerance: float = DEFAULT_TOLERANCE,
     layers: bool = False,
@@ -116,7 +118,8 @@ def validate(
     Args:
         model: a path, bytes or an ``onnx.ModelProto`` (a Graph would be changed).
         feeds: as for ``Session.run``.
-        devices, options: as for ``Session``; what is looked at.
+        devices, options, strict, pins: as for ``Session``; what is looked at.  The last two hold for the run as usual:
+            values on the way are computed by graphs that nobody would run, on the same devices.
         against: the device that is believed, or "onnxruntime" where that is installed.
         tolerance: largest error allowed, as a part of the range of the reference's value.
         layers: compare every value, each after all before it ran on ``devices``; the error adds up on the way.
@@ -130,7 +133,7 @@ def validate(
         raise UsageError("a model to validate is a path, bytes or an onnx.ModelProto: a Graph would be changed")
     if not tolerance >= 0:
         raise UsageError(f"the tolerance is a number from 0 on, not {tolerance!r}")
-    work = _Work(model, feeds, devices, options, against, tolerance, registry, progress or _silent)
+    work = _Work(model, feeds, devices, options, strict, pins, against, tolerance, registry, progress or _silent)
     return work.run(layers=layers, isolated=isolated)
 
 
@@ -140,6 +143,8 @@ class _Work:
     feeds: Mapping[str, Any]
     devices: Sequence[str] | None
     options: Options | None
+    strict: bool
+    pins: Mapping[str, str] | None
     against: str
     tolerance: float
     registry: Registry | None
@@ -147,7 +152,14 @@ class _Work:
 
     def run(self, *, layers: bool, isolated: bool) -> Validation:
         self.progress("running the model as usual", 0, 1)
-        with Session(self.model, devices=self.devices, options=self.options, registry=self.registry) as session:
+        with Session(
+            self.model,
+            devices=self.devices,
+            options=self.options,
+            strict=self.strict,
+            pins=self.pins,
+            registry=self.registry,
+        ) as session:
             usual = session.run(self.feeds)
             placed = session.explain().nodes_per_device
         prepared = prepare_model(self.model, optimize=True, cache=False, mmap=True)

@@ -1,8 +1,8 @@
-"""Input types of one signature: given by the model, by the user's shapes, or assumed."""
+"""Input types of one signature: given by the model, or by the user's shapes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from mace_core.errors import InputError
 from mace_core.graph import Value
@@ -23,6 +23,21 @@ def static_types(inputs: Sequence[Value]) -> Types | None:
     return types
 
 
+def given_shapes(
+    inputs: Sequence[Value], shapes: Mapping[str, Sequence[int]], model: str
+) -> dict[str, tuple[int, ...]]:
+    """The shapes given by name, checked.
+
+    Raises:
+        InputError: for an unknown name, or a shape that the model does not allow.
+    """
+    check_shapes(shapes)
+    found, faults = _checked_shapes(inputs, shapes)
+    if faults:
+        raise InputError(f"{model}: " + "; ".join(faults))
+    return found
+
+
 def types_from_shapes(inputs: Sequence[Value], shapes: Mapping[str, Sequence[int]], model: str) -> Types:
     """Types with the shapes given by name; inputs whose shape is fixed may be left out.
 
@@ -30,51 +45,47 @@ def types_from_shapes(inputs: Sequence[Value], shapes: Mapping[str, Sequence[int
         InputError: for an unknown name, a missing shape, or a shape that the model does not allow.
     """
     check_shapes(shapes)
-    faults = [f"there is no input '{name}'" for name in shapes if name not in {value.name for value in inputs}]
+    found, faults = _checked_shapes(inputs, shapes)
     types: dict[Value, ValueType] = {}
     for value in inputs:
         declared = value.type
         if not isinstance(declared, TensorType):
             if declared is not None:
                 types[value] = declared
-            continue
-        given = shapes.get(value.name)
-        if given is None:
-            if not declared.is_concrete:
+        elif value.name in found:
+            types[value] = TensorType(declared.dtype, found[value.name])
+        else:
+            if not declared.is_concrete and value.name not in shapes:
                 faults.append(f"input '{value.name}' ({declared}) needs a shape")
             types[value] = declared
-            continue
-        shape = shape_of(value.name, given)
-        if declared.shape is not None and (
-            len(shape) != len(declared.shape)
-            or any(isinstance(d, int) and d != size for d, size in zip(declared.shape, shape, strict=True))
-        ):
-            faults.append(f"input '{value.name}' is {format_shape(declared.shape)}; {list(shape)} does not fit")
-        types[value] = TensorType(declared.dtype, shape)
     if faults:
         raise InputError(f"{model}: " + "; ".join(faults))
     return types
 
 
-def assumed_types(inputs: Sequence[Value]) -> Iterator[tuple[Types, str]]:
-    """Types with sizes assumed for what is free, likely ones first, and a note that says so."""
-    for size in (1, 64, 224, 32, 320):
-        types: dict[Value, ValueType] = {}
-        sizes: dict[str, int] = {}
-        for value in inputs:
-            declared = value.type
-            if isinstance(declared, TensorType):
-                shape = []
-                for axis, dim in enumerate(declared.shape or ()):
-                    if isinstance(dim, int):
-                        shape.append(dim)
-                        continue
-                    key = dim if dim is not None else f"{value.name}[{axis}]"
-                    shape.append(sizes.setdefault(key, 1 if axis == 0 else size))
-                types[value] = TensorType(declared.dtype, tuple(shape))
-            elif declared is not None:
-                types[value] = declared
-        yield types, f" (assumed: {', '.join(f'{name}={dim}' for name, dim in sizes.items())})"
+def _checked_shapes(
+    inputs: Sequence[Value], shapes: Mapping[str, Sequence[int]]
+) -> tuple[dict[str, tuple[int, ...]], list[str]]:
+    """The shapes that fit, and what is wrong with the others."""
+    by_name = {value.name: value for value in inputs}
+    found: dict[str, tuple[int, ...]] = {}
+    faults: list[str] = []
+    for name, given in shapes.items():
+        if name not in by_name:
+            faults.append(f"there is no input '{name}'")
+            continue
+        declared = by_name[name].type
+        if not isinstance(declared, TensorType):
+            continue
+        shape = shape_of(name, given)
+        if declared.shape is not None and (
+            len(shape) != len(declared.shape)
+            or any(isinstance(d, int) and d != size for d, size in zip(declared.shape, shape, strict=True))
+        ):
+            faults.append(f"input '{name}' is {format_shape(declared.shape)}; {list(shape)} does not fit")
+        else:
+            found[name] = shape
+    return found, faults
 
 
 def signature_text(inputs: Sequence[Value], types: Types) -> str:

@@ -62,7 +62,7 @@ def test_run_tells_the_fallback_to_the_reference(mace: Mace, model: Path) -> Non
     assert "y: float32[1, 2]" in done.stdout
     assert "reference:0: 2" in done.stdout
     assert "FALLBACK: 2 nodes" in done.stdout
-    assert "open dimensions [n, 3]; using 1x3" in done.stderr
+    assert "sizes assumed for free dimensions: n=1 (--shape x=1x3 sets them)" in done.stderr
 
 
 def test_random_input_depends_on_the_seed_alone(mace: Mace, model: Path) -> None:
@@ -140,7 +140,7 @@ def test_devices_shows_what_is_there_and_what_is_not(mace: Mace) -> None:
 
 
 def test_plugins_shows_where_each_comes_from(mace: Mace) -> None:
-    rows = {row["name"]: row for row in json.loads(mace("plugins", "--json").stdout)}
+    rows = {row["name"]: row for row in json.loads(mace("plugins", "--json").stdout)["plugins"]}
     assert rows["reference"]["distribution"] == "mace-core"
     assert rows["reference"]["status"] == "ok"
     assert rows["reference"]["api_version"] == "1.0"
@@ -188,7 +188,7 @@ def test_a_plugin_adds_a_command(mace: Mace, tmp_path: Path, monkeypatch: pytest
 
 def test_options_of_providers_are_listed_given_and_checked(mace: Mace, model: Path) -> None:
     pytest.importorskip("mace_cpu")
-    rows = {row["name"]: row for row in json.loads(mace("plugins", "--json", plugins="cpu").stdout)}
+    rows = {row["name"]: row for row in json.loads(mace("plugins", "--json", plugins="cpu").stdout)["plugins"]}
     assert "affinity" in rows["cpu"]["options"]
     assert "cpu.affinity" in mace("plugins", plugins="cpu").stdout
     options = ("--random", "--shape", "x=2x3", "--device", "cpu", "--json")

@@ -156,11 +156,22 @@ def test_the_command_writes_both_and_says_so(mace: Mace, model: Path, tmp_path: 
     assert {p.name for p in tmp_path.iterdir()} == {"cache", "model.onnx", "t.json", "t.svg"}  # nothing half written
 
 
-@pytest.mark.parametrize("option", ["--trace", "--timeline"])
-def test_a_file_that_can_not_be_written_is_refused_before_the_runs(mace: Mace, model: Path, option: str) -> None:
-    done = mace("benchmark", "model.onnx", option, "missing/t.json")
+@pytest.mark.parametrize(
+    ("option", "file", "words"),
+    [
+        ("--trace", "missing/t.json", "there is no folder 'missing'"),
+        ("--timeline", "missing/t.svg", "there is no folder 'missing'"),
+        ("--timeline", "t.png", "its name must end in .svg"),
+        ("--trace", "t.txt", "its name must end in .json"),
+        ("--json-file", "missing/t.json", "there is no folder 'missing'"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_refused_before_the_runs(
+    mace: Mace, model: Path, option: str, file: str, words: str
+) -> None:
+    done = mace("benchmark", "model.onnx", option, file)
     assert done.returncode == 2
-    assert "there is no folder 'missing'" in done.stderr
+    assert words in done.stderr
     assert done.stdout == ""
 
 

@@ -34,7 +34,7 @@ def test_a_device_that_agrees(mace: Mace, tmp_path: Path) -> None:
 def test_layers_and_nodes_by_themselves(mace: Mace, tmp_path: Path) -> None:
     done = mace(
         "validate", "model.onnx", "--random", "--shape", "4x3", "--device", "cpu", "--layers", "--isolated",
-        "--picture", "layers.svg", "--json", "layers.json", plugins="cpu",
+        "--picture", "layers.svg", "--json-file", "layers.json", plugins="cpu",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     lines = {line.split()[0]: line.split() for line in done.stdout.splitlines() if line.strip()}
@@ -46,7 +46,7 @@ def test_layers_and_nodes_by_themselves(mace: Mace, tmp_path: Path) -> None:
     assert data["good"] is True and data["first"] is None
 
 
-def test_what_differs_by_more_than_allowed_gives_exit_code_1(mace: Mace, tmp_path: Path) -> None:
+def test_what_differs_by_more_than_allowed_gives_exit_code_3(mace: Mace, tmp_path: Path) -> None:
     """No error at all is allowed, and a long sum in another order has one."""
     random = np.random.default_rng(0)
     weights = onnx.numpy_helper.from_array(random.standard_normal((4000, 3)).astype(np.float32), "w")
@@ -57,7 +57,7 @@ def test_what_differs_by_more_than_allowed_gives_exit_code_1(mace: Mace, tmp_pat
         "validate", "long.onnx", "--random", "--shape", "50x4000", "--device", "cpu", "--layers", "--tolerance", "0",
         "--picture", "page.html", plugins="cpu",
     )  # fmt: skip
-    assert done.returncode == 1, done.stdout + done.stderr
+    assert done.returncode == 3, done.stdout + done.stderr
     assert "DIVERGES: the first value that differs from reference by more than 0 of the range is 'y' of" in done.stdout
     assert "the node itself is wrong" in done.stdout
     assert any(line.lstrip().startswith("!") for line in done.stdout.splitlines())
@@ -75,23 +75,23 @@ def test_options_of_providers_are_what_is_compared(mace: Mace, tmp_path: Path) -
     assert mace(*line, plugins="cpu").returncode == 0
     rounded = ("--option", "cpu.precision=bfloat16", "--option", "cpu.features=host+bf16-emulated")
     done = mace(*line, *rounded, plugins="cpu")
-    assert done.returncode == 1, done.stdout + done.stderr
+    assert done.returncode == 3, done.stdout + done.stderr
     done = mace(*line, "--option", "cpu.precision=float99", plugins="cpu")
     assert done.returncode == 2
     assert "float99" in done.stderr
 
 
 def test_json_alone_on_standard_output(mace: Mace) -> None:
-    done = mace("validate", "model.onnx", "--random", "--device", "cpu", "--layers", "--json", "-", plugins="cpu")
+    done = mace("validate", "model.onnx", "--random", "--device", "cpu", "--layers", "--json", plugins="cpu")
     assert len(json.loads(done.stdout)["layers"]) == 2
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--picture", "layers.gif"), "ends in .svg or .html"),
+        (("--picture", "layers.gif"), "must end in .svg or .html"),
         (("--picture", "nowhere/layers.svg"), "there is no folder 'nowhere'"),
-        (("--json", "nowhere/layers.json"), "there is no folder 'nowhere'"),
+        (("--json-file", "nowhere/layers.json"), "there is no folder 'nowhere'"),
         (("--against", "zap"), "zap"),
         (("--tolerance", "-1"), "tolerance"),
         (("--device", "zap"), "zap"),
