@@ -347,6 +347,12 @@ class Session:
         devices = ", ".join(device.name for device in self._pool.devices)
         return f"Session({self._model.label}, devices=[{devices}]{', closed' if self._closed else ''})"
 
+    def _repr_html_(self) -> str:
+        from mace_core.scheduler.notebook import session_html
+
+        names = [device.name for device in self._pool.devices]
+        return session_html(self._model.label, names, self.inputs, self.outputs, self.metadata, is_closed=self._closed)
+
     # --- private --------------------------------------------------------------------------------------------------
 
     def _run_fast(self, feeds: Mapping[str, Any], cancel: CancelFlag | None) -> dict[str, Any] | None:

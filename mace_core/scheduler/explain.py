@@ -115,6 +115,11 @@ class Explanation:
     def __str__(self) -> str:
         return "\n".join(_lines(self))
 
+    def _repr_html_(self) -> str:
+        from mace_core.scheduler.notebook import explanation_html
+
+        return explanation_html(self)
+
 
 def explain_plan(plan: GraphPlan, pool: DevicePool, signature: str, inputs: Sequence[Value] = ()) -> Explanation:
     """The explanation of a plan with the bodies and later stages planned so far; ``inputs``: the model's."""

@@ -72,6 +72,11 @@ class Profile:
         """When the last step ended: what comes after it in a profiled run is mostly telling of the steps."""
         return max((span.end_ns for span in self.spans), default=self.end_ns)
 
+    def _repr_html_(self) -> str:
+        from mace_core.scheduler.notebook import profile_html
+
+        return profile_html(self)
+
     def recorder(self, device: str) -> Callable[[str, tuple[str, ...], int, int], None]:
         """A callback for bindings of a subgraph on ``device``."""
 
