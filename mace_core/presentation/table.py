@@ -211,6 +211,7 @@ def _short(text: str, width: int) -> str:
 
 def fold(text: str, width: int | None, *, indent: str = "") -> list[str]:
     """A sentence in lines of at most ``width`` columns (None: one line); all but the first start with ``indent``."""
+    text = _one_line(text)
     if width is None or _cell_width(text) <= width:
         return [text]
     from rich.console import Console
