@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +70,10 @@ class _Prepared:
 class StageInstance:
     """Everything one request needs to run a plan; used by one thread at a time."""
 
+    # where new arrays come from
+    _empty: Callable[..., npt.NDArray[Any]] = staticmethod(np.empty)
+    _fresh: Callable[..., npt.NDArray[Any]] = staticmethod(fresh_storage)
+
     def __init__(self, plan: StagePlan) -> None:
         self.plan = plan
         self._arenas: dict[str, tuple[Allocator, Buffer]] = {}
@@ -91,7 +95,7 @@ class StageInstance:
                     if device.memory is MemoryKind.HOST:
                         self._host_queues.append(name)
             self._bound = [self._bind(index, register) for index, register in enumerate(plan.registers)]
-            self._fresh = [i for i, register in enumerate(plan.registers) if register.storage is Storage.FRESH]
+            self._new = [i for i, register in enumerate(plan.registers) if register.storage is Storage.FRESH]
             self._work = [self._prepare(step) for step in plan.steps]
             self._transfers: dict[str, DataTransfer] = {
                 step.device: plan.devices[step.device].transfer()
@@ -126,7 +130,7 @@ class StageInstance:
             buffer.address = address_of(array)
         results = []
         for buffer, shape, dtype in outputs:
-            result: npt.NDArray[Any] = np.empty(shape, dtype)
+            result = self._empty(shape, dtype)
             buffer.address = address_of(result)
             results.append(result)
         bindings.cancel = self._own_cancel if cancel is None else cancel
@@ -149,10 +153,10 @@ class StageInstance:
         try:
             for value, register in zip(values, plan.feeds, strict=True):
                 self._feed(register, value)
-            for register in self._fresh:
+            for register in self._new:
                 spec = plan.registers[register]
                 assert spec.shape is not None
-                self._point(register, fresh_storage(spec.dtype, spec.shape))
+                self._point(register, self._fresh(spec.dtype, spec.shape))
             for number, step in enumerate(plan.steps):
                 self._execute(number, step, context)
                 if plan.numerics is not None and isinstance(step, RunStep | ControlStep):
@@ -314,7 +318,7 @@ class StageInstance:
         source, target = self._bound[step.source], self._bound[step.target]
         spec = self.plan.registers[step.target]
         if spec.storage is Storage.DYNAMIC:
-            self._point(step.target, fresh_storage(source.dtype, source.shape), source.shape)
+            self._point(step.target, self._fresh(source.dtype, source.shape), source.shape)
             target.dtype = source.dtype
         nbytes = source.dtype.nbytes(_elements(source.shape))
         if not nbytes:
@@ -436,7 +440,7 @@ class StageInstance:
             if dtype is DType.STRING:
                 bound.buffer = Buffer(MemoryKind.OBJECT, 0)
             elif step.location == HOST:
-                self._point(register, fresh_storage(dtype, shape), shape)
+                self._point(register, self._fresh(dtype, shape), shape)
             else:
                 allocator = self.plan.devices[step.device].backend.allocators()[0]
                 bound.buffer = allocator.allocate(dtype.nbytes(_elements(shape)))

@@ -26,6 +26,7 @@ from mace_core.scheduler.numerics import NumericsCheck
 from mace_core.scheduler.partition import UnplacedNodesError
 from mace_core.scheduler.placement import Compiler, PlacedStage, place
 from mace_core.scheduler.plan import ControlStep, StagePlan, build_plan
+from mace_core.scheduler.poisoned import new_instance
 from mace_core.scheduler.remembered import RememberedPlacements
 from mace_core.scheduler.stages import Stage, cut_stage, fragment
 from mace_core.scheduler.values import RuntimeValue
@@ -178,7 +179,7 @@ class GraphPlan:
         try:
             instance = self._idle.pop()
         except IndexError:
-            instance = StageInstance(self.plan)
+            instance = new_instance(self.plan)
         try:
             results = instance.run_single(arrays, cancel, None)
         except BaseException:
@@ -192,7 +193,7 @@ class GraphPlan:
         try:
             instance = self._idle.pop()
         except IndexError:
-            instance = StageInstance(self.plan)
+            instance = new_instance(self.plan)
         try:
             results = instance.run(values, context)
         except BaseException:

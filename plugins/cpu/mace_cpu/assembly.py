@@ -13,6 +13,7 @@ import numpy.typing as npt
 from mace_core.tensor import DType
 
 if TYPE_CHECKING:
+    from mace_cpu.buffers import Buf
     from mace_cpu.program import Program
 
 ARENA_SLOT, CONSTANT_SLOT, FIRST_INPUT_SLOT = 0, 1, 2
@@ -156,13 +157,24 @@ def assemble(program: Program) -> Assembly:
 
 
 def _plan_buffers(program: Program) -> int:
-    """Give every arena buffer its offset; returns the arena's size in bytes.
+    """Give every arena buffer its offset; returns the arena's size in bytes."""
+    from mace_core.scheduler.memory import Lifetime, plan_arena
+
+    spans = lifetimes(program)
+    entries = [Lifetime(first=first, last=last, nbytes=buf.nbytes) for buf, (first, last) in spans.items()]
+    plan = plan_arena(entries, alignment=ALIGNMENT_BYTES)
+    for buf, offset in zip(spans, plan.offsets, strict=True):
+        buf.offset = offset
+    return plan.total_bytes
+
+
+def lifetimes(program: Program) -> dict[Buf, tuple[int, int]]:
+    """Numbers of the first and the last step that need a buffer of the arena.
 
     A buffer lives from the first to the last step that names it.  What is handed over when all steps have run lives
-    until then.
+    until then: it is needed by the step after the last, which does not exist.
     """
-    from mace_core.scheduler.memory import Lifetime, plan_arena
-    from mace_cpu.buffers import At, Buf, Place
+    from mace_cpu.buffers import At, Place
 
     spans: dict[Buf, tuple[int, int]] = {}
     for index, step in enumerate(program.steps):
@@ -173,12 +185,8 @@ def _plan_buffers(program: Program) -> int:
     for output in program.unsized:
         whole = At(output.data).in_whole().buf
         if whole in spans:
-            spans[whole] = spans[whole][0], len(program.steps) - 1
-    lifetimes = [Lifetime(first=first, last=last, nbytes=buf.nbytes) for buf, (first, last) in spans.items()]
-    plan = plan_arena(lifetimes, alignment=ALIGNMENT_BYTES)
-    for buf, offset in zip(spans, plan.offsets, strict=True):
-        buf.offset = offset
-    return plan.total_bytes
+            spans[whole] = spans[whole][0], len(program.steps)
+    return spans
 
 
 def _place_constants(program: Program) -> tuple[Constants, dict[object, int]]:

@@ -10,6 +10,7 @@ from mace_core.errors import UnsupportedError
 from mace_core.graph.view import GraphView
 from mace_core.native.kernel import KernelSource, load_kernels, load_packed, pack_kernels
 from mace_core.native.pool import ThreadPool, release_shared, shared_pool
+from mace_core.poison import poison_byte
 from mace_core.provider.backend import Backend, Capability, Claim, CompiledSubgraph, Rejection, ShapeSupport
 from mace_core.provider.device import Device
 from mace_cpu import stored
@@ -108,6 +109,11 @@ class CpuBackend(Backend):
             lowering.lower(program, node)
         program.finish()
         join_bands(program)
+        byte = poison_byte()
+        if byte is not None:
+            from mace_cpu.poisoned import add_poison
+
+            add_poison(program, byte)
         return program
 
     # --- stored form ----------------------------------------------------------------------------------------------
@@ -139,9 +145,12 @@ class CpuBackend(Backend):
         return [CpuSubgraph(assembly, addresses, self.pool, self.threads, device) for assembly in assemblies]
 
     def compatibility_key(self) -> str:
+        byte = poison_byte()
+        poison = "" if byte is None else f" poison={byte:02x}"
         unit = "float32" if self.bfloat16 is None else self.bfloat16.value
         return (
             f"{build_id()} {plugin_build_id()} {self.target.key} {unit} threads={self.threads} winograd={self.winograd}"
+            f"{poison}"
         )
 
 

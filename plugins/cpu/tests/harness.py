@@ -384,7 +384,8 @@ def run_view(
             if value.name in results:
                 assert array.tobytes() == results[value.name].tobytes(), f"output {value.name} differs in a second run"
             results[value.name] = array
-    return Ran(results, tuple(step.name for step in compiled.assembly.steps if not step.name.startswith("Block")))
+    names = (step.name for step in compiled.assembly.steps)
+    return Ran(results, tuple(name for name in names if not name.startswith(("Block", "Poison"))))
 
 
 def _stored(array: Array) -> npt.NDArray[np.uint8]:
