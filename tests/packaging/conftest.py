@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -40,6 +41,9 @@ def sdists(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return build("sdist", tmp_path_factory.mktemp("sdists"))
 
 
+_PINNED = {name: str(ROOT / "constraints.txt") for name in ("PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT")}
+"""Of pip before 25.3, and since."""
+
 Environment = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -47,7 +51,7 @@ Environment = Callable[..., "subprocess.CompletedProcess[str]"]
 def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Environment]:
     """``clean_environment(requirements…)``: a new venv into which pip installed them; call it with a command.
 
-    Dependencies are those pinned in constraints.txt.
+    Dependencies, and what builds from sources, are of the versions in constraints.txt.
     """
 
     def make(*requirements: str) -> Environment:
@@ -56,7 +60,7 @@ def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Callable[...,
         scripts = folder / ("Scripts" if sys.platform == "win32" else "bin")
         command = [str(scripts / "python"), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
         done = subprocess.run(
-            [*command, "-c", str(ROOT / "constraints.txt"), *requirements], capture_output=True, text=True, cwd=folder
+            [*command, *requirements], capture_output=True, text=True, cwd=folder, env={**os.environ, **_PINNED}
         )
         assert done.returncode == 0, done.stdout + done.stderr
 

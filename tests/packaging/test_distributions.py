@@ -75,9 +75,11 @@ def test_metadata_says_licence_version_and_dependencies(wheels: dict[str, Path],
 
 
 def test_plugins_need_nothing_heavy_unless_they_use_it() -> None:
-    for name in ("opencl", "hexagon", "apu", "npu"):
+    allowed = {"opencl": {"numpy", "pyopencl"}, "hexagon": {"numpy"}, "apu": set(), "npu": set()}
+    for name, extra in allowed.items():
         project = tomllib.loads((ROOT / "plugins" / name / "pyproject.toml").read_text())["project"]
-        assert project["dependencies"] == ["mace-core~=0.1.0"]
+        assert "mace-core~=0.1.0" in project["dependencies"]
+        assert {text.partition(">")[0] for text in project["dependencies"]} - {"mace-core~=0.1.0"} == extra
 
 
 def test_nothing_in_the_core_imports_a_plugin() -> None:

@@ -34,9 +34,7 @@ class OpenClProvider(ExecutionProvider):
         drivers = discovery.find_drivers()
         missing = [*_loader_missing(loader), *_drivers_missing(drivers)]
         if discovery.binding_folder() is None:
-            missing.append(
-                Missing("pyopencl", "the Python package is not installed", "pip install 'mace-opencl[runtime]'")
-            )
+            missing.append(Missing("pyopencl", "the Python package is not installed", "pip install pyopencl"))
         devices: tuple[Device, ...] = ()
         if loader is not None and discovery.binding_folder() is not None:
             devices, failure = _devices(loader)
@@ -72,8 +70,7 @@ class OpenClProvider(ExecutionProvider):
 
 def _not_importable(device: Device, error: ImportError) -> ProviderError:
     return ProviderError(
-        f"{device.qualified_name} can not be opened, pyopencl does not load ({error}): "
-        "pip install 'mace-opencl[runtime]'",
+        f"{device.qualified_name} can not be opened, pyopencl does not load ({error}): pip install pyopencl",
         device=device.qualified_name,
     )
 
@@ -129,7 +126,7 @@ def _loader_missing(loader: object) -> list[Missing]:
         Missing(
             "/".join(discovery.LOADER_NAMES),
             "the OpenCL loader was found neither in the loader's directories nor in the pyopencl package",
-            "install it (Debian, Ubuntu: ocl-icd-libopencl1), or pip install 'mace-opencl[runtime]'",
+            "install it (Debian, Ubuntu: ocl-icd-libopencl1), or pip install pyopencl",
         )
     ]
 
