@@ -70,7 +70,8 @@ def test_a_readme_renders_as_an_index_renders_it(metadata: dict[str, email.messa
     assert rendered is not None
     title = "MACE" if name == "mace-core" else name
     assert re.search(rf"<h1[^>]*>{title}", rendered)
-    assert rendered.count("<table>") == len(re.findall(r"^\|[-|: ]*-[-|: ]*\|$", description(metadata[name]), re.MULTILINE))
+    tables = re.findall(r"^\|[-|: ]*-[-|: ]*\|$", description(metadata[name]), re.MULTILINE)
+    assert rendered.count("<table>") == len(tables)
 
 
 @pytest.mark.parametrize("name", NAMES)
