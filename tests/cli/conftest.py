@@ -21,7 +21,7 @@ def mace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mace:
     """
     monkeypatch.setenv("MACE_CACHE_DIR", str(tmp_path / "cache"))
 
-    def run(*arguments: str, plugins: str = "reference", timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str, plugins: str = "reference", timeout: float = 240) -> subprocess.CompletedProcess[str]:
         monkeypatch.setenv("MACE_PLUGINS", plugins)
         command = [sys.executable, "-m", "mace_core.cli.main", *arguments]
         return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=timeout)

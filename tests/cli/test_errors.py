@@ -243,7 +243,7 @@ def test_ctrl_c_ends_with_130(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     time.sleep(4)
     assert running.poll() is None, running.communicate()
     running.send_signal(signal.SIGINT)
-    out, err = running.communicate(timeout=30)
+    out, err = running.communicate(timeout=240)
     assert running.returncode == 130, err
     assert "Traceback" not in err
     assert "mace: stopped" in err

@@ -150,14 +150,11 @@ def test_absurd_nesting_is_refused() -> None:
             length >>= 7
         return bytes([number << 3 | 2]) + encoded + bytes([length]) + content
 
-    for levels in (40, 2000):
+    for levels, words in ((40, "MaxDepth"), (2000, "nested more than 100 deep")):
         graph = b""
         for _ in range(levels):
             graph = field(1, field(5, field(6, graph) + field(1, b"body")))
-        assert (
-            "nested" in (message := outcome(b"\x08\x08" + field(7, graph) + field(8, b"\x10\x11")))
-            or "parsing" in message
-        )
+        assert words in outcome(b"\x08\x08" + field(7, graph) + field(8, b"\x10\x11"))
 
     kind = b"\x08\x01"
     for _ in range(200):  # a sequence of sequences …

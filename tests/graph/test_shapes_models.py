@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -95,14 +95,27 @@ def test_voice_activity_step_is_fully_known() -> None:
     ]
 
 
-def test_a_new_input_shape_costs_less_than_20_ms() -> None:
+CALLS_PER_NODE = 40
+"""Half as many again as there are."""
+
+
+def test_a_new_input_shape_costs_few_calls_per_node() -> None:
+    """Some 15 ms for the recogniser; counted, because a clock tells what else the machine does."""
     graph = load_model(packaged(models.PP_OCR_REC))
-    times_ms = []
-    for width in range(320, 400, 8):
-        start = time.perf_counter()
-        resolved(graph, (1, 3, 48, width))
-        times_ms.append((time.perf_counter() - start) * 1e3)
-    assert min(times_ms) < 20, times_ms
+    resolved(graph, (1, 3, 48, 320))
+    calls = 0
+
+    def count(frame: object, event: str, argument: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        resolved(graph, (1, 3, 48, 328))
+    finally:
+        sys.setprofile(before)
+    assert calls / len(graph.nodes) < CALLS_PER_NODE, calls
 
 
 @pytest.mark.parametrize("name", OCR)

@@ -180,11 +180,11 @@ class TestWhatIsLeft:
 
 
 def test_an_interrupt_during_a_run_ends_the_process_at_once(tmp_path: Path) -> None:
-    """The best of three: on a busy machine a process may have to wait for its turn."""
+    """At once: within a second of its own processor time, whatever else the machine does."""
     if sys.platform == "win32":
         pytest.skip("Windows has no SIGINT for one process")
     code = (
-        "import sys, threading, numpy as np, mace_core as mace\n"
+        "import sys, threading, time, numpy as np, mace_core as mace\n"
         "session = mace.Session(sys.argv[1], devices=['cpu'], options={'cpu': {'threads': 2}}, strict=True)\n"
         "feeds = {'x': np.random.default_rng(0).random((1, 3, 48, 1600), np.float32)}\n"
         "session.run(feeds)\n"
@@ -192,28 +192,25 @@ def test_an_interrupt_during_a_run_ends_the_process_at_once(tmp_path: Path) -> N
         "try:\n"
         "    while True: session.run(feeds)\n"
         "except KeyboardInterrupt:\n"
+        "    print(time.process_time())\n"
         "    session.close()\n"
         "    print([thread.name for thread in threading.enumerate()])\n"
         "    raise\n"
     )
-    seconds = []
-    for _ in range(3):
-        running = subprocess.Popen(
-            [sys.executable, "-c", code, recogniser()], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        try:
-            assert running.stdout is not None
-            assert running.stdout.readline() == "running\n", running.communicate()[1]
-            time.sleep(0.1)
-            start = time.perf_counter()
-            running.send_signal(2)
-            printed, errors = running.communicate(timeout=20)
-            seconds.append(time.perf_counter() - start)
-        finally:
-            running.kill()
-        assert printed == "['MainThread']\n"
-        assert errors.strip().endswith("KeyboardInterrupt"), errors
-        assert running.returncode in (130, -2)
-        if seconds[-1] < 1:
-            break
-    assert min(seconds) < 1
+    running = subprocess.Popen(
+        [sys.executable, "-c", code, recogniser()], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert running.stdout is not None
+        assert running.stdout.readline() == "running\n", running.communicate()[1]
+        time.sleep(0.1)
+        used = psutil.Process(running.pid).cpu_times()
+        running.send_signal(2)
+        printed, errors = running.communicate(timeout=120)
+    finally:
+        running.kill()
+    at_the_end, threads = printed.splitlines()
+    assert float(at_the_end) - used.user - used.system < 1
+    assert threads == "['MainThread']"
+    assert errors.strip().endswith("KeyboardInterrupt"), errors
+    assert running.returncode in (130, -2)

@@ -17,7 +17,6 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import mace_core as mace
-from mace_core.errors import DeviceNotFoundError
 from mace_core.native.image import can_load_images
 from mace_core.native.target import host_target
 from mace_core.session import Session
@@ -213,7 +212,7 @@ def test_a_provider_that_is_gone_is_not_taken_from_the_cache(start: Start, model
         text=True,
     )
     assert without.returncode != 0
-    assert DeviceNotFoundError.__name__ in without.stderr or "switched off" in without.stderr
+    assert "switched off by MACE_DISABLE_PLUGINS" in without.stderr
 
 
 def test_another_build_of_the_provider_compiles_anew(

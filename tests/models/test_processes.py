@@ -103,7 +103,7 @@ def run_new(sender: Any, path: str, batches: list[int]) -> None:
     with open_session(path) as session:
         found = [session.run(feeds(batch)) for batch in batches]
     names = [thread.name for thread in threading.enumerate() if thread.name.startswith("mace-worker")]
-    assert inherited is not None or names == []  # an inherited session holds the threads
+    assert (names == []) == (inherited is None)  # an inherited session holds the threads
     sender.send(found)
 
 

@@ -22,6 +22,9 @@ from mace_core.native.pool import MAX_THREADS, ThreadPool, release_shared, share
 from mace_core.native.system_ir import has_futex
 from mace_core.native.target import host_target
 
+ATTEMPTS = 30
+"""What needs several threads to get a turn at once is tried so often: a busy machine may refuse them."""
+
 
 @pytest.fixture(params=["futex", "semaphore"])
 def parking(request: pytest.FixtureRequest) -> str:
@@ -79,9 +82,8 @@ def test_closing_wakes_parked_threads(parking: str, instance: PlanInstance) -> N
     pool = ThreadPool(3, parking=parking)
     check(instance, pool)
     time.sleep(0.2)
-    start = time.perf_counter()
-    pool.close()
-    assert time.perf_counter() - start < 2
+    pool.close()  # would hang
+    assert pool.started_workers == 0
 
 
 def test_threads_end_with_a_pool_that_nobody_holds(parking: str, instance: PlanInstance) -> None:
@@ -110,15 +112,14 @@ def test_an_idle_pool_uses_no_processor_time(pool: ThreadPool, instance: PlanIns
 
 def test_parked_threads_help_again(pool: ThreadPool, sleep_kernel: int) -> None:
     marks = np.zeros(3, np.int64)
-    instance = NativePlan([PlanStep(sleep_kernel, 0, 3, 3)] * 2, [50_000, 0], [(1, 0, 0)]).new_instance()
+    instance = NativePlan([PlanStep(sleep_kernel, 0, 3, 3)] * 2, [20_000, 0], [(1, 0, 0)]).new_instance()
     instance.run([marks.ctypes.data], pool=pool)
-    fastest = 9.0
-    for _ in range(3):
+
+    def helped() -> bool:
         time.sleep(0.1)
-        start = time.perf_counter()
-        instance.run([marks.ctypes.data], pool=pool)
-        fastest = min(fastest, time.perf_counter() - start)
-    assert fastest < 0.2  # 0.3 alone
+        return helpers(instance, marks, pool) == 2
+
+    assert any(helped() for _ in range(ATTEMPTS))
 
 
 def test_more_threads_than_processors(parking: str, instance: PlanInstance) -> None:
@@ -208,29 +209,31 @@ def test_a_fork_gets_threads_of_its_own(
 ) -> None:
     check(instance, pool)
     marks = np.zeros(3, np.int64)
-    sleeping = NativePlan([PlanStep(sleep_kernel, 0, 3, 3)], [100_000, 0], [(1, 0, 0)])
+    sleeping = NativePlan([PlanStep(sleep_kernel, 0, 3, 3)], [50_000, 0], [(1, 0, 0)])
     thread = threading.Thread(target=sleeping.new_instance().run, args=([marks.ctypes.data],), kwargs={"pool": pool})
     if busy:
         thread.start()
-        time.sleep(0.03)
+        time.sleep(0.02)
     child = os.fork()
     if child == 0:  # whatever happens, the child must not go on with the tests
         try:
             mine = sleeping.new_instance()
-            fastest = 9.0
-            for _ in range(3):
-                start = time.perf_counter()
-                mine.run([marks.ctypes.data], pool=pool)
-                fastest = min(fastest, time.perf_counter() - start)
+            helped = any(helpers(mine, marks, pool) == 2 for _ in range(ATTEMPTS))
             check(instance, pool, runs=20)
             pool.close()
-            os._exit(0 if fastest < 0.25 and not workers() else 3)
+            os._exit(0 if helped and not workers() else 3)
         except BaseException:
             os._exit(4)
     if busy:
         thread.join()
-    assert exit_code(child, 30) == 0
+    assert exit_code(child, 240) == 0
     check(instance, pool, runs=20)
+
+
+def helpers(instance: PlanInstance, marks: np.ndarray, pool: ThreadPool) -> int:
+    """How many threads besides the calling one took part in a run."""
+    instance.run([marks.ctypes.data], pool=pool, profile=True)
+    return len({each.thread for each in instance.chunk_times()} - {threading.get_ident()})
 
 
 def exit_code(child: int, limit_s: float) -> int:
@@ -272,5 +275,5 @@ print("end")
 @pytest.mark.parametrize("busy", [False, True], ids=["idle", "while daemon threads run plans"])
 def test_the_process_ends_cleanly(busy: bool) -> None:
     script = EXIT.format(folder=str(Path(__file__).parent), busy=busy)
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=240, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "end\n", "")

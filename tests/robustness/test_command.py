@@ -15,7 +15,7 @@ from robust_models import small
 def mace(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "mace_core.cli.main", *arguments]
     environment = {**os.environ, "MACE_PLUGINS": "reference", "MACE_CACHE_DIR": str(folder / "cache")}
-    return subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=60, env=environment)
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=240, env=environment)
 
 
 def refused(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:

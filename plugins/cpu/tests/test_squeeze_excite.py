@@ -69,9 +69,8 @@ def check(nodes: list[onnx.NodeProto], arrays: dict[str, Array], outputs: list[s
 def test_it_reads_the_picture_once(channels: int, mean: str, features: str | None) -> None:
     nodes, arrays = squeeze_excite((1, channels, 23, 31), mean=mean, swapped=channels == 32)
     ran = check(nodes, arrays, ["y"], features=features, threads=2)
-    if features != "baseline":
-        picture = ran.steps.index("Conv+Sigmoid+Mul")
-        assert ran.steps[picture + 1] == mean and "ScaleWeights" in ran.steps and "Mul" not in ran.steps
+    picture = ran.steps.index("Conv+Sigmoid+Mul")
+    assert ran.steps[picture + 1] == mean and "ScaleWeights" in ran.steps and "Mul" not in ran.steps
 
 
 @settings(max_examples=40)

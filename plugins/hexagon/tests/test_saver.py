@@ -20,7 +20,7 @@ def replay(library_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> st
     client = Path(__file__).with_name("saver_client.py")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     subprocess.run(
-        [sys.executable, str(client), str(library_folder)], cwd=folder, env=environment, check=True, timeout=120
+        [sys.executable, str(client), str(library_folder)], cwd=folder, env=environment, check=True, timeout=240
     )
     return (folder / "saver_output" / "saver_output.c").read_text()
 
