@@ -125,13 +125,17 @@ class Session:
         graph = self._model.graph
         if provide_custom_ops(graph, self._registry):
             self._model.forget_resolutions()  # a shape function may answer differently in the next process
-        pins = {pattern: resolve_device_name(name, self._registry) for pattern, name in (pins or {}).items()}
+        options = options or {}
+        pins = {pattern: resolve_device_name(name, self._registry, options) for pattern, name in (pins or {}).items()}
         self._pool = DevicePool(
             select_devices(
-                self._registry, devices, options=options or {}, strict=strict, pinned=list(pins.values()), graph=graph
+                self._registry, devices, options=options, strict=strict, pinned=list(pins.values()), graph=graph
             )
         )
         try:
+            for device in self._pool.devices:
+                if device.has_options:
+                    self._pool.ready(device)
             _check_pins(pins, graph, self._model.label)
             self._planner = Planner(
                 label=self._model.label,

@@ -97,7 +97,7 @@ def parse_shapes(texts: Sequence[str], specs: Sequence[TensorSpec]) -> dict[str,
     shapes: dict[str, tuple[int, ...]] = {}
     for text in texts:
         name, value = _split(text, by_name, "--shape", "1x3x224x224")
-        if value != "scalar" and not re.fullmatch(r"\d+([x,]\d+)*", value):
+        if value != "scalar" and not re.fullmatch(r"[0-9]{1,18}([x,][0-9]{1,18})*", value):
             raise UsageError(f"--shape {text}: '{value}' is no shape; write it like 1x3x224x224")
         shape = () if value == "scalar" else tuple(int(part) for part in re.split("[x,]", value))
         if not _fits(shape, by_name[name].shape):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
 
 from mace_core.errors import UsageError
@@ -42,7 +44,7 @@ def parse_provider_options(texts: Sequence[str], threads: int = 0) -> dict[str, 
 
 
 def _value(text: str) -> object:
-    if text.removeprefix("-").isdigit():
+    if re.fullmatch(r"-?[0-9]{1,19}", text):
         return int(text)
     return {"true": True, "false": False}.get(text.lower(), text)
 
@@ -56,9 +58,12 @@ def parse_numbers(option: str, text: str) -> tuple[float, ...] | None:
     if not text:
         return None
     try:
-        return tuple(float(part) for part in text.split(","))
+        numbers = tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise UsageError(f"{option} {text}: write one number, or one per channel with commas between") from None
+        numbers = (math.nan,)
+    if not all(map(math.isfinite, numbers)):
+        raise UsageError(f"{option} {text}: write one number, or one per channel with commas between")
+    return numbers
 
 
 def parse_size(text: str) -> tuple[int, int] | None:
@@ -69,7 +74,7 @@ def parse_size(text: str) -> tuple[int, int] | None:
     """
     if not text:
         return None
-    width, _, height = text.partition("x")
-    if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
+    found = re.fullmatch(r"([1-9][0-9]{0,5})x([1-9][0-9]{0,5})", text)
+    if found is None:
         raise UsageError(f"--resize {text}: write it WIDTHxHEIGHT, like 640x480")
-    return int(width), int(height)
+    return int(found[1]), int(found[2])

@@ -49,6 +49,10 @@ def check_options(options: object) -> None:
             f'options are a mapping from provider to its options, such as {{"cpu": {{"threads": 2}}}}, not {options!r}'
         )
     for name, given in options.items():
+        if not isinstance(name, str):
+            raise UsageTypeError(f"options are given by provider, a name such as 'cpu', not {name!r}")
+        if isinstance(given, Mapping) and not all(isinstance(option, str) for option in given):
+            raise UsageTypeError(f"options of '{name}' have names, such as 'threads', not {list(given)!r}")
         if not isinstance(given, Mapping):
             raise UsageTypeError(f"options of '{name}' are a mapping from option to value, not {type(given).__name__}")
 

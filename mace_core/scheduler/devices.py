@@ -26,6 +26,7 @@ class SessionDevice:
         only_pinned: takes only nodes pinned to it.
         provider_version: part of cache keys.
         options_key: the options it is opened with, as text for cache keys.
+        has_options: some were given for it: they are tried at once, since only the provider knows their values.
         refused: why it is not used any more; "" while it is.
         is_closed: it is never opened again.
     """
@@ -37,6 +38,7 @@ class SessionDevice:
     only_pinned: bool = False
     provider_version: str = ""
     options_key: str = ""
+    has_options: bool = False
     refused: str = ""
     is_closed: bool = False
     _backend: Backend | None = field(default=None, repr=False)
@@ -147,14 +149,17 @@ class DevicePool:
         """Whether the device is open, opened now if it was not; one that can not be opened is refused from then on.
 
         Raises:
-            MaceError: if it can not be opened and the user named it.
+            UsageError: if its options mean nothing to it; never a reason to run elsewhere.
+            MaceError: if it can not be opened and the user named it, or gave options for it.
         """
         if device.is_open:
             return True
         try:
             device.backend  # noqa: B018 - opening is the point
+        except UsageError:
+            raise
         except Exception as error:
-            if device.named:
+            if device.named or device.has_options:  # its options ask for it by name
                 if isinstance(error, MaceError):
                     raise
                 raise ProviderBugError(

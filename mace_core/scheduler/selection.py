@@ -6,9 +6,10 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 
-from mace_core.errors import PluginError, UsageError
+from mace_core.errors import MaceError, PluginError, UsageError
 from mace_core.graph import Graph
-from mace_core.provider import Device, ExecutionProvider, hooks
+from mace_core.provider import Backend, Device, ExecutionProvider, hooks
+from mace_core.provider.entry_points import describe
 from mace_core.provider.inventory import find_device, inventory, is_real, probe
 from mace_core.provider.registry import CUSTOM, REFERENCE, Registry
 from mace_core.scheduler.devices import SessionDevice
@@ -100,9 +101,9 @@ def _hosts(registry: Registry) -> list[Device]:
         return []
 
 
-def resolve_device_name(name: str, registry: Registry) -> str:
-    """The qualified name of a device a user names shortly."""
-    return find_device(name, registry).qualified_name
+def resolve_device_name(name: str, registry: Registry, options: Options) -> str:
+    """The qualified name of a device a user names shortly; some are found only under the options given for them."""
+    return _find(name, registry, options).qualified_name
 
 
 def _session_device(
@@ -118,7 +119,8 @@ def _session_device(
     provider: ExecutionProvider = registry.provider(device.provider)
     return SessionDevice(
         device=device,
-        open_backend=lambda: provider.open(device, given),
+        open_backend=lambda: _open(provider, device, given),
+        has_options=bool(given),
         named=named or only_pinned,
         is_fallback=is_fallback,
         only_pinned=only_pinned,
@@ -127,15 +129,44 @@ def _session_device(
     )
 
 
+def _open(provider: ExecutionProvider, device: Device, given: Mapping[str, object]) -> Backend:
+    """The backend of ``device``.
+
+    Raises:
+        UsageError: if the provider refuses the options, with whatever words.
+    """
+    try:
+        return provider.open(device, given)
+    except MaceError:
+        raise
+    except (TypeError, ValueError, OverflowError) as error:
+        if not given:
+            raise
+        options = ", ".join(f"{name}={value!r}" for name, value in given.items())
+        raise UsageError(
+            f"{device.qualified_name} cannot be opened with the options {options}: {describe(error)}"
+        ) from error
+
+
 def _check_options(options: Options, devices: Sequence[Device], registry: Registry) -> None:
-    """Options must be of a device in use, or of a provider that is at least installed, and known to it."""
+    """Options must be of a device in use, and known to its provider: what has no effect is a mistake.
+
+    Raises:
+        UsageError: naming what does not fit.
+    """
     used = {device.provider for device in devices} | {device.qualified_name for device in devices}
     for name, given in options.items():
         provider_name = name.partition(":")[0]
-        if name not in used and provider_name not in registry.names():
+        if provider_name not in registry.names():
             raise UsageError(f"options are given for '{name}', which is no provider here; {registry.suggestion(name)}")
         if name not in used:
-            continue
+            if not given:
+                continue
+            in_use = ", ".join(device.qualified_name for device in devices)
+            raise UsageError(
+                f"options are given for '{name}' ({', '.join(given)}), which is not in use: this session has {in_use}; "
+                f"name '{name}' as a device, or leave its options out"
+            )
         known = registry.provider(provider_name).options
         for option in given:
             if option not in known:

@@ -46,6 +46,6 @@ class AcmeProvider(ExecutionProvider):
         if unknown:
             raise UsageError(f"the acme provider has no option '{unknown[0]}'; it knows {', '.join(self.options)}")
         memory_bytes = options.get("memory_bytes", DEFAULT_MEMORY_BYTES)
-        if not isinstance(memory_bytes, int) or memory_bytes <= 0:
+        if isinstance(memory_bytes, bool) or not isinstance(memory_bytes, int) or memory_bytes <= 0:
             raise UsageError(f"the acme option 'memory_bytes' takes a positive whole number, not {memory_bytes!r}")
         return AcmeBackend(device, memory_bytes)

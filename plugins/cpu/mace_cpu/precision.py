@@ -75,7 +75,12 @@ def choose_instructions(features: str | None, precision: str) -> tuple[Target, B
     if precision not in PRECISIONS:
         raise UsageError(f"the cpu option 'precision' is one of {', '.join(PRECISIONS)}, not {precision!r}")
     mask, plus, wanted = (features or "").partition("+")
-    target = host_target("native" if mask == "host" else mask or None)
+    try:
+        target = host_target("native" if mask == "host" else mask or None)
+    except UsageError as error:
+        if not mask:
+            raise
+        raise UsageError(f"the cpu option 'features' is '{features}': {error}") from None
     units = [unit for unit in Bfloat16Unit if plus and wanted == _FEATURE_PREFIX + unit.value]
     if plus and not units:
         known = ", ".join(f"+{_FEATURE_PREFIX}{unit.value}" for unit in Bfloat16Unit)

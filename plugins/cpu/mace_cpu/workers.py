@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import dataclass
+from numbers import Integral
 
 from mace_core.errors import UsageError
 from mace_core.processors import AFFINITIES, choose_processors, usable_processors
@@ -36,12 +37,12 @@ def choose_workers(threads: object, affinity: object) -> Workers:
     Raises:
         UsageError: for values that mean nothing.
     """
-    if isinstance(threads, bool) or not (threads is None or (isinstance(threads, int) and threads >= 0)):
+    if isinstance(threads, bool) or not (threads is None or (isinstance(threads, Integral) and int(threads) >= 0)):
         raise UsageError(f"the cpu option 'threads' takes a whole number from 0 (automatic), not {threads!r}")
-    if affinity not in AFFINITIES:
+    if not isinstance(affinity, str) or affinity not in AFFINITIES:
         raise UsageError(f"the cpu option 'affinity' takes one of {', '.join(AFFINITIES)}, not {affinity!r}")
     choice = choose_processors(str(affinity))
-    count = threads or default_threads(processors=choice.processors)
+    count = int(threads or 0) or default_threads(processors=choice.processors)
     notes = [choice.note, _too_many(count, choice.processors)]
     return Workers(count, choice.processors, tuple(filter(None, notes)))
 

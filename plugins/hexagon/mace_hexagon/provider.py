@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
@@ -75,12 +76,14 @@ class HexagonProvider(ExecutionProvider):
         if unknown:
             raise UsageError(f"the hexagon provider has no option '{unknown[0]}'; it knows {', '.join(self.options)}")
         precision = options.get("precision", PRECISIONS[0])
-        if precision not in PRECISIONS:
+        if not isinstance(precision, str) or precision not in PRECISIONS:
             raise UsageError(f"the hexagon option 'precision' is one of {', '.join(PRECISIONS)}, not {precision!r}")
         folder = options.get("library_dir")
         if folder is None:
             return str(precision), None
-        library = Path(str(folder), discovery.HTP_LIBRARY)
+        if not isinstance(folder, str | os.PathLike) or "\0" in os.fspath(folder):
+            raise UsageError(f"the hexagon option 'library_dir' takes a folder, not {folder!r}")
+        library = Path(folder, discovery.HTP_LIBRARY)
         problem = discovery.why_unusable(library)
         if problem is not None:
             raise UsageError(f"the hexagon option 'library_dir' does not fit: {problem}")

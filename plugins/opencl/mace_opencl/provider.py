@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -56,14 +57,14 @@ class OpenClProvider(ExecutionProvider):
         if unknown:
             raise UsageError(f"the opencl provider has no option '{unknown[0]}'; it knows {', '.join(self.options)}")
         limit = options.get("memory_limit_bytes")
-        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit <= 0):
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, Integral) or int(limit) <= 0):
             raise UsageError(f"the opencl option 'memory_limit_bytes' takes a positive whole number, not {limit!r}")
         try:
             from mace_opencl.backend import OpenClBackend
         except ImportError as error:
             raise _not_importable(device, error) from error
         try:
-            return OpenClBackend(device, {"memory_limit_bytes": limit})
+            return OpenClBackend(device, {"memory_limit_bytes": None if limit is None else int(limit)})
         except ImportError as error:
             raise _not_importable(device, error) from error
 
