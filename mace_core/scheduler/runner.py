@@ -15,6 +15,7 @@ from mace_core.errors import ModelError
 from mace_core.fork_safe import fork_safe_lock, fork_safe_rlock
 from mace_core.graph import Graph, Node, Value
 from mace_core.graph.signature import Resolution
+from mace_core.poison import poison_byte
 from mace_core.provider.execution import CancelFlag
 from mace_core.scheduler import notify
 from mace_core.scheduler.context import RunContext
@@ -82,6 +83,7 @@ class Planner:
             ModelError: if the shapes do not fit.
             StrictPlacementError, UnplacedNodesError: if some node runs nowhere.
         """
+        poison_byte()  # a bad pattern is an error of its own, not one of the backend that would ask for it first
         with self.lock:
             resolution = self.resolve(graph, types, fixed)
             resolution.known.update(fixed)
