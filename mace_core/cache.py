@@ -118,6 +118,8 @@ class CheckedCache:
             self._check_folder()
         except NotPrivateError as error:
             return f"{error}, and what lies in a cache is run as code"
+        except NotADirectoryError:  # nothing can be read there, and writing tells what is wrong
+            return ""
         except OSError as error:
             return f"it cannot be looked at: {error}"
         return ""

@@ -7,16 +7,16 @@ import json
 import logging
 import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from mace_core.errors import ModelError
 from mace_core.frontend.load import check_file, load_model
 from mace_core.graph import AttributeKind, Graph
 from mace_core.graph.serialize import dump_graph, graph_fingerprint, load_graph
 from mace_core.tensor import Tensor
-from mace_core.tensor.files import file_identity
+from mace_core.tensor.files import FileIdentity, file_identity, settled_identity
 
 _log = logging.getLogger(__name__)
 
@@ -43,8 +43,9 @@ def load_cached(
 ) -> tuple[Graph, str]:
     """The optimised graph of a model file, and its fingerprint (see ``graph_fingerprint``).
 
-    An entry is good for a file of the same path, size, modification time and inode, and if the same holds for every
-    other file that the model keeps weights in.  It refers to the weights in those files instead of repeating them.
+    An entry is good for a file of the same identity (see ``file_identity``), and if the same holds for every other file
+    that the model keeps weights in.  It refers to the weights in those files instead of repeating them.  Files that
+    were changed so recently that another change might not show are loaded and not cached.
 
     Args:
         path: the model file.
@@ -67,19 +68,19 @@ def load_cached(
             loaded[0].source_path = str(model)
             return loaded
         cache.remove(key)
+    settled = settled_identity(model)
     graph = load_model(model, mmap=mmap)
-    others = sorted({t.source.path for t in _constants(graph) if t.source is not None})
-    files = [identity for identity in map(file_identity, others) if identity is not None and identity != before]
+    files = _opened_files(graph)
     optimise(graph)
     fingerprint = graph_fingerprint(graph)
-    if before is not None and file_identity(model) == before:
+    if settled is not None and settled == before == file_identity(model) and None not in files.values():
         cache.put(key, _pack(graph, fingerprint, files))
     else:
-        _log.info("'%s' changed while it was loaded: its graph is not cached", model)
+        _log.info("'%s' was changed while it was loaded or just before: its graph is not cached", model)
     return graph, fingerprint
 
 
-def _pack(graph: Graph, fingerprint: str, files: list[list[Any]]) -> bytes:
+def _pack(graph: Graph, fingerprint: str, files: Mapping[str, FileIdentity | None]) -> bytes:
     header = json.dumps({"fingerprint": fingerprint, "files": files}).encode()
     return b"".join((_LENGTH.pack(len(header)), header, dump_graph(graph)))
 
@@ -90,14 +91,27 @@ def _unpack(entry: bytes, *, mmap: bool) -> tuple[Graph, str] | None:
         (length,) = _LENGTH.unpack_from(entry)
         start = _LENGTH.size
         header = json.loads(entry[start : start + length])
-        for identity in header["files"]:
-            if file_identity(identity[0]) != identity:
-                _log.info("'%s' has changed: the graph cached with it is not used", identity[0])
+        files = {path: tuple(identity) for path, identity in header["files"].items()}
+        for path, identity in files.items():
+            if file_identity(path) != identity:
+                _log.info("'%s' has changed: the graph cached with it is not used", path)
                 return None
-        return load_graph(memoryview(entry)[start + length :], mmap=mmap), header["fingerprint"]
-    except (ModelError, KeyError, IndexError, TypeError, ValueError, struct.error) as error:
+        graph = load_graph(memoryview(entry)[start + length :], mmap=mmap)
+        for path, opened in _opened_files(graph).items():
+            if files[path] != opened:
+                _log.info("'%s' is being changed: the graph cached with it is not used", path)
+                return None
+        return graph, header["fingerprint"]
+    except (ModelError, KeyError, IndexError, TypeError, ValueError, AttributeError, struct.error) as error:
         _log.info("a cached graph can not be used (%s)", error)
         return None
+
+
+def _opened_files(graph: Graph) -> dict[str, FileIdentity | None]:
+    """The files that weights lie in, by absolute path, as they were when they were opened."""
+    sources = [constant.source for constant in _constants(graph)]
+    opened = {source.path: source.identity for source in sources if source is not None}
+    return {str(Path(path).absolute()): identity for path, identity in opened.items()}
 
 
 def _constants(graph: Graph) -> Iterator[Tensor]:

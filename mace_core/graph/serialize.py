@@ -29,7 +29,7 @@ from mace_core.tensor import (
     TensorType,
     ValueType,
 )
-from mace_core.tensor.files import file_identity, open_bytes
+from mace_core.tensor.files import FileBytes, open_bytes
 
 _MAGIC = b"MACEGR01"
 _HEAD = struct.Struct("<8sQ")  # magic, length of the JSON header
@@ -79,18 +79,15 @@ def load_graph(blob: bytes | memoryview, *, mmap: bool = True) -> Graph:
 def graph_fingerprint(graph: Graph) -> str:
     """A hexadecimal digest of everything in the graph but where it was loaded from (``source_path``).
 
-    Constants that are views of a file count by that file's path, size, modification time and inode and their place in
+    Constants that are views of a file count by the identity that this file had when it was opened and their place in
     it, which is cheap; others by their bytes.  So the same fingerprint means the same graph, but the same weights from
     another file give another fingerprint.
     """
-    files = _FileIdentities()
 
     def identify(tensor: Tensor) -> list[Any]:
         source = tensor.source
-        if source is not None and tensor.dtype is not DType.STRING:
-            identity = files.of(source.path)
-            if identity is not None:
-                return ["f", identity, source.offset, source.nbytes]
+        if source is not None and source.identity is not None and tensor.dtype is not DType.STRING:
+            return ["f", source.identity, source.offset, source.nbytes]
         if tensor.dtype is DType.STRING:
             return ["s", [_encode_text(s) for s in tensor.payload.reshape(-1).tolist()]]
         return ["h", hashlib.blake2b(tensor.payload.data, digest_size=16).hexdigest()]
@@ -99,18 +96,6 @@ def graph_fingerprint(graph: Graph) -> str:
     del encoded["path"]
     text = json.dumps(encoded, separators=(",", ":"))
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-class _FileIdentities:
-    """Identities of files, each looked up once."""
-
-    def __init__(self) -> None:
-        self._known: dict[str, list[Any] | None] = {}
-
-    def of(self, path: str) -> list[Any] | None:
-        if path not in self._known:
-            self._known[path] = file_identity(path)
-        return self._known[path]
 
 
 class _Payloads:
@@ -237,7 +222,7 @@ class _Decoder:
     def __init__(self, payloads: npt.NDArray[np.uint8], *, mmap: bool) -> None:
         self._payloads = payloads
         self._mmap = mmap
-        self._files: dict[str, npt.NDArray[np.uint8]] = {}
+        self._files: dict[str, FileBytes] = {}
         self._types: list[ValueType | None] = []
         self._values: list[Value | None] = []
 
@@ -297,7 +282,8 @@ class _Decoder:
             offset, nbytes = row[3], row[4]
             return Tensor(dtype, shape, self._payloads[offset : offset + nbytes])
         path, offset, nbytes = row[3:]
-        content = self._file(path)
+        file = self._file(path)
+        content = file.data
         if offset + nbytes > content.size:
             raise ModelError(
                 f"The file '{path}' has {content.size} bytes, but weights were stored up to byte {offset + nbytes}: "
@@ -305,13 +291,13 @@ class _Decoder:
             )
         if nbytes != dtype.nbytes(math.prod(shape)):
             raise ValueError("a stored size does not fit its shape")
-        return Tensor(dtype, shape, content[offset : offset + nbytes], FileRange(path, offset, nbytes))
+        return Tensor(dtype, shape, content[offset : offset + nbytes], FileRange(path, offset, nbytes, file.identity))
 
-    def _file(self, path: str) -> npt.NDArray[np.uint8]:
-        content = self._files.get(path)
-        if content is None:
-            content = self._files[path] = open_bytes(Path(path), mmap=self._mmap, what="weight file").data
-        return content
+    def _file(self, path: str) -> FileBytes:
+        file = self._files.get(path)
+        if file is None:
+            file = self._files[path] = open_bytes(Path(path), mmap=self._mmap, what="weight file")
+        return file
 
     def _sparse(self, row: list[Any]) -> tuple[Tensor, Tensor, tuple[int, ...]]:
         return self._tensor(row[0]), self._tensor(row[1]), tuple(row[2])

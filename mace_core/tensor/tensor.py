@@ -12,11 +12,18 @@ from mace_core.tensor.dtype import DType
 
 
 class FileRange(NamedTuple):
-    """Where in which file a payload stands (so that a cached graph can refer to it instead of holding it)."""
+    """Where in which file a payload stands (so that a cached graph can refer to it instead of holding it).
+
+    Attributes:
+        path, offset, nbytes: of the payload, in bytes.
+        identity: what `mace_core.tensor.files.file_identity` gave when the file was opened; None where a later change
+            of the file might give the same.
+    """
 
     path: str
     offset: int
     nbytes: int
+    identity: tuple[Any, ...] | None = None
 
 
 class Tensor:

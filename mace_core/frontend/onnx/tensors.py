@@ -153,7 +153,7 @@ class TensorReader:
             raise self._error(
                 where, f"needs bytes {offset} to {offset + length} of '{file.path}', which has {file.data.size}"
             )
-        source = FileRange(str(file.path), offset, length) if file.path.name else None
+        source = FileRange(str(file.path), offset, length, file.identity) if file.path.name else None
         return file.data[offset : offset + length], source
 
     def _external_payload(
