@@ -77,7 +77,7 @@ class OnnxFrontend(Frontend):
             raise ModelError(f"{label} is damaged or no ONNX model: {error}.") from error
         except DecodeError as error:
             raise ModelError(f"{label} is damaged or no ONNX model: {str(error).rstrip('.')}.") from error
-        reader = TensorReader(label, content, path.parent if path is not None else None, mmap=mmap)
+        reader = TensorReader(label, content, path, mmap=mmap)
         try:
             graph = Importer(model, reader, label).build()
         except UnicodeDecodeError as error:

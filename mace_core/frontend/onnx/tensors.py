@@ -43,14 +43,15 @@ class TensorReader:
     """Turns the tensors of one model into constants.
 
     Payloads that the scanner took out of the model are views into ``content``; external ones are views into their own
-    files, which must lie in the model's folder.
+    files, which must lie in the model's folder: the one that its path names, or, where that is a link, the one that its
+    file is in.  (Caches of model hubs keep files under the names of their contents and link to them.)
     """
 
-    def __init__(self, label: str, content: FileBytes | None, folder: Path | None, *, mmap: bool) -> None:
-        """``label`` names the model in messages; ``content`` is what was scanned; ``folder`` holds external data."""
+    def __init__(self, label: str, content: FileBytes | None, path: Path | None, *, mmap: bool) -> None:
+        """``label`` names the model in messages; ``content`` is what was scanned; external data is beside ``path``."""
         self._label = label
         self._content = content
-        self._folder = folder
+        self._path = path
         self._mmap = mmap
         self._external: dict[str, FileBytes] = {}
         self._dense_bytes = 0  # of sparse tensors, written out
@@ -189,30 +190,38 @@ class TensorReader:
         return self._range(file, offset, size, where)
 
     def _external_path(self, location: str, where: str) -> Path:
-        """The file meant by ``location``, made sure to lie in the model's folder."""
-        if self._folder is None:
+        """The file meant by ``location``, made sure to lie in the model's folder or in that of what it links to."""
+        if self._path is None:
             raise self._error(
                 where, f"keeps its values in the file '{location}' beside the model: load the model from its path"
             )
         if "\0" in location:
             raise self._error(where, "has a NUL character in its external data location")
         portable = location.replace("\\", "/") if os.sep == "\\" else location
-        candidate = self._folder / portable
+        if Path(portable).is_absolute() or Path(os.path.normpath(portable)).parts[:1] == ("..",):
+            raise self._error(
+                where, f"points to external data outside the model's folder ('{location}'), which is refused"
+            )
         try:
-            inside = candidate.resolve().is_relative_to(self._folder.resolve())
-            is_file = candidate.is_file()
+            folders = list(dict.fromkeys((self._path.parent, self._path.resolve().parent)))
+            candidates = [folder / portable for folder in folders]
+            found = next((candidate for candidate in candidates if candidate.is_file()), None)
+            target = (found or candidates[0]).resolve()
+            inside = any(target.is_relative_to(folder.resolve()) for folder in folders)
         except (OSError, RuntimeError) as error:  # RuntimeError: a loop of symbolic links
             raise self._error(
                 where, f"has external data in '{location}', which can not be followed: {error}"
             ) from error
-        if Path(portable).is_absolute() or not inside:
+        if not inside:
             raise self._error(
-                where, f"points to external data outside the model's folder ('{location}'), which is refused"
+                where,
+                f"points to external data outside the model's folder ('{location}' leads to '{target}'), which is "
+                "refused; copy that file beside the model if you trust it",
             )
-        if not is_file:
-            problem = f"keeps its values in '{candidate}', which is missing or no file"
-            raise ModelNotFoundError(str(self._error(where, problem)), candidate)
-        return candidate
+        if found is None:
+            problem = f"keeps its values in '{candidates[0]}', which is missing or no file"
+            raise ModelNotFoundError(str(self._error(where, problem)), candidates[0])
+        return found
 
     def _error(self, where: str, problem: str) -> ModelError:
         return ModelError(f"{self._label}: {where} {problem}.")
