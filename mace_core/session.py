@@ -40,12 +40,12 @@ from mace_core.scheduler.context import RunContext
 from mace_core.scheduler.custom import provide_custom_ops
 from mace_core.scheduler.devices import DevicePool
 from mace_core.scheduler.feeds import collect_feeds
-from mace_core.scheduler.model import PreparedModel, prepare_model
+from mace_core.scheduler.model import Constants, PreparedModel, prepare_model
 from mace_core.scheduler.numerics import NumericsCheck
 from mace_core.scheduler.profile import Profile
 from mace_core.scheduler.remembered import RememberedPlacements
 from mace_core.scheduler.runner import GraphPlan, GraphRunner, Planner
-from mace_core.scheduler.selection import resolve_device_name, select_devices
+from mace_core.scheduler.selection import host_provider_version, resolve_device_name, select_devices
 from mace_core.scheduler.signatures import given_shapes, signature_text, static_types, types_from_shapes
 from mace_core.scheduler.specs import ValueSpec, spec_of
 from mace_core.scheduler.stages import subset
@@ -54,7 +54,9 @@ from mace_core.scheduler.values import RuntimeValue
 if TYPE_CHECKING:
     from mace_core.frontend.load import Model
     from mace_core.scheduler.explain import Explanation
+    from mace_core.scheduler.host_constants import HostConstants
     from mace_core.scheduler.profile import Profile
+    from mace_core.tensor import Tensor
 
 _log = logging.getLogger("mace")
 
@@ -121,7 +123,7 @@ class Session:
         self._registry = registry or default_registry()
         self._closed = False
         with memory_needed(f"{_label_of(model)}: loading it"):
-            self._model: PreparedModel = prepare_model(model, optimize=optimize, cache=cache, mmap=mmap)
+            self._model: PreparedModel = _prepare(model, self._registry, optimize=optimize, cache=cache, mmap=mmap)
         graph = self._model.graph
         if provide_custom_ops(graph, self._registry):
             self._model.forget_resolutions()  # a shape function may answer differently in the next process
@@ -449,6 +451,25 @@ class Session:
     def _check_open(self) -> None:
         if self._closed:
             raise UsageError(f"the session of {self._model.label} is closed")
+
+
+def _prepare(model: Model, registry: Registry, *, optimize: bool, cache: bool, mmap: bool) -> PreparedModel:
+    """The model, with what depends on constants alone computed on the host."""
+    opened: list[HostConstants] = []
+
+    def compute(graph: Graph) -> list[Tensor]:
+        if not opened:
+            from mace_core.scheduler.host_constants import HostConstants
+
+            opened.append(HostConstants(registry))
+        return opened[0](graph)
+
+    try:
+        constants = Constants(compute, host_provider_version(registry))
+        return prepare_model(model, optimize=optimize, cache=cache, mmap=mmap, constants=constants)
+    finally:
+        for host in opened:
+            host.close()
 
 
 def _label_of(model: Model) -> str:

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import logging
-import math
-from typing import ClassVar
+from collections.abc import Callable, Sequence
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 
 from mace_core.graph import AttributeKind, Graph, Node, Value
 from mace_core.optimizer.common_subexpressions import NON_DETERMINISTIC
-from mace_core.optimizer.evaluate import evaluate_node
+from mace_core.optimizer.evaluate import ConstantFacts
 from mace_core.optimizer.infra import GraphPass, PassContext, remove_nodes
 from mace_core.tensor import Tensor
 
 logger = logging.getLogger("mace.optimizer")
 
-MAX_GROWTH_BYTES = 1 << 20
-"""A folded node may need this much more memory than the constants it replaces (a Range or Expand can blow up)."""
-
-MAX_TEXT = 1 << 16
-"""Characters of texts that are put together when a model is loaded: each of them takes up to four bytes."""
+Computation: TypeAlias = Callable[[Graph], Sequence[Tensor]]
+"""Runs a graph that has no inputs, as a session would, and returns its outputs."""
 
 KEPT = frozenset({"DequantizeLinear", "QuantizeLinear", "DynamicQuantizeLinear"})
 """Never folded: providers recognise quantised weights by these nodes."""
@@ -46,21 +43,91 @@ class LiftConstants(GraphPass):
 
 
 class FoldConstants(GraphPass):
-    """Computes nodes whose inputs are all constants, with the onnx library's reference implementation."""
+    """Computes what depends on constants alone, exactly as a run would.
+
+    What numpy computes to the last bit as every provider has to (movement, integers, correctly rounded arithmetic) is
+    computed here.  The rest is handed, as a graph without inputs, to a computation that runs it on the host's provider;
+    where there is none it stays in the graph.
+    """
 
     name: ClassVar[str] = "fold constants"
 
+    def __init__(self, compute: Computation | None = None) -> None:
+        self._compute = compute
+        self._refused: set[Node] = set()  # could not be computed: they are the run's business
+
     def run(self, graph: Graph, context: PassContext) -> int:
+        nodes = self._foldable(graph)
+        if not nodes:
+            return 0
+        facts = ConstantFacts(graph, nodes, context.opset_imports)
         gone: set[Node] = set()
-        for node in graph.nodes:
-            if _can_fold(node) and _fold(graph, node, context):
+        for node in nodes:
+            contents = facts.contents(node)
+            if contents is not None:
+                _replace(graph, node, contents)
                 gone.add(node)
+        rest = [node for node in nodes if node not in gone and facts.is_cheap(node)]
+        if self._compute is not None and rest:
+            gone |= self._run_on_host(graph, rest, context)
         remove_nodes(graph, gone)
         return len(gone)
 
+    def _foldable(self, graph: Graph) -> list[Node]:
+        """Nodes that read constants, or what other such nodes compute, in the graph's order."""
+        known: set[Value] = set()
+        found: list[Node] = []
+        for node in graph.nodes:
+            if node in self._refused or not _can_fold(node):
+                continue
+            if all(value is None or value.constant is not None or value in known for value in node.inputs):
+                found.append(node)
+                known.update(value for value in node.outputs if value is not None)
+        return found
+
+    def _run_on_host(self, graph: Graph, nodes: Sequence[Node], context: PassContext) -> set[Node]:
+        """Compute nodes as one graph; where that fails, each by itself, and those that fail again never more."""
+        ready: set[Value] = set()
+        batch: list[Node] = []
+        for node in nodes:  # a node that is too dear keeps its readers too
+            if all(value is None or value.constant is not None or value in ready for value in node.inputs):
+                batch.append(node)
+                ready.update(value for value in node.outputs if value is not None)
+        if not batch:
+            return set()
+        if self._computed(graph, batch, context):
+            return set(batch)
+        done: set[Node] = set()
+        for node in batch:
+            if any(value is not None and value.constant is None for value in node.inputs):
+                continue  # in the next round, if what it reads can be computed
+            if len(batch) > 1 and self._computed(graph, [node], context):
+                done.add(node)
+            else:
+                self._refused.add(node)
+        return done
+
+    def _computed(self, graph: Graph, nodes: Sequence[Node], context: PassContext) -> bool:
+        """Whether the results of ``nodes`` could be computed and are constants now.
+
+        A model that can not be computed at load time is not wrong yet (the node may sit in a branch that never runs),
+        so a failure is logged and the nodes stay.
+        """
+        assert self._compute is not None
+        part = _part(graph, nodes, context)
+        try:
+            results = self._compute(part)
+        except Exception as error:  # a provider's own failure is told when the node runs
+            names = ", ".join(f"'{node.name}' ({node.op_type})" for node in nodes[:3])
+            logger.info("%d nodes (%s …) are not folded: %s", len(nodes), names, error)
+            return False
+        for value, tensor in zip(part.outputs, results, strict=True):
+            _make_initializer(graph, value, tensor)
+        return True
+
 
 def constant_payload(node: Node) -> Tensor | None:
-    """The tensor a Constant node stands for; None for forms kept as nodes (sparse tensors)."""
+    """The tensor a Constant node stands for; None where it has none."""
     for name, attribute in node.attributes.items():
         if name == "value" and attribute.kind is AttributeKind.TENSOR:
             tensor: Tensor = attribute.value
@@ -83,42 +150,32 @@ def constant_payload(node: Node) -> Tensor | None:
 def _can_fold(node: Node) -> bool:
     if node.domain or node.op_type in KEPT or node.op_type in NON_DETERMINISTIC or node.op_type == "Constant":
         return False
-    if any(True for _ in node.subgraphs()):
-        return False
-    return all(value is None or value.constant is not None for value in node.inputs)
+    return not any(True for _ in node.subgraphs())
 
 
-def _fold(graph: Graph, node: Node, context: PassContext) -> bool:
-    tensors = [None if value is None else value.constant for value in node.inputs]
-    if _may_blow_up(node, tensors):
-        return False
-    results = evaluate_node(node, tensors, context.opset_imports)
-    if results is None or any(r is None and v is not None for r, v in zip(results, node.outputs, strict=True)):
-        return False
-    taken = sum(tensor.nbytes for tensor in set(tensors) if tensor is not None)  # one read twice is there once
-    if sum(tensor.nbytes for tensor in results if tensor is not None) > taken + MAX_GROWTH_BYTES:
-        return False
-    for value, tensor in zip(node.outputs, results, strict=True):
+def _part(graph: Graph, nodes: Sequence[Node], context: PassContext) -> Graph:
+    """A graph of ``nodes`` alone, which share their values with ``graph``; its outputs are what others read."""
+    own = set(nodes)
+    users = graph.users()
+    outputs = set(graph.outputs)
+    part = Graph(graph.name)
+    part.opset_imports = dict(context.opset_imports)
+    part.nodes = list(nodes)
+    part.outputs = [
+        value
+        for node in nodes
+        for value in node.outputs
+        if value is not None and (value in outputs or any(user not in own for user in users.get(value, ())))
+    ]
+    read = {value for node in nodes for value in node.inputs if value is not None and value.constant is not None}
+    part.initializers = {value.name: value for value in read}
+    return part
+
+
+def _replace(graph: Graph, node: Node, contents: Sequence[Tensor | None]) -> None:
+    for value, tensor in zip(node.outputs, contents, strict=True):
         if value is not None and tensor is not None:
             _make_initializer(graph, value, tensor)
-    return True
-
-
-def _may_blow_up(node: Node, tensors: list[Tensor | None]) -> bool:
-    """Whether computing the node could take far more memory than its inputs, judged before computing it."""
-    if node.op_type in ("ConstantOfShape", "Expand", "Tile", "Resize", "Upsample", "Pad", "Range", "OneHot", "EyeLike"):
-        shape = tensors[0] if node.op_type == "ConstantOfShape" else tensors[-1]
-        if node.op_type in ("ConstantOfShape", "Expand") and shape is not None:
-            return math.prod(max(int(d), 1) for d in shape.numpy().reshape(-1)) > MAX_GROWTH_BYTES // 8
-        if node.op_type == "Range" and all(t is not None and t.size == 1 for t in tensors):
-            start, limit, delta = (float(t.numpy().reshape(-1)[0]) for t in tensors if t is not None)
-            return delta == 0 or abs((limit - start) / delta) > MAX_GROWTH_BYTES // 8
-        return True
-    if node.op_type in ("StringConcat", "StringSplit"):
-        return sum(len(item) for t in tensors if t is not None for item in t.payload.reshape(-1)) > MAX_TEXT
-    if node.op_type in ("MatMul", "Gemm", "Conv", "Einsum", "ConvTranspose"):
-        return sum(t.size for t in tensors if t is not None) > MAX_GROWTH_BYTES
-    return False
 
 
 def _make_initializer(graph: Graph, value: Value, tensor: Tensor) -> None:

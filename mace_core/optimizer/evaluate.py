@@ -1,4 +1,4 @@
-"""Computing one node on constants, with ``onnx.reference``."""
+"""What is known of nodes that read constants alone: types, contents where they are exact, and what computing costs."""
 
 from __future__ import annotations
 
@@ -7,55 +7,137 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from mace_core.errors import ModelError
 from mace_core.graph import Graph, Node, Value
-from mace_core.tensor import Tensor, TensorType
+from mace_core.graph.shapes.context import Array, NodeContext
+from mace_core.graph.shapes.resolver import Resolver
+from mace_core.tensor import DType, Tensor, TensorType
 
 logger = logging.getLogger("mace.optimizer")
 
+MAX_GROWTH_BYTES = 1 << 20
+"""A folded node may need this much more memory than the constants it replaces (a Range or Expand can blow up)."""
 
-def evaluate_node(
-    node: Node, inputs: Sequence[Tensor | None], opset_imports: Mapping[str, int]
-) -> list[Tensor | None] | None:
-    """The outputs of ``node`` for constant inputs, or None where the reference implementation can not compute it.
+MAX_TEXT = 1 << 16
+"""Characters of texts that are put together when a model is loaded: each of them takes up to four bytes."""
 
-    Left-out outputs are None.  A model that can not be computed at load time is not wrong yet (the node may sit in a
-    branch that never runs), so the failure is logged and the node stays.
-    """
-    from onnx.reference import ReferenceEvaluator
+MAX_ELEMENTS = 1 << 20
+"""Elements read and written by a node that is computed by a provider while a model is loaded."""
 
-    from mace_core.frontend.onnx.export import to_onnx
+MAX_ELEMENTS_OF_SUMS = 1 << 16
+"""The same for operators whose work grows faster than their inputs, as far as it is not counted by `MAX_PRODUCTS`."""
 
-    try:
-        graph = _alone(node, inputs, opset_imports)
-        evaluator = ReferenceEvaluator(to_onnx(graph))
-        given = [tensor.numpy() for tensor in inputs if tensor is not None]
-        feeds = {value.name: array for value, array in zip(graph.inputs, given, strict=True)}
-        results = evaluator.run(None, feeds)
-    except Exception as error:  # the reference implementation raises whatever its numpy code raises
-        logger.info("node '%s' (%s) is not folded: %s", node.name, node.op_type, error)
+MAX_PRODUCTS = 1 << 28
+"""Multiplications of a node that is computed while a model is loaded."""
+
+_SUMS = frozenset(
+    {"Conv", "ConvInteger", "ConvTranspose", "DeformConv", "DFT", "Det", "Einsum", "LSTM", "GRU", "RNN", "QLinearConv"}
+    | {"AffineGrid", "Attention", "GridSample", "LinearAttention", "NonMaxSuppression", "RoiAlign", "STFT"}
+    | {"AveragePool", "LpPool", "LRN", "MaxPool", "MaxRoiPool", "Resize", "TfIdfVectorizer"}
+    | {"MelWeightMatrix", "StringConcat", "StringSplit", "StringNormalizer", "RegexFullMatch", "Upsample"}
+)
+
+_PRODUCTS = frozenset({"MatMul", "Gemm", "MatMulInteger", "QLinearMatMul"})
+
+
+class ConstantFacts:
+    """Types and exact contents of nodes whose inputs are constants or computed by other such nodes."""
+
+    def __init__(self, graph: Graph, nodes: Sequence[Node], opset_imports: Mapping[str, int]) -> None:
+        """``nodes`` are in the order of ``graph``."""
+        self._resolver = _ConstantResolver(graph, opset_imports)
+        with np.errstate(all="ignore"):
+            for node in nodes:
+                try:
+                    self._resolver.visit(node)
+                except ModelError as error:
+                    logger.info("node '%s' (%s) is not folded: %s", node.name, node.op_type, error)
+
+    def contents(self, node: Node) -> list[Tensor | None] | None:
+        """The outputs of ``node``, None for one left out; None where some are not known exactly."""
+        found: list[Tensor | None] = []
+        for value in node.outputs:
+            if value is None:
+                found.append(None)
+                continue
+            array, type_ = self._resolver.contents.get(value), self._resolver.types.get(value)
+            if array is None or not isinstance(type_, TensorType):
+                return None
+            tensor = Tensor.from_numpy(np.ascontiguousarray(array).reshape(array.shape))
+            if tensor.dtype is not type_.dtype or tensor.shape != type_.shape:
+                logger.warning("node '%s' (%s) is not folded: it gave %s", node.name, node.op_type, tensor)
+                return None
+            found.append(tensor)
+        return found
+
+    def is_cheap(self, node: Node) -> bool:
+        """Whether a provider may compute the node while the model is loaded: its results are tensors of known size,
+        little larger than what it reads, and made with little work."""
+        read = {value for value in node.inputs if value is not None}
+        types = [self._resolver.type_of(value) for value in node.outputs if value is not None]
+        sizes = [_elements(found) for found in types]
+        if any(size is None for size in sizes) or not self._resolver.fits(node):
+            return False
+        elements = sum(size or 0 for size in sizes) + sum(self._size(value) for value in read)
+        if node.op_type in _SUMS:
+            texts = [value.constant for value in read if value.constant is not None]
+            letters = sum(_letters(tensor) for tensor in texts if tensor.dtype is DType.STRING)
+            return elements <= MAX_ELEMENTS_OF_SUMS and letters <= MAX_TEXT
+        if node.op_type in _PRODUCTS:
+            first = self._resolver.type_of(node.inputs[0]) if node.inputs[0] is not None else None
+            summed = max(first.concrete_shape, default=1) if isinstance(first, TensorType) else 1
+            return sum(size or 0 for size in sizes) * summed <= MAX_PRODUCTS
+        return elements <= MAX_ELEMENTS
+
+    def _size(self, value: Value) -> int:
+        return _elements(self._resolver.type_of(value)) or 0
+
+
+def _elements(found: object) -> int | None:
+    if not isinstance(found, TensorType) or not found.is_concrete:
         return None
-    arrays = iter(results)
-    outputs: list[Tensor | None] = []
-    for value in node.outputs:
-        array = next(arrays) if value is not None else None
-        if array is not None and not isinstance(array, np.ndarray | np.generic):
-            return None
-        outputs.append(None if array is None else Tensor.from_numpy(np.asarray(array)))
-    return outputs
+    return int(np.prod(found.concrete_shape, dtype=np.int64))
 
 
-def _alone(node: Node, inputs: Sequence[Tensor | None], opset_imports: Mapping[str, int]) -> Graph:
-    """A graph of a copy of ``node`` whose inputs are fed."""
-    graph = Graph(node.name)
-    graph.opset_imports = dict(opset_imports)
-    operands: list[Value | None] = []
-    for index, tensor in enumerate(inputs):
-        value = None if tensor is None else Value(f"i{index}", TensorType(tensor.dtype, tensor.shape))
-        operands.append(value)
-        if value is not None:
-            graph.inputs.append(value)
-    results = [None if value is None else Value(f"o{i}", value.type) for i, value in enumerate(node.outputs)]
-    copy = Node(node.op_type, operands, results, name=node.name, domain=node.domain, attributes=node.attributes)
-    graph.nodes.append(copy)
-    graph.outputs = [value for value in results if value is not None]
-    return graph
+def _letters(tensor: Tensor) -> int:
+    return sum(len(item) for item in tensor.payload.reshape(-1))
+
+
+class _ConstantResolver(Resolver):
+    """Evaluates tensors of any size, as long as they are not much larger than what they are made from."""
+
+    def visit(self, node: Node) -> None:
+        """Find the types of the node's outputs, and their contents where they are exact.
+
+        Raises:
+            ModelError: if its inputs can not be.
+        """
+        if self._inputs_reached(node):
+            opset = self.opset_imports.get(node.domain, 1)
+            self._resolve_node(NodeContext(node, opset, self.types, self.contents, self))
+
+    def content_of(self, value: Value) -> Array | None:
+        found = self.contents.get(value)
+        if found is None and value.constant is not None and value.constant.dtype is not DType.STRING:
+            return value.constant.numpy()
+        return found
+
+    def is_readable(self, value: Value, content: Array | None) -> bool:
+        return True
+
+    def may_evaluate(self, node: Node) -> bool:
+        return self.fits(node)
+
+    def fits(self, node: Node) -> bool:
+        """Whether the results take little more memory than what they are computed from."""
+        taken = sum(_bytes(self.type_of(value)) for value in {v for v in node.inputs if v is not None})
+        made = sum(_bytes(self.type_of(value)) for value in node.outputs if value is not None)
+        return made <= taken + MAX_GROWTH_BYTES
+
+
+def _bytes(found: object) -> int:
+    """Memory a tensor takes; more than any limit where its size is not known."""
+    elements = _elements(found)
+    if elements is None or not isinstance(found, TensorType):
+        return 1 << 62
+    return 8 * elements if found.dtype is DType.STRING else int(elements * found.dtype.numpy.itemsize)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from mace_core.graph import Graph
 from mace_core.optimizer.common_subexpressions import MergeCommonSubexpressions
-from mace_core.optimizer.constants import FoldConstants, LiftConstants
+from mace_core.optimizer.constants import Computation, FoldConstants, LiftConstants
 from mace_core.optimizer.control_flow import InlineDecidedIf
 from mace_core.optimizer.dead_code import RemoveDeadCode
 from mace_core.optimizer.identities import RemoveIdentities
@@ -20,11 +20,16 @@ MAX_ROUNDS = 20
 """A guard against passes that undo each other's work; real models settle in two or three rounds."""
 
 
-def default_passes() -> list[GraphPass]:
-    """The passes every model goes through, in their order."""
+def default_passes(compute: Computation | None = None) -> list[GraphPass]:
+    """The passes every model goes through, in their order.
+
+    Args:
+        compute: runs what depends on constants alone and is not computed exactly by the passes themselves; where None,
+            that stays in the graph.
+    """
     return [
         LiftConstants(),
-        FoldConstants(),
+        FoldConstants(compute),
         InlineDecidedIf(),
         RemoveIdentities(),
         FoldPads(),

@@ -12,7 +12,7 @@ import os
 import struct
 import time
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,6 +38,19 @@ _MAX_STORED = 64
 
 _LENGTH = struct.Struct("<I")
 _BLOB_ALIGNMENT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Constants:
+    """How what depends on constants alone is computed.
+
+    Attributes:
+        compute: runs a graph without inputs.
+        made_by: what the results depend on beside the graph; part of the keys of stored graphs.
+    """
+
+    compute: Callable[[Graph], Sequence[Tensor]]
+    made_by: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,8 +255,17 @@ class PreparedModel:
         return _digest(*words)
 
 
-def prepare_model(model: Model, *, optimize: bool, cache: bool, mmap: bool) -> PreparedModel:
+def prepare_model(
+    model: Model, *, optimize: bool, cache: bool, mmap: bool, constants: Constants | None = None
+) -> PreparedModel:
     """Load and optimise, or take the optimised graph from the cache.
+
+    Args:
+        model: see `Session`.
+        optimize: simplify the graph.
+        cache: use the caches on disk.
+        mmap: keep weights in the mapped file.
+        constants: computes what depends on constants alone.
 
     Raises:
         ModelError: if the model can not be read.
@@ -254,7 +276,7 @@ def prepare_model(model: Model, *, optimize: bool, cache: bool, mmap: bool) -> P
     def simplify(graph: Graph) -> None:
         from mace_core.optimizer import default_passes, optimize
 
-        optimize(graph, [*default_passes(), *extra] if extra else None)
+        optimize(graph, [*default_passes(None if constants is None else constants.compute), *extra])
 
     if cache and isinstance(model, str | os.PathLike):
         from mace_core.cache import CheckedCache
@@ -266,7 +288,7 @@ def prepare_model(model: Model, *, optimize: bool, cache: bool, mmap: bool) -> P
             path,
             CheckedCache("graphs", build_id()),
             simplify if optimize else _leave,
-            f"{optimize} {passes}",
+            f"{optimize} {passes} {constants.made_by if constants is not None else ''}",
             mmap=mmap,
         )
         return PreparedModel(graph, f"'{path}'", fingerprint=fingerprint, cache=True, mmap=mmap)

@@ -53,6 +53,7 @@ class Planner:
         numerics: what every step's results are checked for; None where they are not.  Every node is a step of its own
             then, so that nothing a provider fuses stays hidden.
         opset_imports: versions per domain; they hold for nested graphs too.
+        is_told: whether plugins that observe sessions hear of it.
         lock: one thread plans at a time, and backends are asked by one thread at a time.
         counting: guards the tables of plans and who uses them; held for an instant only.
     """
@@ -67,6 +68,7 @@ class Planner:
     capacity: int
     opset_imports: Mapping[str, int]
     numerics: NumericsCheck | None = None
+    is_told: bool = True
     lock: threading.RLock = field(default_factory=fork_safe_rlock)
     counting: threading.Lock = field(default_factory=fork_safe_lock)
 
@@ -121,7 +123,8 @@ class Planner:
 
     def _planned(self, stage: Stage, placed: PlacedStage, feeds: Sequence[Value]) -> GraphPlan:
         """The plan of a stage that is placed, and what comes after it."""
-        notify.partitioned(self.label, stage, placed.partitioning)
+        if self.is_told:
+            notify.partitioned(self.label, stage, placed.partitioning)
         try:
             plan = build_plan(stage, placed, self.pool, feeds, self._control_flow)
         except BaseException:

@@ -60,7 +60,7 @@ def select_devices(
         if CUSTOM in registry.names() and f"{CUSTOM}:0" not in have:
             chosen.append((find_device(CUSTOM, registry), False, True))
         if names is not None:
-            chosen += [(device, False, True) for device in _hosts(registry) if device.qualified_name not in have]
+            chosen += [(device, False, True) for device in host_devices(registry) if device.qualified_name not in have]
         if f"{REFERENCE}:0" not in have and REFERENCE in registry.names():
             chosen.append((find_device(REFERENCE, registry), False, True))
     have = {device.qualified_name for device, _, _ in chosen}
@@ -90,7 +90,7 @@ def _find(name: str, registry: Registry, options: Options) -> Device:
     return find_device(name, registry, options=given)
 
 
-def _hosts(registry: Registry) -> list[Device]:
+def host_devices(registry: Registry) -> list[Device]:
     """The CPU provider's devices, where it is installed and works; only this one provider is asked."""
     if HOST_PROVIDER not in registry.names():
         return []
@@ -99,6 +99,14 @@ def _hosts(registry: Registry) -> list[Device]:
     except PluginError as error:
         _log.warning("nodes that the devices named decline can not go to the CPU provider: %s", error)
         return []
+
+
+def host_provider_version(registry: Registry) -> str:
+    """Name and version of the provider that computes on the host, for cache keys; nothing is loaded for it."""
+    if HOST_PROVIDER not in registry.names():
+        return REFERENCE
+    versions = [status.version for status in registry.plugins() if status.name == HOST_PROVIDER]
+    return f"{HOST_PROVIDER} {'/'.join(versions)}"
 
 
 def resolve_device_name(name: str, registry: Registry, options: Options) -> str:

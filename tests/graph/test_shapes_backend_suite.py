@@ -109,7 +109,7 @@ def check(case: Case, found: Resolution) -> Counter[str]:
             content = found.known[value].numpy()
             assert TensorType(DType.from_numpy(content.dtype), content.shape) == resolved, case.name
             np.testing.assert_allclose(
-                content.astype(np.float64), array.astype(np.float64), rtol=1e-3, atol=1e-6, err_msg=case.name
+                content.astype(np.float64), array.astype(np.float64), rtol=1e-6, err_msg=case.name
             )
             counts["content"] += 1
     return counts
@@ -130,7 +130,7 @@ def test_shapes_and_contents_are_right_where_small_inputs_are_known(record_prope
         counts += check(case, resolve(case.graph, case.inputs, case.contents))
     record_property("counts", dict(counts))
     assert counts["shape"] > 2150
-    assert counts["content"] > 550
+    assert counts["content"] > 490  # what may be rounded in more than one way is left to the run
     assert counts["unknown"] < 85
 
 

@@ -1,4 +1,9 @@
-"""Contents of small tensors: arithmetic, comparison, reduction, casts."""
+"""Contents of tensors: arithmetic, comparison, reduction, casts.
+
+Only what every provider computes to the same bit is computed here: whole numbers, and floats whose result is rounded
+correctly once.  Where implementations may differ (exponentials, sums of floats, the sign of a zero, NaN, what a type
+can not hold) the answer is None, and the run decides.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +36,24 @@ def _elementwise(function: Callable[..., Any]) -> Evaluator:
     return evaluate
 
 
+def _if_settled(function: Callable[..., Any]) -> Evaluator:
+    """The same, but only for operands without NaN and -0.0, of which the standard does not say what comes out."""
+    evaluate = _elementwise(function)
+    return lambda ctx, arrays: evaluate(ctx, arrays) if _are_settled(arrays) else None
+
+
+def _are_settled(arrays: Contents) -> bool:
+    """Whether no operand has a NaN or a zero with a sign."""
+    floats = [array for array in _given(arrays) if array.dtype.kind == "f"]
+    return not any(np.isnan(a).any() or (np.signbit(a) & (a == 0)).any() for a in floats)
+
+
+def _only_whole_types(function: Callable[..., Any]) -> Evaluator:
+    """The same, but only for whole numbers."""
+    evaluate = _elementwise(function)
+    return lambda ctx, arrays: None if any(a.dtype.kind == "f" for a in _given(arrays)) else evaluate(ctx, arrays)
+
+
 def _comparison(function: Callable[..., Any]) -> Evaluator:
     def evaluate(ctx: NodeContext, arrays: Contents) -> Sequence[Array] | None:
         return None if ctx.opset < 7 else [np.asarray(function(*_given(arrays)))]
@@ -42,22 +65,20 @@ _ARITHMETIC: dict[str, Callable[..., Any]] = {
     "Add": np.add,
     "Sub": np.subtract,
     "Mul": np.multiply,
-    "Pow": np.power,
     "Neg": np.negative,
     "Abs": np.abs,
-    "Sign": np.sign,
     "Floor": np.floor,
     "Ceil": np.ceil,
     "Round": np.rint,
     "Sqrt": np.sqrt,
-    "Exp": np.exp,
-    "Log": np.log,
     "Reciprocal": np.reciprocal,
-    "Relu": lambda x: np.maximum(x, x.dtype.type(0)),
     "Identity": lambda x: x,
 }
 for _name, _function in _ARITHMETIC.items():
     evaluator(_name)(_elementwise(_function))
+evaluator("Sign")(_if_settled(np.sign))
+evaluator("Relu")(_if_settled(lambda x: np.maximum(x, x.dtype.type(0))))
+evaluator("Pow")(_only_whole_types(np.power))
 
 _PREDICATES: dict[str, Callable[..., Any]] = {
     "Equal": np.equal,
@@ -106,6 +127,8 @@ def modulo(ctx: NodeContext, arrays: Contents) -> Sequence[Array] | None:
 def variadic(ctx: NodeContext, arrays: Contents) -> Sequence[Array] | None:
     function = {"Min": np.minimum, "Max": np.maximum, "Sum": np.add}[ctx.node.op_type]
     operands = _given(arrays)
+    if ctx.node.op_type != "Sum" and not _are_settled(arrays):
+        return None
     result = operands[0]
     for operand in operands[1:]:
         result = np.asarray(function(result, operand))
@@ -117,6 +140,8 @@ def clip(ctx: NodeContext, arrays: Contents) -> Sequence[Array] | None:
     data = _given(arrays)[0]
     lowest = arrays[1] if len(arrays) > 1 else ctx.attr("min")
     highest = arrays[2] if len(arrays) > 2 else ctx.attr("max")
+    if not _are_settled(arrays):
+        return None
     if lowest is not None:
         data = np.maximum(data, np.asarray(lowest, data.dtype))
     if highest is not None:
@@ -138,7 +163,17 @@ def cast(ctx: NodeContext, arrays: Contents) -> Sequence[Array] | None:
     dtype = DType(target)
     if dtype not in _PLAIN:
         return None
-    return [_given(arrays)[0].astype(dtype.numpy)]
+    return _converted(_given(arrays)[0], dtype.numpy)
+
+
+def _converted(data: Array, dtype: np.dtype[Any]) -> Sequence[Array] | None:
+    """``data`` in another type; None where that type can not hold it: then the provider decides what comes out."""
+    if data.dtype.kind == "f" and dtype.kind in "iu":
+        whole, limits = np.trunc(data.astype(np.float64)), np.iinfo(dtype)
+        # the largest number of a type of 64 bits is no float64; the first one beyond it is
+        if not ((whole >= float(int(limits.min))) & (whole < float(int(limits.max) + 1))).all():
+            return None
+    return [data.astype(dtype)]
 
 
 _PLAIN = frozenset(
@@ -150,7 +185,7 @@ _PLAIN = frozenset(
 @evaluator("CastLike")
 def cast_like(ctx: NodeContext, arrays: Contents) -> Sequence[Array] | None:
     data, like = _given(arrays)
-    return [data.astype(like.dtype)]
+    return _converted(data, like.dtype)
 
 
 _REDUCTIONS: dict[str, Callable[..., Any]] = {
@@ -169,13 +204,27 @@ def reduce(ctx: NodeContext, arrays: Contents) -> Sequence[Array] | None:
         return None
     if not axes:
         return [data]
+    if ctx.node.op_type in ("ReduceSum", "ReduceProd") and not _is_exact_in_any_order(data, ctx.node.op_type):
+        return None
     reduced = _REDUCTIONS[ctx.node.op_type](data, axis=axes, keepdims=bool(ctx.attr("keepdims", 1)))
     return [np.asarray(reduced).astype(data.dtype, copy=False)]
+
+
+def _is_exact_in_any_order(data: Array, op_type: str) -> bool:
+    """Whether a sum or product of any of these numbers is exact: whole numbers, the largest result of which is so too.
+
+    Floats are added in an order, and in a precision, that is the provider's own.
+    """
+    if data.dtype.kind != "f":
+        return True
+    largest = np.abs(data.astype(np.float64))
+    total = np.sum(largest) if op_type == "ReduceSum" else np.prod(np.maximum(largest, 1))
+    return bool((data == np.trunc(data)).all() and total < 2 ** (np.finfo(data.dtype).nmant + 1))
 
 
 @evaluator("CumSum")
 def cumulative_sum(ctx: NodeContext, arrays: Contents) -> Sequence[Array] | None:
     data, axis = _given(arrays)
-    if ctx.attr("exclusive", 0) or ctx.attr("reverse", 0):
+    if ctx.attr("exclusive", 0) or ctx.attr("reverse", 0) or not _is_exact_in_any_order(data, "ReduceSum"):
         return None
     return [np.cumsum(data, axis=int(axis.reshape(-1)[0]), dtype=data.dtype)]

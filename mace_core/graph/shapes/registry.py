@@ -83,3 +83,8 @@ def find_shape_function(domain: str, op_type: str) -> ShapeEntry | None:
 
 def find_evaluator(domain: str, op_type: str) -> Evaluator | None:
     return None if domain else _EVALUATORS.get(op_type)
+
+
+def evaluated_operators() -> list[str]:
+    """The operators of the default domain that have an evaluator, by name."""
+    return sorted(_EVALUATORS)

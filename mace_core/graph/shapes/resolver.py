@@ -242,16 +242,14 @@ class Resolver:
                 if value is None:
                     arrays.append(None)
                     continue
-                if value not in self.contents and (value.constant is None or value.constant.size > CONTENT_LIMIT):
+                if value not in self.contents and (value.constant is None or not self.is_readable(value, None)):
                     return
                 content = ctx.content(index)
-                if content is None or content.size > CONTENT_LIMIT or content.dtype.char not in _PLAIN_KINDS:
+                if content is None or not self.is_readable(value, content) or content.dtype.char not in _PLAIN_KINDS:
                     return
                 arrays.append(content)
-        for value in node.outputs:
-            known = None if value is None else self.types.get(value)
-            if value is not None and not (isinstance(known, TensorType) and _is_small(known)):
-                return
+        if not self.may_evaluate(node):
+            return
         try:
             results = evaluate(ctx, arrays)
         except MaceError:
@@ -264,6 +262,16 @@ class Resolver:
         for value, result in zip(node.outputs, results, strict=False):
             if value is not None and value not in self._given:
                 self.contents[value] = np.asarray(result)
+
+    def is_readable(self, value: Value, content: Array | None) -> bool:
+        """Whether a known content (where None, that of a constant) is small enough to compute with."""
+        size = content.size if content is not None else value.constant.size if value.constant is not None else 0
+        return size <= CONTENT_LIMIT
+
+    def may_evaluate(self, node: Node) -> bool:
+        """Whether the results of a node whose inputs are known are small enough to be computed."""
+        found = [self.types.get(value) for value in node.outputs if value is not None]
+        return all(isinstance(known, TensorType) and _is_small(known) for known in found)
 
     def _describe(self, node: Node, expected: str) -> str:
         model = self.root.source_path or (f"model '{shorten(self.root.name)}'" if self.root.name else "the model")

@@ -158,6 +158,8 @@ def lower_recurrent(program: Program, node: Node) -> None:
 def _project(program: Program, source: Value, weights: Value, rows: int, features: int, columns: int) -> Buf:
     """The input times W, for all steps, sequences, directions and gates at once: (rows, columns)."""
     dtype = program.dtype(source)
+    if rows * columns == 0 or features == 0:  # no step, no sequence or no feature: a sum of nothing
+        return program.constant(np.zeros(max(rows * columns, 1), dtype.numpy))
     left, target = program.read(source), program.scratch(dtype.nbytes(rows * columns))
     if dtype is DType.FLOAT32:
         product = Product(rows, features, columns, transposed_right=True)
