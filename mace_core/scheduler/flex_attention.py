@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from mace_core.graph import Graph, GraphView, Node, Value
 from mace_core.graph.graph import captured_values
+from mace_core.scheduler.contrib import pieces
 from mace_core.scheduler.rewriting import BodyBuilder
 from mace_core.tensor import DType
 
@@ -40,7 +39,7 @@ def flex_attention_body(view: GraphView, node: Node) -> Graph | None:
     scale = float(node.attr("scale", 1.0 / math.sqrt(size)))
 
     def shaped(part: Value, shape: tuple[int, ...], *, into: Value | None = None) -> Value:
-        return b.op("Reshape", [part, b.constant(list(shape), np.int64)], into=into)
+        return pieces.shaped(b, part, shape, into=into)
 
     def cast(part: Value, dtype: DType) -> Value:
         return part if own is precision else b.op("Cast", [part], {"to": dtype.value})

@@ -39,6 +39,9 @@ def window_outputs(ctx: NodeContext, spatial: Ints, kernel: Ints, *, ceil_mode: 
         extent = (kernel[axis] - 1) * dilations[axis] + 1
         before, after = (0, 0) if auto_pad == "VALID" else (pads[axis], pads[rank + axis])
         steps = spatial[axis] + before + after - extent
+        if spatial[axis] == 0 and steps // stride == -1:
+            result.append(0)  # a window of one element finds no place in nothing
+            continue
         if steps < 0 and not (ceil_mode and steps > -stride):  # ceil_mode lets one window hang over the end
             raise ShapeMismatchError(
                 f"the window of {extent} does not fit spatial axis {axis} of {spatial[axis]} padded by {before}+{after}"

@@ -10,6 +10,8 @@ from mace_core.graph import Value
 from mace_core.scheduler.rewriting import BodyBuilder
 from mace_core.tensor import DType
 
+ALLOWZERO_SINCE = 14
+
 
 def cut(b: BodyBuilder, value: Value, axis: int, start: int, stop: int, step: int = 1) -> Value:
     """Elements ``start`` until ``stop`` of an axis."""
@@ -19,7 +21,9 @@ def cut(b: BodyBuilder, value: Value, axis: int, start: int, stop: int, step: in
 
 def shaped(b: BodyBuilder, value: Value, shape: Sequence[int], *, into: Value | None = None) -> Value:
     """The elements in another shape."""
-    return b.op("Reshape", [value, b.constant(list(shape), np.int64)], into=into)
+    # a 0 stands for the input's own dimension unless Reshape is told otherwise
+    attributes = {"allowzero": 1} if 0 in shape and b.opset >= ALLOWZERO_SINCE else {}
+    return b.op("Reshape", [value, b.constant(list(shape), np.int64)], attributes, into=into)
 
 
 def joined(b: BodyBuilder, parts: Sequence[Value], axis: int, *, into: Value | None = None) -> Value:

@@ -30,6 +30,8 @@ MOST_CAUSAL_SCORES = 1 << 22
 
 def _check(view: GraphView, node: Node) -> str | None:
     reason = all_concrete(view, node)
+    if reason is None and _is_of_nothing(view, node):
+        return None
     for index in range(4):
         reason = reason or dtype_in(view, node.input(index), frozenset({DType.FLOAT32}))
     if reason is not None:
@@ -45,8 +47,8 @@ def _check(view: GraphView, node: Node) -> str | None:
         return "a softmax of another type than float32 is not supported"
     if node.attr("softcap", 0.0):
         return "softcap is not supported"
-    if any(math.prod(view.shape(need(node.input(i)))) == 0 for i in range(3)):
-        return "an attention without elements"
+    if math.prod(view.shape(need(node.input(0)))) == 0:
+        return "an attention of queries without elements"
     queries, heads, _ = _sizes(view, need(node.input(0)), node, "q_num_heads")
     keys, groups, _ = _sizes(view, need(node.input(1)), node, "kv_num_heads")
     if heads % groups:
@@ -61,6 +63,16 @@ def _check(view: GraphView, node: Node) -> str | None:
     return None
 
 
+def _is_of_nothing(view: GraphView, node: Node) -> bool:
+    """Whether there is nothing to compute: no result, or no key, so that every result is a sum of nothing."""
+    first, *others = [view.shape(value) if value is not None else (0,) for value in node.outputs]
+    keys = view.shape(need(node.input(1)))[-2]
+    past = node.input(4)
+    if past is not None:
+        keys += view.shape(past)[-2]
+    return (keys == 0 or math.prod(first) == 0) and all(math.prod(shape) == 0 for shape in others)
+
+
 def _sizes(view: GraphView, value: Value, node: Node, attribute: str) -> tuple[int, int, int]:
     """(positions, heads, elements per head) of an input (B, H, T, D), or (B, T, H D)."""
     shape = view.shape(value)
@@ -72,6 +84,12 @@ def _sizes(view: GraphView, value: Value, node: Node, attribute: str) -> tuple[i
 
 @lowers("Attention", check=_check)
 def lower_attention(program: Program, node: Node) -> None:
+    if _is_of_nothing(program.view, node):
+        for value in node.outputs:
+            if value is not None:
+                zeros = np.zeros(program.shape(value), program.dtype(value).numpy)
+                program.alias(value, program.constant(zeros))
+        return
     target = need(node.output(0))
     queries, heads, depth = _sizes(program.view, need(node.input(0)), node, "q_num_heads")
     keys, groups, _ = _sizes(program.view, need(node.input(1)), node, "kv_num_heads")

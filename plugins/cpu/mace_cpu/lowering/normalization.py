@@ -131,6 +131,9 @@ def channel_group_normalization(program: Program, node: Node) -> None:
     x, scale, shift = (need(value) for value in node.inputs[:3])
     n, c, *spatial = program.shape(x)
     inner = math.prod(spatial)
+    if program.size(x) == 0:
+        program.alias(need(node.outputs[0]), program.constant(np.zeros(program.shape(x), program.dtype(x).numpy)))
+        return
     groups = node.attr("num_groups", 1) if node.op_type == "GroupNormalization" else c
     per_channel = program.size(scale) == c
     # until opset 20 GroupNormalization has one scale per group: a group is then one part
