@@ -85,10 +85,10 @@ def _sizes(view: GraphView, value: Value, node: Node, attribute: str) -> tuple[i
 @lowers("Attention", check=_check)
 def lower_attention(program: Program, node: Node) -> None:
     if _is_of_nothing(program.view, node):
-        for value in node.outputs:
-            if value is not None:
-                zeros = np.zeros(program.shape(value), program.dtype(value).numpy)
-                program.alias(value, program.constant(zeros))
+        for output in node.outputs:
+            if output is not None:
+                zeros = np.zeros(program.shape(output), program.dtype(output).numpy)
+                program.alias(output, program.constant(zeros))
         return
     target = need(node.output(0))
     queries, heads, depth = _sizes(program.view, need(node.input(0)), node, "q_num_heads")
