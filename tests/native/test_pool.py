@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -200,6 +201,54 @@ def test_the_shared_pool_grows_and_ends_with_its_last_holder(
     second = shared_pool(2)
     assert second is not first
     release_shared(second)
+
+
+def test_a_pool_that_ends_while_a_session_takes_it_is_not_handed_out(
+    instance: PlanInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between looking the pool up and holding it, collected garbage gives it back for the last time."""
+
+    class Shared(dict[object, ThreadPool]):
+        garbage: ThreadPool | None = None
+
+        def get(self, key: object, default: object = None) -> Any:
+            found = super().get(key)
+            if found is not None and found is self.garbage:
+                self.garbage = None
+                release_shared(found)
+            return found
+
+    shared = Shared()
+    monkeypatch.setattr(pools, "_shared", shared)
+    earlier = len(workers())
+    first = shared_pool(2)
+    check(instance, first)
+    shared.garbage = first
+    second = shared_pool(2)
+    assert second is not first
+    check(instance, second)
+    assert second.started_workers == 1
+    assert shared_pool(2) is second, "the new one is what others share"
+    release_shared(second)
+    release_shared(second)
+    assert len(workers()) == earlier
+
+
+def test_a_pool_that_closes_while_a_run_begins_starts_no_threads(
+    parking: str, instance: PlanInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run has seen an open pool; when it comes to start the workers, the pool is closed."""
+    before = workers()
+    start = ThreadPool._start
+
+    def late(pool: ThreadPool, count: int) -> int:
+        pool.close()
+        return start(pool, count)
+
+    monkeypatch.setattr(ThreadPool, "_start", late)
+    pool = ThreadPool(3, parking=parking)
+    check(instance, pool)
+    assert workers() == before
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")

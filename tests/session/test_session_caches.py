@@ -222,3 +222,16 @@ def test_plugins_are_told_of_partition_compilation_and_profile() -> None:
         ),
         ("profile", ["Neg_t0", "Abs_y"]),
     ]
+
+
+def test_options_of_a_device_are_part_of_a_stored_placement(storing: type[StoringBackend]) -> None:
+    """A device that declines everything under one option compiles nothing whose key could tell the options apart."""
+    near, placed = make_provider("near"), []
+    for speed in (1, 9, 1):
+        far = make_provider("far", claims={"Neg", "Abs"} if speed == 9 else set())
+        options = {"far": {"speed": speed}}
+        given = {"devices": ["far", "near"], "registry": registry_of(far, near), "options": options}
+        with Session(chain("Neg", "Abs"), **given) as session:
+            np.testing.assert_array_equal(session.run({"x": X})["y"], np.abs(X))
+            placed.append({entry.device for entry in session.explain().nodes})
+    assert placed == [{"near:0"}, {"far:0"}, {"near:0"}]

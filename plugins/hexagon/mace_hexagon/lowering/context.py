@@ -182,12 +182,31 @@ class NodeContext:
             bounds = self._bounds(self.cluster.activation)
             encoding = tensor.encoding
             assert encoding is not None
-            if not _is_implied(bounds, encoding, self.lowering.dtype(stored)):
-                clipped = self.lowering.new_tensor(stored, order, encoding)
-                low, high = (np.float32(bound) for bound in bounds)
-                self.lowering.add("ReluMinMax", [tensor], [clipped], min_value=low, max_value=high)
-                tensor = clipped
+            tensor = self._within(tensor, stored, order, encoding, bounds)
         self.lowering.define(stored, tensor, order)
+
+    def _within(
+        self, tensor: QTensor, stored: Value, order: Order | None, encoding: Encoding, bounds: tuple[float, float]
+    ) -> QTensor:
+        """``tensor`` cut off at the bounds, where its encoding does not do that by itself.
+
+        ReluMinMax would do, but the HTP joins it to the operation before and then relies on the encoding to cut.
+        """
+        dtype = self.lowering.dtype(stored)
+        codes = np.iinfo(dtype.numpy)
+        scale, zero = float(encoding.scales[0]), int(encoding.zero_points[0])
+        lowest, highest = (int(np.clip(np.rint(bound / scale) + zero, codes.min, codes.max)) for bound in bounds)
+        for operation, code, implied in (
+            ("ElementWiseMaximum", lowest, lowest == codes.min),
+            ("ElementWiseMinimum", highest, highest == codes.max),
+        ):
+            if not implied:
+                limit = np.full((1,) * len(tensor.shape), code, dtype.numpy)
+                held = self.lowering.constant(limit, f"{self.node.name}.bound", encoding, tensor.data_type)
+                cut = self.lowering.new_tensor(stored, order, encoding)
+                self.lowering.add(operation, [tensor, held], [cut])
+                tensor = cut
+        return tensor
 
     def alias(self, order: Order) -> None:
         """The result is operand 0 seen in another order; nothing is computed.
@@ -269,11 +288,3 @@ def activation_bounds(lowering: Lowering, node: Node) -> tuple[float, float]:
         else:
             high = float(found.reshape(-1)[0])
     return float("-inf") if low is None else float(low), float("inf") if high is None else float(high)
-
-
-def _is_implied(bounds: tuple[float, float], encoding: Encoding, dtype: DType) -> bool:
-    """Whether the encoding can not stand for numbers outside the bounds, give or take half a step."""
-    limits = np.iinfo(dtype.numpy)
-    scale, zero = float(encoding.scales[0]), int(encoding.zero_points[0])
-    slack = scale / 2
-    return (limits.min - zero) * scale >= bounds[0] - slack and (limits.max - zero) * scale <= bounds[1] + slack
