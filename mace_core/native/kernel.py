@@ -16,6 +16,7 @@ from pathlib import Path
 import llvmlite
 
 from mace_core.cache import CheckedCache
+from mace_core.fork_safe import unforked
 from mace_core.native.errors import KernelError
 from mace_core.native.image import CodeImage
 from mace_core.native.loader import check_object, link_objects, load_prelinked, prelink
@@ -80,8 +81,9 @@ def load_kernels(
     Raises:
         KernelError: a kernel cannot be built, or it refers to a function that kernels may not call.
     """
-    chosen = host_target() if target is None else target
-    with _lock:
+    with unforked():
+        chosen = host_target() if target is None else target
+    with unforked(), _lock:
         wanted = {source.symbol: source for source in sources}
         keys = {symbol: (symbol, source.version, chosen.key) for symbol, source in wanted.items()}
         absent = [source for symbol, source in wanted.items() if keys[symbol] not in _loaded]
@@ -124,7 +126,7 @@ def load_packed(packed: bytes) -> dict[str, int]:
         ValueError, KeyError: ``packed`` is damaged.
     """
     digest = hashlib.blake2b(packed, digest_size=16).digest()
-    with _lock:
+    with unforked(), _lock:
         if digest not in _unpacked:
             _unpacked[digest] = _load_packed(packed)
         return _unpacked[digest]

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from mace_core.errors import DeviceNotFoundError, PluginError, shorten
-from mace_core.fork_safe import fork_safe_rlock
+from mace_core.fork_safe import fork_safe_rlock, unforked
 from mace_core.provider.api import API_VERSION, ApiVersion
 from mace_core.provider.entry_points import PROVIDER_GROUP, PluginEntry, Switches, describe, discover, load, trace
 from mace_core.provider.provider import ExecutionProvider
@@ -107,7 +107,7 @@ class Registry:
 
     def plugins(self, *, load_all: bool = False) -> list[PluginStatus]:
         """Every provider plugin with its state, by name; ``load_all`` imports those that are not loaded yet."""
-        with self._lock:
+        with unforked(), self._lock:
             found = self._discovered()
             if load_all:
                 for slot in found.slots.values():
@@ -146,7 +146,7 @@ class Registry:
             DeviceNotFoundError: if no such provider is installed.
             PluginError: if it is installed and can not be used; the message says why.
         """
-        with self._lock:
+        with unforked(), self._lock:  # in this order: who is inside may want the lock
             slot = self._slot(name)
             self._load(slot)
             if slot.provider is None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from mace_core.errors import MaceError, ProviderBugError, ProviderError, UsageError
-from mace_core.fork_safe import fork_safe_lock
+from mace_core.fork_safe import fork_safe_lock, unforked
 from mace_core.provider import Backend, DataTransfer, Device
 from mace_core.tensor import MemoryKind
 
@@ -57,7 +57,8 @@ class SessionDevice:
         if self._backend is None:
             if self.is_closed:
                 raise UsageError(f"{self.name} belongs to a session that is closed")
-            self._backend = self.open_backend()
+            with unforked():
+                self._backend = self.open_backend()
         return self._backend
 
     @property

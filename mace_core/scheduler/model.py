@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mace_core.build_id import build_id
+from mace_core.fork_safe import unforked
 from mace_core.graph import Graph, GraphView, Value
 from mace_core.graph.signature import Resolution
 from mace_core.provider import Backend, CompiledSubgraph, hooks
@@ -154,7 +155,8 @@ class PreparedModel:
             return found
         start = time.perf_counter()
         try:
-            found = self._compile(device, views)
+            with unforked():
+                found = self._compile(device, views)
         except Exception as failure:
             seconds = time.perf_counter() - start
             notify.compiled(self.label, device.name, _names(views), seconds, restored=False, error=str(failure))
@@ -165,7 +167,8 @@ class PreparedModel:
     def restore(self, device: SessionDevice, views: Sequence[GraphView]) -> list[CompiledSubgraph] | None:
         """What the cache has of these subgraphs, if the provider still takes it."""
         start = time.perf_counter()
-        found = self._restore(device, views)
+        with unforked():
+            found = self._restore(device, views)
         if found is not None:
             self._tell(device, views, time.perf_counter() - start, restored=True)
         return found
@@ -271,6 +274,11 @@ def prepare_model(
         ModelError: if the model can not be read.
         PluginError: if a plugin that adds graph passes fails to name them.
     """
+    with unforked():  # importing onnx, which a forked child could not end for another thread
+        return _prepare_model(model, optimize=optimize, cache=cache, mmap=mmap)
+
+
+def _prepare_model(model: Model, *, optimize: bool, cache: bool, mmap: bool) -> PreparedModel:
     extra = hooks.registered_passes() if optimize else []
 
     def simplify(graph: Graph) -> None:

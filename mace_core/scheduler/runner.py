@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mace_core.errors import ModelError
-from mace_core.fork_safe import fork_safe_lock, fork_safe_rlock
+from mace_core.fork_safe import fork_safe_lock, fork_safe_rlock, unforked
 from mace_core.graph import Graph, Node, Value
 from mace_core.graph.signature import Resolution
 from mace_core.poison import poison_byte
@@ -86,7 +86,7 @@ class Planner:
             StrictPlacementError, UnplacedNodesError: if some node runs nowhere.
         """
         poison_byte()  # a bad pattern is an error of its own, not one of the backend that would ask for it first
-        with self.lock:
+        with unforked(), self.lock:
             resolution = self.resolve(graph, types, fixed)
             resolution.known.update(fixed)
             _check_declared_outputs(graph, resolution, self.label)
