@@ -275,11 +275,13 @@ def prepare_model(
         PluginError: if a plugin that adds graph passes fails to name them.
     """
     with unforked():  # importing onnx, which a forked child could not end for another thread
-        return _prepare_model(model, optimize=optimize, cache=cache, mmap=mmap)
+        return _prepare_model(model, optimize, cache, mmap, constants)
 
 
-def _prepare_model(model: Model, *, optimize: bool, cache: bool, mmap: bool) -> PreparedModel:
-    extra = hooks.registered_passes() if optimize else []
+def _prepare_model(
+    model: Model, optimize_it: bool, cache: bool, mmap: bool, constants: Constants | None
+) -> PreparedModel:
+    extra = hooks.registered_passes() if optimize_it else []
 
     def simplify(graph: Graph) -> None:
         from mace_core.optimizer import default_passes, optimize
@@ -295,15 +297,15 @@ def _prepare_model(model: Model, *, optimize: bool, cache: bool, mmap: bool) -> 
         graph, fingerprint = load_cached(
             path,
             CheckedCache("graphs", build_id()),
-            simplify if optimize else _leave,
-            f"{optimize} {passes} {constants.made_by if constants is not None else ''}",
+            simplify if optimize_it else _leave,
+            f"{optimize_it} {passes} {constants.made_by if constants is not None else ''}",
             mmap=mmap,
         )
         return PreparedModel(graph, f"'{path}'", fingerprint=fingerprint, cache=True, mmap=mmap)
     from mace_core.frontend.load import load_model
 
     graph = load_model(model, mmap=mmap)
-    if optimize:
+    if optimize_it:
         simplify(graph)
     label = f"'{os.fspath(model)}'" if isinstance(model, str | os.PathLike) else _name_of(graph)
     return PreparedModel(graph, label, cache=cache, mmap=mmap)
