@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -148,7 +149,15 @@ def model_file_error(message: str, error: OSError, filename: str | os.PathLike[s
 
 
 class StrictPlacementError(MaceError):
-    """``strict`` was asked for and some node can not run on the devices named; nodes and reasons are listed."""
+    """``strict`` was asked for and some node can not run on the devices named; the message sums up which, and why.
+
+    Attributes:
+        unplaced: node name -> device -> why the node can not run there; all of them.
+    """
+
+    def __init__(self, message: str, unplaced: Mapping[str, Mapping[str, str]] | None = None) -> None:
+        super().__init__(message)
+        self.unplaced: Mapping[str, Mapping[str, str]] = unplaced or {}
 
 
 # --- plugins -------------------------------------------------------------------------------------------------------

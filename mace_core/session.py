@@ -28,6 +28,7 @@ from mace_core.provider.execution import CancelFlag
 from mace_core.provider.registry import Registry, default_registry
 from mace_core.scheduler import notify
 from mace_core.scheduler.arguments import (
+    check_call,
     check_max_signatures,
     check_numerics_option,
     check_options,
@@ -42,10 +43,11 @@ from mace_core.scheduler.devices import DevicePool
 from mace_core.scheduler.feeds import collect_feeds
 from mace_core.scheduler.model import Constants, PreparedModel, prepare_model
 from mace_core.scheduler.numerics import NumericsCheck
+from mace_core.scheduler.partition import REFERENCE_DEVICE
 from mace_core.scheduler.profile import Profile
 from mace_core.scheduler.remembered import RememberedPlacements
 from mace_core.scheduler.runner import GraphPlan, GraphRunner, Planner
-from mace_core.scheduler.selection import host_provider_version, resolve_device_name, select_devices
+from mace_core.scheduler.selection import host_advice, host_provider_version, resolve_device_name, select_devices
 from mace_core.scheduler.signatures import given_shapes, signature_text, static_types, types_from_shapes
 from mace_core.scheduler.specs import ValueSpec, spec_of
 from mace_core.scheduler.stages import subset
@@ -218,6 +220,7 @@ class Session:
         cancel: CancelFlag | None,
     ) -> dict[str, Any]:
         self._check_open()
+        check_call(feeds, outputs, [value.name for value in self._graph.inputs], self._model.label)
         outputs = output_names(outputs)
         context = RunContext(profile=profile) if cancel is None else RunContext(cancel, profile)
         runner = self._runner if outputs is None else self._subset(outputs)
@@ -274,6 +277,8 @@ class Session:
             text = signature_text(self._graph.inputs, types) + note
             found = explain_plan(plan, self._pool, text, self._graph.inputs)
             found.preparations = tuple(self._model.preparations)
+            if REFERENCE_DEVICE in found.fallbacks:
+                found.advice = host_advice(self._registry)
             return found
         finally:
             plan.release()
@@ -379,8 +384,8 @@ class Session:
                 arrays.append(array)
             if len(feeds) != len(arrays):
                 return None
-        except (KeyError, TypeError, AttributeError):
-            return None  # the careful path says what is wrong
+        except Exception:  # of an object that is no mapping, of whatever kind: the careful path says what is wrong
+            return None
         plan = self._runner.find(tuple(shapes))
         if plan is None:
             return None

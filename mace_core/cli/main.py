@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -93,8 +94,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILURE
     except (Exception, KeyboardInterrupt) as error:
-        if "--debug" in given and not isinstance(error, KeyboardInterrupt):
-            raise
+        if "--debug" in given:
+            traceback.print_exception(error)
         return _report(error, given)
 
 

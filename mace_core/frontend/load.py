@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mace_core.errors import (
     MaceError,
     ModelError,
+    ModelFileError,
     ModelIsFolderError,
     ModelNotFoundError,
+    UsageError,
     UsageTypeError,
     model_file_error,
 )
@@ -22,6 +25,8 @@ from mace_core.graph.attributes import settle_attributes
 
 if TYPE_CHECKING:
     import onnx
+
+    from mace_core.frontend.file_kinds import FileKind
 
 ENTRY_POINT_GROUP = "mace.frontends"
 
@@ -53,14 +58,18 @@ def _imported(model: Model, *, mmap: bool) -> Graph:
     if isinstance(model, Graph):
         return model
     if isinstance(model, str | os.PathLike):
+        if not os.fspath(model):
+            raise UsageError("the path of the model is empty; give the path of an .onnx file")
         path = Path(model)
         check_file(path)
-        return _frontend_for(path, str(path)).load(path, path=path, mmap=mmap)
+        frontend = _frontend_for(path, str(path))
+        return _told_apart(path, lambda: frontend.load(path, path=path, mmap=mmap))
     if isinstance(model, bytes | bytearray | memoryview):
         content = bytes(model)
         if not content:
             raise ModelError("The model given as bytes is empty.")
-        return _frontend_for(content, "the model given as bytes").load(content, mmap=mmap)
+        frontend = _frontend_for(content, "the model given as bytes")
+        return _told_apart(content, lambda: frontend.load(content, mmap=mmap))
     if _is_model_proto(model):
         from mace_core.frontend.onnx import OnnxFrontend
 
@@ -78,19 +87,61 @@ def check_file(path: Path) -> None:
     """
     try:
         if path.is_dir():
-            raise ModelIsFolderError(f"'{path}' is a folder, not a model file.", path)
+            from mace_core.frontend.file_kinds import folder_advice
+
+            raise ModelIsFolderError(f"'{path}' is a folder, not a model file: {folder_advice(path)}.", path)
         if not path.exists():
-            raise ModelNotFoundError(f"There is no model file '{path}'.", path)
+            from mace_core.frontend.file_kinds import similar_file
+
+            near = similar_file(path)
+            meant = f" Did you mean '{path.with_name(near)}'?" if near else ""
+            raise ModelNotFoundError(f"There is no model file '{path}'.{meant}", path)
         if not path.is_file():  # reading a pipe or a device might never end
             raise ModelError(f"'{path}' is no regular file.")
         if path.stat().st_size == 0:
-            raise ModelError(f"The model file '{path}' is empty.")
+            raise ModelError(f"The model file '{path}' is empty: fetch or export it again.")
     except MaceError:
         raise
     except OSError as error:
         raise model_file_error(f"The model file '{path}' can not be read: {error}.", error, path) from error
     except ValueError as error:  # a NUL character in the path
         raise ModelError(f"The model file '{path}' can not be read: {error}.") from error
+
+
+def _told_apart(source: ModelSource, load: Callable[[], Graph]) -> Graph:
+    """What ``load`` gives; where it fails on what is of another kind, the error says which kind and what to do."""
+    try:
+        return load()
+    except ModelFileError:
+        raise
+    except ModelError as error:
+        from mace_core.frontend.onnx.wire import looks_like_model
+
+        kind = _kind_of(source)
+        is_named_model = not isinstance(source, Path) or source.suffix.lower() == ".onnx"
+        if kind is None or (is_named_model and looks_like_model(_head_of(source))):
+            raise
+        name = f"'{source}'" if isinstance(source, Path) else "The model given as bytes"
+        raise ModelError(f"{name} is {kind.what}: {kind.advice}.") from error
+
+
+def _kind_of(source: ModelSource) -> FileKind | None:
+    """What a source that no frontend reads is instead, where that is known."""
+    from mace_core.frontend.file_kinds import foreign_kind
+
+    return foreign_kind(_head_of(source), source if isinstance(source, Path) else None)
+
+
+def _head_of(source: ModelSource) -> bytes:
+    from mace_core.frontend.file_kinds import SNIFFED_BYTES
+
+    if not isinstance(source, Path):
+        return bytes(source[:SNIFFED_BYTES])
+    try:
+        with source.open("rb") as file:
+            return file.read(SNIFFED_BYTES)
+    except OSError:  # gone, or not readable any more: what was said before is all there is to say
+        return b""
 
 
 def _is_model_proto(model: Any) -> bool:
@@ -121,6 +172,8 @@ def _frontend_for(source: ModelSource, label: str) -> Frontend:
     if by_suffix:  # the name says so: let that frontend tell what is wrong with the content
         return by_suffix[0]
     known = ", ".join(sorted(f.name for f in frontends)) or "none"
+    if kind := _kind_of(source):
+        known += f"; it is {kind.what}: {kind.advice}"
     broken = f" Frontends that failed: {'; '.join(failures)}." if failures else ""
     raise ModelError(f"No frontend recognises {_quoted(source, label)}; installed frontends: {known}.{broken}")
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from mace_core.errors import DeviceNotFoundError, PluginError, shorten
 from mace_core.fork_safe import fork_safe_rlock, unforked
 from mace_core.provider.api import API_VERSION, ApiVersion
+from mace_core.provider.device_words import meant_by
 from mace_core.provider.entry_points import PROVIDER_GROUP, PluginEntry, Switches, describe, discover, load, trace
 from mace_core.provider.provider import ExecutionProvider
 from mace_core.version import VERSION
@@ -188,6 +189,11 @@ class Registry:
         with self._lock:
             names = sorted(self._discovered().slots)
         installed = f"installed: {', '.join(names)}"
+        meant = meant_by(name)
+        if meant is not None and meant[0] != name:
+            provider, explanation = meant
+            install = "" if provider in names else f" It is not installed: pip install {FIRST_PARTY[provider]}"
+            return f"did you mean '{provider}'?{explanation and f' {explanation}.'}{install} ({installed})"
         if name in FIRST_PARTY and name not in names:
             return f"it is not installed: pip install {FIRST_PARTY[name]} ({installed})"
         near = next(iter(difflib.get_close_matches(name.lower(), sorted({*names, *FIRST_PARTY}), n=1)), None)

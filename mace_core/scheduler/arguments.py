@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from mace_core.errors import UsageError, UsageTypeError
+from mace_core.errors import InputTypeError, UsageError, UsageTypeError
 
 
 def device_names(devices: object) -> list[str] | None:
@@ -35,6 +35,39 @@ def output_names(outputs: object) -> list[str] | None:
     if names is None:
         raise UsageTypeError(f"outputs are a list of names, not {outputs!r}")
     return names
+
+
+def check_call(feeds: object, outputs: object, inputs: Sequence[str], model: str) -> None:
+    """Whether a run is called as it should be; where onnxruntime's order or bare arrays come, the right call is shown.
+
+    Args:
+        inputs: names of the model's inputs.
+
+    Raises:
+        InputTypeError: with the call that is probably meant.
+    """
+    if isinstance(feeds, Mapping):
+        return
+    example = "{" + ", ".join(f"{name!r}: array" for name in inputs[:3]) + (", …}" if len(inputs) > 3 else "}")
+    if isinstance(outputs, Mapping) and (feeds is None or _names(feeds) is not None):
+        wanted = "" if feeds is None else f", outputs={_names(feeds)!r}"
+        keys = "{" + ", ".join(f"{name!r}: …" for name in outputs) + "}"
+        raise InputTypeError(
+            f"{model}: run takes the inputs first and then the outputs wanted, not in onnxruntime's order: "
+            f"session.run({keys}{wanted})"
+        )
+    raise InputTypeError(
+        f"{model}: run takes a mapping from input name to value, not {_kind_of(feeds)}: session.run({example})"
+    )
+
+
+def _kind_of(given: object) -> str:
+    if given is None:
+        return "None"
+    if isinstance(given, list | tuple):
+        kinds = ", ".join(dict.fromkeys(type(item).__name__ for item in given))
+        return f"a {type(given).__name__} of {kinds or 'nothing'}"
+    return f"a bare {type(given).__name__}"
 
 
 def check_options(options: object) -> None:

@@ -11,7 +11,7 @@ from mace_core.provider.registry import CUSTOM
 from mace_core.scheduler.control_flow import ControlFlow
 from mace_core.scheduler.devices import DevicePool
 from mace_core.scheduler.model import Preparation
-from mace_core.scheduler.partition import CORE_DEVICE
+from mace_core.scheduler.partition import CORE_DEVICE, PINNED
 from mace_core.scheduler.plan import ControlStep, UploadStep
 from mace_core.scheduler.runner import GraphPlan, GraphRunner
 from mace_core.tensor import TensorType
@@ -79,7 +79,11 @@ class Explanation:
         nodes, partitions, transfers, arenas: the decisions.
         folded: nodes that need not run: this signature decides their results.
         waiting: nodes that are planned during the run, when shapes that depend on data are known.
-        fallbacks: nodes per device that runs them only because those before it decline (the reference always).
+        fallbacks: nodes per device that runs them only because those before it decline; of the reference always, but
+            for nodes that the user pinned to it.
+        pinned: nodes per device that are there because the user pinned them.
+        named: devices used that the user named.
+        advice: what to install so that the reference has less to do; "" where that would not help.
         refused: devices not used, with the reason.
         virtual: devices used that are a simulator, an emulation or a stand-in, with what they are.
         free_inputs: inputs with free dimensions, as the model declares them.
@@ -96,6 +100,9 @@ class Explanation:
     folded: list[str] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
     fallbacks: dict[str, int] = field(default_factory=dict)
+    pinned: dict[str, int] = field(default_factory=dict)
+    named: tuple[str, ...] = ()
+    advice: str = ""
     refused: dict[str, str] = field(default_factory=dict)
     virtual: dict[str, str] = field(default_factory=dict)
     free_inputs: dict[str, str] = field(default_factory=dict)
@@ -105,7 +112,7 @@ class Explanation:
 
     @property
     def fallback_count(self) -> int:
-        """Nodes that run where nobody asked for: on a fallback device, or on the reference."""
+        """Nodes on a fallback device or on the reference, those pinned there left out."""
         return sum(self.fallbacks.values())
 
     @property
@@ -131,9 +138,14 @@ def explain_plan(plan: GraphPlan, pool: DevicePool, signature: str, inputs: Sequ
     }
     _add_plan(found, plan, "")
     for device in pool.devices:
-        used = sum(entry.device == device.name for entry in found.nodes)
-        if used and (device.is_fallback or device.is_reference) and device.device.provider != CUSTOM:
-            found.fallbacks[device.name] = used
+        reasons = [entry.reason for entry in found.nodes if entry.device == device.name]
+        used = len(reasons)
+        if pinned := reasons.count(PINNED):
+            found.pinned[device.name] = pinned
+        if used and device.named and not device.only_pinned:
+            found.named += (device.name,)
+        if used > pinned and (device.is_fallback or device.is_reference) and device.device.provider != CUSTOM:
+            found.fallbacks[device.name] = used - pinned
         if used and found.free_inputs and device.backend.compiles_per_shape:
             found.compile_per_shape.append(device.name)
         if used and device.device.is_virtual:
@@ -200,14 +212,16 @@ def _bodies(plan: GraphPlan, scope: str) -> Iterator[tuple[str, GraphRunner]]:
 def _lines(found: Explanation) -> Iterator[str]:
     yield f"placement for {found.signature or 'no inputs'}"
     for device, count in found.nodes_per_device.items():
-        note = ""
+        note = f"  ({found.pinned[device]} pinned by the user)" if device in found.pinned else ""
         if device in found.fallbacks:
-            note = "  (fallback)"
+            note += "  (fallback)"
         elif device == CORE_DEVICE:
             note = "  (control flow, sequences)"
         if device in found.virtual:
             note += f"  (virtual: {found.virtual[device]}; its speed means nothing)"
         yield f"  {device}: {count} node{'s' * (count != 1)}{note}"
+    if found.advice:
+        yield f"  {found.advice}"
     if found.free_inputs:
         planned = [device for device in found.nodes_per_device if device not in found.compile_per_shape]
         costs = [f"{device} compiles it" for device in found.compile_per_shape]

@@ -15,10 +15,17 @@ from mace_core.errors import MaceError, shorten
 from mace_core.graph import Node
 from mace_core.graph.graph import captured_values
 from mace_core.provider import Capability
+from mace_core.provider.registry import REFERENCE
 from mace_core.scheduler.pieces import gather_pieces, single_pieces
 
 CORE_DEVICE = "core"
 """The name under which control flow, which the core runs itself, shows up."""
+
+PINNED = "pinned by the user"
+"""Why a node is where a pin puts it."""
+
+
+REFERENCE_DEVICE = f"{REFERENCE}:0"
 
 
 class Offer(NamedTuple):
@@ -67,15 +74,29 @@ class UnplacedNodesError(MaceError):
         """``unplaced``: for each node the reason of each device; ``model`` as messages call it."""
         self.unplaced = unplaced
         where = f"{model}: " if model else ""
-        lines = []
-        for node, reasons in unplaced.items():
-            whys = "; ".join(f"{device}: {reason}" for device, reason in reasons.items())
-            name = f"node '{shorten(node.name)}' ({shorten(node.qualified_op)})"
-            lines.append(f"{name}: {whys or 'no device was asked'}")
-        if len(lines) == 1:
-            super().__init__(f"{where}no device runs {lines[0]}")
-        else:
-            super().__init__(f"{where}no device runs these nodes:\n  " + "\n  ".join(lines))
+        super().__init__(f"{where}no device runs {summary_of(unplaced)}")
+
+
+GROUPS_SHOWN = 4
+"""Operators with their reasons that an error about nodes without a device lists."""
+
+
+def summary_of(unplaced: Mapping[Node, Mapping[str, str]]) -> str:
+    """``node 'a' (Relu): cpu:0: …; 12 nodes (Conv, the first is 'b'): …``: nodes with the same operator and reasons
+    together, the most frequent first."""
+    groups: dict[tuple[str, str], list[Node]] = {}
+    for node, reasons in unplaced.items():
+        whys = "; ".join(f"{device}: {reason}" for device, reason in reasons.items())
+        groups.setdefault((node.qualified_op, whys or "no device was asked"), []).append(node)
+    texts = []
+    for (op, whys), nodes in sorted(groups.items(), key=lambda group: -len(group[1])):
+        first = shorten(nodes[0].name, 80)
+        who = f"node '{first}' ({shorten(op, 80)})"
+        if len(nodes) > 1:
+            who = f"{len(nodes)} nodes ({shorten(op, 80)}, the first is '{first}')"
+        texts.append(f"{who}: {shorten(whys, 400)}")
+    more = len(texts) - GROUPS_SHOWN
+    return "; ".join(texts[:GROUPS_SHOWN]) + (f"; and {more} more kinds of nodes" if more > 0 else "")
 
 
 def partition(
@@ -247,13 +268,15 @@ class _Work:
                 "control flow, run by the core; its bodies are placed on the devices" if flow else "run by the core"
             )
         elif pinned == device:
-            reason = "pinned"
+            reason = PINNED
         elif pinned is not None:
             offer = next((o for o in offers if o.device == pinned), None)
             why = self._why_not(node, offer) if offer is not None else "no such device is open"
             reason = f"pinned to {pinned}, which declines: {why}"
         elif declined:
             reason = "the first device in order that runs it"
+        elif device == REFERENCE_DEVICE:
+            reason = "no other device was there to ask"
         else:
             reason = "first choice"
         return Placement(node, device, reason, declined)

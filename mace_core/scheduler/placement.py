@@ -18,6 +18,7 @@ from mace_core.scheduler.partition import (
     Partitioning,
     UnplacedNodesError,
     partition,
+    summary_of,
 )
 from mace_core.scheduler.stages import Stage, node_reads
 
@@ -136,8 +137,10 @@ class _Placing:
             except UnplacedNodesError as error:
                 if self.strict:
                     raise StrictPlacementError(
-                        f"strict placement: {len(error.unplaced)} of {len(self.stage.nodes)} nodes can not run on "
-                        f"{', '.join(device.name for device in asked) or 'any device'}; {error}"
+                        f"strict placement: {len(error.unplaced)} of {len(self.stage.nodes)} nodes cannot run on "
+                        f"{', '.join(device.name for device in asked) or 'any device'}: {summary_of(error.unplaced)}; "
+                        "name a device that runs them too, or leave strict out",
+                        {node.name: dict(reasons) for node, reasons in error.unplaced.items()},
                     ) from None
                 following = next((device for device in waiting if self.pool.ready(device)), None)
                 if following is None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mace_core.errors import ModelError
+from mace_core.errors import ModelError, StrictPlacementError
 from mace_core.fork_safe import fork_safe_lock, fork_safe_rlock, unforked
 from mace_core.graph import Graph, Node, Value
 from mace_core.graph.signature import Resolution
@@ -117,6 +117,8 @@ class Planner:
                 )
             except UnplacedNodesError as error:
                 raise UnplacedNodesError(error.unplaced, self.label) from None
+            except StrictPlacementError as error:
+                raise StrictPlacementError(f"{self.label}: {error}", error.unplaced) from None
             if expanded is graph and self.numerics is None:
                 self.remembered.store(placed, stage, types, fixed, pins)
             return self._planned(stage, placed, feeds)

@@ -6,12 +6,12 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 
-from mace_core.errors import MaceError, PluginError, UsageError
+from mace_core.errors import DeviceNotFoundError, MaceError, PluginError, UsageError
 from mace_core.graph import Graph
 from mace_core.provider import Backend, Device, ExecutionProvider, hooks
 from mace_core.provider.entry_points import describe
 from mace_core.provider.inventory import find_device, inventory, is_real, probe
-from mace_core.provider.registry import CUSTOM, REFERENCE, Registry
+from mace_core.provider.registry import CUSTOM, REFERENCE, PluginState, Registry
 from mace_core.scheduler.devices import SessionDevice
 
 _log = logging.getLogger("mace")
@@ -107,6 +107,19 @@ def host_provider_version(registry: Registry) -> str:
         return REFERENCE
     versions = [status.version for status in registry.plugins() if status.name == HOST_PROVIDER]
     return f"{HOST_PROVIDER} {'/'.join(versions)}"
+
+
+def host_advice(registry: Registry) -> str:
+    """Why the CPU provider takes nothing off the reference, and what to do; "" where it is there and works."""
+    try:
+        status = registry.status(HOST_PROVIDER)
+    except DeviceNotFoundError:
+        return "the CPU provider is not installed: pip install mace-cpu"
+    if status.state is PluginState.DISABLED:
+        return f"the CPU provider is installed and switched off: {status.reason}"
+    if status.state in (PluginState.OK, PluginState.NOT_LOADED):
+        return ""
+    return f"the CPU provider cannot be used: {status.reason}"
 
 
 def resolve_device_name(name: str, registry: Registry, options: Options) -> str:

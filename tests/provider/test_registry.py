@@ -291,3 +291,19 @@ def test_threads_that_ask_at_once_get_one_instance(install_provider: Install) ->
         thread.join()
     assert len(got) == 8
     assert len(set(map(id, got))) == 1
+
+
+@pytest.mark.parametrize(
+    ("word", "provider"),
+    [
+        ("gpu", "opencl"), ("GPU", "opencl"), ("cuda:0", "opencl"), ("CUDAExecutionProvider", "opencl"),
+        ("vulkan", "opencl"), ("mps", "opencl"), ("dsp", "hexagon"), ("QNNExecutionProvider", "hexagon"),
+        ("CPU", "cpu"), ("CPUExecutionProvider", "cpu"), ("openvino", "npu"), ("onnxruntime", "reference"),
+        ("mediatek", "apu"),
+    ],
+)  # fmt: skip
+def test_words_for_devices_lead_to_a_provider(word: str, provider: str) -> None:
+    from mace_core.provider.registry import Registry
+
+    with pytest.raises(DeviceNotFoundError, match=f"'{provider}'"):
+        Registry().provider(word.partition(":")[0])

@@ -159,7 +159,7 @@ def test_a_pin_moves_its_device_to_the_head_of_the_order() -> None:
     everything = Capability([Claim(tuple(nodes))])
     result = partition(nodes, [Offer("gpu", everything), Offer("cpu", everything)], pins={nodes[1]: "cpu"})
     assert [part.device for part in result.partitions] == ["gpu", "cpu"]
-    assert result.placements[nodes[1]].reason == "pinned"
+    assert result.placements[nodes[1]].reason == "pinned by the user"
 
 
 def test_a_pin_that_can_not_be_kept_is_explained() -> None:
