@@ -133,7 +133,7 @@ def test_any_layout_and_any_tensor_library_may_be_fed(feed: Any) -> None:
         ({"a": X, "b": np.repeat(X, 2, 0)}, ["dimension 'n' is 1 in axis 0 of 'a' but 2 in axis 0 of 'b'"]),
         ({"a": X, "b": "text"}, ["input 'b' is a str (text); float32 is expected"]),
         ({"a": X, "b": None}, ["input 'b'"]),
-        ([X, X], ["feeds are a mapping"]),
+        ([X, X], ["a mapping from input name to value, not a list of ndarray: session.run({'a': array, 'b': array})"]),
     ],
     ids=["missing", "unexpected", "misspelt", "dtype", "rank", "size", "symbol", "string", "none", "list"],
 )
