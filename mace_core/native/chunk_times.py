@@ -7,7 +7,6 @@ them.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,8 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mace_core.native.kernel import KernelSource, load_kernels
-from mace_core.native.pool_ir import source_version
-from mace_core.native.system_ir import system_imports, system_ir
+from mace_core.native.system_ir import source_version, system_imports, system_ir, thread_imports, thread_ir
 from mace_core.native.target import Target, host_target
 
 Words = npt.NDArray[np.int64]
@@ -83,7 +81,6 @@ class ChunkTimes:
 
 
 _TIMED_CHUNK = """
-THREAD
 define void @mace_timed_chunk(ptr %args, i64 %begin, i64 %end, i64 %chunk) {
   %kernel = load ptr, ptr %args
   %inner.at = getelementptr i64, ptr %args, i64 1
@@ -94,7 +91,10 @@ define void @mace_timed_chunk(ptr %args, i64 %begin, i64 %end, i64 %chunk) {
   %thread.at = getelementptr i64, ptr %records, i64 %index
   %start.at = getelementptr i64, ptr %thread.at, i64 1
   %end.at = getelementptr i64, ptr %thread.at, i64 2
-  %start.time = call i64 @now()
+  %start.now = call i64 @now()
+  %start.before = load i64, ptr %start.at
+  %first.piece = icmp eq i64 %start.before, 0
+  %start.time = select i1 %first.piece, i64 %start.now, i64 %start.before
   call void %kernel(ptr %inner, i64 %begin, i64 %end, i64 %chunk)
   %end.time = call i64 @now()
   %thread = call i64 @thread()
@@ -105,33 +105,15 @@ define void @mace_timed_chunk(ptr %args, i64 %begin, i64 %end, i64 %chunk) {
 }
 """
 
-# What threading.get_ident answers, which is how a record finds the thread's name.
-_THREAD_POSIX = """
-declare i64 @pthread_self()
-define internal i64 @thread() {
-  %self = call i64 @pthread_self()
-  ret i64 %self
-}
-"""
-_THREAD_WINDOWS = """
-declare i32 @GetCurrentThreadId()
-define internal i64 @thread() {
-  %self = call i32 @GetCurrentThreadId()
-  %wide = zext i32 %self to i64
-  ret i64 %wide
-}
-"""
-
 
 def timed_chunk_ir(target: Target) -> str:
     """``@mace_timed_chunk``, a kernel that runs another one and notes thread, start and end."""
-    thread = _THREAD_WINDOWS if "windows" in target.triple else _THREAD_POSIX
-    return system_ir(target) + _TIMED_CHUNK.replace("THREAD", thread)
+    return system_ir(target) + thread_ir(target) + _TIMED_CHUNK
 
 
 TIMED_CHUNK = KernelSource(
     "mace_timed_chunk",
     source_version(__file__, system_ir.__code__.co_filename),
     timed_chunk_ir,
-    system_imports(host_target()) | {"GetCurrentThreadId" if sys.platform == "win32" else "pthread_self"},
+    system_imports(host_target()) | thread_imports(host_target()),
 )

@@ -24,6 +24,10 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from mace_core.native.poll_ir import Control
+
+KERNEL_DEPENDENCIES = ("mace_core.native.poll_ir",)
+
 Kernel = Callable[[Any, Any, Any, Any], None]
 """``(args, begin, end, chunk) -> None``; see `mace_core.native.kernel.KernelSource`."""
 
@@ -79,3 +83,26 @@ def as_float(typing_context: Any, word: Any) -> Any:
         return builder.bitcast(arguments[0], ir.DoubleType())
 
     return types.float64(types.int64), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def stop_requested(typing_context: Any, args: Any) -> Any:
+    """Whether the run is to stop: the kernel, whose arguments are ``args``, then returns at once, its work undone.
+
+    For kernels whose single unit of work may take long; others are stopped between units.  It takes some 30 ns: ask
+    every `POLL_WORK` operations or so.  The plan names the word before the first argument as a control word.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        word, index = ir.IntType(64), ir.IntType(32)
+        control = builder.load(builder.gep(arguments[0], [ir.Constant(index, -1)]))
+        block = builder.inttoptr(control, word.as_pointer())
+        address = builder.load(builder.gep(block, [ir.Constant(index, Control.POLL.value)]))
+        poll = builder.inttoptr(address, ir.FunctionType(word, [word.as_pointer()]).as_pointer())
+        return builder.icmp_signed("!=", builder.call(poll, [block]), ir.Constant(word, 0))
+
+    return types.boolean(types.CPointer(types.int64)), generate
+
+
+POLL_WORK = 1 << 20
+"""After about so many scalar operations, a millisecond, a kernel polls."""

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from threading import get_ident
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
 from mace_core.errors import CancelledError, ProviderBugError
 from mace_core.native.kernel import load_kernels
+from mace_core.native.poll_ir import Control
 from mace_core.native.pool import ThreadPool
-from mace_core.native.runner_ir import RELOCATION_WORDS, RUNNER, STEP_WORDS, Control
+from mace_core.native.runner_ir import RELOCATION_WORDS, RUNNER, STEP_WORDS
+from mace_core.native.signals import Attention
 from mace_core.processors import pinned
 from mace_core.provider.execution import CancelFlag
 
@@ -27,8 +31,10 @@ _STEPS, _CANCEL, _PROFILE, _THREADS, _POOL = (
     int(word) for word in (Control.STEPS, Control.CANCEL, Control.PROFILE, Control.THREADS, Control.POOL)
 )
 
+_LOOK, _OWNER, _STOPPED = int(Control.LOOK), int(Control.OWNER), int(Control.STOPPED)
+
 SLICE_NS = 50_000_000
-"""A run comes back to Python this often, so that Ctrl-C is seen."""
+"""A run lets Python look at signals this often, so that Ctrl-C is seen."""
 
 
 class PlanStep(NamedTuple):
@@ -38,7 +44,9 @@ class PlanStep(NamedTuple):
         kernel: address of a kernel, see `load_kernels`.
         args: index of its first argument among the plan's words.
         extent: number of work units; chunk i of n gets units [extent * i // n, extent * (i + 1) // n).
-        chunks: in how many calls the units are processed; more than one may run at a time.
+        chunks: in how many parts the units are processed; more than one may run at a time.
+        piece: at most so many units of a chunk are processed in one call, so that a run can be stopped in between;
+            0: all of them.
         name: for messages and profiles.
         source: names of the model's nodes that the step computes.
     """
@@ -49,6 +57,7 @@ class PlanStep(NamedTuple):
     chunks: int = 1
     name: str = ""
     source: tuple[str, ...] = ()
+    piece: int = 0
 
 
 class NativePlan:
@@ -59,6 +68,8 @@ class NativePlan:
         words: the arguments of all steps; addresses that only a run knows hold anything.
         relocations: (n, 3) int64: word index, base slot, byte offset.  At the start of a run
             ``words[index] = bases[slot] + offset``.
+        control_words: words that are to hold the address of the run's control block: the one before a step's first
+            argument, where its kernel polls (``stop_requested``).
     """
 
     def __init__(
@@ -66,13 +77,15 @@ class NativePlan:
         steps: Sequence[PlanStep],
         words: npt.ArrayLike,
         relocations: npt.ArrayLike | Sequence[tuple[int, int, int]],
+        control_words: Sequence[int] = (),
     ) -> None:
         self.steps = tuple(steps)
         self.words: Words = np.array(words, np.int64).reshape(-1)
         self.relocations: Words = np.array(relocations, np.int64).reshape(-1, RELOCATION_WORDS)
+        self.control_words = np.array(control_words, np.int64)
         self._check()
         self.slots = int(self.relocations[:, 1].max()) + 1 if len(self.relocations) else 0
-        table = [(step.kernel, step.args, step.extent, step.chunks) for step in self.steps]
+        table = [(step.kernel, step.args, step.extent, step.chunks, step.piece) for step in self.steps]
         self._table: Words = np.array(table, np.int64).reshape(-1, STEP_WORDS)
 
     def new_instance(self) -> PlanInstance:
@@ -88,8 +101,12 @@ class NativePlan:
                 raise ProviderBugError(
                     f"{label}: argument index {step.args} is outside the plan's {len(self.words)} words."
                 )
+            if step.piece < 0:
+                raise ProviderBugError(f"{label}: pieces of {step.piece} units are not possible.")
             if step.extent < 0 or not 1 <= step.chunks < 2**31 or step.extent * step.chunks >= 2**63:
                 raise ProviderBugError(f"{label}: {step.extent} units in {step.chunks} chunks is not possible.")
+        if len(self.control_words) and not 0 <= self.control_words.min() <= self.control_words.max() < len(self.words):
+            raise ProviderBugError("A control word of a plan does not exist.")
         if len(self.relocations):
             word, slot = self.relocations[:, 0], self.relocations[:, 1]
             if word.min() < 0 or word.max() >= len(self.words) or slot.min() < 0:
@@ -107,9 +124,12 @@ class PlanInstance:
         self._bases = (ctypes.c_int64 * plan.slots)()
         self._control = (ctypes.c_int64 * Control.SIZE)()
         self._address = ctypes.addressof(self._control)
+        self._words[plan.control_words] = self._address
         self._profile: Words | None = None
         self._chunk_times: ChunkTimes | None = None
         self._running = False
+        self._owner = 0
+        self._attention: Attention | None = None
         self._slots = plan.slots
         self._count = len(plan.steps)
         control = self._control
@@ -134,12 +154,13 @@ class PlanInstance:
         Args:
             bases: the address for each base slot.
             pool: whose workers help with steps of more than one chunk; None: this thread does all.
-            cancel: polled between steps.
+            cancel: polled between steps, between the pieces of long ones, and by kernels whose units take long.
             profile: note when each step and each of its chunks began and ended, for `timings` and `chunk_times`.
             threads: at most so many threads take part; None: as many as the pool has.
 
         Raises:
-            CancelledError: the cancel flag was seen; no step is half done, later ones have not run.
+            CancelledError: the cancel flag was seen; the step at work was left half done, later ones have not run.
+            BaseException: what a signal handler raised (KeyboardInterrupt), in the main thread.
         """
         if self._running:
             raise ProviderBugError("A plan instance was asked to run while it runs; use one instance for each request.")
@@ -153,6 +174,8 @@ class PlanInstance:
             control[_STEPS], control[_PROFILE] = self._recorders() if profile else (self._table, 0)
             participants = 1 if pool is None else pool.participants(threads)
             control[_THREADS] = participants
+            if (ident := get_ident()) != self._owner:
+                self._own(ident)
             control[_POOL] = pool.address if pool is not None and participants > 1 else 0
             if pool is None or pool.processors is None:
                 self._walk()
@@ -167,8 +190,24 @@ class PlanInstance:
         step = self._call(self._address, 0)
         while step != count:
             if step < 0:
-                raise CancelledError("The run was cancelled.")
+                self._stop()
             step = self._call(self._address, step)
+
+    def _own(self, ident: int) -> None:
+        """From now on the thread ``ident`` runs this; where it is the main one, native code lets it look at signals."""
+        self._owner = self._control[_OWNER] = ident
+        if self._attention is None and threading.current_thread() is threading.main_thread():
+            self._attention = Attention()
+        is_main = threading.current_thread() is threading.main_thread()
+        self._control[_LOOK] = self._attention.address if is_main and self._attention is not None else 0
+
+    def _stop(self) -> NoReturn:
+        """Raise why the run was stopped."""
+        self._control[_STOPPED] = 0
+        raised = self._attention.take() if self._attention is not None else None
+        if raised is not None:
+            raise raised
+        raise CancelledError("The run was cancelled.")
 
     def timings(self) -> list[tuple[int, int, int]]:
         """(step index, start, end) of the last profiled run, in nanoseconds of a monotonic clock."""

@@ -13,18 +13,19 @@ none is not waited for.
 
 from __future__ import annotations
 
-import hashlib
 from enum import IntEnum
-from pathlib import Path
 
 from mace_core.native.kernel import KernelSource
-from mace_core.native.system_ir import has_futex, system_imports, system_ir
+from mace_core.native.poll_ir import poll_ir
+from mace_core.native.system_ir import (
+    has_futex,
+    source_version,
+    system_imports,
+    system_ir,
+    thread_imports,
+    word_addresses,
+)
 from mace_core.native.target import Target, host_target
-
-
-def source_version(*files: str) -> str:
-    """A hash of the files that generate code."""
-    return hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest()[:32]
 
 
 class PoolWord(IntEnum):
@@ -36,6 +37,8 @@ class PoolWord(IntEnum):
     EXTENT = 10
     CHUNKS = 11
     WORKERS = 12  # workers with an index below this one may take part
+    PIECE = 13
+    CONTROL = 14  # of the run
     DONE = 16  # chunks that workers have finished
     WAKE = 24  # int32: changes whenever workers are woken (the futex)
     PARKED = 25  # one bit for each worker that sleeps or is about to
@@ -48,23 +51,32 @@ class PoolWord(IntEnum):
     SIZE = 48
 
 
-def word_addresses(words: type[IntEnum], base: str) -> str:
-    """IR that computes the addresses of the named words as ``%name.at``."""
-    return "\n".join(
-        f"  %{word.name.lower()}.at = getelementptr i64, ptr {base}, i64 {word.value}"
-        for word in words
-        if word.name != "SIZE"
-    )
-
-
 _CHUNK = """
-define internal void @run_chunk(ptr %kernel, ptr %args, i64 %extent, i64 %chunks, i64 %chunk) alwaysinline {
+define internal void @run_chunk(
+  ptr %kernel, ptr %args, i64 %extent, i64 %chunks, i64 %chunk, i64 %piece, ptr %control
+) {
+entry:
   %after = add i64 %chunk, 1
   %begin.scaled = mul i64 %extent, %chunk
   %end.scaled = mul i64 %extent, %after
   %begin = udiv i64 %begin.scaled, %chunks
   %end = udiv i64 %end.scaled, %chunks
-  call void %kernel(ptr %args, i64 %begin, i64 %end, i64 %chunk)
+  %whole = icmp eq i64 %piece, 0
+  br label %turn
+turn:
+  %from = phi i64 [ %begin, %entry ], [ %to, %go ]
+  %stop = call i64 @poll(ptr %control)
+  %stopped = icmp ne i64 %stop, 0
+  br i1 %stopped, label %leave, label %go
+go:
+  %left = sub i64 %end, %from
+  %fits = icmp ule i64 %left, %piece
+  %last = or i1 %whole, %fits
+  %cut = add i64 %from, %piece
+  %to = select i1 %last, i64 %end, i64 %cut
+  call void %kernel(ptr %args, i64 %from, i64 %to, i64 %chunk)
+  br i1 %last, label %leave, label %turn
+leave:
   ret void
 }
 """
@@ -104,6 +116,8 @@ claim:
   %kernel.word = load atomic i64, ptr %kernel.at acquire, align 8
   %args.word = load atomic i64, ptr %args.at acquire, align 8
   %extent = load atomic i64, ptr %extent.at acquire, align 8
+  %piece = load atomic i64, ptr %piece.at acquire, align 8
+  %control.word = load atomic i64, ptr %control.at acquire, align 8
   %ticket.next = add i64 %ticket, 1
   %swap = cmpxchg ptr %ticket.at, i64 %ticket, i64 %ticket.next acq_rel acquire, align 8
   %won = extractvalue { i64, i1 } %swap, 1
@@ -115,7 +129,8 @@ lost:
 execute:
   %kernel = inttoptr i64 %kernel.word to ptr
   %args = inttoptr i64 %args.word to ptr
-  call void @run_chunk(ptr %kernel, ptr %args, i64 %extent, i64 %chunks, i64 %chunk)
+  %control = inttoptr i64 %control.word to ptr
+  call void @run_chunk(ptr %kernel, ptr %args, i64 %extent, i64 %chunks, i64 %chunk, i64 %piece, ptr %control)
   %done.old = atomicrmw add ptr %done.at, i64 1 acq_rel
   br label %fresh
 
@@ -206,12 +221,12 @@ _REST_CALLER = """
 """
 
 _REGION = """
-define internal void @run_alone(ptr %kernel, ptr %args, i64 %extent, i64 %chunks) {
+define internal void @run_alone(ptr %kernel, ptr %args, i64 %extent, i64 %chunks, i64 %piece, ptr %control) {
 entry:
   br label %loop
 loop:
   %chunk = phi i64 [ 0, %entry ], [ %chunk.next, %loop ]
-  call void @run_chunk(ptr %kernel, ptr %args, i64 %extent, i64 %chunks, i64 %chunk)
+  call void @run_chunk(ptr %kernel, ptr %args, i64 %extent, i64 %chunks, i64 %chunk, i64 %piece, ptr %control)
   %chunk.next = add i64 %chunk, 1
   %more = icmp ult i64 %chunk.next, %chunks
   br i1 %more, label %loop, label %end
@@ -219,7 +234,9 @@ end:
   ret void
 }
 
-define internal void @run_region(ptr %pool, ptr %kernel, ptr %args, i64 %extent, i64 %chunks, i64 %threads) {
+define internal void @run_region(
+  ptr %pool, ptr %kernel, ptr %args, i64 %extent, i64 %chunks, i64 %threads, i64 %piece, ptr %control
+) {
 entry:
 POOL_WORDS
   %take = cmpxchg ptr %busy.at, i64 0, i64 1 acq_rel monotonic, align 8
@@ -227,7 +244,7 @@ POOL_WORDS
   br i1 %taken, label %publish, label %alone
 
 alone:                      ; another run has the workers
-  call void @run_alone(ptr %kernel, ptr %args, i64 %extent, i64 %chunks)
+  call void @run_alone(ptr %kernel, ptr %args, i64 %extent, i64 %chunks, i64 %piece, ptr %control)
   ret void
 
 publish:
@@ -247,6 +264,9 @@ publish:
   store atomic i64 %extent, ptr %extent.at release, align 8
   store atomic i64 %chunks, ptr %chunks.at release, align 8
   store atomic i64 %workers, ptr %workers.at release, align 8
+  store atomic i64 %piece, ptr %piece.at release, align 8
+  %control.word = ptrtoint ptr %control to i64
+  store atomic i64 %control.word, ptr %control.at release, align 8
   %open = shl i64 %open.region, 32
   store atomic i64 %open, ptr %ticket.at seq_cst, align 8
   fence seq_cst
@@ -277,7 +297,7 @@ try:
   br i1 %won, label %execute, label %claim
 
 execute:
-  call void @run_chunk(ptr %kernel, ptr %args, i64 %extent, i64 %chunks, i64 %chunk)
+  call void @run_chunk(ptr %kernel, ptr %args, i64 %extent, i64 %chunks, i64 %chunk, i64 %piece, ptr %control)
   %mine.next = add i64 %mine, 1
   br label %claim
 
@@ -305,6 +325,7 @@ spin:
 
 give.way:                   ; the worker we wait for may need this processor
   call void @yield()
+  %stop = call i64 @poll(ptr %control)  ; whether it is to stop, the worker finds out by itself
   br label %wait
 
 end:
@@ -324,22 +345,22 @@ POOL_WORDS
 
 
 def region_ir() -> str:
-    """``@run_region`` and ``@run_alone``, to be put into a module that has `system_ir`."""
+    """``@run_region`` and ``@run_alone``, to be put into a module that has `system_ir` and `poll_ir`."""
     return _CHUNK + _REGION.replace("POOL_WORDS", word_addresses(PoolWord, "%pool"))
 
 
 def _worker_ir(target: Target) -> str:
     rest = _REST_FUTEX if has_futex(target) else _REST_CALLER
     worker = _WORKER.replace("POOL_WORDS", word_addresses(PoolWord, "%pool")).replace("REST", rest)
-    return system_ir(target) + _CHUNK + worker
+    return system_ir(target) + poll_ir(target) + _CHUNK + worker
 
 
 def _stop_ir(target: Target) -> str:
     return system_ir(target) + _STOP.replace("POOL_WORDS", word_addresses(PoolWord, "%pool"))
 
 
-_VERSION = source_version(__file__, system_ir.__code__.co_filename)
+_VERSION = source_version(__file__, poll_ir.__code__.co_filename, system_ir.__code__.co_filename)
 _IMPORTS = system_imports(host_target())
 
-WORKER = KernelSource("mace_pool_worker", _VERSION, _worker_ir, _IMPORTS)
+WORKER = KernelSource("mace_pool_worker", _VERSION, _worker_ir, _IMPORTS | thread_imports(host_target()))
 STOP = KernelSource("mace_pool_stop", _VERSION, _stop_ir, _IMPORTS)

@@ -1,4 +1,5 @@
-"""The plan runner as LLVM IR: ``i64 mace_run_plan(ptr control, i64 start)`` walks the steps of a plan, see `Control`.
+"""The plan runner as LLVM IR: ``i64 mace_run_plan(ptr control, i64 start)`` walks the steps of a plan, see
+`mace_core.native.poll_ir.Control`.
 
 It answers the number of the next step: all done if that is the number of steps, else it came back to let the caller
 look at signals and is to be called again with it; or `CANCELLED`.
@@ -6,33 +7,14 @@ look at signals and is to be called again with it; or `CANCELLED`.
 
 from __future__ import annotations
 
-from enum import IntEnum
-
 from mace_core.native.kernel import KernelSource
-from mace_core.native.pool_ir import PoolWord, region_ir, source_version, word_addresses
-from mace_core.native.system_ir import system_imports, system_ir
+from mace_core.native.poll_ir import Control, poll_ir
+from mace_core.native.pool_ir import PoolWord, region_ir
+from mace_core.native.system_ir import source_version, system_imports, system_ir, thread_imports, word_addresses
 from mace_core.native.target import Target, host_target
 
-
-class Control(IntEnum):
-    """Indices of 64-bit words in the control block of one run."""
-
-    STEPS = 0
-    STEP_COUNT = 1
-    WORDS = 2
-    RELOCATIONS = 3
-    RELOCATION_COUNT = 4
-    BASES = 5
-    CANCEL = 6  # address of an int32, or 0
-    POOL = 7  # address of a pool, or 0
-    PROFILE = 8  # address of two int64 for each step, or 0
-    THREADS = 9
-    SLICE_NS = 10  # go back to the caller after about so long
-    SIZE = 16
-
-
-STEP_WORDS = 4
-"""A step is four int64: kernel address, index of its first argument word, extent, chunks."""
+STEP_WORDS = 5
+"""A step is five int64: kernel address, index of its first argument word, extent, chunks, piece."""
 
 RELOCATION_WORDS = 3
 """A relocation is three int64: word index, base slot, byte offset."""
@@ -56,6 +38,8 @@ CONTROL_WORDS
   %bases = load ptr, ptr %bases.at
   %begun = call i64 @now()
   %deadline = add i64 %begun, %slice
+  store i64 %deadline, ptr %look_at.at
+  store ptr @poll, ptr %poll.at
   %active.at = getelementptr i64, ptr %pool, i64 ACTIVE
   %no.pool = icmp eq ptr %pool, null
   %one.thread = icmp ult i64 %threads, 2
@@ -121,11 +105,13 @@ time:
   br i1 %late, label %leave, label %execute
 
 execute:
-  %first = mul i64 %step, 4
+  %first = mul i64 %step, 5
   %kernel.at = getelementptr i64, ptr %steps, i64 %first
   %args.index.at = getelementptr i64, ptr %kernel.at, i64 1
   %extent.at = getelementptr i64, ptr %kernel.at, i64 2
   %chunks.at = getelementptr i64, ptr %kernel.at, i64 3
+  %piece.at = getelementptr i64, ptr %kernel.at, i64 4
+  %piece = load i64, ptr %piece.at
   %kernel = load ptr, ptr %kernel.at
   %args.index = load i64, ptr %args.index.at
   %extent = load i64, ptr %extent.at
@@ -141,7 +127,9 @@ profile.start:
   br label %choose
 
 choose:
-  %single = icmp ult i64 %chunks, 2
+  %one.chunk = icmp ult i64 %chunks, 2
+  %one.piece = icmp eq i64 %piece, 0
+  %single = and i1 %one.chunk, %one.piece
   br i1 %single, label %run.one, label %run.many
 
 run.one:
@@ -149,14 +137,17 @@ run.one:
   br label %ran
 
 run.many:
-  br i1 %serial, label %run.alone, label %run.region
+  %no.help = or i1 %serial, %one.chunk
+  br i1 %no.help, label %run.alone, label %run.region
 
 run.alone:
-  call void @run_alone(ptr %kernel, ptr %args, i64 %extent, i64 %chunks)
+  call void @run_alone(ptr %kernel, ptr %args, i64 %extent, i64 %chunks, i64 %piece, ptr %control)
   br label %ran
 
 run.region:
-  call void @run_region(ptr %pool, ptr %kernel, ptr %args, i64 %extent, i64 %chunks, i64 %threads)
+  call void @run_region(
+    ptr %pool, ptr %kernel, ptr %args, i64 %extent, i64 %chunks, i64 %threads, i64 %piece, ptr %control
+  )
   br label %ran
 
 ran:
@@ -170,9 +161,11 @@ profile.end:
   store i64 %end.time, ptr %end.at
   br label %after
 
-after:
+after:                      ; whether a kernel of the step, the last one too, was told to leave its work undone
   %step.next = add i64 %step, 1
-  br label %walk
+  %stop.word = load atomic i64, ptr %stopped.at monotonic, align 8
+  %left.undone = icmp ne i64 %stop.word, 0
+  br i1 %left.undone, label %stopped, label %walk
 
 leave:
   %answer = phi i64 [ %step, %walk ], [ CANCELLED, %stopped ], [ %step, %time ]
@@ -194,12 +187,12 @@ def _runner_ir(target: Target) -> str:
         .replace("ACTIVE", str(PoolWord.ACTIVE.value))
         .replace("CANCELLED", str(CANCELLED))
     )
-    return system_ir(target) + region_ir() + run
+    return system_ir(target) + poll_ir(target) + region_ir() + run
 
 
 RUNNER = KernelSource(
     "mace_run_plan",
-    source_version(__file__, region_ir.__code__.co_filename, system_ir.__code__.co_filename),
+    source_version(__file__, *(function.__code__.co_filename for function in (region_ir, poll_ir, system_ir))),
     _runner_ir,
-    system_imports(host_target()),
+    system_imports(host_target()) | thread_imports(host_target()),
 )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
+from enum import IntEnum
+from pathlib import Path
 
 from mace_core.native.target import Target
 
@@ -128,3 +131,45 @@ def system_imports(target: Target) -> frozenset[str]:
     if _is_windows(target):
         return frozenset(("QueryPerformanceCounter", "QueryPerformanceFrequency", "SwitchToThread"))
     return frozenset(("clock_gettime", "sched_yield", "syscall"))
+
+
+# What threading.get_ident answers.
+_THREAD_POSIX = """
+declare i64 @pthread_self()
+define internal i64 @thread() {
+  %self = call i64 @pthread_self()
+  ret i64 %self
+}
+"""
+_THREAD_WINDOWS = """
+declare i32 @GetCurrentThreadId()
+define internal i64 @thread() {
+  %self = call i32 @GetCurrentThreadId()
+  %wide = zext i32 %self to i64
+  ret i64 %wide
+}
+"""
+
+
+def thread_ir(target: Target) -> str:
+    """@thread: which thread this is, as ``threading.get_ident`` names it."""
+    return _THREAD_WINDOWS if _is_windows(target) else _THREAD_POSIX
+
+
+def thread_imports(target: Target) -> frozenset[str]:
+    """The C library's functions that `thread_ir` calls."""
+    return frozenset(("GetCurrentThreadId" if _is_windows(target) else "pthread_self",))
+
+
+def source_version(*files: str) -> str:
+    """A hash of the files that generate code."""
+    return hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest()[:32]
+
+
+def word_addresses(words: type[IntEnum], base: str) -> str:
+    """IR that computes the addresses of the named words as ``%name.at``."""
+    return "\n".join(
+        f"  %{word.name.lower()}.at = getelementptr i64, ptr {base}, i64 {word.value}"
+        for word in words
+        if word.name != "SIZE"
+    )

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mace_core.native.kernel import KernelSource, load_kernels
+from mace_core.native.numba_kernel import numba_source
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -130,6 +131,13 @@ def count_kernel() -> int:
 @pytest.fixture(scope="session")
 def sleep_kernel() -> int:
     return load_kernels([SLEEP])[SLEEP.symbol]
+
+
+@pytest.fixture
+def polling_kernel(sample_modules: str) -> int:
+    """Never ends but by being stopped."""
+    source = numba_source(sample_modules, "until_stopped")
+    return load_kernels([source])[source.symbol]
 
 
 @pytest.fixture(scope="session")

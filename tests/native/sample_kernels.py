@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mace_core.native.numba_prelude import Kernel, as_float, f32, helper, i32, u8
+from mace_core.native.numba_prelude import Kernel, as_float, f32, helper, i32, stop_requested, u8
 
 KERNEL_DEPENDENCIES = ("sample_helpers",)
 
@@ -109,5 +109,16 @@ def objects() -> Kernel:
 def gamma() -> Kernel:
     def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
         f32(args[0])[0] = math.gamma(f32(args[0])[0])
+
+    return kernel
+
+
+def until_stopped() -> Kernel:
+    """One unit of work that ends only because the run is to stop."""
+
+    def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
+        for _ in range(begin, end):
+            while not stop_requested(args):
+                pass
 
     return kernel

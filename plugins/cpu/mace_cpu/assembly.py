@@ -23,6 +23,11 @@ ALIGNMENT_BYTES = 64
 STATUS_WORDS = 2
 """Words per fault: a flag that is zero while all is well, and the offending number."""
 
+LARGEST_PIECE_WORK = 1 << 27
+"""A call of a kernel processes units of at most about this many scalar operations, some milliseconds to a tenth of a
+second: a run can be stopped only between calls, except by kernels whose single unit may be larger and that poll
+(``stop_requested``)."""
+
 Words = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
 
@@ -52,7 +57,7 @@ class SizedByRun(NamedTuple):
 
 
 class AssembledStep(NamedTuple):
-    """One kernel over all its work; ``first_word`` is where its arguments begin."""
+    """One kernel over all its work, see `mace_core.native.plan.PlanStep`; its arguments begin at ``first_word``."""
 
     symbol: str
     first_word: int
@@ -60,6 +65,7 @@ class AssembledStep(NamedTuple):
     chunks: int
     name: str
     source: tuple[str, ...]
+    piece: int = 0
 
 
 class Assembly(NamedTuple):
@@ -132,6 +138,7 @@ def assemble(program: Program) -> Assembly:
     relocations: list[tuple[int, int, int]] = []
     block_offsets: list[int] = []
     for step in program.steps:
+        words.append(0)  # of the control block
         first = len(words)
         for index, at in step.addresses:
             base = at.buf.index if at.buf.place in (Place.INPUT, Place.OUTPUT) else 0
@@ -139,7 +146,8 @@ def assemble(program: Program) -> Assembly:
             block_offsets.append(block_places.get(at.buf, at.buf.offset) + at.offset)
         words.extend(step.words)
         calls += [(first + index, called.symbol) for index, called in step.calls]
-        steps.append(AssembledStep(step.kernel.symbol, first, step.extent, step.chunks, step.name, step.source))
+        piece = _piece(step.extent, step.work)
+        steps.append(AssembledStep(step.kernel.symbol, first, step.extent, step.chunks, step.name, step.source, piece))
     return Assembly(
         steps,
         np.array(words, np.int64),
@@ -219,3 +227,11 @@ def _place_constants(program: Program) -> tuple[Constants, dict[object, int]]:
             content = place
         parts.append((block_places[buf], content))
     return Constants(base, tuple(owners), tuple(parts)), block_places
+
+
+def _piece(extent: int, work: float) -> int:
+    """How many of ``extent`` units one call of a kernel is to process; 0 where it may be all."""
+    if work <= LARGEST_PIECE_WORK:
+        return 0
+    piece = max(int(extent * (LARGEST_PIECE_WORK / work)), 1)
+    return piece if piece < extent else 0

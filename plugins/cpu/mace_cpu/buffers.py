@@ -93,7 +93,8 @@ class At:
 class Step:
     """One kernel call: ``words`` are its arguments, ``addresses`` says which of them are addresses.
 
-    ``form`` is what those who join steps need to know about it; ``calls`` says which words are to be the addresses of
+    ``form`` is what those who join steps need to know about it; ``work`` is how many scalar operations it
+    takes in all; ``calls`` says which words are to be the addresses of
     other kernels.
     """
 
@@ -105,6 +106,7 @@ class Step:
     name: str
     source: tuple[str, ...]
     form: object = None
+    work: float = 0.0
     calls: list[tuple[int, KernelSource]] = field(default_factory=list)
 
 

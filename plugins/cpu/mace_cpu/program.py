@@ -335,7 +335,7 @@ class Program:
             kernel: what to run.
             arguments: its words: ints as they are, floats as float64 bits, buffers as addresses.
             extent: number of independent units of work; 0 makes the step vanish (empty tensors).
-            work: scalar operations in all, to decide the split; ignored where ``chunks`` is given.
+            work: scalar operations in all, to decide the split where ``chunks`` does not, and into how many calls.
             name: for profiles; default the op types of the nodes it computes.
             note: a remark on how the current node is computed, for profiles and explanations.
             form: what those who join steps need to know.
@@ -370,6 +370,7 @@ class Program:
                 name,
                 tuple(s for n in nodes for s in n.source),
                 form,
+                work,
             )
         )
 

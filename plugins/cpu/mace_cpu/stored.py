@@ -128,8 +128,8 @@ def _restore(row: dict[str, Any], body: np.ndarray[Any, np.dtype[np.uint8]]) -> 
     symbols = row["symbols"]
     return Assembly(
         [
-            AssembledStep(symbols[symbol], first, extent, chunks, name, tuple(source))
-            for symbol, first, extent, chunks, name, source in row["steps"]
+            AssembledStep(symbols[symbol], first, extent, chunks, name, tuple(source), piece)
+            for symbol, first, extent, chunks, name, source, piece in row["steps"]
         ],
         words(row["words"]),
         tuple((word, symbol) for word, symbol in row["calls"]),

@@ -31,24 +31,21 @@ class CpuSubgraph(CompiledSubgraph):
         self.pool = pool
         self.threads = threads
         self.device = device
-        steps = [
-            PlanStep(addresses[step.symbol], step.first_word, step.extent, step.chunks, step.name, step.source)
-            for step in assembly.steps
-        ]
+        steps = [PlanStep(addresses[step.symbol], *step[1:]) for step in assembly.steps]
         words = assembly.words
         if assembly.calls:
             words = words.copy()
             for word, symbol in assembly.calls:
                 words[word] = addresses[symbol]
-        self.plan = NativePlan(steps, words, assembly.relocations)
+        control_words = [step.first_word - 1 for step in assembly.steps]
+        self.plan = NativePlan(steps, words, assembly.relocations, control_words)
 
     def new_execution(self) -> Execution:
         return CpuExecution(self)
 
     def bases(self, bindings: Bindings) -> list[int]:
         """The address per slot: arena, constants, inputs, outputs (and the words that an execution adds)."""
-        workspace = bindings.workspace.address if bindings.workspace is not None else 0
-        bases = [workspace, self.assembly.constants.address]
+        bases = [_workspace(bindings), self.assembly.constants.address]
         bases.extend(tensor.address for tensor in bindings.inputs)
         for tensor in bindings.outputs:
             # an output of unknown shape is computed in the arena and copied when its shape is known
@@ -64,7 +61,10 @@ class CpuExecution(Execution):
         self._instance = compiled.plan.new_instance()
         self._status = np.zeros(len(compiled.faults) * STATUS_WORDS, np.int64)
         self._dims = np.zeros(compiled.assembly.dim_words, np.int64)
-        self._own_words = [int(self._status.ctypes.data), int(self._dims.ctypes.data)]
+        self._own_words = [
+            int(self._status.ctypes.data),
+            int(self._dims.ctypes.data),
+        ]
 
     def run(self, bindings: Bindings) -> None:
         compiled = self._compiled
@@ -91,12 +91,12 @@ class CpuExecution(Execution):
 
     def _hand_over(self, output: SizedByRun, bindings: Bindings) -> None:
         """Copy an output whose shape is known now to memory of that shape."""
-        assert bindings.allocate_output is not None and bindings.workspace is not None
+        assert bindings.allocate_output is not None
         shape = tuple(int(dim) for dim in self._dims[output.first_word : output.first_word + output.rank])
         tensor = bindings.allocate_output(output.output, output.dtype, shape)
         nbytes = output.dtype.nbytes(math.prod(shape))
         if nbytes:
-            ctypes.memmove(tensor.address, bindings.workspace.address + output.offset, nbytes)
+            ctypes.memmove(tensor.address, _workspace(bindings) + output.offset, nbytes)
 
     def _fault(self) -> ProviderError:
         """The first fault that a kernel reported; the status words are cleared."""
@@ -107,3 +107,8 @@ class CpuExecution(Execution):
         device = self._compiled.device
         message = f"node '{fault.node}' on {device}: {fault.message.format(value=value)}"
         return ProviderError(message, node=fault.node, device=device)
+
+
+def _workspace(bindings: Bindings) -> int:
+    """The address that offsets into the arena count from."""
+    return bindings.workspace.address if bindings.workspace is not None else 0

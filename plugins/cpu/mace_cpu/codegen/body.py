@@ -9,6 +9,7 @@ from typing import Any
 from llvmlite import ir
 
 from mace_core.native.compiler import HAND_MADE
+from mace_core.native.poll_ir import Control
 from mace_cpu.codegen.vector_basic import allow_features
 
 I1, I8, I32, I64 = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
@@ -77,6 +78,18 @@ class Body:
     def number(self, index: int) -> ir.Value:
         """Argument word ``index``, the bits of a float64, as a float."""
         return self.b.fptrunc(self.b.bitcast(self.word(index), ir.DoubleType()), F32)
+
+    def return_if_stopped(self) -> None:
+        """Leave the kernel, its work undone, if the run is to stop: as ``numba_prelude.stop_requested``.
+
+        Not in kernels that others call: the word before their arguments is not the control block's.
+        """
+        b = self.b
+        block = self.pointer(-1)
+        at = b.gep(block, [constant(Control.POLL.value)], source_etype=I64)
+        poll = b.inttoptr(b.load(at, typ=I64, align=8), ir.FunctionType(I64, [POINTER]).as_pointer())
+        with b.if_then(b.icmp_signed("!=", b.call(poll, [block]), constant(0)), likely=False):
+            b.ret_void()
 
     # --- integers -------------------------------------------------------------------------------------------------
 

@@ -27,6 +27,9 @@ POINTERS = frozenset(
         Arg.FIRST_CELL, Arg.OUTPUT, Arg.LAST_HIDDEN, Arg.LAST_CELL, Arg.SCRATCH, Arg.STATUS,
     }
 )  # fmt: skip
+TURNS_PER_POLL = 16
+"""Steps of a sequence between two looks at whether the run is to stop; a power of two."""
+
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 
 
@@ -148,6 +151,9 @@ class _Cell:
         for arg, target in ((Arg.FIRST_HIDDEN, self.state), (Arg.FIRST_CELL, self.memory)):
             self._start(arg, target, state_at)
         with body.loop(0, length) as turn:
+            due = b.icmp_signed("==", b.and_(turn, constant(TURNS_PER_POLL - 1)), constant(0))
+            with b.if_then(due, likely=False):
+                body.return_if_stopped()
             t = b.select(backward, body.sub(body.sub(length, constant(1)), turn), turn)
             row = body.floats(projected, body.mul(t, words[Arg.ROW_STEP]))
             {"lstm": self._lstm, "gru": self._gru, "rnn": self._rnn}[self.variant.cell](row)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mace_core.native.numba_prelude import Kernel, f32, helper
+from mace_core.native.numba_prelude import POLL_WORK, Kernel, f32, helper, stop_requested
 from mace_cpu.kernels.primitives import POINTERS, SCALARS, quotient
 
 KERNEL_DEPENDENCIES = ("mace_cpu.kernels.primitives",)
@@ -33,6 +33,7 @@ def conv(dtype: str) -> Kernel:
         h_in, h_taps, h_out, h_stride, h_dilation, h_pad = args[14], args[15], args[16], args[17], args[18], args[19]
         w_in, w_taps, w_out, w_stride, w_dilation, w_pad = args[20], args[21], args[22], args[23], args[24], args[25]
         taps = d_taps * h_taps * w_taps
+        work = 0
         for unit in range(begin, end):
             plane = quotient(unit, d_out)
             z = unit - plane * d_out
@@ -48,6 +49,11 @@ def conv(dtype: str) -> Kernel:
                     y[target + i] = start
                 for c in range(group_in):
                     for kd in range(d_taps):
+                        work += h_taps * w_taps * w_out
+                        if work > POLL_WORK:
+                            work = 0
+                            if stop_requested(args):
+                                return
                         depth = z * d_stride - d_pad + kd * d_dilation
                         if depth < 0 or depth >= d_in:
                             continue
@@ -85,6 +91,7 @@ def conv_transpose(dtype: str) -> Kernel:
         w_in, w_taps, w_out, w_stride, w_dilation, w_pad = args[20], args[21], args[22], args[23], args[24], args[25]
         taps = d_taps * h_taps * w_taps
         size = d_out * h_out * w_out
+        work = 0
         for unit in range(begin, end):
             n = quotient(unit, out_channels)
             o = unit - n * out_channels
@@ -99,6 +106,11 @@ def conv_transpose(dtype: str) -> Kernel:
                     for kh in range(h_taps):
                         weights = (c * group_out + o - group * group_out) * taps + (kd * h_taps + kh) * w_taps
                         for depth in range(d_in):
+                            work += h_in * w_taps * w_in
+                            if work > POLL_WORK:
+                                work = 0
+                                if stop_requested(args):
+                                    return
                             z = depth * d_stride - d_pad + kd * d_dilation
                             if z < 0 or z >= d_out:
                                 continue

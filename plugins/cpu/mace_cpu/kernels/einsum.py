@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mace_core.native.numba_prelude import Kernel, i64
+from mace_core.native.numba_prelude import POLL_WORK, Kernel, i64, stop_requested
 from mace_cpu.kernels.primitives import POINTERS, SCALARS, quotient
 
 KERNEL_DEPENDENCIES = ("mace_cpu.kernels.primitives",)
@@ -34,9 +34,15 @@ def einsum(dtype: str, operands: str) -> Kernel:
             total_terms *= table[axis]
         length = table[rank - 1] if summed > 0 else 1
         rows = quotient(total_terms, length) if length > 0 else 0
+        work = 0
         for unit in range(begin, end):
             total = accumulator(0)
             for row in range(rows):
+                work += (length + rank) * count
+                if work > POLL_WORK:
+                    work = 0
+                    if stop_requested(args):
+                        return
                 if two:
                     # the usual case: the innermost sum runs over two strided lines
                     x_at, y_at = 0, 0

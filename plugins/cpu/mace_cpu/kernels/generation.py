@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mace_core.native.numba_prelude import Kernel, helper, i64
+from mace_core.native.numba_prelude import POLL_WORK, Kernel, helper, i64, stop_requested
 from mace_cpu.kernels.elements import LOADS, STORES
 from mace_cpu.kernels.primitives import POINTERS, SCALARS, WORD_POINTERS, WORD_ZEROS, copy_bytes, quotient
 
@@ -151,7 +151,13 @@ def running(dtype: str, axis: str, operation: str) -> Kernel:
         for i in range(axis):
             lines *= args[7 + i]
         # the tensors follow each other, so the lines of all of them can be counted through
+        work = 0
         for line in range(begin * lines, end * lines):
+            work += length
+            if work > POLL_WORK:
+                work = 0
+                if stop_requested(args):
+                    return
             outer = quotient(line, inner)
             first = outer * length * inner + line - outer * inner
             if reverse:

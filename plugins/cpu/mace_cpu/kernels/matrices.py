@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mace_core.native.numba_prelude import Kernel, f64
+from mace_core.native.numba_prelude import POLL_WORK, Kernel, f64, stop_requested
 from mace_cpu.kernels.primitives import POINTERS, SCALARS
 
 KERNEL_DEPENDENCIES = ("mace_cpu.kernels.primitives",)
@@ -20,6 +20,7 @@ def determinant(dtype: str) -> Kernel:
     def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
         source, target = pointer(args[0]), pointer(args[1])
         n = args[3]
+        work = 0
         a = f64(args[2] + 8 * n * n * chunk)
         for unit in range(begin, end):
             for i in range(n * n):
@@ -27,6 +28,11 @@ def determinant(dtype: str) -> Kernel:
             result = 1.0
             for k in range(n):
                 pivot = k
+                work += (n - k) * (n - k)
+                if work > POLL_WORK:
+                    work = 0
+                    if stop_requested(args):
+                        return
                 for i in range(k + 1, n):
                     if abs(a[i * n + k]) > abs(a[pivot * n + k]):
                         pivot = i

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mace_core.native.numba_prelude import Kernel, helper, i64
+from mace_core.native.numba_prelude import POLL_WORK, Kernel, helper, i64, stop_requested
 from mace_cpu.kernels.primitives import POINTERS, SCALARS, maximum, quotient
 
 KERNEL_DEPENDENCIES = ("mace_cpu.kernels.primitives",)
@@ -104,6 +104,7 @@ def pool_plain(dtype: str, kind: str) -> Kernel:
         end_d, end_h, end_w = args[g + 18], args[g + 19], args[g + 20]
         include = args[g + 21]
         p = args[g + 22]
+        work = 0
         for unit in range(begin, end):
             slices = quotient(unit, out_h)
             plane = quotient(slices, out_d)
@@ -114,6 +115,11 @@ def pool_plain(dtype: str, kind: str) -> Kernel:
                 target[i] = start
             for d in range(first_tap(from_d, step_d), end_tap(from_d, step_d, in_d, taps_d)):
                 for h in range(first_tap(from_h, step_h), end_tap(from_h, step_h, in_h, taps_h)):
+                    work += taps_w * out_w
+                    if work > POLL_WORK:
+                        work = 0
+                        if stop_requested(args):
+                            return
                     base = ((plane * in_d + from_d + d * step_d) * in_h + from_h + h * step_h) * in_w
                     for w in range(taps_w):
                         offset = w * step_w - pad_w
@@ -166,6 +172,7 @@ def max_pool_indices(dtype: str) -> Kernel:
         step_d, step_h, step_w = args[g + 15], args[g + 16], args[g + 17]
         indices = i64(args[g + 23])
         by_column = args[g + 24]
+        work = 0
         for unit in range(begin, end):
             slices = quotient(unit, out_h)
             plane = quotient(slices, out_d)
@@ -181,6 +188,11 @@ def max_pool_indices(dtype: str) -> Kernel:
                     z = from_d + d * step_d
                     for h in range(first_h, last_h):
                         y = from_h + h * step_h
+                        work += args[g + 8]
+                        if work > POLL_WORK:
+                            work = 0
+                            if stop_requested(args):
+                                return
                         for w in range(first_tap(from_w, step_w), end_tap(from_w, step_w, in_w, args[g + 8])):
                             x = from_w + w * step_w
                             value = source[((plane * in_d + z) * in_h + y) * in_w + x]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mace_core.native.numba_prelude import Kernel, f32, helper, i32
+from mace_core.native.numba_prelude import POLL_WORK, Kernel, f32, helper, i32, stop_requested
 from mace_cpu.kernels.elements import LOADS, ROUNDINGS, STORES, UNSATURATED_STORES
 from mace_cpu.kernels.primitives import POINTERS, SCALARS, quotient
 
@@ -203,6 +203,7 @@ def integer_conv(data: str, weight: str) -> Kernel:
         per_group = quotient(inputs, groups)
         x_zero = np.int32(x_pointer(args[2])[0]) if args[2] != 0 else np.int32(0)
         plane = d_out * h_out * w_out
+        work = 0
         for unit in range(begin, end):
             image = quotient(unit, outputs)
             out = unit - image * outputs
@@ -225,6 +226,11 @@ def integer_conv(data: str, weight: str) -> Kernel:
                             low = 0 if shift >= 0 else quotient(-shift + sw - 1, sw)
                             high = 0 if shift >= w_in else min(w_out, quotient(w_in - 1 - shift, sw) + 1)
                             for od in range(d_out):
+                                work += h_out * w_out
+                                if work > POLL_WORK:
+                                    work = 0
+                                    if stop_requested(args):
+                                        return
                                 z = od * sd + a * dd - pd
                                 if z < 0 or z >= d_in:
                                     continue

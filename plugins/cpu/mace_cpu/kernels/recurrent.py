@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mace_core.native.numba_prelude import Kernel, as_float, helper, i32, i64
+from mace_core.native.numba_prelude import POLL_WORK, Kernel, as_float, helper, i32, i64, stop_requested
 from mace_cpu.kernels.primitives import POINTERS, SCALARS, quotient
 from mace_cpu.kernels.recurrent_arguments import Arg
 from mace_cpu.kernels.transcendental import exp32, sigmoid32, tanh32
@@ -129,6 +129,7 @@ def recurrent(dtype: str, cell: str, functions: str) -> Kernel:
         spare = width
         state = width + hidden
         memory = width + 2 * hidden
+        spent = 0
         for unit in range(begin, end):
             group = quotient(unit, batch)
             item = unit - group * batch
@@ -163,6 +164,11 @@ def recurrent(dtype: str, cell: str, functions: str) -> Kernel:
             for turn in range(length):
                 t = length - 1 - turn if backward else turn
                 base = t * args[ROW_STEP]
+                spent += width * (8 + hidden)
+                if spent > POLL_WORK:
+                    spent = 0
+                    if stop_requested(args):
+                        return
                 for j in range(width):
                     work[j] = projected[base + j] + bias[j]
                 if lstm:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mace_core.native.numba_prelude import Kernel, helper, i64
+from mace_core.native.numba_prelude import POLL_WORK, Kernel, helper, i64, stop_requested
 from mace_cpu.kernels.primitives import LOCAL_ARRAYS, LOCAL_SECOND, POINTERS, SCALARS, quotient
 
 KERNEL_DEPENDENCIES = ("mace_cpu.kernels.primitives",)
@@ -200,6 +200,7 @@ def roi_align(dtype: str, index: str, mode: str) -> Kernel:
         scale = as_float(args[4])
         channels, height, width, rows, columns = args[6], args[7], args[8], args[9], args[10]
         offset = 0.5 if args[12] != 0 else 0.0
+        work = 0
         for unit in range(begin, end):
             region = quotient(unit, channels)
             channel = unit - region * channels
@@ -225,6 +226,11 @@ def roi_align(dtype: str, index: str, mode: str) -> Kernel:
                     total = 0.0
                     best = -np.inf
                     for a in range(down):
+                        work += 16 * (1 + across)
+                        if work > POLL_WORK:
+                            work = 0
+                            if stop_requested(args):
+                                return
                         row = y1 + i * cell_height + (a + 0.5) * cell_height / down
                         for b in range(across):
                             column = x1 + j * cell_width + (b + 0.5) * cell_width / across
@@ -256,6 +262,7 @@ def deform_conv(dtype: str) -> Kernel:
         )  # fmt: skip
         per_group, group_out, per_part = quotient(inputs, groups), quotient(outputs, groups), quotient(inputs, parts)
         plane = rows * columns
+        work = 0
         for unit in range(begin, end):
             image = quotient(unit, rows)
             row = unit - image * rows
@@ -265,6 +272,11 @@ def deform_conv(dtype: str) -> Kernel:
                     start = np.float64(bias[out]) if args[3] != 0 else 0.0
                     y[(image * outputs + out) * plane + here] = scalar(start)
                 for channel in range(inputs):
+                    work += kh * kw * (16 + group_out)
+                    if work > POLL_WORK:
+                        work = 0
+                        if stop_requested(args):
+                            return
                     part = quotient(channel, per_part)
                     group = quotient(channel, per_group)
                     base = (image * inputs + channel) * height * width
@@ -301,10 +313,16 @@ def col2im(dtype: str) -> Kernel:
         for axis in range(rank):
             area *= args[4 + axis]
             taps *= args[4 + rank + axis]
+        work = 0
         for unit in range(begin, end):
             for i in range(area):
                 target[unit * area + i] = 0
             for tap in range(taps):
+                work += 4 * blocks
+                if work > POLL_WORK:
+                    work = 0
+                    if stop_requested(args):
+                        return
                 for block in range(blocks):
                     inside = True
                     at, step = 0, 1

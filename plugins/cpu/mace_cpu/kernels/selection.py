@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mace_core.native.numba_prelude import Kernel, helper, i64
+from mace_core.native.numba_prelude import POLL_WORK, Kernel, helper, i64, stop_requested
 from mace_cpu.kernels.primitives import POINTERS, quotient
 
 KERNEL_DEPENDENCIES = ("mace_cpu.kernels.primitives",)
@@ -61,7 +61,13 @@ def top_k(dtype: str, order: str) -> Kernel:
             best = pointer(args[1])
             where = i64(args[2])
             size = 0
+            work = 0
             for i in range(length):
+                work += 1
+                if work > POLL_WORK:
+                    work = 0
+                    if stop_requested(args):
+                        return
                 if size < k:
                     at = size
                     heap[at] = i
@@ -74,6 +80,11 @@ def top_k(dtype: str, order: str) -> Kernel:
                     heap[0] = i
                     sink(heap, k, line, inner)
             for rank in range(k - 1, -1, -1):
+                work += 32
+                if work > POLL_WORK:
+                    work = 0
+                    if stop_requested(args):
+                        return
                 result = (outer * k + rank) * inner + lane
                 if args[1] != 0:
                     best[result] = line[heap[0] * inner]

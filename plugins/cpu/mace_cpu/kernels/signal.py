@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mace_core.native.numba_prelude import Kernel, f64, helper, i64
+from mace_core.native.numba_prelude import POLL_WORK, Kernel, f64, helper, i64, stop_requested
 from mace_cpu.kernels.primitives import POINTERS, SCALARS, quotient
 
 KERNEL_DEPENDENCIES = ("mace_cpu.kernels.primitives",)
@@ -24,19 +24,25 @@ def _smallest_factor(n: Any) -> Any:
 
 
 @helper
-def _transform_by_factors(data: Any, result: Any, table: Any, n: Any, bins: Any, sign: Any) -> None:
+def _transform_by_factors(args: Any, data: Any, result: Any, table: Any, n: Any, bins: Any, sign: Any) -> Any:
     """Begins with n transforms of 1 number each; every factor makes one transform of that many of them.
 
     Before a stage, word ``k * done + f`` is frequency f of the transform of numbers k, k + n/done, k + 2n/done, ….
     """
     source, target = data, result
     done = 1
+    work = 0
     while done < n:
         factor = _smallest_factor(quotient(n, done))
         length = done * factor
         left = quotient(n, length)
         for k in range(left):
             for frequency in range(length):
+                work += factor + 4
+                if work > POLL_WORK:
+                    work = 0
+                    if stop_requested(args):
+                        return False
                 inner = frequency - quotient(frequency, done) * done
                 real, imaginary = 0.0, 0.0
                 at = 0
@@ -56,15 +62,16 @@ def _transform_by_factors(data: Any, result: Any, table: Any, n: Any, bins: Any,
     # what is written to last is in source now; where that is data, it is brought over (else onto itself)
     for i in range(2 * bins):
         result[i] = source[i]
+    return True
 
 
 @helper
-def _transform(data: Any, result: Any, table: Any, n: Any, bins: Any, sign: Any) -> None:
+def _transform(args: Any, data: Any, result: Any, table: Any, n: Any, bins: Any, sign: Any) -> Any:
     """``bins`` bins of the transform of ``n`` complex numbers (pairs) in ``data``.
 
     ``table`` holds cos and sin of 2 pi k / n.  A power of two is transformed in place by halves, another length
     factor by factor (Stockham's order, for factors of any size: Van Loan, Computational Frameworks for the Fast
-    Fourier Transform, 1992), and a prime by definition.  ``data`` is changed.
+    Fourier Transform, 1992), and a prime by definition.  ``data`` is changed.  False if the run is to stop.
     """
     if n & (n - 1) == 0:
         other = 0
@@ -94,11 +101,16 @@ def _transform(data: Any, result: Any, table: Any, n: Any, bins: Any, sign: Any)
             half *= 2
         for i in range(2 * bins):
             result[i] = data[i]
-        return
+        return True
     if _smallest_factor(n) < n:
-        _transform_by_factors(data, result, table, n, bins, sign)
-        return
+        return _transform_by_factors(args, data, result, table, n, bins, sign)
+    work = 0
     for k in range(bins):
+        work += n
+        if work > POLL_WORK:
+            work = 0
+            if stop_requested(args):
+                return False
         real, imaginary = 0.0, 0.0
         at = 0
         for t in range(n):
@@ -111,6 +123,7 @@ def _transform(data: Any, result: Any, table: Any, n: Any, bins: Any, sign: Any)
                 at -= n
         result[2 * k] = real
         result[2 * k + 1] = imaginary
+    return True
 
 
 def dft(dtype: str) -> Kernel:
@@ -152,7 +165,8 @@ def dft(dtype: str) -> Kernel:
                 else:
                     data[2 * t] = 0.0
                     data[2 * t + 1] = 0.0
-            _transform(data, result, table, n, bins, sign)
+            if not _transform(args, data, result, table, n, bins, sign):
+                return
             for k in range(bins):
                 word = ((outer * bins + k) * inner + lane) * parts_out
                 target[word] = scalar(result[2 * k] * factor)
@@ -185,7 +199,8 @@ def stft(dtype: str) -> Kernel:
                 word = (batch * samples + first + t) * parts
                 data[2 * t] = weight * np.float64(signal[word])
                 data[2 * t + 1] = weight * np.float64(signal[word + 1]) if parts == 2 else 0.0
-            _transform(data, result, table, n, bins, -1.0)
+            if not _transform(args, data, result, table, n, bins, -1.0):
+                return
             for i in range(2 * bins):
                 target[unit * 2 * bins + i] = scalar(result[i])
 

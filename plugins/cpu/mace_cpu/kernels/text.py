@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mace_core.native.numba_prelude import Kernel, f32, i64
+from mace_core.native.numba_prelude import POLL_WORK, Kernel, f32, i64, stop_requested
 from mace_cpu.kernels.primitives import POINTERS
 
 KERNEL_DEPENDENCIES = ("mace_cpu.kernels.primitives",)
@@ -24,6 +24,7 @@ def count_ngrams(dtype: str) -> Kernel:
     def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
         tokens, target, pool, table, weights = pointer(args[0]), f32(args[1]), i64(args[2]), i64(args[3]), f32(args[4])
         length, results, grams = args[5], args[6], args[7]
+        work = 0
         for unit in range(begin, end):
             row = unit * length
             for i in range(results):
@@ -34,6 +35,11 @@ def count_ngrams(dtype: str) -> Kernel:
                     continue
                 found = 0
                 for skip in range(1, args[8] + 2):
+                    work += 4 * length
+                    if work > POLL_WORK:
+                        work = 0
+                        if stop_requested(args):
+                            return
                     for start in range(length - (size - 1) * skip):
                         same = True
                         for i in range(size):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mace_core.native.numba_prelude import Kernel, f32, helper, i64, u8
+from mace_core.native.numba_prelude import POLL_WORK, Kernel, f32, helper, i64, stop_requested, u8
 from mace_cpu.kernels.primitives import POINTERS, WORD_POINTERS, copy_bytes, quotient
 
 KERNEL_DEPENDENCIES = ("mace_cpu.kernels.primitives",)
@@ -139,6 +139,7 @@ def non_max_suppression(centered: str) -> Kernel:
         most = i64(args[2])[0] if args[2] != 0 else 0
         threshold = f32(args[3])[0] if args[3] != 0 else f32(args[1])[0] * 0
         found = 0
+        work = 0
         for batch in range(args[8]):
             boxes = f32(args[0] + 16 * batch * count)
             for label in range(classes):
@@ -156,6 +157,11 @@ def non_max_suppression(centered: str) -> Kernel:
                             at = above
                 first = found
                 while size > 0 and found - first < most:
+                    work += 64 + 16 * (found - first)
+                    if work > POLL_WORK:
+                        work = 0
+                        if stop_requested(args):
+                            return
                     best = order[0]
                     size -= 1
                     order[0] = order[size]
@@ -252,7 +258,13 @@ def unique(dtype: str, halves: str) -> Kernel:
             order[i] = i
         for at in range(items // 2 - 1, -1, -1):
             sift(order, at, items, source, outer, items, inner)
+        work = 0
         for size in range(items - 1, 0, -1):
+            work += 64 + outer * inner
+            if work > POLL_WORK:
+                work = 0
+                if stop_requested(args):
+                    return
             order[0], order[size] = order[size], order[0]
             sift(order, 0, size, source, outer, items, inner)
         groups = 0

@@ -265,7 +265,7 @@ def emit_attention(
         mask is not None,
         operands.empty,
     )
-    program.emit(kernel, [*arguments, *words], extent=products * units, chunks=chunks)
+    program.emit(kernel, [*arguments, *words], extent=products * units, work=work, chunks=chunks)
 
 
 def _lanes(target: Target) -> int:

@@ -184,6 +184,7 @@ def _join(program: Program, first: Step, second: Step) -> Step:
         chunks,
         f"{first.name}+{second.name}",
         (*first.source, *second.source),
+        work=first.work + second.work,
         calls=[(int(Arg.FIRST), first.kernel), (int(Arg.SECOND), second.kernel)],
     )
 

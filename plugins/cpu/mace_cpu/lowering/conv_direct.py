@@ -169,7 +169,8 @@ def emit_direct(
             rows, split.blocks, image[0], image[1], shape.output != image, joinable and not epilogue.tensors
         )
         note = "" if pairs is None else f"bfloat16 {pairs.unit.value}"
-        program.emit(kernel, arguments, extent=extent, chunks=chunks, note=note, form=form if pairs is None else None)
+        form_given = form if pairs is None else None
+        program.emit(kernel, arguments, extent=extent, work=work, chunks=chunks, note=note, form=form_given)
 
 
 def simplified(shape: Geometry) -> Geometry:

@@ -226,7 +226,8 @@ def _emit(
     by_tile = _tile_rows(channels, column_phases, tile.channels)
     packed = weights[:, by_tile].transpose(0, 1, 3, 4, 5, 2)
     extent = shape.batch * shape.groups * rows * segments
-    chunks = program.chunks(extent, shape.macs * SCALAR_WORK_PER_MAC)
+    work = shape.macs * SCALAR_WORK_PER_MAC
+    chunks = program.chunks(extent, work)
 
     def by_group(values: Floats) -> Buf:
         return program.constant(np.ascontiguousarray(values.reshape(shape.groups, -1)[:, by_tile], np.float32))
@@ -247,7 +248,7 @@ def _emit(
         width < pixels and not phased,
         epilogue,
     )
-    program.emit(kernel, arguments, extent=extent, chunks=chunks)
+    program.emit(kernel, arguments, extent=extent, work=work, chunks=chunks)
 
 
 def _tile_rows(channels: int, column_phases: int, per_tile: int) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:

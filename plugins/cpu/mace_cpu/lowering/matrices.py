@@ -22,10 +22,12 @@ def lower_determinant(program: Program, node: Node) -> None:
     source, target = need(node.input(0)), need(node.output(0))
     n = program.shape(source)[-1]
     count = program.size(target)
-    chunks = program.chunks(count, count * n**3)
+    work = count * n**3
+    chunks = program.chunks(count, work)
     program.emit(
         numba_source("mace_cpu.kernels.matrices", "determinant", dtype=program.dtype(source).label),
         [program.read(source), program.write(target), program.scratch(8 * n * n * chunks), n],
         extent=count,
+        work=work,
         chunks=chunks,
     )

@@ -151,6 +151,7 @@ def lower_recurrent(program: Program, node: Node) -> None:
             kernel,
             [*(words[arg] for arg in Arg if arg is not Arg.PARAMETERS), *parameters],
             extent=count * batch if hidden else 0,
+            work=work * count / directions,
             chunks=min(chunks, max(count * batch, 1)),
         )
 

@@ -44,5 +44,6 @@ def lower_top_k(program: Program, node: Node) -> None:
             k,
         ],
         extent=lines if k else 0,
+        work=work,
         chunks=chunks,
     )

@@ -106,6 +106,7 @@ def _emit_dft(program: Program, node: Node, axis: int, target: Buf, where: Buf |
             len(shape),
         ],
         extent=lines if results[axis] else 0,
+        work=work,
         chunks=chunks,
     )
 
@@ -131,7 +132,8 @@ def lower_stft(program: Program, node: Node) -> None:
     taps = program.size(window) if window is not None else 0
     n = lengths[0] if lengths else taps
     units = batch * frames
-    chunks = program.chunks(units, units * n * _steps(n, bins))
+    work = units * n * _steps(n, bins)
+    chunks = program.chunks(units, work)
     program.emit(
         numba_source(KERNELS, "stft", dtype=program.dtype(source).label),
         [
@@ -149,6 +151,7 @@ def lower_stft(program: Program, node: Node) -> None:
             bins,
         ],
         extent=units,
+        work=work,
         chunks=chunks,
     )
 

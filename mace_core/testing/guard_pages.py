@@ -1,0 +1,257 @@
+"""Memory between pages that nobody may touch, and runs that work on nothing else.
+
+A kernel that reads or writes one byte outside a tensor usually does no visible harm: something else of the process lies
+there.  Under `guarded_executions` every input, output and workspace of every execution on host memory lies between two
+pages without any rights, so that the processor stops the kernel at the first such byte.  The process dies of it: run it
+in one of its own, see `mace_core.testing.guarded_sweep`.  Linux and macOS.
+
+    with guarded_executions(Side.END):
+        session.run(feeds)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import enum
+import functools
+import mmap
+import sys
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import numpy.typing as npt
+
+from mace_core.errors import UsageError
+from mace_core.provider import Bindings, BoundTensor, Buffer, Execution
+from mace_core.scheduler import calls, executor
+from mace_core.tensor import DType, MemoryKind
+
+Bytes = npt.NDArray[np.uint8]
+
+PAGE_BYTES = mmap.PAGESIZE
+GARBAGE = 0xFF
+"""What fresh memory holds: NaN in every float type, and an index outside every axis."""
+
+_PROT_NONE, _PROT_READ, _PROT_WRITE = 0, 1, 2
+
+
+class Side(enum.Enum):
+    """Where in its pages memory lies: its last byte is the last of a page, or its first the first of one."""
+
+    END = "end"
+    START = "start"
+
+
+class GuardedMemory:
+    """``nbytes`` bytes of garbage next to a page that can neither be read nor written.
+
+    There is such a page on both sides; on the one that `Side` names it begins right there, unless ``alignment`` leaves
+    some bytes between: those are looked at by `check`.
+
+    Raises:
+        UsageError: the system has no way to take rights from a page.
+    """
+
+    def __init__(self, nbytes: int, side: Side, *, alignment: int = 1, label: str = "") -> None:
+        room = -(-max(nbytes, 1) // PAGE_BYTES) * PAGE_BYTES
+        self.nbytes = nbytes
+        self.label = label
+        self._room = room
+        system = _system()
+        mapping = system.map(room + 2 * PAGE_BYTES)
+        self._finalizer = weakref.finalize(self, _release, mapping, room + 2 * PAGE_BYTES)
+        self._first = mapping + PAGE_BYTES
+        for page in (mapping, self._first + room):
+            system.forbid(page, PAGE_BYTES)
+        self.address = self._first
+        if side is Side.END:
+            self.address += (room - nbytes) // alignment * alignment
+        self._pages()[:] = GARBAGE
+        _LIVE[self._first] = self
+
+    @property
+    def bytes(self) -> Bytes:
+        """The memory as a flat array, which keeps it."""
+        return _array(self, self.address, self.nbytes)
+
+    def check(self) -> None:
+        """See that nothing was written beside it, as far as that could be without touching a guarding page.
+
+        Raises:
+            AssertionError: something was.
+        """
+        pages, start = self._pages(), self.address - self._first
+        for where, part in (("before", pages[:start]), ("behind", pages[start + self.nbytes :])):
+            if not (part == GARBAGE).all():
+                count = int((part != GARBAGE).sum())
+                raise AssertionError(f"{count} bytes were written {where} {self.label or 'guarded memory'}")
+
+    def describe(self, address: int) -> str | None:
+        """Where an address lies, if that is in the pages of this memory or in those that guard it."""
+        if not self._first - PAGE_BYTES <= address < self._first + self._room + PAGE_BYTES:
+            return None
+        end = self.address + self.nbytes
+        if address >= end:
+            where = f"{address - end} bytes behind the end"
+        else:
+            before = self.address - address
+            where = f"{before} bytes before the start" if before > 0 else f"{-before} bytes into"
+        return f"{where} of {self.label or 'guarded memory'} ({self.nbytes} bytes)"
+
+    def _pages(self) -> Bytes:
+        return _array(self, self._first, self._room)
+
+
+_LIVE: weakref.WeakValueDictionary[int, GuardedMemory] = weakref.WeakValueDictionary()
+
+
+def describe_address(address: int) -> str | None:
+    """Which guarded memory an address lies in or beside; None where that is none."""
+    return next((found for memory in list(_LIVE.values()) if (found := memory.describe(address))), None)
+
+
+def guarded_copy(array: npt.NDArray[Any], side: Side, label: str = "") -> npt.NDArray[Any]:
+    """An array of the same content in guarded memory."""
+    source = np.ascontiguousarray(array)
+    memory = GuardedMemory(source.nbytes, side, label=label)
+    found = memory.bytes.view(source.dtype) if source.nbytes else np.empty(0, source.dtype)
+    found = found.reshape(array.shape)
+    found[...] = array
+    return found
+
+
+@contextlib.contextmanager
+def guarded_executions(side: Side) -> Iterator[None]:
+    """Let all executions of this process work on guarded memory as long as this lasts."""
+    original = calls.run_execution
+
+    def run(execution: Execution, bindings: Bindings, device: str) -> None:
+        _run_guarded(original, execution, bindings, device, side)
+
+    with mock.patch.object(executor, "run_execution", run):
+        yield
+
+
+def _run_guarded(
+    run: Callable[[Execution, Bindings, str], None], execution: Execution, bindings: Bindings, device: str, side: Side
+) -> None:
+    """Run on copies of what is bound, and bring the results back."""
+    memories: list[GuardedMemory] = []
+
+    def place(bound: BoundTensor, label: str, *, filled: bool) -> BoundTensor:
+        if bound.buffer.memory is not MemoryKind.HOST:
+            return bound
+        nbytes = bound.dtype.nbytes(_count(bound.shape))
+        memory = GuardedMemory(nbytes, side, label=f"{label} ({bound.dtype.label}{list(bound.shape)})")
+        memories.append(memory)
+        if filled:
+            memory.bytes[:] = _array(bound, bound.address, nbytes)
+        return BoundTensor(bound.dtype, bound.shape, Buffer(MemoryKind.HOST, nbytes, memory.address, memory))
+
+    inputs = [place(bound, f"input {i}", filled=True) for i, bound in enumerate(bindings.inputs)]
+    outputs = [
+        None if bound is None else place(bound, f"output {i}", filled=False) for i, bound in enumerate(bindings.outputs)
+    ]
+    found: list[tuple[int, BoundTensor]] = []
+    given = bindings.allocate_output
+
+    def allocate(index: int, dtype: DType, shape: tuple[int, ...]) -> BoundTensor:
+        assert given is not None
+        if dtype is DType.STRING:
+            return given(index, dtype, shape)
+        bound = place(BoundTensor(dtype, shape, Buffer(MemoryKind.HOST, 0)), f"output {index}", filled=False)
+        found.append((index, bound))
+        return bound
+
+    workspace = bindings.workspace
+    if workspace is not None and workspace.buffer.memory is MemoryKind.HOST:
+        nbytes = workspace.dtype.nbytes(_count(workspace.shape))
+        memory = GuardedMemory(nbytes, side, alignment=64, label="the workspace")
+        memories.append(memory)
+        workspace = replace(workspace, buffer=Buffer(MemoryKind.HOST, nbytes, memory.address, memory), offset=0)
+    before = [_array(bound, bound.address, bound.buffer.nbytes).tobytes() for bound in inputs if _is_host(bound)]
+    run(
+        execution,
+        replace(
+            bindings, inputs=inputs, outputs=outputs, workspace=workspace,
+            allocate_output=None if given is None else allocate,
+        ),
+        device,
+    )  # fmt: skip
+    for memory in memories:
+        memory.check()
+    after = [_array(bound, bound.address, bound.buffer.nbytes).tobytes() for bound in inputs if _is_host(bound)]
+    assert before == after, "an input was written to"
+    pairs: Sequence[tuple[BoundTensor | None, BoundTensor | None]] = list(zip(bindings.outputs, outputs, strict=True))
+    for target, source in pairs:
+        if target is not None and source is not None and target is not source:
+            _copy(source, target)
+    for index, source in found:
+        assert given is not None
+        _copy(source, given(index, source.dtype, source.shape))
+
+
+def _is_host(bound: BoundTensor) -> bool:
+    return bound.buffer.memory is MemoryKind.HOST
+
+
+def _copy(source: BoundTensor, target: BoundTensor) -> None:
+    nbytes = source.dtype.nbytes(_count(source.shape))
+    _array(target, target.address, nbytes)[:] = _array(source, source.address, nbytes)
+
+
+def _count(shape: Sequence[int]) -> int:
+    return int(np.prod(shape, dtype=np.int64))
+
+
+def _array(owner: object, address: int, nbytes: int) -> Bytes:
+    """``nbytes`` bytes at an address; the array keeps ``owner``."""
+    if not nbytes:
+        return np.empty(0, np.uint8)
+    memory = (ctypes.c_uint8 * nbytes).from_address(address)
+    memory.owner = owner  # type: ignore[attr-defined]
+    return np.ctypeslib.as_array(memory)
+
+
+class _System:
+    """The calls that make and guard pages."""
+
+    def __init__(self) -> None:
+        self._library = ctypes.CDLL(None, use_errno=True)
+        self._mmap = self._library.mmap
+        self._mmap.restype = ctypes.c_void_p
+        self._mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+        self._mprotect = self._library.mprotect
+        self._mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+        self._munmap = self._library.munmap
+        self._munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+
+    def map(self, nbytes: int) -> int:
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        address = self._mmap(None, nbytes, _PROT_READ | _PROT_WRITE, flags, -1, 0)
+        if address is None or address == ctypes.c_void_p(-1).value:
+            raise MemoryError(f"the system gives no {nbytes} bytes of pages")
+        return int(address)
+
+    def forbid(self, address: int, nbytes: int) -> None:
+        if self._mprotect(address, nbytes, _PROT_NONE):
+            raise OSError(ctypes.get_errno(), "the system does not guard a page")
+
+    def unmap(self, address: int, nbytes: int) -> None:
+        self._munmap(address, nbytes)
+
+
+@functools.cache
+def _system() -> _System:
+    if sys.platform == "win32":
+        raise UsageError("pages are guarded on Linux and macOS only")
+    return _System()
+
+
+def _release(address: int, nbytes: int) -> None:
+    _system().unmap(address, nbytes)
