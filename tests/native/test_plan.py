@@ -218,7 +218,7 @@ class TestCancel:
         with pytest.raises(CancelledError):
             instance.run([marks.ctypes.data], pool=pool, cancel=flag)
         assert 0 < marks[0] < ENDLESS
-        assert marks[0] - marks[1] in (0, 1)  # the last step may have one of its two chunks done
+        assert abs(marks[0] - marks[1]) <= 1  # the last step may have one of its two chunks done
         settled = marks.copy()
         time.sleep(0.03)
         assert np.array_equal(marks, settled)
