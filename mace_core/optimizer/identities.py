@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import ClassVar
 
 from mace_core.graph import Graph, Node, Value
@@ -17,12 +18,12 @@ class RemoveIdentities(GraphPass):
     def run(self, graph: Graph, context: PassContext) -> int:
         gone: set[Node] = set()
         replaced: dict[Value, Value] = {}
-        users = graph.users()
         outputs = set(graph.outputs)
+        read = graph.users().keys() | outputs
         own = {value for node in graph.nodes for value in node.outputs if value is not None}
         for node in graph.nodes:
             source, result = node.input(0), node.output(0)
-            if source is None or result is None or not _hands_on(node, context, users):
+            if source is None or result is None or not _hands_on(node, context, read):
                 continue
             source = final(replaced, source)
             if result in outputs:
@@ -39,7 +40,7 @@ class RemoveIdentities(GraphPass):
         return len(gone)
 
 
-def _hands_on(node: Node, context: PassContext, users: dict[Value, list[Node]]) -> bool:
+def _hands_on(node: Node, context: PassContext, read: Container[Value]) -> bool:
     """Whether the first output of ``node`` always equals its first input."""
     if node.domain:
         return False
@@ -49,7 +50,7 @@ def _hands_on(node: Node, context: PassContext, users: dict[Value, list[Node]]) 
     if node.op_type == "Identity":
         return True
     if node.op_type == "Dropout":
-        return _is_inference_dropout(node, context, users)
+        return _is_inference_dropout(node, context, read)
     if node.op_type == "Cast":
         return isinstance(source.type, TensorType) and source.type.dtype.value == node.attr("to")
     if node.op_type == "Transpose":
@@ -60,9 +61,9 @@ def _hands_on(node: Node, context: PassContext, users: dict[Value, list[Node]]) 
     return False
 
 
-def _is_inference_dropout(node: Node, context: PassContext, users: dict[Value, list[Node]]) -> bool:
+def _is_inference_dropout(node: Node, context: PassContext, read: Container[Value]) -> bool:
     mask = node.output(1)
-    if mask is not None and mask in users:
+    if mask is not None and mask in read:
         return False
     opset = context.opset_imports.get("", 0)
     if opset < 7:

@@ -219,6 +219,8 @@ class Importer:
             self._check_function_opset(domain, op_type, version, where, place.calls[-1])
         if domain in STANDARD_DOMAINS:
             self._schemas.check(where, domain, op_type, version, len(inputs), len(outputs), attributes)
+        for index in self._schemas.left_out(domain, op_type, version, outputs):
+            outputs[index] = Value(self._names.value(f"{name}/output_{index}", place.frame, of_file=False))
         source = place.source or (proto.name or name,)
         graph.nodes.append(
             Node(op_type, inputs, outputs, name=name, domain=domain, attributes=attributes, source=source)

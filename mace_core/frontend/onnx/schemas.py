@@ -11,10 +11,12 @@ from mace_core.errors import ModelError, UnsupportedModelError
 from mace_core.graph.attribute import Attribute, AttributeKind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 STANDARD_DOMAINS = ("", "ai.onnx.ml")
 """Domains whose operators are all known; whether anyone can run those of another is the scheduler's question."""
+
+_SINGLE = onnx.defs.OpSchema.FormalParameterOption.Single
 
 _KIND_BY_SCHEMA_NAME = {"TYPE_PROTO": AttributeKind.TYPE, **{kind.name: kind for kind in AttributeKind}}
 
@@ -35,13 +37,17 @@ def newest_opset(domain: str) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """What a schema says about an operator, read once (the schema objects rebuild their maps at every access)."""
+    """What a schema says about an operator, read once (the schema objects rebuild their maps at every access).
+
+    ``needed_outputs`` are the places of those that are computed whether anybody reads them or not.
+    """
 
     since_version: int
     inputs: tuple[int, int]
     outputs: tuple[int, int]
     attributes: dict[str, AttributeKind]
     required: tuple[str, ...]
+    needed_outputs: frozenset[int] = frozenset()
 
 
 _OF_RUNTIMES = {
@@ -51,6 +57,7 @@ _OF_RUNTIMES = {
         outputs=(1, 2),
         attributes={"axis": AttributeKind.INT, "epsilon": AttributeKind.FLOAT, "stash_type": AttributeKind.INT},
         required=(),
+        needed_outputs=frozenset({0}),
     )
 }
 """Operators that onnxruntime's tools write into the domain of ONNX although the standard does not have them."""
@@ -110,6 +117,17 @@ class SchemaChecker:
             if name not in attributes:
                 raise self._error(where, f"lacks the attribute '{name}'")
 
+    def left_out(self, domain: str, op_type: str, version: int, outputs: Sequence[object]) -> Iterator[int]:
+        """The places of outputs that a node leaves out although its operator always has them.
+
+        Everything behind the importer may rely on a value there, which then nobody reads.
+        """
+        operator = self.operator(domain, op_type, version)
+        for index, value in enumerate(outputs):
+            needed = index == 0 if operator is None else index in operator.needed_outputs
+            if value is None and needed:
+                yield index
+
     def same_operator(self, domain: str, op_type: str, one: int, other: int) -> bool:
         """Whether an operator means the same at two opset versions."""
         if one == other:
@@ -139,4 +157,5 @@ def _read_schema(domain: str, op_type: str, version: int) -> Operator | None:
         (schema.min_output, schema.max_output),
         {name: _KIND_BY_SCHEMA_NAME[attribute.type.name] for name, attribute in attributes.items()},
         tuple(name for name, attribute in attributes.items() if attribute.required),
+        frozenset(index for index, output in enumerate(schema.outputs) if output.option == _SINGLE),
     )

@@ -180,13 +180,29 @@ def einsum(ctx: NodeContext) -> None:
 def loop(ctx: NodeContext) -> None:
     expect_one(ctx, 0, "the number of turns")
     require(not ctx.has(0) or ctx.dtype(0) in (DType.INT64, DType.INT32), "the number of turns must be an int64")
+    _outputs_of_body(ctx, len(ctx.attr("body").outputs) - 1)
+
+
+def _outputs_of_body(ctx: NodeContext, found: int) -> None:
+    require(ctx.output_count <= found, f"its body gives {max(found, 0)} outputs, the node has {ctx.output_count}")
+
+
+@agreement("If")
+def branches(ctx: NodeContext) -> None:
+    for name in ("then_branch", "else_branch"):
+        _outputs_of_body(ctx, len(ctx.attr(name).outputs))
 
 
 @agreement("Scan")
 def scan(ctx: NodeContext) -> None:
-    if ctx.opset < 9:  # its first input is another one, and there is a batch
-        return
+    _outputs_of_body(ctx, len(ctx.attr("body").outputs))
     count = ctx.attr("num_scan_inputs", 0)
+    if ctx.opset < 9:  # its first input is another one, and there is a batch
+        for index in range(1, ctx.input_count):
+            scanned = index >= ctx.input_count - count
+            least, found = 1 + scanned, len(ctx.shape(index))
+            require(found >= least, f"input {index} must have at least {least} axes, the first for the batch")
+        return
     require(0 < count <= ctx.input_count, f"num_scan_inputs {count} is not from 1 to {ctx.input_count}")
     for name, most in (
         ("scan_input_directions", count),

@@ -49,9 +49,10 @@ class Outcome:
 class Worker:
     """A process that answers for one file after the other; started anew when it is gone."""
 
-    def __init__(self, scratch: Path) -> None:
+    def __init__(self, scratch: Path, module: str = "hostile.worker") -> None:
         self._scratch = scratch
-        self._log = scratch / "printed.txt"
+        self._module = module
+        self._log = scratch / f"printed-{module}.txt"
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Worker:
@@ -64,11 +65,12 @@ class Worker:
         """Write the file, have it loaded, planned and run, and remove it again."""
         folder = Path(tempfile.mkdtemp(prefix="case-", dir=self._scratch))
         try:
-            return self._ask(case, case.write(folder))
+            return self.ask_of(case, case.write(folder))
         finally:
             shutil.rmtree(folder)
 
-    def _ask(self, case: Case, path: Path) -> Outcome:
+    def ask_of(self, case: Case, path: Path) -> Outcome:
+        """What becomes of a case that is written already."""
         process = self._running()
         assert process.stdin is not None and process.stdout is not None
         printed = self._log.stat().st_size
@@ -96,7 +98,7 @@ class Worker:
         if self._process is None or self._process.poll() is not None:
             with self._log.open("ab") as log:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-X", "faulthandler", "-m", "hostile.worker"],
+                    [sys.executable, "-X", "faulthandler", "-m", self._module],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=log,

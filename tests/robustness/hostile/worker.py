@@ -9,14 +9,19 @@ import gc
 import json
 import math
 import os
+import pickle
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 LIMIT_BYTES = 2 << 30
+FEEDS = "feeds.pickle"
+RESULTS = "results.pickle"
+
 LARGEST_FEED = 1 << 22
 """Elements of an input at most; what asks for more is fed an array of the wrong shape, which it must refuse."""
 
@@ -25,7 +30,7 @@ OPEN_DIMS = {2: 48, 3: 192}
 """Sizes of open dimensions by axis: a picture that the models among the good ones take."""
 
 
-def _limit_memory() -> None:
+def limit_memory() -> None:
     try:
         import resource
     except ImportError:  # not on this system: whoever asks reads the peak instead
@@ -73,6 +78,18 @@ def _feeds(session: Any) -> dict[str, Any]:
     return feeds
 
 
+def given_feeds(path: str) -> dict[str, Any] | None:
+    """The feeds that lie beside the model, where it came with some."""
+    file = Path(path).with_name(FEEDS)
+    return None if not file.exists() else pickle.loads(file.read_bytes())
+
+
+def keep_results(path: str, results: list[Any]) -> None:
+    """Put the results beside a model that came with feeds: somebody else is going to be asked too."""
+    if Path(path).with_name(FEEDS).exists():
+        Path(path).with_name(RESULTS).write_bytes(pickle.dumps(results))
+
+
 def attempt(path: str) -> dict[str, Any]:
     """Load, plan, run once: how far it came and what was said."""
     import mace_core as mace
@@ -82,8 +99,9 @@ def attempt(path: str) -> dict[str, Any]:
     try:
         with mace.Session(path, devices=["cpu"], options={"cpu": {"threads": 1}}, cache=False) as session:
             stage = "run"
-            session.run(_feeds(session))
+            results = session.run(given_feeds(path) or _feeds(session))
             stage = "done"
+            keep_results(path, list(results.values()))
     except BaseException as caught:
         error = caught
     if error is None:
@@ -97,16 +115,16 @@ def attempt(path: str) -> dict[str, Any]:
     return {"outcome": "escaped", "kind": type(error).__name__, "message": str(error), "trace": trace}
 
 
-def main() -> None:
+def main(answer: Callable[[str], dict[str, Any]] = attempt) -> None:
     """Answer until standard input ends."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever prints goes to standard error, where it is noticed
-    _limit_memory()
+    limit_memory()
     for line in sys.stdin:
         gc.collect()  # what the file before left in cycles is not this one's
         _reset_peak()
         start, cpu = time.perf_counter(), time.process_time()
-        found = attempt(json.loads(line))
+        found = answer(json.loads(line))
         found["seconds"] = time.perf_counter() - start
         found["cpu_seconds"] = time.process_time() - cpu
         found["peak_bytes"] = _peak_bytes()
