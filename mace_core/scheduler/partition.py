@@ -163,6 +163,7 @@ class _Work:
         self.cell = list(range(len(nodes)))  # nodes with the same number stay together
         self.members: dict[int, set[int]] = {index: {index} for index in range(len(nodes))}
         self.failed_claims: dict[tuple[Node, str], str] = {}
+        self.rejections: dict[str, dict[Node, str]] = {}
 
     def assign(self, node: Node, device: str) -> None:
         self.device[node] = device
@@ -243,12 +244,21 @@ class _Work:
             found[offer.device] = self._why_not(node, offer)
         return found
 
+    def _rejections(self, offer: Offer) -> Mapping[Node, str]:
+        """The first reason given for each node."""
+        found = self.rejections.get(offer.device)
+        if found is None:
+            found = self.rejections[offer.device] = {}
+            for rejection in offer.capability.rejections:
+                found.setdefault(rejection.node, rejection.reason)
+        return found
+
     def _why_not(self, node: Node, offer: Offer) -> str:
         if node in offer.banned:
             return offer.banned[node]
-        for rejection in offer.capability.rejections:
-            if rejection.node is node:
-                return rejection.reason
+        rejected = self._rejections(offer).get(node)
+        if rejected is not None:
+            return rejected
         if (node, offer.device) in self.failed_claims:
             return self.failed_claims[node, offer.device]
         pinned = self.pins.get(node)

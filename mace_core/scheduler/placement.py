@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from mace_core.errors import MaceError, ProviderBugError, StrictPlacementError
-from mace_core.graph import GraphView, Node
+from mace_core.graph import GraphView, Node, Value
 from mace_core.provider import Capability, CompiledSubgraph
 from mace_core.scheduler.core_nodes import runs_in_core
 from mace_core.scheduler.devices import DevicePool, SessionDevice
@@ -25,18 +25,35 @@ from mace_core.scheduler.stages import Stage, node_reads
 _log = logging.getLogger("mace")
 
 
-def view_of(stage: Stage, part: Partition, index: int, graph_name: str) -> GraphView:
-    """What the provider of a partition sees; ``index`` numbers the partitions of the stage."""
+def views_of(stage: Stage, parts: Sequence[Partition], graph_name: str) -> list[GraphView]:
+    """What the providers of the partitions of a stage see."""
+    part_of = {node: index for index, part in enumerate(parts) for node in part.nodes}
+    readers: dict[Value, set[int]] = {}
+    for node in stage.nodes:
+        for value in node_reads(node):
+            readers.setdefault(value, set()).add(part_of.get(node, -1))
+    handed_over = set(stage.outputs)
+    return [_view(stage, part, index, graph_name, readers, handed_over) for index, part in enumerate(parts)]
+
+
+def _view(
+    stage: Stage,
+    part: Partition,
+    index: int,
+    graph_name: str,
+    readers: Mapping[Value, set[int]],
+    handed_over: Container[Value],
+) -> GraphView:
+    """The view of one partition; ``readers``: which partitions read a value, by their numbers."""
     made = {value for node in part.nodes for value in node.outputs if value is not None}
     reads = dict.fromkeys(value for node in part.nodes for value in node_reads(node))
     inputs = [v for v in reads if v not in made and v.constant is None and v not in stage.known]
-    outside = set(stage.outputs)
-    inside = set(part.nodes)
-    for node in stage.nodes:
-        if node not in inside:
-            outside.update(node_reads(node))
+    own = {index}
     outputs = [
-        v for node in part.nodes for v in node.outputs if v is not None and v in outside and v not in stage.known
+        v
+        for node in part.nodes
+        for v in node.outputs
+        if v is not None and v not in stage.known and (v in handed_over or readers.get(v, own) - own)
     ]
     name = f"{graph_name}/{part.device}/{index}" if part.device else graph_name
     return GraphView(stage.graph, part.nodes, inputs, outputs, stage.types, stage.known, name=name)
@@ -110,7 +127,7 @@ class _Placing:
         control_flow = frozenset(node for node in self.stage.nodes if runs_in_core(node))
         while True:
             partitioning = self._partition(control_flow)
-            views = [view_of(self.stage, part, index, self.name) for index, part in enumerate(partitioning.partitions)]
+            views = views_of(self.stage, partitioning.partitions, self.name)
             if self._compile(partitioning.partitions, views):
                 break
         parts = partitioning.partitions
@@ -170,7 +187,7 @@ class _Placing:
         return found
 
     def _whole_view(self) -> GraphView:
-        return view_of(self.stage, Partition("", self.stage.nodes), 0, self.name)
+        return views_of(self.stage, [Partition("", self.stage.nodes)], self.name)[0]
 
     def _compile(self, parts: Sequence[Partition], views: Sequence[GraphView]) -> bool:
         """Compile what is not compiled yet; False if something failed, and is banned from its device now."""

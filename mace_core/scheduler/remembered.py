@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from mace_core.provider.backend import Compatibility, CompiledSubgraph
 from mace_core.scheduler.model import PreparedModel, part_words, stores
 from mace_core.scheduler.partition import CORE_DEVICE, Partition, Partitioning, Placement
-from mace_core.scheduler.placement import PlacedStage, view_of
+from mace_core.scheduler.placement import PlacedStage, views_of
 
 if TYPE_CHECKING:
     from mace_core.graph import GraphView, Node, Value
@@ -63,7 +63,7 @@ class RememberedPlacements:
         except (KeyError, IndexError, TypeError, ValueError) as error:
             _log.info("a stored placement is not used (%s: %s)", type(error).__name__, error)
             return None
-        views = [view_of(stage, part, index, name) for index, part in enumerate(partitioning.partitions)]
+        views = views_of(stage, partitioning.partitions, name)
         compiled = self._compiled(partitioning.partitions, views)
         return None if compiled is None else PlacedStage(partitioning, tuple(views), compiled)
 

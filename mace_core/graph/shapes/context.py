@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
@@ -48,7 +48,7 @@ class NodeContext:
         node: Node,
         opset: int,
         types: Mapping[Value, ValueType],
-        contents: dict[Value, Array],
+        contents: MutableMapping[Value, Array],
         resolver: Resolver,
     ) -> None:
         """``opset`` is the version of the node's own domain; all inputs of the node have a type in ``types``."""

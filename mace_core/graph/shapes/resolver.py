@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Mapping, MutableMapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -63,35 +65,73 @@ def resolve(
     return resolver.resolution()
 
 
+class OpenValues:
+    """Values that have a type whose shape is not known, with those that the resolver around this one knows of.
+
+    Like the layers of types and contents: a body's findings are laid over what is known outside, which is never copied,
+    so that a model of many bodies takes time in proportion to what is in them.
+    """
+
+    __slots__ = ("_around", "_closed", "_open")
+
+    def __init__(self, around: OpenValues | None = None) -> None:
+        self._around = around
+        self._open: set[Value] = set()
+        self._closed: set[Value] = set()
+
+    def add(self, value: Value) -> None:
+        self._open.add(value)
+        self._closed.discard(value)
+
+    def discard(self, value: Value) -> None:
+        self._open.discard(value)
+        if self._around is not None:
+            self._closed.add(value)
+
+    def __contains__(self, value: Value) -> bool:
+        if value in self._open:
+            return True
+        return self._around is not None and value not in self._closed and value in self._around
+
+    def adopt(self, inner: OpenValues) -> None:
+        """Take over what was found in a layer over this one."""
+        self._open |= inner._open
+
+
+def _layers(mapping: MutableMapping[Value, Any]) -> list[MutableMapping[Value, Any]]:
+    """What a mapping is made of, the innermost first."""
+    return mapping.maps if isinstance(mapping, ChainMap) else [mapping]
+
+
 class Resolver:
     """State of one walk: the types, contents and blocked nodes found so far."""
 
     def __init__(self, root: Graph, opset_imports: Mapping[str, int]) -> None:
         self.root = root
         self.opset_imports = opset_imports
-        self.types: dict[Value, ValueType] = {}
-        self.contents: dict[Value, Array] = {}
+        self.types: MutableMapping[Value, ValueType] = {}
+        self.contents: MutableMapping[Value, Array] = {}
         self.blocked: dict[Node, tuple[Value, ...]] = {}
-        self.open: set[Value] = set()  # typed values whose shape is not known
+        self.open = OpenValues()
         self._given: dict[Value, Tensor | None] = {}
         self._skips = False
 
     def child(self) -> Resolver:
         """A resolver for a nested body that sees what this one knows; :meth:`adopt` takes its findings over."""
         nested = Resolver(self.root, self.opset_imports)
-        nested.types = dict(self.types)
-        nested.contents = dict(self.contents)
-        nested.open = set(self.open)
+        nested.types = ChainMap({}, *_layers(self.types))
+        nested.contents = ChainMap({}, *_layers(self.contents))
+        nested.open = OpenValues(self.open)
         nested._given = self._given
         nested._skips = self._skips
         return nested
 
     def adopt(self, nested: Resolver) -> None:
         """Take over what a nested walk found."""
-        self.types.update(nested.types)
-        self.contents.update(nested.contents)
+        self.types.update(_layers(nested.types)[0])
+        self.contents.update(_layers(nested.contents)[0])
         self.blocked.update(nested.blocked)
-        self.open.update(nested.open)
+        self.open.adopt(nested.open)
 
     def give(self, inputs: Mapping[Value, ValueType], values: Mapping[Value, Tensor]) -> None:
         """Set the types and contents that are known from outside."""
@@ -295,7 +335,7 @@ class Resolver:
         for value, content in self.contents.items():
             if value.constant is None:
                 known[value] = self._given.get(value) or _constant_payload(value) or Tensor.from_numpy(content)
-        return Resolution(self.types, known, self.blocked)
+        return Resolution(dict(self.types), known, self.blocked)
 
 
 def _infer_custom(ctx: NodeContext) -> Sequence[ValueType | None]:
