@@ -91,10 +91,11 @@ def _why_not(view: GraphView, node: Node) -> str | None:
     if any(attribute.kind in (AttributeKind.GRAPH, AttributeKind.GRAPHS) for attribute in node.attributes.values()):
         return "onnx.reference is given no nested graphs; the core runs control flow itself"
     from mace_core.scheduler.reference_legacy import legacy_objection
+    from mace_core.scheduler.reference_mends import objection
 
-    objection = legacy_objection(node, view.opset())
-    if objection is not None:
-        return objection
+    reason = legacy_objection(node, view.opset()) or objection(node)
+    if reason is not None:
+        return reason
     try:
         _evaluator(view, node)
     except Exception as error:
@@ -117,7 +118,9 @@ def _node_function(view: GraphView, node: Node) -> NodeFunction:
             results: Sequence[RuntimeValue] = evaluator.run(names, feeds)
         return results
 
-    return call
+    from mace_core.scheduler.reference_mends import mended
+
+    return mended(view, node, call)
 
 
 def _evaluator(view: GraphView, node: Node) -> Any:

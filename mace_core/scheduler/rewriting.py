@@ -43,6 +43,7 @@ class BodyBuilder:
         attributes: Mapping[str, Any] | None = None,
         *,
         into: Value | None = None,
+        domain: str = "",
     ) -> Value:
         """Append a node with one output; ``into``: the value of the original node it computes.
 
@@ -55,6 +56,7 @@ class BodyBuilder:
             inputs,
             [None],
             name=name,
+            domain=domain,
             attributes={key: _attribute(value) for key, value in (attributes or {}).items()},
             source=self.node.source,
         )

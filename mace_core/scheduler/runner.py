@@ -146,7 +146,7 @@ class Planner:
 
     def _control_flow(self, node: Node, types: Mapping[Value, ValueType], known: Mapping[Value, Tensor]) -> ControlFlow:
         return make_core_node(
-            node, known, lambda body: self._body(body, types, known), opset=self.opset_imports.get("", 0)
+            node, known, lambda body: self._body(body, types, known), opset_imports=self.opset_imports
         )
 
     def _body(self, body: Graph, types: Mapping[Value, ValueType], known: Mapping[Value, Tensor]) -> GraphRunner:

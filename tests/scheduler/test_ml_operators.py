@@ -357,3 +357,74 @@ class TestSupportVectors:
             "post_transform": transform,
         }
         check("SVMClassifier", [FEATURES], 2, **attributes)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    classes=st.integers(2, 6),
+    kernel=st.sampled_from(["LINEAR", "RBF", "POLY", "SIGMOID"]),
+    transform=st.sampled_from(["NONE", "LOGISTIC", "SOFTMAX", "SOFTMAX_ZERO"]),
+    texts=st.booleans(),
+    spread=st.sampled_from([0.3, 1.0, 8.0]),
+    seed=st.integers(0, 999),
+)
+def test_probabilities_of_support_vectors(
+    classes: int, kernel: str, transform: str, texts: bool, spread: float, seed: int
+) -> None:
+    """Platt's scaling of every pair, coupled as libsvm does it."""
+    random = np.random.default_rng(seed)
+    sizes = [int(size) for size in random.integers(1, 4, classes)]
+    total, pairs = sum(sizes), classes * (classes - 1) // 2
+
+    def drawn(count: int, scale: float = 1.0) -> list[float]:
+        return [float(number) for number in random.normal(0, scale, count)]
+
+    labels: dict[str, Any] = (
+        {"classlabels_strings": [f"class {i}" for i in range(classes)]}
+        if texts
+        else {"classlabels_ints": [3 * i + 1 for i in range(classes)]}
+    )
+    check(
+        "SVMClassifier",
+        [random.normal(size=(9, 3)).astype(np.float32)],
+        2,
+        kernel_type=kernel,
+        kernel_params=[0.5, 0.1, 2.0],
+        vectors_per_class=sizes,
+        support_vectors=drawn(3 * total),
+        coefficients=drawn((classes - 1) * total, spread),
+        rho=drawn(pairs),
+        prob_a=[-abs(number) - 0.2 for number in drawn(pairs)],
+        prob_b=drawn(pairs, 0.3),
+        post_transform=transform,
+        **labels,
+    )
+
+
+@pytest.mark.parametrize("version", [2, 4])
+@pytest.mark.parametrize("values", ["strings", "int64s", "floats"])
+def test_nan_is_a_key_of_labels_since_version_4(version: int, values: str) -> None:
+    given_values: dict[str, list[Any]] = {
+        "strings": ["missing", "one", "two"],
+        "int64s": [7, 8, 9],
+        "floats": [0.5, 1.5, 2.5],
+    }
+    check(
+        "LabelEncoder",
+        [np.array([[1.0, np.nan], [2.0, 5.0]], np.float32)],
+        1,
+        version,
+        keys_floats=[float("nan"), 1.0, 2.0],
+        **{f"values_{values}": given_values[values]},
+    )
+
+
+@pytest.mark.parametrize("version", [1, 2, 4])
+def test_labels_of_texts(version: int) -> None:
+    texts = np.array(["b", "?", "a", "b"], object)
+    if version == 1:
+        check("LabelEncoder", [np.array([2, 0, 9])], 1, 1, classes_strings=["a", "b", "c"], default_string="none")
+        check("LabelEncoder", [texts], 1, 1, classes_strings=["a", "b", "c"], default_int64=-7)
+        return
+    check("LabelEncoder", [texts], 1, version, keys_strings=["a", "b", "a"], values_strings=["x", "y", "z"])
+    check("LabelEncoder", [texts], 1, version, keys_strings=["a", "b"], values_floats=[1.5, 2.5], default_float=9.0)

@@ -9,15 +9,13 @@ import numpy as np
 
 from mace_core.errors import ModelError, ModelFileError
 from mace_core.frontend.base import Frontend, ModelSource
-from mace_core.frontend.onnx.wire import WireError, looks_like_model, strip
+from mace_core.frontend.onnx.wire import LOOKED_AT_BYTES, WireError, looks_like_model, strip
 from mace_core.tensor.files import FileBytes, open_bytes
 
 if TYPE_CHECKING:
     import onnx
 
     from mace_core.graph import Graph
-
-_SNIFFED_BYTES = 4096
 
 
 class OnnxFrontend(Frontend):
@@ -31,9 +29,9 @@ class OnnxFrontend(Frontend):
         try:
             if isinstance(source, Path):
                 with source.open("rb") as file:
-                    head = file.read(_SNIFFED_BYTES)
+                    head = file.read(LOOKED_AT_BYTES)
             else:
-                head = source[:_SNIFFED_BYTES]
+                head = source
         except OSError:
             return False
         return looks_like_model(head)

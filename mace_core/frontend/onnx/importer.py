@@ -221,6 +221,11 @@ class Importer:
             self._schemas.check(where, domain, op_type, version, len(inputs), len(outputs), attributes)
         for index in self._schemas.left_out(domain, op_type, version, outputs):
             outputs[index] = Value(self._names.value(f"{name}/output_{index}", place.frame, of_file=False))
+        if not domain and op_type == "Constant" and "sparse_value" in attributes:
+            dense = self._reader.written_out(
+                *attributes.pop("sparse_value").value, f"attribute 'sparse_value' of {where}"
+            )
+            attributes["value"] = Attribute(AttributeKind.TENSOR, dense)
         source = place.source or (proto.name or name,)
         graph.nodes.append(
             Node(op_type, inputs, outputs, name=name, domain=domain, attributes=attributes, source=source)

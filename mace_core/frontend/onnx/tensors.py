@@ -24,6 +24,8 @@ MAX_DENSE_BYTES = 1 << 30
 """Sparse initializers that take more than this when written out, all together, are refused: a few bytes can declare
 any size."""
 
+_LARGEST = (1 << 63) - 1
+
 _FIELDS = ("float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data")
 
 # The typed field each element type uses, and the numpy dtype of that field's elements.
@@ -89,6 +91,16 @@ class TensorReader:
             raise self._error(where, f"has a negative size in its shape {list(dims)}")
         if indices.dtype is not DType.INT64 or indices.shape not in ((count,), (count, len(dims))):
             raise self._error(where, f"has {count} values but indices {indices}, not int64[{count}] or [{count}, rank]")
+        if len(values.shape) != 1:
+            raise self._error(where, f"has values of shape {list(values.shape)}; they must be a list")
+        places = indices.numpy()
+        columns = places.reshape(count, -1 if count else 0)
+        # no index reaches the largest number, so that sizes beyond it can count as it
+        limits = np.array([min(size, _LARGEST) for size in ([math.prod(dims)] if places.ndim == 1 else dims)], np.int64)
+        if count and (np.any(columns < 0) or np.any(columns >= limits)):
+            raise self._error(where, f"has an index outside its shape {list(dims)}")
+        if count and len(np.unique(columns, axis=0)) < count:
+            raise self._error(where, "has two values for one index")
         return values, indices, dims
 
     def read_dense(self, proto: onnx.SparseTensorProto, where: str) -> Tensor:
@@ -97,7 +109,14 @@ class TensorReader:
         Raises:
             ModelError: if it is not valid, or makes all those read so far larger than ``MAX_DENSE_BYTES``.
         """
-        values, indices, dims = self.read_sparse(proto, where)
+        return self.written_out(*self.read_sparse(proto, where), where)
+
+    def written_out(self, values: Tensor, indices: Tensor, dims: tuple[int, ...], where: str) -> Tensor:
+        """What :meth:`read_sparse` has read, as a dense tensor.
+
+        Raises:
+            ModelError: if all those written out so far are larger than ``MAX_DENSE_BYTES``.
+        """
         if values.dtype is DType.STRING:
             raise UnsupportedModelError(
                 f"{self._label}: {where} is a sparse tensor of strings, which is not supported."
@@ -112,15 +131,12 @@ class TensorReader:
                 f"{self._label}: {where} takes {taken:,} bytes when written out{others}, "
                 f"more than the {MAX_DENSE_BYTES:,} that sparse initializers may."
             )
-        places = indices.numpy()
-        limits = np.array([size] if places.ndim == 1 else dims, np.int64)
-        columns = places.reshape(values.size, limits.size)
-        if np.any(columns < 0) or np.any(columns >= limits):
-            raise self._error(where, f"has an index outside its shape {list(dims)}")
-        flat = places if places.ndim == 1 else np.ravel_multi_index(tuple(columns.T), dims) if dims else places[:, 0]
         dense = np.zeros(size, values.dtype.numpy)
-        dense[flat] = values.numpy().reshape(-1)
-        return Tensor.from_numpy(dense.reshape(dims))
+        dense[_flat_places(indices.numpy(), dims)] = values.numpy().reshape(-1)
+        try:
+            return Tensor.from_numpy(dense.reshape(dims))
+        except ValueError as error:  # nothing at all, in dimensions that numpy cannot count
+            raise self._error(where, f"has the shape {list(dims)}, which is not supported: {error}") from error
 
     def _payload(self, proto: onnx.TensorProto, dtype: DType, where: str) -> tuple[npt.NDArray[Any], FileRange | None]:
         """Stored bytes (or strings), with their place in a file where they are a view of one."""
@@ -225,6 +241,14 @@ class TensorReader:
 
     def _error(self, where: str, problem: str) -> ModelError:
         return ModelError(f"{self._label}: {where} {problem}.")
+
+
+def _flat_places(indices: npt.NDArray[np.int64], dims: tuple[int, ...]) -> npt.NDArray[np.int64]:
+    """Places in the flattened tensor, of indices (NNZ,) or (NNZ, rank) that lie inside it."""
+    if indices.ndim == 1:
+        return indices
+    steps = np.array([math.prod(dims[axis + 1 :]) for axis in range(len(dims))], np.int64)
+    return indices @ steps if indices.size else np.zeros(len(indices), np.int64)
 
 
 def _typed_payload(values: Any, dtype: DType, element: type) -> npt.NDArray[Any]:

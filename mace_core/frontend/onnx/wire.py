@@ -35,6 +35,15 @@ _CHILDREN: Final[tuple[dict[int, int], ...]] = (
 # Fields of a ModelProto and how they are written: numbers (0) and messages or text (2).
 _MODEL_FIELDS: Final = {1: 0, 5: 0, **dict.fromkeys((2, 3, 4, 6, 7, 8, 14, 20, 25, 26), 2)}
 
+_TELLING_FIELDS: Final = frozenset({1, 7, 8})
+"""The version of the format, the graph and the opsets: a model has one of them at least."""
+
+_LAST_FIELD: Final = (1 << 29) - 1
+"""Of protobuf."""
+
+LOOKED_AT_BYTES: Final = 4096
+"""More than these are looked at only to find a telling field."""
+
 SMALL_BYTES: Final = 128
 """Messages shorter than this are left as they are: copying them costs less than taking them apart."""
 
@@ -62,22 +71,31 @@ def strip(buffer: memoryview) -> bytes:
 
 
 def looks_like_model(head: bytes) -> bool:
-    """Whether ``head``, the first bytes of something, are fields of a ModelProto (the last one may be cut off)."""
+    """Whether ``head``, the first bytes of something, are fields of a ModelProto (the last one may be cut off).
+
+    Fields that are not known are passed over, as every reader of protobuf does; one that every model has must be met.
+    """
     buffer = memoryview(head)
     position = 0
-    seen = 0
+    is_telling = False
     try:
-        while position < len(buffer):
+        while position < len(buffer) and not (is_telling and position > LOOKED_AT_BYTES):
+            start = position
             tag, position = _varint(buffer, position)
-            if _MODEL_FIELDS.get(tag >> 3) != tag & 7:
+            field, wire_type = tag >> 3, tag & 7
+            if _MODEL_FIELDS.get(field, wire_type) != wire_type or field > _LAST_FIELD:
                 return False
-            seen += 1
-            length, position = _varint(buffer, position)
-            if tag & 7 == 2:
+            if wire_type == 2:
+                length, position = _varint(buffer, position)
                 position += length
-    except (IndexError, WireError):
-        return seen > 1
-    return seen > 0
+            else:
+                position = _skip(buffer, tag, start, position)
+            is_telling = is_telling or field in _TELLING_FIELDS
+    except WireError:
+        return False
+    except IndexError:
+        pass
+    return is_telling
 
 
 def payload_range(begin: int, end: int) -> tuple[int, int] | None:

@@ -113,6 +113,12 @@ def svm_classifier(ctx: NodeContext) -> Sequence[ValueType | None]:
     return [TensorType(_labels(ctx), (rows,)), TensorType(DType.FLOAT32, (rows, scores))]
 
 
+@shape_function("PairwiseCoupling", domain="mace.core", dtypes=lambda ctx: [DType.FLOAT32])
+def pairwise_coupling(ctx: NodeContext) -> Sequence[ValueType | None]:
+    """A step of the core's own, in the body of SVMClassifier."""
+    return [TensorType(DType.FLOAT32, (ctx.shape(0)[0], int(ctx.attr("classes"))))]
+
+
 @_ml("TreeEnsembleRegressor")
 def tree_regressor(ctx: NodeContext) -> Sequence[ValueType | None]:
     return [TensorType(DType.FLOAT32, (_rows(ctx)[0], int(ctx.attr("n_targets", 1))))]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from mace_core.graph import Node, Value
+from mace_core.graph import Attribute, AttributeKind, Node, Value
 from mace_core.scheduler.contrib.pieces import cast, joined, shaped
 from mace_core.scheduler.contrib.registry import given, made
+from mace_core.scheduler.ml.coupling import COUPLING
 from mace_core.scheduler.ml.forest import Array
 from mace_core.scheduler.ml.registry import body
 from mace_core.scheduler.ml.scores import best, class_labels, number, reduced, rows, transformed, with_complement
@@ -79,12 +80,16 @@ def _regressor(b: BodyBuilder, node: Node) -> bool:
 
 @body("SVMClassifier")
 def _classifier(b: BodyBuilder, node: Node) -> bool:
-    """Every pair of classes votes; probabilities, which onnxruntime finds by iterating, are not known here."""
+    """Every pair of classes votes; probabilities come of the scores of the pairs, by a step of the core."""
     sizes = [int(size) for size in node.attr("vectors_per_class") or ()]
     labels = class_labels(b, node, "classlabels_ints")
     classes = len(node.attr("classlabels_strings") or node.attr("classlabels_ints") or ())
-    if labels is None or not sum(sizes) or node.attr("prob_a") or classes < 2:
+    if labels is None or not sum(sizes) or classes < 2:
         return False
+    slopes, offsets = node.attr("prob_a") or (), node.attr("prob_b") or ()
+    pairs = classes * (classes - 1) // 2
+    if slopes and (len(slopes) < pairs or len(offsets) < pairs):
+        raise ValueError(f"{len(slopes)} slopes and {len(offsets)} offsets do not fit {pairs} pairs of classes")
     x, count, features = rows(b, given(node, 0))
     kernel = _kernel(b, node, x, (count, features), _support(node, sum(sizes), features))
     if kernel is None:
@@ -102,7 +107,16 @@ def _classifier(b: BodyBuilder, node: Node) -> bool:
         best(b, counts, labels, node.output(0))
     if node.output(1) is None:
         return True
-    if classes > 2:
+    if slopes:
+        attributes = {
+            "prob_a": Attribute(AttributeKind.FLOATS, tuple(slopes[:pairs])),
+            "prob_b": Attribute(AttributeKind.FLOATS, tuple(offsets[:pairs])),
+            "classes": classes,
+        }
+        domain, op_type = COUPLING
+        scores = b.op(op_type, [scores], attributes, domain=domain)
+        transformed(b, scores, kind, into=node.output(1))
+    elif classes > 2:
         transformed(b, scores, kind, into=node.output(1))
     elif kind == "NONE":
         joined(b, [b.op("Neg", [scores]), scores], 1, into=node.output(1))
