@@ -155,10 +155,9 @@ def _max_pool(view: GraphView, node: Node, function: NodeFunction) -> NodeFuncti
                 np.arange(count) * stride - begin + offset * dilation
                 for count, stride, begin, offset, dilation in zip(results, strides, begins, tap, dilations, strict=True)
             ]
-            inside = np.ix_(*((place >= 0) & (place < size) for place, size in zip(at, sizes, strict=True)))
             is_inside = np.ones(results, bool)
-            for mask in inside:
-                is_inside = is_inside & mask
+            for axis, (place, size) in enumerate(zip(at, sizes, strict=True)):
+                is_inside &= ((place >= 0) & (place < size)).reshape(-1, *(1,) * (rank - 1 - axis))
             grid = np.ix_(*(np.clip(place, 0, max(size - 1, 0)) for place, size in zip(at, sizes, strict=True)))
             found = data[(slice(None), slice(None), *grid)]
             flat = np.zeros(results, np.int64)

@@ -222,9 +222,8 @@ class Importer:
         for index in self._schemas.left_out(domain, op_type, version, outputs):
             outputs[index] = Value(self._names.value(f"{name}/output_{index}", place.frame, of_file=False))
         if not domain and op_type == "Constant" and "sparse_value" in attributes:
-            dense = self._reader.written_out(
-                *attributes.pop("sparse_value").value, f"attribute 'sparse_value' of {where}"
-            )
+            values, indices, dims = attributes.pop("sparse_value").value
+            dense = self._reader.written_out(values, indices, dims, f"attribute 'sparse_value' of {where}")
             attributes["value"] = Attribute(AttributeKind.TENSOR, dense)
         source = place.source or (proto.name or name,)
         graph.nodes.append(
