@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import statistics
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import typer
 from mace_core.cli.options import Model
 from mace_core.cli.shared_options import InputOptions, OutputOptions, SessionOptions, shared_options
 from mace_core.cli.written_files import check_target
+from mace_core.errors import MaceError
 
 if TYPE_CHECKING:
     from mace_core.cli.model_facts import ModelFacts
@@ -229,5 +231,9 @@ def _import_seconds() -> float:
     from mace_core.children import python_command
 
     code = "import time; t = time.perf_counter(); from mace_core import Session; print(time.perf_counter() - t)"
-    done = subprocess.run(python_command(code), capture_output=True, text=True, check=True)
+    done = subprocess.run(python_command(code), capture_output=True, text=True)
+    if done.returncode == -signal.SIGINT or "KeyboardInterrupt" in done.stderr[-200:]:  # Ctrl-C reached it first
+        raise KeyboardInterrupt
+    if done.returncode:
+        raise MaceError(f"importing mace_core in a fresh process failed: {done.stderr.strip().splitlines()[-1:]}")
     return float(done.stdout)

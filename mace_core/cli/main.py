@@ -1,171 +1,74 @@
-"""Entry of the `mace` command: sub-commands, exit codes, and what an error looks like."""
+"""Entry of the `mace` command: Ctrl-C and lost streams are dealt with before anything heavy is imported.
+
+Nothing here but the standard library's small modules; the command line itself is `mace_core.cli.app`.
+"""
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
-import traceback
 from collections.abc import Sequence
-from typing import Annotated
+from types import FrameType
 
-import typer
+from mace_core.cli.streams import check_output
 
-from mace_core.cli.accuracy import accuracy
-from mace_core.cli.benchmark import benchmark
-from mace_core.cli.cache import cache_app
-from mace_core.cli.devices import devices
-from mace_core.cli.doctor import doctor
-from mace_core.cli.exit_codes import CLICK_ERROR, FAILURE, INTERRUPTED, OK, USAGE, exit_code_of
-from mace_core.cli.explain import explain
-from mace_core.cli.options import Debug, Quiet, Verbose
-from mace_core.cli.plugins import plugins
-from mace_core.cli.run import run
-from mace_core.cli.validate import validate
-from mace_core.cli.verbosity import level_of, set_up_logging
-from mace_core.errors import MaceError
-from mace_core.version import VERSION
-
-app = typer.Typer(
-    name="mace",
-    help="Run neural networks on the devices of this machine.\n\n"
-    "Devices come from plugins: pip install mace-cpu, mace-opencl … or a vendor's own.",
-    epilog="Examples:\n\n"
-    "    mace run model.onnx --random\n\n"
-    "    mace run model.onnx --input x=picture.png --device cpu\n\n"
-    "    mace explain model.onnx --shape x=1x3x224x224\n\n"
-    "Exit codes: 0 success, 1 failure, 2 wrong usage or missing files, 3 results differ or something is broken, "
-    "130 stopped by Ctrl-C.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.command()(run)
-app.command()(explain)
-app.command()(benchmark)
-app.command()(accuracy)
-app.command()(validate)
-app.command()(devices)
-app.command()(plugins)
-app.command()(doctor)
-app.add_typer(cache_app, name="cache")
-
-
-def _print_version(asked: bool) -> None:
-    if asked:
-        sys.stdout.write(f"mace {VERSION}\n")
-        raise typer.Exit
-
-
-@app.callback()
-def options(
-    version: Annotated[
-        bool, typer.Option("--version", help="Print the version and leave.", callback=_print_version, is_eager=True)
-    ] = False,
-    verbose: Verbose = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
-    custom_ops: Annotated[
-        list[str],
-        typer.Option(
-            "--custom-ops",
-            metavar="FILE|MODULE",
-            help="Python file or module that registers custom operators; may be repeated.",
-            show_default=False,
-        ),
-    ] = [],  # noqa: B006 - typer copies it
-) -> None:
-    """What the options before a sub-command do."""
-    set_up_logging(level_of(verbose=verbose, quiet=quiet, debug=debug))
-    if custom_ops:
-        from mace_core.cli.custom_ops import import_custom_ops
-
-        for source in custom_ops:
-            import_custom_ops(source)
+INTERRUPTED = 130
+"""128 and the number of SIGINT, as shells have it."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit code; errors become one line on standard error, and with ``--json`` an
-    object on standard output too."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    """Run the command line and return the exit code."""
+    if __name__ != "__main__" and arguments is not None:  # called from Python, whose signals and streams are not ours
+        from mace_core.cli.app import run_command_line
+
+        return run_command_line(arguments)
+    _stop_at_once()
+    is_closed = _fill_closed_streams()
     try:
-        return _run(given)
-    except BrokenPipeError:  # the reader of our output has left: nobody is there to complain to
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILURE
-    except (Exception, KeyboardInterrupt) as error:
-        if "--debug" in given:
-            traceback.print_exception(error)
-        return _report(error, given)
+        from mace_core.cli.app import run_command_line
+
+        if is_closed:
+            sys.stderr.write("mace: error: standard output is closed: send it to /dev/null if it is not wanted\n")
+            return 1
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on, what is running may clean up
+        return run_command_line(sys.argv[1:] if arguments is None else arguments)
+    except KeyboardInterrupt:  # while the command line was ending
+        return INTERRUPTED
+    finally:
+        _stop_at_once()
 
 
-def _run(arguments: list[str]) -> int:
-    from mace_core.provider.hooks import register_commands
+def _stop_at_once() -> None:
+    """Let Ctrl-C end the process without a traceback, while there is nothing to clean up."""
 
-    if arguments and arguments[0] not in _OWN_COMMANDS:  # help and unknown names: plugins may add commands
-        register_commands(app)
-    result = app(args=arguments, prog_name="mace", standalone_mode=False)
-    sys.stdout.flush()
-    if result == INTERRUPTED:  # some versions of typer catch Ctrl-C themselves
-        raise KeyboardInterrupt
-    return result if isinstance(result, int) else OK
+    def stop(number: int, frame: FrameType | None) -> None:
+        os.write(2, b"mace: stopped\n")
+        os._exit(INTERRUPTED)
 
-
-_OWN_COMMANDS = frozenset(
-    {"run", "explain", "benchmark", "accuracy", "validate", "devices", "plugins", "doctor", "cache", "--version"}
-)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # a background job of a shell ignores it
+        signal.signal(signal.SIGINT, stop)
 
 
-def _report(error: BaseException, arguments: Sequence[str]) -> int:
-    """One line that says what is wrong; the exit code tells whose fault it is."""
-    if type(error).__name__ == "NoArgsIsHelpError":  # its message is the whole help
-        sys.stderr.write(f"{error}\n")
-        return USAGE
-    code, message = exit_code_of(error), _message_of(error)
-    _say(message if code == INTERRUPTED else f"error: {message}")
-    if "--json" in arguments:
-        from mace_core.cli.json_output import error_document, to_json
+def _fill_closed_streams() -> bool:
+    """Give standard streams that are closed a place that takes nothing, or files opened later would become them.
 
-        kind = "Interrupted" if code == INTERRUPTED else _kind_of(error)
-        sys.stdout.write(to_json(error_document(_command_of(arguments), kind, message, code)))
-        sys.stdout.flush()
-    return code
-
-
-def _message_of(error: BaseException) -> str:
-    if isinstance(error, KeyboardInterrupt | typer.Abort):
-        return "stopped"
-    if isinstance(error, CLICK_ERROR):
-        return _click_message(error)
-    if isinstance(error, MaceError):
-        return str(error)
-    if isinstance(error, MemoryError):
-        return "there is not enough memory"
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.strerror}: '{error.filename}'"
-    return f"{type(error).__name__}: {error} - this is a defect; run again with --debug for the details"
-
-
-def _kind_of(error: BaseException) -> str:
-    """The name that a program may look at: a class of `mace_core.errors`, or of Python."""
-    return "UsageError" if isinstance(error, CLICK_ERROR) else type(error).__name__
-
-
-def _command_of(arguments: Sequence[str]) -> str:
-    """The sub-command that the line asks for; "" if it names none."""
-    return next((argument for argument in arguments if not argument.startswith("-")), "")
-
-
-def _click_message(error: BaseException) -> str:
-    """Typer's own message with the way to more help."""
-    message = str(getattr(error, "format_message", error.__str__)())
-    context = getattr(error, "ctx", None)
-    path = getattr(context, "command_path", "mace")
-    return f"{message} (see '{path} --help')" if message else f"see '{path} --help'"
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"mace: {text}\n")
+    Returns:
+        Whether standard output was closed.
+    """
+    is_closed = sys.stdout is None
+    for number, mode in enumerate(("r", "w", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+        name = ("stdin", "stdout", "stderr")[number]
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, closefd=False, encoding="utf-8"))  # noqa: SIM115 - for good
+    sys.stderr.reconfigure(errors="backslashreplace")  # type: ignore[union-attr] # names of files may be anything
+    check_output()
+    return is_closed
 
 
 if __name__ == "__main__":

@@ -138,7 +138,8 @@ def _save(results: Mapping[str, Any], folder: Path) -> dict[str, str]:
     """Write the outputs; names that can not be file names are changed, and never escape the folder."""
     import numpy as np
 
-    from mace_core.errors import UsageError
+    from mace_core.errors import MaceError, UsageError
+    from mace_core.files import replacing
 
     files: dict[str, str] = {}
     for name, value in results.items():
@@ -150,6 +151,10 @@ def _save(results: Mapping[str, Any], folder: Path) -> dict[str, str]:
             path = folder / f"{stem}.{number}.npy"
         if not isinstance(value, np.ndarray) or value.dtype.kind == "O":
             raise UsageError(f"the output '{name}' is no array of numbers, so it can not be written as .npy")
-        np.save(path, value, allow_pickle=False)
+        try:
+            with replacing(path) as target:
+                np.save(target, value, allow_pickle=False)
+        except OSError as error:
+            raise MaceError(f"--output-dir: '{path}' cannot be written: {error.strerror or error}") from None
         files[name] = str(path)
     return files

@@ -201,6 +201,67 @@ def test_a_defect_is_called_one_and_shows_no_traceback(monkeypatch: pytest.Monke
     )
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("arguments", ["run model.onnx --random", "explain model.onnx --json", "--help", "--version"])
+def test_output_that_cannot_be_written_is_no_defect(mace: Mace, model: Path, tmp_path: Path, arguments: str) -> None:
+    command = (
+        f"{sys.executable} -m mace_core.cli.main {arguments} -q"
+        if arguments[0] != "-"
+        else (f"{sys.executable} -m mace_core.cli.main {arguments}")
+    )
+    mace("--version")  # sets the environment
+    full = subprocess.run(["sh", "-c", f"{command} > /dev/full"], capture_output=True, text=True, cwd=tmp_path)
+    assert full.returncode == 1
+    assert full.stderr == "mace: error: standard output cannot be written: No space left on device\n"
+    closed = subprocess.run(["sh", "-c", f"{command} >&-"], capture_output=True, text=True, cwd=tmp_path)
+    assert closed.returncode == 1
+    assert closed.stderr == "mace: error: standard output is closed: send it to /dev/null if it is not wanted\n"
+
+
+def test_a_model_is_not_written_into_when_standard_error_is_closed(mace: Mace, model: Path, tmp_path: Path) -> None:
+    before = model.read_bytes()
+    mace("--version")
+    command = f"{sys.executable} -m mace_core.cli.main run model.onnx --random --device zap <&- 2>&-"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2
+    assert model.read_bytes() == before
+
+
+def test_names_that_the_terminal_has_no_letters_for_are_printed(mace: Mace, tmp_path: Path) -> None:
+    info = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "ausgäbe→")]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["ausgäbe→"])], "g", info[:1], info[1:])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "n.onnx")
+    mace("--version")
+    command = [sys.executable, "-m", "mace_core.cli.main", "run", "n.onnx", "--random"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "ausg\\xe4be\\u2192" in done.stdout
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+@pytest.mark.parametrize("arguments", [("--help",), ("benchmark", "model.onnx", "--runs", "2")])
+def test_ctrl_c_at_any_moment_shows_no_traceback(
+    mace: Mace, model: Path, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    """From the moment on that the entry runs: what Python does before is not ours.  Children get the signal too."""
+    mace("--version")
+    start = "import sys, mace_core.cli.main as m; print('go', flush=True); sys.argv[1:] = {!r}; sys.exit(m.main())"
+    for delay in (0.0, 0.02, 0.06, 0.12, 0.25, 0.5, 1.0):
+        running = subprocess.Popen(
+            [sys.executable, "-c", start.format(list(arguments))],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, start_new_session=True,
+        )  # fmt: skip
+        assert running.stdout is not None
+        assert running.stdout.readline() == "go\n"
+        time.sleep(delay + 0.005)
+        if running.poll() is None:
+            os.killpg(running.pid, signal.SIGINT)
+        _, errors = running.communicate(timeout=60)
+        assert running.returncode in (0, 130), errors
+        assert "Traceback" not in errors and "defect" not in errors and "KeyboardInterrupt" not in errors, errors
+
+
 def test_output_into_a_closed_pipe_is_quiet(mace: Mace, model: Path, tmp_path: Path) -> None:
     command = f"{sys.executable} -m mace_core.cli.main devices --json | true"
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True)

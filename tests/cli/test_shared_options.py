@@ -28,7 +28,7 @@ QUICK = {"benchmark": ("--runs", "1", "--warmup", "0"), "accuracy": ("--runs", "
 def test_every_command_on_a_model_has_the_shared_options(command: str) -> None:
     import typer.main
 
-    from mace_core.cli.main import app
+    from mace_core.cli.app import app
 
     group = typer.main.get_command(app)
     found = {name for parameter in group.commands[command].params for name in parameter.opts}  # type: ignore[attr-defined]
