@@ -117,3 +117,20 @@ def test_residual_with_columns_left_over(features: str | None) -> None:
 def test_any_size(rows: int, steps: int, columns: int, constant: bool, threads: int, features: str | None) -> None:
     inputs = [random(0, (rows, steps)), random(1, (steps, columns))]
     check_node("MatMul", inputs, constants=("x1",) if constant else (), threads=threads, features=features)
+
+
+@pytest.mark.parametrize("features", FEATURES)
+def test_products_share_the_packed_form_of_a_weight_only_where_it_is_the_same(features: str | None) -> None:
+    """A square weight is read as it is, and transposed; two that read it alike share one packed copy."""
+    feeds = {"x": random(0, (11, 24)), "w": random(1, (24, 24))}
+    orders = itertools.permutations(
+        [
+            helper.make_node("MatMul", ["x", "w"], ["as it is"]),
+            helper.make_node("Gemm", ["x", "w"], ["transposed"], transB=1),
+            helper.make_node("Gemm", ["x", "w"], ["as it is, too"]),
+        ]
+    )
+    for nodes in orders:
+        outputs = [name for node in nodes for name in node.output]
+        found = check_nodes(nodes, feeds, outputs, constants=["w"], features=features).outputs
+        np.testing.assert_allclose(found["transposed"], feeds["x"] @ feeds["w"].T, atol=1e-4)

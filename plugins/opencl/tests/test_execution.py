@@ -16,10 +16,12 @@ import pytest
 from mace_opencl import launch
 
 from mace_core.graph import Graph
-from mace_core.provider import Device
+from mace_core.provider import Bindings, BoundTensor, Buffer, Device
 from mace_core.scheduler.profile import Profile
 from mace_core.session import Session
+from mace_core.tensor import DType, MemoryKind
 from mace_core.testing.cases import Case
+from mace_core.testing.runner import view_of
 
 Network = tuple[Graph, dict[str, npt.NDArray[np.float32]]]
 
@@ -166,3 +168,31 @@ def axis_of(graph: Graph) -> Any:
     axis = Value("axis", None, Tensor.from_numpy(np.array(0, np.int64)))
     graph.initializers["axis"] = axis
     return axis
+
+
+def test_one_execution_reads_and_writes_wherever_in_a_buffer_it_is_told_to(device: Device) -> None:
+    """Bound to other parts of the same buffers in each run, with and without moving the other arguments."""
+    backend = opened(device)
+    x = np.linspace(-2, 2, 60, dtype=np.float32).reshape(5, 12)
+    case = Case("softmax", "Softmax", [x], frozenset())
+    view = view_of(case.graph(), case.feeds())
+    (compiled,) = backend.compile([view])
+    execution = compiled.new_execution()
+    room = 1024
+    memory = backend.memory.allocate(4 * room)
+    try:
+        for source_at, target_at in ((0, 1), (2, 1), (2, 3), (0, 1), (3, 0)):
+            fed, result = x * np.float32(1 + source_at), np.zeros_like(x)
+            backend.memory.write(memory, source_at * room, fed.ctypes.data, fed.nbytes)
+            source = BoundTensor(DType.FLOAT32, x.shape, memory, source_at * room)
+            target = BoundTensor(DType.FLOAT32, x.shape, memory, target_at * room)
+            execution.run(Bindings([source], [target], None))
+            host = Buffer(MemoryKind.HOST, result.nbytes, result.ctypes.data, result)
+            backend.memory.to_host(memory, host, result.nbytes, source_offset=target_at * room)
+            expected = np.exp(fed) / np.exp(fed).sum(axis=-1, keepdims=True)
+            np.testing.assert_allclose(result, expected, rtol=1e-5)
+    finally:
+        execution.close()
+        backend.memory.free(memory)
+        compiled.close()
+        backend.close()

@@ -222,3 +222,23 @@ def test_status_codes_become_the_errors_the_scheduler_acts_on(
     error = error_for(code, "launching 'k'", device="opencl:0", running=running)
     assert type(error) is expected
     assert str(code) in str(error)
+
+
+def test_memory_that_the_driver_refuses_counts_as_free(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pyopencl as cl
+
+    class Refused(cl.Error):  # type: ignore[misc]
+        code = -4  # CL_MEM_OBJECT_ALLOCATION_FAILURE
+
+    def refuse(*arguments: Any) -> None:
+        raise Refused("refused")
+
+    backend = opened(device, memory_limit_bytes=1000)
+    with monkeypatch.context() as patched:
+        patched.setattr(cl, "Buffer", refuse)
+        for _ in range(3):
+            with pytest.raises(OutOfMemoryError, match="600 bytes"):
+                backend.memory.allocate(600)
+    assert backend.memory.used_bytes == 0
+    backend.memory.free(backend.memory.allocate(1000))
+    backend.close()

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from mace_core.errors import UnsupportedError
 from mace_core.graph import GraphView, Node, Value
+from mace_core.poison import poison_byte
 from mace_core.scheduler.memory import Lifetime, plan_arena
 from mace_core.tensor import DType, Tensor
 from mace_opencl.kernels.copy import copy_kernel
@@ -176,6 +177,9 @@ class Builder:
         arena = plan_arena([Lifetime(s.first, s.last, s.nbytes) for s in scratch], alignment=CONSTANT_ALIGNMENT)
         for storage, offset in zip(scratch, arena.offsets, strict=True):
             storage.place = Place(Home.WORKSPACE, 0, offset)
+        byte = poison_byte()
+        if byte is not None:
+            self._add_poison(scratch, byte)
         offsets, constant_bytes = pack_constants(self.arrays)
         for storage, offset in zip(self.array_storages, offsets, strict=True):
             storage.place = Place(Home.CONSTANT, 0, offset)
@@ -218,6 +222,21 @@ class Builder:
                         tuple(name for node in producer for name in node.source),
                     )
                 )
+
+    def _add_poison(self, scratch: Sequence[Storage], byte: int) -> None:
+        """Fill each storage right after the last launch that needs it, see `mace_core.poison`."""
+        pattern = self.data(np.array([byte], np.uint8))
+        ended: dict[int, list[Storage]] = {}
+        for storage in scratch:
+            ended.setdefault(storage.last, []).append(storage)
+        drafts: list[_Draft] = []
+        for position, draft in enumerate(self.drafts):
+            drafts.append(draft)
+            for storage in ended.get(position, ()):
+                if storage.nbytes:
+                    kernel, groups, scalars = copy_kernel(1, (storage.nbytes,), (0,), (1,))
+                    drafts.append(_Draft(kernel, (pattern, Write(storage, 1), *scalars), groups, "Poison", ()))
+        self.drafts = drafts
 
     def _launch(self, draft: _Draft) -> Launch:
         arguments: list[Pointer | int | float] = []
