@@ -34,7 +34,12 @@ def test_the_pinned_vendor_wheel_passes_the_kit(tmp_path: Path) -> None:
     install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(site), str(wheel)]
     subprocess.run(install, check=True, capture_output=True, text=True)
     (tmp_path / "test_pinned.py").write_text(CONFORMANCE, encoding="utf-8")
-    environment = {**os.environ, "PYTHONPATH": str(site), "MACE_CACHE_DIR": str(tmp_path / "cache")}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(site),
+        "MACE_CACHE_DIR": str(tmp_path / "cache"),
+        "MACE_PLUGINS": "pinned",  # and the core's reference behind it: no kernels are compiled for what it declines
+    }
     command = [
         sys.executable,
         "-m",

@@ -10,8 +10,13 @@ import pytest
 
 from mace_core.testing.light_models import LIGHT_MODELS, light_model
 
+LARGE = ("vgg19",)
+"""Half a gigabyte of weights, and nothing that the others do not have."""
 
-@pytest.mark.parametrize("name", LIGHT_MODELS)
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.full] if name in LARGE else []) for name in LIGHT_MODELS]
+)
 def test_structure_agrees_and_varies_with_its_input(name: str, agree_with_onnxruntime, picture, tmp_path: Path) -> None:
     proto = light_model(name, seed=1)
     path = tmp_path / f"{name}.onnx"
@@ -22,4 +27,6 @@ def test_structure_agrees_and_varies_with_its_input(name: str, agree_with_onnxru
     runs = [{fed.name: np.ascontiguousarray(picture(*shape[2:], seed)[:, : shape[1]])} for seed in (1, 2)]
     first, second = agree_with_onnxruntime(path, runs)["results"]
     for output in first:
-        assert not np.array_equal(first[output], second[output]), "the output does not depend on the input"
+        assert first[output].size == 1000
+        assert np.isfinite(first[output]).all()
+        assert np.abs(first[output] - second[output]).max() > 0.005 * np.ptp(first[output]) > 0

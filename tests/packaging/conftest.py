@@ -6,10 +6,13 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -47,6 +50,31 @@ _PINNED = {name: str(ROOT / "constraints.txt") for name in ("PIP_CONSTRAINT", "P
 Environment = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
+def _venv(folder: Path, *options: str) -> Path:
+    """A new virtual environment; the folder of its programs."""
+    subprocess.run([sys.executable, "-m", "venv", *options, str(folder)], check=True)
+    return folder / ("Scripts" if sys.platform == "win32" else "bin")
+
+
+def _install(scripts: Path, *arguments: str) -> None:
+    command = [str(scripts / "python"), "-m", "pip", "install", "-q", "--disable-pip-version-check", *arguments]
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=scripts.parent, env={**os.environ, **_PINNED}, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _runner(scripts: Path) -> Environment:
+    folder = scripts.parent
+
+    def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = {"PATH": str(scripts), "MACE_CACHE_DIR": str(folder / "cache"), "HOME": str(folder)}
+        command = [str(scripts / program), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, check=False)
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Environment]:
     """``clean_environment(requirements…)``: a new venv into which pip installed them; call it with a command.
@@ -55,22 +83,47 @@ def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Callable[...,
     """
 
     def make(*requirements: str) -> Environment:
-        folder = tmp_path_factory.mktemp("venv")
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        scripts = folder / ("Scripts" if sys.platform == "win32" else "bin")
-        command = [str(scripts / "python"), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-        done = subprocess.run(
-            [*command, *requirements], capture_output=True, text=True, cwd=folder, env={**os.environ, **_PINNED}
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
+        scripts = _venv(tmp_path_factory.mktemp("venv"))
+        _install(scripts, *requirements)
+        return _runner(scripts)
 
-        def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-            environment = {"PATH": str(scripts), "MACE_CACHE_DIR": str(folder / "cache"), "HOME": str(folder)}
-            return subprocess.run(
-                [str(scripts / program), *arguments], capture_output=True, text=True, cwd=folder, env=environment
-            )
+    return make
 
-        return run
+
+@pytest.fixture(scope="session")
+def dependencies(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the six need and with pip, and nothing else: links to what these tests run with."""
+    wanted = ["pip"]
+    for project in PROJECTS.values():
+        wanted += tomllib.loads((project / "pyproject.toml").read_text())["project"]["dependencies"]
+    folder = tmp_path_factory.mktemp("dependencies")
+    seen: set[str] = set()
+    while wanted:
+        requirement = Requirement(wanted.pop())
+        if requirement.name in seen or requirement.name in PROJECTS:
+            continue
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        seen.add(requirement.name)
+        found = metadata.distribution(requirement.name)
+        wanted += found.requires or []
+        for top in {file.parts[0] for file in found.files or []} - {"..", "__pycache__"}:
+            link = folder / top
+            if not link.is_symlink():
+                link.symlink_to(Path(str(found.locate_file(top))))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def wheel_environment(tmp_path_factory: pytest.TempPathFactory, dependencies: Path) -> Callable[..., Environment]:
+    """As ``clean_environment``, for wheels: pip finds their dependencies installed, and asks no index for others."""
+
+    def make(*wheels: Path) -> Environment:
+        scripts = _venv(tmp_path_factory.mktemp("venv"), "--without-pip")
+        (site,) = {path.resolve() for path in scripts.parent.glob("[Ll]ib/**/site-packages")}
+        (site / "dependencies.pth").write_text(f"{dependencies}\n")
+        _install(scripts, "--no-index", *map(str, wheels))
+        return _runner(scripts)
 
     return make
 

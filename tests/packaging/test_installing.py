@@ -44,11 +44,11 @@ def run_model(run: Callable[..., object], tmp_path: Path) -> dict[str, object]:
 @pytest.mark.parametrize("plugins", TESTED_ALWAYS, ids=lambda p: "+".join(("core", *p)))
 def test_wheels_install_and_work(
     wheels: dict[str, Path],
-    clean_environment: Callable[..., Callable[..., object]],
+    wheel_environment: Callable[..., Callable[..., object]],
     tmp_path: Path,
     plugins: tuple[str, ...],
 ) -> None:
-    run = clean_environment(*(str(wheels[f"mace-{name}"]) for name in ("core", *plugins)))
+    run = wheel_environment(*(wheels[f"mace-{name}"] for name in ("core", *plugins)))
     check(run, plugins)
     placement = run_model(run, tmp_path)
     device = "cpu:0" if "cpu" in plugins else "reference:0"
@@ -79,7 +79,7 @@ def test_one_pip_command_installs_core_and_plugins_from_a_checkout(
     ids="+".join,
 )
 def test_every_combination_of_wheels_installs(
-    wheels: dict[str, Path], clean_environment: Callable[..., Callable[..., object]], plugins: tuple[str, ...]
+    wheels: dict[str, Path], wheel_environment: Callable[..., Callable[..., object]], plugins: tuple[str, ...]
 ) -> None:
-    run = clean_environment(*(str(wheels[f"mace-{name}"]) for name in ("core", *plugins)))
+    run = wheel_environment(*(wheels[f"mace-{name}"] for name in ("core", *plugins)))
     check(run, plugins)

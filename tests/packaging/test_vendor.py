@@ -52,10 +52,10 @@ def write_model(path: Path) -> None:
 
 
 def test_a_vendor_wheel_joins_and_leaves(
-    wheels: dict[str, Path], clean_environment: Callable[..., Callable[..., object]], tmp_path: Path
+    wheels: dict[str, Path], wheel_environment: Callable[..., Callable[..., object]], tmp_path: Path
 ) -> None:
     vendor = build_vendor(tmp_path / "vendor")
-    run = clean_environment(str(wheels["mace-core"]), str(wheels["mace-cpu"]), str(vendor))
+    run = wheel_environment(wheels["mace-core"], wheels["mace-cpu"], vendor)
     model, feed, script = tmp_path / "mixed.onnx", tmp_path / "x.npy", tmp_path / "script.py"
     write_model(model)
     np.save(feed, np.random.default_rng(1).uniform(-1, 1, (4, 6)).astype(np.float32))

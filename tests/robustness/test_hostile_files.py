@@ -40,7 +40,6 @@ def own_cache() -> None:
     """The cache of the whole run, not one for each test: kernels are compiled once."""
 
 
-@pytest.mark.timeout(400)
 def test_every_hostile_file_loads_or_is_refused_in_one_sentence(tmp_path: Path) -> None:
     cases = [case for case in corpus(SEED, bytewise=96, fieldwise=96) if not is_slow(case)]
     assert len(cases) >= LEAST
