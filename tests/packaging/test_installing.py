@@ -17,7 +17,7 @@ def check(run: Callable[..., object], plugins: tuple[str, ...]) -> None:
     """`mace` lists just these plugins, all of them ok, and the devices they have."""
     listed = run("mace", "plugins", "--json")
     assert listed.returncode == 0, listed.stderr
-    rows = {row["name"]: row for row in json.loads(listed.stdout) if row["kind"] == "provider"}
+    rows = {row["name"]: row for row in json.loads(listed.stdout)["plugins"] if row["kind"] == "provider"}
     assert set(rows) == {"reference", *plugins}
     assert {row["status"] for row in rows.values()} == {"ok"}, rows
     devices = run("mace", "devices", "--json")
