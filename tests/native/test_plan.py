@@ -72,7 +72,9 @@ class TestArguments:
         assert np.array_equal(plan.words, before)
 
     def test_an_empty_plan_does_nothing(self) -> None:
-        NativePlan([], [], []).new_instance().run([])
+        instance = NativePlan([], [], []).new_instance()
+        instance.run([], profile=True)
+        assert instance.timings() == []
 
     def test_the_number_of_bases_is_checked(self, count_kernel: int) -> None:
         with pytest.raises(ProviderBugError, match="1 base slots, 2 addresses"):

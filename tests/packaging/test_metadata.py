@@ -81,7 +81,7 @@ def test_links_of_a_readme_are_absolute_and_their_files_are_in_the_repository(
     text = description(metadata[name])
     home = metadata_urls(metadata[name])["Homepage"]
     links = re.findall(r"\]\(([^)]+)\)", text)
-    assert links or name in ("mace-apu", "mace-npu")
+    assert (links == []) == (name in ("mace-apu", "mace-npu"))
     for link in links:
         assert link.startswith("https://"), link
         if link.startswith(f"{home}/blob/main/"):
@@ -147,7 +147,7 @@ def test_what_a_distribution_imports_it_declares(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES[1:])
 def test_a_plugins_readme_says_what_how_and_within_which_limits(name: str) -> None:
     text = (folder_of(name) / "README.md").read_text(encoding="utf-8")
-    assert f"pip install {name}" in text or f"pip install '{name}" in text
+    assert re.search(rf"pip install '?{name}\b", text)
     for heading in ("## Options", "## Limits"):
         assert heading in text
     from mace_core.provider.registry import default_registry

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from mace_cpu.lowering.whole_products import LARGEST_WHOLE, _digits, _parts
 from onnx import TensorProto, helper, numpy_helper, save
 
+from mace_core import Session
+
 RNG = np.random.default_rng(11)
 
 
@@ -90,7 +92,11 @@ def test_a_conversion_to_float_joins_the_product(tmp_path: Path) -> None:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     path = str(tmp_path / "dynamic.onnx")
     save(model, path)
-    run_model(path, {"x": RNG.standard_normal((4, 300)).astype(np.float32)}, tol=1e-6)
+    feeds = {"x": RNG.standard_normal((4, 300)).astype(np.float32)}
+    run_model(path, feeds, tol=1e-6)
+    with Session(path, devices=["cpu"], strict=True) as session:
+        steps = [span.name for span in session.profile(feeds).spans]
+    assert any(step.startswith("MatMulInteger+Cast") for step in steps), steps
 
 
 @pytest.mark.parametrize("depth", [1, 256, 257, 5000])
