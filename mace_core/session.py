@@ -39,6 +39,7 @@ from mace_core.scheduler.arguments import (
 from mace_core.scheduler.assumptions import AssumedShapes, assumed_shapes
 from mace_core.scheduler.context import RunContext
 from mace_core.scheduler.custom import provide_custom_ops
+from mace_core.scheduler.defaults import OptionalInputs, reloading
 from mace_core.scheduler.devices import DevicePool
 from mace_core.scheduler.feeds import collect_feeds
 from mace_core.scheduler.model import Constants, PreparedModel, prepare_model
@@ -75,7 +76,8 @@ class Session:
             outputs = session.run({"x": array})
 
     Attributes:
-        inputs, outputs: name, element type and shape of each; symbolic dimensions are names.
+        inputs, outputs: name, element type and shape of each; symbolic dimensions are names.  Inputs that the model has
+            defaults for are ``optional``, and come last.
         metadata: the model's own key-value properties.
     """
 
@@ -125,8 +127,17 @@ class Session:
         self._registry = registry or default_registry()
         self._closed = False
         with memory_needed(f"{_label_of(model)}: loading it"):
+            load_again = reloading(model, mmap=mmap) if isinstance(model, Graph) and model.defaults else None
             self._model: PreparedModel = _prepare(model, self._registry, optimize=optimize, cache=cache, mmap=mmap)
-        graph = self._model.graph
+            graph = self._model.graph
+            if graph.defaults and load_again is None:
+                load_again = reloading(model, mmap=mmap)
+        self._optional: OptionalInputs | None = None
+        if load_again is not None:
+            same: dict[str, Any] = {"devices": devices, "options": options, "strict": strict, "pins": pins}
+            same |= {"max_signatures": max_signatures, "optimize": optimize, "cache": cache, "mmap": mmap}
+            same |= {"check_numerics": check_numerics, "registry": registry}
+            self._optional = OptionalInputs(graph.defaults, load_again, lambda changed: Session(changed, **same))
         if provide_custom_ops(graph, self._registry):
             self._model.forget_resolutions()  # a shape function may answer differently in the next process
         options = options or {}
@@ -156,7 +167,8 @@ class Session:
             self._graph = graph
             self._runner = GraphRunner(self._planner, graph, graph.inputs)
             self._subsets: dict[tuple[str, ...], GraphRunner] = {}
-            self.inputs: tuple[ValueSpec, ...] = tuple(spec_of(value) for value in graph.inputs)
+            optional = () if self._optional is None else self._optional.specs
+            self.inputs: tuple[ValueSpec, ...] = (*(spec_of(value) for value in graph.inputs), *optional)
             self.outputs: tuple[ValueSpec, ...] = tuple(spec_of(value) for value in graph.outputs)
             self.metadata: dict[str, str] = dict(graph.metadata)
             self._output_names = [value.name for value in graph.outputs]
@@ -220,6 +232,8 @@ class Session:
         cancel: CancelFlag | None,
     ) -> dict[str, Any]:
         self._check_open()
+        if (other := self._fed(feeds)) is not None:
+            return other.run(feeds, outputs, profile=profile, cancel=cancel)
         check_call(feeds, outputs, [value.name for value in self._graph.inputs], self._model.label)
         outputs = output_names(outputs)
         context = RunContext(profile=profile) if cancel is None else RunContext(cancel, profile)
@@ -250,7 +264,10 @@ class Session:
             InputError: if the shapes do not fit the model.
         """
         self._check_open()
-        self._plan(types_from_shapes(self._graph.inputs, shapes, self._model.label)).release()
+        if (other := self._fed(shapes)) is not None:
+            other.prepare(shapes)
+        else:
+            self._plan(types_from_shapes(self._graph.inputs, shapes, self._model.label)).release()
 
     def explain(self, shapes: Mapping[str, Sequence[int]] | None = None) -> Explanation:
         """Which node runs where, and why not elsewhere.
@@ -262,6 +279,8 @@ class Session:
         from mace_core.scheduler.explain import explain_plan
 
         self._check_open()
+        if (other := self._fed(shapes)) is not None:
+            return other.explain(shapes)
         if shapes is not None:
             types, note = types_from_shapes(self._graph.inputs, shapes, self._model.label), ""
         elif self._runner.last_plan is not None:
@@ -294,6 +313,8 @@ class Session:
             UsageError: if it takes none of the sizes tried; the message has a shape to start from.
         """
         self._check_open()
+        if (other := self._fed(shapes)) is not None:
+            return other.assume_shapes(shapes)
         given = given_shapes(self._graph.inputs, shapes or {}, self._model.label)
         failure: MaceError | None = None
         first: AssumedShapes | None = None
@@ -335,6 +356,8 @@ class Session:
         for runner in (getattr(self, "_runner", None), *getattr(self, "_subsets", {}).values()):
             if runner is not None:
                 runner.close()
+        if self._optional is not None:
+            self._optional.close()
         self._pool.release()
 
     def __enter__(self) -> Session:
@@ -452,6 +475,12 @@ class Session:
             graph = subset(self._graph, [by_name[name] for name in outputs])
             found = self._subsets.setdefault(key, GraphRunner(self._planner, graph, graph.inputs))
         return found
+
+    def _fed(self, names: object) -> Session | None:
+        """The session for a call that gives a value, or a shape, for an input that has a default."""
+        if self._optional is None or not isinstance(names, Mapping):
+            return None
+        return self._optional.session_fed(names)
 
     def _check_open(self) -> None:
         if self._closed:

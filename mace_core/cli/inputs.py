@@ -44,7 +44,7 @@ def gather_inputs(session: Session, options: InputOptions, *, fill: bool, seed: 
     specs = session.inputs
     shapes = parse_shapes(options.shape, specs)
     feeds = load_inputs(specs, options, shapes)
-    missing = [spec for spec in specs if spec.name not in feeds]
+    missing = [spec for spec in specs if spec.name not in feeds and not spec.optional]
     if missing and not fill:
         needed = ", ".join(f"'{spec}'" for spec in missing)
         raise UsageError(f"no value for the input {needed}: give --input {missing[0].name}=FILE, or --random")
@@ -54,7 +54,7 @@ def gather_inputs(session: Session, options: InputOptions, *, fill: bool, seed: 
         tell_assumed(assumed)
         generator = np.random.default_rng(seed)
         feeds |= {spec.name: random_input(spec, assumed.shapes[spec.name], generator) for spec in missing}
-    return {spec.name: feeds[spec.name] for spec in specs}
+    return {spec.name: feeds[spec.name] for spec in specs if spec.name in feeds}
 
 
 def gather_shapes(session: Session, options: InputOptions) -> AssumedShapes:
@@ -154,15 +154,16 @@ def _check_can_be_random(specs: Sequence[ValueSpec]) -> None:
 
 
 def _split(text: str, by_name: Mapping[str, TensorSpec], option: str, example: str) -> tuple[str, str]:
-    """``NAME=VALUE``; the name may itself hold a ``=``, and may be left out where there is one input only."""
+    """``NAME=VALUE``; the name may itself hold a ``=``, and may be left out where one input only is needed."""
     for name in sorted(by_name, key=len, reverse=True):
         if text.startswith(f"{name}="):
             return name, text[len(name) + 1 :]
     known = ", ".join(f"'{spec}'" for spec in by_name.values()) or "none"
     if "=" in text:
         raise UsageError(f"{option} {text}: the model has no input '{text.partition('=')[0]}'; its inputs: {known}")
-    if len(by_name) == 1:
-        return next(iter(by_name)), text
+    needed = [name for name, spec in by_name.items() if not getattr(spec, "optional", False)]
+    if len(needed) == 1:
+        return needed[0], text
     raise UsageError(f"{option} {text}: say which input it is for, NAME={example}; the model's inputs: {known}")
 
 

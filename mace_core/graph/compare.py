@@ -44,6 +44,7 @@ class _Comparison:
         _same(one.doc_string, other.doc_string, f"{where}: doc string")
         self._define(one.inputs, other.inputs, f"{where}: inputs")
         _same(sorted(one.initializers), sorted(other.initializers), f"{where}: initializers")
+        _same(one.defaults, other.defaults, f"{where}: defaults")
         for name, value in one.initializers.items():
             self._define([value], [other.initializers[name]], f"{where}: initializer '{name}'")
         _same([n.name for n in one.nodes], [n.name for n in other.nodes], f"{where}: node names")

@@ -107,6 +107,8 @@ class Graph:
         outputs: values returned; may be inputs, constants or repeated.
         nodes: topologically ordered.
         initializers: constants by name, each a Value whose ``constant`` is set.
+        defaults: by name, the declared types of those initializers that a caller may replace by a value of their own
+            (the model lists them among its inputs too); only on the outermost graph.
         opset_imports: version per domain (default domain ``""``); only on the outermost graph.
         metadata: the model's key-value properties; only on the outermost graph.
         source_path: the model file, where there is one (used in messages).
@@ -118,6 +120,7 @@ class Graph:
         self.outputs: list[Value] = []
         self.nodes: list[Node] = []
         self.initializers: dict[str, Value] = {}
+        self.defaults: dict[str, ValueType] = {}
         self.opset_imports: dict[str, int] = {}
         self.metadata: dict[str, str] = {}
         self.doc_string = ""

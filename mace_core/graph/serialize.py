@@ -148,6 +148,7 @@ class _Encoder:
             [[name, self._value(v)] for name, v in graph.initializers.items()],
             [self._node(node) for node in graph.nodes],
             [self._value(v) for v in graph.outputs],
+            [[name, self._type(type)] for name, type in graph.defaults.items()],
         ]
 
     def _node(self, node: Node) -> list[Any]:
@@ -239,7 +240,7 @@ class _Decoder:
         return graph
 
     def _graph(self, row: list[Any]) -> Graph:
-        name, doc, opsets, metadata, inputs, initializers, nodes, outputs = row
+        name, doc, opsets, metadata, inputs, initializers, nodes, outputs, defaults = row
         graph = Graph(name)
         graph.doc_string = doc
         graph.opset_imports = opsets
@@ -248,6 +249,11 @@ class _Decoder:
         graph.initializers = {key: self._present(i) for key, i in initializers}
         graph.nodes = [self._node(node) for node in nodes]
         graph.outputs = [self._present(i) for i in outputs]
+        for key, number in defaults:
+            type = self._types[number]
+            if type is None:
+                raise ValueError("a default has no type")
+            graph.defaults[key] = type
         return graph
 
     def _present(self, number: int) -> Value:

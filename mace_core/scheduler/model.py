@@ -322,6 +322,8 @@ def _leave(graph: Graph) -> None:
 
 
 def _name_of(graph: Graph) -> str:
+    if graph.source_path is not None:
+        return f"'{graph.source_path}'"
     return f"model '{graph.name}'" if graph.name else "the model"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mace_core.graph import Value
 from mace_core.scheduler.values import element_dtype
@@ -15,17 +15,24 @@ class ValueSpec(TensorSpec):
 
     Attributes:
         type: the full type; for a sequence or optional, ``dtype`` is that of its elements and ``shape`` None.
+        optional: the model has a default for this input, which holds where nothing is fed.
     """
 
     type: ValueType | None = None
+    optional: bool = False
 
     def __str__(self) -> str:
-        if self.type is None or isinstance(self.type, TensorType):
-            return TensorSpec.__str__(self)
-        return f"{self.name}: {self.type}"
+        plain = self.type is None or isinstance(self.type, TensorType)
+        text = TensorSpec.__str__(self) if plain else f"{self.name}: {self.type}"
+        return f"{text} (optional)" if self.optional else text
 
 
 def spec_of(value: Value) -> ValueSpec:
     """The specification of a graph input or output."""
     shape = value.type.shape if isinstance(value.type, TensorType) else None
     return ValueSpec(value.name, element_dtype(value.type), shape, value.type)
+
+
+def optional_spec(name: str, type: ValueType) -> ValueSpec:
+    """The specification of an input that has a default."""
+    return replace(spec_of(Value(name, type)), optional=True)

@@ -171,6 +171,11 @@ class _Exporter:
             self._tensor(value.constant, proto.initializer.add(name=self._names[value]))
         for value in graph.inputs:
             self._value_info(value, self._names[value], proto.input.add())
+        for name, type in graph.defaults.items():
+            default = graph.initializers.get(name)
+            if default is not None:  # where it is gone, nobody reads it any more
+                info = proto.input.add(name=self._names[default])
+                export_type(type, info.type)
         for node in graph.nodes:
             self._node(node, proto.node.add(), scopes)
         self._outputs(graph, proto, own, scopes)

@@ -16,11 +16,14 @@ from mace_core.frontend.onnx.text import text
 from mace_core.frontend.onnx.types import import_type
 from mace_core.graph import Attribute, AttributeKind, Graph, Node, Value
 from mace_core.graph.graph import captured_values
+from mace_core.tensor import TensorType, ValueType
 
 if TYPE_CHECKING:
     import onnx
 
 NEWEST_IR_VERSION_WITHOUT_OPSETS = 2
+
+FIRST_IR_VERSION_WITH_DEFAULTS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +41,9 @@ class _Place:
 class Importer:
     """Builds the Graph of one model.
 
-    Constants are what the file calls initializers, those included that are listed as graph inputs too (which ONNX lets
-    a caller override; here they are constants).
+    Constants are what the file calls initializers.  Those that are listed as graph inputs too are the defaults of
+    optional inputs since IR version 4; before, every initializer had to be listed, and onnxruntime takes them for
+    constants.
     """
 
     def __init__(self, model: onnx.ModelProto, reader: TensorReader, label: str) -> None:
@@ -52,6 +56,7 @@ class Importer:
         self._functions = FunctionLibrary(model, label)
         self._opsets: dict[str, int] = {}
         self._inlined = 0
+        self._outermost = Graph(text(model.graph.name))
 
     def build(self) -> Graph:
         """The graph.
@@ -66,7 +71,7 @@ class Importer:
         self._read_versions()
         for name in _node_names(model.graph):
             self._names.reserve_node(name)
-        place = _Place(Scope(), Frame(Graph(text(model.graph.name)), None), None, "", None, ())
+        place = _Place(Scope(), Frame(self._outermost, None), None, "", None, ())
         graph = self._fill(model.graph, place)
         used = {node.domain for node in _all_nodes(graph)}
         graph.opset_imports = {
@@ -159,10 +164,23 @@ class Importer:
     def _add_input(self, info: onnx.ValueInfoProto, graph: Graph, place: _Place) -> None:
         known = place.scope.values.get(info.name)
         if known is not None and known.constant is not None:
+            if self._model.ir_version >= FIRST_IR_VERSION_WITH_DEFAULTS and graph is self._outermost:
+                declared = import_type(info.type, f"{self._label}: '{info.name}'")
+                graph.defaults[known.name] = self._default_type(known, declared)
             return
         if not info.name:
             raise ModelError(f"{self._label}: an input of graph '{graph.name}' has no name.")
         graph.inputs.append(self._new_value(info.name, info.type, place))
+
+    def _default_type(self, value: Value, declared: ValueType | None) -> ValueType:
+        """The type of an optional input: as declared, which its default has to fit."""
+        own = value.type
+        assert isinstance(own, TensorType)  # every constant has one
+        if declared is None:
+            return own
+        if not isinstance(declared, TensorType) or declared.dtype is not own.dtype or not _fits(own, declared):
+            raise ModelError(f"{self._label}: the input '{value.name}' is {declared}, and its default is {own}.")
+        return declared
 
     def _define(self, name: str, types: dict[str, onnx.TypeProto], place: _Place) -> Value | None:
         return self._new_value(name, types.get(name), place) if name else None
@@ -344,6 +362,15 @@ class Importer:
             f"'{domain or 'ai.onnx'}', but the model for opset {version}, where '{op_type}' may mean something else. "
             "Convert the model to one opset."
         )
+
+
+def _fits(own: TensorType, declared: TensorType) -> bool:
+    """Whether a tensor of the type ``own`` is one of the type ``declared``."""
+    if declared.shape is None or own.shape is None:
+        return True
+    return len(own.shape) == len(declared.shape) and all(
+        not isinstance(wanted, int) or wanted == size for wanted, size in zip(declared.shape, own.shape, strict=True)
+    )
 
 
 def _node_names(graph: onnx.GraphProto) -> Iterator[str]:
