@@ -20,7 +20,7 @@ def rows(found: Validation, layers: Sequence[Layer]) -> Iterator[tuple[list[str]
     for layer in layers:
         figures = _figures(layer.difference)
         isolated = layer.failure or ("" if layer.isolated is None else _of_range(layer.isolated))
-        is_bad = found.diverges(layer.difference) or found.diverges(layer.isolated) or bool(layer.failure)
+        is_bad = found.diverges(layer, layer.difference) or found.diverges(layer, layer.isolated) or bool(layer.failure)
         yield [layer.node, layer.op, layer.device, layer.output, layer.shape, *figures, isolated], is_bad
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mace_core.errors import MaceError, UsageError
 from mace_core.graph import Graph, Node
 from mace_core.numerics.difference import Difference, compare
+from mace_core.numerics.noise import NO_FLOOR, Floor, noise_floors
 from mace_core.numerics.values import (
     ONNXRUNTIME,
     Options,
@@ -45,6 +47,7 @@ class Layer:
         difference: after everything before it ran on the devices too; None where only the node by itself was run.
         isolated: with the reference's values fed to the node; None where that was not asked for.
         failure: why the node could not be run by itself; "" where it could.
+        floor: largest absolute differences that rounding explains: of the node by itself, and after all before it.
     """
 
     node: str
@@ -55,6 +58,7 @@ class Layer:
     difference: Difference | None = None
     isolated: Difference | None = None
     failure: str = ""
+    floor: Floor = NO_FLOOR
 
 
 @dataclass(slots=True)
@@ -78,24 +82,42 @@ class Validation:
     notes: list[str] = field(default_factory=list)
     verdict: str = ""
 
-    def diverges(self, difference: Difference | None) -> bool:
-        """Whether a difference is larger than allowed."""
+    def diverges(self, layer: Layer, difference: Difference | None) -> bool:
+        """Whether a difference of a value is larger than allowed, and than rounding explains (with a tolerance of 0
+        rounding is no excuse)."""
+        return self._is_large(difference) and not self._is_noise(layer, difference)
+
+    def only_noise(self) -> list[Layer]:
+        """The values that differ by more than the tolerance, and by no more than rounding explains."""
+        return [
+            layer
+            for layer in (*self.outputs, *self.layers)
+            if any(self._is_large(d) and self._is_noise(layer, d) for d in (layer.difference, layer.isolated))
+        ]
+
+    def _is_large(self, difference: Difference | None) -> bool:
         return difference is not None and not difference.relative <= self.tolerance
+
+    def _is_noise(self, layer: Layer, difference: Difference | None) -> bool:
+        if difference is None or not self.tolerance or not math.isfinite(difference.relative):
+            return False
+        return difference.max_error <= (layer.floor.own if difference is layer.isolated else layer.floor.total)
 
     @property
     def first(self) -> Layer | None:
         """The first value, in the order of the graph, that differs by more than allowed."""
         for layer in self.layers:
-            if self.diverges(layer.difference if layer.difference is not None else layer.isolated):
+            if self.diverges(layer, layer.difference if layer.difference is not None else layer.isolated):
                 return layer
         return None
 
     @property
     def is_good(self) -> bool:
         """Whether nothing differs by more than allowed, and every node could be run."""
-        found = [layer.difference for layer in (*self.outputs, *self.layers)]
-        found += [layer.isolated for layer in self.layers]
-        return not any(map(self.diverges, found)) and not any(layer.failure for layer in self.layers)
+        return not any(
+            layer.failure or self.diverges(layer, layer.difference) or self.diverges(layer, layer.isolated)
+            for layer in (*self.outputs, *self.layers)
+        )
 
 
 def validate(
@@ -165,9 +187,18 @@ class _Work:
         prepared = prepare_model(self.model, optimize=True, cache=False, mmap=True)
         graph = watched(prepared.graph)
         expected, notes = self._expected(graph)
+        floors = noise_floors(graph, {**self.feeds, **expected})
         where = ", ".join(f"{device} ({count} nodes)" for device, count in placed.items())
         outputs = [
-            Layer("", "", name, where, _described(expected[name]), compare(found, expected[name]))
+            Layer(
+                "",
+                "",
+                name,
+                where,
+                _described(expected[name]),
+                compare(found, expected[name]),
+                floor=floors.get(name, NO_FLOOR),
+            )
             for name, found in usual.items()
         ]
         done = Validation(prepared.label, where, self.against, self.tolerance, outputs, notes=notes)
@@ -182,6 +213,15 @@ class _Work:
                 notes.append(f"nodes that draw random numbers are not compared: {', '.join(skipped)}")
         if isolated:
             self._isolate(graph, expected, done)
+        for layer in done.layers:
+            layer.floor = floors.get(layer.output, NO_FLOOR)
+        if noisy := done.only_noise():
+            worst = max(noisy, key=lambda layer: layer.floor.total)
+            notes.append(
+                f"{len(noisy)} values differ by more than {done.tolerance:g} of their range, which is tiny, but by no "
+                f"more than the roundings of the numbers they are made of (at most {worst.floor.total:.2g}, "
+                f"of '{worst.output}'): they count as equal"
+            )
         done.verdict = self._verdict(graph, expected, done)
         return done
 
@@ -244,7 +284,7 @@ class _Work:
         allowed = f"{done.tolerance:g} of the range"
         layer = done.first
         if layer is None:
-            wrong = [o for o in done.outputs if done.diverges(o.difference)]
+            wrong = [o for o in done.outputs if done.diverges(o, o.difference)]
             if wrong:
                 more = "" if done.layers else "; --layers tells which node is the first"
                 if done.layers:
@@ -265,7 +305,7 @@ class _Work:
             self._run_alone(graph, node, expected, [one for one in done.layers if one.node == layer.node])
         if layer.failure:
             return f"{text}; by itself it could not be run: {layer.failure}"
-        if done.diverges(layer.isolated):
+        if done.diverges(layer, layer.isolated):
             return f"{text}; it does so too when fed with the values of {done.against}: the node itself is wrong"
         return f"{text}; fed with the values of {done.against} it agrees: the error has built up before it"
 

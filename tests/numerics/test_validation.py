@@ -104,12 +104,14 @@ def test_the_first_wrong_node_of_a_real_model_is_found(wrong: Registry) -> None:
     first = found.first
     assert first is not None and first.op == "Mul" and first.device == "acme:sim0"
     before = found.layers[: found.layers.index(first)]
-    assert before and not any(found.diverges(layer.difference) for layer in before)
+    assert before and not any(found.diverges(layer, layer.difference) for layer in before)
     assert "the node itself is wrong" in found.verdict and f"'{first.node}'" in found.verdict
-    scales = [layer for layer in found.layers if found.diverges(layer.isolated)]
+    scales = [layer for layer in found.layers if found.diverges(layer, layer.isolated)]
     assert first in scales and all(layer.op == "Mul" for layer in scales)
-    behind = [layer for layer in found.layers[found.layers.index(first) + 1 :] if found.diverges(layer.difference)]
-    assert any(not found.diverges(layer.isolated) for layer in behind), "errors passed on are not the nodes' own"
+    behind = [
+        layer for layer in found.layers[found.layers.index(first) + 1 :] if found.diverges(layer, layer.difference)
+    ]
+    assert any(not found.diverges(layer, layer.isolated) for layer in behind), "errors passed on are not the nodes' own"
 
 
 def test_without_layers_the_outputs_alone_are_compared(wrong: Registry) -> None:
@@ -120,7 +122,7 @@ def test_without_layers_the_outputs_alone_are_compared(wrong: Registry) -> None:
 
 def test_each_node_by_itself_needs_no_run_of_all(wrong: Registry) -> None:
     found = validate(small(), SMALL_INPUT, devices=["acme:sim0"], isolated=True, registry=wrong)
-    assert [(layer.node, found.diverges(layer.isolated)) for layer in found.layers] == [
+    assert [(layer.node, found.diverges(layer, layer.isolated)) for layer in found.layers] == [
         ("scale", True),
         ("sum", False),
         ("relu", False),
