@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from typer.testing import CliRunner
 
-from mace_core.cli.main import app
+Mace = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
@@ -30,18 +31,18 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("command", [["run", "--random"], ["explain"]])
-def test_no_command_asks_for_them(file: Path, command: list[str]) -> None:
-    done = CliRunner().invoke(app, [command[0], str(file), *command[1:]])
-    assert done.exit_code == 0, done.output
+def test_no_command_asks_for_them(mace: Mace, file: Path, command: list[str]) -> None:
+    done = mace(command[0], str(file), *command[1:])
+    assert done.returncode == 0, done.stderr
 
 
-def test_a_file_may_be_given_for_them(file: Path, tmp_path: Path) -> None:
+def test_a_file_may_be_given_for_them(mace: Mace, file: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.ones(3, np.float32))
     np.save(tmp_path / "factor.npy", np.full(3, 5, np.float32))
     arguments = ["run", str(file), "--input", f"{tmp_path / 'x.npy'}", "-o", str(tmp_path / "out")]
-    done = CliRunner().invoke(app, arguments)
-    assert done.exit_code == 0, done.output  # one input only is needed: its name may be left out
+    done = mace(*arguments)
+    assert done.returncode == 0, done.stderr  # one input only is needed: its name may be left out
     np.testing.assert_array_equal(np.load(tmp_path / "out" / "y.npy"), np.full(3, 2, np.float32))
-    done = CliRunner().invoke(app, [*arguments, "--input", f"factor={tmp_path / 'factor.npy'}"])
-    assert done.exit_code == 0, done.output
+    done = mace(*arguments, "--input", f"factor={tmp_path / 'factor.npy'}")
+    assert done.returncode == 0, done.stderr
     np.testing.assert_array_equal(np.load(tmp_path / "out" / "y.npy"), np.full(3, 5, np.float32))

@@ -97,7 +97,9 @@ class _Builder:
         draw = self.draw
         some = st.one_of(st.none(), st.sampled_from(visible)) if visible else st.none()
         inputs = draw(st.lists(some, max_size=3))
-        outputs = [self.value() if draw(st.booleans()) else None for _ in range(draw(st.integers(0, 2)))]
+        outputs = [
+            self.value() if index == 0 or draw(st.booleans()) else None for index in range(draw(st.integers(0, 2)))
+        ]
         attributes = {draw(words): self.attribute(visible, depth) for _ in range(draw(st.integers(0, 2)))}
         name = self.name()
         source = draw(st.one_of(st.none(), st.lists(words, max_size=2).map(tuple)))
