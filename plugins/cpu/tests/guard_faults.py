@@ -1,0 +1,30 @@
+"""Faults made on purpose, to see that guard pages find them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+from mace_cpu.buffers import At
+from mace_cpu.guarded import guarded_buffers
+from mace_cpu.lowering import layout
+
+from mace_core.testing.guard_pages import Side
+
+emit_copy = layout.emit_copy
+
+
+@contextmanager
+def one_byte_outside(side: Side) -> Iterator[None]:
+    """Results that are copied to their place are copied with one byte behind them, or before them."""
+
+    def copy(program: Any, source: Any, target: Any, nbytes: int) -> None:
+        if side is Side.END:
+            emit_copy(program, source, target, nbytes + 1)
+        else:
+            emit_copy(program, At(source, -1), At(target, -1), nbytes)
+
+    with guarded_buffers(side), mock.patch.object(layout, "emit_copy", copy):
+        yield
