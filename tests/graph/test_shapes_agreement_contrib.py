@@ -70,6 +70,19 @@ REFUSED: list[tuple[str, str, Inputs, dict[str, Any], str]] = [
         GROUPED,
         "past values",
     ),
+    *(
+        (
+            "GroupQueryAttention",
+            f"{given} alone",
+            (ones(1, 2, 16), ones(1, 2, 8), ones(1, 2, 8), *pasts, np.array([4], np.int32), 5),
+            GROUPED,
+            "given together",
+        )
+        for given, pasts in (
+            ("past keys", (ones(1, 1, 3, 8), None)),
+            ("past values", (None, ones(1, 1, 3, 8))),
+        )
+    ),
 ]
 
 COMPUTED: list[tuple[str, str, Inputs, dict[str, Any]]] = [
