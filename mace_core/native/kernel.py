@@ -40,7 +40,9 @@ class KernelSource:
 
     A kernel is ``void symbol(int64_t *args, int64_t begin, int64_t end, int64_t chunk)``: it processes work units
     [begin, end) of its step; ``args`` are words (addresses, integers, bits of a float64), ``chunk`` is the index of the
-    chunk.  It neither allocates nor raises, and calls nothing but the C library's mathematics and memory functions.
+    chunk.  A chunk may come in several calls, one after the other, so that the run can be stopped in between; a kernel
+    whose single unit may take long polls itself (`mace_core.native.poll_ir`).  It neither allocates nor raises, and
+    calls nothing but the C library's mathematics and memory functions.
 
     Attributes:
         symbol: the exported name; letters, digits and underscores.

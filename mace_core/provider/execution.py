@@ -31,7 +31,8 @@ class BoundTensor:
 
 
 class CancelFlag:
-    """Asks a run to stop.  Execution polls it between steps; native code polls ``address`` (an int32, 0 = go on)."""
+    """Asks a run to stop.  It is polled every few milliseconds of work; native code polls ``address`` (an int32, 0 = go
+    on).  A single node that Python or a device's queue computes is not interrupted."""
 
     __slots__ = ("_address", "_cell")
 

@@ -13,11 +13,13 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import pytest
+from mace_cpu import assembly
 from onnx import helper, numpy_helper
 
 from mace_core import Session
 from mace_core.errors import CancelledError
 from mace_core.provider.execution import CancelFlag
+from mace_core.testing.models import PP_OCR_REC, find_packaged_model, mobilenet_v2, sample_image
 
 Array = npt.NDArray[Any]
 
@@ -151,3 +153,23 @@ def test_a_run_that_is_cancelled_ends_soon(name: str, threads: int) -> None:
         spent = time.process_time() - set_at[0]
         timer.join()
     assert spent < MOST_CPU_SECONDS
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("name", ["text", "pictures"])
+def test_steps_computed_a_unit_at_a_time_give_the_same(
+    name: str, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call of a kernel relies on nothing that an earlier call of the same chunk left behind."""
+    model = mobilenet_v2() if name == "pictures" else str(find_packaged_model(*PP_OCR_REC))
+    x = sample_image((1, 3, 224, 224) if name == "pictures" else (1, 3, 48, 100))
+
+    def outputs() -> dict[str, Array]:
+        options = {"cpu": {"threads": threads}}
+        with Session(model, devices=["cpu"], options=options, strict=True, cache=False) as session:
+            return dict(session.run({"x": x}))
+
+    expected = outputs()
+    monkeypatch.setattr(assembly, "LARGEST_PIECE_WORK", 1)
+    for key, array in outputs().items():
+        np.testing.assert_array_equal(array, expected[key])

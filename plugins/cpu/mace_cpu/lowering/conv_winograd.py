@@ -18,7 +18,7 @@ from mace_cpu.codegen.tile_arguments import STEPS_PER_FETCH
 from mace_cpu.codegen.version import generator_version
 from mace_cpu.codegen.winograd_arguments import Arg
 from mace_cpu.codegen.winograd_matrices import transforms
-from mace_cpu.lowering.conv_direct import FAR_INPUT_BYTES
+from mace_cpu.lowering.conv_direct import FAR_INPUT_BYTES, SCALAR_WORK_PER_MAC
 from mace_cpu.lowering.conv_geometry import Geometry
 from mace_cpu.lowering.conv_tiles import (
     ChannelSplit,
@@ -215,7 +215,8 @@ def emit_winograd(
         arguments.extend(program.constant(_per_channel(channel, block, split)) for channel in epilogue.channels)
         arguments.extend(tensors)
         kernel = winograd_kernel(plan.results, rows, split.blocks, block, epilogue)
-        program.emit(kernel, arguments, extent=bands * parts, chunks=chunks)
+        work = geometry.macs * split.tiles * split.blocks / out_blocks * SCALAR_WORK_PER_MAC
+        program.emit(kernel, arguments, extent=bands * parts, work=work, chunks=chunks)
 
 
 def _pack(weights: Floats, results: int, block: int, split: ChannelSplit) -> Floats:

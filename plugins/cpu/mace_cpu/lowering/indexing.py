@@ -176,6 +176,7 @@ def lower_scatter_elements(program: Program, node: Node) -> None:
         ),
         [program.read(updates), program.read(indices), buf, *_along_axis(program, node, source)],
         extent=_rows(program, indices),
+        work=program.size(indices) * 8,
         chunks=1,
     )
 
@@ -206,6 +207,7 @@ def lower_scatter_nd(program: Program, node: Node) -> None:
             *strides_of(shape)[:depth],
         ],
         extent=0 if inner == 0 else math.prod(lookup[:-1]),
+        work=program.size(updates) * 8,
         chunks=1,
     )
 
