@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import ClassVar
 
 from mace_core.graph import Graph, Node, Value
@@ -57,10 +58,19 @@ def _make_names_unique(graph: Graph, body: Graph, node: Node) -> None:
     taken.update(value.name for member in graph.nodes for value in member.outputs if value is not None)
     own = [value for member in body.nodes for value in member.outputs if value is not None]
     for value in (*own, *body.initializers.values()):
-        if value.name in taken:
-            value.name = f"{node.name}/{value.name}"
+        value.name = _free(value.name, node, taken)
+        taken.add(value.name)
     body.initializers = {value.name: value for value in body.initializers.values()}
     node_names = {member.name for member in graph.nodes}
     for member in body.nodes:
-        if member.name in node_names:
-            member.name = f"{node.name}/{member.name}"
+        member.name = _free(member.name, node, node_names)
+        node_names.add(member.name)
+
+
+def _free(name: str, node: Node, taken: Container[str]) -> str:
+    """``name``, under that of ``node`` where it is taken, and with a number where that is taken too."""
+    found, number = name, 0
+    while found in taken:
+        found = f"{node.name}/{name}" if not number else f"{node.name}/{name}_{number}"
+        number += 1
+    return found
