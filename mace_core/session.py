@@ -315,6 +315,9 @@ class Session:
         self._check_open()
         if (other := self._fed(shapes)) is not None:
             return other.assume_shapes(shapes)
+        fed = self._fed(shapes)
+        if fed is not None:
+            return fed.assume_shapes(shapes)
         given = given_shapes(self._graph.inputs, shapes or {}, self._model.label)
         failure: MaceError | None = None
         first: AssumedShapes | None = None
@@ -333,7 +336,7 @@ class Session:
         assert first is not None, "there is always a first candidate"
         raise UsageError(
             f"{self._model.label} has free dimensions and takes none of the sizes tried for them ({failure}); "
-            f"give the shapes yourself, such as {first.arguments()} on the command line"
+            f"give the shapes yourself, such as {first.arguments} on the command line"
         )
 
     def measure_peaks(self, seconds: float = 0.2) -> dict[str, float]:

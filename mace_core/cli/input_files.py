@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mace_core.cli.pictures import SUFFIXES, PictureOptions, load_picture
+from mace_core.cli.pictures import SUFFIXES, PictureOptions, load_picture, what_else
 from mace_core.errors import InputError, UsageError
 from mace_core.tensor import TensorSpec
 from mace_core.tensor.types import Shape
@@ -38,7 +38,7 @@ def load_file(path: Path, spec: TensorSpec, shape: Shape | None, picture: Pictur
     except MemoryError:
         raise InputError(f"'{path}' declares an array that is larger than the memory left") from None
     except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"'{path}' cannot be read as a .npy file: {error}") from error
+        raise InputError(f"'{path}' cannot be read as a .npy file{what_else(path)}: {error}") from error
     if not isinstance(array, np.ndarray):
         raise InputError(f"'{path}' is an archive of arrays: give it as --npz {path}")
     return array
@@ -63,7 +63,7 @@ def load_archive(path: Path, by_name: Mapping[str, TensorSpec]) -> dict[str, npt
     except MemoryError:
         raise InputError(f"'{path}' declares an array that is larger than the memory left") from None
     except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-        raise InputError(f"'{path}' cannot be read as a .npz file: {error}") from error
+        raise InputError(f"'{path}' cannot be read as a .npz file{what_else(path)}: {error}") from error
     if unknown:
         known = ", ".join(f"'{spec}'" for spec in by_name.values()) or "none"
         raise UsageError(f"--npz {path}: the model has no input '{unknown[0]}'; its inputs: {known}")

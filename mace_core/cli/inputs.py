@@ -71,7 +71,7 @@ def gather_shapes(session: Session, options: InputOptions) -> AssumedShapes:
 def tell_assumed(assumed: AssumedShapes) -> None:
     """Say on standard error which sizes were assumed, and how to set them."""
     if assumed.sizes:
-        note(f"sizes assumed for free dimensions: {assumed.note} ({assumed.arguments()} sets them)")
+        note(f"sizes assumed for free dimensions: {assumed.note} ({assumed.arguments} sets them)")
 
 
 def picture_options(options: InputOptions) -> PictureOptions:

@@ -42,22 +42,23 @@ class AssumedShapes:
     Attributes:
         shapes: by input name, those given among them.
         sizes: what had to be assumed: dimension (its symbol, or ``input[axis]``) -> size.
+        free: inputs with such dimensions.
     """
 
     shapes: Mapping[str, tuple[int, ...]]
     sizes: Mapping[str, int] = field(default_factory=dict)
+    free: tuple[str, ...] = ()
 
     @property
     def note(self) -> str:
         """``height=224, x[3]=224``; "" if nothing was assumed."""
         return ", ".join(f"{name}={size}" for name, size in self.sizes.items())
 
-    def arguments(self, names: Sequence[str] | None = None) -> str:
-        """Options for the command line that set the shapes of these inputs (all of them where None):
+    @property
+    def arguments(self) -> str:
+        """Options for the command line that set the shapes of the inputs with sizes assumed:
         ``--shape x=1x3x224x224``."""
-        return " ".join(
-            shape_argument(name, shape) for name, shape in self.shapes.items() if names is None or name in names
-        )
+        return " ".join(shape_argument(name, self.shapes[name]) for name in self.free)
 
 
 def shape_argument(name: str, shape: Sequence[int]) -> str:
@@ -99,6 +100,11 @@ def assumed_shapes(inputs: Sequence[Value], given: Mapping[str, tuple[int, ...]]
                 key = _key(name, axis, dim)
                 if not isinstance(dim, int) and key not in decided:
                     roles.setdefault(key, _role(kind, axis, dim))
+    free_inputs = tuple(
+        name
+        for name, kind in tensors
+        if name not in given and any(_key(name, axis, dim) in roles for axis, dim in enumerate(kind.shape or ()))
+    )
     computed = [key for key in roles if _SUM.fullmatch(key)]
     free = [role for role in _CHOICES if any(roles[key] == role for key in roles if key not in computed)]
     for choice in _combinations([_CHOICES[role] for role in free]):
@@ -116,7 +122,7 @@ def assumed_shapes(inputs: Sequence[Value], given: Mapping[str, tuple[int, ...]]
             )
             for name, kind in tensors
         }
-        yield AssumedShapes(shapes, sizes)
+        yield AssumedShapes(shapes, sizes, free_inputs)
 
 
 def _key(name: str, axis: int, dim: object) -> str:
@@ -140,6 +146,8 @@ def _role(kind: TensorType, axis: int, symbol: object) -> str:
         if axis == (len(shape) - 1 if last_is_channels else 1):
             return "channels"
         return "side"
+    if len(shape) == 3 and axis == 1 and isinstance(shape[0], int) and shape[0] > 1 and isinstance(shape[2], int):
+        return "batch"  # the state of a recurrent layer: (directions, batch, hidden)
     if len(shape) == 3 and shape[0] in PICTURE_CHANNELS and axis > 0 and not isinstance(shape[3 - axis], int):
         return "side"
     return "length"
