@@ -24,10 +24,20 @@ def shown(patience: float, steps: int = 4) -> str:
         for done in range(steps + 1):
             report("compiling kernels", done, steps)
             time.sleep(0.06)
+            if done == steps - 1 and patience < 1:
+                until_drawn(screen, f"{done}/{steps}")
         time.sleep(0.15)
     text = screen.file
     assert isinstance(text, io.StringIO)
     return text.getvalue()
+
+
+def until_drawn(screen: Console, words: str) -> None:
+    """Until the bar shows it; whoever draws may have to wait for a turn."""
+    assert isinstance(screen.file, io.StringIO)
+    limit = time.monotonic() + 60
+    while words not in screen.file.getvalue() and time.monotonic() < limit:
+        time.sleep(0.01)
 
 
 def test_work_that_takes_long_gets_a_bar_and_the_bar_goes() -> None:

@@ -15,12 +15,37 @@ import mace_core as mace
 Feeds = dict[str, np.ndarray]
 Compare = Callable[[str | Path, list[Feeds]], dict[str, Any]]
 
-TOLERANCE = 1e-4
-"""Largest difference to onnxruntime, as a share of the range of the output."""
+USUAL = 1e-6
+"""How far models are from onnxruntime, as a share of the range of an output."""
+
+REACHED = {
+    "PP-OCRv6_det_small.onnx": 3.4e-5,
+    "PP-OCRv6_rec_small.onnx": 1.3e-5,
+    "Run_1668423760_Stage_0.onnx": 7.8e-6,
+    "bak_ovr.onnx": 1.2e-6,
+    "bvlc_alexnet.onnx": 9.4e-6,
+    "centerface.onnx": 1.2e-5,
+    "inception_v1.onnx": 3.9e-6,
+    "inception_v2.onnx": 1.7e-6,
+    "ch_PP-OCRv4_det_infer.onnx": 4.9e-5,
+    "ch_PP-OCRv4_rec_infer.onnx": 7.8e-5,
+    "ch_ppocr_mobile_v2.0_cls_infer.onnx": 4.7e-6,
+    "layout_cdla.onnx": 3.6e-6,
+    "model_v8.onnx": 1.7e-5,
+    "nmp.onnx": 1.7e-6,
+    "plcmos_v2.onnx": 2.6e-6,
+    "sig.onnx": 3.6e-5,
+    "sig_bak_ovr.onnx": 1.9e-6,
+    "silero_vad_16k_sequence.onnx": 9.9e-6,
+}
+"""Those that are farther: they end in large sums of small terms, or feed their results back."""
+
+MARGIN = 3
+"""For processors that round in another order."""
 
 
-def assert_agrees(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> float:
-    """Same names, dtypes and shapes; floats within `TOLERANCE` of the output's range.  Returns the largest share."""
+def assert_agrees(found: dict[str, np.ndarray], expected: dict[str, np.ndarray], tolerance: float) -> float:
+    """Same names, dtypes and shapes; floats within ``tolerance`` of the output's range.  Returns the largest share."""
     assert list(found) == list(expected)
     worst = 0.0
     for name, right in expected.items():
@@ -32,7 +57,7 @@ def assert_agrees(found: dict[str, np.ndarray], expected: dict[str, np.ndarray])
             continue
         spread = float(right.max() - right.min()) or 1.0
         difference = float(np.abs(mine.astype(np.float64) - right).max()) / spread
-        assert difference <= TOLERANCE, f"{name} differs by {difference:.2e} of its range"
+        assert difference <= tolerance, f"{name} differs by {difference:.2e} of its range"
         worst = max(worst, difference)
     return worst
 
@@ -44,11 +69,12 @@ def agree_with_onnxruntime() -> Compare:
     def compare(model: str | Path, runs: list[Feeds]) -> dict[str, Any]:
         theirs = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
         names = [output.name for output in theirs.get_outputs()]
+        tolerance = MARGIN * REACHED.get(Path(model).name, USUAL)
         results = []
         with mace.Session(str(model), devices=["cpu"], strict=True) as session:
             for feeds in runs:
                 found = session.run(feeds)
-                assert_agrees(found, dict(zip(names, theirs.run(None, feeds), strict=True)))
+                assert_agrees(found, dict(zip(names, theirs.run(None, feeds), strict=True)), tolerance)
                 results.append(found)
             assert session.explain().fallback_count == 0
         return {"results": results}

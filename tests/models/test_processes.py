@@ -18,7 +18,7 @@ import mace_core as mace
 from mace_core.errors import UsageError
 from mace_core.testing.network import NetworkBuilder
 
-SECONDS = 90
+SECONDS = 600
 Outputs = dict[str, np.ndarray]
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")

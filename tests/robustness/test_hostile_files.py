@@ -54,10 +54,10 @@ def test_every_hostile_file_loads_or_is_refused_in_one_sentence(tmp_path: Path, 
 
 @pytest.mark.full
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_more_of_them_and_the_slow_ones(tmp_path: Path, seed: int) -> None:
     by_hand = [case for case in corpus(seed, 0, 0) if is_slow(case)]
-    at_random = list(corpus(seed, bytewise=600, fieldwise=800))[-1400:]
+    at_random = list(corpus(seed, bytewise=300, fieldwise=400))[-700:]
     check([*by_hand, *at_random], tmp_path)
 
 

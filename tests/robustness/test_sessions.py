@@ -91,7 +91,7 @@ def test_closing_while_others_run_lets_each_run_end_or_says_that_it_is_closed(re
         time.sleep(delay_s)
         session.close()
         for thread in threads:
-            thread.join(30)
+            thread.join(240)
         assert ends == [UsageError.__name__] * THREADS
 
 
