@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from mace_core.cli.completion import complete_device, complete_option
+
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="The model file.", show_default=False)]
 Devices = Annotated[
     list[str],
@@ -17,6 +19,7 @@ Devices = Annotated[
         help="Device to use; may be repeated, in order of preference. 'cpu' is the provider's first real device, "
         "'opencl:0' that very one. Without it: all real devices (see `mace devices`).",
         show_default=False,
+        autocompletion=complete_device,
     ),
 ]
 Strict = Annotated[
@@ -48,6 +51,7 @@ ProviderOptions = Annotated[
         metavar="PROVIDER.NAME=VALUE",
         help="Option of a provider, like cpu.precision=bfloat16; may be repeated. `mace plugins` lists them.",
         show_default=False,
+        autocompletion=complete_option,
     ),
 ]
 Inputs = Annotated[

@@ -58,9 +58,7 @@ def _imported(model: Model, *, mmap: bool) -> Graph:
     if isinstance(model, Graph):
         return model
     if isinstance(model, str | os.PathLike):
-        if not os.fspath(model):
-            raise UsageError("the path of the model is empty; give the path of an .onnx file")
-        path = Path(model)
+        path = model_path(model)
         check_file(path)
         frontend = _frontend_for(path, str(path))
         return _told_apart(path, lambda: frontend.load(path, path=path, mmap=mmap))
@@ -77,6 +75,17 @@ def _imported(model: Model, *, mmap: bool) -> Graph:
     raise UsageTypeError(
         f"A model is a path, bytes, an onnx.ModelProto or a Graph, not {type(model).__module__}.{type(model).__name__}."
     )
+
+
+def model_path(model: str | os.PathLike[str]) -> Path:
+    """The path of a model.
+
+    Raises:
+        UsageError: if it is empty, which would mean the current folder.
+    """
+    if not os.fspath(model):
+        raise UsageError("the path of the model is empty; give the path of an .onnx file")
+    return Path(model)
 
 
 def check_file(path: Path) -> None:

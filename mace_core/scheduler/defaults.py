@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mace_core.errors import ModelError
@@ -77,10 +76,10 @@ def reloading(model: Model, *, mmap: bool) -> LoadAgain:
 
     For a `Graph`, to be called before it is optimised, which changes it.
     """
-    from mace_core.frontend.load import load_model
+    from mace_core.frontend.load import load_model, model_path
 
     if isinstance(model, str | os.PathLike):
-        path = Path(model)
+        path = model_path(model)
         identity = file_identity(path)
 
         def from_file() -> Graph:

@@ -14,7 +14,6 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mace_core.build_id import build_id
@@ -290,9 +289,10 @@ def _prepare_model(
 
     if cache and isinstance(model, str | os.PathLike):
         from mace_core.cache import CheckedCache
+        from mace_core.frontend.load import model_path
         from mace_core.frontend.warm import load_cached
 
-        path = Path(model)
+        path = model_path(model)
         passes = ",".join(f"{type(p).__module__}.{type(p).__qualname__}" for p in extra)
         graph, fingerprint = load_cached(
             path,

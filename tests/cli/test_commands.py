@@ -200,3 +200,28 @@ def test_options_of_providers_are_listed_given_and_checked(mace: Mace, model: Pa
         done = mace("run", "model.onnx", *options, "--option", wrong, plugins="cpu")
         assert done.returncode == 2
         assert message in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("mace va", {"validate"}),
+        ("mace run --devi", {"--device"}),
+        ("mace run m.onnx --device ref", {"reference:0"}),
+        ("mace run m.onnx --option cpu.th", {"cpu.threads="}),
+    ],
+)
+def test_the_shell_completes_commands_options_and_devices(
+    mace: Mace, monkeypatch: pytest.MonkeyPatch, words: str, offered: set[str]
+) -> None:
+    monkeypatch.setenv("_MACE_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
+    done = mace(plugins="cpu,reference")
+    assert offered <= set(done.stdout.split()), done.stdout + done.stderr
+
+
+def test_an_empty_model_name_is_told(mace: Mace) -> None:
+    done = mace("run", "", "--random")
+    assert done.returncode == 2
+    assert "the path of the model is empty" in done.stderr
