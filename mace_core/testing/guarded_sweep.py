@@ -23,6 +23,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from mace_core.errors import MaceError, StrictPlacementError
@@ -34,12 +35,17 @@ LONGEST_TASK_SECONDS = 600.0
 
 @dataclass(frozen=True)
 class OperatorTask:
-    """``examples`` nodes of one operator, the same ones for the same seed."""
+    """``examples`` nodes of one operator, the same ones for the same seed.
+
+    ``hostile``: what is fed is replaced, element by element, by numbers that lead out of everything: the ends of a
+    type's range, infinities, NaN.
+    """
 
     op: str
     domain: str = ""
     seed: int = 1
     examples: int = 20
+    hostile: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,9 +183,25 @@ def _draw(task: OperatorTask, runs: GuardedRuns, note: Path, found: GuardedFindi
     @hypothesis.given(cases(task.op, task.domain))
     def probe(case: OpCase) -> None:
         note.write_bytes(pickle.dumps(case))
-        _run(repr(case), case.model(), case.feeds, runs, found, strict=True)
+        feeds = {name: _hostile(array, task.seed) for name, array in case.feeds.items()} if task.hostile else case.feeds
+        _run(repr(case), case.model(), feeds, runs, found, strict=True)
 
     probe()
+
+
+def _hostile(array: npt.NDArray[Any], seed: int) -> npt.NDArray[Any]:
+    """``array`` with about half of its numbers replaced by extreme ones."""
+    random = np.random.default_rng(seed + array.size)
+    extremes: list[Any]
+    if array.dtype.kind in "iu":
+        limits = np.iinfo(array.dtype)
+        extremes = [limits.min, limits.max, limits.max // 2, limits.min // 2]
+    elif array.dtype.kind == "f":
+        extremes = [np.nan, np.inf, -np.inf, np.finfo(array.dtype).max, np.finfo(array.dtype).min, -0.0]
+    else:
+        return array
+    chosen = np.array(extremes, array.dtype)[random.integers(0, len(extremes), array.shape)]
+    return np.where(random.random(array.shape) < 0.5, chosen, array)
 
 
 def _run(

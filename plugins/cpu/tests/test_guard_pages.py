@@ -35,6 +35,10 @@ from mace_core.testing.models import (
 BUFFERS = "mace_cpu.guarded:guarded_buffers"
 FEATURES = ("host", "avx2", "baseline")
 SAMPLE = ("Add", "AveragePool", "Compress", "Conv", "Gather", "LSTM", "MatMul", "NonZero", "Softmax", "Transpose")
+LED_BY_NUMBERS = (
+    *("Gather", "GatherElements", "GatherND", "GridSample", "MaxUnpool", "OneHot", "ReverseSequence", "RoiAlign"),
+    *("ScatterElements", "ScatterND"),
+)
 NETWORKS: dict[str, Callable[[], onnx.ModelProto]] = {
     "mobilenet_v2": mobilenet_v2, "resnet50": resnet50, "efficientnet_b0": efficientnet_b0, "vit_tiny": vit_tiny,
     "fsrcnn": fsrcnn,
@@ -97,14 +101,22 @@ def test_a_few_operators() -> None:
     assert all(each.ran for each in found), found
 
 
+def test_numbers_that_lead_outside() -> None:
+    """Indices, lengths and places that are fed at run time are refused or clipped, whatever they are."""
+    found = check([OperatorTask(op, examples=12, hostile=True) for op in LED_BY_NUMBERS], runs(Side.END))
+    assert all(each.ran or each.refused for each in found), found
+
+
 @pytest.mark.full
+@pytest.mark.parametrize("hostile", [False, True], ids=["ordinary", "hostile"])
 @pytest.mark.parametrize("side", Side)
 @pytest.mark.parametrize("features", FEATURES)
 @pytest.mark.timeout(7200)
-def test_all_operators(features: str, side: Side) -> None:
+def test_all_operators(features: str, side: Side, hostile: bool) -> None:
     load_all()
-    found = check([OperatorTask(op, domain, examples=25) for domain, op in sorted(covered())], runs(side, features))
-    assert sum(each.ran for each in found) > 20 * len(found)
+    tasks: list[Task] = [OperatorTask(op, domain, examples=25, hostile=hostile) for domain, op in sorted(covered())]
+    found = check(tasks, runs(side, features))
+    assert sum(each.ran + each.refused for each in found) > 20 * len(found)
 
 
 @pytest.mark.full
