@@ -87,6 +87,7 @@ def accuracy(
       mace accuracy model.onnx --device opencl --shape x=1x3x48x320 --runs 10
     """
     from mace_core.cli.output import print_table, progress
+    from mace_core.presentation import Column, Table, number
 
     got: dict[str, list[Any]] = {}
     wanted: dict[str, list[Any]] = {}
@@ -94,22 +95,26 @@ def accuracy(
     with session.open(model) as tried, judge.open(model) as right:
         given = inputs.given(tried)
         count = runs if len(given) < len(tried.inputs) else 1
-        for number in range(count):
-            feeds = inputs.feeds(tried, fill=True, seed=inputs.seed + number)
-            with progress(f"Run {number + 1} of {count}"):
+        for index in range(count):
+            feeds = inputs.feeds(tried, fill=True, seed=inputs.seed + index)
+            with progress(f"Run {index + 1} of {count}"):
                 _collect(got, tried.run(feeds))
                 _collect(wanted, right.run(feeds))
     errors = [compare(name, got[name], wanted[name]) for name in wanted]
-    columns = ("output", "elements", "largest error", "of the range", "SQNR dB", "same peak", "not finite alike")
+    columns = (
+        Column("output"),
+        number("elements", 5),
+        number("largest error", 3),
+        number("of the range"),
+        number("SQNR dB", 2),
+        number("same peak", 4),
+        number("not finite alike", 1),
+    )
+    title = f"{model}, {count} run{'s' * (count != 1)}, against {against} without options"
     output.deliver(
         "accuracy",
         {"model": model, "runs": count, "against": against, "outputs": [asdict(error) for error in errors]},
-        lambda: print_table(
-            f"{model}, {count} run{'s' * (count != 1)}, against {against} without options",
-            columns,
-            [_row(error) for error in errors],
-            numbers=(1, 2, 3, 4, 5, 6),
-        ),
+        lambda: print_table(output.shown(Table(columns, [_row(error) for error in errors], title))),
     )
 
 
@@ -134,5 +139,5 @@ def _row(error: OutputError) -> tuple[str, ...]:
         f"{error.relative:.2e}",
         f"{error.sqnr_db:.1f}",
         "" if error.same_peak is None else f"{error.same_peak * 100:.1f} %",
-        str(error.not_finite),
+        str(error.not_finite or ""),
     )

@@ -17,6 +17,7 @@ from mace_core.cli.devices import devices
 from mace_core.cli.doctor import doctor
 from mace_core.cli.exit_codes import CLICK_ERROR, FAILURE, INTERRUPTED, OK, USAGE, exit_code_of
 from mace_core.cli.explain import explain
+from mace_core.cli.inspect import inspect
 from mace_core.cli.options import Debug, Quiet, Verbose
 from mace_core.cli.plugins import plugins
 from mace_core.cli.run import run
@@ -42,6 +43,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(run)
+app.command()(inspect)
 app.command()(explain)
 app.command()(benchmark)
 app.command()(accuracy)
@@ -115,7 +117,7 @@ def _run(arguments: list[str]) -> int:
 
 
 _OWN_COMMANDS = frozenset(
-    {"run", "explain", "benchmark", "accuracy", "validate", "devices", "plugins", "doctor", "cache", "--version"}
+    {"run", "inspect", "explain", "benchmark", "accuracy", "validate", "devices", "plugins", "doctor", "cache", "--version"}
 )
 
 

@@ -25,17 +25,18 @@ cache_app = typer.Typer(
 def list_entries(*, output: OutputOptions) -> None:
     """Show the cache folder and how much of what it holds."""
     from mace_core.cache import cache_dir
-    from mace_core.cli.output import format_bytes, print_line, print_table
+    from mace_core.cli.output import format_bytes, print_folded, print_table
+    from mace_core.presentation import Column, Table, number
 
     folder = cache_dir()
     kinds = {kind: _files(folder / kind) for kind in _kinds(folder)}
     sizes = {kind: (len(files), sum(_size(file) for file in files)) for kind, files in kinds.items()}
 
     def text() -> None:
-        print_line(f"{folder}{'' if folder.is_dir() else ' (not there yet)'}")
+        print_folded(f"{folder}{'' if folder.is_dir() else ' (not there yet)'}")
         if sizes:
             rows = [(kind, str(count), format_bytes(size)) for kind, (count, size) in sizes.items()]
-            print_table("", ("kind", "entries", "size"), rows, numbers=(1, 2))
+            print_table(Table((Column("kind"), number("entries", 1), number("size")), rows))
 
     entries = {kind: {"entries": count, "bytes": size} for kind, (count, size) in sizes.items()}
     output.deliver("cache list", {"folder": str(folder), "kinds": entries}, text)
@@ -46,7 +47,7 @@ def list_entries(*, output: OutputOptions) -> None:
 def clear(*, output: OutputOptions) -> None:
     """Remove everything stored; files of others in the folder are left alone."""
     from mace_core.cache import CheckedCache, cache_dir
-    from mace_core.cli.output import print_line
+    from mace_core.cli.output import print_folded
     from mace_core.errors import UsageError
 
     folder = cache_dir()
@@ -60,7 +61,7 @@ def clear(*, output: OutputOptions) -> None:
         left = len(_files(folder / kind))
         removed, kept = removed + before - left, kept + left
     text = f"{removed} entries removed from {folder}" + (f", {kept} could not be" if kept else "")
-    output.deliver("cache clear", {"folder": str(folder), "removed": removed, "kept": kept}, lambda: print_line(text))
+    output.deliver("cache clear", {"folder": str(folder), "removed": removed, "kept": kept}, lambda: print_folded(text))
     if kept:
         raise typer.Exit(FAILURE)
 

@@ -39,7 +39,7 @@ def doctor(*, output: OutputOptions) -> None:
 
     The exit code is 3 if something that is installed does not work.
     """
-    from mace_core.cli.output import print_line, progress
+    from mace_core.cli.output import print_folded, progress
     from mace_core.cli.quiet import plugin_log_quiet
 
     findings: list[Finding] = []
@@ -51,10 +51,10 @@ def doctor(*, output: OutputOptions) -> None:
 
     def text() -> None:
         for finding in findings:
-            print_line(f"{finding.state:>4}  {finding.topic}: {finding.text}")
+            print_folded(f"{finding.state:>4}  {finding.topic}: {finding.text}", indent=" " * 6)
             if finding.hint:
-                print_line(f"      {finding.hint}")
-        print_line("everything that is installed works" if not failed else "something does not work, see 'fail'")
+                print_folded(f"      {finding.hint}", indent=" " * 6)
+        print_folded("everything that is installed works" if not failed else "something does not work, see 'fail'")
 
     rows = [{"topic": f.topic, "state": f.state, "text": f.text, "hint": f.hint} for f in findings]
     output.deliver("doctor", {"ok": not failed, "findings": rows}, text)

@@ -18,12 +18,24 @@ def explain(model: Model, *, session: SessionOptions, inputs: InputOptions, outp
 
       mace explain model.onnx --shape x=1x3x48x320 --device opencl --device cpu
     """
-    from mace_core.cli.output import print_line, progress
+    from mace_core.cli.output import ALL_HINT, print_folded, print_table, progress
     from mace_core.cli.placement import explanation_data
+    from mace_core.presentation.table import ROWS_SHOWN
 
     with session.open(model) as opened, progress("Planning"):
         assumed = inputs.shapes(opened)
         found = opened.explain(assumed.shapes)
         if assumed.sizes:
             found.signature += f" (assumed: {assumed.note})"
-    output.deliver("explain", explanation_data(found), lambda: print_line(str(found)))
+
+    def text() -> None:
+        if output.all_rows or len(found.nodes) <= ROWS_SHOWN:
+            for line in str(found).splitlines():
+                print_folded(line)
+            return
+        for line in found.summary_lines():
+            print_folded(line)
+        print_table(found.reasons_table().top(hint=ALL_HINT))
+        print_folded(f"{len(found.nodes)} nodes in {len(found.partitions)} partitions, one by one: --all")
+
+    output.deliver("explain", explanation_data(found), text)

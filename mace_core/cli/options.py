@@ -95,6 +95,7 @@ JsonFile = Annotated[
         "--json-file", metavar="FILE", help="Write the same JSON to a file, whatever is printed.", show_default=False
     ),
 ]
+AllRows = Annotated[bool, typer.Option("--all", help="Show all rows of long tables, not the first ten.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Tell on stderr what is going on.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No notes, warnings or progress on stderr; errors only.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and debug logs.")]

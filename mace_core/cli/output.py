@@ -1,28 +1,17 @@
-"""What sub-commands print: tables on standard output, progress on standard error."""
+"""What sub-commands print: lines and tables on standard output, progress on standard error."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 from mace_core.cli.verbosity import is_quiet
+from mace_core.presentation import Table, fold
 from mace_core.presentation.sizes import format_bytes as format_bytes
+from mace_core.presentation.terminal import terminal_width
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-WIDTH_WHEN_PIPED = 200
-"""Columns of a table that goes to a file or a pipe: wide enough not to fold reasons."""
-
-
-def console() -> Console:
-    """Standard output, with nothing in the text interpreted (names may hold brackets)."""
-    from rich.console import Console
-
-    width = None if sys.stdout.isatty() else WIDTH_WHEN_PIPED
-    return Console(markup=False, emoji=False, highlight=False, width=width, soft_wrap=False)
+ALL_HINT = "--all shows them"
 
 
 def print_line(text: str = "") -> None:
@@ -30,25 +19,15 @@ def print_line(text: str = "") -> None:
     sys.stdout.write(text + "\n")
 
 
-def print_table(
-    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Sequence[int] = ()
-) -> None:
-    """A table; the columns at the indices ``numbers`` are right-aligned."""
-    from rich import box
-    from rich.table import Table
+def print_folded(text: str, *, indent: str = "    ") -> None:
+    """A sentence: on one line in a file, within the width of a terminal; its other lines start with ``indent``."""
+    for line in fold(text, terminal_width(), indent=indent):
+        print_line(line)
 
-    if title:
-        print_line(title)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="right" if index in numbers else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    screen = console()
-    with screen.capture() as text:
-        screen.print(table)
-    for line in text.get().splitlines():  # without the padding, which is noise in files
-        print_line(line.rstrip())
+
+def print_table(table: Table) -> None:
+    """A table that fits the terminal; in a file or a pipe as wide as it is."""
+    print_line(table.text(terminal_width()))
 
 
 @contextlib.contextmanager

@@ -58,17 +58,28 @@ def _as_data(row: PluginStatus, options: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _print(rows: Sequence[PluginStatus], options: Mapping[str, Mapping[str, str]]) -> None:
-    from mace_core.cli.output import print_table
+    from mace_core.cli.output import print_line, print_table
+    from mace_core.presentation import Column, Table, prose
 
-    columns = ("name", "kind", "version", "distribution", "api", "status", "reason")
+    columns = (
+        Column("name"),
+        Column("kind", 3),
+        Column("version", 2),
+        Column("distribution", 4),
+        Column("api", 5),
+        Column("status"),
+        prose("reason", 1),
+    )
     cells = [
         (r.name, _KINDS[r.group], r.version, r.distribution, r.api_version or "-", r.state.value, r.reason)
         for r in rows
     ]
-    print_table("", columns, cells)
+    print_table(Table(columns, cells))
     described = [(f"{name}.{key}", text) for name, found in options.items() for key, text in found.items()]
     if described:
-        print_table("options, for --option NAME=VALUE or Session(options=...)", ("name", "meaning"), described)
+        print_line()
+        title = "options, for --option NAME=VALUE or Session(options=...)"
+        print_table(Table((Column("name"), prose("meaning", 1)), described, title))
 
 
 def _options(row: PluginStatus) -> dict[str, str]:

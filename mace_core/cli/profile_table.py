@@ -10,8 +10,6 @@ if TYPE_CHECKING:
     from mace_core.cli.model_facts import ModelFacts
     from mace_core.scheduler.profile import Profile, Span
 
-NAME_WIDTH = 60
-
 
 @dataclass(frozen=True, slots=True)
 class StepTime:
@@ -121,5 +119,4 @@ def by_type(steps: Sequence[StepTime]) -> list[StepTime]:
 
 
 def _label(span: Span, facts: ModelFacts) -> str:
-    name = span.source[0] if span.source and span.name == facts.kind(span.name, span.source) else span.name
-    return name if len(name) <= NAME_WIDTH else f"…{name[-NAME_WIDTH + 1 :]}"
+    return span.source[0] if span.source and span.name == facts.kind(span.name, span.source) else span.name

@@ -47,8 +47,9 @@ def run(
 
       mace run model.onnx --random --shape x=1x3x48x320 --device cpu --strict --json
     """
-    from mace_core.cli.output import print_line, progress
+    from mace_core.cli.output import ALL_HINT, print_folded, progress
     from mace_core.cli.placement import placement_data, placement_lines
+    from mace_core.presentation.table import ROWS_SHOWN
 
     if output_dir is not None:
         _make_folder(output_dir)
@@ -71,13 +72,16 @@ def run(
     }
 
     def text() -> None:
-        for name, value in results.items():
-            print_line(f"{name}: {summary_line(value)}")
+        shown = len(results) if output.all_rows else ROWS_SHOWN
+        for name, value in list(results.items())[:shown]:
+            print_folded(f"{name}: {summary_line(value)}")
+        if len(results) > shown:
+            print_folded(f"… and {len(results) - shown} more outputs ({ALL_HINT})")
         for name, file in files.items():
-            print_line(f"{name} written to {file}")
+            print_folded(f"{name} written to {file}")
         for line in placement_lines(found):
-            print_line(line)
-        print_line(f"first run, planning and compiling included: {seconds * 1000:.1f} ms")
+            print_folded(line)
+        print_folded(f"first run, planning and compiling included: {seconds * 1000:.1f} ms")
 
     output.deliver("run", findings, text)
 

@@ -15,6 +15,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from mace_core.cli.options import (
+    AllRows,
     Archive,
     Bgr,
     Debug,
@@ -40,6 +41,7 @@ from mace_core.cli.options import (
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from mace_core.presentation import Table
     from mace_core.scheduler.assumptions import AssumedShapes
     from mace_core.session import Session
 
@@ -159,6 +161,7 @@ class OutputOptions:
 
     as_json: Json = False
     json_file: JsonFile = None
+    all_rows: AllRows = False
     verbose: Verbose = False
     quiet: Quiet = False
     debug: Debug = False
@@ -174,6 +177,12 @@ class OutputOptions:
 
         raise_verbosity(verbose=self.verbose, quiet=self.quiet, debug=self.debug)
         check_target("--json-file", self.json_file)
+
+    def shown(self, table: Table) -> Table:
+        """The rows of a table that are to be shown: the first ten, or all where that is asked for."""
+        from mace_core.cli.output import ALL_HINT
+
+        return table if self.all_rows else table.top(hint=ALL_HINT)
 
     def deliver(self, command: str, findings: Mapping[str, Any], text: Callable[[], None]) -> None:
         """Tell what a command found: as JSON where that is asked for, else through ``text``, which prints it."""

@@ -58,7 +58,7 @@ def validate(
 
       mace validate model.onnx --input x=x.npy --option cpu.precision=bfloat16 --against cpu --tolerance 0.01
     """
-    from mace_core.cli.output import print_line
+    from mace_core.cli.output import print_folded
     from mace_core.numerics import validate as compare_values
     from mace_core.numerics.table import as_data
 
@@ -83,39 +83,26 @@ def validate(
         _write_picture(found, picture)
 
     def text() -> None:
-        _print(found)
+        _print(found, output)
         if picture is not None:
-            print_line(f"picture written to {picture}")
+            print_folded(f"picture written to {picture}")
 
     output.deliver("validate", as_data(found), text)
     if not found.is_good:
         raise typer.Exit(VERDICT)
 
 
-def _print(found: Validation) -> None:
-    from mace_core.cli import output
-    from mace_core.numerics.table import COLUMNS, NUMBERS, rows
+def _print(found: Validation, options: OutputOptions) -> None:
+    from mace_core.cli.output import print_folded, print_table
+    from mace_core.numerics.table import layers_table, outputs_table
 
-    output.print_line(f"{found.model} on {found.devices}, against {found.against}")
-    shown = (2, 3, 4, 5, 6, 7, 8)
-    output.print_table(
-        "outputs, run as usual:",
-        [COLUMNS[index] for index in shown],
-        [[row[index] for index in shown] for row, _ in rows(found, found.outputs)],
-        numbers=(3, 4, 5, 6),
-    )
+    print_folded(f"{found.model} on {found.devices}, against {found.against}")
+    print_table(options.shown(outputs_table(found)))
     if found.layers:
-        table = [(["!" if is_bad else "", *row]) for row, is_bad in rows(found, found.layers)]
-        used = [0, *(index + 1 for index in range(len(COLUMNS)) if any(row[index + 1] for row in table))]
-        output.print_table(
-            "values, in the order of the graph:",
-            [["", *COLUMNS][index] for index in used],
-            [[row[index] for index in used] for row in table],
-            numbers=[place for place, index in enumerate(used) if index - 1 in NUMBERS],
-        )
+        print_table(options.shown(layers_table(found, worst_first=not options.all_rows)))
     for note in found.notes:
-        output.print_line(f"note: {note}")
-    output.print_line(f"{'ok' if found.is_good else 'DIVERGES'}: {found.verdict}")
+        print_folded(f"note: {note}")
+    print_folded(f"{'ok' if found.is_good else 'DIVERGES'}: {found.verdict}")
 
 
 def _write_picture(found: Validation, path: Path) -> None:

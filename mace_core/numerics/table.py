@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from mace_core.json_values import json_value
 from mace_core.numerics.difference import Difference
 from mace_core.numerics.validation import Layer, Validation
+from mace_core.presentation import Column, Table, number, prose
 
 COLUMNS = ("node", "op", "device", "value", "type", "cosine", "SQNR dB", "max error", "of range", "alone, of range")
 NUMBERS = (5, 6, 7, 8, 9)
@@ -22,6 +24,43 @@ def rows(found: Validation, layers: Sequence[Layer]) -> Iterator[tuple[list[str]
         isolated = layer.failure or ("" if layer.isolated is None else _of_range(layer.isolated))
         is_bad = found.diverges(layer, layer.difference) or found.diverges(layer, layer.isolated) or bool(layer.failure)
         yield [layer.node, layer.op, layer.device, layer.output, layer.shape, *figures, isolated], is_bad
+
+
+_SHOWN = (
+    Column("node"),
+    Column("op", 2),
+    Column("device", 6),
+    Column("value", 3),
+    Column("type", 7),
+    number("cosine", 8),
+    number("SQNR dB", 4),
+    number("max error", 5),
+    prose("of range"),
+    prose("alone, of range", 1),
+)
+
+
+def outputs_table(found: Validation) -> Table:
+    """The model's outputs."""
+    used = (3, 2, 4, 5, 6, 7, 8)
+    cells = [[row[place] for place in used] for row, _ in rows(found, found.outputs)]
+    columns = [Column("output"), *(_SHOWN[place] for place in used[1:])]
+    return Table(columns, cells, "outputs, run as usual:")
+
+
+def layers_table(found: Validation, *, worst_first: bool) -> Table:
+    """Every value that was compared, those that differ by more than allowed marked."""
+    order = "those furthest off first" if worst_first else "in the order of the graph"
+    layers = sorted(found.layers, key=lambda layer: _badness(found, layer)) if worst_first else found.layers
+    cells = [["!" if is_bad else "", *row] for row, is_bad in rows(found, layers)]
+    return Table([Column("", 0), *_SHOWN], cells, f"values, {order}:")
+
+
+def _badness(found: Validation, layer: Layer) -> tuple[bool, float]:
+    """What sorts the worst value first; a difference without a figure is the worst."""
+    is_bad = found.diverges(layer.difference) or found.diverges(layer.isolated) or bool(layer.failure)
+    relative = 0.0 if layer.difference is None else layer.difference.relative
+    return not is_bad, -relative if relative == relative else -math.inf
 
 
 def as_data(found: Validation) -> dict[str, Any]:

@@ -86,7 +86,7 @@ class Table:
             [self.columns[place] for place in used], [[row[p] for p in used] for row in cells], width
         )
         kept = [place for place in used if self.columns[place].name not in dropped]
-        lines = [printable(self.title)] if self.title else []
+        lines = fold(self.title, width) if self.title else []
         lines += _render([self.columns[place] for place in kept], [[row[p] for p in kept] for row in cells], widths)
         notes = [f"not shown for lack of room: {', '.join(dropped)}"] if dropped else []
         if self.left_out:

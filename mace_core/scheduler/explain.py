@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mace_core.graph import Value
+from mace_core.presentation import Column, Table, number, prose
 from mace_core.provider.registry import CUSTOM
 from mace_core.scheduler.control_flow import ControlFlow
 from mace_core.scheduler.devices import DevicePool
@@ -120,7 +121,28 @@ class Explanation:
         return dict(Counter(entry.device for entry in self.nodes))
 
     def __str__(self) -> str:
-        return "\n".join(_lines(self))
+        return "\n".join([*self.summary_lines(), *_partition_lines(self)])
+
+    def summary_lines(self) -> list[str]:
+        """What holds for the whole model, without what is told of each node."""
+        return list(_summary_lines(self))
+
+    def reasons_table(self) -> Table:
+        """Why nodes are where they are: one row for those with one operator, device and reasons, most nodes first."""
+        counted: Counter[tuple[str, str, str, str]] = Counter()
+        for entry in self.nodes:
+            declined = "; ".join(f"not on {device}: {reason}" for device, reason in entry.declined.items())
+            note = f"; {entry.note}" if entry.note else ""
+            counted[entry.op, entry.device, f"{entry.reason}{note}", declined] += 1
+        rows = [(str(count), *words) for words, count in counted.most_common()]
+        columns = (
+            number("nodes"),
+            Column("operator"),
+            Column("device", 1),
+            prose("why there", 3),
+            prose("why not elsewhere", 2),
+        )
+        return Table(columns, rows, "why they are there:")
 
     def _repr_html_(self) -> str:
         from mace_core.scheduler.notebook import explanation_html
@@ -209,7 +231,7 @@ def _bodies(plan: GraphPlan, scope: str) -> Iterator[tuple[str, GraphRunner]]:
                     yield "/".join(part for part in (scope, f"{step.node.name}.{name}") if part), body
 
 
-def _lines(found: Explanation) -> Iterator[str]:
+def _summary_lines(found: Explanation) -> Iterator[str]:
     yield f"placement for {found.signature or 'no inputs'}"
     for device, count in found.nodes_per_device.items():
         note = f"  ({found.pinned[device]} pinned by the user)" if device in found.pinned else ""
@@ -241,11 +263,14 @@ def _lines(found: Explanation) -> Iterator[str]:
         yield f"  memory on {arena.location}: {arena.nbytes} bytes in one arena ({needed})"
     for preparation in found.preparations:
         yield f"  {preparation}"
-    for number, part in enumerate(found.partitions):
+
+
+def _partition_lines(found: Explanation) -> Iterator[str]:
+    for position, part in enumerate(found.partitions):
         where = f" in {part.scope}" if part.scope else ""
-        yield f"partition {number} on {part.device}{where}:"
+        yield f"partition {position} on {part.device}{where}:"
         for entry in found.nodes:
-            if entry.partition == number:
+            if entry.partition == position:
                 note = f"; {entry.note}" if entry.note else ""
                 yield f"  {entry.node} ({entry.op}): {entry.reason}{note}"
                 for device, reason in entry.declined.items():

@@ -1,0 +1,123 @@
+"""`mace inspect`: what a model file holds, without running it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mace_core.cli.options import Model
+from mace_core.cli.shared_options import OutputOptions, shared_options
+
+if TYPE_CHECKING:
+    from mace_core.inspection import Inspection
+    from mace_core.presentation import Table
+
+LONGEST_SHOWN = 120
+"""Characters of a property or a metadata value."""
+
+
+@shared_options
+def inspect(
+    model: Model,
+    *,
+    shape: Annotated[
+        list[str],
+        typer.Option(
+            "--shape",
+            metavar="NAME=1x3x48x320",
+            help="Shape of an input with open dimensions, for the figures; may be repeated.",
+            show_default=False,
+        ),
+    ] = [],  # noqa: B006 - typer copies it
+    output: OutputOptions,
+) -> None:
+    """Tell what a model holds: inputs, outputs, operators, parameters, work, memory, metadata, and what is wrong.
+
+    Nothing is run and no provider is needed. A model that cannot be loaded is told of as far as its file can be read.
+
+    Examples:
+
+      mace inspect model.onnx
+
+      mace inspect model.onnx --shape x=1x3x48x320 --json
+    """
+    from mace_core.cli.output import progress
+    from mace_core.inspection import inspect_model
+
+    with progress(f"Reading {model}"):
+        found = inspect_model(model, _shapes(model, shape))
+    output.deliver("inspect", found.as_data(), lambda: _print(found, output))
+
+
+def _shapes(model: str, texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    if not texts:
+        return {}
+    from mace_core.cli.inputs import parse_shapes
+    from mace_core.frontend.load import load_model
+    from mace_core.scheduler.specs import spec_of
+
+    return parse_shapes(texts, [spec_of(value) for value in load_model(model).inputs])
+
+
+def _print(found: Inspection, options: OutputOptions) -> None:
+    from mace_core.cli.output import format_bytes, print_folded, print_line, print_table
+
+    opsets = ", ".join(f"{domain} {version}" for domain, version in found.opsets.items())
+    print_folded(f"{found.model}: {format_bytes(found.file_bytes)}, opset {opsets or 'unknown'}")
+    for key, value in found.properties.items():
+        print_folded(f"{key}: {_shortened(value)}")
+    for line in _figures(found):
+        print_folded(line)
+    for table in _tables(found):
+        if table.rows:
+            print_line()
+            print_table(options.shown(table))
+    print_line()
+    if not found.problems:
+        print_line("no problems found")
+    for problem in found.problems:
+        print_folded(f"{problem.severity.value}: {problem.text}")
+        if problem.hint:
+            print_folded(f"    {problem.hint}")
+
+
+def _figures(found: Inspection) -> list[str]:
+    from mace_core.cli.output import format_bytes
+
+    lines = [f"parameters: {found.parameter_count:,} in {format_bytes(found.weight_bytes)}"]
+    if found.macs is not None and found.peak_activation_bytes is not None:
+        shapes = ", ".join(f"{name}={'x'.join(map(str, shape)) or 'scalar'}" for name, shape in found.shapes.items())
+        assumed = f" (assumed: {found.assumed})" if found.assumed else ""
+        lines.append(f"at {shapes or 'no inputs'}{assumed}:")
+        lines.append(f"  multiply-accumulates: {found.macs / 1e9:.3f} G a run")
+        activations, total = found.peak_activation_bytes, found.peak_activation_bytes + found.weight_bytes
+        lines.append(f"  memory: {format_bytes(total)}, of which activations {format_bytes(activations)} at the peak")
+        if found.unsized:
+            lines.append(f"  {found.unsized} nodes have results whose size the run decides; they are not counted")
+    return lines
+
+
+def _tables(found: Inspection) -> list[Table]:
+    from mace_core.cli.output import format_bytes
+    from mace_core.presentation import Column, Table, number, prose
+
+    ends = [("input", each.name, each.type, "optional" if each.is_optional else "") for each in found.inputs]
+    ends += [("output", each.name, each.type, "") for each in found.outputs]
+    kinds = [(c.dtype, f"{c.tensors}", f"{c.elements:,}", format_bytes(c.nbytes)) for c in found.parameters]
+    metadata = list(found.metadata.items())
+    operators = [(operator, str(count)) for operator, count in found.operators.items()]
+    return [
+        Table((Column("", 2), Column("name"), prose("type"), Column("", 1)), ends),
+        Table((Column("parameters"), number("tensors", 2), number("elements", 1), number("size")), kinds),
+        Table((Column("operator"), number("nodes")), operators),
+        Table((Column("metadata"), prose("value", 1)), [(key, _shortened(text)) for key, text in metadata]),
+    ]
+
+
+def _shortened(text: str) -> str:
+    """The beginning of what is longer than anyone reads: vocabularies are kept in metadata."""
+    if len(text) <= LONGEST_SHOWN:
+        return text
+    return f"{text[:LONGEST_SHOWN]}… ({len(text)} characters; --json has all)"

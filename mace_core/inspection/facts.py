@@ -1,0 +1,109 @@
+"""What an inspection finds: plain data."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+class Severity(enum.Enum):
+    """How bad a problem is."""
+
+    ERROR = "error"  # the model cannot be loaded or run as it is
+    WARNING = "warning"  # it runs, and probably not as meant
+    NOTE = "note"  # worth knowing
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong, or odd, with what to do about it."""
+
+    severity: Severity
+    text: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ValueFact:
+    """An input or output.
+
+    Attributes:
+        name: of the value.
+        type: as text, ``float32[n, 3]``.
+        is_optional: whether the model has a default for it (an initializer of its name).
+    """
+
+    name: str
+    type: str
+    is_optional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterCount:
+    """Constants of one element type: tensors, elements in them, bytes as stored."""
+
+    dtype: str
+    tensors: int
+    elements: int
+    nbytes: int
+
+
+@dataclass(slots=True)
+class Inspection:
+    """Everything found about a model.
+
+    Attributes:
+        model: as messages call it.
+        file_bytes: size of the model file; external data is not in it.
+        properties: what the file says of its origin (IR version, producer, version, description …).
+        opsets: version by domain; the default domain is ``ai.onnx``.
+        inputs, outputs: in the order of the model.
+        metadata: the model's own key-value properties.
+        operators: how many nodes there are of each operator, bodies of control flow included, the most frequent first.
+        parameters: constants by element type, most bytes first.
+        shapes: of the inputs, that ``macs`` and ``peak_activation_bytes`` are for.
+        assumed: free dimensions that had to be given a size for that, as text.
+        macs: multiply-accumulates of one run; None where the shapes are not known.
+        peak_activation_bytes: most bytes that inputs and results take at one moment if nodes run in order and each
+            result is freed after its last reader; None where the shapes are not known.
+        unsized: nodes whose results get a size only while they run; they are not in the two figures.
+        problems: the worst first.
+    """
+
+    model: str
+    file_bytes: int = 0
+    properties: dict[str, str] = field(default_factory=dict)
+    opsets: dict[str, int] = field(default_factory=dict)
+    inputs: list[ValueFact] = field(default_factory=list)
+    outputs: list[ValueFact] = field(default_factory=list)
+    metadata: dict[str, str] = field(default_factory=dict)
+    operators: dict[str, int] = field(default_factory=dict)
+    parameters: list[ParameterCount] = field(default_factory=list)
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    assumed: str = ""
+    macs: int | None = None
+    peak_activation_bytes: int | None = None
+    unsized: int = 0
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def parameter_count(self) -> int:
+        """Elements of all constants."""
+        return sum(count.elements for count in self.parameters)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of all constants."""
+        return sum(count.nbytes for count in self.parameters)
+
+    def add(self, severity: Severity, text: str, hint: str = "") -> None:
+        """Tell a problem."""
+        self.problems.append(Problem(severity, text, hint))
+
+    def as_data(self) -> Mapping[str, Any]:
+        """Everything, ready for JSON."""
+        data = asdict(self)
+        data["problems"] = [{**asdict(each), "severity": each.severity.value} for each in self.problems]
+        return {**data, "parameter_count": self.parameter_count, "weight_bytes": self.weight_bytes}

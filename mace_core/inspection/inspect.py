@@ -1,0 +1,117 @@
+"""Looking at a model."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from mace_core.errors import MaceError, ModelError
+from mace_core.frontend.load import check_file, load_model
+from mace_core.graph import Graph
+from mace_core.graph.attribute import AttributeKind
+from mace_core.graph.signature import Resolution
+from mace_core.inspection.facts import Inspection, Severity, ValueFact
+from mace_core.inspection.memory import peak_activation_bytes
+from mace_core.inspection.onnx_file import (
+    add_deprecated,
+    add_file_facts,
+    add_missing_data,
+    add_proto_counts,
+    counted,
+    read_proto,
+)
+from mace_core.inspection.problems import add_problems, all_nodes
+from mace_core.tensor import Tensor
+
+_ORDER = (Severity.ERROR, Severity.WARNING, Severity.NOTE)
+
+
+def inspect_model(path: str | Path, shapes: Mapping[str, Sequence[int]] | None = None) -> Inspection:
+    """Everything that can be told of a model file without running it.
+
+    A model that cannot be loaded is told of as far as its file can be read; why it cannot is among the problems.
+
+    Args:
+        path: the model file.
+        shapes: of inputs with free dimensions; usual sizes are assumed for the others.
+
+    Raises:
+        ModelError: if the file cannot be read at all.
+        UsageError: if ``shapes`` do not fit the model.
+    """
+    path = Path(path)
+    check_file(path)
+    found = Inspection(str(path), path.stat().st_size)
+    proto = read_proto(path)
+    if proto is not None:
+        add_file_facts(found, proto)
+        add_missing_data(found, proto, path.parent)
+        add_deprecated(found, proto)
+    try:
+        graph = load_model(path)
+    except ModelError as error:
+        if proto is None:
+            raise
+        if not any(problem.severity is Severity.ERROR for problem in found.problems):
+            found.add(Severity.ERROR, f"the model cannot be loaded: {error}")
+        add_proto_counts(found, proto)
+    else:
+        if proto is None:
+            found.opsets = {domain or "ai.onnx": version for domain, version in graph.opset_imports.items()}
+            found.inputs = [ValueFact(value.name, str(value.type)) for value in graph.inputs]
+            found.outputs = [ValueFact(value.name, str(value.type)) for value in graph.outputs]
+            found.metadata = dict(graph.metadata)
+        _add_graph_facts(found, graph)
+        add_problems(found, graph, _add_sizes(found, graph, shapes or {}))
+    found.problems.sort(key=lambda problem: _ORDER.index(problem.severity))
+    return found
+
+
+def _add_graph_facts(found: Inspection, graph: Graph) -> None:
+    nodes = [node for node in all_nodes(graph) if node.op_type != "Constant" or node.domain]
+    found.operators = dict(Counter(node.qualified_op for node in nodes).most_common())
+    found.parameters = counted((tensor.dtype, tensor.size) for tensor in _constants(graph))
+
+
+def _add_sizes(found: Inspection, graph: Graph, given: Mapping[str, Sequence[int]]) -> Resolution | None:
+    """Work and memory at the shapes given, or at usual ones; gives the types at those shapes."""
+    from mace_core.graph.macs import graph_macs
+    from mace_core.graph.shapes import resolve
+    from mace_core.scheduler.assumptions import assumed_shapes
+    from mace_core.scheduler.signatures import given_shapes, types_from_shapes
+
+    known = given_shapes(graph.inputs, given, f"'{found.model}'")
+    failure: MaceError | None = None
+    try:
+        for candidate in assumed_shapes(graph.inputs, known):
+            try:
+                types = types_from_shapes(graph.inputs, candidate.shapes, f"'{found.model}'")
+                resolution = resolve(graph, types)
+            except MaceError as error:
+                failure = failure or error
+                continue
+            found.shapes, found.assumed = dict(candidate.shapes), candidate.note
+            found.macs = sum(graph_macs(graph, resolution.types).values())
+            found.peak_activation_bytes = peak_activation_bytes(graph, resolution.types)
+            found.unsized = len(resolution.blocked)
+            return resolution
+    except MaceError as error:  # an input of unknown rank
+        failure = error
+    if failure is not None:
+        text = f"work and memory are not known, for no shapes were found that the model takes: {failure}"
+        found.add(Severity.WARNING, text, "give --shape")
+    return None
+
+
+def _constants(graph: Graph) -> Iterator[Tensor]:
+    for value in graph.initializers.values():
+        if value.constant is not None:
+            yield value.constant
+    for node in graph.nodes:
+        if node.op_type == "Constant" and not node.domain:
+            for attribute in node.attributes.values():
+                if attribute.kind is AttributeKind.TENSOR:
+                    yield attribute.value
+        for body in node.subgraphs():
+            yield from _constants(body)

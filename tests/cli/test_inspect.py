@@ -1,0 +1,216 @@
+"""`mace inspect`: what a model file holds, with the core alone and without running anything."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from mace_core.errors import ModelError, UsageError
+from mace_core.inspection import Severity, inspect_model
+
+
+def value(name: str, shape: list[Any] | None, kind: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, kind, shape)
+
+
+def save(path: Path, nodes: list[onnx.NodeProto], inputs: Any, outputs: Any, weights: Any = (), **extra: Any) -> Path:
+    graph = helper.make_graph(nodes, "g", inputs, outputs, list(weights))
+    opsets = extra.pop("opset_imports", [helper.make_opsetid("", 17)])
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8, producer_name="maker", **extra)
+    model.metadata_props.add(key="author", value="someone")
+    onnx.save(model, path)
+    return path
+
+
+@pytest.fixture
+def conv(tmp_path: Path) -> Path:
+    """Conv 3x3 of x [n, 3, h, h], Relu, and a constant of int64 that shapes nothing."""
+    rng = np.random.default_rng(0)
+    weights = [numpy_helper.from_array(rng.standard_normal((4, 3, 3, 3)).astype(np.float32), "w")]
+    weights.append(numpy_helper.from_array(np.zeros(5, np.int64), "spare"))
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["t"], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["t"], ["y"]),
+    ]
+    return save(tmp_path / "conv.onnx", nodes, [value("x", ["n", 3, "h", "h"])], [value("y", None)], weights)
+
+
+def test_it_counts_operators_parameters_work_and_memory(conv: Path) -> None:
+    found = inspect_model(conv, {"x": (2, 3, 8, 8)})
+    assert found.operators == {"Conv": 1, "Relu": 1}
+    assert [(c.dtype, c.tensors, c.elements, c.nbytes) for c in found.parameters] == [
+        ("float32", 1, 108, 432),
+        ("int64", 1, 5, 40),
+    ]
+    assert (found.parameter_count, found.weight_bytes) == (113, 472)
+    assert found.macs == 2 * 4 * 8 * 8 * 27
+    result = 2 * 4 * 8 * 8 * 4
+    assert found.peak_activation_bytes == 2 * result  # Conv's and Relu's results; x, which is smaller, is freed by then
+    assert found.opsets == {"ai.onnx": 17}
+    assert found.metadata == {"author": "someone"}
+    assert found.properties["producer"] == "maker"
+    assert [(each.name, each.type) for each in found.inputs] == [("x", "float32[n, 3, h, h]")]
+
+
+def test_it_assumes_usual_sizes_and_says_so(conv: Path) -> None:
+    found = inspect_model(conv)
+    assert found.shapes["x"][:2] == (1, 3)
+    assert "h=" in found.assumed
+    assert any("free dimensions: x float32[n, 3, h, h]" in problem.text for problem in found.problems)
+
+
+def test_shapes_that_do_not_fit_are_refused(conv: Path) -> None:
+    with pytest.raises(UsageError, match="'x'"):
+        inspect_model(conv, {"x": (2, 4, 8, 8)})
+
+
+def texts(path: Path, severity: Severity) -> str:
+    return "\n".join(problem.text for problem in inspect_model(path).problems if problem.severity is severity)
+
+
+def test_it_tells_what_nothing_reads(tmp_path: Path, conv: Path) -> None:
+    assert "nothing reads 1 of the constants (40 bytes): spare" in texts(conv, Severity.NOTE)
+    nodes = [helper.make_node("Neg", ["x"], ["y"]), helper.make_node("Abs", ["x"], ["z"], name="lost")]
+    path = save(tmp_path / "m.onnx", nodes, [value("x", [2]), value("idle", [2])], [value("y", [2])])
+    assert "nothing reads the inputs idle" in texts(path, Severity.WARNING)
+    assert "nothing reads what 1 of the nodes compute: lost" in texts(path, Severity.NOTE)
+
+
+def test_it_names_operators_that_nobody_runs(tmp_path: Path) -> None:
+    nodes = [helper.make_node(op, [a], [b], domain="acme") for op, a, b in (("Foo", "x", "t"), ("Foo", "t", "y"))]
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("acme", 1)]
+    path = save(tmp_path / "m.onnx", nodes, [value("x", [2])], [value("y", [2])], opset_imports=opsets)
+    assert "acme.Foo (2 nodes) is no operator that is known here" in texts(path, Severity.ERROR)
+    assert inspect_model(path).operators == {"acme.Foo": 2}
+
+
+def test_it_knows_operators_of_microsoft_and_names_who_runs_others(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Gelu", ["x"], ["y"], domain="com.microsoft")]
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    path = save(tmp_path / "m.onnx", nodes, [value("x", [2])], [value("y", [2])], opset_imports=opsets)
+    assert texts(path, Severity.ERROR) == ""
+
+
+def test_a_model_that_cannot_be_loaded_is_told_of_as_far_as_it_can_be_read(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Neg", ["nowhere"], ["y"])]
+    weights = [numpy_helper.from_array(np.zeros((2, 3), np.float16), "w")]
+    path = save(tmp_path / "m.onnx", nodes, [value("x", [2])], [value("y", [2])], weights)
+    found = inspect_model(path)
+    assert found.problems[0].severity is Severity.ERROR
+    assert "'nowhere'" in found.problems[0].text
+    assert found.operators == {"Neg": 1}
+    assert (found.parameters[0].dtype, found.parameter_count) == ("float16", 6)
+
+
+def test_external_data_that_is_missing_is_named(tmp_path: Path) -> None:
+    weight = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[300], data_location=TensorProto.EXTERNAL)
+    weight.external_data.add(key="location", value="weights.bin")
+    path = save(
+        tmp_path / "m.onnx",
+        [helper.make_node("Add", ["x", "w"], ["y"])],
+        [value("x", [300])],
+        [value("y", [300])],
+        [weight],
+    )
+    found = inspect_model(path)
+    assert [p.severity for p in found.problems] == [Severity.ERROR]
+    assert "'weights.bin' with the values of 'w'" in found.problems[0].text
+    assert (found.parameter_count, found.weight_bytes) == (300, 1200)
+    (tmp_path / "weights.bin").write_bytes(bytes(1200))
+    whole = inspect_model(path)
+    assert not [p for p in whole.problems if p.severity is Severity.ERROR]
+    assert whole.weight_bytes == 1200
+
+
+def test_a_default_makes_an_input_optional(tmp_path: Path) -> None:
+    scale = numpy_helper.from_array(np.array(2, np.float32), "scale")
+    nodes = [helper.make_node("Mul", ["x", "scale"], ["y"])]
+    path = save(tmp_path / "m.onnx", nodes, [value("x", [2]), value("scale", [])], [value("y", [2])], [scale])
+    assert [(each.name, each.is_optional) for each in inspect_model(path).inputs] == [("x", False), ("scale", True)]
+
+
+def test_deprecated_operators_and_float64_are_told(tmp_path: Path) -> None:
+    weights = [numpy_helper.from_array(np.array([1, 1], np.float32), "scales")]
+    nodes = [helper.make_node("Upsample", ["x", "scales"], ["y"])]
+    opsets = [helper.make_opsetid("", 9)]
+    path = save(tmp_path / "u.onnx", nodes, [value("x", [2, 2])], [value("y", None)], weights, opset_imports=opsets)
+    assert "Upsample" not in texts(path, Severity.NOTE)  # not yet in opset 9
+    doubles = [numpy_helper.from_array(np.zeros(9), "w")]
+    kind = TensorProto.DOUBLE
+    path = save(
+        tmp_path / "d.onnx",
+        [helper.make_node("Add", ["x", "w"], ["y"])],
+        [value("x", [9], kind)],
+        [value("y", [9], kind)],
+        doubles,
+    )
+    assert "9 of 9 parameters are float64" in texts(path, Severity.WARNING)
+    path = save(
+        tmp_path / "s.onnx",
+        [helper.make_node("Scatter", ["x", "i", "u"], ["y"])],
+        [value("x", [2]), value("i", [1], TensorProto.INT64), value("u", [1])],
+        [value("y", [2])],
+        opset_imports=[helper.make_opsetid("", 13)],
+    )
+    assert "Scatter (1 node) is deprecated since opset 11" in texts(path, Severity.NOTE)
+
+
+def test_bodies_of_control_flow_count(tmp_path: Path) -> None:
+    weight = numpy_helper.from_array(np.zeros(7, np.float32), "inner")
+    then = helper.make_graph([helper.make_node("Add", ["x", "inner"], ["a"])], "t", [], [value("a", [7])], [weight])
+    other = helper.make_graph([helper.make_node("Neg", ["x"], ["b"])], "e", [], [value("b", [7])])
+    nodes = [helper.make_node("If", ["c"], ["y"], then_branch=then, else_branch=other)]
+    inputs = [value("c", [], TensorProto.BOOL), value("x", [7])]
+    found = inspect_model(save(tmp_path / "m.onnx", nodes, inputs, [value("y", [7])], []))
+    assert found.operators == {"If": 1, "Add": 1, "Neg": 1}
+    assert found.parameter_count == 7
+    assert not [p for p in found.problems if "nothing reads" in p.text]
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense that is no model", b"\x08\x08" + b"\xff" * 40])
+def test_what_is_no_model_is_a_model_error(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(content)
+    with pytest.raises(ModelError):
+        inspect_model(path)
+    with pytest.raises(ModelError):
+        inspect_model(tmp_path / "absent.onnx")
+
+
+def test_the_command_prints_sections_and_json(mace: Any, conv: Path) -> None:
+    done = mace("inspect", "conv.onnx", "--shape", "x=2x3x8x8")
+    assert done.returncode == 0, done.stderr
+    for words in (
+        "float32[n, 3, h, h]",
+        "parameters: 113 in 472 B",
+        "Conv",
+        "author",
+        "someone",
+        "0.000 G a run",
+        "note:",
+    ):
+        assert words in done.stdout
+    shown = json.loads(mace("inspect", "conv.onnx", "--shape", "2x3x8x8", "--json").stdout)
+    assert (shown["schema_version"], shown["command"], shown["macs"]) == (1, "inspect", 13824)
+    assert shown["problems"][0]["severity"] == "note"
+    missing = mace("inspect", "absent.onnx", "--json")
+    assert missing.returncode == 2
+    assert json.loads(missing.stdout)["error"]["type"] == "ModelNotFoundError"
+
+
+def test_it_needs_no_provider(conv: Path) -> None:
+    script = (
+        "import sys\nfrom mace_core.inspection import inspect_model\n"
+        f"inspect_model({str(conv)!r})\n"
+        "print(sorted(m for m in sys.modules if m.startswith(('mace_', 'numba', 'llvmlite')) and '.' not in m))"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['mace_core']"
