@@ -43,27 +43,27 @@ def add_file_facts(found: Inspection, model: onnx.ModelProto) -> None:
     """Origin, opsets, inputs and outputs, metadata."""
     origin = {
         "IR version": str(model.ir_version),
-        "producer": f"{model.producer_name} {model.producer_version}".strip(),
+        "producer": f"{_text(model.producer_name)} {_text(model.producer_version)}".strip(),
         "model version": str(model.model_version) if model.model_version else "",
-        "domain": model.domain,
-        "graph": model.graph.name,
-        "description": model.doc_string or model.graph.doc_string,
+        "domain": _text(model.domain),
+        "graph": _text(model.graph.name),
+        "description": _text(model.doc_string or model.graph.doc_string),
         "functions": str(len(model.functions)) if model.functions else "",
     }
     found.properties = {key: value for key, value in origin.items() if value}
-    found.opsets = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
-    found.metadata = {entry.key: entry.value for entry in model.metadata_props}
+    found.opsets = {_text(entry.domain) or "ai.onnx": entry.version for entry in model.opset_import}
+    found.metadata = {_text(entry.key): _text(entry.value) for entry in model.metadata_props}
     defaults = {tensor.name for tensor in model.graph.initializer}
     # before IR version 4 every initializer had to be listed among the inputs, and none can be replaced
     listed = [info for info in model.graph.input if model.ir_version >= 4 or info.name not in defaults]
-    found.inputs = [ValueFact(info.name, _type_text(info.type), info.name in defaults) for info in listed]
-    found.outputs = [ValueFact(info.name, _type_text(info.type)) for info in model.graph.output]
+    found.inputs = [ValueFact(_text(info.name), _type_text(info.type), info.name in defaults) for info in listed]
+    found.outputs = [ValueFact(_text(info.name), _type_text(info.type)) for info in model.graph.output]
 
 
 def add_proto_counts(found: Inspection, model: onnx.ModelProto) -> None:
     """Operators and parameters as they stand in the file, for a model that cannot be loaded."""
     operators = Counter(
-        f"{node.domain}.{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
+        _text(node.op_type) if node.domain in ("", "ai.onnx") else f"{_text(node.domain)}.{_text(node.op_type)}"
         for graph in _graphs(model.graph)
         for node in graph.node
     )
@@ -90,8 +90,8 @@ def add_missing_data(found: Inspection, model: onnx.ModelProto, folder: Path) ->
     for graph in _graphs(model.graph):
         for tensor in graph.initializer:
             if tensor.data_location == tensor.EXTERNAL:
-                location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
-                wanted.setdefault(location, []).append(tensor.name)
+                location = next((_text(entry.value) for entry in tensor.external_data if entry.key == "location"), "")
+                wanted.setdefault(location, []).append(_text(tensor.name))
     for location, names in wanted.items():
         try:
             is_there = bool(location) and (folder / location).is_file()
@@ -113,13 +113,18 @@ def add_deprecated(found: Inspection, model: onnx.ModelProto) -> None:
     """Operators that their opset calls deprecated."""
     import onnx.defs
 
-    versions = {entry.domain if entry.domain != "ai.onnx" else "": entry.version for entry in model.opset_import}
-    seen = Counter((node.domain if node.domain != "ai.onnx" else "", node.op_type) for node in model.graph.node)
+    from mace_core.frontend.onnx.schemas import newest_opset, standard_domain
+
+    versions = {standard_domain(_text(entry.domain)): entry.version for entry in model.opset_import}
+    seen = Counter((standard_domain(_text(node.domain)), _text(node.op_type)) for node in model.graph.node)
     for (domain, op_type), count in seen.items():
-        try:
-            schema = onnx.defs.get_schema(op_type, versions.get(domain, 1), domain)
-        except onnx.defs.SchemaError:
+        version, newest = versions.get(domain, 1), newest_opset(domain)
+        if newest is None or not 1 <= version <= newest:
             continue  # told elsewhere
+        try:
+            schema = onnx.defs.get_schema(op_type, version, domain)
+        except onnx.defs.SchemaError:
+            continue
         if schema.deprecated:
             found.add(
                 Severity.NOTE,
@@ -134,6 +139,11 @@ def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
         for attribute in node.attribute:
             for body in (*([attribute.g] if attribute.HasField("g") else ()), *attribute.graphs):
                 yield from _graphs(body)
+
+
+def _text(field: str | bytes) -> str:
+    """A string of the file, which need not be UTF-8."""
+    return field if isinstance(field, str) else field.decode("utf-8", "backslashreplace")
 
 
 def _dtype(tensor: onnx.TensorProto) -> DType | None:

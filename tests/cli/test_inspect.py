@@ -214,3 +214,22 @@ def test_it_needs_no_provider(conv: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "['mace_core']"
+
+
+@pytest.mark.parametrize("version", [2**63 - 1, -(2**63), 0])
+def test_an_opset_of_no_version_is_a_problem_and_no_crash(tmp_path: Path, version: int) -> None:
+    nodes = [helper.make_node("Upsample", ["x", "s"], ["y"])]
+    opsets = [helper.make_opsetid("", version)]
+    path = save(tmp_path / "m.onnx", nodes, [value("x", [2])], [value("y", [2])], opset_imports=opsets)
+    assert "opset" in texts(path, Severity.ERROR)
+
+
+def test_names_that_are_no_text_are_shown_as_what_they_are(tmp_path: Path, conv: Path) -> None:
+    content = conv.read_bytes()
+    assert content.count(b"maker") == 1
+    path = tmp_path / "m.onnx"
+    path.write_bytes(content.replace(b"maker", b"m\xffk\xfe!").replace(b"Relu", b"Re\xfflu"[:4]))
+    found = inspect_model(path)
+    assert found.properties["producer"] == r"m\xffk\xfe!"
+    assert found.problems[0].severity is Severity.ERROR
+    assert found.operators["Conv"] == 1
