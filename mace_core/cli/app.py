@@ -117,7 +117,19 @@ def _run(arguments: list[str]) -> int:
 
 
 _OWN_COMMANDS = frozenset(
-    {"run", "inspect", "explain", "benchmark", "accuracy", "validate", "devices", "plugins", "doctor", "cache", "--version"}
+    {
+        "run",
+        "inspect",
+        "explain",
+        "benchmark",
+        "accuracy",
+        "validate",
+        "devices",
+        "plugins",
+        "doctor",
+        "cache",
+        "--version",
+    }
 )
 
 

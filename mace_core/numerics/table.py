@@ -58,7 +58,7 @@ def layers_table(found: Validation, *, worst_first: bool) -> Table:
 
 def _badness(found: Validation, layer: Layer) -> tuple[bool, float]:
     """What sorts the worst value first; a difference without a figure is the worst."""
-    is_bad = found.diverges(layer.difference) or found.diverges(layer.isolated) or bool(layer.failure)
+    is_bad = found.diverges(layer, layer.difference) or found.diverges(layer, layer.isolated) or bool(layer.failure)
     relative = 0.0 if layer.difference is None else layer.difference.relative
     return not is_bad, -relative if relative == relative else -math.inf
 
