@@ -35,11 +35,32 @@ def printable(message: str) -> str:
     )
 
 
+def error_text(error: BaseException) -> str:
+    """The words of an exception on one line, "" where it has none; an exception of somebody else's may fail at that."""
+    try:
+        return " ".join(str(error).split())
+    except KeyboardInterrupt:
+        raise
+    except BaseException as other:
+        return f"whose words cannot be had: its text raises {type(other).__name__}"
+
+
+def describe_error(error: BaseException) -> str:
+    """``ImportError: No module named 'x'``: an exception as part of a sentence, on one line."""
+    message = error_text(error)
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+
+
 class MaceError(Exception):
     """Base of every error this framework raises on purpose."""
 
     def __str__(self) -> str:
-        return printable(super().__str__())
+        try:
+            return printable(super().__str__())
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a provider may put anything into an error of ours
+            return f"{type(self).__name__}, whose words cannot be had ({type(error).__name__})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restored, (type(self), self.args), self.__dict__  # whatever the constructor asks for

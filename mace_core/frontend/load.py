@@ -17,6 +17,7 @@ from mace_core.errors import (
     ModelNotFoundError,
     UsageError,
     UsageTypeError,
+    describe_error,
     model_file_error,
 )
 from mace_core.frontend.base import Frontend, ModelSource
@@ -172,8 +173,10 @@ def _frontend_for(source: ModelSource, label: str) -> Frontend:
     for frontend in (*by_suffix, *others):
         try:
             readable = frontend.can_read(source)
-        except Exception as error:
-            failures.append(f"'{frontend.name}' failed to look at the model ({type(error).__name__}: {error})")
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            failures.append(f"'{frontend.name}' failed to look at the model ({describe_error(error)})")
             _log.warning("Frontend %s", failures[-1])
             continue
         if readable:
@@ -206,8 +209,10 @@ def installed_frontends() -> tuple[list[Frontend], list[str]]:
             frontend = entry.load()()
             if not isinstance(frontend, Frontend):
                 raise TypeError(f"{entry.value} is not a mace_core.frontend.Frontend")
-        except Exception as error:  # whatever a third-party module raises on import: kept as data
-            failures.append(f"'{entry.name}' of {origin} can not be loaded ({type(error).__name__}: {error})")
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # whatever a third-party module raises on import: kept as data
+            failures.append(f"'{entry.name}' of {origin} can not be loaded ({describe_error(error)})")
             _log.warning("Frontend %s", failures[-1])
             continue
         frontends.append(frontend)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     import importlib.metadata  # its import takes about 10 ms, so it is done on first use
 
+from mace_core.errors import describe_error
 from mace_core.provider.plugin_memory import Installed, PluginMemory
 
 PROVIDER_GROUP = "mace.execution_providers"
@@ -161,8 +162,7 @@ class Switches(NamedTuple):
 
 def describe(error: BaseException) -> str:
     """``ImportError: No module named 'x'``: an exception as part of a sentence, on one line."""
-    message = " ".join(str(error).split())
-    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+    return describe_error(error)
 
 
 def trace(message: str) -> None:

@@ -217,7 +217,9 @@ def register_commands(app: typer.Typer) -> None:
     if hook is not None:
         try:
             hook(app=app)
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             _log.warning("a plugin's mace_register_commands failed: %s", describe(error))
 
 
@@ -227,14 +229,18 @@ def _tell(name: str, event: object) -> None:
         return
     try:
         hook(event=event)
-    except Exception as error:  # an observer must not break what it observes
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # an observer must not break what it observes
         _log.warning("a plugin's %s failed: %s", name, describe(error), exc_info=_log.isEnabledFor(logging.DEBUG))
 
 
 def _ask(hook: pluggy.HookCaller, **arguments: Any) -> Any:
     try:
         return hook(**arguments)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         who = ", ".join(implementation.plugin_name for implementation in hook.get_hookimpls())
         raise PluginError(f"{hook.name} of a plugin ({who}) failed: {describe(error)}") from error
 

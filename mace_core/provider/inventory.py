@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mace_core.errors import DeviceNotFoundError, PluginError
+from mace_core.errors import DeviceNotFoundError, PluginError, ProviderError, error_text
+from mace_core.provider.border import GivenUpError, calling
 from mace_core.provider.device import Device, DeviceKind, Missing, ProbeResult
 from mace_core.provider.entry_points import describe, trace
 from mace_core.provider.probe_cache import ProbeCache
 from mace_core.provider.registry import REFERENCE, PluginStatus, Registry, default_registry
+
+_log = logging.getLogger("mace_core.plugins")
+
+PROBE_SECONDS = 30.0
+"""So long the probe of a provider that nobody has named may take; then the session goes on without its devices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +52,7 @@ def inventory(registry: Registry | None = None, *, refresh: bool = False) -> Inv
     missing: dict[str, tuple[Missing, ...]] = {}
     for name in registry.names():
         try:
-            result = _probe(registry, name, cache, refresh)
+            result = _probe(registry, name, cache, refresh, seconds=PROBE_SECONDS)
         except PluginError:
             continue  # told in `failures`
         devices.extend(result.devices)
@@ -87,9 +94,13 @@ def find_device(
     registry = registry or default_registry()
     provider, colon, device_id = name.partition(":")
     result = probe(provider, registry, refresh=refresh)
-    if options and (loaded := registry.provider(provider)).probe_options.intersection(options):
-        result = loaded.probe_with(options)
-        _check(provider, result)
+    if options:
+        with calling(provider, "could not look for its devices"):
+            loaded = registry.provider(provider)
+            if loaded.probe_options.intersection(options):
+                with registry.calls(provider).call(provider):
+                    result = loaded.probe_with(options)
+                _check(provider, result)
     if not colon:
         for device in result.devices:
             if is_real(device):
@@ -105,20 +116,36 @@ def find_device(
     raise DeviceNotFoundError(_no_such_device(name, device_id, provider, result))
 
 
-def _probe(registry: Registry, name: str, cache: ProbeCache, refresh: bool) -> ProbeResult:
+def _probe(
+    registry: Registry, name: str, cache: ProbeCache, refresh: bool, seconds: float | None = None
+) -> ProbeResult:
+    """What a provider finds, or that it failed; after ``seconds`` nobody waits for it any more."""
     if not refresh:
         cached = cache.get(name)
         if cached is not None:
             return cached
     provider = registry.provider(name)
     trace(f"probing {name}")
+    calls = registry.calls(name)
     try:
-        result = provider.probe()
+        if seconds is None:
+            with calls.call(name):
+                result = provider.probe()
+        else:
+            result = calls.call_for(seconds, name, provider.probe)
         _check(name, result)
-    except Exception as error:  # the contract forbids it; the other providers' devices must still be found
+        cache.put(name, result)
+    except KeyboardInterrupt:
+        raise
+    except GivenUpError as error:
+        _log.warning("the provider '%s' is left out: it looks for its devices, and %s", name, error_text(error))
+        hint = f"name it to wait for it, or set MACE_DISABLE_PLUGINS={name} to leave it out at once"
+        return ProbeResult(missing=(Missing(name, f"its probe was given up on: {error_text(error)}", hint),))
+    except ProviderError as error:  # within the contract, as that another call hangs
+        return ProbeResult(missing=(Missing(name, error_text(error), ""),))
+    except BaseException as error:  # the contract forbids it; the other providers' devices must still be found
         reason = f"its probe failed, which is a defect of the provider: {describe(error)}"
         return ProbeResult(missing=(Missing(name, reason, "report it to the provider's vendor"),))
-    cache.put(name, result)
     return result
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from mace_core.errors import DeviceNotFoundError, PluginError, shorten
 from mace_core.fork_safe import fork_safe_rlock, unforked
 from mace_core.provider.api import API_VERSION, ApiVersion
+from mace_core.provider.border import OneAtATime
 from mace_core.provider.device_words import meant_by
 from mace_core.provider.entry_points import PROVIDER_GROUP, PluginEntry, Switches, describe, discover, load, trace
 from mace_core.provider.provider import ExecutionProvider
@@ -74,6 +75,7 @@ class _Slot:
     api_version: str = ""
     provider: ExecutionProvider | None = None
     error: BaseException | None = None
+    calls: OneAtATime = field(default_factory=OneAtATime)
 
     def status(self) -> PluginStatus:
         entry = self.entry
@@ -154,6 +156,15 @@ class Registry:
                 origin = f" (from {slot.entry.provenance})" if slot.entry.provenance else ""
                 raise PluginError(f"the provider '{name}'{origin} can not be used: {slot.reason}") from slot.error
             return slot.provider
+
+    def calls(self, name: str) -> OneAtATime:
+        """What keeps ``probe`` and ``open`` of the provider called ``name`` apart, whoever calls them.
+
+        Raises:
+            DeviceNotFoundError: if no such provider is installed.
+        """
+        with self._lock:
+            return self._slot(name).calls
 
     def register(self, provider_class: type[ExecutionProvider]) -> None:
         """Add a provider that lives in the application itself; it replaces an installed one of the same name.

@@ -1,9 +1,9 @@
-"""Calls into providers, and what an exception outside the contract becomes."""
+"""Running what a provider compiled."""
 
 from __future__ import annotations
 
-from mace_core.errors import MaceError, ProviderBugError
 from mace_core.provider import Bindings, Execution
+from mace_core.provider.border import PASSED_ON, defect
 
 
 def run_execution(execution: Execution, bindings: Bindings, device: str) -> None:
@@ -11,20 +11,11 @@ def run_execution(execution: Execution, bindings: Bindings, device: str) -> None
 
     Raises:
         MaceError: what the provider raises within the contract.
-        ProviderBugError: for anything else but exhausted memory.
+        ProviderBugError: for anything else but exhausted memory and Ctrl-C.
     """
     try:
         execution.run(bindings)
-    except (MaceError, MemoryError):
+    except PASSED_ON:
         raise
-    except Exception as error:
+    except BaseException as error:
         raise defect(error, device) from error
-
-
-def defect(error: Exception, device: str) -> ProviderBugError:
-    """What an exception outside the contract is: the provider's defect."""
-    return ProviderBugError(
-        f"{device} failed in a way its provider does not account for ({type(error).__name__}: {error}); "
-        "report it to the provider, or run without this device",
-        device=device,
-    )

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import NoneType
 
 from mace_core.errors import MaceError, ProviderBugError, ProviderError, UsageError
 from mace_core.fork_safe import fork_safe_lock, unforked
 from mace_core.provider import Backend, DataTransfer, Device
+from mace_core.provider.border import attempt, calling, instance_of, reason_of
 from mace_core.tensor import MemoryKind
 
 _log = logging.getLogger("mace")
@@ -57,8 +59,8 @@ class SessionDevice:
         if self._backend is None:
             if self.is_closed:
                 raise UsageError(f"{self.name} belongs to a session that is closed")
-            with unforked():
-                self._backend = self.open_backend()
+            with unforked(), calling(self.name, "could not be opened"):
+                self._backend = instance_of(Backend, self.open_backend())
         return self._backend
 
     @property
@@ -68,7 +70,8 @@ class SessionDevice:
     @property
     def memory(self) -> MemoryKind:
         """The kind of memory its tensors live in."""
-        return self.backend.allocators()[0].memory
+        with calling(self.name):
+            return self.backend.allocators()[0].memory
 
     def transfer(self) -> DataTransfer:
         """How bytes get in and out of its own memory.
@@ -76,7 +79,8 @@ class SessionDevice:
         Raises:
             ProviderError: if the backend names device memory and offers no transfer.
         """
-        found = self.backend.transfer()
+        with calling(self.name):
+            found = instance_of((DataTransfer, NoneType), self.backend.transfer())
         if found is None:
             raise ProviderError(f"{self.name} has memory of its own but offers no transfer", device=self.name)
         return found
@@ -86,16 +90,22 @@ class SessionDevice:
         """What the open backend wants its user to read."""
         if self._backend is None:
             return ()
-        notes = self._backend.notes
-        return (notes,) if isinstance(notes, str) else tuple(str(note) for note in notes)
+        try:
+            with calling(self.name):
+                notes = self._backend.notes
+                return (notes,) if isinstance(notes, str) else tuple(str(note) for note in notes)
+        except Exception as error:
+            _log.warning("what %s has to tell is left out: %s", self.name, reason_of(error))
+            return ()
 
     def measure_peak(self, seconds: float) -> float | None:
         """Multiply-accumulates a second, see `Backend.measure_peak`; an error there is logged, since no run depends on
         it."""
         try:
-            return self.backend.measure_peak(seconds)
-        except Exception:
-            _log.exception("measuring the peak of %s failed", self.name)
+            with calling(self.name):
+                return self.backend.measure_peak(seconds)
+        except Exception as error:
+            _log.error("measuring the peak of %s failed: %s", self.name, reason_of(error))
             return None
 
     def close(self) -> None:
@@ -103,10 +113,7 @@ class SessionDevice:
         self.is_closed = True
         backend, self._backend = self._backend, None
         if backend is not None:
-            try:
-                backend.close()
-            except Exception:
-                _log.exception("closing %s failed", self.name)
+            attempt(backend.close, f"closing {self.name}")
 
 
 class DevicePool:
@@ -164,9 +171,9 @@ class DevicePool:
                 if isinstance(error, MaceError):
                     raise
                 raise ProviderBugError(
-                    f"{device.name} could not be opened: {type(error).__name__}: {error}", device=device.name
+                    f"{device.name} could not be opened: {reason_of(error)}", device=device.name
                 ) from error
-            device.refused = f"it could not be opened: {error}"
+            device.refused = f"it could not be opened: {reason_of(error)}"
             _log.warning("%s is left out: %s", device.name, device.refused)
             return False
         return True

@@ -7,12 +7,13 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mace_core.errors import MaceError, ProviderBugError, ProviderError
+from mace_core.errors import ProviderBugError, describe_error
 from mace_core.graph import Value
 from mace_core.host_memory import require_host_memory
 from mace_core.provider import (
@@ -26,8 +27,9 @@ from mace_core.provider import (
     Execution,
     Stream,
 )
+from mace_core.provider.border import PASSED_ON, attempt, calling, close_all, defect, instance_of
 from mace_core.provider.memory import HostAllocator
-from mace_core.scheduler.calls import defect, run_execution
+from mace_core.scheduler.calls import run_execution
 from mace_core.scheduler.context import RunContext
 from mace_core.scheduler.copies import queue_copy, queueable_copies
 from mace_core.scheduler.numerics import NumericsCheck
@@ -86,10 +88,12 @@ class StageInstance:
         self._own_cancel = CancelFlag()  # never set
         try:
             for location, arena in plan.arenas.items():
-                allocator = HostAllocator() if location == HOST else plan.devices[location].backend.allocators()[0]
-                self._arenas[location] = (allocator, allocator.allocate(arena.total_bytes))
+                with calling(location):
+                    allocator = HostAllocator() if location == HOST else plan.devices[location].backend.allocators()[0]
+                    self._arenas[location] = (allocator, instance_of(Buffer, allocator.allocate(arena.total_bytes)))
             for name, device in plan.devices.items():
-                stream = device.backend.create_stream()
+                with calling(name):
+                    stream = instance_of((Stream, NoneType), device.backend.create_stream())
                 if stream is not None:
                     self._streams[name] = stream
                     if device.memory is MemoryKind.HOST:
@@ -181,14 +185,16 @@ class StageInstance:
                 self._wait_for_host_memory()
                 self._wait(step.device)
                 start_ns = time.perf_counter_ns() if start_ns else 0  # waiting for kernels is not the transfer's time
-                self._upload(step)
+                with calling(step.device):
+                    self._upload(step)
                 what = f"transfer to {step.device}: {self.plan.registers[step.source].value.name}"
                 source: tuple[str, ...] = ()
             case DownloadStep():
                 self._wait_for_host_memory()
                 self._wait(step.device)
                 start_ns = time.perf_counter_ns() if start_ns else 0
-                self._download(step)
+                with calling(step.device):
+                    self._download(step)
                 what = f"transfer from {step.device}: {self.plan.registers[step.source].value.name}"
                 source = ()
             case ControlStep():
@@ -226,7 +232,8 @@ class StageInstance:
         if array.nbytes:
             target = Buffer(MemoryKind.HOST, array.nbytes, address_of(array), array)
             transfer = self.plan.devices[spec.location].transfer()
-            transfer.to_host(bound.buffer, target, array.nbytes, source_offset=bound.offset, target_offset=0)
+            with calling(spec.location):
+                transfer.to_host(bound.buffer, target, array.nbytes, source_offset=bound.offset, target_offset=0)
         return from_storage(array, bound.dtype, bound.shape)
 
     def _run_subgraph(self, number: int, step: RunStep, context: RunContext) -> None:
@@ -254,9 +261,9 @@ class StageInstance:
         pending = self._pending.setdefault(step.device, [])
         try:
             event = execution.enqueue(stream, bindings, tuple(pending))
-        except (MaceError, MemoryError):
+        except PASSED_ON:
             raise
-        except Exception as error:
+        except BaseException as error:
             raise defect(error, step.device) from error
         pending[:] = [event]
 
@@ -266,9 +273,9 @@ class StageInstance:
         while pending:
             try:
                 pending[0].wait()
-            except (MaceError, MemoryError):
+            except PASSED_ON:
                 raise
-            except Exception as error:
+            except BaseException as error:
                 raise defect(error, device) from error
             pending.pop(0)
 
@@ -277,8 +284,10 @@ class StageInstance:
         for name, stream in self._streams.items():
             try:
                 stream.synchronize()
-            except ProviderError as error:
-                _log.info("work queued on %s failed while its run was given up: %s", name, error)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
+                _log.info("work queued on %s failed while its run was given up: %s", name, describe_error(error))
         self._pending.clear()
 
     def _wait_for_host_memory(self, *, but: str = "") -> None:
@@ -296,7 +305,8 @@ class StageInstance:
         transfer, stream = self._transfers.get(step.device), self._streams.get(step.device)
         if number not in self._queueable or transfer is None or stream is None:
             return False
-        event = queue_copy(transfer, stream, step, self._bound)
+        with calling(step.device):
+            event = queue_copy(transfer, stream, step, self._bound)
         if event is None:
             return False
         self._pending.setdefault(step.device, []).append(event)
@@ -416,7 +426,8 @@ class StageInstance:
     def _prepare(self, step: Step) -> _Prepared | None:
         if not isinstance(step, RunStep):
             return None
-        execution = step.compiled.new_execution()
+        with calling(step.device):
+            execution = instance_of(Execution, step.compiled.new_execution())
         self._executions.append(execution)
         registers = self.plan.registers
         outputs = [None if registers[r].storage is Storage.DYNAMIC else self._bound[r] for r in step.outputs]
@@ -453,12 +464,10 @@ class StageInstance:
     def close(self) -> None:
         """Free all of it, once what is queued is done."""
         self._settle()
-        for execution in self._executions:
-            execution.close()
-        for stream in self._streams.values():
-            stream.close()
+        close_all(self._executions)
+        close_all(self._streams.values())
         for allocator, buffer in (*self._temporary, *self._arenas.values()):
-            allocator.free(buffer)
+            attempt(allocator.free, "freeing memory of a provider", buffer)
         self._executions, self._streams, self._temporary, self._arenas = [], {}, [], {}
 
 

@@ -13,11 +13,13 @@ from mace_core.errors import ModelError
 from mace_core.graph import Graph, GraphView, Node, Value
 from mace_core.graph.signature import Resolution
 from mace_core.provider import Capability
+from mace_core.provider.border import reason_of
 from mace_core.scheduler.contrib import contrib_body
 from mace_core.scheduler.core_nodes import runs_in_core
 from mace_core.scheduler.devices import DevicePool
 from mace_core.scheduler.flex_attention import flex_attention_body
 from mace_core.scheduler.ml import ml_body
+from mace_core.scheduler.placement import ask_capability
 from mace_core.scheduler.rewriting import OPSET_OF_BODIES
 from mace_core.scheduler.stages import Stage, cut_stage, fragment, node_reads
 from mace_core.scheduler.training_bodies import training_body
@@ -110,9 +112,11 @@ def _ask(stage: Stage, pool: DevicePool) -> tuple[Capabilities, list[Node]]:
         if device.is_reference or device.only_pinned or not left or not pool.ready(device):
             continue
         try:
-            answer = device.backend.capability(_view(stage, stage.nodes))
+            answer = ask_capability(device, _view(stage, stage.nodes))
         except Exception as error:
-            _log.info("%s could not say what it runs: %s", device.name, error)  # placing asks again, and reports
+            _log.info(
+                "%s could not say what it runs: %s", device.name, reason_of(error)
+            )  # placing asks again, and reports
             continue
         answers[device.name] = answer
         claimed = {node for claim in answer.claims for node in claim.nodes}

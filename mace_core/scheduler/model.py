@@ -22,6 +22,7 @@ from mace_core.graph import Graph, GraphView, Value
 from mace_core.graph.signature import Resolution
 from mace_core.provider import Backend, CompiledSubgraph, hooks
 from mace_core.provider.backend import Compatibility
+from mace_core.provider.border import calling, close_all, reason_of, unchanged
 from mace_core.scheduler import notify
 from mace_core.scheduler.devices import SessionDevice
 from mace_core.tensor import DType, Tensor, TensorType, ValueType
@@ -158,7 +159,7 @@ class PreparedModel:
                 found = self._compile(device, views)
         except Exception as failure:
             seconds = time.perf_counter() - start
-            notify.compiled(self.label, device.name, _names(views), seconds, restored=False, error=str(failure))
+            notify.compiled(self.label, device.name, _names(views), seconds, restored=False, error=reason_of(failure))
             raise
         self._tell(device, views, time.perf_counter() - start, restored=False)
         return found
@@ -186,18 +187,21 @@ class PreparedModel:
 
     def _compile(self, device: SessionDevice, views: Sequence[GraphView]) -> list[CompiledSubgraph]:
         backend = device.backend
-        compiled = backend.compile(views)
+        with calling(device.name), unchanged(device.name, *views):
+            compiled = backend.compile(views)
         if self._blobs is not None and stores(backend) and self._may_store("blobs"):
             try:
-                parts = backend.serialize_parts(compiled)
+                with calling(device.name):
+                    parts = backend.serialize_parts(compiled)
+                    compatibility = b"" if parts is None else backend.compatibility_key().encode()
+                    views_of_parts = None if parts is None else [memoryview(part) for part in parts]
             except Exception as error:  # what was compiled is good; only the next start is slower
-                _log.warning("what %s compiled can not be stored: %s", device.name, error)
+                _log.warning("what %s compiled can not be stored: %s", device.name, reason_of(error))
                 parts = None
-            if parts is not None:
-                compatibility = backend.compatibility_key().encode()
+            if parts is not None and views_of_parts is not None:
                 head = _LENGTH.pack(len(compatibility)) + compatibility
                 self._blobs.put_parts(
-                    self._blob_key(device, views), (head + bytes(-len(head) % _BLOB_ALIGNMENT), *parts)
+                    self._blob_key(device, views), (head + bytes(-len(head) % _BLOB_ALIGNMENT), *views_of_parts)
                 )
         return compiled
 
@@ -211,19 +215,28 @@ class PreparedModel:
         (length,) = _LENGTH.unpack_from(entry)
         end = _LENGTH.size + length
         made_under = bytes(entry[_LENGTH.size : end]).decode()
-        worth = device.backend.check_compatibility(made_under)
+        try:
+            with calling(device.name):
+                worth = device.backend.check_compatibility(made_under)
+        except Exception as error:
+            _log.warning("%s could not say whether what is stored is still good: %s", device.name, reason_of(error))
+            return None
         if worth not in (Compatibility.OPTIMAL, Compatibility.USABLE):
-            _log.info("a stored compilation for %s is not used: the provider says %s", device.name, worth.value)
+            _log.info(
+                "a stored compilation for %s is not used: the provider says %s",
+                device.name,
+                getattr(worth, "value", worth),
+            )
             return None
         try:
-            restored = device.backend.deserialize_view(entry[end + -end % _BLOB_ALIGNMENT :], views)
+            with calling(device.name), unchanged(device.name, *views):
+                restored = list(device.backend.deserialize_view(entry[end + -end % _BLOB_ALIGNMENT :], views))
         except Exception as error:  # whatever a provider makes of a blob it can not read: compiled anew, and replaced
-            _log.info("a stored compilation for %s is not used: %s", device.name, error)
+            _log.info("a stored compilation for %s is not used: %s", device.name, reason_of(error))
             return None
         if len(restored) != len(views):
             _log.info("a stored compilation for %s is not used: it has %d subgraphs", device.name, len(restored))
-            for item in restored:
-                item.close()
+            close_all(restored, device.name)
             return None
         return restored
 

@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 from mace_core.errors import MaceError, ProviderBugError, StrictPlacementError
 from mace_core.graph import GraphView, Node, Value
 from mace_core.provider import Capability, CompiledSubgraph
+from mace_core.provider.border import calling, close_all, instance_of, reason_of, unchanged
 from mace_core.scheduler.core_nodes import runs_in_core
 from mace_core.scheduler.devices import DevicePool, SessionDevice
 from mace_core.scheduler.partition import (
@@ -78,9 +79,7 @@ class PlacedStage(NamedTuple):
 
     def close(self) -> None:
         """Free what was compiled."""
-        for compiled in self.compiled:
-            if compiled is not None:
-                compiled.close()
+        close_all(self.compiled)
 
 
 def place(
@@ -110,6 +109,22 @@ def place(
         raise
 
 
+def ask_capability(device: SessionDevice, view: GraphView) -> Capability:
+    """What the device says of ``view``, looked through.
+
+    Raises:
+        ProviderError: if it can not say, says something else, or changes what it was shown.
+    """
+    with calling(device.name), unchanged(device.name, view):
+        found = instance_of(Capability, device.backend.capability(view))
+        answer = Capability(tuple(found.claims), tuple(found.rejections))
+        own = set(view.nodes)
+        named = [node for claim in answer.claims for node in claim.nodes]
+        if not own.issuperset([*named, *(rejection.node for rejection in answer.rejections)]):
+            raise ValueError("capability() speaks of nodes that it was not shown")
+    return answer
+
+
 @dataclass(slots=True)
 class _Placing:
     stage: Stage
@@ -137,9 +152,7 @@ class _Placing:
 
     def close_compiled(self, kept: Sequence[CompiledSubgraph | None]) -> None:
         """Close what was compiled on the way and is not in the result."""
-        for compiled in self.compiled.values():
-            if compiled not in kept:
-                compiled.close()
+        close_all(compiled for compiled in self.compiled.values() if compiled not in kept)
 
     def _partition(self, control_flow: frozenset[Node]) -> Partitioning:
         """Ask the fallback devices only where nodes are pinned to them or the others leave something over: opening one
@@ -176,11 +189,11 @@ class _Placing:
         found = self.capabilities.get(device.name)
         if found is None:
             try:
-                found = device.backend.capability(self._whole_view())
+                found = ask_capability(device, self._whole_view())
             except Exception as error:
                 # A defect of one provider must not keep the others from running the model.
-                _log.warning("%s could not say what it runs and is passed over: %s", device.name, error)
-                reason = f"its capability check failed: {error}"
+                _log.warning("%s could not say what it runs and is passed over: %s", device.name, reason_of(error))
+                reason = f"its capability check failed: {reason_of(error)}"
                 self.bans[device.name] = dict.fromkeys(self.stage.nodes, reason)
                 found = Capability()
             self.capabilities[device.name] = found
@@ -210,6 +223,8 @@ class _Placing:
                 raise ProviderBugError(
                     f"{device.name} was given {len(views)} subgraphs and compiled {len(results)}", device=device.name
                 )
+            if not all(isinstance(result, CompiledSubgraph) for result in results):
+                raise ProviderBugError(f"{device.name} compiled to what is no CompiledSubgraph", device=device.name)
         except Exception as error:
             if len(missing) > 1:  # find the culprit
                 succeeded = [self._compile_on(device, [one]) for one in missing]
@@ -220,9 +235,9 @@ class _Placing:
         return True
 
     def _ban(self, device: SessionDevice, part: Partition, error: Exception) -> bool:
-        kind = "" if isinstance(error, MaceError) else f"{type(error).__name__}: "
-        reason = f"compile failed: {kind}{error}"
-        level = logging.WARNING if isinstance(error, MaceError) else logging.ERROR
+        reason = f"compile failed: {reason_of(error)}"
+        foreseen = isinstance(error, MaceError) and not (isinstance(error, ProviderBugError) and error.__cause__)
+        level = logging.WARNING if foreseen else logging.ERROR
         _log.log(level, "%s: %d nodes are placed elsewhere; %s", device.name, len(part.nodes), reason)
         self.bans.setdefault(device.name, {}).update(dict.fromkeys(part.nodes, reason))
         return False

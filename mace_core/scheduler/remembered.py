@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mace_core.provider.backend import Compatibility, CompiledSubgraph
+from mace_core.provider.border import calling, close_all, reason_of
 from mace_core.scheduler.model import PreparedModel, part_words, stores
 from mace_core.scheduler.partition import CORE_DEVICE, Partition, Partitioning, Placement
 from mace_core.scheduler.placement import PlacedStage, views_of
@@ -86,9 +87,17 @@ class RememberedPlacements:
         kinds: dict[tuple[Any, ...], int] = {}
         for placement in placements.values():
             kinds.setdefault(_kind(placement), len(kinds))
+        try:
+            keys = []
+            for device in devices:
+                with calling(device.name):
+                    keys.append([device.name, str(device.backend.compatibility_key())])
+        except Exception as error:  # only the next start is slower
+            _log.warning("where nodes run can not be stored: %s", reason_of(error))
+            return
         record = {
             "nodes": [node.name for node in stage.nodes],
-            "asked": [[device.name, device.backend.compatibility_key()] for device in devices],
+            "asked": keys,
             "partitions": [[p.device, [position[node] for node in p.nodes]] for p in placed.partitioning.partitions],
             "kinds": list(kinds),
             "placements": [kinds[_kind(placements[node])] for node in stage.nodes],
@@ -115,9 +124,10 @@ class RememberedPlacements:
             if device is None or device.refused or not self._pool.ready(device) or not stores(device.backend):
                 return False
             try:
-                worth = device.backend.check_compatibility(key)
+                with calling(name):
+                    worth = device.backend.check_compatibility(key)
             except Exception as error:  # a defect of the provider: it is asked the long way
-                _log.warning("%s could not say whether what is stored is still good: %s", name, error)
+                _log.warning("%s could not say whether what is stored is still good: %s", name, reason_of(error))
                 return False
             if worth not in (Compatibility.OPTIMAL, Compatibility.USABLE):
                 return False
@@ -134,9 +144,7 @@ class RememberedPlacements:
                 continue
             restored = self._model.restore(device, [views[index] for index in own])
             if restored is None:
-                for compiled in found:
-                    if compiled is not None:
-                        compiled.close()
+                close_all(found)
                 return None
             for index, compiled in zip(own, restored, strict=True):
                 found[index] = compiled

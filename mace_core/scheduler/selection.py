@@ -140,7 +140,7 @@ def _session_device(
     provider: ExecutionProvider = registry.provider(device.provider)
     return SessionDevice(
         device=device,
-        open_backend=lambda: _open(provider, device, given),
+        open_backend=lambda: _open(registry, provider, device, given),
         has_options=bool(given),
         named=named or only_pinned,
         is_fallback=is_fallback,
@@ -150,14 +150,15 @@ def _session_device(
     )
 
 
-def _open(provider: ExecutionProvider, device: Device, given: Mapping[str, object]) -> Backend:
+def _open(registry: Registry, provider: ExecutionProvider, device: Device, given: Mapping[str, object]) -> Backend:
     """The backend of ``device``.
 
     Raises:
         UsageError: if the provider refuses the options, with whatever words.
     """
     try:
-        return provider.open(device, given)
+        with registry.calls(device.provider).call(device.provider):
+            return provider.open(device, given)
     except MaceError:
         raise
     except (TypeError, ValueError, OverflowError) as error:

@@ -192,7 +192,7 @@ def test_a_defect_in_capability_is_a_reason_not_a_crash() -> None:
     odd = make_provider("odd", claims=classmethod(claims))
     with Session(chain("Neg"), devices=["odd"], registry=registry_of(odd)) as session:
         session.run({"x": X})
-        assert session.explain().nodes[0].declined == {"odd:0": "its capability check failed: oops"}
+        assert session.explain().nodes[0].declined == {"odd:0": "its capability check failed: ZeroDivisionError: oops"}
 
 
 def test_a_passing_failure_is_retried_once() -> None:

@@ -1,0 +1,289 @@
+"""Where the core calls providers: whatever they raise, change or never return from stays on their side.
+
+A provider is somebody else's code.  Within the contract it raises errors of this framework; anything else that it
+raises but Ctrl-C, ``SystemExit`` included, becomes a `ProviderBugError` that names the device.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from mace_core.errors import MaceError, ProviderBugError, ProviderError, describe_error, error_text
+from mace_core.fork_safe import fork_safe_rlock
+from mace_core.graph.attribute import AttributeKind
+
+if TYPE_CHECKING:
+    from mace_core.graph import Graph, GraphView, Node, Value
+
+_log = logging.getLogger("mace")
+
+_T = TypeVar("_T")
+
+PASSED_ON = (MaceError, MemoryError, KeyboardInterrupt)
+"""What a provider may raise: the contract's errors, exhausted memory, and what the user does to the process."""
+
+
+def defect(error: BaseException, device: str, doing: str = "failed") -> ProviderBugError:
+    """What an exception outside the contract is: the provider's defect."""
+    return ProviderBugError(
+        f"{device} {doing} in a way its provider does not account for ({describe_error(error)}); "
+        "report it to the provider, or run without this device",
+        device=device,
+    )
+
+
+def reason_of(error: BaseException) -> str:
+    """An error of a provider as part of a sentence that says already where it happened."""
+    if isinstance(error, ProviderBugError) and error.__cause__ is not None:
+        return describe_error(error.__cause__)
+    return error_text(error) if isinstance(error, MaceError) else describe_error(error)
+
+
+class calling:  # noqa: N801 - used as a function, and several times cheaper than a generator
+    """A call into a provider: ``with calling("acme:0"): …``.
+
+    Raises:
+        MaceError, MemoryError, KeyboardInterrupt: as the provider raised them.
+        ProviderBugError: in the place of anything else.
+    """
+
+    __slots__ = ("_device", "_doing")
+
+    def __init__(self, device: str, doing: str = "failed") -> None:
+        self._device = device
+        self._doing = doing
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is not None and not isinstance(error, PASSED_ON):
+            raise defect(error, self._device, self._doing) from error
+
+
+def instance_of(kind: type[_T] | tuple[type, ...], given: _T) -> _T:
+    """``given``, once it is known to be what the contract says.
+
+    Raises:
+        TypeError: if it is not.
+    """
+    if not isinstance(given, kind):
+        wanted = (kind,) if isinstance(kind, type) else kind
+        raise TypeError(f"{' or '.join(k.__name__ for k in wanted)} was expected, {type(given).__name__} came")
+    return given
+
+
+class _Closable(Protocol):
+    def close(self) -> None: ...
+
+
+def close_all(things: Iterable[_Closable | None], device: str = "a provider") -> None:
+    """Close what a provider made; an error there is logged, since nothing depends on it any more."""
+    for thing in things:
+        if thing is not None:
+            attempt(thing.close, f"closing what {device} made")
+
+
+def attempt(function: Callable[..., object], doing: str, *arguments: object) -> None:
+    """Call into a provider where nothing depends on it any more: an error is logged."""
+    try:
+        function(*arguments)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        _log.error("%s failed: %s", doing, describe_error(error), exc_info=_log.isEnabledFor(logging.DEBUG))
+
+
+# --- what providers are shown -----------------------------------------------------------------------------------------
+
+
+class unchanged:  # noqa: N801
+    """A call that shows graphs to a provider, which must not change them.
+
+    What was changed nevertheless is put back, so that the other providers and the session see the model as it is.
+
+    Raises:
+        ProviderBugError: if something was changed, with what.
+    """
+
+    __slots__ = ("_device", "_pictures")
+
+    def __init__(self, device: str, *views: GraphView) -> None:
+        self._device = device
+        self._pictures = _Pictures()
+        for view in views:
+            self._pictures.take(view.nodes)
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        changed = self._pictures.put_back()
+        if changed and (error is None or isinstance(error, Exception)):
+            raise ProviderBugError(
+                f"{self._device} changed {changed}, which it may only look at; what it says of the model is not used: "
+                "report it to the provider, or run without this device",
+                device=self._device,
+            ) from error
+
+
+class _Pictures:
+    """Nodes and values as they were."""
+
+    def __init__(self) -> None:
+        self._nodes: dict[Node, tuple[Any, ...]] = {}
+        self._values: dict[Value, tuple[Any, ...]] = {}
+        self._graphs: dict[Graph, tuple[Any, ...]] = {}
+
+    def take(self, nodes: Iterable[Node]) -> None:
+        for node in nodes:
+            if node in self._nodes:
+                continue
+            self._nodes[node] = (
+                *(node.op_type, node.domain, node.name, node.source),
+                *(node.inputs, tuple(node.inputs), node.outputs, tuple(node.outputs)),
+                *(node.attributes, dict(node.attributes)),
+            )
+            for value in (*node.inputs, *node.outputs):
+                if value is not None and value not in self._values:
+                    self._values[value] = (value.name, value.type, value.constant, value.producer)
+            for attribute in node.attributes.values():
+                if attribute.kind is AttributeKind.GRAPH:
+                    self._take_graph(attribute.value)
+                elif attribute.kind is AttributeKind.GRAPHS:
+                    for graph in attribute.value:
+                        self._take_graph(graph)
+
+    def _take_graph(self, graph: Graph) -> None:
+        if graph not in self._graphs:
+            self._graphs[graph] = (
+                *(graph.nodes, tuple(graph.nodes), graph.inputs, tuple(graph.inputs)),
+                *(graph.outputs, tuple(graph.outputs), graph.initializers, dict(graph.initializers)),
+            )
+            self.take(graph.nodes)
+
+    def put_back(self) -> str:
+        """Make everything as it was; what was not, as part of a sentence, or ""."""
+        found = [f"node '{node.name}'" for node, picture in self._nodes.items() if _put_node_back(node, picture)]
+        found += [f"value '{value.name}'" for value, old in self._values.items() if _put_value_back(value, old)]
+        found += [
+            f"the nested graph '{graph.name}'" for graph, old in self._graphs.items() if _put_graph_back(graph, old)
+        ]
+        return ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
+
+
+def _same(a: Sequence[Any], b: Sequence[Any]) -> bool:
+    return len(a) == len(b) and all(x is y for x, y in zip(a, b, strict=True))
+
+
+def _put_node_back(node: Node, picture: tuple[Any, ...]) -> bool:
+    op_type, domain, name, source, inputs, read, outputs, written, attributes, content = picture
+    if (
+        (node.op_type, node.domain, node.name, node.source) == (op_type, domain, name, source)
+        and (node.inputs is inputs and node.outputs is outputs and node.attributes is attributes)
+        and (_same(inputs, read) and _same(outputs, written))
+        and (_same(list(attributes), list(content)) and _same(list(attributes.values()), list(content.values())))
+    ):
+        return False
+    node.op_type, node.domain, node.name, node.source = op_type, domain, name, source
+    inputs[:], outputs[:] = read, written
+    attributes.clear()
+    attributes.update(content)
+    node.inputs, node.outputs, node.attributes = inputs, outputs, attributes
+    return True
+
+
+def _put_value_back(value: Value, picture: tuple[Any, ...]) -> bool:
+    name, kind, constant, producer = picture
+    if value.type is kind and value.constant is constant and value.producer is producer and value.name == name:
+        return False
+    value.name, value.type, value.constant, value.producer = picture
+    return True
+
+
+def _put_graph_back(graph: Graph, picture: tuple[Any, ...]) -> bool:
+    nodes, order, inputs, read, outputs, written, initializers, content = picture
+    if (
+        (graph.nodes is nodes and graph.inputs is inputs and graph.outputs is outputs)
+        and (_same(nodes, order) and _same(inputs, read) and _same(outputs, written))
+        and (graph.initializers is initializers and _same(list(initializers.values()), list(content.values())))
+    ):
+        return False
+    nodes[:], inputs[:], outputs[:] = order, read, written
+    initializers.clear()
+    initializers.update(content)
+    graph.nodes, graph.inputs, graph.outputs, graph.initializers = nodes, inputs, outputs, initializers
+    return True
+
+
+# --- one call at a time, and not for ever -----------------------------------------------------------------------------
+
+
+class GivenUpError(Exception):
+    """A call has not come back for so long that nobody waits for it any more."""
+
+
+class OneAtATime:
+    """Keeps the calls of one provider's ``probe`` and ``open`` apart."""
+
+    def __init__(self) -> None:
+        self._lock = fork_safe_rlock()
+        self._given_up = 0.0  # when a call was begun that nobody waits for any more
+
+    @contextlib.contextmanager
+    def call(self, name: str) -> Iterator[None]:
+        """Wait for the call that is going on, if there is one.
+
+        Raises:
+            ProviderError: if that one hangs.
+        """
+        while not self._lock.acquire(timeout=0 if self._given_up else 0.5):
+            if self._given_up:
+                seconds = time.monotonic() - self._given_up
+                raise ProviderError(
+                    f"the provider '{name}' has been looking for its devices for {seconds:.0f} s without an end; "
+                    f"set MACE_DISABLE_PLUGINS={name} to leave it out, or report it to its vendor"
+                )
+        try:
+            yield
+        finally:
+            self._given_up = 0.0
+            self._lock.release()
+
+    def call_for(self, seconds: float, name: str, function: Callable[[], _T]) -> _T:
+        """The result of ``function``, called in a thread of its own which nobody waits for after ``seconds``.
+
+        Raises:
+            GivenUpError: if that was not enough.
+            BaseException: what ``function`` raises.
+        """
+        results: list[_T] = []
+        errors: list[BaseException] = []
+        begun = time.monotonic()
+
+        def work() -> None:
+            try:
+                with self.call(name):
+                    results.append(function())
+            except BaseException as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=work, name=f"mace-probe-{name}", daemon=True)
+        thread.start()
+        thread.join(seconds)
+        if errors:
+            raise errors[0]
+        if not results:
+            self._given_up = begun
+            raise GivenUpError(f"it had not come back after {seconds:g} s")
+        return results[0]
