@@ -22,6 +22,7 @@ class TestAcme(ProviderConformance):
             "MatMul batched": "the second operand is not constant",
             "MatMul broadcast batch": "the second operand is not constant",
         },
+        tolerance=1e-6,
         serializes=True,
         streams=True,
         memory_in_use=memory_in_use,

@@ -21,6 +21,7 @@ class TestOpenCl(ProviderConformance):
             "ArgMax": "there is no kernel that gives positions",
             "TopK": "there is no sorting kernel",
         },
+        tolerance=1e-6,
         serializes=True,
         streams=True,
         memory_in_use=memory_in_use,

@@ -20,7 +20,7 @@ from mace_core.testing.runner import run_once, view_of
 
 Array = npt.NDArray[Any]
 
-TOLERANCE = 1e-5
+TOLERANCE = 1e-6
 
 
 @pytest.fixture(scope="module")
