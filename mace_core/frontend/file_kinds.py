@@ -121,7 +121,7 @@ def similar_file(path: Path) -> str:
         names = [file.name for file in path.absolute().parent.iterdir()]
     except OSError:
         return ""
-    return next(iter(difflib.get_close_matches(path.name, names, n=1)), "")
+    return next(iter(difflib.get_close_matches(path.name, [name for name in names if name != path.name], n=1)), "")
 
 
 def _zip_kind(head: bytes, path: Path | None) -> FileKind:

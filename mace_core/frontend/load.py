@@ -103,6 +103,8 @@ def check_file(path: Path) -> None:
         if not path.exists():
             from mace_core.frontend.file_kinds import similar_file
 
+            if path.is_symlink():
+                raise ModelNotFoundError(f"The model file '{path}' is a link to '{path.readlink()}', not there.", path)
             near = similar_file(path)
             meant = f" Did you mean '{path.with_name(near)}'?" if near else ""
             raise ModelNotFoundError(f"There is no model file '{path}'.{meant}", path)

@@ -64,4 +64,4 @@ def test_names_in_any_script_and_links_work(folder: Path) -> None:
         assert done.returncode == 0, done.stderr
     assert (odd / "results" / "a.npy").exists()
     (folder / "dangling.onnx").symlink_to("nowhere")
-    refused(mace(folder, "run", "dangling.onnx", "--random"), 1, "dangling.onnx")
+    refused(mace(folder, "run", "dangling.onnx", "--random"), 2, "dangling.onnx")
