@@ -20,6 +20,7 @@ from mace_core.build_id import build_id
 from mace_core.fork_safe import unforked
 from mace_core.graph import Graph, GraphView, Value
 from mace_core.graph.signature import Resolution
+from mace_core.graph.work import DEFAULT_WORK_LIMIT, work_limit
 from mace_core.provider import Backend, CompiledSubgraph, hooks
 from mace_core.provider.backend import Compatibility
 from mace_core.provider.border import calling, close_all, reason_of, unchanged
@@ -116,7 +117,9 @@ class PreparedModel:
         """
         key = ""
         if self._resolutions is not None:
-            key = _digest(self._fingerprint, *part_words(graph, types, values))
+            limit = work_limit()  # what was resolved under another one may be refused under this
+            bound = () if limit == DEFAULT_WORK_LIMIT else (f"work {limit}",)
+            key = _digest(self._fingerprint, *part_words(graph, types, values), *bound)
             found = self._stored_resolution(graph, key)
             if found is not None:
                 return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,6 +39,7 @@ class Rule:
         ignores_case: texts are looked up in `choices` in lower case.
         is_text: texts must be UTF-8, which the name of something always is.
         empty: what a list without elements means.
+        least: of floats; where it is set they must be finite.
         required: whether it must be there; only for operators that no schema of onnx tells about.
     """
 
@@ -49,6 +51,7 @@ class Rule:
     is_text: bool = False
     empty: Empty = Empty.ABSENT
     required: bool = False
+    least: float = -math.inf
 
     def problem(self, value: Any) -> str:
         """What is wrong with a value of one of the right kinds, "" where nothing is."""
@@ -71,6 +74,9 @@ class Rule:
             if not isinstance(item, bytes):
                 return ""
             return "must be text in UTF-8"
+        elif isinstance(item, float):
+            if self.least > -math.inf and not self.least <= item < math.inf:
+                return f"must be a number from {self.least:g}"
         elif isinstance(item, int) and not self.low <= item <= self.high:
             if self.high == _INT64[1]:
                 return f"must be at least {self.low}"
@@ -159,6 +165,11 @@ def of_kind(*kinds: AttributeKind, empty: Empty = Empty.ABSENT) -> Rule:
 def real() -> Rule:
     """Any float."""
     return of_kind(K.FLOAT)
+
+
+def real_from(least: float) -> Rule:
+    """A finite float with a lower bound."""
+    return Rule(frozenset({K.FLOAT}), least=least)
 
 
 def reals(empty: Empty = Empty.ABSENT) -> Rule:

@@ -22,6 +22,7 @@ from mace_core.graph.attributes.rule import (
     of_kind,
     one_of,
     real,
+    real_from,
     reals,
     size,
     text,
@@ -37,7 +38,7 @@ _FLAGS = (
 _REALS = (
     *("alpha", "beta", "bias", "clip", "cubic_coeff_a", "decay_factor", "epsilon", "extrapolation_value", "gamma"),
     *("height_scale", "high", "lambd", "low", "max", "mean", "min", "momentum", "norm_coefficient", "ratio", "scale"),
-    *("norm_coefficient_post", "softcap", "spatial_scale", "value_float", "width_scale"),
+    *("norm_coefficient_post", "spatial_scale", "value_float", "width_scale"),
 )
 _FLOAT_CODES = (1, 10, 11, 16)
 
@@ -131,6 +132,7 @@ BY_NAME: dict[str, Rule] = {
     "score_mod": of_kind(K.GRAPH),
     "seed": of_kind(K.FLOAT, K.INT),
     "size": count(),
+    "softcap": real_from(0),
     "softmax_precision": code(*_FLOAT_CODES),
     "sparse_value": of_kind(K.SPARSE_TENSOR),
     "split": numbers(0, LARGEST_NUMBER),

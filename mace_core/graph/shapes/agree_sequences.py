@@ -39,7 +39,7 @@ def quantised_along(ctx: NodeContext) -> None:
     if len(scale) == 1 and not (block and len(data) == 1):
         require(scale[0] == data[axis], f"a scale of {scale[0]} elements does not fit axis {axis} of {data[axis]}")
         return
-    require(len(scale) == len(data) and block >= 0, f"a scale {list(scale)} in blocks of {block} does not fit the data")
+    require(len(scale) == len(data) and block > 0, f"a scale {list(scale)} in blocks of {block} does not fit the data")
     for position, (own, other) in enumerate(zip(scale, data, strict=True)):
         fits = own == other if position != axis else own > 0 and (not block or own == -(-other // block))
         require(

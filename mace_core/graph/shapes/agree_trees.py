@@ -42,6 +42,21 @@ def trees_by_name(ctx: NodeContext) -> None:
         require(all(key in places for key in keys), f"node {number} of tree {tree} leads to a node that is not there")
         branches.append([places[key] for key in keys])
     require(_no_circle(branches), "the nodes of a tree lead round in a circle")
+    kind = "target" if ctx.node.op_type == "TreeEnsembleRegressor" else "class"
+    lists = [tuple(ctx.attr(f"{kind}_{name}") or ()) for name in ("treeids", "nodeids", "ids")]
+    weights = ctx.attr(f"{kind}_weights_as_tensor")
+    lengths = {*map(len, lists), len(ctx.attr(f"{kind}_weights") or ()) if weights is None else weights.size}
+    require(len(lengths) == 1, f"the lists that describe what leaves give have different lengths, {sorted(lengths)}")
+    require(
+        all(key in places for key in zip(lists[0], lists[1], strict=True)),
+        "a weight belongs to a node that is not there",
+    )
+    results = int(ctx.attr("n_targets", 1)) if kind == "target" else _classes(ctx)
+    require(max(lists[2], default=0) < max(results, 1), f"a weight belongs to none of the {results} results")
+
+
+def _classes(ctx: NodeContext) -> int:
+    return len(ctx.attr("classlabels_strings") or ctx.attr("classlabels_int64s") or ())
 
 
 @agreement("TreeEnsemble", domain=ML)

@@ -136,6 +136,52 @@ def tree_ensemble(ctx: NodeContext) -> Sequence[ValueType | None]:
     return [TensorType(ctx.dtype(0), (_rows(ctx)[0], int(ctx.attr("n_targets", 1))))]
 
 
+@agreement("LabelEncoder", domain=_DOMAIN)
+def one_value_for_each_key(ctx: NodeContext) -> None:
+    if ctx.opset < 2:
+        return
+    counts = []
+    for what in ("keys", "values"):
+        given = [name for kind in ("int64s", "floats", "strings") if (name := f"{what}_{kind}") in ctx.node.attributes]
+        tensor = ctx.attr(f"{what}_tensor")
+        require(len(given) + (tensor is not None) == 1, f"its {what} must be given in one attribute")
+        counts.append(_count(ctx, given[0]) if given else math.prod(tensor.shape))
+    require(counts[0] == counts[1], f"{counts[0]} keys have {counts[1]} values")
+
+
+@agreement("OneHotEncoder", domain=_DOMAIN)
+def categories_once(ctx: NodeContext) -> None:
+    given = tuple(ctx.attr("cats_int64s") or ctx.attr("cats_strings") or ())
+    require(len(set(given)) == len(given), "a category is named twice")
+
+
+@agreement("SVMClassifier", "SVMRegressor", domain=_DOMAIN)
+def enough_vectors(ctx: NodeContext) -> None:
+    """Support vectors of as many elements as there are features, or, without any, one row of factors for each class."""
+    features = _rows(ctx)[1]
+    is_regressor = ctx.node.op_type == "SVMRegressor"
+    per_class = tuple(ctx.attr("vectors_per_class") or ())
+    labels = _count(ctx, "classlabels_strings") or _count(ctx, "classlabels_ints")
+    classes = 1 if is_regressor else labels
+    require(not per_class or len(per_class) == labels, f"{len(per_class)} numbers of vectors for {labels} labels")
+    vectors = int(ctx.attr("n_supports", 0)) if is_regressor else sum(per_class)
+    found, factors, offsets = (_count(ctx, name) for name in ("support_vectors", "coefficients", "rho"))
+    require(
+        not vectors or found == vectors * features,
+        f"{vectors} support vectors of {features} features do not have {found} elements",
+    )
+    wanted = vectors * max(classes - 1, 1) if vectors else classes * features
+    require(factors >= wanted, f"{factors} coefficients are too few: {wanted} are needed")
+    pairs = 1 if is_regressor or not vectors else max(classes * (classes - 1) // 2, 1)
+    require(offsets >= pairs, f"{offsets} elements of 'rho' are too few: {pairs} are needed")
+    for name in ("prob_a", "prob_b"):
+        require(_count(ctx, name) in (0, pairs), f"'{name}' must have {pairs} elements, not {_count(ctx, name)}")
+    require(_count(ctx, "prob_a") == _count(ctx, "prob_b"), "'prob_a' and 'prob_b' must be given together")
+    require(
+        _count(ctx, "kernel_params") in (0, 3), f"'kernel_params' has {_count(ctx, 'kernel_params')} elements, not 3"
+    )
+
+
 @agreement("LinearRegressor", "LinearClassifier", domain=_DOMAIN)
 def enough_coefficients(ctx: NodeContext) -> None:
     """More than enough is what files have that say of their input less than it has."""

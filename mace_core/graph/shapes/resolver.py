@@ -19,6 +19,7 @@ from mace_core.graph.shapes.context import CONTENT_LIMIT, Array, NodeContext, Sh
 from mace_core.graph.shapes.fallback import infer_with_onnx, is_onnx_domain
 from mace_core.graph.shapes.registry import DTypeRule, ShapeEntry, find_evaluator, find_shape_function
 from mace_core.graph.signature import Resolution
+from mace_core.graph.work import WORK_LIMIT_VARIABLE, node_work, work_limit
 from mace_core.tensor import DType, Tensor, TensorType, ValueType
 from mace_core.tensor.types import MAX_RANK
 
@@ -115,6 +116,7 @@ class Resolver:
         self.open = OpenValues()
         self._given: dict[Value, Tensor | None] = {}
         self._skips = False
+        self._work_limit = work_limit()
 
     def child(self) -> Resolver:
         """A resolver for a nested body that sees what this one knows; :meth:`adopt` takes its findings over."""
@@ -238,7 +240,15 @@ class Resolver:
             if value is not None and value not in self._given and type_ is not None:
                 self._check_possible(node, type_)
                 types[value] = type_
+        self._check_work(node)
         self._evaluate(ctx)
+
+    def _check_work(self, node: Node) -> None:
+        work = node_work(node, self.types)
+        if work > self._work_limit:
+            needed = f"{min(work, 10**300):.1e} operations, more than the {self._work_limit:.1e}"
+            allowed = f"that one node may take (the environment variable {WORK_LIMIT_VARIABLE} allows more)"
+            raise ModelError(self._describe(node, f"it would take about {needed} {allowed}"))
 
     def _check_possible(self, node: Node, found: ValueType) -> None:
         """Refuse a tensor that no memory holds, and one of a size below zero."""

@@ -20,6 +20,17 @@ from hostile.case import Case
 from hostile.nodes import Base, bases
 from hostile.runner import Outcome, Worker
 
+KNOWN = (
+    ("TreeEnsembleRegressor:", "nodes_modes"),  # a leaf that gives nothing stops there; onnxruntime takes another's
+    ("TreeEnsembleClassifier:", "base_values"),  # onnxruntime answers with labels that are none of the node's
+    (
+        "TreeEnsemble:",
+        "post_transform",
+    ),  # onnxruntime numbers them otherwise than the standard: LOGISTIC before SOFTMAX
+    ("ConvTranspose:", "strides"),  # with SAME before opset 11 its results are smaller than the standard says
+)
+"""Operators and attributes in which onnxruntime differs from the standard."""
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -52,7 +63,7 @@ class Judge:
             path = case.write(folder)
             mine = self._mace.ask_of(case, path)
             problems = wrong_with(mine)
-            if mine.outcome != "ran" or problems:
+            if mine.outcome != "ran" or problems or _is_beyond_comparison(case):
                 return Finding(mine, None, tuple(problems))
             theirs = self._other.ask_of(case, path)
             if theirs.outcome == "differs":
@@ -60,6 +71,12 @@ class Judge:
             return Finding(mine, theirs, tuple(problems))
         finally:
             shutil.rmtree(folder)
+
+
+def _is_beyond_comparison(case: Case) -> bool:
+    """Whether floats are such that it is left to the order of operations what comes of them."""
+    odd = any(text in case.name for text in (" inf", " -inf", " nan", " 3e+38", " 1e-45"))
+    return odd or any(case.family.startswith(op) and name in case.name for op, name in KNOWN)
 
 
 def findings(
@@ -74,7 +91,7 @@ def findings(
     with Judge(scratch) as judge:
         for base in chosen:
             good = judge.ask(unchanged(base))
-            if good.mine.outcome != "ran" or good.problems or good.theirs is None or good.theirs.outcome != "agrees":
+            if good.mine.outcome != "ran" or (good.theirs is not None and good.theirs.outcome == "differs"):
                 if good.mine.outcome not in ("ran", "refused when loaded", "refused when run"):
                     yield good
                 continue

@@ -45,7 +45,7 @@ def bases() -> Iterator[Base]:
     """Models for every operator that any is known of: the newest form, and older ones that differ."""
     tests = _of_onnx_tests()
     tested = {(base.node.domain, base.node.op_type) for base in tests}
-    for base in [*tests, *_by_hand(), *_of_strategies(tested)]:
+    for base in [*tests, *by_hand(), *_of_strategies(tested)]:
         yield base
         yield from _older(base)
 
@@ -153,7 +153,8 @@ def _info(name: str, array: Any) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
 
 
-def _by_hand() -> list[Base]:
+def by_hand() -> list[Base]:
+    """What onnx has no tests of, and some of each family for a quick look."""
     ml = {"domain": "ai.onnx.ml", "opset": 3}
     f32 = np.float32
     x = np.arange(6, dtype=f32).reshape(2, 3) / 4
@@ -168,7 +169,33 @@ def _by_hand() -> list[Base]:
         "nodes_falsenodeids": [2, 0, 0],
     }
     svm = {"support_vectors": [1.0, 0.0, 0.5, 0.25, 0.5, 1.0], "coefficients": [0.5, -0.5], "rho": [0.1]}
+    batch, picture = np.linspace(-1, 1, 24, dtype=f32).reshape(4, 2, 3), np.linspace(-1, 1, 72, dtype=f32)
+    picture = picture.reshape(1, 2, 6, 6)
+    weights = np.linspace(-1, 1, 48, dtype=f32)
     return [
+        *(
+            one_node(op, {"x": picture}, kernel_shape=[2, 2], strides=[2, 1], pads=[1, 0, 0, 1], opset=22)
+            for op in ("AveragePool", "LpPool")
+        ),
+        one_node("MaxPool", {"x": picture}, outputs=2, kernel_shape=[2, 2], strides=[2, 1], storage_order=0, opset=22),
+        one_node("Conv", {"x": picture, "w": weights[:36].reshape(2, 2, 3, 3)}, strides=[2, 1], opset=22),
+        one_node("ConvTranspose", {"x": picture, "w": weights[:36].reshape(2, 2, 3, 3)}, strides=[2, 1], opset=22),
+        one_node("Dropout", {"x": picture}, outputs=2, opset=22),
+        one_node("Dropout", {"x": picture}, outputs=2, opset=7, name="opset 7"),
+        one_node("Unique", {"x": x}, outputs=4, axis=1, sorted=1),
+        one_node("TopK", {"x": x, "k": np.array([2])}, outputs=2, axis=1),
+        one_node("DynamicQuantizeLinear", {"x": x}, outputs=3),
+        one_node("LayerNormalization", {"x": x, "s": x[0]}, outputs=3, axis=-1, epsilon=1e-5),
+        one_node(
+            "LSTM",
+            {"x": batch, "w": weights.reshape(1, 16, 3), "r": np.linspace(-1, 1, 64, dtype=f32).reshape(1, 16, 4)},
+            outputs=3,
+            hidden_size=4,
+            opset=22,
+        ),
+        one_node("Split", {"x": picture}, outputs=2, axis=2, num_outputs=2),
+        one_node("ReduceSum", {"x": x}, axes=[1], keepdims=0, opset=11),
+        one_node("Transpose", {"x": picture}, perm=[0, 2, 3, 1]),
         one_node("ConcatFromSequence", {"s": parts}, axis=0, new_axis=1),
         one_node("SequenceAt", {"s": parts, "i": np.array(1)}),
         one_node("SequenceEmpty", {}, dtype=1),
@@ -340,4 +367,4 @@ def _empty(name: str) -> onnx.AttributeProto:
     return onnx.AttributeProto(name=name, type=onnx.AttributeProto.INTS)
 
 
-__all__ = ["Base", "bases", "one_node"]
+__all__ = ["Base", "bases", "by_hand", "one_node"]

@@ -115,12 +115,18 @@ def pool_plain(dtype: str, kind: str) -> Kernel:
                 target[i] = start
             for d in range(first_tap(from_d, step_d), end_tap(from_d, step_d, in_d, taps_d)):
                 for h in range(first_tap(from_h, step_h), end_tap(from_h, step_h, in_h, taps_h)):
-                    work += taps_w * out_w
+                    work += min(taps_w, in_w) * out_w
                     if work > POLL_WORK:
                         work = 0
                         if stop_requested(args):
                             return
                     base = ((plane * in_d + from_d + d * step_d) * in_h + from_h + h * step_h) * in_w
+                    if taps_w > in_w:  # most taps of every window lie outside: only those inside are looked at
+                        for i in range(out_w):
+                            from_w = i * stride_w - pad_w
+                            for w in range(first_tap(from_w, step_w), end_tap(from_w, step_w, in_w, taps_w)):
+                                add_row(target, row, source, base + w * step_w - pad_w, i, i + 1, stride_w, p)
+                        continue
                     for w in range(taps_w):
                         offset = w * step_w - pad_w
                         low = first_output(offset, stride_w)

@@ -58,7 +58,7 @@ def conv(program: Program, node: Node) -> None:
         emit_general(program, node, geometry)
         return
     weights, bias = operands
-    if len(geometry.image) > 2:
+    if len(geometry.image) > 2 or not geometry.is_generated:
         emit_general(program, node, geometry)
         return
     epilogue, result = match_epilogue(program, y)

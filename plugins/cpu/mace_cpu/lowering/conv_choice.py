@@ -91,6 +91,8 @@ def _reads_plain(program: Program, node: Node) -> bool:
     if node.op_type == "ConvTranspose":
         return wants_planar_transpose(program, transpose_geometry(node, *shapes), x)
     geometry = conv_geometry(node, *shapes)
+    if not geometry.is_generated:
+        return True
     if fits_depthwise(geometry) or takes_pairs(program, geometry):
         return False
     if not fits_direct(geometry, program.block):

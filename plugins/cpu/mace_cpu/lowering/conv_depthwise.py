@@ -46,6 +46,7 @@ def fits_depthwise(geometry: Geometry) -> bool:
         geometry.group_in == 1
         and geometry.groups > 1
         and len(geometry.image) <= 2
+        and geometry.is_generated
         and geometry.kernel[-1] <= WIDEST_KERNEL
     )
 

@@ -84,7 +84,7 @@ class Pairs:
 def fits_direct(geometry: Geometry, block: int) -> bool:
     """Whether the direct kernel covers it: up to two axes, groups of whole blocks."""
     whole_groups = geometry.groups == 1 or (geometry.group_in % block == 0 and geometry.group_out % block == 0)
-    return len(geometry.image) <= 2 and whole_groups
+    return len(geometry.image) <= 2 and geometry.is_generated and whole_groups
 
 
 def emit_direct(

@@ -11,6 +11,10 @@ from mace_core.graph import Node
 Dims = tuple[int, ...]
 
 
+LARGEST_GENERATED_STRIDE = 64
+"""Code is generated for each stride; larger ones are read by a kernel that takes any."""
+
+
 @dataclass(frozen=True, slots=True)
 class Geometry:
     """One convolution: sizes per spatial axis, channels, groups.
@@ -45,6 +49,11 @@ class Geometry:
     def macs(self) -> int:
         """Multiplications in all."""
         return self.batch * self.out_channels * math.prod(self.output) * self.group_in * math.prod(self.kernel)
+
+    @property
+    def is_generated(self) -> bool:
+        """Whether code is generated for strides like these."""
+        return max(self.strides) <= LARGEST_GENERATED_STRIDE
 
     @property
     def is_pointwise(self) -> bool:
@@ -85,6 +94,9 @@ def conv_geometry(node: Node, x: Sequence[int], w: Sequence[int], y: Sequence[in
         )
     else:
         pads = tuple(node.attr("pads", (0,) * 2 * rank))[:rank] if auto_pad == "NOTSET" else (0,) * rank
+    # the step to a window that is not there, and to a tap that is not there, say nothing: no code is made for them
+    strides = tuple(1 if o == 1 else s for o, s in zip(output, strides, strict=True))
+    dilations = tuple(1 if k == 1 else d for k, d in zip(kernel, dilations, strict=True))
     return Geometry(x[0], x[1], w[0], node.attr("group", 1), image, kernel, output, strides, dilations, pads)
 
 

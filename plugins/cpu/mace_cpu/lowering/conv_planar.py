@@ -105,7 +105,7 @@ def planar_lattice(geometry: Geometry) -> tuple[Geometry, Lattice, tuple[list[Ph
 
     That takes phases that meet equally many taps at equal distances: no zero ever stands for a tap that is not there.
     """
-    if len(geometry.image) > 2:
+    if len(geometry.image) > 2 or not geometry.is_generated:
         return None
     shape = geometry.with_rank(2)
     axes = []
