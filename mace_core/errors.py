@@ -35,6 +35,18 @@ def printable(message: str) -> str:
     )
 
 
+def advice_for(error: BaseException) -> str:
+    """What to do about an exhausted limit of the system, as part of a sentence; "" where it is something else."""
+    if isinstance(error, OSError) and error.errno == errno.EMFILE:
+        return (
+            "this process has as many files open as it may: close sessions that are not needed, or raise the limit "
+            "('ulimit -n 4096' in the shell, LimitNOFILE= of a service)"
+        )
+    if isinstance(error, OSError) and error.errno == errno.ENFILE:
+        return "this machine has as many files open as it may: end other programs, or raise its limit (fs.file-max)"
+    return ""
+
+
 def error_text(error: BaseException) -> str:
     """The words of an exception on one line, "" where it has none; an exception of somebody else's may fail at that."""
     try:
@@ -161,6 +173,8 @@ class ModelPermissionError(ModelFileError, PermissionError):
 
 def model_file_error(message: str, error: OSError, filename: str | os.PathLike[str]) -> ModelFileError:
     """The error of ours for one of the system's; ``message`` is the whole sentence."""
+    if advice := advice_for(error):
+        message = f"{message.rstrip('.')}; {advice}."
     if isinstance(error, FileNotFoundError):
         return ModelNotFoundError(message, filename)
     if isinstance(error, IsADirectoryError):

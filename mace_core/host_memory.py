@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from mace_core.errors import OutOfMemoryError
+from mace_core.errors import MaceError, OutOfMemoryError, advice_for
 
 CHECKED_FROM_BYTES = 256 << 20
 """Smaller allocations are not worth the look (some 50 microseconds)."""
@@ -37,9 +37,15 @@ def memory_needed(doing: str) -> Iterator[None]:
 
     Raises:
         OutOfMemoryError: in the place of ``MemoryError``.
+        MaceError: in the place of an ``OSError`` that says that no more files may be open.
     """
     try:
         yield
+    except OSError as error:
+        advice = advice_for(error)
+        if isinstance(error, MaceError) or not advice:
+            raise
+        raise MaceError(f"{doing} needs more open files than there may be; {advice}") from error
     except OutOfMemoryError:  # says already what needed it
         raise
     except MemoryError as error:

@@ -24,7 +24,7 @@ from mace_core.cli.run import run
 from mace_core.cli.streams import OutputLostError, give_up_output
 from mace_core.cli.validate import validate
 from mace_core.cli.verbosity import level_of, set_up_logging
-from mace_core.errors import MaceError
+from mace_core.errors import MaceError, advice_for
 from mace_core.version import VERSION
 
 app = typer.Typer(
@@ -160,9 +160,11 @@ def _message_of(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         return "there is not enough memory"
     if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.strerror}: '{error.filename}'"
+        advice = advice_for(error)
+        return f"{error.strerror}: '{error.filename}'" + (f"; {advice}" if advice else "")
     if isinstance(error, OSError) and error.errno is not None:
-        return f"the system refuses: {error.strerror or error}"
+        advice = advice_for(error)
+        return f"the system refuses: {error.strerror or error}" + (f"; {advice}" if advice else "")
     return f"{type(error).__name__}: {error} - this is a defect; run again with --debug for the details"
 
 
