@@ -139,6 +139,21 @@ def test_stored_weights_of_a_float_layer_have_zero_points_per_channel(tmp_path: 
     check(made, y, {"x": sample(*SHAPE)}, (1, 8, 6, 5), 0.02, tmp_path)
 
 
+def test_quantised_weights_have_zero_points_per_channel(tmp_path: Path) -> None:
+    made = Quantised()
+    random = np.random.default_rng(2)
+    made.constants |= {
+        "w": random.integers(-128, 128, (8, 4, 3, 3)).astype(I8),
+        "scales": random.uniform(0.005, 0.02, 8).astype(F32),
+        "zeros": random.integers(-50, 50, 8).astype(I8),
+    }
+    made.add("DequantizeLinear", ["w", "scales", "zeros"], "weights", axis=0)
+    x = made.through("x", "in", 0.02, 100)
+    y = made.add("Conv", [x, "weights"], "conv", pads=[1, 1, 1, 1], kernel_shape=[3, 3])
+    result = made.through(y, "out", 0.2, 120)
+    check(made, result, {"x": sample(*SHAPE)}, (1, 8, 6, 5), 0.2, tmp_path)
+
+
 @pytest.mark.parametrize("zero", [0, 128, 200])
 @pytest.mark.parametrize("bounds", [(0, None), (-0.5, None), (None, 1.5), (-1, 1)], ids=str)
 def test_bounds_that_the_encoding_does_not_imply_are_kept(
