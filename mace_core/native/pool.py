@@ -133,7 +133,11 @@ class ThreadPool:
                     self._team.add_worker(park_in_python=self.parking == "semaphore")
             except RuntimeError as error:
                 self._wanted = 1 + len(self._team.workers)
-                _LOG.warning("No more than %d threads can be started (%s); going on with these.", self._wanted, error)
+                # Python 3.12 and later start none while the process ends, which daemon threads may still see
+                level = logging.WARNING if threading.main_thread().is_alive() else logging.DEBUG
+                _LOG.log(
+                    level, "No more than %d threads can be started (%s); going on with these.", self._wanted, error
+                )
             return min(self._wanted, 1 + workers)
 
     def _forked(self) -> None:
