@@ -155,3 +155,18 @@ def test_unique_along_an_axis_that_is_not_there_is_refused() -> None:
     model.graph.node.append(helper.make_node("Unique", ["x"], ["y0"], axis=5, name="n"))
     with pytest.raises(ModelError, match=r"node 'n' .*axis 5 does not exist in 4 dimensions"):
         run(model)
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_an_optimizer_step_gives_back_what_it_updates(outputs: int) -> None:
+    names = [f"y{i}" for i in range(outputs)]
+    attributes = {"decay_factor": 0.0, "epsilon": 1e-6, "norm_coefficient": 0.0}
+    domain = "ai.onnx.preview.training"
+    node = helper.make_node("Adagrad", ["r", "t", "x", "g", "h"], names, name="n", domain=domain, **attributes)
+    inputs = [helper.make_tensor_value_info(name, F32, [2]) for name in ("x", "g", "h")]
+    inputs += [helper.make_tensor_value_info("r", F32, []), helper.make_tensor_value_info("t", TensorProto.INT64, [])]
+    graph = helper.make_graph([node], "g", inputs, [onnx.ValueInfoProto(name=name) for name in names])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 22), helper.make_opsetid(domain, 1)])
+    model.ir_version = 8
+    with pytest.raises(ModelError, match=rf"node 'n' .*updates 2 values, the node has {outputs} outputs"):
+        Session(model, cache=False)
