@@ -32,9 +32,9 @@ def own_cache() -> Iterator[None]:
 
 
 def einsum() -> onnx.ModelProto:
-    """Each element of the result is one unit of work, of 10**19 products."""
+    """Each element of the result is one unit of work, of 10**11 products."""
     node = helper.make_node("Einsum", ["x", "x", "x"], ["y"], equation="abcd,efgh,ijkl->a")
-    return _model([node], [60, 60, 60, 60])
+    return _model([node], [12, 12, 12, 12])
 
 
 def convolution() -> onnx.ModelProto:

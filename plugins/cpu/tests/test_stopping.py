@@ -42,7 +42,7 @@ def far_boxes(count: int) -> Array:
 
 def long_cases() -> dict[str, tuple[str, dict[str, Any], dict[str, Array], tuple[str, ...]]]:
     """Name of the kernel -> operator, attributes, inputs, and which of them are constants."""
-    quarter = zeros(60, 60, 60, 60)
+    third, half = zeros(12, 12, 12, 12), zeros(50, 50, 50, 50)
     image, window = zeros(1, 1, 1501, 1501), {"kernel_shape": [1001, 1001], "pads": [500] * 4}
     wide = zeros(1, 16, 512, 512)
     tokens = np.ones((1, 1_000_000), np.int64)
@@ -54,8 +54,8 @@ def long_cases() -> dict[str, tuple[str, dict[str, Any], dict[str, Array], tuple
     double = "float64"
     wide64, taps64, matrix64 = wide.astype(double), zeros(16, 16, 51, 51, dtype=double), zeros(4000, 4000, dtype=double)
     return {
-        "einsum": ("Einsum", {"equation": "abcd,efgh,ijkl->a"}, {"x": quarter, "y": quarter, "z": quarter}, ()),
-        "einsum of two": ("Einsum", {"equation": "abcd,efgh->a"}, {"x": quarter, "y": quarter}, ()),
+        "einsum": ("Einsum", {"equation": "abcd,efgh,ijkl->a"}, {"x": third, "y": third, "z": third}, ()),
+        "einsum of two": ("Einsum", {"equation": "abcd,efgh->a"}, {"x": half, "y": half}, ()),
         "transform of a prime": ("DFT", {"axis": 1}, {"x": zeros(1, PRIME, 1)}, ()),
         "transform of a large factor": ("DFT", {"axis": 1}, {"x": zeros(1, 2 * PRIME, 1)}, ()),
         "transforms of frames": (
