@@ -53,7 +53,12 @@ def difference(first: Outcome, second: Outcome) -> str:
     if bool(first.error) != bool(second.error):
         return f"fed: {first.error or first.results}; constant: {second.error or second.results}"
     for fed_result, folded_result in zip(first.results, second.results, strict=True):
-        if not same_bits(np.asarray(fed_result), np.asarray(folded_result)):
+        both = [
+            item if isinstance(item, list) else [item] for item in (fed_result, folded_result)
+        ]  # a list: a sequence
+        if len(both[0]) != len(both[1]) or not all(
+            map(same_bits, *([np.asarray(part) for part in item] for item in both))
+        ):
             return f"fed: {fed_result!r}; constant: {folded_result!r}"
     return ""
 
