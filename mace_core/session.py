@@ -24,6 +24,7 @@ from mace_core.errors import (
 )
 from mace_core.graph import Graph, Node, Value
 from mace_core.host_memory import memory_needed
+from mace_core.process_end import at_work
 from mace_core.provider.execution import CancelFlag
 from mace_core.provider.registry import Registry, default_registry
 from mace_core.scheduler import notify
@@ -63,6 +64,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("mace")
 
+_AT_WORK = at_work()
+
 _FAST_FLAGS = 0x0001 | 0x0100
 """Row-major and aligned, as ``ndarray.flags.num`` has them."""
 
@@ -81,6 +84,7 @@ class Session:
         metadata: the model's own key-value properties.
     """
 
+    @at_work()
     def __init__(
         self,
         model: Model,
@@ -210,12 +214,13 @@ class Session:
             ProviderError: if a device failed; the session stays usable.
         """
         try:
-            if outputs is None and profile is None:
-                self._check_open()
-                found = self._run_fast(feeds, cancel)
-                if found is not None:
-                    return found
-            return self._run(feeds, outputs, profile, cancel)
+            with _AT_WORK:
+                if outputs is None and profile is None:
+                    self._check_open()
+                    found = self._run_fast(feeds, cancel)
+                    if found is not None:
+                        return found
+                return self._run(feeds, outputs, profile, cancel)
         except OutOfMemoryError as error:
             raise OutOfMemoryError(f"{self._model.label}: {error}", node=error.node, device=error.device) from error
         except MemoryError as error:
@@ -257,6 +262,7 @@ class Session:
         found.outputs = self.run(feeds, outputs, profile=found)
         return found
 
+    @at_work()
     def prepare(self, shapes: Mapping[str, Sequence[int]]) -> None:
         """Plan and compile for these input shapes now, so that the first run with them is fast.
 
@@ -269,6 +275,7 @@ class Session:
         else:
             self._plan(types_from_shapes(self._graph.inputs, shapes, self._model.label)).release()
 
+    @at_work()
     def explain(self, shapes: Mapping[str, Sequence[int]] | None = None) -> Explanation:
         """Which node runs where, and why not elsewhere.
 
@@ -302,6 +309,7 @@ class Session:
         finally:
             plan.release()
 
+    @at_work()
     def assume_shapes(self, shapes: Mapping[str, Sequence[int]] | None = None) -> AssumedShapes:
         """Shapes for all inputs, where the model leaves dimensions free: usual sizes, the first that it takes.
 
@@ -315,9 +323,6 @@ class Session:
         self._check_open()
         if (other := self._fed(shapes)) is not None:
             return other.assume_shapes(shapes)
-        fed = self._fed(shapes)
-        if fed is not None:
-            return fed.assume_shapes(shapes)
         given = given_shapes(self._graph.inputs, shapes or {}, self._model.label)
         failure: MaceError | None = None
         first: AssumedShapes | None = None
@@ -339,6 +344,7 @@ class Session:
             f"give the shapes yourself, such as {first.arguments} on the command line"
         )
 
+    @at_work()
     def measure_peaks(self, seconds: float = 0.2) -> dict[str, float]:
         """Float32 multiply-accumulates a second that each open device can do, by qualified name; those that know.
 
@@ -351,6 +357,7 @@ class Session:
 
     # --- lifetime -------------------------------------------------------------------------------------------------
 
+    @at_work()
     def close(self) -> None:
         """Free plans, device memory and devices; runs in progress in other threads end first.  Idempotent."""
         if self._closed:
