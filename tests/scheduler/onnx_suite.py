@@ -54,6 +54,7 @@ def assert_same(found: Any, expected: Any, rtol: float, atol: float) -> None:
         assert found is None
         return
     expected = np.asarray(expected)
+    assert isinstance(found, np.ndarray | np.generic), f"a {type(found).__name__} instead of an array"
     assert found.shape == expected.shape
     if expected.dtype.kind in "OUS":
         assert [_text(item) for item in found.reshape(-1)] == [_text(item) for item in expected.reshape(-1)]
