@@ -19,6 +19,7 @@ from mace_core.cache import CheckedCache
 from mace_core.fork_safe import unforked
 from mace_core.native.errors import KernelError
 from mace_core.native.image import CodeImage
+from mace_core.native.kernel_words import WordLayout
 from mace_core.native.loader import check_object, link_objects, load_prelinked, prelink
 from mace_core.native.target import Target, host_target
 from mace_core.progress import report
@@ -49,12 +50,14 @@ class KernelSource:
         version: changes whenever what ``build`` returns may change.
         build: gives LLVM IR text that defines ``symbol``; called only when there is no cached object.
         imports: C library functions it calls besides mathematics and memory ("syscall").
+        words: names of its argument words; None for what is called with a block of memory of its own (runner, pool).
     """
 
     symbol: str
     version: str
     build: Callable[[Target], str] = field(compare=False)
     imports: frozenset[str] = frozenset()
+    words: WordLayout | None = field(default=None, compare=False)
 
 
 def _after_fork_in_child() -> None:

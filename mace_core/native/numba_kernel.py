@@ -11,9 +11,11 @@ import importlib.util
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 from mace_core.native.errors import KernelError
 from mace_core.native.kernel import KernelSource
+from mace_core.native.kernel_words import WordLayout
 from mace_core.native.target import Target
 
 _PRELUDE = "mace_core.native.numba_prelude"
@@ -27,9 +29,24 @@ def numba_source(module: str, function: str, /, **specialisation: str) -> Kernel
     pointers come from `mace_core.native.numba_prelude`.  A factory may set ``kernel.__fastmath__`` to True or to a set
     of LLVM's fast-math flags.  If the kernel uses functions of other modules, its module lists them in a literal
     ``KERNEL_DEPENDENCIES = ("package.module", …)``, so that a change there rebuilds it.
+
+    Its argument words have the names that the module gives in a literal ``WORDS = {"function": "source target …"}``,
+    see `mace_core.native.kernel_words`.
     """
     build = functools.partial(_build, module, function, tuple(sorted(specialisation.items())))
-    return KernelSource(kernel_symbol(module, function, specialisation), kernel_version(module), build)
+    symbol, text = kernel_symbol(module, function, specialisation), _words(module).get(function)
+    words = None if text is None else WordLayout.parse(text)
+    return KernelSource(symbol, kernel_version(module), build, words=words)
+
+
+@functools.cache
+def _words(module: str) -> dict[str, str]:
+    """``WORDS`` of a kernel module, read without importing it."""
+    content = _source(module)
+    if b"WORDS" not in content:
+        return {}
+    found = _literal(module, content, "WORDS")
+    return {} if found is None else dict(found)
 
 
 def kernel_symbol(module: str, function: str, specialisation: dict[str, str]) -> str:
@@ -74,19 +91,23 @@ def _source(module: str) -> bytes:
 
 
 def _dependencies(module: str, content: bytes) -> list[str]:
+    return [str(name) for name in _literal(module, content, "KERNEL_DEPENDENCIES") or ()]
+
+
+def _literal(module: str, content: bytes, wanted: str) -> Any:
+    """The value of a constant of a module; None where it has none of that name."""
     for statement in ast.parse(content).body:
         match statement:
-            case ast.Assign(targets=[ast.Name(id="KERNEL_DEPENDENCIES")], value=value):
+            case ast.Assign(targets=[ast.Name(id=name)], value=value) if name == wanted:
                 break
-            case ast.AnnAssign(target=ast.Name(id="KERNEL_DEPENDENCIES"), value=ast.expr() as value):
+            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value) if name == wanted:
                 break
     else:
-        return []
+        return None
     try:
-        names = ast.literal_eval(value)
+        return ast.literal_eval(value)
     except ValueError as error:
-        raise KernelError(f"KERNEL_DEPENDENCIES of {module} is not a literal tuple of module names.") from error
-    return [str(name) for name in names]
+        raise KernelError(f"{wanted} of {module} is not a literal.") from error
 
 
 def _build(module: str, function: str, specialisation: tuple[tuple[str, str], ...], target: Target) -> str:
@@ -96,4 +117,28 @@ def _build(module: str, function: str, specialisation: tuple[tuple[str, str], ..
     factory = getattr(importlib.import_module(module), function, None)
     if factory is None:
         raise KernelError(f"The kernel module '{module}' has no function '{function}'.")
+    text = _words(module).get(function)
+    if text is not None:
+        _check_words(module, function, WordLayout.parse(text))
     return numba_ir(factory(**dict(specialisation)), symbol)
+
+
+def _check_words(module: str, function: str, words: WordLayout) -> None:
+    """See that a kernel reads no word that its layout does not have, as far as it reads them by number.
+
+    Raises:
+        KernelError: if it does.
+    """
+    factory = next(
+        (s for s in ast.parse(_source(module)).body if isinstance(s, ast.FunctionDef) and s.name == function), None
+    )
+    for part in ast.walk(factory) if factory is not None else ():
+        match part:
+            case ast.Subscript(value=ast.Name(id="args"), slice=ast.Constant(value=int(index))):
+                beyond = index >= words.fixed and words.is_fixed
+            case ast.Subscript(value=ast.Name(id="args"), slice=ast.BinOp(left=ast.Constant(value=int(index)))):
+                beyond = words.is_fixed and index >= words.fixed
+            case _:
+                continue
+        if beyond:
+            raise KernelError(f"The kernel '{function}' of {module} reads word {index}, and has {words.fixed}.")

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from mace_core.graph import GraphView, Node, Value
+from mace_core.native.errors import KernelError
 from mace_core.native.kernel import KernelSource
 from mace_core.native.target import Target
 from mace_core.tensor import DType
@@ -32,6 +33,9 @@ CHUNKS_PER_THREAD = 4
 """More chunks than threads, so that a thread that is held up leaves its share to the others."""
 
 Note = TypeVar("Note")
+
+Word: TypeAlias = int | float | Buf | At
+"""An argument of a kernel."""
 
 
 @dataclass(eq=False)
@@ -320,7 +324,7 @@ class Program:
     def emit(
         self,
         kernel: KernelSource,
-        arguments: Sequence[int | float | Buf | At],
+        arguments: Mapping[Any, Word | Sequence[Word]] | Sequence[Word],
         *,
         extent: int,
         work: float = 0.0,
@@ -333,7 +337,7 @@ class Program:
 
         Args:
             kernel: what to run.
-            arguments: its words: ints as they are, floats as float64 bits, buffers as addresses.
+            arguments: its words by name: ints as they are, floats as float64 bits, buffers as addresses.
             extent: number of independent units of work; 0 makes the step vanish (empty tensors).
             work: scalar operations in all, to decide the split where ``chunks`` does not, and into how many calls.
             name: for profiles; default the op types of the nodes it computes.
@@ -344,6 +348,10 @@ class Program:
             return
         words: list[int] = []
         addresses: list[tuple[int, At]] = []
+        if isinstance(arguments, Mapping):
+            if kernel.words is None:
+                raise KernelError(f"The kernel '{kernel.symbol}' does not name its argument words.")
+            arguments = kernel.words.arrange(arguments, kernel.symbol)
         for argument in arguments:
             if isinstance(argument, Buf):
                 argument = At(argument)

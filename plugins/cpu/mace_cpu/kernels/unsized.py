@@ -12,11 +12,15 @@ from mace_cpu.kernels.primitives import POINTERS, WORD_POINTERS, copy_bytes, quo
 
 KERNEL_DEPENDENCIES = ("mace_cpu.kernels.primitives",)
 
+WORDS = {
+    "non_zero": "source target dims size rank shape[rank]",
+}
+
 HALF_SIGN = 0x8000
 
 
 def non_zero(width: str, kind: str) -> Kernel:
-    """(source, target, dims, size, rank, shape[rank]): target is (rank, found).
+    """The target is (rank, found).
 
     The source is read twice and may be changed by another thread in between: what the first pass did not count is not
     written, and what it counted too much is zero.

@@ -38,7 +38,14 @@ def lower_non_zero(program: Program, node: Node) -> None:
     target, dims = program.write_unsized(node.output(0), DType.INT64, len(shape) * size, 2)
     program.emit(
         numba_source(KERNELS, "non_zero", width=str(dtype.bits // 8), kind="float" if dtype.is_float else "integer"),
-        [program.read(source), target, dims, size, len(shape), *shape],
+        {
+            "source": program.read(source),
+            "target": target,
+            "dims": dims,
+            "size": size,
+            "rank": len(shape),
+            "shape": shape,
+        },
         extent=1,
         chunks=1,
     )
