@@ -64,12 +64,18 @@ class WordLayout:
         return WordLayout(tuple(runs))
 
     @staticmethod
-    def of(words: type[enum.IntEnum]) -> WordLayout:
-        """The layout of a kernel whose words are the members of an enumeration from 0 on, named in lower case."""
+    def of(words: type[enum.IntEnum], /, **lists: int) -> WordLayout:
+        """The layout of a kernel whose words are the members of an enumeration from 0 on, named in lower case.
+
+        Args:
+            words: the enumeration.
+            lists: what follows its members: how many words there are of each name.
+        """
         members = list(words)
         if [member.value for member in members] != list(range(len(members))):
             raise KernelError(f"{words.__qualname__} does not number the words of a kernel from 0 on.")
-        return WordLayout(tuple(Run(member.name.lower()) for member in members))
+        singles = [Run(member.name.lower()) for member in members]
+        return WordLayout((*singles, *(Run(name, (count,)) for name, count in lists.items())))
 
     @property
     def fixed(self) -> int:

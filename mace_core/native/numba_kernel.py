@@ -31,12 +31,16 @@ def numba_source(module: str, function: str, /, **specialisation: str) -> Kernel
     ``KERNEL_DEPENDENCIES = ("package.module", …)``, so that a change there rebuilds it.
 
     Its argument words have the names that the module gives in a literal ``WORDS = {"function": "source target …"}``,
-    see `mace_core.native.kernel_words`.
+    see `mace_core.native.kernel_words`; a count may be what the kernel is specialised for: ``operands[{operands}]``.
     """
     build = functools.partial(_build, module, function, tuple(sorted(specialisation.items())))
-    symbol, text = kernel_symbol(module, function, specialisation), _words(module).get(function)
-    words = None if text is None else WordLayout.parse(text)
+    symbol, words = kernel_symbol(module, function, specialisation), _layout(module, function, specialisation)
     return KernelSource(symbol, kernel_version(module), build, words=words)
+
+
+def _layout(module: str, function: str, specialisation: dict[str, str]) -> WordLayout | None:
+    text = _words(module).get(function)
+    return None if text is None else WordLayout.parse(text.format(**specialisation))
 
 
 @functools.cache
@@ -117,9 +121,9 @@ def _build(module: str, function: str, specialisation: tuple[tuple[str, str], ..
     factory = getattr(importlib.import_module(module), function, None)
     if factory is None:
         raise KernelError(f"The kernel module '{module}' has no function '{function}'.")
-    text = _words(module).get(function)
-    if text is not None:
-        _check_words(module, function, WordLayout.parse(text))
+    words = _layout(module, function, dict(specialisation))
+    if words is not None:
+        _check_words(module, function, words)
     return numba_ir(factory(**dict(specialisation)), symbol)
 
 

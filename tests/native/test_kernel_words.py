@@ -22,6 +22,8 @@ def test_words_come_in_the_order_of_the_layout() -> None:
     given_ = {"three": (7, 8, 9), "pads": [3, 4, 5, 6], "rank": 2, "sizes": (1, 2), "target": 11, "source": 10}
     assert layout.arrange(given_, "k") == [10, 11, 2, 1, 2, 3, 4, 5, 6, 7, 8, 9]
     assert WordLayout.of(Arg).arrange({Arg.TARGET: 2, Arg.SOURCE: 1}, "k") == [1, 2]
+    followed = WordLayout.of(Arg, channels=2, tensors=0)
+    assert followed.arrange({"tensors": [], "channels": [3, 4], Arg.TARGET: 2, Arg.SOURCE: 1}, "k") == [1, 2, 3, 4]
 
 
 @given(st.lists(st.integers(0, 9), max_size=5), st.integers(0, 5))

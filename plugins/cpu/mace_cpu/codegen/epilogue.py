@@ -49,6 +49,12 @@ class Epilogue:
         return bool(self.ops)
 
     @property
+    def operand_counts(self) -> dict[str, int]:
+        """How many channels and tensors a kernel takes, after all its other words."""
+        operands = [op.operand for op in self.ops]
+        return {"channels": operands.count("channel"), "tensors": operands.count("tensor")}
+
+    @property
     def tag(self) -> str:
         """A name for the operations and their constants, fit for a symbol: ``add_t_clip0_6``; "" for none."""
         text = "_".join(_op_tag(op) for op in self.ops)

@@ -14,6 +14,12 @@ KERNEL_DEPENDENCIES = ("mace_cpu.kernels.primitives",)
 
 WORDS = {
     "non_zero": "source target dims size rank shape[rank]",
+    "compress": "source condition target dims scratch outer size row_bytes entries rank axis shape[rank]",
+    "non_max_suppression": "boxes scores most threshold lowest target dims order batches classes count",
+    "unique": (
+        "source values indices inverse counts values_dims indices_dims inverse_dims counts_dims scratch "
+        "outer items inner sorted rank axis shape[rank]"
+    ),
 }
 
 HALF_SIGN = 0x8000
@@ -62,7 +68,7 @@ def non_zero(width: str, kind: str) -> Kernel:
 
 
 def compress() -> Kernel:
-    """(source, condition, target, dims, scratch, outer, size, row bytes, entries, rank, axis, shape[rank]).
+    """Slices of (outer, size, row bytes) whose entry in the condition is set.
 
     The condition is read once, into the scratch of ``entries`` bytes: another thread may change it meanwhile.
     """
@@ -128,9 +134,10 @@ def _overlap(boxes: Any, a: Any, b: Any, centered: Any) -> Any:
 
 
 def non_max_suppression(centered: str) -> Kernel:
-    """(boxes, scores, most, threshold, lowest score, target, dims, order scratch, batches, classes, boxes).
+    """``count`` boxes per batch; the target lists (batch, class, box).
 
-    ``most``, ``threshold`` and ``lowest score`` are addresses of scalars, 0 where they are left out.
+    ``most``, ``threshold`` and ``lowest`` (score) are addresses of scalars, 0 where they are left out; ``order`` is
+    scratch memory of ``count`` int64.
     """
     is_centered = centered == "1"
 
@@ -197,8 +204,7 @@ def non_max_suppression(centered: str) -> Kernel:
 
 
 def unique(dtype: str, halves: str) -> Kernel:
-    """(source, values, indices, inverse, counts, dims of each[4], scratch, outer, items, inner, sorted, rank, axis,
-    shape[rank]).
+    """Different items, where the first of each lies, which of them each item is, and how often each occurs.
 
     Items are slices along an axis, compared element by element.  The scratch holds three lists of ``items`` numbers:
     the items in order, the first item of each group, and where each group goes.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from mace_core.graph import GraphView, Node, Value
+from mace_core.graph import GraphView, Node
 from mace_core.native.numba_kernel import numba_source
 from mace_core.tensor import DType
 from mace_cpu.lowering.checks import FIXED_WIDTH, FLOAT32, NUMBERS, concrete, dtype_in
@@ -67,17 +67,20 @@ def lower_non_max_suppression(program: Program, node: Node) -> None:
     scalars = [node.input(index) for index in (2, 3, 4)]
     program.emit(
         numba_source(KERNELS, "non_max_suppression", centered=str(int(node.attr("center_point_box", 0)))),
-        [
-            program.read(need(node.input(0))),
-            program.read(need(node.input(1))),
-            *(0 if value is None else program.read(value) for value in scalars),
-            target,
-            dims,
-            program.scratch(8 * boxes),
-            batches,
-            classes,
-            boxes,
-        ],
+        {
+            "boxes": program.read(need(node.input(0))),
+            "scores": program.read(need(node.input(1))),
+            **{
+                name: 0 if value is None else program.read(value)
+                for name, value in zip(("most", "threshold", "lowest"), scalars, strict=True)
+            },
+            "target": target,
+            "dims": dims,
+            "order": program.scratch(8 * boxes),
+            "batches": batches,
+            "classes": classes,
+            "count": boxes,
+        },
         extent=1,
         chunks=1,
     )
@@ -97,27 +100,32 @@ def lower_unique(program: Program, node: Node) -> None:
     else:
         axis = normal_axis(int(given), len(shape))
     items = shape[axis]
-    lists: list[tuple[Value | None, DType, int, int]] = [
-        (node.output(0), dtype, math.prod(shape), len(shape)),
-        *((node.output(index), DType.INT64, items, 1) for index in (1, 2, 3)),
-    ]
-    written = [program.write_unsized(*entry) for entry in lists]
+    values, values_dims = program.write_unsized(node.output(0), dtype, math.prod(shape), len(shape))
+    indices, indices_dims = program.write_unsized(node.output(1), DType.INT64, items, 1)
+    inverse, inverse_dims = program.write_unsized(node.output(2), DType.INT64, items, 1)
+    counts, counts_dims = program.write_unsized(node.output(3), DType.INT64, items, 1)
     narrow = dtype in HALVES
     program.emit(
         numba_source(KERNELS, "unique", dtype="uint16" if narrow else dtype.label, halves=str(int(narrow))),
-        [
-            program.read(source),
-            *(buf for buf, _ in written),
-            *(dims for _, dims in written),
-            program.scratch(24 * items),
-            math.prod(shape[:axis]),
-            items,
-            math.prod(shape[axis + 1 :]),
-            int(node.attr("sorted", 1)),
-            len(shape),
-            axis,
-            *shape,
-        ],
+        {
+            "source": program.read(source),
+            "values": values,
+            "indices": indices,
+            "inverse": inverse,
+            "counts": counts,
+            "values_dims": values_dims,
+            "indices_dims": indices_dims,
+            "inverse_dims": inverse_dims,
+            "counts_dims": counts_dims,
+            "scratch": program.scratch(24 * items),
+            "outer": math.prod(shape[:axis]),
+            "items": items,
+            "inner": math.prod(shape[axis + 1 :]),
+            "sorted": int(node.attr("sorted", 1)),
+            "rank": len(shape),
+            "axis": axis,
+            "shape": shape,
+        },
         extent=1,
         chunks=1,
     )
