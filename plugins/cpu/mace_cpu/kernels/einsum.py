@@ -11,9 +11,13 @@ from mace_cpu.kernels.primitives import POINTERS, SCALARS, quotient
 
 KERNEL_DEPENDENCIES = ("mace_cpu.kernels.primitives",)
 
+WORDS = {
+    "einsum": "target operands[{operands}] table kept summed",
+}
+
 
 def einsum(dtype: str, operands: str) -> Kernel:
-    """(target, operands[k], table, output rank, sum rank): one unit is one element of the target.
+    """One unit is one element of the target; ``kept`` and ``summed`` say how many indices there are of each.
 
     The table (int64) holds the sizes of the output's and the summed indices, then for each operand the strides of all
     of them, 0 where it has not got the index.

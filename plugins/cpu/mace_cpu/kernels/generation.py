@@ -18,9 +18,18 @@ KERNEL_DEPENDENCIES = (
     "mace_cpu.codegen.vector_basic",
 )
 
+WORDS = {
+    "one_hot": "indices values target depth inner",
+    "number_range": "start step target",
+    "half_range": "start step target",
+    "triangle": "source target diagonal rows columns",
+    "running": "source target axis status exclusive reverse rank sizes[rank]",
+    "reverse_sequence": "source target lengths status first second row_bytes time_axis",
+}
+
 
 def one_hot(index: str, width: str) -> Kernel:
-    """(indices, values, target, depth, inner): target is (outer, depth, inner), one unit is one outer position."""
+    """The target is (outer, depth, inner); one unit is one outer position."""
     pointer = WORD_POINTERS[width]
     pointer_to_index = POINTERS[index]
 
@@ -47,7 +56,7 @@ def one_hot(index: str, width: str) -> Kernel:
 
 
 def number_range(dtype: str) -> Kernel:
-    """(start, step, target): one unit is one element."""
+    """``start`` and ``step`` are addresses; one unit is one element."""
     pointer = POINTERS[dtype]
     scalar = SCALARS[dtype]
     floating = dtype in ("float32", "float64")
@@ -66,7 +75,7 @@ def number_range(dtype: str) -> Kernel:
 
 
 def half_range(dtype: str) -> Kernel:
-    """(start, step, target): as `number_range` for float16 and bfloat16, computed in float32."""
+    """As `number_range` for float16 and bfloat16, computed in float32."""
     load, store = LOADS[dtype], STORES[dtype]
 
     def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
@@ -78,7 +87,7 @@ def half_range(dtype: str) -> Kernel:
 
 
 def triangle(width: str, part: str) -> Kernel:
-    """(source, target, diagonal address, rows, columns): keeps the ``upper`` or ``lower`` part; one unit is one row."""
+    """Keeps the ``upper`` or ``lower`` part; one unit is one row.  ``diagonal`` is the address of its number."""
     pointer = WORD_POINTERS[width]
     zero = WORD_ZEROS[width]
     upper = part == "upper"
@@ -124,11 +133,10 @@ def _line_runner(dtype: str, operation: str) -> Any:
 
 
 def running(dtype: str, axis: str, operation: str) -> Kernel:
-    """(source, target, axis address, status, exclusive, reverse, rank, sizes[rank]): running sums, or products, along
-    an axis.
+    """Running sums, or products, along an axis.
 
-    ``axis`` is "int32" or "int64", the type of the number at the address.  One unit is one tensor of these sizes: the
-    lowering splits off leading axes where it knows that they are not summed along.
+    The word ``axis`` is an address; what is specialised is the type of the number there, "int32" or "int64".  One unit
+    is one tensor of these sizes: the lowering splits off leading axes where it knows that they are not summed along.
     """
     pointer, axis_pointer = POINTERS[dtype], POINTERS[axis]
     run_line = _line_runner(dtype, operation)
@@ -169,7 +177,7 @@ def running(dtype: str, axis: str, operation: str) -> Kernel:
 
 
 def reverse_sequence() -> Kernel:
-    """(source, target, lengths, status, first, second, row bytes, time axis): one unit is one (first, second) row."""
+    """One unit is one (first, second) row."""
 
     def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
         lengths = i64(args[2])

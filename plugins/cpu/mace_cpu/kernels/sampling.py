@@ -11,6 +11,21 @@ from mace_cpu.kernels.primitives import LOCAL_ARRAYS, LOCAL_SECOND, POINTERS, SC
 
 KERNEL_DEPENDENCIES = ("mace_cpu.kernels.primitives",)
 
+WORDS = {
+    "grid_sample": "x grid y channels places padding align_corners rank sizes[rank]",
+    "roi_align": (
+        "x regions images y scale status channels height width rows columns sampling_ratio half_pixel image_count"
+    ),
+    "deform_conv": (
+        "x w offsets bias mask y in_channels out_channels groups offset_groups height width rows columns "
+        "kernel[2] strides[2] dilations[2] pads[2]"
+    ),
+    "col2im": (
+        "columns image blocks rank sizes[rank] block[rank] counts[rank] strides[rank] dilations[rank] pads[rank]"
+    ),
+    "max_unpool": "values indices target status count rank pooled[rank] sizes[rank]",
+}
+
 ZEROS, BORDER, REFLECTION = 0, 1, 2
 CUBIC = -0.75
 """The coefficient of the cubic kernel, as ONNX has it."""
@@ -53,7 +68,7 @@ def _padded(x: Any, size: Any, padding: Any, align: Any) -> Any:
 
 
 def grid_sample(dtype: str, mode: str) -> Kernel:
-    """(x, grid, y, channels, places per image, padding, align corners, rank, sizes[rank]): one unit is one place.
+    """One unit is one of the ``places`` of an image.
 
     ``mode`` is nearest, linear or cubic; the grid's last entries are in the order of the axes from the last.
     """
@@ -188,8 +203,7 @@ def _strongest(x: Any, base: Any, height: Any, width: Any, row: Any, column: Any
 
 
 def roi_align(dtype: str, index: str, mode: str) -> Kernel:
-    """(x, regions, images, y, scale as float64, status, channels, height, width, rows, columns, sampling ratio, half
-    pixel, images in x): one unit is one channel of one region."""
+    """One unit is one channel of one region; ``images`` says in which of the ``image_count`` images of x each lies."""
     from mace_core.native.numba_prelude import as_float
 
     pointer, scalar, index_pointer = POINTERS[dtype], SCALARS[dtype], POINTERS[index]
@@ -248,8 +262,10 @@ def roi_align(dtype: str, index: str, mode: str) -> Kernel:
 
 
 def deform_conv(dtype: str) -> Kernel:
-    """(x, w, offsets, bias or 0, mask or 0, y, channels in, channels out, groups, offset groups, height, width, rows,
-    columns, kernel[2], strides[2], dilations[2], pads at the begin[2]): one unit is one output row of one image."""
+    """One unit is one output row of one image.
+
+    ``bias`` and ``mask`` may be 0; ``rows`` and ``columns`` are the output's, ``pads`` those at the begin.
+    """
     pointer, scalar = POINTERS[dtype], SCALARS[dtype]
 
     def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
@@ -302,8 +318,10 @@ def deform_conv(dtype: str) -> Kernel:
 
 
 def col2im(dtype: str) -> Kernel:
-    """(columns, image, blocks, rank, sizes[rank], block[rank], counts[rank], strides[rank], dilations[rank], pads at
-    the begin[rank]): sums overlapping blocks; one unit is one channel of one image."""
+    """Sums overlapping blocks; one unit is one channel of one image.
+
+    ``counts`` says how many blocks lie along each axis of the image; ``pads`` are those at the begin.
+    """
     pointer = POINTERS[dtype]
 
     def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
@@ -345,9 +363,9 @@ def col2im(dtype: str) -> Kernel:
 
 
 def max_unpool(dtype: str) -> Kernel:
-    """(values, indices, target, status, count, rank, pooled-from sizes[rank], target sizes[rank]): run as one unit.
+    """Runs as one unit.
 
-    The indices count elements of a tensor of the pooled-from sizes, which lies in the corner of the target.
+    The indices count elements of a tensor of the sizes that were ``pooled``, which lies in the corner of the target.
     """
     pointer = POINTERS[dtype]
 

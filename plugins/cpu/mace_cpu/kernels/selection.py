@@ -11,6 +11,10 @@ from mace_cpu.kernels.primitives import POINTERS, quotient
 
 KERNEL_DEPENDENCIES = ("mace_cpu.kernels.primitives",)
 
+WORDS = {
+    "top_k": "source values indices scratch length inner k",
+}
+
 
 def _better(largest: bool) -> Any:
     """``(values, step, a, b)``: whether element a comes before element b; of equals the first does, NaN is largest."""
@@ -32,7 +36,7 @@ def _better(largest: bool) -> Any:
 
 
 def top_k(dtype: str, order: str) -> Kernel:
-    """(source, values or 0, indices or 0, scratch, length, inner, k): one unit is one line along the axis.
+    """One unit is one line along the axis; ``values`` or ``indices`` may be 0.
 
     ``order`` is "largest" or "smallest"; scratch holds k int64 per chunk.
     """

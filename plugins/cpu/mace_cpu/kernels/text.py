@@ -11,10 +11,13 @@ from mace_cpu.kernels.primitives import POINTERS
 
 KERNEL_DEPENDENCIES = ("mace_cpu.kernels.primitives",)
 
+WORDS = {
+    "count_ngrams": "tokens target pool table weights length results grams longest_skip shortest longest counts",
+}
+
 
 def count_ngrams(dtype: str) -> Kernel:
-    """(tokens, target, pool, table, weights or 0, length, results, grams, longest skip, shortest, longest, counts):
-    one unit is one row of tokens.
+    """One unit is one row of tokens; ``weights`` may be 0.
 
     The table (int64) holds for each gram its first token in the pool, its size and its place in the result.  With
     ``counts`` 1 a gram counts as often as it occurs, else once; then it is multiplied by its weight.

@@ -103,13 +103,13 @@ def lower_einsum(program: Program, node: Node) -> None:
             dtype=program.dtype(target).label,
             operands=str(len(node.inputs)),
         ),
-        [
-            program.write(target),
-            *(program.read(need(value)) for value in node.inputs),
-            program.constant(np.array(table or [0], np.int64)),
-            len(terms.kept),
-            len(terms.summed),
-        ],
+        {
+            "target": program.write(target),
+            "operands": [program.read(need(value)) for value in node.inputs],
+            "table": program.constant(np.array(table or [0], np.int64)),
+            "kept": len(terms.kept),
+            "summed": len(terms.summed),
+        },
         extent=program.size(target),
         work=program.size(target) * math.prod(terms.sizes[index] for index in terms.summed),
     )

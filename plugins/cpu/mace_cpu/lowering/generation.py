@@ -119,7 +119,11 @@ def lower_range(program: Program, node: Node) -> None:
             "half_range" if program.dtype(target) in HALVES else "number_range",
             dtype=program.dtype(target).label,
         ),
-        [program.read(need(node.input(0))), program.read(need(node.input(2))), program.write(target)],
+        {
+            "start": program.read(need(node.input(0))),
+            "step": program.read(need(node.input(2))),
+            "target": program.write(target),
+        },
         extent=count,
         work=count,
     )
@@ -145,13 +149,13 @@ def lower_one_hot(program: Program, node: Node) -> None:
             index=program.dtype(indices).label,
             width=str(element_bytes(program.dtype(values))),
         ),
-        [
-            program.read(indices),
-            program.read(values),
-            program.write(target),
-            shape[axis],
-            math.prod(shape[axis + 1 :]),
-        ],
+        {
+            "indices": program.read(indices),
+            "values": program.read(values),
+            "target": program.write(target),
+            "depth": shape[axis],
+            "inner": math.prod(shape[axis + 1 :]),
+        },
         extent=0 if program.size(target) == 0 else math.prod(shape[:axis]),
         work=program.size(target),
     )
@@ -179,13 +183,13 @@ def lower_trilu(program: Program, node: Node) -> None:
             width=str(element_bytes(program.dtype(source))),
             part="upper" if node.attr("upper", 1) else "lower",
         ),
-        [
-            program.read(source),
-            program.write(target),
-            program.constant(np.zeros(1, np.int64)) if diagonal is None else program.read(diagonal),
-            rows,
-            columns,
-        ],
+        {
+            "source": program.read(source),
+            "target": program.write(target),
+            "diagonal": program.constant(np.zeros(1, np.int64)) if diagonal is None else program.read(diagonal),
+            "rows": rows,
+            "columns": columns,
+        },
         extent=0 if program.size(source) == 0 else program.size(source) // columns,
         work=program.size(source),
     )
@@ -213,16 +217,16 @@ def lower_cumulative(program: Program, node: Node) -> None:
             axis=program.dtype(axis).label,
             operation="product" if node.op_type == "CumProd" else "sum",
         ),
-        [
-            program.read(source),
-            program.write(target),
-            program.read(axis),
-            program.report(f"'{axis.name}' holds {{value}}, which is no axis of {len(shape)}"),
-            int(node.attr("exclusive", 0)),
-            int(node.attr("reverse", 0)),
-            len(shape),
-            *shape,
-        ],
+        {
+            "source": program.read(source),
+            "target": program.write(target),
+            "axis": program.read(axis),
+            "status": program.report(f"'{axis.name}' holds {{value}}, which is no axis of {len(shape)}"),
+            "exclusive": int(node.attr("exclusive", 0)),
+            "reverse": int(node.attr("reverse", 0)),
+            "rank": len(shape),
+            "sizes": shape,
+        },
         extent=0 if program.size(source) == 0 else units,
         work=program.size(source),
     )
@@ -237,16 +241,16 @@ def lower_reverse_sequence(program: Program, node: Node) -> None:
     status = program.report(f"'{lengths.name}' holds the length {{value}} for sequences of {steps} steps")
     program.emit(
         numba_source(KERNELS, "reverse_sequence"),
-        [
-            program.read(source),
-            program.write(target),
-            program.read(lengths),
-            status,
-            first,
-            second,
-            nbytes,
-            int(node.attr("time_axis", 0)),
-        ],
+        {
+            "source": program.read(source),
+            "target": program.write(target),
+            "lengths": program.read(lengths),
+            "status": status,
+            "first": first,
+            "second": second,
+            "row_bytes": nbytes,
+            "time_axis": int(node.attr("time_axis", 0)),
+        },
         extent=0 if nbytes == 0 else first * second,
         work=program.size(source),
     )
