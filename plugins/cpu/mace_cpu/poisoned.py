@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from mace_core.native.numba_kernel import numba_source
 from mace_cpu.assembly import lifetimes
-from mace_cpu.buffers import At, Buf, Step
-from mace_cpu.program import Program
+from mace_cpu.buffers import Buf, Step
+from mace_cpu.program import Program, words_of
 
 NAME = "Poison"
 
@@ -27,4 +27,5 @@ def add_poison(program: Program, byte: int) -> None:
 
 def _filling(buf: Buf, byte: int) -> Step:
     kernel = numba_source("mace_cpu.kernels.poison", "fill")
-    return Step(kernel, [0, byte], [(0, At(buf))], extent=buf.nbytes, chunks=1, name=NAME, source=())
+    words, addresses = words_of(kernel, {"target": buf, "byte": byte})
+    return Step(kernel, words, addresses, extent=buf.nbytes, chunks=1, name=NAME, source=())

@@ -38,6 +38,34 @@ Word: TypeAlias = int | float | Buf | At
 """An argument of a kernel."""
 
 
+def words_of(
+    kernel: KernelSource, arguments: Mapping[Any, Word | Sequence[Word]] | Sequence[Word]
+) -> tuple[list[int], list[tuple[int, At]]]:
+    """The argument words of a step, and which of them are which addresses; see `Program.emit`.
+
+    Raises:
+        KernelError: if ``arguments`` are not what the kernel takes.
+    """
+    words: list[int] = []
+    addresses: list[tuple[int, At]] = []
+    if isinstance(arguments, Mapping):
+        if kernel.words is None:
+            raise KernelError(f"The kernel '{kernel.symbol}' does not name its argument words.")
+        arguments = kernel.words.arrange(arguments, kernel.symbol)
+    for argument in arguments:
+        if isinstance(argument, Buf):
+            argument = At(argument)
+        if isinstance(argument, At):
+            argument = argument.in_whole()
+            addresses.append((len(words), argument))
+            words.append(0)
+        elif isinstance(argument, float):
+            words.append(struct.unpack("<q", struct.pack("<d", argument))[0])
+        else:
+            words.append(int(argument))
+    return words, addresses
+
+
 @dataclass(eq=False)
 class Program:
     """Everything known about one subgraph while it is lowered.
@@ -346,23 +374,7 @@ class Program:
         """
         if extent == 0:
             return
-        words: list[int] = []
-        addresses: list[tuple[int, At]] = []
-        if isinstance(arguments, Mapping):
-            if kernel.words is None:
-                raise KernelError(f"The kernel '{kernel.symbol}' does not name its argument words.")
-            arguments = kernel.words.arrange(arguments, kernel.symbol)
-        for argument in arguments:
-            if isinstance(argument, Buf):
-                argument = At(argument)
-            if isinstance(argument, At):
-                argument = argument.in_whole()
-                addresses.append((len(words), argument))
-                words.append(0)
-            elif isinstance(argument, float):
-                words.append(struct.unpack("<q", struct.pack("<d", argument))[0])
-            else:
-                words.append(int(argument))
+        words, addresses = words_of(kernel, arguments)
         nodes = ([self._node] if self._node is not None else []) + self._fused
         name = name or "+".join(n.op_type for n in nodes) or kernel.symbol
         if note:

@@ -10,12 +10,15 @@ from mace_cpu.kernels.primitives import quotient
 
 KERNEL_DEPENDENCIES = ("mace_cpu.kernels.primitives", "mace_cpu.kernels.lanes")
 
+WORDS = {
+    "lane_groups": "source target groups pixels block source_blocks target_blocks source_group target_group",
+}
+
 
 def lane_groups(group: str) -> Kernel:
     """Moves groups of channels between BLOCKED values whose blocks they fill only in part.
 
-    Words: source, target, groups, pixels, block, source blocks, target blocks, first group in the source, first group
-    in the target.  One unit is one group of ``group`` channels of one image.
+    One unit is one group of ``group`` channels of one image; ``source_group`` and ``target_group`` are the first ones.
     """
     copy = COPY_LANES[group]
     lanes = int(group)

@@ -12,9 +12,18 @@ from mace_cpu.kernels.primitives import POINTERS, WORD_POINTERS, copy_bytes, quo
 
 KERNEL_DEPENDENCIES = ("mace_cpu.kernels.primitives",)
 
+WORDS = {
+    "gather": "source indices target status size count inner",
+    "gather_nd": ("source indices target status depth tuples batch_bytes inner_bytes sizes[depth] strides[depth]"),
+    "gather_elements": "source indices target status size stride rank sizes[rank] strides[rank]",
+    "scatter_elements": "updates indices target status size stride rank sizes[rank] strides[rank]",
+    "scatter_nd": "updates indices target status depth inner sizes[depth] strides[depth]",
+    "tensor_scatter": "updates starts target status prefixes length size row_bytes circular",
+}
+
 
 def gather(width: str, index: str) -> Kernel:
-    """(source, indices, target, status, axis size, indices, inner): one unit is one index of one outer position.
+    """One unit is one of ``count`` indices of one outer position; the axis has ``size`` entries.
 
     ``width`` is the bytes of an element, ``inner`` elements follow each index; "0" for rows of ``inner`` bytes.
     """
@@ -50,10 +59,7 @@ def gather(width: str, index: str) -> Kernel:
 
 
 def gather_nd(index: str) -> Kernel:
-    """(source, indices, target, status, depth, tuples, batch bytes, inner bytes, sizes[depth], strides[depth]).
-
-    One unit is one index tuple, ``tuples`` of them in each batch; strides are in bytes.
-    """
+    """One unit is one index tuple, ``tuples`` of them in each batch; sizes and strides, in bytes, are the source's."""
     pointer_to_index = POINTERS[index]
 
     def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
@@ -82,9 +88,10 @@ def gather_nd(index: str) -> Kernel:
 
 
 def gather_elements(width: str, index: str) -> Kernel:
-    """(source, indices, target, status, axis size, axis stride, rank, sizes[rank], source strides[rank]).
+    """One unit is one innermost row of the target.
 
-    The stride of the gathered axis is 0 in the list.  One unit is one innermost row of the target.
+    ``size`` and ``stride`` are of the gathered axis of the source, ``sizes`` of the indices, ``strides`` of the source
+    with 0 for the gathered axis.
     """
     pointer = WORD_POINTERS[width]
     pointer_to_index = POINTERS[index]
@@ -119,9 +126,9 @@ def gather_elements(width: str, index: str) -> Kernel:
 
 
 def scatter_elements(dtype: str, index: str, reduction: str) -> Kernel:
-    """(updates, indices, target, status, axis size, axis stride, rank, sizes[rank], target strides[rank]).
+    """As `gather_elements`, in the other direction; run in one chunk, because indices may repeat.
 
-    As `gather_elements`, in the other direction; run in one chunk, because indices may repeat.
+    ``stride`` and ``strides`` are the target's.
     """
     pointer = POINTERS[dtype]
     pointer_to_index = POINTERS[index]
@@ -170,9 +177,9 @@ def scatter_elements(dtype: str, index: str, reduction: str) -> Kernel:
 
 
 def scatter_nd(dtype: str, index: str, reduction: str) -> Kernel:
-    """(updates, indices, target, status, depth, inner, sizes[depth], strides[depth]): one unit is one index tuple.
+    """One unit is one index tuple; run in one chunk, because indices may repeat.
 
-    Strides are in elements; run in one chunk, because indices may repeat.
+    Sizes and strides, in elements, are the target's.
     """
     pointer = POINTERS[dtype]
     pointer_to_index = POINTERS[index]
@@ -218,9 +225,10 @@ def scatter_nd(dtype: str, index: str, reduction: str) -> Kernel:
 
 
 def tensor_scatter() -> Kernel:
-    """(updates, write indices or 0, target, status, prefixes per batch, length, cache length, row bytes, circular).
+    """One unit is one row of the updates: a place along the axis, of one prefix.
 
-    One unit is one row of the updates: a place along the axis, of one prefix.
+    ``starts`` are where each batch is written, or 0; ``prefixes`` are those of one batch.  Along the axis the updates
+    have ``length`` rows, the cache ``size``.
     """
 
     def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:

@@ -11,10 +11,13 @@ from mace_cpu.kernels.primitives import POINTERS, SCALARS
 
 KERNEL_DEPENDENCIES = ("mace_cpu.kernels.primitives",)
 
+WORDS = {
+    "determinant": "source target scratch n",
+}
+
 
 def determinant(dtype: str) -> Kernel:
-    """(matrices, target, scratch, n): by elimination with pivots; one unit is one matrix, n * n float64 of scratch per
-    chunk."""
+    """By elimination with pivots; one unit is one matrix of ``n`` rows, n * n float64 of scratch per chunk."""
     pointer, scalar = POINTERS[dtype], SCALARS[dtype]
 
     def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:

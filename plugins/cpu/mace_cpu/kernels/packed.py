@@ -14,6 +14,11 @@ from mace_cpu.kernels.primitives import quotient
 
 KERNEL_DEPENDENCIES = ("mace_cpu.kernels.primitives",)
 
+WORDS = {
+    "unpack": "source target elements unit_groups",
+    "pack": "source target elements unit_groups",
+}
+
 GROUPS = {"2": (4, 1), "4": (2, 1), "6": (4, 3)}
 """By bits of an element: how many elements begin and end with a byte, and how many bytes these are."""
 
@@ -90,7 +95,7 @@ def _nothing(typing_context: Any, source: Any, target: Any) -> Any:
 
 
 def unpack(bits: str, signed: str) -> Kernel:
-    """(source, target, elements, groups per unit): one unit is that many groups, see `GROUPS`."""
+    """One unit is ``unit_groups`` groups, see `GROUPS`."""
     width = int(bits)
     count, nbytes = GROUPS[bits]
     mask = np.uint8((1 << width) - 1)
@@ -127,7 +132,7 @@ def unpack(bits: str, signed: str) -> Kernel:
 
 
 def pack(bits: str) -> Kernel:
-    """(source, target, elements, groups per unit): as `unpack`, the other way; spare bits are zero."""
+    """As `unpack`, the other way; spare bits are zero."""
     width = int(bits)
     count, nbytes = GROUPS[bits]
     mask = np.uint8((1 << width) - 1)

@@ -9,14 +9,18 @@ from mace_cpu.kernels.primitives import WORD_POINTERS, copy_bytes, quotient
 
 KERNEL_DEPENDENCIES = ("mace_cpu.kernels.primitives",)
 
+WORDS = {
+    "pad": "source target fill tables inner mask low high rank sizes[rank] strides[rank] starts[rank]",
+}
+
 
 def pad(width: str) -> Kernel:
     """One unit is one row along the last padded axis.
 
-    Words: source, target, fill address, tables (int32), inner, fill mask, low, high, rank, sizes[rank],
-    source strides[rank], table starts[rank].  A table gives for each target index along its axis the source index,
-    or -1 for the fill value.  Each index of the last axis stands for ``inner`` contiguous words; target indices
-    [low, high) of it are consecutive in the source.  Word i of a filled stretch is ``fill[i & mask]``.
+    ``sizes`` are the target's, ``strides`` the source's; the int32 table of each axis begins at its entry of
+    ``starts``.  A table gives for each target index along its axis the source index, or -1 for the fill value.  Each
+    index of the last axis stands for ``inner`` contiguous words; target indices [low, high) of it are consecutive in
+    the source.  Word i of a filled stretch is ``fill[i & mask]``.
     """
     pointer = WORD_POINTERS[width]
     nbytes = int(width)

@@ -6,9 +6,13 @@ from typing import Any
 
 from mace_core.native.numba_prelude import Kernel, u8
 
+WORDS = {
+    "fill": "target byte",
+}
+
 
 def fill() -> Kernel:
-    """Words: address, byte.  One unit is one byte."""
+    """One unit is one byte."""
 
     def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
         target = u8(args[0])

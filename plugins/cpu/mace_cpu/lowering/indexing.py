@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from mace_cpu.lowering.checks import NUMBERS, concrete, dtype_in
 from mace_cpu.lowering.nodes import integers, need, normal_axis
 from mace_cpu.lowering.registry import lowers
 from mace_cpu.lowering.strided import Axis, emit_bytes, emit_strided, is_movable, movable, strides_of
-from mace_cpu.program import Program
+from mace_cpu.program import Program, Word
 
 KERNELS = "mace_cpu.kernels.indexing"
 INDEX_TYPES = frozenset({DType.INT32, DType.INT64})
@@ -86,15 +87,15 @@ def emit_gather(program: Program, node: Node, indices: Buf, index: DType, axis: 
         width, inner = 0, inner * width
     program.emit(
         numba_source(KERNELS, "gather", width=str(width), index=index.label),
-        [
-            program.read(source),
-            indices,
-            program.write(target),
-            _report(program, node, f" of {shape[axis]} elements"),
-            shape[axis],
-            count,
-            inner,
-        ],
+        {
+            "source": program.read(source),
+            "indices": indices,
+            "target": program.write(target),
+            "status": _report(program, node, f" of {shape[axis]} elements"),
+            "size": shape[axis],
+            "count": count,
+            "inner": inner,
+        },
         extent=0 if inner == 0 else outer * count,
         work=program.size(target),
     )
@@ -115,18 +116,18 @@ def lower_gather_nd(program: Program, node: Node) -> None:
     inner = math.prod(shape[batch + depth :]) * width
     program.emit(
         numba_source(KERNELS, "gather_nd", index=program.dtype(indices).label),
-        [
-            program.read(source),
-            program.read(indices),
-            program.write(target),
-            _report(program, node),
-            depth,
-            max(math.prod(lookup[batch:-1]), 1),
-            math.prod(shape[batch:]) * width,
-            inner,
-            *shape[batch : batch + depth],
-            *(stride * width for stride in strides[batch : batch + depth]),
-        ],
+        {
+            "source": program.read(source),
+            "indices": program.read(indices),
+            "target": program.write(target),
+            "status": _report(program, node),
+            "depth": depth,
+            "tuples": max(math.prod(lookup[batch:-1]), 1),
+            "batch_bytes": math.prod(shape[batch:]) * width,
+            "inner_bytes": inner,
+            "sizes": shape[batch : batch + depth],
+            "strides": [stride * width for stride in strides[batch : batch + depth]],
+        },
         extent=0 if inner == 0 else math.prod(lookup[:-1]),
         work=program.size(target),
     )
@@ -151,12 +152,12 @@ def lower_gather_elements(program: Program, node: Node) -> None:
     width = element_bytes(program.dtype(source))
     program.emit(
         numba_source(KERNELS, "gather_elements", width=str(width), index=program.dtype(indices).label),
-        [
-            program.read(source),
-            program.read(indices),
-            program.write(target),
-            *_along_axis(program, node, source),
-        ],
+        {
+            "source": program.read(source),
+            "indices": program.read(indices),
+            "target": program.write(target),
+            **_along_axis(program, node, source),
+        },
         extent=_rows(program, indices),
         work=program.size(indices),
     )
@@ -174,7 +175,12 @@ def lower_scatter_elements(program: Program, node: Node) -> None:
             index=program.dtype(indices).label,
             reduction=node.attr("reduction", "none"),
         ),
-        [program.read(updates), program.read(indices), buf, *_along_axis(program, node, source)],
+        {
+            "updates": program.read(updates),
+            "indices": program.read(indices),
+            "target": buf,
+            **_along_axis(program, node, source),
+        },
         extent=_rows(program, indices),
         work=program.size(indices) * 8,
         chunks=1,
@@ -196,16 +202,16 @@ def lower_scatter_nd(program: Program, node: Node) -> None:
             index=program.dtype(indices).label,
             reduction=node.attr("reduction", "none"),
         ),
-        [
-            program.read(updates),
-            program.read(indices),
-            buf,
-            _report(program, node),
-            depth,
-            inner,
-            *shape[:depth],
-            *strides_of(shape)[:depth],
-        ],
+        {
+            "updates": program.read(updates),
+            "indices": program.read(indices),
+            "target": buf,
+            "status": _report(program, node),
+            "depth": depth,
+            "inner": inner,
+            "sizes": shape[:depth],
+            "strides": strides_of(shape)[:depth],
+        },
         extent=0 if inner == 0 else math.prod(lookup[:-1]),
         work=program.size(updates) * 8,
         chunks=1,
@@ -224,15 +230,22 @@ def _element(program: Program, value: Value, node: Node) -> str:
     return UNSIGNED[element_bytes(dtype)] if node.attr("reduction", "none") == "none" else dtype.label
 
 
-def _along_axis(program: Program, node: Node, value: Value) -> list[int | At]:
-    """Status, axis size and stride, rank, sizes of the indices, strides of ``value`` with 0 at the axis."""
+def _along_axis(program: Program, node: Node, value: Value) -> dict[str, Word | Sequence[Word]]:
+    """The words from the status on; ``strides`` are those of ``value`` with 0 at the axis."""
     shape = program.shape(value)
     strides = strides_of(shape)
     axis = normal_axis(int(node.attr("axis", 0)), len(shape))
     size, stride = shape[axis], strides[axis]
     strides[axis] = 0
     status = _report(program, node, f" of {size} elements")
-    return [status, size, stride, len(shape), *program.shape(need(node.input(1))), *strides]
+    return {
+        "status": status,
+        "size": size,
+        "stride": stride,
+        "rank": len(shape),
+        "sizes": program.shape(need(node.input(1))),
+        "strides": strides,
+    }
 
 
 def _rows(program: Program, indices: Value) -> int:
@@ -298,15 +311,15 @@ def _gather_flat(program: Program, node: Node, source: Value, kept: np.ndarray) 
     rows = width == 16
     program.emit(
         numba_source(KERNELS, "gather", width="0" if rows else str(width), index="int64"),
-        [
-            program.read(source),
-            program.constant(kept),
-            program.write(need(node.output(0))),
-            _report(program, node),
-            program.size(source),
-            kept.size,
-            16 if rows else 1,
-        ],
+        {
+            "source": program.read(source),
+            "indices": program.constant(kept),
+            "target": program.write(need(node.output(0))),
+            "status": _report(program, node),
+            "size": program.size(source),
+            "count": kept.size,
+            "inner": 16 if rows else 1,
+        },
         extent=kept.size,
         work=kept.size,
     )
@@ -328,17 +341,17 @@ def lower_tensor_scatter(program: Program, node: Node) -> None:
     name = starts.name if starts is not None else ""
     program.emit(
         numba_source(KERNELS, "tensor_scatter"),
-        [
-            program.read(updates),
-            0 if starts is None else program.read(starts),
-            buf,
-            program.report(f"'{name}' holds {{value}}, which leads outside a cache of {shape[axis]}"),
-            math.prod(shape[1:axis]),
-            part[axis],
-            shape[axis],
-            math.prod(shape[axis + 1 :]) * element_bytes(program.dtype(cache)),
-            int(node.attr("mode", "linear") == "circular"),
-        ],
+        {
+            "updates": program.read(updates),
+            "starts": 0 if starts is None else program.read(starts),
+            "target": buf,
+            "status": program.report(f"'{name}' holds {{value}}, which leads outside a cache of {shape[axis]}"),
+            "prefixes": math.prod(shape[1:axis]),
+            "length": part[axis],
+            "size": shape[axis],
+            "row_bytes": math.prod(shape[axis + 1 :]) * element_bytes(program.dtype(cache)),
+            "circular": int(node.attr("mode", "linear") == "circular"),
+        },
         extent=math.prod(part[: axis + 1]) if math.prod(shape[axis + 1 :]) else 0,
         work=program.size(updates),
         chunks=1,

@@ -26,7 +26,12 @@ def lower_determinant(program: Program, node: Node) -> None:
     chunks = program.chunks(count, work)
     program.emit(
         numba_source("mace_cpu.kernels.matrices", "determinant", dtype=program.dtype(source).label),
-        [program.read(source), program.write(target), program.scratch(8 * n * n * chunks), n],
+        {
+            "source": program.read(source),
+            "target": program.write(target),
+            "scratch": program.scratch(8 * n * n * chunks),
+            "n": n,
+        },
         extent=count,
         work=work,
         chunks=chunks,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 from mace_core.native.kernel import KernelSource
+from mace_core.native.kernel_words import WordLayout
 from mace_core.native.target import Target
 from mace_cpu.codegen.version import generator_version
 
@@ -22,21 +23,28 @@ def conversion_kernel(block: int, to_blocked: bool) -> KernelSource:
 @functools.cache
 def copy_kernel() -> KernelSource:
     """The kernel that copies bytes."""
-    return KernelSource("copy_bytes", generator_version(), _copy)
+    words = WordLayout.parse("source target nbytes unit_bytes")
+    return KernelSource("copy_bytes", generator_version(), _copy, words=words)
 
 
 @functools.cache
 def strided_rows_kernel(width: int, inner: str) -> KernelSource:
     """The kernel that copies rows of words of ``width`` bytes; ``inner`` says how a row lies."""
     symbol = f"strided_rows_{width}_{inner}"
-    return KernelSource(symbol, generator_version(), functools.partial(_strided_rows, symbol, width, inner))
+    build = functools.partial(_strided_rows, symbol, width, inner)
+    words = WordLayout.parse("source target rank sizes[rank] source_strides[rank] target_strides[rank]")
+    return KernelSource(symbol, generator_version(), build, words=words)
 
 
 @functools.cache
 def transpose_kernel(width: int) -> KernelSource:
     """The kernel that swaps two axes of words of ``width`` bytes."""
     symbol = f"tiled_transpose_{width}"
-    return KernelSource(symbol, generator_version(), functools.partial(_transpose, symbol, width))
+    build = functools.partial(_transpose, symbol, width)
+    words = WordLayout.parse(
+        "source target columns rows source_step target_step rank sizes[rank] source_strides[rank] target_strides[rank]"
+    )
+    return KernelSource(symbol, generator_version(), build, words=words)
 
 
 @functools.cache

@@ -21,7 +21,12 @@ def emit_unpacked(program: Program, value: Value, source: Buf) -> None:
     dtype = program.dtype(value)
     program.emit(
         numba_source(KERNELS, "unpack", bits=str(dtype.bits), signed=str(int(dtype.is_integer and _is_signed(dtype)))),
-        [source, program.write(value), program.size(value), GROUPS_PER_UNIT],
+        {
+            "source": source,
+            "target": program.write(value),
+            "elements": program.size(value),
+            "unit_groups": GROUPS_PER_UNIT,
+        },
         extent=extent,
         work=program.size(value),
         name="Unpack",
@@ -33,12 +38,12 @@ def emit_packed(program: Program, value: Value, source: Buf, output: int) -> Non
     dtype = program.dtype(value)
     program.emit(
         numba_source(KERNELS, "pack", bits=str(dtype.bits)),
-        [
-            source,
-            Buf(Place.OUTPUT, dtype.nbytes(program.size(value)), output),
-            program.size(value),
-            GROUPS_PER_UNIT,
-        ],
+        {
+            "source": source,
+            "target": Buf(Place.OUTPUT, dtype.nbytes(program.size(value)), output),
+            "elements": program.size(value),
+            "unit_groups": GROUPS_PER_UNIT,
+        },
         extent=_units(program, value),
         work=program.size(value),
         name="Pack",

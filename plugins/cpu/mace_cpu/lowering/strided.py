@@ -12,7 +12,7 @@ from mace_core.tensor import DType
 from mace_cpu.buffers import At, Buf, Layout, element_bytes
 from mace_cpu.lowering.checks import all_concrete
 from mace_cpu.lowering.moving_kernels import TRANSPOSE_BAND, copy_kernel, strided_rows_kernel, transpose_kernel
-from mace_cpu.program import Program
+from mace_cpu.program import Program, Word
 from mace_cpu.views import Strided
 
 COPYING = "mace_cpu.kernels.copying"
@@ -117,7 +117,7 @@ def emit_strided(
         inner = "gather" if last.target == 1 else "strided"
     program.emit(
         strided_rows_kernel(width, inner),
-        [start, end, len(merged), *_columns(merged)],
+        {"source": start, "target": end, **_columns(merged)},
         extent=math.prod(a.size for a in merged[:-1]),
         work=math.prod(a.size for a in merged),
     )
@@ -155,19 +155,20 @@ def emit_channels(
     n, _, *spatial = program.shape(source)
     pixels = math.prod(spatial)
     groups = -(-count // group)
-    blocks = [-(-program.shape(value)[1] // program.block) for value in (source, target)]
+    source_blocks, target_blocks = (-(-program.shape(value)[1] // program.block) for value in (source, target))
     program.emit(
         numba_source(COPYING, "lane_groups", group=str(group)),
-        [
-            program.read(source, Layout.BLOCKED),
-            buf,
-            groups,
-            pixels,
-            program.block,
-            *blocks,
-            first // group,
-            at // group,
-        ],
+        {
+            "source": program.read(source, Layout.BLOCKED),
+            "target": buf,
+            "groups": groups,
+            "pixels": pixels,
+            "block": program.block,
+            "source_blocks": source_blocks,
+            "target_blocks": target_blocks,
+            "source_group": first // group,
+            "target_group": at // group,
+        },
         extent=n * groups,
         work=n * count * pixels / 4,
     )
@@ -177,7 +178,7 @@ def emit_bytes(program: Program, source: At, target: At, nbytes: int) -> None:
     """Copy a contiguous range."""
     program.emit(
         copy_kernel(),
-        [source, target, nbytes, COPY_BLOCK_BYTES],
+        {"source": source, "target": target, "nbytes": nbytes, "unit_bytes": COPY_BLOCK_BYTES},
         extent=-(-nbytes // COPY_BLOCK_BYTES),
         work=nbytes / 4,
     )
@@ -220,11 +221,24 @@ def _emit_transpose(program: Program, source: At, target: At, axes: Sequence[Axi
     planes = math.prod(a.size for a in outer)
     program.emit(
         transpose_kernel(width),
-        [source, target, columns.size, rows.size, columns.source, rows.target, len(outer), *_columns(outer)],
+        {
+            "source": source,
+            "target": target,
+            "columns": columns.size,
+            "rows": rows.size,
+            "source_step": columns.source,
+            "target_step": rows.target,
+            **_columns(outer),
+        },
         extent=planes * -(-rows.size // TRANSPOSE_BAND),
         work=planes * rows.size * columns.size,
     )
 
 
-def _columns(axes: Sequence[Axis]) -> list[int]:
-    return [*(a.size for a in axes), *(a.source for a in axes), *(a.target for a in axes)]
+def _columns(axes: Sequence[Axis]) -> dict[str, Word | Sequence[Word]]:
+    return {
+        "rank": len(axes),
+        "sizes": [a.size for a in axes],
+        "source_strides": [a.source for a in axes],
+        "target_strides": [a.target for a in axes],
+    }
