@@ -110,7 +110,7 @@ def build_windows(symbol: str, block: int, kind: str) -> str:
 def build_global(symbol: str, block: int, kind: str) -> str:
     """IR of a pooling over all pixels.
 
-    Arguments: source, target, pixels, factor (float64 bits).  Kinds: "max" (a NaN wins), "sum" (in float64, times the
+    Arguments are `GLOBAL_WORDS`.  Kinds: "max" (a NaN wins), "sum" (in float64, times the
     factor).  Unit: one channel block.
     """
     body = Body(symbol, block)

@@ -11,6 +11,10 @@ from mace_cpu.kernels.primitives import POINTERS, SCALARS, quotient
 
 KERNEL_DEPENDENCIES = ("mace_cpu.kernels.primitives",)
 
+WORDS = {
+    "repeat_channels": "source target channels times pixels block",
+}
+
 
 @helper(inline="always")  # type: ignore[untyped-decorator]
 def _first_tap(lowest: Any, step: Any) -> Any:
@@ -133,9 +137,9 @@ def conv_transpose(dtype: str) -> Kernel:
 
 
 def repeat_channels() -> Kernel:
-    """Each channel ``times`` times over, in the BLOCKED layout.
+    """Each channel ``times`` times over, in the BLOCKED layout of ``block`` channels.
 
-    Arguments: source, target, channels, times, pixels, channels per block.  Unit: n * target blocks + target block.
+    Unit: n * target blocks + target block.
     """
 
     def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:

@@ -1,7 +1,8 @@
 """Pooling over windows of one to three spatial axes (missing ones have size 1).
 
-Geometry words, from `GEOMETRY` on: input sizes [3], output sizes [3], window sizes [3], strides [3], begin pads [3],
-dilations [3], end pads [3], whether padding counts (average), p (Lp).
+Geometry words, from `GEOMETRY` on, have three entries each, the outermost axis first: sizes of the input and the
+output, taps of a window, strides, pads at the begin, dilations, pads at the end.  Then come whether padding counts
+(average), and p (Lp).
 """
 
 from __future__ import annotations
@@ -15,6 +16,16 @@ from mace_core.native.numba_prelude import POLL_WORK, Kernel, helper, i64, stop_
 from mace_cpu.kernels.primitives import POINTERS, SCALARS, maximum, quotient
 
 KERNEL_DEPENDENCIES = ("mace_cpu.kernels.primitives",)
+
+WORDS = {
+    "pool_plain": (
+        "source target inputs[3] outputs[3] taps[3] strides[3] begins[3] dilations[3] ends[3] counts_padding p"
+    ),
+    "max_pool_indices": (
+        "source target inputs[3] outputs[3] taps[3] strides[3] begins[3] dilations[3] ends[3] counts_padding p "
+        "indices column_major"
+    ),
+}
 
 GEOMETRY = 2
 LOWEST: dict[str, Any] = {
@@ -83,7 +94,7 @@ def _row_adder(dtype: str, kind: str) -> Any:
 
 
 def pool_plain(dtype: str, kind: str) -> Kernel:
-    """(source, target, geometry): one unit is one row of the output.  Kinds: "max", "average", "lp"."""
+    """One unit is one row of the output.  Kinds: "max", "average", "lp"."""
     pointer = POINTERS[dtype]
     scalar = SCALARS[dtype]
     is_max, is_average = kind == "max", kind == "average"
@@ -162,10 +173,7 @@ def pool_plain(dtype: str, kind: str) -> Kernel:
 
 
 def max_pool_indices(dtype: str) -> Kernel:
-    """(source, target, geometry .., indices, column-major): also says where each maximum was found.
-
-    One unit is one row of the output; the two further words follow the geometry.
-    """
+    """Also says where each maximum was found.  One unit is one row of the output."""
     pointer = POINTERS[dtype]
     start = SCALARS[dtype](LOWEST[dtype])
     g = GEOMETRY

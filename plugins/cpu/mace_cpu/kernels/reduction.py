@@ -24,6 +24,18 @@ from mace_cpu.kernels.primitives import (
 
 KERNEL_DEPENDENCIES = ("mace_cpu.kernels.primitives",)
 
+WORDS = {
+    "reduce_rows": (
+        "source target inner count kept_rank kept_sizes[kept_rank] kept_strides[kept_rank] "
+        "reduced_rank reduced_sizes[reduced_rank] reduced_strides[reduced_rank]"
+    ),
+    "reduce_columns": (
+        "source target inner count kept_rank kept_sizes[kept_rank] kept_strides[kept_rank] "
+        "reduced_rank reduced_sizes[reduced_rank] reduced_strides[reduced_rank]"
+    ),
+    "extreme_position": "source target length inner last",
+}
+
 FAST = {"reassoc", "nsz", "contract"}
 EXTREMES = ("max", "min")
 IN_FLOAT = ("l2", "log_sum", "log_sum_exp")
@@ -55,8 +67,8 @@ def _start(dtype: str, kind: str) -> Any:
 def reduce_rows(dtype: str, kind: str) -> Kernel:
     """Reduces where the innermost axis is among those reduced; one unit is one result.
 
-    Words: source, target, length of a row, elements per result, kept rank, kept sizes and strides, reduced outer rank,
-    its sizes and strides.
+    ``inner`` is the length of a row, ``count`` how many elements there are per result; what is reduced outside the
+    rows has sizes and strides.
     """
     pointer = POINTERS[dtype]
     scalar = SCALARS[dtype]
@@ -144,8 +156,8 @@ def reduce_rows(dtype: str, kind: str) -> Kernel:
 def reduce_columns(dtype: str, kind: str) -> Kernel:
     """Reduces where the innermost axis is kept; one unit is up to `LOCAL_COUNT` neighbouring results.
 
-    Words: source, target, columns, elements per result, kept outer rank, its sizes and strides, reduced rank, its sizes
-    and strides.
+    ``inner`` is the number of columns, ``count`` how many elements there are per result; what is kept outside the
+    columns has sizes and strides.
     """
     pointer = POINTERS[dtype]
     scalar = SCALARS[dtype]
@@ -243,7 +255,7 @@ def reduce_columns(dtype: str, kind: str) -> Kernel:
 
 
 def extreme_position(dtype: str, kind: str) -> Kernel:
-    """(source, target, length, inner, last): index of the "max" or "min" along an axis, the first or last of equals.
+    """Index of the "max" or "min" along an axis, the first of equals or, with ``last``, the last.
 
     One unit is up to `LOCAL_COUNT` neighbouring results of one outer position.  A NaN counts as the extreme.
     """

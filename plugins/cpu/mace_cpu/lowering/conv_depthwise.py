@@ -10,9 +10,10 @@ import numpy as np
 
 from mace_core.graph import Value
 from mace_core.native.kernel import KernelSource
+from mace_core.native.kernel_words import WordLayout
 from mace_core.native.numba_kernel import numba_source
 from mace_core.native.target import Target
-from mace_cpu.buffers import At, Buf, Layout
+from mace_cpu.buffers import Buf, Layout
 from mace_cpu.codegen.depthwise_arguments import Arg
 from mace_cpu.codegen.epilogue import Epilogue
 from mace_cpu.codegen.version import generator_version
@@ -94,7 +95,12 @@ def emit_depthwise(
     kernel = depthwise_kernel(tile, epilogue, row_sums, pair_form)
     rows = shape.batch * blocks * shape.output[0]
     sums = RowSums(program.scratch(4 * block * rows), shape.output[0]) if row_sums else None
-    values = {
+    weights = weights.reshape(shape.out_channels, *shape.kernel)
+    arguments = {
+        Arg.INPUT: source,
+        Arg.WEIGHTS: program.constant(_in_blocks(weights, block).transpose(0, 2, 3, 1).copy()),
+        Arg.BIAS: program.constant(_in_blocks(bias, block)),
+        Arg.OUTPUT: 0 if result.floats is None else result.floats,
         Arg.BLOCKS: blocks,
         Arg.IN_ROWS: shape.image[0],
         Arg.IN_WIDTH: shape.image[1],
@@ -105,20 +111,11 @@ def emit_depthwise(
         Arg.ROW_STRIDE: shape.strides[0],
         Arg.PAD_TOP: shape.pads[0],
         Arg.PAD_LEFT: shape.pads[1],
+        Arg.PAIR_OUTPUT: 0 if result.pairs is None else result.pairs,
+        Arg.SUMS: 0 if sums is None else sums.buf,
+        "channels": [program.constant(_in_blocks(channel, block)) for channel in epilogue.channels],
+        "tensors": [program.read(tensor, Layout.BLOCKED) for tensor in epilogue.tensors],
     }
-    arguments: list[int | float | Buf | At] = [values.get(arg, 0) for arg in Arg]
-    arguments[Arg.INPUT] = source
-    weights = weights.reshape(shape.out_channels, *shape.kernel)
-    arguments[Arg.WEIGHTS] = program.constant(_in_blocks(weights, block).transpose(0, 2, 3, 1).copy())
-    arguments[Arg.BIAS] = program.constant(_in_blocks(bias, block))
-    if result.floats is not None:
-        arguments[Arg.OUTPUT] = result.floats
-    if result.pairs is not None:
-        arguments[Arg.PAIR_OUTPUT] = result.pairs
-    if sums is not None:
-        arguments[Arg.SUMS] = sums.buf
-    arguments.extend(program.constant(_in_blocks(channel, block)) for channel in epilogue.channels)
-    arguments.extend(program.read(tensor, Layout.BLOCKED) for tensor in epilogue.tensors)
     form = WindowForm(
         shape.batch * blocks,
         shape.image[0],
@@ -166,7 +163,14 @@ def _repeated(program: Program, shape: Geometry, source: Buf) -> Buf:
     target = program.scratch(4 * shape.batch * blocks * program.block * pixels)
     program.emit(
         numba_source("mace_cpu.kernels.convolution", "repeat_channels"),
-        [source, target, shape.in_channels, shape.group_out, pixels, program.block],
+        {
+            "source": source,
+            "target": target,
+            "channels": shape.in_channels,
+            "times": shape.group_out,
+            "pixels": pixels,
+            "block": program.block,
+        },
         extent=shape.batch * blocks,
         work=shape.batch * shape.out_channels * pixels,
         name="RepeatChannels",
@@ -199,7 +203,8 @@ def depthwise_kernel(
     if key not in _kernels:
         variant = (*tile, sums, *form)
         build = functools.partial(_build, symbol, variant, Epilogue(epilogue.ops))
-        _kernels[key] = KernelSource(symbol, generator_version(), build)
+        words = WordLayout.of(Arg, **epilogue.operand_counts)
+        _kernels[key] = KernelSource(symbol, generator_version(), build, words=words)
     return _kernels[key]
 
 

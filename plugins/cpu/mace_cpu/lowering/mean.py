@@ -36,7 +36,12 @@ def emit_mean(program: Program, value: Value, node: Node, sums: Buf, rows: int) 
     with program.on_behalf_of([node]):
         program.emit(
             global_pool_kernel(program.block, "sum"),
-            [sums, program.write(need(node.output(0)), Layout.BLOCKED), rows, 1.0 / math.prod(spatial)],
+            {
+                "source": sums,
+                "target": program.write(need(node.output(0)), Layout.BLOCKED),
+                "pixels": rows,
+                "factor": 1.0 / math.prod(spatial),
+            },
             extent=blocks,
             work=blocks * rows * program.block / 2,
         )

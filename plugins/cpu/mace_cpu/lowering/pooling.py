@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mace_core.graph import GraphView, Node
 from mace_core.native.numba_kernel import numba_source
 from mace_core.tensor import DType
-from mace_cpu.buffers import Buf, Layout
+from mace_cpu.buffers import Layout
 from mace_cpu.codegen.pooling_arguments import Arg
 from mace_cpu.lowering.bands import WindowForm
 from mace_cpu.lowering.checks import all_concrete, dtype_in
@@ -18,7 +19,7 @@ from mace_cpu.lowering.pooling_kernels import window_pool_kernel
 from mace_cpu.lowering.reduction import emit_blocked_pixels, emit_reduction
 from mace_cpu.lowering.registry import lowers
 from mace_cpu.lowering.strided import prefers_blocked
-from mace_cpu.program import Program
+from mace_cpu.program import Program, Word
 
 KERNELS = "mace_cpu.kernels.pooling"
 FLOATS = frozenset({DType.FLOAT32, DType.FLOAT64})
@@ -41,10 +42,19 @@ class Windows:
     dilations: tuple[int, ...]
     ends: tuple[int, ...]
 
-    def words(self, include_pad: int, p: int) -> list[int]:
+    def words(self, include_pad: int, p: int) -> dict[str, int | tuple[int, ...]]:
         """As the kernels read it."""
-        parts = (self.inputs, self.outputs, self.taps, self.strides, self.begins, self.dilations, self.ends)
-        return [*(size for part in parts for size in part), include_pad, p]
+        return {
+            "inputs": self.inputs,
+            "outputs": self.outputs,
+            "taps": self.taps,
+            "strides": self.strides,
+            "begins": self.begins,
+            "dilations": self.dilations,
+            "ends": self.ends,
+            "counts_padding": include_pad,
+            "p": p,
+        }
 
     def blocked_words(self, include_pad: int) -> dict[Arg, int]:
         """As the kernel for channel blocks reads it, which knows two axes."""
@@ -126,32 +136,36 @@ def lower_pool(program: Program, node: Node) -> None:
     source, target, indices = need(node.input(0)), need(node.output(0)), node.output(1)
     kind = {"MaxPool": "max", "AveragePool": "average", "LpPool": "lp"}[node.op_type]
     windows = windows_of(node, program.shape(source), program.shape(target))
-    geometry = windows.words(int(node.attr("count_include_pad", 0)), int(node.attr("p", 2)))
+    include_pad = int(node.attr("count_include_pad", 0))
     work: float = program.size(target) * math.prod(windows.taps)
     dtype = program.dtype(source)
     is_flat = len(program.shape(source)) <= 4
     form: WindowForm | None = None
+    arguments: dict[Any, Word | Sequence[Word]]
     if indices is None and kind != "lp" and dtype is DType.FLOAT32 and is_flat and prefers_blocked(program, source):
         n, c, *_ = program.shape(source)
         planes = n * -(-c // program.block)
         kernel = window_pool_kernel(program.block, kind)
-        blocked = windows.blocked_words(int(node.attr("count_include_pad", 0)))
-        arguments: list[int | Buf] = [
-            program.read(source, Layout.BLOCKED),
-            program.write(target, Layout.BLOCKED),
-            *(blocked[arg] for arg in list(Arg)[2:]),
-        ]
+        arguments = {
+            Arg.SOURCE: program.read(source, Layout.BLOCKED),
+            Arg.TARGET: program.write(target, Layout.BLOCKED),
+            **windows.blocked_words(include_pad),
+        }
         if windows.outputs[0] == windows.inputs[0] == 1:
             form = windows.blocked_form(planes)
         work = max(program.size(source), program.size(target)) * MOVING_WORK + work // program.block
     else:
         planes = math.prod(program.shape(source)[:2])
-        arguments = [program.read(source), program.write(target), *geometry]
+        arguments = {
+            "source": program.read(source),
+            "target": program.write(target),
+            **windows.words(include_pad, int(node.attr("p", 2))),
+        }
         if indices is None:
             kernel = numba_source(KERNELS, "pool_plain", dtype=dtype.label, kind=kind)
         else:
             kernel = numba_source(KERNELS, "max_pool_indices", dtype=dtype.label)
-            arguments += [program.write(indices), int(node.attr("storage_order", 0))]
+            arguments |= {"indices": program.write(indices), "column_major": int(node.attr("storage_order", 0))}
     rows = planes * windows.outputs[0] * windows.outputs[1]
     program.emit(kernel, arguments, extent=0 if program.size(target) == 0 else rows, work=work, form=form)
 
@@ -187,7 +201,11 @@ def lower_global_lp_pool(program: Program, node: Node) -> None:
     windows = Windows((1, 1, pixels), ones, (1, 1, pixels), ones, zeros, ones, zeros)
     program.emit(
         numba_source(KERNELS, "pool_plain", dtype=program.dtype(source).label, kind="lp"),
-        [program.read(source), program.write(target), *windows.words(0, int(node.attr("p", 2)))],
+        {
+            "source": program.read(source),
+            "target": program.write(target),
+            **windows.words(0, int(node.attr("p", 2))),
+        },
         extent=n * c,
         work=program.size(source),
     )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 
 from mace_core.native.kernel import KernelSource
+from mace_core.native.kernel_words import WordLayout
 from mace_core.native.target import Target
+from mace_cpu.codegen.pooling_arguments import GLOBAL_WORDS, Arg
 from mace_cpu.codegen.version import generator_version
 
 
@@ -13,14 +15,16 @@ from mace_cpu.codegen.version import generator_version
 def window_pool_kernel(block: int, kind: str) -> KernelSource:
     """The kernel that pools windows; kinds "max" and "average"."""
     symbol = f"pool_b{block}_{kind}"
-    return KernelSource(symbol, generator_version(), functools.partial(_windows, symbol, block, kind))
+    build = functools.partial(_windows, symbol, block, kind)
+    return KernelSource(symbol, generator_version(), build, words=WordLayout.of(Arg))
 
 
 @functools.cache
 def global_pool_kernel(block: int, kind: str) -> KernelSource:
     """The kernel that pools all pixels; kinds "max" and "sum"."""
     symbol = f"pool_all_b{block}_{kind}"
-    return KernelSource(symbol, generator_version(), functools.partial(_global, symbol, block, kind))
+    build = functools.partial(_global, symbol, block, kind)
+    return KernelSource(symbol, generator_version(), build, words=WordLayout.parse(GLOBAL_WORDS))
 
 
 def _windows(symbol: str, block: int, kind: str, target: Target) -> str:

@@ -84,7 +84,14 @@ def emit_reduction(program: Program, source: Value, target: Value, axes: Sequenc
         units = math.prod(size for size, _ in kept) * -(-inner // COLUMNS_PER_UNIT)
     program.emit(
         numba_source(KERNELS, kernel, dtype=dtype, kind=kind),
-        [program.read(source), program.write(target), inner, per_result, *_words(kept), *_words(reduced)],
+        {
+            "source": program.read(source),
+            "target": program.write(target),
+            "inner": inner,
+            "count": per_result,
+            **_axis_words("kept", kept),
+            **_axis_words("reduced", reduced),
+        },
         extent=0 if results == 0 else units,
         work=max(program.size(source), results),
     )
@@ -105,8 +112,13 @@ def _groups(shape: Sequence[int], axes: Sequence[int]) -> list[tuple[int, int, b
     return groups or [(1, 1, True)]
 
 
-def _words(pairs: Sequence[tuple[int, int]]) -> list[int]:
-    return [len(pairs), *(size for size, _ in pairs), *(stride for _, stride in pairs)]
+def _axis_words(kind: str, pairs: Sequence[tuple[int, int]]) -> dict[str, int | list[int]]:
+    """Words of the axes, "kept" or "reduced", from (size, stride) of each."""
+    return {
+        f"{kind}_rank": len(pairs),
+        f"{kind}_sizes": [size for size, _ in pairs],
+        f"{kind}_strides": [stride for _, stride in pairs],
+    }
 
 
 # --- positions --------------------------------------------------------------------------------------------------------
@@ -135,13 +147,13 @@ def lower_position(program: Program, node: Node) -> None:
             dtype=program.dtype(source).label,
             kind="max" if node.op_type == "ArgMax" else "min",
         ),
-        [
-            program.read(source),
-            program.write(target),
-            shape[axis],
-            inner,
-            int(node.attr("select_last_index", 0)),
-        ],
+        {
+            "source": program.read(source),
+            "target": program.write(target),
+            "length": shape[axis],
+            "inner": inner,
+            "last": int(node.attr("select_last_index", 0)),
+        },
         extent=math.prod(shape[:axis]) * -(-inner // COLUMNS_PER_UNIT),
         work=program.size(source),
     )
@@ -163,12 +175,12 @@ def emit_blocked_pixels(program: Program, source: Value, target: Value, kind: st
         return False
     program.emit(
         global_pool_kernel(program.block, "max" if kind == "max" else "sum"),
-        [
-            program.read(source, Layout.BLOCKED),
-            program.write(target, Layout.BLOCKED),
-            pixels,
-            1.0 / pixels if kind == "mean" else 1.0,
-        ],
+        {
+            "source": program.read(source, Layout.BLOCKED),
+            "target": program.write(target, Layout.BLOCKED),
+            "pixels": pixels,
+            "factor": 1.0 / pixels if kind == "mean" else 1.0,
+        },
         extent=shape[0] * -(-shape[1] // program.block),
         work=program.size(source) / 2,
     )
