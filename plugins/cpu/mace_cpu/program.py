@@ -37,6 +37,9 @@ Note = TypeVar("Note")
 Word: TypeAlias = int | float | Buf | At
 """An argument of a kernel."""
 
+Words: TypeAlias = dict[Any, Word | Sequence[Word]]
+"""The arguments of a kernel by name, or by member of the enumeration that numbers them; several under one name."""
+
 
 def words_of(
     kernel: KernelSource, arguments: Mapping[Any, Word | Sequence[Word]] | Sequence[Word]

@@ -8,7 +8,7 @@ from mace_cpu.codegen.body import I1, I64, POINTER, VOID, Body
 
 
 def build(symbol: str) -> str:
-    """IR of a copy.  Arguments: source, target, bytes, bytes per unit; the last unit may be shorter."""
+    """IR of a copy; the last unit may be shorter."""
     body = Body(symbol, 4)
     source, target, nbytes, unit_bytes = body.pointer(0), body.pointer(1), body.word(2), body.word(3)
     first = body.mul(body.begin, unit_bytes)

@@ -160,9 +160,9 @@ def build_tiled_transpose(symbol: str, width: int, lanes: int, band: int) -> str
 def build_panels(symbol: str, lanes: int, is_transposed: bool) -> str:
     """Columns of a right operand as panels [matrix][panel][step][columns of the tile], zeros beyond the last column.
 
-    Arguments: source (matrices of (steps, columns), or of (columns, steps) if transposed), target, steps, columns,
-    first column, columns of the tile (a multiple of ``lanes``), panels, steps per unit, units per matrix, the table of
-    where each matrix starts, and the distance of its rows, both in floats.  Unit: some steps of a matrix.
+    The source has matrices of (steps, columns), or of (columns, steps) if transposed; a table tells where each starts,
+    ``source_row`` is the distance of its rows, both in floats.  ``width``, the columns of the tile, is a multiple of
+    ``lanes``.  Unit: some steps of a matrix.
     """
     body = Body(symbol, lanes)
     source, target = body.pointer(0), body.pointer(1)

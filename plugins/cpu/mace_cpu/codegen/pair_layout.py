@@ -12,8 +12,7 @@ from mace_cpu.precision import Bfloat16Unit
 def build_pairs(symbol: str, block: int, unit: Bfloat16Unit) -> str:
     """IR: from the BLOCKED to the PAIRS layout.
 
-    Arguments: source, target, channels, pixels, pixels per unit, units per pair of blocks.  Unit:
-    ``(n * pairs + pair) * units_per_pair + part``.
+    Unit: ``(n * pairs + pair) * units_per_pair + part``, of some pixels.
     """
     body = Body(symbol, block)
     source, target = body.pointer(0), body.pointer(1)
@@ -45,7 +44,7 @@ def build_pairs(symbol: str, block: int, unit: Bfloat16Unit) -> str:
 
 
 def build_wide(symbol: str, block: int) -> str:
-    """IR: from the PAIRS to the BLOCKED layout; arguments and units as of `build_pairs`, but units by block."""
+    """IR: from the PAIRS to the BLOCKED layout; units as of `build_pairs`, but by block."""
     body = Body(symbol, block)
     source, target = body.pointer(0), body.pointer(1)
     channels, pixels, part_size, parts = (body.word(i) for i in range(2, 6))
@@ -69,7 +68,7 @@ def build_wide(symbol: str, block: int) -> str:
 def build_pair_rows(symbol: str, lanes: int, unit: Bfloat16Unit) -> str:
     """IR: from rows of float32 to rows of pairs, filled up with zeros.
 
-    Arguments: source, target, elements per row, groups of ``2 lanes`` elements per row.  Unit: one row.
+    A row has ``elements`` elements, in ``groups`` groups of ``2 lanes``.  Unit: one row.
     """
     body = Body(symbol, lanes)
     source, target, elements, groups = body.pointer(0), body.pointer(1), body.word(2), body.word(3)

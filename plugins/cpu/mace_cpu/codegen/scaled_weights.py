@@ -8,9 +8,8 @@ from mace_cpu.codegen.body import Body, constant
 def build(symbol: str, columns: int) -> str:
     """IR of the kernel.
 
-    Arguments: weights, result (both [tile][in block][tap][channel in block][columns]), numbers, how many these are, in
-    blocks per tile, taps, channels per block.  Unit: ``tile * in blocks + in block``.  Rows of channels that do not
-    exist are left undefined.
+    Weights and result are [tile][in block][tap][channel in block][columns]; there is a number for each of the channels.
+    Unit: ``tile * in blocks + in block``.  Rows of channels that do not exist are left undefined.
     """
     body = Body(symbol, columns)
     weights, result, numbers = (body.pointer(i) for i in range(3))

@@ -1,7 +1,6 @@
 """Softmax and LogSoftmax along an axis: rows of neighbouring elements, or columns taken several at a time.
 
-Argument words: source, result, length of the axis, elements between neighbours along it (``inner``).  Work units are
-rows; for columns, the outer positions.
+Work units are rows; for columns, the outer positions.
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mace_core.native.kernel import KernelSource
+from mace_core.native.kernel_words import WordLayout
 from mace_core.native.target import Target
 from mace_cpu.codegen.version import generator_version
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from llvmlite import ir
 
     from mace_cpu.codegen.rows import RowBody
+
+WORDS = WordLayout.parse("source result length inner")
+"""``length`` elements along the axis, from one to the next of them ``inner`` elements."""
 
 
 def softmax_kernel(*, dtype: str, logarithm: bool, columns: bool) -> KernelSource:
@@ -30,7 +33,7 @@ def softmax_kernel(*, dtype: str, logarithm: bool, columns: bool) -> KernelSourc
         (_columns if columns else _rows)(body, logarithm)
         return body.text()
 
-    return KernelSource(symbol, generator_version(), build)
+    return KernelSource(symbol, generator_version(), build, words=WORDS)
 
 
 def _rows(body: RowBody, logarithm: bool) -> None:

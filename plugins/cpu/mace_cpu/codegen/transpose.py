@@ -10,8 +10,7 @@ from mace_cpu.codegen.body import Body, constant
 def build(symbol: str, *, block: int, to_blocked: bool) -> str:
     """IR of a conversion.
 
-    Arguments: source, target, channels, pixels, pixels per unit, units per channel block.  Unit:
-    ``(n * channel_blocks + channel_block) * units_per_block + part``.
+    Unit: ``(n * channel_blocks + channel_block) * units_per_block + part``.
     """
     body = Body(symbol, block)
     source, target = body.pointer(0), body.pointer(1)

@@ -11,12 +11,15 @@ from mace_cpu.kernels.primitives import POINTERS, SCALARS, quotient
 
 KERNEL_DEPENDENCIES = ("mace_cpu.kernels.primitives",)
 
+WORDS = {
+    "scaled_rows": "source target beta columns row_stride column_stride",
+    "product": "left right out addend left_offsets right_offsets rows steps columns "
+    "left_row left_step right_step right_column addend_row addend_column alpha beta",
+}
+
 
 def scaled_rows() -> Kernel:
-    """beta * C, broadcast to (rows, columns).  Arguments: C, target, beta, columns, C's row and column stride.
-
-    Unit: row.
-    """
+    """beta * C, broadcast to (rows, columns).  The source is C, with its row and column stride.  Unit: row."""
 
     def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
         source, target = f32(args[0]), f32(args[1])
@@ -32,8 +35,7 @@ def scaled_rows() -> Kernel:
 def product(dtype: str) -> Kernel:
     """out = alpha * left @ right + beta * addend for any type; alpha and beta are 1 for integers.
 
-    Arguments: left, right, out, addend (or 0), tables of left, right offsets per product, rows, steps, columns,
-    left row and step strides, right step and column strides, addend row and column strides, alpha, beta.
+    The addend may be 0 for none.  Tables have an offset for each product; strides are named by what they step along.
     Unit: product * rows + row.
     """
     pointer, number = POINTERS[dtype], SCALARS[dtype]

@@ -8,6 +8,13 @@ import numba
 
 from mace_core.native.numba_prelude import Kernel, as_float, f32, f64, helper
 
+WORDS = {
+    "hardmax": "source result length inner",
+    "lp_normalization": "source result length inner p",
+    "mean_variance": "source result epsilon kept reduced count "
+    "kept_sizes[kept] kept_strides[kept] reduced_sizes[reduced] reduced_strides[reduced]",
+}
+
 POINTERS = {"float32": f32, "float64": f64}
 SCALARS = {"float32": numba.float32, "float64": numba.float64}
 
@@ -15,7 +22,7 @@ SCALARS = {"float32": numba.float32, "float64": numba.float64}
 def hardmax(dtype: str) -> Kernel:
     """One where a row has its largest element (the first of several), zero elsewhere.
 
-    Words: source, result, length of the axis, elements between neighbours along it.  Units: rows.
+    There are ``length`` elements along the axis, and ``inner`` from one to the next of them.  Units: rows.
     """
     pointer, scalar = POINTERS[dtype], SCALARS[dtype]
 
@@ -37,7 +44,7 @@ def hardmax(dtype: str) -> Kernel:
 def lp_normalization(dtype: str) -> Kernel:
     """Rows divided by their p-norm (p 1 or 2); rows of norm 0 become 0.
 
-    Words: source, result, length of the axis, elements between neighbours along it, p.  Units: rows.
+    There are ``length`` elements along the axis, and ``inner`` from one to the next of them.  Units: rows.
     """
     pointer, scalar = POINTERS[dtype], SCALARS[dtype]
 
@@ -71,8 +78,7 @@ def offset_of(index: Any, args: Any, at: Any, rank: Any) -> Any:
 def mean_variance(dtype: str) -> Kernel:
     """``(x - mean) / (deviation + epsilon)`` over any axes.
 
-    Words: source, result, epsilon (float64 bits), number of kept axes, number of reduced axes, elements per group,
-    then sizes and strides (elements) of the kept, then of the reduced axes.  Units: groups.
+    Epsilon is float64 bits; ``count`` elements make a group; strides are in elements.  Units: groups.
     """
     pointer, scalar = POINTERS[dtype], SCALARS[dtype]
 

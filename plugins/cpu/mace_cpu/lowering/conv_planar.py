@@ -11,8 +11,9 @@ import numpy as np
 
 from mace_core.graph import Value
 from mace_core.native.kernel import KernelSource
+from mace_core.native.kernel_words import WordLayout
 from mace_core.native.target import Target
-from mace_cpu.buffers import At, Buf
+from mace_cpu.buffers import Buf
 from mace_cpu.codegen.epilogue import Epilogue
 from mace_cpu.codegen.planar_arguments import Arg
 from mace_cpu.codegen.version import generator_version
@@ -20,7 +21,7 @@ from mace_cpu.lowering.conv_direct import FAR_INPUT_BYTES, SCALAR_WORK_PER_MAC, 
 from mace_cpu.lowering.conv_geometry import Geometry
 from mace_cpu.lowering.conv_phases import Phase, as_convolution, axis_phases
 from mace_cpu.lowering.conv_tiles import segment_tiles
-from mace_cpu.program import Program
+from mace_cpu.program import Program, Words
 
 CHANNEL_CHOICES = (1, 2, 3, 4, 6, 8, 9, 12, 16, 24)
 VECTOR_CHOICES = (1, 2, 3, 4, 6)
@@ -194,7 +195,24 @@ def _emit(
     if 4 * shape.in_channels * in_h * in_w > FAR_INPUT_BYTES:
         below = (kernel_h - 1) * shape.dilations[0] + shape.strides[0]
         ahead = below * in_w if rows > 1 else 2 * pixels * shape.strides[1]
-    values = {
+    by_tile = _tile_rows(channels, column_phases, tile.channels)
+    packed = weights[:, by_tile].transpose(0, 1, 3, 4, 5, 2)
+    extent = shape.batch * shape.groups * rows * segments
+    work = shape.macs * SCALAR_WORK_PER_MAC
+    chunks = program.chunks(extent, work)
+
+    def by_group(values: Floats) -> Buf:
+        return program.constant(np.ascontiguousarray(values.reshape(shape.groups, -1)[:, by_tile], np.float32))
+
+    biases = by_group(bias)
+    words: Words = {
+        Arg.INPUT: program.read(x),
+        Arg.WEIGHTS: program.constant(np.ascontiguousarray(packed, np.float32)),
+        Arg.BIAS: biases,
+        Arg.OUTPUT: target,
+        Arg.SCRATCH: program.scratch(4 * scratch_floats * chunks) if outside else biases,
+        "channels": [by_group(channel) for channel in epilogue.channels],
+        "tensors": [program.read(tensor) for tensor in epilogue.tensors],
         Arg.SCRATCH_FLOATS: scratch_floats,
         Arg.GROUPS: shape.groups,
         Arg.CHANNELS: channels,
@@ -222,23 +240,6 @@ def _emit(
         Arg.FIRST_ROW: lattice.first[0],
         Arg.FIRST_COLUMN: lattice.first[1],
     }
-    arguments: list[int | float | Buf | At] = [values.get(arg, 0) for arg in Arg]
-    by_tile = _tile_rows(channels, column_phases, tile.channels)
-    packed = weights[:, by_tile].transpose(0, 1, 3, 4, 5, 2)
-    extent = shape.batch * shape.groups * rows * segments
-    work = shape.macs * SCALAR_WORK_PER_MAC
-    chunks = program.chunks(extent, work)
-
-    def by_group(values: Floats) -> Buf:
-        return program.constant(np.ascontiguousarray(values.reshape(shape.groups, -1)[:, by_tile], np.float32))
-
-    arguments[Arg.INPUT] = program.read(x)
-    arguments[Arg.WEIGHTS] = program.constant(np.ascontiguousarray(packed, np.float32))
-    arguments[Arg.BIAS] = by_group(bias)
-    arguments[Arg.OUTPUT] = target
-    arguments[Arg.SCRATCH] = program.scratch(4 * scratch_floats * chunks) if outside else arguments[Arg.BIAS]
-    arguments.extend(by_group(channel) for channel in epilogue.channels)
-    arguments.extend(program.read(tensor) for tensor in epilogue.tensors)
     kernel = planar_kernel(
         tile.channels,
         tile.vectors,
@@ -248,7 +249,7 @@ def _emit(
         width < pixels and not phased,
         epilogue,
     )
-    program.emit(kernel, arguments, extent=extent, work=work, chunks=chunks)
+    program.emit(kernel, words, extent=extent, work=work, chunks=chunks)
 
 
 def _tile_rows(channels: int, column_phases: int, per_tile: int) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
@@ -273,7 +274,8 @@ def planar_kernel(
     if key not in _kernels:
         variant = (channels, vectors, lanes, stride, phases, narrow)
         build = functools.partial(_build, symbol, variant, Epilogue(epilogue.ops))
-        _kernels[key] = KernelSource(symbol, generator_version(), build)
+        words = WordLayout.of(Arg, **epilogue.operand_counts)
+        _kernels[key] = KernelSource(symbol, generator_version(), build, words=words)
     return _kernels[key]
 
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from mace_core.graph import Node, Value
 from mace_core.native.kernel import KernelSource
+from mace_core.native.kernel_words import WordLayout
 from mace_core.native.target import Target
 from mace_core.tensor import DType
 from mace_cpu.buffers import Buf, Layout
@@ -80,15 +81,15 @@ def emit_scaled_weights(program: Program, packed: npt.NDArray[np.float32], scale
     channels = program.shape(scale)[1]
     program.emit(
         scale_kernel(columns),
-        [
-            program.constant(packed, in_place=True),
-            target,
-            program.read(scale),
-            channels,
-            in_blocks,
-            math.prod(taps),
-            block,
-        ],
+        {
+            "weights": program.constant(packed, in_place=True),
+            "result": target,
+            "numbers": program.read(scale),
+            "channels": channels,
+            "in_blocks": in_blocks,
+            "taps": math.prod(taps),
+            "block": block,
+        },
         extent=tiles * in_blocks,
         work=packed.size,
         name="ScaleWeights",
@@ -100,7 +101,8 @@ def emit_scaled_weights(program: Program, packed: npt.NDArray[np.float32], scale
 def scale_kernel(columns: int) -> KernelSource:
     """The kernel that multiplies rows of ``columns`` weights."""
     symbol = f"scale_weights_{columns}"
-    return KernelSource(symbol, generator_version(), functools.partial(_build, symbol, columns))
+    words = WordLayout.parse("weights result numbers channels in_blocks taps block")
+    return KernelSource(symbol, generator_version(), functools.partial(_build, symbol, columns), words=words)
 
 
 def _build(symbol: str, columns: int, target: Target) -> str:

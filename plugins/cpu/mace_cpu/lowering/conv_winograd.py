@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from mace_core.graph import Value
 from mace_core.native.kernel import KernelSource
+from mace_core.native.kernel_words import WordLayout
 from mace_core.native.target import Target
-from mace_cpu.buffers import At, Buf, Layout, aligned_empty
+from mace_cpu.buffers import Buf, Layout, aligned_empty
 from mace_cpu.codegen.epilogue import Epilogue
 from mace_cpu.codegen.tile_arguments import STEPS_PER_FETCH
 from mace_cpu.codegen.version import generator_version
@@ -28,7 +29,7 @@ from mace_cpu.lowering.conv_tiles import (
     split_channels,
     widest_tile,
 )
-from mace_cpu.program import Program
+from mace_cpu.program import Program, Words
 
 Floats = npt.NDArray[np.float32]
 
@@ -179,7 +180,16 @@ def emit_winograd(
         product_point = plan.band * columns + PADDING_FLOATS
         scratch_floats = plan.points * (input_point + product_point)
         tile_fetch = -(-geometry.in_channels * columns // -(-plan.band // rows))
-        values = {
+        per_thread = CHUNKS_PER_THREAD if bands >= MANY_BANDS * program.threads else 1
+        chunks = min(bands * parts, program.threads * per_thread)
+        words: Words = {
+            Arg.INPUT: source,
+            Arg.WEIGHTS: program.constant(_pack(weights, plan.results, block, split), in_place=True),
+            Arg.BIAS: program.constant(_per_channel(bias, block, split)),
+            Arg.OUTPUT: target,
+            Arg.SCRATCH: program.scratch(4 * scratch_floats * chunks),
+            "channels": [program.constant(_per_channel(channel, block, split)) for channel in epilogue.channels],
+            "tensors": tensors,
             Arg.SCRATCH_FLOATS: scratch_floats,
             Arg.PRODUCTS_AT: plan.points * input_point,
             Arg.INPUT_POINT: input_point,
@@ -204,19 +214,9 @@ def emit_winograd(
             Arg.TILE_FETCH: tile_fetch,
             Arg.STEPS_FETCH: -(-tile_fetch // (in_blocks * -(-block // STEPS_PER_FETCH))),
         }
-        per_thread = CHUNKS_PER_THREAD if bands >= MANY_BANDS * program.threads else 1
-        chunks = min(bands * parts, program.threads * per_thread)
-        arguments: list[int | float | Buf | At] = [values.get(arg, 0) for arg in Arg]
-        arguments[Arg.INPUT] = source
-        arguments[Arg.WEIGHTS] = program.constant(_pack(weights, plan.results, block, split), in_place=True)
-        arguments[Arg.BIAS] = program.constant(_per_channel(bias, block, split))
-        arguments[Arg.OUTPUT] = target
-        arguments[Arg.SCRATCH] = program.scratch(4 * scratch_floats * chunks)
-        arguments.extend(program.constant(_per_channel(channel, block, split)) for channel in epilogue.channels)
-        arguments.extend(tensors)
         kernel = winograd_kernel(plan.results, rows, split.blocks, block, epilogue)
         work = geometry.macs * split.tiles * split.blocks / out_blocks * SCALAR_WORK_PER_MAC
-        program.emit(kernel, arguments, extent=bands * parts, work=work, chunks=chunks)
+        program.emit(kernel, words, extent=bands * parts, work=work, chunks=chunks)
 
 
 def _pack(weights: Floats, results: int, block: int, split: ChannelSplit) -> Floats:
@@ -255,7 +255,8 @@ def winograd_kernel(results: int, rows: int, blocks: int, block: int, epilogue: 
     key = (symbol, epilogue.ops)
     if key not in _kernels:
         build = functools.partial(_build, symbol, results, rows, blocks, block, Epilogue(epilogue.ops))
-        _kernels[key] = KernelSource(symbol, generator_version(), build)
+        words = WordLayout.of(Arg, **epilogue.operand_counts)
+        _kernels[key] = KernelSource(symbol, generator_version(), build, words=words)
     return _kernels[key]
 
 

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mace_core.native.kernel import KernelSource
+from mace_core.native.kernel_words import WordLayout
 from mace_core.native.target import Target
-from mace_cpu.buffers import At, Buf, aligned_empty
+from mace_cpu.buffers import Buf, aligned_empty
 from mace_cpu.codegen.epilogue import Epilogue
 from mace_cpu.codegen.gemm_arguments import Arg
 from mace_cpu.codegen.tile_arguments import STEPS_PER_FETCH
@@ -28,7 +29,7 @@ from mace_cpu.lowering.conv_tiles import (
 from mace_cpu.lowering.matrix_views import Lie
 from mace_cpu.lowering.moving_kernels import panels_kernel
 from mace_cpu.precision import Bfloat16Unit
-from mace_cpu.program import Program
+from mace_cpu.program import Program, Words
 
 Floats = npt.NDArray[np.float32]
 Table = npt.NDArray[np.int64]
@@ -117,12 +118,14 @@ def emit_product(
     """
     lanes = max(program.target.vector_bits // 32, 4)
     left_lie, right_lie = product.left_lie(), product.right_lie()
-    in_place = (
+    in_place: Buf | None = None
+    if (
         isinstance(right, Buf)
         and not right_lie.transposed
         and product.rows <= MOST_ROWS_IN_PLACE
         and product.columns >= lanes
-    )
+    ):
+        in_place = right
     if in_place:
         vectors = min(_widths(program.target)[0], product.columns // lanes)
         splits = [ChannelSplit(0, -(-product.columns // (vectors * lanes)), vectors)]
@@ -139,7 +142,18 @@ def emit_product(
             band = max(min(CACHED_LEFT_BYTES // max(4 * segment * product.steps, 1), segments), 1)
         # what is read in place has no panels
         tile_fetch = 0 if in_place else -(-panel // (segment // rows))
-        values = {
+        right_starts = (
+            right_lie.starts if in_place else [i * split.tiles * panel for i in range(max(product.right) + 1)]
+        )
+        words: Words = {
+            Arg.LEFT: left,
+            Arg.RIGHT: _packed_right(program, product, right, split, width) if in_place is None else in_place,
+            Arg.BIAS: program.constant(_per_column(bias, split, lanes)),
+            Arg.OUTPUT: target,
+            Arg.LEFT_OFFSETS: program.constant(_table(product.left, left_lie.starts)),
+            Arg.RIGHT_OFFSETS: program.constant(_table(product.right, right_starts)),
+            "channels": [program.constant(_per_column(c, split, lanes)) for c in epilogue.channels],
+            "tensors": tensors,
             Arg.TILE_FETCH: tile_fetch,
             Arg.STEPS_FETCH: -(-tile_fetch // max(-(-product.steps // STEPS_PER_FETCH), 1)),
             Arg.OUT_MATRIX: product.rows * product.columns,
@@ -158,25 +172,10 @@ def emit_product(
             Arg.SEGMENTS: segments,
             Arg.BAND: band,
         }
-        right_starts = (
-            right_lie.starts if in_place else [i * split.tiles * panel for i in range(max(product.right) + 1)]
-        )
-        arguments: list[int | float | Buf | At] = [values.get(arg, 0) for arg in Arg]
-        arguments[Arg.LEFT] = left
-        if in_place and isinstance(right, Buf):
-            arguments[Arg.RIGHT] = right
-        else:
-            arguments[Arg.RIGHT] = _packed_right(program, product, right, split, width)
-        arguments[Arg.BIAS] = program.constant(_per_column(bias, split, lanes))
-        arguments[Arg.OUTPUT] = target
-        arguments[Arg.LEFT_OFFSETS] = program.constant(_table(product.left, left_lie.starts))
-        arguments[Arg.RIGHT_OFFSETS] = program.constant(_table(product.right, right_starts))
-        arguments.extend(program.constant(_per_column(c, split, lanes)) for c in epilogue.channels)
-        arguments.extend(tensors)
         share = split.tiles * split.blocks / sum(s.tiles * s.blocks for s in splits)
         program.emit(
             gemm_kernel(rows, split.blocks, lanes, left_lie.transposed, epilogue, unit),
-            arguments,
+            words,
             extent=len(product.left) * segments * split.tiles,
             work=product.macs * share * SCALAR_WORK_PER_MAC,
             note="" if unit is None else f"bfloat16 {unit.value}",
@@ -276,11 +275,22 @@ def pack_panels(
     units = -(-steps // PACKED_STEPS)
     size = len(lie.starts) * panels * steps * width
     target = program.scratch(4 * size)
-    sizes = (steps, columns, first, width, panels)
     starts = program.constant(np.asarray(lie.starts, np.int64))
     program.emit(
         panels_kernel(program.target.vector_bits // 32, lie.transposed),
-        [source, target, *sizes, PACKED_STEPS, units, starts, lie.step],
+        {
+            "source": source,
+            "target": target,
+            "steps": steps,
+            "columns": columns,
+            "first_column": first,
+            "width": width,
+            "panels": panels,
+            "unit_steps": PACKED_STEPS,
+            "matrix_units": units,
+            "starts": starts,
+            "source_row": lie.step,
+        },
         extent=len(lie.starts) * units,
         work=size,
         name="Pack",
@@ -317,7 +327,8 @@ def gemm_kernel(
     if key not in _kernels:
         variant = (rows, vectors, lanes, transposed_left, UNROLL, unit)
         build = functools.partial(_build, symbol, variant, Epilogue(epilogue.ops))
-        _kernels[key] = KernelSource(symbol, generator_version(), build)
+        words = WordLayout.of(Arg, **epilogue.operand_counts)
+        _kernels[key] = KernelSource(symbol, generator_version(), build, words=words)
     return _kernels[key]
 
 

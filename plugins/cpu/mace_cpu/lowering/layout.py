@@ -23,7 +23,14 @@ def emit_conversion(program: Program, value: Value, source: Buf, target: Buf, la
     empty = n * c * pixels == 0
     program.emit(
         kernel,
-        [source, target, c, pixels, PIXELS_PER_UNIT, parts],
+        {
+            "source": source,
+            "target": target,
+            "channels": c,
+            "pixels": pixels,
+            "unit_pixels": PIXELS_PER_UNIT,
+            "block_units": parts,
+        },
         extent=0 if empty else n * blocks * parts,
         work=n * c * pixels,
         name="ToBlocked" if layout is Layout.BLOCKED else "ToPlain",
@@ -34,7 +41,7 @@ def emit_copy(program: Program, source: Buf, target: Buf, nbytes: int) -> None:
     """Copy ``nbytes`` bytes."""
     program.emit(
         copy_kernel(),
-        [source, target, nbytes, COPY_UNIT_BYTES],
+        {"source": source, "target": target, "nbytes": nbytes, "unit_bytes": COPY_UNIT_BYTES},
         extent=-(-nbytes // COPY_UNIT_BYTES),
         work=nbytes / 4,
         name="Copy",

@@ -196,7 +196,14 @@ def _scaled_addend(program: Program, addend: Value, beta: float, rows: int, colu
     target = program.scratch(4 * rows * columns)
     program.emit(
         numba_source(KERNELS, "scaled_rows"),
-        [source, target, float(beta), columns, row_stride, column_stride],
+        {
+            "source": source,
+            "target": target,
+            "beta": float(beta),
+            "columns": columns,
+            "row_stride": row_stride,
+            "column_stride": column_stride,
+        },
         extent=rows,
         work=rows * columns,
         name="GemmAddend",
@@ -223,25 +230,28 @@ def _emit_plain(
 ) -> None:
     """Any element type, through the plain kernel."""
     added: Buf | int = 0 if addend is None else program.read(addend)
-    strides = (0, 0) if addend is None else broadcast_strides(program.shape(addend), product.columns)
+    addend_row, addend_column = (0, 0) if addend is None else broadcast_strides(program.shape(addend), product.columns)
     program.emit(
         numba_source(KERNELS, "product", dtype=program.dtype(result).label),
-        [
-            left,
-            right,
-            target,
-            added,
-            program.constant(np.asarray(product.left, np.int64) * (product.rows * product.steps)),
-            program.constant(np.asarray(product.right, np.int64) * (product.steps * product.columns)),
-            product.rows,
-            product.steps,
-            product.columns,
-            *((1, product.rows) if product.transposed_left else (product.steps, 1)),
-            *((1, product.steps) if product.transposed_right else (product.columns, 1)),
-            *strides,
-            float(alpha),
-            float(beta),
-        ],
+        {
+            "left": left,
+            "right": right,
+            "out": target,
+            "addend": added,
+            "left_offsets": program.constant(np.asarray(product.left, np.int64) * (product.rows * product.steps)),
+            "right_offsets": program.constant(np.asarray(product.right, np.int64) * (product.steps * product.columns)),
+            "rows": product.rows,
+            "steps": product.steps,
+            "columns": product.columns,
+            "left_row": 1 if product.transposed_left else product.steps,
+            "left_step": product.rows if product.transposed_left else 1,
+            "right_step": 1 if product.transposed_right else product.columns,
+            "right_column": product.steps if product.transposed_right else 1,
+            "addend_row": addend_row,
+            "addend_column": addend_column,
+            "alpha": float(alpha),
+            "beta": float(beta),
+        },
         extent=len(product.left) * product.rows,
         work=product.macs,
     )

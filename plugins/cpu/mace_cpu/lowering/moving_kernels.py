@@ -17,7 +17,9 @@ TRANSPOSE_BAND = 16
 def conversion_kernel(block: int, to_blocked: bool) -> KernelSource:
     """The kernel that converts to or from blocks of ``block`` channels."""
     symbol = f"{'to' if to_blocked else 'from'}_blocks_of_{block}"
-    return KernelSource(symbol, generator_version(), functools.partial(_conversion, symbol, block, to_blocked))
+    build = functools.partial(_conversion, symbol, block, to_blocked)
+    words = WordLayout.parse("source target channels pixels unit_pixels block_units")
+    return KernelSource(symbol, generator_version(), build, words=words)
 
 
 @functools.cache
@@ -51,7 +53,11 @@ def transpose_kernel(width: int) -> KernelSource:
 def panels_kernel(lanes: int, is_transposed: bool) -> KernelSource:
     """The kernel that packs the right operand of a matrix product that is computed."""
     symbol = f"pack_panels_{lanes}" + ("_transposed" if is_transposed else "")
-    return KernelSource(symbol, generator_version(), functools.partial(_panels, symbol, lanes, is_transposed))
+    build = functools.partial(_panels, symbol, lanes, is_transposed)
+    words = WordLayout.parse(
+        "source target steps columns first_column width panels unit_steps matrix_units starts source_row"
+    )
+    return KernelSource(symbol, generator_version(), build, words=words)
 
 
 def _conversion(symbol: str, block: int, to_blocked: bool, target: Target) -> str:

@@ -7,6 +7,7 @@ import math
 
 from mace_core.graph import Value
 from mace_core.native.kernel import KernelSource
+from mace_core.native.kernel_words import WordLayout
 from mace_core.native.target import Target
 from mace_cpu.buffers import Buf, Layout
 from mace_cpu.codegen.version import generator_version
@@ -14,6 +15,9 @@ from mace_cpu.precision import Bfloat16Unit
 from mace_cpu.program import Program
 
 PIXELS_PER_UNIT = 512
+
+PLANE_WORDS = WordLayout.parse("source target channels pixels unit_pixels plane_units")
+"""Of kernels between the layouts of channels; a plane is a block of channels, or a pair of them."""
 
 
 def emit_pairs(program: Program, value: Value, source: Buf) -> Buf:
@@ -40,7 +44,12 @@ def emit_pair_rows(program: Program, value: Value, source: Buf) -> Buf:
     target = program.scratch(program.narrow_nbytes(value, Layout.PAIR_ROWS))
     program.emit(
         pair_rows_kernel(program.block, _unit(program)),
-        [source, target, elements, -(-elements // (2 * program.block))],
+        {
+            "source": source,
+            "target": target,
+            "elements": elements,
+            "groups": -(-elements // (2 * program.block)),
+        },
         extent=math.prod(outer),
         work=program.size(value),
         name="ToBfloat16",
@@ -56,7 +65,14 @@ def _emit_planes(
     parts = max(-(-pixels // PIXELS_PER_UNIT), 1)
     program.emit(
         kernel,
-        [source, target, c, pixels, PIXELS_PER_UNIT, parts],
+        {
+            "source": source,
+            "target": target,
+            "channels": c,
+            "pixels": pixels,
+            "unit_pixels": PIXELS_PER_UNIT,
+            "plane_units": parts,
+        },
         extent=planes * parts if n * c * pixels else 0,
         work=n * c * pixels,
         name=name,
@@ -72,21 +88,24 @@ def _unit(program: Program) -> Bfloat16Unit:
 def pairs_kernel(block: int, unit: Bfloat16Unit) -> KernelSource:
     """The kernel from the BLOCKED to the PAIRS layout."""
     symbol = f"to_pairs_of_{block}_{_tag(unit)}"
-    return KernelSource(symbol, generator_version(), functools.partial(_pairs, symbol, block, unit))
+    build = functools.partial(_pairs, symbol, block, unit)
+    return KernelSource(symbol, generator_version(), build, words=PLANE_WORDS)
 
 
 @functools.cache
 def wide_kernel(block: int) -> KernelSource:
     """The kernel from the PAIRS to the BLOCKED layout."""
     symbol = f"from_pairs_of_{block}"
-    return KernelSource(symbol, generator_version(), functools.partial(_wide, symbol, block))
+    return KernelSource(symbol, generator_version(), functools.partial(_wide, symbol, block), words=PLANE_WORDS)
 
 
 @functools.cache
 def pair_rows_kernel(lanes: int, unit: Bfloat16Unit) -> KernelSource:
     """The kernel from rows of float32 to rows of pairs."""
     symbol = f"to_pair_rows_of_{lanes}_{_tag(unit)}"
-    return KernelSource(symbol, generator_version(), functools.partial(_pair_rows, symbol, lanes, unit))
+    build = functools.partial(_pair_rows, symbol, lanes, unit)
+    words = WordLayout.parse("source target elements groups")
+    return KernelSource(symbol, generator_version(), build, words=words)
 
 
 def _tag(unit: Bfloat16Unit) -> str:

@@ -7,7 +7,6 @@ import math
 from mace_core.graph import Node
 from mace_core.native.numba_kernel import numba_source
 from mace_core.tensor import DType
-from mace_cpu.buffers import At, Buf
 from mace_cpu.codegen.softmax import softmax_kernel
 from mace_cpu.lowering.checks import inputs_in
 from mace_cpu.lowering.nodes import need, normal_axis
@@ -33,9 +32,11 @@ def softmax(program: Program, node: Node) -> None:
     x, y = need(node.inputs[0]), need(node.outputs[0])
     outer, length, inner = split_at_axis(program, node)
     kernel = softmax_kernel(dtype=program.dtype(x).label, logarithm=node.op_type == "LogSoftmax", columns=inner > 1)
-    arguments: list[int | float | Buf | At] = [program.read(x), program.write(y), length, inner]
     program.emit(
-        kernel, arguments, extent=outer if length * inner else 0, work=outer * length * inner * EXPONENTIAL_WORK
+        kernel,
+        {"source": program.read(x), "result": program.write(y), "length": length, "inner": inner},
+        extent=outer if length * inner else 0,
+        work=outer * length * inner * EXPONENTIAL_WORK,
     )
 
 
@@ -44,5 +45,9 @@ def hardmax(program: Program, node: Node) -> None:
     x, y = need(node.inputs[0]), need(node.outputs[0])
     outer, length, inner = split_at_axis(program, node)
     kernel = numba_source("mace_cpu.kernels.normalization", "hardmax", dtype=program.dtype(x).label)
-    arguments: list[int | float | Buf | At] = [program.read(x), program.write(y), length, inner]
-    program.emit(kernel, arguments, extent=outer * inner if length else 0, work=outer * length * inner)
+    program.emit(
+        kernel,
+        {"source": program.read(x), "result": program.write(y), "length": length, "inner": inner},
+        extent=outer * inner if length else 0,
+        work=outer * length * inner,
+    )
