@@ -75,6 +75,9 @@ class WordLayout:
         if [member.value for member in members] != list(range(len(members))):
             raise KernelError(f"{words.__qualname__} does not number the words of a kernel from 0 on.")
         singles = [Run(member.name.lower()) for member in members]
+        twice = next((run.name for run in singles if run.name in lists), None)
+        if twice is not None:
+            raise KernelError(f"'{twice}' names both a member of {words.__qualname__} and a list of words.")
         return WordLayout((*singles, *(Run(name, (count,)) for name, count in lists.items())))
 
     @property
@@ -106,6 +109,8 @@ class WordLayout:
             KernelError: if words are missing, are not the kernel's, or a list has another length than is stated.
         """
         words = {_name(key): value for key, value in given.items()}
+        if len(words) < len(given):
+            raise KernelError(f"A word of the kernel '{kernel}' is given by its name and by its member.")
         names = {run.name for run in self.runs}
         if words.keys() != names:
             raise KernelError(

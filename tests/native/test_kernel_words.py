@@ -54,6 +54,13 @@ def test_layouts_that_mean_nothing_are_refused(text: str) -> None:
         WordLayout.parse(text)
 
 
+def test_no_word_is_named_twice() -> None:
+    with pytest.raises(KernelError, match="'source' names both a member of Arg and a list"):
+        WordLayout.of(Arg, source=2)
+    with pytest.raises(KernelError, match="by its name and by its member"):
+        WordLayout.of(Arg).arrange({Arg.SOURCE: 1, "source": 1, "target": 2}, "k")
+
+
 def test_a_list_is_given_as_a_list() -> None:
     with pytest.raises(KernelError, match="is a list of words"):
         WordLayout.parse("rank sizes[rank]").arrange({"rank": 1, "sizes": 5}, "k")

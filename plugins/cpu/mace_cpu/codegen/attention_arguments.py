@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import enum
 
+from mace_core.native.kernel_words import Run, WordLayout
+
 
 class Arg(enum.IntEnum):
-    """Word by word; behind them follow six words for each split of the keys, then of the values (see `Split`).
+    """Word by word; behind them follow the words of each split of the keys, then of the values (see `split_word`).
 
     Distances are in floats.  A product is one head of one batch entry; tables have an entry for each.
     """
@@ -41,3 +43,15 @@ class Split(enum.IntEnum):
     FIRST = enum.auto()  # column
     PANEL_STEP = enum.auto()  # from panel to panel
     ROW_STEP = enum.auto()  # from row to row of a panel
+
+
+def split_word(operand: str, index: int, word: Split) -> str:
+    """The name of a word of one split of an operand, "keys" or "values"."""
+    return f"{operand}{index}_{word.name.lower()}"
+
+
+def layout(keys: int, values: int) -> WordLayout:
+    """The words of a kernel with so many splits of the keys and of the values."""
+    splits = [(operand, index) for operand, count in (("keys", keys), ("values", values)) for index in range(count)]
+    behind = [Run(split_word(operand, index, word)) for operand, index in splits for word in Split]
+    return WordLayout((*WordLayout.of(Arg).runs, *behind))

@@ -114,7 +114,7 @@ class _Emitter:
         rest, segment = body.divide(unit, words[Arg.SEGMENTS])
         image_group, row = body.divide(rest, words[Arg.ROWS])
         _, group = body.divide(image_group, words[Arg.GROUPS])
-        planes = body.b.udiv(words[Arg.CHANNELS], words[Arg.ROW_PHASES])
+        planes = body.b.udiv(words[Arg.GROUP_CHANNELS], words[Arg.ROW_PHASES])
         top = body.sub(body.mul(row, words[Arg.ROW_STRIDE]), words[Arg.PAD_TOP])
         first_kernel_row = self._kernel_row_reaching(body.sub(constant(0), top))
         end = body.minimum(words[Arg.KERNEL_ROWS], self._kernel_row_reaching(body.sub(words[Arg.IN_ROWS], top)))
@@ -196,7 +196,7 @@ class _Emitter:
         channel_at = body.mul(number, self.rows)
         first = body.minimum(
             body.mul(channel_tile, self.variant.channels),
-            body.sub(words[Arg.CHANNELS], constant(self.variant.channels)),
+            body.sub(words[Arg.GROUP_CHANNELS], constant(self.variant.channels)),
         )
         bias = body.floats(words[Arg.BIAS], channel_at)
         tile.start_rows([body.splat(body.load_scalar(body.floats(bias, r))) for r in range(self.rows)])

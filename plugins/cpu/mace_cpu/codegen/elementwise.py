@@ -4,22 +4,19 @@ The kernel walks *rows*: stretches of the output along its innermost (collapsed)
 with step 1, or as one element for all (broadcast), or as one vector for all (a block of channels).  Longer rows are cut
 into segments.  Work units are segments.
 
-Argument words::
-
-    0 row length in elements      2 segments per row
-    1 segment length in elements  3... outer dimensions, outermost first
-    then the addresses of outputs, the addresses of inputs,
-    and for each input its stride in bytes per outer dimension, outermost first
+Argument words: `Expression.words`.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mace_core.native.kernel import KernelSource
+from mace_core.native.kernel_words import WordLayout
 from mace_core.native.target import Target
 from mace_cpu.codegen.version import generator_version
 
@@ -29,7 +26,7 @@ if TYPE_CHECKING:
     from mace_cpu.codegen.body import Body
     from mace_cpu.codegen.elementwise_ops import Parameters
 
-HEADER_WORDS = 3
+HEADER_WORDS = ("length", "segment", "segments")
 MOST_LANES = 32
 
 CONTIGUOUS = "c"
@@ -79,14 +76,32 @@ class Expression:
         names = "_".join(operation.name for operation in self.operations)
         return f"elementwise_{names[:48]}_{digest}"
 
+    @property
+    def words(self) -> WordLayout:
+        """The argument words.
+
+        The lengths of a row and of a segment are in elements, ``segments`` are those of a row.  The outer dimensions
+        follow, outermost first, the addresses, and for each input its strides in bytes per outer dimension.
+        """
+        inputs, outer = len(self.inputs), self.outer
+        strides = (f"{stride_word(index)}[{outer}]" for index in range(inputs))
+        lists = (f"outer[{outer}]", f"outputs[{len(self.outputs)}]", f"inputs[{inputs}]", *strides)
+        return WordLayout.parse(" ".join((*HEADER_WORDS, *lists)))
+
     def dtype(self, reference: int) -> str:
         """The element type of an operation's result, or of an input (``~i``)."""
         return self.operations[reference].dtype if reference >= 0 else self.inputs[~reference][0]
 
 
+def stride_word(index: int) -> str:
+    """The name of the strides of an input."""
+    return f"strides{index}"
+
+
 def elementwise_kernel(expression: Expression) -> KernelSource:
     """The kernel that computes ``expression``."""
-    return KernelSource(expression.symbol, generator_version(), lambda target: _build(expression, target))
+    build = functools.partial(_build, expression)
+    return KernelSource(expression.symbol, generator_version(), build, words=expression.words)
 
 
 def _build(expression: Expression, target: Target) -> str:
@@ -100,7 +115,7 @@ def _build(expression: Expression, target: Target) -> str:
     body = Body(expression.symbol, lanes)
     allow_features(body.module, target.features)
     words = _Words(body, expression)
-    length, segment, segments = (body.word(i) for i in range(HEADER_WORDS))
+    length, segment, segments = (body.word(i) for i in range(len(HEADER_WORDS)))
     with body.loop(body.begin, body.end) as unit:
         row, part = body.divide(unit, segments)
         rows = words.rows(body, row)
@@ -145,7 +160,7 @@ class _Words:
 
     def __init__(self, body: Body, expression: Expression) -> None:
         self.length = body.word(0)
-        at = HEADER_WORDS
+        at = len(HEADER_WORDS)
         self.outer = [body.word(at + i) for i in range(expression.outer)]
         at += expression.outer
         self.outputs = [body.pointer(at + i) for i in range(len(expression.outputs))]

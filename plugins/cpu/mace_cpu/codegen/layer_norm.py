@@ -3,17 +3,16 @@
 A row is ``parts`` times ``inner`` neighbouring elements.  Scale and shift belong to elements (LayerNormalization: one
 value per element of a row) or to parts (Instance- and GroupNormalization: one value per part, ``period`` rows sharing
 no value before they repeat).
-
-Argument words: source, result, parts, inner, period, epsilon (float64 bits), scale, shift, mean and inverse deviation
-per row; the last four only where the variant has them.
 """
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mace_core.native.kernel import KernelSource
+from mace_core.native.kernel_words import WordLayout
 from mace_core.native.target import Target
 from mace_cpu.codegen.version import generator_version
 
@@ -48,6 +47,12 @@ class RowNorm:
     statistics: str = ""
 
     @property
+    def words(self) -> WordLayout:
+        """The argument words: epsilon is float64 bits, ``mean`` and ``inverse`` (deviation) are one number per row."""
+        optional = (name for name in ("scale", "shift", "mean", "inverse") if getattr(self, name))
+        return WordLayout.parse(" ".join(("source result parts inner period epsilon", *optional)))
+
+    @property
     def symbol(self) -> str:
         flags = ("centred", "per_part", "scale", "shift", "mean", "inverse", "deviation_epsilon")
         chosen = [flag for flag in flags if getattr(self, flag)]
@@ -56,7 +61,8 @@ class RowNorm:
 
 def row_norm_kernel(variant: RowNorm) -> KernelSource:
     """The kernel of one variant."""
-    return KernelSource(variant.symbol, generator_version(), lambda target: _build(variant, target))
+    build = functools.partial(_build, variant)
+    return KernelSource(variant.symbol, generator_version(), build, words=variant.words)
 
 
 def _build(variant: RowNorm, target: Target) -> str:

@@ -18,7 +18,7 @@ class Arg(enum.IntEnum):
     SCRATCH = enum.auto()
     SCRATCH_FLOATS = enum.auto()  # per chunk
     GROUPS = enum.auto()
-    CHANNELS = enum.auto()  # per group, row phases counted
+    GROUP_CHANNELS = enum.auto()  # row phases counted
     CHANNEL_TILES = enum.auto()  # per group
     ROWS = enum.auto()
     WIDTH = enum.auto()

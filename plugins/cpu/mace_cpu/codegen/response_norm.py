@@ -1,20 +1,26 @@
 """Local response normalisation over neighbouring channels.
 
-Argument words: source, result, channels, inner (elements per channel), window begin (channels before), window end
-(channels after), alpha / size, bias, beta (float64 bits).  Work units are channels of images.
+Work units are channels of images.
 """
 
 from __future__ import annotations
 
+import functools
+
 from mace_core.native.kernel import KernelSource
+from mace_core.native.kernel_words import WordLayout
 from mace_core.native.target import Target
 from mace_cpu.codegen.version import generator_version
+
+WORDS = WordLayout.parse("source result channels inner before after alpha bias beta")
+"""``inner`` elements per channel, of a window the channels before and after; ``alpha`` is divided by the window's size.
+The last three are float64 bits."""
 
 
 def response_norm_kernel(dtype: str) -> KernelSource:
     """The kernel for float32 or float64."""
     symbol = f"response_norm_{dtype}"
-    return KernelSource(symbol, generator_version(), lambda target: _build(symbol, dtype, target))
+    return KernelSource(symbol, generator_version(), functools.partial(_build, symbol, dtype), words=WORDS)
 
 
 def _build(symbol: str, dtype: str, target: Target) -> str:

@@ -18,14 +18,14 @@ from mace_core.graph import Node, Value
 from mace_core.native.kernel import KernelSource
 from mace_core.native.target import Target
 from mace_core.tensor import DType
-from mace_cpu.buffers import At, Buf
-from mace_cpu.codegen.attention_arguments import Arg
+from mace_cpu.buffers import Buf
+from mace_cpu.codegen.attention_arguments import Arg, Split, layout, split_word
 from mace_cpu.codegen.version import generator_version
 from mace_cpu.lowering.conv_tiles import ROW_CHOICES, ChannelSplit, most_rows, segment_tiles, split_channels
 from mace_cpu.lowering.gemm_packed import pack_panels
 from mace_cpu.lowering.matrix_views import Lie, lie_of
 from mace_cpu.lowering.nodes import need, normal_axis
-from mace_cpu.program import Program
+from mace_cpu.program import Program, Words
 from mace_cpu.views import Strided
 
 SEGMENT_TILES = 4
@@ -212,17 +212,25 @@ def emit_attention(
     products = math.prod(stack)
     tiling = _choose(program.target, rows, depth, count, columns)
     lanes = _lanes(program.target)
-    words: list[int | float | Buf | At] = []
-    for operand, splits in ((key, tiling.keys), (mixed, tiling.values)):
+    words: Words = {}
+    for name, operand, splits in (("keys", key, tiling.keys), ("values", mixed, tiling.values)):
         *above, steps, across = operand.shape
         spread = _spread(above, stack)
-        for split in splits:
+        for index, split in enumerate(splits):
             width = split.blocks * lanes
             panels = pack_panels(
                 program, operand.buf, operand.lie, steps, across, width, split.tiles, split.first * lanes
             )
             starts = np.asarray(spread, np.int64) * (split.tiles * steps * width)
-            words += [panels, program.constant(starts), split.tiles, split.first * lanes, steps * width, width]
+            values: dict[Split, int | Buf] = {
+                Split.AT: panels,
+                Split.STARTS: program.constant(starts),
+                Split.PANELS: split.tiles,
+                Split.FIRST: split.first * lanes,
+                Split.PANEL_STEP: steps * width,
+                Split.ROW_STEP: width,
+            }
+            words |= {split_word(name, index, word): value for word, value in values.items()}
     segment = min(segment_tiles(-(-rows // tiling.rows), products, program.threads), SEGMENT_TILES) * tiling.rows
     units = -(-rows // segment)
     score_step = lanes * sum(split.tiles * split.blocks for split in tiling.keys)
@@ -230,10 +238,12 @@ def emit_attention(
     work = products * rows * count * ((depth + columns) * MAC_WORK + EXPONENTIAL_WORK)
     chunks = program.chunks(products * units, work)
     output_starts, output_step = _target_lie(program.shape(target) if shape is None else shape, order)
-    arguments: list[int | float | Buf | At] = [0] * len(Arg)
-    known: dict[Arg, int | float | Buf] = {
+    words |= {
         Arg.QUERY: query.buf,
         Arg.OUTPUT: program.write(target),
+        Arg.MASK: 0,
+        Arg.MASK_STARTS: 0,
+        Arg.MASK_STEP: 0,
         Arg.SCRATCH: program.scratch(4 * scratch * chunks),
         Arg.QUERY_STARTS: _table(program, query.lie.starts, _spread(query_shape[:-2], stack)),
         Arg.OUTPUT_STARTS: program.constant(output_starts),
@@ -249,15 +259,9 @@ def emit_attention(
         Arg.SCRATCH_STEP: scratch,
         Arg.SCALE: float(operands.scale),
     }
-    for arg, word in known.items():
-        arguments[arg] = word
     if mask is not None:
         starts, step = _mask_lie(mask, stack)
-        arguments[Arg.MASK], arguments[Arg.MASK_STARTS], arguments[Arg.MASK_STEP] = (
-            mask.buf,
-            program.constant(starts),
-            step,
-        )
+        words |= {Arg.MASK: mask.buf, Arg.MASK_STARTS: program.constant(starts), Arg.MASK_STEP: step}
     kernel = attention_kernel(
         tiling.rows,
         tuple(split.blocks for split in tiling.keys),
@@ -265,7 +269,7 @@ def emit_attention(
         mask is not None,
         operands.empty,
     )
-    program.emit(kernel, [*arguments, *words], extent=products * units, work=work, chunks=chunks)
+    program.emit(kernel, words, extent=products * units, work=work, chunks=chunks)
 
 
 def _lanes(target: Target) -> int:
@@ -347,7 +351,8 @@ def attention_kernel(
     symbol = f"attention_{rows}x{widths}" + ("_mask" if mask else "") + ("_empty" if empty else "")
     if symbol not in _kernels:
         build = functools.partial(_build, symbol, rows, keys, values, mask, empty)
-        _kernels[symbol] = KernelSource(symbol, generator_version(), build)
+        words = layout(len(keys), len(values))
+        _kernels[symbol] = KernelSource(symbol, generator_version(), build, words=words)
     return _kernels[symbol]
 
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from mace_core.graph import Value
 from mace_core.native.kernel import KernelSource
+from mace_core.native.kernel_words import WordLayout
 from mace_core.native.target import Target
 from mace_cpu.buffers import At, Buf, Layout, aligned_empty
 from mace_cpu.codegen.conv_arguments import Arg
@@ -30,7 +31,7 @@ from mace_cpu.lowering.conv_tiles import (
     widest_tile,
 )
 from mace_cpu.precision import Bfloat16Unit
-from mace_cpu.program import Program
+from mace_cpu.program import Program, Words
 
 Floats = npt.NDArray[np.float32]
 
@@ -137,40 +138,44 @@ def emit_direct(
             )
         kernel = direct_kernel(rows, split.blocks, block, shape.strides[1], plain_input, epilogue, pairs, pair_tensors)
         packed = _pack_weights(weights, shape.groups, block, split, plain_input)
-        words = _words(program, shape, packed.nbytes, split, rows, plain_input, destination)
+        numbers = _numbers(program, shape, packed.nbytes, split, rows, plain_input, destination)
         in_window = _reaches_outside(shape)
         pixel = 1 if plain_input else block
-        window_floats = words[Arg.PASS_BLOCKS] * shape.kernel[0] * words[Arg.WINDOW_WIDTH] * pixel
-        words[Arg.WINDOW_FLOATS] = -(-window_floats // 16) * 16 if in_window else 0
-        sums = words[Arg.GROUP_ROWS] * words[Arg.SEGMENT_TILES] * rows * split.blocks * block
-        words[Arg.SCRATCH_FLOATS] = words[Arg.WINDOW_FLOATS]
-        if words[Arg.PASS_BLOCKS] < words[Arg.IN_BLOCKS]:
-            words[Arg.SCRATCH_FLOATS] += sums
-        extent = words[Arg.POSITIONS] * words[Arg.ALL_OC_TILES]
+        window_floats = numbers[Arg.PASS_BLOCKS] * shape.kernel[0] * numbers[Arg.WINDOW_WIDTH] * pixel
+        window_floats = -(-window_floats // 16) * 16 if in_window else 0
+        scratch_floats = window_floats
+        if numbers[Arg.PASS_BLOCKS] < numbers[Arg.IN_BLOCKS]:
+            scratch_floats += numbers[Arg.GROUP_ROWS] * numbers[Arg.SEGMENT_TILES] * rows * split.blocks * block
+        extent = numbers[Arg.POSITIONS] * numbers[Arg.ALL_OC_TILES]
         share = split.tiles * split.blocks / out_blocks
         work = max(geometry.macs * share * SCALAR_WORK_PER_MAC, packed.nbytes * WORK_PER_WEIGHT_BYTE)
         chunks = program.chunks(extent, work)
-        arguments: list[int | float | Buf | At] = list(words)
         start = 4 * block * destination.offset
-        arguments[Arg.INPUT] = source
-        arguments[Arg.WEIGHTS] = program.constant(packed, in_place=True)
+        packed_weights = program.constant(packed, in_place=True)
         if input_scale is not None:
-            arguments[Arg.WEIGHTS] = emit_scaled_weights(program, packed, input_scale)
-        arguments[Arg.BIAS] = program.constant(_pack_channels(bias, shape.groups, block, split))
-        arguments[Arg.OUTPUT] = At(target, start)
-        if pairs is not None and pairs.target is not None:
-            arguments[Arg.PAIR_OUTPUT] = pairs.target
-        scratch_bytes = 4 * words[Arg.SCRATCH_FLOATS] * chunks
-        arguments[Arg.SCRATCH] = program.scratch(scratch_bytes) if scratch_bytes else arguments[Arg.BIAS]
-        for channel in epilogue.channels:
-            arguments.append(program.constant(_pack_channels(channel, shape.groups, block, split)))
-        arguments.extend(At(tensor, start) for tensor in tensors)
+            packed_weights = emit_scaled_weights(program, packed, input_scale)
+        packed_bias = program.constant(_pack_channels(bias, shape.groups, block, split))
+        words: Words = {
+            Arg.INPUT: source,
+            Arg.WEIGHTS: packed_weights,
+            Arg.BIAS: packed_bias,
+            Arg.OUTPUT: At(target, start),
+            Arg.PAIR_OUTPUT: 0 if pairs is None or pairs.target is None else pairs.target,
+            Arg.SCRATCH: program.scratch(4 * scratch_floats * chunks) if scratch_floats else packed_bias,
+            Arg.SCRATCH_FLOATS: scratch_floats,
+            Arg.WINDOW_FLOATS: window_floats,
+            **numbers,
+            "channels": [
+                program.constant(_pack_channels(channel, shape.groups, block, split)) for channel in epilogue.channels
+            ],
+            "tensors": [At(tensor, start) for tensor in tensors],
+        }
         form = ConvolutionForm(
             rows, split.blocks, image[0], image[1], shape.output != image, joinable and not epilogue.tensors
         )
         note = "" if pairs is None else f"bfloat16 {pairs.unit.value}"
         form_given = form if pairs is None else None
-        program.emit(kernel, arguments, extent=extent, work=work, chunks=chunks, note=note, form=form_given)
+        program.emit(kernel, words, extent=extent, work=work, chunks=chunks, note=note, form=form_given)
 
 
 def simplified(shape: Geometry) -> Geometry:
@@ -199,7 +204,7 @@ def _reaches_outside(shape: Geometry) -> bool:
     return shape.pads[1] > 0 or last + span > shape.image[1]
 
 
-def _words(
+def _numbers(
     program: Program,
     shape: Geometry,
     weight_bytes: int,
@@ -207,8 +212,8 @@ def _words(
     rows: int,
     plain_input: bool,
     destination: Destination,
-) -> list[int]:
-    """The argument words that are numbers."""
+) -> dict[Arg, int]:
+    """The argument words that are numbers, but for the sizes of scratch memory."""
     block = program.block
     step = 1 if plain_input else block
     (in_h, in_w), (kernel_h, kernel_w), (out_h, out_w) = shape.image, shape.kernel, shape.output
@@ -235,7 +240,7 @@ def _words(
     if weight_bytes < CACHED_INPUT_BYTES:
         band = max(min(int(CACHED_INPUT_BYTES / max(position_bytes, 1)), positions), 1)
     all_out_blocks = shape.groups * -(-shape.group_out // block)
-    values = {
+    return {
         Arg.OC_TILES: split.tiles,
         Arg.ALL_OC_TILES: split.tiles * shape.groups,
         Arg.OUT_ROWS: out_h,
@@ -273,7 +278,6 @@ def _words(
         Arg.PAIR_IMAGE: -(-all_out_blocks // 2) * destination.image * block,
         Arg.LONE_BLOCK: all_out_blocks - 1 if all_out_blocks % 2 else -1,
     }
-    return [values.get(arg, 0) for arg in Arg]
 
 
 def _input_ahead(shape: Geometry, rows: int, step: int) -> int:
@@ -346,7 +350,8 @@ def direct_kernel(
     if key not in _kernels:
         variant = (rows, blocks, block, stride, plain_input, UNROLL, unit, stores, pair_tensors)
         build = functools.partial(_build, symbol, variant, Epilogue(epilogue.ops))
-        _kernels[key] = KernelSource(symbol, generator_version(), build)
+        words = WordLayout.of(Arg, **epilogue.operand_counts)
+        _kernels[key] = KernelSource(symbol, generator_version(), build, words=words)
     return _kernels[key]
 
 

@@ -215,7 +215,7 @@ def _emit(
         "tensors": [program.read(tensor) for tensor in epilogue.tensors],
         Arg.SCRATCH_FLOATS: scratch_floats,
         Arg.GROUPS: shape.groups,
-        Arg.CHANNELS: channels,
+        Arg.GROUP_CHANNELS: channels,
         Arg.CHANNEL_TILES: channel_tiles,
         Arg.ROWS: rows,
         Arg.WIDTH: width,

@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 from mace_core.graph import Node, Value
 from mace_core.tensor import DType
-from mace_cpu.buffers import At, Buf, Layout, element_bytes
-from mace_cpu.codegen.elementwise import Expression, Operation, elementwise_kernel
+from mace_cpu.buffers import Layout, element_bytes
+from mace_cpu.codegen.elementwise import Expression, Operation, elementwise_kernel, stride_word
 from mace_cpu.lowering.conv_scaled import defer_scale
 from mace_cpu.lowering.operands import collapse, fits, loop_shape, place
 from mace_cpu.lowering.registry import Check, lowers
@@ -191,14 +191,17 @@ class Fusion:
         results = [program.write(value, self.layout) for value in stored.values()]
         segment = rows.length if rows.length <= LONGEST_ROW else SEGMENT
         segments = -(-rows.length // segment) if segment else 0
-        arguments: list[int | float | Buf | At] = [rows.length, segment, segments, *rows.outer]
-        arguments.extend(results)
-        arguments.extend(buf for buf, _ in placed)
-        for strides in rows.strides:
-            arguments.extend(strides)
         program.emit(
             elementwise_kernel(expression),
-            arguments,
+            {
+                "length": rows.length,
+                "segment": segment,
+                "segments": segments,
+                "outer": rows.outer,
+                "outputs": results,
+                "inputs": [buf for buf, _ in placed],
+                **{stride_word(index): strides for index, strides in enumerate(rows.strides)},
+            },
             extent=math.prod(rows.outer) * segments,
             work=math.prod(shape) * sum(_WORK.get(o.name, 1) for o in operations),
         )

@@ -9,7 +9,7 @@ from mace_core.graph import Node, Value
 from mace_core.tensor import DType
 from mace_cpu.codegen.layer_norm import RowNorm
 from mace_cpu.lowering.nodes import attribute_or_input, normal_axis
-from mace_cpu.lowering.normalization import broadcasts, emit_row_norm, row_parameter
+from mace_cpu.lowering.normalization import broadcasts, emit_row_norm, present, row_parameter
 from mace_cpu.program import Program
 
 
@@ -35,13 +35,13 @@ def fuse_layer_norm(program: Program, mean: Node) -> bool:
     x = mean.inputs[0]
     assert x is not None
     length = math.prod(found.row)
-    parameters = [row_parameter(program, v, found.row) for v in (found.scale, found.shift) if v is not None]
+    parameters = present(scale=found.scale, shift=found.shift)
     emit_row_norm(
         program,
-        RowNorm(program.dtype(x).label, scale=found.scale is not None, shift=found.shift is not None),
+        RowNorm(program.dtype(x).label, scale="scale" in parameters, shift="shift" in parameters),
         program.read(x),
         program.write(found.result),
-        parameters,
+        {name: row_parameter(program, value, found.row) for name, value in parameters.items()},
         rows=program.size(x) // length,
         parts=1,
         inner=length,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from mace_core.graph import GraphView, Node, Value
 from mace_core.native.numba_kernel import numba_source
 from mace_core.tensor import DType, Tensor, TensorType
-from mace_cpu.buffers import At, Buf
+from mace_cpu.buffers import Buf
 from mace_cpu.codegen.layer_norm import RowNorm, row_norm_kernel
 from mace_cpu.codegen.response_norm import response_norm_kernel
 from mace_cpu.lowering.checks import all_concrete, dtype_in, inputs_in
@@ -33,7 +33,7 @@ def emit_row_norm(
     variant: RowNorm,
     source: Buf,
     result: Buf,
-    optional: Sequence[Buf],
+    optional: Mapping[str, Buf],
     *,
     rows: int,
     parts: int,
@@ -41,10 +41,22 @@ def emit_row_norm(
     period: int,
     epsilon: float,
 ) -> None:
-    """Emit the row normalisation kernel; ``optional`` are the buffers its variant has, in the kernel's order."""
-    arguments: list[int | float | Buf | At] = [source, result, parts, inner, period, float(epsilon), *optional]
+    """Emit the row normalisation kernel; ``optional`` are the buffers its variant has, by name."""
     length = parts * inner
-    program.emit(row_norm_kernel(variant), arguments, extent=rows if length else 0, work=rows * length * ROW_WORK)
+    program.emit(
+        row_norm_kernel(variant),
+        {
+            "source": source,
+            "result": result,
+            "parts": parts,
+            "inner": inner,
+            "period": period,
+            "epsilon": float(epsilon),
+            **optional,
+        },
+        extent=rows if length else 0,
+        work=rows * length * ROW_WORK,
+    )
 
 
 # --- LayerNormalization and RMSNormalization --------------------------------------------------------------------------
@@ -95,32 +107,39 @@ def layer_normalization(program: Program, node: Node) -> None:
     x = need(node.inputs[0])
     row = normalised_shape(program.view, node)
     length = math.prod(row)
-    statistics = [value for value in node.outputs[1:] if value is not None]
+    centred = node.op_type == "LayerNormalization"
+    parameters = present(scale=node.input(1), shift=node.input(2))
+    statistics = present(mean=node.output(1), inverse=node.output(2)) if centred else present(inverse=node.output(1))
     dtype = program.dtype(x).label
     variant = RowNorm(
         dtype,
-        centred=node.op_type == "LayerNormalization",
-        scale=node.input(1) is not None,
-        shift=node.input(2) is not None,
-        mean=node.op_type == "LayerNormalization" and node.output(1) is not None,
-        inverse=node.output(2 if node.op_type == "LayerNormalization" else 1) is not None,
+        centred=centred,
+        scale="scale" in parameters,
+        shift="shift" in parameters,
+        mean="mean" in statistics,
+        inverse="inverse" in statistics,
         # rows of float64 may ask for statistics in float32, and the other way round
-        statistics=next((kind for value in statistics if (kind := program.dtype(value).label) != dtype), ""),
+        statistics=next((kind for value in statistics.values() if (kind := program.dtype(value).label) != dtype), ""),
     )
-    parameters = [row_parameter(program, value, row) for value in node.inputs[1:] if value is not None]
+    read = {name: row_parameter(program, value, row) for name, value in parameters.items()}
     source, result = program.read(x), program.write(need(node.outputs[0]))
     emit_row_norm(
         program,
         variant,
         source,
         result,
-        [*parameters, *(program.write(value) for value in statistics)],
+        {**read, **{name: program.write(value) for name, value in statistics.items()}},
         rows=program.size(x) // length if length else 0,
         parts=1,
         inner=length,
         period=1,
         epsilon=node.attr("epsilon", 1e-5),
     )
+
+
+def present(**values: Value | None) -> dict[str, Value]:
+    """Those that there are."""
+    return {name: value for name, value in values.items() if value is not None}
 
 
 # --- InstanceNormalization and GroupNormalization ---------------------------------------------------------------------
@@ -143,7 +162,7 @@ def channel_group_normalization(program: Program, node: Node) -> None:
         RowNorm(program.dtype(x).label, per_part=True),
         program.read(x),
         program.write(need(node.outputs[0])),
-        [program.read(scale), program.read(shift)],
+        {"scale": program.read(scale), "shift": program.read(shift)},
         rows=n * groups,
         parts=parts,
         inner=inner * (c // groups) // parts,
@@ -243,10 +262,22 @@ def local_response_normalization(program: Program, node: Node) -> None:
     size = int(node.attr("size"))
     before = (size - 1) // 2
     alpha, beta, bias = (float(node.attr(k, d)) for k, d in (("alpha", 1e-4), ("beta", 0.75), ("bias", 1.0)))
-    arguments: list[int | float | Buf | At] = [program.read(x), program.write(need(node.outputs[0])), c, inner]
-    arguments += [before, size - 1 - before, alpha / size, bias, beta]
-    kernel = response_norm_kernel(program.dtype(x).label)
-    program.emit(kernel, arguments, extent=n * c if inner else 0, work=n * c * inner * (30 + size))
+    program.emit(
+        response_norm_kernel(program.dtype(x).label),
+        {
+            "source": program.read(x),
+            "result": program.write(need(node.outputs[0])),
+            "channels": c,
+            "inner": inner,
+            "before": before,
+            "after": size - 1 - before,
+            "alpha": alpha / size,
+            "bias": bias,
+            "beta": beta,
+        },
+        extent=n * c if inner else 0,
+        work=n * c * inner * (30 + size),
+    )
 
 
 @lowers("LpNormalization", check=inputs_in(REAL))
@@ -255,10 +286,18 @@ def lp_normalization(program: Program, node: Node) -> None:
     shape = program.shape(x)
     axis = normal_axis(node.attr("axis", -1), len(shape))
     outer, length, inner = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
-    arguments: list[int | float | Buf | At] = [program.read(x), program.write(need(node.outputs[0]))]
-    arguments += [length, inner, int(node.attr("p", 2))]
-    kernel = numba_source(KERNELS, "lp_normalization", dtype=program.dtype(x).label)
-    program.emit(kernel, arguments, extent=outer * inner if length else 0, work=4 * outer * length * inner)
+    program.emit(
+        numba_source(KERNELS, "lp_normalization", dtype=program.dtype(x).label),
+        {
+            "source": program.read(x),
+            "result": program.write(need(node.outputs[0])),
+            "length": length,
+            "inner": inner,
+            "p": int(node.attr("p", 2)),
+        },
+        extent=outer * inner if length else 0,
+        work=4 * outer * length * inner,
+    )
 
 
 @lowers("MeanVarianceNormalization", check=inputs_in(REAL))
@@ -278,7 +317,7 @@ def mean_variance_normalization(program: Program, node: Node) -> None:
             RowNorm(dtype, scale=False, shift=False, deviation_epsilon=True),
             source,
             result,
-            [],
+            {},
             rows=groups,
             parts=1,
             inner=count,
@@ -287,9 +326,20 @@ def mean_variance_normalization(program: Program, node: Node) -> None:
         )
         return
     steps = [math.prod(shape[i + 1 :]) for i in range(len(shape))]
-    arguments: list[int | float | Buf | At] = [source, result, MEAN_VARIANCE_EPSILON, len(kept), len(reduced), count]
-    for some in (kept, reduced):
-        arguments.extend(shape[i] for i in some)
-        arguments.extend(steps[i] for i in some)
-    kernel = numba_source(KERNELS, "mean_variance", dtype=dtype)
-    program.emit(kernel, arguments, extent=groups, work=groups * count * 40)
+    program.emit(
+        numba_source(KERNELS, "mean_variance", dtype=dtype),
+        {
+            "source": source,
+            "result": result,
+            "epsilon": MEAN_VARIANCE_EPSILON,
+            "kept": len(kept),
+            "reduced": len(reduced),
+            "count": count,
+            "kept_sizes": [shape[i] for i in kept],
+            "kept_strides": [steps[i] for i in kept],
+            "reduced_sizes": [shape[i] for i in reduced],
+            "reduced_strides": [steps[i] for i in reduced],
+        },
+        extent=groups,
+        work=groups * count * 40,
+    )
