@@ -64,12 +64,12 @@ class WordLayout:
         return WordLayout(tuple(runs))
 
     @staticmethod
-    def of(words: type[enum.IntEnum], /, **lists: int) -> WordLayout:
+    def of(words: type[enum.IntEnum], /, **lists: int | str) -> WordLayout:
         """The layout of a kernel whose words are the members of an enumeration from 0 on, named in lower case.
 
         Args:
             words: the enumeration.
-            lists: what follows its members: how many words there are of each name.
+            lists: what follows its members: how many words there are of each name, or which member tells.
         """
         members = list(words)
         if [member.value for member in members] != list(range(len(members))):
@@ -78,6 +78,9 @@ class WordLayout:
         twice = next((run.name for run in singles if run.name in lists), None)
         if twice is not None:
             raise KernelError(f"'{twice}' names both a member of {words.__qualname__} and a list of words.")
+        unknown = [count for count in lists.values() if isinstance(count, str) and Run(count) not in singles]
+        if unknown:
+            raise KernelError(f"{words.__qualname__} has no member '{unknown[0]}' to count words by.")
         return WordLayout((*singles, *(Run(name, (count,)) for name, count in lists.items())))
 
     @property

@@ -24,6 +24,10 @@ def test_words_come_in_the_order_of_the_layout() -> None:
     assert WordLayout.of(Arg).arrange({Arg.TARGET: 2, Arg.SOURCE: 1}, "k") == [1, 2]
     followed = WordLayout.of(Arg, channels=2, tensors=0)
     assert followed.arrange({"tensors": [], "channels": [3, 4], Arg.TARGET: 2, Arg.SOURCE: 1}, "k") == [1, 2, 3, 4]
+    counted = WordLayout.of(Arg, rest="target")
+    assert counted.arrange({Arg.TARGET: 2, Arg.SOURCE: 1, "rest": [8, 9]}, "k") == [1, 2, 8, 9]
+    with pytest.raises(KernelError, match="Arg has no member 'rank'"):
+        WordLayout.of(Arg, sizes="rank")
 
 
 @given(st.lists(st.integers(0, 9), max_size=5), st.integers(0, 5))

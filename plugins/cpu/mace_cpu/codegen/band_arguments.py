@@ -7,6 +7,9 @@ import enum
 MOST_WORDS = 96
 """Argument words of either step."""
 
+WINDOW_INPUT = 0
+"""Which word of the step that reads the convolution's result is its address; each band gives it another one."""
+
 
 class Arg(enum.IntEnum):
     """Word by word.  The words of the convolution follow, then those of the step that reads its result."""

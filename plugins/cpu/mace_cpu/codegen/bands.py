@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from mace_cpu.codegen.band_arguments import MOST_WORDS, Arg
+from mace_cpu.codegen.band_arguments import MOST_WORDS, WINDOW_INPUT, Arg
 from mace_cpu.codegen.body import FLOAT_BYTES, I64, POINTER, VOID, Body, constant
 from mace_cpu.codegen.conv_arguments import Arg as Conv
 
@@ -95,7 +95,7 @@ class _Emitter:
             plane = body.add(first_plane, p)
             here = body.add(self.scratch, body.mul(p, self.plane_bytes))
             row = body.add(body.mul(plane, words[Arg.ROWS]), self._load(self.base))
-            self.second.put(0, body.sub(here, body.mul(row, self.row_bytes)))
+            self.second.put(WINDOW_INPUT, body.sub(here, body.mul(row, self.row_bytes)))
             unit_of = body.mul(plane, words[Arg.OUT_ROWS])
             self._call(Arg.SECOND, self.second, body.add(unit_of, top), body.add(unit_of, bottom))
 

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mace_core.native.kernel import KernelSource
+from mace_core.native.kernel_words import WordLayout
 from mace_core.native.target import Target
 from mace_cpu.buffers import At, Buf, Place, Step
-from mace_cpu.codegen.band_arguments import MOST_WORDS, Arg
+from mace_cpu.codegen.band_arguments import MOST_WORDS, WINDOW_INPUT, Arg
 from mace_cpu.codegen.conv_arguments import Arg as Conv
 from mace_cpu.codegen.version import generator_version
 from mace_cpu.program import CHUNKS_PER_THREAD, Program
@@ -62,7 +63,9 @@ class ConvolutionForm:
 
 @dataclass(frozen=True, slots=True)
 class WindowForm:
-    """A step whose first word is the address of its input in the BLOCKED layout; unit: ``plane * out_rows + row``.
+    """A step that reads windows of its input in the BLOCKED layout; unit: ``plane * out_rows + row``.
+
+    The word `WINDOW_INPUT` is the address of that input.
 
     Row ``row`` of the result needs ``span`` rows of the input from ``row * stride - pad`` on.
     """
@@ -98,7 +101,7 @@ def _producers(program: Program, step: Step, index: int, touching: dict[Buf, lis
     form = step.form
     if not isinstance(form, WindowForm) or len(step.words) > MOST_WORDS:
         return ()
-    middle = _address(step, 0)
+    middle = _address(step, WINDOW_INPUT)
     if middle.buf.place is not Place.ARENA or middle.offset:
         return ()
     if 4 * form.planes * form.rows * form.width * program.block < SMALLEST_RESULT_BYTES:
@@ -146,7 +149,15 @@ def _join(program: Program, first: Step, second: Step) -> Step:
     if max(first.chunks, second.chunks) > 1:
         chunks = _chunks(program.threads, batch * groups, bands, form)
     scratch_bytes = group_tiles * conv.blocks * held_rows * row_bytes
-    values = {
+    kernel = band_kernel(program.block, conv.flat)
+    assert kernel.words is not None
+    addresses = [(int(Arg.SCRATCH), At(program.scratch(scratch_bytes * chunks)))]
+    words: dict[Arg | str, int | list[int]] = {
+        Arg.SCRATCH: 0,  # this and the next two are addresses, which are not known yet
+        Arg.FIRST: 0,
+        Arg.SECOND: 0,
+        "convolution": first.words,
+        "reader": second.words,
         Arg.SCRATCH_BYTES: scratch_bytes,
         Arg.FIRST_WORDS: len(first.words),
         Arg.SECOND_WORDS: len(second.words),
@@ -167,18 +178,17 @@ def _join(program: Program, first: Step, second: Step) -> Step:
         Arg.PAD: form.pad,
         Arg.SPAN: form.span,
     }
-    addresses = [(int(Arg.SCRATCH), At(program.scratch(scratch_bytes * chunks)))]
     own_scratch = 4 * first.words[Conv.SCRATCH_FLOATS] * chunks
     for at, step in ((len(Arg), first), (len(Arg) + len(first.words), second)):
         for word, address in step.addresses:
             if step is first and word == Conv.SCRATCH and own_scratch:
                 address = At(program.scratch(own_scratch))
-            elif address == _address(second, 0):
+            elif address == _address(second, WINDOW_INPUT):
                 continue  # it is told where each band lies
             addresses.append((at + word, address))
     return Step(
-        band_kernel(program.block, conv.flat),
-        [*(values.get(arg, 0) for arg in Arg), *first.words, *second.words],
+        kernel,
+        kernel.words.arrange(words, kernel.symbol),
         addresses,
         extent,
         chunks,
@@ -201,7 +211,8 @@ def _chunks(threads: int, images: int, bands: int, form: WindowForm) -> int:
 def band_kernel(block: int, flat: bool) -> KernelSource:
     """The kernel that calls both."""
     symbol = f"bands_b{block}" + ("_flat" if flat else "")
-    return KernelSource(symbol, generator_version(), functools.partial(_build, symbol, block, flat))
+    words = WordLayout.of(Arg, convolution="first_words", reader="second_words")
+    return KernelSource(symbol, generator_version(), functools.partial(_build, symbol, block, flat), words=words)
 
 
 def _build(symbol: str, block: int, flat: bool, target: Target) -> str:
