@@ -9,7 +9,6 @@ Argument words: `Expression.words`.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -100,8 +99,9 @@ def stride_word(index: int) -> str:
 
 def elementwise_kernel(expression: Expression) -> KernelSource:
     """The kernel that computes ``expression``."""
-    build = functools.partial(_build, expression)
-    return KernelSource(expression.symbol, generator_version(), build, words=expression.words)
+    return KernelSource(
+        expression.symbol, generator_version(), lambda target: _build(expression, target), words=expression.words
+    )
 
 
 def _build(expression: Expression, target: Target) -> str:

@@ -7,7 +7,6 @@ no value before they repeat).
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -61,8 +60,9 @@ class RowNorm:
 
 def row_norm_kernel(variant: RowNorm) -> KernelSource:
     """The kernel of one variant."""
-    build = functools.partial(_build, variant)
-    return KernelSource(variant.symbol, generator_version(), build, words=variant.words)
+    return KernelSource(
+        variant.symbol, generator_version(), lambda target: _build(variant, target), words=variant.words
+    )
 
 
 def _build(variant: RowNorm, target: Target) -> str:

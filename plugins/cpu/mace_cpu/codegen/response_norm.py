@@ -5,8 +5,6 @@ Work units are channels of images.
 
 from __future__ import annotations
 
-import functools
-
 from mace_core.native.kernel import KernelSource
 from mace_core.native.kernel_words import WordLayout
 from mace_core.native.target import Target
@@ -20,7 +18,7 @@ The last three are float64 bits."""
 def response_norm_kernel(dtype: str) -> KernelSource:
     """The kernel for float32 or float64."""
     symbol = f"response_norm_{dtype}"
-    return KernelSource(symbol, generator_version(), functools.partial(_build, symbol, dtype), words=WORDS)
+    return KernelSource(symbol, generator_version(), lambda target: _build(symbol, dtype, target), words=WORDS)
 
 
 def _build(symbol: str, dtype: str, target: Target) -> str:
