@@ -41,6 +41,11 @@ def modern_form(node: Node, proto: NodeProto, opset: int) -> tuple[list[NodeProt
         changed.CopyFrom(proto)
         changed.attribute.append(helper.make_attribute("coordinate_transformation_mode", "output_half_pixel"))
         return [changed], 16
+    if node.op_type == "Scatter":
+        changed = NodeProto()
+        changed.CopyFrom(proto)
+        changed.op_type = "ScatterElements"  # its name since opset 11
+        return [changed], 11
     if node.op_type == "Slice" and len(proto.input) > 4 and opset >= 10:
         return _slice(proto), 18
     return None

@@ -37,8 +37,6 @@ def objection(node: Node) -> str | None:
     if node.op_type not in ("LSTM", "GRU", "RNN"):
         return None
     ignored = [name for name in ("clip", "input_forget", "activations") if node.attr(name)]
-    if node.input(4) is not None:
-        ignored.append("sequence_lens")
     return f"onnx.reference ignores {' and '.join(ignored)} of recurrent layers" if ignored else None
 
 
@@ -49,6 +47,46 @@ def _mends(*op_types: str) -> Callable[[Mend], Mend]:
         return mend
 
     return register
+
+
+@_mends("LSTM", "GRU", "RNN")
+def _recurrent(view: GraphView, node: Node, function: NodeFunction) -> NodeFunction | None:
+    """Sequences that end earlier than others, one by one; the reference reads all of them to the last step."""
+    if node.input(4) is None:
+        return None
+    batch_axis = 0 if node.attr("layout", 0) else 1
+    written = [index for index, value in enumerate(node.outputs) if value is not None]
+
+    def compute(inputs: Inputs) -> Sequence[Any]:
+        data, lengths = np.asarray(inputs[0]), np.asarray(inputs[4])
+        steps, batches = data.shape[1 - batch_axis], data.shape[batch_axis]
+        directions, _, hidden = np.asarray(inputs[2]).shape
+        whole = (batches, steps, directions, hidden) if batch_axis == 0 else (steps, directions, batches, hidden)
+        last = (batches, directions, hidden) if batch_axis == 0 else (directions, batches, hidden)
+        given = {1: 5, 2: 6}  # the initial states, by the output that is their last value
+        results = {0: np.zeros(whole, data.dtype)}
+        for index, source in given.items():
+            initial = inputs[source] if source < len(inputs) else None
+            results[index] = np.zeros(last, data.dtype) if initial is None else np.array(initial)
+        for batch in range(batches):
+            length = int(lengths[batch])
+            if length == 0:
+                continue
+            one = slice(batch, batch + 1)
+            part = list(inputs)
+            part[0] = data[one, :length] if batch_axis == 0 else data[:length, one]
+            part[4] = lengths[one]
+            for source in given.values():
+                if source < len(inputs) and inputs[source] is not None:
+                    part[source] = np.asarray(inputs[source])[one if batch_axis == 0 else (slice(None), one)]
+            for index, found in zip(written, function(part), strict=True):
+                if index == 0:
+                    results[0][(one, slice(length)) if batch_axis == 0 else (slice(length), slice(None), one)] = found
+                else:
+                    results[index][one if batch_axis == 0 else (slice(None), one)] = found
+        return [results[index] for index in written]
+
+    return compute
 
 
 @_mends("Unsqueeze")

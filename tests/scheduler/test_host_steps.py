@@ -163,13 +163,13 @@ def test_the_reference_is_right_where_onnx_reference_is_not(case: OpCase) -> Non
             OpCase(
                 "GRU",
                 14,
-                (drawn(2, 1, 2), drawn(1, 9, 2), drawn(1, 9, 3), None, np.array([1], np.int32)),
-                {"hidden_size": 3},
+                (drawn(2, 1, 2), drawn(1, 9, 2), drawn(1, 9, 3)),
+                {"hidden_size": 3, "activations": ["Sigmoid", "Relu"]},
             ),
-            "sequence_lens",
+            "activations",
         ),
     ],
-    ids=["clip", "lengths"],
+    ids=["clip", "activations"],
 )
 def test_what_onnx_reference_ignores_is_declined(case: OpCase, words: str) -> None:
     with (
