@@ -12,7 +12,20 @@ from mace_cpu.kernels.primitives import POINTERS, SCALARS, quotient
 KERNEL_DEPENDENCIES = ("mace_cpu.kernels.primitives",)
 
 WORDS = {
+    "conv": (
+        "x w bias y in_channels out_channels group_in group_out "
+        "d_in d_taps d_out d_stride d_dilation d_pad "
+        "h_in h_taps h_out h_stride h_dilation h_pad "
+        "w_in w_taps w_out w_stride w_dilation w_pad"
+    ),
+    "conv_transpose": (
+        "x w bias y in_channels out_channels group_in group_out "
+        "d_in d_taps d_out d_stride d_dilation d_pad "
+        "h_in h_taps h_out h_stride h_dilation h_pad "
+        "w_in w_taps w_out w_stride w_dilation w_pad"
+    ),
     "repeat_channels": "source target channels times pixels block",
+    "spread_phases": "source target channels blocks rows columns high wide block",
 }
 
 
@@ -25,8 +38,10 @@ def _first_tap(lowest: Any, step: Any) -> Any:
 
 
 def conv(dtype: str) -> Kernel:
-    """Arguments: x, w, bias (or 0), y, C, O, C / groups, O / groups, then per axis (three, outermost first) image size,
-    kernel size, output size, stride, dilation, pad.  Everything PLAIN.  Unit: (n * O + o) * output depth + z.
+    """Everything PLAIN; three spatial axes.  Unit: (n * out channels + o) * output depth + z.
+
+    Bias: address 0 for none.  ``group_in`` and ``group_out`` are the channels of one group.  Each axis has its image
+    size, kernel size, output size, stride, dilation and pad.
     """
     pointer, number = POINTERS[dtype], SCALARS[dtype]
 
@@ -84,7 +99,7 @@ def conv(dtype: str) -> Kernel:
 
 
 def conv_transpose(dtype: str) -> Kernel:
-    """Arguments as for `conv`, with weights (C, O / groups, ...).  Unit: n * O + o."""
+    """As `conv`, with weights (in channels, channels out of one group, ...).  Unit: n * out channels + o."""
     pointer, number = POINTERS[dtype], SCALARS[dtype]
 
     def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
@@ -163,8 +178,8 @@ def repeat_channels() -> Kernel:
 def spread_phases() -> Kernel:
     """Channels (o, i, j) of a pixel, in the BLOCKED layout, to pixels (i, j) of channel o of a larger PLAIN image.
 
-    Arguments: source, target, channels O, source blocks, source rows and columns, result rows and columns per source
-    pixel, channels per block.  Unit: (n * O + o) * source rows + row.
+    ``channels`` are the target's; ``blocks``, ``rows`` and ``columns`` are the source's, ``high`` and ``wide`` the rows
+    and columns of the target per pixel.  Unit: (n * channels + o) * rows + row.
     """
 
     def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:

@@ -18,6 +18,26 @@ KERNEL_DEPENDENCIES = (
     "mace_cpu.codegen.vector_basic",
 )
 
+WORDS = {
+    "quantize": "source scale zero target size inner block",
+    "quantize_float": "source scale zero target size inner block",
+    "dequantize": "source scale zero target size inner block",
+    "integer_matmul": (
+        "a b a_zeros b_zeros target rows columns depth a_zeros_count b_zeros_count "
+        "rank sizes[rank] a_strides[rank] b_strides[rank]"
+    ),
+    "integer_conv": (
+        "x w x_zero w_zeros target w_zeros_count out_channels in_channels groups "
+        "sizes[3] results[3] kernel[3] strides[3] dilations[3] pads[3]"
+    ),
+    "requantize": (
+        "sums bias row_scales row_scales_count channel_scales channel_scales_count "
+        "target_scale zero target channels inner"
+    ),
+    "columns": "source target width first count",
+    "whole_sums": "parts target count radix size piece",
+}
+
 ROUNDER = np.float32(12582912.0)
 """1.5 * 2**23: adding and subtracting it rounds a float32 below 2**22 to nearest even."""
 
@@ -45,9 +65,10 @@ def _rounded(x: Any) -> Any:
 
 
 def quantize(source: str, target: str, scale: str, precision: str) -> Kernel:
-    """(source, scale, zero point or 0, target, axis size, inner, block or 0): one unit is one row of ``inner``.
+    """One unit is one row of ``inner``; the address of the zero point is 0 where there is none.
 
-    The scale has one element (axis size 0), one per entry of the axis (block 0), or one per block along the axis.
+    The scale has one element (``size`` 0), one per entry of an axis of that size (``block`` 0), or one per block along
+    the axis.
     ``precision`` is the type that is divided in: dividend, divisor and quotient are rounded to it.
     """
     load, load_scale, load_zero, store = LOADS[source], LOADS[scale], LOADS[target], STORES[target]
@@ -115,7 +136,7 @@ def quantize_float(source: str, target: str, scale: str, precision: str, saturat
 
 
 def dequantize(source: str, scale: str, target: str) -> Kernel:
-    """(source, scale, zero point or 0, target, axis size, inner, block or 0): as `quantize`, the other way."""
+    """As `quantize`, the other way."""
     load, load_scale, store = LOADS[source], LOADS[scale], STORES[target]
     kind = np.float32 if "float" in source else np.int32
 
@@ -143,10 +164,10 @@ def dequantize(source: str, scale: str, target: str) -> Kernel:
 
 
 def integer_matmul(left: str, right: str) -> Kernel:
-    """(a, b, a zeros or 0, b zeros or 0, target, rows, columns, depth, a zeros count, b zeros count, batch rank,
-    batch sizes[], a strides[], b strides[]): int32 products; one unit is one row of one batch.
+    """int32 products; one unit is one row of one batch.
 
-    Strides are in elements.  Zero points are one for all, or one per row of ``a`` and column of ``b``.
+    Rank, sizes and strides (in elements) are of the batch axes.  Zero points (address 0: none) are one for all,
+    or one per row of ``a`` and column of ``b``.
     """
     left_pointer, right_pointer = POINTERS[left], POINTERS[right]
 
@@ -187,8 +208,11 @@ def integer_matmul(left: str, right: str) -> Kernel:
 
 
 def integer_conv(data: str, weight: str) -> Kernel:
-    """(x, w, x zero or 0, w zeros or 0, target, w zeros count, channels out, channels in, groups, sizes in[3],
-    sizes out[3], kernel[3], strides[3], dilations[3], pads at the begin[3]): int32; one unit is one output plane."""
+    """int32; one unit is one output plane.
+
+    Zero points: address 0 for none.  ``sizes`` are the image's, ``results`` the target's, ``pads`` those in front of
+    each axis.
+    """
     x_pointer, w_pointer = POINTERS[data], POINTERS[weight]
 
     def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
@@ -247,8 +271,7 @@ def integer_conv(data: str, weight: str) -> Kernel:
 
 
 def requantize(target: str) -> Kernel:
-    """(sums, bias or 0, row scales, row scale count, channel scales, channel scale count, target scale, zero point or
-    0, target, channels, inner): int32 sums to quantised numbers; one unit is one channel of one row."""
+    """int32 sums to quantised numbers; one unit is one channel of one row.  Bias and zero point: address 0 for none."""
     to_pointer, scalar = POINTERS[target], SCALARS[target]
     low, high = LIMITS[target]
 
@@ -274,7 +297,7 @@ def requantize(target: str) -> Kernel:
 
 
 def columns() -> Kernel:
-    """(source, target, source columns, first, columns): some columns of a float32 matrix; one unit is one row."""
+    """``count`` columns, from ``first`` on, of a float32 matrix that has ``width``; one unit is one row."""
 
     def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
         source, target = f32(args[0]), f32(args[1])
@@ -287,8 +310,8 @@ def columns() -> Kernel:
 
 
 def whole_sums(target: str) -> Kernel:
-    """(parts, target, how many, radix, size, piece): whole numbers given as float32 parts, the high digits first, each
-    of ``size`` elements, put together as int32; one unit is ``piece`` elements, or what is left of them."""
+    """Whole numbers given as ``count`` float32 parts, the high digits first, each of ``size`` elements, put together
+    as int32; one unit is ``piece`` elements, or what is left of them."""
     to_pointer, scalar = POINTERS[target], SCALARS[target]
 
     def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:

@@ -11,6 +11,12 @@ from mace_cpu.kernels.primitives import POINTERS, SCALARS, quotient
 
 KERNEL_DEPENDENCIES = ("mace_cpu.kernels.primitives",)
 
+WORDS = {
+    "dft": "source target table scratch given length bins inner parts_in parts_out inverse mirrored where axis rank",
+    "stft": "signal window target table scratch samples parts frames step length taps bins",
+    "mel_matrix": "length rate low high target bands bins",
+}
+
 LN10 = 2.302585092994046
 
 
@@ -127,11 +133,10 @@ def _transform(args: Any, data: Any, result: Any, table: Any, n: Any, bins: Any,
 
 
 def dft(dtype: str) -> Kernel:
-    """(source, target, table, scratch, given, length, bins, inner, parts in, parts out, inverse, mirrored): one unit
-    is one line of ``given`` numbers, ``inner`` numbers apart.
+    """One unit is one line of ``given`` numbers, ``inner`` numbers apart.
 
-    Behind them follow (address of the axis or 0, own axis, rank): where the axis is known only at run time, there is
-    one step per axis, and all but one of them do nothing.
+    Where the axis is known only at run time, ``where`` is its address, else 0: there is one step per axis, and all
+    that are not for that axis do nothing.
 
     Parts are 1 for real, 2 for complex numbers.  ``mirrored``: only the first half of a symmetric spectrum is given.
     The scratch holds 4 * length float64 per chunk.
@@ -177,8 +182,10 @@ def dft(dtype: str) -> Kernel:
 
 
 def stft(dtype: str) -> Kernel:
-    """(signal, window or 0, target, table, scratch, samples, parts, frames, step, length, window length, bins): one
-    unit is one frame of one signal; the window lies in the middle of the frame."""
+    """One unit is one frame of one signal; the window lies in the middle of the frame.
+
+    The window has ``taps`` weights; address 0 for none.
+    """
     pointer, scalar = POINTERS[dtype], SCALARS[dtype]
 
     def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
@@ -213,8 +220,10 @@ def _mel(hertz: Any) -> Any:
 
 
 def mel_matrix(number: str, edge: str, dtype: str) -> Kernel:
-    """(transform length, sample rate, lower edge, upper edge, target, bands, bins): triangles that overlap, equally far
-    apart on the mel scale; the first four are addresses of scalars, one unit is one band."""
+    """Triangles that overlap, equally far apart on the mel scale; one unit is one band.
+
+    The transform's length, the sample rate, and the lower and upper edge are addresses of scalars.
+    """
     number_pointer, edge_pointer = POINTERS[number], POINTERS[edge]
     pointer, scalar = POINTERS[dtype], SCALARS[dtype]
 

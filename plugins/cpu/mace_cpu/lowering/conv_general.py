@@ -9,7 +9,10 @@ from mace_cpu.lowering.conv_geometry import Geometry
 from mace_cpu.program import Program
 
 KERNELS = "mace_cpu.kernels.convolution"
-RANK = 3
+AXES = "dhw"
+"""What the kernels call the spatial axes."""
+
+RANK = len(AXES)
 
 
 def emit_general(program: Program, node: Node, geometry: Geometry, *, transposed: bool = False) -> None:
@@ -20,13 +23,29 @@ def emit_general(program: Program, node: Node, geometry: Geometry, *, transposed
     source, weights = program.read(x), program.read(w)
     start: Buf | int = 0 if bias is None else program.read(bias)
     padded = geometry.with_rank(RANK)
-    axes = zip(padded.image, padded.kernel, padded.output, padded.strides, padded.dilations, padded.pads, strict=True)
-    sizes = [geometry.in_channels, geometry.out_channels, geometry.group_in, geometry.group_out]
+    of_axes = {
+        "in": padded.image,
+        "taps": padded.kernel,
+        "out": padded.output,
+        "stride": padded.strides,
+        "dilation": padded.dilations,
+        "pad": padded.pads,
+    }
     target = program.write(y)
     planes = geometry.batch * geometry.out_channels
     program.emit(
         numba_source(KERNELS, "conv_transpose" if transposed else "conv", dtype=program.dtype(y).label),
-        [source, weights, start, target, *sizes, *(word for axis in axes for word in axis)],
+        {
+            "x": source,
+            "w": weights,
+            "bias": start,
+            "y": target,
+            "in_channels": geometry.in_channels,
+            "out_channels": geometry.out_channels,
+            "group_in": geometry.group_in,
+            "group_out": geometry.group_out,
+            **{f"{axis}_{what}": words[i] for i, axis in enumerate(AXES) for what, words in of_axes.items()},
+        },
         extent=planes if transposed else planes * padded.output[0],
         work=geometry.macs / 4 + program.size(y),
     )

@@ -82,7 +82,17 @@ def emit_shuffle(
     emit_direct(program, product, x, by_channel, np.repeat(bias, taps), repeated, made)
     program.emit(
         numba_source("mace_cpu.kernels.convolution", "spread_phases"),
-        [made, target, shape.out_channels, blocks, *shape.image, *shape.kernel, program.block],
+        {
+            "source": made,
+            "target": target,
+            "channels": shape.out_channels,
+            "blocks": blocks,
+            "rows": shape.image[0],
+            "columns": shape.image[1],
+            "high": shape.kernel[0],
+            "wide": shape.kernel[1],
+            "block": program.block,
+        },
         extent=shape.batch * shape.out_channels * shape.image[0],
         work=shape.batch * channels * pixels,
         name="SpreadPhases",

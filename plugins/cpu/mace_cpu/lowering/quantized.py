@@ -137,15 +137,15 @@ def _emit_linear(program: Program, node: Node, kernel: str, **types: str) -> Non
         rows = program.size(data) // inner
     program.emit(
         numba_source(KERNELS, kernel, source=program.dtype(data).label, **types),
-        [
-            program.read(data),
-            program.read(scale),
-            0 if zero is None else program.read(zero),
-            program.write(need(node.output(0))),
-            size,
-            inner,
-            block,
-        ],
+        {
+            "source": program.read(data),
+            "scale": program.read(scale),
+            "zero": 0 if zero is None else program.read(zero),
+            "target": program.write(need(node.output(0))),
+            "size": size,
+            "inner": inner,
+            "block": block,
+        },
         extent=rows if program.size(data) else 0,
         work=program.size(data) * 4,
     )
@@ -184,27 +184,30 @@ def _emit_product(program: Program, a: Value, b: Value, zeros: Sequence[Value | 
     rank = max(len(left), len(right)) - 2
     batches = [(1,) * (rank + 2 - len(shape)) + tuple(shape[:-2]) for shape in (left, right)]
     sizes = [max(pair) if min(pair) else 0 for pair in zip(*batches, strict=True)]
-    strides = []
-    for batch, unit in zip(batches, (rows * depth, depth * columns), strict=True):
-        dense = strides_of(batch)
-        strides += [0 if size == 1 else unit * step for size, step in zip(batch, dense, strict=True)]
-    counts = [1 if value is None else program.size(value) for value in zeros]
+    a_strides, b_strides = (
+        [0 if size == 1 else unit * step for size, step in zip(batch, strides_of(batch), strict=True)]
+        for batch, unit in zip(batches, (rows * depth, depth * columns), strict=True)
+    )
+    a_zeros, b_zeros = zeros
     extent = math.prod(sizes) * rows
     program.emit(
         numba_source(KERNELS, "integer_matmul", left=program.dtype(a).label, right=program.dtype(b).label),
-        [
-            program.read(a),
-            program.read(b),
-            *(0 if value is None else program.read(value) for value in zeros),
-            target,
-            rows,
-            columns,
-            depth,
-            *counts,
-            rank,
-            *sizes,
-            *strides,
-        ],
+        {
+            "a": program.read(a),
+            "b": program.read(b),
+            "a_zeros": 0 if a_zeros is None else program.read(a_zeros),
+            "b_zeros": 0 if b_zeros is None else program.read(b_zeros),
+            "target": target,
+            "rows": rows,
+            "columns": columns,
+            "depth": depth,
+            "a_zeros_count": 1 if a_zeros is None else program.size(a_zeros),
+            "b_zeros_count": 1 if b_zeros is None else program.size(b_zeros),
+            "rank": rank,
+            "sizes": sizes,
+            "a_strides": a_strides,
+            "b_strides": b_strides,
+        },
         extent=extent if columns else 0,
         work=extent * columns * depth,
     )
@@ -250,19 +253,19 @@ def _emit_requantize(
     row, channel, out, zero = (node.input(index) for index in scales)
     program.emit(
         numba_source(KERNELS, "requantize", target=program.dtype(target).label),
-        [
-            sums,
-            0 if bias is None else program.read(bias),
-            program.read(need(row)),
-            program.size(need(row)),
-            program.read(need(channel)),
-            program.size(need(channel)),
-            program.read(need(out)),
-            0 if zero is None else program.read(zero),
-            program.write(target),
-            channels,
-            inner,
-        ],
+        {
+            "sums": sums,
+            "bias": 0 if bias is None else program.read(bias),
+            "row_scales": program.read(need(row)),
+            "row_scales_count": program.size(need(row)),
+            "channel_scales": program.read(need(channel)),
+            "channel_scales_count": program.size(need(channel)),
+            "target_scale": program.read(need(out)),
+            "zero": 0 if zero is None else program.read(zero),
+            "target": program.write(target),
+            "channels": channels,
+            "inner": inner,
+        },
         extent=program.size(target) // inner if inner else 0,
         work=program.size(target) * 4,
     )
@@ -306,23 +309,27 @@ def _emit_conv(
     strides = [int(i) for i in node.attr("strides", (1,) * rank)]
     dilations = [int(i) for i in node.attr("dilations", (1,) * rank)]
     begins = _begin_pads(node, shape[2:], results[2:], kernel, strides, dilations)
-    lists = (shape[2:], results[2:], kernel, strides, dilations)
+    x_zero, w_zeros = zeros
     fill = [1] * (3 - rank)
     program.emit(
         numba_source(KERNELS, "integer_conv", data=program.dtype(data).label, weight=program.dtype(weight).label),
-        [
-            program.read(data),
-            program.read(weight),
-            *(0 if value is None else program.read(value) for value in zeros),
-            out,
-            1 if zeros[1] is None else program.size(zeros[1]),
-            weights[0],
-            shape[1],
-            int(node.attr("group", 1)),
-            *(number for numbers in lists for number in (*fill, *numbers)),
-            *([0] * (3 - rank)),
-            *begins,
-        ],
+        {
+            "x": program.read(data),
+            "w": program.read(weight),
+            "x_zero": 0 if x_zero is None else program.read(x_zero),
+            "w_zeros": 0 if w_zeros is None else program.read(w_zeros),
+            "target": out,
+            "w_zeros_count": 1 if w_zeros is None else program.size(w_zeros),
+            "out_channels": weights[0],
+            "in_channels": shape[1],
+            "groups": int(node.attr("group", 1)),
+            "sizes": [*fill, *shape[2:]],
+            "results": [*fill, *results[2:]],
+            "kernel": [*fill, *kernel],
+            "strides": [*fill, *strides],
+            "dilations": [*fill, *dilations],
+            "pads": [*([0] * len(fill)), *begins],
+        },
         extent=results[0] * results[1],
         work=math.prod(results) * math.prod(weights[1:]),
     )

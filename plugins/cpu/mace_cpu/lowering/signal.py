@@ -88,23 +88,23 @@ def _emit_dft(program: Program, node: Node, axis: int, target: Buf, where: Buf |
     chunks = program.chunks(lines, work)
     program.emit(
         numba_source(KERNELS, "dft", dtype=program.dtype(source).label),
-        [
-            program.read(source),
-            target,
-            program.constant(turns(n)),
-            program.scratch(32 * n * chunks),
-            shape[axis],
-            n,
-            results[axis],
-            inner,
-            shape[-1],
-            results[-1],
-            int(inverse),
-            int(mirrored),
-            where,
-            axis,
-            len(shape),
-        ],
+        {
+            "source": program.read(source),
+            "target": target,
+            "table": program.constant(turns(n)),
+            "scratch": program.scratch(32 * n * chunks),
+            "given": shape[axis],
+            "length": n,
+            "bins": results[axis],
+            "inner": inner,
+            "parts_in": shape[-1],
+            "parts_out": results[-1],
+            "inverse": int(inverse),
+            "mirrored": int(mirrored),
+            "where": where,
+            "axis": axis,
+            "rank": len(shape),
+        },
         extent=lines if results[axis] else 0,
         work=work,
         chunks=chunks,
@@ -136,20 +136,20 @@ def lower_stft(program: Program, node: Node) -> None:
     chunks = program.chunks(units, work)
     program.emit(
         numba_source(KERNELS, "stft", dtype=program.dtype(source).label),
-        [
-            program.read(source),
-            0 if window is None else program.read(window),
-            program.write(target),
-            program.constant(turns(n)),
-            program.scratch(32 * n * chunks),
-            shape[1],
-            shape[2] if len(shape) > 2 else 1,
-            frames,
-            steps[0],
-            n,
-            taps,
-            bins,
-        ],
+        {
+            "signal": program.read(source),
+            "window": 0 if window is None else program.read(window),
+            "target": program.write(target),
+            "table": program.constant(turns(n)),
+            "scratch": program.scratch(32 * n * chunks),
+            "samples": shape[1],
+            "parts": shape[2] if len(shape) > 2 else 1,
+            "frames": frames,
+            "step": steps[0],
+            "length": n,
+            "taps": taps,
+            "bins": bins,
+        },
         extent=units,
         work=work,
         chunks=chunks,
@@ -169,6 +169,7 @@ def _check_mel(view: GraphView, node: Node) -> str | None:
 def lower_mel(program: Program, node: Node) -> None:
     target = need(node.output(0))
     bins, bands = program.shape(target)
+    length, rate, low, high = (program.read(need(node.input(index))) for index in range(1, 5))
     program.emit(
         numba_source(
             KERNELS,
@@ -177,7 +178,15 @@ def lower_mel(program: Program, node: Node) -> None:
             edge=program.dtype(need(node.input(3))).label,
             dtype=program.dtype(target).label,
         ),
-        [*(program.read(need(node.input(index))) for index in range(1, 5)), program.write(target), bands, bins],
+        {
+            "length": length,
+            "rate": rate,
+            "low": low,
+            "high": high,
+            "target": program.write(target),
+            "bands": bands,
+            "bins": bins,
+        },
         extent=bands,
         work=bands * bins * 4,
     )

@@ -79,7 +79,7 @@ def emit_whole_product(
             piece = program.scratch(4 * product.rows * part.steps)
             program.emit(
                 numba_source(KERNELS, "columns"),
-                [source, piece, product.steps, begin, part.steps],
+                {"source": source, "target": piece, "width": product.steps, "first": begin, "count": part.steps},
                 extent=product.rows,
                 work=product.rows * part.steps,
             )
@@ -135,7 +135,13 @@ def emit_whole_conv(
         else:
             program.emit(
                 numba_source(KERNELS, "columns"),
-                [buf, sums.part(4 * size * index, 4 * size), size, 0, size],
+                {
+                    "source": buf,
+                    "target": sums.part(4 * size * index, 4 * size),
+                    "width": size,
+                    "first": 0,
+                    "count": size,
+                },
                 extent=1,
                 work=size,
             )
@@ -200,15 +206,15 @@ def _emit_steps(program: Program, value: Value, zero: Value | None, target: Buf)
     inner = even_rows(size)
     program.emit(
         numba_source(KERNELS, "dequantize", source=program.dtype(value).label, scale="float32", target="float32"),
-        [
-            program.read(value),
-            program.constant(np.ones(1, np.float32)),
-            0 if zero is None else program.read(zero),
-            target,
-            0,
-            inner,
-            0,
-        ],
+        {
+            "source": program.read(value),
+            "scale": program.constant(np.ones(1, np.float32)),
+            "zero": 0 if zero is None else program.read(zero),
+            "target": target,
+            "size": 0,
+            "inner": inner,
+            "block": 0,
+        },
         extent=size // inner,
         work=size * 2,
     )
@@ -218,7 +224,7 @@ def _emit_steps(program: Program, value: Value, zero: Value | None, target: Buf)
 def _emit_sum(program: Program, sums: Buf, target: Buf, parts: int, radix: int, size: int, as_float: bool) -> None:
     program.emit(
         numba_source(KERNELS, "whole_sums", target="float32" if as_float else "int32"),
-        [sums, target, parts, radix, size, PIECE],
+        {"parts": sums, "target": target, "count": parts, "radix": radix, "size": size, "piece": PIECE},
         extent=-(-size // PIECE),
         work=size * parts,
     )
