@@ -19,7 +19,7 @@ from mace_cpu.codegen.body import F32, I32, I64, constant
 from mace_cpu.codegen.rows import RowBody
 from mace_cpu.codegen.vector_basic import F64, absolute, at_least, at_most, fma, splat
 from mace_cpu.codegen.vector_basic import constant as number
-from mace_cpu.kernels.recurrent_arguments import PANEL_VECTORS, Arg
+from mace_cpu.kernels.recurrent_arguments import PANEL_VECTORS, PARAMETERS, Arg
 
 POINTERS = frozenset(
     {
@@ -104,9 +104,7 @@ class _Cell:
         self.variant = variant
         self.body = body = RowBody(symbol, target, "float32")
         self.words: dict[Arg, ir.Value] = {
-            arg: body.pointer(arg) if arg in POINTERS else body.word(arg)
-            for arg in Arg
-            if arg not in (Arg.PARAMETERS, Arg.CLIP)
+            arg: body.pointer(arg) if arg in POINTERS else body.word(arg) for arg in Arg if arg is not Arg.CLIP
         }
         self.gates = GATES[variant.cell]
         self.hidden = self.words[Arg.HIDDEN]
@@ -171,7 +169,7 @@ class _Cell:
         """Alpha and beta of each function in all lanes."""
         body = self.body
         count = len(self.variant.functions)
-        first = body.add(body.mul(direction, 2 * count), int(Arg.PARAMETERS))
+        first = body.add(body.mul(direction, 2 * count), PARAMETERS)
         self.parameters = []
         for i in range(2 * count):
             bits = body.table_entry(body.args, body.add(first, i))

@@ -1,6 +1,7 @@
 """LSTM, GRU and RNN: the recurrent part, after the input's products have been computed for all steps.
 
-One unit is one sequence in one direction.  Words, from `W_` on: see the constants.  All arrays have one float type.
+One unit is one sequence in one direction.  Words: see `mace_cpu.kernels.recurrent_arguments`.
+All arrays have one float type.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import numpy as np
 
 from mace_core.native.numba_prelude import POLL_WORK, Kernel, as_float, helper, i32, i64, stop_requested
 from mace_cpu.kernels.primitives import POINTERS, SCALARS, quotient
-from mace_cpu.kernels.recurrent_arguments import Arg
+from mace_cpu.kernels.recurrent_arguments import PARAMETERS, Arg
 from mace_cpu.kernels.transcendental import exp32, sigmoid32, tanh32
 
 KERNEL_DEPENDENCIES = (
@@ -24,7 +25,7 @@ KERNEL_DEPENDENCIES = (
 (
     PROJECTED, RECURRENT, BIAS, PEEPHOLES, LENGTHS, FIRST_HIDDEN, FIRST_CELL, OUTPUT, LAST_HIDDEN, LAST_CELL, SCRATCH,
     STEPS, BATCH, HIDDEN, DIRECTIONS, REVERSED, ROW_STEP, ROW_BATCH, OUT_STEP, OUT_BATCH, OUT_DIRECTION, STATE_BATCH,
-    STATE_DIRECTION, CLIP, VARIANT, STATUS, FIRST_DIRECTION, _INNER, _PANELS, _INNER_PANELS, _ROOM, PARAMETERS,
+    STATE_DIRECTION, CLIP, VARIANT, STATUS, FIRST_DIRECTION, _INNER, _PANELS, _INNER_PANELS, _ROOM,
 ) = (int(arg) for arg in Arg)  # fmt: skip
 
 

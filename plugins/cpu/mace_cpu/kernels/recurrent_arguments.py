@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import enum
 
+from mace_core.native.kernel_words import Run, WordLayout
+
 PANEL_VECTORS = 8
 """Vectors of gates that the generated kernels hold in registers."""
 
@@ -42,4 +44,12 @@ class Arg(enum.IntEnum):
     PANELS = 28  # generated: panels of the first product
     INNER_PANELS = 29  # generated: panels of the second product, or 0
     ROOM = 30  # generated: elements of scratch memory per chunk
-    PARAMETERS = 31  # per direction and function: alpha, beta (float64 bits)
+
+
+PARAMETERS = len(Arg)
+"""Where alpha and beta (float64 bits) of each direction and function begin, after all the other words."""
+
+
+def words_of(functions: int) -> WordLayout:
+    """The argument words of a cell that has so many functions per direction."""
+    return WordLayout((*WordLayout.of(Arg).runs, Run("parameters", (2, functions, Arg.DIRECTIONS.name.lower()))))

@@ -20,12 +20,18 @@ from mace_cpu.kernels.primitives import (
 
 KERNEL_DEPENDENCIES = ("mace_cpu.kernels.primitives", "mace_cpu.kernels.lanes")
 
+WORDS = {
+    "take": "source target tables inner rank sizes[rank] strides[rank] starts[rank]",
+    "interpolate": "source target indices weights source_length target_length taps inner fill",
+    "interpolate_blocked": "source target indices weights source_length target_length taps inner fill",
+}
+
 
 def take(width: str, inner: str) -> Kernel:
     """Nearest: one unit is one row along the last axis that is resized.
 
-    Words: source, target, tables (int32), inner, rank, sizes[rank], source strides[rank], table starts[rank].  Each
-    index of the last axis stands for ``inner`` contiguous words, "one" or "many".
+    The strides are the source's, the starts those of each axis in the tables (int32).  Each index of the last axis
+    stands for ``inner`` contiguous words, "one" or "many".
     """
     pointer = WORD_POINTERS[width]
     nbytes = int(width)
@@ -68,9 +74,9 @@ def take(width: str, inner: str) -> Kernel:
 def interpolate(source: str, target: str, inner: str) -> Kernel:
     """Linear, cubic and antialiased: one axis of (outer, length, inner) after another.
 
-    Words: source, target, indices (int32 [target length, taps]), weights (float32 for float32, else float64), source
-    length, target length, taps, inner, extrapolation value.  A first index of -1 stands for that value.  ``inner`` is
-    "one" (one unit is one outer row) or "many" (one unit is one target index of one outer row).
+    Indices are int32 [target length, taps], weights float32 for float32, else float64.  A first index of -1 stands
+    for the float64 ``fill``.  ``inner`` is "one" (one unit is one outer row) or "many" (one unit is one target index
+    of one outer row).
     """
     read, write, scalar = POINTERS[source], POINTERS[target], SCALARS[target]
     computed = "float32" if source == "float32" and target == "float32" else "float64"

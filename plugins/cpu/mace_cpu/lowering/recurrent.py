@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from mace_core.tensor import DType
 from mace_cpu.buffers import At, Buf
 from mace_cpu.codegen.epilogue import Epilogue
 from mace_cpu.codegen.version import generator_version
-from mace_cpu.kernels.recurrent_arguments import PANEL_VECTORS, Arg
+from mace_cpu.kernels.recurrent_arguments import PANEL_VECTORS, Arg, words_of
 from mace_cpu.lowering.checks import all_concrete, dtype_in
 from mace_cpu.lowering.gemm_packed import Product, emit_product, pack_panels
 from mace_cpu.lowering.matrix_views import Lie
@@ -147,9 +148,10 @@ def lower_recurrent(program: Program, node: Node) -> None:
             kernel = recurrent_kernel(cell, names[direction], node.input(7) is not None, bool(words[Arg.VARIANT]))
         else:
             kernel = numba_source(KERNELS, "recurrent", dtype=dtype.label, cell=cell, functions=names[direction])
+            kernel = replace(kernel, words=words_of(each))
         program.emit(
             kernel,
-            [*(words[arg] for arg in Arg if arg is not Arg.PARAMETERS), *parameters],
+            {**words, "parameters": parameters},
             extent=count * batch if hidden else 0,
             work=work * count / directions,
             chunks=min(chunks, max(count * batch, 1)),
@@ -169,11 +171,27 @@ def _project(program: Program, source: Value, weights: Value, rows: int, feature
         emit_product(program, product, left, right, np.zeros(columns, np.float32), Epilogue(), (), target)
         return target
     origin = program.constant(np.zeros(1, np.int64))
-    # sizes, strides of both operands, no addend, alpha and beta
-    sizes: list[int | float] = [rows, features, columns, features, 1, 1, features, 0, 0, 1.0, 1.0]
     program.emit(
         numba_source("mace_cpu.kernels.gemm", "product", dtype=dtype.label),
-        [left, program.read(weights), target, 0, origin, origin, *sizes],
+        {
+            "left": left,
+            "right": program.read(weights),
+            "out": target,
+            "addend": 0,
+            "left_offsets": origin,
+            "right_offsets": origin,
+            "rows": rows,
+            "steps": features,
+            "columns": columns,
+            "left_row": features,
+            "left_step": 1,
+            "right_step": 1,
+            "right_column": features,
+            "addend_row": 0,
+            "addend_column": 0,
+            "alpha": 1.0,
+            "beta": 1.0,
+        },
         extent=rows,
         work=rows * features * columns,
     )
@@ -225,7 +243,7 @@ def recurrent_kernel(cell: str, functions: str, peepholes: bool, variant: bool) 
     tags = [functions.replace("-", "_"), *["peepholes"] * looks, *["linear"] * linear]
     symbol = "_".join([cell, *tags])
     build = functools.partial(_build, symbol, cell, tuple(functions.split("-")), looks, linear)
-    return KernelSource(symbol, generator_version(), build)
+    return KernelSource(symbol, generator_version(), build, words=words_of(functions.count("-") + 1))
 
 
 def _build(symbol: str, cell: str, functions: tuple[str, ...], peepholes: bool, linear: bool, target: Target) -> str:

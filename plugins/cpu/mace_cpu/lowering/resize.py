@@ -10,11 +10,13 @@ import numpy as np
 
 from mace_core.graph import GraphView, Node, Value
 from mace_core.native.kernel import KernelSource
+from mace_core.native.kernel_words import WordLayout
 from mace_core.native.numba_kernel import numba_source
 from mace_core.native.target import Target
 from mace_core.tensor import DType
-from mace_cpu.buffers import At, Buf, Layout, element_bytes
+from mace_cpu.buffers import Buf, Layout, element_bytes
 from mace_cpu.codegen.epilogue import Epilogue, match_epilogue
+from mace_cpu.codegen.resize_arguments import Arg
 from mace_cpu.codegen.version import generator_version
 from mace_cpu.lowering.checks import NUMBERS, all_concrete, dtype_in
 from mace_cpu.lowering.nodes import fixed, need, normal_axis
@@ -29,7 +31,7 @@ from mace_cpu.lowering.resize_tables import (
     weight_table,
 )
 from mace_cpu.lowering.strided import blocked_shape, movable, prefers_blocked, strides_of
-from mace_cpu.program import Program
+from mace_cpu.program import Program, Word
 
 KERNELS = "mace_cpu.kernels.resize"
 SMALLEST_MANY = 2
@@ -158,7 +160,12 @@ def _emit_nearest(
     sizes = [len(table) for table in per_axis]
     starts = [sum(sizes[:i]) for i in range(len(sizes))]
     joined = program.constant(np.concatenate(per_axis).astype(np.int32))
-    geometry = [len(sizes), *sizes, *strides[: last + 1], *starts]
+    geometry: dict[str, int | list[int]] = {
+        "rank": len(sizes),
+        "sizes": sizes,
+        "strides": list(strides[: last + 1]),
+        "starts": starts,
+    }
     width = str(element_bytes(dtype))
     read, write = program.read(source, layout), program.write(target, layout)
     rows, work = math.prod(sizes[:-1]), math.prod(sizes) * inner
@@ -167,14 +174,24 @@ def _emit_nearest(
         # the padding kernel counts its last stride per index, and knows no run that is contiguous here
         program.emit(
             numba_source("mace_cpu.kernels.padding", "pad", width=width),
-            [read, write, outside, joined, inner, 0, 0, 0, *geometry],
+            {
+                "source": read,
+                "target": write,
+                "fill": outside,
+                "tables": joined,
+                "inner": inner,
+                "mask": 0,
+                "low": 0,
+                "high": 0,
+                **geometry,
+            },
             extent=rows,
             work=work,
         )
         return
     program.emit(
         numba_source(KERNELS, "take", width=width, inner="one" if inner == 1 else "many"),
-        [read, write, joined, inner, *geometry],
+        {"source": read, "target": write, "tables": joined, "inner": inner, **geometry},
         extent=rows,
         work=work,
     )
@@ -196,19 +213,19 @@ def _emit_nearest_blocks(
     tensors = [program.read(value, Layout.BLOCKED) for value in epilogue.tensors]
     program.emit(
         nearest_kernel(rank, program.block, epilogue),
-        [
-            program.read(source, Layout.BLOCKED),
-            program.write(final, Layout.BLOCKED),
-            program.constant(np.concatenate(per_axis).astype(np.int32)),
-            inner,
-            math.prod(sizes[2:-1]),
-            sizes[1],
-            *sizes,
-            *strides[:rank],
-            *starts,
-            *(program.constant(c) for c in channels),
-            *tensors,
-        ],
+        {
+            Arg.SOURCE: program.read(source, Layout.BLOCKED),
+            Arg.TARGET: program.write(final, Layout.BLOCKED),
+            Arg.TABLES: program.constant(np.concatenate(per_axis).astype(np.int32)),
+            Arg.INNER: inner,
+            Arg.ROWS_PER_BLOCK: math.prod(sizes[2:-1]),
+            Arg.BLOCKS: sizes[1],
+            "sizes": sizes,
+            "strides": strides[:rank],
+            "starts": starts,
+            "channels": [program.constant(c) for c in channels],
+            "tensors": tensors,
+        },
         extent=math.prod(sizes[:-1]),
         work=math.prod(sizes) * inner / 4,
     )
@@ -223,7 +240,8 @@ def nearest_kernel(rank: int, block: int, epilogue: Epilogue) -> KernelSource:
     key = (symbol, epilogue.ops)
     if key not in _kernels:
         build = functools.partial(_build_nearest, symbol, rank, block, Epilogue(epilogue.ops))
-        _kernels[key] = KernelSource(symbol, generator_version(), build)
+        words = WordLayout.of(Arg, sizes=rank, strides=rank, starts=rank, **epilogue.operand_counts)
+        _kernels[key] = KernelSource(symbol, generator_version(), build, words=words)
     return _kernels[key]
 
 
@@ -273,17 +291,17 @@ def _emit_axis(
 ) -> None:
     indices, weights = weight_table(axis, sampling)
     single = source_dtype is DType.FLOAT32 and target_dtype is DType.FLOAT32
-    arguments: list[int | float | Buf | At] = [
-        source,
-        target,
-        program.constant(indices.astype(np.int32)),
-        program.constant(weights.astype(np.float32 if single else np.float64)),
-        axis.size,
-        axis.target,
-        indices.shape[1],
-        inner,
-        fill,
-    ]
+    arguments: dict[str, Word] = {
+        "source": source,
+        "target": target,
+        "indices": program.constant(indices.astype(np.int32)),
+        "weights": program.constant(weights.astype(np.float32 if single else np.float64)),
+        "source_length": axis.size,
+        "target_length": axis.target,
+        "taps": indices.shape[1],
+        "inner": inner,
+        "fill": fill,
+    }
     units = outer
     if layout is Layout.BLOCKED and inner == program.block:
         kernel = numba_source(KERNELS, "interpolate_blocked", lanes=str(program.block))
