@@ -69,8 +69,8 @@ def long_cases() -> dict[str, tuple[str, dict[str, Any], dict[str, Array], tuple
         "unique": ("Unique", {"axis": 0}, {"x": zeros(30_000, 6000, dtype="uint8")}, ()),
         "top k": ("TopK", {}, {"x": np.arange(30_000_000, dtype=np.float32), "k": np.array([15_000_000])}, ("k",)),
         "regions": (
-            "RoiAlign", {"output_height": 64, "output_width": 64},
-            {"x": zeros(1, 1, 8, 8), "r": np.float32([[0, 0, 1e6, 1e6]]), "i": np.zeros(1, np.int64)}, (),
+            "RoiAlign", {"output_height": 64, "output_width": 64, "sampling_ratio": 4096},
+            {"x": zeros(1, 1, 8, 8), "r": np.float32([[0, 0, 8, 8]]), "i": np.zeros(1, np.int64)}, (),
         ),
         "pooling": ("MaxPool", window, {"x": image}, ()),
         "pooling of float64": ("MaxPool", window, {"x": image.astype(double)}, ()),
