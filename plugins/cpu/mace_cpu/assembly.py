@@ -23,9 +23,9 @@ ALIGNMENT_BYTES = 64
 STATUS_WORDS = 2
 """Words per fault: a flag that is zero while all is well, and the offending number."""
 
-LARGEST_PIECE_WORK = 1 << 27
-"""A call of a kernel processes units of at most about this many scalar operations, some milliseconds to a tenth of a
-second: a run can be stopped only between calls, except by kernels whose single unit may be larger and that poll
+LARGEST_PIECE_WORK = 1 << 25
+"""A call of a kernel processes units of at most about this many scalar operations, a millisecond where they are done in
+vectors and some tens of them where not: a run can be stopped only between calls, except by kernels whose single unit may be larger and that poll
 (``stop_requested``)."""
 
 Words = npt.NDArray[np.int64]

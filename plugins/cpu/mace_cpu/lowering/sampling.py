@@ -16,6 +16,7 @@ from mace_cpu.program import Program
 KERNELS = "mace_cpu.kernels.sampling"
 FLOATS = frozenset({DType.FLOAT32, DType.FLOAT64})
 MODES = {"linear": "linear", "bilinear": "linear", "nearest": "nearest", "cubic": "cubic", "bicubic": "cubic"}
+TAPS = {"nearest": 1, "linear": 2, "cubic": 4}
 PADDINGS = {"zeros": 0, "border": 1, "reflection": 2}
 
 
@@ -57,7 +58,7 @@ def lower_grid_sample(program: Program, node: Node) -> None:
             "sizes": sizes,
         },
         extent=images * places if math.prod(sizes) and channels else 0,
-        work=images * places * channels * 20,
+        work=images * places * (20 + channels * TAPS[mode] ** len(sizes) * 8 * len(sizes)),
     )
 
 
