@@ -42,7 +42,7 @@ Words: TypeAlias = dict[Any, Word | Sequence[Word]]
 
 
 def words_of(
-    kernel: KernelSource, arguments: Mapping[Any, Word | Sequence[Word]] | Sequence[Word]
+    kernel: KernelSource, arguments: Mapping[Any, Word | Sequence[Word]]
 ) -> tuple[list[int], list[tuple[int, At]]]:
     """The argument words of a step, and which of them are which addresses; see `Program.emit`.
 
@@ -51,11 +51,9 @@ def words_of(
     """
     words: list[int] = []
     addresses: list[tuple[int, At]] = []
-    if isinstance(arguments, Mapping):
-        if kernel.words is None:
-            raise KernelError(f"The kernel '{kernel.symbol}' does not name its argument words.")
-        arguments = kernel.words.arrange(arguments, kernel.symbol)
-    for argument in arguments:
+    if kernel.words is None:
+        raise KernelError(f"The kernel '{kernel.symbol}' does not name its argument words.")
+    for argument in kernel.words.arrange(arguments, kernel.symbol):
         if isinstance(argument, Buf):
             argument = At(argument)
         if isinstance(argument, At):
@@ -355,7 +353,7 @@ class Program:
     def emit(
         self,
         kernel: KernelSource,
-        arguments: Mapping[Any, Word | Sequence[Word]] | Sequence[Word],
+        arguments: Mapping[Any, Word | Sequence[Word]],
         *,
         extent: int,
         work: float = 0.0,
