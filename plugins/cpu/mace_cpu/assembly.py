@@ -25,7 +25,7 @@ STATUS_WORDS = 2
 
 LARGEST_PIECE_WORK = 1 << 25
 """A call of a kernel processes units of at most about this many scalar operations, a millisecond where they are done in
-vectors and some tens of them where not: a run can be stopped only between calls, except by kernels whose single unit may
+vectors and some tens of them where not: a run can be stopped only between calls, but for kernels whose single unit may
 be larger and that poll (``stop_requested``)."""
 
 Words = npt.NDArray[np.int64]
