@@ -58,7 +58,15 @@ def _shape(node: Node, index: int, types: Mapping[Value, ValueType]) -> tuple[in
 
 
 def _elements(found: ValueType | None) -> int:
-    return math.prod(found.concrete_shape) if isinstance(found, TensorType) and found.is_concrete else 0
+    """Asked for every value of a graph, so written for speed."""
+    if not isinstance(found, TensorType) or found.shape is None:
+        return 0
+    total = 1
+    for size in found.shape:
+        if not isinstance(size, int):
+            return 0
+        total *= size
+    return total
 
 
 def _window(node: Node, types: Mapping[Value, ValueType]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import numpy as np
 
@@ -30,7 +30,12 @@ class TensorType:
     @property
     def is_concrete(self) -> bool:
         """Whether every dimension is a number."""
-        return self.shape is not None and all(isinstance(d, int) for d in self.shape)
+        if self.shape is None:
+            return False
+        for size in self.shape:  # noqa: SIM110 - asked for every value of a graph, where a generator takes as long again
+            if not isinstance(size, int):
+                return False
+        return True
 
     @property
     def concrete_shape(self) -> tuple[int, ...]:
@@ -41,7 +46,7 @@ class TensorType:
         """
         if self.shape is None or not self.is_concrete:
             raise ValueError(f"the shape {format_shape(self.shape)} is not concrete")
-        return tuple(d for d in self.shape if isinstance(d, int))
+        return cast("tuple[int, ...]", self.shape)
 
     def __str__(self) -> str:
         return f"{self.dtype.label}{format_shape(self.shape)}"

@@ -7,9 +7,11 @@ from typing import Any
 
 from mace_core.native.numba_prelude import f32
 
+WORDS = {"block_channels": "source target images channels pixels block"}
+
 
 def block_channels() -> Callable[..., None]:
-    """(source, target, N, C, pixels, block): one unit is one channel block of one image."""
+    """One unit is one channel block of one image."""
 
     def kernel(args: Any, begin: int, end: int, chunk: int) -> None:
         source = f32(args[0])

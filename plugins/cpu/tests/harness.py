@@ -441,6 +441,13 @@ def _block(program: Program, node: Node) -> None:
     pixels = int(np.prod(spatial, dtype=np.int64))
     program.emit(
         numba_source("blocking", "block_channels"),
-        [program.read(source), program.write(target, Layout.BLOCKED), n, c, pixels, program.block],
+        {
+            "source": program.read(source),
+            "target": program.write(target, Layout.BLOCKED),
+            "images": n,
+            "channels": c,
+            "pixels": pixels,
+            "block": program.block,
+        },
         extent=n * -(-c // program.block),
     )
