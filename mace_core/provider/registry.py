@@ -88,6 +88,7 @@ class _Slot:
 class _Found:
     slots: dict[str, _Slot] = field(default_factory=dict)
     excluded: list[_Slot] = field(default_factory=list)  # rows without a name of their own: conflicts, faults
+    replaced: dict[str, _Slot] = field(default_factory=dict)  # by providers registered in the process
 
 
 class Registry:
@@ -181,12 +182,20 @@ class Registry:
         if slot.provider is None:
             raise PluginError(f"the provider '{name}' can not be registered: {slot.reason}") from slot.error
         with self._lock:
-            self._discovered().slots[name] = slot
+            found = self._discovered()
+            before = found.slots.get(name)
+            if before is not None:
+                found.replaced.setdefault(name, before)
+            found.slots[name] = slot
 
     def unregister(self, name: str) -> None:
-        """Take a provider out again; an installed one comes back when the registry is refreshed."""
+        """Take a provider out again.  An installed one that it replaced comes back; one that was not replaced is gone
+        until the registry is refreshed."""
         with self._lock:
-            self._discovered().slots.pop(name, None)
+            found = self._discovered()
+            found.slots.pop(name, None)
+            if name in found.replaced:
+                found.slots[name] = found.replaced.pop(name)
 
     def refresh(self) -> None:
         """Forget everything, in-process registrations included, and look again at the next call."""

@@ -258,7 +258,8 @@ def test_ctrl_c_at_any_moment_shows_no_traceback(
         if running.poll() is None:
             os.killpg(running.pid, signal.SIGINT)
         _, errors = running.communicate(timeout=60)
-        assert running.returncode in (0, 130), errors
+        # by then Python may have given its handler back: the signal ends the process, which a shell reports as 130 too
+        assert running.returncode in (0, 130, -signal.SIGINT), errors
         assert "Traceback" not in errors and "defect" not in errors and "KeyboardInterrupt" not in errors, errors
 
 

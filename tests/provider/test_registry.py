@@ -263,6 +263,17 @@ def test_an_application_registers_a_provider_of_its_own(site: Path) -> None:
     assert "local" not in registry.names()
 
 
+def test_an_installed_provider_comes_back_when_what_replaced_it_goes(install_provider: Install) -> None:
+    install_provider("local")
+    registry = Registry(NO_SWITCHES)
+    registry.register(Local)
+    registry.register(Local)
+    assert isinstance(registry.provider("local"), Local)
+    registry.unregister("local")
+    assert registry.provider("local").name == "local"
+    assert not isinstance(registry.provider("local"), Local)
+
+
 def test_registering_something_else_is_refused(site: Path) -> None:
     class Unfinished(ExecutionProvider):
         name = "unfinished"
