@@ -184,10 +184,10 @@ def model_file_error(message: str, error: OSError, filename: str | os.PathLike[s
 
 
 class StrictPlacementError(MaceError):
-    """``strict`` was asked for and some node can not run on the devices named; the message sums up which, and why.
+    """``strict`` was asked for and some node cannot run on the devices named; the message sums up which, and why.
 
     Attributes:
-        unplaced: node name -> device -> why the node can not run there; all of them.
+        unplaced: node name -> device -> why the node cannot run there; all of them.
     """
 
     def __init__(self, message: str, unplaced: Mapping[str, Mapping[str, str]] | None = None) -> None:
@@ -218,7 +218,7 @@ class ProviderError(MaceError):
 
 
 class UnsupportedError(ProviderError):
-    """The provider can not do this after all.  At compile: the subgraph is placed elsewhere, the reason kept."""
+    """The provider cannot do this after all.  At compile: the subgraph is placed elsewhere, the reason kept."""
 
 
 class OutOfMemoryError(ProviderError, MemoryError):

@@ -79,7 +79,7 @@ class _Gate:
                 self._changed.wait(1.0)
         if others:
             _log.warning(
-                "A fork has waited %.0f s for another thread that compiles and goes on; the child can not compile.",
+                "A fork has waited %.0f s for another thread that compiles and goes on; the child cannot compile.",
                 LONGEST_WAIT_SECONDS,
             )
 
@@ -109,7 +109,7 @@ def unforked() -> Iterator[None]:
     """
     if _gate.was_cut:
         raise UsageError(
-            "this process was forked while another thread was compiling, so it can not compile: fork before threads "
+            "this process was forked while another thread was compiling, so it cannot compile: fork before threads "
             "open sessions, or start processes by 'spawn'"
         )
     _gate.enter()

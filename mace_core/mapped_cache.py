@@ -224,7 +224,7 @@ def _map(descriptor: int, size: int) -> memoryview:
     """A file as memory; the mapping lives as long as something refers to it.
 
     Raises:
-        OSError, ValueError: if it can not be mapped.
+        OSError, ValueError: if it cannot be mapped.
     """
     mapped: Any
     if hasattr(mmap_module, "MAP_POPULATE"):  # all of it is going to be read: one call instead of page faults
@@ -239,7 +239,7 @@ def _aligned_copy(descriptor: int, size: int) -> memoryview:
     """The content of a file at the beginning of a page.
 
     Raises:
-        OSError, ValueError: if it can not be read.
+        OSError, ValueError: if it cannot be read.
     """
     memory: Any = mmap_module.mmap(-1, size)
     with os.fdopen(descriptor, "rb", buffering=0, closefd=False) as file:

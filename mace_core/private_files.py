@@ -46,7 +46,7 @@ def check_private_folder(folder: Path) -> None:
     Raises:
         NotPrivateError: if somebody else can, or if it is no folder; the message says which part of the path and what
             to do.
-        OSError: if it can not be looked at.
+        OSError: if it cannot be looked at.
     """
     if not _HAS_OWNERS:
         return
@@ -82,7 +82,7 @@ def open_private(path: Path) -> tuple[int, int]:
 
     Raises:
         NotPrivateError: if the file is none to be read.
-        OSError: if it is not there or can not be opened.
+        OSError: if it is not there or cannot be opened.
     """
     try:
         descriptor = os.open(path, _FLAGS)

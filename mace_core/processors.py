@@ -35,7 +35,7 @@ class Choice:
 def choose_processors(affinity: str, root: Path = Path("/"), allowed: Collection[int] | None = None) -> Choice:
     """The processors that an affinity ("none", "big" or "little") stands for here.
 
-    A wish that can not be kept is not: then the threads go where the system puts them, and the note says why.  So a
+    A wish that cannot be kept is not: then the threads go where the system puts them, and the note says why.  So a
     program that wishes for frugal cores also runs where there is only one kind.
 
     Args:
@@ -163,7 +163,7 @@ def pin_this_thread(processors: Collection[int]) -> bool:
     try:
         os.sched_setaffinity(0, processors)
     except OSError as error:
-        _log.warning("A thread can not be kept to processors %s: %s.", _ranges(processors), error)
+        _log.warning("A thread cannot be kept to processors %s: %s.", _ranges(processors), error)
         return False
     return True
 

@@ -119,9 +119,9 @@ class Session:
             registry: where providers are found; the process's own by default.
 
         Raises:
-            ModelError: if the model can not be read.
+            ModelError: if the model cannot be read.
             UsageError, DeviceNotFoundError, PluginError: for devices, options or pins that mean nothing here.
-            StrictPlacementError: if ``strict`` can not be kept (for free dimensions: at the first run).
+            StrictPlacementError: if ``strict`` cannot be kept (for free dimensions: at the first run).
         """
         check_max_signatures(max_signatures)
         check_options(options)
@@ -383,7 +383,7 @@ class Session:
 
     def __reduce__(self) -> NoReturn:
         raise UsageError(
-            "a session can not be copied or sent to another process: it holds devices and threads; "
+            "a session cannot be copied or sent to another process: it holds devices and threads; "
             "send the path of the model and open one there"
         )
 

@@ -111,7 +111,7 @@ def _open_ncnn(job: Job) -> Run:
     net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = False
     net.opt.use_bf16_storage = False
     if net.load_param(f"{job.model}/model.ncnn.param") or net.load_model(f"{job.model}/model.ncnn.bin"):
-        raise RuntimeError("ncnn can not load what its converter wrote")
+        raise RuntimeError("ncnn cannot load what its converter wrote")
     # its arrays have no batch dimension; they refer to the memory of ours, which the closure keeps
     arrays = [np.ascontiguousarray(array[0]) for array in job.feeds.values()]
     inputs, outputs = net.input_names(), net.output_names()

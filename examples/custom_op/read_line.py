@@ -44,7 +44,7 @@ def main() -> None:
     path = sys.argv[1] if len(sys.argv) > 1 else str(PAGE)
     picture = cv2.imread(path)
     if picture is None:
-        raise SystemExit(f"'{path}' can not be read as a picture")
+        raise SystemExit(f"'{path}' cannot be read as a picture")
     if len(sys.argv) == 1:
         picture = picture[30:78, 40:402]  # the first line of the sample page
     with mace.Session(model_that_writes()) as session:

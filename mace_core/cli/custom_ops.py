@@ -15,7 +15,7 @@ def import_custom_ops(source: str) -> None:
     """Import a Python file, or a module by name (looked for in the current folder too).
 
     Raises:
-        UsageError: if it can not be imported, or registers nothing.
+        UsageError: if it cannot be imported, or registers nothing.
     """
     from mace_core.custom_ops import registered_ops
 
@@ -27,7 +27,7 @@ def import_custom_ops(source: str) -> None:
             sys.path.insert(0, "")
             importlib.import_module(source)
     except Exception as error:
-        raise UsageError(f"--custom-ops {source}: it can not be imported: {describe(error)}") from error
+        raise UsageError(f"--custom-ops {source}: it cannot be imported: {describe(error)}") from error
     if len(registered_ops()) == before:
         raise UsageError(
             f"--custom-ops {source}: it registers no operator; decorate a function with mace_core.custom_op"

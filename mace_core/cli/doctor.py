@@ -96,7 +96,7 @@ def _cache() -> Iterator[Finding]:
     probe.put("probe", b"written")
     if probe.get("probe") != b"written":
         hint = "set MACE_CACHE_DIR to a writable folder, or every start compiles again"
-        yield Finding("cache", "note", f"{folder} can not be written to", hint)
+        yield Finding("cache", "note", f"{folder} cannot be written to", hint)
         return
     probe.clear()
     files = [path for path in folder.glob("*/*.entry") if path.is_file()]

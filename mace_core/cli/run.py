@@ -127,7 +127,7 @@ def _describe(value: Any) -> dict[str, Any]:
 
 
 def _make_folder(folder: Path) -> None:
-    """Made before the run, so that a folder that can not be does not cost the results."""
+    """Made before the run, so that a folder that cannot be does not cost the results."""
     from mace_core.errors import UsageError
 
     try:
@@ -135,11 +135,11 @@ def _make_folder(folder: Path) -> None:
     except FileExistsError:
         raise UsageError(f"--output-dir {folder}: there is a file of that name") from None
     except OSError as error:
-        raise UsageError(f"--output-dir {folder}: the folder can not be made: {error.strerror}") from None
+        raise UsageError(f"--output-dir {folder}: the folder cannot be made: {error.strerror}") from None
 
 
 def _save(results: Mapping[str, Any], folder: Path) -> dict[str, str]:
-    """Write the outputs; names that can not be file names are changed, and never escape the folder."""
+    """Write the outputs; names that cannot be file names are changed, and never escape the folder."""
     import numpy as np
 
     from mace_core.errors import MaceError, UsageError
@@ -154,7 +154,7 @@ def _save(results: Mapping[str, Any], folder: Path) -> dict[str, str]:
             number += 1
             path = folder / f"{stem}.{number}.npy"
         if not isinstance(value, np.ndarray) or value.dtype.kind == "O":
-            raise UsageError(f"the output '{name}' is no array of numbers, so it can not be written as .npy")
+            raise UsageError(f"the output '{name}' is no array of numbers, so it cannot be written as .npy")
         try:
             with replacing(path) as target:
                 np.save(target, value, allow_pickle=False)

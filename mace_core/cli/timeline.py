@@ -38,7 +38,7 @@ def write_timeline(path: Path, profile: Profile, facts: ModelFacts, model: str) 
     """Write the picture; what was there before stays as it was until the new one is whole.
 
     Raises:
-        UsageError: if the file can not be written.
+        UsageError: if the file cannot be written.
     """
     save(path, timeline_svg(profile, facts, model))
 

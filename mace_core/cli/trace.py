@@ -26,7 +26,7 @@ def write_trace(path: Path, profiles: Sequence[Profile], facts: ModelFacts, mode
     """Write the trace; what was there before stays as it was until the new one is whole.
 
     Raises:
-        UsageError: if the file can not be written.
+        UsageError: if the file cannot be written.
     """
     data = chrome_trace(profiles, facts, model)
     save(path, json.dumps(data, ensure_ascii=False, separators=(",", ":")) + "\n")
@@ -95,7 +95,7 @@ def save(path: Path, text: str) -> None:
     """Write a text file in one step.
 
     Raises:
-        UsageError: if that can not be.
+        UsageError: if that cannot be.
     """
     from mace_core.files import replacing
 
@@ -103,7 +103,7 @@ def save(path: Path, text: str) -> None:
         with replacing(path) as file:
             file.write(text.encode())
     except OSError as error:
-        raise UsageError(f"'{path}' can not be written: {error.strerror or error}") from None
+        raise UsageError(f"'{path}' cannot be written: {error.strerror or error}") from None
 
 
 def _details(span: Span | Part, facts: ModelFacts) -> dict[str, Any]:

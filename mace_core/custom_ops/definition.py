@@ -171,7 +171,7 @@ def read_schema(
     try:
         parameters = list(inspect.signature(function, eval_str=True).parameters.values())
     except (TypeError, ValueError, NameError) as error:
-        raise UsageError(f"{what} has a signature that can not be read: {error}") from error
+        raise UsageError(f"{what} has a signature that cannot be read: {error}") from error
     inputs: list[inspect.Parameter] = []
     attributes: dict[str, AttributeSpec] = {}
     variadic = False

@@ -111,7 +111,7 @@ def _function_of(view: GraphView, node: Node) -> NodeFunction:
 
 
 def _read_only(value: RuntimeValue) -> RuntimeValue:
-    """The value as something that can not be written to: other nodes read it too."""
+    """The value as something that cannot be written to: other nodes read it too."""
     if not isinstance(value, np.ndarray):
         return value
     view = value.view()
@@ -145,7 +145,7 @@ def _compiled_call(view: GraphView, node: Node, op: CustomOp, attributes: list[A
     outputs: list[tuple[tuple[int, ...], np.dtype[Any]]] = []
     for output in types:
         if not isinstance(output, TensorType) or output.dtype is DType.STRING or output.dtype.is_packed:
-            raise UnsupportedError(f"the compiled operator {op.qualified_name} can not give {output}", node=node.name)
+            raise UnsupportedError(f"the compiled operator {op.qualified_name} cannot give {output}", node=node.name)
         outputs.append((output.concrete_shape, output.dtype.numpy))
     kernel = _dispatcher(op.function)
     wanted = [index for index, value in enumerate(node.outputs) if value is not None]
@@ -160,7 +160,7 @@ def _compiled_call(view: GraphView, node: Node, op: CustomOp, attributes: list[A
     except Exception as error:  # numba has many kinds; its words are what the author of the function needs
         words = " ".join(str(error).split())
         raise UnsupportedError(
-            f"numba can not compile {op.origin} for node '{node.name}' ({node.qualified_op}): "
+            f"numba cannot compile {op.origin} for node '{node.name}' ({node.qualified_op}): "
             f"{shorten(words, 400) or type(error).__name__}",
             node=node.name,
         ) from error

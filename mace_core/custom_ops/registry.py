@@ -71,6 +71,6 @@ def _import_published(domain: str) -> str:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a package may raise anything on import, SystemExit included
-            problem = f"the package that publishes it ({entry.provenance}) can not be imported: {describe(error)}"
+            problem = f"the package that publishes it ({entry.provenance}) cannot be imported: {describe(error)}"
             _log.warning("custom operators of %s: %s", domain, problem)
     return problem

@@ -40,5 +40,5 @@ class Frontend(ABC):
                 instead, at the price of holding it there.
 
         Raises:
-            ModelError: if the model can not be read or is not valid.
+            ModelError: if the model cannot be read or is not valid.
         """

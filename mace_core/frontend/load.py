@@ -47,7 +47,7 @@ def load_model(model: Model, *, mmap: bool = True) -> Graph:
             use kills the process; ``mmap=False`` reads it into memory instead.
 
     Raises:
-        ModelError: if the model can not be read, is not valid, or no frontend knows its format.
+        ModelError: if the model cannot be read, is not valid, or no frontend knows its format.
         UsageError: if ``model`` is none of the kinds above.
     """
     graph = _imported(model, mmap=mmap)
@@ -115,9 +115,9 @@ def check_file(path: Path) -> None:
     except MaceError:
         raise
     except OSError as error:
-        raise model_file_error(f"The model file '{path}' can not be read: {error}.", error, path) from error
+        raise model_file_error(f"The model file '{path}' cannot be read: {error}.", error, path) from error
     except ValueError as error:  # a NUL character in the path
-        raise ModelError(f"The model file '{path}' can not be read: {error}.") from error
+        raise ModelError(f"The model file '{path}' cannot be read: {error}.") from error
 
 
 def _told_apart(source: ModelSource, load: Callable[[], Graph]) -> Graph:
@@ -214,7 +214,7 @@ def installed_frontends() -> tuple[list[Frontend], list[str]]:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # whatever a third-party module raises on import: kept as data
-            failures.append(f"'{entry.name}' of {origin} can not be loaded ({describe_error(error)})")
+            failures.append(f"'{entry.name}' of {origin} cannot be loaded ({describe_error(error)})")
             _log.warning("Frontend %s", failures[-1])
             continue
         frontends.append(frontend)

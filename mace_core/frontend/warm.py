@@ -55,7 +55,7 @@ def load_cached(
         mmap: keep weights as views of the mapped files (see ``Frontend.load``).
 
     Raises:
-        ModelError: if the model can not be read or is not valid.
+        ModelError: if the model cannot be read or is not valid.
     """
     model = Path(path)
     check_file(model)
@@ -86,7 +86,7 @@ def _pack(graph: Graph, fingerprint: str, files: Mapping[str, FileIdentity | Non
 
 
 def _unpack(entry: bytes, *, mmap: bool) -> tuple[Graph, str] | None:
-    """What an entry holds, or None if it can not be used any more."""
+    """What an entry holds, or None if it cannot be used any more."""
     try:
         (length,) = _LENGTH.unpack_from(entry)
         start = _LENGTH.size
@@ -103,7 +103,7 @@ def _unpack(entry: bytes, *, mmap: bool) -> tuple[Graph, str] | None:
                 return None
         return graph, header["fingerprint"]
     except (ModelError, KeyError, IndexError, TypeError, ValueError, AttributeError, struct.error) as error:
-        _log.info("a cached graph can not be used (%s)", error)
+        _log.info("a cached graph cannot be used (%s)", error)
         return None
 
 

@@ -15,7 +15,7 @@ class Resolution:
     Attributes:
         types: the type of each value reached, concrete wherever it is known before the run.
         known: values whose content the signature decides (Shape, Gather, Concat … chains), small integers mostly.
-        blocked: nodes whose output shape can not be known before the run, each with the inputs whose *content* would
+        blocked: nodes whose output shape cannot be known before the run, each with the inputs whose *content* would
             decide it (empty: only running the node tells, as for NonZero).  Nodes behind them are not reached.
     """
 

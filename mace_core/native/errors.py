@@ -6,4 +6,4 @@ from mace_core.errors import ProviderBugError
 
 
 class KernelError(ProviderBugError):
-    """A kernel can not be built, or its object code is not fit to load.  The message names the kernel."""
+    """A kernel cannot be built, or its object code is not fit to load.  The message names the kernel."""

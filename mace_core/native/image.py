@@ -83,7 +83,7 @@ def load_image(image: CodeImage, functions: Mapping[str, int]) -> dict[str, int]
     protect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
     if protect(address, size, mmap.PROT_READ | mmap.PROT_EXEC):
         number = ctypes.get_errno()
-        raise OSError(number, "memory can not be made executable")
+        raise OSError(number, "memory cannot be made executable")
     # for ever: unloading code that a daemon thread may still be running would crash the process at its end
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(start))
     return {name: address + offset for name, offset in image.symbols.items()}

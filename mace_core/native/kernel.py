@@ -127,7 +127,7 @@ def load_packed(packed: bytes) -> dict[str, int]:
     """Addresses of the kernels that `pack_kernels` packed; they stay valid until the process ends.
 
     Raises:
-        KernelError: this process can not load them.
+        KernelError: this process cannot load them.
         ValueError, KeyError: ``packed`` is damaged.
     """
     digest = hashlib.blake2b(packed, digest_size=16).digest()
@@ -144,7 +144,7 @@ def _load_packed(packed: bytes) -> dict[str, int]:
     if "symbols" in header:
         addresses = load_prelinked(CodeImage(packed[start:], header["symbols"], header["imports"]))
         if addresses is None:
-            raise KernelError("The stored code can not be loaded into this process.")
+            raise KernelError("The stored code cannot be loaded into this process.")
         return addresses
     sources, objects = [], {}
     for symbol, version, imports, nbytes in header["objects"]:

@@ -65,7 +65,7 @@ def _elf_imports(source: KernelSource, image: bytes) -> frozenset[str]:
     needed = symbols.undefined - {"_GLOBAL_OFFSET_TABLE_"}
     if MAY_RAISE in needed:
         raise KernelError(
-            f"Kernel '{source.symbol}' may raise an exception (symbol '{MAY_RAISE}' is left): kernels can not. Remove "
+            f"Kernel '{source.symbol}' may raise an exception (symbol '{MAY_RAISE}' is left): kernels cannot. Remove "
             "raise and assert, and call only helpers compiled with numba_prelude.helper."
         )
     forbidden = sorted(needed - ALLOWED_IMPORTS - source.imports)
@@ -107,7 +107,7 @@ def prelink(sources: Sequence[KernelSource], objects: Mapping[str, bytes]) -> Co
 
 
 def load_prelinked(image: CodeImage) -> dict[str, int] | None:
-    """Addresses of the kernels of an image; None if this process can not load it."""
+    """Addresses of the kernels of an image; None if this process cannot load it."""
     functions = {name: address for name in image.imports if (address := c_function(name)) is not None}
     if absent := sorted(image.imports.keys() - functions.keys()):
         _LOG.info("Linked code is not used: it calls '%s', which this process does not have.", "', '".join(absent))
@@ -115,7 +115,7 @@ def load_prelinked(image: CodeImage) -> dict[str, int] | None:
     try:
         return load_image(image, functions)
     except OSError as error:
-        _LOG.info("Linked code can not be loaded (%s); going on with LLVM's loader.", error)
+        _LOG.info("Linked code cannot be loaded (%s); going on with LLVM's loader.", error)
         return None
 
 
@@ -134,7 +134,7 @@ def _link_with_llvm(sources: Sequence[KernelSource], objects: Mapping[str, bytes
     try:
         tracker = builder.link(_jit(), f"mace{next(_library_numbers)}")
     except RuntimeError as error:
-        raise KernelError(f"The object code of {_some_names(sources)} can not be loaded: {error}") from error
+        raise KernelError(f"The object code of {_some_names(sources)} cannot be loaded: {error}") from error
     _keep_for_ever(tracker)
     return {source.symbol: int(tracker[source.symbol]) for source in sources}
 

@@ -36,7 +36,7 @@ def numba_ir(function: Any, symbol: str) -> str:
     """LLVM IR that defines ``symbol`` with the kernel ABI and does what the Python ``function`` does.
 
     Raises:
-        KernelError: numba can not compile it without Python objects.
+        KernelError: numba cannot compile it without Python objects.
     """
     flags = compiler.Flags()
     flags.no_compile = True
@@ -65,7 +65,7 @@ def numba_ir(function: Any, symbol: str) -> str:
             )
             library.finalize()  # links the helpers' code in
         except NumbaError as error:
-            raise KernelError(f"numba can not compile kernel '{symbol}': {error}") from error
+            raise KernelError(f"numba cannot compile kernel '{symbol}': {error}") from error
         text = library.get_llvm_str()
     inner = result.fndesc.llvm_func_name
     return _inline(text, inner) + _WRAPPER.format(symbol=symbol, inner=inner, may_raise=MAY_RAISE)

@@ -90,7 +90,7 @@ def _source(module: str) -> bytes:
     loaded = sys.modules.get(module)
     spec = loaded.__spec__ if loaded is not None else importlib.util.find_spec(module)
     if spec is None or spec.origin is None or not spec.has_location:
-        raise KernelError(f"The kernel module '{module}' is not a source file, so its kernels can not be compiled.")
+        raise KernelError(f"The kernel module '{module}' is not a source file, so its kernels cannot be compiled.")
     return Path(spec.origin).read_bytes()
 
 

@@ -63,7 +63,7 @@ class ThreadPool:
         target = host_target()
         self.parking = ("futex" if has_futex(target) else "semaphore") if parking is None else parking
         if self.parking not in ("futex", "semaphore") or (self.parking == "futex" and not has_futex(target)):
-            raise UsageError(f"Workers can not park by '{self.parking}' on {target.triple}.")
+            raise UsageError(f"Workers cannot park by '{self.parking}' on {target.triple}.")
         self._wanted = min(count, MAX_THREADS)
         self.processors = processors
         self._team = _Team(processors)

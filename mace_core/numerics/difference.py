@@ -18,7 +18,7 @@ class Difference:
         cosine: of the angle between them as vectors: 1 for the same direction.
         sqnr_db: signal to noise in decibels, ``10 log10(sum(expected²) / sum((found - expected)²))``; inf where equal.
         max_error: the largest absolute difference of an element.
-        relative: ``max_error`` over the range (largest less smallest) of what was expected; inf where the two can not
+        relative: ``max_error`` over the range (largest less smallest) of what was expected; inf where the two cannot
             be compared, or one of them is not finite where the other is.
         elements: how many there are.
         note: what kept them from being compared as numbers; "" where nothing did.

@@ -67,7 +67,7 @@ def values_by_onnxruntime(graph: Graph, feeds: Mapping[str, Any]) -> dict[str, A
     """All outputs of ``graph`` by name, computed by onnxruntime without its optimisations.
 
     Raises:
-        UsageError: where onnxruntime is not installed, or can not run the model.
+        UsageError: where onnxruntime is not installed, or cannot run the model.
     """
     try:
         import onnxruntime
@@ -85,7 +85,7 @@ def values_by_onnxruntime(graph: Graph, feeds: Mapping[str, Any]) -> dict[str, A
         results = session.run(names, dict(feeds))
     except Exception as error:  # onnxruntime raises classes of its own, all derived from Exception alone
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UsageError(f"onnxruntime can not run this model ({first}): compare with another device.") from error
+        raise UsageError(f"onnxruntime cannot run this model ({first}): compare with another device.") from error
     return dict(zip(names, results, strict=True))
 
 

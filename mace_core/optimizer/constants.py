@@ -110,7 +110,7 @@ class FoldConstants(GraphPass):
     def _computed(self, graph: Graph, nodes: Sequence[Node], context: PassContext) -> bool:
         """Whether the results of ``nodes`` could be computed and are constants now.
 
-        A model that can not be computed at load time is not wrong yet (the node may sit in a branch that never runs),
+        A model that cannot be computed at load time is not wrong yet (the node may sit in a branch that never runs),
         so a failure is logged and the nodes stay.
         """
         assert self._compute is not None

@@ -110,7 +110,7 @@ class _ConstantResolver(Resolver):
         """Find the types of the node's outputs, and their contents where they are exact.
 
         Raises:
-            ModelError: if its inputs can not be.
+            ModelError: if its inputs cannot be.
         """
         if self._inputs_reached(node):
             opset = self.opset_imports.get(node.domain, 1)

@@ -54,7 +54,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A node a backend can not run, with a reason the user can act on."""
+    """A node a backend cannot run, with a reason the user can act on."""
 
     node: Node
     reason: str
@@ -149,7 +149,7 @@ class Backend(ABC):
         """Restore a group.  The core has checked the blob's integrity and key.
 
         Raises:
-            UnsupportedError: if the blob can not be used after all; the core compiles anew.
+            UnsupportedError: if the blob cannot be used after all; the core compiles anew.
         """
         raise TypeError(f"{type(self).__name__} does not restore blobs")
 

@@ -63,7 +63,7 @@ class Missing:
 
     Attributes:
         what: the thing ("libQnnHtp.so").
-        reason: why it can not be used, as a sentence ("not found in …").
+        reason: why it cannot be used, as a sentence ("not found in …").
         hint: what to do ("install …, or set MACE_QNN_LIB_DIR").
     """
 

@@ -29,7 +29,7 @@ class PluginEntry(NamedTuple):
         name: the name before the ``=``; a provider's name.
         value: ``package.module:attribute``.
         distribution, version: where it comes from, as pip shows it.
-        fault: why the line can not be used at all; "" where it can.
+        fault: why the line cannot be used at all; "" where it can.
     """
 
     group: str
@@ -51,7 +51,7 @@ class PluginEntry(NamedTuple):
 def discover(group: str) -> list[PluginEntry]:
     """All entries of ``group`` on ``sys.path``, in path order; a shadowed copy of a distribution does not count.
 
-    A distribution whose metadata can not be read yields one entry with a ``fault`` instead of breaking the others.
+    A distribution whose metadata cannot be read yields one entry with a ``fault`` instead of breaking the others.
     """
     found: list[PluginEntry] = []
     seen: set[str] = set()
@@ -98,7 +98,7 @@ def _imported(entry: PluginEntry) -> object | None:
         for attribute in attributes.split("."):
             found = getattr(found, attribute.strip()) if attribute.strip() else found
     except Exception as error:
-        trace(f"{entry.name} can not be imported directly: {describe(error)}")
+        trace(f"{entry.name} cannot be imported directly: {describe(error)}")
         return None
     return found
 
@@ -202,7 +202,7 @@ def _read_installed(path: tuple[str, ...]) -> list[Installed]:
         try:
             entries = [(e.group, e.name, e.value) for e in distribution.entry_points if e.group.startswith("mace.")]
         except Exception as error:
-            fault = f"the entry_points.txt of {name} can not be read: {type(error).__name__}: {error}"
+            fault = f"the entry_points.txt of {name} cannot be read: {type(error).__name__}: {error}"
             found.append(Installed(name, version, text, [], fault))
         else:
             found.append(Installed(name, version, text, entries, ""))
@@ -224,7 +224,7 @@ def _read_entry_points(distribution: importlib.metadata.Distribution) -> str | N
     try:
         return distribution.read_text("entry_points.txt")
     except (OSError, ValueError) as error:
-        trace(f"an entry_points.txt can not be read and is passed over: {describe(error)}")
+        trace(f"an entry_points.txt cannot be read and is passed over: {describe(error)}")
         return None
 
 
@@ -233,6 +233,6 @@ def _identity(distribution: importlib.metadata.Distribution) -> tuple[str, str]:
         metadata = distribution.metadata
         name, version = metadata["Name"], metadata["Version"]
     except Exception as error:  # missing or damaged METADATA
-        trace(f"a distribution's METADATA can not be read: {describe(error)}")
+        trace(f"a distribution's METADATA cannot be read: {describe(error)}")
         return "unknown distribution", ""
     return name or "unknown distribution", version or ""

@@ -67,7 +67,7 @@ def probe(name: str, registry: Registry | None = None, *, refresh: bool = False)
 
     Raises:
         DeviceNotFoundError: if the provider is not installed.
-        PluginError: if it can not be loaded.
+        PluginError: if it cannot be loaded.
     """
     registry = registry or default_registry()
     return _probe(registry, name, ProbeCache(registry), refresh)
@@ -89,7 +89,7 @@ def find_device(
 
     Raises:
         DeviceNotFoundError: for an unknown name (with the nearest one), or where the hardware is missing (with why).
-        PluginError: if the provider is installed and can not be loaded.
+        PluginError: if the provider is installed and cannot be loaded.
     """
     registry = registry or default_registry()
     provider, colon, device_id = name.partition(":")
@@ -110,7 +110,7 @@ def find_device(
         if device.id == device_id:
             if for_execution and not device.can_execute:
                 raise DeviceNotFoundError(
-                    f"'{name}' is a target to compile for; it can not run anything on this machine"
+                    f"'{name}' is a target to compile for; it cannot run anything on this machine"
                 )
             return device
     raise DeviceNotFoundError(_no_such_device(name, device_id, provider, result))

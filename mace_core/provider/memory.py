@@ -44,10 +44,10 @@ class Buffer:
         """The bytes as a writable flat array that shares this memory.
 
         Raises:
-            ValueError: where the CPU can not address it.
+            ValueError: where the CPU cannot address it.
         """
         if self.memory not in (MemoryKind.HOST, MemoryKind.PINNED):
-            raise ValueError(f"a buffer in {self.memory.value} memory of {self.device} can not be read by the CPU")
+            raise ValueError(f"a buffer in {self.memory.value} memory of {self.device} cannot be read by the CPU")
         if self.nbytes == 0:
             return np.empty(0, np.uint8)
         return np.ctypeslib.as_array((ctypes.c_uint8 * self.nbytes).from_address(self.address))

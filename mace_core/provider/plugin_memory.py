@@ -51,7 +51,7 @@ class PluginMemory:
         try:
             return None if found is None else [Installed(*row) for row in found]
         except TypeError as error:
-            _log.info("the stored list of plugins can not be read (%s); looking again", error)
+            _log.info("the stored list of plugins cannot be read (%s); looking again", error)
             return None
 
     def note_installed(self, found: list[Installed]) -> None:
@@ -75,7 +75,7 @@ class PluginMemory:
         try:
             stamp, content = json.loads(payload)
         except ValueError as error:
-            _log.info("the stored list of plugins can not be read (%s); looking again", error)
+            _log.info("the stored list of plugins cannot be read (%s); looking again", error)
             return None
         return content if stamp == self._stamp else None
 

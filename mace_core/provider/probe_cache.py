@@ -55,7 +55,7 @@ class ProbeCache:
                 return None
             result = _from_record(record["result"])
         except (KeyError, TypeError, ValueError) as error:
-            _log.info("the stored inventory of '%s' can not be read (%s); looking again", name, error)
+            _log.info("the stored inventory of '%s' cannot be read (%s); looking again", name, error)
             return None
         trace(f"{name}: devices taken from the cache")
         return result

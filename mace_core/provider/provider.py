@@ -45,8 +45,8 @@ class ExecutionProvider(ABC):
         """Open ``device``, one of those :meth:`probe` reported.
 
         Raises:
-            UsageError: for an option it does not know or a value it can not take.
-            ProviderError: if the device can not be opened now.
+            UsageError: for an option it does not know or a value it cannot take.
+            ProviderError: if the device cannot be opened now.
         """
 
     def probe_with(self, options: Mapping[str, object]) -> ProbeResult:
@@ -54,6 +54,6 @@ class ExecutionProvider(ABC):
         ``probe_options`` names.
 
         Raises:
-            UsageError: for a value it can not take.
+            UsageError: for a value it cannot take.
         """
         return self.probe()

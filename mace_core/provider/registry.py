@@ -121,7 +121,7 @@ class Registry:
 
     @property
     def failures(self) -> list[PluginStatus]:
-        """Plugins that can not be used although nobody switched them off, as far as is known without loading more."""
+        """Plugins that cannot be used although nobody switched them off, as far as is known without loading more."""
         bad = (PluginState.FAILED, PluginState.CONFLICT, PluginState.INCOMPATIBLE)
         return [status for status in self.plugins() if status.state in bad]
 
@@ -148,14 +148,14 @@ class Registry:
 
         Raises:
             DeviceNotFoundError: if no such provider is installed.
-            PluginError: if it is installed and can not be used; the message says why.
+            PluginError: if it is installed and cannot be used; the message says why.
         """
         with unforked(), self._lock:  # in this order: who is inside may want the lock
             slot = self._slot(name)
             self._load(slot)
             if slot.provider is None:
                 origin = f" (from {slot.entry.provenance})" if slot.entry.provenance else ""
-                raise PluginError(f"the provider '{name}'{origin} can not be used: {slot.reason}") from slot.error
+                raise PluginError(f"the provider '{name}'{origin} cannot be used: {slot.reason}") from slot.error
             return slot.provider
 
     def calls(self, name: str) -> OneAtATime:
@@ -180,7 +180,7 @@ class Registry:
         slot = _Slot(PluginEntry(PROVIDER_GROUP, name, value, "", ""))
         _admit(slot, provider_class)
         if slot.provider is None:
-            raise PluginError(f"the provider '{name}' can not be registered: {slot.reason}") from slot.error
+            raise PluginError(f"the provider '{name}' cannot be registered: {slot.reason}") from slot.error
         with self._lock:
             found = self._discovered()
             before = found.slots.get(name)

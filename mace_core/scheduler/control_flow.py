@@ -227,7 +227,7 @@ class BatchedScanFlow(ScanFlow):
             padded = [np.concatenate([s, np.zeros((longest - length, *s.shape[1:]), s.dtype)]) for s in scans]
             rows.append([*final, *padded])
         if not rows:
-            raise ModelError(f"node '{node.name}' (Scan): a batch of size 0 can not be scanned")
+            raise ModelError(f"node '{node.name}' (Scan): a batch of size 0 cannot be scanned")
         return self._only_used([np.stack(column) for column in zip(*rows, strict=True)])
 
 

@@ -49,7 +49,7 @@ class OptionalInputs:
         """The session in which those of ``names`` that have defaults are inputs; None where none of them has.
 
         Raises:
-            MaceError: if the model can not be loaded again.
+            MaceError: if the model cannot be loaded again.
         """
         fed = self._names.intersection(name for name in names if isinstance(name, str))
         if not fed:

@@ -154,11 +154,11 @@ class DevicePool:
         return [device for device in self.devices if not device.refused]
 
     def ready(self, device: SessionDevice) -> bool:
-        """Whether the device is open, opened now if it was not; one that can not be opened is refused from then on.
+        """Whether the device is open, opened now if it was not; one that cannot be opened is refused from then on.
 
         Raises:
             UsageError: if its options mean nothing to it; never a reason to run elsewhere.
-            MaceError: if it can not be opened and the user named it, or gave options for it.
+            MaceError: if it cannot be opened and the user named it, or gave options for it.
         """
         if device.is_open:
             return True

@@ -73,7 +73,7 @@ def _expanded(stage: Stage, node: Node, pool: DevicePool, resolve: Resolve, dept
 def _claimed(
     stage: Stage, node: Node, body: Graph, pool: DevicePool, resolve: Resolve, depth: int
 ) -> list[Node] | None:
-    """The nodes of ``body``, in their turn replaced where nobody claims them; None if some can not be."""
+    """The nodes of ``body``, in their turn replaced where nobody claims them; None if some cannot be."""
     body.opset_imports = _imports(stage.graph)
     types = {value: found for value in body.inputs if (found := stage.types.get(value, value.type)) is not None}
     known = {value: stage.known[value] for value in body.inputs if value in stage.known}

@@ -36,7 +36,7 @@ class HostConstants:
         """The outputs of ``graph``, which has no inputs.
 
         Raises:
-            MaceError: if it can not be planned or run.
+            MaceError: if it cannot be planned or run.
         """
         if self._pool is None:
             host = HOST_PROVIDER if host_devices(self._registry) else REFERENCE

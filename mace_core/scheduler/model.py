@@ -199,7 +199,7 @@ class PreparedModel:
                     compatibility = b"" if parts is None else backend.compatibility_key().encode()
                     views_of_parts = None if parts is None else [memoryview(part) for part in parts]
             except Exception as error:  # what was compiled is good; only the next start is slower
-                _log.warning("what %s compiled can not be stored: %s", device.name, reason_of(error))
+                _log.warning("what %s compiled cannot be stored: %s", device.name, reason_of(error))
                 parts = None
             if parts is not None and views_of_parts is not None:
                 head = _LENGTH.pack(len(compatibility)) + compatibility
@@ -234,7 +234,7 @@ class PreparedModel:
         try:
             with calling(device.name), unchanged(device.name, *views):
                 restored = list(device.backend.deserialize_view(entry[end + -end % _BLOB_ALIGNMENT :], views))
-        except Exception as error:  # whatever a provider makes of a blob it can not read: compiled anew, and replaced
+        except Exception as error:  # whatever a provider makes of a blob it cannot read: compiled anew, and replaced
             _log.info("a stored compilation for %s is not used: %s", device.name, reason_of(error))
             return None
         if len(restored) != len(views):
@@ -286,7 +286,7 @@ def prepare_model(
         constants: computes what depends on constants alone.
 
     Raises:
-        ModelError: if the model can not be read.
+        ModelError: if the model cannot be read.
         PluginError: if a plugin that adds graph passes fails to name them.
     """
     with unforked():  # importing onnx, which a forked child could not end for another thread

@@ -113,7 +113,7 @@ def ask_capability(device: SessionDevice, view: GraphView) -> Capability:
     """What the device says of ``view``, looked through.
 
     Raises:
-        ProviderError: if it can not say, says something else, or changes what it was shown.
+        ProviderError: if it cannot say, says something else, or changes what it was shown.
     """
     with calling(device.name), unchanged(device.name, view):
         found = instance_of(Capability, device.backend.capability(view))

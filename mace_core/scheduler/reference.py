@@ -87,7 +87,7 @@ class ReferenceBackend(Backend):
 
 
 def _why_not(view: GraphView, node: Node) -> str | None:
-    """Why onnx.reference can not run ``node``; None where it can."""
+    """Why onnx.reference cannot run ``node``; None where it can."""
     if any(attribute.kind in (AttributeKind.GRAPH, AttributeKind.GRAPHS) for attribute in node.attributes.values()):
         return "onnx.reference is given no nested graphs; the core runs control flow itself"
     from mace_core.scheduler.reference_legacy import legacy_objection

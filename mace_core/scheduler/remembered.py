@@ -45,7 +45,7 @@ class RememberedPlacements:
         *,
         name: str,
     ) -> PlacedStage | None:
-        """The stage as it was placed before, with what was compiled for it; None where that can not be had.
+        """The stage as it was placed before, with what was compiled for it; None where that cannot be had.
 
         Args:
             stage: what is to run.
@@ -93,7 +93,7 @@ class RememberedPlacements:
                 with calling(device.name):
                     keys.append([device.name, str(device.backend.compatibility_key())])
         except Exception as error:  # only the next start is slower
-            _log.warning("where nodes run can not be stored: %s", reason_of(error))
+            _log.warning("where nodes run cannot be stored: %s", reason_of(error))
             return
         record = {
             "nodes": [node.name for node in stage.nodes],

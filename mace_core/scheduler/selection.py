@@ -97,7 +97,7 @@ def host_devices(registry: Registry) -> list[Device]:
     try:
         return [device for device in probe(HOST_PROVIDER, registry).devices if is_real(device)]
     except PluginError as error:
-        _log.warning("nodes that the devices named decline can not go to the CPU provider: %s", error)
+        _log.warning("nodes that the devices named decline cannot go to the CPU provider: %s", error)
         return []
 
 

@@ -40,7 +40,7 @@ def open_bytes(path: Path, *, mmap: bool, what: str = "model file") -> FileBytes
     next look at the missing part kills the process; replacing the file by renaming another over it is harmless.
 
     Raises:
-        ModelError: if it can not be opened or is empty; ``what`` names the file's role.
+        ModelError: if it cannot be opened or is empty; ``what`` names the file's role.
     """
     try:
         with path.open("rb") as file:
@@ -53,9 +53,9 @@ def open_bytes(path: Path, *, mmap: bool, what: str = "model file") -> FileBytes
     except FileNotFoundError as error:
         raise ModelNotFoundError(f"The {what} '{path}' does not exist.", path) from error
     except OSError as error:
-        raise model_file_error(f"The {what} '{path}' can not be read: {error}.", error, path) from error
+        raise model_file_error(f"The {what} '{path}' cannot be read: {error}.", error, path) from error
     except ValueError as error:
-        raise ModelError(f"The {what} '{path}' can not be read: {error}.") from error
+        raise ModelError(f"The {what} '{path}' cannot be read: {error}.") from error
     if not content:
         raise ModelError(f"The {what} '{path}' is empty.")
     return FileBytes(path, np.frombuffer(content, np.uint8), identity)

@@ -256,7 +256,7 @@ def test_a_function_that_numba_can_not_compile_is_told_with_its_words() -> None:
     def clamp(x: Any, y: Any) -> None:
         y[:] = unheard_of(x)  # type: ignore[name-defined]  # noqa: F821
 
-    with pytest.raises(MaceError, match=r"numba can not compile.*clamp.*unheard_of"):
+    with pytest.raises(MaceError, match=r"numba cannot compile.*clamp.*unheard_of"):
         mace.Session(model(custom("Clamp", ["x"], ["y"])))
 
 

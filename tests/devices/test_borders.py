@@ -18,7 +18,7 @@ DEVICES = {"acme:sim0": 1e-5, "opencl:0": 1e-5, "hexagon:v75": 1e-2}
 """Device -> tolerance as a share of the output's range (Hexagon computes in float16)."""
 
 OWN_MEMORY = ("acme:sim0", "opencl:0")
-"""Devices whose memory the CPU can not address: values are copied at each border."""
+"""Devices whose memory the CPU cannot address: values are copied at each border."""
 
 
 @pytest.fixture(params=list(DEVICES))

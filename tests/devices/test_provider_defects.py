@@ -55,7 +55,7 @@ def test_what_can_not_be_stored_still_runs(
         found, placed, _ = run(path)
     np.testing.assert_array_equal(found, np.maximum(X, 0))
     assert placed == {"acme:sim0": 1}
-    assert "can not be stored: ValueError: a defect" in caplog.text
+    assert "cannot be stored: ValueError: a defect" in caplog.text
 
 
 def test_what_can_not_be_restored_is_compiled_anew(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

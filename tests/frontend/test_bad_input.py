@@ -67,7 +67,7 @@ def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
     try:
         path.read_bytes()
     except PermissionError:
-        with pytest.raises(ModelError, match=r"can not be read: .*Permission denied"):
+        with pytest.raises(ModelError, match=r"cannot be read: .*Permission denied"):
             load_model(path)
     else:
         pytest.skip("needs a user who is not root")

@@ -137,7 +137,7 @@ def test_links_to_devices_and_to_nothing(blobs: Path) -> None:
         ("/dev/zero", "refused"),
         ("../../blobs/absent", "missing or no file"),
         ("../../blobs", "missing or no file"),
-        ("model.onnx_data", "can not be followed|missing or no file"),
+        ("model.onnx_data", "cannot be followed|missing or no file"),
     ):
         (folder / "model.onnx_data").unlink(missing_ok=True)
         link(folder / "model.onnx_data", target)

@@ -185,5 +185,5 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path) -> None:
         with pytest.raises(ModelError, match="'stranger'"):
             save_onnx(graph, path, external_data=external)
     assert [p.name for p in tmp_path.iterdir()] == ["m.onnx"] and path.read_bytes() == b"old"
-    with pytest.raises(ModelError, match="can not be written"):
+    with pytest.raises(ModelError, match="cannot be written"):
         save_onnx(_with_weight(), tmp_path / "nowhere" / "m.onnx")

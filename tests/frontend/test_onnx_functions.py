@@ -162,7 +162,7 @@ def test_optional_inputs_and_outputs_may_be_left_out() -> None:
 def test_an_output_that_is_an_input_becomes_an_identity() -> None:
     swap = function("Swap", ["a", "b"], ["b", "a"], [helper.make_node("Neg", ["a"], ["unused"])])
     nodes = [helper.make_node("Exp", ["x"], ["e"]), call("Swap", ["x", "e"], ["y", "z"])]
-    graph = load_model(calling(nodes, [swap], outputs="yz"))  # which onnxruntime can not load
+    graph = load_model(calling(nodes, [swap], outputs="yz"))  # which onnxruntime cannot load
     assert [n.op_type for n in graph.nodes] == ["Exp", "Neg", "Identity", "Identity"]
     exported = onnxruntime.InferenceSession(to_onnx(graph).SerializeToString(), providers=["CPUExecutionProvider"])
     y, z = exported.run(None, {"x": np.array([1, 2, 3], np.float32), "c": np.array(True)})

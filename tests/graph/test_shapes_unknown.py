@@ -1,4 +1,4 @@
-"""What can not be known before the run is said so, with what would decide it; what can not be is an error."""
+"""What cannot be known before the run is said so, with what would decide it; what cannot be is an error."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_a_registered_shape_function_answers_for_a_custom_operator() -> None:
     register_shape_function("acme", "Twice", doubled)
     graph = graph_of("m (float[a] x) => (float y) { t = acme.Twice(x) y = Relu(t) }", extra=', "acme": 1')
     assert run(graph, {"x": (3,)}).types[value(graph, "y")] == TensorType(F32, (6,))
-    with pytest.raises(ModelError, match=r"\(acme.Twice\) can not take its inputs: the input must have one axis"):
+    with pytest.raises(ModelError, match=r"\(acme.Twice\) cannot take its inputs: the input must have one axis"):
         run(graph, {"x": (3, 1)})
 
 

@@ -130,7 +130,7 @@ class TestThreads:
         before = usable_processors()
         with pinned({1023}):
             assert usable_processors() == before
-        assert "can not be kept to processors 1023" in caplog.text
+        assert "cannot be kept to processors 1023" in caplog.text
 
     def test_workers_and_the_caller_keep_to_them_during_a_run(self, sleep_kernel: int) -> None:
         before = usable_processors()

@@ -1,4 +1,4 @@
-"""The registry: what is installed, what of it can be used, and why the rest can not."""
+"""The registry: what is installed, what of it can be used, and why the rest cannot."""
 
 from __future__ import annotations
 

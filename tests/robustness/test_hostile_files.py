@@ -93,7 +93,7 @@ def written(name: str, text: str) -> Case:
         "model.onnx: node 'n' is at 0x7f3a2b4c5d6e in memory",
         "model.onnx: node 'n'\nTraceback (most recent call last):",
         "something went wrong somewhere",
-        "model.onnx: node '\x1b[31m' can not be read",
+        "model.onnx: node '\x1b[31m' cannot be read",
         "model.onnx bad",
         "model.onnx: node 'n' " + "n" * 2000,
     ],

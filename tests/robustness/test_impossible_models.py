@@ -1,4 +1,4 @@
-"""Models and inputs that can not be: one error of ours that says which node and why, and no memory is taken first."""
+"""Models and inputs that cannot be: one error of ours that says which node and why, and no memory is taken first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The reference provider: what onnx.reference can do, and nothing claimed that it can not."""
+"""The reference provider: what onnx.reference can do, and nothing claimed that it cannot."""
 
 from __future__ import annotations
 

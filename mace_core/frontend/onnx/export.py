@@ -50,7 +50,7 @@ class PayloadWriter(Protocol):
 def to_onnx(graph: Graph, types: Mapping[Value, ValueType] | None = None) -> onnx.ModelProto:
     """The graph as a model with all weights in it.
 
-    Imported again it gives an equal graph, but for what ONNX can not say: a graph without a name is called ``graph``,
+    Imported again it gives an equal graph, but for what ONNX cannot say: a graph without a name is called ``graph``,
     an output that is repeated, or taken from an outer graph by a nested one, gets an Identity node.
 
     Args:
@@ -80,7 +80,7 @@ def save_onnx(
         external_data: put weights of 1 KiB and more into ``<path>.data`` beside it.  None: if they exceed 1.5 GB.
 
     Raises:
-        UsageError, ModelError: as :func:`to_onnx`; ModelError too if the files can not be written.
+        UsageError, ModelError: as :func:`to_onnx`; ModelError too if the files cannot be written.
     """
     target = Path(path)
     if external_data is None:
@@ -99,7 +99,7 @@ def save_onnx(
             model = _Exporter(types or {}, _ExternalPayloads(data, data_path.name)).model(graph)
             file.write(_serialised(model, target))
     except OSError as error:
-        raise ModelError(f"The model can not be written to '{target}': {error}.") from error
+        raise ModelError(f"The model cannot be written to '{target}': {error}.") from error
 
 
 class _ExternalPayloads:

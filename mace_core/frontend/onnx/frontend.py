@@ -55,7 +55,7 @@ class OnnxFrontend(Frontend):
             content = model.SerializeToString()
         except Exception as error:  # protobuf's implementations raise kinds of their own
             raise ModelError(
-                f"The ModelProto can not be serialised ({error}): save it with external data and load it from its path."
+                f"The ModelProto cannot be serialised ({error}): save it with external data and load it from its path."
             ) from error
         if not content:
             raise ModelError("The ModelProto is empty.")

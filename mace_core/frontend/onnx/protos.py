@@ -62,7 +62,7 @@ def write_attribute(name: str, attribute: Attribute, proto: onnx.AttributeProto)
             for type in value:
                 export_type(type, proto.type_protos.add())
         case _:
-            raise UnsupportedError(f"attribute '{name}' is a nested graph, which can not be written alone")
+            raise UnsupportedError(f"attribute '{name}' is a nested graph, which cannot be written alone")
 
 
 def constants_of(attribute: Attribute) -> tuple[Tensor, ...]:

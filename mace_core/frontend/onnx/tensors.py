@@ -154,7 +154,7 @@ class TensorReader:
             raise self._error(where, f"holds its values twice, in {' and in '.join(used)}")
         if used == ["raw_data"]:
             if dtype is DType.STRING:
-                raise self._error(where, "is a string tensor with raw_data, which strings can not use")
+                raise self._error(where, "is a string tensor with raw_data, which strings cannot use")
             if proto.HasField("segment") and place is not None and self._content is not None:
                 return self._range(self._content, *place, where)
             return np.frombuffer(proto.raw_data, np.uint8), None
@@ -177,7 +177,7 @@ class TensorReader:
         self, proto: onnx.TensorProto, dtype: DType, where: str
     ) -> tuple[npt.NDArray[Any], FileRange | None]:
         if dtype is DType.STRING:
-            raise self._error(where, "is a string tensor with external data, which strings can not use")
+            raise self._error(where, "is a string tensor with external data, which strings cannot use")
         entries = {text(entry.key): text(entry.value) for entry in proto.external_data}
         location = entries.get("location", "")
         if not location:
@@ -225,9 +225,7 @@ class TensorReader:
             target = (found or candidates[0]).resolve()
             inside = any(target.is_relative_to(folder.resolve()) for folder in folders)
         except (OSError, RuntimeError) as error:  # RuntimeError: a loop of symbolic links
-            raise self._error(
-                where, f"has external data in '{location}', which can not be followed: {error}"
-            ) from error
+            raise self._error(where, f"has external data in '{location}', which cannot be followed: {error}") from error
         if not inside:
             raise self._error(
                 where,

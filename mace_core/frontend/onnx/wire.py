@@ -5,7 +5,7 @@ are entered, and a payload found in one is replaced by its place in the file.  W
 small and parsed by the onnx library as usual.
 
 The place is written into the tensor's ``segment`` field as ``begin = -1 - offset`` and ``end = offset + length``.  ONNX
-uses ``segment`` with non-negative numbers only (and nobody reads it), so the two can not be confused.
+uses ``segment`` with non-negative numbers only (and nobody reads it), so the two cannot be confused.
 """
 
 from __future__ import annotations

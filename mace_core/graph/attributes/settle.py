@@ -37,7 +37,7 @@ def settle_attributes(graph: Graph) -> None:
     Lists without elements go where they mean the same as no list, other spellings become the usual one.
 
     Raises:
-        ModelError: naming model, node, attribute and value of the first that can not be.
+        ModelError: naming model, node, attribute and value of the first that cannot be.
     """
     label = graph.source_path or (f"model '{shorten(graph.name)}'" if graph.name else "the model")
     waiting = [graph]

@@ -169,7 +169,7 @@ def einsum(ctx: NodeContext) -> None:
         named = [*zip(before, shape, strict=False), *zip(reversed(after), reversed(shape), strict=False)]
         for letter, size in named:
             if part.count(letter) > 1 and any(other != size for same, other in named if same == letter):
-                raise ShapeMismatchError(f"'{letter}' in '{part}' can not be two sizes of {list(shape)}")
+                raise ShapeMismatchError(f"'{letter}' in '{part}' cannot be two sizes of {list(shape)}")
             known = sizes.setdefault(letter, size)
             if known != size and 1 not in (known, size):
                 raise ShapeMismatchError(f"index '{letter}' has sizes {known} and {size}")

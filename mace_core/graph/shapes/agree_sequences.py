@@ -113,7 +113,7 @@ def rotary_embedding(ctx: NodeContext) -> None:
     batch, rows = (data[0], data[2]) if len(data) == 4 else (data[0], data[1])
     size = data[3] if len(data) == 4 else data[2] // heads
     turned = ctx.attr("rotary_embedding_dim", 0) or size
-    require(0 < turned <= size and turned % 2 == 0, f"{turned} of {size} elements can not be turned in pairs")
+    require(0 < turned <= size and turned % 2 == 0, f"{turned} of {size} elements cannot be turned in pairs")
     expect(ctx, 2, ctx.shape(1), what="the sines, as the cosines,")
     if ctx.has(3):
         caches = expect_rank(ctx, 1, 2, "the cosines")

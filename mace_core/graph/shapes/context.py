@@ -1,4 +1,4 @@
-"""What a shape function sees of its node, and how it says that it can not answer."""
+"""What a shape function sees of its node, and how it says that it cannot answer."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ CONTENT_LIMIT = 1024
 
 
 class ShapeMismatchError(Exception):
-    """The node's inputs can not be: the message says what was expected.  The resolver adds model, node and shapes."""
+    """The node's inputs cannot be: the message says what was expected.  The resolver adds model, node and shapes."""
 
 
 class UnresolvedShapeError(Exception):
-    """The output shapes can not be known now.
+    """The output shapes cannot be known now.
 
     Attributes:
         indices: inputs whose content would decide them; empty where only running the node tells.

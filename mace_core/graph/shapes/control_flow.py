@@ -46,7 +46,7 @@ def if_(ctx: NodeContext) -> Sequence[ValueType | None]:
         try:
             nested.walk(branch)
         except ModelError:
-            # a branch that can not work with these shapes may be one that is never taken
+            # a branch that cannot work with these shapes may be one that is never taken
             raise UnresolvedShapeError(
                 0, types=_element_types([None] * len(branch.outputs), _declared(branch.outputs))
             ) from None

@@ -68,7 +68,7 @@ def range_(ctx: NodeContext) -> Sequence[ValueType]:
     ctx.require_contents(0, 1, 2)
     start, limit, delta = (ctx.array(i).reshape(-1)[0].item() for i in range(3))
     if delta == 0:
-        raise ShapeMismatchError("the step of a Range can not be 0")
+        raise ShapeMismatchError("the step of a Range cannot be 0")
     if not all(map(math.isfinite, (start, limit, delta))):
         raise ShapeMismatchError(f"a Range from {start} to {limit} by {delta} has no number of elements")
     exact = isinstance(delta, int)

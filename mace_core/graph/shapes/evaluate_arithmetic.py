@@ -2,7 +2,7 @@
 
 Only what every provider computes to the same bit is computed here: whole numbers, and floats whose result is rounded
 correctly once.  Where implementations may differ (exponentials, sums of floats, the sign of a zero, NaN, what a type
-can not hold) the answer is None, and the run decides.
+cannot hold) the answer is None, and the run decides.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def cast(ctx: NodeContext, arrays: Contents) -> Sequence[Array] | None:
 
 
 def _converted(data: Array, dtype: np.dtype[Any]) -> Sequence[Array] | None:
-    """``data`` in another type; None where that type can not hold it: then the provider decides what comes out."""
+    """``data`` in another type; None where that type cannot hold it: then the provider decides what comes out."""
     if data.dtype.kind == "f" and dtype.kind in "iu":
         whole, limits = np.trunc(data.astype(np.float64)), np.iinfo(dtype)
         # the largest number of a type of 64 bits is no float64; the first one beyond it is

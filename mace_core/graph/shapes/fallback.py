@@ -38,7 +38,7 @@ def infer_with_onnx(ctx: NodeContext, opset_imports: Mapping[str, int]) -> Seque
 
     Raises:
         ShapeMismatchError: if onnx rejects the inputs.
-        UnresolvedShapeError: where onnx can not say (with the element types it knows).
+        UnresolvedShapeError: where onnx cannot say (with the element types it knows).
     """
     import onnx
     from onnx import defs, shape_inference
@@ -65,7 +65,7 @@ def infer_with_onnx(ctx: NodeContext, opset_imports: Mapping[str, int]) -> Seque
     opsets = [onnx.OperatorSetIdProto(domain=domain, version=version) for domain, version in opset_imports.items()]
     try:
         found = shape_inference.infer_node_outputs(schema, proto, types, data, opset_imports=opsets)
-    except Exception as error:  # onnx answers a node that can not be with any of several exceptions of C++'s
+    except Exception as error:  # onnx answers a node that cannot be with any of several exceptions of C++'s
         raise ShapeMismatchError(_in_words(error)) from None
     result = [None if not name else _value_type(found[name]) if name in found else None for name in outputs]
     if any(name and not _is_known(t) for name, t in zip(outputs, result, strict=True)):

@@ -43,7 +43,7 @@ def reshape_target(shape: Ints, wanted: Sequence[int], *, allow_zero: bool = Fal
             raise ShapeMismatchError(f"{size} elements of {list(shape)} do not divide into {list(wanted)}")
         dims[free] = size // rest
     elif math.prod(dims) != size:
-        raise ShapeMismatchError(f"{size} elements of {list(shape)} can not take the shape {list(wanted)}")
+        raise ShapeMismatchError(f"{size} elements of {list(shape)} cannot take the shape {list(wanted)}")
     return tuple(dims)
 
 
@@ -172,7 +172,7 @@ def slice_ranges(ctx: NodeContext, shape: Ints) -> dict[int, slice]:
             f"{len(starts)} starts, {len(ends)} ends, {len(axes)} axes and {len(steps)} steps differ"
         )
     if 0 in steps:
-        raise ShapeMismatchError("a step can not be 0")
+        raise ShapeMismatchError("a step cannot be 0")
     ranges: dict[int, slice] = {}
     for start, end, given, step in zip(starts, ends, axes, steps, strict=True):
         axis = normalise_axis(given, len(shape))

@@ -45,6 +45,6 @@ def top_k(ctx: NodeContext) -> Sequence[ValueType]:
     axis = normalise_axis(ctx.attr("axis", -1), len(shape))
     count = ctx.attr("k") if ctx.opset < 10 else ctx.ints(1)[0]
     if count is None or not 0 <= count <= shape[axis]:
-        raise ShapeMismatchError(f"k = {count} elements can not be taken of the {shape[axis]} along axis {axis}")
+        raise ShapeMismatchError(f"k = {count} elements cannot be taken of the {shape[axis]} along axis {axis}")
     chosen = (*shape[:axis], count, *shape[axis + 1 :])
     return [TensorType(ctx.dtype(0), chosen), TensorType(DType.INT64, chosen)]

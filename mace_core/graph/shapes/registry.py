@@ -16,7 +16,7 @@ Evaluator: TypeAlias = Callable[[NodeContext, "list[Array | None]"], "Sequence[A
 
 @dataclass(frozen=True, slots=True)
 class ShapeEntry:
-    """A shape function, the element types its outputs have even when it can not answer, and whether to trust it."""
+    """A shape function, the element types its outputs have even when it cannot answer, and whether to trust it."""
 
     function: ShapeFunction
     dtypes: DTypeRule
@@ -71,8 +71,8 @@ def register_shape_function(
         domain: the operator's domain; ``""`` or ``ai.onnx`` for the default one.
         op_type: the operator.
         function: takes a :class:`NodeContext` and returns one type per output.  It raises ``ShapeMismatchError`` for
-            inputs that can not be and ``UnresolvedShapeError(index, …)`` where contents are missing.
-        dtypes: element types of the outputs when the shapes can not be known; those of input 0 unless given.
+            inputs that cannot be and ``UnresolvedShapeError(index, …)`` where contents are missing.
+        dtypes: element types of the outputs when the shapes cannot be known; those of input 0 unless given.
     """
     _SHAPES["" if domain == "ai.onnx" else domain, op_type] = ShapeEntry(function, dtypes, trusted=False)
 

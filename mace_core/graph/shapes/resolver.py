@@ -54,7 +54,7 @@ def resolve(
         where not even the element type is known.
 
     Raises:
-        ModelError: if a node's inputs can not be; the message names model, node, shapes and what was expected.
+        ModelError: if a node's inputs cannot be; the message names model, node, shapes and what was expected.
     """
     resolver = Resolver(graph, opset_imports if opset_imports is not None else graph.opset_imports)
     resolver.give(inputs, values)
@@ -331,12 +331,12 @@ class Resolver:
                 "(left out)" if value is None else f"'{shorten(value.name)}' {self.types.get(value, 'unknown')}"
             )
         return (
-            f"{model}: node '{shorten(node.name)}' ({node.qualified_op}) can not take its inputs: {expected}. "
+            f"{model}: node '{shorten(node.name)}' ({node.qualified_op}) cannot take its inputs: {expected}. "
             f"It was given {', '.join(inputs) or 'none'}. Check the model, or the shapes of the inputs fed to it."
         )
 
     def fail(self, node: Node, expected: str) -> ModelError:
-        """The error for a node whose inputs can not be."""
+        """The error for a node whose inputs cannot be."""
         return ModelError(self._describe(node, expected))
 
     def resolution(self) -> Resolution:

@@ -1,4 +1,4 @@
-"""MediaTek APU execution provider: looks for the Neuron Adapter.  It can not run anything in this version."""
+"""MediaTek APU execution provider: looks for the Neuron Adapter.  It cannot run anything in this version."""
 
 from mace_apu.version import VERSION as __version__
 

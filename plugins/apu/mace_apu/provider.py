@@ -10,7 +10,7 @@ from mace_apu.version import VERSION
 from mace_core.errors import ProviderError
 from mace_core.provider import ApiVersion, Backend, Device, ExecutionProvider, Missing, ProbeResult
 
-NO_EXECUTION = f"mace-apu {VERSION} finds the Neuron Adapter but can not run models with it yet"
+NO_EXECUTION = f"mace-apu {VERSION} finds the Neuron Adapter but cannot run models with it yet"
 
 
 class ApuProvider(ExecutionProvider):
@@ -36,4 +36,4 @@ class ApuProvider(ExecutionProvider):
         return ProbeResult(missing=tuple(missing), depends_on=tuple(watched), environment=discovery.ENVIRONMENT)
 
     def open(self, device: Device, options: Mapping[str, object]) -> Backend:
-        raise ProviderError(f"{device.qualified_name} can not be opened: {NO_EXECUTION}", device=device.qualified_name)
+        raise ProviderError(f"{device.qualified_name} cannot be opened: {NO_EXECUTION}", device=device.qualified_name)

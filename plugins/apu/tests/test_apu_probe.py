@@ -46,7 +46,7 @@ def test_with_the_adapter_it_says_that_it_can_not_run_models(machine: Path) -> N
 
 
 def test_opening_a_device_is_refused() -> None:
-    with pytest.raises(ProviderError, match="can not run models with it yet"):
+    with pytest.raises(ProviderError, match="cannot run models with it yet"):
         ApuProvider().open(Device("apu", "0", DeviceKind.APU, "APU", "MediaTek"), {})
 
 

@@ -84,12 +84,12 @@ def searched() -> Sequence[str]:
 
 
 def why_unusable(library: Path) -> str | None:
-    """Why a file can not be this machine's QNN library, told from its header; None if it can."""
+    """Why a file cannot be this machine's QNN library, told from its header; None if it can."""
     try:
         with library.open("rb") as file:
             header = file.read(_ELF_HEADER.size)
     except OSError as error:
-        return f"{library} can not be read: {error.strerror or error}"
+        return f"{library} cannot be read: {error.strerror or error}"
     if sys.platform == "win32":
         return None if header[:2] == b"MZ" else f"{library} is no Windows library"
     if len(header) < _ELF_HEADER.size or header[:4] != b"\x7fELF":

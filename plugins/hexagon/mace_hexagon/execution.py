@@ -34,7 +34,7 @@ class HexagonSubgraph(CompiledSubgraph):
     def new_execution(self) -> Execution:
         if not self._runs:
             name = self.context.device.name
-            raise UnsupportedError(f"{name} is a target to compile for; it can not run here", device=name)
+            raise UnsupportedError(f"{name} is a target to compile for; it cannot run here", device=name)
         return HexagonExecution(self)
 
     def close(self) -> None:

@@ -49,7 +49,7 @@ class HexagonProvider(ExecutionProvider):
             if search.library is None:
                 reasons = "; ".join(f"{item.what}: {item.reason}" for item in search.missing)
                 raise ProviderError(
-                    f"{device.qualified_name} can not be opened: {reasons}", device=device.qualified_name
+                    f"{device.qualified_name} cannot be opened: {reasons}", device=device.qualified_name
                 )
             library = search.library
         soc = find_soc(device.id)

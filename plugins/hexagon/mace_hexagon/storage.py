@@ -50,7 +50,7 @@ def unpack(blob: bytes) -> tuple[list[dict[str, Any]], bytes]:
         graphs, digest, version = header["graphs"], header["digest"], header["format"]
     except (ValueError, KeyError, TypeError) as error:
         raise UnsupportedError(
-            f"the stored Hexagon context is damaged: its description can not be read ({error})"
+            f"the stored Hexagon context is damaged: its description cannot be read ({error})"
         ) from None
     if version != FORMAT:
         raise UnsupportedError(f"the stored Hexagon context has format {version}, this provider reads {FORMAT}")

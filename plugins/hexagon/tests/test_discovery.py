@@ -106,7 +106,7 @@ def test_a_folder_given_as_an_option_brings_its_devices(machine: Path) -> None:
     assert find_device("hexagon:v75", options={"library_dir": str(machine / "chosen")}).id == "v75"
     with pytest.raises(DeviceNotFoundError, match="not found in"):
         find_device("hexagon:v75", refresh=True)
-    with pytest.raises(UsageError, match="can not be read"):
+    with pytest.raises(UsageError, match="cannot be read"):
         find_device("hexagon:v75", options={"library_dir": str(machine / "elsewhere")})
 
 
@@ -127,12 +127,12 @@ def test_an_arm_machine_without_a_dsp_offers_none(machine: Path, monkeypatch: py
 def test_a_library_that_does_not_load_is_one_clear_error(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     library(machine / "chosen")
     monkeypatch.setenv("MACE_QNN_LIB_DIR", str(machine / "chosen"))
-    with pytest.raises(ProviderError, match="can not be loaded"):
+    with pytest.raises(ProviderError, match="cannot be loaded"):
         HexagonProvider().open(EMULATED, {})
 
 
 def test_opening_without_a_library_says_what_is_missing() -> None:
-    with pytest.raises(ProviderError, match=r"hexagon:v75 can not be opened: libQnnHtp.so: not found in"):
+    with pytest.raises(ProviderError, match=r"hexagon:v75 cannot be opened: libQnnHtp.so: not found in"):
         HexagonProvider().open(EMULATED, {})
 
 
@@ -141,7 +141,7 @@ def test_opening_without_a_library_says_what_is_missing() -> None:
     [
         ({"speed": 1}, "no option 'speed'"),
         ({"precision": "int3"}, "one of fp16, float32"),
-        ({"library_dir": "/no/such/folder"}, "can not be read"),
+        ({"library_dir": "/no/such/folder"}, "cannot be read"),
     ],
 )
 def test_options_that_mean_nothing_are_refused(options: dict[str, object], message: str) -> None:

@@ -1,4 +1,4 @@
-"""Contexts: stored and restored, shared, damaged, freed; several threads; targets that can not run here."""
+"""Contexts: stored and restored, shared, damaged, freed; several threads; targets that cannot run here."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ def test_another_soc_is_compiled_for_and_not_run(library_folder: Path) -> None:
     opened = open_backend(target)
     (compiled,) = opened.compile([case_view("Conv 3x3")])
     assert opened.serialize([compiled])
-    with pytest.raises(UnsupportedError, match="can not run here"):
+    with pytest.raises(UnsupportedError, match="cannot run here"):
         compiled.new_execution()
     compiled.close()
     opened.close()

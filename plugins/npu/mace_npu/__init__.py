@@ -1,4 +1,4 @@
-"""NPU execution provider: looks for OpenVINO and the NPU driver.  It can not run anything in this version."""
+"""NPU execution provider: looks for OpenVINO and the NPU driver.  It cannot run anything in this version."""
 
 from mace_npu.version import VERSION as __version__
 

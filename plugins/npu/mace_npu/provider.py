@@ -10,7 +10,7 @@ from mace_core.provider import ApiVersion, Backend, Device, ExecutionProvider, M
 from mace_npu import discovery
 from mace_npu.version import VERSION
 
-NO_EXECUTION = f"mace-npu {VERSION} finds OpenVINO and the NPU but can not run models on it yet"
+NO_EXECUTION = f"mace-npu {VERSION} finds OpenVINO and the NPU but cannot run models on it yet"
 
 
 class NpuProvider(ExecutionProvider):
@@ -47,4 +47,4 @@ class NpuProvider(ExecutionProvider):
         return ProbeResult(missing=tuple(missing), depends_on=tuple(watched), environment=discovery.ENVIRONMENT)
 
     def open(self, device: Device, options: Mapping[str, object]) -> Backend:
-        raise ProviderError(f"{device.qualified_name} can not be opened: {NO_EXECUTION}", device=device.qualified_name)
+        raise ProviderError(f"{device.qualified_name} cannot be opened: {NO_EXECUTION}", device=device.qualified_name)

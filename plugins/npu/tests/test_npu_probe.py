@@ -74,7 +74,7 @@ def test_where_all_is_there_it_says_that_it_can_not_run_models(machine: Path, mo
 
 
 def test_opening_a_device_is_refused() -> None:
-    with pytest.raises(ProviderError, match="can not run models on it yet"):
+    with pytest.raises(ProviderError, match="cannot run models on it yet"):
         NpuProvider().open(Device("npu", "0", DeviceKind.NPU, "NPU", "Intel"), {})
 
 

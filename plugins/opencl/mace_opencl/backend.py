@@ -153,7 +153,7 @@ class OpenClBackend(Backend):
         if error.code not in _SOURCE_ERRORS:
             return error_for(error.code, "compiling kernels", device=self.device.qualified_name)
         return UnsupportedError(
-            f"the driver of {self.device.qualified_name} can not compile the kernels: {str(error)[:_LOG_CHARACTERS]}",
+            f"the driver of {self.device.qualified_name} cannot compile the kernels: {str(error)[:_LOG_CHARACTERS]}",
             device=self.device.qualified_name,
         )
 
@@ -170,7 +170,7 @@ class OpenClBackend(Backend):
                 raise ValueError("its bytes are damaged")
         except (ValueError, KeyError, TypeError) as error:
             raise UnsupportedError(
-                f"a stored program of {self.device.qualified_name} can not be used: {error}",
+                f"a stored program of {self.device.qualified_name} cannot be used: {error}",
                 device=self.device.qualified_name,
             ) from error
         return binary

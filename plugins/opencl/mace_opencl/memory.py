@@ -40,7 +40,7 @@ class DeviceMemory(Allocator, DataTransfer):
         size = max(nbytes, 1)
         if size > self._largest:
             raise OutOfMemoryError(
-                f"{self._device} can not make one buffer of {nbytes} bytes: its driver allows {self._largest}",
+                f"{self._device} cannot make one buffer of {nbytes} bytes: its driver allows {self._largest}",
                 device=self._device,
             )
         with self._lock:

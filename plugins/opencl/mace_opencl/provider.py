@@ -71,7 +71,7 @@ class OpenClProvider(ExecutionProvider):
 
 def _not_importable(device: Device, error: ImportError) -> ProviderError:
     return ProviderError(
-        f"{device.qualified_name} can not be opened, pyopencl does not load ({error}): pip install pyopencl",
+        f"{device.qualified_name} cannot be opened, pyopencl does not load ({error}): pip install pyopencl",
         device=device.qualified_name,
     )
 

@@ -183,7 +183,7 @@ def test_kernels_that_do_not_compile_are_a_reason_with_the_compilers_words(
     with Session(case.graph(), devices=[device.qualified_name]) as session:
         found = session.run(case.feeds())["y0"]
         explained = str(session.explain())
-    assert "can not compile the kernels" in explained
+    assert "cannot compile the kernels" in explained
     assert "error" in explained
     np.testing.assert_allclose(found, case.inputs[0] @ case.inputs[1], rtol=1e-5, atol=1e-5)
 

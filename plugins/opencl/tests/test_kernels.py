@@ -197,7 +197,7 @@ def check(backend: Any, graph: Graph, feeds: dict[str, Array], launches: int | N
 
 
 def expectation(graph: Graph, feeds: dict[str, Array]) -> dict[str, Array]:
-    """What the reference computes or, where that can not, onnxruntime."""
+    """What the reference computes or, where that cannot, onnxruntime."""
     try:
         return reference(graph, feeds)
     except ProviderError:

@@ -50,7 +50,7 @@ def faults(message: str, path_hint: str = "model.onnx") -> list[str]:
     lines = message.split("\n")
     listed = len(lines) > 1 and lines[0].endswith(":") and all(line.startswith("  ") for line in lines[1:])
     if any(not character.isprintable() for line in (lines if listed else [message]) for character in line):
-        found.append("it is more than one line, or holds characters that can not be printed")
+        found.append("it is more than one line, or holds characters that cannot be printed")
     for pattern in _INTERNALS:
         inner = re.search(pattern, message)
         if inner:

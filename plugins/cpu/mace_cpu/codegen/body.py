@@ -57,7 +57,7 @@ class Body:
         self.b.ret_void()
         name = self._no_unroll.get_reference()
         operand = self._no_unroll.operands[0].get_reference()
-        # a loop's metadata has to name itself first, which llvmlite can not write
+        # a loop's metadata has to name itself first, which llvmlite cannot write
         plain = f"{name} = !{{ {operand} }}"
         text = str(self.module)
         if plain not in text:
@@ -200,7 +200,7 @@ class Body:
         """The address of local memory for a value of ``kind``."""
         with self.b.goto_entry_block():
             place = self.b.alloca(kind)
-        place.type = POINTER  # llvmlite gives a typed pointer, with which addresses inside can not be computed
+        place.type = POINTER  # llvmlite gives a typed pointer, with which addresses inside cannot be computed
         return place
 
     # --- control --------------------------------------------------------------------------------------------------

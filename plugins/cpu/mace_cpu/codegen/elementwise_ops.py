@@ -168,7 +168,7 @@ def _int_max(builder: ir.IRBuilder, x: Sequence[ir.Value], dtype: str) -> ir.Val
 
 
 def _safe_divisor(builder: ir.IRBuilder, y: ir.Value, dtype: str) -> tuple[ir.Value, ir.Value, ir.Value]:
-    """A divisor that can not trap, and the lanes where the true one is 0 and where it is -1."""
+    """A divisor that cannot trap, and the lanes where the true one is 0 and where it is -1."""
     one = constant(y.type, 1)
     is_zero = builder.icmp_signed("==", y, constant(y.type, 0))
     is_minus_one = builder.icmp_signed("==", y, constant(y.type, -1))

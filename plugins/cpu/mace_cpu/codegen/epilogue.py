@@ -214,7 +214,7 @@ def match_epilogue(
 
 
 def _match_node(program: Program, node: Node, value: Value, channel_axis: int) -> Epilogue | None:
-    """The operations of one node on ``value``, or None if they can not be part of an epilogue."""
+    """The operations of one node on ``value``, or None if they cannot be part of an epilogue."""
     result = node.output(0)
     if node.domain != "" or result is None or program.shape(result) != program.shape(value):
         return None

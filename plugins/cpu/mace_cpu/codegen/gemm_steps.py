@@ -1,7 +1,7 @@
 """The innermost loop of matrix products: rows of the left operand read where they lie, a packed panel of the right one.
 
 Left to itself LLVM computes the address of every row anew in each turn, loads all factors of a turn at once and spills
-most of them.  So the rows' addresses are kept where it can not see what they are made of: one for every three rows,
+most of them.  So the rows' addresses are kept where it cannot see what they are made of: one for every three rows,
 which the others reach with the processor's scaled index.
 """
 

@@ -181,7 +181,7 @@ class Operands:
 
 
 def _matrices(program: Program, value: Value, *, rows_contiguous: bool) -> Matrices:
-    """The matrices of an operand where they lie, or copied where they can not be read so."""
+    """The matrices of an operand where they lie, or copied where they cannot be read so."""
     strided = program.strided(value)
     lie = lie_of(strided)
     if lie is None or (rows_contiguous and lie.transposed):

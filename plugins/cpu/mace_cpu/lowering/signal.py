@@ -47,7 +47,7 @@ def _check_dft(view: GraphView, node: Node) -> str | None:
         if axis is None and (node.attr("onesided", 0) or node.input(1) is not None):
             return fixed(view, node, 2, "the axis")
         if axis is not None and axis >= len(view.shape(need(node.input(0)))) - 1:
-            return "the last axis holds real and imaginary parts and can not be transformed along"
+            return "the last axis holds real and imaginary parts and cannot be transformed along"
     return reason
 
 

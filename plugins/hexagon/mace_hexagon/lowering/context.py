@@ -25,7 +25,7 @@ INT32 = np.iinfo(np.int32)
 
 
 class DeclinedError(Exception):
-    """A node can not be lowered; the text is the reason given to the user."""
+    """A node cannot be lowered; the text is the reason given to the user."""
 
 
 class NodeContext:

@@ -81,7 +81,7 @@ class Lowering:
     # --- the pass -------------------------------------------------------------------------------------------------
 
     def run(self) -> Outcome:
-        """Lower all nodes; those that can not be are declined, and their results become inputs."""
+        """Lower all nodes; those that cannot be are declined, and their results become inputs."""
         outcome = Outcome()
         clusters, patterns = find_clusters(self.view), find_patterns(self.view)
         waiting = {node for last, pattern in patterns.items() for node in pattern.nodes if node is not last}
@@ -174,7 +174,7 @@ class Lowering:
                 outcome.declined[node] = "none of the nodes that read it runs on this device"
 
     def _settle_outputs(self, outcome: Outcome) -> None:
-        """Give every result needed outside its natural order; nodes whose result can not have it are declined."""
+        """Give every result needed outside its natural order; nodes whose result cannot have it are declined."""
         declined = set(outcome.declined)
         for value in self.view.outputs:
             producer = value.producer

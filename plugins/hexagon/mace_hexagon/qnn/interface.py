@@ -156,12 +156,12 @@ def load(path: Path) -> Interface:
     """Load a QNN backend library and check its version.
 
     Raises:
-        ProviderError: if it can not be loaded, is no QNN library or has an unknown version.
+        ProviderError: if it cannot be loaded, is no QNN library or has an unknown version.
     """
     try:
         library = c.CDLL(str(path))
     except OSError as error:
-        raise ProviderError(f"{path} can not be loaded: {error}") from None
+        raise ProviderError(f"{path} cannot be loaded: {error}") from None
     get_providers = getattr(library, "QnnInterface_getProviders", None)
     if get_providers is None:
         raise ProviderError(f"{path} is no QNN backend library: it has no QnnInterface_getProviders")

@@ -32,7 +32,7 @@ def load(path: Path, *, keep_started: bool = False) -> Interface:
     opening takes 2 ms and nothing grows.
 
     Raises:
-        ProviderError: if it can not be used.
+        ProviderError: if it cannot be used.
     """
     with _lock:
         found = _loaded.get(path)

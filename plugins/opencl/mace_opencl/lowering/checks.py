@@ -20,7 +20,7 @@ MOVABLE = frozenset(dtype for dtype in DType if dtype.bits in (8, 16, 32, 64))
 
 
 def shape_reason(view: GraphView, node: Node) -> str | None:
-    """Why the shapes of ``node`` can not be handled."""
+    """Why the shapes of ``node`` cannot be handled."""
     for value in (*node.inputs, *node.outputs):
         if value is None:
             continue
@@ -36,7 +36,7 @@ def shape_reason(view: GraphView, node: Node) -> str | None:
 
 
 def dtype_reason(view: GraphView, node: Node, allowed: Collection[DType], *, only: Collection[int] = ()) -> str | None:
-    """Why the element types can not be handled; ``only`` restricts the check to these inputs (and all outputs)."""
+    """Why the element types cannot be handled; ``only`` restricts the check to these inputs (and all outputs)."""
     inputs = [value for index, value in enumerate(node.inputs) if not only or index in only]
     for value in (*inputs, *node.outputs):
         if value is None:
@@ -49,7 +49,7 @@ def dtype_reason(view: GraphView, node: Node, allowed: Collection[DType], *, onl
 
 
 def constant_reason(view: GraphView, node: Node, *indices: int) -> str | None:
-    """Why the inputs ``indices`` can not be used: they must be known when the kernels are made."""
+    """Why the inputs ``indices`` cannot be used: they must be known when the kernels are made."""
     for index in indices:
         value = node.input(index)
         if value is not None and view.constant(value) is None:
@@ -58,7 +58,7 @@ def constant_reason(view: GraphView, node: Node, *indices: int) -> str | None:
 
 
 def outputs_reason(node: Node, count: int = 1) -> str | None:
-    """Why further outputs can not be had."""
+    """Why further outputs cannot be had."""
     for value in node.outputs[count:]:
         if value is not None:
             return f"the output '{value.name}' of {node.op_type} is not computed here"

@@ -42,7 +42,7 @@ def _reason(view: GraphView, node: Node) -> str | None:
     if node.attr("nearest_mode", "round_prefer_floor") not in _NEAREST:
         return f"the rounding '{node.attr('nearest_mode')}' is not known here"
     if 0 in view.shape(x):
-        return f"'{x.name}' is empty and can not be resized"
+        return f"'{x.name}' is empty and cannot be resized"
     if dtype_of(view, x) is not DType.FLOAT32 and mode == "linear":
         return f"'{x.name}' is {dtype_of(view, x).label}; linear interpolation is computed in float32 here"
     changed = sum(a != b for a, b in zip(view.shape(x), view.shape(y), strict=True))

@@ -36,7 +36,7 @@ def _gather_reason(view: GraphView, node: Node) -> str | None:
     known = view.constant(indices)
     if known is None:
         return (
-            f"'{indices.name}' is computed during the run, and a kernel can not report an index out of range; "
+            f"'{indices.name}' is computed during the run, and a kernel cannot report an index out of range; "
             "Gather takes constant indices here"
         )
     numbers = known.numpy()
@@ -84,7 +84,7 @@ def _pad_reason(view: GraphView, node: Node) -> str | None:
     assert x is not None
     shape = view.shape(x)
     if len(shape) == 0:
-        return "a scalar can not be padded"
+        return "a scalar cannot be padded"
     if 0 in shape and mode != "constant":
         return f"'{x.name}' is empty; padding it from its own edge is not possible"
     return None
