@@ -90,6 +90,18 @@ def test_one_axis() -> None:
     check((1, 1, 300), 8, (25,), strides=[4], pads=[12, 12])
 
 
+@pytest.mark.parametrize("group", [1, 2, 32])
+@pytest.mark.parametrize("stride", [96, 128, 513, 2048])
+def test_long_hops_have_generated_kernels(stride: int, group: int) -> None:
+    """As those of a Fourier transform; what follows is joined, which the kernel for any stride does not do."""
+    channels = 1 if group == 1 else 32
+    x, w = arrays(1, (1, channels, 3 * stride + 40), (64, channels // group, 40))
+    conv = helper.make_node("Conv", ["x", "w"], ["c"], group=group, strides=[stride])
+    nodes = [conv, helper.make_node("Relu", ["c"], ["y"])]
+    ran = check_nodes(nodes, {"x": x, "w": w}, ["y"], 20, constants=("w",), tol=5e-5)
+    assert "Conv+Relu" in ran.steps
+
+
 def test_three_axes() -> None:
     check((1, 3, 5, 6, 7), 4, (3, 2, 3), pads=[1, 0, 1, 1, 1, 1], strides=[2, 1, 2], dilations=[1, 2, 1])
 

@@ -65,6 +65,9 @@ class _Words:
         return self._values[arg]
 
 
+MOST_FETCHED = 4
+"""Input pixels asked for ahead of time for each output pixel: of a longer stride most are never read."""
+
 POINTERS = (Arg.INPUT, Arg.WEIGHTS, Arg.BIAS, Arg.OUTPUT, Arg.SCRATCH, Arg.PAIR_OUTPUT)
 
 
@@ -332,8 +335,10 @@ class _Emitter:
         body, ahead = self.body, self.words[Arg.INPUT_AHEAD]
         with body.b.if_then(body.b.icmp_signed("!=", ahead, constant(0))):
             start = body.floats(window, ahead)
-            for pixel in range(self.variant.rows * self.variant.stride):
-                body.prefetch(body.floats(start, pixel * self.channel_step))
+            stride = self.variant.stride
+            for pixel in range(self.variant.rows):
+                for beside in range(min(stride, MOST_FETCHED)):
+                    body.prefetch(body.floats(start, (pixel * stride + beside) * self.channel_step))
 
     def _finish(self, out_at: ir.Value, channel_at: ir.Value) -> None:
         body, words, first_block = self.body, self.words, self.first_block

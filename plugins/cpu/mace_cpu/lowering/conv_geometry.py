@@ -11,8 +11,8 @@ from mace_core.graph import Node
 Dims = tuple[int, ...]
 
 
-LARGEST_GENERATED_STRIDE = 64
-"""Code is generated for each stride; larger ones are read by a kernel that takes any."""
+LARGEST_GENERATED_STRIDE = 1 << 16
+"""Code is generated for each stride (the hop of a Fourier transform may be thousands); one kernel takes any, slowly."""
 
 
 @dataclass(frozen=True, slots=True)
