@@ -16,7 +16,7 @@ LINES = [
     ("A provider is a plugin: a package of its own,", 24),
     ("found through an entry point when it is installed.", 24),
     ("It claims the nodes of a graph that it can run", 24),
-    ("and says of every other node why it cannot.", 24),
+    ("and says of every other node why it can not.", 24),
     ("Order 66218 shipped on 2026-05-14", 24),
     ("Total: 1,284.50 EUR (incl. 19% VAT)", 28),
     ("Temperature -12.5 C, pressure 1013 hPa", 22),
