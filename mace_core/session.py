@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import logging
 import os
 import sys
@@ -22,7 +21,7 @@ from mace_core.errors import (
     TransientError,
     UsageError,
 )
-from mace_core.graph import Graph, Node, Value
+from mace_core.graph import Graph, Value
 from mace_core.host_memory import memory_needed
 from mace_core.process_end import at_work
 from mace_core.provider.execution import CancelFlag
@@ -46,8 +45,10 @@ from mace_core.scheduler.feeds import collect_feeds
 from mace_core.scheduler.model import Constants, PreparedModel, prepare_model
 from mace_core.scheduler.numerics import NumericsCheck
 from mace_core.scheduler.partition import REFERENCE_DEVICE
+from mace_core.scheduler.pins import check_pins_match, pin_lookup
 from mace_core.scheduler.profile import Profile
 from mace_core.scheduler.remembered import RememberedPlacements
+from mace_core.scheduler.results import arrays_of, owned
 from mace_core.scheduler.runner import GraphPlan, GraphRunner, Planner
 from mace_core.scheduler.selection import host_advice, host_provider_version, resolve_device_name, select_devices
 from mace_core.scheduler.signatures import given_shapes, signature_text, static_types, types_from_shapes
@@ -155,14 +156,14 @@ class Session:
             for device in self._pool.devices:
                 if device.has_options:
                     self._pool.ready(device)
-            _check_pins(pins, graph, self._model.label)
+            check_pins_match(pins, graph, self._model.label)
             self._planner = Planner(
                 label=self._model.label,
                 pool=self._pool,
                 compile_with=self._model.compile,
                 resolve=self._model.resolve,
                 remembered=RememberedPlacements(self._model, self._pool, strict=strict),
-                pin=_pin_lookup(pins),
+                pin=pin_lookup(pins),
                 strict=strict,
                 capacity=max_signatures,
                 opset_imports=graph.opset_imports,
@@ -251,8 +252,8 @@ class Session:
         if profile is not None:
             profile.end_ns = time.perf_counter_ns()
             notify.profiled(self._model.label, profile)
-        fed = _arrays_of(values)
-        return {name: _owned(result, fed) for name, result in zip(names, results, strict=True)}
+        fed = arrays_of(values)
+        return {name: owned(result, fed) for name, result in zip(names, results, strict=True)}
 
     def profile(self, feeds: Mapping[str, Any], outputs: Sequence[str] | None = None) -> Profile:
         """Run once and tell where the time went; the results are in ``Profile.outputs``."""
@@ -531,57 +532,3 @@ def _fast_inputs(inputs: Sequence[Value]) -> list[tuple[str, np.dtype[Any]]] | N
             return None
         found.append((value.name, value.type.dtype.numpy))
     return found
-
-
-def _owned(result: RuntimeValue, fed: Sequence[npt.NDArray[Any]]) -> RuntimeValue:
-    """A result that the caller may change without changing feeds (``fed``) or constants."""
-    if isinstance(result, list):
-        return [_owned(item, fed) for item in result]
-    if isinstance(result, np.ndarray):
-        shared = not result.flags.writeable or any(np.may_share_memory(array, result) for array in fed)
-        return result.copy() if shared else result
-    return result
-
-
-def _arrays_of(values: Sequence[RuntimeValue]) -> list[npt.NDArray[Any]]:
-    """All arrays among values, those in sequences included."""
-    found: list[npt.NDArray[Any]] = []
-    for value in values:
-        if isinstance(value, np.ndarray):
-            found.append(value)
-        elif isinstance(value, list):
-            found += _arrays_of(value)
-    return found
-
-
-def _pin_lookup(pins: Mapping[str, str]) -> Callable[[Node], str | None]:
-    """The device of the first pattern that a node's name or operator type matches."""
-    if not pins:
-        return lambda node: None
-
-    def lookup(node: Node) -> str | None:
-        for pattern, device in pins.items():
-            if node.name == pattern or any(
-                fnmatch.fnmatchcase(text, pattern) for text in (node.name, node.qualified_op)
-            ):
-                return device
-        return None
-
-    return lookup
-
-
-def _check_pins(pins: Mapping[str, str], graph: Graph, label: str) -> None:
-    """A pin that matches nothing is a mistake.
-
-    Raises:
-        UsageError: naming it.
-    """
-    nodes = list(_all_nodes(graph))
-    for pattern, device in pins.items():
-        lookup = _pin_lookup({pattern: device})
-        if not any(lookup(node) for node in nodes):
-            raise UsageError(f"the pin '{pattern}' -> {device} matches no node name and no operator of {label}")
-
-
-def _all_nodes(graph: Graph) -> list[Node]:
-    return [*graph.nodes, *(inner for node in graph.nodes for body in node.subgraphs() for inner in _all_nodes(body))]

@@ -27,7 +27,7 @@ from mace_core.provider import (
     Execution,
     Stream,
 )
-from mace_core.provider.border import PASSED_ON, attempt, calling, close_all, defect, instance_of
+from mace_core.provider.border import attempt, calling, close_all, instance_of
 from mace_core.provider.memory import HostAllocator
 from mace_core.scheduler.calls import run_execution
 from mace_core.scheduler.context import RunContext
@@ -101,11 +101,12 @@ class StageInstance:
             self._bound = [self._bind(index, register) for index, register in enumerate(plan.registers)]
             self._new = [i for i, register in enumerate(plan.registers) if register.storage is Storage.FRESH]
             self._work = [self._prepare(step) for step in plan.steps]
-            self._transfers: dict[str, DataTransfer] = {
-                step.device: plan.devices[step.device].transfer()
-                for step in plan.transfers
-                if plan.devices[step.device].memory is MemoryKind.DEVICE
-            }
+            self._transfers: dict[str, DataTransfer] = {}
+            for step in plan.transfers:
+                device = plan.devices[step.device]
+                if device.memory is MemoryKind.DEVICE:
+                    with calling(step.device):
+                        self._transfers[step.device] = device.transfer()
             self._queueable = queueable_copies(plan) if self._streams else frozenset()
         except BaseException:
             self.close()
@@ -231,8 +232,8 @@ class StageInstance:
         array = fresh_storage(bound.dtype, bound.shape)
         if array.nbytes:
             target = Buffer(MemoryKind.HOST, array.nbytes, address_of(array), array)
-            transfer = self.plan.devices[spec.location].transfer()
             with calling(spec.location):
+                transfer = self.plan.devices[spec.location].transfer()
                 transfer.to_host(bound.buffer, target, array.nbytes, source_offset=bound.offset, target_offset=0)
         return from_storage(array, bound.dtype, bound.shape)
 
@@ -259,24 +260,16 @@ class StageInstance:
             run_execution(execution, bindings, step.device)
             return
         pending = self._pending.setdefault(step.device, [])
-        try:
+        with calling(step.device):
             event = execution.enqueue(stream, bindings, tuple(pending))
-        except PASSED_ON:
-            raise
-        except BaseException as error:
-            raise defect(error, step.device) from error
         pending[:] = [event]
 
     def _wait(self, device: str) -> None:
         """Until what was queued on ``device`` is done."""
         pending = self._pending.get(device)
         while pending:
-            try:
+            with calling(device):
                 pending[0].wait()
-            except PASSED_ON:
-                raise
-            except BaseException as error:
-                raise defect(error, device) from error
             pending.pop(0)
 
     def _settle(self) -> None:
