@@ -65,6 +65,8 @@ def infer_with_onnx(ctx: NodeContext, opset_imports: Mapping[str, int]) -> Seque
     opsets = [onnx.OperatorSetIdProto(domain=domain, version=version) for domain, version in opset_imports.items()]
     try:
         found = shape_inference.infer_node_outputs(schema, proto, types, data, opset_imports=opsets)
+    except MemoryError:
+        raise
     except Exception as error:  # onnx answers a node that cannot be with any of several exceptions of C++'s
         raise ShapeMismatchError(_in_words(error)) from None
     result = [None if not name else _value_type(found[name]) if name in found else None for name in outputs]
