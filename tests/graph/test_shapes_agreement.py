@@ -177,6 +177,60 @@ def test_a_tree_whose_branches_meet_again_is_computed() -> None:
         np.testing.assert_array_equal(session.run({"x": ones(2, 1)})["y"], [[3.0], [3.0]])
 
 
+def _members(**changes: Any) -> bytes:
+    """A tree that asks whether its only feature is 1, 2 or 5; ``changes`` to its attributes, None takes one away."""
+    attributes: dict[str, Any] = {
+        "n_targets": 1,
+        "tree_roots": [0],
+        "nodes_featureids": [0],
+        "nodes_modes": numpy_helper.from_array(np.array([6], B)),
+        "nodes_splits": numpy_helper.from_array(np.zeros(1, F)),
+        "nodes_truenodeids": [0],
+        "nodes_trueleafs": [1],
+        "nodes_falsenodeids": [1],
+        "nodes_falseleafs": [1],
+        "leaf_targetids": [0, 0],
+        "leaf_weights": numpy_helper.from_array(np.array([7, 8], F)),
+        "membership_values": numpy_helper.from_array(np.array([1, 2, 5, np.nan], F)),
+    }
+    given = {name: value for name, value in {**attributes, **changes}.items() if value is not None}
+    node = helper.make_node("TreeEnsemble", ["x"], ["y"], domain="ai.onnx.ml", **given)
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 1])]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
+    imports = [helper.make_opsetid("", 21), helper.make_opsetid("ai.onnx.ml", 5)]
+    graph = helper.make_graph([node], "g", inputs, outputs)
+    return bytes(helper.make_model(graph, opset_imports=imports, ir_version=10).SerializeToString())
+
+
+def test_a_tree_that_asks_for_membership_is_computed() -> None:
+    with mace.Session(_members(), devices=["cpu"], cache=False) as session:
+        np.testing.assert_array_equal(session.run({"x": np.array([[1], [3], [5]], F)})["y"], [[7], [8], [7]])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("membership_values", None, "1 nodes ask for membership, and 'membership_values' has 0 sets"),
+        ("membership_values", np.array([1, np.nan, 2], F), "has 2 sets"),
+        ("membership_values", np.array([np.nan, 2], F), r"has 2 sets \(1 empty\)"),
+        ("nodes_modes", np.array([9], B), "a mode that is none of 0 to 6"),
+        ("nodes_modes", np.array([0, 0], B), "'nodes_modes' has 2 elements"),
+        ("nodes_splits", np.zeros(0, F), "'nodes_splits' has 0 elements"),
+        ("nodes_hitrates", np.ones(3, F), "'nodes_hitrates' has 3 elements"),
+        ("nodes_missing_value_tracks_true", [0, 1], "'nodes_missing_value_tracks_true' has 2 elements"),
+        ("leaf_weights", np.ones(1, F), "'leaf_weights' has 1 elements"),
+        ("leaf_targetids", [0, 4], "none of the 1 targets"),
+    ],
+)
+def test_tensors_that_do_not_fit_a_tree_are_refused(name: str, value: Any, message: str) -> None:
+    given = numpy_helper.from_array(value) if isinstance(value, np.ndarray) else value
+    with (
+        pytest.raises(ModelError, match=message),
+        mace.Session(_members(**{name: given}), devices=["cpu"], cache=False) as session,
+    ):
+        session.run({"x": ones(2, 1)})
+
+
 def test_scan_of_opset_8_takes_its_element_types_from_the_body() -> None:
     """Its first input may be the lengths, which are whole numbers whatever is scanned."""
     value = helper.make_tensor_value_info

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from mace_core.graph.shapes.agreement import agreement, require
-from mace_core.graph.shapes.context import NodeContext
+from mace_core.graph.shapes.context import Array, NodeContext
 
 ML = "ai.onnx.ml"
+
+MEMBER = 6
+"""The last of the modes of TreeEnsemble: whether a feature is a member of a set."""
 
 
 def _no_circle(branches: Sequence[Sequence[int]]) -> bool:
@@ -76,5 +81,42 @@ def trees_by_place(ctx: NodeContext) -> None:
         branches.append([target for target, leaf in ends if not leaf])
     roots = tuple(ctx.attr("tree_roots") or ())
     require(all(0 <= root < max(len(yes), 1) for root in roots), f"the roots {list(roots)[:9]} are not all nodes")
+    _agree_on_nodes_and_leaves(ctx, len(yes), leaves)
     # a tree of a single leaf is written as a node that leads to that leaf on both sides
     require(_no_circle(branches), "the nodes of a tree lead round in a circle")
+
+
+def _agree_on_nodes_and_leaves(ctx: NodeContext, nodes: int, leaves: int) -> None:
+    """What is told of nodes and leaves by tensors, and of the sets that nodes ask for membership in."""
+    for name, count in (("nodes_splits", nodes), ("nodes_modes", nodes), ("leaf_weights", leaves)):
+        size = _content(ctx, name).size
+        require(size == count, f"'{name}' has {size} elements, and there are {count} of what it tells about")
+    for name in ("nodes_hitrates", "nodes_missing_value_tracks_true"):
+        if (given := ctx.attr(name)) is not None:
+            size = given.size if hasattr(given, "size") else len(given)
+            require(size == nodes, f"'{name}' has {size} elements, and there are {nodes} nodes")
+    targets = int(ctx.attr("n_targets", 1))
+    require(
+        all(0 <= target < targets for target in ctx.attr("leaf_targetids") or ()),
+        f"a leaf belongs to none of the {targets} targets",
+    )
+    modes = _content(ctx, "nodes_modes").reshape(-1).tolist()
+    require(all(0 <= mode <= MEMBER for mode in modes), f"a node has a mode that is none of 0 to {MEMBER}")
+    asking = modes.count(MEMBER)
+    members = _content(ctx, "membership_values").reshape(-1)
+    ends = np.isnan(members.astype(np.float64))
+    sets = np.split(members, np.flatnonzero(ends))
+    sizes = [int((~np.isnan(one.astype(np.float64))).sum()) for one in sets]
+    while sizes and not sizes[-1]:
+        sizes.pop()
+    require(
+        len(sizes) == asking and all(sizes),
+        f"{asking} nodes ask for membership, and 'membership_values' has {len(sizes)} sets ({sizes.count(0)} empty)",
+    )
+
+
+def _content(ctx: NodeContext, name: str) -> Array:
+    """The elements of an attribute that is a tensor; none where it is not there."""
+    given = ctx.attr(name)
+    found: Array = np.zeros(0, np.float32) if given is None else given.numpy()
+    return found
