@@ -26,7 +26,7 @@ from mace_core.private_files import (
     open_private,
 )
 
-_LOG = logging.getLogger("mace_core.cache")
+_LOG = logging.getLogger("mace.cache")
 
 _MAGIC = b"MACE\x00\x01\r\n"
 # magic, length of version, of key and of payload, SHA-256 over lengths, version, key and payload

@@ -22,7 +22,7 @@ from mace_core.cache import TEMPORARY_PREFIX, CheckedCache
 from mace_core.errors import UsageError
 from mace_core.private_files import make_private_folder
 
-_LOG = logging.getLogger("mace_core.cache")
+_LOG = logging.getLogger("mace.cache")
 
 _MAGIC = b"MACEMAP1"
 # CRC-32 of all that follows but the payload, of the payload; lengths of version, key and payload

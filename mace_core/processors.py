@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-_log = logging.getLogger("mace_core")
+_log = logging.getLogger("mace.processors")
 
 AFFINITIES = ("none", "big", "little")
 

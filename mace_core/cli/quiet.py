@@ -10,9 +10,9 @@ from collections.abc import Iterator
 @contextlib.contextmanager
 def plugin_log_quiet() -> Iterator[None]:
     """Hold back warnings about plugins while the body runs (``--debug`` and ``--verbose`` still show them)."""
-    logger = logging.getLogger("mace_core.plugins")
+    logger = logging.getLogger("mace.plugins")
     before = logger.level
-    if logging.getLogger("mace_core").level >= logging.WARNING:
+    if logging.getLogger("mace").level >= logging.WARNING:
         logger.setLevel(logging.ERROR)
     try:
         yield

@@ -5,18 +5,17 @@ from __future__ import annotations
 import logging
 import sys
 
-_NAMES = ("mace", "mace_core")
+_ROOT = logging.getLogger("mace")
+"""Every logger of the framework is this one or below it."""
 
 
 def set_up_logging(level: int) -> None:
     """Messages of the framework's loggers from this level on, one line each on standard error."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("mace: %(levelname)s: %(message)s"))
-    for name in _NAMES:
-        logger = logging.getLogger(name)
-        logger.handlers[:] = [handler]
-        logger.setLevel(level)
-        logger.propagate = False
+    _ROOT.handlers[:] = [handler]
+    _ROOT.setLevel(level)
+    _ROOT.propagate = False
 
 
 def level_of(*, verbose: bool, quiet: bool, debug: bool) -> int:
@@ -32,14 +31,14 @@ def raise_verbosity(*, verbose: bool, quiet: bool, debug: bool) -> None:
     """Take the options of a sub-command into account: what was asked for before it stays asked for."""
     if verbose or quiet or debug:
         level = level_of(verbose=verbose, quiet=quiet, debug=debug)
-        now = logging.getLogger(_NAMES[0]).level
+        now = _ROOT.level
         if (level == logging.ERROR and now >= logging.WARNING) or level < now:
             set_up_logging(level)
 
 
 def is_quiet() -> bool:
     """Whether notes and progress are unwanted."""
-    return logging.getLogger(_NAMES[0]).level >= logging.ERROR
+    return _ROOT.level >= logging.ERROR
 
 
 def note(text: str) -> None:

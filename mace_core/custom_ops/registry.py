@@ -10,7 +10,7 @@ from mace_core.custom_ops.definition import CustomOp
 
 ENTRY_POINT_GROUP = "mace.custom_ops"
 
-_log = logging.getLogger("mace_core.custom_ops")
+_log = logging.getLogger("mace.custom_ops")
 _lock = threading.Lock()
 _ops: dict[tuple[str, str], CustomOp] = {}
 _asked: dict[str, str] = {}

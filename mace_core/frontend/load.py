@@ -33,7 +33,7 @@ ENTRY_POINT_GROUP = "mace.frontends"
 
 Model: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | onnx.ModelProto | Graph"
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("mace.frontend")
 
 
 def load_model(model: Model, *, mmap: bool = True) -> Graph:

@@ -18,7 +18,7 @@ from mace_core.graph.serialize import dump_graph, graph_fingerprint, load_graph
 from mace_core.tensor import Tensor
 from mace_core.tensor.files import FileIdentity, file_identity, settled_identity
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("mace.frontend")
 
 _LENGTH = struct.Struct("<I")
 

@@ -20,7 +20,7 @@ from mace_core.native.kernel import KernelSource
 from mace_core.native.target import Target
 from mace_core.threads import default_threads
 
-_LOG = logging.getLogger("mace_core.native")
+_LOG = logging.getLogger("mace.native")
 
 _KERNELS_PER_HELPER = 6  # fewer are built here in the time that a helper needs to start
 _MOST_HELPERS = 7

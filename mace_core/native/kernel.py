@@ -24,7 +24,7 @@ from mace_core.native.loader import check_object, link_objects, load_prelinked, 
 from mace_core.native.target import Target, host_target
 from mace_core.progress import report
 
-_LOG = logging.getLogger("mace_core.native")
+_LOG = logging.getLogger("mace.native")
 _LENGTH = struct.Struct("<I")
 
 _lock = threading.RLock()

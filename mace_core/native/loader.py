@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from mace_core.native.kernel import KernelSource
 
-_LOG = logging.getLogger("mace_core.native")
+_LOG = logging.getLogger("mace.native")
 
 MAY_RAISE = "mace_kernel_may_raise"
 """An undefined symbol that a kernel compiled from Python has left if some path through it raises."""

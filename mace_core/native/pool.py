@@ -27,7 +27,7 @@ from mace_core.native.target import host_target
 from mace_core.processors import pin_this_thread
 from mace_core.threads import default_threads
 
-_LOG = logging.getLogger("mace_core.native")
+_LOG = logging.getLogger("mace.native")
 
 MAX_THREADS = 64
 """Participants of one region: the caller and 63 workers, one bit each in a word."""

@@ -19,7 +19,7 @@ from mace_core.provider.plugin_memory import Installed, PluginMemory
 PROVIDER_GROUP = "mace.execution_providers"
 HOOK_GROUP = "mace.hooks"
 
-_log = logging.getLogger("mace_core.plugins")
+_log = logging.getLogger("mace.plugins")
 
 
 class PluginEntry(NamedTuple):

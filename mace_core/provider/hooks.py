@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mace_core.provider.device import Device
     from mace_core.provider.events import CompileEvent, PartitionEvent, RunProfile
 
-_log = logging.getLogger("mace_core.plugins")
+_log = logging.getLogger("mace.plugins")
 
 _MARK = "mace_impl"  # what pluggy's HookimplMarker("mace") leaves on a function
 

@@ -13,7 +13,7 @@ from mace_core.provider.entry_points import describe, trace
 from mace_core.provider.probe_cache import ProbeCache
 from mace_core.provider.registry import REFERENCE, PluginStatus, Registry, default_registry
 
-_log = logging.getLogger("mace_core.plugins")
+_log = logging.getLogger("mace.plugins")
 
 PROBE_SECONDS = 30.0
 """So long the probe of a provider that nobody has named may take; then the session goes on without its devices."""

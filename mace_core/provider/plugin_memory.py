@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mace_core.cache import CheckedCache
     from mace_core.provider.entry_points import PluginEntry
 
-_log = logging.getLogger("mace_core.plugins")
+_log = logging.getLogger("mace.plugins")
 
 _METADATA = (".dist-info", ".egg-info")
 

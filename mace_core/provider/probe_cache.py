@@ -21,7 +21,7 @@ from mace_core.provider.registry import Registry
 from mace_core.tensor import DType, MemoryKind
 from mace_core.threads import default_threads
 
-_log = logging.getLogger("mace_core.plugins")
+_log = logging.getLogger("mace.plugins")
 
 _FileState = list[int] | None  # [mtime in ns, size], None for a file that is not there
 

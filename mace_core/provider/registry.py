@@ -17,7 +17,7 @@ from mace_core.provider.entry_points import PROVIDER_GROUP, PluginEntry, Switche
 from mace_core.provider.provider import ExecutionProvider
 from mace_core.version import VERSION
 
-_log = logging.getLogger("mace_core.plugins")
+_log = logging.getLogger("mace.plugins")
 
 REFERENCE = "reference"
 """The provider of the core itself: always there, the name belongs to mace-core alone."""

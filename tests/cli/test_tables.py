@@ -29,11 +29,10 @@ class Terminal(io.StringIO):
 @pytest.fixture(autouse=True)
 def logging_as_before() -> Iterator[None]:
     """The command sets up logging for its process, which is the tests' here."""
-    loggers = [logging.getLogger(name) for name in ("mace", "mace_core")]
-    before = [(logger, logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
+    logger = logging.getLogger("mace")
+    before = logger.handlers[:], logger.level, logger.propagate
     yield
-    for logger, handlers, level, propagate in before:
-        logger.handlers[:], logger.level, logger.propagate = handlers, level, propagate
+    logger.handlers[:], logger.level, logger.propagate = before
 
 
 @pytest.fixture

@@ -119,7 +119,7 @@ def test_a_folder_that_cannot_be_written_is_logged_once_and_ignored(
 ) -> None:
     (tmp_path / "things").write_text("a file where the folder should be")
     cache = CheckedCache("things", "1", tmp_path)
-    with caplog.at_level(logging.WARNING, "mace_core.cache"):
+    with caplog.at_level(logging.WARNING, "mace.cache"):
         cache.put("a", b"1")
         cache.put("b", b"2")
     assert cache.get("a") is None

@@ -136,7 +136,7 @@ class TestDamage:
             monkeypatch.setattr(kernel_module, "_generator", lambda: "another")
         forget()
         cell = np.zeros(1, np.int64)
-        with caplog.at_level(logging.INFO, "mace_core.cache"):
+        with caplog.at_level(logging.INFO, "mace.cache"):
             call(load(store_source("store_damage", 7, built)), [cell.ctypes.data], 0, 1)
         assert cell[0] == 7
         assert len(built) == 2
@@ -436,7 +436,7 @@ class TestHelperProcesses:
         )
         sources = {name: numba_source("sample_kernels", "unary", function=name) for name in names}
         seen: list[int] = []
-        with caplog.at_level(logging.INFO, "mace_core.native"):
+        with caplog.at_level(logging.INFO, "mace.native"):
             addresses = load_kernels(list(sources.values()), progress=lambda done, total: seen.append(done))
         assert "helper" not in caplog.text
         assert 0 < len(here) < len(names)
@@ -476,7 +476,7 @@ class TestHelperProcesses:
         monkeypatch.setattr(builder, "_HELPER", "import os; os._exit(9)")
         names = ("acos", "asin", "atan", "cosh", "sinh", "tan", "sqrt", "log", "exp", "floor", "ceil", "fabs")
         sources = [numba_source("sample_kernels", "unary", function=name) for name in names]
-        with caplog.at_level(logging.INFO, "mace_core.native"):
+        with caplog.at_level(logging.INFO, "mace.native"):
             assert len(load_kernels(sources)) == len(names)
         assert "it ended" in caplog.text
 

@@ -31,7 +31,7 @@ from mace_opencl.program import Program, source_of
 from mace_opencl.stream import ClStream
 from mace_opencl.version import VERSION
 
-_log = logging.getLogger("mace_opencl")
+_log = logging.getLogger("mace.opencl")
 
 _MAGIC = b"mace-opencl 1\n"
 _LOG_CHARACTERS = 4000

@@ -16,7 +16,7 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from mace_core.native.target import Target
 
-_log = logging.getLogger("mace_opencl")
+_log = logging.getLogger("mace.opencl")
 
 RECORD_WORDS = 8
 """kernel, dimensions, global size (3), local size (3)."""

@@ -12,7 +12,7 @@ from mace_core.provider import Event, Stream
 from mace_opencl.api import EVENT_COMMAND_EXECUTION_STATUS, OpenCl
 from mace_opencl.errors import code_name, raise_for
 
-_log = logging.getLogger("mace_opencl")
+_log = logging.getLogger("mace.opencl")
 
 
 class ClEvent(Event):
