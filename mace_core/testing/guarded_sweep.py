@@ -1,6 +1,7 @@
 """Runs cases on guarded memory in processes of their own: one that dies of a byte outside is a finding.
 
-    findings = sweep(tasks, GuardedRuns("cpu:0", {"features": "avx2"}, Side.END, "mace_cpu.guarded:guarded_buffers"))
+    buffers = "mace_cpu.memory_checks.guarded:guarded_buffers"
+    findings = sweep(tasks, GuardedRuns("cpu:0", {"features": "avx2"}, Side.END, buffers))
 
 A task is an operator, of which the fuzzer draws examples, or a model with random inputs.
 """

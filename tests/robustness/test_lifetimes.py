@@ -131,17 +131,17 @@ def numbers() -> npt.NDArray[np.float32]:
 
 
 def test_the_mode_finds_a_result_that_does_not_live_until_it_is_handed_over() -> None:
-    import mace_cpu.assembly
+    import mace_cpu.plan.assembly
 
-    honest = mace_cpu.assembly.lifetimes
+    honest = mace_cpu.plan.assembly.lifetimes
 
     def too_short(program: Any) -> Any:
         return {buf: (first, min(last, first)) for buf, (first, last) in honest(program).items()}
 
     model = small_model(helper.make_node("NonZero", ["x"], ["y"]), output=TensorProto.INT64)
     assert differences(model, {"x": numbers()}, ["cpu"])[1] == []
-    planning = mock.patch.object(mace_cpu.assembly, "lifetimes", too_short)
-    with planning, mock.patch("mace_cpu.poisoned.lifetimes", too_short):
+    planning = mock.patch.object(mace_cpu.plan.assembly, "lifetimes", too_short)
+    with planning, mock.patch("mace_cpu.memory_checks.poisoned.lifetimes", too_short):
         assert differences(model, {"x": numbers()}, ["cpu"])[1] != []
 
 
@@ -181,7 +181,7 @@ def test_the_mode_finds_a_value_between_devices_that_does_not_live_until_it_is_r
 
 
 def test_the_mode_finds_an_output_that_nothing_writes() -> None:
-    from mace_cpu.program import Program
+    from mace_cpu.shared.program.program import Program
 
     emit = Program.emit
 

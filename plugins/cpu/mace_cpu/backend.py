@@ -13,14 +13,14 @@ from mace_core.native.pool import ThreadPool, release_shared, shared_pool
 from mace_core.poison import poison_byte
 from mace_core.provider.backend import Backend, Capability, Claim, CompiledSubgraph, Rejection, ShapeSupport
 from mace_core.provider.device import Device
-from mace_cpu import stored
-from mace_cpu.assembly import assemble
-from mace_cpu.precision import choose_instructions
-from mace_cpu.subgraph import CpuSubgraph
+from mace_cpu.plan import stored
+from mace_cpu.plan.assembly import assemble
+from mace_cpu.plan.subgraph import CpuSubgraph
+from mace_cpu.shared.precision import choose_instructions
 from mace_cpu.workers import Workers
 
 if TYPE_CHECKING:
-    from mace_cpu.program import Program
+    from mace_cpu.shared.program.program import Program
 
 
 class CpuBackend(Backend):
@@ -50,7 +50,7 @@ class CpuBackend(Backend):
         self._sources: dict[str, KernelSource] = {}
 
     def capability(self, view: GraphView) -> Capability:
-        from mace_cpu.lowering import find_lowering, load_all
+        from mace_cpu.shared.registry import find_lowering, load_all
 
         load_all()
         claims: list[Claim] = []
@@ -90,10 +90,10 @@ class CpuBackend(Backend):
             release_shared(pool)
 
     def _lower(self, view: GraphView) -> Program:
-        from mace_cpu.lowering import find_lowering, load_all
-        from mace_cpu.lowering.bands import join_bands
-        from mace_cpu.lowering.stored_weights import fold_stored_weights
-        from mace_cpu.program import Program
+        from mace_cpu.conv.bands.join import join_bands
+        from mace_cpu.quantized.stored_weights import fold_stored_weights
+        from mace_cpu.shared.program.program import Program
+        from mace_cpu.shared.registry import find_lowering, load_all
 
         load_all()
         view = fold_stored_weights(view)
@@ -111,7 +111,7 @@ class CpuBackend(Backend):
         join_bands(program)
         byte = poison_byte()
         if byte is not None:
-            from mace_cpu.poisoned import add_poison
+            from mace_cpu.memory_checks.poisoned import add_poison
 
             add_poison(program, byte)
         return program

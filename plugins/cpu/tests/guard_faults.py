@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
-from mace_cpu.buffers import At
-from mace_cpu.guarded import guarded_buffers
-from mace_cpu.lowering import layout
+from mace_cpu.memory_checks.guarded import guarded_buffers
+from mace_cpu.shared.layouts import blocks as layout
+from mace_cpu.shared.program.buffers import At
 
 from mace_core.testing.guard_pages import Side
 

@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 from mace_cpu.backend import CpuBackend
-from mace_cpu.buffers import Layout
-from mace_cpu.lowering import lowers
-from mace_cpu.program import Program
-from mace_cpu.subgraph import CpuSubgraph
+from mace_cpu.plan.subgraph import CpuSubgraph
+from mace_cpu.shared.program.buffers import Layout
+from mace_cpu.shared.program.program import Program
+from mace_cpu.shared.registry import lowers
 from mace_cpu.workers import Workers
 from onnx import helper, numpy_helper
 

@@ -14,9 +14,9 @@ import pytest
 from harness import Ran, ask_onnxruntime, check_node, check_nodes
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mace_cpu.lowering.bfloat16 import pair_weights, rounded
-from mace_cpu.precision import Bfloat16Unit, choose_instructions
+from mace_cpu.conv.pairs import pair_weights, rounded
 from mace_cpu.provider import CpuProvider
+from mace_cpu.shared.precision import Bfloat16Unit, choose_instructions
 from onnx import helper, numpy_helper
 
 from mace_core.errors import UsageError
@@ -361,8 +361,8 @@ def test_a_result_is_kept_in_both_forms_for_readers_of_both(features: str) -> No
 def test_a_wrong_guess_about_a_reader_costs_a_conversion_not_the_result(
     features: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mace_cpu.buffers import Layout
-    from mace_cpu.lowering import bfloat16
+    from mace_cpu.conv import pairs as bfloat16
+    from mace_cpu.shared.program.buffers import Layout
 
     monkeypatch.setattr(bfloat16, "_form_read", lambda program, node, value: Layout.PAIRS)
     nodes, inputs = chain(

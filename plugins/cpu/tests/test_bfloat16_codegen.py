@@ -7,13 +7,13 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mace_cpu.codegen.epilogue import Epilogue, EpilogueOp
-from mace_cpu.lowering.conv_depthwise import depthwise_kernel
-from mace_cpu.lowering.conv_direct import Pairs, direct_kernel
-from mace_cpu.lowering.conv_tiles import choose_matrix_rows
-from mace_cpu.lowering.gemm_packed import gemm_kernel
-from mace_cpu.lowering.pair_conversions import pair_rows_kernel, pairs_kernel, wide_kernel
-from mace_cpu.precision import Bfloat16Unit
+from mace_cpu.conv.depthwise.lower import depthwise_kernel
+from mace_cpu.conv.direct.lower import Pairs, direct_kernel
+from mace_cpu.matmul.packed import gemm_kernel
+from mace_cpu.shared.epilogue.epilogue import Epilogue, EpilogueOp
+from mace_cpu.shared.layouts.pairs import pair_rows_kernel, pairs_kernel, wide_kernel
+from mace_cpu.shared.precision import Bfloat16Unit
+from mace_cpu.shared.tiles.choose import choose_matrix_rows
 
 from mace_core.native.compiler import compile_assembly, compile_object
 from mace_core.native.kernel import KernelSource

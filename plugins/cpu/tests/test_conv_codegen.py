@@ -7,11 +7,20 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mace_cpu.codegen.epilogue import Epilogue, EpilogueOp
-from mace_cpu.lowering.conv_depthwise import depthwise_kernel
-from mace_cpu.lowering.conv_direct import direct_kernel
-from mace_cpu.lowering.conv_planar import planar_kernel
-from mace_cpu.lowering.conv_tiles import (
+from mace_cpu.conv.depthwise.lower import depthwise_kernel
+from mace_cpu.conv.direct.lower import direct_kernel
+from mace_cpu.conv.planar.lower import planar_kernel
+from mace_cpu.matmul.packed import gemm_kernel
+from mace_cpu.pooling.generated import global_pool_kernel, window_pool_kernel
+from mace_cpu.shared.epilogue.epilogue import Epilogue, EpilogueOp
+from mace_cpu.shared.layouts.moving import (
+    conversion_kernel,
+    copy_kernel,
+    panels_kernel,
+    strided_rows_kernel,
+    transpose_kernel,
+)
+from mace_cpu.shared.tiles.choose import (
     LONGEST_SEGMENT_TILES,
     ROW_CHOICES,
     choose_rows,
@@ -20,15 +29,6 @@ from mace_cpu.lowering.conv_tiles import (
     split_channels,
     widest_tile,
 )
-from mace_cpu.lowering.gemm_packed import gemm_kernel
-from mace_cpu.lowering.moving_kernels import (
-    conversion_kernel,
-    copy_kernel,
-    panels_kernel,
-    strided_rows_kernel,
-    transpose_kernel,
-)
-from mace_cpu.lowering.pooling_kernels import global_pool_kernel, window_pool_kernel
 
 from mace_core.errors import UsageError
 from mace_core.native.compiler import compile_assembly, compile_object

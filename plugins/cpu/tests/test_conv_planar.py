@@ -9,9 +9,9 @@ import pytest
 from harness import FEATURES, Ran, check_node, check_nodes
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mace_cpu.codegen.epilogue import Epilogue
-from mace_cpu.lowering.conv_geometry import Geometry
-from mace_cpu.lowering.conv_planar import choose_tile, planar_kernel, planar_lattice
+from mace_cpu.conv.geometry import Geometry
+from mace_cpu.conv.planar.lower import choose_tile, planar_kernel, planar_lattice
+from mace_cpu.shared.epilogue.epilogue import Epilogue
 from onnx import helper
 
 from mace_core.errors import UsageError

@@ -9,7 +9,7 @@ import pytest
 from harness import FEATURES, check_node, check_nodes
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mace_cpu.lowering.conv_phases import axis_phases
+from mace_cpu.conv.transposed.lower import axis_phases
 from onnx import helper
 
 

@@ -12,11 +12,11 @@ from harness import FEATURES, _backend, ask_onnxruntime, check_node, check_nodes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mace_cpu.backend import CpuBackend
-from mace_cpu.codegen.epilogue import Epilogue, EpilogueOp
-from mace_cpu.codegen.winograd_matrices import Matrix, transforms
-from mace_cpu.lowering import conv_winograd
-from mace_cpu.lowering.conv_tiles import most_rows, widest_tile
-from mace_cpu.lowering.conv_winograd import winograd_kernel
+from mace_cpu.conv.winograd import lower as conv_winograd
+from mace_cpu.conv.winograd.lower import winograd_kernel
+from mace_cpu.conv.winograd.matrices import Matrix, transforms
+from mace_cpu.shared.epilogue.epilogue import Epilogue, EpilogueOp
+from mace_cpu.shared.tiles.choose import most_rows, widest_tile
 from mace_cpu.workers import Workers
 from onnx import helper
 

@@ -12,10 +12,10 @@ import onnx
 import pytest
 from harness import ask_reference, make_model, make_view
 from llvmlite import ir
-from mace_cpu.codegen.body import Body
-from mace_cpu.codegen.epilogue import Epilogue, match_epilogue
-from mace_cpu.codegen.version import generator_version
-from mace_cpu.program import Program
+from mace_cpu.shared.codegen.body import Body
+from mace_cpu.shared.codegen.version import generator_version
+from mace_cpu.shared.epilogue.epilogue import Epilogue, match_epilogue
+from mace_cpu.shared.program.program import Program
 from onnx import helper
 
 from mace_core.native.kernel import KernelSource, load_kernels

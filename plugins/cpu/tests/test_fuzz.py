@@ -10,8 +10,7 @@ import warnings
 from collections.abc import Iterator
 
 import pytest
-from mace_cpu.lowering import load_all
-from mace_cpu.lowering.registry import lowered_operators
+from mace_cpu.shared.registry import load_all, lowered_operators
 
 from mace_core.testing.fuzzing.campaign import explore
 from mace_core.testing.fuzzing.registry import covered

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from mace_cpu.lowering import load_all
+from mace_cpu.shared.registry import load_all
 from onnx import TensorProto, helper
 
 from mace_core.testing.fuzzing.registry import covered
@@ -32,7 +32,7 @@ from mace_core.testing.models import (
     vit_tiny,
 )
 
-BUFFERS = "mace_cpu.guarded:guarded_buffers"
+BUFFERS = "mace_cpu.memory_checks.guarded:guarded_buffers"
 FEATURES = ("host", "avx2", "baseline")
 SAMPLE = ("Add", "AveragePool", "Compress", "Conv", "Gather", "LSTM", "MatMul", "NonZero", "Softmax", "Transpose")
 LED_BY_NUMBERS = (

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import pytest
-from mace_cpu import assembly
+from mace_cpu.plan import assembly
 from onnx import helper, numpy_helper
 
 from mace_core import Session

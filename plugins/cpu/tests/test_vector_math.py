@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from llvmlite import ir
-from mace_cpu.codegen import vector_basic, vector_math
-from mace_cpu.codegen.body import F32, Body
-from mace_cpu.codegen.elementwise import Expression, Operation, elementwise_kernel
-from mace_cpu.codegen.layer_norm import RowNorm, row_norm_kernel
-from mace_cpu.codegen.response_norm import response_norm_kernel
-from mace_cpu.codegen.softmax import softmax_kernel
-from mace_cpu.codegen.version import generator_version
+from mace_cpu.elementwise.generate import Expression, Operation, elementwise_kernel
+from mace_cpu.normalization.generate_response import response_norm_kernel
+from mace_cpu.normalization.generate_rows import RowNorm, row_norm_kernel
+from mace_cpu.normalization.generate_softmax import softmax_kernel
+from mace_cpu.shared.codegen import vector_basic, vector_math
+from mace_cpu.shared.codegen.body import F32, Body
+from mace_cpu.shared.codegen.version import generator_version
 
 from mace_core.native.compiler import compile_object
 from mace_core.native.kernel import KernelSource, load_kernels

@@ -1,0 +1,1 @@
+"""Attention, as an operator and as exporters write it."""

@@ -1,0 +1,1 @@
+"""Conv and ConvTranspose; a folder per kernel."""

@@ -1,0 +1,221 @@
+"""Steps that read a convolution's result in windows are joined with it, where that result is large.
+
+It then never goes to memory: `codegen.bands` computes a few rows of it at a time and uses them at once.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mace_core.native.kernel import KernelSource
+from mace_core.native.kernel_words import WordLayout
+from mace_core.native.target import Target
+from mace_cpu.conv.bands.arguments import MOST_WORDS, WINDOW_INPUT, Arg
+from mace_cpu.conv.direct.arguments import Arg as Conv
+from mace_cpu.shared.codegen.version import generator_version
+from mace_cpu.shared.program.buffers import At, Buf, Place, Step
+from mace_cpu.shared.program.program import CHUNKS_PER_THREAD, Program
+
+SMALLEST_RESULT_BYTES = 1 << 20
+"""A smaller result stays in the second level cache anyway."""
+
+MOST_PRODUCTS = 160
+"""A convolution of more products per element of its result is busy with these, and its weights would be read anew for
+each band."""
+
+BAND_BYTES = 96 << 10
+"""How much of the result is computed before it is used."""
+
+HELD_BANDS = 4
+"""There is room for so many bands, so that rows which two bands need are seldom moved."""
+
+MOST_GROUP_BYTES = 640 << 10
+"""The room for all channels that are computed together."""
+
+LEAST_CHUNKS_PER_THREAD = 2
+
+ROWS_PER_SHARED_ROW = 16
+"""Chunks that meet within an image both compute the rows that windows share: one in so many, or there is but one chunk
+for an image where that gives all threads the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConvolutionForm:
+    """A step of the direct convolution (argument words `codegen.conv_arguments.Arg`) as seen by those who join it.
+
+    Attributes:
+        pixels, blocks: of its register tile.
+        rows, width: of its result.
+        flat: all pixels of an image are taken as one row.
+        whole: it computes every pixel, has one group and reads no tensor in its epilogue.
+    """
+
+    pixels: int
+    blocks: int
+    rows: int
+    width: int
+    flat: bool
+    whole: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WindowForm:
+    """A step that reads windows of its input in the BLOCKED layout; unit: ``plane * out_rows + row``.
+
+    The word `WINDOW_INPUT` is the address of that input.
+
+    Row ``row`` of the result needs ``span`` rows of the input from ``row * stride - pad`` on.
+    """
+
+    planes: int
+    rows: int
+    width: int
+    out_rows: int
+    stride: int
+    pad: int
+    span: int
+
+
+def join_bands(program: Program) -> None:
+    """Replace convolutions and the step that reads their result by steps that do both."""
+    touching: dict[Buf, list[int]] = {}
+    for index, step in enumerate(program.steps):
+        for buf in {at.buf for _, at in step.addresses}:
+            touching.setdefault(buf, []).append(index)
+    joined: list[Step] = []
+    for index, step in enumerate(program.steps):
+        found = _producers(program, step, index, touching)
+        if found:
+            del joined[len(joined) - len(found) :]
+            joined.extend(_join(program, producer, step) for producer in found)
+        else:
+            joined.append(step)
+    program.steps[:] = joined
+
+
+def _producers(program: Program, step: Step, index: int, touching: dict[Buf, list[int]]) -> Sequence[Step]:
+    """The convolutions right before ``step`` that compute what it alone reads, if they are worth joining."""
+    form = step.form
+    if not isinstance(form, WindowForm) or len(step.words) > MOST_WORDS:
+        return ()
+    middle = _address(step, WINDOW_INPUT)
+    if middle.buf.place is not Place.ARENA or middle.offset:
+        return ()
+    if 4 * form.planes * form.rows * form.width * program.block < SMALLEST_RESULT_BYTES:
+        return ()
+    users = touching[middle.buf]
+    if users != list(range(users[0], index + 1)):
+        return ()
+    producers = program.steps[users[0] : index]
+    return producers if producers and all(_fits(producer, middle, form) for producer in producers) else ()
+
+
+def _fits(step: Step, middle: At, form: WindowForm) -> bool:
+    conv = step.form
+    return (
+        isinstance(conv, ConvolutionForm)
+        and conv.whole
+        and _address(step, Conv.OUTPUT) == middle
+        and sum(at.buf is middle.buf for _, at in step.addresses) == 1
+        and (conv.rows, conv.width) == (form.rows, form.width)
+        and (not conv.flat or conv.width >= conv.pixels)
+        and len(step.words) <= MOST_WORDS
+        and math.prod(step.words[w] for w in (Conv.IN_BLOCKS, Conv.KERNEL_ROWS, Conv.TAPS, Conv.RUN)) <= MOST_PRODUCTS
+    )
+
+
+def _address(step: Step, word: int) -> At:
+    return next(at for index, at in step.addresses if index == word)
+
+
+def _join(program: Program, first: Step, second: Step) -> Step:
+    conv, form = first.form, second.form
+    assert isinstance(conv, ConvolutionForm) and isinstance(form, WindowForm)
+    tiles = first.words[Conv.OC_TILES]
+    row_bytes = 4 * conv.width * program.block
+    tile_bytes = conv.blocks * row_bytes
+    group_tiles = max(min(MOST_GROUP_BYTES // (HELD_BANDS * (form.stride + form.span) * tile_bytes), tiles), 1)
+    if tiles >= program.threads:
+        group_tiles = min(group_tiles, tiles // program.threads)
+    band_rows = min(max(BAND_BYTES // (group_tiles * tile_bytes * form.stride), 1), form.out_rows)
+    held_rows = HELD_BANDS * band_rows * form.stride + form.span
+    groups, bands = -(-tiles // group_tiles), -(-form.out_rows // band_rows)
+    batch = form.planes // first.words[Conv.OUT_BLOCKS]
+    extent = batch * groups * bands
+    chunks = 1
+    if max(first.chunks, second.chunks) > 1:
+        chunks = _chunks(program.threads, batch * groups, bands, form)
+    scratch_bytes = group_tiles * conv.blocks * held_rows * row_bytes
+    kernel = band_kernel(program.block, conv.flat)
+    assert kernel.words is not None
+    addresses = [(int(Arg.SCRATCH), At(program.scratch(scratch_bytes * chunks)))]
+    words: dict[Arg | str, int | list[int]] = {
+        Arg.SCRATCH: 0,  # this and the next two are addresses, which are not known yet
+        Arg.FIRST: 0,
+        Arg.SECOND: 0,
+        "convolution": first.words,
+        "reader": second.words,
+        Arg.SCRATCH_BYTES: scratch_bytes,
+        Arg.FIRST_WORDS: len(first.words),
+        Arg.SECOND_WORDS: len(second.words),
+        Arg.BANDS: bands,
+        Arg.BAND_ROWS: band_rows,
+        Arg.GROUPS: groups,
+        Arg.GROUP_TILES: group_tiles,
+        Arg.TILES: tiles,
+        Arg.TILE_BLOCKS: conv.blocks,
+        Arg.TILE_PIXELS: conv.pixels,
+        Arg.FIRST_BLOCK: first.words[Conv.FIRST_OUT_BLOCK],
+        Arg.ALL_BLOCKS: first.words[Conv.OUT_BLOCKS],
+        Arg.HELD_ROWS: held_rows,
+        Arg.ROWS: form.rows,
+        Arg.WIDTH: form.width,
+        Arg.OUT_ROWS: form.out_rows,
+        Arg.STRIDE: form.stride,
+        Arg.PAD: form.pad,
+        Arg.SPAN: form.span,
+    }
+    own_scratch = 4 * first.words[Conv.SCRATCH_FLOATS] * chunks
+    for at, step in ((len(Arg), first), (len(Arg) + len(first.words), second)):
+        for word, address in step.addresses:
+            if step is first and word == Conv.SCRATCH and own_scratch:
+                address = At(program.scratch(own_scratch))
+            elif address == _address(second, WINDOW_INPUT):
+                continue  # it is told where each band lies
+            addresses.append((at + word, address))
+    return Step(
+        kernel,
+        kernel.words.arrange(words, kernel.symbol),
+        addresses,
+        extent,
+        chunks,
+        f"{first.name}+{second.name}",
+        (*first.source, *second.source),
+        work=first.work + second.work,
+        calls=[(int(Arg.FIRST), first.kernel), (int(Arg.SECOND), second.kernel)],
+    )
+
+
+def _chunks(threads: int, images: int, bands: int, form: WindowForm) -> int:
+    """Into how many chunks a step over ``images`` (batch, groups of channels) of ``bands`` bands each is split."""
+    shared = max(form.span - form.stride, 0)
+    cheap = form.rows // (ROWS_PER_SHARED_ROW * shared) if shared else bands
+    least = 1 if images % threads == 0 else -(-threads * LEAST_CHUNKS_PER_THREAD // images)
+    return images * min(max(min(-(-threads * CHUNKS_PER_THREAD // images), cheap), least), bands)
+
+
+@functools.cache
+def band_kernel(block: int, flat: bool) -> KernelSource:
+    """The kernel that calls both."""
+    symbol = f"bands_b{block}" + ("_flat" if flat else "")
+    words = WordLayout.of(Arg, convolution="first_words", reader="second_words")
+    return KernelSource(symbol, generator_version(), functools.partial(_build, symbol, block, flat), words=words)
+
+
+def _build(symbol: str, block: int, flat: bool, target: Target) -> str:
+    from mace_cpu.conv.bands import generate as bands
+
+    return bands.build(symbol, block, flat)

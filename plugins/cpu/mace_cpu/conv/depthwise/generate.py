@@ -1,0 +1,210 @@
+"""Depthwise convolution in the BLOCKED layout: every lane is a channel of its own.
+
+One unit of work is one output row of one channel block.  Each pixel of the input that a tile sees is loaded once per
+kernel row and multiplied with all weights that meet it; pixels beyond a border are read from a vector of zeros.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from llvmlite import ir
+
+from mace_cpu.conv.depthwise.arguments import Arg
+from mace_cpu.shared.codegen.bfloat16 import half_address, load_half, pair_of, store_half
+from mace_cpu.shared.codegen.body import Body, constant
+from mace_cpu.shared.precision import Bfloat16Unit
+from mace_cpu.shared.tiles.tile import Tile
+
+if TYPE_CHECKING:
+    from mace_cpu.shared.epilogue.epilogue import Epilogue
+
+POINTERS = (Arg.INPUT, Arg.WEIGHTS, Arg.BIAS, Arg.OUTPUT, Arg.PAIR_OUTPUT, Arg.SUMS)
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """What the code of a depthwise convolution depends on.
+
+    Attributes:
+        pixels: output pixels per tile.
+        block: channels per block.
+        taps: width of the kernel.
+        stride, dilation: along a row.
+        sums: the pixels of each row are summed up as well, for a global pooling.
+        reads_pairs: the input is in the PAIRS layout.
+        stores: what is stored: "floats", "pairs" of bfloat16, or "both".
+        unit: what other steps multiply bfloat16 with; decides how to round to it.
+    """
+
+    pixels: int
+    block: int
+    taps: int
+    stride: int
+    dilation: int
+    sums: bool = False
+    reads_pairs: bool = False
+    stores: str = "floats"
+    unit: Bfloat16Unit | None = None
+
+    def meetings(self) -> dict[int, list[tuple[int, int]]]:
+        """(output pixel, tap) pairs that meet each input pixel of the window, by its distance from the first."""
+        found: dict[int, list[tuple[int, int]]] = {}
+        for pixel in range(self.pixels):
+            for tap in range(self.taps):
+                found.setdefault(pixel * self.stride + tap * self.dilation, []).append((pixel, tap))
+        return dict(sorted(found.items()))
+
+    @property
+    def span(self) -> int:
+        """Input pixels from the first to the last one a tile sees."""
+        return (self.pixels - 1) * self.stride + (self.taps - 1) * self.dilation + 1
+
+
+def build(symbol: str, variant: Variant, epilogue: Epilogue, features: Iterable[str] = ()) -> str:
+    """IR of a depthwise convolution; arguments are `Arg`, then epilogue channels, then epilogue tensors.
+
+    Unit: ``(n * blocks + block) * output rows + row``.
+    """
+    body = Body(symbol, variant.block, features)
+    words = {arg: body.pointer(arg) if arg in POINTERS else body.word(arg) for arg in Arg}
+    operands = [op.operand for op in epilogue.ops if op.operand]
+    first = len(Arg)
+    channels = [body.pointer(first + i) for i in range(operands.count("channel"))]
+    first += len(channels)
+    tensors = [body.pointer(first + i) for i in range(operands.count("tensor"))]
+    zeros = body.memory(body.vector)
+    body.store(body.zero(), zeros)
+    tile = Tile(body, variant.pixels, 1)
+    row_floats = body.mul(words[Arg.IN_WIDTH], variant.block)
+    total = body.variable(body.vector) if variant.sums else None
+    with body.loop(body.begin, body.end) as unit:
+        plane, row = body.divide(unit, words[Arg.OUT_ROWS])
+        n, block = body.divide(plane, words[Arg.BLOCKS])
+        pair, odd = pair_of(body, block)
+        pairs, is_short = pair_of(body, words[Arg.BLOCKS])
+        pair_plane = body.add(body.mul(n, body.add(pairs, is_short)), pair)
+        channel_at = body.mul(block, variant.block)
+        top = body.sub(body.mul(row, words[Arg.ROW_STRIDE]), words[Arg.PAD_TOP])
+        first_row = _kernel_row_reaching(body, words, body.sub(constant(0), top))
+        last_row = body.minimum(
+            words[Arg.KERNEL_ROWS], _kernel_row_reaching(body, words, body.sub(words[Arg.IN_ROWS], top))
+        )
+        image_floats = body.mul(words[Arg.IN_ROWS], row_floats)
+        if variant.reads_pairs:
+            image = half_address(body, words[Arg.INPUT], body.mul(pair_plane, image_floats), odd)
+        else:
+            image = body.floats(words[Arg.INPUT], body.mul(plane, image_floats))
+        kernel_size = body.mul(words[Arg.KERNEL_ROWS], variant.taps)
+        weights = body.floats(words[Arg.WEIGHTS], body.mul(body.mul(block, kernel_size), variant.block))
+        bias = body.load(body.floats(words[Arg.BIAS], channel_at))
+        if total is not None:
+            body.b.store(body.zero(), total)
+        with body.loop(0, words[Arg.OUT_WIDTH], variant.pixels) as wanted:
+            # the last tile of a row is moved back, so that no tile is incomplete; some pixels are computed twice
+            pixel = body.minimum(wanted, body.sub(words[Arg.OUT_WIDTH], constant(variant.pixels)))
+            left = body.sub(body.mul(pixel, variant.stride), words[Arg.PAD_LEFT])
+            tile.start([bias])
+            outside = body.b.or_(
+                body.less(left, 0),
+                body.b.icmp_signed(">", body.add(left, variant.span), words[Arg.IN_WIDTH]),
+            )
+            with body.b.if_else(outside) as (then, otherwise):
+                for branch, border in ((then, zeros), (otherwise, None)):
+                    with branch, body.loop(first_row, last_row) as kernel_row:
+                        line = body.add(top, body.mul(kernel_row, words[Arg.ROW_DILATION]))
+                        source = body.floats(image, body.add(body.mul(line, row_floats), body.mul(left, variant.block)))
+                        row_weights = body.floats(weights, body.mul(kernel_row, variant.taps * variant.block))
+                        _accumulate(body, variant, tile, source, row_weights, left, words[Arg.IN_WIDTH], border)
+            at = body.add(body.mul(unit, words[Arg.OUT_WIDTH]), pixel)
+            pair_row = body.add(body.mul(pair_plane, words[Arg.OUT_ROWS]), row)
+            pair_at = body.add(body.mul(pair_row, words[Arg.OUT_WIDTH]), pixel)
+            place = _Place(
+                words[Arg.OUTPUT],
+                body.mul(at, variant.block),
+                half_address(body, words[Arg.PAIR_OUTPUT], body.mul(pair_at, variant.block), odd),
+                body.b.icmp_signed("==", body.add(block, body.sub(constant(1), odd)), words[Arg.BLOCKS]),
+            )
+            again = body.sub(wanted, pixel)
+            _finish(body, variant, tile, epilogue, channels, tensors, place, channel_at, total, again)
+        if total is not None:
+            sum_at = body.floats(words[Arg.SUMS], body.mul(unit, variant.block))
+            body.store(body.b.load(total, typ=body.vector), sum_at)
+    return body.text()
+
+
+def _kernel_row_reaching(body: Body, words: dict[Arg, ir.Value], distance: ir.Value) -> ir.Value:
+    """The first kernel row that lies at least ``distance`` image rows below the topmost one."""
+    dilation = words[Arg.ROW_DILATION]
+    positive = body.maximum(distance, constant(0))
+    return body.b.udiv(body.sub(body.add(positive, dilation), constant(1)), dilation)
+
+
+def _accumulate(
+    body: Body,
+    variant: Variant,
+    tile: Tile,
+    source: ir.Value,
+    weights: ir.Value,
+    left: ir.Value,
+    width: ir.Value,
+    zeros: ir.Value | None,
+) -> None:
+    """One kernel row; with ``zeros`` given, pixels outside [0, width) are read from there."""
+    taps = [body.load(body.floats(weights, t * variant.block)) for t in range(variant.taps)]
+    for distance, meetings in variant.meetings().items():
+        at = body.floats(source, distance * variant.block)
+        if zeros is not None:
+            inside = body.b.icmp_unsigned("<", body.add(left, distance), width)
+            at = body.b.select(inside, at, zeros)
+        pixel = load_half(body, at) if variant.reads_pairs else body.load(at)
+        for row, tap in meetings:
+            tile.accumulate(row, 0, pixel, taps[tap])
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where the first pixel of a tile goes."""
+
+    output: ir.Value
+    at: ir.Value  # in floats
+    half: ir.Value  # its address in the PAIRS layout
+    is_alone: ir.Value  # no other block belongs to its pair
+
+
+def _finish(
+    body: Body,
+    variant: Variant,
+    tile: Tile,
+    epilogue: Epilogue,
+    channels: list[ir.Value],
+    tensors: list[ir.Value],
+    place: _Place,
+    channel_at: ir.Value,
+    total: ir.Value | None,
+    again: ir.Value,
+) -> None:
+    """Epilogue and stores; all but the first ``again`` pixels, which came before, are added to ``total``."""
+
+    def float_at(row: ir.Value) -> ir.Value:
+        return body.add(place.at, body.mul(row, body.lanes))
+
+    def channel(i: int, v: int) -> ir.Value:
+        return body.load(body.floats(channels[i], channel_at))
+
+    def tensor(i: int, row: ir.Value, column: ir.Value) -> ir.Value:
+        return body.load(body.floats(tensors[i], float_at(row)))
+
+    def store(value: ir.Value, row: ir.Value, column: ir.Value) -> None:
+        if variant.stores != "pairs":
+            body.store(value, body.floats(place.output, float_at(row)))
+        if variant.stores != "floats":
+            at = body.floats(place.half, body.mul(row, body.lanes))
+            store_half(body, value, at, variant.unit, place.is_alone)
+        if total is not None:
+            counted = body.b.select(body.less(row, again), body.zero(), value)
+            body.b.store(body.b.fadd(body.b.load(total, typ=body.vector), counted), total)
+
+    tile.finish(epilogue, channel=channel, tensor=tensor, store=store)

@@ -1,0 +1,219 @@
+"""Depthwise convolutions: as many groups as channels."""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mace_core.graph import Value
+from mace_core.native.kernel import KernelSource
+from mace_core.native.kernel_words import WordLayout
+from mace_core.native.numba_kernel import numba_source
+from mace_core.native.target import Target
+from mace_cpu.conv.bands.join import WindowForm
+from mace_cpu.conv.depthwise.arguments import Arg
+from mace_cpu.conv.direct.lower import Floats
+from mace_cpu.conv.geometry import Geometry
+from mace_cpu.shared.codegen.version import generator_version
+from mace_cpu.shared.epilogue.epilogue import Epilogue
+from mace_cpu.shared.precision import Bfloat16Unit
+from mace_cpu.shared.program.buffers import Buf, Layout
+from mace_cpu.shared.program.program import Program
+from mace_cpu.shared.tiles.choose import choose_rows
+
+WIDEST_KERNEL = 32
+"""The taps of a row are unrolled."""
+
+TILE_PIXELS = {512: 14, 256: 7, 128: 4}
+"""Accumulators per tile, by vector width."""
+
+SCALAR_WORK_PER_MAC = 1 / 4
+
+
+@dataclass(frozen=True, slots=True)
+class RowSums:
+    """The sums of each row's pixels, as (N, blocks, rows, block)."""
+
+    buf: Buf
+    rows: int
+
+
+def fits_depthwise(geometry: Geometry) -> bool:
+    """Whether the depthwise kernel covers it."""
+    return (
+        geometry.group_in == 1
+        and geometry.groups > 1
+        and len(geometry.image) <= 2
+        and geometry.is_generated
+        and geometry.kernel[-1] <= WIDEST_KERNEL
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Where a result goes: a BLOCKED buffer, one in the PAIRS layout, or both."""
+
+    floats: Buf | None
+    pairs: Buf | None = None
+
+    @property
+    def stores(self) -> str:
+        """ "floats", "pairs" or "both"."""
+        return "floats" if self.pairs is None else "pairs" if self.floats is None else "both"
+
+
+def emit_depthwise(
+    program: Program,
+    geometry: Geometry,
+    x: Value,
+    weights: Floats,
+    bias: Floats,
+    epilogue: Epilogue,
+    result: Result,
+    *,
+    row_sums: bool = False,
+) -> RowSums | None:
+    """Emit the steps of a depthwise convolution of constant weights (O, 1, kernel).
+
+    With ``row_sums`` it sums up the pixels of each row, too, and the answer is where.
+    """
+    block = program.block
+    shape = geometry.with_rank(2)
+    from_pairs = shape.group_out == 1 and program.has_only(x, Layout.PAIRS)
+    source = program.read(x, Layout.PAIRS if from_pairs else Layout.BLOCKED)
+    if shape.group_out > 1:
+        source = _repeated(program, shape, source)
+    if shape.image[1] == 1 and shape.output[1] == 1 and shape.kernel[1] == 1 and shape.output[0] > 1:
+        shape = _turned(shape)
+    blocks = -(-shape.out_channels // block)
+    pixels = choose_rows(shape.output[1], TILE_PIXELS[program.target.vector_bits], 1)
+    pair_form = (from_pairs, result.stores, program.bfloat16 if result.pairs is not None else None)
+    tile = (pixels, block, shape.kernel[1], shape.strides[1], shape.dilations[1])
+    kernel = depthwise_kernel(tile, epilogue, row_sums, pair_form)
+    rows = shape.batch * blocks * shape.output[0]
+    sums = RowSums(program.scratch(4 * block * rows), shape.output[0]) if row_sums else None
+    weights = weights.reshape(shape.out_channels, *shape.kernel)
+    arguments = {
+        Arg.INPUT: source,
+        Arg.WEIGHTS: program.constant(_in_blocks(weights, block).transpose(0, 2, 3, 1).copy()),
+        Arg.BIAS: program.constant(_in_blocks(bias, block)),
+        Arg.OUTPUT: 0 if result.floats is None else result.floats,
+        Arg.BLOCKS: blocks,
+        Arg.IN_ROWS: shape.image[0],
+        Arg.IN_WIDTH: shape.image[1],
+        Arg.OUT_ROWS: shape.output[0],
+        Arg.OUT_WIDTH: shape.output[1],
+        Arg.KERNEL_ROWS: shape.kernel[0],
+        Arg.ROW_DILATION: shape.dilations[0],
+        Arg.ROW_STRIDE: shape.strides[0],
+        Arg.PAD_TOP: shape.pads[0],
+        Arg.PAD_LEFT: shape.pads[1],
+        Arg.PAIR_OUTPUT: 0 if result.pairs is None else result.pairs,
+        Arg.SUMS: 0 if sums is None else sums.buf,
+        "channels": [program.constant(_in_blocks(channel, block)) for channel in epilogue.channels],
+        "tensors": [program.read(tensor, Layout.BLOCKED) for tensor in epilogue.tensors],
+    }
+    form = WindowForm(
+        shape.batch * blocks,
+        shape.image[0],
+        shape.image[1],
+        shape.output[0],
+        shape.strides[0],
+        shape.pads[0],
+        (shape.kernel[0] - 1) * shape.dilations[0] + 1,
+    )
+    program.emit(
+        kernel,
+        arguments,
+        extent=rows,
+        work=geometry.macs * SCALAR_WORK_PER_MAC,
+        form=form if not from_pairs and result.pairs is None else None,
+    )
+    return sums
+
+
+def _turned(shape: Geometry) -> Geometry:
+    """A column of pixels taken as a row."""
+    return replace(
+        shape,
+        image=shape.image[::-1],
+        kernel=shape.kernel[::-1],
+        output=shape.output[::-1],
+        strides=shape.strides[::-1],
+        dilations=shape.dilations[::-1],
+        pads=shape.pads[::-1],
+    )
+
+
+def _in_blocks(values: Floats, block: int) -> Floats:
+    """(O, ...) as (blocks, block, ...), zeros for channels that do not exist."""
+    blocks = -(-values.shape[0] // block)
+    full = np.zeros((blocks * block, *values.shape[1:]), np.float32)
+    full[: values.shape[0]] = values
+    return full.reshape(blocks, block, *values.shape[1:])
+
+
+def _repeated(program: Program, shape: Geometry, source: Buf) -> Buf:
+    """The input with each channel as often as there are outputs made from it."""
+    pixels = math.prod(shape.image)
+    blocks = -(-shape.out_channels // program.block)
+    target = program.scratch(4 * shape.batch * blocks * program.block * pixels)
+    program.emit(
+        numba_source("mace_cpu.conv.general.kernels", "repeat_channels"),
+        {
+            "source": source,
+            "target": target,
+            "channels": shape.in_channels,
+            "times": shape.group_out,
+            "pixels": pixels,
+            "block": program.block,
+        },
+        extent=shape.batch * blocks,
+        work=shape.batch * shape.out_channels * pixels,
+        name="RepeatChannels",
+    )
+    return target
+
+
+Form = tuple[bool, str, Bfloat16Unit | None]
+"""Whether the input is in pairs, what is stored, and the unit that says how to round."""
+
+_kernels: dict[tuple[object, ...], KernelSource] = {}
+
+
+def depthwise_kernel(
+    tile: tuple[int, int, int, int, int],
+    epilogue: Epilogue,
+    sums: bool = False,
+    form: Form = (False, "floats", None),
+) -> KernelSource:
+    """The depthwise kernel for a tile (pixels, block, taps, stride and dilation along a row), an epilogue, and the form
+    of input and result."""
+    tag = epilogue.tag
+    pixels, block, taps, stride, dilation = tile
+    reads_pairs, stores, unit = form
+    kind = f"{'p' if reads_pairs else 'b'}{block}"
+    if unit is not None:
+        kind += f"_{unit.value.replace('-', '_')}_{stores}"
+    symbol = f"depthwise_{kind}_{pixels}_k{taps}_s{stride}_d{dilation}" + "_sums" * sums + (f"_{tag}" if tag else "")
+    key = (symbol, epilogue.ops)
+    if key not in _kernels:
+        variant = (*tile, sums, *form)
+        build = functools.partial(_build, symbol, variant, Epilogue(epilogue.ops))
+        words = WordLayout.of(Arg, **epilogue.operand_counts)
+        _kernels[key] = KernelSource(symbol, generator_version(), build, words=words)
+    return _kernels[key]
+
+
+def _build(
+    symbol: str,
+    variant: tuple[int, int, int, int, int, bool, bool, str, Bfloat16Unit | None],
+    epilogue: Epilogue,
+    target: Target,
+) -> str:
+    from mace_cpu.conv.depthwise import generate as conv_depthwise
+
+    return conv_depthwise.build(symbol, conv_depthwise.Variant(*variant), epilogue, target.features)

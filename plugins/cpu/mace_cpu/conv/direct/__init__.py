@@ -1,0 +1,1 @@
+"""The direct kernel: lanes are channels."""

@@ -1,0 +1,143 @@
+"""Conv and ConvTranspose: which of the kernels computes one, and what is folded into it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mace_core.graph import GraphView, Node, Value
+from mace_core.tensor import DType
+from mace_cpu.conv.choose import (
+    chosen_winograd,
+    takes_pairs,
+    takes_plain,
+    wants_planar,
+    wants_planar_transpose,
+)
+from mace_cpu.conv.depthwise.lower import emit_depthwise, fits_depthwise
+from mace_cpu.conv.direct.lower import Floats, emit_direct, fits_direct
+from mace_cpu.conv.general.lower import RANK, emit_general
+from mace_cpu.conv.geometry import conv_geometry, transpose_geometry
+from mace_cpu.conv.pairs import emit_in_pairs, why_float32, write_forms
+from mace_cpu.conv.planar.lower import emit_planar, emit_planar_transpose
+from mace_cpu.conv.scaled.lower import ScaledInput
+from mace_cpu.conv.transposed.lower import emit_phases, emit_shuffle, fits_phases, fits_shuffle
+from mace_cpu.conv.winograd.lower import emit_winograd
+from mace_cpu.shared.checks import inputs_in
+from mace_cpu.shared.epilogue.epilogue import match_epilogue
+from mace_cpu.shared.pixels.means import emit_mean, find_mean
+from mace_cpu.shared.program.buffers import Layout
+from mace_cpu.shared.program.program import Program
+from mace_cpu.shared.registry import lowers
+
+LONGEST_SUMMED_ROW = 1024
+"""The pixels of a row are summed up in float32; what a longer one would lose matters."""
+
+_floats = inputs_in({DType.FLOAT32, DType.FLOAT64})
+
+
+def _check(view: GraphView, node: Node) -> str | None:
+    reason = _floats(view, node)
+    if reason is None:
+        assert node.inputs[0] is not None
+        rank = len(view.shape(node.inputs[0])) - 2
+        if not 1 <= rank <= RANK:
+            return f"convolution over {rank} spatial axes is not supported; 1 to {RANK} are"
+    return reason
+
+
+@lowers("Conv", check=_check)
+def conv(program: Program, node: Node) -> None:
+    """y[n, o] = bias[o] + sum over the group's channels and taps of weight * x, zeros around x."""
+    x, w, y = _operands(node)
+    geometry = conv_geometry(node, program.shape(x), program.shape(w), program.shape(y))
+    operands = constant_operands(program, node, geometry.out_channels)
+    scaled = program.take_note(x, ScaledInput)
+    if scaled is not None:
+        x = scaled.source
+    if operands is None or not _has_generated_kernel(program, x, y):
+        emit_general(program, node, geometry)
+        return
+    weights, bias = operands
+    if len(geometry.image) > 2 or not geometry.is_generated:
+        emit_general(program, node, geometry)
+        return
+    epilogue, result = match_epilogue(program, y)
+    scale, shift, epilogue = epilogue.split_affine(geometry.out_channels)
+    weights, bias = folded(weights, bias, scale, shift)
+    program.remark(why_float32(program, geometry))
+    if scaled is None and takes_pairs(program, geometry):
+        emit_in_pairs(program, geometry, x, weights, bias, epilogue, result)
+    elif fits_depthwise(geometry):
+        pooled = find_mean(program, result) if max(geometry.output) <= LONGEST_SUMMED_ROW else None
+        places = write_forms(program, geometry, result)
+        sums = emit_depthwise(program, geometry, x, weights, bias, epilogue, places, row_sums=pooled is not None)
+        if sums is not None and pooled is not None:
+            emit_mean(program, result, pooled, sums.buf, sums.rows)
+    elif scaled is None and (not fits_direct(geometry, program.block) or wants_planar(program, geometry, x, result)):
+        emit_planar(program, geometry, x, weights, bias, epilogue, program.write(result))
+    else:
+        target = program.write(result, Layout.BLOCKED)
+        plan = chosen_winograd(program, geometry, x) if scaled is None else None
+        if plan is not None:
+            emit_winograd(program, geometry, plan, x, weights, bias, epilogue, target)
+            return
+        plain_input = takes_plain(program, geometry, x)
+        factors = None if scaled is None else scaled.scale
+        emit_direct(program, geometry, x, weights, bias, epilogue, target, plain_input=plain_input, input_scale=factors)
+
+
+@lowers("ConvTranspose", check=_check)
+def conv_transpose(program: Program, node: Node) -> None:
+    """The adjoint of a Conv: every input pixel adds its kernel, scaled, to the result."""
+    x, w, y = _operands(node)
+    geometry = transpose_geometry(node, program.shape(x), program.shape(w), program.shape(y))
+    operands = constant_operands(program, node, geometry.out_channels)
+    if operands is None or not _has_generated_kernel(program, x, y):
+        emit_general(program, node, geometry, transposed=True)
+        return
+    planar = wants_planar_transpose(program, geometry, x)
+    if not planar and not fits_phases(geometry, program.block):
+        emit_general(program, node, geometry, transposed=True)
+        return
+    weights, bias = operands
+    shuffled = not planar and fits_shuffle(geometry, program.block)
+    epilogue, result = match_epilogue(program, y, tensors=0) if planar or shuffled else match_epilogue(program, y)
+    scale, shift, epilogue = epilogue.split_affine(geometry.out_channels)
+    if (scale != 1).any():
+        grouped = weights.reshape(geometry.groups, -1, geometry.group_out, *geometry.kernel)
+        factors = scale.reshape(geometry.groups, 1, geometry.group_out, *(1 for _ in geometry.kernel))
+        weights = (grouped * factors).reshape(weights.shape)
+    bias = bias * scale + shift
+    if planar:
+        emit_planar_transpose(program, geometry, x, weights, bias, epilogue, program.write(result))
+    elif shuffled:
+        emit_shuffle(program, geometry, x, weights, bias, epilogue, program.write(result))
+    else:
+        emit_phases(program, geometry, x, weights, bias, epilogue, program.write(result, Layout.BLOCKED))
+
+
+def _operands(node: Node) -> tuple[Value, Value, Value]:
+    x, w, y = node.inputs[0], node.inputs[1], node.outputs[0]
+    assert x is not None and w is not None and y is not None
+    return x, w, y
+
+
+def _has_generated_kernel(program: Program, x: Value, y: Value) -> bool:
+    """Whether type and sizes are such as the generated kernels take; constants are not there in blocks."""
+    is_float = program.dtype(y) is DType.FLOAT32
+    return is_float and program.size(y) > 0 and program.size(x) > 0 and program.constant_of(x) is None
+
+
+def constant_operands(program: Program, node: Node, out_channels: int) -> tuple[Floats, Floats] | None:
+    """Weights and bias (zeros where there is none) if both are known now."""
+    weights = program.constant_of(node.inputs[1])
+    given = node.input(2)
+    bias = np.zeros(out_channels, np.float32) if given is None else program.constant_of(given)
+    return None if weights is None or bias is None else (weights, bias)
+
+
+def folded(weights: Floats, bias: Floats, scale: Floats, shift: Floats) -> tuple[Floats, Floats]:
+    """Weights (O, ...) and bias such that the result is what it was, times ``scale`` plus ``shift`` per channel."""
+    if (scale != 1).any():
+        weights = weights * scale.reshape(-1, *(1 for _ in weights.shape[1:]))
+    return weights, bias * scale + shift

@@ -1,0 +1,1 @@
+"""Convolutions whose lanes are pixels: few channels."""

@@ -1,0 +1,1 @@
+"""Convolutions whose input channels are multiplied by a number each."""

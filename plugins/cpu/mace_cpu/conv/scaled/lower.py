@@ -1,0 +1,111 @@
+"""Channels of a convolution's input that are multiplied by a number each, as squeeze-and-excite does.
+
+Where the weights are fewer than the pixels, it is them that are multiplied, before each run of the convolution.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mace_core.graph import Node, Value
+from mace_core.native.kernel import KernelSource
+from mace_core.native.kernel_words import WordLayout
+from mace_core.native.target import Target
+from mace_core.tensor import DType
+from mace_cpu.conv.geometry import conv_geometry
+from mace_cpu.shared.codegen.version import generator_version
+from mace_cpu.shared.nodes import need
+from mace_cpu.shared.program.buffers import Buf, Layout
+from mace_cpu.shared.program.program import Program
+
+FEWER = 3
+"""A weight multiplied counts as so many pixels multiplied: it has to be read by the convolution from elsewhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScaledInput:
+    """What a convolution reads instead of its input: ``source`` (1, C, ...) times ``scale`` (1, C, 1, ...)."""
+
+    source: Value
+    scale: Value
+
+
+def defer_scale(program: Program, node: Node) -> bool:
+    """Leave a Mul of a picture and a number per channel to the convolution that alone reads it, if that is worth it."""
+    product = need(node.output(0))
+    user = program.sole_user(product)
+    shape = program.shape(product)
+    if user is None or user.op_type != "Conv" or user.domain or user.inputs[0] is not product or len(shape) < 3:
+        return False
+    if shape[0] != 1 or program.dtype(product) is not DType.FLOAT32 or program.bfloat16 is not None:
+        return False  # (weights in bfloat16 are packed once)
+    pair = _picture_and_scale(program, node)
+    weights = program.constant_of(user.inputs[1])
+    if pair is None or weights is None or (user.input(2) is not None and program.constant_of(user.input(2)) is None):
+        return False
+    geometry = conv_geometry(user, shape, weights.shape, program.shape(need(user.output(0))))
+    taps = geometry.out_channels * math.prod(geometry.kernel)
+    if geometry.groups != 1 or len(geometry.image) > 2 or program.size(product) == 0:
+        return False
+    if program.size(need(user.output(0))) == 0 or taps * FEWER > math.prod(geometry.image):
+        return False
+    program.defer(product, user, pair)
+    return True
+
+
+def _picture_and_scale(program: Program, node: Node) -> ScaledInput | None:
+    """The operands of a Mul, if they are a BLOCKED value of the result's shape and one number per channel."""
+    shape = program.shape(need(node.output(0)))
+    one_pixel = (1, shape[1], *(1 for _ in shape[2:]))
+    left, right = need(node.input(0)), need(node.input(1))
+    for picture, scale in ((left, right), (right, left)):
+        if program.shape(picture) != shape or program.shape(scale) != one_pixel or math.prod(shape[2:]) == 1:
+            continue
+        if program.has(picture, Layout.BLOCKED) and program.is_ready(scale):
+            return ScaledInput(picture, scale)
+    return None
+
+
+def emit_scaled_weights(program: Program, packed: npt.NDArray[np.float32], scale: Value) -> Buf:
+    """The weights of a convolution, scaled before each run.
+
+    They are packed as [group = 1][tile][in block][kernel row][tap][channel in block][columns].
+    """
+    _, tiles, in_blocks, *taps, block, columns = packed.shape
+    target = program.scratch(packed.nbytes)
+    channels = program.shape(scale)[1]
+    program.emit(
+        scale_kernel(columns),
+        {
+            "weights": program.constant(packed, in_place=True),
+            "result": target,
+            "numbers": program.read(scale),
+            "channels": channels,
+            "in_blocks": in_blocks,
+            "taps": math.prod(taps),
+            "block": block,
+        },
+        extent=tiles * in_blocks,
+        work=packed.size,
+        name="ScaleWeights",
+    )
+    return target
+
+
+@functools.cache
+def scale_kernel(columns: int) -> KernelSource:
+    """The kernel that multiplies rows of ``columns`` weights."""
+    symbol = f"scale_weights_{columns}"
+    words = WordLayout.parse("weights result numbers channels in_blocks taps block")
+    return KernelSource(symbol, generator_version(), functools.partial(_build, symbol, columns), words=words)
+
+
+def _build(symbol: str, columns: int, target: Target) -> str:
+    from mace_cpu.conv.scaled import generate as scaled_weights
+
+    return scaled_weights.build(symbol, columns)

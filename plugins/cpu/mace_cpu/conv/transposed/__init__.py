@@ -1,0 +1,1 @@
+"""ConvTranspose as convolutions, one per phase of the result."""

@@ -1,0 +1,267 @@
+"""Winograd's convolution: when it pays, the size of patches and bands, transformed weights, arguments."""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mace_core.graph import Value
+from mace_core.native.kernel import KernelSource
+from mace_core.native.kernel_words import WordLayout
+from mace_core.native.target import Target
+from mace_cpu.conv.direct.lower import FAR_INPUT_BYTES, SCALAR_WORK_PER_MAC
+from mace_cpu.conv.geometry import Geometry
+from mace_cpu.conv.winograd.arguments import Arg
+from mace_cpu.conv.winograd.matrices import transforms
+from mace_cpu.shared.codegen.version import generator_version
+from mace_cpu.shared.epilogue.epilogue import Epilogue
+from mace_cpu.shared.program.buffers import Buf, Layout, aligned_empty
+from mace_cpu.shared.program.program import Program, Words
+from mace_cpu.shared.tiles.arguments import STEPS_PER_FETCH
+from mace_cpu.shared.tiles.choose import (
+    ChannelSplit,
+    choose_rows,
+    has_many_registers,
+    most_rows,
+    split_channels,
+    widest_tile,
+)
+
+Floats = npt.NDArray[np.float32]
+
+TAPS = 3
+RESULTS = (2, 3, 4)
+"""Sides of a patch to choose from.  Larger ones need fewer multiplications, but their transforms lose digits."""
+
+WORTH_LOSING_DIGITS = 0.95
+
+SCRATCH_BYTES = 5 << 18
+"""What a unit of work keeps between its stages: it should stay in the second level cache beside the weights."""
+
+CACHED_WEIGHT_BYTES = 1 << 20
+"""Weights beyond this come from far memory each time they are swept."""
+
+FAR_FLOAT_COST = 2.2
+"""What a float from far memory takes, in vector multiplications."""
+
+TRANSFORM_COST = {2: (75.0, 65.0), 3: (160.0, 140.0), 4: (290.0, 260.0)}
+"""What the transforms of a patch's input and result take per channel block, in vector multiplications."""
+
+SPILLED = 1.25
+"""How much longer the transforms take with 16 registers, which hold few of a patch's values."""
+
+MANY_BANDS = 6
+CHUNKS_PER_THREAD = 2
+"""With so many bands per thread, chunks enough that a thread that is held up leaves some to the others.  Each chunk has
+scratch memory of its own, which is cold when a thread turns to it."""
+
+WORTH_IT = 0.8
+PADDING_FLOATS = 16
+"""Between points, so that equal places of all points do not compete for the same lines of the cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a convolution is divided.
+
+    Attributes:
+        results: of a patch, along each side.
+        patches: along the rows, along the columns.
+        band: patches per band.
+        parts: into which the output channels are divided.
+        cost: in vector multiplications.
+    """
+
+    results: int
+    patches: tuple[int, int]
+    band: int
+    parts: int
+    cost: float
+
+    @property
+    def points(self) -> int:
+        return (self.results + TAPS - 1) ** 2
+
+
+def fits_winograd(geometry: Geometry) -> bool:
+    """Whether the kernel covers it: two axes, 3x3 taps that lie and move by one pixel, one group."""
+    return (
+        geometry.groups == 1
+        and geometry.kernel == (TAPS, TAPS)
+        and set(geometry.strides) == {1}
+        and set(geometry.dilations) == {1}
+    )
+
+
+def winograd_plan(program: Program, geometry: Geometry, direct_cost: float) -> Plan | None:
+    """The best plan, if it is clearly cheaper than ``direct_cost`` vector multiplications."""
+    if not (program.winograd and fits_winograd(geometry)):
+        return None
+    best = _plan(program, geometry, RESULTS[0])
+    for results in RESULTS[1:]:
+        larger = _plan(program, geometry, results)
+        if larger.cost < best.cost * WORTH_LOSING_DIGITS:
+            best = larger
+    return best if best.cost < direct_cost * WORTH_IT else None
+
+
+def weight_cost(floats: float, sweeps: float) -> float:
+    """What fetching weights takes where they do not stay in a cache near by, in vector multiplications."""
+    return floats * sweeps * FAR_FLOAT_COST if 4 * floats > CACHED_WEIGHT_BYTES else 0.0
+
+
+def _plan(program: Program, geometry: Geometry, results: int) -> Plan:
+    block = program.block
+    vectors = max(block * 32 // program.target.vector_bits, 1)
+    in_blocks, out_blocks = -(-geometry.in_channels // block), -(-geometry.out_channels // block)
+    height, width = (-(-size // results) for size in geometry.output)
+    total = geometry.batch * height * width
+    points = (results + TAPS - 1) ** 2
+    widest = min(widest_tile(program.target, block), out_blocks)
+    tallest = most_rows(program.target, block, widest)
+    oc_tiles = -(-out_blocks // widest)
+    band = _band(total, tallest, 4 * points * block * (in_blocks + widest), oc_tiles, program.threads)
+    bands = -(-total // band)
+    # with one band the threads share the channels, and each transforms the input for itself
+    parts = min(program.threads, oc_tiles) if bands == 1 else 1
+    rows = choose_rows(band, tallest, widest * vectors)
+    tiles = -(-band // rows) * bands
+    into, out_of = TRANSFORM_COST[results]
+    accumulators = rows * widest * vectors
+    product = tiles * points * oc_tiles * (geometry.in_channels * (accumulators + 1.0) + 2 * accumulators)
+    weights = points * geometry.in_channels * out_blocks * block
+    product = max(product, weight_cost(weights, bands))
+    transform = total * vectors * (in_blocks * into * parts + out_blocks * out_of)
+    if not has_many_registers(program.target):
+        transform *= SPILLED
+    # read in squares, of which nothing is fetched ahead
+    image = geometry.batch * in_blocks * block * math.prod(geometry.image)
+    far = image * FAR_FLOAT_COST if 4 * image > FAR_INPUT_BYTES else 0.0
+    return Plan(results, (height, width), band, parts, product + transform + far)
+
+
+def _band(total: int, tallest: int, patch_bytes: int, oc_tiles: int, threads: int) -> int:
+    """Patches per band: as many as fit into scratch memory, evenly spread; bands enough to share out, or one."""
+    most = max(SCRATCH_BYTES // patch_bytes // tallest, 1) * tallest
+    bands = -(-total // most)
+    if bands == 1 and (oc_tiles >= threads or total < threads * tallest):
+        return total
+    even = -(-total // (-(-bands // threads) * threads))
+    return -(-even // tallest) * tallest if threads == 1 else even
+
+
+def emit_winograd(
+    program: Program,
+    geometry: Geometry,
+    plan: Plan,
+    x: Value,
+    weights: Floats,
+    bias: Floats,
+    epilogue: Epilogue,
+    target: Buf,
+) -> None:
+    """Emit the steps of a convolution of constant weights (O, C, 3, 3) into a BLOCKED buffer."""
+    block = program.block
+    source = program.read(x, Layout.BLOCKED)
+    tensors = [program.read(t, Layout.BLOCKED) for t in epilogue.tensors]
+    in_blocks, out_blocks = -(-geometry.in_channels // block), -(-geometry.out_channels // block)
+    total = geometry.batch * math.prod(plan.patches)
+    bands = -(-total // plan.band)
+    for split in split_channels(out_blocks, widest_tile(program.target, block)):
+        vectors = split.blocks * max(block * 32 // program.target.vector_bits, 1)
+        rows = choose_rows(plan.band, most_rows(program.target, block, split.blocks), vectors)
+        columns = split.blocks * block
+        parts = min(plan.parts, split.tiles)
+        input_point = in_blocks * plan.band * block + PADDING_FLOATS
+        product_point = plan.band * columns + PADDING_FLOATS
+        scratch_floats = plan.points * (input_point + product_point)
+        tile_fetch = -(-geometry.in_channels * columns // -(-plan.band // rows))
+        per_thread = CHUNKS_PER_THREAD if bands >= MANY_BANDS * program.threads else 1
+        chunks = min(bands * parts, program.threads * per_thread)
+        words: Words = {
+            Arg.INPUT: source,
+            Arg.WEIGHTS: program.constant(_pack(weights, plan.results, block, split), in_place=True),
+            Arg.BIAS: program.constant(_per_channel(bias, block, split)),
+            Arg.OUTPUT: target,
+            Arg.SCRATCH: program.scratch(4 * scratch_floats * chunks),
+            "channels": [program.constant(_per_channel(channel, block, split)) for channel in epilogue.channels],
+            "tensors": tensors,
+            Arg.SCRATCH_FLOATS: scratch_floats,
+            Arg.PRODUCTS_AT: plan.points * input_point,
+            Arg.INPUT_POINT: input_point,
+            Arg.PRODUCT_POINT: product_point,
+            Arg.OC_TILES: split.tiles,
+            Arg.PARTS: parts,
+            Arg.BAND: plan.band,
+            Arg.PATCHES: total,
+            Arg.PATCH_ROWS: plan.patches[0],
+            Arg.PATCH_COLUMNS: plan.patches[1],
+            Arg.IN_ROWS: geometry.image[0],
+            Arg.IN_WIDTH: geometry.image[1],
+            Arg.IN_BLOCKS: in_blocks,
+            Arg.IN_CHANNELS: geometry.in_channels,
+            Arg.LAST_RUN: geometry.in_channels - (in_blocks - 1) * block,
+            Arg.PAD_TOP: geometry.pads[0],
+            Arg.PAD_LEFT: geometry.pads[1],
+            Arg.OUT_ROWS: geometry.output[0],
+            Arg.OUT_WIDTH: geometry.output[1],
+            Arg.OUT_BLOCKS: out_blocks,
+            Arg.FIRST_OUT_BLOCK: split.first,
+            Arg.TILE_FETCH: tile_fetch,
+            Arg.STEPS_FETCH: -(-tile_fetch // (in_blocks * -(-block // STEPS_PER_FETCH))),
+        }
+        kernel = winograd_kernel(plan.results, rows, split.blocks, block, epilogue)
+        work = geometry.macs * split.tiles * split.blocks / out_blocks * SCALAR_WORK_PER_MAC
+        program.emit(kernel, words, extent=bands * parts, work=work, chunks=chunks)
+
+
+def _pack(weights: Floats, results: int, block: int, split: ChannelSplit) -> Floats:
+    """(O, C, 3, 3) as [channel tile][point][channel][columns], zeros for channels that do not exist.
+
+    The points of a kernel are ``g @ kernel @ g.T``.
+    """
+    g = np.array([[float(v) for v in row] for row in transforms(results, TAPS).g])
+    both = np.kron(g, g).astype(np.float32)  # (points, taps)
+    in_channels, columns = weights.shape[1], split.blocks * block
+    packed = aligned_empty((split.tiles, len(both), in_channels, columns))
+    for tile in range(split.tiles):
+        first = split.first * block + tile * columns
+        part = weights[first : first + columns]
+        taps = np.zeros((TAPS * TAPS, in_channels, columns), np.float32)
+        taps[:, :, : part.shape[0]] = part.reshape(-1, in_channels, TAPS * TAPS).transpose(2, 1, 0)
+        np.matmul(both, taps.reshape(TAPS * TAPS, -1), out=packed[tile].reshape(len(both), -1))
+    return packed
+
+
+def _per_channel(values: Floats, block: int, split: ChannelSplit) -> Floats:
+    """The channels of one split, zeros for those that do not exist."""
+    full = np.zeros(split.tiles * split.blocks * block, np.float32)
+    part = values[split.first * block :][: full.size]
+    full[: part.size] = part
+    return full
+
+
+_kernels: dict[tuple[object, ...], KernelSource] = {}
+
+
+def winograd_kernel(results: int, rows: int, blocks: int, block: int, epilogue: Epilogue) -> KernelSource:
+    """Winograd's kernel for a size of patches, a tile and an epilogue."""
+    tag = epilogue.tag
+    symbol = f"conv_winograd{results}_b{block}_{rows}x{blocks}" + (f"_{tag}" if tag else "")
+    key = (symbol, epilogue.ops)
+    if key not in _kernels:
+        build = functools.partial(_build, symbol, results, rows, blocks, block, Epilogue(epilogue.ops))
+        words = WordLayout.of(Arg, **epilogue.operand_counts)
+        _kernels[key] = KernelSource(symbol, generator_version(), build, words=words)
+    return _kernels[key]
+
+
+def _build(symbol: str, results: int, rows: int, blocks: int, block: int, epilogue: Epilogue, target: Target) -> str:
+    from mace_cpu.conv.winograd import generate as conv_winograd
+
+    variant = conv_winograd.Variant(results, rows, blocks, block)
+    return conv_winograd.build(symbol, variant, epilogue, target.features)

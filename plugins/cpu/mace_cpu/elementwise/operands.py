@@ -1,0 +1,165 @@
+"""How the operands of an elementwise kernel lie in memory: broadcasting as strides, dimensions collapsed into rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mace_core.graph import Value
+from mace_core.tensor import DType
+from mace_cpu.elementwise.generate import CONTIGUOUS, ONE_BLOCK, ONE_ELEMENT
+from mace_cpu.shared.program.buffers import Buf, Layout, element_bytes
+from mace_cpu.shared.program.program import Program
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Loop structure of one kernel call.
+
+    Attributes:
+        outer: outer dimensions, outermost first.
+        length: elements per row.
+        reads: how each operand's row is read.
+        strides: bytes per step of each outer dimension, for each operand.
+        block: lanes per block where some operand is read in blocks, else 0.
+    """
+
+    outer: tuple[int, ...]
+    length: int
+    reads: tuple[str, ...]
+    strides: tuple[tuple[int, ...], ...]
+    block: int = 0
+
+
+def aligned(shape: Sequence[int], rank: int) -> tuple[int, ...]:
+    """``shape`` with ones put in front up to ``rank`` dimensions."""
+    return (1,) * (rank - len(shape)) + tuple(shape)
+
+
+def dense_strides(shape: Sequence[int], itemsize: int) -> list[int]:
+    """Bytes per step of each dimension of a row-major array; 0 for dimensions of one element."""
+    strides = [0] * len(shape)
+    step = itemsize
+    for axis in reversed(range(len(shape))):
+        strides[axis] = step if shape[axis] != 1 else 0
+        step *= shape[axis]
+    return strides
+
+
+def fits(program: Program, value: Value, shape: Sequence[int], layout: Layout) -> bool:
+    """Whether ``value``, which is ready, can be an operand of a kernel whose result has ``shape`` in ``layout``."""
+    own = program.shape(value)
+    if math.prod(own) == 1:
+        return True
+    if len(own) > len(shape) or any(a not in (1, b) for a, b in zip(aligned(own, len(shape)), shape, strict=True)):
+        return False
+    if layout is Layout.PLAIN:
+        return True
+    if program.dtype(value) is not DType.FLOAT32:
+        return False
+    own = aligned(own, len(shape))
+    if own[1] == 1:  # the same for all channels: read as it lies
+        return program.constant_of(value) is not None or program.has(value, Layout.PLAIN)
+    whole = all(a == b for a, b in zip(own[2:], shape[2:], strict=True))
+    one_pixel = all(a == 1 for a in own[2:])
+    if not whole and not one_pixel:
+        return False
+    if program.constant_of(value) is not None:
+        return True
+    if len(program.shape(value)) != len(shape):
+        return False
+    return program.has(value, Layout.BLOCKED) or one_pixel
+
+
+def place(program: Program, value: Value, shape: Sequence[int], layout: Layout) -> tuple[Buf, list[int]]:
+    """The buffer of an operand that `fits`, and its strides in bytes along `loop_shape`."""
+    own = aligned(program.shape(value), len(shape))
+    itemsize = element_bytes(program.dtype(value))
+    if math.prod(own) == 1:
+        return program.read(value), [0] * (len(shape) + (layout is Layout.BLOCKED))
+    if layout is Layout.PLAIN:
+        return program.read(value), dense_strides(own, itemsize)
+    if own[1] == 1:
+        return program.read(value), [*dense_strides(own, itemsize), 0]
+    constant = program.constant_of(value)
+    if constant is None:
+        buf = program.read(value, Layout.BLOCKED)
+    else:
+        buf = program.constant(pack_blocked(constant.reshape(own), program.block))
+    return buf, dense_strides(blocked_shape(own, program.block), itemsize)
+
+
+def loop_shape(program: Program, shape: Sequence[int], layout: Layout) -> tuple[int, ...]:
+    """The dimensions a kernel loops over: those of the result, spare lanes included."""
+    return tuple(shape) if layout is Layout.PLAIN else blocked_shape(shape, program.block)
+
+
+def blocked_shape(shape: Sequence[int], block: int) -> tuple[int, ...]:
+    """(N, C, ...) as it lies in blocks: (N, ceil(C / block), ..., block)."""
+    return (shape[0], -(-shape[1] // block), *shape[2:], block)
+
+
+def pack_blocked(array: npt.NDArray[Any], block: int) -> npt.NDArray[Any]:
+    """An (N, C, ...) array in blocks of channels, spare lanes zero."""
+    n, c, *spatial = array.shape
+    padded = np.zeros((n, -(-c // block) * block, *spatial), array.dtype)
+    padded[:, :c] = array
+    blocks = padded.reshape(n, -1, block, *spatial)
+    return np.ascontiguousarray(np.moveaxis(blocks, 2, -1))
+
+
+def collapse(shape: Sequence[int], strides: Sequence[Sequence[int]], itemsizes: Sequence[int], block: int) -> Rows:
+    """Merge what can be walked in one go.
+
+    Args:
+        shape: dimensions to loop over; the result lies densely in them.
+        strides: for each operand, bytes per step along them (0 where it is broadcast).
+        itemsizes: bytes per element of each operand.
+        block: lanes of a block where the last dimension is one, else 0.
+    """
+    dims: list[int] = []
+    steps: list[list[int]] = []  # per kept dimension, per operand
+    for axis, dim in enumerate(shape):
+        here = [s[axis] for s in strides]
+        if dim == 1:
+            continue
+        if dims and all(before == now * dim for before, now in zip(steps[-1], here, strict=True)):
+            dims[-1] *= dim
+            steps[-1] = here
+        else:
+            dims.append(dim)
+            steps.append(here)
+    if not dims:
+        return Rows((), 1, tuple(CONTIGUOUS for _ in strides), tuple(() for _ in strides))
+    inner = steps.pop()
+    length = dims.pop()
+    reads = [CONTIGUOUS if step else ONE_ELEMENT for step in inner]
+    used_block = 0
+    if block and length == block and dims:
+        merged = [
+            _merged_read(step, outer, itemsize, block)
+            for step, outer, itemsize in zip(inner, steps[-1], itemsizes, strict=True)
+        ]
+        if all(merged):
+            reads = merged
+            length *= dims.pop()
+            steps.pop()
+            used_block = block
+    per_operand = tuple(tuple(step[i] for step in steps) for i in range(len(strides)))
+    return Rows(tuple(dims), length, tuple(reads), per_operand, used_block)
+
+
+def _merged_read(inner: int, outer: int, itemsize: int, block: int) -> str:
+    """How an operand is read along pixels and lanes taken together; "" where that is not one of the ways."""
+    if inner == itemsize and outer == itemsize * block:
+        return CONTIGUOUS
+    if inner == itemsize and outer == 0:
+        return ONE_BLOCK
+    if inner == 0 and outer == 0:
+        return ONE_ELEMENT
+    return ""

@@ -1,0 +1,1 @@
+"""Tensors made from few numbers, and sums along an axis."""

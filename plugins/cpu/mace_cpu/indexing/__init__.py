@@ -1,0 +1,1 @@
+"""Gather and Scatter in all forms, and Compress."""

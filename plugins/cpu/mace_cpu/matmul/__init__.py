@@ -1,0 +1,1 @@
+"""MatMul and Gemm."""

@@ -1,0 +1,275 @@
+"""Gemm and MatMul."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from mace_core.graph import GraphView, Node, Value
+from mace_core.native.numba_kernel import numba_source
+from mace_core.tensor import DType
+from mace_cpu.attention.match import emit_noted, note_scores
+from mace_cpu.conv.pairs import emit_product_in_pairs, takes_pair_rows
+from mace_cpu.matmul.packed import KERNELS, Floats, Product, emit_product
+from mace_cpu.matmul.views import lie_of
+from mace_cpu.shared.checks import inputs_in
+from mace_cpu.shared.epilogue.epilogue import Epilogue, EpilogueOp, match_epilogue
+from mace_cpu.shared.program.buffers import Buf
+from mace_cpu.shared.program.program import Program
+from mace_cpu.shared.registry import lowers
+
+FEWEST_ROWS = 8
+"""A stack of smaller matrices is not worth reading matrix by matrix."""
+
+_numbers = inputs_in(
+    {
+        DType.FLOAT32,
+        DType.FLOAT64,
+        DType.INT32,
+        DType.INT64,
+        DType.UINT32,
+        DType.UINT64,
+    }
+)
+
+
+def _check_gemm(view: GraphView, node: Node) -> str | None:
+    reason = _numbers(view, node)
+    if reason is None and node.outputs[0] is not None:
+        kind = view.tensor_type(node.outputs[0])
+        factors = (node.attr("alpha", 1.0), node.attr("beta", 1.0))
+        if kind is not None and kind.dtype.is_integer and factors != (1.0, 1.0):
+            return "Gemm of integers with alpha or beta other than 1 is not supported"
+    return reason
+
+
+@lowers("MatMul", check=_numbers)
+def matmul(program: Program, node: Node) -> None:
+    """numpy.matmul: stacks of matrices with broadcasting, vectors as rows or columns."""
+    left, right, result = node.inputs[0], node.inputs[1], node.outputs[0]
+    assert left is not None and right is not None and result is not None
+    product = matmul_product(program.shape(left), program.shape(right))
+    if not program.size(result):
+        program.write(result)
+        return
+    if program.dtype(result) is not DType.FLOAT32:
+        _emit_plain(program, product, program.read(left), program.read(right), program.write(result), result)
+        return
+    if emit_noted(program, node) or note_scores(program, node):
+        return
+    known = program.constant_of(right)
+    if known is None or not takes_pair_rows(program, product):
+        product = _where_it_lies(program, product, left, right)
+    epilogue, final = Epilogue(), result
+    if len(program.shape(left)) > 1 and len(program.shape(right)) > 1:
+        epilogue, final = match_epilogue(program, result, channel_axis=-1)
+    _emit_float(program, product, left, right, known, Epilogue(), [], epilogue, final)
+
+
+@lowers("Gemm", check=_check_gemm)
+def gemm(program: Program, node: Node) -> None:
+    """alpha * A @ B + beta * C, A and B transposed if asked, C broadcast."""
+    left, right, result = node.inputs[0], node.inputs[1], node.outputs[0]
+    addend = node.input(2)
+    assert left is not None and right is not None and result is not None
+    rows, columns = program.shape(result)
+    a = program.shape(left)
+    product = Product(
+        rows,
+        a[0] if node.attr("transA", 0) else a[1],
+        columns,
+        transposed_left=bool(node.attr("transA", 0)),
+        transposed_right=bool(node.attr("transB", 0)),
+    )
+    alpha, beta = node.attr("alpha", 1.0), node.attr("beta", 1.0)
+    if beta == 0:
+        addend = None
+    if not program.size(result):
+        program.write(result)
+        return
+    if program.dtype(result) is not DType.FLOAT32:
+        _emit_plain(
+            program,
+            product,
+            program.read(left),
+            program.read(right),
+            program.write(result),
+            result,
+            alpha,
+            beta,
+            addend,
+        )
+        return
+    ops: list[EpilogueOp] = []
+    channels: list[Floats] = []
+    tensors: list[Buf] = []
+    known = program.constant_of(right)
+    if alpha != 1 and known is not None:
+        known = known * np.float32(alpha)
+    elif alpha != 1:
+        ops.append(EpilogueOp("mul", "channel"))
+        channels.append(np.full(columns, alpha, np.float32))
+    if addend is not None:
+        added = program.constant_of(addend)
+        if added is not None and (added.ndim < 2 or added.shape[0] == 1):
+            ops.append(EpilogueOp("add", "channel"))
+            channels.append(np.broadcast_to(added.reshape(-1) * np.float32(beta), (columns,)).astype(np.float32))
+        else:
+            ops.append(EpilogueOp("add", "tensor"))
+            tensors.append(_scaled_addend(program, addend, beta, rows, columns))
+    # operations on the result come after these, so their tensors come after them, too
+    epilogue, final = match_epilogue(program, result, channel_axis=-1)
+    _emit_float(program, product, left, right, known, Epilogue(tuple(ops), tuple(channels)), tensors, epilogue, final)
+
+
+def _emit_float(
+    program: Program,
+    product: Product,
+    left: Value,
+    right: Value,
+    known: Floats | None,
+    first: Epilogue,
+    first_tensors: Sequence[Buf],
+    then: Epilogue,
+    final: Value,
+) -> None:
+    """float32: fold what can be folded into known right operands, then the generated kernel."""
+    epilogue = Epilogue(first.ops + then.ops, first.channels + then.channels)
+    tensors = [*first_tensors, *(program.read(t) for t in then.tensors)]
+    bias = np.zeros(product.columns, np.float32)
+    if known is not None:
+        scale, bias, epilogue = epilogue.split_affine(product.columns)
+        if (scale != 1).any():
+            known = known * (scale[:, None] if product.transposed_right else scale)
+    if known is not None and takes_pair_rows(program, product):
+        emit_product_in_pairs(program, product, left, known, bias, epilogue, tensors, final)
+        return
+    source = program.read(left) if product.left_at is None else program.strided(left).buf
+    packed: Floats | Buf
+    if known is not None:
+        packed = known
+    else:
+        packed = program.read(right) if product.right_at is None else program.strided(right).buf
+    target = program.write(final)
+    if product.steps == 0:
+        # an empty sum: the left operand is never touched, the right one has no panels
+        packed = np.zeros((1, 0, product.columns), np.float32)
+        product = replace(product, right=(0,) * len(product.right), right_at=None)
+    emit_product(program, product, source, packed, bias, epilogue, tensors, target)
+
+
+def _where_it_lies(program: Program, product: Product, left: Value, right: Value) -> Product:
+    """The same product of matrices read where they lie, if operands were only shown so far and can be read so."""
+    if program.is_shown(left) and len(program.shape(left)) > 1 and product.steps:
+        strided = program.strided(left)
+        rows = strided.reshaped((len(product.left) * product.rows, product.steps))
+        whole = len(product.left) == 1 and rows is not None
+        lie = lie_of(rows if whole and rows is not None else strided)
+        if (
+            lie is not None
+            and len(lie.starts) > max(product.left) + 1
+            and len(lie.starts) * FEWEST_ROWS <= product.rows
+        ):
+            # one right matrix for a stack that does not lie as rows of a single matrix
+            count = len(lie.starts)
+            product = replace(product, rows=product.rows // count, left=tuple(range(count)), right=(0,) * count)
+        if lie is not None and len(lie.starts) == max(product.left) + 1:
+            product = replace(product, left_at=lie)
+    if program.is_shown(right) and len(program.shape(right)) > 1:
+        lie = lie_of(program.strided(right))
+        if lie is not None and len(lie.starts) == max(product.right) + 1:
+            product = replace(product, right_at=lie)
+    return product
+
+
+def _scaled_addend(program: Program, addend: Value, beta: float, rows: int, columns: int) -> Buf:
+    """beta * C as a dense (rows, columns) buffer."""
+    source = program.read(addend)
+    shape = program.shape(addend)
+    if beta == 1 and shape == (rows, columns):
+        return source
+    row_stride, column_stride = broadcast_strides(shape, columns)
+    target = program.scratch(4 * rows * columns)
+    program.emit(
+        numba_source(KERNELS, "scaled_rows"),
+        {
+            "source": source,
+            "target": target,
+            "beta": float(beta),
+            "columns": columns,
+            "row_stride": row_stride,
+            "column_stride": column_stride,
+        },
+        extent=rows,
+        work=rows * columns,
+        name="GemmAddend",
+    )
+    return target
+
+
+def broadcast_strides(shape: Sequence[int], columns: int) -> tuple[int, int]:
+    """Row and column strides through an operand of this shape that broadcasts to a matrix of ``columns`` columns."""
+    two = (1,) * (2 - len(shape)) + tuple(shape)
+    return (two[1] if two[0] > 1 else 0), (1 if two[1] > 1 else 0)
+
+
+def _emit_plain(
+    program: Program,
+    product: Product,
+    left: Buf,
+    right: Buf,
+    target: Buf,
+    result: Value,
+    alpha: float = 1.0,
+    beta: float = 1.0,
+    addend: Value | None = None,
+) -> None:
+    """Any element type, through the plain kernel."""
+    added: Buf | int = 0 if addend is None else program.read(addend)
+    addend_row, addend_column = (0, 0) if addend is None else broadcast_strides(program.shape(addend), product.columns)
+    program.emit(
+        numba_source(KERNELS, "product", dtype=program.dtype(result).label),
+        {
+            "left": left,
+            "right": right,
+            "out": target,
+            "addend": added,
+            "left_offsets": program.constant(np.asarray(product.left, np.int64) * (product.rows * product.steps)),
+            "right_offsets": program.constant(np.asarray(product.right, np.int64) * (product.steps * product.columns)),
+            "rows": product.rows,
+            "steps": product.steps,
+            "columns": product.columns,
+            "left_row": 1 if product.transposed_left else product.steps,
+            "left_step": product.rows if product.transposed_left else 1,
+            "right_step": 1 if product.transposed_right else product.columns,
+            "right_column": product.steps if product.transposed_right else 1,
+            "addend_row": addend_row,
+            "addend_column": addend_column,
+            "alpha": float(alpha),
+            "beta": float(beta),
+        },
+        extent=len(product.left) * product.rows,
+        work=product.macs,
+    )
+
+
+def matmul_product(left: Sequence[int], right: Sequence[int]) -> Product:
+    """The products that numpy.matmul of these shapes consists of."""
+    a = (1, *left) if len(left) == 1 else tuple(left)
+    b = (*right, 1) if len(right) == 1 else tuple(right)
+    rows, steps, columns = a[-2], a[-1], b[-1]
+    if math.prod(b[:-2]) == 1:
+        # one right matrix for all: the left ones are rows of a single one
+        return Product(math.prod(a[:-2]) * rows, steps, columns)
+    stack = np.broadcast_shapes(a[:-2], b[:-2])
+    return Product(rows, steps, columns, _spread(a[:-2], stack), _spread(b[:-2], stack))
+
+
+def _spread(have: Sequence[int], want: Sequence[int]) -> tuple[int, ...]:
+    """Which of the matrices of a stack each product of the broadcast stack uses."""
+    index: npt.NDArray[np.int64] = np.arange(math.prod(have), dtype=np.int64).reshape(have)
+    return tuple(int(i) for i in np.broadcast_to(index, want).reshape(-1))

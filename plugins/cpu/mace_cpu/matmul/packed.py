@@ -1,0 +1,340 @@
+"""Matrix products through the generated kernel: packing of the right operand, choice of tiles, arguments."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mace_core.native.kernel import KernelSource
+from mace_core.native.kernel_words import WordLayout
+from mace_core.native.target import Target
+from mace_cpu.matmul.arguments import Arg
+from mace_cpu.matmul.views import Lie
+from mace_cpu.shared.codegen.version import generator_version
+from mace_cpu.shared.epilogue.epilogue import Epilogue
+from mace_cpu.shared.layouts.moving import panels_kernel
+from mace_cpu.shared.precision import Bfloat16Unit
+from mace_cpu.shared.program.buffers import Buf, aligned_empty
+from mace_cpu.shared.program.program import Program, Words
+from mace_cpu.shared.tiles.arguments import STEPS_PER_FETCH
+from mace_cpu.shared.tiles.choose import (
+    MATRIX_VECTORS,
+    ChannelSplit,
+    choose_matrix_rows,
+    choose_rows,
+    most_rows,
+    segment_tiles,
+    split_channels,
+)
+
+Floats = npt.NDArray[np.float32]
+Table = npt.NDArray[np.int64]
+
+KERNELS = "mace_cpu.matmul.kernels"
+UNROLL = 4
+MOST_ROWS = 12
+"""Three rows of the left operand share an address register, and there are few of those."""
+
+PACKED_STEPS = 32
+"""Steps per unit of packing: rows of the source that are read at a time."""
+
+MOST_ROWS_IN_PLACE = 16
+"""For so few rows packing a right operand at run time costs more than reading it where it lies."""
+
+PANEL_BYTES = 32 << 10
+RELOAD = 0.25
+"""Cost of a vector of a panel that does not stay in the first level cache, in multiplications."""
+
+CACHED_LEFT_BYTES = 1 << 20
+SCALAR_WORK_PER_MAC = 1 / 8
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """Sizes of ``products`` independent matrix products.
+
+    Attributes:
+        rows, steps, columns: (rows, steps) @ (steps, columns).
+        left, right: where the operands of each product start, in matrices.
+        transposed_left, transposed_right: the operand lies transposed.
+        left_at, right_at: how the matrices lie, if not densely one behind the other; a known right operand is dense.
+    """
+
+    rows: int
+    steps: int
+    columns: int
+    left: tuple[int, ...] = (0,)
+    right: tuple[int, ...] = (0,)
+    transposed_left: bool = False
+    transposed_right: bool = False
+    left_at: Lie | None = None
+    right_at: Lie | None = None
+
+    @property
+    def macs(self) -> int:
+        return len(self.left) * self.rows * self.steps * self.columns
+
+    def left_lie(self) -> Lie:
+        """How the left matrices lie."""
+        if self.left_at is not None:
+            return self.left_at
+        starts = tuple(self.rows * self.steps * i for i in range(max(self.left) + 1))
+        return Lie(starts, self.rows if self.transposed_left else self.steps, self.transposed_left)
+
+    def right_lie(self) -> Lie:
+        """How the right matrices lie, if they are not known."""
+        if self.right_at is not None:
+            return self.right_at
+        starts = tuple(self.steps * self.columns * i for i in range(max(self.right) + 1))
+        return Lie(starts, self.steps if self.transposed_right else self.columns, self.transposed_right)
+
+
+def emit_product(
+    program: Program,
+    product: Product,
+    left: Buf,
+    right: Floats | Buf,
+    bias: Floats,
+    epilogue: Epilogue,
+    tensors: Sequence[Buf],
+    target: Buf,
+    *,
+    unit: Bfloat16Unit | None = None,
+) -> None:
+    """Emit ``target = epilogue(left @ right + bias)``, all operands float32, the result dense.
+
+    Args:
+        right: the matrices (any, steps, columns) if they are known (transposed if ``transposed_right``), else where
+            they will lie.
+        bias: (columns,).
+        epilogue: its per-channel operands vary along the columns.
+        tensors: the buffers of its tensor operands.
+        unit: multiplies pairs of bfloat16; then ``product`` counts pairs of steps, and both operands (the right one is
+            known) are made of such pairs.
+    """
+    lanes = max(program.target.vector_bits // 32, 4)
+    left_lie, right_lie = product.left_lie(), product.right_lie()
+    in_place: Buf | None = None
+    if (
+        isinstance(right, Buf)
+        and not right_lie.transposed
+        and product.rows <= MOST_ROWS_IN_PLACE
+        and product.columns >= lanes
+    ):
+        in_place = right
+    if in_place:
+        vectors = min(_widths(program.target)[0], product.columns // lanes)
+        splits = [ChannelSplit(0, -(-product.columns // (vectors * lanes)), vectors)]
+    else:
+        splits = _split_columns(program.target, product, lanes, unit)
+    for split in splits:
+        rows = _tile_rows(program.target, product, lanes, split.blocks, unit)
+        width = split.blocks * lanes
+        panel = product.steps * width
+        segment = rows * segment_tiles(-(-product.rows // rows), len(product.left) * split.tiles, program.threads)
+        segments = -(-product.rows // segment)
+        band = segments
+        if 4 * panel * split.tiles < CACHED_LEFT_BYTES:
+            band = max(min(CACHED_LEFT_BYTES // max(4 * segment * product.steps, 1), segments), 1)
+        # what is read in place has no panels
+        tile_fetch = 0 if in_place else -(-panel // (segment // rows))
+        right_starts = (
+            right_lie.starts if in_place else [i * split.tiles * panel for i in range(max(product.right) + 1)]
+        )
+        words: Words = {
+            Arg.LEFT: left,
+            Arg.RIGHT: _packed_right(program, product, right, split, width) if in_place is None else in_place,
+            Arg.BIAS: program.constant(_per_column(bias, split, lanes)),
+            Arg.OUTPUT: target,
+            Arg.LEFT_OFFSETS: program.constant(_table(product.left, left_lie.starts)),
+            Arg.RIGHT_OFFSETS: program.constant(_table(product.right, right_starts)),
+            "channels": [program.constant(_per_column(c, split, lanes)) for c in epilogue.channels],
+            "tensors": tensors,
+            Arg.TILE_FETCH: tile_fetch,
+            Arg.STEPS_FETCH: -(-tile_fetch // max(-(-product.steps // STEPS_PER_FETCH), 1)),
+            Arg.OUT_MATRIX: product.rows * product.columns,
+            Arg.UNITS: segments * split.tiles,
+            Arg.ROWS: product.rows,
+            Arg.STEPS: product.steps,
+            Arg.COLUMNS: product.columns,
+            Arg.FIRST_COLUMN: split.first * lanes,
+            Arg.PANELS: split.tiles,
+            Arg.LAST_PANEL: product.columns - width if in_place else split.tiles * width,
+            Arg.RIGHT_STEP: right_lie.step if in_place else width,
+            Arg.RIGHT_COLUMN: 1 if in_place else product.steps,
+            Arg.LEFT_STRIDE: left_lie.step,
+            Arg.OUT_ROW: product.columns,
+            Arg.SEGMENT: segment,
+            Arg.SEGMENTS: segments,
+            Arg.BAND: band,
+        }
+        share = split.tiles * split.blocks / sum(s.tiles * s.blocks for s in splits)
+        program.emit(
+            gemm_kernel(rows, split.blocks, lanes, left_lie.transposed, epilogue, unit),
+            words,
+            extent=len(product.left) * segments * split.tiles,
+            work=product.macs * share * SCALAR_WORK_PER_MAC,
+            note="" if unit is None else f"bfloat16 {unit.value}",
+        )
+
+
+def _widths(target: Target) -> tuple[int, ...]:
+    """Vectors per row of a tile to choose from: first for products whose right operand is read in place."""
+    return (4, 3) if target.vector_bits >= 512 or target.architecture == "aarch64" else (2,)
+
+
+def _tile_rows(target: Target, product: Product, lanes: int, vectors: int, unit: Bfloat16Unit | None) -> int:
+    if unit is not None and unit.has_tiles:
+        return choose_matrix_rows(product.rows)
+    return choose_rows(product.rows, min(most_rows(target, lanes, vectors), MOST_ROWS), vectors)
+
+
+def _split_columns(target: Target, product: Product, lanes: int, unit: Bfloat16Unit | None) -> list[ChannelSplit]:
+    """The cheapest way to cover the columns with panels."""
+    vectors = -(-product.columns // lanes)
+    if unit is not None and unit.has_tiles:
+        return split_channels(vectors, MATRIX_VECTORS)
+
+    def cost(splits: list[ChannelSplit]) -> float:
+        total = 0.0
+        for split in splits:
+            rows = _tile_rows(target, product, lanes, split.blocks, unit)
+            # a panel that fills the first level cache comes from the second one for every tile
+            reload = RELOAD if 4 * product.steps * split.blocks * lanes > PANEL_BYTES else 0.0
+            step = max(rows * split.blocks, rows + split.blocks, 8) + 0.5 + reload * split.blocks
+            total += split.tiles * -(-product.rows // rows) * step
+        return total
+
+    return min((split_channels(vectors, widest) for widest in _widths(target)), key=cost)
+
+
+def _table(matrices: Sequence[int], starts: Sequence[int]) -> Table:
+    return np.asarray([starts[i] for i in matrices], np.int64)
+
+
+def _packed_right(program: Program, product: Product, right: Floats | Buf, split: ChannelSplit, width: int) -> Buf:
+    """The panels of one split: a constant, or scratch memory filled by a step of its own."""
+    first = split.first * (width // split.blocks)
+    if isinstance(right, Buf):
+        return pack_panels(
+            program, right, product.right_lie(), product.steps, product.columns, width, split.tiles, first
+        )
+    matrices = max(product.right) + 1
+    lie = (right.ctypes.data, right.shape, right.strides, right.dtype.str)
+    key = (
+        "panels",
+        *lie,
+        matrices,
+        product.steps,
+        product.columns,
+        product.transposed_right,
+        first,
+        width,
+        split.tiles,
+    )
+    if key in program.packed:
+        return program.packed[key][1]
+    if product.transposed_right:
+        dense = right.reshape(matrices, product.columns, product.steps).transpose(0, 2, 1)
+    else:
+        dense = right.reshape(matrices, product.steps, product.columns)
+    part = dense[:, :, first : first + split.tiles * width]
+    if part.shape[2] != split.tiles * width:
+        full = np.zeros((matrices, product.steps, split.tiles * width), np.float32)
+        full[:, :, : part.shape[2]] = part
+        part = full
+    tiled = part.reshape(matrices, product.steps, split.tiles, width).transpose(0, 2, 1, 3)
+    packed = aligned_empty(tiled.shape)
+    packed[...] = tiled
+    buf = program.constant(packed, in_place=True)
+    if not right.flags.owndata:  # a view of the model's bytes; what was made for one product is used by no other
+        program.packed[key] = (right, buf)
+    return buf
+
+
+def pack_panels(
+    program: Program,
+    source: Buf,
+    lie: Lie,
+    steps: int,
+    columns: int,
+    width: int,
+    panels: int,
+    first: int = 0,
+) -> Buf:
+    """Emit a step that lays (steps, columns) matrices out as [matrix][panel][step][column of the panel].
+
+    Args:
+        width: columns of a panel.
+        first: the first panel's first column; what lies beyond the last column becomes zeros.
+    """
+    units = -(-steps // PACKED_STEPS)
+    size = len(lie.starts) * panels * steps * width
+    target = program.scratch(4 * size)
+    starts = program.constant(np.asarray(lie.starts, np.int64))
+    program.emit(
+        panels_kernel(program.target.vector_bits // 32, lie.transposed),
+        {
+            "source": source,
+            "target": target,
+            "steps": steps,
+            "columns": columns,
+            "first_column": first,
+            "width": width,
+            "panels": panels,
+            "unit_steps": PACKED_STEPS,
+            "matrix_units": units,
+            "starts": starts,
+            "source_row": lie.step,
+        },
+        extent=len(lie.starts) * units,
+        work=size,
+        name="Pack",
+    )
+    return target
+
+
+def _per_column(values: Floats, split: ChannelSplit, lanes: int) -> Floats:
+    """The columns of one split, zeros beyond the last one."""
+    part = values[split.first * lanes :][: split.tiles * split.blocks * lanes]
+    full = np.zeros(split.tiles * split.blocks * lanes, np.float32)
+    full[: part.size] = part
+    return full
+
+
+_kernels: dict[tuple[object, ...], KernelSource] = {}
+
+
+def gemm_kernel(
+    rows: int,
+    vectors: int,
+    lanes: int,
+    transposed_left: bool,
+    epilogue: Epilogue,
+    unit: Bfloat16Unit | None = None,
+) -> KernelSource:
+    """The product kernel for a tile and an epilogue."""
+    tag = epilogue.tag
+    form = "t" if transposed_left else "n"
+    if unit is not None:
+        form = f"{unit.value.replace('-', '_')}_"
+    symbol = f"gemm_{form}{lanes}_{rows}x{vectors}" + (f"_{tag}" if tag else "")
+    key = (symbol, epilogue.ops)
+    if key not in _kernels:
+        variant = (rows, vectors, lanes, transposed_left, UNROLL, unit)
+        build = functools.partial(_build, symbol, variant, Epilogue(epilogue.ops))
+        words = WordLayout.of(Arg, **epilogue.operand_counts)
+        _kernels[key] = KernelSource(symbol, generator_version(), build, words=words)
+    return _kernels[key]
+
+
+def _build(
+    symbol: str, variant: tuple[int, int, int, bool, int, Bfloat16Unit | None], epilogue: Epilogue, target: Target
+) -> str:
+    from mace_cpu.matmul import generate as gemm
+
+    return gemm.build(symbol, gemm.Variant(*variant), epilogue, target.features)

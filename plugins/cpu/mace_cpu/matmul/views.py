@@ -1,0 +1,45 @@
+"""Matrices inside values that are shown: heads of an attention, transposed operands, parts of wider rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mace_cpu.shared.program.views import Strided
+
+
+@dataclass(frozen=True, slots=True)
+class Lie:
+    """How a stack of matrices lies in memory.
+
+    Attributes:
+        starts: of each matrix, in elements.
+        step: elements from row to row; from column to column where ``transposed``.
+        transposed: neighbours in a column are neighbours in memory, not those in a row.
+    """
+
+    starts: tuple[int, ...]
+    step: int
+    transposed: bool = False
+
+
+def lie_of(strided: Strided) -> Lie | None:
+    """How the matrices lie that the last two axes make up; None where neither rows nor columns are contiguous."""
+    *stack, rows, columns = strided.shape
+    *outer, down, across = strided.strides
+    if across == 1 or columns == 1:
+        step, transposed = down, False
+    elif down == 1 or rows == 1:
+        step, transposed = across, True
+    else:
+        return None
+    if step < 0:
+        return None
+    starts: npt.NDArray[np.int64] = np.full(stack, strided.offset, np.int64)
+    for axis, (size, stride) in enumerate(zip(stack, outer, strict=True)):
+        shape = [1] * len(stack)
+        shape[axis] = size
+        starts += (np.arange(size, dtype=np.int64) * stride).reshape(shape)
+    return Lie(tuple(starts.reshape(-1).tolist()), step, transposed)

@@ -1,0 +1,1 @@
+"""Ways to find accesses to memory that nobody may touch, for tests."""

@@ -1,0 +1,174 @@
+"""Pad in all modes and opsets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from mace_core.graph import GraphView, Node
+from mace_core.native.numba_kernel import numba_source
+from mace_cpu.shared.layouts.strided import blocked_shape, movable, prefers_blocked, strides_of
+from mace_cpu.shared.nodes import fixed, integers, need, normal_axis
+from mace_cpu.shared.program.buffers import Buf, Layout, element_bytes
+from mace_cpu.shared.program.program import Program
+from mace_cpu.shared.registry import lowers
+
+MODES = ("constant", "reflect", "edge", "wrap")
+KERNELS = "mace_cpu.shared.layouts.kernels_tables"
+
+
+def pad_amounts(view: GraphView, node: Node, rank: int) -> list[tuple[int, int]]:
+    """(before, after) per axis; negative amounts cut off."""
+    if view.opset() < 11:
+        pads = [int(p) for p in node.attr("pads", node.attr("paddings", ()))]
+        axes = list(range(rank))
+    else:
+        pads = integers(view, node.input(1)) or []
+        given = integers(view, node.input(3))
+        axes = list(range(rank)) if given is None else [normal_axis(a, rank) for a in given]
+    amounts = [(0, 0)] * rank
+    for i, axis in enumerate(axes):
+        amounts[axis] = (pads[i], pads[i + len(axes)])
+    return amounts
+
+
+def _check(view: GraphView, node: Node) -> str | None:
+    reason = movable(view, node)
+    if view.opset() >= 11:
+        reason = reason or fixed(view, node, 1, "how much to pad") or fixed(view, node, 3, "which axes to pad")
+    mode = node.attr("mode", "constant")
+    if mode not in MODES:
+        reason = reason or f"there is no padding mode '{mode}'"
+    if reason is None and mode != "constant":
+        shape = view.shape(need(node.input(0)))
+        for size, (before, after) in zip(shape, pad_amounts(view, node, len(shape)), strict=True):
+            left = size + min(before, 0) + min(after, 0)
+            if left <= 0 and (before > 0 or after > 0):
+                return f"mode '{mode}' has nothing to repeat along an axis of {left} elements"
+    return reason
+
+
+@lowers("Pad", check=_check)
+def lower_pad(program: Program, node: Node) -> None:
+    source, target = need(node.input(0)), need(node.output(0))
+    shape = program.shape(source)
+    amounts = pad_amounts(program.view, node, len(shape))
+    if program.size(target) == 0:
+        program.write(target)
+        return
+    blocked = prefers_blocked(program, source) and amounts[1] == (0, 0)
+    if blocked:
+        shape, amounts = blocked_shape(program, source), [*amounts, (0, 0)]
+    layout = Layout.BLOCKED if blocked else Layout.PLAIN
+    words = 2 if program.dtype(source).bits == 128 else 1
+    _emit(
+        program,
+        node,
+        program.read(source, layout),
+        program.write(target, layout),
+        [*shape, words] if words > 1 else list(shape),
+        [*amounts, (0, 0)] if words > 1 else amounts,
+        words,
+    )
+
+
+def _emit(
+    program: Program,
+    node: Node,
+    source: Buf,
+    target: Buf,
+    shape: list[int],
+    amounts: list[tuple[int, int]],
+    words: int,
+) -> None:
+    mode = node.attr("mode", "constant")
+    shape, amounts = _merge_unpadded(shape, amounts)
+    inner = 1
+    if len(shape) > 1 and amounts[-1] == (0, 0):
+        inner = shape.pop()
+        amounts.pop()
+    tables = [index_table(size, *pads, mode) for size, pads in zip(shape, amounts, strict=True)]
+    sizes = [len(table) for table in tables]
+    low, high = longest_run(tables[-1])
+    starts = [sum(sizes[:i]) for i in range(len(sizes))]
+    dtype = program.dtype(need(node.output(0)))
+    program.emit(
+        numba_source(KERNELS, "pad", width=str(element_bytes(dtype) // words)),
+        {
+            "source": source,
+            "target": target,
+            "fill": _fill_value(program, node),
+            "tables": program.constant(np.concatenate(tables).astype(np.int32)),
+            "inner": inner,
+            "mask": words - 1,
+            "low": low,
+            "high": high,
+            "rank": len(sizes),
+            "sizes": sizes,
+            "strides": [stride * inner for stride in strides_of(shape)],
+            "starts": starts,
+        },
+        extent=math.prod(sizes[:-1]),
+        work=math.prod(sizes) * inner,
+    )
+
+
+def _merge_unpadded(
+    shape: Sequence[int], amounts: Sequence[tuple[int, int]]
+) -> tuple[list[int], list[tuple[int, int]]]:
+    """The same padding with neighbouring axes that are not padded joined."""
+    sizes: list[int] = []
+    pads: list[tuple[int, int]] = []
+    for size, amount in zip(shape, amounts, strict=True):
+        if sizes and amount == (0, 0) and pads[-1] == (0, 0):
+            sizes[-1] *= size
+        else:
+            sizes.append(size)
+            pads.append(amount)
+    return sizes or [1], pads or [(0, 0)]
+
+
+def index_table(size: int, before: int, after: int, mode: str) -> npt.NDArray[np.int64]:
+    """The source index of each target index along one axis; -1 stands for the fill value.
+
+    Negative amounts cut elements off first; what is added repeats what is left.
+    """
+    first = max(-before, 0)
+    left = max(size - first - max(-after, 0), 0)
+    before, after = max(before, 0), max(after, 0)
+    index = np.arange(before + left + after) - before
+    if mode == "constant" or left == 0:
+        return np.where((index >= 0) & (index < left), index + first, -1)
+    if mode == "edge":
+        index = np.clip(index, 0, left - 1)
+    elif mode == "wrap":
+        index = index % left
+    else:
+        period = max(2 * (left - 1), 1)
+        index = index % period
+        index = np.where(index < left, index, period - index)
+    return index + first
+
+
+def longest_run(table: npt.NDArray[np.int64]) -> tuple[int, int]:
+    """The longest stretch [low, high) of the table in which the index grows by one and nothing is filled."""
+    best, low = (0, 0), 0
+    for i in range(1, len(table) + 1):
+        if i == len(table) or table[i] != table[i - 1] + 1 or table[i - 1] < 0:
+            if table[low] >= 0 and i - low > best[1] - best[0]:
+                best = (low, i)
+            low = i
+    return best
+
+
+def _fill_value(program: Program, node: Node) -> Buf:
+    dtype = program.dtype(need(node.output(0)))
+    if program.view.opset() < 11:
+        return program.constant(np.array(node.attr("value", 0.0), dtype.numpy))
+    given = node.input(2)
+    if given is not None:
+        return program.read(given)
+    return program.constant(np.zeros(1, dtype.numpy))

@@ -1,0 +1,1 @@
+"""Normalisation of rows, channels, groups and batches; Softmax."""

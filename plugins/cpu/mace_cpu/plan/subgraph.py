@@ -1,0 +1,114 @@
+"""A subgraph that is ready to run, and a run of it."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import threading
+from collections.abc import Mapping
+
+import numpy as np
+
+from mace_core.errors import ProviderError
+from mace_core.native.plan import NativePlan, PlanStep
+from mace_core.native.pool import ThreadPool
+from mace_core.provider.backend import CompiledSubgraph
+from mace_core.provider.execution import Bindings, Execution
+from mace_cpu.plan.assembly import STATUS_WORDS, Assembly, SizedByRun
+
+
+class CpuSubgraph(CompiledSubgraph):
+    """A native plan and its constants."""
+
+    def __init__(
+        self, assembly: Assembly, addresses: Mapping[str, int], pool: ThreadPool, threads: int, device: str
+    ) -> None:
+        self.assembly = assembly
+        self.source_map = {step.name: step.source for step in assembly.steps}
+        self.notes = assembly.notes
+        self.workspace_bytes = assembly.workspace_bytes
+        self.faults = assembly.faults
+        self.pool = pool
+        self.threads = threads
+        self.device = device
+        steps = [PlanStep(addresses[step.symbol], *step[1:]) for step in assembly.steps]
+        words = assembly.words
+        if assembly.calls:
+            words = words.copy()
+            for word, symbol in assembly.calls:
+                words[word] = addresses[symbol]
+        control_words = [step.first_word - 1 for step in assembly.steps]
+        self.plan = NativePlan(steps, words, assembly.relocations, control_words)
+
+    def new_execution(self) -> Execution:
+        return CpuExecution(self)
+
+    def bases(self, bindings: Bindings) -> list[int]:
+        """The address per slot: arena, constants, inputs, outputs (and the words that an execution adds)."""
+        bases = [_workspace(bindings), self.assembly.constants.address]
+        bases.extend(tensor.address for tensor in bindings.inputs)
+        for tensor in bindings.outputs:
+            # an output of unknown shape is computed in the arena and copied when its shape is known
+            bases.append(0 if tensor is None else tensor.address)
+        return bases
+
+
+class CpuExecution(Execution):
+    """Argument words of one request at a time."""
+
+    def __init__(self, compiled: CpuSubgraph) -> None:
+        self._compiled = compiled
+        self._instance = compiled.plan.new_instance()
+        self._status = np.zeros(len(compiled.faults) * STATUS_WORDS, np.int64)
+        self._dims = np.zeros(compiled.assembly.dim_words, np.int64)
+        self._own_words = [
+            int(self._status.ctypes.data),
+            int(self._dims.ctypes.data),
+        ]
+
+    def run(self, bindings: Bindings) -> None:
+        compiled = self._compiled
+        profiling = bindings.profile is not None or bindings.profile_part is not None
+        bases = [*compiled.bases(bindings), *self._own_words]
+        # the plan counts the slots up to the last one that a step uses
+        del bases[compiled.plan.slots :]
+        self._instance.run(
+            bases, pool=compiled.pool, threads=compiled.threads, cancel=bindings.cancel, profile=profiling
+        )
+        if compiled.faults and self._status.any():
+            raise self._fault()
+        for output in compiled.assembly.sized_by_run:
+            self._hand_over(output, bindings)
+        steps = compiled.assembly.steps
+        if bindings.profile is not None:
+            for index, start_ns, end_ns in self._instance.timings():
+                bindings.profile(steps[index].name, steps[index].source, start_ns, end_ns)
+        if bindings.profile_part is not None:
+            names = {thread.ident: thread.name for thread in threading.enumerate()}
+            for each in self._instance.chunk_times():
+                step, worker = steps[each.step], names.get(each.thread, f"thread {each.thread:#x}")
+                bindings.profile_part(worker, step.name, step.source, each.start_ns, each.end_ns)
+
+    def _hand_over(self, output: SizedByRun, bindings: Bindings) -> None:
+        """Copy an output whose shape is known now to memory of that shape."""
+        assert bindings.allocate_output is not None
+        shape = tuple(int(dim) for dim in self._dims[output.first_word : output.first_word + output.rank])
+        tensor = bindings.allocate_output(output.output, output.dtype, shape)
+        nbytes = output.dtype.nbytes(math.prod(shape))
+        if nbytes:
+            ctypes.memmove(tensor.address, _workspace(bindings) + output.offset, nbytes)
+
+    def _fault(self) -> ProviderError:
+        """The first fault that a kernel reported; the status words are cleared."""
+        flags = self._status.reshape(-1, STATUS_WORDS)
+        index = int(flags[:, 0].argmax())
+        fault, value = self._compiled.faults[index], int(flags[index, 1])
+        self._status.fill(0)
+        device = self._compiled.device
+        message = f"node '{fault.node}' on {device}: {fault.message.format(value=value)}"
+        return ProviderError(message, node=fault.node, device=device)
+
+
+def _workspace(bindings: Bindings) -> int:
+    """The address that offsets into the arena count from."""
+    return bindings.workspace.address if bindings.workspace is not None else 0

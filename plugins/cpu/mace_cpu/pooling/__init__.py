@@ -1,0 +1,1 @@
+"""MaxPool, AveragePool, LpPool and the global poolings."""

@@ -1,0 +1,211 @@
+"""MaxPool, AveragePool, LpPool and the global poolings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mace_core.graph import GraphView, Node
+from mace_core.native.numba_kernel import numba_source
+from mace_core.tensor import DType
+from mace_cpu.conv.bands.join import WindowForm
+from mace_cpu.pooling.arguments import Arg
+from mace_cpu.pooling.generated import window_pool_kernel
+from mace_cpu.reduction.lower import emit_blocked_pixels, emit_reduction
+from mace_cpu.shared.checks import all_concrete, dtype_in
+from mace_cpu.shared.layouts.strided import prefers_blocked
+from mace_cpu.shared.nodes import need
+from mace_cpu.shared.program.buffers import Layout
+from mace_cpu.shared.program.program import Program, Word
+from mace_cpu.shared.registry import lowers
+
+KERNELS = "mace_cpu.pooling.kernels"
+FLOATS = frozenset({DType.FLOAT32, DType.FLOAT64})
+MAX_POOL_TYPES = FLOATS | {DType.INT8, DType.UINT8}
+MOST_SPATIAL_AXES = 3
+
+MOVING_WORK = 0.5
+"""What reading an element from memory counts as, in scalar operations of a step's work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """Pooling geometry, three entries each; axes that a tensor lacks come first with size 1."""
+
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    taps: tuple[int, ...]
+    strides: tuple[int, ...]
+    begins: tuple[int, ...]
+    dilations: tuple[int, ...]
+    ends: tuple[int, ...]
+
+    def words(self, include_pad: int, p: int) -> dict[str, int | tuple[int, ...]]:
+        """As the kernels read it."""
+        return {
+            "inputs": self.inputs,
+            "outputs": self.outputs,
+            "taps": self.taps,
+            "strides": self.strides,
+            "begins": self.begins,
+            "dilations": self.dilations,
+            "ends": self.ends,
+            "counts_padding": include_pad,
+            "p": p,
+        }
+
+    def blocked_words(self, include_pad: int) -> dict[Arg, int]:
+        """As the kernel for channel blocks reads it, which knows two axes."""
+        return {
+            Arg.IN_ROWS: self.inputs[1],
+            Arg.IN_WIDTH: self.inputs[2],
+            Arg.OUT_ROWS: self.outputs[1],
+            Arg.OUT_WIDTH: self.outputs[2],
+            Arg.TAP_ROWS: self.taps[1],
+            Arg.TAP_COLUMNS: self.taps[2],
+            Arg.ROW_STRIDE: self.strides[1],
+            Arg.COLUMN_STRIDE: self.strides[2],
+            Arg.PAD_TOP: self.begins[1],
+            Arg.PAD_LEFT: self.begins[2],
+            Arg.ROW_DILATION: self.dilations[1],
+            Arg.COLUMN_DILATION: self.dilations[2],
+            Arg.PAD_BOTTOM: self.ends[1],
+            Arg.PAD_RIGHT: self.ends[2],
+            Arg.COUNTS_PADDING: include_pad,
+        }
+
+    def blocked_form(self, planes: int) -> WindowForm:
+        """What those who join the pooling of channel blocks with the step before it need to know."""
+        span = (self.taps[1] - 1) * self.dilations[1] + 1
+        return WindowForm(
+            planes, self.inputs[1], self.inputs[2], self.outputs[1], self.strides[1], self.begins[1], span
+        )
+
+
+def windows_of(node: Node, source: Sequence[int], target: Sequence[int]) -> Windows:
+    """Geometry of a pooling node from its attributes and the shapes (N, C, *spatial) of its input and output."""
+    sizes, results = source[2:], target[2:]
+    rank = len(sizes)
+    taps = [int(k) for k in node.attr("kernel_shape")]
+    strides = [int(s) for s in node.attr("strides", (1,) * rank)]
+    dilations = [int(d) for d in node.attr("dilations", (1,) * rank)]
+    pads = [int(p) for p in node.attr("pads", (0,) * 2 * rank)]
+    begins, ends = pads[:rank], pads[rank:]
+    mode = node.attr("auto_pad", "NOTSET")
+    if mode in ("SAME_UPPER", "SAME_LOWER", "VALID"):
+        spans = [(k - 1) * d + 1 for k, d in zip(taps, dilations, strict=True)]
+        totals = [
+            0 if mode == "VALID" else max((out - 1) * stride + span - size, 0)
+            for out, stride, span, size in zip(results, strides, spans, sizes, strict=True)
+        ]
+        begins = [total // 2 if mode == "SAME_UPPER" else -(-total // 2) for total in totals]
+        ends = [total - begin for total, begin in zip(totals, begins, strict=True)]
+
+    def padded(values: Sequence[int], filler: int) -> tuple[int, ...]:
+        return (filler,) * (MOST_SPATIAL_AXES - rank) + tuple(values)
+
+    return Windows(
+        padded(sizes, 1),
+        padded(results, 1),
+        padded(taps, 1),
+        padded(strides, 1),
+        padded(begins, 0),
+        padded(dilations, 1),
+        padded(ends, 0),
+    )
+
+
+def _check_pool(view: GraphView, node: Node) -> str | None:
+    reason = all_concrete(view, node) or dtype_in(
+        view, node.input(0), MAX_POOL_TYPES if node.op_type == "MaxPool" else FLOATS
+    )
+    if reason is not None:
+        return reason
+    spatial = len(view.shape(need(node.input(0)))) - 2
+    if not 1 <= spatial <= MOST_SPATIAL_AXES:
+        return f"pooling over {spatial} spatial axes; the kernels take one to {MOST_SPATIAL_AXES}"
+    if node.op_type == "LpPool" and view.opset() < 2:
+        return "LpPool of opset 1 takes a fractional p"
+    return None
+
+
+@lowers("MaxPool", "AveragePool", "LpPool", check=_check_pool)
+def lower_pool(program: Program, node: Node) -> None:
+    source, target, indices = need(node.input(0)), need(node.output(0)), node.output(1)
+    kind = {"MaxPool": "max", "AveragePool": "average", "LpPool": "lp"}[node.op_type]
+    windows = windows_of(node, program.shape(source), program.shape(target))
+    include_pad = int(node.attr("count_include_pad", 0))
+    work: float = program.size(target) * math.prod(windows.taps)
+    dtype = program.dtype(source)
+    is_flat = len(program.shape(source)) <= 4
+    form: WindowForm | None = None
+    arguments: dict[Any, Word | Sequence[Word]]
+    if indices is None and kind != "lp" and dtype is DType.FLOAT32 and is_flat and prefers_blocked(program, source):
+        n, c, *_ = program.shape(source)
+        planes = n * -(-c // program.block)
+        kernel = window_pool_kernel(program.block, kind)
+        arguments = {
+            Arg.SOURCE: program.read(source, Layout.BLOCKED),
+            Arg.TARGET: program.write(target, Layout.BLOCKED),
+            **windows.blocked_words(include_pad),
+        }
+        if windows.outputs[0] == windows.inputs[0] == 1:
+            form = windows.blocked_form(planes)
+        work = max(program.size(source), program.size(target)) * MOVING_WORK + work // program.block
+    else:
+        planes = math.prod(program.shape(source)[:2])
+        arguments = {
+            "source": program.read(source),
+            "target": program.write(target),
+            **windows.words(include_pad, int(node.attr("p", 2))),
+        }
+        if indices is None:
+            kernel = numba_source(KERNELS, "pool_plain", dtype=dtype.label, kind=kind)
+        else:
+            kernel = numba_source(KERNELS, "max_pool_indices", dtype=dtype.label)
+            arguments |= {"indices": program.write(indices), "column_major": int(node.attr("storage_order", 0))}
+    rows = planes * windows.outputs[0] * windows.outputs[1]
+    program.emit(kernel, arguments, extent=0 if program.size(target) == 0 else rows, work=work, form=form)
+
+
+# --- global -----------------------------------------------------------------------------------------------------------
+
+
+def _check_global(view: GraphView, node: Node) -> str | None:
+    reason = all_concrete(view, node) or dtype_in(view, node.input(0), FLOATS)
+    if reason is None and len(view.shape(need(node.input(0)))) < 3:
+        return "there is no spatial axis to pool over"
+    if reason is None and node.op_type == "GlobalLpPool" and view.opset() < 2:
+        return "GlobalLpPool of opset 1 takes a fractional p"
+    return reason
+
+
+@lowers("GlobalAveragePool", "GlobalMaxPool", check=_check_global)
+def lower_global_pool(program: Program, node: Node) -> None:
+    source, target = need(node.input(0)), need(node.output(0))
+    kind = "mean" if node.op_type == "GlobalAveragePool" else "max"
+    if not emit_blocked_pixels(program, source, target, kind):
+        axes = list(range(2, len(program.shape(source))))
+        emit_reduction(program, source, target, axes, kind)
+
+
+@lowers("GlobalLpPool", check=_check_global)
+def lower_global_lp_pool(program: Program, node: Node) -> None:
+    """A window as large as the picture."""
+    source, target = need(node.input(0)), need(node.output(0))
+    n, c, *spatial = program.shape(source)
+    pixels = math.prod(spatial)
+    ones, zeros = (1,) * 3, (0,) * 3
+    windows = Windows((1, 1, pixels), ones, (1, 1, pixels), ones, zeros, ones, zeros)
+    program.emit(
+        numba_source(KERNELS, "pool_plain", dtype=program.dtype(source).label, kind="lp"),
+        {
+            "source": program.read(source),
+            "target": program.write(target),
+            **windows.words(0, int(node.attr("p", 2))),
+        },
+        extent=n * c,
+        work=program.size(source),
+    )

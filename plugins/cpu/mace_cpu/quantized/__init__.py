@@ -1,0 +1,1 @@
+"""Quantised operators, and weights stored in few bits."""

@@ -1,0 +1,272 @@
+"""LSTM, GRU and RNN."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+
+import numpy as np
+
+from mace_core.graph import GraphView, Node, Value
+from mace_core.native.kernel import KernelSource
+from mace_core.native.numba_kernel import numba_source
+from mace_core.native.target import Target
+from mace_core.tensor import DType
+from mace_cpu.matmul.packed import Product, emit_product, pack_panels
+from mace_cpu.matmul.views import Lie
+from mace_cpu.recurrent.arguments import PANEL_VECTORS, Arg, words_of
+from mace_cpu.shared.checks import all_concrete, dtype_in
+from mace_cpu.shared.codegen.version import generator_version
+from mace_cpu.shared.epilogue.epilogue import Epilogue
+from mace_cpu.shared.layouts.strided import Axis, emit_strided
+from mace_cpu.shared.nodes import need
+from mace_cpu.shared.program.buffers import At, Buf
+from mace_cpu.shared.program.program import Program
+from mace_cpu.shared.registry import lowers
+
+KERNELS = "mace_cpu.recurrent.kernels"
+FLOATS = frozenset({DType.FLOAT32, DType.FLOAT64})
+GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+DEFAULT_FUNCTIONS = {"LSTM": ("Sigmoid", "Tanh", "Tanh"), "GRU": ("Sigmoid", "Tanh"), "RNN": ("Tanh",)}
+FUNCTIONS = frozenset(
+    {
+        "relu", "tanh", "sigmoid", "affine", "leakyrelu", "thresholdedrelu", "scaledtanh", "hardsigmoid", "elu",
+        "softsign", "softplus",
+    }
+)  # fmt: skip
+PARAMETERS: dict[str, tuple[float, ...]] = {
+    "affine": (1.0, 0.0), "leakyrelu": (0.01,), "thresholdedrelu": (1.0,), "scaledtanh": (1.0, 1.0),
+    "hardsigmoid": (0.2, 0.5), "elu": (1.0,),
+}  # fmt: skip
+"""Defaults of alpha and beta, for the functions that have them."""
+
+UNLIMITED = -1.0
+
+
+def functions_of(node: Node, directions: int) -> list[tuple[str, float, float]]:
+    """(name, alpha, beta) of each activation, all directions one after another.
+
+    The lists of alphas and betas hold entries only for functions that have such a parameter, in order.
+    """
+    names = [str(name).lower() for name in node.attr("activations", ())]
+    names = names or [name.lower() for name in DEFAULT_FUNCTIONS[node.op_type]] * directions
+    alphas, betas = list(node.attr("activation_alpha", ())), list(node.attr("activation_beta", ()))
+    found = []
+    for name in names:
+        defaults = PARAMETERS.get(name, ())
+        alpha = (alphas.pop(0) if alphas else defaults[0]) if defaults else 0.0
+        beta = (betas.pop(0) if betas else defaults[1]) if len(defaults) > 1 else 0.0
+        found.append((name, float(alpha), float(beta)))
+    return found
+
+
+def _check(view: GraphView, node: Node) -> str | None:
+    reason = all_concrete(view, node)
+    for index, value in enumerate(node.inputs):
+        if index != 4:
+            reason = reason or dtype_in(view, value, FLOATS)
+    if reason is not None:
+        return reason
+    for name in node.attr("activations", ()):
+        if str(name).lower() not in FUNCTIONS:
+            return f"there is no activation '{name}'"
+    directions = view.shape(need(node.input(1)))[0]
+    wanted = len(DEFAULT_FUNCTIONS[node.op_type]) * directions
+    if len(node.attr("activations", ())) not in (0, wanted):
+        return f"it names {len(node.attr('activations'))} activations where {wanted} are needed"
+    return None
+
+
+@lowers("LSTM", "GRU", "RNN", check=_check)
+def lower_recurrent(program: Program, node: Node) -> None:
+    source, weights, recurrence = need(node.input(0)), need(node.input(1)), need(node.input(2))
+    directions, hidden = program.shape(recurrence)[0], program.shape(recurrence)[2]
+    gates = GATES[node.op_type]
+    batch_first = bool(node.attr("layout", 0))
+    first, second, features = program.shape(source)
+    steps, batch = (second, first) if batch_first else (first, second)
+    width = gates * hidden
+    bias = node.input(3)
+    dtype = program.dtype(source)
+    output, last_hidden, last_cell = node.output(0), node.output(1), node.output(2)
+    sequences = directions * batch
+    work = sequences * max(steps, 1) * hidden * width / 8
+    chunks = program.chunks(sequences, work)
+    lengths = node.input(4)
+    status: int | At = 0
+    if lengths is not None:
+        status = program.report(f"'{lengths.name}' holds the length {{value}} for sequences of {steps} steps")
+    projected = _project(program, source, weights, steps * batch, features, directions * width)
+    row = directions * width
+    words: dict[Arg, int | float | Buf | At] = {
+        Arg.PROJECTED: projected,
+        Arg.BIAS: _or_zeros(program, bias, dtype, directions * 2 * width),
+        Arg.PEEPHOLES: _or_zeros(program, node.input(7), dtype, directions * 3 * hidden),
+        Arg.LENGTHS: _or_none(program, lengths),
+        Arg.FIRST_HIDDEN: _or_none(program, node.input(5)),
+        Arg.FIRST_CELL: _or_none(program, node.input(6)),
+        Arg.OUTPUT: 0 if output is None else program.write(output),
+        Arg.LAST_HIDDEN: 0 if last_hidden is None else program.write(last_hidden),
+        Arg.LAST_CELL: 0 if last_cell is None else program.write(last_cell),
+        Arg.STEPS: steps,
+        Arg.BATCH: batch,
+        Arg.HIDDEN: hidden,
+        Arg.DIRECTIONS: directions,
+        Arg.REVERSED: int(node.attr("direction", "forward") == "reverse"),
+        Arg.ROW_STEP: row if batch_first else batch * row,
+        Arg.ROW_BATCH: steps * row if batch_first else row,
+        # Y is (steps, directions, batch, hidden), or (batch, steps, directions, hidden)
+        Arg.OUT_STEP: directions * hidden if batch_first else directions * batch * hidden,
+        Arg.OUT_BATCH: steps * directions * hidden if batch_first else hidden,
+        Arg.OUT_DIRECTION: hidden if batch_first else batch * hidden,
+        # states are (directions, batch, hidden), or (batch, directions, hidden)
+        Arg.STATE_BATCH: directions * hidden if batch_first else hidden,
+        Arg.STATE_DIRECTION: hidden if batch_first else batch * hidden,
+        Arg.CLIP: float(node.attr("clip", UNLIMITED)),
+        Arg.VARIANT: int(node.attr("input_forget" if node.op_type == "LSTM" else "linear_before_reset", 0)),
+        Arg.STATUS: status,
+        Arg.INNER: 0,
+        Arg.PANELS: 0,
+        Arg.INNER_PANELS: 0,
+        Arg.ROOM: 0,
+    }
+    if dtype is DType.FLOAT32:
+        words.update(_packed(program, node, recurrence, chunks))
+    else:
+        words[Arg.RECURRENT] = _transposed(program, recurrence)
+        words[Arg.SCRATCH] = program.scratch(chunks * (width + 3 * hidden) * dtype.bits // 8)
+    functions = functions_of(node, directions)
+    each = len(functions) // directions
+    names = ["-".join(name for name, _, _ in functions[i * each : (i + 1) * each]) for i in range(directions)]
+    parameters = [parameter for _, *both in functions for parameter in both]
+    # directions with activations of their own are kernels of their own
+    together = [directions] if len(set(names)) == 1 else [1] * directions
+    for direction, count in enumerate(together):
+        words[Arg.FIRST_DIRECTION] = direction
+        cell = node.op_type.lower()
+        if dtype is DType.FLOAT32:
+            kernel = recurrent_kernel(cell, names[direction], node.input(7) is not None, bool(words[Arg.VARIANT]))
+        else:
+            kernel = numba_source(KERNELS, "recurrent", dtype=dtype.label, cell=cell, functions=names[direction])
+            kernel = replace(kernel, words=words_of(each))
+        program.emit(
+            kernel,
+            {**words, "parameters": parameters},
+            extent=count * batch if hidden else 0,
+            work=work * count / directions,
+            chunks=min(chunks, max(count * batch, 1)),
+        )
+
+
+def _project(program: Program, source: Value, weights: Value, rows: int, features: int, columns: int) -> Buf:
+    """The input times W, for all steps, sequences, directions and gates at once: (rows, columns)."""
+    dtype = program.dtype(source)
+    if rows * columns == 0 or features == 0:  # no step, no sequence or no feature: a sum of nothing
+        return program.constant(np.zeros(max(rows * columns, 1), dtype.numpy))
+    left, target = program.read(source), program.scratch(dtype.nbytes(rows * columns))
+    if dtype is DType.FLOAT32:
+        product = Product(rows, features, columns, transposed_right=True)
+        known = program.constant_of(weights)
+        right = program.read(weights) if known is None else known
+        emit_product(program, product, left, right, np.zeros(columns, np.float32), Epilogue(), (), target)
+        return target
+    origin = program.constant(np.zeros(1, np.int64))
+    program.emit(
+        numba_source("mace_cpu.matmul.kernels", "product", dtype=dtype.label),
+        {
+            "left": left,
+            "right": program.read(weights),
+            "out": target,
+            "addend": 0,
+            "left_offsets": origin,
+            "right_offsets": origin,
+            "rows": rows,
+            "steps": features,
+            "columns": columns,
+            "left_row": features,
+            "left_step": 1,
+            "right_step": 1,
+            "right_column": features,
+            "addend_row": 0,
+            "addend_column": 0,
+            "alpha": 1.0,
+            "beta": 1.0,
+        },
+        extent=rows,
+        work=rows * features * columns,
+    )
+    return target
+
+
+def _packed(program: Program, node: Node, recurrence: Value, chunks: int) -> dict[Arg, int | float | Buf | At]:
+    """The recurrent weights in panels, and scratch memory, as the generated kernels want them."""
+    _, width, hidden = program.shape(recurrence)
+    lanes = program.target.vector_bits // 32
+    panel = PANEL_VECTORS * lanes
+    first = 2 * hidden if node.op_type == "GRU" else width
+    panels = -(-first // panel)
+    words: dict[Arg, int | float | Buf | At] = {
+        Arg.RECURRENT: _panels(program, recurrence, 0, first, panels, panel),
+        Arg.PANELS: panels,
+    }
+    inner = 0
+    if node.op_type == "GRU":
+        inner = -(-hidden // panel)
+        words[Arg.INNER] = _panels(program, recurrence, first, hidden, inner, panel)
+        words[Arg.INNER_PANELS] = inner
+    room = (panels + inner) * panel + max(inner * panel, hidden) + 2 * hidden
+    room = -(-room // lanes) * lanes
+    words[Arg.ROOM] = room
+    words[Arg.SCRATCH] = program.scratch(4 * chunks * room)
+    return words
+
+
+def _panels(program: Program, recurrence: Value, first: int, count: int, panels: int, width: int) -> Buf:
+    """Rows ``first`` to ``first + count`` of R as [direction][panel][step][row of the panel]."""
+    directions, rows, hidden = program.shape(recurrence)
+    known = program.constant_of(recurrence)
+    if known is None:
+        starts = tuple(direction * rows * hidden + first * hidden for direction in range(directions))
+        lie = Lie(starts, hidden, transposed=True)
+        return pack_panels(program, program.read(recurrence), lie, hidden, count, width, panels)
+    full = np.zeros((directions, panels * width, hidden), np.float32)
+    full[:, :count] = known[:, first : first + count]
+    packed = full.reshape(directions, panels, width, hidden).transpose(0, 1, 3, 2)
+    return program.constant(np.ascontiguousarray(packed))
+
+
+@functools.cache
+def recurrent_kernel(cell: str, functions: str, peepholes: bool, variant: bool) -> KernelSource:
+    """The generated kernel of one cell, "lstm", "gru" or "rnn", with its activations, joined by "-"."""
+    linear = cell == "gru" and variant
+    looks = cell == "lstm" and peepholes
+    tags = [functions.replace("-", "_"), *["peepholes"] * looks, *["linear"] * linear]
+    symbol = "_".join([cell, *tags])
+    build = functools.partial(_build, symbol, cell, tuple(functions.split("-")), looks, linear)
+    return KernelSource(symbol, generator_version(), build, words=words_of(functions.count("-") + 1))
+
+
+def _build(symbol: str, cell: str, functions: tuple[str, ...], peepholes: bool, linear: bool, target: Target) -> str:
+    from mace_cpu.recurrent import generate as recurrent
+
+    return recurrent.build(symbol, recurrent.Variant(cell, functions, peepholes, linear), target)
+
+
+def _transposed(program: Program, recurrence: Value) -> Buf:
+    """R as (directions, hidden, gates * hidden), so that a step runs along rows."""
+    known = program.constant_of(recurrence)
+    if known is not None:
+        return program.constant(np.ascontiguousarray(known.transpose(0, 2, 1)))
+    directions, width, hidden = program.shape(recurrence)
+    target = program.scratch(program.nbytes(recurrence))
+    axes = [Axis(directions, width * hidden, width * hidden), Axis(hidden, 1, width), Axis(width, hidden, 1)]
+    emit_strided(program, program.dtype(recurrence), program.read(recurrence), target, axes)
+    return target
+
+
+def _or_zeros(program: Program, value: Value | None, dtype: DType, count: int) -> Buf:
+    return program.constant(np.zeros(count, dtype.numpy)) if value is None else program.read(value)
+
+
+def _or_none(program: Program, value: Value | None) -> Buf | int:
+    return 0 if value is None else program.read(value)

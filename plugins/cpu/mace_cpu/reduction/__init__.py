@@ -1,0 +1,1 @@
+"""The Reduce operators, ArgMax and ArgMin."""

@@ -1,0 +1,317 @@
+"""Resize and Upsample in all modes."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from mace_core.graph import GraphView, Node, Value
+from mace_core.native.kernel import KernelSource
+from mace_core.native.kernel_words import WordLayout
+from mace_core.native.numba_kernel import numba_source
+from mace_core.native.target import Target
+from mace_core.tensor import DType
+from mace_cpu.elementwise.operands import pack_blocked
+from mace_cpu.resize.arguments import Arg
+from mace_cpu.resize.tables import (
+    COORDINATE_MODES,
+    NEAREST_MODES,
+    ResizedAxis,
+    Sampling,
+    nearest_table,
+    weight_table,
+)
+from mace_cpu.shared.checks import NUMBERS, all_concrete, dtype_in
+from mace_cpu.shared.codegen.version import generator_version
+from mace_cpu.shared.epilogue.epilogue import Epilogue, match_epilogue
+from mace_cpu.shared.layouts.strided import blocked_shape, movable, prefers_blocked, strides_of
+from mace_cpu.shared.nodes import fixed, need, normal_axis
+from mace_cpu.shared.program.buffers import Buf, Layout, element_bytes
+from mace_cpu.shared.program.program import Program, Word
+from mace_cpu.shared.registry import lowers
+
+KERNELS = "mace_cpu.resize.kernels"
+SMALLEST_MANY = 2
+
+
+# --- reading the node -------------------------------------------------------------------------------------------------
+
+
+def sampling_of(view: GraphView, node: Node) -> Sampling:
+    """How samples are taken; Upsample and Resize of opset 10 know less and do it the asymmetric way."""
+    mode = str(node.attr("mode", "nearest"))
+    mode = {"bilinear": "linear", "trilinear": "linear"}.get(mode, mode)
+    if node.op_type == "Upsample" or view.opset() < 11:
+        return Sampling(mode, "asymmetric", "floor", -0.75, False, False)
+    return Sampling(
+        mode,
+        str(node.attr("coordinate_transformation_mode", "half_pixel")),
+        str(node.attr("nearest_mode", "round_prefer_floor")),
+        float(node.attr("cubic_coeff_a", -0.75)),
+        bool(node.attr("exclude_outside", 0)),
+        bool(node.attr("antialias", 0)),
+    )
+
+
+def _inputs_of(view: GraphView, node: Node) -> tuple[int | None, int | None, int | None]:
+    """Input numbers of region, scales and sizes, None where this opset has none."""
+    if node.op_type == "Upsample":
+        return (None, None, None) if view.opset() < 9 else (None, 1, None)
+    return (None, 1, None) if view.opset() < 11 else (1, 2, 3)
+
+
+def resized_axes(view: GraphView, node: Node) -> list[ResizedAxis]:
+    """The axes whose length or coordinates change."""
+    shape, target = view.shape(need(node.input(0))), view.shape(need(node.output(0)))
+    region_input, scales_input, sizes_input = _inputs_of(view, node)
+    given = node.attr("axes")
+    axes = [normal_axis(int(a), len(shape)) for a in given] if given is not None else list(range(len(shape)))
+    scales = _numbers(view, node, scales_input)
+    if node.op_type == "Upsample" and view.opset() < 9:
+        scales = [float(s) for s in node.attr("scales")]
+    if not scales:
+        sizes = _numbers(view, node, sizes_input)
+        scales = [size / max(shape[axis], 1) for size, axis in zip(sizes, axes, strict=True)]
+        policy = node.attr("keep_aspect_ratio_policy", "stretch")
+        if policy != "stretch":
+            scales = [min(scales) if policy == "not_larger" else max(scales)] * len(axes)
+    crop = node.attr("coordinate_transformation_mode", "") == "tf_crop_and_resize"
+    region = (_numbers(view, node, region_input) if crop else []) or [0.0] * len(axes) + [1.0] * len(axes)
+    found = []
+    for i, (axis, scale) in enumerate(zip(axes, scales, strict=True)):
+        bounds = (region[i], region[i + len(axes)])
+        if scale != 1.0 or target[axis] != shape[axis] or (crop and bounds != (0.0, 1.0)):
+            found.append(ResizedAxis(axis, shape[axis], target[axis], scale, bounds))
+    return found
+
+
+def _numbers(view: GraphView, node: Node, index: int | None) -> list[float]:
+    found = None if index is None else view.constant(node.input(index))
+    return [] if found is None else [float(x) for x in found.numpy().reshape(-1)]
+
+
+def _check(view: GraphView, node: Node) -> str | None:
+    reason = all_concrete(view, node)
+    for index, what in zip(_inputs_of(view, node), ("the region", "the scales", "the sizes"), strict=True):
+        if index is not None:
+            reason = reason or fixed(view, node, index, what)
+    if reason is not None:
+        return reason
+    sampling = sampling_of(view, node)
+    if sampling.mode not in ("nearest", "linear", "cubic"):
+        return f"there is no interpolation mode '{sampling.mode}'"
+    if sampling.coordinates not in COORDINATE_MODES:
+        return f"there is no coordinate transformation '{sampling.coordinates}'"
+    if sampling.nearest not in NEAREST_MODES:
+        return f"there is no nearest mode '{sampling.nearest}'"
+    if sampling.mode == "nearest":
+        found = view.tensor_type(need(node.input(0)))
+        if found is None or found.dtype.bits > 64:
+            return "elements of 16 bytes are not resized"
+        return movable(view, node)
+    return dtype_in(view, node.input(0), NUMBERS)
+
+
+# --- steps ------------------------------------------------------------------------------------------------------------
+
+
+@lowers("Resize", "Upsample", check=_check)
+def lower_resize(program: Program, node: Node) -> None:
+    source, target = need(node.input(0)), need(node.output(0))
+    if program.size(target) == 0:
+        program.write(target)
+        return
+    axes = resized_axes(program.view, node)
+    sampling = sampling_of(program.view, node)
+    blocked = prefers_blocked(program, source) and all(axis.axis != 1 for axis in axes)
+    layout = Layout.BLOCKED if blocked else Layout.PLAIN
+    if not axes:
+        program.alias(target, program.read(source, layout), layout)
+        return
+    shape = blocked_shape(program, source) if blocked else program.shape(source)
+    fill = float(node.attr("extrapolation_value", 0.0))
+    if sampling.mode == "nearest":
+        tables = {axis.axis: nearest_table(axis, sampling) for axis in axes}
+        _emit_nearest(program, source, target, layout, shape, tables, fill)
+    else:
+        _emit_interpolation(program, source, target, layout, shape, axes, sampling, fill)
+
+
+def _emit_nearest(
+    program: Program,
+    source: Value,
+    target: Value,
+    layout: Layout,
+    shape: Sequence[int],
+    tables: dict[int, np.ndarray],
+    fill: float,
+) -> None:
+    dtype = program.dtype(source)
+    last = max(tables)
+    if layout is Layout.BLOCKED and last >= 2 and not any((table < 0).any() for table in tables.values()):
+        _emit_nearest_blocks(program, source, target, shape, tables)
+        return
+    inner = math.prod(shape[last + 1 :])
+    strides = strides_of(shape)
+    per_axis = [tables.get(axis, np.arange(shape[axis])) for axis in range(last + 1)]
+    sizes = [len(table) for table in per_axis]
+    starts = [sum(sizes[:i]) for i in range(len(sizes))]
+    joined = program.constant(np.concatenate(per_axis).astype(np.int32))
+    geometry: dict[str, int | list[int]] = {
+        "rank": len(sizes),
+        "sizes": sizes,
+        "strides": list(strides[: last + 1]),
+        "starts": starts,
+    }
+    width = str(element_bytes(dtype))
+    read, write = program.read(source, layout), program.write(target, layout)
+    rows, work = math.prod(sizes[:-1]), math.prod(sizes) * inner
+    if any((table < 0).any() for table in per_axis):
+        outside = program.constant(np.array([fill], dtype.numpy))
+        # the padding kernel counts its last stride per index, and knows no run that is contiguous here
+        program.emit(
+            numba_source("mace_cpu.shared.layouts.kernels_tables", "pad", width=width),
+            {
+                "source": read,
+                "target": write,
+                "fill": outside,
+                "tables": joined,
+                "inner": inner,
+                "mask": 0,
+                "low": 0,
+                "high": 0,
+                **geometry,
+            },
+            extent=rows,
+            work=work,
+        )
+        return
+    program.emit(
+        numba_source(KERNELS, "take", width=width, inner="one" if inner == 1 else "many"),
+        {"source": read, "target": write, "tables": joined, "inner": inner, **geometry},
+        extent=rows,
+        work=work,
+    )
+
+
+def _emit_nearest_blocks(
+    program: Program, source: Value, target: Value, shape: Sequence[int], tables: dict[int, np.ndarray]
+) -> None:
+    """Blocks of channels, and what is done to the result alone."""
+    epilogue, final = match_epilogue(program, target)
+    last = max(tables)
+    rank = last + 1
+    strides = strides_of(shape)
+    per_axis = [tables.get(axis, np.arange(shape[axis])) for axis in range(rank)]
+    sizes = [len(table) for table in per_axis]
+    starts = [sum(sizes[:i]) for i in range(rank)]
+    inner = math.prod(shape[rank:])
+    channels = [pack_blocked(c.reshape(1, -1, 1), program.block) for c in epilogue.channels]
+    tensors = [program.read(value, Layout.BLOCKED) for value in epilogue.tensors]
+    program.emit(
+        nearest_kernel(rank, program.block, epilogue),
+        {
+            Arg.SOURCE: program.read(source, Layout.BLOCKED),
+            Arg.TARGET: program.write(final, Layout.BLOCKED),
+            Arg.TABLES: program.constant(np.concatenate(per_axis).astype(np.int32)),
+            Arg.INNER: inner,
+            Arg.ROWS_PER_BLOCK: math.prod(sizes[2:-1]),
+            Arg.BLOCKS: sizes[1],
+            "sizes": sizes,
+            "strides": strides[:rank],
+            "starts": starts,
+            "channels": [program.constant(c) for c in channels],
+            "tensors": tensors,
+        },
+        extent=math.prod(sizes[:-1]),
+        work=math.prod(sizes) * inner / 4,
+    )
+
+
+_kernels: dict[tuple[object, ...], KernelSource] = {}
+
+
+def nearest_kernel(rank: int, block: int, epilogue: Epilogue) -> KernelSource:
+    """The generated kernel for so many axes up to the last one resized."""
+    symbol = f"resize_nearest_{rank}_{block}" + (f"_{epilogue.tag}" if epilogue.tag else "")
+    key = (symbol, epilogue.ops)
+    if key not in _kernels:
+        build = functools.partial(_build_nearest, symbol, rank, block, Epilogue(epilogue.ops))
+        words = WordLayout.of(Arg, sizes=rank, strides=rank, starts=rank, **epilogue.operand_counts)
+        _kernels[key] = KernelSource(symbol, generator_version(), build, words=words)
+    return _kernels[key]
+
+
+def _build_nearest(symbol: str, rank: int, block: int, epilogue: Epilogue, target: Target) -> str:
+    from mace_cpu.resize import generate as resize
+
+    return resize.build(symbol, rank, block, epilogue, target)
+
+
+def _emit_interpolation(
+    program: Program,
+    source: Value,
+    target: Value,
+    layout: Layout,
+    shape: Sequence[int],
+    axes: Sequence[ResizedAxis],
+    sampling: Sampling,
+    fill: float,
+) -> None:
+    """One axis after another, those that shrink first."""
+    order = sorted(axes, key=lambda axis: (axis.target / axis.size, -axis.axis))
+    dtype = program.dtype(source)
+    between = DType.FLOAT32 if dtype is DType.FLOAT32 else DType.FLOAT64
+    now, now_dtype, sizes = program.read(source, layout), dtype, list(shape)
+    for axis in order:
+        final = axis is order[-1]
+        next_dtype = dtype if final else between
+        sizes[axis.axis] = axis.target
+        out = program.write(target, layout) if final else program.scratch(next_dtype.nbytes(math.prod(sizes)))
+        outer, inner = math.prod(sizes[: axis.axis]), math.prod(sizes[axis.axis + 1 :])
+        _emit_axis(program, now, out, now_dtype, next_dtype, outer, inner, axis, sampling, fill, layout)
+        now, now_dtype = out, next_dtype
+
+
+def _emit_axis(
+    program: Program,
+    source: Buf,
+    target: Buf,
+    source_dtype: DType,
+    target_dtype: DType,
+    outer: int,
+    inner: int,
+    axis: ResizedAxis,
+    sampling: Sampling,
+    fill: float,
+    layout: Layout,
+) -> None:
+    indices, weights = weight_table(axis, sampling)
+    single = source_dtype is DType.FLOAT32 and target_dtype is DType.FLOAT32
+    arguments: dict[str, Word] = {
+        "source": source,
+        "target": target,
+        "indices": program.constant(indices.astype(np.int32)),
+        "weights": program.constant(weights.astype(np.float32 if single else np.float64)),
+        "source_length": axis.size,
+        "target_length": axis.target,
+        "taps": indices.shape[1],
+        "inner": inner,
+        "fill": fill,
+    }
+    units = outer
+    if layout is Layout.BLOCKED and inner == program.block:
+        kernel = numba_source(KERNELS, "interpolate_blocked", lanes=str(program.block))
+    else:
+        kernel = numba_source(
+            KERNELS,
+            "interpolate",
+            source=source_dtype.label,
+            target=target_dtype.label,
+            inner="one" if inner == 1 else "many",
+        )
+        units = outer if inner == 1 else outer * axis.target
+    program.emit(kernel, arguments, extent=units, work=outer * axis.target * inner * indices.shape[1])

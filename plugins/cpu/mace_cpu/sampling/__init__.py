@@ -1,0 +1,1 @@
+"""GridSample, RoiAlign, DeformConv, Col2Im and MaxUnpool."""

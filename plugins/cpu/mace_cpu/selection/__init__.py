@@ -1,0 +1,1 @@
+"""TopK, NonZero, NonMaxSuppression and Unique."""

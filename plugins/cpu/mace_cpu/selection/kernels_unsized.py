@@ -1,0 +1,315 @@
+"""Operators whose output shape depends on the data: they write how much they found beside it.
+
+All run as one unit: what comes first decides where the rest goes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mace_core.native.numba_prelude import POLL_WORK, Kernel, f32, helper, i64, stop_requested, u8
+from mace_cpu.shared.kernels.primitives import POINTERS, WORD_POINTERS, copy_bytes, quotient
+
+KERNEL_DEPENDENCIES = ("mace_cpu.shared.kernels.primitives",)
+
+WORDS = {
+    "non_zero": "source target dims size rank shape[rank]",
+    "compress": "source condition target dims scratch outer size row_bytes entries rank axis shape[rank]",
+    "non_max_suppression": "boxes scores most threshold lowest target dims order batches classes count",
+    "unique": (
+        "source values indices inverse counts values_dims indices_dims inverse_dims counts_dims scratch "
+        "outer items inner sorted rank axis shape[rank]"
+    ),
+}
+
+HALF_SIGN = 0x8000
+
+
+def non_zero(width: str, kind: str) -> Kernel:
+    """The target is (rank, found).
+
+    The source is read twice and may be changed by another thread in between: what the first pass did not count is not
+    written, and what it counted too much is zero.
+    """
+    pointer = WORD_POINTERS[width]
+    # a float is zero with either sign
+    mask = (1 << (8 * int(width) - 1)) - 1 if kind == "float" else (1 << (8 * int(width))) - 1
+    drops_sign = kind == "float"
+
+    def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
+        source = pointer(args[0])
+        target = i64(args[1])
+        dims = i64(args[2])
+        size = args[3]
+        rank = args[4]
+        found = 0
+        for i in range(size):
+            if drops_sign:
+                found += 1 if (source[i] & mask) != 0 else 0
+            else:
+                found += 1 if source[i] != 0 else 0
+        dims[0] = rank
+        dims[1] = found
+        at = 0
+        for i in range(size):
+            word = source[i] & mask if drops_sign else source[i]
+            if word != 0 and at < found:
+                rest = i
+                for axis in range(rank - 1, -1, -1):
+                    outer = quotient(rest, args[5 + axis])
+                    target[axis * found + at] = rest - outer * args[5 + axis]
+                    rest = outer
+                at += 1
+        for missing in range(at, found):
+            for axis in range(rank):
+                target[axis * found + missing] = 0
+
+    return kernel
+
+
+def compress() -> Kernel:
+    """Slices of (outer, size, row bytes) whose entry in the condition is set.
+
+    The condition is read once, into the scratch of ``entries`` bytes: another thread may change it meanwhile.
+    """
+
+    def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
+        condition = u8(args[1])
+        dims = i64(args[3])
+        kept_here = u8(args[4])
+        size = args[6]
+        row = args[7]
+        entries = min(args[8], size)
+        rank = args[9]
+        kept = 0
+        for i in range(entries):
+            kept_here[i] = condition[i]
+            kept += 1 if kept_here[i] != 0 else 0
+        at = 0
+        for outer in range(args[5]):
+            for i in range(entries):
+                if kept_here[i] != 0:
+                    copy_bytes(args[2] + at * row, args[0] + (outer * size + i) * row, row)
+                    at += 1
+        for axis in range(rank):
+            dims[axis] = args[11 + axis]
+        dims[args[10]] = kept
+
+    return kernel
+
+
+@helper
+def _before(scores: Any, a: Any, b: Any) -> Any:
+    """Whether box ``a`` comes before ``b``: the higher score, then the lower index."""
+    return scores[a] > scores[b] or (scores[a] == scores[b] and a < b)
+
+
+@helper
+def _overlap(boxes: Any, a: Any, b: Any, centered: Any) -> Any:
+    """Intersection over union of two boxes; 0 where one has no area."""
+    p, q = 4 * a, 4 * b
+    if centered:
+        half = boxes[p + 2] / 2
+        x1, x2 = boxes[p] - half, boxes[p] + half
+        half = boxes[p + 3] / 2
+        y1, y2 = boxes[p + 1] - half, boxes[p + 1] + half
+        half = boxes[q + 2] / 2
+        u1, u2 = boxes[q] - half, boxes[q] + half
+        half = boxes[q + 3] / 2
+        v1, v2 = boxes[q + 1] - half, boxes[q + 1] + half
+    else:
+        y1, y2 = min(boxes[p], boxes[p + 2]), max(boxes[p], boxes[p + 2])
+        x1, x2 = min(boxes[p + 1], boxes[p + 3]), max(boxes[p + 1], boxes[p + 3])
+        v1, v2 = min(boxes[q], boxes[q + 2]), max(boxes[q], boxes[q + 2])
+        u1, u2 = min(boxes[q + 1], boxes[q + 3]), max(boxes[q + 1], boxes[q + 3])
+    width = min(x2, u2) - max(x1, u1)
+    height = min(y2, v2) - max(y1, v1)
+    if width <= 0 or height <= 0:
+        return width * 0
+    common = width * height
+    one, other = (x2 - x1) * (y2 - y1), (u2 - u1) * (v2 - v1)
+    if one <= 0 or other <= 0:
+        return width * 0
+    return common / (one + other - common)
+
+
+def non_max_suppression(centered: str) -> Kernel:
+    """``count`` boxes per batch; the target lists (batch, class, box).
+
+    ``most``, ``threshold`` and ``lowest`` (score) are addresses of scalars, 0 where they are left out; ``order`` is
+    scratch memory of ``count`` int64.
+    """
+    is_centered = centered == "1"
+
+    def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
+        target = i64(args[5])
+        dims = i64(args[6])
+        order = i64(args[7])
+        classes = args[9]
+        count = args[10]
+        most = i64(args[2])[0] if args[2] != 0 else 0
+        threshold = f32(args[3])[0] if args[3] != 0 else f32(args[1])[0] * 0
+        found = 0
+        work = 0
+        for batch in range(args[8]):
+            boxes = f32(args[0] + 16 * batch * count)
+            for label in range(classes):
+                scores = f32(args[1] + 4 * (batch * classes + label) * count)
+                size = 0
+                for i in range(count):
+                    if args[4] == 0 or scores[i] > f32(args[4])[0]:
+                        at = size
+                        size += 1
+                        # a heap with the best box on top
+                        order[at] = i
+                        while at > 0 and _before(scores, order[at], order[(at - 1) // 2]):
+                            above = (at - 1) // 2
+                            order[at], order[above] = order[above], order[at]
+                            at = above
+                first = found
+                while size > 0 and found - first < most:
+                    work += 64 + 16 * (found - first)
+                    if work > POLL_WORK:
+                        work = 0
+                        if stop_requested(args):
+                            return
+                    best = order[0]
+                    size -= 1
+                    order[0] = order[size]
+                    at = 0
+                    while True:
+                        child = 2 * at + 1
+                        if child >= size:
+                            break
+                        if child + 1 < size and _before(scores, order[child + 1], order[child]):
+                            child += 1
+                        if not _before(scores, order[child], order[at]):
+                            break
+                        order[at], order[child] = order[child], order[at]
+                        at = child
+                    keep = True
+                    for other in range(first, found):
+                        if _overlap(boxes, best, target[3 * other + 2], is_centered) > threshold:
+                            keep = False
+                            break
+                    if keep:
+                        target[3 * found] = batch
+                        target[3 * found + 1] = label
+                        target[3 * found + 2] = best
+                        found += 1
+        dims[0] = found
+        dims[1] = 3
+
+    return kernel
+
+
+def unique(dtype: str, halves: str) -> Kernel:
+    """Different items, where the first of each lies, which of them each item is, and how often each occurs.
+
+    Items are slices along an axis, compared element by element.  The scratch holds three lists of ``items`` numbers:
+    the items in order, the first item of each group, and where each group goes.
+    """
+    pointer = POINTERS[dtype]
+    narrow = halves == "1"
+
+    @helper
+    def key(word: Any) -> Any:
+        """A number in the order of the element: itself, or the bits of a half-precision float."""
+        if narrow:
+            bits = int(word)
+            if bits == HALF_SIGN:
+                bits = 0
+            return 0xFFFF - bits if bits >= HALF_SIGN else bits + HALF_SIGN
+        return word
+
+    @helper
+    def compare(source: Any, a: Any, b: Any, outer: Any, items: Any, inner: Any) -> Any:
+        for o in range(outer):
+            for i in range(inner):
+                x = key(source[(o * items + a) * inner + i])
+                y = key(source[(o * items + b) * inner + i])
+                if x < y or (y != y and x == x):
+                    return -1
+                if y < x or (x != x and y == y):
+                    return 1
+        return 0
+
+    @helper
+    def later(source: Any, a: Any, b: Any, outer: Any, items: Any, inner: Any) -> Any:
+        order = compare(source, a, b, outer, items, inner)
+        return order > 0 or (order == 0 and a > b)
+
+    @helper
+    def sift(order: Any, at: Any, size: Any, source: Any, outer: Any, items: Any, inner: Any) -> None:
+        while True:
+            child = 2 * at + 1
+            if child >= size:
+                return
+            if child + 1 < size and later(source, order[child + 1], order[child], outer, items, inner):
+                child += 1
+            if not later(source, order[child], order[at], outer, items, inner):
+                return
+            order[at], order[child] = order[child], order[at]
+            at = child
+
+    def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
+        source = pointer(args[0])
+        outer = args[10]
+        items = args[11]
+        inner = args[12]
+        order = i64(args[9])
+        firsts = i64(args[9] + 8 * items)
+        places = i64(args[9] + 16 * items)
+        inverse = i64(args[3])
+        counts = i64(args[4])
+        indices = i64(args[2])
+        values = pointer(args[1])
+        for i in range(items):
+            order[i] = i
+        for at in range(items // 2 - 1, -1, -1):
+            sift(order, at, items, source, outer, items, inner)
+        work = 0
+        for size in range(items - 1, 0, -1):
+            work += 64 + outer * inner
+            if work > POLL_WORK:
+                work = 0
+                if stop_requested(args):
+                    return
+            order[0], order[size] = order[size], order[0]
+            sift(order, 0, size, source, outer, items, inner)
+        groups = 0
+        for i in range(items):
+            if i == 0 or compare(source, order[i - 1], order[i], outer, items, inner) != 0:
+                firsts[groups] = order[i]
+                groups += 1
+            inverse[order[i]] = groups - 1
+        for group in range(groups):
+            places[group] = group
+        if args[13] == 0:  # in the order of their first appearance
+            place = 0
+            for i in range(items):
+                group = inverse[i]
+                if firsts[group] == i:
+                    places[group] = place
+                    place += 1
+        for group in range(groups):
+            counts[group] = 0
+        for group in range(groups):
+            place = places[group]
+            indices[place] = firsts[group]
+            for o in range(outer):
+                for i in range(inner):
+                    values[(o * groups + place) * inner + i] = source[(o * items + firsts[group]) * inner + i]
+        for i in range(items):
+            inverse[i] = places[inverse[i]]
+            counts[inverse[i]] += 1
+        rank = args[14]
+        dims = i64(args[5])
+        for axis in range(rank):
+            dims[axis] = args[16 + axis]
+        dims[args[15]] = groups
+        i64(args[6])[0] = groups
+        i64(args[7])[0] = items
+        i64(args[8])[0] = groups
+
+    return kernel

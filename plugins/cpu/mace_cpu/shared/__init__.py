@@ -1,0 +1,1 @@
+"""What families of operators have in common.  Nothing in here imports a family."""

@@ -1,0 +1,127 @@
+"""Vectors of bfloat16: rounding to it, and the product of pairs, by instruction or in ordinary arithmetic.
+
+A word of 32 bits holds a pair, the element of even index in its lower half.  A bfloat16 is the upper half of a float32.
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+
+from mace_cpu.shared.codegen.body import F32, FLOAT_BYTES, I8, I32, Body, constant
+from mace_cpu.shared.precision import Bfloat16Unit
+
+I16 = ir.IntType(16)
+BFLOAT16_BYTES = 2
+
+_ROUNDING = 0x7FFF
+_UPPER_HALF = 0xFFFF0000
+_SIGN_OFF = 0x7FFFFFFF
+_INFINITY = 0x7F800000
+_QUIET = 0x00400000
+
+
+class _BFloat16(ir.Type):  # type: ignore[misc]  # llvmlite has no types
+    """LLVM's ``bfloat``, which llvmlite has no name for."""
+
+    def _to_string(self) -> str:
+        return "bfloat"
+
+    def __str__(self) -> str:
+        return "bfloat"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _BFloat16)
+
+    def __hash__(self) -> int:
+        return hash(_BFloat16)
+
+
+def has_bfloat16_instructions(unit: Bfloat16Unit | None) -> bool:
+    """Whether the processors with this unit also round to bfloat16 by instruction."""
+    return unit in (Bfloat16Unit.AMX, Bfloat16Unit.AVX512)
+
+
+def narrow(body: Body, value: ir.Value, *, by_instruction: bool) -> ir.Value:
+    """A vector of float32 rounded to the nearest bfloat16 (of two as near, the even one), as 16-bit integers.
+
+    NaN stays NaN.  The instruction takes numbers below 2 ** -126 for zero.
+    """
+    b, lanes = body.b, value.type.count
+    words = ir.VectorType(I32, lanes)
+    if by_instruction:
+        kind = ir.VectorType(_BFloat16(), lanes)
+        name = f"llvm.x86.avx512bf16.cvtneps2bf16.{32 * lanes}"
+        return b.bitcast(b.call(body.declared(name, ir.FunctionType(kind, [value.type])), [value]), _halves(lanes))
+    bits = b.bitcast(value, words)
+    odd = b.and_(b.lshr(bits, _all(words, 16)), _all(words, 1))
+    rounded = b.add(bits, b.add(odd, _all(words, _ROUNDING)))
+    is_nan = b.icmp_unsigned(">", b.and_(bits, _all(words, _SIGN_OFF)), _all(words, _INFINITY))
+    chosen = b.select(is_nan, b.or_(bits, _all(words, _QUIET)), rounded)
+    return b.trunc(b.lshr(chosen, _all(words, 16)), _halves(lanes))
+
+
+def widen(body: Body, halves: ir.Value) -> ir.Value:
+    """A vector of bfloat16, as 16-bit integers, as float32."""
+    b, lanes = body.b, halves.type.count
+    words = ir.VectorType(I32, lanes)
+    return b.bitcast(b.shl(b.zext(halves, words), _all(words, 16)), ir.VectorType(F32, lanes))
+
+
+def half_address(body: Body, base: ir.Value, word: ir.Value, odd: ir.Value) -> ir.Value:
+    """Where the even (0) or ``odd`` (1) half of the ``lanes`` words from ``word`` on begins."""
+    byte = body.add(body.mul(word, FLOAT_BYTES), body.mul(odd, BFLOAT16_BYTES * body.lanes))
+    return body.b.gep(base, [byte], inbounds=True, source_etype=I8)
+
+
+def load_half(body: Body, at: ir.Value) -> ir.Value:
+    """``lanes`` numbers in bfloat16 as a vector of float32."""
+    return widen(body, body.b.load(at, typ=_halves(body.lanes), align=BFLOAT16_BYTES))
+
+
+def store_half(body: Body, value: ir.Value, at: ir.Value, unit: Bfloat16Unit | None, is_alone: ir.Value) -> None:
+    """Store a vector as bfloat16; where it ``is_alone`` the half behind it, which no channels fill, becomes zero."""
+    halves = narrow(body, value, by_instruction=has_bfloat16_instructions(unit))
+    body.b.store(halves, at, align=BFLOAT16_BYTES)
+    with body.b.if_then(is_alone, likely=False):
+        behind = body.b.gep(at, [constant(body.lanes)], inbounds=True, source_etype=I16)
+        body.b.store(ir.Constant(_halves(body.lanes), None), behind, align=BFLOAT16_BYTES)
+
+
+def pair_of(body: Body, block: ir.Value) -> tuple[ir.Value, ir.Value]:
+    """Which pair of blocks a block belongs to, and 1 for its second one."""
+    return body.b.lshr(block, constant(1)), body.b.and_(block, constant(1))
+
+
+def add_pair_products(
+    body: Body, left: ir.Value, right: ir.Value, addend: ir.Value, *, by_instruction: bool
+) -> ir.Value:
+    """``addend + left.even * right.even + left.odd * right.odd``; factors are pairs in words that pass as float32."""
+    b = body.b
+    if by_instruction:
+        lanes = left.type.count
+        pairs = ir.VectorType(_BFloat16(), 2 * lanes)
+        kind = ir.FunctionType(addend.type, [addend.type, pairs, pairs])
+        function = body.declared(f"llvm.x86.avx512bf16.dpbf16ps.{32 * lanes}", kind)
+        return b.call(function, [addend, b.bitcast(left, pairs), b.bitcast(right, pairs)])
+    total = addend
+    for part in (_even, _odd):
+        total = body.multiply_add(part(body, left), part(body, right), total)
+    return total
+
+
+def _even(body: Body, pairs: ir.Value) -> ir.Value:
+    words = ir.VectorType(I32, pairs.type.count)
+    return body.b.bitcast(body.b.shl(body.b.bitcast(pairs, words), _all(words, 16)), pairs.type)
+
+
+def _odd(body: Body, pairs: ir.Value) -> ir.Value:
+    words = ir.VectorType(I32, pairs.type.count)
+    return body.b.bitcast(body.b.and_(body.b.bitcast(pairs, words), _all(words, _UPPER_HALF)), pairs.type)
+
+
+def _halves(lanes: int) -> ir.VectorType:
+    return ir.VectorType(I16, lanes)
+
+
+def _all(kind: ir.VectorType, number: int) -> ir.Constant:
+    return ir.Constant(kind, [number] * kind.count)

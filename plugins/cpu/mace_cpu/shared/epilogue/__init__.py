@@ -1,0 +1,1 @@
+"""What is done to a result before it is stored."""

@@ -1,0 +1,60 @@
+"""Elements of less than a byte: as ONNX stores them at the borders of a subgraph, a byte each inside.
+
+So operators that only move elements treat them as any others.
+"""
+
+from __future__ import annotations
+
+from mace_core.graph import Value
+from mace_core.native.numba_kernel import numba_source
+from mace_core.tensor import DType
+from mace_cpu.shared.program.buffers import Buf, Place
+from mace_cpu.shared.program.program import Program
+
+KERNELS = "mace_cpu.shared.layouts.kernels_packed"
+GROUPS_PER_UNIT = 1024
+
+
+def emit_unpacked(program: Program, value: Value, source: Buf) -> None:
+    """Let ``value``, which lies packed in ``source``, lie in memory with a byte per element, too."""
+    extent = _units(program, value)
+    dtype = program.dtype(value)
+    program.emit(
+        numba_source(KERNELS, "unpack", bits=str(dtype.bits), signed=str(int(dtype.is_integer and _is_signed(dtype)))),
+        {
+            "source": source,
+            "target": program.write(value),
+            "elements": program.size(value),
+            "unit_groups": GROUPS_PER_UNIT,
+        },
+        extent=extent,
+        work=program.size(value),
+        name="Unpack",
+    )
+
+
+def emit_packed(program: Program, value: Value, source: Buf, output: int) -> None:
+    """Store ``value``, a byte per element in ``source``, as the output of this index."""
+    dtype = program.dtype(value)
+    program.emit(
+        numba_source(KERNELS, "pack", bits=str(dtype.bits)),
+        {
+            "source": source,
+            "target": Buf(Place.OUTPUT, dtype.nbytes(program.size(value)), output),
+            "elements": program.size(value),
+            "unit_groups": GROUPS_PER_UNIT,
+        },
+        extent=_units(program, value),
+        work=program.size(value),
+        name="Pack",
+    )
+
+
+def _is_signed(dtype: DType) -> bool:
+    return dtype.name.startswith("INT")
+
+
+def _units(program: Program, value: Value) -> int:
+    """Units of whole groups: a group is the elements that begin and end with a byte."""
+    per_group = {2: 4, 4: 2, 6: 4}[program.dtype(value).bits]
+    return -(-program.size(value) // (per_group * GROUPS_PER_UNIT))

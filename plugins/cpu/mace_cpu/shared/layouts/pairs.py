@@ -1,0 +1,130 @@
+"""Steps between float32 and layouts of bfloat16."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+from mace_core.graph import Value
+from mace_core.native.kernel import KernelSource
+from mace_core.native.kernel_words import WordLayout
+from mace_core.native.target import Target
+from mace_cpu.shared.codegen.version import generator_version
+from mace_cpu.shared.precision import Bfloat16Unit
+from mace_cpu.shared.program.buffers import Buf, Layout
+from mace_cpu.shared.program.program import Program
+
+PIXELS_PER_UNIT = 512
+
+PLANE_WORDS = WordLayout.parse("source target channels pixels unit_pixels plane_units")
+"""Of kernels between the layouts of channels; a plane is a block of channels, or a pair of them."""
+
+
+def emit_pairs(program: Program, value: Value, source: Buf) -> Buf:
+    """A buffer with ``value`` in the PAIRS layout, from ``source``, which holds it in the BLOCKED one."""
+    n, c, *_ = program.shape(value)
+    target = program.scratch(program.narrow_nbytes(value, Layout.PAIRS))
+    pairs = -(-c // (2 * program.block))
+    _emit_planes(program, pairs_kernel(program.block, _unit(program)), value, source, target, n * pairs, "ToBfloat16")
+    return target
+
+
+def emit_wide(program: Program, value: Value, source: Buf) -> Buf:
+    """A buffer with ``value`` in the BLOCKED layout, from ``source``, which holds it in the PAIRS one."""
+    n, c, *_ = program.shape(value)
+    target = program.scratch(program.blocked_nbytes(value))
+    blocks = -(-c // program.block)
+    _emit_planes(program, wide_kernel(program.block), value, source, target, n * blocks, "FromBfloat16")
+    return target
+
+
+def emit_pair_rows(program: Program, value: Value, source: Buf) -> Buf:
+    """A buffer with ``value`` in the PAIR_ROWS layout, from ``source``, which holds it in the PLAIN one."""
+    *outer, elements = program.shape(value)
+    target = program.scratch(program.narrow_nbytes(value, Layout.PAIR_ROWS))
+    program.emit(
+        pair_rows_kernel(program.block, _unit(program)),
+        {
+            "source": source,
+            "target": target,
+            "elements": elements,
+            "groups": -(-elements // (2 * program.block)),
+        },
+        extent=math.prod(outer),
+        work=program.size(value),
+        name="ToBfloat16",
+    )
+    return target
+
+
+def _emit_planes(
+    program: Program, kernel: KernelSource, value: Value, source: Buf, target: Buf, planes: int, name: str
+) -> None:
+    n, c, *spatial = program.shape(value)
+    pixels = math.prod(spatial)
+    parts = max(-(-pixels // PIXELS_PER_UNIT), 1)
+    program.emit(
+        kernel,
+        {
+            "source": source,
+            "target": target,
+            "channels": c,
+            "pixels": pixels,
+            "unit_pixels": PIXELS_PER_UNIT,
+            "plane_units": parts,
+        },
+        extent=planes * parts if n * c * pixels else 0,
+        work=n * c * pixels,
+        name=name,
+    )
+
+
+def _unit(program: Program) -> Bfloat16Unit:
+    assert program.bfloat16 is not None, "nothing is bfloat16 in this program"
+    return program.bfloat16
+
+
+@functools.cache
+def pairs_kernel(block: int, unit: Bfloat16Unit) -> KernelSource:
+    """The kernel from the BLOCKED to the PAIRS layout."""
+    symbol = f"to_pairs_of_{block}_{_tag(unit)}"
+    build = functools.partial(_pairs, symbol, block, unit)
+    return KernelSource(symbol, generator_version(), build, words=PLANE_WORDS)
+
+
+@functools.cache
+def wide_kernel(block: int) -> KernelSource:
+    """The kernel from the PAIRS to the BLOCKED layout."""
+    symbol = f"from_pairs_of_{block}"
+    return KernelSource(symbol, generator_version(), functools.partial(_wide, symbol, block), words=PLANE_WORDS)
+
+
+@functools.cache
+def pair_rows_kernel(lanes: int, unit: Bfloat16Unit) -> KernelSource:
+    """The kernel from rows of float32 to rows of pairs."""
+    symbol = f"to_pair_rows_of_{lanes}_{_tag(unit)}"
+    build = functools.partial(_pair_rows, symbol, lanes, unit)
+    words = WordLayout.parse("source target elements groups")
+    return KernelSource(symbol, generator_version(), build, words=words)
+
+
+def _tag(unit: Bfloat16Unit) -> str:
+    return unit.value.replace("-", "_")
+
+
+def _pairs(symbol: str, block: int, unit: Bfloat16Unit, target: Target) -> str:
+    from mace_cpu.shared.layouts import generate_pairs as pair_layout
+
+    return pair_layout.build_pairs(symbol, block, unit)
+
+
+def _wide(symbol: str, block: int, target: Target) -> str:
+    from mace_cpu.shared.layouts import generate_pairs as pair_layout
+
+    return pair_layout.build_wide(symbol, block)
+
+
+def _pair_rows(symbol: str, lanes: int, unit: Bfloat16Unit, target: Target) -> str:
+    from mace_cpu.shared.layouts import generate_pairs as pair_layout
+
+    return pair_layout.build_pair_rows(symbol, lanes, unit)

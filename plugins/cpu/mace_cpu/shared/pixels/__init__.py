@@ -1,0 +1,1 @@
+"""Reductions over all pixels of a channel."""

@@ -1,0 +1,1 @@
+"""A subgraph on its way to a plan."""

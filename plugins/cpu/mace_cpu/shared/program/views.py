@@ -1,0 +1,91 @@
+"""Values that are parts or permutations of others, not copied until somebody wants them dense."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mace_core.graph import Node
+    from mace_cpu.shared.program.buffers import Buf
+
+
+@dataclass(frozen=True, slots=True)
+class Strided:
+    """Where the elements of a value lie.
+
+    Attributes:
+        buf: the memory.
+        offset: of the first element, in elements.
+        shape: of the value.
+        strides: elements from neighbour to neighbour along each axis; may be negative.
+        nodes: whose work it is to copy them; empty where they are dense.
+    """
+
+    buf: Buf
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    nodes: tuple[Node, ...] = ()
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether the elements are one piece of memory, in order."""
+        runs = self._runs()
+        return not runs or (len(runs) == 1 and runs[0][1] == 1)
+
+    def by(self, node: Node) -> Strided:
+        """The same, as the result of one more node."""
+        return replace(self, nodes=(*self.nodes, node))
+
+    def permuted(self, order: Sequence[int]) -> Strided:
+        """Its axes in another order, as numpy.transpose has it."""
+        shape, strides = tuple(self.shape[axis] for axis in order), tuple(self.strides[axis] for axis in order)
+        return replace(self, shape=shape, strides=strides)
+
+    def part(self, axis: int, start: int, step: int, size: int) -> Strided:
+        """``size`` entries along an axis, from ``start`` on every ``step``-th."""
+        shape, strides = list(self.shape), list(self.strides)
+        shape[axis], strides[axis] = size, self.strides[axis] * step
+        offset = self.offset + start * self.strides[axis]
+        return replace(self, offset=offset, shape=tuple(shape), strides=tuple(strides))
+
+    def picked(self, axis: int, index: int) -> Strided:
+        """One entry along an axis, which vanishes."""
+        shape, strides = list(self.shape), list(self.strides)
+        del shape[axis], strides[axis]
+        offset = self.offset + index * self.strides[axis]
+        return replace(self, offset=offset, shape=tuple(shape), strides=tuple(strides))
+
+    def reshaped(self, shape: Sequence[int]) -> Strided | None:
+        """The same elements in the same order under another shape; None where no strides can say that."""
+        if math.prod(self.shape) == 0:
+            return None
+        runs = self._runs()
+        strides = [0] * len(shape)
+        size, stride = runs.pop() if runs else (1, 1)
+        for axis in range(len(shape) - 1, -1, -1):
+            if shape[axis] == 1:
+                continue
+            if size == 1:
+                size, stride = runs.pop()
+            if size % shape[axis]:
+                return None
+            strides[axis] = stride
+            size //= shape[axis]
+            stride *= shape[axis]
+        return replace(self, shape=tuple(shape), strides=tuple(strides))
+
+    def _runs(self) -> list[tuple[int, int]]:
+        """(elements, stride) of the fewest axes that walk the elements in the same order."""
+        runs: list[tuple[int, int]] = []
+        for size, stride in zip(self.shape, self.strides, strict=True):
+            if size == 1:
+                continue
+            if runs and runs[-1][1] == size * stride:
+                runs[-1] = (runs[-1][0] * size, stride)
+            else:
+                runs.append((size, stride))
+        return runs

@@ -1,0 +1,1 @@
+"""Register tiles, which convolutions and matrix products share."""

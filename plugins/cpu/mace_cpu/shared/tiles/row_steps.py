@@ -1,0 +1,81 @@
+"""The innermost loop of matrix products: rows of the left operand read where they lie, a packed panel of the right one.
+
+Left to itself LLVM computes the address of every row anew in each turn, loads all factors of a turn at once and spills
+most of them.  So the rows' addresses are kept where it cannot see what they are made of: one for every three rows,
+which the others reach with the processor's scaled index.
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+
+from mace_cpu.shared.codegen.body import POINTER, Body, constant
+from mace_cpu.shared.tiles.arguments import STEPS_PER_FETCH
+from mace_cpu.shared.tiles.tile import FetchAhead, Tile
+
+ROWS_PER_ADDRESS = 3
+
+
+def opaque(body: Body, address: ir.Value) -> ir.Value:
+    """The same address, as one that LLVM knows nothing about."""
+    kind = ir.FunctionType(POINTER, [POINTER])
+    return body.b.call(ir.InlineAsm(kind, "", "=r,0", side_effect=False), [address])
+
+
+def run_rows(
+    tile: Tile,
+    left: ir.Value,
+    stride: ir.Value,
+    right: ir.Value,
+    right_step: ir.Value,
+    length: ir.Value,
+    unroll: int,
+    ahead: FetchAhead | None = None,
+) -> None:
+    """Accumulate ``length`` steps: consecutive floats of rows ``stride`` floats apart times rows of the right operand.
+
+    Args:
+        left: the first row's first float.
+        right_step: floats from row to row of the right operand.
+        unroll: steps per turn, a power of two.
+        ahead: what to fetch a little of every few steps.
+    """
+    body = tile.body
+    places = []
+    for row in range(0, tile.rows, ROWS_PER_ADDRESS):
+        place = body.variable(POINTER)
+        body.b.store(opaque(body, body.floats(left, body.mul(stride, row))), place)
+        places.append(place)
+    column = body.variable(POINTER)
+    body.b.store(right, column)
+
+    def turn(steps: int) -> None:
+        addresses = [opaque(body, body.b.load(place, typ=POINTER)) for place in places]
+        panel = body.b.load(column, typ=POINTER)
+        for step in range(steps):
+            here = step
+
+            def factor(row: int) -> ir.Value:
+                group, inside = divmod(row, ROWS_PER_ADDRESS)
+                address = body.floats(addresses[group], here)  # noqa: B023 - called within this turn
+                return body.floats(address, body.mul(stride, inside)) if inside else address
+
+            tile.step(factor, panel)
+            panel = body.floats(panel, right_step)
+        for place, address in zip(places, addresses, strict=True):
+            body.b.store(body.floats(address, steps), place)
+        body.b.store(panel, column)
+
+    def run(count: ir.Value) -> None:
+        whole = body.b.and_(count, constant(-unroll))
+        with body.loop(0, whole, unroll):
+            turn(unroll)
+        with body.loop(whole, count):
+            turn(1)
+
+    if ahead is None:
+        run(length)
+        return
+    with body.loop(0, length, STEPS_PER_FETCH) as first:
+        ahead.fetch()
+        run(body.minimum(body.sub(length, first), constant(STEPS_PER_FETCH)))
