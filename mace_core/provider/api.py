@@ -20,3 +20,4 @@ class ApiVersion(NamedTuple):
 
 
 API_VERSION = ApiVersion(1, 0)
+"""The version of the contract that this core implements."""

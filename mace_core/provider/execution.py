@@ -41,17 +41,21 @@ class CancelFlag:
         self._address = int(self._cell.ctypes.data)
 
     def set(self) -> None:
+        """Ask the run to stop."""
         self._cell[0] = 1
 
     def clear(self) -> None:
+        """Withdraw the request, so that the flag can be used again."""
         self._cell[0] = 0
 
     @property
     def is_set(self) -> bool:
+        """Whether a stop has been asked for."""
         return bool(self._cell[0])
 
     @property
     def address(self) -> int:
+        """The address of the flag, an int32 in host memory: 0 means go on."""
         return self._address
 
 
@@ -97,7 +101,8 @@ class Event(ABC):
 
     @property
     @abstractmethod
-    def is_done(self) -> bool: ...
+    def is_done(self) -> bool:
+        """Whether the work has ended, well or badly; never blocks."""
 
 
 class Stream(ABC):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 PROJECT = "mace"
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
+"""Decorator for a plugin's functions that receive session events; `HookSpecs` lists the events."""
 
 
 class HookSpecs:

@@ -52,10 +52,12 @@ class DType(enum.Enum):
 
     @property
     def is_float(self) -> bool:
+        """Whether the elements are floating-point numbers, of any width."""
         return self.name.startswith(("FLOAT", "BFLOAT"))
 
     @property
     def is_integer(self) -> bool:
+        """Whether the elements are signed or unsigned integers, of any width."""
         return self.name.startswith(("INT", "UINT"))
 
     @property

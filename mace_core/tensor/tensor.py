@@ -75,10 +75,12 @@ class Tensor:
 
     @property
     def size(self) -> int:
+        """The number of elements."""
         return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:
+        """The size of the payload in bytes; 0 for strings."""
         return 0 if self.dtype is DType.STRING else int(self._payload.nbytes)
 
     @property

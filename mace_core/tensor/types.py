@@ -18,6 +18,7 @@ Dim: TypeAlias = "int | str | None"
 """One dimension: a number, a symbolic name, or None when nothing is known."""
 
 Shape: TypeAlias = "tuple[Dim, ...]"
+"""The dimensions of a tensor, the outermost first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,7 @@ class MapType:
 
 
 ValueType: TypeAlias = "TensorType | SequenceType | OptionalType | MapType"
+"""The type of any value of a graph."""
 
 
 @dataclass(frozen=True, slots=True)
