@@ -22,12 +22,14 @@ from mace_core.errors import (
     UsageError,
 )
 from mace_core.graph import Graph, Value
-from mace_core.host_memory import memory_needed
-from mace_core.process_end import at_work
+from mace_core.host.memory import memory_needed
+from mace_core.host.process_end import at_work
 from mace_core.provider.execution import CancelFlag
 from mace_core.provider.registry import Registry, default_registry
-from mace_core.scheduler import notify
-from mace_core.scheduler.arguments import (
+from mace_core.scheduler.context import RunContext
+from mace_core.scheduler.numerics import NumericsCheck
+from mace_core.scheduler.planning import notify
+from mace_core.scheduler.planning.arguments import (
     check_call,
     check_max_signatures,
     check_numerics_option,
@@ -36,31 +38,34 @@ from mace_core.scheduler.arguments import (
     device_names,
     output_names,
 )
-from mace_core.scheduler.assumptions import AssumedShapes, assumed_shapes
-from mace_core.scheduler.context import RunContext
-from mace_core.scheduler.custom import provide_custom_ops
-from mace_core.scheduler.defaults import OptionalInputs, reloading
-from mace_core.scheduler.devices import DevicePool
-from mace_core.scheduler.feeds import collect_feeds
-from mace_core.scheduler.model import Constants, PreparedModel, prepare_model
-from mace_core.scheduler.numerics import NumericsCheck
-from mace_core.scheduler.partition import REFERENCE_DEVICE
-from mace_core.scheduler.pins import check_pins_match, pin_lookup
+from mace_core.scheduler.planning.assumptions import AssumedShapes, assumed_shapes
+from mace_core.scheduler.planning.custom_ops import provide_custom_ops
+from mace_core.scheduler.planning.defaults import OptionalInputs, reloading
+from mace_core.scheduler.planning.devices import DevicePool
+from mace_core.scheduler.planning.model import Constants, PreparedModel, prepare_model
+from mace_core.scheduler.planning.partition import REFERENCE_DEVICE
+from mace_core.scheduler.planning.pins import check_pins_match, pin_lookup
+from mace_core.scheduler.planning.remembered import RememberedPlacements
+from mace_core.scheduler.planning.selection import (
+    host_advice,
+    host_provider_version,
+    resolve_device_name,
+    select_devices,
+)
+from mace_core.scheduler.planning.signatures import given_shapes, signature_text, static_types, types_from_shapes
+from mace_core.scheduler.planning.specs import ValueSpec, spec_of
+from mace_core.scheduler.planning.stages import subset
 from mace_core.scheduler.profile import Profile
-from mace_core.scheduler.remembered import RememberedPlacements
-from mace_core.scheduler.results import arrays_of, owned
-from mace_core.scheduler.runner import GraphPlan, GraphRunner, Planner
-from mace_core.scheduler.selection import host_advice, host_provider_version, resolve_device_name, select_devices
-from mace_core.scheduler.signatures import given_shapes, signature_text, static_types, types_from_shapes
-from mace_core.scheduler.specs import ValueSpec, spec_of
-from mace_core.scheduler.stages import subset
+from mace_core.scheduler.running.feeds import collect_feeds
+from mace_core.scheduler.running.results import arrays_of, owned
+from mace_core.scheduler.running.runner import GraphPlan, GraphRunner, Planner
 from mace_core.scheduler.values import RuntimeValue
 
 if TYPE_CHECKING:
     from mace_core.frontend.load import Model
     from mace_core.scheduler.explain import Explanation
-    from mace_core.scheduler.host_constants import HostConstants
     from mace_core.scheduler.profile import Profile
+    from mace_core.scheduler.running.constants import HostConstants
     from mace_core.tensor import Tensor
 
 _log = logging.getLogger("mace")
@@ -504,7 +509,7 @@ def _prepare(model: Model, registry: Registry, *, optimize: bool, cache: bool, m
 
     def compute(graph: Graph) -> list[Tensor]:
         if not opened:
-            from mace_core.scheduler.host_constants import HostConstants
+            from mace_core.scheduler.running.constants import HostConstants
 
             opened.append(HostConstants(registry))
         return opened[0](graph)

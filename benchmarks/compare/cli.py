@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _default_folder() -> Path:
-    from mace_core.cache import cache_dir
+    from mace_core.caching.cache import cache_dir
 
     return cache_dir() / "benchmarks"
 

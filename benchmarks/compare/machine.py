@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from mace_core.threads import default_threads
+from mace_core.host.threads import default_threads
 
 QUIET_CORES = 0.15
 """Cores that other processes may keep busy for a measurement to count as undisturbed."""

@@ -21,7 +21,7 @@ from benchmarks.compare.engines import ENGINES, MACE
 from benchmarks.compare.machine import QUIET_CORES, LoadMeter, describe, wait_for_quiet
 from benchmarks.compare.results import Cell, Comparison, Measurement, Row, plural
 from mace_core.errors import UsageError
-from mace_core.private_files import NotPrivateError, check_private_folder, make_private_folder
+from mace_core.host.private_files import NotPrivateError, check_private_folder, make_private_folder
 
 _ROOT = Path(__file__).resolve().parents[2]
 _PROCESS_SECONDS = 600

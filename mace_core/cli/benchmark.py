@@ -207,7 +207,7 @@ def _write_pictures(
 
 def _import_seconds() -> float:
     """What ``from mace_core import Session`` costs in a fresh process, numpy included."""
-    from mace_core.children import python_command
+    from mace_core.host.children import python_command
 
     code = "import time; t = time.perf_counter(); from mace_core import Session; print(time.perf_counter() - t)"
     done = subprocess.run(python_command(code), capture_output=True, text=True)

@@ -24,7 +24,7 @@ cache_app = typer.Typer(
 @shared_options
 def list_entries(*, output: OutputOptions) -> None:
     """Show the cache folder and how much of what it holds."""
-    from mace_core.cache import cache_dir
+    from mace_core.caching.cache import cache_dir
     from mace_core.cli.output import format_bytes, print_folded, print_table
     from mace_core.presentation import Column, Table, number
 
@@ -46,7 +46,7 @@ def list_entries(*, output: OutputOptions) -> None:
 @shared_options
 def clear(*, output: OutputOptions) -> None:
     """Remove everything stored; files of others in the folder are left alone."""
-    from mace_core.cache import CheckedCache, cache_dir
+    from mace_core.caching.cache import CheckedCache, cache_dir
     from mace_core.cli.output import print_folded
     from mace_core.errors import UsageError
 

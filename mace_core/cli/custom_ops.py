@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from mace_core.errors import UsageError
-from mace_core.provider.entry_points import describe
+from mace_core.host.entry_points import describe
 
 
 def import_custom_ops(source: str) -> None:

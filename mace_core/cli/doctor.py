@@ -84,7 +84,7 @@ def _versions() -> Iterator[Finding]:
 
 
 def _cache() -> Iterator[Finding]:
-    from mace_core.cache import CheckedCache, cache_dir
+    from mace_core.caching.cache import CheckedCache, cache_dir
     from mace_core.cli.output import format_bytes
     from mace_core.version import VERSION
 
@@ -105,8 +105,8 @@ def _cache() -> Iterator[Finding]:
 
 
 def _processor() -> Iterator[Finding]:
-    from mace_core.processors import describe_kinds
-    from mace_core.threads import cgroup_quota, default_threads
+    from mace_core.host.processors import describe_kinds
+    from mace_core.host.threads import cgroup_quota, default_threads
 
     quota = cgroup_quota()
     limits = f"{os.cpu_count()} processors, {describe_kinds()}"

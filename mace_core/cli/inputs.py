@@ -20,8 +20,8 @@ from mace_core.tensor.types import Shape, format_shape
 
 if TYPE_CHECKING:
     from mace_core.cli.shared_options import InputOptions
-    from mace_core.scheduler.assumptions import AssumedShapes
-    from mace_core.scheduler.specs import ValueSpec
+    from mace_core.scheduler.planning.assumptions import AssumedShapes
+    from mace_core.scheduler.planning.specs import ValueSpec
     from mace_core.session import Session
 
 RANDOM_INTEGER_LIMIT = 10

@@ -56,7 +56,7 @@ def _shapes(model: str, texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
         return {}
     from mace_core.cli.inputs import parse_shapes
     from mace_core.frontend.load import load_model
-    from mace_core.scheduler.specs import spec_of
+    from mace_core.scheduler.planning.specs import spec_of
 
     return parse_shapes(texts, [spec_of(value) for value in load_model(model).inputs])
 

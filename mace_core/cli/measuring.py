@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from mace_core.provider.execution import CancelFlag
-    from mace_core.scheduler.specs import ValueSpec
+    from mace_core.scheduler.planning.specs import ValueSpec
     from mace_core.session import Session
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from mace_core.scheduler.partition import PINNED, REFERENCE_DEVICE
+from mace_core.scheduler.planning.partition import PINNED, REFERENCE_DEVICE
 
 if TYPE_CHECKING:
     from mace_core.scheduler.explain import Explanation

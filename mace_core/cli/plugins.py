@@ -93,7 +93,7 @@ def _options(row: PluginStatus) -> dict[str, str]:
 
 def _imported(group: str) -> list[PluginStatus]:
     """Importers of model files, and operators that packages publish; they have no contract version of their own."""
-    from mace_core.provider.entry_points import describe, discover, load
+    from mace_core.host.entry_points import describe, discover, load
     from mace_core.provider.registry import PluginState, PluginStatus
 
     rows = []

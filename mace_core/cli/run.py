@@ -143,7 +143,7 @@ def _save(results: Mapping[str, Any], folder: Path) -> dict[str, str]:
     import numpy as np
 
     from mace_core.errors import MaceError, UsageError
-    from mace_core.files import replacing
+    from mace_core.host.files import replacing
 
     files: dict[str, str] = {}
     for name, value in results.items():

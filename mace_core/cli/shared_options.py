@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from mace_core.presentation import Table
-    from mace_core.scheduler.assumptions import AssumedShapes
+    from mace_core.scheduler.planning.assumptions import AssumedShapes
     from mace_core.session import Session
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mace_core.errors import UsageError
-from mace_core.scheduler.partition import CORE_DEVICE
+from mace_core.scheduler.planning.partition import CORE_DEVICE
 
 if TYPE_CHECKING:
     from mace_core.cli.model_facts import ModelFacts
@@ -97,7 +97,7 @@ def save(path: Path, text: str) -> None:
     Raises:
         UsageError: if that cannot be.
     """
-    from mace_core.files import replacing
+    from mace_core.host.files import replacing
 
     try:
         with replacing(path) as file:

@@ -33,7 +33,7 @@ def write_whole(path: Path, content: bytes, option: str) -> None:
     Raises:
         MaceError: if that cannot be.
     """
-    from mace_core.files import replacing
+    from mace_core.host.files import replacing
 
     try:
         if path.exists() and not path.is_file():  # /dev/stdout, a named pipe: nothing to replace

@@ -26,7 +26,7 @@ from mace_core.provider import (
     ShapeSupport,
 )
 from mace_core.provider.registry import CUSTOM
-from mace_core.scheduler.host_calls import HostSubgraph, NodeFunction
+from mace_core.scheduler.host.calls import HostSubgraph, NodeFunction
 from mace_core.scheduler.values import RuntimeValue
 from mace_core.tensor import DType, MemoryKind, TensorType
 from mace_core.version import VERSION

@@ -59,7 +59,7 @@ def load_custom_ops(domains: Iterable[str]) -> dict[str, str]:
 
 
 def _import_published(domain: str) -> str:
-    from mace_core.provider.entry_points import describe, discover, load, trace
+    from mace_core.host.entry_points import describe, discover, load, trace
 
     problem = ""
     for entry in discover(ENTRY_POINT_GROUP):

@@ -24,7 +24,7 @@ _LENGTH = struct.Struct("<I")
 
 
 class Cache(Protocol):
-    """Where entries are kept (``mace_core.cache.CheckedCache`` is one)."""
+    """Where entries are kept (``mace_core.caching.cache.CheckedCache`` is one)."""
 
     def get(self, key: str) -> bytes | None: ...
 

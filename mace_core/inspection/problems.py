@@ -15,7 +15,7 @@ from mace_core.inspection.facts import Inspection, Severity
 from mace_core.tensor import DType, Tensor, TensorType
 
 if TYPE_CHECKING:
-    from mace_core.scheduler.devices import DevicePool
+    from mace_core.scheduler.planning.devices import DevicePool
 
 _log = logging.getLogger("mace")
 
@@ -68,9 +68,9 @@ def _core_knows(node: Node) -> bool:
 def _who_runs(graph: Graph, wanted: Sequence[Node], resolution: Resolution | None) -> Mapping[Node, list[str]]:
     """The real devices of this machine that claim each of some nodes; nothing is compiled."""
     from mace_core.provider.registry import default_registry
-    from mace_core.scheduler.custom import provide_custom_ops
-    from mace_core.scheduler.devices import DevicePool
-    from mace_core.scheduler.selection import select_devices
+    from mace_core.scheduler.planning.custom_ops import provide_custom_ops
+    from mace_core.scheduler.planning.devices import DevicePool
+    from mace_core.scheduler.planning.selection import select_devices
 
     registry = default_registry()
     provide_custom_ops(graph, registry)

@@ -12,13 +12,13 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from mace_core.children import python_command
 from mace_core.errors import UsageError
+from mace_core.host.children import python_command
+from mace_core.host.threads import default_threads
 from mace_core.native.build_worker import BUILT, encode_request, read_message, write_message
 from mace_core.native.compiler import compile_object
 from mace_core.native.kernel import KernelSource
 from mace_core.native.target import Target
-from mace_core.threads import default_threads
 
 _LOG = logging.getLogger("mace.native")
 

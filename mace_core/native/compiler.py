@@ -6,7 +6,7 @@ import functools
 
 import llvmlite.binding as llvm
 
-from mace_core.fork_safe import fork_safe_lock
+from mace_core.host.fork_safe import fork_safe_lock
 from mace_core.native.errors import KernelError
 from mace_core.native.target import Target
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import llvmlite
 
-from mace_core.cache import CheckedCache
-from mace_core.fork_safe import unforked
+from mace_core.caching.cache import CheckedCache
+from mace_core.host.fork_safe import unforked
 from mace_core.native.errors import KernelError
 from mace_core.native.image import CodeImage
 from mace_core.native.kernel_words import WordLayout

@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from mace_core.errors import CancelledError, ProviderBugError
+from mace_core.host.processors import pinned
 from mace_core.native.kernel import load_kernels
 from mace_core.native.poll_ir import Control
 from mace_core.native.pool import ThreadPool
 from mace_core.native.runner_ir import RELOCATION_WORDS, RUNNER, STEP_WORDS
 from mace_core.native.signals import Attention
-from mace_core.processors import pinned
 from mace_core.provider.execution import CancelFlag
 
 if TYPE_CHECKING:

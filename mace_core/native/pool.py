@@ -19,13 +19,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from mace_core.errors import UsageError
-from mace_core.fork_safe import fork_safe_rlock
+from mace_core.host.fork_safe import fork_safe_rlock
+from mace_core.host.processors import pin_this_thread
+from mace_core.host.threads import default_threads
 from mace_core.native.kernel import load_kernels
 from mace_core.native.pool_ir import STOP, WORKER, PoolWord
 from mace_core.native.system_ir import has_futex
 from mace_core.native.target import host_target
-from mace_core.processors import pin_this_thread
-from mace_core.threads import default_threads
 
 _LOG = logging.getLogger("mace.native")
 

@@ -116,7 +116,7 @@ class _Host(NamedTuple):
 
 def _host() -> _Host:
     """What LLVM says of this processor, remembered where the system can tell it from another one."""
-    from mace_core.cache import CheckedCache
+    from mace_core.caching.cache import CheckedCache
 
     processor = processor_text()
     if not processor:

@@ -22,7 +22,7 @@ from mace_core.numerics.values import (
 )
 from mace_core.optimizer.common_subexpressions import NON_DETERMINISTIC
 from mace_core.provider.registry import Registry
-from mace_core.scheduler.model import prepare_model
+from mace_core.scheduler.planning.model import prepare_model
 from mace_core.session import Session
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import numpy as np
 from mace_core.errors import UsageError
 from mace_core.graph import Graph, Node, Value
 from mace_core.provider.registry import Registry
-from mace_core.scheduler.stages import fragment, node_reads
+from mace_core.scheduler.planning.stages import fragment, node_reads
 from mace_core.session import Session
 from mace_core.tensor import DType, TensorType
 

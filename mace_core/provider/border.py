@@ -15,8 +15,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from mace_core.errors import MaceError, ProviderBugError, ProviderError, describe_error, error_text
-from mace_core.fork_safe import fork_safe_rlock
 from mace_core.graph.attribute import AttributeKind
+from mace_core.host.fork_safe import fork_safe_rlock
 
 if TYPE_CHECKING:
     from mace_core.graph import Graph, GraphView, Node, Value

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mace_core.errors import PluginError
-from mace_core.fork_safe import fork_safe_rlock
-from mace_core.provider.entry_points import HOOK_GROUP, PluginEntry, Switches, describe, discover, load, trace
+from mace_core.host.entry_points import HOOK_GROUP, PluginEntry, Switches, describe, discover, load, trace
+from mace_core.host.fork_safe import fork_safe_rlock
 from mace_core.provider.registry import PluginState, PluginStatus
 
 if TYPE_CHECKING:

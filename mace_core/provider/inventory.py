@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mace_core.errors import DeviceNotFoundError, PluginError, ProviderError, error_text
+from mace_core.host.entry_points import describe, trace
 from mace_core.provider.border import GivenUpError, calling
 from mace_core.provider.device import Device, DeviceKind, Missing, ProbeResult
-from mace_core.provider.entry_points import describe, trace
 from mace_core.provider.probe_cache import ProbeCache
 from mace_core.provider.registry import REFERENCE, PluginStatus, Registry, default_registry
 

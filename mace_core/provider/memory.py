@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mace_core.errors import OutOfMemoryError
-from mace_core.host_memory import require_host_memory
+from mace_core.host.memory import require_host_memory
 from mace_core.tensor import MemoryKind
 
 if TYPE_CHECKING:

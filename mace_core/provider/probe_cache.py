@@ -12,14 +12,14 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
-from mace_core.build_id import build_id
-from mace_core.cache import CheckedCache
+from mace_core.caching.build_id import build_id
+from mace_core.caching.cache import CheckedCache
+from mace_core.host.entry_points import PluginEntry, trace
+from mace_core.host.threads import default_threads
 from mace_core.provider.api import API_VERSION
 from mace_core.provider.device import Device, DeviceKind, Missing, ProbeResult
-from mace_core.provider.entry_points import PluginEntry, trace
 from mace_core.provider.registry import Registry
 from mace_core.tensor import DType, MemoryKind
-from mace_core.threads import default_threads
 
 _log = logging.getLogger("mace.plugins")
 

@@ -9,11 +9,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from mace_core.errors import DeviceNotFoundError, PluginError, shorten
-from mace_core.fork_safe import fork_safe_rlock, unforked
+from mace_core.host.entry_points import PROVIDER_GROUP, PluginEntry, Switches, describe, discover, load, trace
+from mace_core.host.fork_safe import fork_safe_rlock, unforked
 from mace_core.provider.api import API_VERSION, ApiVersion
 from mace_core.provider.border import OneAtATime
 from mace_core.provider.device_words import meant_by
-from mace_core.provider.entry_points import PROVIDER_GROUP, PluginEntry, Switches, describe, discover, load, trace
 from mace_core.provider.provider import ExecutionProvider
 from mace_core.version import VERSION
 
@@ -29,7 +29,7 @@ FIRST_PARTY = {name: f"mace-{name}" for name in ("cpu", "opencl", "hexagon", "ap
 """Providers published with the core: name -> distribution, for "pip install …" advice."""
 
 _REFERENCE_ENTRY = PluginEntry(
-    PROVIDER_GROUP, REFERENCE, "mace_core.scheduler.reference:ReferenceProvider", "mace-core", VERSION
+    PROVIDER_GROUP, REFERENCE, "mace_core.scheduler.host.reference:ReferenceProvider", "mace-core", VERSION
 )
 
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from mace_core.graph import Value
 from mace_core.presentation import Column, Table, number, prose
 from mace_core.provider.registry import CUSTOM
-from mace_core.scheduler.control_flow import ControlFlow
-from mace_core.scheduler.devices import DevicePool
-from mace_core.scheduler.model import Preparation
-from mace_core.scheduler.partition import CORE_DEVICE, PINNED
-from mace_core.scheduler.plan import ControlStep, UploadStep
-from mace_core.scheduler.runner import GraphPlan, GraphRunner
+from mace_core.scheduler.host.control_flow import ControlFlow
+from mace_core.scheduler.planning.devices import DevicePool
+from mace_core.scheduler.planning.model import Preparation
+from mace_core.scheduler.planning.partition import CORE_DEVICE, PINNED
+from mace_core.scheduler.planning.plan import ControlStep, UploadStep
+from mace_core.scheduler.running.runner import GraphPlan, GraphRunner
 from mace_core.tensor import TensorType
 
 

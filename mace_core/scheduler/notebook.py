@@ -10,8 +10,8 @@ from mace_core.presentation.html import folded, heading, line, page
 
 if TYPE_CHECKING:
     from mace_core.scheduler.explain import Explanation
+    from mace_core.scheduler.planning.specs import ValueSpec
     from mace_core.scheduler.profile import Profile, Span
-    from mace_core.scheduler.specs import ValueSpec
 
 _MOST_ROWS = 2000
 """Of a folded table: a notebook keeps every output in its file."""

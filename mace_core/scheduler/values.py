@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from mace_core.host_memory import require_host_memory
+from mace_core.host.memory import require_host_memory
 from mace_core.provider.execution import BoundTensor
 from mace_core.provider.memory import Buffer
 from mace_core.tensor import DType, MemoryKind, OptionalType, SequenceType, Tensor, TensorType, ValueType

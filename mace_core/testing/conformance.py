@@ -17,7 +17,7 @@ from mace_core.errors import CancelledError, UsageError
 from mace_core.graph import Graph, Node
 from mace_core.provider import Backend, CompiledSubgraph, Device, ExecutionProvider, HostAllocator
 from mace_core.provider.registry import default_registry
-from mace_core.scheduler.reference import ReferenceBackend
+from mace_core.scheduler.host.reference import ReferenceBackend
 from mace_core.session import Session
 from mace_core.testing.cases import Case, operator_cases
 from mace_core.testing.declaration import Declaration

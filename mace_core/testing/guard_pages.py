@@ -28,7 +28,7 @@ import numpy.typing as npt
 
 from mace_core.errors import UsageError
 from mace_core.provider import Bindings, BoundTensor, Buffer, Execution
-from mace_core.scheduler import calls, executor
+from mace_core.scheduler.running import calls, executor
 from mace_core.tensor import DType, MemoryKind
 
 Bytes = npt.NDArray[np.uint8]

@@ -190,8 +190,8 @@ def test_debug_shows_the_traceback(mace: Mace) -> None:
 
 def test_a_defect_is_called_one_and_shows_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     code = (
-        "import sys\nimport mace_core.cache\nfrom mace_core.cli.main import main\n"
-        "def broken(): raise ZeroDivisionError('oops')\nmace_core.cache.cache_dir = broken\n"
+        "import sys\nimport mace_core.caching.cache\nfrom mace_core.cli.main import main\n"
+        "def broken(): raise ZeroDivisionError('oops')\nmace_core.caching.cache.cache_dir = broken\n"
         "sys.exit(main(['cache', 'list']))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from mace_core.cli.measuring import Timings, batch_inputs, batched, time_runs
 from mace_core.errors import InputError, UsageError
-from mace_core.scheduler.specs import ValueSpec
+from mace_core.scheduler.planning.specs import ValueSpec
 from mace_core.tensor import DType
 
 

@@ -20,7 +20,7 @@ from acme_npu.queue import AcmeEvent, AcmeStream
 from mace_core.errors import ProviderError
 from mace_core.provider import Backend, Bindings, Device, Event, Execution
 from mace_core.provider.registry import default_registry
-from mace_core.scheduler.reference import ReferenceBackend
+from mace_core.scheduler.host.reference import ReferenceBackend
 from mace_core.testing import Declaration, ProviderConformance
 
 

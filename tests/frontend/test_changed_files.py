@@ -15,7 +15,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from mace_core import Session
-from mace_core.cache import CheckedCache
+from mace_core.caching.cache import CheckedCache
 from mace_core.frontend import load_model
 from mace_core.frontend.warm import load_cached
 from mace_core.graph.serialize import graph_fingerprint

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from onnx_models import everything
 
-from mace_core.cache import CheckedCache
+from mace_core.caching.cache import CheckedCache
 from mace_core.errors import ModelError
 from mace_core.frontend import load_model
 from mace_core.frontend.onnx.export import save_onnx
@@ -137,7 +137,7 @@ def test_a_warm_start_imports_no_onnx(model_file: Path, tmp_path: Path) -> None:
     script = f"""
     import sys
     from pathlib import Path
-    from mace_core.cache import CheckedCache
+    from mace_core.caching.cache import CheckedCache
     from mace_core.frontend.warm import load_cached
     cache = CheckedCache("graphs", "1", Path({str(tmp_path / "c")!r}))
     graph, fingerprint = load_cached({str(model_file)!r}, cache, lambda graph: None, "1")

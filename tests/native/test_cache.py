@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mace_core.cache import CheckedCache, cache_dir
+from mace_core.caching.cache import CheckedCache, cache_dir
 
 _relaxed = settings(max_examples=60)
 

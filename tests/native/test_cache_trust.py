@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from mace_core import cache as cache_module
-from mace_core import mapped_cache
-from mace_core.cache import CheckedCache, cache_dir
+from mace_core.caching import cache as cache_module
+from mace_core.caching import mapped as mapped_cache
+from mace_core.caching.cache import CheckedCache, cache_dir
+from mace_core.caching.mapped import MappedCache
 from mace_core.errors import UsageError
-from mace_core.mapped_cache import MappedCache
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="files have no owner in this sense here")
 

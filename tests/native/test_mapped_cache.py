@@ -17,9 +17,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mace_core.cache import CheckedCache
+from mace_core.caching.cache import CheckedCache
+from mace_core.caching.mapped import DEFAULT_LIMIT_BYTES, MappedCache, cache_limit
 from mace_core.errors import UsageError
-from mace_core.mapped_cache import DEFAULT_LIMIT_BYTES, MappedCache, cache_limit
 
 _relaxed = settings(max_examples=60)
 
@@ -131,7 +131,7 @@ def test_a_write_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
     script = f"""
 import resource, signal
 from pathlib import Path
-from mace_core.mapped_cache import MappedCache
+from mace_core.caching.mapped import MappedCache
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, resource.RLIM_INFINITY))
 cache = MappedCache("things", "1", Path({str(tmp_path)!r}))

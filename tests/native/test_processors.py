@@ -11,9 +11,7 @@ import numpy as np
 import pytest
 
 from mace_core.errors import CancelledError
-from mace_core.native.plan import NativePlan, PlanStep
-from mace_core.native.pool import ThreadPool, release_shared, shared_pool
-from mace_core.processors import (
+from mace_core.host.processors import (
     can_pin,
     choose_processors,
     describe_kinds,
@@ -22,6 +20,8 @@ from mace_core.processors import (
     processor_kinds,
     usable_processors,
 )
+from mace_core.native.plan import NativePlan, PlanStep
+from mace_core.native.pool import ThreadPool, release_shared, shared_pool
 from mace_core.provider.execution import CancelFlag
 
 needs_pinning = pytest.mark.skipif(not can_pin(), reason="this system does not let a program choose processors")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mace_core.threads import cgroup_quota, default_threads
+from mace_core.host.threads import cgroup_quota, default_threads
 
 
 def write(root: Path, files: dict[str, str]) -> Path:

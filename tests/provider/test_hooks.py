@@ -12,6 +12,7 @@ import pytest
 
 from mace_core.errors import PluginError
 from mace_core.graph import Graph
+from mace_core.host.entry_points import Switches
 from mace_core.provider import (
     CompileEvent,
     Device,
@@ -24,7 +25,6 @@ from mace_core.provider import (
     hookimpl,
     hooks,
 )
-from mace_core.provider.entry_points import Switches
 from mace_core.provider.hooks import HookManager
 
 Install = Callable[..., Path]

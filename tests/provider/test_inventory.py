@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from mace_core.cache import CheckedCache
+from mace_core.caching.cache import CheckedCache
 from mace_core.errors import DeviceNotFoundError, PluginError
+from mace_core.host.entry_points import Switches
 from mace_core.provider import (
     ApiVersion,
     Backend,
@@ -24,7 +25,6 @@ from mace_core.provider import (
     inventory,
     probe,
 )
-from mace_core.provider.entry_points import Switches
 from mace_core.provider.probe_cache import ProbeCache
 from mace_core.tensor import DType, MemoryKind
 

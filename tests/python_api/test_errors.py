@@ -17,7 +17,7 @@ from onnx import TensorProto, helper
 import mace_core as mace
 from mace_core import errors
 from mace_core.native.errors import KernelError
-from mace_core.scheduler.partition import UnplacedNodesError
+from mace_core.scheduler.planning.partition import UnplacedNodesError
 
 
 def relu() -> onnx.ModelProto:

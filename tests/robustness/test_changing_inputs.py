@@ -17,7 +17,7 @@ from onnx import helper
 
 import mace_core as mace
 from mace_core.errors import MaceError
-from mace_core.scheduler import runner
+from mace_core.scheduler.running import runner
 
 Array = npt.NDArray[Any]
 

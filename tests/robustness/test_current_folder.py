@@ -14,8 +14,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from mace_core import children
-from mace_core.children import module_path, python_command
+from mace_core.host import children
+from mace_core.host.children import module_path, python_command
 
 MACE = Path(sys.executable).with_name("mace")
 
@@ -138,7 +138,7 @@ FUZZING = """
 """
 SPAWNING = """
     import multiprocessing
-    from mace_core.children import safe_spawn
+    from mace_core.host.children import safe_spawn
 
     if __name__ == "__main__":
         child = multiprocessing.get_context("spawn").Process(target=print, args=("Relu",))
@@ -186,6 +186,6 @@ def test_the_current_folder_is_no_part_of_the_path(tmp_path: Path, monkeypatch: 
 def test_a_checkout_that_is_not_installed_still_has_helpers(trapped: Path) -> None:
     """The package is found where this process found it, be it the current folder."""
     package = Path(children.__file__).parent
-    program = "import sys; from mace_core.children import module_path; print(module_path()[-1])"
+    program = "import sys; from mace_core.host.children import module_path; print(module_path()[-1])"
     done = run([sys.executable, "-c", program], package.parent)
     assert done.stdout.strip() == str(package.parent)

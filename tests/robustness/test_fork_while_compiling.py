@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from mace_core import fork_safe
 from mace_core.errors import UsageError
-from mace_core.fork_safe import unforked
+from mace_core.host import fork_safe
+from mace_core.host.fork_safe import unforked
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork"),

@@ -20,7 +20,7 @@ from onnx import TensorProto, helper
 
 import mace_core as mace
 from mace_core.errors import UsageError
-from mace_core.poison import VARIABLE
+from mace_core.host.poison import VARIABLE
 from mace_core.testing.backend_suite import SuiteCase, suite_cases
 from mace_core.testing.backend_suite.judge import LOOSER_ATOL, assert_same
 from mace_core.testing.merged import merge_models, opsets, poisoned, same_bits, without_reuse
@@ -164,7 +164,7 @@ def run_over_two_devices() -> npt.NDArray[Any]:
 
 
 def test_the_mode_finds_a_value_between_devices_that_does_not_live_until_it_is_read() -> None:
-    from mace_core.scheduler.plan import _Builder
+    from mace_core.scheduler.planning.plan import _Builder
 
     right = run_over_two_devices()
     for byte in PATTERNS:

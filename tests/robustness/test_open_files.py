@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 
 from mace_core.errors import MaceError, ModelFileError, advice_for
 from mace_core.frontend import load_model
-from mace_core.host_memory import memory_needed
+from mace_core.host.memory import memory_needed
 
 resource = pytest.importorskip("resource")
 

@@ -35,7 +35,7 @@ from mace_core.provider import (
     Stream,
 )
 from mace_core.provider.registry import Registry
-from mace_core.scheduler.reference import ReferenceBackend
+from mace_core.scheduler.host.reference import ReferenceBackend
 from mace_core.tensor import DType, MemoryKind
 
 JUNK = 0xCD
@@ -305,7 +305,7 @@ def make_provider(name: str, **attributes: Any) -> type[StandInProvider]:
 
 def registry_of(*providers: type[ExecutionProvider]) -> Registry:
     """A registry with these and the reference alone."""
-    from mace_core.provider.entry_points import Switches
+    from mace_core.host.entry_points import Switches
 
     registry = Registry(Switches(allowed=frozenset({"nothing-installed"})))
     for provider in providers:

@@ -12,7 +12,7 @@ from scheduler_stand_ins import registry_of
 
 from mace_core.errors import InputError, StrictPlacementError, UsageError
 from mace_core.graph import Value
-from mace_core.scheduler.assumptions import assumed_shapes, shape_argument
+from mace_core.scheduler.planning.assumptions import assumed_shapes, shape_argument
 from mace_core.session import Session
 from mace_core.tensor import DType, TensorType
 

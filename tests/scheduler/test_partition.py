@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mace_core.graph import Node, Value
 from mace_core.provider import Capability, Claim, Rejection
-from mace_core.scheduler.partition import (
+from mace_core.scheduler.planning.partition import (
     CORE_DEVICE,
     Offer,
     Partitioning,

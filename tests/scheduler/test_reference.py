@@ -11,7 +11,7 @@ from scheduler_models import chain, constant, model, op, tensor
 from scheduler_stand_ins import registry_of
 
 from mace_core.errors import MaceError, ProviderError, UsageError
-from mace_core.scheduler.reference import ReferenceProvider
+from mace_core.scheduler.host.reference import ReferenceProvider
 from mace_core.session import Session
 
 # Strings, sequences, optionals, functions with a context, old opsets, narrow types: what a plain array test misses.

@@ -16,7 +16,7 @@ import atexit, sys, threading
 
 def last():
     # registered before the core is imported, so called after its own hook: daemon threads are out of their sessions
-    from mace_core import process_end
+    from mace_core.host import process_end
 
     own = threading.get_ident()
     print("inside", sum(thread != own for thread in process_end._inside))

@@ -11,7 +11,7 @@ from scheduler_stand_ins import make_provider, registry_of
 
 from mace_core.cli.placement import placement_data, placement_lines
 from mace_core.errors import InputError, StrictPlacementError
-from mace_core.provider.entry_points import Switches
+from mace_core.host.entry_points import Switches
 from mace_core.provider.registry import Registry
 from mace_core.session import Session
 

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from weaknesses import weaknesses
 
-from mace_core.cache import cache_dir
+from mace_core.caching.cache import cache_dir
 
 ROOT = Path(__file__).parents[2]
 
@@ -72,7 +72,10 @@ def test_good_tests_are_not_objected_to(body: str) -> None:
 def test_caches_lie_within_the_checkout() -> None:
     here = ROOT / ".cache"
     assert cache_dir().is_relative_to(here)
-    code = "import mace_core.cache, platformdirs; print(mace_core.cache.cache_dir(), platformdirs.user_cache_dir())"
+    code = (
+        "from mace_core.caching.cache import cache_dir; import platformdirs;"
+        " print(cache_dir(), platformdirs.user_cache_dir())"
+    )
     asked = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert all(Path(folder).is_relative_to(here) for folder in asked.split())
     assert os.environ["PIP_CACHE_DIR"], "pip keeps what it downloaded where the user has it"

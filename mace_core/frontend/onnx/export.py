@@ -10,10 +10,10 @@ from typing import BinaryIO, Protocol
 import onnx
 
 from mace_core.errors import ModelError, UsageError
-from mace_core.files import replacing
 from mace_core.frontend.onnx.protos import constants_of, write_attribute, write_payload
 from mace_core.frontend.onnx.types import export_type
 from mace_core.graph import Attribute, AttributeKind, Graph, Node, Value
+from mace_core.host.files import replacing
 from mace_core.tensor import DType, Tensor, ValueType
 from mace_core.version import VERSION
 

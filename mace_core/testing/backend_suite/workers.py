@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection
 from queue import Empty, Queue
 from typing import Any
 
-from mace_core.children import safe_spawn
+from mace_core.host.children import safe_spawn
 from mace_core.testing.backend_suite.cases import suite_cases
 from mace_core.testing.backend_suite.judge import Conditions, Outcome, Verdict, judge
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from queue import Queue
 from typing import Any
 
-from mace_core.children import safe_spawn
+from mace_core.host.children import safe_spawn
 from mace_core.testing.fuzzing.campaign import Findings, explore
 from mace_core.testing.fuzzing.verdict import Outcome, Verdict
 

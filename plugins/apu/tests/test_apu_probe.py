@@ -9,8 +9,8 @@ from mace_apu import discovery
 from mace_apu.provider import ApuProvider
 
 from mace_core.errors import ProviderError
+from mace_core.host.entry_points import Switches
 from mace_core.provider import Device, DeviceKind, Registry
-from mace_core.provider.entry_points import Switches
 
 
 @pytest.fixture(autouse=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mace_core.build_id import build_id
+from mace_core.caching.build_id import build_id
 from mace_core.errors import UnsupportedError
 from mace_core.graph.view import GraphView
+from mace_core.host.poison import poison_byte
 from mace_core.native.kernel import KernelSource, load_kernels, load_packed, pack_kernels
 from mace_core.native.pool import ThreadPool, release_shared, shared_pool
-from mace_core.poison import poison_byte
 from mace_core.provider.backend import Backend, Capability, Claim, CompiledSubgraph, Rejection, ShapeSupport
 from mace_core.provider.device import Device
 from mace_cpu.plan import stored
@@ -155,7 +155,7 @@ class CpuBackend(Backend):
 
 
 def plugin_build_id() -> str:
-    """As ``mace_core.build_id`` for this package."""
+    """As ``mace_core.caching.build_id`` for this package."""
     from pathlib import Path
 
     return build_id(Path(__file__).parent)

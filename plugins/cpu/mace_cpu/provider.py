@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from mace_core.errors import UsageError
+from mace_core.host.threads import default_threads
 from mace_core.provider import ApiVersion, Backend, Device, DeviceKind, ExecutionProvider, ProbeResult
 from mace_core.tensor import DType
-from mace_core.threads import default_threads
 from mace_cpu.version import VERSION
 from mace_cpu.workers import choose_workers
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from numbers import Integral
 
 from mace_core.errors import UsageError
-from mace_core.processors import AFFINITIES, choose_processors, usable_processors
-from mace_core.threads import cgroup_quota, default_threads
+from mace_core.host.processors import AFFINITIES, choose_processors, usable_processors
+from mace_core.host.threads import cgroup_quota, default_threads
 
 _log = logging.getLogger("mace")
 

@@ -12,11 +12,11 @@ from mace_cpu import workers
 from mace_cpu.workers import choose_workers
 
 import mace_core as mace
-from mace_core import processors
 from mace_core.errors import UsageError
-from mace_core.processors import can_pin, usable_processors
+from mace_core.host import processors
+from mace_core.host.processors import can_pin, usable_processors
+from mace_core.host.threads import default_threads
 from mace_core.testing.network import NetworkBuilder
-from mace_core.threads import default_threads
 
 
 def small_network() -> bytes:

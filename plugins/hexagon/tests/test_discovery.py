@@ -12,8 +12,8 @@ from mace_hexagon import discovery
 from mace_hexagon.provider import HexagonProvider
 
 from mace_core.errors import DeviceNotFoundError, ProviderError, UsageError
+from mace_core.host.entry_points import Switches
 from mace_core.provider import Device, DeviceKind, Registry, find_device
-from mace_core.provider.entry_points import Switches
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="library names of Linux")
 

@@ -10,8 +10,8 @@ from mace_npu import discovery
 from mace_npu.provider import NpuProvider
 
 from mace_core.errors import ProviderError
+from mace_core.host.entry_points import Switches
 from mace_core.provider import Device, DeviceKind, Registry
-from mace_core.provider.entry_points import Switches
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="library names of Linux")
 

@@ -11,8 +11,8 @@ import pytest
 from mace_opencl import discovery
 from mace_opencl.provider import OpenClProvider
 
+from mace_core.host.entry_points import Switches
 from mace_core.provider import Device, DeviceKind, ProbeResult, Registry
-from mace_core.provider.entry_points import Switches
 from mace_core.tensor import MemoryKind
 
 if TYPE_CHECKING:

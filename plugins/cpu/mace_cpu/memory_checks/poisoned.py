@@ -1,4 +1,4 @@
-"""Steps that fill every buffer of the arena with a pattern when its planned life is over, see `mace_core.poison`."""
+"""Steps that fill every buffer of the arena with a pattern after its last reader, see `mace_core.host.poison`."""
 
 from __future__ import annotations
 

@@ -166,7 +166,7 @@ def assemble(program: Program) -> Assembly:
 
 def _plan_buffers(program: Program) -> int:
     """Give every arena buffer its offset; returns the arena's size in bytes."""
-    from mace_core.scheduler.memory import Lifetime, plan_arena
+    from mace_core.scheduler.planning.memory import Lifetime, plan_arena
 
     spans = lifetimes(program)
     entries = [Lifetime(first=first, last=last, nbytes=buf.nbytes) for buf, (first, last) in spans.items()]

@@ -1,0 +1,179 @@
+"""The devices of one session: in order of priority, opened when first needed, refused once lost."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import NoneType
+
+from mace_core.errors import MaceError, ProviderBugError, ProviderError, UsageError
+from mace_core.host.fork_safe import fork_safe_lock, unforked
+from mace_core.provider import Backend, DataTransfer, Device
+from mace_core.provider.border import attempt, calling, instance_of, reason_of
+from mace_core.tensor import MemoryKind
+
+_log = logging.getLogger("mace")
+
+
+@dataclass(slots=True, eq=False)
+class SessionDevice:
+    """One device a session may use.
+
+    Attributes:
+        device: its description.
+        open_backend: opens it.
+        named: the user named it: failing to open it is an error, not a note.
+        is_fallback: takes only what the devices before it leave over.
+        only_pinned: takes only nodes pinned to it.
+        provider_version: part of cache keys.
+        options_key: the options it is opened with, as text for cache keys.
+        has_options: some were given for it: they are tried at once, since only the provider knows their values.
+        refused: why it is not used any more; "" while it is.
+        is_closed: it is never opened again.
+    """
+
+    device: Device
+    open_backend: Callable[[], Backend]
+    named: bool = True
+    is_fallback: bool = False
+    only_pinned: bool = False
+    provider_version: str = ""
+    options_key: str = ""
+    has_options: bool = False
+    refused: str = ""
+    is_closed: bool = False
+    _backend: Backend | None = field(default=None, repr=False)
+
+    @property
+    def name(self) -> str:
+        return self.device.qualified_name
+
+    @property
+    def is_reference(self) -> bool:
+        return self.device.provider == "reference"
+
+    @property
+    def backend(self) -> Backend:
+        """The open backend; opened now if it was not."""
+        if self._backend is None:
+            if self.is_closed:
+                raise UsageError(f"{self.name} belongs to a session that is closed")
+            with unforked(), calling(self.name, "could not be opened"):
+                self._backend = instance_of(Backend, self.open_backend())
+        return self._backend
+
+    @property
+    def is_open(self) -> bool:
+        return self._backend is not None
+
+    @property
+    def memory(self) -> MemoryKind:
+        """The kind of memory its tensors live in."""
+        with calling(self.name):
+            return self.backend.allocators()[0].memory
+
+    def transfer(self) -> DataTransfer:
+        """How bytes get in and out of its own memory.
+
+        Raises:
+            ProviderError: if the backend names device memory and offers no transfer.
+        """
+        with calling(self.name):
+            found = instance_of((DataTransfer, NoneType), self.backend.transfer())
+        if found is None:
+            raise ProviderError(f"{self.name} has memory of its own but offers no transfer", device=self.name)
+        return found
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the open backend wants its user to read."""
+        if self._backend is None:
+            return ()
+        try:
+            with calling(self.name):
+                notes = self._backend.notes
+                return (notes,) if isinstance(notes, str) else tuple(str(note) for note in notes)
+        except Exception as error:
+            _log.warning("what %s has to tell is left out: %s", self.name, reason_of(error))
+            return ()
+
+    def measure_peak(self, seconds: float) -> float | None:
+        """Multiply-accumulates a second, see `Backend.measure_peak`; an error there is logged, since no run depends on
+        it."""
+        try:
+            with calling(self.name):
+                return self.backend.measure_peak(seconds)
+        except Exception as error:
+            _log.error("measuring the peak of %s failed: %s", self.name, reason_of(error))
+            return None
+
+    def close(self) -> None:
+        """Close the backend; an error of a provider there is logged, since nothing depends on it any more."""
+        self.is_closed = True
+        backend, self._backend = self._backend, None
+        if backend is not None:
+            attempt(backend.close, f"closing {self.name}")
+
+
+class DevicePool:
+    """The devices of a session.  Closed when the session is closed and the last plan made from it is gone."""
+
+    def __init__(self, devices: list[SessionDevice]) -> None:
+        self.devices = devices
+        self._users = 1
+        self._lock = fork_safe_lock()
+
+    def retain(self) -> None:
+        """One more plan holds things made from these devices."""
+        with self._lock:
+            self._users += 1
+
+    def release(self) -> None:
+        """One holder fewer; the last one closes the backends."""
+        with self._lock:
+            self._users -= 1
+            last = self._users == 0
+        if last:
+            for device in self.devices:
+                device.close()
+
+    def find(self, name: str) -> SessionDevice | None:
+        """The device with this qualified name."""
+        return next((device for device in self.devices if device.name == name), None)
+
+    def refuse(self, name: str, reason: str) -> None:
+        """Use the device no more."""
+        device = self.find(name)
+        if device is not None and not device.refused:
+            _log.error("%s is not used any more: %s", name, reason)
+            device.refused = reason
+
+    def candidates(self) -> list[SessionDevice]:
+        """Devices not refused, in order; not necessarily open."""
+        return [device for device in self.devices if not device.refused]
+
+    def ready(self, device: SessionDevice) -> bool:
+        """Whether the device is open, opened now if it was not; one that cannot be opened is refused from then on.
+
+        Raises:
+            UsageError: if its options mean nothing to it; never a reason to run elsewhere.
+            MaceError: if it cannot be opened and the user named it, or gave options for it.
+        """
+        if device.is_open:
+            return True
+        try:
+            device.backend  # noqa: B018 - opening is the point
+        except UsageError:
+            raise
+        except Exception as error:
+            if device.named or device.has_options:  # its options ask for it by name
+                if isinstance(error, MaceError):
+                    raise
+                raise ProviderBugError(
+                    f"{device.name} could not be opened: {reason_of(error)}", device=device.name
+                ) from error
+            device.refused = f"it could not be opened: {reason_of(error)}"
+            _log.warning("%s is left out: %s", device.name, device.refused)
+            return False
+        return True

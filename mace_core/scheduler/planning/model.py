@@ -1,0 +1,391 @@
+"""A model made ready for planning: loaded, optimised, with what the caches remember of it.
+
+A second process that runs the same file with the same shapes finds the optimised graph and the resolved shapes here,
+and imports neither onnx nor a compiler.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import struct
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mace_core.caching.build_id import build_id
+from mace_core.graph import Graph, GraphView, Value
+from mace_core.graph.signature import Resolution
+from mace_core.graph.work import DEFAULT_WORK_LIMIT, work_limit
+from mace_core.host.fork_safe import unforked
+from mace_core.provider import Backend, CompiledSubgraph, hooks
+from mace_core.provider.backend import Compatibility
+from mace_core.provider.border import calling, close_all, reason_of, unchanged
+from mace_core.scheduler.planning import notify
+from mace_core.scheduler.planning.devices import SessionDevice
+from mace_core.tensor import DType, Tensor, TensorType, ValueType
+
+if TYPE_CHECKING:
+    from mace_core.caching.cache import CheckedCache
+    from mace_core.caching.mapped import MappedCache
+    from mace_core.frontend.load import Model
+
+_log = logging.getLogger("mace")
+
+_MAX_STORED = 64
+"""Resolutions one session stores at most: shapes that depend on data could be without number."""
+
+_LENGTH = struct.Struct("<I")
+_BLOB_ALIGNMENT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Constants:
+    """How what depends on constants alone is computed.
+
+    Attributes:
+        compute: runs a graph without inputs.
+        made_by: what the results depend on beside the graph; part of the keys of stored graphs.
+    """
+
+    compute: Callable[[Graph], Sequence[Tensor]]
+    made_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """One time that a device made subgraphs runnable.
+
+    Attributes:
+        device: its qualified name.
+        subgraphs, nodes: how many.
+        seconds: what it took.
+        restored: whether they came out of the cache, so that nothing was compiled.
+    """
+
+    device: str
+    subgraphs: int
+    nodes: int
+    seconds: float
+    restored: bool
+
+    def __str__(self) -> str:
+        how = "restored from the cache" if self.restored else "compiled"
+        parts = f"{self.subgraphs} subgraph{'s' * (self.subgraphs != 1)} of {self.nodes} nodes"
+        return f"{self.device}: {parts} {how} in {self.seconds * 1000:.1f} ms"
+
+
+class PreparedModel:
+    """The graph a session runs, and how it is resolved and compiled.
+
+    Attributes:
+        graph: optimised.
+        label: how messages call the model.
+        preparations: the latest compilations, in order.
+    """
+
+    def __init__(
+        self, graph: Graph, label: str, *, fingerprint: str = "", cache: bool = False, mmap: bool = True
+    ) -> None:
+        """``fingerprint``: of the optimised graph, "" where it is not known yet; ``cache``: use the caches on disk;
+        ``mmap``: what providers stored is used where it lies in its file."""
+        self.graph = graph
+        self.label = label
+        self.preparations: deque[Preparation] = deque(maxlen=_MAX_STORED)
+        self._fingerprint = fingerprint
+        self._resolutions: CheckedCache | None = None
+        self._blobs: MappedCache | None = None
+        self._placements: CheckedCache | None = None
+        self._stored: Counter[str] = Counter()
+        self._mmap = mmap
+        if cache:
+            from mace_core.caching.cache import CheckedCache
+            from mace_core.caching.mapped import MappedCache
+
+            self._resolutions = CheckedCache("resolutions", build_id()) if fingerprint else None
+            self._blobs = MappedCache("blobs", build_id())
+            self._placements = CheckedCache("placements", build_id())
+
+    def resolve(self, graph: Graph, types: Mapping[Value, ValueType], values: Mapping[Value, Tensor]) -> Resolution:
+        """Shapes of ``graph`` (the model or a part of it) for one signature.
+
+        Raises:
+            ModelError: if the shapes do not fit the model.
+        """
+        key = ""
+        if self._resolutions is not None:
+            limit = work_limit()  # what was resolved under another one may be refused under this
+            bound = () if limit == DEFAULT_WORK_LIMIT else (f"work {limit}",)
+            key = _digest(self._fingerprint, *part_words(graph, types, values), *bound)
+            found = self._stored_resolution(graph, key)
+            if found is not None:
+                return found
+        from mace_core.graph.shapes import dump_resolution, resolve
+
+        resolution = resolve(graph, types, values, opset_imports={**graph.opset_imports, **self.graph.opset_imports})
+        if self._resolutions is not None and self._may_store("resolutions"):
+            self._resolutions.put(key, dump_resolution(graph, resolution))
+        return resolution
+
+    def forget_resolutions(self) -> None:
+        """Keep no resolved shapes on disk: they depend on more than the model and this build."""
+        self._resolutions = None
+
+    def _stored_resolution(self, graph: Graph, key: str) -> Resolution | None:
+        assert self._resolutions is not None
+        blob = self._resolutions.get(key)
+        if blob is None:
+            return None
+        from mace_core.graph.stored_resolution import load_resolution
+
+        try:
+            return load_resolution(graph, blob)
+        except ValueError as error:
+            _log.info("stored shapes are not used: %s", error)
+            return None
+
+    def compile(self, device: SessionDevice, views: Sequence[GraphView]) -> list[CompiledSubgraph]:
+        """Compile, or restore from the cache where the backend has a form to store.
+
+        Raises:
+            ProviderError: what the backend raises.
+        """
+        found = self.restore(device, views)
+        if found is not None:
+            return found
+        start = time.perf_counter()
+        try:
+            with unforked():
+                found = self._compile(device, views)
+        except Exception as failure:
+            seconds = time.perf_counter() - start
+            notify.compiled(self.label, device.name, _names(views), seconds, restored=False, error=reason_of(failure))
+            raise
+        self._tell(device, views, time.perf_counter() - start, restored=False)
+        return found
+
+    def restore(self, device: SessionDevice, views: Sequence[GraphView]) -> list[CompiledSubgraph] | None:
+        """What the cache has of these subgraphs, if the provider still takes it."""
+        start = time.perf_counter()
+        with unforked():
+            found = self._restore(device, views)
+        if found is not None:
+            self._tell(device, views, time.perf_counter() - start, restored=True)
+        return found
+
+    def _tell(self, device: SessionDevice, views: Sequence[GraphView], seconds: float, *, restored: bool) -> None:
+        nodes = _names(views)
+        done = Preparation(device.name, len(views), len(nodes), seconds, restored)
+        self.preparations.append(done)
+        _log.info("%s", done)
+        notify.compiled(self.label, device.name, nodes, seconds, restored=restored, error="")
+
+    def _may_store(self, kind: str) -> bool:
+        """Whether another entry of this kind may come from this session."""
+        self._stored[kind] += 1
+        return self._stored[kind] <= _MAX_STORED
+
+    def _compile(self, device: SessionDevice, views: Sequence[GraphView]) -> list[CompiledSubgraph]:
+        backend = device.backend
+        with calling(device.name), unchanged(device.name, *views):
+            compiled = backend.compile(views)
+        if self._blobs is not None and stores(backend) and self._may_store("blobs"):
+            try:
+                with calling(device.name):
+                    parts = backend.serialize_parts(compiled)
+                    compatibility = b"" if parts is None else backend.compatibility_key().encode()
+                    views_of_parts = None if parts is None else [memoryview(part) for part in parts]
+            except Exception as error:  # what was compiled is good; only the next start is slower
+                _log.warning("what %s compiled cannot be stored: %s", device.name, reason_of(error))
+                parts = None
+            if parts is not None and views_of_parts is not None:
+                head = _LENGTH.pack(len(compatibility)) + compatibility
+                self._blobs.put_parts(
+                    self._blob_key(device, views), (head + bytes(-len(head) % _BLOB_ALIGNMENT), *views_of_parts)
+                )
+        return compiled
+
+    def _restore(self, device: SessionDevice, views: Sequence[GraphView]) -> list[CompiledSubgraph] | None:
+        """What the cache holds, if the provider still takes it."""
+        if self._blobs is None or not stores(device.backend):
+            return None
+        entry = self._blobs.view(self._blob_key(device, views), mmap=self._mmap)
+        if entry is None:
+            return None
+        (length,) = _LENGTH.unpack_from(entry)
+        end = _LENGTH.size + length
+        made_under = bytes(entry[_LENGTH.size : end]).decode()
+        try:
+            with calling(device.name):
+                worth = device.backend.check_compatibility(made_under)
+        except Exception as error:
+            _log.warning("%s could not say whether what is stored is still good: %s", device.name, reason_of(error))
+            return None
+        if worth not in (Compatibility.OPTIMAL, Compatibility.USABLE):
+            _log.info(
+                "a stored compilation for %s is not used: the provider says %s",
+                device.name,
+                getattr(worth, "value", worth),
+            )
+            return None
+        try:
+            with calling(device.name), unchanged(device.name, *views):
+                restored = list(device.backend.deserialize_view(entry[end + -end % _BLOB_ALIGNMENT :], views))
+        except Exception as error:  # whatever a provider makes of a blob it cannot read: compiled anew, and replaced
+            _log.info("a stored compilation for %s is not used: %s", device.name, reason_of(error))
+            return None
+        if len(restored) != len(views):
+            _log.info("a stored compilation for %s is not used: it has %d subgraphs", device.name, len(restored))
+            close_all(restored, device.name)
+            return None
+        return restored
+
+    def stored_placement(self, words: Sequence[str]) -> bytes | None:
+        """What `store_placement` was given under the same words for the same model."""
+        return None if self._placements is None else self._placements.get(_digest(self._model_key(), *words))
+
+    def store_placement(self, words: Sequence[str], record: bytes) -> None:
+        """Keep for later sessions how a part of the model was placed."""
+        if self._placements is not None and self._may_store("placements"):
+            self._placements.put(_digest(self._model_key(), *words), record)
+
+    def _model_key(self) -> str:
+        if not self._fingerprint:
+            from mace_core.graph.serialize import graph_fingerprint
+
+            self._fingerprint = graph_fingerprint(self.graph)
+        return self._fingerprint
+
+    def _blob_key(self, device: SessionDevice, views: Sequence[GraphView]) -> str:
+        words = [self._model_key(), device.name, device.provider_version, device.options_key]
+        for view in views:
+            types = {value: found for value in view.inputs if (found := view.type(value)) is not None}
+            known = {
+                value: constant
+                for node in view.nodes
+                for value in node.inputs
+                if value is not None and value.constant is None and (constant := view.constant(value)) is not None
+            }
+            words += ["view", *_words(view.nodes, view.inputs, view.outputs, types, known)]
+        return _digest(*words)
+
+
+def prepare_model(
+    model: Model, *, optimize: bool, cache: bool, mmap: bool, constants: Constants | None = None
+) -> PreparedModel:
+    """Load and optimise, or take the optimised graph from the cache.
+
+    Args:
+        model: see `Session`.
+        optimize: simplify the graph.
+        cache: use the caches on disk.
+        mmap: keep weights in the mapped file.
+        constants: computes what depends on constants alone.
+
+    Raises:
+        ModelError: if the model cannot be read.
+        PluginError: if a plugin that adds graph passes fails to name them.
+    """
+    with unforked():  # importing onnx, which a forked child could not end for another thread
+        return _prepare_model(model, optimize, cache, mmap, constants)
+
+
+def _prepare_model(
+    model: Model, optimize_it: bool, cache: bool, mmap: bool, constants: Constants | None
+) -> PreparedModel:
+    extra = hooks.registered_passes() if optimize_it else []
+
+    def simplify(graph: Graph) -> None:
+        from mace_core.optimizer import default_passes, optimize
+
+        optimize(graph, [*default_passes(None if constants is None else constants.compute), *extra])
+
+    if cache and isinstance(model, str | os.PathLike):
+        from mace_core.caching.cache import CheckedCache
+        from mace_core.frontend.load import model_path
+        from mace_core.frontend.warm import load_cached
+
+        path = model_path(model)
+        passes = ",".join(f"{type(p).__module__}.{type(p).__qualname__}" for p in extra)
+        graph, fingerprint = load_cached(
+            path,
+            CheckedCache("graphs", build_id()),
+            simplify if optimize_it else _leave,
+            f"{optimize_it} {passes} {constants.made_by if constants is not None else ''}",
+            mmap=mmap,
+        )
+        return PreparedModel(graph, f"'{path}'", fingerprint=fingerprint, cache=True, mmap=mmap)
+    from mace_core.frontend.load import load_model
+
+    graph = load_model(model, mmap=mmap)
+    if optimize_it:
+        simplify(graph)
+    label = f"'{os.fspath(model)}'" if isinstance(model, str | os.PathLike) else _name_of(graph)
+    return PreparedModel(graph, label, cache=cache, mmap=mmap)
+
+
+def stores(backend: Backend) -> bool:
+    """Whether the backend has a form of compiled subgraphs to store."""
+    kind = type(backend)
+    return kind.serialize is not Backend.serialize or kind.serialize_parts is not Backend.serialize_parts
+
+
+def _leave(graph: Graph) -> None:
+    """No optimisation asked for."""
+
+
+def _name_of(graph: Graph) -> str:
+    if graph.source_path is not None:
+        return f"'{graph.source_path}'"
+    return f"model '{graph.name}'" if graph.name else "the model"
+
+
+def _names(views: Sequence[GraphView]) -> tuple[str, ...]:
+    return tuple(node.name for view in views for node in view.nodes)
+
+
+def part_words(graph: Graph, types: Mapping[Value, ValueType], values: Mapping[Value, Tensor]) -> list[str]:
+    """What tells one part of a model under one signature from another."""
+    return _words(graph.nodes, graph.inputs, graph.outputs, types, values)
+
+
+def _words(
+    nodes: Sequence[object],
+    inputs: Sequence[Value],
+    outputs: Sequence[Value],
+    types: Mapping[Value, ValueType],
+    values: Mapping[Value, Tensor],
+) -> list[str]:
+    """What, beside the model's fingerprint, tells one part under one signature from another."""
+    words = [getattr(node, "name", "") for node in nodes]
+    words += ["in", *(f"{value.name}={_type_word(types.get(value))}" for value in inputs)]
+    words += ["out", *(value.name for value in outputs)]
+    words += ["is", *(f"{value.name}={_content_word(values[value])}" for value in sorted(values, key=lambda v: v.name))]
+    return words
+
+
+def _type_word(type: ValueType | None) -> str:
+    if isinstance(type, TensorType):
+        return f"{type.dtype.value}{type.shape!r}"  # repr tells the dimension 'n' from the number
+    return str(type)
+
+
+def _content_word(tensor: Tensor) -> str:
+    if tensor.dtype is DType.STRING:
+        return f"{tensor.shape}{[str(item) for item in tensor.payload.reshape(-1)]!r}"
+    return f"{tensor.dtype.value}{tensor.shape}{hashlib.blake2b(tensor.payload.tobytes(), digest_size=16).hexdigest()}"
+
+
+def _digest(*words: str) -> str:
+    digest = hashlib.blake2b(digest_size=20)
+    for word in words:
+        data = word.encode()
+        digest.update(_LENGTH.pack(len(data)))
+        digest.update(data)
+    return digest.hexdigest()
+
+
+__all__ = ["PreparedModel", "prepare_model"]

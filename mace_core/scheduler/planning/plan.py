@@ -1,0 +1,340 @@
+"""The execution plan of one stage: registers and steps, with nothing left to decide at run time.
+
+A register is a value at a location ("host", or a device with memory of its own).  Steps run subgraphs, move bytes, or
+run control flow; they refer to registers by number.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from mace_core.graph import Node, Value
+from mace_core.provider import CompiledSubgraph
+from mace_core.scheduler.host.control_flow import ControlFlow
+from mace_core.scheduler.numerics import NumericsCheck
+from mace_core.scheduler.planning.devices import DevicePool, SessionDevice
+from mace_core.scheduler.planning.memory import ArenaPlan, Lifetime, plan_arena
+from mace_core.scheduler.planning.partition import CORE_DEVICE
+from mace_core.scheduler.planning.placement import PlacedStage
+from mace_core.scheduler.planning.stages import Stage
+from mace_core.scheduler.values import element_dtype, is_dense
+from mace_core.tensor import DType, MemoryKind, Tensor, TensorType, ValueType
+
+HOST = "host"
+
+
+class Storage(enum.Enum):
+    """Where a register's memory comes from."""
+
+    INPUT = "input"  # bound to what is fed
+    CONSTANT = "constant"  # the same bytes in every run
+    ARENA = "arena"  # a place in the location's arena
+    FRESH = "fresh"  # a new array per run: it outlives the run, or Python code looks at it
+    DYNAMIC = "dynamic"  # made during the run: its shape is known only then, or control flow returns it
+    OBJECT = "object"  # a Python object
+
+
+@dataclass(slots=True, eq=False)
+class Register:
+    """A value at a location; ``shape`` is None where only the run tells."""
+
+    value: Value
+    location: str
+    storage: Storage
+    type: ValueType | None
+    dtype: DType
+    shape: tuple[int, ...] | None
+    constant: Tensor | None = None
+    first: int = 0
+    last: int = 0
+    offset: int = 0
+
+    @property
+    def nbytes(self) -> int:
+        size = 1
+        for dim in self.shape or ():
+            size *= dim
+        return self.dtype.nbytes(size)
+
+
+@dataclass(slots=True, eq=False)
+class RunStep:
+    """Run a compiled subgraph; ``touches_host`` where it reads or writes host memory or Python objects."""
+
+    device: str
+    location: str
+    compiled: CompiledSubgraph
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    name: str
+    source: tuple[str, ...]
+    workspace_bytes: int
+    touches_host: bool
+    workspace_offset: int = 0
+    nodes: tuple[Node, ...] = ()
+
+
+@dataclass(slots=True, eq=False)
+class UploadStep:
+    """Copy host -> device."""
+
+    device: str
+    source: int
+    target: int
+
+
+@dataclass(slots=True, eq=False)
+class DownloadStep:
+    """Copy device -> host."""
+
+    device: str
+    source: int
+    target: int
+
+
+@dataclass(slots=True, eq=False)
+class ControlStep:
+    """Run If, Loop, Scan or SequenceMap."""
+
+    node: Node
+    control: ControlFlow
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+
+Step = RunStep | UploadStep | DownloadStep | ControlStep
+
+
+@dataclass(slots=True, eq=False)
+class StagePlan:
+    """All of the above for one stage.
+
+    Attributes:
+        feeds: the register of each value fed.
+        results: the register of each stage output.
+        arenas: memory plan per location.
+        devices: the devices that steps use, by name.
+        numerics: what results are checked for after every step, if anything.
+        single: the one step of a plan that is one run on host memory and nothing else (the fast path).
+    """
+
+    stage: Stage
+    placed: PlacedStage
+    registers: list[Register]
+    steps: list[Step]
+    feeds: list[int]
+    results: list[int]
+    arenas: dict[str, ArenaPlan]
+    devices: dict[str, SessionDevice]
+    single: RunStep | None = None
+    numerics: NumericsCheck | None = None
+
+    @property
+    def transfers(self) -> list[UploadStep | DownloadStep]:
+        return [step for step in self.steps if isinstance(step, UploadStep | DownloadStep)]
+
+
+def build_plan(
+    stage: Stage,
+    placed: PlacedStage,
+    pool: DevicePool,
+    feeds: Sequence[Value],
+    control_flow: Callable[[Node, Mapping[Value, ValueType], Mapping[Value, Tensor]], ControlFlow],
+) -> StagePlan:
+    """Turn placed partitions into a plan.  ``feeds`` are the values fed, in order."""
+    builder = _Builder(stage, placed, pool)
+    builder.add_feeds(feeds)
+    for index, part in enumerate(placed.partitioning.partitions):
+        compiled = placed.compiled[index]
+        if compiled is None:
+            node = part.nodes[0]
+            builder.add_control(node, control_flow(node, stage.types, stage.known))
+        else:
+            builder.add_run(index, compiled)
+    return builder.finish(feeds)
+
+
+@dataclass(slots=True)
+class _Builder:
+    stage: Stage
+    placed: PlacedStage
+    pool: DevicePool
+    registers: list[Register] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+    index: dict[tuple[Value, str], int] = field(default_factory=dict)
+    devices: dict[str, SessionDevice] = field(default_factory=dict)
+    plain: set[Value] = field(default_factory=set)  # read by Python code: no arena
+
+    def add_feeds(self, feeds: Sequence[Value]) -> None:
+        for node in self.stage.nodes:
+            if any(True for _ in node.subgraphs()):
+                self.plain.update(v for v in node.inputs if v is not None)
+        self.plain.update(self.stage.outputs)
+        for part, view in zip(self.placed.partitioning.partitions, self.placed.views, strict=True):
+            if part.device == CORE_DEVICE:
+                self.plain.update(view.inputs)
+        for value in feeds:
+            dense = is_dense(self._type(value))
+            self._register(value, HOST, Storage.INPUT if dense else Storage.OBJECT)
+        fed = set(feeds)
+        for part, view in zip(self.placed.partitioning.partitions, self.placed.views, strict=True):
+            # Before any work is queued: an upload never has to wait for a device that is busy.
+            for value in view.inputs:
+                if part.device != CORE_DEVICE and value in fed:
+                    self._at(value, self._location(self._device(part.device)))
+
+    def add_run(self, index: int, compiled: CompiledSubgraph) -> None:
+        part, view = self.placed.partitioning.partitions[index], self.placed.views[index]
+        device = self._device(part.device)
+        location = self._location(device)
+        inputs = tuple(self._at(value, location) for value in view.inputs)
+        outputs = tuple(self._make(value, location) for value in view.outputs)
+        source = tuple(name for node in part.nodes for name in node.source)
+        touches_host = any(self.registers[r].location == HOST for r in (*inputs, *outputs)) or location == HOST
+        step = RunStep(
+            device.name,
+            location,
+            compiled,
+            inputs,
+            outputs,
+            view.name,
+            source,
+            compiled.workspace_bytes,
+            touches_host,
+            nodes=part.nodes,
+        )
+        self._step(step, inputs, outputs)
+
+    def add_control(self, node: Node, control: ControlFlow) -> None:
+        inputs = tuple(self._at(value, HOST) for value in control.reads)
+        outputs = tuple(self._given(value) for value in control.writes)
+        self._step(ControlStep(node, control, inputs, outputs), inputs, outputs)
+
+    def finish(self, feeds: Sequence[Value]) -> StagePlan:
+        results = [self._at(value, HOST) for value in self.stage.outputs]
+        for register in results:
+            self.registers[register].last = len(self.steps)
+        arenas = self._plan_memory()
+        slots = [self.index[value, HOST] for value in feeds]
+        plan = StagePlan(
+            self.stage,
+            self.placed,
+            self.registers,
+            self.steps,
+            slots,
+            results,
+            arenas,
+            self.devices,
+        )
+        plan.single = _single_step(plan)
+        return plan
+
+    def _plan_memory(self) -> dict[str, ArenaPlan]:
+        """One arena per location for what lives between steps and for workspaces."""
+        lifetimes: dict[str, list[Lifetime]] = {}
+        owners: dict[str, list[Register | RunStep]] = {}
+        for register in self.registers:
+            if register.storage is Storage.ARENA:
+                lifetimes.setdefault(register.location, []).append(
+                    Lifetime(register.first, register.last, register.nbytes)
+                )
+                owners.setdefault(register.location, []).append(register)
+        for number, step in enumerate(self.steps):
+            if isinstance(step, RunStep) and step.workspace_bytes:
+                lifetimes.setdefault(step.location, []).append(Lifetime(number, number, step.workspace_bytes))
+                owners.setdefault(step.location, []).append(step)
+        arenas = {location: plan_arena(entries) for location, entries in lifetimes.items()}
+        for location, arena in arenas.items():
+            for owner, offset in zip(owners[location], arena.offsets, strict=True):
+                if isinstance(owner, Register):
+                    owner.offset = offset
+                else:
+                    owner.workspace_offset = offset
+        return arenas
+
+    def _step(self, step: Step, reads: Sequence[int], writes: Sequence[int]) -> None:
+        number = len(self.steps)
+        for register in reads:
+            self.registers[register].last = number
+        for register in writes:
+            self.registers[register].first = self.registers[register].last = number
+        self.steps.append(step)
+
+    def _at(self, value: Value, location: str) -> int:
+        """The register of ``value`` at ``location``; copied there if it is elsewhere."""
+        found = self.index.get((value, location))
+        if found is not None:
+            return found
+        if value.constant is not None or value in self.stage.known:
+            constant = value.constant if value.constant is not None else self.stage.known[value]
+            return self._register(value, HOST, Storage.CONSTANT, constant)
+        if location == HOST:
+            source, holder = next((i, at) for (v, at), i in self.index.items() if v is value)
+            target = self._make(value, HOST)
+            self._step(DownloadStep(holder, source, target), (source,), (target,))
+            return target
+        source = self._at(value, HOST)
+        if not is_dense(self._type(value)):
+            return source
+        target = self._make(value, location)
+        self._step(UploadStep(location, source, target), (source,), (target,))
+        return target
+
+    def _make(self, value: Value, location: str) -> int:
+        """A register that a step writes."""
+        type = self._type(value)
+        if not is_dense(type) and type is not None:
+            return self._register(value, HOST, Storage.OBJECT)
+        if not isinstance(type, TensorType) or not type.is_concrete:
+            return self._register(value, location, Storage.DYNAMIC)
+        plain = location == HOST and value in self.plain
+        return self._register(value, location, Storage.FRESH if plain else Storage.ARENA)
+
+    def _given(self, value: Value) -> int:
+        """A register that control flow fills with what its bodies return."""
+        dense = is_dense(self._type(value)) or self._type(value) is None
+        return self._register(value, HOST, Storage.DYNAMIC if dense else Storage.OBJECT)
+
+    def _register(self, value: Value, location: str, storage: Storage, constant: Tensor | None = None) -> int:
+        type = self._type(value)
+        concrete = isinstance(type, TensorType) and type.is_concrete
+        shape = type.concrete_shape if concrete and isinstance(type, TensorType) else None
+        if constant is not None:
+            type, shape = TensorType(constant.dtype, constant.shape), constant.shape
+        self.index[value, location] = len(self.registers)
+        self.registers.append(Register(value, location, storage, type, element_dtype(type), shape, constant))
+        return len(self.registers) - 1
+
+    def _type(self, value: Value) -> ValueType | None:
+        return self.stage.types.get(value, value.type)
+
+    def _device(self, name: str) -> SessionDevice:
+        device = self.devices.get(name)
+        if device is None:
+            device = self.pool.find(name)
+            assert device is not None, f"partitions name only devices of the pool, not {name}"
+            self.devices[name] = device
+        return device
+
+    @staticmethod
+    def _location(device: SessionDevice) -> str:
+        return HOST if device.memory is MemoryKind.HOST else device.name
+
+
+def _single_step(plan: StagePlan) -> RunStep | None:
+    """The step, if the plan is one run whose inputs are what is fed and whose outputs are new arrays."""
+    if len(plan.steps) != 1:
+        return None
+    step = plan.steps[0]
+    if not isinstance(step, RunStep) or step.location != HOST or plan.stage.rest is not None:
+        return None
+    fits = all(plan.registers[r].storage is Storage.INPUT and not plan.registers[r].dtype.is_packed for r in plan.feeds)
+    computed = set(step.outputs)
+    fits &= all(
+        r in computed and plan.registers[r].storage is Storage.FRESH and not plan.registers[r].dtype.is_packed
+        for r in plan.results
+    )
+    fits &= len(set(plan.results)) == len(step.outputs)
+    return step if fits else None

@@ -1,0 +1,165 @@
+"""Placements of earlier processes: a start that finds one asks no device what it can run, and compiles nothing.
+
+A record holds for the same part of the same model under the same input types, the same devices with the same options,
+pins and strictness.  The devices that had a say must have a stored form, and say themselves (`check_compatibility`)
+that what was stored under their driver or build is still good; everything that was compiled has to be in the cache.
+Where any of that is not so, the part is placed as if there were no record.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from mace_core.provider.backend import Compatibility, CompiledSubgraph
+from mace_core.provider.border import calling, close_all, reason_of
+from mace_core.scheduler.planning.model import PreparedModel, part_words, stores
+from mace_core.scheduler.planning.partition import CORE_DEVICE, Partition, Partitioning, Placement
+from mace_core.scheduler.planning.placement import PlacedStage, views_of
+
+if TYPE_CHECKING:
+    from mace_core.graph import GraphView, Node, Value
+    from mace_core.scheduler.planning.devices import DevicePool
+    from mace_core.scheduler.planning.stages import Stage
+    from mace_core.tensor import Tensor, ValueType
+
+_log = logging.getLogger("mace")
+
+
+class RememberedPlacements:
+    """Stores and restores how the parts of one model were placed."""
+
+    def __init__(self, model: PreparedModel, pool: DevicePool, *, strict: bool) -> None:
+        self._model = model
+        self._pool = pool
+        self._strict = strict
+
+    def restore(
+        self,
+        stage: Stage,
+        types: Mapping[Value, ValueType],
+        fixed: Mapping[Value, Tensor],
+        pins: Mapping[Node, str],
+        *,
+        name: str,
+    ) -> PlacedStage | None:
+        """The stage as it was placed before, with what was compiled for it; None where that cannot be had.
+
+        Args:
+            stage: what is to run.
+            types, fixed: of the inputs, as they were resolved.
+            pins: device by node.
+            name: of the graph, for the names of subgraphs.
+        """
+        stored = self._model.stored_placement(self._words(stage, types, fixed, pins))
+        if stored is None:
+            return None
+        try:
+            record = json.loads(stored)
+            if record["nodes"] != [node.name for node in stage.nodes] or not self._still_good(record["asked"]):
+                return None
+            partitioning = _partitioning(record, stage)
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            _log.info("a stored placement is not used (%s: %s)", type(error).__name__, error)
+            return None
+        views = views_of(stage, partitioning.partitions, name)
+        compiled = self._compiled(partitioning.partitions, views)
+        return None if compiled is None else PlacedStage(partitioning, tuple(views), compiled)
+
+    def store(
+        self,
+        placed: PlacedStage,
+        stage: Stage,
+        types: Mapping[Value, ValueType],
+        fixed: Mapping[Value, Tensor],
+        pins: Mapping[Node, str],
+    ) -> None:
+        """Keep how the stage was placed, if that will be the same next time."""
+        placements = placed.partitioning.placements
+        asked = {placement.device for placement in placements.values()} - {CORE_DEVICE}
+        asked.update(device for placement in placements.values() for device in placement.declined)
+        devices = [device for device in self._pool.devices if device.name in asked]
+        if not placed.is_steady or not all(device.is_open and stores(device.backend) for device in devices):
+            return
+        position = {node: index for index, node in enumerate(stage.nodes)}
+        kinds: dict[tuple[Any, ...], int] = {}
+        for placement in placements.values():
+            kinds.setdefault(_kind(placement), len(kinds))
+        try:
+            keys = []
+            for device in devices:
+                with calling(device.name):
+                    keys.append([device.name, str(device.backend.compatibility_key())])
+        except Exception as error:  # only the next start is slower
+            _log.warning("where nodes run cannot be stored: %s", reason_of(error))
+            return
+        record = {
+            "nodes": [node.name for node in stage.nodes],
+            "asked": keys,
+            "partitions": [[p.device, [position[node] for node in p.nodes]] for p in placed.partitioning.partitions],
+            "kinds": list(kinds),
+            "placements": [kinds[_kind(placements[node])] for node in stage.nodes],
+        }
+        self._model.store_placement(self._words(stage, types, fixed, pins), json.dumps(record).encode())
+
+    def _words(
+        self,
+        stage: Stage,
+        types: Mapping[Value, ValueType],
+        fixed: Mapping[Value, Tensor],
+        pins: Mapping[Node, str],
+    ) -> list[str]:
+        words = [*part_words(stage.graph, types, fixed), "strict" if self._strict else "lenient"]
+        for device in self._pool.devices:
+            flags = (device.named, device.is_fallback, device.only_pinned, bool(device.refused))
+            words += ["device", device.name, device.provider_version, device.options_key, str(flags)]
+        return [*words, *(f"{node.name}:{device}" for node, device in pins.items())]
+
+    def _still_good(self, asked: Sequence[tuple[str, str]]) -> bool:
+        """Whether each device that had a say still takes what was made under the key it had then."""
+        for name, key in asked:
+            device = self._pool.find(name)
+            if device is None or device.refused or not self._pool.ready(device) or not stores(device.backend):
+                return False
+            try:
+                with calling(name):
+                    worth = device.backend.check_compatibility(key)
+            except Exception as error:  # a defect of the provider: it is asked the long way
+                _log.warning("%s could not say whether what is stored is still good: %s", name, reason_of(error))
+                return False
+            if worth not in (Compatibility.OPTIMAL, Compatibility.USABLE):
+                return False
+        return True
+
+    def _compiled(
+        self, parts: Sequence[Partition], views: Sequence[GraphView]
+    ) -> tuple[CompiledSubgraph | None, ...] | None:
+        """What was compiled for each partition (None for control flow), grouped as when it was stored."""
+        found: list[CompiledSubgraph | None] = [None] * len(parts)
+        for device in self._pool.devices:
+            own = [index for index, part in enumerate(parts) if part.device == device.name]
+            if not own:
+                continue
+            restored = self._model.restore(device, [views[index] for index in own])
+            if restored is None:
+                close_all(found)
+                return None
+            for index, compiled in zip(own, restored, strict=True):
+                found[index] = compiled
+        return tuple(found)
+
+
+def _kind(placement: Placement) -> tuple[Any, ...]:
+    """What many nodes have in common: device, reason, and for each device before it why not there."""
+    return placement.device, placement.reason, tuple(placement.declined.items())
+
+
+def _partitioning(record: Mapping[str, Any], stage: Stage) -> Partitioning:
+    nodes = stage.nodes
+    kinds = [(device, reason, dict(declined)) for device, reason, declined in record["kinds"]]
+    return Partitioning(
+        tuple(Partition(device, tuple(nodes[i] for i in members)) for device, members in record["partitions"]),
+        {node: Placement(node, *kinds[number]) for node, number in zip(nodes, record["placements"], strict=True)},
+    )

@@ -1,0 +1,196 @@
+"""Which devices a session uses: those the user names, or all real ones; and who takes what they leave over."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+
+from mace_core.errors import DeviceNotFoundError, MaceError, PluginError, UsageError
+from mace_core.graph import Graph
+from mace_core.host.entry_points import describe
+from mace_core.provider import Backend, Device, ExecutionProvider, hooks
+from mace_core.provider.inventory import find_device, inventory, is_real, probe
+from mace_core.provider.registry import CUSTOM, REFERENCE, PluginState, Registry
+from mace_core.scheduler.planning.devices import SessionDevice
+
+_log = logging.getLogger("mace")
+
+Options = Mapping[str, Mapping[str, object]]
+
+HOST_PROVIDER = "cpu"
+"""The provider that takes what named accelerators decline, where it is installed."""
+
+
+def select_devices(
+    registry: Registry,
+    names: Sequence[str] | None,
+    *,
+    options: Options,
+    strict: bool,
+    pinned: Sequence[str] = (),
+    graph: Graph,
+) -> list[SessionDevice]:
+    """The devices in order of priority.
+
+    Args:
+        registry: where providers are found.
+        names: ``provider`` or ``provider:id`` each, or None for all real devices (accelerators, then CPUs).
+        options: per provider, or per device under its qualified name (which goes over the provider's).
+        strict: only the devices named, or the real ones of the inventory; no fallback.
+        graph: the model, for plugins that choose among devices.
+        pinned: devices that pins name; added for pinned nodes only where they are not among the others.
+
+    Raises:
+        DeviceNotFoundError, PluginError, UsageError: for names and options that mean nothing here.
+    """
+    chosen: list[tuple[Device, bool, bool]] = []  # device, named, fallback
+    if names is None:
+        real = inventory(registry).real_devices
+        offered = [device for device in real if device.provider not in (REFERENCE, CUSTOM)]
+        preferred = hooks.select_devices(offered, graph) if offered else None
+        chosen += [(device, False, False) for device in (preferred or offered)]
+    else:
+        if isinstance(names, str):
+            names = [names]
+        named = {(found := _find(name, registry, options)).qualified_name: found for name in names}
+        chosen += [(device, True, False) for device in named.values()]
+    have = {device.qualified_name for device, _, _ in chosen}
+    if not strict:
+        if CUSTOM in registry.names() and f"{CUSTOM}:0" not in have:
+            chosen.append((find_device(CUSTOM, registry), False, True))
+        if names is not None:
+            chosen += [(device, False, True) for device in host_devices(registry) if device.qualified_name not in have]
+        if f"{REFERENCE}:0" not in have and REFERENCE in registry.names():
+            chosen.append((find_device(REFERENCE, registry), False, True))
+    have = {device.qualified_name for device, _, _ in chosen}
+    extra = [
+        device
+        for name in dict.fromkeys(pinned)
+        if (device := _find(name, registry, options)).qualified_name not in have
+    ]
+    if not chosen and not extra:
+        raise UsageError(
+            "there is no device to run on: no real device was found and strict placement rules out the reference; "
+            "install a provider (pip install mace-cpu) or name a device"
+        )
+    _check_options(options, [*(device for device, _, _ in chosen), *extra], registry)
+    return [
+        *(_session_device(device, registry, options, named=False, only_pinned=True) for device in extra),
+        *(
+            _session_device(device, registry, options, named=named, is_fallback=fallback)
+            for device, named, fallback in chosen
+        ),
+    ]
+
+
+def _find(name: str, registry: Registry, options: Options) -> Device:
+    """The device a user names, under the options given for it."""
+    given = {**options.get(name.partition(":")[0], {}), **options.get(name, {})}
+    return find_device(name, registry, options=given)
+
+
+def host_devices(registry: Registry) -> list[Device]:
+    """The CPU provider's devices, where it is installed and works; only this one provider is asked."""
+    if HOST_PROVIDER not in registry.names():
+        return []
+    try:
+        return [device for device in probe(HOST_PROVIDER, registry).devices if is_real(device)]
+    except PluginError as error:
+        _log.warning("nodes that the devices named decline cannot go to the CPU provider: %s", error)
+        return []
+
+
+def host_provider_version(registry: Registry) -> str:
+    """Name and version of the provider that computes on the host, for cache keys; nothing is loaded for it."""
+    if HOST_PROVIDER not in registry.names():
+        return REFERENCE
+    versions = [status.version for status in registry.plugins() if status.name == HOST_PROVIDER]
+    return f"{HOST_PROVIDER} {'/'.join(versions)}"
+
+
+def host_advice(registry: Registry) -> str:
+    """Why the CPU provider takes nothing off the reference, and what to do; "" where it is there and works."""
+    try:
+        status = registry.status(HOST_PROVIDER)
+    except DeviceNotFoundError:
+        return "the CPU provider is not installed: pip install mace-cpu"
+    if status.state is PluginState.DISABLED:
+        return f"the CPU provider is installed and switched off: {status.reason}"
+    if status.state in (PluginState.OK, PluginState.NOT_LOADED):
+        return ""
+    return f"the CPU provider cannot be used: {status.reason}"
+
+
+def resolve_device_name(name: str, registry: Registry, options: Options) -> str:
+    """The qualified name of a device a user names shortly; some are found only under the options given for them."""
+    return _find(name, registry, options).qualified_name
+
+
+def _session_device(
+    device: Device,
+    registry: Registry,
+    options: Options,
+    *,
+    named: bool,
+    is_fallback: bool = False,
+    only_pinned: bool = False,
+) -> SessionDevice:
+    given = {**options.get(device.provider, {}), **options.get(device.qualified_name, {})}
+    provider: ExecutionProvider = registry.provider(device.provider)
+    return SessionDevice(
+        device=device,
+        open_backend=lambda: _open(registry, provider, device, given),
+        has_options=bool(given),
+        named=named or only_pinned,
+        is_fallback=is_fallback,
+        only_pinned=only_pinned,
+        provider_version=provider.version,
+        options_key=json.dumps(given, sort_keys=True, default=str),
+    )
+
+
+def _open(registry: Registry, provider: ExecutionProvider, device: Device, given: Mapping[str, object]) -> Backend:
+    """The backend of ``device``.
+
+    Raises:
+        UsageError: if the provider refuses the options, with whatever words.
+    """
+    try:
+        with registry.calls(device.provider).call(device.provider):
+            return provider.open(device, given)
+    except MaceError:
+        raise
+    except (TypeError, ValueError, OverflowError) as error:
+        if not given:
+            raise
+        options = ", ".join(f"{name}={value!r}" for name, value in given.items())
+        raise UsageError(
+            f"{device.qualified_name} cannot be opened with the options {options}: {describe(error)}"
+        ) from error
+
+
+def _check_options(options: Options, devices: Sequence[Device], registry: Registry) -> None:
+    """Options must be of a device in use, and known to its provider: what has no effect is a mistake.
+
+    Raises:
+        UsageError: naming what does not fit.
+    """
+    used = {device.provider for device in devices} | {device.qualified_name for device in devices}
+    for name, given in options.items():
+        provider_name = name.partition(":")[0]
+        if provider_name not in registry.names():
+            raise UsageError(f"options are given for '{name}', which is no provider here; {registry.suggestion(name)}")
+        if name not in used:
+            if not given:
+                continue
+            in_use = ", ".join(device.qualified_name for device in devices)
+            raise UsageError(
+                f"options are given for '{name}' ({', '.join(given)}), which is not in use: this session has {in_use}; "
+                f"name '{name}' as a device, or leave its options out"
+            )
+        known = registry.provider(provider_name).options
+        for option in given:
+            if option not in known:
+                offered = ", ".join(sorted(known)) or "none"
+                raise UsageError(f"the provider '{provider_name}' has no option '{option}'; its options: {offered}")

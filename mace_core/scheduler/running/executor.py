@@ -1,0 +1,498 @@
+"""Runs a stage plan: one `StageInstance` per concurrent request holds arenas, argument state and queues."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from types import NoneType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mace_core.errors import ProviderBugError, describe_error
+from mace_core.graph import Value
+from mace_core.host.memory import require_host_memory
+from mace_core.provider import (
+    Allocator,
+    Bindings,
+    BoundTensor,
+    Buffer,
+    CancelFlag,
+    DataTransfer,
+    Event,
+    Execution,
+    Stream,
+)
+from mace_core.provider.border import attempt, calling, close_all, instance_of
+from mace_core.provider.memory import HostAllocator
+from mace_core.scheduler.context import RunContext
+from mace_core.scheduler.numerics import NumericsCheck
+from mace_core.scheduler.planning.plan import (
+    HOST,
+    ControlStep,
+    DownloadStep,
+    Register,
+    RunStep,
+    StagePlan,
+    Step,
+    Storage,
+    UploadStep,
+)
+from mace_core.scheduler.running.calls import run_execution
+from mace_core.scheduler.running.copies import queue_copy, queueable_copies
+from mace_core.scheduler.values import (
+    RuntimeValue,
+    address_of,
+    fresh_storage,
+    from_storage,
+    read_bound,
+    storage,
+)
+from mace_core.tensor import DType, MemoryKind
+
+if TYPE_CHECKING:
+    from mace_core.scheduler.profile import Profile
+
+_log = logging.getLogger("mace")
+
+
+@dataclass(slots=True, eq=False)
+class _Prepared:
+    """A run step's argument state; dynamic where a shape comes out of the run."""
+
+    execution: Execution
+    bindings: Bindings
+    is_dynamic: bool
+
+
+class StageInstance:
+    """Everything one request needs to run a plan; used by one thread at a time."""
+
+    # where new arrays come from
+    _empty: Callable[..., npt.NDArray[Any]] = staticmethod(np.empty)
+    _fresh: Callable[..., npt.NDArray[Any]] = staticmethod(fresh_storage)
+
+    def __init__(self, plan: StagePlan) -> None:
+        self.plan = plan
+        self._arenas: dict[str, tuple[Allocator, Buffer]] = {}
+        self._executions: list[Execution] = []
+        self._streams: dict[str, Stream] = {}
+        self._host_queues: list[str] = []
+        self._pending: dict[str, list[Event]] = {}
+        self._temporary: list[tuple[Allocator, Buffer]] = []
+        self._arrays: list[RuntimeValue] = [None] * len(plan.registers)
+        self._own_cancel = CancelFlag()  # never set
+        try:
+            for location, arena in plan.arenas.items():
+                with calling(location):
+                    allocator = HostAllocator() if location == HOST else plan.devices[location].backend.allocators()[0]
+                    self._arenas[location] = (allocator, instance_of(Buffer, allocator.allocate(arena.total_bytes)))
+            for name, device in plan.devices.items():
+                with calling(name):
+                    stream = instance_of((Stream, NoneType), device.backend.create_stream())
+                if stream is not None:
+                    self._streams[name] = stream
+                    if device.memory is MemoryKind.HOST:
+                        self._host_queues.append(name)
+            self._bound = [self._bind(index, register) for index, register in enumerate(plan.registers)]
+            self._new = [i for i, register in enumerate(plan.registers) if register.storage is Storage.FRESH]
+            self._work = [self._prepare(step) for step in plan.steps]
+            self._transfers: dict[str, DataTransfer] = {}
+            for step in plan.transfers:
+                device = plan.devices[step.device]
+                if device.memory is MemoryKind.DEVICE:
+                    with calling(step.device):
+                        self._transfers[step.device] = device.transfer()
+            self._queueable = queueable_copies(plan) if self._streams else frozenset()
+        except BaseException:
+            self.close()
+            raise
+        if plan.single is not None:
+            self._single_step = plan.single
+            prepared = self._work[0]
+            assert prepared is not None
+            specs = [plan.registers[register] for register in plan.results]
+            require_host_memory(sum(spec.nbytes for spec in specs))
+            self._single = (
+                prepared.execution,
+                prepared.bindings,
+                [self._bound[r].buffer for r in plan.feeds],
+                [(self._bound[r].buffer, self._bound[r].shape, plan.registers[r].dtype.numpy) for r in plan.results],
+            )
+
+    # --- the fast path: one subgraph on host memory ---------------------------------------------------------------
+
+    def run_single(
+        self, arrays: Sequence[npt.NDArray[Any]], cancel: CancelFlag | None, profile: Profile | None
+    ) -> list[npt.NDArray[Any]]:
+        """Run a plan that has a single step: bind addresses, allocate outputs, one call."""
+        execution, bindings, inputs, outputs = self._single
+        for buffer, array in zip(inputs, arrays, strict=True):
+            buffer.address = address_of(array)
+        results = []
+        for buffer, shape, dtype in outputs:
+            result = self._empty(shape, dtype)
+            buffer.address = address_of(result)
+            results.append(result)
+        bindings.cancel = self._own_cancel if cancel is None else cancel
+        if profile is None:
+            run_execution(execution, bindings, self._single_step.device)
+        else:
+            with _profiled(bindings, profile, self._single_step):
+                run_execution(execution, bindings, self._single_step.device)
+        return results
+
+    # --- the general path -----------------------------------------------------------------------------------------
+
+    def run(self, values: Sequence[RuntimeValue], context: RunContext) -> list[RuntimeValue]:
+        """Run all steps; ``values`` in the order of the plan's feeds, results in the order of its outputs."""
+        plan = self.plan
+        if plan.single is not None:
+            specs = (plan.registers[register].dtype for register in plan.feeds)
+            arrays = [storage(v, dtype) for v, dtype in zip(values, specs, strict=True)]
+            return self.run_single(arrays, context.cancel, context.profile)
+        try:
+            for value, register in zip(values, plan.feeds, strict=True):
+                self._feed(register, value)
+            for register in self._new:
+                spec = plan.registers[register]
+                assert spec.shape is not None
+                self._point(register, self._fresh(spec.dtype, spec.shape))
+            for number, step in enumerate(plan.steps):
+                self._execute(number, step, context)
+                if plan.numerics is not None and isinstance(step, RunStep | ControlStep):
+                    self._check_numbers(plan.numerics, step)
+            self._wait_all()
+            return [self._result(register) for register in plan.results]
+        except BaseException:
+            self._settle()
+            raise
+        finally:
+            self._forget()
+
+    def _execute(self, number: int, step: Step, context: RunContext) -> None:
+        start_ns = time.perf_counter_ns() if context.profile is not None else 0
+        match step:
+            case RunStep():
+                self._run_subgraph(number, step, context)
+                return
+            case UploadStep() | DownloadStep() if context.profile is None and self._queue(number, step):
+                return
+            case UploadStep():
+                self._wait_for_host_memory()
+                self._wait(step.device)
+                start_ns = time.perf_counter_ns() if start_ns else 0  # waiting for kernels is not the transfer's time
+                with calling(step.device):
+                    self._upload(step)
+                what = f"transfer to {step.device}: {self.plan.registers[step.source].value.name}"
+                source: tuple[str, ...] = ()
+            case DownloadStep():
+                self._wait_for_host_memory()
+                self._wait(step.device)
+                start_ns = time.perf_counter_ns() if start_ns else 0
+                with calling(step.device):
+                    self._download(step)
+                what = f"transfer from {step.device}: {self.plan.registers[step.source].value.name}"
+                source = ()
+            case ControlStep():
+                self._wait_all()
+                results = step.control.run([self._result(r) for r in step.inputs], context)
+                for register, value in zip(step.outputs, results, strict=True):
+                    self._accept(register, value, step)
+                what, source = step.node.name, step.node.source
+        if context.profile is not None:
+            context.profile.recorder("core")(what, source, start_ns, time.perf_counter_ns())
+
+    def _check_numbers(self, numerics: NumericsCheck, step: RunStep | ControlStep) -> None:
+        """Wait for the step and look at what it computed.
+
+        Raises:
+            NumericsError: if that is not finite.
+        """
+        self._wait_all()
+        registers = self.plan.registers
+        nodes, device = (step.nodes, step.device) if isinstance(step, RunStep) else ((step.node,), "core")
+        known = {registers[r].value: r for r in step.inputs}
+
+        def read(value: Value) -> RuntimeValue:
+            constant = value.constant or self.plan.stage.known.get(value)
+            return self._content(known[value]) if value in known else None if constant is None else constant.numpy()
+
+        numerics.check(nodes, device, {registers[r].value: self._content(r) for r in step.outputs}, read)
+
+    def _content(self, register: int) -> RuntimeValue:
+        """The Python form of a register wherever it is, with nothing queued."""
+        spec, bound = self.plan.registers[register], self._bound[register]
+        if spec.location == HOST or bound.buffer.memory is not MemoryKind.DEVICE:
+            return self._result(register)
+        array = fresh_storage(bound.dtype, bound.shape)
+        if array.nbytes:
+            target = Buffer(MemoryKind.HOST, array.nbytes, address_of(array), array)
+            with calling(spec.location):
+                transfer = self.plan.devices[spec.location].transfer()
+                transfer.to_host(bound.buffer, target, array.nbytes, source_offset=bound.offset, target_offset=0)
+        return from_storage(array, bound.dtype, bound.shape)
+
+    def _run_subgraph(self, number: int, step: RunStep, context: RunContext) -> None:
+        prepared = self._work[number]
+        assert prepared is not None
+        execution, bindings = prepared.execution, prepared.bindings
+        bindings.cancel = context.cancel
+        if step.touches_host:
+            self._wait_for_host_memory(but=step.device)
+        if context.profile is None:
+            self._start(step, execution, bindings)
+        else:
+            with _profiled(bindings, context.profile, step):
+                self._start(step, execution, bindings)
+                self._wait(step.device)
+        if prepared.is_dynamic:  # the shapes are needed now
+            self._wait(step.device)
+
+    def _start(self, step: RunStep, execution: Execution, bindings: Bindings) -> None:
+        """Run, or queue where the device has a queue."""
+        stream = self._streams.get(step.device)
+        if stream is None:
+            run_execution(execution, bindings, step.device)
+            return
+        pending = self._pending.setdefault(step.device, [])
+        with calling(step.device):
+            event = execution.enqueue(stream, bindings, tuple(pending))
+        pending[:] = [event]
+
+    def _wait(self, device: str) -> None:
+        """Until what was queued on ``device`` is done."""
+        pending = self._pending.get(device)
+        while pending:
+            with calling(device):
+                pending[0].wait()
+            pending.pop(0)
+
+    def _settle(self) -> None:
+        """After a failure: nothing may still be running on memory that is about to be given up."""
+        for name, stream in self._streams.items():
+            try:
+                stream.synchronize()
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
+                _log.info("work queued on %s failed while its run was given up: %s", name, describe_error(error))
+        self._pending.clear()
+
+    def _wait_for_host_memory(self, *, but: str = "") -> None:
+        """Until no queue works on host memory any more, but for that of a device whose own order takes care."""
+        for name in self._host_queues:
+            if name != but:
+                self._wait(name)
+
+    def _wait_all(self) -> None:
+        for device in self._pending:
+            self._wait(device)
+
+    def _queue(self, number: int, step: UploadStep | DownloadStep) -> bool:
+        """Let the device's queue do a copy, so that nobody waits for it before the end of the run."""
+        transfer, stream = self._transfers.get(step.device), self._streams.get(step.device)
+        if number not in self._queueable or transfer is None or stream is None:
+            return False
+        with calling(step.device):
+            event = queue_copy(transfer, stream, step, self._bound)
+        if event is None:
+            return False
+        self._pending.setdefault(step.device, []).append(event)
+        return True
+
+    def _upload(self, step: UploadStep) -> None:
+        source, target = self._bound[step.source], self._bound[step.target]
+        nbytes = self.plan.registers[step.source].nbytes
+        if not nbytes:
+            return
+        if target.buffer.memory is MemoryKind.PINNED:
+            _copy(source, target, nbytes)
+        else:
+            self._transfers[step.device].to_device(
+                source.buffer, target.buffer, nbytes, source_offset=source.offset, target_offset=target.offset
+            )
+
+    def _download(self, step: DownloadStep) -> None:
+        source, target = self._bound[step.source], self._bound[step.target]
+        spec = self.plan.registers[step.target]
+        if spec.storage is Storage.DYNAMIC:
+            self._point(step.target, self._fresh(source.dtype, source.shape), source.shape)
+            target.dtype = source.dtype
+        nbytes = source.dtype.nbytes(_elements(source.shape))
+        if not nbytes:
+            return
+        if source.buffer.memory is MemoryKind.PINNED:
+            _copy(source, target, nbytes)
+        else:
+            self._transfers[step.device].to_host(
+                source.buffer, target.buffer, nbytes, source_offset=source.offset, target_offset=target.offset
+            )
+
+    # --- registers ------------------------------------------------------------------------------------------------
+
+    def _feed(self, register: int, value: RuntimeValue) -> None:
+        bound, spec = self._bound[register], self.plan.registers[register]
+        if spec.storage is Storage.OBJECT:
+            bound.buffer.handle = value
+            if isinstance(value, np.ndarray):
+                bound.shape = value.shape
+            return
+        array = storage(value, spec.dtype)
+        self._arrays[register] = value
+        self._point(register, array, keep=True)
+
+    def _point(
+        self, register: int, array: npt.NDArray[Any], shape: tuple[int, ...] | None = None, *, keep: bool = False
+    ) -> None:
+        """Let a host register refer to ``array`` (storage form)."""
+        bound = self._bound[register]
+        bound.buffer.address = address_of(array)
+        bound.buffer.nbytes = array.nbytes
+        bound.buffer.handle = array
+        if shape is not None:
+            bound.shape = shape
+        if not keep:
+            self._arrays[register] = (
+                from_storage(array, bound.dtype, bound.shape) if not bound.dtype.is_packed else None
+            )
+
+    def _accept(self, register: int, value: RuntimeValue, step: ControlStep) -> None:
+        """Take over what control flow computed."""
+        spec = self.plan.registers[register]
+        if spec.storage is Storage.OBJECT or not isinstance(value, np.ndarray) or value.dtype == object:
+            self._bound[register].buffer.handle = value
+            self._arrays[register] = value
+            return
+        if spec.shape is not None and value.shape != spec.shape:
+            raise ProviderBugError(
+                f"node '{step.node.name}' ({step.node.op_type}) computed shape {list(value.shape)} for "
+                f"'{spec.value.name}'; {list(spec.shape)} was planned",
+                node=step.node.name,
+            )
+        bound = self._bound[register]
+        bound.dtype = DType.from_numpy(value.dtype)
+        self._arrays[register] = value
+        bound.shape = value.shape
+        self._point(register, storage(value, bound.dtype), value.shape, keep=True)
+
+    def _result(self, register: int) -> RuntimeValue:
+        """The Python form of a register that Python code reads."""
+        array = self._arrays[register]
+        if array is not None:
+            return array
+        return read_bound(self._bound[register])
+
+    def _forget(self) -> None:
+        """Drop references to the request's values; idle instances hold arenas only."""
+        for allocator, buffer in self._temporary:
+            allocator.free(buffer)
+        self._temporary.clear()
+        for register, spec in enumerate(self.plan.registers):
+            if spec.storage is Storage.DYNAMIC:
+                self._bound[register].buffer = Buffer(MemoryKind.HOST, 0)
+            if spec.storage in (Storage.INPUT, Storage.FRESH, Storage.DYNAMIC, Storage.OBJECT):
+                self._arrays[register] = None
+                self._bound[register].buffer.handle = None
+
+    # --- preparation ----------------------------------------------------------------------------------------------
+
+    def _bind(self, index: int, register: Register) -> BoundTensor:
+        shape = register.shape if register.shape is not None else ()
+        if register.storage is Storage.ARENA:
+            return BoundTensor(register.dtype, shape, self._arenas[register.location][1], register.offset)
+        if register.storage is Storage.CONSTANT:
+            assert register.constant is not None
+            values = register.constant.numpy()
+            self._arrays[index] = _read_only(values)
+            if register.dtype is DType.STRING:
+                return BoundTensor(register.dtype, shape, Buffer(MemoryKind.OBJECT, 0, 0, values))
+            array = storage(values, register.dtype)
+            return BoundTensor(register.dtype, shape, Buffer(MemoryKind.HOST, array.nbytes, address_of(array), array))
+        memory = MemoryKind.OBJECT if register.storage is Storage.OBJECT else MemoryKind.HOST
+        return BoundTensor(register.dtype, shape, Buffer(memory, register.nbytes))
+
+    def _prepare(self, step: Step) -> _Prepared | None:
+        if not isinstance(step, RunStep):
+            return None
+        with calling(step.device):
+            execution = instance_of(Execution, step.compiled.new_execution())
+        self._executions.append(execution)
+        registers = self.plan.registers
+        outputs = [None if registers[r].storage is Storage.DYNAMIC else self._bound[r] for r in step.outputs]
+        workspace = None
+        if step.workspace_bytes:
+            arena = self._arenas[step.location][1]
+            workspace = BoundTensor(DType.UINT8, (step.workspace_bytes,), arena, step.workspace_offset)
+        bindings = Bindings(
+            inputs=[self._bound[r] for r in step.inputs],
+            outputs=outputs,
+            workspace=workspace,
+            allocate_output=self._output_allocator(step) if None in outputs else None,
+        )
+        return _Prepared(execution, bindings, None in outputs)
+
+    def _output_allocator(self, step: RunStep) -> Any:
+        def allocate(index: int, dtype: DType, shape: tuple[int, ...]) -> BoundTensor:
+            register = step.outputs[index]
+            bound = self._bound[register]
+            bound.dtype, bound.shape = dtype, shape
+            if dtype is DType.STRING:
+                bound.buffer = Buffer(MemoryKind.OBJECT, 0)
+            elif step.location == HOST:
+                self._point(register, self._fresh(dtype, shape), shape)
+            else:
+                allocator = self.plan.devices[step.device].backend.allocators()[0]
+                bound.buffer = allocator.allocate(dtype.nbytes(_elements(shape)))
+                bound.offset = 0
+                self._temporary.append((allocator, bound.buffer))
+            return bound
+
+        return allocate
+
+    def close(self) -> None:
+        """Free all of it, once what is queued is done."""
+        self._settle()
+        close_all(self._executions)
+        close_all(self._streams.values())
+        for allocator, buffer in (*self._temporary, *self._arenas.values()):
+            attempt(allocator.free, "freeing memory of a provider", buffer)
+        self._executions, self._streams, self._temporary, self._arenas = [], {}, [], {}
+
+
+@contextlib.contextmanager
+def _profiled(bindings: Bindings, profile: Profile, step: RunStep) -> Iterator[None]:
+    """Let the provider report its spans; where it reports none, the whole step is one."""
+    record = profile.recorder(step.device)
+    before, start_ns = len(profile.spans), time.perf_counter_ns()
+    bindings.profile, bindings.profile_part = record, profile.part_recorder(step.device)
+    try:
+        yield
+    finally:
+        bindings.profile = bindings.profile_part = None
+    if len(profile.spans) == before:
+        record(step.name, step.source, start_ns, time.perf_counter_ns())
+
+
+def _copy(source: BoundTensor, target: BoundTensor, nbytes: int) -> None:
+    """Host-addressable memory to host-addressable memory."""
+    read, write = source.buffer.host_bytes(), target.buffer.host_bytes()
+    write[target.offset : target.offset + nbytes] = read[source.offset : source.offset + nbytes]
+
+
+def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """A view that marks the values as not the caller's to change."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def _elements(shape: Sequence[int]) -> int:
+    size = 1
+    for dim in shape:
+        size *= dim
+    return size

@@ -1,0 +1,101 @@
+"""An instance of a stage plan whose memory is poisoned, see `mace_core.host.poison`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mace_core.host.poison import fill, poison_byte
+from mace_core.provider import Buffer, CancelFlag
+from mace_core.scheduler.context import RunContext
+from mace_core.scheduler.planning.plan import RunStep, StagePlan, Step, Storage
+from mace_core.scheduler.profile import Profile
+from mace_core.scheduler.running.executor import StageInstance
+from mace_core.scheduler.values import RuntimeValue, address_of, fresh_storage
+from mace_core.tensor import DType, MemoryKind
+
+
+def new_instance(plan: StagePlan) -> StageInstance:
+    """An instance of ``plan``; a poisoned one where that is asked for."""
+    byte = poison_byte()
+    return StageInstance(plan) if byte is None else PoisonedInstance(plan, byte)
+
+
+class PoisonedInstance(StageInstance):
+    """Fills all arenas before and after a run, each place in them after the last step that needs it, and new arrays."""
+
+    def __init__(self, plan: StagePlan, byte: int) -> None:
+        super().__init__(plan)
+        self._byte = byte
+        largest = max((arena.total_bytes for arena in plan.arenas.values()), default=0)
+        self._pattern = np.full(largest, byte, np.uint8)
+        self._ends: dict[int, list[tuple[str, int, int]]] = {}
+        for register in plan.registers:
+            if register.storage is Storage.ARENA:
+                self._ends.setdefault(register.last, []).append((register.location, register.offset, register.nbytes))
+        for number, step in enumerate(plan.steps):
+            if isinstance(step, RunStep) and step.workspace_bytes:
+                place = (step.location, step.workspace_offset, step.workspace_bytes)
+                self._ends.setdefault(number, []).append(place)
+
+    def run(self, values: Sequence[RuntimeValue], context: RunContext) -> list[RuntimeValue]:
+        if self.plan.single is not None:
+            return super().run(values, context)
+        self._fill_arenas()
+        results = super().run(values, context)
+        self._fill_arenas()
+        return results
+
+    def run_single(
+        self, arrays: Sequence[npt.NDArray[Any]], cancel: CancelFlag | None, profile: Profile | None
+    ) -> list[npt.NDArray[Any]]:
+        self._fill_arenas()
+        results = super().run_single(arrays, cancel, profile)
+        self._fill_arenas()
+        return results
+
+    def _empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+        array: npt.NDArray[Any] = np.empty(shape, dtype)
+        fill(address_of(array), array.nbytes, self._byte)
+        return array
+
+    def _fresh(self, dtype: DType, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+        array = fresh_storage(dtype, shape)
+        if array.dtype != object:
+            fill(address_of(array), array.nbytes, self._byte)
+        return array
+
+    def _execute(self, number: int, step: Step, context: RunContext) -> None:
+        super()._execute(number, step, context)
+        for location, offset, nbytes in self._ends.get(number, ()):
+            self._fill(location, offset, nbytes)
+
+    def _fill_arenas(self) -> None:
+        for location, arena in self.plan.arenas.items():
+            self._fill(location, 0, arena.total_bytes)
+        self._wait_all()
+
+    def _fill(self, location: str, offset: int, nbytes: int) -> None:
+        """Fill a part of an arena as soon as the plan may use it for something else."""
+        if not nbytes:
+            return
+        target = self._arenas[location][1]
+        if target.memory is not MemoryKind.DEVICE:
+            self._wait_for_host_memory()
+            if location in self.plan.devices:  # memory that a device works on, too
+                self._wait(location)
+            target.host_bytes()[offset : offset + nbytes] = self._byte
+            return
+        source = Buffer(MemoryKind.HOST, nbytes, address_of(self._pattern), self._pattern)
+        transfer, stream = self.plan.devices[location].transfer(), self._streams.get(location)
+        queued = None
+        if stream is not None:
+            queued = transfer.enqueue_to_device(stream, source, target, nbytes, target_offset=offset)
+        if queued is not None:
+            self._pending.setdefault(location, []).append(queued)
+        else:
+            self._wait(location)
+            transfer.to_device(source, target, nbytes, target_offset=offset)

@@ -1,0 +1,414 @@
+"""Runs a graph for any input signature: one plan per signature, the least recently used dropped."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mace_core.errors import ModelError, StrictPlacementError
+from mace_core.graph import Graph, Node, Value
+from mace_core.graph.signature import Resolution
+from mace_core.host.fork_safe import fork_safe_lock, fork_safe_rlock, unforked
+from mace_core.host.poison import poison_byte
+from mace_core.provider.execution import CancelFlag
+from mace_core.scheduler.context import RunContext
+from mace_core.scheduler.host.control_flow import ControlFlow
+from mace_core.scheduler.host.core_nodes import make_core_node
+from mace_core.scheduler.numerics import NumericsCheck
+from mace_core.scheduler.planning import notify
+from mace_core.scheduler.planning.devices import DevicePool
+from mace_core.scheduler.planning.partition import UnplacedNodesError
+from mace_core.scheduler.planning.placement import Compiler, PlacedStage, place
+from mace_core.scheduler.planning.plan import ControlStep, StagePlan, build_plan
+from mace_core.scheduler.planning.remembered import RememberedPlacements
+from mace_core.scheduler.planning.stages import Stage, cut_stage, fragment
+from mace_core.scheduler.running.executor import StageInstance
+from mace_core.scheduler.running.poisoned import new_instance
+from mace_core.scheduler.values import RuntimeValue
+from mace_core.tensor import DType, Tensor, TensorType, ValueType
+
+Resolve = Callable[[Graph, Mapping[Value, ValueType], Mapping[Value, Tensor]], Resolution]
+PlanKey = tuple[Any, ...]
+
+
+@dataclass(slots=True, eq=False)
+class Planner:
+    """What all graphs of a session share when they are planned.
+
+    Attributes:
+        label: how messages call the model.
+        pool: the devices.
+        compile_with: compiles, through the cache where there is one.
+        resolve: shapes per signature, through the cache where there is one.
+        remembered: placements of earlier processes, where there is a cache.
+        pin: the device a node is pinned to, or None.
+        strict: no node may run but on the devices named.
+        capacity: plans kept per graph.
+        numerics: what every step's results are checked for; None where they are not.  Every node is a step of its own
+            then, so that nothing a provider fuses stays hidden.
+        opset_imports: versions per domain; they hold for nested graphs too.
+        is_told: whether plugins that observe sessions hear of it.
+        lock: one thread plans at a time, and backends are asked by one thread at a time.
+        counting: guards the tables of plans and who uses them; held for an instant only.
+    """
+
+    label: str
+    pool: DevicePool
+    compile_with: Compiler
+    resolve: Resolve
+    remembered: RememberedPlacements
+    pin: Callable[[Node], str | None]
+    strict: bool
+    capacity: int
+    opset_imports: Mapping[str, int]
+    numerics: NumericsCheck | None = None
+    is_told: bool = True
+    lock: threading.RLock = field(default_factory=fork_safe_rlock)
+    counting: threading.Lock = field(default_factory=fork_safe_lock)
+
+    def plan(
+        self,
+        graph: Graph,
+        feeds: Sequence[Value],
+        types: Mapping[Value, ValueType],
+        fixed: Mapping[Value, Tensor],
+    ) -> GraphPlan:
+        """A plan for one signature.
+
+        Raises:
+            ModelError: if the shapes do not fit.
+            StrictPlacementError, UnplacedNodesError: if some node runs nowhere.
+        """
+        poison_byte()  # a bad pattern is an error of its own, not one of the backend that would ask for it first
+        with unforked(), self.lock:
+            resolution = self.resolve(graph, types, fixed)
+            resolution.known.update(fixed)
+            _check_declared_outputs(graph, resolution, self.label)
+            stage = cut_stage(graph, resolution)
+            pins = self._pins(stage)
+            if self.numerics is None:  # there every node is apart, which no record is
+                restored = self.remembered.restore(stage, types, fixed, pins, name=graph.name)
+                if restored is not None:
+                    return self._planned(stage, restored, feeds)
+            from mace_core.scheduler.planning.expansion import expand_unclaimed
+
+            expanded, answers = expand_unclaimed(graph, stage, self.pool, self.resolve, pinned=pins)
+            if expanded is not graph:
+                resolution = self.resolve(expanded, types, fixed)
+                resolution.known.update(fixed)
+                stage = cut_stage(expanded, resolution)
+                pins = self._pins(stage)
+            try:
+                placed = place(
+                    stage,
+                    self.pool,
+                    pins=pins,
+                    strict=self.strict,
+                    compile_with=self.compile_with,
+                    name=graph.name,
+                    capabilities=answers,
+                    apart=self.numerics is not None,
+                )
+            except UnplacedNodesError as error:
+                raise UnplacedNodesError(error.unplaced, self.label) from None
+            except StrictPlacementError as error:
+                raise StrictPlacementError(f"{self.label}: {error}", error.unplaced) from None
+            if expanded is graph and self.numerics is None:
+                self.remembered.store(placed, stage, types, fixed, pins)
+            return self._planned(stage, placed, feeds)
+
+    def _planned(self, stage: Stage, placed: PlacedStage, feeds: Sequence[Value]) -> GraphPlan:
+        """The plan of a stage that is placed, and what comes after it."""
+        if self.is_told:
+            notify.partitioned(self.label, stage, placed.partitioning)
+        try:
+            plan = build_plan(stage, placed, self.pool, feeds, self._control_flow)
+        except BaseException:
+            placed.close()
+            raise
+        if self.numerics is not None:
+            plan.numerics, plan.single = self.numerics, None
+        rest = None
+        if stage.rest is not None:
+            rest = GraphRunner(
+                self, stage.rest, stage.rest_feeds, fixed=stage.rest_fixed or {}, contents=stage.rest_contents
+            )
+        return GraphPlan(plan, rest, self.pool, self.counting)
+
+    def _pins(self, stage: Stage) -> dict[Node, str]:
+        return {node: device for node in stage.nodes if (device := self.pin(node)) is not None}
+
+    def _control_flow(self, node: Node, types: Mapping[Value, ValueType], known: Mapping[Value, Tensor]) -> ControlFlow:
+        return make_core_node(
+            node, known, lambda body: self._body(body, types, known), opset_imports=self.opset_imports
+        )
+
+    def _body(self, body: Graph, types: Mapping[Value, ValueType], known: Mapping[Value, Tensor]) -> GraphRunner:
+        captured = [value for value in body.captures() if value.constant is None]
+        fixed = {value: known[value] for value in captured if value in known}
+        feeds = [value for value in captured if value not in fixed]
+        graph = fragment(body, body.nodes, [*body.inputs, *captured], body.outputs, name=body.name)
+        graph.opset_imports = dict(self.opset_imports)
+        runner = GraphRunner(self, graph, [*body.inputs, *feeds], fixed=fixed, outer_types=types)
+        runner.captures = feeds
+        return runner
+
+
+class GraphPlan:
+    """A stage plan with its idle instances and what comes after it.  Freed when nobody uses it any more."""
+
+    def __init__(self, plan: StagePlan, rest: GraphRunner | None, pool: DevicePool, counting: threading.Lock) -> None:
+        self.plan = plan
+        self.is_single = plan.single is not None
+        self.rest = rest
+        self._pool = pool
+        self._idle: list[StageInstance] = []
+        self._counting = counting
+        self.users = 1  # changed under `counting` alone
+        pool.retain()
+
+    def release(self) -> None:
+        """One user fewer; the last one frees everything."""
+        with self._counting:
+            self.users -= 1
+            last = self.users == 0
+        if last:
+            self._free()
+
+    def execute_single(self, arrays: Sequence[npt.NDArray[Any]], cancel: CancelFlag | None) -> list[npt.NDArray[Any]]:
+        """Run a plan that is a single step on host memory, fed contiguous arrays."""
+        try:
+            instance = self._idle.pop()
+        except IndexError:
+            instance = new_instance(self.plan)
+        try:
+            results = instance.run_single(arrays, cancel, None)
+        except BaseException:
+            instance.close()
+            raise
+        self._idle.append(instance)
+        return results
+
+    def execute(self, values: Sequence[RuntimeValue], context: RunContext) -> list[RuntimeValue]:
+        """Run this stage."""
+        try:
+            instance = self._idle.pop()
+        except IndexError:
+            instance = new_instance(self.plan)
+        try:
+            results = instance.run(values, context)
+        except BaseException:
+            # Interrupted at any point, with work perhaps still queued: not to be used again.
+            instance.close()
+            raise
+        self._idle.append(instance)
+        return results
+
+    def _free(self) -> None:
+        for instance in self._idle:
+            instance.close()
+        self._idle.clear()
+        for step in self.plan.steps:
+            if isinstance(step, ControlStep):
+                step.control.close()
+        self.plan.placed.close()
+        if self.rest is not None:
+            self.rest.close()
+        self._pool.release()
+
+
+class GraphRunner:
+    """A graph, run with plans made as signatures come.
+
+    Attributes:
+        graph: its outputs are what a run returns.
+        feeds: values given at each run, in order.
+        captures: for a nested body, the outer values among the feeds.
+    """
+
+    def __init__(
+        self,
+        planner: Planner,
+        graph: Graph,
+        feeds: Sequence[Value],
+        *,
+        fixed: Mapping[Value, Tensor] | None = None,
+        contents: Sequence[Value] = (),
+        outer_types: Mapping[Value, ValueType] | None = None,
+    ) -> None:
+        """``fixed``: values that are the same in every run; ``contents``: feeds whose content decides shapes."""
+        self.planner = planner
+        self.graph = graph
+        self.feeds = tuple(feeds)
+        self.captures: Sequence[Value] = ()
+        self._fixed = dict(fixed or {})
+        self._contents = frozenset(contents)
+        self._outer_types = outer_types or {}
+        self._plans: OrderedDict[PlanKey, GraphPlan] = OrderedDict()
+        self._lock = planner.counting
+        self._closed = False
+        self.last_plan: GraphPlan | None = None
+
+    def run(self, values: Sequence[RuntimeValue], context: RunContext) -> list[RuntimeValue]:
+        """Run all stages; results in the order of ``graph.outputs``."""
+        found: dict[Value, RuntimeValue] = {}
+        runner: GraphRunner = self
+        held: list[GraphPlan] = []
+        try:
+            while True:
+                values = runner.settled(values)
+                plan = runner.plan_for(values)
+                held.append(plan)
+                found.update(zip(plan.plan.stage.outputs, plan.execute(values, context), strict=True))
+                if plan.rest is None:
+                    return [found[value] for value in self.graph.outputs]
+                runner = plan.rest
+                values = [found[value] for value in runner.feeds]
+        finally:
+            for plan in held:
+                plan.release()
+
+    def settled(self, values: Sequence[RuntimeValue]) -> Sequence[RuntimeValue]:
+        """``values`` with copies of those whose content decides shapes: nobody can change these any more.
+
+        The memory is the caller's, whose threads may write to it at any moment.  Key, shapes, tables of kernels and the
+        run itself have to see one and the same content, else a kernel would write beyond its room; and a plan, which
+        outlives the run, must not refer to memory that will hold something else.
+        """
+        if not self._contents:
+            return values
+        return [
+            _frozen(value) if feed in self._contents else value for feed, value in zip(self.feeds, values, strict=True)
+        ]
+
+    def plan_for(self, values: Sequence[RuntimeValue]) -> GraphPlan:
+        """The plan of this signature, made now if it is new; the caller releases it.  ``values`` are `settled`."""
+        key = self.key_of(values)
+        plan = self.find(key)
+        return plan if plan is not None else self.make(key, self.types_of(values), self._decided(values))
+
+    def key_of(self, values: Sequence[RuntimeValue]) -> PlanKey:
+        if not self._contents:
+            return tuple([value.shape if isinstance(value, np.ndarray) else None for value in values])
+        return tuple(
+            [
+                (value.shape if isinstance(value, np.ndarray) else None)
+                if feed not in self._contents or not _is_plain(value)
+                else (value.shape, value.tobytes())
+                for feed, value in zip(self.feeds, values, strict=True)
+            ]
+        )
+
+    def find(self, key: PlanKey) -> GraphPlan | None:
+        """The plan kept under ``key``, retained for the caller."""
+        with self._lock:
+            plan = self._plans.get(key)
+            if plan is not None:
+                self._plans.move_to_end(key)
+                plan.users += 1
+            return plan
+
+    def make(
+        self, key: PlanKey, types: Mapping[Value, ValueType], contents: Mapping[Value, Tensor] | None = None
+    ) -> GraphPlan:
+        """Plan a signature and keep it; the caller releases it."""
+        with self.planner.lock:
+            plan = self.find(key)  # another thread may have been faster
+            if plan is not None:
+                return plan
+            fixed = {**self._fixed, **(contents or {})}
+            known_types = {value: TensorType(tensor.dtype, tensor.shape) for value, tensor in fixed.items()}
+            plan = self.planner.plan(self.graph, self.feeds, {**types, **known_types}, fixed)
+            dropped: list[GraphPlan] = []
+            with self._lock:
+                plan.users += 1
+                if self._closed:
+                    dropped.append(plan)
+                else:
+                    self._plans[key] = plan
+                while len(self._plans) > self.planner.capacity:
+                    dropped.append(self._plans.popitem(last=False)[1])
+                self.last_plan = plan
+        for old in dropped:
+            old.release()
+        return plan
+
+    def types_of(self, values: Sequence[RuntimeValue]) -> dict[Value, ValueType]:
+        """Concrete types of what is fed; declared ones for what is no tensor."""
+        types: dict[Value, ValueType] = {}
+        for feed, value in zip(self.feeds, values, strict=True):
+            declared = self._outer_types.get(feed, feed.type)
+            if isinstance(value, np.ndarray) and (declared is None or isinstance(declared, TensorType)):
+                types[feed] = TensorType(DType.from_numpy(value.dtype), value.shape)
+            elif declared is not None:
+                types[feed] = declared
+        return types
+
+    def output_types(self, values: Sequence[RuntimeValue]) -> list[ValueType | None]:
+        """Types of the results for these inputs, as far as they can be told without a run."""
+        known_types = {value: TensorType(tensor.dtype, tensor.shape) for value, tensor in self._fixed.items()}
+        resolution = self.planner.resolve(self.graph, {**self.types_of(values), **known_types}, self._fixed)
+        return [resolution.types.get(value, value.type) for value in self.graph.outputs]
+
+    def plans(self) -> list[GraphPlan]:
+        """The plans kept, least recently used first."""
+        with self._lock:
+            return list(self._plans.values())
+
+    def drop_plans(self, uses_device: str | None = None) -> None:
+        """Forget plans (those that use a device); they are freed when their runs are over."""
+        with self._lock:
+            stale = [
+                key for key, plan in self._plans.items() if uses_device is None or uses_device in plan.plan.devices
+            ]
+            dropped = [self._plans.pop(key) for key in stale]
+            if self.last_plan in dropped:
+                self.last_plan = None
+        for plan in dropped:
+            plan.release()
+
+    def close(self) -> None:
+        """Free all plans that nobody is using; those in use are freed when their runs are over."""
+        with self._lock:
+            self._closed = True
+        self.drop_plans()
+
+    def _decided(self, values: Sequence[RuntimeValue]) -> dict[Value, Tensor]:
+        return {
+            feed: Tensor.from_numpy(value)
+            for feed, value in zip(self.feeds, values, strict=True)
+            if feed in self._contents and _is_plain(value)
+        }
+
+
+def _is_plain(value: RuntimeValue) -> bool:
+    """Whether ``value`` is numbers in memory: only of those does the content decide shapes."""
+    return isinstance(value, np.ndarray | np.generic) and value.dtype != object
+
+
+def _frozen(value: RuntimeValue) -> RuntimeValue:
+    """A copy that cannot be written to, made in one pass."""
+    if not _is_plain(value):
+        return value
+    return np.ndarray(value.shape, value.dtype, value.tobytes())
+
+
+def _check_declared_outputs(graph: Graph, resolution: Resolution, label: str) -> None:
+    """Refuse a model that declares another element type for an output than its nodes compute."""
+    for value in graph.outputs:
+        found, declared = resolution.types.get(value), value.type
+        if not isinstance(found, TensorType) or not isinstance(declared, TensorType):
+            continue
+        if found.dtype is not declared.dtype:
+            producer = value.producer
+            node = f"node '{producer.name}' ({producer.op_type})" if producer is not None else "the model"
+            raise ModelError(
+                f"{label}: output '{value.name}' is declared as {declared.dtype.label}, but {node} computes "
+                f"{found.dtype.label}"
+            )
