@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import mace_core
 from mace_core.version import VERSION
 
 
@@ -22,7 +23,7 @@ def build_id(package: Path | None = None) -> str:
     metadata costs well under a millisecond.
     """
     digest = hashlib.sha256()
-    for line in sorted(_describe_sources(str(package or Path(__file__).parent))):
+    for line in sorted(_describe_sources(str(package or mace_core.__path__[0]))):
         digest.update(line.encode())
     return f"{VERSION}+{digest.hexdigest()[:16]}"
 

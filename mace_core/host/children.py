@@ -14,6 +14,8 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import mace_core
+
 _TAKE_PATH = "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); "
 
 _SAFE_PATH = "PYTHONSAFEPATH"
@@ -38,7 +40,7 @@ def module_path() -> list[str]:
     if main is not None and getattr(main, "__spec__", None) is None and getattr(main, "__file__", None):
         wanted.add(os.path.dirname(os.path.realpath(str(main.__file__))))  # noqa: PTH120 - as Python itself made it
     found = [entry for entry in sys.path if entry in wanted or not _is_here(entry)]
-    package = str(Path(__file__).parent.parent)
+    package = str(Path(mace_core.__path__[0]).parent)
     return found if package in found else [*found, package]
 
 

@@ -58,10 +58,15 @@ def test_the_whole_suite() -> None:
 def test_the_onnx_package_drives_sessions_through_its_own_interface() -> None:
     suite = BackendTest(session_backend("cpu"), __name__)
     suite.include(r"^test_(relu|argmax_default_axis_example|gelu_default_1|nonzero_example|range_int32.*)_cpu$")
-    result = unittest.TestResult()
+    ran: list[str] = []  # some versions of Python count tests that are skipped in testsRun, others do not
+
+    class Result(unittest.TestResult):
+        def addSuccess(self, test: unittest.TestCase) -> None:  # noqa: N802  # the name is unittest's
+            ran.append(test.id())
+
+    result = Result()
     suite.test_suite.run(result)
-    ran = result.testsRun - len(result.skipped)
-    assert ran >= 5
+    assert len(ran) >= 5
     assert result.wasSuccessful(), result.failures + result.errors
 
 

@@ -28,7 +28,8 @@ KERNELS = """
         return [KernelSource(f"many_{i}", "1", functools.partial(text_of, f"many_{i}")) for i in range(400)]
 """
 PROGRAM = """
-    import sys
+    import signal, sys
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup, under which tests may run, has it ignored
     from kernels import sources
     from mace_core.native import builder
     from mace_core.native.target import host_target
