@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -91,7 +92,11 @@ def describe_error(error: BaseException) -> str:
 class MaceError(Exception):
     """Base of every error this framework raises on purpose."""
 
-    def __str__(self) -> str:
+    _context: tuple[str, ...] = ()
+
+    @property
+    def bare_message(self) -> str:
+        """The message without what `add_context` put before it."""
         try:
             return printable(super().__str__())
         except KeyboardInterrupt:
@@ -99,8 +104,27 @@ class MaceError(Exception):
         except BaseException as error:  # a provider may put anything into an error of ours
             return f"{type(self).__name__}, whose words cannot be had ({type(error).__name__})"
 
+    @property
+    def has_context(self) -> bool:
+        """Whether `add_context` has been called."""
+        return bool(self._context)
+
+    def add_context(self, *parts: str) -> None:
+        """Say where it happened, for an error that does not know: the message begins with those of ``parts`` (model,
+        device, call) that it does not mention itself, before what was said so earlier."""
+        self._context = (*(part for part in parts if part and part not in self._context), *self._context)
+
+    def __str__(self) -> str:
+        message = self.bare_message
+        return ": ".join((*(part for part in self._context if not _mentions(message, part)), message))
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _restored, (type(self), self.args), self.__dict__  # whatever the constructor asks for
+
+
+def _mentions(message: str, part: str) -> bool:
+    """Whether ``part`` stands in ``message``, and not as a piece of a longer name."""
+    return re.search(rf"(?<![\w:.]){re.escape(part)}(?!\w|[:.]\w)", message) is not None
 
 
 def _restored(kind: type[MaceError], args: tuple[Any, ...]) -> MaceError:
@@ -165,7 +189,8 @@ class ModelFileError(ModelError, OSError):
         OSError.__init__(self, code, os.strerror(code), os.fspath(filename))
         self.message = message
 
-    def __str__(self) -> str:
+    @property
+    def bare_message(self) -> str:
         return printable(self.message)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -233,8 +258,12 @@ class PluginError(MaceError):
 class ProviderError(MaceError):
     """Base of errors raised by execution providers.
 
-    ``node`` names the node the error belongs to, where there is one; ``device`` the device.
+    ``node`` names the node the error belongs to, where there is one; ``device`` the device.  The core fills in the
+    device, and puts model, device and the call that raised it before the message.
     """
+
+    device: str | None = None  # also of a subclass that does not call this constructor
+    node: str | None = None
 
     def __init__(self, message: str, *, node: str | None = None, device: str | None = None) -> None:
         super().__init__(message)

@@ -16,6 +16,7 @@ from mace_core.errors import (
     DeviceLostError,
     MaceError,
     OutOfMemoryError,
+    PluginError,
     ProviderError,
     StrictPlacementError,
     TransientError,
@@ -24,6 +25,7 @@ from mace_core.errors import (
 from mace_core.graph import Graph, Value
 from mace_core.host.memory import memory_needed
 from mace_core.host.process_end import at_work
+from mace_core.provider.border import reason_of
 from mace_core.provider.execution import CancelFlag
 from mace_core.provider.registry import Registry, default_registry
 from mace_core.scheduler.context import RunContext
@@ -151,12 +153,24 @@ class Session:
         if provide_custom_ops(graph, self._registry):
             self._model.forget_resolutions()  # a shape function may answer differently in the next process
         options = options or {}
-        pins = {pattern: resolve_device_name(name, self._registry, options) for pattern, name in (pins or {}).items()}
-        self._pool = DevicePool(
-            select_devices(
-                self._registry, devices, options=options, strict=strict, pinned=list(pins.values()), graph=graph
+        try:
+            pins = {
+                pattern: resolve_device_name(name, self._registry, options) for pattern, name in (pins or {}).items()
+            }
+            chosen = select_devices(
+                self._registry,
+                devices,
+                options=options,
+                strict=strict,
+                pinned=list(pins.values()),
+                graph=graph,
+                model=self._model.label,
             )
-        )
+        except MaceError as error:
+            if isinstance(error, PluginError) or error.has_context:  # no mistake of the caller's
+                error.add_context(self._model.label)
+            raise
+        self._pool = DevicePool(chosen)
         try:
             for device in self._pool.devices:
                 if device.has_options:
@@ -228,7 +242,8 @@ class Session:
                         return found
                 return self._run(feeds, outputs, profile, cancel)
         except OutOfMemoryError as error:
-            raise OutOfMemoryError(f"{self._model.label}: {error}", node=error.node, device=error.device) from error
+            error.add_context(self._model.label)
+            raise
         except MemoryError as error:
             detail = f" ({error})" if str(error) else ""
             raise OutOfMemoryError(
@@ -464,7 +479,7 @@ class Session:
 
     def _lose(self, error: DeviceLostError) -> None:
         if error.device is not None:
-            self._pool.refuse(error.device, f"it was lost: {error}")
+            self._pool.refuse(error.device, f"it was lost: {reason_of(error)}")
             for runner in (self._runner, *self._subsets.values()):
                 runner.drop_plans(error.device)
 

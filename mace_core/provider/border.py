@@ -1,7 +1,8 @@
 """Where the core calls providers: whatever they raise, change or never return from stays on their side.
 
 A provider is somebody else's code.  Within the contract it raises errors of this framework; anything else that it
-raises but Ctrl-C, ``SystemExit`` included, becomes a `ProviderBugError` that names the device.
+raises but Ctrl-C, ``SystemExit`` included, becomes a `ProviderBugError`.  Each error names model, device and call; its
+traceback is logged at level debug.
 """
 
 from __future__ import annotations
@@ -14,7 +15,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from mace_core.errors import MaceError, ProviderBugError, ProviderError, describe_error, error_text
+from mace_core.errors import (
+    CancelledError,
+    MaceError,
+    OutOfMemoryError,
+    ProviderBugError,
+    ProviderError,
+    UsageError,
+    describe_error,
+    error_text,
+)
 from mace_core.graph.attribute import AttributeKind
 from mace_core.host.fork_safe import fork_safe_rlock
 
@@ -25,39 +35,81 @@ _log = logging.getLogger("mace")
 
 _T = TypeVar("_T")
 
-PASSED_ON = (MaceError, MemoryError, KeyboardInterrupt)
-"""What a provider may raise: the contract's errors, exhausted memory, and what the user does to the process."""
+
+class WrongAnswerError(TypeError):
+    """A provider returned something else than the contract says."""
 
 
-def defect(error: BaseException, device: str, doing: str = "failed") -> ProviderBugError:
-    """What an exception outside the contract is: the provider's defect."""
+def told(error: BaseException, device: str, call: str, model: str = "") -> BaseException:
+    """An exception that a provider's ``call`` raised, as the user meets it: with model, device and call.
+
+    Args:
+        error: what it raised.
+        device: its qualified name, or the provider's name where no device is concerned.
+        call: ``Class.method`` of the contract.
+        model: how messages call the model; "" where none is concerned.
+
+    Returns:
+        ``error`` itself, told where it happened, if it is of the contract; an `OutOfMemoryError` for the interpreter's
+        own ``MemoryError``; a `ProviderBugError` for anything else but Ctrl-C.
+    """
+    if isinstance(error, KeyboardInterrupt):
+        return error
+    if isinstance(error, MaceError):
+        found = error
+    elif isinstance(error, MemoryError):
+        detail = error_text(error)
+        found = OutOfMemoryError(f"{call} needs more memory than there is{f' ({detail})' if detail else ''}")
+    else:
+        found = _defect(error, device, call)
+    if isinstance(found, CancelledError) or found.has_context:
+        return found
+    if isinstance(found, ProviderError):
+        found.device = device
+    found.add_context(model, device, "" if isinstance(found, UsageError) else call)  # which is the user's own fault
+    _log.debug("%s", found, exc_info=error)
+    return found
+
+
+def _defect(error: BaseException, device: str, call: str) -> ProviderBugError:
+    deed = error_text(error) if isinstance(error, WrongAnswerError) else f"raised {describe_error(error)}"
+    provider = device.partition(":")[0]
     return ProviderBugError(
-        f"{device} {doing} in a way its provider does not account for ({describe_error(error)}); "
-        "report it to the provider, or run without this device",
-        device=device,
+        f"{call} {deed}; this is a defect of the provider '{provider}': report it to its vendor, "
+        "or run without this device"
     )
 
 
 def reason_of(error: BaseException) -> str:
     """An error of a provider as part of a sentence that says already where it happened."""
     if isinstance(error, ProviderBugError) and error.__cause__ is not None:
-        return describe_error(error.__cause__)
-    return error_text(error) if isinstance(error, MaceError) else describe_error(error)
+        cause = error.__cause__
+        return error_text(cause) if isinstance(cause, WrongAnswerError) else describe_error(cause)
+    return " ".join(error.bare_message.split()) if isinstance(error, MaceError) else describe_error(error)
+
+
+def failure_of(error: BaseException) -> str:
+    """As `reason_of`, with the error's class, for a call that should not have failed at all."""
+    if isinstance(error, MaceError) and not isinstance(error, ProviderBugError):
+        return f"{type(error).__name__}: {reason_of(error)}"
+    return reason_of(error)
 
 
 class calling:  # noqa: N801 - used as a function, and several times cheaper than a generator
-    """A call into a provider: ``with calling("acme:0"): …``.
+    """A call into a provider: ``with calling("acme:0", "Backend.compile", "'model.onnx'"): …``.
 
     Raises:
-        MaceError, MemoryError, KeyboardInterrupt: as the provider raised them.
+        MaceError, KeyboardInterrupt: as the provider raised them, told where.
+        OutOfMemoryError: in the place of ``MemoryError``.
         ProviderBugError: in the place of anything else.
     """
 
-    __slots__ = ("_device", "_doing")
+    __slots__ = ("_call", "_device", "_model")
 
-    def __init__(self, device: str, doing: str = "failed") -> None:
+    def __init__(self, device: str, call: str, model: str = "") -> None:
         self._device = device
-        self._doing = doing
+        self._call = call
+        self._model = model
 
     def __enter__(self) -> None:
         return None
@@ -65,41 +117,66 @@ class calling:  # noqa: N801 - used as a function, and several times cheaper tha
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if error is not None and not isinstance(error, PASSED_ON):
-            raise defect(error, self._device, self._doing) from error
+        if error is not None:
+            found = told(error, self._device, self._call, self._model)
+            if found is not error:
+                raise found from error
 
 
 def instance_of(kind: type[_T] | tuple[type, ...], given: _T) -> _T:
     """``given``, once it is known to be what the contract says.
 
     Raises:
-        TypeError: if it is not.
+        WrongAnswerError: if it is not.
     """
     if not isinstance(given, kind):
         wanted = (kind,) if isinstance(kind, type) else kind
-        raise TypeError(f"{' or '.join(k.__name__ for k in wanted)} was expected, {type(given).__name__} came")
+        names = " or ".join("None" if k is type(None) else k.__name__ for k in wanted)
+        raise WrongAnswerError(f"returned {kind_of(given)} where {names} is promised")
     return given
+
+
+def kind_of(given: object) -> str:
+    """What something is, for a message: ``None``, or the name of its type."""
+    return "None" if given is None else type(given).__name__
+
+
+def list_of(kind: type, given: Iterable[_T], count: int | None = None) -> list[_T]:
+    """``given`` as a list, once it is known to hold ``count`` of ``kind`` and nothing else.
+
+    Raises:
+        WrongAnswerError: if it does not.
+    """
+    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+        raise WrongAnswerError(f"returned {kind_of(given)} where a sequence of {kind.__name__} is promised")
+    found = list(given)
+    for item in found:
+        if not isinstance(item, kind):
+            raise WrongAnswerError(f"returned a sequence with {kind_of(item)} where {kind.__name__} is promised")
+    if count is not None and len(found) != count:
+        raise WrongAnswerError(f"returned {len(found)} of {kind.__name__} where {count} are promised")
+    return found
 
 
 class _Closable(Protocol):
     def close(self) -> None: ...
 
 
-def close_all(things: Iterable[_Closable | None], device: str = "a provider") -> None:
+def close_all(things: Iterable[_Closable | None], device: str, call: str, model: str = "") -> None:
     """Close what a provider made; an error there is logged, since nothing depends on it any more."""
     for thing in things:
         if thing is not None:
-            attempt(thing.close, f"closing what {device} made")
+            attempt(thing.close, device, call, model)
 
 
-def attempt(function: Callable[..., object], doing: str, *arguments: object) -> None:
+def attempt(function: Callable[..., object], device: str, call: str, model: str = "", *arguments: object) -> None:
     """Call into a provider where nothing depends on it any more: an error is logged."""
     try:
         function(*arguments)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        _log.error("%s failed: %s", doing, describe_error(error), exc_info=_log.isEnabledFor(logging.DEBUG))
+        _log.error("%s", told(error, device, call, model), exc_info=_log.isEnabledFor(logging.DEBUG))
 
 
 # --- what providers are shown -----------------------------------------------------------------------------------------
@@ -132,7 +209,7 @@ class unchanged:  # noqa: N801
         if changed and (error is None or isinstance(error, Exception)):
             raise ProviderBugError(
                 f"{self._device} changed {changed}, which it may only look at; what it says of the model is not used: "
-                "report it to the provider, or run without this device",
+                "report it to the provider's vendor, or run without this device",
                 device=self._device,
             ) from error
 

@@ -6,9 +6,9 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mace_core.errors import DeviceNotFoundError, PluginError, ProviderError, error_text
-from mace_core.host.entry_points import describe, trace
-from mace_core.provider.border import GivenUpError, calling
+from mace_core.errors import DeviceNotFoundError, MaceError, PluginError, error_text
+from mace_core.host.entry_points import trace
+from mace_core.provider.border import GivenUpError, WrongAnswerError, calling, instance_of, list_of
 from mace_core.provider.device import Device, DeviceKind, Missing, ProbeResult
 from mace_core.provider.probe_cache import ProbeCache
 from mace_core.provider.registry import REFERENCE, PluginStatus, Registry, default_registry
@@ -95,9 +95,9 @@ def find_device(
     provider, colon, device_id = name.partition(":")
     result = probe(provider, registry, refresh=refresh)
     if options:
-        with calling(provider, "could not look for its devices"):
-            loaded = registry.provider(provider)
-            if loaded.probe_options.intersection(options):
+        loaded = registry.provider(provider)
+        if loaded.probe_options.intersection(options):
+            with calling(provider, "ExecutionProvider.probe_with"):
                 with registry.calls(provider).call(provider):
                     result = loaded.probe_with(options)
                 _check(provider, result)
@@ -127,37 +127,52 @@ def _probe(
     provider = registry.provider(name)
     trace(f"probing {name}")
     calls = registry.calls(name)
+
+    def ask() -> ProbeResult:
+        with calling(name, "ExecutionProvider.probe"):
+            found = provider.probe()
+            _check(name, found)
+        return found
+
     try:
         if seconds is None:
             with calls.call(name):
-                result = provider.probe()
+                result = ask()
         else:
-            result = calls.call_for(seconds, name, provider.probe)
-        _check(name, result)
+            result = calls.call_for(seconds, name, ask)
         cache.put(name, result)
-    except KeyboardInterrupt:
-        raise
     except GivenUpError as error:
         _log.warning("the provider '%s' is left out: it looks for its devices, and %s", name, error_text(error))
         hint = f"name it to wait for it, or set MACE_DISABLE_PLUGINS={name} to leave it out at once"
         return ProbeResult(missing=(Missing(name, f"its probe was given up on: {error_text(error)}", hint),))
-    except ProviderError as error:  # within the contract, as that another call hangs
+    except MaceError as error:  # the other providers' devices must still be found
+        if error.has_context:  # else another call of it hangs
+            traceback = error if _log.isEnabledFor(logging.DEBUG) else None
+            _log.warning("%s; its devices are left out", error, exc_info=traceback)
         return ProbeResult(missing=(Missing(name, error_text(error), ""),))
-    except BaseException as error:  # the contract forbids it; the other providers' devices must still be found
-        reason = f"its probe failed, which is a defect of the provider: {describe(error)}"
-        return ProbeResult(missing=(Missing(name, reason, "report it to the provider's vendor"),))
     return result
 
 
-def _check(name: str, result: object) -> None:
-    if not isinstance(result, ProbeResult):
-        raise TypeError(f"probe() returned {type(result).__name__}, not ProbeResult")
-    for device in result.devices:
+def _check(name: str, result: ProbeResult) -> None:
+    """Look through what a probe returned.
+
+    Raises:
+        WrongAnswerError: if it is not what the contract says.
+    """
+    instance_of(ProbeResult, result)
+    list_of(Missing, result.missing)
+    for text in (*list_of(str, result.depends_on), *list_of(str, result.environment)):
+        if "\0" in text:
+            raise WrongAnswerError(f"names the file or variable {text!r}")
+    devices = list_of(Device, result.devices)
+    for device in devices:
         if device.provider != name:
-            raise ValueError(f"device '{device.qualified_name}' says it belongs to '{device.provider}', not '{name}'")
-    names = [device.id for device in result.devices]
-    if len(set(names)) < len(names):
-        raise ValueError(f"two devices have one id: {', '.join(names)}")
+            raise WrongAnswerError(
+                f"returned the device '{device.qualified_name}', which says it belongs to '{device.provider}'"
+            )
+    ids = [device.id for device in devices]
+    if len(set(ids)) < len(ids):
+        raise WrongAnswerError(f"returned two devices of one id: {', '.join(ids)}")
 
 
 def _preference(device: Device) -> tuple[int, str]:

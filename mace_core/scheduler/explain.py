@@ -168,7 +168,7 @@ def explain_plan(plan: GraphPlan, pool: DevicePool, signature: str, inputs: Sequ
             found.named += (device.name,)
         if used > pinned and (device.is_fallback or device.is_reference) and device.device.provider != CUSTOM:
             found.fallbacks[device.name] = used - pinned
-        if used and found.free_inputs and device.backend.compiles_per_shape:
+        if used and found.free_inputs and device.compiles_per_shape:
             found.compile_per_shape.append(device.name)
         if used and device.device.is_virtual:
             found.virtual[device.name] = device.device.name

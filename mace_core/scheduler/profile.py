@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any
 
 
@@ -81,7 +82,7 @@ class Profile:
         """A callback for bindings of a subgraph on ``device``."""
 
         def record(name: str, source: tuple[str, ...], start_ns: int, end_ns: int) -> None:
-            self.spans.append(Span(name, source, device, start_ns, end_ns))
+            self.spans.append(Span(*_checked("profile", name, source), device, *_times("profile", start_ns, end_ns)))
 
         return record
 
@@ -89,6 +90,29 @@ class Profile:
         """The same for what the workers of ``device`` did."""
 
         def record(worker: str, name: str, source: tuple[str, ...], start_ns: int, end_ns: int) -> None:
-            self.parts.append(Part(worker, name, source, device, start_ns, end_ns))
+            what, where = _checked("profile_part", name, source), _times("profile_part", start_ns, end_ns)
+            if not isinstance(worker, str):
+                raise TypeError(f"profile_part was given {worker!r} for the name of a worker")
+            self.parts.append(Part(worker, *what, device, *where))
 
         return record
+
+
+def _checked(callback: str, name: object, source: object) -> tuple[str, tuple[str, ...]]:
+    """Name and source nodes of a step as a provider tells them.
+
+    Raises:
+        TypeError: if they are something else; the provider, which is called, is told.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"{callback} was given {name!r} for the name of a step")
+    nodes = tuple(source) if isinstance(source, Iterable) and not isinstance(source, str) else (None,)
+    if not all(isinstance(node, str) for node in nodes):
+        raise TypeError(f"{callback} was given {source!r} for the names of nodes")
+    return name, nodes
+
+
+def _times(callback: str, start_ns: object, end_ns: object) -> tuple[int, int]:
+    if not isinstance(start_ns, Integral) or not isinstance(end_ns, Integral):
+        raise TypeError(f"{callback} was given {start_ns!r} and {end_ns!r} for the times of a step")
+    return int(start_ns), int(end_ns)

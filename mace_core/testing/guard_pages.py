@@ -28,6 +28,7 @@ import numpy.typing as npt
 
 from mace_core.errors import UsageError
 from mace_core.provider import Bindings, BoundTensor, Buffer, Execution
+from mace_core.scheduler.planning.devices import SessionDevice
 from mace_core.scheduler.running import calls, executor
 from mace_core.tensor import DType, MemoryKind
 
@@ -130,7 +131,7 @@ def guarded_executions(side: Side) -> Iterator[None]:
     """Let all executions of this process work on guarded memory as long as this lasts."""
     original = calls.run_execution
 
-    def run(execution: Execution, bindings: Bindings, device: str) -> None:
+    def run(execution: Execution, bindings: Bindings, device: SessionDevice) -> None:
         _run_guarded(original, execution, bindings, device, side)
 
     with mock.patch.object(executor, "run_execution", run):
@@ -138,7 +139,11 @@ def guarded_executions(side: Side) -> Iterator[None]:
 
 
 def _run_guarded(
-    run: Callable[[Execution, Bindings, str], None], execution: Execution, bindings: Bindings, device: str, side: Side
+    run: Callable[[Execution, Bindings, SessionDevice], None],
+    execution: Execution,
+    bindings: Bindings,
+    device: SessionDevice,
+    side: Side,
 ) -> None:
     """Run on copies of what is bound, and bring the results back."""
     memories: list[GuardedMemory] = []

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import NoneType
 
-from mace_core.errors import MaceError, ProviderBugError, ProviderError, UsageError
+from mace_core.errors import UsageError
 from mace_core.host.fork_safe import fork_safe_lock, unforked
-from mace_core.provider import Backend, DataTransfer, Device
-from mace_core.provider.border import attempt, calling, instance_of, reason_of
+from mace_core.provider import Allocator, Backend, Buffer, DataTransfer, Device, ShapeSupport, Stream
+from mace_core.provider.border import WrongAnswerError, attempt, calling, instance_of, list_of, reason_of
 from mace_core.tensor import MemoryKind
 
 _log = logging.getLogger("mace")
@@ -29,6 +29,7 @@ class SessionDevice:
         provider_version: part of cache keys.
         options_key: the options it is opened with, as text for cache keys.
         has_options: some were given for it: they are tried at once, since only the provider knows their values.
+        model: how messages call the session's model.
         refused: why it is not used any more; "" while it is.
         is_closed: it is never opened again.
     """
@@ -41,6 +42,7 @@ class SessionDevice:
     provider_version: str = ""
     options_key: str = ""
     has_options: bool = False
+    model: str = ""
     refused: str = ""
     is_closed: bool = False
     _backend: Backend | None = field(default=None, repr=False)
@@ -53,14 +55,21 @@ class SessionDevice:
     def is_reference(self) -> bool:
         return self.device.provider == "reference"
 
+    def calling(self, call: str) -> calling:
+        """A call into its provider, ``Class.method`` of the contract, whose errors name the model and the device."""
+        return calling(self.name, call, self.model)
+
     @property
     def backend(self) -> Backend:
         """The open backend; opened now if it was not."""
         if self._backend is None:
             if self.is_closed:
                 raise UsageError(f"{self.name} belongs to a session that is closed")
-            with unforked(), calling(self.name, "could not be opened"):
-                self._backend = instance_of(Backend, self.open_backend())
+            with unforked(), self.calling("ExecutionProvider.open"):
+                opened = instance_of(Backend, self.open_backend())
+            with self.calling("Backend.shape_support"):
+                instance_of(ShapeSupport, opened.shape_support)
+            self._backend = opened
         return self._backend
 
     @property
@@ -70,20 +79,40 @@ class SessionDevice:
     @property
     def memory(self) -> MemoryKind:
         """The kind of memory its tensors live in."""
-        with calling(self.name):
-            return self.backend.allocators()[0].memory
+        allocator = self.allocator()
+        with self.calling("Allocator.memory"):
+            return instance_of(MemoryKind, allocator.memory)
+
+    def allocator(self) -> Allocator:
+        """What allocates the memory its tensors live in."""
+        with self.calling("Backend.allocators"):
+            found = list_of(Allocator, self.backend.allocators())
+            if not found:
+                raise WrongAnswerError("returned an empty sequence")
+        return found[0]
+
+    def allocate(self, allocator: Allocator, nbytes: int) -> Buffer:
+        """Memory of ``allocator``, looked at."""
+        with self.calling("Allocator.allocate"):
+            buffer = instance_of(Buffer, allocator.allocate(nbytes))
+            if buffer.nbytes < nbytes:
+                raise WrongAnswerError(f"returned a buffer of {buffer.nbytes} bytes where {nbytes} were asked for")
+            if buffer.memory in (MemoryKind.HOST, MemoryKind.PINNED) and nbytes and not buffer.address:
+                raise WrongAnswerError(f"returned a buffer in {buffer.memory.value} memory without an address")
+        return buffer
 
     def transfer(self) -> DataTransfer:
-        """How bytes get in and out of its own memory.
-
-        Raises:
-            ProviderError: if the backend names device memory and offers no transfer.
-        """
-        with calling(self.name):
-            found = instance_of((DataTransfer, NoneType), self.backend.transfer())
-        if found is None:
-            raise ProviderError(f"{self.name} has memory of its own but offers no transfer", device=self.name)
+        """How bytes get in and out of its own memory."""
+        with self.calling("Backend.transfer"):
+            found = self.backend.transfer()
+            instance_of(DataTransfer, found)
+        assert found is not None, "looked at above"
         return found
+
+    def stream(self) -> Stream | None:
+        """A new queue; None for a device without."""
+        with self.calling("Backend.create_stream"):
+            return instance_of((Stream, NoneType), self.backend.create_stream())
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -91,21 +120,29 @@ class SessionDevice:
         if self._backend is None:
             return ()
         try:
-            with calling(self.name):
+            with self.calling("Backend.notes"):
                 notes = self._backend.notes
-                return (notes,) if isinstance(notes, str) else tuple(str(note) for note in notes)
+                return (notes,) if isinstance(notes, str) else tuple(list_of(str, notes))
         except Exception as error:
-            _log.warning("what %s has to tell is left out: %s", self.name, reason_of(error))
+            _log.warning("its notes are left out: %s", error)
             return ()
+
+    @property
+    def compiles_per_shape(self) -> bool:
+        """Whether another input shape makes it compile, as far as it says."""
+        if self.backend.shape_support is ShapeSupport.DYNAMIC:
+            return False
+        with self.calling("Backend.compiles_per_shape"):
+            return bool(self.backend.compiles_per_shape)
 
     def measure_peak(self, seconds: float) -> float | None:
         """Multiply-accumulates a second, see `Backend.measure_peak`; an error there is logged, since no run depends on
         it."""
         try:
-            with calling(self.name):
-                return self.backend.measure_peak(seconds)
+            with self.calling("Backend.measure_peak"):
+                return instance_of((float, int, NoneType), self.backend.measure_peak(seconds))
         except Exception as error:
-            _log.error("measuring the peak of %s failed: %s", self.name, reason_of(error))
+            _log.error("its peak is not known: %s", error)
             return None
 
     def close(self) -> None:
@@ -113,7 +150,7 @@ class SessionDevice:
         self.is_closed = True
         backend, self._backend = self._backend, None
         if backend is not None:
-            attempt(backend.close, f"closing {self.name}")
+            attempt(backend.close, self.name, "Backend.close", self.model)
 
 
 class DevicePool:
@@ -123,6 +160,11 @@ class DevicePool:
         self.devices = devices
         self._users = 1
         self._lock = fork_safe_lock()
+
+    @property
+    def model(self) -> str:
+        """How messages call the model."""
+        return self.devices[0].model if self.devices else ""
 
     def retain(self) -> None:
         """One more plan holds things made from these devices."""
@@ -146,7 +188,7 @@ class DevicePool:
         """Use the device no more."""
         device = self.find(name)
         if device is not None and not device.refused:
-            _log.error("%s is not used any more: %s", name, reason)
+            _log.error("%s%s is not used any more: %s", f"{device.model}: " if device.model else "", name, reason)
             device.refused = reason
 
     def candidates(self) -> list[SessionDevice]:
@@ -168,12 +210,8 @@ class DevicePool:
             raise
         except Exception as error:
             if device.named or device.has_options:  # its options ask for it by name
-                if isinstance(error, MaceError):
-                    raise
-                raise ProviderBugError(
-                    f"{device.name} could not be opened: {reason_of(error)}", device=device.name
-                ) from error
+                raise
             device.refused = f"it could not be opened: {reason_of(error)}"
-            _log.warning("%s is left out: %s", device.name, device.refused)
+            _log.warning("%s is left out: %s", device.name, device.refused, exc_info=_log.isEnabledFor(logging.DEBUG))
             return False
         return True

@@ -23,9 +23,10 @@ from mace_core.graph.work import DEFAULT_WORK_LIMIT, work_limit
 from mace_core.host.fork_safe import unforked
 from mace_core.provider import Backend, CompiledSubgraph, hooks
 from mace_core.provider.backend import Compatibility
-from mace_core.provider.border import calling, close_all, reason_of, unchanged
+from mace_core.provider.border import instance_of, list_of, reason_of
 from mace_core.scheduler.planning import notify
 from mace_core.scheduler.planning.devices import SessionDevice
+from mace_core.scheduler.planning.placement import compile_views, restore_views
 from mace_core.tensor import DType, Tensor, TensorType, ValueType
 
 if TYPE_CHECKING:
@@ -190,18 +191,18 @@ class PreparedModel:
 
     def _compile(self, device: SessionDevice, views: Sequence[GraphView]) -> list[CompiledSubgraph]:
         backend = device.backend
-        with calling(device.name), unchanged(device.name, *views):
-            compiled = backend.compile(views)
+        compiled = compile_views(device, views)
         if self._blobs is not None and stores(backend) and self._may_store("blobs"):
             try:
-                with calling(device.name):
+                is_default = type(backend).serialize_parts is Backend.serialize_parts
+                with device.calling("Backend.serialize" if is_default else "Backend.serialize_parts"):
                     parts = backend.serialize_parts(compiled)
-                    compatibility = b"" if parts is None else backend.compatibility_key().encode()
-                    views_of_parts = None if parts is None else [memoryview(part) for part in parts]
+                    views_of_parts = None if parts is None else [memoryview(p) for p in list_of(object, parts)]
+                compatibility = b"" if parts is None else compatibility_key(device).encode()
             except Exception as error:  # what was compiled is good; only the next start is slower
-                _log.warning("what %s compiled cannot be stored: %s", device.name, reason_of(error))
-                parts = None
-            if parts is not None and views_of_parts is not None:
+                _log.warning("%s; what it compiled is not stored", error)
+                views_of_parts = None
+            if views_of_parts is not None:
                 head = _LENGTH.pack(len(compatibility)) + compatibility
                 self._blobs.put_parts(
                     self._blob_key(device, views), (head + bytes(-len(head) % _BLOB_ALIGNMENT), *views_of_parts)
@@ -218,30 +219,13 @@ class PreparedModel:
         (length,) = _LENGTH.unpack_from(entry)
         end = _LENGTH.size + length
         made_under = bytes(entry[_LENGTH.size : end]).decode()
-        try:
-            with calling(device.name):
-                worth = device.backend.check_compatibility(made_under)
-        except Exception as error:
-            _log.warning("%s could not say whether what is stored is still good: %s", device.name, reason_of(error))
-            return None
-        if worth not in (Compatibility.OPTIMAL, Compatibility.USABLE):
-            _log.info(
-                "a stored compilation for %s is not used: the provider says %s",
-                device.name,
-                getattr(worth, "value", worth),
-            )
+        if not still_good(device, made_under):
             return None
         try:
-            with calling(device.name), unchanged(device.name, *views):
-                restored = list(device.backend.deserialize_view(entry[end + -end % _BLOB_ALIGNMENT :], views))
+            return restore_views(device, views, entry[end + -end % _BLOB_ALIGNMENT :])
         except Exception as error:  # whatever a provider makes of a blob it cannot read: compiled anew, and replaced
-            _log.info("a stored compilation for %s is not used: %s", device.name, reason_of(error))
+            _log.info("%s; what is stored is not used", error)
             return None
-        if len(restored) != len(views):
-            _log.info("a stored compilation for %s is not used: it has %d subgraphs", device.name, len(restored))
-            close_all(restored, device.name)
-            return None
-        return restored
 
     def stored_placement(self, words: Sequence[str]) -> bytes | None:
         """What `store_placement` was given under the same words for the same model."""
@@ -325,6 +309,30 @@ def _prepare_model(
         simplify(graph)
     label = f"'{os.fspath(model)}'" if isinstance(model, str | os.PathLike) else _name_of(graph)
     return PreparedModel(graph, label, cache=cache, mmap=mmap)
+
+
+def compatibility_key(device: SessionDevice) -> str:
+    """What the device's stored forms depend on.
+
+    Raises:
+        ProviderError: if it does not say.
+    """
+    with device.calling("Backend.compatibility_key"):
+        return instance_of(str, device.backend.compatibility_key())
+
+
+def still_good(device: SessionDevice, key: str) -> bool:
+    """Whether the device still takes what was stored under ``key``; a defect of it is logged, and means no."""
+    try:
+        with device.calling("Backend.check_compatibility"):
+            worth = instance_of(Compatibility, device.backend.check_compatibility(key))
+    except Exception as error:
+        _log.warning("%s; what is stored is not used", error)
+        return False
+    if worth in (Compatibility.OPTIMAL, Compatibility.USABLE):
+        return True
+    _log.info("a stored compilation for %s is not used: the provider says %s", device.name, worth.value)
+    return False
 
 
 def stores(backend: Backend) -> bool:

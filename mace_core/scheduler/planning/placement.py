@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import NamedTuple, Protocol
 
-from mace_core.errors import MaceError, ProviderBugError, StrictPlacementError
+from mace_core.errors import DeviceLostError, MaceError, ProviderBugError, StrictPlacementError
 from mace_core.graph import GraphView, Node, Value
-from mace_core.provider import Capability, CompiledSubgraph
-from mace_core.provider.border import calling, close_all, instance_of, reason_of, unchanged
+from mace_core.provider import Backend, Capability, Claim, CompiledSubgraph, Rejection
+from mace_core.provider.border import (
+    WrongAnswerError,
+    close_all,
+    failure_of,
+    instance_of,
+    list_of,
+    reason_of,
+    unchanged,
+)
 from mace_core.scheduler.host.core_nodes import runs_in_core
 from mace_core.scheduler.planning.devices import DevicePool, SessionDevice
 from mace_core.scheduler.planning.partition import (
@@ -69,17 +78,20 @@ class Compiler(Protocol):
 class PlacedStage(NamedTuple):
     """Partitions with what was compiled for them (None for control flow), in the order in which they run.
 
-    ``is_steady``: nothing went wrong on the way, so that it would come out the same another time.
+    ``is_steady``: nothing went wrong on the way, so that it would come out the same another time; ``model``: how
+    messages call the model.
     """
 
     partitioning: Partitioning
     views: tuple[GraphView, ...]
     compiled: tuple[CompiledSubgraph | None, ...]
     is_steady: bool = True
+    model: str = ""
 
     def close(self) -> None:
         """Free what was compiled."""
-        close_all(self.compiled)
+        for part, compiled in zip(self.partitioning.partitions, self.compiled, strict=True):
+            close_all((compiled,), part.device, "CompiledSubgraph.close", self.model)
 
 
 def place(
@@ -115,14 +127,64 @@ def ask_capability(device: SessionDevice, view: GraphView) -> Capability:
     Raises:
         ProviderError: if it cannot say, says something else, or changes what it was shown.
     """
-    with calling(device.name), unchanged(device.name, view):
+    with device.calling("Backend.capability"), unchanged(device.name, view):
         found = instance_of(Capability, device.backend.capability(view))
-        answer = Capability(tuple(found.claims), tuple(found.rejections))
-        own = set(view.nodes)
-        named = [node for claim in answer.claims for node in claim.nodes]
-        if not own.issuperset([*named, *(rejection.node for rejection in answer.rejections)]):
-            raise ValueError("capability() speaks of nodes that it was not shown")
+        answer = Capability(list_of(Claim, found.claims), list_of(Rejection, found.rejections))
+        named = [node for claim in answer.claims for node in list_of(Node, claim.nodes)]
+        named += [instance_of(Node, rejection.node) for rejection in answer.rejections]
+        if not set(view.nodes).issuperset(named):
+            raise WrongAnswerError("speaks of nodes that it was not shown")
+        for rejection in answer.rejections:
+            instance_of(str, rejection.reason)
     return answer
+
+
+def compile_views(device: SessionDevice, views: Sequence[GraphView]) -> list[CompiledSubgraph]:
+    """What the device makes of ``views``, looked through.
+
+    Raises:
+        ProviderError: if it cannot, returns something else, or changes what it was shown.
+    """
+    return _looked_through(device, "Backend.compile", views, lambda: device.backend.compile(views))
+
+
+def restore_views(device: SessionDevice, views: Sequence[GraphView], blob: memoryview) -> list[CompiledSubgraph]:
+    """What the device restores for ``views`` from a blob that it stored, looked through.
+
+    Raises:
+        ProviderError: as `compile_views`.
+    """
+    is_default = type(device.backend).deserialize_view is Backend.deserialize_view
+    call = "Backend.deserialize" if is_default else "Backend.deserialize_view"
+    return _looked_through(device, call, views, lambda: device.backend.deserialize_view(blob, views))
+
+
+def _looked_through(
+    device: SessionDevice, call: str, views: Sequence[GraphView], make: Callable[[], list[CompiledSubgraph]]
+) -> list[CompiledSubgraph]:
+    made: list[CompiledSubgraph] = []
+    try:
+        with device.calling(call), unchanged(device.name, *views):
+            answer = make()
+            made = [item for item in answer if isinstance(item, CompiledSubgraph)] if isinstance(answer, list) else []
+            found = list_of(CompiledSubgraph, answer, len(views))
+        _check_attributes(device, found)
+    except BaseException:
+        close_all(made, device.name, "CompiledSubgraph.close", device.model)
+        raise
+    return found
+
+
+def _check_attributes(device: SessionDevice, compiled: Sequence[CompiledSubgraph]) -> None:
+    for subgraph in compiled:
+        with device.calling("CompiledSubgraph.workspace_bytes"):
+            size = subgraph.workspace_bytes
+            if isinstance(size, bool) or not isinstance(size, Integral) or size < 0:
+                raise WrongAnswerError(f"is {size!r} where a number of bytes is promised")
+        with device.calling("CompiledSubgraph.notes"):
+            instance_of(Mapping, subgraph.notes)
+        with device.calling("CompiledSubgraph.consumed_constants"):
+            instance_of(Set, subgraph.consumed_constants)
 
 
 @dataclass(slots=True)
@@ -137,6 +199,7 @@ class _Placing:
     capabilities: dict[str, Capability] = field(default_factory=dict)
     bans: dict[str, dict[Node, str]] = field(default_factory=dict)
     compiled: dict[tuple[str, tuple[Node, ...]], CompiledSubgraph] = field(default_factory=dict)
+    _failure: Exception | None = None  # the latest of a provider
 
     def run(self) -> PlacedStage:
         control_flow = frozenset(node for node in self.stage.nodes if runs_in_core(node))
@@ -148,11 +211,13 @@ class _Placing:
         parts = partitioning.partitions
         found = tuple(self.compiled.get((part.device, part.nodes)) for part in parts)
         self.close_compiled(found)
-        return PlacedStage(partitioning, tuple(views), found, is_steady=not self.bans)
+        return PlacedStage(partitioning, tuple(views), found, is_steady=not self.bans, model=self.pool.model)
 
     def close_compiled(self, kept: Sequence[CompiledSubgraph | None]) -> None:
         """Close what was compiled on the way and is not in the result."""
-        close_all(compiled for compiled in self.compiled.values() if compiled not in kept)
+        for (device, _), compiled in self.compiled.items():
+            if compiled not in kept:
+                close_all((compiled,), device, "CompiledSubgraph.close", self.pool.model)
 
     def _partition(self, control_flow: frozenset[Node]) -> Partitioning:
         """Ask the fallback devices only where nodes are pinned to them or the others leave something over: opening one
@@ -166,17 +231,32 @@ class _Placing:
                 return self._ask(asked, control_flow)
             except UnplacedNodesError as error:
                 if self.strict:
-                    raise StrictPlacementError(
-                        f"strict placement: {len(error.unplaced)} of {len(self.stage.nodes)} nodes cannot run on "
-                        f"{', '.join(device.name for device in asked) or 'any device'}: {summary_of(error.unplaced)}; "
-                        "name a device that runs them too, or leave strict out",
-                        {node.name: dict(reasons) for node, reasons in error.unplaced.items()},
-                    ) from None
+                    raise self._too_strict(error.unplaced, asked) from self._failure
                 following = next((device for device in waiting if self.pool.ready(device)), None)
                 if following is None:
-                    raise
+                    raise UnplacedNodesError(self._with_refused(error.unplaced)) from self._failure
                 waiting = waiting[waiting.index(following) + 1 :]
                 asked.append(following)
+
+    def _too_strict(
+        self, unplaced: Mapping[Node, Mapping[str, str]], asked: Sequence[SessionDevice]
+    ) -> StrictPlacementError:
+        unplaced = self._with_refused(unplaced)
+        where = ", ".join(device.name for device in asked) or "any device"
+        lost = any(device.refused for device in self.pool.devices)
+        advice = "open a new session once the device is back, " if lost else ""
+        return StrictPlacementError(
+            f"strict placement: {len(unplaced)} of {len(self.stage.nodes)} nodes cannot run on {where}: "
+            f"{summary_of(unplaced)}; {advice}name a device that runs them too, or leave strict out",
+            {node.name: dict(reasons) for node, reasons in unplaced.items()},
+        )
+
+    def _with_refused(self, unplaced: Mapping[Node, Mapping[str, str]]) -> Mapping[Node, Mapping[str, str]]:
+        """The reasons of the devices that were asked, and of those that are not used any more."""
+        refused = {
+            device.name: f"not used any more: {device.refused}" for device in self.pool.devices if device.refused
+        }
+        return {node: {**refused, **reasons} for node, reasons in unplaced.items()}
 
     def _ask(self, devices: Sequence[SessionDevice], control_flow: frozenset[Node]) -> Partitioning:
         offers = [
@@ -192,9 +272,12 @@ class _Placing:
                 found = ask_capability(device, self._whole_view())
             except Exception as error:
                 # A defect of one provider must not keep the others from running the model.
-                _log.warning("%s could not say what it runs and is passed over: %s", device.name, reason_of(error))
-                reason = f"its capability check failed: {reason_of(error)}"
+                _log.warning(
+                    "%s; the device is passed over", error, exc_info=error if _log.isEnabledFor(logging.DEBUG) else None
+                )
+                reason = f"its capability check failed: {failure_of(error)}"
                 self.bans[device.name] = dict.fromkeys(self.stage.nodes, reason)
+                self._note_failure(device, error)
                 found = Capability()
             self.capabilities[device.name] = found
         return found
@@ -219,12 +302,6 @@ class _Placing:
         views = [view for _, view in missing]
         try:
             results = self.compile_with(device, views)
-            if len(results) != len(views):
-                raise ProviderBugError(
-                    f"{device.name} was given {len(views)} subgraphs and compiled {len(results)}", device=device.name
-                )
-            if not all(isinstance(result, CompiledSubgraph) for result in results):
-                raise ProviderBugError(f"{device.name} compiled to what is no CompiledSubgraph", device=device.name)
         except Exception as error:
             if len(missing) > 1:  # find the culprit
                 succeeded = [self._compile_on(device, [one]) for one in missing]
@@ -236,8 +313,15 @@ class _Placing:
 
     def _ban(self, device: SessionDevice, part: Partition, error: Exception) -> bool:
         reason = f"compile failed: {reason_of(error)}"
-        foreseen = isinstance(error, MaceError) and not (isinstance(error, ProviderBugError) and error.__cause__)
+        foreseen = isinstance(error, MaceError) and not isinstance(error, ProviderBugError)
         level = logging.WARNING if foreseen else logging.ERROR
-        _log.log(level, "%s: %d nodes are placed elsewhere; %s", device.name, len(part.nodes), reason)
+        traceback = error if _log.isEnabledFor(logging.DEBUG) else None
+        _log.log(level, "%s; compile failed: %d nodes are placed elsewhere", error, len(part.nodes), exc_info=traceback)
         self.bans.setdefault(device.name, {}).update(dict.fromkeys(part.nodes, reason))
+        self._note_failure(device, error)
         return False
+
+    def _note_failure(self, device: SessionDevice, error: Exception) -> None:
+        self._failure = error
+        if isinstance(error, DeviceLostError):
+            self.pool.refuse(device.name, f"it was lost: {reason_of(error)}")

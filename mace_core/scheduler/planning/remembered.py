@@ -13,9 +13,9 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mace_core.provider.backend import Compatibility, CompiledSubgraph
-from mace_core.provider.border import calling, close_all, reason_of
-from mace_core.scheduler.planning.model import PreparedModel, part_words, stores
+from mace_core.provider.backend import CompiledSubgraph
+from mace_core.provider.border import close_all
+from mace_core.scheduler.planning.model import PreparedModel, compatibility_key, part_words, still_good, stores
 from mace_core.scheduler.planning.partition import CORE_DEVICE, Partition, Partitioning, Placement
 from mace_core.scheduler.planning.placement import PlacedStage, views_of
 
@@ -66,7 +66,7 @@ class RememberedPlacements:
             return None
         views = views_of(stage, partitioning.partitions, name)
         compiled = self._compiled(partitioning.partitions, views)
-        return None if compiled is None else PlacedStage(partitioning, tuple(views), compiled)
+        return None if compiled is None else PlacedStage(partitioning, tuple(views), compiled, model=self._pool.model)
 
     def store(
         self,
@@ -88,12 +88,9 @@ class RememberedPlacements:
         for placement in placements.values():
             kinds.setdefault(_kind(placement), len(kinds))
         try:
-            keys = []
-            for device in devices:
-                with calling(device.name):
-                    keys.append([device.name, str(device.backend.compatibility_key())])
+            keys = [[device.name, compatibility_key(device)] for device in devices]
         except Exception as error:  # only the next start is slower
-            _log.warning("where nodes run cannot be stored: %s", reason_of(error))
+            _log.warning("%s; where nodes run cannot be stored", error)
             return
         record = {
             "nodes": [node.name for node in stage.nodes],
@@ -123,13 +120,7 @@ class RememberedPlacements:
             device = self._pool.find(name)
             if device is None or device.refused or not self._pool.ready(device) or not stores(device.backend):
                 return False
-            try:
-                with calling(name):
-                    worth = device.backend.check_compatibility(key)
-            except Exception as error:  # a defect of the provider: it is asked the long way
-                _log.warning("%s could not say whether what is stored is still good: %s", name, reason_of(error))
-                return False
-            if worth not in (Compatibility.OPTIMAL, Compatibility.USABLE):
+            if not still_good(device, key):
                 return False
         return True
 
@@ -144,7 +135,8 @@ class RememberedPlacements:
                 continue
             restored = self._model.restore(device, [views[index] for index in own])
             if restored is None:
-                close_all(found)
+                for part, compiled in zip(parts, found, strict=True):
+                    close_all((compiled,), part.device, "CompiledSubgraph.close", self._pool.model)
                 return None
             for index, compiled in zip(own, restored, strict=True):
                 found[index] = compiled

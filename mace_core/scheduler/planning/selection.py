@@ -30,6 +30,7 @@ def select_devices(
     strict: bool,
     pinned: Sequence[str] = (),
     graph: Graph,
+    model: str = "",
 ) -> list[SessionDevice]:
     """The devices in order of priority.
 
@@ -39,6 +40,7 @@ def select_devices(
         options: per provider, or per device under its qualified name (which goes over the provider's).
         strict: only the devices named, or the real ones of the inventory; no fallback.
         graph: the model, for plugins that choose among devices.
+        model: how messages call it.
         pinned: devices that pins name; added for pinned nodes only where they are not among the others.
 
     Raises:
@@ -76,9 +78,9 @@ def select_devices(
         )
     _check_options(options, [*(device for device, _, _ in chosen), *extra], registry)
     return [
-        *(_session_device(device, registry, options, named=False, only_pinned=True) for device in extra),
+        *(_session_device(device, registry, options, model, named=False, only_pinned=True) for device in extra),
         *(
-            _session_device(device, registry, options, named=named, is_fallback=fallback)
+            _session_device(device, registry, options, model, named=named, is_fallback=fallback)
             for device, named, fallback in chosen
         ),
     ]
@@ -131,6 +133,7 @@ def _session_device(
     device: Device,
     registry: Registry,
     options: Options,
+    model: str,
     *,
     named: bool,
     is_fallback: bool = False,
@@ -142,6 +145,7 @@ def _session_device(
         device=device,
         open_backend=lambda: _open(registry, provider, device, given),
         has_options=bool(given),
+        model=model,
         named=named or only_pinned,
         is_fallback=is_fallback,
         only_pinned=only_pinned,

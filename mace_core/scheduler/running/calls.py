@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from mace_core.provider import Bindings, Execution
-from mace_core.provider.border import PASSED_ON, defect
+from mace_core.provider.border import told
+from mace_core.scheduler.planning.devices import SessionDevice
 
 
-def run_execution(execution: Execution, bindings: Bindings, device: str) -> None:
-    """Run; whatever the provider raises outside the contract becomes a `ProviderBugError`.
+def run_execution(execution: Execution, bindings: Bindings, device: SessionDevice) -> None:
+    """Run; errors name the model, the device and the call.
 
     Raises:
         MaceError: what the provider raises within the contract.
-        ProviderBugError: for anything else but exhausted memory and Ctrl-C.
+        OutOfMemoryError: for ``MemoryError``.
+        ProviderBugError: for anything else but Ctrl-C.
     """
     try:
         execution.run(bindings)
-    except PASSED_ON:
-        raise
     except BaseException as error:
-        raise defect(error, device) from error
+        found = told(error, device.name, "Execution.run", device.model)
+        if found is error:
+            raise
+        raise found from error

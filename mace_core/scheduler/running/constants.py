@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
 from mace_core.errors import ProviderError
-from mace_core.graph import Graph, GraphView, Node, Value
+from mace_core.graph import Graph, Node, Value
 from mace_core.graph.signature import Resolution
-from mace_core.provider import CompiledSubgraph
 from mace_core.provider.registry import REFERENCE, Registry
 from mace_core.scheduler.context import RunContext
-from mace_core.scheduler.planning.devices import DevicePool, SessionDevice
+from mace_core.scheduler.planning.devices import DevicePool
 from mace_core.scheduler.planning.model import PreparedModel
+from mace_core.scheduler.planning.placement import compile_views
 from mace_core.scheduler.planning.remembered import RememberedPlacements
 from mace_core.scheduler.planning.selection import HOST_PROVIDER, host_devices, select_devices
 from mace_core.scheduler.running.runner import GraphRunner, Planner
 from mace_core.scheduler.values import RuntimeValue
 from mace_core.tensor import Tensor, ValueType
+
+_LABEL = "the constants of the model"
 
 
 class HostConstants:
@@ -41,7 +43,7 @@ class HostConstants:
         if self._pool is None:
             host = HOST_PROVIDER if host_devices(self._registry) else REFERENCE
             self._pool = DevicePool(
-                select_devices(self._registry, [host], options={}, strict=False, pinned=(), graph=graph)
+                select_devices(self._registry, [host], options={}, strict=False, graph=graph, model=_LABEL)
             )
         fed, feeds = _feeding(graph)
         runner = GraphRunner(self._planner(graph, self._pool), fed, fed.inputs)
@@ -69,13 +71,12 @@ class HostConstants:
 
             return resolve(part, types, values, opset_imports={**part.opset_imports, **graph.opset_imports})
 
-        label = "the constants of the model"
         return Planner(
-            label=label,
+            label=_LABEL,
             pool=pool,
-            compile_with=_compile,
+            compile_with=compile_views,
             resolve=resolve,
-            remembered=RememberedPlacements(PreparedModel(graph, label), pool, strict=False),
+            remembered=RememberedPlacements(PreparedModel(graph, _LABEL), pool, strict=False),
             pin=_no_pin,
             strict=False,
             capacity=1,
@@ -110,10 +111,6 @@ def _feeding(graph: Graph) -> tuple[Graph, list[RuntimeValue]]:
         value.constant.numpy() for value in stands_for if value.constant is not None and value.producer is None
     ]
     return fed, feeds
-
-
-def _compile(device: SessionDevice, views: Sequence[GraphView]) -> list[CompiledSubgraph]:
-    return device.backend.compile(views)
 
 
 def _no_pin(node: Node) -> None:

@@ -7,13 +7,14 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mace_core.errors import ProviderBugError, describe_error
+from mace_core.errors import MaceError, ProviderBugError
 from mace_core.graph import Value
 from mace_core.host.memory import require_host_memory
 from mace_core.provider import (
@@ -52,7 +53,7 @@ from mace_core.scheduler.values import (
     read_bound,
     storage,
 )
-from mace_core.tensor import DType, MemoryKind
+from mace_core.tensor import DType, MemoryKind, TensorType
 
 if TYPE_CHECKING:
     from mace_core.scheduler.profile import Profile
@@ -79,21 +80,24 @@ class StageInstance:
     def __init__(self, plan: StagePlan) -> None:
         self.plan = plan
         self._arenas: dict[str, tuple[Allocator, Buffer]] = {}
-        self._executions: list[Execution] = []
+        self._executions: list[tuple[str, Execution]] = []  # with their devices
         self._streams: dict[str, Stream] = {}
         self._host_queues: list[str] = []
         self._pending: dict[str, list[Event]] = {}
-        self._temporary: list[tuple[Allocator, Buffer]] = []
+        self._temporary: list[tuple[str, Allocator, Buffer]] = []
         self._arrays: list[RuntimeValue] = [None] * len(plan.registers)
         self._own_cancel = CancelFlag()  # never set
         try:
             for location, arena in plan.arenas.items():
-                with calling(location):
-                    allocator = HostAllocator() if location == HOST else plan.devices[location].backend.allocators()[0]
-                    self._arenas[location] = (allocator, instance_of(Buffer, allocator.allocate(arena.total_bytes)))
+                allocator: Allocator = HostAllocator()
+                if location == HOST:
+                    buffer = allocator.allocate(arena.total_bytes)
+                else:
+                    allocator = plan.devices[location].allocator()
+                    buffer = plan.devices[location].allocate(allocator, arena.total_bytes)
+                self._arenas[location] = (allocator, buffer)
             for name, device in plan.devices.items():
-                with calling(name):
-                    stream = instance_of((Stream, NoneType), device.backend.create_stream())
+                stream = device.stream()
                 if stream is not None:
                     self._streams[name] = stream
                     if device.memory is MemoryKind.HOST:
@@ -105,14 +109,14 @@ class StageInstance:
             for step in plan.transfers:
                 device = plan.devices[step.device]
                 if device.memory is MemoryKind.DEVICE:
-                    with calling(step.device):
-                        self._transfers[step.device] = device.transfer()
+                    self._transfers[step.device] = device.transfer()
             self._queueable = queueable_copies(plan) if self._streams else frozenset()
         except BaseException:
             self.close()
             raise
         if plan.single is not None:
             self._single_step = plan.single
+            self._single_device = plan.devices[plan.single.device]
             prepared = self._work[0]
             assert prepared is not None
             specs = [plan.registers[register] for register in plan.results]
@@ -140,10 +144,10 @@ class StageInstance:
             results.append(result)
         bindings.cancel = self._own_cancel if cancel is None else cancel
         if profile is None:
-            run_execution(execution, bindings, self._single_step.device)
+            run_execution(execution, bindings, self._single_device)
         else:
             with _profiled(bindings, profile, self._single_step):
-                run_execution(execution, bindings, self._single_step.device)
+                run_execution(execution, bindings, self._single_device)
         return results
 
     # --- the general path -----------------------------------------------------------------------------------------
@@ -186,16 +190,14 @@ class StageInstance:
                 self._wait_for_host_memory()
                 self._wait(step.device)
                 start_ns = time.perf_counter_ns() if start_ns else 0  # waiting for kernels is not the transfer's time
-                with calling(step.device):
-                    self._upload(step)
+                self._upload(step)
                 what = f"transfer to {step.device}: {self.plan.registers[step.source].value.name}"
                 source: tuple[str, ...] = ()
             case DownloadStep():
                 self._wait_for_host_memory()
                 self._wait(step.device)
                 start_ns = time.perf_counter_ns() if start_ns else 0
-                with calling(step.device):
-                    self._download(step)
+                self._download(step)
                 what = f"transfer from {step.device}: {self.plan.registers[step.source].value.name}"
                 source = ()
             case ControlStep():
@@ -232,8 +234,9 @@ class StageInstance:
         array = fresh_storage(bound.dtype, bound.shape)
         if array.nbytes:
             target = Buffer(MemoryKind.HOST, array.nbytes, address_of(array), array)
-            with calling(spec.location):
-                transfer = self.plan.devices[spec.location].transfer()
+            device = self.plan.devices[spec.location]
+            transfer = device.transfer()
+            with device.calling("DataTransfer.to_host"):
                 transfer.to_host(bound.buffer, target, array.nbytes, source_offset=bound.offset, target_offset=0)
         return from_storage(array, bound.dtype, bound.shape)
 
@@ -257,30 +260,32 @@ class StageInstance:
         """Run, or queue where the device has a queue."""
         stream = self._streams.get(step.device)
         if stream is None:
-            run_execution(execution, bindings, step.device)
+            run_execution(execution, bindings, self.plan.devices[step.device])
             return
         pending = self._pending.setdefault(step.device, [])
-        with calling(step.device):
-            event = execution.enqueue(stream, bindings, tuple(pending))
+        with self._calling(step.device, "Execution.enqueue"):
+            event = instance_of(Event, execution.enqueue(stream, bindings, tuple(pending)))
         pending[:] = [event]
 
     def _wait(self, device: str) -> None:
         """Until what was queued on ``device`` is done."""
         pending = self._pending.get(device)
         while pending:
-            with calling(device):
+            with self._calling(device, "Event.wait"):
                 pending[0].wait()
             pending.pop(0)
+
+    def _calling(self, device: str, call: str) -> calling:
+        return self.plan.devices[device].calling(call)
 
     def _settle(self) -> None:
         """After a failure: nothing may still be running on memory that is about to be given up."""
         for name, stream in self._streams.items():
             try:
-                stream.synchronize()
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:
-                _log.info("work queued on %s failed while its run was given up: %s", name, describe_error(error))
+                with self._calling(name, "Stream.synchronize"):
+                    stream.synchronize()
+            except MaceError as error:
+                _log.info("%s; it was work of a run that is given up", error)
         self._pending.clear()
 
     def _wait_for_host_memory(self, *, but: str = "") -> None:
@@ -298,8 +303,9 @@ class StageInstance:
         transfer, stream = self._transfers.get(step.device), self._streams.get(step.device)
         if number not in self._queueable or transfer is None or stream is None:
             return False
-        with calling(step.device):
-            event = queue_copy(transfer, stream, step, self._bound)
+        call = "DataTransfer.enqueue_to_device" if isinstance(step, UploadStep) else "DataTransfer.enqueue_to_host"
+        with self._calling(step.device, call):
+            event = instance_of((Event, NoneType), queue_copy(transfer, stream, step, self._bound))
         if event is None:
             return False
         self._pending.setdefault(step.device, []).append(event)
@@ -313,9 +319,10 @@ class StageInstance:
         if target.buffer.memory is MemoryKind.PINNED:
             _copy(source, target, nbytes)
         else:
-            self._transfers[step.device].to_device(
-                source.buffer, target.buffer, nbytes, source_offset=source.offset, target_offset=target.offset
-            )
+            with self._calling(step.device, "DataTransfer.to_device"):
+                self._transfers[step.device].to_device(
+                    source.buffer, target.buffer, nbytes, source_offset=source.offset, target_offset=target.offset
+                )
 
     def _download(self, step: DownloadStep) -> None:
         source, target = self._bound[step.source], self._bound[step.target]
@@ -329,9 +336,10 @@ class StageInstance:
         if source.buffer.memory is MemoryKind.PINNED:
             _copy(source, target, nbytes)
         else:
-            self._transfers[step.device].to_host(
-                source.buffer, target.buffer, nbytes, source_offset=source.offset, target_offset=target.offset
-            )
+            with self._calling(step.device, "DataTransfer.to_host"):
+                self._transfers[step.device].to_host(
+                    source.buffer, target.buffer, nbytes, source_offset=source.offset, target_offset=target.offset
+                )
 
     # --- registers ------------------------------------------------------------------------------------------------
 
@@ -389,9 +397,8 @@ class StageInstance:
 
     def _forget(self) -> None:
         """Drop references to the request's values; idle instances hold arenas only."""
-        for allocator, buffer in self._temporary:
-            allocator.free(buffer)
-        self._temporary.clear()
+        while self._temporary:
+            self._free(*self._temporary.pop())
         for register, spec in enumerate(self.plan.registers):
             if spec.storage is Storage.DYNAMIC:
                 self._bound[register].buffer = Buffer(MemoryKind.HOST, 0)
@@ -419,9 +426,9 @@ class StageInstance:
     def _prepare(self, step: Step) -> _Prepared | None:
         if not isinstance(step, RunStep):
             return None
-        with calling(step.device):
+        with self._calling(step.device, "CompiledSubgraph.new_execution"):
             execution = instance_of(Execution, step.compiled.new_execution())
-        self._executions.append(execution)
+        self._executions.append((step.device, execution))
         registers = self.plan.registers
         outputs = [None if registers[r].storage is Storage.DYNAMIC else self._bound[r] for r in step.outputs]
         workspace = None
@@ -438,7 +445,7 @@ class StageInstance:
 
     def _output_allocator(self, step: RunStep) -> Any:
         def allocate(index: int, dtype: DType, shape: tuple[int, ...]) -> BoundTensor:
-            register = step.outputs[index]
+            register = _unbound_output(step, self.plan.registers, index, dtype, shape)
             bound = self._bound[register]
             bound.dtype, bound.shape = dtype, shape
             if dtype is DType.STRING:
@@ -446,10 +453,11 @@ class StageInstance:
             elif step.location == HOST:
                 self._point(register, self._fresh(dtype, shape), shape)
             else:
-                allocator = self.plan.devices[step.device].backend.allocators()[0]
-                bound.buffer = allocator.allocate(dtype.nbytes(_elements(shape)))
+                device = self.plan.devices[step.device]
+                allocator = device.allocator()
+                bound.buffer = device.allocate(allocator, dtype.nbytes(_elements(shape)))
                 bound.offset = 0
-                self._temporary.append((allocator, bound.buffer))
+                self._temporary.append((step.device, allocator, bound.buffer))
             return bound
 
         return allocate
@@ -457,11 +465,36 @@ class StageInstance:
     def close(self) -> None:
         """Free all of it, once what is queued is done."""
         self._settle()
-        close_all(self._executions)
-        close_all(self._streams.values())
-        for allocator, buffer in (*self._temporary, *self._arenas.values()):
-            attempt(allocator.free, "freeing memory of a provider", buffer)
+        for name, execution in self._executions:
+            close_all((execution,), name, "Execution.close", self.plan.placed.model)
+        for name, stream in self._streams.items():
+            close_all((stream,), name, "Stream.close", self.plan.placed.model)
+        for place in (*self._temporary, *((name, *arena) for name, arena in self._arenas.items())):
+            self._free(*place)
         self._executions, self._streams, self._temporary, self._arenas = [], {}, [], {}
+
+    def _free(self, device: str, allocator: Allocator, buffer: Buffer) -> None:
+        attempt(allocator.free, device, "Allocator.free", self.plan.placed.model, buffer)
+
+
+def _unbound_output(
+    step: RunStep, registers: Sequence[Register], index: int, dtype: DType, shape: tuple[int, ...]
+) -> int:
+    """The register of an output that a provider asks memory for.
+
+    Raises:
+        ValueError: if there is none, or its type is none; the provider, which is called, is told.
+    """
+    if isinstance(index, bool) or not isinstance(index, Integral) or not 0 <= index < len(step.outputs):
+        raise ValueError(f"allocate_output was given output {index!r} of {len(step.outputs)}")
+    register = registers[step.outputs[index]]
+    if register.storage is not Storage.DYNAMIC:
+        raise ValueError(f"allocate_output was given output {index}, which is bound already")
+    if not isinstance(dtype, DType) or not all(isinstance(dim, Integral) and dim >= 0 for dim in shape):
+        raise ValueError(f"allocate_output was given {dtype!r} and {shape!r}, which is no type of a tensor")
+    if isinstance(register.type, TensorType) and register.type.dtype is not dtype:
+        raise ValueError(f"allocate_output was given {dtype.label} for an output of {register.type.dtype.label}")
+    return step.outputs[index]
 
 
 @contextlib.contextmanager

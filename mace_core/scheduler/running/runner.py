@@ -116,9 +116,9 @@ class Planner:
                     apart=self.numerics is not None,
                 )
             except UnplacedNodesError as error:
-                raise UnplacedNodesError(error.unplaced, self.label) from None
+                raise UnplacedNodesError(error.unplaced, self.label) from error.__cause__
             except StrictPlacementError as error:
-                raise StrictPlacementError(f"{self.label}: {error}", error.unplaced) from None
+                raise StrictPlacementError(f"{self.label}: {error}", error.unplaced) from error.__cause__
             if expanded is graph and self.numerics is None:
                 self.remembered.store(placed, stage, types, fixed, pins)
             return self._planned(stage, placed, feeds)
