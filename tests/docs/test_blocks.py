@@ -1,0 +1,86 @@
+"""Every block of code that the documentation shows runs, or says why a test cannot run it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from PIL import Image
+
+from .blocks import LANGUAGES, ROOT, Block, Reader, agrees, blocks, pages
+
+pytest.importorskip("mace_cpu", reason="the CPU provider is not installed: pip install ./plugins/cpu")
+
+PAGES = [page for page in pages() if blocks(page)]
+NOT_RUN = 30
+"""Blocks that no test may run: installations, hours of work, other hardware.  Lower it when one becomes runnable."""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a reader works: the files that the pages name."""
+    value = helper.make_tensor_value_info
+    ends = [value(name, TensorProto.FLOAT, ["batch", 3, "height", "width"]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "small", ends[:1], ends[1:])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), "model.onnx")
+    package = importlib.util.find_spec("rapidocr_onnxruntime")
+    if package is not None and package.submodule_search_locations:
+        models = Path(package.submodule_search_locations[0]) / "models"
+        for source in models.glob("*.onnx"):
+            Path(source.name).symlink_to(source)
+        Path("ppocr_cls.onnx").symlink_to(models / "ch_ppocr_mobile_v2.0_cls_infer.onnx")
+    bad = np.random.default_rng(1).random((1, 3, 48, 192), np.float32)
+    bad[0, 0, 7, 11] = np.nan
+    np.save("bad.npy", bad)
+    Image.fromarray((bad[0].transpose(1, 2, 0) * 255).astype(np.uint8)).save("page.png")
+    Path("examples").symlink_to(ROOT / "examples")
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_a_page_runs_from_top_to_bottom(page: Path, folder: Path) -> None:
+    found = blocks(page)
+    if any(".onnx" in block.text and "ppocr" in block.text.lower() for block in found):
+        pytest.importorskip("rapidocr_onnxruntime", reason="the page uses its models")
+    reader = Reader(folder, {"__name__": "__main__"})
+    for block in found:
+        reader.follow(block)
+
+
+def test_every_block_names_a_language_and_commands_are_not_called_text() -> None:
+    for block in (block for page in PAGES for block in blocks(page)):
+        assert block.language in LANGUAGES, f"{block}: '{block.language}'"
+        is_command = block.text.lstrip().startswith(("$ ", "pip ", "mace ", "make ", "python "))
+        assert block.language != "text" or not is_command, f"{block} is a command"
+
+
+def test_what_is_not_run_says_why(record_property: pytest.RecordProperty, capsys: pytest.CaptureFixture[str]) -> None:
+    left = [block for page in PAGES for block in blocks(page) if block.marker == "not run"]
+    for block in left:
+        record_property(str(block), block.argument)
+    with capsys.disabled():
+        if os.environ.get("MACE_LIST_BLOCKS"):
+            print("\n".join(f"{block}: {block.argument}" for block in left))
+    assert all(len(block.argument) > 10 for block in left)
+    assert len(left) <= NOT_RUN, "\n".join(map(str, left))
+
+
+def test_what_differs_is_seen(tmp_path: Path) -> None:
+    assert agrees("a 1.5 ms\n…\nend 3\n", "a  22.75 ms\nb\nc\nend 4\n")
+    assert agrees("a 1, …\n", "a 2, 3, 4\n")
+    assert not agrees("a 1.5 ms\n", "b 1.5 ms\n")
+    assert not agrees("a\n", "a\nb\n")
+    reader = Reader(tmp_path)
+    for language, text in (("python", "1 / 0"), ("bash", "mace run none.onnx"), ("console", "$ mace cache list\nno\n")):
+        with pytest.raises((AssertionError, ZeroDivisionError)):
+            reader.follow(Block(ROOT / "README.md", 1, language, text))
