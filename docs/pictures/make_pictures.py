@@ -1,8 +1,8 @@
 """Draws the README's pictures from real figures and real output.
 
-    python docs/pictures/make_pictures.py speed      speed.png, from the table in benchmarks/README.md (needs matplotlib)
-    python docs/pictures/make_pictures.py placement  placement.svg, from `mace explain` (needs the example vendor and
-                                                     rapidocr-onnxruntime)
+python docs/pictures/make_pictures.py speed      speed.png, from the table in benchmarks/README.md (needs matplotlib)
+python docs/pictures/make_pictures.py placement  placement.svg, from `mace explain` (needs the example vendor and
+                                                 rapidocr-onnxruntime)
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def placement() -> None:
     command = f"mace explain {model} --shape x=1x3x48x192 --device acme:sim0 --device cpu"
     mace = Path(sys.executable).with_name("mace")
     ran = subprocess.run([mace, *command.split()[1:]], cwd=models, capture_output=True, text=True, check=True)
-    with open(os.devnull, "w") as nowhere:
+    with Path(os.devnull).open("w") as nowhere:
         console = Console(record=True, width=COLUMNS, file=nowhere)
         console.print(Text(f"$ {command}", style="bold"))
         for line in ran.stdout.splitlines():

@@ -4,8 +4,8 @@ A block is run by its language:
 
 * ``python``: executed; the blocks of a page share their names, in order.
 * ``bash``: every line is a command that must succeed.
-* ``console``: every ``$ command`` must succeed and print what is shown.  Figures may differ, a line ``…`` stands for any
-  number of lines, and ``…`` at the end of a line for the rest of it.
+* ``console``: every ``$ command`` must succeed and print what is shown.  Figures may differ; a line ``…`` stands for
+  any number of lines, and ``…`` at the end of a line for the rest of it.
 * ``toml``, ``json``: must parse.
 * ``text``, ``mermaid``: not code; ``text`` may not look like a command.
 
@@ -127,7 +127,9 @@ class Reader:
                 code = main(arguments)
             printed = output.getvalue()
         else:
-            assert program == "python", f"{block}: nobody here runs '{program}'; mark the block as not run, with a reason"
+            assert program == "python", (
+                f"{block}: nobody here runs '{program}'; mark the block as not run, with a reason"
+            )
             ran = subprocess.run(
                 [sys.executable, *arguments], cwd=self.folder, capture_output=True, text=True, check=False
             )
