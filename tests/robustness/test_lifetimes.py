@@ -131,16 +131,16 @@ def numbers() -> npt.NDArray[np.float32]:
 
 
 def test_the_mode_finds_a_result_that_does_not_live_until_it_is_handed_over() -> None:
-    import mace_cpu.plan.assembly
+    import mace_cpu.shared.program.assemble
 
-    honest = mace_cpu.plan.assembly.lifetimes
+    honest = mace_cpu.shared.program.assemble.lifetimes
 
     def too_short(program: Any) -> Any:
         return {buf: (first, min(last, first)) for buf, (first, last) in honest(program).items()}
 
     model = small_model(helper.make_node("NonZero", ["x"], ["y"]), output=TensorProto.INT64)
     assert differences(model, {"x": numbers()}, ["cpu"])[1] == []
-    planning = mock.patch.object(mace_cpu.plan.assembly, "lifetimes", too_short)
+    planning = mock.patch.object(mace_cpu.shared.program.assemble, "lifetimes", too_short)
     with planning, mock.patch("mace_cpu.memory_checks.poisoned.lifetimes", too_short):
         assert differences(model, {"x": numbers()}, ["cpu"])[1] != []
 
@@ -181,16 +181,16 @@ def test_the_mode_finds_a_value_between_devices_that_does_not_live_until_it_is_r
 
 
 def test_the_mode_finds_an_output_that_nothing_writes() -> None:
-    from mace_cpu.shared.program.program import Program
+    from mace_cpu.shared.parts.steps import Steps
 
-    emit = Program.emit
+    emit = Steps.emit
 
-    def forgets_relu(self: Program, *args: Any, **options: Any) -> None:
+    def forgets_relu(self: Steps, *args: Any, **options: Any) -> None:
         if self._node is None or self._node.op_type != "Relu":
             emit(self, *args, **options)
 
     model = small_model(helper.make_node("Relu", ["x"], ["y"]))
-    without_relu = mock.patch.object(Program, "emit", forgets_relu)
+    without_relu = mock.patch.object(Steps, "emit", forgets_relu)
     with poisoned(0xFF), without_relu, mace.Session(model, devices=["cpu"], cache=False) as session:
         found = session.run({"x": numbers()})["y"]
     assert (found.view(np.uint8) == 0xFF).all()

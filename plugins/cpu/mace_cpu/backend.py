@@ -14,7 +14,6 @@ from mace_core.native.pool import ThreadPool, release_shared, shared_pool
 from mace_core.provider.backend import Backend, Capability, Claim, CompiledSubgraph, Rejection, ShapeSupport
 from mace_core.provider.device import Device
 from mace_cpu.plan import stored
-from mace_cpu.plan.assembly import assemble
 from mace_cpu.plan.subgraph import CpuSubgraph
 from mace_cpu.shared.precision import choose_instructions
 from mace_cpu.workers import Workers
@@ -68,8 +67,10 @@ class CpuBackend(Backend):
         return Capability(claims, rejections)
 
     def compile(self, subgraphs: Sequence[GraphView]) -> list[CompiledSubgraph]:
+        from mace_cpu.shared.program.assemble import assemble
+
         programs = [self._lower(view) for view in subgraphs]
-        steps = [step for program in programs for step in program.steps]
+        steps = [step for program in programs for step in program.steps.emitted]
         kernels = [kernel for step in steps for kernel in (step.kernel, *(called for _, called in step.calls))]
         sources = {kernel.symbol: kernel for kernel in kernels}
         addresses = load_kernels(list(sources.values()), self.target)
@@ -90,25 +91,10 @@ class CpuBackend(Backend):
             release_shared(pool)
 
     def _lower(self, view: GraphView) -> Program:
-        from mace_cpu.conv.bands.join import join_bands
-        from mace_cpu.quantized.stored_weights import fold_stored_weights
-        from mace_cpu.shared.program.program import Program
-        from mace_cpu.shared.registry import find_lowering, load_all
+        from mace_cpu.shared.parts.facts import Settings
+        from mace_cpu.shared.registry import lower
 
-        load_all()
-        view = fold_stored_weights(view)
-        program = Program(view, self.target, self.threads, self.winograd, self.bfloat16)
-        for node in view.nodes:
-            if node in program.done:
-                continue
-            lowering = find_lowering(node.domain, node.op_type)
-            if lowering is None:
-                raise ValueError(f"node '{node.name}' ({node.op_type}) was never claimed")
-            program.begin(node)
-            program.done.add(node)
-            lowering.lower(program, node)
-        program.finish()
-        join_bands(program)
+        program = lower(view, Settings(self.target, self.threads, self.winograd, self.bfloat16))
         byte = poison_byte()
         if byte is not None:
             from mace_cpu.memory_checks.poisoned import add_poison

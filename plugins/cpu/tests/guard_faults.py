@@ -9,7 +9,7 @@ from unittest import mock
 
 from mace_cpu.memory_checks.guarded import guarded_buffers
 from mace_cpu.shared.layouts import blocks as layout
-from mace_cpu.shared.program.buffers import At
+from mace_cpu.shared.parts.buffers import At
 
 from mace_core.testing.guard_pages import Side
 
@@ -22,9 +22,9 @@ def one_byte_outside(side: Side) -> Iterator[None]:
 
     def copy(program: Any, source: Any, target: Any, nbytes: int) -> None:
         if side is Side.END:
-            emit_copy(program, source, target, nbytes + 1)
+            emit_copy(program.steps, source, target, nbytes + 1)
         else:
-            emit_copy(program, At(source, -1), At(target, -1), nbytes)
+            emit_copy(program.steps, At(source, -1), At(target, -1), nbytes)
 
     with guarded_buffers(side), mock.patch.object(layout, "emit_copy", copy):
         yield

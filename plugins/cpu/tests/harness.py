@@ -16,7 +16,7 @@ import numpy.typing as npt
 import onnx
 from mace_cpu.backend import CpuBackend
 from mace_cpu.plan.subgraph import CpuSubgraph
-from mace_cpu.shared.program.buffers import Layout
+from mace_cpu.shared.parts.buffers import Layout
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import lowers
 from mace_cpu.workers import Workers
@@ -437,17 +437,17 @@ def _block(program: Program, node: Node) -> None:
 
     source, target = node.input(0), node.output(0)
     assert source is not None and target is not None
-    n, c, *spatial = program.shape(source)
+    n, c, *spatial = program.facts.shape(source)
     pixels = int(np.prod(spatial, dtype=np.int64))
-    program.emit(
+    program.steps.emit(
         numba_source("blocking", "block_channels"),
         {
-            "source": program.read(source),
-            "target": program.write(target, Layout.BLOCKED),
+            "source": program.values.read(source),
+            "target": program.values.write(target, Layout.BLOCKED),
             "images": n,
             "channels": c,
             "pixels": pixels,
-            "block": program.block,
+            "block": program.settings.block,
         },
-        extent=n * -(-c // program.block),
+        extent=n * -(-c // program.settings.block),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import mace_cpu.conv.bands.join as bands
+import mace_cpu.conv.bands.pass_join as bands
 import numpy as np
 import onnx
 import pytest

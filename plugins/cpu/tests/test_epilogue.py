@@ -15,6 +15,7 @@ from llvmlite import ir
 from mace_cpu.shared.codegen.body import Body
 from mace_cpu.shared.codegen.version import generator_version
 from mace_cpu.shared.epilogue.epilogue import Epilogue, match_epilogue
+from mace_cpu.shared.parts.facts import Settings
 from mace_cpu.shared.program.program import Program
 from onnx import helper
 
@@ -61,14 +62,13 @@ def match(nodes: Sequence[onnx.NodeProto], outputs: Sequence[str]) -> tuple[Epil
     model = make_model(every, INPUTS, names, 21, CONSTANTS)
     found = dict(zip(names, ask_reference(model, {k: v for k, v in INPUTS.items() if k not in CONSTANTS}), strict=True))
     view = make_view(model, INPUTS, found, outputs)
-    program = Program(view, host_target())
+    program = Program(view, Settings(host_target()))
     first = view.nodes[0]
-    program.begin(first)
-    program.done.add(first)
+    program.fusion.begin(first)
     value = first.outputs[0]
     assert value is not None
     epilogue, last = match_epilogue(program, value)
-    assert len(program.done) - 1 == sum(n.outputs[0] is not None and n in program.done for n in view.nodes[1:])
+    assert all(n.outputs[0] is not None for n in view.nodes[1:] if program.fusion.is_done(n))
     return epilogue, last.name, found["v"], found[last.name]
 
 

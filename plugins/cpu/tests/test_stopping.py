@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import pytest
-from mace_cpu.plan import assembly
+from mace_cpu.shared.program import assemble
 from onnx import helper, numpy_helper
 
 from mace_core import Session
@@ -170,6 +170,6 @@ def test_steps_computed_a_unit_at_a_time_give_the_same(
             return dict(session.run({"x": x}))
 
     expected = outputs()
-    monkeypatch.setattr(assembly, "LARGEST_PIECE_WORK", 1)
+    monkeypatch.setattr(assemble, "LARGEST_PIECE_WORK", 1)
     for key, array in outputs().items():
         np.testing.assert_array_equal(array, expected[key])

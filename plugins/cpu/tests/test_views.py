@@ -11,8 +11,8 @@ import onnx
 from harness import FEATURES, check_nodes
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mace_cpu.shared.program.buffers import Buf, Place
-from mace_cpu.shared.program.views import Strided
+from mace_cpu.shared.parts.buffers import Buf, Place
+from mace_cpu.shared.parts.views import Strided
 from onnx import helper
 
 Array = npt.NDArray[Any]

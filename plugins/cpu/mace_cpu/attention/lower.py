@@ -12,8 +12,8 @@ from mace_cpu.attention.match import Matrices, Operands, emit_attention
 from mace_cpu.matmul.views import lie_of
 from mace_cpu.shared.checks import all_concrete, dtype_in
 from mace_cpu.shared.nodes import need
+from mace_cpu.shared.parts.views import Strided
 from mace_cpu.shared.program.program import Program
-from mace_cpu.shared.program.views import Strided
 from mace_cpu.shared.registry import lowers
 
 ATTRIBUTES = frozenset(
@@ -84,15 +84,15 @@ def _sizes(view: GraphView, value: Value, node: Node, attribute: str) -> tuple[i
 
 @lowers("Attention", check=_check)
 def lower_attention(program: Program, node: Node) -> None:
-    if _is_of_nothing(program.view, node):
+    if _is_of_nothing(program.facts.view, node):
         for output in node.outputs:
             if output is not None:
-                zeros = np.zeros(program.shape(output), program.dtype(output).numpy)
-                program.alias(output, program.constant(zeros))
+                zeros = np.zeros(program.facts.shape(output), program.facts.dtype(output).numpy)
+                program.values.alias(output, program.constants.put(zeros))
         return
     target = need(node.output(0))
-    queries, heads, depth = _sizes(program.view, need(node.input(0)), node, "q_num_heads")
-    keys, groups, _ = _sizes(program.view, need(node.input(1)), node, "kv_num_heads")
+    queries, heads, depth = _sizes(program.facts.view, need(node.input(0)), node, "q_num_heads")
+    keys, groups, _ = _sizes(program.facts.view, need(node.input(1)), node, "kv_num_heads")
     shared = heads // groups
     query = _heads(program, node, 0, "q_num_heads", (groups, shared))
     key = _heads(program, node, 1, "kv_num_heads", (groups, 1))
@@ -102,13 +102,13 @@ def lower_attention(program: Program, node: Node) -> None:
         mask = _mask(program, need(node.input(3)), groups, shared)
     elif node.attr("is_causal", 0):
         seen = np.where(np.arange(keys)[None, :] <= np.arange(queries)[:, None], 0.0, -np.inf).astype(np.float32)
-        mask = Strided(program.constant(seen), 0, (queries, keys), (keys, 1))
+        mask = Strided(program.constants.put(seen), 0, (queries, keys), (keys, 1))
     scale = float(node.attr("scale", 1.0 / math.sqrt(depth)))
     operands = Operands(
         _matrices(query), _matrices(key.permuted((0, 1, 2, 4, 3))), _matrices(value), mask, scale, empty=True
     )
     batch, columns = query.shape[0], value.shape[-1]
-    if len(program.shape(target)) == 4:
+    if len(program.facts.shape(target)) == 4:
         emit_attention(program, operands, target, (0, 1, 2, 3, 4), (batch, groups, shared, queries, columns))
     else:
         emit_attention(program, operands, target, (0, 3, 1, 2, 4), (batch, queries, groups, shared, columns))
@@ -117,16 +117,16 @@ def lower_attention(program: Program, node: Node) -> None:
 def _heads(program: Program, node: Node, index: int, attribute: str, split: tuple[int, int]) -> Strided:
     """An input as (B, groups, heads of a group, T, D)."""
     value = need(node.input(index))
-    positions, _, depth = _sizes(program.view, value, node, attribute)
-    shape = program.shape(value)
+    positions, _, depth = _sizes(program.facts.view, value, node, attribute)
+    shape = program.facts.shape(value)
     if len(shape) == 4:
         wanted, order = (shape[0], *split, positions, depth), (0, 1, 2, 3, 4)
     else:
         wanted, order = (shape[0], positions, *split, depth), (0, 2, 3, 1, 4)
-    strided = program.strided(value).reshaped(wanted)
+    strided = program.values.strided(value).reshaped(wanted)
     if strided is None or strided.strides[-1] != 1:
-        program.read(value)
-        strided = program.strided(value).reshaped(wanted)
+        program.values.read(value)
+        strided = program.values.strided(value).reshaped(wanted)
     assert strided is not None
     return strided.permuted(order)
 
@@ -139,10 +139,10 @@ def _matrices(strided: Strided) -> Matrices:
 
 def _mask(program: Program, value: Value, groups: int, shared: int) -> Strided:
     """A mask (..., T, S) as (B, groups, heads of a group, T, S), ones where it is broadcast."""
-    program.read(value)
-    own = program.shape(value)
+    program.values.read(value)
+    own = program.facts.shape(value)
     batch, heads, rows, keys = (1,) * (4 - len(own)) + own
     split = (groups, shared) if heads != 1 else (1, 1)
-    found = program.strided(value).reshaped((batch, *split, rows, keys))
+    found = program.values.strided(value).reshaped((batch, *split, rows, keys))
     assert found is not None
     return found

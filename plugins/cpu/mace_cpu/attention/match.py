@@ -23,9 +23,12 @@ from mace_cpu.matmul.packed import pack_panels
 from mace_cpu.matmul.views import Lie, lie_of
 from mace_cpu.shared.codegen.version import generator_version
 from mace_cpu.shared.nodes import need, normal_axis
-from mace_cpu.shared.program.buffers import Buf
-from mace_cpu.shared.program.program import Program, Words
-from mace_cpu.shared.program.views import Strided
+from mace_cpu.shared.parts.buffers import Buf
+from mace_cpu.shared.parts.steps import Words
+from mace_cpu.shared.parts.views import Strided
+from mace_cpu.shared.program.fusion import Deferred
+from mace_cpu.shared.program.program import Program
+from mace_cpu.shared.registry import begins
 from mace_cpu.shared.tiles.choose import ROW_CHOICES, ChannelSplit, most_rows, segment_tiles, split_channels
 
 SEGMENT_TILES = 4
@@ -37,7 +40,7 @@ MAC_WORK = 1 / 8
 
 
 @dataclass(frozen=True, slots=True)
-class Scores:
+class Scores(Deferred):
     """What leads to the weights of an attention.
 
     Attributes:
@@ -54,18 +57,31 @@ class Scores:
     mask: Value | None
 
 
+@begins("MatMul")
+def attention_of_matmul(program: Program, node: Node) -> bool:
+    """Whether a MatMul ends an attention, which is computed now, or begins one, which is computed later."""
+    result = need(node.outputs[0])
+    if program.facts.size(result) == 0 or program.facts.dtype(result) is not DType.FLOAT32:
+        return False
+    return emit_noted(program, node) or note_scores(program, node)
+
+
 def note_scores(program: Program, node: Node) -> bool:
     """Whether ``node``, a MatMul of float32, makes the scores of an attention, which are computed later then."""
     query, key, scores = need(node.inputs[0]), need(node.inputs[1]), need(node.outputs[0])
-    shape = program.shape(scores)
+    shape = program.facts.shape(scores)
     rank = len(shape)
-    if min(len(program.shape(query)), len(program.shape(key))) < 2 or math.prod(shape) == 0:
+    if min(len(program.facts.shape(query)), len(program.facts.shape(key))) < 2 or math.prod(shape) == 0:
         return False
-    if program.shape(query)[-1] == 0 or query is key or not (program.is_ready(query) and program.is_ready(key)):
+    if (
+        program.facts.shape(query)[-1] == 0
+        or query is key
+        or not (program.values.is_ready(query) and program.values.is_ready(key))
+    ):
         return False
     scale, mask, nodes, value = 1.0, None, [node], scores
     while True:
-        user = program.sole_user(value)
+        user = program.fusion.sole_user(value)
         if user is None or user.domain:
             return False
         nodes.append(user)
@@ -81,42 +97,42 @@ def note_scores(program: Program, node: Node) -> bool:
         else:
             return False
         value = need(user.outputs[0])
-        if program.shape(value) != shape:
+        if program.facts.shape(value) != shape:
             return False
-    default = -1 if program.view.opset() >= 13 else 1
+    default = -1 if program.facts.view.opset() >= 13 else 1
     if normal_axis(nodes[-1].attr("axis", default), rank) != rank - 1:
         return False
     weights = need(nodes[-1].outputs[0])
-    mix = program.sole_user(weights)
+    mix = program.fusion.sole_user(weights)
     if mix is None or mix.domain or mix.op_type != "MatMul" or mix.inputs[0] is not weights:
         return False
-    values = program.shape(need(mix.inputs[1]))
-    if len(values) < 2 or math.prod(program.shape(need(mix.outputs[0]))) == 0:
+    values = program.facts.shape(need(mix.inputs[1]))
+    if len(values) < 2 or math.prod(program.facts.shape(need(mix.outputs[0]))) == 0:
         return False
-    program.claim(nodes[1:])
-    program.defer(weights, mix, Scores(tuple(nodes), query, key, scale, mask))
+    program.fusion.claim(nodes[1:])
+    program.fusion.defer(weights, mix, Scores(tuple(nodes), query, key, scale, mask))
     return True
 
 
 def emit_noted(program: Program, node: Node) -> bool:
     """Emit the attention that ``node``, a MatMul, ends; False where it ends none."""
-    scores = program.take_note(need(node.inputs[0]), Scores)
+    scores = program.fusion.take(need(node.inputs[0]), Scores)
     if scores is None:
         return False
     value, result = need(node.inputs[1]), need(node.outputs[0])
     users = [node]
-    order = tuple(range(len(program.shape(result))))
-    turn = program.sole_user(result)
+    order = tuple(range(len(program.facts.shape(result))))
+    turn = program.fusion.sole_user(result)
     if turn is not None and turn.op_type == "Transpose" and not turn.domain and _keeps_rows(turn, len(order)):
-        program.claim([turn])
+        program.fusion.claim([turn])
         users.append(turn)
         order = tuple(turn.attr("perm"))
     target = need(users[-1].outputs[0])
-    with program.on_behalf_of([*scores.nodes, *users]):
+    with program.steps.on_behalf_of([*scores.nodes, *users]):
         query = _matrices(program, scores.query, rows_contiguous=True)
         key = _matrices(program, scores.key, rows_contiguous=False)
         mixed = _matrices(program, value, rows_contiguous=False)
-        mask = None if scores.mask is None else program.strided(scores.mask)
+        mask = None if scores.mask is None else program.values.strided(scores.mask)
         if mask is not None and mask.strides[-1] != 1 and scores.mask is not None:
             mask = _dense(program, scores.mask)
         emit_attention(program, Operands(query, key, mixed, mask, scores.scale), target, order)
@@ -133,7 +149,7 @@ def _factor(program: Program, node: Node, value: Value) -> float | None:
     if node.op_type not in ("Mul", "Div") or len(node.inputs) != 2:
         return None
     first = node.inputs[0] is value
-    constant = program.constant_of(node.inputs[1] if first else node.inputs[0])
+    constant = program.facts.constant_of(node.inputs[1] if first else node.inputs[0])
     if constant is None or constant.size != 1 or (node.op_type == "Div" and not first):
         return None
     number = float(constant.reshape(()))
@@ -144,8 +160,13 @@ def _factor(program: Program, node: Node, value: Value) -> float | None:
 
 def _is_mask(program: Program, mask: Value, shape: Sequence[int]) -> bool:
     """Whether a value can be added to the scores, each row of them to a whole row."""
-    own = program.shape(mask)
-    if not program.is_ready(mask) or program.dtype(mask) is not DType.FLOAT32 or not own or len(own) > len(shape):
+    own = program.facts.shape(mask)
+    if (
+        not program.values.is_ready(mask)
+        or program.facts.dtype(mask) is not DType.FLOAT32
+        or not own
+        or len(own) > len(shape)
+    ):
         return False
     return own[-1] == shape[-1] and all(a in (1, b) for a, b in zip(reversed(own), reversed(shape), strict=False))
 
@@ -182,7 +203,7 @@ class Operands:
 
 def _matrices(program: Program, value: Value, *, rows_contiguous: bool) -> Matrices:
     """The matrices of an operand where they lie, or copied where they cannot be read so."""
-    strided = program.strided(value)
+    strided = program.values.strided(value)
     lie = lie_of(strided)
     if lie is None or (rows_contiguous and lie.transposed):
         strided = _dense(program, value)
@@ -192,8 +213,8 @@ def _matrices(program: Program, value: Value, *, rows_contiguous: bool) -> Matri
 
 
 def _dense(program: Program, value: Value) -> Strided:
-    program.read(value)
-    return program.strided(value)
+    program.values.read(value)
+    return program.values.strided(value)
 
 
 def emit_attention(
@@ -210,8 +231,8 @@ def emit_attention(
     stack = np.broadcast_shapes(query_shape[:-2], key_shape[:-2], value_shape[:-2])
     rows, depth, count, columns = query_shape[-2], query_shape[-1], key_shape[-1], value_shape[-1]
     products = math.prod(stack)
-    tiling = _choose(program.target, rows, depth, count, columns)
-    lanes = _lanes(program.target)
+    tiling = _choose(program.settings.target, rows, depth, count, columns)
+    lanes = _lanes(program.settings.target)
     words: Words = {}
     for name, operand, splits in (("keys", key, tiling.keys), ("values", mixed, tiling.values)):
         *above, steps, across = operand.shape
@@ -224,29 +245,31 @@ def emit_attention(
             starts = np.asarray(spread, np.int64) * (split.tiles * steps * width)
             values: dict[Split, int | Buf] = {
                 Split.AT: panels,
-                Split.STARTS: program.constant(starts),
+                Split.STARTS: program.constants.put(starts),
                 Split.PANELS: split.tiles,
                 Split.FIRST: split.first * lanes,
                 Split.PANEL_STEP: steps * width,
                 Split.ROW_STEP: width,
             }
             words |= {split_word(name, index, word): value for word, value in values.items()}
-    segment = min(segment_tiles(-(-rows // tiling.rows), products, program.threads), SEGMENT_TILES) * tiling.rows
+    segment = (
+        min(segment_tiles(-(-rows // tiling.rows), products, program.settings.threads), SEGMENT_TILES) * tiling.rows
+    )
     units = -(-rows // segment)
     score_step = lanes * sum(split.tiles * split.blocks for split in tiling.keys)
     scratch = -(-segment * (score_step + 1) // 16) * 16
     work = products * rows * count * ((depth + columns) * MAC_WORK + EXPONENTIAL_WORK)
-    chunks = program.chunks(products * units, work)
-    output_starts, output_step = _target_lie(program.shape(target) if shape is None else shape, order)
+    chunks = program.steps.chunks(products * units, work)
+    output_starts, output_step = _target_lie(program.facts.shape(target) if shape is None else shape, order)
     words |= {
         Arg.QUERY: query.buf,
-        Arg.OUTPUT: program.write(target),
+        Arg.OUTPUT: program.values.write(target),
         Arg.MASK: 0,
         Arg.MASK_STARTS: 0,
         Arg.MASK_STEP: 0,
-        Arg.SCRATCH: program.scratch(4 * scratch * chunks),
+        Arg.SCRATCH: Buf.scratch(4 * scratch * chunks),
         Arg.QUERY_STARTS: _table(program, query.lie.starts, _spread(query_shape[:-2], stack)),
-        Arg.OUTPUT_STARTS: program.constant(output_starts),
+        Arg.OUTPUT_STARTS: program.constants.put(output_starts),
         Arg.UNITS: units,
         Arg.SEGMENT: segment,
         Arg.ROWS: rows,
@@ -261,7 +284,7 @@ def emit_attention(
     }
     if mask is not None:
         starts, step = _mask_lie(mask, stack)
-        words |= {Arg.MASK: mask.buf, Arg.MASK_STARTS: program.constant(starts), Arg.MASK_STEP: step}
+        words |= {Arg.MASK: mask.buf, Arg.MASK_STARTS: program.constants.put(starts), Arg.MASK_STEP: step}
     kernel = attention_kernel(
         tiling.rows,
         tuple(split.blocks for split in tiling.keys),
@@ -269,7 +292,7 @@ def emit_attention(
         mask is not None,
         operands.empty,
     )
-    program.emit(kernel, words, extent=products * units, work=work, chunks=chunks)
+    program.steps.emit(kernel, words, extent=products * units, work=work, chunks=chunks)
 
 
 def _lanes(target: Target) -> int:
@@ -283,7 +306,7 @@ def _spread(have: Sequence[int], want: Sequence[int]) -> list[int]:
 
 
 def _table(program: Program, starts: Sequence[int], spread: Sequence[int]) -> Buf:
-    return program.constant(np.asarray([starts[i] for i in spread], np.int64))
+    return program.constants.put(np.asarray([starts[i] for i in spread], np.int64))
 
 
 def _target_lie(shape: Sequence[int], order: Sequence[int]) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], int]:

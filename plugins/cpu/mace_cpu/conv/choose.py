@@ -12,7 +12,7 @@ from mace_cpu.conv.geometry import Geometry, conv_geometry, transpose_geometry
 from mace_cpu.conv.planar.lower import choose_tile, planar_cost, planar_lattice
 from mace_cpu.conv.transposed.lower import fits_phases, fits_shuffle
 from mace_cpu.conv.winograd.lower import WORTH_IT, Plan, weight_cost, winograd_plan
-from mace_cpu.shared.program.buffers import Layout
+from mace_cpu.shared.parts.buffers import Layout
 from mace_cpu.shared.program.program import Program
 
 CONVERSION_PER_VECTOR = 8.0
@@ -31,29 +31,29 @@ LEAST_CHANNELS = 16
 def takes_pairs(program: Program, geometry: Geometry) -> bool:
     """Whether a convolution with known weights is computed in bfloat16, going by its sizes alone."""
     return (
-        program.bfloat16 is not None
-        and fits_direct(geometry, program.block)
+        program.settings.bfloat16 is not None
+        and fits_direct(geometry, program.settings.block)
         and not fits_depthwise(geometry)
         and min(geometry.group_in, geometry.group_out) >= LEAST_CHANNELS
-        and (geometry.groups == 1 or geometry.group_in % (2 * program.block) == 0)
+        and (geometry.groups == 1 or geometry.group_in % (2 * program.settings.block) == 0)
     )
 
 
 def takes_plain(program: Program, geometry: Geometry, x: Value) -> bool:
     """Whether the kernel for blocks of channels would read ``x`` in the PLAIN layout."""
     few = geometry.groups == 1 and geometry.in_channels <= MOST_PLAIN_CHANNELS
-    return few and not program.has(x, Layout.BLOCKED)
+    return few and not program.values.has(x, Layout.BLOCKED)
 
 
 def wants_planar(program: Program, geometry: Geometry, x: Value, result: Value) -> bool:
     """Whether a Conv that the direct kernel covers is faster through the planar one, where ``result`` is stored."""
-    planar, blocked = planar_cost(program.target, geometry), _blocked_cost(program, geometry, x)
-    if program.has(x, Layout.BLOCKED) and not program.has(x, Layout.PLAIN):
+    planar, blocked = planar_cost(program.settings.target, geometry), _blocked_cost(program, geometry, x)
+    if program.values.has(x, Layout.BLOCKED) and not program.values.has(x, Layout.PLAIN):
         planar += _conversion(program, x)
     elif not takes_plain(program, geometry, x):
         blocked += _conversion(program, x)
-    readers = program.view.users(result)
-    if program.view.is_output(result) or any(_reads_plain(program, node) for node in readers):
+    readers = program.facts.view.users(result)
+    if program.facts.view.is_output(result) or any(_reads_plain(program, node) for node in readers):
         blocked += _conversion(program, result)
     if not all(_reads_plain(program, node) for node in readers):
         # what is not a convolution takes either layout and is as a rule faster on blocks of channels
@@ -66,15 +66,15 @@ def wants_planar_transpose(program: Program, geometry: Geometry, x: Value) -> bo
     found = planar_lattice(geometry)
     if found is None:
         return False
-    if not fits_phases(geometry, program.block):
+    if not fits_phases(geometry, program.settings.block):
         return True
-    if fits_shuffle(geometry, program.block) and program.has(x, Layout.BLOCKED):
+    if fits_shuffle(geometry, program.settings.block) and program.values.has(x, Layout.BLOCKED):
         return False
     convolution, lattice, _ = found
-    planar = choose_tile(program.target, convolution, lattice.phases[1]).cost
-    blocks = geometry.groups * -(-geometry.group_out // program.block) * _vectors_per_block(program)
+    planar = choose_tile(program.settings.target, convolution, lattice.phases[1]).cost
+    blocks = geometry.groups * -(-geometry.group_out // program.settings.block) * _vectors_per_block(program)
     taps = geometry.batch * math.prod(geometry.image) * math.prod(geometry.kernel) * geometry.group_in
-    if program.has(x, Layout.BLOCKED) and not program.has(x, Layout.PLAIN):
+    if program.values.has(x, Layout.BLOCKED) and not program.values.has(x, Layout.PLAIN):
         planar += _conversion(program, x)
     return planar < taps * blocks * BLOCKED_OVERHEAD * WORTH_CHANGING
 
@@ -85,9 +85,13 @@ def _reads_plain(program: Program, node: Node) -> bool:
         return False
     x, w, y = node.inputs[0], node.inputs[1], node.outputs[0]
     assert x is not None and w is not None and y is not None
-    if program.constant_of(w) is None or program.dtype(y) is not DType.FLOAT32 or len(program.shape(x)) > 4:
+    if (
+        program.facts.constant_of(w) is None
+        or program.facts.dtype(y) is not DType.FLOAT32
+        or len(program.facts.shape(x)) > 4
+    ):
         return False
-    shapes = program.shape(x), program.shape(w), program.shape(y)
+    shapes = program.facts.shape(x), program.facts.shape(w), program.facts.shape(y)
     if node.op_type == "ConvTranspose":
         return wants_planar_transpose(program, transpose_geometry(node, *shapes), x)
     geometry = conv_geometry(node, *shapes)
@@ -95,9 +99,9 @@ def _reads_plain(program: Program, node: Node) -> bool:
         return True
     if fits_depthwise(geometry) or takes_pairs(program, geometry):
         return False
-    if not fits_direct(geometry, program.block):
+    if not fits_direct(geometry, program.settings.block):
         return True
-    return planar_cost(program.target, geometry) < _blocked_cost(program, geometry, x) * WORTH_CHANGING
+    return planar_cost(program.settings.target, geometry) < _blocked_cost(program, geometry, x) * WORTH_CHANGING
 
 
 def chosen_winograd(program: Program, geometry: Geometry, x: Value) -> Plan | None:
@@ -113,15 +117,15 @@ def _blocked_cost(program: Program, geometry: Geometry, x: Value) -> float:
 
 
 def _direct_cost(program: Program, geometry: Geometry) -> float:
-    blocks = geometry.groups * -(-geometry.group_out // program.block) * _vectors_per_block(program)
+    blocks = geometry.groups * -(-geometry.group_out // program.settings.block) * _vectors_per_block(program)
     taps = math.prod(geometry.output) * math.prod(geometry.kernel) * geometry.group_in
-    weights = math.prod(geometry.kernel) * geometry.group_in * blocks * program.target.vector_bits / 32
+    weights = math.prod(geometry.kernel) * geometry.group_in * blocks * program.settings.target.vector_bits / 32
     return max(geometry.batch * taps * blocks * BLOCKED_OVERHEAD, weight_cost(weights, 1))
 
 
 def _vectors_per_block(program: Program) -> int:
-    return max(program.block * 32 // program.target.vector_bits, 1)
+    return max(program.settings.block * 32 // program.settings.target.vector_bits, 1)
 
 
 def _conversion(program: Program, value: Value) -> float:
-    return program.size(value) * 32 / program.target.vector_bits * CONVERSION_PER_VECTOR
+    return program.facts.size(value) * 32 / program.settings.target.vector_bits * CONVERSION_PER_VECTOR

@@ -24,8 +24,8 @@ from mace_cpu.conv.transposed.lower import emit_phases, emit_shuffle, fits_phase
 from mace_cpu.conv.winograd.lower import emit_winograd
 from mace_cpu.shared.checks import inputs_in
 from mace_cpu.shared.epilogue.epilogue import match_epilogue
+from mace_cpu.shared.parts.buffers import Layout
 from mace_cpu.shared.pixels.means import emit_mean, find_mean
-from mace_cpu.shared.program.buffers import Layout
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import lowers
 
@@ -49,9 +49,9 @@ def _check(view: GraphView, node: Node) -> str | None:
 def conv(program: Program, node: Node) -> None:
     """y[n, o] = bias[o] + sum over the group's channels and taps of weight * x, zeros around x."""
     x, w, y = _operands(node)
-    geometry = conv_geometry(node, program.shape(x), program.shape(w), program.shape(y))
+    geometry = conv_geometry(node, program.facts.shape(x), program.facts.shape(w), program.facts.shape(y))
     operands = constant_operands(program, node, geometry.out_channels)
-    scaled = program.take_note(x, ScaledInput)
+    scaled = program.fusion.take(x, ScaledInput)
     if scaled is not None:
         x = scaled.source
     if operands is None or not _has_generated_kernel(program, x, y):
@@ -64,7 +64,7 @@ def conv(program: Program, node: Node) -> None:
     epilogue, result = match_epilogue(program, y)
     scale, shift, epilogue = epilogue.split_affine(geometry.out_channels)
     weights, bias = folded(weights, bias, scale, shift)
-    program.remark(why_float32(program, geometry))
+    program.steps.remark(why_float32(program, geometry))
     if scaled is None and takes_pairs(program, geometry):
         emit_in_pairs(program, geometry, x, weights, bias, epilogue, result)
     elif fits_depthwise(geometry):
@@ -73,10 +73,12 @@ def conv(program: Program, node: Node) -> None:
         sums = emit_depthwise(program, geometry, x, weights, bias, epilogue, places, row_sums=pooled is not None)
         if sums is not None and pooled is not None:
             emit_mean(program, result, pooled, sums.buf, sums.rows)
-    elif scaled is None and (not fits_direct(geometry, program.block) or wants_planar(program, geometry, x, result)):
-        emit_planar(program, geometry, x, weights, bias, epilogue, program.write(result))
+    elif scaled is None and (
+        not fits_direct(geometry, program.settings.block) or wants_planar(program, geometry, x, result)
+    ):
+        emit_planar(program, geometry, x, weights, bias, epilogue, program.values.write(result))
     else:
-        target = program.write(result, Layout.BLOCKED)
+        target = program.values.write(result, Layout.BLOCKED)
         plan = chosen_winograd(program, geometry, x) if scaled is None else None
         if plan is not None:
             emit_winograd(program, geometry, plan, x, weights, bias, epilogue, target)
@@ -90,17 +92,17 @@ def conv(program: Program, node: Node) -> None:
 def conv_transpose(program: Program, node: Node) -> None:
     """The adjoint of a Conv: every input pixel adds its kernel, scaled, to the result."""
     x, w, y = _operands(node)
-    geometry = transpose_geometry(node, program.shape(x), program.shape(w), program.shape(y))
+    geometry = transpose_geometry(node, program.facts.shape(x), program.facts.shape(w), program.facts.shape(y))
     operands = constant_operands(program, node, geometry.out_channels)
     if operands is None or not _has_generated_kernel(program, x, y):
         emit_general(program, node, geometry, transposed=True)
         return
     planar = wants_planar_transpose(program, geometry, x)
-    if not planar and not fits_phases(geometry, program.block):
+    if not planar and not fits_phases(geometry, program.settings.block):
         emit_general(program, node, geometry, transposed=True)
         return
     weights, bias = operands
-    shuffled = not planar and fits_shuffle(geometry, program.block)
+    shuffled = not planar and fits_shuffle(geometry, program.settings.block)
     epilogue, result = match_epilogue(program, y, tensors=0) if planar or shuffled else match_epilogue(program, y)
     scale, shift, epilogue = epilogue.split_affine(geometry.out_channels)
     if (scale != 1).any():
@@ -109,11 +111,11 @@ def conv_transpose(program: Program, node: Node) -> None:
         weights = (grouped * factors).reshape(weights.shape)
     bias = bias * scale + shift
     if planar:
-        emit_planar_transpose(program, geometry, x, weights, bias, epilogue, program.write(result))
+        emit_planar_transpose(program, geometry, x, weights, bias, epilogue, program.values.write(result))
     elif shuffled:
-        emit_shuffle(program, geometry, x, weights, bias, epilogue, program.write(result))
+        emit_shuffle(program, geometry, x, weights, bias, epilogue, program.values.write(result))
     else:
-        emit_phases(program, geometry, x, weights, bias, epilogue, program.write(result, Layout.BLOCKED))
+        emit_phases(program, geometry, x, weights, bias, epilogue, program.values.write(result, Layout.BLOCKED))
 
 
 def _operands(node: Node) -> tuple[Value, Value, Value]:
@@ -124,15 +126,15 @@ def _operands(node: Node) -> tuple[Value, Value, Value]:
 
 def _has_generated_kernel(program: Program, x: Value, y: Value) -> bool:
     """Whether type and sizes are such as the generated kernels take; constants are not there in blocks."""
-    is_float = program.dtype(y) is DType.FLOAT32
-    return is_float and program.size(y) > 0 and program.size(x) > 0 and program.constant_of(x) is None
+    is_float = program.facts.dtype(y) is DType.FLOAT32
+    return is_float and program.facts.size(y) > 0 and program.facts.size(x) > 0 and program.facts.constant_of(x) is None
 
 
 def constant_operands(program: Program, node: Node, out_channels: int) -> tuple[Floats, Floats] | None:
     """Weights and bias (zeros where there is none) if both are known now."""
-    weights = program.constant_of(node.inputs[1])
+    weights = program.facts.constant_of(node.inputs[1])
     given = node.input(2)
-    bias = np.zeros(out_channels, np.float32) if given is None else program.constant_of(given)
+    bias = np.zeros(out_channels, np.float32) if given is None else program.facts.constant_of(given)
     return None if weights is None or bias is None else (weights, bias)
 
 

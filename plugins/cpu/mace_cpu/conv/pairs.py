@@ -20,13 +20,13 @@ from mace_cpu.conv.direct.lower import Floats, Pairs, emit_direct
 from mace_cpu.conv.geometry import Geometry, conv_geometry
 from mace_cpu.matmul.packed import Product, emit_product
 from mace_cpu.shared.epilogue.epilogue import Epilogue
-from mace_cpu.shared.program.buffers import Buf, Layout
+from mace_cpu.shared.parts.buffers import Buf, Layout
 from mace_cpu.shared.program.program import Program
 
 
 def why_float32(program: Program, geometry: Geometry) -> str:
     """Why a convolution stays float32 though the precision is bfloat16; "" where it does not."""
-    if program.bfloat16 is None or takes_pairs(program, geometry):
+    if program.settings.bfloat16 is None or takes_pairs(program, geometry):
         return ""
     if fits_depthwise(geometry):
         return "float32: depthwise"
@@ -37,18 +37,18 @@ def why_float32(program: Program, geometry: Geometry) -> str:
 
 def write_forms(program: Program, geometry: Geometry, result: Value) -> Result:
     """Memory for the result of a convolution in the forms in which it will be read."""
-    forms = {_form_read(program, node, result) for node in program.view.users(result)}
-    if program.bfloat16 is None or geometry.out_channels % program.block or Layout.PAIRS not in forms:
+    forms = {_form_read(program, node, result) for node in program.facts.view.users(result)}
+    if program.settings.bfloat16 is None or geometry.out_channels % program.settings.block or Layout.PAIRS not in forms:
         # (spare lanes would have to be cleared)
-        return Result(program.write(result, Layout.BLOCKED))
-    narrow = program.write(result, Layout.PAIRS)
-    is_enough = forms == {Layout.PAIRS} and not program.view.is_output(result)
-    return Result(None if is_enough else program.write(result, Layout.BLOCKED), narrow)
+        return Result(program.values.write(result, Layout.BLOCKED))
+    narrow = program.values.write(result, Layout.PAIRS)
+    is_enough = forms == {Layout.PAIRS} and not program.facts.view.is_output(result)
+    return Result(None if is_enough else program.values.write(result, Layout.BLOCKED), narrow)
 
 
 def _form_read(program: Program, node: Node, value: Value) -> Layout:
     """In which layout a node that is not lowered yet will read ``value``: a guess, whose mistakes cost only time."""
-    if node.domain or program.bfloat16 is None:
+    if node.domain or program.settings.bfloat16 is None:
         return Layout.BLOCKED
     if node.op_type == "Add":
         return Layout.PAIRS if _is_residual(program, node, value) else Layout.BLOCKED
@@ -63,10 +63,10 @@ def _form_read(program: Program, node: Node, value: Value) -> Layout:
 def _is_residual(program: Program, node: Node, value: Value) -> bool:
     """Whether the addition of ``value`` will be part of a convolution in bfloat16 that is not lowered yet."""
     others = [x for x in node.inputs if x is not None and x is not value]
-    if len(others) != 1 or program.shape(others[0]) != program.shape(value):
+    if len(others) != 1 or program.facts.shape(others[0]) != program.facts.shape(value):
         return False
-    makers = [maker for maker in program.view.nodes if others[0] in maker.outputs]
-    if len(makers) != 1 or makers[0] in program.done or program.sole_user(others[0]) is not node:
+    makers = [maker for maker in program.facts.view.nodes if others[0] in maker.outputs]
+    if len(makers) != 1 or program.fusion.is_done(makers[0]) or program.fusion.sole_user(others[0]) is not node:
         return False
     geometry = _known_convolution(program, makers[0])
     return geometry is not None and takes_pairs(program, geometry)
@@ -79,17 +79,24 @@ def _known_convolution(program: Program, node: Node) -> Geometry | None:
     x, w, y = node.inputs[0], node.inputs[1], node.outputs[0]
     assert x is not None and w is not None and y is not None
     bias = node.input(2)
-    is_known = program.constant_of(w) is not None and (bias is None or program.constant_of(bias) is not None)
-    if not is_known or program.dtype(y) is not DType.FLOAT32 or not program.size(y) or len(program.shape(x)) > 4:
+    is_known = program.facts.constant_of(w) is not None and (
+        bias is None or program.facts.constant_of(bias) is not None
+    )
+    if (
+        not is_known
+        or program.facts.dtype(y) is not DType.FLOAT32
+        or not program.facts.size(y)
+        or len(program.facts.shape(x)) > 4
+    ):
         return None
-    return conv_geometry(node, program.shape(x), program.shape(w), program.shape(y))
+    return conv_geometry(node, program.facts.shape(x), program.facts.shape(w), program.facts.shape(y))
 
 
 def emit_in_pairs(
     program: Program, geometry: Geometry, x: Value, weights: Floats, bias: Floats, epilogue: Epilogue, result: Value
 ) -> None:
     """Emit a convolution of constant weights (O, C / groups, kernel) in bfloat16."""
-    assert program.bfloat16 is not None
+    assert program.settings.bfloat16 is not None
     forms = write_forms(program, geometry, result)
     target = forms.floats or forms.pairs
     assert target is not None
@@ -101,13 +108,13 @@ def emit_in_pairs(
         bias,
         epilogue,
         target,
-        pairs=Pairs(program.bfloat16, forms.stores, forms.pairs),
+        pairs=Pairs(program.settings.bfloat16, forms.stores, forms.pairs),
     )
 
 
 def takes_pair_rows(program: Program, product: Product) -> bool:
     """Whether a product with a known right operand is computed in bfloat16."""
-    return program.bfloat16 is not None and not product.transposed_left and product.steps >= LEAST_CHANNELS
+    return program.settings.bfloat16 is not None and not product.transposed_left and product.steps >= LEAST_CHANNELS
 
 
 def emit_product_in_pairs(
@@ -121,17 +128,17 @@ def emit_product_in_pairs(
     result: Value,
 ) -> None:
     """Emit ``result = epilogue(left @ right + bias)`` in bfloat16; ``right`` is (any, steps, columns)."""
-    source = program.read(left, Layout.PAIR_ROWS)
-    steps = -(-product.steps // (2 * program.block)) * program.block
+    source = program.values.read(left, Layout.PAIR_ROWS)
+    steps = -(-product.steps // (2 * program.settings.block)) * program.settings.block
     if product.transposed_right:
         dense, axis = right.reshape(-1, product.columns, product.steps), 2
     else:
         dense, axis = right.reshape(-1, product.steps, product.columns), 1
     missing = [(0, 2 * steps - product.steps if i == axis else 0) for i in range(3)]
     words = pair_weights(np.pad(dense, missing), axis)
-    target = program.write(result)
+    target = program.values.write(result)
     pairs = replace(product, steps=steps)
-    emit_product(program, pairs, source, words, bias, epilogue, tensors, target, unit=program.bfloat16)
+    emit_product(program, pairs, source, words, bias, epilogue, tensors, target, unit=program.settings.bfloat16)
 
 
 def pair_geometry(geometry: Geometry) -> Geometry:

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from mace_core.graph import GraphView, Node
 from mace_core.tensor import DType
-from mace_cpu.elementwise.fusion import Fusion, elementwise
+from mace_cpu.elementwise.chain import Chain, elementwise
 from mace_cpu.shared.checks import INTEGERS, NUMBERS, all_concrete, dtype_in, inputs_in
 from mace_cpu.shared.nodes import need
 from mace_cpu.shared.registry import Check
@@ -88,25 +88,25 @@ _FLOAT_ONLY = [op for op in _UNARY if op not in ("Neg", "Abs", "Sign")]
 @elementwise(*_FLOAT_ONLY, check=inputs_in(FLOATS))
 @elementwise("Neg", check=inputs_in(ARITHMETIC - UNSIGNED))
 @elementwise("Abs", "Sign", check=inputs_in(ARITHMETIC))
-def unary(fusion: Fusion, node: Node) -> int:
-    return fusion.apply(_UNARY[node.op_type], fusion.read(node.inputs[0]))
+def unary(chain: Chain, node: Node) -> int:
+    return chain.apply(_UNARY[node.op_type], chain.read(node.inputs[0]))
 
 
 @elementwise("Not", check=inputs_in(BOOLS))
 @elementwise("BitwiseNot", check=inputs_in(INTEGERS))
-def negation(fusion: Fusion, node: Node) -> int:
-    return fusion.apply("not", fusion.read(node.inputs[0]))
+def negation(chain: Chain, node: Node) -> int:
+    return chain.apply("not", chain.read(node.inputs[0]))
 
 
 @elementwise("IsNaN", check=float_to_bool)
-def is_nan(fusion: Fusion, node: Node) -> int:
-    return fusion.apply("is_nan", fusion.read(node.inputs[0]), dtype="bool")
+def is_nan(chain: Chain, node: Node) -> int:
+    return chain.apply("is_nan", chain.read(node.inputs[0]), dtype="bool")
 
 
 @elementwise("IsInf", check=float_to_bool)
-def is_inf(fusion: Fusion, node: Node) -> int:
+def is_inf(chain: Chain, node: Node) -> int:
     wanted = (int(node.attr("detect_negative", 1)), int(node.attr("detect_positive", 1)))
-    return fusion.apply("is_inf", fusion.read(node.inputs[0]), dtype="bool", parameters=wanted)
+    return chain.apply("is_inf", chain.read(node.inputs[0]), dtype="bool", parameters=wanted)
 
 
 # --- two arguments ----------------------------------------------------------------------------------------------------
@@ -135,27 +135,27 @@ _COMPARE = {
 @elementwise("Add", "Sub", "Mul", "Div", check=arithmetic)
 @elementwise("And", "Or", "Xor", check=logical)
 @elementwise("BitwiseAnd", "BitwiseOr", "BitwiseXor", check=inputs_in(INTEGERS))
-def binary(fusion: Fusion, node: Node) -> int:
-    return fusion.apply(_BINARY[node.op_type], fusion.read(node.inputs[0]), fusion.read(node.inputs[1]))
+def binary(chain: Chain, node: Node) -> int:
+    return chain.apply(_BINARY[node.op_type], chain.read(node.inputs[0]), chain.read(node.inputs[1]))
 
 
 @elementwise(*_COMPARE, check=comparison)
-def compare(fusion: Fusion, node: Node) -> int:
-    left, right = fusion.read(node.inputs[0]), fusion.read(node.inputs[1])
-    return fusion.apply(_COMPARE[node.op_type], left, right, dtype="bool")
+def compare(chain: Chain, node: Node) -> int:
+    left, right = chain.read(node.inputs[0]), chain.read(node.inputs[1])
+    return chain.apply(_COMPARE[node.op_type], left, right, dtype="bool")
 
 
 @elementwise("Mod", check=modulo)
-def mod(fusion: Fusion, node: Node) -> int:
+def mod(chain: Chain, node: Node) -> int:
     name = "fmod" if node.attr("fmod", 0) else "mod"
-    return fusion.apply(name, fusion.read(node.inputs[0]), fusion.read(node.inputs[1]))
+    return chain.apply(name, chain.read(node.inputs[0]), chain.read(node.inputs[1]))
 
 
 @elementwise("BitShift", check=inputs_in(INTEGERS))
-def bit_shift(fusion: Fusion, node: Node) -> int:
+def bit_shift(chain: Chain, node: Node) -> int:
     direction = node.attr("direction", "LEFT")
     name = "shift_left" if direction == "LEFT" else "shift_right"
-    return fusion.apply(name, fusion.read(node.inputs[0]), fusion.read(node.inputs[1]))
+    return chain.apply(name, chain.read(node.inputs[0]), chain.read(node.inputs[1]))
 
 
 _EASY_POWERS: dict[float, tuple[str, ...]] = {
@@ -169,21 +169,21 @@ _EASY_POWERS: dict[float, tuple[str, ...]] = {
 
 
 @elementwise("Pow", check=arithmetic)
-def power(fusion: Fusion, node: Node) -> int:
-    base = fusion.read(node.inputs[0])
-    kind = fusion.program.dtype(need(node.inputs[0]))
-    exponent_kind = fusion.program.dtype(need(node.inputs[1]))
-    constant = fusion.program.constant_of(node.inputs[1])
+def power(chain: Chain, node: Node) -> int:
+    base = chain.read(node.inputs[0])
+    kind = chain.program.facts.dtype(need(node.inputs[0]))
+    exponent_kind = chain.program.facts.dtype(need(node.inputs[1]))
+    constant = chain.program.facts.constant_of(node.inputs[1])
     if constant is not None and constant.size == 1:
         easy = _EASY_POWERS.get(float(constant.reshape(())))
         if easy is not None and (kind.is_float or easy in ((), ("square",), ("cube",))):
             for name in easy:
-                base = fusion.apply(name, base)
+                base = chain.apply(name, base)
             return base
-    exponent = fusion.read(node.inputs[1])
+    exponent = chain.read(node.inputs[1])
     between = _power_type(kind, exponent_kind)
-    raised = fusion.apply("pow", fusion.cast(base, between), fusion.cast(exponent, between))
-    return fusion.cast(raised, kind.label)
+    raised = chain.apply("pow", chain.cast(base, between), chain.cast(exponent, between))
+    return chain.cast(raised, kind.label)
 
 
 def _power_type(base: DType, exponent: DType) -> str:
@@ -216,13 +216,13 @@ def _variadic(allowed: Collection[DType]) -> Check:
 
 @elementwise("Sum", "Mean", check=_variadic(FLOATS))
 @elementwise("Min", "Max", check=_variadic(ARITHMETIC))
-def variadic(fusion: Fusion, node: Node) -> int:
+def variadic(chain: Chain, node: Node) -> int:
     name = {"Sum": "add", "Mean": "add", "Min": "min", "Max": "max"}[node.op_type]
-    result = fusion.read(node.inputs[0])
+    result = chain.read(node.inputs[0])
     for value in node.inputs[1:]:
-        result = fusion.apply(name, result, fusion.read(value))
+        result = chain.apply(name, result, chain.read(value))
     if node.op_type == "Mean" and len(node.inputs) > 1:
-        result = fusion.apply("divide_by", result, parameters=(float(len(node.inputs)),))
+        result = chain.apply("divide_by", result, parameters=(float(len(node.inputs)),))
     return result
 
 
@@ -232,6 +232,6 @@ def selectable(view: GraphView, node: Node) -> str | None:
 
 
 @elementwise("Where", check=selectable)
-def where(fusion: Fusion, node: Node) -> int:
-    condition, x, y = (fusion.read(value) for value in node.inputs)
-    return fusion.apply("select", condition, x, y, dtype=fusion.dtype(x))
+def where(chain: Chain, node: Node) -> int:
+    condition, x, y = (chain.read(value) for value in node.inputs)
+    return chain.apply("select", condition, x, y, dtype=chain.dtype(x))

@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from mace_core.graph import GraphView, Node
-from mace_cpu.elementwise.fusion import Fusion, elementwise, joins
+from mace_cpu.elementwise.chain import Chain, elementwise, joins
 from mace_cpu.elementwise.lower import ARITHMETIC, FLOATS
-from mace_cpu.shared.checks import NUMBERS, all_concrete, dtype_in, inputs_in
+from mace_cpu.shared.checks import NUMBERS, all_concrete, dtype_in, inputs_in, movable
 from mace_cpu.shared.epilogue.operations import attribute_bound
-from mace_cpu.shared.layouts.strided import movable
 from mace_cpu.shared.nodes import need
-from mace_cpu.shared.program.buffers import Layout
+from mace_cpu.shared.parts.buffers import Layout
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import lowers
 
@@ -37,15 +36,15 @@ _FUNCTIONS: dict[str, tuple[str, tuple[tuple[str, float], ...]]] = {
 
 
 @elementwise(*_FUNCTIONS, check=inputs_in(FLOATS))
-def activation(fusion: Fusion, node: Node) -> int:
+def activation(chain: Chain, node: Node) -> int:
     name, attributes = _FUNCTIONS[node.op_type]
     parameters = tuple(float(node.attr(key, default)) for key, default in attributes)
-    return fusion.apply(name, fusion.read(node.inputs[0]), parameters=parameters)
+    return chain.apply(name, chain.read(node.inputs[0]), parameters=parameters)
 
 
 @elementwise("Relu", check=inputs_in(ARITHMETIC))
-def relu(fusion: Fusion, node: Node) -> int:
-    return fusion.apply("relu", fusion.read(node.inputs[0]))
+def relu(chain: Chain, node: Node) -> int:
+    return chain.apply("relu", chain.read(node.inputs[0]))
 
 
 def slope_fits(view: GraphView, node: Node) -> str | None:
@@ -63,27 +62,27 @@ def slope_fits(view: GraphView, node: Node) -> str | None:
 
 
 @elementwise("PRelu", check=slope_fits)
-def prelu(fusion: Fusion, node: Node) -> int:
-    return fusion.apply("prelu", fusion.read(node.inputs[0]), fusion.read(node.inputs[1]))
+def prelu(chain: Chain, node: Node) -> int:
+    return chain.apply("prelu", chain.read(node.inputs[0]), chain.read(node.inputs[1]))
 
 
 @elementwise("Gelu", check=inputs_in(FLOATS))
-def gelu(fusion: Fusion, node: Node) -> int:
+def gelu(chain: Chain, node: Node) -> int:
     name = "gelu_tanh" if node.attr("approximate", "none") == "tanh" else "gelu"
-    return fusion.apply(name, fusion.read(node.inputs[0]))
+    return chain.apply(name, chain.read(node.inputs[0]))
 
 
 @elementwise("Gelu", "BiasGelu", "FastGelu", domain=CONTRIB, check=inputs_in(FLOATS))
-def contrib_gelu(fusion: Fusion, node: Node) -> int:
-    x = fusion.read(node.inputs[0])
+def contrib_gelu(chain: Chain, node: Node) -> int:
+    x = chain.read(node.inputs[0])
     if node.input(1) is not None:
-        x = fusion.apply("add", x, fusion.read(node.inputs[1]))
-    return fusion.apply("gelu_tanh" if node.op_type == "FastGelu" else "gelu", x)
+        x = chain.apply("add", x, chain.read(node.inputs[1]))
+    return chain.apply("gelu_tanh" if node.op_type == "FastGelu" else "gelu", x)
 
 
 @elementwise("QuickGelu", domain=CONTRIB, check=inputs_in(FLOATS))
-def quick_gelu(fusion: Fusion, node: Node) -> int:
-    return fusion.apply("swish", fusion.read(node.inputs[0]), parameters=(float(node.attr("alpha", 1.702)),))
+def quick_gelu(chain: Chain, node: Node) -> int:
+    return chain.apply("swish", chain.read(node.inputs[0]), parameters=(float(node.attr("alpha", 1.702)),))
 
 
 def one_element_bounds(view: GraphView, node: Node) -> str | None:
@@ -95,15 +94,15 @@ def one_element_bounds(view: GraphView, node: Node) -> str | None:
 
 
 @elementwise("Clip", check=one_element_bounds)
-def clip(fusion: Fusion, node: Node) -> int:
-    x = fusion.read(node.inputs[0])
-    low, high = (attribute_bound(fusion.program, node, name) for name in ("min", "max"))
+def clip(chain: Chain, node: Node) -> int:
+    x = chain.read(node.inputs[0])
+    low, high = (attribute_bound(chain.program, node, name) for name in ("min", "max"))
     if low is not None or high is not None:
-        return fusion.apply("clip", x, parameters=(low, high))
+        return chain.apply("clip", x, parameters=(low, high))
     for index, name in ((1, "clip_low"), (2, "clip_high")):
         bound = node.input(index)
         if bound is not None:
-            x = fusion.apply(name, x, fusion.read(bound))
+            x = chain.apply(name, x, chain.read(bound))
     return x
 
 
@@ -113,11 +112,11 @@ def clip(fusion: Fusion, node: Node) -> int:
 def passes_on(program: Program, node: Node) -> None:
     """The result shares the input's buffers."""
     source, result = need(node.inputs[0]), need(node.outputs[0])
-    blocked = program.has(source, Layout.BLOCKED)
+    blocked = program.values.has(source, Layout.BLOCKED)
     if blocked:
-        program.alias(result, program.read(source, Layout.BLOCKED), Layout.BLOCKED)
-    if program.has(source, Layout.PLAIN) or not blocked:
-        program.alias(result, program.read(source), Layout.PLAIN)
+        program.values.alias(result, program.values.read(source, Layout.BLOCKED), Layout.BLOCKED)
+    if program.values.has(source, Layout.PLAIN) or not blocked:
+        program.values.alias(result, program.values.read(source), Layout.PLAIN)
 
 
 @lowers("Identity", check=movable)
@@ -147,10 +146,10 @@ def dropout(program: Program, node: Node) -> None:
     passes_on(program, node)
     mask = node.output(1)
     if mask is not None:
-        kept = np.ones(program.shape(mask), program.dtype(mask).numpy)
-        program.alias(mask, program.constant(kept))
+        kept = np.ones(program.facts.shape(mask), program.facts.dtype(mask).numpy)
+        program.values.alias(mask, program.constants.put(kept))
 
 
 @joins("Identity", "Dropout")
-def nothing(fusion: Fusion, node: Node) -> int:
-    return fusion.read(node.inputs[0])
+def nothing(chain: Chain, node: Node) -> int:
+    return chain.read(node.inputs[0])

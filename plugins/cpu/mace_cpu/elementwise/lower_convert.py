@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mace_core.graph import GraphView, Node
-from mace_cpu.elementwise.fusion import Fusion, elementwise
+from mace_cpu.elementwise.chain import Chain, elementwise
 from mace_cpu.elementwise.lower import EVERYTHING
 from mace_cpu.shared.checks import NARROW, all_concrete, dtype_in
 from mace_cpu.shared.nodes import need
@@ -22,9 +22,9 @@ def convertible(view: GraphView, node: Node) -> str | None:
 
 
 @elementwise("Cast", "CastLike", check=convertible)
-def cast(fusion: Fusion, node: Node) -> int:
-    dtype = fusion.program.dtype(need(node.outputs[0]))
+def cast(chain: Chain, node: Node) -> int:
+    dtype = chain.program.facts.dtype(need(node.outputs[0]))
     if dtype not in NARROW:
-        return fusion.cast(fusion.read(node.inputs[0]), dtype.label)
+        return chain.cast(chain.read(node.inputs[0]), dtype.label)
     options = int(node.attr("saturate", 1)), str(node.attr("round_mode", "up"))
-    return fusion.cast(fusion.read(node.inputs[0]), dtype.label, *options)
+    return chain.cast(chain.read(node.inputs[0]), dtype.label, *options)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from mace_core.graph import Value
 from mace_core.tensor import DType
 from mace_cpu.elementwise.generate import CONTIGUOUS, ONE_BLOCK, ONE_ELEMENT
-from mace_cpu.shared.program.buffers import Buf, Layout, element_bytes
+from mace_cpu.shared.parts.buffers import Buf, Layout, element_bytes
 from mace_cpu.shared.program.program import Program
 
 
@@ -53,50 +53,50 @@ def dense_strides(shape: Sequence[int], itemsize: int) -> list[int]:
 
 def fits(program: Program, value: Value, shape: Sequence[int], layout: Layout) -> bool:
     """Whether ``value``, which is ready, can be an operand of a kernel whose result has ``shape`` in ``layout``."""
-    own = program.shape(value)
+    own = program.facts.shape(value)
     if math.prod(own) == 1:
         return True
     if len(own) > len(shape) or any(a not in (1, b) for a, b in zip(aligned(own, len(shape)), shape, strict=True)):
         return False
     if layout is Layout.PLAIN:
         return True
-    if program.dtype(value) is not DType.FLOAT32:
+    if program.facts.dtype(value) is not DType.FLOAT32:
         return False
     own = aligned(own, len(shape))
     if own[1] == 1:  # the same for all channels: read as it lies
-        return program.constant_of(value) is not None or program.has(value, Layout.PLAIN)
+        return program.facts.constant_of(value) is not None or program.values.has(value, Layout.PLAIN)
     whole = all(a == b for a, b in zip(own[2:], shape[2:], strict=True))
     one_pixel = all(a == 1 for a in own[2:])
     if not whole and not one_pixel:
         return False
-    if program.constant_of(value) is not None:
+    if program.facts.constant_of(value) is not None:
         return True
-    if len(program.shape(value)) != len(shape):
+    if len(program.facts.shape(value)) != len(shape):
         return False
-    return program.has(value, Layout.BLOCKED) or one_pixel
+    return program.values.has(value, Layout.BLOCKED) or one_pixel
 
 
 def place(program: Program, value: Value, shape: Sequence[int], layout: Layout) -> tuple[Buf, list[int]]:
     """The buffer of an operand that `fits`, and its strides in bytes along `loop_shape`."""
-    own = aligned(program.shape(value), len(shape))
-    itemsize = element_bytes(program.dtype(value))
+    own = aligned(program.facts.shape(value), len(shape))
+    itemsize = element_bytes(program.facts.dtype(value))
     if math.prod(own) == 1:
-        return program.read(value), [0] * (len(shape) + (layout is Layout.BLOCKED))
+        return program.values.read(value), [0] * (len(shape) + (layout is Layout.BLOCKED))
     if layout is Layout.PLAIN:
-        return program.read(value), dense_strides(own, itemsize)
+        return program.values.read(value), dense_strides(own, itemsize)
     if own[1] == 1:
-        return program.read(value), [*dense_strides(own, itemsize), 0]
-    constant = program.constant_of(value)
+        return program.values.read(value), [*dense_strides(own, itemsize), 0]
+    constant = program.facts.constant_of(value)
     if constant is None:
-        buf = program.read(value, Layout.BLOCKED)
+        buf = program.values.read(value, Layout.BLOCKED)
     else:
-        buf = program.constant(pack_blocked(constant.reshape(own), program.block))
-    return buf, dense_strides(blocked_shape(own, program.block), itemsize)
+        buf = program.constants.put(pack_blocked(constant.reshape(own), program.settings.block))
+    return buf, dense_strides(blocked_shape(own, program.settings.block), itemsize)
 
 
 def loop_shape(program: Program, shape: Sequence[int], layout: Layout) -> tuple[int, ...]:
     """The dimensions a kernel loops over: those of the result, spare lanes included."""
-    return tuple(shape) if layout is Layout.PLAIN else blocked_shape(shape, program.block)
+    return tuple(shape) if layout is Layout.PLAIN else blocked_shape(shape, program.settings.block)
 
 
 def blocked_shape(shape: Sequence[int], block: int) -> tuple[int, ...]:

@@ -11,10 +11,10 @@ import numpy.typing as npt
 from mace_core.graph import GraphView, Node
 from mace_core.native.numba_kernel import numba_source
 from mace_core.tensor import DType, Tensor
-from mace_cpu.shared.checks import NUMBERS, all_concrete, concrete, dtype_in
-from mace_cpu.shared.layouts.strided import Axis, emit_strided, is_movable, movable
+from mace_cpu.shared.checks import NUMBERS, all_concrete, concrete, dtype_in, is_movable, movable
+from mace_cpu.shared.layouts.strided import Axis, emit_strided
 from mace_cpu.shared.nodes import integers, need, normal_axis
-from mace_cpu.shared.program.buffers import element_bytes
+from mace_cpu.shared.parts.buffers import element_bytes
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import lowers
 
@@ -55,7 +55,7 @@ def _check_constant(view: GraphView, node: Node) -> str | None:
 def lower_constant(program: Program, node: Node) -> None:
     content = _constant_content(node)
     assert content is not None
-    program.alias(need(node.output(0)), program.constant(content))
+    program.values.alias(need(node.output(0)), program.constants.put(content))
 
 
 def _check_shape(view: GraphView, node: Node) -> str | None:
@@ -65,12 +65,12 @@ def _check_shape(view: GraphView, node: Node) -> str | None:
 @lowers("Shape", "Size", check=_check_shape)
 def lower_shape(program: Program, node: Node) -> None:
     """The signature fixes the shape, so these are constants."""
-    shape = program.shape(need(node.input(0)))
+    shape = program.facts.shape(need(node.input(0)))
     if node.op_type == "Size":
         content = np.array(math.prod(shape), np.int64)
     else:
         content = np.array(shape[slice(node.attr("start", 0), node.attr("end"))], np.int64)
-    program.alias(need(node.output(0)), program.constant(content))
+    program.values.alias(need(node.output(0)), program.constants.put(content))
 
 
 def _check_output_movable(view: GraphView, node: Node) -> str | None:
@@ -86,16 +86,22 @@ def lower_constant_of_shape(program: Program, node: Node) -> None:
     target = need(node.output(0))
     given = node.attr("value")
     value = given.numpy().reshape(1) if isinstance(given, Tensor) else np.zeros(1, np.float32)
-    size = program.size(target)
-    emit_strided(program, program.dtype(target), program.constant(value), program.write(target), [Axis(size, 0, 1)])
+    size = program.facts.size(target)
+    emit_strided(
+        program.steps,
+        program.facts.dtype(target),
+        program.constants.put(value),
+        program.values.write(target),
+        [Axis(size, 0, 1)],
+    )
 
 
 @lowers("EyeLike", check=_check_output_movable)
 def lower_eye_like(program: Program, node: Node) -> None:
     target = need(node.output(0))
-    rows, columns = program.shape(target)
-    eye = np.eye(rows, columns, int(node.attr("k", 0)), dtype=program.dtype(target).numpy)
-    program.alias(target, program.constant(eye))
+    rows, columns = program.facts.shape(target)
+    eye = np.eye(rows, columns, int(node.attr("k", 0)), dtype=program.facts.dtype(target).numpy)
+    program.values.alias(target, program.constants.put(eye))
 
 
 # --- ranges and one-hot -----------------------------------------------------------------------------------------------
@@ -112,17 +118,17 @@ def _check_range(view: GraphView, node: Node) -> str | None:
 @lowers("Range", check=_check_range)
 def lower_range(program: Program, node: Node) -> None:
     target = need(node.output(0))
-    count = program.size(target)
-    program.emit(
+    count = program.facts.size(target)
+    program.steps.emit(
         numba_source(
             KERNELS,
-            "half_range" if program.dtype(target) in HALVES else "number_range",
-            dtype=program.dtype(target).label,
+            "half_range" if program.facts.dtype(target) in HALVES else "number_range",
+            dtype=program.facts.dtype(target).label,
         ),
         {
-            "start": program.read(need(node.input(0))),
-            "step": program.read(need(node.input(2))),
-            "target": program.write(target),
+            "start": program.values.read(need(node.input(0))),
+            "step": program.values.read(need(node.input(2))),
+            "target": program.values.write(target),
         },
         extent=count,
         work=count,
@@ -140,24 +146,24 @@ def _check_one_hot(view: GraphView, node: Node) -> str | None:
 @lowers("OneHot", check=_check_one_hot)
 def lower_one_hot(program: Program, node: Node) -> None:
     indices, values, target = need(node.input(0)), need(node.input(2)), need(node.output(0))
-    shape = program.shape(target)
+    shape = program.facts.shape(target)
     axis = normal_axis(int(node.attr("axis", -1)), len(shape))
-    program.emit(
+    program.steps.emit(
         numba_source(
             KERNELS,
             "one_hot",
-            index=program.dtype(indices).label,
-            width=str(element_bytes(program.dtype(values))),
+            index=program.facts.dtype(indices).label,
+            width=str(element_bytes(program.facts.dtype(values))),
         ),
         {
-            "indices": program.read(indices),
-            "values": program.read(values),
-            "target": program.write(target),
+            "indices": program.values.read(indices),
+            "values": program.values.read(values),
+            "target": program.values.write(target),
             "depth": shape[axis],
             "inner": math.prod(shape[axis + 1 :]),
         },
-        extent=0 if program.size(target) == 0 else math.prod(shape[:axis]),
-        work=program.size(target),
+        extent=0 if program.facts.size(target) == 0 else math.prod(shape[:axis]),
+        work=program.facts.size(target),
     )
 
 
@@ -175,23 +181,25 @@ def _check_trilu(view: GraphView, node: Node) -> str | None:
 @lowers("Trilu", check=_check_trilu)
 def lower_trilu(program: Program, node: Node) -> None:
     source, target, diagonal = need(node.input(0)), need(node.output(0)), node.input(1)
-    *_, rows, columns = program.shape(source)
-    program.emit(
+    *_, rows, columns = program.facts.shape(source)
+    program.steps.emit(
         numba_source(
             KERNELS,
             "triangle",
-            width=str(element_bytes(program.dtype(source))),
+            width=str(element_bytes(program.facts.dtype(source))),
             part="upper" if node.attr("upper", 1) else "lower",
         ),
         {
-            "source": program.read(source),
-            "target": program.write(target),
-            "diagonal": program.constant(np.zeros(1, np.int64)) if diagonal is None else program.read(diagonal),
+            "source": program.values.read(source),
+            "target": program.values.write(target),
+            "diagonal": program.constants.put(np.zeros(1, np.int64))
+            if diagonal is None
+            else program.values.read(diagonal),
             "rows": rows,
             "columns": columns,
         },
-        extent=0 if program.size(source) == 0 else program.size(source) // columns,
-        work=program.size(source),
+        extent=0 if program.facts.size(source) == 0 else program.facts.size(source) // columns,
+        work=program.facts.size(source),
     )
 
 
@@ -203,48 +211,48 @@ def _check_cumulative(view: GraphView, node: Node) -> str | None:
 def lower_cumulative(program: Program, node: Node) -> None:
     """The axis may be known only at run time; where it is known, what lies before it is split over the threads."""
     source, axis, target = need(node.input(0)), need(node.input(1)), need(node.output(0))
-    shape, known = program.shape(source), integers(program.view, axis)
+    shape, known = program.facts.shape(source), integers(program.facts.view, axis)
     units = 1
-    if known is not None and program.size(source):
+    if known is not None and program.facts.size(source):
         first = normal_axis(known[0], len(shape))
         units = math.prod(shape[:first])
         shape = (1,) * first + shape[first:]
-    program.emit(
+    program.steps.emit(
         numba_source(
             KERNELS,
             "running",
-            dtype=program.dtype(source).label,
-            axis=program.dtype(axis).label,
+            dtype=program.facts.dtype(source).label,
+            axis=program.facts.dtype(axis).label,
             operation="product" if node.op_type == "CumProd" else "sum",
         ),
         {
-            "source": program.read(source),
-            "target": program.write(target),
-            "axis": program.read(axis),
-            "status": program.report(f"'{axis.name}' holds {{value}}, which is no axis of {len(shape)}"),
+            "source": program.values.read(source),
+            "target": program.values.write(target),
+            "axis": program.values.read(axis),
+            "status": program.steps.report(f"'{axis.name}' holds {{value}}, which is no axis of {len(shape)}"),
             "exclusive": int(node.attr("exclusive", 0)),
             "reverse": int(node.attr("reverse", 0)),
             "rank": len(shape),
             "sizes": shape,
         },
-        extent=0 if program.size(source) == 0 else units,
-        work=program.size(source),
+        extent=0 if program.facts.size(source) == 0 else units,
+        work=program.facts.size(source),
     )
 
 
 @lowers("ReverseSequence", check=movable)
 def lower_reverse_sequence(program: Program, node: Node) -> None:
     source, lengths, target = need(node.input(0)), need(node.input(1)), need(node.output(0))
-    first, second, *rest = program.shape(source)
-    nbytes = math.prod(rest) * element_bytes(program.dtype(source))
+    first, second, *rest = program.facts.shape(source)
+    nbytes = math.prod(rest) * element_bytes(program.facts.dtype(source))
     steps = first if node.attr("time_axis", 0) == 0 else second
-    status = program.report(f"'{lengths.name}' holds the length {{value}} for sequences of {steps} steps")
-    program.emit(
+    status = program.steps.report(f"'{lengths.name}' holds the length {{value}} for sequences of {steps} steps")
+    program.steps.emit(
         numba_source(KERNELS, "reverse_sequence"),
         {
-            "source": program.read(source),
-            "target": program.write(target),
-            "lengths": program.read(lengths),
+            "source": program.values.read(source),
+            "target": program.values.write(target),
+            "lengths": program.values.read(lengths),
             "status": status,
             "first": first,
             "second": second,
@@ -252,5 +260,5 @@ def lower_reverse_sequence(program: Program, node: Node) -> None:
             "time_axis": int(node.attr("time_axis", 0)),
         },
         extent=0 if nbytes == 0 else first * second,
-        work=program.size(source),
+        work=program.facts.size(source),
     )

@@ -10,11 +10,12 @@ import numpy as np
 from mace_core.graph import GraphView, Node, Value
 from mace_core.native.numba_kernel import numba_source
 from mace_core.tensor import DType
-from mace_cpu.shared.checks import NUMBERS, concrete, dtype_in
-from mace_cpu.shared.layouts.strided import Axis, emit_bytes, emit_strided, is_movable, movable, strides_of
+from mace_cpu.shared.checks import NUMBERS, concrete, dtype_in, is_movable, movable
+from mace_cpu.shared.layouts.strided import Axis, emit_bytes, emit_strided, strides_of
 from mace_cpu.shared.nodes import integers, need, normal_axis
-from mace_cpu.shared.program.buffers import At, Buf, element_bytes
-from mace_cpu.shared.program.program import Program, Word
+from mace_cpu.shared.parts.buffers import At, Buf, element_bytes
+from mace_cpu.shared.parts.steps import Word
+from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import lowers
 
 KERNELS = "mace_cpu.indexing.kernels"
@@ -37,41 +38,45 @@ def _check_gather(view: GraphView, node: Node) -> str | None:
 
 def _report(program: Program, node: Node, what: str = "") -> At:
     indices = need(node.input(1))
-    return program.report(f"'{indices.name}' holds the index {{value}}, which is outside its axis{what}")
+    return program.steps.report(f"'{indices.name}' holds the index {{value}}, which is outside its axis{what}")
 
 
 @lowers("Gather", check=_check_gather)
 def lower_gather(program: Program, node: Node) -> None:
     source, indices, target = need(node.input(0)), need(node.input(1)), need(node.output(0))
-    shape = program.shape(source)
+    shape = program.facts.shape(source)
     axis = normal_axis(int(node.attr("axis", 0)), len(shape))
-    known = integers(program.view, indices)
-    if known is not None and len(known) == 1 and len(program.shape(indices)) == 0:
-        if program.can_show(source):
+    known = integers(program.facts.view, indices)
+    if known is not None and len(known) == 1 and len(program.facts.shape(indices)) == 0:
+        if program.values.can_show(source):
             index = normal_axis(known[0], shape[axis])
-            program.show(target, program.strided(source).picked(axis, index), node)
+            program.values.show(target, program.values.strided(source).picked(axis, index), node)
         else:
             _emit_one_index(program, source, target, axis, known[0])
         return
-    emit_gather(program, node, program.read(indices), program.dtype(indices), axis, program.size(indices))
+    emit_gather(
+        program, node, program.values.read(indices), program.facts.dtype(indices), axis, program.facts.size(indices)
+    )
 
 
 def _emit_one_index(program: Program, source: Value, target: Value, axis: int, index: int) -> None:
     """One fixed index is a part of the source, contiguous rows."""
-    shape = program.shape(source)
+    shape = program.facts.shape(source)
     row = math.prod(shape[axis + 1 :])
     outer = math.prod(shape[:axis])
-    nbytes = element_bytes(program.dtype(source))
+    nbytes = element_bytes(program.facts.dtype(source))
     start = normal_axis(index, shape[axis]) * row * nbytes
     if outer == 1:
-        emit_bytes(program, At(program.read(source), start), At(program.write(target)), row * nbytes)
+        emit_bytes(
+            program.steps, At(program.values.read(source), start), At(program.values.write(target)), row * nbytes
+        )
         return
     axes = [Axis(outer, shape[axis] * row, row), Axis(row, 1, 1)]
     emit_strided(
-        program,
-        program.dtype(source),
-        program.read(source),
-        program.write(target),
+        program.steps,
+        program.facts.dtype(source),
+        program.values.read(source),
+        program.values.write(target),
         axes,
         source_offset=start // nbytes,
     )
@@ -80,24 +85,24 @@ def _emit_one_index(program: Program, source: Value, target: Value, axis: int, i
 def emit_gather(program: Program, node: Node, indices: Buf, index: DType, axis: int, count: int) -> None:
     """Take ``count`` entries of the node's first input along ``axis``."""
     source, target = need(node.input(0)), need(node.output(0))
-    shape = program.shape(source)
+    shape = program.facts.shape(source)
     outer, inner = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
-    width = element_bytes(program.dtype(source))
+    width = element_bytes(program.facts.dtype(source))
     if width == 16 or inner > LONGEST_ELEMENT_LOOP:
         width, inner = 0, inner * width
-    program.emit(
+    program.steps.emit(
         numba_source(KERNELS, "gather", width=str(width), index=index.label),
         {
-            "source": program.read(source),
+            "source": program.values.read(source),
             "indices": indices,
-            "target": program.write(target),
+            "target": program.values.write(target),
             "status": _report(program, node, f" of {shape[axis]} elements"),
             "size": shape[axis],
             "count": count,
             "inner": inner,
         },
         extent=0 if inner == 0 else outer * count,
-        work=program.size(target),
+        work=program.facts.size(target),
     )
 
 
@@ -108,18 +113,18 @@ def _check_gather_nd(view: GraphView, node: Node) -> str | None:
 @lowers("GatherND", check=_check_gather_nd)
 def lower_gather_nd(program: Program, node: Node) -> None:
     source, indices, target = need(node.input(0)), need(node.input(1)), need(node.output(0))
-    shape, lookup = program.shape(source), program.shape(indices)
+    shape, lookup = program.facts.shape(source), program.facts.shape(indices)
     batch = int(node.attr("batch_dims", 0))
     depth = lookup[-1]
-    width = element_bytes(program.dtype(source))
+    width = element_bytes(program.facts.dtype(source))
     strides = strides_of(shape)
     inner = math.prod(shape[batch + depth :]) * width
-    program.emit(
-        numba_source(KERNELS, "gather_nd", index=program.dtype(indices).label),
+    program.steps.emit(
+        numba_source(KERNELS, "gather_nd", index=program.facts.dtype(indices).label),
         {
-            "source": program.read(source),
-            "indices": program.read(indices),
-            "target": program.write(target),
+            "source": program.values.read(source),
+            "indices": program.values.read(indices),
+            "target": program.values.write(target),
             "status": _report(program, node),
             "depth": depth,
             "tuples": max(math.prod(lookup[batch:-1]), 1),
@@ -129,7 +134,7 @@ def lower_gather_nd(program: Program, node: Node) -> None:
             "strides": [stride * width for stride in strides[batch : batch + depth]],
         },
         extent=0 if inner == 0 else math.prod(lookup[:-1]),
-        work=program.size(target),
+        work=program.facts.size(target),
     )
 
 
@@ -149,17 +154,17 @@ def _check_elements(view: GraphView, node: Node) -> str | None:
 @lowers("GatherElements", check=_check_elements)
 def lower_gather_elements(program: Program, node: Node) -> None:
     source, indices, target = need(node.input(0)), need(node.input(1)), need(node.output(0))
-    width = element_bytes(program.dtype(source))
-    program.emit(
-        numba_source(KERNELS, "gather_elements", width=str(width), index=program.dtype(indices).label),
+    width = element_bytes(program.facts.dtype(source))
+    program.steps.emit(
+        numba_source(KERNELS, "gather_elements", width=str(width), index=program.facts.dtype(indices).label),
         {
-            "source": program.read(source),
-            "indices": program.read(indices),
-            "target": program.write(target),
+            "source": program.values.read(source),
+            "indices": program.values.read(indices),
+            "target": program.values.write(target),
             **_along_axis(program, node, source),
         },
         extent=_rows(program, indices),
-        work=program.size(indices),
+        work=program.facts.size(indices),
     )
 
 
@@ -167,22 +172,22 @@ def lower_gather_elements(program: Program, node: Node) -> None:
 def lower_scatter_elements(program: Program, node: Node) -> None:
     source, indices, updates = need(node.input(0)), need(node.input(1)), need(node.input(2))
     buf = _copied(program, source, need(node.output(0)))
-    program.emit(
+    program.steps.emit(
         numba_source(
             KERNELS,
             "scatter_elements",
             dtype=_element(program, source, node),
-            index=program.dtype(indices).label,
+            index=program.facts.dtype(indices).label,
             reduction=node.attr("reduction", "none"),
         ),
         {
-            "updates": program.read(updates),
-            "indices": program.read(indices),
+            "updates": program.values.read(updates),
+            "indices": program.values.read(indices),
             "target": buf,
             **_along_axis(program, node, source),
         },
         extent=_rows(program, indices),
-        work=program.size(indices) * 8,
+        work=program.facts.size(indices) * 8,
         chunks=1,
     )
 
@@ -190,21 +195,21 @@ def lower_scatter_elements(program: Program, node: Node) -> None:
 @lowers("ScatterND", check=_check_elements)
 def lower_scatter_nd(program: Program, node: Node) -> None:
     source, indices, updates = need(node.input(0)), need(node.input(1)), need(node.input(2))
-    shape, lookup = program.shape(source), program.shape(indices)
+    shape, lookup = program.facts.shape(source), program.facts.shape(indices)
     depth = lookup[-1]
     inner = math.prod(shape[depth:])
     buf = _copied(program, source, need(node.output(0)))
-    program.emit(
+    program.steps.emit(
         numba_source(
             KERNELS,
             "scatter_nd",
             dtype=_element(program, source, node),
-            index=program.dtype(indices).label,
+            index=program.facts.dtype(indices).label,
             reduction=node.attr("reduction", "none"),
         ),
         {
-            "updates": program.read(updates),
-            "indices": program.read(indices),
+            "updates": program.values.read(updates),
+            "indices": program.values.read(indices),
             "target": buf,
             "status": _report(program, node),
             "depth": depth,
@@ -213,26 +218,26 @@ def lower_scatter_nd(program: Program, node: Node) -> None:
             "strides": strides_of(shape)[:depth],
         },
         extent=0 if inner == 0 else math.prod(lookup[:-1]),
-        work=program.size(updates) * 8,
+        work=program.facts.size(updates) * 8,
         chunks=1,
     )
 
 
 def _copied(program: Program, source: Value, target: Value) -> Buf:
-    read, buf = program.read(source), program.write(target)
-    emit_bytes(program, At(read), At(buf), program.nbytes(source))
+    read, buf = program.values.read(source), program.values.write(target)
+    emit_bytes(program.steps, At(read), At(buf), program.facts.nbytes(source))
     return buf
 
 
 def _element(program: Program, value: Value, node: Node) -> str:
     """The element type a scatter computes in: any type of the right width where nothing is combined."""
-    dtype = program.dtype(value)
+    dtype = program.facts.dtype(value)
     return UNSIGNED[element_bytes(dtype)] if node.attr("reduction", "none") == "none" else dtype.label
 
 
 def _along_axis(program: Program, node: Node, value: Value) -> dict[str, Word | Sequence[Word]]:
     """The words from the status on; ``strides`` are those of ``value`` with 0 at the axis."""
-    shape = program.shape(value)
+    shape = program.facts.shape(value)
     strides = strides_of(shape)
     axis = normal_axis(int(node.attr("axis", 0)), len(shape))
     size, stride = shape[axis], strides[axis]
@@ -243,13 +248,13 @@ def _along_axis(program: Program, node: Node, value: Value) -> dict[str, Word | 
         "size": size,
         "stride": stride,
         "rank": len(shape),
-        "sizes": program.shape(need(node.input(1))),
+        "sizes": program.facts.shape(need(node.input(1))),
         "strides": strides,
     }
 
 
 def _rows(program: Program, indices: Value) -> int:
-    return 0 if program.size(indices) == 0 else math.prod(program.shape(indices)[:-1])
+    return 0 if program.facts.size(indices) == 0 else math.prod(program.facts.shape(indices)[:-1])
 
 
 def _check_compress(view: GraphView, node: Node) -> str | None:
@@ -264,7 +269,7 @@ def _check_compress(view: GraphView, node: Node) -> str | None:
 def lower_compress(program: Program, node: Node) -> None:
     """With a fixed condition this is a gather of fixed indices."""
     source = need(node.input(0))
-    condition = program.constant_of(node.input(1))
+    condition = program.facts.constant_of(node.input(1))
     if condition is None:
         _compress_unsized(program, node, source)
         return
@@ -273,30 +278,30 @@ def lower_compress(program: Program, node: Node) -> None:
     if axis is None:
         _gather_flat(program, node, source, kept)
         return
-    axis = normal_axis(int(axis), len(program.shape(source)))
-    emit_gather(program, node, program.constant(kept), DType.INT64, axis, kept.size)
+    axis = normal_axis(int(axis), len(program.facts.shape(source)))
+    emit_gather(program, node, program.constants.put(kept), DType.INT64, axis, kept.size)
 
 
 def _compress_unsized(program: Program, node: Node, source: Value) -> None:
-    shape, dtype = program.shape(source), program.dtype(source)
+    shape, dtype = program.facts.shape(source), program.facts.dtype(source)
     given = node.attr("axis")
     if given is None:
         shape, axis = (math.prod(shape),), 0
     else:
         axis = normal_axis(int(given), len(shape))
-    target, dims = program.write_unsized(node.output(0), dtype, math.prod(shape), len(shape))
-    program.emit(
+    target, dims = program.values.write_unsized(node.output(0), dtype, math.prod(shape), len(shape))
+    program.steps.emit(
         numba_source("mace_cpu.selection.kernels_unsized", "compress"),
         {
-            "source": program.read(source),
-            "condition": program.read(need(node.input(1))),
+            "source": program.values.read(source),
+            "condition": program.values.read(need(node.input(1))),
             "target": target,
             "dims": dims,
-            "scratch": program.scratch(program.size(need(node.input(1)))),
+            "scratch": Buf.scratch(program.facts.size(need(node.input(1)))),
             "outer": math.prod(shape[:axis]),
             "size": shape[axis],
             "row_bytes": math.prod(shape[axis + 1 :]) * element_bytes(dtype),
-            "entries": program.size(need(node.input(1))),
+            "entries": program.facts.size(need(node.input(1))),
             "rank": len(shape),
             "axis": axis,
             "shape": shape,
@@ -307,16 +312,16 @@ def _compress_unsized(program: Program, node: Node, source: Value) -> None:
 
 
 def _gather_flat(program: Program, node: Node, source: Value, kept: np.ndarray) -> None:
-    width = element_bytes(program.dtype(source))
+    width = element_bytes(program.facts.dtype(source))
     rows = width == 16
-    program.emit(
+    program.steps.emit(
         numba_source(KERNELS, "gather", width="0" if rows else str(width), index="int64"),
         {
-            "source": program.read(source),
-            "indices": program.constant(kept),
-            "target": program.write(need(node.output(0))),
+            "source": program.values.read(source),
+            "indices": program.constants.put(kept),
+            "target": program.values.write(need(node.output(0))),
             "status": _report(program, node),
-            "size": program.size(source),
+            "size": program.facts.size(source),
             "count": kept.size,
             "inner": 16 if rows else 1,
         },
@@ -335,24 +340,24 @@ def _check_tensor_scatter(view: GraphView, node: Node) -> str | None:
 @lowers("TensorScatter", check=_check_tensor_scatter)
 def lower_tensor_scatter(program: Program, node: Node) -> None:
     cache, updates, starts = need(node.input(0)), need(node.input(1)), node.input(2)
-    shape, part = program.shape(cache), program.shape(updates)
+    shape, part = program.facts.shape(cache), program.facts.shape(updates)
     axis = normal_axis(int(node.attr("axis", -2)), len(shape))
     buf = _copied(program, cache, need(node.output(0)))
     name = starts.name if starts is not None else ""
-    program.emit(
+    program.steps.emit(
         numba_source(KERNELS, "tensor_scatter"),
         {
-            "updates": program.read(updates),
-            "starts": 0 if starts is None else program.read(starts),
+            "updates": program.values.read(updates),
+            "starts": 0 if starts is None else program.values.read(starts),
             "target": buf,
-            "status": program.report(f"'{name}' holds {{value}}, which leads outside a cache of {shape[axis]}"),
+            "status": program.steps.report(f"'{name}' holds {{value}}, which leads outside a cache of {shape[axis]}"),
             "prefixes": math.prod(shape[1:axis]),
             "length": part[axis],
             "size": shape[axis],
-            "row_bytes": math.prod(shape[axis + 1 :]) * element_bytes(program.dtype(cache)),
+            "row_bytes": math.prod(shape[axis + 1 :]) * element_bytes(program.facts.dtype(cache)),
             "circular": int(node.attr("mode", "linear") == "circular"),
         },
         extent=math.prod(part[: axis + 1]) if math.prod(shape[axis + 1 :]) else 0,
-        work=program.size(updates),
+        work=program.facts.size(updates),
         chunks=1,
     )

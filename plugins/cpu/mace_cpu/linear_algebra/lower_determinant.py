@@ -7,6 +7,7 @@ from mace_core.native.numba_kernel import numba_source
 from mace_core.tensor import DType
 from mace_cpu.shared.checks import all_concrete, dtype_in
 from mace_cpu.shared.nodes import need
+from mace_cpu.shared.parts.buffers import Buf
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import lowers
 
@@ -20,16 +21,18 @@ def _check(view: GraphView, node: Node) -> str | None:
 @lowers("Det", check=_check)
 def lower_determinant(program: Program, node: Node) -> None:
     source, target = need(node.input(0)), need(node.output(0))
-    n = program.shape(source)[-1]
-    count = program.size(target)
+    n = program.facts.shape(source)[-1]
+    count = program.facts.size(target)
     work = count * n**3
-    chunks = program.chunks(count, work)
-    program.emit(
-        numba_source("mace_cpu.linear_algebra.kernels_determinant", "determinant", dtype=program.dtype(source).label),
+    chunks = program.steps.chunks(count, work)
+    program.steps.emit(
+        numba_source(
+            "mace_cpu.linear_algebra.kernels_determinant", "determinant", dtype=program.facts.dtype(source).label
+        ),
         {
-            "source": program.read(source),
-            "target": program.write(target),
-            "scratch": program.scratch(8 * n * n * chunks),
+            "source": program.values.read(source),
+            "target": program.values.write(target),
+            "scratch": Buf.scratch(8 * n * n * chunks),
             "n": n,
         },
         extent=count,

@@ -87,29 +87,29 @@ def _check(view: GraphView, node: Node) -> str | None:
 
 @lowers("Einsum", check=_check)
 def lower_einsum(program: Program, node: Node) -> None:
-    terms, target = _terms(program.view, node), need(node.output(0))
+    terms, target = _terms(program.facts.view, node), need(node.output(0))
     every = (*terms.kept, *terms.summed)
     table = [terms.sizes[index] for index in every]
     for value, indices in zip(node.inputs, terms.operands, strict=True):
-        shape = program.shape(need(value))
+        shape = program.facts.shape(need(value))
         steps = dict.fromkeys(every, 0)
         for index, size, step in zip(indices, shape, strides_of(shape), strict=True):
             steps[index] += step if size > 1 else 0  # an index that appears twice walks the diagonal
         table += [steps[index] for index in every]
-    program.emit(
+    program.steps.emit(
         numba_source(
             "mace_cpu.linear_algebra.kernels_einsum",
             "einsum",
-            dtype=program.dtype(target).label,
+            dtype=program.facts.dtype(target).label,
             operands=str(len(node.inputs)),
         ),
         {
-            "target": program.write(target),
-            "operands": [program.read(need(value)) for value in node.inputs],
-            "table": program.constant(np.array(table or [0], np.int64)),
+            "target": program.values.write(target),
+            "operands": [program.values.read(need(value)) for value in node.inputs],
+            "table": program.constants.put(np.array(table or [0], np.int64)),
             "kept": len(terms.kept),
             "summed": len(terms.summed),
         },
-        extent=program.size(target),
-        work=program.size(target) * math.prod(terms.sizes[index] for index in terms.summed),
+        extent=program.facts.size(target),
+        work=program.facts.size(target) * math.prod(terms.sizes[index] for index in terms.summed),
     )

@@ -12,13 +12,12 @@ import numpy.typing as npt
 from mace_core.graph import GraphView, Node, Value
 from mace_core.native.numba_kernel import numba_source
 from mace_core.tensor import DType
-from mace_cpu.attention.match import emit_noted, note_scores
 from mace_cpu.conv.pairs import emit_product_in_pairs, takes_pair_rows
 from mace_cpu.matmul.packed import KERNELS, Floats, Product, emit_product
 from mace_cpu.matmul.views import lie_of
 from mace_cpu.shared.checks import inputs_in
 from mace_cpu.shared.epilogue.epilogue import Epilogue, EpilogueOp, match_epilogue
-from mace_cpu.shared.program.buffers import Buf
+from mace_cpu.shared.parts.buffers import Buf
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import lowers
 
@@ -52,20 +51,25 @@ def matmul(program: Program, node: Node) -> None:
     """numpy.matmul: stacks of matrices with broadcasting, vectors as rows or columns."""
     left, right, result = node.inputs[0], node.inputs[1], node.outputs[0]
     assert left is not None and right is not None and result is not None
-    product = matmul_product(program.shape(left), program.shape(right))
-    if not program.size(result):
-        program.write(result)
+    product = matmul_product(program.facts.shape(left), program.facts.shape(right))
+    if not program.facts.size(result):
+        program.values.write(result)
         return
-    if program.dtype(result) is not DType.FLOAT32:
-        _emit_plain(program, product, program.read(left), program.read(right), program.write(result), result)
+    if program.facts.dtype(result) is not DType.FLOAT32:
+        _emit_plain(
+            program,
+            product,
+            program.values.read(left),
+            program.values.read(right),
+            program.values.write(result),
+            result,
+        )
         return
-    if emit_noted(program, node) or note_scores(program, node):
-        return
-    known = program.constant_of(right)
+    known = program.facts.constant_of(right)
     if known is None or not takes_pair_rows(program, product):
         product = _where_it_lies(program, product, left, right)
     epilogue, final = Epilogue(), result
-    if len(program.shape(left)) > 1 and len(program.shape(right)) > 1:
+    if len(program.facts.shape(left)) > 1 and len(program.facts.shape(right)) > 1:
         epilogue, final = match_epilogue(program, result, channel_axis=-1)
     _emit_float(program, product, left, right, known, Epilogue(), [], epilogue, final)
 
@@ -76,8 +80,8 @@ def gemm(program: Program, node: Node) -> None:
     left, right, result = node.inputs[0], node.inputs[1], node.outputs[0]
     addend = node.input(2)
     assert left is not None and right is not None and result is not None
-    rows, columns = program.shape(result)
-    a = program.shape(left)
+    rows, columns = program.facts.shape(result)
+    a = program.facts.shape(left)
     product = Product(
         rows,
         a[0] if node.attr("transA", 0) else a[1],
@@ -88,16 +92,16 @@ def gemm(program: Program, node: Node) -> None:
     alpha, beta = node.attr("alpha", 1.0), node.attr("beta", 1.0)
     if beta == 0:
         addend = None
-    if not program.size(result):
-        program.write(result)
+    if not program.facts.size(result):
+        program.values.write(result)
         return
-    if program.dtype(result) is not DType.FLOAT32:
+    if program.facts.dtype(result) is not DType.FLOAT32:
         _emit_plain(
             program,
             product,
-            program.read(left),
-            program.read(right),
-            program.write(result),
+            program.values.read(left),
+            program.values.read(right),
+            program.values.write(result),
             result,
             alpha,
             beta,
@@ -107,14 +111,14 @@ def gemm(program: Program, node: Node) -> None:
     ops: list[EpilogueOp] = []
     channels: list[Floats] = []
     tensors: list[Buf] = []
-    known = program.constant_of(right)
+    known = program.facts.constant_of(right)
     if alpha != 1 and known is not None:
         known = known * np.float32(alpha)
     elif alpha != 1:
         ops.append(EpilogueOp("mul", "channel"))
         channels.append(np.full(columns, alpha, np.float32))
     if addend is not None:
-        added = program.constant_of(addend)
+        added = program.facts.constant_of(addend)
         if added is not None and (added.ndim < 2 or added.shape[0] == 1):
             ops.append(EpilogueOp("add", "channel"))
             channels.append(np.broadcast_to(added.reshape(-1) * np.float32(beta), (columns,)).astype(np.float32))
@@ -139,7 +143,7 @@ def _emit_float(
 ) -> None:
     """float32: fold what can be folded into known right operands, then the generated kernel."""
     epilogue = Epilogue(first.ops + then.ops, first.channels + then.channels)
-    tensors = [*first_tensors, *(program.read(t) for t in then.tensors)]
+    tensors = [*first_tensors, *(program.values.read(t) for t in then.tensors)]
     bias = np.zeros(product.columns, np.float32)
     if known is not None:
         scale, bias, epilogue = epilogue.split_affine(product.columns)
@@ -148,13 +152,13 @@ def _emit_float(
     if known is not None and takes_pair_rows(program, product):
         emit_product_in_pairs(program, product, left, known, bias, epilogue, tensors, final)
         return
-    source = program.read(left) if product.left_at is None else program.strided(left).buf
+    source = program.values.read(left) if product.left_at is None else program.values.strided(left).buf
     packed: Floats | Buf
     if known is not None:
         packed = known
     else:
-        packed = program.read(right) if product.right_at is None else program.strided(right).buf
-    target = program.write(final)
+        packed = program.values.read(right) if product.right_at is None else program.values.strided(right).buf
+    target = program.values.write(final)
     if product.steps == 0:
         # an empty sum: the left operand is never touched, the right one has no panels
         packed = np.zeros((1, 0, product.columns), np.float32)
@@ -164,8 +168,8 @@ def _emit_float(
 
 def _where_it_lies(program: Program, product: Product, left: Value, right: Value) -> Product:
     """The same product of matrices read where they lie, if operands were only shown so far and can be read so."""
-    if program.is_shown(left) and len(program.shape(left)) > 1 and product.steps:
-        strided = program.strided(left)
+    if program.values.is_shown(left) and len(program.facts.shape(left)) > 1 and product.steps:
+        strided = program.values.strided(left)
         rows = strided.reshaped((len(product.left) * product.rows, product.steps))
         whole = len(product.left) == 1 and rows is not None
         lie = lie_of(rows if whole and rows is not None else strided)
@@ -179,8 +183,8 @@ def _where_it_lies(program: Program, product: Product, left: Value, right: Value
             product = replace(product, rows=product.rows // count, left=tuple(range(count)), right=(0,) * count)
         if lie is not None and len(lie.starts) == max(product.left) + 1:
             product = replace(product, left_at=lie)
-    if program.is_shown(right) and len(program.shape(right)) > 1:
-        lie = lie_of(program.strided(right))
+    if program.values.is_shown(right) and len(program.facts.shape(right)) > 1:
+        lie = lie_of(program.values.strided(right))
         if lie is not None and len(lie.starts) == max(product.right) + 1:
             product = replace(product, right_at=lie)
     return product
@@ -188,13 +192,13 @@ def _where_it_lies(program: Program, product: Product, left: Value, right: Value
 
 def _scaled_addend(program: Program, addend: Value, beta: float, rows: int, columns: int) -> Buf:
     """beta * C as a dense (rows, columns) buffer."""
-    source = program.read(addend)
-    shape = program.shape(addend)
+    source = program.values.read(addend)
+    shape = program.facts.shape(addend)
     if beta == 1 and shape == (rows, columns):
         return source
     row_stride, column_stride = broadcast_strides(shape, columns)
-    target = program.scratch(4 * rows * columns)
-    program.emit(
+    target = Buf.scratch(4 * rows * columns)
+    program.steps.emit(
         numba_source(KERNELS, "scaled_rows"),
         {
             "source": source,
@@ -229,17 +233,21 @@ def _emit_plain(
     addend: Value | None = None,
 ) -> None:
     """Any element type, through the plain kernel."""
-    added: Buf | int = 0 if addend is None else program.read(addend)
-    addend_row, addend_column = (0, 0) if addend is None else broadcast_strides(program.shape(addend), product.columns)
-    program.emit(
-        numba_source(KERNELS, "product", dtype=program.dtype(result).label),
+    added: Buf | int = 0 if addend is None else program.values.read(addend)
+    addend_row, addend_column = (
+        (0, 0) if addend is None else broadcast_strides(program.facts.shape(addend), product.columns)
+    )
+    program.steps.emit(
+        numba_source(KERNELS, "product", dtype=program.facts.dtype(result).label),
         {
             "left": left,
             "right": right,
             "out": target,
             "addend": added,
-            "left_offsets": program.constant(np.asarray(product.left, np.int64) * (product.rows * product.steps)),
-            "right_offsets": program.constant(np.asarray(product.right, np.int64) * (product.steps * product.columns)),
+            "left_offsets": program.constants.put(np.asarray(product.left, np.int64) * (product.rows * product.steps)),
+            "right_offsets": program.constants.put(
+                np.asarray(product.right, np.int64) * (product.steps * product.columns)
+            ),
             "rows": product.rows,
             "steps": product.steps,
             "columns": product.columns,

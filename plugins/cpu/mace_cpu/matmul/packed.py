@@ -17,9 +17,10 @@ from mace_cpu.matmul.views import Lie
 from mace_cpu.shared.codegen.version import generator_version
 from mace_cpu.shared.epilogue.epilogue import Epilogue
 from mace_cpu.shared.layouts.moving import panels_kernel
+from mace_cpu.shared.parts.buffers import Buf, aligned_empty
+from mace_cpu.shared.parts.steps import Words
 from mace_cpu.shared.precision import Bfloat16Unit
-from mace_cpu.shared.program.buffers import Buf, aligned_empty
-from mace_cpu.shared.program.program import Program, Words
+from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.tiles.arguments import STEPS_PER_FETCH
 from mace_cpu.shared.tiles.choose import (
     MATRIX_VECTORS,
@@ -116,7 +117,7 @@ def emit_product(
         unit: multiplies pairs of bfloat16; then ``product`` counts pairs of steps, and both operands (the right one is
             known) are made of such pairs.
     """
-    lanes = max(program.target.vector_bits // 32, 4)
+    lanes = max(program.settings.target.vector_bits // 32, 4)
     left_lie, right_lie = product.left_lie(), product.right_lie()
     in_place: Buf | None = None
     if (
@@ -127,15 +128,17 @@ def emit_product(
     ):
         in_place = right
     if in_place:
-        vectors = min(_widths(program.target)[0], product.columns // lanes)
+        vectors = min(_widths(program.settings.target)[0], product.columns // lanes)
         splits = [ChannelSplit(0, -(-product.columns // (vectors * lanes)), vectors)]
     else:
-        splits = _split_columns(program.target, product, lanes, unit)
+        splits = _split_columns(program.settings.target, product, lanes, unit)
     for split in splits:
-        rows = _tile_rows(program.target, product, lanes, split.blocks, unit)
+        rows = _tile_rows(program.settings.target, product, lanes, split.blocks, unit)
         width = split.blocks * lanes
         panel = product.steps * width
-        segment = rows * segment_tiles(-(-product.rows // rows), len(product.left) * split.tiles, program.threads)
+        segment = rows * segment_tiles(
+            -(-product.rows // rows), len(product.left) * split.tiles, program.settings.threads
+        )
         segments = -(-product.rows // segment)
         band = segments
         if 4 * panel * split.tiles < CACHED_LEFT_BYTES:
@@ -148,11 +151,11 @@ def emit_product(
         words: Words = {
             Arg.LEFT: left,
             Arg.RIGHT: _packed_right(program, product, right, split, width) if in_place is None else in_place,
-            Arg.BIAS: program.constant(_per_column(bias, split, lanes)),
+            Arg.BIAS: program.constants.put(_per_column(bias, split, lanes)),
             Arg.OUTPUT: target,
-            Arg.LEFT_OFFSETS: program.constant(_table(product.left, left_lie.starts)),
-            Arg.RIGHT_OFFSETS: program.constant(_table(product.right, right_starts)),
-            "channels": [program.constant(_per_column(c, split, lanes)) for c in epilogue.channels],
+            Arg.LEFT_OFFSETS: program.constants.put(_table(product.left, left_lie.starts)),
+            Arg.RIGHT_OFFSETS: program.constants.put(_table(product.right, right_starts)),
+            "channels": [program.constants.put(_per_column(c, split, lanes)) for c in epilogue.channels],
             "tensors": tensors,
             Arg.TILE_FETCH: tile_fetch,
             Arg.STEPS_FETCH: -(-tile_fetch // max(-(-product.steps // STEPS_PER_FETCH), 1)),
@@ -173,7 +176,7 @@ def emit_product(
             Arg.BAND: band,
         }
         share = split.tiles * split.blocks / sum(s.tiles * s.blocks for s in splits)
-        program.emit(
+        program.steps.emit(
             gemm_kernel(rows, split.blocks, lanes, left_lie.transposed, epilogue, unit),
             words,
             extent=len(product.left) * segments * split.tiles,
@@ -224,36 +227,25 @@ def _packed_right(program: Program, product: Product, right: Floats | Buf, split
             program, right, product.right_lie(), product.steps, product.columns, width, split.tiles, first
         )
     matrices = max(product.right) + 1
-    lie = (right.ctypes.data, right.shape, right.strides, right.dtype.str)
-    key = (
-        "panels",
-        *lie,
-        matrices,
-        product.steps,
-        product.columns,
-        product.transposed_right,
-        first,
-        width,
-        split.tiles,
-    )
-    if key in program.packed:
-        return program.packed[key][1]
+    way = ("panels", matrices, product.steps, product.columns, product.transposed_right, first, width, split.tiles)
+    return program.constants.packed(right, way, lambda: _pack(product, right, matrices, first, width, split.tiles))
+
+
+def _pack(product: Product, right: Floats, matrices: int, first: int, width: int, tiles: int) -> Floats:
+    """The right operand as [matrix][tile][step][column of the tile]."""
     if product.transposed_right:
         dense = right.reshape(matrices, product.columns, product.steps).transpose(0, 2, 1)
     else:
         dense = right.reshape(matrices, product.steps, product.columns)
-    part = dense[:, :, first : first + split.tiles * width]
-    if part.shape[2] != split.tiles * width:
-        full = np.zeros((matrices, product.steps, split.tiles * width), np.float32)
+    part = dense[:, :, first : first + tiles * width]
+    if part.shape[2] != tiles * width:
+        full = np.zeros((matrices, product.steps, tiles * width), np.float32)
         full[:, :, : part.shape[2]] = part
         part = full
-    tiled = part.reshape(matrices, product.steps, split.tiles, width).transpose(0, 2, 1, 3)
+    tiled = part.reshape(matrices, product.steps, tiles, width).transpose(0, 2, 1, 3)
     packed = aligned_empty(tiled.shape)
     packed[...] = tiled
-    buf = program.constant(packed, in_place=True)
-    if not right.flags.owndata:  # a view of the model's bytes; what was made for one product is used by no other
-        program.packed[key] = (right, buf)
-    return buf
+    return packed
 
 
 def pack_panels(
@@ -274,10 +266,10 @@ def pack_panels(
     """
     units = -(-steps // PACKED_STEPS)
     size = len(lie.starts) * panels * steps * width
-    target = program.scratch(4 * size)
-    starts = program.constant(np.asarray(lie.starts, np.int64))
-    program.emit(
-        panels_kernel(program.target.vector_bits // 32, lie.transposed),
+    target = Buf.scratch(4 * size)
+    starts = program.constants.put(np.asarray(lie.starts, np.int64))
+    program.steps.emit(
+        panels_kernel(program.settings.target.vector_bits // 32, lie.transposed),
         {
             "source": source,
             "target": target,

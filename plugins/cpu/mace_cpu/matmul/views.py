@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mace_cpu.shared.program.views import Strided
+from mace_cpu.shared.parts.views import Strided
 
 
 @dataclass(frozen=True, slots=True)

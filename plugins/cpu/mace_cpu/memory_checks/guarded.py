@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 from unittest import mock
 
 import numpy as np
 
 from mace_core.testing.guard_pages import GuardedMemory, Side
-from mace_cpu.plan import assembly
 from mace_cpu.plan.assembly import ALIGNMENT_BYTES, Constants
-
-if TYPE_CHECKING:
-    from mace_cpu.shared.program.program import Program
+from mace_cpu.shared.parts.buffers import Buf, Place
+from mace_cpu.shared.program import assemble
+from mace_cpu.shared.program.program import Program
 
 
 @contextmanager
@@ -28,14 +26,12 @@ def guarded_buffers(side: Side) -> Iterator[list[GuardedMemory]]:
 
     def plan_buffers(program: Program) -> int:
         """Offsets from address 0, which is where an arena of no bytes begins."""
-        from mace_cpu.shared.program.buffers import Buf, Place
-
         users: dict[Buf, str] = {}
-        for step in program.steps:
+        for step in program.steps.emitted:
             for _, at in step.addresses:
                 if at.buf.place is Place.ARENA:
                     users[at.buf] = f"{users[at.buf]}, {step.name}" if at.buf in users else step.name
-        users.update((unsized.data, "a result") for unsized in program.unsized if unsized.data not in users)
+        users.update((unsized.data, "a result") for unsized in program.values.unsized if unsized.data not in users)
         for number, (buf, names) in enumerate(users.items()):
             memory = _guard(buf.nbytes, side, f"scratch {number} of {names}")
             kept.append(memory)
@@ -44,7 +40,7 @@ def guarded_buffers(side: Side) -> Iterator[list[GuardedMemory]]:
 
     def place_constants(program: Program) -> tuple[Constants, dict[object, int]]:
         owners = []
-        for number, (buf, data) in enumerate(program.constants):
+        for number, (buf, data) in enumerate(program.constants.all):
             memory = _guard(buf.nbytes, side, f"constant {number} ({data.dtype}{list(data.shape)})")
             memory.bytes[:] = data.reshape(-1).view(np.uint8)
             kept.append(memory)
@@ -53,8 +49,8 @@ def guarded_buffers(side: Side) -> Iterator[list[GuardedMemory]]:
         return Constants(0, tuple(owners)), {}
 
     with (
-        mock.patch.object(assembly, "_plan_buffers", plan_buffers),
-        mock.patch.object(assembly, "_place_constants", place_constants),
+        mock.patch.object(assemble, "_plan_buffers", plan_buffers),
+        mock.patch.object(assemble, "_place_constants", place_constants),
     ):
         yield kept
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from mace_core.native.numba_kernel import numba_source
-from mace_cpu.plan.assembly import lifetimes
-from mace_cpu.shared.program.buffers import Buf, Step
-from mace_cpu.shared.program.program import Program, words_of
+from mace_cpu.shared.parts.buffers import Buf
+from mace_cpu.shared.parts.steps import Step, words_of
+from mace_cpu.shared.program.assemble import lifetimes
+from mace_cpu.shared.program.program import Program
 
 NAME = "Poison"
 
@@ -19,10 +20,10 @@ def add_poison(program: Program, byte: int) -> None:
     for buf, (_, last) in lifetimes(program).items():
         ended.setdefault(last, []).append(buf)
     steps: list[Step] = []
-    for index, step in enumerate(program.steps):
+    for index, step in enumerate(program.steps.emitted):
         steps.append(step)
         steps += [_filling(buf, byte) for buf in ended.get(index, ())]
-    program.steps[:] = steps
+    program.steps.emitted[:] = steps
 
 
 def _filling(buf: Buf, byte: int) -> Step:

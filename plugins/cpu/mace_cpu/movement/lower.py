@@ -7,21 +7,11 @@ from collections.abc import Mapping, Sequence
 
 from mace_core.graph import GraphView, Node, Value
 from mace_core.tensor import DType
-from mace_cpu.shared.checks import all_concrete
-from mace_cpu.shared.layouts.strided import (
-    Axis,
-    blocked_shape,
-    emit_channels,
-    emit_strided,
-    is_contiguous,
-    lane_group,
-    movable,
-    prefers_blocked,
-    read_axes,
-    strides_of,
-)
+from mace_cpu.shared.checks import all_concrete, movable
+from mace_cpu.shared.layouts.strided import Axis, emit_strided, is_contiguous, strides_of
 from mace_cpu.shared.nodes import fixed, integers, need, normal_axis
-from mace_cpu.shared.program.buffers import Buf, Layout, element_bytes
+from mace_cpu.shared.parts.buffers import Buf, Layout, element_bytes
+from mace_cpu.shared.program.blocked import blocked_shape, emit_channels, lane_group, read_axes
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import lowers
 
@@ -42,12 +32,12 @@ def _dense(view: GraphView, node: Node) -> str | None:
 def lower_view(program: Program, node: Node) -> None:
     """The output is the input's memory under another shape."""
     source, target = need(node.input(0)), need(node.output(0))
-    if program.is_shown(source):
-        reshaped = program.strided(source).reshaped(program.shape(target))
+    if program.values.is_shown(source):
+        reshaped = program.values.strided(source).reshaped(program.facts.shape(target))
         if reshaped is not None:
-            program.show(target, reshaped, node)
+            program.values.show(target, reshaped, node)
             return
-    program.alias(target, program.read(source))
+    program.values.alias(target, program.values.read(source))
 
 
 # --- Transpose --------------------------------------------------------------------------------------------------------
@@ -56,26 +46,26 @@ def lower_view(program: Program, node: Node) -> None:
 @lowers("Transpose", check=movable)
 def lower_transpose(program: Program, node: Node) -> None:
     source, target = need(node.input(0)), need(node.output(0))
-    rank = len(program.shape(source))
+    rank = len(program.facts.shape(source))
     order = node.attr("perm") or tuple(reversed(range(rank)))
-    if program.can_show(source):
-        program.show(target, program.strided(source).permuted(order), node)
+    if program.values.can_show(source):
+        program.values.show(target, program.values.strided(source).permuted(order), node)
         return
     buf, parts = read_axes(program, source)
-    emit_permuted(program, program.dtype(source), buf, target, [part for axis in order for part in parts[axis]])
+    emit_permuted(program, program.facts.dtype(source), buf, target, [part for axis in order for part in parts[axis]])
 
 
 def emit_permuted(program: Program, dtype: DType, buf: Buf, target: Value, parts: Sequence[tuple[int, int]]) -> None:
     """Fill ``target`` row by row from (size, source stride) parts that make up its axes in order."""
     steps = strides_of([size for size, _ in parts])
     axes = [Axis(size, stride, step) for (size, stride), step in zip(parts, steps, strict=True)]
-    emit_strided(program, dtype, buf, program.write(target), axes)
+    emit_strided(program.steps, dtype, buf, program.values.write(target), axes)
 
 
 @lowers("DepthToSpace", "SpaceToDepth", check=movable)
 def lower_depth_and_space(program: Program, node: Node) -> None:
     source, target = need(node.input(0)), need(node.output(0))
-    shape, size = program.shape(source), int(node.attr("blocksize"))
+    shape, size = program.facts.shape(source), int(node.attr("blocksize"))
     n, c, h, w = shape
     if node.op_type == "SpaceToDepth":
         split: tuple[int, ...] = (n, c, h // size, size, w // size, size)
@@ -86,7 +76,11 @@ def lower_depth_and_space(program: Program, node: Node) -> None:
         split, order = (n, size, size, c // size**2, h, w), (0, 3, 4, 1, 5, 2)
     strides = strides_of(split)
     emit_permuted(
-        program, program.dtype(source), program.read(source), target, [(split[axis], strides[axis]) for axis in order]
+        program,
+        program.facts.dtype(source),
+        program.values.read(source),
+        target,
+        [(split[axis], strides[axis]) for axis in order],
     )
 
 
@@ -97,12 +91,12 @@ def lower_depth_and_space(program: Program, node: Node) -> None:
 def lower_expand(program: Program, node: Node) -> None:
     source, target = need(node.input(0)), need(node.output(0))
     buf, axes = read_axes(program, source)
-    shape = program.shape(target)
+    shape = program.facts.shape(target)
     missing = len(shape) - len(axes)
     parts: list[tuple[int, int]] = [(size, 0) for size in shape[:missing]]
-    for size, own, axis in zip(shape[missing:], program.shape(source), axes, strict=True):
+    for size, own, axis in zip(shape[missing:], program.facts.shape(source), axes, strict=True):
         parts.extend(axis if own == size else [(size, 0)])
-    emit_permuted(program, program.dtype(source), buf, target, parts)
+    emit_permuted(program, program.facts.dtype(source), buf, target, parts)
 
 
 def _check_tile(view: GraphView, node: Node) -> str | None:
@@ -114,14 +108,14 @@ def _check_tile(view: GraphView, node: Node) -> str | None:
 @lowers("Tile", check=_check_tile)
 def lower_tile(program: Program, node: Node) -> None:
     source, target = need(node.input(0)), need(node.output(0))
-    if program.size(target) == 0:
-        program.write(target)
+    if program.facts.size(target) == 0:
+        program.values.write(target)
         return
     buf, axes = read_axes(program, source)
     parts: list[tuple[int, int]] = []
-    for size, own, axis in zip(program.shape(target), program.shape(source), axes, strict=True):
+    for size, own, axis in zip(program.facts.shape(target), program.facts.shape(source), axes, strict=True):
         parts.extend([(size // own, 0), *axis])
-    emit_permuted(program, program.dtype(source), buf, target, parts)
+    emit_permuted(program, program.facts.dtype(source), buf, target, parts)
 
 
 # --- Split -----------------------------------------------------------------------------------------------------------
@@ -137,7 +131,7 @@ def _check_split(view: GraphView, node: Node) -> str | None:
 @lowers("Split", check=_check_split)
 def lower_split(program: Program, node: Node) -> None:
     source = need(node.input(0))
-    axis = normal_axis(int(node.attr("axis", 0)), len(program.shape(source)))
+    axis = normal_axis(int(node.attr("axis", 0)), len(program.facts.shape(source)))
     start = 0
     for value, size in zip(node.outputs, split_sizes(program, node, axis), strict=True):
         if value is not None:
@@ -148,11 +142,11 @@ def lower_split(program: Program, node: Node) -> None:
 def split_sizes(program: Program, node: Node, axis: int) -> list[int]:
     """How long each output is along ``axis``, outputs that are left out included."""
     if None not in node.outputs:
-        return [program.shape(need(value))[axis] for value in node.outputs]
-    given = node.attr("split") or integers(program.view, node.input(1))
+        return [program.facts.shape(need(value))[axis] for value in node.outputs]
+    given = node.attr("split") or integers(program.facts.view, node.input(1))
     if given is not None:
         return [int(size) for size in given]
-    total, count = program.shape(need(node.input(0)))[axis], len(node.outputs)
+    total, count = program.facts.shape(need(node.input(0)))[axis], len(node.outputs)
     size = -(-total // count)
     return [min(size, total - i * size) for i in range(count)]
 
@@ -171,7 +165,7 @@ def _check_slice(view: GraphView, node: Node) -> str | None:
 @lowers("Slice", check=_check_slice)
 def lower_slice(program: Program, node: Node) -> None:
     source, target = need(node.input(0)), need(node.output(0))
-    emit_part(program, node, source, target, slice_ranges(program.view, node, program.shape(source)))
+    emit_part(program, node, source, target, slice_ranges(program.facts.view, node, program.facts.shape(source)))
 
 
 def slice_ranges(view: GraphView, node: Node, shape: Sequence[int]) -> dict[int, tuple[int, int]]:
@@ -198,41 +192,48 @@ def emit_part(
 
     One piece of memory is not copied: the part is where it lies.
     """
-    if program.size(target) == 0:
-        program.write(target)
+    if program.facts.size(target) == 0:
+        program.values.write(target)
         return
-    if program.can_show(source):
-        strided = program.strided(source)
+    if program.values.can_show(source):
+        strided = program.values.strided(source)
         for axis, (first, step) in ranges.items():
-            strided = strided.part(axis, first, step, program.shape(target)[axis])
-        program.show(target, strided, node)
+            strided = strided.part(axis, first, step, program.facts.shape(target)[axis])
+        program.values.show(target, strided, node)
         return
-    blocked = prefers_blocked(program, source)
+    blocked = program.values.prefers_blocked(source)
     if blocked:
         first, step = ranges.get(1, (0, 1))
         group = lane_group(program, first) if step == 1 else 0
-        if group and group < program.block and all(axis == 1 for axis in ranges):
-            buf = program.write(target, Layout.BLOCKED)
-            emit_channels(program, source, target, buf, group=group, count=program.shape(target)[1], first=first)
+        if group and group < program.settings.block and all(axis == 1 for axis in ranges):
+            buf = program.values.write(target, Layout.BLOCKED)
+            emit_channels(program, source, target, buf, group=group, count=program.facts.shape(target)[1], first=first)
             return
-        blocked = group == program.block
+        blocked = group == program.settings.block
     layout = Layout.BLOCKED if blocked else Layout.PLAIN
-    own = blocked_shape(program, source) if blocked else program.shape(source)
-    shape = blocked_shape(program, target) if blocked else program.shape(target)
+    own = blocked_shape(program, source) if blocked else program.facts.shape(source)
+    shape = blocked_shape(program, target) if blocked else program.facts.shape(target)
     strides = strides_of(own)
     offset = 0
     axes: list[Axis] = []
     for axis, (size, stride, step) in enumerate(zip(shape, strides, strides_of(shape), strict=True)):
         first, by = ranges.get(axis, (0, 1))
         if blocked and axis == 1:
-            first //= program.block
+            first //= program.settings.block
         offset += first * stride
         axes.append(Axis(size, by * stride, step))
-    buf, width = program.read(source, layout), element_bytes(program.dtype(source))
-    if is_contiguous(axes) and not (layout is Layout.PLAIN and program.view.is_output(target)):
-        program.alias(target, buf.part(offset * width, math.prod(shape) * width), layout)
+    buf, width = program.values.read(source, layout), element_bytes(program.facts.dtype(source))
+    if is_contiguous(axes) and not (layout is Layout.PLAIN and program.facts.view.is_output(target)):
+        program.values.alias(target, buf.part(offset * width, math.prod(shape) * width), layout)
         return
-    emit_strided(program, program.dtype(source), buf, program.write(target, layout), axes, source_offset=offset)
+    emit_strided(
+        program.steps,
+        program.facts.dtype(source),
+        buf,
+        program.values.write(target, layout),
+        axes,
+        source_offset=offset,
+    )
 
 
 def _check_bit_cast(view: GraphView, node: Node) -> str | None:
@@ -249,4 +250,4 @@ def _check_bit_cast(view: GraphView, node: Node) -> str | None:
 
 @lowers("BitCast", check=_check_bit_cast)
 def lower_bit_cast(program: Program, node: Node) -> None:
-    program.alias(need(node.output(0)), program.read(need(node.input(0))))
+    program.values.alias(need(node.output(0)), program.values.read(need(node.input(0))))

@@ -10,9 +10,11 @@ import numpy.typing as npt
 
 from mace_core.graph import GraphView, Node
 from mace_core.native.numba_kernel import numba_source
-from mace_cpu.shared.layouts.strided import blocked_shape, movable, prefers_blocked, strides_of
+from mace_cpu.shared.checks import movable
+from mace_cpu.shared.layouts.strided import strides_of
 from mace_cpu.shared.nodes import fixed, integers, need, normal_axis
-from mace_cpu.shared.program.buffers import Buf, Layout, element_bytes
+from mace_cpu.shared.parts.buffers import Buf, Layout, element_bytes
+from mace_cpu.shared.program.blocked import blocked_shape
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import lowers
 
@@ -54,21 +56,21 @@ def _check(view: GraphView, node: Node) -> str | None:
 @lowers("Pad", check=_check)
 def lower_pad(program: Program, node: Node) -> None:
     source, target = need(node.input(0)), need(node.output(0))
-    shape = program.shape(source)
-    amounts = pad_amounts(program.view, node, len(shape))
-    if program.size(target) == 0:
-        program.write(target)
+    shape = program.facts.shape(source)
+    amounts = pad_amounts(program.facts.view, node, len(shape))
+    if program.facts.size(target) == 0:
+        program.values.write(target)
         return
-    blocked = prefers_blocked(program, source) and amounts[1] == (0, 0)
+    blocked = program.values.prefers_blocked(source) and amounts[1] == (0, 0)
     if blocked:
         shape, amounts = blocked_shape(program, source), [*amounts, (0, 0)]
     layout = Layout.BLOCKED if blocked else Layout.PLAIN
-    words = 2 if program.dtype(source).bits == 128 else 1
+    words = 2 if program.facts.dtype(source).bits == 128 else 1
     _emit(
         program,
         node,
-        program.read(source, layout),
-        program.write(target, layout),
+        program.values.read(source, layout),
+        program.values.write(target, layout),
         [*shape, words] if words > 1 else list(shape),
         [*amounts, (0, 0)] if words > 1 else amounts,
         words,
@@ -94,14 +96,14 @@ def _emit(
     sizes = [len(table) for table in tables]
     low, high = longest_run(tables[-1])
     starts = [sum(sizes[:i]) for i in range(len(sizes))]
-    dtype = program.dtype(need(node.output(0)))
-    program.emit(
+    dtype = program.facts.dtype(need(node.output(0)))
+    program.steps.emit(
         numba_source(KERNELS, "pad", width=str(element_bytes(dtype) // words)),
         {
             "source": source,
             "target": target,
             "fill": _fill_value(program, node),
-            "tables": program.constant(np.concatenate(tables).astype(np.int32)),
+            "tables": program.constants.put(np.concatenate(tables).astype(np.int32)),
             "inner": inner,
             "mask": words - 1,
             "low": low,
@@ -165,10 +167,10 @@ def longest_run(table: npt.NDArray[np.int64]) -> tuple[int, int]:
 
 
 def _fill_value(program: Program, node: Node) -> Buf:
-    dtype = program.dtype(need(node.output(0)))
-    if program.view.opset() < 11:
-        return program.constant(np.array(node.attr("value", 0.0), dtype.numpy))
+    dtype = program.facts.dtype(need(node.output(0)))
+    if program.facts.view.opset() < 11:
+        return program.constants.put(np.array(node.attr("value", 0.0), dtype.numpy))
     given = node.input(2)
     if given is not None:
-        return program.read(given)
-    return program.constant(np.zeros(1, dtype.numpy))
+        return program.values.read(given)
+    return program.constants.put(np.zeros(1, dtype.numpy))

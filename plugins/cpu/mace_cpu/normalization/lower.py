@@ -12,13 +12,13 @@ import numpy.typing as npt
 from mace_core.graph import GraphView, Node, Value
 from mace_core.native.numba_kernel import numba_source
 from mace_core.tensor import DType, Tensor, TensorType
-from mace_cpu.elementwise.fusion import Fusion, elementwise
+from mace_cpu.elementwise.chain import Chain, elementwise
 from mace_cpu.elementwise.operands import aligned
 from mace_cpu.normalization.generate_response import response_norm_kernel
 from mace_cpu.normalization.generate_rows import RowNorm, row_norm_kernel
 from mace_cpu.shared.checks import all_concrete, dtype_in, inputs_in
 from mace_cpu.shared.nodes import need, normal_axis
-from mace_cpu.shared.program.buffers import Buf
+from mace_cpu.shared.parts.buffers import Buf
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import lowers
 
@@ -43,7 +43,7 @@ def emit_row_norm(
 ) -> None:
     """Emit the row normalisation kernel; ``optional`` are the buffers its variant has, by name."""
     length = parts * inner
-    program.emit(
+    program.steps.emit(
         row_norm_kernel(variant),
         {
             "source": source,
@@ -95,22 +95,22 @@ def broadcasts(shape: Sequence[int], target: Sequence[int]) -> bool:
 
 def row_parameter(program: Program, value: Value, row: Sequence[int]) -> Buf:
     """Scale or shift as one number per element of a row."""
-    constant = program.constant_of(value)
+    constant = program.facts.constant_of(value)
     if constant is None or constant.size == math.prod(row):
-        return program.read(value)
+        return program.values.read(value)
     without_ones = constant.reshape(constant.shape[max(constant.ndim - len(row), 0) :])
-    return program.constant(np.ascontiguousarray(np.broadcast_to(without_ones, row)))
+    return program.constants.put(np.ascontiguousarray(np.broadcast_to(without_ones, row)))
 
 
 @lowers("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization", check=row_parameters_fit)
 def layer_normalization(program: Program, node: Node) -> None:
     x = need(node.inputs[0])
-    row = normalised_shape(program.view, node)
+    row = normalised_shape(program.facts.view, node)
     length = math.prod(row)
     centred = node.op_type == "LayerNormalization"
     parameters = present(scale=node.input(1), shift=node.input(2))
     statistics = present(mean=node.output(1), inverse=node.output(2)) if centred else present(inverse=node.output(1))
-    dtype = program.dtype(x).label
+    dtype = program.facts.dtype(x).label
     variant = RowNorm(
         dtype,
         centred=centred,
@@ -119,17 +119,19 @@ def layer_normalization(program: Program, node: Node) -> None:
         mean="mean" in statistics,
         inverse="inverse" in statistics,
         # rows of float64 may ask for statistics in float32, and the other way round
-        statistics=next((kind for value in statistics.values() if (kind := program.dtype(value).label) != dtype), ""),
+        statistics=next(
+            (kind for value in statistics.values() if (kind := program.facts.dtype(value).label) != dtype), ""
+        ),
     )
     read = {name: row_parameter(program, value, row) for name, value in parameters.items()}
-    source, result = program.read(x), program.write(need(node.outputs[0]))
+    source, result = program.values.read(x), program.values.write(need(node.outputs[0]))
     emit_row_norm(
         program,
         variant,
         source,
         result,
-        {**read, **{name: program.write(value) for name, value in statistics.items()}},
-        rows=program.size(x) // length if length else 0,
+        {**read, **{name: program.values.write(value) for name, value in statistics.items()}},
+        rows=program.facts.size(x) // length if length else 0,
         parts=1,
         inner=length,
         period=1,
@@ -148,21 +150,23 @@ def present(**values: Value | None) -> dict[str, Value]:
 @lowers("InstanceNormalization", "GroupNormalization", check=inputs_in(REAL))
 def channel_group_normalization(program: Program, node: Node) -> None:
     x, scale, shift = (need(value) for value in node.inputs[:3])
-    n, c, *spatial = program.shape(x)
+    n, c, *spatial = program.facts.shape(x)
     inner = math.prod(spatial)
-    if program.size(x) == 0:
-        program.alias(need(node.outputs[0]), program.constant(np.zeros(program.shape(x), program.dtype(x).numpy)))
+    if program.facts.size(x) == 0:
+        program.values.alias(
+            need(node.outputs[0]), program.constants.put(np.zeros(program.facts.shape(x), program.facts.dtype(x).numpy))
+        )
         return
     groups = node.attr("num_groups", 1) if node.op_type == "GroupNormalization" else c
-    per_channel = program.size(scale) == c
+    per_channel = program.facts.size(scale) == c
     # until opset 20 GroupNormalization has one scale per group: a group is then one part
     parts = c // groups if per_channel else 1
     emit_row_norm(
         program,
-        RowNorm(program.dtype(x).label, per_part=True),
-        program.read(x),
-        program.write(need(node.outputs[0])),
-        {"scale": program.read(scale), "shift": program.read(shift)},
+        RowNorm(program.facts.dtype(x).label, per_part=True),
+        program.values.read(x),
+        program.values.write(need(node.outputs[0])),
+        {"scale": program.values.read(scale), "shift": program.values.read(shift)},
         rows=n * groups,
         parts=parts,
         inner=inner * (c // groups) // parts,
@@ -195,52 +199,52 @@ def is_inference(view: GraphView, node: Node) -> str | None:
 def batch_norm_operands(program: Program, node: Node) -> list[Value]:
     """What a kernel reads: the parameters count as (1, C, 1, ...) unless they are constants, which are packed."""
     x, *given = (need(value) for value in node.inputs[:5])
-    if all(program.constant_of(value) is not None for value in given):
+    if all(program.facts.constant_of(value) is not None for value in given):
         return [x]
-    if all(program.is_ready(value) for value in given):
+    if all(program.values.is_ready(value) for value in given):
         return [x, *(_per_channel_view(program, x, value) for value in given)]
     return [x, *given]
 
 
 @elementwise("BatchNormalization", check=is_inference, operands=batch_norm_operands)
-def batch_normalization(fusion: Fusion, node: Node) -> int:
-    program = fusion.program
+def batch_normalization(chain: Chain, node: Node) -> int:
+    program = chain.program
     x, *given = (need(value) for value in node.inputs[:5])
-    dtype = program.dtype(x)
+    dtype = program.facts.dtype(x)
     epsilon = float(node.attr("epsilon", 1e-5))
-    constants = [program.constant_of(value) for value in given]
+    constants = [program.facts.constant_of(value) for value in given]
     known = [c.astype(np.float64) for c in constants if c is not None]
-    result = fusion.read(x)
+    result = chain.read(x)
     if len(known) == 4:
         scale, bias, mean, variance = known
         factor = scale / np.sqrt(variance + epsilon)
-        result = fusion.apply("mul", result, fusion.read(_per_channel_constant(program, x, factor, "factor")))
+        result = chain.apply("mul", result, chain.read(_per_channel_constant(program, x, factor, "factor")))
         shift = bias - mean * factor
-        return fusion.apply("add", result, fusion.read(_per_channel_constant(program, x, shift, "shift")))
+        return chain.apply("add", result, chain.read(_per_channel_constant(program, x, shift, "shift")))
     scale_, bias_, mean_, variance_ = (
-        fusion.cast(fusion.read(_per_channel_view(program, x, value)), dtype.label) for value in given
+        chain.cast(chain.read(_per_channel_view(program, x, value)), dtype.label) for value in given
     )
-    deviation = fusion.apply("sqrt", fusion.apply("add_number", variance_, parameters=(epsilon,)))
-    centred = fusion.apply("sub", result, mean_)
-    scaled = fusion.apply("mul", centred, fusion.apply("div", scale_, deviation))
-    return fusion.apply("add", scaled, bias_)
+    deviation = chain.apply("sqrt", chain.apply("add_number", variance_, parameters=(epsilon,)))
+    centred = chain.apply("sub", result, mean_)
+    scaled = chain.apply("mul", centred, chain.apply("div", scale_, deviation))
+    return chain.apply("add", scaled, bias_)
 
 
 def _per_channel_shape(program: Program, x: Value) -> tuple[int, ...]:
-    shape = program.shape(x)
+    shape = program.facts.shape(x)
     return (1, shape[1]) + (1,) * (len(shape) - 2)
 
 
 def _per_channel_constant(program: Program, x: Value, numbers: npt.NDArray[Any], name: str) -> Value:
     """A constant with one number per channel, to be broadcast against ``x``."""
-    array = numbers.astype(program.dtype(x).numpy).reshape(_per_channel_shape(program, x))
+    array = numbers.astype(program.facts.dtype(x).numpy).reshape(_per_channel_shape(program, x))
     return Value(f"{x.name}/{name}", constant=Tensor.from_numpy(array))
 
 
 def _per_channel_view(program: Program, x: Value, value: Value) -> Value:
     """``value`` (C,) as it broadcasts against ``x`` along the channels."""
-    view = Value(f"{value.name}/channels", TensorType(program.dtype(value), _per_channel_shape(program, x)))
-    program.alias(view, program.read(value))
+    view = Value(f"{value.name}/channels", TensorType(program.facts.dtype(value), _per_channel_shape(program, x)))
+    program.values.alias(view, program.values.read(value))
     return view
 
 
@@ -257,16 +261,16 @@ def at_least_channels(view: GraphView, node: Node) -> str | None:
 @lowers("LRN", check=at_least_channels)
 def local_response_normalization(program: Program, node: Node) -> None:
     x = need(node.inputs[0])
-    n, c, *spatial = program.shape(x)
+    n, c, *spatial = program.facts.shape(x)
     inner = math.prod(spatial)
     size = int(node.attr("size"))
     before = (size - 1) // 2
     alpha, beta, bias = (float(node.attr(k, d)) for k, d in (("alpha", 1e-4), ("beta", 0.75), ("bias", 1.0)))
-    program.emit(
-        response_norm_kernel(program.dtype(x).label),
+    program.steps.emit(
+        response_norm_kernel(program.facts.dtype(x).label),
         {
-            "source": program.read(x),
-            "result": program.write(need(node.outputs[0])),
+            "source": program.values.read(x),
+            "result": program.values.write(need(node.outputs[0])),
             "channels": c,
             "inner": inner,
             "before": before,
@@ -283,14 +287,14 @@ def local_response_normalization(program: Program, node: Node) -> None:
 @lowers("LpNormalization", check=inputs_in(REAL))
 def lp_normalization(program: Program, node: Node) -> None:
     x = need(node.inputs[0])
-    shape = program.shape(x)
+    shape = program.facts.shape(x)
     axis = normal_axis(node.attr("axis", -1), len(shape))
     outer, length, inner = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
-    program.emit(
-        numba_source(KERNELS, "lp_normalization", dtype=program.dtype(x).label),
+    program.steps.emit(
+        numba_source(KERNELS, "lp_normalization", dtype=program.facts.dtype(x).label),
         {
-            "source": program.read(x),
-            "result": program.write(need(node.outputs[0])),
+            "source": program.values.read(x),
+            "result": program.values.write(need(node.outputs[0])),
             "length": length,
             "inner": inner,
             "p": int(node.attr("p", 2)),
@@ -303,14 +307,14 @@ def lp_normalization(program: Program, node: Node) -> None:
 @lowers("MeanVarianceNormalization", check=inputs_in(REAL))
 def mean_variance_normalization(program: Program, node: Node) -> None:
     x = need(node.inputs[0])
-    shape = program.shape(x)
+    shape = program.facts.shape(x)
     axes = {normal_axis(axis, len(shape)) for axis in node.attr("axes", (0, 2, 3))}
     reduced = [i for i, dim in enumerate(shape) if i in axes and dim != 1]
     kept = [i for i, dim in enumerate(shape) if i not in axes and dim != 1]
     count = math.prod(shape[i] for i in axes)
-    groups = program.size(x) // count if count else 0
-    source, result = program.read(x), program.write(need(node.outputs[0]))
-    dtype = program.dtype(x).label
+    groups = program.facts.size(x) // count if count else 0
+    source, result = program.values.read(x), program.values.write(need(node.outputs[0]))
+    dtype = program.facts.dtype(x).label
     if not reduced or not kept or max(kept) < min(reduced):
         emit_row_norm(
             program,
@@ -326,7 +330,7 @@ def mean_variance_normalization(program: Program, node: Node) -> None:
         )
         return
     steps = [math.prod(shape[i + 1 :]) for i in range(len(shape))]
-    program.emit(
+    program.steps.emit(
         numba_source(KERNELS, "mean_variance", dtype=dtype),
         {
             "source": source,

@@ -19,8 +19,8 @@ EXPONENTIAL_WORK = 12
 
 def split_at_axis(program: Program, node: Node) -> tuple[int, int, int]:
     """(outer, length, inner) of what a node normalises along: from opset 13 on one axis, before all from it on."""
-    shape = program.shape(need(node.inputs[0]))
-    if program.view.opset() >= 13:
+    shape = program.facts.shape(need(node.inputs[0]))
+    if program.facts.view.opset() >= 13:
         axis = normal_axis(node.attr("axis", -1), max(len(shape), 1))
         return math.prod(shape[:axis]), math.prod(shape[axis : axis + 1]), math.prod(shape[axis + 1 :])
     axis = normal_axis(node.attr("axis", 1), len(shape))
@@ -31,10 +31,12 @@ def split_at_axis(program: Program, node: Node) -> tuple[int, int, int]:
 def softmax(program: Program, node: Node) -> None:
     x, y = need(node.inputs[0]), need(node.outputs[0])
     outer, length, inner = split_at_axis(program, node)
-    kernel = softmax_kernel(dtype=program.dtype(x).label, logarithm=node.op_type == "LogSoftmax", columns=inner > 1)
-    program.emit(
+    kernel = softmax_kernel(
+        dtype=program.facts.dtype(x).label, logarithm=node.op_type == "LogSoftmax", columns=inner > 1
+    )
+    program.steps.emit(
         kernel,
-        {"source": program.read(x), "result": program.write(y), "length": length, "inner": inner},
+        {"source": program.values.read(x), "result": program.values.write(y), "length": length, "inner": inner},
         extent=outer if length * inner else 0,
         work=outer * length * inner * EXPONENTIAL_WORK,
     )
@@ -44,10 +46,10 @@ def softmax(program: Program, node: Node) -> None:
 def hardmax(program: Program, node: Node) -> None:
     x, y = need(node.inputs[0]), need(node.outputs[0])
     outer, length, inner = split_at_axis(program, node)
-    kernel = numba_source("mace_cpu.normalization.kernels", "hardmax", dtype=program.dtype(x).label)
-    program.emit(
+    kernel = numba_source("mace_cpu.normalization.kernels", "hardmax", dtype=program.facts.dtype(x).label)
+    program.steps.emit(
         kernel,
-        {"source": program.read(x), "result": program.write(y), "length": length, "inner": inner},
+        {"source": program.values.read(x), "result": program.values.write(y), "length": length, "inner": inner},
         extent=outer * inner if length else 0,
         work=outer * length * inner,
     )

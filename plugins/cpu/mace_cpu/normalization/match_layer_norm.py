@@ -11,6 +11,7 @@ from mace_cpu.normalization.generate_rows import RowNorm
 from mace_cpu.normalization.lower import broadcasts, emit_row_norm, present, row_parameter
 from mace_cpu.shared.nodes import attribute_or_input, normal_axis
 from mace_cpu.shared.program.program import Program
+from mace_cpu.shared.registry import begins
 
 
 @dataclass(slots=True)
@@ -25,24 +26,25 @@ class _Match:
     shift: Value | None = None
 
 
+@begins("ReduceMean")
 def fuse_layer_norm(program: Program, mean: Node) -> bool:
     """Lower a whole LayerNormalization where ``mean``, a ReduceMean, begins one; False, having done nothing, if not."""
     found = _match(program, mean)
     if found is None:
         return False
     for node in found.nodes:
-        program.fuse(node)
+        program.fusion.fuse(node)
     x = mean.inputs[0]
     assert x is not None
     length = math.prod(found.row)
     parameters = present(scale=found.scale, shift=found.shift)
     emit_row_norm(
         program,
-        RowNorm(program.dtype(x).label, scale="scale" in parameters, shift="shift" in parameters),
-        program.read(x),
-        program.write(found.result),
+        RowNorm(program.facts.dtype(x).label, scale="scale" in parameters, shift="shift" in parameters),
+        program.values.read(x),
+        program.values.write(found.result),
         {name: row_parameter(program, value, found.row) for name, value in parameters.items()},
-        rows=program.size(x) // length,
+        rows=program.facts.size(x) // length,
         parts=1,
         inner=length,
         period=1,
@@ -54,20 +56,20 @@ def fuse_layer_norm(program: Program, mean: Node) -> bool:
 def _match(program: Program, mean: Node) -> _Match | None:
     x = mean.inputs[0]
     row = _reduced_row(program, mean)
-    if x is None or not row or program.dtype(x) is not DType.FLOAT32 or math.prod(program.shape(x)) == 0:
+    if x is None or not row or program.facts.dtype(x) is not DType.FLOAT32 or math.prod(program.facts.shape(x)) == 0:
         return None
     centred = _only_user(program, mean, "Sub")
     if centred is None or centred.inputs != [x, mean.outputs[0]]:
         return None
     difference = centred.outputs[0]
-    if difference is None or program.view.is_output(difference):
+    if difference is None or program.facts.view.is_output(difference):
         return None
-    users = program.view.users(difference)
+    users = program.facts.view.users(difference)
     square = next((u for u in users if u.op_type in ("Pow", "Mul")), None)
     quotient = next((u for u in users if u.op_type == "Div"), None)
     if square is None or quotient is None or set(users) != {square, quotient}:
         return None
-    if not program.is_free(square) or square.domain or quotient.domain:
+    if not program.fusion.is_free(square) or square.domain or quotient.domain:
         return None
     if not _is_square(program, square, difference):
         return None
@@ -91,17 +93,17 @@ def _match(program: Program, mean: Node) -> _Match | None:
 def _only_user(program: Program, node: Node, op_type: str) -> Node | None:
     """The one node that reads the result of ``node``, if it is of this type."""
     result = node.outputs[0]
-    user = None if result is None else program.sole_user(result)
+    user = None if result is None else program.fusion.sole_user(result)
     return user if user is not None and user.op_type == op_type and not user.domain else None
 
 
 def _reduced_row(program: Program, node: Node) -> tuple[int, ...] | None:
     """The trailing dimensions a ReduceMean reduces, keeping them as ones; None if it does anything else."""
     x = node.inputs[0]
-    axes = attribute_or_input(program.view, node, "axes", 1)
+    axes = attribute_or_input(program.facts.view, node, "axes", 1)
     if x is None or not axes or not node.attr("keepdims", 1):
         return None
-    shape = program.shape(x)
+    shape = program.facts.shape(x)
     normal = sorted({normal_axis(axis, len(shape)) for axis in axes})
     return shape[normal[0] :] if normal == list(range(normal[0], len(shape))) else None
 
@@ -114,7 +116,7 @@ def _is_square(program: Program, node: Node, x: Value) -> bool:
 
 def _number(program: Program, value: Value | None) -> float | None:
     """The content of a constant of one element."""
-    constant = program.constant_of(value)
+    constant = program.facts.constant_of(value)
     return None if constant is None or constant.size != 1 else float(constant.reshape(()))
 
 
@@ -122,14 +124,14 @@ def _take(program: Program, found: _Match, op_type: str) -> Value | None:
     """The other operand of the node that follows, if it is of this type and has one number per element of a row."""
     node = _only_user(program, found.nodes[-1], op_type)
     result = None if node is None else node.outputs[0]
-    if node is None or result is None or program.shape(result) != program.shape(found.result):
+    if node is None or result is None or program.facts.shape(result) != program.facts.shape(found.result):
         return None
     other = next((v for v in node.inputs if v is not None and v is not found.result), None)
-    if other is None or not program.is_ready(other) or program.dtype(other) is not DType.FLOAT32:
+    if other is None or not program.values.is_ready(other) or program.facts.dtype(other) is not DType.FLOAT32:
         return None
-    shape = program.shape(other)
+    shape = program.facts.shape(other)
     is_whole = math.prod(shape) == math.prod(found.row)
-    if not broadcasts(shape, found.row) or not (is_whole or program.constant_of(other) is not None):
+    if not broadcasts(shape, found.row) or not (is_whole or program.facts.constant_of(other) is not None):
         return None
     found.nodes.append(node)
     found.result = result

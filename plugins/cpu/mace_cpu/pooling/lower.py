@@ -10,15 +10,15 @@ from typing import Any
 from mace_core.graph import GraphView, Node
 from mace_core.native.numba_kernel import numba_source
 from mace_core.tensor import DType
-from mace_cpu.conv.bands.join import WindowForm
 from mace_cpu.pooling.arguments import Arg
 from mace_cpu.pooling.generated import window_pool_kernel
 from mace_cpu.reduction.lower import emit_blocked_pixels, emit_reduction
 from mace_cpu.shared.checks import all_concrete, dtype_in
-from mace_cpu.shared.layouts.strided import prefers_blocked
 from mace_cpu.shared.nodes import need
-from mace_cpu.shared.program.buffers import Layout
-from mace_cpu.shared.program.program import Program, Word
+from mace_cpu.shared.parts.buffers import Layout
+from mace_cpu.shared.parts.forms import WindowForm
+from mace_cpu.shared.parts.steps import Word
+from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import lowers
 
 KERNELS = "mace_cpu.pooling.kernels"
@@ -135,39 +135,47 @@ def _check_pool(view: GraphView, node: Node) -> str | None:
 def lower_pool(program: Program, node: Node) -> None:
     source, target, indices = need(node.input(0)), need(node.output(0)), node.output(1)
     kind = {"MaxPool": "max", "AveragePool": "average", "LpPool": "lp"}[node.op_type]
-    windows = windows_of(node, program.shape(source), program.shape(target))
+    windows = windows_of(node, program.facts.shape(source), program.facts.shape(target))
     include_pad = int(node.attr("count_include_pad", 0))
-    work: float = program.size(target) * math.prod(windows.taps)
-    dtype = program.dtype(source)
-    is_flat = len(program.shape(source)) <= 4
+    work: float = program.facts.size(target) * math.prod(windows.taps)
+    dtype = program.facts.dtype(source)
+    is_flat = len(program.facts.shape(source)) <= 4
     form: WindowForm | None = None
     arguments: dict[Any, Word | Sequence[Word]]
-    if indices is None and kind != "lp" and dtype is DType.FLOAT32 and is_flat and prefers_blocked(program, source):
-        n, c, *_ = program.shape(source)
-        planes = n * -(-c // program.block)
-        kernel = window_pool_kernel(program.block, kind)
+    if (
+        indices is None
+        and kind != "lp"
+        and dtype is DType.FLOAT32
+        and is_flat
+        and program.values.prefers_blocked(source)
+    ):
+        n, c, *_ = program.facts.shape(source)
+        planes = n * -(-c // program.settings.block)
+        kernel = window_pool_kernel(program.settings.block, kind)
         arguments = {
-            Arg.SOURCE: program.read(source, Layout.BLOCKED),
-            Arg.TARGET: program.write(target, Layout.BLOCKED),
+            Arg.SOURCE: program.values.read(source, Layout.BLOCKED),
+            Arg.TARGET: program.values.write(target, Layout.BLOCKED),
             **windows.blocked_words(include_pad),
         }
         if windows.outputs[0] == windows.inputs[0] == 1:
             form = windows.blocked_form(planes)
-        work = max(program.size(source), program.size(target)) * MOVING_WORK + work // program.block
+        work = (
+            max(program.facts.size(source), program.facts.size(target)) * MOVING_WORK + work // program.settings.block
+        )
     else:
-        planes = math.prod(program.shape(source)[:2])
+        planes = math.prod(program.facts.shape(source)[:2])
         arguments = {
-            "source": program.read(source),
-            "target": program.write(target),
+            "source": program.values.read(source),
+            "target": program.values.write(target),
             **windows.words(include_pad, int(node.attr("p", 2))),
         }
         if indices is None:
             kernel = numba_source(KERNELS, "pool_plain", dtype=dtype.label, kind=kind)
         else:
             kernel = numba_source(KERNELS, "max_pool_indices", dtype=dtype.label)
-            arguments |= {"indices": program.write(indices), "column_major": int(node.attr("storage_order", 0))}
+            arguments |= {"indices": program.values.write(indices), "column_major": int(node.attr("storage_order", 0))}
     rows = planes * windows.outputs[0] * windows.outputs[1]
-    program.emit(kernel, arguments, extent=0 if program.size(target) == 0 else rows, work=work, form=form)
+    program.steps.emit(kernel, arguments, extent=0 if program.facts.size(target) == 0 else rows, work=work, form=form)
 
 
 # --- global -----------------------------------------------------------------------------------------------------------
@@ -187,7 +195,7 @@ def lower_global_pool(program: Program, node: Node) -> None:
     source, target = need(node.input(0)), need(node.output(0))
     kind = "mean" if node.op_type == "GlobalAveragePool" else "max"
     if not emit_blocked_pixels(program, source, target, kind):
-        axes = list(range(2, len(program.shape(source))))
+        axes = list(range(2, len(program.facts.shape(source))))
         emit_reduction(program, source, target, axes, kind)
 
 
@@ -195,17 +203,17 @@ def lower_global_pool(program: Program, node: Node) -> None:
 def lower_global_lp_pool(program: Program, node: Node) -> None:
     """A window as large as the picture."""
     source, target = need(node.input(0)), need(node.output(0))
-    n, c, *spatial = program.shape(source)
+    n, c, *spatial = program.facts.shape(source)
     pixels = math.prod(spatial)
     ones, zeros = (1,) * 3, (0,) * 3
     windows = Windows((1, 1, pixels), ones, (1, 1, pixels), ones, zeros, ones, zeros)
-    program.emit(
-        numba_source(KERNELS, "pool_plain", dtype=program.dtype(source).label, kind="lp"),
+    program.steps.emit(
+        numba_source(KERNELS, "pool_plain", dtype=program.facts.dtype(source).label, kind="lp"),
         {
-            "source": program.read(source),
-            "target": program.write(target),
+            "source": program.values.read(source),
+            "target": program.values.write(target),
             **windows.words(0, int(node.attr("p", 2))),
         },
         extent=n * c,
-        work=program.size(source),
+        work=program.facts.size(source),
     )

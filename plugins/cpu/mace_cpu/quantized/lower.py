@@ -22,7 +22,7 @@ from mace_cpu.quantized.whole_products import (
 from mace_cpu.shared.checks import FLOAT32, NARROW_FLOATS, SHORT_INTEGERS, all_concrete, dtype_in
 from mace_cpu.shared.layouts.strided import strides_of
 from mace_cpu.shared.nodes import even_rows, need, normal_axis
-from mace_cpu.shared.program.buffers import Buf
+from mace_cpu.shared.parts.buffers import Buf
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import lowers
 
@@ -73,7 +73,7 @@ def _check_granularity(view: GraphView, node: Node) -> str | None:
 
 @lowers("QuantizeLinear", check=_check_quantize)
 def lower_quantize(program: Program, node: Node) -> None:
-    data, scale, target = (program.dtype(need(value)) for value in (node.input(0), node.input(1), node.output(0)))
+    data, scale, target = (program.facts.dtype(need(value)) for value in (node.input(0), node.input(1), node.output(0)))
     types = {"target": target.label, "scale": scale.label, "precision": _precision(node, data, scale).label}
     if target in NARROW_FLOATS:
         _emit_linear(program, node, "quantize_float", **types, saturate=str(int(node.attr("saturate", 1))))
@@ -94,19 +94,19 @@ def lower_dequantize(program: Program, node: Node) -> None:
     target = need(node.output(0))
     content = _known_reals(program, node)
     if content is not None:
-        program.know(target, content)
+        program.facts.know(target, content)
         return
-    scale = program.dtype(need(node.input(1))).label
-    _emit_linear(program, node, "dequantize", scale=scale, target=program.dtype(target).label)
+    scale = program.facts.dtype(need(node.input(1))).label
+    _emit_linear(program, node, "dequantize", scale=scale, target=program.facts.dtype(target).label)
 
 
 def _known_reals(program: Program, node: Node) -> npt.NDArray[Any] | None:
     """What weights stand for, computed once; None where something is not known before the run."""
-    given = [program.constant_of(value) for value in node.inputs if value is not None]
+    given = [program.facts.constant_of(value) for value in node.inputs if value is not None]
     if any(array is None for array in given):
         return None
     data, scale, *zeros = (array for array in given if array is not None)
-    dtype = program.dtype(need(node.output(0))).numpy
+    dtype = program.facts.dtype(need(node.output(0))).numpy
     block = int(node.attr("block_size", 0))
     if scale.size > 1 or block:
         axis = normal_axis(int(node.attr("axis", 1)), data.ndim)
@@ -116,7 +116,7 @@ def _known_reals(program: Program, node: Node) -> npt.NDArray[Any] | None:
         else:
             lane = [-1 if i == axis else 1 for i in range(data.ndim)]
             scale, zeros = scale.reshape(lane), [zero.reshape(lane) for zero in zeros]
-    kind = np.float32 if program.dtype(need(node.input(0))) in NARROW_FLOATS else np.int32
+    kind = np.float32 if program.facts.dtype(need(node.input(0))) in NARROW_FLOATS else np.int32
     whole = data.astype(kind)
     for zero in zeros:
         whole = whole - zero.astype(kind)
@@ -126,28 +126,28 @@ def _known_reals(program: Program, node: Node) -> npt.NDArray[Any] | None:
 
 def _emit_linear(program: Program, node: Node, kernel: str, **types: str) -> None:
     data, scale, zero = need(node.input(0)), need(node.input(1)), node.input(2)
-    shape = program.shape(data)
+    shape = program.facts.shape(data)
     block = int(node.attr("block_size", 0))
-    size, inner, rows = 0, program.size(data), 1
-    if block or program.size(scale) > 1:
+    size, inner, rows = 0, program.facts.size(data), 1
+    if block or program.facts.size(scale) > 1:
         axis = normal_axis(int(node.attr("axis", 1)), len(shape))
         size, inner, rows = shape[axis], math.prod(shape[axis + 1 :]), math.prod(shape[: axis + 1])
     elif inner > 4096:
         inner = even_rows(inner)
-        rows = program.size(data) // inner
-    program.emit(
-        numba_source(KERNELS, kernel, source=program.dtype(data).label, **types),
+        rows = program.facts.size(data) // inner
+    program.steps.emit(
+        numba_source(KERNELS, kernel, source=program.facts.dtype(data).label, **types),
         {
-            "source": program.read(data),
-            "scale": program.read(scale),
-            "zero": 0 if zero is None else program.read(zero),
-            "target": program.write(need(node.output(0))),
+            "source": program.values.read(data),
+            "scale": program.values.read(scale),
+            "zero": 0 if zero is None else program.values.read(zero),
+            "target": program.values.write(need(node.output(0))),
             "size": size,
             "inner": inner,
             "block": block,
         },
-        extent=rows if program.size(data) else 0,
-        work=program.size(data) * 4,
+        extent=rows if program.facts.size(data) else 0,
+        work=program.facts.size(data) * 4,
     )
 
 
@@ -177,7 +177,7 @@ def _emit_product(program: Program, a: Value, b: Value, zeros: Sequence[Value | 
     if takes_whole_product(program, a, b, zeros):
         emit_whole_product(program, a, b, zeros, target)
         return
-    left, right = program.shape(a), program.shape(b)
+    left, right = program.facts.shape(a), program.facts.shape(b)
     left = (1, *left) if len(left) == 1 else left
     right = (*right, 1) if len(right) == 1 else right
     rows, depth, columns = left[-2], left[-1], right[-1]
@@ -190,19 +190,19 @@ def _emit_product(program: Program, a: Value, b: Value, zeros: Sequence[Value | 
     )
     a_zeros, b_zeros = zeros
     extent = math.prod(sizes) * rows
-    program.emit(
-        numba_source(KERNELS, "integer_matmul", left=program.dtype(a).label, right=program.dtype(b).label),
+    program.steps.emit(
+        numba_source(KERNELS, "integer_matmul", left=program.facts.dtype(a).label, right=program.facts.dtype(b).label),
         {
-            "a": program.read(a),
-            "b": program.read(b),
-            "a_zeros": 0 if a_zeros is None else program.read(a_zeros),
-            "b_zeros": 0 if b_zeros is None else program.read(b_zeros),
+            "a": program.values.read(a),
+            "b": program.values.read(b),
+            "a_zeros": 0 if a_zeros is None else program.values.read(a_zeros),
+            "b_zeros": 0 if b_zeros is None else program.values.read(b_zeros),
             "target": target,
             "rows": rows,
             "columns": columns,
             "depth": depth,
-            "a_zeros_count": 1 if a_zeros is None else program.size(a_zeros),
-            "b_zeros_count": 1 if b_zeros is None else program.size(b_zeros),
+            "a_zeros_count": 1 if a_zeros is None else program.facts.size(a_zeros),
+            "b_zeros_count": 1 if b_zeros is None else program.facts.size(b_zeros),
             "rank": rank,
             "sizes": sizes,
             "a_strides": a_strides,
@@ -218,10 +218,10 @@ def lower_integer_product(program: Program, node: Node) -> None:
     a, b, zeros = need(node.input(0)), need(node.input(1)), [node.input(2), node.input(3)]
     if takes_whole_product(program, a, b, zeros):
         converted = output_cast(program, node)
-        target = program.write(need(node.output(0)) if converted is None else converted)
+        target = program.values.write(need(node.output(0)) if converted is None else converted)
         emit_whole_product(program, a, b, zeros, target, as_float=converted is not None)
     else:
-        _emit_product(program, a, b, zeros, program.write(need(node.output(0))))
+        _emit_product(program, a, b, zeros, program.values.write(need(node.output(0))))
 
 
 def _check_quantized_product(view: GraphView, node: Node) -> str | None:
@@ -239,9 +239,9 @@ def _check_quantized_product(view: GraphView, node: Node) -> str | None:
 @lowers("QLinearMatMul", check=_check_quantized_product)
 def lower_quantized_product(program: Program, node: Node) -> None:
     a, b, target = need(node.input(0)), need(node.input(3)), need(node.output(0))
-    sums = program.scratch(4 * program.size(target))
+    sums = Buf.scratch(4 * program.facts.size(target))
     _emit_product(program, a, b, [node.input(2), node.input(5)], sums)
-    columns = program.shape(b)[-1] if len(program.shape(b)) > 1 else 1
+    columns = program.facts.shape(b)[-1] if len(program.facts.shape(b)) > 1 else 1
     _emit_requantize(program, node, sums, None, (1, 4, 6, 7), columns, 1)
 
 
@@ -251,23 +251,23 @@ def _emit_requantize(
     """``scales``: inputs with the row, channel and target scales, and the target's zero point."""
     target = need(node.output(0))
     row, channel, out, zero = (node.input(index) for index in scales)
-    program.emit(
-        numba_source(KERNELS, "requantize", target=program.dtype(target).label),
+    program.steps.emit(
+        numba_source(KERNELS, "requantize", target=program.facts.dtype(target).label),
         {
             "sums": sums,
-            "bias": 0 if bias is None else program.read(bias),
-            "row_scales": program.read(need(row)),
-            "row_scales_count": program.size(need(row)),
-            "channel_scales": program.read(need(channel)),
-            "channel_scales_count": program.size(need(channel)),
-            "target_scale": program.read(need(out)),
-            "zero": 0 if zero is None else program.read(zero),
-            "target": program.write(target),
+            "bias": 0 if bias is None else program.values.read(bias),
+            "row_scales": program.values.read(need(row)),
+            "row_scales_count": program.facts.size(need(row)),
+            "channel_scales": program.values.read(need(channel)),
+            "channel_scales_count": program.facts.size(need(channel)),
+            "target_scale": program.values.read(need(out)),
+            "zero": 0 if zero is None else program.values.read(zero),
+            "target": program.values.write(target),
             "channels": channels,
             "inner": inner,
         },
-        extent=program.size(target) // inner if inner else 0,
-        work=program.size(target) * 4,
+        extent=program.facts.size(target) // inner if inner else 0,
+        work=program.facts.size(target) * 4,
     )
 
 
@@ -303,7 +303,11 @@ def _emit_conv(
     if takes_whole_conv(program, node, data, weight, zeros):
         emit_whole_conv(program, node, data, weight, zeros, out)
         return
-    shape, weights, results = program.shape(data), program.shape(weight), program.shape(need(node.output(0)))
+    shape, weights, results = (
+        program.facts.shape(data),
+        program.facts.shape(weight),
+        program.facts.shape(need(node.output(0))),
+    )
     rank = len(shape) - 2
     kernel = list(weights[2:])
     strides = [int(i) for i in node.attr("strides", (1,) * rank)]
@@ -311,15 +315,17 @@ def _emit_conv(
     begins = _begin_pads(node, shape[2:], results[2:], kernel, strides, dilations)
     x_zero, w_zeros = zeros
     fill = [1] * (3 - rank)
-    program.emit(
-        numba_source(KERNELS, "integer_conv", data=program.dtype(data).label, weight=program.dtype(weight).label),
+    program.steps.emit(
+        numba_source(
+            KERNELS, "integer_conv", data=program.facts.dtype(data).label, weight=program.facts.dtype(weight).label
+        ),
         {
-            "x": program.read(data),
-            "w": program.read(weight),
-            "x_zero": 0 if x_zero is None else program.read(x_zero),
-            "w_zeros": 0 if w_zeros is None else program.read(w_zeros),
+            "x": program.values.read(data),
+            "w": program.values.read(weight),
+            "x_zero": 0 if x_zero is None else program.values.read(x_zero),
+            "w_zeros": 0 if w_zeros is None else program.values.read(w_zeros),
             "target": out,
-            "w_zeros_count": 1 if w_zeros is None else program.size(w_zeros),
+            "w_zeros_count": 1 if w_zeros is None else program.facts.size(w_zeros),
             "out_channels": weights[0],
             "in_channels": shape[1],
             "groups": int(node.attr("group", 1)),
@@ -362,10 +368,10 @@ def lower_integer_conv(program: Program, node: Node) -> None:
     x, w, zeros = need(node.input(0)), need(node.input(1)), [node.input(2), node.input(3)]
     if takes_whole_conv(program, node, x, w, zeros):
         converted = output_cast(program, node)
-        target = program.write(need(node.output(0)) if converted is None else converted)
+        target = program.values.write(need(node.output(0)) if converted is None else converted)
         emit_whole_conv(program, node, x, w, zeros, target, as_float=converted is not None)
     else:
-        _emit_conv(program, node, x, w, zeros, program.write(need(node.output(0))))
+        _emit_conv(program, node, x, w, zeros, program.values.write(need(node.output(0))))
 
 
 def _check_quantized_conv(view: GraphView, node: Node) -> str | None:
@@ -381,7 +387,7 @@ def _check_quantized_conv(view: GraphView, node: Node) -> str | None:
 @lowers("QLinearConv", check=_check_quantized_conv)
 def lower_quantized_conv(program: Program, node: Node) -> None:
     target = need(node.output(0))
-    results = program.shape(target)
-    sums = program.scratch(4 * program.size(target))
+    results = program.facts.shape(target)
+    sums = Buf.scratch(4 * program.facts.size(target))
     _emit_conv(program, node, need(node.input(0)), need(node.input(3)), [node.input(2), node.input(5)], sums)
     _emit_requantize(program, node, sums, node.input(8), (1, 4, 6, 7), results[1], math.prod(results[2:]))

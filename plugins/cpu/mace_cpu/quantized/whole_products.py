@@ -26,7 +26,7 @@ from mace_cpu.matmul.lower import matmul_product
 from mace_cpu.matmul.packed import emit_product
 from mace_cpu.shared.epilogue.epilogue import Epilogue
 from mace_cpu.shared.nodes import even_rows, need
-from mace_cpu.shared.program.buffers import Buf
+from mace_cpu.shared.parts.buffers import Buf
 from mace_cpu.shared.program.program import Program
 
 KERNELS = "mace_cpu.quantized.kernels"
@@ -49,9 +49,17 @@ Whole = npt.NDArray[np.int16]
 
 def takes_whole_product(program: Program, a: Value, b: Value, zeros: Sequence[Value | None]) -> bool:
     """Whether ``b`` and its zeros are one known matrix, ``a`` has one zero point, and there is something to do."""
-    known = program.constant_of(b) is not None and (zeros[1] is None or program.constant_of(zeros[1]) is not None)
-    single = zeros[0] is None or program.size(zeros[0]) == 1
-    return known and single and len(program.shape(b)) == 2 and program.size(a) > 0 and program.size(b) > 0
+    known = program.facts.constant_of(b) is not None and (
+        zeros[1] is None or program.facts.constant_of(zeros[1]) is not None
+    )
+    single = zeros[0] is None or program.facts.size(zeros[0]) == 1
+    return (
+        known
+        and single
+        and len(program.facts.shape(b)) == 2
+        and program.facts.size(a) > 0
+        and program.facts.size(b) > 0
+    )
 
 
 def emit_whole_product(
@@ -65,19 +73,19 @@ def emit_whole_product(
     """
     weights = _known(program, b, zeros[1], axis=-1)
     assert weights is not None
-    product = matmul_product(program.shape(a), weights.shape)
+    product = matmul_product(program.facts.shape(a), weights.shape)
     ends = _parts(weights)
     parts = len(ends)
     size = product.rows * product.columns
-    source = _emit_steps(program, a, zeros[0], program.scratch(4 * program.size(a)))
-    sums = target if parts == 1 and as_float else program.scratch(4 * size * parts)
+    source = _emit_steps(program, a, zeros[0], Buf.scratch(4 * program.facts.size(a)))
+    sums = target if parts == 1 and as_float else Buf.scratch(4 * size * parts)
     bias = np.zeros(product.columns, np.float32)
     for index, (begin, end) in enumerate(zip([0, *ends], ends, strict=False)):
         part = replace(product, steps=end - begin)
         piece = source
         if parts > 1:
-            piece = program.scratch(4 * product.rows * part.steps)
-            program.emit(
+            piece = Buf.scratch(4 * product.rows * part.steps)
+            program.steps.emit(
                 numba_source(KERNELS, "columns"),
                 {"source": source, "target": piece, "width": product.steps, "first": begin, "count": part.steps},
                 extent=product.rows,
@@ -93,11 +101,11 @@ def emit_whole_product(
 def takes_whole_conv(program: Program, node: Node, x: Value, w: Value, zeros: Sequence[Value | None]) -> bool:
     """Whether the weights and their zero points are known, one or two spatial axes are left, and the sums are exact."""
     weights = _known(program, w, zeros[1], axis=0)
-    if weights is None or weights.ndim > 4 or program.constant_of(x) is not None:
+    if weights is None or weights.ndim > 4 or program.facts.constant_of(x) is not None:
         return False
-    if zeros[0] is not None and program.size(zeros[0]) != 1:
+    if zeros[0] is not None and program.facts.size(zeros[0]) != 1:
         return False
-    if not program.size(x) or not program.size(need(node.output(0))) or not weights.size:
+    if not program.facts.size(x) or not program.facts.size(need(node.output(0))) or not weights.size:
         return False
     return all(_largest_sum(part) <= LARGEST_WHOLE for part in _digits(weights))
 
@@ -120,20 +128,20 @@ def emit_whole_conv(
     weights = _known(program, w, zeros[1], axis=0)
     assert weights is not None
     result, digits = need(node.output(0)), _digits(weights)
-    steps = Value(f"{x.name}.steps", TensorType(DType.FLOAT32, program.shape(x)))
-    _emit_steps(program, x, zeros[0], program.write(steps))
-    size = program.size(result)
-    sums = program.scratch(4 * size * len(digits))
+    steps = Value(f"{x.name}.steps", TensorType(DType.FLOAT32, program.facts.shape(x)))
+    _emit_steps(program, x, zeros[0], program.values.write(steps))
+    size = program.facts.size(result)
+    sums = Buf.scratch(4 * size * len(digits))
     for index, part in enumerate(digits):
-        out = Value(f"{result.name}.sums{index}", TensorType(DType.FLOAT32, program.shape(result)))
+        out = Value(f"{result.name}.sums{index}", TensorType(DType.FLOAT32, program.facts.shape(result)))
         known = Value(f"{w.name}.steps{index}", constant=Tensor.from_numpy(part.astype(np.float32)))
         with _exactly(program):
             conv(program, Node("Conv", [steps, known], [out], name=node.name, attributes=node.attributes))
-        buf = program.read(out)
+        buf = program.values.read(out)
         if len(digits) == 1:
             sums = buf
         else:
-            program.emit(
+            program.steps.emit(
                 numba_source(KERNELS, "columns"),
                 {
                     "source": buf,
@@ -151,17 +159,17 @@ def emit_whole_conv(
 @contextmanager
 def _exactly(program: Program) -> Iterator[None]:
     """Without the ways to compute a convolution that round on the way."""
-    before = program.winograd, program.bfloat16
-    program.winograd, program.bfloat16 = False, None
+    before = program.settings
+    program.settings = replace(before, winograd=False, bfloat16=None)
     try:
         yield
     finally:
-        program.winograd, program.bfloat16 = before
+        program.settings = before
 
 
 def _known(program: Program, value: Value, zero: Value | None, axis: int) -> Whole | None:
     """The steps of known weights from their zero points, which lie along ``axis``; None if they are not known."""
-    weights, zeros = program.constant_of(value), program.constant_of(zero)
+    weights, zeros = program.facts.constant_of(value), program.facts.constant_of(zero)
     if weights is None or (zero is not None and zeros is None):
         return None
     whole: Whole = weights.astype(np.int16)
@@ -202,14 +210,14 @@ def _digits(weights: Whole) -> list[Whole]:
 
 def _emit_steps(program: Program, value: Value, zero: Value | None, target: Buf) -> Buf:
     """``value`` minus its zero point, as float32."""
-    size = program.size(value)
+    size = program.facts.size(value)
     inner = even_rows(size)
-    program.emit(
-        numba_source(KERNELS, "dequantize", source=program.dtype(value).label, scale="float32", target="float32"),
+    program.steps.emit(
+        numba_source(KERNELS, "dequantize", source=program.facts.dtype(value).label, scale="float32", target="float32"),
         {
-            "source": program.read(value),
-            "scale": program.constant(np.ones(1, np.float32)),
-            "zero": 0 if zero is None else program.read(zero),
+            "source": program.values.read(value),
+            "scale": program.constants.put(np.ones(1, np.float32)),
+            "zero": 0 if zero is None else program.values.read(zero),
             "target": target,
             "size": 0,
             "inner": inner,
@@ -222,7 +230,7 @@ def _emit_steps(program: Program, value: Value, zero: Value | None, target: Buf)
 
 
 def _emit_sum(program: Program, sums: Buf, target: Buf, parts: int, radix: int, size: int, as_float: bool) -> None:
-    program.emit(
+    program.steps.emit(
         numba_source(KERNELS, "whole_sums", target="float32" if as_float else "int32"),
         {"parts": sums, "target": target, "count": parts, "radix": radix, "size": size, "piece": PIECE},
         extent=-(-size // PIECE),
@@ -233,11 +241,11 @@ def _emit_sum(program: Program, sums: Buf, target: Buf, parts: int, radix: int, 
 def output_cast(program: Program, node: Node) -> Value | None:
     """The float32 that the result of ``node`` is converted to, if nothing else becomes of it."""
     result = need(node.output(0))
-    user = program.sole_user(result)
-    if user is None or user.domain or user.op_type != "Cast" or math.prod(program.shape(result)) == 0:
+    user = program.fusion.sole_user(result)
+    if user is None or user.domain or user.op_type != "Cast" or math.prod(program.facts.shape(result)) == 0:
         return None
     converted = need(user.output(0))
-    if program.dtype(converted) is not DType.FLOAT32:
+    if program.facts.dtype(converted) is not DType.FLOAT32:
         return None
-    program.fuse(user)
+    program.fusion.fuse(user)
     return converted

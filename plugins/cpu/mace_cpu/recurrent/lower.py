@@ -20,7 +20,7 @@ from mace_cpu.shared.codegen.version import generator_version
 from mace_cpu.shared.epilogue.epilogue import Epilogue
 from mace_cpu.shared.layouts.strided import Axis, emit_strided
 from mace_cpu.shared.nodes import need
-from mace_cpu.shared.program.buffers import At, Buf
+from mace_cpu.shared.parts.buffers import At, Buf
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import lowers
 
@@ -80,22 +80,22 @@ def _check(view: GraphView, node: Node) -> str | None:
 @lowers("LSTM", "GRU", "RNN", check=_check)
 def lower_recurrent(program: Program, node: Node) -> None:
     source, weights, recurrence = need(node.input(0)), need(node.input(1)), need(node.input(2))
-    directions, hidden = program.shape(recurrence)[0], program.shape(recurrence)[2]
+    directions, hidden = program.facts.shape(recurrence)[0], program.facts.shape(recurrence)[2]
     gates = GATES[node.op_type]
     batch_first = bool(node.attr("layout", 0))
-    first, second, features = program.shape(source)
+    first, second, features = program.facts.shape(source)
     steps, batch = (second, first) if batch_first else (first, second)
     width = gates * hidden
     bias = node.input(3)
-    dtype = program.dtype(source)
+    dtype = program.facts.dtype(source)
     output, last_hidden, last_cell = node.output(0), node.output(1), node.output(2)
     sequences = directions * batch
     work = sequences * max(steps, 1) * hidden * width / 8
-    chunks = program.chunks(sequences, work)
+    chunks = program.steps.chunks(sequences, work)
     lengths = node.input(4)
     status: int | At = 0
     if lengths is not None:
-        status = program.report(f"'{lengths.name}' holds the length {{value}} for sequences of {steps} steps")
+        status = program.steps.report(f"'{lengths.name}' holds the length {{value}} for sequences of {steps} steps")
     projected = _project(program, source, weights, steps * batch, features, directions * width)
     row = directions * width
     words: dict[Arg, int | float | Buf | At] = {
@@ -105,9 +105,9 @@ def lower_recurrent(program: Program, node: Node) -> None:
         Arg.LENGTHS: _or_none(program, lengths),
         Arg.FIRST_HIDDEN: _or_none(program, node.input(5)),
         Arg.FIRST_CELL: _or_none(program, node.input(6)),
-        Arg.OUTPUT: 0 if output is None else program.write(output),
-        Arg.LAST_HIDDEN: 0 if last_hidden is None else program.write(last_hidden),
-        Arg.LAST_CELL: 0 if last_cell is None else program.write(last_cell),
+        Arg.OUTPUT: 0 if output is None else program.values.write(output),
+        Arg.LAST_HIDDEN: 0 if last_hidden is None else program.values.write(last_hidden),
+        Arg.LAST_CELL: 0 if last_cell is None else program.values.write(last_cell),
         Arg.STEPS: steps,
         Arg.BATCH: batch,
         Arg.HIDDEN: hidden,
@@ -134,7 +134,7 @@ def lower_recurrent(program: Program, node: Node) -> None:
         words.update(_packed(program, node, recurrence, chunks))
     else:
         words[Arg.RECURRENT] = _transposed(program, recurrence)
-        words[Arg.SCRATCH] = program.scratch(chunks * (width + 3 * hidden) * dtype.bits // 8)
+        words[Arg.SCRATCH] = Buf.scratch(chunks * (width + 3 * hidden) * dtype.bits // 8)
     functions = functions_of(node, directions)
     each = len(functions) // directions
     names = ["-".join(name for name, _, _ in functions[i * each : (i + 1) * each]) for i in range(directions)]
@@ -149,7 +149,7 @@ def lower_recurrent(program: Program, node: Node) -> None:
         else:
             kernel = numba_source(KERNELS, "recurrent", dtype=dtype.label, cell=cell, functions=names[direction])
             kernel = replace(kernel, words=words_of(each))
-        program.emit(
+        program.steps.emit(
             kernel,
             {**words, "parameters": parameters},
             extent=count * batch if hidden else 0,
@@ -160,22 +160,22 @@ def lower_recurrent(program: Program, node: Node) -> None:
 
 def _project(program: Program, source: Value, weights: Value, rows: int, features: int, columns: int) -> Buf:
     """The input times W, for all steps, sequences, directions and gates at once: (rows, columns)."""
-    dtype = program.dtype(source)
+    dtype = program.facts.dtype(source)
     if rows * columns == 0 or features == 0:  # no step, no sequence or no feature: a sum of nothing
-        return program.constant(np.zeros(max(rows * columns, 1), dtype.numpy))
-    left, target = program.read(source), program.scratch(dtype.nbytes(rows * columns))
+        return program.constants.put(np.zeros(max(rows * columns, 1), dtype.numpy))
+    left, target = program.values.read(source), Buf.scratch(dtype.nbytes(rows * columns))
     if dtype is DType.FLOAT32:
         product = Product(rows, features, columns, transposed_right=True)
-        known = program.constant_of(weights)
-        right = program.read(weights) if known is None else known
+        known = program.facts.constant_of(weights)
+        right = program.values.read(weights) if known is None else known
         emit_product(program, product, left, right, np.zeros(columns, np.float32), Epilogue(), (), target)
         return target
-    origin = program.constant(np.zeros(1, np.int64))
-    program.emit(
+    origin = program.constants.put(np.zeros(1, np.int64))
+    program.steps.emit(
         numba_source("mace_cpu.matmul.kernels", "product", dtype=dtype.label),
         {
             "left": left,
-            "right": program.read(weights),
+            "right": program.values.read(weights),
             "out": target,
             "addend": 0,
             "left_offsets": origin,
@@ -200,8 +200,8 @@ def _project(program: Program, source: Value, weights: Value, rows: int, feature
 
 def _packed(program: Program, node: Node, recurrence: Value, chunks: int) -> dict[Arg, int | float | Buf | At]:
     """The recurrent weights in panels, and scratch memory, as the generated kernels want them."""
-    _, width, hidden = program.shape(recurrence)
-    lanes = program.target.vector_bits // 32
+    _, width, hidden = program.facts.shape(recurrence)
+    lanes = program.settings.target.vector_bits // 32
     panel = PANEL_VECTORS * lanes
     first = 2 * hidden if node.op_type == "GRU" else width
     panels = -(-first // panel)
@@ -217,22 +217,22 @@ def _packed(program: Program, node: Node, recurrence: Value, chunks: int) -> dic
     room = (panels + inner) * panel + max(inner * panel, hidden) + 2 * hidden
     room = -(-room // lanes) * lanes
     words[Arg.ROOM] = room
-    words[Arg.SCRATCH] = program.scratch(4 * chunks * room)
+    words[Arg.SCRATCH] = Buf.scratch(4 * chunks * room)
     return words
 
 
 def _panels(program: Program, recurrence: Value, first: int, count: int, panels: int, width: int) -> Buf:
     """Rows ``first`` to ``first + count`` of R as [direction][panel][step][row of the panel]."""
-    directions, rows, hidden = program.shape(recurrence)
-    known = program.constant_of(recurrence)
+    directions, rows, hidden = program.facts.shape(recurrence)
+    known = program.facts.constant_of(recurrence)
     if known is None:
         starts = tuple(direction * rows * hidden + first * hidden for direction in range(directions))
         lie = Lie(starts, hidden, transposed=True)
-        return pack_panels(program, program.read(recurrence), lie, hidden, count, width, panels)
+        return pack_panels(program, program.values.read(recurrence), lie, hidden, count, width, panels)
     full = np.zeros((directions, panels * width, hidden), np.float32)
     full[:, :count] = known[:, first : first + count]
     packed = full.reshape(directions, panels, width, hidden).transpose(0, 1, 3, 2)
-    return program.constant(np.ascontiguousarray(packed))
+    return program.constants.put(np.ascontiguousarray(packed))
 
 
 @functools.cache
@@ -254,19 +254,19 @@ def _build(symbol: str, cell: str, functions: tuple[str, ...], peepholes: bool, 
 
 def _transposed(program: Program, recurrence: Value) -> Buf:
     """R as (directions, hidden, gates * hidden), so that a step runs along rows."""
-    known = program.constant_of(recurrence)
+    known = program.facts.constant_of(recurrence)
     if known is not None:
-        return program.constant(np.ascontiguousarray(known.transpose(0, 2, 1)))
-    directions, width, hidden = program.shape(recurrence)
-    target = program.scratch(program.nbytes(recurrence))
+        return program.constants.put(np.ascontiguousarray(known.transpose(0, 2, 1)))
+    directions, width, hidden = program.facts.shape(recurrence)
+    target = Buf.scratch(program.facts.nbytes(recurrence))
     axes = [Axis(directions, width * hidden, width * hidden), Axis(hidden, 1, width), Axis(width, hidden, 1)]
-    emit_strided(program, program.dtype(recurrence), program.read(recurrence), target, axes)
+    emit_strided(program.steps, program.facts.dtype(recurrence), program.values.read(recurrence), target, axes)
     return target
 
 
 def _or_zeros(program: Program, value: Value | None, dtype: DType, count: int) -> Buf:
-    return program.constant(np.zeros(count, dtype.numpy)) if value is None else program.read(value)
+    return program.constants.put(np.zeros(count, dtype.numpy)) if value is None else program.values.read(value)
 
 
 def _or_none(program: Program, value: Value | None) -> Buf | int:
-    return 0 if value is None else program.read(value)
+    return 0 if value is None else program.values.read(value)

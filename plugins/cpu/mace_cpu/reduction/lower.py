@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from mace_core.graph import GraphView, Node, Value
 from mace_core.native.numba_kernel import numba_source
 from mace_core.tensor import DType
-from mace_cpu.normalization.match_layer_norm import fuse_layer_norm
 from mace_cpu.pooling.generated import global_pool_kernel
 from mace_cpu.shared.checks import NUMBERS, all_concrete, dtype_in
-from mace_cpu.shared.layouts.strided import prefers_blocked, strides_of
+from mace_cpu.shared.layouts.strided import strides_of
 from mace_cpu.shared.nodes import attribute_or_input, fixed, need, normal_axis
-from mace_cpu.shared.program.buffers import Layout
+from mace_cpu.shared.parts.buffers import Layout
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import lowers
 
@@ -44,18 +43,16 @@ def _check(view: GraphView, node: Node) -> str | None:
 
 @lowers(*KINDS, check=_check)
 def lower_reduce(program: Program, node: Node) -> None:
-    if node.op_type == "ReduceMean" and fuse_layer_norm(program, node):
-        return
     source, target = need(node.input(0)), need(node.output(0))
-    rank = len(program.shape(source))
+    rank = len(program.facts.shape(source))
     kind = KINDS[node.op_type]
-    given = attribute_or_input(program.view, node, "axes", 1)
+    given = attribute_or_input(program.facts.view, node, "axes", 1)
     if given:
         axes = sorted({normal_axis(axis, rank) for axis in given})
     elif not node.attr("noop_with_empty_axes", 0):
         axes = list(range(rank))
     elif kind in LEAVES_ONE_ALONE:
-        program.alias(target, program.read(source))
+        program.values.alias(target, program.values.read(source))
         return
     else:
         axes = []  # each element is reduced alone: squared, or made absolute, or its logarithm taken
@@ -70,10 +67,10 @@ def lower_reduce(program: Program, node: Node) -> None:
 
 def emit_reduction(program: Program, source: Value, target: Value, axes: Sequence[int], kind: str) -> None:
     """Reduce ``axes`` of ``source``; with or without the axes kept as ones, the bytes of the result are the same."""
-    shape = program.shape(source)
+    shape = program.facts.shape(source)
     groups = _groups(shape, axes)
-    dtype = program.dtype(source).label
-    results = program.size(target)
+    dtype = program.facts.dtype(source).label
+    results = program.facts.size(target)
     per_result = math.prod(size for size, _, reduced in groups if reduced)
     kept = [(size, stride) for size, stride, reduced in groups if not reduced]
     reduced = [(size, stride) for size, stride, reduced in groups if reduced]
@@ -82,18 +79,18 @@ def emit_reduction(program: Program, source: Value, target: Value, axes: Sequenc
     else:
         kernel, inner = "reduce_columns", kept.pop()[0]
         units = math.prod(size for size, _ in kept) * -(-inner // COLUMNS_PER_UNIT)
-    program.emit(
+    program.steps.emit(
         numba_source(KERNELS, kernel, dtype=dtype, kind=kind),
         {
-            "source": program.read(source),
-            "target": program.write(target),
+            "source": program.values.read(source),
+            "target": program.values.write(target),
             "inner": inner,
             "count": per_result,
             **_axis_words("kept", kept),
             **_axis_words("reduced", reduced),
         },
         extent=0 if results == 0 else units,
-        work=max(program.size(source), results),
+        work=max(program.facts.size(source), results),
     )
 
 
@@ -137,25 +134,25 @@ def _check_position(view: GraphView, node: Node) -> str | None:
 @lowers("ArgMax", "ArgMin", check=_check_position)
 def lower_position(program: Program, node: Node) -> None:
     source, target = need(node.input(0)), need(node.output(0))
-    shape: tuple[int, ...] = program.shape(source) or (1,)
+    shape: tuple[int, ...] = program.facts.shape(source) or (1,)
     axis = normal_axis(int(node.attr("axis", 0)), len(shape))
     inner = math.prod(shape[axis + 1 :])
-    program.emit(
+    program.steps.emit(
         numba_source(
             KERNELS,
             "extreme_position",
-            dtype=program.dtype(source).label,
+            dtype=program.facts.dtype(source).label,
             kind="max" if node.op_type == "ArgMax" else "min",
         ),
         {
-            "source": program.read(source),
-            "target": program.write(target),
+            "source": program.values.read(source),
+            "target": program.values.write(target),
             "length": shape[axis],
             "inner": inner,
             "last": int(node.attr("select_last_index", 0)),
         },
         extent=math.prod(shape[:axis]) * -(-inner // COLUMNS_PER_UNIT),
-        work=program.size(source),
+        work=program.facts.size(source),
     )
 
 
@@ -167,21 +164,21 @@ def emit_blocked_pixels(program: Program, source: Value, target: Value, kind: st
 
     Returns False, having done nothing, where the value is not BLOCKED.
     """
-    shape = program.shape(source)
+    shape = program.facts.shape(source)
     pixels = math.prod(shape[2:])
-    if program.dtype(source) is not DType.FLOAT32 or not prefers_blocked(program, source) or pixels == 0:
+    if program.facts.dtype(source) is not DType.FLOAT32 or not program.values.prefers_blocked(source) or pixels == 0:
         return False
-    if len(program.shape(target)) != len(shape):
+    if len(program.facts.shape(target)) != len(shape):
         return False
-    program.emit(
-        global_pool_kernel(program.block, "max" if kind == "max" else "sum"),
+    program.steps.emit(
+        global_pool_kernel(program.settings.block, "max" if kind == "max" else "sum"),
         {
-            "source": program.read(source, Layout.BLOCKED),
-            "target": program.write(target, Layout.BLOCKED),
+            "source": program.values.read(source, Layout.BLOCKED),
+            "target": program.values.write(target, Layout.BLOCKED),
             "pixels": pixels,
             "factor": 1.0 / pixels if kind == "mean" else 1.0,
         },
-        extent=shape[0] * -(-shape[1] // program.block),
-        work=program.size(source) / 2,
+        extent=shape[0] * -(-shape[1] // program.settings.block),
+        work=program.facts.size(source) / 2,
     )
     return True

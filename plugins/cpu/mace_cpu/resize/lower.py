@@ -24,13 +24,15 @@ from mace_cpu.resize.tables import (
     nearest_table,
     weight_table,
 )
-from mace_cpu.shared.checks import NUMBERS, all_concrete, dtype_in
+from mace_cpu.shared.checks import NUMBERS, all_concrete, dtype_in, movable
 from mace_cpu.shared.codegen.version import generator_version
 from mace_cpu.shared.epilogue.epilogue import Epilogue, match_epilogue
-from mace_cpu.shared.layouts.strided import blocked_shape, movable, prefers_blocked, strides_of
+from mace_cpu.shared.layouts.strided import strides_of
 from mace_cpu.shared.nodes import fixed, need, normal_axis
-from mace_cpu.shared.program.buffers import Buf, Layout, element_bytes
-from mace_cpu.shared.program.program import Program, Word
+from mace_cpu.shared.parts.buffers import Buf, Layout, element_bytes
+from mace_cpu.shared.parts.steps import Word
+from mace_cpu.shared.program.blocked import blocked_shape
+from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import lowers
 
 KERNELS = "mace_cpu.resize.kernels"
@@ -121,17 +123,17 @@ def _check(view: GraphView, node: Node) -> str | None:
 @lowers("Resize", "Upsample", check=_check)
 def lower_resize(program: Program, node: Node) -> None:
     source, target = need(node.input(0)), need(node.output(0))
-    if program.size(target) == 0:
-        program.write(target)
+    if program.facts.size(target) == 0:
+        program.values.write(target)
         return
-    axes = resized_axes(program.view, node)
-    sampling = sampling_of(program.view, node)
-    blocked = prefers_blocked(program, source) and all(axis.axis != 1 for axis in axes)
+    axes = resized_axes(program.facts.view, node)
+    sampling = sampling_of(program.facts.view, node)
+    blocked = program.values.prefers_blocked(source) and all(axis.axis != 1 for axis in axes)
     layout = Layout.BLOCKED if blocked else Layout.PLAIN
     if not axes:
-        program.alias(target, program.read(source, layout), layout)
+        program.values.alias(target, program.values.read(source, layout), layout)
         return
-    shape = blocked_shape(program, source) if blocked else program.shape(source)
+    shape = blocked_shape(program, source) if blocked else program.facts.shape(source)
     fill = float(node.attr("extrapolation_value", 0.0))
     if sampling.mode == "nearest":
         tables = {axis.axis: nearest_table(axis, sampling) for axis in axes}
@@ -149,7 +151,7 @@ def _emit_nearest(
     tables: dict[int, np.ndarray],
     fill: float,
 ) -> None:
-    dtype = program.dtype(source)
+    dtype = program.facts.dtype(source)
     last = max(tables)
     if layout is Layout.BLOCKED and last >= 2 and not any((table < 0).any() for table in tables.values()):
         _emit_nearest_blocks(program, source, target, shape, tables)
@@ -159,7 +161,7 @@ def _emit_nearest(
     per_axis = [tables.get(axis, np.arange(shape[axis])) for axis in range(last + 1)]
     sizes = [len(table) for table in per_axis]
     starts = [sum(sizes[:i]) for i in range(len(sizes))]
-    joined = program.constant(np.concatenate(per_axis).astype(np.int32))
+    joined = program.constants.put(np.concatenate(per_axis).astype(np.int32))
     geometry: dict[str, int | list[int]] = {
         "rank": len(sizes),
         "sizes": sizes,
@@ -167,12 +169,12 @@ def _emit_nearest(
         "starts": starts,
     }
     width = str(element_bytes(dtype))
-    read, write = program.read(source, layout), program.write(target, layout)
+    read, write = program.values.read(source, layout), program.values.write(target, layout)
     rows, work = math.prod(sizes[:-1]), math.prod(sizes) * inner
     if any((table < 0).any() for table in per_axis):
-        outside = program.constant(np.array([fill], dtype.numpy))
+        outside = program.constants.put(np.array([fill], dtype.numpy))
         # the padding kernel counts its last stride per index, and knows no run that is contiguous here
-        program.emit(
+        program.steps.emit(
             numba_source("mace_cpu.shared.layouts.kernels_tables", "pad", width=width),
             {
                 "source": read,
@@ -189,7 +191,7 @@ def _emit_nearest(
             work=work,
         )
         return
-    program.emit(
+    program.steps.emit(
         numba_source(KERNELS, "take", width=width, inner="one" if inner == 1 else "many"),
         {"source": read, "target": write, "tables": joined, "inner": inner, **geometry},
         extent=rows,
@@ -209,21 +211,21 @@ def _emit_nearest_blocks(
     sizes = [len(table) for table in per_axis]
     starts = [sum(sizes[:i]) for i in range(rank)]
     inner = math.prod(shape[rank:])
-    channels = [pack_blocked(c.reshape(1, -1, 1), program.block) for c in epilogue.channels]
-    tensors = [program.read(value, Layout.BLOCKED) for value in epilogue.tensors]
-    program.emit(
-        nearest_kernel(rank, program.block, epilogue),
+    channels = [pack_blocked(c.reshape(1, -1, 1), program.settings.block) for c in epilogue.channels]
+    tensors = [program.values.read(value, Layout.BLOCKED) for value in epilogue.tensors]
+    program.steps.emit(
+        nearest_kernel(rank, program.settings.block, epilogue),
         {
-            Arg.SOURCE: program.read(source, Layout.BLOCKED),
-            Arg.TARGET: program.write(final, Layout.BLOCKED),
-            Arg.TABLES: program.constant(np.concatenate(per_axis).astype(np.int32)),
+            Arg.SOURCE: program.values.read(source, Layout.BLOCKED),
+            Arg.TARGET: program.values.write(final, Layout.BLOCKED),
+            Arg.TABLES: program.constants.put(np.concatenate(per_axis).astype(np.int32)),
             Arg.INNER: inner,
             Arg.ROWS_PER_BLOCK: math.prod(sizes[2:-1]),
             Arg.BLOCKS: sizes[1],
             "sizes": sizes,
             "strides": strides[:rank],
             "starts": starts,
-            "channels": [program.constant(c) for c in channels],
+            "channels": [program.constants.put(c) for c in channels],
             "tensors": tensors,
         },
         extent=math.prod(sizes[:-1]),
@@ -263,14 +265,14 @@ def _emit_interpolation(
 ) -> None:
     """One axis after another, those that shrink first."""
     order = sorted(axes, key=lambda axis: (axis.target / axis.size, -axis.axis))
-    dtype = program.dtype(source)
+    dtype = program.facts.dtype(source)
     between = DType.FLOAT32 if dtype is DType.FLOAT32 else DType.FLOAT64
-    now, now_dtype, sizes = program.read(source, layout), dtype, list(shape)
+    now, now_dtype, sizes = program.values.read(source, layout), dtype, list(shape)
     for axis in order:
         final = axis is order[-1]
         next_dtype = dtype if final else between
         sizes[axis.axis] = axis.target
-        out = program.write(target, layout) if final else program.scratch(next_dtype.nbytes(math.prod(sizes)))
+        out = program.values.write(target, layout) if final else Buf.scratch(next_dtype.nbytes(math.prod(sizes)))
         outer, inner = math.prod(sizes[: axis.axis]), math.prod(sizes[axis.axis + 1 :])
         _emit_axis(program, now, out, now_dtype, next_dtype, outer, inner, axis, sampling, fill, layout)
         now, now_dtype = out, next_dtype
@@ -294,8 +296,8 @@ def _emit_axis(
     arguments: dict[str, Word] = {
         "source": source,
         "target": target,
-        "indices": program.constant(indices.astype(np.int32)),
-        "weights": program.constant(weights.astype(np.float32 if single else np.float64)),
+        "indices": program.constants.put(indices.astype(np.int32)),
+        "weights": program.constants.put(weights.astype(np.float32 if single else np.float64)),
         "source_length": axis.size,
         "target_length": axis.target,
         "taps": indices.shape[1],
@@ -303,8 +305,8 @@ def _emit_axis(
         "fill": fill,
     }
     units = outer
-    if layout is Layout.BLOCKED and inner == program.block:
-        kernel = numba_source(KERNELS, "interpolate_blocked", lanes=str(program.block))
+    if layout is Layout.BLOCKED and inner == program.settings.block:
+        kernel = numba_source(KERNELS, "interpolate_blocked", lanes=str(program.settings.block))
     else:
         kernel = numba_source(
             KERNELS,
@@ -314,4 +316,4 @@ def _emit_axis(
             inner="one" if inner == 1 else "many",
         )
         units = outer if inner == 1 else outer * axis.target
-    program.emit(kernel, arguments, extent=units, work=outer * axis.target * inner * indices.shape[1])
+    program.steps.emit(kernel, arguments, extent=units, work=outer * axis.target * inner * indices.shape[1])

@@ -41,15 +41,15 @@ def _check_grid(view: GraphView, node: Node) -> str | None:
 @lowers("GridSample", check=_check_grid)
 def lower_grid_sample(program: Program, node: Node) -> None:
     source, grid, target = need(node.input(0)), need(node.input(1)), need(node.output(0))
-    images, channels, *sizes = program.shape(source)
-    places = math.prod(program.shape(target)[2:])
+    images, channels, *sizes = program.facts.shape(source)
+    places = math.prod(program.facts.shape(target)[2:])
     mode = MODES[node.attr("mode", "linear")]
-    program.emit(
-        numba_source(KERNELS, "grid_sample", dtype=program.dtype(source).label, mode=mode),
+    program.steps.emit(
+        numba_source(KERNELS, "grid_sample", dtype=program.facts.dtype(source).label, mode=mode),
         {
-            "x": program.read(source),
-            "grid": program.read(grid),
-            "y": program.write(target),
+            "x": program.values.read(source),
+            "grid": program.values.read(grid),
+            "y": program.values.write(target),
             "channels": channels,
             "places": places,
             "padding": PADDINGS[node.attr("padding_mode", "zeros")],
@@ -72,26 +72,26 @@ def _check_regions(view: GraphView, node: Node) -> str | None:
 @lowers("RoiAlign", check=_check_regions)
 def lower_roi_align(program: Program, node: Node) -> None:
     source, target = need(node.input(0)), need(node.output(0))
-    images, channels, height, width = program.shape(source)
-    regions, _, rows, columns = program.shape(target)
-    default = "half_pixel" if program.view.opset() >= 16 else "output_half_pixel"
+    images, channels, height, width = program.facts.shape(source)
+    regions, _, rows, columns = program.facts.shape(target)
+    default = "half_pixel" if program.facts.view.opset() >= 16 else "output_half_pixel"
     half_pixel = node.attr("coordinate_transformation_mode", default) == "half_pixel"
     which = need(node.input(2))
-    program.emit(
+    program.steps.emit(
         numba_source(
             KERNELS,
             "roi_align",
-            dtype=program.dtype(source).label,
-            index=program.dtype(which).label,
+            dtype=program.facts.dtype(source).label,
+            index=program.facts.dtype(which).label,
             mode=node.attr("mode", "avg"),
         ),
         {
-            "x": program.read(source),
-            "regions": program.read(need(node.input(1))),
-            "images": program.read(which),
-            "y": program.write(target),
+            "x": program.values.read(source),
+            "regions": program.values.read(need(node.input(1))),
+            "images": program.values.read(which),
+            "y": program.values.write(target),
             "scale": float(node.attr("spatial_scale", 1.0)),
-            "status": program.report(f"'{which.name}' names image {{value}}, of which there are {images}"),
+            "status": program.steps.report(f"'{which.name}' names image {{value}}, of which there are {images}"),
             "channels": channels,
             "height": height,
             "width": width,
@@ -102,7 +102,7 @@ def lower_roi_align(program: Program, node: Node) -> None:
             "image_count": images,
         },
         extent=regions * channels if rows and columns else 0,
-        work=program.size(target) * 40,
+        work=program.facts.size(target) * 40,
     )
 
 
@@ -116,18 +116,18 @@ def _check_deform(view: GraphView, node: Node) -> str | None:
 @lowers("DeformConv", check=_check_deform)
 def lower_deform_conv(program: Program, node: Node) -> None:
     source, weight, target = need(node.input(0)), need(node.input(1)), need(node.output(0))
-    images, channels, height, width = program.shape(source)
-    _, outputs, rows, columns = program.shape(target)
+    images, channels, height, width = program.facts.shape(source)
+    _, outputs, rows, columns = program.facts.shape(target)
     bias, mask = node.input(3), node.input(4)
-    program.emit(
-        numba_source(KERNELS, "deform_conv", dtype=program.dtype(source).label),
+    program.steps.emit(
+        numba_source(KERNELS, "deform_conv", dtype=program.facts.dtype(source).label),
         {
-            "x": program.read(source),
-            "w": program.read(weight),
-            "offsets": program.read(need(node.input(2))),
-            "bias": 0 if bias is None else program.read(bias),
-            "mask": 0 if mask is None else program.read(mask),
-            "y": program.write(target),
+            "x": program.values.read(source),
+            "w": program.values.read(weight),
+            "offsets": program.values.read(need(node.input(2))),
+            "bias": 0 if bias is None else program.values.read(bias),
+            "mask": 0 if mask is None else program.values.read(mask),
+            "y": program.values.write(target),
             "in_channels": channels,
             "out_channels": outputs,
             "groups": int(node.attr("group", 1)),
@@ -136,13 +136,13 @@ def lower_deform_conv(program: Program, node: Node) -> None:
             "width": width,
             "rows": rows,
             "columns": columns,
-            "kernel": program.shape(weight)[2:],
+            "kernel": program.facts.shape(weight)[2:],
             "strides": _numbers(node, "strides", 2, 1),
             "dilations": _numbers(node, "dilations", 2, 1),
             "pads": _numbers(node, "pads", 4, 0)[:2],
         },
         extent=images * rows if columns else 0,
-        work=program.size(target) * math.prod(program.shape(weight)[1:]) * 4,
+        work=program.facts.size(target) * math.prod(program.facts.shape(weight)[1:]) * 4,
     )
 
 
@@ -159,7 +159,7 @@ def _check_col2im(view: GraphView, node: Node) -> str | None:
 @lowers("Col2Im", check=_check_col2im)
 def lower_col2im(program: Program, node: Node) -> None:
     source, target = need(node.input(0)), need(node.output(0))
-    sizes, block = integers(program.view, node.input(1)), integers(program.view, node.input(2))
+    sizes, block = integers(program.facts.view, node.input(1)), integers(program.facts.view, node.input(2))
     assert sizes is not None and block is not None
     rank = len(sizes)
     strides, dilations = _numbers(node, "strides", rank, 1), _numbers(node, "dilations", rank, 1)
@@ -167,13 +167,13 @@ def lower_col2im(program: Program, node: Node) -> None:
     counts = [
         (sizes[i] + pads[i] + pads[rank + i] - dilations[i] * (block[i] - 1) - 1) // strides[i] + 1 for i in range(rank)
     ]
-    images, channels = program.shape(target)[:2]
-    program.emit(
-        numba_source(KERNELS, "col2im", dtype=program.dtype(source).label),
+    images, channels = program.facts.shape(target)[:2]
+    program.steps.emit(
+        numba_source(KERNELS, "col2im", dtype=program.facts.dtype(source).label),
         {
-            "columns": program.read(source),
-            "image": program.write(target),
-            "blocks": program.shape(source)[2],
+            "columns": program.values.read(source),
+            "image": program.values.write(target),
+            "blocks": program.facts.shape(source)[2],
             "rank": rank,
             "sizes": sizes,
             "block": block,
@@ -183,7 +183,7 @@ def lower_col2im(program: Program, node: Node) -> None:
             "pads": pads[:rank],
         },
         extent=images * channels if math.prod(sizes) else 0,
-        work=program.size(source) * 10,
+        work=program.facts.size(source) * 10,
     )
 
 
@@ -195,7 +195,7 @@ def _check_unpool(view: GraphView, node: Node) -> str | None:
 @lowers("MaxUnpool", check=_check_unpool)
 def lower_max_unpool(program: Program, node: Node) -> None:
     source, indices, target = need(node.input(0)), need(node.input(1)), need(node.output(0))
-    shape, results = program.shape(source), program.shape(target)
+    shape, results = program.facts.shape(source), program.facts.shape(target)
     kernel = _numbers(node, "kernel_shape", len(shape) - 2, 1)
     strides = _numbers(node, "strides", len(kernel), 1)
     pads = _numbers(node, "pads", 2 * len(kernel), 0)
@@ -203,20 +203,20 @@ def lower_max_unpool(program: Program, node: Node) -> None:
     sizes = [*shape[:2], *pooled]
     if any(small > large for small, large in zip(sizes, results, strict=True)):
         sizes = list(results)
-    program.emit(
-        numba_source(KERNELS, "max_unpool", dtype=program.dtype(source).label),
+    program.steps.emit(
+        numba_source(KERNELS, "max_unpool", dtype=program.facts.dtype(source).label),
         {
-            "values": program.read(source),
-            "indices": program.read(indices),
-            "target": program.write(target),
-            "status": program.report(
+            "values": program.values.read(source),
+            "indices": program.values.read(indices),
+            "target": program.values.write(target),
+            "status": program.steps.report(
                 f"'{indices.name}' holds the index {{value}}, which is outside {math.prod(sizes)} elements"
             ),
-            "count": program.size(source),
+            "count": program.facts.size(source),
             "rank": len(sizes),
             "pooled": sizes,
             "sizes": results,
         },
-        extent=1 if program.size(target) else 0,
+        extent=1 if program.facts.size(target) else 0,
         chunks=1,
     )

@@ -9,6 +9,7 @@ from mace_core.native.numba_kernel import numba_source
 from mace_core.tensor import DType
 from mace_cpu.shared.checks import FIXED_WIDTH, FLOAT32, NUMBERS, concrete, dtype_in
 from mace_cpu.shared.nodes import need, normal_axis
+from mace_cpu.shared.parts.buffers import Buf
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import lowers
 
@@ -33,13 +34,13 @@ def _check_non_zero(view: GraphView, node: Node) -> str | None:
 @lowers("NonZero", check=_check_non_zero)
 def lower_non_zero(program: Program, node: Node) -> None:
     source = need(node.input(0))
-    shape, dtype = program.shape(source), program.dtype(source)
+    shape, dtype = program.facts.shape(source), program.facts.dtype(source)
     size = math.prod(shape)
-    target, dims = program.write_unsized(node.output(0), DType.INT64, len(shape) * size, 2)
-    program.emit(
+    target, dims = program.values.write_unsized(node.output(0), DType.INT64, len(shape) * size, 2)
+    program.steps.emit(
         numba_source(KERNELS, "non_zero", width=str(dtype.bits // 8), kind="float" if dtype.is_float else "integer"),
         {
-            "source": program.read(source),
+            "source": program.values.read(source),
             "target": target,
             "dims": dims,
             "size": size,
@@ -60,23 +61,23 @@ def _check_suppression(view: GraphView, node: Node) -> str | None:
 
 @lowers("NonMaxSuppression", check=_check_suppression)
 def lower_non_max_suppression(program: Program, node: Node) -> None:
-    batches, classes, boxes = program.shape(need(node.input(1)))
-    most = program.constant_of(node.input(2)) if node.input(2) is not None else None
+    batches, classes, boxes = program.facts.shape(need(node.input(1)))
+    most = program.facts.constant_of(node.input(2)) if node.input(2) is not None else None
     per_class = boxes if most is None else max(min(boxes, int(most.reshape(-1)[0])), 0)
-    target, dims = program.write_unsized(node.output(0), DType.INT64, 3 * batches * classes * per_class, 2)
+    target, dims = program.values.write_unsized(node.output(0), DType.INT64, 3 * batches * classes * per_class, 2)
     scalars = [node.input(index) for index in (2, 3, 4)]
-    program.emit(
+    program.steps.emit(
         numba_source(KERNELS, "non_max_suppression", centered=str(int(node.attr("center_point_box", 0)))),
         {
-            "boxes": program.read(need(node.input(0))),
-            "scores": program.read(need(node.input(1))),
+            "boxes": program.values.read(need(node.input(0))),
+            "scores": program.values.read(need(node.input(1))),
             **{
-                name: 0 if value is None else program.read(value)
+                name: 0 if value is None else program.values.read(value)
                 for name, value in zip(("most", "threshold", "lowest"), scalars, strict=True)
             },
             "target": target,
             "dims": dims,
-            "order": program.scratch(8 * boxes),
+            "order": Buf.scratch(8 * boxes),
             "batches": batches,
             "classes": classes,
             "count": boxes,
@@ -93,22 +94,22 @@ def _check_unique(view: GraphView, node: Node) -> str | None:
 @lowers("Unique", check=_check_unique)
 def lower_unique(program: Program, node: Node) -> None:
     source = need(node.input(0))
-    shape, dtype = program.shape(source), program.dtype(source)
+    shape, dtype = program.facts.shape(source), program.facts.dtype(source)
     given = node.attr("axis")
     if given is None:
         shape, axis = (math.prod(shape),), 0
     else:
         axis = normal_axis(int(given), len(shape))
     items = shape[axis]
-    values, values_dims = program.write_unsized(node.output(0), dtype, math.prod(shape), len(shape))
-    indices, indices_dims = program.write_unsized(node.output(1), DType.INT64, items, 1)
-    inverse, inverse_dims = program.write_unsized(node.output(2), DType.INT64, items, 1)
-    counts, counts_dims = program.write_unsized(node.output(3), DType.INT64, items, 1)
+    values, values_dims = program.values.write_unsized(node.output(0), dtype, math.prod(shape), len(shape))
+    indices, indices_dims = program.values.write_unsized(node.output(1), DType.INT64, items, 1)
+    inverse, inverse_dims = program.values.write_unsized(node.output(2), DType.INT64, items, 1)
+    counts, counts_dims = program.values.write_unsized(node.output(3), DType.INT64, items, 1)
     narrow = dtype in HALVES
-    program.emit(
+    program.steps.emit(
         numba_source(KERNELS, "unique", dtype="uint16" if narrow else dtype.label, halves=str(int(narrow))),
         {
-            "source": program.read(source),
+            "source": program.values.read(source),
             "values": values,
             "indices": indices,
             "inverse": inverse,
@@ -117,7 +118,7 @@ def lower_unique(program: Program, node: Node) -> None:
             "indices_dims": indices_dims,
             "inverse_dims": inverse_dims,
             "counts_dims": counts_dims,
-            "scratch": program.scratch(24 * items),
+            "scratch": Buf.scratch(24 * items),
             "outer": math.prod(shape[:axis]),
             "items": items,
             "inner": math.prod(shape[axis + 1 :]),

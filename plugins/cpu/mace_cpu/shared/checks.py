@@ -73,3 +73,21 @@ def inputs_in(allowed: Collection[DType]) -> Callable[[GraphView, Node], str | N
         return reason
 
     return check
+
+
+def movable(view: GraphView, node: Node) -> str | None:
+    """A reason if the node's tensors are not of known shape, or strings."""
+    reason = all_concrete(view, node)
+    if reason is not None:
+        return reason
+    for value in (*node.inputs, *node.outputs):
+        if value is not None:
+            found = view.tensor_type(value)
+            if found is None or not is_movable(found.dtype):
+                kind = "unknown" if found is None else found.dtype.label
+                return f"'{value.name}' is {kind}, which has no elements of some number of bytes to move"
+    return None
+
+
+def is_movable(dtype: DType) -> bool:
+    return dtype is not DType.STRING

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 
 from mace_core.graph import GraphView, Node, Value
-from mace_cpu.shared.program.program import Program
 
 
 def need(value: Value | None) -> Value:
@@ -49,7 +48,3 @@ def even_rows(size: int) -> int:
     """The length of rows into which to cut ``size`` elements so that threads can share them; else ``size``."""
     length = math.gcd(size, 4096)
     return length if length >= 64 else size
-
-
-def shape_of(program: Program, value: Value | None) -> tuple[int, ...]:
-    return program.shape(need(value))

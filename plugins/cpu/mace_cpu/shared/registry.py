@@ -1,16 +1,19 @@
-"""The table of lowerings: from nodes to steps.
+"""The tables by which families say what they lower; they are filled by walking the package.
 
-A family registers what it can lower in modules whose names begin with ``lower``::
+A family registers what it can lower in modules whose names begin with ``lower``, ``match`` or ``pass``::
 
     @lowers("Relu", check=float32_only)
     def relu(program: Program, node: Node) -> None: ...
 
 ``check(view, node)`` returns None if this node can be lowered, or the reason why not.  It decides the provider's
 claims, so a lowering never fails on a node its check let pass.  A lowering may fuse following nodes into its steps
-(`Program.sole_user`, `Program.fuse`) and asks for its inputs in the layout it likes best (`Program.has`, `read`).
+(`Fusion.sole_user`, `Fusion.fuse`) and asks for its inputs in the layout it likes best (`Values.has`, `read`).
 
-A fusion takes a node only if it is free (`Program.is_free`): not computed yet, and not the one that another fusion has
-left a value to (`Program.defer`).  Values in between that somebody else reads, or that are outputs, are computed.
+A fusion takes a node only if it is free (`Fusion.is_free`): not computed yet, and not the one that another fusion has
+left a value to (`Fusion.defer`).  Values in between that somebody else reads, or that are outputs, are computed.
+
+Where another family's nodes begin a pattern (``MatMul`` an attention), `begins` lets the family of the pattern look at
+them first.  `before_lowering` and `after_lowering` are for passes over a whole subgraph.
 """
 
 from __future__ import annotations
@@ -20,15 +23,14 @@ import importlib
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from mace_core.graph import GraphView, Node
-
-if TYPE_CHECKING:
-    from mace_cpu.shared.program.program import Program
+from mace_cpu.shared.parts.facts import Settings
+from mace_cpu.shared.program.program import Program
 
 Check = Callable[[GraphView, Node], "str | None"]
-Lower = Callable[["Program", Node], None]
+Lower = Callable[[Program, Node], None]
+Begin = Callable[[Program, Node], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,9 @@ class Lowering:
 
 
 _TABLE: dict[tuple[str, str], Lowering] = {}
+_PATTERNS: dict[tuple[str, str], list[Begin]] = {}
+_BEFORE: list[Callable[[GraphView], GraphView]] = []
+_AFTER: list[Callable[[Program], None]] = []
 
 
 def lowers(*op_types: str, check: Check, domain: str = "") -> Callable[[Lower], Lower]:
@@ -69,10 +74,68 @@ def lowered_operators() -> frozenset[tuple[str, str]]:
     return frozenset(_TABLE)
 
 
+def begins(*op_types: str, domain: str = "") -> Callable[[Begin], Begin]:
+    """Register the decorated function as one that is asked before nodes of these operators are lowered.
+
+    It returns whether it has computed the node, or has left it to another (`Fusion.defer`).
+    """
+
+    def register(function: Begin) -> Begin:
+        for op_type in op_types:
+            _PATTERNS.setdefault((domain, op_type), []).append(function)
+        return function
+
+    return register
+
+
+def before_lowering(function: Callable[[GraphView], GraphView]) -> Callable[[GraphView], GraphView]:
+    """Register the decorated function as one that every subgraph goes through before its nodes are lowered."""
+    _BEFORE.append(function)
+    return function
+
+
+def after_lowering(function: Callable[[Program], None]) -> Callable[[Program], None]:
+    """Register the decorated function as one that may change the steps of a program when all are there."""
+    _AFTER.append(function)
+    return function
+
+
+def lower(view: GraphView, settings: Settings) -> Program:
+    """All of a subgraph as steps.
+
+    Raises:
+        ValueError: if a node has no lowering.
+    """
+    load_all()
+    for prepare in _BEFORE:
+        view = prepare(view)
+    program = Program(view, settings)
+    for node in view.nodes:
+        if not program.fusion.is_done(node):
+            _lower_node(program, node)
+    program.finish()
+    for change in _AFTER:
+        change(program)
+    return program
+
+
+def _lower_node(program: Program, node: Node) -> None:
+    lowering = find_lowering(node.domain, node.op_type)
+    if lowering is None:
+        raise ValueError(f"node '{node.name}' ({node.op_type}) was never claimed")
+    program.fusion.begin(node)
+    if not any(begin(program, node) for begin in _PATTERNS.get((node.domain, node.op_type), ())):
+        lowering.lower(program, node)
+
+
+REGISTERING = ("lower", "match", "pass")
+"""How the names of modules begin that register something."""
+
+
 @functools.cache
 def load_all() -> None:
-    """Import every module of the package whose name begins with ``lower``, so that all lowerings are registered."""
+    """Import every module of the package that registers something."""
     package = importlib.import_module(__name__.partition(".")[0])
     for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-        if module.name.rpartition(".")[2].startswith("lower"):
+        if module.name.rpartition(".")[2].startswith(REGISTERING):
             importlib.import_module(module.name)

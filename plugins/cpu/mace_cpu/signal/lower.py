@@ -12,7 +12,7 @@ from mace_core.native.numba_kernel import numba_source
 from mace_core.tensor import DType
 from mace_cpu.shared.checks import all_concrete, dtype_in
 from mace_cpu.shared.nodes import fixed, integers, need, normal_axis
-from mace_cpu.shared.program.buffers import Buf
+from mace_cpu.shared.parts.buffers import Buf
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import lowers
 
@@ -53,13 +53,13 @@ def _check_dft(view: GraphView, node: Node) -> str | None:
 
 @lowers("DFT", check=_check_dft)
 def lower_dft(program: Program, node: Node) -> None:
-    rank = len(program.shape(need(node.input(0))))
-    axis = _dft_axis(program.view, node)
+    rank = len(program.facts.shape(need(node.input(0))))
+    axis = _dft_axis(program.facts.view, node)
     if axis is not None:
-        _emit_dft(program, node, axis, program.write(need(node.output(0))), 0)
+        _emit_dft(program, node, axis, program.values.write(need(node.output(0))), 0)
         return
-    where = program.read(need(node.input(2)))
-    target = program.write(need(node.output(0)))
+    where = program.values.read(need(node.input(2)))
+    target = program.values.write(need(node.output(0)))
     for candidate in range(rank - 1):
         _emit_dft(program, node, candidate, target, where)
 
@@ -76,23 +76,23 @@ def _steps(n: int, bins: int) -> int:
 
 def _emit_dft(program: Program, node: Node, axis: int, target: Buf, where: Buf | int) -> None:
     source = need(node.input(0))
-    shape, results = program.shape(source), program.shape(need(node.output(0)))
+    shape, results = program.facts.shape(source), program.facts.shape(need(node.output(0)))
     inverse, onesided = bool(node.attr("inverse", 0)), bool(node.attr("onesided", 0))
     mirrored = inverse and onesided
-    lengths = integers(program.view, node.input(1))
+    lengths = integers(program.facts.view, node.input(1))
     whole = 2 * (shape[axis] - 1) if mirrored else shape[axis]
     n = lengths[0] if lengths else whole
     inner = math.prod(shape[axis + 1 : -1])
     lines = math.prod(shape[:axis]) * inner
     work = lines * n * _steps(n, results[axis])
-    chunks = program.chunks(lines, work)
-    program.emit(
-        numba_source(KERNELS, "dft", dtype=program.dtype(source).label),
+    chunks = program.steps.chunks(lines, work)
+    program.steps.emit(
+        numba_source(KERNELS, "dft", dtype=program.facts.dtype(source).label),
         {
-            "source": program.read(source),
+            "source": program.values.read(source),
             "target": target,
-            "table": program.constant(turns(n)),
-            "scratch": program.scratch(32 * n * chunks),
+            "table": program.constants.put(turns(n)),
+            "scratch": Buf.scratch(32 * n * chunks),
             "given": shape[axis],
             "length": n,
             "bins": results[axis],
@@ -125,23 +125,23 @@ def _check_stft(view: GraphView, node: Node) -> str | None:
 @lowers("STFT", check=_check_stft)
 def lower_stft(program: Program, node: Node) -> None:
     source, window, target = need(node.input(0)), node.input(2), need(node.output(0))
-    shape = program.shape(source)
-    batch, frames, bins, _ = program.shape(target)
-    steps, lengths = integers(program.view, node.input(1)), integers(program.view, node.input(3))
+    shape = program.facts.shape(source)
+    batch, frames, bins, _ = program.facts.shape(target)
+    steps, lengths = integers(program.facts.view, node.input(1)), integers(program.facts.view, node.input(3))
     assert steps is not None
-    taps = program.size(window) if window is not None else 0
+    taps = program.facts.size(window) if window is not None else 0
     n = lengths[0] if lengths else taps
     units = batch * frames
     work = units * n * _steps(n, bins)
-    chunks = program.chunks(units, work)
-    program.emit(
-        numba_source(KERNELS, "stft", dtype=program.dtype(source).label),
+    chunks = program.steps.chunks(units, work)
+    program.steps.emit(
+        numba_source(KERNELS, "stft", dtype=program.facts.dtype(source).label),
         {
-            "signal": program.read(source),
-            "window": 0 if window is None else program.read(window),
-            "target": program.write(target),
-            "table": program.constant(turns(n)),
-            "scratch": program.scratch(32 * n * chunks),
+            "signal": program.values.read(source),
+            "window": 0 if window is None else program.values.read(window),
+            "target": program.values.write(target),
+            "table": program.constants.put(turns(n)),
+            "scratch": Buf.scratch(32 * n * chunks),
             "samples": shape[1],
             "parts": shape[2] if len(shape) > 2 else 1,
             "frames": frames,
@@ -168,22 +168,22 @@ def _check_mel(view: GraphView, node: Node) -> str | None:
 @lowers("MelWeightMatrix", check=_check_mel)
 def lower_mel(program: Program, node: Node) -> None:
     target = need(node.output(0))
-    bins, bands = program.shape(target)
-    length, rate, low, high = (program.read(need(node.input(index))) for index in range(1, 5))
-    program.emit(
+    bins, bands = program.facts.shape(target)
+    length, rate, low, high = (program.values.read(need(node.input(index))) for index in range(1, 5))
+    program.steps.emit(
         numba_source(
             KERNELS,
             "mel_matrix",
-            number=program.dtype(need(node.input(1))).label,
-            edge=program.dtype(need(node.input(3))).label,
-            dtype=program.dtype(target).label,
+            number=program.facts.dtype(need(node.input(1))).label,
+            edge=program.facts.dtype(need(node.input(3))).label,
+            dtype=program.facts.dtype(target).label,
         ),
         {
             "length": length,
             "rate": rate,
             "low": low,
             "high": high,
-            "target": program.write(target),
+            "target": program.values.write(target),
             "bands": bands,
             "bins": bins,
         },

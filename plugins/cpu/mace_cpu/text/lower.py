@@ -27,7 +27,7 @@ def _check(view: GraphView, node: Node) -> str | None:
 @lowers("TfIdfVectorizer", check=_check)
 def lower_tf_idf(program: Program, node: Node) -> None:
     source, target = need(node.input(0)), need(node.output(0))
-    shape = program.shape(source)
+    shape = program.facts.shape(source)
     pool = [int(token) for token in node.attr("pool_int64s", ())]
     starts = [int(start) for start in node.attr("ngram_counts")]
     places = [int(place) for place in node.attr("ngram_indexes")]
@@ -38,22 +38,22 @@ def lower_tf_idf(program: Program, node: Node) -> None:
     mode = node.attr("mode")
     given = node.attr("weights")
     weights = np.array(given, np.float32) if given is not None and mode != "TF" else None
-    program.emit(
-        numba_source("mace_cpu.text.kernels", "count_ngrams", dtype=program.dtype(source).label),
+    program.steps.emit(
+        numba_source("mace_cpu.text.kernels", "count_ngrams", dtype=program.facts.dtype(source).label),
         {
-            "tokens": program.read(source),
-            "target": program.write(target),
-            "pool": program.constant(np.array(pool or [0], np.int64)),
-            "table": program.constant(np.array(table or [(0, 0, 0)], np.int64)),
-            "weights": 0 if weights is None else program.constant(weights),
+            "tokens": program.values.read(source),
+            "target": program.values.write(target),
+            "pool": program.constants.put(np.array(pool or [0], np.int64)),
+            "table": program.constants.put(np.array(table or [(0, 0, 0)], np.int64)),
+            "weights": 0 if weights is None else program.constants.put(weights),
             "length": shape[-1] if shape else 1,
-            "results": program.shape(target)[-1],
+            "results": program.facts.shape(target)[-1],
             "grams": len(table),
             "longest_skip": int(node.attr("max_skip_count")),
             "shortest": int(node.attr("min_gram_length")),
             "longest": int(node.attr("max_gram_length")),
             "counts": int(mode != "IDF"),
         },
-        extent=math.prod(program.shape(target)[:-1]),
-        work=program.size(source) * len(table),
+        extent=math.prod(program.facts.shape(target)[:-1]),
+        work=program.facts.size(source) * len(table),
     )

@@ -13,14 +13,14 @@ from mace_core.native.kernel import KernelSource
 from mace_core.native.kernel_words import WordLayout
 from mace_core.native.numba_kernel import numba_source
 from mace_core.native.target import Target
-from mace_cpu.conv.bands.join import WindowForm
 from mace_cpu.conv.depthwise.arguments import Arg
 from mace_cpu.conv.direct.lower import Floats
 from mace_cpu.conv.geometry import Geometry
 from mace_cpu.shared.codegen.version import generator_version
 from mace_cpu.shared.epilogue.epilogue import Epilogue
+from mace_cpu.shared.parts.buffers import Buf, Layout
+from mace_cpu.shared.parts.forms import WindowForm
 from mace_cpu.shared.precision import Bfloat16Unit
-from mace_cpu.shared.program.buffers import Buf, Layout
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.tiles.choose import choose_rows
 
@@ -80,26 +80,26 @@ def emit_depthwise(
 
     With ``row_sums`` it sums up the pixels of each row, too, and the answer is where.
     """
-    block = program.block
+    block = program.settings.block
     shape = geometry.with_rank(2)
-    from_pairs = shape.group_out == 1 and program.has_only(x, Layout.PAIRS)
-    source = program.read(x, Layout.PAIRS if from_pairs else Layout.BLOCKED)
+    from_pairs = shape.group_out == 1 and program.values.has_only(x, Layout.PAIRS)
+    source = program.values.read(x, Layout.PAIRS if from_pairs else Layout.BLOCKED)
     if shape.group_out > 1:
         source = _repeated(program, shape, source)
     if shape.image[1] == 1 and shape.output[1] == 1 and shape.kernel[1] == 1 and shape.output[0] > 1:
         shape = _turned(shape)
     blocks = -(-shape.out_channels // block)
-    pixels = choose_rows(shape.output[1], TILE_PIXELS[program.target.vector_bits], 1)
-    pair_form = (from_pairs, result.stores, program.bfloat16 if result.pairs is not None else None)
+    pixels = choose_rows(shape.output[1], TILE_PIXELS[program.settings.target.vector_bits], 1)
+    pair_form = (from_pairs, result.stores, program.settings.bfloat16 if result.pairs is not None else None)
     tile = (pixels, block, shape.kernel[1], shape.strides[1], shape.dilations[1])
     kernel = depthwise_kernel(tile, epilogue, row_sums, pair_form)
     rows = shape.batch * blocks * shape.output[0]
-    sums = RowSums(program.scratch(4 * block * rows), shape.output[0]) if row_sums else None
+    sums = RowSums(Buf.scratch(4 * block * rows), shape.output[0]) if row_sums else None
     weights = weights.reshape(shape.out_channels, *shape.kernel)
     arguments = {
         Arg.INPUT: source,
-        Arg.WEIGHTS: program.constant(_in_blocks(weights, block).transpose(0, 2, 3, 1).copy()),
-        Arg.BIAS: program.constant(_in_blocks(bias, block)),
+        Arg.WEIGHTS: program.constants.put(_in_blocks(weights, block).transpose(0, 2, 3, 1).copy()),
+        Arg.BIAS: program.constants.put(_in_blocks(bias, block)),
         Arg.OUTPUT: 0 if result.floats is None else result.floats,
         Arg.BLOCKS: blocks,
         Arg.IN_ROWS: shape.image[0],
@@ -113,8 +113,8 @@ def emit_depthwise(
         Arg.PAD_LEFT: shape.pads[1],
         Arg.PAIR_OUTPUT: 0 if result.pairs is None else result.pairs,
         Arg.SUMS: 0 if sums is None else sums.buf,
-        "channels": [program.constant(_in_blocks(channel, block)) for channel in epilogue.channels],
-        "tensors": [program.read(tensor, Layout.BLOCKED) for tensor in epilogue.tensors],
+        "channels": [program.constants.put(_in_blocks(channel, block)) for channel in epilogue.channels],
+        "tensors": [program.values.read(tensor, Layout.BLOCKED) for tensor in epilogue.tensors],
     }
     form = WindowForm(
         shape.batch * blocks,
@@ -125,7 +125,7 @@ def emit_depthwise(
         shape.pads[0],
         (shape.kernel[0] - 1) * shape.dilations[0] + 1,
     )
-    program.emit(
+    program.steps.emit(
         kernel,
         arguments,
         extent=rows,
@@ -159,9 +159,9 @@ def _in_blocks(values: Floats, block: int) -> Floats:
 def _repeated(program: Program, shape: Geometry, source: Buf) -> Buf:
     """The input with each channel as often as there are outputs made from it."""
     pixels = math.prod(shape.image)
-    blocks = -(-shape.out_channels // program.block)
-    target = program.scratch(4 * shape.batch * blocks * program.block * pixels)
-    program.emit(
+    blocks = -(-shape.out_channels // program.settings.block)
+    target = Buf.scratch(4 * shape.batch * blocks * program.settings.block * pixels)
+    program.steps.emit(
         numba_source("mace_cpu.conv.general.kernels", "repeat_channels"),
         {
             "source": source,
@@ -169,7 +169,7 @@ def _repeated(program: Program, shape: Geometry, source: Buf) -> Buf:
             "channels": shape.in_channels,
             "times": shape.group_out,
             "pixels": pixels,
-            "block": program.block,
+            "block": program.settings.block,
         },
         extent=shape.batch * blocks,
         work=shape.batch * shape.out_channels * pixels,

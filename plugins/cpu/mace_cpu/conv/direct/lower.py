@@ -13,15 +13,16 @@ from mace_core.graph import Value
 from mace_core.native.kernel import KernelSource
 from mace_core.native.kernel_words import WordLayout
 from mace_core.native.target import Target
-from mace_cpu.conv.bands.join import ConvolutionForm
 from mace_cpu.conv.direct.arguments import Arg
 from mace_cpu.conv.geometry import Geometry
 from mace_cpu.conv.scaled.lower import emit_scaled_weights
 from mace_cpu.shared.codegen.version import generator_version
 from mace_cpu.shared.epilogue.epilogue import Epilogue
+from mace_cpu.shared.parts.buffers import At, Buf, Layout, aligned_empty
+from mace_cpu.shared.parts.forms import ConvolutionForm
+from mace_cpu.shared.parts.steps import Words
 from mace_cpu.shared.precision import Bfloat16Unit
-from mace_cpu.shared.program.buffers import At, Buf, Layout, aligned_empty
-from mace_cpu.shared.program.program import Program, Words
+from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.tiles.arguments import STEPS_PER_FETCH
 from mace_cpu.shared.tiles.choose import (
     ChannelSplit,
@@ -112,29 +113,29 @@ def emit_direct(
             of such pairs.
         input_scale: (1, C, 1, ...), what each channel of ``x`` (one group, BLOCKED) is to be multiplied by.
     """
-    block = program.block
+    block = program.settings.block
     shape = simplified(geometry.with_rank(2)) if destination is None else geometry.with_rank(2)
     image = geometry.with_rank(2).output
     joinable = destination is None and shape.groups == 1 and (shape.is_pointwise or shape.output == image)
     weights = weights.reshape(shape.out_channels, shape.group_in, *shape.kernel)
-    source = program.read(x, Layout.PLAIN if plain_input else Layout.BLOCKED if pairs is None else Layout.PAIRS)
-    pair_tensors = tuple(pairs is not None and program.has_only(t, Layout.PAIRS) for t in epilogue.tensors)
+    source = program.values.read(x, Layout.PLAIN if plain_input else Layout.BLOCKED if pairs is None else Layout.PAIRS)
+    pair_tensors = tuple(pairs is not None and program.values.has_only(t, Layout.PAIRS) for t in epilogue.tensors)
     tensors = [
-        program.read(t, Layout.PAIRS if is_narrow else Layout.BLOCKED)
+        program.values.read(t, Layout.PAIRS if is_narrow else Layout.BLOCKED)
         for t, is_narrow in zip(epilogue.tensors, pair_tensors, strict=True)
     ]
     out_blocks = -(-shape.group_out // block)
     out_h, out_w = shape.output
     destination = destination or Destination(0, out_h * out_w, out_w, 1)
     one_pixel = shape.batch * out_h * out_w == 1  # as many units as there can be: they wait for weights
-    for split in split_channels(out_blocks, 1 if one_pixel else widest_tile(program.target, block)):
+    for split in split_channels(out_blocks, 1 if one_pixel else widest_tile(program.settings.target, block)):
         if pairs is not None and pairs.unit.has_tiles:
             rows = choose_matrix_rows(out_w)
         else:
             rows = choose_rows(
                 out_w,
-                most_rows(program.target, block, split.blocks),
-                split.blocks * max(block * 32 // program.target.vector_bits, 1),
+                most_rows(program.settings.target, block, split.blocks),
+                split.blocks * max(block * 32 // program.settings.target.vector_bits, 1),
             )
         kernel = direct_kernel(rows, split.blocks, block, shape.strides[1], plain_input, epilogue, pairs, pair_tensors)
         packed = _pack_weights(weights, shape.groups, block, split, plain_input)
@@ -149,24 +150,25 @@ def emit_direct(
         extent = numbers[Arg.POSITIONS] * numbers[Arg.ALL_OC_TILES]
         share = split.tiles * split.blocks / out_blocks
         work = max(geometry.macs * share * SCALAR_WORK_PER_MAC, packed.nbytes * WORK_PER_WEIGHT_BYTE)
-        chunks = program.chunks(extent, work)
+        chunks = program.steps.chunks(extent, work)
         start = 4 * block * destination.offset
-        packed_weights = program.constant(packed, in_place=True)
+        packed_weights = program.constants.put(packed, in_place=True)
         if input_scale is not None:
             packed_weights = emit_scaled_weights(program, packed, input_scale)
-        packed_bias = program.constant(_pack_channels(bias, shape.groups, block, split))
+        packed_bias = program.constants.put(_pack_channels(bias, shape.groups, block, split))
         words: Words = {
             Arg.INPUT: source,
             Arg.WEIGHTS: packed_weights,
             Arg.BIAS: packed_bias,
             Arg.OUTPUT: At(target, start),
             Arg.PAIR_OUTPUT: 0 if pairs is None or pairs.target is None else pairs.target,
-            Arg.SCRATCH: program.scratch(4 * scratch_floats * chunks) if scratch_floats else packed_bias,
+            Arg.SCRATCH: Buf.scratch(4 * scratch_floats * chunks) if scratch_floats else packed_bias,
             Arg.SCRATCH_FLOATS: scratch_floats,
             Arg.WINDOW_FLOATS: window_floats,
             **numbers,
             "channels": [
-                program.constant(_pack_channels(channel, shape.groups, block, split)) for channel in epilogue.channels
+                program.constants.put(_pack_channels(channel, shape.groups, block, split))
+                for channel in epilogue.channels
             ],
             "tensors": [At(tensor, start) for tensor in tensors],
         }
@@ -175,7 +177,7 @@ def emit_direct(
         )
         note = "" if pairs is None else f"bfloat16 {pairs.unit.value}"
         form_given = form if pairs is None else None
-        program.emit(kernel, words, extent=extent, work=work, chunks=chunks, note=note, form=form_given)
+        program.steps.emit(kernel, words, extent=extent, work=work, chunks=chunks, note=note, form=form_given)
 
 
 def simplified(shape: Geometry) -> Geometry:
@@ -214,7 +216,7 @@ def _numbers(
     destination: Destination,
 ) -> dict[Arg, int]:
     """The argument words that are numbers, but for the sizes of scratch memory."""
-    block = program.block
+    block = program.settings.block
     step = 1 if plain_input else block
     (in_h, in_w), (kernel_h, kernel_w), (out_h, out_w) = shape.image, shape.kernel, shape.output
     in_blocks = shape.group_in if plain_input else -(-shape.group_in // block)
@@ -223,7 +225,7 @@ def _numbers(
     run = step * kernel_w if merged else step
     tiles = -(-out_w // rows)
     units = shape.batch * out_h * split.tiles * shape.groups
-    in_segment = segment_tiles(tiles, units, program.threads)
+    in_segment = segment_tiles(tiles, units, program.settings.threads)
     segments = -(-tiles // in_segment)
     block_weights = step * kernel_h * kernel_w * split.blocks * block
     pass_blocks = _pass_blocks(in_blocks, 4 * block_weights)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mace_core.graph import Node
 from mace_core.native.numba_kernel import numba_source
 from mace_cpu.conv.geometry import Geometry
-from mace_cpu.shared.program.buffers import Buf
+from mace_cpu.shared.parts.buffers import Buf
 from mace_cpu.shared.program.program import Program
 
 KERNELS = "mace_cpu.conv.general.kernels"
@@ -20,8 +20,8 @@ def emit_general(program: Program, node: Node, geometry: Geometry, *, transposed
     x, w, y = node.inputs[0], node.inputs[1], node.outputs[0]
     assert x is not None and w is not None and y is not None
     bias = node.input(2)
-    source, weights = program.read(x), program.read(w)
-    start: Buf | int = 0 if bias is None else program.read(bias)
+    source, weights = program.values.read(x), program.values.read(w)
+    start: Buf | int = 0 if bias is None else program.values.read(bias)
     padded = geometry.with_rank(RANK)
     of_axes = {
         "in": padded.image,
@@ -31,10 +31,10 @@ def emit_general(program: Program, node: Node, geometry: Geometry, *, transposed
         "dilation": padded.dilations,
         "pad": padded.pads,
     }
-    target = program.write(y)
+    target = program.values.write(y)
     planes = geometry.batch * geometry.out_channels
-    program.emit(
-        numba_source(KERNELS, "conv_transpose" if transposed else "conv", dtype=program.dtype(y).label),
+    program.steps.emit(
+        numba_source(KERNELS, "conv_transpose" if transposed else "conv", dtype=program.facts.dtype(y).label),
         {
             "x": source,
             "w": weights,
@@ -47,5 +47,5 @@ def emit_general(program: Program, node: Node, geometry: Geometry, *, transposed
             **{f"{axis}_{what}": words[i] for i, axis in enumerate(AXES) for what, words in of_axes.items()},
         },
         extent=planes if transposed else planes * padded.output[0],
-        work=geometry.macs / 4 + program.size(y),
+        work=geometry.macs / 4 + program.facts.size(y),
     )

@@ -19,8 +19,9 @@ from mace_cpu.conv.planar.arguments import Arg
 from mace_cpu.conv.transposed.lower import Phase, as_convolution, axis_phases
 from mace_cpu.shared.codegen.version import generator_version
 from mace_cpu.shared.epilogue.epilogue import Epilogue
-from mace_cpu.shared.program.buffers import Buf
-from mace_cpu.shared.program.program import Program, Words
+from mace_cpu.shared.parts.buffers import Buf
+from mace_cpu.shared.parts.steps import Words
+from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.tiles.choose import segment_tiles
 
 CHANNEL_CHOICES = (1, 2, 3, 4, 6, 8, 9, 12, 16, 24)
@@ -176,15 +177,15 @@ def _emit(
     phased: bool,
 ) -> None:
     """``weights`` (groups, O / groups, C / groups, kernel), where O counts the phases."""
-    lanes = program.target.vector_bits // 32
+    lanes = program.settings.target.vector_bits // 32
     row_phases, column_phases = lattice.phases
-    tile = choose_tile(program.target, shape, column_phases)
+    tile = choose_tile(program.settings.target, shape, column_phases)
     channels = shape.group_out // column_phases
     channel_tiles = -(-channels // tile.channels)
     pixels = tile.vectors * lanes
     (in_h, in_w), (kernel_h, kernel_w), (rows, width) = shape.image, shape.kernel, shape.output
     tiles = -(-width // pixels)
-    in_segment = segment_tiles(tiles, shape.batch * shape.groups * rows, program.threads)
+    in_segment = segment_tiles(tiles, shape.batch * shape.groups * rows, program.settings.threads)
     segments = -(-tiles // in_segment)
     span = pixels * shape.strides[1] + (kernel_w - 1) * shape.dilations[1]
     window_row = -(-span // lanes) * lanes
@@ -199,20 +200,20 @@ def _emit(
     packed = weights[:, by_tile].transpose(0, 1, 3, 4, 5, 2)
     extent = shape.batch * shape.groups * rows * segments
     work = shape.macs * SCALAR_WORK_PER_MAC
-    chunks = program.chunks(extent, work)
+    chunks = program.steps.chunks(extent, work)
 
     def by_group(values: Floats) -> Buf:
-        return program.constant(np.ascontiguousarray(values.reshape(shape.groups, -1)[:, by_tile], np.float32))
+        return program.constants.put(np.ascontiguousarray(values.reshape(shape.groups, -1)[:, by_tile], np.float32))
 
     biases = by_group(bias)
     words: Words = {
-        Arg.INPUT: program.read(x),
-        Arg.WEIGHTS: program.constant(np.ascontiguousarray(packed, np.float32)),
+        Arg.INPUT: program.values.read(x),
+        Arg.WEIGHTS: program.constants.put(np.ascontiguousarray(packed, np.float32)),
         Arg.BIAS: biases,
         Arg.OUTPUT: target,
-        Arg.SCRATCH: program.scratch(4 * scratch_floats * chunks) if outside else biases,
+        Arg.SCRATCH: Buf.scratch(4 * scratch_floats * chunks) if outside else biases,
         "channels": [by_group(channel) for channel in epilogue.channels],
-        "tensors": [program.read(tensor) for tensor in epilogue.tensors],
+        "tensors": [program.values.read(tensor) for tensor in epilogue.tensors],
         Arg.SCRATCH_FLOATS: scratch_floats,
         Arg.GROUPS: shape.groups,
         Arg.GROUP_CHANNELS: channels,
@@ -249,7 +250,7 @@ def _emit(
         width < pixels and not phased,
         epilogue,
     )
-    program.emit(kernel, words, extent=extent, work=work, chunks=chunks)
+    program.steps.emit(kernel, words, extent=extent, work=work, chunks=chunks)
 
 
 def _tile_rows(channels: int, column_phases: int, per_tile: int) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:

@@ -20,53 +20,64 @@ from mace_core.tensor import DType
 from mace_cpu.conv.geometry import conv_geometry
 from mace_cpu.shared.codegen.version import generator_version
 from mace_cpu.shared.nodes import need
-from mace_cpu.shared.program.buffers import Buf, Layout
+from mace_cpu.shared.parts.buffers import Buf, Layout
+from mace_cpu.shared.program.fusion import Deferred
 from mace_cpu.shared.program.program import Program
+from mace_cpu.shared.registry import begins
 
 FEWER = 3
 """A weight multiplied counts as so many pixels multiplied: it has to be read by the convolution from elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
-class ScaledInput:
+class ScaledInput(Deferred):
     """What a convolution reads instead of its input: ``source`` (1, C, ...) times ``scale`` (1, C, 1, ...)."""
 
     source: Value
     scale: Value
 
 
+@begins("Mul")
 def defer_scale(program: Program, node: Node) -> bool:
     """Leave a Mul of a picture and a number per channel to the convolution that alone reads it, if that is worth it."""
     product = need(node.output(0))
-    user = program.sole_user(product)
-    shape = program.shape(product)
+    user = program.fusion.sole_user(product)
+    shape = program.facts.shape(product)
     if user is None or user.op_type != "Conv" or user.domain or user.inputs[0] is not product or len(shape) < 3:
         return False
-    if shape[0] != 1 or program.dtype(product) is not DType.FLOAT32 or program.bfloat16 is not None:
+    if shape[0] != 1 or program.facts.dtype(product) is not DType.FLOAT32 or program.settings.bfloat16 is not None:
         return False  # (weights in bfloat16 are packed once)
     pair = _picture_and_scale(program, node)
-    weights = program.constant_of(user.inputs[1])
-    if pair is None or weights is None or (user.input(2) is not None and program.constant_of(user.input(2)) is None):
+    weights = program.facts.constant_of(user.inputs[1])
+    if (
+        pair is None
+        or weights is None
+        or (user.input(2) is not None and program.facts.constant_of(user.input(2)) is None)
+    ):
         return False
-    geometry = conv_geometry(user, shape, weights.shape, program.shape(need(user.output(0))))
+    geometry = conv_geometry(user, shape, weights.shape, program.facts.shape(need(user.output(0))))
     taps = geometry.out_channels * math.prod(geometry.kernel)
-    if geometry.groups != 1 or len(geometry.image) > 2 or program.size(product) == 0:
+    if geometry.groups != 1 or len(geometry.image) > 2 or program.facts.size(product) == 0:
         return False
-    if program.size(need(user.output(0))) == 0 or taps * FEWER > math.prod(geometry.image):
+    if program.facts.size(need(user.output(0))) == 0 or taps * FEWER > math.prod(geometry.image):
         return False
-    program.defer(product, user, pair)
+    program.fusion.defer(product, user, pair)
     return True
 
 
 def _picture_and_scale(program: Program, node: Node) -> ScaledInput | None:
     """The operands of a Mul, if they are a BLOCKED value of the result's shape and one number per channel."""
-    shape = program.shape(need(node.output(0)))
+    shape = program.facts.shape(need(node.output(0)))
     one_pixel = (1, shape[1], *(1 for _ in shape[2:]))
     left, right = need(node.input(0)), need(node.input(1))
     for picture, scale in ((left, right), (right, left)):
-        if program.shape(picture) != shape or program.shape(scale) != one_pixel or math.prod(shape[2:]) == 1:
+        if (
+            program.facts.shape(picture) != shape
+            or program.facts.shape(scale) != one_pixel
+            or math.prod(shape[2:]) == 1
+        ):
             continue
-        if program.has(picture, Layout.BLOCKED) and program.is_ready(scale):
+        if program.values.has(picture, Layout.BLOCKED) and program.values.is_ready(scale):
             return ScaledInput(picture, scale)
     return None
 
@@ -77,14 +88,14 @@ def emit_scaled_weights(program: Program, packed: npt.NDArray[np.float32], scale
     They are packed as [group = 1][tile][in block][kernel row][tap][channel in block][columns].
     """
     _, tiles, in_blocks, *taps, block, columns = packed.shape
-    target = program.scratch(packed.nbytes)
-    channels = program.shape(scale)[1]
-    program.emit(
+    target = Buf.scratch(packed.nbytes)
+    channels = program.facts.shape(scale)[1]
+    program.steps.emit(
         scale_kernel(columns),
         {
-            "weights": program.constant(packed, in_place=True),
+            "weights": program.constants.put(packed, in_place=True),
             "result": target,
-            "numbers": program.read(scale),
+            "numbers": program.values.read(scale),
             "channels": channels,
             "in_blocks": in_blocks,
             "taps": math.prod(taps),

@@ -17,7 +17,7 @@ from mace_core.native.numba_kernel import numba_source
 from mace_cpu.conv.direct.lower import Destination, Floats, emit_direct, fits_direct
 from mace_cpu.conv.geometry import Geometry
 from mace_cpu.shared.epilogue.epilogue import Epilogue
-from mace_cpu.shared.program.buffers import Buf
+from mace_cpu.shared.parts.buffers import Buf
 from mace_cpu.shared.program.program import Program
 
 MOST_PHASES = 64
@@ -76,11 +76,11 @@ def emit_shuffle(
     )
     repeated = Epilogue(epilogue.ops, tuple(np.repeat(c, taps) for c in epilogue.channels))
     by_channel = np.ascontiguousarray(weights.reshape(shape.in_channels, channels).T)
-    blocks = -(-channels // program.block)
+    blocks = -(-channels // program.settings.block)
     pixels = math.prod(shape.image)
-    made = program.scratch(4 * shape.batch * blocks * program.block * pixels)
+    made = Buf.scratch(4 * shape.batch * blocks * program.settings.block * pixels)
     emit_direct(program, product, x, by_channel, np.repeat(bias, taps), repeated, made)
-    program.emit(
+    program.steps.emit(
         numba_source("mace_cpu.conv.general.kernels", "spread_phases"),
         {
             "source": made,
@@ -91,7 +91,7 @@ def emit_shuffle(
             "columns": shape.image[1],
             "high": shape.kernel[0],
             "wide": shape.kernel[1],
-            "block": program.block,
+            "block": program.settings.block,
         },
         extent=shape.batch * shape.out_channels * shape.image[0],
         work=shape.batch * channels * pixels,

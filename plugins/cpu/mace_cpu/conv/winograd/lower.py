@@ -19,8 +19,9 @@ from mace_cpu.conv.winograd.arguments import Arg
 from mace_cpu.conv.winograd.matrices import transforms
 from mace_cpu.shared.codegen.version import generator_version
 from mace_cpu.shared.epilogue.epilogue import Epilogue
-from mace_cpu.shared.program.buffers import Buf, Layout, aligned_empty
-from mace_cpu.shared.program.program import Program, Words
+from mace_cpu.shared.parts.buffers import Buf, Layout, aligned_empty
+from mace_cpu.shared.parts.steps import Words
+from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.tiles.arguments import STEPS_PER_FETCH
 from mace_cpu.shared.tiles.choose import (
     ChannelSplit,
@@ -99,7 +100,7 @@ def fits_winograd(geometry: Geometry) -> bool:
 
 def winograd_plan(program: Program, geometry: Geometry, direct_cost: float) -> Plan | None:
     """The best plan, if it is clearly cheaper than ``direct_cost`` vector multiplications."""
-    if not (program.winograd and fits_winograd(geometry)):
+    if not (program.settings.winograd and fits_winograd(geometry)):
         return None
     best = _plan(program, geometry, RESULTS[0])
     for results in RESULTS[1:]:
@@ -115,19 +116,19 @@ def weight_cost(floats: float, sweeps: float) -> float:
 
 
 def _plan(program: Program, geometry: Geometry, results: int) -> Plan:
-    block = program.block
-    vectors = max(block * 32 // program.target.vector_bits, 1)
+    block = program.settings.block
+    vectors = max(block * 32 // program.settings.target.vector_bits, 1)
     in_blocks, out_blocks = -(-geometry.in_channels // block), -(-geometry.out_channels // block)
     height, width = (-(-size // results) for size in geometry.output)
     total = geometry.batch * height * width
     points = (results + TAPS - 1) ** 2
-    widest = min(widest_tile(program.target, block), out_blocks)
-    tallest = most_rows(program.target, block, widest)
+    widest = min(widest_tile(program.settings.target, block), out_blocks)
+    tallest = most_rows(program.settings.target, block, widest)
     oc_tiles = -(-out_blocks // widest)
-    band = _band(total, tallest, 4 * points * block * (in_blocks + widest), oc_tiles, program.threads)
+    band = _band(total, tallest, 4 * points * block * (in_blocks + widest), oc_tiles, program.settings.threads)
     bands = -(-total // band)
     # with one band the threads share the channels, and each transforms the input for itself
-    parts = min(program.threads, oc_tiles) if bands == 1 else 1
+    parts = min(program.settings.threads, oc_tiles) if bands == 1 else 1
     rows = choose_rows(band, tallest, widest * vectors)
     tiles = -(-band // rows) * bands
     into, out_of = TRANSFORM_COST[results]
@@ -136,7 +137,7 @@ def _plan(program: Program, geometry: Geometry, results: int) -> Plan:
     weights = points * geometry.in_channels * out_blocks * block
     product = max(product, weight_cost(weights, bands))
     transform = total * vectors * (in_blocks * into * parts + out_blocks * out_of)
-    if not has_many_registers(program.target):
+    if not has_many_registers(program.settings.target):
         transform *= SPILLED
     # read in squares, of which nothing is fetched ahead
     image = geometry.batch * in_blocks * block * math.prod(geometry.image)
@@ -165,30 +166,30 @@ def emit_winograd(
     target: Buf,
 ) -> None:
     """Emit the steps of a convolution of constant weights (O, C, 3, 3) into a BLOCKED buffer."""
-    block = program.block
-    source = program.read(x, Layout.BLOCKED)
-    tensors = [program.read(t, Layout.BLOCKED) for t in epilogue.tensors]
+    block = program.settings.block
+    source = program.values.read(x, Layout.BLOCKED)
+    tensors = [program.values.read(t, Layout.BLOCKED) for t in epilogue.tensors]
     in_blocks, out_blocks = -(-geometry.in_channels // block), -(-geometry.out_channels // block)
     total = geometry.batch * math.prod(plan.patches)
     bands = -(-total // plan.band)
-    for split in split_channels(out_blocks, widest_tile(program.target, block)):
-        vectors = split.blocks * max(block * 32 // program.target.vector_bits, 1)
-        rows = choose_rows(plan.band, most_rows(program.target, block, split.blocks), vectors)
+    for split in split_channels(out_blocks, widest_tile(program.settings.target, block)):
+        vectors = split.blocks * max(block * 32 // program.settings.target.vector_bits, 1)
+        rows = choose_rows(plan.band, most_rows(program.settings.target, block, split.blocks), vectors)
         columns = split.blocks * block
         parts = min(plan.parts, split.tiles)
         input_point = in_blocks * plan.band * block + PADDING_FLOATS
         product_point = plan.band * columns + PADDING_FLOATS
         scratch_floats = plan.points * (input_point + product_point)
         tile_fetch = -(-geometry.in_channels * columns // -(-plan.band // rows))
-        per_thread = CHUNKS_PER_THREAD if bands >= MANY_BANDS * program.threads else 1
-        chunks = min(bands * parts, program.threads * per_thread)
+        per_thread = CHUNKS_PER_THREAD if bands >= MANY_BANDS * program.settings.threads else 1
+        chunks = min(bands * parts, program.settings.threads * per_thread)
         words: Words = {
             Arg.INPUT: source,
-            Arg.WEIGHTS: program.constant(_pack(weights, plan.results, block, split), in_place=True),
-            Arg.BIAS: program.constant(_per_channel(bias, block, split)),
+            Arg.WEIGHTS: program.constants.put(_pack(weights, plan.results, block, split), in_place=True),
+            Arg.BIAS: program.constants.put(_per_channel(bias, block, split)),
             Arg.OUTPUT: target,
-            Arg.SCRATCH: program.scratch(4 * scratch_floats * chunks),
-            "channels": [program.constant(_per_channel(channel, block, split)) for channel in epilogue.channels],
+            Arg.SCRATCH: Buf.scratch(4 * scratch_floats * chunks),
+            "channels": [program.constants.put(_per_channel(channel, block, split)) for channel in epilogue.channels],
             "tensors": tensors,
             Arg.SCRATCH_FLOATS: scratch_floats,
             Arg.PRODUCTS_AT: plan.points * input_point,
@@ -216,7 +217,7 @@ def emit_winograd(
         }
         kernel = winograd_kernel(plan.results, rows, split.blocks, block, epilogue)
         work = geometry.macs * split.tiles * split.blocks / out_blocks * SCALAR_WORK_PER_MAC
-        program.emit(kernel, words, extent=bands * parts, work=work, chunks=chunks)
+        program.steps.emit(kernel, words, extent=bands * parts, work=work, chunks=chunks)
 
 
 def _pack(weights: Floats, results: int, block: int, split: ChannelSplit) -> Floats:

@@ -195,15 +195,15 @@ def match_epilogue(
             found, nodes, value = diamond
             ops.extend(found)
             for node in nodes:
-                program.fuse(node)
+                program.fusion.fuse(node)
             continue
-        user = program.sole_user(value)
+        user = program.fusion.sole_user(value)
         if user is None:
             break
         step = _match_node(program, user, value, channel_axis)
         if step is None or len(residuals) + len(step.tensors) > tensors:
             break
-        program.fuse(user)
+        program.fusion.fuse(user)
         ops.extend(step.ops)
         channels.extend(step.channels)
         residuals.extend(step.tensors)
@@ -216,9 +216,9 @@ def match_epilogue(
 def _match_node(program: Program, node: Node, value: Value, channel_axis: int) -> Epilogue | None:
     """The operations of one node on ``value``, or None if they cannot be part of an epilogue."""
     result = node.output(0)
-    if node.domain != "" or result is None or program.shape(result) != program.shape(value):
+    if node.domain != "" or result is None or program.facts.shape(result) != program.facts.shape(value):
         return None
-    if program.dtype(result) is not DType.FLOAT32:
+    if program.facts.dtype(result) is not DType.FLOAT32:
         return None
     if node.op_type in ("Add", "Sub", "Mul", "Div"):
         return _match_binary(program, node, value, channel_axis)
@@ -248,8 +248,8 @@ def _match_binary(program: Program, node: Node, value: Value, channel_axis: int)
     constant = per_channel(program, other, value, channel_axis)
     if constant is not None:
         return Epilogue((EpilogueOp(kind, "channel"),), (constant,))
-    if program.is_ready(other) and program.shape(other) == program.shape(value):
-        if program.constant_of(other) is not None:
+    if program.values.is_ready(other) and program.facts.shape(other) == program.facts.shape(value):
+        if program.facts.constant_of(other) is not None:
             return None
         return Epilogue((EpilogueOp(kind, "tensor"),), (), (other,))
     return None
@@ -258,11 +258,11 @@ def _match_binary(program: Program, node: Node, value: Value, channel_axis: int)
 def _match_batch_normalization(program: Program, node: Node, value: Value) -> Epilogue | None:
     if node.inputs[0] is not value or node.attr("training_mode", 0) or any(o is not None for o in node.outputs[1:]):
         return None
-    params = [program.constant_of(v) for v in node.inputs[1:5]]
+    params = [program.facts.constant_of(v) for v in node.inputs[1:5]]
     scale, bias, mean, variance = [None] * 4 if any(p is None for p in params) else params
     if scale is None or bias is None or mean is None or variance is None:
         return None
-    if any(p.shape != (program.shape(value)[1],) for p in (scale, bias, mean, variance)):
+    if any(p.shape != (program.facts.shape(value)[1],) for p in (scale, bias, mean, variance)):
         return None
     factor = scale.astype(np.float64) / np.sqrt(variance.astype(np.float64) + node.attr("epsilon", 1e-5))
     shift = bias.astype(np.float64) - mean.astype(np.float64) * factor
@@ -275,11 +275,16 @@ def _match_diamond(program: Program, value: Value) -> tuple[tuple[EpilogueOp, ..
 
     Exporters write SiLU so, and hard swish as ``x * Clip(x + 3, 0, 6) / 6``.
     """
-    users = program.view.users(value)
-    if len(users) != 2 or users[0] is users[1] or program.view.is_output(value):
+    users = program.facts.view.users(value)
+    if len(users) != 2 or users[0] is users[1] or program.facts.view.is_output(value):
         return None
     for gate, last in (users, users[::-1]):
-        if last.op_type not in ("Mul", "Add") or last.domain or last.outputs[0] is None or not program.is_free(last):
+        if (
+            last.op_type not in ("Mul", "Add")
+            or last.domain
+            or last.outputs[0] is None
+            or not program.fusion.is_free(last)
+        ):
             continue
         chain = _match_gate(program, gate, last, value)
         if chain is None:
@@ -304,9 +309,12 @@ def _match_gate(
     current = value
     while len(nodes) < MOST_GATE_NODES:
         result = node.output(0)
-        if result is None or node is last or not program.is_free(node):
+        if result is None or node is last or not program.fusion.is_free(node):
             return None
-        if program.shape(result) != program.shape(value) or program.dtype(result) is not DType.FLOAT32:
+        if (
+            program.facts.shape(result) != program.facts.shape(value)
+            or program.facts.dtype(result) is not DType.FLOAT32
+        ):
             return None
         number = number_operation(program, node, current) if current in node.inputs and not node.domain else None
         found = (number,) if number is not None else activation_of(program, node)
@@ -314,7 +322,7 @@ def _match_gate(
             return None
         ops += found
         nodes.append(node)
-        following = program.sole_user(result)
+        following = program.fusion.sole_user(result)
         if following is last:
             return (ops, nodes) if set(last.inputs) == {value, result} else None
         if following is None:

@@ -43,7 +43,7 @@ def number_operation(program: Program, node: Node, value: Value) -> EpilogueOp |
     if node.op_type not in ("Add", "Sub", "Mul", "Div"):
         return None
     left, right = node.inputs
-    constant = program.constant_of(right if left is value else left)
+    constant = program.facts.constant_of(right if left is value else left)
     if constant is None or constant.size != 1 or constant.dtype != np.float32 or left is right:
         return None
     if right is value and node.op_type in ("Sub", "Div"):
@@ -71,8 +71,8 @@ def _inverse_in_float32(number: float) -> float:
 
 def per_channel(program: Program, other: Value | None, value: Value, channel_axis: int) -> FloatArray | None:
     """A constant that broadcasts to ``value`` and varies along the channel axis at most, as C elements; else None."""
-    constant = program.constant_of(other)
-    shape = program.shape(value)
+    constant = program.facts.constant_of(other)
+    shape = program.facts.shape(value)
     if constant is None or constant.dtype != np.float32 or constant.ndim > len(shape):
         return None
     axis = channel_axis % len(shape) if shape else 0
@@ -126,7 +126,7 @@ def attribute_bound(program: Program, node: Node, name: str) -> float | None:
     """A bound of Clip that is an attribute; in the opsets that have these they default to the ends of float32's range,
     which infinities exceed."""
     default = None
-    if program.view.opset() < CLIP_BOUNDS_ARE_INPUTS_SINCE:
+    if program.facts.view.opset() < CLIP_BOUNDS_ARE_INPUTS_SINCE:
         default = {"min": -LARGEST, "max": LARGEST}[name]
     found = node.attr(name, default)
     return None if found is None else float(found)
@@ -140,7 +140,7 @@ def clip_bounds(program: Program, node: Node) -> tuple[float | None, float | Non
         if source is None:
             found = attribute_bound(program, node, name)
         else:
-            content = program.constant_of(source)
+            content = program.facts.constant_of(source)
             if content is None or content.size != 1:
                 return None
             found = float(content.reshape(()))
@@ -154,7 +154,7 @@ def is_inference_dropout(program: Program, node: Node) -> bool:
     """Whether a Dropout passes its input on, and nobody asks for its mask."""
     training = node.input(2)
     if training is not None:
-        content = program.constant_of(training)
+        content = program.facts.constant_of(training)
         if content is None or bool(content.reshape(-1)[0]):
             return False
     return all(output is None for output in node.outputs[1:])

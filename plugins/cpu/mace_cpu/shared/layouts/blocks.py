@@ -6,22 +6,23 @@ import math
 
 from mace_core.graph import Value
 from mace_cpu.shared.layouts.moving import conversion_kernel, copy_kernel
-from mace_cpu.shared.program.buffers import Buf, Layout
-from mace_cpu.shared.program.program import Program
+from mace_cpu.shared.parts.buffers import Buf, Layout
+from mace_cpu.shared.parts.facts import Facts
+from mace_cpu.shared.parts.steps import Steps
 
 PIXELS_PER_UNIT = 512
 COPY_UNIT_BYTES = 1 << 16
 
 
-def emit_conversion(program: Program, value: Value, source: Buf, target: Buf, layout: Layout) -> None:
+def emit_conversion(facts: Facts, steps: Steps, value: Value, source: Buf, target: Buf, layout: Layout) -> None:
     """Fill ``target`` with ``value`` (N, C, ...) in ``layout`` from ``source``, which holds it in the other one."""
-    n, c, *spatial = program.shape(value)
+    n, c, *spatial = facts.shape(value)
     pixels = math.prod(spatial)
-    blocks = -(-c // program.block)
+    blocks = -(-c // facts.block)
     parts = max(-(-pixels // PIXELS_PER_UNIT), 1)
-    kernel = conversion_kernel(program.block, layout is Layout.BLOCKED)
+    kernel = conversion_kernel(facts.block, layout is Layout.BLOCKED)
     empty = n * c * pixels == 0
-    program.emit(
+    steps.emit(
         kernel,
         {
             "source": source,
@@ -37,9 +38,9 @@ def emit_conversion(program: Program, value: Value, source: Buf, target: Buf, la
     )
 
 
-def emit_copy(program: Program, source: Buf, target: Buf, nbytes: int) -> None:
+def emit_copy(steps: Steps, source: Buf, target: Buf, nbytes: int) -> None:
     """Copy ``nbytes`` bytes."""
-    program.emit(
+    steps.emit(
         copy_kernel(),
         {"source": source, "target": target, "nbytes": nbytes, "unit_bytes": COPY_UNIT_BYTES},
         extent=-(-nbytes // COPY_UNIT_BYTES),

@@ -8,44 +8,45 @@ from __future__ import annotations
 from mace_core.graph import Value
 from mace_core.native.numba_kernel import numba_source
 from mace_core.tensor import DType
-from mace_cpu.shared.program.buffers import Buf, Place
-from mace_cpu.shared.program.program import Program
+from mace_cpu.shared.parts.buffers import Buf, Place
+from mace_cpu.shared.parts.facts import Facts
+from mace_cpu.shared.parts.steps import Steps
 
 KERNELS = "mace_cpu.shared.layouts.kernels_packed"
 GROUPS_PER_UNIT = 1024
 
 
-def emit_unpacked(program: Program, value: Value, source: Buf) -> None:
-    """Let ``value``, which lies packed in ``source``, lie in memory with a byte per element, too."""
-    extent = _units(program, value)
-    dtype = program.dtype(value)
-    program.emit(
+def emit_unpacked(facts: Facts, steps: Steps, value: Value, source: Buf, target: Buf) -> None:
+    """Fill ``target`` with ``value``, which lies packed in ``source``, a byte per element."""
+    extent = _units(facts, value)
+    dtype = facts.dtype(value)
+    steps.emit(
         numba_source(KERNELS, "unpack", bits=str(dtype.bits), signed=str(int(dtype.is_integer and _is_signed(dtype)))),
         {
             "source": source,
-            "target": program.write(value),
-            "elements": program.size(value),
+            "target": target,
+            "elements": facts.size(value),
             "unit_groups": GROUPS_PER_UNIT,
         },
         extent=extent,
-        work=program.size(value),
+        work=facts.size(value),
         name="Unpack",
     )
 
 
-def emit_packed(program: Program, value: Value, source: Buf, output: int) -> None:
+def emit_packed(facts: Facts, steps: Steps, value: Value, source: Buf, output: int) -> None:
     """Store ``value``, a byte per element in ``source``, as the output of this index."""
-    dtype = program.dtype(value)
-    program.emit(
+    dtype = facts.dtype(value)
+    steps.emit(
         numba_source(KERNELS, "pack", bits=str(dtype.bits)),
         {
             "source": source,
-            "target": Buf(Place.OUTPUT, dtype.nbytes(program.size(value)), output),
-            "elements": program.size(value),
+            "target": Buf(Place.OUTPUT, dtype.nbytes(facts.size(value)), output),
+            "elements": facts.size(value),
             "unit_groups": GROUPS_PER_UNIT,
         },
-        extent=_units(program, value),
-        work=program.size(value),
+        extent=_units(facts, value),
+        work=facts.size(value),
         name="Pack",
     )
 
@@ -54,7 +55,7 @@ def _is_signed(dtype: DType) -> bool:
     return dtype.name.startswith("INT")
 
 
-def _units(program: Program, value: Value) -> int:
+def _units(facts: Facts, value: Value) -> int:
     """Units of whole groups: a group is the elements that begin and end with a byte."""
-    per_group = {2: 4, 4: 2, 6: 4}[program.dtype(value).bits]
-    return -(-program.size(value) // (per_group * GROUPS_PER_UNIT))
+    per_group = {2: 4, 4: 2, 6: 4}[facts.dtype(value).bits]
+    return -(-facts.size(value) // (per_group * GROUPS_PER_UNIT))

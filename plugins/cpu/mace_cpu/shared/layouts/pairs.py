@@ -10,9 +10,10 @@ from mace_core.native.kernel import KernelSource
 from mace_core.native.kernel_words import WordLayout
 from mace_core.native.target import Target
 from mace_cpu.shared.codegen.version import generator_version
+from mace_cpu.shared.parts.buffers import Buf, Layout
+from mace_cpu.shared.parts.facts import Facts
+from mace_cpu.shared.parts.steps import Steps
 from mace_cpu.shared.precision import Bfloat16Unit
-from mace_cpu.shared.program.buffers import Buf, Layout
-from mace_cpu.shared.program.program import Program
 
 PIXELS_PER_UNIT = 512
 
@@ -20,50 +21,50 @@ PLANE_WORDS = WordLayout.parse("source target channels pixels unit_pixels plane_
 """Of kernels between the layouts of channels; a plane is a block of channels, or a pair of them."""
 
 
-def emit_pairs(program: Program, value: Value, source: Buf) -> Buf:
+def emit_pairs(facts: Facts, steps: Steps, unit: Bfloat16Unit, value: Value, source: Buf) -> Buf:
     """A buffer with ``value`` in the PAIRS layout, from ``source``, which holds it in the BLOCKED one."""
-    n, c, *_ = program.shape(value)
-    target = program.scratch(program.narrow_nbytes(value, Layout.PAIRS))
-    pairs = -(-c // (2 * program.block))
-    _emit_planes(program, pairs_kernel(program.block, _unit(program)), value, source, target, n * pairs, "ToBfloat16")
+    n, c, *_ = facts.shape(value)
+    target = Buf.scratch(facts.narrow_nbytes(value, Layout.PAIRS))
+    pairs = -(-c // (2 * facts.block))
+    _emit_planes(facts, steps, pairs_kernel(facts.block, unit), value, source, target, n * pairs, "ToBfloat16")
     return target
 
 
-def emit_wide(program: Program, value: Value, source: Buf) -> Buf:
+def emit_wide(facts: Facts, steps: Steps, value: Value, source: Buf) -> Buf:
     """A buffer with ``value`` in the BLOCKED layout, from ``source``, which holds it in the PAIRS one."""
-    n, c, *_ = program.shape(value)
-    target = program.scratch(program.blocked_nbytes(value))
-    blocks = -(-c // program.block)
-    _emit_planes(program, wide_kernel(program.block), value, source, target, n * blocks, "FromBfloat16")
+    n, c, *_ = facts.shape(value)
+    target = Buf.scratch(facts.blocked_nbytes(value))
+    blocks = -(-c // facts.block)
+    _emit_planes(facts, steps, wide_kernel(facts.block), value, source, target, n * blocks, "FromBfloat16")
     return target
 
 
-def emit_pair_rows(program: Program, value: Value, source: Buf) -> Buf:
+def emit_pair_rows(facts: Facts, steps: Steps, unit: Bfloat16Unit, value: Value, source: Buf) -> Buf:
     """A buffer with ``value`` in the PAIR_ROWS layout, from ``source``, which holds it in the PLAIN one."""
-    *outer, elements = program.shape(value)
-    target = program.scratch(program.narrow_nbytes(value, Layout.PAIR_ROWS))
-    program.emit(
-        pair_rows_kernel(program.block, _unit(program)),
+    *outer, elements = facts.shape(value)
+    target = Buf.scratch(facts.narrow_nbytes(value, Layout.PAIR_ROWS))
+    steps.emit(
+        pair_rows_kernel(facts.block, unit),
         {
             "source": source,
             "target": target,
             "elements": elements,
-            "groups": -(-elements // (2 * program.block)),
+            "groups": -(-elements // (2 * facts.block)),
         },
         extent=math.prod(outer),
-        work=program.size(value),
+        work=facts.size(value),
         name="ToBfloat16",
     )
     return target
 
 
 def _emit_planes(
-    program: Program, kernel: KernelSource, value: Value, source: Buf, target: Buf, planes: int, name: str
+    facts: Facts, steps: Steps, kernel: KernelSource, value: Value, source: Buf, target: Buf, planes: int, name: str
 ) -> None:
-    n, c, *spatial = program.shape(value)
+    n, c, *spatial = facts.shape(value)
     pixels = math.prod(spatial)
     parts = max(-(-pixels // PIXELS_PER_UNIT), 1)
-    program.emit(
+    steps.emit(
         kernel,
         {
             "source": source,
@@ -77,11 +78,6 @@ def _emit_planes(
         work=n * c * pixels,
         name=name,
     )
-
-
-def _unit(program: Program) -> Bfloat16Unit:
-    assert program.bfloat16 is not None, "nothing is bfloat16 in this program"
-    return program.bfloat16
 
 
 @functools.cache

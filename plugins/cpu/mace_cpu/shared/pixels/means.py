@@ -7,14 +7,14 @@ import math
 from mace_core.graph import Node, Value
 from mace_cpu.pooling.generated import global_pool_kernel
 from mace_cpu.shared.nodes import attribute_or_input, need, normal_axis
-from mace_cpu.shared.program.buffers import Buf, Layout
+from mace_cpu.shared.parts.buffers import Buf, Layout
 from mace_cpu.shared.program.program import Program
 
 
 def find_mean(program: Program, value: Value) -> Node | None:
     """The node that takes the mean over all pixels of ``value`` (N, C, ...), keeping the axes."""
-    for node in program.view.users(value):
-        if node.domain or not program.is_free(node) or node.inputs[0] is not value:
+    for node in program.facts.view.users(value):
+        if node.domain or not program.fusion.is_free(node) or node.inputs[0] is not value:
             continue
         if node.op_type == "GlobalAveragePool" or (node.op_type == "ReduceMean" and _means_pixels(program, node)):
             return node
@@ -22,26 +22,26 @@ def find_mean(program: Program, value: Value) -> Node | None:
 
 
 def _means_pixels(program: Program, node: Node) -> bool:
-    rank = len(program.shape(need(node.input(0))))
-    axes = attribute_or_input(program.view, node, "axes", 1)
-    kept = len(program.shape(need(node.output(0)))) == rank
+    rank = len(program.facts.shape(need(node.input(0))))
+    axes = attribute_or_input(program.facts.view, node, "axes", 1)
+    kept = len(program.facts.shape(need(node.output(0)))) == rank
     return bool(axes) and kept and {normal_axis(axis, rank) for axis in axes or ()} == set(range(2, rank))
 
 
 def emit_mean(program: Program, value: Value, node: Node, sums: Buf, rows: int) -> None:
     """Compute ``node``, the mean of ``value``, from ``sums``: (N, blocks, rows, block)."""
-    program.claim([node])
-    n, c, *spatial = program.shape(value)
-    blocks = n * -(-c // program.block)
-    with program.on_behalf_of([node]):
-        program.emit(
-            global_pool_kernel(program.block, "sum"),
+    program.fusion.claim([node])
+    n, c, *spatial = program.facts.shape(value)
+    blocks = n * -(-c // program.settings.block)
+    with program.steps.on_behalf_of([node]):
+        program.steps.emit(
+            global_pool_kernel(program.settings.block, "sum"),
             {
                 "source": sums,
-                "target": program.write(need(node.output(0)), Layout.BLOCKED),
+                "target": program.values.write(need(node.output(0)), Layout.BLOCKED),
                 "pixels": rows,
                 "factor": 1.0 / math.prod(spatial),
             },
             extent=blocks,
-            work=blocks * rows * program.block / 2,
+            work=blocks * rows * program.settings.block / 2,
         )

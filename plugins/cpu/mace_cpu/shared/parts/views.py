@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mace_core.graph import Node
-    from mace_cpu.shared.program.buffers import Buf
+    from mace_cpu.shared.parts.buffers import Buf
 
 
 @dataclass(frozen=True, slots=True)

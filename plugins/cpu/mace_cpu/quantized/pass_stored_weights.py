@@ -18,6 +18,7 @@ import numpy.typing as npt
 from mace_core.graph import GraphView, Node, Value
 from mace_core.tensor import DType, Tensor
 from mace_cpu.shared.nodes import need, normal_axis
+from mace_cpu.shared.registry import before_lowering
 
 Array = npt.NDArray[Any]
 
@@ -43,6 +44,7 @@ class WeightsView(GraphView):
         return found if found is not None or value is None else self._folded.get(value)
 
 
+@before_lowering
 def fold_stored_weights(view: GraphView) -> GraphView:
     """``view`` with constants for what these operators make of constants: quantising, widening, moving."""
     folded: dict[Value, Tensor] = {}

@@ -11,10 +11,9 @@ from collections.abc import Callable
 
 from mace_core.graph import Node, Value
 from mace_core.tensor import DType
-from mace_cpu.conv.scaled.lower import defer_scale
 from mace_cpu.elementwise.generate import Expression, Operation, elementwise_kernel, stride_word
 from mace_cpu.elementwise.operands import collapse, fits, loop_shape, place
-from mace_cpu.shared.program.buffers import Layout, element_bytes
+from mace_cpu.shared.parts.buffers import Layout, element_bytes
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import Check, lowers
 
@@ -27,11 +26,11 @@ _WORK = {"exp": 8, "log": 10, "erf": 12, "tanh": 10, "sigmoid": 10, "sin": 12, "
 _WORK.update({"silu": 10, "swish": 10, "mish": 10, "softplus": 18, "elu": 8, "selu": 8, "celu": 10, "pow": 100})
 _WORK.update({"fmod": 50, "mod": 50, "div": 3, "tan": 80, "asin": 50, "acos": 50, "atan": 50})
 
-Translate = Callable[["Fusion", Node], int]
+Translate = Callable[["Chain", Node], int]
 Operands = Callable[[Program, Node], list[Value]]
 
 
-class Fusion:
+class Chain:
     """An expression under construction.
 
     Attributes:
@@ -44,7 +43,7 @@ class Fusion:
         result = node.outputs[0]
         assert result is not None
         self.program = program
-        self.shape = program.shape(result)
+        self.shape = program.facts.shape(result)
         self.layout = _best_layout(program, node, self.shape)
         self._inputs: list[Value] = []
         self._operations: list[Operation] = []
@@ -65,7 +64,7 @@ class Fusion:
         """The element type behind a reference."""
         if reference >= 0:
             return self._operations[reference].dtype
-        return self.program.dtype(self._inputs[~reference]).label
+        return self.program.facts.dtype(self._inputs[~reference]).label
 
     def apply(
         self,
@@ -100,10 +99,10 @@ class Fusion:
         while at < len(self._nodes):
             value = self._nodes[at].outputs[0]
             joined = False
-            for user in self.program.view.users(value) if value is not None else ():
+            for user in self.program.facts.view.users(value) if value is not None else ():
                 translate = find(user)
                 if translate is not None and self._can_join(user):
-                    self.program.fuse(user)
+                    self.program.fusion.fuse(user)
                     self.add(user, translate)
                     joined = True
             # a node that joined may have made another user of an earlier value possible (x * sigmoid(x))
@@ -112,16 +111,16 @@ class Fusion:
     def _can_join(self, node: Node) -> bool:
         program = self.program
         result = node.outputs[0]
-        if not program.is_free(node) or result is None or any(o is not None for o in node.outputs[1:]):
+        if not program.fusion.is_free(node) or result is None or any(o is not None for o in node.outputs[1:]):
             return False
-        if len(self._operations) >= MOST_OPERATIONS or program.shape(result) != self.shape:
+        if len(self._operations) >= MOST_OPERATIONS or program.facts.shape(result) != self.shape:
             return False
-        if self.layout is Layout.BLOCKED and program.dtype(result) is not DType.FLOAT32:
+        if self.layout is Layout.BLOCKED and program.facts.dtype(result) is not DType.FLOAT32:
             return False
         others = [v for v in _operands(program, node) if v not in self._references]
         if len(self._inputs) + len(others) > MOST_INPUTS:
             return False
-        return all(program.is_ready(v) and fits(program, v, self.shape, self.layout) for v in others)
+        return all(program.values.is_ready(v) and fits(program, v, self.shape, self.layout) for v in others)
 
     # --- emission -------------------------------------------------------------------------------------------------
 
@@ -135,13 +134,15 @@ class Fusion:
 
     def _needed(self) -> list[Value]:
         """Results of this kernel's nodes that other nodes, or the outside, read."""
-        program = self.program
+        program, facts = self.program, self.program.facts
         results = [node.outputs[0] for node in self._nodes]
         return [
             value
             for value in results
             if value is not None
-            and (program.view.is_output(value) or any(user not in program.done for user in program.view.users(value)))
+            and (
+                facts.view.is_output(value) or any(not program.fusion.is_done(user) for user in facts.view.users(value))
+            )
         ]
 
     def _stored(self) -> dict[int, Value]:
@@ -176,11 +177,11 @@ class Fusion:
         rows = collapse(
             shape,
             [strides for _, strides in placed],
-            [element_bytes(program.dtype(value)) for value in inputs],
-            program.block if self.layout is Layout.BLOCKED else 0,
+            [element_bytes(program.facts.dtype(value)) for value in inputs],
+            program.settings.block if self.layout is Layout.BLOCKED else 0,
         )
         expression = Expression(
-            tuple((program.dtype(value).label, how) for value, how in zip(inputs, rows.reads, strict=True)),
+            tuple((program.facts.dtype(value).label, how) for value, how in zip(inputs, rows.reads, strict=True)),
             tuple(
                 Operation(o.name, tuple(renumbered[a] for a in o.arguments), o.dtype, o.parameters) for o in operations
             ),
@@ -188,10 +189,10 @@ class Fusion:
             len(rows.outer),
             rows.block,
         )
-        results = [program.write(value, self.layout) for value in stored.values()]
+        results = [program.values.write(value, self.layout) for value in stored.values()]
         segment = rows.length if rows.length <= LONGEST_ROW else SEGMENT
         segments = -(-rows.length // segment) if segment else 0
-        program.emit(
+        program.steps.emit(
             elementwise_kernel(expression),
             {
                 "length": rows.length,
@@ -214,10 +215,10 @@ class Fusion:
             reference = self._references[value]
             if reference < 0:
                 source = self._inputs[~reference]
-                layout = Layout.BLOCKED if program.has(source, Layout.BLOCKED) else Layout.PLAIN
-                program.alias(value, program.read(source, layout), layout)
+                layout = Layout.BLOCKED if program.values.has(source, Layout.BLOCKED) else Layout.PLAIN
+                program.values.alias(value, program.values.read(source, layout), layout)
             elif reference in holders:
-                program.alias(value, program.read(holders[reference], self.layout), self.layout)
+                program.values.alias(value, program.values.read(holders[reference], self.layout), self.layout)
             else:
                 holders[reference] = value
 
@@ -227,9 +228,9 @@ def _best_layout(program: Program, node: Node, shape: tuple[int, ...]) -> Layout
     inputs = _operands(program, node)
     result = node.outputs[0]
     assert result is not None
-    if len(shape) < 2 or program.dtype(result) is not DType.FLOAT32:
+    if len(shape) < 2 or program.facts.dtype(result) is not DType.FLOAT32:
         return Layout.PLAIN
-    if not any(program.shape(v) == shape and program.has(v, Layout.BLOCKED) for v in inputs):
+    if not any(program.facts.shape(v) == shape and program.values.has(v, Layout.BLOCKED) for v in inputs):
         return Layout.PLAIN
     if all(fits(program, v, shape, Layout.BLOCKED) for v in inputs):
         return Layout.BLOCKED
@@ -245,7 +246,7 @@ _OPERANDS: dict[tuple[str, str], Operands] = {}
 def elementwise(
     *op_types: str, check: Check, domain: str = "", operands: Operands | None = None
 ) -> Callable[[Translate], Translate]:
-    """Register the decorated function: it adds an operator to a `Fusion`, gives the result's reference.
+    """Register the decorated function: it adds an operator to a `Chain`, gives the result's reference.
 
     The operators are lowered by fusions that start at them, and may join fusions that start before them.
     ``operands`` tells what a kernel reads where that is not simply the node's inputs.
@@ -253,12 +254,10 @@ def elementwise(
 
     def register(translate: Translate) -> Translate:
         def lower(program: Program, node: Node) -> None:
-            if node.op_type == "Mul" and not node.domain and defer_scale(program, node):
-                return
-            fusion = Fusion(program, node)
-            fusion.add(node, translate)
-            fusion.grow(_find_translation)
-            fusion.emit()
+            chain = Chain(program, node)
+            chain.add(node, translate)
+            chain.grow(_find_translation)
+            chain.emit()
 
         joins(*op_types, domain=domain)(translate)
         if operands is not None:

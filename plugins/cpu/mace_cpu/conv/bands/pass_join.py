@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from mace_core.native.kernel import KernelSource
 from mace_core.native.kernel_words import WordLayout
@@ -16,8 +15,11 @@ from mace_core.native.target import Target
 from mace_cpu.conv.bands.arguments import MOST_WORDS, WINDOW_INPUT, Arg
 from mace_cpu.conv.direct.arguments import Arg as Conv
 from mace_cpu.shared.codegen.version import generator_version
-from mace_cpu.shared.program.buffers import At, Buf, Place, Step
-from mace_cpu.shared.program.program import CHUNKS_PER_THREAD, Program
+from mace_cpu.shared.parts.buffers import At, Buf, Place
+from mace_cpu.shared.parts.forms import ConvolutionForm, WindowForm
+from mace_cpu.shared.parts.steps import CHUNKS_PER_THREAD, Step
+from mace_cpu.shared.program.program import Program
+from mace_cpu.shared.registry import after_lowering
 
 SMALLEST_RESULT_BYTES = 1 << 20
 """A smaller result stays in the second level cache anyway."""
@@ -42,58 +44,22 @@ ROWS_PER_SHARED_ROW = 16
 for an image where that gives all threads the same."""
 
 
-@dataclass(frozen=True, slots=True)
-class ConvolutionForm:
-    """A step of the direct convolution (argument words `codegen.conv_arguments.Arg`) as seen by those who join it.
-
-    Attributes:
-        pixels, blocks: of its register tile.
-        rows, width: of its result.
-        flat: all pixels of an image are taken as one row.
-        whole: it computes every pixel, has one group and reads no tensor in its epilogue.
-    """
-
-    pixels: int
-    blocks: int
-    rows: int
-    width: int
-    flat: bool
-    whole: bool
-
-
-@dataclass(frozen=True, slots=True)
-class WindowForm:
-    """A step that reads windows of its input in the BLOCKED layout; unit: ``plane * out_rows + row``.
-
-    The word `WINDOW_INPUT` is the address of that input.
-
-    Row ``row`` of the result needs ``span`` rows of the input from ``row * stride - pad`` on.
-    """
-
-    planes: int
-    rows: int
-    width: int
-    out_rows: int
-    stride: int
-    pad: int
-    span: int
-
-
+@after_lowering
 def join_bands(program: Program) -> None:
     """Replace convolutions and the step that reads their result by steps that do both."""
     touching: dict[Buf, list[int]] = {}
-    for index, step in enumerate(program.steps):
+    for index, step in enumerate(program.steps.emitted):
         for buf in {at.buf for _, at in step.addresses}:
             touching.setdefault(buf, []).append(index)
     joined: list[Step] = []
-    for index, step in enumerate(program.steps):
+    for index, step in enumerate(program.steps.emitted):
         found = _producers(program, step, index, touching)
         if found:
             del joined[len(joined) - len(found) :]
             joined.extend(_join(program, producer, step) for producer in found)
         else:
             joined.append(step)
-    program.steps[:] = joined
+    program.steps.emitted[:] = joined
 
 
 def _producers(program: Program, step: Step, index: int, touching: dict[Buf, list[int]]) -> Sequence[Step]:
@@ -104,12 +70,12 @@ def _producers(program: Program, step: Step, index: int, touching: dict[Buf, lis
     middle = _address(step, WINDOW_INPUT)
     if middle.buf.place is not Place.ARENA or middle.offset:
         return ()
-    if 4 * form.planes * form.rows * form.width * program.block < SMALLEST_RESULT_BYTES:
+    if 4 * form.planes * form.rows * form.width * program.settings.block < SMALLEST_RESULT_BYTES:
         return ()
     users = touching[middle.buf]
     if users != list(range(users[0], index + 1)):
         return ()
-    producers = program.steps[users[0] : index]
+    producers = program.steps.emitted[users[0] : index]
     return producers if producers and all(_fits(producer, middle, form) for producer in producers) else ()
 
 
@@ -135,11 +101,11 @@ def _join(program: Program, first: Step, second: Step) -> Step:
     conv, form = first.form, second.form
     assert isinstance(conv, ConvolutionForm) and isinstance(form, WindowForm)
     tiles = first.words[Conv.OC_TILES]
-    row_bytes = 4 * conv.width * program.block
+    row_bytes = 4 * conv.width * program.settings.block
     tile_bytes = conv.blocks * row_bytes
     group_tiles = max(min(MOST_GROUP_BYTES // (HELD_BANDS * (form.stride + form.span) * tile_bytes), tiles), 1)
-    if tiles >= program.threads:
-        group_tiles = min(group_tiles, tiles // program.threads)
+    if tiles >= program.settings.threads:
+        group_tiles = min(group_tiles, tiles // program.settings.threads)
     band_rows = min(max(BAND_BYTES // (group_tiles * tile_bytes * form.stride), 1), form.out_rows)
     held_rows = HELD_BANDS * band_rows * form.stride + form.span
     groups, bands = -(-tiles // group_tiles), -(-form.out_rows // band_rows)
@@ -147,11 +113,11 @@ def _join(program: Program, first: Step, second: Step) -> Step:
     extent = batch * groups * bands
     chunks = 1
     if max(first.chunks, second.chunks) > 1:
-        chunks = _chunks(program.threads, batch * groups, bands, form)
+        chunks = _chunks(program.settings.threads, batch * groups, bands, form)
     scratch_bytes = group_tiles * conv.blocks * held_rows * row_bytes
-    kernel = band_kernel(program.block, conv.flat)
+    kernel = band_kernel(program.settings.block, conv.flat)
     assert kernel.words is not None
-    addresses = [(int(Arg.SCRATCH), At(program.scratch(scratch_bytes * chunks)))]
+    addresses = [(int(Arg.SCRATCH), At(Buf.scratch(scratch_bytes * chunks)))]
     words: dict[Arg | str, int | list[int]] = {
         Arg.SCRATCH: 0,  # this and the next two are addresses, which are not known yet
         Arg.FIRST: 0,
@@ -182,7 +148,7 @@ def _join(program: Program, first: Step, second: Step) -> Step:
     for at, step in ((len(Arg), first), (len(Arg) + len(first.words), second)):
         for word, address in step.addresses:
             if step is first and word == Conv.SCRATCH and own_scratch:
-                address = At(program.scratch(own_scratch))
+                address = At(Buf.scratch(own_scratch))
             elif address == _address(second, WINDOW_INPUT):
                 continue  # it is told where each band lies
             addresses.append((at + word, address))

@@ -1,16 +1,15 @@
-"""What lowerings put together: buffers in one of several memories and layouts, addresses in them, and kernel calls."""
+"""Buffers in one of several memories and layouts, and addresses in them."""
 
 from __future__ import annotations
 
 import enum
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from mace_core.native.kernel import KernelSource
 from mace_core.tensor import DType
 from mace_cpu.plan.assembly import ALIGNMENT_BYTES
 
@@ -69,6 +68,11 @@ class Buf:
     whole: Buf | None = None
     start: int = 0
 
+    @staticmethod
+    def scratch(nbytes: int) -> Buf:
+        """An arena buffer, alive from the first to the last step that names it; its content starts undefined."""
+        return Buf(Place.ARENA, max(nbytes, 1))
+
     def part(self, start: int, nbytes: int) -> Buf:
         """The ``nbytes`` bytes from ``start`` on, as a buffer."""
         return Buf(self.place, nbytes, self.index, whole=self, start=start)
@@ -87,27 +91,6 @@ class At:
         while buf.whole is not None:
             buf, offset = buf.whole, offset + buf.start
         return At(buf, offset)
-
-
-@dataclass(slots=True)
-class Step:
-    """One kernel call: ``words`` are its arguments, ``addresses`` says which of them are addresses.
-
-    ``form`` is what those who join steps need to know about it; ``work`` is how many scalar operations it
-    takes in all; ``calls`` says which words are to be the addresses of
-    other kernels.
-    """
-
-    kernel: KernelSource
-    words: list[int]
-    addresses: list[tuple[int, At]]
-    extent: int
-    chunks: int
-    name: str
-    source: tuple[str, ...]
-    form: object = None
-    work: float = 0.0
-    calls: list[tuple[int, KernelSource]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

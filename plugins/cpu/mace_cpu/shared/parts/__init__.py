@@ -1,0 +1,1 @@
+"""What programs are put together from: facts about values, buffers, steps, constants."""

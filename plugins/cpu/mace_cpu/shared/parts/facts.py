@@ -1,0 +1,99 @@
+"""What is known of a subgraph's values before anything is computed, and for whom code is generated."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
+
+from mace_core.graph import GraphView, Value
+from mace_core.native.target import Target
+from mace_core.tensor import DType
+from mace_cpu.shared.parts.buffers import Layout, element_bytes
+from mace_cpu.shared.precision import Bfloat16Unit
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What all subgraphs of a backend are compiled for.
+
+    Attributes:
+        target: instruction set to generate for.
+        threads: threads the plan will run on (work is split at compile time).
+        winograd: whether convolutions may be computed by Winograd's method.
+        bfloat16: the unit that multiplies pairs of bfloat16 where that pays; None: all is float32.
+    """
+
+    target: Target
+    threads: int = 1
+    winograd: bool = True
+    bfloat16: Bfloat16Unit | None = None
+
+    @property
+    def block(self) -> int:
+        """Channels per block of the BLOCKED layout."""
+        return 16 if self.target.vector_bits >= 512 else 8
+
+
+class Facts:
+    """Types, shapes, sizes and known contents of values.
+
+    Attributes:
+        view: the subgraph under its concrete signature.
+        block: channels per block of the BLOCKED layout.
+    """
+
+    def __init__(self, view: GraphView, block: int) -> None:
+        self.view = view
+        self.block = block
+        self._known: dict[Value, npt.NDArray[Any]] = {}
+
+    def shape(self, value: Value) -> tuple[int, ...]:
+        return self.view.shape(value)
+
+    def dtype(self, value: Value) -> DType:
+        found = self.view.tensor_type(value)
+        if found is None:
+            raise ValueError(f"'{value.name}' is not a tensor of known type")
+        return found.dtype
+
+    def size(self, value: Value) -> int:
+        return math.prod(self.shape(value))
+
+    def nbytes(self, value: Value) -> int:
+        """Bytes of the value in the PLAIN layout."""
+        return element_bytes(self.dtype(value)) * self.size(value)
+
+    def blocked_nbytes(self, value: Value) -> int:
+        """Bytes of a float32 value (N, C, ...) in the BLOCKED layout."""
+        n, c, *spatial = self.shape(value)
+        return 4 * n * -(-c // self.block) * self.block * math.prod(spatial)
+
+    def narrow_nbytes(self, value: Value, layout: Layout) -> int:
+        """Bytes of a float32 value in one of the layouts of bfloat16."""
+        shape = self.shape(value)
+        axis = 1 if layout is Layout.PAIRS else len(shape) - 1
+        groups = -(-shape[axis] // (2 * self.block))
+        return 4 * self.block * groups * math.prod(shape[:axis]) * math.prod(shape[axis + 1 :])
+
+    def nbytes_in(self, value: Value, layout: Layout) -> int:
+        """Bytes of the value in a layout that is not PACKED."""
+        if layout is Layout.PLAIN:
+            return self.nbytes(value)
+        return self.blocked_nbytes(value) if layout is Layout.BLOCKED else self.narrow_nbytes(value, layout)
+
+    def constant_of(self, value: Value | None) -> npt.NDArray[Any] | None:
+        """The content where it is known: initializers, shape arithmetic, and what `know` was told; else None."""
+        if value is not None and value in self._known:
+            return self._known[value]
+        found = self.view.constant(value)
+        return None if found is None else found.numpy()
+
+    def know(self, value: Value, content: npt.NDArray[Any]) -> None:
+        """``value`` was computed while compiling: it is a constant from now on."""
+        self._known[value] = content
+
+    def is_constant(self, value: Value) -> bool:
+        return value in self._known or self.view.constant(value) is not None

@@ -1,0 +1,179 @@
+"""Kernel calls: what a program does, in order, and for which nodes."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from mace_core.graph import Node
+from mace_core.native.errors import KernelError
+from mace_core.native.kernel import KernelSource
+from mace_cpu.plan.assembly import STATUS_WORDS, Fault
+from mace_cpu.shared.parts.buffers import At, Buf, Place
+from mace_cpu.shared.parts.forms import StepForm
+
+SMALLEST_CHUNK_WORK = 30_000
+"""Below about this many scalar operations a chunk is not worth handing to another thread (a region costs ~1 us)."""
+
+CHUNKS_PER_THREAD = 4
+"""More chunks than threads, so that a thread that is held up leaves its share to the others."""
+
+Word: TypeAlias = int | float | Buf | At
+"""An argument of a kernel."""
+
+Words: TypeAlias = dict[Any, Word | Sequence[Word]]
+"""The arguments of a kernel by name, or by member of the enumeration that numbers them; several under one name."""
+
+
+def words_of(
+    kernel: KernelSource, arguments: Mapping[Any, Word | Sequence[Word]]
+) -> tuple[list[int], list[tuple[int, At]]]:
+    """The argument words of a step, and which of them are which addresses; see `Steps.emit`.
+
+    Raises:
+        KernelError: if ``arguments`` are not what the kernel takes.
+    """
+    words: list[int] = []
+    addresses: list[tuple[int, At]] = []
+    if kernel.words is None:
+        raise KernelError(f"The kernel '{kernel.symbol}' does not name its argument words.")
+    for argument in kernel.words.arrange(arguments, kernel.symbol):
+        if isinstance(argument, Buf):
+            argument = At(argument)
+        if isinstance(argument, At):
+            argument = argument.in_whole()
+            addresses.append((len(words), argument))
+            words.append(0)
+        elif isinstance(argument, float):
+            words.append(struct.unpack("<q", struct.pack("<d", argument))[0])
+        else:
+            words.append(int(argument))
+    return words, addresses
+
+
+@dataclass(slots=True)
+class Step:
+    """One kernel call: ``words`` are its arguments, ``addresses`` says which of them are addresses.
+
+    Attributes:
+        form: what those who join steps need to know about it.
+        work: how many scalar operations it takes in all.
+        calls: which words are to be the addresses of other kernels.
+    """
+
+    kernel: KernelSource
+    words: list[int]
+    addresses: list[tuple[int, At]]
+    extent: int
+    chunks: int
+    name: str
+    source: tuple[str, ...]
+    form: StepForm | None = None
+    work: float = 0.0
+    calls: list[tuple[int, KernelSource]] = field(default_factory=list)
+
+
+class Steps:
+    """The steps emitted so far, and the nodes that the next ones belong to.
+
+    Attributes:
+        emitted: steps in the order in which they run.
+        faults: what kernels may find wrong with the content of inputs while they run.
+        notes: remarks on nodes by their name, for explanations.
+    """
+
+    def __init__(self, threads: int = 1) -> None:
+        self.emitted: list[Step] = []
+        self.faults: list[Fault] = []
+        self.notes: dict[str, str] = {}
+        self._threads = threads
+        self._status = Buf(Place.STATUS, 0)
+        self._node: Node | None = None
+        self._fused: list[Node] = []
+
+    def begin(self, node: Node) -> None:
+        """Steps emitted from now on belong to ``node``."""
+        self._node = node
+        self._fused = []
+
+    def add_node(self, node: Node) -> None:
+        """Steps emitted from now on compute ``node``, too."""
+        self._fused.append(node)
+
+    @contextmanager
+    def on_behalf_of(self, nodes: Sequence[Node]) -> Iterator[None]:
+        """Steps emitted inside belong to ``nodes`` instead of the current one."""
+        before = self._node, self._fused
+        self._node, self._fused = None, list(nodes)
+        try:
+            yield
+        finally:
+            self._node, self._fused = before
+
+    def chunks(self, extent: int, work: float) -> int:
+        """Into how many chunks a step of ``extent`` units and ``work`` scalar operations in all is to be split."""
+        if self._threads <= 1 or extent <= 1:
+            return 1
+        wanted = min(extent, self._threads * CHUNKS_PER_THREAD, int(work / SMALLEST_CHUNK_WORK))
+        return max(wanted, 1)
+
+    def emit(
+        self,
+        kernel: KernelSource,
+        arguments: Mapping[Any, Word | Sequence[Word]],
+        *,
+        extent: int,
+        work: float = 0.0,
+        chunks: int | None = None,
+        name: str | None = None,
+        note: str = "",
+        form: StepForm | None = None,
+    ) -> None:
+        """Append a step over units ``[0, extent)``.
+
+        Args:
+            kernel: what to run.
+            arguments: its words by name: ints as they are, floats as float64 bits, buffers as addresses.
+            extent: number of independent units of work; 0 makes the step vanish (empty tensors).
+            work: scalar operations in all, to decide the split where ``chunks`` does not, and into how many calls.
+            name: for profiles; default the op types of the nodes it computes.
+            note: a remark on how the current node is computed, for profiles and explanations.
+            form: what those who join steps need to know.
+        """
+        if extent == 0:
+            return
+        words, addresses = words_of(kernel, arguments)
+        nodes = ([self._node] if self._node is not None else []) + self._fused
+        name = name or "+".join(n.op_type for n in nodes) or kernel.symbol
+        if note:
+            name = f"{name} ({note})"
+            self.remark(note)
+        self.emitted.append(
+            Step(
+                kernel,
+                words,
+                addresses,
+                extent,
+                chunks if chunks is not None else self.chunks(extent, work),
+                name,
+                tuple(s for n in nodes for s in n.source),
+                form,
+                work,
+            )
+        )
+
+    def remark(self, note: str) -> None:
+        """Note how the current node is computed, for explanations; "" says nothing."""
+        if note and self._node is not None:
+            self.notes[self._node.name] = note
+
+    def report(self, message: str) -> At:
+        """Where a kernel of the current node writes 1 and the offending number when an input's content is wrong.
+
+        The run then raises a ProviderError with ``message``, a sentence in which ``{value}`` is that number.
+        """
+        self.faults.append(Fault(message, self._node.name if self._node is not None else ""))
+        return At(self._status, (len(self.faults) - 1) * STATUS_WORDS * 8)

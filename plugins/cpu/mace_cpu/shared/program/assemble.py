@@ -1,0 +1,140 @@
+"""From a program to what runs and is stored: every buffer at its place."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from mace_core.scheduler.planning.memory import Lifetime, plan_arena
+from mace_cpu.plan.assembly import (
+    ALIGNMENT_BYTES,
+    ARENA_SLOT,
+    CONSTANT_SLOT,
+    FIRST_INPUT_SLOT,
+    AssembledStep,
+    Assembly,
+    Bytes,
+    Constants,
+    SizedByRun,
+)
+from mace_cpu.shared.parts.buffers import At, Buf, Place
+from mace_cpu.shared.program.program import Program
+
+LARGEST_PIECE_WORK = 1 << 25
+"""A call of a kernel processes units of at most about this many scalar operations, a millisecond where they are done in
+vectors and some tens of them where not: a run can be stopped only between calls, but for kernels whose single unit may
+be larger and that poll (``stop_requested``)."""
+
+
+def assemble(program: Program) -> Assembly:
+    """What has been lowered, with every buffer at its place."""
+    workspace_bytes = _plan_buffers(program)
+    constants, block_places = _place_constants(program)
+    inputs, outputs = len(program.facts.view.inputs), len(program.facts.view.outputs)
+    slots = {
+        Place.ARENA: ARENA_SLOT,
+        Place.CONSTANT: CONSTANT_SLOT,
+        Place.INPUT: FIRST_INPUT_SLOT,
+        Place.OUTPUT: FIRST_INPUT_SLOT + inputs,
+        Place.STATUS: FIRST_INPUT_SLOT + inputs + outputs,
+        Place.DIMS: FIRST_INPUT_SLOT + inputs + outputs + 1,
+    }
+    steps: list[AssembledStep] = []
+    words: list[int] = []
+    calls: list[tuple[int, str]] = []
+    relocations: list[tuple[int, int, int]] = []
+    block_offsets: list[int] = []
+    for step in program.steps.emitted:
+        words.append(0)  # of the control block
+        first = len(words)
+        for index, at in step.addresses:
+            base = at.buf.index if at.buf.place in (Place.INPUT, Place.OUTPUT) else 0
+            relocations.append((first + index, slots[at.buf.place] + base, at.buf.offset + at.offset))
+            block_offsets.append(block_places.get(at.buf, at.buf.offset) + at.offset)
+        words.extend(step.words)
+        calls += [(first + index, called.symbol) for index, called in step.calls]
+        piece = _piece(step.extent, step.work)
+        steps.append(AssembledStep(step.kernel.symbol, first, step.extent, step.chunks, step.name, step.source, piece))
+    return Assembly(
+        steps,
+        np.array(words, np.int64),
+        tuple(calls),
+        np.array(relocations, np.int64).reshape(-1, 3),
+        workspace_bytes,
+        tuple(value.name for value in program.facts.view.inputs),
+        tuple(value.name for value in program.facts.view.outputs),
+        tuple(program.steps.faults),
+        tuple(SizedByRun(u.index, u.dtype, u.data.offset, u.first_word, u.rank) for u in program.values.unsized),
+        program.values.dim_words,
+        dict(program.steps.notes),
+        constants._replace(block_offsets=np.array(block_offsets, np.int64)),
+    )
+
+
+def _plan_buffers(program: Program) -> int:
+    """Give every arena buffer its offset; returns the arena's size in bytes."""
+    spans = lifetimes(program)
+    entries = [Lifetime(first=first, last=last, nbytes=buf.nbytes) for buf, (first, last) in spans.items()]
+    plan = plan_arena(entries, alignment=ALIGNMENT_BYTES)
+    for buf, offset in zip(spans, plan.offsets, strict=True):
+        buf.offset = offset
+    return plan.total_bytes
+
+
+def lifetimes(program: Program) -> dict[Buf, tuple[int, int]]:
+    """Numbers of the first and the last step that need a buffer of the arena.
+
+    A buffer lives from the first to the last step that names it.  What is handed over when all steps have run lives
+    until then: it is needed by the step after the last, which does not exist.
+    """
+    spans: dict[Buf, tuple[int, int]] = {}
+    for index, step in enumerate(program.steps.emitted):
+        for _, at in step.addresses:
+            if at.buf.place is Place.ARENA:
+                first, _ = spans.get(at.buf, (index, index))
+                spans[at.buf] = first, index
+    for output in program.values.unsized:
+        whole = At(output.data).in_whole().buf
+        if whole in spans:
+            spans[whole] = spans[whole][0], len(program.steps.emitted)
+    return spans
+
+
+def _place_constants(program: Program) -> tuple[Constants, dict[object, int]]:
+    """Give every constant buffer its offset, and tell where one block of all of them would have it.
+
+    Small constants are gathered in one array; packed weights stay where they are.
+    """
+    total = block_total = 0
+    block_places: dict[object, int] = {}
+    for buf, _ in program.constants.all:
+        rounded = -(-buf.nbytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+        block_places[buf] = block_total
+        block_total += rounded
+        if not buf.in_place:
+            buf.offset = total
+            total += rounded
+    gathered = np.zeros(total + ALIGNMENT_BYTES, np.uint8)
+    start = -gathered.ctypes.data % ALIGNMENT_BYTES
+    base = gathered.ctypes.data + start
+    owners: list[npt.NDArray[np.generic]] = [gathered]
+    parts: list[tuple[int, Bytes]] = []
+    for buf, data in program.constants.all:
+        content = data.reshape(-1).view(np.uint8)
+        if buf.in_place:
+            buf.offset = data.ctypes.data - base
+            owners.append(data)
+        else:
+            place = gathered[start + buf.offset : start + buf.offset + buf.nbytes]
+            place[:] = content
+            content = place
+        parts.append((block_places[buf], content))
+    return Constants(base, tuple(owners), tuple(parts)), block_places
+
+
+def _piece(extent: int, work: float) -> int:
+    """How many of ``extent`` units one call of a kernel is to process; 0 where it may be all."""
+    if work <= LARGEST_PIECE_WORK:
+        return 0
+    piece = max(int(extent * (LARGEST_PIECE_WORK / work)), 1)
+    return piece if piece < extent else 0

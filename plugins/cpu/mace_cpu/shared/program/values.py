@@ -1,0 +1,211 @@
+"""Where values lie: which layouts of them exist, and the steps that make another one when it is asked for."""
+
+from __future__ import annotations
+
+import math
+
+from mace_core.graph import Node, Value
+from mace_core.tensor import DType
+from mace_cpu.shared.layouts.blocks import emit_conversion, emit_copy
+from mace_cpu.shared.layouts.packed import emit_packed, emit_unpacked
+from mace_cpu.shared.layouts.pairs import emit_pair_rows, emit_pairs, emit_wide
+from mace_cpu.shared.layouts.strided import emit_dense
+from mace_cpu.shared.parts.buffers import At, Buf, Layout, Place, Unsized, element_bytes
+from mace_cpu.shared.parts.constants import ConstantPool
+from mace_cpu.shared.parts.facts import Facts
+from mace_cpu.shared.parts.steps import Steps
+from mace_cpu.shared.parts.views import Strided
+from mace_cpu.shared.precision import Bfloat16Unit
+from mace_cpu.shared.program.concatenation import concatenations
+
+
+class Values:
+    """The buffers of values, by layout.
+
+    Attributes:
+        unsized: outputs whose shape only the run tells.
+        dim_words: how many words kernels write dimensions to.
+    """
+
+    def __init__(self, facts: Facts, steps: Steps, constants: ConstantPool, bfloat16: Bfloat16Unit | None) -> None:
+        self._facts = facts
+        self._steps = steps
+        self._constants = constants
+        self._bfloat16 = bfloat16
+        self.unsized: list[Unsized] = []
+        self.dim_words = 0
+        self._dims = Buf(Place.DIMS, 0)
+        self._held: dict[tuple[Value, Layout], Buf] = {}
+        self._reserved: dict[tuple[Value, Layout], Buf] = {}
+        self._shown: dict[Value, Strided] = {}
+        for index, value in enumerate(facts.view.inputs):
+            dtype = facts.dtype(value)
+            layout = Layout.PACKED if dtype.is_packed else Layout.PLAIN
+            self._held[value, layout] = Buf(Place.INPUT, dtype.nbytes(facts.size(value)), index)
+
+    # --- reading --------------------------------------------------------------------------------------------------
+
+    def is_ready(self, value: Value) -> bool:
+        """Whether ``value`` can be read now: an input, a constant, or computed by an earlier step."""
+        held = any((value, layout) in self._held for layout in Layout)
+        return held or value in self._shown or self._facts.is_constant(value)
+
+    def has(self, value: Value, layout: Layout) -> bool:
+        """Whether ``value`` already lies in memory in this layout (reading it so costs nothing)."""
+        return (value, layout) in self._held
+
+    def has_only(self, value: Value, layout: Layout) -> bool:
+        """Whether ``value`` lies in memory in this layout and in no other."""
+        return all(((value, other) in self._held) is (other is layout) for other in Layout)
+
+    def prefers_blocked(self, value: Value) -> bool:
+        """Whether reading ``value`` in the BLOCKED layout costs nothing, and in the PLAIN one does."""
+        return self.has(value, Layout.BLOCKED) and not self.has(value, Layout.PLAIN)
+
+    def read(self, value: Value, layout: Layout = Layout.PLAIN) -> Buf:
+        """The buffer that holds ``value`` in ``layout``; emits a conversion where it exists only in another."""
+        held = self._held.get((value, layout))
+        if held is not None:
+            return held
+        if layout in (Layout.PAIRS, Layout.PAIR_ROWS):
+            return self._read_narrow(value, layout)
+        constant = self._facts.constant_of(value)
+        if constant is not None:
+            if layout is Layout.BLOCKED:
+                raise ValueError("constants are packed by the lowering that uses them, not read in blocked layout")
+            return self._constants.put(constant)
+        packed = self._held.get((value, Layout.PACKED))
+        if packed is not None:
+            emit_unpacked(self._facts, self._steps, value, packed, self.write(value))
+            return self.read(value, layout)
+        if value in self._shown:
+            self._copy_shown(value, self._shown.pop(value))
+            return self.read(value, layout)
+        other = Layout.BLOCKED if layout is Layout.PLAIN else Layout.PLAIN
+        source = self._held.get((value, other))
+        pairs = self._held.get((value, Layout.PAIRS))
+        if source is None and pairs is not None:
+            source = emit_wide(self._facts, self._steps, value, pairs)
+            self._held[value, Layout.BLOCKED] = source
+            if layout is Layout.BLOCKED:
+                return source
+        if source is None:
+            raise ValueError(f"'{value.name}' is read before it is computed")
+        if self._same_bytes(value, layout) and (layout is Layout.PLAIN or source.place is Place.ARENA):
+            self._held[value, layout] = source
+            return source
+        target = self.write(value, layout)
+        emit_conversion(self._facts, self._steps, value, source, target, layout)
+        return target
+
+    def _read_narrow(self, value: Value, layout: Layout) -> Buf:
+        """``value`` as bfloat16, made once for all who read it."""
+        assert self._bfloat16 is not None, "nothing is bfloat16 in this program"
+        if layout is Layout.PAIRS:
+            buf = emit_pairs(self._facts, self._steps, self._bfloat16, value, self.read(value, Layout.BLOCKED))
+        else:
+            buf = emit_pair_rows(self._facts, self._steps, self._bfloat16, value, self.read(value))
+        self._held[value, layout] = buf
+        return buf
+
+    def _same_bytes(self, value: Value, wanted: Layout) -> bool:
+        """Whether a value in the other layout needs no conversion to be read in ``wanted``: one pixel per channel."""
+        n, c, *spatial = self._facts.shape(value)
+        if math.prod(spatial) != 1:
+            return False
+        return c % self._facts.block == 0 or (n == 1 and wanted is Layout.PLAIN)
+
+    # --- parts and permutations of other values -------------------------------------------------------------------
+
+    def show(self, value: Value, strided: Strided, node: Node) -> None:
+        """Let ``value``, the result of ``node``, be elements of another value: they are copied when somebody reads it.
+
+        Those who can read elements where they lie ask for `strided`.
+        """
+        if self._facts.view.is_output(value):
+            self._copy_shown(value, strided.by(node))
+        elif strided.is_dense:
+            width = element_bytes(self._facts.dtype(value))
+            self.alias(value, strided.buf.part(strided.offset * width, self._facts.nbytes(value)))
+        else:
+            self._shown[value] = strided.by(node)
+
+    def strided(self, value: Value) -> Strided:
+        """Where the elements of ``value``, which is ready, lie; copies only from the BLOCKED layout."""
+        shown = self._shown.get(value)
+        if shown is not None:
+            return shown
+        shape = self._facts.shape(value)
+        strides = tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
+        return Strided(self.read(value), 0, shape, strides)
+
+    def is_shown(self, value: Value) -> bool:
+        """Whether ``value`` was shown and nobody has read it dense yet."""
+        return value in self._shown
+
+    def can_show(self, value: Value) -> bool:
+        """Whether a part or a permutation of ``value`` can be shown: it lies in memory, row by row or as shown."""
+        return value in self._shown or (value, Layout.PLAIN) in self._held
+
+    def _copy_shown(self, value: Value, strided: Strided) -> None:
+        emit_dense(self._steps, self._facts.dtype(value), strided, self.write(value))
+
+    # --- writing --------------------------------------------------------------------------------------------------
+
+    def write(self, value: Value, layout: Layout = Layout.PLAIN) -> Buf:
+        """A buffer for ``value`` to be computed into: the caller's own memory for an output in plain layout.
+
+        What is going to be concatenated is computed right into its part of the concatenation, where that is one piece.
+        """
+        buf = self._reserved.get((value, layout))
+        if buf is None:
+            buf = self._room(value, layout)
+        self._held[value, layout] = buf
+        return buf
+
+    def alias(self, value: Value, buf: Buf, layout: Layout = Layout.PLAIN) -> None:
+        """Let ``value`` share a buffer that already holds its bytes (Reshape, Identity, Flatten …)."""
+        self._held[value, layout] = buf
+
+    def write_unsized(self, value: Value | None, dtype: DType, elements: int, rank: int) -> tuple[Buf, At]:
+        """Memory for an output whose shape only the run tells: (room for ``elements``, where to write ``rank`` dims).
+
+        The run hands on as many elements as the dimensions say.  Such a value is always an output of the view, or
+        nobody reads it: what depends on it is planned when its shape is known.
+        """
+        data, at = Buf.scratch(element_bytes(dtype) * elements), At(self._dims, 8 * self.dim_words)
+        view = self._facts.view
+        if value is not None and view.is_output(value):
+            self.unsized.append(Unsized(view.output_index(value), dtype, data, self.dim_words, rank))
+        self.dim_words += rank
+        return data, at
+
+    def finish(self) -> None:
+        """See that every output of the view lies in the caller's memory."""
+        unsized = {output.index for output in self.unsized}
+        for index, value in enumerate(self._facts.view.outputs):
+            if index in unsized:
+                continue
+            buf = self.read(value)
+            if self._facts.dtype(value).is_packed:
+                emit_packed(self._facts, self._steps, value, buf, index)
+                continue
+            if buf.place is not Place.OUTPUT or buf.index != index or buf.whole is not None:
+                nbytes = self._facts.nbytes(value)
+                emit_copy(self._steps, buf, Buf(Place.OUTPUT, nbytes, index), nbytes)
+
+    def _room(self, value: Value, layout: Layout) -> Buf:
+        view, facts = self._facts.view, self._facts
+        if layout is Layout.PLAIN and view.is_output(value) and not facts.dtype(value).is_packed:
+            return Buf(Place.OUTPUT, facts.nbytes(value), view.output_index(value))
+        if layout in (Layout.PLAIN, Layout.BLOCKED):
+            for whole, start in concatenations(facts, value, layout):
+                if not self.is_ready(whole):
+                    return self._reserve(whole, layout).part(start, facts.nbytes_in(value, layout))
+        return Buf.scratch(facts.nbytes_in(value, layout))
+
+    def _reserve(self, value: Value, layout: Layout) -> Buf:
+        """The buffer that `write` will give for a value that is computed later."""
+        if (value, layout) not in self._reserved:
+            self._reserved[value, layout] = self._room(value, layout)
+        return self._reserved[value, layout]
