@@ -8,23 +8,23 @@ from typing import Any
 from unittest import mock
 
 from mace_cpu.memory_checks.guarded import guarded_buffers
-from mace_cpu.shared.layouts import blocks as layout
+from mace_cpu.shared.layouts.blocks import emit_copy
 from mace_cpu.shared.parts.buffers import At
+from mace_cpu.shared.parts.steps import Steps
+from mace_cpu.shared.program import values
 
 from mace_core.testing.guard_pages import Side
-
-emit_copy = layout.emit_copy
 
 
 @contextmanager
 def one_byte_outside(side: Side) -> Iterator[None]:
     """Results that are copied to their place are copied with one byte behind them, or before them."""
 
-    def copy(program: Any, source: Any, target: Any, nbytes: int) -> None:
+    def copy(steps: Steps, source: Any, target: Any, nbytes: int) -> None:
         if side is Side.END:
-            emit_copy(program.steps, source, target, nbytes + 1)
+            emit_copy(steps, source, target, nbytes + 1)
         else:
-            emit_copy(program.steps, At(source, -1), At(target, -1), nbytes)
+            emit_copy(steps, At(source, -1), At(target, -1), nbytes)
 
-    with guarded_buffers(side), mock.patch.object(layout, "emit_copy", copy):
+    with guarded_buffers(side), mock.patch.object(values, "emit_copy", copy):
         yield
