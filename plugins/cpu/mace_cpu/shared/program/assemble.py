@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from mace_core.scheduler.planning.memory import Lifetime, plan_arena
+from mace_core.scheduler.planning import memory
 from mace_cpu.plan.assembly import (
     ALIGNMENT_BYTES,
     ARENA_SLOT,
@@ -74,8 +74,8 @@ def assemble(program: Program) -> Assembly:
 def _plan_buffers(program: Program) -> int:
     """Give every arena buffer its offset; returns the arena's size in bytes."""
     spans = lifetimes(program)
-    entries = [Lifetime(first=first, last=last, nbytes=buf.nbytes) for buf, (first, last) in spans.items()]
-    plan = plan_arena(entries, alignment=ALIGNMENT_BYTES)
+    entries = [memory.Lifetime(first=first, last=last, nbytes=buf.nbytes) for buf, (first, last) in spans.items()]
+    plan = memory.plan_arena(entries, alignment=ALIGNMENT_BYTES)
     for buf, offset in zip(spans, plan.offsets, strict=True):
         buf.offset = offset
     return plan.total_bytes
