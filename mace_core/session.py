@@ -50,7 +50,7 @@ from mace_core.scheduler.planning.pins import check_pins_match, pin_lookup
 from mace_core.scheduler.planning.remembered import RememberedPlacements
 from mace_core.scheduler.planning.selection import (
     host_advice,
-    host_provider_version,
+    host_provider_code,
     resolve_device_name,
     select_devices,
 )
@@ -530,7 +530,7 @@ def _prepare(model: Model, registry: Registry, *, optimize: bool, cache: bool, m
         return opened[0](graph)
 
     try:
-        constants = Constants(compute, host_provider_version(registry))
+        constants = Constants(compute, host_provider_code(registry))
         return prepare_model(model, optimize=optimize, cache=cache, mmap=mmap, constants=constants)
     finally:
         for host in opened:

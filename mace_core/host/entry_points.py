@@ -58,7 +58,7 @@ def discover(group: str) -> list[PluginEntry]:
     for name, version, text, entries, fault in _installed(tuple(sys.path), _folder_times(sys.path)):
         if group not in text:
             continue
-        key = re.sub(r"[-_.]+", "-", name).lower()
+        key = canonical_name(name)
         if key in seen:
             continue
         seen.add(key)
@@ -129,11 +129,12 @@ def _load_with_stevedore(entry: PluginEntry) -> object:
 
 
 class Switches(NamedTuple):
-    """The environment's say on which plugins may be used.
+    """The environment's say on which plugins may be used: names, or ``name@distribution`` where several distributions
+    have plugins of one name.
 
     Attributes:
-        allowed: names of ``MACE_PLUGINS``, None where it is not set.
-        disabled: names of ``MACE_DISABLE_PLUGINS``.
+        allowed: those of ``MACE_PLUGINS``, None where it is not set.
+        disabled: those of ``MACE_DISABLE_PLUGINS``.
     """
 
     allowed: frozenset[str] | None = None
@@ -141,23 +142,37 @@ class Switches(NamedTuple):
 
     @classmethod
     def from_environment(cls) -> Switches:
+        """What the two variables say now."""
         allowed = os.environ.get("MACE_PLUGINS")
         return cls(
             None if not allowed else frozenset(_split(allowed)),
             frozenset(_split(os.environ.get("MACE_DISABLE_PLUGINS", ""))),
         )
 
-    def objection(self, name: str) -> str:
-        """Why ``name`` is switched off; "" where it is not."""
-        if name in self.disabled:
+    def objection(self, entry: PluginEntry) -> str:
+        """Why a plugin is switched off; "" where it is not."""
+        if any(_means(switch, entry) for switch in self.disabled):
             return "switched off by MACE_DISABLE_PLUGINS"
-        if self.allowed is not None and name not in self.allowed:
+        if self.allowed is not None and not any(_means(switch, entry) for switch in self.allowed):
             return f"not in MACE_PLUGINS ({','.join(sorted(self.allowed))})"
         return ""
 
-    def unknown(self, names: Iterable[str]) -> list[str]:
-        """Names in the switches that no installed plugin has: most likely misspelt."""
-        return sorted(((self.allowed or frozenset()) | self.disabled) - set(names))
+    def unknown(self, entries: Iterable[PluginEntry]) -> list[str]:
+        """What the switches name that is not installed: most likely misspelt."""
+        installed = list(entries)
+        named = (self.allowed or frozenset()) | self.disabled
+        return sorted(switch for switch in named if not any(_means(switch, entry) for entry in installed))
+
+
+def _means(switch: str, entry: PluginEntry) -> bool:
+    """Whether ``name`` or ``name@distribution`` is this plugin."""
+    name, at, distribution = switch.partition("@")
+    return name == entry.name and (not at or canonical_name(distribution) == canonical_name(entry.distribution))
+
+
+def canonical_name(distribution: str) -> str:
+    """The one spelling of a distribution's name (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", distribution.strip()).lower()
 
 
 def describe(error: BaseException) -> str:

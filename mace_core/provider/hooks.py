@@ -117,7 +117,7 @@ class HookManager:
 
         if entry.fault:
             return status(PluginState.FAILED, entry.fault)
-        if objection := switches.objection(entry.name):
+        if objection := switches.objection(entry):
             return status(PluginState.DISABLED, objection)
         try:
             plugin = load(entry)

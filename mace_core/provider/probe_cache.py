@@ -8,7 +8,6 @@ import os
 import platform
 import sys
 from collections.abc import Iterable
-from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ _FileState = list[int] | None  # [mtime in ns, size], None for a file that is no
 class ProbeCache:
     """Results on disk, each with everything it depends on: a result is only handed out while all of that is the same.
 
-    That is: the plugin's distribution, version and module file, this interpreter and its site-packages, this machine
+    That is: the plugin's distribution, version and files, this interpreter and its site-packages, this machine
     and its thread limits, and the files and environment variables the provider named in its `ProbeResult`.
     """
 
@@ -47,7 +46,7 @@ class ProbeCache:
             return None
         try:
             record = json.loads(payload)
-            if record["stamp"] != _stamp(entry):
+            if record["stamp"] != _stamp(entry, self._registry.code(name)):
                 return None
             if record["files"] != _file_states(record["files"]):
                 return None
@@ -66,7 +65,7 @@ class ProbeCache:
         if entry is None:
             return
         record = {
-            "stamp": _stamp(entry),
+            "stamp": _stamp(entry, self._registry.code(name)),
             "files": _file_states(result.depends_on),
             "environment": _variables(result.environment),
             "result": _to_record(result),
@@ -82,27 +81,17 @@ def _key(entry: PluginEntry) -> str:
     return f"{entry.name} {sys.prefix}"
 
 
-def _stamp(entry: PluginEntry) -> dict[str, Any]:
+def _stamp(entry: PluginEntry, code: str) -> dict[str, Any]:
     # by name: asking sysconfig takes longer than reading what is stored
     site_packages = {folder for folder in sys.path if folder.rstrip("/\\").endswith(("site-packages", "dist-packages"))}
     return {
-        "plugin": [entry.name, entry.value, entry.distribution, entry.version],
+        "plugin": [entry.name, entry.value, code],
         "core": [build_id(), str(API_VERSION)],
         "python": [sys.version, sys.prefix],
         "machine": [platform.node(), platform.machine(), platform.release(), default_threads()],
         # installing or removing any package changes its folder, and probes look for packages
-        "files": _file_states([*sorted(site_packages), *_module_files(entry.module)]),
+        "files": _file_states(sorted(site_packages)),
     }
-
-
-def _module_files(module: str) -> list[str]:
-    """The file a plugin's code is in, found without importing it: an edited plugin is probed again."""
-    top, *inner = module.split(".")
-    spec = PathFinder.find_spec(top)
-    if spec is None or not spec.submodule_search_locations:
-        return [spec.origin] if spec is not None and spec.origin else []
-    folder = Path(next(iter(spec.submodule_search_locations)), *inner)
-    return [str(folder.with_suffix(".py")), str(folder / "__init__.py")]
 
 
 def _file_states(paths: Iterable[str]) -> dict[str, _FileState]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import enum
 import inspect
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from mace_core.caching.plugin_code import plugin_code, same_version
 from mace_core.errors import DeviceNotFoundError, PluginError, shorten
 from mace_core.host.entry_points import PROVIDER_GROUP, PluginEntry, Switches, describe, discover, load, trace
 from mace_core.host.fork_safe import fork_safe_rlock, unforked
@@ -75,6 +76,7 @@ class _Slot:
     api_version: str = ""
     provider: ExecutionProvider | None = None
     error: BaseException | None = None
+    code: str = ""  # as it was when it was imported
     calls: OneAtATime = field(default_factory=OneAtATime)
 
     def status(self) -> PluginStatus:
@@ -143,6 +145,17 @@ class Registry:
         with self._lock:
             return self._slot(name).entry
 
+    def code(self, name: str) -> str:
+        """What identifies the code of the provider called ``name`` to the caches: distribution, version, and the files
+        as they were when it was loaded, or are now.
+
+        Raises:
+            DeviceNotFoundError: if no such provider is installed.
+        """
+        with self._lock:
+            slot = self._slot(name)
+            return slot.code or plugin_code(slot.entry)
+
     def provider(self, name: str) -> ExecutionProvider:
         """The one instance of the provider called ``name``, loaded now if it was not.
 
@@ -178,6 +191,7 @@ class Registry:
             raise PluginError(f"{provider_class!r} has no name: set `name` to what users shall write")
         value = f"{provider_class.__module__}:{provider_class.__qualname__}"
         slot = _Slot(PluginEntry(PROVIDER_GROUP, name, value, "", ""))
+        slot.code = f"{getattr(provider_class, 'version', '')} {plugin_code(slot.entry)}"
         _admit(slot, provider_class)
         if slot.provider is None:
             raise PluginError(f"the provider '{name}' cannot be registered: {slot.reason}") from slot.error
@@ -242,6 +256,7 @@ class Registry:
             return
         entry = slot.entry
         trace(f"loading {entry.name} = {entry.value} from {entry.provenance}")
+        slot.code = plugin_code(entry)  # before the import: what is changed later is not what runs
         try:
             loaded = load(entry)
         except KeyboardInterrupt:
@@ -276,22 +291,37 @@ def _sort_out(entries: Iterable[PluginEntry], switches: Switches) -> _Found:
         else:
             by_name.setdefault(entry.name, []).append(entry)
     by_name[REFERENCE] = [_REFERENCE_ENTRY]
-    for name, rivals in by_name.items():
-        slot = _Slot(rivals[0])
+    for name, entries_of_name in by_name.items():
+        usable, objections = [], {}
+        for entry in entries_of_name:
+            # an allow-list of plugins leaves the core's own alone
+            asked = name != REFERENCE or name in switches.disabled
+            objections[entry] = switches.objection(entry) if asked else ""
+            if not objections[entry]:
+                usable.append(entry)
+        first = (usable or entries_of_name)[0]
+        slot = _Slot(first)
         found.slots[name] = slot
-        if len(rivals) > 1:
-            who = " and ".join(entry.provenance for entry in rivals)
-            reason = f"{who} both provide '{name}', so none is used: uninstall all but one of them"
-            slot.state, slot.reason = PluginState.CONFLICT, reason
-            found.excluded.extend(_Slot(entry, PluginState.CONFLICT, reason) for entry in rivals[1:])
-            _log.warning("provider conflict: %s", reason)
-        elif name != REFERENCE or name in switches.disabled:  # an allow-list of plugins leaves the core's own alone
-            objection = switches.objection(name)
-            if objection:
-                slot.state, slot.reason = PluginState.DISABLED, objection
-    for name in switches.unknown(by_name):
-        _log.warning("MACE_PLUGINS or MACE_DISABLE_PLUGINS names '%s', which is not installed", name)
+        others = [entry for entry in entries_of_name if entry is not first]
+        if not usable:
+            slot.state, slot.reason = PluginState.DISABLED, objections[first]
+        elif len(usable) > 1:
+            slot.state, slot.reason = PluginState.CONFLICT, _conflict(name, usable)
+            _log.warning("provider conflict: %s", slot.reason)
+        for entry in others:
+            state = PluginState.DISABLED if objections[entry] else PluginState.CONFLICT
+            found.excluded.append(_Slot(entry, state, objections[entry] or slot.reason))
+    for switch in switches.unknown(entry for entries_of_name in by_name.values() for entry in entries_of_name):
+        _log.warning("MACE_PLUGINS or MACE_DISABLE_PLUGINS names '%s', which is not installed", switch)
     return found
+
+
+def _conflict(name: str, rivals: Sequence[PluginEntry]) -> str:
+    who = " and ".join(entry.provenance for entry in rivals)
+    return (
+        f"{who} both provide '{name}', so none is used: uninstall all but one of them, or choose one, as in "
+        f"MACE_DISABLE_PLUGINS={name}@{rivals[-1].distribution}"
+    )
 
 
 def _admit(slot: _Slot, loaded: object) -> None:
@@ -318,6 +348,14 @@ def _admit(slot: _Slot, loaded: object) -> None:
         if not isinstance(getattr(loaded, attribute, None), str):
             _fail(slot, f"{loaded.__name__} does not say its `{attribute}` (a string)")
             return
+    if slot.entry.version and not same_version(loaded.version, slot.entry.version):
+        _fail(
+            slot,
+            f"{loaded.__name__}.version is {loaded.version!r}, but {slot.entry.distribution} {slot.entry.version} is "
+            f"installed, so what is imported is not what pip knows: pip install --force-reinstall "
+            f"{slot.entry.distribution}",
+        )
+        return
     if inspect.isabstract(loaded):
         _fail(slot, f"{loaded.__name__} does not implement {', '.join(sorted(loaded.__abstractmethods__))}")
         return

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -235,6 +237,12 @@ def test_whatever_the_result_depends_on_makes_it_stale(
     else:
         info = site / "acme_zap-1.0.dist-info"
         (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-zap\nVersion: 1.1\n")
+        code = site / "acme_zap.py"
+        before = code.stat()
+        code.write_text(code.read_text().replace('version = "1.0"', 'version = "1.1"'))
+        os.utime(code, ns=(before.st_atime_ns, before.st_mtime_ns))
+        sys.modules.pop("acme_zap")
+        importlib.invalidate_caches()
     probe("zap", Registry(Switches()))
     assert probes(calls) == 2
 

@@ -26,7 +26,7 @@ class SessionDevice:
         named: the user named it: failing to open it is an error, not a note.
         is_fallback: takes only what the devices before it leave over.
         only_pinned: takes only nodes pinned to it.
-        provider_version: part of cache keys.
+        provider_code: what identifies the provider's code to the caches.
         options_key: the options it is opened with, as text for cache keys.
         has_options: some were given for it: they are tried at once, since only the provider knows their values.
         model: how messages call the session's model.
@@ -39,7 +39,7 @@ class SessionDevice:
     named: bool = True
     is_fallback: bool = False
     only_pinned: bool = False
-    provider_version: str = ""
+    provider_code: str = ""
     options_key: str = ""
     has_options: bool = False
     model: str = ""

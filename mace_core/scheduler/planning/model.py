@@ -244,7 +244,7 @@ class PreparedModel:
         return self._fingerprint
 
     def _blob_key(self, device: SessionDevice, views: Sequence[GraphView]) -> str:
-        words = [self._model_key(), device.name, device.provider_version, device.options_key]
+        words = [self._model_key(), device.name, device.provider_code, device.options_key]
         for view in views:
             types = {value: found for value in view.inputs if (found := view.type(value)) is not None}
             known = {

@@ -111,7 +111,7 @@ class RememberedPlacements:
         words = [*part_words(stage.graph, types, fixed), "strict" if self._strict else "lenient"]
         for device in self._pool.devices:
             flags = (device.named, device.is_fallback, device.only_pinned, bool(device.refused))
-            words += ["device", device.name, device.provider_version, device.options_key, str(flags)]
+            words += ["device", device.name, device.provider_code, device.options_key, str(flags)]
         return [*words, *(f"{node.name}:{device}" for node, device in pins.items())]
 
     def _still_good(self, asked: Sequence[tuple[str, str]]) -> bool:

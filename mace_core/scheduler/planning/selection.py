@@ -103,12 +103,11 @@ def host_devices(registry: Registry) -> list[Device]:
         return []
 
 
-def host_provider_version(registry: Registry) -> str:
-    """Name and version of the provider that computes on the host, for cache keys; nothing is loaded for it."""
+def host_provider_code(registry: Registry) -> str:
+    """Name and code of the provider that computes on the host, for cache keys; nothing is loaded for it."""
     if HOST_PROVIDER not in registry.names():
         return REFERENCE
-    versions = [status.version for status in registry.plugins() if status.name == HOST_PROVIDER]
-    return f"{HOST_PROVIDER} {'/'.join(versions)}"
+    return f"{HOST_PROVIDER} {registry.code(HOST_PROVIDER)}"
 
 
 def host_advice(registry: Registry) -> str:
@@ -149,7 +148,7 @@ def _session_device(
         named=named or only_pinned,
         is_fallback=is_fallback,
         only_pinned=only_pinned,
-        provider_version=provider.version,
+        provider_code=registry.code(device.provider),
         options_key=json.dumps(given, sort_keys=True, default=str),
     )
 
