@@ -96,7 +96,7 @@ def find_device(
     result = probe(provider, registry, refresh=refresh)
     if options:
         loaded = registry.provider(provider)
-        if loaded.probe_options.intersection(options):
+        if not loaded.probe_options.isdisjoint(options):
             with calling(provider, "ExecutionProvider.probe_with"):
                 with registry.calls(provider).call(provider):
                     result = loaded.probe_with(options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import inspect
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from mace_core.caching.plugin_code import plugin_code, same_version
@@ -186,6 +186,8 @@ class Registry:
         Raises:
             PluginError: if the class does not keep to the contract.
         """
+        if not isinstance(provider_class, type):
+            raise PluginError(f"{provider_class!r} is no class: register a subclass of ExecutionProvider")
         name = getattr(provider_class, "name", None)
         if not isinstance(name, str) or not name:
             raise PluginError(f"{provider_class!r} has no name: set `name` to what users shall write")
@@ -334,7 +336,7 @@ def _admit(slot: _Slot, loaded: object) -> None:
         return
     built_for = _api_version(loaded)
     if built_for is None:
-        _fail(slot, f"{loaded.__name__} does not say `api_version = ApiVersion(major, minor)`")
+        _fail(slot, f"{loaded.__name__} does not say `api_version = ApiVersion(major, minor)` in numbers")
         return
     slot.api_version = str(built_for)
     if not API_VERSION.accepts(built_for):
@@ -348,6 +350,10 @@ def _admit(slot: _Slot, loaded: object) -> None:
         if not isinstance(getattr(loaded, attribute, None), str):
             _fail(slot, f"{loaded.__name__} does not say its `{attribute}` (a string)")
             return
+    fault = _options_fault(loaded)
+    if fault:
+        _fail(slot, f"{loaded.__name__}.{fault}")
+        return
     if slot.entry.version and not same_version(loaded.version, slot.entry.version):
         _fail(
             slot,
@@ -379,9 +385,24 @@ def _fail(slot: _Slot, reason: str, error: BaseException | None = None) -> None:
     slot.state, slot.reason, slot.error = PluginState.FAILED, reason, error
 
 
+def _options_fault(provider_class: type[ExecutionProvider]) -> str:
+    """What is wrong with the declaration of its options; "" where nothing is."""
+    options, brought_in = provider_class.options, provider_class.probe_options
+    if not isinstance(options, Mapping):
+        return f"options is {options!r}, not a mapping from option to a line that describes it"
+    for name, line in options.items():
+        if not isinstance(name, str) or not isinstance(line, str):
+            return f"options has {name!r}: {line!r}, which is not the name of an option and a line that describes it"
+    if not isinstance(brought_in, Set) or not all(isinstance(name, str) for name in brought_in):
+        return f"probe_options is {brought_in!r}, not a set of names of options"
+    return ""
+
+
 def _api_version(provider_class: type[ExecutionProvider]) -> ApiVersion | None:
     stated = getattr(provider_class, "api_version", None)
-    if not isinstance(stated, tuple) or len(stated) != 2 or not all(isinstance(part, int) for part in stated):
+    if not isinstance(stated, tuple) or len(stated) != 2:
+        return None
+    if not all(isinstance(part, int) and not isinstance(part, bool) and part >= 0 for part in stated):
         return None
     return ApiVersion(*stated)
 

@@ -285,6 +285,45 @@ def test_registering_something_else_is_refused(site: Path) -> None:
         Registry(NO_SWITCHES).register(Unfinished)  # type: ignore[type-abstract]
 
 
+@pytest.mark.parametrize(
+    ("attribute", "value", "words"),
+    [
+        ("api_version", "1.0", "api_version"),
+        ("api_version", 1, "api_version"),
+        ("api_version", (1,), "api_version"),
+        ("api_version", (1, 0, 0), "api_version"),
+        ("api_version", (1.0, 0), "api_version"),
+        ("api_version", (True, False), "api_version"),
+        ("api_version", (1, -1), "api_version"),
+        ("api_version", (1, 99), "contract 1.99"),
+        ("api_version", (0, 1), "contract 0.1"),
+        ("options", None, "options is None"),
+        ("options", ["speed"], r"options is \['speed'\]"),
+        ("options", {"speed": None}, "options has 'speed': None"),
+        ("options", {3: "how fast"}, "options has 3"),
+        ("probe_options", ["speed"], r"probe_options is \['speed'\]"),
+        ("probe_options", {3}, r"probe_options is \{3\}"),
+        ("probe_options", "speed", "probe_options is 'speed'"),
+        ("vendor", 3, "`vendor`"),
+        ("version", None, "`version`"),
+        ("name", 3, "no name"),
+        ("name", "", "no name"),
+    ],
+)
+def test_a_class_whose_attributes_are_of_another_type_is_refused(
+    site: Path, attribute: str, value: object, words: str
+) -> None:
+    odd = type("Odd", (Local,), {attribute: value})
+    with pytest.raises(PluginError, match=words):
+        Registry(NO_SWITCHES).register(odd)
+
+
+def test_something_that_is_no_class_is_refused(site: Path) -> None:
+    for thing in (Local(), None, "local", object, int):
+        with pytest.raises(PluginError):
+            Registry(NO_SWITCHES).register(thing)  # type: ignore[arg-type]
+
+
 def test_threads_that_ask_at_once_get_one_instance(install_provider: Install) -> None:
     install_provider("zap")
     registry = Registry(NO_SWITCHES)

@@ -115,3 +115,24 @@ class TestTheProvidersHere:
         for threads in (0, 1, np.int64(2), None):
             with Session(chain("Neg"), options={"cpu": {"threads": threads, "affinity": "none"}}) as session:
                 assert session.explain().nodes_per_device == {"cpu:0": 1}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"other": {"levle": 3}}, r"'other' has no option 'levle'"),
+        ({"other:0": {"levle": 3}}, r"'other' has no option 'levle'"),
+        ({"other:7": {}}, r"no device 'other:7'"),
+        ({"other:7": {"level": 3}}, r"no device 'other:7'"),
+        ({"other": {"level": 3}}, r"'other' \(level\), which is not in use"),
+        ({"other:0": {"level": 3}}, r"'other:0' \(level\), which is not in use"),
+        ({"picky:7": {}}, r"no device 'picky:7'"),
+        ({"nobody": {}}, r"'nobody', which is no provider here"),
+    ],
+)
+def test_options_of_devices_that_are_not_in_use_are_looked_at_too(
+    options: Mapping[str, Mapping[str, object]], words: str
+) -> None:
+    registry = registry_of(picky(), picky("other"))
+    with pytest.raises(UsageError, match=words):
+        Session(chain("Neg"), devices=["picky"], options=options, registry=registry)

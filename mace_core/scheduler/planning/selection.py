@@ -174,26 +174,29 @@ def _open(registry: Registry, provider: ExecutionProvider, device: Device, given
 
 
 def _check_options(options: Options, devices: Sequence[Device], registry: Registry) -> None:
-    """Options must be of a device in use, and known to its provider: what has no effect is a mistake.
+    """Options must be known to their provider, in use or not, and of a device in use: what has no effect is a mistake.
 
     Raises:
         UsageError: naming what does not fit.
+        DeviceNotFoundError: if a device is named that its provider does not have.
     """
     used = {device.provider for device in devices} | {device.qualified_name for device in devices}
     for name, given in options.items():
-        provider_name = name.partition(":")[0]
+        provider_name, colon, _ = name.partition(":")
         if provider_name not in registry.names():
             raise UsageError(f"options are given for '{name}', which is no provider here; {registry.suggestion(name)}")
-        if name not in used:
-            if not given:
-                continue
-            in_use = ", ".join(device.qualified_name for device in devices)
-            raise UsageError(
-                f"options are given for '{name}' ({', '.join(given)}), which is not in use: this session has {in_use}; "
-                f"name '{name}' as a device, or leave its options out"
-            )
         known = registry.provider(provider_name).options
         for option in given:
             if option not in known:
                 offered = ", ".join(sorted(known)) or "none"
                 raise UsageError(f"the provider '{provider_name}' has no option '{option}'; its options: {offered}")
+        if name in used:
+            continue
+        if colon:
+            _find(name, registry, options)
+        if given:
+            in_use = ", ".join(device.qualified_name for device in devices)
+            raise UsageError(
+                f"options are given for '{name}' ({', '.join(given)}), which is not in use: this session has {in_use}; "
+                f"name '{name}' as a device, or leave its options out"
+            )
