@@ -66,19 +66,19 @@ def accuracy(
     *,
     runs: Annotated[
         int,
-        typer.Option("--runs", metavar="N", min=1, help="Random inputs to run, where not all are given."),
+        typer.Option("--runs", metavar="N", min=1, help="Number of random inputs to run, if not all inputs are given."),
     ] = SEEDS_WITHOUT_INPUT,
     against: Annotated[
         str,
-        typer.Option("--against", metavar="DEVICE", help="Device whose results, without options, are taken as right."),
+        typer.Option("--against", metavar="DEVICE", help="Device whose results, without options, are the baseline."),
     ] = "cpu",
     session: SessionOptions,
     inputs: InputOptions,
     output: OutputOptions,
 ) -> None:
-    """Run a model twice, with the devices and options given and on the CPU in float32, and tell how results differ.
+    """Run a model with the given devices and options and on the CPU in float32, and show how the results differ.
 
-    The figures are of these inputs and this model; random numbers may be harder or easier than real inputs.
+    The figures hold for these inputs and this model. Random numbers may be harder or easier than real inputs.
 
     Examples:
 

@@ -30,7 +30,7 @@ from mace_core.version import VERSION
 app = typer.Typer(
     name="mace",
     help="Run neural networks on the devices of this machine.\n\n"
-    "Devices come from plugins: pip install mace-cpu, mace-opencl … or a vendor's own.",
+    "Devices come from plugins: install mace-cpu, mace-opencl, … or a vendor's own.",
     epilog="Examples:\n\n"
     "    mace run model.onnx --random\n\n"
     "    mace run model.onnx --input x=picture.png --device cpu\n\n"
@@ -63,7 +63,7 @@ def _print_version(asked: bool) -> None:
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version and leave.", callback=_print_version, is_eager=True)
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
     verbose: Verbose = False,
     quiet: Quiet = False,

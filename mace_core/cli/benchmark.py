@@ -32,40 +32,42 @@ def benchmark(
     *,
     runs: Annotated[int, typer.Option("--runs", metavar="N", min=1, help="Warm runs to time.")] = 20,
     warmup: Annotated[
-        int, typer.Option("--warmup", metavar="N", min=0, help="Runs before them that do not count.")
+        int, typer.Option("--warmup", metavar="N", min=0, help="Runs before them, which do not count.")
     ] = 3,
     batch: Annotated[
         int,
-        typer.Option("--batch", metavar="N", min=0, help="Samples in a run, where the model leaves their number free."),
+        typer.Option("--batch", metavar="N", min=0, help="Samples in a run, if the model leaves their number free."),
     ] = 0,
     streams: Annotated[
-        int, typer.Option("--streams", metavar="N", min=1, max=256, help="Requests at once, on one session.")
+        int, typer.Option("--streams", metavar="N", min=1, max=256, help="Concurrent requests on one session.")
     ] = 1,
     trace: Annotated[
         Path | None,
         typer.Option(
             "--trace",
             metavar="FILE.json",
-            help="Write what each thread did when, for chrome://tracing or ui.perfetto.dev.",
+            help="Write when each thread did what, for chrome://tracing or ui.perfetto.dev.",
             show_default=False,
         ),
     ] = None,
     timeline: Annotated[
         Path | None,
-        typer.Option("--timeline", metavar="FILE.svg", help="The same as a picture, of one run.", show_default=False),
+        typer.Option(
+            "--timeline", metavar="FILE.svg", help="Draw the same for one run, as a picture.", show_default=False
+        ),
     ] = None,
     session: SessionOptions,
     inputs: InputOptions,
     output: OutputOptions,
 ) -> None:
-    """Time a model: import, load, compile, first run, warm runs, throughput, memory, and each operation.
+    """Measure a model: import, load, compile, first run, warm runs, throughput, memory, and each operation.
 
-    Of the warm runs the latencies are told that half, 90 and 99 of 100 runs do not exceed. With --streams several
-    threads run the model at once; with --batch the rows of each input are repeated.
+    Warm runs are reported as percentiles (p50, p90, p99). With --streams, several threads run the model at once; with
+    --batch, the rows of each input are repeated.
 
-    The first run of a model ever also compiles its kernels; `mace cache clear` brings that state back. Operations are
-    timed in runs of their own after the others. Their speed in multiply-accumulates a second is compared with what
-    the same threads reach in a loop of nothing but float32 multiply-adds (% of peak).
+    The first run of a model on a machine also compiles its kernels; `mace cache clear` restores that state. Operations
+    are timed in separate runs afterwards. Their rate of multiply-accumulates is compared with the rate that the same
+    threads reach in a loop of float32 multiply-adds (% of peak).
 
     Examples:
 

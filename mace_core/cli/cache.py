@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 cache_app = typer.Typer(
     help="Show or clear what is stored between runs: compiled kernels, plans, the device inventory.\n\n"
-    "Everything in it is made again when it is needed. MACE_CACHE_DIR moves it, MACE_CACHE_LIMIT bounds it.",
+    "Everything in it is created again when it is needed. MACE_CACHE_DIR moves it, MACE_CACHE_LIMIT limits its size.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -23,7 +23,7 @@ cache_app = typer.Typer(
 @cache_app.command("list")
 @shared_options
 def list_entries(*, output: OutputOptions) -> None:
-    """Show the cache folder and how much of what it holds."""
+    """Show the cache folder, and how much of each kind it holds."""
     from mace_core.caching.cache import cache_dir
     from mace_core.cli.output import format_bytes, print_folded, print_table
     from mace_core.presentation import Column, Table, number
@@ -45,7 +45,7 @@ def list_entries(*, output: OutputOptions) -> None:
 @cache_app.command()
 @shared_options
 def clear(*, output: OutputOptions) -> None:
-    """Remove everything stored; files of others in the folder are left alone."""
+    """Delete everything that is stored; other files in the folder stay."""
     from mace_core.caching.cache import CheckedCache, cache_dir
     from mace_core.cli.output import print_folded
     from mace_core.errors import UsageError

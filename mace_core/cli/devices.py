@@ -13,14 +13,14 @@ from mace_core.cli.shared_options import OutputOptions, shared_options
 def devices(
     *,
     refresh: Annotated[
-        bool, typer.Option("--refresh", help="Look again instead of using the stored inventory.")
+        bool, typer.Option("--refresh", help="Probe again instead of using the stored inventory.")
     ] = False,
     output: OutputOptions,
 ) -> None:
-    """List the devices of this machine and, for what is missing, why.
+    """List the devices of this machine, and the reason for each that is missing.
 
-    A device is named by its first column wherever one is asked for (--device); the part before the colon means the
-    provider's first real device. Virtual devices (simulators) are used only when named in full.
+    The first column is the name for --device; the part before the colon means the first real device of that provider.
+    Virtual devices (simulators) are used only if you name them in full.
     """
     from mace_core.cli.output import print_line, progress
     from mace_core.cli.quiet import plugin_log_quiet

@@ -35,7 +35,7 @@ class Finding:
 
 @shared_options
 def doctor(*, output: OutputOptions) -> None:
-    """Check this installation: versions, cache, processor, plugins, and a small model on every real device.
+    """Check this installation: versions, cache, processor, plugins; run a small model on every real device.
 
     The exit code is 3 if something that is installed does not work.
     """

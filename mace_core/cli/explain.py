@@ -8,9 +8,9 @@ from mace_core.cli.shared_options import InputOptions, OutputOptions, SessionOpt
 
 @shared_options
 def explain(model: Model, *, session: SessionOptions, inputs: InputOptions, output: OutputOptions) -> None:
-    """Say where each node would run and why, and why not on the devices that come before. Nothing is run.
+    """Show where each node would run, and why not on the devices before. Nothing is run.
 
-    Where dimensions are open and neither --shape nor --input sets them, sizes are assumed; the first line says which.
+    If dimensions are free and neither --shape nor --input sets them, sizes are assumed; the first line says which.
 
     Examples:
 

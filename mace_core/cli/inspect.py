@@ -27,15 +27,15 @@ def inspect(
         typer.Option(
             "--shape",
             metavar="NAME=1x3x48x320",
-            help="Shape of an input with open dimensions, for the figures; may be repeated.",
+            help="Shape of an input with free dimensions, for the figures; may be repeated.",
             show_default=False,
         ),
     ] = [],  # noqa: B006 - typer copies it
     output: OutputOptions,
 ) -> None:
-    """Tell what a model holds: inputs, outputs, operators, parameters, work, memory, metadata, and what is wrong.
+    """Show what a model contains: inputs, outputs, operators, parameters, work, memory, metadata, problems.
 
-    Nothing is run and no provider is needed. A model that cannot be loaded is told of as far as its file can be read.
+    This runs nothing and needs no provider. If the model cannot be loaded, it shows as much as the file reveals.
 
     Examples:
 

@@ -16,8 +16,8 @@ Devices = Annotated[
         "--device",
         "-d",
         metavar="NAME",
-        help="Device to use; may be repeated, in order of preference. 'cpu' is the provider's first real device, "
-        "'opencl:0' that very one. Without it: all real devices (see `mace devices`).",
+        help="Device to use; may be repeated, in order of preference. 'cpu' means the first real device of that "
+        "provider, 'opencl:0' exactly that one. Default: all real devices (see `mace devices`).",
         show_default=False,
         autocompletion=complete_device,
     ),
@@ -28,18 +28,24 @@ Strict = Annotated[
 Pins = Annotated[
     list[str],
     typer.Option(
-        "--pin", metavar="NODE=DEVICE", help="Put one node on one device; may be repeated.", show_default=False
+        "--pin", metavar="NODE=DEVICE", help="Run a node on this device; may be repeated.", show_default=False
     ),
 ]
 Threads = Annotated[
-    int, typer.Option("--threads", metavar="N", min=0, help="Threads of the cpu provider; 0: what the machine allows.")
+    int,
+    typer.Option(
+        "--threads",
+        metavar="N",
+        min=0,
+        help="Number of threads of the cpu provider; 0 means as many as the machine allows.",
+    ),
 ]
 Shapes = Annotated[
     list[str],
     typer.Option(
         "--shape",
         metavar="NAME=1x3x48x320",
-        help="Shape of an input with open dimensions; may be repeated. NAME= may be left out if there is one input.",
+        help="Shape of an input with free dimensions; may be repeated. With a single input, NAME= may be omitted.",
         show_default=False,
     ),
 ]
@@ -60,42 +66,52 @@ Inputs = Annotated[
         "--input",
         "-i",
         metavar="NAME=FILE",
-        help="Value of an input, a .npy file or a picture; may be repeated. NAME= may be left out for a single input.",
+        help="Value of an input: a .npy file or a picture; may be repeated. With a single input, NAME= may be omitted.",
         show_default=False,
     ),
 ]
-RandomInputs = Annotated[bool, typer.Option("--random", help="Fill the inputs that have no file with random numbers.")]
-Seed = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed of --random.")]
+RandomInputs = Annotated[bool, typer.Option("--random", help="Fill inputs without a file with random numbers.")]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed for --random.")]
 Layout = Annotated[
-    str, typer.Option("--layout", metavar="NCHW|NHWC", help="Of pictures; without it, told from the shape.")
+    str,
+    typer.Option(
+        "--layout",
+        metavar="NCHW|NHWC",
+        help="Layout of pictures as tensors; default: guessed from the shape of the input.",
+    ),
 ]
 Mean = Annotated[
     str,
-    typer.Option("--mean", metavar="M[,M,M]", help="Subtracted from pixels (0 to 255); one number or one per channel."),
+    typer.Option(
+        "--mean", metavar="M[,M,M]", help="Subtract this from pixels (0 to 255): one number, or one per channel."
+    ),
 ]
 Scale = Annotated[
     str,
-    typer.Option("--scale", metavar="S[,S,S]", help="Then multiplied with; without it 1/255, or 1 for integer inputs."),
+    typer.Option("--scale", metavar="S[,S,S]", help="Then multiply by this; default: 1/255, or 1 for integer inputs."),
 ]
 Resize = Annotated[
     str,
-    typer.Option("--resize", metavar="WxH", help="Resize pictures; without it, to what the model's shape says."),
+    typer.Option(
+        "--resize", metavar="WxH", help="Resize pictures to this size; default: the size in the shape of the input."
+    ),
 ]
-Bgr = Annotated[bool, typer.Option("--bgr", help="Give a picture's channels as blue, green, red.")]
+Bgr = Annotated[bool, typer.Option("--bgr", help="Order the channels of a picture as blue, green, red.")]
 Archive = Annotated[
     Path | None,
     typer.Option(
-        "--npz", metavar="FILE", help="Values of inputs by name, as numpy.savez writes them.", show_default=False
+        "--npz",
+        metavar="FILE",
+        help="Values of several inputs by name, as numpy.savez writes them.",
+        show_default=False,
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output, errors too.")]
+Json = Annotated[bool, typer.Option("--json", help="Print only JSON on standard output, also for errors.")]
 JsonFile = Annotated[
     Path | None,
-    typer.Option(
-        "--json-file", metavar="FILE", help="Write the same JSON to a file, whatever is printed.", show_default=False
-    ),
+    typer.Option("--json-file", metavar="FILE", help="Also write the JSON to a file.", show_default=False),
 ]
 AllRows = Annotated[bool, typer.Option("--all", help="Show all rows of long tables, not the first ten.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Tell on stderr what is going on.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show progress details on stderr.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No notes, warnings or progress on stderr; errors only.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and debug logs.")]

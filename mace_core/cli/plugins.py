@@ -20,11 +20,11 @@ _KINDS = {
 
 @shared_options
 def plugins(*, output: OutputOptions) -> None:
-    """List the plugins installed: version, distribution, contract version, status and, where one fails, why; then the
-    options of each provider.
+    """List installed plugins (version, distribution, contract version, status, reason for a failure) and the options of
+    each provider.
 
-    MACE_PLUGINS=cpu,opencl allows only those; MACE_DISABLE_PLUGINS=opencl switches some off; MACE_TRACE_PLUGINS=1 tells
-    on stderr how each is found and loaded.
+    MACE_PLUGINS=cpu,opencl allows only those; MACE_DISABLE_PLUGINS=opencl disables some; MACE_TRACE_PLUGINS=1 prints to
+    stderr how each is found and loaded.
     """
     from mace_core.cli.output import progress
     from mace_core.cli.quiet import plugin_log_quiet

@@ -27,15 +27,15 @@ def run(
     check_numerics: Annotated[
         bool,
         typer.Option(
-            "--check-numerics", help="Stop at the first node that computes a NaN or an infinity, and tell which."
+            "--check-numerics", help="Stop at the first node that computes a NaN or an infinity, and name it."
         ),
     ] = False,
-    check_nan: Annotated[bool, typer.Option("--check-nan", help="The same for NaN alone.")] = False,
+    check_nan: Annotated[bool, typer.Option("--check-nan", help="Like --check-numerics, but only for NaN.")] = False,
     session: SessionOptions,
     inputs: InputOptions,
     output: OutputOptions,
 ) -> None:
-    """Run a model once and print what came out, where its nodes ran, and every fallback with its reason.
+    """Run a model once; print the outputs, where the nodes ran, and the reason for every fallback.
 
     Examples:
 

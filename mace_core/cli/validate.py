@@ -27,16 +27,16 @@ def validate(
     model: Model,
     *,
     against: Annotated[
-        str, typer.Option("--against", metavar="NAME", help="The device that is believed, or 'onnxruntime'.")
+        str, typer.Option("--against", metavar="NAME", help="The device to compare with, or 'onnxruntime'.")
     ] = "reference",
     layers: Annotated[
-        bool, typer.Option("--layers", help="Compare every value on the way, each after all before it.")
+        bool, typer.Option("--layers", help="Compare every intermediate value too; errors accumulate.")
     ] = False,
     isolated: Annotated[
-        bool, typer.Option("--isolated", help="Run every node by itself too, fed with the reference's values.")
+        bool, typer.Option("--isolated", help="Also run every node by itself, on the reference's values.")
     ] = False,
     tolerance: Annotated[
-        float, typer.Option("--tolerance", metavar="T", help="Largest error allowed, as a part of a value's range.")
+        float, typer.Option("--tolerance", metavar="T", help="Largest error allowed, as a fraction of a value's range.")
     ] = 1e-3,
     picture: Annotated[
         Path | None,
@@ -46,7 +46,7 @@ def validate(
     inputs: InputOptions,
     output: OutputOptions,
 ) -> None:
-    """Compare a model's results on devices with those of a reference. Exit code 3 if they differ by more than allowed.
+    """Compare the results of devices with those of a reference. The exit code is 3 if they differ by more than allowed.
 
     Examples:
 

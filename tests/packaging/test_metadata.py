@@ -84,8 +84,8 @@ def test_links_of_a_readme_are_absolute_and_their_files_are_in_the_repository(
     assert links  # every one names the core
     for link in links:
         assert link.startswith("https://"), link
-        if link.startswith(f"{home}/blob/main/"):
-            path = link.removeprefix(f"{home}/blob/main/").partition("#")[0]
+        if found := re.match(rf"{re.escape(home)}/(?:blob|raw)/main/([^#]+)", link):  # a page, or a picture
+            path = found[1]
             assert ".." not in path
             assert (ROOT / path).exists(), link
     own = re.findall(r"\]\(([^)]+)\)", (folder_of(name) / "README.md").read_text(encoding="utf-8"))
