@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from mace_cpu.conv.depthwise.lower import depthwise_kernel
 from mace_cpu.conv.direct.lower import Pairs, direct_kernel
 from mace_cpu.matmul.packed import gemm_kernel
-from mace_cpu.shared.epilogue.epilogue import Epilogue, EpilogueOp
+from mace_cpu.shared.epilogue.epilogue import Epilogue
+from mace_cpu.shared.epilogue.operations import EpilogueOp
 from mace_cpu.shared.layouts.pairs import pair_rows_kernel, pairs_kernel, wide_kernel
 from mace_cpu.shared.precision import Bfloat16Unit
 from mace_cpu.shared.tiles.choose import choose_matrix_rows

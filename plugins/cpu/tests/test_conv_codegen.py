@@ -12,7 +12,8 @@ from mace_cpu.conv.direct.lower import direct_kernel
 from mace_cpu.conv.planar.lower import planar_kernel
 from mace_cpu.matmul.packed import gemm_kernel
 from mace_cpu.pooling.generated import global_pool_kernel, window_pool_kernel
-from mace_cpu.shared.epilogue.epilogue import Epilogue, EpilogueOp
+from mace_cpu.shared.epilogue.epilogue import Epilogue
+from mace_cpu.shared.epilogue.operations import EpilogueOp
 from mace_cpu.shared.layouts.moving import (
     conversion_kernel,
     copy_kernel,

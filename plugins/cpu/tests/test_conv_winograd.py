@@ -15,7 +15,8 @@ from mace_cpu.backend import CpuBackend
 from mace_cpu.conv.winograd import lower as conv_winograd
 from mace_cpu.conv.winograd.lower import winograd_kernel
 from mace_cpu.conv.winograd.matrices import Matrix, transforms
-from mace_cpu.shared.epilogue.epilogue import Epilogue, EpilogueOp
+from mace_cpu.shared.epilogue.epilogue import Epilogue
+from mace_cpu.shared.epilogue.operations import EpilogueOp
 from mace_cpu.shared.tiles.choose import most_rows, widest_tile
 from mace_cpu.workers import Workers
 from onnx import helper

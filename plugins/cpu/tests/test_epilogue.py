@@ -14,8 +14,9 @@ from harness import ask_reference, make_model, make_view
 from llvmlite import ir
 from mace_cpu.shared.codegen.body import Body
 from mace_cpu.shared.codegen.version import generator_version
-from mace_cpu.shared.epilogue.epilogue import Epilogue, match_epilogue
+from mace_cpu.shared.epilogue.epilogue import Epilogue
 from mace_cpu.shared.parts.facts import Settings
+from mace_cpu.shared.program.match_epilogue import match_epilogue
 from mace_cpu.shared.program.program import Program
 from onnx import helper
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from dataclasses import dataclass
 
 from mace_core.native.kernel_words import Run, WordLayout
 
@@ -55,3 +56,21 @@ def layout(keys: int, values: int) -> WordLayout:
     splits = [(operand, index) for operand, count in (("keys", keys), ("values", values)) for index in range(count)]
     behind = [Run(split_word(operand, index, word)) for operand, index in splits for word in Split]
     return WordLayout((*WordLayout.of(Arg).runs, *behind))
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """What the code depends on.
+
+    Attributes:
+        rows: of a tile.
+        keys, values: vectors of the tiles that cover the keys and the columns of a value, split by split.
+        mask: numbers are added to the scores.
+        empty: rows that see no key, all their scores being -inf, give zeros; otherwise NaN.
+    """
+
+    rows: int
+    keys: tuple[int, ...]
+    values: tuple[int, ...]
+    mask: bool
+    empty: bool = False

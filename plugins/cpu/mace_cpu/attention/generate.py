@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from llvmlite import ir
 
 from mace_core.native.target import Target
-from mace_cpu.attention.arguments import Arg, Split
+from mace_cpu.attention.arguments import Arg, Split, Variant
 from mace_cpu.shared.codegen.body import constant
 from mace_cpu.shared.codegen.rows import RowBody, larger, plus
 from mace_cpu.shared.codegen.vector_basic import constant as number
@@ -23,24 +22,6 @@ from mace_cpu.shared.tiles.tile import Tile
 
 POINTERS = (Arg.QUERY, Arg.OUTPUT, Arg.MASK, Arg.SCRATCH, Arg.QUERY_STARTS, Arg.OUTPUT_STARTS, Arg.MASK_STARTS)
 UNROLL = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """What the code depends on.
-
-    Attributes:
-        rows: of a tile.
-        keys, values: vectors of the tiles that cover the keys and the columns of a value, split by split.
-        mask: numbers are added to the scores.
-        empty: rows that see no key, all their scores being -inf, give zeros; otherwise NaN.
-    """
-
-    rows: int
-    keys: tuple[int, ...]
-    values: tuple[int, ...]
-    mask: bool
-    empty: bool = False
 
 
 def build(symbol: str, variant: Variant, target: Target) -> str:

@@ -18,10 +18,10 @@ from mace_core.graph import Node, Value
 from mace_core.native.kernel import KernelSource
 from mace_core.native.target import Target
 from mace_core.tensor import DType
-from mace_cpu.attention.arguments import Arg, Split, layout, split_word
+from mace_cpu.attention.arguments import Arg, Split, Variant, layout, split_word
 from mace_cpu.matmul.packed import pack_panels
 from mace_cpu.matmul.views import Lie, lie_of
-from mace_cpu.shared.codegen.version import generator_version
+from mace_cpu.shared.codegen.generated import generated
 from mace_cpu.shared.nodes import need, normal_axis
 from mace_cpu.shared.parts.buffers import Buf
 from mace_cpu.shared.parts.steps import Words
@@ -31,6 +31,7 @@ from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import begins
 from mace_cpu.shared.tiles.choose import ROW_CHOICES, ChannelSplit, most_rows, segment_tiles, split_channels
 
+GENERATOR = "mace_cpu.attention.generate"
 SEGMENT_TILES = 4
 """Tiles of rows that one unit takes through the same keys."""
 
@@ -363,25 +364,11 @@ def _choose(target: Target, rows: int, depth: int, keys: int, columns: int) -> _
     return best[1]
 
 
-_kernels: dict[str, KernelSource] = {}
-
-
 def attention_kernel(
     rows: int, keys: tuple[int, ...], values: tuple[int, ...], mask: bool, empty: bool
 ) -> KernelSource:
     """The kernel for tiles of so many rows and of these vectors, split by split."""
     widths = "_".join("".join(map(str, splits)) for splits in (keys, values))
     symbol = f"attention_{rows}x{widths}" + ("_mask" if mask else "") + ("_empty" if empty else "")
-    if symbol not in _kernels:
-        build = functools.partial(_build, symbol, rows, keys, values, mask, empty)
-        words = layout(len(keys), len(values))
-        _kernels[symbol] = KernelSource(symbol, generator_version(), build, words=words)
-    return _kernels[symbol]
-
-
-def _build(
-    symbol: str, rows: int, keys: tuple[int, ...], values: tuple[int, ...], mask: bool, empty: bool, target: Target
-) -> str:
-    from mace_cpu.attention import generate as attention
-
-    return attention.build(symbol, attention.Variant(rows, keys, values, mask, empty), target)
+    variant = Variant(rows, keys, values, mask, empty)
+    return generated(GENERATOR, symbol, variant, words=lambda: layout(len(keys), len(values)))

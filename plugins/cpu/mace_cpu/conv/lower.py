@@ -23,9 +23,9 @@ from mace_cpu.conv.scaled.lower import ScaledInput
 from mace_cpu.conv.transposed.lower import emit_phases, emit_shuffle, fits_phases, fits_shuffle
 from mace_cpu.conv.winograd.lower import emit_winograd
 from mace_cpu.shared.checks import inputs_in
-from mace_cpu.shared.epilogue.epilogue import match_epilogue
 from mace_cpu.shared.parts.buffers import Layout
 from mace_cpu.shared.pixels.means import emit_mean, find_mean
+from mace_cpu.shared.program.match_epilogue import match_epilogue
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import lowers
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from mace_core.graph import Node, Value
 from mace_core.tensor import DType
-from mace_cpu.elementwise.generate import Expression, Operation, elementwise_kernel, stride_word
+from mace_cpu.elementwise.expression import Expression, Operation, elementwise_kernel, stride_word
 from mace_cpu.elementwise.operands import collapse, fits, loop_shape, place
 from mace_cpu.shared.parts.buffers import Layout, element_bytes
 from mace_cpu.shared.program.program import Program

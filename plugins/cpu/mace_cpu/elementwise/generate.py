@@ -9,110 +9,25 @@ Argument words: `Expression.words`.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from mace_core.native.kernel import KernelSource
-from mace_core.native.kernel_words import WordLayout
+from llvmlite import ir
+
 from mace_core.native.target import Target
-from mace_cpu.shared.codegen.version import generator_version
+from mace_cpu.elementwise.expression import CONTIGUOUS, HEADER_WORDS, ONE_BLOCK, Expression
+from mace_cpu.elementwise.generate_operations import emit
+from mace_cpu.shared.codegen.body import POINTER, Body, constant
+from mace_cpu.shared.codegen.element_types import bit_width, load, register_type, round_to, store
+from mace_cpu.shared.codegen.vector_basic import allow_features, splat
 
-if TYPE_CHECKING:
-    from llvmlite import ir
-
-    from mace_cpu.elementwise.generate_operations import Parameters
-    from mace_cpu.shared.codegen.body import Body
-
-HEADER_WORDS = ("length", "segment", "segments")
 MOST_LANES = 32
 
-CONTIGUOUS = "c"
-ONE_ELEMENT = "s"
-ONE_BLOCK = "b"
 
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One operation of an expression.
-
-    Attributes:
-        name: see ``elementwise_ops.emit``.
-        arguments: what it takes: ``i`` is the result of operation i, ``~i`` is input i.
-        dtype: the element type of its result.
-        parameters: constants of the generated code.
-    """
-
-    name: str
-    arguments: tuple[int, ...]
-    dtype: str
-    parameters: Parameters = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Expression:
-    """What a kernel computes, whatever the shapes.
-
-    Attributes:
-        inputs: (element type, how a row is read) of each.
-        operations: in order of evaluation.
-        outputs: which results are stored, by operation.
-        outer: number of outer dimensions.
-        block: lanes of a block of channels; 0 where no input is read in blocks.
-    """
-
-    inputs: tuple[tuple[str, str], ...]
-    operations: tuple[Operation, ...]
-    outputs: tuple[int, ...]
-    outer: int
-    block: int = 0
-
-    @property
-    def symbol(self) -> str:
-        """A name that tells the operations, and a hash that tells everything."""
-        digest = hashlib.sha256(repr(self).encode()).hexdigest()[:16]
-        names = "_".join(operation.name for operation in self.operations)
-        return f"elementwise_{names[:48]}_{digest}"
-
-    @property
-    def words(self) -> WordLayout:
-        """The argument words.
-
-        The lengths of a row and of a segment are in elements, ``segments`` are those of a row.  The outer dimensions
-        follow, outermost first, the addresses, and for each input its strides in bytes per outer dimension.
-        """
-        inputs, outer = len(self.inputs), self.outer
-        strides = (f"{stride_word(index)}[{outer}]" for index in range(inputs))
-        lists = (f"outer[{outer}]", f"outputs[{len(self.outputs)}]", f"inputs[{inputs}]", *strides)
-        return WordLayout.parse(" ".join((*HEADER_WORDS, *lists)))
-
-    def dtype(self, reference: int) -> str:
-        """The element type of an operation's result, or of an input (``~i``)."""
-        return self.operations[reference].dtype if reference >= 0 else self.inputs[~reference][0]
-
-
-def stride_word(index: int) -> str:
-    """The name of the strides of an input."""
-    return f"strides{index}"
-
-
-def elementwise_kernel(expression: Expression) -> KernelSource:
-    """The kernel that computes ``expression``."""
-    return KernelSource(
-        expression.symbol, generator_version(), lambda target: _build(expression, target), words=expression.words
-    )
-
-
-def _build(expression: Expression, target: Target) -> str:
-    from mace_cpu.shared.codegen.body import Body, constant
-    from mace_cpu.shared.codegen.element_types import bit_width
-    from mace_cpu.shared.codegen.vector_basic import allow_features
-
+def build(symbol: str, expression: Expression, target: Target) -> str:
     types = {expression.dtype(i) for i in range(len(expression.operations))} | {t for t, _ in expression.inputs}
     widest = max(32 if t in ("float16", "bfloat16") else bit_width(t) for t in types)
     lanes = expression.block or min(target.vector_bits // widest, MOST_LANES)
-    body = Body(expression.symbol, lanes)
+    body = Body(symbol, lanes)
     allow_features(body.module, target.features)
     words = _Words(body, expression)
     length, segment, segments = (body.word(i) for i in range(len(HEADER_WORDS)))
@@ -142,8 +57,6 @@ def _rest(
     lanes: int,
 ) -> None:
     """The elements after the last whole vector: once more the row's last vector, or one by one in a short row."""
-    from mace_cpu.shared.codegen.body import constant
-
     last = body.sub(stop, constant(lanes))
     something = body.less(whole, stop)
     is_long = body.b.icmp_signed(">=", stop, constant(lanes))
@@ -174,8 +87,6 @@ class _Words:
 
     def rows(self, body: Body, row: ir.Value) -> list[ir.Value]:
         """The address of each input's part of a row."""
-        from mace_cpu.shared.codegen.body import POINTER
-
         addresses = list(self.inputs)
         left = row
         for axis in reversed(range(len(self.outer))):
@@ -191,10 +102,6 @@ class _Words:
 
     def result_rows(self, body: Body, expression: Expression, row: ir.Value) -> list[ir.Value]:
         """The address of each output's part of a row."""
-        from llvmlite import ir
-
-        from mace_cpu.shared.codegen.element_types import bit_width
-
         start = body.mul(row, self.length)
         return [
             body.b.gep(
@@ -209,8 +116,6 @@ class _Words:
 
 def _row_heads(body: Body, expression: Expression, rows: Sequence[ir.Value], lanes: int) -> list[ir.Value | None]:
     """What is read once per row: the one element, or the one block, of inputs that do not vary along it."""
-    from mace_cpu.shared.codegen.element_types import load
-
     heads: list[ir.Value | None] = []
     for (dtype, how), address in zip(expression.inputs, rows, strict=True):
         if how == CONTIGUOUS:
@@ -230,12 +135,6 @@ def _evaluate(
     lanes: int,
 ) -> None:
     """Compute and store ``lanes`` elements (0: one, as a scalar) at ``index`` of a row."""
-    from llvmlite import ir
-
-    from mace_cpu.elementwise.generate_operations import emit
-    from mace_cpu.shared.codegen.element_types import bit_width, load, register_type, round_to, store
-    from mace_cpu.shared.codegen.vector_basic import splat
-
     builder = body.b
 
     def place(base: ir.Value, position: ir.Value, dtype: str) -> ir.Value:

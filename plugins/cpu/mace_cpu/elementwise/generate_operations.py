@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from llvmlite import ir
 
+from mace_cpu.elementwise.expression import Parameters
 from mace_cpu.shared.codegen import vector_activation, vector_basic, vector_math
 from mace_cpu.shared.codegen.element_types import bit_width, cast, is_float, is_signed
 from mace_cpu.shared.codegen.vector_basic import (
@@ -23,8 +24,6 @@ from mace_cpu.shared.codegen.vector_basic import (
     shaped_like,
     sign_bit,
 )
-
-Parameters = tuple[float | int | str | None, ...]
 
 # names of the C library for what is too rare for a vector form
 _LIBRARY = ("tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh")

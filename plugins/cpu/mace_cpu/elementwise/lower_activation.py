@@ -8,9 +8,9 @@ from mace_core.graph import GraphView, Node
 from mace_cpu.elementwise.chain import Chain, elementwise, joins
 from mace_cpu.elementwise.lower import ARITHMETIC, FLOATS
 from mace_cpu.shared.checks import NUMBERS, all_concrete, dtype_in, inputs_in, movable
-from mace_cpu.shared.epilogue.operations import attribute_bound
 from mace_cpu.shared.nodes import need
 from mace_cpu.shared.parts.buffers import Layout
+from mace_cpu.shared.program.operations import attribute_bound
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import lowers
 

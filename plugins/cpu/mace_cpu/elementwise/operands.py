@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from mace_core.graph import Value
 from mace_core.tensor import DType
-from mace_cpu.elementwise.generate import CONTIGUOUS, ONE_BLOCK, ONE_ELEMENT
+from mace_cpu.elementwise.expression import CONTIGUOUS, ONE_BLOCK, ONE_ELEMENT
 from mace_cpu.shared.parts.buffers import Buf, Layout, element_bytes
 from mace_cpu.shared.program.program import Program
 

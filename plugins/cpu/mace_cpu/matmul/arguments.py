@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import enum
+from dataclasses import dataclass
+
+from mace_cpu.shared.precision import Bfloat16Unit
 
 
 class Arg(enum.IntEnum):
@@ -35,3 +38,23 @@ class Arg(enum.IntEnum):
     BAND = enum.auto()  # segments per band
     TILE_FETCH = enum.auto()  # how much of the next panel to fetch during each tile; 0: nothing
     STEPS_FETCH = enum.auto()  # how much of that every few steps
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """What the code of a matrix product depends on.
+
+    Attributes:
+        rows, vectors: size of the tile.
+        lanes: floats per vector.
+        transposed_left: the left operand lies as (steps, rows).
+        unroll: steps per turn of the innermost loop.
+        unit: what multiplies pairs of bfloat16, in words that count as floats everywhere else; None: float32.
+    """
+
+    rows: int
+    vectors: int
+    lanes: int
+    transposed_left: bool
+    unroll: int
+    unit: Bfloat16Unit | None = None

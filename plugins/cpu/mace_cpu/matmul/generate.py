@@ -3,55 +3,28 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from llvmlite import ir
 
-from mace_cpu.matmul.arguments import Arg
+from mace_core.native.target import Target
+from mace_cpu.matmul.arguments import Arg, Variant
 from mace_cpu.shared.codegen.body import I1, Body, constant
-from mace_cpu.shared.precision import Bfloat16Unit
+from mace_cpu.shared.epilogue.generate import EpilogueCode
+from mace_cpu.shared.epilogue.operations import EpilogueOp
 from mace_cpu.shared.tiles.matrix_tile import MatrixTile
 from mace_cpu.shared.tiles.pair_tile import make_tile
 from mace_cpu.shared.tiles.row_steps import run_rows
 from mace_cpu.shared.tiles.tile import FetchAhead, Tile
 
-if TYPE_CHECKING:
-    from mace_cpu.shared.epilogue.epilogue import Epilogue
-
 POINTERS = (Arg.LEFT, Arg.RIGHT, Arg.BIAS, Arg.OUTPUT, Arg.LEFT_OFFSETS, Arg.RIGHT_OFFSETS)
 
 
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """What the code of a matrix product depends on.
-
-    Attributes:
-        rows, vectors: size of the tile.
-        lanes: floats per vector.
-        transposed_left: the left operand lies as (steps, rows).
-        unroll: steps per turn of the innermost loop.
-        unit: what multiplies pairs of bfloat16, in words that count as floats everywhere else; None: float32.
-    """
-
-    rows: int
-    vectors: int
-    lanes: int
-    transposed_left: bool
-    unroll: int
-    unit: Bfloat16Unit | None = None
-
-
-def build(symbol: str, variant: Variant, epilogue: Epilogue, features: Iterable[str] = ()) -> str:
+def build(symbol: str, variant: Variant, ops: tuple[EpilogueOp, ...], target: Target) -> str:
     """IR of a matrix product; arguments are `Arg`, then epilogue channels, then epilogue tensors."""
-    body = Body(symbol, variant.lanes, features)
+    body = Body(symbol, variant.lanes, target.features)
     words = {arg: body.pointer(arg) if arg in POINTERS else body.word(arg) for arg in Arg}
-    operands = [op.operand for op in epilogue.ops if op.operand]
-    first = len(Arg)
-    channels = [body.pointer(first + i) for i in range(operands.count("channel"))]
-    first += len(channels)
-    tensors = [body.pointer(first + i) for i in range(operands.count("tensor"))]
+    epilogue = EpilogueCode(body, len(Arg), ops)
     tile = make_tile(body, variant.rows, variant.vectors, variant.unit)
     ahead = FetchAhead(body)
     with body.loop(body.begin, body.end) as unit:
@@ -98,7 +71,7 @@ def build(symbol: str, variant: Variant, epilogue: Epilogue, features: Iterable[
                 else:
                     run_rows(tile, source, stride, right, *sizes, ahead)
             out_at = body.add(out, body.mul(row, words[Arg.OUT_ROW]))
-            _Results(body, words, tile, epilogue, channels, tensors, out_at, panel_at, column).emit()
+            _Results(body, words, tile, epilogue, out_at, panel_at, column).emit()
     tile.close()
     return body.text()
 
@@ -120,9 +93,7 @@ class _Results:
     body: Body
     words: dict[Arg, ir.Value]
     tile: Tile | MatrixTile
-    epilogue: Epilogue
-    channels: list[ir.Value]
-    tensors: list[ir.Value]
+    epilogue: EpilogueCode
     out_at: ir.Value
     panel_at: ir.Value
     column: ir.Value
@@ -145,14 +116,14 @@ class _Results:
             return body.add(self.out_at, body.add(body.mul(row, self.words[Arg.OUT_ROW]), body.mul(column, body.lanes)))
 
         def channel(i: int, v: int) -> ir.Value:
-            return body.load(body.floats(self.channels[i], body.add(self.panel_at, v * body.lanes)))
+            return body.load(body.floats(self.epilogue.channels[i], body.add(self.panel_at, v * body.lanes)))
 
         def valid(column: ir.Value) -> ir.Value:
             assert columns is not None
             return body.sub(columns, body.mul(column, body.lanes))
 
         def tensor(i: int, row: ir.Value, column: ir.Value) -> ir.Value:
-            at = body.floats(self.tensors[i], place(row, column))
+            at = body.floats(self.epilogue.tensors[i], place(row, column))
             return body.load(at) if columns is None else body.load_some(at, valid(column))
 
         def store(value: ir.Value, row: ir.Value, column: ir.Value) -> None:

@@ -16,8 +16,10 @@ from mace_cpu.conv.pairs import emit_product_in_pairs, takes_pair_rows
 from mace_cpu.matmul.packed import KERNELS, Floats, Product, emit_product
 from mace_cpu.matmul.views import lie_of
 from mace_cpu.shared.checks import inputs_in
-from mace_cpu.shared.epilogue.epilogue import Epilogue, EpilogueOp, match_epilogue
+from mace_cpu.shared.epilogue.epilogue import Epilogue
+from mace_cpu.shared.epilogue.operations import EpilogueOp
 from mace_cpu.shared.parts.buffers import Buf
+from mace_cpu.shared.program.match_epilogue import match_epilogue
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import lowers
 

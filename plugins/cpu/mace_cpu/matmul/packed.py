@@ -12,9 +12,9 @@ import numpy.typing as npt
 from mace_core.native.kernel import KernelSource
 from mace_core.native.kernel_words import WordLayout
 from mace_core.native.target import Target
-from mace_cpu.matmul.arguments import Arg
+from mace_cpu.matmul.arguments import Arg, Variant
 from mace_cpu.matmul.views import Lie
-from mace_cpu.shared.codegen.version import generator_version
+from mace_cpu.shared.codegen.generated import generated
 from mace_cpu.shared.epilogue.epilogue import Epilogue
 from mace_cpu.shared.layouts.moving import panels_kernel
 from mace_cpu.shared.parts.buffers import Buf, aligned_empty
@@ -298,9 +298,6 @@ def _per_column(values: Floats, split: ChannelSplit, lanes: int) -> Floats:
     return full
 
 
-_kernels: dict[tuple[object, ...], KernelSource] = {}
-
-
 def gemm_kernel(
     rows: int,
     vectors: int,
@@ -315,18 +312,6 @@ def gemm_kernel(
     if unit is not None:
         form = f"{unit.value.replace('-', '_')}_"
     symbol = f"gemm_{form}{lanes}_{rows}x{vectors}" + (f"_{tag}" if tag else "")
-    key = (symbol, epilogue.ops)
-    if key not in _kernels:
-        variant = (rows, vectors, lanes, transposed_left, UNROLL, unit)
-        build = functools.partial(_build, symbol, variant, Epilogue(epilogue.ops))
-        words = WordLayout.of(Arg, **epilogue.operand_counts)
-        _kernels[key] = KernelSource(symbol, generator_version(), build, words=words)
-    return _kernels[key]
-
-
-def _build(
-    symbol: str, variant: tuple[int, int, int, bool, int, Bfloat16Unit | None], epilogue: Epilogue, target: Target
-) -> str:
-    from mace_cpu.matmul import generate as gemm
-
-    return gemm.build(symbol, gemm.Variant(*variant), epilogue, target.features)
+    variant = Variant(rows, vectors, lanes, transposed_left, UNROLL, unit)
+    words = functools.partial(WordLayout.of, Arg, **epilogue.operand_counts)
+    return generated("mace_cpu.matmul.generate", symbol, variant, epilogue.ops, words=words)

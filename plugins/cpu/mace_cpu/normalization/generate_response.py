@@ -5,30 +5,16 @@ Work units are channels of images.
 
 from __future__ import annotations
 
-from mace_core.native.kernel import KernelSource
-from mace_core.native.kernel_words import WordLayout
+from llvmlite import ir
+
 from mace_core.native.target import Target
-from mace_cpu.shared.codegen.version import generator_version
-
-WORDS = WordLayout.parse("source result channels inner before after alpha bias beta")
-"""``inner`` elements per channel, of a window the channels before and after; ``alpha`` is divided by the window's size.
-The last three are float64 bits."""
-
-
-def response_norm_kernel(dtype: str) -> KernelSource:
-    """The kernel for float32 or float64."""
-    symbol = f"response_norm_{dtype}"
-    return KernelSource(symbol, generator_version(), lambda target: _build(symbol, dtype, target), words=WORDS)
+from mace_cpu.shared.codegen.body import constant as integer
+from mace_cpu.shared.codegen.rows import RowBody
+from mace_cpu.shared.codegen.vector_basic import constant, fma
+from mace_cpu.shared.codegen.vector_math import exp, log
 
 
-def _build(symbol: str, dtype: str, target: Target) -> str:
-    from llvmlite import ir
-
-    from mace_cpu.shared.codegen.body import constant as integer
-    from mace_cpu.shared.codegen.rows import RowBody
-    from mace_cpu.shared.codegen.vector_basic import constant, fma
-    from mace_cpu.shared.codegen.vector_math import exp, log
-
+def build(symbol: str, dtype: str, target: Target) -> str:
     body = RowBody(symbol, target, dtype)
     b = body.b
     source, result = body.pointer(0), body.pointer(1)

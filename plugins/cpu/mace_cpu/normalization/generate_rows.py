@@ -7,68 +7,18 @@ no value before they repeat).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from llvmlite import ir
 
-from mace_core.native.kernel import KernelSource
-from mace_core.native.kernel_words import WordLayout
 from mace_core.native.target import Target
-from mace_cpu.shared.codegen.version import generator_version
-
-if TYPE_CHECKING:
-    from llvmlite import ir
-
-    from mace_cpu.shared.codegen.rows import RowBody
-
-
-@dataclass(frozen=True, slots=True)
-class RowNorm:
-    """Which variant of the kernel.
-
-    Attributes:
-        dtype: float32 or float64.
-        centred: subtract the mean and divide by the deviation; otherwise divide by the root of the mean square.
-        per_part: scale and shift belong to parts instead of elements.
-        scale, shift: which of them there are.
-        mean, inverse: which statistics are stored, one number per row.
-        statistics: the type they are stored in, where that is not ``dtype``.
-        deviation_epsilon: epsilon is added to the deviation instead of the variance.
-    """
-
-    dtype: str
-    centred: bool = True
-    per_part: bool = False
-    scale: bool = True
-    shift: bool = True
-    mean: bool = False
-    inverse: bool = False
-    deviation_epsilon: bool = False
-    statistics: str = ""
-
-    @property
-    def words(self) -> WordLayout:
-        """The argument words: epsilon is float64 bits, ``mean`` and ``inverse`` (deviation) are one number per row."""
-        optional = (name for name in ("scale", "shift", "mean", "inverse") if getattr(self, name))
-        return WordLayout.parse(" ".join(("source result parts inner period epsilon", *optional)))
-
-    @property
-    def symbol(self) -> str:
-        flags = ("centred", "per_part", "scale", "shift", "mean", "inverse", "deviation_epsilon")
-        chosen = [flag for flag in flags if getattr(self, flag)]
-        return "_".join(["row_norm", self.dtype, *chosen, *([self.statistics] if self.statistics else [])])
+from mace_cpu.normalization.rows import RowNorm
+from mace_cpu.shared.codegen.body import F32
+from mace_cpu.shared.codegen.rows import RowBody, plus
+from mace_cpu.shared.codegen.vector_basic import F64, constant, splat
+from mace_cpu.shared.codegen.vector_math import sqrt
 
 
-def row_norm_kernel(variant: RowNorm) -> KernelSource:
-    """The kernel of one variant."""
-    return KernelSource(
-        variant.symbol, generator_version(), lambda target: _build(variant, target), words=variant.words
-    )
-
-
-def _build(variant: RowNorm, target: Target) -> str:
-    from mace_cpu.shared.codegen.rows import RowBody
-
-    body = RowBody(variant.symbol, target, variant.dtype)
+def build(symbol: str, variant: RowNorm, target: Target) -> str:
+    body = RowBody(symbol, target, variant.dtype)
     source, result = body.pointer(0), body.pointer(1)
     parts, inner, period, epsilon = body.word(2), body.word(3), body.word(4), body.real(5)
     optional = iter(range(6, 10))
@@ -98,9 +48,6 @@ def _build(variant: RowNorm, target: Target) -> str:
 
 def _store_number(body: RowBody, dtype: str, value: ir.Value, base: ir.Value, index: ir.Value) -> None:
     """Store one number of the rows' type at ``base[index]`` as ``dtype``."""
-    from mace_cpu.shared.codegen.body import F32
-    from mace_cpu.shared.codegen.vector_basic import F64
-
     kind, itemsize = (F64, 8) if dtype == "float64" else (F32, 4)
     if itemsize < body.itemsize:
         value = body.b.fptrunc(value, kind)
@@ -113,10 +60,6 @@ def _statistics(
     body: RowBody, variant: RowNorm, x: ir.Value, length: ir.Value, epsilon: ir.Value
 ) -> tuple[ir.Value | None, ir.Value]:
     """The mean (None where rows are not centred) and the factor that normalises, in all lanes."""
-    from mace_cpu.shared.codegen.rows import plus
-    from mace_cpu.shared.codegen.vector_basic import constant, splat
-    from mace_cpu.shared.codegen.vector_math import sqrt
-
     b = body.b
     one = constant(body.vector, 1.0)
     share = b.fdiv(one, splat(b, b.sitofp(length, body.scalar), body.vector))

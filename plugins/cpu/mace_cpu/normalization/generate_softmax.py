@@ -5,41 +5,22 @@ Work units are rows; for columns, the outer positions.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from llvmlite import ir
 
-from mace_core.native.kernel import KernelSource
-from mace_core.native.kernel_words import WordLayout
 from mace_core.native.target import Target
-from mace_cpu.shared.codegen.version import generator_version
-
-if TYPE_CHECKING:
-    from llvmlite import ir
-
-    from mace_cpu.shared.codegen.rows import RowBody
-
-WORDS = WordLayout.parse("source result length inner")
-"""``length`` elements along the axis, from one to the next of them ``inner`` elements."""
+from mace_cpu.shared.codegen.rows import RowBody, larger, plus
+from mace_cpu.shared.codegen.vector_basic import constant
+from mace_cpu.shared.codegen.vector_math import exp_of_negative, log
 
 
-def softmax_kernel(*, dtype: str, logarithm: bool, columns: bool) -> KernelSource:
-    """The kernel for one element type (float32, float64)."""
-    name = "log_softmax" if logarithm else "softmax"
-    symbol = f"{name}_{'columns' if columns else 'rows'}_{dtype}"
-
-    def build(target: Target) -> str:
-        from mace_cpu.shared.codegen.rows import RowBody
-
-        body = RowBody(symbol, target, dtype)
-        (_columns if columns else _rows)(body, logarithm)
-        return body.text()
-
-    return KernelSource(symbol, generator_version(), build, words=WORDS)
+def build(symbol: str, dtype: str, logarithm: bool, columns: bool, target: Target) -> str:
+    """IR of the kernel for float32 or float64."""
+    body = RowBody(symbol, target, dtype)
+    (_columns if columns else _rows)(body, logarithm)
+    return body.text()
 
 
 def _rows(body: RowBody, logarithm: bool) -> None:
-    from mace_cpu.shared.codegen.rows import larger, plus
-    from mace_cpu.shared.codegen.vector_math import exp_of_negative, log
-
     b = body.b
     source, result, length = body.pointer(0), body.pointer(1), body.word(2)
     with body.loop(body.begin, body.end) as row:
@@ -85,10 +66,6 @@ def _few_columns(
     logarithm: bool,
 ) -> None:
     """A vector of neighbouring columns."""
-    from mace_cpu.shared.codegen.rows import larger
-    from mace_cpu.shared.codegen.vector_basic import constant
-    from mace_cpu.shared.codegen.vector_math import exp_of_negative, log
-
     b = body.b
     top, total = body.variable(body.vector), body.variable(body.vector)
     b.store(constant(body.vector, float("-inf")), top)
@@ -114,6 +91,4 @@ def _few_columns(
 
 
 def _inverse(body: RowBody, x: ir.Value) -> ir.Value:
-    from mace_cpu.shared.codegen.vector_basic import constant
-
     return body.b.fdiv(constant(body.vector, 1.0), x)

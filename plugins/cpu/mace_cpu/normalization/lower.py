@@ -10,19 +10,25 @@ import numpy as np
 import numpy.typing as npt
 
 from mace_core.graph import GraphView, Node, Value
+from mace_core.native.kernel import KernelSource
+from mace_core.native.kernel_words import WordLayout
 from mace_core.native.numba_kernel import numba_source
 from mace_core.tensor import DType, Tensor, TensorType
 from mace_cpu.elementwise.chain import Chain, elementwise
 from mace_cpu.elementwise.operands import aligned
-from mace_cpu.normalization.generate_response import response_norm_kernel
-from mace_cpu.normalization.generate_rows import RowNorm, row_norm_kernel
+from mace_cpu.normalization.rows import RowNorm, row_norm_kernel
 from mace_cpu.shared.checks import all_concrete, dtype_in, inputs_in
+from mace_cpu.shared.codegen.generated import generated
 from mace_cpu.shared.nodes import need, normal_axis
 from mace_cpu.shared.parts.buffers import Buf
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import lowers
 
 KERNELS = "mace_cpu.normalization.kernels"
+
+RESPONSE_WORDS = WordLayout.parse("source result channels inner before after alpha bias beta")
+"""``inner`` elements per channel, of a window the channels before and after; ``alpha`` is divided by the window's size.
+The last three are float64 bits."""
 REAL = frozenset({DType.FLOAT32, DType.FLOAT64})
 ROW_WORK = 6
 MEAN_VARIANCE_EPSILON = 1e-9
@@ -347,3 +353,9 @@ def mean_variance_normalization(program: Program, node: Node) -> None:
         extent=groups,
         work=groups * count * 40,
     )
+
+
+def response_norm_kernel(dtype: str) -> KernelSource:
+    """The kernel of LRN for float32 or float64."""
+    generator = "mace_cpu.normalization.generate_response"
+    return generated(generator, f"response_norm_{dtype}", dtype, words=lambda: RESPONSE_WORDS)

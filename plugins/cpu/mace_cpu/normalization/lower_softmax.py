@@ -5,13 +5,18 @@ from __future__ import annotations
 import math
 
 from mace_core.graph import Node
+from mace_core.native.kernel import KernelSource
+from mace_core.native.kernel_words import WordLayout
 from mace_core.native.numba_kernel import numba_source
 from mace_core.tensor import DType
-from mace_cpu.normalization.generate_softmax import softmax_kernel
 from mace_cpu.shared.checks import inputs_in
+from mace_cpu.shared.codegen.generated import generated
 from mace_cpu.shared.nodes import need, normal_axis
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import lowers
+
+WORDS = WordLayout.parse("source result length inner")
+"""``length`` elements along the axis, from one to the next of them ``inner`` elements."""
 
 REAL = frozenset({DType.FLOAT32, DType.FLOAT64})
 EXPONENTIAL_WORK = 12
@@ -25,6 +30,14 @@ def split_at_axis(program: Program, node: Node) -> tuple[int, int, int]:
         return math.prod(shape[:axis]), math.prod(shape[axis : axis + 1]), math.prod(shape[axis + 1 :])
     axis = normal_axis(node.attr("axis", 1), len(shape))
     return math.prod(shape[:axis]), math.prod(shape[axis:]), 1
+
+
+def softmax_kernel(*, dtype: str, logarithm: bool, columns: bool) -> KernelSource:
+    """The kernel for one element type (float32, float64)."""
+    name = "log_softmax" if logarithm else "softmax"
+    symbol = f"{name}_{'columns' if columns else 'rows'}_{dtype}"
+    generator = "mace_cpu.normalization.generate_softmax"
+    return generated(generator, symbol, dtype, logarithm, columns, words=lambda: WORDS)
 
 
 @lowers("Softmax", "LogSoftmax", check=inputs_in(REAL))

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from mace_core.graph import Node, Value
 from mace_core.tensor import DType
-from mace_cpu.normalization.generate_rows import RowNorm
 from mace_cpu.normalization.lower import broadcasts, emit_row_norm, present, row_parameter
+from mace_cpu.normalization.rows import RowNorm
 from mace_cpu.shared.nodes import attribute_or_input, normal_axis
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import begins

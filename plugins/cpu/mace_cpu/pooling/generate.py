@@ -6,6 +6,7 @@ import math
 
 from llvmlite import ir
 
+from mace_core.native.target import Target
 from mace_cpu.pooling.arguments import Arg
 from mace_cpu.shared.codegen.body import F32, Body, constant
 
@@ -16,7 +17,7 @@ SIDE_BY_SIDE = 4
 """Results or parts of one that are computed independently, so that no operation waits for the one before."""
 
 
-def build_windows(symbol: str, block: int, kind: str) -> str:
+def build_windows(symbol: str, block: int, kind: str, _target: Target) -> str:
     """IR of a pooling; arguments are `Arg`.  Kinds: "max" (a NaN wins), "average".  Unit: one row of the result."""
     body = Body(symbol, block)
     words = {arg: body.pointer(arg) if arg in (Arg.SOURCE, Arg.TARGET) else body.word(arg) for arg in Arg}
@@ -107,7 +108,7 @@ def build_windows(symbol: str, block: int, kind: str) -> str:
     return body.text()
 
 
-def build_global(symbol: str, block: int, kind: str) -> str:
+def build_global(symbol: str, block: int, kind: str, _target: Target) -> str:
     """IR of a pooling over all pixels.
 
     Arguments are `GLOBAL_WORDS`.  Kinds: "max" (a NaN wins), "sum" (in float64, times the

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from dataclasses import dataclass
 
 from mace_core.native.kernel_words import Run, WordLayout
 
@@ -53,3 +54,20 @@ PARAMETERS = len(Arg)
 def words_of(functions: int) -> WordLayout:
     """The argument words of a cell that has so many functions per direction."""
     return WordLayout((*WordLayout.of(Arg).runs, Run("parameters", (2, functions, Arg.DIRECTIONS.name.lower()))))
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """What the code depends on.
+
+    Attributes:
+        cell: lstm, gru or rnn.
+        functions: names of its activations.
+        peepholes: an LSTM's gates look at its cell state.
+        linear: a GRU applies its reset gate after the product.
+    """
+
+    cell: str
+    functions: tuple[str, ...]
+    peepholes: bool = False
+    linear: bool = False

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from llvmlite import ir
 
 from mace_core.native.target import Target
-from mace_cpu.recurrent.arguments import PANEL_VECTORS, PARAMETERS, Arg
+from mace_cpu.recurrent.arguments import PANEL_VECTORS, PARAMETERS, Arg, Variant
 from mace_cpu.shared.codegen import vector_math
 from mace_cpu.shared.codegen.body import F32, I32, I64, constant
 from mace_cpu.shared.codegen.rows import RowBody
@@ -31,23 +30,6 @@ TURNS_PER_POLL = 16
 """Steps of a sequence between two looks at whether the run is to stop; a power of two."""
 
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}
-
-
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """What the code depends on.
-
-    Attributes:
-        cell: lstm, gru or rnn.
-        functions: names of its activations.
-        peepholes: an LSTM's gates look at its cell state.
-        linear: a GRU applies its reset gate after the product.
-    """
-
-    cell: str
-    functions: tuple[str, ...]
-    peepholes: bool = False
-    linear: bool = False
 
 
 def build(symbol: str, variant: Variant, target: Target) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import replace
 
 import numpy as np
@@ -10,13 +9,12 @@ import numpy as np
 from mace_core.graph import GraphView, Node, Value
 from mace_core.native.kernel import KernelSource
 from mace_core.native.numba_kernel import numba_source
-from mace_core.native.target import Target
 from mace_core.tensor import DType
 from mace_cpu.matmul.packed import Product, emit_product, pack_panels
 from mace_cpu.matmul.views import Lie
-from mace_cpu.recurrent.arguments import PANEL_VECTORS, Arg, words_of
+from mace_cpu.recurrent.arguments import PANEL_VECTORS, Arg, Variant, words_of
 from mace_cpu.shared.checks import all_concrete, dtype_in
-from mace_cpu.shared.codegen.version import generator_version
+from mace_cpu.shared.codegen.generated import generated
 from mace_cpu.shared.epilogue.epilogue import Epilogue
 from mace_cpu.shared.layouts.strided import Axis, emit_strided
 from mace_cpu.shared.nodes import need
@@ -235,21 +233,14 @@ def _panels(program: Program, recurrence: Value, first: int, count: int, panels:
     return program.constants.put(np.ascontiguousarray(packed))
 
 
-@functools.cache
 def recurrent_kernel(cell: str, functions: str, peepholes: bool, variant: bool) -> KernelSource:
     """The generated kernel of one cell, "lstm", "gru" or "rnn", with its activations, joined by "-"."""
     linear = cell == "gru" and variant
     looks = cell == "lstm" and peepholes
     tags = [functions.replace("-", "_"), *["peepholes"] * looks, *["linear"] * linear]
     symbol = "_".join([cell, *tags])
-    build = functools.partial(_build, symbol, cell, tuple(functions.split("-")), looks, linear)
-    return KernelSource(symbol, generator_version(), build, words=words_of(functions.count("-") + 1))
-
-
-def _build(symbol: str, cell: str, functions: tuple[str, ...], peepholes: bool, linear: bool, target: Target) -> str:
-    from mace_cpu.recurrent import generate as recurrent
-
-    return recurrent.build(symbol, recurrent.Variant(cell, functions, peepholes, linear), target)
+    split = Variant(cell, tuple(functions.split("-")), looks, linear)
+    return generated("mace_cpu.recurrent.generate", symbol, split, words=lambda: words_of(len(split.functions)))
 
 
 def _transposed(program: Program, recurrence: Value) -> Buf:

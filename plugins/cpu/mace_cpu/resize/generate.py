@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from llvmlite import ir
 
 from mace_core.native.target import Target
 from mace_cpu.resize.arguments import Arg
 from mace_cpu.shared.codegen.body import I32, I64, Body, constant
 from mace_cpu.shared.codegen.vector_basic import allow_features
-
-if TYPE_CHECKING:
-    from mace_cpu.shared.epilogue.epilogue import Epilogue
+from mace_cpu.shared.epilogue.generate import EpilogueCode
+from mace_cpu.shared.epilogue.operations import EpilogueOp
 
 POINTERS = (Arg.SOURCE, Arg.TARGET, Arg.TABLES)
 
 
-def build(symbol: str, rank: int, block: int, epilogue: Epilogue, target: Target) -> str:
+def build(symbol: str, rank: int, block: int, ops: tuple[EpilogueOp, ...], target: Target) -> str:
     """IR of the kernel for ``rank`` axes up to the last one that is resized; a unit is one row along that axis.
 
     Arguments are `Arg`, then sizes, source strides (floats) and starts of tables per axis, then the addresses of the
@@ -29,10 +26,8 @@ def build(symbol: str, rank: int, block: int, epilogue: Epilogue, target: Target
     first = len(Arg)
     sizes, strides, starts = ([body.word(first + rank * part + axis) for axis in range(rank)] for part in range(3))
     first += 3 * rank
-    operands = [op.operand for op in epilogue.ops if op.operand]
-    channels = [body.pointer(first + i) for i in range(operands.count("channel"))]
-    first += len(channels)
-    tensors = [body.pointer(first + i) for i in range(operands.count("tensor"))]
+    epilogue = EpilogueCode(body, first, ops)
+    channels, tensors = epilogue.channels, epilogue.tensors
     inner = words[Arg.INNER]
 
     def entry(axis: int, index: ir.Value) -> ir.Value:

@@ -12,7 +12,6 @@ from mace_core.graph import GraphView, Node, Value
 from mace_core.native.kernel import KernelSource
 from mace_core.native.kernel_words import WordLayout
 from mace_core.native.numba_kernel import numba_source
-from mace_core.native.target import Target
 from mace_core.tensor import DType
 from mace_cpu.elementwise.operands import pack_blocked
 from mace_cpu.resize.arguments import Arg
@@ -25,13 +24,14 @@ from mace_cpu.resize.tables import (
     weight_table,
 )
 from mace_cpu.shared.checks import NUMBERS, all_concrete, dtype_in, movable
-from mace_cpu.shared.codegen.version import generator_version
-from mace_cpu.shared.epilogue.epilogue import Epilogue, match_epilogue
+from mace_cpu.shared.codegen.generated import generated
+from mace_cpu.shared.epilogue.epilogue import Epilogue
 from mace_cpu.shared.layouts.strided import strides_of
 from mace_cpu.shared.nodes import fixed, need, normal_axis
 from mace_cpu.shared.parts.buffers import Buf, Layout, element_bytes
 from mace_cpu.shared.parts.steps import Word
 from mace_cpu.shared.program.blocked import blocked_shape
+from mace_cpu.shared.program.match_epilogue import match_epilogue
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import lowers
 
@@ -233,24 +233,11 @@ def _emit_nearest_blocks(
     )
 
 
-_kernels: dict[tuple[object, ...], KernelSource] = {}
-
-
 def nearest_kernel(rank: int, block: int, epilogue: Epilogue) -> KernelSource:
     """The generated kernel for so many axes up to the last one resized."""
     symbol = f"resize_nearest_{rank}_{block}" + (f"_{epilogue.tag}" if epilogue.tag else "")
-    key = (symbol, epilogue.ops)
-    if key not in _kernels:
-        build = functools.partial(_build_nearest, symbol, rank, block, Epilogue(epilogue.ops))
-        words = WordLayout.of(Arg, sizes=rank, strides=rank, starts=rank, **epilogue.operand_counts)
-        _kernels[key] = KernelSource(symbol, generator_version(), build, words=words)
-    return _kernels[key]
-
-
-def _build_nearest(symbol: str, rank: int, block: int, epilogue: Epilogue, target: Target) -> str:
-    from mace_cpu.resize import generate as resize
-
-    return resize.build(symbol, rank, block, epilogue, target)
+    words = functools.partial(WordLayout.of, Arg, sizes=rank, strides=rank, starts=rank, **epilogue.operand_counts)
+    return generated("mace_cpu.resize.generate", symbol, rank, block, epilogue.ops, words=words)
 
 
 def _emit_interpolation(

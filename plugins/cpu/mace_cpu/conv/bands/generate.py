@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from llvmlite import ir
 
+from mace_core.native.target import Target
 from mace_cpu.conv.bands.arguments import MOST_WORDS, WINDOW_INPUT, Arg
 from mace_cpu.conv.direct.arguments import Arg as Conv
 from mace_cpu.shared.codegen.body import FLOAT_BYTES, I64, POINTER, VOID, Body, constant
@@ -18,7 +19,7 @@ from mace_cpu.shared.codegen.body import FLOAT_BYTES, I64, POINTER, VOID, Body, 
 KERNEL = ir.FunctionType(VOID, [POINTER, I64, I64, I64])
 
 
-def build(symbol: str, block: int, flat: bool) -> str:
+def build(symbol: str, block: int, flat: bool, _target: Target) -> str:
     """IR of the driver; arguments are `Arg`, then those of both steps.
 
     Args:

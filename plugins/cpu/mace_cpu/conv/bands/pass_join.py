@@ -11,10 +11,9 @@ from collections.abc import Sequence
 
 from mace_core.native.kernel import KernelSource
 from mace_core.native.kernel_words import WordLayout
-from mace_core.native.target import Target
 from mace_cpu.conv.bands.arguments import MOST_WORDS, WINDOW_INPUT, Arg
 from mace_cpu.conv.direct.arguments import Arg as Conv
-from mace_cpu.shared.codegen.version import generator_version
+from mace_cpu.shared.codegen.generated import generated
 from mace_cpu.shared.parts.buffers import At, Buf, Place
 from mace_cpu.shared.parts.forms import ConvolutionForm, WindowForm
 from mace_cpu.shared.parts.steps import CHUNKS_PER_THREAD, Step
@@ -173,15 +172,8 @@ def _chunks(threads: int, images: int, bands: int, form: WindowForm) -> int:
     return images * min(max(min(-(-threads * CHUNKS_PER_THREAD // images), cheap), least), bands)
 
 
-@functools.cache
 def band_kernel(block: int, flat: bool) -> KernelSource:
     """The kernel that calls both."""
     symbol = f"bands_b{block}" + ("_flat" if flat else "")
-    words = WordLayout.of(Arg, convolution="first_words", reader="second_words")
-    return KernelSource(symbol, generator_version(), functools.partial(_build, symbol, block, flat), words=words)
-
-
-def _build(symbol: str, block: int, flat: bool, target: Target) -> str:
-    from mace_cpu.conv.bands import generate as bands
-
-    return bands.build(symbol, block, flat)
+    words = functools.partial(WordLayout.of, Arg, convolution="first_words", reader="second_words")
+    return generated("mace_cpu.conv.bands.generate", symbol, block, flat, words=words)

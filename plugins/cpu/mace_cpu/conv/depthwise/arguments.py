@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import enum
+from dataclasses import dataclass
+
+from mace_cpu.shared.precision import Bfloat16Unit
 
 
 class Arg(enum.IntEnum):
@@ -24,3 +27,42 @@ class Arg(enum.IntEnum):
     PAD_LEFT = enum.auto()
     PAIR_OUTPUT = enum.auto()  # where the results go as bfloat16, if they do
     SUMS = enum.auto()  # where the sums of each row's pixels go, if they are wanted
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """What the code of a depthwise convolution depends on.
+
+    Attributes:
+        pixels: output pixels per tile.
+        block: channels per block.
+        taps: width of the kernel.
+        stride, dilation: along a row.
+        sums: the pixels of each row are summed up as well, for a global pooling.
+        reads_pairs: the input is in the PAIRS layout.
+        stores: what is stored: "floats", "pairs" of bfloat16, or "both".
+        unit: what other steps multiply bfloat16 with; decides how to round to it.
+    """
+
+    pixels: int
+    block: int
+    taps: int
+    stride: int
+    dilation: int
+    sums: bool = False
+    reads_pairs: bool = False
+    stores: str = "floats"
+    unit: Bfloat16Unit | None = None
+
+    def meetings(self) -> dict[int, list[tuple[int, int]]]:
+        """(output pixel, tap) pairs that meet each input pixel of the window, by its distance from the first."""
+        found: dict[int, list[tuple[int, int]]] = {}
+        for pixel in range(self.pixels):
+            for tap in range(self.taps):
+                found.setdefault(pixel * self.stride + tap * self.dilation, []).append((pixel, tap))
+        return dict(sorted(found.items()))
+
+    @property
+    def span(self) -> int:
+        """Input pixels from the first to the last one a tile sees."""
+        return (self.pixels - 1) * self.stride + (self.taps - 1) * self.dilation + 1

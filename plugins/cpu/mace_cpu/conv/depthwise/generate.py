@@ -6,75 +6,29 @@ kernel row and multiplied with all weights that meet it; pixels beyond a border 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from llvmlite import ir
 
-from mace_cpu.conv.depthwise.arguments import Arg
+from mace_core.native.target import Target
+from mace_cpu.conv.depthwise.arguments import Arg, Variant
 from mace_cpu.shared.codegen.bfloat16 import half_address, load_half, pair_of, store_half
 from mace_cpu.shared.codegen.body import Body, constant
-from mace_cpu.shared.precision import Bfloat16Unit
+from mace_cpu.shared.epilogue.generate import EpilogueCode
+from mace_cpu.shared.epilogue.operations import EpilogueOp
 from mace_cpu.shared.tiles.tile import Tile
-
-if TYPE_CHECKING:
-    from mace_cpu.shared.epilogue.epilogue import Epilogue
 
 POINTERS = (Arg.INPUT, Arg.WEIGHTS, Arg.BIAS, Arg.OUTPUT, Arg.PAIR_OUTPUT, Arg.SUMS)
 
 
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """What the code of a depthwise convolution depends on.
-
-    Attributes:
-        pixels: output pixels per tile.
-        block: channels per block.
-        taps: width of the kernel.
-        stride, dilation: along a row.
-        sums: the pixels of each row are summed up as well, for a global pooling.
-        reads_pairs: the input is in the PAIRS layout.
-        stores: what is stored: "floats", "pairs" of bfloat16, or "both".
-        unit: what other steps multiply bfloat16 with; decides how to round to it.
-    """
-
-    pixels: int
-    block: int
-    taps: int
-    stride: int
-    dilation: int
-    sums: bool = False
-    reads_pairs: bool = False
-    stores: str = "floats"
-    unit: Bfloat16Unit | None = None
-
-    def meetings(self) -> dict[int, list[tuple[int, int]]]:
-        """(output pixel, tap) pairs that meet each input pixel of the window, by its distance from the first."""
-        found: dict[int, list[tuple[int, int]]] = {}
-        for pixel in range(self.pixels):
-            for tap in range(self.taps):
-                found.setdefault(pixel * self.stride + tap * self.dilation, []).append((pixel, tap))
-        return dict(sorted(found.items()))
-
-    @property
-    def span(self) -> int:
-        """Input pixels from the first to the last one a tile sees."""
-        return (self.pixels - 1) * self.stride + (self.taps - 1) * self.dilation + 1
-
-
-def build(symbol: str, variant: Variant, epilogue: Epilogue, features: Iterable[str] = ()) -> str:
+def build(symbol: str, variant: Variant, ops: tuple[EpilogueOp, ...], target: Target) -> str:
     """IR of a depthwise convolution; arguments are `Arg`, then epilogue channels, then epilogue tensors.
 
     Unit: ``(n * blocks + block) * output rows + row``.
     """
-    body = Body(symbol, variant.block, features)
+    body = Body(symbol, variant.block, target.features)
     words = {arg: body.pointer(arg) if arg in POINTERS else body.word(arg) for arg in Arg}
-    operands = [op.operand for op in epilogue.ops if op.operand]
-    first = len(Arg)
-    channels = [body.pointer(first + i) for i in range(operands.count("channel"))]
-    first += len(channels)
-    tensors = [body.pointer(first + i) for i in range(operands.count("tensor"))]
+    epilogue = EpilogueCode(body, len(Arg), ops)
     zeros = body.memory(body.vector)
     body.store(body.zero(), zeros)
     tile = Tile(body, variant.pixels, 1)
@@ -128,7 +82,7 @@ def build(symbol: str, variant: Variant, epilogue: Epilogue, features: Iterable[
                 body.b.icmp_signed("==", body.add(block, body.sub(constant(1), odd)), words[Arg.BLOCKS]),
             )
             again = body.sub(wanted, pixel)
-            _finish(body, variant, tile, epilogue, channels, tensors, place, channel_at, total, again)
+            _finish(body, variant, tile, epilogue, place, channel_at, total, again)
         if total is not None:
             sum_at = body.floats(words[Arg.SUMS], body.mul(unit, variant.block))
             body.store(body.b.load(total, typ=body.vector), sum_at)
@@ -178,9 +132,7 @@ def _finish(
     body: Body,
     variant: Variant,
     tile: Tile,
-    epilogue: Epilogue,
-    channels: list[ir.Value],
-    tensors: list[ir.Value],
+    epilogue: EpilogueCode,
     place: _Place,
     channel_at: ir.Value,
     total: ir.Value | None,
@@ -192,10 +144,10 @@ def _finish(
         return body.add(place.at, body.mul(row, body.lanes))
 
     def channel(i: int, v: int) -> ir.Value:
-        return body.load(body.floats(channels[i], channel_at))
+        return body.load(body.floats(epilogue.channels[i], channel_at))
 
     def tensor(i: int, row: ir.Value, column: ir.Value) -> ir.Value:
-        return body.load(body.floats(tensors[i], float_at(row)))
+        return body.load(body.floats(epilogue.tensors[i], float_at(row)))
 
     def store(value: ir.Value, row: ir.Value, column: ir.Value) -> None:
         if variant.stores != "pairs":

@@ -12,11 +12,10 @@ from mace_core.graph import Value
 from mace_core.native.kernel import KernelSource
 from mace_core.native.kernel_words import WordLayout
 from mace_core.native.numba_kernel import numba_source
-from mace_core.native.target import Target
-from mace_cpu.conv.depthwise.arguments import Arg
+from mace_cpu.conv.depthwise.arguments import Arg, Variant
 from mace_cpu.conv.direct.lower import Floats
 from mace_cpu.conv.geometry import Geometry
-from mace_cpu.shared.codegen.version import generator_version
+from mace_cpu.shared.codegen.generated import generated
 from mace_cpu.shared.epilogue.epilogue import Epilogue
 from mace_cpu.shared.parts.buffers import Buf, Layout
 from mace_cpu.shared.parts.forms import WindowForm
@@ -181,8 +180,6 @@ def _repeated(program: Program, shape: Geometry, source: Buf) -> Buf:
 Form = tuple[bool, str, Bfloat16Unit | None]
 """Whether the input is in pairs, what is stored, and the unit that says how to round."""
 
-_kernels: dict[tuple[object, ...], KernelSource] = {}
-
 
 def depthwise_kernel(
     tile: tuple[int, int, int, int, int],
@@ -199,21 +196,5 @@ def depthwise_kernel(
     if unit is not None:
         kind += f"_{unit.value.replace('-', '_')}_{stores}"
     symbol = f"depthwise_{kind}_{pixels}_k{taps}_s{stride}_d{dilation}" + "_sums" * sums + (f"_{tag}" if tag else "")
-    key = (symbol, epilogue.ops)
-    if key not in _kernels:
-        variant = (*tile, sums, *form)
-        build = functools.partial(_build, symbol, variant, Epilogue(epilogue.ops))
-        words = WordLayout.of(Arg, **epilogue.operand_counts)
-        _kernels[key] = KernelSource(symbol, generator_version(), build, words=words)
-    return _kernels[key]
-
-
-def _build(
-    symbol: str,
-    variant: tuple[int, int, int, int, int, bool, bool, str, Bfloat16Unit | None],
-    epilogue: Epilogue,
-    target: Target,
-) -> str:
-    from mace_cpu.conv.depthwise import generate as conv_depthwise
-
-    return conv_depthwise.build(symbol, conv_depthwise.Variant(*variant), epilogue, target.features)
+    words = functools.partial(WordLayout.of, Arg, **epilogue.operand_counts)
+    return generated("mace_cpu.conv.depthwise.generate", symbol, Variant(*tile, sums, *form), epilogue.ops, words=words)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import enum
+from dataclasses import dataclass
+
+from mace_cpu.shared.precision import Bfloat16Unit
 
 
 class Arg(enum.IntEnum):
@@ -52,3 +55,30 @@ class Arg(enum.IntEnum):
     PAIR_OUTPUT = enum.auto()  # where the results go as bfloat16, if they do
     PAIR_IMAGE = enum.auto()  # from image to image there, and in tensors of bfloat16
     LONE_BLOCK = enum.auto()  # the last block, if it is the first of its pair; else -1
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """What the code of a direct convolution depends on.
+
+    Attributes:
+        rows: output pixels per tile.
+        blocks: channel blocks per tile.
+        block: channels per block.
+        stride: horizontal stride.
+        plain_input: the input is row-major, so that pixels of one channel lie next to each other.
+        unroll: steps per turn of the innermost loop.
+        unit: what multiplies pairs of bfloat16, in words that count as floats everywhere else; None: float32.
+        stores: what is stored: "floats", "pairs" of bfloat16, or "both".
+        pair_tensors: of each tensor of the epilogue, whether it is bfloat16; those not named are not.
+    """
+
+    rows: int
+    blocks: int
+    block: int
+    stride: int
+    plain_input: bool
+    unroll: int
+    unit: Bfloat16Unit | None = None
+    stores: str = "floats"
+    pair_tensors: tuple[bool, ...] = ()

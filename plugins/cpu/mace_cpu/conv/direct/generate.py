@@ -8,50 +8,20 @@ window of the input is copied into scratch memory with zeros around it, and the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from llvmlite import ir
 
-from mace_cpu.conv.direct.arguments import Arg
+from mace_core.native.target import Target
+from mace_cpu.conv.direct.arguments import Arg, Variant
 from mace_cpu.shared.codegen.bfloat16 import half_address, load_half, pair_of, store_half
 from mace_cpu.shared.codegen.body import Body, constant
-from mace_cpu.shared.precision import Bfloat16Unit
+from mace_cpu.shared.epilogue.generate import EpilogueCode
+from mace_cpu.shared.epilogue.operations import EpilogueOp
 from mace_cpu.shared.tiles.pair_tile import make_tile
 from mace_cpu.shared.tiles.tile import FetchAhead
 
-if TYPE_CHECKING:
-    from mace_cpu.shared.epilogue.epilogue import Epilogue
-
 __all__ = ["Arg", "Variant", "build"]
-
-
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """What the code of a direct convolution depends on.
-
-    Attributes:
-        rows: output pixels per tile.
-        blocks: channel blocks per tile.
-        block: channels per block.
-        stride: horizontal stride.
-        plain_input: the input is row-major, so that pixels of one channel lie next to each other.
-        unroll: steps per turn of the innermost loop.
-        unit: what multiplies pairs of bfloat16, in words that count as floats everywhere else; None: float32.
-        stores: what is stored: "floats", "pairs" of bfloat16, or "both".
-        pair_tensors: of each tensor of the epilogue, whether it is bfloat16; those not named are not.
-    """
-
-    rows: int
-    blocks: int
-    block: int
-    stride: int
-    plain_input: bool
-    unroll: int
-    unit: Bfloat16Unit | None = None
-    stores: str = "floats"
-    pair_tensors: tuple[bool, ...] = ()
 
 
 class _Words:
@@ -104,16 +74,12 @@ class _Source:
     direct: ir.Value  # the start in the image itself
 
 
-def build(symbol: str, variant: Variant, epilogue: Epilogue, features: Iterable[str] = ()) -> str:
+def build(symbol: str, variant: Variant, ops: tuple[EpilogueOp, ...], target: Target) -> str:
     """IR of a direct convolution; arguments are `Arg`, then epilogue channels, then epilogue tensors."""
-    body = Body(symbol, variant.block, features)
+    body = Body(symbol, variant.block, target.features)
     words = _Words(body)
-    operands = [op.operand for op in epilogue.ops if op.operand]
-    first = len(Arg)
-    channels = [body.pointer(first + i) for i in range(operands.count("channel"))]
-    first += len(channels)
-    tensors = [body.pointer(first + i) for i in range(operands.count("tensor"))]
-    emitter = _Emitter(body, words, variant, epilogue, channels, tensors)
+    epilogue = EpilogueCode(body, len(Arg), ops)
+    emitter = _Emitter(body, words, variant, epilogue)
     with body.loop(body.begin, body.end) as unit:
         emitter.unit(_decode(body, words, unit))
     emitter.tile.close()
@@ -143,12 +109,10 @@ class _Emitter:
         body: Body,
         words: _Words,
         variant: Variant,
-        epilogue: Epilogue,
-        channels: list[ir.Value],
-        tensors: list[ir.Value],
+        epilogue: EpilogueCode,
     ) -> None:
         self.body, self.words, self.variant, self.epilogue = body, words, variant, epilogue
-        self.channels, self.tensors = channels, tensors
+        self.channels, self.tensors = epilogue.channels, epilogue.tensors
         self.tile = make_tile(body, variant.rows, variant.blocks, variant.unit)
         self.ahead = FetchAhead(body)
         self.channel_step = 1 if variant.plain_input else variant.block

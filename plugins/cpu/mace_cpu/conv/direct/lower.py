@@ -12,11 +12,10 @@ import numpy.typing as npt
 from mace_core.graph import Value
 from mace_core.native.kernel import KernelSource
 from mace_core.native.kernel_words import WordLayout
-from mace_core.native.target import Target
-from mace_cpu.conv.direct.arguments import Arg
+from mace_cpu.conv.direct.arguments import Arg, Variant
 from mace_cpu.conv.geometry import Geometry
 from mace_cpu.conv.scaled.lower import emit_scaled_weights
-from mace_cpu.shared.codegen.version import generator_version
+from mace_cpu.shared.codegen.generated import generated
 from mace_cpu.shared.epilogue.epilogue import Epilogue
 from mace_cpu.shared.parts.buffers import At, Buf, Layout, aligned_empty
 from mace_cpu.shared.parts.forms import ConvolutionForm
@@ -327,9 +326,6 @@ def _pack_channels(values: Floats, groups: int, block: int, split: ChannelSplit)
     return full
 
 
-_kernels: dict[tuple[object, ...], KernelSource] = {}
-
-
 def direct_kernel(
     rows: int,
     blocks: int,
@@ -348,21 +344,6 @@ def direct_kernel(
         narrow = "".join("p" if is_narrow else "f" for is_narrow in pair_tensors)
         form = f"{unit.value.replace('-', '_')}_{stores}{narrow}_"
     symbol = f"conv_{form}{block}_{rows}x{blocks}_s{stride}" + (f"_{tag}" if tag else "")
-    key = (symbol, epilogue.ops)
-    if key not in _kernels:
-        variant = (rows, blocks, block, stride, plain_input, UNROLL, unit, stores, pair_tensors)
-        build = functools.partial(_build, symbol, variant, Epilogue(epilogue.ops))
-        words = WordLayout.of(Arg, **epilogue.operand_counts)
-        _kernels[key] = KernelSource(symbol, generator_version(), build, words=words)
-    return _kernels[key]
-
-
-def _build(
-    symbol: str,
-    variant: tuple[int, int, int, int, bool, int, Bfloat16Unit | None, str, tuple[bool, ...]],
-    epilogue: Epilogue,
-    target: Target,
-) -> str:
-    from mace_cpu.conv.direct import generate as conv_direct
-
-    return conv_direct.build(symbol, conv_direct.Variant(*variant), epilogue, target.features)
+    variant = Variant(rows, blocks, block, stride, plain_input, UNROLL, unit, stores, pair_tensors)
+    words = functools.partial(WordLayout.of, Arg, **epilogue.operand_counts)
+    return generated("mace_cpu.conv.direct.generate", symbol, variant, epilogue.ops, words=words)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from dataclasses import dataclass
 
 
 class Arg(enum.IntEnum):
@@ -42,3 +43,24 @@ class Arg(enum.IntEnum):
     ROW_PHASES = enum.auto()
     FIRST_ROW = enum.auto()
     FIRST_COLUMN = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """What the code of a planar convolution depends on.
+
+    Attributes:
+        channels: channels per tile.
+        vectors: vectors of pixels per tile.
+        lanes: floats per vector.
+        stride: horizontal stride.
+        phases: column phases of each channel; 0 for an ordinary convolution, which has no row phases either.
+        narrow: rows are shorter than a tile.
+    """
+
+    channels: int
+    vectors: int
+    lanes: int
+    stride: int
+    phases: int
+    narrow: bool

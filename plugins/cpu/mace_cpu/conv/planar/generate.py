@@ -11,18 +11,17 @@ the end of a tile interleaves.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from llvmlite import ir
 
-from mace_cpu.conv.planar.arguments import Arg
+from mace_core.native.target import Target
+from mace_cpu.conv.planar.arguments import Arg, Variant
 from mace_cpu.shared.codegen.body import CACHE_LINE_FLOATS, I8, I32, Body, constant
+from mace_cpu.shared.epilogue.generate import EpilogueCode
+from mace_cpu.shared.epilogue.operations import EpilogueOp
 from mace_cpu.shared.tiles.tile import CHEAP, Tile
-
-if TYPE_CHECKING:
-    from mace_cpu.shared.epilogue.epilogue import Epilogue
 
 __all__ = ["Arg", "Variant", "build"]
 
@@ -30,27 +29,6 @@ POINTERS = (Arg.INPUT, Arg.WEIGHTS, Arg.BIAS, Arg.OUTPUT, Arg.SCRATCH)
 
 MOST_SHUFFLED_STRIDE = 4
 """Pixels further apart are loaded one by one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """What the code of a planar convolution depends on.
-
-    Attributes:
-        channels: channels per tile.
-        vectors: vectors of pixels per tile.
-        lanes: floats per vector.
-        stride: horizontal stride.
-        phases: column phases of each channel; 0 for an ordinary convolution, which has no row phases either.
-        narrow: rows are shorter than a tile.
-    """
-
-    channels: int
-    vectors: int
-    lanes: int
-    stride: int
-    phases: int
-    narrow: bool
 
 
 @dataclass(slots=True)
@@ -76,24 +54,21 @@ class _Source:
     direct: ir.Value  # the start in the image itself
 
 
-def build(symbol: str, variant: Variant, epilogue: Epilogue, features: Iterable[str] = ()) -> str:
+def build(symbol: str, variant: Variant, ops: tuple[EpilogueOp, ...], target: Target) -> str:
     """IR of a planar convolution; arguments are `Arg`, then epilogue channels, then epilogue tensors."""
-    body = Body(symbol, variant.lanes, features)
-    emitter = _Emitter(body, variant, epilogue)
+    body = Body(symbol, variant.lanes, target.features)
+    emitter = _Emitter(body, variant, ops)
     with body.loop(body.begin, body.end) as unit:
         emitter.unit(unit)
     return body.text()
 
 
 class _Emitter:
-    def __init__(self, body: Body, variant: Variant, epilogue: Epilogue) -> None:
-        self.body, self.variant, self.epilogue = body, variant, epilogue
+    def __init__(self, body: Body, variant: Variant, ops: tuple[EpilogueOp, ...]) -> None:
+        self.body, self.variant = body, variant
         self.words = {arg: body.pointer(arg) if arg in POINTERS else body.word(arg) for arg in Arg}
-        operands = [op.operand for op in epilogue.ops if op.operand]
-        first = len(Arg)
-        self.channels = [body.pointer(first + i) for i in range(operands.count("channel"))]
-        first += len(self.channels)
-        self.tensors = [body.pointer(first + i) for i in range(operands.count("tensor"))]
+        self.epilogue = EpilogueCode(body, len(Arg), ops)
+        self.channels, self.tensors = self.epilogue.channels, self.epilogue.tensors
         self.interleaved = max(variant.phases, 1)
         self.rows = variant.channels * self.interleaved
         self.pixels = variant.vectors * variant.lanes

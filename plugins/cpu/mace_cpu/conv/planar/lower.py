@@ -15,9 +15,9 @@ from mace_core.native.kernel_words import WordLayout
 from mace_core.native.target import Target
 from mace_cpu.conv.direct.lower import FAR_INPUT_BYTES, SCALAR_WORK_PER_MAC, Floats, simplified
 from mace_cpu.conv.geometry import Geometry
-from mace_cpu.conv.planar.arguments import Arg
+from mace_cpu.conv.planar.arguments import Arg, Variant
 from mace_cpu.conv.transposed.lower import Phase, as_convolution, axis_phases
-from mace_cpu.shared.codegen.version import generator_version
+from mace_cpu.shared.codegen.generated import generated
 from mace_cpu.shared.epilogue.epilogue import Epilogue
 from mace_cpu.shared.parts.buffers import Buf
 from mace_cpu.shared.parts.steps import Words
@@ -261,9 +261,6 @@ def _tile_rows(channels: int, column_phases: int, per_tile: int) -> np.ndarray[t
     return rows
 
 
-_kernels: dict[tuple[object, ...], KernelSource] = {}
-
-
 def planar_kernel(
     channels: int, vectors: int, lanes: int, stride: int, phases: int, narrow: bool, epilogue: Epilogue
 ) -> KernelSource:
@@ -271,16 +268,6 @@ def planar_kernel(
     tag = epilogue.tag
     symbol = f"conv_planar{lanes}_{channels}x{vectors}_s{stride}_p{phases}" + ("_narrow" if narrow else "")
     symbol += f"_{tag}" if tag else ""
-    key = (symbol, epilogue.ops)
-    if key not in _kernels:
-        variant = (channels, vectors, lanes, stride, phases, narrow)
-        build = functools.partial(_build, symbol, variant, Epilogue(epilogue.ops))
-        words = WordLayout.of(Arg, **epilogue.operand_counts)
-        _kernels[key] = KernelSource(symbol, generator_version(), build, words=words)
-    return _kernels[key]
-
-
-def _build(symbol: str, variant: tuple[int, int, int, int, int, bool], epilogue: Epilogue, target: Target) -> str:
-    from mace_cpu.conv.planar import generate as conv_planar
-
-    return conv_planar.build(symbol, conv_planar.Variant(*variant), epilogue, target.features)
+    variant = Variant(channels, vectors, lanes, stride, phases, narrow)
+    words = functools.partial(WordLayout.of, Arg, **epilogue.operand_counts)
+    return generated("mace_cpu.conv.planar.generate", symbol, variant, epilogue.ops, words=words)

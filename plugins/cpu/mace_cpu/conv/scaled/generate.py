@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from mace_core.native.target import Target
 from mace_cpu.shared.codegen.body import Body, constant
 
 
-def build(symbol: str, columns: int) -> str:
+def build(symbol: str, columns: int, _target: Target) -> str:
     """IR of the kernel.
 
     Weights and result are [tile][in block][tap][channel in block][columns]; there is a number for each of the channels.

@@ -15,10 +15,9 @@ import numpy.typing as npt
 from mace_core.graph import Node, Value
 from mace_core.native.kernel import KernelSource
 from mace_core.native.kernel_words import WordLayout
-from mace_core.native.target import Target
 from mace_core.tensor import DType
 from mace_cpu.conv.geometry import conv_geometry
-from mace_cpu.shared.codegen.version import generator_version
+from mace_cpu.shared.codegen.generated import generated
 from mace_cpu.shared.nodes import need
 from mace_cpu.shared.parts.buffers import Buf, Layout
 from mace_cpu.shared.program.fusion import Deferred
@@ -108,15 +107,8 @@ def emit_scaled_weights(program: Program, packed: npt.NDArray[np.float32], scale
     return target
 
 
-@functools.cache
 def scale_kernel(columns: int) -> KernelSource:
     """The kernel that multiplies rows of ``columns`` weights."""
     symbol = f"scale_weights_{columns}"
-    words = WordLayout.parse("weights result numbers channels in_blocks taps block")
-    return KernelSource(symbol, generator_version(), functools.partial(_build, symbol, columns), words=words)
-
-
-def _build(symbol: str, columns: int, target: Target) -> str:
-    from mace_cpu.conv.scaled import generate as scaled_weights
-
-    return scaled_weights.build(symbol, columns)
+    words = functools.partial(WordLayout.parse, "weights result numbers channels in_blocks taps block")
+    return generated("mace_cpu.conv.scaled.generate", symbol, columns, words=words)

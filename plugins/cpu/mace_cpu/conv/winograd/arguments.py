@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import enum
+from dataclasses import dataclass
+
+TAPS = 3
 
 
 class Arg(enum.IntEnum):
@@ -36,3 +39,25 @@ class Arg(enum.IntEnum):
     FIRST_OUT_BLOCK = enum.auto()  # where this step begins
     TILE_FETCH = enum.auto()  # how much of the next point's weights to fetch during each tile
     STEPS_FETCH = enum.auto()  # how much of that every few steps
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """What the code depends on.
+
+    Attributes:
+        results: of a patch, along each side.
+        rows: patches per tile of the matrix product.
+        blocks: output channel blocks per tile.
+        block: channels per block.
+    """
+
+    results: int
+    rows: int
+    blocks: int
+    block: int
+
+    @property
+    def side(self) -> int:
+        """Input pixels, and points of the transform, along each side of a patch."""
+        return self.results + TAPS - 1

@@ -10,60 +10,32 @@ An infinity or a NaN reaches all results of the patches that see it, not only th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING
 
 from llvmlite import ir
 
-from mace_cpu.conv.winograd.arguments import Arg
+from mace_core.native.target import Target
+from mace_cpu.conv.winograd.arguments import TAPS, Arg, Variant
 from mace_cpu.conv.winograd.matrices import Matrix, transforms
 from mace_cpu.shared.codegen.body import Body, constant
+from mace_cpu.shared.epilogue.generate import EpilogueCode
+from mace_cpu.shared.epilogue.operations import EpilogueOp
 from mace_cpu.shared.tiles.tile import FetchAhead, Tile
 
-if TYPE_CHECKING:
-    from mace_cpu.shared.epilogue.epilogue import Epilogue
-
-TAPS = 3
 POINTERS = (Arg.INPUT, Arg.WEIGHTS, Arg.BIAS, Arg.OUTPUT, Arg.SCRATCH)
 
 
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """What the code depends on.
-
-    Attributes:
-        results: of a patch, along each side.
-        rows: patches per tile of the matrix product.
-        blocks: output channel blocks per tile.
-        block: channels per block.
-    """
-
-    results: int
-    rows: int
-    blocks: int
-    block: int
-
-    @property
-    def side(self) -> int:
-        """Input pixels, and points of the transform, along each side of a patch."""
-        return self.results + TAPS - 1
-
-
-def build(symbol: str, variant: Variant, epilogue: Epilogue, features: Iterable[str] = ()) -> str:
+def build(symbol: str, variant: Variant, ops: tuple[EpilogueOp, ...], target: Target) -> str:
     """IR of a convolution; arguments are `Arg`, then epilogue channels, then epilogue tensors.
 
     Unit: ``band * parts + part``.
     """
-    body = Body(symbol, variant.block, features)
+    body = Body(symbol, variant.block, target.features)
     words = {arg: body.pointer(arg) if arg in POINTERS else body.word(arg) for arg in Arg}
-    operands = [op.operand for op in epilogue.ops if op.operand]
-    first = len(Arg)
-    channels = [body.pointer(first + i) for i in range(operands.count("channel"))]
-    first += len(channels)
-    tensors = [body.pointer(first + i) for i in range(operands.count("tensor"))]
-    emitter = _Emitter(body, words, variant, epilogue, channels, tensors)
+    epilogue = EpilogueCode(body, len(Arg), ops)
+    emitter = _Emitter(body, words, variant, epilogue)
     with body.loop(body.begin, body.end) as unit:
         emitter.unit(unit)
     return body.text()
@@ -84,12 +56,10 @@ class _Emitter:
         body: Body,
         words: dict[Arg, ir.Value],
         variant: Variant,
-        epilogue: Epilogue,
-        channels: list[ir.Value],
-        tensors: list[ir.Value],
+        epilogue: EpilogueCode,
     ) -> None:
         self.body, self.words, self.variant, self.epilogue = body, words, variant, epilogue
-        self.channels, self.tensors = channels, tensors
+        self.channels, self.tensors = epilogue.channels, epilogue.tensors
         self.matrices = transforms(variant.results, TAPS)
         self.tile = Tile(body, variant.rows, variant.blocks)
         self.patch = Tile(body, variant.results**2, 1)

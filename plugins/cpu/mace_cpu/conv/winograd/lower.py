@@ -12,12 +12,11 @@ import numpy.typing as npt
 from mace_core.graph import Value
 from mace_core.native.kernel import KernelSource
 from mace_core.native.kernel_words import WordLayout
-from mace_core.native.target import Target
 from mace_cpu.conv.direct.lower import FAR_INPUT_BYTES, SCALAR_WORK_PER_MAC
 from mace_cpu.conv.geometry import Geometry
-from mace_cpu.conv.winograd.arguments import Arg
+from mace_cpu.conv.winograd.arguments import TAPS, Arg, Variant
 from mace_cpu.conv.winograd.matrices import transforms
-from mace_cpu.shared.codegen.version import generator_version
+from mace_cpu.shared.codegen.generated import generated
 from mace_cpu.shared.epilogue.epilogue import Epilogue
 from mace_cpu.shared.parts.buffers import Buf, Layout, aligned_empty
 from mace_cpu.shared.parts.steps import Words
@@ -34,7 +33,6 @@ from mace_cpu.shared.tiles.choose import (
 
 Floats = npt.NDArray[np.float32]
 
-TAPS = 3
 RESULTS = (2, 3, 4)
 """Sides of a patch to choose from.  Larger ones need fewer multiplications, but their transforms lose digits."""
 
@@ -246,23 +244,11 @@ def _per_channel(values: Floats, block: int, split: ChannelSplit) -> Floats:
     return full
 
 
-_kernels: dict[tuple[object, ...], KernelSource] = {}
-
-
 def winograd_kernel(results: int, rows: int, blocks: int, block: int, epilogue: Epilogue) -> KernelSource:
     """Winograd's kernel for a size of patches, a tile and an epilogue."""
     tag = epilogue.tag
     symbol = f"conv_winograd{results}_b{block}_{rows}x{blocks}" + (f"_{tag}" if tag else "")
-    key = (symbol, epilogue.ops)
-    if key not in _kernels:
-        build = functools.partial(_build, symbol, results, rows, blocks, block, Epilogue(epilogue.ops))
-        words = WordLayout.of(Arg, **epilogue.operand_counts)
-        _kernels[key] = KernelSource(symbol, generator_version(), build, words=words)
-    return _kernels[key]
-
-
-def _build(symbol: str, results: int, rows: int, blocks: int, block: int, epilogue: Epilogue, target: Target) -> str:
-    from mace_cpu.conv.winograd import generate as conv_winograd
-
-    variant = conv_winograd.Variant(results, rows, blocks, block)
-    return conv_winograd.build(symbol, variant, epilogue, target.features)
+    words = functools.partial(WordLayout.of, Arg, **epilogue.operand_counts)
+    return generated(
+        "mace_cpu.conv.winograd.generate", symbol, Variant(results, rows, blocks, block), epilogue.ops, words=words
+    )

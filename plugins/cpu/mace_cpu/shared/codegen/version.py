@@ -4,26 +4,38 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.resources
 from collections.abc import Iterator
+from importlib.resources import files
 from importlib.resources.abc import Traversable
 
-NOT_GENERATING = ("lower", "choose", "match", "join", "kernels")
+NOT_GENERATING = ("lower", "choose", "match", "pass", "kernels")
 """How the names of modules begin that no generator imports."""
+
+SHARED = ("shared/codegen", "shared/tiles", "shared/epilogue", "shared/layouts", "shared/precision.py")
+"""What generators of all families may import besides their own family's modules."""
+
+
+def generator_version(module: str) -> str:
+    """A hash of every file that a generator may import: what it generated is stale when one of them changes."""
+    package, family, _ = module.split(".", 2)
+    return _version(package, family)
 
 
 @functools.cache
-def generator_version() -> str:
-    """A hash of every file that generators consist of: generated code is stale when one of them changes."""
+def _version(package: str, family: str) -> str:
     digest = hashlib.sha256()
-    for name, file in sorted(_files(importlib.resources.files("mace_cpu"), "")):
-        digest.update(name.encode() + file.read_bytes())
+    root = files(package)
+    for part in (*SHARED, *([] if family == "shared" else [family])):
+        for name, file in sorted(_sources(root / part, part)):
+            digest.update(name.encode() + file.read_bytes())
     return digest.hexdigest()[:16]
 
 
-def _files(folder: Traversable, prefix: str) -> Iterator[tuple[str, Traversable]]:
-    for file in folder.iterdir():
-        if file.is_dir():
-            yield from _files(file, f"{prefix}{file.name}/")
-        elif prefix and file.name.endswith(".py") and not file.name.startswith(NOT_GENERATING):
-            yield prefix + file.name, file
+def _sources(place: Traversable, name: str) -> Iterator[tuple[str, Traversable]]:
+    """Every file below ``place`` that a generator may import."""
+    if not place.is_dir():
+        if name.endswith(".py") and not place.name.startswith(NOT_GENERATING):
+            yield name, place
+        return
+    for entry in place.iterdir():
+        yield from _sources(entry, f"{name}/{entry.name}")

@@ -1,34 +1,22 @@
 """What can be done to a result before it is stored: activations, per-channel constants, a residual operand.
 
-A lowering that computes ``value`` (convolution, matrix product) calls :func:`match_epilogue`, puts ``Epilogue.tag``
-into its kernel's symbol, passes addresses for ``Epilogue.channels`` and ``Epilogue.tensors`` as kernel arguments, and
-calls ``Epilogue.emit`` on its accumulators where it generates the kernel.
+A lowering that computes ``value`` (convolution, matrix product) calls `match_epilogue`, puts ``Epilogue.tag`` into its
+kernel's symbol, and passes addresses for ``Epilogue.channels`` and ``Epilogue.tensors`` as kernel arguments.  The
+generator of the kernel is given ``Epilogue.ops`` and calls `EpilogueCode.emit` on its accumulators.
 """
 
 from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from mace_core.graph import Node, Value
-from mace_core.tensor import DType
-from mace_cpu.shared.epilogue.operations import EpilogueOp, FloatArray, activation_of, number_operation, per_channel
-
-if TYPE_CHECKING:
-    from llvmlite import ir
-
-    from mace_cpu.shared.program.program import Program
-
-__all__ = ["Epilogue", "EpilogueOp", "match_epilogue"]
-
-MOST_OPS = 12
-MOST_TENSORS = 2
-MOST_GATE_NODES = 4
+from mace_core.graph import Value
+from mace_cpu.shared.epilogue.operations import EpilogueOp, FloatArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,43 +47,6 @@ class Epilogue:
         """A name for the operations and their constants, fit for a symbol: ``add_t_clip0_6``; "" for none."""
         text = "_".join(_op_tag(op) for op in self.ops)
         return text if len(text) <= 60 else text[:40] + "_" + hashlib.sha256(text.encode()).hexdigest()[:16]
-
-    def emit(
-        self,
-        builder: ir.IRBuilder,
-        x: ir.Value,
-        *,
-        channel: Callable[[int], ir.Value],
-        tensor: Callable[[int], ir.Value],
-    ) -> ir.Value:
-        """Generate the operations on ``x`` (float32, a scalar or vector) and return the result.
-
-        Args:
-            builder: where to generate.
-            x: accumulators to be stored next to each other.
-            channel: loads the elements of ``channels[i]`` that belong to ``x``: of its type, or a scalar for all lanes.
-            tensor: loads the elements of ``tensors[i]`` that belong to ``x``, of its type.
-        """
-        from mace_cpu.shared.codegen import vector_activation
-        from mace_cpu.shared.codegen.vector_basic import splat
-
-        next_operand = {"channel": 0, "tensor": 0}
-        saved: list[ir.Value] = []
-        for op in self.ops:
-            if op.kind == "save":
-                saved.append(x)
-                continue
-            if op.operand == "saved":
-                x = _emit_binary(builder, op.kind, x, saved.pop())
-                continue
-            if not op.operand:
-                x = getattr(vector_activation, op.kind)(builder, x, *op.parameters)
-                continue
-            load = channel if op.operand == "channel" else tensor
-            other = splat(builder, load(next_operand[op.operand]), x.type)
-            next_operand[op.operand] += 1
-            x = _emit_binary(builder, op.kind, x, other)
-        return x
 
     def split_affine(self, channels: int) -> tuple[FloatArray, FloatArray, Epilogue]:
         """Take the leading per-channel additions and multiplications off, to be folded into weights and bias.
@@ -147,185 +98,3 @@ def _number_tag(number: float | None) -> str:
     if 0 <= number <= 999 and number == int(number):
         return str(int(number))
     return "h" + struct.pack(">f", number).hex()
-
-
-def _emit_binary(builder: ir.IRBuilder, kind: str, x: ir.Value, other: ir.Value) -> ir.Value:
-    if kind == "add":
-        return builder.fadd(x, other)
-    if kind == "sub":
-        return builder.fsub(x, other)
-    if kind == "rsub":
-        return builder.fsub(other, x)
-    if kind == "mul":
-        return builder.fmul(x, other)
-    if kind == "div":
-        return builder.fdiv(x, other)
-    if kind == "prelu":
-        from mace_cpu.shared.codegen.vector_activation import prelu
-
-        return prelu(builder, x, other)
-    raise ValueError(f"no such epilogue operation: {kind}")
-
-
-# --- matching -----------------------------------------------------------------------------------------------------
-
-
-def match_epilogue(
-    program: Program, value: Value, *, channel_axis: int = 1, tensors: int = MOST_TENSORS
-) -> tuple[Epilogue, Value]:
-    """Follow what is done to ``value`` alone, as far as it can be done before ``value`` is stored.
-
-    The nodes taken are marked as fused.
-
-    Args:
-        program: the program being lowered; ``value`` is about to be computed by its current node.
-        value: a float32 tensor.
-        channel_axis: which axis per-channel operands vary along.
-        tensors: how many operands of the full shape are welcome.
-
-    Returns:
-        The operations and the value to store instead of ``value`` (``value`` itself where nothing was found).
-    """
-    ops: list[EpilogueOp] = []
-    channels: list[FloatArray] = []
-    residuals: list[Value] = []
-    while len(ops) < MOST_OPS:
-        diamond = _match_diamond(program, value)
-        if diamond is not None:
-            found, nodes, value = diamond
-            ops.extend(found)
-            for node in nodes:
-                program.fusion.fuse(node)
-            continue
-        user = program.fusion.sole_user(value)
-        if user is None:
-            break
-        step = _match_node(program, user, value, channel_axis)
-        if step is None or len(residuals) + len(step.tensors) > tensors:
-            break
-        program.fusion.fuse(user)
-        ops.extend(step.ops)
-        channels.extend(step.channels)
-        residuals.extend(step.tensors)
-        result = user.outputs[0]
-        assert result is not None
-        value = result
-    return Epilogue(tuple(ops), tuple(channels), tuple(residuals)), value
-
-
-def _match_node(program: Program, node: Node, value: Value, channel_axis: int) -> Epilogue | None:
-    """The operations of one node on ``value``, or None if they cannot be part of an epilogue."""
-    result = node.output(0)
-    if node.domain != "" or result is None or program.facts.shape(result) != program.facts.shape(value):
-        return None
-    if program.facts.dtype(result) is not DType.FLOAT32:
-        return None
-    if node.op_type in ("Add", "Sub", "Mul", "Div"):
-        return _match_binary(program, node, value, channel_axis)
-    activation = activation_of(program, node)
-    if activation is not None and node.inputs[0] is value:
-        return Epilogue(activation)
-    if node.op_type == "PRelu" and node.inputs[0] is value:
-        slope = per_channel(program, node.inputs[1], value, channel_axis)
-        return None if slope is None else Epilogue((EpilogueOp("prelu", "channel"),), (slope,))
-    if node.op_type == "BatchNormalization" and channel_axis == 1:
-        return _match_batch_normalization(program, node, value)
-    return None
-
-
-def _match_binary(program: Program, node: Node, value: Value, channel_axis: int) -> Epilogue | None:
-    left, right = node.inputs
-    reverse = right is value
-    other = left if reverse else right
-    if other is None or other is value:
-        return None
-    kind = {"Add": "add", "Mul": "mul", "Sub": "rsub" if reverse else "sub", "Div": "div"}[node.op_type]
-    if node.op_type == "Div" and reverse:
-        return None
-    number = number_operation(program, node, value)
-    if number is not None:
-        return Epilogue((number,))
-    constant = per_channel(program, other, value, channel_axis)
-    if constant is not None:
-        return Epilogue((EpilogueOp(kind, "channel"),), (constant,))
-    if program.values.is_ready(other) and program.facts.shape(other) == program.facts.shape(value):
-        if program.facts.constant_of(other) is not None:
-            return None
-        return Epilogue((EpilogueOp(kind, "tensor"),), (), (other,))
-    return None
-
-
-def _match_batch_normalization(program: Program, node: Node, value: Value) -> Epilogue | None:
-    if node.inputs[0] is not value or node.attr("training_mode", 0) or any(o is not None for o in node.outputs[1:]):
-        return None
-    params = [program.facts.constant_of(v) for v in node.inputs[1:5]]
-    scale, bias, mean, variance = [None] * 4 if any(p is None for p in params) else params
-    if scale is None or bias is None or mean is None or variance is None:
-        return None
-    if any(p.shape != (program.facts.shape(value)[1],) for p in (scale, bias, mean, variance)):
-        return None
-    factor = scale.astype(np.float64) / np.sqrt(variance.astype(np.float64) + node.attr("epsilon", 1e-5))
-    shift = bias.astype(np.float64) - mean.astype(np.float64) * factor
-    ops = (EpilogueOp("mul", "channel"), EpilogueOp("add", "channel"))
-    return Epilogue(ops, (factor.astype(np.float32), shift.astype(np.float32)))
-
-
-def _match_diamond(program: Program, value: Value) -> tuple[tuple[EpilogueOp, ...], Sequence[Node], Value] | None:
-    """``x * f(x)`` and ``x + f(x)``, where f is a short chain of activations and ``x`` has no other use.
-
-    Exporters write SiLU so, and hard swish as ``x * Clip(x + 3, 0, 6) / 6``.
-    """
-    users = program.facts.view.users(value)
-    if len(users) != 2 or users[0] is users[1] or program.facts.view.is_output(value):
-        return None
-    for gate, last in (users, users[::-1]):
-        if (
-            last.op_type not in ("Mul", "Add")
-            or last.domain
-            or last.outputs[0] is None
-            or not program.fusion.is_free(last)
-        ):
-            continue
-        chain = _match_gate(program, gate, last, value)
-        if chain is None:
-            continue
-        ops, nodes = chain
-        if len(ops) == 1 and last.op_type == "Mul" and ops[0].kind in _GATED:
-            return (EpilogueOp(_GATED[ops[0].kind], "", ops[0].parameters),), [*nodes, last], last.outputs[0]
-        joined = EpilogueOp("mul" if last.op_type == "Mul" else "add", "saved")
-        return (EpilogueOp("save"), *ops, joined), [*nodes, last], last.outputs[0]
-    return None
-
-
-_GATED = {"sigmoid": "silu", "hard_sigmoid": "gated_hard_sigmoid"}
-
-
-def _match_gate(
-    program: Program, node: Node, last: Node, value: Value
-) -> tuple[tuple[EpilogueOp, ...], list[Node]] | None:
-    """The operations from ``value`` through ``node`` to the other operand of ``last``, each read by the next alone."""
-    ops: tuple[EpilogueOp, ...] = ()
-    nodes: list[Node] = []
-    current = value
-    while len(nodes) < MOST_GATE_NODES:
-        result = node.output(0)
-        if result is None or node is last or not program.fusion.is_free(node):
-            return None
-        if (
-            program.facts.shape(result) != program.facts.shape(value)
-            or program.facts.dtype(result) is not DType.FLOAT32
-        ):
-            return None
-        number = number_operation(program, node, current) if current in node.inputs and not node.domain else None
-        found = (number,) if number is not None else activation_of(program, node)
-        if found is None or (number is None and node.inputs[0] is not current):
-            return None
-        ops += found
-        nodes.append(node)
-        following = program.fusion.sole_user(result)
-        if following is last:
-            return (ops, nodes) if set(last.inputs) == {value, result} else None
-        if following is None:
-            return None
-        node, current = following, result
-    return None

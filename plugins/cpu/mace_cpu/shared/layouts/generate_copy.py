@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from llvmlite import ir
 
+from mace_core.native.target import Target
 from mace_cpu.shared.codegen.body import I1, I64, POINTER, VOID, Body
 
 
-def build(symbol: str) -> str:
+def build(symbol: str, _target: Target) -> str:
     """IR of a copy; the last unit may be shorter."""
     body = Body(symbol, 4)
     source, target, nbytes, unit_bytes = body.pointer(0), body.pointer(1), body.word(2), body.word(3)

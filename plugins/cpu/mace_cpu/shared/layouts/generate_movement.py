@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from llvmlite import ir
 
+from mace_core.native.target import Target
 from mace_cpu.shared.codegen.body import I1, I8, I64, POINTER, VOID, Body, constant
 from mace_cpu.shared.layouts.generate_transpose import transposed
 
@@ -53,7 +54,7 @@ def _offsets(body: Body, plane: ir.Value, axes: ir.Value, first: int, apart: ir.
     return b.load(source, typ=I64), b.load(target, typ=I64)
 
 
-def build_strided_rows(symbol: str, width: int, inner: str) -> str:
+def build_strided_rows(symbol: str, width: int, inner: str, _target: Target) -> str:
     """(source, target, rank, sizes[rank], source strides[rank], target strides[rank]): one unit is one innermost row.
 
     ``inner`` says how a row lies: "memory" (contiguous on both sides, long enough for memcpy), "dense" (contiguous on
@@ -112,13 +113,14 @@ def _copy_short(body: Body, mover: _Mover, source: ir.Value, target: ir.Value, l
         mover.move(mover.at(source, i), mover.at(target, i))
 
 
-def build_tiled_transpose(symbol: str, width: int, lanes: int, band: int) -> str:
+def build_tiled_transpose(symbol: str, width: int, band: int, machine: Target) -> str:
     """(source, target, columns, rows, source step, target step, rank, sizes, source strides, target strides).
 
     Swaps two axes under ``rank`` outer ones: ``target[r * target step + c] = source[c * source step + r]`` for
     c < columns, r < rows.  One unit is ``band`` rows of the target in one outer plane.  Words of four bytes are
     exchanged in registers, ``lanes`` x ``lanes`` at a time; ``lanes`` divides ``band``.
     """
+    lanes = machine.vector_bits // 32
     body = Body(symbol, lanes)
     mover = _Mover(body, width)
     source, target = body.pointer(0), body.pointer(1)
@@ -157,7 +159,7 @@ def build_tiled_transpose(symbol: str, width: int, lanes: int, band: int) -> str
     return body.text()
 
 
-def build_panels(symbol: str, lanes: int, is_transposed: bool) -> str:
+def build_panels(symbol: str, lanes: int, is_transposed: bool, _target: Target) -> str:
     """Columns of a right operand as panels [matrix][panel][step][columns of the tile], zeros beyond the last column.
 
     The source has matrices of (steps, columns), or of (columns, steps) if transposed; a table tells where each starts,

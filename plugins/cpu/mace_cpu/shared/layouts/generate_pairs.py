@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from llvmlite import ir
 
+from mace_core.native.target import Target
 from mace_cpu.shared.codegen.bfloat16 import BFLOAT16_BYTES, I16, has_bfloat16_instructions, narrow, widen
 from mace_cpu.shared.codegen.body import Body, constant
 from mace_cpu.shared.precision import Bfloat16Unit
 
 
-def build_pairs(symbol: str, block: int, unit: Bfloat16Unit) -> str:
+def build_pairs(symbol: str, block: int, unit: Bfloat16Unit, _target: Target) -> str:
     """IR: from the BLOCKED to the PAIRS layout.
 
     Unit: ``(n * pairs + pair) * units_per_pair + part``, of some pixels.
@@ -43,7 +44,7 @@ def build_pairs(symbol: str, block: int, unit: Bfloat16Unit) -> str:
     return body.text()
 
 
-def build_wide(symbol: str, block: int) -> str:
+def build_wide(symbol: str, block: int, _target: Target) -> str:
     """IR: from the PAIRS to the BLOCKED layout; units as of `build_pairs`, but by block."""
     body = Body(symbol, block)
     source, target = body.pointer(0), body.pointer(1)
@@ -65,7 +66,7 @@ def build_wide(symbol: str, block: int) -> str:
     return body.text()
 
 
-def build_pair_rows(symbol: str, lanes: int, unit: Bfloat16Unit) -> str:
+def build_pair_rows(symbol: str, lanes: int, unit: Bfloat16Unit, _target: Target) -> str:
     """IR: from rows of float32 to rows of pairs, filled up with zeros.
 
     A row has ``elements`` elements, in ``groups`` groups of ``2 lanes``.  Unit: one row.

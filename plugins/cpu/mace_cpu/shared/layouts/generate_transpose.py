@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from llvmlite import ir
 
+from mace_core.native.target import Target
 from mace_cpu.shared.codegen.body import Body, constant
 
 
-def build(symbol: str, *, block: int, to_blocked: bool) -> str:
+def build(symbol: str, block: int, to_blocked: bool, _target: Target) -> str:
     """IR of a conversion.
 
     Unit: ``(n * channel_blocks + channel_block) * units_per_block + part``.

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import functools
 import math
 
 from mace_core.graph import Value
 from mace_core.native.kernel import KernelSource
 from mace_core.native.kernel_words import WordLayout
-from mace_core.native.target import Target
-from mace_cpu.shared.codegen.version import generator_version
+from mace_cpu.shared.codegen.generated import generated
 from mace_cpu.shared.parts.buffers import Buf, Layout
 from mace_cpu.shared.parts.facts import Facts
 from mace_cpu.shared.parts.steps import Steps
 from mace_cpu.shared.precision import Bfloat16Unit
 
+GENERATOR = "mace_cpu.shared.layouts.generate_pairs"
 PIXELS_PER_UNIT = 512
+
+ROW_WORDS = WordLayout.parse("source target elements groups")
 
 PLANE_WORDS = WordLayout.parse("source target channels pixels unit_pixels plane_units")
 """Of kernels between the layouts of channels; a plane is a block of channels, or a pair of them."""
@@ -80,47 +81,23 @@ def _emit_planes(
     )
 
 
-@functools.cache
 def pairs_kernel(block: int, unit: Bfloat16Unit) -> KernelSource:
     """The kernel from the BLOCKED to the PAIRS layout."""
     symbol = f"to_pairs_of_{block}_{_tag(unit)}"
-    build = functools.partial(_pairs, symbol, block, unit)
-    return KernelSource(symbol, generator_version(), build, words=PLANE_WORDS)
+    return generated(GENERATOR, symbol, block, unit, words=lambda: PLANE_WORDS, function="build_pairs")
 
 
-@functools.cache
 def wide_kernel(block: int) -> KernelSource:
     """The kernel from the PAIRS to the BLOCKED layout."""
     symbol = f"from_pairs_of_{block}"
-    return KernelSource(symbol, generator_version(), functools.partial(_wide, symbol, block), words=PLANE_WORDS)
+    return generated(GENERATOR, symbol, block, words=lambda: PLANE_WORDS, function="build_wide")
 
 
-@functools.cache
 def pair_rows_kernel(lanes: int, unit: Bfloat16Unit) -> KernelSource:
     """The kernel from rows of float32 to rows of pairs."""
     symbol = f"to_pair_rows_of_{lanes}_{_tag(unit)}"
-    build = functools.partial(_pair_rows, symbol, lanes, unit)
-    words = WordLayout.parse("source target elements groups")
-    return KernelSource(symbol, generator_version(), build, words=words)
+    return generated(GENERATOR, symbol, lanes, unit, words=lambda: ROW_WORDS, function="build_pair_rows")
 
 
 def _tag(unit: Bfloat16Unit) -> str:
     return unit.value.replace("-", "_")
-
-
-def _pairs(symbol: str, block: int, unit: Bfloat16Unit, target: Target) -> str:
-    from mace_cpu.shared.layouts import generate_pairs as pair_layout
-
-    return pair_layout.build_pairs(symbol, block, unit)
-
-
-def _wide(symbol: str, block: int, target: Target) -> str:
-    from mace_cpu.shared.layouts import generate_pairs as pair_layout
-
-    return pair_layout.build_wide(symbol, block)
-
-
-def _pair_rows(symbol: str, lanes: int, unit: Bfloat16Unit, target: Target) -> str:
-    from mace_cpu.shared.layouts import generate_pairs as pair_layout
-
-    return pair_layout.build_pair_rows(symbol, lanes, unit)

@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 from llvmlite import ir
 
 from mace_cpu.shared.codegen.bfloat16 import add_pair_products
 from mace_cpu.shared.codegen.body import I8, I64, POINTER, VOID, Body, constant
+from mace_cpu.shared.epilogue.generate import EpilogueCode
 from mace_cpu.shared.tiles.tile import FetchAhead, LoadOperand
-
-if TYPE_CHECKING:
-    from mace_cpu.shared.epilogue.epilogue import Epilogue
 
 REGISTER_ROWS = 16
 REGISTER_WORDS = 16
@@ -111,7 +108,7 @@ class MatrixTile:
 
     def finish(
         self,
-        epilogue: Epilogue,
+        epilogue: EpilogueCode,
         *,
         channel: Callable[[int, int], ir.Value],
         tensor: LoadOperand,

@@ -9,15 +9,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from llvmlite import ir
 
 from mace_cpu.shared.codegen.body import CACHE_LINE_FLOATS, I8, I64, POINTER, Body, constant
+from mace_cpu.shared.epilogue.generate import EpilogueCode
 from mace_cpu.shared.tiles.arguments import STEPS_PER_FETCH
-
-if TYPE_CHECKING:
-    from mace_cpu.shared.epilogue.epilogue import Epilogue
 
 
 class LoadOperand(Protocol):
@@ -165,7 +163,7 @@ class Tile:
 
     def finish(
         self,
-        epilogue: Epilogue,
+        epilogue: EpilogueCode,
         *,
         channel: Callable[[int, int], ir.Value],
         tensor: LoadOperand,
