@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from numbers import Integral
+from types import MappingProxyType
 from typing import Any
 
 
@@ -78,19 +79,26 @@ class Profile:
 
         return profile_html(self)
 
-    def recorder(self, device: str) -> Callable[[str, tuple[str, ...], int, int], None]:
-        """A callback for bindings of a subgraph on ``device``."""
+    def recorder(
+        self, device: str, source_map: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    ) -> Callable[[str, tuple[str, ...], int, int], None]:
+        """A callback for bindings of a subgraph on ``device``; ``source_map`` has the nodes of spans that come without
+        them."""
 
         def record(name: str, source: tuple[str, ...], start_ns: int, end_ns: int) -> None:
-            self.spans.append(Span(*_checked("profile", name, source), device, *_times("profile", start_ns, end_ns)))
+            what = _checked("profile", name, source or source_map.get(name, ()))
+            self.spans.append(Span(*what, device, *_times("profile", start_ns, end_ns)))
 
         return record
 
-    def part_recorder(self, device: str) -> Callable[[str, str, tuple[str, ...], int, int], None]:
+    def part_recorder(
+        self, device: str, source_map: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    ) -> Callable[[str, str, tuple[str, ...], int, int], None]:
         """The same for what the workers of ``device`` did."""
 
         def record(worker: str, name: str, source: tuple[str, ...], start_ns: int, end_ns: int) -> None:
-            what, where = _checked("profile_part", name, source), _times("profile_part", start_ns, end_ns)
+            what = _checked("profile_part", name, source or source_map.get(name, ()))
+            where = _times("profile_part", start_ns, end_ns)
             if not isinstance(worker, str):
                 raise TypeError(f"profile_part was given {worker!r} for the name of a worker")
             self.parts.append(Part(worker, *what, device, *where))

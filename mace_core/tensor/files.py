@@ -109,3 +109,30 @@ def unsettled_seconds(changed_ns: int, now_ns: int) -> float:
     """
     coarse = changed_ns % 1_000_000_000 == 0
     return max(0.0, (_COARSE_SECONDS if coarse else _TICK_SECONDS) - (now_ns - changed_ns) / 1e9)
+
+
+def release_pages(payload: npt.NDArray[Any]) -> int:
+    """Give memory of a mapped file back to the system, which reads it again from the file if it is needed.
+
+    Args:
+        payload: an array that lies in a file mapped by `open_bytes`; of anything else nothing is given back.
+
+    Returns:
+        How many bytes were given back: those of the pages that lie wholly in ``payload``.
+    """
+    owner: Any = payload
+    while isinstance(owner, np.ndarray | memoryview):
+        owner = owner.base if isinstance(owner, np.ndarray) else owner.obj
+    advice = getattr(mmap_module, "MADV_DONTNEED", None)
+    if advice is None or not isinstance(owner, mmap_module.mmap) or not payload.flags.c_contiguous:
+        return 0
+    whole = np.frombuffer(owner, np.uint8)
+    if whole.flags.writeable:  # what was written there is not in the file
+        return 0
+    start = payload.ctypes.data - whole.ctypes.data
+    first = -(-start // mmap_module.PAGESIZE) * mmap_module.PAGESIZE
+    last = (start + payload.nbytes) // mmap_module.PAGESIZE * mmap_module.PAGESIZE
+    if last <= first:
+        return 0
+    owner.madvise(advice, first, last - first)
+    return last - first

@@ -108,6 +108,7 @@ CALLS = [
         is_attribute=True,
     ),
     Call("CompiledSubgraph.notes", stand_ins.StandInSubgraph, JUNK, is_attribute=True),
+    Call("CompiledSubgraph.source_map", stand_ins.StandInSubgraph, JUNK, is_attribute=True),
     Call("CompiledSubgraph.consumed_constants", stand_ins.StandInSubgraph, JUNK, is_attribute=True),
     Call("Execution.run", stand_ins.StandInExecution),
     Call("Execution.enqueue", stand_ins.StandInExecution, JUNK, QUEUE),

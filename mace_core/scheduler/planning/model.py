@@ -22,12 +22,14 @@ from mace_core.graph.signature import Resolution
 from mace_core.graph.work import DEFAULT_WORK_LIMIT, work_limit
 from mace_core.host.fork_safe import unforked
 from mace_core.provider import Backend, CompiledSubgraph, hooks
-from mace_core.provider.backend import Compatibility
+from mace_core.provider.backend import Compatibility, ShapeSupport
 from mace_core.provider.border import instance_of, list_of, reason_of
 from mace_core.scheduler.planning import notify
 from mace_core.scheduler.planning.devices import SessionDevice
 from mace_core.scheduler.planning.placement import compile_views, restore_views
+from mace_core.scheduler.planning.shared import SharedSubgraphs
 from mace_core.tensor import DType, Tensor, TensorType, ValueType
+from mace_core.tensor.files import release_pages
 
 if TYPE_CHECKING:
     from mace_core.caching.cache import CheckedCache
@@ -65,6 +67,7 @@ class Preparation:
         subgraphs, nodes: how many.
         seconds: what it took.
         restored: whether they came out of the cache, so that nothing was compiled.
+        note: what else there is to say of it, as the rest of a sentence.
     """
 
     device: str
@@ -72,11 +75,12 @@ class Preparation:
     nodes: int
     seconds: float
     restored: bool
+    note: str = ""
 
     def __str__(self) -> str:
         how = "restored from the cache" if self.restored else "compiled"
         parts = f"{self.subgraphs} subgraph{'s' * (self.subgraphs != 1)} of {self.nodes} nodes"
-        return f"{self.device}: {parts} {how} in {self.seconds * 1000:.1f} ms"
+        return f"{self.device}: {parts} {how} in {self.seconds * 1000:.1f} ms{self.note}"
 
 
 class PreparedModel:
@@ -102,6 +106,7 @@ class PreparedModel:
         self._placements: CheckedCache | None = None
         self._stored: Counter[str] = Counter()
         self._mmap = mmap
+        self._shared = SharedSubgraphs(_content_word)
         if cache:
             from mace_core.caching.cache import CheckedCache
             from mace_core.caching.mapped import MappedCache
@@ -149,12 +154,26 @@ class PreparedModel:
             return None
 
     def compile(self, device: SessionDevice, views: Sequence[GraphView]) -> list[CompiledSubgraph]:
-        """Compile, or restore from the cache where the backend has a form to store.
+        """Compile, or restore from the cache where the backend has a form to store; what serves any shape and is there
+        already is used again.
 
         Raises:
             ProviderError: what the backend raises.
         """
-        found = self.restore(device, views)
+        if device.backend.shape_support is ShapeSupport.DYNAMIC:
+            found = self._shared.take(device.name, views, lambda new: self._compile_new(device, new))
+            assert found is not None, "compiling gives something or raises"
+            return found
+        return self._compile_new(device, views)
+
+    def _compile_new(self, device: SessionDevice, views: Sequence[GraphView]) -> list[CompiledSubgraph]:
+        found = self._compile_or_restore(device, views)
+        for view, compiled in zip(views, found, strict=True):
+            _release_consumed(view, compiled)
+        return found
+
+    def _compile_or_restore(self, device: SessionDevice, views: Sequence[GraphView]) -> list[CompiledSubgraph]:
+        found = self._restore_new(device, views)
         if found is not None:
             return found
         start = time.perf_counter()
@@ -170,16 +189,25 @@ class PreparedModel:
 
     def restore(self, device: SessionDevice, views: Sequence[GraphView]) -> list[CompiledSubgraph] | None:
         """What the cache has of these subgraphs, if the provider still takes it."""
+        if device.backend.shape_support is ShapeSupport.DYNAMIC:
+            return self._shared.take(device.name, views, lambda new: self._restore_new(device, new))
+        return self._restore_new(device, views)
+
+    def _restore_new(self, device: SessionDevice, views: Sequence[GraphView]) -> list[CompiledSubgraph] | None:
         start = time.perf_counter()
         with unforked():
             found = self._restore(device, views)
         if found is not None:
-            self._tell(device, views, time.perf_counter() - start, restored=True)
-        return found
+            restored, worth = found
+            self._tell(device, views, time.perf_counter() - start, restored=True, note=_NOTES.get(worth, ""))
+            return restored
+        return None
 
-    def _tell(self, device: SessionDevice, views: Sequence[GraphView], seconds: float, *, restored: bool) -> None:
+    def _tell(
+        self, device: SessionDevice, views: Sequence[GraphView], seconds: float, *, restored: bool, note: str = ""
+    ) -> None:
         nodes = _names(views)
-        done = Preparation(device.name, len(views), len(nodes), seconds, restored)
+        done = Preparation(device.name, len(views), len(nodes), seconds, restored, note)
         self.preparations.append(done)
         _log.info("%s", done)
         notify.compiled(self.label, device.name, nodes, seconds, restored=restored, error="")
@@ -209,8 +237,10 @@ class PreparedModel:
                 )
         return compiled
 
-    def _restore(self, device: SessionDevice, views: Sequence[GraphView]) -> list[CompiledSubgraph] | None:
-        """What the cache holds, if the provider still takes it."""
+    def _restore(
+        self, device: SessionDevice, views: Sequence[GraphView]
+    ) -> tuple[list[CompiledSubgraph], Compatibility] | None:
+        """What the cache holds, if the provider still takes it, and what it is worth."""
         if self._blobs is None or not stores(device.backend):
             return None
         entry = self._blobs.view(self._blob_key(device, views), mmap=self._mmap)
@@ -219,10 +249,11 @@ class PreparedModel:
         (length,) = _LENGTH.unpack_from(entry)
         end = _LENGTH.size + length
         made_under = bytes(entry[_LENGTH.size : end]).decode()
-        if not still_good(device, made_under):
+        worth = worth_of(device, made_under)
+        if worth is None:
             return None
         try:
-            return restore_views(device, views, entry[end + -end % _BLOB_ALIGNMENT :])
+            return restore_views(device, views, entry[end + -end % _BLOB_ALIGNMENT :]), worth
         except Exception as error:  # whatever a provider makes of a blob it cannot read: compiled anew, and replaced
             _log.info("%s; what is stored is not used", error)
             return None
@@ -311,6 +342,20 @@ def _prepare_model(
     return PreparedModel(graph, label, cache=cache, mmap=mmap)
 
 
+def _release_consumed(view: GraphView, compiled: CompiledSubgraph) -> None:
+    """Give the pages of weights that the provider holds in a form of its own back to the system.
+
+    They stay in the model, whose file they are read from again by who needs them: another signature, another device.
+    """
+    consumed = compiled.consumed_constants
+    if not consumed:
+        return
+    for node in view.nodes:
+        for value in node.inputs:
+            if value is not None and value.constant is not None and value.name in consumed:
+                release_pages(value.constant.payload)
+
+
 def compatibility_key(device: SessionDevice) -> str:
     """What the device's stored forms depend on.
 
@@ -321,18 +366,22 @@ def compatibility_key(device: SessionDevice) -> str:
         return instance_of(str, device.backend.compatibility_key())
 
 
-def still_good(device: SessionDevice, key: str) -> bool:
-    """Whether the device still takes what was stored under ``key``; a defect of it is logged, and means no."""
+def worth_of(device: SessionDevice, key: str) -> Compatibility | None:
+    """What a blob stored under ``key`` is worth to the device; None where that is nothing, or a defect of it, which is
+    logged."""
     try:
         with device.calling("Backend.check_compatibility"):
             worth = instance_of(Compatibility, device.backend.check_compatibility(key))
     except Exception as error:
         _log.warning("%s; what is stored is not used", error)
-        return False
+        return None
     if worth in (Compatibility.OPTIMAL, Compatibility.USABLE):
-        return True
+        return worth
     _log.info("a stored compilation for %s is not used: the provider says %s", device.name, worth.value)
-    return False
+    return None
+
+
+_NOTES = {Compatibility.USABLE: "; the provider calls it usable, not optimal: 'mace cache clear' has it compiled anew"}
 
 
 def stores(backend: Backend) -> bool:

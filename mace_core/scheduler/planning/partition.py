@@ -257,8 +257,9 @@ class _Work:
         if node in offer.banned:
             return offer.banned[node]
         rejected = self._rejections(offer).get(node)
+        provider = offer.device.partition(":")[0]
         if rejected is not None:
-            return rejected
+            return rejected if rejected.strip() else f"the provider '{provider}' rejects it without a reason"
         if (node, offer.device) in self.failed_claims:
             return self.failed_claims[node, offer.device]
         pinned = self.pins.get(node)
@@ -266,7 +267,7 @@ class _Work:
             return f"pinned to {pinned}"
         if offer.only_pinned:
             return "used for pinned nodes only"
-        return "not claimed; the provider gives no reason"
+        return f"the provider '{provider}' neither claims nor rejects it: report that to its vendor"
 
     def placement(self, node: Node, offers: Sequence[Offer]) -> Placement:
         device = self.device[node]

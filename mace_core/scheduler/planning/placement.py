@@ -183,6 +183,8 @@ def _check_attributes(device: SessionDevice, compiled: Sequence[CompiledSubgraph
                 raise WrongAnswerError(f"is {size!r} where a number of bytes is promised")
         with device.calling("CompiledSubgraph.notes"):
             instance_of(Mapping, subgraph.notes)
+        with device.calling("CompiledSubgraph.source_map"):
+            instance_of(Mapping, subgraph.source_map)
         with device.calling("CompiledSubgraph.consumed_constants"):
             instance_of(Set, subgraph.consumed_constants)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from mace_core.provider.backend import CompiledSubgraph
 from mace_core.provider.border import close_all
-from mace_core.scheduler.planning.model import PreparedModel, compatibility_key, part_words, still_good, stores
+from mace_core.scheduler.planning.model import PreparedModel, compatibility_key, part_words, stores, worth_of
 from mace_core.scheduler.planning.partition import CORE_DEVICE, Partition, Partitioning, Placement
 from mace_core.scheduler.planning.placement import PlacedStage, views_of
 
@@ -120,7 +120,7 @@ class RememberedPlacements:
             device = self._pool.find(name)
             if device is None or device.refused or not self._pool.ready(device) or not stores(device.backend):
                 return False
-            if not still_good(device, key):
+            if worth_of(device, key) is None:
                 return False
         return True
 

@@ -500,9 +500,10 @@ def _unbound_output(
 @contextlib.contextmanager
 def _profiled(bindings: Bindings, profile: Profile, step: RunStep) -> Iterator[None]:
     """Let the provider report its spans; where it reports none, the whole step is one."""
-    record = profile.recorder(step.device)
+    sources = step.compiled.source_map
+    record = profile.recorder(step.device, sources)
     before, start_ns = len(profile.spans), time.perf_counter_ns()
-    bindings.profile, bindings.profile_part = record, profile.part_recorder(step.device)
+    bindings.profile, bindings.profile_part = record, profile.part_recorder(step.device, sources)
     try:
         yield
     finally:
