@@ -34,11 +34,13 @@ class Storage(enum.Enum):
     FRESH = "fresh"  # a new array per run: it outlives the run, or Python code looks at it
     DYNAMIC = "dynamic"  # made during the run: its shape is known only then, or control flow returns it
     OBJECT = "object"  # a Python object
+    SHARED = "shared"  # pinned memory of a device, seen from the host
 
 
 @dataclass(slots=True, eq=False)
 class Register:
-    """A value at a location; ``shape`` is None where only the run tells."""
+    """A value at a location; ``shape`` is None where only the run tells.  ``base`` is the device's register of a
+    shared one."""
 
     value: Value
     location: str
@@ -50,6 +52,7 @@ class Register:
     first: int = 0
     last: int = 0
     offset: int = 0
+    base: int = -1
 
     @property
     def nbytes(self) -> int:
@@ -61,7 +64,8 @@ class Register:
 
 @dataclass(slots=True, eq=False)
 class RunStep:
-    """Run a compiled subgraph; ``touches_host`` where it reads or writes host memory or Python objects."""
+    """Run a compiled subgraph; ``touches_host`` where it reads or writes memory that the host, or another device, works
+    on too, or Python objects."""
 
     device: str
     location: str
@@ -166,6 +170,8 @@ class _Builder:
     index: dict[tuple[Value, str], int] = field(default_factory=dict)
     devices: dict[str, SessionDevice] = field(default_factory=dict)
     plain: set[Value] = field(default_factory=set)  # read by Python code: no arena
+    pinned: dict[str, bool] = field(default_factory=dict)  # device -> whether the host can address its memory
+    wanted_by: dict[Value, str] = field(default_factory=dict)  # the first device with pinned memory that reads it
 
     def add_feeds(self, feeds: Sequence[Value]) -> None:
         for node in self.stage.nodes:
@@ -175,6 +181,10 @@ class _Builder:
         for part, view in zip(self.placed.partitioning.partitions, self.placed.views, strict=True):
             if part.device == CORE_DEVICE:
                 self.plain.update(view.inputs)
+        for part, view in zip(self.placed.partitioning.partitions, self.placed.views, strict=True):
+            if part.device != CORE_DEVICE and self._is_pinned(self._location(self._device(part.device))):
+                for value in view.inputs:
+                    self.wanted_by.setdefault(value, part.device)
         for value in feeds:
             dense = is_dense(self._type(value))
             self._register(value, HOST, Storage.INPUT if dense else Storage.OBJECT)
@@ -189,10 +199,11 @@ class _Builder:
         part, view = self.placed.partitioning.partitions[index], self.placed.views[index]
         device = self._device(part.device)
         location = self._location(device)
-        inputs = tuple(self._at(value, location) for value in view.inputs)
-        outputs = tuple(self._make(value, location) for value in view.outputs)
+        inputs = tuple(self._readable(value, location) for value in view.inputs)
+        outputs = tuple(self._written(value, location) for value in view.outputs)
         source = tuple(name for node in part.nodes for name in node.source)
         touches_host = any(self.registers[r].location == HOST for r in (*inputs, *outputs)) or location == HOST
+        touches_host |= self._is_pinned(location)
         step = RunStep(
             device.name,
             location,
@@ -256,11 +267,52 @@ class _Builder:
 
     def _step(self, step: Step, reads: Sequence[int], writes: Sequence[int]) -> None:
         number = len(self.steps)
-        for register in reads:
-            self.registers[register].last = number
-        for register in writes:
-            self.registers[register].first = self.registers[register].last = number
+        for register in map(self._owner, reads):
+            register.last = number
+        for register in map(self._owner, writes):
+            register.first = register.last = number
         self.steps.append(step)
+
+    def _owner(self, index: int) -> Register:
+        """The register whose memory the one at ``index`` is."""
+        register = self.registers[index]
+        return register if register.storage is not Storage.SHARED else self.registers[register.base]
+
+    def _readable(self, value: Value, location: str) -> int:
+        """The register of ``value`` for a device at ``location``: memory that the host shares with a device is read
+        where it is."""
+        if location != HOST or (value, HOST) in self.index or value in self.plain:
+            return self._at(value, location)
+        for (held, holder), index in self.index.items():
+            if held is value and self._is_pinned(holder) and self.registers[index].storage is Storage.ARENA:
+                return self._share(index)
+        return self._at(value, HOST)
+
+    def _written(self, value: Value, location: str) -> int:
+        """The register that a device at ``location`` writes ``value`` into: what a device with pinned memory reads is
+        put there at once."""
+        reader = self.wanted_by.get(value)
+        type = self._type(value)
+        if location != HOST or reader is None or value in self.plain or not is_dense(type):
+            return self._make(value, location)
+        if not isinstance(type, TensorType) or not type.is_concrete:
+            return self._make(value, location)
+        return self._share(self._make(value, reader))
+
+    def _share(self, index: int) -> int:
+        """A register of the host over a device's."""
+        base = self.registers[index]
+        shared = self._register(base.value, HOST, Storage.SHARED)
+        self.registers[shared].base = index
+        return shared
+
+    def _is_pinned(self, location: str) -> bool:
+        if location == HOST:
+            return False
+        found = self.pinned.get(location)
+        if found is None:
+            found = self.pinned[location] = self._device(location).memory is MemoryKind.PINNED
+        return found
 
     def _at(self, value: Value, location: str) -> int:
         """The register of ``value`` at ``location``; copied there if it is elsewhere."""
@@ -275,7 +327,7 @@ class _Builder:
             target = self._make(value, HOST)
             self._step(DownloadStep(holder, source, target), (source,), (target,))
             return target
-        source = self._at(value, HOST)
+        source = self._readable(value, HOST)
         if not is_dense(self._type(value)):
             return source
         target = self._make(value, location)

@@ -100,7 +100,7 @@ class StageInstance:
                 stream = device.stream()
                 if stream is not None:
                     self._streams[name] = stream
-                    if device.memory is MemoryKind.HOST:
+                    if device.memory is not MemoryKind.DEVICE:
                         self._host_queues.append(name)
             self._bound = [self._bind(index, register) for index, register in enumerate(plan.registers)]
             self._new = [i for i, register in enumerate(plan.registers) if register.storage is Storage.FRESH]
@@ -412,6 +412,11 @@ class StageInstance:
         shape = register.shape if register.shape is not None else ()
         if register.storage is Storage.ARENA:
             return BoundTensor(register.dtype, shape, self._arenas[register.location][1], register.offset)
+        if register.storage is Storage.SHARED:
+            base = self.plan.registers[register.base]
+            memory = self._arenas[base.location][1]
+            seen = Buffer(MemoryKind.HOST, register.nbytes, memory.address + base.offset, memory)
+            return BoundTensor(register.dtype, shape, seen)
         if register.storage is Storage.CONSTANT:
             assert register.constant is not None
             values = register.constant.numpy()
@@ -420,8 +425,8 @@ class StageInstance:
                 return BoundTensor(register.dtype, shape, Buffer(MemoryKind.OBJECT, 0, 0, values))
             array = storage(values, register.dtype)
             return BoundTensor(register.dtype, shape, Buffer(MemoryKind.HOST, array.nbytes, address_of(array), array))
-        memory = MemoryKind.OBJECT if register.storage is Storage.OBJECT else MemoryKind.HOST
-        return BoundTensor(register.dtype, shape, Buffer(memory, register.nbytes))
+        kind = MemoryKind.OBJECT if register.storage is Storage.OBJECT else MemoryKind.HOST
+        return BoundTensor(register.dtype, shape, Buffer(kind, register.nbytes))
 
     def _prepare(self, step: Step) -> _Prepared | None:
         if not isinstance(step, RunStep):
