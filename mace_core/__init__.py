@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from mace_core.provider.execution import CancelFlag
     from mace_core.provider.listing import devices
     from mace_core.session import Session
+    from mace_core.tensor.foreign import DmaBuf
 
 _LAZY = {
     "CancelFlag": ("mace_core.provider.execution", "CancelFlag"),
+    "DmaBuf": ("mace_core.tensor.foreign", "DmaBuf"),
     "Session": ("mace_core.session", "Session"),
     "custom_op": ("mace_core.custom_ops", "custom_op"),
     "custom_ops": ("mace_core.custom_ops", None),
@@ -35,6 +37,7 @@ _LAZY = {
 
 __all__ = [
     "CancelFlag",
+    "DmaBuf",
     "Session",
     "__version__",
     "custom_op",

@@ -20,6 +20,7 @@ from mace_core.provider.backend import (
 )
 from mace_core.provider.device import Device, DeviceKind, Missing, ProbeResult
 from mace_core.provider.execution import Bindings, BoundTensor, CancelFlag, Event, Execution, Stream
+from mace_core.provider.foreign import ForeignKind, ForeignMemory
 from mace_core.provider.inventory import Inventory, find_device, inventory, probe
 from mace_core.provider.memory import Allocator, Buffer, DataTransfer, HostAllocator
 from mace_core.provider.provider import ExecutionProvider
@@ -51,6 +52,8 @@ __all__ = [
     "Event",
     "Execution",
     "ExecutionProvider",
+    "ForeignKind",
+    "ForeignMemory",
     "HostAllocator",
     "Inventory",
     "Missing",

@@ -19,5 +19,5 @@ class ApiVersion(NamedTuple):
         return f"{self.major}.{self.minor}"
 
 
-API_VERSION = ApiVersion(1, 0)
+API_VERSION = ApiVersion(1, 1)
 """The version of the contract that this core implements."""

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from mace_core.graph import GraphView, Node
 from mace_core.provider.device import Device
 from mace_core.provider.execution import Execution, Stream
-from mace_core.provider.memory import Allocator, DataTransfer, HostAllocator
+from mace_core.provider.foreign import ForeignKind, ForeignMemory
+from mace_core.provider.memory import Allocator, Buffer, DataTransfer, HostAllocator
 
 
 class ShapeSupport(enum.Enum):
@@ -99,6 +100,7 @@ class Backend(ABC):
         shape_support: what shapes its compiled subgraphs serve.
         compiles_per_shape: whether another input shape makes it compile device code.  False: the shape is only planned,
             with kernels that take any.
+        imports: kinds of foreign memory that `import_memory` is asked for (since api 1.1).
         notes: sentences about how the device was opened that its user should read, such as an option that could not be
             kept; explanations show them.
     """
@@ -107,6 +109,7 @@ class Backend(ABC):
     shape_support: ShapeSupport = ShapeSupport.STATIC
     compiles_per_shape: bool = True
     notes: Sequence[str] = ()
+    imports: frozenset[ForeignKind] = frozenset()
 
     # --- required -------------------------------------------------------------------------------------------------
 
@@ -136,6 +139,21 @@ class Backend(ABC):
     def transfer(self) -> DataTransfer | None:
         """How bytes get in and out of the device's own memory; None where that is ordinary host memory."""
         return None
+
+    def import_memory(self, memory: ForeignMemory) -> Buffer | None:
+        """A buffer of the device over memory of somebody else's, to read from and not to write to, without a copy.
+        None for a piece that it cannot take (alignment, size, another driver's): the core copies where it can.
+
+        Called at a run for what is fed, of a kind that ``imports`` names; the memory and its content stay as they are
+        until `release_memory`.  New in api 1.1.
+
+        Raises:
+            ProviderError: if the memory is not what it says.
+        """
+        return None
+
+    def release_memory(self, buffer: Buffer) -> None:
+        """End an import, once nothing of the device reads from it any more.  New in api 1.1."""
 
     def create_stream(self) -> Stream | None:
         """A new in-order queue, or None for a backend that only runs synchronously."""

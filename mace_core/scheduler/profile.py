@@ -86,7 +86,7 @@ class Profile:
         them."""
 
         def record(name: str, source: tuple[str, ...], start_ns: int, end_ns: int) -> None:
-            what = _checked("profile", name, source or source_map.get(name, ()))
+            what = _checked("profile", name, source_map.get(name, ()) if source == () else source)
             self.spans.append(Span(*what, device, *_times("profile", start_ns, end_ns)))
 
         return record
@@ -97,7 +97,7 @@ class Profile:
         """The same for what the workers of ``device`` did."""
 
         def record(worker: str, name: str, source: tuple[str, ...], start_ns: int, end_ns: int) -> None:
-            what = _checked("profile_part", name, source or source_map.get(name, ()))
+            what = _checked("profile_part", name, source_map.get(name, ()) if source == () else source)
             where = _times("profile_part", start_ns, end_ns)
             if not isinstance(worker, str):
                 raise TypeError(f"profile_part was given {worker!r} for the name of a worker")

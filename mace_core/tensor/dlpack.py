@@ -90,6 +90,48 @@ def from_dlpack(given: Any) -> npt.NDArray[Any]:
         return found
 
 
+def is_on_a_device(given: Any) -> bool:
+    """Whether the memory of an object with ``__dlpack__`` is, as it says, that of a device."""
+    try:
+        return int(given.__dlpack_device__()[0]) not in _HOST_DEVICES
+    except Exception:  # of a type that is made before it has such a method, or of no such type: the capsule tells
+        return False
+
+
+def describe(given: Any) -> tuple[DType, tuple[int, ...]]:
+    """Element type and shape of an object with ``__dlpack__``, whose memory is not looked at.
+
+    Raises:
+        TypeError: if it cannot say, or is not dense and row-major; in the words that follow "it is …".
+    """
+    try:
+        capsule = _capsule(given)
+        known = next((form for form in _FORMS if _is_valid(capsule, form[0])), None)
+        if known is None:
+            raise TypeError("what its __dlpack__ gives is no unused DLPack capsule")
+        managed = known[2].from_address(_pointer(capsule, known[0]))
+        tensor = managed.tensor
+        form = (tensor.dtype.code, tensor.dtype.bits)
+        kind = _NARROW_FLOATS.get(form) or DType.from_label(f"{_NAMES[tensor.dtype.code]}{_bits(form)}")
+        shape = tuple(tensor.shape[: tensor.ndim])
+        dense = tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
+        strides = _strides(tensor, shape)
+        if tensor.dtype.lanes != 1:
+            raise TypeError("its elements are vectors")
+    except (BufferError, RuntimeError, TypeError, ValueError, AttributeError, KeyError) as error:
+        raise TypeError(f"a DLPack tensor that cannot be taken over: {error}") from error
+    if any(size > 1 and stride != wanted for size, stride, wanted in zip(shape, strides, dense, strict=True)):
+        raise TypeError("a DLPack tensor of a device that is not dense and row-major; make it contiguous first")
+    return kind, shape
+
+
+_NAMES = {0: "int", 1: "uint", 2: "float", 6: "bool"}
+
+
+def _bits(form: tuple[int, int]) -> str:
+    return "" if form[0] == 6 else str(form[1])
+
+
 def _capsule(given: Any) -> Any:
     """The capsule, of the versioned form where the producer knows it."""
     try:

@@ -9,7 +9,7 @@ from typing import Any
 import scheduler_stand_ins as stand_ins
 from scheduler_stand_ins import StandInBackend, StandInProvider
 
-from mace_core.provider import Buffer, Capability, Claim, Missing, ProbeResult
+from mace_core.provider import Buffer, Capability, Claim, ForeignKind, Missing, ProbeResult
 from mace_core.tensor import MemoryKind
 
 Deed = Callable[..., Any]
@@ -47,6 +47,7 @@ class Call:
 NONE = {"None": returning(None)}
 JUNK = {**NONE, "an object": returning(object())}
 OWN_MEMORY = {"memory": MemoryKind.DEVICE}
+IMPORTS = {"memory": MemoryKind.DEVICE, "imports": frozenset({ForeignKind.HOST})}
 QUEUE = {"memory": MemoryKind.DEVICE, "has_queue": True}
 
 CALLS = [
@@ -88,6 +89,9 @@ CALLS = [
     ),
     Call("Backend.transfer", StandInBackend, JUNK, OWN_MEMORY),
     Call("Backend.create_stream", StandInBackend, {"an object": returning(object())}, QUEUE),
+    Call("Backend.import_memory", StandInBackend, {"an object": returning(object())}, IMPORTS),
+    Call("Backend.release_memory", StandInBackend, {}, IMPORTS),
+    Call("Backend.imports", StandInBackend, {**JUNK, "text": returning(("host",))}, IMPORTS, is_attribute=True),
     Call("Backend.serialize", StandInBackend, {"an object": returning(object())}),
     Call("Backend.serialize_parts", StandInBackend, {"an object": returning(object()), "[None]": returning([None])}),
     Call("Backend.compatibility_key", StandInBackend, JUNK, needs="stores"),

@@ -6,6 +6,7 @@ So a missing wait or transfer shows as a wrong result.
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -29,6 +30,8 @@ from mace_core.provider import (
     Event,
     Execution,
     ExecutionProvider,
+    ForeignKind,
+    ForeignMemory,
     HostAllocator,
     ProbeResult,
     Rejection,
@@ -208,6 +211,7 @@ class StandInBackend(Backend):
         self.streams: list[LazyStream] = []
         self.executions = self.compiled_alive = self.compile_calls = self.runs = 0
         self.closed = False
+        self.imported = 0
 
     def capability(self, view: GraphView) -> Capability:
         wanted = [node for node in view.nodes if self.provider.claims(node)]
@@ -235,6 +239,18 @@ class StandInBackend(Backend):
 
     def transfer(self) -> DataTransfer | None:
         return self.counter if self.provider.memory is MemoryKind.DEVICE else None
+
+    @property
+    def imports(self) -> frozenset[ForeignKind]:  # type: ignore[override]
+        return self.provider.imports
+
+    def import_memory(self, memory: ForeignMemory) -> Buffer | None:
+        self.imported += 1
+        owner = (ctypes.c_uint8 * memory.nbytes).from_address(memory.address)
+        return Buffer(MemoryKind.DEVICE, memory.nbytes, 0, np.ctypeslib.as_array(owner), "stand-in")
+
+    def release_memory(self, buffer: Buffer) -> None:
+        self.imported -= 1
 
     def create_stream(self) -> Stream | None:
         if not self.provider.has_queue:
@@ -266,6 +282,7 @@ class StandInProvider(ExecutionProvider):
 
     memory: ClassVar[MemoryKind] = MemoryKind.HOST
     has_queue: ClassVar[bool] = False
+    imports: ClassVar[frozenset[ForeignKind]] = frozenset()
     reports_spans: ClassVar[bool] = True
     faults: ClassVar[list[Exception | None]] = []
     opened: ClassVar[list[StandInBackend]] = []

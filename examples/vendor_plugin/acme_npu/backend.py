@@ -30,6 +30,8 @@ from mace_core.provider import (
     Device,
     Event,
     Execution,
+    ForeignKind,
+    ForeignMemory,
     Rejection,
     ShapeSupport,
     Stream,
@@ -40,6 +42,7 @@ class AcmeBackend(Backend):
     """One open simulator with its memory."""
 
     shape_support = ShapeSupport.STATIC
+    imports = frozenset({ForeignKind.DMA_BUF})
 
     def __init__(self, device: Device, memory_bytes: int) -> None:
         self.device = device
@@ -63,6 +66,12 @@ class AcmeBackend(Backend):
 
     def transfer(self) -> DataTransfer:
         return self.memory
+
+    def import_memory(self, memory: ForeignMemory) -> Buffer:
+        return self.memory.import_descriptor(memory)
+
+    def release_memory(self, buffer: Buffer) -> None:
+        self.memory.release(buffer)
 
     def create_stream(self) -> Stream:
         return AcmeStream(f"{self.device.qualified_name}-queue")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import mmap
 import threading
 
 import numpy as np
 import numpy.typing as npt
 
 from acme_npu.queue import AcmeStream
-from mace_core.errors import OutOfMemoryError
-from mace_core.provider import Allocator, Buffer, DataTransfer, Event, Stream
+from mace_core.errors import OutOfMemoryError, ProviderError
+from mace_core.provider import Allocator, Buffer, DataTransfer, Event, ForeignMemory, Stream
 from mace_core.tensor import MemoryKind
 
 DEFAULT_MEMORY_BYTES = 1 << 30
@@ -24,6 +25,7 @@ class DeviceMemory(Allocator, DataTransfer):
         self._device = device
         self._capacity = capacity_bytes
         self._blocks: dict[int, npt.NDArray[np.uint8]] = {}
+        self._imported: dict[int, npt.NDArray[np.uint8]] = {}
         self._next = 1
         self._lock = threading.Lock()
 
@@ -50,10 +52,36 @@ class DeviceMemory(Allocator, DataTransfer):
         with self._lock:
             del self._blocks[buffer.handle]
 
+    def import_descriptor(self, memory: ForeignMemory) -> Buffer:
+        """A block over a dma-buf, as the accelerator's memory unit would map it; it takes none of its own memory."""
+        end = memory.offset + memory.nbytes
+        try:
+            mapped = mmap.mmap(memory.descriptor, end, mmap.MAP_SHARED, mmap.PROT_READ)
+        except (OSError, ValueError) as error:
+            raise ProviderError(
+                f"the dma-buf {memory.descriptor} cannot be mapped: {error}", device=self._device
+            ) from error
+        with self._lock:
+            number = self._next
+            self._next += 1
+            self._imported[number] = np.frombuffer(mapped, np.uint8, memory.nbytes, memory.offset)
+        return Buffer(MemoryKind.DEVICE, memory.nbytes, handle=number, device=self._device)
+
+    def release(self, buffer: Buffer) -> None:
+        """Forget an imported block."""
+        with self._lock:
+            del self._imported[buffer.handle]
+
+    @property
+    def imported_bytes(self) -> int:
+        with self._lock:
+            return sum(block.nbytes for block in self._imported.values())
+
     def block(self, buffer: Buffer) -> npt.NDArray[np.uint8]:
         """The bytes of a buffer as the simulated processor sees them."""
         with self._lock:
-            return self._blocks[buffer.handle]
+            found = self._imported.get(buffer.handle)
+            return self._blocks[buffer.handle] if found is None else found
 
     def to_device(
         self, source: Buffer, target: Buffer, nbytes: int, *, source_offset: int = 0, target_offset: int = 0
@@ -100,3 +128,4 @@ class DeviceMemory(Allocator, DataTransfer):
     def free_all(self) -> None:
         with self._lock:
             self._blocks.clear()
+            self._imported.clear()

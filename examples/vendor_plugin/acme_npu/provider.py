@@ -19,7 +19,7 @@ class AcmeProvider(ExecutionProvider):
     name: ClassVar[str] = "acme"
     vendor: ClassVar[str] = "ACME (example)"
     version: ClassVar[str] = __version__
-    api_version: ClassVar[ApiVersion] = ApiVersion(1, 0)
+    api_version: ClassVar[ApiVersion] = ApiVersion(1, 1)
     options: ClassVar[Mapping[str, str]] = {
         "memory_bytes": f"device memory the simulator has (default {DEFAULT_MEMORY_BYTES})",
     }

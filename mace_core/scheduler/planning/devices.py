@@ -11,6 +11,7 @@ from mace_core.errors import UsageError
 from mace_core.host.fork_safe import fork_safe_lock, unforked
 from mace_core.provider import Allocator, Backend, Buffer, DataTransfer, Device, ShapeSupport, Stream
 from mace_core.provider.border import WrongAnswerError, attempt, calling, instance_of, list_of, reason_of
+from mace_core.provider.foreign import ForeignKind
 from mace_core.tensor import MemoryKind
 
 _log = logging.getLogger("mace")
@@ -126,6 +127,12 @@ class SessionDevice:
         except Exception as error:
             _log.warning("its notes are left out: %s", error)
             return ()
+
+    @property
+    def imports(self) -> frozenset[ForeignKind]:
+        """Kinds of foreign memory that it can work on where it lies."""
+        with self.calling("Backend.imports"):
+            return frozenset(list_of(ForeignKind, self.backend.imports))
 
     @property
     def compiles_per_shape(self) -> bool:

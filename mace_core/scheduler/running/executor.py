@@ -45,6 +45,7 @@ from mace_core.scheduler.planning.plan import (
 )
 from mace_core.scheduler.running.calls import run_execution
 from mace_core.scheduler.running.copies import queue_copy, queueable_copies
+from mace_core.scheduler.running.imports import Imports, is_opaque
 from mace_core.scheduler.values import (
     RuntimeValue,
     address_of,
@@ -87,6 +88,7 @@ class StageInstance:
         self._temporary: list[tuple[str, Allocator, Buffer]] = []
         self._arrays: list[RuntimeValue] = [None] * len(plan.registers)
         self._own_cancel = CancelFlag()  # never set
+        self._imports = Imports(plan)
         try:
             for location, arena in plan.arenas.items():
                 allocator: Allocator = HostAllocator()
@@ -155,6 +157,7 @@ class StageInstance:
     def run(self, values: Sequence[RuntimeValue], context: RunContext) -> list[RuntimeValue]:
         """Run all steps; ``values`` in the order of the plan's feeds, results in the order of its outputs."""
         plan = self.plan
+        self._imports.check_readers(values)
         if plan.single is not None:
             specs = (plan.registers[register].dtype for register in plan.feeds)
             arrays = [storage(v, dtype) for v, dtype in zip(values, specs, strict=True)]
@@ -183,6 +186,8 @@ class StageInstance:
         match step:
             case RunStep():
                 self._run_subgraph(number, step, context)
+                return
+            case UploadStep() if self._imports.take(step, self._arrays[step.source], self._bound[step.target]):
                 return
             case UploadStep() | DownloadStep() if context.profile is None and self._queue(number, step):
                 return
@@ -350,8 +355,10 @@ class StageInstance:
             if isinstance(value, np.ndarray):
                 bound.shape = value.shape
             return
-        array = storage(value, spec.dtype)
         self._arrays[register] = value
+        if is_opaque(value):  # a device imports it; nothing else reads it
+            return
+        array = storage(value, spec.dtype)
         self._point(register, array, keep=True)
 
     def _point(
@@ -397,6 +404,7 @@ class StageInstance:
 
     def _forget(self) -> None:
         """Drop references to the request's values; idle instances hold arenas only."""
+        self._imports.release()
         while self._temporary:
             self._free(*self._temporary.pop())
         for register, spec in enumerate(self.plan.registers):

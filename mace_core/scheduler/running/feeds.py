@@ -16,6 +16,7 @@ from mace_core.errors import InputError, InputTypeError
 from mace_core.graph import Value
 from mace_core.scheduler.values import RuntimeValue
 from mace_core.tensor import DType, OptionalType, SequenceType, TensorType, ValueType
+from mace_core.tensor.foreign import DmaBuf, ForeignArray, opaque
 from mace_core.tensor.types import format_shape
 
 
@@ -65,10 +66,14 @@ def convert_feed(given: Any, type: ValueType | None) -> RuntimeValue:
 
 
 def _tensor_feed(given: Any, type: TensorType) -> npt.NDArray[Any]:
+    if isinstance(given, DmaBuf):
+        return _matching(given.array(), type)
     if isinstance(given, np.ndarray | np.generic):
         # the caller's object stays the caller's: another thread may give it another shape while the run looks at it
         array = np.asarray(given).view()
     elif hasattr(given, "__dlpack__"):
+        if (found := _on_device(given)) is not None:
+            return _matching(found, type)
         array = _from_dlpack(given)
     else:
         return _from_python(given, type)
@@ -84,6 +89,25 @@ def _tensor_feed(given: Any, type: TensorType) -> npt.NDArray[Any]:
     raise TypeError(
         f"has element type {array.dtype}; {type.dtype.label} is expected (convert it, for instance with .astype)"
     )
+
+
+def _matching(array: ForeignArray, type: TensorType) -> ForeignArray:
+    """Foreign memory as it is: it cannot be converted where it lies."""
+    if type.dtype is DType.STRING or array.dtype != type.dtype.numpy:
+        raise TypeError(f"has element type {array.dtype}; {type.dtype.label} is expected")
+    return array
+
+
+def _on_device(given: Any) -> ForeignArray | None:
+    """A DLPack tensor in the memory of a device, for devices that can import it; None for one that is the host's."""
+    from mace_core.tensor.dlpack import describe, is_on_a_device
+
+    if not is_on_a_device(given):
+        return None
+    try:
+        return opaque(given, *describe(given))
+    except TypeError as error:
+        raise TypeError(f"is {error}") from error
 
 
 def _from_dlpack(given: Any) -> npt.NDArray[Any]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mace_core.errors import ModelError, StrictPlacementError
+from mace_core.errors import InputError, ModelError, StrictPlacementError
 from mace_core.graph import Graph, Node, Value
 from mace_core.graph.signature import Resolution
 from mace_core.host.fork_safe import fork_safe_lock, fork_safe_rlock, unforked
@@ -29,6 +29,7 @@ from mace_core.scheduler.planning.plan import ControlStep, StagePlan, build_plan
 from mace_core.scheduler.planning.remembered import RememberedPlacements
 from mace_core.scheduler.planning.stages import Stage, cut_stage, fragment
 from mace_core.scheduler.running.executor import StageInstance
+from mace_core.scheduler.running.imports import is_opaque
 from mace_core.scheduler.running.poisoned import new_instance
 from mace_core.scheduler.values import RuntimeValue
 from mace_core.tensor import DType, Tensor, TensorType, ValueType
@@ -396,6 +397,10 @@ def _frozen(value: RuntimeValue) -> RuntimeValue:
     """A copy that cannot be written to, made in one pass."""
     if not _is_plain(value):
         return value
+    if is_opaque(value):
+        raise InputError(
+            "an input whose content decides shapes lies in the memory of a device; copy it to the host first"
+        )
     return np.ndarray(value.shape, value.dtype, value.tobytes())
 
 
