@@ -18,22 +18,25 @@ class ShapeSupport(enum.Enum):
     """What shapes a compiled subgraph serves."""
 
     STATIC = "static"  # exactly those it was compiled for; asked and compiled per concrete signature
-    BOUNDED = "bounded"  # up to those it was compiled for
-    DYNAMIC = "dynamic"  # any
+    BOUNDED = "bounded"  # up to those it was compiled for; reserved for api 1.2, treated as STATIC
+    DYNAMIC = "dynamic"  # any of the same ranks; asked per signature, compiled once
 
 
 class Compatibility(enum.Enum):
     """A provider's word on a blob that it serialised earlier."""
 
-    OPTIMAL = "optimal"
-    USABLE = "usable"
-    RECOMPILE = "recompile"
-    UNSUPPORTED = "unsupported"
+    OPTIMAL = "optimal"  # used
+    USABLE = "usable"  # used; explanations tell that compiling anew would be better
+    RECOMPILE = "recompile"  # not used: compiled anew, and replaced
+    UNSUPPORTED = "unsupported"  # not used: compiled anew, and replaced
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """An estimate for one claim; None where the provider does not know."""
+    """An estimate for one claim; None where the provider does not know.
+
+    Reserved for api 1.2 (placement by cost); without effect before.
+    """
 
     seconds: float | None = None
     bytes_moved: int | None = None
@@ -45,7 +48,7 @@ class Claim:
     """Nodes a backend offers to run.
 
     An atomic claim is taken whole or not at all (a quantise-op-dequantise cluster); of a divisible one the core may
-    take any subset.  Claims may overlap; the core decides.
+    take any subset.  Claims may overlap; the core decides.  ``cost`` is reserved for api 1.2.
     """
 
     nodes: tuple[Node, ...]
@@ -63,7 +66,8 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class Capability:
-    """Answer to "what of this graph can you run?".  A node in neither list is taken as rejected without a reason."""
+    """Answer to "what of this graph can you run?".  A node in neither list is rejected, and the core says
+    that this provider did not answer."""
 
     claims: Sequence[Claim] = ()
     rejections: Sequence[Rejection] = ()
@@ -74,8 +78,9 @@ class CompiledSubgraph(ABC):
 
     Attributes:
         workspace_bytes: scratch memory each execution needs during a run; the core provides it.
-        consumed_constants: names of constants the backend holds in a form of its own; the core may drop its copy.
-        source_map: span name -> names of the model's nodes it stands for (profiles, messages).
+        consumed_constants: names of constants the backend holds in a form of its own; the core gives the pages of its
+            copy, where they are those of a mapped file, back to the system.
+        source_map: span name -> names of the model's nodes it stands for, for spans that are reported without them.
         notes: name of a node of the view -> how it is computed, where that is worth telling (explanations).
     """
 
@@ -133,7 +138,8 @@ class Backend(ABC):
     # --- with defaults --------------------------------------------------------------------------------------------
 
     def allocators(self) -> Sequence[Allocator]:
-        """Allocators for the memory kinds of the device, its own kind first.  Default: ordinary host memory."""
+        """Allocators for the memory kinds of the device, its own kind first; further ones are reserved for api 1.2.
+        Default: ordinary host memory."""
         return (HostAllocator(),)
 
     def transfer(self) -> DataTransfer | None:

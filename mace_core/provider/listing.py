@@ -51,6 +51,7 @@ class DeviceList(Sequence[Device]):
         return "\n".join(lines)
 
     def table(self) -> Table:
+        """One row for each device."""
         columns = (
             Column("device"),
             Column("kind", 1),

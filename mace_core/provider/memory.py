@@ -75,6 +75,11 @@ class HostAllocator(Allocator):
     """Ordinary process memory, aligned to `ALIGNMENT_BYTES`."""
 
     def allocate(self, nbytes: int) -> Buffer:
+        """Memory with undefined content.
+
+        Raises:
+            OutOfMemoryError: if the host has no room.
+        """
         require_host_memory(nbytes)
         try:
             owner = np.empty(nbytes + ALIGNMENT_BYTES, np.uint8)
@@ -84,6 +89,7 @@ class HostAllocator(Allocator):
         return Buffer(MemoryKind.HOST, nbytes, address, owner)
 
     def free(self, buffer: Buffer) -> None:
+        """Give the memory back, once nothing else refers to it."""
         buffer.handle = None
         buffer.address = 0
 
