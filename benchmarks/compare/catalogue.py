@@ -69,8 +69,8 @@ def prepare(benchmark: Benchmark, folder: Path) -> PreparedModel:
         UsageError: if the package that has the model is not installed; the message has the pip command.
     """
     from mace_core.frontend.load import load_model
-    from mace_core.graph.macs import graph_macs
-    from mace_core.graph.shapes import resolve
+    from mace_core.operators import resolve
+    from mace_core.operators.macs import graph_macs
     from mace_core.tensor import DType, TensorType
 
     model = benchmark.locate(folder)

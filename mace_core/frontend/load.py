@@ -22,7 +22,7 @@ from mace_core.errors import (
 )
 from mace_core.frontend.base import Frontend, ModelSource
 from mace_core.graph import Graph
-from mace_core.graph.attributes import settle_attributes
+from mace_core.operators.attributes import settle_attributes
 
 if TYPE_CHECKING:
     import onnx
@@ -39,7 +39,7 @@ _log = logging.getLogger("mace.frontend")
 def load_model(model: Model, *, mmap: bool = True) -> Graph:
     """Import a model from a path, from bytes or from an ``onnx.ModelProto``, or take a Graph as it is.
 
-    Attributes come in the one form that is read (see ``mace_core.graph.attributes``), whatever the source.
+    Attributes come in the one form that is read (see ``mace_core.operators.attributes``), whatever the source.
 
     Args:
         model: the model.

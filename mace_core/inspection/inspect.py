@@ -76,8 +76,8 @@ def _add_graph_facts(found: Inspection, graph: Graph) -> None:
 
 def _add_sizes(found: Inspection, graph: Graph, given: Mapping[str, Sequence[int]]) -> Resolution | None:
     """Work and memory at the shapes given, or at usual ones; gives the types at those shapes."""
-    from mace_core.graph.macs import graph_macs
-    from mace_core.graph.shapes import resolve
+    from mace_core.operators import resolve
+    from mace_core.operators.macs import graph_macs
     from mace_core.scheduler.planning.assumptions import assumed_shapes
     from mace_core.scheduler.planning.signatures import given_shapes, types_from_shapes
 

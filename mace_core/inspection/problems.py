@@ -57,12 +57,12 @@ def _add_unknown_operators(found: Inspection, graph: Graph, resolution: Resoluti
 
 
 def _core_knows(node: Node) -> bool:
-    from mace_core.custom_ops.registry import find_custom_op
-    from mace_core.scheduler.contrib.registry import BODIES
+    from mace_core.operators.custom.registry import find_custom_op
+    from mace_core.operators.registry import operators_with_body
 
     if node.domain in _STANDARD_DOMAINS or find_custom_op(node.domain, node.op_type) is not None:
         return True
-    return node.domain == BODIES.domain and node.op_type in BODIES.operators()
+    return node.op_type in operators_with_body(node.domain)
 
 
 def _who_runs(graph: Graph, wanted: Sequence[Node], resolution: Resolution | None) -> Mapping[Node, list[str]]:

@@ -9,8 +9,8 @@ import numpy as np
 
 from mace_core.errors import ModelError
 from mace_core.graph import Graph, Node, Value
-from mace_core.graph.shapes.context import Array, NodeContext
-from mace_core.graph.shapes.resolver import Resolver
+from mace_core.operators.context import Array, NodeContext
+from mace_core.operators.resolver import Resolver
 from mace_core.tensor import DType, Tensor, TensorType
 
 logger = logging.getLogger("mace.optimizer")

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mace_core.graph import Graph, GraphView
-from mace_core.graph.shapes import resolve
+from mace_core.operators import resolve
 from mace_core.provider import (
     Allocator,
     Backend,

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from mace_core.custom_ops import registered_ops, registry, unregister
+from mace_core.operators import packages
+from mace_core.operators.custom import registered_ops, unregister
 from mace_core.provider.registry import default_registry
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -20,7 +21,8 @@ from custom_models import DOMAIN
 @pytest.fixture(autouse=True)
 def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("MACE_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(registry, "_asked", {})
+    monkeypatch.setattr(packages, "_asked", {})
+    monkeypatch.setattr(packages, "_loaded", {""})
     yield
     for op in registered_ops():
         unregister(op.domain, op.op_type)

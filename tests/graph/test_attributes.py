@@ -14,7 +14,7 @@ from mace_core import Session
 from mace_core.errors import ModelError
 from mace_core.frontend import load_model
 from mace_core.graph import Attribute, AttributeKind, Graph
-from mace_core.graph.attributes import rule_for
+from mace_core.operators.attributes import rule_for
 
 F32 = TensorProto.FLOAT
 LISTS = {"INTS": AttributeKind.INTS, "FLOATS": AttributeKind.FLOATS, "STRINGS": AttributeKind.STRINGS}

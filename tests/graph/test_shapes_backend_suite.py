@@ -16,8 +16,8 @@ from onnx import numpy_helper
 
 from mace_core.frontend.load import load_model
 from mace_core.graph import Graph, Value
-from mace_core.graph.shapes import resolve
 from mace_core.graph.signature import Resolution
+from mace_core.operators import resolve
 from mace_core.tensor import DType, Tensor, TensorType, ValueType
 
 # What only running the node tells, even when every input is known.

@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from mace_core.frontend.load import load_model
-from mace_core.graph.shapes import resolve
+from mace_core.operators import resolve
 from mace_core.tensor import DType, TensorType
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: it defines these operators")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mace_core.errors import ModelError
 from mace_core.graph import Attribute, AttributeKind, Graph, Node, Value
-from mace_core.graph.shapes import resolve
+from mace_core.operators import resolve
 from mace_core.tensor import DType, Tensor, TensorType
 
 sizes = st.integers(1, 6)

@@ -12,8 +12,8 @@ from onnx import shape_inference
 
 from mace_core.frontend.load import load_model
 from mace_core.graph import Graph, Value
-from mace_core.graph.shapes import dump_resolution, load_resolution, resolve
 from mace_core.graph.signature import Resolution
+from mace_core.operators import dump_resolution, load_resolution, resolve
 from mace_core.tensor import DType, TensorType
 from mace_core.testing import models
 

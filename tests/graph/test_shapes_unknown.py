@@ -11,7 +11,8 @@ from onnx import parser
 from mace_core.errors import ModelError
 from mace_core.frontend.load import load_model
 from mace_core.graph import Graph, Node, Value
-from mace_core.graph.shapes import (
+from mace_core.graph.signature import Resolution
+from mace_core.operators import (
     NodeContext,
     ShapeMismatchError,
     dump_resolution,
@@ -19,7 +20,6 @@ from mace_core.graph.shapes import (
     register_shape_function,
     resolve,
 )
-from mace_core.graph.signature import Resolution
 from mace_core.tensor import DType, Tensor, TensorType, ValueType
 
 F32, I64 = DType.FLOAT32, DType.INT64
@@ -271,7 +271,7 @@ def test_common_operators_are_resolved_without_the_onnx_library() -> None:
     script = (
         "import sys\n"
         "from mace_core.graph import Graph, Node, Value\n"
-        "from mace_core.graph.shapes import resolve, dump_resolution, load_resolution\n"
+        "from mace_core.operators import resolve, dump_resolution, load_resolution\n"
         "from mace_core.tensor import DType, TensorType\n"
         "g = Graph('g'); g.opset_imports = {'': 20}; x, y = Value('x'), Value('y')\n"
         "g.inputs, g.outputs = [x], [y]; g.nodes.append(Node('Softmax', [x], [y], name='n'))\n"

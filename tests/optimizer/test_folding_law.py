@@ -14,8 +14,7 @@ from folding_support import DTYPES, Array, difference, fed, folded, telling
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from onnx import numpy_helper
 
-import mace_core.graph.shapes  # noqa: F401 - importing it fills the table of evaluators
-from mace_core.graph.shapes.registry import evaluated_operators
+from mace_core.operators.registry import evaluated_operators
 from mace_core.testing.backend_suite.cases import RANDOM_OPS, suite_cases
 from mace_core.testing.fuzzing import schema
 from mace_core.testing.fuzzing.case import OpCase

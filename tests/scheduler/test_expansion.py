@@ -10,7 +10,7 @@ from scheduler_models import constant, model, op, tensor
 from scheduler_stand_ins import make_provider, registry_of
 
 from mace_core.errors import StrictPlacementError
-from mace_core.scheduler.contrib.low_bits import unpack_blocks
+from mace_core.operators.microsoft.low_bits import unpack_blocks
 from mace_core.session import Session
 
 X = np.linspace(-3, 3, 12, dtype=np.float32).reshape(3, 4)

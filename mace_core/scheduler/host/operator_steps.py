@@ -13,10 +13,10 @@ import numpy as np
 
 from mace_core.errors import ModelError
 from mace_core.graph import Node, Value
+from mace_core.operators.ml.coupling import COUPLING, coupled
+from mace_core.operators.ml.label_table import LABEL_ENCODER, LabelTable, has_texts
 from mace_core.scheduler.context import RunContext
 from mace_core.scheduler.host.control_flow import ControlFlow, MakeBody
-from mace_core.scheduler.ml.coupling import COUPLING, coupled
-from mace_core.scheduler.ml.label_table import LABEL_ENCODER, LabelTable, has_texts
 from mace_core.scheduler.values import RuntimeValue
 from mace_core.tensor import DType, Tensor
 

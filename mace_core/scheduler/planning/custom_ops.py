@@ -20,7 +20,7 @@ def provide_custom_ops(graph: Graph, registry: Registry) -> bool:
     nodes = list(_foreign_nodes(graph))
     if not nodes:
         return False
-    from mace_core.custom_ops.registry import find_custom_op, load_custom_ops
+    from mace_core.operators.custom.registry import find_custom_op, load_custom_ops
 
     problems = load_custom_ops(node.domain for node in nodes)
     known = [node for node in nodes if find_custom_op(node.domain, node.op_type) is not None]
@@ -30,7 +30,7 @@ def provide_custom_ops(graph: Graph, registry: Registry) -> bool:
                 f"node '{node.name}' is the custom operator {node.qualified_op}, and {problems[node.domain]}"
             )
     if known and CUSTOM not in registry.names():
-        from mace_core.custom_ops.provider import CustomOpsProvider
+        from mace_core.scheduler.host.custom_ops import CustomOpsProvider
 
         registry.register(CustomOpsProvider)
     return bool(known)

@@ -12,18 +12,15 @@ from collections.abc import Callable, Mapping, Sequence
 from mace_core.errors import ModelError
 from mace_core.graph import Graph, GraphView, Node, Value
 from mace_core.graph.signature import Resolution
+from mace_core.operators.bodies import OPSET_OF_BODIES
+from mace_core.operators.registry import body_of
 from mace_core.provider import Capability
 from mace_core.provider.border import reason_of
-from mace_core.scheduler.contrib import contrib_body
-from mace_core.scheduler.flex_attention import flex_attention_body
 from mace_core.scheduler.host.core_nodes import runs_in_core
-from mace_core.scheduler.ml import ml_body
 from mace_core.scheduler.planning.devices import DevicePool
 from mace_core.scheduler.planning.placement import ask_capability
 from mace_core.scheduler.planning.stages import Stage, cut_stage, fragment, node_reads
 from mace_core.scheduler.planning.widening import widened
-from mace_core.scheduler.rewriting import OPSET_OF_BODIES
-from mace_core.scheduler.training_bodies import training_body
 from mace_core.tensor import Tensor, ValueType
 
 _log = logging.getLogger("mace")
@@ -62,7 +59,7 @@ def _expanded(stage: Stage, node: Node, pool: DevicePool, resolve: Resolve, dept
     from mace_core.scheduler.planning.function_bodies import function_body
 
     view = _view(stage, [node])
-    for form in (contrib_body, ml_body, flex_attention_body, training_body, widened, function_body):
+    for form in (body_of, widened, function_body):
         body = form(view, node)
         found = None if body is None else _claimed(stage, node, body, pool, resolve, depth)
         if found is not None:

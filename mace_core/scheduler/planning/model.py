@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 from mace_core.caching.build_id import build_id
 from mace_core.graph import Graph, GraphView, Value
 from mace_core.graph.signature import Resolution
-from mace_core.graph.work import DEFAULT_WORK_LIMIT, work_limit
 from mace_core.host.fork_safe import unforked
+from mace_core.operators.work import DEFAULT_WORK_LIMIT, work_limit
 from mace_core.provider import Backend, CompiledSubgraph, hooks
 from mace_core.provider.backend import Compatibility, ShapeSupport
 from mace_core.provider.border import instance_of, list_of, reason_of
@@ -129,7 +129,7 @@ class PreparedModel:
             found = self._stored_resolution(graph, key)
             if found is not None:
                 return found
-        from mace_core.graph.shapes import dump_resolution, resolve
+        from mace_core.operators import dump_resolution, resolve
 
         resolution = resolve(graph, types, values, opset_imports={**graph.opset_imports, **self.graph.opset_imports})
         if self._resolutions is not None and self._may_store("resolutions"):
@@ -145,7 +145,7 @@ class PreparedModel:
         blob = self._resolutions.get(key)
         if blob is None:
             return None
-        from mace_core.graph.stored_resolution import load_resolution
+        from mace_core.operators.stored_resolution import load_resolution
 
         try:
             return load_resolution(graph, blob)

@@ -67,7 +67,7 @@ class HostConstants:
     @staticmethod
     def _planner(graph: Graph, pool: DevicePool) -> Planner:
         def resolve(part: Graph, types: Mapping[Value, ValueType], values: Mapping[Value, Tensor]) -> Resolution:
-            from mace_core.graph.shapes import resolve
+            from mace_core.operators import resolve
 
             return resolve(part, types, values, opset_imports={**part.opset_imports, **graph.opset_imports})
 

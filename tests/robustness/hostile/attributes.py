@@ -61,10 +61,10 @@ def _attributes(base: Base) -> Iterable[tuple[str, int]]:
     try:
         schema = onnx.defs.get_schema(node.op_type, base.opset, node.domain)
     except onnx.defs.SchemaError:
-        from mace_core.graph.attributes import contrib
+        from mace_core.operators.attributes import rules_of
 
         known = {attribute.name: attribute.type for attribute in node.attribute}
-        for name, rule in contrib.BY_OPERATOR.get(node.op_type, {}).items():
+        for name, rule in rules_of(node.domain, node.op_type).items():
             known.setdefault(name, next(iter(rule.kinds)).value)
         return sorted(known.items())
     return sorted((name, attribute.type.value) for name, attribute in schema.attributes.items())

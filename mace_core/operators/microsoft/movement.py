@@ -1,0 +1,118 @@
+"""Rearrangement, sampling and distances."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mace_core.graph import Node
+from mace_core.operators.agreement import agreement, expect_one
+from mace_core.operators.attributes import attributes
+from mace_core.operators.attributes.rule import one_of
+from mace_core.operators.bodies import BodyBuilder, given, kept, made
+from mace_core.operators.context import NodeContext, ShapeMismatchError, normalize_axis, same_as_first
+from mace_core.operators.microsoft import DOMAIN
+from mace_core.operators.pieces import shaped, turned
+from mace_core.operators.registry import body, shape_function
+from mace_core.operators.standard.indexing import gather_nd
+from mace_core.operators.standard.sampling import grid_sample
+from mace_core.tensor import TensorType, ValueType
+
+# --- attributes -------------------------------------------------------------------------------------------------------
+
+attributes("DepthToSpace", domain=DOMAIN, rules={"mode": one_of("DCR", "CRD")})
+attributes("GridSample", domain=DOMAIN, rules={"mode": one_of("bilinear", "nearest", "bicubic", "linear", "cubic")})
+attributes("Pad", domain=DOMAIN, rules={"mode": one_of("constant", "reflect", "edge", "wrap")})
+
+
+# --- shapes -----------------------------------------------------------------------------------------------------------
+
+shape_function("Trilu", domain=DOMAIN)(same_as_first)
+
+
+shape_function("GatherND", domain=DOMAIN)(gather_nd)
+
+shape_function("GridSample", domain=DOMAIN)(grid_sample)
+
+
+@shape_function("Pad", domain=DOMAIN)
+def contrib_pad(ctx: NodeContext) -> Sequence[ValueType | None]:
+    shape, pads = ctx.shape(0), ctx.ints(1)
+    rank = len(shape)
+    if len(pads) != 2 * rank:
+        raise ShapeMismatchError(f"{len(pads)} pads do not fit {rank} axes")
+    return [TensorType(ctx.dtype(0), tuple(shape[i] + pads[i] + pads[rank + i] for i in range(rank)))]
+
+
+@shape_function("ExpandDims", domain=DOMAIN)
+def expand_dims(ctx: NodeContext) -> Sequence[ValueType | None]:
+    shape = list(ctx.shape(0))
+    shape.insert(normalize_axis(ctx.ints(1)[0], len(shape) + 1), 1)
+    return [TensorType(ctx.dtype(0), tuple(shape))]
+
+
+@shape_function("CDist", domain=DOMAIN)
+def distances(ctx: NodeContext) -> Sequence[ValueType | None]:
+    return [TensorType(ctx.dtype(0), (ctx.shape(0)[0], ctx.shape(1)[0]))]
+
+
+# --- agreement --------------------------------------------------------------------------------------------------------
+
+
+@agreement("ExpandDims", domain=DOMAIN)
+def check_one_new_axis(ctx: NodeContext) -> None:
+    expect_one(ctx, 1, "the axis")
+
+
+# --- bodies -----------------------------------------------------------------------------------------------------------
+
+PAD_HAS_INPUTS_SINCE = 11
+
+
+@body("ExpandDims", domain=DOMAIN)
+def build_expand_dims(b: BodyBuilder, node: Node) -> bool:
+    shaped(b, given(node, 0), b.view.shape(made(node)), into=made(node))
+    return True
+
+
+@body("Pad", domain=DOMAIN)
+def build_pad(b: BodyBuilder, node: Node) -> bool:
+    """Its pads may be (1, 2 rank)."""
+    if b.opset < PAD_HAS_INPUTS_SINCE:
+        return False
+    pads = shaped(b, given(node, 1), (2 * len(b.view.shape(given(node, 0))),))
+    b.op("Pad", [given(node, 0), pads, node.input(2)], kept(node), into=made(node))
+    return True
+
+
+@body("GridSample", domain=DOMAIN)
+def build_grid_sample(b: BodyBuilder, node: Node) -> bool:
+    """The standard took it over, and renamed two modes in opset 20."""
+    attributes = kept(node)
+    names = {"bilinear": "linear", "bicubic": "cubic"} if b.opset >= 20 else {}
+    mode = node.attr("mode", "bilinear")
+    b.op("GridSample", node.inputs, {**attributes, "mode": names.get(mode, mode)}, into=made(node))
+    return True
+
+
+@body("CDist", domain=DOMAIN)
+def build_distances(b: BodyBuilder, node: Node) -> bool:
+    """Between rows: the squares of either, less twice their product."""
+    metric = node.attr("metric", "sqeuclidean")
+    first, second = given(node, 0), given(node, 1)
+    rows, others = b.view.shape(first)[0], b.view.shape(second)[0]
+    ones = b.op("Expand", [b.scalar_like(1.0, first), b.constant([b.view.shape(first)[1], 1], np.int64)])
+    squares = [
+        shaped(b, b.op("MatMul", [b.op("Mul", [side, side]), ones]), shape)
+        for side, shape in ((first, (rows, 1)), (second, (1, others)))
+    ]
+    product = b.op("MatMul", [first, turned(b, second, (1, 0))])
+    total = b.op("Sub", [b.op("Add", squares), b.op("Mul", [product, b.scalar_like(2.0, first)])])
+    if metric == "sqeuclidean":
+        b.op("Max", [total, b.scalar_like(0.0, first)], into=made(node))
+    elif metric == "euclidean":
+        b.op("Sqrt", [b.op("Max", [total, b.scalar_like(0.0, first)])], into=made(node))
+    else:
+        return False
+    return True

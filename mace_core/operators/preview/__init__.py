@@ -1,0 +1,3 @@
+"""Operators of ai.onnx.preview; published under ``mace.operators``."""
+
+DOMAIN = "ai.onnx.preview"

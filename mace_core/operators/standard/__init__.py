@@ -1,0 +1,1 @@
+"""Operators of the ONNX standard, a module for each family."""

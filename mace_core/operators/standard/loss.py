@@ -1,0 +1,14 @@
+"""Losses."""
+
+from __future__ import annotations
+
+from mace_core.operators.agreement import agreement, expect, require
+from mace_core.operators.context import NodeContext
+
+
+@agreement("NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss")
+def check_loss(ctx: NodeContext) -> None:
+    scores = ctx.shape(0)
+    require(len(scores) >= 2, "the scores (N, C, …) must have at least 2 axes")
+    expect(ctx, 1, scores[:1] + scores[2:], what="the classes, one for each place,")
+    expect(ctx, 2, scores[1:2], what="the weights, one for each class,")

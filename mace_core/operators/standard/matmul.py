@@ -1,0 +1,122 @@
+"""Matrix products, Einsum and determinants."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mace_core.operators.agreement import agreement
+from mace_core.operators.context import Ints, NodeContext, ShapeMismatchError, broadcast
+from mace_core.operators.registry import shape_function
+from mace_core.tensor import DType, TensorType, ValueType
+
+# --- shapes -----------------------------------------------------------------------------------------------------------
+
+
+def matmul_shape(first: Ints, second: Ints) -> Ints:
+    """numpy's rule: (…, M, K) x (…, K, N) -> (…, M, N); vectors lose their axis again."""
+    if not first or not second:
+        raise ShapeMismatchError("matrix products take no scalars")
+    left = (1, *first) if len(first) == 1 else first
+    right = (*second, 1) if len(second) == 1 else second
+    if left[-1] != right[-2]:
+        raise ShapeMismatchError(
+            f"{list(first)} x {list(second)} does not fit: {left[-1]} columns against {right[-2]} rows"
+        )
+    rows = left[-2:-1] if len(first) > 1 else ()
+    columns = right[-1:] if len(second) > 1 else ()
+    return broadcast(left[:-2], right[:-2]) + rows + columns
+
+
+@shape_function("MatMul")
+def matmul(ctx: NodeContext) -> Sequence[ValueType]:
+    return [TensorType(ctx.dtype(0), matmul_shape(ctx.shape(0), ctx.shape(1)))]
+
+
+@shape_function("MatMulInteger", dtypes=lambda ctx: [DType.INT32])
+def matmul_integer(ctx: NodeContext) -> Sequence[ValueType]:
+    return [TensorType(DType.INT32, matmul_shape(ctx.shape(0), ctx.shape(1)))]
+
+
+@shape_function("QLinearMatMul", dtypes=lambda ctx: [ctx.dtype(7)])
+def qlinear_matmul(ctx: NodeContext) -> Sequence[ValueType]:
+    return [TensorType(ctx.dtype(7), matmul_shape(ctx.shape(0), ctx.shape(3)))]
+
+
+@shape_function("Gemm")
+def gemm(ctx: NodeContext) -> Sequence[ValueType]:
+    first, second = ctx.shape(0), ctx.shape(1)
+    if len(first) != 2 or len(second) != 2:
+        raise ShapeMismatchError("both factors must be matrices")
+    left = first[::-1] if ctx.attr("transA", 0) else first
+    right = second[::-1] if ctx.attr("transB", 0) else second
+    shape = matmul_shape(left, right)
+    if ctx.has(2) and ctx.opset >= 7 and broadcast(shape, ctx.shape(2)) != shape:
+        raise ShapeMismatchError(f"the addend {list(ctx.shape(2))} must broadcast to the product {list(shape)}")
+    return [TensorType(ctx.dtype(0), shape)]
+
+
+@shape_function("Einsum")
+def einsum(ctx: NodeContext) -> Sequence[ValueType]:
+    equation = str(ctx.attr("equation", "")).replace(" ", "")
+    inputs, arrow, output = equation.partition("->")
+    terms = inputs.split(",")
+    if len(terms) != ctx.input_count:
+        raise ShapeMismatchError(f"the equation '{equation}' has {len(terms)} terms for {ctx.input_count} inputs")
+    sizes: dict[str, int] = {}
+    shared: Ints = ()
+    for index, term in enumerate(terms):
+        shared = broadcast(shared, _bind_term(term, ctx.shape(index), sizes))
+    if not arrow:
+        letters = inputs.replace(",", "").replace(".", "")
+        output = "..." * ("..." in inputs) + "".join(sorted(c for c in set(letters) if letters.count(c) == 1))
+    before, dots, after = output.partition("...")
+    unknown = [letter for letter in before + after if letter not in sizes]
+    if unknown:
+        raise ShapeMismatchError(f"the equation '{equation}' has no input with the axis '{unknown[0]}'")
+    middle = shared if dots else ()
+    shape = (*(sizes[c] for c in before), *middle, *(sizes[c] for c in after))
+    return [TensorType(ctx.dtype(0), shape)]
+
+
+def _bind_term(term: str, shape: Ints, sizes: dict[str, int]) -> Ints:
+    """Enter the sizes of the term's letters; returns what its ellipsis stands for."""
+    before, dots, after = term.partition("...")
+    hidden = len(shape) - len(before) - len(after)
+    if hidden < 0 or (hidden and not dots):
+        raise ShapeMismatchError(f"the term '{term}' does not fit {len(shape)} axes")
+    named = shape[: len(before)] + shape[len(shape) - len(after) :]
+    for letter, size in zip(before + after, named, strict=True):
+        if sizes.setdefault(letter, size) not in (size, 1) and size != 1:
+            raise ShapeMismatchError(f"axis '{letter}' is {sizes[letter]} and {size}")
+        sizes[letter] = max(sizes[letter], size) if size else size
+    return shape[len(before) : len(before) + hidden]
+
+
+@shape_function("Det")
+def determinant(ctx: NodeContext) -> Sequence[ValueType]:
+    shape = ctx.shape(0)
+    if len(shape) < 2 or shape[-1] != shape[-2]:
+        raise ShapeMismatchError("the last two axes must form square matrices")
+    return [TensorType(ctx.dtype(0), shape[:-2])]
+
+
+# --- agreement --------------------------------------------------------------------------------------------------------
+
+
+@agreement("Einsum")
+def check_einsum(ctx: NodeContext) -> None:
+    equation = str(ctx.attr("equation", "")).replace(" ", "")
+    sizes: dict[str, int] = {}
+    for index, part in enumerate(equation.partition("->")[0].split(",")[: ctx.input_count]):
+        shape = ctx.shape(index)
+        before, _, after = part.partition("...")
+        if len(before) + len(after) > len(shape):
+            raise ShapeMismatchError(f"'{part}' does not fit {list(shape)}")
+        named = [*zip(before, shape, strict=False), *zip(reversed(after), reversed(shape), strict=False)]
+        for letter, size in named:
+            if part.count(letter) > 1 and any(other != size for same, other in named if same == letter):
+                raise ShapeMismatchError(f"'{letter}' in '{part}' cannot be two sizes of {list(shape)}")
+            known = sizes.setdefault(letter, size)
+            if known != size and 1 not in (known, size):
+                raise ShapeMismatchError(f"index '{letter}' has sizes {known} and {size}")
+            sizes[letter] = size if known == 1 else known

@@ -1,0 +1,69 @@
+"""Quantization and its inverse."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mace_core.operators.agreement import agreement, expect, require
+from mace_core.operators.context import NodeContext
+from mace_core.operators.registry import shape_function
+from mace_core.tensor import DType, TensorType, ValueType
+
+# --- shapes -----------------------------------------------------------------------------------------------------------
+
+
+def _stored_dtype(ctx: NodeContext) -> DType:
+    if ctx.has(2):
+        return ctx.dtype(2)
+    return DType(ctx.attr("output_dtype", 0) or DType.UINT8.value)
+
+
+def _real_dtype(ctx: NodeContext) -> DType:
+    chosen = ctx.attr("output_dtype", 0)
+    return DType(chosen) if chosen else ctx.dtype(1)
+
+
+def quantize(ctx: NodeContext) -> Sequence[ValueType]:
+    return [TensorType(_stored_dtype(ctx), ctx.shape(0))]
+
+
+def dequantize(ctx: NodeContext) -> Sequence[ValueType]:
+    return [TensorType(_real_dtype(ctx), ctx.shape(0))]
+
+
+for _domain in ("", "com.microsoft"):
+    shape_function("QuantizeLinear", domain=_domain, dtypes=lambda ctx: [_stored_dtype(ctx)])(quantize)
+    shape_function("DequantizeLinear", domain=_domain, dtypes=lambda ctx: [_real_dtype(ctx)])(dequantize)
+
+
+@shape_function("DynamicQuantizeLinear", dtypes=lambda ctx: [DType.UINT8, DType.FLOAT32, DType.UINT8])
+def dynamic_quantize(ctx: NodeContext) -> Sequence[ValueType]:
+    return [
+        TensorType(DType.UINT8, ctx.shape(0)),
+        TensorType(DType.FLOAT32, ()),
+        TensorType(DType.UINT8, ()),
+    ]
+
+
+# --- agreement --------------------------------------------------------------------------------------------------------
+
+
+@agreement("QuantizeLinear", "DequantizeLinear")
+def check_quantised_along(ctx: NodeContext) -> None:
+    data, scale = ctx.shape(0), ctx.shape(1)
+    expect(ctx, 2, *({(), (1,)} if scale in ((), (1,)) else {scale}), what="the zero point, as the scale,")
+    if scale in ((), (1,)):
+        return
+    axis, block = ctx.attr("axis", 1), ctx.attr("block_size", 0)
+    require(-len(data) <= axis < len(data), f"axis {axis} does not exist in {len(data)} dimensions")
+    axis %= len(data)
+    if len(scale) == 1 and not (block and len(data) == 1):
+        require(scale[0] == data[axis], f"a scale of {scale[0]} elements does not fit axis {axis} of {data[axis]}")
+        return
+    require(len(scale) == len(data) and block > 0, f"a scale {list(scale)} in blocks of {block} does not fit the data")
+    for position, (own, other) in enumerate(zip(scale, data, strict=True)):
+        fits = own == other if position != axis else own > 0 and (not block or own == -(-other // block))
+        require(
+            fits or (position == axis and other == 0),
+            f"a scale {list(scale)} in blocks of {block} does not fit axis {position} of the data",
+        )
