@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from mace_core.operators.microsoft import DOMAIN
+from mace_core.operators.registry import operators_with_body
 from mace_core.testing.contrib_page import LEFT, WRITERS, contrib_page
 from mace_core.testing.fuzzing.case import CONTRIB
 from mace_core.testing.fuzzing.registry import covered
