@@ -16,8 +16,9 @@ from mace_core.operators.registry import body, shape_function
 from mace_core.operators.standard.convolution import check_qlinear_conv
 from mace_core.operators.standard.convolution import qlinear_conv as standard_qlinear_conv
 from mace_core.operators.standard.pooling import global_pool, pool
+from mace_core.operators.standard.quantization import dequantize, quantize, real_dtype, stored_dtype
 from mace_core.operators.standard.windows import window_outputs
-from mace_core.tensor import DType, TensorType, ValueType
+from mace_core.tensor import TensorType, ValueType
 
 # --- shapes -----------------------------------------------------------------------------------------------------------
 
@@ -76,14 +77,8 @@ def qlinear_concat(ctx: NodeContext) -> Sequence[ValueType | None]:
     return [TensorType(ctx.dtype(1), (*shapes[0][:axis], total, *shapes[0][axis + 1 :]))]
 
 
-@shape_function("QuantizeLinear", domain=DOMAIN, dtypes=lambda ctx: [ctx.dtype(2) if ctx.has(2) else DType.UINT8])
-def quantize(ctx: NodeContext) -> Sequence[ValueType | None]:
-    return [TensorType(ctx.dtype(2) if ctx.has(2) else DType.UINT8, ctx.shape(0))]
-
-
-@shape_function("DequantizeLinear", domain=DOMAIN, dtypes=lambda ctx: [ctx.dtype(1)])
-def dequantize(ctx: NodeContext) -> Sequence[ValueType | None]:
-    return [TensorType(ctx.dtype(1), ctx.shape(0))]
+shape_function("QuantizeLinear", domain=DOMAIN, dtypes=lambda ctx: [stored_dtype(ctx)])(quantize)
+shape_function("DequantizeLinear", domain=DOMAIN, dtypes=lambda ctx: [real_dtype(ctx)])(dequantize)
 
 
 # --- agreement --------------------------------------------------------------------------------------------------------

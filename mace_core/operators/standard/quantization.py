@@ -12,28 +12,27 @@ from mace_core.tensor import DType, TensorType, ValueType
 # --- shapes -----------------------------------------------------------------------------------------------------------
 
 
-def _stored_dtype(ctx: NodeContext) -> DType:
+def stored_dtype(ctx: NodeContext) -> DType:
+    """The element type that QuantizeLinear gives."""
     if ctx.has(2):
         return ctx.dtype(2)
     return DType(ctx.attr("output_dtype", 0) or DType.UINT8.value)
 
 
-def _real_dtype(ctx: NodeContext) -> DType:
+def real_dtype(ctx: NodeContext) -> DType:
+    """The element type that DequantizeLinear gives."""
     chosen = ctx.attr("output_dtype", 0)
     return DType(chosen) if chosen else ctx.dtype(1)
 
 
+@shape_function("QuantizeLinear", dtypes=lambda ctx: [stored_dtype(ctx)])
 def quantize(ctx: NodeContext) -> Sequence[ValueType]:
-    return [TensorType(_stored_dtype(ctx), ctx.shape(0))]
+    return [TensorType(stored_dtype(ctx), ctx.shape(0))]
 
 
+@shape_function("DequantizeLinear", dtypes=lambda ctx: [real_dtype(ctx)])
 def dequantize(ctx: NodeContext) -> Sequence[ValueType]:
-    return [TensorType(_real_dtype(ctx), ctx.shape(0))]
-
-
-for _domain in ("", "com.microsoft"):
-    shape_function("QuantizeLinear", domain=_domain, dtypes=lambda ctx: [_stored_dtype(ctx)])(quantize)
-    shape_function("DequantizeLinear", domain=_domain, dtypes=lambda ctx: [_real_dtype(ctx)])(dequantize)
+    return [TensorType(real_dtype(ctx), ctx.shape(0))]
 
 
 @shape_function("DynamicQuantizeLinear", dtypes=lambda ctx: [DType.UINT8, DType.FLOAT32, DType.UINT8])
