@@ -22,7 +22,6 @@ from mace_core.errors import (
 )
 from mace_core.frontend.base import Frontend, ModelSource
 from mace_core.graph import Graph
-from mace_core.operators.attributes import settle_attributes
 
 if TYPE_CHECKING:
     import onnx
@@ -50,6 +49,8 @@ def load_model(model: Model, *, mmap: bool = True) -> Graph:
         ModelError: if the model cannot be read, is not valid, or no frontend knows its format.
         UsageError: if ``model`` is none of the kinds above.
     """
+    from mace_core.operators.attributes import settle_attributes
+
     graph = _imported(model, mmap=mmap)
     settle_attributes(graph)
     return graph

@@ -15,13 +15,31 @@ Packages publish theirs under the entry-point group ``mace.operators`` (`mace_co
 knows providers or runs a model.
 """
 
-from mace_core.operators.agreement import expect, expect_one, expect_rank, require
-from mace_core.operators.attributes import attributes, declare_attributes
-from mace_core.operators.bodies import BodyBuilder
-from mace_core.operators.context import NodeContext, ShapeMismatchError, UnresolvedShapeError
-from mace_core.operators.registry import agreement, body, evaluator, register_shape_function, shape_function
-from mace_core.operators.resolver import resolve
-from mace_core.operators.stored_resolution import dump_resolution, load_resolution
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mace_core.operators.attributes import attribute_rules, declare_attributes
+    from mace_core.operators.bodies import BodyBuilder
+    from mace_core.operators.checks import expect, expect_one, expect_rank, require
+    from mace_core.operators.context import NodeContext, ShapeMismatchError, UnresolvedShapeError
+    from mace_core.operators.registry import agreement, body, evaluator, register_shape_function, shape_function
+    from mace_core.operators.resolver import resolve
+    from mace_core.operators.stored_resolution import dump_resolution, load_resolution
+
+# Loaded when first used: a session that is restored from the cache needs nothing of this.
+_MODULES = {
+    "attributes": ("attribute_rules", "declare_attributes"),
+    "bodies": ("BodyBuilder",),
+    "checks": ("expect", "expect_one", "expect_rank", "require"),
+    "context": ("NodeContext", "ShapeMismatchError", "UnresolvedShapeError"),
+    "registry": ("agreement", "body", "evaluator", "register_shape_function", "shape_function"),
+    "resolver": ("resolve",),
+    "stored_resolution": ("dump_resolution", "load_resolution"),
+}
+_LAZY = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "BodyBuilder",
@@ -29,7 +47,7 @@ __all__ = [
     "ShapeMismatchError",
     "UnresolvedShapeError",
     "agreement",
-    "attributes",
+    "attribute_rules",
     "body",
     "declare_attributes",
     "dump_resolution",
@@ -43,3 +61,12 @@ __all__ = [
     "resolve",
     "shape_function",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    module = _LAZY.get(name)
+    if module is None:
+        raise AttributeError(f"module 'mace_core.operators' has no attribute '{name}'")
+    value = getattr(importlib.import_module(f"mace_core.operators.{module}"), name)
+    globals()[name] = value
+    return value

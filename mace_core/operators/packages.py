@@ -22,7 +22,9 @@ _STANDARD = "mace_core.operators.standard"
 
 _log = logging.getLogger("mace.operators")
 _lock = fork_safe_rlock()
-_loaded: set[str] = set()
+loaded: set[str] = set()
+"""Domains that were looked for in every group."""
+
 _asked: dict[tuple[str, str], str] = {}
 """Groups and domains that were looked for, with what went wrong ("" where nothing did)."""
 
@@ -32,16 +34,16 @@ def load_domain(domain: str) -> None:
 
     A package that cannot be imported is reported in the log, and its operators are not known.
     """
-    if domain in _loaded:
+    if domain in loaded:
         return
     with _lock:
-        if domain not in _loaded:
+        if domain not in loaded:
             if domain:
                 for group in (GROUP, CUSTOM_GROUP):
                     import_published(group, domain)
             else:
                 import_families(importlib.import_module(_STANDARD))
-            _loaded.add(domain)  # now, not before: another thread must not find half of a domain
+            loaded.add(domain)  # now, not before: another thread must not find half of a domain
 
 
 def import_published(group: str, domain: str) -> str:

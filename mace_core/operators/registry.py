@@ -13,9 +13,9 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 from mace_core.errors import UsageError
 from mace_core.graph import Graph, GraphView, Node
+from mace_core.operators import packages
 from mace_core.operators.bodies import BodyBuilder, built
 from mace_core.operators.context import Array, NodeContext
-from mace_core.operators.packages import load_domain
 from mace_core.tensor import DType, TensorType, ValueType
 
 ShapeFunction: TypeAlias = Callable[[NodeContext], Sequence["ValueType | None"]]
@@ -57,11 +57,13 @@ class _Table(Generic[T]):
         self._entries[domain, op_type] = entry
 
     def find(self, domain: str, op_type: str) -> T | None:
-        load_domain(domain)
+        """The entry of an operator, if it has one; asked for every node of a graph, so written for speed."""
+        if domain not in packages.loaded:
+            packages.load_domain(domain)
         return self._entries.get((domain, op_type))
 
     def operators(self, domain: str) -> list[str]:
-        load_domain(domain)
+        packages.load_domain(domain)
         return sorted(op_type for own, op_type in self._entries if own == domain)
 
 
@@ -107,7 +109,7 @@ def shape_function(
 def agreement(*op_types: str, domain: str = "") -> Callable[[Agreement], Agreement]:
     """Decorator: the function checks what the inputs of these operators must have in common.
 
-    It raises `ShapeMismatchError`, see `mace_core.operators.agreement`.
+    It raises `ShapeMismatchError`, see `mace_core.operators.checks`.
 
     Raises:
         UsageError: if one of them has a rule already.
@@ -166,21 +168,18 @@ def register_shape_function(
         dtypes: element types of the outputs when the shapes cannot be known; those of input 0 unless given.
     """
     domain = "" if domain == "ai.onnx" else domain
-    load_domain(domain)
+    packages.load_domain(domain)
     _shapes.replace(domain, op_type, ShapeEntry(function, dtypes, trusted=False))
 
 
 # --- lookup -----------------------------------------------------------------------------------------------------------
 
 
-def find_shape_function(domain: str, op_type: str) -> ShapeEntry | None:
-    """The shape function of an operator, if it has one."""
-    return _shapes.find(domain, op_type)
+find_shape_function = _shapes.find
+"""``(domain, op_type)``: the shape function of an operator, if it has one."""
 
-
-def find_evaluator(domain: str, op_type: str) -> Evaluator | None:
-    """The evaluator of an operator, if it has one."""
-    return _evaluators.find(domain, op_type)
+find_evaluator = _evaluators.find
+"""``(domain, op_type)``: the evaluator of an operator, if it has one."""
 
 
 def check_agreement(ctx: NodeContext) -> None:

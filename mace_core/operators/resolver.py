@@ -14,11 +14,10 @@ from mace_core.errors import MaceError, ModelError, shorten
 from mace_core.graph.attribute import AttributeKind
 from mace_core.graph.graph import Graph, Node, Value, captured_values
 from mace_core.graph.signature import Resolution
-from mace_core.operators.agreement import check_agreement
 from mace_core.operators.attributes.ranks import check_attribute_ranks
 from mace_core.operators.context import CONTENT_LIMIT, Array, NodeContext, ShapeMismatchError, UnresolvedShapeError
 from mace_core.operators.fallback import infer_with_onnx, is_onnx_domain
-from mace_core.operators.registry import DTypeRule, ShapeEntry, find_evaluator, find_shape_function
+from mace_core.operators.registry import DTypeRule, ShapeEntry, check_agreement, find_evaluator, find_shape_function
 from mace_core.operators.work import WORK_LIMIT_VARIABLE, node_work, work_limit
 from mace_core.tensor import DType, Tensor, TensorType, ValueType
 from mace_core.tensor.types import MAX_RANK

@@ -22,7 +22,7 @@ from custom_models import DOMAIN
 def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("MACE_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(packages, "_asked", {})
-    monkeypatch.setattr(packages, "_loaded", {""})
+    monkeypatch.setattr(packages, "loaded", {""})
     yield
     for op in registered_ops():
         unregister(op.domain, op.op_type)

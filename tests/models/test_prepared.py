@@ -30,7 +30,8 @@ with mace.Session(sys.argv[1], devices=["cpu"], **options) as session:
     outputs = [session.run({"x": np.linspace(-1, 1, 3 * size * size, dtype=np.float32).reshape(1, 3, size, size)})
                for size in json.loads(sys.argv[3])]
     found = session.explain()
-modules = ("onnx", "numba", "llvmlite.binding", "mace_core.operators", "mace_cpu.shared.registry",
+modules = ("onnx", "numba", "llvmlite.binding", "mace_core.operators.registry", "mace_core.operators.standard",
+           "mace_cpu.shared.registry",
            "mace_cpu.shared.program.program", "mace_cpu.conv", "importlib.metadata", "stevedore", "psutil")
 print(json.dumps({
     "loaded": [name for name in modules if name in sys.modules],

@@ -18,7 +18,7 @@ from mace_core.operators import (
     BodyBuilder,
     NodeContext,
     agreement,
-    attributes,
+    attribute_rules,
     body,
     evaluator,
     packages,
@@ -60,9 +60,9 @@ def test_a_second_registration_is_refused(register: object, domain: str, operato
 
 
 def test_second_rules_for_attributes_are_refused() -> None:
-    attributes("Twice", domain="com.acme.twice", rules={})
-    with pytest.raises(UsageError, match="com.acme.twice.Twice has rules for its attributes already"):
-        attributes("Twice", domain="com.acme.twice", rules={})
+    attribute_rules("Twice", domain="com.acme.twice", rules={})
+    with pytest.raises(UsageError, match=r"com\.acme\.twice\.Twice has rules for its attributes already"):
+        attribute_rules("Twice", domain="com.acme.twice", rules={})
 
 
 @pytest.fixture

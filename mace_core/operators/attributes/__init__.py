@@ -7,11 +7,11 @@ Whoever reads attributes behind that meets only what both let pass.
 """
 
 from mace_core.operators.attributes.settle import (
-    attributes,
+    attribute_rules,
     declare_attributes,
     rule_for,
     rules_of,
     settle_attributes,
 )
 
-__all__ = ["attributes", "declare_attributes", "rule_for", "rules_of", "settle_attributes"]
+__all__ = ["attribute_rules", "declare_attributes", "rule_for", "rules_of", "settle_attributes"]

@@ -33,7 +33,7 @@ def declare_attributes(domain: str, rules: Mapping[str, Rule], *, base: str | No
         _bases[domain] = base
 
 
-def attributes(*op_types: str, domain: str = "", rules: Mapping[str, Rule]) -> None:
+def attribute_rules(*op_types: str, domain: str = "", rules: Mapping[str, Rule]) -> None:
     """Say what the attributes of these operators of ``domain`` may be, where that is not what their names say alone.
 
     Raises:

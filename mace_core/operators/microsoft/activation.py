@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 
 from mace_core.graph import Node, Value
-from mace_core.operators.agreement import agreement, expect, require
-from mace_core.operators.attributes import attributes
+from mace_core.operators.attributes import attribute_rules
 from mace_core.operators.attributes.rule import flag
 from mace_core.operators.bodies import BodyBuilder, given, made
+from mace_core.operators.checks import expect, require
 from mace_core.operators.context import NodeContext, same_as_first
 from mace_core.operators.microsoft import DOMAIN
-from mace_core.operators.registry import body, shape_function
+from mace_core.operators.registry import agreement, body, shape_function
 
 # --- attributes -------------------------------------------------------------------------------------------------------
 
-attributes("BiasSoftmax", domain=DOMAIN, rules={"is_inner_broadcast": flag()})
+attribute_rules("BiasSoftmax", domain=DOMAIN, rules={"is_inner_broadcast": flag()})
 
 
 # --- shapes -----------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from mace_core.graph import Node, Value
-from mace_core.operators.attributes import attributes
+from mace_core.operators.attributes import attribute_rules
 from mace_core.operators.attributes.rule import count
 from mace_core.operators.bodies import BodyBuilder, given, made
 from mace_core.operators.context import Ints, NodeContext, ShapeMismatchError
@@ -19,8 +19,10 @@ from mace_core.tensor import DType, TensorType, ValueType
 
 # --- attributes -------------------------------------------------------------------------------------------------------
 
-attributes("Attention", "MultiHeadAttention", "QAttention", domain=DOMAIN, rules={"num_heads": count(required=True)})
-attributes("DecoderMaskedMultiHeadAttention", domain=DOMAIN, rules={"num_heads": count(required=True)})
+attribute_rules(
+    "Attention", "MultiHeadAttention", "QAttention", domain=DOMAIN, rules={"num_heads": count(required=True)}
+)
+attribute_rules("DecoderMaskedMultiHeadAttention", domain=DOMAIN, rules={"num_heads": count(required=True)})
 
 
 # --- shapes -----------------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mace_core.graph.attribute import AttributeKind as K
-from mace_core.operators.attributes import attributes, declare_attributes
+from mace_core.operators.attributes import attribute_rules, declare_attributes
 from mace_core.operators.attributes.rule import (
     LARGEST_NUMBER,
     Empty,
@@ -49,8 +49,8 @@ BY_NAME: dict[str, Rule] = {
 }
 
 declare_attributes(DOMAIN, BY_NAME, base="")
-attributes("TfIdfVectorizer", domain=DOMAIN, rules={})
-attributes(
+attribute_rules("TfIdfVectorizer", domain=DOMAIN, rules={})
+attribute_rules(
     "Tokenizer",
     domain=DOMAIN,
     rules={"mark": flag(), "mincharnum": size(), "separators": of_kind(K.STRINGS, empty=Empty.ALLOWED)},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from mace_core.operators.agreement import expect_one, require
+from mace_core.operators.checks import expect_one, require
 from mace_core.operators.context import Ints, NodeContext
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from mace_core.graph import AttributeKind as K
 from mace_core.graph import Node
-from mace_core.operators.attributes import attributes
+from mace_core.operators.attributes import attribute_rules
 from mace_core.operators.attributes.rule import of_kind
 from mace_core.operators.bodies import BodyBuilder, given, kept, made
 from mace_core.operators.context import NodeContext
@@ -18,7 +18,7 @@ from mace_core.tensor import TensorType, ValueType
 
 # --- attributes -------------------------------------------------------------------------------------------------------
 
-attributes("FusedConv", domain=DOMAIN, rules={"activation": of_kind(K.STRING)})
+attribute_rules("FusedConv", domain=DOMAIN, rules={"activation": of_kind(K.STRING)})
 
 
 # --- shapes -----------------------------------------------------------------------------------------------------------

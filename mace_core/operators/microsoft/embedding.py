@@ -7,20 +7,20 @@ from collections.abc import Sequence
 import numpy as np
 
 from mace_core.graph import Node, Value
-from mace_core.operators.agreement import agreement, expect, expect_rank, require
-from mace_core.operators.attributes import attributes
+from mace_core.operators.attributes import attribute_rules
 from mace_core.operators.attributes.rule import size
 from mace_core.operators.bodies import BodyBuilder, given, made
+from mace_core.operators.checks import expect, expect_rank, require
 from mace_core.operators.context import NodeContext, same_as_first
 from mace_core.operators.microsoft import DOMAIN
 from mace_core.operators.microsoft.scores import Heads
 from mace_core.operators.pieces import cast, cut, joined, shaped, turned
-from mace_core.operators.registry import body, shape_function
+from mace_core.operators.registry import agreement, body, shape_function
 from mace_core.tensor import DType, TensorType, ValueType
 
 # --- attributes -------------------------------------------------------------------------------------------------------
 
-attributes("RotaryEmbedding", domain=DOMAIN, rules={"num_heads": size()})
+attribute_rules("RotaryEmbedding", domain=DOMAIN, rules={"num_heads": size()})
 
 
 # --- shapes -----------------------------------------------------------------------------------------------------------

@@ -8,22 +8,22 @@ from collections.abc import Sequence
 import numpy as np
 
 from mace_core.graph import Node, Value
-from mace_core.operators.agreement import agreement, expect, expect_rank, require
-from mace_core.operators.attributes import attributes
+from mace_core.operators.attributes import attribute_rules
 from mace_core.operators.attributes.rule import count
 from mace_core.operators.bodies import BodyBuilder, given, made
+from mace_core.operators.checks import expect, expect_rank, require
 from mace_core.operators.context import NodeContext
 from mace_core.operators.microsoft import DOMAIN
 from mace_core.operators.microsoft.checks import expect_size
 from mace_core.operators.microsoft.embedding import rotated
 from mace_core.operators.microsoft.scores import Heads, Scoring, attend, causal_mask
 from mace_core.operators.pieces import cast, cut, joined, shaped
-from mace_core.operators.registry import body, shape_function
+from mace_core.operators.registry import agreement, body, shape_function
 from mace_core.tensor import DType, TensorType, ValueType
 
 # --- attributes -------------------------------------------------------------------------------------------------------
 
-attributes(
+attribute_rules(
     "GroupQueryAttention",
     domain=DOMAIN,
     rules={"num_heads": count(required=True), "kv_num_heads": count(required=True)},

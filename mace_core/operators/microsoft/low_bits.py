@@ -9,20 +9,20 @@ import numpy as np
 import numpy.typing as npt
 
 from mace_core.graph import Node, Value
-from mace_core.operators.agreement import agreement, expect, require
-from mace_core.operators.attributes import attributes
+from mace_core.operators.attributes import attribute_rules
 from mace_core.operators.attributes.rule import count, number
 from mace_core.operators.bodies import BodyBuilder, given, made
+from mace_core.operators.checks import expect, require
 from mace_core.operators.context import NodeContext, ShapeMismatchError, normalize_axis
 from mace_core.operators.microsoft import DOMAIN
 from mace_core.operators.microsoft.checks import expect_size
 from mace_core.operators.pieces import cast, cut, dtype_of, joined, shaped
-from mace_core.operators.registry import body, shape_function
+from mace_core.operators.registry import agreement, body, shape_function
 from mace_core.tensor import DType, TensorType, ValueType
 
 # --- attributes -------------------------------------------------------------------------------------------------------
 
-attributes(
+attribute_rules(
     "MatMulNBits",
     domain=DOMAIN,
     rules={

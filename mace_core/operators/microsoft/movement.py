@@ -7,23 +7,25 @@ from collections.abc import Sequence
 import numpy as np
 
 from mace_core.graph import Node
-from mace_core.operators.agreement import agreement, expect_one
-from mace_core.operators.attributes import attributes
+from mace_core.operators.attributes import attribute_rules
 from mace_core.operators.attributes.rule import one_of
 from mace_core.operators.bodies import BodyBuilder, given, kept, made
+from mace_core.operators.checks import expect_one
 from mace_core.operators.context import NodeContext, ShapeMismatchError, normalize_axis, same_as_first
 from mace_core.operators.microsoft import DOMAIN
 from mace_core.operators.pieces import shaped, turned
-from mace_core.operators.registry import body, shape_function
+from mace_core.operators.registry import agreement, body, shape_function
 from mace_core.operators.standard.indexing import gather_nd
 from mace_core.operators.standard.sampling import grid_sample
 from mace_core.tensor import TensorType, ValueType
 
 # --- attributes -------------------------------------------------------------------------------------------------------
 
-attributes("DepthToSpace", domain=DOMAIN, rules={"mode": one_of("DCR", "CRD")})
-attributes("GridSample", domain=DOMAIN, rules={"mode": one_of("bilinear", "nearest", "bicubic", "linear", "cubic")})
-attributes("Pad", domain=DOMAIN, rules={"mode": one_of("constant", "reflect", "edge", "wrap")})
+attribute_rules("DepthToSpace", domain=DOMAIN, rules={"mode": one_of("DCR", "CRD")})
+attribute_rules(
+    "GridSample", domain=DOMAIN, rules={"mode": one_of("bilinear", "nearest", "bicubic", "linear", "cubic")}
+)
+attribute_rules("Pad", domain=DOMAIN, rules={"mode": one_of("constant", "reflect", "edge", "wrap")})
 
 
 # --- shapes -----------------------------------------------------------------------------------------------------------

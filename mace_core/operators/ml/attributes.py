@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mace_core.graph.attribute import AttributeKind as K
-from mace_core.operators.attributes import attributes, declare_attributes
+from mace_core.operators.attributes import attribute_rules, declare_attributes
 from mace_core.operators.attributes.rule import (
     LARGEST_NUMBER,
     Rule,
@@ -95,4 +95,4 @@ BY_OPERATOR: dict[str, dict[str, Rule]] = {
 
 declare_attributes(DOMAIN, BY_NAME)
 for _operator, _rules in BY_OPERATOR.items():
-    attributes(_operator, domain=DOMAIN, rules=_rules)
+    attribute_rules(_operator, domain=DOMAIN, rules=_rules)

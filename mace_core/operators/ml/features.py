@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mace_core.operators.agreement import require
+from mace_core.operators.checks import require
 from mace_core.operators.context import NodeContext
 from mace_core.operators.ml import DOMAIN
 from mace_core.operators.registry import ShapeFunction, shape_function

@@ -10,14 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from mace_core.graph import Node
-from mace_core.operators.agreement import agreement, require
 from mace_core.operators.bodies import BodyBuilder, given, made
+from mace_core.operators.checks import require
 from mace_core.operators.context import NodeContext, UnresolvedShapeError
 from mace_core.operators.ml import DOMAIN
 from mace_core.operators.ml.features import length_of, ml_shape_function
 from mace_core.operators.ml.scores import reduced
 from mace_core.operators.pieces import cast, dtype_of, shaped
-from mace_core.operators.registry import body
+from mace_core.operators.registry import agreement, body
 from mace_core.tensor import DType, TensorType, ValueType
 
 # --- shapes -----------------------------------------------------------------------------------------------------------

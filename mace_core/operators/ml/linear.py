@@ -7,14 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from mace_core.graph import Node, Value
-from mace_core.operators.agreement import agreement
 from mace_core.operators.bodies import BodyBuilder, given, made
 from mace_core.operators.context import NodeContext, ShapeMismatchError, UnresolvedShapeError
 from mace_core.operators.ml import DOMAIN
 from mace_core.operators.ml.features import label_dtype, length_of, ml_shape_function, rows_and_features
 from mace_core.operators.ml.scores import best, class_labels, number, one_of_two, rows, transformed, with_complement
 from mace_core.operators.pieces import shaped
-from mace_core.operators.registry import body
+from mace_core.operators.registry import agreement, body
 from mace_core.tensor import DType, TensorType, ValueType
 
 # --- shapes -----------------------------------------------------------------------------------------------------------

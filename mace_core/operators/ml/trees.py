@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from mace_core.graph import Node, Value
-from mace_core.operators.agreement import agreement, require
 from mace_core.operators.bodies import BodyBuilder, given, made
+from mace_core.operators.checks import require
 from mace_core.operators.context import Array, NodeContext
 from mace_core.operators.ml import DOMAIN
 from mace_core.operators.ml.features import label_dtype, length_of, ml_shape_function, rows_and_features
@@ -16,7 +16,7 @@ from mace_core.operators.ml.forest import LEAF, Forest, base_values, named_fores
 from mace_core.operators.ml.scores import best, class_labels, reduced, transformed
 from mace_core.operators.ml.two_classes import TwoScores, two_classes
 from mace_core.operators.pieces import cast, dtype_of, shaped
-from mace_core.operators.registry import body
+from mace_core.operators.registry import agreement, body
 from mace_core.tensor import DType, TensorType, ValueType
 
 # --- shapes -----------------------------------------------------------------------------------------------------------

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from mace_core.graph import Attribute, AttributeKind, Node, Value
-from mace_core.operators.agreement import agreement, require
 from mace_core.operators.bodies import BodyBuilder, given, made
+from mace_core.operators.checks import require
 from mace_core.operators.context import NodeContext
 from mace_core.operators.ml import DOMAIN
 from mace_core.operators.ml.coupling import COUPLING
@@ -16,7 +16,7 @@ from mace_core.operators.ml.features import label_dtype, length_of, ml_shape_fun
 from mace_core.operators.ml.forest import Array
 from mace_core.operators.ml.scores import best, class_labels, number, reduced, rows, transformed, with_complement
 from mace_core.operators.pieces import cast, joined, shaped
-from mace_core.operators.registry import body, shape_function
+from mace_core.operators.registry import agreement, body, shape_function
 from mace_core.tensor import DType, TensorType, ValueType
 
 # --- shapes -----------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ Most names mean the same wherever they occur, so they are told once; operators w
 from __future__ import annotations
 
 from mace_core.graph.attribute import AttributeKind as K
-from mace_core.operators.attributes import attributes, declare_attributes
+from mace_core.operators.attributes import attribute_rules, declare_attributes
 from mace_core.operators.attributes.rule import (
     LARGEST_NUMBER,
     Empty,
@@ -197,4 +197,4 @@ BY_OPERATOR: dict[str, dict[str, Rule]] = {
 
 declare_attributes("", BY_NAME)
 for _operator, _rules in BY_OPERATOR.items():
-    attributes(_operator, rules=_rules)
+    attribute_rules(_operator, rules=_rules)

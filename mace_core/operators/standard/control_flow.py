@@ -8,9 +8,9 @@ import numpy as np
 
 from mace_core.errors import ModelError
 from mace_core.graph.graph import Graph, Value
-from mace_core.operators.agreement import agreement, expect_one, require
+from mace_core.operators.checks import expect_one, require
 from mace_core.operators.context import Array, NodeContext, ShapeMismatchError, UnresolvedShapeError, normalize_axis
-from mace_core.operators.registry import shape_function
+from mace_core.operators.registry import agreement, shape_function
 from mace_core.operators.resolver import Resolver
 from mace_core.tensor import DType, TensorType, ValueType
 

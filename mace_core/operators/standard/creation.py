@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mace_core.operators.agreement import agreement, expect_rank, lists, singles
+from mace_core.operators.checks import expect_rank, lists, singles
 from mace_core.operators.context import Array, Ints, NodeContext, ShapeMismatchError
 from mace_core.operators.evaluation import Contents, first_content, output_shape
-from mace_core.operators.registry import evaluator, shape_function
+from mace_core.operators.registry import agreement, evaluator, shape_function
 from mace_core.tensor import DType, Tensor, TensorType, ValueType
 
 # --- shapes -----------------------------------------------------------------------------------------------------------

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from mace_core.graph import Node
-from mace_core.operators.agreement import agreement, singles
 from mace_core.operators.bodies import BodyBuilder, given, made
+from mace_core.operators.checks import singles
 from mace_core.operators.context import (
     Array,
     NodeContext,
@@ -25,7 +25,7 @@ from mace_core.operators.context import (
     same_as_first,
 )
 from mace_core.operators.evaluation import Contents, given_contents
-from mace_core.operators.registry import Evaluator, body, evaluator, shape_function
+from mace_core.operators.registry import Evaluator, agreement, body, evaluator, shape_function
 from mace_core.tensor import DType, TensorType, ValueType
 
 # --- shapes -----------------------------------------------------------------------------------------------------------

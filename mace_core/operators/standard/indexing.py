@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mace_core.operators.agreement import agreement, expect, expect_one, expect_rank, require
+from mace_core.operators.checks import expect, expect_one, expect_rank, require
 from mace_core.operators.context import (
     Array,
     Ints,
@@ -17,7 +17,7 @@ from mace_core.operators.context import (
     same_as_first,
 )
 from mace_core.operators.evaluation import Contents, first_content, second_content
-from mace_core.operators.registry import evaluator, shape_function
+from mace_core.operators.registry import agreement, evaluator, shape_function
 from mace_core.tensor import DType, TensorType, ValueType
 
 # --- shapes -----------------------------------------------------------------------------------------------------------

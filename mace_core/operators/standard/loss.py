@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from mace_core.operators.agreement import agreement, expect, require
+from mace_core.operators.checks import expect, require
 from mace_core.operators.context import NodeContext
+from mace_core.operators.registry import agreement
 
 
 @agreement("NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss")

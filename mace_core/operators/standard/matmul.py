@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mace_core.operators.agreement import agreement
 from mace_core.operators.context import Ints, NodeContext, ShapeMismatchError, broadcast
-from mace_core.operators.registry import shape_function
+from mace_core.operators.registry import agreement, shape_function
 from mace_core.tensor import DType, TensorType, ValueType
 
 # --- shapes -----------------------------------------------------------------------------------------------------------

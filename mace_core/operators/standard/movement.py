@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mace_core.operators.agreement import agreement, expect, expect_one, lists, require
+from mace_core.operators.checks import expect, expect_one, lists, require
 from mace_core.operators.context import (
     Array,
     Ints,
@@ -18,7 +18,7 @@ from mace_core.operators.context import (
     same_as_first,
 )
 from mace_core.operators.evaluation import Contents, first_content, output_shape
-from mace_core.operators.registry import evaluator, shape_function
+from mace_core.operators.registry import agreement, evaluator, shape_function
 from mace_core.tensor import TensorType, ValueType
 
 # --- shapes -----------------------------------------------------------------------------------------------------------

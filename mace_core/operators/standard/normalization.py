@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mace_core.graph import Node, Value
-from mace_core.operators.agreement import agreement, expect, require
 from mace_core.operators.bodies import BodyBuilder
+from mace_core.operators.checks import expect, require
 from mace_core.operators.context import NodeContext, ShapeMismatchError, normalize_axis, same_as_first
 from mace_core.operators.pieces import cast_like, scaled
-from mace_core.operators.registry import body, shape_function
+from mace_core.operators.registry import agreement, body, shape_function
 from mace_core.tensor import DType, TensorType, ValueType
 
 # --- shapes -----------------------------------------------------------------------------------------------------------

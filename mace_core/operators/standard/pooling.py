@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mace_core.operators.agreement import agreement, expect
+from mace_core.operators.checks import expect
 from mace_core.operators.context import NodeContext, ShapeMismatchError
-from mace_core.operators.registry import shape_function
+from mace_core.operators.registry import agreement, shape_function
 from mace_core.operators.standard.windows import window_attributes, window_outputs
 from mace_core.tensor import DType, TensorType, ValueType
 

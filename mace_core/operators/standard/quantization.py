@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mace_core.operators.agreement import agreement, expect, require
+from mace_core.operators.checks import expect, require
 from mace_core.operators.context import NodeContext
-from mace_core.operators.registry import shape_function
+from mace_core.operators.registry import agreement, shape_function
 from mace_core.tensor import DType, TensorType, ValueType
 
 # --- shapes -----------------------------------------------------------------------------------------------------------

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mace_core.operators.agreement import agreement, expect, expect_rank, require
+from mace_core.operators.checks import expect, expect_rank, require
 from mace_core.operators.context import NodeContext, ShapeMismatchError
-from mace_core.operators.registry import shape_function
+from mace_core.operators.registry import agreement, shape_function
 from mace_core.tensor import TensorType, ValueType
 
 # --- shapes -----------------------------------------------------------------------------------------------------------

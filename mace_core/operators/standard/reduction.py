@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from mace_core.operators.agreement import agreement, singles
+from mace_core.operators.checks import singles
 from mace_core.operators.context import Array, Ints, NodeContext, ShapeMismatchError, normalize_axis
 from mace_core.operators.evaluation import Contents, given_contents
-from mace_core.operators.registry import evaluator, shape_function
+from mace_core.operators.registry import agreement, evaluator, shape_function
 from mace_core.tensor import DType, TensorType, ValueType
 
 # --- shapes -----------------------------------------------------------------------------------------------------------

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mace_core.operators.agreement import agreement, require
+from mace_core.operators.checks import require
 from mace_core.operators.context import Ints, NodeContext, ShapeMismatchError, normalize_axis
-from mace_core.operators.registry import shape_function
+from mace_core.operators.registry import agreement, shape_function
 from mace_core.tensor import TensorType, ValueType
 
 # --- shapes -----------------------------------------------------------------------------------------------------------

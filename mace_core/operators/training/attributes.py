@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from mace_core.graph.attribute import AttributeKind as K
-from mace_core.operators.attributes import attributes, declare_attributes
+from mace_core.operators.attributes import attribute_rules, declare_attributes
 from mace_core.operators.attributes.rule import Empty, of_kind, one_of
 from mace_core.operators.training import DOMAIN
 
 declare_attributes(DOMAIN, {}, base="")
-attributes(
+attribute_rules(
     "Gradient",
     domain=DOMAIN,
     rules={
@@ -17,4 +17,4 @@ attributes(
         "zs": of_kind(K.STRINGS),
     },
 )
-attributes("Momentum", domain=DOMAIN, rules={"mode": one_of("standard", "nesterov")})
+attribute_rules("Momentum", domain=DOMAIN, rules={"mode": one_of("standard", "nesterov")})

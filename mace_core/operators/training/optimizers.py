@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from mace_core.graph import Node, Value
-from mace_core.operators.agreement import agreement, require
 from mace_core.operators.bodies import BodyBuilder
+from mace_core.operators.checks import require
 from mace_core.operators.context import NodeContext
 from mace_core.operators.pieces import cast_like, scaled
-from mace_core.operators.registry import body
+from mace_core.operators.registry import agreement, body
 from mace_core.operators.training import DOMAIN
 from mace_core.tensor import DType
 

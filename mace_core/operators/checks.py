@@ -8,19 +8,7 @@ device, before anyone is asked for a kernel.  Rules look at shapes, and at conte
 from __future__ import annotations
 
 from mace_core.operators.context import Ints, NodeContext, ShapeMismatchError
-from mace_core.operators.registry import Agreement, agreement, check_agreement
-
-__all__ = [
-    "Agreement",
-    "agreement",
-    "check_agreement",
-    "expect",
-    "expect_one",
-    "expect_rank",
-    "lists",
-    "require",
-    "singles",
-]
+from mace_core.operators.registry import Agreement
 
 
 def expect(ctx: NodeContext, index: int, *shapes: Ints, what: str) -> None:
