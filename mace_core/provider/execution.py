@@ -42,17 +42,14 @@ class CancelFlag:
 
     def set(self) -> None:
         """Ask the run to stop."""
-        """Ask the run to stop."""
         self._cell[0] = 1
 
     def clear(self) -> None:
-        """Make the flag ready for another run."""
         """Withdraw the request, so that the flag can be used again."""
         self._cell[0] = 0
 
     @property
     def is_set(self) -> bool:
-        """Whether the run is to stop."""
         """Whether a stop has been asked for."""
         return bool(self._cell[0])
 

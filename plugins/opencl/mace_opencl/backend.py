@@ -14,11 +14,14 @@ from mace_core.graph import GraphView
 from mace_core.provider import (
     Allocator,
     Backend,
+    Buffer,
     Capability,
     Claim,
     CompiledSubgraph,
     DataTransfer,
     Device,
+    ForeignKind,
+    ForeignMemory,
     Rejection,
     ShapeSupport,
 )
@@ -56,6 +59,8 @@ class OpenClBackend(Backend):
             self._context: Any = cl.Context([self._cl_device])
             queue = cl.CommandQueue(self._context, self._cl_device)
             largest = int(self._cl_device.max_mem_alloc_size)
+            if self._cl_device.host_unified_memory:  # else the driver would copy, too
+                self.imports = frozenset({ForeignKind.HOST})
         except cl.Error as error:
             raise error_for(error.code, "opening the device", device=device.qualified_name) from error
         limit = options.get("memory_limit_bytes") or facts.memory_bytes
@@ -84,6 +89,12 @@ class OpenClBackend(Backend):
 
     def transfer(self) -> DataTransfer:
         return self.memory
+
+    def import_memory(self, memory: ForeignMemory) -> Buffer | None:
+        return self.memory.import_host(memory)
+
+    def release_memory(self, buffer: Buffer) -> None:
+        self.memory.release(buffer)
 
     def create_stream(self) -> ClStream:
         return ClStream(self.api, self._context, self._cl_device, self.device.qualified_name)

@@ -7,11 +7,17 @@ import threading
 from typing import Any
 
 from mace_core.errors import OutOfMemoryError
-from mace_core.provider import Allocator, Buffer, DataTransfer, Event, Stream
+from mace_core.provider import Allocator, Buffer, DataTransfer, Event, ForeignMemory, Stream
 from mace_core.tensor import MemoryKind
 from mace_opencl.api import OpenCl
 from mace_opencl.errors import error_for, raise_for
 from mace_opencl.stream import ClEvent, ClStream
+
+IMPORTED_FROM_BYTES = 256 << 10
+"""Smaller arrays are copied sooner than a buffer is made over them and set as an argument."""
+
+IMPORT_ALIGNMENT_BYTES = 16
+"""That of a vector of four floats, and of what the host's allocators give."""
 
 
 class DeviceMemory(Allocator, DataTransfer):
@@ -64,6 +70,29 @@ class DeviceMemory(Allocator, DataTransfer):
         handle.release()
         with self._lock:
             self.used_bytes -= buffer.nbytes
+
+    def import_host(self, memory: ForeignMemory) -> Buffer | None:
+        """A buffer over host memory, to be read from; None for what is better copied.
+
+        The driver may read the memory when the buffer is made or when a kernel runs (``CL_MEM_USE_HOST_PTR``): the
+        content has to stay as it is until `release`.
+        """
+        import pyopencl as cl
+
+        if memory.nbytes < IMPORTED_FROM_BYTES or memory.address % IMPORT_ALIGNMENT_BYTES:
+            return None
+        host = (ctypes.c_char * memory.nbytes).from_address(memory.address)
+        flags = cl.mem_flags.READ_ONLY | cl.mem_flags.USE_HOST_PTR
+        try:
+            handle = cl.Buffer(self._context, flags, hostbuf=host)
+        except cl.Error as error:
+            raise error_for(error.code, f"importing {memory.nbytes} bytes", device=self._device) from error
+        return Buffer(MemoryKind.DEVICE, memory.nbytes, handle=handle, device=self._device)
+
+    def release(self, buffer: Buffer) -> None:
+        """End an import."""
+        handle, buffer.handle = buffer.handle, None
+        handle.release()
 
     def to_device(
         self, source: Buffer, target: Buffer, nbytes: int, *, source_offset: int = 0, target_offset: int = 0
