@@ -29,7 +29,9 @@ def main() -> int:
     action = parser.add_mutually_exclusive_group(required=True)
     action.add_argument("--prepare", type=Path, metavar="FILE", help="write the model, an input and what it gives")
     action.add_argument("--check", type=Path, metavar="FILE", help="run that on a device and compare")
-    parser.add_argument("--device", help="for example opencl:0 (default: the first OpenCL device that is no stand-in)")
+    parser.add_argument(
+        "--device", help="for example opencl:0 (default: the first OpenCL device that is not a stand-in)"
+    )
     parser.add_argument("--runs", type=int, default=200, help="timed runs")
     given = parser.parse_args()
     return prepare(given.prepare) if given.prepare else check(given.check, given.device, given.runs)

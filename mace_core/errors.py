@@ -1,6 +1,6 @@
 """The one exception hierarchy of the framework.
 
-Messages are sentences: what happened, where (model, node, device), what to do now.  The class says who can mend it,
+A message is one sentence: where (model, node, device), what happened, what to do now.  The class says who can fix it,
 and the scheduler's retry and fallback decisions depend on it.  Where Python has a class of its own for what happened
 (``ValueError``, ``TypeError``, ``FileNotFoundError``, ``MemoryError`` …) the error is that too, so that code which
 knows nothing of this framework can handle it.  All of them can be pickled and copied.
@@ -80,7 +80,7 @@ def error_text(error: BaseException) -> str:
     except KeyboardInterrupt:
         raise
     except BaseException as other:
-        return f"whose words cannot be had: its text raises {type(other).__name__}"
+        return f"whose text cannot be shown: it raises {type(other).__name__}"
 
 
 def describe_error(error: BaseException) -> str:
@@ -157,7 +157,7 @@ class InputError(UsageError):
 
 
 class InputTypeError(InputError, UsageTypeError):
-    """Some input is no array, or one of another element type than the model takes."""
+    """Some input is not an array, or one of another element type than the model takes."""
 
 
 class DeviceNotFoundError(UsageError, LookupError):

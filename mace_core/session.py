@@ -438,7 +438,7 @@ class Session:
                 arrays.append(array)
             if len(feeds) != len(arrays):
                 return None
-        except Exception:  # of an object that is no mapping, of whatever kind: the careful path says what is wrong
+        except Exception:  # of an object that is not a mapping, of whatever kind: the careful path says what is wrong
             return None
         plan = self._runner.find(tuple(shapes))
         if plan is None:

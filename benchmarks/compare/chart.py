@@ -38,7 +38,7 @@ def write_chart(found: Comparison, path: Path) -> None:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
-        raise UsageError("A chart needs matplotlib: pip install matplotlib") from None
+        raise UsageError("a chart needs matplotlib: pip install matplotlib") from None
     names = list(found.versions)
     counts = sorted({row.threads for row in found.rows})
     models = list(dict.fromkeys(row.model for row in found.rows))

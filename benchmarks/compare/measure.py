@@ -42,7 +42,7 @@ def _lock_file() -> Path:
         make_private_folder(folder)
         check_private_folder(folder)
     except (OSError, NotPrivateError) as error:
-        raise UsageError(f"The lock file of measurements cannot be kept in '{folder}': {error}.") from error
+        raise UsageError(f"the lock file of measurements cannot be kept in '{folder}': {error}") from error
     return folder / "compare.lock"
 
 

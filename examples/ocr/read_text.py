@@ -30,7 +30,7 @@ def main() -> int:
     arguments = parse()
     image = cv2.imread(str(arguments.picture))
     if image is None:
-        print(f"'{arguments.picture}' is not there or is no picture", file=sys.stderr)  # noqa: T201
+        print(f"'{arguments.picture}' is not there or is not a picture", file=sys.stderr)  # noqa: T201
         return 1
     start = time.perf_counter()
     sessions = {role: open_session(path, arguments) for role, path in MODELS.items()}

@@ -236,7 +236,7 @@ class CheckedCache:
         return f"it is larger than {self._most_bytes} bytes" if size > self._most_bytes else ""
 
     def _stated_bytes(self, head: bytes) -> int | None:
-        """The length of the entry that begins with ``head``, or None: that is no entry."""
+        """The length of the entry that begins with ``head``, or None: that is not an entry."""
         if not head.startswith(_MAGIC):
             return None
         return _HEADER_BYTES + int(sum(_LENGTHS.unpack_from(head, len(_MAGIC))))

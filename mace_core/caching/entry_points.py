@@ -28,7 +28,7 @@ class Installed(NamedTuple):
         name, version: of the distribution.
         text: its entry_points.txt.
         entries: group, name and value of each of ours.
-        fault: why there are none to be had; "" where there are.
+        fault: why there are none; "" if there are.
     """
 
     name: str

@@ -3,7 +3,7 @@
 As `CheckedCache`, with three differences.  An entry's payload begins on a page of its own and is handed out as a view
 of the mapped file, so that weights prepared for a device cost neither a copy nor memory of their own: processes that
 run the same model share them.  Its checksums are CRC-32, which takes a third of the time of SHA-256; they are there to
-find damage, not forgery (what keeps forgery out is told in `cache`).  And all entries together stay below a limit.
+find damage, not forgery (`cache` describes what keeps forgery out).  And all entries together stay below a limit.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def cache_limit() -> int:
         limit = -1
     if limit < 0:
         raise UsageError(
-            f"{LIMIT_VARIABLE} is '{os.environ[LIMIT_VARIABLE]}', which is no size; write bytes, or as '500M' or '2G'"
+            f"{LIMIT_VARIABLE} is '{os.environ[LIMIT_VARIABLE]}', which is not a size; write bytes, '500M' or '2G'"
         )
     return limit
 
@@ -106,7 +106,7 @@ class MappedCache(CheckedCache):
         return payload
 
     def put_parts(self, key: str, parts: Sequence[bytes | memoryview]) -> bool:
-        """Store the parts, one behind the other, under ``key``; then drop what is over the limit.
+        """Store the parts, concatenated, under ``key``; then drop what is over the limit.
 
         Returns:
             Whether they were stored: not where they alone are over the limit, or would take much of what is left of

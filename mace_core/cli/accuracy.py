@@ -119,7 +119,7 @@ def accuracy(
 
 
 def _collect(into: dict[str, list[Any]], results: Mapping[str, Any]) -> None:
-    """Add one run's outputs; what is no array of numbers cannot be compared."""
+    """Add one run's outputs; what is not an array of numbers cannot be compared."""
     import numpy as np
 
     from mace_core.errors import UsageError

@@ -56,7 +56,7 @@ def clear(*, output: OutputOptions) -> None:
         before = len(_files(folder / kind))
         cache = CheckedCache(kind, "", folder)
         if fault := cache.fault():
-            raise UsageError(f"Nothing is removed from {folder / kind}: {fault}.")
+            raise UsageError(f"nothing is removed from {folder / kind}: {fault}")
         cache.clear()
         left = len(_files(folder / kind))
         removed, kept = removed + before - left, kept + left

@@ -90,7 +90,7 @@ def _cache() -> Iterator[Finding]:
 
     probe = CheckedCache("doctor", VERSION)
     if fault := probe.fault():
-        yield Finding("cache", "note", f"it is not used: {fault}", "every start compiles again until that is mended")
+        yield Finding("cache", "note", f"it is not used: {fault}", "every start compiles again until that is fixed")
         return
     folder = cache_dir()
     probe.put("probe", b"written")

@@ -48,14 +48,14 @@ def load_archive(path: Path, by_name: Mapping[str, TensorSpec]) -> dict[str, npt
     """The arrays of a ``.npz`` file, each named like the input that it is for.
 
     Raises:
-        UsageError, InputError: if it cannot be read, or a name is no input's.
+        UsageError, InputError: if it cannot be read, or a name is not an input's.
     """
     _check_regular(path)
     found: dict[str, npt.NDArray[Any]] = {}
     try:
         with np.load(path, allow_pickle=False) as archive:
             if not hasattr(archive, "files"):
-                raise InputError(f"--npz {path}: it is no archive of arrays; a single array goes to --input")
+                raise InputError(f"--npz {path}: it is not an archive of arrays; a single array goes to --input")
             for name in archive.files:
                 if name in by_name:
                     found[name] = archive[name]
@@ -71,7 +71,7 @@ def load_archive(path: Path, by_name: Mapping[str, TensorSpec]) -> dict[str, npt
 
 
 def _check_regular(path: Path) -> None:
-    """Reading a pipe would wait for ever, and a folder is no array."""
+    """Reading a pipe would wait for ever, and a folder is not an array."""
     if not path.exists():
         raise InputError(f"there is no file '{path}'")
     if not path.is_file():

@@ -91,14 +91,14 @@ def parse_shapes(texts: Sequence[str], specs: Sequence[TensorSpec]) -> dict[str,
     """``NAME=1x3x48x320`` by name; ``scalar`` for no dimensions.
 
     Raises:
-        UsageError: for an unknown name, or what is no shape or does not fit the model's.
+        UsageError: for an unknown name, or what is not a shape or does not fit the model's.
     """
     by_name = {spec.name: spec for spec in specs}
     shapes: dict[str, tuple[int, ...]] = {}
     for text in texts:
         name, value = _split(text, by_name, "--shape", "1x3x224x224")
         if value != "scalar" and not re.fullmatch(r"[0-9]{1,18}([x,][0-9]{1,18})*", value):
-            raise UsageError(f"--shape {text}: '{value}' is no shape; write it like 1x3x224x224")
+            raise UsageError(f"--shape {text}: '{value}' is not a shape; write it like 1x3x224x224")
         shape = () if value == "scalar" else tuple(int(part) for part in re.split("[x,]", value))
         if not _fits(shape, by_name[name].shape):
             raise UsageError(f"--shape {text} does not fit the input '{by_name[name]}'")
@@ -149,7 +149,7 @@ def _check_can_be_random(specs: Sequence[ValueSpec]) -> None:
     for spec in specs:
         if spec.type is not None and not isinstance(spec.type, TensorType):
             raise UsageError(
-                f"the input '{spec}' is no tensor; the command line has no form for it, Session.run in Python takes it"
+                f"the input '{spec}' is not a tensor; the command line cannot write it, but Session.run takes it"
             )
 
 

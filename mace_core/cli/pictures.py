@@ -45,7 +45,7 @@ def load_picture(path: Path, spec: TensorSpec, shape: Shape | None, options: Pic
     """The picture as a tensor for the input ``spec``, whose shape is ``shape`` as far as it is known.
 
     Raises:
-        InputError: if the file is no readable picture, or the input is not of a picture's form.
+        InputError: if the file is not a readable picture, or the input is not of a picture's form.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -69,7 +69,7 @@ def load_picture(path: Path, spec: TensorSpec, shape: Shape | None, options: Pic
             f"'{path}' has more than {Image.MAX_IMAGE_PIXELS} pixels, too many to be read: make it smaller first"
         ) from None
     except UnidentifiedImageError:
-        raise InputError(f"'{path}' is no picture that can be read{what_else(path)}") from None
+        raise InputError(f"'{path}' is not a picture that can be read{what_else(path)}") from None
     except MemoryError:
         raise InputError(f"'{path}' is a picture larger than the memory left") from None
     except Exception as error:  # the library raises many kinds for a damaged file
@@ -117,7 +117,7 @@ def _is_seen_through(picture: Image.Image) -> bool:
 
 
 def what_else(path: Path) -> str:
-    """What a file is that is no picture, where that is known."""
+    """What a file is that is not a picture, where that is known."""
     from mace_core.frontend.file_kinds import SNIFFED_BYTES, foreign_kind
 
     with path.open("rb") as file:

@@ -65,7 +65,7 @@ class StepTime:
 def step_times(profiles: Sequence[Profile], facts: ModelFacts, peaks: Mapping[str, float]) -> list[StepTime]:
     """Steps in the order they ran, each with its mean time.
 
-    Runs whose steps differ (data decides them) cannot be averaged; then the last run alone is told.  The
+    Runs whose steps differ (data decides them) cannot be averaged; then only the last run is shown.  The
     multiply-accumulates of a node that several steps stand for (packing, the product itself) count at the longest.
 
     Args:

@@ -154,7 +154,7 @@ def _save(results: Mapping[str, Any], folder: Path) -> dict[str, str]:
             number += 1
             path = folder / f"{stem}.{number}.npy"
         if not isinstance(value, np.ndarray) or value.dtype.kind == "O":
-            raise UsageError(f"the output '{name}' is no array of numbers, so it cannot be written as .npy")
+            raise UsageError(f"the output '{name}' is not an array of numbers, so it cannot be written as .npy")
         try:
             with replacing(path) as target:
                 np.save(target, value, allow_pickle=False)

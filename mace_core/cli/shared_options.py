@@ -157,7 +157,7 @@ class InputOptions:
 
 @dataclass(frozen=True, slots=True)
 class OutputOptions:
-    """How findings are told."""
+    """How results are presented."""
 
     as_json: Json = False
     json_file: JsonFile = None

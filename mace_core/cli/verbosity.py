@@ -42,6 +42,6 @@ def is_quiet() -> bool:
 
 
 def note(text: str) -> None:
-    """Something the user should know that is no error, on standard error."""
+    """Something the user should know that is not an error, on standard error."""
     if not is_quiet():
         sys.stderr.write(f"mace: note: {text}\n")

@@ -1,4 +1,4 @@
-"""What a file that is no model of ours is instead, and what to do with it: told from its first bytes and its name."""
+"""What a file that is not a model is instead, and what to do with it: judged by its first bytes and its name."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def _imported(model: Model, *, mmap: bool) -> Graph:
     if isinstance(model, bytes | bytearray | memoryview):
         content = bytes(model)
         if not content:
-            raise ModelError("The model given as bytes is empty.")
+            raise ModelError("the model given as bytes is empty")
         frontend = _frontend_for(content, "the model given as bytes")
         return _told_apart(content, lambda: frontend.load(content, mmap=mmap))
     if _is_model_proto(model):
@@ -75,7 +75,7 @@ def _imported(model: Model, *, mmap: bool) -> Graph:
 
         return OnnxFrontend().load_proto(model)
     raise UsageTypeError(
-        f"A model is a path, bytes, an onnx.ModelProto or a Graph, not {type(model).__module__}.{type(model).__name__}."
+        f"a model is a path, bytes, an onnx.ModelProto or a Graph, not {type(model).__module__}.{type(model).__name__}"
     )
 
 
@@ -91,7 +91,7 @@ def model_path(model: str | os.PathLike[str]) -> Path:
 
 
 def check_file(path: Path) -> None:
-    """Refuse what is no readable, non-empty file.
+    """Refuse what is not a readable, non-empty file.
 
     Raises:
         ModelError: saying what is wrong with ``path``.
@@ -100,25 +100,27 @@ def check_file(path: Path) -> None:
         if path.is_dir():
             from mace_core.frontend.file_kinds import folder_advice
 
-            raise ModelIsFolderError(f"'{path}' is a folder, not a model file: {folder_advice(path)}.", path)
+            raise ModelIsFolderError(f"'{path}' is a folder, not a model file: {folder_advice(path)}", path)
         if not path.exists():
             from mace_core.frontend.file_kinds import similar_file
 
             if path.is_symlink():
-                raise ModelNotFoundError(f"The model file '{path}' is a link to '{path.readlink()}', not there.", path)
+                raise ModelNotFoundError(
+                    f"the model file '{path}' is a link to '{path.readlink()}', which does not exist", path
+                )
             near = similar_file(path)
-            meant = f" Did you mean '{path.with_name(near)}'?" if near else ""
-            raise ModelNotFoundError(f"There is no model file '{path}'.{meant}", path)
+            meant = f"; did you mean '{path.with_name(near)}'?" if near else ""
+            raise ModelNotFoundError(f"there is no model file '{path}'{meant}", path)
         if not path.is_file():  # reading a pipe or a device might never end
-            raise ModelError(f"'{path}' is no regular file.")
+            raise ModelError(f"'{path}' is not a regular file")
         if path.stat().st_size == 0:
-            raise ModelError(f"The model file '{path}' is empty: fetch or export it again.")
+            raise ModelError(f"the model file '{path}' is empty: fetch or export it again")
     except MaceError:
         raise
     except OSError as error:
-        raise model_file_error(f"The model file '{path}' cannot be read: {error}.", error, path) from error
+        raise model_file_error(f"the model file '{path}' cannot be read: {error}", error, path) from error
     except ValueError as error:  # a NUL character in the path
-        raise ModelError(f"The model file '{path}' cannot be read: {error}.") from error
+        raise ModelError(f"the model file '{path}' cannot be read: {error}") from error
 
 
 def _told_apart(source: ModelSource, load: Callable[[], Graph]) -> Graph:
@@ -134,8 +136,8 @@ def _told_apart(source: ModelSource, load: Callable[[], Graph]) -> Graph:
         is_named_model = not isinstance(source, Path) or source.suffix.lower() == ".onnx"
         if kind is None or (is_named_model and looks_like_model(_head_of(source))):
             raise
-        name = f"'{source}'" if isinstance(source, Path) else "The model given as bytes"
-        raise ModelError(f"{name} is {kind.what}: {kind.advice}.") from error
+        name = f"'{source}'" if isinstance(source, Path) else "the model given as bytes"
+        raise ModelError(f"{name} is {kind.what}: {kind.advice}") from error
 
 
 def _kind_of(source: ModelSource) -> FileKind | None:
@@ -189,8 +191,8 @@ def _frontend_for(source: ModelSource, label: str) -> Frontend:
     known = ", ".join(sorted(f.name for f in frontends)) or "none"
     if kind := _kind_of(source):
         known += f"; it is {kind.what}: {kind.advice}"
-    broken = f" Frontends that failed: {'; '.join(failures)}." if failures else ""
-    raise ModelError(f"No frontend recognises {_quoted(source, label)}; installed frontends: {known}.{broken}")
+    broken = f"; frontends that failed: {'; '.join(failures)}" if failures else ""
+    raise ModelError(f"no frontend recognises {_quoted(source, label)}; installed frontends: {known}{broken}")
 
 
 def installed_frontends() -> tuple[list[Frontend], list[str]]:

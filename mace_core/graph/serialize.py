@@ -65,15 +65,15 @@ def load_graph(blob: bytes | memoryview, *, mmap: bool = True) -> Graph:
         content = np.frombuffer(blob, np.uint8)
         magic, length = _HEAD.unpack_from(content.data)
         if magic != _MAGIC:
-            raise ModelError("These bytes are no stored graph of this version.")
+            raise ModelError("these bytes are not a stored graph of this version")
         start = _HEAD.size
         if start + length > content.size:
-            raise ModelError("The stored graph is truncated.")
+            raise ModelError("the stored graph is truncated")
         header = json.loads(bytes(content.data[start : start + length]))
         payloads = content[start + length + -(start + length) % _ALIGNMENT :]
         return _Decoder(payloads, mmap=mmap).model(header)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, struct.error, RecursionError) as error:
-        raise ModelError(f"The stored graph is damaged ({type(error).__name__}: {error}).") from error
+        raise ModelError(f"the stored graph is damaged ({type(error).__name__}: {error})") from error
 
 
 def graph_fingerprint(graph: Graph) -> str:
@@ -292,8 +292,8 @@ class _Decoder:
         content = file.data
         if offset + nbytes > content.size:
             raise ModelError(
-                f"The file '{path}' has {content.size} bytes, but weights were stored up to byte {offset + nbytes}: "
-                "it has changed since."
+                f"the file '{path}' has {content.size} bytes, but weights were stored up to byte {offset + nbytes}: "
+                "it has changed since"
             )
         if nbytes != dtype.nbytes(math.prod(shape)):
             raise ValueError("a stored size does not fit its shape")

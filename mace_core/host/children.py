@@ -62,7 +62,7 @@ def safe_spawn() -> Iterator[None]:
 
 def _is_here(entry: str) -> bool:
     """Whether an entry of the path of modules stands for the current folder, now or wherever a child is started."""
-    if not os.path.isabs(entry):  # noqa: PTH117 - "" is no Path
+    if not os.path.isabs(entry):  # noqa: PTH117 - "" is not a Path
         return True
     try:
         return os.path.samefile(entry, os.curdir)  # noqa: PTH121

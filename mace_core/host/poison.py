@@ -28,7 +28,7 @@ def poison_byte() -> int | None:
     except ValueError:
         byte = -1
     if not 0 <= byte <= 0xFF:
-        raise UsageError(f"{VARIABLE}={text} is no byte; give two hexadecimal digits, such as ff, or unset it")
+        raise UsageError(f"{VARIABLE}={text} is not a byte; give two hexadecimal digits, such as ff, or unset it")
     return byte
 
 

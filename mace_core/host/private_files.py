@@ -44,8 +44,8 @@ def check_private_folder(folder: Path) -> None:
         folder: an absolute path.
 
     Raises:
-        NotPrivateError: if somebody else can, or if it is no folder; the message says which part of the path and what
-            to do.
+        NotPrivateError: if somebody else can, or if it is not a folder; the message says which part of the path, and
+            what to do.
         OSError: if it cannot be looked at.
     """
     if not _HAS_OWNERS:
@@ -56,7 +56,7 @@ def check_private_folder(folder: Path) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISDIR(status.st_mode):
-        raise NotPrivateError(f"'{place}' is no folder")
+        raise NotPrivateError(f"'{place}' is not a folder")
     check_private_status(place, status)
 
 
@@ -90,12 +90,12 @@ def open_private(path: Path) -> tuple[int, int]:
         if error.errno in (errno.ELOOP, errno.EMLINK):  # EMLINK: what FreeBSD says
             raise NotPrivateError("it is a link") from error
         if error.errno in (errno.ENXIO, errno.ENODEV, errno.EOPNOTSUPP):  # a socket
-            raise NotPrivateError("it is no regular file") from error
+            raise NotPrivateError("it is not a regular file") from error
         raise
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise NotPrivateError("it is no regular file")
+            raise NotPrivateError("it is not a regular file")
         check_private_status(path, status)
     except BaseException:
         os.close(descriptor)
@@ -164,7 +164,7 @@ def _writable_text(path: str, status: os.stat_result) -> str:
     import shlex  # only where something is wrong
 
     mode = stat.S_IMODE(status.st_mode)
-    return f"other users can write to '{path}' (mode {mode:04o}; to mend that: chmod go-w {shlex.quote(path)})"
+    return f"other users can write to '{path}' (mode {mode:04o}; to fix that: chmod go-w {shlex.quote(path)})"
 
 
 def _is_trusted(uid: int) -> bool:

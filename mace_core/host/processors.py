@@ -1,4 +1,4 @@
-"""Which processors of this machine are fast and which are frugal, and keeping threads on some of them."""
+"""Which processors of this machine are fast and which are efficient, and keeping threads on some of them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def choose_processors(affinity: str, root: Path = Path("/"), allowed: Collection
     """The processors that an affinity ("none", "big" or "little") stands for here.
 
     A wish that cannot be kept is not: then the threads go where the system puts them, and the note says why.  So a
-    program that wishes for frugal cores also runs where there is only one kind.
+    program that prefers efficient cores also runs where there is only one kind.
 
     Args:
         affinity: one of `AFFINITIES`.
@@ -84,10 +84,10 @@ def processor_kinds(root: Path = Path("/")) -> tuple[frozenset[int], ...]:
 
 
 def describe_kinds(root: Path = Path("/")) -> str:
-    """For people: "frugal 0-3, fast 4-7", "all of one kind", or that nobody knows."""
+    """For people: "efficient 0-3, fast 4-7", "all of one kind", or that nobody knows."""
     kinds = processor_kinds(root)
     if len(kinds) == 2:
-        return f"frugal {_ranges(kinds[0])}, fast {_ranges(kinds[1])}"
+        return f"efficient {_ranges(kinds[0])}, fast {_ranges(kinds[1])}"
     return "all of one kind" if kinds else "of unknown kinds"
 
 

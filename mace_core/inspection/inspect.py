@@ -30,7 +30,7 @@ _ORDER = (Severity.ERROR, Severity.WARNING, Severity.NOTE)
 def inspect_model(path: str | Path, shapes: Mapping[str, Sequence[int]] | None = None) -> Inspection:
     """Everything that can be told of a model file without running it.
 
-    A model that cannot be loaded is told of as far as its file can be read; why it cannot is among the problems.
+    A model that cannot be loaded is described as far as its file can be read; the reason is among the problems.
 
     Args:
         path: the model file.

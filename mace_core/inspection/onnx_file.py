@@ -36,7 +36,7 @@ def read_proto(path: Path) -> onnx.ModelProto | None:
     try:
         return onnx.ModelProto.FromString(strip(open_bytes(path, mmap=True).data.data))
     except (WireError, DecodeError) as error:
-        raise ModelError(f"'{path}' is damaged or no ONNX model: {str(error).rstrip('.')}.") from error
+        raise ModelError(f"'{path}' is damaged or no ONNX model: {str(error).rstrip('.')}") from error
 
 
 def add_file_facts(found: Inspection, model: onnx.ModelProto) -> None:
@@ -129,7 +129,7 @@ def add_deprecated(found: Inspection, model: onnx.ModelProto) -> None:
             found.add(
                 Severity.NOTE,
                 f"{op_type} ({count} node{'s' * (count != 1)}) is deprecated since opset {schema.since_version}",
-                "export the model anew for a newer opset",
+                "export the model again for a newer opset",
             )
 
 

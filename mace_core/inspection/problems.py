@@ -46,11 +46,11 @@ def _add_unknown_operators(found: Inspection, graph: Graph, resolution: Resoluti
         nodes = f"{operator} ({count} node{'s' * (count != 1)})"
         able = sorted({name for node in unknown if node.qualified_op == operator for name in runners.get(node, ())})
         if able:
-            found.add(Severity.NOTE, f"{nodes} is no standard operator; {', '.join(able)} runs it")
+            found.add(Severity.NOTE, f"{nodes} is not a standard operator; {', '.join(able)} runs it")
         else:
             found.add(
                 Severity.ERROR,
-                f"{nodes} is no operator that is known here, and no provider that is installed runs it",
+                f"{nodes} is not an operator that is known here, and no provider that is installed runs it",
                 "install the provider or the package of operators that the model was made for, or register one "
                 "with mace_core.custom_op",
             )

@@ -74,7 +74,7 @@ def _helper_count(work: _Work) -> int:
         return 0  # no Python interpreter to start
     setting = os.environ.get("MACE_BUILD_PROCESSES", "")
     if setting and not setting.isdigit():
-        raise UsageError(f"MACE_BUILD_PROCESSES is '{setting}', which is not a number.")
+        raise UsageError(f"MACE_BUILD_PROCESSES is '{setting}', which is not a number")
     most = int(setting) if setting else default_threads()
     return max(0, min(most - 1, _MOST_HELPERS, work.portable // _KERNELS_PER_HELPER))
 

@@ -45,7 +45,7 @@ def optimise(ir: str, symbol: str, target: Target) -> tuple[llvm.ModuleRef, llvm
         module.data_layout = str(machine.target_data)
         module.verify()
     except RuntimeError as error:
-        raise KernelError(f"The LLVM IR of kernel '{symbol}' is not valid: {error}") from error
+        raise KernelError(f"the LLVM IR of kernel '{symbol}' is not valid: {error}") from error
     _hide_all_but(module, symbol)
     if ir.startswith(HAND_MADE):
         _tidy(module, machine)
@@ -82,7 +82,7 @@ def _hide_all_but(module: llvm.ModuleRef, symbol: str) -> None:
         elif not value.name.startswith("llvm."):
             value.linkage = _INTERNAL_LINKAGE
     if not found:
-        raise KernelError(f"The LLVM IR of kernel '{symbol}' does not define a function of that name.")
+        raise KernelError(f"the LLVM IR of kernel '{symbol}' does not define a function of that name")
 
 
 def target_machine(target: Target) -> llvm.TargetMachine:

@@ -144,7 +144,7 @@ def _load_packed(packed: bytes) -> dict[str, int]:
     if "symbols" in header:
         addresses = load_prelinked(CodeImage(packed[start:], header["symbols"], header["imports"]))
         if addresses is None:
-            raise KernelError("The stored code cannot be loaded into this process.")
+            raise KernelError("the stored code cannot be loaded into this process")
         return addresses
     sources, objects = [], {}
     for symbol, version, imports, nbytes in header["objects"]:
@@ -156,7 +156,7 @@ def _load_packed(packed: bytes) -> dict[str, int]:
 
 
 def _no_source(target: Target) -> str:
-    raise KernelError("A kernel that came packed has no source to be built from.")
+    raise KernelError("a packed kernel has no source to build it from")
 
 
 def object_cache() -> CheckedCache:

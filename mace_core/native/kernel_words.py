@@ -51,7 +51,7 @@ class WordLayout:
         for entry in text.split():
             match = _ENTRY.fullmatch(entry)
             if match is None or any(run.name == match[1] for run in runs):
-                raise KernelError(f"'{entry}' in '{text}' names no argument word of a kernel.")
+                raise KernelError(f"'{entry}' in '{text}' names no argument word of a kernel")
             if match[2] is None:
                 runs.append(Run(match[1]))
                 single.add(match[1])
@@ -59,7 +59,9 @@ class WordLayout:
             factors = tuple(int(factor) if factor.isdigit() else factor for factor in match[2].split("*"))
             unknown = [factor for factor in factors if isinstance(factor, str) and factor not in single]
             if unknown:
-                raise KernelError(f"'{entry}' in '{text}' counts by '{unknown[0]}', which is no single word before it.")
+                raise KernelError(
+                    f"'{entry}' in '{text}' counts by '{unknown[0]}', which is not a single word before it"
+                )
             runs.append(Run(match[1], factors))
         return WordLayout(tuple(runs))
 
@@ -73,14 +75,14 @@ class WordLayout:
         """
         members = list(words)
         if [member.value for member in members] != list(range(len(members))):
-            raise KernelError(f"{words.__qualname__} does not number the words of a kernel from 0 on.")
+            raise KernelError(f"{words.__qualname__} does not number the words of a kernel from 0 on")
         singles = [Run(member.name.lower()) for member in members]
         twice = next((run.name for run in singles if run.name in lists), None)
         if twice is not None:
-            raise KernelError(f"'{twice}' names both a member of {words.__qualname__} and a list of words.")
+            raise KernelError(f"'{twice}' names both a member of {words.__qualname__} and a list of words")
         unknown = [count for count in lists.values() if isinstance(count, str) and Run(count) not in singles]
         if unknown:
-            raise KernelError(f"{words.__qualname__} has no member '{unknown[0]}' to count words by.")
+            raise KernelError(f"{words.__qualname__} has no member '{unknown[0]}' to count words by")
         return WordLayout((*singles, *(Run(name, (count,)) for name, count in lists.items())))
 
     @property
@@ -113,13 +115,13 @@ class WordLayout:
         """
         words = {_name(key): value for key, value in given.items()}
         if len(words) < len(given):
-            raise KernelError(f"A word of the kernel '{kernel}' is given by its name and by its member.")
+            raise KernelError(f"a word of the kernel '{kernel}' is given by its name and by its member")
         names = {run.name for run in self.runs}
         if words.keys() != names:
             raise KernelError(
-                f"The kernel '{kernel}' takes the words {', '.join(sorted(names))}; "
+                f"the kernel '{kernel}' takes the words {', '.join(sorted(names))}; "
                 f"missing: {', '.join(sorted(names - words.keys())) or 'none'}, "
-                f"not its own: {', '.join(sorted(words.keys() - names)) or 'none'}."
+                f"not its own: {', '.join(sorted(words.keys() - names)) or 'none'}"
             )
         arranged: list[Any] = []
         for run in self.runs:
@@ -128,10 +130,10 @@ class WordLayout:
                 arranged.append(value)
                 continue
             if not isinstance(value, Sequence):
-                raise KernelError(f"'{run.name}' of the kernel '{kernel}' is a list of words, not {value!r}.")
+                raise KernelError(f"'{run.name}' of the kernel '{kernel}' is a list of words, not {value!r}")
             count = math.prod(factor if isinstance(factor, int) else words[factor] for factor in run.factors)
             if len(value) != count:
-                raise KernelError(f"'{run.name}' of the kernel '{kernel}' has {len(value)} words; {count} are stated.")
+                raise KernelError(f"'{run.name}' of the kernel '{kernel}' has {len(value)} words; {count} are stated")
             arranged.extend(value)
         return arranged
 

@@ -59,20 +59,20 @@ def _elf_imports(source: KernelSource, image: bytes) -> frozenset[str]:
     try:
         symbols = elf.read_symbols(image)
     except ValueError as error:
-        raise KernelError(f"The object code of kernel '{source.symbol}' is damaged: {error}.") from error
+        raise KernelError(f"the object code of kernel '{source.symbol}' is damaged: {error}") from error
     if source.symbol not in symbols.defined:
-        raise KernelError(f"The object code of kernel '{source.symbol}' does not define that symbol.")
+        raise KernelError(f"the object code of kernel '{source.symbol}' does not define that symbol")
     needed = symbols.undefined - {"_GLOBAL_OFFSET_TABLE_"}
     if MAY_RAISE in needed:
         raise KernelError(
-            f"Kernel '{source.symbol}' may raise an exception (symbol '{MAY_RAISE}' is left): kernels cannot. Remove "
-            "raise and assert, and call only helpers compiled with numba_prelude.helper."
+            f"kernel '{source.symbol}' may raise an exception (symbol '{MAY_RAISE}' is left): kernels cannot; remove "
+            "raise and assert, and call only helpers compiled with numba_prelude.helper"
         )
     forbidden = sorted(needed - ALLOWED_IMPORTS - source.imports)
     if forbidden:
         raise KernelError(
-            f"Kernel '{source.symbol}' refers to '{', '.join(forbidden)}', which kernels may not call: they get "
-            "pointers and integers, allocate nothing and use no Python objects."
+            f"kernel '{source.symbol}' refers to '{', '.join(forbidden)}', which kernels may not call: they get "
+            "pointers and integers, allocate nothing and use no Python objects"
         )
     return needed
 
@@ -103,7 +103,7 @@ def prelink(sources: Sequence[KernelSource], objects: Mapping[str, bytes]) -> Co
     try:
         return link_image(objects[source.symbol] for source in sources)
     except ValueError as error:
-        raise KernelError(f"The object code of {_some_names(sources)} is damaged: {error}.") from error
+        raise KernelError(f"the object code of {_some_names(sources)} is damaged: {error}") from error
 
 
 def load_prelinked(image: CodeImage) -> dict[str, int] | None:
@@ -134,7 +134,7 @@ def _link_with_llvm(sources: Sequence[KernelSource], objects: Mapping[str, bytes
     try:
         tracker = builder.link(_jit(), f"mace{next(_library_numbers)}")
     except RuntimeError as error:
-        raise KernelError(f"The object code of {_some_names(sources)} cannot be loaded: {error}") from error
+        raise KernelError(f"the object code of {_some_names(sources)} cannot be loaded: {error}") from error
     _keep_for_ever(tracker)
     return {source.symbol: int(tracker[source.symbol]) for source in sources}
 
@@ -150,7 +150,7 @@ def _addresses(source: KernelSource, image: bytes) -> dict[str, int]:
     found = {name: address for name in names if (address := c_function(name)) is not None}
     absent = sorted(names - found.keys())
     if exact and absent:
-        raise KernelError(f"Kernel '{source.symbol}' calls '{', '.join(absent)}', which this system does not have.")
+        raise KernelError(f"kernel '{source.symbol}' calls '{', '.join(absent)}', which this system does not have")
     return found
 
 

@@ -81,7 +81,7 @@ def _inline(text: str, name: str) -> str:
     )
     if count != 1:
         raise KernelError(
-            f"numba's code for '{name}' has a form that is not known here; please report this numba version."
+            f"numba's code for '{name}' has a form that is not known here; please report this numba version"
         )
     return marked
 

@@ -90,7 +90,7 @@ def _source(module: str) -> bytes:
     loaded = sys.modules.get(module)
     spec = loaded.__spec__ if loaded is not None else importlib.util.find_spec(module)
     if spec is None or spec.origin is None or not spec.has_location:
-        raise KernelError(f"The kernel module '{module}' is not a source file, so its kernels cannot be compiled.")
+        raise KernelError(f"the kernel module '{module}' is not a source file, so its kernels cannot be compiled")
     return Path(spec.origin).read_bytes()
 
 
@@ -111,7 +111,7 @@ def _literal(module: str, content: bytes, wanted: str) -> Any:
     try:
         return ast.literal_eval(value)
     except ValueError as error:
-        raise KernelError(f"{wanted} of {module} is not a literal.") from error
+        raise KernelError(f"{wanted} of {module} is not a literal") from error
 
 
 def _build(module: str, function: str, specialisation: tuple[tuple[str, str], ...], target: Target) -> str:
@@ -120,7 +120,7 @@ def _build(module: str, function: str, specialisation: tuple[tuple[str, str], ..
     symbol = kernel_symbol(module, function, dict(specialisation))
     factory = getattr(importlib.import_module(module), function, None)
     if factory is None:
-        raise KernelError(f"The kernel module '{module}' has no function '{function}'.")
+        raise KernelError(f"the kernel module '{module}' has no function '{function}'")
     words = _layout(module, function, dict(specialisation))
     if words is not None:
         _check_words(module, function, words)
@@ -145,4 +145,4 @@ def _check_words(module: str, function: str, words: WordLayout) -> None:
             case _:
                 continue
         if beyond:
-            raise KernelError(f"The kernel '{function}' of {module} reads word {index}, and has {words.fixed}.")
+            raise KernelError(f"the kernel '{function}' of {module} reads word {index}, and has {words.fixed}")

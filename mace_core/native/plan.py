@@ -96,21 +96,21 @@ class NativePlan:
         for index, step in enumerate(self.steps):
             label = f"Step {index} ({step.name or 'unnamed'})"
             if step.kernel == 0:
-                raise ProviderBugError(f"{label} has no kernel.")
+                raise ProviderBugError(f"{label} has no kernel")
             if not 0 <= step.args <= len(self.words):
                 raise ProviderBugError(
-                    f"{label}: argument index {step.args} is outside the plan's {len(self.words)} words."
+                    f"{label}: argument index {step.args} is outside the plan's {len(self.words)} words"
                 )
             if step.piece < 0:
-                raise ProviderBugError(f"{label}: pieces of {step.piece} units are not possible.")
+                raise ProviderBugError(f"{label}: pieces of {step.piece} units are not possible")
             if step.extent < 0 or not 1 <= step.chunks < 2**31 or step.extent * step.chunks >= 2**63:
-                raise ProviderBugError(f"{label}: {step.extent} units in {step.chunks} chunks is not possible.")
+                raise ProviderBugError(f"{label}: {step.extent} units in {step.chunks} chunks is not possible")
         if len(self.control_words) and not 0 <= self.control_words.min() <= self.control_words.max() < len(self.words):
-            raise ProviderBugError("A control word of a plan does not exist.")
+            raise ProviderBugError("a control word of a plan does not exist")
         if len(self.relocations):
             word, slot = self.relocations[:, 0], self.relocations[:, 1]
             if word.min() < 0 or word.max() >= len(self.words) or slot.min() < 0:
-                raise ProviderBugError("A relocation of a plan names a word or a slot that does not exist.")
+                raise ProviderBugError("a relocation of a plan names a word or a slot that does not exist")
 
 
 class PlanInstance:
@@ -163,9 +163,9 @@ class PlanInstance:
             BaseException: what a signal handler raised (KeyboardInterrupt), in the main thread.
         """
         if self._running:
-            raise ProviderBugError("A plan instance was asked to run while it runs; use one instance for each request.")
+            raise ProviderBugError("a plan instance was asked to run while it runs; use one instance for each request")
         if len(bases) != self._slots:
-            raise ProviderBugError(f"The plan has {self._slots} base slots, {len(bases)} addresses were given.")
+            raise ProviderBugError(f"the plan has {self._slots} base slots, {len(bases)} addresses were given")
         self._running = True
         try:
             self._bases[:] = bases.tolist() if isinstance(bases, np.ndarray) else bases  # type: ignore[assignment]
@@ -207,7 +207,7 @@ class PlanInstance:
         raised = self._attention.take() if self._attention is not None else None
         if raised is not None:
             raise raised
-        raise CancelledError("The run was cancelled.")
+        raise CancelledError("the run was cancelled")
 
     def timings(self) -> list[tuple[int, int, int]]:
         """(step index, start, end) of the last profiled run, in nanoseconds of a monotonic clock."""

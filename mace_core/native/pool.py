@@ -59,11 +59,11 @@ class ThreadPool:
     ) -> None:
         count = default_threads(processors=processors) if threads is None else threads
         if count < 1:
-            raise UsageError(f"A thread pool needs at least 1 thread, not {count}.")
+            raise UsageError(f"a thread pool needs at least 1 thread, not {count}")
         target = host_target()
         self.parking = ("futex" if has_futex(target) else "semaphore") if parking is None else parking
         if self.parking not in ("futex", "semaphore") or (self.parking == "futex" and not has_futex(target)):
-            raise UsageError(f"Workers cannot park by '{self.parking}' on {target.triple}.")
+            raise UsageError(f"workers cannot park by '{self.parking}' on {target.triple}")
         self._wanted = min(count, MAX_THREADS)
         self.processors = processors
         self._team = _Team(processors)

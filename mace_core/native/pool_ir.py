@@ -97,7 +97,7 @@ unpark:
   %parked.old = atomicrmw and ptr %parked.at, i64 %unbit seq_cst
   br label %fresh
 
-fresh:                      ; start counting idle time anew
+fresh:                      ; start counting idle time again
   br label %look
 
 look:

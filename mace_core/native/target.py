@@ -95,12 +95,12 @@ def _host_target(mask: str) -> Target:
     )
     if mask not in masks:
         known = ", ".join(sorted(masks))
-        raise UsageError(f"MACE_CPU_FEATURES (or the mask) '{mask}' is not known for {triple}; use one of: {known}.")
+        raise UsageError(f"MACE_CPU_FEATURES (or the mask) '{mask}' is not known for {triple}; use one of: {known}")
     cpu, features = masks[mask]
     missing = [] if arm else sorted(set(features) - present)
     if missing:
         raise UsageError(
-            f"The mask '{mask}' needs {', '.join(missing)}, which this processor does not have; choose a lower one."
+            f"the mask '{mask}' needs {', '.join(missing)}, which this processor does not have; choose a lower one"
         )
     return make_target(triple, cpu, frozenset(features), "")
 
@@ -168,7 +168,7 @@ def foreign_target(architecture: str) -> Target:
         return make_target("aarch64-unknown-linux-gnu", "generic", frozenset(("neon", "fp-armv8")), "")
     if architecture == "x86_64":
         return make_target("x86_64-unknown-linux-gnu", "x86-64", frozenset(_X86_SSE2), "")
-    raise UsageError(f"No foreign target '{architecture}'; use 'aarch64' or 'x86_64'.")
+    raise UsageError(f"no foreign target '{architecture}'; use 'aarch64' or 'x86_64'")
 
 
 def make_target(triple: str, cpu: str, features: frozenset[str], attributes: str) -> Target:

@@ -64,7 +64,7 @@ def _badness(found: Validation, layer: Layer) -> tuple[bool, float]:
 
 
 def as_data(found: Validation) -> dict[str, Any]:
-    """Everything, ready for JSON: what is no number there (NaN, infinities) is text."""
+    """Everything, ready for JSON: what is not a number there (NaN, infinities) is text."""
     first = found.first
     data = asdict(found)
     data["good"] = found.is_good

@@ -84,7 +84,7 @@ class Validation:
 
     def diverges(self, layer: Layer, difference: Difference | None) -> bool:
         """Whether a difference of a value is larger than allowed, and than rounding explains (with a tolerance of 0
-        rounding is no excuse)."""
+        rounding is not an excuse)."""
         return self._is_large(difference) and not self._is_noise(layer, difference)
 
     def only_noise(self) -> list[Layer]:
@@ -286,7 +286,7 @@ class _Work:
         if layer is None:
             wrong = [o for o in done.outputs if done.diverges(o, o.difference)]
             if wrong:
-                more = "" if done.layers else "; --layers tells which node is the first"
+                more = "" if done.layers else "; --layers shows which node is the first"
                 if done.layers:
                     more = ", though every value on the way agrees: what the device fuses is wrong"
                 return f"output '{wrong[0].output}' differs from {done.against} by more than {allowed}{more}"

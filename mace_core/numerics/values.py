@@ -72,7 +72,7 @@ def values_by_onnxruntime(graph: Graph, feeds: Mapping[str, Any]) -> dict[str, A
     try:
         import onnxruntime
     except ImportError:
-        raise UsageError("onnxruntime is not installed: 'pip install onnxruntime' brings it.") from None
+        raise UsageError("onnxruntime is not installed: 'pip install onnxruntime' brings it") from None
     from mace_core.frontend.onnx.export import to_onnx
 
     settings = onnxruntime.SessionOptions()
@@ -85,7 +85,7 @@ def values_by_onnxruntime(graph: Graph, feeds: Mapping[str, Any]) -> dict[str, A
         results = session.run(names, dict(feeds))
     except Exception as error:  # onnxruntime raises classes of its own, all derived from Exception alone
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UsageError(f"onnxruntime cannot run this model ({first}): compare with another device.") from error
+        raise UsageError(f"onnxruntime cannot run this model ({first}): compare with another device") from error
     return dict(zip(names, results, strict=True))
 
 

@@ -27,7 +27,7 @@ def expect_rank(ctx: NodeContext, index: int, rank: int, what: str) -> Ints:
 
 
 def expect_one(ctx: NodeContext, index: int, what: str) -> None:
-    """Refuse an input, where given, that is no single element."""
+    """Refuse an input, where given, that is not a single element."""
     expect(ctx, index, (), (1,), what=what)
 
 

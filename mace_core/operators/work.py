@@ -22,7 +22,7 @@ def work_limit() -> int:
     """Elementary operations that one node may take: multiply-accumulates, or elements that are written or looked at.
 
     Raises:
-        UsageError: if the environment variable is no positive number.
+        UsageError: if the environment variable is not a positive number.
     """
     given = os.environ.get(WORK_LIMIT_VARIABLE, "").strip()
     if not given:
@@ -32,7 +32,7 @@ def work_limit() -> int:
     except ValueError:
         limit = math.nan
     if not limit >= 1:
-        raise UsageError(f"{WORK_LIMIT_VARIABLE} must be a positive number of operations, such as 1e12, not '{given}'.")
+        raise UsageError(f"{WORK_LIMIT_VARIABLE} must be a positive number of operations, such as 1e12, not '{given}'")
     return int(limit) if math.isfinite(limit) else 1 << 200
 
 

@@ -89,7 +89,7 @@ class FoldConstants(GraphPass):
         """Compute nodes as one graph; where that fails, each by itself, and those that fail again never more."""
         ready: set[Value] = set()
         batch: list[Node] = []
-        for node in nodes:  # a node that is too dear keeps its readers too
+        for node in nodes:  # a node that is too expensive keeps its readers too
             if all(value is None or value.constant is not None or value in ready for value in node.inputs):
                 batch.append(node)
                 ready.update(value for value in node.outputs if value is not None)

@@ -173,12 +173,12 @@ class Backend(ABC):
         """Restore a group.  The core has checked the blob's integrity and key.
 
         Raises:
-            UnsupportedError: if the blob cannot be used after all; the core compiles anew.
+            UnsupportedError: if the blob cannot be used after all; the core compiles again.
         """
         raise TypeError(f"{type(self).__name__} does not restore blobs")
 
     def serialize_parts(self, compiled: Sequence[CompiledSubgraph]) -> Sequence[bytes | memoryview] | None:
-        """As :meth:`serialize`, in parts that make up the blob one behind the other, so that large ones need not be
+        """As :meth:`serialize`, in parts that form the blob when concatenated, so that large ones need not be
         copied.  The core calls this one; the default gives the single part that :meth:`serialize` makes."""
         blob = self.serialize(compiled)
         return None if blob is None else (blob,)

@@ -1,4 +1,4 @@
-"""What observers are told: plain frozen data that keeps nothing of a session alive."""
+"""What observers receive: plain frozen data that keeps nothing of a session alive."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 A plugin implements any of them as functions of the same name and argument names (leaving arguments out is fine), marked
 with `hookimpl`, in a module or class that it names under the entry-point group ``mace.hooks``.  A provider class may
-carry them too: they take part from the moment the provider is loaded.  Observers (``mace_on_…``) are told of things and
+carry them too: they take part from the moment the provider is loaded.  Observers (``mace_on_…``) are notified and
 can change nothing; what they raise is logged.
 """
 

@@ -25,7 +25,7 @@ class Inventory:
 
     Attributes:
         devices: all devices, virtual and compile-only ones included: accelerators, then CPUs, then the reference.
-        missing: per provider, what it looked for in vain; a probe that raised is told here too.
+        missing: per provider, what it looked for in vain; a probe that raised is listed here too.
         failures: plugins that could not be loaded.
     """
 

@@ -187,7 +187,7 @@ class Registry:
             PluginError: if the class does not keep to the contract.
         """
         if not isinstance(provider_class, type):
-            raise PluginError(f"{provider_class!r} is no class: register a subclass of ExecutionProvider")
+            raise PluginError(f"{provider_class!r} is not a class: register a subclass of ExecutionProvider")
         name = getattr(provider_class, "name", None)
         if not isinstance(name, str) or not name:
             raise PluginError(f"{provider_class!r} has no name: set `name` to what users shall write")

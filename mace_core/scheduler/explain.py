@@ -88,7 +88,7 @@ class Explanation:
         refused: devices not used, with the reason.
         virtual: devices used that are a simulator, an emulation or a stand-in, with what they are.
         free_inputs: inputs with free dimensions, as the model declares them.
-        compile_per_shape: devices used that compile anew for another shape of those; the others only plan it.
+        compile_per_shape: devices used that compile again for another shape of those; the others only plan it.
         preparations: what the session's devices compiled or took from the cache so far, in order.
         notes: by device in use, what its provider wants read about how it was opened.
     """

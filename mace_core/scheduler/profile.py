@@ -110,7 +110,7 @@ def _checked(callback: str, name: object, source: object) -> tuple[str, tuple[st
     """Name and source nodes of a step as a provider tells them.
 
     Raises:
-        TypeError: if they are something else; the provider, which is called, is told.
+        TypeError: if they are something else; the provider, which made the call, gets the error.
     """
     if not isinstance(name, str):
         raise TypeError(f"{callback} was given {name!r} for the name of a step")

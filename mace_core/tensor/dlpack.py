@@ -143,7 +143,7 @@ def _capsule(given: Any) -> Any:
 def _take_over(capsule: Any) -> npt.NDArray[Any]:
     known = next((form for form in _FORMS if _is_valid(capsule, form[0])), None)
     if known is None:
-        raise TypeError("what its __dlpack__ gives is no unused DLPack capsule")
+        raise TypeError("what its __dlpack__ gives is not an unused DLPack capsule")
     name, used, form = known
     managed = form.from_address(_pointer(capsule, name))
     if isinstance(managed, _ManagedVersioned) and managed.major != _MAJOR_VERSION:

@@ -109,7 +109,7 @@ class DType(enum.Enum):
         try:
             return cls[label.upper()]
         except KeyError:
-            raise ValueError(f"'{label}' is no element type; known are {', '.join(d.label for d in cls)}") from None
+            raise ValueError(f"'{label}' is not an element type; known are {', '.join(d.label for d in cls)}") from None
 
 
 _BITS: dict[DType, int] = {

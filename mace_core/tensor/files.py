@@ -51,13 +51,13 @@ def open_bytes(path: Path, *, mmap: bool, what: str = "model file") -> FileBytes
                 return FileBytes(path, np.frombuffer(mapped, np.uint8), identity)
             content = file.read()
     except FileNotFoundError as error:
-        raise ModelNotFoundError(f"The {what} '{path}' does not exist.", path) from error
+        raise ModelNotFoundError(f"the {what} '{path}' does not exist", path) from error
     except OSError as error:
-        raise model_file_error(f"The {what} '{path}' cannot be read: {error}.", error, path) from error
+        raise model_file_error(f"the {what} '{path}' cannot be read: {error}", error, path) from error
     except ValueError as error:
-        raise ModelError(f"The {what} '{path}' cannot be read: {error}.") from error
+        raise ModelError(f"the {what} '{path}' cannot be read: {error}") from error
     if not content:
-        raise ModelError(f"The {what} '{path}' is empty.")
+        raise ModelError(f"the {what} '{path}' is empty")
     return FileBytes(path, np.frombuffer(content, np.uint8), identity)
 
 

@@ -41,13 +41,13 @@ def light_model_path(name: str) -> Path:
         UsageError: for an unknown name, or where the library does not ship it.
     """
     if name not in LIGHT_MODELS:
-        raise UsageError(f"'{name}' is no light model; known are {', '.join(LIGHT_MODELS)}.")
+        raise UsageError(f"'{name}' is not a light model; known are {', '.join(LIGHT_MODELS)}")
     spec = find_spec("onnx")
     if spec is None or spec.origin is None:
-        raise UsageError("The onnx library is not installed: 'pip install onnx' brings the light models.")
+        raise UsageError("the onnx library is not installed: 'pip install onnx' brings the light models")
     path = Path(spec.origin).parent / "backend" / "test" / "data" / "light" / f"light_{name}.onnx"
     if not path.is_file():
-        raise UsageError(f"The installed onnx library does not ship {path.name}: 'pip install onnx>=1.17' does.")
+        raise UsageError(f"the installed onnx library does not ship {path.name}: 'pip install onnx>=1.17' does")
     return path
 
 

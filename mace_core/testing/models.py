@@ -257,7 +257,7 @@ def find_packaged_model(distribution: str, relative: str) -> Path:
     try:
         files = importlib.metadata.files(distribution)
     except importlib.metadata.PackageNotFoundError:
-        raise UsageError(f"The package {distribution} is not installed: '{command}' brings {relative}.") from None
+        raise UsageError(f"the package {distribution} is not installed: '{command}' brings {relative}") from None
     for file in files or ():
         if file.as_posix().endswith("/" + relative):
             path = Path(str(file.locate()))
@@ -265,5 +265,5 @@ def find_packaged_model(distribution: str, relative: str) -> Path:
                 return path
     version = importlib.metadata.version(distribution)
     raise UsageError(
-        f"The installed {distribution} {version} has no file {relative}: '{command} --upgrade' may bring one that has."
+        f"the installed {distribution} {version} has no file {relative}: '{command} --upgrade' may bring one that has"
     )

@@ -88,7 +88,7 @@ def test_it_names_operators_that_nobody_runs(tmp_path: Path) -> None:
     nodes = [helper.make_node(op, [a], [b], domain="acme") for op, a, b in (("Foo", "x", "t"), ("Foo", "t", "y"))]
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("acme", 1)]
     path = save(tmp_path / "m.onnx", nodes, [value("x", [2])], [value("y", [2])], opset_imports=opsets)
-    assert "acme.Foo (2 nodes) is no operator that is known here" in texts(path, Severity.ERROR)
+    assert "acme.Foo (2 nodes) is not an operator that is known here" in texts(path, Severity.ERROR)
     assert inspect_model(path).operators == {"acme.Foo": 2}
 
 
@@ -175,7 +175,7 @@ def test_bodies_of_control_flow_count(tmp_path: Path) -> None:
     assert not [p for p in found.problems if "nothing reads" in p.text]
 
 
-@pytest.mark.parametrize("content", [b"", b"nonsense that is no model", b"\x08\x08" + b"\xff" * 40])
+@pytest.mark.parametrize("content", [b"", b"nonsense that is not a model", b"\x08\x08" + b"\xff" * 40])
 def test_what_is_no_model_is_a_model_error(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "m.onnx"
     path.write_bytes(content)

@@ -74,7 +74,7 @@ def test_a_declined_node_in_the_middle_runs_on_the_cpu(device: str) -> None:
     else:
         assert not crossings
     assert "(virtual" in str(placement)
-    assert placement.fallback_count == 0, "the cpu was named: it is no fallback"
+    assert placement.fallback_count == 0, "the cpu was named: it is not a fallback"
 
 
 def test_strict_refuses_naming_the_node_and_the_reason(device: str) -> None:

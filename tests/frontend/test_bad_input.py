@@ -22,13 +22,13 @@ def outcome(content: bytes) -> str:
         load_model(content)
     except ModelError as error:
         message = str(error)
-        assert message.endswith((".", "pip install -U onnx")) and "\n" not in message and len(message) <= 1000, message
+        assert not message.endswith(".") and "\n" not in message and len(message) <= 1000, message
         return message
     return "ok"
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"There is no model file '.*nowhere\.onnx'\."):
+    with pytest.raises(ModelError, match=r"there is no model file '.*nowhere\.onnx'"):
         load_model(tmp_path / "nowhere.onnx")
 
 
@@ -40,7 +40,7 @@ def test_a_folder(tmp_path: Path) -> None:
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "m.onnx")
-    with pytest.raises(ModelError, match="no regular file"):
+    with pytest.raises(ModelError, match="not a regular file"):
         load_model(tmp_path / "m.onnx")
 
 
@@ -76,7 +76,7 @@ def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
 def test_text_and_other_formats_are_not_recognised(tmp_path: Path) -> None:
     for content in (b"hello, world\n" * 50, b"\x1c\0\0\0TFL3" + bytes(100), b"PK\3\4" + bytes(100), bytes(100)):
         with pytest.raises(
-            ModelError, match=r"No frontend recognises the model given as bytes; installed frontends: .*onnx"
+            ModelError, match=r"no frontend recognises the model given as bytes; installed frontends: .*onnx"
         ):
             load_model(content)
         path = tmp_path / "m.onnx"

@@ -129,7 +129,7 @@ def test_empty_names_files_and_folders(tmp_path: Path) -> None:
     (tmp_path / "saved" / "saved_model.pb").touch()
     with pytest.raises(ModelError, match="SavedModel: convert it with tf2onnx"):
         load_model(tmp_path / "saved")
-    with pytest.raises(ModelError, match=r"Did you mean '.*empty\.onnx'"):
+    with pytest.raises(ModelError, match=r"did you mean '.*empty\.onnx'"):
         load_model(tmp_path / "emtpy.onnx")
 
 

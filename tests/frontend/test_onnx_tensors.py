@@ -238,7 +238,7 @@ def test_a_link_that_leads_outside_is_refused(external: Path) -> None:
         ({"location": "weights.bin", "offset": "100"}, "needs bytes 100 to 500 of .* which has 464"),
         ({"location": "weights.bin", "offset": "-4"}, "needs bytes -4"),
         ({"location": "weights.bin", "length": "10"}, "takes 400 bytes but declares 10"),
-        ({"location": "weights.bin", "offset": "six"}, "no number"),
+        ({"location": "weights.bin", "offset": "six"}, "not a number"),
         ({"offset": "6"}, "no location"),
         ({"location": "."}, "missing or no file"),
         ({"location": "a\0b"}, "NUL"),

@@ -128,7 +128,7 @@ def test_a_model_that_can_not_be_read_leaves_no_entry(tmp_path: Path, cache: Che
     path.write_bytes(b"\x08\x01garbage")
     with pytest.raises(ModelError):
         load_cached(path, cache, Optimiser(), "1")
-    with pytest.raises(ModelError, match="There is no model file"):
+    with pytest.raises(ModelError, match="there is no model file"):
         load_cached(tmp_path / "gone.onnx", cache, Optimiser(), "1")
     assert cache.entries() == []
 

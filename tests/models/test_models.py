@@ -70,7 +70,7 @@ def test_a_seed_decides_every_weight() -> None:
 
 
 def test_an_unknown_light_model_is_named_with_the_known_ones() -> None:
-    with pytest.raises(UsageError, match=r"'lenet' is no light model; known are bvlc_alexnet, densenet121"):
+    with pytest.raises(UsageError, match=r"'lenet' is not a light model; known are bvlc_alexnet, densenet121"):
         models.light_model("lenet")
 
 
@@ -91,7 +91,7 @@ def test_a_missing_package_is_reported_with_the_command_that_brings_it() -> None
 
 
 def test_a_missing_file_is_reported_with_the_installed_version() -> None:
-    with pytest.raises(UsageError, match=r"The installed numpy \S+ has no file weights\.onnx"):
+    with pytest.raises(UsageError, match=r"the installed numpy \S+ has no file weights\.onnx"):
         models.find_packaged_model("numpy", "weights.onnx")
 
 

@@ -163,7 +163,7 @@ define void @calls_system(ptr %args, i64 %begin, i64 %end, i64 %chunk) {
 
 class TestRefusal:
     def test_a_forbidden_symbol_is_named(self) -> None:
-        with pytest.raises(KernelError, match="Kernel 'calls_system' refers to 'system', which kernels may not call"):
+        with pytest.raises(KernelError, match="kernel 'calls_system' refers to 'system', which kernels may not call"):
             load(KernelSource("calls_system", "forbidden", lambda target: CALLS_SYSTEM))
 
     def test_a_symbol_that_nobody_has_is_an_error_and_no_crash(self) -> None:

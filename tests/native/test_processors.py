@@ -66,7 +66,7 @@ class TestKinds:
             (tmp_path / "sys/devices" / name).mkdir()
             (tmp_path / "sys/devices" / name / "cpus").write_text(f"{text}\n")
         assert processor_kinds(tmp_path) == ({2, 3, 5, 6, 7}, {0, 1, 4})
-        assert describe_kinds(tmp_path) == "frugal 2-3, 5-7, fast 0-1, 4"
+        assert describe_kinds(tmp_path) == "efficient 2-3, 5-7, fast 0-1, 4"
 
     @pytest.mark.parametrize("values", [[], [None, None]])
     def test_a_system_that_does_not_tell(self, tmp_path: Path, values: list[int | None]) -> None:

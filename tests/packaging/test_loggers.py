@@ -12,7 +12,7 @@ FOLDERS = [ROOT / "mace_core", *sorted(ROOT.glob("plugins/*/mace_*")), ROOT / "e
 
 
 def logger_names(source: str) -> list[str | None]:
-    """The name each call of ``getLogger`` is given; None where it is no literal."""
+    """The name each call of ``getLogger`` is given; None where it is not a literal."""
     names: list[str | None] = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("getLogger"):

@@ -88,7 +88,7 @@ def test_bytes_that_are_no_model_are_a_value_error() -> None:
 
 def test_a_missing_model_is_a_file_not_found_error(tmp_path: Path) -> None:
     path = tmp_path / "absent.onnx"
-    with pytest.raises(FileNotFoundError, match="There is no model file") as caught:
+    with pytest.raises(FileNotFoundError, match="there is no model file") as caught:
         mace.Session(path)
     assert isinstance(caught.value, errors.ModelError)
     assert (caught.value.errno, caught.value.filename) == (errno.ENOENT, str(path))

@@ -103,7 +103,7 @@ def test_a_message_that_is_no_sentence_is_noticed(message: str) -> None:
 
 
 def test_a_good_message_is_not_objected_to() -> None:
-    assert not faults("Model '/tmp/model.onnx': initializer 'w' has a negative size in its shape [-1].")
+    assert not faults("model '/tmp/model.onnx': initializer 'w' has a negative size in its shape [-1]")
     assert not faults("'/tmp/model.onnx': no device runs these nodes:\n  node 'a' (X): cpu:0: no kernel")
 
 

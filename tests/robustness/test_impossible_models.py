@@ -100,7 +100,7 @@ def test_a_scale_that_is_none_is_refused(scale: float) -> None:
         (helper.make_node("Softmax", ["x"], ["y"], axis=7, name="n"), "axis 7 does not exist"),
         (helper.make_node("Cast", ["x"], ["y"], to=99, name="n"), "no element type of number 99"),
         (helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[0, 3], name="n"), "must be from 1"),
-        (helper.make_node("Transpose", ["x"], ["y"], perm=[0, 0, 1, 2], name="n"), "no permutation"),
+        (helper.make_node("Transpose", ["x"], ["y"], perm=[0, 0, 1, 2], name="n"), "not a permutation"),
         (helper.make_node("Flatten", ["x"], ["y"], axis=9, name="n"), "9"),
         (helper.make_node("Concat", ["x", "x"], ["y"], axis=-9, name="n"), "axis -9 does not exist"),
     ],
@@ -146,7 +146,7 @@ class Broken:
 
 def test_an_object_that_fails_to_become_an_array_is_named() -> None:
     made = model([helper.make_node("Neg", ["x"], ["y"])], {"x": (F32, ["n"])}, {"y": F32})
-    with pytest.raises(mace.errors.InputError, match="input 'x' is no array: no array today"):
+    with pytest.raises(mace.errors.InputError, match="input 'x' is not an array: no array today"):
         run(made, {"x": Broken()})
 
 

@@ -215,5 +215,5 @@ def test_what_is_stored_in_one_mode_is_not_used_in_the_other(tmp_path: Path) -> 
 @pytest.mark.parametrize("text", ["xx", "100", "-1"])
 def test_a_pattern_that_is_no_byte_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, text)
-    with pytest.raises(UsageError, match=f"{VARIABLE}={text} is no byte"), mace.Session(chain_over_two_devices()):
+    with pytest.raises(UsageError, match=f"{VARIABLE}={text} is not a byte"), mace.Session(chain_over_two_devices()):
         pass

@@ -21,11 +21,11 @@ KNOWN_DIFFERENCES = {
     "test_bernoulli_double_expanded": "random",
     "test_bernoulli_seed": "random",
     "test_bernoulli_seed_expanded": "random",
-    "test_flexattention_score_mod": "nested graphs of an op that is no control flow",
-    "test_flexattention_prob_mod": "nested graphs of an op that is no control flow",
-    "test_flexattention_causal_mask": "nested graphs of an op that is no control flow",
-    "test_flexattention_soft_cap": "nested graphs of an op that is no control flow",
-    "test_flexattention_relative_positional": "nested graphs of an op that is no control flow",
+    "test_flexattention_score_mod": "nested graphs of an op that is not control flow",
+    "test_flexattention_prob_mod": "nested graphs of an op that is not control flow",
+    "test_flexattention_causal_mask": "nested graphs of an op that is not control flow",
+    "test_flexattention_soft_cap": "nested graphs of an op that is not control flow",
+    "test_flexattention_relative_positional": "nested graphs of an op that is not control flow",
 }
 
 

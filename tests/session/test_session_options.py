@@ -127,7 +127,7 @@ class TestTheProvidersHere:
         ({"other": {"level": 3}}, r"'other' \(level\), which is not in use"),
         ({"other:0": {"level": 3}}, r"'other:0' \(level\), which is not in use"),
         ({"picky:7": {}}, r"no device 'picky:7'"),
-        ({"nobody": {}}, r"'nobody', which is no provider here"),
+        ({"nobody": {}}, r"'nobody', which is not a provider here"),
     ],
 )
 def test_options_of_devices_that_are_not_in_use_are_looked_at_too(

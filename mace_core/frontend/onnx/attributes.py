@@ -96,11 +96,11 @@ def plain_value(proto: onnx.AttributeProto, kind: AttributeKind, reader: TensorR
             return _type(proto.tp, label, where)
         case AttributeKind.TYPES:
             return tuple(_type(t, label, where) for t in proto.type_protos)
-    raise ValueError(f"{kind.name} is no plain kind")
+    raise ValueError(f"{kind.name} is not a plain kind")
 
 
 def _type(proto: onnx.TypeProto, label: str, where: str) -> Any:
     found = import_type(proto, f"{label}: {where}")
     if found is None:
-        raise ModelError(f"{label}: {where} is a type that does not say which.")
+        raise ModelError(f"{label}: {where} is a type that does not say which")
     return found

@@ -99,11 +99,11 @@ def save_onnx(
             model = _Exporter(types or {}, _ExternalPayloads(data, data_path.name)).model(graph)
             file.write(_serialised(model, target))
     except OSError as error:
-        raise ModelError(f"The model cannot be written to '{target}': {error}.") from error
+        raise ModelError(f"the model cannot be written to '{target}': {error}") from error
 
 
 class _ExternalPayloads:
-    """Writes large payloads to a file, one behind the other."""
+    """Writes large payloads to a file, one after another."""
 
     def __init__(self, file: BinaryIO, location: str) -> None:
         self._file = file
@@ -136,7 +136,7 @@ class _Exporter:
         imports = dict(graph.opset_imports)
         domains = {node.domain for g in _graphs(graph) for node in g.nodes}
         if not imports or ("" in domains and "" not in imports):
-            raise UsageError(f"Graph '{graph.name}' does not say which opset it is written for (opset_imports).")
+            raise UsageError(f"graph '{graph.name}' does not say which opset it is written for (opset_imports)")
         for domain in sorted(domains):
             imports.setdefault(domain, 1)
         self._node_names = {node.name for g in _graphs(graph) for node in g.nodes}
@@ -167,7 +167,7 @@ class _Exporter:
                     self._name(output, scopes)
         for value in graph.initializers.values():
             if value.constant is None:
-                raise ModelError(f"Initializer '{value.name}' of graph '{graph.name}' has no content.")
+                raise ModelError(f"initializer '{value.name}' of graph '{graph.name}' has no content")
             self._tensor(value.constant, proto.initializer.add(name=self._names[value]))
         for value in graph.inputs:
             self._value_info(value, self._names[value], proto.input.add())
@@ -239,7 +239,7 @@ class _Exporter:
     def _name(self, value: Value, scopes: tuple[set[str], ...]) -> None:
         """Give ``value`` its name, or one like it where that is taken already."""
         if value in self._names:
-            raise ModelError(f"'{value.name}' is defined twice.")
+            raise ModelError(f"'{value.name}' is defined twice")
         self._names[value] = self._free(value.name or "value", scopes)
 
     def _free(self, wanted: str, scopes: tuple[set[str], ...]) -> str:
@@ -265,7 +265,7 @@ class _Exporter:
     def _read(self, value: Value, reader: str, scopes: tuple[set[str], ...]) -> str:
         name = self._names.get(value)
         if name is None or not any(name in scope for scope in scopes):
-            raise ModelError(f"{reader} '{value.name}', which nothing defines there.")
+            raise ModelError(f"{reader} '{value.name}', which nothing defines there")
         return name
 
 
@@ -274,7 +274,7 @@ def _serialised(model: onnx.ModelProto, target: Path) -> bytes:
         return bytes(model.SerializeToString())
     except Exception as error:  # protobuf's implementations raise kinds of their own
         raise ModelError(
-            f"The model for '{target}' does not fit into one file ({error}): save it with external_data=True."
+            f"the model for '{target}' does not fit into one file ({error}): save it with external_data=True"
         ) from error
 
 

@@ -55,10 +55,10 @@ class OnnxFrontend(Frontend):
             content = model.SerializeToString()
         except Exception as error:  # protobuf's implementations raise kinds of their own
             raise ModelError(
-                f"The ModelProto cannot be serialised ({error}): save it with external data and load it from its path."
+                f"the ModelProto cannot be serialised ({error}): save it with external data and load it from its path"
             ) from error
         if not content:
-            raise ModelError("The ModelProto is empty.")
+            raise ModelError("the ModelProto is empty")
         return self._import(FileBytes(Path(), np.frombuffer(content, np.uint8)), path, mmap=True)
 
     def _import(self, content: FileBytes, path: Path | None, *, mmap: bool) -> Graph:
@@ -68,18 +68,18 @@ class OnnxFrontend(Frontend):
         from mace_core.frontend.onnx.importer import Importer
         from mace_core.frontend.onnx.tensors import TensorReader
 
-        label = f"Model '{path}'" if path is not None else "The model"
+        label = f"model '{path}'" if path is not None else "the model"
         try:
             model = onnx.ModelProto.FromString(strip(content.data.data))
         except WireError as error:
-            raise ModelError(f"{label} is damaged or no ONNX model: {error}.") from error
+            raise ModelError(f"{label} is damaged or no ONNX model: {error}") from error
         except DecodeError as error:
-            raise ModelError(f"{label} is damaged or no ONNX model: {str(error).rstrip('.')}.") from error
+            raise ModelError(f"{label} is damaged or no ONNX model: {str(error).rstrip('.')}") from error
         reader = TensorReader(label, content, path, mmap=mmap)
         try:
             graph = Importer(model, reader, label).build()
         except UnicodeDecodeError as error:
-            raise ModelError(f"{label} is damaged: a name in it is not UTF-8 ({error.reason}).") from error
+            raise ModelError(f"{label} is damaged: a name in it is not UTF-8 ({error.reason})") from error
         except ModelFileError as error:
             error.message = _tidy(error.message)
             raise

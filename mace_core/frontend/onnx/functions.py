@@ -34,7 +34,7 @@ class FunctionLibrary:
         for function in model.functions:
             key = self.key(function)
             if key in self._functions:
-                raise ModelError(f"{label} has two functions '{key[1]}' in domain '{key[0]}' (overload '{key[2]}').")
+                raise ModelError(f"{label} has two functions '{key[1]}' in domain '{key[0]}' (overload '{key[2]}')")
             self._functions[key] = function
             self._opsets[key] = {standard_domain(o.domain): o.version for o in function.opset_import}
         self._sizes: dict[FunctionKey, int] = {}
@@ -66,7 +66,7 @@ class FunctionLibrary:
         """The error for a model whose ``inlined`` come to too many nodes."""
         return UnsupportedModelError(
             f"{self._label} grows by more than {MAX_INLINED_NODES:,} nodes once its {inlined} inlined; "
-            "inline them in the file if that is what is meant."
+            "inline them in the file if that is what is meant"
         )
 
     def _size(self, function: onnx.FunctionProto, depth: int) -> int:
@@ -99,20 +99,18 @@ class FunctionLibrary:
         """
         key = self.key(function)
         if key in calls:
-            raise ModelError(
-                f"{self._label}: function '{key[1]}' calls itself (in {where}), which ONNX does not allow."
-            )
+            raise ModelError(f"{self._label}: function '{key[1]}' calls itself (in {where}), which ONNX does not allow")
         if len(calls) >= MAX_CALL_DEPTH:
-            raise UnsupportedModelError(f"{self._label}: functions call each other more than {MAX_CALL_DEPTH} deep.")
+            raise UnsupportedModelError(f"{self._label}: functions call each other more than {MAX_CALL_DEPTH} deep")
         for kind, given, declared in (
             ("inputs", len(call.input), len(function.input)),
             ("outputs", len(call.output), len(function.output)),
         ):
             if given > declared:
-                raise ModelError(f"{self._label}: {where} has {given} {kind}; the function has {declared}.")
+                raise ModelError(f"{self._label}: {where} has {given} {kind}; the function has {declared}")
         if len(set(function.input)) != len(function.input):
-            raise ModelError(f"{self._label}: function '{key[1]}' has two inputs of one name.")
+            raise ModelError(f"{self._label}: function '{key[1]}' has two inputs with the same name")
         known = {*function.attribute, *(a.name for a in function.attribute_proto)}
         for attribute in call.attribute:
             if attribute.name not in known:
-                raise ModelError(f"{self._label}: {where} gives an attribute '{attribute.name}' the function lacks.")
+                raise ModelError(f"{self._label}: {where} gives an attribute '{attribute.name}' the function lacks")

@@ -67,7 +67,7 @@ class Importer:
         """
         model = self._model
         if not model.HasField("graph"):
-            raise ModelError(f"{self._label} holds no graph: it is no ONNX model, or only a part of one.")
+            raise ModelError(f"{self._label} contains no graph: it is not an ONNX model, or only part of one")
         self._read_versions()
         for name in _node_names(model.graph):
             self._names.reserve_node(name)
@@ -92,7 +92,7 @@ class Importer:
         if model.ir_version > onnx.IR_VERSION:
             raise UnsupportedModelError(
                 f"{self._label} has ONNX IR version {model.ir_version}; the newest that the installed onnx package "
-                f"{onnx.__version__} knows is {onnx.IR_VERSION}. Upgrade the package with: pip install -U onnx"
+                f"{onnx.__version__} knows is {onnx.IR_VERSION}; upgrade it with: pip install -U onnx"
             )
         for entry in model.opset_import:
             domain = standard_domain(text(entry.domain))
@@ -100,16 +100,16 @@ class Importer:
             if newest is not None and entry.version > newest:
                 raise UnsupportedModelError(
                     f"{self._label} needs opset {entry.version} of domain '{domain or 'ai.onnx'}'; the newest that the "
-                    f"installed onnx package {onnx.__version__} knows is {newest}. "
-                    "Upgrade the package with: pip install -U onnx"
+                    f"installed onnx package {onnx.__version__} knows is {newest}; "
+                    "upgrade it with: pip install -U onnx"
                 )
             if entry.version < 1:
-                raise ModelError(f"{self._label} imports opset {entry.version} of domain '{domain or 'ai.onnx'}'.")
+                raise ModelError(f"{self._label} imports opset {entry.version} of domain '{domain or 'ai.onnx'}'")
             if self._opsets.setdefault(domain, entry.version) != entry.version:
-                raise ModelError(f"{self._label} imports two opset versions of domain '{domain or 'ai.onnx'}'.")
+                raise ModelError(f"{self._label} imports two opset versions of domain '{domain or 'ai.onnx'}'")
         if not self._opsets:
             if model.ir_version > NEWEST_IR_VERSION_WITHOUT_OPSETS:
-                raise ModelError(f"{self._label} does not say which opset it is written for: it may be truncated.")
+                raise ModelError(f"{self._label} does not say which opset it is written for: it may be truncated")
             self._opsets[""] = 1
 
     def _opset(self, domain: str, where: str) -> int:
@@ -118,7 +118,7 @@ class Importer:
             return version
         if domain in STANDARD_DOMAINS:
             raise ModelError(
-                f"{self._label}: {where} is of domain '{domain or 'ai.onnx'}', of which the model imports no opset."
+                f"{self._label}: {where} is of domain '{domain or 'ai.onnx'}', of which the model imports no opset"
             )
         self._opsets[domain] = 1  # many exporters forget custom domains; they have one version
         return 1
@@ -141,7 +141,7 @@ class Importer:
         for info in proto.output:
             found, value = place.scope.find(info.name)
             if not found or value is None:
-                raise ModelError(f"{self._label}: nothing computes the output '{info.name}' of graph '{proto.name}'.")
+                raise ModelError(f"{self._label}: nothing computes the output '{info.name}' of graph '{proto.name}'")
             graph.outputs.append(value)
         self._order(graph)
         return graph
@@ -156,7 +156,7 @@ class Importer:
 
     def _add_constant(self, name: str, constant: Any, place: _Place) -> None:
         if not name:
-            raise ModelError(f"{self._label}: an initializer of graph '{place.frame.graph.name}' has no name.")
+            raise ModelError(f"{self._label}: an initializer of graph '{place.frame.graph.name}' has no name")
         value = self._new_value(name, None, place)
         value.constant, value.type = constant, Value(name, constant=constant).type
         place.frame.graph.initializers[value.name] = value
@@ -169,7 +169,7 @@ class Importer:
                 graph.defaults[known.name] = self._default_type(known, declared)
             return
         if not info.name:
-            raise ModelError(f"{self._label}: an input of graph '{graph.name}' has no name.")
+            raise ModelError(f"{self._label}: an input of graph '{graph.name}' has no name")
         graph.inputs.append(self._new_value(info.name, info.type, place))
 
     def _default_type(self, value: Value, declared: ValueType | None) -> ValueType:
@@ -179,7 +179,7 @@ class Importer:
         if declared is None:
             return own
         if not isinstance(declared, TensorType) or declared.dtype is not own.dtype or not _fits(own, declared):
-            raise ModelError(f"{self._label}: the input '{value.name}' is {declared}, and its default is {own}.")
+            raise ModelError(f"{self._label}: the input '{value.name}' is {declared}, and its default is {own}")
         return declared
 
     def _define(self, name: str, types: dict[str, onnx.TypeProto], place: _Place) -> Value | None:
@@ -188,7 +188,7 @@ class Importer:
     def _new_value(self, name: str, type: onnx.TypeProto | None, place: _Place) -> Value:
         name = text(name)
         if name in place.scope.values:
-            raise ModelError(f"{self._label}: '{name}' is defined twice; every name may be defined only once.")
+            raise ModelError(f"{self._label}: '{name}' is defined twice; every name may be defined only once")
         inside_function = place.source is not None
         unique = self._names.value(place.prefix + name, place.frame, of_file=not inside_function)
         value = Value(unique, None if type is None else import_type(type, f"{self._label}: '{name}'"))
@@ -209,7 +209,7 @@ class Importer:
         try:
             graph.sort()
         except ValueError as error:
-            raise ModelError(f"{self._label}: {error}.") from error
+            raise ModelError(f"{self._label}: {error}") from error
 
     # --- nodes -------------------------------------------------------------------------------------------------------
 
@@ -225,7 +225,7 @@ class Importer:
         name = self._names.node(place.prefix + wanted, of_file=of_file)
         where = f"node '{name}' ({f'{domain}.{op_type}' if domain else op_type})"
         if not op_type:
-            raise ModelError(f"{self._label}: node '{name}' does not say which operator it is.")
+            raise ModelError(f"{self._label}: node '{name}' does not say which operator it is")
         inputs = [self._read_input(i, where, place) if i else None for i in proto.input]
         function = self._functions.find(domain, op_type, text(proto.overload))
         if function is not None:
@@ -251,7 +251,7 @@ class Importer:
     def _read_input(self, name: str, where: str, place: _Place) -> Value | None:
         found, value = place.scope.find(name)
         if not found:
-            raise ModelError(f"{self._label}: {where} reads '{name}', which nothing in the model defines.")
+            raise ModelError(f"{self._label}: {where} reads '{name}', which nothing in the model defines")
         return value
 
     def _attributes(self, proto: onnx.NodeProto, where: str, place: _Place) -> dict[str, Attribute]:
@@ -259,7 +259,7 @@ class Importer:
         for attribute in proto.attribute:
             name = text(attribute.name)
             if name in attributes:
-                raise ModelError(f"{self._label}: {where} has the attribute '{name}' twice.")
+                raise ModelError(f"{self._label}: {where} has the attribute '{name}' twice")
             bound = self._follow(attribute, where, place)
             if bound is not None:
                 attributes[name] = self._attribute(bound, name, where, place)
@@ -271,7 +271,7 @@ class Importer:
             return Bound(attribute, place.scope, place.bindings)
         if place.bindings is None:
             raise ModelError(
-                f"{self._label}: {where} refers to attribute '{attribute.ref_attr_name}' of a function, outside one."
+                f"{self._label}: {where} refers to attribute '{attribute.ref_attr_name}' of a function, outside one"
             )
         return place.bindings.get(text(attribute.ref_attr_name))
 
@@ -280,7 +280,7 @@ class Importer:
         proto = bound.proto
         kind = attribute_kind(proto)
         if kind is None:
-            raise ModelError(f"{self._label}: {where} has no value of a known kind.")
+            raise ModelError(f"{self._label}: {where} has no value of a known kind")
         value: Any
         if kind is AttributeKind.GRAPH:
             value = self._nested(proto.g, bound, place)
@@ -334,13 +334,13 @@ class Importer:
                 pending[formal] = actual
         results = [[self._define_in_body(o, pending, body) for o in node.output] for node in function.node]
         for formal in pending:
-            raise ModelError(f"{self._label}: the function of {where} does not compute its output '{formal}'.")
+            raise ModelError(f"{self._label}: the function of {where} does not compute its output '{formal}'")
         for node, values in zip(function.node, results, strict=True):
             self._add_node(node, values, body)
         for formal, actual in copies:
             original = scope.values[formal]
             if original is None:
-                raise ModelError(f"{self._label}: {where} returns its input '{formal}', which is left out.")
+                raise ModelError(f"{self._label}: {where} returns its input '{formal}', which the node omits")
             copy = self._names.node(f"{name}/Identity", of_file=False)
             place.frame.graph.nodes.append(Node("Identity", [original], [actual], name=copy, source=source))
 
@@ -358,9 +358,9 @@ class Importer:
         if domain in STANDARD_DOMAINS and self._schemas.same_operator(domain, op_type, wanted, version):
             return
         raise UnsupportedModelError(
-            f"{self._label}: {where} stands in function '{key[1]}', which is written for opset {wanted} of domain "
-            f"'{domain or 'ai.onnx'}', but the model for opset {version}, where '{op_type}' may mean something else. "
-            "Convert the model to one opset."
+            f"{self._label}: {where} is in function '{key[1]}', which is written for opset {wanted} of domain "
+            f"'{domain or 'ai.onnx'}', but the model for opset {version}, where '{op_type}' may mean something else; "
+            "convert the model to one opset"
         )
 
 

@@ -97,7 +97,7 @@ class SchemaChecker:
         if operator is None:
             raise UnsupportedModelError(
                 f"{self._label}: {where} uses the operator '{op_type}', which "
-                f"{f'domain {domain!r}' if domain else 'ONNX'} does not have at opset {version}."
+                f"{f'domain {domain!r}' if domain else 'ONNX'} does not have at opset {version}"
             )
         if not operator.inputs[0] <= inputs <= operator.inputs[1]:
             raise self._error(where, f"has {inputs} inputs; the operator takes {_span(*operator.inputs)}")
@@ -136,7 +136,7 @@ class SchemaChecker:
         return first is not None and second is not None and first.since_version == second.since_version
 
     def _error(self, where: str, problem: str) -> ModelError:
-        return ModelError(f"{self._label}: {where} {problem}.")
+        return ModelError(f"{self._label}: {where} {problem}")
 
 
 def _span(low: int, high: int) -> str:

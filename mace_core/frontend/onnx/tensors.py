@@ -118,9 +118,7 @@ class TensorReader:
             ModelError: if all those written out so far are larger than ``MAX_DENSE_BYTES``.
         """
         if values.dtype is DType.STRING:
-            raise UnsupportedModelError(
-                f"{self._label}: {where} is a sparse tensor of strings, which is not supported."
-            )
+            raise UnsupportedModelError(f"{self._label}: {where} is a sparse tensor of strings, which is not supported")
         check_rank(len(dims), f"{self._label}: {where}")
         size = math.prod(dims)
         taken = values.dtype.nbytes(size)
@@ -129,7 +127,7 @@ class TensorReader:
             others = f" after {self._dense_bytes - taken:,} for those before it" if self._dense_bytes > taken else ""
             raise UnsupportedModelError(
                 f"{self._label}: {where} takes {taken:,} bytes when written out{others}, "
-                f"more than the {MAX_DENSE_BYTES:,} that sparse initializers may."
+                f"more than the {MAX_DENSE_BYTES:,} that sparse initializers may"
             )
         dense = np.zeros(size, values.dtype.numpy)
         dense[_flat_places(indices.numpy(), dims)] = values.numpy().reshape(-1)
@@ -146,7 +144,7 @@ class TensorReader:
         if proto.HasField("segment"):
             place = payload_range(proto.segment.begin, proto.segment.end)
             if place is None or self._content is None:
-                raise UnsupportedModelError(f"{self._label}: {where} is stored in segments, which is not supported.")
+                raise UnsupportedModelError(f"{self._label}: {where} is stored in segments, which is not supported")
             used.append("raw_data")
         elif proto.HasField("raw_data") and (proto.raw_data or not used):
             used.append("raw_data")
@@ -186,7 +184,7 @@ class TensorReader:
             offset = int(entries.get("offset", "0"))
             declared = int(entries["length"]) if "length" in entries else None
         except ValueError as error:
-            raise self._error(where, f"has an external data offset or length that is no number: {error}") from error
+            raise self._error(where, f"has an external data offset or length that is not a number: {error}") from error
         size = dtype.nbytes(math.prod(proto.dims))
         if declared is not None and declared != size:
             raise self._error(where, f"takes {size} bytes but declares {declared} bytes of external data")
@@ -238,7 +236,7 @@ class TensorReader:
         return found
 
     def _error(self, where: str, problem: str) -> ModelError:
-        return ModelError(f"{self._label}: {where} {problem}.")
+        return ModelError(f"{self._label}: {where} {problem}")
 
 
 def _flat_places(indices: npt.NDArray[np.int64], dims: tuple[int, ...]) -> npt.NDArray[np.int64]:

@@ -25,7 +25,7 @@ def dtype_of(code: int, where: str) -> DType | None:
         return None
     found = _DTYPES.get(code)
     if found is None:
-        raise UnsupportedModelError(f"{where} has element type number {code}, which this version does not know.")
+        raise UnsupportedModelError(f"{where} has element type number {code}, which this version does not know")
     return found
 
 
@@ -36,7 +36,7 @@ def check_rank(rank: int, where: str) -> None:
         UnsupportedModelError: saying how many they may have.
     """
     if rank > MAX_RANK:
-        raise UnsupportedModelError(f"{where} has {rank} dimensions; at most {MAX_RANK} are supported.")
+        raise UnsupportedModelError(f"{where} has {rank} dimensions; at most {MAX_RANK} are supported")
 
 
 def import_type(proto: onnx.TypeProto, where: str) -> ValueType | None:
@@ -63,7 +63,7 @@ def import_type(proto: onnx.TypeProto, where: str) -> ValueType | None:
         key = dtype_of(proto.map_type.key_type, where)
         value = import_type(proto.map_type.value_type, where)
         return None if key is None or value is None else MapType(key, value)
-    raise UnsupportedModelError(f"{where} has a {kind.replace('_', ' ')}, which is not supported.")
+    raise UnsupportedModelError(f"{where} has a {kind.replace('_', ' ')}, which is not supported")
 
 
 def _import_shape(proto: onnx.TypeProto.Tensor, where: str) -> Shape | None:
@@ -77,7 +77,7 @@ def _import_shape(proto: onnx.TypeProto.Tensor, where: str) -> Shape | None:
             dims.append(dim.dim_value if dim.dim_value >= 0 else None)
         else:
             name = text(dim.dim_param) if kind == "dim_param" else ""
-            # Some exporters write "?" for "unknown": that is no name, and two of them need not be equal.
+            # Some exporters write "?" for "unknown": that is not a name, and two of them need not be equal.
             dims.append(name if name not in ("", "?") else None)
     return tuple(dims)
 

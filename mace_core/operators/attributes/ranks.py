@@ -119,7 +119,7 @@ def _column_to_image(ctx: NodeContext) -> None:
 def _transpose(ctx: NodeContext) -> None:
     order, rank = ctx.attr("perm"), len(ctx.shape(0))
     if order is not None and sorted(order) != list(range(rank)):
-        raise ShapeMismatchError(f"the attribute 'perm' is no permutation of {rank} axes: {_shown(order)}")
+        raise ShapeMismatchError(f"the attribute 'perm' is not a permutation of {rank} axes: {_shown(order)}")
 
 
 def _flatten(ctx: NodeContext) -> None:

@@ -106,9 +106,7 @@ def _settle(node: Node, label: str) -> None:
             node.attributes[name] = Attribute(attribute.kind, value)
     for name, rule in own.items():
         if rule.required and name not in node.attributes:
-            raise ModelError(
-                f"{label}: node '{shorten(node.name)}' ({node.qualified_op}) lacks the attribute '{name}'."
-            )
+            raise ModelError(f"{label}: node '{shorten(node.name)}' ({node.qualified_op}) lacks the attribute '{name}'")
 
 
 def _error(label: str, node: Node, name: str, value: Any, problem: str) -> ModelError:
@@ -117,5 +115,5 @@ def _error(label: str, node: Node, name: str, value: Any, problem: str) -> Model
         shown = f"{shown[:_LONGEST_SHOWN]}…"
     return ModelError(
         f"{label}: node '{shorten(node.name)}' ({node.qualified_op}) has the attribute '{name}' = {shown}; "
-        f"it {problem}. Mend the model or export it anew."
+        f"it {problem}; fix the model, or export it again"
     )

@@ -44,7 +44,7 @@ def custom_op(
         compiled: see above.
 
     Raises:
-        UsageError: for a domain of the standard, or a signature that is no operator's.
+        UsageError: for a domain of the standard, or a signature that is not an operator's.
     """
     names = tuple(outputs)
     if not domain or domain == "ai.onnx" or domain.startswith("ai.onnx."):

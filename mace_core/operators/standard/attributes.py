@@ -1,6 +1,6 @@
 """Attributes of ONNX's own operators.
 
-Most names mean the same wherever they occur, so they are told once; operators where one means something else follow.
+Most names mean the same wherever they occur, so they are listed once; operators where one means something else follow.
 """
 
 from __future__ import annotations

@@ -123,7 +123,7 @@ def transpose(ctx: NodeContext) -> Sequence[ValueType]:
     if order is None:
         return _same_dtype(ctx, shape[::-1])
     if sorted(order) != list(range(len(shape))):
-        raise ShapeMismatchError(f"perm {list(order)} is no permutation of {len(shape)} axes")
+        raise ShapeMismatchError(f"perm {list(order)} is not a permutation of {len(shape)} axes")
     return _same_dtype(ctx, tuple([shape[axis] for axis in order]))
 
 

@@ -188,7 +188,7 @@ def _argument_types(
             continue
         given = None if value is None else view.tensor_type(value)
         if given is None or given.shape is None:
-            raise ValueError("an input is no tensor of known rank")
+            raise ValueError("an input is not a tensor of known rank")
         found.append(numba.types.Array(numba.from_dtype(given.dtype.numpy), len(given.shape), "C"))
     found += [numba.types.Array(numba.from_dtype(dtype), len(shape), "C") for shape, dtype in outputs]
     found += [numba.typeof(item) for item in attributes]

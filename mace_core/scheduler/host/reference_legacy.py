@@ -17,7 +17,7 @@ AXIS_BROADCASTING = frozenset({"Add", "Sub", "Mul", "Div", "Pow", "And", "Or", "
 
 
 def legacy_objection(node: Node, opset: int) -> str | None:
-    """Why an old form is not run; None where it is, or where the form is no old one."""
+    """Why an old form is not run; None where it is, or where the form is not an old one."""
     if node.domain == "" and opset < 7 and node.op_type in AXIS_BROADCASTING and "axis" in node.attributes:
         return f"broadcasting along an axis as in opset {opset} is not run; convert the model to opset 7 or newer"
     return None

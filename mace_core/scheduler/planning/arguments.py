@@ -11,7 +11,7 @@ def device_names(devices: object) -> list[str] | None:
     """The devices named, or None for all real ones.
 
     Raises:
-        UsageError: if it is no sequence of names, or an empty one.
+        UsageError: if it is not a sequence of names, or an empty one.
     """
     if devices is None:
         return None
@@ -27,7 +27,7 @@ def output_names(outputs: object) -> list[str] | None:
     """The outputs wanted, or None for all.
 
     Raises:
-        UsageError: if it is no sequence of names.
+        UsageError: if it is not a sequence of names.
     """
     if outputs is None:
         return None
@@ -73,7 +73,7 @@ def _kind_of(given: object) -> str:
 def check_options(options: object) -> None:
     """
     Raises:
-        UsageError: if it is no mapping from provider to a mapping.
+        UsageError: if it is not a mapping from provider to a mapping.
     """
     if options is None:
         return
@@ -93,7 +93,7 @@ def check_options(options: object) -> None:
 def check_pins(pins: object) -> None:
     """
     Raises:
-        UsageError: if it is no mapping from node to device.
+        UsageError: if it is not a mapping from node to device.
     """
     if pins is None:
         return
@@ -119,7 +119,7 @@ def check_numerics_option(wanted: object) -> str:
 def check_max_signatures(count: object) -> None:
     """
     Raises:
-        UsageError: if it is no positive whole number.
+        UsageError: if it is not a positive whole number.
     """
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
         raise UsageError(f"max_signatures must be at least 1, not {count!r}")
@@ -129,7 +129,7 @@ def shape_of(name: str, shape: Sequence[int]) -> tuple[int, ...]:
     """A shape given by a user.
 
     Raises:
-        UsageError: if it is no sequence of sizes.
+        UsageError: if it is not a sequence of sizes.
     """
     try:
         sizes = tuple(int(size) for size in shape)
@@ -145,7 +145,7 @@ def shape_of(name: str, shape: Sequence[int]) -> tuple[int, ...]:
 def check_shapes(shapes: object) -> None:
     """
     Raises:
-        UsageError: if it is no mapping.
+        UsageError: if it is not a mapping.
     """
     if not isinstance(shapes, Mapping):
         raise UsageTypeError(f"shapes are a mapping from input name to shape, not {shapes!r}")

@@ -1,7 +1,7 @@
 """Inputs that the model has defaults for: constants, until somebody feeds one.
 
 A session runs the model with its defaults as constants, folded and packed like all others.  For a set of them that is
-fed, the model is loaded anew with these as inputs.
+fed, the model is loaded again with these as inputs.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def reloading(model: Model, *, mmap: bool) -> LoadAgain:
 
         def from_file() -> Graph:
             if file_identity(path) != identity:
-                raise ModelError(f"'{path}' has changed since the session was opened: open a new one.")
+                raise ModelError(f"'{path}' has changed since the session was opened: open a new one")
             return load_model(path, mmap=mmap)
 
         return from_file

@@ -1,4 +1,4 @@
-"""The second round of asking: operators nobody claims, tried as what they are made of.
+"""The second round of asking: operators that no device claims are tried in equivalent forms.
 
 Many operators are, by the standard, functions of simpler ones; and what is asked for in half precision can be computed
 in float32.  Where no device but the reference takes a node, and all nodes of such a form are taken, that form runs.

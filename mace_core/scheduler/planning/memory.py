@@ -46,7 +46,7 @@ def plan_arena(lifetimes: Sequence[Lifetime], *, alignment: int = ALIGNMENT_BYTE
     """
     for lifetime in lifetimes:
         if lifetime.nbytes < 0 or lifetime.last < lifetime.first:
-            raise ValueError(f"{lifetime} is no lifetime")
+            raise ValueError(f"{lifetime} is not a lifetime")
     sizes = [-(-lifetime.nbytes // alignment) * alignment for lifetime in lifetimes]
     offsets = [0] * len(sizes)
     order = sorted((i for i, size in enumerate(sizes) if size), key=lambda i: (-sizes[i], lifetimes[i].first))

@@ -254,7 +254,7 @@ class PreparedModel:
             return None
         try:
             return restore_views(device, views, entry[end + -end % _BLOB_ALIGNMENT :]), worth
-        except Exception as error:  # whatever a provider makes of a blob it cannot read: compiled anew, and replaced
+        except Exception as error:  # whatever a provider makes of a blob it cannot read: compiled again, and replaced
             _log.info("%s; what is stored is not used", error)
             return None
 
@@ -381,7 +381,9 @@ def worth_of(device: SessionDevice, key: str) -> Compatibility | None:
     return None
 
 
-_NOTES = {Compatibility.USABLE: "; the provider calls it usable, not optimal: 'mace cache clear' has it compiled anew"}
+_NOTES = {
+    Compatibility.USABLE: "; the provider calls it usable, not optimal: 'mace cache clear' makes it compile again"
+}
 
 
 def stores(backend: Backend) -> bool:

@@ -192,7 +192,7 @@ class _Work:
     def _take_atomic(
         self, nodes: Sequence[Node], offer: Offer, divisible: Mapping[Node, None], respect_pins: bool
     ) -> None:
-        """Accept the claim if all its nodes are to be had and contracting them makes no cycle."""
+        """Accept the claim if all its nodes are available and contracting them makes no cycle."""
         taken = [n for n in nodes if self.device.get(n) != offer.device and not self._free(n, offer, respect_pins)]
         if taken:
             self._refuse(nodes, offer, f"its atomic claim needs node '{taken[0].name}', which runs elsewhere")

@@ -184,7 +184,9 @@ def _check_options(options: Options, devices: Sequence[Device], registry: Regist
     for name, given in options.items():
         provider_name, colon, _ = name.partition(":")
         if provider_name not in registry.names():
-            raise UsageError(f"options are given for '{name}', which is no provider here; {registry.suggestion(name)}")
+            raise UsageError(
+                f"options are given for '{name}', which is not a provider here; {registry.suggestion(name)}"
+            )
         known = registry.provider(provider_name).options
         for option in given:
             if option not in known:

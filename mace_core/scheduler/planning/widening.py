@@ -40,7 +40,7 @@ def widened(view: GraphView, node: Node) -> Graph | None:
     graph.nodes.append(inner)
     for output, result in zip(node.outputs, results, strict=True):
         if output is not None and result is not None:
-            # where the type is no half, the cast changes nothing
+            # where the type is not a half, the cast changes nothing
             found = view.tensor_type(output)
             if found is None:
                 return None

@@ -54,7 +54,7 @@ class HostConstants:
         tensors = []
         for value, result in zip(graph.outputs, results, strict=True):
             if not isinstance(result, np.ndarray):
-                raise ProviderError(f"'{value.name}' is no tensor, and stays to be computed by each run")
+                raise ProviderError(f"'{value.name}' is not a tensor, and stays to be computed by each run")
             tensors.append(Tensor.from_numpy(result.copy()))
         return tensors
 

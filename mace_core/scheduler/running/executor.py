@@ -496,7 +496,7 @@ def _unbound_output(
     """The register of an output that a provider asks memory for.
 
     Raises:
-        ValueError: if there is none, or its type is none; the provider, which is called, is told.
+        ValueError: if there is none, or its type is none; the provider, which made the call, gets the error.
     """
     if isinstance(index, bool) or not isinstance(index, Integral) or not 0 <= index < len(step.outputs):
         raise ValueError(f"allocate_output was given output {index!r} of {len(step.outputs)}")
@@ -504,7 +504,7 @@ def _unbound_output(
     if register.storage is not Storage.DYNAMIC:
         raise ValueError(f"allocate_output was given output {index}, which is bound already")
     if not isinstance(dtype, DType) or not all(isinstance(dim, Integral) and dim >= 0 for dim in shape):
-        raise ValueError(f"allocate_output was given {dtype!r} and {shape!r}, which is no type of a tensor")
+        raise ValueError(f"allocate_output was given {dtype!r} and {shape!r}, which is not a type of a tensor")
     if isinstance(register.type, TensorType) and register.type.dtype is not dtype:
         raise ValueError(f"allocate_output was given {dtype.label} for an output of {register.type.dtype.label}")
     return step.outputs[index]

@@ -57,7 +57,7 @@ def convert_feed(given: Any, type: ValueType | None) -> RuntimeValue:
             return None if given is None else convert_feed(given, type.element)
         case SequenceType():
             if not isinstance(given, list | tuple):
-                raise TypeError(f"is a sequence: a list of {type.element} is expected, {_describe(given)} came")
+                raise TypeError(f"is a sequence: expected a list of {type.element}, got {_describe(given)}")
             return [convert_feed(item, type.element) for item in given]
         case TensorType():
             return _tensor_feed(given, type)
@@ -126,7 +126,7 @@ def _from_python(given: Any, type: TensorType) -> npt.NDArray[Any]:
     except MemoryError:
         raise
     except Exception as error:  # whatever the object's own conversion raises
-        raise TypeError(f"is no array: {error}") from error
+        raise TypeError(f"is not an array: {error}") from error
     expected = type.dtype
     if expected is DType.STRING and array.dtype.kind in "US":
         return array.astype(object)
@@ -163,7 +163,7 @@ def _shape_faults(inputs: Sequence[Value], values: Sequence[RuntimeValue]) -> li
         declared = value.type.shape if isinstance(value.type, TensorType) else None
         if declared is None or not isinstance(given, np.ndarray):
             continue
-        came = f"{format_shape(declared)} is expected, {list(given.shape)} came"
+        came = f"expected {format_shape(declared)}, got {list(given.shape)}"
         if len(declared) != given.ndim:
             faults.append(f"input '{value.name}' has the wrong rank: {came}")
             continue

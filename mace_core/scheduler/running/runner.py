@@ -341,7 +341,7 @@ class GraphRunner:
         return plan
 
     def types_of(self, values: Sequence[RuntimeValue]) -> dict[Value, ValueType]:
-        """Concrete types of what is fed; declared ones for what is no tensor."""
+        """Concrete types of what is fed; declared ones for what is not a tensor."""
         types: dict[Value, ValueType] = {}
         for feed, value in zip(self.feeds, values, strict=True):
             declared = self._outer_types.get(feed, feed.type)

@@ -100,7 +100,7 @@ def test_a_running_sum_along_an_axis_that_only_the_run_tells() -> None:
     x = sample((3, 4, 5))
     for axis in (0, 1, -1, -3):
         check_node("CumSum", [x, np.array(axis, np.int32)], {"reverse": 1})
-    with pytest.raises(ProviderError, match="'x1' holds 3, which is no axis of 3"):
+    with pytest.raises(ProviderError, match="'x1' holds 3, which is not an axis of 3"):
         check_node("CumSum", [x, np.array(3)], expected=[x])
 
 

@@ -91,9 +91,9 @@ def why_unusable(library: Path) -> str | None:
     except OSError as error:
         return f"{library} cannot be read: {error.strerror or error}"
     if sys.platform == "win32":
-        return None if header[:2] == b"MZ" else f"{library} is no Windows library"
+        return None if header[:2] == b"MZ" else f"{library} is not a Windows library"
     if len(header) < _ELF_HEADER.size or header[:4] != b"\x7fELF":
-        return f"{library} is no shared library (it has no ELF header)"
+        return f"{library} is not a shared library (it has no ELF header)"
     _, _, _, number = _ELF_HEADER.unpack(header)
     built_for = _ELF_MACHINES.get(number, f"machine {number}")
     if built_for != machine():

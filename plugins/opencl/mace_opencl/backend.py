@@ -102,7 +102,7 @@ class OpenClBackend(Backend):
     # --- stored programs ------------------------------------------------------------------------------------------
 
     def serialize(self, compiled: Sequence[CompiledSubgraph]) -> bytes | None:
-        """The driver's binary of the group's program; lowering is quick and done anew from the graph."""
+        """The driver's binary of the group's program; lowering is quick and is repeated from the graph."""
         import pyopencl as cl
 
         members = [item for item in compiled if isinstance(item, ClSubgraph)]

@@ -60,7 +60,7 @@ def faults(message: str, path_hint: str = "model.onnx") -> list[str]:
     if path_hint not in message and not re.search(r"[Nn]ode '|[Mm]odel '|input '", message):
         found.append("it tells neither the file nor the place in it")
     if message.count(" ") < 3:
-        found.append("it is no sentence")
+        found.append("it is not a sentence")
     if not re.match(r"[A-Za-z'\"0-9/.]", message):
         found.append("it does not begin with a word")
     return found

@@ -1,6 +1,6 @@
 """The process that asks onnxruntime what a model that ran gives, and compares: told a path, it answers one line.
 
-onnxruntime may well die of such a model; that is no finding about us.
+onnxruntime may well die of such a model; that is not a finding about us.
 """
 
 from __future__ import annotations

@@ -325,7 +325,7 @@ def _bytes() -> Iterator[Case]:
         "ones": b"\xff" * 1000,
         "a picture": b"\x89PNG\r\n\x1a\n" + bytes(100),
         "an archive": b"PK\x03\x04" + bytes(100),
-        "text": b"This is no model.\n" * 50,
+        "text": b"This is not a model.\n" * 50,
         "json": b'{"graph": {}}',
         "a length of 2**63": b"\x3a" + b"\xff" * 8 + b"\x7f",
         "a length of 2 GB": b"\x3a\xff\xff\xff\xff\x07" + bytes(64),

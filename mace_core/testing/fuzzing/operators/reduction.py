@@ -21,7 +21,7 @@ AXES_ARE_AN_INPUT_SINCE = {"ReduceSum": 13}
 )
 def reduction(source: Source, op: str) -> OpCase:
     opset = source.opset(op)
-    # a logarithm is no whole number
+    # a logarithm is not a whole number
     dtype = source.dtype(op, opset, only=schema.FLOATS if op.startswith("ReduceLog") else ())
     # extremes, means and logarithms of nothing are undefined
     empty = op in ("ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceProd")

@@ -48,7 +48,7 @@ def resize(source: Source, op: str) -> OpCase:
     options = TRANSFORMS[19 if opset >= 19 else 11]
     transform = source.pick(options)
     if transform in ("align_corners", "tf_crop_and_resize"):
-        # with a length that is no whole number, these depend on whether it is rounded, which is not said
+        # with a length that is not a whole number, these depend on whether it is rounded, which is not said
         scales = [source.pick([2.0, 1.0, 3.0]) for _ in range(spatial)]
     if transform != "half_pixel" or source.flag():
         attributes["coordinate_transformation_mode"] = transform

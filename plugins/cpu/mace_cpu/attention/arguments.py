@@ -36,7 +36,7 @@ class Arg(enum.IntEnum):
 
 
 class Split(enum.IntEnum):
-    """Words of a stretch of columns covered by panels of one width: of keys, one behind the other, or of a value."""
+    """Words of a stretch of columns covered by panels of one width: of keys, one after another, or of a value."""
 
     AT = 0
     STARTS = enum.auto()  # table

@@ -229,7 +229,7 @@ def lower_cumulative(program: Program, node: Node) -> None:
             "source": program.values.read(source),
             "target": program.values.write(target),
             "axis": program.values.read(axis),
-            "status": program.steps.report(f"'{axis.name}' holds {{value}}, which is no axis of {len(shape)}"),
+            "status": program.steps.report(f"'{axis.name}' holds {{value}}, which is not an axis of {len(shape)}"),
             "exclusive": int(node.attr("exclusive", 0)),
             "reverse": int(node.attr("reverse", 0)),
             "rank": len(shape),

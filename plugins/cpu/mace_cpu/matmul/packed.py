@@ -62,7 +62,7 @@ class Product:
         rows, steps, columns: (rows, steps) @ (steps, columns).
         left, right: where the operands of each product start, in matrices.
         transposed_left, transposed_right: the operand lies transposed.
-        left_at, right_at: how the matrices lie, if not densely one behind the other; a known right operand is dense.
+        left_at, right_at: how the matrices lie, if not densely one after another; a known right operand is dense.
     """
 
     rows: int

@@ -53,7 +53,7 @@ def load(blob: memoryview) -> tuple[list[Assembly], bytes]:
         content = owner[start : start + content.size]
     magic, length = _HEAD.unpack_from(content.data)
     if magic != _MAGIC:
-        raise ValueError("these bytes are no stored subgraphs of this provider")
+        raise ValueError("these bytes are not stored subgraphs of this provider")
     end = _HEAD.size + length
     header = json.loads(bytes(content[_HEAD.size : end]))
     body = content[end + -end % ALIGNMENT_BYTES :]

@@ -52,7 +52,7 @@ def exp32(x: Any) -> Any:
     p = p * r + EXP_TERMS[3]
     p = p * r + EXP_TERMS[4]
     p = p * r + EXP_TERMS[5]
-    # 2 ** 128 is no float32: the factor is split in two
+    # 2 ** 128 is not a float32: the factor is split in two
     half = np.int32(n) >> np.int32(1)
     value = (p * r * r + r + ONE) * _power_of_two(half) * _power_of_two(np.int32(n) - half)
     value = np.float32(0.0) if x < SMALLEST_EXP else value

@@ -196,7 +196,7 @@ def _strongest(x: Any, base: Any, height: Any, width: Any, row: Any, column: Any
     best = -np.inf
     for i in range(2):
         for j in range(2):
-            # a place that is no number is rounded to the least integer
+            # a place that is not a number is rounded to the least integer
             r, c = max(min(top + i, height - 1), 0), max(min(left + j, width - 1), 0)
             best = max(best, (a if i else 1.0 - a) * (b if j else 1.0 - b) * np.float64(x[base + r * width + c]))
     return best

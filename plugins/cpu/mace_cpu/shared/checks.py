@@ -32,7 +32,7 @@ FIXED_WIDTH = NUMBERS | {DType.BOOL, DType.FLOAT16, DType.BFLOAT16, DType.COMPLE
 
 
 def concrete(view: GraphView, value: Value | None) -> str | None:
-    """A reason if ``value`` is no tensor of known shape."""
+    """A reason if ``value`` is not a tensor of known shape."""
     if value is None:
         return None
     found = view.type(value)

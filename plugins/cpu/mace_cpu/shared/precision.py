@@ -100,8 +100,8 @@ def choose_instructions(features: str | None, precision: str) -> tuple[Target, B
     lack = "neither" if len(candidates) > 1 else "not"
     which = f"the instruction set chosen, '{mask}'," if mask not in ("", "host") else f"this processor ({target.cpu})"
     raise UsageError(
-        f"the cpu option 'precision' is bfloat16, which needs {needs}; {which} has {lack}. "
-        "Leave the option at float32, or run on a processor that has it"
+        f"the cpu option 'precision' is bfloat16, which needs {needs}; {which} has {lack}; "
+        "leave the option at float32, or run on a processor that has it"
     )
 
 

@@ -156,7 +156,7 @@ def load(path: Path) -> Interface:
     """Load a QNN backend library and check its version.
 
     Raises:
-        ProviderError: if it cannot be loaded, is no QNN library or has an unknown version.
+        ProviderError: if it cannot be loaded, is not a QNN library or has an unknown version.
     """
     try:
         library = c.CDLL(str(path))
@@ -164,7 +164,7 @@ def load(path: Path) -> Interface:
         raise ProviderError(f"{path} cannot be loaded: {error}") from None
     get_providers = getattr(library, "QnnInterface_getProviders", None)
     if get_providers is None:
-        raise ProviderError(f"{path} is no QNN backend library: it has no QnnInterface_getProviders")
+        raise ProviderError(f"{path} is not a QNN backend library: it has no QnnInterface_getProviders")
     return from_providers(str(path), get_providers)
 
 

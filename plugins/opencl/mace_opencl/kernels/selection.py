@@ -29,7 +29,7 @@ def gather_kernel(itemsize: int, index_type: str) -> Kernel:
 def lookup_kernel(itemsize: int, rank: int, filled: bool) -> Kernel:
     """Each coordinate of the result is looked up in its axis' table; a negative entry means "outside" (``filled``).
 
-    Its parameters: data, the tables one behind the other, the fill (a buffer of one element) if there is one, result,
+    Its parameters: data, the tables one after another, the fill (a buffer of one element) if there is one, result,
     ints: number of results, sizes of the result, starts of the tables; longs: strides of the source.
     """
     parameters = [(f"{WORDS[itemsize]}*", "x"), ("int*", "tables")]

@@ -55,7 +55,7 @@ def elementwise_reason(view: GraphView, node: Node) -> str | None:
 
 
 def _is_spread(view: GraphView, node: Node) -> bool:
-    """Whether the second operand has fewer axes than the first, is no scalar, and need not belong to the last ones."""
+    """Whether the second operand has fewer axes than the first, is not a scalar, and need not be of the last axes."""
     x, other = (view.shape(value) for value in node.inputs[:2] if value is not None)
     axis = 1 if node.op_type == "PRelu" else node.attr("axis")
     return axis is not None and other not in ((), (1,)) and len(other) < len(x)

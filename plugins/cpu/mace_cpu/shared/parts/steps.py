@@ -39,7 +39,7 @@ def words_of(
     words: list[int] = []
     addresses: list[tuple[int, At]] = []
     if kernel.words is None:
-        raise KernelError(f"The kernel '{kernel.symbol}' does not name its argument words.")
+        raise KernelError(f"the kernel '{kernel.symbol}' does not name its argument words")
     for argument in kernel.words.arrange(arguments, kernel.symbol):
         if isinstance(argument, Buf):
             argument = At(argument)
