@@ -108,7 +108,7 @@ def describe(given: Any) -> tuple[DType, tuple[int, ...]]:
         capsule = _capsule(given)
         known = next((form for form in _FORMS if _is_valid(capsule, form[0])), None)
         if known is None:
-            raise TypeError("what its __dlpack__ gives is no unused DLPack capsule")
+            raise TypeError("what its __dlpack__ gives is not a unused DLPack capsule")
         managed = known[2].from_address(_pointer(capsule, known[0]))
         tensor = managed.tensor
         form = (tensor.dtype.code, tensor.dtype.bits)

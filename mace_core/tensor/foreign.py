@@ -33,7 +33,7 @@ class DmaBuf:
     def __init__(self, descriptor: int, dtype: str | DType, shape: Sequence[int], *, offset: int = 0) -> None:
         """
         Raises:
-            UsageError: if that is no element type, shape or offset, or the buffer is smaller.
+            UsageError: if that is not an element type, shape or offset, or the buffer is smaller.
         """
         try:
             kind = dtype if isinstance(dtype, DType) else DType.from_label(np.dtype(dtype).name)
@@ -54,7 +54,7 @@ class DmaBuf:
                 there = os.lseek(descriptor, 0, os.SEEK_END)
                 os.lseek(descriptor, 0, os.SEEK_SET)
         except (OSError, TypeError) as error:
-            raise UsageError(f"the file descriptor {descriptor!r} is no dma-buf: {error}") from error
+            raise UsageError(f"the file descriptor {descriptor!r} is not a dma-buf: {error}") from error
         if offset + self.nbytes > there:
             raise UsageError(
                 f"the dma-buf has {there} bytes; {kind.label}{list(sizes)} at offset {offset} needs {self.nbytes} more"

@@ -1,4 +1,4 @@
-"""The arena planner: buffers alive together never overlap, and the arena is no larger than necessary."""
+"""The arena planner: buffers alive together never overlap, and the arena is not a larger than necessary."""
 
 from __future__ import annotations
 
