@@ -74,7 +74,7 @@ _bodies: _Table[Body] = _Table("a function body")
 
 
 def first_input_dtype(ctx: NodeContext) -> Sequence[DType | None]:
-    """Every output has the element type of input 0 (None where that is no tensor)."""
+    """Every output has the element type of input 0 (None where that is not a tensor)."""
     found = ctx.type(0) if ctx.has(0) else None
     return [found.dtype if isinstance(found, TensorType) else None] * ctx.output_count
 

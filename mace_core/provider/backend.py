@@ -27,8 +27,8 @@ class Compatibility(enum.Enum):
 
     OPTIMAL = "optimal"  # used
     USABLE = "usable"  # used; explanations tell that compiling anew would be better
-    RECOMPILE = "recompile"  # not used: compiled anew, and replaced
-    UNSUPPORTED = "unsupported"  # not used: compiled anew, and replaced
+    RECOMPILE = "recompile"  # not used: compiled again, and replaced
+    UNSUPPORTED = "unsupported"  # not used: compiled again, and replaced
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,7 +120,7 @@ def _agree_on_nodes_and_leaves(ctx: NodeContext, nodes: int, leaves: int) -> Non
     """What is told of nodes and leaves by tensors, and of the sets that nodes ask for membership in."""
     for name, count in (("nodes_splits", nodes), ("nodes_modes", nodes), ("leaf_weights", leaves)):
         size = _content(ctx, name).size
-        require(size == count, f"'{name}' has {size} elements, and there are {count} of what it tells about")
+        require(size == count, f"'{name}' has {size} elements; {count} were expected")
     for name in ("nodes_hitrates", "nodes_missing_value_tracks_true"):
         if (given := ctx.attr(name)) is not None:
             size = given.size if hasattr(given, "size") else len(given)

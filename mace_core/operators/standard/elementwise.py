@@ -298,7 +298,7 @@ def _converted(data: Array, dtype: np.dtype[Any]) -> Sequence[Array] | None:
     """``data`` in another type; None where that type cannot hold it: then the provider decides what comes out."""
     if data.dtype.kind == "f" and dtype.kind in "iu":
         whole, limits = np.trunc(data.astype(np.float64)), np.iinfo(dtype)
-        # the largest number of a type of 64 bits is no float64; the first one beyond it is
+        # the largest number of a type of 64 bits is not a float64; the first one beyond it is
         if not ((whole >= float(int(limits.min))) & (whole < float(int(limits.max) + 1))).all():
             return None
     return [data.astype(dtype)]

@@ -149,7 +149,7 @@ def check_tensor_scatter(ctx: NodeContext) -> None:
     axis = ctx.attr("axis", -2)
     require(
         len(cache) > 1 and -len(cache) <= axis < len(cache) and axis % len(cache) != 0,
-        f"axis {axis} must name an axis of the cache {list(cache)} behind the first",
+        f"axis {axis} must be an axis of the cache {list(cache)} after the first",
     )
     axis %= len(cache)
     require(

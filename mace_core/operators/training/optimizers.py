@@ -31,7 +31,7 @@ _TENSORS = {"Adagrad": 3, "Adam": 4, "Momentum": 3}
 def check_step(ctx: NodeContext) -> None:
     each = _TENSORS[ctx.node.op_type]
     count, left = divmod(ctx.input_count - 2, each)
-    require(count >= 1 and not left, f"behind the rate and the step there must be {each} inputs for each tensor")
+    require(count >= 1 and not left, f"after the rate and the step there must be {each} inputs for each tensor")
     wanted = count * (each - 1)
     require(ctx.output_count == wanted, f"it updates {wanted} values, the node has {ctx.output_count} outputs")
 
