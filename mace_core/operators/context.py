@@ -60,10 +60,12 @@ class NodeContext:
 
     @property
     def input_count(self) -> int:
+        """The number of inputs, omitted ones included."""
         return len(self.node.inputs)
 
     @property
     def output_count(self) -> int:
+        """The number of outputs, omitted ones included."""
         return len(self.node.outputs)
 
     def has(self, index: int) -> bool:
@@ -93,6 +95,7 @@ class NodeContext:
         return self.tensor(index).shape  # type: ignore[return-value]  # only concrete inputs reach a shape function
 
     def dtype(self, index: int) -> DType:
+        """The element type of a tensor input."""
         return self.tensor(index).dtype
 
     def content(self, index: int) -> Array | None:

@@ -156,7 +156,7 @@ def test_an_offset_that_is_none_is_refused(frame: Frame, offset: Any) -> None:
 
 def test_a_dma_buf_has_to_fit_the_input(path: Path, frame: Frame) -> None:
     with mace.Session(path, devices=["acme:sim0"]) as session:
-        with pytest.raises(InputError, match="element type int32; float32 is expected"):
+        with pytest.raises(InputError, match="element type int32; expected float32"):
             session.run({"x": mace.DmaBuf(frame.descriptor, "int32", SHAPE, offset=64)})
         with pytest.raises(InputError, match="wrong size in axis 1"):
             session.run({"x": mace.DmaBuf(frame.descriptor, "float32", (3, 999), offset=64)})
@@ -267,7 +267,7 @@ def test_a_tensor_that_decides_shapes_has_to_be_the_host_s(importing: type[stand
 @pytest.mark.parametrize(
     ("tensor", "words"),
     [
-        (DeviceTensor(X.astype(np.float64)), "element type float64; float32 is expected"),
+        (DeviceTensor(X.astype(np.float64)), "element type float64; expected float32"),
         (DeviceTensor(np.zeros((2, 4), np.float32), transposed=True), "not dense and row-major"),
         (DeviceTensor(np.zeros((1, 5), np.float32)), "wrong size"),
     ],

@@ -175,5 +175,5 @@ def test_a_session_runs_on_them(kind: DType) -> None:
 
 
 def test_the_wrong_narrow_float_is_refused_by_name() -> None:
-    with pytest.raises(InputError, match="has element type bfloat16; float32 is expected"):
+    with pytest.raises(InputError, match="has element type bfloat16; expected float32"):
         identity(DType.FLOAT32).run({"x": Producer(values(DType.BFLOAT16), CODES[DType.BFLOAT16])})

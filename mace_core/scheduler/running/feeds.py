@@ -79,7 +79,7 @@ def _tensor_feed(given: Any, type: TensorType) -> npt.NDArray[Any]:
         return _from_python(given, type)
     if type.dtype is DType.STRING:
         if array.dtype.kind not in "OUST":
-            raise TypeError(f"has element type {array.dtype}; string is expected")
+            raise TypeError(f"has element type {array.dtype}; expected string")
         return array if array.dtype == object else array.astype(object)
     expected = type.dtype.numpy
     if array.dtype == expected:
@@ -87,14 +87,14 @@ def _tensor_feed(given: Any, type: TensorType) -> npt.NDArray[Any]:
     if array.dtype.newbyteorder("=") == expected:
         return array.astype(expected)
     raise TypeError(
-        f"has element type {array.dtype}; {type.dtype.label} is expected (convert it, for instance with .astype)"
+        f"has element type {array.dtype}; expected {type.dtype.label} (convert it, for instance with .astype)"
     )
 
 
 def _matching(array: ForeignArray, type: TensorType) -> ForeignArray:
     """Foreign memory as it is: it cannot be converted where it lies."""
     if type.dtype is DType.STRING or array.dtype != type.dtype.numpy:
-        raise TypeError(f"has element type {array.dtype}; {type.dtype.label} is expected")
+        raise TypeError(f"has element type {array.dtype}; expected {type.dtype.label}")
     return array
 
 
@@ -134,7 +134,7 @@ def _from_python(given: Any, type: TensorType) -> npt.NDArray[Any]:
     if array.size == 0 and array.dtype == np.float64:  # an empty list
         return array.astype(expected.numpy)
     if expected is DType.STRING or array.dtype.kind not in kinds:
-        raise TypeError(f"is {_describe(given)}; {expected.label} is expected")
+        raise TypeError(f"is {_describe(given)}; expected {expected.label}")
     with np.errstate(over="ignore", invalid="ignore"):
         cast = array.astype(expected.numpy)
     if array.dtype.kind in "iu" and not np.array_equal(cast.astype(array.dtype), array):
@@ -163,14 +163,14 @@ def _shape_faults(inputs: Sequence[Value], values: Sequence[RuntimeValue]) -> li
         declared = value.type.shape if isinstance(value.type, TensorType) else None
         if declared is None or not isinstance(given, np.ndarray):
             continue
-        came = f"expected {format_shape(declared)}, got {list(given.shape)}"
+        mismatch = f"expected {format_shape(declared)}, got {list(given.shape)}"
         if len(declared) != given.ndim:
-            faults.append(f"input '{value.name}' has the wrong rank: {came}")
+            faults.append(f"input '{value.name}' has the wrong rank: {mismatch}")
             continue
         for axis, (dim, size) in enumerate(zip(declared, given.shape, strict=True)):
             where = f"axis {axis} of '{value.name}'"
             if isinstance(dim, int) and dim != size:
-                faults.append(f"input '{value.name}' has the wrong size in axis {axis}: {came}")
+                faults.append(f"input '{value.name}' has the wrong size in axis {axis}: {mismatch}")
             elif isinstance(dim, str):
                 first, place = symbols.setdefault(dim, (size, where))
                 if first != size:
