@@ -71,20 +71,22 @@ def told(error: BaseException, device: str, call: str, model: str = "") -> BaseE
     return found
 
 
+_BLAME = "; this is a defect of the provider"
+
+
 def _defect(error: BaseException, device: str, call: str) -> ProviderBugError:
     deed = error_text(error) if isinstance(error, WrongAnswerError) else f"raised {describe_error(error)}"
     provider = device.partition(":")[0]
-    return ProviderBugError(
-        f"{call} {deed}; this is a defect of the provider '{provider}': report it to its vendor, "
-        "or run without this device"
-    )
+    return ProviderBugError(f"{call} {deed}{_BLAME} '{provider}': report it to its vendor, or run without this device")
 
 
 def reason_of(error: BaseException) -> str:
     """An error of a provider as part of a sentence that says already where it happened."""
     if isinstance(error, ProviderBugError) and error.__cause__ is not None:
         cause = error.__cause__
-        return error_text(cause) if isinstance(cause, WrongAnswerError) else describe_error(cause)
+        if isinstance(cause, WrongAnswerError):
+            return error.bare_message.partition(_BLAME)[0]  # which call it was
+        return describe_error(cause)
     return " ".join(error.bare_message.split()) if isinstance(error, MaceError) else describe_error(error)
 
 

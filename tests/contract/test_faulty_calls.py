@@ -183,6 +183,29 @@ def test_a_failure_of_capability_keeps_its_class(kind: str, monkeypatch: pytest.
     assert chained is not None, "a program can look at what was raised"
 
 
+@pytest.mark.parametrize(
+    ("name", "answer", "reason"),
+    [
+        (
+            "capability",
+            None,
+            "its capability check failed: Backend.capability returned None where Capability is promised",
+        ),
+        ("compile", [None], "compile failed: Backend.compile returned a sequence with None where CompiledSubgraph"),
+        ("compile", None, "compile failed: Backend.compile returned None where a sequence of CompiledSubgraph"),
+    ],
+)
+def test_a_reason_says_which_answer_was_wrong(
+    name: str, answer: object, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(StandInBackend, name, lambda self, given: answer)
+    with Session(chain("Neg"), devices=["odd"], registry=registry_of(make_provider("odd"))) as session:
+        session.run({"x": X})
+        (node,) = session.explain().nodes
+    assert node.declined["odd:0"].startswith(reason)
+    assert "\n" not in node.declined["odd:0"]
+
+
 @pytest.mark.parametrize("when", ["run", "capability", "compile"])
 def test_a_lost_device_that_does_not_know_its_name_is_used_no_more(when: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def lose(*arguments: object) -> object:

@@ -167,12 +167,6 @@ class PreparedModel:
         return self._compile_new(device, views)
 
     def _compile_new(self, device: SessionDevice, views: Sequence[GraphView]) -> list[CompiledSubgraph]:
-        found = self._compile_or_restore(device, views)
-        for view, compiled in zip(views, found, strict=True):
-            _release_consumed(view, compiled)
-        return found
-
-    def _compile_or_restore(self, device: SessionDevice, views: Sequence[GraphView]) -> list[CompiledSubgraph]:
         found = self._restore_new(device, views)
         if found is not None:
             return found
@@ -184,7 +178,7 @@ class PreparedModel:
             seconds = time.perf_counter() - start
             notify.compiled(self.label, device.name, _names(views), seconds, restored=False, error=reason_of(failure))
             raise
-        self._tell(device, views, time.perf_counter() - start, restored=False)
+        self._done(device, views, found, time.perf_counter() - start, restored=False)
         return found
 
     def restore(self, device: SessionDevice, views: Sequence[GraphView]) -> list[CompiledSubgraph] | None:
@@ -199,16 +193,27 @@ class PreparedModel:
             found = self._restore(device, views)
         if found is not None:
             restored, worth = found
-            self._tell(device, views, time.perf_counter() - start, restored=True, note=_NOTES.get(worth, ""))
+            note = _NOTES.get(worth, "")
+            self._done(device, views, restored, time.perf_counter() - start, restored=True, note=note)
             return restored
         return None
 
-    def _tell(
-        self, device: SessionDevice, views: Sequence[GraphView], seconds: float, *, restored: bool, note: str = ""
+    def _done(
+        self,
+        device: SessionDevice,
+        views: Sequence[GraphView],
+        compiled: Sequence[CompiledSubgraph],
+        seconds: float,
+        *,
+        restored: bool,
+        note: str = "",
     ) -> None:
+        """Note and tell that subgraphs are ready, and release what is not needed any more."""
         nodes = _names(views)
         done = Preparation(device.name, len(views), len(nodes), seconds, restored, note)
         self.preparations.append(done)
+        for view, subgraph in zip(views, compiled, strict=True):
+            _release_consumed(view, subgraph)
         _log.info("%s", done)
         notify.compiled(self.label, device.name, nodes, seconds, restored=restored, error="")
 
