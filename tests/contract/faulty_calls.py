@@ -113,7 +113,12 @@ CALLS = [
     ),
     Call("CompiledSubgraph.notes", stand_ins.StandInSubgraph, JUNK, is_attribute=True),
     Call("CompiledSubgraph.source_map", stand_ins.StandInSubgraph, JUNK, is_attribute=True),
-    Call("CompiledSubgraph.consumed_constants", stand_ins.StandInSubgraph, JUNK, is_attribute=True),
+    Call(
+        "CompiledSubgraph.consumed_constants",
+        stand_ins.StandInSubgraph,
+        {**JUNK, "numbers": returning([3]), "text": returning("weights")},
+        is_attribute=True,
+    ),
     Call("Execution.run", stand_ins.StandInExecution),
     Call("Execution.enqueue", stand_ins.StandInExecution, JUNK, QUEUE),
     Call("Execution.close", stand_ins.StandInExecution),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from numbers import Real
 from types import NoneType
 
 from mace_core.errors import UsageError
@@ -147,7 +148,7 @@ class SessionDevice:
         it."""
         try:
             with self.calling("Backend.measure_peak"):
-                return instance_of((float, int, NoneType), self.backend.measure_peak(seconds))
+                return instance_of((Real, NoneType), self.backend.measure_peak(seconds))
         except Exception as error:
             _log.error("its peak is not known: %s", error)
             return None

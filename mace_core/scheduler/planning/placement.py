@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Container, Mapping, Sequence, Set
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral
 from typing import NamedTuple, Protocol
@@ -186,7 +186,7 @@ def _check_attributes(device: SessionDevice, compiled: Sequence[CompiledSubgraph
         with device.calling("CompiledSubgraph.source_map"):
             instance_of(Mapping, subgraph.source_map)
         with device.calling("CompiledSubgraph.consumed_constants"):
-            instance_of(Set, subgraph.consumed_constants)
+            list_of(str, subgraph.consumed_constants)
 
 
 @dataclass(slots=True)
