@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any
 from mace_core.version import VERSION as __version__
 
 if TYPE_CHECKING:
-    from mace_core import errors, graph, operators, provider, tensor
-    from mace_core.operators import custom as custom_ops
-    from mace_core.operators.custom import custom_op
+    from mace_core import custom_ops, errors, graph, operators, provider, tensor
+    from mace_core.custom_ops import custom_op
     from mace_core.provider.execution import CancelFlag
     from mace_core.provider.listing import devices
     from mace_core.session import Session
@@ -27,8 +26,8 @@ _LAZY = {
     "CancelFlag": ("mace_core.provider.execution", "CancelFlag"),
     "DmaBuf": ("mace_core.tensor.foreign", "DmaBuf"),
     "Session": ("mace_core.session", "Session"),
-    "custom_op": ("mace_core.operators.custom", "custom_op"),
-    "custom_ops": ("mace_core.operators.custom", None),
+    "custom_op": ("mace_core.custom_ops", "custom_op"),
+    "custom_ops": ("mace_core.custom_ops", None),
     "devices": ("mace_core.provider.listing", "devices"),
     "errors": ("mace_core.errors", None),
     "graph": ("mace_core.graph", None),

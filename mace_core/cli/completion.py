@@ -16,7 +16,8 @@ def complete_device(incomplete: str) -> list[tuple[str, str]]:
 def complete_option(incomplete: str) -> list[tuple[str, str]]:
     """``provider.option=`` for every option that the installed providers have."""
     from mace_core.cli.quiet import plugin_log_quiet
-    from mace_core.provider.registry import PluginState, default_registry
+    from mace_core.provider.plugin_status import PluginState
+    from mace_core.provider.registry import default_registry
 
     with plugin_log_quiet():
         registry = default_registry()

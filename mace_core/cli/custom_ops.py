@@ -7,8 +7,8 @@ import importlib.util
 import sys
 from pathlib import Path
 
+from mace_core.discovery.entry_points import describe
 from mace_core.errors import UsageError
-from mace_core.host.entry_points import describe
 
 
 def import_custom_ops(source: str) -> None:
@@ -17,7 +17,7 @@ def import_custom_ops(source: str) -> None:
     Raises:
         UsageError: if it cannot be imported, or registers nothing.
     """
-    from mace_core.operators.custom import registered_ops
+    from mace_core.custom_ops import registered_ops
 
     before = len(registered_ops())
     try:

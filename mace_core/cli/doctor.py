@@ -128,7 +128,8 @@ def _processor() -> Iterator[Finding]:
 
 def _plugins() -> Iterator[Finding]:
     from mace_core.provider.hooks import default_hooks
-    from mace_core.provider.registry import PluginState, default_registry
+    from mace_core.provider.plugin_status import PluginState
+    from mace_core.provider.registry import default_registry
 
     for row in [*default_registry().plugins(load_all=True), *default_hooks().plugins()]:
         origin = f"{row.distribution} {row.version}"

@@ -84,7 +84,8 @@ def _print(rows: Sequence[PluginStatus], options: Mapping[str, Mapping[str, str]
 
 def _options(row: PluginStatus) -> dict[str, str]:
     """Of a provider that works: what each option means."""
-    from mace_core.provider.registry import PluginState, default_registry
+    from mace_core.provider.plugin_status import PluginState
+    from mace_core.provider.registry import default_registry
 
     if row.group != "mace.execution_providers" or row.state is not PluginState.OK:
         return {}
@@ -93,8 +94,8 @@ def _options(row: PluginStatus) -> dict[str, str]:
 
 def _imported(group: str) -> list[PluginStatus]:
     """Importers of model files, and operators that packages publish; they have no contract version of their own."""
-    from mace_core.host.entry_points import describe, discover, load
-    from mace_core.provider.registry import PluginState, PluginStatus
+    from mace_core.discovery.entry_points import describe, discover, load
+    from mace_core.provider.plugin_status import PluginState, PluginStatus
 
     rows = []
     for entry in discover(group):

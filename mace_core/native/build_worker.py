@@ -14,7 +14,7 @@ import sys
 from typing import IO
 
 from mace_core.native.compiler import compile_object
-from mace_core.native.kernel import KernelSource
+from mace_core.native.source import KernelSource
 from mace_core.native.target import Target
 
 _LENGTH = struct.Struct("<Q")

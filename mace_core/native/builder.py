@@ -17,7 +17,7 @@ from mace_core.host.children import python_command
 from mace_core.host.threads import default_threads
 from mace_core.native.build_worker import BUILT, encode_request, read_message, write_message
 from mace_core.native.compiler import compile_object
-from mace_core.native.kernel import KernelSource
+from mace_core.native.source import KernelSource
 from mace_core.native.target import Target
 
 _LOG = logging.getLogger("mace.native")

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mace_core.native.kernel import KernelSource, load_kernels
+from mace_core.native.kernel import load_kernels
+from mace_core.native.source import KernelSource
 from mace_core.native.system_ir import source_version, system_imports, system_ir, thread_imports, thread_ir
 from mace_core.native.target import Target, host_target
 

@@ -10,7 +10,6 @@ import os
 import struct
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import llvmlite
@@ -19,8 +18,8 @@ from mace_core.caching.cache import CheckedCache
 from mace_core.host.fork_safe import unforked
 from mace_core.native.errors import KernelError
 from mace_core.native.image import CodeImage
-from mace_core.native.kernel_words import WordLayout
 from mace_core.native.loader import check_object, link_objects, load_prelinked, prelink
+from mace_core.native.source import KernelSource
 from mace_core.native.target import Target, host_target
 from mace_core.progress import report
 
@@ -33,31 +32,6 @@ _images: dict[tuple[str, str, str], bytes] = {}
 """The object code of what is in `_loaded`, a few kilobytes each, to be stored with the plans that use it."""
 _unpacked: dict[bytes, dict[str, int]] = {}
 """What `load_packed` has loaded: code is never unloaded, so the same must not be loaded twice."""
-
-
-@dataclass(frozen=True, slots=True)
-class KernelSource:
-    """How to make one kernel.
-
-    A kernel is ``void symbol(int64_t *args, int64_t begin, int64_t end, int64_t chunk)``: it processes work units
-    [begin, end) of its step; ``args`` are words (addresses, integers, bits of a float64), ``chunk`` is the index of the
-    chunk.  A chunk may come in several calls, one after the other, so that the run can be stopped in between; a kernel
-    whose single unit may take long polls itself (`mace_core.native.poll_ir`).  It neither allocates nor raises, and
-    calls nothing but the C library's mathematics and memory functions.
-
-    Attributes:
-        symbol: the exported name; letters, digits and underscores.
-        version: changes whenever what ``build`` returns may change.
-        build: gives LLVM IR text that defines ``symbol``; called only when there is no cached object.
-        imports: C library functions it calls besides mathematics and memory ("syscall").
-        words: names of its argument words; None for what is called with a block of memory of its own (runner, pool).
-    """
-
-    symbol: str
-    version: str
-    build: Callable[[Target], str] = field(compare=False)
-    imports: frozenset[str] = frozenset()
-    words: WordLayout | None = field(default=None, compare=False)
 
 
 def _after_fork_in_child() -> None:

@@ -17,7 +17,7 @@ from mace_core.native.image import CodeImage, can_load_images, link_image, load_
 if TYPE_CHECKING:
     import llvmlite.binding as llvm
 
-    from mace_core.native.kernel import KernelSource
+    from mace_core.native.source import KernelSource
 
 _LOG = logging.getLogger("mace.native")
 

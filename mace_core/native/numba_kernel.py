@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from mace_core.native.errors import KernelError
-from mace_core.native.kernel import KernelSource
 from mace_core.native.kernel_words import WordLayout
+from mace_core.native.source import KernelSource
 from mace_core.native.target import Target
 
 _PRELUDE = "mace_core.native.numba_prelude"

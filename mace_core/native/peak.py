@@ -9,9 +9,10 @@ import time
 
 import numpy as np
 
-from mace_core.native.kernel import KernelSource, load_kernels
+from mace_core.native.kernel import load_kernels
 from mace_core.native.plan import NativePlan, PlanStep
 from mace_core.native.pool import ThreadPool
+from mace_core.native.source import KernelSource
 from mace_core.native.target import Target, host_target
 
 _CHAINS = 12

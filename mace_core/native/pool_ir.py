@@ -15,8 +15,8 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from mace_core.native.kernel import KernelSource
 from mace_core.native.poll_ir import poll_ir
+from mace_core.native.source import KernelSource
 from mace_core.native.system_ir import (
     has_futex,
     source_version,

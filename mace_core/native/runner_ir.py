@@ -7,9 +7,9 @@ look at signals and is to be called again with it; or `CANCELLED`.
 
 from __future__ import annotations
 
-from mace_core.native.kernel import KernelSource
 from mace_core.native.poll_ir import Control, poll_ir
 from mace_core.native.pool_ir import PoolWord, region_ir
+from mace_core.native.source import KernelSource
 from mace_core.native.system_ir import source_version, system_imports, system_ir, thread_imports, word_addresses
 from mace_core.native.target import Target, host_target
 

@@ -66,7 +66,7 @@ def import_families(package: ModuleType) -> None:
 
 
 def _import(group: str, domain: str) -> str:
-    from mace_core.host.entry_points import describe, discover, load, trace
+    from mace_core.discovery.entry_points import describe, discover, load, trace
 
     problem = ""
     for entry in discover(group):

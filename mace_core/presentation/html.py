@@ -39,7 +39,7 @@ def page(parts: Iterable[str]) -> str:
 
 def table_html(table: Table) -> str:
     """A table as a fragment; columns of figures are aligned at the right and never broken."""
-    from mace_core.presentation.table import ColumnKind
+    from mace_core.presentation.columns import ColumnKind
 
     used = [place for place in range(len(table.columns)) if not table.rows or any(row[place] for row in table.rows)]
     styles = {}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mace_core.errors import printable
+from mace_core.presentation.columns import ColumnKind
 
 ROWS_SHOWN = 10
 """Rows of a long table unless all are asked for."""
@@ -16,14 +16,6 @@ _NARROWEST_KEY = 24
 """Of a column that always stays: a name that is cut cannot be typed."""
 _NARROWEST_PROSE = 24
 _GAP = 2
-
-
-class ColumnKind(enum.Enum):
-    """How the cells of a column may be made to fit."""
-
-    TEXT = "text"  # shortened in the middle: names differ at their ends
-    NUMBER = "number"  # never touched
-    PROSE = "prose"  # folded between words
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,9 +22,11 @@ from mace_core.provider.device import Device, DeviceKind, Missing, ProbeResult
 from mace_core.provider.execution import Bindings, BoundTensor, CancelFlag, Event, Execution, Stream
 from mace_core.provider.foreign import ForeignKind, ForeignMemory
 from mace_core.provider.inventory import Inventory, find_device, inventory, probe
+from mace_core.provider.lowerings import Lowerings
 from mace_core.provider.memory import Allocator, Buffer, DataTransfer, HostAllocator
+from mace_core.provider.plugin_status import PluginState, PluginStatus
 from mace_core.provider.provider import ExecutionProvider
-from mace_core.provider.registry import PluginState, PluginStatus, Registry, default_registry
+from mace_core.provider.registry import Registry, default_registry
 
 if TYPE_CHECKING:
     from mace_core.provider.events import CompileEvent, PartitionEvent, RunProfile, Span
@@ -56,6 +58,7 @@ __all__ = [
     "ForeignMemory",
     "HostAllocator",
     "Inventory",
+    "Lowerings",
     "Missing",
     "PartitionEvent",
     "PluginState",

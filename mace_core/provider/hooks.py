@@ -9,10 +9,10 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from mace_core.discovery.entry_points import HOOK_GROUP, PluginEntry, Switches, describe, discover, load, trace
 from mace_core.errors import PluginError
-from mace_core.host.entry_points import HOOK_GROUP, PluginEntry, Switches, describe, discover, load, trace
 from mace_core.host.fork_safe import fork_safe_rlock
-from mace_core.provider.registry import PluginState, PluginStatus
+from mace_core.provider.plugin_status import PluginState, PluginStatus
 
 if TYPE_CHECKING:
     import pluggy

@@ -6,12 +6,13 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from mace_core.discovery.entry_points import trace
 from mace_core.errors import DeviceNotFoundError, MaceError, PluginError, error_text
-from mace_core.host.entry_points import trace
 from mace_core.provider.border import GivenUpError, WrongAnswerError, calling, instance_of, list_of
 from mace_core.provider.device import Device, DeviceKind, Missing, ProbeResult
+from mace_core.provider.plugin_status import PluginStatus
 from mace_core.provider.probe_cache import ProbeCache
-from mace_core.provider.registry import REFERENCE, PluginStatus, Registry, default_registry
+from mace_core.provider.registry import REFERENCE, Registry, default_registry
 
 _log = logging.getLogger("mace.plugins")
 

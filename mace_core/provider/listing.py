@@ -8,7 +8,7 @@ from typing import Any, overload
 from mace_core.presentation import Column, Table, fold, number, prose
 from mace_core.provider.device import Device, Missing
 from mace_core.provider.inventory import Inventory, inventory
-from mace_core.provider.registry import PluginStatus
+from mace_core.provider.plugin_status import PluginStatus
 
 _TYPES_SHOWN = 12
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from mace_core.caching.build_id import build_id
 from mace_core.caching.cache import CheckedCache
-from mace_core.host.entry_points import PluginEntry, trace
+from mace_core.discovery.entry_points import PluginEntry, trace
 from mace_core.host.threads import default_threads
 from mace_core.provider.api import API_VERSION
 from mace_core.provider.device import Device, DeviceKind, Missing, ProbeResult

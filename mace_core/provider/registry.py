@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import enum
 import inspect
 import logging
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
-from mace_core.caching.plugin_code import plugin_code, same_version
+from mace_core.discovery.entry_points import PROVIDER_GROUP, PluginEntry, Switches, describe, discover, load, trace
+from mace_core.discovery.plugin_code import plugin_code, same_version
 from mace_core.errors import DeviceNotFoundError, PluginError, shorten
-from mace_core.host.entry_points import PROVIDER_GROUP, PluginEntry, Switches, describe, discover, load, trace
 from mace_core.host.fork_safe import fork_safe_rlock, unforked
 from mace_core.provider.api import API_VERSION, ApiVersion
 from mace_core.provider.border import OneAtATime
 from mace_core.provider.device_words import meant_by
+from mace_core.provider.plugin_status import PluginState, PluginStatus
 from mace_core.provider.provider import ExecutionProvider
 from mace_core.version import VERSION
 
@@ -32,38 +32,6 @@ FIRST_PARTY = {name: f"mace-{name}" for name in ("cpu", "opencl", "hexagon", "ap
 _REFERENCE_ENTRY = PluginEntry(
     PROVIDER_GROUP, REFERENCE, "mace_core.scheduler.host.reference:ReferenceProvider", "mace-core", VERSION
 )
-
-
-class PluginState(enum.Enum):
-    """What became of a plugin."""
-
-    OK = "ok"
-    NOT_LOADED = "not loaded"
-    DISABLED = "disabled"
-    CONFLICT = "conflict"
-    INCOMPATIBLE = "incompatible"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True)
-class PluginStatus:
-    """One row of `mace plugins`.
-
-    Attributes:
-        name: the provider's name; for other kinds of plugin, the entry point's.
-        distribution, version: where it comes from; "" for one registered in the process.
-        api_version: the contract it was written for; "" while that is not known.
-        reason: for every state but ok and not loaded, why, and what to do.
-        group: the entry-point group.
-    """
-
-    name: str
-    distribution: str
-    version: str
-    api_version: str
-    state: PluginState
-    reason: str = ""
-    group: str = PROVIDER_GROUP
 
 
 @dataclass(slots=True)

@@ -12,8 +12,8 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from mace_core.host.poison import VARIABLE
-from mace_core.scheduler.planning.memory import ArenaPlan, Lifetime, plan_arena
+from mace_core.provider.arenas import ArenaPlan, Lifetime, plan_arena
+from mace_core.provider.poison import VARIABLE
 
 if TYPE_CHECKING:
     import onnx
@@ -75,7 +75,7 @@ def without_reuse() -> Iterator[None]:
 
 @contextmanager
 def poisoned(byte: int) -> Iterator[None]:
-    """Sessions opened inside run in poisoned memory, see `mace_core.host.poison`."""
+    """Sessions opened inside run in poisoned memory, see `mace_core.provider.poison`."""
     with mock.patch.dict("os.environ", {VARIABLE: f"{byte:02x}"}):
         yield
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from mace_core.custom_ops import registered_ops, unregister
 from mace_core.operators import packages
-from mace_core.operators.custom import registered_ops, unregister
 from mace_core.provider.registry import default_registry
 
 sys.path.insert(0, str(Path(__file__).parent))

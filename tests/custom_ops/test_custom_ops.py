@@ -15,8 +15,8 @@ import pytest
 from custom_models import DOMAIN, custom, model
 
 import mace_core as mace
+from mace_core.custom_ops import find_custom_op, like_first_input, registered_ops
 from mace_core.errors import MaceError, ModelError, PluginError, ProviderError, StrictPlacementError, UsageError
-from mace_core.operators.custom import find_custom_op, like_first_input, registered_ops
 from mace_core.tensor import DType, TensorType
 
 Floats = npt.NDArray[np.float32]

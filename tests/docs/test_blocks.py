@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper
 from PIL import Image
 
-from mace_core.operators.custom import registered_ops, unregister
+from mace_core.custom_ops import registered_ops, unregister
 
 from .blocks import LANGUAGES, ROOT, Block, Reader, agrees, blocks, pages
 

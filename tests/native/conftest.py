@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from mace_core.native.kernel import KernelSource, load_kernels
+from mace_core.native.kernel import load_kernels
 from mace_core.native.numba_kernel import numba_source
+from mace_core.native.source import KernelSource
 
 
 @pytest.fixture(scope="module", autouse=True)

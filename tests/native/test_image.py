@@ -16,8 +16,9 @@ from mace_core.native import image, kernel, loader
 from mace_core.native.compiler import compile_object
 from mace_core.native.errors import KernelError
 from mace_core.native.image import CodeImage, link_image
-from mace_core.native.kernel import KernelSource, load_packed, pack_kernels
+from mace_core.native.kernel import load_packed, pack_kernels
 from mace_core.native.numba_kernel import numba_source
+from mace_core.native.source import KernelSource
 from mace_core.native.target import foreign_target, host_target
 
 pytestmark = pytest.mark.skipif(

@@ -23,8 +23,9 @@ from mace_core.native import kernel as kernel_module
 from mace_core.native.compiler import compile_object
 from mace_core.native.elf import read_symbols
 from mace_core.native.errors import KernelError
-from mace_core.native.kernel import KernelSource, load_kernels, object_cache
+from mace_core.native.kernel import load_kernels, object_cache
 from mace_core.native.numba_kernel import kernel_version, numba_source
+from mace_core.native.source import KernelSource
 from mace_core.native.target import Target, host_target
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from mace_core.discovery.entry_points import Switches
 from mace_core.errors import PluginError
 from mace_core.graph import Graph
-from mace_core.host.entry_points import Switches
 from mace_core.provider import (
     CompileEvent,
     Device,

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from mace_core.caching.cache import CheckedCache
+from mace_core.discovery.entry_points import Switches
 from mace_core.errors import DeviceNotFoundError, PluginError
-from mace_core.host.entry_points import Switches
 from mace_core.provider import (
     ApiVersion,
     Backend,

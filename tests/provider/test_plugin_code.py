@@ -14,9 +14,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from mace_core.caching.plugin_code import same_version
+from mace_core.discovery.entry_points import Switches
+from mace_core.discovery.plugin_code import same_version
 from mace_core.errors import PluginError
-from mace_core.host.entry_points import Switches
 from mace_core.provider import PluginState, Registry
 
 Install = Callable[..., Path]

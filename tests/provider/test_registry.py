@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from mace_core.discovery.entry_points import Switches
 from mace_core.errors import DeviceNotFoundError, PluginError
-from mace_core.host.entry_points import Switches
 from mace_core.provider import (
     API_VERSION,
     ApiVersion,
@@ -109,7 +109,7 @@ def test_a_plugin_for_a_newer_contract_is_refused_with_the_command_that_mends_it
 
 
 def test_a_plugin_for_an_older_major_is_told_to_upgrade_itself() -> None:
-    from mace_core.host.entry_points import PROVIDER_GROUP, PluginEntry
+    from mace_core.discovery.entry_points import PROVIDER_GROUP, PluginEntry
     from mace_core.provider.registry import _version_advice
 
     entry = PluginEntry(PROVIDER_GROUP, "old", "old:Provider", "acme-old", "0.9")

@@ -89,7 +89,7 @@ def test_the_traps_work(trapped: Path) -> None:
 KERNELS = """
     import functools
 
-    from mace_core.native.kernel import KernelSource
+    from mace_core.native.source import KernelSource
 
     TEXT = "define void @{0}(ptr %args, i64 %begin, i64 %end, i64 %chunk) {{\\n ret void\\n}}"
 

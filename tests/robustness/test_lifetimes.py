@@ -20,7 +20,7 @@ from onnx import TensorProto, helper
 
 import mace_core as mace
 from mace_core.errors import UsageError
-from mace_core.host.poison import VARIABLE
+from mace_core.provider.poison import VARIABLE
 from mace_core.testing.backend_suite import SuiteCase, suite_cases
 from mace_core.testing.backend_suite.judge import LOOSER_ATOL, assert_same
 from mace_core.testing.merged import merge_models, opsets, poisoned, same_bits, without_reuse

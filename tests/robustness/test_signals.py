@@ -18,7 +18,7 @@ SECONDS = 120
 
 KERNELS = """
     import functools, time
-    from mace_core.native.kernel import KernelSource
+    from mace_core.native.source import KernelSource
 
     def text_of(symbol, target):
         time.sleep(0.1)

@@ -322,7 +322,7 @@ def make_provider(name: str, **attributes: Any) -> type[StandInProvider]:
 
 def registry_of(*providers: type[ExecutionProvider]) -> Registry:
     """A registry with these and the reference alone."""
-    from mace_core.host.entry_points import Switches
+    from mace_core.discovery.entry_points import Switches
 
     registry = Registry(Switches(allowed=frozenset({"nothing-installed"})))
     for provider in providers:

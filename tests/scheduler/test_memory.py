@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mace_core.scheduler.planning.memory import ArenaPlan, Lifetime, plan_arena
+from mace_core.provider.arenas import ArenaPlan, Lifetime, plan_arena
 
 
 @st.composite

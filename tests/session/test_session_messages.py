@@ -10,8 +10,8 @@ from scheduler_models import chain
 from scheduler_stand_ins import make_provider, registry_of
 
 from mace_core.cli.placement import placement_data, placement_lines
+from mace_core.discovery.entry_points import Switches
 from mace_core.errors import InputError, StrictPlacementError
-from mace_core.host.entry_points import Switches
 from mace_core.provider.registry import Registry
 from mace_core.session import Session
 

@@ -65,7 +65,7 @@ class CustomOp:
 
     Attributes:
         domain, op_type: under which nodes name it.
-        function: computes it, see `mace_core.operators.custom.custom_op`.
+        function: computes it, see `mace_core.custom_ops.custom_op`.
         inputs: parameter names in order.
         required: so many of them, the first ones, must be given.
         variadic: any number of inputs may follow.

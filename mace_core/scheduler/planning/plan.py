@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 
 from mace_core.graph import Node, Value
 from mace_core.provider import CompiledSubgraph
+from mace_core.provider.arenas import ArenaPlan, Lifetime, plan_arena
 from mace_core.scheduler.host.control_flow import ControlFlow
 from mace_core.scheduler.numerics import NumericsCheck
 from mace_core.scheduler.planning.devices import DevicePool, SessionDevice
-from mace_core.scheduler.planning.memory import ArenaPlan, Lifetime, plan_arena
 from mace_core.scheduler.planning.partition import CORE_DEVICE
 from mace_core.scheduler.planning.placement import PlacedStage
 from mace_core.scheduler.planning.stages import Stage

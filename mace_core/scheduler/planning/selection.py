@@ -6,12 +6,13 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 
+from mace_core.discovery.entry_points import describe
 from mace_core.errors import DeviceNotFoundError, MaceError, PluginError, UsageError
 from mace_core.graph import Graph
-from mace_core.host.entry_points import describe
 from mace_core.provider import Backend, Device, ExecutionProvider, hooks
 from mace_core.provider.inventory import find_device, inventory, is_real, probe
-from mace_core.provider.registry import CUSTOM, REFERENCE, PluginState, Registry
+from mace_core.provider.plugin_status import PluginState
+from mace_core.provider.registry import CUSTOM, REFERENCE, Registry
 from mace_core.scheduler.planning.devices import SessionDevice
 
 _log = logging.getLogger("mace")

@@ -1,4 +1,4 @@
-"""An instance of a stage plan whose memory is poisoned, see `mace_core.host.poison`."""
+"""An instance of a stage plan whose memory is poisoned, see `mace_core.provider.poison`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mace_core.host.poison import fill, poison_byte
 from mace_core.provider import Buffer, CancelFlag
+from mace_core.provider.poison import fill, poison_byte
 from mace_core.scheduler.context import RunContext
 from mace_core.scheduler.planning.plan import RunStep, StagePlan, Step, Storage
 from mace_core.scheduler.profile import Profile

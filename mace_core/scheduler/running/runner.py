@@ -15,8 +15,8 @@ from mace_core.errors import InputError, ModelError, StrictPlacementError
 from mace_core.graph import Graph, Node, Value
 from mace_core.graph.signature import Resolution
 from mace_core.host.fork_safe import fork_safe_lock, fork_safe_rlock, unforked
-from mace_core.host.poison import poison_byte
 from mace_core.provider.execution import CancelFlag
+from mace_core.provider.poison import poison_byte
 from mace_core.scheduler.context import RunContext
 from mace_core.scheduler.host.control_flow import ControlFlow
 from mace_core.scheduler.host.core_nodes import make_core_node

@@ -8,8 +8,8 @@ import pytest
 from mace_apu import discovery
 from mace_apu.provider import ApuProvider
 
+from mace_core.discovery.entry_points import Switches
 from mace_core.errors import ProviderError
-from mace_core.host.entry_points import Switches
 from mace_core.provider import Device, DeviceKind, Registry
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mace_core.caching.build_id import build_id
 from mace_core.errors import UnsupportedError
 from mace_core.graph.view import GraphView
-from mace_core.host.poison import poison_byte
-from mace_core.native.kernel import KernelSource, load_kernels, load_packed, pack_kernels
+from mace_core.native.kernel import load_kernels, load_packed, pack_kernels
+from mace_core.native.machine import build_id
 from mace_core.native.pool import ThreadPool, release_shared, shared_pool
+from mace_core.native.source import KernelSource
 from mace_core.provider.backend import Backend, Capability, Claim, CompiledSubgraph, Rejection, ShapeSupport
 from mace_core.provider.device import Device
+from mace_core.provider.poison import poison_byte
 from mace_cpu.plan import stored
 from mace_cpu.plan.subgraph import CpuSubgraph
 from mace_cpu.shared.precision import choose_instructions

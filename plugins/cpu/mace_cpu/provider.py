@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from mace_core.errors import UsageError
-from mace_core.host.threads import default_threads
+from mace_core.native.machine import default_threads
 from mace_core.provider import ApiVersion, Backend, Device, DeviceKind, ExecutionProvider, ProbeResult
 from mace_core.tensor import DType
 from mace_cpu.version import VERSION

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from numbers import Integral
 
 from mace_core.errors import UsageError
-from mace_core.host.processors import AFFINITIES, choose_processors, usable_processors
-from mace_core.host.threads import cgroup_quota, default_threads
+from mace_core.native.machine import AFFINITIES, cgroup_quota, choose_processors, default_threads, usable_processors
 
 _log = logging.getLogger("mace")
 

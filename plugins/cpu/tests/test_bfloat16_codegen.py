@@ -17,7 +17,7 @@ from mace_cpu.shared.precision import Bfloat16Unit
 from mace_cpu.shared.tiles.choose import choose_matrix_rows
 
 from mace_core.native.compiler import compile_assembly, compile_object
-from mace_core.native.kernel import KernelSource
+from mace_core.native.source import KernelSource
 from mace_core.native.target import Target, foreign_target, make_target
 
 RELU = Epilogue((EpilogueOp("relu"),))

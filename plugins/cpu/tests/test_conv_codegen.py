@@ -33,7 +33,7 @@ from mace_cpu.shared.tiles.choose import (
 
 from mace_core.errors import UsageError
 from mace_core.native.compiler import compile_assembly, compile_object
-from mace_core.native.kernel import KernelSource
+from mace_core.native.source import KernelSource
 from mace_core.native.target import Target, foreign_target, host_target
 
 RELU = Epilogue((EpilogueOp("relu"),))

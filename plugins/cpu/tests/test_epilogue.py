@@ -20,7 +20,8 @@ from mace_cpu.shared.program.match_epilogue import match_epilogue
 from mace_cpu.shared.program.program import Program
 from onnx import helper
 
-from mace_core.native.kernel import KernelSource, load_kernels
+from mace_core.native.kernel import load_kernels
+from mace_core.native.source import KernelSource
 from mace_core.native.target import Target, host_target
 
 Array = npt.NDArray[Any]

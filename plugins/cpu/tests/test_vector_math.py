@@ -21,7 +21,8 @@ from mace_cpu.shared.codegen.body import F32, Body
 from mace_cpu.shared.codegen.version import generator_version
 
 from mace_core.native.compiler import compile_object
-from mace_core.native.kernel import KernelSource, load_kernels
+from mace_core.native.kernel import load_kernels
+from mace_core.native.source import KernelSource
 from mace_core.native.target import Target, foreign_target, host_target
 
 Array = npt.NDArray[Any]

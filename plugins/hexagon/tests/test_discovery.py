@@ -11,8 +11,8 @@ import pytest
 from mace_hexagon import discovery
 from mace_hexagon.provider import HexagonProvider
 
+from mace_core.discovery.entry_points import Switches
 from mace_core.errors import DeviceNotFoundError, ProviderError, UsageError
-from mace_core.host.entry_points import Switches
 from mace_core.provider import Device, DeviceKind, Registry, find_device
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="library names of Linux")

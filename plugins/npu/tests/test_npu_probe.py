@@ -9,8 +9,8 @@ import pytest
 from mace_npu import discovery
 from mace_npu.provider import NpuProvider
 
+from mace_core.discovery.entry_points import Switches
 from mace_core.errors import ProviderError
-from mace_core.host.entry_points import Switches
 from mace_core.provider import Device, DeviceKind, Registry
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="library names of Linux")

@@ -118,7 +118,8 @@ def walker() -> tuple[Walk, str]:
             "(pip install llvmlite)"
         )
         return walk_in_python, "python"
-    from mace_core.native.kernel import KernelSource, load_kernels
+    from mace_core.native.kernel import load_kernels
+    from mace_core.native.source import KernelSource
 
     version = hashlib.sha256(_WALK.encode()).hexdigest()[:16]
     address = load_kernels([KernelSource(_SYMBOL, version, _walk_ir)])[_SYMBOL]

@@ -11,7 +11,7 @@ import pytest
 from mace_opencl import discovery
 from mace_opencl.provider import OpenClProvider
 
-from mace_core.host.entry_points import Switches
+from mace_core.discovery.entry_points import Switches
 from mace_core.provider import Device, DeviceKind, ProbeResult, Registry
 from mace_core.tensor import MemoryKind
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mace_core.graph import Node, Value
-from mace_core.native.kernel import KernelSource
+from mace_core.native.source import KernelSource
 from mace_core.native.target import Target
 from mace_core.tensor import DType
 from mace_cpu.attention.arguments import Arg, Split, Variant, layout, split_word

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mace_core.native.kernel import KernelSource
 from mace_core.native.kernel_words import WordLayout
+from mace_core.native.source import KernelSource
 from mace_core.native.target import Target
 from mace_cpu.matmul.arguments import Arg, Variant
 from mace_cpu.matmul.views import Lie

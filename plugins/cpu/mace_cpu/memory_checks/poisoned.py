@@ -1,4 +1,4 @@
-"""Steps that fill every buffer of the arena with a pattern after its last reader, see `mace_core.host.poison`."""
+"""Steps that fill every buffer of the arena with a pattern after its last reader, see `mace_core.provider.poison`."""
 
 from __future__ import annotations
 

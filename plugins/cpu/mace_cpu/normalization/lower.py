@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mace_core.graph import GraphView, Node, Value
-from mace_core.native.kernel import KernelSource
 from mace_core.native.kernel_words import WordLayout
 from mace_core.native.numba_kernel import numba_source
+from mace_core.native.source import KernelSource
 from mace_core.tensor import DType, Tensor, TensorType
 from mace_cpu.elementwise.chain import Chain, elementwise
 from mace_cpu.elementwise.operands import aligned

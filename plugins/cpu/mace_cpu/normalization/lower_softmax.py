@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 from mace_core.graph import Node
-from mace_core.native.kernel import KernelSource
 from mace_core.native.kernel_words import WordLayout
 from mace_core.native.numba_kernel import numba_source
+from mace_core.native.source import KernelSource
 from mace_core.tensor import DType
 from mace_cpu.shared.checks import inputs_in
 from mace_cpu.shared.codegen.generated import generated

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 
-from mace_core.native.kernel import KernelSource
 from mace_core.native.kernel_words import WordLayout
+from mace_core.native.source import KernelSource
 from mace_cpu.pooling.arguments import GLOBAL_WORDS, Arg
 from mace_cpu.shared.codegen.generated import generated
 

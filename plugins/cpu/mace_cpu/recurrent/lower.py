@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from mace_core.graph import GraphView, Node, Value
-from mace_core.native.kernel import KernelSource
 from mace_core.native.numba_kernel import numba_source
+from mace_core.native.source import KernelSource
 from mace_core.tensor import DType
 from mace_cpu.matmul.packed import Product, emit_product, pack_panels
 from mace_cpu.matmul.views import Lie

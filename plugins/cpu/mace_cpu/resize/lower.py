@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from mace_core.graph import GraphView, Node, Value
-from mace_core.native.kernel import KernelSource
 from mace_core.native.kernel_words import WordLayout
 from mace_core.native.numba_kernel import numba_source
+from mace_core.native.source import KernelSource
 from mace_core.tensor import DType
 from mace_cpu.elementwise.operands import pack_blocked
 from mace_cpu.resize.arguments import Arg

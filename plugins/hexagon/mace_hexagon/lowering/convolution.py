@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from mace_hexagon.description import QTensor
-from mace_hexagon.lowering.context import NHWC, DeclinedError, Lower, NodeContext
+from mace_hexagon.lowering.context import NHWC, DeclinedError, NodeContext
 from mace_hexagon.lowering.folding import Folded, fold_behind
+from mace_hexagon.lowering.table import LOWERINGS
 from mace_hexagon.lowering.windows import Window, resolve_window
 
 
@@ -121,4 +122,4 @@ def _emit_as(
     context.lowering.mark_folded(folded.node)
 
 
-LOWERINGS: dict[str, Lower] = {"Conv": _conv, "ConvTranspose": _conv_transpose}
+LOWERINGS.add({"Conv": _conv, "ConvTranspose": _conv_transpose})

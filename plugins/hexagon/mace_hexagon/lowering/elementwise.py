@@ -8,7 +8,8 @@ import numpy as np
 
 from mace_core.tensor import DType
 from mace_hexagon.description import QTensor
-from mace_hexagon.lowering.context import DeclinedError, Lower, NodeContext, Order, activation_bounds
+from mace_hexagon.lowering.context import DeclinedError, NodeContext, Order, activation_bounds
+from mace_hexagon.lowering.table import LOWERINGS
 
 HARD_SIGMOID, SOFTPLUS = 2, 7  # operations of ElementWiseNeuron
 
@@ -201,17 +202,19 @@ def _require_float(context: NodeContext) -> None:
         raise DeclinedError(f"{context.node.op_type} of {dtype.label} is not offered")
 
 
-LOWERINGS: dict[str, Lower] = {
-    **dict.fromkeys(_UNARY, _unary),
-    **dict.fromkeys(_BINARY, _binary),
-    "Where": _where,
-    "Clip": _clip,
-    "HardSigmoid": _hard_sigmoid,
-    "Softplus": _softplus,
-    "Elu": _elu,
-    "Gelu": _gelu,
-    "LeakyRelu": _leaky_relu,
-    "PRelu": _prelu,
-    "Reciprocal": _reciprocal,
-    "Cast": _cast,
-}
+LOWERINGS.add(
+    {
+        **dict.fromkeys(_UNARY, _unary),
+        **dict.fromkeys(_BINARY, _binary),
+        "Where": _where,
+        "Clip": _clip,
+        "HardSigmoid": _hard_sigmoid,
+        "Softplus": _softplus,
+        "Elu": _elu,
+        "Gelu": _gelu,
+        "LeakyRelu": _leaky_relu,
+        "PRelu": _prelu,
+        "Reciprocal": _reciprocal,
+        "Cast": _cast,
+    }
+)

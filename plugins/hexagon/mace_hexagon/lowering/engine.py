@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mace_core.graph import GraphView, Node, Value
+from mace_core.provider import Lowerings
 from mace_core.tensor import DType
 from mace_hexagon.clusters import Cluster, encoding_of, find_clusters, to_encoding
 from mace_hexagon.description import Encoding, QOp, QTensor, fixed_type, plain_type
@@ -59,7 +60,7 @@ class Lowering:
         inputs, outputs: its application tensors, in the view's order (`finish` makes the outputs).
     """
 
-    def __init__(self, view: GraphView, table: dict[str, Lower], check: Check, *, claims_only: bool = False) -> None:
+    def __init__(self, view: GraphView, table: Lowerings[Lower], check: Check, *, claims_only: bool = False) -> None:
         """``check`` says why the library does not take an operation; ``claims_only`` tolerates declined nodes."""
         self.view = view
         self.ops: list[QOp] = []
@@ -131,7 +132,7 @@ class Lowering:
         """Lower a node (or the cluster around it); on failure everything is as before and the reason returned."""
         ops, folded, located, done = len(self.ops), len(self._folded), dict(self._located), set(self._done)
         materialised = dict(self._materialised)
-        lower = lower or (None if node.domain else self._table.get(node.op_type))
+        lower = lower or (None if node.domain else self._table.find("", node.op_type))
         if lower is None:
             return f"the Hexagon provider has no translation of {node.qualified_op} to QNN"
         self._source = node.source

@@ -7,7 +7,8 @@ import math
 import numpy as np
 
 from mace_hexagon.description import QTensor
-from mace_hexagon.lowering.context import DeclinedError, Lower, NodeContext
+from mace_hexagon.lowering.context import DeclinedError, NodeContext
+from mace_hexagon.lowering.table import LOWERINGS
 
 
 def _matmul(context: NodeContext) -> None:
@@ -95,4 +96,4 @@ def _bias(context: NodeContext, beta: float, columns: int) -> QTensor:
     return context.constant((array.reshape(columns) * beta).astype(array.dtype), "bias")
 
 
-LOWERINGS: dict[str, Lower] = {"MatMul": _matmul, "Gemm": _gemm}
+LOWERINGS.add({"MatMul": _matmul, "Gemm": _gemm})

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from mace_core.tensor import DType
-from mace_hexagon.lowering.context import INT32, DeclinedError, Lower, NodeContext, Order
+from mace_hexagon.lowering.context import INT32, DeclinedError, NodeContext, Order
+from mace_hexagon.lowering.table import LOWERINGS
 
 
 def _reshape(context: NodeContext) -> None:
@@ -190,20 +191,22 @@ def _top_k(context: NodeContext) -> None:
     context.finish(positions, order, 1)
 
 
-LOWERINGS: dict[str, Lower] = {
-    **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze"), _reshape),
-    "Transpose": _transpose,
-    "Identity": _identity,
-    "Dropout": _identity,
-    "Concat": _concat,
-    "Split": _split,
-    "Slice": _slice,
-    "Gather": _gather,
-    "Pad": _pad,
-    "Tile": _tile,
-    "Expand": _tile,
-    "QuantizeLinear": _quantize,
-    "ArgMax": _arg,
-    "ArgMin": _arg,
-    "TopK": _top_k,
-}
+LOWERINGS.add(
+    {
+        **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze"), _reshape),
+        "Transpose": _transpose,
+        "Identity": _identity,
+        "Dropout": _identity,
+        "Concat": _concat,
+        "Split": _split,
+        "Slice": _slice,
+        "Gather": _gather,
+        "Pad": _pad,
+        "Tile": _tile,
+        "Expand": _tile,
+        "QuantizeLinear": _quantize,
+        "ArgMax": _arg,
+        "ArgMin": _arg,
+        "TopK": _top_k,
+    }
+)

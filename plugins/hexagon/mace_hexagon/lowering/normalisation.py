@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from mace_hexagon.lowering.context import NHWC, DeclinedError, Lower, NodeContext, Order
+from mace_hexagon.lowering.context import NHWC, DeclinedError, NodeContext, Order
+from mace_hexagon.lowering.table import LOWERINGS
 
 
 def _softmax(context: NodeContext) -> None:
@@ -53,10 +54,12 @@ def _instance_norm(context: NodeContext) -> None:
     context.emit("InstanceNorm", operands, NHWC, epsilon=np.float32(context.attr("epsilon", 1e-5)))
 
 
-LOWERINGS: dict[str, Lower] = {
-    "Softmax": _softmax,
-    "LogSoftmax": _softmax,
-    "LayerNormalization": _layer_norm,
-    "BatchNormalization": _batch_norm,
-    "InstanceNormalization": _instance_norm,
-}
+LOWERINGS.add(
+    {
+        "Softmax": _softmax,
+        "LogSoftmax": _softmax,
+        "LayerNormalization": _layer_norm,
+        "BatchNormalization": _batch_norm,
+        "InstanceNormalization": _instance_norm,
+    }
+)

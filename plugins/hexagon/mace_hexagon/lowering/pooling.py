@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from mace_hexagon.lowering.context import NHWC, DeclinedError, Lower, NodeContext
+from mace_hexagon.lowering.context import NHWC, DeclinedError, NodeContext
+from mace_hexagon.lowering.table import LOWERINGS
 from mace_hexagon.lowering.windows import Window, resolve_window
 
 _TRANSFORMATIONS = {"half_pixel": 0, "pytorch_half_pixel": 1, "align_corners": 2, "asymmetric": 3}
@@ -105,12 +106,14 @@ def _rounded_up(window: Window, sizes: tuple[int, ...], out: tuple[int, ...]) ->
     return Window(window.kernel, window.strides, window.dilations, pads)
 
 
-LOWERINGS: dict[str, Lower] = {
-    "MaxPool": _pool,
-    "AveragePool": _pool,
-    "GlobalAveragePool": _global_pool,
-    "GlobalMaxPool": _global_pool,
-    "Resize": _resize,
-    "DepthToSpace": _depth_to_space,
-    "SpaceToDepth": _depth_to_space,
-}
+LOWERINGS.add(
+    {
+        "MaxPool": _pool,
+        "AveragePool": _pool,
+        "GlobalAveragePool": _global_pool,
+        "GlobalMaxPool": _global_pool,
+        "Resize": _resize,
+        "DepthToSpace": _depth_to_space,
+        "SpaceToDepth": _depth_to_space,
+    }
+)

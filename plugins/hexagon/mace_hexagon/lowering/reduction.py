@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from mace_core.tensor import DType
-from mace_hexagon.lowering.context import DeclinedError, Lower, NodeContext
+from mace_hexagon.lowering.context import DeclinedError, NodeContext
+from mace_hexagon.lowering.table import LOWERINGS
 
 _OPERATIONS = {
     "ReduceMean": "ReduceMean",
@@ -38,4 +39,4 @@ def _reduce(context: NodeContext) -> None:
     )
 
 
-LOWERINGS: dict[str, Lower] = dict.fromkeys(_OPERATIONS, _reduce)
+LOWERINGS.add(dict.fromkeys(_OPERATIONS, _reduce))

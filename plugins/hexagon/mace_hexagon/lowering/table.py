@@ -1,17 +1,8 @@
-"""All translations by operator; the modules that define them are imported here, with the first open device."""
+"""All translations by operator of the default domain; the modules of this package fill it when it is first used."""
 
 from __future__ import annotations
 
-from mace_hexagon.lowering import convolution, elementwise, linear, movement, normalisation, pooling, reduction
+from mace_core.provider import Lowerings
 from mace_hexagon.lowering.context import Lower
 
-LOWERINGS: dict[str, Lower] = {
-    **convolution.LOWERINGS,
-    **elementwise.LOWERINGS,
-    **linear.LOWERINGS,
-    **movement.LOWERINGS,
-    **normalisation.LOWERINGS,
-    **pooling.LOWERINGS,
-    **reduction.LOWERINGS,
-}
-"""ONNX operator of the default domain -> the function that lowers a node of it."""
+LOWERINGS: Lowerings[Lower] = Lowerings("hexagon", "mace_hexagon.lowering")

@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from mace_core.errors import UnsupportedError
 from mace_core.graph import GraphView, Node, Value
-from mace_core.host.poison import poison_byte
-from mace_core.scheduler.planning.memory import Lifetime, plan_arena
+from mace_core.provider.arenas import Lifetime, plan_arena
+from mace_core.provider.poison import poison_byte
 from mace_core.tensor import DType, Tensor
 from mace_opencl.kernels.copy import copy_kernel
 from mace_opencl.lowering.checks import dtype_of
@@ -224,7 +224,7 @@ class Builder:
                 )
 
     def _add_poison(self, scratch: Sequence[Storage], byte: int) -> None:
-        """Fill each storage right after the last launch that needs it, see `mace_core.host.poison`."""
+        """Fill each storage right after the last launch that needs it, see `mace_core.provider.poison`."""
         pattern = self.data(np.array([byte], np.uint8))
         ended: dict[int, list[Storage]] = {}
         for storage in scratch:

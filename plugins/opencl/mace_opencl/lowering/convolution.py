@@ -14,7 +14,7 @@ from mace_opencl.lowering.builder import Builder
 from mace_opencl.lowering.checks import FLOAT, dtype_reason
 from mace_opencl.lowering.epilogue import Tail, make_tail
 from mace_opencl.lowering.fusion import Group
-from mace_opencl.lowering.registry import Operator
+from mace_opencl.lowering.registry import OPERATORS, Operator
 from mace_opencl.program import Kernel
 
 DIRECT_DEPTH = 16
@@ -201,7 +201,9 @@ def _lower_transposed(builder: Builder, node: Node, group: Group | None) -> None
     _direct(builder, node, shape, tail, kernel)
 
 
-OPERATORS = {
-    "Conv": Operator(_reason, _lower_conv, _axes),
-    "ConvTranspose": Operator(_reason, _lower_transposed, _axes),
-}
+OPERATORS.add(
+    {
+        "Conv": Operator(_reason, _lower_conv, _axes),
+        "ConvTranspose": Operator(_reason, _lower_transposed, _axes),
+    }
+)

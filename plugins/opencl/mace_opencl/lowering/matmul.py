@@ -11,7 +11,7 @@ from mace_opencl.lowering.builder import Builder
 from mace_opencl.lowering.checks import FLOAT, dtype_reason
 from mace_opencl.lowering.epilogue import make_tail
 from mace_opencl.lowering.fusion import Group
-from mace_opencl.lowering.registry import Operator
+from mace_opencl.lowering.registry import OPERATORS, Operator
 
 
 def _reason(view: GraphView, node: Node) -> str | None:
@@ -99,7 +99,9 @@ def _broadcast(left: tuple[int, ...], right: tuple[int, ...]) -> tuple[int, ...]
     return tuple(b if a == 1 else a for a, b in zip(left, right, strict=True))
 
 
-OPERATORS = {
-    "MatMul": Operator(_reason, _lower_matmul, _matmul_axes),
-    "Gemm": Operator(_reason, _lower_gemm, _gemm_axes),
-}
+OPERATORS.add(
+    {
+        "MatMul": Operator(_reason, _lower_matmul, _matmul_axes),
+        "Gemm": Operator(_reason, _lower_gemm, _gemm_axes),
+    }
+)

@@ -9,7 +9,7 @@ from mace_opencl.kernels.copy import broadcast_strides, copy_kernel, row_major
 from mace_opencl.lowering.builder import Builder
 from mace_opencl.lowering.checks import MOVABLE, constant_reason, dtype_reason, outputs_reason
 from mace_opencl.lowering.fusion import Group
-from mace_opencl.lowering.registry import Operator
+from mace_opencl.lowering.registry import OPERATORS, Operator
 
 
 def _movable(view: GraphView, node: Node) -> str | None:
@@ -171,15 +171,19 @@ def _space_to_depth(builder: Builder, node: Node, group: Group | None) -> None:
     move(builder, node, x, y, walk, [strides[axis] for axis in order], row_major(walk))
 
 
-OPERATORS = {
-    **{name: Operator(_alias_reason, _alias) for name in ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity")},
-    "Dropout": Operator(_dropout_reason, _alias),
-    "Transpose": Operator(_movable, _transpose),
-    "Concat": Operator(_movable, _concat),
-    "Split": Operator(_split_reason, _split),
-    "Slice": Operator(_slice_reason, _slice),
-    "Expand": Operator(_movable, _expand),
-    "Tile": Operator(_movable, _tile),
-    "DepthToSpace": Operator(_movable, _depth_to_space),
-    "SpaceToDepth": Operator(_movable, _space_to_depth),
-}
+OPERATORS.add(
+    {
+        **{
+            name: Operator(_alias_reason, _alias) for name in ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity")
+        },
+        "Dropout": Operator(_dropout_reason, _alias),
+        "Transpose": Operator(_movable, _transpose),
+        "Concat": Operator(_movable, _concat),
+        "Split": Operator(_split_reason, _split),
+        "Slice": Operator(_slice_reason, _slice),
+        "Expand": Operator(_movable, _expand),
+        "Tile": Operator(_movable, _tile),
+        "DepthToSpace": Operator(_movable, _depth_to_space),
+        "SpaceToDepth": Operator(_movable, _space_to_depth),
+    }
+)

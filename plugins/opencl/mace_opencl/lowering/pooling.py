@@ -11,7 +11,7 @@ from mace_opencl.lowering.builder import Argument, Builder
 from mace_opencl.lowering.checks import FLOAT, dtype_reason, outputs_reason
 from mace_opencl.lowering.convolution import same_pads
 from mace_opencl.lowering.fusion import Group
-from mace_opencl.lowering.registry import Operator
+from mace_opencl.lowering.registry import OPERATORS, Operator
 
 
 def _reason(view: GraphView, node: Node) -> str | None:
@@ -53,4 +53,4 @@ def _two(values: Sequence[int], fill: int) -> list[int]:
     return [fill, values[0]] if len(values) == 1 else list(values)
 
 
-OPERATORS = {name: Operator(_reason, _lower) for name in ("MaxPool", "AveragePool")}
+OPERATORS.add({name: Operator(_reason, _lower) for name in ("MaxPool", "AveragePool")})

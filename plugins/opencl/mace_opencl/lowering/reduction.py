@@ -11,7 +11,7 @@ from mace_opencl.kernels.rows import REDUCERS, ROW_THRESHOLD, normalise_kernel, 
 from mace_opencl.lowering.builder import Argument, Builder
 from mace_opencl.lowering.checks import FLOAT, constant_reason, dtype_reason, outputs_reason
 from mace_opencl.lowering.fusion import Group
-from mace_opencl.lowering.registry import Operator
+from mace_opencl.lowering.registry import OPERATORS, Operator
 
 _GLOBAL = {"GlobalAveragePool": "ReduceMean", "GlobalMaxPool": "ReduceMax"}
 
@@ -109,10 +109,12 @@ def _normalise(builder: Builder, node: Node, rows: int, extent: int, channels: i
     builder.emit(kernel, arguments, (rows if extent else 0, 1, 1), [node])
 
 
-OPERATORS = {
-    **{name: Operator(_reduce_reason, _lower_reduce) for name in (*REDUCERS, *_GLOBAL)},
-    "Softmax": Operator(_softmax_reason, _lower_softmax),
-    "LogSoftmax": Operator(_softmax_reason, _lower_softmax),
-    "LayerNormalization": Operator(_normalise_reason, _lower_layer_norm),
-    "InstanceNormalization": Operator(_normalise_reason, _lower_instance_norm),
-}
+OPERATORS.add(
+    {
+        **{name: Operator(_reduce_reason, _lower_reduce) for name in (*REDUCERS, *_GLOBAL)},
+        "Softmax": Operator(_softmax_reason, _lower_softmax),
+        "LogSoftmax": Operator(_softmax_reason, _lower_softmax),
+        "LayerNormalization": Operator(_normalise_reason, _lower_layer_norm),
+        "InstanceNormalization": Operator(_normalise_reason, _lower_instance_norm),
+    }
+)

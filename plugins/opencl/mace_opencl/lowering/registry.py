@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from mace_core.graph import GraphView, Node
+from mace_core.provider import Lowerings
 from mace_opencl.lowering.builder import Builder
 from mace_opencl.lowering.fusion import Group
 
@@ -29,14 +29,10 @@ class Operator:
     epilogue: Callable[[GraphView, Node], tuple[int, int]] | None = None
 
 
+OPERATORS: Lowerings[Operator] = Lowerings("opencl", "mace_opencl.lowering")
+"""Filled by the modules of this package when it is first used."""
+
+
 def find(node: Node) -> Operator | None:
     """The operator of a node, None if there is none."""
-    return _table().get(node.qualified_op)
-
-
-@functools.cache
-def _table() -> Mapping[str, Operator]:
-    from mace_opencl.lowering import convolution, matmul, movement, pooling, reduction, resize, selection
-
-    families = (convolution, matmul, movement, pooling, reduction, resize, selection)
-    return {name: operator for family in families for name, operator in family.OPERATORS.items()}
+    return OPERATORS.find(node.domain, node.op_type)

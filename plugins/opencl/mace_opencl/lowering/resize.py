@@ -14,7 +14,7 @@ from mace_opencl.kernels.selection import blend_kernel
 from mace_opencl.lowering.builder import Builder
 from mace_opencl.lowering.checks import FLOAT, MOVABLE, constant_reason, dtype_of, dtype_reason
 from mace_opencl.lowering.fusion import Group
-from mace_opencl.lowering.registry import Operator
+from mace_opencl.lowering.registry import OPERATORS, Operator
 from mace_opencl.lowering.selection import emit_lookup
 
 _COORDINATES = ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric", "half_pixel_symmetric")
@@ -133,4 +133,4 @@ def _lower(builder: Builder, node: Node, group: Group | None) -> None:
     builder.emit(blend_kernel(len(shape), blended), arguments, flat_groups(math.prod(result)), [node])
 
 
-OPERATORS = {name: Operator(_reason, _lower) for name in ("Resize", "Upsample")}
+OPERATORS.add({name: Operator(_reason, _lower) for name in ("Resize", "Upsample")})

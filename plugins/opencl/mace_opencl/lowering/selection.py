@@ -15,7 +15,7 @@ from mace_opencl.kernels.selection import gather_kernel, lookup_kernel
 from mace_opencl.lowering.builder import Builder
 from mace_opencl.lowering.checks import MOVABLE, constant_reason, dtype_of, dtype_reason
 from mace_opencl.lowering.fusion import Group
-from mace_opencl.lowering.registry import Operator
+from mace_opencl.lowering.registry import OPERATORS, Operator
 
 _INDEX_TYPES = {DType.INT32: "int", DType.INT64: "long"}
 
@@ -129,7 +129,9 @@ def _pad_table(size: int, before: int, behind: int, mode: str) -> npt.NDArray[np
     return found.astype(np.int32)
 
 
-OPERATORS = {
-    "Gather": Operator(_gather_reason, _gather),
-    "Pad": Operator(_pad_reason, _pad),
-}
+OPERATORS.add(
+    {
+        "Gather": Operator(_gather_reason, _gather),
+        "Pad": Operator(_pad_reason, _pad),
+    }
+)

@@ -9,8 +9,8 @@ import functools
 import math
 from collections.abc import Sequence
 
-from mace_core.native.kernel import KernelSource
 from mace_core.native.kernel_words import WordLayout
+from mace_core.native.source import KernelSource
 from mace_cpu.conv.bands.arguments import MOST_WORDS, WINDOW_INPUT, Arg
 from mace_cpu.conv.direct.arguments import Arg as Conv
 from mace_cpu.shared.codegen.generated import generated

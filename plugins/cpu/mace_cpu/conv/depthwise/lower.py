@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mace_core.graph import Value
-from mace_core.native.kernel import KernelSource
 from mace_core.native.kernel_words import WordLayout
 from mace_core.native.numba_kernel import numba_source
+from mace_core.native.source import KernelSource
 from mace_cpu.conv.depthwise.arguments import Arg, Variant
 from mace_cpu.conv.direct.lower import Floats
 from mace_cpu.conv.geometry import Geometry

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mace_core.graph import Value
-from mace_core.native.kernel import KernelSource
 from mace_core.native.kernel_words import WordLayout
+from mace_core.native.source import KernelSource
 from mace_cpu.conv.direct.arguments import Arg, Variant
 from mace_cpu.conv.geometry import Geometry
 from mace_cpu.conv.scaled.lower import emit_scaled_weights

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mace_core.graph import Node, Value
-from mace_core.native.kernel import KernelSource
 from mace_core.native.kernel_words import WordLayout
+from mace_core.native.source import KernelSource
 from mace_core.tensor import DType
 from mace_cpu.conv.geometry import conv_geometry
 from mace_cpu.shared.codegen.generated import generated

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mace_core.native.kernel import KernelSource
 from mace_core.native.kernel_words import WordLayout
+from mace_core.native.source import KernelSource
 from mace_cpu.shared.codegen.generated import generated
 
 TRANSPOSE_BAND = 16

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from mace_core.graph import Node
 from mace_core.native.errors import KernelError
-from mace_core.native.kernel import KernelSource
+from mace_core.native.source import KernelSource
 from mace_cpu.plan.assembly import STATUS_WORDS, Fault
 from mace_cpu.shared.parts.buffers import At, Buf, Place
 from mace_cpu.shared.parts.forms import StepForm

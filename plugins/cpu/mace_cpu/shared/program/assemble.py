@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from mace_core.scheduler.planning import memory
+from mace_core.provider import arenas as memory
 from mace_cpu.plan.assembly import (
     ALIGNMENT_BYTES,
     ARENA_SLOT,

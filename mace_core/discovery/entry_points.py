@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     import importlib.metadata  # its import takes about 10 ms, so it is done on first use
 
-from mace_core.caching.entry_points import Installed, PluginMemory
+from mace_core.discovery.remembered import Installed, PluginMemory
 from mace_core.errors import describe_error
 
 PROVIDER_GROUP = "mace.execution_providers"

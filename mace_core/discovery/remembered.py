@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from mace_core.caching.cache import CheckedCache
-    from mace_core.host.entry_points import PluginEntry
+    from mace_core.discovery.entry_points import PluginEntry
 
 _log = logging.getLogger("mace.plugins")
 

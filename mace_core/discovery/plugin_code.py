@@ -14,7 +14,7 @@ import sys
 import uuid
 from collections.abc import Iterable, Iterator
 
-from mace_core.host.entry_points import PluginEntry
+from mace_core.discovery.entry_points import PluginEntry
 
 _OWN = "mace_core"
 """The core's code is told by `build_id`, which all caches have in their version."""

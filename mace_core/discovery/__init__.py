@@ -1,0 +1,1 @@
+"""Which plugins are installed beside the core, read from entry points and remembered between processes."""
