@@ -97,7 +97,7 @@ def test_damaged_and_foreign_files(tmp_path: Path) -> None:
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).save(stream, "PNG")
     contents = {
         "cut off": stream.getvalue()[:2000],
-        "no picture": b"hello",
+        "not a picture": b"hello",
         "Git LFS pointer": b"version https://git-lfs.github.com/spec/v1\n",
         "web page": b"<!doctype html><html>",
     }
