@@ -108,7 +108,7 @@ class Session:
         check_numerics: bool | str = False,
         registry: Registry | None = None,
     ) -> None:
-        """Load, optimise and, where all input shapes are fixed, plan a model.
+        """Load, optimize and, where all input shapes are fixed, plan a model.
 
         Args:
             model: a path, bytes, an ``onnx.ModelProto`` or a ``Graph`` (taken over: it may be changed).

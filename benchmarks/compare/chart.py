@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _OURS = "#c8102e"
-_COLOURS = {
+_COLORS = {
     MACE: _OURS,
     "onnxruntime": "#4e79a7",
     "openvino": "#76b7b2",
@@ -21,7 +21,7 @@ _COLOURS = {
     "mnn": "#edc948",
     "litert": "#b07aa1",
 }
-"""An engine has its colour whichever others are there."""
+"""An engine has its color whichever others are there."""
 
 _OTHER = "#9c9c9c"
 _GROUP = 0.86
@@ -79,7 +79,7 @@ def _draw(panel: Axes, rows: list[Row], models: list[str], names: list[str]) -> 
         heights = {i: by_model[m][name] for i, m in enumerate(models) if name in by_model.get(m, {})}
         places = [index - _GROUP / 2 + (position + 0.5) * width for index in heights]
         ours = name == MACE
-        panel.bar(places, list(heights.values()), 0.92 * width, label=name, color=_COLOURS.get(name, _OTHER), zorder=2)
+        panel.bar(places, list(heights.values()), 0.92 * width, label=name, color=_COLORS.get(name, _OTHER), zorder=2)
         for place, height in zip(places, heights.values(), strict=True):
             if ours:
                 _label(panel, place, height)
@@ -97,7 +97,7 @@ def _draw(panel: Axes, rows: list[Row], models: list[str], names: list[str]) -> 
 
 def _label(panel: Axes, place: float, height: float) -> None:
     style: dict[str, Any] = {"ha": "center", "fontsize": "small", "fontweight": "bold", "color": _OURS}
-    style["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.85}  # over its neighbours
+    style["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.85}  # over its neighbors
     above = {"xytext": (0, 3), "textcoords": "offset points", "va": "bottom", "zorder": 4}
     panel.annotate(f"{height:.2f}", (place, height), **above, **style)
 

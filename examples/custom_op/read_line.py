@@ -1,4 +1,4 @@
-"""Ends a text recogniser with a custom operator, so that the model itself answers with text.
+"""Ends a text recognizer with a custom operator, so that the model itself answers with text.
 
 python examples/custom_op/read_line.py [picture of one line of text]
 """
@@ -21,7 +21,7 @@ PAGE = Path(__file__).parents[1] / "ocr" / "page.png"
 
 
 def model_that_writes() -> onnx.ModelProto:
-    """The PP-OCRv4 recogniser followed by `com.example.CtcDecode`."""
+    """The PP-OCRv4 recognizer followed by `com.example.CtcDecode`."""
     model = onnx.load(find_packaged_model(*PP_OCR_REC))
     characters = next(entry.value for entry in model.metadata_props if entry.key == "character").splitlines()
     (probabilities,) = model.graph.output
@@ -35,7 +35,7 @@ def model_that_writes() -> onnx.ModelProto:
 
 
 def strip(picture: Any) -> Any:
-    """(H, W, 3) BGR of any size -> (1, 3, 48, width), scaled to [-1, 1] as the recogniser was trained."""
+    """(H, W, 3) BGR of any size -> (1, 3, 48, width), scaled to [-1, 1] as the recognizer was trained."""
     scaled = cv2.resize(picture, (round(picture.shape[1] * 48 / picture.shape[0]), 48))
     return (scaled.astype(np.float32).transpose(2, 0, 1)[None] - 127.5) / 127.5
 

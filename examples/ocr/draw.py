@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from pipeline import Line
 
-BOX_COLOUR = (220, 40, 40)
-TEXT_COLOUR = (20, 60, 160)
+BOX_COLOR = (220, 40, 40)
+TEXT_COLOR = (20, 60, 160)
 
 
 def draw(page: np.ndarray, lines: Sequence[Line], target: Path) -> None:
@@ -21,9 +21,9 @@ def draw(page: np.ndarray, lines: Sequence[Line], target: Path) -> None:
     pen = ImageDraw.Draw(both)
     for line in lines:
         corners = [(float(x), float(y)) for x, y in line.box]
-        pen.line([*corners, corners[0]], fill=BOX_COLOUR, width=2)
+        pen.line([*corners, corners[0]], fill=BOX_COLOR, width=2)
         shifted = [(x + picture.width, y) for x, y in corners]
         pen.line([*shifted, shifted[0]], fill=(225, 225, 225), width=1)
         size = max(10, round(0.7 * float(np.linalg.norm(line.box[3] - line.box[0]))))
-        pen.text(shifted[0], line.text, fill=TEXT_COLOUR, font=ImageFont.load_default(size))
+        pen.text(shifted[0], line.text, fill=TEXT_COLOR, font=ImageFont.load_default(size))
     both.save(target)

@@ -67,14 +67,14 @@ class Timings:
 
 
 class TextReader:
-    """Reads the lines of a picture with three sessions: detector, orientation classifier, recogniser."""
+    """Reads the lines of a picture with three sessions: detector, orientation classifier, recognizer."""
 
-    def __init__(self, detector: mace.Session, classifier: mace.Session, recogniser: mace.Session) -> None:
+    def __init__(self, detector: mace.Session, classifier: mace.Session, recognizer: mace.Session) -> None:
         self.detector = detector
         self.classifier = classifier
-        self.recogniser = recogniser
+        self.recognizer = recognizer
         # CTC class 0 is the blank; the last one is the space.
-        self.characters = ["", *recogniser.metadata["character"].splitlines(), " "]
+        self.characters = ["", *recognizer.metadata["character"].splitlines(), " "]
         self.timings = Timings()
 
     def read(self, image: Image) -> list[Line]:
@@ -85,7 +85,7 @@ class TextReader:
             with self.timings.stage("crop"):
                 strip = crop(image, box)
             strip = self.upright(strip)
-            text, confidence = self.recognise(strip)
+            text, confidence = self.recognize(strip)
             if text.strip():
                 lines.append(Line(box, text, confidence))
         return lines
@@ -114,16 +114,16 @@ class TextReader:
             upside_down = run_single(self.classifier, feed)[0, 1]
         return cv2.rotate(strip, cv2.ROTATE_180) if upside_down > UPRIGHT_CONFIDENCE else strip
 
-    def recognise(self, strip: Image) -> tuple[str, float]:
+    def recognize(self, strip: Image) -> tuple[str, float]:
         """The text of a strip and the mean probability of its characters."""
-        with self.timings.stage("recognise: prepare"):
+        with self.timings.stage("recognize: prepare"):
             width = max(1, math.ceil(TEXT_HEIGHT * strip.shape[1] / strip.shape[0]))
             padded = max(320, -(-width // WIDTH_STEP) * WIDTH_STEP)
             feed = np.zeros((1, 3, TEXT_HEIGHT, padded), np.float32)
             feed[0, :, :, :width] = to_strip(strip, width)
-        with self.timings.stage("recognise: network"):
-            probabilities = run_single(self.recogniser, feed)[0]
-        with self.timings.stage("recognise: decode"):
+        with self.timings.stage("recognize: network"):
+            probabilities = run_single(self.recognizer, feed)[0]
+        with self.timings.stage("recognize: decode"):
             gaps = word_gaps(strip) * (width / strip.shape[1]) * (probabilities.shape[0] / padded)
             return self.decode(probabilities, gaps)
 
@@ -150,8 +150,8 @@ class TextReader:
 
 def word_gaps(strip: Image) -> Floats:
     """Middles, in pixels, of the columns without ink that are wide enough to part two words."""
-    grey = cv2.cvtColor(strip, cv2.COLOR_BGR2GRAY)
-    _, dark = cv2.threshold(grey, 0, 1, cv2.THRESH_BINARY_INV + cv2.THRESH_OTSU)
+    gray = cv2.cvtColor(strip, cv2.COLOR_BGR2GRAY)
+    _, dark = cv2.threshold(gray, 0, 1, cv2.THRESH_BINARY_INV + cv2.THRESH_OTSU)
     ink = dark if dark.mean() < 0.5 else 1 - dark
     rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
     if columns.size == 0:
@@ -180,16 +180,16 @@ def boxes_from_probability(probability: Floats) -> list[Floats]:
     contours, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
     boxes = []
     for contour in contours:
-        centre, size, angle = cv2.minAreaRect(contour)
+        center, size, angle = cv2.minAreaRect(contour)
         if min(size) < SMALLEST_SIDE:
             continue
-        box = cv2.boxPoints((centre, size, angle))
+        box = cv2.boxPoints((center, size, angle))
         if mean_inside(probability, box) < BOX_THRESHOLD:
             continue
         # The published method offsets the polygon by area * ratio / perimeter; of a rectangle that is a larger one.
         offset = size[0] * size[1] * UNCLIP_RATIO / (2 * (size[0] + size[1]))
         grown = (size[0] + 2 * offset, size[1] + 2 * offset)
-        boxes.append(clockwise(cv2.boxPoints((centre, grown, angle))))
+        boxes.append(clockwise(cv2.boxPoints((center, grown, angle))))
     return boxes
 
 

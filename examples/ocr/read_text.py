@@ -22,7 +22,7 @@ PACKAGE = "rapidocr-onnxruntime"
 MODELS = {
     "detector": "models/ch_PP-OCRv4_det_infer.onnx",
     "classifier": "models/ch_ppocr_mobile_v2.0_cls_infer.onnx",
-    "recogniser": "models/ch_PP-OCRv4_rec_infer.onnx",
+    "recognizer": "models/ch_PP-OCRv4_rec_infer.onnx",
 }
 
 

@@ -1,4 +1,4 @@
-"""What a model's file says of its nodes: what tables and traces of a profile are labelled with."""
+"""What a model's file says of its nodes: what tables and traces of a profile are labeled with."""
 
 from __future__ import annotations
 

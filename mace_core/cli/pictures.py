@@ -80,17 +80,17 @@ def load_picture(path: Path, spec: TensorSpec, shape: Shape | None, options: Pic
     if picture.size != size:
         picture = picture.resize(size, Image.Resampling.BILINEAR)
     pixels = np.asarray(picture, np.float32).reshape(size[1], size[0], -1)
-    if pixels.shape[2] != channels:  # gray of 16 bits: the same in every colour, and nothing is transparent
+    if pixels.shape[2] != channels:  # gray of 16 bits: the same in every color, and nothing is transparent
         pixels = np.repeat(pixels, channels, axis=2)
         if channels == 4:
             pixels[:, :, 3] = 255
-    return _normalise(pixels, spec, shape, layout, options)
+    return _normalize(pixels, spec, shape, layout, options)
 
 
 def _oriented(opened: Image.Image, path: Path, channels: int) -> Image.Image:
     """The first frame, upright as its EXIF data say, in the mode for so many channels.
 
-    Gray of 16 bits becomes floating-point numbers from 0 to 255, so that nothing of it is lost; colours of 16 bits are
+    Gray of 16 bits becomes floating-point numbers from 0 to 255, so that nothing of it is lost; colors of 16 bits are
     read with 8 by Pillow.
     """
     from PIL import Image, ImageOps
@@ -107,7 +107,7 @@ def _oriented(opened: Image.Image, path: Path, channels: int) -> Image.Image:
             "give its values as a .npy file"
         )
     if channels < 4 and upright.has_transparency_data and _is_seen_through(upright):
-        note(f"'{path}' is transparent in places; the colours there are taken as they are")
+        note(f"'{path}' is transparent in places; the colors there are taken as they are")
     return upright.convert(_MODES[channels])
 
 
@@ -125,7 +125,7 @@ def what_else(path: Path) -> str:
     return f"; it is {kind.what}" if kind is not None else ""
 
 
-def _normalise(
+def _normalize(
     pixels: npt.NDArray[Any], spec: TensorSpec, shape: Shape | None, layout: str, options: PictureOptions
 ) -> npt.NDArray[Any]:
     if options.bgr and pixels.shape[2] >= 3:

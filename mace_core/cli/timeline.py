@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _WIDTH, _LEFT, _RIGHT = 1400, 170, 70
 _TOP, _ROW, _BAR = 64, 34, 26
 _LEGEND_WIDTH, _LEGEND_ROW = 345, 20
-_COLOURS = (
+_COLORS = (
     "#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#b07aa1", "#76b7b2", "#edc948", "#9c755f", "#ff9da7", "#86bc86",
     "#a0cbe8", "#d4a6c8",
 )  # fmt: skip
@@ -44,7 +44,7 @@ def write_timeline(path: Path, profile: Profile, facts: ModelFacts, model: str) 
 
 
 def timeline_svg(profile: Profile, facts: ModelFacts, model: str) -> str:
-    """Rows are the workers of a device, or the device where it tells of none; colours are operators, the ones that
+    """Rows are the workers of a device, or the device where it tells of none; colors are operators, the ones that
     take longest first in the legend.  A box tells what it is when the pointer rests on it."""
     boxes = list(_boxes(profile, facts))
     rows = list(dict.fromkeys(box.row for box in boxes))
@@ -52,7 +52,7 @@ def timeline_svg(profile: Profile, facts: ModelFacts, model: str) -> str:
     for box in boxes:
         spent[box.kind] += box.end_ns - box.start_ns
     kinds = [kind for kind, _ in spent.most_common()]
-    colours = dict(zip(kinds, _COLOURS, strict=False))
+    colors = dict(zip(kinds, _COLORS, strict=False))
     total = max(profile.work_end_ns - profile.start_ns, 1)
     across = (_WIDTH - _LEFT - _RIGHT) / total
     bottom = _TOP + _ROW * len(rows)
@@ -79,7 +79,7 @@ def timeline_svg(profile: Profile, facts: ModelFacts, model: str) -> str:
             x, width = _LEFT + (box.start_ns - profile.start_ns) * across, (box.end_ns - box.start_ns) * across
             parts.append(
                 f'<rect x="{x:.2f}" y="{y}" width="{max(width, 0.4):.2f}" height="{_BAR}" '
-                f'fill="{colours.get(box.kind, _OTHERS)}"><title>{escape(box.hint)}</title></rect>'
+                f'fill="{colors.get(box.kind, _OTHERS)}"><title>{escape(box.hint)}</title></rect>'
             )
             if width > _LETTER * len(box.kind) + 6:
                 parts.append(
@@ -91,7 +91,7 @@ def timeline_svg(profile: Profile, facts: ModelFacts, model: str) -> str:
         x, y = 10 + _LEGEND_WIDTH * (number % per_line), bottom + 20 + _LEGEND_ROW * (number // per_line)
         short = kind if len(kind) <= 24 else f"{kind[:23]}…"
         text = f"{short} {spent[kind] / 1e6:.3f} ms, {spent[kind] / busy_ns:.0%}"
-        parts.append(f'<rect x="{x}" y="{y}" width="12" height="12" fill="{colours.get(kind, _OTHERS)}"/>')
+        parts.append(f'<rect x="{x}" y="{y}" width="12" height="12" fill="{colors.get(kind, _OTHERS)}"/>')
         parts.append(f'<text x="{x + 17}" y="{y + 10}">{escape(text)}</text>')
     return "\n".join([*parts, "</svg>\n"])
 

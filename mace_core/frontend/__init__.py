@@ -1,6 +1,6 @@
 """Importers: the bytes of a model file become a Graph.
 
-Each format is a plugin of the entry-point group ``mace.frontends``; ONNX is the first.  Nothing here optimises or runs.
+Each format is a plugin of the entry-point group ``mace.frontends``; ONNX is the first.  Nothing here optimizes or runs.
 """
 
 from mace_core.frontend.base import Frontend, ModelSource

@@ -192,7 +192,7 @@ def _frontend_for(source: ModelSource, label: str) -> Frontend:
     if kind := _kind_of(source):
         known += f"; it is {kind.what}: {kind.advice}"
     broken = f"; frontends that failed: {'; '.join(failures)}" if failures else ""
-    raise ModelError(f"no frontend recognises {_quoted(source, label)}; installed frontends: {known}{broken}")
+    raise ModelError(f"no frontend recognizes {_quoted(source, label)}; installed frontends: {known}{broken}")
 
 
 def installed_frontends() -> tuple[list[Frontend], list[str]]:

@@ -1,4 +1,4 @@
-"""Loading a model that was loaded before: the optimised graph comes from the cache, the model file is not parsed."""
+"""Loading a model that was loaded before: the optimized graph comes from the cache, the model file is not parsed."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class Cache(Protocol):
 def load_cached(
     path: str | os.PathLike[str],
     cache: Cache,
-    optimise: Callable[[Graph], object],
+    optimize: Callable[[Graph], object],
     version: str,
     *,
     mmap: bool = True,
 ) -> tuple[Graph, str]:
-    """The optimised graph of a model file, and its fingerprint (see ``graph_fingerprint``).
+    """The optimized graph of a model file, and its fingerprint (see ``graph_fingerprint``).
 
     An entry is good for a file of the same identity (see ``file_identity``), and if the same holds for every other file
     that the model keeps weights in.  It refers to the weights in those files instead of repeating them.  Files that
@@ -50,8 +50,8 @@ def load_cached(
     Args:
         path: the model file.
         cache: where entries are looked for and put.
-        optimise: changes a freshly imported graph in place; not called when there is an entry.
-        version: of the core and of whatever decides what ``optimise`` does; entries of another one are not used.
+        optimize: changes a freshly imported graph in place; not called when there is an entry.
+        version: of the core and of whatever decides what ``optimize`` does; entries of another one are not used.
         mmap: keep weights as views of the mapped files (see ``Frontend.load``).
 
     Raises:
@@ -71,7 +71,7 @@ def load_cached(
     settled = settled_identity(model)
     graph = load_model(model, mmap=mmap)
     files = _opened_files(graph)
-    optimise(graph)
+    optimize(graph)
     fingerprint = graph_fingerprint(graph)
     if settled is not None and settled == before == file_identity(model) and None not in files.values():
         cache.put(key, _pack(graph, fingerprint, files))

@@ -1,4 +1,4 @@
-"""Quantisation encodings read off the QuantizeLinear / DequantizeLinear nodes around a value."""
+"""Quantization encodings read off the QuantizeLinear / DequantizeLinear nodes around a value."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def derive_encoding(view: GraphView, value: Value) -> QuantEncoding | None:
     return None
 
 
-def _from_node(view: GraphView, node: Node, quantised: Value) -> QuantEncoding | None:
-    stored = view.tensor_type(quantised)
+def _from_node(view: GraphView, node: Node, quantized: Value) -> QuantEncoding | None:
+    stored = view.tensor_type(quantized)
     scale = view.constant(node.input(1))
     zero = view.constant(node.input(2))
     if stored is None or scale is None or (node.input(2) is not None and zero is None):

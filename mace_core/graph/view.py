@@ -98,7 +98,7 @@ class GraphView:
         return self.opset_imports.get(domain, 0)
 
     def encoding(self, value: Value) -> QuantEncoding | None:
-        """The quantisation encoding of ``value``: it leaves a QuantizeLinear or enters a DequantizeLinear.
+        """The quantization encoding of ``value``: it leaves a QuantizeLinear or enters a DequantizeLinear.
 
         Only encodings whose scale (and zero point) are constants are reported.
         """

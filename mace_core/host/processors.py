@@ -15,7 +15,7 @@ _log = logging.getLogger("mace.processors")
 AFFINITIES = ("none", "big", "little")
 
 ALIKE = 1.2
-"""Processors whose speeds differ by less than this factor are of one kind (favoured cores of one design differ by a
+"""Processors whose speeds differ by less than this factor are of one kind (favored cores of one design differ by a
 few per cent)."""
 
 

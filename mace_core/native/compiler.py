@@ -11,7 +11,7 @@ from mace_core.native.errors import KernelError
 from mace_core.native.target import Target
 
 HAND_MADE = "; made by hand\n"
-"""IR that begins with this line is vectorised, unrolled and free of redundancy: it is only tidied, which takes a tenth
+"""IR that begins with this line is vectorized, unrolled and free of redundancy: it is only tidied, which takes a tenth
 of the time of LLVM's whole pipeline."""
 
 _INTERNAL_LINKAGE = "internal"
@@ -19,23 +19,23 @@ _lock = fork_safe_lock()
 
 
 def compile_object(ir: str, symbol: str, target: Target) -> bytes:
-    """Optimised object code of an LLVM module in which only ``symbol`` is visible from outside.
+    """Optimized object code of an LLVM module in which only ``symbol`` is visible from outside.
 
     Raises:
         KernelError: the IR is not valid or does not define ``symbol``.
     """
-    module, machine = optimise(ir, symbol, target)
+    module, machine = optimize(ir, symbol, target)
     return bytes(machine.emit_object(module))
 
 
 def compile_assembly(ir: str, symbol: str, target: Target) -> str:
     """As `compile_object`, but readable: to see what became of a kernel."""
-    module, machine = optimise(ir, symbol, target)
+    module, machine = optimize(ir, symbol, target)
     return str(machine.emit_assembly(module))
 
 
-def optimise(ir: str, symbol: str, target: Target) -> tuple[llvm.ModuleRef, llvm.TargetMachine]:
-    """The optimised module and the machine to emit it with."""
+def optimize(ir: str, symbol: str, target: Target) -> tuple[llvm.ModuleRef, llvm.TargetMachine]:
+    """The optimized module and the machine to emit it with."""
     machine = target_machine(target)
     # a context of its own keeps the types of thousands of modules from piling up in the global one
     context = llvm.create_context()
@@ -88,14 +88,14 @@ def _hide_all_but(module: llvm.ModuleRef, symbol: str) -> None:
 def target_machine(target: Target) -> llvm.TargetMachine:
     """A machine that emits position-independent code, which is what the loader wants."""
     with _lock:
-        _initialise(target.triple == llvm.get_process_triple())
+        _initialize(target.triple == llvm.get_process_triple())
     return llvm.Target.from_triple(target.triple).create_target_machine(
         cpu=target.cpu, features=target.attributes, opt=3, reloc="pic", codemodel="default"
     )
 
 
 @functools.cache
-def _initialise(native: bool) -> None:
+def _initialize(native: bool) -> None:
     if native:
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
@@ -105,7 +105,7 @@ def _initialise(native: bool) -> None:
         llvm.initialize_all_asmprinters()
 
 
-def initialise_native() -> None:
+def initialize_native() -> None:
     """Make LLVM know the processor we run on."""
     with _lock:
-        _initialise(True)
+        _initialize(True)

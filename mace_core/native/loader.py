@@ -158,9 +158,9 @@ def _addresses(source: KernelSource, image: bytes) -> dict[str, int]:
 def _jit() -> llvm.LLJIT:
     import llvmlite.binding as llvm
 
-    from mace_core.native.compiler import initialise_native
+    from mace_core.native.compiler import initialize_native
 
-    initialise_native()
+    initialize_native()
     jit = llvm.create_lljit_compiler(use_jit_link=True)
     _keep_for_ever(jit)
     return jit

@@ -19,7 +19,7 @@ _ARGUMENTS = (types.CPointer(types.int64), types.int64, types.int64, types.int64
 
 
 class _PlainLibrary(codegen.AOTCodeLibrary):  # type: ignore[misc]
-    """Keeps numba's code as it was generated: optimising is done once, for the target wanted, by our own pipeline."""
+    """Keeps numba's code as it was generated: optimizing is done once, for the target wanted, by our own pipeline."""
 
     def _optimize_functions(self, module: Any) -> None:
         module.data_layout = self._codegen._data_layout

@@ -22,8 +22,8 @@ _PRELUDE = "mace_core.native.numba_prelude"
 _COMPILER = "mace_core.native.numba_compile"
 
 
-def numba_source(module: str, function: str, /, **specialisation: str) -> KernelSource:
-    """A kernel that ``function(**specialisation)`` of ``module`` returns as a plain Python function.
+def numba_source(module: str, function: str, /, **specialization: str) -> KernelSource:
+    """A kernel that ``function(**specialization)`` of ``module`` returns as a plain Python function.
 
     The factory returns ``kernel(args, begin, end, chunk)`` in numba's nopython subset; ``args[i]`` is word i as int64,
     pointers come from `mace_core.native.numba_prelude`.  A factory may set ``kernel.__fastmath__`` to True or to a set
@@ -31,16 +31,16 @@ def numba_source(module: str, function: str, /, **specialisation: str) -> Kernel
     ``KERNEL_DEPENDENCIES = ("package.module", …)``, so that a change there rebuilds it.
 
     Its argument words have the names that the module gives in a literal ``WORDS = {"function": "source target …"}``,
-    see `mace_core.native.kernel_words`; a count may be what the kernel is specialised for: ``operands[{operands}]``.
+    see `mace_core.native.kernel_words`; a count may be what the kernel is specialized for: ``operands[{operands}]``.
     """
-    build = functools.partial(_build, module, function, tuple(sorted(specialisation.items())))
-    symbol, words = kernel_symbol(module, function, specialisation), _layout(module, function, specialisation)
+    build = functools.partial(_build, module, function, tuple(sorted(specialization.items())))
+    symbol, words = kernel_symbol(module, function, specialization), _layout(module, function, specialization)
     return KernelSource(symbol, kernel_version(module), build, words=words)
 
 
-def _layout(module: str, function: str, specialisation: dict[str, str]) -> WordLayout | None:
+def _layout(module: str, function: str, specialization: dict[str, str]) -> WordLayout | None:
     text = _words(module).get(function)
-    return None if text is None else WordLayout.parse(text.format(**specialisation))
+    return None if text is None else WordLayout.parse(text.format(**specialization))
 
 
 @functools.cache
@@ -53,10 +53,10 @@ def _words(module: str) -> dict[str, str]:
     return {} if found is None else dict(found)
 
 
-def kernel_symbol(module: str, function: str, specialisation: dict[str, str]) -> str:
+def kernel_symbol(module: str, function: str, specialization: dict[str, str]) -> str:
     """A readable name that is different for different kernels."""
-    parts = [module.rpartition(".")[2], function, *(f"{k}_{v}" for k, v in sorted(specialisation.items()))]
-    exact = repr((module, function, sorted(specialisation.items())))
+    parts = [module.rpartition(".")[2], function, *(f"{k}_{v}" for k, v in sorted(specialization.items()))]
+    exact = repr((module, function, sorted(specialization.items())))
     return re.sub(r"\W", "_", "_".join(parts))[:80] + "_" + hashlib.sha256(exact.encode()).hexdigest()[:10]
 
 
@@ -114,17 +114,17 @@ def _literal(module: str, content: bytes, wanted: str) -> Any:
         raise KernelError(f"{wanted} of {module} is not a literal") from error
 
 
-def _build(module: str, function: str, specialisation: tuple[tuple[str, str], ...], target: Target) -> str:
+def _build(module: str, function: str, specialization: tuple[tuple[str, str], ...], target: Target) -> str:
     from mace_core.native.numba_compile import numba_ir
 
-    symbol = kernel_symbol(module, function, dict(specialisation))
+    symbol = kernel_symbol(module, function, dict(specialization))
     factory = getattr(importlib.import_module(module), function, None)
     if factory is None:
         raise KernelError(f"the kernel module '{module}' has no function '{function}'")
-    words = _layout(module, function, dict(specialisation))
+    words = _layout(module, function, dict(specialization))
     if words is not None:
         _check_words(module, function, words)
-    return numba_ir(factory(**dict(specialisation)), symbol)
+    return numba_ir(factory(**dict(specialization)), symbol)
 
 
 def _check_words(module: str, function: str, words: WordLayout) -> None:

@@ -139,9 +139,9 @@ def _legend(layers: Sequence[Layer]) -> list[str]:
     if any(layer.isolated is not None for layer in layers):
         entries.append((_ISOLATED, "the node by itself"))
     parts = []
-    for number, (colour, text) in enumerate(entries):
+    for number, (color, text) in enumerate(entries):
         x = WIDTH - _RIGHT - 160 * (len(entries) - number)
-        parts.append(f'<circle cx="{x}" cy="{HEIGHT - 14}" r="4" fill="{colour}"/>')
+        parts.append(f'<circle cx="{x}" cy="{HEIGHT - 14}" r="4" fill="{color}"/>')
         parts.append(f'<text class="small" x="{x + 9}" y="{HEIGHT - 10}">{text}</text>')
     return parts
 

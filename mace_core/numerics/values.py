@@ -64,7 +64,7 @@ def values_on_device(
 
 
 def values_by_onnxruntime(graph: Graph, feeds: Mapping[str, Any]) -> dict[str, Any]:
-    """All outputs of ``graph`` by name, computed by onnxruntime without its optimisations.
+    """All outputs of ``graph`` by name, computed by onnxruntime without its optimizations.
 
     Raises:
         UsageError: where onnxruntime is not installed, or cannot run the model.

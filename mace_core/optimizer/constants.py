@@ -20,7 +20,7 @@ Computation: TypeAlias = Callable[[Graph], Sequence[Tensor]]
 """Runs a graph that has no inputs, as a session would, and returns its outputs."""
 
 KEPT = frozenset({"DequantizeLinear", "QuantizeLinear", "DynamicQuantizeLinear"})
-"""Never folded: providers recognise quantised weights by these nodes."""
+"""Never folded: providers recognize quantized weights by these nodes."""
 
 
 class LiftConstants(GraphPass):

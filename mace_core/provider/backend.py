@@ -23,7 +23,7 @@ class ShapeSupport(enum.Enum):
 
 
 class Compatibility(enum.Enum):
-    """A provider's word on a blob that it serialised earlier."""
+    """A provider's word on a blob that it serialized earlier."""
 
     OPTIMAL = "optimal"  # used
     USABLE = "usable"  # used; explanations tell that compiling anew would be better
@@ -47,7 +47,7 @@ class Cost:
 class Claim:
     """Nodes a backend offers to run.
 
-    An atomic claim is taken whole or not at all (a quantise-op-dequantise cluster); of a divisible one the core may
+    An atomic claim is taken whole or not at all (a quantize-op-dequantize cluster); of a divisible one the core may
     take any subset.  Claims may overlap; the core decides.  ``cost`` is reserved for api 1.2.
     """
 

@@ -96,7 +96,7 @@ def from_storage(array: npt.NDArray[Any], dtype: DType, shape: tuple[int, ...]) 
 
 
 def fresh_storage(dtype: DType, shape: tuple[int, ...]) -> npt.NDArray[Any]:
-    """New uninitialised storage: shaped, or flat bytes for packed kinds."""
+    """New uninitialized storage: shaped, or flat bytes for packed kinds."""
     require_host_memory(dtype.nbytes(_size(shape)))
     if dtype.is_packed:
         return np.empty(dtype.nbytes(_size(shape)), np.uint8)

@@ -1,4 +1,4 @@
-"""What a tensor is: element types, specifications, constant payloads, quantisation encodings, memory kinds.
+"""What a tensor is: element types, specifications, constant payloads, quantization encodings, memory kinds.
 
 Nothing here knows graphs or hardware.
 """

@@ -1,4 +1,4 @@
-"""Affine quantisation encodings."""
+"""Affine quantization encodings."""
 
 from __future__ import annotations
 

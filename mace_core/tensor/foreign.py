@@ -21,7 +21,7 @@ class DmaBuf:
         session.run({"image": mace.DmaBuf(descriptor, "uint8", (1, 1080, 1920, 3))})
 
     A device that imports such buffers reads it where it lies; for any other the buffer is mapped, read-only.  The
-    descriptor stays the caller's, as do fences and the buffer's synchronisation with the processor's caches.
+    descriptor stays the caller's, as do fences and the buffer's synchronization with the processor's caches.
 
     Attributes:
         descriptor: the file descriptor.

@@ -99,7 +99,7 @@ def _i(*values: int) -> Array:
 @cache
 def operator_cases() -> tuple[Case, ...]:
     """All cases, in a fixed order."""
-    return (*_elementwise(), *_linear(), *_pooling(), *_normalisation(), *_movement(), *_reduction())
+    return (*_elementwise(), *_linear(), *_pooling(), *_normalization(), *_movement(), *_reduction())
 
 
 def _elementwise() -> list[Case]:
@@ -195,7 +195,7 @@ def _pooling() -> list[Case]:
     ]  # fmt: skip
 
 
-def _normalisation() -> list[Case]:
+def _normalization() -> list[Case]:
     x = _f(2, 5, 4, 3, seed=40)
     per_channel = [_f(5, seed=41), _f(5, seed=42), _f(5, seed=43), _f(5, seed=44, low=0.5)]
     return [

@@ -179,10 +179,10 @@ class ProviderConformance:
         view = view_of(case.graph(), case.feeds())
         blob = backend.serialize([compiled])
         if not self.declaration.serializes:
-            assert blob is None, "the backend serialises, but the declaration says it does not"
+            assert blob is None, "the backend serializes, but the declaration says it does not"
             compiled.close()
             return
-        assert blob, "the declaration says that the backend serialises"
+        assert blob, "the declaration says that the backend serializes"
         expected = run_once(backend, view, compiled, case.feeds())
         compiled.close()
         (restored,) = backend.deserialize(blob, [view])

@@ -37,7 +37,7 @@ LIMITS = {
     "FusedMatMul": "no `transBatchA`, `transBatchB`",
     "GatherBlockQuantized": "tables of bytes, gathered along the first axis, blocks along the last",
     "GridSample": "as the standard's",
-    "GroupQueryAttention": "no quantised cache, window-sized cache, norm weights, query lengths or scores as an output",
+    "GroupQueryAttention": "no quantized cache, window-sized cache, norm weights, query lengths or scores as an output",
     "MatMulNBits": "constant weights, unpacked to floats once; not prepacked",
     "MultiHeadAttention": "no cache indirection, no cache shared between past and present; packed forms have no judge",
     "QAttention": "as Attention",

@@ -52,7 +52,7 @@ def light_model_path(name: str) -> Path:
 
 
 def light_model(name: str, seed: int = 0) -> onnx.ModelProto:
-    """A network of :data:`LIGHT_MODELS`, (1, 3, 224, 224) -> 1000 classes, with seeded weights (He initialisation).
+    """A network of :data:`LIGHT_MODELS`, (1, 3, 224, 224) -> 1000 classes, with seeded weights (He initialization).
 
     Raises:
         UsageError: as :func:`light_model_path`.

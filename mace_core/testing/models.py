@@ -44,7 +44,7 @@ _HALF_GAIN = 0.5
 
 
 def sample_image(shape: tuple[int, ...], seed: int = 0) -> npt.NDArray[np.float32]:
-    """A smooth normalised picture-like tensor of ``shape`` (…, H, W): mean about 0, deviation about 1.
+    """A smooth normalized picture-like tensor of ``shape`` (…, H, W): mean about 0, deviation about 1.
 
     Random noise would do as an input, but drives some networks into denormal numbers and so distorts timings.
     """
@@ -192,10 +192,10 @@ def _layer_norm(net: NetworkBuilder, x: str, width: int, decomposed: bool) -> st
     shift = net.constant(net.normal((width,), 0.1))
     if not decomposed:
         return net.op("LayerNormalization", x, scale, shift, axis=-1, epsilon=1e-6)
-    centred = net.op("Sub", x, net.op("ReduceMean", x, axes=[-1]))
-    variance = net.op("ReduceMean", net.op("Pow", centred, net.constant(np.float32(2))), axes=[-1])
+    centered = net.op("Sub", x, net.op("ReduceMean", x, axes=[-1]))
+    variance = net.op("ReduceMean", net.op("Pow", centered, net.constant(np.float32(2))), axes=[-1])
     deviation = net.op("Sqrt", net.op("Add", variance, net.constant(np.float32(1e-6))))
-    return net.op("Add", net.op("Mul", net.op("Div", centred, deviation), scale), shift)
+    return net.op("Add", net.op("Mul", net.op("Div", centered, deviation), scale), shift)
 
 
 def _gelu(net: NetworkBuilder, x: str, decomposed: bool) -> str:

@@ -20,7 +20,7 @@ FloatArray = npt.NDArray[np.float32]
 class NetworkBuilder:
     """Appends layers to one model; every method takes and returns the name of a float32 value.
 
-    Weights are drawn from one seeded generator (He initialisation), so that a seed gives the same model everywhere.
+    Weights are drawn from one seeded generator (He initialization), so that a seed gives the same model everywhere.
     """
 
     def __init__(self, name: str, input_shape: Sequence[int | str], *, seed: int, opset: int = 17) -> None:
@@ -68,7 +68,7 @@ class NetworkBuilder:
         group: int = 1,
         gain: float = math.sqrt(2.0),
     ) -> str:
-        """A convolution with a bias (a batch normalisation folded into it).
+        """A convolution with a bias (a batch normalization folded into it).
 
         ``pad`` defaults to half the kernel.  ``gain`` 1.4 keeps the variance through a following Relu, 1.0 without one.
         """

@@ -121,7 +121,7 @@ def test_a_bad_model_is_one_clear_error(mace: Mace, tmp_path: Path, kind: str, w
         (["--random", "--pin", "product"], ["NODE=DEVICE"]),
         (["--random", "--pin", "nothing=reference"], ["nothing"]),
         (["--random", "--threads", "many"], ["--threads"]),
-        (["--random", "--colour"], ["--colour", "mace run --help"]),
+        (["--random", "--color"], ["--color", "mace run --help"]),
         (["--random", "--layout", "CHNW"], ["NCHW"]),
         (["--random", "--mean", "a,b"], ["--mean"]),
         (["--random", "--output-dir", "model.onnx"], ["model.onnx"]),

@@ -74,7 +74,7 @@ def test_palettes_gray_cmyk_and_bits(tmp_path: Path) -> None:
 
 
 def test_the_first_frame_is_taken_and_transparency_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    frames = [Image.new("RGB", (4, 2), colour) for colour in ((255, 0, 0), (0, 255, 0), (0, 0, 255))]
+    frames = [Image.new("RGB", (4, 2), color) for color in ((255, 0, 0), (0, 255, 0), (0, 0, 255))]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
     np.testing.assert_allclose(load(tmp_path / "a.gif", spec(1, 3, 2, 4))[0, :, 0, 0], [1, 0, 0], atol=0.02)
     assert "has 3 frames; the first one is taken" in capsys.readouterr().err

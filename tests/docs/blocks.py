@@ -86,15 +86,18 @@ class Reader:
     folder: Path
     names: dict[str, Any] = field(default_factory=dict)
 
-    def follow(self, block: Block) -> None:
+    def follow(self, block: Block) -> bool:
         """Do what ``block`` says.
+
+        Returns:
+            Whether it could be done here.
 
         Raises:
             AssertionError: if it fails, or prints something else.
         """
         match block.marker, block.language:
             case "not run", _:
-                return
+                return False
             case "file", _:
                 path = self.folder / block.argument
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -115,6 +118,7 @@ class Reader:
                 tomllib.loads(block.text)
             case _, "json":
                 json.loads(block.text)
+        return True
 
     def run(self, block: Block, command: str) -> str:
         """What ``command`` prints; the `mace` command runs in this process."""

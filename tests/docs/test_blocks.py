@@ -64,8 +64,7 @@ def test_a_page_runs_from_top_to_bottom(page: Path, folder: Path) -> None:
     ):
         pytest.skip("rapidocr-onnxruntime is not installed: the page uses its models")
     reader = Reader(folder, {"__name__": "__main__"})
-    for block in found:
-        reader.follow(block)
+    assert sum(map(reader.follow, found)) == sum(block.marker != "not run" for block in found)
 
 
 def test_every_block_names_a_language_and_commands_are_not_called_text() -> None:

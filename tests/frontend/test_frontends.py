@@ -93,7 +93,7 @@ def test_a_broken_frontend_is_reported_and_breaks_nothing(
     path.write_bytes(relu_chain().SerializeToString())
     assert len(load_model(path).nodes) == 2
     path.write_bytes(b"something else")
-    with pytest.raises(ModelError, match=f"no frontend recognises .*frontends that failed: .*{reason}"):
+    with pytest.raises(ModelError, match=f"no frontend recognizes .*frontends that failed: .*{reason}"):
         load_model(path)
 
 

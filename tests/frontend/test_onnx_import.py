@@ -37,7 +37,7 @@ def test_other_objects_are_a_usage_error() -> None:
         load_model(3)
 
 
-def test_a_content_is_recognised_without_a_suffix(tmp_path: Path) -> None:
+def test_a_content_is_recognized_without_a_suffix(tmp_path: Path) -> None:
     path = tmp_path / "model.bin"
     onnx.save(relu_chain(), path)
     assert len(load_model(path).nodes) == 2

@@ -116,7 +116,7 @@ def test_values_written_one_by_one_or_in_pieces_are_read() -> None:
 
 
 def _replace_initializer(made: bytes, old: bytes, new: bytes) -> bytes:
-    """The model with the serialised initializer ``old`` (the only one) replaced by ``new``."""
+    """The model with the serialized initializer ``old`` (the only one) replaced by ``new``."""
     stripped = onnx.ModelProto.FromString(made)
     del stripped.graph.initializer[:]
     graph = stripped.graph.SerializeToString()

@@ -47,7 +47,7 @@ def test_fields_that_are_not_known_are_passed_over(field: bytes, at_the_end: boo
     ],
 )
 def test_what_is_no_model_is_not_taken_for_one(content: bytes) -> None:
-    with pytest.raises(ModelError, match="no frontend recognises"):
+    with pytest.raises(ModelError, match="no frontend recognizes"):
         load_model(content)
 
 

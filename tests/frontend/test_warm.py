@@ -23,7 +23,7 @@ from mace_core.graph.serialize import graph_fingerprint
 from mace_core.tensor import Tensor
 
 
-class Optimiser:
+class Optimizer:
     """Adds a constant of its own, and counts how often it was asked."""
 
     def __init__(self) -> None:
@@ -47,18 +47,18 @@ def cache(tmp_path: Path) -> CheckedCache:
 
 
 def test_the_second_time_the_graph_comes_from_the_cache(model_file: Path, cache: CheckedCache) -> None:
-    optimise = Optimiser()
-    first, one = load_cached(model_file, cache, optimise, "1.0")
-    second, two = load_cached(model_file, cache, optimise, "1.0")
-    assert optimise.calls == 1
+    optimize = Optimizer()
+    first, one = load_cached(model_file, cache, optimize, "1.0")
+    second, two = load_cached(model_file, cache, optimize, "1.0")
+    assert optimize.calls == 1
     assert graph_difference(first, second) is None and "folded" in second.initializers
     assert one == two == graph_fingerprint(first) == graph_fingerprint(second)
 
 
 @pytest.mark.parametrize("change", ["content", "time", "version", "path"])
 def test_anything_else_is_loaded_anew(model_file: Path, cache: CheckedCache, change: str) -> None:
-    optimise = Optimiser()
-    load_cached(model_file, cache, optimise, "1.0")
+    optimize = Optimizer()
+    load_cached(model_file, cache, optimize, "1.0")
     version = "1.0"
     match change:
         case "content":
@@ -71,8 +71,8 @@ def test_anything_else_is_loaded_anew(model_file: Path, cache: CheckedCache, cha
             version = "1.1"
         case "path":
             model_file = model_file.rename(model_file.with_name("other.onnx"))
-    graph, _ = load_cached(model_file, cache, optimise, version)
-    assert optimise.calls == 2
+    graph, _ = load_cached(model_file, cache, optimize, version)
+    assert optimize.calls == 2
     assert ("new" in graph.metadata) == (change == "content")
 
 
@@ -81,55 +81,55 @@ def test_external_weights_are_watched_too(model_file: Path, cache: CheckedCache,
     graph.initializers["big"] = Value("big", constant=Tensor.from_numpy(np.arange(1000, dtype=np.float32)))
     path = tmp_path / "external.onnx"
     save_onnx(graph, path, external_data=True)
-    optimise = Optimiser()
-    load_cached(path, cache, optimise, "1")
-    load_cached(path, cache, optimise, "1")
-    assert optimise.calls == 1
+    optimize = Optimizer()
+    load_cached(path, cache, optimize, "1")
+    load_cached(path, cache, optimize, "1")
+    assert optimize.calls == 1
     data = path.with_name("external.onnx.data")
     content = bytearray(data.read_bytes())
     content[-4:] = np.float32(7).tobytes()
     data.write_bytes(content)
     os.utime(data, ns=(5, 5))  # even a clock of coarse ticks sees this
-    again, _ = load_cached(path, cache, optimise, "1")
-    assert optimise.calls == 2
+    again, _ = load_cached(path, cache, optimize, "1")
+    assert optimize.calls == 2
     constant = again.initializers["big"].constant
     assert constant is not None and constant.numpy()[-1] == 7
     data.unlink()
     with pytest.raises(ModelError, match="missing"):
-        load_cached(path, cache, optimise, "1")
+        load_cached(path, cache, optimize, "1")
 
 
 def test_damaged_entries_are_rebuilt(model_file: Path, cache: CheckedCache) -> None:
-    optimise = Optimiser()
-    first, _ = load_cached(model_file, cache, optimise, "1")
+    optimize = Optimizer()
+    first, _ = load_cached(model_file, cache, optimize, "1")
     (entry,) = cache.directory.iterdir()
     content = entry.read_bytes()
     flipped = bytearray(content)
     flipped[len(flipped) // 2] ^= 4
     for calls, damaged in enumerate((content[: len(content) // 2], bytes(flipped), b""), start=2):
         entry.write_bytes(damaged)
-        graph, _ = load_cached(model_file, cache, optimise, "1")
-        assert optimise.calls == calls
+        graph, _ = load_cached(model_file, cache, optimize, "1")
+        assert optimize.calls == calls
         assert graph_difference(first, graph) is None
 
 
 def test_an_entry_that_is_sound_but_no_graph_is_replaced(model_file: Path, cache: CheckedCache) -> None:
-    optimise = Optimiser()
-    load_cached(model_file, cache, optimise, "1")
+    optimize = Optimizer()
+    load_cached(model_file, cache, optimize, "1")
     (key,) = cache.entries()
     cache.put(key, b"\x02\0\0\0{}")
-    load_cached(model_file, cache, optimise, "1")
-    load_cached(model_file, cache, optimise, "1")
-    assert optimise.calls == 2
+    load_cached(model_file, cache, optimize, "1")
+    load_cached(model_file, cache, optimize, "1")
+    assert optimize.calls == 2
 
 
 def test_a_model_that_can_not_be_read_leaves_no_entry(tmp_path: Path, cache: CheckedCache) -> None:
     path = tmp_path / "bad.onnx"
     path.write_bytes(b"\x08\x01garbage")
     with pytest.raises(ModelError):
-        load_cached(path, cache, Optimiser(), "1")
+        load_cached(path, cache, Optimizer(), "1")
     with pytest.raises(ModelError, match="there is no model file"):
-        load_cached(tmp_path / "gone.onnx", cache, Optimiser(), "1")
+        load_cached(tmp_path / "gone.onnx", cache, Optimizer(), "1")
     assert cache.entries() == []
 
 

@@ -24,7 +24,7 @@ def whole(*shape: int) -> np.ndarray[Any, Any]:
 
 ROTARY = ones(1, 2, 3, 4)
 FLOATS_OF_LSTM = (ones(3, 2, 4), ones(1, 8, 4), ones(1, 8, 2))
-QUANTISED = (ones(1, 2, 4, 4, dtype=B), F(1), B(0), ones(2, 2, 1, 1, dtype=B))
+QUANTIZED = (ones(1, 2, 4, 4, dtype=B), F(1), B(0), ones(2, 2, 1, 1, dtype=B))
 
 CASES: list[tuple[str, str, tuple[Any, ...], dict[str, Any], str]] = [
     ("RoiAlign", "image", (ones(1, 1, 8, 8), ones(2, 4), whole(1)), {}, r"image of each region must be \[2\]"),
@@ -66,12 +66,12 @@ CASES: list[tuple[str, str, tuple[Any, ...], dict[str, Any], str]] = [
     ("OneHot", "values", (whole(2), I64(4), ones(3)), {}, "off and on"),
     ("ReverseSequence", "lengths", (ones(4, 2), whole(1)), {"time_axis": 0, "batch_axis": 1}, "one for each sequence"),
     ("Einsum", "two sizes of one index", (ones(3, 0, 1),), {"equation": "...ii->...i"}, "two sizes"),
-    ("QLinearConv", "bias", (*QUANTISED, F(1), B(0), F(1), B(0), ones(1, dtype=S)), {}, r"bias must be \[2\]"),
-    ("QLinearConv", "scales", (*QUANTISED, ones(3), B(0), F(1), B(0)), {}, "scale of the weights"),
-    ("ConvInteger", "points", (QUANTISED[0], QUANTISED[3], B(0), ones(5, dtype=B)), {}, "zero point of the weights"),
-    ("DequantizeLinear", "points", (QUANTISED[0], ones(2), ones(1, dtype=B)), {}, "zero point"),
+    ("QLinearConv", "bias", (*QUANTIZED, F(1), B(0), F(1), B(0), ones(1, dtype=S)), {}, r"bias must be \[2\]"),
+    ("QLinearConv", "scales", (*QUANTIZED, ones(3), B(0), F(1), B(0)), {}, "scale of the weights"),
+    ("ConvInteger", "points", (QUANTIZED[0], QUANTIZED[3], B(0), ones(5, dtype=B)), {}, "zero point of the weights"),
+    ("DequantizeLinear", "points", (QUANTIZED[0], ones(2), ones(1, dtype=B)), {}, "zero point"),
     ("QuantizeLinear", "scales", (ones(1, 1, 8), ones(3)), {}, "does not fit axis 1"),
-    ("DequantizeLinear", "blocks", (QUANTISED[0], ones(1, 2, 1, 4)), {"axis": 2, "block_size": 2}, "axis 2"),
+    ("DequantizeLinear", "blocks", (QUANTIZED[0], ones(1, 2, 1, 4)), {"axis": 2, "block_size": 2}, "axis 2"),
     ("DFT", "axis", (ones(1, 8, 1), None, I64(9)), {}, "axis 9"),
     ("DFT", "parts", (ones(1, 8, 3),), {}, "real"),
     ("STFT", "window", (ones(1, 32, 1), I64(4), ones(16), I64(9)), {}, "window of 16"),

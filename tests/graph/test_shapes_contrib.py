@@ -53,7 +53,7 @@ CASES: dict[str, tuple[str, list[Any], dict[str, Any]]] = {
     "MatMulIntegerToFloat": ("MatMulIntegerToFloat", [codes(2, 3, 4), codes(4, 5), SCALE, SCALE, ZERO, ZERO], {}),
     "DynamicQuantizeMatMul": ("DynamicQuantizeMatMul", [floats(3, 4), codes(4, 5), SCALE, ZERO], {}),
     "QGemm": ("QGemm", [codes(3, 4), SCALE, ZERO, codes(5, 4), SCALE, ZERO], {"transB": 1}),
-    "QGemm quantised": (
+    "QGemm quantized": (
         *("QGemm", [codes(3, 4), SCALE, ZERO, codes(4, 5), SCALE, ZERO, np.zeros(5, np.int32), SCALE, ZERO]),
         {},
     ),

@@ -100,7 +100,7 @@ CALLS_PER_NODE = 40
 
 
 def test_a_new_input_shape_costs_few_calls_per_node() -> None:
-    """Some 15 ms for the recogniser; counted, because a clock tells what else the machine does."""
+    """Some 15 ms for the recognizer; counted, because a clock tells what else the machine does."""
     graph = load_model(packaged(models.PP_OCR_REC))
     resolved(graph, (1, 3, 48, 320))
     calls = 0

@@ -28,7 +28,7 @@ GROWTH_BYTES = 8 << 20
 THREADS = 8
 
 
-def recogniser() -> str:
+def recognizer() -> str:
     return str(find_packaged_model(*PP_OCR_REC))
 
 
@@ -77,12 +77,12 @@ class TestMemory:
             assert grown_bytes(session, small_feeds(), RUNS) < GROWTH_BYTES / 4
 
     def test_300_runs_of_a_real_model_leave_it_flat(self, picture) -> None:
-        with mace.Session(recogniser(), devices=["cpu"], strict=True) as session:
+        with mace.Session(recognizer(), devices=["cpu"], strict=True) as session:
             assert grown_bytes(session, {"x": picture(48, WIDTH)}, 300) < GROWTH_BYTES
 
     @pytest.mark.full
     def test_10000_runs_of_a_real_model_leave_it_flat(self, picture) -> None:
-        with mace.Session(recogniser(), devices=["cpu"], strict=True) as session:
+        with mace.Session(recognizer(), devices=["cpu"], strict=True) as session:
             assert grown_bytes(session, {"x": picture(48, WIDTH)}, RUNS) < GROWTH_BYTES
 
     def test_runs_that_fail_leave_it_flat(self, small: Path) -> None:
@@ -98,7 +98,7 @@ class TestMemory:
 class TestThreads:
     def test_8_threads_give_the_results_of_one(self, picture) -> None:
         feeds = [{"x": picture(48, 96 if i % 2 else 160, seed=i)} for i in range(THREADS)]
-        with mace.Session(recogniser(), devices=["cpu"], strict=True) as session:
+        with mace.Session(recognizer(), devices=["cpu"], strict=True) as session:
             alone = [session.run(each) for each in feeds]
             with ThreadPoolExecutor(THREADS) as threads:
                 together = list(threads.map(lambda i: [session.run(feeds[i]) for _ in range(4)], range(THREADS)))
@@ -108,7 +108,7 @@ class TestThreads:
                     np.testing.assert_array_equal(found[name], array)
 
     def test_two_sessions_in_two_threads_at_once(self, picture) -> None:
-        models = [recogniser(), str(find_packaged_model(*PP_OCR_CLS))]
+        models = [recognizer(), str(find_packaged_model(*PP_OCR_CLS))]
         feeds = [{"x": picture(48, 160)}, {"x": picture(48, 192)}]
         sessions = [two_threads(model) for model in models]
         alone = [session.run(each) for session, each in zip(sessions, feeds, strict=True)]
@@ -198,7 +198,7 @@ def test_an_interrupt_during_a_run_ends_the_process_at_once(tmp_path: Path) -> N
         "    raise\n"
     )
     running = subprocess.Popen(
-        [sys.executable, "-c", code, recogniser()], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, recognizer()], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     try:
         assert running.stdout is not None

@@ -16,8 +16,8 @@ def page(height: int, width: int) -> np.ndarray:
     output is next to zero everywhere, and the range of the output no measure."""
     with Image.open(Path(__file__).parents[2] / "examples" / "ocr" / "page.png") as image:
         scaled = np.asarray(image.convert("RGB").resize((width, height)), np.float32) / 255
-    normalised = (scaled - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
-    return np.ascontiguousarray(normalised.transpose(2, 0, 1)[None], np.float32)
+    normalized = (scaled - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
+    return np.ascontiguousarray(normalized.transpose(2, 0, 1)[None], np.float32)
 
 
 def test_detection_at_three_sizes_in_one_session(agree_with_onnxruntime) -> None:

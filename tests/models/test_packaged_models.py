@@ -129,7 +129,7 @@ def test_ppocr_v6_detector_at_two_sizes(agree_with_onnxruntime: Compare) -> None
     assert first["fetch_name_0"].max() > 0.9, "text is found"
 
 
-def test_ppocr_v6_recogniser_at_two_widths_and_in_a_batch(agree_with_onnxruntime: Compare) -> None:
+def test_ppocr_v6_recognizer_at_two_widths_and_in_a_batch(agree_with_onnxruntime: Compare) -> None:
     model = find_packaged_model("rapidocr", "models/PP-OCRv6_rec_small.onnx")
     both = np.concatenate([line(320), line(320)[..., ::-1]])
     found = agree_with_onnxruntime(model, [{"x": line(320)}, {"x": line(480)}, {"x": both}])["results"]

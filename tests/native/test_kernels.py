@@ -315,7 +315,7 @@ class TestNumba:
         with pytest.raises(KernelError, match="no function 'nothing'"):
             load(numba_source("sample_kernels", "nothing"))
 
-    def test_specialisations_are_different_kernels(self) -> None:
+    def test_specializations_are_different_kernels(self) -> None:
         one, two = (numba_source("sample_kernels", "unary", function=name) for name in ("exp", "log"))
         assert one.symbol != two.symbol
         assert one.symbol.replace("_", "").isalnum()

@@ -22,7 +22,7 @@ def test_several_threads_are_measured_in_one_region() -> None:
 
 
 @pytest.mark.parametrize(("architecture", "instruction"), [("x86_64", "mulps"), ("aarch64", "fmla")])
-def test_no_multiply_add_of_the_loop_is_optimised_away(architecture: str, instruction: str) -> None:
+def test_no_multiply_add_of_the_loop_is_optimized_away(architecture: str, instruction: str) -> None:
     target = foreign_target(architecture)
     assembly = compile_assembly(peak_loop(target), "mace_fma_peak", target)
     assert sum(instruction in line for line in assembly.splitlines()) >= 48

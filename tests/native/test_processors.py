@@ -48,7 +48,7 @@ class TestKinds:
         found = processor_kinds(machine(tmp_path, "cpu_capacity", [325, 325, 828, 828, 1024]))
         assert found == ({0, 1}, {2, 3, 4})
 
-    def test_favoured_cores_are_no_kind_of_their_own(self, tmp_path: Path) -> None:
+    def test_favored_cores_are_no_kind_of_their_own(self, tmp_path: Path) -> None:
         found = processor_kinds(machine(tmp_path, "cpufreq/cpuinfo_max_freq", [4_900_000, 4_900_000, 5_100_000]))
         assert found == ({0, 1, 2},)
 

@@ -70,7 +70,7 @@ def test_code_for_a_mask_keeps_to_it(mask: str, absent: str, present: str) -> No
 
 
 @x86_only
-def test_loops_are_vectorised_at_full_width() -> None:
+def test_loops_are_vectorized_at_full_width() -> None:
     target = host_target("native")
     register = {512: "zmm", 256: "ymm", 128: "xmm"}[target.vector_bits]
     assert register in compile_assembly(ADD, "add", target)

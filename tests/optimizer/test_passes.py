@@ -247,7 +247,7 @@ def _negated(op: str) -> Graph:
 
 
 @pytest.mark.parametrize("op", sorted(KEPT - {"DynamicQuantizeLinear"}))
-def test_quantised_weights_stay_recognisable(op: str) -> None:
+def test_quantized_weights_stay_recognizable(op: str) -> None:
     b = Builder()
     content = b.constant("w", [1, 2], np.uint8 if op == "DequantizeLinear" else np.float32)
     graph = b.output(b.op(op, content, b.constant("scale", 0.5), b.constant("zero", 3, np.uint8)))

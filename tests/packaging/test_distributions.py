@@ -60,7 +60,7 @@ def test_an_sdist_holds_its_own_project_alone(sdists: dict[str, Path], name: str
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_metadata_says_licence_version_and_dependencies(wheels: dict[str, Path], name: str) -> None:
+def test_metadata_says_license_version_and_dependencies(wheels: dict[str, Path], name: str) -> None:
     with zipfile.ZipFile(wheels[name]) as wheel:
         (path,) = [file for file in wheel.namelist() if file.endswith(".dist-info/METADATA")]
         metadata = email.message_from_bytes(wheel.read(path))

@@ -42,7 +42,7 @@ def write_model(path: Path) -> None:
         helper.make_node("Erf", ["a"], ["b"], name="bend"),
         helper.make_node("Add", ["b", "a"], ["c"], name="residual"),
         helper.make_node("Relu", ["c"], ["d"], name="rectify"),
-        helper.make_node("Softmax", ["d"], ["y"], name="normalise"),
+        helper.make_node("Softmax", ["d"], ["y"], name="normalize"),
     ]
     weights = numpy_helper.from_array(rng.uniform(-1, 1, (6, 9)).astype(np.float32), "w")
     inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 6])]
@@ -72,7 +72,7 @@ def test_a_vendor_wheel_joins_and_leaves(
         "bend": "cpu:0",
         "residual": "acme:sim0",
         "rectify": "acme:sim0",
-        "normalise": "cpu:0",
+        "normalize": "cpu:0",
     }
     again = outcome("acme:sim0", "cpu")  # from the stored programs
     assert again == both

@@ -123,7 +123,7 @@ def test_minor_versions_are_accepted_downwards_only() -> None:
 
 def test_two_distributions_with_one_name_are_both_named_and_neither_is_used(install_provider: Install) -> None:
     install_provider("twin", distribution="acme-twin")
-    install_provider("between")  # stevedore's own check only sees neighbours
+    install_provider("between")  # stevedore's own check only sees neighbors
     install_provider("twin", distribution="rival-twin")
     install_provider("good")
     registry = Registry(NO_SWITCHES)

@@ -32,7 +32,7 @@ def own_cache() -> Iterator[None]:
 
 
 @pytest.fixture
-def recogniser() -> str:
+def recognizer() -> str:
     return str(find_packaged_model(*PP_OCR_REC))
 
 
@@ -40,11 +40,11 @@ def picture(width: int, seed: int = 0) -> npt.NDArray[np.float32]:
     return np.random.default_rng(seed).random((1, 3, 48, width), np.float32)
 
 
-def test_threads_with_shapes_of_their_own_that_are_new_to_the_session(recogniser: str) -> None:
+def test_threads_with_shapes_of_their_own_that_are_new_to_the_session(recognizer: str) -> None:
     feeds = [{"x": picture(64 + 32 * index)} for index in range(THREADS)]
     found: list[list[dict[str, npt.NDArray[np.float32]]]] = [[] for _ in feeds]
     start = threading.Barrier(THREADS)
-    with mace.Session(recogniser, devices=["cpu"], max_signatures=2) as session:
+    with mace.Session(recognizer, devices=["cpu"], max_signatures=2) as session:
 
         def run(index: int) -> None:
             start.wait()
@@ -79,10 +79,10 @@ def run_until_closed(session: mace.Session, feeds: Outputs, expected: Outputs, e
         ends.append(type(error).__name__)
 
 
-def test_closing_while_others_run_lets_each_run_end_or_says_that_it_is_closed(recogniser: str) -> None:
+def test_closing_while_others_run_lets_each_run_end_or_says_that_it_is_closed(recognizer: str) -> None:
     feeds = {"x": picture(64)}
     for delay_s in (0.0, 0.01, 0.03):
-        session = mace.Session(recogniser, devices=["cpu"])
+        session = mace.Session(recognizer, devices=["cpu"])
         ends: list[str] = []
         given = (session, feeds, session.run(feeds), ends)
         threads = [threading.Thread(target=run_until_closed, args=given) for _ in range(THREADS)]
@@ -97,9 +97,9 @@ def test_closing_while_others_run_lets_each_run_end_or_says_that_it_is_closed(re
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
-def test_a_session_works_on_in_a_forked_child_and_in_the_parent(recogniser: str) -> None:
+def test_a_session_works_on_in_a_forked_child_and_in_the_parent(recognizer: str) -> None:
     feeds = {"x": picture(64)}
-    with mace.Session(recogniser, devices=["cpu"], options={"cpu": {"threads": 2}}) as session:
+    with mace.Session(recognizer, devices=["cpu"], options={"cpu": {"threads": 2}}) as session:
         expected = session.run(feeds)
         child = os.fork()
         if child == 0:
@@ -163,12 +163,12 @@ def test_an_interrupt_stops_a_long_run_at_once_and_the_session_works_on(tmp_path
     assert running.returncode in (130, -signal.SIGINT)
 
 
-def test_sessions_made_and_dropped_leave_nothing(recogniser: str) -> None:
+def test_sessions_made_and_dropped_leave_nothing(recognizer: str) -> None:
     feeds = {"x": picture(64)}
     process = psutil.Process()
 
     def use(close: bool) -> None:
-        session = mace.Session(recogniser, devices=["cpu"])
+        session = mace.Session(recognizer, devices=["cpu"])
         session.run(feeds)
         if close:
             session.close()

@@ -93,7 +93,7 @@ def test_a_node_that_makes_no_sense_is_refused_in_a_sentence(shape: tuple[int, .
         run("RotaryEmbedding", [floats(*shape), positions, floats(4, 2), floats(4, 2)])
 
 
-def test_a_quantised_network_saved_by_onnxruntime_after_all_optimizations_runs_here(tmp_path: Path) -> None:
+def test_a_quantized_network_saved_by_onnxruntime_after_all_optimizations_runs_here(tmp_path: Path) -> None:
     """Its convolutions and pools have their channels last."""
     onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: it optimizes the model")
     constants = {

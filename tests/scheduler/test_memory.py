@@ -43,7 +43,7 @@ def test_the_arena_is_at_least_the_lower_bound_and_at_most_the_sum(entries: list
     assert plan.lower_bound_bytes <= plan.total_bytes <= sum(-(-e.nbytes // 64) * 64 for e in entries)
 
 
-def test_a_chain_needs_two_neighbours_at_a_time() -> None:
+def test_a_chain_needs_two_neighbors_at_a_time() -> None:
     plan = plan_arena([Lifetime(i, i + 1, 1000) for i in range(10)])
     assert plan.total_bytes == plan.lower_bound_bytes == 2 * 1024
 

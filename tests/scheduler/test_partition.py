@@ -73,11 +73,11 @@ def test_atomic_claims_are_taken_whole_or_not_at_all(problem: tuple[list[Node], 
             for claim in offer.capability.claims
             if node in claim.nodes and (not claim.atomic or len({home[member] for member in claim.nodes}) == 1)
         ]
-        assert whole, f"{node} runs on {offer.device} without a claim that is honoured"
+        assert whole, f"{node} runs on {offer.device} without a claim that is honored"
 
 
 @given(problems())
-def test_neighbours_on_one_device_are_merged_where_that_makes_no_cycle(
+def test_neighbors_on_one_device_are_merged_where_that_makes_no_cycle(
     problem: tuple[list[Node], list[Offer]],
 ) -> None:
     nodes, offers = problem

@@ -16,7 +16,7 @@ def test_batch_normalization_means_inference_in_every_opset(opset: int) -> None:
     shapes = [[2, 3, 4], [3], [3], [3], [3]]
     inputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in zip(names, shapes, strict=True)]
     output = helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, 3, 4])
-    graph = helper.make_graph([node], "normalise", inputs, [output])
+    graph = helper.make_graph([node], "normalize", inputs, [output])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
     rng = np.random.default_rng(0)
     feeds = {n: rng.uniform(0.5, 2, s).astype(np.float32) for n, s in zip(names, shapes, strict=True)}

@@ -92,12 +92,12 @@ def save_onnx(
         if not external_data:
             model = to_onnx(graph, types)
             with replacing(target) as file:
-                file.write(_serialised(model, target))
+                file.write(_serialized(model, target))
             return
         data_path = target.with_name(target.name + ".data")
         with replacing(target) as file, replacing(data_path) as data:
             model = _Exporter(types or {}, _ExternalPayloads(data, data_path.name)).model(graph)
-            file.write(_serialised(model, target))
+            file.write(_serialized(model, target))
     except OSError as error:
         raise ModelError(f"the model cannot be written to '{target}': {error}") from error
 
@@ -269,7 +269,7 @@ class _Exporter:
         return name
 
 
-def _serialised(model: onnx.ModelProto, target: Path) -> bytes:
+def _serialized(model: onnx.ModelProto, target: Path) -> bytes:
     try:
         return bytes(model.SerializeToString())
     except Exception as error:  # protobuf's implementations raise kinds of their own

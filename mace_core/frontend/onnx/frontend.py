@@ -49,13 +49,13 @@ class OnnxFrontend(Frontend):
         """Import a model that is in memory already; ``path`` tells where external data lies.
 
         Raises:
-            ModelError: if the model is not valid, or too large to serialise (2 GB).
+            ModelError: if the model is not valid, or too large to serialize (2 GB).
         """
         try:
             content = model.SerializeToString()
         except Exception as error:  # protobuf's implementations raise kinds of their own
             raise ModelError(
-                f"the ModelProto cannot be serialised ({error}): save it with external data and load it from its path"
+                f"the ModelProto cannot be serialized ({error}): save it with external data and load it from its path"
             ) from error
         if not content:
             raise ModelError("the ModelProto is empty")

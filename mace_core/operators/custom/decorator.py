@@ -29,7 +29,7 @@ def custom_op(
     annotation or default tell.  It returns the output, or one per name in ``outputs``.
 
     With ``compiled`` the function is compiled by numba (``nogil``) for the element types and ranks it meets.  It
-    returns nothing and takes inputs, then outputs to fill (C-contiguous arrays, not initialised), then attributes.
+    returns nothing and takes inputs, then outputs to fill (C-contiguous arrays, not initialized), then attributes.
 
     A device that has a kernel of its own for the operator goes first.  Registering an operator again replaces it, for
     sessions made from then on.

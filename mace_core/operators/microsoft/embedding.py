@@ -34,7 +34,7 @@ def _embedded_dtypes(ctx: NodeContext) -> Sequence[DType | None]:
 
 @shape_function("EmbedLayerNormalization", domain=DOMAIN, dtypes=_embedded_dtypes)
 def embed_layer_normalization(ctx: NodeContext) -> Sequence[ValueType | None]:
-    """(B, S, width), the number of words of each row that are no padding, and what was normalised."""
+    """(B, S, width), the number of words of each row that are no padding, and what was normalized."""
     batch, rows = ctx.shape(0)
     result = TensorType(ctx.dtype(2), (batch, rows, ctx.shape(2)[1]))
     return [result, TensorType(DType.INT32, (batch,)), result]
@@ -79,7 +79,7 @@ def rotated(
         part: split, (B, heads, S, H).
         positions: (B or 1, S), of int64.
         caches: cosines and sines, (positions, half the elements that are turned).
-        interleaved: a pair are neighbours; else one of either half.
+        interleaved: a pair are neighbors; else one of either half.
         scale: of what is turned.
     """
     half = b.view.shape(caches[0])[-1]
@@ -143,7 +143,7 @@ def build_rotary(b: BodyBuilder, node: Node) -> bool:
 
 @body("EmbedLayerNormalization", domain=DOMAIN)
 def build_embed(b: BodyBuilder, node: Node) -> bool:
-    """The sum of the embeddings of word, position and segment, normalised; the number of words that are no padding."""
+    """The sum of the embeddings of word, position and segment, normalized; the number of words that are no padding."""
     words = given(node, 0)
     batch, length = b.view.shape(words)
     positions = node.input(8)

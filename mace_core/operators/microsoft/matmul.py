@@ -73,7 +73,7 @@ def _qgemm_dtype(ctx: NodeContext) -> DType:
 
 
 @agreement("QGemm", domain=DOMAIN)
-def check_quantised_gemm(ctx: NodeContext) -> None:
+def check_quantized_gemm(ctx: NodeContext) -> None:
     first, second = expect_rank(ctx, 0, 2, "A"), expect_rank(ctx, 3, 2, "B")
     rows = first[1 if ctx.attr("transA", 0) else 0]
     columns = second[0 if ctx.attr("transB", 0) else 1]

@@ -26,7 +26,7 @@ shape_function("GroupNorm", domain=DOMAIN)(same_as_first)
 
 
 @shape_function("SkipLayerNormalization", "SkipSimplifiedLayerNormalization", domain=DOMAIN)
-def skip_layer_normalisation(ctx: NodeContext) -> Sequence[ValueType | None]:
+def skip_layer_normalization(ctx: NodeContext) -> Sequence[ValueType | None]:
     """Output, mean, inverse deviation, and the sum of input and skip."""
     shape = ctx.shape(0)
     statistics = TensorType(DType.FLOAT32, (*shape[:-1], 1))
@@ -37,7 +37,7 @@ def skip_layer_normalisation(ctx: NodeContext) -> Sequence[ValueType | None]:
 
 
 @agreement("SkipLayerNormalization", "SkipSimplifiedLayerNormalization", domain=DOMAIN)
-def check_skip_normalised(ctx: NodeContext) -> None:
+def check_skip_normalized(ctx: NodeContext) -> None:
     shape = ctx.shape(0)
     require(len(shape) >= 2, "the data must have at least 2 axes")
     expect_fit(ctx, 1, shape, "the skipping input")
@@ -50,7 +50,7 @@ def check_skip_normalised(ctx: NodeContext) -> None:
 
 @body("SkipLayerNormalization", "SkipSimplifiedLayerNormalization", domain=DOMAIN)
 def build_skip_norm(b: BodyBuilder, node: Node) -> bool:
-    """Inputs: data, skip, scale, (shift,) bias; the sum that is normalised is the fourth output."""
+    """Inputs: data, skip, scale, (shift,) bias; the sum that is normalized is the fourth output."""
     simple = node.op_type == "SkipSimplifiedLayerNormalization"
     if node.output(1) is not None or node.output(2) is not None:
         return False

@@ -86,7 +86,7 @@ agreement("QLinearConv", domain=DOMAIN)(check_qlinear_conv)
 
 
 @agreement("QLinearAdd", "QLinearMul", domain=DOMAIN)
-def check_quantised_pair(ctx: NodeContext) -> None:
+def check_quantized_pair(ctx: NodeContext) -> None:
     expect_ones(ctx, (1, 2, 4, 5, 6, 7))
 
 
@@ -98,7 +98,7 @@ def check_quantised_pair(ctx: NodeContext) -> None:
     "QLinearGlobalAveragePool",
     domain=DOMAIN,
 )
-def check_quantised_single(ctx: NodeContext) -> None:
+def check_quantized_single(ctx: NodeContext) -> None:
     expect_ones(ctx, (1, 2, 3, 4))
 
 
@@ -106,7 +106,7 @@ def check_quantised_single(ctx: NodeContext) -> None:
 
 
 def _floats(b: BodyBuilder, node: Node, first: int) -> Value:
-    """The float behind the quantised input at ``first``, whose scale and zero point follow it."""
+    """The float behind the quantized input at ``first``, whose scale and zero point follow it."""
     return b.op("DequantizeLinear", [given(node, first), given(node, first + 1), node.input(first + 2)])
 
 
@@ -122,7 +122,7 @@ def build_quantized_binary(b: BodyBuilder, node: Node) -> bool:
 
 @body("QLinearSigmoid", "QLinearLeakyRelu", "QLinearAveragePool", "QLinearGlobalAveragePool", domain=DOMAIN)
 def build_quantized_unary(b: BodyBuilder, node: Node) -> bool:
-    """Pools may have their channels last, as onnxruntime lays out quantised networks."""
+    """Pools may have their channels last, as onnxruntime lays out quantized networks."""
     last = bool(node.attr("channels_last", 0))
     value = _floats(b, node, 0)
     rank = len(b.view.shape(given(node, 0)))

@@ -25,7 +25,7 @@ def _channels(ctx: NodeContext) -> int:
 
 
 @shape_function("BatchNormalization")
-def batch_normalisation(ctx: NodeContext) -> Sequence[ValueType]:
+def batch_normalization(ctx: NodeContext) -> Sequence[ValueType]:
     channels = _channels(ctx)
     for index in range(1, 5):
         if ctx.shape(index) != (channels,) and ctx.attr("spatial", 1):
@@ -35,7 +35,7 @@ def batch_normalisation(ctx: NodeContext) -> Sequence[ValueType]:
 
 
 @shape_function("InstanceNormalization", "GroupNormalization")
-def instance_normalisation(ctx: NodeContext) -> Sequence[ValueType]:
+def instance_normalization(ctx: NodeContext) -> Sequence[ValueType]:
     channels = _channels(ctx)
     groups = ctx.attr("num_groups", channels)
     for index in (1, 2):
@@ -45,7 +45,7 @@ def instance_normalisation(ctx: NodeContext) -> Sequence[ValueType]:
 
 
 @shape_function("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization")
-def layer_normalisation(ctx: NodeContext) -> Sequence[ValueType]:
+def layer_normalization(ctx: NodeContext) -> Sequence[ValueType]:
     shape = ctx.shape(0)
     axis = normalize_axis(ctx.attr("axis", -1), len(shape))
     reduced = shape[:axis] + (1,) * (len(shape) - axis)
@@ -67,7 +67,7 @@ def check_group_norm(ctx: NodeContext) -> None:
 
 
 @agreement("LayerNormalization", "RMSNormalization")
-def check_normalised_by_place(ctx: NodeContext) -> None:
+def check_normalized_by_place(ctx: NodeContext) -> None:
     shape = ctx.shape(0)
     for index, what in ((1, "scale"), (2, "bias")):
         if ctx.has(index):
@@ -106,8 +106,8 @@ def build_batch_statistics(b: BodyBuilder, node: Node) -> bool:
             return b.op("ReduceMean", [value], {"axes": axes, "keepdims": int(keep)})
         return b.op("ReduceMean", [value, b.constant(axes, "int64")], {"keepdims": int(keep)})
 
-    centred = b.op("Sub", [wide, mean_of(wide, keep=True)])
-    batch = (mean_of(wide, keep=False), mean_of(b.op("Mul", [centred, centred]), keep=False))
+    centered = b.op("Sub", [wide, mean_of(wide, keep=True)])
+    batch = (mean_of(wide, keep=False), mean_of(b.op("Mul", [centered, centered]), keep=False))
     own = [cast_like(b, statistic, running) for statistic, running in zip(batch, (mean, variance), strict=True)]
     kept = {"epsilon": float(node.attr("epsilon", 1e-5))}
     b.op("BatchNormalization", [x, scale, bias, *own], kept, into=node.output(0))

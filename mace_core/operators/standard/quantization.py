@@ -48,7 +48,7 @@ def dynamic_quantize(ctx: NodeContext) -> Sequence[ValueType]:
 
 
 @agreement("QuantizeLinear", "DequantizeLinear")
-def check_quantised_along(ctx: NodeContext) -> None:
+def check_quantized_along(ctx: NodeContext) -> None:
     data, scale = ctx.shape(0), ctx.shape(1)
     expect(ctx, 2, *({(), (1,)} if scale in ((), (1,)) else {scale}), what="the zero point, as the scale,")
     if scale in ((), (1,)):

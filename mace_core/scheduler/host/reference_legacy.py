@@ -33,7 +33,7 @@ def modern_form(node: Node, proto: NodeProto, opset: int) -> tuple[list[NodeProt
     if node.op_type in FLATTENING and opset < 13:
         return _flattened(proto, int(node.attr("axis", 1))), 14
     if node.op_type == "BatchNormalization" and 7 <= opset < 14 and not any(proto.output[1:]):
-        return [_inference_normalisation(proto)], 15
+        return [_inference_normalization(proto)], 15
     if node.op_type == "Resize" and opset == 10:
         return [_resize(proto)], 13
     if node.op_type == "RoiAlign" and opset < 16:
@@ -97,10 +97,10 @@ def _resize(proto: NodeProto) -> NodeProto:
     return changed
 
 
-def _inference_normalisation(proto: NodeProto) -> NodeProto:
+def _inference_normalization(proto: NodeProto) -> NodeProto:
     """With one output these versions mean inference.
 
-    The reference's implementation of them normalises with statistics of the batch as soon as ``momentum`` is set, which
+    The reference's implementation of them normalizes with statistics of the batch as soon as ``momentum`` is set, which
     its default always does (seen in onnx 1.23).
     """
     changed = NodeProto()

@@ -74,7 +74,7 @@ class OptionalInputs:
 def reloading(model: Model, *, mmap: bool) -> LoadAgain:
     """How to load ``model`` once more as it is now: what a caller could change meanwhile is copied.
 
-    For a `Graph`, to be called before it is optimised, which changes it.
+    For a `Graph`, to be called before it is optimized, which changes it.
     """
     from mace_core.frontend.load import load_model, model_path
 

@@ -1,6 +1,6 @@
-"""A model made ready for planning: loaded, optimised, with what the caches remember of it.
+"""A model made ready for planning: loaded, optimized, with what the caches remember of it.
 
-A second process that runs the same file with the same shapes finds the optimised graph and the resolved shapes here,
+A second process that runs the same file with the same shapes finds the optimized graph and the resolved shapes here,
 and imports neither onnx nor a compiler.
 """
 
@@ -87,7 +87,7 @@ class PreparedModel:
     """The graph a session runs, and how it is resolved and compiled.
 
     Attributes:
-        graph: optimised.
+        graph: optimized.
         label: how messages call the model.
         preparations: the latest compilations, in order.
     """
@@ -95,7 +95,7 @@ class PreparedModel:
     def __init__(
         self, graph: Graph, label: str, *, fingerprint: str = "", cache: bool = False, mmap: bool = True
     ) -> None:
-        """``fingerprint``: of the optimised graph, "" where it is not known yet; ``cache``: use the caches on disk;
+        """``fingerprint``: of the optimized graph, "" where it is not known yet; ``cache``: use the caches on disk;
         ``mmap``: what providers stored is used where it lies in its file."""
         self.graph = graph
         self.label = label
@@ -296,7 +296,7 @@ class PreparedModel:
 def prepare_model(
     model: Model, *, optimize: bool, cache: bool, mmap: bool, constants: Constants | None = None
 ) -> PreparedModel:
-    """Load and optimise, or take the optimised graph from the cache.
+    """Load and optimize, or take the optimized graph from the cache.
 
     Args:
         model: see `Session`.
@@ -398,7 +398,7 @@ def stores(backend: Backend) -> bool:
 
 
 def _leave(graph: Graph) -> None:
-    """No optimisation asked for."""
+    """No optimization asked for."""
 
 
 def _name_of(graph: Graph) -> str:

@@ -228,9 +228,9 @@ class _Work:
         seen = set(start)
         pending = list(start)
         while pending:
-            for neighbour in edges[pending.pop()]:
-                if neighbour not in seen:
-                    whole = self.members[self.cell[neighbour]]
+            for neighbor in edges[pending.pop()]:
+                if neighbor not in seen:
+                    whole = self.members[self.cell[neighbor]]
                     seen |= whole
                     pending.extend(whole)
         return seen

@@ -275,7 +275,7 @@ def decide_partitions(case: GraphCase, devices: Sequence[str]) -> Verdict:
 
 
 def _placements(case: GraphCase, devices: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
-    """Titles and session options: each device first, with and without optimisation, and the dice's assignments."""
+    """Titles and session options: each device first, with and without optimization, and the dice's assignments."""
     placements: list[tuple[str, dict[str, Any]]] = []
     takers: dict[str, set[str]] = {}
     for device in devices:

@@ -246,7 +246,7 @@ KNOWN: tuple[Known, ...] = (
         REFERENCE,
         ("LRN",),
         "computes as many channels as there are pictures in the batch",
-        "the sum of squares is of neighbouring channels, for each channel",
+        "the sum of squares is of neighboring channels, for each channel",
         "LRN-28 of shape [1, 2, 1, 1] with size=1",
     ),
     Known(
@@ -389,7 +389,7 @@ KNOWN: tuple[Known, ...] = (
         REFERENCE,
         ("GridSample",),
         "clamps the place itself before it interpolates with cubic and padding_mode=border",
-        "not settled by the text; onnxruntime and PyTorch, which the operator follows, clamp the neighbours",
+        "not settled by the text; onnxruntime and PyTorch, which the operator follows, clamp the neighbors",
         "GridSample-28 of shape [1, 1, 1, 2]",
         lambda case: case.attr("mode") in ("cubic", "bicubic") and case.attr("padding_mode") == "border",
     ),

@@ -131,28 +131,28 @@ def attention_of_heads(c: Composite, v: Sequence[str]) -> None:
     c.add("Transpose", [c.add("MatMul", [weights, turned[1]], full=False)], perm=[0, 2, 1, 3])
 
 
-# --- normalisation and elementwise chains -----------------------------------------------------------------------------
+# --- normalization and elementwise chains -----------------------------------------------------------------------------
 
 
 @piece(1)
 def layer_norm(c: Composite, v: Sequence[str]) -> None:
-    normal = _normalised(c, v[0])
+    normal = _normalized(c, v[0])
     scaled = c.add("Mul", [normal, c.weights(WIDTH)])
     c.add("Add", [scaled, c.weights(WIDTH)])
 
 
 @piece(2)
 def layer_norm_scaled_by_a_value(c: Composite, v: Sequence[str]) -> None:
-    c.add("Add", [c.add("Mul", [_normalised(c, v[0]), v[1]]), c.weights(WIDTH)])
+    c.add("Add", [c.add("Mul", [_normalized(c, v[0]), v[1]]), c.weights(WIDTH)])
 
 
-def _normalised(c: Composite, x: str) -> str:
+def _normalized(c: Composite, x: str) -> str:
     mean = c.add("ReduceMean", [x], full=False, axes=[-1])
-    centred = c.add("Sub", [x, mean])
-    square = c.add("Pow", [centred, c.constant(2.0)])
+    centered = c.add("Sub", [x, mean])
+    square = c.add("Pow", [centered, c.constant(2.0)])
     variance = c.add("ReduceMean", [square], full=False, axes=[-1])
     root = c.add("Sqrt", [c.add("Add", [variance, c.constant(0.05)], full=False)], full=False)
-    return c.add("Div", [centred, root])
+    return c.add("Div", [centered, root])
 
 
 @piece(1)
@@ -202,7 +202,7 @@ def convolution_with_residual(c: Composite, v: Sequence[str]) -> None:
 
 
 @piece(1)
-def convolution_normalised(c: Composite, v: Sequence[str]) -> None:
+def convolution_normalized(c: Composite, v: Sequence[str]) -> None:
     statistics = [c.weights(CHANNELS) for _ in range(3)] + [c.constant(np.full(CHANNELS, 0.7))]
     normal = c.add("BatchNormalization", [_conv(c, v[0], 1), *statistics])
     c.add("Mul", [normal, c.add("Sigmoid", [normal])])
@@ -291,13 +291,13 @@ SCALE = 1 / 32
 
 
 @piece(1, rounds=True)
-def quantised_and_back(c: Composite, v: Sequence[str]) -> None:
+def quantized_and_back(c: Composite, v: Sequence[str]) -> None:
     scale, zero = c.constant(SCALE), c.constant(3, np.int8)
     c.add("DequantizeLinear", [c.add("QuantizeLinear", [v[0], scale, zero], full=False), scale, zero])
 
 
 @piece(1, rounds=True)
-def quantised_convolution(c: Composite, v: Sequence[str]) -> None:
+def quantized_convolution(c: Composite, v: Sequence[str]) -> None:
     scale, zero = c.constant(SCALE), c.constant(128, np.uint8)
     whole = c.add("QuantizeLinear", [v[0], scale, zero], full=False)
     rng = np.random.default_rng(7)
@@ -307,7 +307,7 @@ def quantised_convolution(c: Composite, v: Sequence[str]) -> None:
 
 
 @piece(1, rounds=True)
-def quantised_product(c: Composite, v: Sequence[str]) -> None:
+def quantized_product(c: Composite, v: Sequence[str]) -> None:
     zero = c.constant(128, np.uint8)
     whole = c.add("QuantizeLinear", [v[0], c.constant(SCALE), zero], full=False)
     rng = np.random.default_rng(8)

@@ -116,7 +116,7 @@ def test_rounding_is_to_the_nearest_and_of_two_to_the_even_one(number: float) ->
         assert int(got.view(np.uint32)[0]) & 0x10000 == 0
 
 
-def test_weights_become_words_of_two_neighbours() -> None:
+def test_weights_become_words_of_two_neighbors() -> None:
     weights = np.arange(6, dtype=np.float32).reshape(2, 3)
     words = pair_weights(weights, axis=1).view(np.uint32)
     assert words.shape == (2, 2)

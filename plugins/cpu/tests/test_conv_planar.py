@@ -115,7 +115,7 @@ def test_parametric_activation_is_part_of_it() -> None:
     assert len(check_nodes(nodes, {"x": x, "w": w, "s": slope}, ["y"], constants=("w", "s"), tol=5e-5).steps) == 1
 
 
-def test_neighbours_with_few_channels_agree_on_a_layout() -> None:
+def test_neighbors_with_few_channels_agree_on_a_layout() -> None:
     x, first, second, third = arrays(1, (1, 1, 40, 128), (56, 1, 5, 5), (12, 56, 1, 1), (12, 12, 3, 3))
     nodes = [
         helper.make_node("Conv", ["x", "a"], ["c"], strides=[2, 2], pads=[2, 2, 2, 2]),

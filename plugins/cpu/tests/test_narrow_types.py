@@ -1,4 +1,4 @@
-"""Floats of eight bits and less, integers of less than a byte: conversion, quantisation, movement."""
+"""Floats of eight bits and less, integers of less than a byte: conversion, quantization, movement."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_cast_like_takes_the_type_of_the_other_input() -> None:
 
 @settings(max_examples=20)
 @given(st.data())
-def test_quantised_and_back(data: st.DataObject) -> None:
+def test_quantized_and_back(data: st.DataObject) -> None:
     """Per tensor, axis and block, with scales of any real type, against the reference."""
     label = data.draw(st.sampled_from([*FLOAT8, *PACKED]))
     real = kind(data.draw(st.sampled_from(["float32", "float16", "bfloat16"])))

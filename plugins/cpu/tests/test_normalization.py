@@ -1,4 +1,4 @@
-"""Softmax and its kin, and normalisation over rows, channels, groups and batches."""
+"""Softmax and its kin, and normalization over rows, channels, groups and batches."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_layer_normalization_scale_that_broadcasts() -> None:
     x, scale = numbers(3, 5, 40), numbers(1)
     check_node("LayerNormalization", [x, scale], opset=17, constants=["x1"])
     check_node("LayerNormalization", [x, numbers(1, 40)], {"axis": 1}, opset=17, constants=["x1"])
-    assert "normalised element" in rejection("LayerNormalization", [x, scale], [x], opset=17)
+    assert "normalized element" in rejection("LayerNormalization", [x, scale], [x], opset=17)
 
 
 def test_layer_normalization_of_a_large_mean() -> None:

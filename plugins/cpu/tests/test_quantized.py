@@ -1,4 +1,4 @@
-"""Quantised numbers and what is computed with them."""
+"""Quantized numbers and what is computed with them."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_rounding_is_to_even_and_everything_saturates() -> None:
     check_node("QuantizeLinear", [x, np.float32(1), np.int8(0)], expected=[expected])
 
 
-def test_numbers_that_are_not_quantised_are_declined() -> None:
+def test_numbers_that_are_not_quantized_are_declined() -> None:
     result = [np.zeros((2, 3), np.uint8)]
     assert "2 scales for 3" in rejection("QuantizeLinear", [scaled(2, 3), scaled(2)], result)
     assert "float64" in rejection("QuantizeLinear", [scaled(2, 3).astype(np.float64), np.float32(1)], result)
@@ -80,7 +80,7 @@ def test_integer_products_of_any_shape(data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint8"])
-def test_quantised_product(dtype: str) -> None:
+def test_quantized_product(dtype: str) -> None:
     scales = [np.float32(0.02), np.float32(0.03), np.float32(0.5)]
     a, b = integers(dtype, 2, 5, 8), integers(dtype, 2, 8, 6)
     zero = np.array(7, dtype)
@@ -106,7 +106,7 @@ def test_integer_convolution(shape: tuple[int, ...], weight: tuple[int, ...], at
 
 @pytest.mark.parametrize(("shape", "weight", "attributes"), CONVOLUTIONS)
 @pytest.mark.parametrize("features", FEATURES)
-def test_quantised_convolution(
+def test_quantized_convolution(
     shape: tuple[int, ...], weight: tuple[int, ...], attributes: dict[str, object], features: str | None
 ) -> None:
     x, w = integers("uint8", *shape), integers("int8", *weight)

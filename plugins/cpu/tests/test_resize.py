@@ -159,7 +159,7 @@ def test_nearest_of_opset_11_agrees_with_onnxruntime() -> None:
     threads=st.integers(1, 2),
     features=st.sampled_from(FEATURES),
 )
-def test_what_follows_nearest_neighbours_is_done_with_them(
+def test_what_follows_nearest_neighbors_is_done_with_them(
     channels: int, sizes: list[tuple[int, int]], followers: list[str], threads: int, features: str | None
 ) -> None:
     before, after = [2, channels, *(a for a, _ in sizes)], [2, channels, *(b for _, b in sizes)]

@@ -1,4 +1,4 @@
-"""Weights stored as quantised numbers are floats before the first run, whatever lies between them and their reader."""
+"""Weights stored as quantized numbers are floats before the first run, whatever lies between them and their reader."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mace_core import Session
 RNG = np.random.default_rng(3)
 
 
-def quantised_conv(path: str, dtype: str, axis: int | None, transposed: bool = False) -> np.ndarray:
+def quantized_conv(path: str, dtype: str, axis: int | None, transposed: bool = False) -> np.ndarray:
     """Saves a Conv whose weights come out of DequantizeLinear; returns them as floats."""
     limits = np.iinfo(dtype)
     stored = RNG.integers(limits.min, limits.max + 1, (3, 8, 3, 3) if transposed else (8, 3, 3, 3)).astype(dtype)
@@ -28,7 +28,7 @@ def quantised_conv(path: str, dtype: str, axis: int | None, transposed: bool = F
     nodes.append(helper.make_node("Conv", ["x", nodes[-1].output[0]], ["y"], pads=[1, 1, 1, 1], name="conv"))
     graph = helper.make_graph(
         nodes,
-        "quantised",
+        "quantized",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 12, 12])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 8, 12, 12])],
         [numpy_helper.from_array(a, n) for a, n in ((stored, "stored"), (scale, "scale"), (zero, "zero"))],
@@ -45,7 +45,7 @@ def quantised_conv(path: str, dtype: str, axis: int | None, transposed: bool = F
 @pytest.mark.parametrize(("axis", "transposed"), [(None, False), (0, False), (1, True)])
 def test_a_convolution_sees_its_weights(dtype: str, axis: int | None, transposed: bool, tmp_path: Path) -> None:
     path = str(tmp_path / "conv.onnx")
-    weights = quantised_conv(path, dtype, axis, transposed)
+    weights = quantized_conv(path, dtype, axis, transposed)
     x = RNG.standard_normal((1, 3, 12, 12)).astype(np.float32)
     padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(2, 3))
@@ -57,7 +57,7 @@ def test_a_convolution_sees_its_weights(dtype: str, axis: int | None, transposed
     assert not steps & {"DequantizeLinear", "Transpose"}
 
 
-def test_weights_quantised_in_the_model_and_read_in_blocks(tmp_path: Path) -> None:
+def test_weights_quantized_in_the_model_and_read_in_blocks(tmp_path: Path) -> None:
     """Floats, QuantizeLinear and DequantizeLinear, as training leaves them; the result is an output besides."""
     floats = (RNG.standard_normal((70, 12)) * 3).astype(np.float32)
     scale = (RNG.random((3, 12)) / 20 + 0.01).astype(np.float32)
@@ -134,7 +134,7 @@ def test_blocks_may_lie_along_the_only_axis(length: int) -> None:
     np.testing.assert_array_equal(found, stored * np.repeat(scale, block)[:length])
 
 
-def test_weights_are_quantised_in_the_precision_the_node_asks_for() -> None:
+def test_weights_are_quantized_in_the_precision_the_node_asks_for() -> None:
     floats = np.linspace(-30, 30, 4001, dtype=np.float32)
     scale = np.float32(0.37)
     node = helper.make_node(

@@ -142,7 +142,7 @@ class HexagonBackend(Backend):
         """Why this HTP does not take an operation; None if it does."""
         uses_floats = any(tensor.data_type in _FLOATS for tensor in (*op.inputs, *op.outputs))
         if uses_floats and not self._floats and op.type not in _MOVES:
-            return "this HTP computes with quantised numbers only; quantise the model"
+            return "this HTP computes with quantized numbers only; quantize the model"
         marshal = Marshal()
         return self._qnn.validate(marshal.op(op))
 

@@ -1,4 +1,4 @@
-"""Finds quantised operators: DequantizeLinear nodes, an operator, perhaps an activation, QuantizeLinear nodes."""
+"""Finds quantized operators: DequantizeLinear nodes, an operator, perhaps an activation, QuantizeLinear nodes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ACTIVATIONS = frozenset({"Relu", "Clip"})
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """Where a float operand of a cluster comes from: a quantised value and what it stands for."""
+    """Where a float operand of a cluster comes from: a quantized value and what it stands for."""
 
     value: Value
     encoding: QuantEncoding
@@ -25,7 +25,7 @@ class Source:
 
 @dataclass(frozen=True, eq=False)
 class Cluster:
-    """One quantised operator.
+    """One quantized operator.
 
     Attributes:
         node: the operator between.
@@ -64,9 +64,9 @@ def find_clusters(view: GraphView) -> dict[Node, Cluster]:
     return found
 
 
-def encoding_of(view: GraphView, node: Node, quantised: Value) -> QuantEncoding | None:
-    """The encoding that a QuantizeLinear or DequantizeLinear node gives ``quantised``; None if it is not constant."""
-    stored = view.tensor_type(quantised)
+def encoding_of(view: GraphView, node: Node, quantized: Value) -> QuantEncoding | None:
+    """The encoding that a QuantizeLinear or DequantizeLinear node gives ``quantized``; None if it is not constant."""
+    stored = view.tensor_type(quantized)
     scale = view.constant(node.input(1))
     zero = view.constant(node.input(2))
     if stored is None or scale is None or (node.input(2) is not None and zero is None):
@@ -86,7 +86,7 @@ def to_encoding(found: QuantEncoding, rank: int) -> Encoding | None:
 
 
 def same_encoding(left: QuantEncoding, right: QuantEncoding) -> bool:
-    """Whether two nodes mean the same by a quantised value."""
+    """Whether two nodes mean the same by a quantized value."""
     return (
         left.axis == right.axis
         and left.block_size == right.block_size

@@ -60,7 +60,7 @@ class QTensor:
     data: Array | None = None
 
     @property
-    def is_quantised(self) -> bool:
+    def is_quantized(self) -> bool:
         return self.encoding is not None
 
 
@@ -111,5 +111,5 @@ def plain_type(dtype: DType) -> DataType | None:
 
 
 def fixed_type(dtype: DType) -> DataType | None:
-    """QNN's type of quantised numbers; None where it has none."""
+    """QNN's type of quantized numbers; None where it has none."""
     return _FIXED.get(dtype)

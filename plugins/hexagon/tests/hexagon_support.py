@@ -1,4 +1,4 @@
-"""What the tests share: opening a device; small models, quantised with onnxruntime's quantiser."""
+"""What the tests share: opening a device; small models, quantized with onnxruntime's quantizer."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def model_of(nodes: Sequence[onnx.NodeProto], inputs: dict[str, Sequence[int]], 
     return model
 
 
-def quantised(model: onnx.ModelProto, folder: Path, samples: Sequence[Array], **options: Any) -> Path:
-    """The path of ``model`` quantised to QDQ form, calibrated with ``samples`` of its input ``x``."""
+def quantized(model: onnx.ModelProto, folder: Path, samples: Sequence[Array], **options: Any) -> Path:
+    """The path of ``model`` quantized to QDQ form, calibrated with ``samples`` of its input ``x``."""
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
@@ -63,7 +63,7 @@ def quantised(model: onnx.ModelProto, folder: Path, samples: Sequence[Array], **
             found = next(self._left, None)
             return None if found is None else {"x": found}
 
-    source, target = folder / "float.onnx", folder / "quantised.onnx"
+    source, target = folder / "float.onnx", folder / "quantized.onnx"
     onnx.save(model, source)
     quantize_static(source, target, Reader(), quant_format=QuantFormat.QDQ, **options)
     return target

@@ -1,4 +1,4 @@
-"""Zero points and axes arrive where they belong: quantised operators and concatenations against onnxruntime."""
+"""Zero points and axes arrive where they belong: quantized operators and concatenations against onnxruntime."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def sample(*shape: int, seed: int = 0) -> npt.NDArray[np.float32]:
     return np.random.default_rng(seed).uniform(-2, 2, shape).astype(F32)
 
 
-class Quantised:
+class Quantized:
     """Builds a model in QDQ form; every encoding has a zero point of its own."""
 
     def __init__(self) -> None:
@@ -36,19 +36,19 @@ class Quantised:
         self.constants |= {f"{name}_scale": np.array(scale, F32), f"{name}_zero": np.array(zero, U8)}
         return [f"{name}_scale", f"{name}_zero"]
 
-    def quantise(self, source: str, name: str, scale: float, zero: int) -> str:
+    def quantize(self, source: str, name: str, scale: float, zero: int) -> str:
         self.nodes.append(NODE("QuantizeLinear", [source, *self.encoding(name, scale, zero)], [name], name=f"q_{name}"))
         return name
 
-    def dequantise(self, stored: str, encoding: str) -> str:
+    def dequantize(self, stored: str, encoding: str) -> str:
         result = f"{stored}_as_{encoding}"
         inputs = [stored, f"{encoding}_scale", f"{encoding}_zero"]
         self.nodes.append(NODE("DequantizeLinear", inputs, [result], name=f"d_{result}"))
         return result
 
     def through(self, source: str, name: str, scale: float, zero: int) -> str:
-        """Quantised and back."""
-        return self.dequantise(self.quantise(source, name, scale, zero), name)
+        """Quantized and back."""
+        return self.dequantize(self.quantize(source, name, scale, zero), name)
 
     def add(self, op: str, inputs: Sequence[str], output: str, **attributes: object) -> str:
         self.nodes.append(NODE(op, list(inputs), [output], name=output, **attributes))
@@ -56,7 +56,7 @@ class Quantised:
 
 
 def check(
-    made: Quantised,
+    made: Quantized,
     result: str,
     feeds: dict[str, npt.NDArray[np.float32]],
     shape: Sequence[int],
@@ -65,7 +65,7 @@ def check(
     *,
     devices: Sequence[str] = ("hexagon:v75",),
 ) -> None:
-    """The model runs on no other devices and is within one step of quantisation of onnxruntime."""
+    """The model runs on no other devices and is within one step of quantization of onnxruntime."""
     made.nodes.append(NODE("Identity", [result], ["y"], name="last"))
     inputs = {name: array.shape for name, array in feeds.items()}
     path = tmp_path / "model.onnx"
@@ -74,7 +74,7 @@ def check(
     with Session(path, devices=devices, strict=True, cache=False) as session:
         found = session.run(feeds)["y"]
     assert found.shape == expected.shape
-    # what is not quantised is float16 there
+    # what is not quantized is float16 there
     assert np.abs(found - expected).max() <= step + 1e-3 * np.abs(expected).max()
     assert np.ptp(expected) > 15 * step, "the test would notice nothing"
 
@@ -83,7 +83,7 @@ def check(
 def test_operands_and_results_of_a_sum_have_zero_points_of_their_own(
     zeros: tuple[int, int, int], tmp_path: Path
 ) -> None:
-    made = Quantised()
+    made = Quantized()
     left = made.through("a", "left", 0.02, zeros[0])
     right = made.through("b", "right", 0.03, zeros[1])
     result = made.through(made.add("Add", [left, right], "sum"), "out", 0.05, zeros[2])
@@ -93,7 +93,7 @@ def test_operands_and_results_of_a_sum_have_zero_points_of_their_own(
 
 @pytest.mark.parametrize("axis", [0, 1, 2, 3, -1, -3])
 def test_parts_with_other_zero_points_are_joined_on_every_axis(axis: int, tmp_path: Path) -> None:
-    made = Quantised()
+    made = Quantized()
     parts = [made.through("a", "left", 0.02, 20), made.through("b", "right", 0.03, 130)]
     result = made.through(made.add("Concat", parts, "joined", axis=axis), "out", 0.04, 77)
     other = list(SHAPE)
@@ -105,29 +105,29 @@ def test_parts_with_other_zero_points_are_joined_on_every_axis(axis: int, tmp_pa
 
 @pytest.mark.parametrize("zero", [0, 60, 255])
 def test_a_convolution_reads_and_writes_with_zero_points(zero: int, tmp_path: Path) -> None:
-    made = Quantised()
+    made = Quantized()
     x = made.through("x", "in", 0.02, 100)
     made.constants |= {"w": np.random.default_rng(0).integers(0, 256, (8, 4, 3, 3)).astype(U8)}
     made.encoding("weights", 0.01, 117)
-    w = made.dequantise("w", "weights")
+    w = made.dequantize("w", "weights")
     y = made.add("Conv", [x, w], "conv", pads=[1, 1, 1, 1], kernel_shape=[3, 3])
     result = made.through(y, "out", 0.1, zero)
     check(made, result, {"x": sample(*SHAPE)}, (1, 8, 6, 5), 0.1, tmp_path)
 
 
 def test_a_value_read_with_another_zero_point_than_it_was_written_with(tmp_path: Path) -> None:
-    """Quantised with 30, read back as if with 90: everything is 60 steps lower.  QNN cannot say that; the CPU can."""
-    made = Quantised()
-    made.quantise("x", "first", 0.02, 30)
+    """Quantized with 30, read back as if with 90: everything is 60 steps lower.  QNN cannot say that; the CPU can."""
+    made = Quantized()
+    made.quantize("x", "first", 0.02, 30)
     made.encoding("second", 0.02, 90)
-    shifted = made.dequantise("first", "second")
+    shifted = made.dequantize("first", "second")
     result = made.through(made.add("Add", [shifted, shifted], "doubled"), "out", 0.05, 160)
     feeds = {"x": sample(*SHAPE) + F32(1)}
     check(made, result, feeds, SHAPE, 0.05, tmp_path, devices=["hexagon:v75", "cpu"])
 
 
 def test_stored_weights_of_a_float_layer_have_zero_points_per_channel(tmp_path: Path) -> None:
-    made = Quantised()
+    made = Quantized()
     random = np.random.default_rng(2)
     made.constants |= {
         "w": random.integers(-128, 128, (8, 4, 3, 3)).astype(I8),
@@ -139,8 +139,8 @@ def test_stored_weights_of_a_float_layer_have_zero_points_per_channel(tmp_path: 
     check(made, y, {"x": sample(*SHAPE)}, (1, 8, 6, 5), 0.02, tmp_path)
 
 
-def test_quantised_weights_have_zero_points_per_channel(tmp_path: Path) -> None:
-    made = Quantised()
+def test_quantized_weights_have_zero_points_per_channel(tmp_path: Path) -> None:
+    made = Quantized()
     random = np.random.default_rng(2)
     made.constants |= {
         "w": random.integers(-128, 128, (8, 4, 3, 3)).astype(I8),
@@ -160,11 +160,11 @@ def test_bounds_that_the_encoding_does_not_imply_are_kept(
     zero: int, bounds: tuple[float | None, float | None], tmp_path: Path
 ) -> None:
     """With a zero point of 0 the encoding itself cuts off what is negative; with others the operator must."""
-    made = Quantised()
+    made = Quantized()
     x = made.through("x", "in", 0.02, 100)
     made.constants |= {"w": np.random.default_rng(0).integers(0, 256, (8, 4, 1, 1)).astype(U8)}
     made.encoding("weights", 0.01, 117)
-    y = made.add("Conv", [x, made.dequantise("w", "weights")], "conv", kernel_shape=[1, 1])
+    y = made.add("Conv", [x, made.dequantize("w", "weights")], "conv", kernel_shape=[1, 1])
     if bounds == (0, None):
         cut = made.add("Relu", [y], "cut")
     else:
@@ -179,7 +179,7 @@ def test_bounds_that_the_encoding_does_not_imply_are_kept(
 @pytest.mark.parametrize("convolved", [(True, True), (True, False), (False, False)], ids=str)
 def test_concatenations_on_every_axis_in_every_layout(axis: int, convolved: tuple[bool, bool], tmp_path: Path) -> None:
     """Results of convolutions lie with the channels last, what is fed lies as it came."""
-    made = Quantised()
+    made = Quantized()
     made.constants |= {"w": sample(4, 4, 3, 3, seed=3)}
     other = list(SHAPE)
     other[axis] = 4 if axis % 4 == 1 else 2

@@ -185,7 +185,7 @@ def test_v68_has_no_float_arithmetic(library_folder: Path) -> None:
     oldest = next(found for found in HexagonProvider().probe().devices if found.id == "v68")
     opened = open_backend(oldest)
     (rejection,) = opened.capability(case_view("Conv 3x3")).rejections
-    assert "quantised numbers only" in rejection.reason
+    assert "quantized numbers only" in rejection.reason
     opened.close()
 
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from hexagon_support import Array, onnxruntime_outputs, quantised, small_network
+from hexagon_support import Array, onnxruntime_outputs, quantized, small_network
 
 from mace_core.session import Session
 from mace_core.testing.models import PP_OCR_REC, find_packaged_model, mobilenet_v2, sample_image
 
-pytest.importorskip("onnxruntime", reason="onnxruntime is the reference and the quantiser; it is not installed")
+pytest.importorskip("onnxruntime", reason="onnxruntime is the reference and the quantizer; it is not installed")
 
 SHAPE = (1, 3, 20, 18)
 HALF = 1e-2
@@ -71,20 +71,20 @@ def test_a_float_network(library_folder: Path, samples: list[Array], precision: 
 
 @pytest.mark.parametrize("activation", ["QUInt8", "QInt8"])
 @pytest.mark.parametrize("per_channel", [False, True], ids=["per tensor", "per channel"])
-def test_a_quantised_network(
+def test_a_quantized_network(
     library_folder: Path, samples: list[Array], tmp_path: Path, activation: str, per_channel: bool
 ) -> None:
     from onnxruntime.quantization import QuantType
 
     types = {"activation_type": QuantType[activation], "weight_type": QuantType.QInt8}
-    path = quantised(small_network(), tmp_path, samples, per_channel=per_channel, **types)
+    path = quantized(small_network(), tmp_path, samples, per_channel=per_channel, **types)
     found = run(path, {"x": samples[1]})
     (expected,) = onnxruntime_outputs(str(path), {"x": samples[1]})
     assert np.abs(found - expected).max() <= output_step(path) * 1.001
 
 
 def output_step(path: Path) -> float:
-    """One quantisation step of the model's output."""
+    """One quantization step of the model's output."""
     graph = onnx.load(path).graph
     makers = {name: node for node in graph.node for name in node.output}
     last = makers[graph.output[0].name]
@@ -95,10 +95,10 @@ def output_step(path: Path) -> float:
     return float(onnx.numpy_helper.to_array(scale))
 
 
-def test_a_quantised_network_equals_onnxruntimes_qnn(
+def test_a_quantized_network_equals_onnxruntimes_qnn(
     own_provider: Callable[..., Array], samples: list[Array], tmp_path: Path
 ) -> None:
-    path = quantised(small_network(), tmp_path, samples, per_channel=True)
+    path = quantized(small_network(), tmp_path, samples, per_channel=True)
     expected = own_provider(path, {"x": samples[2]}, half_precision=False)
     np.testing.assert_array_equal(run(path, {"x": samples[2]}), expected)
 
@@ -117,7 +117,7 @@ def test_activations_of_16_bits(library_folder: Path, samples: list[Array], tmp_
     from onnxruntime.quantization import QuantType
 
     types = {"activation_type": QuantType[activation], "weight_type": QuantType.QInt8}
-    path = quantised(small_network(), tmp_path, samples, **types)
+    path = quantized(small_network(), tmp_path, samples, **types)
     (expected,) = onnxruntime_outputs(str(path), {"x": samples[1]})
     assert relative_error(run(path, {"x": samples[1]}), expected) < 1e-3
 
@@ -151,9 +151,9 @@ def test_mobilenet_v2_in_half_precision(library_folder: Path) -> None:
 
 
 @pytest.mark.full
-def test_mobilenet_v2_quantised_equals_onnxruntimes_qnn(own_provider: Callable[..., Array], tmp_path: Path) -> None:
+def test_mobilenet_v2_quantized_equals_onnxruntimes_qnn(own_provider: Callable[..., Array], tmp_path: Path) -> None:
     shape = (1, 3, 224, 224)
-    path = quantised(mobilenet_v2(), tmp_path, [sample_image(shape, seed) for seed in range(3)], per_channel=True)
+    path = quantized(mobilenet_v2(), tmp_path, [sample_image(shape, seed) for seed in range(3)], per_channel=True)
     feeds = {"x": sample_image(shape, 11)}
     found = run(path, feeds)
     np.testing.assert_array_equal(found, own_provider(path, feeds, half_precision=False))

@@ -1,4 +1,4 @@
-"""What the HTP declines runs elsewhere, quantised clusters stay whole, and spelled-out operators are found again."""
+"""What the HTP declines runs elsewhere, quantized clusters stay whole, and spelled-out operators are found again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hexagon_support import Array, model_of, onnxruntime_outputs, quantised, small_network
+from hexagon_support import Array, model_of, onnxruntime_outputs, quantized, small_network
 from mace_hexagon.backend import HexagonBackend
 from mace_hexagon.lowering.engine import Lowering
 from mace_hexagon.lowering.table import LOWERINGS
@@ -21,7 +21,7 @@ from mace_core.session import Session
 from mace_core.testing.models import sample_image
 from mace_core.testing.runner import view_of
 
-pytest.importorskip("onnxruntime", reason="onnxruntime is the reference and the quantiser; it is not installed")
+pytest.importorskip("onnxruntime", reason="onnxruntime is the reference and the quantizer; it is not installed")
 
 NODE = helper.make_node
 F32 = np.float32
@@ -144,9 +144,9 @@ def test_repeating_once_is_no_tile(library_folder: Path) -> None:
         np.testing.assert_allclose(session.run({"x": x})["y"], x, rtol=1e-3)
 
 
-def test_quantised_clusters_are_atomic(backend: HexagonBackend, tmp_path: Path) -> None:
+def test_quantized_clusters_are_atomic(backend: HexagonBackend, tmp_path: Path) -> None:
     shape = (1, 3, 20, 18)
-    path = quantised(small_network(), tmp_path, [sample_image(shape)])
+    path = quantized(small_network(), tmp_path, [sample_image(shape)])
     seen = view(str(path), {"x": sample_image(shape)})
     capability = backend.capability(seen)
     assert not capability.rejections
@@ -159,9 +159,9 @@ def test_quantised_clusters_are_atomic(backend: HexagonBackend, tmp_path: Path) 
         assert kinds[-1] == "QuantizeLinear"
 
 
-def test_a_quantised_network_computes_in_integers_alone(backend: HexagonBackend, tmp_path: Path) -> None:
+def test_a_quantized_network_computes_in_integers_alone(backend: HexagonBackend, tmp_path: Path) -> None:
     shape = (1, 3, 20, 18)
-    path = quantised(small_network(), tmp_path, [sample_image(shape)])
+    path = quantized(small_network(), tmp_path, [sample_image(shape)])
     found = operations(backend, view(str(path), {"x": sample_image(shape)}))
     assert found["Quantize"] == found["Dequantize"] == 1
     assert found["Conv2d"] == 2
@@ -170,7 +170,7 @@ def test_a_quantised_network_computes_in_integers_alone(backend: HexagonBackend,
 
 def test_an_operator_pinned_elsewhere_leaves_its_conversions_here(library_folder: Path, tmp_path: Path) -> None:
     shape = (1, 3, 20, 18)
-    path = str(quantised(small_network(), tmp_path, [sample_image(shape)]))
+    path = str(quantized(small_network(), tmp_path, [sample_image(shape)]))
     feeds = {"x": sample_image(shape)}
     with Session(path, devices=["hexagon:v75"], pins={"Add": "cpu:0"}, cache=False) as session:
         found = next(iter(session.run(feeds).values()))
@@ -216,12 +216,12 @@ def test_a_spelled_out_gelu_is_one_operation(backend: HexagonBackend) -> None:
 def test_a_spelled_out_layer_norm_is_one_operation(backend: HexagonBackend) -> None:
     nodes = [
         NODE("ReduceMean", ["x"], ["mean"], name="a", axes=[-1]),
-        NODE("Sub", ["x", "mean"], ["centred"], name="b"),
-        NODE("Pow", ["centred", "two"], ["square"], name="c"),
+        NODE("Sub", ["x", "mean"], ["centered"], name="b"),
+        NODE("Pow", ["centered", "two"], ["square"], name="c"),
         NODE("ReduceMean", ["square"], ["variance"], name="d", axes=[-1]),
         NODE("Add", ["variance", "epsilon"], ["shifted"], name="e"),
         NODE("Sqrt", ["shifted"], ["root"], name="f"),
-        NODE("Div", ["centred", "root"], ["divided"], name="g"),
+        NODE("Div", ["centered", "root"], ["divided"], name="g"),
         NODE("Mul", ["divided", "gain"], ["scaled"], name="h"),
         NODE("Add", ["scaled", "shift"], ["y"], name="i"),
     ]
@@ -248,7 +248,7 @@ def test_a_part_needed_elsewhere_keeps_a_pattern_apart(backend: HexagonBackend) 
     check(shared, feeds)
 
 
-def test_batch_normalisation_is_folded_into_the_convolution(backend: HexagonBackend) -> None:
+def test_batch_normalization_is_folded_into_the_convolution(backend: HexagonBackend) -> None:
     random = np.random.default_rng(1)
     nodes = [
         NODE("Conv", ["x", "w", "b"], ["a"], name="a"),

@@ -106,8 +106,8 @@ CASES = [
     Case("smallest over outer axes", "ReduceMin", [f(6, 4, 7, 3), i(0, 2)], C),
     Case("product over the last", "ReduceProd", [f(4, 5), i(-1)], C),
     Case("softmax of a long row", "Softmax", [30 * f(2, 500)]),
-    Case("layer normalisation over two axes", "LayerNormalization", [f(3, 4, 50), f(4, 50), f(4, 50)], CC, {"axis": 1}),
-    Case("layer normalisation without a shift", "LayerNormalization", [f(3, 70), f(70)], C),
+    Case("layer normalization over two axes", "LayerNormalization", [f(3, 4, 50), f(4, 50), f(4, 50)], CC, {"axis": 1}),
+    Case("layer normalization without a shift", "LayerNormalization", [f(3, 70), f(70)], C),
     Case(
         "transpose of bytes",
         "Transpose",
@@ -245,7 +245,7 @@ class Chain:
         return self.graph
 
 
-def test_bias_normalisation_activation_and_residual_ride_on_a_convolution(backend: Any) -> None:
+def test_bias_normalization_activation_and_residual_ride_on_a_convolution(backend: Any) -> None:
     chain = Chain(x=IMAGE, skip=f(2, 12, 13, 11, seed=3), gate=f(2, 12, 1, 1, seed=4))
     chain.add("conv", "Conv", "x", f(12, 8, 3, 3, seed=5), f(12, seed=6), pads=[1, 1, 1, 1])
     chain.add("norm", "BatchNormalization", "conv", f(12), f(12), f(12), np.abs(f(12)) + np.float32(0.5))

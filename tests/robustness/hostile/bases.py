@@ -38,7 +38,7 @@ def model_of(
 
 
 def mixed_model() -> onnx.ModelProto:
-    """Convolution, matrix product, shape arithmetic, an If, a Loop, a function and quantisation in 24 nodes."""
+    """Convolution, matrix product, shape arithmetic, an If, a Loop, a function and quantization in 24 nodes."""
     random = np.random.default_rng(0)
     node = helper.make_node
     branches = {
@@ -69,8 +69,8 @@ def mixed_model() -> onnx.ModelProto:
         node("Concat", ["batch", "rest"], ["target"], name="concat", axis=0),
         node("Reshape", ["doubled", "target"], ["flat"], name="reshape"),
         node("Gemm", ["flat", "matrix", "offsets"], ["scores"], name="gemm", transB=1),
-        node("QuantizeLinear", ["scores", "scale", "point"], ["quantised"], name="quantise"),
-        node("DequantizeLinear", ["quantised", "scale", "point"], ["plain"], name="dequantise"),
+        node("QuantizeLinear", ["scores", "scale", "point"], ["quantized"], name="quantize"),
+        node("DequantizeLinear", ["quantized", "scale", "point"], ["plain"], name="dequantize"),
         node("Softmax", ["plain"], ["soft"], name="softmax", axis=-1),
         node("TopK", ["soft", "count"], ["best", "places"], name="topk"),
         node("Resize", ["pool", "", "scales"], ["large"], name="resize", mode="nearest"),

@@ -253,7 +253,7 @@ def _attributes() -> Iterator[Case]:
         "axis as a float": ("Softmax", {"axis": 1.5}),
         "alpha as NaN": ("LeakyRelu", {"alpha": float("nan")}),
         "alpha as a list": ("LeakyRelu", {"alpha": [1.0, 2.0]}),
-        "an unknown attribute": ("Relu", {"colour": 3}),
+        "an unknown attribute": ("Relu", {"color": 3}),
         "cast to no type": ("Cast", {"to": 0}),
         "cast to a type of the future": ("Cast", {"to": 2**31}),
         "cast to a text": ("Cast", {"to": TensorProto.STRING}),

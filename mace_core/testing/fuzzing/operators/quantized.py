@@ -1,4 +1,4 @@
-"""Quantisation and products of quantised numbers."""
+"""Quantization and products of quantized numbers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mace_core.testing.fuzzing.source import Source
 SCALES = (0.25, 0.5, 1.0, 2.0)
 """Powers of two: quotients are exact, so that ties are ties for everybody."""
 
-QUANTISED = tuple(np.dtype(name) for name in ("uint8", "int8", "uint16", "int16"))
+QUANTIZED = tuple(np.dtype(name) for name in ("uint8", "int8", "uint16", "int16"))
 
 
 def _scales(source: Source, shape: tuple[int, ...], dtype: Any = np.float32) -> Array:
@@ -50,7 +50,7 @@ def quantize(source: Source, op: str) -> OpCase:
 
     opset = source.opset(op, first=10)
     dtype = source.dtype(op, opset, only=schema.FLOATS)
-    targets = [d for d in schema.dtypes(op, opset, output=True) if d in QUANTISED]
+    targets = [d for d in schema.dtypes(op, opset, output=True) if d in QUANTIZED]
     target = np.dtype(source.pick(targets))
     shape = source.shape(1, 4, empty=False)
     lanes, attributes = _parameters(source, shape, opset)
@@ -67,7 +67,7 @@ def quantize(source: Source, op: str) -> OpCase:
 @draws("DequantizeLinear")
 def dequantize(source: Source, op: str) -> OpCase:
     opset = source.opset(op, first=10)
-    dtype = source.dtype(op, opset, only=(*QUANTISED, np.dtype(np.int32)))
+    dtype = source.dtype(op, opset, only=(*QUANTIZED, np.dtype(np.int32)))
     shape = source.shape(1, 4, empty=False)
     lanes, attributes = _parameters(source, shape, opset)
     x = source.extremes(source.array(shape, dtype, -100, 100))

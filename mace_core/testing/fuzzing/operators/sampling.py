@@ -28,7 +28,7 @@ ROUNDINGS = ["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"]
 
 @draws("Resize")
 def resize(source: Source, op: str) -> OpCase:
-    """Nearest neighbours at scales whose coordinates are exact: a tie but for rounding errors is decided by nobody."""
+    """Nearest neighbors at scales whose coordinates are exact: a tie but for rounding errors is decided by nobody."""
     opset = source.opset(op, first=10)
     dtype = source.dtype(op, opset, only=(*schema.FLOATS[:1], np.dtype(np.uint8), np.dtype(np.int8)))
     mode = source.pick(["nearest", "linear", "cubic"] if opset >= 11 else ["nearest", "linear"])

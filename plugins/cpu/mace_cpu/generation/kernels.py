@@ -135,7 +135,7 @@ def _line_runner(dtype: str, operation: str) -> Any:
 def running(dtype: str, axis: str, operation: str) -> Kernel:
     """Running sums, or products, along an axis.
 
-    The word ``axis`` is an address; what is specialised is the type of the number there, "int32" or "int64".  One unit
+    The word ``axis`` is an address; what is specialized is the type of the number there, "int32" or "int64".  One unit
     is one tensor of these sizes: the lowering splits off leading axes where it knows that they are not summed along.
     """
     pointer, axis_pointer = POINTERS[dtype], POINTERS[axis]

@@ -17,7 +17,7 @@ class Lie:
     Attributes:
         starts: of each matrix, in elements.
         step: elements from row to row; from column to column where ``transposed``.
-        transposed: neighbours in a column are neighbours in memory, not those in a row.
+        transposed: neighbors in a column are neighbors in memory, not those in a row.
     """
 
     starts: tuple[int, ...]

@@ -121,7 +121,7 @@ def _emit(
 def _merge_unpadded(
     shape: Sequence[int], amounts: Sequence[tuple[int, int]]
 ) -> tuple[list[int], list[tuple[int, int]]]:
-    """The same padding with neighbouring axes that are not padded joined."""
+    """The same padding with neighboring axes that are not padded joined."""
     sizes: list[int] = []
     pads: list[tuple[int, int]] = []
     for size, amount in zip(shape, amounts, strict=True):

@@ -1,1 +1,1 @@
-"""Normalisation of rows, channels, groups and batches; Softmax."""
+"""Normalization of rows, channels, groups and batches; Softmax."""

@@ -1,4 +1,4 @@
-"""Local response normalisation over neighbouring channels.
+"""Local response normalization over neighboring channels.
 
 Work units are channels of images.
 """

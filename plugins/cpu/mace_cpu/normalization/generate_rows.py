@@ -1,6 +1,6 @@
-"""Normalising rows by their mean and variance, or by their mean square, with a scale and a shift.
+"""Normalizing rows by their mean and variance, or by their mean square, with a scale and a shift.
 
-A row is ``parts`` times ``inner`` neighbouring elements.  Scale and shift belong to elements (LayerNormalization: one
+A row is ``parts`` times ``inner`` neighboring elements.  Scale and shift belong to elements (LayerNormalization: one
 value per element of a row) or to parts (Instance- and GroupNormalization: one value per part, ``period`` rows sharing
 no value before they repeat).
 """
@@ -59,12 +59,12 @@ def _store_number(body: RowBody, dtype: str, value: ir.Value, base: ir.Value, in
 def _statistics(
     body: RowBody, variant: RowNorm, x: ir.Value, length: ir.Value, epsilon: ir.Value
 ) -> tuple[ir.Value | None, ir.Value]:
-    """The mean (None where rows are not centred) and the factor that normalises, in all lanes."""
+    """The mean (None where rows are not centered) and the factor that normalizes, in all lanes."""
     b = body.b
     one = constant(body.vector, 1.0)
     share = b.fdiv(one, splat(b, b.sitofp(length, body.scalar), body.vector))
     mean: ir.Value | None = None
-    if variant.centred:
+    if variant.centered:
         (total,) = body.fold(length, [0.0], [plus], lambda i, rest: [body.read(x, i, rest)])
         mean = b.fmul(total, share)
 

@@ -1,4 +1,4 @@
-"""Softmax and LogSoftmax along an axis: rows of neighbouring elements, or columns taken several at a time.
+"""Softmax and LogSoftmax along an axis: rows of neighboring elements, or columns taken several at a time.
 
 Work units are rows; for columns, the outer positions.
 """
@@ -65,7 +65,7 @@ def _few_columns(
     rest: ir.Value | None,
     logarithm: bool,
 ) -> None:
-    """A vector of neighbouring columns."""
+    """A vector of neighboring columns."""
     b = body.b
     top, total = body.variable(body.vector), body.variable(body.vector)
     b.store(constant(body.vector, float("-inf")), top)

@@ -1,4 +1,4 @@
-"""Normalisation over rows, channels, groups and batches."""
+"""Normalization over rows, channels, groups and batches."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def emit_row_norm(
     period: int,
     epsilon: float,
 ) -> None:
-    """Emit the row normalisation kernel; ``optional`` are the buffers its variant has, by name."""
+    """Emit the row normalization kernel; ``optional`` are the buffers its variant has, by name."""
     length = parts * inner
     program.steps.emit(
         row_norm_kernel(variant),
@@ -68,7 +68,7 @@ def emit_row_norm(
 # --- LayerNormalization and RMSNormalization --------------------------------------------------------------------------
 
 
-def normalised_shape(view: GraphView, node: Node) -> tuple[int, ...]:
+def normalized_shape(view: GraphView, node: Node) -> tuple[int, ...]:
     """The dimensions LayerNormalization and RMSNormalization reduce over."""
     shape = view.shape(need(node.inputs[0]))
     return shape[normal_axis(node.attr("axis", -1), len(shape)) :]
@@ -79,14 +79,14 @@ def row_parameters_fit(view: GraphView, node: Node) -> str | None:
     reason = inputs_in(REAL)(view, node)
     if reason is not None:
         return reason
-    row = normalised_shape(view, node)
+    row = normalized_shape(view, node)
     for value in node.inputs[1:]:
         if value is None:
             continue
         shape = view.shape(value)
         size_matches = math.prod(shape) == math.prod(row) and broadcasts(shape, row)
         if not size_matches and (view.constant(value) is None or not broadcasts(shape, row)):
-            return f"'{value.name}' of shape {list(shape)} is not one number per normalised element {list(row)}"
+            return f"'{value.name}' of shape {list(shape)} is not one number per normalized element {list(row)}"
     return None
 
 
@@ -111,15 +111,15 @@ def row_parameter(program: Program, value: Value, row: Sequence[int]) -> Buf:
 @lowers("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization", check=row_parameters_fit)
 def layer_normalization(program: Program, node: Node) -> None:
     x = need(node.inputs[0])
-    row = normalised_shape(program.facts.view, node)
+    row = normalized_shape(program.facts.view, node)
     length = math.prod(row)
-    centred = node.op_type == "LayerNormalization"
+    centered = node.op_type == "LayerNormalization"
     parameters = present(scale=node.input(1), shift=node.input(2))
-    statistics = present(mean=node.output(1), inverse=node.output(2)) if centred else present(inverse=node.output(1))
+    statistics = present(mean=node.output(1), inverse=node.output(2)) if centered else present(inverse=node.output(1))
     dtype = program.facts.dtype(x).label
     variant = RowNorm(
         dtype,
-        centred=centred,
+        centered=centered,
         scale="scale" in parameters,
         shift="shift" in parameters,
         mean="mean" in statistics,
@@ -231,8 +231,8 @@ def batch_normalization(chain: Chain, node: Node) -> int:
         chain.cast(chain.read(_per_channel_view(program, x, value)), dtype.label) for value in given
     )
     deviation = chain.apply("sqrt", chain.apply("add_number", variance_, parameters=(epsilon,)))
-    centred = chain.apply("sub", result, mean_)
-    scaled = chain.apply("mul", centred, chain.apply("div", scale_, deviation))
+    centered = chain.apply("sub", result, mean_)
+    scaled = chain.apply("mul", centered, chain.apply("div", scale_, deviation))
     return chain.apply("add", scaled, bias_)
 
 

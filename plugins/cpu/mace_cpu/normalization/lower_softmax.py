@@ -23,7 +23,7 @@ EXPONENTIAL_WORK = 12
 
 
 def split_at_axis(program: Program, node: Node) -> tuple[int, int, int]:
-    """(outer, length, inner) of what a node normalises along: from opset 13 on one axis, before all from it on."""
+    """(outer, length, inner) of what a node normalizes along: from opset 13 on one axis, before all from it on."""
     shape = program.facts.shape(need(node.inputs[0]))
     if program.facts.view.opset() >= 13:
         axis = normal_axis(node.attr("axis", -1), max(len(shape), 1))

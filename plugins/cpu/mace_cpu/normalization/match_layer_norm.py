@@ -16,7 +16,7 @@ from mace_cpu.shared.registry import begins
 
 @dataclass(slots=True)
 class _Match:
-    """The nodes after the first ReduceMean, the value they end at, and what they normalise with."""
+    """The nodes after the first ReduceMean, the value they end at, and what they normalize with."""
 
     nodes: list[Node]
     result: Value
@@ -58,10 +58,10 @@ def _match(program: Program, mean: Node) -> _Match | None:
     row = _reduced_row(program, mean)
     if x is None or not row or program.facts.dtype(x) is not DType.FLOAT32 or math.prod(program.facts.shape(x)) == 0:
         return None
-    centred = _only_user(program, mean, "Sub")
-    if centred is None or centred.inputs != [x, mean.outputs[0]]:
+    centered = _only_user(program, mean, "Sub")
+    if centered is None or centered.inputs != [x, mean.outputs[0]]:
         return None
-    difference = centred.outputs[0]
+    difference = centered.outputs[0]
     if difference is None or program.facts.view.is_output(difference):
         return None
     users = program.facts.view.users(difference)
@@ -84,7 +84,7 @@ def _match(program: Program, mean: Node) -> _Match | None:
     result = quotient.outputs[0]
     if epsilon is None or result is None or quotient.inputs != [difference, root.outputs[0]]:
         return None
-    found = _Match([centred, square, variance, sum_, root, quotient], result, row, epsilon)
+    found = _Match([centered, square, variance, sum_, root, quotient], result, row, epsilon)
     found.scale = _take(program, found, "Mul")
     found.shift = _take(program, found, "Add")
     return found

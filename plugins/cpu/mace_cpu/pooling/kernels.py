@@ -142,7 +142,7 @@ def pool_plain(dtype: str, kind: str) -> Kernel:
                         offset = w * step_w - pad_w
                         low = first_output(offset, stride_w)
                         high = end_output(offset, stride_w, in_w, out_w)
-                        # strides that the compiler knows are vectorised
+                        # strides that the compiler knows are vectorized
                         if stride_w == 1:
                             add_row(target, row, source, base + offset, low, high, 1, p)
                         elif stride_w == 2:

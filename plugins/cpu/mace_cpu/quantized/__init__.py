@@ -1,1 +1,1 @@
-"""Quantised operators, and weights stored in few bits."""
+"""Quantized operators, and weights stored in few bits."""

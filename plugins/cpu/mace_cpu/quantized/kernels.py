@@ -1,4 +1,4 @@
-"""Quantised numbers: to and from floats, products and convolutions of integers, and their requantisation."""
+"""Quantized numbers: to and from floats, products and convolutions of integers, and their requantization."""
 
 from __future__ import annotations
 
@@ -271,7 +271,7 @@ def integer_conv(data: str, weight: str) -> Kernel:
 
 
 def requantize(target: str) -> Kernel:
-    """int32 sums to quantised numbers; one unit is one channel of one row.  Bias and zero point: address 0 for none."""
+    """int32 sums to quantized numbers; one unit is one channel of one row.  Bias and zero point: address 0 for none."""
     to_pointer, scalar = POINTERS[target], SCALARS[target]
     low, high = LIMITS[target]
 

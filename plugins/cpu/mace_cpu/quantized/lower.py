@@ -1,4 +1,4 @@
-"""Quantised operators: QuantizeLinear, DequantizeLinear, and products and convolutions of integers."""
+"""Quantized operators: QuantizeLinear, DequantizeLinear, and products and convolutions of integers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SCALES = REALS | {DType.FLOAT8E8M0}
 STORED = SHORTS | SHORT_INTEGERS | (NARROW_FLOATS - {DType.FLOAT8E8M0})
 
 
-# --- between floats and quantised numbers -----------------------------------------------------------------------------
+# --- between floats and quantized numbers -----------------------------------------------------------------------------
 
 
 def _check_quantize(view: GraphView, node: Node) -> str | None:

@@ -1,4 +1,4 @@
-"""Weights that a model stores as quantised numbers or in 16 bits, turned into floats once instead of in every run.
+"""Weights that a model stores as quantized numbers or in 16 bits, turned into floats once instead of in every run.
 
 Files in QDQ form have a DequantizeLinear between a constant and the convolution or product that reads it, what is
 computed wider than a model says has a Cast there.  Lowerings
@@ -46,7 +46,7 @@ class WeightsView(GraphView):
 
 @before_lowering
 def fold_stored_weights(view: GraphView) -> GraphView:
-    """``view`` with constants for what these operators make of constants: quantising, widening, moving."""
+    """``view`` with constants for what these operators make of constants: quantizing, widening, moving."""
     folded: dict[Value, Tensor] = {}
     made: dict[tuple[object, ...], Tensor] = {}  # users of one weight, each behind a node of its own, share the floats
     room = MOST_BYTES

@@ -1,4 +1,4 @@
-"""Products and convolutions of quantised numbers with known weights, computed exactly by the kernels for float32.
+"""Products and convolutions of quantized numbers with known weights, computed exactly by the kernels for float32.
 
 A float32 holds every whole number up to 2**24, so sums of products of bytes come out exact, in whatever order they are
 summed, as long as no partial sum can be larger.  What the weights allow is known when they are: with activations of at

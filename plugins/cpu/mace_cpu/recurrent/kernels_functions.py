@@ -1,4 +1,4 @@
-"""exp, tanh and sigmoid of float32 in a form that LLVM vectorises; within about two units in the last place."""
+"""exp, tanh and sigmoid of float32 in a form that LLVM vectorizes; within about two units in the last place."""
 
 from __future__ import annotations
 

@@ -154,7 +154,7 @@ def reduce_rows(dtype: str, kind: str) -> Kernel:
 
 
 def reduce_columns(dtype: str, kind: str) -> Kernel:
-    """Reduces where the innermost axis is kept; one unit is up to `LOCAL_COUNT` neighbouring results.
+    """Reduces where the innermost axis is kept; one unit is up to `LOCAL_COUNT` neighboring results.
 
     ``inner`` is the number of columns, ``count`` how many elements there are per result; what is kept outside the
     columns has sizes and strides.
@@ -257,7 +257,7 @@ def reduce_columns(dtype: str, kind: str) -> Kernel:
 def extreme_position(dtype: str, kind: str) -> Kernel:
     """Index of the "max" or "min" along an axis, the first of equals or, with ``last``, the last.
 
-    One unit is up to `LOCAL_COUNT` neighbouring results of one outer position.  A NaN counts as the extreme.
+    One unit is up to `LOCAL_COUNT` neighboring results of one outer position.  A NaN counts as the extreme.
     """
     pointer = POINTERS[dtype]
     largest = kind == "max"

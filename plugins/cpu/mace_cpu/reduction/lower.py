@@ -95,7 +95,7 @@ def emit_reduction(program: Program, source: Value, target: Value, axes: Sequenc
 
 
 def _groups(shape: Sequence[int], axes: Sequence[int]) -> list[tuple[int, int, bool]]:
-    """(size, stride, reduced) of the axes, neighbours of one kind joined; never empty."""
+    """(size, stride, reduced) of the axes, neighbors of one kind joined; never empty."""
     strides = strides_of(shape)
     groups: list[tuple[int, int, bool]] = []
     for axis, size in enumerate(shape):

@@ -1,4 +1,4 @@
-"""Nearest neighbours in blocks of channels: whole vectors copied by tables of source indices, with an epilogue."""
+"""Nearest neighbors in blocks of channels: whole vectors copied by tables of source indices, with an epilogue."""
 
 from __future__ import annotations
 

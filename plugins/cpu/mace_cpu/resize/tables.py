@@ -1,4 +1,4 @@
-"""Where the samples of a resized axis come from: coordinates, neighbours and their weights, as Resize defines them."""
+"""Where the samples of a resized axis come from: coordinates, neighbors and their weights, as Resize defines them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class ResizedAxis:
         axis: its number.
         size, target: lengths before and after.
         scale: the factor, not necessarily target / size.
-        region: normalised start and end, for tf_crop_and_resize.
+        region: normalized start and end, for tf_crop_and_resize.
     """
 
     axis: int

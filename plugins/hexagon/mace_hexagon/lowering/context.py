@@ -31,7 +31,7 @@ class DeclinedError(Exception):
 class NodeContext:
     """What a lowering function sees of its node: operands as tensors, results to be made.
 
-    In a cluster the operands are the quantised values behind the DequantizeLinear nodes, and the results those of the
+    In a cluster the operands are the quantized values behind the DequantizeLinear nodes, and the results those of the
     QuantizeLinear nodes; a lowering function need not know.
     """
 
@@ -43,7 +43,7 @@ class NodeContext:
     # --- operands -------------------------------------------------------------------------------------------------
 
     @property
-    def is_quantised(self) -> bool:
+    def is_quantized(self) -> bool:
         return self.cluster is not None
 
     def attr(self, name: str, default: Any = None) -> Any:
@@ -78,7 +78,7 @@ class NodeContext:
         return self.lowering.array(self.node.input(index))
 
     def is_constant(self, index: int) -> bool:
-        """Whether the operand is constant, quantised or not."""
+        """Whether the operand is constant, quantized or not."""
         value = self.operand(index)
         if self.cluster is not None and value in self.cluster.sources:
             value = self.cluster.sources[value].value
@@ -123,10 +123,10 @@ class NodeContext:
             data_type = None if stored is None else fixed_type(stored.dtype)
             encoding = to_encoding(source.encoding, len(order))
             if stored is None or data_type is None or encoding is None:
-                raise DeclinedError(f"the weights '{value.name}' are not constant or quantised in blocks")
+                raise DeclinedError(f"the weights '{value.name}' are not constant or quantized in blocks")
             if encoding.axis is not None:
                 if shape is not None and len(shape) != len(order):
-                    raise DeclinedError(f"the weights '{value.name}' are quantised per channel and reshaped")
+                    raise DeclinedError(f"the weights '{value.name}' are quantized per channel and reshaped")
                 encoding = Encoding(encoding.scales, encoding.zero_points, order.index(encoding.axis))
             data = np.transpose(stored.numpy(), order)
             return self.lowering.constant(
@@ -212,7 +212,7 @@ class NodeContext:
         """The result is operand 0 seen in another order; nothing is computed.
 
         Raises:
-            DeclinedError: in a cluster that requantises.
+            DeclinedError: in a cluster that requantizes.
         """
         value = self.operand(0)
         if self.cluster is not None:
@@ -222,15 +222,15 @@ class NodeContext:
         self.lowering.define(self._stored(0), place.tensor, order)
 
     def require_same_encoding(self, tensor: QTensor) -> None:
-        """Operations that only move numbers do not requantise.
+        """Operations that only move numbers do not requantize.
 
         Raises:
-            DeclinedError: if the result is quantised in another way than ``tensor``.
+            DeclinedError: if the result is quantized in another way than ``tensor``.
         """
         if self.cluster is not None:
             encoding = self.out_encoding()
             if encoding is None or not encoding.equals(tensor.encoding) or self.cluster.activation is not None:
-                raise DeclinedError(f"{self.node.op_type} quantises its result in another way than its operand")
+                raise DeclinedError(f"{self.node.op_type} quantizes its result in another way than its operand")
 
     def temporary(self, shape: Sequence[int], like: QTensor, name: str = "inner") -> QTensor:
         """An intermediate."""

@@ -23,7 +23,7 @@ def _conv(context: NodeContext) -> None:
     depthwise = group == channels and group > 1
     is_constant = context.array(1) is not None and (not context.has(2) or context.array(2) is not None)
     folded = None
-    if rank == 4 and is_constant and not context.is_quantised:
+    if rank == 4 and is_constant and not context.is_quantized:
         folded = fold_behind(context.lowering, context.node)
     if rank == 3:
         window = Window((1, *window.kernel), (1, *window.strides), (1, *window.dilations), ((0, 0), *window.pads))

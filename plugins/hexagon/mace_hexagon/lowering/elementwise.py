@@ -75,7 +75,7 @@ def _binary(context: NodeContext) -> None:
 
 def _power(context: NodeContext, exponent: float) -> bool:
     """Squares and roots, which are exact where a general power is not."""
-    if context.is_quantised or context.out_shape() != context.shape():
+    if context.is_quantized or context.out_shape() != context.shape():
         return False
     order = context.order()
     if exponent == 2.0:
@@ -135,8 +135,8 @@ def _gelu(context: NodeContext) -> None:
 
 def _leaky_relu(context: NodeContext) -> None:
     _require_float(context)
-    if context.is_quantised:
-        raise DeclinedError("a quantised LeakyRelu is not offered")
+    if context.is_quantized:
+        raise DeclinedError("a quantized LeakyRelu is not offered")
     order = context.order()
     slope = context.constant(np.array([context.attr("alpha", 0.01)], context.dtype().numpy), "slope")
     context.emit("Prelu", [context.x(0, order), slope], order)
@@ -152,8 +152,8 @@ def _prelu(context: NodeContext) -> None:
 
 def _reciprocal(context: NodeContext) -> None:
     _require_float(context)
-    if context.is_quantised:
-        raise DeclinedError("a quantised Reciprocal is not offered")
+    if context.is_quantized:
+        raise DeclinedError("a quantized Reciprocal is not offered")
     order = context.order()
     one = context.constant(np.array([1], context.dtype().numpy), "one")
     context.emit("ElementWiseDivide", [one, context.x(0, order)], order)
@@ -190,7 +190,7 @@ def broadcast(context: NodeContext, indices: tuple[int, ...]) -> tuple[Order, li
             full = (1,) * (rank - len(shape)) + shape
             padded = context.reshaped(context.x(index), full)
             if padded.data is None or (padded.encoding is not None and padded.encoding.axis is not None):
-                raise DeclinedError("a constant quantised per channel is not offered as an operand here")
+                raise DeclinedError("a constant quantized per channel is not offered as an operand here")
             data = np.transpose(padded.data, order)
             operands.append(context.lowering.constant(data, padded.name, padded.encoding, padded.data_type))
     return order, operands

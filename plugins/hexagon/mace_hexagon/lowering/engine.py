@@ -36,7 +36,7 @@ class Outcome:
     """What became of the nodes of a view.
 
     Attributes:
-        clusters: quantised operators that were lowered whole.
+        clusters: quantized operators that were lowered whole.
         single: nodes that were lowered on their own.
         declined: the others, with reasons.
         spare: QuantizeLinear and DequantizeLinear nodes of clusters that could be lowered without their operator,
@@ -157,13 +157,13 @@ class Lowering:
         assert source is not None and result is not None
         if self.array(result) is not None:
             return True
-        quantises = node.op_type == "QuantizeLinear"
-        found = encoding_of(self.view, node, result if quantises else source)
+        quantizes = node.op_type == "QuantizeLinear"
+        found = encoding_of(self.view, node, result if quantizes else source)
         encoding = None if found is None else to_encoding(found, len(self.shape(source)))
         if encoding is None or encoding.axis is not None:
             return False
-        operand = self.new_tensor(source, encoding=None if quantises else encoding)
-        target = self.new_tensor(result, encoding=encoding if quantises else None)
+        operand = self.new_tensor(source, encoding=None if quantizes else encoding)
+        target = self.new_tensor(result, encoding=encoding if quantizes else None)
         return self._check(QOp(node.op_type.removesuffix("Linear"), node.name, [operand], [target])) is None
 
     def _settle_dequantizers(self, outcome: Outcome) -> None:
@@ -226,7 +226,7 @@ class Lowering:
         return shape
 
     def array(self, value: Value | None) -> Array | None:
-        """The content of a value if it is constant, dequantised where it comes from constant DequantizeLinear."""
+        """The content of a value if it is constant, dequantized where it comes from constant DequantizeLinear."""
         if value is None:
             return None
         tensor = self.view.constant(value)
@@ -349,7 +349,7 @@ class Lowering:
 
     def _like(self, source: QTensor, name: str, shape: tuple[int, ...]) -> QTensor:
         if source.encoding is not None and source.encoding.axis is not None:
-            raise DeclinedError(f"'{name}' is quantised per channel, and only weights may be")
+            raise DeclinedError(f"'{name}' is quantized per channel, and only weights may be")
         return QTensor(self.unique(name), source.data_type, shape, TensorKind.NATIVE, source.encoding)
 
     def _constant_of(self, value: Value, array: Array, order: Order | None) -> QTensor:
@@ -364,9 +364,9 @@ class Lowering:
         """A value computed elsewhere."""
         shape, dtype = self.shape(value), self.dtype(value)
         encoding, found = None, plain_type(dtype)
-        quantised = self.view.encoding(value)
-        if quantised is not None and quantised.scale.size == 1:
-            encoding = to_encoding(replace(quantised, axis=None), len(shape))
+        quantized = self.view.encoding(value)
+        if quantized is not None and quantized.scale.size == 1:
+            encoding = to_encoding(replace(quantized, axis=None), len(shape))
             found = fixed_type(dtype) or found
         if found is None:
             raise DeclinedError(f"'{value.name}' is {dtype.label}, which QNN does not have")
@@ -403,7 +403,7 @@ class Lowering:
         place = self.located(stored)
         wanted = None if encoding is None else to_encoding(encoding, len(self.shape(stored)))
         if place.tensor.encoding is None or not place.tensor.encoding.equals(wanted):
-            raise DeclinedError(f"'{stored.name}' is quantised per channel or in two ways, which QNN does not unpack")
+            raise DeclinedError(f"'{stored.name}' is quantized per channel or in two ways, which QNN does not unpack")
         result = self.new_tensor(value, place.order)
         self.add("Dequantize", [place.tensor], [result])
         self._located[value] = (Located(result, place.order),)

@@ -13,7 +13,7 @@ from mace_hexagon.lowering.table import LOWERINGS
 
 def _matmul(context: NodeContext) -> None:
     left, right = context.shape(0), context.shape(1)
-    if len(right) == 2 and len(left) >= 2 and context.is_constant(1) and context.is_quantised:
+    if len(right) == 2 and len(left) >= 2 and context.is_constant(1) and context.is_quantized:
         _fully_connected_rows(context, left, right)
         return
     if len(left) == 1 or len(right) == 1:
@@ -23,7 +23,7 @@ def _matmul(context: NodeContext) -> None:
 
 
 def _fully_connected_rows(context: NodeContext, left: tuple[int, ...], right: tuple[int, ...]) -> None:
-    """Quantised weights per channel are taken by FullyConnected only, which knows two dimensions."""
+    """Quantized weights per channel are taken by FullyConnected only, which knows two dimensions."""
     rows = context.reshaped(context.x(0), (math.prod(left[:-1]), left[-1]))
     weights = context.weight(1, (1, 0))
     if len(left) == 2:
@@ -58,9 +58,9 @@ def _gemm(context: NodeContext) -> None:
     if not context.is_constant(1):
         raise DeclinedError("Gemm with weights computed at run time is not offered")
     order = (0, 1) if context.attr("transB", 0) else (1, 0)
-    if context.is_quantised:
+    if context.is_quantized:
         if alpha != 1.0 or beta != 1.0:
-            raise DeclinedError("a quantised Gemm with alpha or beta is not offered")
+            raise DeclinedError("a quantized Gemm with alpha or beta is not offered")
         weights = context.weight(1, order)
     else:
         array = context.array(1)
@@ -73,8 +73,8 @@ def _gemm(context: NodeContext) -> None:
     if context.is_constant(2) and math.prod(shape) == columns and shape[-1:] == (columns,):
         context.emit("FullyConnected", [x, weights, _bias(context, beta, columns)])
         return
-    if context.is_quantised:
-        raise DeclinedError("a quantised Gemm is offered with one bias per column only")
+    if context.is_quantized:
+        raise DeclinedError("a quantized Gemm is offered with one bias per column only")
     result = context.result_tensor()
     product = context.temporary(result.shape, result, "product")
     context.lowering.add("FullyConnected", [x, weights], [product])
@@ -89,7 +89,7 @@ def _gemm(context: NodeContext) -> None:
 
 
 def _bias(context: NodeContext, beta: float, columns: int) -> QTensor:
-    if context.is_quantised:
+    if context.is_quantized:
         return context.weight(2, tuple(range(len(context.shape(2)))), (columns,))
     array = context.array(2)
     assert array is not None

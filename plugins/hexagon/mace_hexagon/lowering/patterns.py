@@ -160,18 +160,18 @@ def _layer_norm(finder: _Finder, node: Node) -> Pattern | None:
     if scaled is None or divided is None:
         return None
     (product, shift), (division, gain) = scaled, divided
-    centred, root = finder.made_by(division.input(0), "Sub"), finder.made_by(division.input(1), "Sqrt")
+    centered, root = finder.made_by(division.input(0), "Sub"), finder.made_by(division.input(1), "Sqrt")
     shifted = None if root is None else finder.made_by(root.input(0), "Add")
     spread = None if shifted is None else finder.split(shifted, "ReduceMean")
-    if centred is None or root is None or shifted is None or spread is None:
+    if centered is None or root is None or shifted is None or spread is None:
         return None
     variance, epsilon = spread[0], finder.scalar(spread[1])
     square = finder.made_by(variance.input(0), "Pow")
-    mean = finder.made_by(centred.input(1), "ReduceMean")
-    x = centred.input(0)
+    mean = finder.made_by(centered.input(1), "ReduceMean")
+    x = centered.input(0)
     if square is None or mean is None or x is None or epsilon is None or mean.input(0) is not x:
         return None
-    if square.input(0) is not centred.outputs[0] or not finder.is_close(square.input(1), 2.0):
+    if square.input(0) is not centered.outputs[0] or not finder.is_close(square.input(1), 2.0):
         return None
     if not (finder.last_axis(mean) and finder.last_axis(variance)):
         return None
@@ -191,7 +191,7 @@ def _layer_norm(finder: _Finder, node: Node) -> Pattern | None:
         axes = np.array([len(shape) - 1], np.uint32)
         context.emit("LayerNorm", operands, epsilon=np.float32(epsilon), axes=axes)
 
-    return Pattern((mean, centred, square, variance, shifted, root, division, product, node), lower)
+    return Pattern((mean, centered, square, variance, shifted, root, division, product, node), lower)
 
 
 def _linear(finder: _Finder, node: Node) -> Pattern | None:

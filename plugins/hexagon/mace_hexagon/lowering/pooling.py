@@ -35,7 +35,7 @@ def _pool(context: NodeContext) -> None:
     if context.node.op_type == "MaxPool":
         context.emit("PoolMax2d", [context.x(0, NHWC)], NHWC, **parameters)
         return
-    if any(pad for pair in window.pads for pad in pair) and not context.is_quantised:
+    if any(pad for pair in window.pads for pad in pair) and not context.is_quantized:
         # own padding and a Pad before it (which is merged into the pooling) both give wrong averages or crash
         raise DeclinedError("AveragePool of real numbers over padding is computed wrongly by the library")
     parameters["count_pad_for_edges"] = np.bool_(context.attr("count_include_pad", 0))

@@ -58,7 +58,7 @@ class Operand:
         setup: statements before the loop over tiles.
         prepare: statements per element loaded, over ``k`` and ``row`` or ``column``.
         value: the element; only evaluated inside the matrix.
-        k_is_inner: whether neighbours along k lie next to each other in memory (which decides who loads what).
+        k_is_inner: whether neighbors along k lie next to each other in memory (which decides who loads what).
     """
 
     parameters: tuple[tuple[str, str], ...]
@@ -157,7 +157,7 @@ def _batch(axes: int) -> str:
 
 
 def _load(name: str, minor: str, extent: int, items: int, operand: Operand) -> str:
-    """All work-items fill a tile, neighbours taking neighbouring addresses."""
+    """All work-items fill a tile, neighbors taking neighboring addresses."""
     total = extent * TILE_DEPTH
     if operand.k_is_inner:
         where = f"int kk = e % {TILE_DEPTH}, mm = e / {TILE_DEPTH};"

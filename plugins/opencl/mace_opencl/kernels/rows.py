@@ -1,4 +1,4 @@
-"""Kernels in which a work-group goes through many elements together: reductions, softmax, normalisation."""
+"""Kernels in which a work-group goes through many elements together: reductions, softmax, normalization."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def softmax_kernel(logarithm: bool) -> Kernel:
     return make_kernel("log_softmax" if logarithm else "softmax", parameters, body, (ROW_LOCAL, 1, 1))
 
 
-def normalise_kernel(scaled: str, shifted: str) -> Kernel:
+def normalize_kernel(scaled: str, shifted: str) -> Kernel:
     """Mean 0, variance 1 along a dense row, then a scale and a shift; a work-group per row.
 
     Args:
@@ -128,7 +128,7 @@ def normalise_kernel(scaled: str, shifted: str) -> Kernel:
 {_tree("parts", "acc + v")}  float factor = 1.0f / sqrt(parts[0] / (float)extent + epsilon);
   for (int e = me; e < extent; e += {ROW_LOCAL}) y[e] = {value};
 """
-    return make_kernel("normalise", parameters, body, (ROW_LOCAL, 1, 1))
+    return make_kernel("normalize", parameters, body, (ROW_LOCAL, 1, 1))
 
 
 def _tree(parts: str, join: str) -> str:

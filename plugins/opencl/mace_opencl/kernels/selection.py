@@ -46,9 +46,9 @@ def lookup_kernel(itemsize: int, rank: int, filled: bool) -> Kernel:
 
 
 def blend_kernel(rank: int, blended: Sequence[int]) -> Kernel:
-    """Linear resampling along the axes ``blended``: two neighbours each, with a weight for the second.
+    """Linear resampling along the axes ``blended``: two neighbors each, with a weight for the second.
 
-    Its parameters: data, tables of first neighbours, of second ones, of weights, result, ints: number of results, sizes
+    Its parameters: data, tables of first neighbors, of second ones, of weights, result, ints: number of results, sizes
     of the result, starts of the tables; longs: strides of the source.
     """
     parameters = [("float*", "x"), ("int*", "low"), ("int*", "high"), ("float*", "weights"), ("float*=", "y")]

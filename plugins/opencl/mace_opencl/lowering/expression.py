@@ -142,7 +142,7 @@ class Expression:
     def _formula(self, node: Node) -> str:
         op = node.op_type
         if op == "BatchNormalization":
-            return self._normalisation(node)
+            return self._normalization(node)
         first = node.inputs[0]
         assert first is not None
         if op == "Clip":
@@ -181,8 +181,8 @@ class Expression:
             return formulas.literal(float(constant.reshape(-1)[0]))  # bounds hardly vary: part of the kernel
         return self.operand(value)
 
-    def _normalisation(self, node: Node) -> str:
-        """Batch normalisation with fixed statistics is one multiplication and one addition per channel."""
+    def _normalization(self, node: Node) -> str:
+        """Batch normalization with fixed statistics is one multiplication and one addition per channel."""
         scale, bias, mean, variance = (self._known(node, index).astype(np.float64) for index in range(1, 5))
         factor = scale / np.sqrt(variance + float(node.attr("epsilon", 1e-5)))
         first = node.inputs[0]

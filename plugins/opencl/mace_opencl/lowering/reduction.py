@@ -1,4 +1,4 @@
-"""Reductions, global pooling, softmax and normalisation over rows."""
+"""Reductions, global pooling, softmax and normalization over rows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from mace_core.graph import GraphView, Node
 from mace_opencl.kernels.copy import flat_groups, merge_axes, row_major
-from mace_opencl.kernels.rows import REDUCERS, ROW_THRESHOLD, normalise_kernel, reduce_kernel, softmax_kernel
+from mace_opencl.kernels.rows import REDUCERS, ROW_THRESHOLD, normalize_kernel, reduce_kernel, softmax_kernel
 from mace_opencl.lowering.builder import Argument, Builder
 from mace_opencl.lowering.checks import FLOAT, constant_reason, dtype_reason, outputs_reason
 from mace_opencl.lowering.fusion import Group
@@ -75,34 +75,34 @@ def _lower_softmax(builder: Builder, node: Node, group: Group | None) -> None:
     builder.emit(kernel, arguments, (rows if extent else 0, 1, 1), [node])
 
 
-def _normalise_reason(view: GraphView, node: Node) -> str | None:
+def _normalize_reason(view: GraphView, node: Node) -> str | None:
     found = dtype_reason(view, node, FLOAT) or outputs_reason(node)
     if found is not None or node.op_type != "LayerNormalization":
         return found
     x = node.inputs[0]
     assert x is not None
     shape = view.shape(x)
-    normalised = shape[node.attr("axis", -1) % len(shape) :]
+    normalized = shape[node.attr("axis", -1) % len(shape) :]
     for value in node.inputs[1:]:
-        if value is not None and math.prod(view.shape(value)) != math.prod(normalised):
-            return f"'{value.name}' is broadcast over the normalised axes, which the kernel does not do"
+        if value is not None and math.prod(view.shape(value)) != math.prod(normalized):
+            return f"'{value.name}' is broadcast over the normalized axes, which the kernel does not do"
     return None
 
 
 def _lower_layer_norm(builder: Builder, node: Node, group: Group | None) -> None:
     shape = builder.shape(node.inputs[0])
     axis = node.attr("axis", -1) % len(shape)
-    _normalise(builder, node, math.prod(shape[:axis]), math.prod(shape[axis:]), 1, "e")
+    _normalize(builder, node, math.prod(shape[:axis]), math.prod(shape[axis:]), 1, "e")
 
 
 def _lower_instance_norm(builder: Builder, node: Node, group: Group | None) -> None:
     shape = builder.shape(node.inputs[0])
-    _normalise(builder, node, shape[0] * shape[1], math.prod(shape[2:]), shape[1], "row % channels")
+    _normalize(builder, node, shape[0] * shape[1], math.prod(shape[2:]), shape[1], "row % channels")
 
 
-def _normalise(builder: Builder, node: Node, rows: int, extent: int, channels: int, position: str) -> None:
+def _normalize(builder: Builder, node: Node, rows: int, extent: int, channels: int, position: str) -> None:
     scale, shift = node.input(1), node.input(2)
-    kernel = normalise_kernel(position if scale is not None else "", position if shift is not None else "")
+    kernel = normalize_kernel(position if scale is not None else "", position if shift is not None else "")
     factors = [builder.read(value) for value in (scale, shift) if value is not None]
     scalars: list[int | float] = [extent, channels, float(node.attr("epsilon", 1e-5))]
     arguments: list[Argument] = [builder.read(node.inputs[0]), *factors, builder.write(node.outputs[0]), *scalars]
@@ -114,7 +114,7 @@ OPERATORS.add(
         **{name: Operator(_reduce_reason, _lower_reduce) for name in (*REDUCERS, *_GLOBAL)},
         "Softmax": Operator(_softmax_reason, _lower_softmax),
         "LogSoftmax": Operator(_softmax_reason, _lower_softmax),
-        "LayerNormalization": Operator(_normalise_reason, _lower_layer_norm),
-        "InstanceNormalization": Operator(_normalise_reason, _lower_instance_norm),
+        "LayerNormalization": Operator(_normalize_reason, _lower_layer_norm),
+        "InstanceNormalization": Operator(_normalize_reason, _lower_instance_norm),
     }
 )

@@ -1,6 +1,6 @@
-"""Direct convolution from PLAIN to PLAIN, vectorised over the pixels of a row instead of over channels.
+"""Direct convolution from PLAIN to PLAIN, vectorized over the pixels of a row instead of over channels.
 
-A tile is a few vectors of neighbouring pixels by some output channels; a step multiplies the pixels that one tap of
+A tile is a few vectors of neighboring pixels by some output channels; a step multiplies the pixels that one tap of
 the kernel meets with the tap's weights.  No lane idles where there are few output channels, or few per group, and
 every lane reads channels of its own group alone.
 

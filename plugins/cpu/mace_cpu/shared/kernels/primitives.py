@@ -65,7 +65,7 @@ def quotient(typing_context: Any, dividend: Any, divisor: Any) -> Any:
 
 
 def _extreme(name: str) -> Any:
-    """``(a, b)``: the larger or smaller of two floats; NaN if one of them is (LLVM vectorises reductions over it)."""
+    """``(a, b)``: the larger or smaller of two floats; NaN if one of them is (LLVM vectorizes reductions over it)."""
 
     @intrinsic  # type: ignore[untyped-decorator]
     def extreme(typing_context: Any, a: Any, b: Any) -> Any:

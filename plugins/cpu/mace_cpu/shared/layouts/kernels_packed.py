@@ -49,7 +49,7 @@ def _unpack_vector(bits: int, signed: bool) -> Any:
                 builder.and_(builder.lshr(packed, _splat(VECTOR_BYTES, shift)), _splat(VECTOR_BYTES, (1 << bits) - 1))
                 for shift in range(0, 8, bits)
             ]
-            while len(parts) > 1:  # neighbours come from parts that are half the number of parts apart
+            while len(parts) > 1:  # neighbors come from parts that are half the number of parts apart
                 half, count = len(parts) // 2, parts[0].type.count
                 mask = [lane // 2 + (lane % 2) * count for lane in range(2 * count)]
                 parts = [_shuffle(builder, parts[i], parts[i + half], mask) for i in range(half)]

@@ -93,7 +93,7 @@ def emit_bytes(steps: Steps, source: At, target: At, nbytes: int) -> None:
 
 
 def merge(axes: Sequence[Axis]) -> list[Axis]:
-    """The same copy with axes of one element dropped and neighbours that are contiguous on both sides joined."""
+    """The same copy with axes of one element dropped and neighbors that are contiguous on both sides joined."""
     merged: list[Axis] = []
     for axis in axes:
         if axis.size == 1:

@@ -15,7 +15,7 @@ from mace_cpu.plan.assembly import ALIGNMENT_BYTES
 
 
 def aligned_empty(shape: Sequence[int]) -> npt.NDArray[np.float32]:
-    """An uninitialised float32 array that begins at a multiple of 64 bytes."""
+    """An uninitialized float32 array that begins at a multiple of 64 bytes."""
     nbytes = 4 * math.prod(shape)
     owner = np.empty(nbytes + ALIGNMENT_BYTES, np.uint8)
     start = -owner.ctypes.data % ALIGNMENT_BYTES

@@ -20,7 +20,7 @@ class Strided:
         buf: the memory.
         offset: of the first element, in elements.
         shape: of the value.
-        strides: elements from neighbour to neighbour along each axis; may be negative.
+        strides: elements from neighbor to neighbor along each axis; may be negative.
         nodes: whose work it is to copy them; empty where they are dense.
     """
 

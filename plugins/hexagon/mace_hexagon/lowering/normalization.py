@@ -1,4 +1,4 @@
-"""Softmax and the normalisations."""
+"""Softmax and the normalizations."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _layer_norm(context: NodeContext) -> None:
 
 def _batch_norm(context: NodeContext) -> None:
     held = [context.array(index) for index in range(1, 5)]
-    if any(array is None for array in held) or context.is_quantised or int(context.attr("training_mode", 0)):
+    if any(array is None for array in held) or context.is_quantized or int(context.attr("training_mode", 0)):
         raise DeclinedError("BatchNormalization is offered for inference with constant parameters")
     if sum(output is not None for output in context.node.outputs) != 1:
         raise DeclinedError("BatchNormalization with running statistics as results is not offered")
