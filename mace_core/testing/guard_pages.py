@@ -3,7 +3,7 @@
 A kernel that reads or writes one byte outside a tensor usually does no visible harm: something else of the process lies
 there.  Under `guarded_executions` every input, output and workspace of every execution on host memory lies between two
 pages without any rights, so that the processor stops the kernel at the first such byte.  The process dies of it: run it
-in one of its own, see `mace_core.testing.guarded_sweep`.  Linux and macOS.
+in one of its own, see `mace_testing.guarded_sweep`.  Linux and macOS.
 
     with guarded_executions(Side.END):
         session.run(feeds)

@@ -9,10 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
-from onnx.backend.test import BackendTest
-
-from mace_core.testing.backend_suite import (
+from mace_testing.backend_suite import (
     Conditions,
     Outcome,
     SuiteCase,
@@ -24,11 +21,13 @@ from mace_core.testing.backend_suite import (
     suite_cases,
     summary,
 )
-from mace_core.testing.backend_suite.__main__ import main
-from mace_core.testing.backend_suite.backend import session_backend
-from mace_core.testing.backend_suite.cases import unusual
-from mace_core.testing.backend_suite.report import parts
-from mace_core.testing.backend_suite.workers import judge_all
+from mace_testing.backend_suite.__main__ import main
+from mace_testing.backend_suite.backend import session_backend
+from mace_testing.backend_suite.cases import unusual
+from mace_testing.backend_suite.report import parts
+from mace_testing.backend_suite.workers import judge_all
+from onnx import TensorProto, helper
+from onnx.backend.test import BackendTest
 
 pytest.importorskip("mace_cpu", reason="needs the CPU provider")
 

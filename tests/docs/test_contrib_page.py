@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from mace_testing.contrib_page import LEFT, WRITERS, contrib_page
+from mace_testing.fuzzing.case import CONTRIB
+from mace_testing.fuzzing.registry import covered
 
 from mace_core.operators.microsoft import DOMAIN
 from mace_core.operators.registry import operators_with_body
-from mace_core.testing.contrib_page import LEFT, WRITERS, contrib_page
-from mace_core.testing.fuzzing.case import CONTRIB
-from mace_core.testing.fuzzing.registry import covered
 
 PAGE = Path(__file__).parents[2] / "docs" / "contrib-ops.md"
 LISTED = {name for _, names in WRITERS for name in names}

@@ -7,18 +7,18 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from mace_testing.fuzz import main
+from mace_testing.fuzzing import judges, verdict
+from mace_testing.fuzzing.campaign import explore
+from mace_testing.fuzzing.case import OpCase
+from mace_testing.fuzzing.keep import keep_failure
+from mace_testing.fuzzing.known import KNOWN, excuse
+from mace_testing.fuzzing.page import judges_page
+from mace_testing.fuzzing.registry import covered
+from mace_testing.fuzzing.schema import dtypes, opsets
+from mace_testing.fuzzing.verdict import Outcome, Verdict, decide, difference
 
 from mace_core.errors import ProviderError
-from mace_core.testing.fuzz import main
-from mace_core.testing.fuzzing import judges, verdict
-from mace_core.testing.fuzzing.campaign import explore
-from mace_core.testing.fuzzing.case import OpCase
-from mace_core.testing.fuzzing.keep import keep_failure
-from mace_core.testing.fuzzing.known import KNOWN, excuse
-from mace_core.testing.fuzzing.page import judges_page
-from mace_core.testing.fuzzing.registry import covered
-from mace_core.testing.fuzzing.schema import dtypes, opsets
-from mace_core.testing.fuzzing.verdict import Outcome, Verdict, decide, difference
 
 X = np.array([1.0, -2.0, 3.0], np.float32)
 REFERENCE = "reference"

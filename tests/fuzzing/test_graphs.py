@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hypothesis
 import pytest
+from mace_testing.fuzzing.graphs import GraphCase, decide_partitions, graph_cases
 
 from mace_core.errors import DeviceNotFoundError
 from mace_core.provider import find_device
-from mace_core.testing.fuzzing.graphs import GraphCase, decide_partitions, graph_cases
 
 DEVICES = ("cpu:0", "reference:0", "acme:sim0")
 

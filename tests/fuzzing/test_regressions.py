@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from mace_core.testing.fuzzing.case import OpCase
-from mace_core.testing.fuzzing.verdict import Outcome, decide
+from mace_testing.fuzzing.case import OpCase
+from mace_testing.fuzzing.verdict import Outcome, decide
 
 
 def check(case: OpCase) -> None:

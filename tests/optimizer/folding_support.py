@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from mace_testing.fuzzing.case import OpCase
 
 from mace_core.errors import MaceError
 from mace_core.frontend.load import load_model
 from mace_core.session import Session
-from mace_core.testing.fuzzing.case import OpCase
 
 Array = npt.NDArray[Any]
 

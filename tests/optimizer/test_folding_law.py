@@ -12,13 +12,13 @@ import onnx
 import pytest
 from folding_support import DTYPES, Array, difference, fed, folded, telling
 from hypothesis import HealthCheck, Phase, given, seed, settings
+from mace_testing.backend_suite.cases import RANDOM_OPS, suite_cases
+from mace_testing.fuzzing import schema
+from mace_testing.fuzzing.case import OpCase
+from mace_testing.fuzzing.registry import cases, covered
 from onnx import numpy_helper
 
 from mace_core.operators.registry import evaluated_operators
-from mace_core.testing.backend_suite.cases import RANDOM_OPS, suite_cases
-from mace_core.testing.fuzzing import schema
-from mace_core.testing.fuzzing.case import OpCase
-from mace_core.testing.fuzzing.registry import cases, covered
 
 FEW, MANY = 4, 60
 

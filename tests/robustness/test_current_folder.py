@@ -130,7 +130,7 @@ def test_helpers_build_kernels_and_run_nothing_of_the_folder(trapped: Path) -> N
 
 
 FUZZING = """
-    from mace_core.testing.fuzzing.workers import run_rounds
+    from mace_testing.fuzzing.workers import run_rounds
 
     if __name__ == "__main__":
         for found in run_rounds(iter([("Relu", "", 1, 3)]), ["reference"]):

@@ -16,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import pytest
+from mace_testing.backend_suite import SuiteCase, suite_cases
+from mace_testing.backend_suite.judge import LOOSER_ATOL, assert_same
 from onnx import TensorProto, helper
 
 import mace_core as mace
 from mace_core.errors import UsageError
 from mace_core.provider.poison import VARIABLE
-from mace_core.testing.backend_suite import SuiteCase, suite_cases
-from mace_core.testing.backend_suite.judge import LOOSER_ATOL, assert_same
 from mace_core.testing.merged import merge_models, opsets, poisoned, same_bits, without_reuse
 
 pytest.importorskip("mace_cpu", reason="needs the CPU provider")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
+from mace_testing.fuzzing.case import OpCase
 from onnx import TensorProto, helper
 
 from mace_core.errors import MaceError
 from mace_core.session import Session
-from mace_core.testing.fuzzing.case import OpCase
 
 DRAWS = 40_000
 

@@ -9,11 +9,11 @@ import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mace_testing.backend_suite import Outcome, judge, suite_cases
 from onnx import TensorProto, helper
 
 from mace_core import Session
 from mace_core.errors import ModelError
-from mace_core.testing.backend_suite import Outcome, judge, suite_cases
 
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 

@@ -1,6 +1,6 @@
 """Random nodes against onnx.reference and onnxruntime: a few of every operator, the same ones every time.
 
-The long run is `python -m mace_core.testing.fuzz`.
+The long run is `python -m mace_testing.fuzz`.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ from collections.abc import Iterator
 
 import pytest
 from mace_cpu.shared.registry import load_all, lowered_operators
-
-from mace_core.testing.fuzzing.campaign import explore
-from mace_core.testing.fuzzing.registry import covered
-from mace_core.testing.fuzzing.verdict import Outcome
+from mace_testing.fuzzing.campaign import explore
+from mace_testing.fuzzing.registry import covered
+from mace_testing.fuzzing.verdict import Outcome
 
 FEW, MANY = 4, 150
 

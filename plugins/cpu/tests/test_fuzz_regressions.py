@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from mace_testing.fuzzing.case import CONTRIB, OpCase
+from mace_testing.fuzzing.verdict import Outcome, decide
 
 from mace_core import Session
-from mace_core.testing.fuzzing.case import CONTRIB, OpCase
-from mace_core.testing.fuzzing.verdict import Outcome, decide
 
 
 def check(case: OpCase) -> None:

@@ -12,11 +12,11 @@ import numpy as np
 import onnx
 import pytest
 from mace_cpu.shared.registry import load_all
+from mace_testing.fuzzing.registry import covered
+from mace_testing.guarded_sweep import GuardedFindings, GuardedRuns, ModelTask, OperatorTask, Task, sweep
 from onnx import TensorProto, helper
 
-from mace_core.testing.fuzzing.registry import covered
 from mace_core.testing.guard_pages import GuardedMemory, Side, describe_address, guarded_copy
-from mace_core.testing.guarded_sweep import GuardedFindings, GuardedRuns, ModelTask, OperatorTask, Task, sweep
 from mace_core.testing.models import (
     LIGHT_MODELS,
     PP_OCR_CLS,

@@ -12,14 +12,14 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
+from mace_testing.fuzzing.case import CONTRIB, Array, OpCase
+from mace_testing.fuzzing.judges import JUDGES
+from mace_testing.fuzzing.known import excuse
+from mace_testing.fuzzing.registry import cases, covered
+from mace_testing.fuzzing.verdict import difference
 
 from mace_core.errors import MaceError, StrictPlacementError
 from mace_core.session import Session
-from mace_core.testing.fuzzing.case import CONTRIB, Array, OpCase
-from mace_core.testing.fuzzing.judges import JUDGES
-from mace_core.testing.fuzzing.known import excuse
-from mace_core.testing.fuzzing.registry import cases, covered
-from mace_core.testing.fuzzing.verdict import difference
 
 ENDS_THE_PROCESS = frozenset({("", "CausalConvWithState"), ("", "GRU"), ("", "LSTM"), (CONTRIB, "DynamicQuantizeLSTM")})
 """onnxruntime ends the process for some of these without elements."""

@@ -86,7 +86,7 @@ def _of_onnx_tests() -> list[Base]:
 
 def _of_strategies(tested: Container[tuple[str, str]]) -> list[Base]:
     """Of the operator fuzzer: those of com.microsoft, and what onnx has no tests of."""
-    from mace_core.testing.fuzzing.registry import cases, covered
+    from mace_testing.fuzzing.registry import cases, covered
 
     found: list[Base] = []
     for domain, op in sorted(covered()):

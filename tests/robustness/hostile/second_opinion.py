@@ -22,7 +22,7 @@ RANDOM = frozenset(
 
 def compare(path: str) -> dict[str, Any]:
     """ "agrees", "differs" or "refuses"."""
-    from mace_core.testing.fuzzing.judges import ask_onnxruntime
+    from mace_testing.fuzzing.judges import ask_onnxruntime
 
     model = onnx.load(path)
     feeds = given_feeds(path) or {}
@@ -40,7 +40,7 @@ def compare(path: str) -> dict[str, Any]:
 
 
 def _differ(mine: Any, theirs: Any, *, random: bool) -> str:
-    from mace_core.testing.fuzzing.verdict import difference
+    from mace_testing.fuzzing.verdict import difference
 
     if isinstance(mine, list) or isinstance(theirs, list):
         return _differ_in_lists(mine, theirs, random=random)

@@ -1,0 +1,3 @@
+"""The version of mace-testing."""
+
+VERSION = "0.1.0"
