@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PROJECTS = {
     "mace-core": ROOT,
     **{f"mace-{name}": ROOT / "plugins" / name for name in ("cpu", "opencl", "hexagon", "apu", "npu")},
+    "mace-testing": ROOT / "testing",
 }
 
 
