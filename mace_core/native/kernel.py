@@ -146,6 +146,7 @@ def _generator() -> str:
 
 
 def cache_key(source: KernelSource, target: Target) -> str:
+    """The name of a kernel's object code in the cache: symbol, version, and everything about the target."""
     return "|".join((source.symbol, source.version, target.key))
 
 

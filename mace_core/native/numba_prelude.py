@@ -27,6 +27,7 @@ from numba.extending import intrinsic
 from mace_core.native.poll_ir import Control
 
 KERNEL_DEPENDENCIES = ("mace_core.native.poll_ir",)
+"""Modules whose code becomes part of every kernel, so that its version depends on them."""
 
 Kernel = Callable[[Any, Any, Any, Any], None]
 """``(args, begin, end, chunk) -> None``; see `mace_core.native.kernel.KernelSource`."""
@@ -37,6 +38,7 @@ HELPER_OPTIONS: dict[str, Any] = {
     "no_cpython_wrapper": True,
     "_nrt": False,
 }
+"""How numba compiles what kernels call: no exceptions, no checks of indices, no Python objects, no allocation."""
 
 
 def helper(function: Callable[..., Any] | None = None, **options: Any) -> Any:
@@ -62,15 +64,25 @@ def _pointer(dtype: types.Type) -> Any:
 
 
 f32 = _pointer(types.float32)
+"""The argument word as a pointer to float32."""
 f64 = _pointer(types.float64)
+"""The argument word as a pointer to float64."""
 i8 = _pointer(types.int8)
+"""The argument word as a pointer to int8."""
 i16 = _pointer(types.int16)
+"""The argument word as a pointer to int16."""
 i32 = _pointer(types.int32)
+"""The argument word as a pointer to int32."""
 i64 = _pointer(types.int64)
+"""The argument word as a pointer to int64."""
 u8 = _pointer(types.uint8)
+"""The argument word as a pointer to uint8."""
 u16 = _pointer(types.uint16)
+"""The argument word as a pointer to uint16."""
 u32 = _pointer(types.uint32)
+"""The argument word as a pointer to uint32."""
 u64 = _pointer(types.uint64)
+"""The argument word as a pointer to uint64."""
 
 
 @intrinsic  # type: ignore[untyped-decorator]

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mace_core.native.chunk_times import ChunkTime, ChunkTimes
 
 Words = npt.NDArray[np.int64]
+"""The argument words of steps, one after another."""
 
 # enumerations take longer to look up than the run of a small plan should
 _STEPS, _CANCEL, _PROFILE, _THREADS, _POOL = (

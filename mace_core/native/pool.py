@@ -33,7 +33,9 @@ MAX_THREADS = 64
 """Participants of one region: the caller and 63 workers, one bit each in a word."""
 
 IDLE_SPIN_NS = 60_000
+"""Nanoseconds that a worker looks for work before it sleeps, while no run is in progress."""
 ACTIVE_SPIN_NS = 400_000
+"""The same while a run is in progress."""
 
 _CACHE_LINE_BYTES = 64
 
@@ -81,6 +83,7 @@ class ThreadPool:
 
     @property
     def started_workers(self) -> int:
+        """The number of worker threads that run now; the calling thread is not among them."""
         return len(self._team.workers)
 
     def grow(self, threads: int) -> None:

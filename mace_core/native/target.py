@@ -49,6 +49,7 @@ class Target:
     attributes: str = field(default="", repr=False)
 
     def has(self, feature: str) -> bool:
+        """Whether the target has this feature, by LLVM's name for it."""
         return feature in self.features
 
     @property

@@ -130,6 +130,28 @@ def test_every_public_name_has_a_docstring(sources: griffe.Module, module: str) 
     assert bare == []
 
 
+def native_modules() -> list[str]:
+    """The modules that the docstring of the service names as public."""
+    return re.findall(r"`(mace_core\.native\.\w+)`", importlib.import_module("mace_core.native").__doc__ or "")
+
+
+def test_every_module_of_the_native_service_is_on_its_page(site: Path, sources: griffe.Module) -> None:
+    page = (site / "api" / "native.html").read_text(encoding="utf-8")
+    shown = set(re.findall(r'id="(mace_core[\w.]*)"', page))
+    modules = native_modules()
+    assert len(modules) > 8
+    for module in modules:
+        names = [name for name, own in defined(sources, module).members.items() if own.is_public and not own.is_alias]
+        assert {f"{module}.{name}" for name in names} - shown == set()
+
+
+@pytest.mark.parametrize("module", native_modules())
+def test_every_name_of_the_native_service_has_a_docstring(sources: griffe.Module, module: str) -> None:
+    own = [member for member in defined(sources, module).members.values() if member.is_public and not member.is_alias]
+    inner = [member for kind in own if kind.is_class for member in members(kind) if not documented(member, kind)]
+    assert [member.path for member in own if not member.docstring] + [member.path for member in inner] == []
+
+
 def test_a_field_is_shown_with_its_type(site: Path) -> None:
     page = re.sub(r"<[^>]+>", "", (site / "api" / "provider.html").read_text(encoding="utf-8"))
     assert re.search(r"workspace_bytes:\s*int", page)
