@@ -14,8 +14,8 @@ import pytest
 from harness import Ran, ask_onnxruntime, check_node, check_nodes
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mace_cpu.conv.pairs import pair_weights, rounded
 from mace_cpu.provider import CpuProvider
+from mace_cpu.shared.layouts.pairs import pair_weights, rounded
 from mace_cpu.shared.precision import Bfloat16Unit, choose_instructions
 from onnx import helper, numpy_helper
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mace_cpu.conv.depthwise.lower import depthwise_kernel
 from mace_cpu.conv.direct.lower import Pairs, direct_kernel
-from mace_cpu.matmul.packed import gemm_kernel
+from mace_cpu.matmul.lower_packed import gemm_kernel
 from mace_cpu.shared.epilogue.epilogue import Epilogue
 from mace_cpu.shared.epilogue.operations import EpilogueOp
 from mace_cpu.shared.layouts.pairs import pair_rows_kernel, pairs_kernel, wide_kernel

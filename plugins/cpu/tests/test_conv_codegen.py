@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from mace_cpu.conv.depthwise.lower import depthwise_kernel
 from mace_cpu.conv.direct.lower import direct_kernel
 from mace_cpu.conv.planar.lower import planar_kernel
-from mace_cpu.matmul.packed import gemm_kernel
-from mace_cpu.pooling.generated import global_pool_kernel, window_pool_kernel
+from mace_cpu.matmul.lower_packed import gemm_kernel
+from mace_cpu.pooling.lower import window_pool_kernel
 from mace_cpu.shared.epilogue.epilogue import Epilogue
 from mace_cpu.shared.epilogue.operations import EpilogueOp
 from mace_cpu.shared.layouts.moving import (
@@ -21,6 +21,7 @@ from mace_cpu.shared.layouts.moving import (
     strided_rows_kernel,
     transpose_kernel,
 )
+from mace_cpu.shared.pixels.reduce import global_pool_kernel
 from mace_cpu.shared.tiles.choose import (
     LONGEST_SEGMENT_TILES,
     ROW_CHOICES,

@@ -10,7 +10,7 @@ import pytest
 from harness import FEATURES, check_node, run_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mace_cpu.quantized.whole_products import LARGEST_WHOLE, _digits, _parts
+from mace_cpu.quantized.lower_whole import LARGEST_WHOLE, _digits, _parts
 from onnx import TensorProto, helper, numpy_helper, save
 
 from mace_core import Session

@@ -1,148 +1,234 @@
-"""The Attention operator, in the forms that need no cache of keys: the others are declined and expanded."""
+"""Attention: softmax(factor * Q K^T + mask) V in one step."""
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from mace_core.graph import GraphView, Node, Value
-from mace_core.tensor import DType
-from mace_cpu.attention.match import Matrices, Operands, emit_attention
-from mace_cpu.matmul.views import lie_of
-from mace_cpu.shared.checks import all_concrete, dtype_in
-from mace_cpu.shared.nodes import need
+from mace_core.graph import Value
+from mace_core.native.kernel import KernelSource
+from mace_core.native.target import Target
+from mace_cpu.attention.arguments import Arg, Split, Variant, layout, split_word
+from mace_cpu.matmul.lower_packed import pack_panels
+from mace_cpu.matmul.views import Lie, lie_of
+from mace_cpu.shared.codegen.generated import generated
+from mace_cpu.shared.parts.buffers import Buf
+from mace_cpu.shared.parts.steps import Words
 from mace_cpu.shared.parts.views import Strided
 from mace_cpu.shared.program.program import Program
-from mace_cpu.shared.registry import lowers
+from mace_cpu.shared.tiles.choose import ROW_CHOICES, ChannelSplit, most_rows, segment_tiles, split_channels
 
-ATTRIBUTES = frozenset(
-    {
-        *("scale", "is_causal", "q_num_heads", "kv_num_heads", "softcap"),
-        *("softmax_precision", "qk_matmul_output_mode"),
-    }
-)
-"""Later versions of the operator know more, such as windows."""
+GENERATOR = "mace_cpu.attention.generate"
+SEGMENT_TILES = 4
+"""Tiles of rows that one unit takes through the same keys."""
 
-MOST_CAUSAL_SCORES = 1 << 22
-"""More scores than this are not worth a constant that says which of them count."""
+MOST_TILE_ROWS = 12
+EXPONENTIAL_WORK = 2.0
+MAC_WORK = 1 / 8
 
 
-def _check(view: GraphView, node: Node) -> str | None:
-    reason = all_concrete(view, node)
-    if reason is None and _is_of_nothing(view, node):
-        return None
-    for index in range(4):
-        reason = reason or dtype_in(view, node.input(index), frozenset({DType.FLOAT32}))
-    if reason is not None:
-        return reason
-    if any(node.input(index) is not None for index in range(4, len(node.inputs))):
-        return "keys and values of earlier runs are not supported"
-    if any(output is not None for output in node.outputs[1:]):
-        return "outputs beside the first are not supported"
-    unknown = sorted(set(node.attributes) - ATTRIBUTES)
-    if unknown:
-        return f"the attribute {unknown[0]} is not supported"
-    if node.attr("softmax_precision", 1) != 1:
-        return "a softmax of another type than float32 is not supported"
-    if node.attr("softcap", 0.0):
-        return "softcap is not supported"
-    if math.prod(view.shape(need(node.input(0)))) == 0:
-        return "an attention of queries without elements"
-    queries, heads, _ = _sizes(view, need(node.input(0)), node, "q_num_heads")
-    keys, groups, _ = _sizes(view, need(node.input(1)), node, "kv_num_heads")
-    if heads % groups:
-        return f"{heads} heads of queries do not share {groups} of keys evenly"
-    causal, mask = bool(node.attr("is_causal", 0)), node.input(3)
-    if causal and (mask is not None or queries * keys > MOST_CAUSAL_SCORES):
-        return "is_causal with a mask of its own, or for so many keys, is not supported"
-    if mask is not None:
-        shape = view.shape(mask)
-        if len(shape) not in (2, 3, 4) or shape[-1] != keys:
-            return "a mask that does not have a number for every key"
-    return None
+@dataclass(frozen=True, slots=True)
+class Matrices:
+    """A stack of matrices of this shape and how they lie."""
+
+    buf: Buf
+    lie: Lie
+    shape: tuple[int, ...]
 
 
-def _is_of_nothing(view: GraphView, node: Node) -> bool:
-    """Whether there is nothing to compute: no result, or no key, so that every result is a sum of nothing."""
-    first, *others = [view.shape(value) if value is not None else (0,) for value in node.outputs]
-    keys = view.shape(need(node.input(1)))[-2]
-    past = node.input(4)
-    if past is not None:
-        keys += view.shape(past)[-2]
-    return (keys == 0 or math.prod(first) == 0) and all(math.prod(shape) == 0 for shape in others)
+@dataclass(frozen=True, slots=True)
+class Operands:
+    """What an attention is computed from; the stacks of matrices broadcast.
+
+    Attributes:
+        query: (..., queries, depth), rows contiguous.
+        key: (..., depth, keys).
+        value: (..., keys, columns).
+        mask: added to the scores, broadcast but for the last axis, which is contiguous.
+        scale: factor of the scores before that.
+        empty: rows that see no key give zeros instead of NaN.
+    """
+
+    query: Matrices
+    key: Matrices
+    value: Matrices
+    mask: Strided | None
+    scale: float
+    empty: bool = False
 
 
-def _sizes(view: GraphView, value: Value, node: Node, attribute: str) -> tuple[int, int, int]:
-    """(positions, heads, elements per head) of an input (B, H, T, D), or (B, T, H D)."""
-    shape = view.shape(value)
-    if len(shape) == 4:
-        return shape[2], shape[1], shape[3]
-    heads = int(node.attr(attribute))
-    return shape[1], heads, shape[2] // heads
-
-
-@lowers("Attention", check=_check)
-def lower_attention(program: Program, node: Node) -> None:
-    if _is_of_nothing(program.facts.view, node):
-        for output in node.outputs:
-            if output is not None:
-                zeros = np.zeros(program.facts.shape(output), program.facts.dtype(output).numpy)
-                program.values.alias(output, program.constants.put(zeros))
-        return
-    target = need(node.output(0))
-    queries, heads, depth = _sizes(program.facts.view, need(node.input(0)), node, "q_num_heads")
-    keys, groups, _ = _sizes(program.facts.view, need(node.input(1)), node, "kv_num_heads")
-    shared = heads // groups
-    query = _heads(program, node, 0, "q_num_heads", (groups, shared))
-    key = _heads(program, node, 1, "kv_num_heads", (groups, 1))
-    value = _heads(program, node, 2, "kv_num_heads", (groups, 1))
-    mask = None
-    if node.input(3) is not None:
-        mask = _mask(program, need(node.input(3)), groups, shared)
-    elif node.attr("is_causal", 0):
-        seen = np.where(np.arange(keys)[None, :] <= np.arange(queries)[:, None], 0.0, -np.inf).astype(np.float32)
-        mask = Strided(program.constants.put(seen), 0, (queries, keys), (keys, 1))
-    scale = float(node.attr("scale", 1.0 / math.sqrt(depth)))
-    operands = Operands(
-        _matrices(query), _matrices(key.permuted((0, 1, 2, 4, 3))), _matrices(value), mask, scale, empty=True
-    )
-    batch, columns = query.shape[0], value.shape[-1]
-    if len(program.facts.shape(target)) == 4:
-        emit_attention(program, operands, target, (0, 1, 2, 3, 4), (batch, groups, shared, queries, columns))
-    else:
-        emit_attention(program, operands, target, (0, 3, 1, 2, 4), (batch, queries, groups, shared, columns))
-
-
-def _heads(program: Program, node: Node, index: int, attribute: str, split: tuple[int, int]) -> Strided:
-    """An input as (B, groups, heads of a group, T, D)."""
-    value = need(node.input(index))
-    positions, _, depth = _sizes(program.facts.view, value, node, attribute)
-    shape = program.facts.shape(value)
-    if len(shape) == 4:
-        wanted, order = (shape[0], *split, positions, depth), (0, 1, 2, 3, 4)
-    else:
-        wanted, order = (shape[0], positions, *split, depth), (0, 2, 3, 1, 4)
-    strided = program.values.strided(value).reshaped(wanted)
-    if strided is None or strided.strides[-1] != 1:
-        program.values.read(value)
-        strided = program.values.strided(value).reshaped(wanted)
-    assert strided is not None
-    return strided.permuted(order)
-
-
-def _matrices(strided: Strided) -> Matrices:
+def matrices_of(program: Program, value: Value, *, rows_contiguous: bool) -> Matrices:
+    """The matrices of an operand where they lie, or copied where they cannot be read so."""
+    strided = program.values.strided(value)
     lie = lie_of(strided)
+    if lie is None or (rows_contiguous and lie.transposed):
+        strided = dense(program, value)
+        lie = lie_of(strided)
     assert lie is not None
     return Matrices(strided.buf, lie, strided.shape)
 
 
-def _mask(program: Program, value: Value, groups: int, shared: int) -> Strided:
-    """A mask (..., T, S) as (B, groups, heads of a group, T, S), ones where it is broadcast."""
+def dense(program: Program, value: Value) -> Strided:
     program.values.read(value)
-    own = program.facts.shape(value)
-    batch, heads, rows, keys = (1,) * (4 - len(own)) + own
-    split = (groups, shared) if heads != 1 else (1, 1)
-    found = program.values.strided(value).reshaped((batch, *split, rows, keys))
-    assert found is not None
-    return found
+    return program.values.strided(value)
+
+
+def emit_attention(
+    program: Program, operands: Operands, target: Value, order: Sequence[int], shape: Sequence[int] | None = None
+) -> None:
+    """Emit the steps of an attention.
+
+    Args:
+        target: where the result goes, as a dense tensor of ``shape`` (by default its own).
+        order: which axis of the result each axis of that tensor is.
+    """
+    query, key, mixed, mask = operands.query, operands.key, operands.value, operands.mask
+    query_shape, key_shape, value_shape = query.shape, key.shape, mixed.shape
+    stack = np.broadcast_shapes(query_shape[:-2], key_shape[:-2], value_shape[:-2])
+    rows, depth, count, columns = query_shape[-2], query_shape[-1], key_shape[-1], value_shape[-1]
+    products = math.prod(stack)
+    tiling = _choose(program.settings.target, rows, depth, count, columns)
+    lanes = _lanes(program.settings.target)
+    words: Words = {}
+    for name, operand, splits in (("keys", key, tiling.keys), ("values", mixed, tiling.values)):
+        *above, steps, across = operand.shape
+        spread = _spread(above, stack)
+        for index, split in enumerate(splits):
+            width = split.blocks * lanes
+            panels = pack_panels(
+                program, operand.buf, operand.lie, steps, across, width, split.tiles, split.first * lanes
+            )
+            starts = np.asarray(spread, np.int64) * (split.tiles * steps * width)
+            values: dict[Split, int | Buf] = {
+                Split.AT: panels,
+                Split.STARTS: program.constants.put(starts),
+                Split.PANELS: split.tiles,
+                Split.FIRST: split.first * lanes,
+                Split.PANEL_STEP: steps * width,
+                Split.ROW_STEP: width,
+            }
+            words |= {split_word(name, index, word): value for word, value in values.items()}
+    segment = (
+        min(segment_tiles(-(-rows // tiling.rows), products, program.settings.threads), SEGMENT_TILES) * tiling.rows
+    )
+    units = -(-rows // segment)
+    score_step = lanes * sum(split.tiles * split.blocks for split in tiling.keys)
+    scratch = -(-segment * (score_step + 1) // 16) * 16
+    work = products * rows * count * ((depth + columns) * MAC_WORK + EXPONENTIAL_WORK)
+    chunks = program.steps.chunks(products * units, work)
+    output_starts, output_step = _target_lie(program.facts.shape(target) if shape is None else shape, order)
+    words |= {
+        Arg.QUERY: query.buf,
+        Arg.OUTPUT: program.values.write(target),
+        Arg.MASK: 0,
+        Arg.MASK_STARTS: 0,
+        Arg.MASK_STEP: 0,
+        Arg.SCRATCH: Buf.scratch(4 * scratch * chunks),
+        Arg.QUERY_STARTS: _table(program, query.lie.starts, _spread(query_shape[:-2], stack)),
+        Arg.OUTPUT_STARTS: program.constants.put(output_starts),
+        Arg.UNITS: units,
+        Arg.SEGMENT: segment,
+        Arg.ROWS: rows,
+        Arg.DEPTH: depth,
+        Arg.KEYS: count,
+        Arg.COLUMNS: columns,
+        Arg.QUERY_STEP: query.lie.step,
+        Arg.OUTPUT_STEP: output_step,
+        Arg.SCORE_STEP: score_step,
+        Arg.SCRATCH_STEP: scratch,
+        Arg.SCALE: float(operands.scale),
+    }
+    if mask is not None:
+        starts, step = _mask_lie(mask, stack)
+        words |= {Arg.MASK: mask.buf, Arg.MASK_STARTS: program.constants.put(starts), Arg.MASK_STEP: step}
+    kernel = attention_kernel(
+        tiling.rows,
+        tuple(split.blocks for split in tiling.keys),
+        tuple(split.blocks for split in tiling.values),
+        mask is not None,
+        operands.empty,
+    )
+    program.steps.emit(kernel, words, extent=products * units, work=work, chunks=chunks)
+
+
+def _lanes(target: Target) -> int:
+    return target.vector_bits // 32
+
+
+def _spread(have: Sequence[int], want: Sequence[int]) -> list[int]:
+    """Which matrix of a stack each product of the broadcast stack uses."""
+    index = np.arange(math.prod(have)).reshape(have)
+    return [int(i) for i in np.broadcast_to(index, want).reshape(-1)]
+
+
+def _table(program: Program, starts: Sequence[int], spread: Sequence[int]) -> Buf:
+    return program.constants.put(np.asarray([starts[i] for i in spread], np.int64))
+
+
+def _target_lie(shape: Sequence[int], order: Sequence[int]) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], int]:
+    """Where the matrices of the result start in a dense target that has its axes in ``order``, and their rows' step."""
+    rank = len(order)
+    own, strides = [0] * rank, [0] * rank
+    for position, axis in enumerate(order):
+        own[axis], strides[axis] = shape[position], math.prod(shape[position + 1 :])
+    at = [
+        sum(i * s for i, s in zip(index, strides, strict=False)) for index in itertools.product(*map(range, own[:-2]))
+    ]
+    return np.asarray(at, np.int64), strides[-2]
+
+
+def _mask_lie(mask: Strided, stack: Sequence[int]) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], int]:
+    """Where the rows start that are added to the scores of each product, and the step to the next."""
+    missing = len(stack) + 2 - len(mask.shape)
+    shape, strides = (1,) * missing + mask.shape, (0,) * missing + mask.strides
+    steps = [0 if size == 1 else stride for size, stride in zip(shape, strides, strict=True)]
+    at = [
+        mask.offset + sum(i * s for i, s in zip(index, steps, strict=False))
+        for index in itertools.product(*map(range, stack))
+    ]
+    return np.asarray(at, np.int64), steps[-2]
+
+
+@dataclass(frozen=True, slots=True)
+class _Tiling:
+    rows: int
+    keys: tuple[ChannelSplit, ...]
+    values: tuple[ChannelSplit, ...]
+
+
+@functools.lru_cache(maxsize=256)
+def _choose(target: Target, rows: int, depth: int, keys: int, columns: int) -> _Tiling:
+    """The cheapest tiles: both products have the same rows at a time."""
+    lanes = _lanes(target)
+    widths = (4, 3, 2) if target.vector_bits >= 512 or target.architecture == "aarch64" else (2, 1)
+
+    def step(tall: int, splits: Sequence[ChannelSplit]) -> float:
+        return sum(s.tiles * (max(tall * s.blocks, tall + s.blocks, 8) + 0.5) for s in splits)
+
+    best: tuple[float, _Tiling] | None = None
+    for for_keys, for_values in itertools.product(widths, repeat=2):
+        of_keys = split_channels(-(-keys // lanes), for_keys)
+        of_values = split_channels(-(-columns // lanes), for_values)
+        blocks = max(split.blocks for split in (*of_keys, *of_values))
+        most = min(most_rows(target, lanes, blocks), MOST_TILE_ROWS, rows)
+        for tall in (choice for choice in ROW_CHOICES if choice <= most):
+            cost = -(-rows // tall) * (depth * step(tall, of_keys) + keys * step(tall, of_values))
+            if best is None or cost < best[0]:
+                best = cost, _Tiling(tall, tuple(of_keys), tuple(of_values))
+    assert best is not None
+    return best[1]
+
+
+def attention_kernel(
+    rows: int, keys: tuple[int, ...], values: tuple[int, ...], mask: bool, empty: bool
+) -> KernelSource:
+    """The kernel for tiles of so many rows and of these vectors, split by split."""
+    widths = "_".join("".join(map(str, splits)) for splits in (keys, values))
+    symbol = f"attention_{rows}x{widths}" + ("_mask" if mask else "") + ("_empty" if empty else "")
+    variant = Variant(rows, keys, values, mask, empty)
+    return generated(GENERATOR, symbol, variant, words=lambda: layout(len(keys), len(values)))

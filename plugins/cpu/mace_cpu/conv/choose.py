@@ -1,8 +1,13 @@
-"""Which kernel a convolution is worth: lanes as channels (BLOCKED) or as pixels (PLAIN), conversions counted."""
+"""Which kernel computes a convolution: lanes are channels (BLOCKED) or pixels (PLAIN); conversions count.
+
+This is the only place that decides it, for a node that is lowered now and for one whose turn comes later.
+"""
 
 from __future__ import annotations
 
+import enum
 import math
+from dataclasses import dataclass
 
 from mace_core.graph import Node, Value
 from mace_core.tensor import DType
@@ -12,8 +17,10 @@ from mace_cpu.conv.geometry import Geometry, conv_geometry, transpose_geometry
 from mace_cpu.conv.planar.lower import choose_tile, planar_cost, planar_lattice
 from mace_cpu.conv.transposed.lower import fits_phases, fits_shuffle
 from mace_cpu.conv.winograd.lower import WORTH_IT, Plan, weight_cost, winograd_plan
+from mace_cpu.shared.nodes import need
 from mace_cpu.shared.parts.buffers import Layout
 from mace_cpu.shared.program.program import Program
+from mace_cpu.shared.tiles.choose import LEAST_PAIRED
 
 CONVERSION_PER_VECTOR = 8.0
 """What moving a vector between layouts takes, in vector multiplications."""
@@ -24,33 +31,122 @@ MOST_PLAIN_CHANNELS = 4
 """Up to so many input channels that lie row-major are read as they are: a block of them would be mostly empty."""
 
 
-LEAST_CHANNELS = 16
-"""With fewer channels, in or out, whole registers of pairs of bfloat16 would be mostly empty."""
+class Kernel(enum.Enum):
+    """The kernels that compute Conv and ConvTranspose."""
+
+    GENERAL = "general"
+    PAIRS = "direct, in bfloat16"
+    DEPTHWISE = "depthwise"
+    PLANAR = "planar"
+    DIRECT = "direct"
+    WINOGRAD = "winograd"
+    PHASES = "phases"  # of a ConvTranspose
+    SHUFFLE = "shuffled phases"
 
 
-def takes_pairs(program: Program, geometry: Geometry) -> bool:
-    """Whether a convolution with known weights is computed in bfloat16, going by its sizes alone."""
-    return (
-        program.settings.bfloat16 is not None
-        and fits_direct(geometry, program.settings.block)
-        and not fits_depthwise(geometry)
-        and min(geometry.group_in, geometry.group_out) >= LEAST_CHANNELS
-        and (geometry.groups == 1 or geometry.group_in % (2 * program.settings.block) == 0)
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """How a convolution is computed.
+
+    Attributes:
+        kernel: by which kernel.
+        winograd: how, where that is Winograd's.
+        plain_input: the direct kernel reads its input in the PLAIN layout.
+    """
+
+    kernel: Kernel
+    winograd: Plan | None = None
+    plain_input: bool = False
+
+
+def by_sizes(program: Program, geometry: Geometry, *, in_pairs: bool = True) -> Kernel | None:
+    """The kernel of a Conv with known weights, as far as its sizes alone decide.
+
+    None where the direct, Winograd's and the planar kernel cover it, and costs decide.
+
+    Args:
+        in_pairs: whether it may be computed in bfloat16, if that is the precision.
+    """
+    if len(geometry.image) > 2 or not geometry.is_generated:
+        return Kernel.GENERAL
+    if fits_depthwise(geometry):
+        return Kernel.DEPTHWISE
+    if not fits_direct(geometry, program.settings.block):
+        return Kernel.PLANAR
+    if in_pairs and program.settings.bfloat16 is not None and _fills_pairs(geometry, program.settings.block):
+        return Kernel.PAIRS
+    return None
+
+
+def choose(program: Program, geometry: Geometry, x: Value, result: Value, *, scaled: bool = False) -> Choice:
+    """How to compute a Conv of ``x`` with known weights, where ``result`` is stored.
+
+    Args:
+        scaled: its weights are multiplied in every run, which only the depthwise and the direct kernel know.
+    """
+    kernel = by_sizes(program, geometry, in_pairs=not scaled)
+    if kernel in (Kernel.GENERAL, Kernel.DEPTHWISE, Kernel.PAIRS):
+        return Choice(kernel)
+    if not scaled:
+        if kernel is Kernel.PLANAR or _wants_planar(program, geometry, x, result):
+            return Choice(Kernel.PLANAR)
+        plan = _chosen_winograd(program, geometry, x)
+        if plan is not None:
+            return Choice(Kernel.WINOGRAD, plan)
+    return Choice(Kernel.DIRECT, plain_input=_takes_plain(program, geometry, x))
+
+
+def choose_transpose(program: Program, geometry: Geometry, x: Value) -> Kernel:
+    """How to compute a ConvTranspose of ``x`` with known weights."""
+    if _wants_planar_transpose(program, geometry, x):
+        return Kernel.PLANAR
+    if not fits_phases(geometry, program.settings.block):
+        return Kernel.GENERAL
+    return Kernel.SHUFFLE if fits_shuffle(geometry, program.settings.block) else Kernel.PHASES
+
+
+def expected(program: Program, node: Node) -> tuple[Kernel, Geometry] | None:
+    """The kernel that a node which is not lowered yet will get, going by its sizes: a guess, mistakes cost only time.
+
+    None where it is no convolution of float32 with known weights over up to two axes.
+    """
+    facts = program.facts
+    if node.op_type not in ("Conv", "ConvTranspose") or node.domain:
+        return None
+    x, w, y = need(node.inputs[0]), need(node.inputs[1]), need(node.outputs[0])
+    if facts.constant_of(w) is None or facts.dtype(y) is not DType.FLOAT32 or len(facts.shape(x)) > 4:
+        return None
+    shapes = facts.shape(x), facts.shape(w), facts.shape(y)
+    if node.op_type == "ConvTranspose":
+        geometry = transpose_geometry(node, *shapes)
+        return choose_transpose(program, geometry, x), geometry
+    geometry = conv_geometry(node, *shapes)
+    kernel = by_sizes(program, geometry)
+    if kernel is None:
+        planar = planar_cost(program.settings.target, geometry)
+        kernel = Kernel.PLANAR if planar < _blocked_cost(program, geometry, x) * WORTH_CHANGING else Kernel.DIRECT
+    return kernel, geometry
+
+
+def _fills_pairs(geometry: Geometry, block: int) -> bool:
+    """Whether the channels fill whole registers of pairs of bfloat16."""
+    return min(geometry.group_in, geometry.group_out) >= LEAST_PAIRED and (
+        geometry.groups == 1 or geometry.group_in % (2 * block) == 0
     )
 
 
-def takes_plain(program: Program, geometry: Geometry, x: Value) -> bool:
+def _takes_plain(program: Program, geometry: Geometry, x: Value) -> bool:
     """Whether the kernel for blocks of channels would read ``x`` in the PLAIN layout."""
     few = geometry.groups == 1 and geometry.in_channels <= MOST_PLAIN_CHANNELS
     return few and not program.values.has(x, Layout.BLOCKED)
 
 
-def wants_planar(program: Program, geometry: Geometry, x: Value, result: Value) -> bool:
+def _wants_planar(program: Program, geometry: Geometry, x: Value, result: Value) -> bool:
     """Whether a Conv that the direct kernel covers is faster through the planar one, where ``result`` is stored."""
     planar, blocked = planar_cost(program.settings.target, geometry), _blocked_cost(program, geometry, x)
     if program.values.has(x, Layout.BLOCKED) and not program.values.has(x, Layout.PLAIN):
         planar += _conversion(program, x)
-    elif not takes_plain(program, geometry, x):
+    elif not _takes_plain(program, geometry, x):
         blocked += _conversion(program, x)
     readers = program.facts.view.users(result)
     if program.facts.view.is_output(result) or any(_reads_plain(program, node) for node in readers):
@@ -61,7 +157,7 @@ def wants_planar(program: Program, geometry: Geometry, x: Value, result: Value) 
     return planar < blocked * WORTH_CHANGING
 
 
-def wants_planar_transpose(program: Program, geometry: Geometry, x: Value) -> bool:
+def _wants_planar_transpose(program: Program, geometry: Geometry, x: Value) -> bool:
     """Whether a ConvTranspose is possible and faster through the planar kernel."""
     found = planar_lattice(geometry)
     if found is None:
@@ -80,39 +176,22 @@ def wants_planar_transpose(program: Program, geometry: Geometry, x: Value) -> bo
 
 
 def _reads_plain(program: Program, node: Node) -> bool:
-    """Whether a node that is not lowered yet will be computed by the planar kernel, going by its sizes alone."""
-    if node.op_type not in ("Conv", "ConvTranspose") or node.domain:
+    """Whether a node that is not lowered yet will be a convolution that reads the PLAIN layout."""
+    found = expected(program, node)
+    if found is None:
         return False
-    x, w, y = node.inputs[0], node.inputs[1], node.outputs[0]
-    assert x is not None and w is not None and y is not None
-    if (
-        program.facts.constant_of(w) is None
-        or program.facts.dtype(y) is not DType.FLOAT32
-        or len(program.facts.shape(x)) > 4
-    ):
-        return False
-    shapes = program.facts.shape(x), program.facts.shape(w), program.facts.shape(y)
-    if node.op_type == "ConvTranspose":
-        return wants_planar_transpose(program, transpose_geometry(node, *shapes), x)
-    geometry = conv_geometry(node, *shapes)
-    if not geometry.is_generated:
-        return True
-    if fits_depthwise(geometry) or takes_pairs(program, geometry):
-        return False
-    if not fits_direct(geometry, program.settings.block):
-        return True
-    return planar_cost(program.settings.target, geometry) < _blocked_cost(program, geometry, x) * WORTH_CHANGING
+    return found[0] is Kernel.PLANAR or (found[0] is Kernel.GENERAL and node.op_type == "Conv")
 
 
-def chosen_winograd(program: Program, geometry: Geometry, x: Value) -> Plan | None:
+def _chosen_winograd(program: Program, geometry: Geometry, x: Value) -> Plan | None:
     """How a convolution on blocks of channels is computed by Winograd's method, where that is the fastest."""
-    if takes_plain(program, geometry, x):
+    if _takes_plain(program, geometry, x):
         return None
     return winograd_plan(program, geometry, _direct_cost(program, geometry))
 
 
 def _blocked_cost(program: Program, geometry: Geometry, x: Value) -> float:
-    plan = chosen_winograd(program, geometry, x)
+    plan = _chosen_winograd(program, geometry, x)
     return _direct_cost(program, geometry) if plan is None else plan.cost / WORTH_IT
 
 

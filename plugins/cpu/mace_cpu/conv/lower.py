@@ -6,23 +6,18 @@ import numpy as np
 
 from mace_core.graph import GraphView, Node, Value
 from mace_core.tensor import DType
-from mace_cpu.conv.choose import (
-    chosen_winograd,
-    takes_pairs,
-    takes_plain,
-    wants_planar,
-    wants_planar_transpose,
-)
-from mace_cpu.conv.depthwise.lower import emit_depthwise, fits_depthwise
-from mace_cpu.conv.direct.lower import Floats, emit_direct, fits_direct
+from mace_cpu.conv.choose import Kernel, by_sizes, choose, choose_transpose
+from mace_cpu.conv.depthwise.lower import emit_depthwise
+from mace_cpu.conv.direct.lower import Floats, emit_direct
 from mace_cpu.conv.general.lower import RANK, emit_general
-from mace_cpu.conv.geometry import conv_geometry, transpose_geometry
-from mace_cpu.conv.pairs import emit_in_pairs, why_float32, write_forms
+from mace_cpu.conv.geometry import Geometry, conv_geometry, transpose_geometry
+from mace_cpu.conv.lower_pairs import emit_in_pairs, why_float32, write_forms
 from mace_cpu.conv.planar.lower import emit_planar, emit_planar_transpose
 from mace_cpu.conv.scaled.lower import ScaledInput
-from mace_cpu.conv.transposed.lower import emit_phases, emit_shuffle, fits_phases, fits_shuffle
+from mace_cpu.conv.transposed.lower import emit_phases, emit_shuffle
 from mace_cpu.conv.winograd.lower import emit_winograd
 from mace_cpu.shared.checks import inputs_in
+from mace_cpu.shared.epilogue.epilogue import Epilogue
 from mace_cpu.shared.parts.buffers import Layout
 from mace_cpu.shared.pixels.means import emit_mean, find_mean
 from mace_cpu.shared.program.match_epilogue import match_epilogue
@@ -54,38 +49,44 @@ def conv(program: Program, node: Node) -> None:
     scaled = program.fusion.take(x, ScaledInput)
     if scaled is not None:
         x = scaled.source
-    if operands is None or not _has_generated_kernel(program, x, y):
+    has_general_sizes = by_sizes(program, geometry) is Kernel.GENERAL
+    if operands is None or has_general_sizes or not _has_generated_kernel(program, x, y):
         emit_general(program, node, geometry)
         return
     weights, bias = operands
-    if len(geometry.image) > 2 or not geometry.is_generated:
-        emit_general(program, node, geometry)
-        return
     epilogue, result = match_epilogue(program, y)
     scale, shift, epilogue = epilogue.split_affine(geometry.out_channels)
     weights, bias = folded(weights, bias, scale, shift)
     program.steps.remark(why_float32(program, geometry))
-    if scaled is None and takes_pairs(program, geometry):
-        emit_in_pairs(program, geometry, x, weights, bias, epilogue, result)
-    elif fits_depthwise(geometry):
-        pooled = find_mean(program, result) if max(geometry.output) <= LONGEST_SUMMED_ROW else None
-        places = write_forms(program, geometry, result)
-        sums = emit_depthwise(program, geometry, x, weights, bias, epilogue, places, row_sums=pooled is not None)
-        if sums is not None and pooled is not None:
-            emit_mean(program, result, pooled, sums.buf, sums.rows)
-    elif scaled is None and (
-        not fits_direct(geometry, program.settings.block) or wants_planar(program, geometry, x, result)
-    ):
-        emit_planar(program, geometry, x, weights, bias, epilogue, program.values.write(result))
-    else:
-        target = program.values.write(result, Layout.BLOCKED)
-        plan = chosen_winograd(program, geometry, x) if scaled is None else None
-        if plan is not None:
-            emit_winograd(program, geometry, plan, x, weights, bias, epilogue, target)
-            return
-        plain_input = takes_plain(program, geometry, x)
-        factors = None if scaled is None else scaled.scale
-        emit_direct(program, geometry, x, weights, bias, epilogue, target, plain_input=plain_input, input_scale=factors)
+    choice = choose(program, geometry, x, result, scaled=scaled is not None)
+    match choice.kernel:
+        case Kernel.PAIRS:
+            emit_in_pairs(program, geometry, x, weights, bias, epilogue, result)
+        case Kernel.DEPTHWISE:
+            _emit_depthwise(program, geometry, x, weights, bias, epilogue, result)
+        case Kernel.PLANAR:
+            emit_planar(program, geometry, x, weights, bias, epilogue, program.values.write(result))
+        case _:
+            target = program.values.write(result, Layout.BLOCKED)
+            if choice.winograd is not None:
+                emit_winograd(program, geometry, choice.winograd, x, weights, bias, epilogue, target)
+                return
+            factors = None if scaled is None else scaled.scale
+            is_plain = choice.plain_input
+            emit_direct(
+                program, geometry, x, weights, bias, epilogue, target, plain_input=is_plain, input_scale=factors
+            )
+
+
+def _emit_depthwise(
+    program: Program, geometry: Geometry, x: Value, weights: Floats, bias: Floats, epilogue: Epilogue, result: Value
+) -> None:
+    """Emit a depthwise convolution, and with it the mean over all pixels of its result where somebody takes that."""
+    pooled = find_mean(program, result) if max(geometry.output) <= LONGEST_SUMMED_ROW else None
+    places = write_forms(program, geometry, result)
+    sums = emit_depthwise(program, geometry, x, weights, bias, epilogue, places, row_sums=pooled is not None)
+    if sums is not None and pooled is not None:
+        emit_mean(program, result, pooled, sums.buf, sums.rows)
 
 
 @lowers("ConvTranspose", check=_check)
@@ -97,22 +98,21 @@ def conv_transpose(program: Program, node: Node) -> None:
     if operands is None or not _has_generated_kernel(program, x, y):
         emit_general(program, node, geometry, transposed=True)
         return
-    planar = wants_planar_transpose(program, geometry, x)
-    if not planar and not fits_phases(geometry, program.settings.block):
+    kernel = choose_transpose(program, geometry, x)
+    if kernel is Kernel.GENERAL:
         emit_general(program, node, geometry, transposed=True)
         return
     weights, bias = operands
-    shuffled = not planar and fits_shuffle(geometry, program.settings.block)
-    epilogue, result = match_epilogue(program, y, tensors=0) if planar or shuffled else match_epilogue(program, y)
+    epilogue, result = match_epilogue(program, y) if kernel is Kernel.PHASES else match_epilogue(program, y, tensors=0)
     scale, shift, epilogue = epilogue.split_affine(geometry.out_channels)
     if (scale != 1).any():
         grouped = weights.reshape(geometry.groups, -1, geometry.group_out, *geometry.kernel)
         factors = scale.reshape(geometry.groups, 1, geometry.group_out, *(1 for _ in geometry.kernel))
         weights = (grouped * factors).reshape(weights.shape)
     bias = bias * scale + shift
-    if planar:
+    if kernel is Kernel.PLANAR:
         emit_planar_transpose(program, geometry, x, weights, bias, epilogue, program.values.write(result))
-    elif shuffled:
+    elif kernel is Kernel.SHUFFLE:
         emit_shuffle(program, geometry, x, weights, bias, epilogue, program.values.write(result))
     else:
         emit_phases(program, geometry, x, weights, bias, epilogue, program.values.write(result, Layout.BLOCKED))

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from mace_core.graph import GraphView, Node
 from mace_core.tensor import DType
-from mace_cpu.elementwise.chain import Chain, elementwise
+from mace_cpu.elementwise.lower_chain import Chain, elementwise
 from mace_cpu.shared.checks import INTEGERS, NUMBERS, all_concrete, dtype_in, inputs_in
 from mace_cpu.shared.nodes import need
 from mace_cpu.shared.registry import Check

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from mace_core.graph import GraphView, Node
-from mace_cpu.elementwise.chain import Chain, elementwise, joins
 from mace_cpu.elementwise.lower import ARITHMETIC, FLOATS
+from mace_cpu.elementwise.lower_chain import Chain, elementwise, joins
 from mace_cpu.shared.checks import NUMBERS, all_concrete, dtype_in, inputs_in, movable
 from mace_cpu.shared.nodes import need
 from mace_cpu.shared.parts.buffers import Layout

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from mace_core.graph import GraphView, Node
-from mace_cpu.elementwise.chain import Chain, elementwise
 from mace_cpu.elementwise.lower import EVERYTHING
+from mace_cpu.elementwise.lower_chain import Chain, elementwise
 from mace_cpu.shared.checks import NARROW, all_concrete, dtype_in
 from mace_cpu.shared.nodes import need
 

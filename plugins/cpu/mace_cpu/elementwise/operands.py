@@ -5,14 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from mace_core.graph import Value
 from mace_core.tensor import DType
 from mace_cpu.elementwise.expression import CONTIGUOUS, ONE_BLOCK, ONE_ELEMENT
+from mace_cpu.shared.layouts.blocks import pack_blocked, shape_in_blocks
 from mace_cpu.shared.parts.buffers import Buf, Layout, element_bytes
 from mace_cpu.shared.program.program import Program
 
@@ -91,26 +88,12 @@ def place(program: Program, value: Value, shape: Sequence[int], layout: Layout) 
         buf = program.values.read(value, Layout.BLOCKED)
     else:
         buf = program.constants.put(pack_blocked(constant.reshape(own), program.settings.block))
-    return buf, dense_strides(blocked_shape(own, program.settings.block), itemsize)
+    return buf, dense_strides(shape_in_blocks(own, program.settings.block), itemsize)
 
 
 def loop_shape(program: Program, shape: Sequence[int], layout: Layout) -> tuple[int, ...]:
     """The dimensions a kernel loops over: those of the result, spare lanes included."""
-    return tuple(shape) if layout is Layout.PLAIN else blocked_shape(shape, program.settings.block)
-
-
-def blocked_shape(shape: Sequence[int], block: int) -> tuple[int, ...]:
-    """(N, C, ...) as it lies in blocks: (N, ceil(C / block), ..., block)."""
-    return (shape[0], -(-shape[1] // block), *shape[2:], block)
-
-
-def pack_blocked(array: npt.NDArray[Any], block: int) -> npt.NDArray[Any]:
-    """An (N, C, ...) array in blocks of channels, spare lanes zero."""
-    n, c, *spatial = array.shape
-    padded = np.zeros((n, -(-c // block) * block, *spatial), array.dtype)
-    padded[:, :c] = array
-    blocks = padded.reshape(n, -1, block, *spatial)
-    return np.ascontiguousarray(np.moveaxis(blocks, 2, -1))
+    return tuple(shape) if layout is Layout.PLAIN else shape_in_blocks(shape, program.settings.block)
 
 
 def collapse(shape: Sequence[int], strides: Sequence[Sequence[int]], itemsizes: Sequence[int], block: int) -> Rows:

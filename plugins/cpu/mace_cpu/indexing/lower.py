@@ -291,7 +291,7 @@ def _compress_unsized(program: Program, node: Node, source: Value) -> None:
         axis = normal_axis(int(given), len(shape))
     target, dims = program.values.write_unsized(node.output(0), dtype, math.prod(shape), len(shape))
     program.steps.emit(
-        numba_source("mace_cpu.selection.kernels_unsized", "compress"),
+        numba_source("mace_cpu.indexing.kernels_compress", "compress"),
         {
             "source": program.values.read(source),
             "condition": program.values.read(need(node.input(1))),

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from mace_core.graph import GraphView, Node, Value
 from mace_core.native.numba_kernel import numba_source
 from mace_core.tensor import DType
-from mace_cpu.conv.pairs import emit_product_in_pairs, takes_pair_rows
-from mace_cpu.matmul.packed import KERNELS, Floats, Product, emit_product
+from mace_cpu.matmul.lower_packed import KERNELS, Floats, Product, emit_product
+from mace_cpu.matmul.lower_pairs import emit_product_in_pairs, takes_pair_rows
 from mace_cpu.matmul.views import lie_of
 from mace_cpu.shared.checks import inputs_in
 from mace_cpu.shared.epilogue.epilogue import Epilogue

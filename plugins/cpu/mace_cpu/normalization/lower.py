@@ -14,7 +14,7 @@ from mace_core.native.kernel_words import WordLayout
 from mace_core.native.numba_kernel import numba_source
 from mace_core.native.source import KernelSource
 from mace_core.tensor import DType, Tensor, TensorType
-from mace_cpu.elementwise.chain import Chain, elementwise
+from mace_cpu.elementwise.lower_chain import Chain, elementwise
 from mace_cpu.elementwise.operands import aligned
 from mace_cpu.normalization.rows import RowNorm, row_norm_kernel
 from mace_cpu.shared.checks import all_concrete, dtype_in, inputs_in

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import enum
 
-GLOBAL_WORDS = "source target pixels factor"
-"""Of the pooling of all pixels; the factor is a float64."""
-
 
 class Arg(enum.IntEnum):
     """Word by word: sizes in pixels."""

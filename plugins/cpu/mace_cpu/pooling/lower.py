@@ -8,16 +8,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from mace_core.graph import GraphView, Node
+from mace_core.native.kernel import KernelSource
+from mace_core.native.kernel_words import WordLayout
 from mace_core.native.numba_kernel import numba_source
 from mace_core.tensor import DType
 from mace_cpu.pooling.arguments import Arg
-from mace_cpu.pooling.generated import window_pool_kernel
-from mace_cpu.reduction.lower import emit_blocked_pixels, emit_reduction
+from mace_cpu.reduction.lower import emit_reduction
 from mace_cpu.shared.checks import all_concrete, dtype_in
+from mace_cpu.shared.codegen.generated import generated
 from mace_cpu.shared.nodes import need
 from mace_cpu.shared.parts.buffers import Layout
 from mace_cpu.shared.parts.forms import WindowForm
 from mace_cpu.shared.parts.steps import Word
+from mace_cpu.shared.pixels.reduce import emit_blocked_pixels
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import lowers
 
@@ -216,4 +219,12 @@ def lower_global_lp_pool(program: Program, node: Node) -> None:
         },
         extent=n * c,
         work=program.facts.size(source),
+    )
+
+
+def window_pool_kernel(block: int, kind: str) -> KernelSource:
+    """The kernel that pools windows; kinds "max" and "average"."""
+    symbol = f"pool_b{block}_{kind}"
+    return generated(
+        "mace_cpu.pooling.generate", symbol, block, kind, words=lambda: WordLayout.of(Arg), function="build_windows"
     )

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from mace_core.graph import GraphView, Node, Value
 from mace_core.native.numba_kernel import numba_source
 from mace_core.tensor import DType
-from mace_cpu.quantized.whole_products import (
+from mace_cpu.quantized.lower_whole import (
     emit_whole_conv,
     emit_whole_product,
     output_cast,

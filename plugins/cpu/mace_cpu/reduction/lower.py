@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from mace_core.graph import GraphView, Node, Value
 from mace_core.native.numba_kernel import numba_source
 from mace_core.tensor import DType
-from mace_cpu.pooling.generated import global_pool_kernel
 from mace_cpu.shared.checks import NUMBERS, all_concrete, dtype_in
 from mace_cpu.shared.layouts.strided import strides_of
 from mace_cpu.shared.nodes import attribute_or_input, fixed, need, normal_axis
-from mace_cpu.shared.parts.buffers import Layout
+from mace_cpu.shared.pixels.reduce import emit_blocked_pixels
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import lowers
 
@@ -157,28 +156,3 @@ def lower_position(program: Program, node: Node) -> None:
 
 
 # --- pixels of BLOCKED values -----------------------------------------------------------------------------------------
-
-
-def emit_blocked_pixels(program: Program, source: Value, target: Value, kind: str) -> bool:
-    """Reduce all pixels of a BLOCKED value to one per channel, where it lies so; ``kind`` is mean, sum or max.
-
-    Returns False, having done nothing, where the value is not BLOCKED.
-    """
-    shape = program.facts.shape(source)
-    pixels = math.prod(shape[2:])
-    if program.facts.dtype(source) is not DType.FLOAT32 or not program.values.prefers_blocked(source) or pixels == 0:
-        return False
-    if len(program.facts.shape(target)) != len(shape):
-        return False
-    program.steps.emit(
-        global_pool_kernel(program.settings.block, "max" if kind == "max" else "sum"),
-        {
-            "source": program.values.read(source, Layout.BLOCKED),
-            "target": program.values.write(target, Layout.BLOCKED),
-            "pixels": pixels,
-            "factor": 1.0 / pixels if kind == "mean" else 1.0,
-        },
-        extent=shape[0] * -(-shape[1] // program.settings.block),
-        work=program.facts.size(source) / 2,
-    )
-    return True

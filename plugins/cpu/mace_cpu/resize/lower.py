@@ -13,7 +13,6 @@ from mace_core.native.kernel_words import WordLayout
 from mace_core.native.numba_kernel import numba_source
 from mace_core.native.source import KernelSource
 from mace_core.tensor import DType
-from mace_cpu.elementwise.operands import pack_blocked
 from mace_cpu.resize.arguments import Arg
 from mace_cpu.resize.tables import (
     COORDINATE_MODES,
@@ -26,6 +25,7 @@ from mace_cpu.resize.tables import (
 from mace_cpu.shared.checks import NUMBERS, all_concrete, dtype_in, movable
 from mace_cpu.shared.codegen.generated import generated
 from mace_cpu.shared.epilogue.epilogue import Epilogue
+from mace_cpu.shared.layouts.blocks import pack_blocked
 from mace_cpu.shared.layouts.strided import strides_of
 from mace_cpu.shared.nodes import fixed, need, normal_axis
 from mace_cpu.shared.parts.buffers import Buf, Layout, element_bytes

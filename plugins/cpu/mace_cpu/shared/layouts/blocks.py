@@ -1,8 +1,13 @@
-"""Steps that move a value from one layout or buffer to another without changing it."""
+"""The BLOCKED layout: how constants are brought into it, and steps that bring values into it and back."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from mace_core.graph import Value
 from mace_cpu.shared.layouts.moving import conversion_kernel, copy_kernel
@@ -47,3 +52,17 @@ def emit_copy(steps: Steps, source: Buf, target: Buf, nbytes: int) -> None:
         work=nbytes / 4,
         name="Copy",
     )
+
+
+def shape_in_blocks(shape: Sequence[int], block: int) -> tuple[int, ...]:
+    """(N, C, ...) as it lies in blocks: (N, ceil(C / block), ..., block)."""
+    return (shape[0], -(-shape[1] // block), *shape[2:], block)
+
+
+def pack_blocked(array: npt.NDArray[Any], block: int) -> npt.NDArray[Any]:
+    """An (N, C, ...) array in blocks of channels, spare lanes zero."""
+    n, c, *spatial = array.shape
+    padded = np.zeros((n, -(-c // block) * block, *spatial), array.dtype)
+    padded[:, :c] = array
+    blocks = padded.reshape(n, -1, block, *spatial)
+    return np.ascontiguousarray(np.moveaxis(blocks, 2, -1))

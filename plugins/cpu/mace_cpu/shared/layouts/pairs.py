@@ -1,8 +1,11 @@
-"""Steps between float32 and layouts of bfloat16."""
+"""Layouts of bfloat16: how constants are brought into them, and steps between them and float32."""
 
 from __future__ import annotations
 
 import math
+
+import numpy as np
+import numpy.typing as npt
 
 from mace_core.graph import Value
 from mace_core.native.kernel_words import WordLayout
@@ -12,6 +15,8 @@ from mace_cpu.shared.parts.buffers import Buf, Layout
 from mace_cpu.shared.parts.facts import Facts
 from mace_cpu.shared.parts.steps import Steps
 from mace_cpu.shared.precision import Bfloat16Unit
+
+Floats = npt.NDArray[np.float32]
 
 GENERATOR = "mace_cpu.shared.layouts.generate_pairs"
 PIXELS_PER_UNIT = 512
@@ -101,3 +106,20 @@ def pair_rows_kernel(lanes: int, unit: Bfloat16Unit) -> KernelSource:
 
 def _tag(unit: Bfloat16Unit) -> str:
     return unit.value.replace("-", "_")
+
+
+def pair_weights(weights: Floats, axis: int) -> Floats:
+    """Pairs of neighbours along ``axis``, rounded, as words that pass for float32; an odd one out pairs with zero."""
+    halves = np.moveaxis(rounded(weights), axis, -1)
+    if halves.shape[-1] % 2:
+        halves = np.concatenate([halves, np.zeros((*halves.shape[:-1], 1), np.uint16)], axis=-1)
+    words = np.ascontiguousarray(halves).view("<u4").view(np.float32)
+    return np.moveaxis(words, -1, axis)
+
+
+def rounded(values: Floats) -> npt.NDArray[np.uint16]:
+    """The nearest bfloat16 to each float32, of two as near the even one; NaN stays NaN."""
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    upper = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
+    quiet = (bits >> np.uint32(16)) | np.uint32(0x40)
+    return np.where(np.isnan(values), quiet, upper).astype(np.uint16)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 from mace_core.graph import Node, Value
-from mace_cpu.pooling.generated import global_pool_kernel
 from mace_cpu.shared.nodes import attribute_or_input, need, normal_axis
 from mace_cpu.shared.parts.buffers import Buf, Layout
+from mace_cpu.shared.pixels.reduce import global_pool_kernel
 from mace_cpu.shared.program.program import Program
 
 

@@ -6,6 +6,7 @@ import math
 
 from mace_core.graph import Value
 from mace_core.native.numba_kernel import numba_source
+from mace_cpu.shared.layouts.blocks import shape_in_blocks
 from mace_cpu.shared.layouts.strided import strides_of
 from mace_cpu.shared.parts.buffers import Buf, Layout
 from mace_cpu.shared.program.program import Program
@@ -16,8 +17,7 @@ SMALLEST_LANE_GROUP = 4
 
 def blocked_shape(program: Program, value: Value) -> tuple[int, ...]:
     """(N, blocks, *spatial, block): the BLOCKED layout as a plain shape."""
-    n, c, *spatial = program.facts.shape(value)
-    return (n, -(-c // program.settings.block), *spatial, program.settings.block)
+    return shape_in_blocks(program.facts.shape(value), program.settings.block)
 
 
 def read_axes(program: Program, value: Value) -> tuple[Buf, list[list[tuple[int, int]]]]:

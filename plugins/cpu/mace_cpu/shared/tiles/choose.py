@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from mace_core.native.target import Target
 
+LEAST_PAIRED = 16
+"""With fewer channels or steps, in or out, whole registers of pairs of bfloat16 would be mostly empty."""
+
 
 @dataclass(frozen=True, slots=True)
 class TileShape:

@@ -23,7 +23,7 @@ from mace_core.native.numba_kernel import numba_source
 from mace_core.tensor import DType, Tensor, TensorType
 from mace_cpu.conv.lower import conv
 from mace_cpu.matmul.lower import matmul_product
-from mace_cpu.matmul.packed import emit_product
+from mace_cpu.matmul.lower_packed import emit_product
 from mace_cpu.shared.epilogue.epilogue import Epilogue
 from mace_cpu.shared.nodes import even_rows, need
 from mace_cpu.shared.parts.buffers import Buf
