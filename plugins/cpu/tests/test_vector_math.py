@@ -12,10 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from llvmlite import ir
-from mace_cpu.elementwise.expression import Expression, Operation, elementwise_kernel
-from mace_cpu.normalization.lower import response_norm_kernel
+from mace_cpu.elementwise.expression import Expression, Operation
+from mace_cpu.elementwise.lower_chain import elementwise_kernel
+from mace_cpu.normalization.lower import response_norm_kernel, row_norm_kernel
 from mace_cpu.normalization.lower_softmax import softmax_kernel
-from mace_cpu.normalization.rows import RowNorm, row_norm_kernel
+from mace_cpu.normalization.rows import RowNorm
 from mace_cpu.shared.codegen import vector_basic, vector_math
 from mace_cpu.shared.codegen.body import F32, Body
 from mace_cpu.shared.codegen.version import generator_version

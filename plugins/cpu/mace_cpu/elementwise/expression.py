@@ -6,8 +6,6 @@ import hashlib
 from dataclasses import dataclass
 
 from mace_core.native.kernel_words import WordLayout
-from mace_core.native.source import KernelSource
-from mace_cpu.shared.codegen.generated import generated
 
 Parameters = tuple[float | int | str | None, ...]
 
@@ -80,8 +78,3 @@ class Expression:
 def stride_word(index: int) -> str:
     """The name of the strides of an input."""
     return f"strides{index}"
-
-
-def elementwise_kernel(expression: Expression) -> KernelSource:
-    """The kernel that computes ``expression``."""
-    return generated("mace_cpu.elementwise.generate", expression.symbol, expression, words=lambda: expression.words)

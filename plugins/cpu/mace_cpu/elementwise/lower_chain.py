@@ -10,9 +10,11 @@ import math
 from collections.abc import Callable
 
 from mace_core.graph import Node, Value
+from mace_core.native.kernel import KernelSource
 from mace_core.tensor import DType
-from mace_cpu.elementwise.expression import Expression, Operation, elementwise_kernel, stride_word
+from mace_cpu.elementwise.expression import Expression, Operation, stride_word
 from mace_cpu.elementwise.operands import collapse, fits, loop_shape, place
+from mace_cpu.shared.codegen.generated import generated
 from mace_cpu.shared.parts.buffers import Layout, element_bytes
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import Check, lowers
@@ -287,3 +289,8 @@ def _operands(program: Program, node: Node) -> list[Value]:
     """The values a kernel for ``node`` reads."""
     found = _OPERANDS.get((node.domain, node.op_type))
     return [v for v in node.inputs if v is not None] if found is None else found(program, node)
+
+
+def elementwise_kernel(expression: Expression) -> KernelSource:
+    """The kernel that computes ``expression``."""
+    return generated("mace_cpu.elementwise.generate", expression.symbol, expression, words=lambda: expression.words)

@@ -16,7 +16,7 @@ from mace_core.native.source import KernelSource
 from mace_core.tensor import DType, Tensor, TensorType
 from mace_cpu.elementwise.lower_chain import Chain, elementwise
 from mace_cpu.elementwise.operands import aligned
-from mace_cpu.normalization.rows import RowNorm, row_norm_kernel
+from mace_cpu.normalization.rows import RowNorm
 from mace_cpu.shared.checks import all_concrete, dtype_in, inputs_in
 from mace_cpu.shared.codegen.generated import generated
 from mace_cpu.shared.nodes import need, normal_axis
@@ -359,3 +359,9 @@ def response_norm_kernel(dtype: str) -> KernelSource:
     """The kernel of LRN for float32 or float64."""
     generator = "mace_cpu.normalization.generate_response"
     return generated(generator, f"response_norm_{dtype}", dtype, words=lambda: RESPONSE_WORDS)
+
+
+def row_norm_kernel(variant: RowNorm) -> KernelSource:
+    """The kernel of one variant."""
+    generator = "mace_cpu.normalization.generate_rows"
+    return generated(generator, variant.symbol, variant, words=lambda: variant.words)

@@ -1,12 +1,10 @@
-"""Which variants there are of the kernel that normalizes rows."""
+"""Which variants there are of the kernel that normalises rows."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from mace_core.native.kernel_words import WordLayout
-from mace_core.native.source import KernelSource
-from mace_cpu.shared.codegen.generated import generated
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +13,7 @@ class RowNorm:
 
     Attributes:
         dtype: float32 or float64.
-        centered: subtract the mean and divide by the deviation; otherwise divide by the root of the mean square.
+        centred: subtract the mean and divide by the deviation; otherwise divide by the root of the mean square.
         per_part: scale and shift belong to parts instead of elements.
         scale, shift: which of them there are.
         mean, inverse: which statistics are stored, one number per row.
@@ -24,7 +22,7 @@ class RowNorm:
     """
 
     dtype: str
-    centered: bool = True
+    centred: bool = True
     per_part: bool = False
     scale: bool = True
     shift: bool = True
@@ -41,12 +39,6 @@ class RowNorm:
 
     @property
     def symbol(self) -> str:
-        flags = ("centered", "per_part", "scale", "shift", "mean", "inverse", "deviation_epsilon")
+        flags = ("centred", "per_part", "scale", "shift", "mean", "inverse", "deviation_epsilon")
         chosen = [flag for flag in flags if getattr(self, flag)]
         return "_".join(["row_norm", self.dtype, *chosen, *([self.statistics] if self.statistics else [])])
-
-
-def row_norm_kernel(variant: RowNorm) -> KernelSource:
-    """The kernel of one variant."""
-    generator = "mace_cpu.normalization.generate_rows"
-    return generated(generator, variant.symbol, variant, words=lambda: variant.words)

@@ -36,7 +36,6 @@ from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import lowers
 
 KERNELS = "mace_cpu.resize.kernels"
-SMALLEST_MANY = 2
 
 
 # --- reading the node -------------------------------------------------------------------------------------------------

@@ -30,7 +30,6 @@ ZEROS, BORDER, REFLECTION = 0, 1, 2
 CUBIC = -0.75
 """The coefficient of the cubic kernel, as ONNX has it."""
 
-LARGEST_RANK = 3
 floor = np.floor
 
 

@@ -41,7 +41,9 @@ class Lowering:
     check: Check
 
 
-_TABLE: dict[tuple[str, str], Lowering] = {}
+LOWERINGS: dict[tuple[str, str], Lowering] = {}
+"""By domain and operator; complete after `load_all`."""
+
 _PATTERNS: dict[tuple[str, str], list[Begin]] = {}
 _BEFORE: list[Callable[[GraphView], GraphView]] = []
 _AFTER: list[Callable[[Program], None]] = []
@@ -56,9 +58,9 @@ def lowers(*op_types: str, check: Check, domain: str = "") -> Callable[[Lower], 
 
     def register(function: Lower) -> Lower:
         for op_type in op_types:
-            if (domain, op_type) in _TABLE:
+            if (domain, op_type) in LOWERINGS:
                 raise ValueError(f"operator {op_type} has two lowerings")
-            _TABLE[domain, op_type] = Lowering(function, check)
+            LOWERINGS[domain, op_type] = Lowering(function, check)
         return function
 
     return register
@@ -66,12 +68,7 @@ def lowers(*op_types: str, check: Check, domain: str = "") -> Callable[[Lower], 
 
 def find_lowering(domain: str, op_type: str) -> Lowering | None:
     """The lowering of an operator, or None if the provider has none."""
-    return _TABLE.get((domain, op_type))
-
-
-def lowered_operators() -> frozenset[tuple[str, str]]:
-    """(domain, operator) of every lowering registered so far."""
-    return frozenset(_TABLE)
+    return LOWERINGS.get((domain, op_type))
 
 
 def begins(*op_types: str, domain: str = "") -> Callable[[Begin], Begin]:

@@ -21,8 +21,6 @@ from mace_cpu.shared.epilogue.operations import EpilogueOp
 from mace_cpu.shared.tiles.pair_tile import make_tile
 from mace_cpu.shared.tiles.tile import FetchAhead
 
-__all__ = ["Arg", "Variant", "build"]
-
 
 class _Words:
     """Argument words by name, loaded in the entry block."""

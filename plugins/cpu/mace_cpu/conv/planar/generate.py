@@ -23,8 +23,6 @@ from mace_cpu.shared.epilogue.generate import EpilogueCode
 from mace_cpu.shared.epilogue.operations import EpilogueOp
 from mace_cpu.shared.tiles.tile import CHEAP, Tile
 
-__all__ = ["Arg", "Variant", "build"]
-
 POINTERS = (Arg.INPUT, Arg.WEIGHTS, Arg.BIAS, Arg.OUTPUT, Arg.SCRATCH)
 
 MOST_SHUFFLED_STRIDE = 4

@@ -75,10 +75,6 @@ class Fusion:
             raise ValueError(f"'{value.name}' is left to node '{user.name}', which is not free or not its only reader")
         self._deferred[value] = user, note
 
-    def is_deferred(self, value: Value) -> bool:
-        """Whether ``value`` was left to the node that reads it, and is not computed."""
-        return value in self._deferred
-
     def take(self, value: Value, kind: type[D]) -> D | None:
         """What the current node is to know about a value that was left to it; None where it was not."""
         _, note = self._deferred.get(value, (None, None))

@@ -1,4 +1,4 @@
-"""Which register tiles a convolution is made of."""
+"""Which register tiles a convolution or a product is made of."""
 
 from __future__ import annotations
 
@@ -9,14 +9,6 @@ from mace_core.native.target import Target
 
 LEAST_PAIRED = 16
 """With fewer channels or steps, in or out, whole registers of pairs of bfloat16 would be mostly empty."""
-
-
-@dataclass(frozen=True, slots=True)
-class TileShape:
-    """A tile of ``rows`` output pixels by ``blocks`` channel blocks."""
-
-    rows: int
-    blocks: int
 
 
 @dataclass(frozen=True, slots=True)
