@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mace_core.graph import Node
+from mace_cpu.shared.windows import front_of, window_pads
 
 Dims = tuple[int, ...]
 
@@ -86,14 +87,7 @@ def conv_geometry(node: Node, x: Sequence[int], w: Sequence[int], y: Sequence[in
     strides = _attribute(node, "strides", rank)
     dilations = _attribute(node, "dilations", rank)
     image, kernel, output = tuple(x[2:]), tuple(w[2:]), tuple(y[2:])
-    auto_pad = node.attr("auto_pad", "NOTSET")
-    if auto_pad in ("SAME_UPPER", "SAME_LOWER"):
-        pads = tuple(
-            _same_begin(auto_pad, max((o - 1) * s + (k - 1) * d + 1 - i, 0))
-            for i, k, o, s, d in zip(image, kernel, output, strides, dilations, strict=True)
-        )
-    else:
-        pads = tuple(node.attr("pads", (0,) * 2 * rank))[:rank] if auto_pad == "NOTSET" else (0,) * rank
+    pads = tuple(window_pads(node, image, output, kernel, strides, dilations)[0])
     # the step to a window that is not there, and to a tap that is not there, say nothing: no code is made for them
     strides = tuple(1 if o == 1 else s for o, s in zip(output, strides, strict=True))
     dilations = tuple(1 if k == 1 else d for k, d in zip(kernel, dilations, strict=True))
@@ -123,17 +117,9 @@ def transpose_geometry(node: Node, x: Sequence[int], w: Sequence[int], y: Sequen
             s * (i - 1) + e + (k - 1) * d + 1 - o
             for i, k, o, s, d, e in zip(image, kernel, output, strides, dilations, extra, strict=True)
         )
-        pads = tuple(_cut_begin(auto_pad, max(t, 0)) for t in total)
+        pads = tuple(front_of(auto_pad, max(t, 0)) for t in total)
     return Geometry(x[0], x[1], w[1] * groups, groups, image, kernel, output, strides, dilations, pads)
 
 
 def _attribute(node: Node, name: str, rank: int) -> Dims:
     return tuple(node.attr(name, None) or (1,) * rank)
-
-
-def _same_begin(auto_pad: str, total: int) -> int:
-    return total // 2 if auto_pad == "SAME_UPPER" else total - total // 2
-
-
-def _cut_begin(auto_pad: str, total: int) -> int:
-    return total // 2 if auto_pad == "SAME_UPPER" else total - total // 2

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from mace_core.native.numba_prelude import Kernel, i64
+from mace_core.native.numba_prelude import Kernel, helper, i64
+from mace_cpu.shared.kernels.indices import entry_of, offset_of
 from mace_cpu.shared.kernels.primitives import POINTERS, WORD_POINTERS, copy_bytes, quotient
 
-KERNEL_DEPENDENCIES = ("mace_cpu.shared.kernels.primitives",)
+KERNEL_DEPENDENCIES = ("mace_cpu.shared.kernels.primitives", "mace_cpu.shared.kernels.indices")
 
 WORDS = {
     "gather": "source indices target status size count inner",
@@ -40,13 +41,8 @@ def gather(width: str, index: str) -> Kernel:
         inner = args[6]
         for unit in range(begin, end):
             outer = quotient(unit, count)
-            at = int(indices[unit - outer * count])
+            at = entry_of(int(indices[unit - outer * count]), size, args[3])
             if at < 0:
-                at += size
-            if at < 0 or at >= size:
-                status = i64(args[3])
-                status[0] = 1
-                status[1] = int(indices[unit - outer * count])
                 continue
             from_word = (outer * size + at) * inner
             if rows:
@@ -72,15 +68,9 @@ def gather_nd(index: str) -> Kernel:
             offset = quotient(unit, tuples) * batch_bytes
             valid = True
             for i in range(depth):
-                at = int(indices[unit * depth + i])
-                size = args[8 + i]
-                wrapped = at + size if at < 0 else at
-                if wrapped < 0 or wrapped >= size:
-                    valid = False
-                    status = i64(args[3])
-                    status[0] = 1
-                    status[1] = at
-                offset += wrapped * args[8 + depth + i]
+                at = entry_of(int(indices[unit * depth + i]), args[8 + i], args[3])
+                valid = valid and at >= 0
+                offset += at * args[8 + depth + i]
             if valid:
                 copy_bytes(args[2] + unit * inner, args[0] + offset, inner)
 
@@ -106,23 +96,44 @@ def gather_elements(width: str, index: str) -> Kernel:
         length = args[7 + rank - 1]
         step = args[7 + 2 * rank - 1]
         for unit in range(begin, end):
-            base = 0
-            rest = unit
-            for axis in range(rank - 2, -1, -1):
-                outer = quotient(rest, args[7 + axis])
-                base += (rest - outer * args[7 + axis]) * args[7 + rank + axis]
-                rest = outer
+            base = offset_of(unit, args, 7, 7 + rank, rank - 1)
             for i in range(length):
-                at = int(indices[unit * length + i])
-                wrapped = at + size if at < 0 else at
-                if wrapped < 0 or wrapped >= size:
-                    status = i64(args[3])
-                    status[0] = 1
-                    status[1] = at
-                else:
-                    target[unit * length + i] = source[base + i * step + wrapped * stride]
+                at = entry_of(int(indices[unit * length + i]), size, args[3])
+                if at >= 0:
+                    target[unit * length + i] = source[base + i * step + at * stride]
 
     return kernel
+
+
+@helper(inline="always")  # type: ignore[untyped-decorator]
+def _replace(target: Any, place: Any, update: Any) -> None:
+    target[place] = update
+
+
+@helper(inline="always")  # type: ignore[untyped-decorator]
+def _add(target: Any, place: Any, update: Any) -> None:
+    target[place] += update
+
+
+@helper(inline="always")  # type: ignore[untyped-decorator]
+def _multiply(target: Any, place: Any, update: Any) -> None:
+    target[place] *= update
+
+
+@helper(inline="always")  # type: ignore[untyped-decorator]
+def _largest(target: Any, place: Any, update: Any) -> None:
+    if update > target[place] or update != update:
+        target[place] = update
+
+
+@helper(inline="always")  # type: ignore[untyped-decorator]
+def _smallest(target: Any, place: Any, update: Any) -> None:
+    if update < target[place] or update != update:
+        target[place] = update
+
+
+MERGES: dict[str, Any] = {"none": _replace, "add": _add, "mul": _multiply, "max": _largest, "min": _smallest}
+"""What an update does to an element, by the attribute ``reduction``."""
 
 
 def scatter_elements(dtype: str, index: str, reduction: str) -> Kernel:
@@ -132,7 +143,7 @@ def scatter_elements(dtype: str, index: str, reduction: str) -> Kernel:
     """
     pointer = POINTERS[dtype]
     pointer_to_index = POINTERS[index]
-    add, multiply, largest, smallest = (reduction == name for name in ("add", "mul", "max", "min"))
+    merge = MERGES[reduction]
 
     def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
         updates = pointer(args[0])
@@ -144,34 +155,13 @@ def scatter_elements(dtype: str, index: str, reduction: str) -> Kernel:
         length = args[7 + rank - 1]
         step = args[7 + 2 * rank - 1]
         for unit in range(begin, end):
-            base = 0
-            rest = unit
-            for axis in range(rank - 2, -1, -1):
-                outer = quotient(rest, args[7 + axis])
-                base += (rest - outer * args[7 + axis]) * args[7 + rank + axis]
-                rest = outer
+            base = offset_of(unit, args, 7, 7 + rank, rank - 1)
             for i in range(length):
-                at = int(indices[unit * length + i])
-                wrapped = at + size if at < 0 else at
-                if wrapped < 0 or wrapped >= size:
-                    status = i64(args[3])
-                    status[0] = 1
-                    status[1] = at
+                at = entry_of(int(indices[unit * length + i]), size, args[3])
+                if at < 0:
                     continue
-                place = base + i * step + wrapped * stride
-                update = updates[unit * length + i]
-                if add:
-                    target[place] += update
-                elif multiply:
-                    target[place] *= update
-                elif largest:
-                    if update > target[place] or update != update:
-                        target[place] = update
-                elif smallest:
-                    if update < target[place] or update != update:
-                        target[place] = update
-                else:
-                    target[place] = update
+                place = base + i * step + at * stride
+                merge(target, place, updates[unit * length + i])
 
     return kernel
 
@@ -183,7 +173,7 @@ def scatter_nd(dtype: str, index: str, reduction: str) -> Kernel:
     """
     pointer = POINTERS[dtype]
     pointer_to_index = POINTERS[index]
-    add, multiply, largest, smallest = (reduction == name for name in ("add", "mul", "max", "min"))
+    merge = MERGES[reduction]
 
     def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
         updates = pointer(args[0])
@@ -195,31 +185,13 @@ def scatter_nd(dtype: str, index: str, reduction: str) -> Kernel:
             first = 0
             valid = True
             for i in range(depth):
-                at = int(indices[unit * depth + i])
-                size = args[6 + i]
-                wrapped = at + size if at < 0 else at
-                if wrapped < 0 or wrapped >= size:
-                    valid = False
-                    status = i64(args[3])
-                    status[0] = 1
-                    status[1] = at
-                first += wrapped * args[6 + depth + i]
+                at = entry_of(int(indices[unit * depth + i]), args[6 + i], args[3])
+                valid = valid and at >= 0
+                first += at * args[6 + depth + i]
             if not valid:
                 continue
             for place in range(first, first + inner):
-                update = updates[unit * inner + place - first]
-                if add:
-                    target[place] += update
-                elif multiply:
-                    target[place] *= update
-                elif largest:
-                    if update > target[place] or update != update:
-                        target[place] = update
-                elif smallest:
-                    if update < target[place] or update != update:
-                        target[place] = update
-                else:
-                    target[place] = update
+                merge(target, place, updates[unit * inner + place - first])
 
     return kernel
 

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from mace_core.native.numba_prelude import POLL_WORK, Kernel, i64, stop_requested
+from mace_cpu.shared.kernels.indices import offset_of
 from mace_cpu.shared.kernels.primitives import POINTERS, SCALARS, quotient
 
-KERNEL_DEPENDENCIES = ("mace_cpu.shared.kernels.primitives",)
+KERNEL_DEPENDENCIES = ("mace_cpu.shared.kernels.primitives", "mace_cpu.shared.kernels.indices")
 
 WORDS = {
     "einsum": "target operands[{operands}] table kept summed",
@@ -75,17 +76,9 @@ def einsum(dtype: str, operands: str) -> Kernel:
                     for term in range(row * length, (row + 1) * length):
                         product = accumulator(1)
                         for k in range(count):
-                            at_element = 0
-                            rest = unit
-                            for axis in range(kept - 1, -1, -1):
-                                outer = quotient(rest, table[axis])
-                                at_element += (rest - outer * table[axis]) * table[(k + 1) * rank + axis]
-                                rest = outer
-                            rest = term
-                            for axis in range(rank - 1, kept - 1, -1):
-                                outer = quotient(rest, table[axis])
-                                at_element += (rest - outer * table[axis]) * table[(k + 1) * rank + axis]
-                                rest = outer
+                            steps = (k + 1) * rank
+                            at_element = offset_of(unit, table, 0, steps, kept)
+                            at_element += offset_of(term, table, kept, steps + kept, rank - kept)
                             product *= accumulator(pointer(args[1 + k])[at_element])
                         total += product
             target[unit] = scalar(total)

@@ -1,4 +1,4 @@
-"""Hardmax, LpNormalization, and mean-variance normalization over any axes."""
+"""Hardmax, LpNormalization, and mean-variance normalisation over any axes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from typing import Any
 
 import numba
 
-from mace_core.native.numba_prelude import Kernel, as_float, f32, f64, helper
+from mace_core.native.numba_prelude import Kernel, as_float, f32, f64
+from mace_cpu.shared.kernels.indices import offset_of
+
+KERNEL_DEPENDENCIES = ("mace_cpu.shared.kernels.indices",)
 
 WORDS = {
     "hardmax": "source result length inner",
@@ -63,18 +66,6 @@ def lp_normalization(dtype: str) -> Kernel:
     return kernel
 
 
-@helper
-def offset_of(index: Any, args: Any, at: Any, rank: Any) -> Any:
-    """Elements to position ``index`` over ``rank`` dimensions (sizes, then strides, from word ``at`` on)."""
-    offset = 0
-    for i in range(rank):
-        axis = rank - 1 - i
-        size = args[at + axis]
-        offset += (index % size) * args[at + rank + axis]
-        index //= size
-    return offset
-
-
 def mean_variance(dtype: str) -> Kernel:
     """``(x - mean) / (deviation + epsilon)`` over any axes.
 
@@ -86,18 +77,18 @@ def mean_variance(dtype: str) -> Kernel:
         x, y, epsilon = pointer(args[0]), pointer(args[1]), as_float(args[2])
         kept, reduced, count = args[3], args[4], args[5]
         for unit in range(begin, end):
-            base = offset_of(unit, args, 6, kept)
+            base = offset_of(unit, args, 6, 6 + kept, kept)
             total = numba.float64(0)
             for i in range(count):
-                total += x[base + offset_of(i, args, 6 + 2 * kept, reduced)]
+                total += x[base + offset_of(i, args, 6 + 2 * kept, 6 + 2 * kept + reduced, reduced)]
             mean = total / count
             squares = numba.float64(0)
             for i in range(count):
-                centered = x[base + offset_of(i, args, 6 + 2 * kept, reduced)] - mean
-                squares += centered * centered
+                centred = x[base + offset_of(i, args, 6 + 2 * kept, 6 + 2 * kept + reduced, reduced)] - mean
+                squares += centred * centred
             factor = 1.0 / ((squares / count) ** 0.5 + epsilon)
             for i in range(count):
-                at = base + offset_of(i, args, 6 + 2 * kept, reduced)
+                at = base + offset_of(i, args, 6 + 2 * kept, 6 + 2 * kept + reduced, reduced)
                 y[at] = scalar((x[at] - mean) * factor)
 
     return kernel

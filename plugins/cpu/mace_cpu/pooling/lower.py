@@ -23,6 +23,7 @@ from mace_cpu.shared.parts.steps import Word
 from mace_cpu.shared.pixels.reduce import emit_blocked_pixels
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import lowers
+from mace_cpu.shared.windows import window_pads
 
 KERNELS = "mace_cpu.pooling.kernels"
 FLOATS = frozenset({DType.FLOAT32, DType.FLOAT64})
@@ -94,17 +95,7 @@ def windows_of(node: Node, source: Sequence[int], target: Sequence[int]) -> Wind
     taps = [int(k) for k in node.attr("kernel_shape")]
     strides = [int(s) for s in node.attr("strides", (1,) * rank)]
     dilations = [int(d) for d in node.attr("dilations", (1,) * rank)]
-    pads = [int(p) for p in node.attr("pads", (0,) * 2 * rank)]
-    begins, ends = pads[:rank], pads[rank:]
-    mode = node.attr("auto_pad", "NOTSET")
-    if mode in ("SAME_UPPER", "SAME_LOWER", "VALID"):
-        spans = [(k - 1) * d + 1 for k, d in zip(taps, dilations, strict=True)]
-        totals = [
-            0 if mode == "VALID" else max((out - 1) * stride + span - size, 0)
-            for out, stride, span, size in zip(results, strides, spans, sizes, strict=True)
-        ]
-        begins = [total // 2 if mode == "SAME_UPPER" else -(-total // 2) for total in totals]
-        ends = [total - begin for total, begin in zip(totals, begins, strict=True)]
+    begins, ends = window_pads(node, sizes, results, taps, strides, dilations)
 
     def padded(values: Sequence[int], filler: int) -> tuple[int, ...]:
         return (filler,) * (MOST_SPATIAL_AXES - rank) + tuple(values)

@@ -71,74 +71,61 @@ def quantize(source: str, target: str, scale: str, precision: str) -> Kernel:
     the axis.
     ``precision`` is the type that is divided in: dividend, divisor and quotient are rounded to it.
     """
-    load, load_scale, load_zero, store = LOADS[source], LOADS[scale], LOADS[target], STORES[target]
+    load, load_scale, store = LOADS[source], LOADS[scale], STORES[target]
     round_to = ROUNDINGS[precision]
     low, high = LIMITS[target]
 
-    def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
-        data, scales, zeros, results = args[0], args[1], args[2], args[3]
-        size, inner, block = args[4], args[5], args[6]
-        has_zero = zeros != 0
-        for unit in range(begin, end):
-            first = unit * inner
-            if block != 0:
-                outer = quotient(unit, size)
-                at = unit - outer * size
-                row = (outer * quotient(size + block - 1, block) + quotient(at, block)) * inner
-                for i in range(inner):
-                    scale = round_to(load_scale(scales, row + i))
-                    zero = load_zero(zeros, row + i) if has_zero else np.int32(0)
-                    ratio = round_to(round_to(np.float32(load(data, first + i))) / scale)
-                    whole = np.int32(_rounded(ratio)) + zero
-                    store(results, first + i, np.int32(min(max(whole, low), high)))
-            else:
-                at = unit - quotient(unit, size) * size if size != 0 else 0
-                scale = round_to(load_scale(scales, at))
-                zero = load_zero(zeros, at) if has_zero else np.int32(0)
-                for i in range(inner):
-                    ratio = round_to(round_to(np.float32(load(data, first + i))) / scale)
-                    whole = np.int32(_rounded(ratio)) + zero
-                    store(results, first + i, np.int32(min(max(whole, low), high)))
+    @helper(inline="always")  # type: ignore[untyped-decorator]
+    def scale_at(scales: Any, index: Any) -> Any:
+        return round_to(load_scale(scales, index))
 
-    return kernel
+    @helper(inline="always")  # type: ignore[untyped-decorator]
+    def convert(data: Any, results: Any, index: Any, scale: Any, zero: Any) -> None:
+        ratio = round_to(round_to(np.float32(load(data, index))) / scale)
+        whole = np.int32(_rounded(ratio)) + zero
+        store(results, index, np.int32(min(max(whole, low), high)))
+
+    return _by_blocks(scale_at, LOADS[target], np.int32, convert)
 
 
 def quantize_float(source: str, target: str, scale: str, precision: str, saturate: str) -> Kernel:
     """As `quantize` for narrow floats; a zero point, which is hardly ever there, is added before they are rounded."""
-    load, load_scale, load_zero = LOADS[source], LOADS[scale], LOADS[target]
+    load, load_scale = LOADS[source], LOADS[scale]
     store = STORES[target] if saturate == "1" else UNSATURATED_STORES[target]
     round_to = ROUNDINGS[precision]
 
-    def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
-        data, scales, zeros, results = args[0], args[1], args[2], args[3]
-        size, inner, block = args[4], args[5], args[6]
-        has_zero = zeros != 0
-        for unit in range(begin, end):
-            first = unit * inner
-            if block != 0:
-                outer = quotient(unit, size)
-                at = unit - outer * size
-                row = (outer * quotient(size + block - 1, block) + quotient(at, block)) * inner
-                for i in range(inner):
-                    scale = round_to(load_scale(scales, row + i))
-                    zero = load_zero(zeros, row + i) if has_zero else np.float32(0)
-                    ratio = round_to(round_to(np.float32(load(data, first + i))) / scale)
-                    store(results, first + i, ratio + zero)
-            else:
-                at = unit - quotient(unit, size) * size if size != 0 else 0
-                scale = round_to(load_scale(scales, at))
-                zero = load_zero(zeros, at) if has_zero else np.float32(0)
-                for i in range(inner):
-                    ratio = round_to(round_to(np.float32(load(data, first + i))) / scale)
-                    store(results, first + i, ratio + zero)
+    @helper(inline="always")  # type: ignore[untyped-decorator]
+    def scale_at(scales: Any, index: Any) -> Any:
+        return round_to(load_scale(scales, index))
 
-    return kernel
+    @helper(inline="always")  # type: ignore[untyped-decorator]
+    def convert(data: Any, results: Any, index: Any, scale: Any, zero: Any) -> None:
+        ratio = round_to(round_to(np.float32(load(data, index))) / scale)
+        store(results, index, ratio + zero)
+
+    return _by_blocks(scale_at, LOADS[target], np.float32, convert)
 
 
 def dequantize(source: str, scale: str, target: str) -> Kernel:
     """As `quantize`, the other way."""
-    load, load_scale, store = LOADS[source], LOADS[scale], STORES[target]
-    kind = np.float32 if "float" in source else np.int32
+    load, store = LOADS[source], STORES[target]
+
+    @helper(inline="always")  # type: ignore[untyped-decorator]
+    def convert(data: Any, results: Any, index: Any, scale: Any, zero: Any) -> None:
+        store(results, index, np.float32(load(data, index) - zero) * scale)
+
+    return _by_blocks(LOADS[scale], load, np.float32 if "float" in source else np.int32, convert)
+
+
+def _by_blocks(scale_at: Any, zero_at: Any, no_zero: Any, convert: Any) -> Kernel:
+    """The kernel that converts each element with the scale and the zero point that belong to it.
+
+    Args:
+        scale_at: ``(scales, index)``: a scale.
+        zero_at: ``(zeros, index)``: a zero point.
+        no_zero: the type of zero points.
+        convert: ``(data, results, index, scale, zero)``: converts one element.
+    """
 
     def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
         data, scales, zeros, results = args[0], args[1], args[2], args[3]
@@ -151,14 +138,14 @@ def dequantize(source: str, scale: str, target: str) -> Kernel:
                 at = unit - outer * size
                 row = (outer * quotient(size + block - 1, block) + quotient(at, block)) * inner
                 for i in range(inner):
-                    zero = load(zeros, row + i) if has_zero else kind(0)
-                    store(args[3], first + i, np.float32(load(data, first + i) - zero) * load_scale(scales, row + i))
+                    zero = zero_at(zeros, row + i) if has_zero else no_zero(0)
+                    convert(data, results, first + i, scale_at(scales, row + i), zero)
             else:
                 at = unit - quotient(unit, size) * size if size != 0 else 0
-                scale = load_scale(scales, at)
-                zero = load(zeros, at) if has_zero else kind(0)
+                scale = scale_at(scales, at)
+                zero = zero_at(zeros, at) if has_zero else no_zero(0)
                 for i in range(inner):
-                    store(results, first + i, np.float32(load(data, first + i) - zero) * scale)
+                    convert(data, results, first + i, scale, zero)
 
     return kernel
 

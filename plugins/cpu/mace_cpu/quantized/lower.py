@@ -25,6 +25,7 @@ from mace_cpu.shared.nodes import even_rows, need, normal_axis
 from mace_cpu.shared.parts.buffers import Buf
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import lowers
+from mace_cpu.shared.windows import window_pads
 
 KERNELS = "mace_cpu.quantized.kernels"
 BYTES = frozenset({DType.INT8, DType.UINT8})
@@ -312,7 +313,7 @@ def _emit_conv(
     kernel = list(weights[2:])
     strides = [int(i) for i in node.attr("strides", (1,) * rank)]
     dilations = [int(i) for i in node.attr("dilations", (1,) * rank)]
-    begins = _begin_pads(node, shape[2:], results[2:], kernel, strides, dilations)
+    begins = window_pads(node, shape[2:], results[2:], kernel, strides, dilations)[0]
     x_zero, w_zeros = zeros
     fill = [1] * (3 - rank)
     program.steps.emit(
@@ -339,28 +340,6 @@ def _emit_conv(
         extent=results[0] * results[1],
         work=math.prod(results) * math.prod(weights[1:]),
     )
-
-
-def _begin_pads(
-    node: Node,
-    sizes: Sequence[int],
-    results: Sequence[int],
-    kernel: Sequence[int],
-    strides: Sequence[int],
-    dilations: Sequence[int],
-) -> list[int]:
-    """Padding in front of each spatial axis."""
-    rank = len(sizes)
-    mode = node.attr("auto_pad", "NOTSET")
-    if mode == "VALID":
-        return [0] * rank
-    if mode in ("SAME_UPPER", "SAME_LOWER"):
-        totals = [
-            max((out - 1) * stride + (k - 1) * dilation + 1 - size, 0)
-            for size, out, k, stride, dilation in zip(sizes, results, kernel, strides, dilations, strict=True)
-        ]
-        return [total // 2 if mode == "SAME_UPPER" else total - total // 2 for total in totals]
-    return [int(i) for i in node.attr("pads", (0,) * (2 * rank))[:rank]]
 
 
 @lowers("ConvInteger", check=_check_integer_conv)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from mace_core.native.numba_prelude import Kernel, i64
+from mace_cpu.shared.kernels.indices import offset_of
 from mace_cpu.shared.kernels.primitives import (
     LOCAL_ARRAYS,
     LOCAL_COUNT,
@@ -22,7 +23,7 @@ from mace_cpu.shared.kernels.primitives import (
     quotient,
 )
 
-KERNEL_DEPENDENCIES = ("mace_cpu.shared.kernels.primitives",)
+KERNEL_DEPENDENCIES = ("mace_cpu.shared.kernels.primitives", "mace_cpu.shared.kernels.indices")
 
 WORDS = {
     "reduce_rows": (
@@ -91,34 +92,19 @@ def reduce_rows(dtype: str, kind: str) -> Kernel:
         source = pointer(args[0])
         target = pointer(args[1])
         for unit in range(begin, end):
-            base = 0
-            rest = unit
-            for axis in range(kept - 1, -1, -1):
-                above = quotient(rest, args[5 + axis])
-                base += (rest - above * args[5 + axis]) * args[5 + kept + axis]
-                rest = above
+            base = offset_of(unit, args, 5, 5 + kept, kept)
             total = start
             shift = 0.0
             if is_exp:
                 largest = -math.inf
                 for row in range(rows):
-                    first = base
-                    rest = row
-                    for axis in range(outer_rank - 1, -1, -1):
-                        above = quotient(rest, args[outer + axis])
-                        first += (rest - above * args[outer + axis]) * args[outer + outer_rank + axis]
-                        rest = above
+                    first = base + offset_of(row, args, outer, outer + outer_rank, outer_rank)
                     for i in range(first, first + length):
                         largest = maximum(largest, np.float64(source[i]))
                 if abs(largest) != math.inf:
                     shift = largest
             for row in range(rows):
-                first = base
-                rest = row
-                for axis in range(outer_rank - 1, -1, -1):
-                    above = quotient(rest, args[outer + axis])
-                    first += (rest - above * args[outer + axis]) * args[outer + outer_rank + axis]
-                    rest = above
+                first = base + offset_of(row, args, outer, outer + outer_rank, outer_rank)
                 for i in range(first, first + length):
                     value = held(source[i])
                     if is_max:
@@ -189,22 +175,13 @@ def reduce_columns(dtype: str, kind: str) -> Kernel:
             width = min(LOCAL_COUNT, columns - low)
             target = pointer(args[1])
             result = rest * columns + low
-            base = low
-            for axis in range(kept - 1, -1, -1):
-                above = quotient(rest, args[5 + axis])
-                base += (rest - above * args[5 + axis]) * args[5 + kept + axis]
-                rest = above
+            base = low + offset_of(rest, args, 5, 5 + kept, kept)
             source = pointer(args[0])
             if is_exp:
                 for i in range(width):
                     shift[i] = -math.inf
                 for row in range(rows):
-                    first = base
-                    rest = row
-                    for axis in range(rank - 1, -1, -1):
-                        above = quotient(rest, args[reduced + axis])
-                        first += (rest - above * args[reduced + axis]) * args[reduced + rank + axis]
-                        rest = above
+                    first = base + offset_of(row, args, reduced, reduced + rank, rank)
                     for i in range(width):
                         shift[i] = maximum(shift[i], np.float64(source[first + i]))
                 for i in range(width):
@@ -213,12 +190,7 @@ def reduce_columns(dtype: str, kind: str) -> Kernel:
             for i in range(width):
                 totals[i] = start
             for row in range(rows):
-                first = base
-                rest = row
-                for axis in range(rank - 1, -1, -1):
-                    above = quotient(rest, args[reduced + axis])
-                    first += (rest - above * args[reduced + axis]) * args[reduced + rank + axis]
-                    rest = above
+                first = base + offset_of(row, args, reduced, reduced + rank, rank)
                 for i in range(width):
                     value = held(source[first + i])
                     if is_max:
