@@ -15,6 +15,7 @@ from llvmlite import ir
 from mace_cpu.shared.codegen.body import Body
 from mace_cpu.shared.codegen.version import generator_version
 from mace_cpu.shared.epilogue.epilogue import Epilogue
+from mace_cpu.shared.epilogue.generate import EpilogueCode
 from mace_cpu.shared.parts.facts import Settings
 from mace_cpu.shared.program.match_epilogue import match_epilogue
 from mace_cpu.shared.program.program import Program
@@ -83,19 +84,19 @@ def apply(epilogue: Epilogue, x: Array) -> Array:
     def build(target: Target) -> str:
         body = Body("epilogue_" + epilogue.tag, lanes)
         source, result, channels = body.pointer(0), body.pointer(1), body.word(2)
-        words = [body.pointer(3 + i) for i in range(len(epilogue.channels) + len(epilogue.tensors))]
+        code = EpilogueCode(body, 3, epilogue.ops)
         with body.loop(body.begin, body.end, lanes) as i:
             channel_index = body.divide(body.divide(i, ir.Constant(ir.IntType(64), inner))[0], channels)[1]
-            value = epilogue.emit(
+            value = code.emit(
                 body.b,
                 body.load(body.floats(source, i)),
-                channel=lambda k: body.load_scalar(body.floats(words[k], channel_index)),
-                tensor=lambda k: body.load(body.floats(words[len(epilogue.channels) + k], i)),
+                channel=lambda k: body.load_scalar(body.floats(code.channels[k], channel_index)),
+                tensor=lambda k: body.load(body.floats(code.tensors[k], i)),
             )
             body.store(value, body.floats(result, i))
         return body.text()
 
-    source = KernelSource("epilogue_" + epilogue.tag, generator_version(), build)
+    source = KernelSource("epilogue_" + epilogue.tag, generator_version("mace_cpu.shared.codegen.body"), build)
     kernel = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)(
         load_kernels([source])[source.symbol]
     )

@@ -44,7 +44,7 @@ def run(name: str, emit: Emit, x: Array, *, mask: str = "", lanes: int = 16) -> 
             body.b.store(emit(body.b, value), body.floats(result, i), align=4)
         return body.text()
 
-    source = KernelSource(f"math_{name}_{lanes}", generator_version(), build)
+    source = KernelSource(f"math_{name}_{lanes}", generator_version("mace_cpu.shared.codegen.body"), build)
     address = load_kernels([source], host_target(mask))[source.symbol]
     kernel = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)(address)
     y = np.empty_like(x)

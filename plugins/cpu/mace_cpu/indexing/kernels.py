@@ -69,7 +69,9 @@ def gather_nd(index: str) -> Kernel:
             valid = True
             for i in range(depth):
                 at = entry_of(int(indices[unit * depth + i]), args[8 + i], args[3])
-                valid = valid and at >= 0
+                if at < 0:
+                    valid = False
+                    break
                 offset += at * args[8 + depth + i]
             if valid:
                 copy_bytes(args[2] + unit * inner, args[0] + offset, inner)
@@ -186,7 +188,9 @@ def scatter_nd(dtype: str, index: str, reduction: str) -> Kernel:
             valid = True
             for i in range(depth):
                 at = entry_of(int(indices[unit * depth + i]), args[6 + i], args[3])
-                valid = valid and at >= 0
+                if at < 0:
+                    valid = False
+                    break
                 first += at * args[6 + depth + i]
             if not valid:
                 continue

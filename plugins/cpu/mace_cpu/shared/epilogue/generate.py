@@ -41,44 +41,31 @@ class EpilogueCode:
         channel: Callable[[int], ir.Value],
         tensor: Callable[[int], ir.Value],
     ) -> ir.Value:
-        """Generate the operations on ``x`` and return the result; see `emit_operations`."""
-        return emit_operations(self.ops, builder, x, channel=channel, tensor=tensor)
+        """Generate the operations on ``x`` (float32, a scalar or vector) and return the result.
 
-
-def emit_operations(
-    ops: Sequence[EpilogueOp],
-    builder: ir.IRBuilder,
-    x: ir.Value,
-    *,
-    channel: Callable[[int], ir.Value],
-    tensor: Callable[[int], ir.Value],
-) -> ir.Value:
-    """Generate operations on ``x`` (float32, a scalar or vector) and return the result.
-
-    Args:
-        ops: the operations, first to last.
-        builder: where to generate.
-        x: accumulators to be stored next to each other.
-        channel: loads the elements of ``channels[i]`` that belong to ``x``: of its type, or a scalar for all lanes.
-        tensor: loads the elements of ``tensors[i]`` that belong to ``x``, of its type.
-    """
-    next_operand = {"channel": 0, "tensor": 0}
-    saved: list[ir.Value] = []
-    for op in ops:
-        if op.kind == "save":
-            saved.append(x)
-            continue
-        if op.operand == "saved":
-            x = _emit_binary(builder, op.kind, x, saved.pop())
-            continue
-        if not op.operand:
-            x = getattr(vector_activation, op.kind)(builder, x, *op.parameters)
-            continue
-        load = channel if op.operand == "channel" else tensor
-        other = splat(builder, load(next_operand[op.operand]), x.type)
-        next_operand[op.operand] += 1
-        x = _emit_binary(builder, op.kind, x, other)
-    return x
+        Args:
+            builder: where to generate.
+            x: accumulators to be stored next to each other.
+            channel: loads the elements of ``channels[i]`` that belong to ``x``: of its type, or a scalar for all lanes.
+            tensor: loads the elements of ``tensors[i]`` that belong to ``x``, of its type.
+        """
+        next_operand = {"channel": 0, "tensor": 0}
+        saved: list[ir.Value] = []
+        for op in self.ops:
+            if op.kind == "save":
+                saved.append(x)
+                continue
+            if op.operand == "saved":
+                x = _emit_binary(builder, op.kind, x, saved.pop())
+                continue
+            if not op.operand:
+                x = getattr(vector_activation, op.kind)(builder, x, *op.parameters)
+                continue
+            load = channel if op.operand == "channel" else tensor
+            other = splat(builder, load(next_operand[op.operand]), x.type)
+            next_operand[op.operand] += 1
+            x = _emit_binary(builder, op.kind, x, other)
+        return x
 
 
 def _emit_binary(builder: ir.IRBuilder, kind: str, x: ir.Value, other: ir.Value) -> ir.Value:
