@@ -361,7 +361,7 @@ def test_a_result_is_kept_in_both_forms_for_readers_of_both(features: str) -> No
 def test_a_wrong_guess_about_a_reader_costs_a_conversion_not_the_result(
     features: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mace_cpu.conv import pairs as bfloat16
+    from mace_cpu.conv import lower_pairs as bfloat16
     from mace_cpu.shared.parts.buffers import Layout
 
     monkeypatch.setattr(bfloat16, "_form_read", lambda program, node, value: Layout.PAIRS)
