@@ -11,6 +11,7 @@ from mace_cpu.shared.parts.buffers import Buf
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import lowers
 
+KERNELS = "mace_cpu.linear_algebra.kernels_determinant"
 FLOATS = frozenset({DType.FLOAT32, DType.FLOAT64})
 
 
@@ -26,9 +27,7 @@ def lower_determinant(program: Program, node: Node) -> None:
     work = count * n**3
     chunks = program.steps.chunks(count, work)
     program.steps.emit(
-        numba_source(
-            "mace_cpu.linear_algebra.kernels_determinant", "determinant", dtype=program.facts.dtype(source).label
-        ),
+        numba_source(KERNELS, "determinant", dtype=program.facts.dtype(source).label),
         {
             "source": program.values.read(source),
             "target": program.values.write(target),
