@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mace_core.graph import Value
-from mace_core.native.kernel import KernelSource
+from mace_core.native.source import KernelSource
 from mace_core.native.target import Target
 from mace_cpu.attention.arguments import Arg, Split, Variant, layout, split_word
 from mace_cpu.matmul.lower_packed import pack_panels

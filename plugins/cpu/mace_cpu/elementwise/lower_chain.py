@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 
 from mace_core.graph import Node, Value
-from mace_core.native.kernel import KernelSource
+from mace_core.native.source import KernelSource
 from mace_core.tensor import DType
 from mace_cpu.elementwise.expression import Expression, Operation, stride_word
 from mace_cpu.elementwise.operands import collapse, fits, loop_shape, place

@@ -1,4 +1,4 @@
-"""Hardmax, LpNormalization, and mean-variance normalisation over any axes."""
+"""Hardmax, LpNormalization, and mean-variance normalization over any axes."""
 
 from __future__ import annotations
 
@@ -84,8 +84,8 @@ def mean_variance(dtype: str) -> Kernel:
             mean = total / count
             squares = numba.float64(0)
             for i in range(count):
-                centred = x[base + offset_of(i, args, 6 + 2 * kept, 6 + 2 * kept + reduced, reduced)] - mean
-                squares += centred * centred
+                centered = x[base + offset_of(i, args, 6 + 2 * kept, 6 + 2 * kept + reduced, reduced)] - mean
+                squares += centered * centered
             factor = 1.0 / ((squares / count) ** 0.5 + epsilon)
             for i in range(count):
                 at = base + offset_of(i, args, 6 + 2 * kept, 6 + 2 * kept + reduced, reduced)

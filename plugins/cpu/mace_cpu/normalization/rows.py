@@ -1,4 +1,4 @@
-"""Which variants there are of the kernel that normalises rows."""
+"""Which variants there are of the kernel that normalizes rows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class RowNorm:
 
     Attributes:
         dtype: float32 or float64.
-        centred: subtract the mean and divide by the deviation; otherwise divide by the root of the mean square.
+        centered: subtract the mean and divide by the deviation; otherwise divide by the root of the mean square.
         per_part: scale and shift belong to parts instead of elements.
         scale, shift: which of them there are.
         mean, inverse: which statistics are stored, one number per row.
@@ -22,7 +22,7 @@ class RowNorm:
     """
 
     dtype: str
-    centred: bool = True
+    centered: bool = True
     per_part: bool = False
     scale: bool = True
     shift: bool = True
@@ -39,6 +39,6 @@ class RowNorm:
 
     @property
     def symbol(self) -> str:
-        flags = ("centred", "per_part", "scale", "shift", "mean", "inverse", "deviation_epsilon")
+        flags = ("centered", "per_part", "scale", "shift", "mean", "inverse", "deviation_epsilon")
         chosen = [flag for flag in flags if getattr(self, flag)]
         return "_".join(["row_norm", self.dtype, *chosen, *([self.statistics] if self.statistics else [])])

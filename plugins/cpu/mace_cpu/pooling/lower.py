@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from mace_core.graph import GraphView, Node
-from mace_core.native.kernel import KernelSource
 from mace_core.native.kernel_words import WordLayout
 from mace_core.native.numba_kernel import numba_source
+from mace_core.native.source import KernelSource
 from mace_core.tensor import DType
 from mace_cpu.pooling.arguments import Arg
 from mace_cpu.reduction.lower import emit_reduction

@@ -109,7 +109,7 @@ def _tag(unit: Bfloat16Unit) -> str:
 
 
 def pair_weights(weights: Floats, axis: int) -> Floats:
-    """Pairs of neighbours along ``axis``, rounded, as words that pass for float32; an odd one out pairs with zero."""
+    """Pairs of neighbors along ``axis``, rounded, as words that pass for float32; an odd one out pairs with zero."""
     halves = np.moveaxis(rounded(weights), axis, -1)
     if halves.shape[-1] % 2:
         halves = np.concatenate([halves, np.zeros((*halves.shape[:-1], 1), np.uint16)], axis=-1)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from mace_core.graph import Value
-from mace_core.native.kernel import KernelSource
 from mace_core.native.kernel_words import WordLayout
+from mace_core.native.source import KernelSource
 from mace_core.tensor import DType
 from mace_cpu.shared.codegen.generated import generated
 from mace_cpu.shared.parts.buffers import Layout
