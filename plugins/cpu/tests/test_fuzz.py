@@ -11,7 +11,6 @@ from collections.abc import Iterator
 
 import pytest
 from mace_cpu.shared.registry import LOWERINGS, load_all
-
 from mace_testing.fuzzing.campaign import explore
 from mace_testing.fuzzing.registry import covered
 from mace_testing.fuzzing.verdict import Outcome
