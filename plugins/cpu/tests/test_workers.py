@@ -14,7 +14,8 @@ from mace_cpu.workers import choose_workers
 import mace_core as mace
 from mace_core.errors import UsageError
 from mace_core.host import processors
-from mace_core.native.machine import can_pin, default_threads, usable_processors
+from mace_core.host.processors import can_pin
+from mace_core.native.machine import default_threads, usable_processors
 from mace_core.testing.network import NetworkBuilder
 
 

@@ -55,7 +55,7 @@ def test_a_library_without_qnn_is_named() -> None:
     path = ctypes.util.find_library("m")
     if path is None:
         pytest.skip("no C mathematics library is found here")
-    with pytest.raises(ProviderError, match="no QNN backend library"):
+    with pytest.raises(ProviderError, match="is not a QNN backend library"):
         interface.load(Path(path))
 
 
