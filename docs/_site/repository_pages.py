@@ -23,6 +23,7 @@ PAGES = {
     "CONTRIBUTING.md": "contributing.md",
     "SECURITY.md": "security.md",
     "benchmarks/README.md": "benchmarks.md",
+    "testing/README.md": "mace-testing.md",
     **{
         path.relative_to(ROOT).as_posix(): f"{path.parts[-3]}/{path.parent.name}.md"
         for folder in ("examples", "plugins")

@@ -57,7 +57,8 @@ class Block:
 
 def pages() -> list[Path]:
     """Every page with code for a reader."""
-    found = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", ROOT / "benchmarks" / "README.md"]
+    found = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
+    found += [ROOT / folder / "README.md" for folder in ("benchmarks", "testing")]
     for pattern in ("docs/**/*.md", "examples/*/README.md", "plugins/*/README.md"):
         found += ROOT.glob(pattern)
     return sorted(found)

@@ -54,10 +54,9 @@ def sources() -> griffe.Module:
 
 
 def public(module: str) -> list[str]:
-    """The names a module says are public; `mace_core.native` names its modules in its docstring."""
-    names = getattr(importlib.import_module(module), "__all__", ())
-    assert names or module == "mace_core.native"
-    assert len(set(names)) == len(names)
+    """The names a module says are public."""
+    names = importlib.import_module(module).__all__
+    assert len(set(names)) == len(names) > 0
     return sorted(names)
 
 
@@ -103,7 +102,7 @@ INTERNAL = {"frontend", "optimizer", "presentation", "scheduler", "cli", "cachin
 """Packages whose names may change with any version."""
 
 
-@pytest.mark.parametrize("module", sorted(MODULES))
+@pytest.mark.parametrize("module", sorted(MODULES.keys() - {"mace_core.native"}))
 def test_every_public_name_is_on_its_page(site: Path, module: str) -> None:
     page = (site / MODULES[module].relative_to(ROOT / "docs")).with_suffix(".html").read_text(encoding="utf-8")
     shown = set(re.findall(r'id="(mace_core[\w.]*)"', page))
@@ -118,7 +117,7 @@ def test_every_public_name_is_on_its_page(site: Path, module: str) -> None:
     assert missing - modules == set()
 
 
-@pytest.mark.parametrize("module", sorted(MODULES))
+@pytest.mark.parametrize("module", sorted(MODULES.keys() - {"mace_core.native"}))
 def test_every_public_name_has_a_docstring(sources: griffe.Module, module: str) -> None:
     bare = []
     for name in public(module):
