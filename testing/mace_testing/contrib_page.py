@@ -28,7 +28,9 @@ WRITERS = (
         "MultiHeadAttention", "QuickGelu", "RotaryEmbedding", "SkipLayerNormalization",
         "SkipSimplifiedLayerNormalization",
     )),
-    ("older exporters of PyTorch and Keras", ("CDist", "ExpandDims", "GatherND", "GridSample", "Pad", "Trilu")),
+    ("older exporters of PyTorch and Keras", (
+        "CDist", "ExpandDims", "GatherND", "GridSample", "Pad", "Trilu", "UnfoldTensor",
+    )),
 )  # fmt: skip
 
 LIMITS = {
@@ -57,7 +59,7 @@ LEFT = (
         "GatherPacked", "HyperConnectionPostMix", "HyperConnectionPreMix", "Inverse", "LinearAttention",
         "LinearAttentionGate",
         "MRotaryEmbedding", "MaxpoolWithMask", "MoEGroupRouter", "MurmurHash3", "NGramHashMapping",
-        "NGramRepeatBlock", "SampleOp", "ScaledSiLU", "SparseAttention", "UnfoldTensor", "VarlenCausalConvWithState",
+        "NGramRepeatBlock", "SampleOp", "ScaledSiLU", "SparseAttention", "VarlenCausalConvWithState",
         "VarlenNGramHashMapping", "WordConvEmbedding",
     )),
     ("superseded by an operator above or of the standard", (

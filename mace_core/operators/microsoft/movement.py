@@ -8,7 +8,7 @@ import numpy as np
 
 from mace_core.graph import Node
 from mace_core.operators.attributes import attribute_rules
-from mace_core.operators.attributes.rule import one_of
+from mace_core.operators.attributes.rule import axis, count, one_of
 from mace_core.operators.bodies import BodyBuilder, given, kept, made
 from mace_core.operators.checks import expect_one
 from mace_core.operators.context import NodeContext, ShapeMismatchError, normalize_axis, same_as_first
@@ -26,6 +26,7 @@ attribute_rules(
     "GridSample", domain=DOMAIN, rules={"mode": one_of("bilinear", "nearest", "bicubic", "linear", "cubic")}
 )
 attribute_rules("Pad", domain=DOMAIN, rules={"mode": one_of("constant", "reflect", "edge", "wrap")})
+attribute_rules("UnfoldTensor", domain=DOMAIN, rules={"size": count(required=True), "step": count(), "dim": axis()})
 
 
 # --- shapes -----------------------------------------------------------------------------------------------------------
@@ -57,6 +58,17 @@ def expand_dims(ctx: NodeContext) -> Sequence[ValueType | None]:
 @shape_function("CDist", domain=DOMAIN)
 def distances(ctx: NodeContext) -> Sequence[ValueType | None]:
     return [TensorType(ctx.dtype(0), (ctx.shape(0)[0], ctx.shape(1)[0]))]
+
+
+@shape_function("UnfoldTensor", domain=DOMAIN)
+def unfold(ctx: NodeContext) -> Sequence[ValueType | None]:
+    """Windows along one axis; a new last axis holds the elements of each."""
+    shape, size, step = list(ctx.shape(0)), ctx.attr("size"), ctx.attr("step", 1)
+    axis = normalize_axis(ctx.attr("dim", -1), len(shape))
+    if size > shape[axis]:
+        raise ShapeMismatchError(f"a window of {size} does not fit axis {axis} of {shape[axis]}")
+    shape[axis] = (shape[axis] - size) // step + 1
+    return [TensorType(ctx.dtype(0), (*shape, size))]
 
 
 # --- agreement --------------------------------------------------------------------------------------------------------
@@ -117,4 +129,16 @@ def build_distances(b: BodyBuilder, node: Node) -> bool:
         b.op("Sqrt", [b.op("Max", [total, b.scalar_like(0.0, first)])], into=made(node))
     else:
         return False
+    return True
+
+
+@body("UnfoldTensor", domain=DOMAIN)
+def build_unfold(b: BodyBuilder, node: Node) -> bool:
+    """Gather gives (..., windows, size, ...); the elements of a window go last."""
+    data, size, step = given(node, 0), node.attr("size"), node.attr("step", 1)
+    rank = len(b.view.shape(data))
+    axis = node.attr("dim", -1) % rank
+    first = np.arange(0, b.view.shape(data)[axis] - size + 1, step)
+    windows = b.op("Gather", [data, b.constant(first[:, None] + np.arange(size))], {"axis": axis})
+    turned(b, windows, [i for i in range(rank + 1) if i != axis + 1] + [axis + 1], into=made(node))
     return True

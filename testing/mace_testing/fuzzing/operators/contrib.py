@@ -272,3 +272,13 @@ def simplified_normalization(source: Source, op: str) -> OpCase:
     shape = source.shape(1, 4, empty=False)
     inputs = (source.floats(shape, FLOAT), source.array(shape[-1:], FLOAT, 0.5, 2))
     return OpCase(op, OPSET, inputs, {"axis": -1, "epsilon": 1e-2}, tolerance=1e-4)
+
+
+@draws("UnfoldTensor", domain=CONTRIB)
+def unfold(source: Source, op: str) -> OpCase:
+    shape = source.shape(1, empty=False)
+    axis = source.pick(range(-len(shape), len(shape)))
+    attributes = {"size": source.pick(range(1, shape[axis] + 1)), "step": source.pick([1, 2, 3])}
+    if axis != -1 or source.flag():
+        attributes["dim"] = axis
+    return OpCase(op, OPSET, (source.array(shape, FLOAT, -4, 4),), attributes)
