@@ -5,6 +5,7 @@ docs/architecture.md shows the same picture.
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -100,6 +101,13 @@ def test_plugins_have_no_circle_and_import_what_is_public(core: Graph, name: str
     assert circles(own) == []
     foreign = {other for imported in own.values() for other in imported if other in core}
     assert sorted(other for other in foreign if room(other, "mace_core") not in (*PUBLIC, "mace_core")) == []
+
+
+def test_the_architecture_page_shows_these_layers() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = page.partition("| `mace_core.` | contents |")[2].partition("\n\n")[0]
+    shown = [set(re.findall(r"`(\w+)`", row.split("|")[1])) for row in table.strip().splitlines()[1:]]
+    assert shown == [set(names) for names in reversed(LAYERS)]
 
 
 def test_the_core_imports_no_plugin(core: Graph) -> None:
