@@ -1,6 +1,6 @@
 """Random nodes against onnx.reference and onnxruntime: a few of every operator, the same ones every time.
 
-The long run is `python -m mace_core.testing.fuzz`.
+The long run is `python -m mace_testing.fuzz`.
 """
 
 from __future__ import annotations
