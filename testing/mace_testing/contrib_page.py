@@ -71,12 +71,17 @@ LEFT = (
 
 _HEAD = """# Operators of com.microsoft
 
-Where nodes of this domain, defined by onnxruntime, run.  *Kernel*: the CPU provider runs the node as it is.  *Body*:
-the core replaces it by operators of the standard (attention becomes the standard's Attention, one fused step on the
-CPU), on any provider that claims all of these.  Forms beyond the limits are refused with a reason: there is no slow
-reference for this domain.  *Fuzzed*: `python -m mace_testing.fuzz --op NAME` compares with onnxruntime.
-SimplifiedLayerNormalization, which onnxruntime has in the domain of the standard, is a kernel too.
-Regenerate with `python -m mace_testing.contrib_page docs/contrib-ops.md`.
+This page lists the operators of this domain, which onnxruntime defines, and how MACE runs them.
+
+- *Kernel*: the CPU provider runs the node as it is.
+- *Body*: the core replaces the node by standard operators (attention becomes the standard Attention, one fused step on
+  the CPU).  Any provider that claims all of them can run it.
+- *Fuzzed*: `python -m mace_testing.fuzz --op NAME` compares the operator with onnxruntime.
+
+Forms beyond the limits are refused with a reason, because there is no slow reference for this domain.
+SimplifiedLayerNormalization, which onnxruntime defines in the standard domain, is a kernel too.
+
+Regenerate this page with `python -m mace_testing.contrib_page docs/contrib-ops.md`.
 
 | operator | written by | runs as | fuzzed | limits |
 |---|---|---|---|---|
@@ -94,7 +99,7 @@ def contrib_page() -> str:
                 f"| {name} | {writer} | {form} | {'yes' if name in fuzzed else 'no'} | {LIMITS.get(name, '')} |"
             )
     left = [f"- {reason}: {', '.join(names)}" for reason, names in LEFT]
-    tail = "\n\n## What onnxruntime runs on CPUs and nobody runs here\n\n"
+    tail = "\n\n## What onnxruntime runs on CPUs and MACE does not\n\n"
     return _HEAD + "\n".join(rows) + tail + "\n".join(left) + "\n"
 
 

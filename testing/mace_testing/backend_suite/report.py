@@ -91,11 +91,14 @@ def operator_page(
         f"Measured on {device} with the test suite of the ONNX package; regenerate with",
         f"`python -m mace_testing.backend_suite --provider {' '.join(asked)}",
         f"--markdown docs/operators/{name}.md`.",
-        "*Native*: every node runs on the provider and the result is right.  *With fallback*: the result is right when",
-        "what the provider declines runs on the slow reference.  *Usual*: without float8, 4-bit and 2-bit numbers,",
-        "strings, sequences, optionals, ai.onnx.ml, training and random numbers.",
-        "Tolerances are the suite's, but for float16, where two units in the last place are allowed as for bfloat16,",
-        "and for the two inverse DFT cases, whose expected values are 2e-7 off where the exact result is 0.",
+        "",
+        "- *Native*: the provider runs every node, and the result is right.",
+        "- *With fallback*: the result is right when the slow reference runs what the provider declines.",
+        "- *Usual*: without float8, 4-bit and 2-bit numbers, strings, sequences, optionals, ai.onnx.ml, training and",
+        "  random numbers.",
+        "",
+        "Tolerances are those of the suite, with two exceptions: float16 may differ by two units in the last place, as",
+        "bfloat16 may, and the expected values of two inverse DFT cases are wrong by 2e-7 where the exact result is 0.",
         *_wider(conditions),
         "",
         "| part | cases | native | with fallback |",
@@ -126,8 +129,8 @@ def _wider(conditions: Conditions) -> list[str]:
     """What the page says of tolerances that are wider than the suite's."""
     if not conditions.rtol and not conditions.atol:
         return []
-    allowed = f"{conditions.rtol:g} of a value and {conditions.atol:g} besides"
-    return [f"The device computes in less than float32: {allowed} are allowed as errors here."]
+    allowed = f"{conditions.rtol:g} of a value and {conditions.atol:g} more"
+    return [f"The device computes in less than float32: {allowed} are allowed."]
 
 
 def _reasons(verdicts: Sequence[Verdict]) -> str:

@@ -6,10 +6,11 @@ from mace_testing.fuzzing.known import KNOWN, REFERENCE, RUNTIME
 
 _HEAD = """# Where onnx.reference and onnxruntime are wrong
 
-Found by `python -m mace_testing.fuzz`, which compares a provider with both.  Where they differ from each other,
-the ONNX specification decides; what it decided is listed here, and the fuzzer does not count a judge's answer in these
-cases.
-Regenerate with `python -m mace_testing.fuzz --judges-page docs/judges.md`.
+The fuzzer (`python -m mace_testing.fuzz`) compares providers with onnx.reference and onnxruntime.  If the two differ,
+the ONNX specification decides.  This page lists the cases in which one of them is wrong; the fuzzer ignores its answer
+there.
+
+Regenerate this page with `python -m mace_testing.fuzz --judges-page docs/judges.md`.
 """
 
 
