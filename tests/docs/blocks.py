@@ -6,6 +6,7 @@ A block is run by its language:
 * ``bash``: every line is a command that must succeed.
 * ``console``: every ``$ command`` must succeed and print what is shown.  Figures may differ; a line ``…`` stands for
   any number of lines, and ``…`` at the end of a line for the rest of it.
+* ``diff``: the lines that it adds stand in the files that it names.
 * ``toml``, ``json``: must parse.
 * ``text``, ``mermaid``: not code; ``text`` may not look like a command.
 
@@ -34,7 +35,7 @@ from typing import Any
 from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).parents[2]
-LANGUAGES = {"python", "bash", "console", "toml", "json", "text", "mermaid"}
+LANGUAGES = {"python", "bash", "console", "diff", "toml", "json", "text", "mermaid"}
 MARKER = re.compile(r"^<!-- (file|code|not run): (.+) -->$")
 FIGURE = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?")
 SPACE = re.compile(r"[ \t]+|─+")
@@ -115,6 +116,9 @@ class Reader:
                 for command, shown in sessions(block.text):
                     printed = self.run(block, command)
                     assert agrees(shown, printed), f"{block}: '{command}' printed\n{printed}\ninstead of\n{shown}"
+            case _, "diff":
+                for path, added in additions(block.text):
+                    assert added in (ROOT / path).read_text(encoding="utf-8"), f"{block}: not in {path}:\n{added}"
             case _, "toml":
                 tomllib.loads(block.text)
             case _, "json":
@@ -157,6 +161,16 @@ def sessions(text: str) -> Iterator[tuple[str, str]]:
     for part in text.removeprefix("$ ").split("\n$ "):
         command, _, shown = part.replace("\\\n", " ").partition("\n")
         yield command, shown
+
+
+def additions(text: str) -> Iterator[tuple[str, str]]:
+    """The pieces that a diff adds, each with its file."""
+    for section in text.split("diff --git ")[1:]:
+        path = re.search(r"^\+\+\+ b/(.+)$", section, re.MULTILINE)
+        assert path is not None
+        body = section[path.end() :]
+        for piece in re.findall(r"(?:^\+.*\n)+", body, re.MULTILINE):
+            yield path[1], re.sub(r"^\+", "", piece, flags=re.MULTILINE)
 
 
 def agrees(shown: str, printed: str) -> bool:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from mace_core.custom_ops import registered_ops, unregister
 
-from .blocks import LANGUAGES, ROOT, Block, Reader, agrees, blocks, pages
+from .blocks import LANGUAGES, ROOT, Block, Reader, additions, agrees, blocks, pages
 
 pytest.importorskip("mace_cpu", reason="the CPU provider is not installed: pip install ./plugins/cpu")
 
@@ -89,6 +89,8 @@ def test_what_differs_is_seen(tmp_path: Path) -> None:
     assert agrees("a 1, …\n", "a 2, 3, 4\n")
     assert not agrees("a 1.5 ms\n", "b 1.5 ms\n")
     assert not agrees("a\n", "a\nb\n")
+    (added,) = additions("diff --git a/x b/x\n--- a/x\n+++ b/x\n@@ -1 +1,2 @@\n a\n+b\n+c\n")
+    assert added == ("x", "b\nc\n")
     reader = Reader(tmp_path)
     for language, text in (("python", "1 / 0"), ("bash", "mace run none.onnx"), ("console", "$ mace cache list\nno\n")):
         with pytest.raises((AssertionError, ZeroDivisionError)):
