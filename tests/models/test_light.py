@@ -10,8 +10,8 @@ import pytest
 
 from mace_core.testing.light_models import LIGHT_MODELS, light_model
 
-LARGE = ("vgg19",)
-"""Half a gigabyte of weights, and nothing that the others do not have."""
+LARGE = ("vgg19", "zfnet512", "inception_v1")
+"""Large, and with nothing that alexnet and inception_v2 do not have."""
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,9 @@ DNSMOS: dict[str, Callable[[int], Floats]] = {
 }
 
 
-@pytest.mark.parametrize("file", DNSMOS)
+@pytest.mark.parametrize(
+    "file", [pytest.param(file, marks=[pytest.mark.full] if file.startswith("pdnsmos") else []) for file in DNSMOS]
+)
 def test_dnsmos_rates_speech(file: str, agree_with_onnxruntime: Compare) -> None:
     model = find_packaged_model("speechmos", file)
     (name,) = (value.name for value in onnx.load(model).graph.input)

@@ -60,6 +60,7 @@ def test_wheels_install_and_work(
     assert "mace_cpu" not in python.stdout
 
 
+@pytest.mark.full  # `make test` has installed a checkout already
 def test_one_pip_command_installs_core_and_plugins_from_a_checkout(
     checkout: Path, clean_environment: Callable[..., Callable[..., object]]
 ) -> None:

@@ -41,7 +41,9 @@ def own_cache() -> None:
     """The cache of the whole run, not one for each test: kernels are compiled once."""
 
 
-@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize(
+    "part", [pytest.param(part, marks=[pytest.mark.full] if part % 2 else []) for part in range(PARTS)]
+)
 def test_every_hostile_file_loads_or_is_refused_in_one_sentence(tmp_path: Path, part: int) -> None:
     """In parts, each with a process of its own, so that several can be at work."""
     cases = [case for case in corpus(SEED, bytewise=64, fieldwise=64) if not is_slow(case)]
