@@ -4,7 +4,8 @@ Nothing here knows file formats, hardware or scheduling.
 """
 
 from mace_core.graph.attribute import Attribute, AttributeKind
+from mace_core.graph.encodings import node_encoding
 from mace_core.graph.graph import Graph, Node, Value
 from mace_core.graph.view import GraphView
 
-__all__ = ["Attribute", "AttributeKind", "Graph", "GraphView", "Node", "Value"]
+__all__ = ["Attribute", "AttributeKind", "Graph", "GraphView", "Node", "Value", "node_encoding"]

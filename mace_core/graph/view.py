@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from mace_core.graph.encodings import derive_encoding
 from mace_core.graph.graph import Graph, Node, Value
 from mace_core.tensor import QuantEncoding, Tensor, TensorType, ValueType
 
@@ -102,6 +103,4 @@ class GraphView:
 
         Only encodings whose scale (and zero point) are constants are reported.
         """
-        from mace_core.graph.encodings import derive_encoding
-
         return derive_encoding(self, value)

@@ -15,9 +15,9 @@ class QuantEncoding:
 
     Attributes:
         dtype: the stored integer type.
-        scale: float array; shape () per tensor, (C,) per axis, block-shaped for blocked encodings.
-        zero_point: integer array of the same shape as ``scale``.
-        axis: the channel axis, or None per tensor.
+        scale: float32 array; shape () per tensor, (C,) per axis, block-shaped for blocked encodings.
+        zero_point: array of ``dtype`` and of the same shape as ``scale``.
+        axis: the channel axis, counted from the front, or None per tensor.
         block_size: elements along ``axis`` that share a scale, or 0 when not blocked.
     """
 

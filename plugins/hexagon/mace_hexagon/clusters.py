@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mace_core.graph import GraphView, Node, Value
+from mace_core.graph import GraphView, Node, Value, node_encoding
 from mace_core.tensor import QuantEncoding
 from mace_hexagon.description import Encoding
 
@@ -64,25 +64,11 @@ def find_clusters(view: GraphView) -> dict[Node, Cluster]:
     return found
 
 
-def encoding_of(view: GraphView, node: Node, quantized: Value) -> QuantEncoding | None:
-    """The encoding that a QuantizeLinear or DequantizeLinear node gives ``quantized``; None if it is not constant."""
-    stored = view.tensor_type(quantized)
-    scale = view.constant(node.input(1))
-    zero = view.constant(node.input(2))
-    if stored is None or scale is None or (node.input(2) is not None and zero is None):
-        return None
-    scales = np.asarray(scale.numpy(), np.float32)
-    zeros = zero.numpy() if zero is not None else np.zeros(scales.shape, stored.dtype.numpy)
-    axis = None if scales.size == 1 else int(node.attr("axis", 1))
-    return QuantEncoding(stored.dtype, scales, zeros, axis, int(node.attr("block_size", 0)))
-
-
-def to_encoding(found: QuantEncoding, rank: int) -> Encoding | None:
+def to_encoding(found: QuantEncoding) -> Encoding | None:
     """The same in the form of descriptions; None for blocked encodings."""
     if found.block_size:
         return None
-    axis = None if found.axis is None else found.axis % rank
-    return Encoding(found.scale.reshape(-1).astype(np.float32), found.zero_point.reshape(-1).astype(np.int32), axis)
+    return Encoding(found.scale.reshape(-1), found.zero_point.reshape(-1).astype(np.int32), found.axis)
 
 
 def same_encoding(left: QuantEncoding, right: QuantEncoding) -> bool:
@@ -106,7 +92,7 @@ def _cluster(view: GraphView, node: Node, inside: set[Node]) -> Cluster | None:
         stored = producer.inputs[0]
         if stored is None:
             return None
-        encoding = encoding_of(view, producer, stored)
+        encoding = node_encoding(view, producer)
         if encoding is None or not _agrees_with_producer(view, stored, encoding):
             return None
         sources[value] = Source(stored, encoding, producer)
@@ -129,7 +115,7 @@ def _agrees_with_producer(view: GraphView, stored: Value, encoding: QuantEncodin
     producer = stored.producer
     if producer is None or producer.op_type != "QuantizeLinear":
         return True
-    made = encoding_of(view, producer, stored)
+    made = node_encoding(view, producer)
     return made is not None and same_encoding(made, encoding)
 
 
@@ -142,7 +128,7 @@ def _all_quantize(view: GraphView, nodes: Iterable[Node | None], results: Iterab
     for node, value in zip(nodes, results, strict=True):
         if node is None or node.op_type != "QuantizeLinear" or node.inputs[0] is not value or node.outputs[0] is None:
             return False
-        encoding = encoding_of(view, node, node.outputs[0])
+        encoding = node_encoding(view, node)
         if encoding is None or encoding.axis is not None or encoding.block_size:
             return False
     return True

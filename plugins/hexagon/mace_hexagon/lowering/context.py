@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mace_core.graph import Node, Value
+from mace_core.graph import Node, Value, node_encoding
 from mace_core.tensor import DType
-from mace_hexagon.clusters import Cluster, encoding_of, to_encoding
+from mace_hexagon.clusters import Cluster, to_encoding
 from mace_hexagon.description import Encoding, QTensor, fixed_type
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class NodeContext:
             source = self.cluster.sources[value]
             stored = self.lowering.view.constant(source.value)
             data_type = None if stored is None else fixed_type(stored.dtype)
-            encoding = to_encoding(source.encoding, len(order))
+            encoding = to_encoding(source.encoding)
             if stored is None or data_type is None or encoding is None:
                 raise DeclinedError(f"the weights '{value.name}' are not constant or quantized in blocks")
             if encoding.axis is not None:
@@ -156,12 +156,9 @@ class NodeContext:
         """The result's encoding in a cluster."""
         if self.cluster is None:
             return None
-        node = self.cluster.quantizers[index]
-        stored = node.outputs[0]
-        assert stored is not None
-        found = encoding_of(self.lowering.view, node, stored)
+        found = node_encoding(self.lowering.view, self.cluster.quantizers[index])
         assert found is not None
-        return to_encoding(found, len(self.lowering.shape(stored)))
+        return to_encoding(found)
 
     def emit(self, type: str, inputs: Sequence[QTensor], order: Order | None = None, *, index: int = 0, **params: Any
     ) -> QTensor:  # fmt: skip

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from mace_core.graph import GraphView, Node, Value
+from mace_core.graph import GraphView, Node, Value, node_encoding
 from mace_core.provider import Lowerings
 from mace_core.tensor import DType
-from mace_hexagon.clusters import Cluster, encoding_of, find_clusters, to_encoding
+from mace_hexagon.clusters import Cluster, find_clusters, to_encoding
 from mace_hexagon.description import Encoding, QOp, QTensor, fixed_type, plain_type
 from mace_hexagon.lowering.context import INT32, Array, DeclinedError, Lower, NodeContext, Order
 from mace_hexagon.lowering.patterns import Pattern, find_patterns
@@ -146,7 +146,7 @@ class Lowering:
 
     def _defer(self, node: Node, outcome: Outcome) -> None:
         stored, result = node.inputs[0], node.outputs[0]
-        if stored is None or result is None or encoding_of(self.view, node, stored) is None:
+        if stored is None or result is None or node_encoding(self.view, node) is None:
             outcome.declined[node] = "its scale or zero point is not constant"
             return
         self._deferred[result] = node
@@ -158,8 +158,8 @@ class Lowering:
         if self.array(result) is not None:
             return True
         quantizes = node.op_type == "QuantizeLinear"
-        found = encoding_of(self.view, node, result if quantizes else source)
-        encoding = None if found is None else to_encoding(found, len(self.shape(source)))
+        found = node_encoding(self.view, node)
+        encoding = None if found is None else to_encoding(found)
         if encoding is None or encoding.axis is not None:
             return False
         operand = self.new_tensor(source, encoding=None if quantizes else encoding)
@@ -237,7 +237,7 @@ class Lowering:
         if node is None or node not in self._nodes or node.op_type != "DequantizeLinear" or node.domain:
             return None
         stored = self.view.constant(node.inputs[0])
-        encoding = None if node.inputs[0] is None else encoding_of(self.view, node, node.inputs[0])
+        encoding = node_encoding(self.view, node)
         if stored is None or encoding is None or encoding.block_size:
             return None
         self._materialised[node] = None
@@ -365,8 +365,8 @@ class Lowering:
         shape, dtype = self.shape(value), self.dtype(value)
         encoding, found = None, plain_type(dtype)
         quantized = self.view.encoding(value)
-        if quantized is not None and quantized.scale.size == 1:
-            encoding = to_encoding(replace(quantized, axis=None), len(shape))
+        if quantized is not None and quantized.axis is None:
+            encoding = to_encoding(quantized)
             found = fixed_type(dtype) or found
         if found is None:
             raise DeclinedError(f"'{value.name}' is {dtype.label}, which QNN does not have")
@@ -399,9 +399,9 @@ class Lowering:
         node = self._deferred[value]
         stored = node.inputs[0]
         assert stored is not None
-        encoding = encoding_of(self.view, node, stored)
+        encoding = node_encoding(self.view, node)
         place = self.located(stored)
-        wanted = None if encoding is None else to_encoding(encoding, len(self.shape(stored)))
+        wanted = None if encoding is None else to_encoding(encoding)
         if place.tensor.encoding is None or not place.tensor.encoding.equals(wanted):
             raise DeclinedError(f"'{stored.name}' is quantized per channel or in two ways, which QNN does not unpack")
         result = self.new_tensor(value, place.order)

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from mace_core.graph import node_encoding
 from mace_core.tensor import DType
+from mace_hexagon.clusters import to_encoding
 from mace_hexagon.lowering.context import INT32, DeclinedError, NodeContext, Order
 from mace_hexagon.lowering.table import LOWERINGS
 
@@ -152,12 +154,10 @@ def _tile(context: NodeContext) -> None:
 
 def _quantize(context: NodeContext) -> None:
     """A QuantizeLinear on its own: real numbers become fixed-point."""
-    from mace_hexagon.clusters import encoding_of, to_encoding
-
     stored = context.node.outputs[0]
     assert stored is not None
-    found = encoding_of(context.lowering.view, context.node, stored)
-    encoding = None if found is None else to_encoding(found, len(context.shape()))
+    found = node_encoding(context.lowering.view, context.node)
+    encoding = None if found is None else to_encoding(found)
     if encoding is None or encoding.axis is not None:
         raise DeclinedError("QuantizeLinear per channel, in blocks or by computed scales is not offered by QNN")
     order: Order = context.order()
