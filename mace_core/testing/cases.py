@@ -25,34 +25,49 @@ class Case:
     Attributes:
         name: unique and readable ("MatMul batched").
         op_type: the operator.
-        inputs: the fed arrays, in order.
+        inputs: the fed arrays, in order; None for an optional one that is left out.
         constants: positions in ``inputs`` that are initializers instead.
         attributes: plain values.
         output_count: how many outputs are asked for.
+        opset: the version of the operators' set the graph is written for.
+        traits: what is particular about it, by name ("strides": [2, 1]); reports compare what wrong forms share.
+        needs_precision: whether half precision cannot give the result (large sums, small differences).
     """
 
     name: str
     op_type: str
-    inputs: Sequence[Array]
+    inputs: Sequence[Array | None]
     constants: frozenset[int] = frozenset()
     attributes: Mapping[str, Any] = field(default_factory=dict)
     output_count: int = 1
+    opset: int = OPSET
+    traits: Mapping[str, Any] = field(default_factory=dict)
+    needs_precision: bool = False
 
     @property
     def dtype(self) -> str:
         """Element type of the first input, which the case is filed under."""
-        return DType.from_numpy(self.inputs[0].dtype).label
+        return DType.from_numpy(self.first_input.dtype).label
+
+    @property
+    def first_input(self) -> Array:
+        """The first of the arrays that is not left out."""
+        return next(array for array in self.inputs if array is not None)
 
     def feeds(self) -> dict[str, Array]:
         """The arrays to feed, by input name."""
-        return {f"x{i}": array for i, array in enumerate(self.inputs) if i not in self.constants}
+        fed = {f"x{i}": array for i, array in enumerate(self.inputs) if i not in self.constants}
+        return {name: array for name, array in fed.items() if array is not None}
 
     def graph(self) -> Graph:
         """A new graph of this one node."""
         graph = Graph(self.name)
-        graph.opset_imports = {"": OPSET}
-        operands = []
+        graph.opset_imports = {"": self.opset}
+        operands: list[Value | None] = []
         for i, array in enumerate(self.inputs):
+            if array is None:
+                operands.append(None)
+                continue
             if i in self.constants:
                 value = Value(f"x{i}", None, Tensor.from_numpy(array))
                 graph.initializers[value.name] = value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+<<<<<<< HEAD
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -33,17 +34,31 @@ MIXED_FACTOR = 4
 """Tolerance of a graph of many nodes over that of one."""
 QUEUED_RUNS = 4
 SMALLEST_SIZE = 8
+=======
+from mace_core.testing.expected import reference
+from mace_core.testing.kit.blobs import BlobChecks
+from mace_core.testing.kit.claims import ClaimChecks
+from mace_core.testing.kit.comparing import assert_agrees
+from mace_core.testing.kit.forms import FormChecks
+from mace_core.testing.kit.life import LifeChecks
+from mace_core.testing.kit.memory import MemoryChecks
+from mace_core.testing.kit.queues import QueueChecks
+from mace_core.testing.kit.results import ResultChecks
+from mace_core.testing.kit.stopping import StoppingChecks
+>>>>>>> 50be944 (Conformance kit: every form of an operator, its neighbours, queues, stopping, blobs, borders)
 
 
-class ProviderConformance:
+class ProviderConformance(
+    ClaimChecks, ResultChecks, FormChecks, LifeChecks, StoppingChecks, BlobChecks, MemoryChecks, QueueChecks
+):
     """Inherit from this, set ``declaration``, and run pytest.
 
     Cases whose operator the declaration does not name must be declined with a reason, and still be computed right
-    through fallback.
+    through fallback.  Forms of operators (see `mace_core.testing.forms`) may be declined; those claimed must be right.
     """
 
-    declaration: ClassVar[Declaration]
 
+<<<<<<< HEAD
     # --- fixtures -------------------------------------------------------------------------------------------------
 
     @pytest.fixture(scope="class")
@@ -416,3 +431,6 @@ def feeds_for(graph: Graph) -> dict[str, Array]:
 def shifted(case: Case, step: int) -> dict[str, Array]:
     """The case's feeds, different for each step."""
     return {name: (array + array.dtype.type(step)).astype(array.dtype) for name, array in case.feeds().items()}
+=======
+__all__ = ["ProviderConformance", "assert_agrees", "reference"]
+>>>>>>> 50be944 (Conformance kit: every form of an operator, its neighbours, queues, stopping, blobs, borders)

@@ -24,6 +24,8 @@ class Declaration:
         tolerance: largest difference to the reference, relative to the largest magnitude of the expected output.
         serializes: whether compiled subgraphs have a stored form.
         streams: whether the backend offers queues.
+        interruptible: whether a run stops between steps once it is cancelled.  False for a device that is given a whole
+            subgraph in one call and cannot take it back; a run that has not begun must be cancelled all the same.
         options: options to open the device with.
         memory_in_use: bytes of device memory a backend has handed out, for providers that can tell.
     """
@@ -35,6 +37,7 @@ class Declaration:
     tolerance: float = 1e-5
     serializes: bool = False
     streams: bool = False
+    interruptible: bool = True
     options: Mapping[str, object] = field(default_factory=dict)
     memory_in_use: Callable[[Backend], int] | None = None
 

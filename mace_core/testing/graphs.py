@@ -81,3 +81,8 @@ def _build(name: str, steps: Sequence[tuple[Any, ...]]) -> MixedGraph:
     graph.outputs = [value for i, value in enumerate(values) if i and i not in read]
     feeds = {"x": np.random.default_rng(7).uniform(-2, 2, SHAPE).astype(np.float32)}
     return MixedGraph(graph, feeds)
+
+
+def feeds_for(graph: Graph) -> dict[str, npt.NDArray[Any]]:
+    """Seeded inputs of a kit graph."""
+    return mixed_graphs()[graph.name].feeds

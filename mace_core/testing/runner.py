@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -19,6 +20,7 @@ from mace_core.provider import (
     BoundTensor,
     Buffer,
     CompiledSubgraph,
+    DataTransfer,
     Event,
     Execution,
     HostAllocator,
@@ -28,6 +30,7 @@ from mace_core.tensor import DType, MemoryKind, TensorType
 
 Array = npt.NDArray[Any]
 
+ALIGNMENT_BYTES = 64
 ADDRESSABLE = (MemoryKind.HOST, MemoryKind.PINNED)
 
 
@@ -53,6 +56,13 @@ class BoundRun:
     def outputs(self) -> list[Array | None]:
         """The outputs as host arrays; None for those whose memory the run has not filled."""
         return [None if bound is None else _read(self.backend, bound) for bound in self.bindings.outputs]
+
+    def fill_outputs(self, byte: int) -> None:
+        """Overwrite every output."""
+        for bound in self.bindings.outputs:
+            if bound is not None:
+                nbytes = bound.dtype.nbytes(int(np.prod(bound.shape, dtype=np.int64)))
+                write_bytes(self.backend, bound.buffer, bound.offset, np.full(nbytes, byte, np.uint8))
 
     def free(self) -> None:
         for allocator, buffer in self.owned:
@@ -87,6 +97,78 @@ def bind(backend: Backend, view: GraphView, compiled: CompiledSubgraph, feeds: M
     if compiled.workspace_bytes:
         workspace = BoundTensor(DType.UINT8, (compiled.workspace_bytes,), allocate(compiled.workspace_bytes))
     return BoundRun(backend, Bindings(inputs, outputs, workspace), owned)
+
+
+@dataclass(eq=False)
+class CrowdedRun(BoundRun):
+    """Bindings whose tensors lie in one buffer, with a known pattern between and around them.
+
+    Attributes:
+        before: what the buffer held when everything was bound.
+        places: what lies where, in bytes of the buffer: (name, begin, end); outputs are not among them.
+    """
+
+    before: npt.NDArray[np.uint8]
+    places: Sequence[tuple[str, int, int]]
+
+    def changed(self) -> str:
+        """What a run may not write to and did write to; "" where there is nothing."""
+        (_, buffer), *_ = self.owned
+        now = read_bytes(self.backend, buffer, 0, self.before.size)
+        for name, begin, end in self.places:
+            if not np.array_equal(now[begin:end], self.before[begin:end]):
+                return name
+        return ""
+
+
+@contextmanager
+def crowded(
+    backend: Backend,
+    view: GraphView,
+    compiled: CompiledSubgraph,
+    feeds: Mapping[str, Array],
+    *,
+    is_skewed: bool,
+) -> Iterator[CrowdedRun]:
+    """Bindings in one buffer: at multiples of 64 bytes, or, where ``is_skewed``, one element beyond."""
+    allocator = backend.allocators()[0]
+    arrays = [np.ascontiguousarray(feeds[value.name]) for value in view.inputs]
+    kinds = [(DType.from_numpy(array.dtype), feeds[v.name].shape) for array, v in zip(arrays, view.inputs, strict=True)]
+    for value in view.outputs:
+        found = view.tensor_type(value)
+        if found is None or not found.is_concrete:
+            raise ValueError(f"the shape of '{value.name}' is not known; the kit's cases have fixed shapes")
+        kinds.append((found.dtype, found.concrete_shape))
+    offsets, sizes, end = [], [], 0
+    for dtype, shape in kinds:
+        begin = -(-end // ALIGNMENT_BYTES) * ALIGNMENT_BYTES + ALIGNMENT_BYTES
+        offsets.append(begin + (max(dtype.nbytes(1), 1) if is_skewed else 0))
+        sizes.append(dtype.nbytes(int(np.prod(shape, dtype=np.int64))))
+        end = offsets[-1] + sizes[-1]
+    buffer = allocator.allocate(end + 2 * ALIGNMENT_BYTES)
+    owned = [(allocator, buffer)]
+    content = np.resize(np.arange(251, dtype=np.uint8), end + 2 * ALIGNMENT_BYTES)
+    places, at = [], 0
+    for index, (offset, size) in enumerate(zip(offsets, sizes, strict=True)):
+        is_input = index < len(arrays)
+        places.append((f"bytes between its tensors (before {'input' if is_input else 'output'} {index})", at, offset))
+        if is_input:
+            content[offset : offset + size] = arrays[index].reshape(-1).view(np.uint8)
+            places.append((f"its input {index}", offset, offset + size))
+        at = offset + size
+    places.append(("bytes behind its last output", at, content.size))
+    write_bytes(backend, buffer, 0, content)
+    bound = [BoundTensor(dtype, shape, buffer, offset) for (dtype, shape), offset in zip(kinds, offsets, strict=True)]
+    workspace = None
+    if compiled.workspace_bytes:
+        owned.append((allocator, allocator.allocate(compiled.workspace_bytes)))
+        workspace = BoundTensor(DType.UINT8, (compiled.workspace_bytes,), owned[-1][1])
+    bindings = Bindings(bound[: len(arrays)], list(bound[len(arrays) :]), workspace)
+    run = CrowdedRun(backend, bindings, owned, content, places)
+    try:
+        yield run
+    finally:
+        run.free()
 
 
 def run_once(
@@ -162,33 +244,36 @@ def _named(view: GraphView, bound: BoundRun) -> dict[str, Array]:
 
 
 def _write(backend: Backend, bound: BoundTensor, array: Array) -> None:
-    flat = array.reshape(-1).view(np.uint8)
-    if bound.buffer.memory in ADDRESSABLE:
-        bound.buffer.host_bytes()[: flat.size] = flat
-        return
-    transfer = backend.transfer()
-    if transfer is None:
-        raise AssertionError("the backend has memory of its own but offers no transfer")
-    with_host = _host_copy(flat)
-    transfer.to_device(with_host, bound.buffer, flat.size)
+    write_bytes(backend, bound.buffer, bound.offset, array.reshape(-1).view(np.uint8))
 
 
 def _read(backend: Backend, bound: BoundTensor) -> Array:
-    size = int(np.prod(bound.shape, dtype=np.int64))
-    nbytes = bound.dtype.nbytes(size)
-    if bound.buffer.memory in ADDRESSABLE:
-        flat = bound.buffer.host_bytes()[bound.offset : bound.offset + nbytes].copy()
-    else:
-        transfer = backend.transfer()
-        if transfer is None:
-            raise AssertionError("the backend has memory of its own but offers no transfer")
-        host = HostAllocator().allocate(nbytes)
-        transfer.to_host(bound.buffer, host, nbytes, source_offset=bound.offset)
-        flat = host.host_bytes().copy()
-    return flat.view(bound.dtype.numpy).reshape(bound.shape)
+    nbytes = bound.dtype.nbytes(int(np.prod(bound.shape, dtype=np.int64)))
+    return read_bytes(backend, bound.buffer, bound.offset, nbytes).view(bound.dtype.numpy).reshape(bound.shape)
 
 
-def _host_copy(flat: npt.NDArray[np.uint8]) -> Buffer:
-    buffer = HostAllocator().allocate(flat.size)
-    buffer.host_bytes()[:] = flat
-    return buffer
+def write_bytes(backend: Backend, buffer: Buffer, offset: int, flat: npt.NDArray[np.uint8]) -> None:
+    """Write to a buffer of the backend, wherever it is."""
+    if buffer.memory in ADDRESSABLE:
+        buffer.host_bytes()[offset : offset + flat.size] = flat
+    elif flat.size:
+        host = HostAllocator().allocate(flat.size)
+        host.host_bytes()[:] = flat
+        _transfer(backend).to_device(host, buffer, flat.size, target_offset=offset)
+
+
+def read_bytes(backend: Backend, buffer: Buffer, offset: int, nbytes: int) -> npt.NDArray[np.uint8]:
+    """A copy of bytes of a buffer of the backend, wherever it is."""
+    if buffer.memory in ADDRESSABLE:
+        return buffer.host_bytes()[offset : offset + nbytes].copy()
+    host = HostAllocator().allocate(nbytes)
+    if nbytes:
+        _transfer(backend).to_host(buffer, host, nbytes, source_offset=offset)
+    return host.host_bytes().copy()
+
+
+def _transfer(backend: Backend) -> DataTransfer:
+    transfer = backend.transfer()
+    if transfer is None:
+        raise AssertionError("the backend has memory of its own but offers no transfer")
+    return transfer

@@ -10,6 +10,9 @@ class TestReference(ProviderConformance):
 
 
 class TestCpu(ProviderConformance):
-    """The cpu provider claims every case of the kit."""
+    """The cpu provider claims every case of the kit.
 
-    declaration = Declaration(provider="cpu", device="0", tolerance=1e-6, serializes=True)
+    Its Winograd convolutions add up rounded sums of inputs, which costs a digit (docs/decisions/winograd.md).
+    """
+
+    declaration = Declaration(provider="cpu", device="0", tolerance=1e-5, serializes=True)

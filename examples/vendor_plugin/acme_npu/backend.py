@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +15,7 @@ import numpy.typing as npt
 from acme_npu import __version__
 from acme_npu.memory import DeviceMemory
 from acme_npu.operators import OPERATORS, why_not
-from acme_npu.program import Program, assemble
+from acme_npu.program import Command, Program, assemble
 from acme_npu.queue import AcmeEvent, AcmeStream
 from mace_core.errors import CancelledError, UnsupportedError
 from mace_core.graph import GraphView
@@ -101,14 +103,18 @@ class AcmeSubgraph(CompiledSubgraph):
     def __init__(self, program: Program, memory: DeviceMemory) -> None:
         self.program = program
         self.memory = memory
-        self.source_map = {command.name: (command.name,) for command in program.commands}
+        self.source_map = {command.name: command.source for command in program.commands}
         self._weights: list[Buffer] = []
-        self.weights: dict[int, npt.NDArray[np.float32]] = {}
-        for register, array in program.constants.items():
-            buffer = memory.allocate(array.nbytes)
-            self._weights.append(buffer)
-            memory.block(buffer)[:] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-            self.weights[register] = memory.block(buffer).view(np.float32).reshape(array.shape)
+        self.weights: dict[int, npt.NDArray[Any]] = {}
+        try:
+            for register, array in program.constants.items():
+                buffer = memory.allocate(array.nbytes)
+                self._weights.append(buffer)
+                memory.block(buffer)[:] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+                self.weights[register] = memory.block(buffer).view(array.dtype).reshape(array.shape)
+        except BaseException:
+            self.close()
+            raise
 
     def new_execution(self) -> Execution:
         return AcmeExecution(self)
@@ -127,28 +133,42 @@ class AcmeExecution(Execution):
         self._compiled = compiled
 
     def run(self, bindings: Bindings) -> None:
-        registers = dict(self._compiled.weights)
+        program = self._compiled.program
+        registers: dict[int, npt.NDArray[Any]] = dict(self._compiled.weights)
         for index, tensor in enumerate(bindings.inputs):
             registers[index] = self._array(tensor)
-        for command in self._compiled.program.commands:
+        spans = []
+        for command in program.commands:
             if bindings.cancel.is_set:
                 raise CancelledError(f"the run was cancelled before '{command.name}'")
-            start = time.monotonic_ns()
-            operands = [registers[register] for register in command.inputs]
-            registers[command.output] = OPERATORS[command.operator](*operands)
-            if bindings.profile is not None:
-                bindings.profile(command.name, (command.name,), start, time.monotonic_ns())
-        for register, bound in zip(self._compiled.program.outputs, bindings.outputs, strict=True):
+            start = time.perf_counter_ns()
+            registers.update(zip(command.outputs, computed(command, registers), strict=False))
+            spans.append((command.name, command.source, start, time.perf_counter_ns()))
+        for register, bound in zip(program.outputs, bindings.outputs, strict=True):
             if bound is None:
                 raise UnsupportedError("the ACME NPU compiles for fixed shapes, every output must be bound")
             self._array(bound)[...] = registers[register]
+        if bindings.profile is not None:  # somebody else's code, called when all is done
+            for span in spans:
+                bindings.profile(*span)
 
     def enqueue(self, stream: Stream, bindings: Bindings, wait: Sequence[Event]) -> AcmeEvent:
         if not isinstance(stream, AcmeStream):
             raise TypeError(f"a stream of another backend was given: {type(stream).__name__}")
         return stream.submit(lambda: self.run(bindings), wait)
 
-    def _array(self, tensor: BoundTensor) -> npt.NDArray[np.float32]:
-        count = int(np.prod(tensor.shape, dtype=np.int64))
+    def _array(self, tensor: BoundTensor) -> npt.NDArray[Any]:
+        nbytes = tensor.dtype.nbytes(math.prod(tensor.shape))
         block = self._compiled.memory.block(tensor.buffer)
-        return block[tensor.offset : tensor.offset + 4 * count].view(np.float32).reshape(tensor.shape)
+        return block[tensor.offset : tensor.offset + nbytes].view(tensor.dtype.numpy).reshape(tensor.shape)
+
+
+def computed(command: Command, registers: Mapping[int, npt.NDArray[Any]]) -> tuple[npt.NDArray[Any], ...]:
+    """The results of one command."""
+    found = OPERATORS[command.operator](*(registers[register] for register in command.inputs), **command.settings)
+    results = found if isinstance(found, tuple) else (found,)
+    if command.then is None:
+        return results
+    activation, settings = command.then
+    applied = OPERATORS[activation](results[0], **settings)
+    return applied if isinstance(applied, tuple) else (applied,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable, Sequence
@@ -31,11 +32,16 @@ class AcmeEvent(Event):
 
 
 class AcmeStream(Stream):
-    """An in-order queue served by one thread."""
+    """An in-order queue served by one thread.
+
+    What fails takes with it whatever is queued behind it, since that may read what was not written; the queue works
+    again once somebody has synchronised it and so been told.
+    """
 
     def __init__(self, name: str) -> None:
         self._commands: queue.Queue[tuple[Callable[[], None], Sequence[Event], AcmeEvent] | None] = queue.Queue()
         self._last: AcmeEvent | None = None
+        self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._thread.start()
 
@@ -47,8 +53,13 @@ class AcmeStream(Stream):
         return event
 
     def synchronize(self) -> None:
-        if self._last is not None:
+        if self._last is None:
+            return
+        with contextlib.suppress(BaseException):  # the first error is told, not the last
             self._last.wait()
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
 
     def close(self) -> None:
         if self._thread.is_alive():
@@ -58,11 +69,14 @@ class AcmeStream(Stream):
     def _serve(self) -> None:
         while (item := self._commands.get()) is not None:
             command, wait, event = item
-            error: BaseException | None = None
             try:
+                if self._failure is not None:
+                    raise self._failure
                 for earlier in wait:
                     earlier.wait()
                 command()
-            except BaseException as raised:  # handed to whoever waits for the event
-                error = raised
-            event.finish(error)
+            except BaseException as raised:  # handed to whoever waits for the event, or for the queue
+                self._failure = self._failure or raised
+                event.finish(raised)
+            else:
+                event.finish(None)

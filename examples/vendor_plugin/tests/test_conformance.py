@@ -5,7 +5,11 @@ from acme_npu.backend import AcmeBackend
 from mace_core.provider import Backend
 from mace_core.testing import Declaration, ProviderConformance
 
-FLOAT = ["float32"]
+OPERATORS = (
+    *("Add", "Sub", "Mul", "Relu", "Sigmoid", "LeakyRelu", "Clip", "MatMul", "Gemm", "Conv", "MaxPool", "AveragePool"),
+    *("GlobalAveragePool", "Softmax", "BatchNormalization", "Reshape", "Flatten", "Transpose", "Concat", "Pad"),
+    *("ReduceSum", "ReduceMean", "ReduceMax", "Resize", "QuantizeLinear"),
+)
 
 
 def memory_in_use(backend: Backend) -> int:
@@ -17,10 +21,11 @@ class TestAcme(ProviderConformance):
     declaration = Declaration(
         provider="acme",
         device="sim0",
-        operators=dict.fromkeys(("Add", "Sub", "Mul", "Relu", "Sigmoid", "MatMul"), FLOAT),
+        operators={**dict.fromkeys(OPERATORS, ("float32",)), "DequantizeLinear": ("int8", "uint8")},
         declines={
             "MatMul batched": "the second operand is not constant",
             "MatMul broadcast batch": "the second operand is not constant",
+            "Resize linear": "the unit copies elements alone",
         },
         tolerance=1e-6,
         serializes=True,

@@ -24,5 +24,6 @@ class TestOpenCl(ProviderConformance):
         tolerance=1e-6,
         serializes=True,
         streams=True,
+        interruptible=False,  # all kernels of a run are queued at once, and a queue cannot be emptied
         memory_in_use=memory_in_use,
     )

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from mace_core.graph import Node, Value, node_encoding
 from mace_core.tensor import DType
-from mace_hexagon.clusters import Cluster, to_encoding
+from mace_hexagon.clusters import Cluster, Source, to_encoding
 from mace_hexagon.description import Encoding, QTensor, fixed_type
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ Order = tuple[int, ...]
 
 NHWC: Order = (0, 2, 3, 1)
 INT32 = np.iinfo(np.int32)
+BIAS = 2
+"""The operand that is added to products."""
 
 
 class DeclinedError(Exception):
@@ -122,6 +124,8 @@ class NodeContext:
             stored = self.lowering.view.constant(source.value)
             data_type = None if stored is None else fixed_type(stored.dtype)
             encoding = to_encoding(source.encoding)
+            if index == BIAS:
+                self._require_bias_of_products(source)
             if stored is None or data_type is None or encoding is None:
                 raise DeclinedError(f"the weights '{value.name}' are not constant or quantized in blocks")
             if encoding.axis is not None:
@@ -137,6 +141,17 @@ class NodeContext:
             raise DeclinedError(f"the weights '{value.name}' are not constant")
         data = np.transpose(array, order)
         return self.lowering.constant(data if shape is None else data.reshape(shape), value.name)
+
+    def _require_bias_of_products(self, bias: Source) -> None:
+        """With weights per channel the library takes a bias for sums of products, whatever its encoding says."""
+        assert self.cluster is not None
+        operands = [self.cluster.sources.get(self.operand(index)) for index in (0, 1)]
+        scales = [operand.encoding.scale for operand in operands if operand is not None]
+        if len(scales) == 2 and scales[1].size > 1:
+            products = (scales[0] * scales[1]).reshape(-1)
+            given = np.broadcast_to(bias.encoding.scale.reshape(-1), products.shape)
+            if not np.allclose(products, given, rtol=1e-3, atol=0):
+                raise DeclinedError("a bias whose scales are not those of the products is not offered by QNN")
 
     def constant(self, array: Array, name: str = "constant") -> QTensor:
         """A constant of the lowering's own, in the real numbers' type."""

@@ -22,6 +22,8 @@ def _conv(context: NodeContext) -> None:
     window = resolve_window(context, weight_shape[2:], shape[2:])
     depthwise = group == channels and group > 1
     is_constant = context.array(1) is not None and (not context.has(2) or context.array(2) is not None)
+    if depthwise and weight_shape[0] != channels and any(each != 1 for each in (*window.strides, *window.dilations)):
+        raise DeclinedError("a depthwise Conv of several filters per channel is offered without strides and dilations")
     folded = None
     if rank == 4 and is_constant and not context.is_quantized:
         folded = fold_behind(context.lowering, context.node)
@@ -50,6 +52,9 @@ def _conv_transpose(context: NodeContext) -> None:
         raise DeclinedError("ConvTranspose is offered with explicit padding only")
     if any(d != 1 for d in window.dilations):
         raise DeclinedError("ConvTranspose with dilations is not offered by QNN")
+    beyond = context.attr("output_padding") or (0, 0)
+    if any(pad and stride > kernel for pad, stride, kernel in zip(beyond, window.strides, window.kernel, strict=True)):
+        raise DeclinedError("ConvTranspose pads its output wrongly where strides are longer than the kernel")
     weights = context.weight(1, (2, 3, 0, 1))
     parameters: dict[str, Any] = {
         "stride": np.array(window.strides, np.uint32),

@@ -11,14 +11,15 @@ from mace_hexagon.description import QTensor
 from mace_hexagon.lowering.context import DeclinedError, NodeContext, Order, activation_bounds
 from mace_hexagon.lowering.table import LOWERINGS
 
-HARD_SIGMOID, SOFTPLUS = 2, 7  # operations of ElementWiseNeuron
+HARD_SIGMOID = 2  # operation of ElementWiseNeuron
+MOST_SIGN_RANK = 4
+LEAST_EXPONENT = -20.0
 
 _UNARY = {
     "Relu": "Relu",
     "Sigmoid": "Sigmoid",
     "Tanh": "Tanh",
     "HardSwish": "HardSwish",
-    "Exp": "ElementWiseExp",
     "Log": "ElementWiseLog",
     "Sqrt": "ElementWiseSquareRoot",
     "Abs": "ElementWiseAbs",
@@ -51,10 +52,13 @@ _BINARY = {
 }
 
 _FLOATS = (DType.FLOAT32, DType.FLOAT16)
+_BYTES = (DType.UINT8, DType.INT8)
 
 
 def _unary(context: NodeContext) -> None:
     _require_float(context)
+    if context.node.op_type == "Sign" and len(context.shape()) > MOST_SIGN_RANK:
+        raise DeclinedError(f"Sign of more than {MOST_SIGN_RANK} dimensions does not compile for the HTP")
     order = context.order()
     context.emit(_UNARY[context.node.op_type], [context.x(0, order)], order)
 
@@ -116,7 +120,37 @@ def _hard_sigmoid(context: NodeContext) -> None:
 
 
 def _softplus(context: NodeContext) -> None:
-    _neuron(context, SOFTPLUS, beta=np.float32(1), threshold=np.float32(20))
+    """max(x, 0) + log(1 + exp(-|x|)): the library's own is wrong for numbers far below zero."""
+    _require_float(context)
+    if context.is_quantised:
+        raise DeclinedError("a quantised Softplus is not offered")
+    order = context.order()
+    x = context.x(0, order)
+    one = context.constant(np.array([1], context.dtype().numpy), "one")
+    distance = _temporary(context, "ElementWiseNeg", [_temporary(context, "ElementWiseAbs", [x])])
+    step = _temporary(context, "ElementWiseExp", [_bounded(context, distance)])
+    tail = _temporary(context, "ElementWiseLog", [_temporary(context, "ElementWiseAdd", [step, one])])
+    context.emit("ElementWiseAdd", [_temporary(context, "Relu", [x]), tail], order)
+
+
+def _exp(context: NodeContext) -> None:
+    _require_float(context)
+    order = context.order()
+    x = context.x(0, order)
+    context.emit("ElementWiseExp", [x if context.is_quantised else _bounded(context, x)], order)
+
+
+def _bounded(context: NodeContext, x: QTensor) -> QTensor:
+    """``x``, not below where exp is 0 in half precision: the library gives large numbers further down."""
+    least = context.constant(np.array([LEAST_EXPONENT], context.dtype().numpy), "least")
+    return _temporary(context, "ElementWiseMaximum", [x, least])
+
+
+def _temporary(context: NodeContext, operation: str, operands: list[QTensor]) -> QTensor:
+    """The result of one more operation, of the first operand's shape."""
+    result = context.temporary(operands[0].shape, operands[0], operation)
+    context.lowering.add(operation, operands, [result])
+    return result
 
 
 def _elu(context: NodeContext) -> None:
@@ -164,7 +198,9 @@ def _cast(context: NodeContext) -> None:
     source, target = context.dtype(), context.out_dtype()
     if DType.INT64 in (source, target) and not {source, target} <= {DType.INT64, DType.INT32}:
         raise DeclinedError("QNN does not cast to or from 64-bit integers but through 32 bits")
-    if target is DType.BOOL and source in _FLOATS:
+    if source in _BYTES and target in _FLOATS:
+        raise DeclinedError(f"QNN casts {source.label} to real numbers as if it were quantised")
+    if target is DType.BOOL and source in (*_FLOATS, DType.INT32):
         zero = context.constant(np.zeros(1, source.numpy), "zero")
         context.emit("ElementWiseNotEqual", [context.x(0, order), zero], order)
         return
@@ -208,6 +244,7 @@ LOWERINGS.add(
         **dict.fromkeys(_BINARY, _binary),
         "Where": _where,
         "Clip": _clip,
+        "Exp": _exp,
         "HardSigmoid": _hard_sigmoid,
         "Softplus": _softplus,
         "Elu": _elu,

@@ -88,6 +88,8 @@ def _slice(context: NodeContext) -> None:
     ranges = [(s, s + n * t, t) for s, n, t in zip(starts, out, steps, strict=True)]
     if any(step < 0 for step in steps):
         raise DeclinedError("Slice with a negative step is not offered on the HTP")
+    if context.dtype() is DType.INT64 and any(step != 1 for step in steps):
+        raise DeclinedError("Slice of 64-bit integers with steps does not compile for the HTP")
     laid = np.array([ranges[axis] for axis in order], np.int32)
     context.emit("StridedSlice", [context.x(0, order)], order, ranges=laid)
 

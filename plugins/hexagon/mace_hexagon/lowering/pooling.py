@@ -58,6 +58,8 @@ def _resize(context: NodeContext) -> None:
     transformation = context.attr("coordinate_transformation_mode", "half_pixel")
     if mode not in _INTERPOLATIONS or transformation not in _TRANSFORMATIONS:
         raise DeclinedError(f"Resize {mode} with {transformation} is not offered on the HTP")
+    if mode == "nearest" and transformation != "asymmetric" and context.attr("nearest_mode") == "floor":
+        raise DeclinedError(f"Resize with {transformation} and nearest_mode floor is computed wrongly by the library")
     if context.attr("antialias", 0) or context.attr("exclude_outside", 0):
         raise DeclinedError("Resize with antialias or exclude_outside is not offered on the HTP")
     if transformation == "pytorch_half_pixel" and any(a != b == 1 for a, b in zip(shape, out, strict=True)):

@@ -15,6 +15,9 @@ from mace_opencl.lowering.registry import OPERATORS, Operator
 
 
 def _reason(view: GraphView, node: Node) -> str | None:
+    for value in node.inputs[:2]:
+        if value is not None and 0 in view.shape(value):
+            return f"'{value.name}' has no elements, and no kernel multiplies empty matrices"
     return dtype_reason(view, node, FLOAT)
 
 
