@@ -35,14 +35,14 @@ def build_vendor(folder: Path) -> Path:
 
 
 def write_model(path: Path) -> None:
-    """MatMul, Erf, Add, Relu, Softmax: some for the accelerator, some not, alternating."""
+    """MatMul, Erf, Add, Relu, LogSoftmax: some for the accelerator, some not, alternating."""
     rng = np.random.default_rng(0)
     nodes = [
         helper.make_node("MatMul", ["x", "w"], ["a"], name="project"),
         helper.make_node("Erf", ["a"], ["b"], name="bend"),
         helper.make_node("Add", ["b", "a"], ["c"], name="residual"),
         helper.make_node("Relu", ["c"], ["d"], name="rectify"),
-        helper.make_node("Softmax", ["d"], ["y"], name="normalize"),
+        helper.make_node("LogSoftmax", ["d"], ["y"], name="normalize"),
     ]
     weights = numpy_helper.from_array(rng.uniform(-1, 1, (6, 9)).astype(np.float32), "w")
     inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 6])]
