@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mace_core.graph import Graph
-from mace_core.scheduler.reference import ReferenceBackend
+from mace_core.scheduler.host.reference import ReferenceBackend
 from mace_core.testing.cases import Case
 from mace_core.testing.runner import run_once, view_of
 

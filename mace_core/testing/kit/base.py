@@ -86,6 +86,7 @@ class KitBase:
         pytest.skip("the declaration claims no case of one input whose result can be fed to it again")
 
     def compiled_case(self, backend: Backend) -> tuple[Case, CompiledSubgraph]:
+        """The first case that the declaration claims, and its compiled subgraph."""
         case = self.some_case()
         (compiled,) = backend.compile([view_of(case.graph(), case.feeds())])
         return case, compiled
