@@ -480,7 +480,8 @@ def backend(provider: AcmeProvider, device: Device) -> Iterator[Backend]:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: Patch) -> None:
     """A check that hangs is given up on sooner than a vendor's."""
-    monkeypatch.setattr("mace_core.testing.kit.waiting.PATIENCE_SECONDS", 5.0)
+    monkeypatch.setattr("mace_core.testing.kit.waiting.PATIENCE_SECONDS", 2.0)
+    monkeypatch.setattr("mace_core.testing.kit.stopping.ATTEMPTS", 4)
 
 
 def put_to(check: str, provider: AcmeProvider, device: Device, backend: Backend) -> None:

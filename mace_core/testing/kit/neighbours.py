@@ -30,7 +30,7 @@ READERS: tuple[str, ...] = (
 
 FEW = 2
 QUICK_PATTERNS = 24
-"""So many graphs of each operator belong to the quick tier: all ways to be read, by two readers."""
+"""So many graphs of each operator of `FUSING` belong to the quick tier: all ways to be read, by two readers."""
 
 MOST = 8
 SMALLEST_SIZE = 4
@@ -106,7 +106,7 @@ def neighbours_of(backend: Backend, op_type: str, declaration: Declaration) -> l
             case.feeds(),
             partial(_expected, pattern, right),
             {"result": pattern.name},
-            is_combined=place >= QUICK_PATTERNS,
+            is_combined=op_type not in FUSING or place >= QUICK_PATTERNS,
         )
         for place, pattern in enumerate(patterns(chosen, has))
     ]
