@@ -3,4 +3,4 @@
 It stands for what a silicon vendor would publish: it imports nothing but the public names of ``mace_core``.
 """
 
-__version__ = "1.3.0"
+__version__ = "1.2.0"
