@@ -51,6 +51,9 @@ _BINARY = {
     "Or": "ElementWiseOr",
 }
 
+_ACTIVATIONS = frozenset(
+    ("Relu", "Clip", "Sigmoid", "Tanh", "HardSwish", "HardSigmoid", "LeakyRelu", "Elu", "Gelu", "Softplus", "PRelu")
+)
 _FLOATS = (DType.FLOAT32, DType.FLOAT16)
 _BYTES = (DType.UINT8, DType.INT8)
 
@@ -68,6 +71,8 @@ def _binary(context: NodeContext) -> None:
         raise DeclinedError(f"{context.node.op_type} of other than two operands is not offered by QNN")
     if context.dtype() is DType.INT64:
         raise DeclinedError("QNN does not compute with 64-bit integers")
+    if _joins_activations(context):
+        raise DeclinedError("the library crashes where it joins two activations of one value")
     if context.node.op_type == "Pow" and context.array(1) is not None:
         exponent = context.array(1)
         assert exponent is not None
@@ -75,6 +80,17 @@ def _binary(context: NodeContext) -> None:
             return
     order, (left, right) = broadcast(context, (0, 1))
     context.emit(_BINARY[context.node.op_type], [left, right], order)
+
+
+def _joins_activations(context: NodeContext) -> bool:
+    """Whether both operands are activations of the same value (seen with Relu and Clip, HardSwish and HardSigmoid)."""
+    producers = [context.operand(index).producer for index in (0, 1)]
+    if any(producer is None or producer.op_type not in _ACTIVATIONS for producer in producers):
+        return False
+    left, right = producers
+    assert left is not None
+    assert right is not None
+    return left is not right and left.inputs[0] is right.inputs[0]
 
 
 def _power(context: NodeContext, exponent: float) -> bool:
