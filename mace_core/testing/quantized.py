@@ -1,4 +1,4 @@
-"""Operators between DequantizeLinear and QuantizeLinear: how quantised models say that they are to be computed."""
+"""Operators between DequantizeLinear and QuantizeLinear: how quantized models say that they are to be computed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Build: TypeAlias = Callable[["Cluster", Value, Mapping[str, Any]], Value]
 
 @dataclass
 class Cluster:
-    """A graph of quantised inputs and outputs, built from the inputs on."""
+    """A graph of quantized inputs and outputs, built from the inputs on."""
 
     graph: Graph
     dtype: str
@@ -43,7 +43,7 @@ class Cluster:
         return result
 
     def fed(self, shape: Sequence[int], scale: float, zero: int, seed: int) -> Value:
-        """A dequantised input."""
+        """A dequantized input."""
         array = values(shape, self.dtype, seed)
         value = Value(f"x{len(self.graph.inputs)}", TensorType(DType.from_numpy(array.dtype), array.shape))
         self.graph.inputs.append(value)
@@ -51,7 +51,7 @@ class Cluster:
         return self.dequantized(value, np.array(scale, np.float32), np.array(zero, self.dtype))
 
     def weights(self, shape: Sequence[int], axis: int | None, dtype: str, seed: int) -> Value:
-        """Dequantised weights, with one scale or one for each element of ``axis``."""
+        """Dequantized weights, with one scale or one for each element of ``axis``."""
         array = values(shape, dtype, seed)
         scale = np.array(0.01, np.float32) if axis is None else np.linspace(0.004, 0.02, shape[axis], dtype=np.float32)
         zero = np.zeros(scale.shape, dtype) if dtype == "int8" else np.full(scale.shape, 119, dtype)
@@ -59,7 +59,7 @@ class Cluster:
         return self.dequantized(self.constant(array), scale, zero, **attributes)
 
     def bias(self, count: int, seed: int) -> Value:
-        """A dequantised bias in whole numbers of 32 bits."""
+        """A dequantized bias in whole numbers of 32 bits."""
         numbers = np.random.default_rng(seed).integers(-3000, 3000, count).astype(np.int32)
         return self.dequantized(self.constant(numbers), np.array(0.0005, np.float32), np.array(0, np.int32))
 
@@ -114,7 +114,7 @@ BUILDS: Mapping[str, tuple[Build, tuple[int, ...]]] = {
     **{op: (partial(_unary, op), (2, 4, 6, 7)) for op in ("Relu", "Sigmoid", "GlobalAveragePool", "Softmax")},
     **{op: (partial(_pool, op), (2, 4, 6, 7)) for op in ("MaxPool", "AveragePool")},
 }
-"""Operator -> what builds it behind its dequantised input, and the input's shape."""
+"""Operator -> what builds it behind its dequantized input, and the input's shape."""
 
 WEIGHTED = ("Conv", "MatMul", "Gemm")
 
@@ -143,7 +143,7 @@ def quantized_clusters() -> dict[str, tuple[Trial, ...]]:
 def _trial(
     op_type: str, build: Build, shape: tuple[int, ...], row: Mapping[str, Any], different: Mapping[str, Any]
 ) -> Trial:
-    graph = Graph(f"quantised {op_type}")
+    graph = Graph(f"quantized {op_type}")
     graph.opset_imports = {"": OPSET}
     made = Cluster(graph, row["dtype"])
     low = -128 if row["dtype"] == "int8" else 0
@@ -156,7 +156,7 @@ def _trial(
         graph.outputs.append(made.quantized(made.node("Relu", [result]), 0.04, low + 7))
     words = ", ".join(f"{name}={value}" for name, value in different.items()) or "plain"
     return Trial(
-        f"quantised {op_type} with {words}",
+        f"quantized {op_type} with {words}",
         op_type,
         graph,
         made.feeds,

@@ -574,13 +574,13 @@ KERNELS: list[Mutation] = [
         words="scales=channel",
     ),
     Mutation(
-        "quantised Conv takes the first filter's scale",
+        "quantized Conv takes the first filter's scale",
         "Conv",
         told("DequantizeLinear", of_the_first_channel),
         "clusters",
         "per channel=True",
     ),
-    Mutation("quantised Add ignores the zero points", "Add", told("DequantizeLinear", without_zero), "clusters"),
+    Mutation("quantized Add ignores the zero points", "Add", told("DequantizeLinear", without_zero), "clusters"),
     Mutation(
         "a fused Conv is forgotten where its result is read outside", "Conv", fuses_outputs, "neighbours", "outside"
     ),

@@ -22,7 +22,7 @@ FEWEST_COMPARED = 2400
 
 
 def onnxruntime_outputs(case: Case) -> list[np.ndarray] | None:
-    """What onnxruntime computes, unoptimised; None where it has no kernel."""
+    """What onnxruntime computes, unoptimized; None where it has no kernel."""
     proto = to_onnx(case.graph())
     proto.ir_version = min(proto.ir_version, 10)
     options = onnxruntime.SessionOptions()

@@ -35,7 +35,7 @@ class AcmeStream(Stream):
     """An in-order queue served by one thread.
 
     What fails takes with it whatever is queued behind it, since that may read what was not written; the queue works
-    again once somebody has synchronised it and so been told.
+    again once somebody has synchronized it and so been told.
     """
 
     def __init__(self, name: str) -> None:

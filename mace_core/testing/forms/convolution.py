@@ -152,7 +152,7 @@ def transposed_convolutions(op_type: str) -> Iterator[Case]:
 
 @forms_of("QLinearConv", "ConvInteger")
 def whole_convolutions(op_type: str) -> Iterator[Case]:
-    """Convolutions of quantised numbers, with zero points that are not zero and scales per channel."""
+    """Convolutions of quantized numbers, with zero points that are not zero and scales per channel."""
     choices = rows(
         x=("uint8", "int8"),
         w=("uint8", "int8"),

@@ -1,4 +1,4 @@
-"""Normalisation: over the batch's statistics, over instances, groups, layers and channels."""
+"""Normalization: over the batch's statistics, over instances, groups, layers and channels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Conversion to and from quantised numbers: types, zero points, scales per tensor and per channel of any axis."""
+"""Conversion to and from quantized numbers: types, zero points, scales per tensor and per channel of any axis."""
 
 from __future__ import annotations
 

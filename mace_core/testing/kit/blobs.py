@@ -34,10 +34,10 @@ class BlobChecks(KitBase):
         view = view_of(case.graph(), case.feeds())
         blob = backend.serialize([compiled])
         if not self.declaration.serializes:
-            assert blob is None, "the backend serialises, but the declaration says it does not"
+            assert blob is None, "the backend serializes, but the declaration says it does not"
             compiled.close()
             return
-        assert blob, "the declaration says that the backend serialises"
+        assert blob, "the declaration says that the backend serializes"
         expected = run_once(backend, view, compiled, case.feeds())
         compiled.close()
         (restored,) = backend.deserialize(blob, [view])
@@ -64,7 +64,7 @@ class BlobChecks(KitBase):
         blob = b"".join(bytes(part) for part in backend.serialize_parts(compiled) or ())
         for item in compiled:
             item.close()
-        assert blob, "the declaration says that the backend serialises"
+        assert blob, "the declaration says that the backend serializes"
         other = provider.open(device, self.declaration.options)
         for opened, where in ((backend, "where it was made"), (other, "on a device opened anew")):
             restored = opened.deserialize_view(memoryview(blob), [view for *_, view in stored])

@@ -132,7 +132,7 @@ class QueueChecks(KitBase):
             gate.open()
             work.finish("enqueue")
             synchronized.finish("synchronize")
-            assert events[0].is_done, f"{run.op_type}: an event is not done although its queue was synchronised"
+            assert events[0].is_done, f"{run.op_type}: an event is not done although its queue was synchronized"
             assert run.is_right(), f"{run.op_type}: synchronize came back before the results were there"
 
     def test_events_and_queues_tell_of_failures(self, backend: Backend) -> None:

@@ -1,4 +1,4 @@
-"""Matrix products, softmax and normalisation."""
+"""Matrix products, softmax and normalization."""
 
 from __future__ import annotations
 

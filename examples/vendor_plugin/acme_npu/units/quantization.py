@@ -20,7 +20,7 @@ def conversion_node(view: GraphView, node: Node) -> Lowered:
     result = node.outputs[0]
     kind = view.tensor_type(x if node.op_type == "DequantizeLinear" or result is None else result)
     if kind is None or kind.dtype not in RANGES:
-        raise DeclinedError("the ACME NPU quantises to int8 and uint8 alone")
+        raise DeclinedError("the ACME NPU quantizes to int8 and uint8 alone")
     if scale is None or scale.dtype != np.float32 or scale.ndim > 1:
         raise DeclinedError("scales must be float32, one or one per channel")
     zero = fixed(view, node, 2)
