@@ -582,20 +582,20 @@ KERNELS: list[Mutation] = [
     ),
     Mutation("quantized Add ignores the zero points", "Add", told("DequantizeLinear", without_zero), "clusters"),
     Mutation(
-        "a fused Conv is forgotten where its result is read outside", "Conv", fuses_outputs, "neighbours", "outside"
+        "a fused Conv is forgotten where its result is read outside", "Conv", fuses_outputs, "neighbors", "outside"
     ),
     Mutation(
         "a fused Conv is forgotten where its result is read twice",
         "Conv",
         fuses_read_twice,
-        "neighbours",
+        "neighbors",
         "twice|and by|then",
     ),
     Mutation(
         "Add of a value and itself reads one operand",
         "Add",
         computes("Add", lambda a, b: a if a is b or np.shares_memory(a, b) else np.add(a, b)),
-        "neighbours",
+        "neighbors",
         "itself|twice",
     ),
 ]

@@ -28,7 +28,7 @@ class Kit(ProviderConformance):
 
 CHECKS = {
     "forms": Kit().test_every_form_of_an_operator_is_right_or_declined,
-    "neighbours": Kit().test_a_result_is_right_whoever_reads_it,
+    "neighbors": Kit().test_a_result_is_right_whoever_reads_it,
     "clusters": Kit().test_quantized_clusters_are_right_or_declined,
 }
 

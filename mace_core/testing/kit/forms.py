@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from mace_core.provider import Backend
 from mace_core.testing.forms import operator_forms
 from mace_core.testing.kit.base import KitBase
-from mace_core.testing.kit.neighbours import neighbours_of
+from mace_core.testing.kit.neighbors import neighbors_of
 from mace_core.testing.kit.trial import Trial, judged, trial_of
 from mace_core.testing.kit_names import TALLY
 from mace_core.testing.quantized import quantized_clusters
@@ -32,7 +32,7 @@ class FormChecks(KitBase):
     ) -> None:
         """Results that are read twice, by the same node, by several, or outside the subgraph as well: what fuses an
         operator with the one that follows may not forget the others."""
-        trials = neighbours_of(backend, form_operator, self.declaration)
+        trials = neighbors_of(backend, form_operator, self.declaration)
         self.settle(backend, of_tier(trials, tier), form_operator, record_property)
 
     def test_quantized_clusters_are_right_or_declined(

@@ -138,8 +138,8 @@ def _hard_sigmoid(context: NodeContext) -> None:
 def _softplus(context: NodeContext) -> None:
     """max(x, 0) + log(1 + exp(-|x|)): the library's own is wrong for numbers far below zero."""
     _require_float(context)
-    if context.is_quantised:
-        raise DeclinedError("a quantised Softplus is not offered")
+    if context.is_quantized:
+        raise DeclinedError("a quantized Softplus is not offered")
     order = context.order()
     x = context.x(0, order)
     one = context.constant(np.array([1], context.dtype().numpy), "one")
@@ -153,7 +153,7 @@ def _exp(context: NodeContext) -> None:
     _require_float(context)
     order = context.order()
     x = context.x(0, order)
-    context.emit("ElementWiseExp", [x if context.is_quantised else _bounded(context, x)], order)
+    context.emit("ElementWiseExp", [x if context.is_quantized else _bounded(context, x)], order)
 
 
 def _bounded(context: NodeContext, x: QTensor) -> QTensor:
@@ -215,7 +215,7 @@ def _cast(context: NodeContext) -> None:
     if DType.INT64 in (source, target) and not {source, target} <= {DType.INT64, DType.INT32}:
         raise DeclinedError("QNN does not cast to or from 64-bit integers but through 32 bits")
     if source in _BYTES and target in _FLOATS:
-        raise DeclinedError(f"QNN casts {source.label} to real numbers as if it were quantised")
+        raise DeclinedError(f"QNN casts {source.label} to real numbers as if it were quantized")
     if target is DType.BOOL and source in (*_FLOATS, DType.INT32):
         zero = context.constant(np.zeros(1, source.numpy), "zero")
         context.emit("ElementWiseNotEqual", [context.x(0, order), zero], order)

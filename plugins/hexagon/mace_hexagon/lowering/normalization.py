@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import numpy as np
 
-from mace_core.graph import Value
+from mace_core.graph import node_encoding
 from mace_core.tensor import DType
-from mace_hexagon.clusters import encoding_of
 from mace_hexagon.lowering.context import NHWC, DeclinedError, NodeContext, Order
 from mace_hexagon.lowering.table import LOWERINGS
 
@@ -19,8 +16,8 @@ def _softmax(context: NodeContext) -> None:
     axis = int(context.attr("axis", 1 if old else -1)) % rank
     if old and axis != rank - 1:
         raise DeclinedError("Softmax over several axes (before opset 13) is not offered")
-    if context.is_quantised and not _is_of_probabilities(context):
-        raise DeclinedError("a quantised Softmax is offered with results in steps of 1/256 from 0 on only")
+    if context.is_quantized and not _is_of_probabilities(context):
+        raise DeclinedError("a quantized Softmax is offered with results in steps of 1/256 from 0 on only")
     if context.node.op_type == "LogSoftmax" and context.shape()[axis] == 1:
         raise DeclinedError("LogSoftmax of a single element is computed wrongly by the library")
     order = context.order()
@@ -36,7 +33,7 @@ def _is_of_probabilities(context: NodeContext) -> bool:
     if cluster is None or cluster.activation is not None or context.node.op_type != "Softmax":
         return False
     quantizer = cluster.quantizers[0]
-    found = encoding_of(context.lowering.view, quantizer, cast(Value, quantizer.outputs[0]))
+    found = node_encoding(context.lowering.view, quantizer)
     if found is None or found.scale.size != 1 or found.dtype not in (DType.UINT8, DType.INT8):
         return False
     lowest = 0 if found.dtype is DType.UINT8 else -128

@@ -20,7 +20,7 @@ from mace_core.testing.kit.trial import Trial
 from mace_core.testing.runner import view_of
 
 FUSING = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Mul", "BatchNormalization", "QLinearConv"})
-"""Operators that are often fused with what follows: all neighbours are tried, with others only some."""
+"""Operators that are often fused with what follows: all neighbors are tried, with others only some."""
 
 READERS: tuple[str, ...] = (
     *("Relu", "Clip", "Sigmoid", "LeakyRelu", "Tanh", "HardSwish", "HardSigmoid", "Elu", "Neg", "Abs", "Exp", "Sqrt"),
@@ -82,7 +82,7 @@ def patterns(readers: Sequence[str], has: Mapping[str, bool]) -> Iterator[Patter
             yield Pattern(f"read by {binary} twice", (Step(binary, (0, 0)),), (1,))
 
 
-def neighbours_of(backend: Backend, op_type: str, declaration: Declaration) -> list[Trial]:
+def neighbors_of(backend: Backend, op_type: str, declaration: Declaration) -> list[Trial]:
     """The operator in a form that the backend claims, with whatever it claims to follow; [] where it claims none."""
     case = _representative(backend, op_type)
     if case is None:
