@@ -301,5 +301,5 @@ def test_probe_and_open_are_never_called_twice_at_once() -> None:
 def test_words_of_errors() -> None:
     assert describe_error(ValueError("two\nlines")) == "ValueError: two lines"
     assert describe_error(KeyError()) == "KeyError"
-    assert "cannot be had" in describe_error(UnspeakableError())
-    assert "cannot be had" in describe_error(Deadly())
+    assert "cannot be shown" in describe_error(UnspeakableError())
+    assert "cannot be shown" in describe_error(Deadly())
