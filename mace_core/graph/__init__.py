@@ -7,5 +7,18 @@ from mace_core.graph.attribute import Attribute, AttributeKind
 from mace_core.graph.encodings import node_encoding
 from mace_core.graph.graph import Graph, Node, Value
 from mace_core.graph.view import GraphView
+from mace_core.graph.windows import Window, sliding_window, stated_pads, transposed_window
 
-__all__ = ["Attribute", "AttributeKind", "Graph", "GraphView", "Node", "Value", "node_encoding"]
+__all__ = [
+    "Attribute",
+    "AttributeKind",
+    "Graph",
+    "GraphView",
+    "Node",
+    "Value",
+    "Window",
+    "node_encoding",
+    "sliding_window",
+    "stated_pads",
+    "transposed_window",
+]

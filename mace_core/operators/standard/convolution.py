@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mace_core.graph import stated_pads
 from mace_core.operators.checks import expect, expect_one, expect_rank, require
 from mace_core.operators.context import Ints, NodeContext, ShapeMismatchError
 from mace_core.operators.registry import agreement, shape_function
@@ -71,15 +72,14 @@ def _transposed_sizes(ctx: NodeContext, spatial: Ints, kernel: Ints) -> Ints:
     explicit = ctx.attr("output_shape")
     if explicit:
         return tuple(explicit)[-rank:]
-    strides, dilations, pads = window_attributes(ctx, rank)
+    strides, dilations, _ = window_attributes(ctx, rank)
+    stated = stated_pads(ctx.node, rank)
+    if stated is None:
+        return tuple(size * stride for size, stride in zip(spatial, strides, strict=True))
     extra = tuple(ctx.attr("output_padding") or (0,) * rank)
-    auto_pad = ctx.attr("auto_pad", "NOTSET")
     result: list[int] = []
     for axis in range(rank):
-        if auto_pad in ("SAME_UPPER", "SAME_LOWER"):
-            result.append(spatial[axis] * strides[axis])
-            continue
-        removed = 0 if auto_pad == "VALID" else pads[axis] + pads[rank + axis]
+        removed = stated[0][axis] + stated[1][axis]
         extent = (kernel[axis] - 1) * dilations[axis] + 1
         size = strides[axis] * (spatial[axis] - 1) + extra[axis] + extent - removed
         if size < 0:

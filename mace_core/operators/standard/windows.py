@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mace_core.graph import stated_pads
 from mace_core.operators.context import Ints, NodeContext, ShapeMismatchError
 
 
@@ -24,16 +25,15 @@ def window_outputs(ctx: NodeContext, spatial: Ints, kernel: Ints, *, ceil_mode: 
         raise ShapeMismatchError(f"the kernel {list(kernel)} must be positive")
     if len(kernel) != rank:
         raise ShapeMismatchError(f"a kernel of {len(kernel)} axes does not fit {rank} spatial axes")
-    strides, dilations, pads = window_attributes(ctx, rank)
-    auto_pad = ctx.attr("auto_pad", "NOTSET")
+    strides, dilations, _ = window_attributes(ctx, rank)
+    stated = stated_pads(ctx.node, rank)
+    if stated is None:
+        return tuple(-(-size // stride) for size, stride in zip(spatial, strides, strict=True))
     result: list[int] = []
     for axis in range(rank):
         stride = strides[axis]
-        if auto_pad in ("SAME_UPPER", "SAME_LOWER"):
-            result.append(-(-spatial[axis] // stride))
-            continue
         extent = (kernel[axis] - 1) * dilations[axis] + 1
-        before, after = (0, 0) if auto_pad == "VALID" else (pads[axis], pads[rank + axis])
+        before, after = stated[0][axis], stated[1][axis]
         steps = spatial[axis] + before + after - extent
         if spatial[axis] == 0 and steps // stride == -1:
             result.append(0)  # a window of one element finds no place in nothing

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from mace_core.graph import GraphView, Node
+from mace_core.graph import GraphView, Node, sliding_window
 
 Array: TypeAlias = npt.NDArray[Any]
 Inputs: TypeAlias = Sequence[Any]
@@ -175,12 +175,11 @@ def _max_pool(view: GraphView, node: Node, function: NodeFunction) -> NodeFuncti
     results = wanted.concrete_shape[2:]
     rank = len(results)
     taps = node.attr("kernel_shape")
-    strides, dilations = (node.attr(name) or (1,) * rank for name in ("strides", "dilations"))
 
     def compute(inputs: Inputs) -> Sequence[Any]:
         data = np.asarray(inputs[0])
         batch, channels, *sizes = data.shape
-        begins = _begins(node, sizes, results, [(k - 1) * d + 1 for k, d in zip(taps, dilations, strict=True)], strides)
+        window = sliding_window(node, sizes, taps)
         order = range(rank) if node.attr("storage_order", 0) == 0 else range(rank - 1, -1, -1)
         steps = [0] * rank
         step = 1
@@ -191,7 +190,9 @@ def _max_pool(view: GraphView, node: Node, function: NodeFunction) -> NodeFuncti
         for tap in np.ndindex(*taps):
             at = [
                 np.arange(count) * stride - begin + offset * dilation
-                for count, stride, begin, offset, dilation in zip(results, strides, begins, tap, dilations, strict=True)
+                for count, stride, begin, offset, dilation in zip(
+                    results, window.strides, window.begins, tap, window.dilations, strict=True
+                )
             ]
             is_inside = np.ones(results, bool)
             for axis, (place, size) in enumerate(zip(at, sizes, strict=True)):
@@ -210,22 +211,6 @@ def _max_pool(view: GraphView, node: Node, function: NodeFunction) -> NodeFuncti
         ]
 
     return compute
-
-
-def _begins(
-    node: Node, sizes: Sequence[int], results: Sequence[int], spans: Sequence[int], strides: Sequence[int]
-) -> list[int]:
-    """Elements padded before the first, along each spatial axis."""
-    mode = node.attr("auto_pad", "NOTSET")
-    if mode == "NOTSET":
-        return list((node.attr("pads") or (0,) * 2 * len(sizes))[: len(sizes)])
-    if mode == "VALID":
-        return [0] * len(sizes)
-    totals = [
-        max((count - 1) * stride + span - size, 0)
-        for count, stride, span, size in zip(results, strides, spans, sizes, strict=True)
-    ]
-    return [total // 2 if mode == "SAME_UPPER" else -(-total // 2) for total in totals]
 
 
 @_mends("GlobalMaxPool")

@@ -6,8 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from mace_core.graph import Node
-from mace_cpu.shared.windows import front_of, window_pads
+from mace_core.graph import Node, sliding_window, transposed_window
 
 Dims = tuple[int, ...]
 
@@ -83,15 +82,12 @@ class Geometry:
 
 def conv_geometry(node: Node, x: Sequence[int], w: Sequence[int], y: Sequence[int]) -> Geometry:
     """The geometry of a Conv from the shapes of input (N, C, ...), weights (O, C / groups, ...) and output."""
-    rank = len(x) - 2
-    strides = _attribute(node, "strides", rank)
-    dilations = _attribute(node, "dilations", rank)
     image, kernel, output = tuple(x[2:]), tuple(w[2:]), tuple(y[2:])
-    pads = tuple(window_pads(node, image, output, kernel, strides, dilations)[0])
+    window = sliding_window(node, image, kernel)
     # the step to a window that is not there, and to a tap that is not there, say nothing: no code is made for them
-    strides = tuple(1 if o == 1 else s for o, s in zip(output, strides, strict=True))
-    dilations = tuple(1 if k == 1 else d for k, d in zip(kernel, dilations, strict=True))
-    return Geometry(x[0], x[1], w[0], node.attr("group", 1), image, kernel, output, strides, dilations, pads)
+    strides = tuple(1 if o == 1 else s for o, s in zip(output, window.strides, strict=True))
+    dilations = tuple(1 if k == 1 else d for k, d in zip(kernel, window.dilations, strict=True))
+    return Geometry(x[0], x[1], w[0], node.attr("group", 1), image, kernel, output, strides, dilations, window.begins)
 
 
 def transpose_geometry(node: Node, x: Sequence[int], w: Sequence[int], y: Sequence[int]) -> Geometry:
@@ -100,26 +96,9 @@ def transpose_geometry(node: Node, x: Sequence[int], w: Sequence[int], y: Sequen
     ``image`` is its input, ``output`` its result, ``pads`` what is cut off before the result:
     ``result[i * stride + k * dilation - pad] += image[i] * weight[k]``.
     """
-    rank = len(x) - 2
-    strides = _attribute(node, "strides", rank)
-    dilations = _attribute(node, "dilations", rank)
     image, kernel, output = tuple(x[2:]), tuple(w[2:]), tuple(y[2:])
-    extra = node.attr("output_padding", None) or (0,) * rank
-    auto_pad = node.attr("auto_pad", "NOTSET")
+    window = transposed_window(node, image, output, kernel)
     groups = node.attr("group", 1)
-    if auto_pad == "VALID":
-        pads: Dims = (0,) * rank
-    elif auto_pad == "NOTSET" and not node.attr("output_shape", None):
-        pads = tuple(node.attr("pads", None) or (0,) * 2 * rank)[:rank]
-    else:
-        # the size of the result is given; what is too much is cut off at both ends, the odd one as ``auto_pad`` says
-        total = (
-            s * (i - 1) + e + (k - 1) * d + 1 - o
-            for i, k, o, s, d, e in zip(image, kernel, output, strides, dilations, extra, strict=True)
-        )
-        pads = tuple(front_of(auto_pad, max(t, 0)) for t in total)
-    return Geometry(x[0], x[1], w[1] * groups, groups, image, kernel, output, strides, dilations, pads)
-
-
-def _attribute(node: Node, name: str, rank: int) -> Dims:
-    return tuple(node.attr(name, None) or (1,) * rank)
+    return Geometry(
+        x[0], x[1], w[1] * groups, groups, image, kernel, output, window.strides, window.dilations, window.begins
+    )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mace_core.graph import GraphView, Node
+from mace_core.graph import GraphView, Node, sliding_window
 from mace_core.native.kernel_words import WordLayout
 from mace_core.native.numba_kernel import numba_source
 from mace_core.native.source import KernelSource
@@ -23,7 +23,6 @@ from mace_cpu.shared.parts.steps import Word
 from mace_cpu.shared.pixels.reduce import emit_blocked_pixels
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import lowers
-from mace_cpu.shared.windows import window_pads
 
 KERNELS = "mace_cpu.pooling.kernels"
 FLOATS = frozenset({DType.FLOAT32, DType.FLOAT64})
@@ -92,10 +91,7 @@ def windows_of(node: Node, source: Sequence[int], target: Sequence[int]) -> Wind
     """Geometry of a pooling node from its attributes and the shapes (N, C, *spatial) of its input and output."""
     sizes, results = source[2:], target[2:]
     rank = len(sizes)
-    taps = [int(k) for k in node.attr("kernel_shape")]
-    strides = [int(s) for s in node.attr("strides", (1,) * rank)]
-    dilations = [int(d) for d in node.attr("dilations", (1,) * rank)]
-    begins, ends = window_pads(node, sizes, results, taps, strides, dilations)
+    window = sliding_window(node, sizes, node.attr("kernel_shape"))
 
     def padded(values: Sequence[int], filler: int) -> tuple[int, ...]:
         return (filler,) * (MOST_SPATIAL_AXES - rank) + tuple(values)
@@ -103,11 +99,11 @@ def windows_of(node: Node, source: Sequence[int], target: Sequence[int]) -> Wind
     return Windows(
         padded(sizes, 1),
         padded(results, 1),
-        padded(taps, 1),
-        padded(strides, 1),
-        padded(begins, 0),
-        padded(dilations, 1),
-        padded(ends, 0),
+        padded(window.kernel, 1),
+        padded(window.strides, 1),
+        padded(window.begins, 0),
+        padded(window.dilations, 1),
+        padded(window.ends, 0),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mace_core.graph import GraphView, Node, Value
+from mace_core.graph import GraphView, Node, Value, sliding_window
 from mace_core.native.numba_kernel import numba_source
 from mace_core.tensor import DType
 from mace_cpu.quantized.lower_whole import (
@@ -25,7 +25,6 @@ from mace_cpu.shared.nodes import even_rows, need, normal_axis
 from mace_cpu.shared.parts.buffers import Buf
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import lowers
-from mace_cpu.shared.windows import window_pads
 
 KERNELS = "mace_cpu.quantized.kernels"
 BYTES = frozenset({DType.INT8, DType.UINT8})
@@ -310,10 +309,7 @@ def _emit_conv(
         program.facts.shape(need(node.output(0))),
     )
     rank = len(shape) - 2
-    kernel = list(weights[2:])
-    strides = [int(i) for i in node.attr("strides", (1,) * rank)]
-    dilations = [int(i) for i in node.attr("dilations", (1,) * rank)]
-    begins = window_pads(node, shape[2:], results[2:], kernel, strides, dilations)[0]
+    window = sliding_window(node, shape[2:], weights[2:])
     x_zero, w_zeros = zeros
     fill = [1] * (3 - rank)
     program.steps.emit(
@@ -332,10 +328,10 @@ def _emit_conv(
             "groups": int(node.attr("group", 1)),
             "sizes": [*fill, *shape[2:]],
             "results": [*fill, *results[2:]],
-            "kernel": [*fill, *kernel],
-            "strides": [*fill, *strides],
-            "dilations": [*fill, *dilations],
-            "pads": [*([0] * len(fill)), *begins],
+            "kernel": [*fill, *window.kernel],
+            "strides": [*fill, *window.strides],
+            "dilations": [*fill, *window.dilations],
+            "pads": [*([0] * len(fill)), *window.begins],
         },
         extent=results[0] * results[1],
         work=math.prod(results) * math.prod(weights[1:]),

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mace_core.graph import GraphView, Node
+from mace_core.graph import GraphView, Node, sliding_window, transposed_window
 from mace_opencl.kernels.convolution import direct_kernel, patches_operand, transposed_kernel
 from mace_opencl.kernels.copy import LOCAL
 from mace_opencl.kernels.gemm import choose_tile, gemm_kernel, strided_operand
@@ -44,17 +44,6 @@ class Geometry:
         return self.result[0] * self.result[1]
 
 
-def same_pads(
-    node: Node, size: Sequence[int], result: Sequence[int], window: Sequence[int], strides: Sequence[int]
-) -> list[int]:
-    """Padding before each axis for ``auto_pad`` SAME_UPPER or SAME_LOWER."""
-    pads = []
-    for axis, extent in enumerate(size):
-        total = max((result[axis] - 1) * strides[axis] + window[axis] - extent, 0)
-        pads.append(total // 2 if node.attr("auto_pad") == "SAME_UPPER" else total - total // 2)
-    return pads
-
-
 def _pair(values: Sequence[int], fill: int) -> tuple[int, int]:
     return (fill, values[0]) if len(values) == 1 else (values[0], values[1])
 
@@ -66,18 +55,10 @@ def geometry(view: GraphView, node: Node) -> Geometry:
     assert w is not None
     assert y is not None
     size, weights, result = view.shape(x), view.shape(w), view.shape(y)
-    rank = len(size) - 2
-    kernel = weights[2:]
-    strides = tuple(node.attr("strides", (1,) * rank))
-    dilations = tuple(node.attr("dilations", (1,) * rank))
-    window = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
-    auto = node.attr("auto_pad", "NOTSET")
     if node.op_type == "ConvTranspose":
-        pads = _transposed_pads(node, size[2:], result[2:], window, strides)
-    elif auto in ("SAME_UPPER", "SAME_LOWER"):
-        pads = same_pads(node, size[2:], result[2:], window, strides)
+        window = transposed_window(node, size[2:], result[2:], weights[2:])
     else:
-        pads = [0] * rank if auto == "VALID" else list(node.attr("pads", (0,) * (2 * rank)))[:rank]
+        window = sliding_window(node, size[2:], weights[2:])
     return Geometry(
         batch=size[0],
         channels=size[1],
@@ -85,27 +66,11 @@ def geometry(view: GraphView, node: Node) -> Geometry:
         groups=node.attr("group", 1),
         size=_pair(size[2:], 1),
         result=_pair(result[2:], 1),
-        kernel=_pair(kernel, 1),
-        strides=_pair(strides, 1),
-        dilations=_pair(dilations, 1),
-        pads=_pair(pads, 0),
+        kernel=_pair(window.kernel, 1),
+        strides=_pair(window.strides, 1),
+        dilations=_pair(window.dilations, 1),
+        pads=_pair(window.begins, 0),
     )
-
-
-def _transposed_pads(
-    node: Node, size: Sequence[int], result: Sequence[int], window: Sequence[int], strides: Sequence[int]
-) -> list[int]:
-    """What is cut off before each axis; given sizes and SAME padding decide it from the result's size."""
-    rank = len(size)
-    extra = node.attr("output_padding", (0,) * rank)
-    auto = node.attr("auto_pad", "NOTSET")
-    if auto == "NOTSET" and not node.attr("output_shape"):
-        return list(node.attr("pads", (0,) * (2 * rank)))[:rank]
-    pads = []
-    for axis in range(rank):
-        total = max(strides[axis] * (size[axis] - 1) + extra[axis] + window[axis] - result[axis], 0)
-        pads.append(total - total // 2 if auto == "SAME_LOWER" or auto == "NOTSET" else total // 2)
-    return pads if auto != "VALID" else [0] * rank
 
 
 def _reason(view: GraphView, node: Node) -> str | None:
