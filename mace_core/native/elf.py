@@ -13,8 +13,6 @@ _SHT_RELA = 4
 _STB_LOCAL = 0
 
 SHN_UNDEF = 0
-SHN_RESERVED = 0xFF00
-"""Section numbers from here on mean something else: absolute values, common blocks."""
 
 
 class ObjectSymbols(NamedTuple):

@@ -202,8 +202,3 @@ def body_of(view: GraphView, node: Node) -> Graph | None:
 def operators_with_body(domain: str) -> list[str]:
     """The operators of ``domain`` that have a function body, by name."""
     return _bodies.operators(domain)
-
-
-def evaluated_operators(domain: str = "") -> list[str]:
-    """The operators of ``domain`` that have an evaluator, by name."""
-    return _evaluators.operators(domain)

@@ -15,7 +15,6 @@ import numpy.typing as npt
 
 from mace_core.host.memory import require_host_memory
 from mace_core.provider.execution import BoundTensor
-from mace_core.provider.memory import Buffer
 from mace_core.tensor import DType, MemoryKind, OptionalType, SequenceType, Tensor, TensorType, ValueType
 
 RuntimeValue: TypeAlias = Any
@@ -56,17 +55,6 @@ def address_of(array: npt.NDArray[Any]) -> int:
         return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]
     except (TypeError, ValueError, BufferError):
         return int(array.ctypes.data)
-
-
-def bind_array(array: npt.NDArray[Any], dtype: DType, shape: tuple[int, ...]) -> BoundTensor:
-    """A bound tensor over storage made by :func:`storage`; the array is kept alive by the buffer."""
-    return BoundTensor(dtype, shape, Buffer(MemoryKind.HOST, array.nbytes, address_of(array), array))
-
-
-def bind_object(value: RuntimeValue, type: ValueType | None) -> BoundTensor:
-    """A bound tensor over a Python object."""
-    shape = value.shape if isinstance(value, np.ndarray) else ()
-    return BoundTensor(element_dtype(type), shape, Buffer(MemoryKind.OBJECT, 0, 0, value))
 
 
 def read_bound(bound: BoundTensor) -> RuntimeValue:

@@ -89,7 +89,7 @@ def settle_attributes(graph: Graph) -> None:
 def _settle(node: Node, label: str) -> None:
     own = rules_of(node.domain, node.op_type)
     for name, attribute in list(node.attributes.items()):
-        rule = own.get(name) or _rule_of_name(node.domain, name)
+        rule = rule_for(node.domain, node.op_type, name)
         if rule is None:
             continue
         if attribute.kind not in rule.kinds:

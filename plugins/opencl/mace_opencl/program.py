@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 
@@ -152,8 +151,3 @@ def pack_constants(arrays: Sequence[npt.NDArray[Any]]) -> tuple[list[int], int]:
 
 CONSTANT_ALIGNMENT = 128
 """A cache line of the GPUs we know."""
-
-
-def flat_bytes(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """The array's bytes, row-major."""
-    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
