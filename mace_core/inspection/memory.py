@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 from mace_core.graph import Graph, Value
@@ -47,4 +46,4 @@ def peak_activation_bytes(graph: Graph, types: Mapping[Value, ValueType]) -> int
 def _nbytes(kind: ValueType | None) -> int:
     if not isinstance(kind, TensorType) or not kind.is_concrete:
         return 0
-    return kind.dtype.nbytes(math.prod(kind.concrete_shape))
+    return kind.nbytes

@@ -96,7 +96,7 @@ class ConstantFacts:
 def _elements(found: object) -> int | None:
     if not isinstance(found, TensorType) or not found.is_concrete:
         return None
-    return int(np.prod(found.concrete_shape, dtype=np.int64))
+    return found.size
 
 
 def _letters(tensor: Tensor) -> int:

@@ -18,6 +18,7 @@ from mace_core.provider.backend import (
     Rejection,
     ShapeSupport,
 )
+from mace_core.provider.detection import DetectionProvider
 from mace_core.provider.device import Device, DeviceKind, Missing, ProbeResult
 from mace_core.provider.execution import Bindings, BoundTensor, CancelFlag, Event, Execution, Stream
 from mace_core.provider.foreign import ForeignKind, ForeignMemory
@@ -49,6 +50,7 @@ __all__ = [
     "CompiledSubgraph",
     "Cost",
     "DataTransfer",
+    "DetectionProvider",
     "Device",
     "DeviceKind",
     "Event",

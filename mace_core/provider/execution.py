@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,16 @@ class BoundTensor:
     def address(self) -> int:
         """The address of the first element (host and pinned memory)."""
         return self.buffer.address + self.offset
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the elements, packed where the element type is smaller than a byte."""
+        return self.dtype.nbytes(math.prod(self.shape))
 
 
 class CancelFlag:

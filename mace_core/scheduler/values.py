@@ -8,6 +8,7 @@ is None: those are bound as ``MemoryKind.OBJECT``.
 from __future__ import annotations
 
 import ctypes
+import math
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -61,7 +62,7 @@ def read_bound(bound: BoundTensor) -> RuntimeValue:
     """The Python form of a bound tensor: a view of host memory (a copy for packed kinds), or the object."""
     if bound.buffer.memory is MemoryKind.OBJECT:
         return bound.buffer.handle
-    nbytes = bound.dtype.nbytes(_size(bound.shape))
+    nbytes = bound.nbytes
     raw = bound.buffer.host_bytes()[bound.offset : bound.offset + nbytes]
     if bound.dtype.is_packed:
         return Tensor(bound.dtype, bound.shape, raw).numpy()
@@ -70,7 +71,7 @@ def read_bound(bound: BoundTensor) -> RuntimeValue:
 
 def write_bound(bound: BoundTensor, array: npt.NDArray[Any]) -> None:
     """Store an array of the same shape and dtype into a host-addressable bound tensor."""
-    nbytes = bound.dtype.nbytes(_size(bound.shape))
+    nbytes = bound.nbytes
     raw = bound.buffer.host_bytes()[bound.offset : bound.offset + nbytes]
     if bound.dtype.is_packed:
         raw[:] = Tensor.from_numpy(array).payload
@@ -85,14 +86,7 @@ def from_storage(array: npt.NDArray[Any], dtype: DType, shape: tuple[int, ...]) 
 
 def fresh_storage(dtype: DType, shape: tuple[int, ...]) -> npt.NDArray[Any]:
     """New uninitialized storage: shaped, or flat bytes for packed kinds."""
-    require_host_memory(dtype.nbytes(_size(shape)))
+    require_host_memory(dtype.nbytes(math.prod(shape)))
     if dtype.is_packed:
-        return np.empty(dtype.nbytes(_size(shape)), np.uint8)
+        return np.empty(dtype.nbytes(math.prod(shape)), np.uint8)
     return np.empty(shape, dtype.numpy)
-
-
-def _size(shape: tuple[int, ...]) -> int:
-    size = 1
-    for dim in shape:
-        size *= dim
-    return size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TypeAlias, cast
 
@@ -48,6 +49,24 @@ class TensorType:
         if self.shape is None or not self.is_concrete:
             raise ValueError(f"the shape {format_shape(self.shape)} is not concrete")
         return cast("tuple[int, ...]", self.shape)
+
+    @property
+    def size(self) -> int:
+        """The number of elements.
+
+        Raises:
+            ValueError: if some dimension is not known.
+        """
+        return math.prod(self.concrete_shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the elements, packed where the element type is smaller than a byte.
+
+        Raises:
+            ValueError: if some dimension is not known.
+        """
+        return self.dtype.nbytes(self.size)
 
     def __str__(self) -> str:
         return f"{self.dtype.label}{format_shape(self.shape)}"

@@ -151,7 +151,7 @@ def _run_guarded(
     def place(bound: BoundTensor, label: str, *, filled: bool) -> BoundTensor:
         if bound.buffer.memory is not MemoryKind.HOST:
             return bound
-        nbytes = bound.dtype.nbytes(_count(bound.shape))
+        nbytes = bound.nbytes
         memory = GuardedMemory(nbytes, side, label=f"{label} ({bound.dtype.label}{list(bound.shape)})")
         memories.append(memory)
         if filled:
@@ -175,7 +175,7 @@ def _run_guarded(
 
     workspace = bindings.workspace
     if workspace is not None and workspace.buffer.memory is MemoryKind.HOST:
-        nbytes = workspace.dtype.nbytes(_count(workspace.shape))
+        nbytes = workspace.nbytes
         memory = GuardedMemory(nbytes, side, alignment=64, label="the workspace")
         memories.append(memory)
         workspace = replace(workspace, buffer=Buffer(MemoryKind.HOST, nbytes, memory.address, memory), offset=0)
@@ -206,12 +206,8 @@ def _is_host(bound: BoundTensor) -> bool:
 
 
 def _copy(source: BoundTensor, target: BoundTensor) -> None:
-    nbytes = source.dtype.nbytes(_count(source.shape))
+    nbytes = source.nbytes
     _array(target, target.address, nbytes)[:] = _array(source, source.address, nbytes)
-
-
-def _count(shape: Sequence[int]) -> int:
-    return int(np.prod(shape, dtype=np.int64))
 
 
 def _array(owner: object, address: int, nbytes: int) -> Bytes:

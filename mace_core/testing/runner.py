@@ -91,8 +91,7 @@ def bind(backend: Backend, view: GraphView, compiled: CompiledSubgraph, feeds: M
         found = view.tensor_type(value)
         if found is None or not found.is_concrete:
             raise ValueError(f"the shape of '{value.name}' is not known; the kit's cases have fixed shapes")
-        nbytes = found.dtype.nbytes(int(np.prod(found.concrete_shape, dtype=np.int64)))
-        outputs.append(BoundTensor(found.dtype, found.concrete_shape, allocate(nbytes)))
+        outputs.append(BoundTensor(found.dtype, found.concrete_shape, allocate(found.nbytes)))
     workspace = None
     if compiled.workspace_bytes:
         workspace = BoundTensor(DType.UINT8, (compiled.workspace_bytes,), allocate(compiled.workspace_bytes))
@@ -248,8 +247,8 @@ def _write(backend: Backend, bound: BoundTensor, array: Array) -> None:
 
 
 def _read(backend: Backend, bound: BoundTensor) -> Array:
-    nbytes = bound.dtype.nbytes(int(np.prod(bound.shape, dtype=np.int64)))
-    return read_bytes(backend, bound.buffer, bound.offset, nbytes).view(bound.dtype.numpy).reshape(bound.shape)
+    flat = read_bytes(backend, bound.buffer, bound.offset, bound.nbytes)
+    return flat.view(bound.dtype.numpy).reshape(bound.shape)
 
 
 def write_bytes(backend: Backend, buffer: Buffer, offset: int, flat: npt.NDArray[np.uint8]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -335,7 +336,7 @@ class StageInstance:
         if spec.storage is Storage.DYNAMIC:
             self._point(step.target, self._fresh(source.dtype, source.shape), source.shape)
             target.dtype = source.dtype
-        nbytes = source.dtype.nbytes(_elements(source.shape))
+        nbytes = source.nbytes
         if not nbytes:
             return
         if source.buffer.memory is MemoryKind.PINNED:
@@ -468,7 +469,7 @@ class StageInstance:
             else:
                 device = self.plan.devices[step.device]
                 allocator = device.allocator()
-                bound.buffer = device.allocate(allocator, dtype.nbytes(_elements(shape)))
+                bound.buffer = device.allocate(allocator, dtype.nbytes(math.prod(shape)))
                 bound.offset = 0
                 self._temporary.append((step.device, allocator, bound.buffer))
             return bound
@@ -536,10 +537,3 @@ def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     view = array.view()
     view.flags.writeable = False
     return view
-
-
-def _elements(shape: Sequence[int]) -> int:
-    size = 1
-    for dim in shape:
-        size *= dim
-    return size

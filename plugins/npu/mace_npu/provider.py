@@ -2,49 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from pathlib import Path
 from typing import ClassVar
 
-from mace_core.errors import ProviderError
-from mace_core.provider import ApiVersion, Backend, Device, ExecutionProvider, Missing, ProbeResult
+from mace_core.provider import ApiVersion, DetectionProvider, Missing
 from mace_npu import discovery
 from mace_npu.version import VERSION
 
-NO_EXECUTION = f"mace-npu {VERSION} finds OpenVINO and the NPU but cannot run models on it yet"
 
-
-class NpuProvider(ExecutionProvider):
+class NpuProvider(DetectionProvider):
     """Offers no devices in this version; says whether OpenVINO and an NPU's driver are there."""
 
     name: ClassVar[str] = "npu"
     vendor: ClassVar[str] = "mace"
     version: ClassVar[str] = VERSION
-    api_version: ClassVar[ApiVersion] = ApiVersion(1, 0)
+    api_version: ClassVar[ApiVersion] = ApiVersion(1, 1)
+    limitation: ClassVar[str] = f"mace-npu {VERSION} finds OpenVINO and the NPU but cannot run models on it yet"
+    environment: ClassVar[tuple[str, ...]] = discovery.ENVIRONMENT
 
-    def probe(self) -> ProbeResult:
+    def detect(self) -> tuple[list[Missing], list[Path]]:
+        missing, watched = [], [discovery.ACCELERATOR_FOLDER, *discovery.folders()]
         library = discovery.find_openvino()
-        missing = [Missing("execution support", NO_EXECUTION, "use another device until a later version")]
         if library is None:
-            missing.append(
-                Missing(
-                    discovery.LIBRARY_NAMES[0],
-                    f"not found in {'; '.join(discovery.searched())}",
-                    "pip install openvino",
-                )
-            )
+            reason = f"not found in {'; '.join(discovery.searched())}"
+            missing.append(Missing(discovery.LIBRARY_NAMES[0], reason, "pip install openvino"))
+        else:
+            watched.append(library)
         if not discovery.accelerators():
+            folder = discovery.ACCELERATOR_FOLDER
+            state = "is empty" if folder.is_dir() else "does not exist"
             missing.append(
                 Missing(
                     "NPU driver",
-                    f"no NPU is registered: {discovery.ACCELERATOR_FOLDER} "
-                    + ("is empty" if discovery.ACCELERATOR_FOLDER.is_dir() else "does not exist"),
+                    f"no NPU is registered: {folder} {state}",
                     "where there is an NPU, install its driver (Intel: linux-npu-driver with the intel_vpu module)",
                 )
             )
-        watched = [str(discovery.ACCELERATOR_FOLDER), *map(str, discovery.folders())]
-        if library is not None:
-            watched.append(str(library))
-        return ProbeResult(missing=tuple(missing), depends_on=tuple(watched), environment=discovery.ENVIRONMENT)
-
-    def open(self, device: Device, options: Mapping[str, object]) -> Backend:
-        raise ProviderError(f"{device.qualified_name} cannot be opened: {NO_EXECUTION}", device=device.qualified_name)
+        return missing, watched

@@ -8,7 +8,6 @@ node is what they are to see.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -58,7 +57,7 @@ def fold_stored_weights(view: GraphView) -> GraphView:
         sources = [folded.get(value) or view.constant(value) for value in node.inputs if value is not None]
         if kind is None or not sources or any(tensor is None for tensor in sources):
             continue
-        if not kind.is_concrete or kind.dtype.nbytes(math.prod(kind.concrete_shape)) > room:
+        if not kind.is_concrete or kind.nbytes > room:
             continue
         attributes = sorted((name, repr(attribute.value)) for name, attribute in node.attributes.items())
         key = (node.op_type, kind, *(id(tensor) for tensor in sources), *attributes)
