@@ -61,7 +61,7 @@ class BoundRun:
         """Overwrite every output."""
         for bound in self.bindings.outputs:
             if bound is not None:
-                nbytes = bound.dtype.nbytes(int(np.prod(bound.shape, dtype=np.int64)))
+                nbytes = bound.nbytes
                 write_bytes(self.backend, bound.buffer, bound.offset, np.full(nbytes, byte, np.uint8))
 
     def free(self) -> None:
