@@ -27,6 +27,9 @@ _log = logging.getLogger("mace")
 LARGEST_TENSOR_ELEMENTS = 1 << 56
 """More than any memory holds, and few enough for every product with an element's size to fit 63 bits."""
 
+LONGEST_REASON = 600
+"""Characters: a shape may have a thousand axes."""
+
 _NO_VALUES: Mapping[Value, Tensor] = {}
 
 
@@ -330,7 +333,8 @@ class Resolver:
                 "(left out)" if value is None else f"'{shorten(value.name)}' {self.types.get(value, 'unknown')}"
             )
         return (
-            f"{model}: node '{shorten(node.name)}' ({node.qualified_op}) cannot take its inputs: {expected}. "
+            f"{model}: node '{shorten(node.name)}' ({node.qualified_op}) cannot take its inputs: "
+            f"{shorten(expected, LONGEST_REASON)}. "
             f"It was given {', '.join(inputs) or 'none'}. Check the model, or the shapes of the inputs fed to it."
         )
 

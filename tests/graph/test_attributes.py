@@ -170,3 +170,24 @@ def test_an_optimizer_step_gives_back_what_it_updates(outputs: int) -> None:
     model.ir_version = 8
     with pytest.raises(ModelError, match=rf"node 'n' .*updates 2 values, the node has {outputs} outputs"):
         Session(model, cache=False)
+
+
+@pytest.mark.parametrize("name", ["keys_strings", "values_strings", "classes_strings", "default_string"])
+def test_texts_of_labels_must_be_texts(name: str) -> None:
+    rule = rule_for("ai.onnx.ml", "LabelEncoder", name)
+    assert rule is not None
+    bad, good = b"\xff\xfe", "text"
+    assert "UTF-8" in rule.problem(bad if name == "default_string" else (bad,))
+    assert not rule.problem(good if name == "default_string" else (good,))
+
+
+def test_a_shape_of_a_thousand_axes_is_not_told_whole() -> None:
+    node = helper.make_node("Reshape", ["x", "s"], ["y"])
+    info = [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in ("x", "y")]
+    shape = helper.make_tensor("s", TensorProto.INT64, [1000], [24] * 1000)
+    model = helper.make_model(
+        helper.make_graph([node], "g", info[:1], info[1:], [shape]), opset_imports=[helper.make_opsetid("", 17)]
+    )
+    with pytest.raises(ModelError) as raised, Session(model, cache=False) as session:
+        session.run({"x": np.zeros((2, 3, 4), np.float32)})
+    assert len(str(raised.value)) < 1500

@@ -16,8 +16,10 @@ from mace_testing.backend_suite.cases import RANDOM_OPS, suite_cases
 from mace_testing.fuzzing import schema
 from mace_testing.fuzzing.case import OpCase
 from mace_testing.fuzzing.registry import cases, covered
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
+from mace_core import Session
+from mace_core.errors import MaceError
 from mace_core.operators.registry import find_evaluator
 
 FEW, MANY = 4, 60
@@ -202,3 +204,24 @@ def _node_case(model: onnx.ModelProto, suite_case: object) -> OpCase | None:
 def _plain(attribute: onnx.AttributeProto) -> object:
     found = onnx.helper.get_attribute_value(attribute)
     return numpy_helper.to_array(found) if isinstance(found, onnx.TensorProto) else found
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint64])
+@pytest.mark.parametrize("operator", ["Shrink", "ThresholdedRelu", "HardSwish"])
+def test_bodies_mean_nothing_for_types_that_their_operators_do_not_have(operator: str, dtype: type) -> None:
+    """Shrink's has a Neg, which unsigned numbers have not: it is run, not evaluated, and gives what a run gives."""
+    x = np.array([0, 1, 3], dtype)
+    attributes = {"bias": 2.0, "lambd": 1.0} if operator == "Shrink" else {}
+    node = helper.make_node(operator, ["x"], ["y"], **attributes)
+    info = helper.make_tensor_value_info("x", helper.np_dtype_to_tensor_dtype(x.dtype), [3])
+    out = helper.make_tensor_value_info("y", helper.np_dtype_to_tensor_dtype(x.dtype), [3])
+    found = []
+    for inputs, constants in (([info], []), ([], [numpy_helper.from_array(x, "x")])):
+        graph = helper.make_graph([node], "g", inputs, [out], constants)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=9)
+        try:
+            with Session(model, devices=["cpu"], cache=False) as session:
+                found.append(session.run({"x": x} if inputs else {})["y"].tolist())
+        except MaceError as error:
+            found.append(type(error))
+    assert found[0] == found[1]

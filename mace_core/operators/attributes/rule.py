@@ -157,6 +157,11 @@ def text() -> Rule:
     return Rule(frozenset({K.STRING}), is_text=True)
 
 
+def texts(empty: Empty = Empty.ABSENT) -> Rule:
+    """A list of any texts."""
+    return Rule(frozenset({K.STRINGS}), is_text=True, empty=empty)
+
+
 def of_kind(*kinds: AttributeKind, empty: Empty = Empty.ABSENT) -> Rule:
     """Any value of these kinds."""
     return Rule(frozenset(kinds), empty=empty)

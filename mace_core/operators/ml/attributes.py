@@ -18,6 +18,8 @@ from mace_core.operators.attributes.rule import (
     real,
     reals,
     size,
+    text,
+    texts,
 )
 from mace_core.operators.ml import DOMAIN
 
@@ -28,7 +30,7 @@ BY_NAME: dict[str, Rule] = {
     **dict.fromkeys(("multi_class", "one_class", "zeros"), flag()),
     **dict.fromkeys(("default_float", "replaced_value_float", "threshold"), real()),
     **dict.fromkeys(("default_int64", "replaced_value_int64"), number()),
-    **dict.fromkeys(("default_string",), of_kind(K.STRING)),
+    **dict.fromkeys(("default_string",), text()),
     **dict.fromkeys(
         (
             *("base_values", "class_weights", "coefficients", "imputed_value_floats", "intercepts", "kernel_params"),
@@ -42,7 +44,7 @@ BY_NAME: dict[str, Rule] = {
             *("cats_strings", "classes_strings", "classlabels_strings", "keys_strings", "string_vocabulary"),
             "values_strings",
         ),
-        of_kind(K.STRINGS),
+        texts(),
     ),
     **dict.fromkeys(
         (

@@ -27,6 +27,7 @@ from mace_core.operators.attributes.rule import (
     reals,
     size,
     text,
+    texts,
 )
 
 _FLAGS = (
@@ -114,7 +115,7 @@ BY_NAME: dict[str, Rule] = {
     "perm": numbers(0, LARGEST_NUMBER, Empty.ALLOWED),
     "pixel_format": one_of("RGB", "BGR", "Grayscale"),
     "pool_int64s": numbers(),
-    "pool_strings": of_kind(K.STRINGS),
+    "pool_strings": texts(),
     "pooled_shape": numbers(1, LARGEST_NUMBER, Empty.REFUSED),
     "precision": element_type(zero=True),
     "prob_mod": of_kind(K.GRAPH),
@@ -140,7 +141,7 @@ BY_NAME: dict[str, Rule] = {
     "start": number(),
     "starts": numbers(empty=Empty.ALLOWED),
     "stash_type": code(*_FLOAT_CODES),
-    "stopwords": of_kind(K.STRINGS),
+    "stopwords": texts(),
     "strides": numbers(1, LARGEST_NUMBER),
     "then_branch": of_kind(K.GRAPH),
     "time_axis": axis(),

@@ -169,11 +169,11 @@ def _are_settled(arrays: Contents) -> bool:
     return not any(np.isnan(a).any() or (np.signbit(a) & (a == 0)).any() for a in floats)
 
 
-def _only_whole_types(function: Callable[..., Any]) -> Evaluator:
-    """The same, but only for whole numbers."""
+def _of_kinds(kinds: str, function: Callable[..., Any]) -> Evaluator:
+    """The same, but only for numbers of these kinds, as numpy names them."""
     evaluate = _elementwise(function)
     return lambda ctx, arrays: (
-        None if any(a.dtype.kind == "f" for a in given_contents(arrays)) else evaluate(ctx, arrays)
+        evaluate(ctx, arrays) if all(a.dtype.kind in kinds for a in given_contents(arrays)) else None
     )
 
 
@@ -184,28 +184,30 @@ def _comparison(function: Callable[..., Any]) -> Evaluator:
     return evaluate
 
 
-_ARITHMETIC: dict[str, Callable[..., Any]] = {
-    "Add": np.add,
-    "Sub": np.subtract,
-    "Mul": np.multiply,
-    "Neg": np.negative,
-    "Abs": np.abs,
-    "Floor": np.floor,
-    "Ceil": np.ceil,
-    "Round": np.rint,
-    "Sqrt": np.sqrt,
-    "Reciprocal": np.reciprocal,
-    "Identity": lambda x: x,
+_ARITHMETIC: dict[str, tuple[Callable[..., Any], str]] = {
+    "Add": (np.add, "iuf"),
+    "Sub": (np.subtract, "iuf"),
+    "Mul": (np.multiply, "iuf"),
+    "Neg": (np.negative, "if"),
+    "Abs": (np.abs, "iuf"),
+    "Floor": (np.floor, "f"),
+    "Ceil": (np.ceil, "f"),
+    "Round": (np.rint, "f"),
+    "Sqrt": (np.sqrt, "f"),
+    "Reciprocal": (np.reciprocal, "f"),
+    "Identity": (lambda x: x, "biuf"),
 }
+"""Functions, and the kinds of numbers (as numpy names them) that the standard has the operator for: bodies of other
+operators come to others, such as Neg of unsigned numbers in Shrink, and mean nothing there."""
 
-for _name, _function in _ARITHMETIC.items():
-    evaluator(_name)(_elementwise(_function))
+for _name, (_function, _kinds) in _ARITHMETIC.items():
+    evaluator(_name)(_of_kinds(_kinds, _function))
 
 evaluator("Sign")(_if_settled(np.sign))
 
 evaluator("Relu")(_if_settled(lambda x: np.maximum(x, x.dtype.type(0))))
 
-evaluator("Pow")(_only_whole_types(np.power))
+evaluator("Pow")(_of_kinds("iu", np.power))
 
 _PREDICATES: dict[str, Callable[..., Any]] = {
     "Equal": np.equal,

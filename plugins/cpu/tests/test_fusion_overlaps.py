@@ -22,6 +22,10 @@ from harness import make_view, run_view
 TOLERANCE = 1e-4
 """Largest difference as a share of the largest number."""
 
+SMALLEST_OF_MEANING = 1e-2
+"""What is smaller than this everywhere, where inputs are of size 1, is measured as if it were as large: the mean of
+something centered is nothing but rounding."""
+
 ROUNDED_TOLERANCE = 5e-3
 """The mean difference where a rounding error may decide between two whole numbers."""
 
@@ -51,7 +55,7 @@ def check(composite: Composite, expected: dict[str, npt.NDArray[Any]], outputs: 
     found = run_view(view, feeds(), runs=1).outputs
     for name in outputs:
         right, mine = expected[name].astype(np.float64), found[name].astype(np.float64)
-        largest = max(float(np.abs(right).max()), 1e-6)
+        largest = max(float(np.abs(right).max()), SMALLEST_OF_MEANING)
         difference = np.abs(mine - right) / largest
         worst = float(difference.mean()) if rounds else float(difference.max())
         limit = ROUNDED_TOLERANCE if rounds else TOLERANCE

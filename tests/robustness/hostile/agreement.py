@@ -33,6 +33,8 @@ KNOWN = (
     # SAME makes the result as long as the image times the stride, also where that is more than the windows cover
     ("ConvTranspose: test_convtranspose_autopad_same", "strides first 9"),
     ("ConvTranspose: test_convtranspose_autopad_same", "strides last 9"),
+    # scores that a mask takes away are minus infinity in the standard; onnxruntime shows the lowest finite number
+    ("Attention: test_attention_local_window_gqa_rank4_mask", "qk_matmul_output_mode = 2"),
 )
 """Changes (of which models, and which) after which onnxruntime differs from the standard."""
 

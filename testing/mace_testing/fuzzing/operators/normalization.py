@@ -64,7 +64,16 @@ def group(source: Source, op: str) -> OpCase:
     attributes: dict[str, Any] = {"num_groups": groups}
     if source.flag():
         attributes["epsilon"] = 1e-2
-    return OpCase(op, opset, (x, scale, shift), attributes, tolerance=_loose(dtype))
+    tolerance = max(_loose(dtype), _lost_in_variance(x.reshape(x.shape[0] * groups, -1), attributes))
+    return OpCase(op, opset, (x, scale, shift), attributes, tolerance=tolerance)
+
+
+def _lost_in_variance(groups: Array, attributes: dict[str, Any]) -> float:
+    """What the judges' results may be off by: like the body in the standard they take the variance as the mean of
+    squares less the square of the mean, in float32, and lose what the two have in common."""
+    exact = groups.astype(np.float64)
+    variance = exact.var(axis=1) + attributes.get("epsilon", 1e-5)
+    return float(2**-22 * np.max(np.mean(exact**2, axis=1) / variance, initial=0.0))
 
 
 @draws("LayerNormalization", "RMSNormalization")
