@@ -18,6 +18,10 @@ IMPRECISE = 1e-4
 """A tolerance above this is that of a device that computes in half precision."""
 
 
+MIXED_FACTOR = 4
+"""Tolerance of a graph of many nodes over that of one."""
+
+
 def difference(found: Array, expected: Array, tolerance: float, *, steps: int = 0) -> str:
     """How ``found`` differs from ``expected``; "" where it agrees.
 

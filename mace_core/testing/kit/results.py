@@ -10,11 +10,8 @@ from mace_core.testing.cases import Case
 from mace_core.testing.expected import expected, reference
 from mace_core.testing.graphs import feeds_for
 from mace_core.testing.kit.base import KitBase
-from mace_core.testing.kit.comparing import assert_agrees
+from mace_core.testing.kit.comparing import MIXED_FACTOR, assert_agrees
 from mace_core.testing.runner import run_once, view_of
-
-MIXED_FACTOR = 4
-"""Tolerance of a graph of many nodes over that of one."""
 
 
 class ResultChecks(KitBase):
