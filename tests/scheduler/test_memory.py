@@ -61,5 +61,5 @@ def test_nothing_takes_no_memory() -> None:
 
 
 def test_an_impossible_lifetime_is_refused() -> None:
-    with pytest.raises(ValueError, match="no lifetime"):
+    with pytest.raises(ValueError, match="is not a lifetime"):
         plan_arena([Lifetime(3, 2, 10)])
