@@ -139,6 +139,8 @@ def _short(error: BaseException) -> str:
 
 
 def _first_reason(error: StrictPlacementError) -> str:
-    """The line about the first node that is declined."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    return next((line for line in lines if line.startswith("node ")), _short(error))[:300]
+    """Why the first node that is declined is so, with the device that says it."""
+    for reasons in error.unplaced.values():
+        for device, reason in reasons.items():
+            return f"{device}: {reason}"[:300]
+    return _short(error)
