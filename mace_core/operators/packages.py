@@ -28,11 +28,14 @@ loaded: set[str] = set()
 _asked: dict[tuple[str, str], str] = {}
 """Groups and domains that were looked for, with what went wrong ("" where nothing did)."""
 
+_published: set[str] = set()
+"""Domains for which a package was found."""
+
 
 def load_domain(domain: str) -> None:
     """Import what is published for a domain, once per process; "" is the standard's own.
 
-    A package that cannot be imported is reported in the log, and its operators are not known.
+    The operators of a package that cannot be imported are not known: the log says so, and `problem_with` says why.
     """
     if domain in loaded:
         return
@@ -59,6 +62,17 @@ def import_published(group: str, domain: str) -> str:
         return _asked[group, domain]
 
 
+def problem_with(domain: str) -> str:
+    """Why operators of a domain that was looked for may be missing, for an error about one; "" where nothing is known.
+
+    Nothing is imported for this.
+    """
+    found = [_asked[group, domain] for group in (GROUP, CUSTOM_GROUP) if (group, domain) in _asked]
+    if not any(found) and domain in loaded and domain not in _published:
+        return f"no installed package publishes operators of {domain}" if domain else ""
+    return "; ".join(problem for problem in found if problem)
+
+
 def import_families(package: ModuleType) -> None:
     """Import every module of a package, each of which registers the operators of its family."""
     for found in pkgutil.iter_modules(getattr(package, "__path__", ())):
@@ -72,6 +86,7 @@ def _import(group: str, domain: str) -> str:
     for entry in discover(group):
         if entry.name != domain:
             continue
+        _published.add(domain)
         trace(f"operators of {domain}: importing {entry.value} from {entry.provenance}")
         try:
             found = load(entry)

@@ -23,6 +23,7 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("MACE_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(packages, "_asked", {})
     monkeypatch.setattr(packages, "loaded", {""})
+    monkeypatch.setattr(packages, "_published", set())
     yield
     for op in registered_ops():
         unregister(op.domain, op.op_type)

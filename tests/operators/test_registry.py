@@ -5,15 +5,16 @@ from __future__ import annotations
 import importlib
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto, helper
 
 from mace_core import Session
-from mace_core.errors import UsageError
+from mace_core.errors import MaceError, UsageError
 from mace_core.operators import (
     BodyBuilder,
     NodeContext,
@@ -65,37 +66,59 @@ def test_second_rules_for_attributes_are_refused() -> None:
         attribute_rules("Twice", domain="com.acme.twice", rules={})
 
 
+Publish = Callable[[str, str], None]
+
+
 @pytest.fixture
-def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An installed package of operators, one module for each family."""
+def publish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Publish]:
+    """``publish(domain, source)``: an installed package of operators with one family."""
     site = tmp_path / "site"
-    package = site / "acme_geometry"
-    package.mkdir(parents=True)
-    (package / "__init__.py").touch()
-    (package / "triangles.py").write_text(textwrap.dedent(HYPOTENUSE))
-    info = site / "acme_geometry-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-geometry\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[mace.operators]\ncom.acme.geometry = acme_geometry\n")
     monkeypatch.syspath_prepend(str(site))
-    importlib.invalidate_caches()
-    yield
+
+    def publish(domain: str, source: str) -> None:
+        package = site / "acme_geometry"
+        package.mkdir(parents=True)
+        (package / "__init__.py").touch()
+        (package / "triangles.py").write_text(textwrap.dedent(source))
+        info = site / "acme_geometry-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-geometry\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[mace.operators]\n{domain} = acme_geometry\n")
+        importlib.invalidate_caches()
+
+    yield publish
     for name in [name for name in sys.modules if name.startswith("acme_geometry")]:
         del sys.modules[name]
 
 
-@pytest.mark.usefixtures("published")
-def test_an_installed_package_adds_operators_as_the_core_does() -> None:
+def hypotenuse(domain: str) -> onnx.ModelProto:
     info = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [3]) for name in "xyz"]
-    node = helper.make_node("Hypotenuse", ["x", "y"], ["z"], domain="com.acme.geometry")
-    model = helper.make_model(
+    node = helper.make_node("Hypotenuse", ["x", "y"], ["z"], domain=domain)
+    return helper.make_model(
         helper.make_graph([node], "g", info[:2], info[2:]),
-        opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("com.acme.geometry", 1)],
+        opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid(domain, 1)],
         ir_version=8,
     )
-    with Session(model, devices=["cpu"], strict=True, cache=False) as session:
+
+
+def test_an_installed_package_adds_operators_as_the_core_does(publish: Publish) -> None:
+    publish("com.acme.geometry", HYPOTENUSE)
+    with Session(hypotenuse("com.acme.geometry"), devices=["cpu"], strict=True, cache=False) as session:
         found = session.run({"x": np.float32([3, 5, 8]), "y": np.float32([4, 12, 15])})["z"]
     np.testing.assert_allclose(found, [5, 13, 17], rtol=1e-6)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_an_error_names_the_package_that_cannot_be_imported(publish: Publish, strict: bool) -> None:
+    domain = f"com.acme.broken{int(strict)}"
+    publish(domain, "import a_module_that_is_not_there\n")
+    with pytest.raises(MaceError, match=r"acme-geometry 1\.0.*cannot be imported: .*a_module_that_is_not_there"):
+        Session(hypotenuse(domain), devices=["cpu"], strict=strict, cache=False)
+
+
+def test_an_error_says_that_nobody_publishes_the_domain() -> None:
+    with pytest.raises(MaceError, match=r"no installed package publishes operators of com\.acme\.nobody"):
+        Session(hypotenuse("com.acme.nobody"), devices=["cpu"], cache=False)
 
 
 def test_what_registers_is_typed() -> None:

@@ -55,7 +55,7 @@ class AcmeStream(Stream):
     def synchronize(self) -> None:
         if self._last is None:
             return
-        with contextlib.suppress(BaseException):  # the first error is told, not the last
+        with contextlib.suppress(Exception):  # the first error is told, not the last
             self._last.wait()
         failure, self._failure = self._failure, None
         if failure is not None:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from mace_core.errors import MaceError, shorten
 from mace_core.graph import Node
 from mace_core.graph.graph import captured_values
+from mace_core.operators.packages import problem_with
 from mace_core.provider import Capability
 from mace_core.provider.registry import REFERENCE
 from mace_core.scheduler.planning.pieces import gather_pieces, single_pieces
@@ -94,7 +95,8 @@ def summary_of(unplaced: Mapping[Node, Mapping[str, str]]) -> str:
         who = f"node '{first}' ({shorten(op, 80)})"
         if len(nodes) > 1:
             who = f"{len(nodes)} nodes ({shorten(op, 80)}, the first is '{first}')"
-        texts.append(f"{who}: {shorten(whys, 400)}")
+        problem = problem_with(nodes[0].domain)
+        texts.append(f"{who}: {shorten(whys, 400)}{'; ' if problem else ''}{shorten(problem, 300)}")
     more = len(texts) - GROUPS_SHOWN
     return "; ".join(texts[:GROUPS_SHOWN]) + (f"; and {more} more kinds of nodes" if more > 0 else "")
 
