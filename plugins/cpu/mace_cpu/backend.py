@@ -50,13 +50,12 @@ class CpuBackend(Backend):
         self._sources: dict[str, KernelSource] = {}
 
     def capability(self, view: GraphView) -> Capability:
-        from mace_cpu.shared.registry import find_lowering, load_all
+        from mace_cpu.shared.registry import LOWERINGS
 
-        load_all()
         claims: list[Claim] = []
         rejections: list[Rejection] = []
         for node in view.nodes:
-            lowering = find_lowering(node.domain, node.op_type)
+            lowering = LOWERINGS.find(node.domain, node.op_type)
             if lowering is None:
                 reason: str | None = f"the cpu provider has no kernel for {node.qualified_op}"
             else:

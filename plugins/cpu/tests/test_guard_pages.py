@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from mace_cpu.shared.registry import load_all
+from mace_cpu.shared.registry import LOWERINGS
 from mace_testing.fuzzing.registry import covered
 from mace_testing.guarded_sweep import GuardedFindings, GuardedRuns, ModelTask, OperatorTask, Task, sweep
 from onnx import TensorProto, helper
@@ -113,7 +113,7 @@ def test_numbers_that_lead_outside() -> None:
 @pytest.mark.parametrize("features", FEATURES)
 @pytest.mark.timeout(7200)
 def test_all_operators(features: str, side: Side, hostile: bool) -> None:
-    load_all()
+    LOWERINGS.load()
     tasks: list[Task] = [OperatorTask(op, domain, examples=25, hostile=hostile) for domain, op in sorted(covered())]
     found = check(tasks, runs(side, features))
     assert sum(each.ran + each.refused for each in found) > 20 * len(found)

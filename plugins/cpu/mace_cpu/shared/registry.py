@@ -18,13 +18,11 @@ them first.  `before_lowering` and `after_lowering` are for passes over a whole 
 
 from __future__ import annotations
 
-import functools
-import importlib
-import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from mace_core.graph import GraphView, Node
+from mace_core.provider import Lowerings
 from mace_cpu.shared.parts.facts import Settings
 from mace_cpu.shared.program.program import Program
 
@@ -41,8 +39,11 @@ class Lowering:
     check: Check
 
 
-LOWERINGS: dict[tuple[str, str], Lowering] = {}
-"""By domain and operator; complete after `load_all`."""
+REGISTERING = ("lower", "match", "pass")
+"""How the names of modules begin that register something."""
+
+LOWERINGS: Lowerings[Lowering] = Lowerings("cpu", __name__.partition(".")[0], REGISTERING)
+"""Filled by the modules of the package when it is first asked."""
 
 _PATTERNS: dict[tuple[str, str], list[Begin]] = {}
 _BEFORE: list[Callable[[GraphView], GraphView]] = []
@@ -53,22 +54,14 @@ def lowers(*op_types: str, check: Check, domain: str = "") -> Callable[[Lower], 
     """Register the decorated function as the lowering of these operators.
 
     Raises:
-        ValueError: if one of them has a lowering already.
+        UsageError: if one of them has a lowering already.
     """
 
     def register(function: Lower) -> Lower:
-        for op_type in op_types:
-            if (domain, op_type) in LOWERINGS:
-                raise ValueError(f"operator {op_type} has two lowerings")
-            LOWERINGS[domain, op_type] = Lowering(function, check)
+        LOWERINGS.add(dict.fromkeys(op_types, Lowering(function, check)), domain=domain)
         return function
 
     return register
-
-
-def find_lowering(domain: str, op_type: str) -> Lowering | None:
-    """The lowering of an operator, or None if the provider has none."""
-    return LOWERINGS.get((domain, op_type))
 
 
 def begins(*op_types: str, domain: str = "") -> Callable[[Begin], Begin]:
@@ -103,7 +96,7 @@ def lower(view: GraphView, settings: Settings) -> Program:
     Raises:
         ValueError: if a node has no lowering.
     """
-    load_all()
+    LOWERINGS.load()
     for prepare in _BEFORE:
         view = prepare(view)
     program = Program(view, settings)
@@ -117,22 +110,9 @@ def lower(view: GraphView, settings: Settings) -> Program:
 
 
 def _lower_node(program: Program, node: Node) -> None:
-    lowering = find_lowering(node.domain, node.op_type)
+    lowering = LOWERINGS.find(node.domain, node.op_type)
     if lowering is None:
         raise ValueError(f"node '{node.name}' ({node.op_type}) was never claimed")
     program.fusion.begin(node)
     if not any(begin(program, node) for begin in _PATTERNS.get((node.domain, node.op_type), ())):
         lowering.lower(program, node)
-
-
-REGISTERING = ("lower", "match", "pass")
-"""How the names of modules begin that register something."""
-
-
-@functools.cache
-def load_all() -> None:
-    """Import every module of the package that registers something."""
-    package = importlib.import_module(__name__.partition(".")[0])
-    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-        if module.name.rpartition(".")[2].startswith(REGISTERING):
-            importlib.import_module(module.name)
