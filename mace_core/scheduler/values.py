@@ -90,3 +90,10 @@ def fresh_storage(dtype: DType, shape: tuple[int, ...]) -> npt.NDArray[Any]:
     if dtype.is_packed:
         return np.empty(dtype.nbytes(math.prod(shape)), np.uint8)
     return np.empty(shape, dtype.numpy)
+
+
+def read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """A view that marks the values as not its reader's to change."""
+    view = array.view()
+    view.flags.writeable = False
+    return view

@@ -27,7 +27,7 @@ from mace_core.provider import (
 )
 from mace_core.provider.registry import CUSTOM
 from mace_core.scheduler.host.calls import HostSubgraph, NodeFunction
-from mace_core.scheduler.values import RuntimeValue
+from mace_core.scheduler.values import RuntimeValue, read_only
 from mace_core.tensor import DType, MemoryKind, TensorType
 from mace_core.version import VERSION
 
@@ -98,7 +98,9 @@ def _function_of(view: GraphView, node: Node) -> NodeFunction:
     planned = [None if value is None else view.tensor_type(value) for value in node.outputs]
 
     def call(inputs: Sequence[RuntimeValue]) -> Sequence[RuntimeValue]:
-        results = op.function(*op.padded([_read_only(value) for value in inputs]), **attributes)
+        results = op.function(
+            *op.padded([read_only(value) if isinstance(value, np.ndarray) else value for value in inputs]), **attributes
+        )
         outputs = list(results) if isinstance(results, tuple | list) and len(op.outputs) > 1 else [results]
         if len(outputs) != len(op.outputs):
             raise ValueError(f"{op.origin} returned {len(outputs)} results for {len(op.outputs)} outputs")
@@ -108,15 +110,6 @@ def _function_of(view: GraphView, node: Node) -> NodeFunction:
         return [result for result, is_wanted in zip(given, wanted, strict=True) if is_wanted]
 
     return call
-
-
-def _read_only(value: RuntimeValue) -> RuntimeValue:
-    """The value as something that cannot be written to: other nodes read it too."""
-    if not isinstance(value, np.ndarray):
-        return value
-    view = value.view()
-    view.flags.writeable = False
-    return view
 
 
 def _checked(op: CustomOp, name: str, result: RuntimeValue, planned: TensorType | None) -> RuntimeValue:

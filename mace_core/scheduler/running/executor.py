@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
@@ -47,15 +45,17 @@ from mace_core.scheduler.planning.plan import (
 from mace_core.scheduler.running.calls import run_execution
 from mace_core.scheduler.running.copies import queue_copy, queueable_copies
 from mace_core.scheduler.running.imports import Imports, is_opaque
+from mace_core.scheduler.running.step_bindings import copy_bytes, profiled, unbound_output
 from mace_core.scheduler.values import (
     RuntimeValue,
     address_of,
     fresh_storage,
     from_storage,
     read_bound,
+    read_only,
     storage,
 )
-from mace_core.tensor import DType, MemoryKind, TensorType
+from mace_core.tensor import DType, MemoryKind
 
 if TYPE_CHECKING:
     from mace_core.scheduler.profile import Profile
@@ -149,7 +149,7 @@ class StageInstance:
         if profile is None:
             run_execution(execution, bindings, self._single_device)
         else:
-            with _profiled(bindings, profile, self._single_step):
+            with profiled(bindings, profile, self._single_step):
                 run_execution(execution, bindings, self._single_device)
         return results
 
@@ -256,7 +256,7 @@ class StageInstance:
         if context.profile is None:
             self._start(step, execution, bindings)
         else:
-            with _profiled(bindings, context.profile, step):
+            with profiled(bindings, context.profile, step):
                 self._start(step, execution, bindings)
                 self._wait(step.device)
         if prepared.is_dynamic:  # the shapes are needed now
@@ -323,7 +323,7 @@ class StageInstance:
         if not nbytes:
             return
         if target.buffer.memory is MemoryKind.PINNED:
-            _copy(source, target, nbytes)
+            copy_bytes(source, target, nbytes)
         else:
             with self._calling(step.device, "DataTransfer.to_device"):
                 self._transfers[step.device].to_device(
@@ -340,7 +340,7 @@ class StageInstance:
         if not nbytes:
             return
         if source.buffer.memory is MemoryKind.PINNED:
-            _copy(source, target, nbytes)
+            copy_bytes(source, target, nbytes)
         else:
             with self._calling(step.device, "DataTransfer.to_host"):
                 self._transfers[step.device].to_host(
@@ -429,7 +429,7 @@ class StageInstance:
         if register.storage is Storage.CONSTANT:
             assert register.constant is not None
             values = register.constant.numpy()
-            self._arrays[index] = _read_only(values)
+            self._arrays[index] = read_only(values)
             if register.dtype is DType.STRING:
                 return BoundTensor(register.dtype, shape, Buffer(MemoryKind.OBJECT, 0, 0, values))
             array = storage(values, register.dtype)
@@ -459,7 +459,7 @@ class StageInstance:
 
     def _output_allocator(self, step: RunStep) -> Any:
         def allocate(index: int, dtype: DType, shape: tuple[int, ...]) -> BoundTensor:
-            register = _unbound_output(step, self.plan.registers, index, dtype, shape)
+            register = unbound_output(step, self.plan.registers, index, dtype, shape)
             bound = self._bound[register]
             bound.dtype, bound.shape = dtype, shape
             if dtype is DType.STRING:
@@ -489,51 +489,3 @@ class StageInstance:
 
     def _free(self, device: str, allocator: Allocator, buffer: Buffer) -> None:
         attempt(allocator.free, device, "Allocator.free", self.plan.placed.model, buffer)
-
-
-def _unbound_output(
-    step: RunStep, registers: Sequence[Register], index: int, dtype: DType, shape: tuple[int, ...]
-) -> int:
-    """The register of an output that a provider asks memory for.
-
-    Raises:
-        ValueError: if there is none, or its type is none; the provider, which made the call, gets the error.
-    """
-    if isinstance(index, bool) or not isinstance(index, Integral) or not 0 <= index < len(step.outputs):
-        raise ValueError(f"allocate_output was given output {index!r} of {len(step.outputs)}")
-    register = registers[step.outputs[index]]
-    if register.storage is not Storage.DYNAMIC:
-        raise ValueError(f"allocate_output was given output {index}, which is bound already")
-    if not isinstance(dtype, DType) or not all(isinstance(dim, Integral) and dim >= 0 for dim in shape):
-        raise ValueError(f"allocate_output was given {dtype!r} and {shape!r}, which is not a type of a tensor")
-    if isinstance(register.type, TensorType) and register.type.dtype is not dtype:
-        raise ValueError(f"allocate_output was given {dtype.label} for an output of {register.type.dtype.label}")
-    return step.outputs[index]
-
-
-@contextlib.contextmanager
-def _profiled(bindings: Bindings, profile: Profile, step: RunStep) -> Iterator[None]:
-    """Let the provider report its spans; where it reports none, the whole step is one."""
-    sources = step.compiled.source_map
-    record = profile.recorder(step.device, sources)
-    before, start_ns = len(profile.spans), time.perf_counter_ns()
-    bindings.profile, bindings.profile_part = record, profile.part_recorder(step.device, sources)
-    try:
-        yield
-    finally:
-        bindings.profile = bindings.profile_part = None
-    if len(profile.spans) == before:
-        record(step.name, step.source, start_ns, time.perf_counter_ns())
-
-
-def _copy(source: BoundTensor, target: BoundTensor, nbytes: int) -> None:
-    """Host-addressable memory to host-addressable memory."""
-    read, write = source.buffer.host_bytes(), target.buffer.host_bytes()
-    write[target.offset : target.offset + nbytes] = read[source.offset : source.offset + nbytes]
-
-
-def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """A view that marks the values as not the caller's to change."""
-    view = array.view()
-    view.flags.writeable = False
-    return view

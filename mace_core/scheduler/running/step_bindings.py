@@ -1,0 +1,54 @@
+"""What a provider is handed for one step: memory it asks for, a recorder of its spans, bytes from another place."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from numbers import Integral
+
+from mace_core.provider import Bindings, BoundTensor
+from mace_core.scheduler.planning.plan import Register, RunStep, Storage
+from mace_core.scheduler.profile import Profile
+from mace_core.tensor import DType, TensorType
+
+
+def unbound_output(
+    step: RunStep, registers: Sequence[Register], index: int, dtype: DType, shape: tuple[int, ...]
+) -> int:
+    """The register of an output that a provider asks memory for.
+
+    Raises:
+        ValueError: if there is none, or its type is none; the provider, which made the call, gets the error.
+    """
+    if isinstance(index, bool) or not isinstance(index, Integral) or not 0 <= index < len(step.outputs):
+        raise ValueError(f"allocate_output was given output {index!r} of {len(step.outputs)}")
+    register = registers[step.outputs[index]]
+    if register.storage is not Storage.DYNAMIC:
+        raise ValueError(f"allocate_output was given output {index}, which is bound already")
+    if not isinstance(dtype, DType) or not all(isinstance(dim, Integral) and dim >= 0 for dim in shape):
+        raise ValueError(f"allocate_output was given {dtype!r} and {shape!r}, which is not a type of a tensor")
+    if isinstance(register.type, TensorType) and register.type.dtype is not dtype:
+        raise ValueError(f"allocate_output was given {dtype.label} for an output of {register.type.dtype.label}")
+    return step.outputs[index]
+
+
+@contextlib.contextmanager
+def profiled(bindings: Bindings, profile: Profile, step: RunStep) -> Iterator[None]:
+    """Let the provider report its spans; where it reports none, the whole step is one."""
+    sources = step.compiled.source_map
+    record = profile.recorder(step.device, sources)
+    before, start_ns = len(profile.spans), time.perf_counter_ns()
+    bindings.profile, bindings.profile_part = record, profile.part_recorder(step.device, sources)
+    try:
+        yield
+    finally:
+        bindings.profile = bindings.profile_part = None
+    if len(profile.spans) == before:
+        record(step.name, step.source, start_ns, time.perf_counter_ns())
+
+
+def copy_bytes(source: BoundTensor, target: BoundTensor, nbytes: int) -> None:
+    """Host-addressable memory to host-addressable memory."""
+    read, write = source.buffer.host_bytes(), target.buffer.host_bytes()
+    write[target.offset : target.offset + nbytes] = read[source.offset : source.offset + nbytes]
