@@ -31,6 +31,16 @@ def expect_one(ctx: NodeContext, index: int, what: str) -> None:
     expect(ctx, index, (), (1,), what=what)
 
 
+def expect_fit(ctx: NodeContext, index: int, target: Ints, what: str) -> None:
+    """Refuse an input, where given, that does not broadcast to ``target``."""
+    if ctx.has(index):
+        given = ctx.shape(index)
+        fits = len(given) <= len(target) and all(
+            own in (1, other) for own, other in zip(reversed(given), reversed(target), strict=False)
+        )
+        require(fits, f"{what} {list(given)} does not broadcast to {list(target)}")
+
+
 def require(condition: bool, message: str) -> None:
     """Refuse the node with ``message`` where ``condition`` does not hold."""
     if not condition:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from mace_core.operators.checks import expect_one, require
-from mace_core.operators.context import Ints, NodeContext
+from mace_core.operators.context import NodeContext
 
 
 def expect_size(ctx: NodeContext, index: int, size: int, what: str) -> None:
@@ -14,16 +14,6 @@ def expect_size(ctx: NodeContext, index: int, size: int, what: str) -> None:
     if ctx.has(index):
         found = math.prod(ctx.shape(index))
         require(found == size, f"{what} must have {size} elements, not {found}: {list(ctx.shape(index))}")
-
-
-def expect_fit(ctx: NodeContext, index: int, target: Ints, what: str) -> None:
-    """Refuse an input, where given, that does not broadcast to ``target``."""
-    if ctx.has(index):
-        given = ctx.shape(index)
-        fits = len(given) <= len(target) and all(
-            own in (1, other) for own, other in zip(reversed(given), reversed(target), strict=False)
-        )
-        require(fits, f"{what} {list(given)} does not broadcast to {list(target)}")
 
 
 def expect_ones(ctx: NodeContext, indices: Sequence[int]) -> None:

@@ -11,11 +11,11 @@ from mace_core.graph import Node, Value
 from mace_core.operators.attributes import attribute_rules
 from mace_core.operators.attributes.rule import of_kind
 from mace_core.operators.bodies import BodyBuilder, given, made, transposed
-from mace_core.operators.checks import expect, expect_rank, require
+from mace_core.operators.checks import expect, expect_fit, expect_rank, require
 from mace_core.operators.context import Ints, NodeContext, same_as_first
 from mace_core.operators.microsoft import DOMAIN
 from mace_core.operators.microsoft.activation import activated
-from mace_core.operators.microsoft.checks import expect_fit, expect_ones
+from mace_core.operators.microsoft.checks import expect_ones
 from mace_core.operators.registry import agreement, body, shape_function
 from mace_core.operators.standard.matmul import gemm, matmul_integer, matmul_shape
 from mace_core.tensor import DType, TensorType, ValueType

@@ -8,10 +8,9 @@ from mace_core.graph import Node
 from mace_core.operators.attributes import attribute_rules
 from mace_core.operators.attributes.rule import code, count
 from mace_core.operators.bodies import BodyBuilder, given, made
-from mace_core.operators.checks import expect, require
+from mace_core.operators.checks import expect, expect_fit, require
 from mace_core.operators.context import NodeContext, same_as_first
 from mace_core.operators.microsoft import DOMAIN
-from mace_core.operators.microsoft.checks import expect_fit
 from mace_core.operators.registry import agreement, body, shape_function
 from mace_core.tensor import DType, TensorType, ValueType
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from mace_core.graph import Node, Value
 from mace_core.operators.bodies import BodyBuilder
-from mace_core.operators.checks import expect, require
+from mace_core.operators.checks import expect, expect_fit, require
 from mace_core.operators.context import NodeContext, ShapeMismatchError, normalize_axis, same_as_first
 from mace_core.operators.pieces import cast_like, scaled
 from mace_core.operators.registry import agreement, body, shape_function
@@ -70,12 +70,7 @@ def check_group_norm(ctx: NodeContext) -> None:
 def check_normalized_by_place(ctx: NodeContext) -> None:
     shape = ctx.shape(0)
     for index, what in ((1, "scale"), (2, "bias")):
-        if ctx.has(index):
-            given = ctx.shape(index)
-            fits = len(given) <= len(shape) and all(
-                own in (1, other) for own, other in zip(reversed(given), reversed(shape), strict=False)
-            )
-            require(fits, f"the {what} {list(given)} does not broadcast to {list(shape)}")
+        expect_fit(ctx, index, shape, f"the {what}")
 
 
 # --- bodies -----------------------------------------------------------------------------------------------------------
