@@ -20,13 +20,13 @@ X = np.array([[-2.0, -1.0, 1.0, 3.0], [4.0, -5.0, 6.0, 0.5]], np.float32)
 def copies(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The bytes of each copy that the core makes between host and pinned memory."""
     made: list[int] = []
-    honest = executor._copy
+    honest = executor.copy_bytes
 
     def copy(source: object, target: object, nbytes: int) -> None:
         made.append(nbytes)
         honest(source, target, nbytes)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(executor, "_copy", copy)
+    monkeypatch.setattr(executor, "copy_bytes", copy)
     return made
 
 
