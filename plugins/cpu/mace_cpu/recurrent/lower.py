@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from mace_cpu.shared.epilogue.epilogue import Epilogue
 from mace_cpu.shared.layouts.strided import Axis, emit_strided
 from mace_cpu.shared.nodes import need
 from mace_cpu.shared.parts.buffers import At, Buf
+from mace_cpu.shared.parts.steps import Words
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import lowers
 
@@ -75,53 +76,122 @@ def _check(view: GraphView, node: Node) -> str | None:
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """The sizes of a recurrent node.
+
+    Attributes:
+        features: of the input, per step and sequence.
+        hidden: elements of a state.
+        gates: vectors of that size that each step computes.
+        batch_first: sequences are the outermost axis of input, result and states, not steps.
+    """
+
+    steps: int
+    batch: int
+    directions: int
+    features: int
+    hidden: int
+    gates: int
+    batch_first: bool
+
+    @property
+    def width(self) -> int:
+        """Elements of all gates together."""
+        return self.gates * self.hidden
+
+    @property
+    def sequences(self) -> int:
+        """In both directions together: each is a unit of work."""
+        return self.directions * self.batch
+
+    def strides(self) -> dict[Arg, int]:
+        """The words that say how the input's products, the result and the states lie."""
+        directions, batch, hidden = self.directions, self.batch, self.hidden
+        row = directions * self.width
+        if self.batch_first:
+            return {
+                Arg.ROW_STEP: row,
+                Arg.ROW_BATCH: self.steps * row,
+                # Y is (batch, steps, directions, hidden)
+                Arg.OUT_STEP: directions * hidden,
+                Arg.OUT_BATCH: self.steps * directions * hidden,
+                Arg.OUT_DIRECTION: hidden,
+                # states are (batch, directions, hidden)
+                Arg.STATE_BATCH: directions * hidden,
+                Arg.STATE_DIRECTION: hidden,
+            }
+        return {
+            Arg.ROW_STEP: batch * row,
+            Arg.ROW_BATCH: row,
+            # Y is (steps, directions, batch, hidden)
+            Arg.OUT_STEP: directions * batch * hidden,
+            Arg.OUT_BATCH: hidden,
+            Arg.OUT_DIRECTION: batch * hidden,
+            # states are (directions, batch, hidden)
+            Arg.STATE_BATCH: hidden,
+            Arg.STATE_DIRECTION: batch * hidden,
+        }
+
+
 @lowers("LSTM", "GRU", "RNN", check=_check)
 def lower_recurrent(program: Program, node: Node) -> None:
-    source, weights, recurrence = need(node.input(0)), need(node.input(1)), need(node.input(2))
-    directions, hidden = program.facts.shape(recurrence)[0], program.facts.shape(recurrence)[2]
-    gates = GATES[node.op_type]
+    sizes = _sizes(program, node)
+    work = sizes.sequences * max(sizes.steps, 1) * sizes.hidden * sizes.width / 8
+    chunks = program.steps.chunks(sizes.sequences, work)
+    words = _words(program, node, sizes, chunks)
+    functions = functions_of(node, sizes.directions)
+    each = len(functions) // sizes.directions
+    names = ["-".join(name for name, _, _ in functions[i * each : (i + 1) * each]) for i in range(sizes.directions)]
+    parameters = [parameter for _, *both in functions for parameter in both]
+    # directions with activations of their own are kernels of their own
+    together = [sizes.directions] if len(set(names)) == 1 else [1] * sizes.directions
+    for direction, count in enumerate(together):
+        program.steps.emit(
+            _kernel(program, node, names[direction]),
+            {**words, Arg.FIRST_DIRECTION: direction, "parameters": parameters},
+            extent=count * sizes.batch if sizes.hidden else 0,
+            work=work * count / sizes.directions,
+            chunks=min(chunks, max(count * sizes.batch, 1)),
+        )
+
+
+def _sizes(program: Program, node: Node) -> Sizes:
+    first, second, features = program.facts.shape(need(node.input(0)))
+    directions, _, hidden = program.facts.shape(need(node.input(2)))
     batch_first = bool(node.attr("layout", 0))
-    first, second, features = program.facts.shape(source)
     steps, batch = (second, first) if batch_first else (first, second)
-    width = gates * hidden
-    bias = node.input(3)
-    dtype = program.facts.dtype(source)
+    return Sizes(steps, batch, directions, features, hidden, GATES[node.op_type], batch_first)
+
+
+def _words(program: Program, node: Node, sizes: Sizes, chunks: int) -> Words:
+    """The argument words that all directions share."""
+    recurrence, lengths = need(node.input(2)), node.input(4)
     output, last_hidden, last_cell = node.output(0), node.output(1), node.output(2)
-    sequences = directions * batch
-    work = sequences * max(steps, 1) * hidden * width / 8
-    chunks = program.steps.chunks(sequences, work)
-    lengths = node.input(4)
+    dtype = program.facts.dtype(recurrence)
     status: int | At = 0
     if lengths is not None:
-        status = program.steps.report(f"'{lengths.name}' holds the length {{value}} for sequences of {steps} steps")
-    projected = _project(program, source, weights, steps * batch, features, directions * width)
-    row = directions * width
-    words: dict[Arg, int | float | Buf | At] = {
-        Arg.PROJECTED: projected,
-        Arg.BIAS: _or_zeros(program, bias, dtype, directions * 2 * width),
-        Arg.PEEPHOLES: _or_zeros(program, node.input(7), dtype, directions * 3 * hidden),
+        status = program.steps.report(
+            f"'{lengths.name}' holds the length {{value}} for sequences of {sizes.steps} steps"
+        )
+    words: Words = {
+        Arg.PROJECTED: _project(program, need(node.input(0)), need(node.input(1)), sizes),
+        Arg.BIAS: _or_zeros(program, node.input(3), dtype, sizes.directions * 2 * sizes.width),
+        Arg.PEEPHOLES: _or_zeros(program, node.input(7), dtype, sizes.directions * 3 * sizes.hidden),
         Arg.LENGTHS: _or_none(program, lengths),
         Arg.FIRST_HIDDEN: _or_none(program, node.input(5)),
         Arg.FIRST_CELL: _or_none(program, node.input(6)),
         Arg.OUTPUT: 0 if output is None else program.values.write(output),
         Arg.LAST_HIDDEN: 0 if last_hidden is None else program.values.write(last_hidden),
         Arg.LAST_CELL: 0 if last_cell is None else program.values.write(last_cell),
-        Arg.STEPS: steps,
-        Arg.BATCH: batch,
-        Arg.HIDDEN: hidden,
-        Arg.DIRECTIONS: directions,
+        Arg.STEPS: sizes.steps,
+        Arg.BATCH: sizes.batch,
+        Arg.HIDDEN: sizes.hidden,
+        Arg.DIRECTIONS: sizes.directions,
         Arg.REVERSED: int(node.attr("direction", "forward") == "reverse"),
-        Arg.ROW_STEP: row if batch_first else batch * row,
-        Arg.ROW_BATCH: steps * row if batch_first else row,
-        # Y is (steps, directions, batch, hidden), or (batch, steps, directions, hidden)
-        Arg.OUT_STEP: directions * hidden if batch_first else directions * batch * hidden,
-        Arg.OUT_BATCH: steps * directions * hidden if batch_first else hidden,
-        Arg.OUT_DIRECTION: hidden if batch_first else batch * hidden,
-        # states are (directions, batch, hidden), or (batch, directions, hidden)
-        Arg.STATE_BATCH: directions * hidden if batch_first else hidden,
-        Arg.STATE_DIRECTION: hidden if batch_first else batch * hidden,
+        **sizes.strides(),
         Arg.CLIP: float(node.attr("clip", UNLIMITED)),
-        Arg.VARIANT: int(node.attr("input_forget" if node.op_type == "LSTM" else "linear_before_reset", 0)),
+        Arg.VARIANT: int(_is_variant(node)),
         Arg.STATUS: status,
         Arg.INNER: 0,
         Arg.PANELS: 0,
@@ -129,35 +199,29 @@ def lower_recurrent(program: Program, node: Node) -> None:
         Arg.ROOM: 0,
     }
     if dtype is DType.FLOAT32:
-        words.update(_packed(program, node, recurrence, chunks))
-    else:
-        words[Arg.RECURRENT] = _transposed(program, recurrence)
-        words[Arg.SCRATCH] = Buf.scratch(chunks * (width + 3 * hidden) * dtype.bits // 8)
-    functions = functions_of(node, directions)
-    each = len(functions) // directions
-    names = ["-".join(name for name, _, _ in functions[i * each : (i + 1) * each]) for i in range(directions)]
-    parameters = [parameter for _, *both in functions for parameter in both]
-    # directions with activations of their own are kernels of their own
-    together = [directions] if len(set(names)) == 1 else [1] * directions
-    for direction, count in enumerate(together):
-        words[Arg.FIRST_DIRECTION] = direction
-        cell = node.op_type.lower()
-        if dtype is DType.FLOAT32:
-            kernel = recurrent_kernel(cell, names[direction], node.input(7) is not None, bool(words[Arg.VARIANT]))
-        else:
-            kernel = numba_source(KERNELS, "recurrent", dtype=dtype.label, cell=cell, functions=names[direction])
-            kernel = replace(kernel, words=words_of(each))
-        program.steps.emit(
-            kernel,
-            {**words, "parameters": parameters},
-            extent=count * batch if hidden else 0,
-            work=work * count / directions,
-            chunks=min(chunks, max(count * batch, 1)),
-        )
+        return {**words, **_packed(program, node, recurrence, chunks)}
+    words[Arg.RECURRENT] = _transposed(program, recurrence)
+    words[Arg.SCRATCH] = Buf.scratch(dtype.nbytes(chunks * (sizes.width + 3 * sizes.hidden)))
+    return words
 
 
-def _project(program: Program, source: Value, weights: Value, rows: int, features: int, columns: int) -> Buf:
-    """The input times W, for all steps, sequences, directions and gates at once: (rows, columns)."""
+def _is_variant(node: Node) -> bool:
+    """Whether an LSTM couples input and forget gates, or a GRU resets after the product."""
+    return bool(node.attr("input_forget" if node.op_type == "LSTM" else "linear_before_reset", 0))
+
+
+def _kernel(program: Program, node: Node, functions: str) -> KernelSource:
+    """The kernel for a node and the activations of one of its directions, joined by "-"."""
+    cell = node.op_type.lower()
+    if program.facts.dtype(need(node.input(0))) is DType.FLOAT32:
+        return recurrent_kernel(cell, functions, node.input(7) is not None, _is_variant(node))
+    kernel = numba_source(KERNELS, "recurrent", cell=cell, functions=functions)
+    return replace(kernel, words=words_of(functions.count("-") + 1))
+
+
+def _project(program: Program, source: Value, weights: Value, sizes: Sizes) -> Buf:
+    """The input times W, for all at once: (steps * batch, directions * gates * hidden)."""
+    rows, features, columns = sizes.steps * sizes.batch, sizes.features, sizes.directions * sizes.width
     dtype = program.facts.dtype(source)
     if rows * columns == 0 or features == 0:  # no step, no sequence or no feature: a sum of nothing
         return program.constants.put(np.zeros(max(rows * columns, 1), dtype.numpy))
@@ -196,14 +260,14 @@ def _project(program: Program, source: Value, weights: Value, rows: int, feature
     return target
 
 
-def _packed(program: Program, node: Node, recurrence: Value, chunks: int) -> dict[Arg, int | float | Buf | At]:
+def _packed(program: Program, node: Node, recurrence: Value, chunks: int) -> Words:
     """The recurrent weights in panels, and scratch memory, as the generated kernels want them."""
     _, width, hidden = program.facts.shape(recurrence)
     lanes = program.settings.target.vector_bits // 32
     panel = PANEL_VECTORS * lanes
     first = 2 * hidden if node.op_type == "GRU" else width
     panels = -(-first // panel)
-    words: dict[Arg, int | float | Buf | At] = {
+    words: Words = {
         Arg.RECURRENT: _panels(program, recurrence, 0, first, panels, panel),
         Arg.PANELS: panels,
     }
