@@ -70,7 +70,7 @@ def prepare(benchmark: Benchmark, folder: Path) -> PreparedModel:
     """
     from mace_core.frontend.load import load_model
     from mace_core.operators import resolve
-    from mace_core.operators.macs import graph_macs
+    from mace_core.operators.work import graph_macs
     from mace_core.tensor import DType, TensorType
 
     model = benchmark.locate(folder)

@@ -38,7 +38,7 @@ def model_facts(model: str, feeds: Mapping[str, Any]) -> ModelFacts:
     """Of the model as it stands in the file, with arrays of these types and shapes as inputs."""
     from mace_core.frontend.load import load_model
     from mace_core.operators import resolve
-    from mace_core.operators.macs import graph_macs
+    from mace_core.operators.work import graph_macs
     from mace_core.tensor import DType, TensorType
 
     graph = load_model(model)

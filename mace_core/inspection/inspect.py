@@ -77,7 +77,7 @@ def _add_graph_facts(found: Inspection, graph: Graph) -> None:
 def _add_sizes(found: Inspection, graph: Graph, given: Mapping[str, Sequence[int]]) -> Resolution | None:
     """Work and memory at the shapes given, or at usual ones; gives the types at those shapes."""
     from mace_core.operators import resolve
-    from mace_core.operators.macs import graph_macs
+    from mace_core.operators.work import graph_macs
     from mace_core.scheduler.planning.assumptions import assumed_shapes
     from mace_core.scheduler.planning.signatures import given_shapes, types_from_shapes
 

@@ -24,8 +24,17 @@ if TYPE_CHECKING:
     from mace_core.operators.attributes import attribute_rules, declare_attributes
     from mace_core.operators.bodies import BodyBuilder
     from mace_core.operators.checks import expect, expect_one, expect_rank, require
-    from mace_core.operators.context import NodeContext, ShapeMismatchError, UnresolvedShapeError
-    from mace_core.operators.registry import agreement, body, evaluator, register_shape_function, shape_function
+    from mace_core.operators.context import NodeContext, NodeShapes, ShapeMismatchError, UnresolvedShapeError
+    from mace_core.operators.registry import (
+        agreement,
+        body,
+        evaluator,
+        rank_check,
+        register_shape_function,
+        shape_function,
+        shapes_from_contents,
+        work_estimate,
+    )
     from mace_core.operators.resolver import resolve
     from mace_core.operators.stored_resolution import dump_resolution, load_resolution
 
@@ -34,8 +43,17 @@ _MODULES = {
     "attributes": ("attribute_rules", "declare_attributes"),
     "bodies": ("BodyBuilder",),
     "checks": ("expect", "expect_one", "expect_rank", "require"),
-    "context": ("NodeContext", "ShapeMismatchError", "UnresolvedShapeError"),
-    "registry": ("agreement", "body", "evaluator", "register_shape_function", "shape_function"),
+    "context": ("NodeContext", "NodeShapes", "ShapeMismatchError", "UnresolvedShapeError"),
+    "registry": (
+        "agreement",
+        "body",
+        "evaluator",
+        "rank_check",
+        "register_shape_function",
+        "shape_function",
+        "shapes_from_contents",
+        "work_estimate",
+    ),
     "resolver": ("resolve",),
     "stored_resolution": ("dump_resolution", "load_resolution"),
 }
@@ -44,6 +62,7 @@ _LAZY = {name: module for module, names in _MODULES.items() for name in names}
 __all__ = [
     "BodyBuilder",
     "NodeContext",
+    "NodeShapes",
     "ShapeMismatchError",
     "UnresolvedShapeError",
     "agreement",
@@ -56,10 +75,13 @@ __all__ = [
     "expect_one",
     "expect_rank",
     "load_resolution",
+    "rank_check",
     "register_shape_function",
     "require",
     "resolve",
     "shape_function",
+    "shapes_from_contents",
+    "work_estimate",
 ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
@@ -138,6 +138,28 @@ class NodeContext:
         """The plain value of an attribute, or ``default``."""
         found = self.node.attributes.get(name)
         return default if found is None else found.value
+
+
+class NodeShapes:
+    """Concrete shapes of a node's inputs and outputs, as far as they are known: what an estimate of work sees."""
+
+    __slots__ = ("_type_of", "node")
+
+    def __init__(self, node: Node, type_of: Callable[[Value], ValueType | None]) -> None:
+        self.node = node
+        self._type_of = type_of
+
+    def input(self, index: int) -> Ints | None:
+        """The shape of an input; None where it is left out or not known."""
+        return self._shape(self.node.input(index))
+
+    def output(self, index: int = 0) -> Ints | None:
+        """The shape of an output; None where it is left out or not known."""
+        return self._shape(self.node.output(index))
+
+    def _shape(self, value: Value | None) -> Ints | None:
+        found = self._type_of(value) if value is not None else None
+        return found.concrete_shape if isinstance(found, TensorType) and found.is_concrete else None
 
 
 def normalize_axis(axis: int, rank: int) -> int:

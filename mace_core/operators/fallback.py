@@ -8,24 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from mace_core.graph.attribute import Attribute, AttributeKind
 from mace_core.operators.context import NodeContext, ShapeMismatchError, UnresolvedShapeError
+from mace_core.operators.registry import find_content_inputs
 from mace_core.tensor import DType, MapType, OptionalType, SequenceType, Tensor, TensorType, ValueType
 
 if TYPE_CHECKING:
     import onnx
 
 _ONNX_DOMAINS = frozenset({"", "ai.onnx.ml", "ai.onnx.preview.training", "ai.onnx.preview"})
-
-_CONTENT_INPUTS: dict[str, tuple[int, ...]] = {
-    "AffineGrid": (1,),
-    "BlackmanWindow": (0,),
-    "CenterCropPad": (1,),
-    "Col2Im": (1, 2),
-    "DFT": (1, 2),
-    "HammingWindow": (0,),
-    "HannWindow": (0,),
-    "MelWeightMatrix": (0, 1),
-}
-"""Inputs whose content decides the output shape."""
 
 
 def is_onnx_domain(domain: str) -> bool:
@@ -71,7 +60,7 @@ def infer_with_onnx(ctx: NodeContext, opset_imports: Mapping[str, int]) -> Seque
         raise ShapeMismatchError(_in_words(error)) from None
     result = [None if not name else _value_type(found[name]) if name in found else None for name in outputs]
     if any(name and not _is_known(t) for name, t in zip(outputs, result, strict=True)):
-        deciding = _CONTENT_INPUTS.get(node.op_type, ())
+        deciding = find_content_inputs(node.domain, node.op_type) or ()
         raise UnresolvedShapeError(*(k for k in deciding if ctx.has(k) and ctx.content(k) is None), types=result)
     return result
 

@@ -15,13 +15,15 @@ from mace_core.errors import UsageError
 from mace_core.graph import Graph, GraphView, Node
 from mace_core.operators import packages
 from mace_core.operators.bodies import BodyBuilder, built
-from mace_core.operators.context import Array, NodeContext
+from mace_core.operators.context import Array, NodeContext, NodeShapes
 from mace_core.tensor import DType, TensorType, ValueType
 
 ShapeFunction: TypeAlias = Callable[[NodeContext], Sequence["ValueType | None"]]
 DTypeRule: TypeAlias = Callable[[NodeContext], Sequence["DType | None"]]
 Evaluator: TypeAlias = Callable[[NodeContext, "list[Array | None]"], "Sequence[Array] | None"]
+RankCheck: TypeAlias = Callable[[NodeContext], None]
 Agreement: TypeAlias = Callable[[NodeContext], None]
+OperationCount: TypeAlias = Callable[[NodeShapes], "int | None"]
 Body: TypeAlias = Callable[[BodyBuilder, Node], bool]
 
 T = TypeVar("T")
@@ -35,6 +37,22 @@ class ShapeEntry:
     function: ShapeFunction
     dtypes: DTypeRule
     trusted: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluatorEntry:
+    """An evaluator, and whether it reads the contents of inputs (else their types are enough)."""
+
+    function: Evaluator
+    reads_contents: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WorkEntry:
+    """How many elementary operations a node takes, and whether these are the multiply-accumulates of linear algebra."""
+
+    count: OperationCount
+    are_macs: bool
 
 
 class _Table(Generic[T]):
@@ -68,8 +86,11 @@ class _Table(Generic[T]):
 
 
 _shapes: _Table[ShapeEntry] = _Table("a shape function")
+_rank_checks: _Table[RankCheck] = _Table("a check of its attributes")
 _agreements: _Table[Agreement] = _Table("an agreement rule")
-_evaluators: _Table[Evaluator] = _Table("an evaluator")
+_content_inputs: _Table[tuple[int, ...]] = _Table("inputs whose content decides its shapes")
+_work: _Table[WorkEntry] = _Table("an estimate of its work")
+_evaluators: _Table[EvaluatorEntry] = _Table("an evaluator")
 _bodies: _Table[Body] = _Table("a function body")
 
 
@@ -106,6 +127,34 @@ def shape_function(
     return register
 
 
+def shapes_from_contents(*op_types: str, domain: str = "", inputs: Sequence[int]) -> None:
+    """Say which inputs' contents decide the output shapes of operators that have no shape function.
+
+    onnx's own inference is asked for these; until the contents are known, the node waits.
+
+    Raises:
+        UsageError: if one of them has such inputs already.
+    """
+    _content_inputs.add(domain, op_types, tuple(inputs))
+
+
+def rank_check(*op_types: str, domain: str = "") -> Callable[[RankCheck], RankCheck]:
+    """Decorator: the function checks the attributes of these operators against the ranks of their inputs.
+
+    It sees nodes that have attributes, and raises `ShapeMismatchError`; `mace_core.operators.attributes.ranks` has the
+    checks that many operators share.
+
+    Raises:
+        UsageError: if one of them has a check already.
+    """
+
+    def register(function: RankCheck) -> RankCheck:
+        _rank_checks.add(domain, op_types, function)
+        return function
+
+    return register
+
+
 def agreement(*op_types: str, domain: str = "") -> Callable[[Agreement], Agreement]:
     """Decorator: the function checks what the inputs of these operators must have in common.
 
@@ -122,18 +171,23 @@ def agreement(*op_types: str, domain: str = "") -> Callable[[Agreement], Agreeme
     return register
 
 
-def evaluator(*op_types: str, domain: str = "") -> Callable[[Evaluator], Evaluator]:
+def evaluator(*op_types: str, domain: str = "", reads_contents: bool = True) -> Callable[[Evaluator], Evaluator]:
     """Decorator: the function computes small contents for these operators while shapes are resolved.
 
     It is given the contents of all inputs (None where one is left out) and returns those of the outputs, or None where
     the result is undefined and must be left to the run.
+
+    Args:
+        op_types: names of operators.
+        domain: their domain; "" for the default one.
+        reads_contents: False if the types of the inputs are enough; the function is then given no contents.
 
     Raises:
         UsageError: if one of them has an evaluator already.
     """
 
     def register(function: Evaluator) -> Evaluator:
-        _evaluators.add(domain, op_types, function)
+        _evaluators.add(domain, op_types, EvaluatorEntry(function, reads_contents))
         return function
 
     return register
@@ -151,6 +205,30 @@ def body(*op_types: str, domain: str = "") -> Callable[[Body], Body]:
 
     def register(function: Body) -> Body:
         _bodies.add(domain, op_types, function)
+        return function
+
+    return register
+
+
+def work_estimate(
+    *op_types: str, domain: str = "", are_macs: bool = False
+) -> Callable[[OperationCount], OperationCount]:
+    """Decorator: the function counts the elementary operations of these operators, where outputs do not tell of them.
+
+    It takes `NodeShapes`, and returns None where a shape that it depends on is not known.  A node that would take more
+    than the limit is refused while planning.
+
+    Args:
+        op_types: names of operators.
+        domain: their domain; "" for the default one.
+        are_macs: whether these are multiply-accumulates, of which reports give the speed.
+
+    Raises:
+        UsageError: if one of them has an estimate already.
+    """
+
+    def register(function: OperationCount) -> OperationCount:
+        _work.add(domain, op_types, WorkEntry(function, are_macs))
         return function
 
     return register
@@ -180,6 +258,25 @@ find_shape_function = _shapes.find
 
 find_evaluator = _evaluators.find
 """``(domain, op_type)``: the evaluator of an operator, if it has one."""
+
+
+find_content_inputs = _content_inputs.find
+"""``(domain, op_type)``: the inputs whose contents decide the output shapes of an operator, if there are any."""
+
+find_work = _work.find
+"""``(domain, op_type)``: the estimate of an operator's work, if it has one."""
+
+
+def check_ranks(ctx: NodeContext) -> None:
+    """Check the attributes of a node whose inputs have concrete types.
+
+    Raises:
+        ShapeMismatchError: naming the attribute and its value.
+    """
+    node = ctx.node
+    check = _rank_checks.find(node.domain, node.op_type) if node.attributes else None
+    if check is not None:
+        check(ctx)
 
 
 def check_agreement(ctx: NodeContext) -> None:

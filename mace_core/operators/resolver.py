@@ -14,11 +14,18 @@ from mace_core.errors import MaceError, ModelError, shorten
 from mace_core.graph.attribute import AttributeKind
 from mace_core.graph.graph import Graph, Node, Value, captured_values
 from mace_core.graph.signature import Resolution
-from mace_core.operators.attributes.ranks import check_attribute_ranks
 from mace_core.operators.context import CONTENT_LIMIT, Array, NodeContext, ShapeMismatchError, UnresolvedShapeError
 from mace_core.operators.fallback import infer_with_onnx, is_onnx_domain
-from mace_core.operators.registry import DTypeRule, ShapeEntry, check_agreement, find_evaluator, find_shape_function
-from mace_core.operators.work import WORK_LIMIT_VARIABLE, node_work, work_limit
+from mace_core.operators.registry import (
+    DTypeRule,
+    ShapeEntry,
+    check_agreement,
+    check_ranks,
+    find_evaluator,
+    find_shape_function,
+)
+from mace_core.operators.work import node_work
+from mace_core.operators.work_limit import WORK_LIMIT_VARIABLE, work_limit
 from mace_core.tensor import DType, Tensor, TensorType, ValueType
 from mace_core.tensor.types import MAX_RANK
 
@@ -213,7 +220,7 @@ class Resolver:
         node = ctx.node
         entry = find_shape_function(node.domain, node.op_type)
         try:
-            check_attribute_ranks(ctx)
+            check_ranks(ctx)
             check_agreement(ctx)
             if entry is not None:
                 found = entry.function(ctx)
@@ -285,11 +292,11 @@ class Resolver:
     def _evaluate(self, ctx: NodeContext) -> None:
         """Compute the contents of the outputs where all inputs are known and everything is small."""
         node = ctx.node
-        evaluate = find_evaluator(node.domain, node.op_type)
-        if evaluate is None:
+        entry = find_evaluator(node.domain, node.op_type)
+        if entry is None:
             return
         arrays: list[Array | None] = []
-        if node.op_type not in _TYPE_ONLY:
+        if entry.reads_contents:
             for index, value in enumerate(node.inputs):
                 if value is None:
                     arrays.append(None)
@@ -303,7 +310,7 @@ class Resolver:
         if not self.may_evaluate(node):
             return
         try:
-            results = evaluate(ctx, arrays)
+            results = entry.function(ctx, arrays)
         except MaceError:
             raise
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:
@@ -377,7 +384,6 @@ def _infer_custom(ctx: NodeContext) -> Sequence[ValueType | None]:
     return found
 
 
-_TYPE_ONLY = frozenset({"Shape", "Size"})
 _PLAIN_KINDS = "?bBhHiIlLqQefd"  # numpy's own numbers; extension types (bfloat16, float8) are left to the run
 _GRAPH_KINDS = frozenset({AttributeKind.GRAPH, AttributeKind.GRAPHS})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mace_core.graph import Attribute, AttributeKind, Graph, Node, Value
-from mace_core.operators.macs import graph_macs, node_macs
+from mace_core.operators.work import graph_macs, node_macs
 from mace_core.tensor import DType, TensorType
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import sys
 import textwrap
@@ -13,8 +14,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+import mace_core.operators
 from mace_core import Session
-from mace_core.errors import MaceError, UsageError
+from mace_core.errors import MaceError, ModelError, UsageError
+from mace_core.graph import Attribute, AttributeKind, Graph, Node, Value
 from mace_core.operators import (
     BodyBuilder,
     NodeContext,
@@ -23,9 +26,18 @@ from mace_core.operators import (
     body,
     evaluator,
     packages,
+    rank_check,
+    registry,
+    resolve,
     shape_function,
+    shapes_from_contents,
+    work_estimate,
 )
+from mace_core.operators.attributes import settle
 from mace_core.operators.packages import load_domain
+from mace_core.operators.standard.attributes import ACTIVATIONS
+from mace_core.operators.work import graph_macs
+from mace_core.tensor import DType, TensorType
 
 OURS = ("", "ai.onnx.ml", "ai.onnx.preview", "ai.onnx.preview.training", "com.microsoft")
 
@@ -50,7 +62,7 @@ def test_all_families_of_a_domain_load(domain: str) -> None:
     assert not packages._asked.get((packages.GROUP, domain))
 
 
-@pytest.mark.parametrize("register", [shape_function, agreement, evaluator, body])
+@pytest.mark.parametrize("register", [shape_function, rank_check, agreement, evaluator, body, work_estimate])
 @pytest.mark.parametrize(("domain", "operator"), [("com.acme.twice", "Twice")])
 def test_a_second_registration_is_refused(register: object, domain: str, operator: str) -> None:
     assert callable(register)
@@ -58,6 +70,36 @@ def test_a_second_registration_is_refused(register: object, domain: str, operato
     register(name, domain=domain)(lambda *given: None)
     with pytest.raises(UsageError, match=f"{domain}.{name} has .* already"):
         register(name, domain=domain)(lambda *given: None)
+
+
+def test_second_inputs_that_decide_shapes_are_refused() -> None:
+    shapes_from_contents("Twice", domain="com.acme.twice", inputs=(1,))
+    with pytest.raises(UsageError, match=r"com\.acme\.twice\.Twice has inputs .* already"):
+        shapes_from_contents("Twice", domain="com.acme.twice", inputs=(0,))
+
+
+def operators_known() -> set[str]:
+    """Every operator that registers anything in the core's domains."""
+    tables = [table for table in vars(registry).values() if isinstance(table, registry._Table)]
+    assert len(tables) >= 7
+    rules = {op_type for domain, op_type in settle._by_operator if domain in OURS}
+    return rules.union(*(table.operators(domain) for table in tables for domain in OURS))
+
+
+def test_an_operator_is_named_in_its_family_only() -> None:
+    """What looks operators up knows none by name, and what says of attributes holds for names, not for operators."""
+    root = Path(mace_core.operators.__file__).parent
+    builders = ("bodies.py", "pieces.py")  # they append nodes to what stands for another
+    files = [path for path in root.glob("*.py") if path.name not in builders]
+    files += [*root.glob("attributes/*.py"), *(path for path in root.glob("*/attributes.py"))]
+    known = operators_known() - {"Constant"}  # a graph's own form of a constant
+    found = {
+        f"{path.relative_to(root)}: {node.value}"
+        for path in files
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Constant) and node.value in known and node.value not in ACTIVATIONS
+    }
+    assert not found
 
 
 def test_second_rules_for_attributes_are_refused() -> None:
@@ -106,6 +148,39 @@ def test_an_installed_package_adds_operators_as_the_core_does(publish: Publish) 
     with Session(hypotenuse("com.acme.geometry"), devices=["cpu"], strict=True, cache=False) as session:
         found = session.run({"x": np.float32([3, 5, 8]), "y": np.float32([4, 12, 15])})["z"]
     np.testing.assert_allclose(found, [5, 13, 17], rtol=1e-6)
+
+
+BOUNDED = """
+    import math
+    from mace_core.operators import rank_check, shape_function, work_estimate
+    from mace_core.operators.attributes.ranks import axis_of_data
+
+    rank_check("Pairs", domain="com.acme.pairs")(axis_of_data("axis"))
+
+    @shape_function("Pairs", domain="com.acme.pairs")
+    def pairs(ctx):
+        return [ctx.type(0)]
+
+    @work_estimate("Pairs", domain="com.acme.pairs", are_macs=True)
+    def every_pair(shapes):
+        return math.prod(shapes.input(0)) ** 2
+"""
+
+
+def test_operators_of_a_package_are_checked_and_bounded_too(publish: Publish) -> None:
+    publish("com.acme.pairs", BOUNDED)
+    x = Value("x", TensorType(DType.FLOAT32, (1 << 12, 1 << 12)))
+    node = Node("Pairs", [x], [Value("y")], name="pairs", domain="com.acme.pairs")
+    graph = Graph("g")
+    graph.inputs, graph.nodes = [x], [node]
+    assert x.type is not None
+    with pytest.raises(ModelError, match=r"node 'pairs' .* operations, more than"):
+        resolve(graph, {x: x.type})
+    small = {x: TensorType(DType.FLOAT32, (3, 4))}
+    assert graph_macs(graph, dict(resolve(graph, small).types)) == {"pairs": 144}
+    node.attributes["axis"] = Attribute(AttributeKind.INT, 2)
+    with pytest.raises(ModelError, match=r"axis 2 does not exist in 2 dimensions \(attribute 'axis'\)"):
+        resolve(graph, small)
 
 
 @pytest.mark.parametrize("strict", [False, True])

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from mace_core.graph.attribute import AttributeKind as K
-from mace_core.operators.attributes import attribute_rules, declare_attributes
+from mace_core.operators.attributes import declare_attributes
 from mace_core.operators.attributes.rule import (
     LARGEST_NUMBER,
-    Empty,
     Rule,
     axis,
     code,
@@ -18,7 +17,6 @@ from mace_core.operators.attributes.rule import (
     one_of,
     real,
     reals,
-    size,
 )
 from mace_core.operators.microsoft import DOMAIN
 
@@ -49,9 +47,3 @@ BY_NAME: dict[str, Rule] = {
 }
 
 declare_attributes(DOMAIN, BY_NAME, base="")
-attribute_rules("TfIdfVectorizer", domain=DOMAIN, rules={})
-attribute_rules(
-    "Tokenizer",
-    domain=DOMAIN,
-    rules={"mark": flag(), "mincharnum": size(), "separators": of_kind(K.STRINGS, empty=Empty.ALLOWED)},
-)

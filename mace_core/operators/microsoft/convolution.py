@@ -7,18 +7,21 @@ from collections.abc import Sequence
 from mace_core.graph import AttributeKind as K
 from mace_core.graph import Node
 from mace_core.operators.attributes import attribute_rules
+from mace_core.operators.attributes.ranks import check_window
 from mace_core.operators.attributes.rule import of_kind
 from mace_core.operators.bodies import BodyBuilder, given, kept, made
 from mace_core.operators.context import NodeContext
 from mace_core.operators.microsoft import DOMAIN
 from mace_core.operators.microsoft.activation import activated
-from mace_core.operators.registry import body, shape_function
-from mace_core.operators.standard.convolution import conv_shape
+from mace_core.operators.registry import body, rank_check, shape_function, work_estimate
+from mace_core.operators.standard.convolution import conv_shape, macs_of_filters
 from mace_core.tensor import TensorType, ValueType
 
 # --- attributes -------------------------------------------------------------------------------------------------------
 
 attribute_rules("FusedConv", domain=DOMAIN, rules={"activation": of_kind(K.STRING)})
+
+rank_check("FusedConv", "NhwcConv", "NhwcFusedConv", domain=DOMAIN)(check_window)
 
 
 # --- shapes -----------------------------------------------------------------------------------------------------------
@@ -39,3 +42,8 @@ def build_fused_conv(b: BodyBuilder, node: Node) -> bool:
     if added is not None:
         value = b.op("Add", [value, added])
     return activated(b, node, value, made(node))
+
+
+# --- work -------------------------------------------------------------------------------------------------------------
+
+work_estimate("FusedConv", domain=DOMAIN, are_macs=True)(macs_of_filters(1))

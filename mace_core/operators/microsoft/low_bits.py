@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from mace_core.graph import Node, Value
 from mace_core.operators.attributes import attribute_rules
+from mace_core.operators.attributes.ranks import axis_of_data
 from mace_core.operators.attributes.rule import count, number
 from mace_core.operators.bodies import BodyBuilder, given, made
 from mace_core.operators.checks import expect, require
@@ -17,7 +18,7 @@ from mace_core.operators.context import NodeContext, ShapeMismatchError, normali
 from mace_core.operators.microsoft import DOMAIN
 from mace_core.operators.microsoft.checks import expect_size
 from mace_core.operators.pieces import cast, cut, dtype_of, joined, shaped
-from mace_core.operators.registry import agreement, body, shape_function
+from mace_core.operators.registry import agreement, body, rank_check, shape_function
 from mace_core.tensor import DType, TensorType, ValueType
 
 # --- attributes -------------------------------------------------------------------------------------------------------
@@ -32,6 +33,8 @@ attribute_rules(
         "block_size": count(required=True),
     },
 )
+
+rank_check("GatherBlockQuantized", domain=DOMAIN)(axis_of_data("gather_axis", "quantize_axis"))
 
 
 # --- shapes -----------------------------------------------------------------------------------------------------------

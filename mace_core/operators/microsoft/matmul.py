@@ -16,8 +16,8 @@ from mace_core.operators.context import Ints, NodeContext, same_as_first
 from mace_core.operators.microsoft import DOMAIN
 from mace_core.operators.microsoft.activation import activated
 from mace_core.operators.microsoft.checks import expect_ones
-from mace_core.operators.registry import agreement, body, shape_function
-from mace_core.operators.standard.matmul import gemm, matmul_integer, matmul_shape
+from mace_core.operators.registry import agreement, body, shape_function, work_estimate
+from mace_core.operators.standard.matmul import gemm, gemm_macs, matmul_integer, matmul_macs, matmul_shape
 from mace_core.tensor import DType, TensorType, ValueType
 
 # --- attributes -------------------------------------------------------------------------------------------------------
@@ -171,3 +171,9 @@ def build_quantized_gemm(b: BodyBuilder, node: Node) -> bool:
     else:
         b.op("QuantizeLinear", [value, node.input(7), node.input(8)], into=made(node))
     return True
+
+
+# --- work -------------------------------------------------------------------------------------------------------------
+
+work_estimate("FusedMatMul", domain=DOMAIN, are_macs=True)(matmul_macs)
+work_estimate("FusedGemm", domain=DOMAIN, are_macs=True)(gemm_macs)

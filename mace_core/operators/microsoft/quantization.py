@@ -6,18 +6,24 @@ import math
 from collections.abc import Sequence
 
 from mace_core.graph import Node, Value
+from mace_core.operators.attributes.ranks import check_window
 from mace_core.operators.bodies import BodyBuilder, given, kept, made
 from mace_core.operators.context import NodeContext, ShapeMismatchError, broadcast, normalize_axis, same_as_first
 from mace_core.operators.microsoft import DOMAIN
 from mace_core.operators.microsoft.checks import expect_ones
 from mace_core.operators.pieces import channels_first, channels_last, shaped, turned
-from mace_core.operators.registry import agreement, body, shape_function
+from mace_core.operators.registry import agreement, body, rank_check, shape_function
 from mace_core.operators.standard.convolution import check_qlinear_conv
 from mace_core.operators.standard.convolution import qlinear_conv as standard_qlinear_conv
 from mace_core.operators.standard.pooling import global_pool, pool
 from mace_core.operators.standard.quantization import dequantize, quantize, real_dtype, stored_dtype
 from mace_core.operators.standard.windows import window_outputs
 from mace_core.tensor import TensorType, ValueType
+
+# --- attributes -------------------------------------------------------------------------------------------------------
+
+rank_check("NhwcMaxPool", "QLinearAveragePool", "QLinearConv", domain=DOMAIN)(check_window)
+
 
 # --- shapes -----------------------------------------------------------------------------------------------------------
 

@@ -10,8 +10,14 @@ from mace_core.graph import Node, Value
 from mace_core.operators.bodies import BodyBuilder, given, kept
 from mace_core.operators.context import NodeContext, ShapeMismatchError
 from mace_core.operators.microsoft import DOMAIN
-from mace_core.operators.registry import body, shape_function
+from mace_core.operators.registry import body, rank_check, shape_function
+from mace_core.operators.standard.recurrent import activations_for
 from mace_core.tensor import DType, TensorType, ValueType
+
+# --- attributes -------------------------------------------------------------------------------------------------------
+
+rank_check("DynamicQuantizeLSTM", domain=DOMAIN)(activations_for(3))
+
 
 # --- shapes -----------------------------------------------------------------------------------------------------------
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from mace_core.graph.attribute import AttributeKind as K
-from mace_core.operators.attributes import attribute_rules, declare_attributes
+from mace_core.operators.attributes import declare_attributes
 from mace_core.operators.attributes.rule import (
     LARGEST_NUMBER,
     Rule,
-    code,
     count,
     flag,
     list_of,
@@ -85,16 +84,4 @@ BY_NAME: dict[str, Rule] = {
     "vectors_per_class": _PLACE,
 }
 
-BY_OPERATOR: dict[str, dict[str, Rule]] = {
-    "TreeEnsemble": {
-        "aggregate_function": code(0, 1, 2, 3),
-        "post_transform": code(0, 1, 2, 3, 4),
-        **dict.fromkeys(("nodes_falsenodeids", "nodes_truenodeids"), _PLACE),
-        **dict.fromkeys(("nodes_modes", "nodes_splits", "leaf_weights", "membership_values"), of_kind(K.TENSOR)),
-        "nodes_hitrates": of_kind(K.TENSOR),
-    },
-}
-
 declare_attributes(DOMAIN, BY_NAME)
-for _operator, _rules in BY_OPERATOR.items():
-    attribute_rules(_operator, domain=DOMAIN, rules=_rules)

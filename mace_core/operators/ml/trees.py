@@ -6,7 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mace_core.graph import AttributeKind as K
 from mace_core.graph import Node, Value
+from mace_core.operators.attributes import attribute_rules
+from mace_core.operators.attributes.rule import LARGEST_NUMBER, code, numbers, of_kind
 from mace_core.operators.bodies import BodyBuilder, given, made
 from mace_core.operators.checks import require
 from mace_core.operators.context import Array, NodeContext
@@ -18,6 +21,23 @@ from mace_core.operators.ml.two_classes import TwoScores, two_classes
 from mace_core.operators.pieces import cast, dtype_of, shaped
 from mace_core.operators.registry import agreement, body
 from mace_core.tensor import DType, TensorType, ValueType
+
+# --- attributes -------------------------------------------------------------------------------------------------------
+
+_NODES = numbers(0, LARGEST_NUMBER)
+
+attribute_rules(
+    "TreeEnsemble",
+    domain=DOMAIN,
+    rules={
+        "aggregate_function": code(0, 1, 2, 3),
+        "post_transform": code(0, 1, 2, 3, 4),
+        **dict.fromkeys(("nodes_falsenodeids", "nodes_truenodeids"), _NODES),
+        **dict.fromkeys(("nodes_modes", "nodes_splits", "leaf_weights", "membership_values"), of_kind(K.TENSOR)),
+        "nodes_hitrates": of_kind(K.TENSOR),
+    },
+)
+
 
 # --- shapes -----------------------------------------------------------------------------------------------------------
 

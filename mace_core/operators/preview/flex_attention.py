@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from mace_core.graph import Graph, Node, Value
 from mace_core.graph.graph import captured_values
 from mace_core.operators import pieces
 from mace_core.operators.bodies import BodyBuilder
+from mace_core.operators.context import NodeContext, ShapeMismatchError
 from mace_core.operators.preview import DOMAIN
-from mace_core.operators.registry import body
-from mace_core.tensor import DType
+from mace_core.operators.registry import body, shape_function
+from mace_core.tensor import DType, TensorType, ValueType
+
+# --- shapes -----------------------------------------------------------------------------------------------------------
+
+
+@shape_function("FlexAttention", domain=DOMAIN)
+def flex_attention(ctx: NodeContext) -> Sequence[ValueType]:
+    """Q (batch, heads, rows, size), V (batch, heads, columns, values) -> (batch, heads, rows, values)."""
+    query, value = ctx.shape(0), ctx.shape(2)
+    if len(query) != 4 or len(value) != 4:
+        raise ShapeMismatchError("Q, K and V must have 4 axes")
+    return [TensorType(ctx.dtype(0), (*query[:3], value[3]))]
+
+
+# --- bodies -----------------------------------------------------------------------------------------------------------
 
 
 @body("FlexAttention", domain=DOMAIN)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from mace_core.operators.checks import expect, expect_rank, require
-from mace_core.operators.context import Ints, NodeContext, ShapeMismatchError
-from mace_core.operators.registry import agreement, shape_function
+from mace_core.operators.context import Ints, NodeContext, NodeShapes, ShapeMismatchError
+from mace_core.operators.registry import agreement, shape_function, work_estimate
 from mace_core.tensor import TensorType, ValueType
 
 # --- shapes -----------------------------------------------------------------------------------------------------------
@@ -44,15 +45,6 @@ def attention(ctx: NodeContext) -> Sequence[ValueType]:
         TensorType(ctx.dtype(2), (*value[:2], total, value[3])),
         TensorType(ctx.dtype(0), (batch, heads, rows, total)),
     ]
-
-
-@shape_function("FlexAttention", domain="ai.onnx.preview")
-def flex_attention(ctx: NodeContext) -> Sequence[ValueType]:
-    """Q (batch, heads, rows, size), V (batch, heads, columns, values) -> (batch, heads, rows, values)."""
-    query, value = ctx.shape(0), ctx.shape(2)
-    if len(query) != 4 or len(value) != 4:
-        raise ShapeMismatchError("Q, K and V must have 4 axes")
-    return [TensorType(ctx.dtype(0), (*query[:3], value[3]))]
 
 
 @shape_function("RotaryEmbedding")
@@ -109,3 +101,17 @@ def check_rotary_embedding(ctx: NodeContext) -> None:
         expect(ctx, 3, (batch, rows), what="the positions")
     else:
         expect(ctx, 1, (batch, rows, turned // 2), what="the cosines")
+
+
+# --- work -------------------------------------------------------------------------------------------------------------
+
+
+@work_estimate("Attention")
+def attention_work(shapes: NodeShapes) -> int | None:
+    """Queries (batch, heads, rows, size) or (batch, rows, heads * size) against keys, and scores against values."""
+    query, key, value, past = (shapes.input(index) for index in (0, 1, 2, 4))
+    if query is None or key is None or value is None:
+        return None
+    rows = math.prod(query[:-2]) * query[-2] * query[-1]
+    columns = key[-2] + (past[2] if past is not None and len(past) == 4 else 0)
+    return 2 * rows * columns

@@ -6,7 +6,7 @@ Most names mean the same wherever they occur, so they are listed once; operators
 from __future__ import annotations
 
 from mace_core.graph.attribute import AttributeKind as K
-from mace_core.operators.attributes import attribute_rules, declare_attributes
+from mace_core.operators.attributes import declare_attributes
 from mace_core.operators.attributes.rule import (
     LARGEST_NUMBER,
     Empty,
@@ -157,45 +157,4 @@ BY_NAME: dict[str, Rule] = {
     "weights": reals(),
 }
 
-_REDUCED = one_of("none", "sum", "mean")
-_SCATTERED = one_of("none", "add", "mul", "max", "min")
-
-BY_OPERATOR: dict[str, dict[str, Rule]] = {
-    "BitShift": {"direction": one_of("LEFT", "RIGHT")},
-    "Cast": {"to": Rule(frozenset({K.INT, K.STRING}))},
-    "CausalConvWithState": {"activation": one_of("none", "silu", "swish")},
-    "DepthToSpace": {"mode": one_of("DCR", "CRD")},
-    "Dropout": {"seed": number()},
-    "GlobalLpPool": {"p": of_kind(K.INT, K.FLOAT)},
-    "GridSample": {"mode": one_of("linear", "nearest", "cubic", "bilinear", "bicubic")},
-    "LpNormalization": {"p": code(1, 2)},
-    "LpPool": {"p": of_kind(K.INT, K.FLOAT)},
-    "NegativeLogLikelihoodLoss": {"reduction": _REDUCED},
-    "Pad": {
-        "mode": one_of("constant", "reflect", "edge", "wrap"),
-        "pads": numbers(-LARGEST_NUMBER, LARGEST_NUMBER, Empty.ALLOWED),
-        "value": real(),
-    },
-    "RandomNormal": {"shape": numbers(0, LARGEST_NUMBER, Empty.ALLOWED)},
-    "RandomUniform": {"shape": numbers(0, LARGEST_NUMBER, Empty.ALLOWED)},
-    "Reshape": {"shape": numbers(-1, LARGEST_NUMBER, Empty.ALLOWED)},
-    "Resize": {"mode": one_of("nearest", "linear", "cubic")},
-    "RoiAlign": {
-        "mode": one_of("avg", "max"),
-        "coordinate_transformation_mode": one_of("half_pixel", "output_half_pixel"),
-    },
-    "ScatterElements": {"reduction": _SCATTERED},
-    "ScatterND": {"reduction": _SCATTERED},
-    "SequenceInsert": {},
-    "SoftmaxCrossEntropyLoss": {"reduction": _REDUCED},
-    "SpaceToDepth": {"mode": one_of("DCR", "CRD")},
-    "TensorScatter": {"mode": one_of("linear", "circular")},
-    "TfIdfVectorizer": {"mode": one_of("TF", "IDF", "TFIDF")},
-    "TopK": {"k": size()},
-    "Unsqueeze": {"axes": axes(Empty.ALLOWED)},
-    "Upsample": {"mode": one_of("nearest", "linear", "bilinear")},
-}
-
 declare_attributes("", BY_NAME)
-for _operator, _rules in BY_OPERATOR.items():
-    attribute_rules(_operator, rules=_rules)

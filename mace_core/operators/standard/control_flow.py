@@ -8,11 +8,25 @@ import numpy as np
 
 from mace_core.errors import ModelError
 from mace_core.graph.graph import Graph, Value
+from mace_core.operators.attributes.ranks import check_length
 from mace_core.operators.checks import expect_one, require
 from mace_core.operators.context import Array, NodeContext, ShapeMismatchError, UnresolvedShapeError, normalize_axis
-from mace_core.operators.registry import agreement, shape_function
+from mace_core.operators.registry import agreement, rank_check, shape_function
 from mace_core.operators.resolver import Resolver
 from mace_core.tensor import DType, TensorType, ValueType
+
+# --- attributes -------------------------------------------------------------------------------------------------------
+
+
+@rank_check("Scan")
+def check_scan_lengths(ctx: NodeContext) -> None:
+    count = ctx.attr("num_scan_inputs", 0)
+    states = ctx.input_count - count - (1 if ctx.opset < 9 else 0)
+    for name in ("scan_input_axes", "scan_input_directions", "directions"):
+        check_length(ctx, name, count)
+    for name in ("scan_output_axes", "scan_output_directions"):
+        check_length(ctx, name, ctx.output_count - states)
+
 
 # --- shapes -----------------------------------------------------------------------------------------------------------
 

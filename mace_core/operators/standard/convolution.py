@@ -2,14 +2,41 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from mace_core.graph import stated_pads
+from mace_core.operators.attributes import attribute_rules
+from mace_core.operators.attributes.ranks import check_length, check_window
+from mace_core.operators.attributes.rule import one_of
 from mace_core.operators.checks import expect, expect_one, expect_rank, require
-from mace_core.operators.context import Ints, NodeContext, ShapeMismatchError
-from mace_core.operators.registry import agreement, shape_function
+from mace_core.operators.context import Ints, NodeContext, NodeShapes, ShapeMismatchError
+from mace_core.operators.registry import (
+    OperationCount,
+    agreement,
+    rank_check,
+    shape_function,
+    shapes_from_contents,
+    work_estimate,
+)
 from mace_core.operators.standard.windows import window_attributes, window_outputs
 from mace_core.tensor import DType, TensorType, ValueType
+
+# --- attributes -------------------------------------------------------------------------------------------------------
+
+attribute_rules("CausalConvWithState", rules={"activation": one_of("none", "silu", "swish")})
+
+rank_check("Conv", "ConvInteger", "ConvTranspose", "DeformConv", "QLinearConv")(check_window)
+
+
+@rank_check("Col2Im")
+def check_col2im_lengths(ctx: NodeContext) -> None:
+    blocks = ctx.shape(2)
+    if len(blocks) == 1:
+        for name in ("strides", "dilations"):
+            check_length(ctx, name, blocks[0])
+        check_length(ctx, "pads", 2 * blocks[0])
+
 
 # --- shapes -----------------------------------------------------------------------------------------------------------
 
@@ -86,6 +113,9 @@ def _transposed_sizes(ctx: NodeContext, spatial: Ints, kernel: Ints) -> Ints:
             raise ShapeMismatchError(f"pads of {removed} leave nothing of spatial axis {axis}")
         result.append(size)
     return tuple(result)
+
+
+shapes_from_contents("Col2Im", inputs=(1, 2))
 
 
 # --- agreement --------------------------------------------------------------------------------------------------------
@@ -175,3 +205,27 @@ def check_qlinear_conv(ctx: NodeContext) -> None:
     expect(ctx, 4, (), (1,), filters, what="the scale of the weights")
     expect(ctx, 5, (), (1,), filters, what="the zero point of the weights")
     expect(ctx, 8, filters, what="the bias")
+
+
+# --- work -------------------------------------------------------------------------------------------------------------
+
+
+def macs_of_filters(weight: int) -> OperationCount:
+    """Each output element takes one weight filter, (C/group, *kernel); ``weight`` is the input that holds them."""
+
+    def count(shapes: NodeShapes) -> int | None:
+        out, filters = shapes.output(), shapes.input(weight)
+        return None if out is None or filters is None else math.prod(out) * math.prod(filters[1:])
+
+    return count
+
+
+work_estimate("Conv", "ConvInteger", are_macs=True)(macs_of_filters(1))
+work_estimate("QLinearConv", are_macs=True)(macs_of_filters(3))
+
+
+@work_estimate("ConvTranspose", are_macs=True)
+def transposed_macs(shapes: NodeShapes) -> int | None:
+    """Each input element is spread over one weight filter, (M/group, *kernel)."""
+    data, filters = shapes.input(0), shapes.input(1)
+    return None if data is None or filters is None else math.prod(data) * math.prod(filters[1:])

@@ -97,12 +97,12 @@ def check_eye_like(ctx: NodeContext) -> None:
 # --- evaluation -------------------------------------------------------------------------------------------------------
 
 
-@evaluator("Shape")
+@evaluator("Shape", reads_contents=False)
 def evaluate_shape(ctx: NodeContext, arrays: Contents) -> Sequence[Array] | None:
     return [np.array(shape_content(ctx), np.int64)]
 
 
-@evaluator("Size")
+@evaluator("Size", reads_contents=False)
 def evaluate_size(ctx: NodeContext, arrays: Contents) -> Sequence[Array] | None:
     return [np.array(np.prod(ctx.shape(0), dtype=np.int64))]
 

@@ -12,7 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from mace_core.graph import AttributeKind as K
 from mace_core.graph import Node
+from mace_core.operators.attributes import attribute_rules
+from mace_core.operators.attributes.rule import number, of_kind, one_of
 from mace_core.operators.bodies import BodyBuilder, given, made
 from mace_core.operators.checks import singles
 from mace_core.operators.context import (
@@ -28,6 +31,13 @@ from mace_core.operators.evaluation import Contents, given_contents
 from mace_core.operators.registry import Evaluator, agreement, body, evaluator, shape_function
 from mace_core.tensor import DType, TensorType, ValueType
 
+# --- attributes -------------------------------------------------------------------------------------------------------
+
+attribute_rules("BitShift", rules={"direction": one_of("LEFT", "RIGHT")})
+attribute_rules("Cast", rules={"to": of_kind(K.INT, K.STRING)})
+attribute_rules("Dropout", rules={"seed": number()})
+
+
 # --- shapes -----------------------------------------------------------------------------------------------------------
 
 
@@ -39,7 +49,7 @@ shape_function(
 )(same_as_first)
 
 
-@shape_function("Hardmax", "LogSoftmax", "Softmax", "LpNormalization")
+@shape_function("Hardmax", "LogSoftmax", "Softmax")
 def along_axis(ctx: NodeContext) -> Sequence[ValueType]:
     axis, rank = ctx.attr("axis", -1), len(ctx.shape(0))
     behind_last = ctx.opset < 13 and axis == rank  # then axes from `axis` on count, which may be none

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mace_core.operators.attributes import attribute_rules
+from mace_core.operators.attributes.ranks import axis_of_data
+from mace_core.operators.attributes.rule import one_of
 from mace_core.operators.checks import expect, expect_one, expect_rank, require
 from mace_core.operators.context import (
     Array,
@@ -17,8 +20,18 @@ from mace_core.operators.context import (
     same_as_first,
 )
 from mace_core.operators.evaluation import Contents, first_content, second_content
-from mace_core.operators.registry import agreement, evaluator, shape_function
+from mace_core.operators.registry import agreement, evaluator, rank_check, shape_function
 from mace_core.tensor import DType, TensorType, ValueType
+
+# --- attributes -------------------------------------------------------------------------------------------------------
+
+attribute_rules("ScatterElements", "ScatterND", rules={"reduction": one_of("none", "add", "mul", "max", "min")})
+attribute_rules("TensorScatter", rules={"mode": one_of("linear", "circular")})
+
+rank_check("Compress", "Gather", "GatherElements", "Scatter", "ScatterElements", "TensorScatter", "Unique")(
+    axis_of_data("axis")
+)
+
 
 # --- shapes -----------------------------------------------------------------------------------------------------------
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from mace_core.operators.attributes import attribute_rules
+from mace_core.operators.attributes.rule import one_of
 from mace_core.operators.checks import expect, require
 from mace_core.operators.context import NodeContext
 from mace_core.operators.registry import agreement
+
+attribute_rules(
+    "NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss", rules={"reduction": one_of("none", "sum", "mean")}
+)
 
 
 @agreement("NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss")

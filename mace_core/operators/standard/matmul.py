@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-from mace_core.operators.context import Ints, NodeContext, ShapeMismatchError, broadcast
-from mace_core.operators.registry import agreement, shape_function
+from mace_core.operators.context import Ints, NodeContext, NodeShapes, ShapeMismatchError, broadcast
+from mace_core.operators.registry import agreement, shape_function, work_estimate
 from mace_core.tensor import DType, TensorType, ValueType
 
 # --- shapes -----------------------------------------------------------------------------------------------------------
@@ -119,3 +120,41 @@ def check_einsum(ctx: NodeContext) -> None:
             if known != size and 1 not in (known, size):
                 raise ShapeMismatchError(f"index '{letter}' has sizes {known} and {size}")
             sizes[letter] = size if known == 1 else known
+
+
+# --- work -------------------------------------------------------------------------------------------------------------
+
+
+@work_estimate("MatMul", "MatMulInteger", "QLinearMatMul", are_macs=True)
+def matmul_macs(shapes: NodeShapes) -> int | None:
+    out, left = shapes.output(), shapes.input(0)
+    return None if out is None or not left else math.prod(out) * left[-1]
+
+
+@work_estimate("Gemm", are_macs=True)
+def gemm_macs(shapes: NodeShapes) -> int | None:
+    out, left = shapes.output(), shapes.input(0)
+    if out is None or left is None or len(left) != 2:
+        return None
+    return math.prod(out) * left[0 if shapes.node.attr("transA", 0) else 1]
+
+
+@work_estimate("Einsum")
+def einsum_work(shapes: NodeShapes) -> int | None:
+    """One operation for each combination of indices."""
+    sizes: dict[str, int] = {}
+    shared = 1
+    terms = str(shapes.node.attr("equation", "")).replace(" ", "").partition("->")[0].split(",")
+    for index, term in enumerate(terms):
+        before, dots, after = term.partition("...")
+        shape = shapes.input(index)
+        if shape is None:
+            return None
+        for letter, size in [
+            *zip(before, shape, strict=False),
+            *zip(reversed(after), reversed(shape), strict=False),
+        ]:
+            sizes[letter] = max(sizes.get(letter, 1), size)
+        if dots:
+            shared = max(shared, math.prod(shape[len(before) : len(shape) - len(after)]))
+    return shared * math.prod(sizes.values())

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mace_core.operators.attributes import attribute_rules
+from mace_core.operators.attributes.ranks import axis_of_data, check_axes_of_data, check_axis, check_length, shown
+from mace_core.operators.attributes.rule import LARGEST_NUMBER, Empty, axes, numbers, one_of, real
 from mace_core.operators.checks import expect, expect_one, lists, require
 from mace_core.operators.context import (
     Array,
@@ -18,8 +21,68 @@ from mace_core.operators.context import (
     same_as_first,
 )
 from mace_core.operators.evaluation import Contents, first_content, output_shape
-from mace_core.operators.registry import agreement, evaluator, shape_function
+from mace_core.operators.registry import agreement, evaluator, rank_check, shape_function, shapes_from_contents
 from mace_core.tensor import TensorType, ValueType
+
+# --- attributes -------------------------------------------------------------------------------------------------------
+
+attribute_rules("DepthToSpace", "SpaceToDepth", rules={"mode": one_of("DCR", "CRD")})
+attribute_rules(
+    "Pad",
+    rules={
+        "mode": one_of("constant", "reflect", "edge", "wrap"),
+        "pads": numbers(-LARGEST_NUMBER, LARGEST_NUMBER, Empty.ALLOWED),
+        "value": real(),
+    },
+)
+attribute_rules("Reshape", rules={"shape": numbers(-1, LARGEST_NUMBER, Empty.ALLOWED)})
+attribute_rules("Unsqueeze", rules={"axes": axes(Empty.ALLOWED)})
+
+rank_check("CenterCropPad", "Squeeze")(check_axes_of_data)
+rank_check("Concat")(axis_of_data("axis"))
+rank_check("ReverseSequence")(axis_of_data("batch_axis", "time_axis"))
+
+
+@rank_check("Flatten")
+def check_flatten_axis(ctx: NodeContext) -> None:
+    rank, axis = len(ctx.shape(0)), ctx.attr("axis", 1)
+    if not -rank <= axis <= rank:
+        check_axis("axis", axis, rank)
+
+
+@rank_check("Pad")
+def check_pad_lengths(ctx: NodeContext) -> None:
+    for name in ("pads", "paddings"):
+        check_length(ctx, name, 2 * len(ctx.shape(0)))
+
+
+@rank_check("Slice")
+def check_slice_attributes(ctx: NodeContext) -> None:
+    check_axes_of_data(ctx)
+    starts = ctx.attr("starts")
+    if starts is not None:
+        for name in ("ends", "axes"):
+            check_length(ctx, name, len(starts))
+
+
+_check_split_axis = axis_of_data("axis")
+
+
+@rank_check("Split")
+def check_split_attributes(ctx: NodeContext) -> None:
+    _check_split_axis(ctx)
+    check_length(ctx, "split", ctx.output_count)
+    parts = ctx.attr("num_outputs")
+    if parts is not None and parts != ctx.output_count:
+        raise ShapeMismatchError(f"the attribute 'num_outputs' is {parts}, but the node has {ctx.output_count} outputs")
+
+
+@rank_check("Transpose")
+def check_permutation(ctx: NodeContext) -> None:
+    order, rank = ctx.attr("perm"), len(ctx.shape(0))
+    if order is not None and sorted(order) != list(range(rank)):
+        raise ShapeMismatchError(f"the attribute 'perm' is not a permutation of {rank} axes: {shown(order)}")
+
 
 # --- shapes -----------------------------------------------------------------------------------------------------------
 
@@ -289,6 +352,9 @@ def _four(ctx: NodeContext) -> Ints:
     if len(shape) != 4:
         raise ShapeMismatchError("the input must be (N, C, H, W)")
     return shape
+
+
+shapes_from_contents("CenterCropPad", inputs=(1,))
 
 
 # --- agreement --------------------------------------------------------------------------------------------------------

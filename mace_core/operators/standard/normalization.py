@@ -5,16 +5,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mace_core.graph import Node, Value
+from mace_core.operators.attributes import attribute_rules
+from mace_core.operators.attributes.ranks import axis_of_data, check_axes_of_data
+from mace_core.operators.attributes.rule import code
 from mace_core.operators.bodies import BodyBuilder
 from mace_core.operators.checks import expect, expect_fit, require
 from mace_core.operators.context import NodeContext, ShapeMismatchError, normalize_axis, same_as_first
 from mace_core.operators.pieces import cast_like, scaled
-from mace_core.operators.registry import agreement, body, shape_function
+from mace_core.operators.registry import agreement, body, rank_check, shape_function
+from mace_core.operators.standard.elementwise import along_axis
 from mace_core.tensor import DType, TensorType, ValueType
+
+# --- attributes -------------------------------------------------------------------------------------------------------
+
+attribute_rules("LpNormalization", rules={"p": code(1, 2)})
+
+rank_check("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization")(axis_of_data("axis"))
+rank_check("LpNormalization")(axis_of_data("axis", least_rank=1))
+rank_check("MeanVarianceNormalization")(check_axes_of_data)
+
 
 # --- shapes -----------------------------------------------------------------------------------------------------------
 
 shape_function("LRN", "MeanVarianceNormalization")(same_as_first)
+
+shape_function("LpNormalization")(along_axis)
 
 
 def _channels(ctx: NodeContext) -> int:

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
+from mace_core.graph import AttributeKind as K
+from mace_core.operators.attributes import attribute_rules
+from mace_core.operators.attributes.ranks import check_length, check_window
+from mace_core.operators.attributes.rule import of_kind
 from mace_core.operators.checks import expect
-from mace_core.operators.context import NodeContext, ShapeMismatchError
-from mace_core.operators.registry import agreement, shape_function
+from mace_core.operators.context import NodeContext, NodeShapes, ShapeMismatchError
+from mace_core.operators.registry import agreement, rank_check, shape_function, work_estimate
 from mace_core.operators.standard.windows import window_attributes, window_outputs
 from mace_core.tensor import DType, TensorType, ValueType
+
+# --- attributes -------------------------------------------------------------------------------------------------------
+
+attribute_rules("GlobalLpPool", "LpPool", rules={"p": of_kind(K.INT, K.FLOAT)})
+
+rank_check("AveragePool", "LpPool", "MaxPool", "MaxUnpool")(check_window)
+
+
+@rank_check("MaxRoiPool")
+def check_roi_pool_lengths(ctx: NodeContext) -> None:
+    check_length(ctx, "pooled_shape", 2)
+
 
 # --- shapes -----------------------------------------------------------------------------------------------------------
 
@@ -57,3 +74,16 @@ def check_max_unpool(ctx: NodeContext) -> None:
     expect(ctx, 1, ctx.shape(0), what="the indices, one for each element,")
     if ctx.has(2):
         expect(ctx, 2, (len(ctx.shape(0)),), what="the output's shape")
+
+
+# --- work -------------------------------------------------------------------------------------------------------------
+
+
+@work_estimate("AveragePool", "LpPool", "MaxPool")
+def pool_work(shapes: NodeShapes) -> int | None:
+    """Each output element looks at the taps of a window, at most as many as the data has."""
+    out, data = shapes.output(), shapes.input(0)
+    if out is None or data is None:
+        return None
+    kernel = shapes.node.attr("kernel_shape", ())
+    return math.prod(out) * math.prod(min(taps, size) for taps, size in zip(kernel, data[2:], strict=False))

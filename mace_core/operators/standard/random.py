@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mace_core.operators.attributes import attribute_rules
+from mace_core.operators.attributes.rule import LARGEST_NUMBER, Empty, numbers
 from mace_core.operators.context import NodeContext, ShapeMismatchError, chosen_dtype, dtype_of_code
 from mace_core.operators.registry import shape_function
 from mace_core.tensor import DType, TensorType, ValueType
+
+attribute_rules("RandomNormal", "RandomUniform", rules={"shape": numbers(0, LARGEST_NUMBER, Empty.ALLOWED)})
 
 
 @shape_function("RandomNormal", "RandomUniform")

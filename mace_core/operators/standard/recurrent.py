@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
+from mace_core.operators.attributes.ranks import check_length
 from mace_core.operators.checks import expect, expect_rank, require
-from mace_core.operators.context import NodeContext, ShapeMismatchError
-from mace_core.operators.registry import agreement, shape_function
+from mace_core.operators.context import NodeContext, NodeShapes, ShapeMismatchError
+from mace_core.operators.registry import RankCheck, agreement, rank_check, shape_function, work_estimate
 from mace_core.tensor import TensorType, ValueType
+
+# --- attributes -------------------------------------------------------------------------------------------------------
+
+
+def activations_for(each: int) -> RankCheck:
+    """A rank check of a layer with ``each`` activations in every direction."""
+
+    def check(ctx: NodeContext) -> None:
+        directions = 2 if ctx.attr("direction", "forward") == "bidirectional" else 1
+        check_length(ctx, "activations", each * directions)
+
+    return check
+
+
+rank_check("RNN")(activations_for(1))
+rank_check("GRU")(activations_for(2))
+rank_check("LSTM")(activations_for(3))
+
 
 # --- shapes -----------------------------------------------------------------------------------------------------------
 
@@ -61,3 +81,15 @@ def check_recurrent(ctx: NodeContext) -> None:
     if ctx.node.op_type == "LSTM":
         expect(ctx, 6, state, what="the first cell state")
         expect(ctx, 7, (directions, 3 * hidden), what="the peepholes")
+
+
+# --- work -------------------------------------------------------------------------------------------------------------
+
+
+@work_estimate("RNN", "GRU", "LSTM", are_macs=True)
+def recurrent_macs(shapes: NodeShapes) -> int | None:
+    """X (seq, batch, input) or batch first: every step multiplies with W and R of every direction."""
+    data, weight, recurrence = shapes.input(0), shapes.input(1), shapes.input(2)
+    if data is None or weight is None or recurrence is None:
+        return None
+    return data[0] * data[1] * (math.prod(weight) + math.prod(recurrence))

@@ -7,11 +7,27 @@ from typing import Any
 
 import numpy as np
 
+from mace_core.operators.attributes import attribute_rules
+from mace_core.operators.attributes.ranks import axis_of_data, check_axes_of_data
+from mace_core.operators.attributes.rule import size
 from mace_core.operators.checks import singles
 from mace_core.operators.context import Array, Ints, NodeContext, ShapeMismatchError, normalize_axis
 from mace_core.operators.evaluation import Contents, given_contents
-from mace_core.operators.registry import agreement, evaluator, shape_function
+from mace_core.operators.registry import agreement, evaluator, rank_check, shape_function
 from mace_core.tensor import DType, TensorType, ValueType
+
+# --- attributes -------------------------------------------------------------------------------------------------------
+
+_REDUCING = (
+    *("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin"),
+    *("ReduceProd", "ReduceSum", "ReduceSumSquare"),
+)
+
+attribute_rules("TopK", rules={"k": size()})
+
+rank_check(*_REDUCING)(check_axes_of_data)
+rank_check("ArgMax", "ArgMin", "TopK")(axis_of_data("axis", least_rank=1))
+
 
 # --- shapes -----------------------------------------------------------------------------------------------------------
 
@@ -32,10 +48,7 @@ def reduction_axes(ctx: NodeContext, rank: int) -> Ints:
     return tuple(normalize_axis(axis, rank) for axis in given)
 
 
-@shape_function(
-    *("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin"),
-    *("ReduceProd", "ReduceSum", "ReduceSumSquare"),
-)
+@shape_function(*_REDUCING)
 def reduce(ctx: NodeContext) -> Sequence[ValueType]:
     shape = ctx.shape(0)
     axes = set(reduction_axes(ctx, len(shape)))

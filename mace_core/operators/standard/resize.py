@@ -7,10 +7,26 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mace_core.operators.attributes import attribute_rules
+from mace_core.operators.attributes.ranks import check_axes_of_data, check_length
+from mace_core.operators.attributes.rule import one_of
 from mace_core.operators.checks import require
 from mace_core.operators.context import Ints, NodeContext, ShapeMismatchError, normalize_axis
-from mace_core.operators.registry import agreement, shape_function
+from mace_core.operators.registry import agreement, rank_check, shape_function
 from mace_core.tensor import TensorType, ValueType
+
+# --- attributes -------------------------------------------------------------------------------------------------------
+
+attribute_rules("Resize", rules={"mode": one_of("nearest", "linear", "cubic")})
+attribute_rules("Upsample", rules={"mode": one_of("nearest", "linear", "bilinear")})
+
+rank_check("Resize")(check_axes_of_data)
+
+
+@rank_check("Upsample")
+def check_upsample_lengths(ctx: NodeContext) -> None:
+    check_length(ctx, "scales", len(ctx.shape(0)))
+
 
 # --- shapes -----------------------------------------------------------------------------------------------------------
 

@@ -4,10 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mace_core.operators.attributes import attribute_rules
+from mace_core.operators.attributes.rule import one_of
 from mace_core.operators.checks import expect, expect_rank, require
 from mace_core.operators.context import NodeContext, ShapeMismatchError
-from mace_core.operators.registry import agreement, shape_function
+from mace_core.operators.registry import agreement, shape_function, shapes_from_contents
 from mace_core.tensor import TensorType, ValueType
+
+# --- attributes -------------------------------------------------------------------------------------------------------
+
+attribute_rules("GridSample", rules={"mode": one_of("linear", "nearest", "cubic", "bilinear", "bicubic")})
+attribute_rules(
+    "RoiAlign",
+    rules={
+        "mode": one_of("avg", "max"),
+        "coordinate_transformation_mode": one_of("half_pixel", "output_half_pixel"),
+    },
+)
+
 
 # --- shapes -----------------------------------------------------------------------------------------------------------
 
@@ -24,6 +38,9 @@ def grid_sample(ctx: NodeContext) -> Sequence[ValueType]:
 def roi_align(ctx: NodeContext) -> Sequence[ValueType]:
     size = (ctx.attr("output_height", 1), ctx.attr("output_width", 1))
     return [TensorType(ctx.dtype(0), (ctx.shape(1)[0], ctx.shape(0)[1], *size))]
+
+
+shapes_from_contents("AffineGrid", inputs=(1,))
 
 
 # --- agreement --------------------------------------------------------------------------------------------------------

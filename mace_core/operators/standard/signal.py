@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from mace_core.operators.checks import expect_one, expect_rank, require
 from mace_core.operators.context import NodeContext, ShapeMismatchError
-from mace_core.operators.registry import agreement, shape_function
+from mace_core.operators.registry import agreement, shape_function, shapes_from_contents
 from mace_core.tensor import TensorType, ValueType
 
 # --- shapes -----------------------------------------------------------------------------------------------------------
@@ -30,6 +30,11 @@ def short_time_fourier(ctx: NodeContext) -> Sequence[ValueType]:
         raise ShapeMismatchError(f"frames of {length} every {step} do not fit {signal[1]} samples")
     bins = length // 2 + 1 if ctx.attr("onesided", 1) else length
     return [TensorType(ctx.dtype(0), (signal[0], (signal[1] - length) // step + 1, bins, 2))]
+
+
+shapes_from_contents("BlackmanWindow", "HammingWindow", "HannWindow", inputs=(0,))
+shapes_from_contents("MelWeightMatrix", inputs=(0, 1))
+shapes_from_contents("DFT", inputs=(1, 2))
 
 
 # --- agreement --------------------------------------------------------------------------------------------------------

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from mace_core.graph import Node, Value
+from mace_core.operators.attributes import attribute_rules
+from mace_core.operators.attributes.rule import one_of
 from mace_core.operators.bodies import BodyBuilder
 from mace_core.operators.checks import require
 from mace_core.operators.context import NodeContext
@@ -18,6 +20,11 @@ from mace_core.tensor import DType
 
 Update = Callable[[BodyBuilder, Node, Value, Sequence[Value]], list[Value]]
 """``(builder, node, learning rate, tensors)``: the new values of the first tensor and of its states, in order."""
+
+
+# --- attributes -------------------------------------------------------------------------------------------------------
+
+attribute_rules("Momentum", domain=DOMAIN, rules={"mode": one_of("standard", "nesterov")})
 
 
 # --- agreement --------------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from mace_core.caching.build_id import build_id
 from mace_core.graph import Graph, GraphView, Value
 from mace_core.graph.signature import Resolution
 from mace_core.host.fork_safe import unforked
-from mace_core.operators.work import DEFAULT_WORK_LIMIT, work_limit
+from mace_core.operators.work_limit import DEFAULT_WORK_LIMIT, work_limit
 from mace_core.provider import Backend, CompiledSubgraph, hooks
 from mace_core.provider.backend import Compatibility, ShapeSupport
 from mace_core.provider.border import instance_of, list_of, reason_of

@@ -1,0 +1,19 @@
+"""Texts and n-grams."""
+
+from __future__ import annotations
+
+from mace_core.operators.attributes import attribute_rules
+from mace_core.operators.attributes.ranks import check_length
+from mace_core.operators.attributes.rule import one_of
+from mace_core.operators.context import NodeContext, ShapeMismatchError
+from mace_core.operators.registry import rank_check
+
+attribute_rules("TfIdfVectorizer", rules={"mode": one_of("TF", "IDF", "TFIDF")})
+
+
+@rank_check("TfIdfVectorizer")
+def check_grams(ctx: NodeContext) -> None:
+    shortest, longest = ctx.attr("min_gram_length", 1), ctx.attr("max_gram_length", 1)
+    if shortest > longest:
+        raise ShapeMismatchError(f"min_gram_length {shortest} is more than max_gram_length {longest}")
+    check_length(ctx, "weights", len(ctx.attr("ngram_indexes") or ()))
