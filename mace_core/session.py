@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,48 +11,25 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from mace_core.errors import (
-    DeviceLostError,
-    MaceError,
-    OutOfMemoryError,
-    PluginError,
-    ProviderError,
-    StrictPlacementError,
-    TransientError,
-    UsageError,
-)
-from mace_core.graph import Graph, Value
+from mace_core.errors import DeviceLostError, OutOfMemoryError, TransientError, UsageError
+from mace_core.graph import Value
 from mace_core.host.memory import memory_needed
 from mace_core.host.process_end import at_work
 from mace_core.provider.border import reason_of
 from mace_core.provider.execution import CancelFlag
 from mace_core.provider.registry import Registry, default_registry
 from mace_core.scheduler.context import RunContext
-from mace_core.scheduler.numerics import NumericsCheck
+from mace_core.scheduler.opening import SessionArguments, choose_devices, load
 from mace_core.scheduler.planning import notify
-from mace_core.scheduler.planning.arguments import (
-    check_call,
-    check_max_signatures,
-    check_numerics_option,
-    check_options,
-    check_pins,
-    device_names,
-    output_names,
-)
-from mace_core.scheduler.planning.assumptions import AssumedShapes, assumed_shapes
+from mace_core.scheduler.planning.arguments import check_call, output_names
+from mace_core.scheduler.planning.assumptions import AssumedShapes, assumed_shapes, first_taken
 from mace_core.scheduler.planning.custom_ops import provide_custom_ops
-from mace_core.scheduler.planning.defaults import OptionalInputs, reloading
+from mace_core.scheduler.planning.defaults import OptionalInputs
 from mace_core.scheduler.planning.devices import DevicePool
-from mace_core.scheduler.planning.model import Constants, PreparedModel, prepare_model
 from mace_core.scheduler.planning.partition import REFERENCE_DEVICE
 from mace_core.scheduler.planning.pins import check_pins_match, pin_lookup
 from mace_core.scheduler.planning.remembered import RememberedPlacements
-from mace_core.scheduler.planning.selection import (
-    host_advice,
-    host_provider_code,
-    resolve_device_name,
-    select_devices,
-)
+from mace_core.scheduler.planning.selection import host_advice
 from mace_core.scheduler.planning.signatures import given_shapes, signature_text, static_types, types_from_shapes
 from mace_core.scheduler.planning.specs import ValueSpec, spec_of
 from mace_core.scheduler.planning.stages import subset
@@ -67,8 +43,6 @@ if TYPE_CHECKING:
     from mace_core.frontend.load import Model
     from mace_core.scheduler.explain import Explanation
     from mace_core.scheduler.profile import Profile
-    from mace_core.scheduler.running.constants import HostConstants
-    from mace_core.tensor import Tensor
 
 _log = logging.getLogger("mace")
 
@@ -131,64 +105,47 @@ class Session:
             UsageError, DeviceNotFoundError, PluginError: for devices, options or pins that mean nothing here.
             StrictPlacementError: if ``strict`` cannot be kept (for free dimensions: at the first run).
         """
-        check_max_signatures(max_signatures)
-        check_options(options)
-        check_pins(pins)
-        looked_for = check_numerics_option(check_numerics)
-        devices = device_names(devices)
+        given = SessionArguments(
+            devices=devices,
+            options=options,
+            strict=strict,
+            pins=pins,
+            max_signatures=max_signatures,
+            optimize=optimize,
+            cache=cache,
+            mmap=mmap,
+            check_numerics=check_numerics,
+            registry=registry,
+        )
         self._registry = registry or default_registry()
         self._closed = False
-        with memory_needed(f"{_label_of(model)}: loading it"):
-            load_again = reloading(model, mmap=mmap) if isinstance(model, Graph) and model.defaults else None
-            self._model: PreparedModel = _prepare(model, self._registry, optimize=optimize, cache=cache, mmap=mmap)
-            graph = self._model.graph
-            if graph.defaults and load_again is None:
-                load_again = reloading(model, mmap=mmap)
+        self._model, load_again = load(model, given, self._registry)
+        graph = self._graph = self._model.graph
         self._optional: OptionalInputs | None = None
         if load_again is not None:
-            same: dict[str, Any] = {"devices": devices, "options": options, "strict": strict, "pins": pins}
-            same |= {"max_signatures": max_signatures, "optimize": optimize, "cache": cache, "mmap": mmap}
-            same |= {"check_numerics": check_numerics, "registry": registry}
+            same = given.keywords()
             self._optional = OptionalInputs(graph.defaults, load_again, lambda changed: Session(changed, **same))
         if provide_custom_ops(graph, self._registry):
             self._model.forget_resolutions()  # a shape function may answer differently in the next process
-        options = options or {}
-        try:
-            pins = {
-                pattern: resolve_device_name(name, self._registry, options) for pattern, name in (pins or {}).items()
-            }
-            chosen = select_devices(
-                self._registry,
-                devices,
-                options=options,
-                strict=strict,
-                pinned=list(pins.values()),
-                graph=graph,
-                model=self._model.label,
-            )
-        except MaceError as error:
-            if isinstance(error, PluginError) or error.has_context:  # no mistake of the caller's
-                error.add_context(self._model.label)
-            raise
+        chosen, placed = choose_devices(given, self._registry, self._model)
         self._pool = DevicePool(chosen)
         try:
             for device in self._pool.devices:
                 if device.has_options:
                     self._pool.ready(device)
-            check_pins_match(pins, graph, self._model.label)
+            check_pins_match(placed, graph, self._model.label)
             self._planner = Planner(
                 label=self._model.label,
                 pool=self._pool,
                 compile_with=self._model.compile,
                 resolve=self._model.resolve,
                 remembered=RememberedPlacements(self._model, self._pool, strict=strict),
-                pin=pin_lookup(pins),
+                pin=pin_lookup(placed),
                 strict=strict,
                 capacity=max_signatures,
                 opset_imports=graph.opset_imports,
-                numerics=NumericsCheck(self._model.label, infinities=looked_for == "all") if looked_for else None,
+                numerics=given.numerics(self._model.label),
             )
-            self._graph = graph
             self._runner = GraphRunner(self._planner, graph, graph.inputs)
             self._subsets: dict[tuple[str, ...], GraphRunner] = {}
             optional = () if self._optional is None else self._optional.specs
@@ -309,16 +266,7 @@ class Session:
         self._check_open()
         if (other := self._fed(shapes)) is not None:
             return other.explain(shapes)
-        if shapes is not None:
-            types, note = types_from_shapes(self._graph.inputs, shapes, self._model.label), ""
-        elif self._runner.last_plan is not None:
-            stage = self._runner.last_plan.plan.stage
-            types = {value: stage.types[value] for value in self._graph.inputs if value in stage.types}
-            note = ""
-        else:
-            assumed = self.assume_shapes()
-            types = types_from_shapes(self._graph.inputs, assumed.shapes, self._model.label)
-            note = f" (assumed: {assumed.note})" if assumed.sizes else ""
+        types, note = self._types_to_explain(shapes)
         plan = self._plan(types)
         try:
             text = signature_text(self._graph.inputs, types) + note
@@ -329,6 +277,17 @@ class Session:
             return found
         finally:
             plan.release()
+
+    def _types_to_explain(self, shapes: Mapping[str, Sequence[int]] | None) -> tuple[Mapping[Value, Any], str]:
+        """The types given, else of the latest run, else assumed; and what was assumed, as a note."""
+        inputs, label = self._graph.inputs, self._model.label
+        if shapes is not None:
+            return types_from_shapes(inputs, shapes, label), ""
+        if self._runner.last_plan is not None:
+            types = self._runner.last_plan.plan.stage.types
+            return {value: types[value] for value in inputs if value in types}, ""
+        assumed = self.assume_shapes()
+        return types_from_shapes(inputs, assumed.shapes, label), f" (assumed: {assumed.note})" if assumed.sizes else ""
 
     @at_work()
     def assume_shapes(self, shapes: Mapping[str, Sequence[int]] | None = None) -> AssumedShapes:
@@ -344,25 +303,10 @@ class Session:
         self._check_open()
         if (other := self._fed(shapes)) is not None:
             return other.assume_shapes(shapes)
-        given = given_shapes(self._graph.inputs, shapes or {}, self._model.label)
-        failure: MaceError | None = None
-        first: AssumedShapes | None = None
-        for candidate in assumed_shapes(self._graph.inputs, given):
-            if not candidate.sizes:
-                return candidate
-            first = first or candidate
-            try:
-                self._plan(types_from_shapes(self._graph.inputs, candidate.shapes, self._model.label)).release()
-            except (StrictPlacementError, ProviderError, UsageError):
-                raise  # another size would not help
-            except MaceError as error:
-                failure = failure or error
-            else:
-                return candidate
-        assert first is not None, "there is always a first candidate"
-        raise UsageError(
-            f"{self._model.label} has free dimensions and takes none of the sizes tried for them ({failure}); "
-            f"give the shapes yourself, such as {first.arguments} on the command line"
+        inputs, label = self._graph.inputs, self._model.label
+        candidates = assumed_shapes(inputs, given_shapes(inputs, shapes or {}, label))
+        return first_taken(
+            candidates, lambda tried: self._plan(types_from_shapes(inputs, tried, label)).release(), model=label
         )
 
     @at_work()
@@ -516,30 +460,6 @@ class Session:
     def _check_open(self) -> None:
         if self._closed:
             raise UsageError(f"the session of {self._model.label} is closed")
-
-
-def _prepare(model: Model, registry: Registry, *, optimize: bool, cache: bool, mmap: bool) -> PreparedModel:
-    """The model, with what depends on constants alone computed on the host."""
-    opened: list[HostConstants] = []
-
-    def compute(graph: Graph) -> list[Tensor]:
-        if not opened:
-            from mace_core.scheduler.running.constants import HostConstants
-
-            opened.append(HostConstants(registry))
-        return opened[0](graph)
-
-    try:
-        constants = Constants(compute, host_provider_code(registry))
-        return prepare_model(model, optimize=optimize, cache=cache, mmap=mmap, constants=constants)
-    finally:
-        for host in opened:
-            host.close()
-
-
-def _label_of(model: Model) -> str:
-    """How messages call a model that is not loaded yet."""
-    return f"'{os.fspath(model)}'" if isinstance(model, str | os.PathLike) else "the model"
 
 
 def _fast_inputs(inputs: Sequence[Value]) -> list[tuple[str, np.dtype[Any]]] | None:

@@ -155,25 +155,24 @@ def validate(
         raise UsageError("a model to validate is a path, bytes or an onnx.ModelProto: a Graph would be changed")
     if not tolerance >= 0:
         raise UsageError(f"the tolerance is a number from 0 on, not {tolerance!r}")
-    work = _Work(model, feeds, devices, options, strict, pins, against, tolerance, registry, progress or _silent)
-    return work.run(layers=layers, isolated=isolated)
+    subject = _Subject(model, devices, options, strict, pins, registry)
+    comparison = _Comparison(subject, feeds, against, tolerance, progress or _silent)
+    return comparison.run(layers=layers, isolated=isolated)
 
 
-@dataclass(slots=True)
-class _Work:
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """What is looked at: a model on devices."""
+
     model: Model
-    feeds: Mapping[str, Any]
     devices: Sequence[str] | None
     options: Options | None
     strict: bool
     pins: Mapping[str, str] | None
-    against: str
-    tolerance: float
     registry: Registry | None
-    progress: Progress
 
-    def run(self, *, layers: bool, isolated: bool) -> Validation:
-        self.progress("running the model as usual", 0, 1)
+    def run_as_usual(self, feeds: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, int]]:
+        """The outputs by name, and how many nodes ran on each device."""
         with Session(
             self.model,
             devices=self.devices,
@@ -182,9 +181,27 @@ class _Work:
             pins=self.pins,
             registry=self.registry,
         ) as session:
-            usual = session.run(self.feeds)
-            placed = session.explain().nodes_per_device
-        prepared = prepare_model(self.model, optimize=True, cache=False, mmap=True)
+            return session.run(feeds), session.explain().nodes_per_device
+
+    def values(self, graph: Graph, feeds: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+        """Every value of a graph that nobody would run, computed on the same devices; and where each node ran."""
+        return values_on_device(graph, feeds, self.devices, options=self.options, registry=self.registry)
+
+
+@dataclass(frozen=True, slots=True)
+class _Comparison:
+    """Of a subject with the device that is believed."""
+
+    subject: _Subject
+    feeds: Mapping[str, Any]
+    against: str
+    tolerance: float
+    progress: Progress
+
+    def run(self, *, layers: bool, isolated: bool) -> Validation:
+        self.progress("running the model as usual", 0, 1)
+        usual, placed = self.subject.run_as_usual(self.feeds)
+        prepared = prepare_model(self.subject.model, optimize=True, cache=False, mmap=True)
         graph = watched(prepared.graph)
         expected, notes = self._expected(graph)
         floors = noise_floors(graph, {**self.feeds, **expected})
@@ -204,24 +221,11 @@ class _Work:
         done = Validation(prepared.label, where, self.against, self.tolerance, outputs, notes=notes)
         if layers or isolated:
             done.layers = self._layers(graph, expected, cumulative=layers)
-            if layers:
-                notes.append(
-                    "every value is kept for the figures per layer, so forms that a device fuses are split there"
-                )
-            skipped = [node.name for node in graph.nodes if _is_random(node)]
-            if skipped:
-                notes.append(f"nodes that draw random numbers are not compared: {', '.join(skipped)}")
         if isolated:
             self._isolate(graph, expected, done)
         for layer in done.layers:
             layer.floor = floors.get(layer.output, NO_FLOOR)
-        if noisy := done.only_noise():
-            worst = max(noisy, key=lambda layer: layer.floor.total)
-            notes.append(
-                f"{len(noisy)} values differ by more than {done.tolerance:g} of their range, which is tiny, but by no "
-                f"more than the roundings of the numbers they are made of (at most {worst.floor.total:.2g}, "
-                f"of '{worst.output}'): they count as equal"
-            )
+        notes += _notes(graph, done, layers=layers, isolated=isolated)
         done.verdict = self._verdict(graph, expected, done)
         return done
 
@@ -229,7 +233,9 @@ class _Work:
         self.progress(f"running {self.against}", 0, 1)
         if self.against == ONNXRUNTIME:
             return values_by_onnxruntime(graph, self.feeds), []
-        values, placed = values_on_device(graph, self.feeds, [self.against], options=None, registry=self.registry)
+        values, placed = values_on_device(
+            graph, self.feeds, [self.against], options=None, registry=self.subject.registry
+        )
         name = self.against.partition(":")[0]
         others = [node for node, device in placed.items() if device.partition(":")[0] not in (name, "core")]
         if not others:
@@ -242,9 +248,7 @@ class _Work:
         placed: Mapping[str, str] = {}
         if cumulative:
             self.progress("running with every value kept", 0, 1)
-            values, placed = values_on_device(
-                graph, self.feeds, self.devices, options=self.options, registry=self.registry
-            )
+            values, placed = self.subject.values(graph, self.feeds)
         return [
             Layer(
                 node.name,
@@ -270,7 +274,7 @@ class _Work:
     def _run_alone(self, graph: Graph, node: Node, expected: Mapping[str, Any], layers: Sequence[Layer]) -> None:
         try:
             part, feeds = alone(graph, node, {**self.feeds, **expected})
-            values, placed = values_on_device(part, feeds, self.devices, options=self.options, registry=self.registry)
+            values, placed = self.subject.values(part, feeds)
         except MaceError as error:
             for layer in layers:
                 layer.failure = str(error)
@@ -308,6 +312,24 @@ class _Work:
         if done.diverges(layer, layer.isolated):
             return f"{text}; it does so too when fed with the values of {done.against}: the node itself is wrong"
         return f"{text}; fed with the values of {done.against} it agrees: the error has built up before it"
+
+
+def _notes(graph: Graph, done: Validation, *, layers: bool, isolated: bool) -> list[str]:
+    """What a reader has to know about the figures: what is split, left out, or noise."""
+    notes = []
+    if layers:
+        notes.append("every value is kept for the figures per layer, so forms that a device fuses are split there")
+    skipped = [node.name for node in graph.nodes if _is_random(node)] if layers or isolated else []
+    if skipped:
+        notes.append(f"nodes that draw random numbers are not compared: {', '.join(skipped)}")
+    if noisy := done.only_noise():
+        worst = max(noisy, key=lambda layer: layer.floor.total)
+        notes.append(
+            f"{len(noisy)} values differ by more than {done.tolerance:g} of their range, which is tiny, but by no "
+            f"more than the roundings of the numbers they are made of (at most {worst.floor.total:.2g}, "
+            f"of '{worst.output}'): they count as equal"
+        )
+    return notes
 
 
 def _results(graph: Graph) -> Iterator[tuple[Node, str]]:

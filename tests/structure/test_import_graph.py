@@ -39,7 +39,7 @@ SCHEDULER: list[tuple[str, ...]] = [
     ("host",),
     ("planning",),
     ("running",),
-    ("explain",),
+    ("explain", "opening"),
 ]
 """The parts of the scheduler, from below."""
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 
-from mace_core.errors import UsageError
+from mace_core.errors import MaceError, ProviderError, StrictPlacementError, UsageError
 from mace_core.graph import Value
 from mace_core.tensor import TensorType
 
@@ -123,6 +123,41 @@ def assumed_shapes(inputs: Sequence[Value], given: Mapping[str, tuple[int, ...]]
             for name, kind in tensors
         }
         yield AssumedShapes(shapes, sizes, free_inputs)
+
+
+def first_taken(
+    candidates: Iterable[AssumedShapes], plan: Callable[[Mapping[str, tuple[int, ...]]], None], *, model: str
+) -> AssumedShapes:
+    """The first of some candidates that can be planned; one that assumes nothing is not tried.
+
+    Args:
+        candidates: at least one.
+        plan: raises where a model does not take these shapes.
+        model: how messages call it.
+
+    Raises:
+        UsageError: if it takes none of them; the message has a shape to start from.
+        StrictPlacementError, ProviderError: of ``plan``; another size would not help.
+    """
+    failure: MaceError | None = None
+    first: AssumedShapes | None = None
+    for candidate in candidates:
+        if not candidate.sizes:
+            return candidate
+        first = first or candidate
+        try:
+            plan(candidate.shapes)
+        except (StrictPlacementError, ProviderError, UsageError):
+            raise
+        except MaceError as error:
+            failure = failure or error
+        else:
+            return candidate
+    assert first is not None, "there is always a first candidate"
+    raise UsageError(
+        f"{model} has free dimensions and takes none of the sizes tried for them ({failure}); "
+        f"give the shapes yourself, such as {first.arguments} on the command line"
+    )
 
 
 def _key(name: str, axis: int, dim: object) -> str:

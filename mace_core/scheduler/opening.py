@@ -1,0 +1,132 @@
+"""From what a session is given to what it runs with: arguments checked, the model loaded, the devices chosen."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from mace_core.errors import MaceError, PluginError
+from mace_core.graph import Graph
+from mace_core.host.memory import memory_needed
+from mace_core.provider.registry import Registry
+from mace_core.scheduler.numerics import NumericsCheck
+from mace_core.scheduler.planning.arguments import (
+    check_max_signatures,
+    check_numerics_option,
+    check_options,
+    check_pins,
+    device_names,
+)
+from mace_core.scheduler.planning.defaults import LoadAgain, reloading
+from mace_core.scheduler.planning.devices import SessionDevice
+from mace_core.scheduler.planning.model import Constants, PreparedModel, prepare_model
+from mace_core.scheduler.planning.selection import host_provider_code, resolve_device_name, select_devices
+
+if TYPE_CHECKING:
+    from mace_core.frontend.load import Model
+    from mace_core.scheduler.running.constants import HostConstants
+    from mace_core.tensor import Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionArguments:
+    """The keyword arguments of a `mace_core.Session`, which says what each means.
+
+    Raises:
+        UsageError: for one that cannot be, whatever the model.
+    """
+
+    devices: Sequence[str] | None
+    options: Mapping[str, Mapping[str, object]] | None
+    strict: bool
+    pins: Mapping[str, str] | None
+    max_signatures: int
+    optimize: bool
+    cache: bool
+    mmap: bool
+    check_numerics: bool | str
+    registry: Registry | None
+
+    def __post_init__(self) -> None:
+        check_max_signatures(self.max_signatures)
+        check_options(self.options)
+        check_pins(self.pins)
+        check_numerics_option(self.check_numerics)
+        object.__setattr__(self, "devices", device_names(self.devices))
+
+    def keywords(self) -> dict[str, Any]:
+        """For another session like this one."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def numerics(self, model: str) -> NumericsCheck | None:
+        """What looks at every step's results; None where nobody asked for it."""
+        looked_for = check_numerics_option(self.check_numerics)
+        return NumericsCheck(model, infinities=looked_for == "all") if looked_for else None
+
+
+def load(model: Model, arguments: SessionArguments, registry: Registry) -> tuple[PreparedModel, LoadAgain | None]:
+    """The model made ready for planning, and how to load it once more where some of its inputs have defaults."""
+    with memory_needed(f"{_label_of(model)}: loading it"):
+        has_defaults = isinstance(model, Graph) and bool(model.defaults)
+        load_again = reloading(model, mmap=arguments.mmap) if has_defaults else None
+        prepared = _prepare(model, arguments, registry)
+        if prepared.graph.defaults and load_again is None:
+            load_again = reloading(model, mmap=arguments.mmap)
+    return prepared, load_again
+
+
+def choose_devices(
+    arguments: SessionArguments, registry: Registry, model: PreparedModel
+) -> tuple[list[SessionDevice], dict[str, str]]:
+    """The devices in order of priority, and the pins with the qualified names of theirs.
+
+    Raises:
+        DeviceNotFoundError, PluginError, UsageError: for devices, options or pins that mean nothing here.
+    """
+    options = arguments.options or {}
+    try:
+        pins = {
+            pattern: resolve_device_name(name, registry, options) for pattern, name in (arguments.pins or {}).items()
+        }
+        devices = select_devices(
+            registry,
+            arguments.devices,
+            options=options,
+            strict=arguments.strict,
+            pinned=list(pins.values()),
+            graph=model.graph,
+            model=model.label,
+        )
+    except MaceError as error:
+        if isinstance(error, PluginError) or error.has_context:  # no mistake of the caller's
+            error.add_context(model.label)
+        raise
+    return devices, pins
+
+
+def _prepare(model: Model, arguments: SessionArguments, registry: Registry) -> PreparedModel:
+    """The model, with what depends on constants alone computed on the host."""
+    opened: list[HostConstants] = []
+
+    def compute(graph: Graph) -> list[Tensor]:
+        if not opened:
+            from mace_core.scheduler.running.constants import HostConstants
+
+            opened.append(HostConstants(registry))
+        return opened[0](graph)
+
+    try:
+        constants = Constants(compute, host_provider_code(registry))
+        return prepare_model(
+            model, optimize=arguments.optimize, cache=arguments.cache, mmap=arguments.mmap, constants=constants
+        )
+    finally:
+        for host in opened:
+            host.close()
+
+
+def _label_of(model: Model) -> str:
+    """How messages call a model that is not loaded yet."""
+    return f"'{os.fspath(model)}'" if isinstance(model, str | os.PathLike) else "the model"
