@@ -7,8 +7,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,10 +19,12 @@ from mace_core.cli.written_files import check_target
 from mace_core.errors import MaceError
 
 if TYPE_CHECKING:
+    from mace_core.cli.measuring import Timings
     from mace_core.cli.model_facts import ModelFacts
     from mace_core.cli.profile_table import StepTime
     from mace_core.scheduler.explain import Explanation
     from mace_core.scheduler.profile import Profile
+    from mace_core.session import Session
 
 PROFILED_RUNS = 5
 
@@ -79,79 +82,130 @@ def benchmark(
 
       mace benchmark model.onnx --trace trace.json --timeline timeline.svg
     """
-    from mace_core.cli.measuring import batch_inputs, batched, time_runs
     from mace_core.cli.model_facts import model_facts
-    from mace_core.cli.output import print_folded, progress
-    from mace_core.cli.placement import placement_data
-    from mace_core.cli.profile_table import by_type, step_times
+    from mace_core.cli.output import print_folded
+    from mace_core.cli.profile_table import step_times
 
     check_target("--trace", trace, (".json",))
     check_target("--timeline", timeline, (".svg",))
-    times = {"import": _import_seconds()}
+    import_seconds = _import_seconds()
     start = time.perf_counter()
     with session.open(model) as opened:
-        times["load"] = time.perf_counter() - start
-        repeated = batch_inputs(opened.inputs) if batch else []
-        feeds = inputs.feeds(opened, fill=True)
-        if batch:
-            feeds = batched(feeds, repeated, batch)
-        start = time.perf_counter()
-        with progress("Compiling"):
-            opened.prepare({name: value.shape for name, value in feeds.items()})
-        times["compile"] = time.perf_counter() - start
-        with progress("Running"):
-            start = time.perf_counter()
-            opened.run(feeds)
-            times["first run"] = time.perf_counter() - start
-            warm = time_runs(opened, feeds, runs=runs, warmup=warmup, streams=streams)
-            profiles = [opened.profile(feeds) for _ in range(min(runs, PROFILED_RUNS))]
-        found = opened.explain()
-        memory = peak_memory_bytes()
-        peaks = opened.measure_peaks()
-    times |= {"warm p50": warm.percentile(0.5), "warm p90": warm.percentile(0.9), "warm p99": warm.percentile(0.99)}
-    times |= {"warm min": warm.latencies[0]}
-    throughput = warm.inferences_per_second(batch or 1)
+        phases = {"import": import_seconds, "load": time.perf_counter() - start}
+        feeds = _feeds(opened, inputs, batch)
+        found = _measure(opened, feeds, phases, runs=runs, warmup=warmup, streams=streams)
     facts = model_facts(model, feeds)
-    steps = step_times(profiles, facts, peaks)
+    steps = step_times(found.profiles, facts, found.peaks)
     macs = sum(facts.macs.values())
-    speed = macs * len(warm.latencies) / warm.wall_seconds / 1e9
-    _write_pictures(profiles, facts, model, trace, timeline)
+    _write_pictures(found.profiles, facts, model, trace, timeline)
     findings = {
         "model": model,
         "threads": session.threads or None,
         "runs": runs,
         "batch": batch or None,
         "streams": streams,
-        "seconds": {name.replace(" ", "_"): value for name, value in times.items()},
-        "latency_seconds": warm.as_data(),
-        "inferences_per_second": throughput,
-        "peak_memory_bytes": memory,
-        "macs": macs,
-        "gmac_per_second": speed,
-        "peak_gmac_per_second": {name: peak / 1e9 for name, peak in peaks.items()},
-        "placement": placement_data(found),
-        "steps": [step.as_data() for step in steps],
-        "by_type": [row.as_data() for row in by_type(steps)],
+        **_as_data(found, steps, macs, batch or 1),
     }
 
     def text() -> None:
         load = f"{runs} warm runs" + (f" in each of {streams} streams" if streams > 1 else "")
-        _print_times(f"{model}, {load}{f', batches of {batch}' if batch else ''}", times, throughput, memory)
-        _print_speed(macs, speed, peaks)
-        _print_operations(steps, found, output)
+        title = f"{model}, {load}{f', batches of {batch}' if batch else ''}"
+        _print_times(title, found, found.warm.inferences_per_second(batch or 1))
+        _print_speed(macs, found.speed(macs), found.peaks)
+        _print_operations(steps, found.explanation, output)
         for written in filter(None, (trace, timeline)):
             print_folded(f"{written} written")
 
     output.deliver("benchmark", findings, text)
 
 
-def _print_times(title: str, times: Mapping[str, float], throughput: float, memory: int) -> None:
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """What was found out about an open session.
+
+    Attributes:
+        phases: seconds by name, up to the first run.
+        warm: the warm runs.
+        profiles: of a few runs after them.
+        explanation: where the nodes ran.
+        memory: the most bytes the process held.
+        peaks: multiply-accumulates a second that each device could do.
+    """
+
+    phases: Mapping[str, float]
+    warm: Timings
+    profiles: Sequence[Profile]
+    explanation: Explanation
+    memory: int
+    peaks: Mapping[str, float]
+
+    @property
+    def times(self) -> dict[str, float]:
+        """Seconds of each phase, warm runs included."""
+        fractions = {"warm p50": 0.5, "warm p90": 0.9, "warm p99": 0.99}
+        warm = {name: self.warm.percentile(fraction) for name, fraction in fractions.items()}
+        return {**self.phases, **warm, "warm min": self.warm.latencies[0]}
+
+    def speed(self, macs: int) -> float:
+        """GMAC/s of the warm runs, of which each does so many multiply-accumulates."""
+        return macs * len(self.warm.latencies) / self.warm.wall_seconds / 1e9
+
+
+def _feeds(opened: Session, inputs: InputOptions, batch: int) -> dict[str, Any]:
+    """What is fed: the inputs given, or filled in; their rows repeated for a batch."""
+    from mace_core.cli.measuring import batch_inputs, batched
+
+    repeated = batch_inputs(opened.inputs) if batch else []
+    feeds = inputs.feeds(opened, fill=True)
+    return batched(feeds, repeated, batch) if batch else feeds
+
+
+def _measure(
+    opened: Session, feeds: Mapping[str, Any], phases: dict[str, float], *, runs: int, warmup: int, streams: int
+) -> _Measured:
+    """Compile and run; ``phases`` has those before."""
+    from mace_core.cli.measuring import time_runs
+    from mace_core.cli.output import progress
+
+    start = time.perf_counter()
+    with progress("Compiling"):
+        opened.prepare({name: value.shape for name, value in feeds.items()})
+    compiled = time.perf_counter() - start
+    with progress("Running"):
+        start = time.perf_counter()
+        opened.run(feeds)
+        first = time.perf_counter() - start
+        warm = time_runs(opened, feeds, runs=runs, warmup=warmup, streams=streams)
+        profiles = [opened.profile(feeds) for _ in range(min(runs, PROFILED_RUNS))]
+    phases = {**phases, "compile": compiled, "first run": first}
+    return _Measured(phases, warm, profiles, opened.explain(), peak_memory_bytes(), opened.measure_peaks())
+
+
+def _as_data(found: _Measured, steps: Sequence[StepTime], macs: int, batch: int) -> dict[str, Any]:
+    from mace_core.cli.placement import placement_data
+    from mace_core.cli.profile_table import by_type
+
+    return {
+        "seconds": {name.replace(" ", "_"): value for name, value in found.times.items()},
+        "latency_seconds": found.warm.as_data(),
+        "inferences_per_second": found.warm.inferences_per_second(batch),
+        "peak_memory_bytes": found.memory,
+        "macs": macs,
+        "gmac_per_second": found.speed(macs),
+        "peak_gmac_per_second": {name: peak / 1e9 for name, peak in found.peaks.items()},
+        "placement": placement_data(found.explanation),
+        "steps": [step.as_data() for step in steps],
+        "by_type": [row.as_data() for row in by_type(steps)],
+    }
+
+
+def _print_times(title: str, found: _Measured, throughput: float) -> None:
     from mace_core.cli.benchmark_tables import phases_table
     from mace_core.cli.output import format_bytes, print_folded, print_table
 
-    print_table(phases_table(title, times))
+    print_table(phases_table(title, found.times))
     print_folded(f"throughput: {throughput:.1f} inferences/s")
-    print_folded(f"peak memory: {format_bytes(memory)}")
+    print_folded(f"peak memory: {format_bytes(found.memory)}")
 
 
 def _print_speed(macs: int, speed: float, peaks: Mapping[str, float]) -> None:

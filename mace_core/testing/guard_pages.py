@@ -18,7 +18,7 @@ import functools
 import mmap
 import sys
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 from unittest import mock
@@ -146,63 +146,88 @@ def _run_guarded(
     side: Side,
 ) -> None:
     """Run on copies of what is bound, and bring the results back."""
-    memories: list[GuardedMemory] = []
+    guarded = _GuardedBindings(bindings, side)
+    before = guarded.content_of_inputs()
+    run(execution, guarded.bindings, device)
+    guarded.check()
+    assert before == guarded.content_of_inputs(), "an input was written to"
+    guarded.bring_back()
 
-    def place(bound: BoundTensor, label: str, *, filled: bool) -> BoundTensor:
+
+class _GuardedBindings:
+    """What an execution is bound to, all of it on host memory in guarded memory.
+
+    Attributes:
+        bindings: for the execution.
+    """
+
+    def __init__(self, given: Bindings, side: Side) -> None:
+        self._given = given
+        self._side = side
+        self._memories: list[GuardedMemory] = []
+        self._allocated: list[tuple[int, BoundTensor]] = []
+        inputs = [self._place(bound, f"input {i}", filled=True) for i, bound in enumerate(given.inputs)]
+        outputs = [
+            None if bound is None else self._place(bound, f"output {i}", filled=False)
+            for i, bound in enumerate(given.outputs)
+        ]
+        self.bindings = replace(
+            given,
+            inputs=inputs,
+            outputs=outputs,
+            workspace=self._workspace(),
+            allocate_output=None if given.allocate_output is None else self._allocate,
+        )
+
+    def content_of_inputs(self) -> list[bytes]:
+        """All of the memory behind each input on the host."""
+        return [
+            _array(bound, bound.address, bound.buffer.nbytes).tobytes()
+            for bound in self.bindings.inputs
+            if bound.buffer.memory is MemoryKind.HOST
+        ]
+
+    def check(self) -> None:
+        """Look at the bytes that alignment left between memory and guarding page."""
+        for memory in self._memories:
+            memory.check()
+
+    def bring_back(self) -> None:
+        """Copy the results to where the caller wants them."""
+        for target, source in zip(self._given.outputs, self.bindings.outputs, strict=True):
+            if target is not None and source is not None and target is not source:
+                _copy(source, target)
+        for index, source in self._allocated:
+            assert self._given.allocate_output is not None
+            _copy(source, self._given.allocate_output(index, source.dtype, source.shape))
+
+    def _place(self, bound: BoundTensor, label: str, *, filled: bool) -> BoundTensor:
         if bound.buffer.memory is not MemoryKind.HOST:
             return bound
         nbytes = bound.nbytes
-        memory = GuardedMemory(nbytes, side, label=f"{label} ({bound.dtype.label}{list(bound.shape)})")
-        memories.append(memory)
+        memory = GuardedMemory(nbytes, self._side, label=f"{label} ({bound.dtype.label}{list(bound.shape)})")
+        self._memories.append(memory)
         if filled:
             memory.bytes[:] = _array(bound, bound.address, nbytes)
         return BoundTensor(bound.dtype, bound.shape, Buffer(MemoryKind.HOST, nbytes, memory.address, memory))
 
-    inputs = [place(bound, f"input {i}", filled=True) for i, bound in enumerate(bindings.inputs)]
-    outputs = [
-        None if bound is None else place(bound, f"output {i}", filled=False) for i, bound in enumerate(bindings.outputs)
-    ]
-    found: list[tuple[int, BoundTensor]] = []
-    given = bindings.allocate_output
-
-    def allocate(index: int, dtype: DType, shape: tuple[int, ...]) -> BoundTensor:
-        assert given is not None
+    def _allocate(self, index: int, dtype: DType, shape: tuple[int, ...]) -> BoundTensor:
+        """Stands for the caller's ``allocate_output``."""
+        assert self._given.allocate_output is not None
         if dtype is DType.STRING:
-            return given(index, dtype, shape)
-        bound = place(BoundTensor(dtype, shape, Buffer(MemoryKind.HOST, 0)), f"output {index}", filled=False)
-        found.append((index, bound))
+            return self._given.allocate_output(index, dtype, shape)
+        bound = self._place(BoundTensor(dtype, shape, Buffer(MemoryKind.HOST, 0)), f"output {index}", filled=False)
+        self._allocated.append((index, bound))
         return bound
 
-    workspace = bindings.workspace
-    if workspace is not None and workspace.buffer.memory is MemoryKind.HOST:
-        nbytes = workspace.nbytes
-        memory = GuardedMemory(nbytes, side, alignment=64, label="the workspace")
-        memories.append(memory)
-        workspace = replace(workspace, buffer=Buffer(MemoryKind.HOST, nbytes, memory.address, memory), offset=0)
-    before = [_array(bound, bound.address, bound.buffer.nbytes).tobytes() for bound in inputs if _is_host(bound)]
-    run(
-        execution,
-        replace(
-            bindings, inputs=inputs, outputs=outputs, workspace=workspace,
-            allocate_output=None if given is None else allocate,
-        ),
-        device,
-    )  # fmt: skip
-    for memory in memories:
-        memory.check()
-    after = [_array(bound, bound.address, bound.buffer.nbytes).tobytes() for bound in inputs if _is_host(bound)]
-    assert before == after, "an input was written to"
-    pairs: Sequence[tuple[BoundTensor | None, BoundTensor | None]] = list(zip(bindings.outputs, outputs, strict=True))
-    for target, source in pairs:
-        if target is not None and source is not None and target is not source:
-            _copy(source, target)
-    for index, source in found:
-        assert given is not None
-        _copy(source, given(index, source.dtype, source.shape))
-
-
-def _is_host(bound: BoundTensor) -> bool:
-    return bound.buffer.memory is MemoryKind.HOST
+    def _workspace(self) -> BoundTensor | None:
+        given = self._given.workspace
+        if given is None or given.buffer.memory is not MemoryKind.HOST:
+            return given
+        nbytes = given.nbytes
+        memory = GuardedMemory(nbytes, self._side, alignment=64, label="the workspace")
+        self._memories.append(memory)
+        return replace(given, buffer=Buffer(MemoryKind.HOST, nbytes, memory.address, memory), offset=0)
 
 
 def _copy(source: BoundTensor, target: BoundTensor) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mace_core.errors import UsageError
-from mace_core.operators.custom.definition import CustomOp, ShapeOf, read_schema
+from mace_core.operators.custom.definition import CustomOp, ShapeOf, read_signature
 from mace_core.operators.custom.registry import register
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -46,36 +46,41 @@ def custom_op(
     Raises:
         UsageError: for a domain of the standard, or a signature that is not an operator's.
     """
-    names = tuple(outputs)
-    if not domain or domain == "ai.onnx" or domain.startswith("ai.onnx."):
-        raise UsageError(f"the domain '{domain or 'ai.onnx'}' belongs to the ONNX standard; choose one of your own")
-    if not op_type:
-        raise UsageError(f"a custom operator of the domain '{domain}' needs a name")
-    if not names or len(set(names)) != len(names) or isinstance(outputs, str):
-        raise UsageError(f"{domain}.{op_type}: name each output once, in a tuple; given: {outputs!r}")
+    names = _checked_names(domain, op_type, outputs)
     if compiled and shape is None:
         raise UsageError(f"{domain}.{op_type} is compiled and fills its outputs, so it needs a shape function")
 
     def define(function: Function) -> Function:
-        inputs, required, variadic, attributes = read_schema(function, names, is_compiled=compiled)
-        register(
-            CustomOp(
-                domain,
-                op_type,
-                function,
-                inputs,
-                required,
-                variadic,
-                names,
-                attributes,
-                shape,
-                compiled,
-                origin=_origin(function),
-            )
+        signature = read_signature(function, names, is_compiled=compiled)
+        op = CustomOp(
+            domain=domain,
+            op_type=op_type,
+            function=function,
+            inputs=signature.inputs,
+            required=signature.required,
+            variadic=signature.variadic,
+            outputs=names,
+            attributes=signature.attributes,
+            shape=shape,
+            is_compiled=compiled,
+            origin=_origin(function),
         )
+        register(op)
         return function
 
     return define
+
+
+def _checked_names(domain: str, op_type: str, outputs: Sequence[str]) -> tuple[str, ...]:
+    """The names of the outputs; those of domain and operator are looked at too."""
+    if not domain or domain == "ai.onnx" or domain.startswith("ai.onnx."):
+        raise UsageError(f"the domain '{domain or 'ai.onnx'}' belongs to the ONNX standard; choose one of your own")
+    if not op_type:
+        raise UsageError(f"a custom operator of the domain '{domain}' needs a name")
+    names = tuple(outputs)
+    if not names or len(set(names)) != len(names) or isinstance(outputs, str):
+        raise UsageError(f"{domain}.{op_type}: name each output once, in a tuple; given: {outputs!r}")
+    return names
 
 
 def _origin(function: Callable[..., Any]) -> str:

@@ -156,10 +156,18 @@ def like_first_input(*inputs: ValueType | None, **attributes: object) -> ValueTy
     return inputs[0]
 
 
-def read_schema(
-    function: Callable[..., Any], outputs: Sequence[str], *, is_compiled: bool
-) -> tuple[tuple[str, ...], int, bool, dict[str, AttributeSpec]]:
-    """Inputs, how many of them are required, whether more may follow, and attributes, from a signature.
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What a function's parameters say of the operator it computes; as in `CustomOp`."""
+
+    inputs: tuple[str, ...]
+    required: int
+    variadic: bool
+    attributes: Mapping[str, AttributeSpec]
+
+
+def read_signature(function: Callable[..., Any], outputs: Sequence[str], *, is_compiled: bool) -> Signature:
+    """Inputs and attributes from the signature of a function.
 
     Positional parameters are inputs (with the default None: optional), ``*name`` any number more, keyword-only ones
     attributes.  Where the function fills its outputs, parameters named in ``outputs`` follow the inputs, and those
@@ -199,7 +207,7 @@ def read_schema(
             required += 1
         elif parameter.default is not None:
             raise UsageError(f"{what}: the input '{parameter.name}' can only have the default None (left out)")
-    return tuple(p.name for p in inputs), required, variadic, attributes
+    return Signature(tuple(p.name for p in inputs), required, variadic, attributes)
 
 
 def _attribute(parameter: inspect.Parameter, what: str) -> AttributeSpec:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import enum
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 from mace_core.discovery.entry_points import describe
 from mace_core.errors import DeviceNotFoundError, MaceError, PluginError, UsageError
@@ -21,6 +22,15 @@ Options = Mapping[str, Mapping[str, object]]
 
 HOST_PROVIDER = "cpu"
 """The provider that takes what named accelerators decline, where it is installed."""
+
+
+class _Role(enum.Enum):
+    """Why a session has a device."""
+
+    OFFERED = "one of the real ones, where none is named"
+    NAMED = "named by the user"
+    FALLBACK = "takes what the others leave over"
+    PINNED = "takes the nodes that are pinned to it, and no others"
 
 
 def select_devices(
@@ -47,44 +57,44 @@ def select_devices(
     Raises:
         DeviceNotFoundError, PluginError, UsageError: for names and options that mean nothing here.
     """
-    chosen: list[tuple[Device, bool, bool]] = []  # device, named, fallback
-    if names is None:
-        real = inventory(registry).real_devices
-        offered = [device for device in real if device.provider not in (REFERENCE, CUSTOM)]
-        preferred = hooks.select_devices(offered, graph) if offered else None
-        chosen += [(device, False, False) for device in (preferred or offered)]
-    else:
-        if isinstance(names, str):
-            names = [names]
-        named = {(found := _find(name, registry, options)).qualified_name: found for name in names}
-        chosen += [(device, True, False) for device in named.values()]
-    have = {device.qualified_name for device, _, _ in chosen}
-    if not strict:
-        if CUSTOM in registry.names() and f"{CUSTOM}:0" not in have:
-            chosen.append((find_device(CUSTOM, registry), False, True))
-        if names is not None:
-            chosen += [(device, False, True) for device in host_devices(registry) if device.qualified_name not in have]
-        if f"{REFERENCE}:0" not in have and REFERENCE in registry.names():
-            chosen.append((find_device(REFERENCE, registry), False, True))
-    have = {device.qualified_name for device, _, _ in chosen}
-    extra = [
-        device
-        for name in dict.fromkeys(pinned)
-        if (device := _find(name, registry, options)).qualified_name not in have
-    ]
-    if not chosen and not extra:
+    first = _by_priority(registry, names, options, graph)
+    have = {device.qualified_name for device, _ in first}
+    last = [] if strict else _fallbacks(registry, have, are_named=names is not None)
+    have |= {device.qualified_name for device, _ in last}
+    pins = [_find(name, registry, options) for name in dict.fromkeys(pinned)]
+    chosen = [*((device, _Role.PINNED) for device in pins if device.qualified_name not in have), *first, *last]
+    if not chosen:
         raise UsageError(
             "there is no device to run on: no real device was found and strict placement rules out the reference; "
             "install a provider (pip install mace-cpu) or name a device"
         )
-    _check_options(options, [*(device for device, _, _ in chosen), *extra], registry)
-    return [
-        *(_session_device(device, registry, options, model, named=False, only_pinned=True) for device in extra),
-        *(
-            _session_device(device, registry, options, model, named=named, is_fallback=fallback)
-            for device, named, fallback in chosen
-        ),
-    ]
+    _check_options(options, [device for device, _ in chosen], registry)
+    return [_session_device(device, role, registry, options, model) for device, role in chosen]
+
+
+def _by_priority(
+    registry: Registry, names: Sequence[str] | None, options: Options, graph: Graph
+) -> list[tuple[Device, _Role]]:
+    """The devices named, each once; without names the real ones, as far and in the order that plugins choose."""
+    if names is None:
+        real = inventory(registry).real_devices
+        offered = [device for device in real if device.provider not in (REFERENCE, CUSTOM)]
+        preferred = hooks.select_devices(offered, graph) if offered else None
+        return [(device, _Role.OFFERED) for device in (preferred or offered)]
+    found = [_find(name, registry, options) for name in ([names] if isinstance(names, str) else names)]
+    return [(device, _Role.NAMED) for device in {device.qualified_name: device for device in found}.values()]
+
+
+def _fallbacks(registry: Registry, have: Container[str], *, are_named: bool) -> list[tuple[Device, _Role]]:
+    """What takes the nodes that others leave over: custom operators, the CPU under named devices, the reference."""
+    found: list[Device] = []
+    if CUSTOM in registry.names() and f"{CUSTOM}:0" not in have:
+        found.append(find_device(CUSTOM, registry))
+    if are_named:
+        found += [device for device in host_devices(registry) if device.qualified_name not in have]
+    if REFERENCE in registry.names() and f"{REFERENCE}:0" not in have:
+        found.append(find_device(REFERENCE, registry))
+    return [(device, _Role.FALLBACK) for device in found]
 
 
 def _find(name: str, registry: Registry, options: Options) -> Device:
@@ -129,16 +139,7 @@ def resolve_device_name(name: str, registry: Registry, options: Options) -> str:
     return _find(name, registry, options).qualified_name
 
 
-def _session_device(
-    device: Device,
-    registry: Registry,
-    options: Options,
-    model: str,
-    *,
-    named: bool,
-    is_fallback: bool = False,
-    only_pinned: bool = False,
-) -> SessionDevice:
+def _session_device(device: Device, role: _Role, registry: Registry, options: Options, model: str) -> SessionDevice:
     given = {**options.get(device.provider, {}), **options.get(device.qualified_name, {})}
     provider: ExecutionProvider = registry.provider(device.provider)
     return SessionDevice(
@@ -146,9 +147,9 @@ def _session_device(
         open_backend=lambda: _open(registry, provider, device, given),
         has_options=bool(given),
         model=model,
-        named=named or only_pinned,
-        is_fallback=is_fallback,
-        only_pinned=only_pinned,
+        named=role in (_Role.NAMED, _Role.PINNED),
+        is_fallback=role is _Role.FALLBACK,
+        only_pinned=role is _Role.PINNED,
         provider_code=registry.code(device.provider),
         options_key=json.dumps(given, sort_keys=True, default=str),
     )

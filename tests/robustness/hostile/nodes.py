@@ -155,20 +155,14 @@ def _info(name: str, array: Any) -> onnx.ValueInfoProto:
 
 def by_hand() -> list[Base]:
     """What onnx has no tests of, and some of each family for a quick look."""
-    ml = {"domain": "ai.onnx.ml", "opset": 3}
+    x = np.arange(6, dtype=np.float32).reshape(2, 3) / 4
+    return [*_standard(x), *_classical(x)]
+
+
+def _standard(x: Any) -> list[Base]:
+    """Operators of ONNX's own domain."""
     f32 = np.float32
-    x = np.arange(6, dtype=f32).reshape(2, 3) / 4
     parts = [x, x + 1]
-    tree = {
-        "nodes_treeids": [0, 0, 0],
-        "nodes_nodeids": [0, 1, 2],
-        "nodes_featureids": [1, 0, 0],
-        "nodes_values": [0.6, 0.0, 0.0],
-        "nodes_modes": ["BRANCH_LEQ", "LEAF", "LEAF"],
-        "nodes_truenodeids": [1, 0, 0],
-        "nodes_falsenodeids": [2, 0, 0],
-    }
-    svm = {"support_vectors": [1.0, 0.0, 0.5, 0.25, 0.5, 1.0], "coefficients": [0.5, -0.5], "rho": [0.1]}
     batch, picture = np.linspace(-1, 1, 24, dtype=f32).reshape(4, 2, 3), np.linspace(-1, 1, 72, dtype=f32)
     picture = picture.reshape(1, 2, 6, 6)
     weights = np.linspace(-1, 1, 48, dtype=f32)
@@ -211,6 +205,23 @@ def by_hand() -> list[Base]:
             opset=22,
         ),
         one_node("GlobalLpPool", {"x": np.arange(32, dtype=f32).reshape(1, 2, 4, 4)}, p=2, opset=22),
+    ]
+
+
+def _classical(x: Any) -> list[Base]:
+    """Operators of ai.onnx.ml."""
+    ml = {"domain": "ai.onnx.ml", "opset": 3}
+    tree = {
+        "nodes_treeids": [0, 0, 0],
+        "nodes_nodeids": [0, 1, 2],
+        "nodes_featureids": [1, 0, 0],
+        "nodes_values": [0.6, 0.0, 0.0],
+        "nodes_modes": ["BRANCH_LEQ", "LEAF", "LEAF"],
+        "nodes_truenodeids": [1, 0, 0],
+        "nodes_falsenodeids": [2, 0, 0],
+    }
+    svm = {"support_vectors": [1.0, 0.0, 0.5, 0.25, 0.5, 1.0], "coefficients": [0.5, -0.5], "rho": [0.1]}
+    return [
         one_node("Imputer", {"x": x}, imputed_value_floats=[1.0], replaced_value_float=0.25, **ml),
         one_node("Normalizer", {"x": x}, norm="L2", **ml),
         one_node("Scaler", {"x": x}, offset=[0.5, 1.0, 0.0], scale=[2.0, 1.0, 3.0], **ml),

@@ -243,57 +243,70 @@ def _functions() -> Iterator[Case]:
         yield of_model("functions", name, made)
 
 
+ODD_ATTRIBUTES: dict[str, tuple[str, dict[str, Any]]] = {
+    "perm as a text": ("Transpose", {"perm": "abc"}),
+    "perm beyond the rank": ("Transpose", {"perm": [0, 9]}),
+    "perm negative": ("Transpose", {"perm": [-1, 0]}),
+    "axis at the end of the numbers": ("Softmax", {"axis": 2**63 - 1}),
+    "axis at their beginning": ("Softmax", {"axis": -(2**63)}),
+    "axis as a float": ("Softmax", {"axis": 1.5}),
+    "alpha as NaN": ("LeakyRelu", {"alpha": float("nan")}),
+    "alpha as a list": ("LeakyRelu", {"alpha": [1.0, 2.0]}),
+    "an unknown attribute": ("Relu", {"color": 3}),
+    "cast to no type": ("Cast", {"to": 0}),
+    "cast to a type of the future": ("Cast", {"to": 2**31}),
+    "cast to a text": ("Cast", {"to": TensorProto.STRING}),
+    "no cast target": ("Cast", {}),
+    "flatten far away": ("Flatten", {"axis": 2**40}),
+    "a mode of its own": ("DepthToSpace", {"mode": "sideways", "blocksize": 2}),
+    "blocks of none": ("DepthToSpace", {"blocksize": 0}),
+    "blocks of a billion": ("SpaceToDepth", {"blocksize": 10**9}),
+    "negative blocks": ("SpaceToDepth", {"blocksize": -2}),
+    "epsilon as NaN": ("LpNormalization", {"p": 0}),
+    "an eye of another type": ("EyeLike", {"dtype": 99}),
+    "an eye far off": ("EyeLike", {"k": 2**63 - 1}),
+    "hardmax out of range": ("Hardmax", {"axis": 77}),
+    "a graph that is none": ("Relu", {"alpha": helper.make_graph([], "g", [], [])}),
+    "gather nothing": ("ReduceSum", {"keepdims": 2**40}),
+    "a seed": ("RandomNormalLike", {"seed": float("nan"), "scale": float("inf"), "dtype": 77}),
+    "einsum of nonsense": ("Einsum", {"equation": "ij,jk->"}),
+    "einsum of text": ("Einsum", {"equation": "…\x00"}),
+    "einsum of many axes": ("Einsum", {"equation": "ab->" + "ab" * 500}),
+}
+"""What is wrong -> operator and attributes."""
+
+ODD_WINDOWS: dict[str, dict[str, Any]] = {
+    "a window of none": {"kernel_shape": [0, 0]},
+    "a negative window": {"kernel_shape": [-3, -3]},
+    "a window of a billion": {"kernel_shape": [10**9, 10**9]},
+    "a window at the end of the numbers": {"kernel_shape": [2**63 - 1, 1]},
+    "a stride of none": {"kernel_shape": [1, 1], "strides": [0, 0]},
+    "a negative stride": {"kernel_shape": [1, 1], "strides": [-1, 1]},
+    "a stride of a billion": {"kernel_shape": [1, 1], "strides": [2**62, 2**62]},
+    "pads of a billion": {"kernel_shape": [3, 3], "pads": [10**9] * 4},
+    "pads that overflow": {"kernel_shape": [3, 3], "pads": [2**63 - 1] * 4},
+    "negative pads": {"kernel_shape": [3, 3], "pads": [-9] * 4},
+    "pads for one axis": {"kernel_shape": [3, 3], "pads": [1, 1]},
+    "dilations of none": {"kernel_shape": [3, 3], "dilations": [0, 0]},
+    "dilations that overflow": {"kernel_shape": [3, 3], "dilations": [2**62, 2**62]},
+    "another padding": {"kernel_shape": [3, 3], "auto_pad": "SOMEHOW"},
+}
+"""What is wrong -> attributes of pools and convolutions."""
+
+
 def _attributes() -> Iterator[Case]:
-    odd: dict[str, Any] = {
-        "perm as a text": ("Transpose", {"perm": "abc"}),
-        "perm beyond the rank": ("Transpose", {"perm": [0, 9]}),
-        "perm negative": ("Transpose", {"perm": [-1, 0]}),
-        "axis at the end of the numbers": ("Softmax", {"axis": 2**63 - 1}),
-        "axis at their beginning": ("Softmax", {"axis": -(2**63)}),
-        "axis as a float": ("Softmax", {"axis": 1.5}),
-        "alpha as NaN": ("LeakyRelu", {"alpha": float("nan")}),
-        "alpha as a list": ("LeakyRelu", {"alpha": [1.0, 2.0]}),
-        "an unknown attribute": ("Relu", {"color": 3}),
-        "cast to no type": ("Cast", {"to": 0}),
-        "cast to a type of the future": ("Cast", {"to": 2**31}),
-        "cast to a text": ("Cast", {"to": TensorProto.STRING}),
-        "no cast target": ("Cast", {}),
-        "flatten far away": ("Flatten", {"axis": 2**40}),
-        "a mode of its own": ("DepthToSpace", {"mode": "sideways", "blocksize": 2}),
-        "blocks of none": ("DepthToSpace", {"blocksize": 0}),
-        "blocks of a billion": ("SpaceToDepth", {"blocksize": 10**9}),
-        "negative blocks": ("SpaceToDepth", {"blocksize": -2}),
-        "epsilon as NaN": ("LpNormalization", {"p": 0}),
-        "an eye of another type": ("EyeLike", {"dtype": 99}),
-        "an eye far off": ("EyeLike", {"k": 2**63 - 1}),
-        "hardmax out of range": ("Hardmax", {"axis": 77}),
-        "a graph that is none": ("Relu", {"alpha": helper.make_graph([], "g", [], [])}),
-        "gather nothing": ("ReduceSum", {"keepdims": 2**40}),
-        "a seed": ("RandomNormalLike", {"seed": float("nan"), "scale": float("inf"), "dtype": 77}),
-        "einsum of nonsense": ("Einsum", {"equation": "ij,jk->"}),
-        "einsum of text": ("Einsum", {"equation": "…\x00"}),
-        "einsum of many axes": ("Einsum", {"equation": "ab->" + "ab" * 500}),
-    }
-    for name, (op, attributes) in odd.items():
+    for name, (op, attributes) in ODD_ATTRIBUTES.items():
         yield of_model("attributes", name, _chain([node(op, ["x"], ["y"], name="n", **attributes)]))
-    windows: dict[str, dict[str, Any]] = {
-        "a window of none": {"kernel_shape": [0, 0]},
-        "a negative window": {"kernel_shape": [-3, -3]},
-        "a window of a billion": {"kernel_shape": [10**9, 10**9]},
-        "a window at the end of the numbers": {"kernel_shape": [2**63 - 1, 1]},
-        "a stride of none": {"kernel_shape": [1, 1], "strides": [0, 0]},
-        "a negative stride": {"kernel_shape": [1, 1], "strides": [-1, 1]},
-        "a stride of a billion": {"kernel_shape": [1, 1], "strides": [2**62, 2**62]},
-        "pads of a billion": {"kernel_shape": [3, 3], "pads": [10**9] * 4},
-        "pads that overflow": {"kernel_shape": [3, 3], "pads": [2**63 - 1] * 4},
-        "negative pads": {"kernel_shape": [3, 3], "pads": [-9] * 4},
-        "pads for one axis": {"kernel_shape": [3, 3], "pads": [1, 1]},
-        "dilations of none": {"kernel_shape": [3, 3], "dilations": [0, 0]},
-        "dilations that overflow": {"kernel_shape": [3, 3], "dilations": [2**62, 2**62]},
-        "another padding": {"kernel_shape": [3, 3], "auto_pad": "SOMEHOW"},
-    }
+    yield from _windows()
+    for kind in (0, 15, 99, 2**31 - 1):
+        model = _chain([node("Softmax", ["x"], ["y"], name="n", axis=1)])
+        content = model.SerializeToString().replace(b"\xa0\x01\x02", b"\xa0\x01" + _varint(kind))
+        yield of_model("attributes", f"of kind {kind}", content)
+
+
+def _windows() -> Iterator[Case]:
     for op in ("MaxPool", "AveragePool", "LpPool", "Conv", "ConvTranspose"):
-        for name, attributes in windows.items():
+        for name, attributes in ODD_WINDOWS.items():
             operands = ["x", "w"] if op.startswith("Conv") else ["x"]
             constants: dict[str, object] = {"w": np.ones((1, 1, 3, 3), np.float32)} if len(operands) > 1 else {}
             made = node(op, operands, ["y"], name="n", **attributes)
@@ -310,10 +323,6 @@ def _attributes() -> Iterator[Case]:
             f"Conv in {group} groups",
             model_of([made], [value("x", F32, [1, 2, 8, 8])], [value("y")], constants),
         )
-    for kind in (0, 15, 99, 2**31 - 1):
-        model = _chain([node("Softmax", ["x"], ["y"], name="n", axis=1)])
-        content = model.SerializeToString().replace(b"\xa0\x01\x02", b"\xa0\x01" + _varint(kind))
-        yield of_model("attributes", f"of kind {kind}", content)
 
 
 def _bytes() -> Iterator[Case]:

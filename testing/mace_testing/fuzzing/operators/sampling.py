@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from mace_testing.fuzzing import schema
 from mace_testing.fuzzing.case import OpCase
 from mace_testing.fuzzing.registry import draws
 from mace_testing.fuzzing.source import Source
+
+Array = npt.NDArray[Any]
 
 FLOATS = schema.FLOATS[:2]
 TRANSFORMS = {
@@ -44,50 +47,52 @@ def resize(source: Source, op: str) -> OpCase:
     ]
     if opset < 11:
         return OpCase(op, opset, (x, np.array([1, 1, *scales], np.float32)), {"mode": mode})
-    attributes: dict[str, Any] = {"mode": mode}
-    options = TRANSFORMS[19 if opset >= 19 else 11]
-    transform = source.pick(options)
+    transform = source.pick(TRANSFORMS[19 if opset >= 19 else 11])
     if transform in ("align_corners", "tf_crop_and_resize"):
         # with a length that is not a whole number, these depend on whether it is rounded, which is not said
         scales = [source.pick([2.0, 1.0, 3.0]) for _ in range(spatial)]
-    if transform != "half_pixel" or source.flag():
-        attributes["coordinate_transformation_mode"] = transform
-    if mode == "nearest" and source.flag():
-        attributes["nearest_mode"] = source.pick(ROUNDINGS)
-    if mode == "cubic":
-        if source.flag():
-            attributes["cubic_coeff_a"] = source.pick([-0.5, -0.75])
-        if source.flag():
-            attributes["exclude_outside"] = int(source.flag())
-    if opset >= 18 and mode != "nearest" and transform in ("half_pixel", "asymmetric") and source.rarely(4):
-        attributes["antialias"] = 1
+    attributes = _resize_attributes(source, opset, mode, transform)
     region = np.zeros(0, np.float32)
     if transform == "tf_crop_and_resize":
-        starts = [source.pick([0.0, 0.25]) for _ in range(spatial)]
-        ends = [source.pick([1.0, 0.75]) for _ in range(spatial)]
-        region = np.array([0, 0, *starts, 1, 1, *ends], np.float32)
+        region = _region(source, spatial)
         attributes["extrapolation_value"] = 2.0
-    axes = opset >= 18 and transform != "tf_crop_and_resize" and source.rarely(3)
-    if axes:
+    has_axes = opset >= 18 and transform != "tf_crop_and_resize" and source.rarely(3)
+    if has_axes:
         attributes["axes"] = list(range(2, 2 + spatial))
-    sizes = None
+    target: tuple[Array | None, ...]
     if source.flag():
         sizes = [max(1, int(dim * scale)) for dim, scale in zip(shape[2:], scales, strict=True)]
-    full = [*lead, *(sizes or [])] if not axes else (sizes or [])
-    if sizes is not None:
-        empty = None if opset >= 13 else np.zeros(0, np.float32)
-        if opset >= 18 and axes and source.rarely(3):
+        if has_axes and source.rarely(3):
             attributes["keep_aspect_ratio_policy"] = source.pick(["not_larger", "not_smaller", "stretch"])
-        return OpCase(
-            op,
-            opset,
-            (x, region, empty, np.array(full, np.int64)),
-            attributes,
-            constants=frozenset({1}),
-            tolerance=1e-4,
-        )
-    given = np.array(scales if axes else [1, 1, *scales], np.float32)
-    return OpCase(op, opset, (x, region, given), attributes, constants=frozenset({1}), tolerance=1e-4)
+        no_scales = None if opset >= 13 else np.zeros(0, np.float32)
+        target = (no_scales, np.array(sizes if has_axes else [*lead, *sizes], np.int64))
+    else:
+        target = (np.array(scales if has_axes else [1, 1, *scales], np.float32),)
+    return OpCase(op, opset, (x, region, *target), attributes, constants=frozenset({1}), tolerance=1e-4)
+
+
+def _resize_attributes(source: Source, opset: int, mode: str, transform: str) -> dict[str, Any]:
+    """How coordinates and neighbors are chosen."""
+    found: dict[str, Any] = {"mode": mode}
+    if transform != "half_pixel" or source.flag():
+        found["coordinate_transformation_mode"] = transform
+    if mode == "nearest" and source.flag():
+        found["nearest_mode"] = source.pick(ROUNDINGS)
+    if mode == "cubic":
+        if source.flag():
+            found["cubic_coeff_a"] = source.pick([-0.5, -0.75])
+        if source.flag():
+            found["exclude_outside"] = int(source.flag())
+    if opset >= 18 and mode != "nearest" and transform in ("half_pixel", "asymmetric") and source.rarely(4):
+        found["antialias"] = 1
+    return found
+
+
+def _region(source: Source, spatial: int) -> Array:
+    """All of batch and channels, and a part of each spatial axis: where it starts, then where it ends."""
+    starts = [source.pick([0.0, 0.25]) for _ in range(spatial)]
+    ends = [source.pick([1.0, 0.75]) for _ in range(spatial)]
+    return np.array([0, 0, *starts, 1, 1, *ends], np.float32)
 
 
 @draws("Upsample")
