@@ -20,7 +20,7 @@ from mace_core.numerics.values import (
     values_on_device,
     watched,
 )
-from mace_core.optimizer.common_subexpressions import NON_DETERMINISTIC
+from mace_core.operators.registry import is_random
 from mace_core.provider.registry import Registry
 from mace_core.scheduler.planning.model import prepare_model
 from mace_core.session import Session
@@ -319,7 +319,7 @@ def _notes(graph: Graph, done: Validation, *, layers: bool, isolated: bool) -> l
     notes = []
     if layers:
         notes.append("every value is kept for the figures per layer, so forms that a device fuses are split there")
-    skipped = [node.name for node in graph.nodes if _is_random(node)] if layers or isolated else []
+    skipped = [node.name for node in graph.nodes if is_random(node.domain, node.op_type)] if layers or isolated else []
     if skipped:
         notes.append(f"nodes that draw random numbers are not compared: {', '.join(skipped)}")
     if noisy := done.only_noise():
@@ -335,13 +335,9 @@ def _notes(graph: Graph, done: Validation, *, layers: bool, isolated: bool) -> l
 def _results(graph: Graph) -> Iterator[tuple[Node, str]]:
     """Every value that can be compared, with its node, in the order of the graph."""
     for node in graph.nodes:
-        if not _is_random(node):
+        if not is_random(node.domain, node.op_type):
             for name in names_of(node.outputs):
                 yield node, name
-
-
-def _is_random(node: Node) -> bool:
-    return not node.domain and node.op_type in NON_DETERMINISTIC
 
 
 def _described(value: Any) -> str:

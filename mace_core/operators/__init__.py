@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mace_core.operators.registry import (
         agreement,
         body,
+        declare_random,
         evaluator,
         rank_check,
         register_shape_function,
@@ -47,6 +48,7 @@ _MODULES = {
     "registry": (
         "agreement",
         "body",
+        "declare_random",
         "evaluator",
         "rank_check",
         "register_shape_function",
@@ -69,6 +71,7 @@ __all__ = [
     "attribute_rules",
     "body",
     "declare_attributes",
+    "declare_random",
     "dump_resolution",
     "evaluator",
     "expect",

@@ -14,13 +14,6 @@ from mace_core.tensor import DType, MapType, OptionalType, SequenceType, Tensor,
 if TYPE_CHECKING:
     import onnx
 
-_ONNX_DOMAINS = frozenset({"", "ai.onnx.ml", "ai.onnx.preview.training", "ai.onnx.preview"})
-
-
-def is_onnx_domain(domain: str) -> bool:
-    """Whether onnx has schemas for ``domain``."""
-    return domain in _ONNX_DOMAINS
-
 
 def infer_with_onnx(ctx: NodeContext, opset_imports: Mapping[str, int]) -> Sequence[ValueType | None]:
     """Output types of the node by ``onnx.shape_inference``; tensors may come without a concrete shape.

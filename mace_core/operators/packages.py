@@ -18,6 +18,7 @@ GROUP = "mace.operators"
 CUSTOM_GROUP = "mace.custom_ops"
 """Of custom operators (`mace_core.custom_op`)."""
 
+_ONNX_DOMAINS = frozenset({"", "ai.onnx.ml", "ai.onnx.preview.training", "ai.onnx.preview"})
 _STANDARD = "mace_core.operators.standard"
 
 _log = logging.getLogger("mace.operators")
@@ -30,6 +31,11 @@ _asked: dict[tuple[str, str], str] = {}
 
 _published: set[str] = set()
 """Domains for which a package was found."""
+
+
+def is_onnx_domain(domain: str) -> bool:
+    """Whether onnx has schemas for ``domain``."""
+    return domain in _ONNX_DOMAINS
 
 
 def load_domain(domain: str) -> None:

@@ -89,6 +89,7 @@ _shapes: _Table[ShapeEntry] = _Table("a shape function")
 _rank_checks: _Table[RankCheck] = _Table("a check of its attributes")
 _agreements: _Table[Agreement] = _Table("an agreement rule")
 _content_inputs: _Table[tuple[int, ...]] = _Table("inputs whose content decides its shapes")
+_random: _Table[bool] = _Table("random results")
 _work: _Table[WorkEntry] = _Table("an estimate of its work")
 _evaluators: _Table[EvaluatorEntry] = _Table("an evaluator")
 _bodies: _Table[Body] = _Table("a function body")
@@ -234,6 +235,17 @@ def work_estimate(
     return register
 
 
+def declare_random(*op_types: str, domain: str = "") -> None:
+    """Say that equal nodes of these operators may give different results, and every run others.
+
+    They are computed by each run, and by each node.
+
+    Raises:
+        UsageError: if one of them is declared already.
+    """
+    _random.add(domain, op_types, True)
+
+
 def register_shape_function(
     domain: str, op_type: str, function: ShapeFunction, dtypes: DTypeRule = first_input_dtype
 ) -> None:
@@ -265,6 +277,29 @@ find_content_inputs = _content_inputs.find
 
 find_work = _work.find
 """``(domain, op_type)``: the estimate of an operator's work, if it has one."""
+
+
+def is_random(domain: str, op_type: str) -> bool:
+    """Whether an operator is declared to give different results."""
+    return _random.find(domain, op_type) is not None
+
+
+def random_operators(domain: str) -> list[str]:
+    """The operators of ``domain`` that are declared to give different results, by name."""
+    return _random.operators(domain)
+
+
+def is_deterministic(domain: str, op_type: str) -> bool:
+    """Whether equal nodes of an operator give equal results.
+
+    Operators are, unless they are declared random; of one that no package describes, such as an application's own,
+    nothing is known.
+    """
+    if is_random(domain, op_type):
+        return False
+    entry = _shapes.find(domain, op_type)
+    is_described = (entry is not None and entry.trusted) or _bodies.find(domain, op_type) is not None
+    return is_described or packages.is_onnx_domain(domain)
 
 
 def check_ranks(ctx: NodeContext) -> None:

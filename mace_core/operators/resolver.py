@@ -15,7 +15,8 @@ from mace_core.graph.attribute import AttributeKind
 from mace_core.graph.graph import Graph, Node, Value, captured_values
 from mace_core.graph.signature import Resolution
 from mace_core.operators.context import CONTENT_LIMIT, Array, NodeContext, ShapeMismatchError, UnresolvedShapeError
-from mace_core.operators.fallback import infer_with_onnx, is_onnx_domain
+from mace_core.operators.fallback import infer_with_onnx
+from mace_core.operators.packages import is_onnx_domain
 from mace_core.operators.registry import (
     DTypeRule,
     ShapeEntry,

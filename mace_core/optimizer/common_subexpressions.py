@@ -6,12 +6,9 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from mace_core.graph import AttributeKind, Graph, Node, Value
+from mace_core.operators.registry import is_deterministic
 from mace_core.optimizer.infra import GraphPass, PassContext, final, remove_nodes, replace_values
 from mace_core.tensor import Tensor
-
-NON_DETERMINISTIC = frozenset(
-    {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli", "Dropout"}
-)
 
 SMALL_CONSTANT_BYTES = 1024
 """Constants up to this size are compared by content."""
@@ -46,7 +43,7 @@ class MergeCommonSubexpressions(GraphPass):
 
 
 def _key(node: Node, replaced: Mapping[Value, Value]) -> tuple[Any, ...] | None:
-    if not node.domain and node.op_type in NON_DETERMINISTIC:
+    if not is_deterministic(node.domain, node.op_type):
         return None
     attributes = []
     for name, attribute in sorted(node.attributes.items()):

@@ -9,7 +9,7 @@ from typing import ClassVar, TypeAlias
 import numpy as np
 
 from mace_core.graph import AttributeKind, Graph, Node, Value
-from mace_core.optimizer.common_subexpressions import NON_DETERMINISTIC
+from mace_core.operators.registry import is_random
 from mace_core.optimizer.evaluate import ConstantFacts
 from mace_core.optimizer.infra import GraphPass, PassContext, remove_nodes
 from mace_core.tensor import Tensor
@@ -148,7 +148,7 @@ def constant_payload(node: Node) -> Tensor | None:
 
 
 def _can_fold(node: Node) -> bool:
-    if node.domain or node.op_type in KEPT or node.op_type in NON_DETERMINISTIC or node.op_type == "Constant":
+    if node.domain or node.op_type in KEPT or is_random("", node.op_type) or node.op_type == "Constant":
         return False
     return not any(True for _ in node.subgraphs())
 

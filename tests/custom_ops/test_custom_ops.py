@@ -41,6 +41,24 @@ def test_an_operator_runs_between_standard_ones() -> None:
     assert len(placed.partitions) == 3
 
 
+def test_equal_nodes_are_computed_each_for_a_function_may_give_other_results() -> None:
+    calls = []
+
+    @mace.custom_op(DOMAIN, "Draw", shape=like_first_input)
+    def draw(x: Floats) -> Any:
+        calls.append(x)
+        return x + np.float32(len(calls))
+
+    nodes = [
+        custom("Draw", ["x"], ["a"]),
+        custom("Draw", ["x"], ["b"]),
+        onnx.helper.make_node("Sub", ["a", "b"], ["y"]),
+    ]
+    with mace.Session(model(*nodes)) as session:
+        np.testing.assert_array_equal(np.abs(session.run({"x": np.zeros_like(X)})["y"]), np.ones_like(X))
+    assert len(calls) == 2
+
+
 def test_an_operator_works_with_open_dimensions_and_in_a_nested_graph() -> None:
     scaled_tanh()
     body = onnx.helper.make_graph(

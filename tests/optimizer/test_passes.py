@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 
 from mace_core.graph import Attribute, AttributeKind, Graph, Node, Value
+from mace_core.operators import declare_random, register_shape_function, shape_function
+from mace_core.operators.context import same_as_first
+from mace_core.operators.registry import find_shape_function, random_operators
 from mace_core.optimizer import optimize
-from mace_core.optimizer.common_subexpressions import NON_DETERMINISTIC, SMALL_CONSTANT_BYTES, MergeCommonSubexpressions
+from mace_core.optimizer.common_subexpressions import SMALL_CONSTANT_BYTES, MergeCommonSubexpressions
 from mace_core.optimizer.constants import KEPT, FoldConstants, LiftConstants
 from mace_core.optimizer.control_flow import InlineDecidedIf
 from mace_core.optimizer.dead_code import RemoveDeadCode
@@ -207,7 +210,7 @@ def _random_node(b: Builder, op: str) -> Value:
 
 
 @pytest.mark.parametrize("seed", [None, 3.0])
-@pytest.mark.parametrize("op", sorted(NON_DETERMINISTIC))
+@pytest.mark.parametrize("op", random_operators(""))
 def test_random_numbers_are_never_folded_nor_shared(op: str, seed: float | None) -> None:
     calls = []
 
@@ -301,6 +304,34 @@ def test_invalid_nodes_stay() -> None:
 
 
 # --- merge common subexpressions --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("domain", "op", "merged"),
+    [
+        ("com.microsoft", "QuickGelu", 1),
+        ("com.example.passes", "Described", 1),
+        ("com.example.passes", "Declared", 0),
+        ("com.example.passes", "Replaced", 0),
+        ("com.example.passes", "Unknown", 0),
+    ],
+)
+def test_equal_nodes_are_merged_where_their_operator_is_known_to_give_equal_results(
+    domain: str, op: str, merged: int
+) -> None:
+    if find_shape_function("com.example.passes", "Described") is None:
+        for described in ("Described", "Declared"):
+            shape_function(described, domain="com.example.passes")(same_as_first)
+        declare_random("Declared", domain="com.example.passes")
+        register_shape_function("com.example.passes", "Replaced", same_as_first)
+    b = Builder()
+    x = b.input("x")
+    values = [b.op(op, x), b.op(op, x)]
+    for node in b.graph.nodes:
+        node.domain = domain
+    graph = b.output(b.op("Sub", *values))
+    assert apply(MergeCommonSubexpressions(), graph) == merged
+    assert len(ops(graph)) == 3 - merged
 
 
 @pytest.mark.parametrize(

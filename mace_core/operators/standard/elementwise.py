@@ -28,7 +28,7 @@ from mace_core.operators.context import (
     same_as_first,
 )
 from mace_core.operators.evaluation import Contents, given_contents
-from mace_core.operators.registry import Evaluator, agreement, body, evaluator, shape_function
+from mace_core.operators.registry import Evaluator, agreement, body, declare_random, evaluator, shape_function
 from mace_core.tensor import DType, TensorType, ValueType
 
 # --- attributes -------------------------------------------------------------------------------------------------------
@@ -36,6 +36,8 @@ from mace_core.tensor import DType, TensorType, ValueType
 attribute_rules("BitShift", rules={"direction": one_of("LEFT", "RIGHT")})
 attribute_rules("Cast", rules={"to": of_kind(K.INT, K.STRING)})
 attribute_rules("Dropout", rules={"seed": number()})
+
+declare_random("Dropout")
 
 
 # --- shapes -----------------------------------------------------------------------------------------------------------

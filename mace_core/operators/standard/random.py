@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from mace_core.operators.attributes import attribute_rules
 from mace_core.operators.attributes.rule import LARGEST_NUMBER, Empty, numbers
 from mace_core.operators.context import NodeContext, ShapeMismatchError, chosen_dtype, dtype_of_code
-from mace_core.operators.registry import shape_function
+from mace_core.operators.registry import declare_random, shape_function
 from mace_core.tensor import DType, TensorType, ValueType
+
+declare_random("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
 
 attribute_rules("RandomNormal", "RandomUniform", rules={"shape": numbers(0, LARGEST_NUMBER, Empty.ALLOWED)})
 
