@@ -18,7 +18,10 @@ def node_work(node: Node, types: Mapping[Value, ValueType]) -> int:
 
     Every element of a result takes one; for some operators more is known (`mace_core.operators.work_estimate`).
     """
-    work = max((_elements(types.get(value, value.type)) for value in node.outputs if value is not None), default=0)
+    work = 0
+    for value in node.outputs:
+        if value is not None:
+            work = max(work, _elements(types.get(value, value.type)))
     entry = find_work(node.domain, node.op_type)
     if entry is None:
         return work
