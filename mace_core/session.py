@@ -35,8 +35,9 @@ from mace_core.scheduler.planning.specs import ValueSpec, spec_of
 from mace_core.scheduler.planning.stages import subset
 from mace_core.scheduler.profile import Profile
 from mace_core.scheduler.running.feeds import collect_feeds
+from mace_core.scheduler.running.plans import AnyPlan
 from mace_core.scheduler.running.results import arrays_of, owned
-from mace_core.scheduler.running.runner import GraphPlan, GraphRunner, Planner
+from mace_core.scheduler.running.runner import GraphRunner, Planner
 from mace_core.scheduler.values import RuntimeValue
 
 if TYPE_CHECKING:
@@ -400,7 +401,7 @@ class Session:
             plan.release()
         return dict(zip(self._output_names, results, strict=True))
 
-    def _again(self, plan: GraphPlan, arrays: list[npt.NDArray[Any]], cancel: CancelFlag | None) -> list[RuntimeValue]:
+    def _again(self, plan: AnyPlan, arrays: list[npt.NDArray[Any]], cancel: CancelFlag | None) -> list[RuntimeValue]:
         """The one retry that a passing failure gets."""
         _log.warning("a run of %s failed in a way that may pass and is tried once more", self._model.label)
         try:
@@ -427,7 +428,7 @@ class Session:
             for runner in (self._runner, *self._subsets.values()):
                 runner.drop_plans(error.device)
 
-    def _plan(self, types: Mapping[Value, Any]) -> GraphPlan:
+    def _plan(self, types: Mapping[Value, Any]) -> AnyPlan:
         """The plan for these input types, made if it is new; the caller releases it."""
         key = tuple(
             [t.concrete_shape if hasattr(t, "concrete_shape") else None for t in (types[v] for v in self._graph.inputs)]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from mace_core.graph.encodings import derive_encoding
 from mace_core.graph.graph import Graph, Node, Value
+from mace_core.symbolic import Trace
 from mace_core.tensor import QuantEncoding, Tensor, TensorType, ValueType
 
 
@@ -20,6 +21,7 @@ class GraphView:
         nodes: in topological order.
         inputs: values computed outside that the nodes read, in a fixed order; constants are not among them.
         outputs: values the nodes compute that are needed outside, in a fixed order.
+        trace: of the symbolic sizes in it; None where all sizes are numbers (since api 1.2).
     """
 
     def __init__(
@@ -33,6 +35,7 @@ class GraphView:
         *,
         name: str = "",
         opset_imports: Mapping[str, int] | None = None,
+        trace: Trace | None = None,
     ) -> None:
         """``types`` are concrete where they can be; ``known`` are values fixed by the signature (shape arithmetic)."""
         self._graph = graph
@@ -42,6 +45,7 @@ class GraphView:
         self._types = types
         self._known = known
         self.name = name
+        self.trace = trace
         self.opset_imports = dict(opset_imports if opset_imports is not None else graph.opset_imports)
         self._users: dict[Value, list[Node]] | None = None
         self._output_index = {value: index for index, value in enumerate(self.outputs)}

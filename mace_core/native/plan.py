@@ -23,6 +23,7 @@ from mace_core.provider.execution import CancelFlag
 
 if TYPE_CHECKING:
     from mace_core.native.chunk_times import ChunkTime, ChunkTimes
+    from mace_core.native.sizes import PlanSizes, SizeWriter
 
 Words = npt.NDArray[np.int64]
 """The argument words of steps, one after another."""
@@ -71,6 +72,8 @@ class NativePlan:
             ``words[index] = bases[slot] + offset``.
         control_words: words that are to hold the address of the run's control block: the one before a step's first
             argument, where its kernel polls (``stop_requested``).
+        sizes: what depends on sizes that are decided at a run; what it computes is written over whatever the words, the
+            steps and the relocations hold there (`PlanInstance.resize`).
     """
 
     def __init__(
@@ -79,11 +82,13 @@ class NativePlan:
         words: npt.ArrayLike,
         relocations: npt.ArrayLike | Sequence[tuple[int, int, int]],
         control_words: Sequence[int] = (),
+        sizes: PlanSizes | None = None,
     ) -> None:
         self.steps = tuple(steps)
         self.words: Words = np.array(words, np.int64).reshape(-1)
         self.relocations: Words = np.array(relocations, np.int64).reshape(-1, RELOCATION_WORDS)
         self.control_words = np.array(control_words, np.int64)
+        self.sizes = sizes
         self._check()
         self.slots = int(self.relocations[:, 1].max()) + 1 if len(self.relocations) else 0
         table = [(step.kernel, step.args, step.extent, step.chunks, step.piece) for step in self.steps]
@@ -120,8 +125,15 @@ class PlanInstance:
     def __init__(self, plan: NativePlan) -> None:
         self.plan = plan
         self._call = _run_plan()
-        self._words = plan.words.copy()
-        self._table = int(plan._table.ctypes.data)
+        self._words, table, relocations = plan.words, plan._table, plan.relocations
+        self._sizes: SizeWriter | None = None
+        if plan.sizes is None:
+            self._words = self._words.copy()
+        else:
+            self._words, table, relocations = self._own_copies(plan, plan.sizes)
+        self._step_table = table
+        self._relocations = relocations
+        self._table = int(table.ctypes.data)
         self._bases = (ctypes.c_int64 * plan.slots)()
         self._control = (ctypes.c_int64 * Control.SIZE)()
         self._address = ctypes.addressof(self._control)
@@ -136,10 +148,40 @@ class PlanInstance:
         control = self._control
         control[Control.STEP_COUNT] = len(plan.steps)
         control[Control.WORDS] = self._words.ctypes.data
-        control[Control.RELOCATIONS] = plan.relocations.ctypes.data
+        control[Control.RELOCATIONS] = relocations.ctypes.data
         control[Control.RELOCATION_COUNT] = len(plan.relocations)
         control[Control.BASES] = ctypes.addressof(self._bases)
         control[Control.SLICE_NS] = SLICE_NS
+
+    def _own_copies(self, plan: NativePlan, sizes: PlanSizes) -> tuple[Words, Words, Words]:
+        """Words, steps and relocations in one block, which the sizes are written into."""
+        from mace_core.native.sizes import SizeWriter
+
+        parts = (plan.words, plan._table, plan.relocations)
+        block = np.concatenate([part.reshape(-1) for part in parts])
+        first = np.cumsum([0, *(part.size for part in parts)])
+        words, table, relocations = (block[first[i] : first[i + 1]].reshape(part.shape) for i, part in enumerate(parts))
+        steps, offsets = sizes.steps, sizes.relocations
+        targets = np.concatenate(
+            [
+                sizes.words,
+                np.stack([first[1] + STEP_WORDS * steps[:, 0] + steps[:, 1], steps[:, 2]], axis=1),
+                np.stack([first[2] + RELOCATION_WORDS * offsets[:, 0] + 2, offsets[:, 1]], axis=1),
+            ]
+        )
+        self._sizes = SizeWriter(sizes.program, targets, block)
+        return words, table, relocations
+
+    def word(self, index: int) -> int:
+        """The present value of one of the plan's words."""
+        return int(self._words[index])
+
+    def resize(self, sizes: Sequence[int]) -> None:
+        """Fill in what follows from ``sizes``, the values of the size program's symbols; not during a run."""
+        if self._sizes is None:
+            raise ProviderBugError("the sizes of this plan are decided")
+        self._sizes.write(sizes)
+        self._profile = self._chunk_times = None
 
     def run(
         self,
@@ -226,8 +268,8 @@ class PlanInstance:
             from mace_core.native.chunk_times import ChunkTimes
 
             self._profile = np.zeros((len(self.plan.steps), 2), np.int64)
-            chunks = [step.chunks for step in self.plan.steps]
-            self._chunk_times = ChunkTimes(self.plan._table, self._words, chunks)
+            chunks = self._step_table[:, 3].tolist()
+            self._chunk_times = ChunkTimes(self._step_table, self._words, chunks)
         self._profile.fill(0)
         self._chunk_times.clear()
         return int(self._chunk_times.table.ctypes.data), int(self._profile.ctypes.data)

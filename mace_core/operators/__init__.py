@@ -44,7 +44,7 @@ _MODULES = {
     "attributes": ("attribute_rules", "declare_attributes"),
     "bodies": ("BodyBuilder",),
     "checks": ("expect", "expect_one", "expect_rank", "require"),
-    "context": ("NodeContext", "NodeShapes", "ShapeMismatchError", "UnresolvedShapeError"),
+    "context": ("NodeContext", "NodeShapes", "ShapeMismatchError", "UnresolvedShapeError", "broadcast"),
     "registry": (
         "agreement",
         "body",
@@ -70,6 +70,7 @@ __all__ = [
     "agreement",
     "attribute_rules",
     "body",
+    "broadcast",
     "declare_attributes",
     "declare_random",
     "dump_resolution",

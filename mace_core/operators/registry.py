@@ -92,6 +92,7 @@ _content_inputs: _Table[tuple[int, ...]] = _Table("inputs whose content decides 
 _random: _Table[bool] = _Table("random results")
 _work: _Table[WorkEntry] = _Table("an estimate of its work")
 _evaluators: _Table[EvaluatorEntry] = _Table("an evaluator")
+_symbolic_evaluators: _Table[Evaluator] = _Table("a symbolic evaluator")
 _bodies: _Table[Body] = _Table("a function body")
 
 
@@ -194,6 +195,22 @@ def evaluator(*op_types: str, domain: str = "", reads_contents: bool = True) -> 
     return register
 
 
+def symbolic_evaluator(*op_types: str, domain: str = "") -> Callable[[Evaluator], Evaluator]:
+    """Decorator: as `evaluator`, for contents that hold symbolic integers: object arrays.
+
+    Where an operator has none, its evaluator computes with the numbers of the shapes at hand.
+
+    Raises:
+        UsageError: if one of them has one already.
+    """
+
+    def register(function: Evaluator) -> Evaluator:
+        _symbolic_evaluators.add(domain, op_types, function)
+        return function
+
+    return register
+
+
 def body(*op_types: str, domain: str = "") -> Callable[[Body], Body]:
     """Decorator: the function builds what stands for these operators where no device claims them.
 
@@ -270,6 +287,9 @@ find_shape_function = _shapes.find
 
 find_evaluator = _evaluators.find
 """``(domain, op_type)``: the evaluator of an operator, if it has one."""
+
+find_symbolic_evaluator = _symbolic_evaluators.find
+"""``(domain, op_type)``: the evaluator of an operator for symbolic contents, if it has one."""
 
 
 find_content_inputs = _content_inputs.find

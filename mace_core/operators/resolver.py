@@ -24,10 +24,13 @@ from mace_core.operators.registry import (
     check_ranks,
     find_evaluator,
     find_shape_function,
+    find_symbolic_evaluator,
 )
 from mace_core.operators.work import node_work
 from mace_core.operators.work_limit import WORK_LIMIT_VARIABLE, work_limit
+from mace_core.symbolic import is_symbolic
 from mace_core.tensor import DType, Tensor, TensorType, ValueType
+from mace_core.tensor.symbolic import SymbolicTensor, concrete, simplified
 from mace_core.tensor.types import MAX_RANK
 
 _log = logging.getLogger("mace")
@@ -156,7 +159,7 @@ class Resolver:
             self._given[value] = tensor
             self._skips = self._skips or value.producer is not None
             if tensor.dtype is not DType.STRING:
-                self.contents[value] = tensor.numpy()
+                self.contents[value] = tensor.elements if isinstance(tensor, SymbolicTensor) else tensor.numpy()
 
     def declare(self, value: Value) -> None:
         """Give a graph input that the signature leaves out its declared type."""
@@ -296,6 +299,7 @@ class Resolver:
         entry = find_evaluator(node.domain, node.op_type)
         if entry is None:
             return
+        evaluate = entry.function
         arrays: list[Array | None] = []
         if entry.reads_contents:
             for index, value in enumerate(node.inputs):
@@ -305,13 +309,20 @@ class Resolver:
                 if value not in self.contents and (value.constant is None or not self.is_readable(value, None)):
                     return
                 content = ctx.content(index)
-                if content is None or not self.is_readable(value, content) or content.dtype.char not in _PLAIN_KINDS:
+                if content is None or not self.is_readable(value, content) or content.dtype.char not in _READABLE_KINDS:
                     return
                 arrays.append(content)
         if not self.may_evaluate(node):
             return
+        if any(array is not None and array.dtype == object for array in arrays) or (
+            not entry.reads_contents and self._reads_symbolic_shape(node)
+        ):
+            symbolic = find_symbolic_evaluator(node.domain, node.op_type)
+            if symbolic is None:
+                arrays = [None if array is None else self._numbers(node, i, array) for i, array in enumerate(arrays)]
+            evaluate = symbolic or evaluate
         try:
-            results = entry.function(ctx, arrays)
+            results = evaluate(ctx, arrays)
         except MaceError:
             raise
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:
@@ -321,7 +332,23 @@ class Resolver:
             return
         for value, result in zip(node.outputs, results, strict=False):
             if value is not None and value not in self._given:
-                self.contents[value] = np.asarray(result)
+                self.contents[value] = self._plain(value, np.asarray(result))
+
+    def _reads_symbolic_shape(self, node: Node) -> bool:
+        shapes = (found.shape or () for v in node.inputs if v and isinstance(found := self.types.get(v), TensorType))
+        return any(is_symbolic(size) for shape in shapes for size in shape)
+
+    def _numbers(self, node: Node, index: int, array: Array) -> Array:
+        """The content of an input for the shapes at hand."""
+        value = node.inputs[index]
+        found = self.types.get(value) if value is not None else None
+        return concrete(array).astype(found.dtype.numpy) if isinstance(found, TensorType) else concrete(array)
+
+    def _plain(self, value: Value, content: Array) -> Array:
+        found = self.types.get(value)
+        if content.dtype != object or not isinstance(found, TensorType):
+            return content
+        return simplified(content, found.dtype.numpy)
 
     def is_readable(self, value: Value, content: Array | None) -> bool:
         """Whether a known content (where None, that of a constant) is small enough to compute with."""
@@ -355,8 +382,14 @@ class Resolver:
         known: dict[Value, Tensor] = {}
         for value, content in self.contents.items():
             if value.constant is None:
-                known[value] = self._given.get(value) or _constant_payload(value) or Tensor.from_numpy(content)
+                known[value] = self._given.get(value) or _constant_payload(value) or self._tensor(value, content)
         return Resolution(dict(self.types), known, self.blocked)
+
+    def _tensor(self, value: Value, content: Array) -> Tensor:
+        found = self.types.get(value)
+        if content.dtype == object and isinstance(found, TensorType):
+            return SymbolicTensor(found.dtype, content)
+        return Tensor.from_numpy(content)
 
 
 def _infer_custom(ctx: NodeContext) -> Sequence[ValueType | None]:
@@ -386,6 +419,7 @@ def _infer_custom(ctx: NodeContext) -> Sequence[ValueType | None]:
 
 
 _PLAIN_KINDS = "?bBhHiIlLqQefd"  # numpy's own numbers; extension types (bfloat16, float8) are left to the run
+_READABLE_KINDS = _PLAIN_KINDS + "O"  # symbolic integers
 _GRAPH_KINDS = frozenset({AttributeKind.GRAPH, AttributeKind.GRAPHS})
 
 
@@ -399,6 +433,8 @@ def _constant_payload(value: Value) -> Tensor | None:
 
 
 def _is_small(known: TensorType) -> bool:
+    if any(is_symbolic(size) for size in known.shape or ()):
+        return False  # there is no array of a size that is not decided
     return math.prod(known.shape or ()) <= CONTENT_LIMIT  # type: ignore[arg-type]  # concrete here
 
 

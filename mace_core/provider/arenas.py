@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mace_core.provider.memory import ALIGNMENT_BYTES
+from mace_core.symbolic import hint, is_symbolic, maximum
 
 
 class Lifetime(NamedTuple):
@@ -44,6 +45,8 @@ def plan_arena(lifetimes: Sequence[Lifetime], *, alignment: int = ALIGNMENT_BYTE
     Raises:
         ValueError: for a negative size, or a lifetime that ends before it begins.
     """
+    if any(is_symbolic(lifetime.nbytes) for lifetime in lifetimes):
+        return _plan_symbolic_arena(lifetimes, alignment)
     for lifetime in lifetimes:
         if lifetime.nbytes < 0 or lifetime.last < lifetime.first:
             raise ValueError(f"{lifetime} is not a lifetime")
@@ -66,6 +69,37 @@ def plan_arena(lifetimes: Sequence[Lifetime], *, alignment: int = ALIGNMENT_BYTE
             column[at + 1 : placed + 1] = column[at:placed]
             column[at] = value
     return ArenaPlan(tuple(offsets), total, _lower_bound(lifetimes, sizes))
+
+
+def _plan_symbolic_arena(lifetimes: Sequence[Lifetime], alignment: int) -> ArenaPlan:
+    """Offsets as expressions that keep buffers apart for any sizes.
+
+    The plan for the sizes at hand says of each two buffers that are alive together which one is below the other.  That
+    order is kept: each lies above the ends of those below it, wherever these come to lie.  For the sizes at hand these
+    are the offsets of that plan, or less.
+    """
+    plan = plan_arena([Lifetime(lt.first, lt.last, hint(lt.nbytes)) for lt in lifetimes], alignment=alignment)
+    sizes = [-(-lifetime.nbytes // alignment) * alignment for lifetime in lifetimes]
+    order = sorted(range(len(lifetimes)), key=lambda i: (plan.offsets[i], hint(sizes[i]), i))
+    offsets: list[int] = [0] * len(lifetimes)
+    below: list[set[int]] = [set() for _ in lifetimes]  # with all that is below these
+    tops: set[int] = set()
+    for place, index in enumerate(order):
+        together = [
+            other
+            for other in order[:place]
+            if lifetimes[other].first <= lifetimes[index].last and lifetimes[index].first <= lifetimes[other].last
+        ]
+        # who is below another one of these ends below that one's end
+        direct = [other for other in together if not any(other in below[higher] for higher in together)]
+        for other in direct:
+            offsets[index] = maximum(offsets[index], offsets[other] + sizes[other])
+        below[index] = set(together).union(*(below[other] for other in direct))
+        tops = (tops - below[index]) | {index}
+    total = 0
+    for index in tops:
+        total = maximum(total, offsets[index] + sizes[index])
+    return ArenaPlan(tuple(offsets), total, plan.lower_bound_bytes)
 
 
 def _smallest_gap(begin: np.ndarray, end: np.ndarray, size: int) -> int:

@@ -20,6 +20,7 @@ class ShapeSupport(enum.Enum):
     STATIC = "static"  # exactly those it was compiled for; asked and compiled per concrete signature
     BOUNDED = "bounded"  # up to those it was compiled for; reserved for api 1.2, treated as STATIC
     DYNAMIC = "dynamic"  # any of the same ranks; asked per signature, compiled once
+    SYMBOLIC = "symbolic"  # as STATIC for sizes that are numbers; takes views with symbolic sizes too (since api 1.2)
 
 
 class Compatibility(enum.Enum):

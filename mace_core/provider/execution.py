@@ -88,6 +88,8 @@ class Bindings:
         profile_part: called with (worker, step name, source nodes, start_ns, end_ns) after the run for every piece of a
             step that one of the device's workers did, by a provider that knows; ``worker`` names a thread, core or
             queue.  None when not profiling.
+        sizes: for a subgraph that was compiled from a view with a trace: the values of the trace's symbols at this run;
+            another object whenever they are others (since api 1.2).
     """
 
     inputs: Sequence[BoundTensor]
@@ -97,6 +99,7 @@ class Bindings:
     cancel: CancelFlag = field(default_factory=CancelFlag)
     profile: Callable[[str, tuple[str, ...], int, int], None] | None = None
     profile_part: Callable[[str, str, tuple[str, ...], int, int], None] | None = None
+    sizes: Sequence[int] = ()
 
 
 class Event(ABC):

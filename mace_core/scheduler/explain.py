@@ -14,7 +14,8 @@ from mace_core.scheduler.planning.devices import DevicePool
 from mace_core.scheduler.planning.model import Preparation
 from mace_core.scheduler.planning.partition import CORE_DEVICE, PINNED
 from mace_core.scheduler.planning.plan import ControlStep, UploadStep
-from mace_core.scheduler.running.runner import GraphPlan, GraphRunner
+from mace_core.scheduler.running.plans import AnyPlan
+from mace_core.scheduler.running.runner import GraphRunner
 from mace_core.tensor import TensorType
 
 
@@ -150,7 +151,7 @@ class Explanation:
         return explanation_html(self)
 
 
-def explain_plan(plan: GraphPlan, pool: DevicePool, signature: str, inputs: Sequence[Value] = ()) -> Explanation:
+def explain_plan(plan: AnyPlan, pool: DevicePool, signature: str, inputs: Sequence[Value] = ()) -> Explanation:
     """The explanation of a plan with the bodies and later stages planned so far; ``inputs``: the model's."""
     found = Explanation(signature)
     found.free_inputs = {
@@ -179,7 +180,7 @@ def explain_plan(plan: GraphPlan, pool: DevicePool, signature: str, inputs: Sequ
     return found
 
 
-def _add_plan(found: Explanation, plan: GraphPlan, scope: str) -> None:
+def _add_plan(found: Explanation, plan: AnyPlan, scope: str) -> None:
     stage, placed = plan.plan.stage, plan.plan.placed
     for part, compiled in zip(placed.partitioning.partitions, placed.compiled, strict=True):
         notes = {} if compiled is None else compiled.notes
@@ -222,7 +223,7 @@ def _add_runner(found: Explanation, runner: GraphRunner, scope: str) -> None:
         found.waiting += [f"{scope}/{node.name}" if scope else node.name for node in runner.graph.nodes]
 
 
-def _bodies(plan: GraphPlan, scope: str) -> Iterator[tuple[str, GraphRunner]]:
+def _bodies(plan: AnyPlan, scope: str) -> Iterator[tuple[str, GraphRunner]]:
     for step in plan.plan.steps:
         if isinstance(step, ControlStep):
             control: ControlFlow = step.control

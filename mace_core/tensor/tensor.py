@@ -100,6 +100,10 @@ class Tensor:
             return codes.view(self.dtype.numpy).reshape(self.shape)
         return self._payload.view(self.dtype.numpy).reshape(self.shape)
 
+    def tolist(self) -> list[Any]:
+        """The elements as Python values, row-major."""
+        return list(self.numpy().reshape(-1).tolist())
+
     def __repr__(self) -> str:
         return f"Tensor({self.dtype.label}{list(self.shape)})"
 

@@ -21,6 +21,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("host",),
     ("caching", "presentation"),
     ("discovery",),
+    ("symbolic",),
     ("tensor",),
     ("graph",),
     ("operators",),
@@ -43,7 +44,7 @@ SCHEDULER: list[tuple[str, ...]] = [
 ]
 """The parts of the scheduler, from below."""
 
-PUBLIC = ("errors", "graph", "native", "operators", "provider", "tensor", "testing")
+PUBLIC = ("errors", "graph", "native", "operators", "provider", "symbolic", "tensor", "testing")
 """What plugins may import: of a package its own names and modules; all of it is documented and versioned."""
 
 PLUGINS = {

@@ -10,8 +10,9 @@ import numpy as np
 from mace_core.operators.checks import expect_rank, lists, singles
 from mace_core.operators.context import Array, Ints, NodeContext, ShapeMismatchError
 from mace_core.operators.evaluation import Contents, first_content, output_shape
-from mace_core.operators.registry import agreement, evaluator, shape_function
+from mace_core.operators.registry import agreement, evaluator, shape_function, symbolic_evaluator
 from mace_core.tensor import DType, Tensor, TensorType, ValueType
+from mace_core.tensor.symbolic import as_objects
 
 # --- shapes -----------------------------------------------------------------------------------------------------------
 
@@ -105,6 +106,17 @@ def evaluate_shape(ctx: NodeContext, arrays: Contents) -> Sequence[Array] | None
 @evaluator("Size", reads_contents=False)
 def evaluate_size(ctx: NodeContext, arrays: Contents) -> Sequence[Array] | None:
     return [np.array(np.prod(ctx.shape(0), dtype=np.int64))]
+
+
+@symbolic_evaluator("Shape")
+def evaluate_symbolic_shape(ctx: NodeContext, arrays: Contents) -> Sequence[Array] | None:
+    sizes = shape_content(ctx)
+    return [as_objects(list(sizes), (len(sizes),))]
+
+
+@symbolic_evaluator("Size")
+def evaluate_symbolic_size(ctx: NodeContext, arrays: Contents) -> Sequence[Array] | None:
+    return [as_objects([math.prod(ctx.shape(0))], ())]
 
 
 @evaluator("Constant")

@@ -7,6 +7,7 @@ cannot hold) the answer is None, and the run decides.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -28,8 +29,18 @@ from mace_core.operators.context import (
     same_as_first,
 )
 from mace_core.operators.evaluation import Contents, given_contents
-from mace_core.operators.registry import Evaluator, agreement, body, declare_random, evaluator, shape_function
+from mace_core.operators.registry import (
+    Evaluator,
+    agreement,
+    body,
+    declare_random,
+    evaluator,
+    shape_function,
+    symbolic_evaluator,
+)
+from mace_core.symbolic import maximum, minimum
 from mace_core.tensor import DType, TensorType, ValueType
+from mace_core.tensor.symbolic import concrete
 
 # --- attributes -------------------------------------------------------------------------------------------------------
 
@@ -328,6 +339,80 @@ _PLAIN = frozenset(
 def evaluate_cast_like(ctx: NodeContext, arrays: Contents) -> Sequence[Array] | None:
     data, like = given_contents(arrays)
     return _converted(data, like.dtype)
+
+
+def _symbolic(function: Callable[..., Any], operands: int) -> Evaluator:
+    apply = np.frompyfunc(function, operands, 1)
+
+    def evaluate(ctx: NodeContext, arrays: Contents) -> Sequence[Array] | None:
+        if ctx.opset < 7 and operands > 1:
+            return None
+        return [np.asarray(apply(*(array.astype(object) for array in given_contents(arrays))), object)]
+
+    return evaluate
+
+
+def _quotient(first: int, second: int) -> int:
+    """An integer quotient rounded towards zero."""
+    if (first < 0) == (second < 0):
+        return first // second
+    return -(-first // second)
+
+
+for _name, _function, _count in (
+    ("Add", operator.add, 2),
+    ("Sub", operator.sub, 2),
+    ("Mul", operator.mul, 2),
+    ("Neg", operator.neg, 1),
+    ("Abs", abs, 1),
+    ("Div", _quotient, 2),
+    ("Mod", operator.mod, 2),
+    ("Identity", operator.pos, 1),
+):
+    symbolic_evaluator(_name)(_symbolic(_function, _count))
+
+
+def _symbolic_comparison(function: Callable[..., Any]) -> Evaluator:
+    apply = _symbolic(function, 2)
+
+    def evaluate(ctx: NodeContext, arrays: Contents) -> Sequence[Array] | None:
+        found = apply(ctx, arrays)
+        return None if found is None else [found[0].astype(bool)]
+
+    return evaluate
+
+
+for _name, _function in (
+    ("Equal", operator.eq),
+    ("Less", operator.lt),
+    ("LessOrEqual", operator.le),
+    ("Greater", operator.gt),
+    ("GreaterOrEqual", operator.ge),
+):
+    symbolic_evaluator(_name)(_symbolic_comparison(_function))
+
+
+@symbolic_evaluator("Min", "Max", "Sum")
+def evaluate_symbolic_variadic(ctx: NodeContext, arrays: Contents) -> Sequence[Array] | None:
+    functions: dict[str, Callable[..., Any]] = {"Min": minimum, "Max": maximum, "Sum": operator.add}
+    apply = np.frompyfunc(functions[ctx.node.op_type], 2, 1)
+    result, *others = (array.astype(object) for array in given_contents(arrays))
+    for operand in others:
+        result = np.asarray(apply(result, operand), object)
+    return [result]
+
+
+@symbolic_evaluator("Where")
+def evaluate_symbolic_where(ctx: NodeContext, arrays: Contents) -> Sequence[Array] | None:
+    condition, chosen, other = given_contents(arrays)
+    return [np.where(concrete(condition).astype(bool), chosen.astype(object), other.astype(object))]
+
+
+@symbolic_evaluator("Cast")
+def evaluate_symbolic_cast(ctx: NodeContext, arrays: Contents) -> Sequence[Array] | None:
+    """To an integer that holds every size; anything else is computed by the run."""
+    target = ctx.attr("to")
+    return [given_contents(arrays)[0]] if target in (DType.INT64.value, DType.INT32.value) else None
 
 
 # --- bodies -----------------------------------------------------------------------------------------------------------

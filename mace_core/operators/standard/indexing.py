@@ -20,8 +20,9 @@ from mace_core.operators.context import (
     same_as_first,
 )
 from mace_core.operators.evaluation import Contents, first_content, second_content
-from mace_core.operators.registry import agreement, evaluator, rank_check, shape_function
+from mace_core.operators.registry import agreement, evaluator, rank_check, shape_function, symbolic_evaluator
 from mace_core.tensor import DType, TensorType, ValueType
+from mace_core.tensor.symbolic import concrete
 
 # --- attributes -------------------------------------------------------------------------------------------------------
 
@@ -205,6 +206,11 @@ def evaluate_gather(ctx: NodeContext, arrays: Contents) -> Sequence[Array] | Non
     if indices.size and not -data.shape[axis] <= indices.min() <= indices.max() < data.shape[axis]:
         return None
     return [np.take(data, indices, axis)]
+
+
+@symbolic_evaluator("Gather")
+def evaluate_symbolic_gather(ctx: NodeContext, arrays: Contents) -> Sequence[Array] | None:
+    return evaluate_gather(ctx, [first_content(arrays), concrete(second_content(arrays))])
 
 
 @evaluator("GatherElements")

@@ -21,7 +21,14 @@ from mace_core.operators.context import (
     same_as_first,
 )
 from mace_core.operators.evaluation import Contents, first_content, output_shape
-from mace_core.operators.registry import agreement, evaluator, rank_check, shape_function, shapes_from_contents
+from mace_core.operators.registry import (
+    agreement,
+    evaluator,
+    rank_check,
+    shape_function,
+    shapes_from_contents,
+    symbolic_evaluator,
+)
 from mace_core.tensor import TensorType, ValueType
 
 # --- attributes -------------------------------------------------------------------------------------------------------
@@ -421,6 +428,16 @@ def evaluate_split(ctx: NodeContext, arrays: Contents) -> Sequence[Array] | None
 @evaluator("Tile")
 def evaluate_tile(ctx: NodeContext, arrays: Contents) -> Sequence[Array] | None:
     return None if ctx.opset < 6 else [np.tile(first_content(arrays), ctx.ints(1))]
+
+
+# these move elements, whatever they are
+symbolic_evaluator("Reshape", "Flatten", "Squeeze", "Unsqueeze")(evaluate_reshape)
+symbolic_evaluator("Expand")(evaluate_expand)
+symbolic_evaluator("Transpose")(evaluate_transpose)
+symbolic_evaluator("Concat")(evaluate_concat)
+symbolic_evaluator("Slice")(evaluate_slice)
+symbolic_evaluator("Split")(evaluate_split)
+symbolic_evaluator("Tile")(evaluate_tile)
 
 
 @evaluator("Pad")

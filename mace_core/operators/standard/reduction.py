@@ -13,7 +13,8 @@ from mace_core.operators.attributes.rule import size
 from mace_core.operators.checks import singles
 from mace_core.operators.context import Array, Ints, NodeContext, ShapeMismatchError, normalize_axis
 from mace_core.operators.evaluation import Contents, given_contents
-from mace_core.operators.registry import agreement, evaluator, rank_check, shape_function
+from mace_core.operators.registry import agreement, evaluator, rank_check, shape_function, symbolic_evaluator
+from mace_core.symbolic import maximum, minimum
 from mace_core.tensor import DType, TensorType, ValueType
 
 # --- attributes -------------------------------------------------------------------------------------------------------
@@ -105,6 +106,27 @@ def evaluate_reduce(ctx: NodeContext, arrays: Contents) -> Sequence[Array] | Non
         return None
     reduced = _REDUCTIONS[ctx.node.op_type](data, axis=axes, keepdims=bool(ctx.attr("keepdims", 1)))
     return [np.asarray(reduced).astype(data.dtype, copy=False)]
+
+
+_SYMBOLIC_REDUCTIONS: dict[str, np.ufunc] = {
+    "ReduceProd": np.multiply,
+    "ReduceSum": np.add,
+    "ReduceMin": np.frompyfunc(minimum, 2, 1),
+    "ReduceMax": np.frompyfunc(maximum, 2, 1),
+}
+
+
+@symbolic_evaluator(*_SYMBOLIC_REDUCTIONS)
+def evaluate_symbolic_reduce(ctx: NodeContext, arrays: Contents) -> Sequence[Array] | None:
+    data = given_contents(arrays)[0].astype(object)
+    axes = reduction_axes(ctx, data.ndim)
+    if data.size == 0 or not axes:
+        return None if data.size == 0 else [data]
+    reduce = _SYMBOLIC_REDUCTIONS[ctx.node.op_type].reduce
+    for axis in sorted((axis % data.ndim for axis in axes), reverse=True):
+        data = reduce(data, axis=axis, keepdims=bool(ctx.attr("keepdims", 1)))
+        data = np.asarray(data, object)
+    return [data]
 
 
 def _is_exact_in_any_order(data: Array, op_type: str) -> bool:

@@ -75,7 +75,7 @@ def _claimed(
     types = {value: found for value in body.inputs if (found := stage.types.get(value, value.type)) is not None}
     known = {value: stage.known[value] for value in body.inputs if value in stage.known}
     try:
-        inner = cut_stage(body, resolve(body, types, known))
+        inner = cut_stage(body, resolve(body, types, known), stage.trace)
     except ModelError as error:
         _log.info("a form of node '%s' (%s) is not used: %s", node.name, node.qualified_op, error)
         return None
@@ -132,4 +132,6 @@ def _view(stage: Stage, nodes: Sequence[Node]) -> GraphView:
         if node not in own:
             outside.update(node_reads(node))
     outputs = [v for node in nodes for v in node.outputs if v is not None and v in outside and v not in stage.known]
-    return GraphView(stage.graph, nodes, inputs, outputs, stage.types, stage.known, name=stage.graph.name)
+    return GraphView(
+        stage.graph, nodes, inputs, outputs, stage.types, stage.known, name=stage.graph.name, trace=stage.trace
+    )

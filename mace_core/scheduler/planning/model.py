@@ -28,8 +28,10 @@ from mace_core.scheduler.planning import notify
 from mace_core.scheduler.planning.devices import SessionDevice
 from mace_core.scheduler.planning.placement import compile_views, restore_views
 from mace_core.scheduler.planning.shared import SharedSubgraphs
+from mace_core.symbolic import is_symbolic
 from mace_core.tensor import DType, Tensor, TensorType, ValueType
 from mace_core.tensor.files import release_pages
+from mace_core.tensor.symbolic import SymbolicTensor
 
 if TYPE_CHECKING:
     from mace_core.caching.cache import CheckedCache
@@ -122,7 +124,10 @@ class PreparedModel:
             ModelError: if the shapes do not fit the model.
         """
         key = ""
-        if self._resolutions is not None:
+        has_symbols = any(map(_has_symbols, types.values())) or any(
+            isinstance(v, SymbolicTensor) for v in values.values()
+        )
+        if self._resolutions is not None and not has_symbols:
             limit = work_limit()  # what was resolved under another one may be refused under this
             bound = () if limit == DEFAULT_WORK_LIMIT else (f"work {limit}",)
             key = _digest(self._fingerprint, *part_words(graph, types, values), *bound)
@@ -132,7 +137,7 @@ class PreparedModel:
         from mace_core.operators import dump_resolution, resolve
 
         resolution = resolve(graph, types, values, opset_imports={**graph.opset_imports, **self.graph.opset_imports})
-        if self._resolutions is not None and self._may_store("resolutions"):
+        if key and self._resolutions is not None and self._may_store("resolutions"):
             self._resolutions.put(key, dump_resolution(graph, resolution))
         return resolution
 
@@ -160,6 +165,12 @@ class PreparedModel:
         Raises:
             ProviderError: what the backend raises.
         """
+        if any(view.trace is not None for view in views):
+            start = time.perf_counter()
+            with unforked():
+                made = compile_views(device, views)
+            self._done(device, views, made, time.perf_counter() - start, restored=False)
+            return made
         if device.backend.shape_support is ShapeSupport.DYNAMIC:
             found = self._shared.take(device.name, views, lambda new: self._compile_new(device, new))
             assert found is not None, "compiling gives something or raises"
@@ -429,6 +440,10 @@ def _words(
     words += ["out", *(value.name for value in outputs)]
     words += ["is", *(f"{value.name}={_content_word(values[value])}" for value in sorted(values, key=lambda v: v.name))]
     return words
+
+
+def _has_symbols(type: ValueType) -> bool:
+    return isinstance(type, TensorType) and any(is_symbolic(size) for size in type.shape or ())
 
 
 def _type_word(type: ValueType | None) -> str:

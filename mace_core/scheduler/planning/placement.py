@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 from mace_core.errors import DeviceLostError, MaceError, ProviderBugError, StrictPlacementError
 from mace_core.graph import GraphView, Node, Value
-from mace_core.provider import Backend, Capability, Claim, CompiledSubgraph, Rejection
+from mace_core.provider import Backend, Capability, Claim, CompiledSubgraph, Rejection, ShapeSupport
 from mace_core.provider.border import (
     WrongAnswerError,
     close_all,
@@ -66,7 +66,7 @@ def _view(
         if v is not None and v not in stage.known and (v in handed_over or readers.get(v, own) - own)
     ]
     name = f"{graph_name}/{part.device}/{index}" if part.device else graph_name
-    return GraphView(stage.graph, part.nodes, inputs, outputs, stage.types, stage.known, name=name)
+    return GraphView(stage.graph, part.nodes, inputs, outputs, stage.types, stage.known, name=name, trace=stage.trace)
 
 
 class Compiler(Protocol):
@@ -127,6 +127,8 @@ def ask_capability(device: SessionDevice, view: GraphView) -> Capability:
     Raises:
         ProviderError: if it cannot say, says something else, or changes what it was shown.
     """
+    if view.trace is not None and device.backend.shape_support is not ShapeSupport.SYMBOLIC:
+        return Capability((), [Rejection(node, "it takes no sizes that are not decided") for node in view.nodes])
     with device.calling("Backend.capability"), unchanged(device.name, view):
         found = instance_of(Capability, device.backend.capability(view))
         answer = Capability(list_of(Claim, found.claims), list_of(Rejection, found.rejections))

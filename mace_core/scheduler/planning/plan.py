@@ -18,9 +18,11 @@ from mace_core.scheduler.numerics import NumericsCheck
 from mace_core.scheduler.planning.devices import DevicePool, SessionDevice
 from mace_core.scheduler.planning.partition import CORE_DEVICE
 from mace_core.scheduler.planning.placement import PlacedStage
+from mace_core.scheduler.planning.sizes import StageSizes, stage_sizes
 from mace_core.scheduler.planning.stages import Stage
 from mace_core.scheduler.values import element_dtype, is_dense
 from mace_core.tensor import DType, MemoryKind, Tensor, TensorType, ValueType
+from mace_core.tensor.symbolic import SymbolicTensor
 
 HOST = "host"
 
@@ -35,6 +37,7 @@ class Storage(enum.Enum):
     DYNAMIC = "dynamic"  # made during the run: its shape is known only then, or control flow returns it
     OBJECT = "object"  # a Python object
     SHARED = "shared"  # pinned memory of a device, seen from the host
+    SIZES = "sizes"  # integers that follow from the sizes of the run
 
 
 @dataclass(slots=True, eq=False)
@@ -121,6 +124,7 @@ class StagePlan:
         arenas: memory plan per location.
         devices: the devices that steps use, by name.
         numerics: what results are checked for after every step, if anything.
+        sizes: what follows from sizes that are decided at a run; None where all are.
         single: the one step of a plan that is one run on host memory and nothing else (the fast path).
     """
 
@@ -133,6 +137,7 @@ class StagePlan:
     arenas: dict[str, ArenaPlan]
     devices: dict[str, SessionDevice]
     single: RunStep | None = None
+    sizes: StageSizes | None = None
     numerics: NumericsCheck | None = None
 
     @property
@@ -240,6 +245,8 @@ class _Builder:
             self.devices,
         )
         plan.single = _single_step(plan)
+        if self.stage.trace is not None:
+            plan.sizes = stage_sizes(plan, self.stage.trace)
         return plan
 
     def _plan_memory(self) -> dict[str, ArenaPlan]:
@@ -321,7 +328,8 @@ class _Builder:
             return found
         if value.constant is not None or value in self.stage.known:
             constant = value.constant if value.constant is not None else self.stage.known[value]
-            return self._register(value, HOST, Storage.CONSTANT, constant)
+            storage = Storage.SIZES if isinstance(constant, SymbolicTensor) else Storage.CONSTANT
+            return self._register(value, HOST, storage, constant)
         if location == HOST:
             source, holder = next((i, at) for (v, at), i in self.index.items() if v is value)
             target = self._make(value, HOST)

@@ -12,7 +12,9 @@ from typing import NamedTuple
 from mace_core.graph import Graph, Node, Value
 from mace_core.graph.graph import captured_values
 from mace_core.graph.signature import Resolution
+from mace_core.symbolic import Trace
 from mace_core.tensor import Tensor, TensorType, ValueType
+from mace_core.tensor.symbolic import SymbolicTensor
 
 
 class Stage(NamedTuple):
@@ -28,6 +30,7 @@ class Stage(NamedTuple):
         rest_feeds: inputs of the rest that this stage hands over, in order; its other inputs are ``rest_fixed``.
         rest_fixed: inputs of the rest whose content is decided already.
         rest_contents: those of ``rest_feeds`` whose content decides shapes in the rest.
+        trace: of the symbolic sizes in ``types`` and ``known``; None where all are numbers.
     """
 
     graph: Graph
@@ -40,9 +43,10 @@ class Stage(NamedTuple):
     rest_feeds: tuple[Value, ...] = ()
     rest_fixed: Mapping[Value, Tensor] | None = None
     rest_contents: tuple[Value, ...] = ()
+    trace: Trace | None = None
 
 
-def cut_stage(graph: Graph, resolution: Resolution) -> Stage:
+def cut_stage(graph: Graph, resolution: Resolution, trace: Trace | None = None) -> Stage:
     """The first stage of ``graph`` under ``resolution``."""
     known = resolution.known
     wanted = _needed_nodes(graph, known)
@@ -67,10 +71,17 @@ def cut_stage(graph: Graph, resolution: Resolution) -> Stage:
             dynamic.update(outputs)
     if not later:
         return Stage(
-            graph, tuple(now), resolution.types, known, tuple(dict.fromkeys(graph.outputs)), frozenset(dynamic), None
+            graph,
+            tuple(now),
+            resolution.types,
+            known,
+            tuple(dict.fromkeys(graph.outputs)),
+            frozenset(dynamic),
+            None,
+            trace=trace,
         )
     rest = _rest(graph, later)
-    fixed = {value: known[value] for value in rest.inputs if value in known}
+    fixed = {v: known[v] for v in rest.inputs if v in known and not isinstance(known[v], SymbolicTensor)}
     feeds = tuple(value for value in rest.inputs if value not in fixed)
     made = {value for node in later for value in node.outputs}
     handed = dict.fromkeys(value for value in graph.outputs if value not in made)
@@ -85,7 +96,8 @@ def cut_stage(graph: Graph, resolution: Resolution) -> Stage:
         rest,
         feeds,
         fixed,
-        tuple(value for value in contents if value in set(feeds)),
+        tuple(value for value in feeds if value in contents or value in known),
+        trace,
     )
 
 

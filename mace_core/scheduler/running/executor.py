@@ -55,9 +55,11 @@ from mace_core.scheduler.values import (
     read_only,
     storage,
 )
+from mace_core.symbolic import hint
 from mace_core.tensor import DType, MemoryKind
 
 if TYPE_CHECKING:
+    from mace_core.scheduler.planning.sizes import StageValues
     from mace_core.scheduler.profile import Profile
 
 _log = logging.getLogger("mace")
@@ -94,7 +96,7 @@ class StageInstance:
             for location, arena in plan.arenas.items():
                 allocator: Allocator = HostAllocator()
                 if location == HOST:
-                    buffer = allocator.allocate(arena.total_bytes)
+                    buffer = allocator.allocate(hint(arena.total_bytes))
                 else:
                     allocator = plan.devices[location].allocator()
                     buffer = plan.devices[location].allocate(allocator, arena.total_bytes)
@@ -113,6 +115,7 @@ class StageInstance:
                 device = plan.devices[step.device]
                 if device.memory is MemoryKind.DEVICE:
                     self._transfers[step.device] = device.transfer()
+            self._sizes: StageValues | None = None
             self._queueable = queueable_copies(plan) if self._streams else frozenset()
         except BaseException:
             self.close()
@@ -120,16 +123,49 @@ class StageInstance:
         if plan.single is not None:
             self._single_step = plan.single
             self._single_device = plan.devices[plan.single.device]
-            prepared = self._work[0]
-            assert prepared is not None
-            specs = [plan.registers[register] for register in plan.results]
-            require_host_memory(sum(spec.nbytes for spec in specs))
-            self._single = (
-                prepared.execution,
-                prepared.bindings,
-                [self._bound[r].buffer for r in plan.feeds],
-                [(self._bound[r].buffer, self._bound[r].shape, plan.registers[r].dtype.numpy) for r in plan.results],
-            )
+            if plan.sizes is None:
+                self._prepare_single()
+
+    def _prepare_single(self) -> None:
+        """What `run_single` needs, at hand."""
+        plan = self.plan
+        prepared = self._work[0]
+        assert prepared is not None
+        results = [self._bound[register] for register in plan.results]
+        require_host_memory(sum(bound.nbytes for bound in results))
+        self._single = (
+            prepared.execution,
+            prepared.bindings,
+            [self._bound[r].buffer for r in plan.feeds],
+            [(bound.buffer, bound.shape, bound.dtype.numpy) for bound in results],
+        )
+
+    def resize(self, sizes: StageValues) -> None:
+        """Make the instance ready for a run with these sizes."""
+        if sizes is self._sizes:
+            return
+        self._sizes = None  # what fails below leaves no sizes that would be taken for granted
+        for location, nbytes in sizes.arenas.items():
+            allocator, buffer = self._arenas[location]
+            if buffer.nbytes < nbytes:
+                larger = allocator.allocate(nbytes)
+                allocator.free(buffer)
+                buffer.address, buffer.nbytes, buffer.handle = larger.address, larger.nbytes, larger.handle
+        for index, shape, offset in sizes.registers:
+            bound = self._bound[index]
+            bound.shape, bound.offset = shape, offset
+        for number, nbytes, offset in sizes.workspaces:
+            prepared = self._work[number]
+            assert prepared is not None and prepared.bindings.workspace is not None
+            prepared.bindings.workspace.shape, prepared.bindings.workspace.offset = (nbytes,), offset
+        for index, content in sizes.contents:
+            self._point(index, storage(content, self._bound[index].dtype), content.shape)
+        for prepared in self._work:
+            if prepared is not None:
+                prepared.bindings.sizes = sizes.symbols
+        if self.plan.single is not None:
+            self._prepare_single()
+        self._sizes = sizes
 
     # --- the fast path: one subgraph on host memory ---------------------------------------------------------------
 
@@ -169,7 +205,7 @@ class StageInstance:
             for register in self._new:
                 spec = plan.registers[register]
                 assert spec.shape is not None
-                self._point(register, self._fresh(spec.dtype, spec.shape))
+                self._point(register, self._fresh(spec.dtype, self._bound[register].shape))
             for number, step in enumerate(plan.steps):
                 self._execute(number, step, context)
                 if plan.numerics is not None and isinstance(step, RunStep | ControlStep):
@@ -384,10 +420,10 @@ class StageInstance:
             self._bound[register].buffer.handle = value
             self._arrays[register] = value
             return
-        if spec.shape is not None and value.shape != spec.shape:
+        if spec.shape is not None and value.shape != self._bound[register].shape:
             raise ProviderBugError(
                 f"node '{step.node.name}' ({step.node.op_type}) computed shape {list(value.shape)} for "
-                f"'{spec.value.name}'; {list(spec.shape)} was planned",
+                f"'{spec.value.name}'; {list(self._bound[register].shape)} was planned",
                 node=step.node.name,
             )
         bound = self._bound[register]
@@ -418,9 +454,9 @@ class StageInstance:
     # --- preparation ----------------------------------------------------------------------------------------------
 
     def _bind(self, index: int, register: Register) -> BoundTensor:
-        shape = register.shape if register.shape is not None else ()
+        shape = tuple(hint(size) for size in register.shape) if register.shape is not None else ()
         if register.storage is Storage.ARENA:
-            return BoundTensor(register.dtype, shape, self._arenas[register.location][1], register.offset)
+            return BoundTensor(register.dtype, shape, self._arenas[register.location][1], hint(register.offset))
         if register.storage is Storage.SHARED:
             base = self.plan.registers[register.base]
             memory = self._arenas[base.location][1]
@@ -435,7 +471,7 @@ class StageInstance:
             array = storage(values, register.dtype)
             return BoundTensor(register.dtype, shape, Buffer(MemoryKind.HOST, array.nbytes, address_of(array), array))
         kind = MemoryKind.OBJECT if register.storage is Storage.OBJECT else MemoryKind.HOST
-        return BoundTensor(register.dtype, shape, Buffer(kind, register.nbytes))
+        return BoundTensor(register.dtype, shape, Buffer(kind, hint(register.nbytes)))
 
     def _prepare(self, step: Step) -> _Prepared | None:
         if not isinstance(step, RunStep):
@@ -448,7 +484,8 @@ class StageInstance:
         workspace = None
         if step.workspace_bytes:
             arena = self._arenas[step.location][1]
-            workspace = BoundTensor(DType.UINT8, (step.workspace_bytes,), arena, step.workspace_offset)
+            shape = (hint(step.workspace_bytes),)
+            workspace = BoundTensor(DType.UINT8, shape, arena, hint(step.workspace_offset))
         bindings = Bindings(
             inputs=[self._bound[r] for r in step.inputs],
             outputs=outputs,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mace_core.provider import Buffer, CancelFlag
+from mace_core.provider import BoundTensor, Buffer, CancelFlag
 from mace_core.provider.poison import fill, poison_byte
 from mace_core.scheduler.context import RunContext
 from mace_core.scheduler.planning.plan import RunStep, StagePlan, Step, Storage
@@ -30,16 +30,14 @@ class PoisonedInstance(StageInstance):
     def __init__(self, plan: StagePlan, byte: int) -> None:
         super().__init__(plan)
         self._byte = byte
-        largest = max((arena.total_bytes for arena in plan.arenas.values()), default=0)
-        self._pattern = np.full(largest, byte, np.uint8)
-        self._ends: dict[int, list[tuple[str, int, int]]] = {}
-        for register in plan.registers:
+        self._pattern = np.empty(0, np.uint8)
+        self._ends: dict[int, list[tuple[str, BoundTensor]]] = {}
+        for register, bound in zip(plan.registers, self._bound, strict=True):
             if register.storage is Storage.ARENA:
-                self._ends.setdefault(register.last, []).append((register.location, register.offset, register.nbytes))
-        for number, step in enumerate(plan.steps):
-            if isinstance(step, RunStep) and step.workspace_bytes:
-                place = (step.location, step.workspace_offset, step.workspace_bytes)
-                self._ends.setdefault(number, []).append(place)
+                self._ends.setdefault(register.last, []).append((register.location, bound))
+        for number, (step, prepared) in enumerate(zip(plan.steps, self._work, strict=True)):
+            if isinstance(step, RunStep) and prepared is not None and prepared.bindings.workspace is not None:
+                self._ends.setdefault(number, []).append((step.location, prepared.bindings.workspace))
 
     def run(self, values: Sequence[RuntimeValue], context: RunContext) -> list[RuntimeValue]:
         if self.plan.single is not None:
@@ -70,12 +68,12 @@ class PoisonedInstance(StageInstance):
 
     def _execute(self, number: int, step: Step, context: RunContext) -> None:
         super()._execute(number, step, context)
-        for location, offset, nbytes in self._ends.get(number, ()):
-            self._fill(location, offset, nbytes)
+        for location, bound in self._ends.get(number, ()):
+            self._fill(location, bound.offset, bound.nbytes)
 
     def _fill_arenas(self) -> None:
-        for location, arena in self.plan.arenas.items():
-            self._fill(location, 0, arena.total_bytes)
+        for location, (_, buffer) in self._arenas.items():
+            self._fill(location, 0, buffer.nbytes)
         self._wait_all()
 
     def _fill(self, location: str, offset: int, nbytes: int) -> None:
@@ -89,6 +87,8 @@ class PoisonedInstance(StageInstance):
                 self._wait(location)
             target.host_bytes()[offset : offset + nbytes] = self._byte
             return
+        if self._pattern.nbytes < nbytes:
+            self._pattern = np.full(nbytes, self._byte, np.uint8)
         source = Buffer(MemoryKind.HOST, nbytes, address_of(self._pattern), self._pattern)
         transfer, stream = self.plan.devices[location].transfer(), self._streams.get(location)
         queued = None

@@ -9,13 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from mace_core.errors import InputError, ModelError, StrictPlacementError
 from mace_core.graph import Graph, Node, Value
 from mace_core.graph.signature import Resolution
 from mace_core.host.fork_safe import fork_safe_lock, fork_safe_rlock, unforked
-from mace_core.provider.execution import CancelFlag
 from mace_core.provider.poison import poison_byte
 from mace_core.scheduler.context import RunContext
 from mace_core.scheduler.host.control_flow import ControlFlow
@@ -25,14 +23,16 @@ from mace_core.scheduler.planning import notify
 from mace_core.scheduler.planning.devices import DevicePool
 from mace_core.scheduler.planning.partition import UnplacedNodesError
 from mace_core.scheduler.planning.placement import Compiler, PlacedStage, place
-from mace_core.scheduler.planning.plan import ControlStep, StagePlan, build_plan
+from mace_core.scheduler.planning.plan import build_plan
 from mace_core.scheduler.planning.remembered import RememberedPlacements
 from mace_core.scheduler.planning.stages import Stage, cut_stage, fragment
-from mace_core.scheduler.running.executor import StageInstance
 from mace_core.scheduler.running.imports import is_opaque
-from mace_core.scheduler.running.poisoned import new_instance
+from mace_core.scheduler.running.plans import AnyPlan, GraphPlan
+from mace_core.scheduler.running.structures import Structures
 from mace_core.scheduler.values import RuntimeValue
+from mace_core.symbolic import Trace
 from mace_core.tensor import DType, Tensor, TensorType, ValueType
+from mace_core.tensor.symbolic import SymbolicTensor
 
 Resolve = Callable[[Graph, Mapping[Value, ValueType], Mapping[Value, Tensor]], Resolution]
 PlanKey = tuple[Any, ...]
@@ -79,8 +79,9 @@ class Planner:
         feeds: Sequence[Value],
         types: Mapping[Value, ValueType],
         fixed: Mapping[Value, Tensor],
+        trace: Trace | None = None,
     ) -> GraphPlan:
-        """A plan for one signature.
+        """A plan for one signature, or for all that ``trace`` will admit, whose symbols are in ``types`` and ``fixed``.
 
         Raises:
             ModelError: if the shapes do not fit.
@@ -91,9 +92,9 @@ class Planner:
             resolution = self.resolve(graph, types, fixed)
             resolution.known.update(fixed)
             _check_declared_outputs(graph, resolution, self.label)
-            stage = cut_stage(graph, resolution)
+            stage = cut_stage(graph, resolution, trace)
             pins = self._pins(stage)
-            if self.numerics is None:  # there every node is apart, which no record is
+            if self.numerics is None and trace is None:  # there every node is apart, which no record is
                 restored = self.remembered.restore(stage, types, fixed, pins, name=graph.name)
                 if restored is not None:
                     return self._planned(stage, restored, feeds)
@@ -103,7 +104,7 @@ class Planner:
             if expanded is not graph:
                 resolution = self.resolve(expanded, types, fixed)
                 resolution.known.update(fixed)
-                stage = cut_stage(expanded, resolution)
+                stage = cut_stage(expanded, resolution, trace)
                 pins = self._pins(stage)
             try:
                 placed = place(
@@ -120,7 +121,7 @@ class Planner:
                 raise UnplacedNodesError(error.unplaced, self.label) from error.__cause__
             except StrictPlacementError as error:
                 raise StrictPlacementError(f"{self.label}: {error}", error.unplaced) from error.__cause__
-            if expanded is graph and self.numerics is None:
+            if expanded is graph and self.numerics is None and trace is None:
                 self.remembered.store(placed, stage, types, fixed, pins)
             return self._planned(stage, placed, feeds)
 
@@ -152,76 +153,14 @@ class Planner:
 
     def _body(self, body: Graph, types: Mapping[Value, ValueType], known: Mapping[Value, Tensor]) -> GraphRunner:
         captured = [value for value in body.captures() if value.constant is None]
-        fixed = {value: known[value] for value in captured if value in known}
+        fixed = {v: known[v] for v in captured if v in known and not isinstance(known[v], SymbolicTensor)}
         feeds = [value for value in captured if value not in fixed]
         graph = fragment(body, body.nodes, [*body.inputs, *captured], body.outputs, name=body.name)
         graph.opset_imports = dict(self.opset_imports)
-        runner = GraphRunner(self, graph, [*body.inputs, *feeds], fixed=fixed, outer_types=types)
+        sizes = [value for value in feeds if value in known]
+        runner = GraphRunner(self, graph, [*body.inputs, *feeds], fixed=fixed, contents=sizes, outer_types=types)
         runner.captures = feeds
         return runner
-
-
-class GraphPlan:
-    """A stage plan with its idle instances and what comes after it.  Freed when nobody uses it any more."""
-
-    def __init__(self, plan: StagePlan, rest: GraphRunner | None, pool: DevicePool, counting: threading.Lock) -> None:
-        self.plan = plan
-        self.is_single = plan.single is not None
-        self.rest = rest
-        self._pool = pool
-        self._idle: list[StageInstance] = []
-        self._counting = counting
-        self.users = 1  # changed under `counting` alone
-        pool.retain()
-
-    def release(self) -> None:
-        """One user fewer; the last one frees everything."""
-        with self._counting:
-            self.users -= 1
-            last = self.users == 0
-        if last:
-            self._free()
-
-    def execute_single(self, arrays: Sequence[npt.NDArray[Any]], cancel: CancelFlag | None) -> list[npt.NDArray[Any]]:
-        """Run a plan that is a single step on host memory, fed contiguous arrays."""
-        try:
-            instance = self._idle.pop()
-        except IndexError:
-            instance = new_instance(self.plan)
-        try:
-            results = instance.run_single(arrays, cancel, None)
-        except BaseException:
-            instance.close()
-            raise
-        self._idle.append(instance)
-        return results
-
-    def execute(self, values: Sequence[RuntimeValue], context: RunContext) -> list[RuntimeValue]:
-        """Run this stage."""
-        try:
-            instance = self._idle.pop()
-        except IndexError:
-            instance = new_instance(self.plan)
-        try:
-            results = instance.run(values, context)
-        except BaseException:
-            # Interrupted at any point, with work perhaps still queued: not to be used again.
-            instance.close()
-            raise
-        self._idle.append(instance)
-        return results
-
-    def _free(self) -> None:
-        for instance in self._idle:
-            instance.close()
-        self._idle.clear()
-        for step in self.plan.steps:
-            if isinstance(step, ControlStep):
-                step.control.close()
-        self.plan.placed.close()
-        if self.rest is not None:
-            self.rest.close()
-        self._pool.release()
 
 
 class GraphRunner:
@@ -251,16 +190,17 @@ class GraphRunner:
         self._fixed = dict(fixed or {})
         self._contents = frozenset(contents)
         self._outer_types = outer_types or {}
-        self._plans: OrderedDict[PlanKey, GraphPlan] = OrderedDict()
+        self._plans: OrderedDict[PlanKey, AnyPlan] = OrderedDict()
         self._lock = planner.counting
         self._closed = False
-        self.last_plan: GraphPlan | None = None
+        self.last_plan: AnyPlan | None = None
+        self._structures = Structures(planner, graph, self.feeds, self._contents)
 
     def run(self, values: Sequence[RuntimeValue], context: RunContext) -> list[RuntimeValue]:
         """Run all stages; results in the order of ``graph.outputs``."""
         found: dict[Value, RuntimeValue] = {}
         runner: GraphRunner = self
-        held: list[GraphPlan] = []
+        held: list[AnyPlan] = []
         try:
             while True:
                 values = runner.settled(values)
@@ -288,7 +228,7 @@ class GraphRunner:
             _frozen(value) if feed in self._contents else value for feed, value in zip(self.feeds, values, strict=True)
         ]
 
-    def plan_for(self, values: Sequence[RuntimeValue]) -> GraphPlan:
+    def plan_for(self, values: Sequence[RuntimeValue]) -> AnyPlan:
         """The plan of this signature, made now if it is new; the caller releases it.  ``values`` are `settled`."""
         key = self.key_of(values)
         plan = self.find(key)
@@ -306,7 +246,7 @@ class GraphRunner:
             ]
         )
 
-    def find(self, key: PlanKey) -> GraphPlan | None:
+    def find(self, key: PlanKey) -> AnyPlan | None:
         """The plan kept under ``key``, retained for the caller."""
         with self._lock:
             plan = self._plans.get(key)
@@ -317,7 +257,7 @@ class GraphRunner:
 
     def make(
         self, key: PlanKey, types: Mapping[Value, ValueType], contents: Mapping[Value, Tensor] | None = None
-    ) -> GraphPlan:
+    ) -> AnyPlan:
         """Plan a signature and keep it; the caller releases it."""
         with self.planner.lock:
             plan = self.find(key)  # another thread may have been faster
@@ -325,8 +265,10 @@ class GraphRunner:
                 return plan
             fixed = {**self._fixed, **(contents or {})}
             known_types = {value: TensorType(tensor.dtype, tensor.shape) for value, tensor in fixed.items()}
-            plan = self.planner.plan(self.graph, self.feeds, {**types, **known_types}, fixed)
-            dropped: list[GraphPlan] = []
+            plan = self._structures.find({**types, **known_types}, fixed)
+            if plan is None:
+                plan = self.planner.plan(self.graph, self.feeds, {**types, **known_types}, fixed)
+            dropped: list[AnyPlan] = []
             with self._lock:
                 plan.users += 1
                 if self._closed:
@@ -357,7 +299,7 @@ class GraphRunner:
         resolution = self.planner.resolve(self.graph, {**self.types_of(values), **known_types}, self._fixed)
         return [resolution.types.get(value, value.type) for value in self.graph.outputs]
 
-    def plans(self) -> list[GraphPlan]:
+    def plans(self) -> list[AnyPlan]:
         """The plans kept, least recently used first."""
         with self._lock:
             return list(self._plans.values())
@@ -373,6 +315,7 @@ class GraphRunner:
                 self.last_plan = None
         for plan in dropped:
             plan.release()
+        self._structures.drop(uses_device)
 
     def close(self) -> None:
         """Free all plans that nobody is using; those in use are freed when their runs are over."""

@@ -29,7 +29,7 @@ class CpuBackend(Backend):
     The lowerings are imported when they are first asked: restoring what was compiled before needs none of them.
     """
 
-    shape_support = ShapeSupport.STATIC
+    shape_support = ShapeSupport.SYMBOLIC
     compiles_per_shape = False
 
     def __init__(

@@ -13,6 +13,8 @@ import numpy as np
 from mace_core.graph import Value
 from mace_core.native.source import KernelSource
 from mace_core.native.target import Target
+from mace_core.operators import broadcast
+from mace_core.symbolic import ceiling, hint, is_symbolic
 from mace_cpu.attention.arguments import Arg, Split, Variant, layout, split_word
 from mace_cpu.matmul.lower_packed import pack_panels
 from mace_cpu.matmul.views import Lie, lie_of
@@ -89,10 +91,10 @@ def emit_attention(
     """
     query, key, mixed, mask = operands.query, operands.key, operands.value, operands.mask
     query_shape, key_shape, value_shape = query.shape, key.shape, mixed.shape
-    stack = np.broadcast_shapes(query_shape[:-2], key_shape[:-2], value_shape[:-2])
+    stack = broadcast(query_shape[:-2], key_shape[:-2], value_shape[:-2])
     rows, depth, count, columns = query_shape[-2], query_shape[-1], key_shape[-1], value_shape[-1]
     products = math.prod(stack)
-    tiling = _choose(program.settings.target, rows, depth, count, columns)
+    tiling = _tiling(program.settings.target, rows, depth, count, columns)
     lanes = _lanes(program.settings.target)
     words: Words = {}
     for name, operand, splits in (("keys", key, tiling.keys), ("values", mixed, tiling.values)):
@@ -103,10 +105,10 @@ def emit_attention(
             panels = pack_panels(
                 program, operand.buf, operand.lie, steps, across, width, split.tiles, split.first * lanes
             )
-            starts = np.asarray(spread, np.int64) * (split.tiles * steps * width)
+            starts = [i * (split.tiles * steps * width) for i in spread]
             values: dict[Split, int | Buf] = {
                 Split.AT: panels,
-                Split.STARTS: program.constants.put(starts),
+                Split.STARTS: program.table(starts),
                 Split.PANELS: split.tiles,
                 Split.FIRST: split.first * lanes,
                 Split.PANEL_STEP: steps * width,
@@ -130,7 +132,7 @@ def emit_attention(
         Arg.MASK_STEP: 0,
         Arg.SCRATCH: Buf.scratch(4 * scratch * chunks),
         Arg.QUERY_STARTS: _table(program, query.lie.starts, _spread(query_shape[:-2], stack)),
-        Arg.OUTPUT_STARTS: program.constants.put(output_starts),
+        Arg.OUTPUT_STARTS: program.table(output_starts),
         Arg.UNITS: units,
         Arg.SEGMENT: segment,
         Arg.ROWS: rows,
@@ -145,7 +147,7 @@ def emit_attention(
     }
     if mask is not None:
         starts, step = _mask_lie(mask, stack)
-        words |= {Arg.MASK: mask.buf, Arg.MASK_STARTS: program.constants.put(starts), Arg.MASK_STEP: step}
+        words |= {Arg.MASK: mask.buf, Arg.MASK_STARTS: program.table(starts), Arg.MASK_STEP: step}
     kernel = attention_kernel(
         tiling.rows,
         tuple(split.blocks for split in tiling.keys),
@@ -167,10 +169,10 @@ def _spread(have: Sequence[int], want: Sequence[int]) -> list[int]:
 
 
 def _table(program: Program, starts: Sequence[int], spread: Sequence[int]) -> Buf:
-    return program.constants.put(np.asarray([starts[i] for i in spread], np.int64))
+    return program.table([starts[i] for i in spread])
 
 
-def _target_lie(shape: Sequence[int], order: Sequence[int]) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], int]:
+def _target_lie(shape: Sequence[int], order: Sequence[int]) -> tuple[list[int], int]:
     """Where the matrices of the result start in a dense target that has its axes in ``order``, and their rows' step."""
     rank = len(order)
     own, strides = [0] * rank, [0] * rank
@@ -179,10 +181,10 @@ def _target_lie(shape: Sequence[int], order: Sequence[int]) -> tuple[np.ndarray[
     at = [
         sum(i * s for i, s in zip(index, strides, strict=False)) for index in itertools.product(*map(range, own[:-2]))
     ]
-    return np.asarray(at, np.int64), strides[-2]
+    return at, strides[-2]
 
 
-def _mask_lie(mask: Strided, stack: Sequence[int]) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], int]:
+def _mask_lie(mask: Strided, stack: Sequence[int]) -> tuple[list[int], int]:
     """Where the rows start that are added to the scores of each product, and the step to the next."""
     missing = len(stack) + 2 - len(mask.shape)
     shape, strides = (1,) * missing + mask.shape, (0,) * missing + mask.strides
@@ -191,7 +193,7 @@ def _mask_lie(mask: Strided, stack: Sequence[int]) -> tuple[np.ndarray[tuple[int
         mask.offset + sum(i * s for i, s in zip(index, steps, strict=False))
         for index in itertools.product(*map(range, stack))
     ]
-    return np.asarray(at, np.int64), steps[-2]
+    return at, steps[-2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +201,20 @@ class _Tiling:
     rows: int
     keys: tuple[ChannelSplit, ...]
     values: tuple[ChannelSplit, ...]
+
+
+def _tiling(target: Target, rows: int, depth: int, keys: int, columns: int) -> _Tiling:
+    """The cheapest tiles for the shapes at hand, which serve others too."""
+    best = _choose(target, hint(rows), hint(depth), hint(keys), hint(columns))
+    if not any(is_symbolic(size) for size in (rows, keys, columns)):
+        return best
+    lanes = _lanes(target)
+    tall = best.rows if rows >= best.rows else 1  # a tile is moved back where rows are missing
+    return _Tiling(
+        tall,
+        tuple(split_channels(ceiling(keys, lanes), best.keys[0].blocks)),
+        tuple(split_channels(ceiling(columns, lanes), best.values[0].blocks)),
+    )
 
 
 @functools.lru_cache(maxsize=256)

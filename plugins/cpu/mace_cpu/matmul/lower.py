@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from mace_core.graph import GraphView, Node, Value
 from mace_core.native.numba_kernel import numba_source
+from mace_core.operators import broadcast
 from mace_core.tensor import DType
 from mace_cpu.matmul.lower_packed import KERNELS, Floats, Product, emit_product
 from mace_cpu.matmul.lower_pairs import emit_product_in_pairs, takes_pair_rows
@@ -275,7 +276,7 @@ def matmul_product(left: Sequence[int], right: Sequence[int]) -> Product:
     if math.prod(b[:-2]) == 1:
         # one right matrix for all: the left ones are rows of a single one
         return Product(math.prod(a[:-2]) * rows, steps, columns)
-    stack = np.broadcast_shapes(a[:-2], b[:-2])
+    stack = broadcast(a[:-2], b[:-2])
     return Product(rows, steps, columns, _spread(a[:-2], stack), _spread(b[:-2], stack))
 
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from mace_core.native.kernel_words import WordLayout
 from mace_core.native.source import KernelSource
 from mace_core.native.target import Target
+from mace_core.symbolic import hint, is_symbolic
 from mace_cpu.matmul.arguments import Arg, Variant
 from mace_cpu.matmul.views import Lie
 from mace_cpu.shared.codegen.generated import generated
@@ -33,7 +34,6 @@ from mace_cpu.shared.tiles.choose import (
 )
 
 Floats = npt.NDArray[np.float32]
-Table = npt.NDArray[np.int64]
 
 KERNELS = "mace_cpu.matmul.kernels"
 UNROLL = 4
@@ -128,7 +128,9 @@ def emit_product(
     ):
         in_place = right
     if in_place:
-        vectors = min(_widths(program.settings.target)[0], product.columns // lanes)
+        vectors = min(_widths(program.settings.target)[0], hint(product.columns) // lanes)
+        if product.columns < vectors * lanes:
+            raise AssertionError("the hint is a size")
         splits = [ChannelSplit(0, -(-product.columns // (vectors * lanes)), vectors)]
     else:
         splits = _split_columns(program.settings.target, product, lanes, unit)
@@ -141,8 +143,8 @@ def emit_product(
         )
         segments = -(-product.rows // segment)
         band = segments
-        if 4 * panel * split.tiles < CACHED_LEFT_BYTES:
-            band = max(min(CACHED_LEFT_BYTES // max(4 * segment * product.steps, 1), segments), 1)
+        if 4 * hint(panel * split.tiles) < CACHED_LEFT_BYTES:  # any number of segments is right
+            band = max(min(CACHED_LEFT_BYTES // max(4 * segment * hint(product.steps), 1), hint(segments)), 1)
         # what is read in place has no panels
         tile_fetch = 0 if in_place else -(-panel // (segment // rows))
         right_starts = (
@@ -153,8 +155,8 @@ def emit_product(
             Arg.RIGHT: _packed_right(program, product, right, split, width) if in_place is None else in_place,
             Arg.BIAS: program.constants.put(_per_column(bias, split, lanes)),
             Arg.OUTPUT: target,
-            Arg.LEFT_OFFSETS: program.constants.put(_table(product.left, left_lie.starts)),
-            Arg.RIGHT_OFFSETS: program.constants.put(_table(product.right, right_starts)),
+            Arg.LEFT_OFFSETS: program.table([left_lie.starts[i] for i in product.left]),
+            Arg.RIGHT_OFFSETS: program.table([right_starts[i] for i in product.right]),
             "channels": [program.constants.put(_per_column(c, split, lanes)) for c in epilogue.channels],
             "tensors": tensors,
             Arg.TILE_FETCH: tile_fetch,
@@ -192,13 +194,17 @@ def _widths(target: Target) -> tuple[int, ...]:
 
 def _tile_rows(target: Target, product: Product, lanes: int, vectors: int, unit: Bfloat16Unit | None) -> int:
     if unit is not None and unit.has_tiles:
-        return choose_matrix_rows(product.rows)
-    return choose_rows(product.rows, min(most_rows(target, lanes, vectors), MOST_ROWS), vectors)
+        rows = choose_matrix_rows(hint(product.rows))
+    else:
+        rows = choose_rows(hint(product.rows), min(most_rows(target, lanes, vectors), MOST_ROWS), vectors)
+    return rows if product.rows >= rows else 1  # a tile is moved back where rows are missing
 
 
 def _split_columns(target: Target, product: Product, lanes: int, unit: Bfloat16Unit | None) -> list[ChannelSplit]:
     """The cheapest way to cover the columns with panels."""
     vectors = -(-product.columns // lanes)
+    if is_symbolic(product.columns):
+        return split_channels(vectors, _widths(target)[0])
     if unit is not None and unit.has_tiles:
         return split_channels(vectors, MATRIX_VECTORS)
 
@@ -207,16 +213,12 @@ def _split_columns(target: Target, product: Product, lanes: int, unit: Bfloat16U
         for split in splits:
             rows = _tile_rows(target, product, lanes, split.blocks, unit)
             # a panel that fills the first level cache comes from the second one for every tile
-            reload = RELOAD if 4 * product.steps * split.blocks * lanes > PANEL_BYTES else 0.0
+            reload = RELOAD if 4 * hint(product.steps) * split.blocks * lanes > PANEL_BYTES else 0.0
             step = max(rows * split.blocks, rows + split.blocks, 8) + 0.5 + reload * split.blocks
-            total += split.tiles * -(-product.rows // rows) * step
+            total += split.tiles * -(-hint(product.rows) // rows) * step
         return total
 
     return min((split_channels(vectors, widest) for widest in _widths(target)), key=cost)
-
-
-def _table(matrices: Sequence[int], starts: Sequence[int]) -> Table:
-    return np.asarray([starts[i] for i in matrices], np.int64)
 
 
 def _packed_right(program: Program, product: Product, right: Floats | Buf, split: ChannelSplit, width: int) -> Buf:
@@ -267,7 +269,7 @@ def pack_panels(
     units = -(-steps // PACKED_STEPS)
     size = len(lie.starts) * panels * steps * width
     target = Buf.scratch(4 * size)
-    starts = program.constants.put(np.asarray(lie.starts, np.int64))
+    starts = program.table(lie.starts)
     program.steps.emit(
         panels_kernel(program.settings.target.vector_bits // 32, lie.transposed),
         {

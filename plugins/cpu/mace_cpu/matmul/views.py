@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
 from mace_cpu.shared.parts.views import Strided
 
 
@@ -37,9 +34,7 @@ def lie_of(strided: Strided) -> Lie | None:
         return None
     if step < 0:
         return None
-    starts: npt.NDArray[np.int64] = np.full(stack, strided.offset, np.int64)
-    for axis, (size, stride) in enumerate(zip(stack, outer, strict=True)):
-        shape = [1] * len(stack)
-        shape[axis] = size
-        starts += (np.arange(size, dtype=np.int64) * stride).reshape(shape)
-    return Lie(tuple(starts.reshape(-1).tolist()), step, transposed)
+    starts = [strided.offset]
+    for size, stride in zip(stack, outer, strict=True):
+        starts = [start + index * stride for start in starts for index in range(size)]
+    return Lie(tuple(starts), step, transposed)

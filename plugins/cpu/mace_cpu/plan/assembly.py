@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from mace_core.native.sizes import PlanSizes
 from mace_core.tensor import DType
 
 ARENA_SLOT, CONSTANT_SLOT, FIRST_INPUT_SLOT = 0, 1, 2
@@ -37,6 +38,7 @@ class SizedByRun(NamedTuple):
         output: its index.
         dtype: of its elements.
         offset: where in the arena the elements are, row-major.
+        offset_word: the word of the plan that holds the offset, where it follows from sizes that are decided at a run.
         first_word, rank: where among the dimension words its dimensions are, and how many.
     """
 
@@ -45,6 +47,7 @@ class SizedByRun(NamedTuple):
     offset: int
     first_word: int
     rank: int
+    offset_word: int = -1
 
 
 class AssembledStep(NamedTuple):
@@ -72,6 +75,7 @@ class Assembly(NamedTuple):
         faults, dim_words, notes: see `mace_cpu.shared.parts.steps.Steps` and `mace_cpu.shared.program.values.Values`.
         sized_by_run: outputs whose shape only the run tells.
         constants: all constants, the address they count from, and what keeps them alive.
+        sizes: what follows from sizes that are decided at a run.
     """
 
     steps: list[AssembledStep]
@@ -86,6 +90,7 @@ class Assembly(NamedTuple):
     dim_words: int
     notes: dict[str, str]
     constants: Constants
+    sizes: PlanSizes | None = None
 
     @property
     def symbols(self) -> set[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -38,7 +38,7 @@ class CpuSubgraph(CompiledSubgraph):
             for word, symbol in assembly.calls:
                 words[word] = addresses[symbol]
         control_words = [step.first_word - 1 for step in assembly.steps]
-        self.plan = NativePlan(steps, words, assembly.relocations, control_words)
+        self.plan = NativePlan(steps, words, assembly.relocations, control_words, assembly.sizes)
 
     def new_execution(self) -> Execution:
         return CpuExecution(self)
@@ -59,6 +59,8 @@ class CpuExecution(Execution):
     def __init__(self, compiled: CpuSubgraph) -> None:
         self._compiled = compiled
         self._instance = compiled.plan.new_instance()
+        self._has_sizes = compiled.plan.sizes is not None
+        self._sizes: Sequence[int] = ()
         self._status = np.zeros(len(compiled.faults) * STATUS_WORDS, np.int64)
         self._dims = np.zeros(compiled.assembly.dim_words, np.int64)
         self._own_words = [
@@ -68,6 +70,9 @@ class CpuExecution(Execution):
 
     def run(self, bindings: Bindings) -> None:
         compiled = self._compiled
+        if self._has_sizes and bindings.sizes is not self._sizes:
+            self._instance.resize(bindings.sizes)
+            self._sizes = bindings.sizes
         profiling = bindings.profile is not None or bindings.profile_part is not None
         bases = [*compiled.bases(bindings), *self._own_words]
         # the plan counts the slots up to the last one that a step uses
@@ -96,7 +101,8 @@ class CpuExecution(Execution):
         tensor = bindings.allocate_output(output.output, output.dtype, shape)
         nbytes = output.dtype.nbytes(math.prod(shape))
         if nbytes:
-            ctypes.memmove(tensor.address, _workspace(bindings) + output.offset, nbytes)
+            offset = output.offset if output.offset_word < 0 else self._instance.word(output.offset_word)
+            ctypes.memmove(tensor.address, _workspace(bindings) + offset, nbytes)
 
     def _fault(self) -> ProviderError:
         """The first fault that a kernel reported; the status words are cleared."""

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from mace_core.graph import GraphView, Value
 from mace_core.native.target import Target
 from mace_core.tensor import DType
+from mace_core.tensor.symbolic import SymbolicTensor
 from mace_cpu.shared.parts.buffers import Layout, element_bytes
 from mace_cpu.shared.precision import Bfloat16Unit
 
@@ -90,6 +91,11 @@ class Facts:
             return self._known[value]
         found = self.view.constant(value)
         return None if found is None else found.numpy()
+
+    def sizes_of(self, value: Value | None) -> list[int] | None:
+        """The content where it is made of sizes that are not decided."""
+        found = self.view.constant(value) if value is not None and value not in self._known else None
+        return found.tolist() if isinstance(found, SymbolicTensor) else None
 
     def know(self, value: Value, content: npt.NDArray[Any]) -> None:
         """``value`` was computed while compiling: it is a constant from now on."""

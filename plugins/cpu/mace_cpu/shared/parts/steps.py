@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from mace_core.graph import Node
 from mace_core.native.errors import KernelError
 from mace_core.native.source import KernelSource
+from mace_core.symbolic import is_symbolic, maximum, minimum, whole
 from mace_cpu.plan.assembly import STATUS_WORDS, Fault
 from mace_cpu.shared.parts.buffers import At, Buf, Place
 from mace_cpu.shared.parts.forms import StepForm
@@ -50,7 +51,7 @@ def words_of(
         elif isinstance(argument, float):
             words.append(struct.unpack("<q", struct.pack("<d", argument))[0])
         else:
-            words.append(int(argument))
+            words.append(argument if is_symbolic(argument) else int(argument))
     return words, addresses
 
 
@@ -117,8 +118,8 @@ class Steps:
         """Into how many chunks a step of ``extent`` units and ``work`` scalar operations in all is to be split."""
         if self._threads <= 1 or extent <= 1:
             return 1
-        wanted = min(extent, self._threads * CHUNKS_PER_THREAD, int(work / SMALLEST_CHUNK_WORK))
-        return max(wanted, 1)
+        most = minimum(extent, self._threads * CHUNKS_PER_THREAD)
+        return maximum(minimum(most, whole(work, SMALLEST_CHUNK_WORK)), 1)
 
     def emit(
         self,

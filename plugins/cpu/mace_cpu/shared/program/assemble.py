@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mace_core.provider import arenas as memory
+from mace_core.symbolic import ceiling, hint, is_symbolic, whole
 from mace_cpu.plan.assembly import (
     ALIGNMENT_BYTES,
     ARENA_SLOT,
@@ -19,6 +20,7 @@ from mace_cpu.plan.assembly import (
 )
 from mace_cpu.shared.parts.buffers import At, Buf, Place
 from mace_cpu.shared.program.program import Program
+from mace_cpu.shared.program.sizes import SizeCollector
 
 LARGEST_PIECE_WORK = 1 << 25
 """A call of a kernel processes units of at most about this many scalar operations, a millisecond where they are done in
@@ -55,19 +57,38 @@ def assemble(program: Program) -> Assembly:
         calls += [(first + index, called.symbol) for index, called in step.calls]
         piece = _piece(step.extent, step.work)
         steps.append(AssembledStep(step.kernel.symbol, first, step.extent, step.chunks, step.name, step.source, piece))
+    sized_by_run: list[SizedByRun] = []
+    for u in program.values.unsized:
+        word = -1
+        if is_symbolic(u.data.offset):
+            word = len(words)
+            words.append(u.data.offset)
+        sized_by_run.append(SizedByRun(u.index, u.dtype, hint(u.data.offset), u.first_word, u.rank, word))
+    sizes = SizeCollector(program.facts.view.trace)
     return Assembly(
-        steps,
-        np.array(words, np.int64),
+        [
+            step._replace(
+                extent=sizes.of_step(number, 2, step.extent),
+                chunks=sizes.of_step(number, 3, step.chunks),
+                piece=sizes.of_step(number, 4, step.piece),
+            )
+            for number, step in enumerate(steps)
+        ],
+        np.array([sizes.of_word(index, word) for index, word in enumerate(words)], np.int64),
         tuple(calls),
-        np.array(relocations, np.int64).reshape(-1, 3),
+        np.array(
+            [(word, slot, sizes.of_relocation(index, at)) for index, (word, slot, at) in enumerate(relocations)],
+            np.int64,
+        ).reshape(-1, 3),
         workspace_bytes,
         tuple(value.name for value in program.facts.view.inputs),
         tuple(value.name for value in program.facts.view.outputs),
         tuple(program.steps.faults),
-        tuple(SizedByRun(u.index, u.dtype, u.data.offset, u.first_word, u.rank) for u in program.values.unsized),
+        tuple(sized_by_run),
         program.values.dim_words,
         dict(program.steps.notes),
-        constants._replace(block_offsets=np.array(block_offsets, np.int64)),
+        constants._replace(block_offsets=None if sizes.is_used else np.array(block_offsets, np.int64)),
+        sizes.finish(),
     )
 
 
@@ -134,6 +155,9 @@ def _place_constants(program: Program) -> tuple[Constants, dict[object, int]]:
 
 def _piece(extent: int, work: float) -> int:
     """How many of ``extent`` units one call of a kernel is to process; 0 where it may be all."""
+    if is_symbolic(extent) or is_symbolic(work):
+        units = whole(work, LARGEST_PIECE_WORK) + 1  # pieces
+        return ceiling(extent, units)
     if work <= LARGEST_PIECE_WORK:
         return 0
     piece = max(int(extent * (LARGEST_PIECE_WORK / work)), 1)

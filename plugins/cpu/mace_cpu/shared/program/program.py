@@ -6,7 +6,15 @@ address it names a buffer, and the address is filled in when the plan runs.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
+
 from mace_core.graph import GraphView
+from mace_core.symbolic import is_symbolic
+from mace_core.tensor import DType
+from mace_cpu.shared.layouts.words import emit_words
+from mace_cpu.shared.parts.buffers import Buf
 from mace_cpu.shared.parts.constants import ConstantPool
 from mace_cpu.shared.parts.facts import Facts, Settings
 from mace_cpu.shared.parts.steps import Steps
@@ -33,6 +41,12 @@ class Program:
         self.constants = ConstantPool()
         self.values = Values(self.facts, self.steps, self.constants, settings.bfloat16)
         self.fusion = Fusion(view, self.steps)
+
+    def table(self, items: Sequence[int]) -> Buf:
+        """A table of int64: a constant, or where sizes that are not decided are in it, written at each run."""
+        if not any(is_symbolic(item) for item in items):
+            return self.constants.put(np.asarray(items, np.int64))
+        return emit_words(self.steps, items, DType.INT64)
 
     def finish(self) -> None:
         """See that every node is computed and that every output of the view lies in the caller's memory."""

@@ -10,6 +10,7 @@ from mace_cpu.shared.layouts.blocks import emit_conversion, emit_copy
 from mace_cpu.shared.layouts.packed import emit_packed, emit_unpacked
 from mace_cpu.shared.layouts.pairs import emit_pair_rows, emit_pairs, emit_wide
 from mace_cpu.shared.layouts.strided import emit_dense
+from mace_cpu.shared.layouts.words import emit_words
 from mace_cpu.shared.parts.buffers import At, Buf, Layout, Place, Unsized, element_bytes
 from mace_cpu.shared.parts.constants import ConstantPool
 from mace_cpu.shared.parts.facts import Facts
@@ -69,6 +70,10 @@ class Values:
             return held
         if layout in (Layout.PAIRS, Layout.PAIR_ROWS):
             return self._read_narrow(value, layout)
+        sizes = self._facts.sizes_of(value)
+        if sizes is not None:
+            self._held[value, layout] = emit_words(self._steps, sizes, self._facts.dtype(value))
+            return self._held[value, layout]
         constant = self._facts.constant_of(value)
         if constant is not None:
             if layout is Layout.BLOCKED:

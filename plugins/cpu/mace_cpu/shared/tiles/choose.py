@@ -6,6 +6,7 @@ import functools
 from dataclasses import dataclass
 
 from mace_core.native.target import Target
+from mace_core.symbolic import ceiling, hint, is_symbolic
 
 LEAST_PAIRED = 16
 """With fewer channels or steps, in or out, whole registers of pairs of bfloat16 would be mostly empty."""
@@ -51,6 +52,9 @@ def widest_tile(target: Target, block: int) -> int:
 
 def split_channels(out_blocks: int, widest: int) -> list[ChannelSplit]:
     """Cover ``out_blocks`` blocks with tiles of ``widest`` blocks and, for what is left, narrower ones."""
+    if is_symbolic(out_blocks):  # tiles of one width, the last one partly empty, cover any number
+        blocks = widest if out_blocks >= widest else hint(out_blocks)
+        return [ChannelSplit(0, ceiling(out_blocks, blocks), blocks)]
     whole, rest = divmod(out_blocks, widest)
     splits = [ChannelSplit(0, whole, widest)] if whole else []
     if rest:
@@ -70,6 +74,7 @@ def segment_tiles(tiles: int, others: int, threads: int) -> int:
     Args:
         others: units for each segment (rows, tiles of channels, images).
     """
+    tiles, others = hint(tiles), hint(others)  # any length is right
     longest = min(tiles, LONGEST_SEGMENT_TILES)
     if threads <= 1:
         return longest

@@ -1,0 +1,154 @@
+"""What of a stage plan follows from the sizes of a run: shapes, places in the arenas, and whether the plan holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from mace_core.symbolic import SizeProgram, SizeProgramBuilder, Trace, is_symbolic, polynomial_of
+from mace_core.symbolic.program import python_source
+
+if TYPE_CHECKING:
+    from mace_core.scheduler.planning.plan import StagePlan
+
+Size: TypeAlias = "tuple[bool, int]"
+"""A number, or (True) the register that holds one."""
+
+
+class SizedRegister(NamedTuple):
+    """A register of the plan at one run: its shape, and where it is in its arena."""
+
+    register: int
+    shape: tuple[int, ...]
+    offset: int
+
+
+class SizedStep(NamedTuple):
+    """The workspace of a step at one run."""
+
+    step: int
+    nbytes: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StageValues:
+    """What a stage needs to know for one set of sizes.
+
+    Attributes:
+        symbols: the values of the trace's symbols; one object for one set of sizes.
+        registers: those whose shape or place depends on them.
+        workspaces: of the steps whose workspace depends on them.
+        arenas: bytes by location.
+        contents: of registers that hold sizes.
+    """
+
+    symbols: tuple[int, ...]
+    registers: tuple[SizedRegister, ...]
+    workspaces: tuple[SizedStep, ...]
+    arenas: dict[str, int]
+    contents: tuple[tuple[int, npt.NDArray[Any]], ...]
+
+
+_CONTRARY = {("==", True): "!=", ("==", False): "==", ("<", True): ">=", ("<", False): "<"}
+"""By relation and outcome of a guard: what is so where it does not hold."""
+
+
+class StageSizes:
+    """Computes `StageValues`, and says which sizes a plan holds for."""
+
+    def __init__(self, plan: StagePlan, trace: Trace) -> None:
+        from mace_core.scheduler.planning.plan import RunStep, Storage
+
+        self._builder = SizeProgramBuilder(trace)
+        self._registers: list[tuple[int, tuple[Size, ...], Size]] = []
+        self._contents: list[tuple[int, tuple[int, ...], tuple[Size, ...], np.dtype[Any]]] = []
+        for index, register in enumerate(plan.registers):
+            shape = register.shape or ()
+            if register.storage is Storage.SIZES:
+                assert register.constant is not None
+                items = tuple(self._size(item) for item in register.constant.tolist())
+                self._contents.append((index, shape, items, register.dtype.numpy))
+            elif any(is_symbolic(dim) for dim in shape) or is_symbolic(register.offset):
+                self._registers.append((index, tuple(self._size(dim) for dim in shape), self._size(register.offset)))
+        self._workspaces = [
+            (number, self._size(step.workspace_bytes), self._size(step.workspace_offset))
+            for number, step in enumerate(plan.steps)
+            if isinstance(step, RunStep) and (is_symbolic(step.workspace_bytes) or is_symbolic(step.workspace_offset))
+        ]
+        self._arenas = {location: self._size(arena.total_bytes) for location, arena in plan.arenas.items()}
+        self.guards = tuple(trace.guards.values())
+        checks = [(self._builder.register(g.expression), g.relation, g.outcome) for g in self.guards]
+        self.texts = tuple(trace.guard_text(guard) for guard in self.guards)
+        self._largest = trace.largest_symbol()
+        self._compute = self._compiled(self._builder.finish(), checks)
+        trace.close()
+
+    def admit(self, symbols: Sequence[int]) -> StageValues | None:
+        """What follows from these values of the symbols; None where a guard says that the plan does not hold."""
+        for value in symbols:
+            if not -self._largest <= value <= self._largest:
+                return None
+        try:
+            found = self._compute(*symbols)
+        except ZeroDivisionError:
+            return None
+        if found is None:
+            return None
+        registers, workspaces, arenas, contents = found
+        return StageValues(
+            tuple(symbols),
+            registers,
+            workspaces,
+            arenas,
+            tuple(
+                (index, np.array(items, dtype).reshape(shape))
+                for (index, shape, _, dtype), items in zip(self._contents, contents, strict=True)
+            ),
+        )
+
+    def _compiled(self, program: SizeProgram, checks: Sequence[tuple[int, str, bool]]) -> Callable[..., Any]:
+        """Python code that answers what `admit` needs, or None as soon as a guard does not hold.
+
+        It is made of numbers and names of registers alone.
+        """
+        guards: dict[int, list[str]] = {}
+        for register, relation, outcome in checks:
+            after = max(register, program.symbols - 1)  # as soon as what it looks at is there
+            guards.setdefault(after, []).append(f"if r{register} {_CONTRARY[relation, outcome]} 0: return None")
+        lines = guards.pop(program.symbols - 1, [])
+        for register, line in enumerate(python_source(program), program.symbols):
+            lines += [line, *guards.pop(register, ())]
+        answers = (
+            (f"R({i}, {_tuple(map(_text, shape))}, {_text(offset)})" for i, shape, offset in self._registers),
+            (f"S({step}, {_text(nbytes)}, {_text(offset)})" for step, nbytes, offset in self._workspaces),
+            (_tuple(map(_text, items)) for _, _, items, _ in self._contents),
+        )
+        registers, workspaces, contents = (_tuple(items) for items in answers)
+        arenas = "{" + ", ".join(f"{name!r}: {_text(total)}" for name, total in self._arenas.items()) + "}"
+        head = f"def compute({', '.join(f'r{i}' for i in range(program.symbols))}):"
+        source = "\n    ".join((head, *lines, f"return {registers}, {workspaces}, {arenas}, {contents}"))
+        names: dict[str, Any] = {"R": SizedRegister, "S": SizedStep}
+        exec(compile(source, "<sizes of a plan>", "exec"), names)
+        compute: Callable[..., Any] = names["compute"]
+        return compute
+
+    def _size(self, value: int) -> Size:
+        return (True, self._builder.register(polynomial_of(value))) if is_symbolic(value) else (False, int(value))
+
+
+def _text(size: Size) -> str:
+    return f"r{size[1]}" if size[0] else str(size[1])
+
+
+def _tuple(items: Iterable[str]) -> str:
+    return "(" + "".join(f"{item}, " for item in items) + ")"
+
+
+def stage_sizes(plan: StagePlan, trace: Trace) -> StageSizes:
+    """What of ``plan`` follows from the sizes of a run.  The trace ends here."""
+    return StageSizes(plan, trace)

@@ -1,0 +1,127 @@
+"""A stage plan in use: its idle instances, what comes after it, and who still needs it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy.typing as npt
+
+from mace_core.provider.execution import CancelFlag
+from mace_core.scheduler.context import RunContext
+from mace_core.scheduler.planning.devices import DevicePool
+from mace_core.scheduler.planning.plan import ControlStep, StagePlan
+from mace_core.scheduler.planning.sizes import StageValues
+from mace_core.scheduler.running.executor import StageInstance
+from mace_core.scheduler.running.poisoned import new_instance
+from mace_core.scheduler.values import RuntimeValue
+
+if TYPE_CHECKING:
+    from mace_core.scheduler.running.runner import GraphRunner
+
+
+class GraphPlan:
+    """A stage plan with its idle instances and what comes after it.  Freed when nobody uses it any more."""
+
+    def __init__(self, plan: StagePlan, rest: GraphRunner | None, pool: DevicePool, counting: threading.Lock) -> None:
+        self.plan = plan
+        self.is_single = plan.single is not None
+        self.rest = rest
+        self._pool = pool
+        self._idle: list[StageInstance] = []
+        self._counting = counting
+        self.users = 1  # changed under `counting` alone
+        pool.retain()
+
+    def release(self) -> None:
+        """One user fewer; the last one frees everything."""
+        with self._counting:
+            self.users -= 1
+            last = self.users == 0
+        if last:
+            self._free()
+
+    def execute_single(
+        self, arrays: Sequence[npt.NDArray[Any]], cancel: CancelFlag | None, sizes: StageValues | None = None
+    ) -> list[npt.NDArray[Any]]:
+        """Run a plan that is a single step on host memory, fed contiguous arrays; ``sizes`` for a plan that has any."""
+        try:
+            instance = self._idle.pop()
+        except IndexError:
+            instance = new_instance(self.plan)
+        try:
+            if sizes is not None:
+                instance.resize(sizes)
+            results = instance.run_single(arrays, cancel, None)
+        except BaseException:
+            instance.close()
+            raise
+        self._idle.append(instance)
+        return results
+
+    def execute(
+        self, values: Sequence[RuntimeValue], context: RunContext, sizes: StageValues | None = None
+    ) -> list[RuntimeValue]:
+        """Run this stage; ``sizes`` for a plan that has any."""
+        try:
+            instance = self._idle.pop()
+        except IndexError:
+            instance = new_instance(self.plan)
+        try:
+            if sizes is not None:
+                instance.resize(sizes)
+            results = instance.run(values, context)
+        except BaseException:
+            # Interrupted at any point, with work perhaps still queued: not to be used again.
+            instance.close()
+            raise
+        self._idle.append(instance)
+        return results
+
+    def _free(self) -> None:
+        for instance in self._idle:
+            instance.close()
+        self._idle.clear()
+        for step in self.plan.steps:
+            if isinstance(step, ControlStep):
+                step.control.close()
+        self.plan.placed.close()
+        if self.rest is not None:
+            self.rest.close()
+        self._pool.release()
+
+
+class SizedPlan:
+    """A plan of symbolic sizes with the sizes of one signature; stands where a `GraphPlan` does."""
+
+    __slots__ = ("_counting", "_shared", "is_single", "plan", "rest", "sizes", "users")
+
+    def __init__(self, shared: GraphPlan, sizes: StageValues, counting: threading.Lock) -> None:
+        """``shared`` has been retained for it."""
+        self._shared = shared
+        self._counting = counting
+        self.sizes = sizes
+        self.plan = shared.plan
+        self.is_single = shared.is_single
+        self.rest = shared.rest
+        self.users = 1  # changed under `counting` alone
+
+    def release(self) -> None:
+        """One user fewer; the last one lets go of the plan."""
+        with self._counting:
+            self.users -= 1
+            last = self.users == 0
+        if last:
+            self._shared.release()
+
+    def execute_single(self, arrays: Sequence[npt.NDArray[Any]], cancel: CancelFlag | None) -> list[npt.NDArray[Any]]:
+        """As `GraphPlan.execute_single`."""
+        return self._shared.execute_single(arrays, cancel, self.sizes)
+
+    def execute(self, values: Sequence[RuntimeValue], context: RunContext) -> list[RuntimeValue]:
+        """As `GraphPlan.execute`."""
+        return self._shared.execute(values, context, self.sizes)
+
+
+AnyPlan: TypeAlias = "GraphPlan | SizedPlan"

@@ -1,0 +1,314 @@
+"""One walk of planning with sizes that are not decided: the symbols, and every decision that depended on them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast
+
+from mace_core.symbolic import polynomial as poly
+from mace_core.symbolic.polynomial import Interval, Key, Polynomial
+
+if TYPE_CHECKING:
+    from mace_core.symbolic.integer import SymbolicInt
+
+SMALLEST_SIZE = 2
+"""A size of 0 or 1 changes what a graph means (nothing to do, broadcasting): such a dimension is no symbol."""
+
+LARGEST_SIZE = 1 << 24
+"""What a symbol may be at most: then questions of overflow and of memory have one answer, mostly."""
+
+LARGEST_VALUE = 1 << 62
+"""What no expression may exceed: programs compute with 64 bits."""
+
+Operation: TypeAlias = Literal["//", "min", "max"]
+
+
+class Atom(NamedTuple):
+    """What a polynomial is made of: a symbol, or an operation that no polynomial can express.
+
+    Attributes:
+        name: of a symbol, "" for an operation.
+        operation, left, right: of an operation.
+        hint: its value for the shapes that the trace was made with.
+    """
+
+    name: str
+    hint: int
+    operation: Operation | None = None
+    left: Polynomial = poly.ZERO
+    right: Polynomial = poly.ZERO
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """A decision that was made on the way: what was planned holds only where it comes out the same.
+
+    Attributes:
+        expression: what was asked about.
+        relation: ``==`` whether it is 0, ``<`` whether it is less.
+        outcome: the answer for the shapes that the trace was made with.
+    """
+
+    expression: Polynomial
+    relation: Literal["==", "<"]
+    outcome: bool
+
+
+class Trace:
+    """The symbols of one structure, the expressions over them, and the guards.
+
+    While it is open, a question about a symbolic integer whose answer depends on the symbols is answered for the shapes
+    at hand and noted as a guard.  After `close` such questions are defects.
+
+    Attributes:
+        atoms: symbols first, in the order in which they were made.
+        guards: in the order in which they were asked.
+    """
+
+    def __init__(self) -> None:
+        self.atoms: list[Atom] = []
+        self.symbols = 0
+        self.guards: dict[tuple[str, Key], Guard] = {}
+        self._bounds: list[Interval] = []
+        self._numbers: dict[tuple[str, Key, Key], int] = {}
+        self._is_open = True
+        self._computed: list[Polynomial] = []
+
+    # --- making ---------------------------------------------------------------------------------------------------
+
+    def symbol(self, name: str, hint: int, low: int = SMALLEST_SIZE, high: int = LARGEST_SIZE) -> int:
+        """A new symbol between two bounds, which are guards.
+
+        Raises:
+            ValueError: if the hint is not between them, or expressions have been made already.
+        """
+        if not low <= hint <= high:
+            raise ValueError(f"'{name}' is {hint}, which is not between {low} and {high}")
+        if self.symbols != len(self.atoms):
+            raise ValueError("symbols are made before expressions of them")
+        number = len(self.atoms)
+        self.atoms.append(Atom(name, hint))
+        self._bounds.append((-math.inf, math.inf))
+        self.symbols += 1
+        expression = poly.atom(number)
+        self.decide(poly.add(expression, poly.constant(low), -1), "<")
+        self.decide(poly.add(poly.constant(high), expression, -1), "<")
+        return cast("int", self._integer(expression))
+
+    def integer(self, expression: Polynomial) -> Any:
+        """The size with this value: a plain integer where it does not depend on symbols."""
+        found = poly.as_constant(expression)
+        return self._integer(expression) if found is None else found
+
+    def _integer(self, expression: Polynomial) -> SymbolicInt:
+        from mace_core.symbolic.integer import SymbolicInt
+
+        return SymbolicInt(self, expression)
+
+    def floor_division(self, left: Polynomial, right: Polynomial) -> Polynomial:
+        """``left // right``.
+
+        Raises:
+            ZeroDivisionError: if ``right`` is 0 for the shapes at hand.
+        """
+        if self.decide(right, "=="):
+            raise ZeroDivisionError("division of a size by zero")
+        exact = poly.divide_exactly(left, right)
+        if exact is not None:
+            return exact
+        divisor = poly.as_constant(right)
+        if divisor is None:
+            return poly.atom(self._atom("//", left, right))
+        if divisor < 0:
+            return self.floor_division(poly.scale(left, -1), poly.constant(-divisor))
+        whole = {m: c // divisor for m, c in left.items() if m == poly.ONE or c % divisor == 0}
+        whole = {m: c for m, c in whole.items() if c}
+        rest = poly.add(left, whole, -divisor)
+        if poly.as_constant(rest) is not None:  # of a constant, between 0 and the divisor
+            return whole
+        lead = max(rest, key=lambda monomial: (len(monomial), monomial))
+        if rest[lead] < 0:  # floor(-x / d) = -floor((x + d - 1) / d): one form for both ways to round up
+            turned = poly.add(poly.scale(rest, -1), poly.constant(divisor - 1))
+            return poly.add(whole, self.floor_division(turned, right), -1)
+        return poly.add(whole, poly.atom(self._atom("//", rest, right)))
+
+    def extreme(self, operation: Literal["min", "max"], left: Polynomial, right: Polynomial) -> Polynomial:
+        """The smaller or the larger one, without a decision which one that is."""
+        difference = poly.add(left, right, -1)
+        known = self._known(difference, "<")
+        if known is not None:
+            return left if known is (operation == "min") else right
+        first, second = sorted((left, right), key=poly.key_of)
+        return poly.atom(self._atom(operation, first, second))
+
+    def _atom(self, operation: Operation, left: Polynomial, right: Polynomial) -> int:
+        key = (operation, poly.key_of(left), poly.key_of(right))
+        number = self._numbers.get(key)
+        if number is None:
+            number = self._numbers[key] = len(self.atoms)
+            a, b = self.value(left), self.value(right)
+            hint = a // b if operation == "//" else min(a, b) if operation == "min" else max(a, b)
+            self.atoms.append(Atom("", hint, operation, left, right))
+            self._bounds.append(_operation_bounds(operation, self.interval(left), self.interval(right)))
+        return number
+
+    # --- deciding -------------------------------------------------------------------------------------------------
+
+    def decide(self, expression: Polynomial, relation: Literal["==", "<"]) -> bool:
+        """Whether ``expression`` is 0, or less than 0; a guard where that depends on the symbols.
+
+        Raises:
+            RuntimeError: if it depends on them and the trace is closed.
+        """
+        known = self._known(expression, relation)
+        if known is not None:
+            return known
+        normal = poly.without_content(expression)
+        if relation == "==" and normal[max(normal)] < 0:
+            normal = poly.scale(normal, -1)
+        key = (relation, poly.key_of(normal))
+        guard = self.guards.get(key)
+        if guard is None:
+            if not self._is_open:
+                raise RuntimeError(f"a plan is made, and somebody decides on {self.text(normal)} {relation} 0")
+            value = self.value(normal)
+            guard = Guard(normal, relation, value == 0 if relation == "==" else value < 0)
+            self.guards[key] = guard
+            self._narrow(guard)
+        return guard.outcome
+
+    def value(self, expression: Polynomial) -> int:
+        """The value for the shapes that the trace was made with."""
+        return poly.evaluate(expression, lambda number: self.atoms[number].hint)
+
+    def interval(self, expression: Polynomial) -> Interval:
+        """An interval that holds the value for all shapes that the guards so far admit."""
+        return poly.interval(expression, self._bounds.__getitem__)
+
+    def close(self) -> None:
+        """No guard is added from now on."""
+        self._is_open = False
+
+    @property
+    def is_open(self) -> bool:
+        return self._is_open
+
+    def _known(self, expression: Polynomial, relation: str) -> bool | None:
+        """The answer, where it is the same for all shapes admitted."""
+        value = poly.as_constant(expression)
+        if value is not None:
+            return value == 0 if relation == "==" else value < 0
+        # a factor that is never below 1 has no say in the sign
+        shared = tuple(number for number in poly.common_factor(expression) if self._bounds[number][0] >= 1)
+        if shared:
+            reduced = poly.divide_exactly(expression, {shared: 1})
+            assert reduced is not None
+            return self._known(reduced, relation)
+        low, high = self.interval(expression)
+        if relation == "<":
+            return True if high < 0 else False if low >= 0 else None
+        if low > 0 or high < 0:
+            return False
+        return True if low == high == 0 else None
+
+    def _narrow(self, guard: Guard) -> None:
+        """Let what a guard says of a single atom count as a bound of it."""
+        atoms = [monomial for monomial in guard.expression if monomial]
+        if len(atoms) != 1 or len(atoms[0]) != 1:
+            return
+        (number,) = atoms[0]
+        slope, offset = guard.expression[atoms[0]], guard.expression.get(poly.ONE, 0)
+        low, high = self._bounds[number]
+        if guard.relation == "==":
+            root, rest = divmod(-offset, slope)
+            if guard.outcome:
+                low = high = root
+            elif rest == 0:
+                low, high = low + (low == root), high - (high == root)
+        elif guard.outcome and slope > 0:
+            high = min(high, (-offset - 1) // slope)
+        elif guard.outcome:
+            low = max(low, offset // -slope + 1)
+        elif slope > 0:
+            low = max(low, -(offset // slope))
+        else:
+            high = min(high, offset // -slope)
+        self._bounds[number] = low, high
+
+    # --- telling --------------------------------------------------------------------------------------------------
+
+    def text(self, expression: Polynomial) -> str:
+        """As people write it."""
+        terms: list[str] = []
+        for monomial, coefficient in sorted(expression.items(), key=lambda item: (-len(item[0]), item[0])):
+            factors = [self._atom_text(number) for number in monomial]
+            if abs(coefficient) != 1 or not factors:
+                factors.insert(0, str(abs(coefficient)))
+            sign = ("-" if coefficient < 0 else "") if not terms else (" - " if coefficient < 0 else " + ")
+            terms.append(sign + "*".join(factors))
+        return "".join(terms) or "0"
+
+    def _atom_text(self, number: int) -> str:
+        atom = self.atoms[number]
+        if atom.operation is None:
+            return atom.name
+        left, right = self.text(atom.left), self.text(atom.right)
+        if atom.operation == "//":
+            return f"({left} // {right})" if len(atom.left) == 1 else f"(({left}) // {right})"
+        return f"{atom.operation}({left}, {right})"
+
+    def guard_text(self, guard: Guard) -> str:
+        """``n >= 4``, with positive terms on both sides."""
+        left = {m: c for m, c in guard.expression.items() if c > 0}
+        right = {m: -c for m, c in guard.expression.items() if c < 0}
+        sign = {("==", True): "==", ("==", False): "!=", ("<", True): "<", ("<", False): ">="}
+        relation = sign[guard.relation, guard.outcome]
+        if not any(left) and any(right):  # a number alone goes to the right
+            left, right = right, left
+            relation = {"<": ">", ">=": "<="}.get(relation, relation)
+        return f"{self.text(left)} {relation} {self.text(right)}"
+
+    def note_computed(self, expression: Polynomial) -> None:
+        """A program is going to compute ``expression``."""
+        self._computed.append(expression)
+
+    def largest_symbol(self) -> int:
+        """Up to which value of all symbols nothing that programs compute leaves 64 bits; a power of two."""
+        needed = [*self._computed, *(side for atom in self.atoms for side in (atom.left, atom.right))]
+        for bits in range(LARGEST_SIZE.bit_length() - 1, 1, -1):
+            limits = self._limits(1 << bits)
+            if all(max(map(abs, poly.interval(p, limits.__getitem__)), default=0) < LARGEST_VALUE for p in needed):
+                return 1 << bits
+        return SMALLEST_SIZE
+
+    def _limits(self, largest: int) -> list[Interval]:
+        limits: list[Interval] = []
+        for number, atom in enumerate(self.atoms):
+            if atom.operation is None:
+                low, high = self._bounds[number]
+                limits.append((max(low, -largest), min(high, largest)))
+            else:
+                left, right = (poly.interval(side, limits.__getitem__) for side in (atom.left, atom.right))
+                limits.append(_operation_bounds(atom.operation, left, right))
+        return limits
+
+
+def _operation_bounds(operation: Operation, left: Interval, right: Interval) -> Interval:
+    if operation == "min":
+        return min(left[0], right[0]), min(left[1], right[1])
+    if operation == "max":
+        return max(left[0], right[0]), max(left[1], right[1])
+    if right[0] <= 0:
+        return -math.inf, math.inf
+    corners = [_floor_quotient(a, b) for a in left for b in right]
+    return min(corners), max(corners)
+
+
+def _floor_quotient(a: float, b: float) -> float:
+    """``a // b`` for a divisor above 0, infinities included."""
+    if math.isinf(a):
+        return a
+    if math.isinf(b):
+        return 0 if a >= 0 else -1
+    return a // b
