@@ -11,6 +11,7 @@ from mace_core.symbolic.integer import (
     is_symbolic,
     maximum,
     minimum,
+    new_symbol,
     polynomial_of,
     whole,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "is_symbolic",
     "maximum",
     "minimum",
+    "new_symbol",
     "polynomial_of",
     "whole",
 ]

@@ -11,7 +11,7 @@ import numpy as np
 
 from mace_core.symbolic import polynomial as poly
 from mace_core.symbolic.polynomial import Monomial, Polynomial
-from mace_core.symbolic.trace import Trace
+from mace_core.symbolic.trace import LARGEST_SIZE, SMALLEST_SIZE, Trace
 
 
 class SymbolicInt:
@@ -78,7 +78,7 @@ class SymbolicInt:
         """The result for a size, for a number that is none, or for each element of an array."""
         operand = _operand(other)
         if operand is not None:
-            return self.trace.integer(combine(self.expression, operand))
+            return as_size(self.trace, combine(self.expression, operand))
         if isinstance(other, np.ndarray):
             return np.frompyfunc(lambda item: apply(self, item), 1, 1)(other.astype(object))
         if isinstance(other, float | np.floating):
@@ -86,7 +86,7 @@ class SymbolicInt:
         return NotImplemented
 
     def __neg__(self) -> Any:
-        return self.trace.integer(poly.scale(self.expression, -1))
+        return as_size(self.trace, poly.scale(self.expression, -1))
 
     def __pos__(self) -> Any:
         return self
@@ -187,6 +187,27 @@ class SymbolicInt:
         return self.trace.text(self.expression)
 
     __str__ = __repr__
+
+
+def as_size(trace: Trace, expression: Polynomial) -> int:
+    """The size with this value: a plain integer where it does not depend on symbols."""
+    found = poly.as_constant(expression)
+    return cast("int", SymbolicInt(trace, expression)) if found is None else found
+
+
+def new_symbol(trace: Trace, name: str, hint: int, low: int = SMALLEST_SIZE, high: int = LARGEST_SIZE) -> int:
+    """A size that is not decided, between two bounds, which are guards.
+
+    Args:
+        trace: without expressions so far.
+        name: what people call it.
+        hint: its value for the shapes at hand.
+        low, high: both included.
+
+    Raises:
+        ValueError: if the hint is not between the bounds, or expressions have been made already.
+    """
+    return as_size(trace, trace.symbol(name, hint, low, high))
 
 
 class SymbolicReal:
@@ -295,7 +316,7 @@ def whole(estimate: float, per: float) -> int:
     trace = cast("SymbolicReal | SymbolicInt", estimate).trace
     scaled = {m: round(c * (1 << _FRACTION_BITS) / per) for m, c in terms.items()}
     scaled = {m: c for m, c in scaled.items() if c}
-    return cast("int", trace.integer(trace.floor_division(scaled, poly.constant(1 << _FRACTION_BITS))))
+    return as_size(trace, trace.floor_division(scaled, poly.constant(1 << _FRACTION_BITS)))
 
 
 def _operand(other: object) -> Polynomial | None:
@@ -350,5 +371,5 @@ def _extreme(operation: Any, first: int, second: int) -> int:
         if is_symbolic(one):
             trace = cast("SymbolicInt", one).trace
             found = trace.extreme(operation, polynomial_of(first), polynomial_of(second))
-            return cast("int", trace.integer(found))
+            return as_size(trace, found)
     return min(first, second) if operation == "min" else max(first, second)

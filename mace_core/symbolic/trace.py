@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast
+from typing import Literal, NamedTuple, TypeAlias
 
 from mace_core.symbolic import polynomial as poly
 from mace_core.symbolic.polynomial import Interval, Key, Polynomial
-
-if TYPE_CHECKING:
-    from mace_core.symbolic.integer import SymbolicInt
 
 SMALLEST_SIZE = 2
 """A size of 0 or 1 changes what a graph means (nothing to do, broadcasting): such a dimension is no symbol."""
@@ -77,8 +74,8 @@ class Trace:
 
     # --- making ---------------------------------------------------------------------------------------------------
 
-    def symbol(self, name: str, hint: int, low: int = SMALLEST_SIZE, high: int = LARGEST_SIZE) -> int:
-        """A new symbol between two bounds, which are guards.
+    def symbol(self, name: str, hint: int, low: int = SMALLEST_SIZE, high: int = LARGEST_SIZE) -> Polynomial:
+        """A new symbol between two bounds, which are guards; see `mace_core.symbolic.new_symbol`.
 
         Raises:
             ValueError: if the hint is not between them, or expressions have been made already.
@@ -94,17 +91,7 @@ class Trace:
         expression = poly.atom(number)
         self.decide(poly.add(expression, poly.constant(low), -1), "<")
         self.decide(poly.add(poly.constant(high), expression, -1), "<")
-        return cast("int", self._integer(expression))
-
-    def integer(self, expression: Polynomial) -> Any:
-        """The size with this value: a plain integer where it does not depend on symbols."""
-        found = poly.as_constant(expression)
-        return self._integer(expression) if found is None else found
-
-    def _integer(self, expression: Polynomial) -> SymbolicInt:
-        from mace_core.symbolic.integer import SymbolicInt
-
-        return SymbolicInt(self, expression)
+        return expression
 
     def floor_division(self, left: Polynomial, right: Polynomial) -> Polynomial:
         """``left // right``.

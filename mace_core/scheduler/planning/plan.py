@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from mace_core.graph import Node, Value
 from mace_core.provider import CompiledSubgraph
@@ -18,11 +19,13 @@ from mace_core.scheduler.numerics import NumericsCheck
 from mace_core.scheduler.planning.devices import DevicePool, SessionDevice
 from mace_core.scheduler.planning.partition import CORE_DEVICE
 from mace_core.scheduler.planning.placement import PlacedStage
-from mace_core.scheduler.planning.sizes import StageSizes, stage_sizes
 from mace_core.scheduler.planning.stages import Stage
 from mace_core.scheduler.values import element_dtype, is_dense
 from mace_core.tensor import DType, MemoryKind, Tensor, TensorType, ValueType
 from mace_core.tensor.symbolic import SymbolicTensor
+
+if TYPE_CHECKING:
+    from mace_core.scheduler.planning.sizes import StageSizes
 
 HOST = "host"
 
@@ -245,8 +248,6 @@ class _Builder:
             self.devices,
         )
         plan.single = _single_step(plan)
-        if self.stage.trace is not None:
-            plan.sizes = stage_sizes(plan, self.stage.trace)
         return plan
 
     def _plan_memory(self) -> dict[str, ArenaPlan]:

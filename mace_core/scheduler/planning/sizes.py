@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from mace_core.scheduler.planning.plan import RunStep, StagePlan, Storage
 from mace_core.symbolic import SizeProgram, SizeProgramBuilder, Trace, is_symbolic, polynomial_of
 from mace_core.symbolic.program import python_source
-
-if TYPE_CHECKING:
-    from mace_core.scheduler.planning.plan import StagePlan
 
 Size: TypeAlias = "tuple[bool, int]"
 """A number, or (True) the register that holds one."""
@@ -62,8 +60,7 @@ class StageSizes:
     """Computes `StageValues`, and says which sizes a plan holds for."""
 
     def __init__(self, plan: StagePlan, trace: Trace) -> None:
-        from mace_core.scheduler.planning.plan import RunStep, Storage
-
+        """The trace ends here."""
         self._builder = SizeProgramBuilder(trace)
         self._registers: list[tuple[int, tuple[Size, ...], Size]] = []
         self._contents: list[tuple[int, tuple[int, ...], tuple[Size, ...], np.dtype[Any]]] = []
@@ -147,8 +144,3 @@ def _text(size: Size) -> str:
 
 def _tuple(items: Iterable[str]) -> str:
     return "(" + "".join(f"{item}, " for item in items) + ")"
-
-
-def stage_sizes(plan: StagePlan, trace: Trace) -> StageSizes:
-    """What of ``plan`` follows from the sizes of a run.  The trace ends here."""
-    return StageSizes(plan, trace)

@@ -25,6 +25,7 @@ from mace_core.scheduler.planning.partition import UnplacedNodesError
 from mace_core.scheduler.planning.placement import Compiler, PlacedStage, place
 from mace_core.scheduler.planning.plan import build_plan
 from mace_core.scheduler.planning.remembered import RememberedPlacements
+from mace_core.scheduler.planning.sizes import StageSizes
 from mace_core.scheduler.planning.stages import Stage, cut_stage, fragment
 from mace_core.scheduler.running.imports import is_opaque
 from mace_core.scheduler.running.plans import AnyPlan, GraphPlan
@@ -134,6 +135,8 @@ class Planner:
         except BaseException:
             placed.close()
             raise
+        if stage.trace is not None:
+            plan.sizes = StageSizes(plan, stage.trace)
         if self.numerics is not None:
             plan.numerics, plan.single = self.numerics, None
         rest = None

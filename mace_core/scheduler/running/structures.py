@@ -16,7 +16,7 @@ import numpy as np
 
 from mace_core.graph import Graph, Value
 from mace_core.scheduler.running.plans import GraphPlan, SizedPlan
-from mace_core.symbolic import Trace
+from mace_core.symbolic import Trace, new_symbol
 from mace_core.symbolic.trace import LARGEST_SIZE, SMALLEST_SIZE
 from mace_core.tensor import Tensor, TensorType, ValueType
 from mace_core.tensor.symbolic import SymbolicTensor, as_objects
@@ -199,7 +199,7 @@ class Structures:
                         symbol, positions = named[name, size]
                         positions.append(position)
                     else:
-                        symbol, positions = trace.symbol(name or f"{feed.name}.{axis}", size), [position]
+                        symbol, positions = new_symbol(trace, name or f"{feed.name}.{axis}", size), [position]
                         symbols.append(positions)
                         if name:
                             named[name, size] = symbol, positions
@@ -218,7 +218,7 @@ class Structures:
                 if position in family.varied and abs(item) <= LARGEST_SIZE:
                     symbols.append([position])
                     low, high = (0, LARGEST_SIZE) if item >= 0 else (-LARGEST_SIZE, -1)
-                    items.append(trace.symbol(f"{feed.name}[{index}]", item, low, high))
+                    items.append(new_symbol(trace, f"{feed.name}[{index}]", item, low, high))
                     varies = True
                 else:
                     items.append(item)
