@@ -34,7 +34,7 @@ from mace_core.scheduler.planning.signatures import given_shapes, signature_text
 from mace_core.scheduler.planning.specs import ValueSpec, spec_of
 from mace_core.scheduler.planning.stages import subset
 from mace_core.scheduler.profile import Profile
-from mace_core.scheduler.running.feeds import collect_feeds
+from mace_core.scheduler.running.feeds import collect_feeds, shape_faults
 from mace_core.scheduler.running.plans import AnyPlan
 from mace_core.scheduler.running.results import arrays_of, owned
 from mace_core.scheduler.running.runner import GraphRunner, Planner
@@ -385,7 +385,7 @@ class Session:
                 return None
         except Exception:  # of an object that is not a mapping, of whatever kind: the careful path says what is wrong
             return None
-        plan = self._runner.find(tuple(shapes))
+        plan = self._runner.find(tuple(shapes)) or self._admitted(shapes)
         if plan is None:
             return None
         try:
@@ -400,6 +400,21 @@ class Session:
         finally:
             plan.release()
         return dict(zip(self._output_names, results, strict=True))
+
+    def _admitted(self, shapes: Sequence[tuple[int, ...]]) -> AnyPlan | None:
+        """A plan of symbolic sizes that holds for shapes which are new; None where there is none yet, or the careful
+        path has something to say of them."""
+        from mace_core.tensor import TensorType
+
+        inputs = self._graph.inputs
+        if not self._runner.has_structures or shape_faults(inputs, shapes):
+            return None
+        types = {
+            v: TensorType(v.type.dtype, s)
+            for v, s in zip(inputs, shapes, strict=True)
+            if isinstance(v.type, TensorType)
+        }
+        return self._runner.admitted(tuple(shapes), types)
 
     def _again(self, plan: AnyPlan, arrays: list[npt.NDArray[Any]], cancel: CancelFlag | None) -> list[RuntimeValue]:
         """The one retry that a passing failure gets."""

@@ -17,7 +17,7 @@ from mace_core.graph import Value
 from mace_core.scheduler.values import RuntimeValue
 from mace_core.tensor import DType, OptionalType, SequenceType, TensorType, ValueType
 from mace_core.tensor.foreign import DmaBuf, ForeignArray, opaque
-from mace_core.tensor.types import format_shape
+from mace_core.tensor.types import Shape, format_shape
 
 
 def collect_feeds(inputs: Sequence[Value], feeds: Mapping[str, Any], model: str) -> list[RuntimeValue]:
@@ -40,7 +40,7 @@ def collect_feeds(inputs: Sequence[Value], feeds: Mapping[str, Any], model: str)
             faults.append(f"input '{value.name}' {error}")
             raised = InputTypeError
     if not faults:
-        faults = _shape_faults(inputs, values)
+        faults = shape_faults(inputs, [v.shape if isinstance(v, np.ndarray) else None for v in values])
     if faults:
         raise raised(f"{model}: " + "; ".join(faults))
     return values
@@ -155,27 +155,33 @@ def _name_faults(inputs: Sequence[Value], feeds: Mapping[str, Any]) -> list[str]
     return faults
 
 
-def _shape_faults(inputs: Sequence[Value], values: Sequence[RuntimeValue]) -> list[str]:
-    """Ranks and fixed dimensions, and symbolic dimensions that two places give different sizes."""
+def shape_faults(inputs: Sequence[Value], shapes: Sequence[tuple[int, ...] | None]) -> list[str]:
+    """Ranks and fixed dimensions, and symbolic dimensions that two places give different sizes.
+
+    ``shapes``: of what is fed; None for what is no tensor.
+    """
     faults: list[str] = []
-    symbols: dict[str, tuple[int, str]] = {}
-    for value, given in zip(inputs, values, strict=True):
+    symbols: dict[str, tuple[int, Value, int]] = {}
+    for value, given in zip(inputs, shapes, strict=True):
         declared = value.type.shape if isinstance(value.type, TensorType) else None
-        if declared is None or not isinstance(given, np.ndarray):
+        if declared is None or given is None:
             continue
-        mismatch = f"expected {format_shape(declared)}, got {list(given.shape)}"
-        if len(declared) != given.ndim:
-            faults.append(f"input '{value.name}' has the wrong rank: {mismatch}")
+        if len(declared) != len(given):
+            faults.append(f"input '{value.name}' has the wrong rank: {_mismatch(declared, given)}")
             continue
-        for axis, (dim, size) in enumerate(zip(declared, given.shape, strict=True)):
-            where = f"axis {axis} of '{value.name}'"
+        for axis, (dim, size) in enumerate(zip(declared, given, strict=True)):
             if isinstance(dim, int) and dim != size:
-                faults.append(f"input '{value.name}' has the wrong size in axis {axis}: {mismatch}")
+                faults.append(f"input '{value.name}' has the wrong size in axis {axis}: {_mismatch(declared, given)}")
             elif isinstance(dim, str):
-                first, place = symbols.setdefault(dim, (size, where))
+                first, other, place = symbols.setdefault(dim, (size, value, axis))
                 if first != size:
-                    faults.append(f"dimension '{dim}' is {first} in {place} but {size} in {where}")
+                    where = f"axis {place} of '{other.name}' but {size} in axis {axis} of '{value.name}'"
+                    faults.append(f"dimension '{dim}' is {first} in {where}")
     return faults
+
+
+def _mismatch(declared: Shape, given: tuple[int, ...]) -> str:
+    return f"expected {format_shape(declared)}, got {list(given)}"
 
 
 def _describe(given: Any) -> str:

@@ -271,16 +271,36 @@ class GraphRunner:
             plan = self._structures.find({**types, **known_types}, fixed)
             if plan is None:
                 plan = self.planner.plan(self.graph, self.feeds, {**types, **known_types}, fixed)
-            dropped: list[AnyPlan] = []
-            with self._lock:
-                plan.users += 1
-                if self._closed:
-                    dropped.append(plan)
-                else:
-                    self._plans[key] = plan
-                while len(self._plans) > self.planner.capacity:
-                    dropped.append(self._plans.popitem(last=False)[1])
-                self.last_plan = plan
+            dropped = self._keep(key, plan)
+        for old in dropped:
+            old.release()
+        return plan
+
+    def _keep(self, key: PlanKey, plan: AnyPlan) -> list[AnyPlan]:
+        """Keep a new plan, for the caller to release, too; plans to be released that were kept too long."""
+        dropped: list[AnyPlan] = []
+        with self._lock:
+            plan.users += 1
+            if self._closed:
+                dropped.append(plan)
+            else:
+                self._plans[key] = plan
+            while len(self._plans) > self.planner.capacity:
+                dropped.append(self._plans.popitem(last=False)[1])
+            self.last_plan = plan
+        return dropped
+
+    @property
+    def has_structures(self) -> bool:
+        """Whether there is a plan of symbolic sizes, and no content decides shapes."""
+        return self._structures.is_used and not self._contents
+
+    def admitted(self, key: PlanKey, types: Mapping[Value, ValueType]) -> AnyPlan | None:
+        """A plan of symbolic sizes that holds for a new signature, kept under ``key``; the caller releases it.  None
+        where none of those there are does."""
+        with self.planner.lock:
+            plan = self._structures.admitted(types, self._fixed)
+            dropped = [] if plan is None else self._keep(key, plan)
         for old in dropped:
             old.release()
         return plan

@@ -92,6 +92,24 @@ class Structures:
         self._contents = [feed for feed in feeds if feed in contents]
         self._families: dict[tuple[Any, ...], _Family] = {}
 
+    @property
+    def is_used(self) -> bool:
+        """Whether there is any plan."""
+        return any(family.structures for family in self._families.values())
+
+    def admitted(self, types: Mapping[Value, ValueType], fixed: Mapping[Value, Tensor]) -> SizedPlan | None:
+        """A plan that holds for this signature, among those there are."""
+        numbers, key = self._signature(types, fixed)
+        family = self._families.get(key)
+        return None if family is None else self._admitted(family, numbers)
+
+    def _admitted(self, family: _Family, numbers: tuple[int, ...]) -> SizedPlan | None:
+        for structure in family.structures:
+            found = structure.sized(numbers, self._planner.counting)
+            if found is not None:
+                return found
+        return None
+
     def find(self, types: Mapping[Value, ValueType], fixed: Mapping[Value, Tensor]) -> SizedPlan | None:
         """A plan that holds for this signature, made now where sizes have varied; None where there is to be none."""
         numbers, key = self._signature(types, fixed)
@@ -99,10 +117,9 @@ class Structures:
         if family is None:
             self._families[key] = _Family(numbers)
             return None
-        for structure in family.structures:
-            found = structure.sized(numbers, self._planner.counting)
-            if found is not None:
-                return found
+        found = self._admitted(family, numbers)
+        if found is not None:
+            return found
         family.varied.update(i for i, (a, b) in enumerate(zip(family.first, numbers, strict=True)) if a != b)
         if family.failures >= MOST_FAILURES or len(family.structures) >= MOST_STRUCTURES:
             return None
