@@ -409,11 +409,8 @@ class Session:
         inputs = self._graph.inputs
         if not self._runner.has_structures or shape_faults(inputs, shapes):
             return None
-        types = {
-            v: TensorType(v.type.dtype, s)
-            for v, s in zip(inputs, shapes, strict=True)
-            if isinstance(v.type, TensorType)
-        }
+        dtypes = (value.type.dtype for value in inputs if isinstance(value.type, TensorType))  # all, on the fast path
+        types = {v: TensorType(dtype, shape) for v, dtype, shape in zip(inputs, dtypes, shapes, strict=True)}
         return self._runner.admitted(tuple(shapes), types)
 
     def _again(self, plan: AnyPlan, arrays: list[npt.NDArray[Any]], cancel: CancelFlag | None) -> list[RuntimeValue]:
