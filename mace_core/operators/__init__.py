@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mace_core.operators.attributes import attribute_rules, declare_attributes
     from mace_core.operators.bodies import BodyBuilder
     from mace_core.operators.checks import expect, expect_one, expect_rank, require
-    from mace_core.operators.context import NodeContext, NodeShapes, ShapeMismatchError, UnresolvedShapeError
+    from mace_core.operators.context import NodeContext, NodeShapes, ShapeMismatchError, UnresolvedShapeError, broadcast
     from mace_core.operators.registry import (
         agreement,
         body,

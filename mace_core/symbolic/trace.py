@@ -179,6 +179,7 @@ class Trace:
 
     @property
     def is_open(self) -> bool:
+        """Whether decisions may still become guards."""
         return self._is_open
 
     def _known(self, expression: Polynomial, relation: str) -> bool | None:
