@@ -285,7 +285,7 @@ class Session:
         if shapes is not None:
             return types_from_shapes(inputs, shapes, label), ""
         if self._runner.last_plan is not None:
-            types = self._runner.last_plan.plan.stage.types
+            types = self._runner.last_types
             return {value: types[value] for value in inputs if value in types}, ""
         assumed = self.assume_shapes()
         return types_from_shapes(inputs, assumed.shapes, label), f" (assumed: {assumed.note})" if assumed.sizes else ""

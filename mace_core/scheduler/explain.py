@@ -16,6 +16,7 @@ from mace_core.scheduler.planning.partition import CORE_DEVICE, PINNED
 from mace_core.scheduler.planning.plan import ControlStep, UploadStep
 from mace_core.scheduler.running.plans import AnyPlan
 from mace_core.scheduler.running.runner import GraphRunner
+from mace_core.symbolic import hint
 from mace_core.tensor import TensorType
 
 
@@ -91,6 +92,7 @@ class Explanation:
         free_inputs: inputs with free dimensions, as the model declares them.
         compile_per_shape: devices used that compile again for another shape of those; the others only plan it.
         preparations: what the session's devices compiled or took from the cache so far, in order.
+        guards: conditions under which the plan serves other shapes too; empty where it is made for one signature.
         notes: by device in use, what its provider wants read about how it was opened.
     """
 
@@ -111,6 +113,7 @@ class Explanation:
     compile_per_shape: list[str] = field(default_factory=list)
     preparations: tuple[Preparation, ...] = ()
     notes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    guards: tuple[str, ...] = ()
 
     @property
     def fallback_count(self) -> int:
@@ -159,6 +162,8 @@ def explain_plan(plan: AnyPlan, pool: DevicePool, signature: str, inputs: Sequen
         for value in inputs
         if isinstance(value.type, TensorType) and not value.type.is_concrete
     }
+    if plan.plan.sizes is not None:
+        found.guards = plan.plan.sizes.texts
     _add_plan(found, plan, "")
     for device in pool.devices:
         reasons = [entry.reason for entry in found.nodes if entry.device == device.name]
@@ -206,9 +211,10 @@ def _add_plan(found: Explanation, plan: AnyPlan, scope: str) -> None:
     for step in plan.plan.transfers:
         register = plan.plan.registers[step.source]
         ends = ("host", step.device) if isinstance(step, UploadStep) else (step.device, "host")
-        found.transfers.append(TransferExplanation(register.value.name, *ends, register.nbytes))
+        found.transfers.append(TransferExplanation(register.value.name, *ends, hint(register.nbytes)))
     for location, arena in plan.plan.arenas.items():
-        found.arenas.append(ArenaExplanation(location, arena.total_bytes, arena.lower_bound_bytes))
+        nbytes = arena.total_bytes if plan.sizes is None else plan.sizes.arenas[location]
+        found.arenas.append(ArenaExplanation(location, nbytes, arena.lower_bound_bytes))
     for body_scope, runner in _bodies(plan, scope):
         _add_runner(found, runner, body_scope)
     if plan.rest is not None:
@@ -251,6 +257,8 @@ def _summary_lines(found: Explanation) -> Iterator[str]:
         costs += [f"{', '.join(planned)} only plan{'s' * (len(planned) == 1)} it"] if planned else []
         inputs = ", ".join(f"{name} {type}" for name, type in found.free_inputs.items())
         yield f"  free dimensions: {inputs}; another shape: {', '.join(costs)}"
+    if found.guards:
+        yield f"  serves every shape with {', '.join(found.guards)}"
     if found.folded:
         yield f"  {len(found.folded)} nodes need not run: the input shapes decide their results"
     if found.waiting:

@@ -126,6 +126,20 @@ class SymbolicInt:
     def __lshift__(self, bits: int) -> Any:
         return self * (1 << bits)
 
+    def __rshift__(self, bits: int) -> Any:
+        return self // (1 << bits)
+
+    def __and__(self, other: int) -> int:
+        return self.__index__() & other
+
+    def __or__(self, other: int) -> int:
+        return self.__index__() | other
+
+    def __xor__(self, other: int) -> int:
+        return self.__index__() ^ other
+
+    __rand__, __ror__, __rxor__ = __and__, __or__, __xor__
+
     # --- decisions ------------------------------------------------------------------------------------------------
 
     def __eq__(self, other: object) -> bool:
@@ -314,7 +328,7 @@ def whole(estimate: float, per: float) -> int:
     else:
         return int(estimate / per)
     trace = cast("SymbolicReal | SymbolicInt", estimate).trace
-    scaled = {m: round(c * (1 << _FRACTION_BITS) / per) for m, c in terms.items()}
+    scaled = {m: math.ceil(c * (1 << _FRACTION_BITS) / per) for m, c in terms.items()}
     scaled = {m: c for m, c in scaled.items() if c}
     return as_size(trace, trace.floor_division(scaled, poly.constant(1 << _FRACTION_BITS)))
 

@@ -197,6 +197,7 @@ class GraphRunner:
         self._lock = planner.counting
         self._closed = False
         self.last_plan: AnyPlan | None = None
+        self.last_types: Mapping[Value, ValueType] = {}
         self._structures = Structures(planner, graph, self.feeds, self._contents)
 
     def run(self, values: Sequence[RuntimeValue], context: RunContext) -> list[RuntimeValue]:
@@ -271,12 +272,12 @@ class GraphRunner:
             plan = self._structures.find({**types, **known_types}, fixed)
             if plan is None:
                 plan = self.planner.plan(self.graph, self.feeds, {**types, **known_types}, fixed)
-            dropped = self._keep(key, plan)
+            dropped = self._keep(key, plan, types)
         for old in dropped:
             old.release()
         return plan
 
-    def _keep(self, key: PlanKey, plan: AnyPlan) -> list[AnyPlan]:
+    def _keep(self, key: PlanKey, plan: AnyPlan, types: Mapping[Value, ValueType]) -> list[AnyPlan]:
         """Keep a new plan, for the caller to release, too; plans to be released that were kept too long."""
         dropped: list[AnyPlan] = []
         with self._lock:
@@ -287,7 +288,7 @@ class GraphRunner:
                 self._plans[key] = plan
             while len(self._plans) > self.planner.capacity:
                 dropped.append(self._plans.popitem(last=False)[1])
-            self.last_plan = plan
+            self.last_plan, self.last_types = plan, types
         return dropped
 
     @property
@@ -300,7 +301,7 @@ class GraphRunner:
         where none of those there are does."""
         with self.planner.lock:
             plan = self._structures.admitted(types, self._fixed)
-            dropped = [] if plan is None else self._keep(key, plan)
+            dropped = [] if plan is None else self._keep(key, plan, types)
         for old in dropped:
             old.release()
         return plan
