@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from mace_core.graph.encodings import derive_encoding
 from mace_core.graph.graph import Graph, Node, Value
-from mace_core.symbolic import Trace
 from mace_core.tensor import QuantEncoding, Tensor, TensorType, ValueType
+
+if TYPE_CHECKING:
+    from mace_core.symbolic import Trace
 
 
 class GraphView:

@@ -23,7 +23,8 @@ from mace_core.provider.execution import CancelFlag
 
 if TYPE_CHECKING:
     from mace_core.native.chunk_times import ChunkTime, ChunkTimes
-    from mace_core.native.sizes import PlanSizes, SizeWriter
+    from mace_core.native.size_writer import SizeWriter
+    from mace_core.native.sizes import PlanSizes
 
 Words = npt.NDArray[np.int64]
 """The argument words of steps, one after another."""
@@ -155,7 +156,7 @@ class PlanInstance:
 
     def _own_copies(self, plan: NativePlan, sizes: PlanSizes) -> tuple[Words, Words, Words]:
         """Words, steps and relocations in one block, which the sizes are written into."""
-        from mace_core.native.sizes import SizeWriter
+        from mace_core.native.size_writer import SizeWriter
 
         parts = (plan.words, plan._table, plan.relocations)
         block = np.concatenate([part.reshape(-1) for part in parts])

@@ -1,4 +1,4 @@
-"""Evaluates a size program and writes what it computes where a plan needs it, see `mace_core.native.sizes`."""
+"""Evaluates a size program and writes what it computes where a plan needs it, see `mace_core.native.size_writer`."""
 
 from __future__ import annotations
 

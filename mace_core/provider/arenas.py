@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mace_core.provider.memory import ALIGNMENT_BYTES
-from mace_core.symbolic import hint, is_symbolic, maximum
+from mace_core.symbolic import hint, is_symbolic
 
 
 class Lifetime(NamedTuple):
@@ -78,6 +78,8 @@ def _plan_symbolic_arena(lifetimes: Sequence[Lifetime], alignment: int) -> Arena
     order is kept: each lies above the ends of those below it, wherever these come to lie.  For the sizes at hand these
     are the offsets of that plan, or less.
     """
+    from mace_core.symbolic import maximum
+
     plan = plan_arena([Lifetime(lt.first, lt.last, hint(lt.nbytes)) for lt in lifetimes], alignment=alignment)
     sizes = [-(-lifetime.nbytes // alignment) * alignment for lifetime in lifetimes]
     order = sorted(range(len(lifetimes)), key=lambda i: (plan.offsets[i], hint(sizes[i]), i))

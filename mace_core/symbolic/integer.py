@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import numpy as np
 
 from mace_core.symbolic import polynomial as poly
+from mace_core.symbolic.kinds import Symbolic, is_symbolic
 from mace_core.symbolic.polynomial import Monomial, Polynomial
 from mace_core.symbolic.trace import LARGEST_SIZE, SMALLEST_SIZE, Trace
 
 
-class SymbolicInt:
+class SymbolicInt(Symbolic):
     """A size that depends on the symbols of a trace.
 
     It stands where integers stand: arithmetic gives further expressions; a comparison is answered for the shapes at
@@ -224,7 +225,7 @@ def new_symbol(trace: Trace, name: str, hint: int, low: int = SMALLEST_SIZE, hig
     return as_size(trace, trace.symbol(name, hint, low, high))
 
 
-class SymbolicReal:
+class SymbolicReal(Symbolic):
     """A number that is a size times another one: how much work something is, mostly.
 
     As a number, it is that of the shapes at hand, with the guards that every size in it is what it is now; `hint` gives
@@ -344,25 +345,12 @@ def _operand(other: object) -> Polynomial | None:
     return None
 
 
-def is_symbolic(value: object) -> bool:
-    """Whether ``value`` depends on symbols."""
-    return type(value) is SymbolicInt or type(value) is SymbolicReal
-
-
 def polynomial_of(size: int) -> Polynomial:
     """A size, symbolic or not, as a polynomial."""
     found = _operand(size)
     if found is None:
         raise TypeError(f"{size!r} is not a size")
     return found
-
-
-N = TypeVar("N", int, float)
-
-
-def hint(number: N) -> N:
-    """The number for the shapes at hand, without a guard: for choices any outcome of which is right."""
-    return cast("Any", number).hint if is_symbolic(number) else number
 
 
 def minimum(first: int, second: int) -> int:

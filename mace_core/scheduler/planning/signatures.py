@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from mace_core.errors import InputError
 from mace_core.graph import Value
 from mace_core.scheduler.planning.arguments import check_shapes, shape_of
-from mace_core.tensor import TensorType, ValueType
+from mace_core.tensor import Tensor, TensorType, ValueType
 from mace_core.tensor.types import format_shape
 
 Types = Mapping[Value, ValueType]
+
+LONGEST_CONTENT = 64
+"""Elements up to which the content of an input is looked at number by number."""
 
 
 def static_types(inputs: Sequence[Value]) -> Types | None:
@@ -91,3 +96,8 @@ def _checked_shapes(
 def signature_text(inputs: Sequence[Value], types: Types) -> str:
     """``x: float32[1, 3, 224, 224], …``."""
     return ", ".join(f"{value.name}: {types.get(value, value.type)}" for value in inputs)
+
+
+def is_numbers(tensor: Tensor) -> bool:
+    """Whether a content is looked at number by number."""
+    return tensor.dtype.numpy in (np.int64, np.int32) and tensor.size <= LONGEST_CONTENT

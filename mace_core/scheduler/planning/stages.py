@@ -7,14 +7,16 @@ behind it is one stage; the rest is a graph of its own, planned when its inputs 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mace_core.graph import Graph, Node, Value
 from mace_core.graph.graph import captured_values
 from mace_core.graph.signature import Resolution
-from mace_core.symbolic import Trace
 from mace_core.tensor import Tensor, TensorType, ValueType
 from mace_core.tensor.symbolic import SymbolicTensor
+
+if TYPE_CHECKING:
+    from mace_core.symbolic import Trace
 
 
 class Stage(NamedTuple):

@@ -12,12 +12,12 @@ from mace_core.provider.execution import CancelFlag
 from mace_core.scheduler.context import RunContext
 from mace_core.scheduler.planning.devices import DevicePool
 from mace_core.scheduler.planning.plan import ControlStep, StagePlan
-from mace_core.scheduler.planning.sizes import StageValues
 from mace_core.scheduler.running.executor import StageInstance
 from mace_core.scheduler.running.poisoned import new_instance
 from mace_core.scheduler.values import RuntimeValue
 
 if TYPE_CHECKING:
+    from mace_core.scheduler.planning.sizes import StageValues
     from mace_core.scheduler.running.runner import GraphRunner
 
 

@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,15 +25,16 @@ from mace_core.scheduler.planning.partition import UnplacedNodesError
 from mace_core.scheduler.planning.placement import Compiler, PlacedStage, place
 from mace_core.scheduler.planning.plan import build_plan
 from mace_core.scheduler.planning.remembered import RememberedPlacements
-from mace_core.scheduler.planning.sizes import StageSizes
 from mace_core.scheduler.planning.stages import Stage, cut_stage, fragment
 from mace_core.scheduler.running.imports import is_opaque
 from mace_core.scheduler.running.plans import AnyPlan, GraphPlan
 from mace_core.scheduler.running.structures import Structures
 from mace_core.scheduler.values import RuntimeValue
-from mace_core.symbolic import Trace
 from mace_core.tensor import DType, Tensor, TensorType, ValueType
 from mace_core.tensor.symbolic import SymbolicTensor
+
+if TYPE_CHECKING:
+    from mace_core.symbolic import Trace
 
 Resolve = Callable[[Graph, Mapping[Value, ValueType], Mapping[Value, Tensor]], Resolution]
 PlanKey = tuple[Any, ...]
@@ -136,6 +137,8 @@ class Planner:
             placed.close()
             raise
         if stage.trace is not None:
+            from mace_core.scheduler.planning.sizes import StageSizes
+
             plan.sizes = StageSizes(plan, stage.trace)
         if self.numerics is not None:
             plan.numerics, plan.single = self.numerics, None

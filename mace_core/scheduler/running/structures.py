@@ -8,18 +8,15 @@ next one is made, with every size that ever varied as a symbol.
 from __future__ import annotations
 
 import logging
+from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from mace_core.graph import Graph, Value
+from mace_core.scheduler.planning.signatures import is_numbers
 from mace_core.scheduler.running.plans import GraphPlan, SizedPlan
-from mace_core.symbolic import Trace, new_symbol
-from mace_core.symbolic.trace import LARGEST_SIZE, SMALLEST_SIZE
 from mace_core.tensor import Tensor, TensorType, ValueType
-from mace_core.tensor.symbolic import SymbolicTensor, as_objects
 
 if TYPE_CHECKING:
     from mace_core.scheduler.running.runner import Planner
@@ -32,8 +29,8 @@ MOST_STRUCTURES = 16
 MOST_FAILURES = 2
 """After so many that could not be made, no more are tried."""
 
-LONGEST_CONTENT = 64
-"""Elements up to which the content of an input is looked at number by number."""
+MOST_FAMILIES = 32
+"""Of one graph: an input whose content is not looked at number by number makes one for each content."""
 
 
 @dataclass(slots=True, eq=False)
@@ -90,7 +87,7 @@ class Structures:
         self._graph = graph
         self._feeds = feeds
         self._contents = [feed for feed in feeds if feed in contents]
-        self._families: dict[tuple[Any, ...], _Family] = {}
+        self._families: OrderedDict[tuple[Any, ...], _Family] = OrderedDict()
 
     @property
     def is_used(self) -> bool:
@@ -116,7 +113,12 @@ class Structures:
         family = self._families.get(key)
         if family is None:
             self._families[key] = _Family(numbers)
+            while len(self._families) > MOST_FAMILIES:
+                _, stale = self._families.popitem(last=False)
+                for structure in stale.structures:
+                    structure.plan.release()
             return None
+        self._families.move_to_end(key)
         found = self._admitted(family, numbers)
         if found is not None:
             return found
@@ -154,7 +156,7 @@ class Structures:
             tensor = fixed.get(feed)
             if tensor is None:
                 key.append(None)
-            elif _is_numbers(tensor):
+            elif is_numbers(tensor):
                 key.append((tensor.dtype, tensor.shape))
                 numbers += tensor.tolist()
             else:
@@ -168,12 +170,13 @@ class Structures:
         types: Mapping[Value, ValueType],
         fixed: Mapping[Value, Tensor],
     ) -> SizedPlan | None:
-        trace = Trace()
+        from mace_core.scheduler.running.tracing import traced
+
         try:
-            symbols, symbolic_types, symbolic_fixed = self._with_symbols(trace, family, types, fixed)
-            if not symbols:
+            start = traced(self._feeds, self._contents, types, fixed, family.varied)
+            if not start.symbols:
                 return None
-            plan = self._planner.plan(self._graph, self._feeds, symbolic_types, symbolic_fixed, trace)
+            plan = self._planner.plan(self._graph, self._feeds, start.types, start.fixed, start.trace)
         except Exception as error:
             # What is wrong with the model shows when the signature is planned as it is; that also serves where
             # somebody cannot work with symbols.
@@ -181,9 +184,9 @@ class Structures:
             label, shown = self._planner.label, error if _log.isEnabledFor(logging.DEBUG) else None
             _log.info("%s: no plan of symbolic sizes (%s: %s)", label, type(error).__name__, error, exc_info=shown)
             return None
-        symbolic = {position for group in symbols for position in group}
+        symbolic = {position for group in start.symbols for position in group}
         fixed_numbers = tuple((i, number) for i, number in enumerate(numbers) if i not in symbolic)
-        structure = _Structure(plan, symbols, fixed_numbers)
+        structure = _Structure(plan, start.symbols, fixed_numbers)
         found = structure.sized(numbers, self._planner.counting)
         if found is None:
             family.failures += 1
@@ -192,66 +195,3 @@ class Structures:
             return None
         family.structures.insert(0, structure)
         return found
-
-    def _with_symbols(
-        self, trace: Trace, family: _Family, types: Mapping[Value, ValueType], fixed: Mapping[Value, Tensor]
-    ) -> tuple[tuple[tuple[int, ...], ...], dict[Value, ValueType], dict[Value, Tensor]]:
-        """The positions of the numbers that become symbols, symbol by symbol, and the signature with these.
-
-        Dimensions that the model gives one name, and that are equal now, are one symbol.
-        """
-        symbols: list[list[int]] = []
-        named: dict[tuple[str, int], tuple[int, list[int]]] = {}
-        symbolic_types, symbolic_fixed = dict(types), dict(fixed)
-        position = 0
-        for feed in self._feeds:
-            found = types.get(feed)
-            if not isinstance(found, TensorType) or not found.is_concrete:
-                continue
-            shape: list[int] = []
-            for axis, size in enumerate(found.concrete_shape):
-                if position in family.varied and SMALLEST_SIZE <= size <= LARGEST_SIZE:
-                    name = _declared_name(feed, axis)
-                    if (name, size) in named:
-                        symbol, positions = named[name, size]
-                        positions.append(position)
-                    else:
-                        symbol, positions = new_symbol(trace, name or f"{feed.name}.{axis}", size), [position]
-                        symbols.append(positions)
-                        if name:
-                            named[name, size] = symbol, positions
-                    shape.append(symbol)
-                else:
-                    shape.append(size)
-                position += 1
-            symbolic_types[feed] = TensorType(found.dtype, tuple(shape))
-        for feed in self._contents:
-            tensor = fixed.get(feed)
-            if tensor is None or not _is_numbers(tensor):
-                continue
-            items: list[int] = []
-            varies = False
-            for index, item in enumerate(tensor.tolist()):
-                if position in family.varied and abs(item) <= LARGEST_SIZE:
-                    symbols.append([position])
-                    low, high = (0, LARGEST_SIZE) if item >= 0 else (-LARGEST_SIZE, -1)
-                    items.append(new_symbol(trace, f"{feed.name}[{index}]", item, low, high))
-                    varies = True
-                else:
-                    items.append(item)
-                position += 1
-            if varies:
-                symbolic_fixed[feed] = SymbolicTensor(tensor.dtype, as_objects(items, tensor.shape))
-        return tuple(map(tuple, symbols)), symbolic_types, symbolic_fixed
-
-
-def _is_numbers(tensor: Tensor) -> bool:
-    """Whether a content is looked at number by number."""
-    return tensor.dtype.numpy in (np.int64, np.int32) and tensor.size <= LONGEST_CONTENT
-
-
-def _declared_name(feed: Value, axis: int) -> str:
-    """What the model calls a dimension; "" where it has no name."""
-    declared = feed.type.shape if isinstance(feed.type, TensorType) else None
-    dim = declared[axis] if declared is not None and axis < len(declared) else None
-    return dim if isinstance(dim, str) else ""
