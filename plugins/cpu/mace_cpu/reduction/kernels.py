@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mace_core.native.numba_prelude import Kernel, i64
+from mace_core.native.numba_prelude import Kernel, helper, i64
 from mace_cpu.shared.kernels.indices import offset_of
 from mace_cpu.shared.kernels.primitives import (
     LOCAL_ARRAYS,
@@ -65,75 +65,82 @@ def _start(dtype: str, kind: str) -> Any:
     return held(lowest if kind == "max" else highest)
 
 
+def _addition(dtype: str, kind: str) -> Any:
+    """``(total, value, shift)``: the total with one more element; the logarithm of a sum of exponentials is shifted."""
+    floating = dtype in ("float32", "float64")
+    larger: Any = maximum if floating else max
+    smaller: Any = minimum if floating else min
+    functions: dict[str, Any] = {
+        "max": lambda total, value, shift: larger(total, value),
+        "min": lambda total, value, shift: smaller(total, value),
+        "prod": lambda total, value, shift: total * value,
+        "l1": lambda total, value, shift: total + abs(value),
+        "l2": lambda total, value, shift: total + value * value,
+        "sum_square": lambda total, value, shift: total + value * value,
+        "log_sum_exp": lambda total, value, shift: total + math.exp(value - shift),
+    }
+    return helper(functions.get(kind, lambda total, value, shift: total + value), inline="always")
+
+
+def _last_step(dtype: str, kind: str) -> Any:
+    """``(total, count, shift)``: the result, when all ``count`` elements are in the total."""
+    held = SCALARS[_accumulator(dtype, kind)]
+    functions: dict[str, Any] = {
+        "mean": lambda total, count, shift: total / count,
+        "l2": lambda total, count, shift: math.sqrt(total),
+        "log_sum": lambda total, count, shift: math.log(total),
+        "log_sum_exp": lambda total, count, shift: math.log(total) + shift,
+    }
+    if dtype not in ("float32", "float64"):
+        # towards zero, as a cast of the exact mean would be
+        functions["mean"] = lambda total, count, shift: held(math.trunc(total / held(count)))
+    return helper(functions.get(kind, lambda total, count, shift: total), inline="always")
+
+
+@helper(inline="always")  # type: ignore[untyped-decorator]
+def _product(args: Any, first: Any, count: Any) -> Any:
+    """Of ``count`` words from ``first`` on."""
+    product = 1
+    for at in range(first, first + count):
+        product *= args[at]
+    return product
+
+
 def reduce_rows(dtype: str, kind: str) -> Kernel:
     """Reduces where the innermost axis is among those reduced; one unit is one result.
 
     ``inner`` is the length of a row, ``count`` how many elements there are per result; what is reduced outside the
     rows has sizes and strides.
     """
-    pointer = POINTERS[dtype]
-    scalar = SCALARS[dtype]
-    held = SCALARS[_accumulator(dtype, kind)]
-    start = _start(dtype, kind)
-    floating = dtype in ("float32", "float64")
-    is_max, is_min, is_prod = kind == "max", kind == "min", kind == "prod"
-    is_mean, is_l1, is_l2, is_exp = kind == "mean", kind == "l1", kind == "l2", kind == "log_sum_exp"
-    squares, is_log = kind in ("l2", "sum_square"), kind == "log_sum"
+    pointer, scalar = POINTERS[dtype], SCALARS[dtype]
+    held, start = SCALARS[_accumulator(dtype, kind)], _start(dtype, kind)
+    add, finish = _addition(dtype, kind), _last_step(dtype, kind)
+    is_shifted = kind == "log_sum_exp"
 
     def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
-        length = args[2]
-        count = args[3]
-        kept = args[4]
-        outer_rank = args[5 + 2 * kept]
-        outer = 6 + 2 * kept
-        rows = 1
-        for axis in range(outer_rank):
-            rows *= args[outer + axis]
-        source = pointer(args[0])
-        target = pointer(args[1])
+        source, target = pointer(args[0]), pointer(args[1])
+        length, count, kept = args[2], args[3], args[4]
+        rank = args[5 + 2 * kept]
+        sizes = 6 + 2 * kept
+        strides = sizes + rank
+        rows = _product(args, sizes, rank)
         for unit in range(begin, end):
             base = offset_of(unit, args, 5, 5 + kept, kept)
-            total = start
             shift = 0.0
-            if is_exp:
+            if is_shifted:
                 largest = -math.inf
                 for row in range(rows):
-                    first = base + offset_of(row, args, outer, outer + outer_rank, outer_rank)
+                    first = base + offset_of(row, args, sizes, strides, rank)
                     for i in range(first, first + length):
                         largest = maximum(largest, np.float64(source[i]))
                 if abs(largest) != math.inf:
                     shift = largest
+            total = start
             for row in range(rows):
-                first = base + offset_of(row, args, outer, outer + outer_rank, outer_rank)
+                first = base + offset_of(row, args, sizes, strides, rank)
                 for i in range(first, first + length):
-                    value = held(source[i])
-                    if is_max:
-                        total = maximum(total, value) if floating else max(total, value)
-                    elif is_min:
-                        total = minimum(total, value) if floating else min(total, value)
-                    elif is_prod:
-                        total *= value
-                    elif squares:
-                        total += value * value
-                    elif is_l1:
-                        total += abs(value)
-                    elif is_exp:
-                        total += math.exp(value - shift)
-                    else:
-                        total += value
-            if is_mean:
-                if floating:
-                    total /= count
-                else:
-                    # towards zero, as a cast of the exact mean would be
-                    total = held(math.trunc(total / held(count)))
-            elif is_l2:
-                total = math.sqrt(total)
-            elif is_exp:
-                total = math.log(total) + shift
-            elif is_log:
-                total = math.log(total)
-            target[unit] = scalar(total)
+                    total = add(total, held(source[i]), shift)
+            target[unit] = scalar(finish(total, count, shift))
 
     kernel.__fastmath__ = FAST  # type: ignore[attr-defined]
     return kernel
@@ -145,82 +152,46 @@ def reduce_columns(dtype: str, kind: str) -> Kernel:
     ``inner`` is the number of columns, ``count`` how many elements there are per result; what is kept outside the
     columns has sizes and strides.
     """
-    pointer = POINTERS[dtype]
-    scalar = SCALARS[dtype]
+    pointer, scalar = POINTERS[dtype], SCALARS[dtype]
     accumulator = _accumulator(dtype, kind)
-    held = SCALARS[accumulator]
-    local = LOCAL_ARRAYS[accumulator]
-    shifts = LOCAL_SECOND["float64"]
-    start = _start(dtype, kind)
-    floating = dtype in ("float32", "float64")
-    is_max, is_min, is_prod = kind == "max", kind == "min", kind == "prod"
-    is_mean, is_l1, is_l2, is_exp = kind == "mean", kind == "l1", kind == "l2", kind == "log_sum_exp"
-    squares, is_log = kind in ("l2", "sum_square"), kind == "log_sum"
+    held, start = SCALARS[accumulator], _start(dtype, kind)
+    local, local_shifts = LOCAL_ARRAYS[accumulator], LOCAL_SECOND["float64"]
+    add, finish = _addition(dtype, kind), _last_step(dtype, kind)
+    is_shifted = kind == "log_sum_exp"
 
     def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
-        columns = args[2]
-        count = args[3]
-        kept = args[4]
+        source, target = pointer(args[0]), pointer(args[1])
+        columns, count, kept = args[2], args[3], args[4]
         rank = args[5 + 2 * kept]
-        reduced = 6 + 2 * kept
-        rows = 1
-        for axis in range(rank):
-            rows *= args[reduced + axis]
+        sizes = 6 + 2 * kept
+        strides = sizes + rank
+        rows = _product(args, sizes, rank)
         tiles = quotient(columns + LOCAL_COUNT - 1, LOCAL_COUNT)
-        totals = local()
-        shift = shifts()
+        totals, shifts = local(), local_shifts()
         for unit in range(begin, end):
             rest = quotient(unit, tiles)
             low = (unit - rest * tiles) * LOCAL_COUNT
             width = min(LOCAL_COUNT, columns - low)
-            target = pointer(args[1])
             result = rest * columns + low
             base = low + offset_of(rest, args, 5, 5 + kept, kept)
-            source = pointer(args[0])
-            if is_exp:
+            if is_shifted:
                 for i in range(width):
-                    shift[i] = -math.inf
+                    shifts[i] = -math.inf
                 for row in range(rows):
-                    first = base + offset_of(row, args, reduced, reduced + rank, rank)
+                    first = base + offset_of(row, args, sizes, strides, rank)
                     for i in range(width):
-                        shift[i] = maximum(shift[i], np.float64(source[first + i]))
+                        shifts[i] = maximum(shifts[i], np.float64(source[first + i]))
                 for i in range(width):
-                    if abs(shift[i]) == math.inf:
-                        shift[i] = 0.0
+                    if abs(shifts[i]) == math.inf:
+                        shifts[i] = 0.0
             for i in range(width):
                 totals[i] = start
             for row in range(rows):
-                first = base + offset_of(row, args, reduced, reduced + rank, rank)
+                first = base + offset_of(row, args, sizes, strides, rank)
                 for i in range(width):
-                    value = held(source[first + i])
-                    if is_max:
-                        totals[i] = maximum(totals[i], value) if floating else max(totals[i], value)
-                    elif is_min:
-                        totals[i] = minimum(totals[i], value) if floating else min(totals[i], value)
-                    elif is_prod:
-                        totals[i] *= value
-                    elif squares:
-                        totals[i] += value * value
-                    elif is_l1:
-                        totals[i] += abs(value)
-                    elif is_exp:
-                        totals[i] += math.exp(value - shift[i])
-                    else:
-                        totals[i] += value
+                    totals[i] = add(totals[i], held(source[first + i]), shifts[i])
             for i in range(width):
-                total = totals[i]
-                if is_mean:
-                    if floating:
-                        total /= count
-                    else:
-                        total = held(math.trunc(total / held(count)))
-                elif is_l2:
-                    total = math.sqrt(total)
-                elif is_exp:
-                    total = math.log(total) + shift[i]
-                elif is_log:
-                    total = math.log(total)
-                target[result + i] = scalar(total)
+                target[result + i] = scalar(finish(totals[i], count, shifts[i]))
 
     kernel.__fastmath__ = FAST  # type: ignore[attr-defined]
     return kernel

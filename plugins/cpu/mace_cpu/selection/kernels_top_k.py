@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mace_core.native.numba_prelude import POLL_WORK, Kernel, helper, i64, stop_requested
+from mace_cpu.selection.kernels_heap import heap_of
 from mace_cpu.shared.kernels.primitives import POINTERS, quotient
 
-KERNEL_DEPENDENCIES = ("mace_cpu.shared.kernels.primitives",)
+KERNEL_DEPENDENCIES = ("mace_cpu.shared.kernels.primitives", "mace_cpu.selection.kernels_heap")
 
 WORDS = {
     "top_k": "source values indices scratch length inner k",
 }
 
 
+class Line(NamedTuple):
+    """Elements ``step`` apart."""
+
+    elements: Any
+    step: Any
+
+
 def _better(largest: bool) -> Any:
-    """``(values, step, a, b)``: whether element a comes before element b; of equals the first does, NaN is largest."""
+    """``(line, a, b)``: whether element a comes before element b; of equals the first does, NaN is largest."""
 
     @helper
-    def better(values: Any, step: Any, a: Any, b: Any) -> Any:
-        x, y = values[a * step], values[b * step]
+    def better(line: Any, a: Any, b: Any) -> Any:
+        x, y = line.elements[a * line.step], line.elements[b * line.step]
         if x != x or y != y:
             if x == x:
                 return not largest
@@ -43,27 +51,20 @@ def top_k(dtype: str, order: str) -> Kernel:
     pointer, nbytes = POINTERS[dtype], np.dtype(dtype).itemsize
     better = _better(order == "largest")
 
-    @helper
-    def sink(heap: Any, size: Any, values: Any, step: Any) -> None:
-        at = 0
-        while 2 * at + 1 < size:
-            child = 2 * at + 1
-            if child + 1 < size and better(values, step, heap[child], heap[child + 1]):
-                child += 1
-            if better(values, step, heap[child], heap[at]):
-                break
-            heap[at], heap[child] = heap[child], heap[at]
-            at = child
+    @helper(inline="always")  # type: ignore[untyped-decorator]
+    def worse(line: Any, a: Any, b: Any) -> Any:
+        return better(line, b, a)
+
+    rise, sink = heap_of(worse)
 
     def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
+        best, where = pointer(args[1]), i64(args[2])
         length, inner, k = args[4], args[5], args[6]
         heap = i64(args[3] + chunk * k * 8)
         for unit in range(begin, end):
             outer = quotient(unit, inner)
             lane = unit - outer * inner
-            line = pointer(args[0] + (outer * length * inner + lane) * nbytes)
-            best = pointer(args[1])
-            where = i64(args[2])
+            line = Line(pointer(args[0] + (outer * length * inner + lane) * nbytes), inner)
             size = 0
             work = 0
             for i in range(length):
@@ -73,16 +74,12 @@ def top_k(dtype: str, order: str) -> Kernel:
                     if stop_requested(args):
                         return
                 if size < k:
-                    at = size
-                    heap[at] = i
+                    heap[size] = i
+                    rise(heap, size, line)
                     size += 1
-                    while at > 0 and better(line, inner, heap[(at - 1) // 2], heap[at]):
-                        above = (at - 1) // 2
-                        heap[at], heap[above] = heap[above], heap[at]
-                        at = above
-                elif better(line, inner, i, heap[0]):
+                elif better(line, i, heap[0]):
                     heap[0] = i
-                    sink(heap, k, line, inner)
+                    sink(heap, 0, k, line)
             for rank in range(k - 1, -1, -1):
                 work += 32
                 if work > POLL_WORK:
@@ -91,10 +88,10 @@ def top_k(dtype: str, order: str) -> Kernel:
                         return
                 result = (outer * k + rank) * inner + lane
                 if args[1] != 0:
-                    best[result] = line[heap[0] * inner]
+                    best[result] = line.elements[heap[0] * inner]
                 if args[2] != 0:
                     where[result] = heap[0]
                 heap[0] = heap[rank]
-                sink(heap, rank, line, inner)
+                sink(heap, 0, rank, line)
 
     return kernel

@@ -5,12 +5,13 @@ All run as one unit: what comes first decides where the rest goes.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from mace_core.native.numba_prelude import POLL_WORK, Kernel, f32, helper, i64, stop_requested
+from mace_cpu.selection.kernels_heap import heap_of
 from mace_cpu.shared.kernels.primitives import POINTERS, WORD_POINTERS, quotient
 
-KERNEL_DEPENDENCIES = ("mace_cpu.shared.kernels.primitives",)
+KERNEL_DEPENDENCIES = ("mace_cpu.shared.kernels.primitives", "mace_cpu.selection.kernels_heap")
 
 WORDS = {
     "non_zero": "source target dims size rank shape[rank]",
@@ -101,6 +102,17 @@ def _overlap(boxes: Any, a: Any, b: Any, centered: Any) -> Any:
     return common / (one + other - common)
 
 
+@helper(inline="always")  # type: ignore[untyped-decorator]
+def _overlaps(boxes: Any, box: Any, target: Any, first: Any, found: Any, threshold: Any, centered: Any) -> Any:
+    """Whether a box overlaps one of those in the target's rows from ``first`` to ``found`` too much."""
+    overlaps = False
+    for other in range(first, found):
+        if _overlap(boxes, box, target[3 * other + 2], centered) > threshold:
+            overlaps = True
+            break
+    return overlaps
+
+
 def non_max_suppression(centered: str) -> Kernel:
     """``count`` boxes per batch; the target lists (batch, class, box).
 
@@ -108,6 +120,7 @@ def non_max_suppression(centered: str) -> Kernel:
     scratch memory of ``count`` int64.
     """
     is_centered = centered == "1"
+    rise, sink = heap_of(_before)
 
     def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
         target = i64(args[5])
@@ -126,14 +139,9 @@ def non_max_suppression(centered: str) -> Kernel:
                 size = 0
                 for i in range(count):
                     if args[4] == 0 or scores[i] > f32(args[4])[0]:
-                        at = size
+                        order[size] = i
+                        rise(order, size, scores)
                         size += 1
-                        # a heap with the best box on top
-                        order[at] = i
-                        while at > 0 and _before(scores, order[at], order[(at - 1) // 2]):
-                            above = (at - 1) // 2
-                            order[at], order[above] = order[above], order[at]
-                            at = above
                 first = found
                 while size > 0 and found - first < most:
                     work += 64 + 16 * (found - first)
@@ -144,23 +152,8 @@ def non_max_suppression(centered: str) -> Kernel:
                     best = order[0]
                     size -= 1
                     order[0] = order[size]
-                    at = 0
-                    while True:
-                        child = 2 * at + 1
-                        if child >= size:
-                            break
-                        if child + 1 < size and _before(scores, order[child + 1], order[child]):
-                            child += 1
-                        if not _before(scores, order[child], order[at]):
-                            break
-                        order[at], order[child] = order[child], order[at]
-                        at = child
-                    keep = True
-                    for other in range(first, found):
-                        if _overlap(boxes, best, target[3 * other + 2], is_centered) > threshold:
-                            keep = False
-                            break
-                    if keep:
+                    sink(order, 0, size, scores)
+                    if not _overlaps(boxes, best, target, first, found, threshold, is_centered):
                         target[3 * found] = batch
                         target[3 * found + 1] = label
                         target[3 * found + 2] = best
@@ -171,18 +164,24 @@ def non_max_suppression(centered: str) -> Kernel:
     return kernel
 
 
-def unique(dtype: str, halves: str) -> Kernel:
-    """Different items, where the first of each lies, which of them each item is, and how often each occurs.
+class Slices(NamedTuple):
+    """Slices along an axis: ``count`` of them, each of (outer, inner) elements."""
 
-    Items are slices along an axis, compared element by element.  The scratch holds three lists of ``items`` numbers:
-    the items in order, the first item of each group, and where each group goes.
+    source: Any
+    outer: Any
+    count: Any
+    inner: Any
+
+
+def _comparison(narrow: bool) -> Any:
+    """``(slices, a, b)``: below 0, 0 or above 0 as slice a comes before b, equals it or comes behind it.
+
+    A NaN comes behind all others; ``narrow``: the elements are the bits of half-precision floats.
     """
-    pointer = POINTERS[dtype]
-    narrow = halves == "1"
 
     @helper
     def key(word: Any) -> Any:
-        """A number in the order of the element: itself, or the bits of a half-precision float."""
+        """A number in the order of the element: itself, or one made of the bits of a half-precision float."""
         if narrow:
             bits = int(word)
             if bits == HALF_SIGN:
@@ -191,79 +190,92 @@ def unique(dtype: str, halves: str) -> Kernel:
         return word
 
     @helper
-    def compare(source: Any, a: Any, b: Any, outer: Any, items: Any, inner: Any) -> Any:
-        for o in range(outer):
-            for i in range(inner):
-                x = key(source[(o * items + a) * inner + i])
-                y = key(source[(o * items + b) * inner + i])
+    def compare(slices: Any, a: Any, b: Any) -> Any:
+        for o in range(slices.outer):
+            for i in range(slices.inner):
+                x = key(slices.source[(o * slices.count + a) * slices.inner + i])
+                y = key(slices.source[(o * slices.count + b) * slices.inner + i])
                 if x < y or (y != y and x == x):
                     return -1
                 if y < x or (x != x and y == y):
                     return 1
         return 0
 
+    return compare
+
+
+@helper(inline="always")  # type: ignore[untyped-decorator]
+def _places(places: Any, groups: Any, firsts: Any, inverse: Any, items: Any, is_sorted: Any) -> None:
+    """Where each group goes: as they are sorted, or in the order in which they first appear."""
+    for group in range(groups):
+        places[group] = group
+    if not is_sorted:
+        place = 0
+        for i in range(items):
+            group = inverse[i]
+            if firsts[group] == i:
+                places[group] = place
+                place += 1
+
+
+def unique(dtype: str, halves: str) -> Kernel:
+    """Different items, where the first of each lies, which of them each item is, and how often each occurs.
+
+    Items are slices along an axis, compared element by element.  The scratch holds three lists of ``items`` numbers:
+    the items in order, the first item of each group, and where each group goes.
+    """
+    pointer = POINTERS[dtype]
+    compare = _comparison(halves == "1")
+
     @helper
-    def later(source: Any, a: Any, b: Any, outer: Any, items: Any, inner: Any) -> Any:
-        order = compare(source, a, b, outer, items, inner)
+    def later(slices: Any, a: Any, b: Any) -> Any:
+        order = compare(slices, a, b)
         return order > 0 or (order == 0 and a > b)
 
-    @helper
-    def sift(order: Any, at: Any, size: Any, source: Any, outer: Any, items: Any, inner: Any) -> None:
-        while True:
-            child = 2 * at + 1
-            if child >= size:
-                return
-            if child + 1 < size and later(source, order[child + 1], order[child], outer, items, inner):
-                child += 1
-            if not later(source, order[child], order[at], outer, items, inner):
-                return
-            order[at], order[child] = order[child], order[at]
-            at = child
+    _, sink = heap_of(later)
 
-    def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
-        source = pointer(args[0])
-        outer = args[10]
-        items = args[11]
-        inner = args[12]
-        order = i64(args[9])
-        firsts = i64(args[9] + 8 * items)
-        places = i64(args[9] + 16 * items)
-        inverse = i64(args[3])
-        counts = i64(args[4])
-        indices = i64(args[2])
-        values = pointer(args[1])
-        for i in range(items):
+    @helper(inline="always")  # type: ignore[untyped-decorator]
+    def sort(order: Any, slices: Any, args: Any) -> Any:
+        """List the slices in order; False if the run is to stop."""
+        for i in range(slices.count):
             order[i] = i
-        for at in range(items // 2 - 1, -1, -1):
-            sift(order, at, items, source, outer, items, inner)
+        for at in range(slices.count // 2 - 1, -1, -1):
+            sink(order, at, slices.count, slices)
         work = 0
-        for size in range(items - 1, 0, -1):
-            work += 64 + outer * inner
+        for size in range(slices.count - 1, 0, -1):
+            work += 64 + slices.outer * slices.inner
             if work > POLL_WORK:
                 work = 0
                 if stop_requested(args):
-                    return
+                    return False
             order[0], order[size] = order[size], order[0]
-            sift(order, 0, size, source, outer, items, inner)
+            sink(order, 0, size, slices)
+        return True
+
+    @helper(inline="always")  # type: ignore[untyped-decorator]
+    def group_equals(order: Any, slices: Any, firsts: Any, inverse: Any) -> Any:
+        """Find the first slice of each group, and the group of each slice; how many groups there are."""
         groups = 0
-        for i in range(items):
-            if i == 0 or compare(source, order[i - 1], order[i], outer, items, inner) != 0:
+        for i in range(slices.count):
+            if i == 0 or compare(slices, order[i - 1], order[i]) != 0:
                 firsts[groups] = order[i]
                 groups += 1
             inverse[order[i]] = groups - 1
-        for group in range(groups):
-            places[group] = group
-        if args[13] == 0:  # in the order of their first appearance
-            place = 0
-            for i in range(items):
-                group = inverse[i]
-                if firsts[group] == i:
-                    places[group] = place
-                    place += 1
-        for group in range(groups):
-            counts[group] = 0
+        return groups
+
+    def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
+        source, values = pointer(args[0]), pointer(args[1])
+        indices, inverse, counts = i64(args[2]), i64(args[3]), i64(args[4])
+        outer, items, inner = args[10], args[11], args[12]
+        order, firsts, places = i64(args[9]), i64(args[9] + 8 * items), i64(args[9] + 16 * items)
+        slices = Slices(source, outer, items, inner)
+        if not sort(order, slices, args):
+            return
+        groups = group_equals(order, slices, firsts, inverse)
+        _places(places, groups, firsts, inverse, items, args[13] != 0)
         for group in range(groups):
             place = places[group]
+            counts[place] = 0
             indices[place] = firsts[group]
             for o in range(outer):
                 for i in range(inner):
@@ -271,9 +283,8 @@ def unique(dtype: str, halves: str) -> Kernel:
         for i in range(items):
             inverse[i] = places[inverse[i]]
             counts[inverse[i]] += 1
-        rank = args[14]
         dims = i64(args[5])
-        for axis in range(rank):
+        for axis in range(args[14]):
             dims[axis] = args[16 + axis]
         dims[args[15]] = groups
         i64(args[6])[0] = groups
