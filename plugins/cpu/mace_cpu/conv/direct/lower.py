@@ -13,6 +13,7 @@ from mace_core.graph import Value
 from mace_core.native.kernel_words import WordLayout
 from mace_core.native.source import KernelSource
 from mace_cpu.conv.direct.arguments import Arg, Variant
+from mace_cpu.conv.direct.choose_tiling import Reading, Tiling, choose_tiling, input_ahead
 from mace_cpu.conv.geometry import Geometry
 from mace_cpu.conv.scaled.lower import emit_scaled_weights
 from mace_cpu.shared.codegen.generated import generated
@@ -22,30 +23,16 @@ from mace_cpu.shared.parts.forms import ConvolutionForm
 from mace_cpu.shared.parts.steps import Words
 from mace_cpu.shared.precision import Bfloat16Unit
 from mace_cpu.shared.program.program import Program
-from mace_cpu.shared.tiles.arguments import STEPS_PER_FETCH
 from mace_cpu.shared.tiles.choose import (
     ChannelSplit,
     choose_matrix_rows,
     choose_rows,
     most_rows,
-    segment_tiles,
     split_channels,
     widest_tile,
 )
 
 Floats = npt.NDArray[np.float32]
-
-CACHED_INPUT_BYTES = 1 << 20
-"""How much input is swept once per tile of channels: it should stay in the second level cache."""
-
-CACHED_WEIGHT_BYTES = 24 << 10
-"""Weights of one tile of channels that are swept once per tile of pixels: about half the first level cache."""
-
-FAR_INPUT_BYTES = 1 << 20
-"""A larger image is fetched ahead of its use, as it comes from beyond the second level cache."""
-
-SUM_TILES = 8
-"""Tiles per unit whose sums are kept between passes."""
 
 SCALAR_WORK_PER_MAC = 1 / 8
 WORK_PER_WEIGHT_BYTE = 0.4
@@ -118,6 +105,7 @@ def emit_direct(
     joinable = destination is None and shape.groups == 1 and (shape.is_pointwise or shape.output == image)
     weights = weights.reshape(shape.out_channels, shape.group_in, *shape.kernel)
     source = program.values.read(x, Layout.PLAIN if plain_input else Layout.BLOCKED if pairs is None else Layout.PAIRS)
+    reading = Reading.of(shape, block, plain_input=plain_input)
     pair_tensors = tuple(pairs is not None and program.values.has_only(t, Layout.PAIRS) for t in epilogue.tensors)
     tensors = [
         program.values.read(t, Layout.PAIRS if is_narrow else Layout.BLOCKED)
@@ -126,57 +114,56 @@ def emit_direct(
     out_blocks = -(-shape.group_out // block)
     out_h, out_w = shape.output
     destination = destination or Destination(0, out_h * out_w, out_w, 1)
+    start = 4 * block * destination.offset
     one_pixel = shape.batch * out_h * out_w == 1  # as many units as there can be: they wait for weights
     for split in split_channels(out_blocks, 1 if one_pixel else widest_tile(program.settings.target, block)):
-        if pairs is not None and pairs.unit.has_tiles:
-            rows = choose_matrix_rows(out_w)
-        else:
-            rows = choose_rows(
-                out_w,
-                most_rows(program.settings.target, block, split.blocks),
-                split.blocks * max(block * 32 // program.settings.target.vector_bits, 1),
-            )
-        kernel = direct_kernel(rows, split.blocks, block, shape.strides[1], plain_input, epilogue, pairs, pair_tensors)
+        rows = _tile_rows(program, out_w, split, pairs)
+        columns = split.blocks * block
         packed = _pack_weights(weights, shape.groups, block, split, plain_input)
-        numbers = _numbers(program, shape, packed.nbytes, split, rows, plain_input, destination)
-        in_window = _reaches_outside(shape)
-        pixel = 1 if plain_input else block
-        window_floats = numbers[Arg.PASS_BLOCKS] * shape.kernel[0] * numbers[Arg.WINDOW_WIDTH] * pixel
-        window_floats = -(-window_floats // 16) * 16 if in_window else 0
-        scratch_floats = window_floats
-        if numbers[Arg.PASS_BLOCKS] < numbers[Arg.IN_BLOCKS]:
-            scratch_floats += numbers[Arg.GROUP_ROWS] * numbers[Arg.SEGMENT_TILES] * rows * split.blocks * block
-        extent = numbers[Arg.POSITIONS] * numbers[Arg.ALL_OC_TILES]
+        tiling = choose_tiling(shape, reading, split, rows, columns, packed.nbytes, program.settings.threads)
+        extent = tiling.positions * split.tiles * shape.groups
         share = split.tiles * split.blocks / out_blocks
         work = max(geometry.macs * share * SCALAR_WORK_PER_MAC, packed.nbytes * WORK_PER_WEIGHT_BYTE)
         chunks = program.steps.chunks(extent, work)
-        start = 4 * block * destination.offset
         packed_weights = program.constants.put(packed, in_place=True)
         if input_scale is not None:
             packed_weights = emit_scaled_weights(program, packed, input_scale)
-        packed_bias = program.constants.put(_pack_channels(bias, shape.groups, block, split))
+        packed_bias, *channels = (
+            program.constants.put(_pack_channels(values, shape.groups, block, split))
+            for values in (bias, *epilogue.channels)
+        )
         words: Words = {
             Arg.INPUT: source,
             Arg.WEIGHTS: packed_weights,
             Arg.BIAS: packed_bias,
             Arg.OUTPUT: At(target, start),
             Arg.PAIR_OUTPUT: 0 if pairs is None or pairs.target is None else pairs.target,
-            Arg.SCRATCH: Buf.scratch(4 * scratch_floats * chunks) if scratch_floats else packed_bias,
-            Arg.SCRATCH_FLOATS: scratch_floats,
-            Arg.WINDOW_FLOATS: window_floats,
-            **numbers,
-            "channels": [
-                program.constants.put(_pack_channels(channel, shape.groups, block, split))
-                for channel in epilogue.channels
-            ],
+            "channels": channels,
             "tensors": [At(tensor, start) for tensor in tensors],
+            **_scratch_words(shape, reading, tiling, columns, chunks, packed_bias),
+            **_tiling_words(shape, split, tiling),
+            **_input_words(shape, reading, rows),
+            **_output_words(shape, split, destination, block),
         }
-        form = ConvolutionForm(
-            rows, split.blocks, image[0], image[1], shape.output != image, joinable and not epilogue.tensors
+        form = ConvolutionForm(rows, split.blocks, *image, shape.output != image, joinable and not epilogue.tensors)
+        program.steps.emit(
+            direct_kernel(rows, split.blocks, block, shape.strides[1], plain_input, epilogue, pairs, pair_tensors),
+            words,
+            extent=extent,
+            work=work,
+            chunks=chunks,
+            note="" if pairs is None else f"bfloat16 {pairs.unit.value}",
+            form=form if pairs is None else None,
         )
-        note = "" if pairs is None else f"bfloat16 {pairs.unit.value}"
-        form_given = form if pairs is None else None
-        program.steps.emit(kernel, words, extent=extent, work=work, chunks=chunks, note=note, form=form_given)
+
+
+def _tile_rows(program: Program, out_width: int, split: ChannelSplit, pairs: Pairs | None) -> int:
+    """Pixels of a tile."""
+    if pairs is not None and pairs.unit.has_tiles:
+        return choose_matrix_rows(out_width)
+    target, block = program.settings.target, program.settings.block
+    vectors = split.blocks * max(block * 32 // target.vector_bits, 1)
+    return choose_rows(out_width, most_rows(target, block, split.blocks), vectors)
 
 
 def simplified(shape: Geometry) -> Geometry:
@@ -198,104 +185,90 @@ def simplified(shape: Geometry) -> Geometry:
     return shape
 
 
-def _reaches_outside(shape: Geometry) -> bool:
-    """Whether some window reaches beyond the left or right border."""
+def _scratch_words(
+    shape: Geometry, reading: Reading, tiling: Tiling, columns: int, chunks: int, unused: Buf
+) -> dict[Arg, int | Buf]:
+    """Memory of each chunk for the window of a tile and for sums between passes; ``unused`` stands for none at all."""
+    window_floats = _window_floats(shape, reading, tiling)
+    sum_floats = 0
+    if tiling.pass_blocks < reading.blocks:
+        sum_floats = tiling.group_rows * tiling.segment_tiles * tiling.rows * columns
+    floats = window_floats + sum_floats
+    return {
+        Arg.SCRATCH: Buf.scratch(4 * floats * chunks) if floats else unused,
+        Arg.SCRATCH_FLOATS: floats,
+        Arg.WINDOW_FLOATS: window_floats,
+    }
+
+
+def _window_floats(shape: Geometry, reading: Reading, tiling: Tiling) -> int:
+    """Scratch memory for a copy of what a tile sees, where some window reaches beyond the left or right border."""
     span = (shape.kernel[1] - 1) * shape.dilations[1] + 1
     last = (shape.output[1] - 1) * shape.strides[1] - shape.pads[1]
-    return shape.pads[1] > 0 or last + span > shape.image[1]
+    if shape.pads[1] <= 0 and last + span <= shape.image[1]:
+        return 0
+    floats = tiling.pass_blocks * shape.kernel[0] * _window_width(shape, tiling.rows) * reading.step
+    return -(-floats // 16) * 16
 
 
-def _numbers(
-    program: Program,
-    shape: Geometry,
-    weight_bytes: int,
-    split: ChannelSplit,
-    rows: int,
-    plain_input: bool,
-    destination: Destination,
-) -> dict[Arg, int]:
-    """The argument words that are numbers, but for the sizes of scratch memory."""
-    block = program.settings.block
-    step = 1 if plain_input else block
-    (in_h, in_w), (kernel_h, kernel_w), (out_h, out_w) = shape.image, shape.kernel, shape.output
-    in_blocks = shape.group_in if plain_input else -(-shape.group_in // block)
-    tail = 0 if plain_input else shape.group_in % block
-    merged = shape.dilations[1] == 1 and not tail
-    run = step * kernel_w if merged else step
-    tiles = -(-out_w // rows)
-    units = shape.batch * out_h * split.tiles * shape.groups
-    in_segment = segment_tiles(tiles, units, program.settings.threads)
-    segments = -(-tiles // in_segment)
-    block_weights = step * kernel_h * kernel_w * split.blocks * block
-    pass_blocks = _pass_blocks(in_blocks, 4 * block_weights)
-    group_rows = 1
-    if pass_blocks < in_blocks:
-        group_rows = max(min(SUM_TILES // in_segment, out_h), 1)
-    row_groups = -(-out_h // group_rows)
-    tile_fetch = -(-pass_blocks * block_weights // (group_rows * in_segment))
-    fetches = max(pass_blocks * kernel_h * (1 if merged else kernel_w) * -(-run // STEPS_PER_FETCH), 1)
-    positions = shape.batch * row_groups * segments
-    in_image = shape.in_channels if plain_input else shape.groups * in_blocks * block
-    position_bytes = 4 * in_image * in_h * in_w / max(row_groups * segments, 1)
-    band = positions
-    if weight_bytes < CACHED_INPUT_BYTES:
-        band = max(min(int(CACHED_INPUT_BYTES / max(position_bytes, 1)), positions), 1)
-    all_out_blocks = shape.groups * -(-shape.group_out // block)
+def _window_width(shape: Geometry, rows: int) -> int:
+    """Pixels of one row that a tile of ``rows`` pixels sees."""
+    return (rows - 1) * shape.strides[1] + (shape.kernel[1] - 1) * shape.dilations[1] + 1
+
+
+def _tiling_words(shape: Geometry, split: ChannelSplit, tiling: Tiling) -> dict[Arg, int]:
     return {
         Arg.OC_TILES: split.tiles,
         Arg.ALL_OC_TILES: split.tiles * shape.groups,
-        Arg.OUT_ROWS: out_h,
-        Arg.ROW_GROUPS: row_groups,
-        Arg.GROUP_ROWS: group_rows,
-        Arg.PASS_BLOCKS: pass_blocks,
-        Arg.TILE_FETCH: tile_fetch,
-        Arg.STEPS_FETCH: -(-tile_fetch // fetches),
-        Arg.INPUT_AHEAD: _input_ahead(shape, rows, step) if 4 * in_image * in_h * in_w > FAR_INPUT_BYTES else 0,
-        Arg.SEGMENTS: segments,
-        Arg.SEGMENT_TILES: in_segment,
-        Arg.OUT_WIDTH: out_w,
-        Arg.BAND: band,
-        Arg.POSITIONS: positions,
-        Arg.IN_ROWS: in_h,
-        Arg.IN_WIDTH: in_w,
-        Arg.IN_BLOCKS: in_blocks,
-        Arg.IN_IMAGE: in_image * in_h * in_w,
-        Arg.KERNEL_ROWS: kernel_h,
+        Arg.ROW_GROUPS: tiling.row_groups,
+        Arg.GROUP_ROWS: tiling.group_rows,
+        Arg.PASS_BLOCKS: tiling.pass_blocks,
+        Arg.TILE_FETCH: tiling.tile_fetch,
+        Arg.STEPS_FETCH: tiling.steps_fetch,
+        Arg.SEGMENTS: tiling.segments,
+        Arg.SEGMENT_TILES: tiling.segment_tiles,
+        Arg.BAND: tiling.band,
+        Arg.POSITIONS: tiling.positions,
+    }
+
+
+def _input_words(shape: Geometry, reading: Reading, rows: int) -> dict[Arg, int]:
+    """How tiles of ``rows`` pixels read the input."""
+    return {
+        Arg.INPUT_AHEAD: input_ahead(shape, reading, rows),
+        Arg.IN_ROWS: shape.image[0],
+        Arg.IN_WIDTH: shape.image[1],
+        Arg.IN_BLOCKS: reading.blocks,
+        Arg.IN_IMAGE: reading.image_floats,
+        Arg.KERNEL_ROWS: shape.kernel[0],
         Arg.ROW_DILATION: shape.dilations[0],
         Arg.ROW_STRIDE: shape.strides[0],
         Arg.PAD_TOP: shape.pads[0],
         Arg.PAD_LEFT: shape.pads[1],
-        Arg.TAPS: 1 if merged else kernel_w,
-        Arg.TAP_STEP: shape.dilations[1] * step,
-        Arg.RUN: run,
-        Arg.LAST_RUN: tail or run,
-        Arg.WINDOW_WIDTH: (rows - 1) * shape.strides[1] + (kernel_w - 1) * shape.dilations[1] + 1,
-        Arg.OUT_BLOCKS: -(-shape.group_out // block),
-        Arg.FIRST_OUT_BLOCK: split.first,
-        Arg.OUT_IMAGE: all_out_blocks * destination.image * block,
-        Arg.OUT_BLOCK: destination.image * block,
-        Arg.OUT_ROW: destination.row * block,
-        Arg.OUT_PIXEL: destination.pixel * block,
-        Arg.PAIR_IMAGE: -(-all_out_blocks // 2) * destination.image * block,
-        Arg.LONE_BLOCK: all_out_blocks - 1 if all_out_blocks % 2 else -1,
+        Arg.TAPS: reading.taps,
+        Arg.TAP_STEP: shape.dilations[1] * reading.step,
+        Arg.RUN: reading.run,
+        Arg.LAST_RUN: reading.last_run,
+        Arg.WINDOW_WIDTH: _window_width(shape, rows),
     }
 
 
-def _input_ahead(shape: Geometry, rows: int, step: int) -> int:
-    """From a tile's window to the input that comes into use next: the next tile's, or the row the next row begins."""
-    if shape.output[0] == 1:
-        return rows * shape.strides[1] * step
-    below = (shape.kernel[0] - 1) * shape.dilations[0] + shape.strides[0]
-    return below * shape.image[1] * step
-
-
-def _pass_blocks(in_blocks: int, block_weight_bytes: int) -> int:
-    """Input blocks per pass: as many as keep their weights in the first level cache, evenly spread over the passes."""
-    most = max(CACHED_WEIGHT_BYTES // max(block_weight_bytes, 1), 1)
-    if in_blocks <= most:
-        return max(in_blocks, 1)
-    passes = -(-in_blocks // most)
-    return -(-in_blocks // passes)
+def _output_words(shape: Geometry, split: ChannelSplit, destination: Destination, block: int) -> dict[Arg, int]:
+    """Where the results of a split go."""
+    group_blocks = -(-shape.group_out // block)
+    all_blocks = shape.groups * group_blocks
+    return {
+        Arg.OUT_ROWS: shape.output[0],
+        Arg.OUT_WIDTH: shape.output[1],
+        Arg.OUT_BLOCKS: group_blocks,
+        Arg.FIRST_OUT_BLOCK: split.first,
+        Arg.OUT_IMAGE: all_blocks * destination.image * block,
+        Arg.OUT_BLOCK: destination.image * block,
+        Arg.OUT_ROW: destination.row * block,
+        Arg.OUT_PIXEL: destination.pixel * block,
+        Arg.PAIR_IMAGE: -(-all_blocks // 2) * destination.image * block,
+        Arg.LONE_BLOCK: all_blocks - 1 if all_blocks % 2 else -1,
+    }
 
 
 def _pack_weights(weights: Floats, groups: int, block: int, split: ChannelSplit, plain_input: bool) -> Floats:

@@ -13,7 +13,8 @@ from mace_core.graph import Value
 from mace_core.native.kernel_words import WordLayout
 from mace_core.native.source import KernelSource
 from mace_core.native.target import Target
-from mace_cpu.conv.direct.lower import FAR_INPUT_BYTES, SCALAR_WORK_PER_MAC, Floats, simplified
+from mace_cpu.conv.direct.choose_tiling import FAR_INPUT_BYTES
+from mace_cpu.conv.direct.lower import SCALAR_WORK_PER_MAC, Floats, simplified
 from mace_cpu.conv.geometry import Geometry
 from mace_cpu.conv.planar.arguments import Arg, Variant
 from mace_cpu.conv.transposed.lower import Phase, as_convolution, axis_phases

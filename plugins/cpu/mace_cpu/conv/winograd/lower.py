@@ -12,7 +12,8 @@ import numpy.typing as npt
 from mace_core.graph import Value
 from mace_core.native.kernel_words import WordLayout
 from mace_core.native.source import KernelSource
-from mace_cpu.conv.direct.lower import FAR_INPUT_BYTES, SCALAR_WORK_PER_MAC
+from mace_cpu.conv.direct.choose_tiling import FAR_INPUT_BYTES
+from mace_cpu.conv.direct.lower import SCALAR_WORK_PER_MAC
 from mace_cpu.conv.geometry import Geometry
 from mace_cpu.conv.winograd.arguments import TAPS, Arg, Variant
 from mace_cpu.conv.winograd.matrices import transforms
