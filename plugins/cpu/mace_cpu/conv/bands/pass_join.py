@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from mace_core.native.kernel_words import WordLayout
 from mace_core.native.source import KernelSource
@@ -97,8 +98,75 @@ def _address(step: Step, word: int) -> At:
 
 
 def _join(program: Program, first: Step, second: Step) -> Step:
+    """The step that does both: the convolution ``first``, and ``second``, which reads its result in windows."""
     conv, form = first.form, second.form
     assert isinstance(conv, ConvolutionForm) and isinstance(form, WindowForm)
+    split = _split(program, first, conv, form)
+    images = form.planes // first.words[Conv.OUT_BLOCKS] * split.groups
+    chunks = 1
+    if max(first.chunks, second.chunks) > 1:
+        chunks = _chunks(program.settings.threads, images, split.bands, form)
+    kernel = band_kernel(program.settings.block, conv.flat)
+    assert kernel.words is not None
+    words: dict[Arg | str, int | list[int]] = {
+        Arg.SCRATCH: 0,  # this and the next two are addresses, which are not known yet
+        Arg.FIRST: 0,
+        Arg.SECOND: 0,
+        "convolution": first.words,
+        "reader": second.words,
+        Arg.SCRATCH_BYTES: split.scratch_bytes,
+        Arg.FIRST_WORDS: len(first.words),
+        Arg.SECOND_WORDS: len(second.words),
+        Arg.BANDS: split.bands,
+        Arg.BAND_ROWS: split.band_rows,
+        Arg.GROUPS: split.groups,
+        Arg.GROUP_TILES: split.group_tiles,
+        Arg.TILES: first.words[Conv.OC_TILES],
+        Arg.TILE_BLOCKS: conv.blocks,
+        Arg.TILE_PIXELS: conv.pixels,
+        Arg.FIRST_BLOCK: first.words[Conv.FIRST_OUT_BLOCK],
+        Arg.ALL_BLOCKS: first.words[Conv.OUT_BLOCKS],
+        Arg.HELD_ROWS: split.held_rows,
+        Arg.ROWS: form.rows,
+        Arg.WIDTH: form.width,
+        Arg.OUT_ROWS: form.out_rows,
+        Arg.STRIDE: form.stride,
+        Arg.PAD: form.pad,
+        Arg.SPAN: form.span,
+    }
+    return Step(
+        kernel,
+        kernel.words.arrange(words, kernel.symbol),
+        [(int(Arg.SCRATCH), At(Buf.scratch(split.scratch_bytes * chunks))), *_addresses(first, second, chunks)],
+        images * split.bands,
+        chunks,
+        f"{first.name}+{second.name}",
+        (*first.source, *second.source),
+        work=first.work + second.work,
+        calls=[(int(Arg.FIRST), first.kernel), (int(Arg.SECOND), second.kernel)],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """What is computed together.
+
+    Attributes:
+        group_tiles, groups: tiles of channels per group, and how many groups.
+        band_rows, bands: rows of the reader's result per band, and how many bands.
+        held_rows: rows of the convolution's result that there is room for.
+        scratch_bytes: that room.
+    """
+
+    group_tiles: int
+    groups: int
+    band_rows: int
+    bands: int
+    held_rows: int
+    scratch_bytes: int
+
+
+def _split(program: Program, first: Step, conv: ConvolutionForm, form: WindowForm) -> Split:
     tiles = first.words[Conv.OC_TILES]
     row_bytes = 4 * conv.width * program.settings.block
     tile_bytes = conv.blocks * row_bytes
@@ -108,60 +176,19 @@ def _join(program: Program, first: Step, second: Step) -> Step:
     band_rows = min(max(BAND_BYTES // (group_tiles * tile_bytes * form.stride), 1), form.out_rows)
     held_rows = HELD_BANDS * band_rows * form.stride + form.span
     groups, bands = -(-tiles // group_tiles), -(-form.out_rows // band_rows)
-    batch = form.planes // first.words[Conv.OUT_BLOCKS]
-    extent = batch * groups * bands
-    chunks = 1
-    if max(first.chunks, second.chunks) > 1:
-        chunks = _chunks(program.settings.threads, batch * groups, bands, form)
-    scratch_bytes = group_tiles * conv.blocks * held_rows * row_bytes
-    kernel = band_kernel(program.settings.block, conv.flat)
-    assert kernel.words is not None
-    addresses = [(int(Arg.SCRATCH), At(Buf.scratch(scratch_bytes * chunks)))]
-    words: dict[Arg | str, int | list[int]] = {
-        Arg.SCRATCH: 0,  # this and the next two are addresses, which are not known yet
-        Arg.FIRST: 0,
-        Arg.SECOND: 0,
-        "convolution": first.words,
-        "reader": second.words,
-        Arg.SCRATCH_BYTES: scratch_bytes,
-        Arg.FIRST_WORDS: len(first.words),
-        Arg.SECOND_WORDS: len(second.words),
-        Arg.BANDS: bands,
-        Arg.BAND_ROWS: band_rows,
-        Arg.GROUPS: groups,
-        Arg.GROUP_TILES: group_tiles,
-        Arg.TILES: tiles,
-        Arg.TILE_BLOCKS: conv.blocks,
-        Arg.TILE_PIXELS: conv.pixels,
-        Arg.FIRST_BLOCK: first.words[Conv.FIRST_OUT_BLOCK],
-        Arg.ALL_BLOCKS: first.words[Conv.OUT_BLOCKS],
-        Arg.HELD_ROWS: held_rows,
-        Arg.ROWS: form.rows,
-        Arg.WIDTH: form.width,
-        Arg.OUT_ROWS: form.out_rows,
-        Arg.STRIDE: form.stride,
-        Arg.PAD: form.pad,
-        Arg.SPAN: form.span,
-    }
+    return Split(group_tiles, groups, band_rows, bands, held_rows, group_tiles * tile_bytes * held_rows)
+
+
+def _addresses(first: Step, second: Step, chunks: int) -> Iterator[tuple[int, At]]:
+    """The addresses among the words of both, by where these lie among the words of the step that does both."""
+    between = _address(second, WINDOW_INPUT)
     own_scratch = 4 * first.words[Conv.SCRATCH_FLOATS] * chunks
     for at, step in ((len(Arg), first), (len(Arg) + len(first.words), second)):
         for word, address in step.addresses:
             if step is first and word == Conv.SCRATCH and own_scratch:
-                address = At(Buf.scratch(own_scratch))
-            elif address == _address(second, WINDOW_INPUT):
-                continue  # it is told where each band lies
-            addresses.append((at + word, address))
-    return Step(
-        kernel,
-        kernel.words.arrange(words, kernel.symbol),
-        addresses,
-        extent,
-        chunks,
-        f"{first.name}+{second.name}",
-        (*first.source, *second.source),
-        work=first.work + second.work,
-        calls=[(int(Arg.FIRST), first.kernel), (int(Arg.SECOND), second.kernel)],
-    )
+                yield at + word, At(Buf.scratch(own_scratch))
+            elif address != between:  # it is told where each band lies
+                yield at + word, address
 
 
 def _chunks(threads: int, images: int, bands: int, form: WindowForm) -> int:

@@ -19,6 +19,7 @@ from mace_cpu.shared.codegen.generated import generated
 from mace_cpu.shared.epilogue.epilogue import Epilogue
 from mace_cpu.shared.parts.buffers import Buf, Layout
 from mace_cpu.shared.parts.forms import WindowForm
+from mace_cpu.shared.parts.steps import Words
 from mace_cpu.shared.precision import Bfloat16Unit
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.tiles.choose import choose_rows
@@ -95,21 +96,13 @@ def emit_depthwise(
     rows = shape.batch * blocks * shape.output[0]
     sums = RowSums(Buf.scratch(4 * block * rows), shape.output[0]) if row_sums else None
     weights = weights.reshape(shape.out_channels, *shape.kernel)
-    arguments = {
+    words: Words = {
         Arg.INPUT: source,
         Arg.WEIGHTS: program.constants.put(_in_blocks(weights, block).transpose(0, 2, 3, 1).copy()),
         Arg.BIAS: program.constants.put(_in_blocks(bias, block)),
         Arg.OUTPUT: 0 if result.floats is None else result.floats,
         Arg.BLOCKS: blocks,
-        Arg.IN_ROWS: shape.image[0],
-        Arg.IN_WIDTH: shape.image[1],
-        Arg.OUT_ROWS: shape.output[0],
-        Arg.OUT_WIDTH: shape.output[1],
-        Arg.KERNEL_ROWS: shape.kernel[0],
-        Arg.ROW_DILATION: shape.dilations[0],
-        Arg.ROW_STRIDE: shape.strides[0],
-        Arg.PAD_TOP: shape.pads[0],
-        Arg.PAD_LEFT: shape.pads[1],
+        **_geometry_words(shape),
         Arg.PAIR_OUTPUT: 0 if result.pairs is None else result.pairs,
         Arg.SUMS: 0 if sums is None else sums.buf,
         "channels": [program.constants.put(_in_blocks(channel, block)) for channel in epilogue.channels],
@@ -126,12 +119,26 @@ def emit_depthwise(
     )
     program.steps.emit(
         kernel,
-        arguments,
+        words,
         extent=rows,
         work=geometry.macs * SCALAR_WORK_PER_MAC,
         form=form if not from_pairs and result.pairs is None else None,
     )
     return sums
+
+
+def _geometry_words(shape: Geometry) -> Words:
+    return {
+        Arg.IN_ROWS: shape.image[0],
+        Arg.IN_WIDTH: shape.image[1],
+        Arg.OUT_ROWS: shape.output[0],
+        Arg.OUT_WIDTH: shape.output[1],
+        Arg.KERNEL_ROWS: shape.kernel[0],
+        Arg.ROW_DILATION: shape.dilations[0],
+        Arg.ROW_STRIDE: shape.strides[0],
+        Arg.PAD_TOP: shape.pads[0],
+        Arg.PAD_LEFT: shape.pads[1],
+    }
 
 
 def _turned(shape: Geometry) -> Geometry:

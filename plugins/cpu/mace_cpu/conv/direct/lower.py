@@ -145,7 +145,9 @@ def emit_direct(
             **_input_words(shape, reading, rows),
             **_output_words(shape, split, destination, block),
         }
-        form = ConvolutionForm(rows, split.blocks, *image, shape.output != image, joinable and not epilogue.tensors)
+        form = ConvolutionForm(
+            rows, split.blocks, image[0], image[1], shape.output != image, joinable and not epilogue.tensors
+        )
         program.steps.emit(
             direct_kernel(rows, split.blocks, block, shape.strides[1], plain_input, epilogue, pairs, pair_tensors),
             words,

@@ -179,26 +179,15 @@ def _emit(
 ) -> None:
     """``weights`` (groups, O / groups, C / groups, kernel), where O counts the phases."""
     lanes = program.settings.target.vector_bits // 32
-    row_phases, column_phases = lattice.phases
+    column_phases = lattice.phases[1]
     tile = choose_tile(program.settings.target, shape, column_phases)
     channels = shape.group_out // column_phases
-    channel_tiles = -(-channels // tile.channels)
     pixels = tile.vectors * lanes
-    (in_h, in_w), (kernel_h, kernel_w), (rows, width) = shape.image, shape.kernel, shape.output
+    rows, width = shape.output
     tiles = -(-width // pixels)
     in_segment = segment_tiles(tiles, shape.batch * shape.groups * rows, program.settings.threads)
     segments = -(-tiles // in_segment)
-    span = pixels * shape.strides[1] + (kernel_w - 1) * shape.dilations[1]
-    window_row = -(-span // lanes) * lanes
-    last = max(width - pixels, 0) * shape.strides[1] - shape.pads[1]
-    outside = shape.pads[1] > 0 or last + span > in_w
-    scratch_floats = -(-shape.group_in * kernel_h * window_row // 16) * 16 if outside else 0
-    ahead = 0
-    if 4 * shape.in_channels * in_h * in_w > FAR_INPUT_BYTES:
-        below = (kernel_h - 1) * shape.dilations[0] + shape.strides[0]
-        ahead = below * in_w if rows > 1 else 2 * pixels * shape.strides[1]
     by_tile = _tile_rows(channels, column_phases, tile.channels)
-    packed = weights[:, by_tile].transpose(0, 1, 3, 4, 5, 2)
     extent = shape.batch * shape.groups * rows * segments
     work = shape.macs * SCALAR_WORK_PER_MAC
     chunks = program.steps.chunks(extent, work)
@@ -207,40 +196,22 @@ def _emit(
         return program.constants.put(np.ascontiguousarray(values.reshape(shape.groups, -1)[:, by_tile], np.float32))
 
     biases = by_group(bias)
+    packed = weights[:, by_tile].transpose(0, 1, 3, 4, 5, 2)
     words: Words = {
         Arg.INPUT: program.values.read(x),
         Arg.WEIGHTS: program.constants.put(np.ascontiguousarray(packed, np.float32)),
         Arg.BIAS: biases,
         Arg.OUTPUT: target,
-        Arg.SCRATCH: Buf.scratch(4 * scratch_floats * chunks) if outside else biases,
+        **_window_words(shape, pixels, lanes, chunks, biases),
         "channels": [by_group(channel) for channel in epilogue.channels],
         "tensors": [program.values.read(tensor) for tensor in epilogue.tensors],
-        Arg.SCRATCH_FLOATS: scratch_floats,
         Arg.GROUPS: shape.groups,
         Arg.GROUP_CHANNELS: channels,
-        Arg.CHANNEL_TILES: channel_tiles,
-        Arg.ROWS: rows,
-        Arg.WIDTH: width,
+        Arg.CHANNEL_TILES: -(-channels // tile.channels),
         Arg.SEGMENTS: segments,
         Arg.SEGMENT_TILES: in_segment,
-        Arg.IN_ROWS: in_h,
-        Arg.IN_WIDTH: in_w,
-        Arg.GROUP_IN: shape.group_in,
-        Arg.KERNEL_ROWS: kernel_h,
-        Arg.KERNEL_COLUMNS: kernel_w,
-        Arg.ROW_DILATION: shape.dilations[0],
-        Arg.COLUMN_DILATION: shape.dilations[1],
-        Arg.ROW_STRIDE: shape.strides[0],
-        Arg.PAD_TOP: shape.pads[0],
-        Arg.PAD_LEFT: shape.pads[1],
-        Arg.SPAN: span,
-        Arg.WINDOW_ROW: window_row,
-        Arg.INPUT_AHEAD: ahead,
-        Arg.OUT_ROWS: lattice.output[0],
-        Arg.OUT_WIDTH: lattice.output[1],
-        Arg.ROW_PHASES: row_phases,
-        Arg.FIRST_ROW: lattice.first[0],
-        Arg.FIRST_COLUMN: lattice.first[1],
+        **_geometry_words(shape, lattice),
+        Arg.INPUT_AHEAD: _input_ahead(shape, pixels),
     }
     kernel = planar_kernel(
         tile.channels,
@@ -252,6 +223,57 @@ def _emit(
         epilogue,
     )
     program.steps.emit(kernel, words, extent=extent, work=work, chunks=chunks)
+
+
+def _window_words(shape: Geometry, pixels: int, lanes: int, chunks: int, unused: Buf) -> Words:
+    """What a tile of ``pixels`` sees of a row, and memory for a copy of it where it reaches beyond a border.
+
+    ``unused`` stands for no memory.
+    """
+    span = pixels * shape.strides[1] + (shape.kernel[1] - 1) * shape.dilations[1]
+    row = -(-span // lanes) * lanes
+    last = max(shape.output[1] - pixels, 0) * shape.strides[1] - shape.pads[1]
+    outside = shape.pads[1] > 0 or last + span > shape.image[1]
+    scratch_floats = -(-shape.group_in * shape.kernel[0] * row // 16) * 16 if outside else 0
+    return {
+        Arg.SCRATCH: Buf.scratch(4 * scratch_floats * chunks) if outside else unused,
+        Arg.SCRATCH_FLOATS: scratch_floats,
+        Arg.SPAN: span,
+        Arg.WINDOW_ROW: row,
+    }
+
+
+def _geometry_words(shape: Geometry, lattice: Lattice) -> Words:
+    return {
+        Arg.ROWS: shape.output[0],
+        Arg.WIDTH: shape.output[1],
+        Arg.IN_ROWS: shape.image[0],
+        Arg.IN_WIDTH: shape.image[1],
+        Arg.GROUP_IN: shape.group_in,
+        Arg.KERNEL_ROWS: shape.kernel[0],
+        Arg.KERNEL_COLUMNS: shape.kernel[1],
+        Arg.ROW_DILATION: shape.dilations[0],
+        Arg.COLUMN_DILATION: shape.dilations[1],
+        Arg.ROW_STRIDE: shape.strides[0],
+        Arg.PAD_TOP: shape.pads[0],
+        Arg.PAD_LEFT: shape.pads[1],
+        Arg.OUT_ROWS: lattice.output[0],
+        Arg.OUT_WIDTH: lattice.output[1],
+        Arg.ROW_PHASES: lattice.phases[0],
+        Arg.FIRST_ROW: lattice.first[0],
+        Arg.FIRST_COLUMN: lattice.first[1],
+    }
+
+
+def _input_ahead(shape: Geometry, pixels: int) -> int:
+    """How far ahead of a tile's window to fetch input, in floats; 0: not at all."""
+    in_h, in_w = shape.image
+    if 4 * shape.in_channels * in_h * in_w <= FAR_INPUT_BYTES:
+        return 0
+    if shape.output[0] == 1:
+        return 2 * pixels * shape.strides[1]
+    below = (shape.kernel[0] - 1) * shape.dilations[0] + shape.strides[0]
+    return below * in_w
 
 
 def _tile_rows(channels: int, column_phases: int, per_tile: int) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:

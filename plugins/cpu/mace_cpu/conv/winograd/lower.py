@@ -169,8 +169,7 @@ def emit_winograd(
     source = program.values.read(x, Layout.BLOCKED)
     tensors = [program.values.read(t, Layout.BLOCKED) for t in epilogue.tensors]
     in_blocks, out_blocks = -(-geometry.in_channels // block), -(-geometry.out_channels // block)
-    total = geometry.batch * math.prod(plan.patches)
-    bands = -(-total // plan.band)
+    bands = -(-geometry.batch * math.prod(plan.patches) // plan.band)
     for split in split_channels(out_blocks, widest_tile(program.settings.target, block)):
         vectors = split.blocks * max(block * 32 // program.settings.target.vector_bits, 1)
         rows = choose_rows(plan.band, most_rows(program.settings.target, block, split.blocks), vectors)
@@ -197,26 +196,33 @@ def emit_winograd(
             Arg.OC_TILES: split.tiles,
             Arg.PARTS: parts,
             Arg.BAND: plan.band,
-            Arg.PATCHES: total,
-            Arg.PATCH_ROWS: plan.patches[0],
-            Arg.PATCH_COLUMNS: plan.patches[1],
-            Arg.IN_ROWS: geometry.image[0],
-            Arg.IN_WIDTH: geometry.image[1],
-            Arg.IN_BLOCKS: in_blocks,
-            Arg.IN_CHANNELS: geometry.in_channels,
-            Arg.LAST_RUN: geometry.in_channels - (in_blocks - 1) * block,
-            Arg.PAD_TOP: geometry.pads[0],
-            Arg.PAD_LEFT: geometry.pads[1],
-            Arg.OUT_ROWS: geometry.output[0],
-            Arg.OUT_WIDTH: geometry.output[1],
             Arg.OUT_BLOCKS: out_blocks,
             Arg.FIRST_OUT_BLOCK: split.first,
+            **_geometry_words(geometry, plan, block),
             Arg.TILE_FETCH: tile_fetch,
             Arg.STEPS_FETCH: -(-tile_fetch // (in_blocks * -(-block // STEPS_PER_FETCH))),
         }
         kernel = winograd_kernel(plan.results, rows, split.blocks, block, epilogue)
         work = geometry.macs * split.tiles * split.blocks / out_blocks * SCALAR_WORK_PER_MAC
         program.steps.emit(kernel, words, extent=bands * parts, work=work, chunks=chunks)
+
+
+def _geometry_words(geometry: Geometry, plan: Plan, block: int) -> dict[Arg, int]:
+    in_blocks = -(-geometry.in_channels // block)
+    return {
+        Arg.PATCHES: geometry.batch * math.prod(plan.patches),
+        Arg.PATCH_ROWS: plan.patches[0],
+        Arg.PATCH_COLUMNS: plan.patches[1],
+        Arg.IN_ROWS: geometry.image[0],
+        Arg.IN_WIDTH: geometry.image[1],
+        Arg.IN_BLOCKS: in_blocks,
+        Arg.IN_CHANNELS: geometry.in_channels,
+        Arg.LAST_RUN: geometry.in_channels - (in_blocks - 1) * block,
+        Arg.PAD_TOP: geometry.pads[0],
+        Arg.PAD_LEFT: geometry.pads[1],
+        Arg.OUT_ROWS: geometry.output[0],
+        Arg.OUT_WIDTH: geometry.output[1],
+    }
 
 
 def _pack(weights: Floats, results: int, block: int, split: ChannelSplit) -> Floats:
