@@ -35,58 +35,82 @@ def build(symbol: str, variant: Variant, ops: tuple[EpilogueOp, ...], target: Ta
     row_floats = body.mul(words[Arg.IN_WIDTH], variant.block)
     total = body.variable(body.vector) if variant.sums else None
     with body.loop(body.begin, body.end) as unit:
-        plane, row = body.divide(unit, words[Arg.OUT_ROWS])
-        n, block = body.divide(plane, words[Arg.BLOCKS])
-        pair, odd = pair_of(body, block)
-        pairs, is_short = pair_of(body, words[Arg.BLOCKS])
-        pair_plane = body.add(body.mul(n, body.add(pairs, is_short)), pair)
-        channel_at = body.mul(block, variant.block)
-        top = body.sub(body.mul(row, words[Arg.ROW_STRIDE]), words[Arg.PAD_TOP])
-        first_row = _kernel_row_reaching(body, words, body.sub(constant(0), top))
-        last_row = body.minimum(
-            words[Arg.KERNEL_ROWS], _kernel_row_reaching(body, words, body.sub(words[Arg.IN_ROWS], top))
-        )
-        image_floats = body.mul(words[Arg.IN_ROWS], row_floats)
-        if variant.reads_pairs:
-            image = half_address(body, words[Arg.INPUT], body.mul(pair_plane, image_floats), odd)
-        else:
-            image = body.floats(words[Arg.INPUT], body.mul(plane, image_floats))
-        kernel_size = body.mul(words[Arg.KERNEL_ROWS], variant.taps)
-        weights = body.floats(words[Arg.WEIGHTS], body.mul(body.mul(block, kernel_size), variant.block))
-        bias = body.load(body.floats(words[Arg.BIAS], channel_at))
+        row = _row(body, variant, words, unit, row_floats)
         if total is not None:
             body.b.store(body.zero(), total)
         with body.loop(0, words[Arg.OUT_WIDTH], variant.pixels) as wanted:
             # the last tile of a row is moved back, so that no tile is incomplete; some pixels are computed twice
             pixel = body.minimum(wanted, body.sub(words[Arg.OUT_WIDTH], constant(variant.pixels)))
             left = body.sub(body.mul(pixel, variant.stride), words[Arg.PAD_LEFT])
-            tile.start([bias])
+            tile.start([row.bias])
             outside = body.b.or_(
                 body.less(left, 0),
                 body.b.icmp_signed(">", body.add(left, variant.span), words[Arg.IN_WIDTH]),
             )
             with body.b.if_else(outside) as (then, otherwise):
                 for branch, border in ((then, zeros), (otherwise, None)):
-                    with branch, body.loop(first_row, last_row) as kernel_row:
-                        line = body.add(top, body.mul(kernel_row, words[Arg.ROW_DILATION]))
-                        source = body.floats(image, body.add(body.mul(line, row_floats), body.mul(left, variant.block)))
-                        row_weights = body.floats(weights, body.mul(kernel_row, variant.taps * variant.block))
+                    with branch, body.loop(row.first, row.last) as kernel_row:
+                        line = body.add(row.top, body.mul(kernel_row, words[Arg.ROW_DILATION]))
+                        at = body.add(body.mul(line, row_floats), body.mul(left, variant.block))
+                        source = body.floats(row.image, at)
+                        row_weights = body.floats(row.weights, body.mul(kernel_row, variant.taps * variant.block))
                         _accumulate(body, variant, tile, source, row_weights, left, words[Arg.IN_WIDTH], border)
-            at = body.add(body.mul(unit, words[Arg.OUT_WIDTH]), pixel)
-            pair_row = body.add(body.mul(pair_plane, words[Arg.OUT_ROWS]), row)
-            pair_at = body.add(body.mul(pair_row, words[Arg.OUT_WIDTH]), pixel)
-            place = _Place(
-                words[Arg.OUTPUT],
-                body.mul(at, variant.block),
-                half_address(body, words[Arg.PAIR_OUTPUT], body.mul(pair_at, variant.block), odd),
-                body.b.icmp_signed("==", body.add(block, body.sub(constant(1), odd)), words[Arg.BLOCKS]),
-            )
-            again = body.sub(wanted, pixel)
-            _finish(body, variant, tile, epilogue, place, channel_at, total, again)
+            place = _place(body, variant, words, row, pixel)
+            _finish(body, variant, tile, epilogue, place, row.channel_at, total, body.sub(wanted, pixel))
         if total is not None:
             sum_at = body.floats(words[Arg.SUMS], body.mul(unit, variant.block))
             body.store(body.b.load(total, typ=body.vector), sum_at)
     return body.text()
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One unit of work, and what it is computed from.
+
+    Attributes:
+        unit: its number.
+        row, block: of the result.
+        pair_plane, odd: where its block lies in the PAIRS layout: the pair of blocks, and which of the two.
+        channel_at: the block's first channel.
+        top: the image row of the topmost kernel row; may lie above the image.
+        first, last: kernel rows that lie inside the image.
+        image, weights: addresses of the block's.
+        bias: a vector.
+    """
+
+    unit: ir.Value
+    row: ir.Value
+    block: ir.Value
+    pair_plane: ir.Value
+    odd: ir.Value
+    channel_at: ir.Value
+    top: ir.Value
+    first: ir.Value
+    last: ir.Value
+    image: ir.Value
+    weights: ir.Value
+    bias: ir.Value
+
+
+def _row(body: Body, variant: Variant, words: dict[Arg, ir.Value], unit: ir.Value, row_floats: ir.Value) -> _Row:
+    plane, row = body.divide(unit, words[Arg.OUT_ROWS])
+    n, block = body.divide(plane, words[Arg.BLOCKS])
+    pair, odd = pair_of(body, block)
+    pairs, is_short = pair_of(body, words[Arg.BLOCKS])
+    pair_plane = body.add(body.mul(n, body.add(pairs, is_short)), pair)
+    channel_at = body.mul(block, variant.block)
+    top = body.sub(body.mul(row, words[Arg.ROW_STRIDE]), words[Arg.PAD_TOP])
+    first = _kernel_row_reaching(body, words, body.sub(constant(0), top))
+    last = body.minimum(words[Arg.KERNEL_ROWS], _kernel_row_reaching(body, words, body.sub(words[Arg.IN_ROWS], top)))
+    image_floats = body.mul(words[Arg.IN_ROWS], row_floats)
+    if variant.reads_pairs:
+        image = half_address(body, words[Arg.INPUT], body.mul(pair_plane, image_floats), odd)
+    else:
+        image = body.floats(words[Arg.INPUT], body.mul(plane, image_floats))
+    kernel_size = body.mul(words[Arg.KERNEL_ROWS], variant.taps)
+    weights = body.floats(words[Arg.WEIGHTS], body.mul(body.mul(block, kernel_size), variant.block))
+    bias = body.load(body.floats(words[Arg.BIAS], channel_at))
+    return _Row(unit, row, block, pair_plane, odd, channel_at, top, first, last, image, weights, bias)
 
 
 def _kernel_row_reaching(body: Body, words: dict[Arg, ir.Value], distance: ir.Value) -> ir.Value:
@@ -126,6 +150,18 @@ class _Place:
     at: ir.Value  # in floats
     half: ir.Value  # its address in the PAIRS layout
     is_alone: ir.Value  # no other block belongs to its pair
+
+
+def _place(body: Body, variant: Variant, words: dict[Arg, ir.Value], row: _Row, pixel: ir.Value) -> _Place:
+    at = body.add(body.mul(row.unit, words[Arg.OUT_WIDTH]), pixel)
+    pair_row = body.add(body.mul(row.pair_plane, words[Arg.OUT_ROWS]), row.row)
+    pair_at = body.add(body.mul(pair_row, words[Arg.OUT_WIDTH]), pixel)
+    return _Place(
+        words[Arg.OUTPUT],
+        body.mul(at, variant.block),
+        half_address(body, words[Arg.PAIR_OUTPUT], body.mul(pair_at, variant.block), row.odd),
+        body.b.icmp_signed("==", body.add(row.block, body.sub(constant(1), row.odd)), words[Arg.BLOCKS]),
+    )
 
 
 def _finish(
