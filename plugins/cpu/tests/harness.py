@@ -50,26 +50,15 @@ def check_node(
     opset: int = 21,
     outputs: int | Sequence[bool] = 1,
     *,
-    constants: Sequence[str] = (),
-    blocked: Sequence[str] = (),
     domain: str = "",
-    features: str | None = None,
-    threads: int = 1,
-    tol: float | None = None,
-    oracle: str | Callable[[onnx.ModelProto, dict[str, Array]], Sequence[Array]] = "reference",
-    expected: Sequence[Array] | None = None,
+    **how: Any,
 ) -> Ran:
     """Run one node and compare.
 
     Args:
         inputs: arrays by name, or in order (then named x0, x1, ...); None leaves an optional input out.
         outputs: how many, or which are asked for: (True, False, True).
-        constants: names of inputs to be initializers instead of fed.
-        blocked: names of float32 inputs to arrive in the BLOCKED layout, spare lanes NaN.
-        features: instruction set, see `FEATURES`; with "+bf16-..." at the end, the precision is bfloat16.
-        tol: largest difference, relative to the element and to the largest expected element.
-        oracle: "reference", "onnxruntime", or a function of (model, feeds).
-        expected: the right outputs, where no oracle knows them.
+        how: the keyword arguments of `check_nodes`.
     """
     if not isinstance(inputs, Mapping):
         inputs = {f"x{i}": array for i, array in enumerate(inputs)}
@@ -80,19 +69,7 @@ def check_node(
         op, [name if array is not None else "" for name, array in inputs.items()], names, domain=domain, name="node"
     )
     node.attribute.extend(make_attribute(key, value) for key, value in (attributes or {}).items())
-    return check_nodes(
-        [node],
-        given,
-        [name for name in names if name],
-        opset,
-        constants=constants,
-        blocked=blocked,
-        features=features,
-        threads=threads,
-        tol=tol,
-        oracle=oracle,
-        expected=expected,
-    )
+    return check_nodes([node], given, [name for name in names if name], opset, **how)
 
 
 def check_nodes(
@@ -109,7 +86,16 @@ def check_nodes(
     oracle: str | Callable[[onnx.ModelProto, dict[str, Array]], Sequence[Array]] = "reference",
     expected: Sequence[Array] | None = None,
 ) -> Ran:
-    """Run several nodes as one subgraph (fusions, layouts) and compare; arguments as for `check_node`."""
+    """Run several nodes as one subgraph (fusions, layouts) and compare.
+
+    Args:
+        constants: names of inputs to be initializers instead of fed.
+        blocked: names of float32 inputs to arrive in the BLOCKED layout, spare lanes NaN.
+        features: instruction set, see `FEATURES`; with "+bf16-..." at the end, the precision is bfloat16.
+        tol: largest difference, relative to the element and to the largest expected element.
+        oracle: "reference", "onnxruntime", or a function of (model, feeds).
+        expected: the right outputs, where no oracle knows them.
+    """
     arrays = {name: np.asarray(array) for name, array in inputs.items()}
     everything = [name for node in nodes for name in node.output if name]
     model = make_model(nodes, arrays, everything, opset, constants)
