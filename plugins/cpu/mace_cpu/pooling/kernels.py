@@ -8,7 +8,7 @@ output, taps of a window, strides, pads at the begin, dilations, pads at the end
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -61,12 +61,31 @@ def end_output(offset: int, stride: int, size: int, outputs: int) -> int:
     return min(outputs, (size - offset + stride - 1) // stride)
 
 
+class Axis(NamedTuple):
+    """One spatial axis: sizes of input and output, and how windows lie."""
+
+    size: Any
+    outputs: Any
+    taps: Any
+    stride: Any
+    begin: Any
+    dilation: Any
+    end: Any
+
+
 @helper
-def counted_taps(origin: int, dilation: int, size: int, taps: int, pad: int, pad_end: int, include: int) -> Any:
-    """Taps that an average divides by along one axis."""
+def _axis(args: Any, index: Any) -> Any:
+    """One of the three axes, the outermost first, from the geometry words."""
+    at = GEOMETRY + index
+    return Axis(args[at], args[at + 3], args[at + 6], args[at + 9], args[at + 12], args[at + 15], args[at + 18])
+
+
+@helper
+def counted_taps(origin: Any, axis: Any, include: Any) -> Any:
+    """Taps that an average divides by along one axis, for a window that begins at ``origin``."""
     if include != 0:
-        return end_tap(origin, dilation, size + pad_end, taps)
-    return max(end_tap(origin, dilation, size, taps) - first_tap(origin, dilation), 0)
+        return end_tap(origin, axis.dilation, axis.size + axis.end, axis.taps)
+    return max(end_tap(origin, axis.dilation, axis.size, axis.taps) - first_tap(origin, axis.dilation), 0)
 
 
 def _row_adder(dtype: str, kind: str) -> Any:
@@ -93,81 +112,110 @@ def _row_adder(dtype: str, kind: str) -> Any:
     return add_row
 
 
+def _line_adder(dtype: str, kind: str) -> Any:
+    """``(target, row, source, base, axis, p)``: lets one line of the input into a row of results."""
+    add_row = _row_adder(dtype, kind)
+
+    @helper(inline="always")  # type: ignore[untyped-decorator]
+    def add_line(target: Any, row: Any, source: Any, base: Any, axis: Any, p: Any) -> None:
+        stride = axis.stride
+        if axis.taps > axis.size:  # most taps of every window lie outside: only those inside are looked at
+            for i in range(axis.outputs):
+                origin = i * stride - axis.begin
+                for tap in range(
+                    first_tap(origin, axis.dilation), end_tap(origin, axis.dilation, axis.size, axis.taps)
+                ):
+                    add_row(target, row, source, base + tap * axis.dilation - axis.begin, i, i + 1, stride, p)
+        else:
+            for tap in range(axis.taps):
+                offset = tap * axis.dilation - axis.begin
+                low = first_output(offset, stride)
+                high = end_output(offset, stride, axis.size, axis.outputs)
+                # strides that the compiler knows are vectorized
+                if stride == 1:
+                    add_row(target, row, source, base + offset, low, high, 1, p)
+                elif stride == 2:
+                    add_row(target, row, source, base + offset, low, high, 2, p)
+                else:
+                    add_row(target, row, source, base + offset, low, high, stride, p)
+
+    return add_line
+
+
+def _row_divider(dtype: str) -> Any:
+    """``(target, row, outer, axis, include)``: makes averages of the sums in a row.
+
+    ``outer`` is how many taps an average divides by along the other axes.
+    """
+    scalar = SCALARS[dtype]
+    one = scalar(1)
+
+    @helper(inline="always")  # type: ignore[untyped-decorator]
+    def divide(target: Any, row: Any, outer: Any, axis: Any, include: Any) -> None:
+        # between the outputs whose windows touch an edge, the count stays the same
+        low = min(first_output(-axis.begin, axis.stride), axis.outputs)
+        last = (axis.taps - 1) * axis.dilation - axis.begin
+        high = max(end_output(last, axis.stride, axis.size, axis.outputs), low)
+        scale = one / scalar(outer * axis.taps)
+        for i in range(row + low, row + high):
+            target[i] *= scale
+        for side in range(2):
+            for i in range(high if side else 0, axis.outputs if side else low):
+                count = outer * counted_taps(i * axis.stride - axis.begin, axis, include)
+                target[row + i] = scalar(target[row + i] / scalar(count))
+
+    return divide
+
+
+def _root_taker(dtype: str) -> Any:
+    """``(target, first, count, p)``: takes the p-th root of results."""
+    scalar = SCALARS[dtype]
+
+    @helper(inline="always")  # type: ignore[untyped-decorator]
+    def take_roots(target: Any, first: Any, count: Any, p: Any) -> None:
+        for i in range(first, first + count):
+            if p == 2:
+                target[i] = scalar(math.sqrt(target[i]))
+            elif p != 1:
+                target[i] = scalar(math.pow(target[i], 1.0 / p))
+
+    return take_roots
+
+
 def pool_plain(dtype: str, kind: str) -> Kernel:
     """One unit is one row of the output.  Kinds: "max", "average", "lp"."""
-    pointer = POINTERS[dtype]
-    scalar = SCALARS[dtype]
-    is_max, is_average = kind == "max", kind == "average"
-    start = scalar(LOWEST[dtype]) if is_max else scalar(0)
-    add_row = _row_adder(dtype, kind)
-    one = scalar(1)
-    g = GEOMETRY
+    pointer, scalar = POINTERS[dtype], SCALARS[dtype]
+    start = scalar(LOWEST[dtype]) if kind == "max" else scalar(0)
+    add_line, divide, take_roots = _line_adder(dtype, kind), _row_divider(dtype), _root_taker(dtype)
+    is_average, is_lp = kind == "average", kind == "lp"
 
     def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
-        source = pointer(args[0])
-        target = pointer(args[1])
-        in_d, in_h, in_w = args[g], args[g + 1], args[g + 2]
-        out_d, out_h, out_w = args[g + 3], args[g + 4], args[g + 5]
-        taps_d, taps_h, taps_w = args[g + 6], args[g + 7], args[g + 8]
-        stride_d, stride_h, stride_w = args[g + 9], args[g + 10], args[g + 11]
-        pad_d, pad_h, pad_w = args[g + 12], args[g + 13], args[g + 14]
-        step_d, step_h, step_w = args[g + 15], args[g + 16], args[g + 17]
-        end_d, end_h, end_w = args[g + 18], args[g + 19], args[g + 20]
-        include = args[g + 21]
-        p = args[g + 22]
+        source, target = pointer(args[0]), pointer(args[1])
+        d, h, w = _axis(args, 0), _axis(args, 1), _axis(args, 2)
+        include, p = args[GEOMETRY + 21], args[GEOMETRY + 22]
         work = 0
         for unit in range(begin, end):
-            slices = quotient(unit, out_h)
-            plane = quotient(slices, out_d)
-            from_d = (slices - plane * out_d) * stride_d - pad_d
-            from_h = (unit - slices * out_h) * stride_h - pad_h
-            row = unit * out_w
-            for i in range(row, row + out_w):
+            slices = quotient(unit, h.outputs)
+            plane = quotient(slices, d.outputs)
+            from_d = (slices - plane * d.outputs) * d.stride - d.begin
+            from_h = (unit - slices * h.outputs) * h.stride - h.begin
+            row = unit * w.outputs
+            for i in range(row, row + w.outputs):
                 target[i] = start
-            for d in range(first_tap(from_d, step_d), end_tap(from_d, step_d, in_d, taps_d)):
-                for h in range(first_tap(from_h, step_h), end_tap(from_h, step_h, in_h, taps_h)):
-                    work += min(taps_w, in_w) * out_w
+            for z in range(first_tap(from_d, d.dilation), end_tap(from_d, d.dilation, d.size, d.taps)):
+                for y in range(first_tap(from_h, h.dilation), end_tap(from_h, h.dilation, h.size, h.taps)):
+                    work += min(w.taps, w.size) * w.outputs
                     if work > POLL_WORK:
                         work = 0
                         if stop_requested(args):
                             return
-                    base = ((plane * in_d + from_d + d * step_d) * in_h + from_h + h * step_h) * in_w
-                    if taps_w > in_w:  # most taps of every window lie outside: only those inside are looked at
-                        for i in range(out_w):
-                            from_w = i * stride_w - pad_w
-                            for w in range(first_tap(from_w, step_w), end_tap(from_w, step_w, in_w, taps_w)):
-                                add_row(target, row, source, base + w * step_w - pad_w, i, i + 1, stride_w, p)
-                        continue
-                    for w in range(taps_w):
-                        offset = w * step_w - pad_w
-                        low = first_output(offset, stride_w)
-                        high = end_output(offset, stride_w, in_w, out_w)
-                        # strides that the compiler knows are vectorized
-                        if stride_w == 1:
-                            add_row(target, row, source, base + offset, low, high, 1, p)
-                        elif stride_w == 2:
-                            add_row(target, row, source, base + offset, low, high, 2, p)
-                        else:
-                            add_row(target, row, source, base + offset, low, high, stride_w, p)
+                    line = (plane * d.size + from_d + z * d.dilation) * h.size + from_h + y * h.dilation
+                    add_line(target, row, source, line * w.size, w, p)
             if is_average:
-                outer = counted_taps(from_d, step_d, in_d, taps_d, pad_d, end_d, include)
-                outer *= counted_taps(from_h, step_h, in_h, taps_h, pad_h, end_h, include)
-                # between the outputs whose windows touch an edge, the count stays the same
-                low = min(first_output(-pad_w, stride_w), out_w)
-                high = max(end_output((taps_w - 1) * step_w - pad_w, stride_w, in_w, out_w), low)
-                scale = one / scalar(outer * taps_w)
-                for i in range(row + low, row + high):
-                    target[i] *= scale
-                for side in range(2):
-                    for i in range(high if side else 0, out_w if side else low):
-                        count = outer * counted_taps(i * stride_w - pad_w, step_w, in_w, taps_w, pad_w, end_w, include)
-                        target[row + i] = scalar(target[row + i] / scalar(count))
-            elif not is_max:
-                for i in range(row, row + out_w):
-                    if p == 2:
-                        target[i] = scalar(math.sqrt(target[i]))
-                    elif p != 1:
-                        target[i] = scalar(math.pow(target[i], 1.0 / p))
+                outer = counted_taps(from_d, d, include) * counted_taps(from_h, h, include)
+                divide(target, row, outer, w, include)
+            elif is_lp:
+                take_roots(target, row, w.outputs, p)
 
     return kernel
 
@@ -176,44 +224,42 @@ def max_pool_indices(dtype: str) -> Kernel:
     """Also says where each maximum was found.  One unit is one row of the output."""
     pointer = POINTERS[dtype]
     start = SCALARS[dtype](LOWEST[dtype])
-    g = GEOMETRY
 
     def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
-        source = pointer(args[0])
-        target = pointer(args[1])
-        in_d, in_h, in_w = args[g], args[g + 1], args[g + 2]
-        out_d, out_h, out_w = args[g + 3], args[g + 4], args[g + 5]
-        step_d, step_h, step_w = args[g + 15], args[g + 16], args[g + 17]
-        indices = i64(args[g + 23])
-        by_column = args[g + 24]
+        source, target, indices = pointer(args[0]), pointer(args[1]), i64(args[GEOMETRY + 23])
+        d, h, w = _axis(args, 0), _axis(args, 1), _axis(args, 2)
+        by_column = args[GEOMETRY + 24]
         work = 0
         for unit in range(begin, end):
-            slices = quotient(unit, out_h)
-            plane = quotient(slices, out_d)
-            from_d = (slices - plane * out_d) * args[g + 9] - args[g + 12]
-            from_h = (unit - slices * out_h) * args[g + 10] - args[g + 13]
-            first_d, last_d = first_tap(from_d, step_d), end_tap(from_d, step_d, in_d, args[g + 6])
-            first_h, last_h = first_tap(from_h, step_h), end_tap(from_h, step_h, in_h, args[g + 7])
-            for i in range(out_w):
-                from_w = i * args[g + 11] - args[g + 14]
+            slices = quotient(unit, h.outputs)
+            plane = quotient(slices, d.outputs)
+            from_d = (slices - plane * d.outputs) * d.stride - d.begin
+            from_h = (unit - slices * h.outputs) * h.stride - h.begin
+            first_d, end_d = first_tap(from_d, d.dilation), end_tap(from_d, d.dilation, d.size, d.taps)
+            first_h, end_h = first_tap(from_h, h.dilation), end_tap(from_h, h.dilation, h.size, h.taps)
+            for i in range(w.outputs):
+                from_w = i * w.stride - w.begin
+                first_w, end_w = first_tap(from_w, w.dilation), end_tap(from_w, w.dilation, w.size, w.taps)
                 best = start
                 where = -1
-                for d in range(first_d, last_d):
-                    z = from_d + d * step_d
-                    for h in range(first_h, last_h):
-                        y = from_h + h * step_h
-                        work += args[g + 8]
+                for tap_d in range(first_d, end_d):
+                    z = from_d + tap_d * d.dilation
+                    for tap_h in range(first_h, end_h):
+                        y = from_h + tap_h * h.dilation
+                        work += w.taps
                         if work > POLL_WORK:
                             work = 0
                             if stop_requested(args):
                                 return
-                        for w in range(first_tap(from_w, step_w), end_tap(from_w, step_w, in_w, args[g + 8])):
-                            x = from_w + w * step_w
-                            value = source[((plane * in_d + z) * in_h + y) * in_w + x]
+                        for tap_w in range(first_w, end_w):
+                            x = from_w + tap_w * w.dilation
+                            value = source[((plane * d.size + z) * h.size + y) * w.size + x]
                             if where < 0 or value > best:
                                 best = value
-                                where = z + in_d * (y + in_h * x) if by_column != 0 else (z * in_h + y) * in_w + x
-                target[unit * out_w + i] = best
-                indices[unit * out_w + i] = plane * in_d * in_h * in_w + where
+                                where = (
+                                    z + d.size * (y + h.size * x) if by_column != 0 else (z * h.size + y) * w.size + x
+                                )
+                target[unit * w.outputs + i] = best
+                indices[unit * w.outputs + i] = plane * d.size * h.size * w.size + where
 
     return kernel

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mace_core.native.numba_prelude import Kernel, as_float, f32, i32
+from mace_core.native.numba_prelude import Kernel, as_float, f32, helper, i32
 from mace_cpu.shared.kernels.lanes import WEIGHTED_PIXELS
 from mace_cpu.shared.kernels.primitives import (
     LOCAL_ARRAYS,
@@ -78,46 +78,60 @@ def interpolate(source: str, target: str, inner: str) -> Kernel:
     for the float64 ``fill``.  ``inner`` is "one" (one unit is one outer row) or "many" (one unit is one target index
     of one outer row).
     """
-    read, write, scalar = POINTERS[source], POINTERS[target], SCALARS[target]
     computed = "float32" if source == "float32" and target == "float32" else "float64"
-    weight_pointer, held, local = POINTERS[computed], SCALARS[computed], LOCAL_ARRAYS[computed]
-    integer = target not in ("float32", "float64")
-    lowest = highest = 0.0
-    if integer:
-        limits = np.iinfo(target)
-        lowest, highest = float(limits.min), float(np.nextafter(float(limits.max) + 1.0, 0.0))
-    single = inner == "one"
+    return (_within_rows if inner == "one" else _between_rows)(source, target, computed)
+
+
+def _rounded(target: str) -> Any:
+    """``(value)``: what was computed, as an element of the target, saturated for integers."""
+    scalar = SCALARS[target]
+    if target in ("float32", "float64"):
+        return helper(lambda value: scalar(value), inline="always")
+    limits = np.iinfo(target)
+    lowest, highest = float(limits.min), float(np.nextafter(float(limits.max) + 1.0, 0.0))
+    return helper(lambda value: scalar(min(max(value, lowest), highest)), inline="always")
+
+
+def _within_rows(source: str, target: str, computed: str) -> Kernel:
+    read, write, weight_pointer, held = POINTERS[source], POINTERS[target], POINTERS[computed], SCALARS[computed]
+    rounded = _rounded(target)
 
     def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
-        source = read(args[0])
-        target = write(args[1])
-        indices = i32(args[2])
-        weights = weight_pointer(args[3])
-        source_length = args[4]
-        length = args[5]
-        taps = args[6]
-        inner = args[7]
+        source, target = read(args[0]), write(args[1])
+        indices, weights = i32(args[2]), weight_pointer(args[3])
+        source_length, length, taps = args[4], args[5], args[6]
+        outside = held(as_float(args[8]))
+        for unit in range(begin, end):
+            base = unit * source_length
+            for j in range(length):
+                value = held(0)
+                if indices[j * taps] < 0:
+                    value = outside
+                elif taps == 2:
+                    value = (
+                        weights[2 * j] * held(source[base + indices[2 * j]])
+                        + weights[2 * j + 1] * held(source[base + indices[2 * j + 1]])
+                    )  # fmt: skip
+                else:
+                    for t in range(j * taps, (j + 1) * taps):
+                        value += weights[t] * held(source[base + indices[t]])
+                target[unit * length + j] = rounded(value)
+
+    return kernel
+
+
+def _between_rows(source: str, target: str, computed: str) -> Kernel:
+    read, write, weight_pointer, held = POINTERS[source], POINTERS[target], POINTERS[computed], SCALARS[computed]
+    local = LOCAL_ARRAYS[computed]
+    rounded = _rounded(target)
+
+    def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
+        source, target = read(args[0]), write(args[1])
+        indices, weights = i32(args[2]), weight_pointer(args[3])
+        source_length, length, taps, inner = args[4], args[5], args[6], args[7]
         outside = held(as_float(args[8]))
         total = local()
         for unit in range(begin, end):
-            if single:
-                base = unit * source_length
-                for j in range(length):
-                    value = held(0)
-                    if indices[j * taps] < 0:
-                        value = outside
-                    elif taps == 2:
-                        value = (
-                            weights[2 * j] * held(source[base + indices[2 * j]])
-                            + weights[2 * j + 1] * held(source[base + indices[2 * j + 1]])
-                        )  # fmt: skip
-                    else:
-                        for t in range(j * taps, (j + 1) * taps):
-                            value += weights[t] * held(source[base + indices[t]])
-                    if integer:
-                        value = min(max(value, lowest), highest)
-                    target[unit * length + j] = scalar(value)
-                continue
             outer = quotient(unit, length)
             j = unit - outer * length
             for low in range(0, inner, LOCAL_COUNT):
@@ -137,10 +151,7 @@ def interpolate(source: str, target: str, inner: str) -> Kernel:
                         total[i] += weight * held(source[base + i])
                 base = unit * inner + low
                 for i in range(width):
-                    value = total[i]
-                    if integer:
-                        value = min(max(value, lowest), highest)
-                    target[base + i] = scalar(value)
+                    target[base + i] = rounded(total[i])
 
     return kernel
 
