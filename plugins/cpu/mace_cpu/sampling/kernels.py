@@ -30,6 +30,9 @@ ZEROS, BORDER, REFLECTION = 0, 1, 2
 CUBIC = -0.75
 """The coefficient of the cubic kernel, as ONNX has it."""
 
+FAR = 1e15
+"""Pixels beyond which a place is outside of every image; NaN is taken to be there."""
+
 floor = np.floor
 
 
@@ -66,6 +69,83 @@ def _padded(x: Any, size: Any, padding: Any, align: Any) -> Any:
     return x
 
 
+@helper(inline="always")  # type: ignore[untyped-decorator]
+def _cubic_weights(weights: Any, first: Any, t: Any) -> None:
+    """The weights of four pixels for a place ``t`` behind the second of them."""
+    u = t + 1.0
+    weights[first] = ((CUBIC * u - 5 * CUBIC) * u + 8 * CUBIC) * u - 4 * CUBIC
+    weights[first + 1] = ((CUBIC + 2) * t - (CUBIC + 3)) * t * t + 1
+    u = 1.0 - t
+    weights[first + 2] = ((CUBIC + 2) * u - (CUBIC + 3)) * u * u + 1
+    u = 2.0 - t
+    weights[first + 3] = ((CUBIC * u - 5 * CUBIC) * u + 8 * CUBIC) * u - 4 * CUBIC
+
+
+@helper(inline="always")  # type: ignore[untyped-decorator]
+def _bring_inside(weights: Any, spots: Any, first: Any, taps: Any, size: Any, padding: Any, align: Any) -> None:
+    """Move the taps of one axis that lie outside to where the padding says, or let them weigh nothing."""
+    for tap in range(taps):
+        spot = spots[first + tap]
+        if spot < 0 or spot >= size:
+            if padding == ZEROS:
+                weights[first + tap] = 0.0
+                spot = 0
+            else:
+                spot = int(np.rint(_padded(np.float64(spot), size, padding, align)))
+                spot = min(max(spot, 0), size - 1)
+        spots[first + tap] = spot
+
+
+def _place_on_axis(working: Any) -> Any:
+    """``(given, size, align)``: where an entry of the grid lies along an axis, in pixels.
+
+    It is computed in the precision ``working``.
+    """
+
+    @helper(inline="always")  # type: ignore[untyped-decorator]
+    def place_on_axis(given: Any, size: Any, align: Any) -> Any:
+        above = working(given) + working(1)
+        at = np.float64(
+            above / working(2) * working(size - 1) if align else (above * working(size) - working(1)) / working(2)
+        )
+        if not (at == at and abs(at) < FAR):
+            at = np.float64(-FAR)
+        return at
+
+    return place_on_axis
+
+
+def _taps_around(taps: int) -> Any:
+    """``(weights, spots, first, at, size, padding, align)``: the taps around the place ``at``.
+
+    It lists their weights and pixels from ``first`` on; pixels may lie outside.
+    """
+
+    def nearest(weights: Any, spots: Any, first: Any, at: Any, size: Any, padding: Any, align: Any) -> None:
+        at = _padded(np.rint(at), size, padding, align)
+        weights[first] = 1.0
+        spots[first] = int(np.rint(at))
+
+    def between(weights: Any, spots: Any, first: Any, at: Any, size: Any, padding: Any, align: Any) -> None:
+        low = 0.0 if align else -0.5
+        high = size - 1.0 if align else size - 0.5
+        # the cubic kernel reaches over the border: there each of its taps is moved, not its middle
+        if (at < low or at > high) and not (taps == 4 and padding == BORDER):
+            at = _padded(at, size, padding, align)
+        whole = floor(at)
+        t = at - whole
+        lowest = int(whole) - (taps // 2 - 1)
+        if taps == 2:
+            weights[first] = 1.0 - t
+            weights[first + 1] = t
+        else:
+            _cubic_weights(weights, first, t)
+        for tap in range(taps):
+            spots[first + tap] = lowest + tap
+
+    return helper(nearest if taps == 1 else between, inline="always")
+
+
 def grid_sample(dtype: str, mode: str) -> Kernel:
     """One unit is one of the ``places`` of an image.
 
@@ -75,7 +155,8 @@ def grid_sample(dtype: str, mode: str) -> Kernel:
     taps = {"nearest": 1, "linear": 2, "cubic": 4}[mode]
     local_weights, local_places = LOCAL_ARRAYS["float64"], LOCAL_SECOND["int64"]
     # what is rounded to a pixel has to be a tie where it is one in the grid's own precision
-    working = np.float32 if mode == "nearest" and dtype != "float64" else np.float64
+    place_on_axis = _place_on_axis(np.float32 if mode == "nearest" and dtype != "float64" else np.float64)
+    take_taps = _taps_around(taps)
 
     def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
         channels, places, padding, align, rank = args[3], args[4], args[5], args[6] != 0, args[7]
@@ -91,51 +172,9 @@ def grid_sample(dtype: str, mode: str) -> Kernel:
             place = unit - image * places
             for axis in range(rank):
                 size = args[8 + axis]
-                given = working(grid[unit * rank + rank - 1 - axis])
-                above = given + working(1)
-                at = np.float64(
-                    above / working(2) * working(size - 1)
-                    if align
-                    else (above * working(size) - working(1)) / working(2)
-                )
-                if not (at == at and abs(at) < 1e15):
-                    at = np.float64(-1e15)
-                if taps == 1:
-                    at = _padded(np.rint(at), size, padding, align)
-                    weights[axis * taps] = 1.0
-                    spots[axis * taps] = int(np.rint(at))
-                else:
-                    low = 0.0 if align else -0.5
-                    high = size - 1.0 if align else size - 0.5
-                    # the cubic kernel reaches over the border: there each of its taps is moved, not its middle
-                    if (at < low or at > high) and not (taps == 4 and padding == BORDER):
-                        at = _padded(at, size, padding, align)
-                    whole = floor(at)
-                    t = at - whole
-                    first = int(whole) - (taps // 2 - 1)
-                    if taps == 2:
-                        weights[axis * taps] = 1.0 - t
-                        weights[axis * taps + 1] = t
-                    else:
-                        u = t + 1.0
-                        weights[axis * taps] = ((CUBIC * u - 5 * CUBIC) * u + 8 * CUBIC) * u - 4 * CUBIC
-                        weights[axis * taps + 1] = ((CUBIC + 2) * t - (CUBIC + 3)) * t * t + 1
-                        u = 1.0 - t
-                        weights[axis * taps + 2] = ((CUBIC + 2) * u - (CUBIC + 3)) * u * u + 1
-                        u = 2.0 - t
-                        weights[axis * taps + 3] = ((CUBIC * u - 5 * CUBIC) * u + 8 * CUBIC) * u - 4 * CUBIC
-                    for tap in range(taps):
-                        spots[axis * taps + tap] = first + tap
-                for tap in range(taps):
-                    spot = spots[axis * taps + tap]
-                    if spot < 0 or spot >= size:
-                        if padding == ZEROS:
-                            weights[axis * taps + tap] = 0.0
-                            spot = 0
-                        else:
-                            spot = int(np.rint(_padded(np.float64(spot), size, padding, align)))
-                            spot = min(max(spot, 0), size - 1)
-                    spots[axis * taps + tap] = spot
+                at = place_on_axis(grid[unit * rank + rank - 1 - axis], size, align)
+                take_taps(weights, spots, axis * taps, at, size, padding, align)
+                _bring_inside(weights, spots, axis * taps, taps, size, padding, align)
             for channel in range(channels):
                 base = (image * channels + channel) * plane
                 total = 0.0

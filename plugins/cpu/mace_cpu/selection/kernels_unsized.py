@@ -165,11 +165,11 @@ def non_max_suppression(centered: str) -> Kernel:
 
 
 class Slices(NamedTuple):
-    """Slices along an axis: ``count`` of them, each of (outer, inner) elements."""
+    """Slices along an axis: ``items`` of them, each of (outer, inner) elements."""
 
     source: Any
     outer: Any
-    count: Any
+    items: Any
     inner: Any
 
 
@@ -193,8 +193,8 @@ def _comparison(narrow: bool) -> Any:
     def compare(slices: Any, a: Any, b: Any) -> Any:
         for o in range(slices.outer):
             for i in range(slices.inner):
-                x = key(slices.source[(o * slices.count + a) * slices.inner + i])
-                y = key(slices.source[(o * slices.count + b) * slices.inner + i])
+                x = key(slices.source[(o * slices.items + a) * slices.inner + i])
+                y = key(slices.source[(o * slices.items + b) * slices.inner + i])
                 if x < y or (y != y and x == x):
                     return -1
                 if y < x or (x != x and y == y):
@@ -202,6 +202,55 @@ def _comparison(narrow: bool) -> Any:
         return 0
 
     return compare
+
+
+def _sorting(compare: Any) -> Any:
+    """``(order, slices, args)``: lists the slices in order; False if the run is to stop."""
+
+    @helper
+    def later(slices: Any, a: Any, b: Any) -> Any:
+        order = compare(slices, a, b)
+        return order > 0 or (order == 0 and a > b)
+
+    _, sink = heap_of(later)
+
+    @helper(inline="always")  # type: ignore[untyped-decorator]
+    def sort(order: Any, slices: Any, args: Any) -> Any:
+        for i in range(slices.items):
+            order[i] = i
+        for at in range(slices.items // 2 - 1, -1, -1):
+            sink(order, at, slices.items, slices)
+        work = 0
+        for size in range(slices.items - 1, 0, -1):
+            work += 64 + slices.outer * slices.inner
+            if work > POLL_WORK:
+                work = 0
+                if stop_requested(args):
+                    return False
+            order[0], order[size] = order[size], order[0]
+            sink(order, 0, size, slices)
+        return True
+
+    return sort
+
+
+def _grouping(compare: Any) -> Any:
+    """``(order, slices, firsts, inverse)``: finds the first slice of each group, and the group of each slice.
+
+    It returns how many groups there are.
+    """
+
+    @helper(inline="always")  # type: ignore[untyped-decorator]
+    def group_equals(order: Any, slices: Any, firsts: Any, inverse: Any) -> Any:
+        groups = 0
+        for i in range(slices.items):
+            if i == 0 or compare(slices, order[i - 1], order[i]) != 0:
+                firsts[groups] = order[i]
+                groups += 1
+            inverse[order[i]] = groups - 1
+        return groups
+
+    return group_equals
 
 
 @helper(inline="always")  # type: ignore[untyped-decorator]
@@ -226,42 +275,7 @@ def unique(dtype: str, halves: str) -> Kernel:
     """
     pointer = POINTERS[dtype]
     compare = _comparison(halves == "1")
-
-    @helper
-    def later(slices: Any, a: Any, b: Any) -> Any:
-        order = compare(slices, a, b)
-        return order > 0 or (order == 0 and a > b)
-
-    _, sink = heap_of(later)
-
-    @helper(inline="always")  # type: ignore[untyped-decorator]
-    def sort(order: Any, slices: Any, args: Any) -> Any:
-        """List the slices in order; False if the run is to stop."""
-        for i in range(slices.count):
-            order[i] = i
-        for at in range(slices.count // 2 - 1, -1, -1):
-            sink(order, at, slices.count, slices)
-        work = 0
-        for size in range(slices.count - 1, 0, -1):
-            work += 64 + slices.outer * slices.inner
-            if work > POLL_WORK:
-                work = 0
-                if stop_requested(args):
-                    return False
-            order[0], order[size] = order[size], order[0]
-            sink(order, 0, size, slices)
-        return True
-
-    @helper(inline="always")  # type: ignore[untyped-decorator]
-    def group_equals(order: Any, slices: Any, firsts: Any, inverse: Any) -> Any:
-        """Find the first slice of each group, and the group of each slice; how many groups there are."""
-        groups = 0
-        for i in range(slices.count):
-            if i == 0 or compare(slices, order[i - 1], order[i]) != 0:
-                firsts[groups] = order[i]
-                groups += 1
-            inverse[order[i]] = groups - 1
-        return groups
+    sort, group_equals = _sorting(compare), _grouping(compare)
 
     def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
         source, values = pointer(args[0]), pointer(args[1])
