@@ -17,9 +17,16 @@ from mace_core.host.processors import pinned
 from mace_core.native.kernel import load_kernels
 from mace_core.native.poll_ir import Control
 from mace_core.native.pool import ThreadPool
-from mace_core.native.runner_ir import RELOCATION_WORDS, RUNNER, STEP_WORDS
+from mace_core.native.runner_ir import (
+    BETWEEN_TURNS,
+    RELOCATION_WORDS,
+    RUNNER,
+    STEP_WORDS,
+    TURN_RUNNER,
+    TurnControl,
+)
 from mace_core.native.signals import Attention
-from mace_core.provider.execution import CancelFlag
+from mace_core.provider.execution import CancelFlag, Turns
 
 if TYPE_CHECKING:
     from mace_core.native.chunk_times import ChunkTime, ChunkTimes
@@ -212,15 +219,7 @@ class PlanInstance:
             raise ProviderBugError(f"the plan has {self._slots} base slots, {len(bases)} addresses were given")
         self._running = True
         try:
-            self._bases[:] = bases.tolist() if isinstance(bases, np.ndarray) else bases  # type: ignore[assignment]
-            control = self._control
-            control[_CANCEL] = 0 if cancel is None else cancel.address
-            control[_STEPS], control[_PROFILE] = self._recorders() if profile else (self._table, 0)
-            participants = 1 if pool is None else pool.participants(threads)
-            control[_THREADS] = participants
-            if (ident := get_ident()) != self._owner:
-                self._own(ident)
-            control[_POOL] = pool.address if pool is not None and participants > 1 else 0
+            self._prepare(bases, pool, cancel, profile, threads)
             if pool is None or pool.processors is None:
                 self._walk()
             else:
@@ -228,6 +227,82 @@ class PlanInstance:
                     self._walk()
         finally:
             self._running = False
+
+    def run_turns(
+        self,
+        turns: Turns,
+        bases: Sequence[int],
+        *,
+        faults: Words,
+        pool: ThreadPool | None = None,
+        cancel: CancelFlag | None = None,
+        threads: int | None = None,
+    ) -> None:
+        """Run all steps again and again, until ``turns`` come to an end or a word of ``faults`` is no longer 0.
+
+        Args:
+            turns: what happens between two of them; base slot 0 is the workspace, slot 1 stays as given, and behind it
+                are the inputs and the outputs.
+            bases: as in `run`; the slots of the workspace, the inputs and the outputs are filled in for each turn.
+            faults: words that kernels set when something is wrong.
+            pool, cancel, threads: as in `run`, and so is what it raises.
+        """
+        if self._running:
+            raise ProviderBugError("a plan instance was asked to run while it runs; use one instance for each request")
+        self._running = True
+        try:
+            self._prepare(bases, pool, cancel, False, threads)
+            self._profile = self._chunk_times = None
+            block = self._turn_block(turns, faults)
+            if pool is None or pool.processors is None:
+                self._walk_turns(block)
+            else:
+                with pinned(pool.processors):
+                    self._walk_turns(block)
+        finally:
+            self._running = False
+
+    def _prepare(
+        self,
+        bases: Sequence[int] | Words,
+        pool: ThreadPool | None,
+        cancel: CancelFlag | None,
+        profile: bool,
+        threads: int | None,
+    ) -> None:
+        """Fill in the control block."""
+        self._bases[:] = bases.tolist() if isinstance(bases, np.ndarray) else bases  # type: ignore[assignment]
+        control = self._control
+        control[_CANCEL] = 0 if cancel is None else cancel.address
+        control[_STEPS], control[_PROFILE] = self._recorders() if profile else (self._table, 0)
+        participants = 1 if pool is None else pool.participants(threads)
+        control[_THREADS] = participants
+        if (ident := get_ident()) != self._owner:
+            self._own(ident)
+        control[_POOL] = pool.address if pool is not None and participants > 1 else 0
+
+    def _turn_block(self, turns: Turns, faults: Words) -> ctypes.Array[ctypes.c_int64]:
+        block = (ctypes.c_int64 * TurnControl.SIZE)()
+        block[TurnControl.CONTROL] = self._address
+        block[TurnControl.ADVANCE], block[TurnControl.STATE] = turns.advance, turns.state
+        block[TurnControl.END], block[TurnControl.ADDRESSES] = turns.end, turns.addresses
+        block[TurnControl.WORKSPACE_COUNT] = min(self._slots, 1)
+        block[TurnControl.OTHER_COUNT] = max(0, min(turns.tensors, self._slots - 2))
+        if self._sizes is not None:
+            write, arguments, target, count = self._sizes.parts
+            block[TurnControl.WRITE], block[TurnControl.WRITE_ARGUMENTS] = write, arguments
+            block[TurnControl.SIZES], block[TurnControl.PLAN_SIZES] = turns.sizes, target
+            block[TurnControl.SIZE_COUNT] = count
+        block[TurnControl.FAULTS], block[TurnControl.FAULT_COUNT] = int(faults.ctypes.data), faults.size
+        return block
+
+    def _walk_turns(self, block: ctypes.Array[ctypes.c_int64]) -> None:
+        call, address, count = _run_turns(), ctypes.addressof(block), self._count
+        step = call(address, BETWEEN_TURNS)
+        while step != count:
+            if step < 0 and step != BETWEEN_TURNS:
+                self._stop()
+            step = call(address, step)
 
     def _walk(self) -> None:
         count = self._count
@@ -279,4 +354,10 @@ class PlanInstance:
 @functools.cache
 def _run_plan() -> Callable[[int, int], int]:
     address = load_kernels([RUNNER])[RUNNER.symbol]
+    return ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)(address)
+
+
+@functools.cache
+def _run_turns() -> Callable[[int, int], int]:
+    address = load_kernels([TURN_RUNNER])[TURN_RUNNER.symbol]
     return ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)(address)

@@ -1,11 +1,14 @@
 """The plan runner as LLVM IR: ``i64 mace_run_plan(ptr control, i64 start)`` walks the steps of a plan, see
-`mace_core.native.poll_ir.Control`.
+`mace_core.native.poll_ir.Control`, and ``i64 mace_run_turns(ptr turns, i64 start)`` does so again and again, see
+`TurnControl`.
 
 It answers the number of the next step: all done if that is the number of steps, else it came back to let the caller
 look at signals and is to be called again with it; or `CANCELLED`.
 """
 
 from __future__ import annotations
+
+from enum import IntEnum
 
 from mace_core.native.poll_ir import Control, poll_ir
 from mace_core.native.pool_ir import PoolWord, region_ir
@@ -20,6 +23,30 @@ RELOCATION_WORDS = 3
 """A relocation is three int64: word index, base slot, byte offset."""
 
 CANCELLED = -1
+
+BETWEEN_TURNS = -2
+"""Where a call of the turn runner starts, or came back to let the caller look at signals."""
+
+
+class TurnControl(IntEnum):
+    """Indices of 64-bit words in the control block of a plan that is run turn by turn."""
+
+    CONTROL = 0  # of a run of the plan
+    ADVANCE = 1  # a kernel that is called before each turn
+    STATE = 2  # its arguments
+    END = 3  # address of an int64 that it sets; not 0: there is no next turn
+    ADDRESSES = 4  # of the workspace, the inputs and the outputs, which it sets
+    WORKSPACE_COUNT = 5  # of base slots filled with the first of these: 0 or 1
+    OTHER_COUNT = 6  # and with the others; the slot between them is that of the constants
+    WRITE = 7  # a kernel that computes the sizes of the plan from those of the turn, or 0
+    WRITE_ARGUMENTS = 8
+    SIZES = 9  # address of the sizes of the turn
+    PLAN_SIZES = 10  # where the plan wants them
+    SIZE_COUNT = 11
+    FAULTS = 12  # address of words that are 0 while all is well
+    FAULT_COUNT = 13
+    SIZE = 14
+
 
 _RUN = """
 define i64 @mace_run_plan(ptr %control, i64 %start) {
@@ -180,6 +207,115 @@ return:
 }
 """
 
+_TURNS = """
+define i64 @mace_run_turns(ptr %turns, i64 %start) {
+entry:
+TURN_WORDS
+  %control = load ptr, ptr %control.at
+  %advance = load ptr, ptr %advance.at
+  %state = load ptr, ptr %state.at
+  %end.word = load ptr, ptr %end.at
+  %addresses = load ptr, ptr %addresses.at
+  %workspaces = load i64, ptr %workspace_count.at
+  %others = load i64, ptr %other_count.at
+  %write = load ptr, ptr %write.at
+  %write.arguments = load ptr, ptr %write_arguments.at
+  %sizes = load ptr, ptr %sizes.at
+  %plan.sizes = load ptr, ptr %plan_sizes.at
+  %size.count = load i64, ptr %size_count.at
+  %faults = load ptr, ptr %faults.at
+  %fault.count = load i64, ptr %fault_count.at
+  %count.at = getelementptr i64, ptr %control, i64 STEP_COUNT
+  %count = load i64, ptr %count.at
+  %slice.at = getelementptr i64, ptr %control, i64 SLICE_NS
+  %slice = load i64, ptr %slice.at
+  %bases.at = getelementptr i64, ptr %control, i64 BASES
+  %bases = load ptr, ptr %bases.at
+  %bases.others = getelementptr i64, ptr %bases, i64 2
+  %addresses.others = getelementptr i64, ptr %addresses, i64 1
+  %begun = call i64 @now()
+  %deadline = add i64 %begun, %slice
+  %between = icmp eq i64 %start, BETWEEN_TURNS
+  br i1 %between, label %next, label %run
+
+next:                       ; a turn begins
+  call void %advance(ptr %state, i64 0, i64 1, i64 0)
+  %end = load i64, ptr %end.word
+  %goes.on = icmp eq i64 %end, 0
+  br i1 %goes.on, label %sized, label %done
+
+sized:
+  %no.write = icmp eq ptr %write, null
+  br i1 %no.write, label %bound, label %size
+
+size:
+  call void @copy_words(ptr %plan.sizes, ptr %sizes, i64 %size.count)
+  call void %write(ptr %write.arguments, i64 0, i64 1, i64 0)
+  br label %bound
+
+bound:
+  call void @copy_words(ptr %bases, ptr %addresses, i64 %workspaces)
+  call void @copy_words(ptr %bases.others, ptr %addresses.others, i64 %others)
+  br label %run
+
+run:
+  %first = phi i64 [ %start, %entry ], [ 0, %bound ]
+  %step = call i64 @mace_run_plan(ptr %control, i64 %first)
+  %ran = icmp eq i64 %step, %count
+  br i1 %ran, label %check, label %back
+
+back:                       ; stopped, or due for a look at signals
+  ret i64 %step
+
+check:
+  %fault = phi i64 [ 0, %run ], [ %fault.next, %check.next ]
+  %checked = icmp uge i64 %fault, %fault.count
+  br i1 %checked, label %time, label %check.one
+
+check.one:
+  %fault.at = getelementptr i64, ptr %faults, i64 %fault
+  %fault.word = load i64, ptr %fault.at
+  %fine = icmp eq i64 %fault.word, 0
+  br i1 %fine, label %check.next, label %done
+
+check.next:
+  %fault.next = add i64 %fault, 1
+  br label %check
+
+time:
+  %time.now = call i64 @now()
+  %late = icmp ugt i64 %time.now, %deadline
+  br i1 %late, label %look, label %next
+
+look:
+  ret i64 BETWEEN_TURNS
+
+done:
+  ret i64 %count
+}
+
+define internal void @copy_words(ptr %target, ptr %source, i64 %count) {
+entry:
+  br label %head
+
+head:
+  %index = phi i64 [ 0, %entry ], [ %index.next, %one ]
+  %all = icmp uge i64 %index, %count
+  br i1 %all, label %end, label %one
+
+one:
+  %from = getelementptr i64, ptr %source, i64 %index
+  %to = getelementptr i64, ptr %target, i64 %index
+  %word = load i64, ptr %from
+  store i64 %word, ptr %to
+  %index.next = add i64 %index, 1
+  br label %head
+
+end:
+  ret void
+}
+"""
+
 
 def _runner_ir(target: Target) -> str:
     run = (
@@ -190,9 +326,23 @@ def _runner_ir(target: Target) -> str:
     return system_ir(target) + poll_ir(target) + region_ir() + run
 
 
+def _turns_ir(target: Target) -> str:
+    turns = _TURNS.replace("TURN_WORDS", word_addresses(TurnControl, "%turns"))
+    for name, value in (
+        ("BETWEEN_TURNS", BETWEEN_TURNS),
+        ("STEP_COUNT", Control.STEP_COUNT.value),
+        ("SLICE_NS", Control.SLICE_NS.value),
+        ("BASES", Control.BASES.value),
+    ):
+        turns = turns.replace(name, str(value))
+    return _runner_ir(target).replace("define i64 @mace_run_plan", "define internal i64 @mace_run_plan") + turns
+
+
 RUNNER = KernelSource(
     "mace_run_plan",
     source_version(__file__, *(function.__code__.co_filename for function in (region_ir, poll_ir, system_ir))),
     _runner_ir,
     system_imports(host_target()) | thread_imports(host_target()),
 )
+
+TURN_RUNNER = KernelSource("mace_run_turns", RUNNER.version, _turns_ir, RUNNER.imports)

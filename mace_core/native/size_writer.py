@@ -38,6 +38,12 @@ class SizeWriter:
         self._address = int(self._words.ctypes.data)
         self._call = _write_sizes()
 
+    @property
+    def parts(self) -> tuple[int, int, int, int]:
+        """For native code that does what `write` does: the address of the kernel and of its arguments, and where it
+        reads how many sizes."""
+        return _kernel_address(), self._address, int(self._registers.ctypes.data), self._symbols
+
     def write(self, sizes: Sequence[int]) -> None:
         """Fill in what follows from ``sizes``, the values of the program's symbols."""
         self._registers[: self._symbols] = sizes
@@ -45,7 +51,12 @@ class SizeWriter:
 
 
 @functools.cache
-def _write_sizes() -> Callable[[int, int, int, int], None]:
+def _kernel_address() -> int:
     source = numba_source("mace_core.native.size_kernels", "write_sizes")
-    address = load_kernels([source])[source.symbol]
-    return ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)(address)
+    return load_kernels([source])[source.symbol]
+
+
+@functools.cache
+def _write_sizes() -> Callable[[int, int, int, int], None]:
+    kernel = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
+    return kernel(_kernel_address())

@@ -20,7 +20,7 @@ from mace_core.provider.backend import (
 )
 from mace_core.provider.detection import DetectionProvider
 from mace_core.provider.device import Device, DeviceKind, Missing, ProbeResult
-from mace_core.provider.execution import Bindings, BoundTensor, CancelFlag, Event, Execution, Stream
+from mace_core.provider.execution import Bindings, BoundTensor, CancelFlag, Event, Execution, Stream, Turns
 from mace_core.provider.foreign import ForeignKind, ForeignMemory
 from mace_core.provider.inventory import Inventory, find_device, inventory, probe
 from mace_core.provider.lowerings import Lowerings
@@ -72,6 +72,7 @@ __all__ = [
     "ShapeSupport",
     "Span",
     "Stream",
+    "Turns",
     "default_registry",
     "find_device",
     "find_library",

@@ -102,6 +102,31 @@ class Bindings:
     sizes: Sequence[int] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """The turns of a loop whose body is one subgraph on host memory, run without the core in between.
+
+    Before each turn the provider calls ``advance``, which looks at the results of the turn before.  It may be called
+    from any thread, without Python.
+
+    Attributes:
+        advance: address of a native function ``void (int64 *state, int64, int64, int64)``; the last three are not used.
+        state: address of its first argument.
+        end: address of an int64 that it sets: 0, and there is another turn; else there is none.
+        addresses: address of the int64 addresses, which it sets, of the workspace, each input and each output of the
+            turn to come; the workspace is as large as the sizes of the turn ask for.
+        tensors: the number of inputs and outputs.
+        sizes: address of the int64 values, which it sets, of the symbols of the view's trace.
+    """
+
+    advance: int
+    state: int
+    end: int
+    addresses: int
+    tensors: int
+    sizes: int
+
+
 class Event(ABC):
     """Completion of enqueued work."""
 
@@ -144,6 +169,18 @@ class Execution(ABC):
             CancelledError: if the cancel flag was seen.
             ProviderError: on failure; see the subclasses for what the core does then.
         """
+
+    def run_turns(self, bindings: Bindings, turns: Turns) -> bool:
+        """Run again and again, on what ``turns`` says instead of the tensors in ``bindings``, which tell no more than
+        element types, until there is no further turn (since api 1.2).
+
+        Returns:
+            Whether it did; False, at once, for an execution that cannot: the core then calls ``run`` turn by turn.
+
+        Raises:
+            CancelledError, ProviderError: as ``run`` does.
+        """
+        return False
 
     def enqueue(self, stream: Stream, bindings: Bindings, wait: Sequence[Event]) -> Event:
         """Start after ``wait`` and return at once.  Only for backends that offer streams; ``bindings`` stay alive

@@ -29,6 +29,7 @@ from mace_core.operators.registry import (
     shapes_from_contents,
     symbolic_evaluator,
 )
+from mace_core.symbolic import ceiling
 from mace_core.tensor import TensorType, ValueType
 
 # --- attributes -------------------------------------------------------------------------------------------------------
@@ -278,12 +279,20 @@ def _clamped_slice(start: int, end: int, step: int, size: int) -> slice:
     return slice(min(max(start, 0), size - 1), None if end < 0 else end, step)
 
 
+def _taken_length(taken: slice) -> int:
+    """How many indices a slice of `slice_ranges` has."""
+    start, stop, step = taken.start, taken.stop, taken.step
+    if step < 0:
+        start, stop, step = -start, 1 if stop is None else -stop, -step
+    return ceiling(stop - start, step) if start < stop else 0
+
+
 @shape_function("Slice")
 def slice_(ctx: NodeContext) -> Sequence[ValueType]:
     shape = ctx.shape(0)
     dims = list(shape)
     for axis, taken in slice_ranges(ctx, shape).items():
-        dims[axis] = len(range(*taken.indices(shape[axis])))
+        dims[axis] = _taken_length(taken)
     return _same_dtype(ctx, tuple(dims))
 
 

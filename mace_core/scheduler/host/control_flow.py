@@ -1,6 +1,6 @@
 """If, Loop, Scan and SequenceMap, run by the core: their bodies are planned on the devices like any graph.
 
-This is native: no onnx.reference is involved.  One Python call per iteration is the price.
+This is native: no onnx.reference is involved.  Where a body is one subgraph on host memory, its turns are one call.
 """
 
 from __future__ import annotations
@@ -15,11 +15,16 @@ import numpy.typing as npt
 from mace_core.errors import CancelledError, ModelError
 from mace_core.graph import Graph, Node, Value
 from mace_core.scheduler.context import RunContext
+from mace_core.scheduler.host.recurrence import Recurrence, Stack, Turns, truth
 from mace_core.scheduler.values import RuntimeValue
 from mace_core.tensor import Tensor, TensorType, ValueType
 
 MOST_ENDLESS_TURNS = 1 << 30
 """Of a loop that only its count ends.  Even at a microsecond each, more would take longer than anyone waits."""
+
+
+MOST_TURNS = (1 << 63) - 1
+"""Of a loop that its condition ends."""
 
 
 class BodyRunner(Protocol):
@@ -28,6 +33,9 @@ class BodyRunner(Protocol):
     captures: Sequence[Value]
 
     def run(self, values: Sequence[RuntimeValue], context: RunContext) -> list[RuntimeValue]: ...
+
+    def run_turns(self, turns: Turns, context: RunContext) -> None:
+        """At least one turn, and as many as can be run without coming back."""
 
     def output_types(self, values: Sequence[RuntimeValue]) -> list[ValueType | None]: ...
 
@@ -110,44 +118,44 @@ class LoopFlow(ControlFlow):
         captured = self._captured(body, values)
         trips_given, condition_given = self._argument(0, values), self._argument(1, values)
         trips = None if trips_given is None else int(np.asarray(trips_given).reshape(-1)[0])
-        going = True if condition_given is None else _truth(condition_given, self.node)
         graph = _body_graph(self.node)
-        carried = [self._argument(index, values) for index in range(2, len(self.node.inputs))]
-        scans: list[list[RuntimeValue]] = [[] for _ in graph.outputs[1 + len(carried) :]]
-        counter_shape, condition_shape = _declared_shape(graph.inputs[0]), _declared_shape(graph.inputs[1])
-        if going and not ends_by_itself(graph) and (trips is None or trips > MOST_ENDLESS_TURNS):
-            turns = "without end" if trips is None else f"{trips:,} times"
+        initial = [self._argument(index, values) for index in range(2, len(self.node.inputs))]
+        ends = ends_by_itself(graph)
+        going = condition_given is None or truth(condition_given, self.node)
+        if going and not ends and (trips is None or trips > MOST_ENDLESS_TURNS):
+            described = "without end" if trips is None else f"{trips:,} times"
             raise ModelError(
-                f"node '{self.node.name}' (Loop) would turn {turns}: its condition never becomes false, and no run "
+                f"node '{self.node.name}' (Loop) would turn {described}: its condition never becomes false, and no run "
                 f"lasts for more than {MOST_ENDLESS_TURNS:,} turns"
             )
-        step = 0
-
-        def arguments() -> list[RuntimeValue]:
-            counter = np.full(counter_shape, step, np.int64)
-            return [counter, np.full(condition_shape, going, np.bool_), *carried, *captured]
-
-        while going and (trips is None or step < trips):
+        scans = range(1 + len(initial), len(graph.outputs))
+        turns = Turns(
+            Recurrence(
+                counter=0,
+                going=1,
+                condition=0 if ends else -1,
+                carried=tuple((2 + index, 1 + index) for index in range(len(initial))),
+                scans=tuple(scans),
+                rows=(),
+            ),
+            [
+                np.zeros(_declared_shape(graph.inputs[0]), np.int64),
+                np.full(_declared_shape(graph.inputs[1]), going, np.bool_),
+                *initial,
+                *captured,
+            ],
+            [Stack(self.node, None if ends else trips) for _ in scans],
+            node=self.node,
+            limit=MOST_TURNS if trips is None else trips,
+        )
+        turns.going = going
+        while not turns.is_over:
             self._check(context)
-            results = body.run(arguments(), context)
-            going = _truth(results[0], self.node)
-            carried = results[1 : 1 + len(carried)]
-            for scan, item in zip(scans, results[1 + len(carried) :], strict=True):
-                scan.append(item)
-            step += 1
-        if scans and not step:
-            types = body.output_types(arguments())[1 + len(carried) :]
-            return self._only_used([*carried, *(_empty_scan(type, self.node) for type in types)])
-        return self._only_used([*carried, *(self._stack(scan) for scan in scans)])
-
-    def _stack(self, items: list[RuntimeValue]) -> RuntimeValue:
-        try:
-            return np.stack(items)
-        except ValueError:
-            shapes = sorted({tuple(np.shape(item)) for item in items})
-            raise ModelError(
-                f"node '{self.node.name}' (Loop): the shape of a scan output changed between iterations: {shapes}"
-            ) from None
+            body.run_turns(turns, context)
+        if turns.stacks and not turns.step:
+            types = body.output_types(turns.inputs())[1 + len(initial) :]
+            return self._only_used([*turns.carried(), *(_empty_scan(type, self.node) for type in types)])
+        return self._only_used([*turns.carried(), *(stack.finish() for stack in turns.stacks)])
 
 
 class ScanFlow(ControlFlow):
@@ -186,19 +194,31 @@ class ScanFlow(ControlFlow):
             raise ModelError(
                 f"node '{self.node.name}' (Scan): its scan inputs have different lengths {sorted(lengths)}"
             )
-        collected: list[list[RuntimeValue]] = [[] for _ in range(outputs)]
         count = lengths.pop()
-        for step in range(count):
+        states = len(state)
+        slices = [np.zeros(source.shape[1:], source.dtype) for source in sources]
+        turns = Turns(
+            Recurrence(
+                counter=-1,
+                going=-1,
+                condition=-1,
+                carried=tuple((index, index) for index in range(states)),
+                scans=tuple(range(states, states + outputs)),
+                rows=tuple(range(states, states + len(sources))),
+            ),
+            [*state, *slices, *captured],
+            [Stack(self.node, count) for _ in range(outputs)],
+            node=self.node,
+            limit=count,
+            sources=sources,
+        )
+        while not turns.is_over:
             self._check(context)
-            results = body.run([*state, *(source[step] for source in sources), *captured], context)
-            state = results[: len(state)]
-            for scan, item in zip(collected, results[len(state) :], strict=True):
-                scan.append(item)
+            body.run_turns(turns, context)
         if not count:
-            slices = [np.zeros(source.shape[1:], source.dtype) for source in sources]
-            types = body.output_types([*state, *slices, *captured])[len(state) :]
+            types = body.output_types(turns.values)[states:]
             return state, [_empty_scan(type, self.node) for type in types]
-        return state, [np.stack(scan) for scan in collected]
+        return turns.carried(), [stack.finish() for stack in turns.stacks]
 
 
 class BatchedScanFlow(ScanFlow):
@@ -289,16 +309,7 @@ def _constant(value: Value | None, known: Mapping[Value, Tensor]) -> Tensor | No
 
 
 def _branch_name(condition: RuntimeValue, node: Node) -> str:
-    return "then_branch" if _truth(condition, node) else "else_branch"
-
-
-def _truth(condition: RuntimeValue, node: Node) -> bool:
-    flat = np.asarray(condition).reshape(-1)
-    if flat.size != 1:
-        raise ModelError(
-            f"node '{node.name}' ({node.qualified_op}): its condition must be one truth value, not {flat.size} of them"
-        )
-    return bool(flat[0])
+    return "then_branch" if truth(condition, node) else "else_branch"
 
 
 def _declared_shape(value: Value) -> tuple[int, ...]:

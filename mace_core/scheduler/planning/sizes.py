@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from mace_core.scheduler.planning.plan import RunStep, StagePlan, Storage
 from mace_core.symbolic import SizeProgram, SizeProgramBuilder, Trace, is_symbolic, polynomial_of
+from mace_core.symbolic.polynomial import Polynomial
 from mace_core.symbolic.program import python_source
 
 Size: TypeAlias = "tuple[bool, int]"
@@ -62,6 +63,7 @@ class StageSizes:
     def __init__(self, plan: StagePlan, trace: Trace) -> None:
         """The trace ends here."""
         self._builder = SizeProgramBuilder(trace)
+        self._trace = trace
         self._registers: list[tuple[int, tuple[Size, ...], Size]] = []
         self._contents: list[tuple[int, tuple[int, ...], tuple[Size, ...], np.dtype[Any]]] = []
         for index, register in enumerate(plan.registers):
@@ -81,14 +83,23 @@ class StageSizes:
         self.guards = tuple(trace.guards.values())
         checks = [(self._builder.register(g.expression), g.relation, g.outcome) for g in self.guards]
         self.texts = tuple(trace.guard_text(guard) for guard in self.guards)
-        self._largest = trace.largest_symbol()
+        self.largest = trace.largest_symbol()
         self._compute = self._compiled(self._builder.finish(), checks)
         trace.close()
+
+    def register(self, expression: Polynomial) -> int:
+        """The register of `program` that holds what follows from the symbols."""
+        return self._builder.register(expression)
+
+    def program(self) -> SizeProgram:
+        """Computes all registers asked for so far, and what the guards look at."""
+        self.largest = min(self.largest, self._trace.largest_symbol())
+        return self._builder.finish()
 
     def admit(self, symbols: Sequence[int]) -> StageValues | None:
         """What follows from these values of the symbols; None where a guard says that the plan does not hold."""
         for value in symbols:
-            if not -self._largest <= value <= self._largest:
+            if not -self.largest <= value <= self.largest:
                 return None
         try:
             found = self._compute(*symbols)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mace_core.provider import Bindings, Execution
+from mace_core.provider import Bindings, Execution, Turns
 from mace_core.provider.border import told
 from mace_core.scheduler.planning.devices import SessionDevice
 
@@ -19,6 +19,17 @@ def run_execution(execution: Execution, bindings: Bindings, device: SessionDevic
         execution.run(bindings)
     except BaseException as error:
         found = told(error, device.name, "Execution.run", device.model)
+        if found is error:
+            raise
+        raise found from error
+
+
+def run_execution_turns(execution: Execution, bindings: Bindings, turns: Turns, device: SessionDevice) -> bool:
+    """As `run_execution`, turn by turn; False where the execution cannot."""
+    try:
+        return execution.run_turns(bindings, turns)
+    except BaseException as error:
+        found = told(error, device.name, "Execution.run_turns", device.model)
         if found is error:
             raise
         raise found from error

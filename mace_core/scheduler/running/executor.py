@@ -59,6 +59,7 @@ from mace_core.symbolic import hint
 from mace_core.tensor import DType, MemoryKind
 
 if TYPE_CHECKING:
+    from mace_core.scheduler.planning.devices import SessionDevice
     from mace_core.scheduler.planning.sizes import StageValues
     from mace_core.scheduler.profile import Profile
 
@@ -146,11 +147,7 @@ class StageInstance:
             return
         self._sizes = None  # what fails below leaves no sizes that would be taken for granted
         for location, nbytes in sizes.arenas.items():
-            allocator, buffer = self._arenas[location]
-            if buffer.nbytes < nbytes:
-                larger = allocator.allocate(nbytes)
-                allocator.free(buffer)
-                buffer.address, buffer.nbytes, buffer.handle = larger.address, larger.nbytes, larger.handle
+            self._make_room(location, nbytes)
         for index, shape, offset in sizes.registers:
             bound = self._bound[index]
             bound.shape, bound.offset = shape, offset
@@ -166,6 +163,51 @@ class StageInstance:
         if self.plan.single is not None:
             self._prepare_single()
         self._sizes = sizes
+
+    # --- the turns of a loop: one subgraph on host memory, see `turning` -------------------------------------------
+
+    def prepared(self) -> tuple[Execution, Bindings]:
+        """What runs the first step."""
+        found = self._work[0]
+        assert found is not None
+        return found.execution, found.bindings
+
+    def single_device(self) -> SessionDevice:
+        """The device of the first step."""
+        step = self.plan.steps[0]
+        assert isinstance(step, RunStep)
+        return self.plan.devices[step.device]
+
+    def symbols(self) -> Sequence[int]:
+        """The sizes that `resize` was given."""
+        return () if self._sizes is None else self._sizes.symbols
+
+    def shape_of(self, register: int) -> tuple[int, ...]:
+        return self._bound[register].shape
+
+    def bytes_of(self, register: int) -> int:
+        return self._bound[register].nbytes
+
+    def address_of(self, register: int) -> int:
+        return self._bound[register].address
+
+    def arena(self) -> tuple[int, int]:
+        """Address and bytes of the arena on the host."""
+        if HOST not in self._arenas:
+            return 0, 0
+        buffer = self._arenas[HOST][1]
+        return buffer.address, buffer.nbytes
+
+    def grow_arena(self, nbytes: int) -> None:
+        """Make the arena on the host larger; its content is lost."""
+        self._make_room(HOST, nbytes)
+
+    def _make_room(self, location: str, nbytes: int) -> None:
+        allocator, buffer = self._arenas[location]
+        if buffer.nbytes < nbytes:
+            larger = allocator.allocate(nbytes)
+            allocator.free(buffer)
+            buffer.address, buffer.nbytes, buffer.handle = larger.address, larger.nbytes, larger.handle
 
     # --- the fast path: one subgraph on host memory ---------------------------------------------------------------
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy.typing as npt
 
+from mace_core.host.fork_safe import fork_safe_lock
 from mace_core.provider.execution import CancelFlag
 from mace_core.scheduler.context import RunContext
+from mace_core.scheduler.host.recurrence import Turns
 from mace_core.scheduler.planning.devices import DevicePool
 from mace_core.scheduler.planning.plan import ControlStep, StagePlan
 from mace_core.scheduler.running.executor import StageInstance
@@ -19,6 +22,30 @@ from mace_core.scheduler.values import RuntimeValue
 if TYPE_CHECKING:
     from mace_core.scheduler.planning.sizes import StageValues
     from mace_core.scheduler.running.runner import GraphRunner
+    from mace_core.scheduler.running.turn_tables import TurnTable
+
+
+class Place(NamedTuple):
+    """Where a number of a signature comes from: a size of a feed along an axis, or an element of its content."""
+
+    feed: int
+    at: int
+    is_content: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PlanNumbers:
+    """Which numbers of a signature the symbols of a plan are.
+
+    Attributes:
+        symbols: for each symbol the positions of the numbers that it stands for, which are equal.
+        fixed: the other positions, and what numbers are there.
+        places: where the numbers come from.
+    """
+
+    symbols: tuple[tuple[int, ...], ...]
+    fixed: tuple[tuple[int, int], ...]
+    places: tuple[Place, ...]
 
 
 class GraphPlan:
@@ -32,6 +59,9 @@ class GraphPlan:
         self._pool = pool
         self._idle: list[StageInstance] = []
         self._counting = counting
+        self._turns: TurnTable | None = None
+        self._has_turns = True
+        self._making = fork_safe_lock()
         self.users = 1  # changed under `counting` alone
         pool.retain()
 
@@ -80,6 +110,43 @@ class GraphPlan:
         self._idle.append(instance)
         return results
 
+    def run_turns(
+        self,
+        turns: Turns,
+        values: Sequence[RuntimeValue],
+        context: RunContext,
+        sizes: StageValues | None = None,
+        numbers: PlanNumbers | None = None,
+    ) -> bool:
+        """Run as many ``turns`` as can be without coming back to Python; whether there was any.
+
+        ``values`` are the inputs of the first; ``sizes`` and ``numbers`` are for a plan that has any.
+        """
+        if not self._has_turns:
+            return False
+        from mace_core.scheduler.running.turning import make_turn_table, run_turns
+
+        if self._turns is None:
+            with self._making:
+                self._turns = self._turns or make_turn_table(self.plan, turns.recurrence, numbers)
+            if self._turns is None:
+                self._has_turns = False
+                return False
+        try:
+            instance = self._idle.pop()
+        except IndexError:
+            instance = new_instance(self.plan)
+        try:
+            if sizes is not None:
+                instance.resize(sizes)
+            ran = run_turns(self._turns, instance, turns, values, context)
+        except BaseException:
+            instance.close()
+            raise
+        self._idle.append(instance)
+        self._has_turns = ran is not None
+        return bool(ran)
+
     def _free(self) -> None:
         for instance in self._idle:
             instance.close()
@@ -96,11 +163,12 @@ class GraphPlan:
 class SizedPlan:
     """A plan of symbolic sizes with the sizes of one signature; stands where a `GraphPlan` does."""
 
-    __slots__ = ("_counting", "_shared", "is_single", "plan", "rest", "sizes", "users")
+    __slots__ = ("_counting", "_shared", "is_single", "numbers", "plan", "rest", "sizes", "users")
 
-    def __init__(self, shared: GraphPlan, sizes: StageValues, counting: threading.Lock) -> None:
+    def __init__(self, shared: GraphPlan, sizes: StageValues, numbers: PlanNumbers, counting: threading.Lock) -> None:
         """``shared`` has been retained for it."""
         self._shared = shared
+        self.numbers = numbers
         self._counting = counting
         self.sizes = sizes
         self.plan = shared.plan
@@ -123,6 +191,10 @@ class SizedPlan:
     def execute(self, values: Sequence[RuntimeValue], context: RunContext) -> list[RuntimeValue]:
         """As `GraphPlan.execute`."""
         return self._shared.execute(values, context, self.sizes)
+
+    def run_turns(self, turns: Turns, values: Sequence[RuntimeValue], context: RunContext) -> bool:
+        """As `GraphPlan.run_turns`."""
+        return self._shared.run_turns(turns, values, context, self.sizes, self.numbers)
 
 
 AnyPlan: TypeAlias = "GraphPlan | SizedPlan"

@@ -18,6 +18,7 @@ from mace_core.provider.poison import poison_byte
 from mace_core.scheduler.context import RunContext
 from mace_core.scheduler.host.control_flow import ControlFlow
 from mace_core.scheduler.host.core_nodes import make_core_node
+from mace_core.scheduler.host.recurrence import Turns
 from mace_core.scheduler.numerics import NumericsCheck
 from mace_core.scheduler.planning import notify
 from mace_core.scheduler.planning.devices import DevicePool
@@ -164,7 +165,9 @@ class Planner:
         graph = fragment(body, body.nodes, [*body.inputs, *captured], body.outputs, name=body.name)
         graph.opset_imports = dict(self.opset_imports)
         sizes = [value for value in feeds if value in known]
-        runner = GraphRunner(self, graph, [*body.inputs, *feeds], fixed=fixed, contents=sizes, outer_types=types)
+        runner = GraphRunner(
+            self, graph, [*body.inputs, *feeds], fixed=fixed, contents=sizes, outer_types=types, varying=body.inputs
+        )
         runner.captures = feeds
         return runner
 
@@ -187,8 +190,10 @@ class GraphRunner:
         fixed: Mapping[Value, Tensor] | None = None,
         contents: Sequence[Value] = (),
         outer_types: Mapping[Value, ValueType] | None = None,
+        varying: Sequence[Value] = (),
     ) -> None:
-        """``fixed``: values that are the same in every run; ``contents``: feeds whose content decides shapes."""
+        """``fixed``: values that are the same in every run; ``contents``: feeds whose content decides shapes,
+        of which a nested graph may find more; ``varying``: of such a graph, the feeds that change from turn to turn."""
         self.planner = planner
         self.graph = graph
         self.feeds = tuple(feeds)
@@ -201,23 +206,42 @@ class GraphRunner:
         self._closed = False
         self.last_plan: AnyPlan | None = None
         self.last_types: Mapping[Value, ValueType] = {}
+        self._varying = frozenset(varying)
+        self._is_examined = outer_types is None
         self._structures = Structures(planner, graph, self.feeds, self._contents)
 
     def run(self, values: Sequence[RuntimeValue], context: RunContext) -> list[RuntimeValue]:
         """Run all stages; results in the order of ``graph.outputs``."""
+        values = self.settled(values)
+        return self._run(self.plan_for(values), values, context)
+
+    def run_turns(self, turns: Turns, context: RunContext) -> None:
+        """At least one turn of a body, and as many as can be run without coming back to Python."""
+        values = self.settled(turns.inputs())
+        plan = self.plan_for(values)
+        if context.profile is None:
+            try:
+                if plan.run_turns(turns, values, context):
+                    plan.release()
+                    return
+            except BaseException:
+                plan.release()
+                raise
+        turns.take(self._run(plan, values, context))
+
+    def _run(self, plan: AnyPlan, values: Sequence[RuntimeValue], context: RunContext) -> list[RuntimeValue]:
+        """Run all stages, the first with ``plan``, which is released."""
         found: dict[Value, RuntimeValue] = {}
-        runner: GraphRunner = self
-        held: list[AnyPlan] = []
+        held = [plan]
         try:
             while True:
-                values = runner.settled(values)
+                found.update(zip(plan.plan.stage.outputs, plan.execute(values, context), strict=True))
+                runner = plan.rest
+                if runner is None:
+                    return [found[value] for value in self.graph.outputs]
+                values = runner.settled([found[value] for value in runner.feeds])
                 plan = runner.plan_for(values)
                 held.append(plan)
-                found.update(zip(plan.plan.stage.outputs, plan.execute(values, context), strict=True))
-                if plan.rest is None:
-                    return [found[value] for value in self.graph.outputs]
-                runner = plan.rest
-                values = [found[value] for value in runner.feeds]
         finally:
             for plan in held:
                 plan.release()
@@ -229,11 +253,40 @@ class GraphRunner:
         run itself have to see one and the same content, else a kernel would write beyond its room; and a plan, which
         outlives the run, must not refer to memory that will hold something else.
         """
+        if not self._is_examined:
+            self._examine(values)
         if not self._contents:
             return values
         return [
             _frozen(value) if feed in self._contents else value for feed, value in zip(self.feeds, values, strict=True)
         ]
+
+    def _examine(self, values: Sequence[RuntimeValue]) -> None:
+        """Find out, with the first values, which further feeds decide shapes with their content."""
+        with self.planner.lock:
+            if self._is_examined:
+                return
+            from mace_core.scheduler.planning.deciding import deciding_inputs, may_decide
+
+            types = self.types_of(values)
+            contents = {
+                feed: Tensor.from_numpy(value)
+                for feed, value in zip(self.feeds, values, strict=True)
+                if feed not in self._contents
+                and _is_plain(value)
+                and may_decide(self._outer_types.get(feed, feed.type))
+            }
+            if contents:
+                given = {**self._fixed, **self._decided(values)}
+                known_types = {value: TensorType(tensor.dtype, tensor.shape) for value, tensor in given.items()}
+                with unforked():
+                    found = deciding_inputs(self.graph, {**types, **known_types}, given, contents, self.planner.resolve)
+                if found:
+                    self._structures = Structures(
+                        self.planner, self.graph, self.feeds, self._contents | found, self._varying & found
+                    )
+                    self._contents |= found
+            self._is_examined = True
 
     def plan_for(self, values: Sequence[RuntimeValue]) -> AnyPlan:
         """The plan of this signature, made now if it is new; the caller releases it.  ``values`` are `settled`."""
@@ -322,8 +375,10 @@ class GraphRunner:
 
     def output_types(self, values: Sequence[RuntimeValue]) -> list[ValueType | None]:
         """Types of the results for these inputs, as far as they can be told without a run."""
-        known_types = {value: TensorType(tensor.dtype, tensor.shape) for value, tensor in self._fixed.items()}
-        resolution = self.planner.resolve(self.graph, {**self.types_of(values), **known_types}, self._fixed)
+        values = self.settled(values)
+        fixed = {**self._fixed, **self._decided(values)}
+        known_types = {value: TensorType(tensor.dtype, tensor.shape) for value, tensor in fixed.items()}
+        resolution = self.planner.resolve(self.graph, {**self.types_of(values), **known_types}, fixed)
         return [resolution.types.get(value, value.type) for value in self.graph.outputs]
 
     def plans(self) -> list[AnyPlan]:

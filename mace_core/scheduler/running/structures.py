@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from mace_core.graph import Graph, Value
 from mace_core.scheduler.planning.signatures import is_numbers
-from mace_core.scheduler.running.plans import GraphPlan, SizedPlan
+from mace_core.scheduler.running.plans import GraphPlan, Place, PlanNumbers, SizedPlan
 from mace_core.tensor import Tensor, TensorType, ValueType
 
 if TYPE_CHECKING:
@@ -35,25 +35,18 @@ MOST_FAMILIES = 32
 
 @dataclass(slots=True, eq=False)
 class _Structure:
-    """A plan, and which numbers of a signature its symbols are.
-
-    Attributes:
-        plan: of symbolic sizes.
-        symbols: for each symbol the positions of the numbers that it stands for, which are equal.
-        fixed: the other positions, and what numbers are there.
-    """
+    """A plan of symbolic sizes, and which numbers of a signature its symbols are."""
 
     plan: GraphPlan
-    symbols: tuple[tuple[int, ...], ...]
-    fixed: tuple[tuple[int, int], ...]
+    numbers: PlanNumbers
 
     def sized(self, numbers: Sequence[int], counting: Any) -> SizedPlan | None:
         """The plan for a signature; None where it does not hold."""
-        for position, number in self.fixed:
+        for position, number in self.numbers.fixed:
             if numbers[position] != number:
                 return None
         values = []
-        for first, *others in self.symbols:
+        for first, *others in self.numbers.symbols:
             value = numbers[first]
             for other in others:
                 if numbers[other] != value:
@@ -65,7 +58,7 @@ class _Structure:
             return None
         with counting:
             self.plan.users += 1
-        return SizedPlan(self.plan, found, counting)
+        return SizedPlan(self.plan, found, self.numbers, counting)
 
 
 @dataclass(slots=True, eq=False)
@@ -81,12 +74,21 @@ class _Family:
 class Structures:
     """The plans of symbolic sizes of one graph.  Called under the planner's lock."""
 
-    def __init__(self, planner: Planner, graph: Graph, feeds: Sequence[Value], contents: Collection[Value]) -> None:
-        """``contents``: feeds whose content decides shapes."""
+    def __init__(
+        self,
+        planner: Planner,
+        graph: Graph,
+        feeds: Sequence[Value],
+        contents: Collection[Value],
+        varying: Collection[Value] = (),
+    ) -> None:
+        """``contents``: feeds whose content decides shapes; ``varying``: those of them that are known to change from
+        run to run, so that nobody has to wait for a second signature to see it."""
         self._planner = planner
         self._graph = graph
         self._feeds = feeds
         self._contents = [feed for feed in feeds if feed in contents]
+        self._varying = frozenset(varying)
         self._families: OrderedDict[tuple[Any, ...], _Family] = OrderedDict()
 
     @property
@@ -112,12 +114,14 @@ class Structures:
         numbers, key = self._signature(types, fixed)
         family = self._families.get(key)
         if family is None:
-            self._families[key] = _Family(numbers)
+            family = self._families[key] = _Family(numbers)
+            family.varied.update(self._varying_positions(types, fixed))
             while len(self._families) > MOST_FAMILIES:
                 _, stale = self._families.popitem(last=False)
                 for structure in stale.structures:
                     structure.plan.release()
-            return None
+            if not family.varied:
+                return None
         self._families.move_to_end(key)
         found = self._admitted(family, numbers)
         if found is not None:
@@ -163,6 +167,26 @@ class Structures:
                 key.append((tensor.dtype, tensor.shape, tensor.numpy().tobytes()))
         return tuple(numbers), tuple(key)
 
+    def _places(self, types: Mapping[Value, ValueType], fixed: Mapping[Value, Tensor]) -> tuple[Place, ...]:
+        """Where each number of a signature comes from."""
+        found: list[Place] = []
+        for index, feed in enumerate(self._feeds):
+            type = types.get(feed)
+            if isinstance(type, TensorType) and type.is_concrete:
+                found += (Place(index, axis, False) for axis in range(len(type.concrete_shape)))
+        for index, feed in enumerate(self._feeds):
+            tensor = fixed.get(feed) if feed in self._contents else None
+            if tensor is not None and is_numbers(tensor):
+                found += (Place(index, item, True) for item in range(tensor.size))
+        return tuple(found)
+
+    def _varying_positions(self, types: Mapping[Value, ValueType], fixed: Mapping[Value, Tensor]) -> list[int]:
+        """The positions of the numbers that are known to change."""
+        if not self._varying:
+            return []
+        places = enumerate(self._places(types, fixed))
+        return [i for i, place in places if place.is_content and self._feeds[place.feed] in self._varying]
+
     def _make(
         self,
         family: _Family,
@@ -186,7 +210,7 @@ class Structures:
             return None
         symbolic = {position for group in start.symbols for position in group}
         fixed_numbers = tuple((i, number) for i, number in enumerate(numbers) if i not in symbolic)
-        structure = _Structure(plan, start.symbols, fixed_numbers)
+        structure = _Structure(plan, PlanNumbers(start.symbols, fixed_numbers, self._places(types, fixed)))
         found = structure.sized(numbers, self._planner.counting)
         if found is None:
             family.failures += 1

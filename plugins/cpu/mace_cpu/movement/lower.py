@@ -171,17 +171,18 @@ def lower_slice(program: Program, node: Node) -> None:
 def slice_ranges(view: GraphView, node: Node, shape: Sequence[int]) -> dict[int, tuple[int, int]]:
     """First index and step per axis that is sliced."""
     if view.opset() < 10:
-        starts, ends = list(node.attr("starts")), list(node.attr("ends"))
+        starts = list(node.attr("starts"))
         axes, steps = node.attr("axes"), None
     else:
-        starts, ends = integers(view, node.input(1)) or [], integers(view, node.input(2)) or []
+        starts = integers(view, node.input(1)) or []
         axes, steps = integers(view, node.input(3)), integers(view, node.input(4))
     axes = list(range(len(starts))) if axes is None else [normal_axis(int(a), len(shape)) for a in axes]
     steps = [1] * len(starts) if steps is None else steps
     ranges: dict[int, tuple[int, int]] = {}
-    for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
-        first, _, _ = slice(start, end, step).indices(shape[axis])
-        ranges[axis] = (max(first, 0), step)  # ONNX moves a start before the first element onto it, Python does not
+    for axis, start, step in zip(axes, starts, steps, strict=True):
+        start = start + shape[axis] if start < 0 else start
+        last = shape[axis] if step > 0 else shape[axis] - 1
+        ranges[axis] = (max(min(start, last), 0), step)
     return ranges
 
 

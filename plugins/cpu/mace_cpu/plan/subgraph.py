@@ -13,7 +13,7 @@ from mace_core.errors import ProviderError
 from mace_core.native.plan import NativePlan, PlanStep
 from mace_core.native.pool import ThreadPool
 from mace_core.provider.backend import CompiledSubgraph
-from mace_core.provider.execution import Bindings, Execution
+from mace_core.provider.execution import Bindings, Execution, Turns
 from mace_cpu.plan.assembly import STATUS_WORDS, Assembly, SizedByRun
 
 
@@ -93,6 +93,20 @@ class CpuExecution(Execution):
             for each in self._instance.chunk_times():
                 step, worker = steps[each.step], names.get(each.thread, f"thread {each.thread:#x}")
                 bindings.profile_part(worker, step.name, step.source, each.start_ns, each.end_ns)
+
+    def run_turns(self, bindings: Bindings, turns: Turns) -> bool:
+        compiled = self._compiled
+        if compiled.assembly.sized_by_run or not compiled.plan.steps:
+            return False
+        self._sizes = ()  # another turn's are written into the plan
+        bases = [*compiled.bases(bindings), *self._own_words]
+        del bases[compiled.plan.slots :]
+        self._instance.run_turns(
+            turns, bases, faults=self._status, pool=compiled.pool, threads=compiled.threads, cancel=bindings.cancel
+        )
+        if compiled.faults and self._status.any():
+            raise self._fault()
+        return True
 
     def _hand_over(self, output: SizedByRun, bindings: Bindings) -> None:
         """Copy an output whose shape is known now to memory of that shape."""
