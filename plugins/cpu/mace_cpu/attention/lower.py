@@ -89,35 +89,19 @@ def emit_attention(
         target: where the result goes, as a dense tensor of ``shape`` (by default its own).
         order: which axis of the result each axis of that tensor is.
     """
-    query, key, mixed, mask = operands.query, operands.key, operands.value, operands.mask
-    query_shape, key_shape, value_shape = query.shape, key.shape, mixed.shape
-    stack = broadcast(query_shape[:-2], key_shape[:-2], value_shape[:-2])
-    rows, depth, count, columns = query_shape[-2], query_shape[-1], key_shape[-1], value_shape[-1]
+    query, mask = operands.query, operands.mask
+    stack = broadcast(query.shape[:-2], operands.key.shape[:-2], operands.value.shape[:-2])
+    rows, depth = query.shape[-2:]
+    count, columns = operands.key.shape[-1], operands.value.shape[-1]
     products = math.prod(stack)
     tiling = _tiling(program.settings.target, rows, depth, count, columns)
     lanes = _lanes(program.settings.target)
-    words: Words = {}
-    for name, operand, splits in (("keys", key, tiling.keys), ("values", mixed, tiling.values)):
-        *above, steps, across = operand.shape
-        spread = _spread(above, stack)
-        for index, split in enumerate(splits):
-            width = split.blocks * lanes
-            panels = pack_panels(
-                program, operand.buf, operand.lie, steps, across, width, split.tiles, split.first * lanes
-            )
-            starts = [i * (split.tiles * steps * width) for i in spread]
-            values: dict[Split, int | Buf] = {
-                Split.AT: panels,
-                Split.STARTS: program.table(starts),
-                Split.PANELS: split.tiles,
-                Split.FIRST: split.first * lanes,
-                Split.PANEL_STEP: steps * width,
-                Split.ROW_STEP: width,
-            }
-            words |= {split_word(name, index, word): value for word, value in values.items()}
-    segment = (
-        min(segment_tiles(-(-rows // tiling.rows), products, program.settings.threads), SEGMENT_TILES) * tiling.rows
-    )
+    words: Words = {
+        **_packed(program, "keys", operands.key, tiling.keys, stack),
+        **_packed(program, "values", operands.value, tiling.values, stack),
+    }
+    in_segment = segment_tiles(-(-rows // tiling.rows), products, program.settings.threads)
+    segment = min(in_segment, SEGMENT_TILES) * tiling.rows
     units = -(-rows // segment)
     score_step = lanes * sum(split.tiles * split.blocks for split in tiling.keys)
     scratch = -(-segment * (score_step + 1) // 16) * 16
@@ -127,11 +111,8 @@ def emit_attention(
     words |= {
         Arg.QUERY: query.buf,
         Arg.OUTPUT: program.values.write(target),
-        Arg.MASK: 0,
-        Arg.MASK_STARTS: 0,
-        Arg.MASK_STEP: 0,
         Arg.SCRATCH: Buf.scratch(4 * scratch * chunks),
-        Arg.QUERY_STARTS: _table(program, query.lie.starts, _spread(query_shape[:-2], stack)),
+        Arg.QUERY_STARTS: _table(program, query.lie.starts, _spread(query.shape[:-2], stack)),
         Arg.OUTPUT_STARTS: program.table(output_starts),
         Arg.UNITS: units,
         Arg.SEGMENT: segment,
@@ -144,10 +125,8 @@ def emit_attention(
         Arg.SCORE_STEP: score_step,
         Arg.SCRATCH_STEP: scratch,
         Arg.SCALE: float(operands.scale),
+        **_mask_words(program, mask, stack),
     }
-    if mask is not None:
-        starts, step = _mask_lie(mask, stack)
-        words |= {Arg.MASK: mask.buf, Arg.MASK_STARTS: program.table(starts), Arg.MASK_STEP: step}
     kernel = attention_kernel(
         tiling.rows,
         tuple(split.blocks for split in tiling.keys),
@@ -156,6 +135,36 @@ def emit_attention(
         operands.empty,
     )
     program.steps.emit(kernel, words, extent=products * units, work=work, chunks=chunks)
+
+
+def _packed(
+    program: Program, name: str, operand: Matrices, splits: Sequence[ChannelSplit], stack: Sequence[int]
+) -> Words:
+    """The words of the "keys" or "values": panels of each split, packed by steps of their own."""
+    *above, steps, across = operand.shape
+    spread = _spread(above, stack)
+    lanes = _lanes(program.settings.target)
+    words: Words = {}
+    for index, split in enumerate(splits):
+        width, first = split.blocks * lanes, split.first * lanes
+        panels = pack_panels(program, operand.buf, operand.lie, steps, across, width, split.tiles, first)
+        values: dict[Split, int | Buf] = {
+            Split.AT: panels,
+            Split.STARTS: program.table([i * (split.tiles * steps * width) for i in spread]),
+            Split.PANELS: split.tiles,
+            Split.FIRST: first,
+            Split.PANEL_STEP: steps * width,
+            Split.ROW_STEP: width,
+        }
+        words |= {split_word(name, index, word): value for word, value in values.items()}
+    return words
+
+
+def _mask_words(program: Program, mask: Strided | None, stack: Sequence[int]) -> Words:
+    if mask is None:
+        return {Arg.MASK: 0, Arg.MASK_STARTS: 0, Arg.MASK_STEP: 0}
+    starts, step = _mask_lie(mask, stack)
+    return {Arg.MASK: mask.buf, Arg.MASK_STARTS: program.table(starts), Arg.MASK_STEP: step}
 
 
 def _lanes(target: Target) -> int:

@@ -118,16 +118,9 @@ def emit_product(
             known) are made of such pairs.
     """
     lanes = max(program.settings.target.vector_bits // 32, 4)
-    left_lie, right_lie = product.left_lie(), product.right_lie()
-    in_place: Buf | None = None
-    if (
-        isinstance(right, Buf)
-        and not right_lie.transposed
-        and product.rows <= MOST_ROWS_IN_PLACE
-        and product.columns >= lanes
-    ):
-        in_place = right
-    if in_place:
+    left_lie = product.left_lie()
+    in_place = right if isinstance(right, Buf) and _reads_in_place(product, lanes) else None
+    if in_place is not None:
         vectors = min(_widths(program.settings.target)[0], hint(product.columns) // lanes)
         if product.columns < vectors * lanes:
             raise AssertionError("the hint is a size")
@@ -135,56 +128,98 @@ def emit_product(
     else:
         splits = _split_columns(program.settings.target, product, lanes, unit)
     for split in splits:
-        rows = _tile_rows(program.settings.target, product, lanes, split.blocks, unit)
-        width = split.blocks * lanes
-        panel = product.steps * width
-        segment = rows * segment_tiles(
-            -(-product.rows // rows), len(product.left) * split.tiles, program.settings.threads
-        )
-        segments = -(-product.rows // segment)
-        band = segments
-        if 4 * hint(panel * split.tiles) < CACHED_LEFT_BYTES:  # any number of segments is right
-            band = max(min(CACHED_LEFT_BYTES // max(4 * segment * hint(product.steps), 1), hint(segments)), 1)
-        # what is read in place has no panels
-        tile_fetch = 0 if in_place else -(-panel // (segment // rows))
-        right_starts = (
-            right_lie.starts if in_place else [i * split.tiles * panel for i in range(max(product.right) + 1)]
-        )
+        tiling = _tiling(program, product, split, lanes, unit)
         words: Words = {
             Arg.LEFT: left,
-            Arg.RIGHT: _packed_right(program, product, right, split, width) if in_place is None else in_place,
+            Arg.RIGHT: _packed_right(program, product, right, split, tiling.width) if in_place is None else in_place,
             Arg.BIAS: program.constants.put(_per_column(bias, split, lanes)),
             Arg.OUTPUT: target,
             Arg.LEFT_OFFSETS: program.table([left_lie.starts[i] for i in product.left]),
-            Arg.RIGHT_OFFSETS: program.table([right_starts[i] for i in product.right]),
+            **_right_words(program, product, split, tiling, in_place is not None),
             "channels": [program.constants.put(_per_column(c, split, lanes)) for c in epilogue.channels],
             "tensors": tensors,
-            Arg.TILE_FETCH: tile_fetch,
-            Arg.STEPS_FETCH: -(-tile_fetch // max(-(-product.steps // STEPS_PER_FETCH), 1)),
             Arg.OUT_MATRIX: product.rows * product.columns,
-            Arg.UNITS: segments * split.tiles,
+            Arg.UNITS: tiling.segments * split.tiles,
             Arg.ROWS: product.rows,
             Arg.STEPS: product.steps,
             Arg.COLUMNS: product.columns,
             Arg.FIRST_COLUMN: split.first * lanes,
             Arg.PANELS: split.tiles,
-            Arg.LAST_PANEL: product.columns - width if in_place else split.tiles * width,
-            Arg.RIGHT_STEP: right_lie.step if in_place else width,
-            Arg.RIGHT_COLUMN: 1 if in_place else product.steps,
             Arg.LEFT_STRIDE: left_lie.step,
             Arg.OUT_ROW: product.columns,
-            Arg.SEGMENT: segment,
-            Arg.SEGMENTS: segments,
-            Arg.BAND: band,
+            Arg.SEGMENT: tiling.segment,
+            Arg.SEGMENTS: tiling.segments,
+            Arg.BAND: tiling.band,
         }
         share = split.tiles * split.blocks / sum(s.tiles * s.blocks for s in splits)
         program.steps.emit(
-            gemm_kernel(rows, split.blocks, lanes, left_lie.transposed, epilogue, unit),
+            gemm_kernel(tiling.rows, split.blocks, lanes, left_lie.transposed, epilogue, unit),
             words,
-            extent=len(product.left) * segments * split.tiles,
+            extent=len(product.left) * tiling.segments * split.tiles,
             work=product.macs * share * SCALAR_WORK_PER_MAC,
             note="" if unit is None else f"bfloat16 {unit.value}",
         )
+
+
+def _reads_in_place(product: Product, lanes: int) -> bool:
+    """Whether a right operand that is not known is read where it lies, instead of being packed into panels."""
+    return not product.right_lie().transposed and product.rows <= MOST_ROWS_IN_PLACE and product.columns >= lanes
+
+
+@dataclass(frozen=True, slots=True)
+class Tiling:
+    """How the results of one split are computed.
+
+    Attributes:
+        rows: of a tile.
+        width: columns of a tile, and of a panel of the right operand.
+        segment: rows that a unit of work computes.
+        segments: into how many such the rows are divided.
+        band: segments that take one panel after another together, while their rows stay in a cache.
+    """
+
+    rows: int
+    width: int
+    segment: int
+    segments: int
+    band: int
+
+
+def _tiling(program: Program, product: Product, split: ChannelSplit, lanes: int, unit: Bfloat16Unit | None) -> Tiling:
+    rows = _tile_rows(program.settings.target, product, lanes, split.blocks, unit)
+    width = split.blocks * lanes
+    tiles = segment_tiles(-(-product.rows // rows), len(product.left) * split.tiles, program.settings.threads)
+    segment = rows * tiles
+    segments = -(-product.rows // segment)
+    band = segments
+    if 4 * hint(product.steps * width * split.tiles) < CACHED_LEFT_BYTES:  # any number of segments is right
+        band = max(min(CACHED_LEFT_BYTES // max(4 * segment * hint(product.steps), 1), hint(segments)), 1)
+    return Tiling(rows, width, segment, segments, band)
+
+
+def _right_words(program: Program, product: Product, split: ChannelSplit, tiling: Tiling, in_place: bool) -> Words:
+    """Where the right operand's matrices begin, how they lie, and how much of them is fetched ahead per tile."""
+    lie = product.right_lie()
+    if in_place:  # there are no panels
+        return {
+            Arg.RIGHT_OFFSETS: program.table([lie.starts[i] for i in product.right]),
+            Arg.TILE_FETCH: 0,
+            Arg.STEPS_FETCH: 0,
+            Arg.LAST_PANEL: product.columns - tiling.width,
+            Arg.RIGHT_STEP: lie.step,
+            Arg.RIGHT_COLUMN: 1,
+        }
+    panel = product.steps * tiling.width
+    starts = [i * split.tiles * panel for i in range(max(product.right) + 1)]
+    tile_fetch = -(-panel // (tiling.segment // tiling.rows))
+    return {
+        Arg.RIGHT_OFFSETS: program.table([starts[i] for i in product.right]),
+        Arg.TILE_FETCH: tile_fetch,
+        Arg.STEPS_FETCH: -(-tile_fetch // max(-(-product.steps // STEPS_PER_FETCH), 1)),
+        Arg.LAST_PANEL: split.tiles * tiling.width,
+        Arg.RIGHT_STEP: tiling.width,
+        Arg.RIGHT_COLUMN: product.steps,
+    }
 
 
 def _widths(target: Target) -> tuple[int, ...]:
