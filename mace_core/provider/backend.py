@@ -18,7 +18,7 @@ class ShapeSupport(enum.Enum):
     """What shapes a compiled subgraph serves."""
 
     STATIC = "static"  # exactly those it was compiled for; asked and compiled per concrete signature
-    BOUNDED = "bounded"  # up to those it was compiled for; reserved for api 1.2, treated as STATIC
+    BOUNDED = "bounded"  # up to those it was compiled for; reserved for api 1.3, treated as STATIC
     DYNAMIC = "dynamic"  # any of the same ranks; asked per signature, compiled once
     SYMBOLIC = "symbolic"  # as STATIC for sizes that are numbers; takes views with symbolic sizes too (since api 1.2)
 
@@ -36,7 +36,7 @@ class Compatibility(enum.Enum):
 class Cost:
     """An estimate for one claim; None where the provider does not know.
 
-    Reserved for api 1.2 (placement by cost); without effect before.
+    Reserved for api 1.3 (placement by cost); without effect before.
     """
 
     seconds: float | None = None
@@ -49,7 +49,7 @@ class Claim:
     """Nodes a backend offers to run.
 
     An atomic claim is taken whole or not at all (a quantize-op-dequantize cluster); of a divisible one the core may
-    take any subset.  Claims may overlap; the core decides.  ``cost`` is reserved for api 1.2.
+    take any subset.  Claims may overlap; the core decides.  ``cost`` is reserved for api 1.3.
     """
 
     nodes: tuple[Node, ...]
@@ -139,7 +139,7 @@ class Backend(ABC):
     # --- with defaults --------------------------------------------------------------------------------------------
 
     def allocators(self) -> Sequence[Allocator]:
-        """Allocators for the memory kinds of the device, its own kind first; further ones are reserved for api 1.2.
+        """Allocators for the memory kinds of the device, its own kind first; further ones are reserved for api 1.3.
         Default: ordinary host memory."""
         return (HostAllocator(),)
 
