@@ -6,6 +6,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -38,6 +39,7 @@ from mace_core.scheduler.running.feeds import collect_feeds, shape_faults
 from mace_core.scheduler.running.plans import AnyPlan
 from mace_core.scheduler.running.results import arrays_of, owned
 from mace_core.scheduler.running.runner import GraphRunner, Planner
+from mace_core.scheduler.running.structures import Form
 from mace_core.scheduler.values import RuntimeValue
 
 if TYPE_CHECKING:
@@ -285,7 +287,7 @@ class Session:
         if shapes is not None:
             return types_from_shapes(inputs, shapes, label), ""
         if self._runner.last_plan is not None:
-            types = self._runner.last_types
+            types = self._runner.last_types()
             return {value: types[value] for value in inputs if value in types}, ""
         assumed = self.assume_shapes()
         return types_from_shapes(inputs, assumed.shapes, label), f" (assumed: {assumed.note})" if assumed.sizes else ""
@@ -388,9 +390,9 @@ class Session:
         plan = self._runner.find(tuple(shapes)) or self._admitted(shapes)
         if plan is None:
             return None
+        if not plan.is_single:
+            return self._run_known(plan, arrays, shapes, cancel)
         try:
-            if not plan.is_single:
-                return None
             results = plan.execute_single(arrays, cancel)
         except TransientError:
             return dict(zip(self._output_names, self._again(plan, arrays, cancel), strict=True))
@@ -401,17 +403,31 @@ class Session:
             plan.release()
         return dict(zip(self._output_names, results, strict=True))
 
+    def _run_known(
+        self,
+        plan: AnyPlan,
+        arrays: Sequence[npt.NDArray[Any]],
+        shapes: Sequence[tuple[int, ...]],
+        cancel: CancelFlag | None,
+    ) -> dict[str, Any] | None:
+        """A run of several steps or stages on arrays that fit the plan of the first, which is released."""
+        fed: list[RuntimeValue] = [array.view() for array in arrays]
+        if [array.shape for array in fed] != shapes:  # another thread is at it
+            plan.release()
+            return None
+        context = RunContext() if cancel is None else RunContext(cancel)
+        plans: list[AnyPlan | None] = [None, plan]
+        results = self._guarded(lambda: self._runner.run(fed, context, plans.pop()))
+        return {name: owned(result, fed) for name, result in zip(self._output_names, results, strict=True)}
+
     def _admitted(self, shapes: Sequence[tuple[int, ...]]) -> AnyPlan | None:
         """A plan of symbolic sizes that holds for shapes which are new; None where there is none yet, or the careful
         path has something to say of them."""
-        from mace_core.tensor import TensorType
-
-        inputs = self._graph.inputs
-        if not self._runner.has_structures or shape_faults(inputs, shapes):
+        runner, expected = self._runner, self._fast_inputs
+        if expected is None or not runner.has_structures or shape_faults(self._graph.inputs, shapes):
             return None
-        dtypes = (value.type.dtype for value in inputs if isinstance(value.type, TensorType))  # all, on the fast path
-        types = {v: TensorType(dtype, shape) for v, dtype, shape in zip(inputs, dtypes, shapes, strict=True)}
-        return self._runner.admitted(tuple(shapes), types)
+        dtypes = [dtype for _, dtype in expected]
+        return runner.admitted(tuple(shapes), Form.of(shapes, dtypes), partial(runner.array_types, shapes, dtypes))
 
     def _again(self, plan: AnyPlan, arrays: list[npt.NDArray[Any]], cancel: CancelFlag | None) -> list[RuntimeValue]:
         """The one retry that a passing failure gets."""

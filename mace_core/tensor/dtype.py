@@ -92,11 +92,15 @@ class DType(enum.Enum):
             TypeError: if ONNX has no such type.
         """
         dtype = np.dtype(dtype)
+        found = _SEEN.get(dtype)
+        if found is not None:
+            return found
         if dtype.kind in "OUST":
             return cls.STRING
         found = _BY_NUMPY_NAME.get(dtype.name)
         if found is None:
             raise TypeError(f"numpy dtype {dtype} has no ONNX element type")
+        _SEEN[dtype] = found
         return found
 
     @classmethod
@@ -176,6 +180,8 @@ _ML_DTYPES: dict[DType, str] = {
     DType.FLOAT6E2M3: "float6_e2m3fn",
     DType.FLOAT6E3M2: "float6_e3m2fn",
 }
+
+_SEEN: dict[np.dtype, DType] = {}  # numpy takes some microseconds to make the name of a dtype
 
 _BY_NUMPY_NAME: dict[str, DType] = {np.dtype(t).name: d for d, t in _NUMPY.items() if d is not DType.STRING}
 _BY_NUMPY_NAME.update({name: d for d, name in _ML_DTYPES.items()})

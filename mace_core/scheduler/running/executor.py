@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mace_core.errors import MaceError, ProviderBugError
+from mace_core.errors import MaceError
 from mace_core.graph import Value
 from mace_core.host.memory import require_host_memory
 from mace_core.provider import (
@@ -45,7 +45,7 @@ from mace_core.scheduler.planning.plan import (
 from mace_core.scheduler.running.calls import run_execution
 from mace_core.scheduler.running.copies import queue_copy, queueable_copies
 from mace_core.scheduler.running.imports import Imports, is_opaque
-from mace_core.scheduler.running.step_bindings import copy_bytes, profiled, unbound_output
+from mace_core.scheduler.running.step_bindings import copy_bytes, profiled, unbound_output, unplanned_shape
 from mace_core.scheduler.values import (
     RuntimeValue,
     address_of,
@@ -463,11 +463,7 @@ class StageInstance:
             self._arrays[register] = value
             return
         if spec.shape is not None and value.shape != self._bound[register].shape:
-            raise ProviderBugError(
-                f"node '{step.node.name}' ({step.node.op_type}) computed shape {list(value.shape)} for "
-                f"'{spec.value.name}'; {list(self._bound[register].shape)} was planned",
-                node=step.node.name,
-            )
+            raise unplanned_shape(step, spec, value.shape, self._bound[register].shape)
         bound = self._bound[register]
         bound.dtype = DType.from_numpy(value.dtype)
         self._arrays[register] = value

@@ -17,6 +17,7 @@ from mace_core.scheduler.planning.devices import DevicePool
 from mace_core.scheduler.planning.plan import ControlStep, StagePlan
 from mace_core.scheduler.running.executor import StageInstance
 from mace_core.scheduler.running.poisoned import new_instance
+from mace_core.scheduler.running.short_plans import short_plan
 from mace_core.scheduler.values import RuntimeValue
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class GraphPlan:
         self._turns: TurnTable | None = None
         self._has_turns = True
         self._making = fork_safe_lock()
+        self._short = short_plan(plan)
         self.users = 1  # changed under `counting` alone
         pool.retain()
 
@@ -95,6 +97,10 @@ class GraphPlan:
         self, values: Sequence[RuntimeValue], context: RunContext, sizes: StageValues | None = None
     ) -> list[RuntimeValue]:
         """Run this stage; ``sizes`` for a plan that has any."""
+        if self._short is not None and context.profile is None:
+            results = self._short.run(values, context, sizes)
+            if results is not None:
+                return results
         try:
             instance = self._idle.pop()
         except IndexError:

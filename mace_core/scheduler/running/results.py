@@ -16,6 +16,8 @@ def owned(result: RuntimeValue, fed: Sequence[npt.NDArray[Any]]) -> RuntimeValue
     if isinstance(result, list):
         return [owned(item, fed) for item in result]
     if isinstance(result, np.ndarray):
+        if type(result) is np.ndarray and result.base is None and result.flags.writeable:
+            return result  # what is fed is a view, or was made for the run
         shared = not result.flags.writeable or any(np.may_share_memory(array, result) for array in fed)
         return result.copy() if shared else result
     return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +30,7 @@ from mace_core.scheduler.planning.remembered import RememberedPlacements
 from mace_core.scheduler.planning.stages import Stage, cut_stage, fragment
 from mace_core.scheduler.running.imports import is_opaque
 from mace_core.scheduler.running.plans import AnyPlan, GraphPlan
-from mace_core.scheduler.running.structures import Structures
+from mace_core.scheduler.running.structures import Form, Structures
 from mace_core.scheduler.values import RuntimeValue
 from mace_core.tensor import DType, Tensor, TensorType, ValueType
 from mace_core.tensor.symbolic import SymbolicTensor
@@ -205,15 +206,22 @@ class GraphRunner:
         self._lock = planner.counting
         self._closed = False
         self.last_plan: AnyPlan | None = None
-        self.last_types: Mapping[Value, ValueType] = {}
+        self.last_types: Callable[[], Mapping[Value, ValueType]] = dict
         self._varying = frozenset(varying)
         self._is_examined = outer_types is None
         self._structures = Structures(planner, graph, self.feeds, self._contents)
 
-    def run(self, values: Sequence[RuntimeValue], context: RunContext) -> list[RuntimeValue]:
-        """Run all stages; results in the order of ``graph.outputs``."""
-        values = self.settled(values)
-        return self._run(self.plan_for(values), values, context)
+    def run(
+        self, values: Sequence[RuntimeValue], context: RunContext, plan: AnyPlan | None = None
+    ) -> list[RuntimeValue]:
+        """Run all stages; results in the order of ``graph.outputs``.
+
+        ``plan``: of the first stage for these `settled` values, where the caller has it; it is released.
+        """
+        if plan is None:
+            values = self.settled(values)
+            plan = self.plan_for(values)
+        return self._run(plan, values, context)
 
     def run_turns(self, turns: Turns, context: RunContext) -> None:
         """At least one turn of a body, and as many as can be run without coming back to Python."""
@@ -292,7 +300,26 @@ class GraphRunner:
         """The plan of this signature, made now if it is new; the caller releases it.  ``values`` are `settled`."""
         key = self.key_of(values)
         plan = self.find(key)
-        return plan if plan is not None else self.make(key, self.types_of(values), self._decided(values))
+        if plan is not None:
+            return plan
+        form = self._form_of(values)
+        if form is not None:
+            plan = self.admitted(key, form, functools.partial(self.array_types, *_arrays_of(values)))
+            if plan is not None:
+                return plan
+        return self.make(key, self.types_of(values), self._decided(values), form)
+
+    def _form_of(self, values: Sequence[RuntimeValue]) -> Form | None:
+        """What tells a signature; None where something else than arrays is fed."""
+        if not all(type(value) is np.ndarray for value in values):
+            return None
+        pairs = zip(self.feeds, values, strict=True) if self._contents else ()
+        return Form.of(*_arrays_of(values), [value for feed, value in pairs if feed in self._contents])
+
+    def array_types(self, shapes: Sequence[tuple[int, ...]], dtypes: Sequence[np.dtype[Any]]) -> dict[Value, ValueType]:
+        """Types of arrays that are fed."""
+        found = zip(self.feeds, dtypes, shapes, strict=True)
+        return {feed: TensorType(DType.from_numpy(dtype), shape) for feed, dtype, shape in found}
 
     def key_of(self, values: Sequence[RuntimeValue]) -> PlanKey:
         if not self._contents:
@@ -316,7 +343,11 @@ class GraphRunner:
             return plan
 
     def make(
-        self, key: PlanKey, types: Mapping[Value, ValueType], contents: Mapping[Value, Tensor] | None = None
+        self,
+        key: PlanKey,
+        types: Mapping[Value, ValueType],
+        contents: Mapping[Value, Tensor] | None = None,
+        form: Form | None = None,
     ) -> AnyPlan:
         """Plan a signature and keep it; the caller releases it."""
         with self.planner.lock:
@@ -325,15 +356,15 @@ class GraphRunner:
                 return plan
             fixed = {**self._fixed, **(contents or {})}
             known_types = {value: TensorType(tensor.dtype, tensor.shape) for value, tensor in fixed.items()}
-            plan = self._structures.find({**types, **known_types}, fixed)
+            plan = self._structures.find({**types, **known_types}, fixed, form)
             if plan is None:
                 plan = self.planner.plan(self.graph, self.feeds, {**types, **known_types}, fixed)
-            dropped = self._keep(key, plan, types)
+            dropped = self._keep(key, plan, lambda: types)
         for old in dropped:
             old.release()
         return plan
 
-    def _keep(self, key: PlanKey, plan: AnyPlan, types: Mapping[Value, ValueType]) -> list[AnyPlan]:
+    def _keep(self, key: PlanKey, plan: AnyPlan, types: Callable[[], Mapping[Value, ValueType]]) -> list[AnyPlan]:
         """Keep a new plan, for the caller to release, too; plans to be released that were kept too long."""
         dropped: list[AnyPlan] = []
         with self._lock:
@@ -352,12 +383,14 @@ class GraphRunner:
         """Whether there is a plan of symbolic sizes, and no content decides shapes."""
         return self._structures.is_used and not self._contents
 
-    def admitted(self, key: PlanKey, types: Mapping[Value, ValueType]) -> AnyPlan | None:
+    def admitted(
+        self, key: PlanKey, form: Form, types: Callable[[], Mapping[Value, ValueType]] | None = None
+    ) -> AnyPlan | None:
         """A plan of symbolic sizes that holds for a new signature, kept under ``key``; the caller releases it.  None
-        where none of those there are does."""
+        where none of those there are does.  ``types``: of what is fed, for those who ask for them later."""
         with self.planner.lock:
-            plan = self._structures.admitted(types, self._fixed)
-            dropped = [] if plan is None else self._keep(key, plan, types)
+            plan = self._structures.admitted(form)
+            dropped = [] if plan is None else self._keep(key, plan, types or dict)
         for old in dropped:
             old.release()
         return plan
@@ -411,6 +444,10 @@ class GraphRunner:
             for feed, value in zip(self.feeds, values, strict=True)
             if feed in self._contents and _is_plain(value)
         }
+
+
+def _arrays_of(values: Sequence[RuntimeValue]) -> tuple[list[tuple[int, ...]], list[np.dtype[Any]]]:
+    return [value.shape for value in values], [value.dtype for value in values]
 
 
 def _is_plain(value: RuntimeValue) -> bool:

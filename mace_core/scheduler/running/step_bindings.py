@@ -7,8 +7,9 @@ import time
 from collections.abc import Iterator, Sequence
 from numbers import Integral
 
+from mace_core.errors import ProviderBugError
 from mace_core.provider import Bindings, BoundTensor
-from mace_core.scheduler.planning.plan import Register, RunStep, Storage
+from mace_core.scheduler.planning.plan import ControlStep, Register, RunStep, Storage
 from mace_core.scheduler.profile import Profile
 from mace_core.tensor import DType, TensorType
 
@@ -52,3 +53,14 @@ def copy_bytes(source: BoundTensor, target: BoundTensor, nbytes: int) -> None:
     """Host-addressable memory to host-addressable memory."""
     read, write = source.buffer.host_bytes(), target.buffer.host_bytes()
     write[target.offset : target.offset + nbytes] = read[source.offset : source.offset + nbytes]
+
+
+def unplanned_shape(
+    step: ControlStep, register: Register, found: tuple[int, ...], planned: tuple[int, ...]
+) -> ProviderBugError:
+    """The error for control flow whose result has another shape than was planned."""
+    return ProviderBugError(
+        f"node '{step.node.name}' ({step.node.op_type}) computed shape {list(found)} for "
+        f"'{register.value.name}'; {list(planned)} was planned",
+        node=step.node.name,
+    )

@@ -11,10 +11,12 @@ import logging
 from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from mace_core.graph import Graph, Value
-from mace_core.scheduler.planning.signatures import is_numbers
+from mace_core.scheduler.planning.signatures import LONGEST_CONTENT, is_numbers
 from mace_core.scheduler.running.plans import GraphPlan, Place, PlanNumbers, SizedPlan
 from mace_core.tensor import Tensor, TensorType, ValueType
 
@@ -31,6 +33,37 @@ MOST_FAILURES = 2
 
 MOST_FAMILIES = 32
 """Of one graph: an input whose content is not looked at number by number makes one for each content."""
+
+
+_NUMBERS = (np.dtype(np.int64), np.dtype(np.int32))
+
+MOST_FORMS = 8
+"""Of one graph, that are known by what is fed alone."""
+
+
+class Form(NamedTuple):
+    """A signature as it is read off what is fed: quicker than from types.
+
+    Attributes:
+        numbers: sizes before contents, as in `Structures`.
+        key: element types, ranks, and contents that are no numbers.
+    """
+
+    numbers: tuple[int, ...]
+    key: list[Any]
+
+    @staticmethod
+    def of(shapes: Sequence[tuple[int, ...]], dtypes: Sequence[np.dtype[Any]], contents: Sequence[Any] = ()) -> Form:
+        """The form of arrays; ``contents``: those of them whose content decides shapes."""
+        numbers = [size for shape in shapes for size in shape]
+        key: list[Any] = [*dtypes, *map(len, shapes)]
+        for array in contents:
+            if array.size <= LONGEST_CONTENT and array.dtype in _NUMBERS:
+                key.append(array.shape)
+                numbers += array.reshape(-1).tolist()
+            else:
+                key += (array.shape, array.tobytes())
+        return Form(tuple(numbers), key)
 
 
 @dataclass(slots=True, eq=False)
@@ -90,17 +123,19 @@ class Structures:
         self._contents = [feed for feed in feeds if feed in contents]
         self._varying = frozenset(varying)
         self._families: OrderedDict[tuple[Any, ...], _Family] = OrderedDict()
+        self._forms: list[tuple[list[Any], _Family]] = []
 
     @property
     def is_used(self) -> bool:
         """Whether there is any plan."""
         return any(family.structures for family in self._families.values())
 
-    def admitted(self, types: Mapping[Value, ValueType], fixed: Mapping[Value, Tensor]) -> SizedPlan | None:
-        """A plan that holds for this signature, among those there are."""
-        numbers, key = self._signature(types, fixed)
-        family = self._families.get(key)
-        return None if family is None else self._admitted(family, numbers)
+    def admitted(self, form: Form) -> SizedPlan | None:
+        """A plan that holds for a signature of a form that `find` has met, among those there are."""
+        for known, family in self._forms:
+            if known == form.key:
+                return self._admitted(family, form.numbers)
+        return None
 
     def _admitted(self, family: _Family, numbers: tuple[int, ...]) -> SizedPlan | None:
         for structure in family.structures:
@@ -109,15 +144,31 @@ class Structures:
                 return found
         return None
 
-    def find(self, types: Mapping[Value, ValueType], fixed: Mapping[Value, Tensor]) -> SizedPlan | None:
+    def find(
+        self, types: Mapping[Value, ValueType], fixed: Mapping[Value, Tensor], form: Form | None = None
+    ) -> SizedPlan | None:
         """A plan that holds for this signature, made now where sizes have varied; None where there is to be none."""
         numbers, key = self._signature(types, fixed)
+        found = self._find(numbers, key, types, fixed)
+        if form is not None and found is not None and form.numbers == numbers:
+            self._forms = [(form.key, self._families[key]), *(kept for kept in self._forms if kept[0] != form.key)]
+            del self._forms[MOST_FORMS:]
+        return found
+
+    def _find(
+        self,
+        numbers: tuple[int, ...],
+        key: tuple[Any, ...],
+        types: Mapping[Value, ValueType],
+        fixed: Mapping[Value, Tensor],
+    ) -> SizedPlan | None:
         family = self._families.get(key)
         if family is None:
             family = self._families[key] = _Family(numbers)
             family.varied.update(self._varying_positions(types, fixed))
             while len(self._families) > MOST_FAMILIES:
                 _, stale = self._families.popitem(last=False)
+                self._forms = [kept for kept in self._forms if kept[1] is not stale]
                 for structure in stale.structures:
                     structure.plan.release()
             if not family.varied:
