@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper, save
 
@@ -55,6 +56,35 @@ def test_a_convolution_sees_its_weights(dtype: str, axis: int | None, transposed
         steps = {span.name.split(" ")[0] for span in session.profile({"x": x}).spans}
     assert "Conv" in steps
     assert not steps & {"DequantizeLinear", "Transpose"}
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16"])
+def test_weights_that_are_cast_scaled_and_shifted(dtype: str, tmp_path: Path) -> None:
+    """The form in which some tools write quantized weights; large, so that nothing before the provider folds them."""
+    path = str(tmp_path / "conv.onnx")
+    limits = np.iinfo(dtype)
+    stored = RNG.integers(limits.min, limits.max + 1, (256, 32, 7)).astype(dtype)
+    scale, zero = np.array([0.003], np.float32), np.array([0.25], np.float32)
+    nodes = [
+        helper.make_node("Cast", ["stored"], ["cast"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["cast", "scale"], ["scaled"]),
+        helper.make_node("Add", ["scaled", "zero"], ["w"]),
+        helper.make_node("Conv", ["x", "w"], ["y"], name="conv"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "stored",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 32, 40])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 256, 34])],
+        [numpy_helper.from_array(a, n) for a, n in ((stored, "stored"), (scale, "scale"), (zero, "zero"))],
+    )
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8), path)
+    x = RNG.standard_normal((1, 32, 40)).astype(np.float32)
+    right = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
+    with Session(path, devices=["cpu"], strict=True) as session:
+        np.testing.assert_allclose(session.run({"x": x})["y"], right, rtol=1e-4, atol=1e-5 * np.abs(right).max())
+        steps = {span.name.split(" ")[0] for span in session.profile({"x": x}).spans}
+    assert not steps & {"Cast", "Mul", "Add", "Cast+Mul+Add"}
 
 
 def test_weights_quantized_in_the_model_and_read_in_blocks(tmp_path: Path) -> None:

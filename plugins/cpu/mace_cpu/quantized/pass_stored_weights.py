@@ -1,14 +1,15 @@
 """Weights that a model stores as quantized numbers or in 16 bits, turned into floats once instead of in every run.
 
-Files in QDQ form have a DequantizeLinear between a constant and the convolution or product that reads it, what is
-computed wider than a model says has a Cast there.  Lowerings
-pack constant weights, fold scales and biases into them and choose their kernels by them, so the constant behind the
-node is what they are to see.
+Files in QDQ form have a DequantizeLinear between a constant and the convolution or product that reads it; others a
+Cast, a product with the scale and a sum with the zero point; what is computed wider than a model says has a Cast there.
+Lowerings pack constant weights, fold scales and biases into them and choose their kernels by them, so the constant
+behind the node is what they are to see.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy.typing as npt
 
 from mace_core.graph import GraphView, Node, Value
 from mace_core.tensor import DType, Tensor
+from mace_core.tensor.symbolic import SymbolicTensor
 from mace_cpu.shared.nodes import need, normal_axis
 from mace_cpu.shared.registry import before_lowering
 
@@ -26,6 +28,7 @@ MOST_BYTES = 1 << 30
 
 INTEGERS = frozenset({DType.INT8, DType.UINT8, DType.INT16, DType.UINT16, DType.INT32})
 HALVES = frozenset({DType.FLOAT16, DType.BFLOAT16})
+SCALING = {"Mul": np.multiply, "Add": np.add, "Sub": np.subtract}
 SHAPED = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"})
 
 
@@ -45,7 +48,7 @@ class WeightsView(GraphView):
 
 @before_lowering
 def fold_stored_weights(view: GraphView) -> GraphView:
-    """``view`` with constants for what these operators make of constants: quantizing, widening, moving."""
+    """``view`` with constants for what these operators make of constants: quantizing, widening, scaling, moving."""
     folded: dict[Value, Tensor] = {}
     made: dict[tuple[object, ...], Tensor] = {}  # users of one weight, each behind a node of its own, share the floats
     room = MOST_BYTES
@@ -55,7 +58,11 @@ def fold_stored_weights(view: GraphView) -> GraphView:
         result = node.outputs[0]
         kind = view.tensor_type(result)
         sources = [folded.get(value) or view.constant(value) for value in node.inputs if value is not None]
-        if kind is None or not sources or any(tensor is None for tensor in sources):
+        if (
+            kind is None
+            or not sources
+            or any(tensor is None or isinstance(tensor, SymbolicTensor) for tensor in sources)
+        ):
             continue
         if not kind.is_concrete or kind.nbytes > room:
             continue
@@ -80,9 +87,11 @@ def _compute(view: GraphView, node: Node, folded: Mapping[Value, Tensor]) -> Arr
         return _quantized(view, node, folded)
     if node.op_type == "Cast":
         data = _operands(view, node, folded)[0]
-        if data.dtype not in HALVES or _dtype(view, node) is not DType.FLOAT32:
+        if data.dtype not in HALVES | INTEGERS or _dtype(view, node) is not DType.FLOAT32:
             return None
         return data.numpy().astype(np.float32)
+    if node.op_type in SCALING:
+        return _scaled(view, node, folded)
     if node.op_type not in SHAPED and node.op_type != "Transpose":
         return None
     array = _operands(view, node, folded)[0].numpy()
@@ -90,6 +99,15 @@ def _compute(view: GraphView, node: Node, folded: Mapping[Value, Tensor]) -> Arr
         return array.reshape(view.shape(result))
     order = node.attr("perm", None)
     return np.ascontiguousarray(array.transpose(None if order is None else [int(axis) for axis in order]))
+
+
+def _scaled(view: GraphView, node: Node, folded: Mapping[Value, Tensor]) -> Array | None:
+    """A product or a sum of float32, each of which is rounded as in a run."""
+    first, second = (folded.get(need(value)) or view.constant(value) for value in node.inputs)
+    if first is None or second is None or {first.dtype, second.dtype} != {DType.FLOAT32} or view.opset() < 7:
+        return None
+    found: Array = SCALING[node.op_type](first.numpy(), second.numpy())
+    return found
 
 
 def _dequantized(view: GraphView, node: Node, folded: Mapping[Value, Tensor]) -> Array | None:
