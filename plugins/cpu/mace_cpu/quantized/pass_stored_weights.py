@@ -9,7 +9,6 @@ behind the node is what they are to see.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import NoneType
 from typing import Any
 
 import numpy as np
