@@ -274,7 +274,7 @@ class Resolver:
                 )
             )
         dims = [dim for dim in found.shape if isinstance(dim, int)]
-        if dims and min(dims) < 0:
+        if any(dim < 0 for dim in dims):
             raise ModelError(self._describe(node, f"the result {found} would have a negative dimension"))
         if math.prod(dims) > LARGEST_TENSOR_ELEMENTS:
             raise ModelError(self._describe(node, f"the result {found} is larger than any memory"))

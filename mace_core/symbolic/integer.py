@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 
 from mace_core.symbolic import polynomial as poly
-from mace_core.symbolic.kinds import Symbolic, is_symbolic
+from mace_core.symbolic.kinds import N, Symbolic, is_symbolic
 from mace_core.symbolic.polynomial import Monomial, Polynomial
 from mace_core.symbolic.trace import LARGEST_SIZE, SMALLEST_SIZE, Trace
 
@@ -53,22 +53,22 @@ class SymbolicInt(Symbolic):
     # --- arithmetic -----------------------------------------------------------------------------------------------
 
     def __add__(self, other: object) -> Any:
-        return self._with(other, operator.add, poly.add)
+        return self._with(other, operator.add, self.trace.sum)
 
     def __radd__(self, other: object) -> Any:
-        return self._with(other, operator.add, poly.add)
+        return self._with(other, operator.add, self.trace.sum)
 
     def __sub__(self, other: object) -> Any:
-        return self._with(other, operator.sub, lambda p, q: poly.add(p, q, -1))
+        return self._with(other, operator.sub, lambda p, q: self.trace.sum(p, q, -1))
 
     def __rsub__(self, other: object) -> Any:
         return self._with(other, lambda x, y: y - x, lambda p, q: poly.add(q, p, -1))
 
     def __mul__(self, other: object) -> Any:
-        return self._with(other, operator.mul, poly.multiply)
+        return self._with(other, operator.mul, self.trace.product)
 
     def __rmul__(self, other: object) -> Any:
-        return self._with(other, operator.mul, poly.multiply)
+        return self._with(other, operator.mul, self.trace.product)
 
     def _with(
         self,
@@ -321,7 +321,7 @@ _FRACTION_BITS = 20
 
 
 def whole(estimate: float, per: float) -> int:
-    """About ``estimate / per``, rounded down, as a size: for how many parts work is split into."""
+    """About ``estimate / per``, which are not negative, rounded down, as a size: into how many parts work is split."""
     if isinstance(estimate, SymbolicReal):
         terms = estimate.terms
     elif is_symbolic(estimate):
@@ -331,7 +331,8 @@ def whole(estimate: float, per: float) -> int:
     trace = cast("SymbolicReal | SymbolicInt", estimate).trace
     scaled = {m: math.ceil(c * (1 << _FRACTION_BITS) / per) for m, c in terms.items()}
     scaled = {m: c for m, c in scaled.items() if c}
-    return as_size(trace, trace.floor_division(scaled, poly.constant(1 << _FRACTION_BITS)))
+    quotient = trace.floor_division(scaled, poly.constant(1 << _FRACTION_BITS))
+    return as_size(trace, trace.extreme("max", quotient, poly.ZERO))
 
 
 def _operand(other: object) -> Polynomial | None:
@@ -353,14 +354,14 @@ def polynomial_of(size: int) -> Polynomial:
     return found
 
 
-def minimum(first: int, second: int) -> int:
-    """The smaller size, as an expression."""
-    return _extreme("min", first, second)
+def minimum(first: N, second: N) -> N:
+    """The smaller one, as an expression; of an estimate the whole part."""
+    return cast("N", _extreme("min", first, second))
 
 
-def maximum(first: int, second: int) -> int:
-    """The larger size, as an expression."""
-    return _extreme("max", first, second)
+def maximum(first: N, second: N) -> N:
+    """The larger one, as an expression; of an estimate the whole part."""
+    return cast("N", _extreme("max", first, second))
 
 
 def ceiling(size: int, divisor: int) -> int:
@@ -368,10 +369,14 @@ def ceiling(size: int, divisor: int) -> int:
     return -(-size // divisor)
 
 
-def _extreme(operation: Any, first: int, second: int) -> int:
+def _extreme(operation: Any, first: Any, second: Any) -> Any:
     for one in (first, second):
         if is_symbolic(one):
             trace = cast("SymbolicInt", one).trace
-            found = trace.extreme(operation, polynomial_of(first), polynomial_of(second))
+            found = trace.extreme(operation, polynomial_of(_size(first)), polynomial_of(_size(second)))
             return as_size(trace, found)
     return min(first, second) if operation == "min" else max(first, second)
+
+
+def _size(number: float) -> int:
+    return whole(number, 1) if isinstance(number, SymbolicReal | float) else number

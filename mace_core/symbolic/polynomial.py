@@ -132,14 +132,15 @@ def interval(p: Polynomial, bounds: Callable[[int], Interval]) -> Interval:
     for monomial, coefficient in p.items():
         term: Interval = (1, 1)
         for number in monomial:
-            term = _times(term, bounds(number))
-        term = _times(term, (coefficient, coefficient))
+            term = interval_of_product(term, bounds(number))
+        term = interval_of_product(term, (coefficient, coefficient))
         low += term[0]
         high += term[1]
     return low, high
 
 
-def _times(a: Interval, b: Interval) -> Interval:
+def interval_of_product(a: Interval, b: Interval) -> Interval:
+    """Where products of numbers within two intervals lie."""
     products = [_product(x, y) for x in a for y in b]
     return min(products), max(products)
 

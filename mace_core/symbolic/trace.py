@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Literal, NamedTuple, TypeAlias
 
 from mace_core.symbolic import polynomial as poly
@@ -71,6 +72,7 @@ class Trace:
         self._numbers: dict[tuple[str, Key, Key], int] = {}
         self._is_open = True
         self._computed: list[Polynomial] = []
+        self._learned: dict[Key, Interval] = {}
 
     # --- making ---------------------------------------------------------------------------------------------------
 
@@ -92,6 +94,31 @@ class Trace:
         self.decide(poly.add(expression, poly.constant(low), -1), "<")
         self.decide(poly.add(poly.constant(high), expression, -1), "<")
         return expression
+
+    def product(self, left: Polynomial, right: Polynomial) -> Polynomial:
+        """``left * right``; terms that are multiplied out tell less of where a product lies than its factors do."""
+        result = poly.multiply(left, right)
+        if len(left) > 1 or len(right) > 1:
+            self._learn(result, poly.interval_of_product(self.interval(left), self.interval(right)))
+        return result
+
+    def sum(self, left: Polynomial, right: Polynomial, factor: int = 1) -> Polynomial:
+        """``left + factor * right``."""
+        result = poly.add(left, right, factor)
+        if self._learned and (self._has_learned(left) or self._has_learned(right)):
+            low, high = poly.interval_of_product(self.interval(right), (factor, factor))
+            first = self.interval(left)
+            self._learn(result, (first[0] + low, first[1] + high))
+        return result
+
+    def _has_learned(self, expression: Polynomial) -> bool:
+        return len(expression) > 1 and poly.key_of(expression) in self._learned
+
+    def _learn(self, expression: Polynomial, interval: Interval) -> None:
+        """Note where a value lies that consists of several terms."""
+        if len(expression) > 1:
+            key = poly.key_of(expression)
+            self._learned[key] = _both(self._learned.get(key, interval), interval)
 
     def floor_division(self, left: Polynomial, right: Polynomial) -> Polynomial:
         """``left // right``.
@@ -118,7 +145,33 @@ class Trace:
         if rest[lead] < 0:  # floor(-x / d) = -floor((x + d - 1) / d): one form for both ways to round up
             turned = poly.add(poly.scale(rest, -1), poly.constant(divisor - 1))
             return poly.add(whole, self.floor_division(turned, right), -1)
-        return poly.add(whole, poly.atom(self._atom("//", rest, right)))
+        return poly.add(whole, self._quotient(rest, divisor))
+
+    def _quotient(self, left: Polynomial, divisor: int) -> Polynomial:
+        """``left // divisor`` of a polynomial from which no multiple of the divisor can be taken out."""
+        shared = math.gcd(divisor, *(c for m, c in left.items() if m))
+        if shared > 1:  # floor((g x + c) / (g d)) = floor((x + floor(c / g)) / d)
+            return self.floor_division(
+                {m: c // shared for m, c in left.items() if c // shared}, poly.constant(divisor // shared)
+            )
+        inner = self._only_atom(left)
+        nested = None if inner is None or left[(inner,)] != 1 else self._divided(inner)
+        if nested is not None:  # floor((floor(x / e) + c) / d) = floor((x + c e) / (d e))
+            x, e = nested
+            offset = poly.constant(left.get(poly.ONE, 0) * e)
+            return self.floor_division(poly.add(x, offset), poly.constant(divisor * e))
+        return poly.atom(self._atom("//", left, poly.constant(divisor)))
+
+    def _only_atom(self, expression: Polynomial) -> int | None:
+        """The atom of an expression that is a multiple of it, plus a number."""
+        atoms = [monomial for monomial in expression if monomial]
+        return atoms[0][0] if len(atoms) == 1 and len(atoms[0]) == 1 else None
+
+    def _divided(self, number: int) -> tuple[Polynomial, int] | None:
+        """What an atom is the quotient of, where the divisor is a number."""
+        atom = self.atoms[number]
+        divisor = poly.as_constant(atom.right) if atom.operation == "//" else None
+        return None if divisor is None else (atom.left, divisor)
 
     def extreme(self, operation: Literal["min", "max"], left: Polynomial, right: Polynomial) -> Polynomial:
         """The smaller or the larger one, without a decision which one that is."""
@@ -151,6 +204,10 @@ class Trace:
         known = self._known(expression, relation)
         if known is not None:
             return known
+        simpler = self._simpler(expression, relation)
+        if simpler is not None:
+            question, outcome = simpler
+            return self.decide(question, "<") is outcome
         normal = poly.without_content(expression)
         if relation == "==" and normal[max(normal)] < 0:
             normal = poly.scale(normal, -1)
@@ -165,13 +222,56 @@ class Trace:
             self._narrow(guard)
         return guard.outcome
 
+    def _simpler(self, expression: Polynomial, relation: Literal["==", "<"]) -> tuple[Polynomial, bool] | None:
+        """An equivalent question whether something is less than 0, and which answer to it is a yes to this one.
+
+        Of a quotient, what is divided is compared; being equal to a bound is being less than the next number.
+        """
+        number = self._only_atom(expression)
+        if number is None:
+            return None
+        slope, offset = expression[(number,)], expression.get(poly.ONE, 0)
+        atom = poly.atom(number)
+        if relation == "==":
+            low, high = self._bounds[number]
+            root = -offset // slope  # without a rest: else it is known not to be
+            if root == low:
+                return poly.add(atom, poly.constant(root + 1), -1), True
+            return (poly.add(atom, poly.constant(root), -1), False) if root == high else None
+        divided = self._divided(number)
+        if divided is None:
+            return None
+        x, divisor = divided
+        if slope > 0:  # x // d < k
+            return poly.add(x, poly.constant(-(offset // slope) * divisor), -1), True
+        return poly.add(x, poly.constant((offset // -slope + 1) * divisor), -1), False
+
     def value(self, expression: Polynomial) -> int:
         """The value for the shapes that the trace was made with."""
         return poly.evaluate(expression, lambda number: self.atoms[number].hint)
 
     def interval(self, expression: Polynomial) -> Interval:
         """An interval that holds the value for all shapes that the guards so far admit."""
-        return poly.interval(expression, self._bounds.__getitem__)
+        found = poly.interval(expression, self._bounds.__getitem__)
+        learned = self._learned.get(poly.key_of(expression)) if self._learned and len(expression) > 1 else None
+        return found if learned is None else _both(found, learned)
+
+    def conditions(self) -> list[Guard]:
+        """The guards without those that follow from another one about the same terms."""
+        others: list[Guard] = []
+        tightest: dict[tuple[Key, bool], tuple[Fraction, Guard]] = {}
+        for guard in self.guards.values():
+            if guard.relation == "==":
+                others.append(guard)
+                continue
+            terms = {m: c for m, c in guard.expression.items() if m}
+            content = math.gcd(*terms.values())
+            key = poly.key_of({m: c // content for m, c in terms.items()}), guard.outcome
+            offset = Fraction(guard.expression.get(poly.ONE, 0), content)
+            found = tightest.get(key)
+            if found is None or (offset > found[0]) is guard.outcome:
+                tightest[key] = offset, guard
+        return [guard for _, guard in tightest.values()] + others
 
     def close(self) -> None:
         """No guard is added from now on."""
@@ -187,26 +287,32 @@ class Trace:
         value = poly.as_constant(expression)
         if value is not None:
             return value == 0 if relation == "==" else value < 0
+        known = self._known_by_interval(expression, relation)
+        if known is not None:
+            return known
         # a factor that is never below 1 has no say in the sign
         shared = tuple(number for number in poly.common_factor(expression) if self._bounds[number][0] >= 1)
         if shared:
             reduced = poly.divide_exactly(expression, {shared: 1})
             assert reduced is not None
             return self._known(reduced, relation)
+        return None
+
+    def _known_by_interval(self, expression: Polynomial, relation: str) -> bool | None:
         low, high = self.interval(expression)
         if relation == "<":
             return True if high < 0 else False if low >= 0 else None
-        if low > 0 or high < 0:
+        offset = expression.get(poly.ONE, 0)
+        if low > 0 or high < 0 or offset % math.gcd(*(c for m, c in expression.items() if m)):
             return False
         return True if low == high == 0 else None
 
     def _narrow(self, guard: Guard) -> None:
         """Let what a guard says of a single atom count as a bound of it."""
-        atoms = [monomial for monomial in guard.expression if monomial]
-        if len(atoms) != 1 or len(atoms[0]) != 1:
+        number = self._only_atom(guard.expression)
+        if number is None:
             return
-        (number,) = atoms[0]
-        slope, offset = guard.expression[atoms[0]], guard.expression.get(poly.ONE, 0)
+        slope, offset = guard.expression[(number,)], guard.expression.get(poly.ONE, 0)
         low, high = self._bounds[number]
         if guard.relation == "==":
             root, rest = divmod(-offset, slope)
@@ -223,6 +329,11 @@ class Trace:
         else:
             high = min(high, offset // -slope)
         self._bounds[number] = low, high
+        for other in range(max(number + 1, self.symbols), len(self.atoms)):
+            operation, left, right = self.atoms[other][2:]
+            assert operation is not None
+            found = _operation_bounds(operation, self.interval(left), self.interval(right))
+            self._bounds[other] = _both(self._bounds[other], found)
 
     # --- telling --------------------------------------------------------------------------------------------------
 
@@ -278,8 +389,12 @@ class Trace:
                 limits.append((max(low, -largest), min(high, largest)))
             else:
                 left, right = (poly.interval(side, limits.__getitem__) for side in (atom.left, atom.right))
-                limits.append(_operation_bounds(atom.operation, left, right))
+                limits.append(_both(_operation_bounds(atom.operation, left, right), self._bounds[number]))
         return limits
+
+
+def _both(first: Interval, second: Interval) -> Interval:
+    return max(first[0], second[0]), min(first[1], second[1])
 
 
 def _operation_bounds(operation: Operation, left: Interval, right: Interval) -> Interval:

@@ -13,6 +13,7 @@ from mace_core.operators.attributes.rule import one_of
 from mace_core.operators.checks import require
 from mace_core.operators.context import Ints, NodeContext, ShapeMismatchError, normalize_axis
 from mace_core.operators.registry import agreement, rank_check, shape_function
+from mace_core.symbolic import is_symbolic
 from mace_core.tensor import TensorType, ValueType
 
 # --- attributes -------------------------------------------------------------------------------------------------------
@@ -31,8 +32,16 @@ def check_upsample_lengths(ctx: NodeContext) -> None:
 # --- shapes -----------------------------------------------------------------------------------------------------------
 
 
+LARGEST_EXACT_FLOAT32 = 1 << 24
+"""Integers up to here, and their quotients by powers of two, are float32 numbers."""
+
+
 def scaled_size(size: int, scale: float) -> int:
     """``floor(size * scale)`` in float32, as the operator defines it."""
+    if is_symbolic(size):
+        numerator, denominator = scale.as_integer_ratio()
+        if size * numerator <= LARGEST_EXACT_FLOAT32:
+            return size * numerator // denominator
     return math.floor(np.float32(size * scale))
 
 

@@ -80,7 +80,7 @@ class StageSizes:
             if isinstance(step, RunStep) and (is_symbolic(step.workspace_bytes) or is_symbolic(step.workspace_offset))
         ]
         self._arenas = {location: self._size(arena.total_bytes) for location, arena in plan.arenas.items()}
-        self.guards = tuple(trace.guards.values())
+        self.guards = tuple(trace.conditions())
         checks = [(self._builder.register(g.expression), g.relation, g.outcome) for g in self.guards]
         self.texts = tuple(trace.guard_text(guard) for guard in self.guards)
         self.largest = trace.largest_symbol()

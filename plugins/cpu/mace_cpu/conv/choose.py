@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 
 from mace_core.graph import Node, Value
+from mace_core.symbolic import hint
 from mace_core.tensor import DType
 from mace_cpu.conv.depthwise.lower import fits_depthwise
 from mace_cpu.conv.direct.lower import fits_direct
@@ -167,6 +168,7 @@ def _wants_planar_transpose(program: Program, geometry: Geometry, x: Value) -> b
     if fits_shuffle(geometry, program.settings.block) and program.values.has(x, Layout.BLOCKED):
         return False
     convolution, lattice, _ = found
+    geometry = geometry.at_hand()
     planar = choose_tile(program.settings.target, convolution, lattice.phases[1]).cost
     blocks = geometry.groups * -(-geometry.group_out // program.settings.block) * _vectors_per_block(program)
     taps = geometry.batch * math.prod(geometry.image) * math.prod(geometry.kernel) * geometry.group_in
@@ -187,7 +189,7 @@ def _chosen_winograd(program: Program, geometry: Geometry, x: Value) -> Plan | N
     """How a convolution on blocks of channels is computed by Winograd's method, where that is the fastest."""
     if _takes_plain(program, geometry, x):
         return None
-    return winograd_plan(program, geometry, _direct_cost(program, geometry))
+    return winograd_plan(program, geometry.at_hand(), _direct_cost(program, geometry))
 
 
 def _blocked_cost(program: Program, geometry: Geometry, x: Value) -> float:
@@ -196,6 +198,7 @@ def _blocked_cost(program: Program, geometry: Geometry, x: Value) -> float:
 
 
 def _direct_cost(program: Program, geometry: Geometry) -> float:
+    geometry = geometry.at_hand()
     blocks = geometry.groups * -(-geometry.group_out // program.settings.block) * _vectors_per_block(program)
     taps = math.prod(geometry.output) * math.prod(geometry.kernel) * geometry.group_in
     weights = math.prod(geometry.kernel) * geometry.group_in * blocks * program.settings.target.vector_bits / 32
@@ -207,4 +210,4 @@ def _vectors_per_block(program: Program) -> int:
 
 
 def _conversion(program: Program, value: Value) -> float:
-    return program.facts.size(value) * 32 / program.settings.target.vector_bits * CONVERSION_PER_VECTOR
+    return hint(program.facts.size(value)) * 32 / program.settings.target.vector_bits * CONVERSION_PER_VECTOR

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mace_core.graph import Node, sliding_window, transposed_window
+from mace_core.symbolic import hint, is_symbolic
 
 Dims = tuple[int, ...]
 
@@ -65,6 +66,13 @@ class Geometry:
             and self.image == self.output
         )
 
+    def at_hand(self) -> Geometry:
+        """The same for the shapes at hand: for costs, which decide between ways that are all right."""
+        if not any(map(is_symbolic, (self.batch, *self.image, *self.output, *self.pads))):
+            return self
+        image, output, pads = (tuple(map(hint, sizes)) for sizes in (self.image, self.output, self.pads))
+        return replace(self, batch=hint(self.batch), image=image, output=output, pads=pads)
+
     def with_rank(self, rank: int) -> Geometry:
         """The same with leading spatial axes of size 1 up to ``rank``."""
         missing = rank - len(self.image)
@@ -85,9 +93,14 @@ def conv_geometry(node: Node, x: Sequence[int], w: Sequence[int], y: Sequence[in
     image, kernel, output = tuple(x[2:]), tuple(w[2:]), tuple(y[2:])
     window = sliding_window(node, image, kernel)
     # the step to a window that is not there, and to a tap that is not there, say nothing: no code is made for them
-    strides = tuple(1 if o == 1 else s for o, s in zip(output, window.strides, strict=True))
+    strides = tuple(1 if not is_symbolic(o) and o == 1 else s for o, s in zip(output, window.strides, strict=True))
     dilations = tuple(1 if k == 1 else d for k, d in zip(kernel, window.dilations, strict=True))
     return Geometry(x[0], x[1], w[0], node.attr("group", 1), image, kernel, output, strides, dilations, window.begins)
+
+
+def may_be_positive(size: int) -> bool:
+    """Whether ``size`` is to be treated as one above 0; where it depends on sizes, only the other answer is a guard."""
+    return hint(size) > 0 or size > 0
 
 
 def transpose_geometry(node: Node, x: Sequence[int], w: Sequence[int], y: Sequence[int]) -> Geometry:

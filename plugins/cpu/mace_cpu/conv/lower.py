@@ -82,7 +82,9 @@ def _emit_depthwise(
     program: Program, geometry: Geometry, x: Value, weights: Floats, bias: Floats, epilogue: Epilogue, result: Value
 ) -> None:
     """Emit a depthwise convolution, and with it the mean over all pixels of its result where somebody takes that."""
-    pooled = find_mean(program, result) if max(geometry.output) <= LONGEST_SUMMED_ROW else None
+    pooled = find_mean(program, result)
+    if pooled is not None and any(size > LONGEST_SUMMED_ROW for size in geometry.output):
+        pooled = None
     places = write_forms(program, geometry, result)
     sums = emit_depthwise(program, geometry, x, weights, bias, epilogue, places, row_sums=pooled is not None)
     if sums is not None and pooled is not None:

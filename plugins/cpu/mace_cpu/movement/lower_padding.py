@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from mace_core.graph import GraphView, Node
 from mace_core.native.numba_kernel import numba_source
+from mace_core.symbolic import is_symbolic, maximum
 from mace_cpu.shared.checks import movable
 from mace_cpu.shared.layouts.strided import strides_of
 from mace_cpu.shared.nodes import fixed, integers, need, normal_axis
@@ -92,10 +94,8 @@ def _emit(
     if len(shape) > 1 and amounts[-1] == (0, 0):
         inner = shape.pop()
         amounts.pop()
-    tables = [index_table(size, *pads, mode) for size, pads in zip(shape, amounts, strict=True)]
-    sizes = [len(table) for table in tables]
-    low, high = longest_run(tables[-1])
-    starts = [sum(sizes[:i]) for i in range(len(sizes))]
+    tables = _tables(program, shape, amounts, mode)
+    sizes = tables.sizes
     dtype = program.facts.dtype(need(node.output(0)))
     program.steps.emit(
         numba_source(KERNELS, "pad", width=str(element_bytes(dtype) // words)),
@@ -103,19 +103,69 @@ def _emit(
             "source": source,
             "target": target,
             "fill": _fill_value(program, node),
-            "tables": program.constants.put(np.concatenate(tables).astype(np.int32)),
+            "tables": tables.joined,
             "inner": inner,
             "mask": words - 1,
-            "low": low,
-            "high": high,
+            "low": tables.run[0],
+            "high": tables.run[1],
             "rank": len(sizes),
             "sizes": sizes,
             "strides": [stride * inner for stride in strides_of(shape)],
-            "starts": starts,
+            "starts": [sum(sizes[:i]) for i in range(len(sizes))],
         },
         extent=math.prod(sizes[:-1]),
         work=math.prod(sizes) * inner,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Tables:
+    """For each target index along each axis the source index (int32); -1 stands for the fill value.
+
+    Attributes:
+        joined: the tables, axis after axis.
+        sizes: their lengths.
+        run: a stretch [low, high) of the last one in which the index grows by one.
+    """
+
+    joined: Buf
+    sizes: list[int]
+    run: tuple[int, int]
+
+
+def _tables(program: Program, shape: Sequence[int], amounts: Sequence[tuple[int, int]], mode: str) -> _Tables:
+    """A constant, or written at each run where sizes or amounts are not decided."""
+    if not any(map(is_symbolic, (*shape, *(amount for pads in amounts for amount in pads)))):
+        tables = [index_table(size, *pads, mode) for size, pads in zip(shape, amounts, strict=True)]
+        joined = program.constants.put(np.concatenate(tables).astype(np.int32))
+        return _Tables(joined, [len(table) for table in tables], longest_run(tables[-1]))
+    firsts, lefts, befores, lengths = zip(
+        *(_kept(size, *pads) for size, pads in zip(shape, amounts, strict=True)), strict=True
+    )
+    joined = Buf.scratch(4 * sum(lengths))
+    program.steps.emit(
+        numba_source(KERNELS, "pad_tables", mode=mode),
+        {
+            "tables": joined,
+            "rank": len(shape),
+            "firsts": firsts,
+            "lefts": lefts,
+            "befores": befores,
+            "lengths": lengths,
+        },
+        extent=1,
+        work=4 * sum(lengths),
+        name="PadTables",
+    )
+    return _Tables(joined, list(lengths), (befores[-1], befores[-1] + lefts[-1]))
+
+
+def _kept(size: int, before: int, after: int) -> tuple[int, int, int, int]:
+    """Of one axis: the first element that is kept, how many are, how many are put before them, and the new size."""
+    first = maximum(-before, 0)
+    left = maximum(size - first - maximum(-after, 0), 0)
+    before = maximum(before, 0)
+    return first, left, before, before + left + maximum(after, 0)
 
 
 def _merge_unpadded(
@@ -138,10 +188,8 @@ def index_table(size: int, before: int, after: int, mode: str) -> npt.NDArray[np
 
     Negative amounts cut elements off first; what is added repeats what is left.
     """
-    first = max(-before, 0)
-    left = max(size - first - max(-after, 0), 0)
-    before, after = max(before, 0), max(after, 0)
-    index = np.arange(before + left + after) - before
+    first, left, before, length = _kept(size, before, after)
+    index = np.arange(length) - before
     if mode == "constant" or left == 0:
         return np.where((index >= 0) & (index < left), index + first, -1)
     if mode == "edge":

@@ -11,6 +11,7 @@ from mace_core.graph import GraphView, Node, sliding_window
 from mace_core.native.kernel_words import WordLayout
 from mace_core.native.numba_kernel import numba_source
 from mace_core.native.source import KernelSource
+from mace_core.symbolic import maximum
 from mace_core.tensor import DType
 from mace_cpu.pooling.arguments import Arg
 from mace_cpu.reduction.lower import emit_reduction
@@ -150,7 +151,8 @@ def lower_pool(program: Program, node: Node) -> None:
         if windows.outputs[0] == windows.inputs[0] == 1:
             form = windows.blocked_form(planes)
         work = (
-            max(program.facts.size(source), program.facts.size(target)) * MOVING_WORK + work // program.settings.block
+            maximum(program.facts.size(source), program.facts.size(target)) * MOVING_WORK
+            + work // program.settings.block
         )
     else:
         planes = math.prod(program.facts.shape(source)[:2])

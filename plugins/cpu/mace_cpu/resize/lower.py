@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from mace_core.graph import GraphView, Node, Value
 from mace_core.native.kernel_words import WordLayout
 from mace_core.native.numba_kernel import numba_source
 from mace_core.native.source import KernelSource
+from mace_core.symbolic import hint, is_symbolic
 from mace_core.tensor import DType
 from mace_cpu.resize.arguments import Arg
 from mace_cpu.resize.tables import (
@@ -20,6 +22,7 @@ from mace_cpu.resize.tables import (
     ResizedAxis,
     Sampling,
     nearest_table,
+    taps_of,
     weight_table,
 )
 from mace_cpu.shared.checks import NUMBERS, all_concrete, dtype_in, movable
@@ -27,7 +30,7 @@ from mace_cpu.shared.codegen.generated import generated
 from mace_cpu.shared.epilogue.epilogue import Epilogue
 from mace_cpu.shared.layouts.blocks import pack_blocked
 from mace_cpu.shared.layouts.strided import strides_of
-from mace_cpu.shared.nodes import fixed, need, normal_axis
+from mace_cpu.shared.nodes import fixed, integers, need, normal_axis
 from mace_cpu.shared.parts.buffers import Buf, Layout, element_bytes
 from mace_cpu.shared.parts.steps import Word
 from mace_cpu.shared.program.blocked import blocked_shape
@@ -36,6 +39,7 @@ from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import lowers
 
 KERNELS = "mace_cpu.resize.kernels"
+TABLE_KERNELS = "mace_cpu.resize.kernels_tables"
 
 
 # --- reading the node -------------------------------------------------------------------------------------------------
@@ -73,10 +77,16 @@ def resized_axes(view: GraphView, node: Node) -> list[ResizedAxis]:
     scales = _numbers(view, node, scales_input)
     if node.op_type == "Upsample" and view.opset() < 9:
         scales = [float(s) for s in node.attr("scales")]
+    wanted = [0] * len(axes)
     if not scales:
-        sizes = _numbers(view, node, sizes_input)
-        scales = [size / max(shape[axis], 1) for size, axis in zip(sizes, axes, strict=True)]
+        sizes = [] if sizes_input is None else integers(view, node.input(sizes_input)) or []
         policy = node.attr("keep_aspect_ratio_policy", "stretch")
+        if policy == "stretch":
+            wanted = [_wanted(size, shape[axis]) for size, axis in zip(sizes, axes, strict=True)]
+        scales = [
+            0.0 if later else 1.0 if size == shape[axis] else size / max(shape[axis], 1)
+            for size, axis, later in zip(sizes, axes, wanted, strict=True)
+        ]
         if policy != "stretch":
             scales = [min(scales) if policy == "not_larger" else max(scales)] * len(axes)
     crop = node.attr("coordinate_transformation_mode", "") == "tf_crop_and_resize"
@@ -85,8 +95,15 @@ def resized_axes(view: GraphView, node: Node) -> list[ResizedAxis]:
     for i, (axis, scale) in enumerate(zip(axes, scales, strict=True)):
         bounds = (region[i], region[i + len(axes)])
         if scale != 1.0 or target[axis] != shape[axis] or (crop and bounds != (0.0, 1.0)):
-            found.append(ResizedAxis(axis, shape[axis], target[axis], scale, bounds))
+            found.append(ResizedAxis(axis, shape[axis], target[axis], scale, bounds, wanted[i]))
     return found
+
+
+def _wanted(size: int, before: int) -> int:
+    """What a length that a run decides is to become; 0 where it is decided, or remains as it is."""
+    if not (is_symbolic(size) or is_symbolic(before)):
+        return 0
+    return 0 if size == before else size
 
 
 def _numbers(view: GraphView, node: Node, index: int | None) -> list[float]:
@@ -135,10 +152,64 @@ def lower_resize(program: Program, node: Node) -> None:
     shape = blocked_shape(program, source) if blocked else program.facts.shape(source)
     fill = float(node.attr("extrapolation_value", 0.0))
     if sampling.mode == "nearest":
-        tables = {axis.axis: nearest_table(axis, sampling) for axis in axes}
-        _emit_nearest(program, source, target, layout, shape, tables, fill)
+        tables = _index_tables(program, shape, axes, sampling)
+        if layout is Layout.BLOCKED and len(tables.sizes) > 2 and not tables.fills:
+            _emit_nearest_blocks(program, source, target, shape, tables)
+        else:
+            _emit_nearest(program, source, target, layout, shape, tables, fill)
     else:
         _emit_interpolation(program, source, target, layout, shape, axes, sampling, fill)
+
+
+@dataclass(frozen=True, slots=True)
+class _IndexTables:
+    """For each index along the axes up to the last one resized, the index in the source (int32).
+
+    Attributes:
+        joined: the tables, axis after axis.
+        sizes: their lengths.
+        fills: whether some may be -1, which stands for the extrapolation value.
+    """
+
+    joined: Buf
+    sizes: list[int]
+    fills: bool
+
+    @property
+    def starts(self) -> list[int]:
+        return [sum(self.sizes[:i]) for i in range(len(self.sizes))]
+
+
+def _index_tables(
+    program: Program, shape: Sequence[int], axes: Sequence[ResizedAxis], sampling: Sampling
+) -> _IndexTables:
+    """Tables for all axes of ``shape`` up to the last one resized: a constant, or written at each run."""
+    resized = {axis.axis: axis for axis in axes}
+    rank = max(resized) + 1
+    sizes = [resized[i].target if i in resized else shape[i] for i in range(rank)]
+    if all(axis.is_decided for axis in axes) and not any(map(is_symbolic, sizes)):
+        tables = [nearest_table(resized[i], sampling) if i in resized else np.arange(shape[i]) for i in range(rank)]
+        joined = program.constants.put(np.concatenate(tables).astype(np.int32))
+        return _IndexTables(joined, sizes, any(bool((table < 0).any()) for table in tables))
+    joined = Buf.scratch(4 * sum(sizes))
+    each = [resized.get(i, ResizedAxis(i, shape[i], shape[i], 0.0)) for i in range(rank)]
+    program.steps.emit(
+        numba_source(TABLE_KERNELS, "nearest", coordinates=sampling.coordinates, rounding=sampling.nearest),
+        {
+            "tables": joined,
+            "rank": rank,
+            "lengths": sizes,
+            "sizes": [axis.size for axis in each],
+            "scales": [axis.scale for axis in each],
+            "wanted": [axis.wanted for axis in each],
+            "begins": [axis.region[0] for axis in each],
+            "ends": [axis.region[1] for axis in each],
+        },
+        extent=1,
+        work=8 * sum(sizes),
+        name="ResizeTables",
+    )
+    return _IndexTables(joined, sizes, sampling.coordinates == "tf_crop_and_resize")
 
 
 def _emit_nearest(
@@ -147,30 +218,22 @@ def _emit_nearest(
     target: Value,
     layout: Layout,
     shape: Sequence[int],
-    tables: dict[int, np.ndarray],
+    tables: _IndexTables,
     fill: float,
 ) -> None:
     dtype = program.facts.dtype(source)
-    last = max(tables)
-    if layout is Layout.BLOCKED and last >= 2 and not any((table < 0).any() for table in tables.values()):
-        _emit_nearest_blocks(program, source, target, shape, tables)
-        return
-    inner = math.prod(shape[last + 1 :])
-    strides = strides_of(shape)
-    per_axis = [tables.get(axis, np.arange(shape[axis])) for axis in range(last + 1)]
-    sizes = [len(table) for table in per_axis]
-    starts = [sum(sizes[:i]) for i in range(len(sizes))]
-    joined = program.constants.put(np.concatenate(per_axis).astype(np.int32))
+    sizes, joined = tables.sizes, tables.joined
+    inner = math.prod(shape[len(sizes) :])
     geometry: dict[str, int | list[int]] = {
         "rank": len(sizes),
         "sizes": sizes,
-        "strides": list(strides[: last + 1]),
-        "starts": starts,
+        "strides": list(strides_of(shape)[: len(sizes)]),
+        "starts": tables.starts,
     }
     width = str(element_bytes(dtype))
     read, write = program.values.read(source, layout), program.values.write(target, layout)
     rows, work = math.prod(sizes[:-1]), math.prod(sizes) * inner
-    if any((table < 0).any() for table in per_axis):
+    if tables.fills:
         outside = program.constants.put(np.array([fill], dtype.numpy))
         # the padding kernel counts its last stride per index, and knows no run that is contiguous here
         program.steps.emit(
@@ -199,16 +262,12 @@ def _emit_nearest(
 
 
 def _emit_nearest_blocks(
-    program: Program, source: Value, target: Value, shape: Sequence[int], tables: dict[int, np.ndarray]
+    program: Program, source: Value, target: Value, shape: Sequence[int], tables: _IndexTables
 ) -> None:
     """Blocks of channels, and what is done to the result alone."""
     epilogue, final = match_epilogue(program, target)
-    last = max(tables)
-    rank = last + 1
-    strides = strides_of(shape)
-    per_axis = [tables.get(axis, np.arange(shape[axis])) for axis in range(rank)]
-    sizes = [len(table) for table in per_axis]
-    starts = [sum(sizes[:i]) for i in range(rank)]
+    sizes = tables.sizes
+    rank = len(sizes)
     inner = math.prod(shape[rank:])
     channels = [pack_blocked(c.reshape(1, -1, 1), program.settings.block) for c in epilogue.channels]
     tensors = [program.values.read(value, Layout.BLOCKED) for value in epilogue.tensors]
@@ -217,13 +276,13 @@ def _emit_nearest_blocks(
         {
             Arg.SOURCE: program.values.read(source, Layout.BLOCKED),
             Arg.TARGET: program.values.write(final, Layout.BLOCKED),
-            Arg.TABLES: program.constants.put(np.concatenate(per_axis).astype(np.int32)),
+            Arg.TABLES: tables.joined,
             Arg.INNER: inner,
             Arg.ROWS_PER_BLOCK: math.prod(sizes[2:-1]),
             Arg.BLOCKS: sizes[1],
             "sizes": sizes,
-            "strides": strides[:rank],
-            "starts": starts,
+            "strides": strides_of(shape)[:rank],
+            "starts": tables.starts,
             "channels": [program.constants.put(c) for c in channels],
             "tensors": tensors,
         },
@@ -250,7 +309,7 @@ def _emit_interpolation(
     fill: float,
 ) -> None:
     """One axis after another, those that shrink first."""
-    order = sorted(axes, key=lambda axis: (axis.target / axis.size, -axis.axis))
+    order = sorted(axes, key=lambda axis: (hint(axis.target) / hint(axis.size), -axis.axis))
     dtype = program.facts.dtype(source)
     between = DType.FLOAT32 if dtype is DType.FLOAT32 else DType.FLOAT64
     now, now_dtype, sizes = program.values.read(source, layout), dtype, list(shape)
@@ -277,16 +336,17 @@ def _emit_axis(
     fill: float,
     layout: Layout,
 ) -> None:
-    indices, weights = weight_table(axis, sampling)
     single = source_dtype is DType.FLOAT32 and target_dtype is DType.FLOAT32
+    taps = taps_of(axis, sampling)
+    indices, weights = _weights(program, axis, sampling, taps, DType.FLOAT32 if single else DType.FLOAT64)
     arguments: dict[str, Word] = {
         "source": source,
         "target": target,
-        "indices": program.constants.put(indices.astype(np.int32)),
-        "weights": program.constants.put(weights.astype(np.float32 if single else np.float64)),
+        "indices": indices,
+        "weights": weights,
         "source_length": axis.size,
         "target_length": axis.target,
-        "taps": indices.shape[1],
+        "taps": taps,
         "inner": inner,
         "fill": fill,
     }
@@ -302,4 +362,38 @@ def _emit_axis(
             inner="one" if inner == 1 else "many",
         )
         units = outer if inner == 1 else outer * axis.target
-    program.steps.emit(kernel, arguments, extent=units, work=outer * axis.target * inner * indices.shape[1])
+    program.steps.emit(kernel, arguments, extent=units, work=outer * axis.target * inner * taps)
+
+
+def _weights(program: Program, axis: ResizedAxis, sampling: Sampling, taps: int, dtype: DType) -> tuple[Buf, Buf]:
+    """Indices (int32) and weights (target length, taps) of one axis: constants, or written at each run."""
+    if axis.is_decided:
+        indices, weights = weight_table(axis, sampling)
+        return program.constants.put(indices.astype(np.int32)), program.constants.put(weights.astype(dtype.numpy))
+    made = Buf.scratch(4 * axis.target * taps), Buf.scratch(dtype.nbytes(axis.target * taps))
+    flags = {
+        name: "yes" if flag else "no"
+        for name, flag in (("antialias", sampling.antialias), ("exclude_outside", sampling.exclude_outside))
+    }
+    kernel = numba_source(
+        TABLE_KERNELS, "weights", coordinates=sampling.coordinates, mode=sampling.mode, dtype=dtype.label, **flags
+    )
+    program.steps.emit(
+        kernel,
+        {
+            "indices": made[0],
+            "weights": made[1],
+            "length": axis.target,
+            "size": axis.size,
+            "scale": axis.scale,
+            "wanted": axis.wanted,
+            "begin": axis.region[0],
+            "end": axis.region[1],
+            "taps": taps,
+            "cubic": sampling.cubic,
+        },
+        extent=1,
+        work=8 * axis.target * taps,
+        name="ResizeTables",
+    )
+    return made

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mace_core.symbolic import is_symbolic
+
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
@@ -37,7 +39,8 @@ class ResizedAxis:
     Attributes:
         axis: its number.
         size, target: lengths before and after.
-        scale: the factor, not necessarily target / size.
+        scale: the factor, not necessarily target / size; 0 where a run decides what it is.
+        wanted: then the scale is ``wanted / size``.
         region: normalized start and end, for tf_crop_and_resize.
     """
 
@@ -46,6 +49,12 @@ class ResizedAxis:
     target: int
     scale: float
     region: tuple[float, float] = (0.0, 1.0)
+    wanted: int = 0
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether its tables can be made now."""
+        return not any(map(is_symbolic, (self.size, self.target, self.wanted)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,16 +114,22 @@ def nearest_table(axis: ResizedAxis, sampling: Sampling) -> Integers:
     return table
 
 
+def taps_of(axis: ResizedAxis, sampling: Sampling) -> int:
+    """From how many source elements a result is made, some of which may not count: an even number."""
+    # downsampling stretches the kernel, so that every source element has a say
+    stretch = min(axis.scale or axis.wanted / axis.size, 1.0) if sampling.antialias else 1.0
+    reach = 2.0 if sampling.mode == "cubic" else 1.0
+    # one more tap than fits between: at whole coordinates both ends of the kernel count
+    return -2 * math.floor(-reach / stretch)
+
+
 def weight_table(axis: ResizedAxis, sampling: Sampling) -> tuple[Integers, Floats]:
     """Source indices and weights (target length, taps); a first index of -1 means the extrapolation value."""
     x = coordinates(axis, sampling.coordinates)
     first = np.floor(x)
     ratio = x - first
-    # downsampling stretches the kernel, so that every source element has a say
     stretch = min(axis.scale, 1.0) if sampling.antialias else 1.0
-    reach = 2.0 if sampling.mode == "cubic" else 1.0
-    low = math.floor(-reach / stretch) + 1
-    # one more tap than fits between: at whole coordinates both ends of the kernel count
+    low = 1 - taps_of(axis, sampling) // 2
     offsets = np.arange(low, 2 - low)
     distance = np.abs(offsets[None, :] - ratio[:, None]) * stretch
     weights = _cubic(distance, sampling.cubic) if sampling.mode == "cubic" else np.clip(1 - distance, 0, 1)

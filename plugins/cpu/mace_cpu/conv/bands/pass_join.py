@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from mace_core.native.kernel_words import WordLayout
 from mace_core.native.source import KernelSource
+from mace_core.symbolic import hint, minimum
 from mace_cpu.conv.bands.arguments import MOST_WORDS, WINDOW_INPUT, Arg
 from mace_cpu.conv.direct.arguments import Arg as Conv
 from mace_cpu.shared.codegen.generated import generated
@@ -70,7 +71,7 @@ def _producers(program: Program, step: Step, index: int, touching: dict[Buf, lis
     middle = _address(step, WINDOW_INPUT)
     if middle.buf.place is not Place.ARENA or middle.offset:
         return ()
-    if 4 * form.planes * form.rows * form.width * program.settings.block < SMALLEST_RESULT_BYTES:
+    if hint(4 * form.planes * form.rows * form.width * program.settings.block) < SMALLEST_RESULT_BYTES:
         return ()
     users = touching[middle.buf]
     if users != list(range(users[0], index + 1)):
@@ -104,7 +105,7 @@ def _join(program: Program, first: Step, second: Step) -> Step:
     split = _split(program, first, conv, form)
     images = form.planes // first.words[Conv.OUT_BLOCKS] * split.groups
     chunks = 1
-    if max(first.chunks, second.chunks) > 1:
+    if hint(first.chunks) > 1 or hint(second.chunks) > 1:
         chunks = _chunks(program.settings.threads, images, split.bands, form)
     kernel = band_kernel(program.settings.block, conv.flat)
     assert kernel.words is not None
@@ -169,14 +170,14 @@ class Split:
 def _split(program: Program, first: Step, conv: ConvolutionForm, form: WindowForm) -> Split:
     tiles = first.words[Conv.OC_TILES]
     row_bytes = 4 * conv.width * program.settings.block
-    tile_bytes = conv.blocks * row_bytes
+    tile_bytes = conv.blocks * hint(row_bytes)
     group_tiles = max(min(MOST_GROUP_BYTES // (HELD_BANDS * (form.stride + form.span) * tile_bytes), tiles), 1)
     if tiles >= program.settings.threads:
         group_tiles = min(group_tiles, tiles // program.settings.threads)
-    band_rows = min(max(BAND_BYTES // (group_tiles * tile_bytes * form.stride), 1), form.out_rows)
+    band_rows = min(max(BAND_BYTES // (group_tiles * tile_bytes * form.stride), 1), hint(form.out_rows))
     held_rows = HELD_BANDS * band_rows * form.stride + form.span
     groups, bands = -(-tiles // group_tiles), -(-form.out_rows // band_rows)
-    return Split(group_tiles, groups, band_rows, bands, held_rows, group_tiles * tile_bytes * held_rows)
+    return Split(group_tiles, groups, band_rows, bands, held_rows, group_tiles * conv.blocks * row_bytes * held_rows)
 
 
 def _addresses(first: Step, second: Step, chunks: int) -> Iterator[tuple[int, At]]:
@@ -194,9 +195,10 @@ def _addresses(first: Step, second: Step, chunks: int) -> Iterator[tuple[int, At
 def _chunks(threads: int, images: int, bands: int, form: WindowForm) -> int:
     """Into how many chunks a step over ``images`` (batch, groups of channels) of ``bands`` bands each is split."""
     shared = max(form.span - form.stride, 0)
-    cheap = form.rows // (ROWS_PER_SHARED_ROW * shared) if shared else bands
-    least = 1 if images % threads == 0 else -(-threads * LEAST_CHUNKS_PER_THREAD // images)
-    return images * min(max(min(-(-threads * CHUNKS_PER_THREAD // images), cheap), least), bands)
+    now = hint(images)  # any number of chunks is right
+    cheap = hint(form.rows) // (ROWS_PER_SHARED_ROW * shared) if shared else hint(bands)
+    least = 1 if now % threads == 0 else -(-threads * LEAST_CHUNKS_PER_THREAD // now)
+    return images * minimum(max(min(-(-threads * CHUNKS_PER_THREAD // now), cheap), least), bands)
 
 
 def band_kernel(block: int, flat: bool) -> KernelSource:

@@ -12,6 +12,7 @@ from mace_core.graph import Value
 from mace_core.native.kernel_words import WordLayout
 from mace_core.native.numba_kernel import numba_source
 from mace_core.native.source import KernelSource
+from mace_core.symbolic import hint
 from mace_cpu.conv.depthwise.arguments import Arg, Variant
 from mace_cpu.conv.direct.lower import Floats
 from mace_cpu.conv.geometry import Geometry
@@ -22,7 +23,7 @@ from mace_cpu.shared.parts.forms import WindowForm
 from mace_cpu.shared.parts.steps import Words
 from mace_cpu.shared.precision import Bfloat16Unit
 from mace_cpu.shared.program.program import Program
-from mace_cpu.shared.tiles.choose import choose_rows
+from mace_cpu.shared.tiles.choose import fitting_rows
 
 WIDEST_KERNEL = 32
 """The taps of a row are unrolled."""
@@ -86,10 +87,10 @@ def emit_depthwise(
     source = program.values.read(x, Layout.PAIRS if from_pairs else Layout.BLOCKED)
     if shape.group_out > 1:
         source = _repeated(program, shape, source)
-    if shape.image[1] == 1 and shape.output[1] == 1 and shape.kernel[1] == 1 and shape.output[0] > 1:
+    if shape.image[1] == 1 and shape.output[1] == 1 and shape.kernel[1] == 1 and hint(shape.output[0]) > 1:
         shape = _turned(shape)
     blocks = -(-shape.out_channels // block)
-    pixels = choose_rows(shape.output[1], TILE_PIXELS[program.settings.target.vector_bits], 1)
+    pixels = fitting_rows(shape.output[1], TILE_PIXELS[program.settings.target.vector_bits], 1)
     pair_form = (from_pairs, result.stores, program.settings.bfloat16 if result.pairs is not None else None)
     tile = (pixels, block, shape.kernel[1], shape.strides[1], shape.dilations[1])
     kernel = depthwise_kernel(tile, epilogue, row_sums, pair_form)

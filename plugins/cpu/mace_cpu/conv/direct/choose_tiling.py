@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mace_core.symbolic import hint, maximum, minimum
 from mace_cpu.conv.geometry import Geometry
 from mace_cpu.shared.tiles.arguments import STEPS_PER_FETCH
 from mace_cpu.shared.tiles.choose import ChannelSplit, segment_tiles
@@ -95,13 +96,13 @@ def choose_tiling(
     pass_blocks = _pass_blocks(reading.blocks, 4 * block_weights)
     group_rows = 1
     if pass_blocks < reading.blocks:
-        group_rows = max(min(SUM_TILES // in_segment, out_h), 1)
+        group_rows = max(min(SUM_TILES // in_segment, hint(out_h)), 1)
     row_groups = -(-out_h // group_rows)
     positions = shape.batch * row_groups * segments
     band = positions
     if weight_bytes < CACHED_INPUT_BYTES:
-        position_bytes = 4 * reading.image_floats / max(row_groups * segments, 1)
-        band = max(min(int(CACHED_INPUT_BYTES / max(position_bytes, 1)), positions), 1)
+        position_bytes = 4 * hint(reading.image_floats) / max(hint(row_groups * segments), 1)
+        band = maximum(minimum(int(CACHED_INPUT_BYTES / max(position_bytes, 1)), positions), 1)
     tile_fetch = -(-pass_blocks * block_weights // (group_rows * in_segment))
     fetches = max(pass_blocks * kernel_h * reading.taps * -(-reading.run // STEPS_PER_FETCH), 1)
     return Tiling(
@@ -130,9 +131,9 @@ def _pass_blocks(in_blocks: int, block_weight_bytes: int) -> int:
 def input_ahead(shape: Geometry, reading: Reading, rows: int) -> int:
     """From a tile's window to the input that comes into use next, in floats: the next tile's, or the row that the next
     row begins; 0 if an image is small enough to be near by."""
-    if 4 * reading.image_floats <= FAR_INPUT_BYTES:
+    if hint(4 * reading.image_floats) <= FAR_INPUT_BYTES:
         return 0
-    if shape.output[0] == 1:
+    if hint(shape.output[0]) == 1:
         return rows * shape.strides[1] * reading.step
     below = (shape.kernel[0] - 1) * shape.dilations[0] + shape.strides[0]
     return below * shape.image[1] * reading.step

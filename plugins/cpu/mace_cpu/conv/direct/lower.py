@@ -12,9 +12,10 @@ import numpy.typing as npt
 from mace_core.graph import Value
 from mace_core.native.kernel_words import WordLayout
 from mace_core.native.source import KernelSource
+from mace_core.symbolic import hint, is_symbolic, maximum
 from mace_cpu.conv.direct.arguments import Arg, Variant
 from mace_cpu.conv.direct.choose_tiling import Reading, Tiling, choose_tiling, input_ahead
-from mace_cpu.conv.geometry import Geometry
+from mace_cpu.conv.geometry import Geometry, may_be_positive
 from mace_cpu.conv.scaled.lower import emit_scaled_weights
 from mace_cpu.shared.codegen.generated import generated
 from mace_cpu.shared.epilogue.epilogue import Epilogue
@@ -25,8 +26,8 @@ from mace_cpu.shared.precision import Bfloat16Unit
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.tiles.choose import (
     ChannelSplit,
-    choose_matrix_rows,
-    choose_rows,
+    fitting_matrix_rows,
+    fitting_rows,
     most_rows,
     split_channels,
     widest_tile,
@@ -102,6 +103,7 @@ def emit_direct(
     block = program.settings.block
     shape = simplified(geometry.with_rank(2)) if destination is None else geometry.with_rank(2)
     image = geometry.with_rank(2).output
+    flat = destination is None and shape.is_pointwise and (is_symbolic(image[0]) or image[0] > 1)
     joinable = destination is None and shape.groups == 1 and (shape.is_pointwise or shape.output == image)
     weights = weights.reshape(shape.out_channels, shape.group_in, *shape.kernel)
     source = program.values.read(x, Layout.PLAIN if plain_input else Layout.BLOCKED if pairs is None else Layout.PAIRS)
@@ -115,7 +117,7 @@ def emit_direct(
     out_h, out_w = shape.output
     destination = destination or Destination(0, out_h * out_w, out_w, 1)
     start = 4 * block * destination.offset
-    one_pixel = shape.batch * out_h * out_w == 1  # as many units as there can be: they wait for weights
+    one_pixel = hint(shape.batch * out_h * out_w) == 1  # as many units as there can be: they wait for weights
     for split in split_channels(out_blocks, 1 if one_pixel else widest_tile(program.settings.target, block)):
         rows = _tile_rows(program, out_w, split, pairs)
         columns = split.blocks * block
@@ -123,7 +125,7 @@ def emit_direct(
         tiling = choose_tiling(shape, reading, split, rows, columns, packed.nbytes, program.settings.threads)
         extent = tiling.positions * split.tiles * shape.groups
         share = split.tiles * split.blocks / out_blocks
-        work = max(geometry.macs * share * SCALAR_WORK_PER_MAC, packed.nbytes * WORK_PER_WEIGHT_BYTE)
+        work = maximum(geometry.macs * share * SCALAR_WORK_PER_MAC, packed.nbytes * WORK_PER_WEIGHT_BYTE)
         chunks = program.steps.chunks(extent, work)
         packed_weights = program.constants.put(packed, in_place=True)
         if input_scale is not None:
@@ -145,9 +147,7 @@ def emit_direct(
             **_input_words(shape, reading, rows),
             **_output_words(shape, split, destination, block),
         }
-        form = ConvolutionForm(
-            rows, split.blocks, image[0], image[1], shape.output != image, joinable and not epilogue.tensors
-        )
+        form = ConvolutionForm(rows, split.blocks, image[0], image[1], flat, joinable and not epilogue.tensors)
         program.steps.emit(
             direct_kernel(rows, split.blocks, block, shape.strides[1], plain_input, epilogue, pairs, pair_tensors),
             words,
@@ -162,10 +162,10 @@ def emit_direct(
 def _tile_rows(program: Program, out_width: int, split: ChannelSplit, pairs: Pairs | None) -> int:
     """Pixels of a tile."""
     if pairs is not None and pairs.unit.has_tiles:
-        return choose_matrix_rows(out_width)
+        return fitting_matrix_rows(out_width)
     target, block = program.settings.target, program.settings.block
     vectors = split.blocks * max(block * 32 // target.vector_bits, 1)
-    return choose_rows(out_width, most_rows(target, block, split.blocks), vectors)
+    return fitting_rows(out_width, most_rows(target, block, split.blocks), vectors)
 
 
 def simplified(shape: Geometry) -> Geometry:
@@ -174,7 +174,7 @@ def simplified(shape: Geometry) -> Geometry:
         pixels = math.prod(shape.image)
         return replace(shape, image=(1, pixels), output=(1, pixels))
     narrow = shape.image[1] == 1 and shape.output[1] == 1 and shape.kernel[1] == 1 and shape.pads[1] == 0
-    if narrow and shape.output[0] > 1:
+    if narrow and hint(shape.output[0]) > 1:
         return replace(
             shape,
             image=shape.image[::-1],
@@ -207,7 +207,7 @@ def _window_floats(shape: Geometry, reading: Reading, tiling: Tiling) -> int:
     """Scratch memory for a copy of what a tile sees, where some window reaches beyond the left or right border."""
     span = (shape.kernel[1] - 1) * shape.dilations[1] + 1
     last = (shape.output[1] - 1) * shape.strides[1] - shape.pads[1]
-    if shape.pads[1] <= 0 and last + span <= shape.image[1]:
+    if not may_be_positive(shape.pads[1]) and not may_be_positive(last + span - shape.image[1]):
         return 0
     floats = tiling.pass_blocks * shape.kernel[0] * _window_width(shape, tiling.rows) * reading.step
     return -(-floats // 16) * 16

@@ -13,9 +13,10 @@ from mace_core.graph import Value
 from mace_core.native.kernel_words import WordLayout
 from mace_core.native.source import KernelSource
 from mace_core.native.target import Target
+from mace_core.symbolic import hint
 from mace_cpu.conv.direct.choose_tiling import FAR_INPUT_BYTES
 from mace_cpu.conv.direct.lower import SCALAR_WORK_PER_MAC, Floats, simplified
-from mace_cpu.conv.geometry import Geometry
+from mace_cpu.conv.geometry import Geometry, may_be_positive
 from mace_cpu.conv.planar.arguments import Arg, Variant
 from mace_cpu.conv.transposed.lower import Phase, as_convolution, axis_phases
 from mace_cpu.shared.codegen.generated import generated
@@ -66,6 +67,7 @@ class Lattice:
 
 def choose_tile(target: Target, shape: Geometry, column_phases: int = 1) -> PlanarTile:
     """The cheapest tile for a geometry of two axes; its output channels count column phases."""
+    shape = shape.at_hand()
     lanes = target.vector_bits // 32
     registers = 32 if target.vector_bits >= 512 or target.architecture == "aarch64" else 16
     channels = shape.group_out // column_phases
@@ -232,8 +234,9 @@ def _window_words(shape: Geometry, pixels: int, lanes: int, chunks: int, unused:
     """
     span = pixels * shape.strides[1] + (shape.kernel[1] - 1) * shape.dilations[1]
     row = -(-span // lanes) * lanes
-    last = max(shape.output[1] - pixels, 0) * shape.strides[1] - shape.pads[1]
-    outside = shape.pads[1] > 0 or last + span > shape.image[1]
+    is_narrow = shape.output[1] < pixels
+    last = (0 if is_narrow else shape.output[1] - pixels) * shape.strides[1] - shape.pads[1]
+    outside = may_be_positive(shape.pads[1]) or may_be_positive(last + span - shape.image[1])
     scratch_floats = -(-shape.group_in * shape.kernel[0] * row // 16) * 16 if outside else 0
     return {
         Arg.SCRATCH: Buf.scratch(4 * scratch_floats * chunks) if outside else unused,
@@ -268,9 +271,9 @@ def _geometry_words(shape: Geometry, lattice: Lattice) -> Words:
 def _input_ahead(shape: Geometry, pixels: int) -> int:
     """How far ahead of a tile's window to fetch input, in floats; 0: not at all."""
     in_h, in_w = shape.image
-    if 4 * shape.in_channels * in_h * in_w <= FAR_INPUT_BYTES:
+    if hint(4 * shape.in_channels * in_h * in_w) <= FAR_INPUT_BYTES:
         return 0
-    if shape.output[0] == 1:
+    if hint(shape.output[0]) == 1:
         return 2 * pixels * shape.strides[1]
     below = (shape.kernel[0] - 1) * shape.dilations[0] + shape.strides[0]
     return below * in_w

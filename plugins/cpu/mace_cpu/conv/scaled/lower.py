@@ -15,6 +15,7 @@ import numpy.typing as npt
 from mace_core.graph import Node, Value
 from mace_core.native.kernel_words import WordLayout
 from mace_core.native.source import KernelSource
+from mace_core.symbolic import hint
 from mace_core.tensor import DType
 from mace_cpu.conv.geometry import conv_geometry
 from mace_cpu.shared.codegen.generated import generated
@@ -58,7 +59,7 @@ def defer_scale(program: Program, node: Node) -> bool:
     taps = geometry.out_channels * math.prod(geometry.kernel)
     if geometry.groups != 1 or len(geometry.image) > 2 or program.facts.size(product) == 0:
         return False
-    if program.facts.size(need(user.output(0))) == 0 or taps * FEWER > math.prod(geometry.image):
+    if program.facts.size(need(user.output(0))) == 0 or taps * FEWER > hint(math.prod(geometry.image)):
         return False
     program.fusion.defer(product, user, pair)
     return True

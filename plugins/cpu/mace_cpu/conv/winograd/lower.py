@@ -12,6 +12,7 @@ import numpy.typing as npt
 from mace_core.graph import Value
 from mace_core.native.kernel_words import WordLayout
 from mace_core.native.source import KernelSource
+from mace_core.symbolic import ceiling, hint, minimum
 from mace_cpu.conv.direct.choose_tiling import FAR_INPUT_BYTES
 from mace_cpu.conv.direct.lower import SCALAR_WORK_PER_MAC
 from mace_cpu.conv.geometry import Geometry
@@ -70,14 +71,12 @@ class Plan:
 
     Attributes:
         results: of a patch, along each side.
-        patches: along the rows, along the columns.
         band: patches per band.
         parts: into which the output channels are divided.
         cost: in vector multiplications.
     """
 
     results: int
-    patches: tuple[int, int]
     band: int
     parts: int
     cost: float
@@ -85,6 +84,11 @@ class Plan:
     @property
     def points(self) -> int:
         return (self.results + TAPS - 1) ** 2
+
+    def patches(self, geometry: Geometry) -> tuple[int, int]:
+        """Along the rows, along the columns."""
+        rows, columns = (ceiling(size, self.results) for size in geometry.output)
+        return rows, columns
 
 
 def fits_winograd(geometry: Geometry) -> bool:
@@ -98,7 +102,10 @@ def fits_winograd(geometry: Geometry) -> bool:
 
 
 def winograd_plan(program: Program, geometry: Geometry, direct_cost: float) -> Plan | None:
-    """The best plan, if it is clearly cheaper than ``direct_cost`` vector multiplications."""
+    """The best plan for the shapes at hand, if it is clearly cheaper than ``direct_cost`` vector multiplications.
+
+    It is right for all shapes.
+    """
     if not (program.settings.winograd and fits_winograd(geometry)):
         return None
     best = _plan(program, geometry, RESULTS[0])
@@ -141,7 +148,7 @@ def _plan(program: Program, geometry: Geometry, results: int) -> Plan:
     # read in squares, of which nothing is fetched ahead
     image = geometry.batch * in_blocks * block * math.prod(geometry.image)
     far = image * FAR_FLOAT_COST if 4 * image > FAR_INPUT_BYTES else 0.0
-    return Plan(results, (height, width), band, parts, product + transform + far)
+    return Plan(results, band, parts, product + transform + far)
 
 
 def _band(total: int, tallest: int, patch_bytes: int, oc_tiles: int, threads: int) -> int:
@@ -169,7 +176,7 @@ def emit_winograd(
     source = program.values.read(x, Layout.BLOCKED)
     tensors = [program.values.read(t, Layout.BLOCKED) for t in epilogue.tensors]
     in_blocks, out_blocks = -(-geometry.in_channels // block), -(-geometry.out_channels // block)
-    bands = -(-geometry.batch * math.prod(plan.patches) // plan.band)
+    bands = -(-geometry.batch * math.prod(plan.patches(geometry)) // plan.band)
     for split in split_channels(out_blocks, widest_tile(program.settings.target, block)):
         vectors = split.blocks * max(block * 32 // program.settings.target.vector_bits, 1)
         rows = choose_rows(plan.band, most_rows(program.settings.target, block, split.blocks), vectors)
@@ -179,8 +186,8 @@ def emit_winograd(
         product_point = plan.band * columns + PADDING_FLOATS
         scratch_floats = plan.points * (input_point + product_point)
         tile_fetch = -(-geometry.in_channels * columns // -(-plan.band // rows))
-        per_thread = CHUNKS_PER_THREAD if bands >= MANY_BANDS * program.settings.threads else 1
-        chunks = min(bands * parts, program.settings.threads * per_thread)
+        per_thread = CHUNKS_PER_THREAD if hint(bands) >= MANY_BANDS * program.settings.threads else 1
+        chunks = minimum(bands * parts, program.settings.threads * per_thread)
         words: Words = {
             Arg.INPUT: source,
             Arg.WEIGHTS: program.constants.put(_pack(weights, plan.results, block, split), in_place=True),
@@ -209,10 +216,11 @@ def emit_winograd(
 
 def _geometry_words(geometry: Geometry, plan: Plan, block: int) -> dict[Arg, int]:
     in_blocks = -(-geometry.in_channels // block)
+    rows, columns = plan.patches(geometry)
     return {
-        Arg.PATCHES: geometry.batch * math.prod(plan.patches),
-        Arg.PATCH_ROWS: plan.patches[0],
-        Arg.PATCH_COLUMNS: plan.patches[1],
+        Arg.PATCHES: geometry.batch * rows * columns,
+        Arg.PATCH_ROWS: rows,
+        Arg.PATCH_COLUMNS: columns,
         Arg.IN_ROWS: geometry.image[0],
         Arg.IN_WIDTH: geometry.image[1],
         Arg.IN_BLOCKS: in_blocks,

@@ -11,6 +11,7 @@ KERNEL_DEPENDENCIES = ("mace_cpu.shared.kernels.primitives",)
 
 WORDS = {
     "pad": "source target fill tables inner mask low high rank sizes[rank] strides[rank] starts[rank]",
+    "pad_tables": "tables rank firsts[rank] lefts[rank] befores[rank] lengths[rank]",
 }
 
 
@@ -65,5 +66,40 @@ def pad(width: str) -> Kernel:
                     index = tables[last_table + j]
                     for i in range(inner):
                         target[j * inner + i] = fill[i & mask] if index < 0 else source[index * last_stride + i]
+
+    return kernel
+
+
+def pad_tables(mode: str) -> Kernel:
+    """The tables of `pad`, axis after axis, for sizes that are decided at each run; one unit writes them all.
+
+    Of the source, ``lefts`` elements from ``firsts`` on are kept; before them come ``befores`` that are padded, and
+    ``lengths`` are the target's.
+    """
+    fills, repeats_edge, wraps = (mode == name for name in ("constant", "edge", "wrap"))
+
+    def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
+        tables = i32(args[0])
+        rank = args[1]
+        at = 0
+        for axis in range(rank):
+            first = args[2 + axis]
+            left = args[2 + rank + axis]
+            before = args[2 + 2 * rank + axis]
+            length = args[2 + 3 * rank + axis]
+            period = max(2 * (left - 1), 1)
+            for i in range(length):
+                index = i - before
+                if fills or left == 0:
+                    index = index + first if index >= 0 and index < left else -1
+                elif repeats_edge:
+                    index = min(max(index, 0), left - 1) + first
+                elif wraps:
+                    index = index % left + first
+                else:
+                    index = index % period
+                    index = (index if index < left else period - index) + first
+                tables[at + i] = index
+            at += length
 
     return kernel

@@ -116,7 +116,7 @@ class Steps:
 
     def chunks(self, extent: int, work: float) -> int:
         """Into how many chunks a step of ``extent`` units and ``work`` scalar operations in all is to be split."""
-        if self._threads <= 1 or extent <= 1:
+        if self._threads <= 1 or (not is_symbolic(extent) and extent <= 1):
             return 1
         most = minimum(extent, self._threads * CHUNKS_PER_THREAD)
         return maximum(minimum(most, whole(work, SMALLEST_CHUNK_WORK)), 1)

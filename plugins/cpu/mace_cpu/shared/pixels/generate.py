@@ -18,12 +18,12 @@ SIDE_BY_SIDE = 4
 def build(symbol: str, block: int, kind: str, _target: Target) -> str:
     """IR of a pooling over all pixels.
 
-    Kinds: "max" (a NaN wins), "sum" (in float64, times the
-    factor).  Unit: one channel block.
+    Kinds: "max" (a NaN wins), "sum" (in float64, divided
+    by the divisor).  Unit: one channel block.
     """
     body = Body(symbol, block)
     pixels = body.word(2)
-    factor = body.b.bitcast(body.word(3), F64)
+    factor = body.b.fdiv(ir.Constant(F64, 1.0), body.b.sitofp(body.word(3), F64))
     kind_of_sum = body.vector if kind == "max" else ir.VectorType(F64, block)
     held = [body.variable(kind_of_sum) for _ in range(SIDE_BY_SIDE)]
     start = ir.Constant(kind_of_sum, [-math.inf if kind == "max" else 0.0] * block)

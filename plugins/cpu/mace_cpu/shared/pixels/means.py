@@ -40,7 +40,7 @@ def emit_mean(program: Program, value: Value, node: Node, sums: Buf, rows: int) 
                 "source": sums,
                 "target": program.values.write(need(node.output(0)), Layout.BLOCKED),
                 "pixels": rows,
-                "factor": 1.0 / math.prod(spatial),
+                "divisor": math.prod(spatial),
             },
             extent=blocks,
             work=blocks * rows * program.settings.block / 2,

@@ -12,7 +12,7 @@ from mace_cpu.shared.codegen.generated import generated
 from mace_cpu.shared.parts.buffers import Layout
 from mace_cpu.shared.program.program import Program
 
-WORDS = WordLayout.parse("source target pixels factor")
+WORDS = WordLayout.parse("source target pixels divisor")
 
 
 def emit_blocked_pixels(program: Program, source: Value, target: Value, kind: str) -> bool:
@@ -32,7 +32,7 @@ def emit_blocked_pixels(program: Program, source: Value, target: Value, kind: st
             "source": program.values.read(source, Layout.BLOCKED),
             "target": program.values.write(target, Layout.BLOCKED),
             "pixels": pixels,
-            "factor": 1.0 / pixels if kind == "mean" else 1.0,
+            "divisor": pixels if kind == "mean" else 1,
         },
         extent=shape[0] * -(-shape[1] // program.settings.block),
         work=program.facts.size(source) / 2,

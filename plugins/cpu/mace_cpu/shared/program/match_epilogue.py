@@ -64,12 +64,11 @@ def match_epilogue(
 def _match_node(program: Program, node: Node, value: Value, channel_axis: int) -> Epilogue | None:
     """The operations of one node on ``value``, or None if they cannot be part of an epilogue."""
     result = node.output(0)
-    if node.domain != "" or result is None or program.facts.shape(result) != program.facts.shape(value):
-        return None
-    if program.facts.dtype(result) is not DType.FLOAT32:
+    if node.domain != "" or result is None or program.facts.dtype(result) is not DType.FLOAT32:
         return None
     if node.op_type in ("Add", "Sub", "Mul", "Div"):
-        return _match_binary(program, node, value, channel_axis)
+        is_as_large = program.facts.shape(result) == program.facts.shape(value)
+        return _match_binary(program, node, value, channel_axis) if is_as_large else None
     activation = activation_of(program, node)
     if activation is not None and node.inputs[0] is value:
         return Epilogue(activation)

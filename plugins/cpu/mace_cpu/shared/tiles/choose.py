@@ -107,6 +107,13 @@ def choose_rows(width: int, most: int, vectors: int) -> int:
     return max(rows for rows in allowed if cost(rows) <= fastest * WORTH_A_KERNEL)
 
 
+def fitting_rows(width: int, most: int, vectors: int) -> int:
+    """`choose_rows` of the width at hand; a guard sees to it that a width that is not decided has so many pixels."""
+    rows = choose_rows(hint(width), most, vectors)
+    # where all tiles fit, one guard serves all choices; a low tile, chosen for a narrow row, is slow on wide ones
+    return rows if not is_symbolic(width) or width >= most or width >= rows else 1
+
+
 MATRIX_ROWS = 16
 """Rows of one tile register."""
 
@@ -129,3 +136,9 @@ def choose_matrix_rows(width: int) -> int:
     allowed = range(1, min(width, 2 * MATRIX_ROWS) + 1)
     fastest = min(cost(rows) for rows in allowed)
     return max(rows for rows in allowed if cost(rows) <= fastest * WORTH_A_KERNEL)
+
+
+def fitting_matrix_rows(width: int) -> int:
+    """`choose_matrix_rows` of the width at hand, as `fitting_rows`."""
+    rows = choose_matrix_rows(hint(width))
+    return rows if not is_symbolic(width) or width >= 2 * MATRIX_ROWS or width >= rows else 1
