@@ -259,17 +259,20 @@ class Trace:
     def conditions(self) -> list[Guard]:
         """The guards without those that follow from another one about the same terms."""
         others: list[Guard] = []
-        tightest: dict[tuple[Key, bool], tuple[Fraction, Guard]] = {}
+        tightest: dict[Key, tuple[Fraction, Guard]] = {}
         for guard in self.guards.values():
             if guard.relation == "==":
                 others.append(guard)
                 continue
-            terms = {m: c for m, c in guard.expression.items() if m}
+            expression = guard.expression
+            if not guard.outcome:  # of whole numbers: not p < 0 is -p - 1 < 0
+                expression = poly.add(poly.constant(-1), expression, -1)
+            terms = {m: c for m, c in expression.items() if m}
             content = math.gcd(*terms.values())
-            key = poly.key_of({m: c // content for m, c in terms.items()}), guard.outcome
-            offset = Fraction(guard.expression.get(poly.ONE, 0), content)
+            key = poly.key_of({m: c // content for m, c in terms.items()})
+            offset = Fraction(expression.get(poly.ONE, 0), content)
             found = tightest.get(key)
-            if found is None or (offset > found[0]) is guard.outcome:
+            if found is None or offset > found[0]:
                 tightest[key] = offset, guard
         return [guard for _, guard in tightest.values()] + others
 
