@@ -35,7 +35,7 @@ from mace_core.scheduler.planning.signatures import given_shapes, signature_text
 from mace_core.scheduler.planning.specs import ValueSpec, spec_of
 from mace_core.scheduler.planning.stages import subset
 from mace_core.scheduler.profile import Profile
-from mace_core.scheduler.running.feeds import collect_feeds, shape_faults
+from mace_core.scheduler.running.feeds import ShapeCheck, collect_feeds
 from mace_core.scheduler.running.plans import AnyPlan
 from mace_core.scheduler.running.results import arrays_of, owned
 from mace_core.scheduler.running.runner import GraphRunner, Planner
@@ -158,6 +158,7 @@ class Session:
             self._output_names = [value.name for value in graph.outputs]
             once_each = len(set(self._output_names)) == len(self._output_names)
             self._fast_inputs = _fast_inputs(graph.inputs) if once_each else None
+            self._shape_check = ShapeCheck.of(graph.inputs)
             types = static_types(graph.inputs)
             if types is not None:
                 self._plan(types).release()
@@ -423,8 +424,8 @@ class Session:
     def _admitted(self, shapes: Sequence[tuple[int, ...]]) -> AnyPlan | None:
         """A plan of symbolic sizes that holds for shapes which are new; None where there is none yet, or the careful
         path has something to say of them."""
-        runner, expected = self._runner, self._fast_inputs
-        if expected is None or not runner.has_structures or shape_faults(self._graph.inputs, shapes):
+        runner, expected, check = self._runner, self._fast_inputs, self._shape_check
+        if expected is None or check is None or not runner.has_structures or not check.holds(shapes):
             return None
         dtypes = [dtype for _, dtype in expected]
         return runner.admitted(tuple(shapes), Form.of(shapes, dtypes), partial(runner.array_types, shapes, dtypes))

@@ -45,7 +45,7 @@ class DType(enum.Enum):
         """The lower-case name used in messages and on the command line (``float32``)."""
         return self.name.lower()
 
-    @property
+    @cached_property
     def bits(self) -> int:
         """Bits of one stored element; 0 for strings, which have no fixed width."""
         return _BITS[self]
@@ -60,7 +60,7 @@ class DType(enum.Enum):
         """Whether the elements are signed or unsigned integers, of any width."""
         return self.name.startswith(("INT", "UINT"))
 
-    @property
+    @cached_property
     def is_packed(self) -> bool:
         """Whether elements take less than a byte, lowest bits first (6-bit kinds: four elements in three bytes)."""
         return 0 < self.bits < 8

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,20 +18,11 @@ Size: TypeAlias = "tuple[bool, int]"
 """A number, or (True) the register that holds one."""
 
 
-class SizedRegister(NamedTuple):
-    """A register of the plan at one run: its shape, and where it is in its arena."""
+SizedRegister: TypeAlias = "tuple[int, tuple[int, ...], int]"
+"""A register of the plan at one run: its number, its shape, and where it is in its arena."""
 
-    register: int
-    shape: tuple[int, ...]
-    offset: int
-
-
-class SizedStep(NamedTuple):
-    """The workspace of a step at one run."""
-
-    step: int
-    nbytes: int
-    offset: int
+SizedStep: TypeAlias = "tuple[int, int, int]"
+"""The workspace of a step at one run: the number of the step, bytes, and where it is in the arena."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,7 +57,10 @@ class StageSizes:
         self._trace = trace
         self._registers: list[tuple[int, tuple[Size, ...], Size]] = []
         self._contents: list[tuple[int, tuple[int, ...], tuple[Size, ...], np.dtype[Any]]] = []
+        has_runs = any(isinstance(step, RunStep) for step in plan.steps)
         for index, register in enumerate(plan.registers):
+            if register.storage is Storage.INPUT and not has_runs:
+                continue  # nobody is told its shape
             shape = register.shape or ()
             if register.storage is Storage.SIZES:
                 assert register.constant is not None
@@ -132,15 +126,15 @@ class StageSizes:
         for register, line in enumerate(python_source(program), program.symbols):
             lines += [line, *guards.pop(register, ())]
         answers = (
-            (f"R({i}, {_tuple(map(_text, shape))}, {_text(offset)})" for i, shape, offset in self._registers),
-            (f"S({step}, {_text(nbytes)}, {_text(offset)})" for step, nbytes, offset in self._workspaces),
+            (f"({i}, {_tuple(map(_text, shape))}, {_text(offset)})" for i, shape, offset in self._registers),
+            (f"({step}, {_text(nbytes)}, {_text(offset)})" for step, nbytes, offset in self._workspaces),
             (_tuple(map(_text, items)) for _, _, items, _ in self._contents),
         )
         registers, workspaces, contents = (_tuple(items) for items in answers)
         arenas = "{" + ", ".join(f"{name!r}: {_text(total)}" for name, total in self._arenas.items()) + "}"
         head = f"def compute({', '.join(f'r{i}' for i in range(program.symbols))}):"
         source = "\n    ".join((head, *lines, f"return {registers}, {workspaces}, {arenas}, {contents}"))
-        names: dict[str, Any] = {"R": SizedRegister, "S": SizedStep}
+        names: dict[str, Any] = {}
         exec(compile(source, "<sizes of a plan>", "exec"), names)
         compute: Callable[..., Any] = names["compute"]
         return compute

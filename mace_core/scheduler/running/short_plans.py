@@ -56,7 +56,7 @@ class ShortPlan:
         Raises:
             ProviderBugError: if a result has another shape than was planned.
         """
-        sized = {} if sizes is None else {entry.register: entry.shape for entry in sizes.registers}
+        sized = {} if sizes is None else {register: shape for register, shape, _ in sizes.registers}
         for position, number, register in self.planned:
             value = computed[position]
             shape = sized.get(number, register.shape)

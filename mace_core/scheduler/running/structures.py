@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +17,7 @@ import numpy as np
 
 from mace_core.graph import Graph, Value
 from mace_core.scheduler.planning.signatures import LONGEST_CONTENT, is_numbers
+from mace_core.scheduler.running.patterns import Pattern, picker
 from mace_core.scheduler.running.plans import GraphPlan, Place, PlanNumbers, SizedPlan
 from mace_core.tensor import Tensor, TensorType, ValueType
 
@@ -72,19 +73,20 @@ class _Structure:
 
     plan: GraphPlan
     numbers: PlanNumbers
+    _pattern: Pattern = field(init=False)
+    _values: Callable[[Sequence[int]], tuple[int, ...]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        symbols = self.numbers.symbols
+        pairs = [(first, other) for first, *others in symbols for other in others]
+        self._pattern = Pattern(self.numbers.fixed, pairs)
+        self._values = picker([first for first, *_ in symbols])
 
     def sized(self, numbers: Sequence[int], counting: Any) -> SizedPlan | None:
         """The plan for a signature; None where it does not hold."""
-        for position, number in self.numbers.fixed:
-            if numbers[position] != number:
-                return None
-        values = []
-        for first, *others in self.numbers.symbols:
-            value = numbers[first]
-            for other in others:
-                if numbers[other] != value:
-                    return None
-            values.append(value)
+        if not self._pattern.holds(numbers):
+            return None
+        values = self._values(numbers)
         sizes = self.plan.plan.sizes
         found = None if sizes is None else sizes.admit(values)
         if found is None:
@@ -127,8 +129,8 @@ class Structures:
 
     @property
     def is_used(self) -> bool:
-        """Whether there is any plan."""
-        return any(family.structures for family in self._families.values())
+        """Whether there is any plan that `admitted` may find."""
+        return bool(self._forms)
 
     def admitted(self, form: Form) -> SizedPlan | None:
         """A plan that holds for a signature of a form that `find` has met, among those there are."""
