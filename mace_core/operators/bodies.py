@@ -11,7 +11,9 @@ import numpy.typing as npt
 
 from mace_core.errors import MaceError
 from mace_core.graph import Attribute, AttributeKind, Graph, GraphView, Node, Value
-from mace_core.tensor import Tensor
+from mace_core.symbolic import is_symbolic
+from mace_core.tensor import DType, Tensor
+from mace_core.tensor.symbolic import SymbolicTensor, as_objects
 
 _log = logging.getLogger("mace")
 
@@ -88,16 +90,31 @@ class BodyBuilder:
         self.graph.nodes.append(made)
 
     def constant(self, content: npt.ArrayLike, dtype: npt.DTypeLike | None = None) -> Value:
-        """A constant."""
+        """A constant; sizes in it may be symbolic."""
         name = f"{self.node.name}/constant_{len(self.graph.initializers)}"
-        value = Value(name, constant=Tensor.from_numpy(np.asarray(content, dtype)))
+        value = Value(name, constant=_constant(content, dtype))
         self.graph.initializers[name] = value
         return value
+
+    def numbers(self, count: int, shape: Sequence[int], first: int = 0) -> Value:
+        """``count`` numbers from ``first`` on, int64, in this shape."""
+        if not is_symbolic(count) and not is_symbolic(first):
+            return self.constant(np.arange(first, first + count, dtype=np.int64).reshape(shape))
+        numbers = self.op("Range", [self.constant(bound, np.int64) for bound in (first, first + count, 1)])
+        return self.op("Reshape", [numbers, self.constant(list(shape), np.int64)])
 
     def scalar_like(self, number: float, value: Value) -> Value:
         """A number of the element type of ``value``."""
         found = self.view.tensor_type(value)
         return self.constant(number, np.float32 if found is None else found.dtype.numpy)
+
+
+def _constant(content: npt.ArrayLike, dtype: npt.DTypeLike | None) -> Tensor:
+    items = content if isinstance(content, list | tuple) else [content]
+    if dtype is not None and any(is_symbolic(item) for item in items):
+        elements = as_objects(list(items), (len(items),) if items is content else ())
+        return SymbolicTensor(DType.from_numpy(np.dtype(dtype)), elements)
+    return Tensor.from_numpy(np.asarray(content, dtype))
 
 
 def _attribute(value: Any) -> Attribute:

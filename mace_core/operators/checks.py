@@ -7,13 +7,13 @@ device, before anyone is asked for a kernel.  Rules look at shapes, and at conte
 
 from __future__ import annotations
 
-from mace_core.operators.context import Ints, NodeContext, ShapeMismatchError
+from mace_core.operators.context import Ints, NodeContext, ShapeMismatchError, same_shape
 from mace_core.operators.registry import Agreement
 
 
 def expect(ctx: NodeContext, index: int, *shapes: Ints, what: str) -> None:
     """Refuse an input, where given, that has none of these shapes."""
-    if ctx.has(index) and ctx.shape(index) not in shapes:
+    if ctx.has(index) and not any(same_shape(ctx.shape(index), shape) for shape in shapes):
         wanted = " or ".join(dict.fromkeys(str(list(shape)) for shape in shapes))
         raise ShapeMismatchError(f"{what} must be {wanted}, not {list(ctx.shape(index))}")
 

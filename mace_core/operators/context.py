@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import numpy.typing as npt
 
 from mace_core.graph.graph import Node, Value
 from mace_core.tensor import DType, TensorType, ValueType
+from mace_core.tensor.symbolic import elements_of
 
 if TYPE_CHECKING:
     from mace_core.operators.resolver import Resolver
@@ -105,7 +107,7 @@ class NodeContext:
             return None
         found = self._contents.get(value)
         if found is None and value.constant is not None and value.constant.dtype is not DType.STRING:
-            found = self._contents[value] = value.constant.numpy()
+            found = self._contents[value] = elements_of(value.constant)
         return found
 
     def array(self, index: int) -> Array:
@@ -163,11 +165,12 @@ class NodeShapes:
 
 
 def normalize_axis(axis: int, rank: int) -> int:
-    """``axis`` counted from the front.
+    """``axis`` counted from the front, a number.
 
     Raises:
         ShapeMismatchError: if it lies outside ``rank`` dimensions.
     """
+    axis = operator.index(axis)
     if not -rank <= axis < rank:
         raise ShapeMismatchError(f"axis {axis} does not exist in {rank} dimension{'' if rank == 1 else 's'}")
     return axis + rank if axis < 0 else axis
@@ -185,6 +188,11 @@ def dtype_of_code(code: int) -> DType:
         raise ShapeMismatchError(f"there is no element type of number {code}") from None
 
 
+def same_shape(first: Ints, second: Ints) -> bool:
+    """Whether two shapes are equal; those of different rank are not looked at size by size."""
+    return len(first) == len(second) and first == second
+
+
 def broadcast(*shapes: Ints) -> Ints:
     """The common shape under numpy's rules.
 
@@ -193,7 +201,7 @@ def broadcast(*shapes: Ints) -> Ints:
     """
     result = shapes[0]
     for shape in shapes[1:]:
-        if shape == result or not shape:
+        if not shape or same_shape(shape, result):
             continue
         result = _broadcast_pair(result, shape)
     return result

@@ -28,9 +28,9 @@ from mace_core.operators.registry import (
 )
 from mace_core.operators.work import node_work
 from mace_core.operators.work_limit import WORK_LIMIT_VARIABLE, work_limit
-from mace_core.symbolic import is_symbolic
+from mace_core.symbolic import is_symbolic, writing_for_people
 from mace_core.tensor import DType, Tensor, TensorType, ValueType
-from mace_core.tensor.symbolic import SymbolicTensor, concrete, simplified
+from mace_core.tensor.symbolic import SymbolicTensor, concrete, elements_of, simplified
 from mace_core.tensor.types import MAX_RANK
 
 _log = logging.getLogger("mace")
@@ -159,7 +159,7 @@ class Resolver:
             self._given[value] = tensor
             self._skips = self._skips or value.producer is not None
             if tensor.dtype is not DType.STRING:
-                self.contents[value] = tensor.elements if isinstance(tensor, SymbolicTensor) else tensor.numpy()
+                self.contents[value] = elements_of(tensor)
 
     def declare(self, value: Value) -> None:
         """Give a graph input that the signature leaves out its declared type."""
@@ -189,16 +189,17 @@ class Resolver:
         found = self.contents.get(value)
         constant = value.constant
         if found is None and constant is not None and constant.size <= CONTENT_LIMIT:
-            return None if constant.dtype is DType.STRING else constant.numpy()
+            return None if constant.dtype is DType.STRING else elements_of(constant)
         return found
 
     def walk(self, graph: Graph) -> None:
         """Resolve every node of ``graph`` that can be reached."""
         opsets = self.opset_imports
-        for node in graph.nodes:
-            if self._inputs_reached(node) and not (self._skips and self._is_given(node)):
-                context = NodeContext(node, opsets.get(node.domain, 1), self.types, self.contents, self)
-                self._resolve_node(context)
+        with writing_for_people():
+            for node in graph.nodes:
+                if self._inputs_reached(node) and not (self._skips and self._is_given(node)):
+                    context = NodeContext(node, opsets.get(node.domain, 1), self.types, self.contents, self)
+                    self._resolve_node(context)
 
     def _inputs_reached(self, node: Node) -> bool:
         types = self.types
@@ -381,9 +382,14 @@ class Resolver:
         """The findings as the public result."""
         known: dict[Value, Tensor] = {}
         for value, content in self.contents.items():
-            if value.constant is None:
+            if value.constant is None and not self._is_symbolic_float(value, content):
                 known[value] = self._given.get(value) or _constant_payload(value) or self._tensor(value, content)
         return Resolution(dict(self.types), known, self.blocked)
+
+    def _is_symbolic_float(self, value: Value, content: Array) -> bool:
+        """Whether these are floats that follow from sizes: a run computes them, unless only shapes need them."""
+        found = self.types.get(value)
+        return content.dtype == object and isinstance(found, TensorType) and found.dtype.is_float
 
     def _tensor(self, value: Value, content: Array) -> Tensor:
         found = self.types.get(value)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from mace_core.symbolic.kinds import hint, is_symbolic
+from mace_core.symbolic.kinds import hint, is_same, is_symbolic, settled, writing_for_people
 
 if TYPE_CHECKING:
     from mace_core.symbolic.integer import (
         SymbolicInt,
         SymbolicReal,
         ceiling,
+        divisor,
         maximum,
         minimum,
         new_symbol,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
         whole,
     )
     from mace_core.symbolic.program import SizeProgram, SizeProgramBuilder
+    from mace_core.symbolic.quotient import SymbolicQuotient
     from mace_core.symbolic.trace import Guard, Trace
 
 _MODULES = {
@@ -30,6 +32,7 @@ _MODULES = {
         "SymbolicInt",
         "SymbolicReal",
         "ceiling",
+        "divisor",
         "maximum",
         "minimum",
         "new_symbol",
@@ -37,6 +40,7 @@ _MODULES = {
         "whole",
     ),
     "program": ("SizeProgram", "SizeProgramBuilder"),
+    "quotient": ("SymbolicQuotient",),
     "trace": ("Guard", "Trace"),
 }
 _LAZY = {name: module for module, names in _MODULES.items() for name in names}
@@ -46,16 +50,21 @@ __all__ = [
     "SizeProgram",
     "SizeProgramBuilder",
     "SymbolicInt",
+    "SymbolicQuotient",
     "SymbolicReal",
     "Trace",
     "ceiling",
+    "divisor",
     "hint",
+    "is_same",
     "is_symbolic",
     "maximum",
     "minimum",
     "new_symbol",
     "polynomial_of",
+    "settled",
     "whole",
+    "writing_for_people",
 ]
 
 

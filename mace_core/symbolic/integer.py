@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 
 from mace_core.symbolic import polynomial as poly
-from mace_core.symbolic.kinds import N, Symbolic, is_symbolic
+from mace_core.symbolic.kinds import N, Symbolic, is_for_people, is_symbolic
 from mace_core.symbolic.polynomial import Monomial, Polynomial
 from mace_core.symbolic.trace import LARGEST_SIZE, SMALLEST_SIZE, Trace
 
@@ -49,6 +49,16 @@ class SymbolicInt(Symbolic):
     def hint(self) -> int:
         """The value for the shapes that the trace was made with."""
         return self.trace.value(self.expression)
+
+    @property
+    def settled(self) -> int:
+        """The number, where the guards so far leave only one; else the size."""
+        low, high = self.trace.interval(self.expression)
+        return int(low) if low == high else cast("int", self)
+
+    def is_same(self, other: int) -> bool:
+        """Whether it is known to be equal to another size."""
+        return self.trace.known(poly.add(self.expression, polynomial_of(other), -1), "==") is True
 
     # --- arithmetic -----------------------------------------------------------------------------------------------
 
@@ -195,8 +205,10 @@ class SymbolicInt(Symbolic):
         return getattr(self.__index__(), name)
 
     def __format__(self, form: str) -> str:
-        """As text that may become part of a name: of the number itself, while it matters."""
-        return format(self.__index__() if self.trace.is_open else str(self), form)
+        """As text that may become part of a name: of the number itself, while it matters; see `writing_for_people`."""
+        if is_for_people() or not self.trace.is_open:
+            return format(str(self), form)
+        return format(self.__index__(), form)
 
     def __repr__(self) -> str:
         return self.trace.text(self.expression)
@@ -352,6 +364,11 @@ def polynomial_of(size: int) -> Polynomial:
     if found is None:
         raise TypeError(f"{size!r} is not a size")
     return found
+
+
+def divisor(size: int) -> int:
+    """A number that divides the size, whatever the symbols are: of a number, that itself."""
+    return math.gcd(*polynomial_of(size).values())
 
 
 def minimum(first: N, second: N) -> N:

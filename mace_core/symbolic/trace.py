@@ -208,9 +208,7 @@ class Trace:
         if simpler is not None:
             question, outcome = simpler
             return self.decide(question, "<") is outcome
-        normal = poly.without_content(expression)
-        if relation == "==" and normal[max(normal)] < 0:
-            normal = poly.scale(normal, -1)
+        normal = _normal(expression, relation)
         key = (relation, poly.key_of(normal))
         guard = self.guards.get(key)
         if guard is None:
@@ -245,6 +243,19 @@ class Trace:
         if slope > 0:  # x // d < k
             return poly.add(x, poly.constant(-(offset // slope) * divisor), -1), True
         return poly.add(x, poly.constant((offset // -slope + 1) * divisor), -1), False
+
+    def known(self, expression: Polynomial, relation: Literal["==", "<"]) -> bool | None:
+        """The answer, where what was decided so far tells it; adds no guard."""
+        known = self._known(expression, relation)
+        if known is not None or not expression:
+            return known
+        simpler = self._simpler(expression, relation)
+        if simpler is not None:
+            question, outcome = simpler
+            found = self.known(question, "<")
+            return None if found is None else found is outcome
+        guard = self.guards.get((relation, poly.key_of(_normal(expression, relation))))
+        return None if guard is None else guard.outcome
 
     def value(self, expression: Polynomial) -> int:
         """The value for the shapes that the trace was made with."""
@@ -398,6 +409,12 @@ class Trace:
 
 def _both(first: Interval, second: Interval) -> Interval:
     return max(first[0], second[0]), min(first[1], second[1])
+
+
+def _normal(expression: Polynomial, relation: str) -> Polynomial:
+    """What is asked instead of ``expression``: one form for questions that are the same."""
+    normal = poly.without_content(expression)
+    return poly.scale(normal, -1) if relation == "==" and normal[max(normal)] < 0 else normal
 
 
 def _operation_bounds(operation: Operation, left: Interval, right: Interval) -> Interval:

@@ -48,11 +48,21 @@ class SymbolicTensor(Tensor):
         return list(self._elements.reshape(-1))
 
 
+def elements_of(tensor: Tensor) -> npt.NDArray[Any]:
+    """The content as numbers, or as objects where some of it is symbolic."""
+    return tensor.elements if isinstance(tensor, SymbolicTensor) else tensor.numpy()
+
+
 def concrete(elements: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """The numbers for the shapes at hand."""
     if elements.dtype != object:
         return elements
-    return np.array([int(item) for item in elements.reshape(-1)], np.int64).reshape(elements.shape)
+    items = [float(item) if _is_float(item) else int(item) for item in elements.reshape(-1)]
+    return np.array(items).reshape(elements.shape)
+
+
+def _is_float(item: object) -> bool:
+    return isinstance(item, float | np.floating) or (is_symbolic(item) and not isinstance(item, int))
 
 
 def as_objects(items: list[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:

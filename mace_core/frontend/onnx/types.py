@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from mace_core.errors import UnsupportedModelError
 from mace_core.frontend.onnx.text import text
+from mace_core.symbolic import is_symbolic
 from mace_core.tensor import Dim, DType, MapType, OptionalType, SequenceType, Shape, TensorType, ValueType
 from mace_core.tensor.types import MAX_RANK
 
@@ -90,7 +91,9 @@ def export_type(type: ValueType, proto: onnx.TypeProto) -> None:
             proto.tensor_type.shape.SetInParent()
             for size in type.shape:
                 dim = proto.tensor_type.shape.dim.add()
-                if isinstance(size, int):
+                if is_symbolic(size):
+                    dim.dim_param = str(size)
+                elif isinstance(size, int):
                     dim.dim_value = size
                 elif size is not None:
                     dim.dim_param = size

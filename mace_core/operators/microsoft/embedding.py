@@ -11,11 +11,12 @@ from mace_core.operators.attributes import attribute_rules
 from mace_core.operators.attributes.rule import size
 from mace_core.operators.bodies import BodyBuilder, given, made
 from mace_core.operators.checks import expect, expect_rank, require
-from mace_core.operators.context import NodeContext, same_as_first
+from mace_core.operators.context import NodeContext, same_as_first, same_shape
 from mace_core.operators.microsoft import DOMAIN
 from mace_core.operators.microsoft.scores import Heads
 from mace_core.operators.pieces import cast, cut, joined, shaped, turned
 from mace_core.operators.registry import agreement, body, shape_function
+from mace_core.symbolic import is_symbolic
 from mace_core.tensor import DType, TensorType, ValueType
 
 # --- attributes -------------------------------------------------------------------------------------------------------
@@ -128,8 +129,8 @@ def build_rotary(b: BodyBuilder, node: Node) -> bool:
     else:
         size = shape[2] // heads if heads else 2 * half
         part = Heads(x, shape[0], shape[2] // size, shape[1], size).split(b)
-    if b.view.shape(positions) == (1,):
-        steps = b.constant(np.arange(part.rows, dtype=np.int64).reshape(1, -1))
+    if same_shape(b.view.shape(positions), (1,)):
+        steps = b.numbers(part.rows, (1, part.rows))
         positions = b.op("Add", [shaped(b, positions, (1, 1)), steps])
     caches = (given(node, 2), given(node, 3))
     flag = bool(node.attr("interleaved", 0))
@@ -166,6 +167,13 @@ def build_embed(b: BodyBuilder, node: Node) -> bool:
             b.op("Expand", [b.constant(0, np.int32), b.constant([batch], np.int64)], into=counts)
         else:
             # sums of ones are exact in float32, and products are claimed wherever models run
-            ones = b.op("MatMul", [cast(b, mask, DType.FLOAT32), b.constant(np.ones((length, 1), np.float32))])
+            ones = b.op("MatMul", [cast(b, mask, DType.FLOAT32), _ones(b, length)])
             cast(b, shaped(b, ones, (batch,)), DType.INT32, into=counts)
     return True
+
+
+def _ones(b: BodyBuilder, length: int) -> Value:
+    """A column of float32."""
+    if not is_symbolic(length):
+        return b.constant(np.ones((length, 1), np.float32))
+    return b.op("Expand", [b.constant(1, np.float32), b.constant([length, 1], np.int64)])

@@ -104,7 +104,7 @@ def build_grouped(b: BodyBuilder, node: Node) -> bool:
     total_value = b.view.constant(node.input(6))
     if not _is_known(node) or total_value is None:
         return False
-    total = int(total_value.numpy().reshape(-1)[0])
+    total = total_value.tolist()[0]
     query, key, value = _three(b, node)
     past_key, past_value = node.input(3), node.input(4)
     earlier = 0 if past_key is None else b.view.shape(past_key)[2]
@@ -112,10 +112,9 @@ def build_grouped(b: BodyBuilder, node: Node) -> bool:
     if node.attr("do_rotary", 0):
         positions = node.input(9)
         if positions is None:
-            steps = b.constant(np.arange(query.rows, dtype=np.int64).reshape(1, -1) + (_plain(before)))
+            positions = b.numbers(query.rows, (1, query.rows), 0 if isinstance(before, Value) else before)
             if isinstance(before, Value):
-                steps = b.op("Add", [shaped(b, before, (query.batch, 1)), steps])
-            positions = steps
+                positions = b.op("Add", [shaped(b, before, (query.batch, 1)), positions])
         caches = (given(node, 7), given(node, 8))
         flag = bool(node.attr("rotary_interleaved", 0))
         query, key = (rotated(b, part.split(b), positions, caches, interleaved=flag) for part in (query, key))
@@ -141,10 +140,6 @@ def build_grouped(b: BodyBuilder, node: Node) -> bool:
     how = Scoring(scale, masks, softcap=float(node.attr("softcap", 0.0)), sink=sink)
     attend(b, query, key, value, how, made(node))
     return True
-
-
-def _plain(before: int | Value) -> int:
-    return before if isinstance(before, int) else 0
 
 
 def _three(b: BodyBuilder, node: Node) -> tuple[Heads, Heads, Heads]:
@@ -194,7 +189,7 @@ def _cached(
         else:
             whole = b.op("Identity", parts, into=into) if into is not None else parts[0]
         return Heads(whole, own.batch, own.heads, present, own.size, True)
-    places = b.constant(np.arange(present, dtype=np.int64).reshape(1, 1, present, 1))
+    places = b.numbers(present, (1, 1, present, 1))
     source = [new.value, _zeros(b, (own.batch, own.heads, 1, own.size))]
     if past is not None:
         source.insert(0, past)

@@ -12,7 +12,9 @@ import numpy as np
 
 from mace_core.graph import Value
 from mace_core.operators.bodies import BodyBuilder
+from mace_core.operators.context import same_shape
 from mace_core.operators.pieces import cast, cut, joined, shaped, turned
+from mace_core.symbolic import is_symbolic
 from mace_core.tensor import DType
 
 LARGEST_CONSTANT_MASK = 1 << 20
@@ -135,23 +137,22 @@ def causal_mask(
     Returns:
         None where every query sees every key.
     """
-    columns = np.arange(keys, dtype=np.int64).reshape(1, 1, 1, keys)
-    steps = np.arange(queries, dtype=np.int64).reshape(1, 1, queries, 1)
     if isinstance(before, int):
-        rows = steps + before
         if before + 1 >= keys and (not window or before + queries <= window):
             return None
-        if queries * keys <= LARGEST_CONSTANT_MASK:
+        is_decided = not any(map(is_symbolic, (queries, keys, before)))
+        if is_decided and queries * keys <= LARGEST_CONSTANT_MASK:
+            columns, rows = np.arange(keys)[None, None, None, :], before + np.arange(queries)[None, None, :, None]
             hidden = columns > rows
             if window:
                 hidden |= columns <= rows - window
             zero = b.scalar_like(0.0, like).constant
             assert zero is not None
             return b.constant(np.where(hidden, -np.inf, 0.0).astype(zero.numpy().dtype))
-        row_value = b.constant(rows)
+        row_value = b.numbers(queries, (1, 1, queries, 1), before)
     else:
-        row_value = b.op("Add", [before, b.constant(steps)])
-    column_value = b.constant(columns)
+        row_value = b.op("Add", [before, b.numbers(queries, (1, 1, queries, 1))])
+    column_value = b.numbers(keys, (1, 1, 1, keys))
     condition = b.op("Greater", [column_value, row_value])
     if window:
         last = b.op("Sub", [row_value, b.constant(window - 1, np.int64)])
@@ -169,15 +170,15 @@ def key_mask(
     """
     shape = b.view.shape(mask)
     hidden, shown = b.scalar_like(fill, like), b.scalar_like(0.0, like)
-    if shape in ((batch, keys), (batch, queries, keys)):
+    if same_shape(shape, (batch, keys)) or same_shape(shape, (batch, queries, keys)):
         four = shaped(b, mask, (batch, 1, queries if len(shape) == 3 else 1, keys))
         return b.op("Where", [cast(b, four, DType.BOOL), shown, hidden])
-    if shape not in ((batch,), (2 * batch,)):
+    if len(shape) != 1 or (shape[0] != batch and shape[0] != 2 * batch):
         return None
-    columns = b.constant(np.arange(keys, dtype=np.int64).reshape(1, 1, 1, keys))
+    columns = b.numbers(keys, (1, 1, 1, keys))
     ends = shaped(b, cast(b, mask, DType.INT64), (shape[0] // batch, batch, 1, 1, 1))
     seen = b.op("Less", [columns, shaped(b, cut(b, ends, 0, 0, 1), (batch, 1, 1, 1))])
-    if shape[0] == 2 * batch and shape != (batch,):
+    if shape[0] != batch:
         first = shaped(b, cut(b, ends, 0, 1, 2), (batch, 1, 1, 1))
         seen = b.op("And", [seen, b.op("Not", [b.op("Less", [columns, first])])])
     return b.op("Where", [seen, shown, hidden])

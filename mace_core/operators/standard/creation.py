@@ -73,12 +73,12 @@ def size(ctx: NodeContext) -> Sequence[ValueType]:
 @shape_function("Range")
 def range_(ctx: NodeContext) -> Sequence[ValueType]:
     ctx.require_contents(0, 1, 2)
-    start, limit, delta = (ctx.array(i).reshape(-1)[0].item() for i in range(3))
+    start, limit, delta = (ctx.array(i).reshape(-1).tolist()[0] for i in range(3))
     if delta == 0:
         raise ShapeMismatchError("the step of a Range cannot be 0")
-    if not all(map(math.isfinite, (start, limit, delta))):
-        raise ShapeMismatchError(f"a Range from {start} to {limit} by {delta} has no number of elements")
     exact = isinstance(delta, int)
+    if not exact and not all(map(math.isfinite, (start, limit, delta))):
+        raise ShapeMismatchError(f"a Range from {start} to {limit} by {delta} has no number of elements")
     count = -((start - limit) // delta) if exact else math.ceil((limit - start) / delta)
     return [TensorType(ctx.dtype(0), (max(count, 0),))]
 
@@ -147,3 +147,13 @@ def evaluate_range(ctx: NodeContext, arrays: Contents) -> Sequence[Array] | None
         return None
     steps = np.arange(wanted[0], dtype=np.float64 if start.dtype.kind == "f" else np.int64)
     return [(start + steps * delta.reshape(-1)[0]).astype(start.dtype)]
+
+
+@symbolic_evaluator("Range")
+def evaluate_symbolic_range(ctx: NodeContext, arrays: Contents) -> Sequence[Array] | None:
+    start, delta = first_content(arrays).reshape(-1).tolist()[0], arrays[2]
+    wanted = output_shape(ctx)
+    if delta is None or wanted is None or ctx.dtype(0).is_float:
+        return None
+    step = delta.reshape(-1).tolist()[0]
+    return [as_objects([start + index * step for index in range(wanted[0])], wanted)]

@@ -7,6 +7,7 @@ cannot hold) the answer is None, and the run decides.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -38,7 +39,8 @@ from mace_core.operators.registry import (
     shape_function,
     symbolic_evaluator,
 )
-from mace_core.symbolic import maximum, minimum
+from mace_core.symbolic import SymbolicQuotient, is_symbolic, maximum, minimum
+from mace_core.symbolic.quotient import SIGNIFICANT_BITS
 from mace_core.tensor import DType, TensorType, ValueType
 from mace_core.tensor.symbolic import concrete
 
@@ -79,7 +81,7 @@ def broadcast_inputs(ctx: NodeContext) -> tuple[int, ...]:
 @shape_function("Add", "Sub", "Mul", "Div", "Pow")
 def arithmetic(ctx: NodeContext) -> Sequence[ValueType]:
     first, second = ctx.tensor(0), ctx.tensor(1)
-    if ctx.opset < 7 or second.shape == first.shape or second.shape == ():
+    if ctx.opset < 7 or second.shape is first.shape:
         return [first]  # before opset 7 only input 1 was ever broadcast
     return [TensorType(first.dtype, broadcast(ctx.shape(0), ctx.shape(1)))]
 
@@ -359,17 +361,32 @@ def _quotient(first: int, second: int) -> int:
     return -(-first // second)
 
 
+def _divided(first: Any, second: Any) -> Any:
+    return first / second if isinstance(first, float | SymbolicQuotient) else _quotient(first, second)
+
+
 for _name, _function, _count in (
     ("Add", operator.add, 2),
     ("Sub", operator.sub, 2),
     ("Mul", operator.mul, 2),
     ("Neg", operator.neg, 1),
     ("Abs", abs, 1),
-    ("Div", _quotient, 2),
-    ("Mod", operator.mod, 2),
+    ("Div", _divided, 2),
     ("Identity", operator.pos, 1),
 ):
     symbolic_evaluator(_name)(_symbolic(_function, _count))
+
+
+@symbolic_evaluator("Mod")
+def evaluate_symbolic_modulo(ctx: NodeContext, arrays: Contents) -> Sequence[Array] | None:
+    """The remainder of a quotient rounded down, or, with ``fmod``, rounded towards zero."""
+    first, second = (array.astype(object) for array in given_contents(arrays))
+    apply = np.frompyfunc(_remainder if ctx.attr("fmod", 0) else operator.mod, 2, 1)
+    return [np.asarray(apply(first, second), object)]
+
+
+def _remainder(first: int, second: int) -> int:
+    return first - _quotient(first, second) * second
 
 
 def _symbolic_comparison(function: Callable[..., Any]) -> Evaluator:
@@ -410,9 +427,60 @@ def evaluate_symbolic_where(ctx: NodeContext, arrays: Contents) -> Sequence[Arra
 
 @symbolic_evaluator("Cast")
 def evaluate_symbolic_cast(ctx: NodeContext, arrays: Contents) -> Sequence[Array] | None:
-    """To an integer that holds every size; anything else is computed by the run."""
-    target = ctx.attr("to")
-    return [given_contents(arrays)[0]] if target in (DType.INT64.value, DType.INT32.value) else None
+    """To an integer that holds every size, or to a float, as far as that is exact."""
+    target, data = DType(ctx.attr("to")), given_contents(arrays)[0]
+    if target in (DType.INT64, DType.INT32):
+        return [_each(_as_whole, data)] if ctx.dtype(0).is_float else [data]
+    bits = SIGNIFICANT_BITS.get(target.label)
+    if bits is None:
+        return None
+    return [_each(lambda item: _as_float(item, bits, target.numpy), data)]
+
+
+def _each(function: Callable[[Any], Any], data: Array) -> Array:
+    return np.asarray(np.frompyfunc(function, 1, 1)(data.astype(object)), object)
+
+
+def _as_whole(item: Any) -> int:
+    return item.whole() if is_symbolic(item) else int(item)
+
+
+def _as_float(item: Any, bits: int, dtype: np.dtype[Any]) -> Any:
+    if isinstance(item, SymbolicQuotient):
+        return item.as_type(bits)
+    return SymbolicQuotient(item, 1, bits) if is_symbolic(item) else float(dtype.type(item))
+
+
+@symbolic_evaluator("Floor", "Ceil")
+def evaluate_symbolic_rounding(ctx: NodeContext, arrays: Contents) -> Sequence[Array] | None:
+    whole, number = ("floor", math.floor) if ctx.node.op_type == "Floor" else ("ceil", math.ceil)
+
+    def rounded(item: Any) -> Any:
+        return getattr(item, whole)() if is_symbolic(item) else float(number(item))
+
+    return [_each(rounded, given_contents(arrays)[0])]
+
+
+@symbolic_evaluator("Sign")
+def evaluate_symbolic_sign(ctx: NodeContext, arrays: Contents) -> Sequence[Array] | None:
+    return [_each(lambda item: (item > 0) - (item < 0), given_contents(arrays)[0])]
+
+
+@symbolic_evaluator("Relu")
+def evaluate_symbolic_relu(ctx: NodeContext, arrays: Contents) -> Sequence[Array] | None:
+    return [_each(lambda item: maximum(item, 0), given_contents(arrays)[0])]
+
+
+@symbolic_evaluator("Clip")
+def evaluate_symbolic_clip(ctx: NodeContext, arrays: Contents) -> Sequence[Array] | None:
+    if ctx.opset < 11:
+        return None
+    (data, *_), bounds = given_contents(arrays[:1]), [*arrays[1:], None, None][:2]
+    for bound, apply in zip(bounds, (maximum, minimum), strict=True):
+        if bound is not None:
+            limit = bound.astype(object).reshape(-1)[0]
+            data = _each(lambda item, limit=limit, apply=apply: apply(item, limit), data)
+    return [data]
 
 
 # --- bodies -----------------------------------------------------------------------------------------------------------

@@ -222,6 +222,11 @@ def evaluate_gather_elements(ctx: NodeContext, arrays: Contents) -> Sequence[Arr
     return [np.take_along_axis(data, indices, axis)] if data.shape == indices.shape else None
 
 
+@symbolic_evaluator("GatherElements")
+def evaluate_symbolic_gather_elements(ctx: NodeContext, arrays: Contents) -> Sequence[Array] | None:
+    return evaluate_gather_elements(ctx, [first_content(arrays), concrete(second_content(arrays))])
+
+
 @evaluator("NonZero")
 def evaluate_non_zero(ctx: NodeContext, arrays: Contents) -> Sequence[Array] | None:
     return [np.array(np.nonzero(np.atleast_1d(first_content(arrays))), np.int64)]
@@ -238,3 +243,9 @@ def evaluate_scatter(ctx: NodeContext, arrays: Contents) -> Sequence[Array] | No
         return None
     data[tuple(positions)] = updates
     return [data]
+
+
+@symbolic_evaluator("ScatterND")
+def evaluate_symbolic_scatter(ctx: NodeContext, arrays: Contents) -> Sequence[Array] | None:
+    data, indices, updates = first_content(arrays), concrete(second_content(arrays)), arrays[2]
+    return evaluate_scatter(ctx, [data.astype(object), indices, updates])

@@ -50,8 +50,9 @@ def dynamic_quantize(ctx: NodeContext) -> Sequence[ValueType]:
 @agreement("QuantizeLinear", "DequantizeLinear")
 def check_quantized_along(ctx: NodeContext) -> None:
     data, scale = ctx.shape(0), ctx.shape(1)
-    expect(ctx, 2, *({(), (1,)} if scale in ((), (1,)) else {scale}), what="the zero point, as the scale,")
-    if scale in ((), (1,)):
+    is_single = not scale or (len(scale) == 1 and scale[0] == 1)
+    expect(ctx, 2, *(((), (1,)) if is_single else (scale,)), what="the zero point, as the scale,")
+    if is_single:
         return
     axis, block = ctx.attr("axis", 1), ctx.attr("block_size", 0)
     require(-len(data) <= axis < len(data), f"axis {axis} does not exist in {len(data)} dimensions")

@@ -147,3 +147,11 @@ def evaluate_cumulative_sum(ctx: NodeContext, arrays: Contents) -> Sequence[Arra
     if ctx.attr("exclusive", 0) or ctx.attr("reverse", 0) or not _is_exact_in_any_order(data, "ReduceSum"):
         return None
     return [np.cumsum(data, axis=int(axis.reshape(-1)[0]), dtype=data.dtype)]
+
+
+@symbolic_evaluator("CumSum")
+def evaluate_symbolic_cumulative_sum(ctx: NodeContext, arrays: Contents) -> Sequence[Array] | None:
+    data, axis = given_contents(arrays)
+    if ctx.attr("exclusive", 0) or ctx.attr("reverse", 0):
+        return None
+    return [np.cumsum(data.astype(object), axis=int(axis.reshape(-1)[0]))]

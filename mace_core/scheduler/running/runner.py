@@ -59,6 +59,8 @@ class Planner:
             then, so that nothing a provider fuses stays hidden.
         opset_imports: versions per domain; they hold for nested graphs too.
         is_told: whether plugins that observe sessions hear of it.
+        sizes_at_once: whether the first signature of a graph is planned with symbols already, one for each size that
+            may be one; for tests of symbolic plans.
         lock: one thread plans at a time, and backends are asked by one thread at a time.
         counting: guards the tables of plans and who uses them; held for an instant only.
     """
@@ -74,6 +76,7 @@ class Planner:
     opset_imports: Mapping[str, int]
     numerics: NumericsCheck | None = None
     is_told: bool = True
+    sizes_at_once: bool = False
     lock: threading.RLock = field(default_factory=fork_safe_rlock)
     counting: threading.Lock = field(default_factory=fork_safe_lock)
 

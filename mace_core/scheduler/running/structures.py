@@ -173,6 +173,8 @@ class Structures:
                 self._forms = [kept for kept in self._forms if kept[1] is not stale]
                 for structure in stale.structures:
                     structure.plan.release()
+            if self._planner.sizes_at_once:
+                family.varied.update(range(len(numbers)))
             if not family.varied:
                 return None
         self._families.move_to_end(key)

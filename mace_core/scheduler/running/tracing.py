@@ -9,7 +9,7 @@ from mace_core.graph import Value
 from mace_core.scheduler.planning.signatures import is_numbers
 from mace_core.symbolic import Trace, new_symbol
 from mace_core.symbolic.trace import LARGEST_SIZE, SMALLEST_SIZE
-from mace_core.tensor import Tensor, TensorType, ValueType
+from mace_core.tensor import Dim, Tensor, TensorType, ValueType
 from mace_core.tensor.symbolic import SymbolicTensor, as_objects
 
 
@@ -57,8 +57,10 @@ def traced(
             continue
         shape: list[int] = []
         for axis, size in enumerate(found.concrete_shape):
-            if position in varied and SMALLEST_SIZE <= size <= LARGEST_SIZE:
-                name = _declared_name(feed, axis)
+            declared = _declared(feed, axis)
+            may_vary = position in varied and not isinstance(declared, int)
+            if may_vary and SMALLEST_SIZE <= size <= LARGEST_SIZE:
+                name = declared if isinstance(declared, str) else ""
                 if (name, size) in named:
                     symbol, positions = named[name, size]
                     positions.append(position)
@@ -92,8 +94,7 @@ def traced(
     return TracedSignature(trace, tuple(map(tuple, symbols)), symbolic_types, symbolic_fixed)
 
 
-def _declared_name(feed: Value, axis: int) -> str:
-    """What the model calls a dimension; "" where it has no name."""
+def _declared(feed: Value, axis: int) -> Dim:
+    """The size of a dimension that the model declares, or what it calls it; None where it has no name."""
     declared = feed.type.shape if isinstance(feed.type, TensorType) else None
-    dim = declared[axis] if declared is not None and axis < len(declared) else None
-    return dim if isinstance(dim, str) else ""
+    return declared[axis] if declared is not None and axis < len(declared) else None

@@ -8,8 +8,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from mace_core.graph import Value
 from mace_core.native.source import KernelSource
 from mace_core.native.target import Target
@@ -21,7 +19,7 @@ from mace_cpu.matmul.views import Lie, lie_of
 from mace_cpu.shared.codegen.generated import generated
 from mace_cpu.shared.parts.buffers import Buf
 from mace_cpu.shared.parts.steps import Words
-from mace_cpu.shared.parts.views import Strided
+from mace_cpu.shared.parts.views import Offsets, Strided
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.tiles.choose import ROW_CHOICES, ChannelSplit, most_rows, segment_tiles, split_channels
 
@@ -112,8 +110,8 @@ def emit_attention(
         Arg.QUERY: query.buf,
         Arg.OUTPUT: program.values.write(target),
         Arg.SCRATCH: Buf.scratch(4 * scratch * chunks),
-        Arg.QUERY_STARTS: _table(program, query.lie.starts, _spread(query.shape[:-2], stack)),
-        Arg.OUTPUT_STARTS: program.table(output_starts),
+        Arg.QUERY_STARTS: program.offsets(query.lie.starts.broadcast(stack)),
+        Arg.OUTPUT_STARTS: program.offsets(output_starts),
         Arg.UNITS: units,
         Arg.SEGMENT: segment,
         Arg.ROWS: rows,
@@ -142,15 +140,15 @@ def _packed(
 ) -> Words:
     """The words of the "keys" or "values": panels of each split, packed by steps of their own."""
     *above, steps, across = operand.shape
-    spread = _spread(above, stack)
     lanes = _lanes(program.settings.target)
     words: Words = {}
     for index, split in enumerate(splits):
         width, first = split.blocks * lanes, split.first * lanes
         panels = pack_panels(program, operand.buf, operand.lie, steps, across, width, split.tiles, first)
+        starts = Offsets.of_dense(above, split.tiles * steps * width).broadcast(stack)
         values: dict[Split, int | Buf] = {
             Split.AT: panels,
-            Split.STARTS: program.table([i * (split.tiles * steps * width) for i in spread]),
+            Split.STARTS: program.offsets(starts),
             Split.PANELS: split.tiles,
             Split.FIRST: first,
             Split.PANEL_STEP: steps * width,
@@ -164,45 +162,28 @@ def _mask_words(program: Program, mask: Strided | None, stack: Sequence[int]) ->
     if mask is None:
         return {Arg.MASK: 0, Arg.MASK_STARTS: 0, Arg.MASK_STEP: 0}
     starts, step = _mask_lie(mask, stack)
-    return {Arg.MASK: mask.buf, Arg.MASK_STARTS: program.table(starts), Arg.MASK_STEP: step}
+    return {Arg.MASK: mask.buf, Arg.MASK_STARTS: program.offsets(starts), Arg.MASK_STEP: step}
 
 
 def _lanes(target: Target) -> int:
     return target.vector_bits // 32
 
 
-def _spread(have: Sequence[int], want: Sequence[int]) -> list[int]:
-    """Which matrix of a stack each product of the broadcast stack uses."""
-    index = np.arange(math.prod(have)).reshape(have)
-    return [int(i) for i in np.broadcast_to(index, want).reshape(-1)]
-
-
-def _table(program: Program, starts: Sequence[int], spread: Sequence[int]) -> Buf:
-    return program.table([starts[i] for i in spread])
-
-
-def _target_lie(shape: Sequence[int], order: Sequence[int]) -> tuple[list[int], int]:
+def _target_lie(shape: Sequence[int], order: Sequence[int]) -> tuple[Offsets, int]:
     """Where the matrices of the result start in a dense target that has its axes in ``order``, and their rows' step."""
     rank = len(order)
     own, strides = [0] * rank, [0] * rank
     for position, axis in enumerate(order):
         own[axis], strides[axis] = shape[position], math.prod(shape[position + 1 :])
-    at = [
-        sum(i * s for i, s in zip(index, strides, strict=False)) for index in itertools.product(*map(range, own[:-2]))
-    ]
-    return at, strides[-2]
+    return Offsets(0, tuple(own[:-2]), tuple(strides[:-2])), strides[-2]
 
 
-def _mask_lie(mask: Strided, stack: Sequence[int]) -> tuple[list[int], int]:
+def _mask_lie(mask: Strided, stack: Sequence[int]) -> tuple[Offsets, int]:
     """Where the rows start that are added to the scores of each product, and the step to the next."""
     missing = len(stack) + 2 - len(mask.shape)
     shape, strides = (1,) * missing + mask.shape, (0,) * missing + mask.strides
     steps = [0 if size == 1 else stride for size, stride in zip(shape, strides, strict=True)]
-    at = [
-        mask.offset + sum(i * s for i, s in zip(index, steps, strict=False))
-        for index in itertools.product(*map(range, stack))
-    ]
-    return at, steps[-2]
+    return Offsets(mask.offset, tuple(stack), tuple(steps[:-2])), steps[-2]
 
 
 @dataclass(frozen=True, slots=True)

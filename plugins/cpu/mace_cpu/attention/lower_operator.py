@@ -7,11 +7,14 @@ import math
 import numpy as np
 
 from mace_core.graph import GraphView, Node, Value
+from mace_core.native.numba_kernel import numba_source
+from mace_core.symbolic import is_symbolic
 from mace_core.tensor import DType
 from mace_cpu.attention.lower import Matrices, Operands, emit_attention
 from mace_cpu.matmul.views import lie_of
 from mace_cpu.shared.checks import all_concrete, dtype_in
 from mace_cpu.shared.nodes import need
+from mace_cpu.shared.parts.buffers import Buf
 from mace_cpu.shared.parts.views import Strided
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import lowers
@@ -101,8 +104,7 @@ def lower_attention(program: Program, node: Node) -> None:
     if node.input(3) is not None:
         mask = _mask(program, need(node.input(3)), groups, shared)
     elif node.attr("is_causal", 0):
-        seen = np.where(np.arange(keys)[None, :] <= np.arange(queries)[:, None], 0.0, -np.inf).astype(np.float32)
-        mask = Strided(program.constants.put(seen), 0, (queries, keys), (keys, 1))
+        mask = Strided(_causal_mask(program, queries, keys), 0, (queries, keys), (keys, 1))
     scale = float(node.attr("scale", 1.0 / math.sqrt(depth)))
     operands = Operands(
         _matrices(query), _matrices(key.permuted((0, 1, 2, 4, 3))), _matrices(value), mask, scale, empty=True
@@ -112,6 +114,16 @@ def lower_attention(program: Program, node: Node) -> None:
         emit_attention(program, operands, target, (0, 1, 2, 3, 4), (batch, groups, shared, queries, columns))
     else:
         emit_attention(program, operands, target, (0, 3, 1, 2, 4), (batch, queries, groups, shared, columns))
+
+
+def _causal_mask(program: Program, queries: int, keys: int) -> Buf:
+    if is_symbolic(queries) or is_symbolic(keys):
+        target = Buf.scratch(4 * queries * keys)
+        kernel = numba_source("mace_cpu.attention.kernels", "causal_mask")
+        program.steps.emit(kernel, {"target": target, "keys": keys}, extent=queries, work=queries * keys)
+        return target
+    seen = np.where(np.arange(keys)[None, :] <= np.arange(queries)[:, None], 0.0, -np.inf).astype(np.float32)
+    return program.constants.put(seen)
 
 
 def _heads(program: Program, node: Node, index: int, attribute: str, split: tuple[int, int]) -> Strided:

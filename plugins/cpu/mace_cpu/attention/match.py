@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mace_core.graph import Node, Value
+from mace_core.symbolic import is_same
 from mace_core.tensor import DType
 from mace_cpu.attention.lower import Operands, dense, emit_attention, matrices_of
 from mace_cpu.shared.nodes import need, normal_axis
+from mace_cpu.shared.parts.facts import are_same
 from mace_cpu.shared.program.fusion import Deferred
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import begins
@@ -77,7 +79,7 @@ def note_scores(program: Program, node: Node) -> bool:
         else:
             return False
         value = need(user.outputs[0])
-        if program.facts.shape(value) != shape:
+        if not are_same(program.facts.shape(value), shape):
             return False
     default = -1 if program.facts.view.opset() >= 13 else 1
     if normal_axis(nodes[-1].attr("axis", default), rank) != rank - 1:
@@ -148,4 +150,6 @@ def _is_mask(program: Program, mask: Value, shape: Sequence[int]) -> bool:
         or len(own) > len(shape)
     ):
         return False
-    return own[-1] == shape[-1] and all(a in (1, b) for a, b in zip(reversed(own), reversed(shape), strict=False))
+    if not is_same(own[-1], shape[-1]):
+        return False
+    return all(is_same(a, 1) or is_same(a, b) for a, b in zip(reversed(own), reversed(shape), strict=False))

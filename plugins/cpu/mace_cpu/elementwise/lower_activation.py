@@ -7,7 +7,9 @@ import numpy as np
 from mace_core.graph import GraphView, Node
 from mace_cpu.elementwise.lower import ARITHMETIC, FLOATS
 from mace_cpu.elementwise.lower_chain import Chain, elementwise, joins
+from mace_cpu.elementwise.operands import aligned
 from mace_cpu.shared.checks import NUMBERS, all_concrete, dtype_in, inputs_in, movable
+from mace_cpu.shared.layouts.strided import Axis, emit_strided
 from mace_cpu.shared.nodes import need
 from mace_cpu.shared.parts.buffers import Layout
 from mace_cpu.shared.program.operations import attribute_bound
@@ -54,10 +56,8 @@ def slope_fits(view: GraphView, node: Node) -> str | None:
     x, slope = (view.shape(need(v)) for v in node.inputs)
     if view.opset() < 7 and len(slope) == 1 and slope != (1,) and len(x) > 1:
         return "a PRelu slope per channel without trailing dimensions (opset 6 and older) is not supported"
-    try:
-        fits = np.broadcast_shapes(x, slope) == x
-    except ValueError:
-        fits = False
+    is_smaller = len(slope) <= len(x)
+    fits = is_smaller and all(a in (1, b) for a, b in zip(aligned(slope, len(x)), x, strict=True))
     return None if fits else f"the PRelu slope of shape {list(slope)} does not broadcast to {list(x)}"
 
 
@@ -146,8 +146,9 @@ def dropout(program: Program, node: Node) -> None:
     passes_on(program, node)
     mask = node.output(1)
     if mask is not None:
-        kept = np.ones(program.facts.shape(mask), program.facts.dtype(mask).numpy)
-        program.values.alias(mask, program.constants.put(kept))
+        dtype = program.facts.dtype(mask)
+        one = program.constants.put(np.ones(1, dtype.numpy))
+        emit_strided(program.steps, dtype, one, program.values.write(mask), [Axis(program.facts.size(mask), 0, 1)])
 
 
 @joins("Identity", "Dropout")

@@ -11,11 +11,13 @@ from collections.abc import Callable
 
 from mace_core.graph import Node, Value
 from mace_core.native.source import KernelSource
+from mace_core.symbolic import is_symbolic, minimum
 from mace_core.tensor import DType
 from mace_cpu.elementwise.expression import Expression, Operation, stride_word
 from mace_cpu.elementwise.operands import collapse, fits, loop_shape, place
 from mace_cpu.shared.codegen.generated import generated
 from mace_cpu.shared.parts.buffers import Layout, element_bytes
+from mace_cpu.shared.parts.facts import are_same
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import Check, lowers
 
@@ -115,7 +117,7 @@ class Chain:
         result = node.outputs[0]
         if not program.fusion.is_free(node) or result is None or any(o is not None for o in node.outputs[1:]):
             return False
-        if len(self._operations) >= MOST_OPERATIONS or program.facts.shape(result) != self.shape:
+        if len(self._operations) >= MOST_OPERATIONS or not are_same(program.facts.shape(result), self.shape):
             return False
         if self.layout is Layout.BLOCKED and program.facts.dtype(result) is not DType.FLOAT32:
             return False
@@ -192,7 +194,10 @@ class Chain:
             rows.block,
         )
         results = [program.values.write(value, self.layout) for value in stored.values()]
-        segment = rows.length if rows.length <= LONGEST_ROW else SEGMENT
+        if is_symbolic(rows.length):  # any length is right
+            segment = minimum(rows.length, SEGMENT)
+        else:
+            segment = rows.length if rows.length <= LONGEST_ROW else SEGMENT
         segments = -(-rows.length // segment) if segment else 0
         program.steps.emit(
             elementwise_kernel(expression),
@@ -232,7 +237,8 @@ def _best_layout(program: Program, node: Node, shape: tuple[int, ...]) -> Layout
     assert result is not None
     if len(shape) < 2 or program.facts.dtype(result) is not DType.FLOAT32:
         return Layout.PLAIN
-    if not any(program.facts.shape(v) == shape and program.values.has(v, Layout.BLOCKED) for v in inputs):
+    blocked = [program.facts.shape(v) for v in inputs if program.values.has(v, Layout.BLOCKED)]
+    if not any(are_same(own, shape) for own in blocked):
         return Layout.PLAIN
     if all(fits(program, v, shape, Layout.BLOCKED) for v in inputs):
         return Layout.BLOCKED

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mace_core.graph import Value
+from mace_core.symbolic import is_same
 from mace_core.tensor import DType
 from mace_cpu.elementwise.expression import CONTIGUOUS, ONE_BLOCK, ONE_ELEMENT
 from mace_cpu.shared.layouts.blocks import pack_blocked, shape_in_blocks
@@ -53,7 +54,9 @@ def fits(program: Program, value: Value, shape: Sequence[int], layout: Layout) -
     own = program.facts.shape(value)
     if math.prod(own) == 1:
         return True
-    if len(own) > len(shape) or any(a not in (1, b) for a, b in zip(aligned(own, len(shape)), shape, strict=True)):
+    if len(own) > len(shape):
+        return False
+    if not all(is_same(a, 1) or is_same(a, b) for a, b in zip(aligned(own, len(shape)), shape, strict=True)):
         return False
     if layout is Layout.PLAIN:
         return True
@@ -109,9 +112,9 @@ def collapse(shape: Sequence[int], strides: Sequence[Sequence[int]], itemsizes: 
     steps: list[list[int]] = []  # per kept dimension, per operand
     for axis, dim in enumerate(shape):
         here = [s[axis] for s in strides]
-        if dim == 1:
+        if is_same(dim, 1):
             continue
-        if dims and all(before == now * dim for before, now in zip(steps[-1], here, strict=True)):
+        if dims and all(is_same(before, now * dim) for before, now in zip(steps[-1], here, strict=True)):
             dims[-1] *= dim
             steps[-1] = here
         else:

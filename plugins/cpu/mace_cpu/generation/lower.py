@@ -67,10 +67,10 @@ def lower_shape(program: Program, node: Node) -> None:
     """The signature fixes the shape, so these are constants."""
     shape = program.facts.shape(need(node.input(0)))
     if node.op_type == "Size":
-        content = np.array(math.prod(shape), np.int64)
+        sizes = [math.prod(shape)]
     else:
-        content = np.array(shape[slice(node.attr("start", 0), node.attr("end"))], np.int64)
-    program.values.alias(need(node.output(0)), program.constants.put(content))
+        sizes = list(shape[slice(node.attr("start", 0), node.attr("end"))])
+    program.values.alias(need(node.output(0)), program.table(sizes))
 
 
 def _check_output_movable(view: GraphView, node: Node) -> str | None:
@@ -246,7 +246,7 @@ def lower_reverse_sequence(program: Program, node: Node) -> None:
     first, second, *rest = program.facts.shape(source)
     nbytes = math.prod(rest) * element_bytes(program.facts.dtype(source))
     steps = first if node.attr("time_axis", 0) == 0 else second
-    status = program.steps.report(f"'{lengths.name}' holds the length {{value}} for sequences of {steps} steps")
+    status = program.steps.report(f"'{lengths.name}' holds the length {{value}} for sequences of {steps!s} steps")
     program.steps.emit(
         numba_source(KERNELS, "reverse_sequence"),
         {

@@ -96,7 +96,7 @@ def emit_gather(program: Program, node: Node, indices: Buf, index: DType, axis: 
             "source": program.values.read(source),
             "indices": indices,
             "target": program.values.write(target),
-            "status": _report(program, node, f" of {shape[axis]} elements"),
+            "status": _report(program, node, f" of {shape[axis]!s} elements"),
             "size": shape[axis],
             "count": count,
             "inner": inner,
@@ -242,7 +242,7 @@ def _along_axis(program: Program, node: Node, value: Value) -> dict[str, Word | 
     axis = normal_axis(int(node.attr("axis", 0)), len(shape))
     size, stride = shape[axis], strides[axis]
     strides[axis] = 0
-    status = _report(program, node, f" of {size} elements")
+    status = _report(program, node, f" of {size!s} elements")
     return {
         "status": status,
         "size": size,
@@ -350,7 +350,7 @@ def lower_tensor_scatter(program: Program, node: Node) -> None:
             "updates": program.values.read(updates),
             "starts": 0 if starts is None else program.values.read(starts),
             "target": buf,
-            "status": program.steps.report(f"'{name}' holds {{value}}, which leads outside a cache of {shape[axis]}"),
+            "status": program.steps.report(f"'{name}' holds {{value}}, which leads outside a cache of {shape[axis]!s}"),
             "prefixes": math.prod(shape[1:axis]),
             "length": part[axis],
             "size": shape[axis],

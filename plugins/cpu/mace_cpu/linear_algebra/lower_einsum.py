@@ -6,8 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from mace_core.graph import GraphView, Node
 from mace_core.native.numba_kernel import numba_source
 from mace_cpu.shared.checks import NUMBERS, all_concrete, dtype_in
@@ -106,7 +104,7 @@ def lower_einsum(program: Program, node: Node) -> None:
         {
             "target": program.values.write(target),
             "operands": [program.values.read(need(value)) for value in node.inputs],
-            "table": program.constants.put(np.array(table or [0], np.int64)),
+            "table": program.table(table or [0]),
             "kept": len(terms.kept),
             "summed": len(terms.summed),
         },

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
 from mace_core.graph import GraphView, Node, Value
 from mace_core.native.numba_kernel import numba_source
 from mace_core.operators import broadcast
+from mace_core.symbolic import hint
 from mace_core.tensor import DType
-from mace_cpu.matmul.lower_packed import KERNELS, Floats, Product, emit_product
+from mace_cpu.matmul.lower_packed import KERNELS, Floats, Product, emit_product, uniform
 from mace_cpu.matmul.lower_pairs import emit_product_in_pairs, takes_pair_rows
 from mace_cpu.matmul.views import lie_of
 from mace_cpu.shared.checks import inputs_in
@@ -119,12 +119,13 @@ def gemm(program: Program, node: Node) -> None:
         known = known * np.float32(alpha)
     elif alpha != 1:
         ops.append(EpilogueOp("mul", "channel"))
-        channels.append(np.full(columns, alpha, np.float32))
+        channels.append(uniform(alpha, columns))
     if addend is not None:
         added = program.facts.constant_of(addend)
         if added is not None and (added.ndim < 2 or added.shape[0] == 1):
             ops.append(EpilogueOp("add", "channel"))
-            channels.append(np.broadcast_to(added.reshape(-1) * np.float32(beta), (columns,)).astype(np.float32))
+            scaled = added.reshape(-1) * np.float32(beta)
+            channels.append(scaled if scaled.size == columns else uniform(float(scaled[0]), columns))
         else:
             ops.append(EpilogueOp("add", "tensor"))
             tensors.append(_scaled_addend(program, addend, beta, rows, columns))
@@ -147,7 +148,7 @@ def _emit_float(
     """float32: fold what can be folded into known right operands, then the generated kernel."""
     epilogue = Epilogue(first.ops + then.ops, first.channels + then.channels)
     tensors = [*first_tensors, *(program.values.read(t) for t in then.tensors)]
-    bias = np.zeros(product.columns, np.float32)
+    bias = uniform(0, product.columns)
     if known is not None:
         scale, bias, epilogue = epilogue.split_affine(product.columns)
         if (scale != 1).any():
@@ -165,7 +166,7 @@ def _emit_float(
     if product.steps == 0:
         # an empty sum: the left operand is never touched, the right one has no panels
         packed = np.zeros((1, 0, product.columns), np.float32)
-        product = replace(product, right=(0,) * len(product.right), right_at=None)
+        product = replace(product, right=(), right_at=None)
     emit_product(program, product, source, packed, bias, epilogue, tensors, target)
 
 
@@ -173,22 +174,18 @@ def _where_it_lies(program: Program, product: Product, left: Value, right: Value
     """The same product of matrices read where they lie, if operands were only shown so far and can be read so."""
     if program.values.is_shown(left) and len(program.facts.shape(left)) > 1 and product.steps:
         strided = program.values.strided(left)
-        rows = strided.reshaped((len(product.left) * product.rows, product.steps))
-        whole = len(product.left) == 1 and rows is not None
-        lie = lie_of(rows if whole and rows is not None else strided)
-        if (
-            lie is not None
-            and len(lie.starts) > max(product.left) + 1
-            and len(lie.starts) * FEWEST_ROWS <= product.rows
-        ):
-            # one right matrix for a stack that does not lie as rows of a single matrix
-            count = len(lie.starts)
-            product = replace(product, rows=product.rows // count, left=tuple(range(count)), right=(0,) * count)
-        if lie is not None and len(lie.starts) == max(product.left) + 1:
-            product = replace(product, left_at=lie)
+        rows = strided.reshaped((product.rows, product.steps)) if product.count == 1 else None
+        lie = lie_of(strided if rows is None else rows)
+        if lie is not None:
+            stack, count = lie.starts.shape, lie.starts.count
+            if count != math.prod(product.left) and hint(count) * FEWEST_ROWS <= hint(product.rows):
+                # one right matrix for a stack that does not lie as rows of a single matrix
+                product = replace(product, rows=product.rows // count, stack=stack, left=stack)
+            if count == math.prod(product.left):
+                product = replace(product, left_at=lie)
     if program.values.is_shown(right) and len(program.facts.shape(right)) > 1:
         lie = lie_of(program.values.strided(right))
-        if lie is not None and len(lie.starts) == max(product.right) + 1:
+        if lie is not None:
             product = replace(product, right_at=lie)
     return product
 
@@ -197,7 +194,7 @@ def _scaled_addend(program: Program, addend: Value, beta: float, rows: int, colu
     """beta * C as a dense (rows, columns) buffer."""
     source = program.values.read(addend)
     shape = program.facts.shape(addend)
-    if beta == 1 and shape == (rows, columns):
+    if beta == 1 and len(shape) == 2 and shape == (rows, columns):
         return source
     row_stride, column_stride = broadcast_strides(shape, columns)
     target = Buf.scratch(4 * rows * columns)
@@ -247,10 +244,8 @@ def _emit_plain(
             "right": right,
             "out": target,
             "addend": added,
-            "left_offsets": program.constants.put(np.asarray(product.left, np.int64) * (product.rows * product.steps)),
-            "right_offsets": program.constants.put(
-                np.asarray(product.right, np.int64) * (product.steps * product.columns)
-            ),
+            "left_offsets": program.offsets(product.left_lie().starts.broadcast(product.stack)),
+            "right_offsets": program.offsets(product.right_lie().starts.broadcast(product.stack)),
             "rows": product.rows,
             "steps": product.steps,
             "columns": product.columns,
@@ -263,7 +258,7 @@ def _emit_plain(
             "alpha": float(alpha),
             "beta": float(beta),
         },
-        extent=len(product.left) * product.rows,
+        extent=product.count * product.rows,
         work=product.macs,
     )
 
@@ -276,11 +271,4 @@ def matmul_product(left: Sequence[int], right: Sequence[int]) -> Product:
     if math.prod(b[:-2]) == 1:
         # one right matrix for all: the left ones are rows of a single one
         return Product(math.prod(a[:-2]) * rows, steps, columns)
-    stack = broadcast(a[:-2], b[:-2])
-    return Product(rows, steps, columns, _spread(a[:-2], stack), _spread(b[:-2], stack))
-
-
-def _spread(have: Sequence[int], want: Sequence[int]) -> tuple[int, ...]:
-    """Which of the matrices of a stack each product of the broadcast stack uses."""
-    index: npt.NDArray[np.int64] = np.arange(math.prod(have), dtype=np.int64).reshape(have)
-    return tuple(int(i) for i in np.broadcast_to(index, want).reshape(-1))
+    return Product(rows, steps, columns, broadcast(a[:-2], b[:-2]), a[:-2], b[:-2])

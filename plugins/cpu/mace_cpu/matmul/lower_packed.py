@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,8 +19,10 @@ from mace_cpu.matmul.views import Lie
 from mace_cpu.shared.codegen.generated import generated
 from mace_cpu.shared.epilogue.epilogue import Epilogue
 from mace_cpu.shared.layouts.moving import panels_kernel
+from mace_cpu.shared.layouts.words import emit_number
 from mace_cpu.shared.parts.buffers import Buf, aligned_empty
 from mace_cpu.shared.parts.steps import Words
+from mace_cpu.shared.parts.views import Offsets
 from mace_cpu.shared.precision import Bfloat16Unit
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.tiles.arguments import STEPS_PER_FETCH
@@ -56,11 +59,12 @@ SCALAR_WORK_PER_MAC = 1 / 8
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """Sizes of ``products`` independent matrix products.
+    """Sizes of a stack of independent matrix products.
 
     Attributes:
         rows, steps, columns: (rows, steps) @ (steps, columns).
-        left, right: where the operands of each product start, in matrices.
+        stack: the shape of the stack.
+        left, right: the shapes of the stacks of operands, which are broadcast to that.
         transposed_left, transposed_right: the operand lies transposed.
         left_at, right_at: how the matrices lie, if not densely one after another; a known right operand is dense.
     """
@@ -68,29 +72,35 @@ class Product:
     rows: int
     steps: int
     columns: int
-    left: tuple[int, ...] = (0,)
-    right: tuple[int, ...] = (0,)
+    stack: tuple[int, ...] = ()
+    left: tuple[int, ...] = ()
+    right: tuple[int, ...] = ()
     transposed_left: bool = False
     transposed_right: bool = False
     left_at: Lie | None = None
     right_at: Lie | None = None
 
     @property
+    def count(self) -> int:
+        """How many products."""
+        return math.prod(self.stack)
+
+    @property
     def macs(self) -> int:
-        return len(self.left) * self.rows * self.steps * self.columns
+        return self.count * self.rows * self.steps * self.columns
 
     def left_lie(self) -> Lie:
         """How the left matrices lie."""
         if self.left_at is not None:
             return self.left_at
-        starts = tuple(self.rows * self.steps * i for i in range(max(self.left) + 1))
+        starts = Offsets.of_dense(self.left, self.rows * self.steps)
         return Lie(starts, self.rows if self.transposed_left else self.steps, self.transposed_left)
 
     def right_lie(self) -> Lie:
         """How the right matrices lie, if they are not known."""
         if self.right_at is not None:
             return self.right_at
-        starts = tuple(self.steps * self.columns * i for i in range(max(self.right) + 1))
+        starts = Offsets.of_dense(self.right, self.steps * self.columns)
         return Lie(starts, self.steps if self.transposed_right else self.columns, self.transposed_right)
 
 
@@ -111,7 +121,7 @@ def emit_product(
     Args:
         right: the matrices (any, steps, columns) if they are known (transposed if ``transposed_right``), else where
             they will lie.
-        bias: (columns,).
+        bias: (columns,); see `uniform`.
         epilogue: its per-channel operands vary along the columns.
         tensors: the buffers of its tensor operands.
         unit: multiplies pairs of bfloat16; then ``product`` counts pairs of steps, and both operands (the right one is
@@ -132,11 +142,11 @@ def emit_product(
         words: Words = {
             Arg.LEFT: left,
             Arg.RIGHT: _packed_right(program, product, right, split, tiling.width) if in_place is None else in_place,
-            Arg.BIAS: program.constants.put(_per_column(bias, split, lanes)),
+            Arg.BIAS: _per_column(program, bias, split, lanes),
             Arg.OUTPUT: target,
-            Arg.LEFT_OFFSETS: program.table([left_lie.starts[i] for i in product.left]),
+            Arg.LEFT_OFFSETS: program.offsets(left_lie.starts.broadcast(product.stack)),
             **_right_words(program, product, split, tiling, in_place is not None),
-            "channels": [program.constants.put(_per_column(c, split, lanes)) for c in epilogue.channels],
+            "channels": [_per_column(program, c, split, lanes) for c in epilogue.channels],
             "tensors": tensors,
             Arg.OUT_MATRIX: product.rows * product.columns,
             Arg.UNITS: tiling.segments * split.tiles,
@@ -151,11 +161,11 @@ def emit_product(
             Arg.SEGMENTS: tiling.segments,
             Arg.BAND: tiling.band,
         }
-        share = split.tiles * split.blocks / sum(s.tiles * s.blocks for s in splits)
+        share = hint(split.tiles) * split.blocks / sum(hint(s.tiles) * s.blocks for s in splits)
         program.steps.emit(
             gemm_kernel(tiling.rows, split.blocks, lanes, left_lie.transposed, epilogue, unit),
             words,
-            extent=len(product.left) * tiling.segments * split.tiles,
+            extent=product.count * tiling.segments * split.tiles,
             work=product.macs * share * SCALAR_WORK_PER_MAC,
             note="" if unit is None else f"bfloat16 {unit.value}",
         )
@@ -188,7 +198,7 @@ class Tiling:
 def _tiling(program: Program, product: Product, split: ChannelSplit, lanes: int, unit: Bfloat16Unit | None) -> Tiling:
     rows = _tile_rows(program.settings.target, product, lanes, split.blocks, unit)
     width = split.blocks * lanes
-    tiles = segment_tiles(-(-product.rows // rows), len(product.left) * split.tiles, program.settings.threads)
+    tiles = segment_tiles(-(-product.rows // rows), product.count * split.tiles, program.settings.threads)
     segment = rows * tiles
     segments = -(-product.rows // segment)
     band = segments
@@ -202,7 +212,7 @@ def _right_words(program: Program, product: Product, split: ChannelSplit, tiling
     lie = product.right_lie()
     if in_place:  # there are no panels
         return {
-            Arg.RIGHT_OFFSETS: program.table([lie.starts[i] for i in product.right]),
+            Arg.RIGHT_OFFSETS: program.offsets(lie.starts.broadcast(product.stack)),
             Arg.TILE_FETCH: 0,
             Arg.STEPS_FETCH: 0,
             Arg.LAST_PANEL: product.columns - tiling.width,
@@ -210,10 +220,10 @@ def _right_words(program: Program, product: Product, split: ChannelSplit, tiling
             Arg.RIGHT_COLUMN: 1,
         }
     panel = product.steps * tiling.width
-    starts = [i * split.tiles * panel for i in range(max(product.right) + 1)]
+    starts = Offsets.of_dense(product.right, split.tiles * panel)
     tile_fetch = -(-panel // (tiling.segment // tiling.rows))
     return {
-        Arg.RIGHT_OFFSETS: program.table([starts[i] for i in product.right]),
+        Arg.RIGHT_OFFSETS: program.offsets(starts.broadcast(product.stack)),
         Arg.TILE_FETCH: tile_fetch,
         Arg.STEPS_FETCH: -(-tile_fetch // max(-(-product.steps // STEPS_PER_FETCH), 1)),
         Arg.LAST_PANEL: split.tiles * tiling.width,
@@ -263,7 +273,7 @@ def _packed_right(program: Program, product: Product, right: Floats | Buf, split
         return pack_panels(
             program, right, product.right_lie(), product.steps, product.columns, width, split.tiles, first
         )
-    matrices = max(product.right) + 1
+    matrices = math.prod(product.right)
     way = ("panels", matrices, product.steps, product.columns, product.transposed_right, first, width, split.tiles)
     return program.constants.packed(right, way, lambda: _pack(product, right, matrices, first, width, split.tiles))
 
@@ -302,9 +312,9 @@ def pack_panels(
         first: the first panel's first column; what lies beyond the last column becomes zeros.
     """
     units = -(-steps // PACKED_STEPS)
-    size = len(lie.starts) * panels * steps * width
+    size = lie.starts.count * panels * steps * width
     target = Buf.scratch(4 * size)
-    starts = program.table(lie.starts)
+    starts = program.offsets(lie.starts)
     program.steps.emit(
         panels_kernel(program.settings.target.vector_bits // 32, lie.transposed),
         {
@@ -320,19 +330,27 @@ def pack_panels(
             "starts": starts,
             "source_row": lie.step,
         },
-        extent=len(lie.starts) * units,
+        extent=lie.starts.count * units,
         work=size,
         name="Pack",
     )
     return target
 
 
-def _per_column(values: Floats, split: ChannelSplit, lanes: int) -> Floats:
-    """The columns of one split, zeros beyond the last one."""
-    part = values[split.first * lanes :][: split.tiles * split.blocks * lanes]
-    full = np.zeros(split.tiles * split.blocks * lanes, np.float32)
+def uniform(number: float, columns: int) -> Floats:
+    """The same number for each column; as one element where it is not decided how many there are."""
+    return np.full(1 if is_symbolic(columns) else columns, number, np.float32)
+
+
+def _per_column(program: Program, values: Floats, split: ChannelSplit, lanes: int) -> Buf:
+    """The columns of one split, anything beyond the last one."""
+    count = split.tiles * split.blocks * lanes
+    if is_symbolic(count) and values.size == 1:
+        return emit_number(program.steps, float(values[0]), count)
+    part = values[split.first * lanes :][:count]
+    full = np.zeros(count, np.float32)
     full[: part.size] = part
-    return full
+    return program.constants.put(full)
 
 
 def gemm_kernel(

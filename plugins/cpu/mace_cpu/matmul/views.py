@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mace_cpu.shared.parts.views import Strided
+from mace_cpu.shared.parts.views import Offsets, Strided
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class Lie:
         transposed: neighbors in a column are neighbors in memory, not those in a row.
     """
 
-    starts: tuple[int, ...]
+    starts: Offsets
     step: int
     transposed: bool = False
 
@@ -34,7 +34,4 @@ def lie_of(strided: Strided) -> Lie | None:
         return None
     if step < 0:
         return None
-    starts = [strided.offset]
-    for size, stride in zip(stack, outer, strict=True):
-        starts = [start + index * stride for start in starts for index in range(size)]
-    return Lie(tuple(starts), step, transposed)
+    return Lie(Offsets(strided.offset, tuple(stack), tuple(outer)), step, transposed)

@@ -124,7 +124,7 @@ def _take(program: Program, found: _Match, op_type: str) -> Value | None:
     """The other operand of the node that follows, if it is of this type and has one number per element of a row."""
     node = _only_user(program, found.nodes[-1], op_type)
     result = None if node is None else node.outputs[0]
-    if node is None or result is None or program.facts.shape(result) != program.facts.shape(found.result):
+    if node is None or result is None or not program.facts.have_one_shape(result, found.result):
         return None
     other = next((v for v in node.inputs if v is not None and v is not found.result), None)
     if other is None or not program.values.is_ready(other) or program.facts.dtype(other) is not DType.FLOAT32:

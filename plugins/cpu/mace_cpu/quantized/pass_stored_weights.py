@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mace_core.graph import GraphView, Node, Value
+from mace_core.symbolic import is_symbolic
 from mace_core.tensor import DType, Tensor
 from mace_core.tensor.symbolic import SymbolicTensor
 from mace_cpu.shared.nodes import need, normal_axis
@@ -63,7 +64,7 @@ def fold_stored_weights(view: GraphView) -> GraphView:
             or any(tensor is None or isinstance(tensor, SymbolicTensor) for tensor in sources)
         ):
             continue
-        if not kind.is_concrete or kind.nbytes > room:
+        if not kind.is_concrete or any(is_symbolic(size) for size in kind.concrete_shape) or kind.nbytes > room:
             continue
         attributes = sorted((name, repr(attribute.value)) for name, attribute in node.attributes.items())
         key = (node.op_type, kind, *(id(tensor) for tensor in sources), *attributes)

@@ -20,6 +20,7 @@ from mace_cpu.shared.layouts.strided import Axis, emit_strided
 from mace_cpu.shared.nodes import need
 from mace_cpu.shared.parts.buffers import At, Buf
 from mace_cpu.shared.parts.steps import Words
+from mace_cpu.shared.parts.views import Offsets
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import lowers
 
@@ -172,7 +173,7 @@ def _words(program: Program, node: Node, sizes: Sizes, chunks: int) -> Words:
     status: int | At = 0
     if lengths is not None:
         status = program.steps.report(
-            f"'{lengths.name}' holds the length {{value}} for sequences of {sizes.steps} steps"
+            f"'{lengths.name}' holds the length {{value}} for sequences of {sizes.steps!s} steps"
         )
     words: Words = {
         Arg.PROJECTED: _project(program, need(node.input(0)), need(node.input(1)), sizes),
@@ -288,8 +289,7 @@ def _panels(program: Program, recurrence: Value, first: int, count: int, panels:
     directions, rows, hidden = program.facts.shape(recurrence)
     known = program.facts.constant_of(recurrence)
     if known is None:
-        starts = tuple(direction * rows * hidden + first * hidden for direction in range(directions))
-        lie = Lie(starts, hidden, transposed=True)
+        lie = Lie(Offsets(first * hidden, (directions,), (rows * hidden,)), hidden, transposed=True)
         return pack_panels(program, program.values.read(recurrence), lie, hidden, count, width, panels)
     full = np.zeros((directions, panels * width, hidden), np.float32)
     full[:, :count] = known[:, first : first + count]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from mace_core.graph import GraphView, Node, Value
 from mace_core.native.numba_kernel import numba_source
+from mace_core.symbolic import is_same
 from mace_core.tensor import DType
 from mace_cpu.shared.checks import NUMBERS, all_concrete, dtype_in
 from mace_cpu.shared.layouts.strided import strides_of
@@ -99,7 +100,7 @@ def _groups(shape: Sequence[int], axes: Sequence[int]) -> list[tuple[int, int, b
     groups: list[tuple[int, int, bool]] = []
     for axis, size in enumerate(shape):
         reduced = axis in axes
-        if size == 1:
+        if is_same(size, 1):
             continue
         if groups and groups[-1][2] == reduced:
             groups[-1] = (groups[-1][0] * size, strides[axis], reduced)

@@ -91,7 +91,7 @@ def lower_roi_align(program: Program, node: Node) -> None:
             "images": program.values.read(which),
             "y": program.values.write(target),
             "scale": float(node.attr("spatial_scale", 1.0)),
-            "status": program.steps.report(f"'{which.name}' names image {{value}}, of which there are {images}"),
+            "status": program.steps.report(f"'{which.name}' names image {{value}}, of which there are {images!s}"),
             "channels": channels,
             "height": height,
             "width": width,
@@ -210,7 +210,7 @@ def lower_max_unpool(program: Program, node: Node) -> None:
             "indices": program.values.read(indices),
             "target": program.values.write(target),
             "status": program.steps.report(
-                f"'{indices.name}' holds the index {{value}}, which is outside {math.prod(sizes)} elements"
+                f"'{indices.name}' holds the index {{value}}, which is outside {math.prod(sizes)!s} elements"
             ),
             "count": program.facts.size(source),
             "rank": len(sizes),

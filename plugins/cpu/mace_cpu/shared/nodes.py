@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from mace_core.graph import GraphView, Node, Value
-from mace_core.symbolic import is_symbolic
+from mace_core.symbolic import divisor, is_symbolic
 
 
 def need(value: Value | None) -> Value:
@@ -47,5 +47,5 @@ def normal_axis(axis: int, rank: int) -> int:
 
 def even_rows(size: int) -> int:
     """The length of rows into which to cut ``size`` elements so that threads can share them; else ``size``."""
-    length = math.gcd(size, 4096)
+    length = math.gcd(divisor(size), 4096)
     return length if length >= 64 else size

@@ -23,6 +23,7 @@ INDICES = frozenset({DType.INT32, DType.INT64})
 
 def turns(n: int) -> npt.NDArray[np.float64]:
     """cos and sin of 2 pi k / n for k below n, in turn."""
+    n = int(n)
     angles = 2.0 * np.pi * np.arange(n) / n
     return np.stack([np.cos(angles), np.sin(angles)], axis=1)
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mace_core.symbolic import hint, is_same
 from mace_core.tensor import DType
 from mace_cpu.shared.layouts.moving import TRANSPOSE_BAND, copy_kernel, strided_rows_kernel, transpose_kernel
 from mace_cpu.shared.parts.buffers import At, Buf, element_bytes
@@ -63,10 +64,10 @@ def emit_strided(
     while len(merged) < 2:
         merged.insert(0, Axis(1, 0, 0))
     last = merged[-1]
-    if last.source == last.target == 1:
-        inner = "memory" if last.size * width >= SHORTEST_MEMCPY_BYTES else "dense"
+    if is_same(last.source, 1) and is_same(last.target, 1):
+        inner = "memory" if hint(last.size) * width >= SHORTEST_MEMCPY_BYTES else "dense"
     else:
-        inner = "gather" if last.target == 1 else "strided"
+        inner = "gather" if is_same(last.target, 1) else "strided"
     steps.emit(
         strided_rows_kernel(width, inner),
         {"source": start, "target": end, **_columns(merged)},
@@ -96,11 +97,11 @@ def merge(axes: Sequence[Axis]) -> list[Axis]:
     """The same copy with axes of one element dropped and neighbors that are contiguous on both sides joined."""
     merged: list[Axis] = []
     for axis in axes:
-        if axis.size == 1:
+        if is_same(axis.size, 1):
             continue
         if merged:
             outer = merged[-1]
-            if outer.source == axis.size * axis.source and outer.target == axis.size * axis.target:
+            if is_same(outer.source, axis.size * axis.source) and is_same(outer.target, axis.size * axis.target):
                 merged[-1] = Axis(outer.size * axis.size, axis.source, axis.target)
                 continue
         merged.append(axis)
@@ -110,15 +111,20 @@ def merge(axes: Sequence[Axis]) -> list[Axis]:
 def is_contiguous(axes: Sequence[Axis]) -> bool:
     """Whether the axes span one piece of memory on both sides."""
     merged = merge(axes)
-    return len(merged) == 1 and (merged[0].size == 1 or merged[0].source == merged[0].target == 1)
+    first = merged[0]
+    lies_in_order = is_same(first.source, 1) and is_same(first.target, 1)
+    return len(merged) == 1 and (is_same(first.size, 1) or lies_in_order)
 
 
 def _transposed_axis(axes: Sequence[Axis]) -> int | None:
     """The axis that is contiguous in the source while the last one is contiguous in the target."""
-    if axes[-1].target != 1 or axes[-1].source in (0, 1) or axes[-1].size < SMALLEST_TRANSPOSE:
+    last = axes[-1]
+    if not is_same(last.target, 1) or is_same(last.source, 0) or is_same(last.source, 1):
+        return None
+    if hint(last.size) < SMALLEST_TRANSPOSE:
         return None
     for i, axis in enumerate(axes[:-1]):
-        if axis.source == 1 and axis.size >= SMALLEST_TRANSPOSE:
+        if is_same(axis.source, 1) and hint(axis.size) >= SMALLEST_TRANSPOSE:
             return i
     return None
 

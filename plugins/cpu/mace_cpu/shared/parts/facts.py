@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from mace_core.graph import GraphView, Value
 from mace_core.native.target import Target
+from mace_core.symbolic import is_same, settled
 from mace_core.tensor import DType
 from mace_core.tensor.symbolic import SymbolicTensor
 from mace_cpu.shared.parts.buffers import Layout, element_bytes
@@ -52,7 +54,11 @@ class Facts:
         self._known: dict[Value, npt.NDArray[Any]] = {}
 
     def shape(self, value: Value) -> tuple[int, ...]:
-        return self.view.shape(value)
+        return tuple([settled(size) for size in self.view.shape(value)])
+
+    def have_one_shape(self, first: Value, second: Value) -> bool:
+        """Whether two values are known to have the same shape; see `is_same`."""
+        return are_same(self.shape(first), self.shape(second))
 
     def dtype(self, value: Value) -> DType:
         found = self.view.tensor_type(value)
@@ -103,3 +109,8 @@ class Facts:
 
     def is_constant(self, value: Value) -> bool:
         return value in self._known or self.view.constant(value) is not None
+
+
+def are_same(first: Sequence[int], second: Sequence[int]) -> bool:
+    """Whether two shapes are known to be equal; see `is_same`."""
+    return len(first) == len(second) and all(map(is_same, first, second))

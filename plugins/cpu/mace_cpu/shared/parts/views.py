@@ -3,13 +3,65 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from mace_core.symbolic import is_same
 
 if TYPE_CHECKING:
     from mace_core.graph import Node
     from mace_cpu.shared.parts.buffers import Buf
+
+
+@dataclass(frozen=True, slots=True)
+class Offsets:
+    """Where each of a grid of things starts: ``start`` and ``index[i] * strides[i]``, for each index in order."""
+
+    start: int
+    shape: tuple[int, ...] = ()
+    strides: tuple[int, ...] = ()
+
+    @staticmethod
+    def of_dense(shape: Sequence[int], size: int) -> Offsets:
+        """Of things of ``size`` elements that lie one after another."""
+        strides = [size * math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+        return Offsets(0, tuple(shape), tuple(strides))
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return math.prod(self.shape)
+
+    def broadcast(self, shape: Sequence[int]) -> Offsets:
+        """Which of them each one of a larger grid is."""
+        if self.count == 1:
+            return Offsets(self.start, tuple(shape), (0,) * len(shape))
+        missing = len(shape) - len(self.shape)
+        strides = [0 if size == 1 else stride for size, stride in zip(self.shape, self.strides, strict=True)]
+        return Offsets(self.start, tuple(shape), (*[0] * missing, *strides))
+
+    def runs(self) -> list[tuple[int, int]]:
+        """(count, stride) of the fewest axes that go through them in the same order."""
+        return _runs(self.shape, self.strides)
+
+    def __iter__(self) -> Iterator[int]:
+        found = [self.start]
+        for size, stride in zip(self.shape, self.strides, strict=True):
+            found = [start + index * stride for start in found for index in range(size)]
+        return iter(found)
+
+
+def _runs(shape: Sequence[int], strides: Sequence[int]) -> list[tuple[int, int]]:
+    runs: list[tuple[int, int]] = []
+    for size, stride in zip(shape, strides, strict=True):
+        if is_same(size, 1):
+            continue
+        if runs and is_same(runs[-1][1], size * stride):
+            runs[-1] = (runs[-1][0] * size, stride)
+        else:
+            runs.append((size, stride))
+    return runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +86,7 @@ class Strided:
     def is_dense(self) -> bool:
         """Whether the elements are one piece of memory, in order."""
         runs = self._runs()
-        return not runs or (len(runs) == 1 and runs[0][1] == 1)
+        return not runs or (len(runs) == 1 and is_same(runs[0][1], 1))
 
     def by(self, node: Node) -> Strided:
         """The same, as the result of one more node."""
@@ -80,12 +132,4 @@ class Strided:
 
     def _runs(self) -> list[tuple[int, int]]:
         """(elements, stride) of the fewest axes that walk the elements in the same order."""
-        runs: list[tuple[int, int]] = []
-        for size, stride in zip(self.shape, self.strides, strict=True):
-            if size == 1:
-                continue
-            if runs and runs[-1][1] == size * stride:
-                runs[-1] = (runs[-1][0] * size, stride)
-            else:
-                runs.append((size, stride))
-        return runs
+        return _runs(self.shape, self.strides)

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mace_core.provider import arenas as memory
-from mace_core.symbolic import ceiling, hint, is_symbolic, whole
+from mace_core.symbolic import ceiling, hint, is_symbolic, maximum, whole
 from mace_cpu.plan.assembly import (
     ALIGNMENT_BYTES,
     ARENA_SLOT,
@@ -156,7 +156,7 @@ def _place_constants(program: Program) -> tuple[Constants, dict[object, int]]:
 def _piece(extent: int, work: float) -> int:
     """How many of ``extent`` units one call of a kernel is to process; 0 where it may be all."""
     if is_symbolic(extent) or is_symbolic(work):
-        units = whole(work, LARGEST_PIECE_WORK) + 1  # pieces
+        units = maximum(whole(work, LARGEST_PIECE_WORK), 0) + 1  # pieces
         return ceiling(extent, units)
     if work <= LARGEST_PIECE_WORK:
         return 0

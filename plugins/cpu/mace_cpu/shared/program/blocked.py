@@ -6,6 +6,7 @@ import math
 
 from mace_core.graph import Value
 from mace_core.native.numba_kernel import numba_source
+from mace_core.symbolic import divisor
 from mace_cpu.shared.layouts.blocks import shape_in_blocks
 from mace_cpu.shared.layouts.strided import strides_of
 from mace_cpu.shared.parts.buffers import Buf, Layout
@@ -37,7 +38,7 @@ def read_axes(program: Program, value: Value) -> tuple[Buf, list[list[tuple[int,
 
 def lane_group(program: Program, *channels: int) -> int:
     """The most channels that divide all of these numbers and the block; 0 where that is too few to be worth it."""
-    group = math.gcd(program.settings.block, *channels)
+    group = math.gcd(program.settings.block, *map(divisor, channels))
     return group if group >= SMALLEST_LANE_GROUP else 0
 
 

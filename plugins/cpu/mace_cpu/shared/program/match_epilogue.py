@@ -67,7 +67,7 @@ def _match_node(program: Program, node: Node, value: Value, channel_axis: int) -
     if node.domain != "" or result is None or program.facts.dtype(result) is not DType.FLOAT32:
         return None
     if node.op_type in ("Add", "Sub", "Mul", "Div"):
-        is_as_large = program.facts.shape(result) == program.facts.shape(value)
+        is_as_large = program.facts.have_one_shape(result, value)
         return _match_binary(program, node, value, channel_axis) if is_as_large else None
     activation = activation_of(program, node)
     if activation is not None and node.inputs[0] is value:
@@ -95,7 +95,7 @@ def _match_binary(program: Program, node: Node, value: Value, channel_axis: int)
     constant = per_channel(program, other, value, channel_axis)
     if constant is not None:
         return Epilogue((EpilogueOp(kind, "channel"),), (constant,))
-    if program.values.is_ready(other) and program.facts.shape(other) == program.facts.shape(value):
+    if program.values.is_ready(other) and program.facts.have_one_shape(other, value):
         if program.facts.constant_of(other) is not None:
             return None
         return Epilogue((EpilogueOp(kind, "tensor"),), (), (other,))
@@ -158,10 +158,7 @@ def _match_gate(
         result = node.output(0)
         if result is None or node is last or not program.fusion.is_free(node):
             return None
-        if (
-            program.facts.shape(result) != program.facts.shape(value)
-            or program.facts.dtype(result) is not DType.FLOAT32
-        ):
+        if not program.facts.have_one_shape(result, value) or program.facts.dtype(result) is not DType.FLOAT32:
             return None
         number = number_operation(program, node, current) if current in node.inputs and not node.domain else None
         found = (number,) if number is not None else activation_of(program, node)

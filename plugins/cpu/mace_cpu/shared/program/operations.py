@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mace_core.graph import Node, Value
+from mace_core.symbolic import is_symbolic
 from mace_cpu.shared.epilogue.operations import EpilogueOp, FloatArray
 from mace_cpu.shared.program.program import Program
 
@@ -47,7 +48,10 @@ def _inverse_in_float32(number: float) -> float:
 
 
 def per_channel(program: Program, other: Value | None, value: Value, channel_axis: int) -> FloatArray | None:
-    """A constant that broadcasts to ``value`` and varies along the channel axis at most, as C elements; else None."""
+    """A constant that broadcasts to ``value`` and varies along the channel axis at most, as C elements; else None.
+
+    Where C is not decided, a single element stands for all.
+    """
     constant = program.facts.constant_of(other)
     shape = program.facts.shape(value)
     if constant is None or constant.dtype != np.float32 or constant.ndim > len(shape):
@@ -59,6 +63,8 @@ def per_channel(program: Program, other: Value | None, value: Value, channel_axi
     count = shape[axis] if shape else 1
     if constant.size not in (1, count):
         return None
+    if constant.size == 1 and is_symbolic(count):
+        return constant.reshape(1)
     return np.ascontiguousarray(np.broadcast_to(constant.reshape(-1), (count,)), np.float32)
 
 

@@ -13,11 +13,12 @@ import numpy as np
 from mace_core.graph import GraphView
 from mace_core.symbolic import is_symbolic
 from mace_core.tensor import DType
-from mace_cpu.shared.layouts.words import emit_words
+from mace_cpu.shared.layouts.words import emit_offsets, emit_words
 from mace_cpu.shared.parts.buffers import Buf
 from mace_cpu.shared.parts.constants import ConstantPool
 from mace_cpu.shared.parts.facts import Facts, Settings
 from mace_cpu.shared.parts.steps import Steps
+from mace_cpu.shared.parts.views import Offsets
 from mace_cpu.shared.program.fusion import Fusion
 from mace_cpu.shared.program.values import Values
 
@@ -47,6 +48,12 @@ class Program:
         if not any(is_symbolic(item) for item in items):
             return self.constants.put(np.asarray(items, np.int64))
         return emit_words(self.steps, items, DType.INT64)
+
+    def offsets(self, offsets: Offsets) -> Buf:
+        """A table of where things start, int64: a constant, or where it depends on sizes, written at each run."""
+        if any(is_symbolic(number) for number in (offsets.start, *offsets.shape, *offsets.strides)):
+            return emit_offsets(self.steps, offsets)
+        return self.constants.put(np.asarray(list(offsets), np.int64))
 
     def finish(self) -> None:
         """See that every node is computed and that every output of the view lies in the caller's memory."""
