@@ -478,8 +478,7 @@ def evaluate_symbolic_clip(ctx: NodeContext, arrays: Contents) -> Sequence[Array
     (data, *_), bounds = given_contents(arrays[:1]), [*arrays[1:], None, None][:2]
     for bound, apply in zip(bounds, (maximum, minimum), strict=True):
         if bound is not None:
-            limit = bound.astype(object).reshape(-1)[0]
-            data = _each(lambda item, limit=limit, apply=apply: apply(item, limit), data)
+            data = np.asarray(np.frompyfunc(apply, 2, 1)(data.astype(object), bound.astype(object).reshape(())), object)
     return [data]
 
 
