@@ -64,13 +64,39 @@ def printable(message: str) -> str:
 def advice_for(error: BaseException) -> str:
     """What to do about an exhausted limit of the system, as part of a sentence; "" where it is something else."""
     if isinstance(error, OSError) and error.errno == errno.EMFILE:
+        held = _held_descriptors()
         return (
-            "this process has as many files open as it may: close sessions that are not needed, or raise the limit "
-            "('ulimit -n 4096' in the shell, LimitNOFILE= of a service)"
+            f"this process has as many files open as it may{f' ({held})' if held else ''}: close what is not needed, "
+            "or raise the limit ('ulimit -n 4096' in the shell, LimitNOFILE= of a service)"
         )
     if isinstance(error, OSError) and error.errno == errno.ENFILE:
         return "this machine has as many files open as it may: end other programs, or raise its limit (fs.file-max)"
     return ""
+
+
+_MOST_DESCRIPTORS = 4096
+"""Looked at where the limit is higher."""
+
+_MOST_HOLDERS = 4
+
+
+def _held_descriptors() -> str:
+    """What this process has open, the most frequent first: "3 of /tmp/log.txt, 2 of socket"; "" where that is not told.
+
+    Listing a folder would take a descriptor, and there is none left: each number is asked for by itself.
+    """
+    counts: dict[str, int] = {}
+    for number in range(_MOST_DESCRIPTORS):
+        try:
+            target = os.readlink(f"/proc/self/fd/{number}")  # noqa: PTH115 - quicker
+        except OSError:
+            continue
+        name = target if target.startswith("/") else target.partition(":")[0]  # "socket:[8151]"
+        counts[name] = counts.get(name, 0) + 1
+    ordered = sorted(counts.items(), key=lambda item: -item[1])
+    shown = [f"{count} of {shorten(name)}" for name, count in ordered[:_MOST_HOLDERS]]
+    rest = sum(count for _, count in ordered[_MOST_HOLDERS:])
+    return ", ".join([*shown, f"{rest} of others"] if rest else shown)
 
 
 def error_text(error: BaseException) -> str:

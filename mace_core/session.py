@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from mace_core.errors import DeviceLostError, OutOfMemoryError, TransientError, UsageError
 from mace_core.graph import Value
-from mace_core.host.memory import memory_needed
+from mace_core.host.memory import files_exhausted, memory_needed
 from mace_core.host.process_end import at_work
 from mace_core.provider.border import reason_of
 from mace_core.provider.execution import CancelFlag
@@ -210,6 +210,11 @@ class Session:
             raise OutOfMemoryError(
                 f"{self._model.label}: the run needs more memory than there is{detail}; give it smaller inputs"
             ) from error
+        except OSError as error:
+            found = files_exhausted(error, f"{self._model.label}: the run")
+            if found is None:
+                raise
+            raise found from error
 
     def _run(
         self,

@@ -20,6 +20,7 @@ from typing import Any
 
 from mace_core.caching.cache import TEMPORARY_PREFIX, CheckedCache
 from mace_core.errors import UsageError
+from mace_core.host.mapping import map_file
 from mace_core.host.private_files import make_private_folder
 
 _LOG = logging.getLogger("mace.cache")
@@ -226,13 +227,7 @@ def _map(descriptor: int, size: int) -> memoryview:
     Raises:
         OSError, ValueError: if it cannot be mapped.
     """
-    mapped: Any
-    if hasattr(mmap_module, "MAP_POPULATE"):  # all of it is going to be read: one call instead of page faults
-        flags = mmap_module.MAP_SHARED | mmap_module.MAP_POPULATE
-        mapped = mmap_module.mmap(descriptor, size, flags=flags, prot=mmap_module.PROT_READ)
-    else:
-        mapped = mmap_module.mmap(descriptor, size, access=mmap_module.ACCESS_READ)
-    return memoryview(mapped)
+    return memoryview(map_file(descriptor, size, populate=True))
 
 
 def _aligned_copy(descriptor: int, size: int) -> memoryview:

@@ -42,15 +42,21 @@ def memory_needed(doing: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        advice = advice_for(error)
-        if isinstance(error, MaceError) or not advice:
+        found = files_exhausted(error, doing)
+        if found is None:
             raise
-        raise MaceError(f"{doing} needs more open files than there may be; {advice}") from error
+        raise found from error
     except OutOfMemoryError:  # says already what needed it
         raise
     except MemoryError as error:
         detail = f" ({error})" if str(error) else ""
         raise OutOfMemoryError(f"{doing} needs more memory than there is{detail}; give it smaller inputs") from error
+
+
+def files_exhausted(error: BaseException, doing: str) -> MaceError | None:
+    """The error of ours for one of the system's that says that no more files may be open; None for any other."""
+    advice = "" if isinstance(error, MaceError) else advice_for(error)
+    return MaceError(f"{doing} needs more open files than there may be; {advice}") if advice else None
 
 
 def available_bytes(root: Path = Path("/")) -> int:

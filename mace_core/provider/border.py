@@ -22,6 +22,7 @@ from mace_core.errors import (
     ProviderBugError,
     ProviderError,
     UsageError,
+    advice_for,
     describe_error,
     error_text,
 )
@@ -51,7 +52,7 @@ def told(error: BaseException, device: str, call: str, model: str = "") -> BaseE
 
     Returns:
         ``error`` itself, told where it happened, if it is of the contract; an `OutOfMemoryError` for the interpreter's
-        own ``MemoryError``; a `ProviderBugError` for anything else but Ctrl-C.
+        own ``MemoryError``; a `ProviderError` where no more files may be open; a `ProviderBugError` for anything else but Ctrl-C.
     """
     if isinstance(error, KeyboardInterrupt):
         return error
@@ -60,6 +61,8 @@ def told(error: BaseException, device: str, call: str, model: str = "") -> BaseE
     elif isinstance(error, MemoryError):
         detail = error_text(error)
         found = OutOfMemoryError(f"{call} needs more memory than there is{f' ({detail})' if detail else ''}")
+    elif advice := advice_for(error):
+        found = ProviderError(f"{call} needs more open files than there may be; {advice}")
     else:
         found = _defect(error, device, call)
     if isinstance(found, CancelledError) or found.has_context:
@@ -103,6 +106,7 @@ class calling:  # noqa: N801 - used as a function, and several times cheaper tha
     Raises:
         MaceError, KeyboardInterrupt: as the provider raised them, told where.
         OutOfMemoryError: in the place of ``MemoryError``.
+        ProviderError: in the place of an ``OSError`` that says that no more files may be open.
         ProviderBugError: in the place of anything else.
     """
 

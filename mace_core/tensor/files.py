@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mace_core.errors import ModelError, ModelNotFoundError, model_file_error
+from mace_core.host.mapping import FileMapping, map_file
 
 _TICK_SECONDS = 0.02
 """Two changes of a file within this time may get one time stamp: the kernel's clock for them ticks every 1 to 10 ms."""
@@ -47,8 +48,7 @@ def open_bytes(path: Path, *, mmap: bool, what: str = "model file") -> FileBytes
             identity = settled_identity(path, file.fileno())
             size = os.fstat(file.fileno()).st_size
             if mmap and size > 0:
-                mapped: Any = mmap_module.mmap(file.fileno(), 0, access=mmap_module.ACCESS_READ)
-                return FileBytes(path, np.frombuffer(mapped, np.uint8), identity)
+                return FileBytes(path, np.frombuffer(map_file(file.fileno(), size), np.uint8), identity)
             content = file.read()
     except FileNotFoundError as error:
         raise ModelNotFoundError(f"the {what} '{path}' does not exist", path) from error
@@ -124,11 +124,9 @@ def release_pages(payload: npt.NDArray[Any]) -> int:
     while isinstance(owner, np.ndarray | memoryview):
         owner = owner.base if isinstance(owner, np.ndarray) else owner.obj
     advice = getattr(mmap_module, "MADV_DONTNEED", None)
-    if advice is None or not isinstance(owner, mmap_module.mmap) or not payload.flags.c_contiguous:
+    if advice is None or not isinstance(owner, FileMapping) or not payload.flags.c_contiguous:
         return 0
     whole = np.frombuffer(owner, np.uint8)
-    if whole.flags.writeable:  # what was written there is not in the file
-        return 0
     start = payload.ctypes.data - whole.ctypes.data
     first = -(-start // mmap_module.PAGESIZE) * mmap_module.PAGESIZE
     last = (start + payload.nbytes) // mmap_module.PAGESIZE * mmap_module.PAGESIZE

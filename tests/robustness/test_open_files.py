@@ -8,13 +8,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import onnx
+import psutil
 import pytest
 from onnx import TensorProto, helper
 
-from mace_core.errors import MaceError, ModelFileError, advice_for
+from mace_core.errors import MaceError, ModelFileError, ProviderBugError, advice_for
 from mace_core.frontend import load_model
 from mace_core.host.memory import memory_needed
+from mace_core.provider.border import told
+from mace_core.session import Session
 
 resource = pytest.importorskip("resource")
 
@@ -73,3 +77,43 @@ def test_other_errors_of_the_system_are_left_alone() -> None:
     assert advice_for(ValueError()) == ""
     with pytest.raises(PermissionError), memory_needed("m"):
         raise PermissionError(errno.EACCES, "no")
+
+
+def test_the_error_says_what_has_the_descriptors(tmp_path: Path) -> None:
+    held = tmp_path / "held.txt"
+    held.write_text("")
+    descriptors = [os.open(held, os.O_RDONLY) for _ in range(20)]
+    try:
+        assert f"20 of {held}" in advice_for(OSError(errno.EMFILE, ""))
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def test_a_provider_that_may_open_no_more_files_is_not_called_defective() -> None:
+    error = told(OSError(errno.EMFILE, ""), "acme:0", "Backend.compile", "'m'")
+    assert not isinstance(error, ProviderBugError)
+    assert "'m': acme:0: Backend.compile needs more open files" in str(error)
+
+
+def test_sessions_and_shapes_hold_no_descriptors(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    info = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 64]) for name in ("x", "y")]
+    weights = helper.make_tensor("w", TensorProto.FLOAT, [64, 64], [0.5] * 64 * 64)
+    graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "free", info[:1], info[1:], [weights])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    monkeypatch.setenv("MACE_CACHE_DIR", str(path.parent / "cache"))
+
+    def used() -> list[Session]:
+        sessions = [Session(path) for _ in range(4)]
+        for session in sessions:
+            for rows in (1, 2, 3, 4):
+                session.run({"x": np.ones((rows, 64), np.float32)})
+        return sessions
+
+    for session in used():  # imports and builds what is to be, and fills the caches
+        session.close()
+    before = psutil.Process().num_fds()
+    sessions = used()
+    assert psutil.Process().num_fds() == before
+    for session in sessions:
+        session.close()
