@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from mace_core.errors import DeviceLostError, OutOfMemoryError, TransientError, UsageError
 from mace_core.graph import Value
-from mace_core.host.memory import files_exhausted, memory_needed
+from mace_core.host.memory import files_exhausted, memory_needed, return_free_memory
 from mace_core.host.process_end import at_work
 from mace_core.provider.border import reason_of
 from mace_core.provider.execution import CancelFlag
@@ -343,6 +343,7 @@ class Session:
         if self._optional is not None:
             self._optional.close()
         self._pool.release()
+        return_free_memory()
 
     def __enter__(self) -> Session:
         self._check_open()

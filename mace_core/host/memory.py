@@ -6,8 +6,11 @@ Linux grants memory that is not there and kills the process that touches it; ask
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import functools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from mace_core.errors import MaceError, OutOfMemoryError, advice_for
 
@@ -57,6 +60,21 @@ def files_exhausted(error: BaseException, doing: str) -> MaceError | None:
     """The error of ours for one of the system's that says that no more files may be open; None for any other."""
     advice = "" if isinstance(error, MaceError) else advice_for(error)
     return MaceError(f"{doing} needs more open files than there may be; {advice}") if advice else None
+
+
+def return_free_memory() -> None:
+    """Give the system back what was freed, where the C library keeps it for later allocations (glibc)."""
+    trim = _trim()
+    if trim is not None:
+        trim(0)
+
+
+@functools.cache
+def _trim() -> Any:
+    try:
+        return ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):  # another C library; TypeError: Windows
+        return None
 
 
 def available_bytes(root: Path = Path("/")) -> int:

@@ -52,7 +52,8 @@ def told(error: BaseException, device: str, call: str, model: str = "") -> BaseE
 
     Returns:
         ``error`` itself, told where it happened, if it is of the contract; an `OutOfMemoryError` for the interpreter's
-        own ``MemoryError``; a `ProviderError` where no more files may be open; a `ProviderBugError` for anything else but Ctrl-C.
+        own ``MemoryError``; a `ProviderError` where no more files may be open; a `ProviderBugError` for anything else
+        but Ctrl-C.
     """
     if isinstance(error, KeyboardInterrupt):
         return error

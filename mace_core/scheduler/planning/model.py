@@ -24,6 +24,7 @@ from mace_core.operators.work_limit import DEFAULT_WORK_LIMIT, work_limit
 from mace_core.provider import Backend, CompiledSubgraph, hooks
 from mace_core.provider.backend import Compatibility, ShapeSupport
 from mace_core.provider.border import instance_of, list_of, reason_of
+from mace_core.provider.weights import WeightFiles, using_weight_files
 from mace_core.scheduler.planning import notify
 from mace_core.scheduler.planning.devices import SessionDevice
 from mace_core.scheduler.planning.placement import compile_views, restore_views
@@ -108,6 +109,7 @@ class PreparedModel:
         self._placements: CheckedCache | None = None
         self._stored: Counter[str] = Counter()
         self._mmap = mmap
+        self._weights: WeightFiles | None = None
         self._shared = SharedSubgraphs(_content_word)
         if cache:
             from mace_core.caching.cache import CheckedCache
@@ -116,6 +118,8 @@ class PreparedModel:
             self._resolutions = CheckedCache("resolutions", build_id()) if fingerprint else None
             self._blobs = MappedCache("blobs", build_id())
             self._placements = CheckedCache("placements", build_id())
+            weights = CheckedCache("weights", build_id())
+            self._weights = WeightFiles(self._blobs, weights, self._model_key, mmap=mmap)
 
     def resolve(self, graph: Graph, types: Mapping[Value, ValueType], values: Mapping[Value, Tensor]) -> Resolution:
         """Shapes of ``graph`` (the model or a part of it) for one signature.
@@ -165,17 +169,18 @@ class PreparedModel:
         Raises:
             ProviderError: what the backend raises.
         """
-        if any(view.trace is not None for view in views):
-            start = time.perf_counter()
-            with unforked():
-                made = compile_views(device, views)
-            self._done(device, views, made, time.perf_counter() - start, restored=False)
-            return made
-        if device.backend.shape_support is ShapeSupport.DYNAMIC:
-            found = self._shared.take(device.name, views, lambda new: self._compile_new(device, new))
-            assert found is not None, "compiling gives something or raises"
-            return found
-        return self._compile_new(device, views)
+        with using_weight_files(self._weights):
+            if any(view.trace is not None for view in views):
+                start = time.perf_counter()
+                with unforked():
+                    made = compile_views(device, views)
+                self._done(device, views, made, time.perf_counter() - start, restored=False)
+                return made
+            if device.backend.shape_support is ShapeSupport.DYNAMIC:
+                found = self._shared.take(device.name, views, lambda new: self._compile_new(device, new))
+                assert found is not None, "compiling gives something or raises"
+                return found
+            return self._compile_new(device, views)
 
     def _compile_new(self, device: SessionDevice, views: Sequence[GraphView]) -> list[CompiledSubgraph]:
         found = self._restore_new(device, views)
@@ -194,9 +199,10 @@ class PreparedModel:
 
     def restore(self, device: SessionDevice, views: Sequence[GraphView]) -> list[CompiledSubgraph] | None:
         """What the cache has of these subgraphs, if the provider still takes it."""
-        if device.backend.shape_support is ShapeSupport.DYNAMIC:
-            return self._shared.take(device.name, views, lambda new: self._restore_new(device, new))
-        return self._restore_new(device, views)
+        with using_weight_files(self._weights):
+            if device.backend.shape_support is ShapeSupport.DYNAMIC:
+                return self._shared.take(device.name, views, lambda new: self._restore_new(device, new))
+            return self._restore_new(device, views)
 
     def _restore_new(self, device: SessionDevice, views: Sequence[GraphView]) -> list[CompiledSubgraph] | None:
         start = time.perf_counter()

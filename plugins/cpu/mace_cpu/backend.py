@@ -14,6 +14,7 @@ from mace_core.native.source import KernelSource
 from mace_core.provider.backend import Backend, Capability, Claim, CompiledSubgraph, Rejection, ShapeSupport
 from mace_core.provider.device import Device
 from mace_core.provider.poison import poison_byte
+from mace_core.provider.weights import weight_files
 from mace_cpu.plan import stored
 from mace_cpu.plan.subgraph import CpuSubgraph
 from mace_cpu.shared.precision import choose_instructions
@@ -77,7 +78,12 @@ class CpuBackend(Backend):
         self._sources.update(sources)
         device = self.device.qualified_name
         assert self.pool is not None
-        return [CpuSubgraph(assemble(program), addresses, self.pool, self.threads, device) for program in programs]
+        compiled: list[CompiledSubgraph] = []
+        for program, view in zip(programs, subgraphs, strict=True):
+            one = CpuSubgraph(assemble(program), addresses, self.pool, self.threads, device)
+            one.consumed_constants = _constants_of(view)
+            compiled.append(one)
+        return compiled
 
     def measure_peak(self, seconds: float) -> float:
         from mace_core.native.peak import measure_peak
@@ -111,16 +117,16 @@ class CpuBackend(Backend):
     def serialize_parts(self, compiled: Sequence[CompiledSubgraph]) -> Sequence[bytes | memoryview] | None:
         assemblies = [one.assembly for one in compiled if isinstance(one, CpuSubgraph)]
         symbols = {symbol for assembly in assemblies for symbol in assembly.symbols}
-        if not symbols <= self._sources.keys() or any(one.constants.block_offsets is None for one in assemblies):
+        if not symbols <= self._sources.keys() or any(one.constants.block_places is None for one in assemblies):
             return None  # restored, not compiled: it is stored already
         kernels = pack_kernels([self._sources[symbol] for symbol in sorted(symbols)], self.target)
-        return None if kernels is None else stored.dump(assemblies, kernels)
+        return None if kernels is None else stored.dump(assemblies, kernels, weight_files())
 
     def deserialize(self, blob: bytes, subgraphs: Sequence[GraphView]) -> list[CompiledSubgraph]:
         return self.deserialize_view(memoryview(blob), subgraphs)
 
     def deserialize_view(self, blob: memoryview, subgraphs: Sequence[GraphView]) -> list[CompiledSubgraph]:
-        assemblies, kernels = stored.load(blob)
+        assemblies, kernels = stored.load(blob, weight_files())
         for assembly, view in zip(assemblies, subgraphs, strict=True):
             names = tuple(v.name for v in view.inputs), tuple(v.name for v in view.outputs)
             if names != (assembly.inputs, assembly.outputs):
@@ -138,6 +144,12 @@ class CpuBackend(Backend):
             f"{build_id()} {plugin_build_id()} {self.target.key} {unit} threads={self.threads} winograd={self.winograd}"
             f"{poison}"
         )
+
+
+def _constants_of(view: GraphView) -> frozenset[str]:
+    """The constants that nodes read: the program has all of them in memory of its own."""
+    read = (value for node in view.nodes for value in node.inputs)
+    return frozenset(value.name for value in read if value is not None and value.constant is not None)
 
 
 def plugin_build_id() -> str:

@@ -38,7 +38,7 @@ def guarded_buffers(side: Side) -> Iterator[list[GuardedMemory]]:
             buf.offset = memory.address
         return 0
 
-    def place_constants(program: Program) -> tuple[Constants, dict[object, int]]:
+    def place_constants(program: Program) -> tuple[Constants, dict[object, tuple[int, int]]]:
         owners = []
         for number, (buf, data) in enumerate(program.constants.all):
             memory = _guard(buf.nbytes, side, f"constant {number} ({data.dtype}{list(data.shape)})")

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mace_core.native.sizes import PlanSizes
+from mace_core.provider.weights import SharedArray
 from mace_core.tensor import DType
 
 ARENA_SLOT, CONSTANT_SLOT, FIRST_INPUT_SLOT = 0, 1, 2
@@ -103,12 +104,16 @@ class Constants(NamedTuple):
 
     Attributes:
         address: offsets of relocations count from here.
-        owners: arrays that own the memory.
-        parts: each constant and where a single block of all of them has it; empty for what came out of such a block.
-        block_offsets: for each relocation the offset it has in such a block.
+        owners: arrays that own the memory, but for that of ``weights``.
+        weights: large constants, which others share.
+        parts: each small constant and where a single block of all of them has it; empty for what came out of such a
+            block.
+        block_places: (n, 2): for each relocation what its offset counts from, and that offset: a number of ``weights``,
+            or -1 for such a block.  None for what was restored, and where offsets follow from sizes of a run.
     """
 
     address: int
     owners: tuple[npt.NDArray[np.generic], ...]
+    weights: tuple[SharedArray, ...] = ()
     parts: tuple[tuple[int, Bytes], ...] = ()
-    block_offsets: Words | None = None
+    block_places: Words | None = None

@@ -1,17 +1,20 @@
 """Compiled subgraphs as bytes: plans, kernels and packed weights, the weights used where the bytes lie.
 
-A header in JSON says where everything else is; each of that begins at a multiple of 64 bytes.
+A header in JSON says where everything else is; each of that begins at a multiple of 64 bytes.  Where weights are cached
+apart (`mace_core.provider.weights.WeightFiles`) it says where, and they are not repeated.
 """
 
 from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from mace_core.errors import UnsupportedError
+from mace_core.provider.weights import SharedArray, WeightFiles, WeightPlace, adopt
 from mace_core.tensor import DType
 from mace_cpu.plan.assembly import (
     ALIGNMENT_BYTES,
@@ -23,26 +26,41 @@ from mace_cpu.plan.assembly import (
     Words,
 )
 
-_MAGIC = b"MACECPU3"
+_MAGIC = b"MACECPU4"
 _HEAD = struct.Struct("<8sQ")  # magic, length of the header
 
 
-def dump(assemblies: Sequence[Assembly], kernels: bytes) -> list[bytes | memoryview]:
-    """The assemblies, and the kernels that their steps name, as parts of one blob."""
+def dump(assemblies: Sequence[Assembly], kernels: bytes, files: WeightFiles | None) -> list[bytes | memoryview]:
+    """The assemblies, and the kernels that their steps name, as parts of one blob.
+
+    Args:
+        files: where weights are kept; None, or where they cannot be kept there: in the blob.
+    """
     body = _Body()
-    header = {"kernels": body.add(memoryview(kernels)), "subgraphs": [_describe(one, body) for one in assemblies]}
+    weights = list({array.digest: array for one in assemblies for array in one.constants.weights}.values())
+    numbers = {array.digest: number for number, array in enumerate(weights)}
+    kept = None if files is None else files.keep(weights)
+    if kept is None:
+        kept = [WeightPlace(array.digest.hex(), array.nbytes, "", body.add(array.data.data)[0]) for array in weights]
+    header = {
+        "weights": kept,
+        "kernels": body.add(memoryview(kernels)),
+        "subgraphs": [_describe(one, body, numbers) for one in assemblies],
+    }
     text = json.dumps(header, separators=(",", ":")).encode()
     head = _HEAD.pack(_MAGIC, len(text)) + text
     return [head + bytes(-len(head) % ALIGNMENT_BYTES), *body.parts]
 
 
-def load(blob: memoryview) -> tuple[list[Assembly], bytes]:
-    """Assemblies, whose constants are views of ``blob``, and kernels.
+def load(blob: memoryview, files: WeightFiles | None) -> tuple[list[Assembly], bytes]:
+    """Assemblies, whose constants are views of ``blob`` or of files beside it, and kernels.
 
     Args:
         blob: what `dump` made; it stays as it is while an assembly is in use.
+        files: where weights are kept.
 
     Raises:
+        UnsupportedError: if weights are not where the blob says.
         ValueError, KeyError, TypeError, struct.error: if it is anything else.
     """
     content = np.frombuffer(blob, np.uint8)
@@ -58,7 +76,22 @@ def load(blob: memoryview) -> tuple[list[Assembly], bytes]:
     header = json.loads(bytes(content[_HEAD.size : end]))
     body = content[end + -end % ALIGNMENT_BYTES :]
     offset, nbytes = header["kernels"]
-    return [_restore(row, body) for row in header["subgraphs"]], bytes(body[offset : offset + nbytes])
+    weights = _restore_weights([WeightPlace(*place) for place in header["weights"]], body, files)
+    return [_restore(row, body, weights) for row in header["subgraphs"]], bytes(body[offset : offset + nbytes])
+
+
+def _restore_weights(
+    places: Sequence[WeightPlace], body: np.ndarray[Any, np.dtype[np.uint8]], files: WeightFiles | None
+) -> list[SharedArray]:
+    if files is not None and all(place.pack for place in places):
+        return files.restore(places)
+    found = []
+    for place in places:
+        data = body[place.offset : place.offset + place.nbytes]
+        if place.pack or data.nbytes != place.nbytes:
+            raise UnsupportedError("weights that a stored subgraph refers to are not there")
+        found.append(adopt(data, place.digest))
+    return found
 
 
 class _Body:
@@ -90,18 +123,21 @@ class _Body:
         self._size += len(data)
 
 
-def _describe(assembly: Assembly, body: _Body) -> dict[str, Any]:
+def _describe(assembly: Assembly, body: _Body, numbers: Mapping[bytes, int]) -> dict[str, Any]:
     symbols = {symbol: number for number, symbol in enumerate(dict.fromkeys(s.symbol for s in assembly.steps))}
     relocations = assembly.relocations.copy()
-    if assembly.constants.block_offsets is None:
+    places = assembly.constants.block_places
+    if places is None:
         raise ValueError("subgraphs that were restored are stored already")
-    relocations[:, 2] = assembly.constants.block_offsets
+    relocations[:, 2] = places[:, 1]
     return {
         "symbols": list(symbols),
         "steps": [(symbols[step.symbol], *step[1:]) for step in assembly.steps],
         "words": body.add(assembly.words.data),
         "calls": assembly.calls,
         "relocations": body.add(relocations.data),
+        "weights": [numbers[array.digest] for array in assembly.constants.weights],
+        "weight_of": body.add(np.ascontiguousarray(places[:, 0]).data),
         "workspace": assembly.workspace_bytes,
         "inputs": assembly.inputs,
         "outputs": assembly.outputs,
@@ -113,7 +149,9 @@ def _describe(assembly: Assembly, body: _Body) -> dict[str, Any]:
     }
 
 
-def _restore(row: dict[str, Any], body: np.ndarray[Any, np.dtype[np.uint8]]) -> Assembly:
+def _restore(
+    row: dict[str, Any], body: np.ndarray[Any, np.dtype[np.uint8]], all_weights: Sequence[SharedArray]
+) -> Assembly:
     def words(place: list[int]) -> Words:
         offset, nbytes = place
         found: Words = body[offset : offset + nbytes].view(np.int64)
@@ -125,6 +163,11 @@ def _restore(row: dict[str, Any], body: np.ndarray[Any, np.dtype[np.uint8]]) -> 
     block = body[offset : offset + nbytes]
     if block.size != nbytes:
         raise ValueError("the stored constants are truncated")
+    weights = tuple(all_weights[number] for number in row["weights"])
+    weight_of = words(row["weight_of"])
+    starts = np.array([array.address - block.ctypes.data for array in weights] + [0], np.int64)
+    relocations = words(row["relocations"]).reshape(-1, 3).copy()
+    relocations[:, 2] += starts[weight_of]  # -1 is the last: the block
     symbols = row["symbols"]
     return Assembly(
         [
@@ -133,7 +176,7 @@ def _restore(row: dict[str, Any], body: np.ndarray[Any, np.dtype[np.uint8]]) -> 
         ],
         words(row["words"]),
         tuple((word, symbol) for word, symbol in row["calls"]),
-        words(row["relocations"]).reshape(-1, 3),
+        relocations,
         row["workspace"],
         tuple(row["inputs"]),
         tuple(row["outputs"]),
@@ -141,5 +184,5 @@ def _restore(row: dict[str, Any], body: np.ndarray[Any, np.dtype[np.uint8]]) -> 
         tuple(SizedByRun(u[0], DType(u[1]), *u[2:]) for u in row["sized_by_run"]),
         row["dim_words"],
         row["notes"],
-        Constants(block.ctypes.data, (block,)),
+        Constants(block.ctypes.data, (block,), weights),
     )

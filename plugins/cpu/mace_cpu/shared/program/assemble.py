@@ -45,14 +45,15 @@ def assemble(program: Program) -> Assembly:
     words: list[int] = []
     calls: list[tuple[int, str]] = []
     relocations: list[tuple[int, int, int]] = []
-    block_offsets: list[int] = []
+    places: list[tuple[int, int]] = []
     for step in program.steps.emitted:
         words.append(0)  # of the control block
         first = len(words)
         for index, at in step.addresses:
             base = at.buf.index if at.buf.place in (Place.INPUT, Place.OUTPUT) else 0
             relocations.append((first + index, slots[at.buf.place] + base, at.buf.offset + at.offset))
-            block_offsets.append(block_places.get(at.buf, at.buf.offset) + at.offset)
+            number, start = block_places.get(at.buf, (-1, at.buf.offset))
+            places.append((number, start + at.offset))
         words.extend(step.words)
         calls += [(first + index, called.symbol) for index, called in step.calls]
         piece = _piece(step.extent, step.work)
@@ -87,7 +88,7 @@ def assemble(program: Program) -> Assembly:
         tuple(sized_by_run),
         program.values.dim_words,
         dict(program.steps.notes),
-        constants._replace(block_offsets=None if sizes.is_used else np.array(block_offsets, np.int64)),
+        constants._replace(block_places=None if sizes.is_used else np.array(places, np.int64).reshape(-1, 2)),
         sizes.finish(),
     )
 
@@ -121,17 +122,22 @@ def lifetimes(program: Program) -> dict[Buf, tuple[int, int]]:
     return spans
 
 
-def _place_constants(program: Program) -> tuple[Constants, dict[object, int]]:
-    """Give every constant buffer its offset, and tell where one block of all of them would have it.
+def _place_constants(program: Program) -> tuple[Constants, dict[object, tuple[int, int]]]:
+    """Give every constant buffer its offset, and tell what a stored form counts it from, and at which offset it is.
 
     Small constants are gathered in one array; packed weights stay where they are.
     """
     total = block_total = 0
-    block_places: dict[object, int] = {}
+    places: dict[object, tuple[int, int]] = {}
+    weights = program.constants.weights
+    numbers = {buf: number for number, buf in enumerate(weights)}
     for buf, _ in program.constants.all:
         rounded = -(-buf.nbytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
-        block_places[buf] = block_total
-        block_total += rounded
+        if buf in weights:
+            places[buf] = numbers[buf], 0
+        else:
+            places[buf] = -1, block_total
+            block_total += rounded
         if not buf.in_place:
             buf.offset = total
             total += rounded
@@ -141,16 +147,18 @@ def _place_constants(program: Program) -> tuple[Constants, dict[object, int]]:
     owners: list[npt.NDArray[np.generic]] = [gathered]
     parts: list[tuple[int, Bytes]] = []
     for buf, data in program.constants.all:
-        content = data.reshape(-1).view(np.uint8)
         if buf.in_place:
             buf.offset = data.ctypes.data - base
+            if buf in weights:
+                continue
             owners.append(data)
-        else:
+        content = data.reshape(-1).view(np.uint8)
+        if not buf.in_place:
             place = gathered[start + buf.offset : start + buf.offset + buf.nbytes]
             place[:] = content
             content = place
-        parts.append((block_places[buf], content))
-    return Constants(base, tuple(owners), tuple(parts)), block_places
+        parts.append((places[buf][1], content))
+    return Constants(base, tuple(owners), tuple(weights.values()), tuple(parts)), places
 
 
 def _piece(extent: int, work: float) -> int:
