@@ -211,10 +211,10 @@ class Session:
                 f"{self._model.label}: the run needs more memory than there is{detail}; give it smaller inputs"
             ) from error
         except OSError as error:
-            found = files_exhausted(error, f"{self._model.label}: the run")
-            if found is None:
+            exhausted = files_exhausted(error, f"{self._model.label}: the run")
+            if exhausted is None:
                 raise
-            raise found from error
+            raise exhausted from error
 
     def _run(
         self,

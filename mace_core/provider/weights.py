@@ -78,7 +78,7 @@ def shared(array: Array, *, is_mine: bool = False) -> SharedArray:
         is_mine: it was made for this, so that nobody else can change it: it need not be copied.
     """
     data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-    digest = hashlib.sha256(data).digest()
+    digest = hashlib.sha256(data.data).digest()
     found = _arrays.get(digest)
     if found is not None:
         return found
