@@ -12,7 +12,7 @@ import numpy.typing as npt
 from mace_core.host.fork_safe import fork_safe_lock
 from mace_core.provider.execution import CancelFlag
 from mace_core.scheduler.context import RunContext
-from mace_core.scheduler.host.recurrence import Turns
+from mace_core.scheduler.host.recurrence import Recurrence, Turns
 from mace_core.scheduler.planning.devices import DevicePool
 from mace_core.scheduler.planning.plan import ControlStep, StagePlan
 from mace_core.scheduler.running.executor import StageInstance
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mace_core.scheduler.planning.sizes import StageValues
     from mace_core.scheduler.running.runner import GraphRunner
     from mace_core.scheduler.running.turn_tables import TurnTable
+    from mace_core.scheduler.running.turning import TurnState
 
 
 class Place(NamedTuple):
@@ -62,6 +63,7 @@ class GraphPlan:
         self._counting = counting
         self._turns: TurnTable | None = None
         self._has_turns = True
+        self._idle_turns: list[TurnState] = []
         self._making = fork_safe_lock()
         self._short = short_plan(plan)
         self.users = 1  # changed under `counting` alone
@@ -130,14 +132,13 @@ class GraphPlan:
         """
         if not self._has_turns:
             return False
-        from mace_core.scheduler.running.turning import make_turn_table, run_turns
-
-        if self._turns is None:
-            with self._making:
-                self._turns = self._turns or make_turn_table(self.plan, turns.recurrence, numbers)
-            if self._turns is None:
-                self._has_turns = False
+        try:
+            state = self._idle_turns.pop()
+        except IndexError:
+            made = self._new_turns(turns.recurrence, numbers)
+            if made is None:
                 return False
+            state = made
         try:
             instance = self._idle.pop()
         except IndexError:
@@ -145,13 +146,26 @@ class GraphPlan:
         try:
             if sizes is not None:
                 instance.resize(sizes)
-            ran = run_turns(self._turns, instance, turns, values, context)
+            ran = state.run(instance, turns, values, context)
         except BaseException:
             instance.close()
             raise
         self._idle.append(instance)
+        self._idle_turns.append(state)
         self._has_turns = ran is not None
         return bool(ran)
+
+    def _new_turns(self, recurrence: Recurrence, numbers: PlanNumbers | None) -> TurnState | None:
+        """State for turns; None where they need Python."""
+        from mace_core.scheduler.running.turning import TurnState, make_turn_table
+
+        with self._making:
+            if self._turns is None:
+                self._turns = make_turn_table(self.plan, recurrence, numbers)
+        if self._turns is None:
+            self._has_turns = False
+            return None
+        return TurnState(self._turns, self.plan, recurrence)
 
     def _free(self) -> None:
         for instance in self._idle:
