@@ -108,10 +108,15 @@ def choose_rows(width: int, most: int, vectors: int) -> int:
 
 
 def fitting_rows(width: int, most: int, vectors: int) -> int:
-    """`choose_rows` of the width at hand; a guard sees to it that a width that is not decided has so many pixels."""
-    rows = choose_rows(hint(width), most, vectors)
-    # where all tiles fit, one guard serves all choices; a low tile, chosen for a narrow row, is slow on wide ones
-    return rows if not is_symbolic(width) or width >= most or width >= rows else 1
+    """`choose_rows`; guards see to it that a width that is not decided has so many pixels.
+
+    Such a tile serves rows up to twice as wide as it may be high, or any where all tiles fit: a low one, chosen for a
+    narrow row, is slow on wide ones.
+    """
+    if is_symbolic(width):
+        while width < most:
+            most //= 2
+    return choose_rows(hint(width), most, vectors)
 
 
 MATRIX_ROWS = 16
@@ -140,5 +145,9 @@ def choose_matrix_rows(width: int) -> int:
 
 def fitting_matrix_rows(width: int) -> int:
     """`choose_matrix_rows` of the width at hand, as `fitting_rows`."""
-    rows = choose_matrix_rows(hint(width))
-    return rows if not is_symbolic(width) or width >= 2 * MATRIX_ROWS or width >= rows else 1
+    if not is_symbolic(width):
+        return choose_matrix_rows(width)
+    most = 2 * MATRIX_ROWS
+    while width < most:
+        most //= 2
+    return min(choose_matrix_rows(hint(width)), most)
