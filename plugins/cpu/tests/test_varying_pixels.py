@@ -37,7 +37,7 @@ PICTURES: Sizes = [
 LINES: Sizes = [{"n": n, "w": w} for n, w in [(2, 50), (3, 51), (2, 400), (1, 17), (4, 33), (1, 1), (2, 3), (2, 50)]]
 
 
-def _model(nodes: list[onnx.NodeProto], x: Dims, constants: dict[str, Array], opset: int = 21) -> bytes:
+def make_model(nodes: list[onnx.NodeProto], x: Dims, constants: dict[str, Array], opset: int = 21) -> bytes:
     """Values have the names that the nodes give them; ``x`` is the input, ``y`` the output."""
     inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, list(x))]
     outputs = [helper.make_empty_tensor_value_info("y")]
@@ -50,7 +50,7 @@ def _model(nodes: list[onnx.NodeProto], x: Dims, constants: dict[str, Array], op
     return content
 
 
-def _check(
+def check_sizes(
     caplog: pytest.LogCaptureFixture, model: bytes, x: Dims, sizes: Sizes, plans: int, tolerance: float = 5e-5
 ) -> None:
     """Compare with onnxruntime; at most ``plans`` are made, the one of the first sizes included."""
@@ -105,7 +105,7 @@ def test_convolutions(caplog: pytest.LogCaptureFixture, name: str) -> None:
     shape, attributes = CONVOLUTIONS[name]
     x: Dims = ["n", shape[1] * attributes.get("group", 1), "h", "w"]
     constants = {"w": _weights(*shape), "b": _weights(shape[0])}
-    _check(caplog, _model([_node("Conv", "x", "w", "b", **attributes)], x, constants), x, PICTURES, plans=6)
+    check_sizes(caplog, make_model([_node("Conv", "x", "w", "b", **attributes)], x, constants), x, PICTURES, plans=6)
 
 
 TRANSPOSED = {
@@ -123,7 +123,7 @@ def test_transposed_convolutions(caplog: pytest.LogCaptureFixture, name: str) ->
     shape, attributes = TRANSPOSED[name]
     x: Dims = ["n", shape[0], "h", "w"]
     nodes = [_node("ConvTranspose", "x", "w", **attributes)]
-    _check(caplog, _model(nodes, x, {"w": _weights(*shape)}), x, PICTURES, plans=6)
+    check_sizes(caplog, make_model(nodes, x, {"w": _weights(*shape)}), x, PICTURES, plans=6)
 
 
 def test_lines(caplog: pytest.LogCaptureFixture) -> None:
@@ -137,19 +137,19 @@ def test_lines(caplog: pytest.LogCaptureFixture) -> None:
         helper.make_node("Tanh", ["e"], ["y"]),
     ]
     constants = {"w": _weights(16, 16, 7), "b": _weights(16), "t": _weights(16, 8, 16)}
-    _check(caplog, _model(nodes, x, constants), x, LINES, plans=6)
+    check_sizes(caplog, make_model(nodes, x, constants), x, LINES, plans=6)
 
 
 def test_three_axes(caplog: pytest.LogCaptureFixture) -> None:
     x: Dims = ["n", 3, "h", 5, "w"]
     nodes = [_node("Conv", "x", "w", pads=[1, 0, 1, 1, 0, 1])]
-    _check(caplog, _model(nodes, x, {"w": _weights(4, 3, 3, 1, 3)}), x, PICTURES, plans=4)
+    check_sizes(caplog, make_model(nodes, x, {"w": _weights(4, 3, 3, 1, 3)}), x, PICTURES, plans=4)
 
 
 def test_weights_that_are_not_known(caplog: pytest.LogCaptureFixture) -> None:
     x: Dims = ["n", 4, "h", "w"]
     nodes = [helper.make_node("Abs", ["k"], ["w"]), _node("Conv", "x", "w", pads=[1, 1, 1, 1])]
-    _check(caplog, _model(nodes, x, {"k": _weights(4, 4, 3, 3)}), x, PICTURES, plans=6)
+    check_sizes(caplog, make_model(nodes, x, {"k": _weights(4, 4, 3, 3)}), x, PICTURES, plans=6)
 
 
 def test_bands(caplog: pytest.LogCaptureFixture) -> None:
@@ -171,7 +171,7 @@ def test_bands(caplog: pytest.LogCaptureFixture) -> None:
     sizes = [
         {"h": h, "w": w} for h, w in ((112, 112), (120, 128), (64, 200), (20, 30), (250, 150), (9, 20), (112, 112))
     ]
-    _check(caplog, _model(nodes, x, constants), x, sizes, plans=5)
+    check_sizes(caplog, make_model(nodes, x, constants), x, sizes, plans=5)
 
 
 def test_squeeze_and_excite(caplog: pytest.LogCaptureFixture) -> None:
@@ -187,7 +187,7 @@ def test_squeeze_and_excite(caplog: pytest.LogCaptureFixture) -> None:
     ]
     constants = {"d": _weights(32, 1, 3, 3), "s": _weights(32, 32, 1, 1), "w": _weights(16, 32, 1, 1)}
     sizes = [{"h": h, "w": w} for h, w in ((40, 56), (48, 64), (20, 300), (15, 15), (30, 1100), (1, 1), (3, 4))]
-    _check(caplog, _model(nodes, x, constants), x, sizes, plans=6)
+    check_sizes(caplog, make_model(nodes, x, constants), x, sizes, plans=6)
 
 
 # --- poolings ---------------------------------------------------------------------------------------------------------
@@ -214,7 +214,7 @@ def test_poolings(caplog: pytest.LogCaptureFixture, name: str, blocked: bool) ->
     pooled = _node(name.split()[0], "a" if blocked else "x", **POOLINGS[name])
     constants = {"w": _weights(24, 16, 1, 1)} if blocked else {}
     sizes = [size for size in PICTURES if min(size["h"], size["w"]) > 3]  # (onnxruntime dies of empty results)
-    _check(caplog, _model([*before, pooled], x, constants), x, sizes, plans=6)
+    check_sizes(caplog, make_model([*before, pooled], x, constants), x, sizes, plans=6)
 
 
 # --- resizing, padding ------------------------------------------------------------------------------------------------
@@ -267,7 +267,7 @@ def _check_resizing(caplog: pytest.LogCaptureFixture, blocked: bool, scales: lis
     if blocked:
         nodes.insert(0, helper.make_node("Conv", ["x", "w"], ["a"]))
         constants["w"] = _weights(24, 16, 1, 1)
-    _check(caplog, _model(nodes, x, constants, opset=19), x, PICTURES, plans=6, tolerance=1e-4)
+    check_sizes(caplog, make_model(nodes, x, constants, opset=19), x, PICTURES, plans=6, tolerance=1e-4)
 
 
 COORDINATES = ("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric")
@@ -293,7 +293,7 @@ def test_tables_are_those_of_sizes_that_are_decided(coordinates: str, attributes
         "r": np.asarray([0, 0, 0.1, -0.2, 1, 1, 0.9, 1.2], np.float32),
     }
     nodes = [_node("Resize", "x", "r", "s", coordinate_transformation_mode=coordinates, **attributes)]
-    model = _model(nodes, x, constants, opset=19)
+    model = make_model(nodes, x, constants, opset=19)
     random = np.random.default_rng(3)
     with Session(model, devices=["cpu"]) as session:
         for h, w in ((8, 9), (13, 12), (29, 4), (4, 2)):
@@ -313,7 +313,7 @@ def test_resizing_to_the_size_of_another(caplog: pytest.LogCaptureFixture, mode:
         helper.make_node("Resize", ["small", "", "", "sizes"], ["large"], mode=mode),
         helper.make_node("Sub", ["x", "large"], ["y"]),
     ]
-    _check(caplog, _model(nodes, x, {}, opset=19), x, PICTURES, plans=6, tolerance=1e-4)
+    check_sizes(caplog, make_model(nodes, x, {}, opset=19), x, PICTURES, plans=6, tolerance=1e-4)
 
 
 PADS = ([0, 0, 1, 2, 0, 0, 3, 1], [0, 0, -1, 2, 0, 0, 3, -2], [1, 0, 0, 5, 0, 2, 0, 0])
@@ -329,7 +329,7 @@ def test_padding(caplog: pytest.LogCaptureFixture, mode: str, pads: list[int]) -
         if min(size["h"], size["w"]) > 6 and (size["n"] > 2 or mode == "constant" or not pads[0])
     ]
     nodes = [_node("Pad", "x", "p", mode=mode)]
-    _check(caplog, _model(nodes, x, {"p": np.asarray(pads, np.int64)}), x, sizes, plans=6)
+    check_sizes(caplog, make_model(nodes, x, {"p": np.asarray(pads, np.int64)}), x, sizes, plans=6)
 
 
 def test_padding_of_blocks(caplog: pytest.LogCaptureFixture) -> None:
@@ -337,7 +337,7 @@ def test_padding_of_blocks(caplog: pytest.LogCaptureFixture) -> None:
     nodes = [helper.make_node("Conv", ["x", "w"], ["a"]), _node("Pad", "a", "p", mode="reflect")]
     constants = {"w": _weights(24, 16, 1, 1), "p": np.asarray([0, 0, 1, 1, 0, 0, 1, 1], np.int64)}
     sizes = [size for size in PICTURES if min(size["h"], size["w"]) > 1]
-    _check(caplog, _model(nodes, x, constants), x, sizes, plans=6)
+    check_sizes(caplog, make_model(nodes, x, constants), x, sizes, plans=6)
 
 
 def test_padding_to_a_multiple(caplog: pytest.LogCaptureFixture) -> None:
@@ -352,7 +352,7 @@ def test_padding_to_a_multiple(caplog: pytest.LogCaptureFixture) -> None:
     ]
     constants = {"eight": np.asarray([8], np.int64), "zeros": np.zeros(7, np.int64)}
     sizes = [{"w": w} for w in (50, 51, 52, 55, 57, 300, 17, 9, 1)]
-    _check(caplog, _model(nodes, x, constants), x, sizes, plans=6)
+    check_sizes(caplog, make_model(nodes, x, constants), x, sizes, plans=6)
 
 
 # --- normalization ----------------------------------------------------------------------------------------------------
@@ -374,7 +374,7 @@ def test_normalization_over_pixels(caplog: pytest.LogCaptureFixture, name: str) 
     nodes = [_node(name, "x", *given, **attributes)]
     constants = {"c": _weights(16), "v": np.abs(_weights(16)) + 0.5} if given else {}
     sizes = [size for size in PICTURES if min(size["h"], size["w"]) > 1]
-    _check(caplog, _model(nodes, x, constants), x, sizes, plans=6, tolerance=2e-4)
+    check_sizes(caplog, make_model(nodes, x, constants), x, sizes, plans=6, tolerance=2e-4)
 
 
 @pytest.mark.parametrize("op", ["ReduceMean", "ReduceMax", "ReduceSum"])
@@ -382,4 +382,4 @@ def test_reduction_of_all_pixels(caplog: pytest.LogCaptureFixture, op: str) -> N
     x: Dims = ["n", 16, "h", "w"]
     nodes = [helper.make_node("Conv", ["x", "w"], ["a"]), _node(op, "a", "axes")]
     constants = {"w": _weights(24, 16, 1, 1), "axes": np.asarray([2, 3], np.int64)}
-    _check(caplog, _model(nodes, x, constants), x, PICTURES, plans=6, tolerance=2e-4)
+    check_sizes(caplog, make_model(nodes, x, constants), x, PICTURES, plans=6, tolerance=2e-4)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from mace_core.graph import GraphView, Node, Value, sliding_window
 from mace_core.native.numba_kernel import numba_source
+from mace_core.symbolic import hint
 from mace_core.tensor import DType
 from mace_cpu.quantized.lower_whole import (
     emit_whole_conv,
@@ -132,9 +133,8 @@ def _emit_linear(program: Program, node: Node, kernel: str, **types: str) -> Non
     if block or program.facts.size(scale) > 1:
         axis = normal_axis(int(node.attr("axis", 1)), len(shape))
         size, inner, rows = shape[axis], math.prod(shape[axis + 1 :]), math.prod(shape[: axis + 1])
-    elif inner > 4096:
-        inner = even_rows(inner)
-        rows = program.facts.size(data) // inner
+    elif hint(inner) > 4096:
+        rows, inner = even_rows(shape)
     program.steps.emit(
         numba_source(KERNELS, kernel, source=program.facts.dtype(data).label, **types),
         {

@@ -210,8 +210,7 @@ def _digits(weights: Whole) -> list[Whole]:
 
 def _emit_steps(program: Program, value: Value, zero: Value | None, target: Buf) -> Buf:
     """``value`` minus its zero point, as float32."""
-    size = program.facts.size(value)
-    inner = even_rows(size)
+    rows, inner = even_rows(program.facts.shape(value))
     program.steps.emit(
         numba_source(KERNELS, "dequantize", source=program.facts.dtype(value).label, scale="float32", target="float32"),
         {
@@ -223,8 +222,8 @@ def _emit_steps(program: Program, value: Value, zero: Value | None, target: Buf)
             "inner": inner,
             "block": 0,
         },
-        extent=size // inner,
-        work=size * 2,
+        extent=rows,
+        work=rows * inner * 2,
     )
     return target
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from mace_core.graph import GraphView, Node, Value
-from mace_core.symbolic import divisor, is_symbolic
+from mace_core.symbolic import divisor, hint, is_symbolic
 
 
 def need(value: Value | None) -> Value:
@@ -45,7 +45,19 @@ def normal_axis(axis: int, rank: int) -> int:
     return axis + rank if axis < 0 else axis
 
 
-def even_rows(size: int) -> int:
-    """The length of rows into which to cut ``size`` elements so that threads can share them; else ``size``."""
+SHORTEST_ROW = 64
+"""Elements of a row that are worth a unit of work."""
+
+
+def even_rows(shape: Sequence[int]) -> tuple[int, int]:
+    """(rows, length): into which rows to cut the elements of a dense value so that threads can share them."""
+    size = math.prod(shape)
     length = math.gcd(divisor(size), 4096)
-    return length if length >= 64 else size
+    if length >= SHORTEST_ROW:
+        return size // length, length
+    if not is_symbolic(size):
+        return 1, size
+    outer, length = list(shape), 1
+    while outer and hint(length) < SHORTEST_ROW:
+        length *= outer.pop()
+    return math.prod(outer), length
