@@ -289,3 +289,15 @@ def test_pins_are_counted() -> None:
     with SymbolicModel(free_dimensions(model)) as symbolic:
         symbolic.run(feeds_of(model, {"n": 5, "m": 4}))
         assert len(symbolic.pins) == 1 and symbolic.pins[0].endswith("== 4")
+
+
+def test_shapes_that_the_model_refuses_do_not_end_symbolic_plans() -> None:
+    model = onnx.parser.parse_model("""
+        <ir_version: 8, opset_import: ["" : 17]>
+        g (float[n, m] x, float[m, k] z) => (float[p, q] y) { y = MatMul (x, z) }""")
+    with SymbolicModel(free_dimensions(model)) as symbolic:
+        symbolic.run({"x": np.ones((3, 4), np.float32), "z": np.ones((4, 5), np.float32)})
+        for rows in (6, 7, 8):
+            with pytest.raises(MaceError):
+                symbolic.run({"x": np.ones((3, 4), np.float32), "z": np.ones((rows, 5), np.float32)})
+        assert symbolic.failures == 0

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from mace_core.errors import ModelError
 from mace_core.graph import Graph, Value
 from mace_core.scheduler.planning.signatures import LONGEST_CONTENT, is_numbers
 from mace_core.scheduler.running.patterns import Pattern, picker
@@ -242,6 +243,14 @@ class Structures:
         places = enumerate(self._places(types, fixed))
         return [i for i, place in places if place.is_content and self._feeds[place.feed] in self._varying]
 
+    def _fits(self, types: Mapping[Value, ValueType], fixed: Mapping[Value, Tensor]) -> bool:
+        """Whether the model takes these shapes at all."""
+        try:
+            self._planner.resolve(self._graph, types, fixed)
+        except ModelError:
+            return False
+        return True
+
     def _make(
         self,
         family: _Family,
@@ -259,7 +268,8 @@ class Structures:
         except Exception as error:
             # What is wrong with the model shows when the signature is planned as it is; that also serves where
             # somebody cannot work with symbols.
-            family.failures += 1
+            if not isinstance(error, ModelError) or self._fits(types, fixed):
+                family.failures += 1
             label, shown = self._planner.label, error if _log.isEnabledFor(logging.DEBUG) else None
             _log.info("%s: no plan of symbolic sizes (%s: %s)", label, type(error).__name__, error, exc_info=shown)
             return None

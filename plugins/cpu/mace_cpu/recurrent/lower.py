@@ -9,6 +9,7 @@ import numpy as np
 from mace_core.graph import GraphView, Node, Value
 from mace_core.native.numba_kernel import numba_source
 from mace_core.native.source import KernelSource
+from mace_core.symbolic import maximum, minimum
 from mace_core.tensor import DType
 from mace_cpu.matmul.lower_packed import Product, emit_product, pack_panels
 from mace_cpu.matmul.views import Lie
@@ -153,7 +154,7 @@ def lower_recurrent(program: Program, node: Node) -> None:
             {**words, Arg.FIRST_DIRECTION: direction, "parameters": parameters},
             extent=count * sizes.batch if sizes.hidden else 0,
             work=work * count / sizes.directions,
-            chunks=min(chunks, max(count * sizes.batch, 1)),
+            chunks=minimum(chunks, maximum(count * sizes.batch, 1)),
         )
 
 
