@@ -96,6 +96,31 @@ def _turns(turns: int) -> Feeds:
     return {"turns": np.array(turns), "x": random.standard_normal((turns, 64)).astype(np.float32)}
 
 
+def _growth(turns: int) -> Feeds:
+    return {"turns": np.array(turns), "start": np.ones((2, 64), np.float32)}
+
+
+def _halvings(width: int) -> Feeds:
+    return {"x": np.linspace(1, 9999, width, dtype=np.float32)[None], "limit": np.array(1, np.float32)}
+
+
+def _rows(count: int) -> Feeds:
+    random = np.random.default_rng(count)
+    scores = random.random(count).astype(np.float32)
+    return {"x": random.standard_normal((count, 64)).astype(np.float32), "scores": scores}
+
+
+def _boxes(count: int) -> Feeds:
+    random = np.random.default_rng(count)
+    boxes = random.random((1, count, 4)).astype(np.float32)
+    boxes[..., 2:] = boxes[..., :2] + 0.1 * boxes[..., 2:]
+    return {"boxes": boxes, "scores": random.random((1, 4, count)).astype(np.float32)}
+
+
+def _tokens(count: int) -> Feeds:
+    return {"ids": np.random.default_rng(count).integers(0, 512, count)}
+
+
 CASES: dict[str, Case] = {
     case.name: case
     for case in (
@@ -138,6 +163,43 @@ CASES: dict[str, Case] = {
             lambda: map(_turns, (1000, 1001)),
             lambda: map(_turns, range(1002, 1012)),
             "loop",
+        ),
+        Case(
+            "loop_growing",
+            "Loop of 500 turns that carries a growing value",
+            _saved("loop_growing", control_flow.loop_growing),
+            lambda: map(_growth, (500, 501)),
+            lambda: map(_growth, range(502, 512)),
+            "loop",
+        ),
+        Case(
+            "loop_until",
+            "Loop of 917 turns that its condition ends",
+            _saved("loop_until", lambda: control_flow.loop_until(None)),
+            lambda: map(_halvings, (60, 61, 62)),
+            lambda: map(_halvings, range(64, 84)),
+            "loop",
+        ),
+        Case(
+            "selecting",
+            "NonZero and two layers behind it, another number of rows",
+            _saved("selecting", control_flow.selecting),
+            lambda: map(_rows, (90, 91, 92, 93)),
+            lambda: map(_rows, range(94, 158)),
+        ),
+        Case(
+            "detecting",
+            "NonMaxSuppression and what is done with its boxes",
+            _saved("detecting", control_flow.detecting),
+            lambda: map(_boxes, (90, 91, 92, 93)),
+            lambda: map(_boxes, range(94, 158)),
+        ),
+        Case(
+            "unique",
+            "Unique tokens, embedded and given back in their order",
+            _saved("unique", control_flow.unique_rows),
+            lambda: map(_tokens, (90, 91, 92, 93)),
+            lambda: map(_tokens, range(94, 158)),
         ),
     )
 }

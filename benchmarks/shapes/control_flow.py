@@ -112,10 +112,10 @@ def loop_growing(width: int = 64) -> onnx.ModelProto:
     return model(outer.graph("loop_growing", inputs, [_floats("rows", "all_rows", width)]))
 
 
-def loop_until(width: int = 64) -> onnx.ModelProto:
-    """A loop that its own condition ends: ``x`` is halved until its largest element is below ``limit``.
+def loop_until(width: int | None = 64) -> onnx.ModelProto:
+    """A loop that its own condition ends: ``x`` gets smaller until its largest element is below ``limit``.
 
-    Inputs ``x`` (1, width), ``limit`` (); outputs ``small`` (1, width) and ``largest`` (turns,).
+    Inputs ``x`` (1, width; any width for None), ``limit`` (); outputs ``small`` (1, width) and ``largest`` (turns,).
     """
     body = GraphWriter("body_")
     body.add("Mul", "x_in", body.constant([0.99], np.float32), outputs=["x_out"])
