@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from mace_core.errors import ModelError
 from mace_core.graph import Node
+from mace_core.host.memory import require_host_memory
 from mace_core.scheduler.values import RuntimeValue
 
 RESERVED_BYTES = 1 << 26
@@ -72,12 +73,15 @@ class Stack:
         """The array, made now where nothing has been appended yet."""
         if self.rows is None:
             most = max(RESERVED_BYTES // max(math.prod(shape) * dtype.itemsize, 1), 1)
-            self.rows = np.empty((min(self._expected or 8, most), *shape), dtype)
+            count = min(self._expected or 8, most)
+            require_host_memory(count * math.prod(shape) * dtype.itemsize)
+            self.rows = np.empty((count, *shape), dtype)
         return self.rows
 
     def grow(self) -> None:
         """Make room for as many again.  Who knows the address of the array has to ask for it anew."""
         assert self.rows is not None
+        require_host_memory(2 * self.rows.nbytes)
         self.rows.resize((2 * max(len(self.rows), 1), *self.rows.shape[1:]), refcheck=False)
 
     def finish(self) -> npt.NDArray[Any]:

@@ -132,14 +132,10 @@ class StageInstance:
         plan = self.plan
         prepared = self._work[0]
         assert prepared is not None
-        results = [self._bound[register] for register in plan.results]
-        require_host_memory(sum(bound.nbytes for bound in results))
-        self._single = (
-            prepared.execution,
-            prepared.bindings,
-            [self._bound[r].buffer for r in plan.feeds],
-            [(bound.buffer, bound.shape, bound.dtype.numpy) for bound in results],
-        )
+        results = [(self._bound[r].buffer, self._bound[r].shape, plan.registers[r].dtype.numpy) for r in plan.results]
+        require_host_memory(sum([math.prod(shape) * dtype.itemsize for _, shape, dtype in results]))
+        feeds = [self._bound[r].buffer for r in plan.feeds]
+        self._single = prepared.execution, prepared.bindings, feeds, results
 
     def resize(self, sizes: StageValues) -> None:
         """Make the instance ready for a run with these sizes."""
@@ -205,7 +201,8 @@ class StageInstance:
     def _make_room(self, location: str, nbytes: int) -> None:
         allocator, buffer = self._arenas[location]
         if buffer.nbytes < nbytes:
-            larger = allocator.allocate(nbytes)
+            # a little more than is needed now: what grows from run to run grows again
+            larger = allocator.allocate(nbytes + nbytes // 8)
             allocator.free(buffer)
             buffer.address, buffer.nbytes, buffer.handle = larger.address, larger.nbytes, larger.handle
 

@@ -305,19 +305,15 @@ class GraphRunner:
         plan = self.find(key)
         if plan is not None:
             return plan
-        form = self._form_of(values)
-        if form is not None:
-            plan = self.admitted(key, form, functools.partial(self.array_types, *_arrays_of(values)))
+        form = None
+        if all(type(value) is np.ndarray for value in values):
+            shapes, dtypes = [value.shape for value in values], [value.dtype for value in values]
+            pairs = zip(self.feeds, values, strict=True) if self._contents else ()
+            form = Form.of(shapes, dtypes, [value for feed, value in pairs if feed in self._contents])
+            plan = self.admitted(key, form, functools.partial(self.array_types, shapes, dtypes))
             if plan is not None:
                 return plan
         return self.make(key, self.types_of(values), self._decided(values), form)
-
-    def _form_of(self, values: Sequence[RuntimeValue]) -> Form | None:
-        """What tells a signature; None where something else than arrays is fed."""
-        if not all(type(value) is np.ndarray for value in values):
-            return None
-        pairs = zip(self.feeds, values, strict=True) if self._contents else ()
-        return Form.of(*_arrays_of(values), [value for feed, value in pairs if feed in self._contents])
 
     def array_types(self, shapes: Sequence[tuple[int, ...]], dtypes: Sequence[np.dtype[Any]]) -> dict[Value, ValueType]:
         """Types of arrays that are fed."""
@@ -447,10 +443,6 @@ class GraphRunner:
             for feed, value in zip(self.feeds, values, strict=True)
             if feed in self._contents and _is_plain(value)
         }
-
-
-def _arrays_of(values: Sequence[RuntimeValue]) -> tuple[list[tuple[int, ...]], list[np.dtype[Any]]]:
-    return [value.shape for value in values], [value.dtype for value in values]
 
 
 def _is_plain(value: RuntimeValue) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mace_core.errors import ProviderBugError
+from mace_core.host.memory import require_host_memory
 from mace_core.native import turns as native
 from mace_core.native.turns import W
 from mace_core.provider.execution import Turns as ProviderTurns
@@ -216,6 +217,7 @@ class TurnState:
         self._buffers: list[list[npt.NDArray[np.uint8]]] = []
         for row, (written, _) in zip(self._carried, self._written, strict=True):
             room = instance.bytes_of(written.result) * (2 if written.is_sized else 1)
+            require_host_memory(2 * room)
             pair = [np.empty(room, np.uint8), np.empty(room, np.uint8)]
             self._buffers.append(pair)
             row[1:6] = address_of(pair[0]), address_of(pair[1]), room, room, 0
@@ -236,6 +238,7 @@ class TurnState:
         for row, pair in zip(self._carried, self._buffers, strict=True):
             which, nbytes = int(row[5]), int(registers[row[6]])
             if nbytes > row[3 + which]:
+                require_host_memory(2 * nbytes)
                 pair[which] = np.empty(2 * nbytes, np.uint8)
                 row[1 + which], row[3 + which] = address_of(pair[which]), 2 * nbytes
         for row, stack in zip(self._scans, self._turns.stacks, strict=True):
