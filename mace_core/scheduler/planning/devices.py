@@ -13,6 +13,7 @@ from mace_core.host.fork_safe import fork_safe_lock, unforked
 from mace_core.provider import Allocator, Backend, Buffer, DataTransfer, Device, ShapeSupport, Stream
 from mace_core.provider.border import WrongAnswerError, attempt, calling, instance_of, list_of, reason_of
 from mace_core.provider.foreign import ForeignKind
+from mace_core.scheduler.planning.host_arenas import HostArenas
 from mace_core.tensor import MemoryKind
 
 _log = logging.getLogger("mace")
@@ -166,6 +167,7 @@ class DevicePool:
 
     def __init__(self, devices: list[SessionDevice]) -> None:
         self.devices = devices
+        self.arenas = HostArenas()
         self._users = 1
         self._lock = fork_safe_lock()
 

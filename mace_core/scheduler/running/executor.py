@@ -94,10 +94,15 @@ class StageInstance:
         self._own_cancel = CancelFlag()  # never set
         self._imports = Imports(plan)
         try:
+            self.host_arena = Buffer(MemoryKind.HOST, 0)
+            self.needed_bytes = 0
+            self.needs_arena = False
             for location, arena in plan.arenas.items():
                 allocator: Allocator = HostAllocator()
                 if location == HOST:
-                    buffer = allocator.allocate(hint(arena.total_bytes))
+                    buffer = self.host_arena
+                    self.needed_bytes = hint(arena.total_bytes)
+                    self.needs_arena = self.needed_bytes > 0
                 else:
                     allocator = plan.devices[location].allocator()
                     buffer = plan.devices[location].allocate(allocator, arena.total_bytes)
@@ -143,7 +148,11 @@ class StageInstance:
             return
         self._sizes = None  # what fails below leaves no sizes that would be taken for granted
         for location, nbytes in sizes.arenas.items():
-            self._make_room(location, nbytes)
+            if location == HOST:
+                self.needed_bytes = nbytes
+                self.needs_arena = self.host_arena.nbytes < nbytes
+            else:
+                self._make_room(location, nbytes)
         for index, shape, offset in sizes.registers:
             bound = self._bound[index]
             bound.shape, bound.offset = shape, offset

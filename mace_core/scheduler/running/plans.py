@@ -59,6 +59,7 @@ class GraphPlan:
         self.is_single = plan.single is not None
         self.rest = rest
         self._pool = pool
+        self._arenas = pool.arenas
         self._idle: list[StageInstance] = []
         self._counting = counting
         self._turns: TurnTable | None = None
@@ -88,9 +89,11 @@ class GraphPlan:
         try:
             if sizes is not None:
                 instance.resize(sizes)
+            if instance.needs_arena:
+                self._arenas.equip(instance, self._idle)
             results = instance.run_single(arrays, cancel, None)
         except BaseException:
-            instance.close()
+            self._discard(instance)
             raise
         self._idle.append(instance)
         return results
@@ -110,10 +113,12 @@ class GraphPlan:
         try:
             if sizes is not None:
                 instance.resize(sizes)
+            if instance.needs_arena:
+                self._arenas.equip(instance, self._idle)
             results = instance.run(values, context)
         except BaseException:
             # Interrupted at any point, with work perhaps still queued: not to be used again.
-            instance.close()
+            self._discard(instance)
             raise
         self._idle.append(instance)
         return results
@@ -146,9 +151,11 @@ class GraphPlan:
         try:
             if sizes is not None:
                 instance.resize(sizes)
+            if instance.needs_arena:
+                self._arenas.equip(instance, self._idle)
             ran = state.run(instance, turns, values, context)
         except BaseException:
-            instance.close()
+            self._discard(instance)
             raise
         self._idle.append(instance)
         self._idle_turns.append(state)
@@ -167,9 +174,13 @@ class GraphPlan:
             return None
         return TurnState(self._turns, self.plan, recurrence)
 
+    def _discard(self, instance: StageInstance) -> None:
+        self._arenas.forget(instance)
+        instance.close()
+
     def _free(self) -> None:
         for instance in self._idle:
-            instance.close()
+            self._discard(instance)
         self._idle.clear()
         for step in self.plan.steps:
             if isinstance(step, ControlStep):

@@ -371,6 +371,9 @@ class GraphRunner:
             if self._closed:
                 dropped.append(plan)
             else:
+                replaced = self._plans.pop(key, None)  # another thread met the same signature at the same moment
+                if replaced is not None:
+                    dropped.append(replaced)
                 self._plans[key] = plan
             while len(self._plans) > self.planner.capacity:
                 dropped.append(self._plans.popitem(last=False)[1])
