@@ -26,7 +26,10 @@ from mace_core.symbolic import Guard, Trace
 
 MOST_ELEMENTS = 1 << 16
 
-QUICK = ("MatMul", "Add", "Softmax", "Slice", "Concat", "Gather", "ReduceMean", "LayerNormalization", "Attention")
+QUICK = (
+    *("MatMul", "Add", "Softmax", "Slice", "Concat", "Gather", "ReduceMean", "LayerNormalization", "Attention"),
+    "EyeLike",
+)
 """The rest takes minutes, and is of the slow tier."""
 
 
@@ -60,7 +63,7 @@ def sized_cases(draw: st.DrawFn, op: str, domain: str = "") -> tuple[OpCase, lis
 
 
 def check_operator(op: str, domain: str, examples: int) -> None:
-    @hypothesis.settings(max_examples=examples, suppress_health_check=list(hypothesis.HealthCheck))
+    @hypothesis.settings(max_examples=examples, deadline=None, suppress_health_check=list(hypothesis.HealthCheck))
     @hypothesis.given(sized_cases(op, domain))
     def probe(drawn: tuple[OpCase, list[int]]) -> None:
         assert not examine(*drawn).faults

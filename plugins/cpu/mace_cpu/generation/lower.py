@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from mace_core.graph import GraphView, Node
 from mace_core.native.numba_kernel import numba_source
+from mace_core.symbolic import is_symbolic, maximum, minimum
 from mace_core.tensor import DType, Tensor
 from mace_cpu.shared.checks import NUMBERS, all_concrete, concrete, dtype_in, is_movable, movable
 from mace_cpu.shared.layouts.strided import Axis, emit_strided
@@ -99,9 +100,19 @@ def lower_constant_of_shape(program: Program, node: Node) -> None:
 @lowers("EyeLike", check=_check_output_movable)
 def lower_eye_like(program: Program, node: Node) -> None:
     target = need(node.output(0))
-    rows, columns = program.facts.shape(target)
-    eye = np.eye(rows, columns, int(node.attr("k", 0)), dtype=program.facts.dtype(target).numpy)
-    program.values.alias(target, program.constants.put(eye))
+    (rows, columns), dtype = program.facts.shape(target), program.facts.dtype(target)
+    diagonal = int(node.attr("k", 0))
+    if not (is_symbolic(rows) or is_symbolic(columns)):
+        eye = np.eye(rows, columns, diagonal, dtype=dtype.numpy)
+        program.values.alias(target, program.constants.put(eye))
+        return
+    zero, one = (program.constants.put(np.full(1, number, dtype.numpy)) for number in (0, 1))
+    buf = program.values.write(target)
+    emit_strided(program.steps, dtype, zero, buf, [Axis(rows * columns, 0, 1)])
+    row, column = max(-diagonal, 0), max(diagonal, 0)
+    count = maximum(minimum(rows - row, columns - column), 0)
+    ones = [Axis(count, 0, columns + 1)]
+    emit_strided(program.steps, dtype, one, buf, ones, target_offset=row * columns + column)
 
 
 # --- ranges and one-hot -----------------------------------------------------------------------------------------------
