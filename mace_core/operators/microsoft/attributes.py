@@ -36,6 +36,7 @@ BY_NAME: dict[str, Rule] = {
     "gather_axis": axis(),
     "groups": count(),
     "local_window_size": number(-1, LARGEST_NUMBER),
+    "opset": number(1, LARGEST_NUMBER),
     "metric": one_of("euclidean", "sqeuclidean"),
     "qkv_hidden_sizes": numbers(1, LARGEST_NUMBER),
     "quantize_axis": axis(),

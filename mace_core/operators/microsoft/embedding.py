@@ -57,6 +57,9 @@ def check_embedded(ctx: NodeContext) -> None:
     expect(ctx, 6, (width,), what="beta")
     expect(ctx, 7, words, what="the mask, one for each word,")
     expect(ctx, 8, words, (1, words[1]), what="the positions")
+    if not ctx.has(8) and ctx.has(3) and words[0]:
+        longest = ctx.shape(3)[0]
+        require(longest >= words[1], f"the table of positions has {longest} rows for {words[1]} words")
 
 
 @agreement("RotaryEmbedding", domain=DOMAIN)
@@ -147,6 +150,8 @@ def build_embed(b: BodyBuilder, node: Node) -> bool:
     """The sum of the embeddings of word, position and segment, normalized; the number of words that are no padding."""
     words = given(node, 0)
     batch, length = b.view.shape(words)
+    if not batch:
+        return False  # the tables may have fewer rows than there would be words in a row
     positions = node.input(8)
     if positions is None:
         found = cut(b, given(node, 3), 0, 0, length)

@@ -53,6 +53,9 @@ def check_grouped_attention(ctx: NodeContext) -> None:
     batch, _, width = expect_rank(ctx, 0, 3, "the queries")
     heads, groups = ctx.attr("num_heads", 0), ctx.attr("kv_num_heads", 0)
     require(heads > 0 and groups > 0 and heads % groups == 0, f"{groups} heads of keys must divide {heads} of queries")
+    require(
+        ctx.attr("local_window_size", -1) != 0, "local_window_size 0 lets no query see a key; -1 stands for no window"
+    )
     size = width // heads if ctx.has(1) else width // (heads + 2 * groups)
     for index, what in ((1, "the keys"), (2, "the values")):
         if ctx.has(index):

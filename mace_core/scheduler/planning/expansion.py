@@ -18,6 +18,7 @@ from mace_core.provider import Capability
 from mace_core.provider.border import reason_of
 from mace_core.scheduler.host.core_nodes import runs_in_core
 from mace_core.scheduler.planning.devices import DevicePool
+from mace_core.scheduler.planning.emptiness import empty_results
 from mace_core.scheduler.planning.placement import ask_capability
 from mace_core.scheduler.planning.stages import Stage, cut_stage, fragment, node_reads
 from mace_core.scheduler.planning.widening import widened
@@ -59,7 +60,7 @@ def _expanded(stage: Stage, node: Node, pool: DevicePool, resolve: Resolve, dept
     from mace_core.scheduler.planning.function_bodies import function_body
 
     view = _view(stage, [node])
-    for form in (body_of, widened, function_body):
+    for form in (body_of, widened, function_body, empty_results):
         body = form(view, node)
         found = None if body is None else _claimed(stage, node, body, pool, resolve, depth)
         if found is not None:

@@ -8,6 +8,7 @@ from mace_testing.fuzzing.case import CONTRIB, OpCase
 from mace_testing.fuzzing.verdict import Outcome, decide
 
 from mace_core import Session
+from mace_core.errors import MaceError
 
 
 def check(case: OpCase) -> None:
@@ -24,7 +25,25 @@ def test_layer_normalization_of_float64_has_its_statistics_in_float32() -> None:
 def test_shrink_of_unsigned_numbers_compares_with_no_negative() -> None:
     # the operator's function body negates lambd, which wrapped around
     case = OpCase("Shrink", 9, (np.array([0, 1, 2], np.uint8),), {"bias": 1.0, "lambd": 1.0})
-    assert decide(case, "cpu").outcome in (Outcome.RIGHT, Outcome.DECLINED)
+    check(case)
+
+
+@pytest.mark.parametrize("opset", [9, 18, 23])
+@pytest.mark.parametrize("bias", [0.0, 1.5, -0.5])
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64])
+def test_shrink_of_whole_numbers_cuts_what_it_makes_of_them(dtype: type, bias: float, opset: int) -> None:
+    x = np.array([0, 1, 2, 3, 100] if np.dtype(dtype).kind == "u" else [0, 1, -1, -2, 3, -100], dtype)
+    assert decide(OpCase("Shrink", opset, (x,), {"bias": bias, "lambd": 1.0}), "cpu").outcome is Outcome.RIGHT
+
+
+def test_a_table_of_positions_is_as_long_as_the_rows_of_words() -> None:
+    # one row of the table stood for every word
+    words = np.zeros((2, 3), np.int32)
+    tables = [np.ones((rows, 6), np.float32) for rows in (4, 1, 2)]
+    ends = [np.ones(6, np.float32)] * 2
+    case = OpCase("EmbedLayerNormalization", 17, (words, words, *tables, *ends), domain=CONTRIB)
+    with pytest.raises(MaceError, match="the table of positions has 1 rows for 3 words"):
+        Session(case.model(), devices=["cpu"])
 
 
 def test_fused_gemm_knows_the_slope_of_its_activation() -> None:

@@ -21,6 +21,9 @@ def judges_page() -> str:
         parts.append(
             f"\n## {judge}\n\n| operator | what it does | by the specification | example |\n|---|---|---|---|\n"
         )
-        for known in sorted((known for known in KNOWN if known.judge == judge), key=lambda known: known.ops):
-            parts.append(f"| {', '.join(known.ops)} | {known.what} | {known.why} | {known.example} |\n")
+        for known in sorted(
+            (known for known in KNOWN if known.judge == judge), key=lambda known: (known.domain, known.ops)
+        ):
+            ops = ", ".join(f"{known.domain}.{op}" if known.domain else op for op in known.ops)
+            parts.append(f"| {ops} | {known.what} | {known.why} | {known.example} |\n")
     return "".join(parts)

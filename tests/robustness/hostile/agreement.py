@@ -35,6 +35,10 @@ KNOWN = (
     ("ConvTranspose: test_convtranspose_autopad_same", "strides last 9"),
     # scores that a mask takes away are minus infinity in the standard; onnxruntime shows the lowest finite number
     ("Attention: test_attention_local_window_gqa_rank4_mask", "qk_matmul_output_mode = 2"),
+    # a cache in use counts only where onnxruntime is asked for the present too; with it, the two agree
+    ("GroupQueryAttention: drawn 1", "output 0 alone"),
+    # an axis counted from behind is not found by not_larger, which leaves it as long as it was
+    ("Resize: test_resize_upsample_sizes_nearest_not_larger", "axes last -1"),
 )
 """Changes (of which models, and which) after which onnxruntime differs from the standard."""
 
