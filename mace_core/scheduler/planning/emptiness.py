@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from mace_core.graph import Graph, GraphView, Node
@@ -23,7 +21,7 @@ def empty_results(view: GraphView, node: Node) -> Graph | None:
     builder = BodyBuilder(view, node)
     for output in builder.graph.outputs:
         found = view.tensor_type(output)
-        if not isinstance(found, TensorType) or not found.is_concrete or math.prod(found.concrete_shape):
+        if not isinstance(found, TensorType) or not found.is_concrete or 0 not in found.concrete_shape:
             return None
         builder.op("Identity", [builder.constant(np.empty(found.concrete_shape, found.dtype.numpy))], into=output)
     return builder.graph

@@ -51,5 +51,5 @@ def makes_no_step(case: OpCase) -> bool:
 def squeezes_no_axis(case: OpCase) -> bool:
     """A Squeeze that is given a list of axes without an element."""
     if case.opset < 13:
-        return case.attr("axes") == []
+        return bool(case.attr("axes") == [])
     return len(case.inputs) > 1 and _shape(case, 1) == (0,)
