@@ -29,7 +29,7 @@ class Call:
         wrong: label -> what it does instead of answering rightly; nothing for what answers nothing.
         provider: attributes of the stand-in provider under which the core makes the call.
         is_attribute: it is read, not called.
-        needs: what the run has to be like: "second start", "profile", "options", "peak", "failure", "dynamic".
+        needs: what the run has to be like: "second start", "profile", "options", "peak", "failure", "dynamic", "turns".
     """
 
     name: str
@@ -120,6 +120,7 @@ CALLS = [
         is_attribute=True,
     ),
     Call("Execution.run", stand_ins.StandInExecution),
+    Call("Execution.run_turns", stand_ins.StandInExecution, {**JUNK, "too early": returning(True)}, needs="turns"),
     Call("Execution.enqueue", stand_ins.StandInExecution, JUNK, QUEUE),
     Call("Execution.close", stand_ins.StandInExecution),
     Call(

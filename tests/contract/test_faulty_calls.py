@@ -10,9 +10,11 @@ from typing import Any
 
 import faulty_calls
 import numpy as np
+import onnx
 import pytest
 import scheduler_stand_ins as stand_ins
 from faulty_calls import CALLS, Call
+from loop_models import LoopWriter
 from scheduler_models import chain
 from scheduler_stand_ins import StandInBackend, StandInProvider, make_provider, registry_of
 
@@ -75,15 +77,26 @@ def storing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(StandInBackend, "deserialize", deserialize, raising=False)
 
 
+TURNS = {"m": 3, "go": True, "s_0": X}
+
+
+def turning() -> onnx.ModelProto:
+    """A Loop whose body is one subgraph."""
+    loop = LoopWriter()
+    loop.carry("s", loop.node("Neg", "s"), shape=[1, 4])
+    return loop.model()
+
+
 def use(call: Call, sentences: list[str]) -> None:
     """Open a session, run it, look at it and close it; what is raised is a sentence too."""
     provider = make_provider("odd", **call.provider)
     if call.needs == "failure":
         provider.faults.append(UnsupportedError("so that work is given up"))
     options = {"odd": {"speed": 1}} if call.needs == "options" else None
+    model, feeds = (turning(), TURNS) if call.needs == "turns" else (chain("Neg", "Abs"), {"x": X})
     try:
-        with Session(chain("Neg", "Abs"), devices=["odd"], options=options, registry=registry_of(provider)) as session:
-            session.run({"x": X})
+        with Session(model, devices=["odd"], options=options, registry=registry_of(provider)) as session:
+            session.run(feeds)
             str(session.explain())
             session.measure_peaks()
     except MaceError as error:

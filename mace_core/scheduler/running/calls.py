@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from mace_core.provider import Bindings, Execution, Turns
-from mace_core.provider.border import told
+from mace_core.provider.border import WrongAnswerError, instance_of, told
 from mace_core.scheduler.planning.devices import SessionDevice
 
 
@@ -24,12 +26,18 @@ def run_execution(execution: Execution, bindings: Bindings, device: SessionDevic
         raise found from error
 
 
-def run_execution_turns(execution: Execution, bindings: Bindings, turns: Turns, device: SessionDevice) -> bool:
-    """As `run_execution`, turn by turn; False where the execution cannot."""
+def run_execution_turns(
+    execution: Execution, bindings: Bindings, turns: Turns, device: SessionDevice, is_over: Callable[[], bool]
+) -> bool:
+    """As `run_execution`, turn by turn; False where the execution cannot.  ``is_over``: whether there is no further
+    turn."""
     try:
-        return execution.run_turns(bindings, turns)
+        ran = instance_of(bool, execution.run_turns(bindings, turns))
+        if ran and not is_over():
+            raise WrongAnswerError("returned before the turns were over")
     except BaseException as error:
         found = told(error, device.name, "Execution.run_turns", device.model)
         if found is error:
             raise
         raise found from error
+    return ran
