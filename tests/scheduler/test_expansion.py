@@ -123,6 +123,19 @@ def test_shapes_that_differ_are_expanded_each_for_itself() -> None:
             assert session.explain().nodes_per_device == {"far:0": 9, "reference:0": 1}
 
 
+def test_results_without_elements_are_there_without_being_computed() -> None:
+    far = make_provider("far", claims={"Relu"})
+
+    def erf(rows: int) -> onnx.ModelProto:
+        x, y = tensor("x", [rows, 4]), tensor("y", [rows, 4])
+        return model([op("Erf", ["x"], ["y"])], [x], [y], opset=20)
+
+    with Session(erf(0), devices=["far"], strict=True, registry=registry_of(far)) as session:
+        np.testing.assert_array_equal(session.run({"x": X[:0]})["y"], X[:0], strict=True)
+    with pytest.raises(StrictPlacementError, match="Erf"):
+        Session(erf(3), devices=["far"], strict=True, registry=registry_of(far))
+
+
 def test_a_body_inside_a_branch() -> None:
     far = make_provider("far", claims=GELU_PARTS)
     branches = {}

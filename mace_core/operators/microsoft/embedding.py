@@ -87,6 +87,8 @@ def rotated(
         scale: of what is turned.
     """
     half = b.view.shape(caches[0])[-1]
+    if not half and scale == 1.0:
+        return part  # no pair is turned
     cosine, sine = (_angles(b, cache, positions, part, half) for cache in caches)
     x = part.value
     if interleaved:

@@ -34,6 +34,7 @@ RULED_OUT: dict[tuple[str, str], tuple[str, ...]] = {
     ("", "LayerNormalization"): ("does not broadcast to",),
     ("", "NonMaxSuppression"): ("must be [] or [1], not [0]",),
     ("", "PRelu"): ("must broadcast to the input",),
+    (CONTRIB, "DynamicQuantizeMatMul"): ("the bias must be [0], not",),
     (CONTRIB, "GatherBlockQuantized"): ("which is outside its axis of 0 elements",),
     (CONTRIB, "MatMulNBits"): ("the packed weights must have",),
     (CONTRIB, "SkipLayerNormalization"): ("does not broadcast to",),

@@ -451,6 +451,15 @@ KNOWN: tuple[Known, ...] = (
     ),
     Known(
         RUNTIME,
+        ("DynamicQuantizeLSTM",),
+        "returns 0 as the last states where no step was made",
+        "the last state is the one after the last step, and before the first step it is the initial one",
+        "DynamicQuantizeLSTM of shape [0, 2, 1] with an initial_h",
+        nothing.makes_no_step,
+        CONTRIB,
+    ),
+    Known(
+        RUNTIME,
         ("RoiAlign",),
         "reads the memory before a map without elements",
         "there is nothing to interpolate, of which the average is 0 as it is outside of a map",
