@@ -13,8 +13,11 @@ PLUGINS = ("cpu", "opencl", "hexagon", "apu", "npu")
 TESTED_ALWAYS = ((), ("cpu",), PLUGINS)
 
 
-def check(run: Callable[..., object], plugins: tuple[str, ...]) -> None:
-    """`mace` lists just these plugins, all of them ok, and the devices they have."""
+def check(run: Callable[..., object], plugins: tuple[str, ...]) -> list[str]:
+    """`mace` lists just these plugins, all of them ok, and the devices they have, which are returned.
+
+    Which accelerators there are depends on the machine and its drivers; a plugin without a device says so.
+    """
     listed = run("mace", "plugins", "--json")
     assert listed.returncode == 0, listed.stderr
     rows = {row["name"]: row for row in json.loads(listed.stdout)["plugins"] if row["kind"] == "provider"}
@@ -23,9 +26,13 @@ def check(run: Callable[..., object], plugins: tuple[str, ...]) -> None:
     devices = run("mace", "devices", "--json")
     assert devices.returncode == 0, devices.stderr
     shown = json.loads(devices.stdout)
-    expected = ["cpu:0"] if "cpu" in plugins else []
-    assert [device["device"] for device in shown["devices"]] == [*expected, "reference:0"]
-    assert set(shown["missing"]) == set(plugins) - {"cpu"}
+    names = [device["device"] for device in shown["devices"]]
+    found = {name.partition(":")[0] for name in names}
+    assert found <= {"reference", *plugins}
+    assert names[-1] == "reference:0"
+    assert ("cpu" in found) == ("cpu" in plugins)
+    assert set(shown["missing"]) == set(plugins) - found
+    return names
 
 
 def run_model(run: Callable[..., object], tmp_path: Path) -> dict[str, object]:
@@ -49,11 +56,11 @@ def test_wheels_install_and_work(
     plugins: tuple[str, ...],
 ) -> None:
     run = wheel_environment(*(wheels[f"mace-{name}"] for name in ("core", *plugins)))
-    check(run, plugins)
+    devices = check(run, plugins)
     placement = run_model(run, tmp_path)
-    device = "cpu:0" if "cpu" in plugins else "reference:0"
-    assert placement["nodes_per_device"] == {device: 1}
-    assert placement["fallbacks"] == ({} if "cpu" in plugins else {"reference:0": 1})
+    used = placement["nodes_per_device"]
+    assert list(used.values()) == [1] and set(used) <= set(devices)
+    assert placement["fallbacks"] == ({} if len(devices) > 1 else {"reference:0": 1})
     python = run(
         "python", "-c", "import sys, mace_core; print(sorted(m for m in sys.modules if m.startswith('mace_')))"
     )
