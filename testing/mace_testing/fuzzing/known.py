@@ -460,6 +460,14 @@ KNOWN: tuple[Known, ...] = (
     ),
     Known(
         RUNTIME,
+        ("Compress",),
+        "leaves out what the condition chooses beyond the axis",
+        "the length of the condition 'can be less than the input length along the axis', not more",
+        "Compress-11 of shape [1, 1, 0, 0] with axis=3 and the condition [False, True]",
+        nothing.chooses_beyond_the_axis,
+    ),
+    Known(
+        RUNTIME,
         ("RoiAlign",),
         "reads the memory before a map without elements",
         "there is nothing to interpolate, of which the average is 0 as it is outside of a map",

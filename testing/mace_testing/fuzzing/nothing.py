@@ -53,3 +53,13 @@ def squeezes_no_axis(case: OpCase) -> bool:
     if case.opset < 13:
         return bool(case.attr("axes") == [])
     return len(case.inputs) > 1 and _shape(case, 1) == (0,)
+
+
+def chooses_beyond_the_axis(case: OpCase) -> bool:
+    """A Compress whose condition is true behind the last element."""
+    data, condition = case.inputs[0], case.inputs[1]
+    if data is None or condition is None:
+        return False
+    axis = case.attr("axis")
+    length = data.size if axis is None else data.shape[axis]
+    return bool(condition[length:].any())
