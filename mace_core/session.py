@@ -142,6 +142,7 @@ class Session:
                 pool=self._pool,
                 compile_with=self._model.compile,
                 resolve=self._model.resolve,
+                is_resolved=self._model.is_resolved,
                 remembered=RememberedPlacements(self._model, self._pool, strict=strict),
                 pin=pin_lookup(placed),
                 strict=strict,

@@ -58,9 +58,11 @@ class SymbolicQuotient(Symbolic):
         return float(numerator.hint if is_symbolic(numerator) else numerator) / self.denominator
 
     def floor(self) -> SymbolicQuotient:
+        """Rounded down."""
         return SymbolicQuotient(self.numerator // self.denominator, 1, self.bits)
 
     def ceil(self) -> SymbolicQuotient:
+        """Rounded up."""
         return SymbolicQuotient(-(-self.numerator // self.denominator), 1, self.bits)
 
     def whole(self) -> int:

@@ -132,9 +132,7 @@ class PreparedModel:
             isinstance(v, SymbolicTensor) for v in values.values()
         )
         if self._resolutions is not None and not has_symbols:
-            limit = work_limit()  # what was resolved under another one may be refused under this
-            bound = () if limit == DEFAULT_WORK_LIMIT else (f"work {limit}",)
-            key = _digest(self._fingerprint, *part_words(graph, types, values), *bound)
+            key = self._resolution_key(graph, types, values)
             found = self._stored_resolution(graph, key)
             if found is not None:
                 return found
@@ -144,6 +142,17 @@ class PreparedModel:
         if key and self._resolutions is not None and self._may_store("resolutions"):
             self._resolutions.put(key, dump_resolution(graph, resolution))
         return resolution
+
+    def is_resolved(self, graph: Graph, types: Mapping[Value, ValueType], values: Mapping[Value, Tensor]) -> bool:
+        """Whether an earlier process planned this signature in numbers, so that there is something to restore."""
+        if self._resolutions is None:
+            return False
+        return self._resolutions.get(self._resolution_key(graph, types, values)) is not None
+
+    def _resolution_key(self, graph: Graph, types: Mapping[Value, ValueType], values: Mapping[Value, Tensor]) -> str:
+        limit = work_limit()  # what was resolved under another one may be refused under this
+        bound = () if limit == DEFAULT_WORK_LIMIT else (f"work {limit}",)
+        return _digest(self._fingerprint, *part_words(graph, types, values), *bound)
 
     def forget_resolutions(self) -> None:
         """Keep no resolved shapes on disk: they depend on more than the model and this build."""

@@ -42,6 +42,11 @@ Resolve = Callable[[Graph, Mapping[Value, ValueType], Mapping[Value, Tensor]], R
 PlanKey = tuple[Any, ...]
 
 
+def _never(graph: Graph, types: Mapping[Value, ValueType], fixed: Mapping[Value, Tensor]) -> bool:
+    """There is no cache."""
+    return False
+
+
 @dataclass(slots=True, eq=False)
 class Planner:
     """What all graphs of a session share when they are planned.
@@ -51,6 +56,7 @@ class Planner:
         pool: the devices.
         compile_with: compiles, through the cache where there is one.
         resolve: shapes per signature, through the cache where there is one.
+        is_resolved: whether an earlier process planned a signature in numbers, which is restored then.
         remembered: placements of earlier processes, where there is a cache.
         pin: the device a node is pinned to, or None.
         strict: no node may run but on the devices named.
@@ -77,6 +83,7 @@ class Planner:
     numerics: NumericsCheck | None = None
     is_told: bool = True
     sizes_at_once: bool = False
+    is_resolved: Callable[[Graph, Mapping[Value, ValueType], Mapping[Value, Tensor]], bool] = field(default=_never)
     lock: threading.RLock = field(default_factory=fork_safe_rlock)
     counting: threading.Lock = field(default_factory=fork_safe_lock)
 

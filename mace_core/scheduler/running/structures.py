@@ -185,6 +185,8 @@ class Structures:
         family.varied.update(i for i, (a, b) in enumerate(zip(family.first, numbers, strict=True)) if a != b)
         if family.failures >= MOST_FAILURES or len(family.structures) >= MOST_STRUCTURES:
             return None
+        if not self._planner.sizes_at_once and self._planner.is_resolved(self._graph, types, fixed):
+            return None  # restoring what an earlier process stored is quicker than making a plan for many
         return self._make(family, numbers, types, fixed)
 
     def drop(self, uses_device: str | None) -> None:
