@@ -275,8 +275,9 @@ class Resolver:
                 )
             )
         dims = [dim for dim in found.shape if isinstance(dim, int)]
-        if any(dim < 0 for dim in dims):
-            raise ModelError(self._describe(node, f"the result {found} would have a negative dimension"))
+        for dim in dims:
+            if dim < 0:
+                raise ModelError(self._describe(node, f"the result {found} would have a negative dimension"))
         if math.prod(dims) > LARGEST_TENSOR_ELEMENTS:
             raise ModelError(self._describe(node, f"the result {found} is larger than any memory"))
 
@@ -315,9 +316,10 @@ class Resolver:
                 arrays.append(content)
         if not self.may_evaluate(node):
             return
-        if any(array is not None and array.dtype == object for array in arrays) or (
-            not entry.reads_contents and self._reads_symbolic_shape(node)
-        ):
+        has_symbols = not entry.reads_contents and self._reads_symbolic_shape(node)
+        for array in arrays:
+            has_symbols |= array is not None and array.dtype == object
+        if has_symbols:
             symbolic = find_symbolic_evaluator(node.domain, node.op_type)
             if symbolic is None:
                 arrays = [None if array is None else self._numbers(node, i, array) for i, array in enumerate(arrays)]
@@ -439,8 +441,9 @@ def _constant_payload(value: Value) -> Tensor | None:
 
 
 def _is_small(known: TensorType) -> bool:
-    if any(is_symbolic(size) for size in known.shape or ()):
-        return False  # there is no array of a size that is not decided
+    for size in known.shape or ():  # a loop, as below: this is asked for every node
+        if type(size) is not int and is_symbolic(size):
+            return False  # there is no array of a size that is not decided
     return math.prod(known.shape or ()) <= CONTENT_LIMIT  # type: ignore[arg-type]  # concrete here
 
 

@@ -116,7 +116,8 @@ def _change_at(session: mace.Session, moment: str, change: Callable[[], None], m
     def after(function: Callable[..., Any], *, if_decided: bool = False) -> Callable[..., Any]:
         def changing(*args: Any) -> Any:
             found = function(*args)
-            if not if_decided or args[-1]:
+            decided = args[3] if len(args) > 3 else args[-1]  # contents: of `make`, of `resolve`
+            if not if_decided or decided:
                 change()
             return found
 
