@@ -10,6 +10,7 @@ from mace_core.graph.attribute import Attribute, AttributeKind
 from mace_core.operators.context import NodeContext, ShapeMismatchError, UnresolvedShapeError
 from mace_core.operators.registry import find_content_inputs
 from mace_core.tensor import DType, MapType, OptionalType, SequenceType, Tensor, TensorType, ValueType
+from mace_core.tensor.symbolic import concrete
 
 if TYPE_CHECKING:
     import onnx
@@ -43,7 +44,11 @@ def infer_with_onnx(ctx: NodeContext, opset_imports: Mapping[str, int]) -> Seque
     for k, name in enumerate(names):
         content = ctx.content(k) if name and _is_size_like(ctx.type(k)) else None
         if content is not None:
-            data[name] = _tensor_proto(Tensor.from_numpy(content))
+            numbers = concrete(content)  # onnx knows no sizes that are not decided
+            found_type = ctx.type(k)
+            if content.dtype == object and isinstance(found_type, TensorType):
+                numbers = numbers.astype(found_type.dtype.numpy)
+            data[name] = _tensor_proto(Tensor.from_numpy(numbers))
     opsets = [onnx.OperatorSetIdProto(domain=domain, version=version) for domain, version in opset_imports.items()]
     try:
         found = shape_inference.infer_node_outputs(schema, proto, types, data, opset_imports=opsets)

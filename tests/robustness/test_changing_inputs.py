@@ -153,6 +153,22 @@ def _assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
         np.testing.assert_array_equal(found[name], array)
 
 
+@pytest.mark.parametrize("case", CASES, ids=[f"{case[0]}-{case[3]}" for case in CASES])
+def test_contents_that_vary_have_a_plan_of_symbolic_sizes(
+    case: tuple[str, dict[str, Any], dict[str, Array | None], str, Array, Array], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Or one that holds for the content at hand: no lowering and no inference may fail on a symbol."""
+    op, attributes, further, name, content, other = case
+    feeds = {n: a for n, a in feeds_of(op, further, name, content).items() if a is not None}
+    built = case_model(op, attributes, feeds_of(op, further, name, content))
+    caplog.set_level("INFO", "mace")
+    with mace.Session(built, devices=["cpu"], cache=False) as session:
+        session.run(feeds)
+        session.run({**feeds, name: other})
+    told = [record.getMessage() for record in caplog.records]
+    assert [text for text in told if "no plan of symbolic sizes" in text or "defect" in text] == []
+
+
 def test_a_plan_does_not_refer_to_the_callers_memory() -> None:
     pads = ints(1, 1, 1, 1)
     with mace.Session(model("Pad", {"x": X, "pads": pads}), devices=["cpu"], cache=False) as session:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from mace_core.graph import GraphView, Node, Value
-from mace_core.symbolic import divisor, hint, is_symbolic
+from mace_core.symbolic import divisor, hint, is_symbolic, settled
 
 
 def need(value: Value | None) -> Value:
@@ -31,7 +31,7 @@ def fixed(view: GraphView, node: Node, index: int, what: str) -> str | None:
 def integers(view: GraphView, value: Value | None) -> list[int] | None:
     """The content of a constant integer tensor as a flat list; None where there is no such input."""
     found = view.constant(value)
-    return None if found is None else [size if is_symbolic(size) else int(size) for size in found.tolist()]
+    return None if found is None else [settled(size) if is_symbolic(size) else int(size) for size in found.tolist()]
 
 
 def attribute_or_input(view: GraphView, node: Node, name: str, index: int) -> list[int] | None:
