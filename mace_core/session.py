@@ -282,6 +282,7 @@ class Session:
             text = signature_text(self._graph.inputs, types) + note
             found = explain_plan(plan, self._pool, text, self._graph.inputs)
             found.preparations = tuple(self._model.preparations)
+            found.one_by_one = self._runner.refusal
             if REFERENCE_DEVICE in found.fallbacks:
                 found.advice = host_advice(self._registry)
             return found

@@ -93,6 +93,7 @@ class Explanation:
         compile_per_shape: devices used that compile again for another shape of those; the others only plan it.
         preparations: what the session's devices compiled or took from the cache so far, in order.
         guards: conditions under which the plan serves other shapes too; empty where it is made for one signature.
+        one_by_one: why shapes are planned one by one, where a plan for many could not be made; else "".
         notes: by device in use, what its provider wants read about how it was opened.
     """
 
@@ -114,6 +115,7 @@ class Explanation:
     preparations: tuple[Preparation, ...] = ()
     notes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     guards: tuple[str, ...] = ()
+    one_by_one: str = ""
 
     @property
     def fallback_count(self) -> int:
@@ -257,6 +259,8 @@ def _summary_lines(found: Explanation) -> Iterator[str]:
         costs += [f"{', '.join(planned)} only plan{'s' * (len(planned) == 1)} it"] if planned else []
         inputs = ", ".join(f"{name} {type}" for name, type in found.free_inputs.items())
         yield f"  free dimensions: {inputs}; another shape: {', '.join(costs)}"
+    if found.one_by_one:
+        yield f"  shapes are planned one by one: {found.one_by_one}"
     if found.guards:
         yield f"  serves every shape with {', '.join(found.guards)}"
     if found.folded:

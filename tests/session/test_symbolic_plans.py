@@ -133,3 +133,20 @@ def test_the_number_of_kept_signatures_is_bounded(model: Path) -> None:
             session.run(feeds_of(past))
         assert len(session._runner.plans()) == 3
         assert compilations(session) == 2
+
+
+def test_explanations_say_why_shapes_are_planned_one_by_one(
+    session: Session, judge: onnxruntime.InferenceSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fault while sizes are symbols costs speed, never the result, and is told."""
+
+    def fail(*_: object) -> None:
+        raise ValueError("no sizes today")
+
+    check(session, judge, 60)
+    monkeypatch.setattr("mace_core.scheduler.running.tracing.traced", fail)
+    for past in (61, 62, 63, 64):
+        check(session, judge, past)
+    found = session.explain()
+    assert found.guards == ()
+    assert "shapes are planned one by one: ValueError: no sizes today" in str(found)

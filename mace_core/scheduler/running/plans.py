@@ -82,15 +82,8 @@ class GraphPlan:
         self, arrays: Sequence[npt.NDArray[Any]], cancel: CancelFlag | None, sizes: StageValues | None = None
     ) -> list[npt.NDArray[Any]]:
         """Run a plan that is a single step on host memory, fed contiguous arrays; ``sizes`` for a plan that has any."""
+        instance = self._ready(sizes)
         try:
-            instance = self._idle.pop()
-        except IndexError:
-            instance = new_instance(self.plan)
-        try:
-            if sizes is not None:
-                instance.resize(sizes)
-            if instance.needs_arena:
-                self._arenas.equip(instance, self._idle)
             results = instance.run_single(arrays, cancel, None)
         except BaseException:
             self._discard(instance)
@@ -106,15 +99,8 @@ class GraphPlan:
             results = self._short.run(values, context, sizes)
             if results is not None:
                 return results
+        instance = self._ready(sizes)
         try:
-            instance = self._idle.pop()
-        except IndexError:
-            instance = new_instance(self.plan)
-        try:
-            if sizes is not None:
-                instance.resize(sizes)
-            if instance.needs_arena:
-                self._arenas.equip(instance, self._idle)
             results = instance.run(values, context)
         except BaseException:
             # Interrupted at any point, with work perhaps still queued: not to be used again.
@@ -144,6 +130,19 @@ class GraphPlan:
             if made is None:
                 return False
             state = made
+        instance = self._ready(sizes)
+        try:
+            ran = state.run(instance, turns, values, context)
+        except BaseException:
+            self._discard(instance)
+            raise
+        self._idle.append(instance)
+        self._idle_turns.append(state)
+        self._has_turns = ran is not None
+        return bool(ran)
+
+    def _ready(self, sizes: StageValues | None) -> StageInstance:
+        """An instance with memory for a run of these sizes."""
         try:
             instance = self._idle.pop()
         except IndexError:
@@ -153,14 +152,10 @@ class GraphPlan:
                 instance.resize(sizes)
             if instance.needs_arena:
                 self._arenas.equip(instance, self._idle)
-            ran = state.run(instance, turns, values, context)
         except BaseException:
             self._discard(instance)
             raise
-        self._idle.append(instance)
-        self._idle_turns.append(state)
-        self._has_turns = ran is not None
-        return bool(ran)
+        return instance
 
     def _new_turns(self, recurrence: Recurrence, numbers: PlanNumbers | None) -> TurnState | None:
         """State for turns; None where they need Python."""

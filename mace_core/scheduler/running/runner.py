@@ -388,6 +388,11 @@ class GraphRunner:
         return dropped
 
     @property
+    def refusal(self) -> str:
+        """Why shapes are planned one by one, where a plan for many could not be made; else ""."""
+        return self._structures.refusal
+
+    @property
     def has_structures(self) -> bool:
         """Whether there is a plan of symbolic sizes, and no content decides shapes."""
         return self._structures.is_used and not self._contents

@@ -108,7 +108,11 @@ class _Family:
 
 
 class Structures:
-    """The plans of symbolic sizes of one graph.  Called under the planner's lock."""
+    """The plans of symbolic sizes of one graph.  Called under the planner's lock.
+
+    Attributes:
+        refusal: why the latest one could not be made, for explanations; "" where none failed.
+    """
 
     def __init__(
         self,
@@ -127,6 +131,7 @@ class Structures:
         self._varying = frozenset(varying)
         self._families: OrderedDict[tuple[Any, ...], _Family] = OrderedDict()
         self._forms: list[tuple[list[Any], _Family]] = []
+        self.refusal = ""
 
     @property
     def is_used(self) -> bool:
@@ -272,6 +277,7 @@ class Structures:
             # somebody cannot work with symbols.
             if not isinstance(error, ModelError) or self._fits(types, fixed):
                 family.failures += 1
+                self.refusal = f"{type(error).__name__}: {error}"
             label, shown = self._planner.label, error if _log.isEnabledFor(logging.DEBUG) else None
             _log.info("%s: no plan of symbolic sizes (%s: %s)", label, type(error).__name__, error, exc_info=shown)
             return None
@@ -281,7 +287,8 @@ class Structures:
         found = structure.sized(numbers, self._planner.counting)
         if found is None:
             family.failures += 1
-            _log.info("%s: a plan of symbolic sizes does not hold for the sizes it was made for", self._planner.label)
+            self.refusal = "a plan of symbolic sizes does not hold for the sizes it was made for"
+            _log.info("%s: %s", self._planner.label, self.refusal)
             plan.release()
             return None
         family.structures.insert(0, structure)
