@@ -17,7 +17,7 @@ from hostile.enormous import cases as enormous
 from hostile.nodes import Base, bases, by_hand
 from hostile.runner import outcomes
 
-SHARES = 4
+SHARES = 16
 
 
 @pytest.fixture(autouse=True)
