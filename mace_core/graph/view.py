@@ -53,6 +53,19 @@ class GraphView:
         self._users: dict[Value, list[Node]] | None = None
         self._output_index = {value: index for index, value in enumerate(self.outputs)}
 
+    def retyped(self, types: Mapping[Value, ValueType], known: Mapping[Value, Tensor]) -> GraphView:
+        """The same nodes under another signature; for the core."""
+        return GraphView(
+            self._graph,
+            self.nodes,
+            self.inputs,
+            self.outputs,
+            types,
+            known,
+            name=self.name,
+            opset_imports=self.opset_imports,
+        )
+
     def type(self, value: Value) -> ValueType | None:
         """The value's type under this signature; None where it is unknown until run."""
         return self._types.get(value, value.type)

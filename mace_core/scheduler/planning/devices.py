@@ -137,6 +137,11 @@ class SessionDevice:
             return frozenset(list_of(ForeignKind, self.backend.imports))
 
     @property
+    def takes_symbols(self) -> bool:
+        """Whether it takes sizes that are not decided."""
+        return self.backend.shape_support is ShapeSupport.SYMBOLIC
+
+    @property
     def compiles_per_shape(self) -> bool:
         """Whether another input shape makes it compile, as far as it says."""
         if self.backend.shape_support is ShapeSupport.DYNAMIC:

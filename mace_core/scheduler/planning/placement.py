@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 from mace_core.errors import DeviceLostError, MaceError, ProviderBugError, StrictPlacementError
 from mace_core.graph import GraphView, Node, Value
-from mace_core.provider import Backend, Capability, Claim, CompiledSubgraph, Rejection, ShapeSupport
+from mace_core.provider import Backend, Capability, Claim, CompiledSubgraph, Rejection
 from mace_core.provider.border import (
     WrongAnswerError,
     close_all,
@@ -22,6 +22,7 @@ from mace_core.provider.border import (
 )
 from mace_core.scheduler.host.core_nodes import runs_in_core
 from mace_core.scheduler.planning.devices import DevicePool, SessionDevice
+from mace_core.scheduler.planning.numbers import in_numbers
 from mace_core.scheduler.planning.partition import (
     Offer,
     Partition,
@@ -67,6 +68,10 @@ def _view(
     ]
     name = f"{graph_name}/{part.device}/{index}" if part.device else graph_name
     return GraphView(stage.graph, part.nodes, inputs, outputs, stage.types, stage.known, name=name, trace=stage.trace)
+
+
+class NumbersNeededError(MaceError):
+    """A plan of symbolic sizes is not to be made: a device with a share in it takes sizes that are numbers alone."""
 
 
 class Compiler(Protocol):
@@ -127,8 +132,8 @@ def ask_capability(device: SessionDevice, view: GraphView) -> Capability:
     Raises:
         ProviderError: if it cannot say, says something else, or changes what it was shown.
     """
-    if view.trace is not None and device.backend.shape_support is not ShapeSupport.SYMBOLIC:
-        return Capability((), [Rejection(node, "it takes no sizes that are not decided") for node in view.nodes])
+    if view.trace is not None and not device.takes_symbols:
+        view = in_numbers(view)  # what it takes of the shape at hand is not given to another device instead
     with device.calling("Backend.capability"), unchanged(device.name, view):
         found = instance_of(Capability, device.backend.capability(view))
         answer = Capability(list_of(Claim, found.claims), list_of(Rejection, found.rejections))
@@ -209,6 +214,8 @@ class _Placing:
         control_flow = frozenset(node for node in self.stage.nodes if runs_in_core(node))
         while True:
             partitioning = self._partition(control_flow)
+            if self.stage.trace is not None:
+                self._refuse_numbers(partitioning)
             views = views_of(self.stage, partitioning.partitions, self.name)
             if self._compile(partitioning.partitions, views):
                 break
@@ -216,6 +223,16 @@ class _Placing:
         found = tuple(self.compiled.get((part.device, part.nodes)) for part in parts)
         self.close_compiled(found)
         return PlacedStage(partitioning, tuple(views), found, is_steady=not self.bans, model=self.pool.model)
+
+    def _refuse_numbers(self, partitioning: Partitioning) -> None:
+        """
+        Raises:
+            NumbersNeededError: if a device that takes no symbolic sizes is to run some of the nodes.
+        """
+        for part in partitioning.partitions:
+            device = self.pool.find(part.device)
+            if device is not None and not device.takes_symbols:
+                raise NumbersNeededError(f"{device.name} runs some of the nodes, and takes one shape at a time")
 
     def close_compiled(self, kept: Sequence[CompiledSubgraph | None]) -> None:
         """Close what was compiled on the way and is not in the result."""
