@@ -31,7 +31,7 @@ def check(cases: list[Case], scratch: Path) -> Counter[str]:
     counts: Counter[str] = Counter()
     for outcome in outcomes(cases, scratch):
         counts[outcome.outcome] += 1
-        wrong += [f"{outcome.case.family}: {outcome.case.name}: {p}: {outcome.message}" for p in wrong_with(outcome)]
+        wrong += [f"{outcome.case.family}: {outcome.case.name}: {p}: {outcome.told}" for p in wrong_with(outcome)]
     assert not wrong, "\n".join(wrong)
     return counts
 

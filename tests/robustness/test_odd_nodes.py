@@ -35,7 +35,7 @@ def check(
         asked += 1
         ran += found.mine.outcome == "ran"
         case = found.mine.case
-        wrong += [f"{case.family}: {case.name}: {problem}: {found.mine.message}" for problem in found.problems]
+        wrong += [f"{case.family}: {case.name}: {problem}: {found.mine.told}" for problem in found.problems]
     assert not wrong, "\n".join(wrong)
     return asked, ran
 
@@ -80,7 +80,7 @@ def test_all_enormous_numbers(tmp_path: Path) -> None:
 
 def check_enormous(cases: Iterable[Case], scratch: Path) -> None:
     wrong = [
-        f"{outcome.case.name}: {problem}: {outcome.message}"
+        f"{outcome.case.name}: {problem}: {outcome.told}"
         for outcome in outcomes(cases, scratch)
         for problem in wrong_with(outcome)
     ]

@@ -45,6 +45,11 @@ class Outcome:
     peak_bytes: int = 0
     printed: str = ""
 
+    @property
+    def told(self) -> str:
+        """All that is known of an error, for whoever reads that a test failed."""
+        return "\n".join(part for part in (f"{self.kind}: {self.message}", self.trace) if part.strip(": "))
+
 
 class Worker:
     """A process that answers for one file after the other; started anew when it is gone."""

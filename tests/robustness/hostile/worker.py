@@ -87,7 +87,8 @@ def given_feeds(path: str) -> dict[str, Any] | None:
 def keep_results(path: str, results: list[Any]) -> None:
     """Put the results beside a model that came with feeds: somebody else is going to be asked too."""
     if Path(path).with_name(FEEDS).exists():
-        Path(path).with_name(RESULTS).write_bytes(pickle.dumps(results))
+        with Path(path).with_name(RESULTS).open("wb") as file:
+            pickle.dump(results, file, protocol=5)  # as they lie in memory: a copy might be more than there is
 
 
 def attempt(path: str) -> dict[str, Any]:
