@@ -94,7 +94,8 @@ class Session:
             options: per provider or device, for example ``{"cpu": {"threads": 2}}``.
             strict: no node may run anywhere but on the devices named.
             pins: node name or operator type (``*`` and ``?`` allowed) -> device that shall run it.
-            max_signatures: plans kept; the least recently used is dropped.
+            max_signatures: plans kept, and as many sets of sizes for plans that serve many shapes; the least
+                recently used is dropped.
             optimize: simplify the graph first.
             cache: use and fill the caches on disk.
             mmap: keep weights in the mapped file (see ``load_model``).

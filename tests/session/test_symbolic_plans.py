@@ -131,7 +131,15 @@ def test_the_number_of_kept_signatures_is_bounded(model: Path) -> None:
     with Session(model, devices=["cpu"], max_signatures=3) as session:
         for past in range(20, 40):
             session.run(feeds_of(past))
-        assert len(session._runner.plans()) == 3
+        assert len(session._runner.plans()) == 3 + 1  # sizes, and the plan of the first signature
+        assert compilations(session) == 2
+
+
+def test_sizes_do_not_drive_out_a_plan_that_took_long_to_make(model: Path, judge: onnxruntime.InferenceSession) -> None:
+    """An empty cache has a plan in numbers, since a size of 0 is no symbol; many other lengths come in between."""
+    with Session(model, devices=["cpu"], max_signatures=3) as session:
+        for past in (0, *range(20, 30), 0):
+            check(session, judge, past)
         assert compilations(session) == 2
 
 

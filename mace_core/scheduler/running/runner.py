@@ -29,7 +29,7 @@ from mace_core.scheduler.planning.plan import build_plan
 from mace_core.scheduler.planning.remembered import RememberedPlacements
 from mace_core.scheduler.planning.stages import Stage, cut_stage, fragment
 from mace_core.scheduler.running.imports import is_opaque
-from mace_core.scheduler.running.plans import AnyPlan, GraphPlan
+from mace_core.scheduler.running.plans import AnyPlan, GraphPlan, SizedPlan
 from mace_core.scheduler.running.structures import Form, Structures
 from mace_core.scheduler.values import RuntimeValue
 from mace_core.tensor import DType, Tensor, TensorType, ValueType
@@ -60,7 +60,7 @@ class Planner:
         remembered: placements of earlier processes, where there is a cache.
         pin: the device a node is pinned to, or None.
         strict: no node may run but on the devices named.
-        capacity: plans kept per graph.
+        capacity: plans kept per graph, and as many sets of sizes of plans for many signatures.
         numerics: what every step's results are checked for; None where they are not.  Every node is a step of its own
             then, so that nothing a provider fuses stays hidden.
         opset_imports: versions per domain; they hold for nested graphs too.
@@ -382,10 +382,16 @@ class GraphRunner:
                 if replaced is not None:
                     dropped.append(replaced)
                 self._plans[key] = plan
-            while len(self._plans) > self.planner.capacity:
-                dropped.append(self._plans.popitem(last=False)[1])
+            dropped += self._surplus(SizedPlan)
+            dropped += self._surplus(GraphPlan)
             self.last_plan, self.last_types = plan, types
         return dropped
+
+    def _surplus(self, kind: type[AnyPlan]) -> list[AnyPlan]:
+        """The oldest plans of a kind over its number, taken out: sizes, which are computed in microseconds, must not
+        drive plans out that take milliseconds to make."""
+        keys = [key for key, plan in self._plans.items() if type(plan) is kind]
+        return [self._plans.pop(key) for key in keys[: max(0, len(keys) - self.planner.capacity)]]
 
     @property
     def refusal(self) -> str:
