@@ -16,6 +16,7 @@ from mace_core.version import VERSION as __version__
 
 if TYPE_CHECKING:
     from mace_core import custom_ops, errors, graph, operators, provider, tensor
+    from mace_core.binding import Binding
     from mace_core.custom_ops import custom_op
     from mace_core.provider.execution import CancelFlag
     from mace_core.provider.listing import devices
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from mace_core.tensor.foreign import DmaBuf
 
 _LAZY = {
+    "Binding": ("mace_core.binding", "Binding"),
     "CancelFlag": ("mace_core.provider.execution", "CancelFlag"),
     "DmaBuf": ("mace_core.tensor.foreign", "DmaBuf"),
     "Session": ("mace_core.session", "Session"),
@@ -37,6 +39,7 @@ _LAZY = {
 }
 
 __all__ = [
+    "Binding",
     "CancelFlag",
     "DmaBuf",
     "Session",

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from mace_core.errors import DeviceLostError, OutOfMemoryError, TransientError, UsageError
+from mace_core.errors import DeviceLostError, TransientError, UsageError
 from mace_core.graph import Value
-from mace_core.host.memory import files_exhausted, memory_needed, return_free_memory
+from mace_core.host.memory import memory_needed, return_free_memory
 from mace_core.host.process_end import at_work
 from mace_core.provider.border import reason_of
 from mace_core.provider.execution import CancelFlag
@@ -35,7 +35,8 @@ from mace_core.scheduler.planning.signatures import given_shapes, signature_text
 from mace_core.scheduler.planning.specs import ValueSpec, spec_of
 from mace_core.scheduler.planning.stages import subset
 from mace_core.scheduler.profile import Profile
-from mace_core.scheduler.running.feeds import ShapeCheck, collect_feeds
+from mace_core.scheduler.running.failures import raise_explained
+from mace_core.scheduler.running.feeds import ShapeCheck, collect_feeds, plain_inputs
 from mace_core.scheduler.running.plans import AnyPlan
 from mace_core.scheduler.running.results import arrays_of, owned
 from mace_core.scheduler.running.runner import GraphRunner, Planner
@@ -43,6 +44,7 @@ from mace_core.scheduler.running.structures import Form
 from mace_core.scheduler.values import RuntimeValue
 
 if TYPE_CHECKING:
+    from mace_core.binding import Binding
     from mace_core.frontend.load import Model
     from mace_core.scheduler.explain import Explanation
     from mace_core.scheduler.profile import Profile
@@ -152,7 +154,7 @@ class Session:
                 numerics=given.numerics(self._model.label),
             )
             self._runner = GraphRunner(self._planner, graph, graph.inputs)
-            self._subsets: dict[tuple[str, ...], GraphRunner] = {}
+            self._subsets: dict[tuple[Any, ...], GraphRunner] = {}
             optional = () if self._optional is None else self._optional.specs
             self.inputs: tuple[ValueSpec, ...] = (*(spec_of(value) for value in graph.inputs), *optional)
             self.outputs: tuple[ValueSpec, ...] = tuple(spec_of(value) for value in graph.outputs)
@@ -204,19 +206,43 @@ class Session:
                     if found is not None:
                         return found
                 return self._run(feeds, outputs, profile, cancel)
-        except OutOfMemoryError as error:
-            error.add_context(self._model.label)
-            raise
-        except MemoryError as error:
-            detail = f" ({error})" if str(error) else ""
-            raise OutOfMemoryError(
-                f"{self._model.label}: the run needs more memory than there is{detail}; give it smaller inputs"
-            ) from error
-        except OSError as error:
-            exhausted = files_exhausted(error, f"{self._model.label}: the run")
-            if exhausted is None:
-                raise
-            raise exhausted from error
+        except (MemoryError, OSError) as error:
+            raise_explained(error, self._model.label)
+
+    def bind(
+        self,
+        pairs: Mapping[str, str],
+        start: Mapping[str, Any] | None = None,
+        *,
+        capacity: int | None = None,
+        limit: int | None = None,
+    ) -> Binding:
+        """A stream of runs that keeps state: outputs of a run are inputs of the next, past the caller.
+
+            with session.bind({"past_key": "present_key", "past_value": "present_value"}) as decoding:
+                logits = decoding.run({"ids": prompt})["logits"]
+                logits = decoding.run({"ids": next_token})["logits"]
+
+        Where an output is the input with something appended (a cache of keys), and the device can, the state lies in
+        memory with room for more, and a run writes the new entries alone.  Other outputs are handed over as they are.
+
+        Args:
+            pairs: input name -> name of the output that feeds it next.
+            start: input name -> what it is fed in the first run; copied.  By default zeros; the one dimension that
+                neither the model nor the other inputs decide is 0.
+            capacity: entries to make room for at first, where a state grows; doubled whenever they do not suffice.
+            limit: entries that no state may exceed; a run that would is refused, and leaves the state as it is.
+
+        Raises:
+            UsageError: if there are no such inputs and outputs, or an output cannot be what an input is fed.
+            InputError: if ``start`` does not fit the inputs.
+        """
+        from mace_core.binding import Binding
+
+        self._check_open()
+        if (other := self._fed(pairs)) is not None:
+            return other.bind(pairs, start, capacity=capacity, limit=limit)
+        return Binding(self, pairs, start, capacity, limit)
 
     def _run(
         self,
@@ -503,11 +529,5 @@ class Session:
 
 def _fast_inputs(inputs: Sequence[Value]) -> list[tuple[str, np.dtype[Any]]] | None:
     """Names and dtypes, if every input is a plain dense tensor."""
-    from mace_core.tensor import DType, TensorType
-
-    found = []
-    for value in inputs:
-        if not isinstance(value.type, TensorType) or value.type.dtype is DType.STRING or value.type.dtype.is_packed:
-            return None
-        found.append((value.name, value.type.dtype.numpy))
-    return found
+    found = plain_inputs(inputs)
+    return None if found is None else [(value.name, dtype) for value, dtype in found]

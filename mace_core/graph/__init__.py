@@ -6,7 +6,7 @@ Nothing here knows file formats, hardware or scheduling.
 from mace_core.graph.attribute import Attribute, AttributeKind
 from mace_core.graph.encodings import node_encoding
 from mace_core.graph.graph import Graph, Node, Value
-from mace_core.graph.view import GraphView
+from mace_core.graph.view import GraphView, InPlace
 from mace_core.graph.windows import Window, sliding_window, stated_pads, transposed_window
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "AttributeKind",
     "Graph",
     "GraphView",
+    "InPlace",
     "Node",
     "Value",
     "Window",

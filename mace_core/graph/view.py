@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mace_core.graph.encodings import derive_encoding
 from mace_core.graph.graph import Graph, Node, Value
@@ -11,6 +11,26 @@ from mace_core.tensor import QuantEncoding, Tensor, TensorType, ValueType
 
 if TYPE_CHECKING:
     from mace_core.symbolic import Trace
+
+
+class InPlace(NamedTuple):
+    """An output that may be the input it comes from, longer: written into the same memory, where there is room.
+
+    The input lies in memory for ``capacity`` entries along ``axis``: what comes before that axis is as far apart as in
+    a dense tensor with that many.  The output, if it is computed in place, lies the same way and begins at the same
+    address; its first entries are those of the input and stay as they are: a run that fails has destroyed nothing.
+
+    Attributes:
+        source: an input of the view.
+        target: an output of the view.
+        axis: along which ``target`` is longer than ``source``; all other sizes are equal.
+        capacity: entries that there is room for, at least as many as ``target`` has; may be symbolic.
+    """
+
+    source: Value
+    target: Value
+    axis: int
+    capacity: int
 
 
 class GraphView:
@@ -25,6 +45,8 @@ class GraphView:
         inputs: values computed outside that the nodes read, in a fixed order; constants are not among them.
         outputs: values the nodes compute that are needed outside, in a fixed order.
         trace: of the symbolic sizes in it; None where all sizes are numbers (since api 1.2).
+        in_place: outputs that may be computed in the memory of an input; see ``CompiledSubgraph.in_place`` (since api
+            1.2).
     """
 
     def __init__(
@@ -39,6 +61,7 @@ class GraphView:
         name: str = "",
         opset_imports: Mapping[str, int] | None = None,
         trace: Trace | None = None,
+        in_place: Sequence[InPlace] = (),
     ) -> None:
         """``types`` are concrete where they can be; ``known`` are values fixed by the signature (shape arithmetic)."""
         self._graph = graph
@@ -49,6 +72,7 @@ class GraphView:
         self._known = known
         self.name = name
         self.trace = trace
+        self.in_place = tuple(in_place)
         self.opset_imports = dict(opset_imports if opset_imports is not None else graph.opset_imports)
         self._users: dict[Value, list[Node]] | None = None
         self._output_index = {value: index for index, value in enumerate(self.outputs)}

@@ -83,12 +83,16 @@ class CompiledSubgraph(ABC):
             copy, where they are those of a mapped file, back to the system.
         source_map: span name -> names of the model's nodes it stands for, for spans that are reported without them.
         notes: name of a node of the view -> how it is computed, where that is worth telling (explanations).
+        in_place: numbers of those of ``GraphView.in_place`` that it computes so: it reads the input with gaps, and
+            writes the new entries of the output behind it.  For the others, inputs are dense and outputs have memory of
+            their own, as always (since api 1.2).
     """
 
     workspace_bytes: int = 0
     consumed_constants: frozenset[str] = frozenset()
     source_map: Mapping[str, tuple[str, ...]] = {}
     notes: Mapping[str, str] = {}
+    in_place: frozenset[int] = frozenset()
 
     @abstractmethod
     def new_execution(self) -> Execution:

@@ -29,6 +29,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("provider",),
     ("native",),
     ("scheduler",),
+    ("binding",),
     ("session",),
     ("inspection", "numerics", "testing"),
     ("cli",),
@@ -36,11 +37,11 @@ LAYERS: list[tuple[str, ...]] = [
 """The packages and modules of the core, from below."""
 
 SCHEDULER: list[tuple[str, ...]] = [
-    ("values", "notebook", "profile", "numerics", "context"),
+    ("values", "growing", "notebook", "profile", "numerics", "context"),
     ("host",),
     ("planning",),
     ("running",),
-    ("explain", "opening"),
+    ("explain", "opening", "bound_state"),
 ]
 """The parts of the scheduler, from below."""
 

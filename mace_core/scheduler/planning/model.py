@@ -179,7 +179,7 @@ class PreparedModel:
             ProviderError: what the backend raises.
         """
         with using_weight_files(self._weights):
-            if any(view.trace is not None for view in views):
+            if any(view.trace is not None or view.in_place for view in views):
                 start = time.perf_counter()
                 with unforked():
                     made = compile_views(device, views)

@@ -22,6 +22,7 @@ from mace_core.provider.border import (
 )
 from mace_core.scheduler.host.core_nodes import runs_in_core
 from mace_core.scheduler.planning.devices import DevicePool, SessionDevice
+from mace_core.scheduler.planning.in_place import offered
 from mace_core.scheduler.planning.numbers import in_numbers
 from mace_core.scheduler.planning.partition import (
     Offer,
@@ -32,19 +33,30 @@ from mace_core.scheduler.planning.partition import (
     summary_of,
 )
 from mace_core.scheduler.planning.stages import Stage, node_reads
+from mace_core.tensor import MemoryKind
 
 _log = logging.getLogger("mace")
 
 
-def views_of(stage: Stage, parts: Sequence[Partition], graph_name: str) -> list[GraphView]:
-    """What the providers of the partitions of a stage see."""
+def views_of(
+    stage: Stage, parts: Sequence[Partition], graph_name: str, on_host: Container[str] = ()
+) -> list[GraphView]:
+    """What the providers of the partitions of a stage see.
+
+    ``on_host``: devices that work on ordinary host memory, so that they may compute in the caller's.
+    """
     part_of = {node: index for index, part in enumerate(parts) for node in part.nodes}
     readers: dict[Value, set[int]] = {}
     for node in stage.nodes:
         for value in node_reads(node):
             readers.setdefault(value, set()).add(part_of.get(node, -1))
     handed_over = set(stage.outputs)
-    return [_view(stage, part, index, graph_name, readers, handed_over) for index, part in enumerate(parts)]
+    views = [_view(stage, part, index, graph_name, readers, handed_over) for index, part in enumerate(parts)]
+    if stage.growing is not None:
+        for index, (part, view) in enumerate(zip(parts, views, strict=True)):
+            if part.device in on_host:
+                view.in_place = tuple(offered(stage, view.inputs, view.outputs, readers, {index}))
+    return views
 
 
 def _view(
@@ -175,15 +187,15 @@ def _looked_through(
             answer = make()
             made = [item for item in answer if isinstance(item, CompiledSubgraph)] if isinstance(answer, list) else []
             found = list_of(CompiledSubgraph, answer, len(views))
-        _check_attributes(device, found)
+        _check_attributes(device, found, views)
     except BaseException:
         close_all(made, device.name, "CompiledSubgraph.close", device.model)
         raise
     return found
 
 
-def _check_attributes(device: SessionDevice, compiled: Sequence[CompiledSubgraph]) -> None:
-    for subgraph in compiled:
+def _check_attributes(device: SessionDevice, compiled: Sequence[CompiledSubgraph], views: Sequence[GraphView]) -> None:
+    for subgraph, view in zip(compiled, views, strict=True):
         with device.calling("CompiledSubgraph.workspace_bytes"):
             size = subgraph.workspace_bytes
             if isinstance(size, bool) or not isinstance(size, Integral) or size < 0:
@@ -194,6 +206,10 @@ def _check_attributes(device: SessionDevice, compiled: Sequence[CompiledSubgraph
             instance_of(Mapping, subgraph.source_map)
         with device.calling("CompiledSubgraph.consumed_constants"):
             list_of(str, subgraph.consumed_constants)
+        with device.calling("CompiledSubgraph.in_place"):
+            numbers = list_of(int, subgraph.in_place)
+            if not set(range(len(view.in_place))).issuperset(numbers):
+                raise WrongAnswerError(f"is {numbers} of {len(view.in_place)} that were offered")
 
 
 @dataclass(slots=True)
@@ -216,7 +232,9 @@ class _Placing:
             partitioning = self._partition(control_flow)
             if self.stage.trace is not None:
                 self._refuse_numbers(partitioning)
-            views = views_of(self.stage, partitioning.partitions, self.name)
+            ready = (device for device in self.pool.devices if device.is_open)
+            on_host = {device.name for device in ready if device.memory is MemoryKind.HOST}
+            views = views_of(self.stage, partitioning.partitions, self.name, on_host)
             if self._compile(partitioning.partitions, views):
                 break
         parts = partitioning.partitions

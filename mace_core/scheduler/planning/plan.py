@@ -41,12 +41,13 @@ class Storage(enum.Enum):
     OBJECT = "object"  # a Python object
     SHARED = "shared"  # pinned memory of a device, seen from the host
     SIZES = "sizes"  # integers that follow from the sizes of the run
+    GROWN = "grown"  # in the memory of what is fed to the register ``base``
 
 
 @dataclass(slots=True, eq=False)
 class Register:
     """A value at a location; ``shape`` is None where only the run tells.  ``base`` is the device's register of a
-    shared one."""
+    shared one, and the input of one that grows in place."""
 
     value: Value
     location: str
@@ -129,6 +130,7 @@ class StagePlan:
         numerics: what results are checked for after every step, if anything.
         sizes: what follows from sizes that are decided at a run; None where all are.
         single: the one step of a plan that is one run on host memory and nothing else (the fast path).
+        grown: for each value that grows in place: the register fed, and the longer one in the same memory.
     """
 
     stage: Stage
@@ -142,6 +144,7 @@ class StagePlan:
     single: RunStep | None = None
     sizes: StageSizes | None = None
     numerics: NumericsCheck | None = None
+    grown: tuple[tuple[int, int], ...] = ()
 
     @property
     def transfers(self) -> list[UploadStep | DownloadStep]:
@@ -180,6 +183,7 @@ class _Builder:
     plain: set[Value] = field(default_factory=set)  # read by Python code: no arena
     pinned: dict[str, bool] = field(default_factory=dict)  # device -> whether the host can address its memory
     wanted_by: dict[Value, str] = field(default_factory=dict)  # the first device with pinned memory that reads it
+    growths: dict[Value, int] = field(default_factory=dict)  # what grows in place -> the register of its input
 
     def add_feeds(self, feeds: Sequence[Value]) -> None:
         for node in self.stage.nodes:
@@ -208,6 +212,9 @@ class _Builder:
         device = self._device(part.device)
         location = self._location(device)
         inputs = tuple(self._readable(value, location) for value in view.inputs)
+        for number in sorted(compiled.in_place):
+            pair = view.in_place[number]
+            self.growths[pair.target] = self.index[pair.source, HOST]
         outputs = tuple(self._written(value, location) for value in view.outputs)
         source = tuple(name for node in part.nodes for name in node.source)
         touches_host = any(self.registers[r].location == HOST for r in (*inputs, *outputs)) or location == HOST
@@ -237,6 +244,9 @@ class _Builder:
             self.registers[register].last = len(self.steps)
         arenas = self._plan_memory()
         slots = [self.index[value, HOST] for value in feeds]
+        grown = tuple(
+            (register.base, index) for index, register in enumerate(self.registers) if register.storage is Storage.GROWN
+        )
         plan = StagePlan(
             self.stage,
             self.placed,
@@ -246,6 +256,7 @@ class _Builder:
             results,
             arenas,
             self.devices,
+            grown=grown,
         )
         plan.single = _single_step(plan)
         return plan
@@ -345,6 +356,10 @@ class _Builder:
 
     def _make(self, value: Value, location: str) -> int:
         """A register that a step writes."""
+        if value in self.growths:
+            grown = self._register(value, HOST, Storage.GROWN)
+            self.registers[grown].base = self.growths[value]
+            return grown
         type = self._type(value)
         if not is_dense(type) and type is not None:
             return self._register(value, HOST, Storage.OBJECT)
@@ -394,7 +409,9 @@ def _single_step(plan: StagePlan) -> RunStep | None:
     fits = all(plan.registers[r].storage is Storage.INPUT and not plan.registers[r].dtype.is_packed for r in plan.feeds)
     computed = set(step.outputs)
     fits &= all(
-        r in computed and plan.registers[r].storage is Storage.FRESH and not plan.registers[r].dtype.is_packed
+        r in computed
+        and plan.registers[r].storage in (Storage.FRESH, Storage.GROWN)
+        and not plan.registers[r].dtype.is_packed
         for r in plan.results
     )
     fits &= len(set(plan.results)) == len(step.outputs)

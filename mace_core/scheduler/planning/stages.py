@@ -16,6 +16,7 @@ from mace_core.tensor import Tensor, TensorType, ValueType
 from mace_core.tensor.symbolic import SymbolicTensor
 
 if TYPE_CHECKING:
+    from mace_core.scheduler.growing import Growing
     from mace_core.symbolic import Trace
 
 
@@ -33,6 +34,7 @@ class Stage(NamedTuple):
         rest_fixed: inputs of the rest whose content is decided already.
         rest_contents: those of ``rest_feeds`` whose content decides shapes in the rest.
         trace: of the symbolic sizes in ``types`` and ``known``; None where all are numbers.
+        growing: what may grow in place.
     """
 
     graph: Graph
@@ -46,6 +48,7 @@ class Stage(NamedTuple):
     rest_fixed: Mapping[Value, Tensor] | None = None
     rest_contents: tuple[Value, ...] = ()
     trace: Trace | None = None
+    growing: Growing | None = None
 
 
 def cut_stage(graph: Graph, resolution: Resolution, trace: Trace | None = None) -> Stage:

@@ -30,6 +30,7 @@ from mace_core.provider import (
 from mace_core.provider.border import attempt, calling, close_all, instance_of
 from mace_core.provider.memory import HostAllocator
 from mace_core.scheduler.context import RunContext
+from mace_core.scheduler.growing import GrowingArray, growing_copy, room_of
 from mace_core.scheduler.numerics import NumericsCheck
 from mace_core.scheduler.planning.plan import (
     HOST,
@@ -114,6 +115,9 @@ class StageInstance:
                     if device.memory is not MemoryKind.DEVICE:
                         self._host_queues.append(name)
             self._bound = [self._bind(index, register) for index, register in enumerate(plan.registers)]
+            self._grown = dict(plan.grown)
+            steps = [step for step in plan.steps if not isinstance(step, ControlStep)]
+            self._dense = {r for s in steps for r in (s.inputs if isinstance(s, RunStep) else (s.source,))}
             self._new = [i for i, register in enumerate(plan.registers) if register.storage is Storage.FRESH]
             self._work = [self._prepare(step) for step in plan.steps]
             self._transfers: dict[str, DataTransfer] = {}
@@ -137,9 +141,14 @@ class StageInstance:
         plan = self.plan
         prepared = self._work[0]
         assert prepared is not None
-        results = [(self._bound[r].buffer, self._bound[r].shape, plan.registers[r].dtype.numpy) for r in plan.results]
+        new = [r for r in plan.results if plan.registers[r].storage is not Storage.GROWN]
+        results = [(self._bound[r].buffer, self._bound[r].shape, plan.registers[r].dtype.numpy) for r in new]
         require_host_memory(sum([math.prod(shape) * dtype.itemsize for _, shape, dtype in results]))
         feeds = [self._bound[r].buffer for r in plan.feeds]
+        self._longer = [
+            (plan.results.index(longer), plan.feeds.index(fed), self._bound[longer]) for fed, longer in plan.grown
+        ]
+        self._longer.sort(key=lambda found: found[0])  # in the order in which they are put among the results
         self._single = prepared.execution, prepared.bindings, feeds, results
 
     def resize(self, sizes: StageValues) -> None:
@@ -229,6 +238,10 @@ class StageInstance:
             result = self._empty(shape, dtype)
             buffer.address = address_of(result)
             results.append(result)
+        for position, fed, longer in self._longer:
+            array = arrays[fed]
+            longer.buffer.address = inputs[fed].address
+            results.insert(position, array.room.part(longer.shape))  # type: ignore[attr-defined]
         bindings.cancel = self._own_cancel if cancel is None else cancel
         if profile is None:
             run_execution(execution, bindings, self._single_device)
@@ -244,12 +257,16 @@ class StageInstance:
         plan = self.plan
         self._imports.check_readers(values)
         if plan.single is not None:
-            specs = (plan.registers[register].dtype for register in plan.feeds)
-            arrays = [storage(v, dtype) for v, dtype in zip(values, specs, strict=True)]
+            arrays = [
+                self._roomy(register, value, values)
+                if register in self._grown
+                else storage(value, plan.registers[register].dtype)
+                for register, value in zip(plan.feeds, values, strict=True)
+            ]
             return self.run_single(arrays, context.cancel, context.profile)
         try:
             for value, register in zip(values, plan.feeds, strict=True):
-                self._feed(register, value)
+                self._feed(register, self._roomy(register, value, values) if register in self._grown else value)
             for register in self._new:
                 spec = plan.registers[register]
                 assert spec.shape is not None
@@ -433,6 +450,16 @@ class StageInstance:
 
     # --- registers ------------------------------------------------------------------------------------------------
 
+    def _roomy(self, register: int, value: RuntimeValue, values: Sequence[RuntimeValue]) -> GrowingArray:
+        """What is fed to a register whose memory is written to; a copy where it has not the room that was planned."""
+        growing = self.plan.stage.growing
+        assert growing is not None
+        capacity = len(values[-1])  # see `GraphRunner`: the last feed is as long as there is room
+        if room_of(value, capacity) is not None:
+            return value  # type: ignore[no-any-return]
+        fed = self.plan.registers[register].value
+        return growing_copy(value, next(pair.axis for pair in growing.pairs if pair.source is fed), capacity)
+
     def _feed(self, register: int, value: RuntimeValue) -> None:
         bound, spec = self._bound[register], self.plan.registers[register]
         if spec.storage is Storage.OBJECT:
@@ -443,6 +470,15 @@ class StageInstance:
         self._arrays[register] = value
         if is_opaque(value):  # a device imports it; nothing else reads it
             return
+        if register in self._grown:
+            longer = self._grown[register]
+            found = value.room.part(self._bound[longer].shape)
+            for index, array in ((register, value), (longer, found)):
+                self._arrays[index], buffer = array, self._bound[index].buffer
+                buffer.address, buffer.nbytes, buffer.handle = value.room.address, value.room.nbytes, array
+            return
+        if type(value) is GrowingArray and register not in self._dense:
+            return  # what has gaps goes on as it is
         array = storage(value, spec.dtype)
         self._point(register, array, keep=True)
 
@@ -491,7 +527,7 @@ class StageInstance:
         for register, spec in enumerate(self.plan.registers):
             if spec.storage is Storage.DYNAMIC:
                 self._bound[register].buffer = Buffer(MemoryKind.HOST, 0)
-            if spec.storage in (Storage.INPUT, Storage.FRESH, Storage.DYNAMIC, Storage.OBJECT):
+            if spec.storage in (Storage.INPUT, Storage.FRESH, Storage.DYNAMIC, Storage.OBJECT, Storage.GROWN):
                 self._arrays[register] = None
                 self._bound[register].buffer.handle = None
 

@@ -181,6 +181,16 @@ def shape_faults(inputs: Sequence[Value], shapes: Sequence[tuple[int, ...] | Non
     return faults
 
 
+def plain_inputs(inputs: Sequence[Value]) -> list[tuple[Value, np.dtype[Any]]] | None:
+    """Inputs and their dtypes, if each is a tensor of numbers of at least a byte."""
+    found = []
+    for value in inputs:
+        if not isinstance(value.type, TensorType) or value.type.dtype is DType.STRING or value.type.dtype.is_packed:
+            return None
+        found.append((value, value.type.dtype.numpy))
+    return found
+
+
 class ShapeCheck:
     """Whether shapes have no `shape_faults`, for inputs that all are tensors: quickly, and without saying which."""
 

@@ -17,12 +17,14 @@ from mace_core.graph.signature import Resolution
 from mace_core.host.fork_safe import fork_safe_lock, fork_safe_rlock, unforked
 from mace_core.provider.poison import poison_byte
 from mace_core.scheduler.context import RunContext
+from mace_core.scheduler.growing import GrowingArray
 from mace_core.scheduler.host.control_flow import ControlFlow
 from mace_core.scheduler.host.core_nodes import make_core_node
 from mace_core.scheduler.host.recurrence import Turns
 from mace_core.scheduler.numerics import NumericsCheck
 from mace_core.scheduler.planning import notify
 from mace_core.scheduler.planning.devices import DevicePool
+from mace_core.scheduler.planning.in_place import of_body, of_rest, with_growing
 from mace_core.scheduler.planning.partition import UnplacedNodesError
 from mace_core.scheduler.planning.placement import Compiler, PlacedStage, place
 from mace_core.scheduler.planning.plan import build_plan
@@ -36,6 +38,7 @@ from mace_core.tensor import DType, Tensor, TensorType, ValueType
 from mace_core.tensor.symbolic import SymbolicTensor
 
 if TYPE_CHECKING:
+    from mace_core.scheduler.growing import Growing
     from mace_core.symbolic import Trace
 
 Resolve = Callable[[Graph, Mapping[Value, ValueType], Mapping[Value, Tensor]], Resolution]
@@ -94,8 +97,11 @@ class Planner:
         types: Mapping[Value, ValueType],
         fixed: Mapping[Value, Tensor],
         trace: Trace | None = None,
+        growing: Growing | None = None,
     ) -> GraphPlan:
         """A plan for one signature, or for all that ``trace`` will admit, whose symbols are in ``types`` and ``fixed``.
+
+        ``growing``: what is fed with room to grow.
 
         Raises:
             ModelError: if the shapes do not fit.
@@ -106,9 +112,10 @@ class Planner:
             resolution = self.resolve(graph, types, fixed)
             resolution.known.update(fixed)
             _check_declared_outputs(graph, resolution, self.label)
-            stage = cut_stage(graph, resolution, trace)
+            stage = with_growing(cut_stage(graph, resolution, trace), growing)
             pins = self._pins(stage)
-            if self.numerics is None and trace is None:  # there every node is apart, which no record is
+            is_stored = self.numerics is None and trace is None and growing is None
+            if is_stored:  # with numerics every node is apart, which no record is
                 restored = self.remembered.restore(stage, types, fixed, pins, name=graph.name)
                 if restored is not None:
                     return self._planned(stage, restored, feeds)
@@ -118,7 +125,7 @@ class Planner:
             if expanded is not graph:
                 resolution = self.resolve(expanded, types, fixed)
                 resolution.known.update(fixed)
-                stage = cut_stage(expanded, resolution, trace)
+                stage = with_growing(cut_stage(expanded, resolution, trace), growing)
                 pins = self._pins(stage)
             try:
                 placed = place(
@@ -135,7 +142,7 @@ class Planner:
                 raise UnplacedNodesError(error.unplaced, self.label) from error.__cause__
             except StrictPlacementError as error:
                 raise StrictPlacementError(f"{self.label}: {error}", error.unplaced) from error.__cause__
-            if expanded is graph and self.numerics is None and trace is None:
+            if expanded is graph and is_stored:
                 self.remembered.store(placed, stage, types, fixed, pins)
             return self._planned(stage, placed, feeds)
 
@@ -144,7 +151,7 @@ class Planner:
         if self.is_told:
             notify.partitioned(self.label, stage, placed.partitioning)
         try:
-            plan = build_plan(stage, placed, self.pool, feeds, self._control_flow)
+            plan = build_plan(stage, placed, self.pool, feeds, functools.partial(self._control_flow, stage))
         except BaseException:
             placed.close()
             raise
@@ -157,27 +164,50 @@ class Planner:
         rest = None
         if stage.rest is not None:
             rest = GraphRunner(
-                self, stage.rest, stage.rest_feeds, fixed=stage.rest_fixed or {}, contents=stage.rest_contents
+                self,
+                stage.rest,
+                stage.rest_feeds,
+                fixed=stage.rest_fixed or {},
+                contents=stage.rest_contents,
+                growing=of_rest(stage),
             )
         return GraphPlan(plan, rest, self.pool, self.counting)
 
     def _pins(self, stage: Stage) -> dict[Node, str]:
         return {node: device for node in stage.nodes if (device := self.pin(node)) is not None}
 
-    def _control_flow(self, node: Node, types: Mapping[Value, ValueType], known: Mapping[Value, Tensor]) -> ControlFlow:
-        return make_core_node(
-            node, known, lambda body: self._body(body, types, known), opset_imports=self.opset_imports
-        )
+    def _control_flow(
+        self, stage: Stage, node: Node, types: Mapping[Value, ValueType], known: Mapping[Value, Tensor]
+    ) -> ControlFlow:
+        def make_body(body: Graph) -> GraphRunner:
+            return self._body(body, types, known, of_body(stage, node))
 
-    def _body(self, body: Graph, types: Mapping[Value, ValueType], known: Mapping[Value, Tensor]) -> GraphRunner:
+        return make_core_node(node, known, make_body, opset_imports=self.opset_imports)
+
+    def _body(
+        self,
+        body: Graph,
+        types: Mapping[Value, ValueType],
+        known: Mapping[Value, Tensor],
+        growing: Growing | None = None,
+    ) -> GraphRunner:
         captured = [value for value in body.captures() if value.constant is None]
         fixed = {v: known[v] for v in captured if v in known and not isinstance(known[v], SymbolicTensor)}
         feeds = [value for value in captured if value not in fixed]
         graph = fragment(body, body.nodes, [*body.inputs, *captured], body.outputs, name=body.name)
         graph.opset_imports = dict(self.opset_imports)
         sizes = [value for value in feeds if value in known]
+        if growing is not None:
+            feeds.append(growing.capacity)
         runner = GraphRunner(
-            self, graph, [*body.inputs, *feeds], fixed=fixed, contents=sizes, outer_types=types, varying=body.inputs
+            self,
+            graph,
+            [*body.inputs, *feeds],
+            fixed=fixed,
+            contents=sizes,
+            outer_types=types,
+            varying=body.inputs,
+            growing=growing,
         )
         runner.captures = feeds
         return runner
@@ -202,9 +232,11 @@ class GraphRunner:
         contents: Sequence[Value] = (),
         outer_types: Mapping[Value, ValueType] | None = None,
         varying: Sequence[Value] = (),
+        growing: Growing | None = None,
     ) -> None:
         """``fixed``: values that are the same in every run; ``contents``: feeds whose content decides shapes,
-        of which a nested graph may find more; ``varying``: of such a graph, the feeds that change from turn to turn."""
+        of which a nested graph may find more; ``varying``: of such a graph, the feeds that change from turn to turn;
+        ``growing``: feeds with room to grow, and the last feed says how much."""
         self.planner = planner
         self.graph = graph
         self.feeds = tuple(feeds)
@@ -219,7 +251,8 @@ class GraphRunner:
         self.last_types: Callable[[], Mapping[Value, ValueType]] = dict
         self._varying = frozenset(varying)
         self._is_examined = outer_types is None
-        self._structures = Structures(planner, graph, self.feeds, self._contents)
+        self._growing = growing
+        self._structures = Structures(planner, graph, self.feeds, self._contents, growing=growing)
 
     def run(
         self, values: Sequence[RuntimeValue], context: RunContext, plan: AnyPlan | None = None
@@ -301,7 +334,12 @@ class GraphRunner:
                     found = deciding_inputs(self.graph, {**types, **known_types}, given, contents, self.planner.resolve)
                 if found:
                     self._structures = Structures(
-                        self.planner, self.graph, self.feeds, self._contents | found, self._varying & found
+                        self.planner,
+                        self.graph,
+                        self.feeds,
+                        self._contents | found,
+                        self._varying & found,
+                        growing=self._growing,
                     )
                     self._contents |= found
             self._is_examined = True
@@ -313,7 +351,7 @@ class GraphRunner:
         if plan is not None:
             return plan
         form = None
-        if all(type(value) is np.ndarray for value in values):
+        if all(type(value) is np.ndarray or type(value) is GrowingArray for value in values):
             shapes, dtypes = [value.shape for value in values], [value.dtype for value in values]
             pairs = zip(self.feeds, values, strict=True) if self._contents else ()
             form = Form.of(shapes, dtypes, [value for feed, value in pairs if feed in self._contents])
@@ -364,7 +402,7 @@ class GraphRunner:
             known_types = {value: TensorType(tensor.dtype, tensor.shape) for value, tensor in fixed.items()}
             plan = self._structures.find({**types, **known_types}, fixed, form)
             if plan is None:
-                plan = self.planner.plan(self.graph, self.feeds, {**types, **known_types}, fixed)
+                plan = self.planner.plan(self.graph, self.feeds, {**types, **known_types}, fixed, growing=self._growing)
             dropped = self._keep(key, plan, lambda: types)
         for old in dropped:
             old.release()

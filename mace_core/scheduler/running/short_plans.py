@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mace_core.scheduler.context import RunContext
+from mace_core.scheduler.growing import GrowingArray
 from mace_core.scheduler.planning.plan import ControlStep, Register, StagePlan, Storage
 from mace_core.scheduler.running.step_bindings import unplanned_shape
 from mace_core.scheduler.values import RuntimeValue
@@ -41,7 +42,7 @@ class ShortPlan:
     ) -> list[RuntimeValue] | None:
         """The results; None where a value is not simply an array or an object, which takes the long way."""
         for value in values:
-            if isinstance(value, np.ndarray) and type(value) is not np.ndarray:
+            if isinstance(value, np.ndarray) and type(value) not in (np.ndarray, GrowingArray):
                 return None
         if self.step is None:
             return [values[position] for position in self.results]

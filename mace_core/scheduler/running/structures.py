@@ -23,6 +23,7 @@ from mace_core.scheduler.running.plans import GraphPlan, Place, PlanNumbers, Siz
 from mace_core.tensor import Tensor, TensorType, ValueType
 
 if TYPE_CHECKING:
+    from mace_core.scheduler.growing import Growing
     from mace_core.scheduler.running.runner import Planner
 
 _log = logging.getLogger("mace")
@@ -121,14 +122,20 @@ class Structures:
         feeds: Sequence[Value],
         contents: Collection[Value],
         varying: Collection[Value] = (),
+        growing: Growing | None = None,
     ) -> None:
         """``contents``: feeds whose content decides shapes; ``varying``: those of them that are known to change from
-        run to run, so that nobody has to wait for a second signature to see it."""
+        run to run, so that nobody has to wait for a second signature to see it; ``growing``: so are the sizes of what
+        grows, and how much room there is."""
         self._planner = planner
         self._graph = graph
         self._feeds = feeds
         self._contents = [feed for feed in feeds if feed in contents]
         self._varying = frozenset(varying)
+        self._growing = growing
+        self._sizes_varying = set() if growing is None else {(pair.source, pair.axis) for pair in growing.pairs}
+        if growing is not None:
+            self._sizes_varying.add((growing.capacity, 0))
         self._families: OrderedDict[tuple[Any, ...], _Family] = OrderedDict()
         self._forms: list[tuple[list[Any], _Family]] = []
         self.refusal = ""
@@ -190,7 +197,8 @@ class Structures:
         family.varied.update(i for i, (a, b) in enumerate(zip(family.first, numbers, strict=True)) if a != b)
         if family.failures >= MOST_FAILURES or len(family.structures) >= MOST_STRUCTURES:
             return None
-        if not self._planner.sizes_at_once and self._planner.is_resolved(self._graph, types, fixed):
+        is_numeric = self._growing is None and not self._planner.sizes_at_once
+        if is_numeric and self._planner.is_resolved(self._graph, types, fixed):
             return None  # restoring what an earlier process stored is quicker than making a plan for many
         return self._make(family, numbers, types, fixed)
 
@@ -245,10 +253,13 @@ class Structures:
 
     def _varying_positions(self, types: Mapping[Value, ValueType], fixed: Mapping[Value, Tensor]) -> list[int]:
         """The positions of the numbers that are known to change."""
-        if not self._varying:
+        if not self._varying and not self._sizes_varying:
             return []
-        places = enumerate(self._places(types, fixed))
-        return [i for i, place in places if place.is_content and self._feeds[place.feed] in self._varying]
+        return [
+            number
+            for number, (feed, at, is_content) in enumerate(self._places(types, fixed))
+            if (self._feeds[feed] in self._varying if is_content else (self._feeds[feed], at) in self._sizes_varying)
+        ]
 
     def _fits(self, types: Mapping[Value, ValueType], fixed: Mapping[Value, Tensor]) -> bool:
         """Whether the model takes these shapes at all."""
@@ -271,7 +282,7 @@ class Structures:
             start = traced(self._feeds, self._contents, types, fixed, family.varied)
             if not start.symbols:
                 return None
-            plan = self._planner.plan(self._graph, self._feeds, start.types, start.fixed, start.trace)
+            plan = self._planner.plan(self._graph, self._feeds, start.types, start.fixed, start.trace, self._growing)
         except Exception as error:
             # What is wrong with the model shows when the signature is planned as it is; that also serves where
             # somebody cannot work with symbols.

@@ -9,6 +9,7 @@ from mace_cpu.shared.checks import movable
 from mace_cpu.shared.layouts.strided import Axis, emit_strided, strides_of
 from mace_cpu.shared.nodes import need, normal_axis
 from mace_cpu.shared.parts.buffers import Layout, element_bytes
+from mace_cpu.shared.parts.views import Strided
 from mace_cpu.shared.program.blocked import blocked_shape, emit_channels, lane_group
 from mace_cpu.shared.program.concatenation import channel_starts
 from mace_cpu.shared.program.program import Program
@@ -20,6 +21,10 @@ def lower_concat(program: Program, node: Node) -> None:
     target = need(node.output(0))
     axis = normal_axis(int(node.attr("axis", 1)), len(program.facts.shape(target)))
     sources = [need(value) for value in node.inputs]
+    place = program.values.grown(target)
+    if place is not None:
+        _append(program, node, place, axis, sources[1:])
+        return
     sources = [value for value in sources if program.facts.size(value)]
     blocked = _mostly_blocked(program, sources)
     if blocked and axis == 1:
@@ -46,6 +51,23 @@ def lower_concat(program: Program, node: Node) -> None:
             continue  # computed in its place
         axes = [Axis(*a) for a in zip(own, strides_of(own), steps, strict=True)]
         emit_strided(program.steps, program.facts.dtype(target), source, buf, axes, target_offset=offset)
+
+
+def _append(program: Program, node: Node, place: Strided, axis: int, behind: Sequence[Value]) -> None:
+    """Copy what comes behind the first part, which is in ``place`` already."""
+    target = need(node.output(0))
+    start = program.facts.shape(need(node.input(0)))[axis]
+    for value in behind:
+        count = program.facts.shape(value)[axis]
+        if program.facts.size(value):
+            source, part = program.values.strided(value), place.part(axis, start, 1, count)
+            axes = [Axis(*a) for a in zip(source.shape, source.strides, part.strides, strict=True)]
+            dtype = program.facts.dtype(target)
+            offsets = {"source_offset": source.offset, "target_offset": part.offset}
+            emit_strided(program.steps, dtype, source.buf, place.buf, axes, **offsets)
+        start += count
+    program.steps.remark("in place")
+    program.values.grow(target, place, node)
 
 
 def _mostly_blocked(program: Program, sources: Sequence[Value]) -> bool:

@@ -18,12 +18,14 @@ from mace_cpu.shared.parts.steps import Steps
 from mace_cpu.shared.parts.views import Strided
 from mace_cpu.shared.precision import Bfloat16Unit
 from mace_cpu.shared.program.concatenation import concatenations
+from mace_cpu.shared.program.growths import growths
 
 
 class Values:
     """The buffers of values, by layout.
 
     Attributes:
+        in_place: numbers of what the view offers to compute in place and is computed so.
         unsized: outputs whose shape only the run tells.
         dim_words: how many words kernels write dimensions to.
     """
@@ -39,7 +41,13 @@ class Values:
         self._held: dict[tuple[Value, Layout], Buf] = {}
         self._reserved: dict[tuple[Value, Layout], Buf] = {}
         self._shown: dict[Value, Strided] = {}
+        self._grown = growths(facts)
+        self.in_place = frozenset(growth.number for growth in self._grown.values())
+        growing = {growth.source: growth for growth in self._grown.values()}
         for index, value in enumerate(facts.view.inputs):
+            if value in growing:
+                self._shown[value] = growing[value].strided(facts.shape(value))
+                continue
             dtype = facts.dtype(value)
             layout = Layout.PACKED if dtype.is_packed else Layout.PLAIN
             self._held[value, layout] = Buf(Place.INPUT, dtype.nbytes(facts.size(value)), index)
@@ -152,6 +160,15 @@ class Values:
         """Whether a part or a permutation of ``value`` can be shown: it lies in memory, row by row or as shown."""
         return value in self._shown or (value, Layout.PLAIN) in self._held
 
+    def grown(self, value: Value) -> Strided | None:
+        """Where ``value`` is to lie, if it is an input with more behind it; `grow` says when that is there."""
+        growth = self._grown.get(value)
+        return None if growth is None else growth.strided(self._facts.shape(value))
+
+    def grow(self, value: Value, strided: Strided, node: Node) -> None:
+        """``value`` lies where `grown` says."""
+        self._shown[value] = strided.by(node)
+
     def _copy_shown(self, value: Value, strided: Strided) -> None:
         emit_dense(self._steps, self._facts.dtype(value), strided, self.write(value))
 
@@ -189,7 +206,7 @@ class Values:
         """See that every output of the view lies in the caller's memory."""
         unsized = {output.index for output in self.unsized}
         for index, value in enumerate(self._facts.view.outputs):
-            if index in unsized:
+            if index in unsized or value in self._grown:
                 continue
             buf = self.read(value)
             if self._facts.dtype(value).is_packed:
@@ -201,11 +218,12 @@ class Values:
 
     def _room(self, value: Value, layout: Layout) -> Buf:
         view, facts = self._facts.view, self._facts
-        if layout is Layout.PLAIN and view.is_output(value) and not facts.dtype(value).is_packed:
+        is_handed_out = view.is_output(value) and value not in self._grown  # a dense copy of what grows stays inside
+        if layout is Layout.PLAIN and is_handed_out and not facts.dtype(value).is_packed:
             return Buf(Place.OUTPUT, facts.nbytes(value), view.output_index(value))
         if layout in (Layout.PLAIN, Layout.BLOCKED):
             for whole, start in concatenations(facts, value, layout):
-                if not self.is_ready(whole):
+                if whole not in self._grown and not self.is_ready(whole):
                     return self._reserve(whole, layout).part(start, facts.nbytes_in(value, layout))
         return Buf.scratch(facts.nbytes_in(value, layout))
 

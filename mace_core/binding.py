@@ -1,0 +1,404 @@
+"""State that stays with a stream of runs: outputs of one run are inputs of the next."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mace_core.errors import InputError, UsageError
+from mace_core.graph import Value
+from mace_core.host.fork_safe import fork_safe_lock
+from mace_core.host.process_end import at_work
+from mace_core.provider.execution import CancelFlag
+from mace_core.scheduler.bound_state import BoundState, bound_states, empty_state, started
+from mace_core.scheduler.context import RunContext
+from mace_core.scheduler.growing import GrowingArray, growing_copy, with_room
+from mace_core.scheduler.planning import notify
+from mace_core.scheduler.planning.arguments import check_call, output_names
+from mace_core.scheduler.running.failures import raise_explained
+from mace_core.scheduler.running.feeds import ShapeCheck, collect_feeds, plain_inputs, shape_faults
+from mace_core.scheduler.running.results import owned
+from mace_core.scheduler.running.runner import GraphRunner
+from mace_core.scheduler.values import RuntimeValue
+
+if TYPE_CHECKING:
+    from mace_core.scheduler.profile import Profile
+    from mace_core.session import Session
+
+SMALLEST_CAPACITY = 64
+"""Entries that there is room for at first, where nobody says how many."""
+
+
+class Binding:
+    """A stream of runs that keeps state: `Session.bind` makes it.
+
+    One binding is one stream of work; any number of them, on any threads, may use one session.
+
+    Attributes:
+        in_place: the outputs whose new entries the latest run wrote behind the earlier ones, without copying these.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        pairs: Mapping[str, str],
+        start: Mapping[str, Any] | None,
+        capacity: int | None,
+        limit: int | None,
+    ) -> None:
+        self._session = session
+        self._label, self._graph = session._model.label, session._graph
+        self._states = bound_states(self._graph, pairs, self._label)
+        self._capacity = _entries("capacity", capacity, SMALLEST_CAPACITY)
+        self._limit = None if limit is None else _entries("limit", limit, 0)
+        if self._limit is not None:
+            self._capacity = min(self._capacity, max(self._limit, 1))
+        self._room = np.empty(self._capacity, np.int8)
+        self._at = {state.source: state for state in self._states}
+        self._bound = {state.output: state for state in self._states}
+        self._others = [value for value in self._graph.inputs if value not in self._at]
+        self._expected = plain_inputs(self._others)
+        self._check = ShapeCheck.of(self._graph.inputs)
+        self._lock = fork_safe_lock()
+        self._closed = False
+        self._shapes: list[Any] = []  # of what the latest run was fed
+        self.in_place: frozenset[str] = frozenset()
+        self._given = started(self._states, start, self._label)
+
+    # --- running --------------------------------------------------------------------------------------------------
+
+    def run(
+        self,
+        feeds: Mapping[str, Any],
+        outputs: Sequence[str] | None = None,
+        *,
+        profile: Profile | None = None,
+        cancel: CancelFlag | None = None,
+    ) -> dict[str, Any]:
+        """Run the model once, and keep its bound outputs for the next run.
+
+        Args:
+            feeds: input name -> value, for the inputs that are not bound.
+            outputs: names of the outputs wanted, which may be bound ones; by default all that are not bound.
+            profile: filled with time spans.
+            cancel: set it from another thread to stop the run.
+
+        Returns:
+            Output name -> numpy array, as ``Session.run``.  They are the caller's.
+
+        Raises:
+            InputError: if the feeds do not fit the model, or the state would become longer than its limit.
+            UsageError: if another thread is running this binding.
+            CancelledError, NumericsError, ProviderError: as ``Session.run``.  The state is what it was before.
+        """
+        with self._held(), at_work():
+            self._session._check_open()
+            try:
+                return self._run(feeds, outputs, profile, cancel)
+            except (MemoryError, OSError) as error:
+                raise_explained(error, self._label)
+
+    def read(self, name: str) -> npt.NDArray[Any]:
+        """A copy of the state that an output left, or that an input is fed next.
+
+        Raises:
+            UsageError: if it is not bound, or there is no state yet.
+        """
+        with self._held():
+            found = next((state for state in self._states if name in (state.output, state.source.name)), None)
+            if found is None:
+                known = ", ".join(repr(state.output) for state in self._states)
+                raise UsageError(f"{self._label}: '{name}' is not bound; bound outputs are {known}")
+            value = found.value if found.value is not None else self._given.get(found.source)
+            if value is None:
+                raise UsageError(f"{self._label}: there is no state '{name}' before the first run")
+            return np.array(value)
+
+    @property
+    def lengths(self) -> dict[str, int]:
+        """Entries of each state that grows, by the name of its output."""
+        return {
+            state.output: state.value.shape[state.axis]
+            for state in self._states
+            if state.axis is not None and state.value is not None
+        }
+
+    def rewind(self, entries: int) -> None:
+        """Forget the last entries of all states that grow, as if they had not been computed.
+
+        Raises:
+            UsageError: if there are not so many, or some state does not grow: what it was is not known any more.
+        """
+        with self._held():
+            entries = _entries("entries", entries, 0)
+            for state in self._states:
+                state.check_rewind(entries, self._label)
+            for state in self._states:
+                state.rewind(entries)
+
+    def reset(self, start: Mapping[str, Any] | None = None) -> None:
+        """Begin again, with empty states or those given; see `Session.bind`."""
+        with self._held():
+            self._given = started(self._states, start, self._label)
+            for state in self._states:
+                state.value = None
+            self._shapes = []
+
+    def close(self) -> None:
+        """Give the memory of the state back.  Idempotent."""
+        if self._closed:
+            return
+        with self._held():
+            self._closed = True
+            for state in self._states:
+                state.forget()
+            self._given = {}
+            self._room = np.empty(0, np.int8)
+
+    def __enter__(self) -> Binding:
+        self._check_open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        pairs = ", ".join(f"{state.source.name} <- {state.output}" for state in self._states)
+        return f"Binding({self._label}, {pairs}{', closed' if self._closed else ''})"
+
+    # --- private --------------------------------------------------------------------------------------------------
+
+    def _run(
+        self,
+        feeds: Mapping[str, Any],
+        outputs: Sequence[str] | None,
+        profile: Profile | None,
+        cancel: CancelFlag | None,
+    ) -> dict[str, Any]:
+        wanted = self._wanted(outputs)
+        values = self._collected(feeds)
+        shapes = [value.shape if isinstance(value, np.ndarray) else None for value in values.values()]
+        begun = self._begin(values)
+        try:
+            returned = self._step(values, shapes, wanted, RunContext(cancel or CancelFlag(), profile))
+        except BaseException:
+            for state in begun:  # with other feeds it may begin with another shape
+                state.value = None
+            raise
+        self._shapes = shapes
+        return returned
+
+    def _step(
+        self, values: Mapping[Value, RuntimeValue], shapes: Sequence[Any], wanted: Sequence[str], context: RunContext
+    ) -> dict[str, Any]:
+        """Run with all that is fed, and take over the new state."""
+        self._make_room(shapes)
+        fed = [self._at[value].value if value in self._at else values[value] for value in self._graph.inputs]
+        self._check_shapes(fed)
+        growing = tuple(state for state in self._states if state.room is not None)
+        names = (*wanted, *(state.output for state in self._states if state.output not in wanted))
+        runner = self._runner(growing, names)
+        if growing:
+            fed.append(self._room)
+        profile = context.profile
+        if profile is not None:
+            profile.start_ns = time.perf_counter_ns()
+        found = self._session._guarded(lambda: runner.run(fed, context))
+        if profile is not None:
+            profile.end_ns = time.perf_counter_ns()
+            notify.profiled(self._label, profile)
+        results = dict(zip(names, found, strict=True))
+        foreign = [value for value in values.values() if isinstance(value, np.ndarray)]
+        returned = {name: self._handed_out(name, results[name], foreign) for name in wanted}
+        self._advance({state: owned(results[state.output], foreign) for state in self._states})
+        return returned
+
+    def _runner(self, growing: Sequence[BoundState], names: tuple[str, ...]) -> GraphRunner:
+        """The runner for these outputs, with some states in room to grow; shared by all bindings of the session."""
+        session = self._session
+        if not growing:
+            return session._runner if list(names) == session._output_names else session._subset(names)
+        growths = tuple((state.source, state.output, state.axis or 0) for state in growing)
+        found = session._subsets.get((growths, names))
+        if found is None:
+            graph, room = with_room(session._subset(names).graph, growths)
+            made = GraphRunner(session._planner, graph, graph.inputs, growing=room)
+            found = session._subsets.setdefault((growths, names), made)
+        return found
+
+    def _wanted(self, outputs: Sequence[str] | None) -> list[str]:
+        names = output_names(outputs)
+        if names is None:
+            return [value.name for value in self._graph.outputs if value.name not in self._bound]
+        return list(dict.fromkeys(names))
+
+    def _collected(self, feeds: Mapping[str, Any]) -> dict[Value, RuntimeValue]:
+        """What is fed, checked."""
+        found = self._collected_quickly(feeds)
+        if found is not None:
+            return found
+        check_call(feeds, None, [value.name for value in self._others], self._label)
+        bound = [name for name in feeds if any(value.name == name for value in self._at)]
+        if bound:
+            feeder = self._named(bound[0]).output
+            raise InputError(
+                f"{self._label}: input '{bound[0]}' is bound to output '{feeder}' and cannot be fed; "
+                "give 'start' to bind or reset to begin with values of your own"
+            )
+        return dict(zip(self._others, collect_feeds(self._others, feeds, self._label), strict=True))
+
+    def _collected_quickly(self, feeds: Mapping[str, Any]) -> dict[Value, RuntimeValue] | None:
+        """What is fed, where it is arrays of the right types; None where it is anything else."""
+        expected = self._expected
+        if expected is None or self._check is None or type(feeds) is not dict or len(feeds) != len(expected):
+            return None
+        found: dict[Value, RuntimeValue] = {}
+        for value, dtype in expected:
+            array = feeds.get(value.name)
+            if type(array) is not np.ndarray or array.dtype != dtype:
+                return None
+            found[value] = array.view()  # the caller's own may get another shape while the run looks at it
+        return found
+
+    def _check_shapes(self, fed: Sequence[RuntimeValue]) -> None:
+        """
+        Raises:
+            InputError: if sizes of what is fed and of the state do not fit each other.
+        """
+        if self._check is None or not self._check.holds([value.shape for value in fed]):
+            shapes = [value.shape if isinstance(value, np.ndarray) else None for value in fed]
+            faults = shape_faults(self._graph.inputs, shapes)
+            if faults:
+                raise InputError(f"{self._label}: " + "; ".join(faults))
+
+    def _named(self, source: str) -> BoundState:
+        return next(state for state in self._states if state.source.name == source)
+
+    def _begin(self, values: Mapping[Value, RuntimeValue]) -> list[BoundState]:
+        """Give every state that has none what it begins with; returns those."""
+        missing = [state for state in self._states if state.value is None]
+        if not missing:
+            return missing
+        known = {**values, **self._given}
+        begun = {
+            state: self._given[state.source] if state.source in self._given else empty_state(state, known, self._label)
+            for state in missing
+        }
+        for state, array in begun.items():
+            state.value = array
+            self._grow(state)
+        return missing
+
+    def _grow(self, state: BoundState) -> None:
+        """Put a state that grows where there is room."""
+        if state.axis is None or not state.may_grow or state.value is None:
+            return
+        while self._capacity < state.value.shape[state.axis]:
+            self._enlarge(state.value.shape[state.axis])
+        state.place(self._capacity)
+
+    def _make_room(self, shapes: Sequence[Any]) -> None:
+        """Enlarge what will not suffice for this run.
+
+        Fed the same shapes, it adds what the latest one added; else a guess must do: as much as the largest size that
+        is fed.  Room that is never written to takes no memory, and where it does not suffice after all, the run takes
+        memory of its own.
+        """
+        is_known = shapes == self._shapes
+        most = 0 if is_known else max((size for shape in shapes for size in shape or ()), default=0)
+        for state in self._states:
+            if state.room is None or state.value is None or state.axis is None:
+                continue
+            length = state.value.shape[state.axis]
+            if is_known:
+                self._check_limit(state, length + state.added)
+            needed = length + (state.added if is_known else most)
+            if self._limit is not None:
+                needed = min(needed, self._limit)
+            if needed > self._capacity:
+                self._enlarge(needed)
+
+    def _enlarge(self, needed: int) -> None:
+        capacity = max(2 * self._capacity, needed)
+        if self._limit is not None:
+            capacity = max(min(capacity, self._limit), needed)
+        grown = {
+            state: growing_copy(state.value, state.axis, capacity)
+            for state in self._states
+            if state.room is not None and state.value is not None and state.axis is not None
+        }
+        for state, array in grown.items():
+            state.value, state.room = array, array.room
+        self._capacity, self._room = capacity, np.empty(capacity, np.int8)
+
+    def _check_limit(self, state: BoundState, length: int) -> None:
+        if self._limit is not None and length > self._limit:
+            raise InputError(
+                f"{self._label}: output '{state.output}' would have {length} entries, more than the limit of "
+                f"{self._limit} that it was bound with; rewind or reset the binding, or bind with a larger limit"
+            )
+
+    def _handed_out(self, name: str, result: RuntimeValue, fed: Sequence[npt.NDArray[Any]]) -> RuntimeValue:
+        """A result for the caller: a copy of what stays here."""
+        if name in self._bound or type(result) is GrowingArray:
+            return np.array(result)
+        return owned(result, [*fed, *(state.value for state in self._states if state.value is not None)])
+
+    def _advance(self, results: Mapping[BoundState, RuntimeValue]) -> None:
+        """Take over what a run computed."""
+        for state, result in results.items():
+            state.check(result, self._label)
+            axis = state.grows_along(result)
+            if axis is not None:
+                self._check_limit(state, result.shape[axis])
+        self.in_place = frozenset(state.output for state, result in results.items() if state.is_in_place(result))
+        for state, result in results.items():
+            state.take(result, self._capacity)
+        for state in self._states:
+            if state.room is None:
+                self._grow(state)
+
+    def _held(self) -> _Held:
+        return _Held(self)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise UsageError(f"the binding of {self._label} is closed")
+
+
+class _Held:
+    """A binding in use by one thread."""
+
+    __slots__ = ("_binding",)
+
+    def __init__(self, binding: Binding) -> None:
+        self._binding = binding
+
+    def __enter__(self) -> None:
+        if not self._binding._lock.acquire(blocking=False):
+            raise UsageError(
+                f"another thread is using this binding of {self._binding._label}; "
+                "make one binding for each stream of work"
+            )
+        try:
+            self._binding._check_open()
+        except BaseException:
+            self._binding._lock.release()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self._binding._lock.release()
+
+
+def _entries(name: str, given: int | None, default: int) -> int:
+    if given is None:
+        return default
+    if isinstance(given, bool) or not isinstance(given, int | np.integer):
+        raise UsageError(f"{name} is a number of entries, not {given!r}")
+    if given < 0:
+        raise UsageError(f"{name} is a number of entries and cannot be {given}")
+    return int(given)
