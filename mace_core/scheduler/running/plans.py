@@ -23,6 +23,7 @@ from mace_core.scheduler.values import RuntimeValue
 if TYPE_CHECKING:
     from mace_core.scheduler.planning.sizes import StageValues
     from mace_core.scheduler.running.runner import GraphRunner
+    from mace_core.scheduler.running.structures import Signature
     from mace_core.scheduler.running.turn_tables import TurnTable
     from mace_core.scheduler.running.turning import TurnState
 
@@ -67,6 +68,7 @@ class GraphPlan:
         self._idle_turns: list[TurnState] = []
         self._making = fork_safe_lock()
         self._short = short_plan(plan)
+        self.signature: Signature | None = None  # where it is for one alone
         self.users = 1  # changed under `counting` alone
         pool.retain()
 

@@ -31,7 +31,7 @@ from mace_core.scheduler.planning.plan import build_plan
 from mace_core.scheduler.planning.remembered import RememberedPlacements
 from mace_core.scheduler.planning.stages import Stage, cut_stage, fragment
 from mace_core.scheduler.running.imports import is_opaque
-from mace_core.scheduler.running.plans import AnyPlan, GraphPlan, SizedPlan
+from mace_core.scheduler.running.plans import AnyPlan, GraphPlan
 from mace_core.scheduler.running.structures import Form, Structures
 from mace_core.scheduler.values import RuntimeValue
 from mace_core.tensor import DType, Tensor, TensorType, ValueType
@@ -403,6 +403,7 @@ class GraphRunner:
             plan = self._structures.find({**types, **known_types}, fixed, form)
             if plan is None:
                 plan = self.planner.plan(self.graph, self.feeds, {**types, **known_types}, fixed, growing=self._growing)
+                plan.signature = self._structures.signature({**types, **known_types}, fixed)
             dropped = self._keep(key, plan, lambda: types)
         for old in dropped:
             old.release()
@@ -420,16 +421,28 @@ class GraphRunner:
                 if replaced is not None:
                     dropped.append(replaced)
                 self._plans[key] = plan
-            dropped += self._surplus(SizedPlan)
-            dropped += self._surplus(GraphPlan)
+            dropped += self._surplus()
             self.last_plan, self.last_types = plan, types
         return dropped
 
-    def _surplus(self, kind: type[AnyPlan]) -> list[AnyPlan]:
-        """The oldest plans of a kind over its number, taken out: sizes, which are computed in microseconds, must not
-        drive plans out that take milliseconds to make."""
-        keys = [key for key, plan in self._plans.items() if type(plan) is kind]
-        return [self._plans.pop(key) for key in keys[: max(0, len(keys) - self.planner.capacity)]]
+    def _surplus(self) -> list[AnyPlan]:
+        """The least recently used plans over the number that is kept, taken out.
+
+        Plans that only planning could bring back are counted apart: sizes, which are computed in microseconds, must not
+        drive them out.
+        """
+        capacity = self.planner.capacity
+        if len(self._plans) <= capacity:
+            return []
+        lasting = [key for key, plan in self._plans.items() if type(plan) is GraphPlan and not self._is_served(plan)]
+        apart = set(lasting)
+        passing = [key for key in self._plans if key not in apart]
+        kept = {*lasting[-capacity:], *passing[-capacity:]}
+        return [self._plans.pop(key) for key in list(self._plans) if key not in kept]
+
+    def _is_served(self, plan: GraphPlan) -> bool:
+        """Whether a plan for many signatures would do for that of ``plan``."""
+        return plan.signature is not None and self._structures.admits(plan.signature)
 
     @property
     def refusal(self) -> str:

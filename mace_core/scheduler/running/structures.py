@@ -24,6 +24,7 @@ from mace_core.tensor import Tensor, TensorType, ValueType
 
 if TYPE_CHECKING:
     from mace_core.scheduler.growing import Growing
+    from mace_core.scheduler.planning.sizes import StageValues
     from mace_core.scheduler.running.runner import Planner
 
 _log = logging.getLogger("mace")
@@ -69,6 +70,18 @@ class Form(NamedTuple):
         return Form(tuple(numbers), key)
 
 
+class Signature(NamedTuple):
+    """What a plan is for.
+
+    Attributes:
+        numbers: sizes before contents.
+        key: all else that tells it from others.
+    """
+
+    numbers: tuple[int, ...]
+    key: tuple[Any, ...]
+
+
 @dataclass(slots=True, eq=False)
 class _Structure:
     """A plan of symbolic sizes, and which numbers of a signature its symbols are."""
@@ -84,13 +97,16 @@ class _Structure:
         self._pattern = Pattern(self.numbers.fixed, pairs)
         self._values = picker([first for first, *_ in symbols])
 
+    def sizes(self, numbers: Sequence[int]) -> StageValues | None:
+        """The sizes of a signature; None where the plan does not hold for it."""
+        sizes = self.plan.plan.sizes
+        if sizes is None or not self._pattern.holds(numbers):
+            return None
+        return sizes.admit(self._values(numbers))
+
     def sized(self, numbers: Sequence[int], counting: Any) -> SizedPlan | None:
         """The plan for a signature; None where it does not hold."""
-        if not self._pattern.holds(numbers):
-            return None
-        values = self._values(numbers)
-        sizes = self.plan.plan.sizes
-        found = None if sizes is None else sizes.admit(values)
+        found = self.sizes(numbers)
         if found is None:
             return None
         with counting:
@@ -152,6 +168,11 @@ class Structures:
                 return self._admitted(family, form.numbers)
         return None
 
+    def admits(self, signature: Signature) -> bool:
+        """Whether there is a plan that holds for this signature."""
+        family = self._families.get(signature.key)
+        return family is not None and any(each.sizes(signature.numbers) is not None for each in family.structures)
+
     def _admitted(self, family: _Family, numbers: tuple[int, ...]) -> SizedPlan | None:
         for structure in family.structures:
             found = structure.sized(numbers, self._planner.counting)
@@ -163,7 +184,7 @@ class Structures:
         self, types: Mapping[Value, ValueType], fixed: Mapping[Value, Tensor], form: Form | None = None
     ) -> SizedPlan | None:
         """A plan that holds for this signature, made now where sizes have varied; None where there is to be none."""
-        numbers, key = self._signature(types, fixed)
+        numbers, key = self.signature(types, fixed)
         found = self._find(numbers, key, types, fixed)
         if form is not None and found is not None and form.numbers == numbers:
             self._forms = [(form.key, self._families[key]), *(kept for kept in self._forms if kept[0] != form.key)]
@@ -214,10 +235,8 @@ class Structures:
         """The plans there are."""
         return (structure.plan for family in self._families.values() for structure in family.structures)
 
-    def _signature(
-        self, types: Mapping[Value, ValueType], fixed: Mapping[Value, Tensor]
-    ) -> tuple[tuple[int, ...], tuple[Any, ...]]:
-        """The numbers of a signature, sizes before contents, and all else that tells it from others."""
+    def signature(self, types: Mapping[Value, ValueType], fixed: Mapping[Value, Tensor]) -> Signature:
+        """Of concrete types, and of what is known of the feeds' contents."""
         numbers: list[int] = []
         key: list[Any] = []
         for feed in self._feeds:
@@ -236,7 +255,7 @@ class Structures:
                 numbers += tensor.tolist()
             else:
                 key.append((tensor.dtype, tensor.shape, tensor.numpy().tobytes()))
-        return tuple(numbers), tuple(key)
+        return Signature(tuple(numbers), tuple(key))
 
     def _places(self, types: Mapping[Value, ValueType], fixed: Mapping[Value, Tensor]) -> tuple[Place, ...]:
         """Where each number of a signature comes from."""
