@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import mmap
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -71,6 +73,27 @@ class Allocator(ABC):
         """Give a buffer back; it is not used afterwards.  Freeing twice is an error of the caller."""
 
 
+MAPPED_FROM_BYTES = 1 << 20
+"""Larger memory is taken from the system and not from the C library: freed, it is gone, whoever used the heap since."""
+
+_HUGE_PAGES_FROM_BYTES = 4 << 20
+
+
+def _room(nbytes: int) -> npt.NDArray[np.uint8]:
+    """Bytes with undefined content.
+
+    Raises:
+        MemoryError, OSError: if there is no room.
+    """
+    if nbytes < MAPPED_FROM_BYTES or not hasattr(mmap, "MAP_ANONYMOUS"):
+        return np.empty(nbytes, np.uint8)
+    pages = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if nbytes >= _HUGE_PAGES_FROM_BYTES and hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):  # a kernel without huge pages
+            pages.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(pages, np.uint8)
+
+
 class HostAllocator(Allocator):
     """Ordinary process memory, aligned to `ALIGNMENT_BYTES`."""
 
@@ -82,8 +105,8 @@ class HostAllocator(Allocator):
         """
         require_host_memory(nbytes)
         try:
-            owner = np.empty(nbytes + ALIGNMENT_BYTES, np.uint8)
-        except MemoryError:
+            owner = _room(nbytes + ALIGNMENT_BYTES)
+        except (MemoryError, OSError):
             raise OutOfMemoryError(f"the host has no {nbytes} bytes of memory left") from None
         address = -(-owner.ctypes.data // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
         return Buffer(MemoryKind.HOST, nbytes, address, owner)
