@@ -35,6 +35,32 @@ class Arg(enum.IntEnum):
     SCALE = enum.auto()  # float64 bits
 
 
+class RowArg(enum.IntEnum):
+    """Word by word, of the kernel for single queries, which reads keys and values where they lie.
+
+    Distances are in floats.  A product is one head of one batch entry; tables have an entry for each.
+    """
+
+    QUERY = 0
+    KEY = enum.auto()
+    VALUE = enum.auto()
+    OUTPUT = enum.auto()
+    MASK = enum.auto()  # or 0
+    SCRATCH = enum.auto()  # per chunk SCRATCH_STEP floats
+    QUERY_STARTS = enum.auto()  # table
+    KEY_STARTS = enum.auto()  # table
+    VALUE_STARTS = enum.auto()  # table
+    OUTPUT_STARTS = enum.auto()  # table
+    MASK_STARTS = enum.auto()  # table, or 0
+    DEPTH = enum.auto()  # elements of a query or key
+    KEYS = enum.auto()  # keys, that is values
+    COLUMNS = enum.auto()  # elements of a value
+    KEY_STEP = enum.auto()  # from key to key, whose elements are neighbors
+    VALUE_STEP = enum.auto()
+    SCRATCH_STEP = enum.auto()
+    SCALE = enum.auto()  # float64 bits
+
+
 class Split(enum.IntEnum):
     """Words of a stretch of columns covered by panels of one width: of keys, one after another, or of a value."""
 

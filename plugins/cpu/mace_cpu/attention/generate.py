@@ -95,28 +95,7 @@ class _Attention:
                     words[Arg.MASK], body.add(first, body.mul(body.add(start, row), words[Arg.MASK_STEP]))
                 )
 
-            def score(i: ir.Value, rest: ir.Value | None) -> list[ir.Value]:
-                value = body.read(x, i, rest, float("-inf"))
-                if mask is not None:
-                    value = b.fadd(value, body.read(mask, i, rest))
-                    body.write(value, x, i, rest)
-                return [value]
-
-            (top,) = body.fold(length, [float("-inf")], [larger], score)
-            if self.variant.empty:
-                lowest = number(body.vector, float("-inf"))
-                top = b.select(b.fcmp_ordered("==", top, lowest), number(body.vector, 0.0), top)
-
-            def weight(i: ir.Value, rest: ir.Value | None) -> list[ir.Value]:
-                found = exp_of_negative(b, b.fsub(body.read(x, i, rest), top))
-                body.write(found, x, i, rest)
-                return [body.selected(found, rest, 0.0)]
-
-            (total,) = body.fold(length, [0.0], [plus], weight)
-            inverse = b.fdiv(number(body.vector, 1.0), total)
-            if self.variant.empty:
-                none = number(body.vector, 0.0)
-                inverse = b.select(b.fcmp_ordered("==", total, none), none, inverse)
+            inverse = weigh(body, x, mask, length, empty=self.variant.empty)
             b.store(body.first_lane(inverse), body.floats(sums, row), align=4)
 
     def _mix(self, product: ir.Value, start: ir.Value, count: ir.Value, scores: ir.Value, sums: ir.Value) -> None:
@@ -158,6 +137,38 @@ class _Attention:
                     body.store(value, place)
                 else:
                     body.store_some(value, place, body.add(limit, -v * body.lanes))
+
+
+def weigh(body: RowBody, x: ir.Value, mask: ir.Value | None, length: ir.Value, *, empty: bool) -> ir.Value:
+    """Scores at ``x``, to which ``mask`` is added, become ``e**(score - largest)``; gives the inverse of their sum.
+
+    ``empty``: a row whose scores all are -inf has weights of zero.
+    """
+    b = body.b
+
+    def score(i: ir.Value, rest: ir.Value | None) -> list[ir.Value]:
+        value = body.read(x, i, rest, float("-inf"))
+        if mask is not None:
+            value = b.fadd(value, body.read(mask, i, rest))
+            body.write(value, x, i, rest)
+        return [value]
+
+    (top,) = body.fold(length, [float("-inf")], [larger], score)
+    if empty:
+        lowest = number(body.vector, float("-inf"))
+        top = b.select(b.fcmp_ordered("==", top, lowest), number(body.vector, 0.0), top)
+
+    def weight(i: ir.Value, rest: ir.Value | None) -> list[ir.Value]:
+        found = exp_of_negative(b, b.fsub(body.read(x, i, rest), top))
+        body.write(found, x, i, rest)
+        return [body.selected(found, rest, 0.0)]
+
+    (total,) = body.fold(length, [0.0], [plus], weight)
+    inverse = b.fdiv(number(body.vector, 1.0), total)
+    if empty:
+        none = number(body.vector, 0.0)
+        inverse = b.select(b.fcmp_ordered("==", total, none), none, inverse)
+    return inverse
 
 
 class _Panels:

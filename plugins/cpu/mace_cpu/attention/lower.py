@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mace_core.graph import Value
+from mace_core.native.kernel_words import WordLayout
 from mace_core.native.source import KernelSource
 from mace_core.native.target import Target
 from mace_core.operators import broadcast
-from mace_core.symbolic import ceiling, hint, is_symbolic
-from mace_cpu.attention.arguments import Arg, Split, Variant, layout, split_word
+from mace_core.symbolic import ceiling, hint, is_same, is_symbolic
+from mace_cpu.attention.arguments import Arg, RowArg, Split, Variant, layout, split_word
 from mace_cpu.matmul.lower_packed import pack_panels
 from mace_cpu.matmul.views import Lie, lie_of
 from mace_cpu.shared.codegen.generated import generated
@@ -90,6 +91,9 @@ def emit_attention(
     query, mask = operands.query, operands.mask
     stack = broadcast(query.shape[:-2], operands.key.shape[:-2], operands.value.shape[:-2])
     rows, depth = query.shape[-2:]
+    if is_same(rows, 1) and operands.key.lie.transposed and not operands.value.lie.transposed:
+        _emit_single_query(program, operands, stack, target, order, shape)
+        return
     count, columns = operands.key.shape[-1], operands.value.shape[-1]
     products = math.prod(stack)
     tiling = _tiling(program.settings.target, rows, depth, count, columns)
@@ -133,6 +137,48 @@ def emit_attention(
         operands.empty,
     )
     program.steps.emit(kernel, words, extent=products * units, work=work, chunks=chunks)
+
+
+def _emit_single_query(
+    program: Program,
+    operands: Operands,
+    stack: Sequence[int],
+    target: Value,
+    order: Sequence[int],
+    shape: Sequence[int] | None,
+) -> None:
+    """As `emit_attention`, for one query for each head: keys and values are read where they lie."""
+    query, key, value, mask = operands.query, operands.key, operands.value, operands.mask
+    depth, (count, columns) = query.shape[-1], value.shape[-2:]
+    products, lanes = math.prod(stack), _lanes(program.settings.target)
+    wide = max(wide for wide in (4, 2, 1) if wide == 1 or wide * lanes <= hint(columns))
+    scratch = ceiling(count, 16) * 16
+    work = products * count * ((depth + columns) * MAC_WORK + EXPONENTIAL_WORK)
+    chunks = program.steps.chunks(products, work)
+    starts, _ = _target_lie(program.facts.shape(target) if shape is None else shape, order)
+    mask_words = _mask_words(program, mask, stack)
+    words: Words = {
+        RowArg.QUERY: query.buf,
+        RowArg.KEY: key.buf,
+        RowArg.VALUE: value.buf,
+        RowArg.OUTPUT: program.values.write(target),
+        RowArg.MASK: mask_words[Arg.MASK],
+        RowArg.SCRATCH: Buf.scratch(4 * scratch * chunks),
+        RowArg.QUERY_STARTS: program.offsets(query.lie.starts.broadcast(stack)),
+        RowArg.KEY_STARTS: program.offsets(key.lie.starts.broadcast(stack)),
+        RowArg.VALUE_STARTS: program.offsets(value.lie.starts.broadcast(stack)),
+        RowArg.OUTPUT_STARTS: program.offsets(starts),
+        RowArg.MASK_STARTS: mask_words[Arg.MASK_STARTS],
+        RowArg.DEPTH: depth,
+        RowArg.KEYS: count,
+        RowArg.COLUMNS: columns,
+        RowArg.KEY_STEP: key.lie.step,
+        RowArg.VALUE_STEP: value.lie.step,
+        RowArg.SCRATCH_STEP: scratch,
+        RowArg.SCALE: float(operands.scale),
+    }
+    kernel = single_query_kernel(wide, mask is not None, operands.empty)
+    program.steps.emit(kernel, words, extent=products, work=work, chunks=chunks)
 
 
 def _packed(
@@ -238,3 +284,10 @@ def attention_kernel(
     symbol = f"attention_{rows}x{widths}" + ("_mask" if mask else "") + ("_empty" if empty else "")
     variant = Variant(rows, keys, values, mask, empty)
     return generated(GENERATOR, symbol, variant, words=lambda: layout(len(keys), len(values)))
+
+
+def single_query_kernel(wide: int, mask: bool, empty: bool) -> KernelSource:
+    """The kernel for one query for each head, so many vectors of a result at a time."""
+    symbol = f"attention_single_{wide}" + ("_mask" if mask else "") + ("_empty" if empty else "")
+    generator = "mace_cpu.attention.generate_rows"
+    return generated(generator, symbol, wide, mask, empty, words=lambda: WordLayout.of(RowArg))
