@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from mace_core.errors import InputError, UsageError
-from mace_core.graph import Value
 from mace_core.host.fork_safe import fork_safe_lock
 from mace_core.host.process_end import at_work
 from mace_core.provider.execution import CancelFlag
@@ -62,6 +61,9 @@ class Binding:
         self._bound = {state.output: state for state in self._states}
         self._others = [value for value in self._graph.inputs if value not in self._at]
         self._expected = plain_inputs(self._others)
+        self._calls: dict[tuple[str, ...] | None, _Call] = {}
+        places = {value: at for at, value in enumerate(self._others)}
+        self._feeding = [(self._at.get(value), places.get(value, -1)) for value in self._graph.inputs]
         self._check = ShapeCheck.of(self._graph.inputs)
         self._lock = fork_safe_lock()
         self._closed = False
@@ -179,12 +181,14 @@ class Binding:
         profile: Profile | None,
         cancel: CancelFlag | None,
     ) -> dict[str, Any]:
-        wanted = self._wanted(outputs)
         values = self._collected(feeds)
-        shapes = [value.shape if isinstance(value, np.ndarray) else None for value in values.values()]
-        begun = self._begin(values)
+        shapes = [value.shape if isinstance(value, np.ndarray) else None for value in values]
+        begun = [state for state in self._states if state.value is None]
         try:
-            returned = self._step(values, shapes, wanted, RunContext(cancel or CancelFlag(), profile))
+            if begun:
+                self._begin(begun, values)
+            self._make_room(shapes)
+            returned = self._step(values, outputs, RunContext(cancel or CancelFlag(), profile), shapes == self._shapes)
         except BaseException:
             for state in begun:  # with other feeds it may begin with another shape
                 state.value = None
@@ -193,29 +197,48 @@ class Binding:
         return returned
 
     def _step(
-        self, values: Mapping[Value, RuntimeValue], shapes: Sequence[Any], wanted: Sequence[str], context: RunContext
+        self, values: Sequence[RuntimeValue], outputs: Sequence[str] | None, context: RunContext, is_known: bool
     ) -> dict[str, Any]:
-        """Run with all that is fed, and take over the new state."""
-        self._make_room(shapes)
-        fed = [self._at[value].value if value in self._at else values[value] for value in self._graph.inputs]
+        """Run with all that is fed, and take over the new state.
+
+        ``is_known``: it is fed what the latest run was fed, but for content.
+        """
+        fed = [values[at] if state is None else state.value for state, at in self._feeding]
         self._check_shapes(fed)
-        growing = tuple(state for state in self._states if state.room is not None)
-        names = (*wanted, *(state.output for state in self._states if state.output not in wanted))
-        runner = self._runner(growing, names)
-        if growing:
+        call = self._call(outputs)
+        if is_known and self._limit is not None and not call.runner.has_contents:
+            for state in call.growing:
+                assert state.value is not None and state.axis is not None
+                self._check_limit(state, state.value.shape[state.axis] + state.added)
+        if call.growing:
             fed.append(self._room)
         profile = context.profile
         if profile is not None:
             profile.start_ns = time.perf_counter_ns()
-        found = self._session._guarded(lambda: runner.run(fed, context))
+        results = self._session._guarded(lambda: call.runner.run(fed, context))
         if profile is not None:
             profile.end_ns = time.perf_counter_ns()
             notify.profiled(self._label, profile)
-        results = dict(zip(names, found, strict=True))
-        foreign = [value for value in values.values() if isinstance(value, np.ndarray)]
-        returned = {name: self._handed_out(name, results[name], foreign) for name in wanted}
-        self._advance({state: owned(results[state.output], foreign) for state in self._states})
-        return returned
+        foreign = [value for value in values if isinstance(value, np.ndarray)]
+        found = [results[at] for at in call.states]
+        returned = [self._handed_out(name, results[at], foreign) for at, name in enumerate(call.wanted)]
+        if not self._advanced_in_place(call, found):
+            self._advance([owned(result, foreign) for result in found])
+        return dict(zip(call.wanted, returned, strict=True))
+
+    def _call(self, outputs: Sequence[str] | None) -> _Call:
+        """How to run for these outputs with the states as they are now."""
+        key = None if outputs is None else tuple(output_names(outputs) or ())
+        growing = tuple(state for state in self._states if state.room is not None)
+        found = self._calls.get(key)
+        if found is not None and found.growing == growing:
+            return found
+        names = [value.name for value in self._graph.outputs if value.name not in self._bound] if key is None else key
+        wanted = tuple(dict.fromkeys(names))
+        computed = (*wanted, *dict.fromkeys(state.output for state in self._states if state.output not in wanted))
+        states = tuple(computed.index(state.output) for state in self._states)
+        made = self._calls[key] = _Call(wanted, states, growing, self._runner(growing, computed))
+        return made
 
     def _runner(self, growing: Sequence[BoundState], names: tuple[str, ...]) -> GraphRunner:
         """The runner for these outputs, with some states in room to grow; shared by all bindings of the session."""
@@ -230,38 +253,31 @@ class Binding:
             found = session._subsets.setdefault((growths, names), made)
         return found
 
-    def _wanted(self, outputs: Sequence[str] | None) -> list[str]:
-        names = output_names(outputs)
-        if names is None:
-            return [value.name for value in self._graph.outputs if value.name not in self._bound]
-        return list(dict.fromkeys(names))
-
-    def _collected(self, feeds: Mapping[str, Any]) -> dict[Value, RuntimeValue]:
-        """What is fed, checked."""
+    def _collected(self, feeds: Mapping[str, Any]) -> list[RuntimeValue]:
+        """What is fed for the inputs that are not bound, checked."""
         found = self._collected_quickly(feeds)
         if found is not None:
             return found
         check_call(feeds, None, [value.name for value in self._others], self._label)
-        bound = [name for name in feeds if any(value.name == name for value in self._at)]
+        bound = [state for state in self._states if state.source.name in feeds]
         if bound:
-            feeder = self._named(bound[0]).output
             raise InputError(
-                f"{self._label}: input '{bound[0]}' is bound to output '{feeder}' and cannot be fed; "
-                "give 'start' to bind or reset to begin with values of your own"
+                f"{self._label}: input '{bound[0].source.name}' is bound to output '{bound[0].output}' and cannot be "
+                "fed; give 'start' to bind or reset to begin with values of your own"
             )
-        return dict(zip(self._others, collect_feeds(self._others, feeds, self._label), strict=True))
+        return collect_feeds(self._others, feeds, self._label)
 
-    def _collected_quickly(self, feeds: Mapping[str, Any]) -> dict[Value, RuntimeValue] | None:
+    def _collected_quickly(self, feeds: Mapping[str, Any]) -> list[RuntimeValue] | None:
         """What is fed, where it is arrays of the right types; None where it is anything else."""
         expected = self._expected
         if expected is None or self._check is None or type(feeds) is not dict or len(feeds) != len(expected):
             return None
-        found: dict[Value, RuntimeValue] = {}
+        found: list[RuntimeValue] = []
         for value, dtype in expected:
             array = feeds.get(value.name)
             if type(array) is not np.ndarray or array.dtype != dtype:
                 return None
-            found[value] = array.view()  # the caller's own may get another shape while the run looks at it
+            found.append(array.view())  # the caller's own may get another shape while the run looks at it
         return found
 
     def _check_shapes(self, fed: Sequence[RuntimeValue]) -> None:
@@ -275,23 +291,16 @@ class Binding:
             if faults:
                 raise InputError(f"{self._label}: " + "; ".join(faults))
 
-    def _named(self, source: str) -> BoundState:
-        return next(state for state in self._states if state.source.name == source)
-
-    def _begin(self, values: Mapping[Value, RuntimeValue]) -> list[BoundState]:
-        """Give every state that has none what it begins with; returns those."""
-        missing = [state for state in self._states if state.value is None]
-        if not missing:
-            return missing
-        known = {**values, **self._given}
-        begun = {
-            state: self._given[state.source] if state.source in self._given else empty_state(state, known, self._label)
-            for state in missing
-        }
-        for state, array in begun.items():
+    def _begin(self, states: Sequence[BoundState], values: Sequence[RuntimeValue]) -> None:
+        """Give states that have none what they begin with."""
+        known = {**dict(zip(self._others, values, strict=True)), **self._given}
+        begun = [
+            self._given[state.source] if state.source in self._given else empty_state(state, known, self._label)
+            for state in states
+        ]
+        for state, array in zip(states, begun, strict=True):
             state.value = array
             self._grow(state)
-        return missing
 
     def _grow(self, state: BoundState) -> None:
         """Put a state that grows where there is room."""
@@ -314,8 +323,6 @@ class Binding:
             if state.room is None or state.value is None or state.axis is None:
                 continue
             length = state.value.shape[state.axis]
-            if is_known:
-                self._check_limit(state, length + state.added)
             needed = length + (state.added if is_known else most)
             if self._limit is not None:
                 needed = min(needed, self._limit)
@@ -348,17 +355,31 @@ class Binding:
             return np.array(result)
         return owned(result, [*fed, *(state.value for state in self._states if state.value is not None)])
 
-    def _advance(self, results: Mapping[BoundState, RuntimeValue]) -> None:
+    def _advanced_in_place(self, call: _Call, results: Sequence[RuntimeValue]) -> bool:
+        """Take over results if all states stayed in their memory; False, with nothing changed, if not."""
+        for state, result in zip(self._states, results, strict=True):
+            if result is not state.value and not state.is_in_place(result):
+                return False
+        if self._limit is not None:
+            for state, result in zip(self._states, results, strict=True):
+                if state.axis is not None:
+                    self._check_limit(state, result.shape[state.axis])
+        for state, result in zip(self._states, results, strict=True):
+            state.move_on(result)
+        self.in_place = call.names
+        return True
+
+    def _advance(self, results: Sequence[RuntimeValue]) -> None:
         """Take over what a run computed."""
-        for state, result in results.items():
+        pairs = list(zip(self._states, results, strict=True))
+        for state, result in pairs:
             state.check(result, self._label)
             axis = state.grows_along(result)
             if axis is not None:
                 self._check_limit(state, result.shape[axis])
-        self.in_place = frozenset(state.output for state, result in results.items() if state.is_in_place(result))
-        for state, result in results.items():
+        self.in_place = frozenset(state.output for state, result in pairs if state.is_in_place(result))
+        for state, result in pairs:
             state.take(result, self._capacity)
-        for state in self._states:
             if state.room is None:
                 self._grow(state)
 
@@ -368,6 +389,26 @@ class Binding:
     def _check_open(self) -> None:
         if self._closed:
             raise UsageError(f"the binding of {self._label} is closed")
+
+
+class _Call:
+    """How a binding runs for some outputs.
+
+    Attributes:
+        wanted: the outputs that are given to the caller; they come first among those computed.
+        states: where among those computed the next content of each state is.
+        growing: the states that lie in memory with room to grow.
+        names: the outputs of these.
+        runner: computes all of it.
+    """
+
+    __slots__ = ("growing", "names", "runner", "states", "wanted")
+
+    def __init__(
+        self, wanted: tuple[str, ...], states: tuple[int, ...], growing: tuple[BoundState, ...], runner: GraphRunner
+    ) -> None:
+        self.wanted, self.states, self.growing, self.runner = wanted, states, growing, runner
+        self.names = frozenset(state.output for state in growing)
 
 
 class _Held:

@@ -86,6 +86,12 @@ class BoundState:
         """Whether a result is the value, longer, in the same memory."""
         return type(result) is GrowingArray and self.room is not None and result.room is self.room
 
+    def move_on(self, result: npt.NDArray[Any]) -> None:
+        """Let a result be the value, which it is in the same memory."""
+        if self.axis is not None and self.value is not None:
+            self.added = result.shape[self.axis] - self.value.shape[self.axis]
+        self.value, self._dense_runs = result, 0
+
     def take(self, result: npt.NDArray[Any], capacity: int) -> None:
         """Let a result be the value."""
         before, axis = self.value, self.grows_along(result)

@@ -92,7 +92,7 @@ class Room:
 
     def part(self, shape: tuple[int, ...]) -> GrowingArray:
         """The first entries, as an array of this shape."""
-        found = GrowingArray(shape, self.dtype, self._bytes.data, 0, self._strides)
+        found = GrowingArray(shape, self.dtype, self._bytes, 0, self._strides)
         found.room = self
         return found
 

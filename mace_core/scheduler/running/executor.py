@@ -145,10 +145,11 @@ class StageInstance:
         results = [(self._bound[r].buffer, self._bound[r].shape, plan.registers[r].dtype.numpy) for r in new]
         require_host_memory(sum([math.prod(shape) * dtype.itemsize for _, shape, dtype in results]))
         feeds = [self._bound[r].buffer for r in plan.feeds]
-        self._longer = [
+        longer = [
             (plan.results.index(longer), plan.feeds.index(fed), self._bound[longer]) for fed, longer in plan.grown
         ]
-        self._longer.sort(key=lambda found: found[0])  # in the order in which they are put among the results
+        self._longer = sorted(longer, key=lambda found: found[0])  # in the order in which they join the results
+        self._apart = [(at, feeds[at]) for at, register in enumerate(plan.feeds) if register not in self._grown]
         self._single = prepared.execution, prepared.bindings, feeds, results
 
     def resize(self, sizes: StageValues) -> None:
@@ -231,17 +232,21 @@ class StageInstance:
     ) -> list[npt.NDArray[Any]]:
         """Run a plan that has a single step: bind addresses, allocate outputs, one call."""
         execution, bindings, inputs, outputs = self._single
-        for buffer, array in zip(inputs, arrays, strict=True):
-            buffer.address = address_of(array)
+        if self._longer:
+            for at, buffer in self._apart:
+                buffer.address = address_of(arrays[at])
+        else:
+            for buffer, array in zip(inputs, arrays, strict=True):
+                buffer.address = address_of(array)
         results = []
         for buffer, shape, dtype in outputs:
             result = self._empty(shape, dtype)
             buffer.address = address_of(result)
             results.append(result)
         for position, fed, longer in self._longer:
-            array = arrays[fed]
-            longer.buffer.address = inputs[fed].address
-            results.insert(position, array.room.part(longer.shape))  # type: ignore[attr-defined]
+            room = arrays[fed].room  # type: ignore[attr-defined]
+            inputs[fed].address = longer.buffer.address = room.address
+            results.insert(position, room.part(longer.shape))
         bindings.cancel = self._own_cancel if cancel is None else cancel
         if profile is None:
             run_execution(execution, bindings, self._single_device)

@@ -450,6 +450,11 @@ class GraphRunner:
         return self._structures.refusal
 
     @property
+    def has_contents(self) -> bool:
+        """Whether the content of some feed decides shapes."""
+        return bool(self._contents)
+
+    @property
     def has_structures(self) -> bool:
         """Whether there is a plan of symbolic sizes, and no content decides shapes."""
         return self._structures.is_used and not self._contents
