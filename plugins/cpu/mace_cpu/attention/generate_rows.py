@@ -29,8 +29,9 @@ class _SingleQuery:
     def __init__(self, symbol: str, wide: int, mask: bool, empty: bool, target: Target) -> None:
         self.wide, self.mask, self.empty = wide, mask, empty
         self.body = body = RowBody(symbol, target, "float32")
-        words = (arg for arg in RowArg if arg != RowArg.SCALE)
-        self.words = {arg: body.pointer(arg) if arg in POINTERS else body.word(arg) for arg in words}
+        self.words: dict[RowArg, ir.Value] = {
+            arg: body.pointer(arg) if arg in POINTERS else body.word(arg) for arg in RowArg if arg != RowArg.SCALE
+        }
         self.scale = body.real(RowArg.SCALE)
 
     def emit(self) -> str:
@@ -143,7 +144,8 @@ def _across_each(body: RowBody, vectors: list[ir.Value]) -> ir.Value:
 
 def _halved(body: RowBody, x: ir.Value, y: ir.Value, distance: int) -> ir.Value:
     lanes = body.lanes
-    low, high = [], []
+    low: list[int] = []
+    high: list[int] = []
     for start in range(0, lanes, 2 * distance):
         for vector in range(2):
             at = vector * lanes + start
