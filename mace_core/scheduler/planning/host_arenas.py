@@ -27,8 +27,8 @@ class ArenaHolder(Protocol):
 
 
 class HostArenas:
-    """The arenas of a session.  There are never more than runs were under way at once, and none is larger than the
-    largest that one of them needed."""
+    """The arenas of a session.  There are never more than runs were under way at once, and none is larger, by more than
+    an eighth, than the largest that one of them needed."""
 
     def __init__(self) -> None:
         self._holders: dict[Any, list[Any]] = {}
@@ -49,7 +49,8 @@ class HostArenas:
             found = self._taken(holder.needed_bytes, any_size=not had_one)
         if found is None:
             arena.address, arena.nbytes, arena.handle = 0, 0, None  # freed before the larger one is there
-            found = HostAllocator().allocate(holder.needed_bytes)
+            # a little more than is needed where it was too small before: what grows from run to run grows again
+            found = HostAllocator().allocate(holder.needed_bytes + (holder.needed_bytes // 8 if had_one else 0))
         arena.address, arena.nbytes, arena.handle = found.address, found.nbytes, found.handle
         holder.needs_arena = False
         with self._lock:

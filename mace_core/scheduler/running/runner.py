@@ -245,6 +245,7 @@ class GraphRunner:
         self._contents = frozenset(contents)
         self._outer_types = outer_types or {}
         self._plans: OrderedDict[PlanKey, AnyPlan] = OrderedDict()
+        self._lasting: set[PlanKey] = set()  # of those plans that only planning could bring back
         self._lock = planner.counting
         self._closed = False
         self.last_plan: AnyPlan | None = None
@@ -404,13 +405,18 @@ class GraphRunner:
             if plan is None:
                 plan = self.planner.plan(self.graph, self.feeds, {**types, **known_types}, fixed, growing=self._growing)
                 plan.signature = self._structures.signature({**types, **known_types}, fixed)
-            dropped = self._keep(key, plan, lambda: types)
+            dropped = self._keep(key, plan, lambda: types, is_made=True)
         for old in dropped:
             old.release()
         return plan
 
-    def _keep(self, key: PlanKey, plan: AnyPlan, types: Callable[[], Mapping[Value, ValueType]]) -> list[AnyPlan]:
-        """Keep a new plan, for the caller to release, too; plans to be released that were kept too long."""
+    def _keep(
+        self, key: PlanKey, plan: AnyPlan, types: Callable[[], Mapping[Value, ValueType]], *, is_made: bool = False
+    ) -> list[AnyPlan]:
+        """Keep a new plan, for the caller to release, too; plans to be released that were kept too long.
+
+        ``is_made``: one was planned for it, with numbers or for many signatures.
+        """
         dropped: list[AnyPlan] = []
         with self._lock:
             plan.users += 1
@@ -420,7 +426,10 @@ class GraphRunner:
                 replaced = self._plans.pop(key, None)  # another thread met the same signature at the same moment
                 if replaced is not None:
                     dropped.append(replaced)
+                self._lasting.discard(key)
                 self._plans[key] = plan
+            if is_made:
+                self._lasting = {key for key, plan in self._plans.items() if self._lasts(plan)}
             dropped += self._surplus()
             self.last_plan, self.last_types = plan, types
         return dropped
@@ -431,18 +440,20 @@ class GraphRunner:
         Plans that only planning could bring back are counted apart: sizes, which are computed in microseconds, must not
         drive them out.
         """
-        capacity = self.planner.capacity
-        if len(self._plans) <= capacity:
-            return []
-        lasting = [key for key, plan in self._plans.items() if type(plan) is GraphPlan and not self._is_served(plan)]
-        apart = set(lasting)
-        passing = [key for key in self._plans if key not in apart]
-        kept = {*lasting[-capacity:], *passing[-capacity:]}
-        return [self._plans.pop(key) for key in list(self._plans) if key not in kept]
+        plans, lasting, capacity = self._plans, self._lasting, self.planner.capacity
+        dropped: list[AnyPlan] = []
+        while len(plans) - len(lasting) > capacity:
+            dropped.append(plans.pop(next(key for key in plans if key not in lasting)))
+        while len(lasting) > capacity:
+            oldest = next(key for key in plans if key in lasting)
+            lasting.remove(oldest)
+            dropped.append(plans.pop(oldest))
+        return dropped
 
-    def _is_served(self, plan: GraphPlan) -> bool:
-        """Whether a plan for many signatures would do for that of ``plan``."""
-        return plan.signature is not None and self._structures.admits(plan.signature)
+    def _lasts(self, plan: AnyPlan) -> bool:
+        """Whether ``plan`` is for one signature, and no plan for many would do for that."""
+        signature = plan.signature if isinstance(plan, GraphPlan) else None
+        return signature is not None and not self._structures.admits(signature)
 
     @property
     def refusal(self) -> str:
@@ -502,6 +513,7 @@ class GraphRunner:
                 key for key, plan in self._plans.items() if uses_device is None or uses_device in plan.plan.devices
             ]
             dropped = [self._plans.pop(key) for key in stale]
+            self._lasting.difference_update(stale)
             if self.last_plan in dropped:
                 self.last_plan = None
         for plan in dropped:
