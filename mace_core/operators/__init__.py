@@ -25,11 +25,13 @@ if TYPE_CHECKING:
     from mace_core.operators.bodies import BodyBuilder
     from mace_core.operators.checks import expect, expect_one, expect_rank, require
     from mace_core.operators.context import NodeContext, NodeShapes, ShapeMismatchError, UnresolvedShapeError, broadcast
+    from mace_core.operators.independence import AxesContext, Lane
     from mace_core.operators.registry import (
         agreement,
         body,
         declare_random,
         evaluator,
+        independent_axes,
         rank_check,
         register_shape_function,
         shape_function,
@@ -45,11 +47,13 @@ _MODULES = {
     "bodies": ("BodyBuilder",),
     "checks": ("expect", "expect_one", "expect_rank", "require"),
     "context": ("NodeContext", "NodeShapes", "ShapeMismatchError", "UnresolvedShapeError", "broadcast"),
+    "independence": ("AxesContext", "Lane"),
     "registry": (
         "agreement",
         "body",
         "declare_random",
         "evaluator",
+        "independent_axes",
         "rank_check",
         "register_shape_function",
         "shape_function",
@@ -62,7 +66,9 @@ _MODULES = {
 _LAZY = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
+    "AxesContext",
     "BodyBuilder",
+    "Lane",
     "NodeContext",
     "NodeShapes",
     "ShapeMismatchError",
@@ -78,6 +84,7 @@ __all__ = [
     "expect",
     "expect_one",
     "expect_rank",
+    "independent_axes",
     "load_resolution",
     "rank_check",
     "register_shape_function",

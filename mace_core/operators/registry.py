@@ -7,7 +7,7 @@ are published by installed packages and imported when a model first uses the dom
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -16,6 +16,7 @@ from mace_core.graph import Graph, GraphView, Node
 from mace_core.operators import packages
 from mace_core.operators.bodies import BodyBuilder, built
 from mace_core.operators.context import Array, NodeContext, NodeShapes
+from mace_core.operators.independence import AxesContext, Lane
 from mace_core.tensor import DType, TensorType, ValueType
 
 ShapeFunction: TypeAlias = Callable[[NodeContext], Sequence["ValueType | None"]]
@@ -24,6 +25,7 @@ Evaluator: TypeAlias = Callable[[NodeContext, "list[Array | None]"], "Sequence[A
 RankCheck: TypeAlias = Callable[[NodeContext], None]
 Agreement: TypeAlias = Callable[[NodeContext], None]
 OperationCount: TypeAlias = Callable[[NodeShapes], "int | None"]
+AxesRule: TypeAlias = Callable[[AxesContext], Iterable[Lane]]
 Body: TypeAlias = Callable[[BodyBuilder, Node], bool]
 
 T = TypeVar("T")
@@ -91,6 +93,7 @@ _agreements: _Table[Agreement] = _Table("an agreement rule")
 _content_inputs: _Table[tuple[int, ...]] = _Table("inputs whose content decides its shapes")
 _random: _Table[bool] = _Table("random results")
 _work: _Table[WorkEntry] = _Table("an estimate of its work")
+_independent: _Table[AxesRule] = _Table("a rule of independent axes")
 _evaluators: _Table[EvaluatorEntry] = _Table("an evaluator")
 _symbolic_evaluators: _Table[Evaluator] = _Table("a symbolic evaluator")
 _bodies: _Table[Body] = _Table("a function body")
@@ -252,6 +255,28 @@ def work_estimate(
     return register
 
 
+def independent_axes(*op_types: str, domain: str = "") -> Callable[[AxesRule], AxesRule]:
+    """Decorator: the function names the axes along which these operators treat each position apart from the others.
+
+    It takes an `AxesContext`, with concrete types of all inputs and outputs and the contents that are known, and
+    returns a `Lane` for each such axis.  It may raise `UnresolvedShapeError` or `ShapeMismatchError` where it cannot
+    tell: then no axis is independent.  See `mace_core.operators.independence`.
+
+    Args:
+        op_types: names of operators.
+        domain: their domain; "" for the default one.
+
+    Raises:
+        UsageError: if one of them has a rule already.
+    """
+
+    def register(function: AxesRule) -> AxesRule:
+        _independent.add(domain, op_types, function)
+        return function
+
+    return register
+
+
 def declare_random(*op_types: str, domain: str = "") -> None:
     """Say that equal nodes of these operators may give different results, and every run others.
 
@@ -294,6 +319,9 @@ find_symbolic_evaluator = _symbolic_evaluators.find
 
 find_content_inputs = _content_inputs.find
 """``(domain, op_type)``: the inputs whose contents decide the output shapes of an operator, if there are any."""
+
+find_independent_axes = _independent.find
+"""``(domain, op_type)``: the rule of an operator's independent axes, if it has one."""
 
 find_work = _work.find
 """``(domain, op_type)``: the estimate of an operator's work, if it has one."""
@@ -349,6 +377,11 @@ def body_of(view: GraphView, node: Node) -> Graph | None:
     """What stands for ``node``, or None where nothing is registered, or the node makes no sense."""
     found = _bodies.find(node.domain, node.op_type)
     return None if found is None else built(found, view, node)
+
+
+def operators_with_independent_axes(domain: str) -> list[str]:
+    """The operators of ``domain`` that have a rule of independent axes, by name."""
+    return _independent.operators(domain)
 
 
 def operators_with_body(domain: str) -> list[str]:

@@ -18,6 +18,7 @@ from mace_core.provider.backend import (
     Rejection,
     ShapeSupport,
 )
+from mace_core.provider.buckets import Buckets
 from mace_core.provider.detection import DetectionProvider
 from mace_core.provider.device import Device, DeviceKind, Missing, ProbeResult
 from mace_core.provider.execution import Bindings, BoundTensor, CancelFlag, Event, Execution, Stream, Turns
@@ -41,6 +42,7 @@ __all__ = [
     "Backend",
     "Bindings",
     "BoundTensor",
+    "Buckets",
     "Buffer",
     "CancelFlag",
     "Capability",

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mace_core.graph import GraphView, Node
+from mace_core.provider.buckets import Buckets
 from mace_core.provider.device import Device
 from mace_core.provider.execution import Execution, Stream
 from mace_core.provider.foreign import ForeignKind, ForeignMemory
@@ -110,6 +111,8 @@ class Backend(ABC):
         shape_support: what shapes its compiled subgraphs serve.
         compiles_per_shape: whether another input shape makes it compile device code.  False: the shape is only planned,
             with kernels that take any.
+        buckets: sizes to compile for in the place of those that come, where padding is right (since api 1.2).  None:
+            each shape is compiled as it is.  Without effect where a shape compiles no device code.
         imports: kinds of foreign memory that `import_memory` is asked for (since api 1.1).
         notes: sentences about how the device was opened that its user should read, such as an option that could not be
             kept; explanations show them.
@@ -118,6 +121,7 @@ class Backend(ABC):
     device: Device
     shape_support: ShapeSupport = ShapeSupport.STATIC
     compiles_per_shape: bool = True
+    buckets: Buckets | None = None
     notes: Sequence[str] = ()
     imports: frozenset[ForeignKind] = frozenset()
 

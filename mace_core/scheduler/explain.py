@@ -47,11 +47,19 @@ class NodeExplanation:
 
 @dataclass(frozen=True, slots=True)
 class PartitionExplanation:
-    """Nodes that run together."""
+    """Nodes that run together.
+
+    Attributes:
+        device: qualified device name, or "core".
+        nodes: their names.
+        scope: as for a node.
+        padding: along what they are padded to the sizes that the device declares, or why not.
+    """
 
     device: str
     nodes: tuple[str, ...]
     scope: str
+    padding: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,10 +197,12 @@ def explain_plan(plan: AnyPlan, pool: DevicePool, signature: str, inputs: Sequen
 
 def _add_plan(found: Explanation, plan: AnyPlan, scope: str) -> None:
     stage, placed = plan.plan.stage, plan.plan.placed
-    for part, compiled in zip(placed.partitioning.partitions, placed.compiled, strict=True):
+    for index, (part, compiled) in enumerate(zip(placed.partitioning.partitions, placed.compiled, strict=True)):
         notes = {} if compiled is None else compiled.notes
+        padding = placed.notes[index] if placed.notes else ()
         number = len(found.partitions)
-        found.partitions.append(PartitionExplanation(part.device, tuple(node.name for node in part.nodes), scope))
+        names = tuple(node.name for node in part.nodes)
+        found.partitions.append(PartitionExplanation(part.device, names, scope, padding))
         for node in part.nodes:
             placement = placed.partitioning.placements[node]
             found.nodes.append(
@@ -259,6 +269,8 @@ def _summary_lines(found: Explanation) -> Iterator[str]:
         costs += [f"{', '.join(planned)} only plan{'s' * (len(planned) == 1)} it"] if planned else []
         inputs = ", ".join(f"{name} {type}" for name, type in found.free_inputs.items())
         yield f"  free dimensions: {inputs}; another shape: {', '.join(costs)}"
+    for words, count in Counter(note for part in found.partitions for note in part.padding).items():
+        yield f"  {words}{f' ({count} partitions)' if count > 1 else ''}"
     if found.one_by_one:
         yield f"  shapes are planned one by one: {found.one_by_one}"
     if found.guards:

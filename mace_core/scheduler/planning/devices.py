@@ -10,10 +10,12 @@ from types import NoneType
 
 from mace_core.errors import UsageError
 from mace_core.host.fork_safe import fork_safe_lock, unforked
-from mace_core.provider import Allocator, Backend, Buffer, DataTransfer, Device, ShapeSupport, Stream
+from mace_core.provider import Allocator, Backend, Buckets, Buffer, DataTransfer, Device, ShapeSupport, Stream
 from mace_core.provider.border import WrongAnswerError, attempt, calling, instance_of, list_of, reason_of
 from mace_core.provider.foreign import ForeignKind
 from mace_core.scheduler.planning.host_arenas import HostArenas
+from mace_core.scheduler.planning.padded_views import SeenSizes
+from mace_core.scheduler.planning.shared import BucketTable
 from mace_core.tensor import MemoryKind
 
 _log = logging.getLogger("mace")
@@ -35,6 +37,8 @@ class SessionDevice:
         model: how messages call the session's model.
         refused: why it is not used any more; "" while it is.
         is_closed: it is never opened again.
+        seen_sizes: what its subgraphs were planned for.
+        compiled_buckets: what it compiled for padded sizes.
     """
 
     device: Device
@@ -49,6 +53,11 @@ class SessionDevice:
     refused: str = ""
     is_closed: bool = False
     _backend: Backend | None = field(default=None, repr=False)
+    seen_sizes: SeenSizes = field(init=False, repr=False, default_factory=SeenSizes)
+    compiled_buckets: BucketTable = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.compiled_buckets = BucketTable(self._most_compiled)
 
     @property
     def name(self) -> str:
@@ -149,6 +158,18 @@ class SessionDevice:
         with self.calling("Backend.compiles_per_shape"):
             return bool(self.backend.compiles_per_shape)
 
+    @property
+    def buckets(self) -> Buckets | None:
+        """The sizes that it would rather compile for; None where each shape is compiled as it is, or none at all."""
+        if self.takes_symbols or not self.compiles_per_shape:
+            return None
+        with self.calling("Backend.buckets"):
+            return instance_of((Buckets, NoneType), self.backend.buckets)
+
+    def _most_compiled(self) -> int:
+        buckets = None if self.is_closed or self.refused else self.buckets
+        return 0 if buckets is None else buckets.most_compiled
+
     def measure_peak(self, seconds: float) -> float | None:
         """Multiply-accumulates a second, see `Backend.measure_peak`; an error there is logged, since no run depends on
         it."""
@@ -162,6 +183,7 @@ class SessionDevice:
     def close(self) -> None:
         """Close the backend; an error of a provider there is logged, since nothing depends on it any more."""
         self.is_closed = True
+        self.compiled_buckets.close(self.name, self.model)
         backend, self._backend = self._backend, None
         if backend is not None:
             attempt(backend.close, self.name, "Backend.close", self.model)
@@ -205,6 +227,7 @@ class DevicePool:
         if device is not None and not device.refused:
             _log.error("%s%s is not used any more: %s", f"{device.model}: " if device.model else "", name, reason)
             device.refused = reason
+            device.compiled_buckets.close(name, self.model)
 
     def candidates(self) -> list[SessionDevice]:
         """Devices not refused, in order; not necessarily open."""

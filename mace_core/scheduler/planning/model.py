@@ -27,10 +27,11 @@ from mace_core.provider.border import instance_of, list_of, reason_of
 from mace_core.provider.weights import WeightFiles, using_weight_files
 from mace_core.scheduler.planning import notify
 from mace_core.scheduler.planning.devices import SessionDevice
+from mace_core.scheduler.planning.fitting import prepared
 from mace_core.scheduler.planning.placement import compile_views, restore_views
-from mace_core.scheduler.planning.shared import SharedSubgraphs
+from mace_core.scheduler.planning.shared import SharedSubgraphs, content_word
 from mace_core.symbolic import is_symbolic
-from mace_core.tensor import DType, Tensor, TensorType, ValueType
+from mace_core.tensor import Tensor, TensorType, ValueType
 from mace_core.tensor.files import release_pages
 from mace_core.tensor.symbolic import SymbolicTensor
 
@@ -110,7 +111,7 @@ class PreparedModel:
         self._stored: Counter[str] = Counter()
         self._mmap = mmap
         self._weights: WeightFiles | None = None
-        self._shared = SharedSubgraphs(_content_word)
+        self._shared = SharedSubgraphs()
         if cache:
             from mace_core.caching.cache import CheckedCache
             from mace_core.caching.mapped import MappedCache
@@ -187,9 +188,10 @@ class PreparedModel:
                 return made
             if device.backend.shape_support is ShapeSupport.DYNAMIC:
                 found = self._shared.take(device.name, views, lambda new: self._compile_new(device, new))
-                assert found is not None, "compiling gives something or raises"
-                return found
-            return self._compile_new(device, views)
+            else:
+                found = prepared(device, views, lambda new: self._compile_new(device, new))
+            assert found is not None, "compiling gives something or raises"
+            return found
 
     def _compile_new(self, device: SessionDevice, views: Sequence[GraphView]) -> list[CompiledSubgraph]:
         found = self._restore_new(device, views)
@@ -211,7 +213,7 @@ class PreparedModel:
         with using_weight_files(self._weights):
             if device.backend.shape_support is ShapeSupport.DYNAMIC:
                 return self._shared.take(device.name, views, lambda new: self._restore_new(device, new))
-            return self._restore_new(device, views)
+            return prepared(device, views, lambda new: self._restore_new(device, new))
 
     def _restore_new(self, device: SessionDevice, views: Sequence[GraphView]) -> list[CompiledSubgraph] | None:
         start = time.perf_counter()
@@ -453,7 +455,7 @@ def _words(
     words = [getattr(node, "name", "") for node in nodes]
     words += ["in", *(f"{value.name}={_type_word(types.get(value))}" for value in inputs)]
     words += ["out", *(value.name for value in outputs)]
-    words += ["is", *(f"{value.name}={_content_word(values[value])}" for value in sorted(values, key=lambda v: v.name))]
+    words += ["is", *(f"{value.name}={content_word(values[value])}" for value in sorted(values, key=lambda v: v.name))]
     return words
 
 
@@ -465,12 +467,6 @@ def _type_word(type: ValueType | None) -> str:
     if isinstance(type, TensorType):
         return f"{type.dtype.value}{type.shape!r}"  # repr tells the dimension 'n' from the number
     return str(type)
-
-
-def _content_word(tensor: Tensor) -> str:
-    if tensor.dtype is DType.STRING:
-        return f"{tensor.shape}{[str(item) for item in tensor.payload.reshape(-1)]!r}"
-    return f"{tensor.dtype.value}{tensor.shape}{hashlib.blake2b(tensor.payload.tobytes(), digest_size=16).hexdigest()}"
 
 
 def _digest(*words: str) -> str:

@@ -22,8 +22,10 @@ from mace_core.provider.border import (
 )
 from mace_core.scheduler.host.core_nodes import runs_in_core
 from mace_core.scheduler.planning.devices import DevicePool, SessionDevice
+from mace_core.scheduler.planning.fitting import fitted
 from mace_core.scheduler.planning.in_place import offered
 from mace_core.scheduler.planning.numbers import in_numbers
+from mace_core.scheduler.planning.padded_views import Fitted, PaddedView
 from mace_core.scheduler.planning.partition import (
     Offer,
     Partition,
@@ -96,7 +98,7 @@ class PlacedStage(NamedTuple):
     """Partitions with what was compiled for them (None for control flow), in the order in which they run.
 
     ``is_steady``: nothing went wrong on the way, so that it would come out the same another time; ``model``: how
-    messages call the model.
+    messages call the model; ``notes``: for each partition how it fits the buckets of its device.
     """
 
     partitioning: Partitioning
@@ -104,6 +106,7 @@ class PlacedStage(NamedTuple):
     compiled: tuple[CompiledSubgraph | None, ...]
     is_steady: bool = True
     model: str = ""
+    notes: tuple[tuple[str, ...], ...] = ()
 
     def close(self) -> None:
         """Free what was compiled."""
@@ -156,6 +159,21 @@ def ask_capability(device: SessionDevice, view: GraphView) -> Capability:
         for rejection in answer.rejections:
             instance_of(str, rejection.reason)
     return answer
+
+
+def why_not(device: SessionDevice, view: GraphView) -> str:
+    """The reason why the device does not take ``view`` as a whole; "" if it does."""
+    try:
+        answer = ask_capability(device, view)
+    except Exception as error:
+        _log.warning("%s; a subgraph is not padded", error)
+        return f"its capability check failed: {failure_of(error)}"
+    claimed = {node for claim in answer.claims for node in claim.nodes}
+    reasons = {rejection.node: rejection.reason for rejection in answer.rejections}
+    for node in view.nodes:
+        if node not in claimed:
+            return f"{device.name} does not take '{node.name}' then: {reasons.get(node, 'it does not say why')}"
+    return ""
 
 
 def compile_views(device: SessionDevice, views: Sequence[GraphView]) -> list[CompiledSubgraph]:
@@ -224,6 +242,7 @@ class _Placing:
     capabilities: dict[str, Capability] = field(default_factory=dict)
     bans: dict[str, dict[Node, str]] = field(default_factory=dict)
     compiled: dict[tuple[str, tuple[Node, ...]], CompiledSubgraph] = field(default_factory=dict)
+    unpadded: dict[tuple[str, tuple[Node, ...]], str] = field(default_factory=dict)  # with the reasons
     _failure: Exception | None = None  # the latest of a provider
 
     def run(self) -> PlacedStage:
@@ -232,15 +251,24 @@ class _Placing:
             partitioning = self._partition(control_flow)
             if self.stage.trace is not None:
                 self._refuse_numbers(partitioning)
-            ready = (device for device in self.pool.devices if device.is_open)
-            on_host = {device.name for device in ready if device.memory is MemoryKind.HOST}
-            views = views_of(self.stage, partitioning.partitions, self.name, on_host)
+            fits = self._fitted(partitioning.partitions)
+            views = [fit.view for fit in fits]
             if self._compile(partitioning.partitions, views):
                 break
         parts = partitioning.partitions
         found = tuple(self.compiled.get((part.device, part.nodes)) for part in parts)
         self.close_compiled(found)
-        return PlacedStage(partitioning, tuple(views), found, is_steady=not self.bans, model=self.pool.model)
+        notes = tuple(fit.notes for fit in fits)
+        is_steady = not self.bans and not self.unpadded
+        return PlacedStage(partitioning, tuple(views), found, is_steady, self.pool.model, notes)
+
+    def _fitted(self, parts: Sequence[Partition]) -> list[Fitted]:
+        ready = (device for device in self.pool.devices if device.is_open)
+        on_host = {device.name for device in ready if device.memory is MemoryKind.HOST}
+        views = views_of(self.stage, parts, self.name, on_host)
+        if self.apart:  # every result is looked at as it is
+            return [Fitted(view) for view in views]
+        return fitted(self.stage, parts, views, self.pool, why_not, self.unpadded)
 
     def _refuse_numbers(self, partitioning: Partitioning) -> None:
         """
@@ -345,16 +373,21 @@ class _Placing:
             if len(missing) > 1:  # find the culprit
                 succeeded = [self._compile_on(device, [one]) for one in missing]
                 return all(succeeded)
-            return self._ban(device, missing[0][0], error)
+            return self._ban(device, *missing[0], error)
         for (part, _), result in zip(missing, results, strict=True):
             self.compiled[part.device, part.nodes] = result
         return True
 
-    def _ban(self, device: SessionDevice, part: Partition, error: Exception) -> bool:
+    def _ban(self, device: SessionDevice, part: Partition, view: GraphView, error: Exception) -> bool:
         reason = f"compile failed: {reason_of(error)}"
         foreseen = isinstance(error, MaceError) and not isinstance(error, ProviderBugError)
         level = logging.WARNING if foreseen else logging.ERROR
         traceback = error if _log.isEnabledFor(logging.DEBUG) else None
+        if isinstance(view, PaddedView):
+            _log.log(level, "%s; compile failed: a subgraph is compiled without padding", error, exc_info=traceback)
+            self.unpadded[part.device, part.nodes] = reason
+            self._note_failure(device, error)
+            return False
         _log.log(level, "%s; compile failed: %d nodes are placed elsewhere", error, len(part.nodes), exc_info=traceback)
         self.bans.setdefault(device.name, {}).update(dict.fromkeys(part.nodes, reason))
         self._note_failure(device, error)

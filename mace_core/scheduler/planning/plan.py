@@ -9,14 +9,15 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
-from mace_core.graph import Node, Value
+from mace_core.graph import GraphView, Node, Value
 from mace_core.provider import CompiledSubgraph
 from mace_core.provider.arenas import ArenaPlan, Lifetime, plan_arena
 from mace_core.scheduler.host.control_flow import ControlFlow
 from mace_core.scheduler.numerics import NumericsCheck
 from mace_core.scheduler.planning.devices import DevicePool, SessionDevice
+from mace_core.scheduler.planning.padded_views import PaddedView
 from mace_core.scheduler.planning.partition import CORE_DEVICE
 from mace_core.scheduler.planning.placement import PlacedStage
 from mace_core.scheduler.planning.stages import Stage
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from mace_core.scheduler.planning.sizes import StageSizes
 
 HOST = "host"
+
+Shape: TypeAlias = "tuple[int, ...]"
 
 
 class Storage(enum.Enum):
@@ -106,6 +109,22 @@ class DownloadStep:
 
 
 @dataclass(slots=True, eq=False)
+class PadStep:
+    """Copy on the host into a register of a larger shape, whose other positions are copies of the last one."""
+
+    source: int
+    target: int
+
+
+@dataclass(slots=True, eq=False)
+class CutStep:
+    """Copy on the host the first positions of a register into one of a smaller shape."""
+
+    source: int
+    target: int
+
+
+@dataclass(slots=True, eq=False)
 class ControlStep:
     """Run If, Loop, Scan or SequenceMap."""
 
@@ -115,7 +134,7 @@ class ControlStep:
     outputs: tuple[int, ...]
 
 
-Step = RunStep | UploadStep | DownloadStep | ControlStep
+Step = RunStep | UploadStep | DownloadStep | PadStep | CutStep | ControlStep
 
 
 @dataclass(slots=True, eq=False)
@@ -182,6 +201,7 @@ class _Builder:
     devices: dict[str, SessionDevice] = field(default_factory=dict)
     plain: set[Value] = field(default_factory=set)  # read by Python code: no arena
     pinned: dict[str, bool] = field(default_factory=dict)  # device -> whether the host can address its memory
+    padded: dict[tuple[Value, str, Shape], int] = field(default_factory=dict)  # registers of larger shapes
     wanted_by: dict[Value, str] = field(default_factory=dict)  # the first device with pinned memory that reads it
     growths: dict[Value, int] = field(default_factory=dict)  # what grows in place -> the register of its input
 
@@ -196,7 +216,8 @@ class _Builder:
         for part, view in zip(self.placed.partitioning.partitions, self.placed.views, strict=True):
             if part.device != CORE_DEVICE and self._is_pinned(self._location(self._device(part.device))):
                 for value in view.inputs:
-                    self.wanted_by.setdefault(value, part.device)
+                    if not self._is_padded(value, view):
+                        self.wanted_by.setdefault(value, part.device)
         for value in feeds:
             dense = is_dense(self._type(value))
             self._register(value, HOST, Storage.INPUT if dense else Storage.OBJECT)
@@ -205,17 +226,29 @@ class _Builder:
             # Before any work is queued: an upload never has to wait for a device that is busy.
             for value in view.inputs:
                 if part.device != CORE_DEVICE and value in fed:
-                    self._at(value, self._location(self._device(part.device)))
+                    location = self._location(self._device(part.device))
+                    if self._is_padded(value, view):
+                        self._padded_at(value, location, view)
+                    else:
+                        self._at(value, location)
 
     def add_run(self, index: int, compiled: CompiledSubgraph) -> None:
         part, view = self.placed.partitioning.partitions[index], self.placed.views[index]
         device = self._device(part.device)
         location = self._location(device)
-        inputs = tuple(self._readable(value, location) for value in view.inputs)
+        inputs = tuple(
+            self._padded_at(value, location, view) if self._is_padded(value, view) else self._readable(value, location)
+            for value in view.inputs
+        )
         for number in sorted(compiled.in_place):
             pair = view.in_place[number]
             self.growths[pair.target] = self.index[pair.source, HOST]
-        outputs = tuple(self._written(value, location) for value in view.outputs)
+        outputs = tuple(
+            self._padded_register(value, location, view)
+            if self._is_padded(value, view)
+            else self._written(value, location)
+            for value in view.outputs
+        )
         source = tuple(name for node in part.nodes for name in node.source)
         touches_host = any(self.registers[r].location == HOST for r in (*inputs, *outputs)) or location == HOST
         touches_host |= self._is_pinned(location)
@@ -343,7 +376,10 @@ class _Builder:
             storage = Storage.SIZES if isinstance(constant, SymbolicTensor) else Storage.CONSTANT
             return self._register(value, HOST, storage, constant)
         if location == HOST:
-            source, holder = next((i, at) for (v, at), i in self.index.items() if v is value)
+            held = next(((i, at) for (v, at), i in self.index.items() if v is value), None)
+            if held is None:
+                return self._cut(value)
+            source, holder = held
             target = self._make(value, HOST)
             self._step(DownloadStep(holder, source, target), (source,), (target,))
             return target
@@ -352,6 +388,45 @@ class _Builder:
             return source
         target = self._make(value, location)
         self._step(UploadStep(location, source, target), (source,), (target,))
+        return target
+
+    def _is_padded(self, value: Value, view: GraphView) -> bool:
+        """Whether a subgraph reads or writes a value in a larger shape than it has."""
+        return isinstance(view, PaddedView) and view.type(value) != self._type(value)
+
+    def _padded_at(self, value: Value, location: str, view: GraphView) -> int:
+        """The register of ``value`` at ``location`` in the shape that it has in ``view``."""
+        found = self.padded.get((value, location, view.shape(value)))
+        if found is not None:
+            return found
+        source = self._at(value, HOST) if location == HOST else self._padded_at(value, HOST, view)
+        target = self._padded_register(value, location, view)
+        step = PadStep(source, target) if location == HOST else UploadStep(location, source, target)
+        self._step(step, (source,), (target,))
+        return target
+
+    def _padded_register(self, value: Value, location: str, view: GraphView) -> int:
+        """A register that a step writes, of the shape that ``value`` has in ``view``."""
+        type = view.tensor_type(value)
+        assert type is not None, "only tensors are padded"
+        return self._add_padded(Register(value, location, Storage.ARENA, type, type.dtype, type.concrete_shape))
+
+    def _add_padded(self, register: Register) -> int:
+        assert register.shape is not None, "padded shapes are concrete"
+        self.padded[register.value, register.location, register.shape] = len(self.registers)
+        self.registers.append(register)
+        return len(self.registers) - 1
+
+    def _cut(self, value: Value) -> int:
+        """The register on the host of a value that was computed in a larger shape."""
+        location, source = next((at, i) for (held, at, _), i in self.padded.items() if held is value)
+        if location != HOST:
+            long = self.registers[source]
+            target = self._add_padded(Register(value, HOST, Storage.ARENA, long.type, long.dtype, long.shape))
+            self._step(DownloadStep(location, source, target), (source,), (target,))
+            source = target
+        target = self._make(value, HOST)
+        self._step(CutStep(source, target), (source,), (target,))
         return target
 
     def _make(self, value: Value, location: str) -> int:

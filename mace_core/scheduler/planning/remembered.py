@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from mace_core.provider.backend import CompiledSubgraph
 from mace_core.provider.border import close_all
+from mace_core.scheduler.planning.fitting import fitted, take_all
 from mace_core.scheduler.planning.model import PreparedModel, compatibility_key, part_words, stores, worth_of
 from mace_core.scheduler.planning.partition import CORE_DEVICE, Partition, Partitioning, Placement
 from mace_core.scheduler.planning.placement import PlacedStage, views_of
@@ -64,9 +65,14 @@ class RememberedPlacements:
         except (KeyError, IndexError, TypeError, ValueError) as error:
             _log.info("a stored placement is not used (%s: %s)", type(error).__name__, error)
             return None
-        views = views_of(stage, partitioning.partitions, name)
-        compiled = self._compiled(partitioning.partitions, views)
-        return None if compiled is None else PlacedStage(partitioning, tuple(views), compiled, model=self._pool.model)
+        parts = partitioning.partitions
+        fits = fitted(stage, parts, views_of(stage, parts, name), self._pool, take_all, {})
+        views = tuple(fit.view for fit in fits)
+        compiled = self._compiled(parts, views)
+        if compiled is None:
+            return None
+        notes = tuple(fit.notes for fit in fits)
+        return PlacedStage(partitioning, views, compiled, model=self._pool.model, notes=notes)
 
     def store(
         self,

@@ -1,7 +1,9 @@
-"""Subgraphs that serve any shape, compiled once and used by the plans of many signatures."""
+"""Compiled subgraphs that the plans of many signatures use: those that serve any shape, and those of a padded one."""
 
 from __future__ import annotations
 
+import hashlib
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,8 +11,9 @@ from typing import Any
 from mace_core.graph import GraphView
 from mace_core.host.fork_safe import fork_safe_lock
 from mace_core.provider import CompiledSubgraph, Execution
+from mace_core.provider.border import close_all
 from mace_core.scheduler.planning.stages import node_reads
-from mace_core.tensor import Tensor, TensorType, ValueType
+from mace_core.tensor import DType, Tensor, TensorType, ValueType
 
 Key = tuple[Any, ...]
 Make = Callable[[Sequence[GraphView]], "list[CompiledSubgraph] | None"]
@@ -29,10 +32,8 @@ class SharedSubgraphs:
     signature decides it (shape arithmetic).
     """
 
-    def __init__(self, content_word: Callable[[Tensor], str]) -> None:
-        """``content_word`` tells contents apart."""
-        self._content_word = content_word
-        self._entries: dict[Key, _Entry] = {}
+    def __init__(self) -> None:
+        self._entries: OrderedDict[Key, _Entry] = OrderedDict()
         self._lock = fork_safe_lock()
 
     def take(self, device: str, views: Sequence[GraphView], make: Make) -> list[CompiledSubgraph] | None:
@@ -64,23 +65,41 @@ class SharedSubgraphs:
             if entry is None:
                 return None
             entry.users += 1
+            self._entries.move_to_end(key)
         return _Lease(self, key, entry)
 
     def _add(self, key: Key, compiled: CompiledSubgraph) -> _Lease:
         entry = _Entry(compiled, 1)
         with self._lock:
             self._entries[key] = entry
+            stale = self._stale(key)
+        self._close(stale)
         return _Lease(self, key, entry)
 
     def release(self, key: Key, entry: _Entry) -> None:
-        """One user fewer; the last one closes the subgraph."""
+        """One user fewer; what nobody uses any more is closed unless it is kept."""
         with self._lock:
             entry.users -= 1
-            last = entry.users == 0
-            if last and self._entries.get(key) is entry:
-                del self._entries[key]
-        if last:
+            stale = self._stale(key)
+            if not entry.users and self._entries.get(key) is not entry and entry not in stale:
+                stale.append(entry)
+        self._close(stale)
+
+    def _stale(self, key: Key) -> list[_Entry]:
+        """Entries to be closed, taken out: of those like ``key``, what nobody uses."""
+        entry = self._entries.get(key)
+        if entry is None or entry.users:
+            return []
+        return [self._entries.pop(key)]
+
+    def _close(self, entries: Sequence[_Entry]) -> None:
+        for entry in entries:
             entry.compiled.close()
+
+    def has(self, device: str, view: GraphView) -> bool:
+        """Whether there is a subgraph for ``view``."""
+        with self._lock:
+            return self._key(device, view) in self._entries
 
     def _key(self, device: str, view: GraphView) -> Key:
         known = {
@@ -89,16 +108,50 @@ class SharedSubgraphs:
             for value in node_reads(node)
             if value.constant is None and (constant := view.constant(value)) is not None
         }
-        contents = tuple((value, self._content_word(constant)) for value, constant in known.items())
-        borders = tuple((value, _form(view.type(value))) for value in (*view.inputs, *view.outputs))
+        contents = tuple((value, content_word(constant)) for value, constant in known.items())
+        borders = tuple((value, self._form(view.type(value))) for value in (*view.inputs, *view.outputs))
         return device, view.nodes, len(view.inputs), borders, contents
 
+    def _form(self, type: ValueType | None) -> object:
+        """What of a type a subgraph for any shape depends on: all but the sizes."""
+        if not isinstance(type, TensorType):
+            return str(type)
+        return type.dtype, None if type.shape is None else len(type.shape), type.is_concrete
 
-def _form(type: ValueType | None) -> object:
-    """What of a type a subgraph for any shape depends on: all but the sizes."""
-    if not isinstance(type, TensorType):
-        return str(type)
-    return type.dtype, None if type.shape is None else len(type.shape), type.is_concrete
+
+class BucketTable(SharedSubgraphs):
+    """What a provider compiled for padded shapes, some of which is kept while no plan uses it."""
+
+    def __init__(self, most: Callable[[], int]) -> None:
+        """``most``: how many subgraphs of the same nodes are kept."""
+        super().__init__()
+        self._most = most
+        self._is_closed = False
+
+    def close(self, device: str, model: str) -> None:
+        """Close what nobody uses, and keep nothing from now on."""
+        with self._lock:
+            self._is_closed = True
+            idle = [key for key, entry in self._entries.items() if not entry.users]
+            stale = [self._entries.pop(key) for key in idle]
+        close_all((entry.compiled for entry in stale), device, "CompiledSubgraph.close", model)
+
+    def _stale(self, key: Key) -> list[_Entry]:
+        most = 0 if self._is_closed else self._most()
+        alike = [other for other in self._entries if other[:2] == key[:2]]
+        idle = [other for other in alike if not self._entries[other].users]
+        return [self._entries.pop(other) for other in idle[: max(len(alike) - most, 0)]]
+
+    def _form(self, type: ValueType | None) -> object:
+        """All of it."""
+        return type if isinstance(type, TensorType) else str(type)
+
+
+def content_word(tensor: Tensor) -> str:
+    """What tells a content from others."""
+    if tensor.dtype is DType.STRING:
+        return f"{tensor.shape}{[str(item) for item in tensor.payload.reshape(-1)]!r}"
+    return f"{tensor.dtype.value}{tensor.shape}{hashlib.blake2b(tensor.payload.tobytes(), digest_size=16).hexdigest()}"
 
 
 def _close(leases: Sequence[CompiledSubgraph | None]) -> None:

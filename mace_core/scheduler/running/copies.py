@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mace_core.provider import BoundTensor, DataTransfer, Event, Stream
-from mace_core.scheduler.planning.plan import DownloadStep, Register, StagePlan, Step, Storage, UploadStep
+from mace_core.scheduler.planning.plan import (
+    ControlStep,
+    DownloadStep,
+    Register,
+    RunStep,
+    StagePlan,
+    Step,
+    Storage,
+    UploadStep,
+)
 
 
 def queueable_copies(plan: StagePlan) -> frozenset[int]:
@@ -38,7 +47,7 @@ def queue_copy(
 
 
 def _reads(step: Step) -> Sequence[int]:
-    return (step.source,) if isinstance(step, UploadStep | DownloadStep) else step.inputs
+    return step.inputs if isinstance(step, RunStep | ControlStep) else (step.source,)
 
 
 def _is_queueable(step: Step, registers: Sequence[Register], read: set[int]) -> bool:

@@ -35,7 +35,9 @@ from mace_core.scheduler.numerics import NumericsCheck
 from mace_core.scheduler.planning.plan import (
     HOST,
     ControlStep,
+    CutStep,
     DownloadStep,
+    PadStep,
     Register,
     RunStep,
     StagePlan,
@@ -46,6 +48,7 @@ from mace_core.scheduler.planning.plan import (
 from mace_core.scheduler.running.calls import run_execution
 from mace_core.scheduler.running.copies import queue_copy, queueable_copies
 from mace_core.scheduler.running.imports import Imports, is_opaque
+from mace_core.scheduler.running.padded_copies import cut_into, pad_into
 from mace_core.scheduler.running.step_bindings import copy_bytes, profiled, unbound_output, unplanned_shape
 from mace_core.scheduler.values import (
     RuntimeValue,
@@ -311,6 +314,13 @@ class StageInstance:
                 start_ns = time.perf_counter_ns() if start_ns else 0
                 self._download(step)
                 what = f"transfer from {step.device}: {self.plan.registers[step.source].value.name}"
+                source = ()
+            case PadStep() | CutStep():
+                self._wait_for_host_memory()
+                ends = read_bound(self._bound[step.source]), read_bound(self._bound[step.target])
+                is_padding = isinstance(step, PadStep)
+                (pad_into if is_padding else cut_into)(*ends)
+                what = f"{'padding' if is_padding else 'cutting'} of {self.plan.registers[step.source].value.name}"
                 source = ()
             case ControlStep():
                 self._wait_all()

@@ -12,7 +12,7 @@ from mace_core.provider import BoundTensor, Buffer
 from mace_core.provider.border import attempt, instance_of
 from mace_core.provider.foreign import ForeignKind, ForeignMemory
 from mace_core.scheduler.planning.devices import SessionDevice
-from mace_core.scheduler.planning.plan import ControlStep, RunStep, StagePlan, Storage, UploadStep
+from mace_core.scheduler.planning.plan import ControlStep, PadStep, RunStep, StagePlan, Storage, UploadStep
 from mace_core.scheduler.values import RuntimeValue, address_of
 from mace_core.tensor.foreign import DmaBuf, ForeignArray
 
@@ -63,6 +63,8 @@ class Imports:
             if isinstance(step, RunStep | ControlStep):
                 for register in opaque.intersection(step.inputs):
                     raise self._unreadable(register, "the host, or a device that works on its memory, reads it")
+            elif isinstance(step, PadStep) and step.source in opaque:
+                raise self._unreadable(step.source, "the host pads it for a device that compiles for other sizes")
         for register in opaque.intersection(self._plan.results):
             raise self._unreadable(register, "it is a result, too")
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from mace_core.errors import ModelError
 from mace_core.graph import Graph, Value
+from mace_core.scheduler.planning.placement import NumbersNeededError
 from mace_core.scheduler.planning.signatures import LONGEST_CONTENT, is_numbers
 from mace_core.scheduler.running.patterns import Pattern, picker
 from mace_core.scheduler.running.plans import GraphPlan, Place, PlanNumbers, SizedPlan
@@ -307,7 +308,8 @@ class Structures:
             # somebody cannot work with symbols.
             if not isinstance(error, ModelError) or self._fits(types, fixed):
                 family.failures += 1
-                self.refusal = f"{type(error).__name__}: {error}"
+                is_plain = isinstance(error, NumbersNeededError)
+                self.refusal = str(error) if is_plain else f"{type(error).__name__}: {error}"
             label, shown = self._planner.label, error if _log.isEnabledFor(logging.DEBUG) else None
             _log.info("%s: no plan of symbolic sizes (%s: %s)", label, type(error).__name__, error, exc_info=shown)
             return None
