@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from mace_core.frontend.load import Model
     from mace_core.scheduler.explain import Explanation
     from mace_core.scheduler.profile import Profile
+    from mace_core.scheduler.running.computed import ComputedConstants
 
 _log = logging.getLogger("mace")
 
@@ -133,6 +134,13 @@ class Session:
             self._optional = OptionalInputs(graph.defaults, load_again, lambda changed: Session(changed, **same))
         if provide_custom_ops(graph, self._registry):
             self._model.forget_resolutions()  # a shape function may answer differently in the next process
+        self._constants: ComputedConstants | None = None
+        if graph.computed:
+            from mace_core.scheduler.running.computed import ComputedConstants
+
+            self._constants = ComputedConstants(self._registry, self._model.label)
+            for constant in graph.computed:
+                constant.owner = self._constants
         chosen, placed = choose_devices(given, self._registry, self._model)
         self._pool = DevicePool(chosen)
         try:
@@ -152,6 +160,7 @@ class Session:
                 capacity=max_signatures,
                 opset_imports=graph.opset_imports,
                 numerics=given.numerics(self._model.label),
+                constants=self._constants,
             )
             self._runner = GraphRunner(self._planner, graph, graph.inputs)
             self._subsets: dict[tuple[Any, ...], GraphRunner] = {}
@@ -310,6 +319,9 @@ class Session:
             found = explain_plan(plan, self._pool, text, self._graph.inputs)
             found.preparations = tuple(self._model.preparations)
             found.one_by_one = self._runner.refusal
+            found.computed = list(
+                dict.fromkeys(node.name for each in self._graph.computed for node in each.recipe.nodes)
+            )
             if REFERENCE_DEVICE in found.fallbacks:
                 found.advice = host_advice(self._registry)
             return found
@@ -372,6 +384,9 @@ class Session:
         if self._optional is not None:
             self._optional.close()
         self._pool.release()
+        constants = getattr(self, "_constants", None)
+        if constants is not None:
+            constants.close()
         return_free_memory()
 
     def __enter__(self) -> Session:

@@ -116,6 +116,8 @@ def _opened_files(graph: Graph) -> dict[str, FileIdentity | None]:
 
 def _constants(graph: Graph) -> Iterator[Tensor]:
     """Every constant of the graph, those in attributes and nested graphs included."""
+    for tensor in graph.computed:
+        yield from _constants(tensor.recipe)
     for value in graph.initializers.values():
         if value.constant is not None:
             yield value.constant

@@ -4,6 +4,7 @@ Nothing here knows file formats, hardware or scheduling.
 """
 
 from mace_core.graph.attribute import Attribute, AttributeKind
+from mace_core.graph.computed import ComputedTensor
 from mace_core.graph.encodings import node_encoding
 from mace_core.graph.graph import Graph, Node, Value
 from mace_core.graph.view import GraphView, InPlace
@@ -12,6 +13,7 @@ from mace_core.graph.windows import Window, sliding_window, stated_pads, transpo
 __all__ = [
     "Attribute",
     "AttributeKind",
+    "ComputedTensor",
     "Graph",
     "GraphView",
     "InPlace",

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from mace_core.graph.attribute import Attribute, AttributeKind
+from mace_core.graph.computed import ComputedTensor
 from mace_core.tensor import Tensor, TensorType, ValueType
 
 
@@ -112,6 +113,8 @@ class Graph:
         opset_imports: version per domain (default domain ``""``); only on the outermost graph.
         metadata: the model's key-value properties; only on the outermost graph.
         source_path: the model file, where there is one (used in messages).
+        computed: those constants, of this graph and of nested ones, that the session computes; only on the outermost
+            graph.
     """
 
     def __init__(self, name: str = "") -> None:
@@ -125,6 +128,7 @@ class Graph:
         self.metadata: dict[str, str] = {}
         self.doc_string = ""
         self.source_path: str | None = None
+        self.computed: list[ComputedTensor] = []
 
     def users(self) -> dict[Value, list[Node]]:
         """Who reads each value: nodes of this graph, counting a node once per use.

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from mace_core.errors import ModelError
 from mace_core.graph.attribute import Attribute, AttributeKind
+from mace_core.graph.computed import ComputedTensor
 from mace_core.graph.graph import Graph, Node, Value
 from mace_core.tensor import (
     DType,
@@ -133,10 +134,18 @@ class _Encoder:
         self._value_rows: list[list[Any]] = []
         self._types: dict[ValueType, int] = {}
         self._type_rows: list[Any] = []
+        self._computed: dict[int, int] = {}
+        self._computed_rows: list[Any] = []
 
     def model(self, graph: Graph) -> dict[str, Any]:
         body = self._graph(graph)
-        return {"graph": body, "values": self._value_rows, "types": self._type_rows, "path": graph.source_path}
+        return {
+            "graph": body,
+            "values": self._value_rows,
+            "types": self._type_rows,
+            "computed": self._computed_rows,
+            "path": graph.source_path,
+        }
 
     def _graph(self, graph: Graph) -> list[Any]:
         return [
@@ -166,8 +175,9 @@ class _Encoder:
         number = self._values.get(value)
         if number is None:
             number = self._values[value] = len(self._value_rows)
-            constant = None if value.constant is None else self._tensor(value.constant)
-            self._value_rows.append([value.name, -1 if value.type is None else self._type(value.type), constant])
+            row = [value.name, -1 if value.type is None else self._type(value.type), None]
+            self._value_rows.append(row)
+            row[2] = None if value.constant is None else self._tensor(value.constant)
         return number
 
     def _type(self, type: ValueType) -> int:
@@ -179,7 +189,16 @@ class _Encoder:
         return number
 
     def _tensor(self, tensor: Tensor) -> list[Any]:
-        return [tensor.dtype.value, list(tensor.shape), *self._store(tensor)]
+        stored = self._recipe(tensor) if isinstance(tensor, ComputedTensor) else self._store(tensor)
+        return [tensor.dtype.value, list(tensor.shape), *stored]
+
+    def _recipe(self, tensor: ComputedTensor) -> list[Any]:
+        number = self._computed.get(id(tensor))
+        if number is None:
+            number = self._computed[id(tensor)] = len(self._computed_rows)
+            self._computed_rows.append(None)
+            self._computed_rows[number] = self._graph(tensor.recipe)
+        return ["c", number]
 
     def _sparse(self, sparse: tuple[Tensor, Tensor, tuple[int, ...]]) -> list[Any]:
         values, indices, dims = sparse
@@ -226,6 +245,7 @@ class _Decoder:
         self._files: dict[str, FileBytes] = {}
         self._types: list[ValueType | None] = []
         self._values: list[Value | None] = []
+        self._computed: dict[int, ComputedTensor] = {}
 
     def model(self, header: dict[str, Any]) -> Graph:
         types = [_decode_type(row) for row in header["types"]]
@@ -237,6 +257,9 @@ class _Decoder:
         self._values = [*values, None]  # -1 is "left out"
         graph = self._graph(header["graph"])
         graph.source_path = header["path"]
+        for number, tensor in self._computed.items():
+            tensor.recipe = self._graph(header["computed"][number])
+        graph.computed = [self._computed[number] for number in sorted(self._computed)]
         return graph
 
     def _graph(self, row: list[Any]) -> Graph:
@@ -280,6 +303,9 @@ class _Decoder:
     def _tensor(self, row: list[Any]) -> Tensor:
         dtype, shape = _DTYPES[row[0]], tuple(row[1])
         form = row[2]
+        if form == "c":
+            # the recipe is made of values, all of which are there when the graph is read
+            return self._computed.setdefault(row[3], ComputedTensor(dtype, shape, Graph()))
         if form == "s":
             strings = np.empty(len(row[3]), object)
             strings[:] = [_decode_text(s) for s in row[3]]

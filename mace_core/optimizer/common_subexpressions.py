@@ -49,17 +49,18 @@ def _key(node: Node, replaced: Mapping[Value, Value]) -> tuple[Any, ...] | None:
     for name, attribute in sorted(node.attributes.items()):
         if attribute.kind in (AttributeKind.GRAPH, AttributeKind.GRAPHS):
             return None
-        attributes.append((name, attribute.kind, _hashable(attribute.value)))
+        attributes.append((name, attribute.kind, hashable(attribute.value)))
     inputs = tuple(None if value is None else id(final(replaced, value)) for value in node.inputs)
     outputs = tuple(value is not None for value in node.outputs)
     return (node.domain, node.op_type, inputs, tuple(attributes), outputs)
 
 
-def _hashable(value: Any) -> Any:
+def hashable(value: Any) -> Any:
+    """The value of an attribute, in a form that is equal for equal ones."""
     if isinstance(value, Tensor):
         return _content(value) if value.nbytes <= SMALL_CONSTANT_BYTES else id(value)
     if isinstance(value, tuple):
-        return tuple(_hashable(item) for item in value)
+        return tuple(hashable(item) for item in value)
     if isinstance(value, float):
         return value.hex()  # tells -0.0 from 0.0 and lets NaN equal itself
     return value

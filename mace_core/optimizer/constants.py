@@ -78,7 +78,7 @@ class FoldConstants(GraphPass):
         known: set[Value] = set()
         found: list[Node] = []
         for node in graph.nodes:
-            if node in self._refused or not _can_fold(node):
+            if node in self._refused or not can_fold(node):
                 continue
             if all(value is None or value.constant is not None or value in known for value in node.inputs):
                 found.append(node)
@@ -114,7 +114,7 @@ class FoldConstants(GraphPass):
         so a failure is logged and the nodes stay.
         """
         assert self._compute is not None
-        part = _part(graph, nodes, context)
+        part = part_of(graph, nodes, context)
         try:
             results = self._compute(part)
         except Exception as error:  # a provider's own failure is told when the node runs
@@ -147,13 +147,14 @@ def constant_payload(node: Node) -> Tensor | None:
     return None
 
 
-def _can_fold(node: Node) -> bool:
+def can_fold(node: Node) -> bool:
+    """Whether a node gives the same in every run that gives it the same, and providers do not look for it."""
     if node.domain or node.op_type in KEPT or is_random("", node.op_type) or node.op_type == "Constant":
         return False
     return not any(True for _ in node.subgraphs())
 
 
-def _part(graph: Graph, nodes: Sequence[Node], context: PassContext) -> Graph:
+def part_of(graph: Graph, nodes: Sequence[Node], context: PassContext) -> Graph:
     """A graph of ``nodes`` alone, which share their values with ``graph``; its outputs are what others read."""
     own = set(nodes)
     users = graph.users()

@@ -43,9 +43,11 @@ _PRODUCTS = frozenset({"MatMul", "Gemm", "MatMulInteger", "QLinearMatMul"})
 class ConstantFacts:
     """Types and exact contents of nodes whose inputs are constants or computed by other such nodes."""
 
-    def __init__(self, graph: Graph, nodes: Sequence[Node], opset_imports: Mapping[str, int]) -> None:
-        """``nodes`` are in the order of ``graph``."""
-        self._resolver = _ConstantResolver(graph, opset_imports)
+    def __init__(
+        self, graph: Graph, nodes: Sequence[Node], opset_imports: Mapping[str, int], *, may_grow: bool = False
+    ) -> None:
+        """``nodes`` are in the order of ``graph``; ``may_grow``: results may be of any size."""
+        self._resolver = _ConstantResolver(graph, opset_imports, may_grow=may_grow)
         with np.errstate(all="ignore"):
             for node in nodes:
                 try:
@@ -106,6 +108,10 @@ def _letters(tensor: Tensor) -> int:
 class _ConstantResolver(Resolver):
     """Evaluates tensors of any size, as long as they are not much larger than what they are made from."""
 
+    def __init__(self, root: Graph, opset_imports: Mapping[str, int], *, may_grow: bool) -> None:
+        super().__init__(root, opset_imports)
+        self._may_grow = may_grow
+
     def visit(self, node: Node) -> None:
         """Find the types of the node's outputs, and their contents where they are exact.
 
@@ -126,7 +132,7 @@ class _ConstantResolver(Resolver):
         return True
 
     def may_evaluate(self, node: Node) -> bool:
-        return self.fits(node)
+        return self._may_grow or self.fits(node)
 
     def fits(self, node: Node) -> bool:
         """Whether the results take little more memory than what they are computed from."""

@@ -89,6 +89,7 @@ class Explanation:
         signature: the inputs planned for, as text.
         nodes, partitions, transfers, arenas: the decisions.
         folded: nodes that need not run: this signature decides their results.
+        computed: nodes that run once in a session: they depend on constants alone.
         waiting: nodes that are planned during the run, when shapes that depend on data are known.
         fallbacks: nodes per device that runs them only because those before it decline; of the reference always, but
             for nodes that the user pinned to it.
@@ -111,6 +112,7 @@ class Explanation:
     transfers: list[TransferExplanation] = field(default_factory=list)
     arenas: list[ArenaExplanation] = field(default_factory=list)
     folded: list[str] = field(default_factory=list)
+    computed: list[str] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
     fallbacks: dict[str, int] = field(default_factory=dict)
     pinned: dict[str, int] = field(default_factory=dict)
@@ -277,6 +279,8 @@ def _summary_lines(found: Explanation) -> Iterator[str]:
         yield f"  serves every shape with {', '.join(found.guards)}"
     if found.folded:
         yield f"  {len(found.folded)} nodes need not run: the input shapes decide their results"
+    if found.computed:
+        yield f"  {len(found.computed)} nodes run once in a session: they depend on constants alone"
     if found.waiting:
         yield f"  {len(found.waiting)} nodes are planned during the run, when the shapes they depend on are known"
     for device, reason in found.refused.items():

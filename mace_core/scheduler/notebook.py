@@ -68,6 +68,8 @@ def explanation_html(found: Explanation) -> str:
     others += [f"note of {device}: {note}" for device, notes in found.notes.items() for note in notes]
     if found.folded:
         others.append(f"{len(found.folded)} nodes need not run: this signature decides their results")
+    if found.computed:
+        others.append(f"{len(found.computed)} nodes run once in a session: they depend on constants alone")
     if found.waiting:
         others.append(
             f"{len(found.waiting)} nodes are planned during the run, when the shapes they depend on are known"

@@ -118,7 +118,9 @@ def _prepare(model: Model, arguments: SessionArguments, registry: Registry) -> P
         return opened[0](graph)
 
     try:
-        constants = Constants(compute, host_provider_code(registry))
+        # a node that is pinned is to run there, and one whose numbers are checked is to show them
+        may_defer = not arguments.pins and not arguments.check_numerics
+        constants = Constants(compute, host_provider_code(registry), may_defer)
         return prepare_model(
             model, optimize=arguments.optimize, cache=arguments.cache, mmap=arguments.mmap, constants=constants
         )

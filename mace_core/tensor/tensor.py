@@ -91,14 +91,14 @@ class Tensor:
     def numpy(self) -> npt.NDArray[Any]:
         """The values as an array of this shape: a view where the kind is byte-sized, unpacked otherwise."""
         if self.dtype is DType.STRING:
-            return self._payload
+            return self.payload
         if self.dtype.is_packed:
-            codes = _unpack(self._payload, self.dtype.bits, self.size)
+            codes = _unpack(self.payload, self.dtype.bits, self.size)
             if self.dtype.name.startswith("INT"):  # one int8 each, as ml_dtypes holds them
                 sign = np.uint8(1 << (self.dtype.bits - 1))
                 codes = (codes ^ sign) - sign
             return codes.view(self.dtype.numpy).reshape(self.shape)
-        return self._payload.view(self.dtype.numpy).reshape(self.shape)
+        return self.payload.view(self.dtype.numpy).reshape(self.shape)
 
     def tolist(self) -> list[Any]:
         """The elements as Python values, row-major."""

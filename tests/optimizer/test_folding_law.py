@@ -21,6 +21,8 @@ from onnx import helper, numpy_helper
 from mace_core import Session
 from mace_core.errors import MaceError
 from mace_core.operators.registry import find_evaluator
+from mace_core.optimizer.constants import FoldConstants
+from mace_core.optimizer.evaluate import ConstantFacts
 
 FEW, MANY = 4, 60
 
@@ -72,6 +74,14 @@ def test_what_the_core_evaluates_itself_is_what_a_run_gives(op: str) -> None:
 @pytest.mark.parametrize("op", DRAWN)
 def test_what_is_folded_is_what_a_run_gives(op: str) -> None:
     _check_drawn(op, MANY)
+
+
+@pytest.mark.parametrize("op", EVALUATED)
+def test_what_a_session_computes_once_is_what_a_run_gives(op: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if every constant were too large to be folded."""
+    monkeypatch.setattr(FoldConstants, "run", lambda *_: 0)
+    monkeypatch.setattr(ConstantFacts, "is_cheap", lambda *_: False)
+    _check_drawn(op, FEW)
 
 
 OLD_FORMS = [

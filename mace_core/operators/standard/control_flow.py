@@ -160,21 +160,21 @@ def scan(ctx: NodeContext) -> Sequence[ValueType | None]:
     for value, type_ in zip(body.inputs, carried, strict=False):
         nested.set_type(value, type_)
     axes = ctx.attr("scan_input_axes") or (0,) * scans
-    lengths: set[int] = set()
+    lengths: list[int] = []
     for index in range(scans):
         shape = ctx.shape(states + index)
         axis = normalize_axis(axes[index], len(shape))
-        lengths.add(shape[axis])
+        lengths.append(shape[axis])
         element = TensorType(ctx.dtype(states + index), shape[:axis] + shape[axis + 1 :])
         nested.set_type(body.inputs[states + index], element)
-    if len(lengths) != 1:
+    if not lengths or any(length != lengths[0] for length in lengths):
         raise ShapeMismatchError(f"all scanned inputs must have the same length, not {sorted(lengths)}")
     nested.walk(body)
     found = _output_types(nested, body)
     if found[:states] != carried or any(type_ is None for type_ in found):
         raise UnresolvedShapeError(types=_element_types(found, _declared(body.outputs)))
     ctx.resolver.adopt(nested)
-    length = lengths.pop()
+    length = lengths[0]
     placed = ctx.attr("scan_output_axes") or (0,) * (len(found) - states)
     return [
         *found[:states],

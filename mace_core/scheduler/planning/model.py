@@ -56,10 +56,12 @@ class Constants:
     Attributes:
         compute: runs a graph without inputs.
         made_by: what the results depend on beside the graph; part of the keys of stored graphs.
+        may_defer: what is too large to be folded may be left to the session (see `Graph.computed`).
     """
 
     compute: Callable[[Graph], Sequence[Tensor]]
     made_by: str
+    may_defer: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,11 +347,16 @@ def _prepare_model(
     model: Model, optimize_it: bool, cache: bool, mmap: bool, constants: Constants | None
 ) -> PreparedModel:
     extra = hooks.registered_passes() if optimize_it else []
+    defers = constants is not None and constants.may_defer
 
     def simplify(graph: Graph) -> None:
         from mace_core.optimizer import default_passes, optimize
 
         optimize(graph, [*default_passes(None if constants is None else constants.compute), *extra])
+        if defers:
+            from mace_core.optimizer.deferred import defer_constants
+
+            defer_constants(graph)
 
     if cache and isinstance(model, str | os.PathLike):
         from mace_core.caching.cache import CheckedCache
@@ -362,7 +369,7 @@ def _prepare_model(
             path,
             CheckedCache("graphs", build_id()),
             simplify if optimize_it else _leave,
-            f"{optimize_it} {passes} {constants.made_by if constants is not None else ''}",
+            f"{optimize_it} {passes} {constants.made_by if constants is not None else ''} {defers}",
             mmap=mmap,
         )
         return PreparedModel(graph, f"'{path}'", fingerprint=fingerprint, cache=True, mmap=mmap)

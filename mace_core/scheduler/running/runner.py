@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
 from collections import OrderedDict
@@ -39,6 +40,7 @@ from mace_core.tensor.symbolic import SymbolicTensor
 
 if TYPE_CHECKING:
     from mace_core.scheduler.growing import Growing
+    from mace_core.scheduler.running.computed import ComputedConstants
     from mace_core.symbolic import Trace
 
 Resolve = Callable[[Graph, Mapping[Value, ValueType], Mapping[Value, Tensor]], Resolution]
@@ -72,6 +74,7 @@ class Planner:
             may be one; for tests of symbolic plans.
         lock: one thread plans at a time, and backends are asked by one thread at a time.
         counting: guards the tables of plans and who uses them; held for an instant only.
+        constants: computes those constants of the model that are not stored; None where all are.
     """
 
     label: str
@@ -89,6 +92,7 @@ class Planner:
     is_resolved: Callable[[Graph, Mapping[Value, ValueType], Mapping[Value, Tensor]], bool] = field(default=_never)
     lock: threading.RLock = field(default_factory=fork_safe_rlock)
     counting: threading.Lock = field(default_factory=fork_safe_lock)
+    constants: ComputedConstants | None = None
 
     def plan(
         self,
@@ -108,7 +112,7 @@ class Planner:
             StrictPlacementError, UnplacedNodesError: if some node runs nowhere.
         """
         poison_byte()  # a bad pattern is an error of its own, not one of the backend that would ask for it first
-        with unforked(), self.lock:
+        with unforked(), self.lock, contextlib.nullcontext() if self.constants is None else self.constants.held():
             resolution = self.resolve(graph, types, fixed)
             resolution.known.update(fixed)
             _check_declared_outputs(graph, resolution, self.label)
