@@ -249,7 +249,7 @@ class Binding:
         found = session._subsets.get((growths, names))
         if found is None:
             graph, room = with_room(session._subset(names).graph, growths)
-            made = GraphRunner(session._planner, graph, graph.inputs, growing=room)
+            made = GraphRunner(session._planner, graph, graph.inputs, contents=session._flags.values, growing=room)
             found = session._subsets.setdefault((growths, names), made)
         return found
 

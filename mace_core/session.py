@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
-from mace_core.errors import DeviceLostError, TransientError, UsageError
+from mace_core.errors import DeviceLostError, ModelError, TransientError, UsageError
 from mace_core.graph import Value
 from mace_core.host.memory import memory_needed, return_free_memory
 from mace_core.host.process_end import at_work
@@ -27,6 +27,7 @@ from mace_core.scheduler.planning.assumptions import AssumedShapes, assumed_shap
 from mace_core.scheduler.planning.custom_ops import provide_custom_ops
 from mace_core.scheduler.planning.defaults import OptionalInputs
 from mace_core.scheduler.planning.devices import DevicePool
+from mace_core.scheduler.planning.flags import Flags, signature_key
 from mace_core.scheduler.planning.partition import REFERENCE_DEVICE
 from mace_core.scheduler.planning.pins import check_pins_match, pin_lookup
 from mace_core.scheduler.planning.remembered import RememberedPlacements
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from mace_core.scheduler.explain import Explanation
     from mace_core.scheduler.profile import Profile
     from mace_core.scheduler.running.computed import ComputedConstants
+    from mace_core.tensor import Tensor
 
 _log = logging.getLogger("mace")
 
@@ -162,7 +164,8 @@ class Session:
                 numerics=given.numerics(self._model.label),
                 constants=self._constants,
             )
-            self._runner = GraphRunner(self._planner, graph, graph.inputs)
+            self._flags = Flags(graph)
+            self._runner = GraphRunner(self._planner, graph, graph.inputs, contents=self._flags.values)
             self._subsets: dict[tuple[Any, ...], GraphRunner] = {}
             optional = () if self._optional is None else self._optional.specs
             self.inputs: tuple[ValueSpec, ...] = (*(spec_of(value) for value in graph.inputs), *optional)
@@ -173,8 +176,8 @@ class Session:
             self._fast_inputs = _fast_inputs(graph.inputs) if once_each else None
             self._shape_check = ShapeCheck.of(graph.inputs)
             types = static_types(graph.inputs)
-            if types is not None:
-                self._plan(types).release()
+            if types is not None and not self._flags.values:
+                self._plan(types, {}).release()
         except BaseException:
             self.close()
             raise
@@ -297,7 +300,8 @@ class Session:
         if (other := self._fed(shapes)) is not None:
             other.prepare(shapes)
         else:
-            self._plan(types_from_shapes(self._graph.inputs, shapes, self._model.label)).release()
+            for plan in self._plans(types_from_shapes(self._graph.inputs, shapes, self._model.label)):
+                plan.release()
 
     @at_work()
     def explain(self, shapes: Mapping[str, Sequence[int]] | None = None) -> Explanation:
@@ -313,9 +317,11 @@ class Session:
         if (other := self._fed(shapes)) is not None:
             return other.explain(shapes)
         types, note = self._types_to_explain(shapes)
-        plan = self._plan(types)
+        plan = next(self._plans(types))
         try:
-            text = signature_text(self._graph.inputs, types) + note
+            known = plan.plan.stage.known
+            flags = [f"{v.name} = {bool(known[v].numpy().reshape(-1)[0])}" for v in self._flags.values if v in known]
+            text = ", ".join([signature_text(self._graph.inputs, types), *flags]) + note
             found = explain_plan(plan, self._pool, text, self._graph.inputs)
             found.preparations = tuple(self._model.preparations)
             found.one_by_one = self._runner.refusal
@@ -356,7 +362,7 @@ class Session:
         inputs, label = self._graph.inputs, self._model.label
         candidates = assumed_shapes(inputs, given_shapes(inputs, shapes or {}, label))
         return first_taken(
-            candidates, lambda tried: self._plan(types_from_shapes(inputs, tried, label)).release(), model=label
+            candidates, lambda tried: next(self._plans(types_from_shapes(inputs, tried, label))).release(), model=label
         )
 
     @at_work()
@@ -438,7 +444,12 @@ class Session:
                 return None
         except Exception:  # of an object that is not a mapping, of whatever kind: the careful path says what is wrong
             return None
-        plan = self._runner.find(tuple(shapes)) or self._admitted(shapes)
+        key: list[Any] = shapes
+        flags: list[npt.NDArray[Any]] = []
+        if self._flags.positions:
+            key = list(shapes)
+            flags = self._flags.frozen(arrays, key)
+        plan = self._runner.find(tuple(key)) or self._admitted(shapes, key, flags)
         if plan is None:
             return None
         if not plan.is_single:
@@ -471,14 +482,17 @@ class Session:
         results = self._guarded(lambda: self._runner.run(fed, context, plans.pop()))
         return {name: owned(result, fed) for name, result in zip(self._output_names, results, strict=True)}
 
-    def _admitted(self, shapes: Sequence[tuple[int, ...]]) -> AnyPlan | None:
-        """A plan of symbolic sizes that holds for shapes which are new; None where there is none yet, or the careful
-        path has something to say of them."""
+    def _admitted(
+        self, shapes: Sequence[tuple[int, ...]], key: Sequence[Any], flags: Sequence[npt.NDArray[Any]]
+    ) -> AnyPlan | None:
+        """A plan of symbolic sizes that holds for a signature which is new, and kept under ``key`` from then on; None
+        where there is none yet, or the careful path has something to say of it."""
         runner, expected, check = self._runner, self._fast_inputs, self._shape_check
         if expected is None or check is None or not runner.has_structures or not check.holds(shapes):
             return None
         dtypes = [dtype for _, dtype in expected]
-        return runner.admitted(tuple(shapes), Form.of(shapes, dtypes), partial(runner.array_types, shapes, dtypes))
+        types = partial(runner.array_types, shapes, dtypes)
+        return runner.admitted(tuple(key), Form.of(shapes, dtypes, flags), types)
 
     def _again(self, plan: AnyPlan, arrays: list[npt.NDArray[Any]], cancel: CancelFlag | None) -> list[RuntimeValue]:
         """The one retry that a passing failure gets."""
@@ -507,13 +521,32 @@ class Session:
             for runner in (self._runner, *self._subsets.values()):
                 runner.drop_plans(error.device)
 
-    def _plan(self, types: Mapping[Value, Any]) -> AnyPlan:
-        """The plan for these input types, made if it is new; the caller releases it."""
-        key = tuple(
-            [t.concrete_shape if hasattr(t, "concrete_shape") else None for t in (types[v] for v in self._graph.inputs)]
-        )
+    def _plan(self, types: Mapping[Value, Any], contents: Mapping[Value, Tensor]) -> AnyPlan:
+        """The plan for these input types and contents of flags, made if it is new; the caller releases it."""
+        key = signature_key(self._graph.inputs, types, contents)
         with memory_needed(f"{self._model.label}: planning it"):
-            return self._runner.find(key) or self._runner.make(key, types)
+            return self._runner.find(key) or self._runner.make(key, types, contents)
+
+    def _plans(self, types: Mapping[Value, Any]) -> Iterator[AnyPlan]:
+        """The plans for these input types, one for each way that the model's flags may decide and that takes them, the
+        way of the latest one first; the caller releases them.
+
+        Raises:
+            ModelError: if none takes them.
+        """
+        last = self._runner.last_plan
+        failure: ModelError | None = None
+        is_taken = False
+        for contents in self._flags.choices(types, {} if last is None else last.plan.stage.known):
+            try:
+                plan = self._plan(types, contents)
+            except ModelError as error:
+                failure = failure or error
+                continue
+            is_taken = True
+            yield plan
+        if failure is not None and not is_taken:
+            raise failure
 
     def _subset(self, outputs: Sequence[str]) -> GraphRunner:
         """The runner of a graph reduced to some outputs."""
@@ -528,7 +561,9 @@ class Session:
                     f"its outputs are {', '.join(map(repr, by_name))}"
                 )
             graph = subset(self._graph, [by_name[name] for name in outputs])
-            found = self._subsets.setdefault(key, GraphRunner(self._planner, graph, graph.inputs))
+            found = self._subsets.setdefault(
+                key, GraphRunner(self._planner, graph, graph.inputs, contents=self._flags.values)
+            )
         return found
 
     def _fed(self, names: object) -> Session | None:

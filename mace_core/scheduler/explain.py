@@ -214,7 +214,7 @@ def _add_plan(found: Explanation, plan: AnyPlan, scope: str) -> None:
                     placement.device,
                     placement.reason,
                     dict(placement.declined),
-                    scope,
+                    "/".join(part for part in (scope, stage.scopes.get(node, "")) if part),
                     number,
                     notes.get(node.name, ""),
                 )
@@ -222,6 +222,7 @@ def _add_plan(found: Explanation, plan: AnyPlan, scope: str) -> None:
     later = set(stage.rest.nodes) if stage.rest is not None else set()
     running = set(stage.nodes)
     found.folded += [node.name for node in stage.graph.nodes if node not in running and node not in later]
+    found.folded += [node.name for node in stage.decided]
     for step in plan.plan.transfers:
         register = plan.plan.registers[step.source]
         ends = ("host", step.device) if isinstance(step, UploadStep) else (step.device, "host")
@@ -278,7 +279,7 @@ def _summary_lines(found: Explanation) -> Iterator[str]:
     if found.guards:
         yield f"  serves every shape with {', '.join(found.guards)}"
     if found.folded:
-        yield f"  {len(found.folded)} nodes need not run: the input shapes decide their results"
+        yield f"  {len(found.folded)} nodes need not run: this signature decides their results"
     if found.computed:
         yield f"  {len(found.computed)} nodes run once in a session: they depend on constants alone"
     if found.waiting:

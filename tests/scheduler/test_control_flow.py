@@ -71,11 +71,29 @@ def test_control_flow_is_native_and_its_bodies_are_explained() -> None:
         session.run({"x": X, "c": np.True_})
         found = session.explain()
         where = {entry.node: (entry.device, entry.scope) for entry in found.nodes}
-        assert where == {"choose": ("core", ""), "Add_t": ("far:0", "choose.then_branch")}
-        assert found.waiting == ["choose.else_branch/Neg_e"]
+        assert where == {"Add_t": ("far:0", "choose.then_branch")}
+        assert found.folded == ["choose"]
+        assert found.signature == "x: float32[3], c: bool[], c = True"
         assert found.fallback_count == 0
         session.run({"x": X, "c": np.False_})
         assert session.explain().fallbacks == {"reference:0": 1}
+        assert session.explain().signature.endswith("c = False")
+
+
+def test_branches_that_only_the_run_chooses_are_explained() -> None:
+    far = make_provider("far", claims={"Add", "Greater"})
+    built = if_model()
+    del built.graph.input[1]
+    built.graph.input.append(tensor("limit", []))
+    built.graph.node.insert(0, op("Greater", ["limit", "w0"], ["c"]))
+    built.graph.initializer.append(constant("w0", np.float32(0)))
+    with Session(built, devices=["far"], registry=registry_of(far)) as session:
+        session.run({"x": X, "limit": np.float32(1)})
+        found = session.explain()
+        where = {entry.node: (entry.device, entry.scope) for entry in found.nodes}
+        assert where["choose"] == ("core", "")
+        assert where["Add_t"] == ("far:0", "choose.then_branch")
+        assert found.waiting == ["choose.else_branch/Neg_e"]
 
 
 def test_only_the_branch_of_a_known_condition_is_kept() -> None:

@@ -7,6 +7,7 @@ behind it is one stage; the rest is a graph of its own, planned when its inputs 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from mace_core.graph import Graph, Node, Value
@@ -34,6 +35,8 @@ class Stage(NamedTuple):
         rest_fixed: inputs of the rest whose content is decided already.
         rest_contents: those of ``rest_feeds`` whose content decides shapes in the rest.
         trace: of the symbolic sizes in ``types`` and ``known``; None where all are numbers.
+        scopes: of nodes that stand in the place of an If, the Ifs around them.
+        decided: those Ifs.
         growing: what may grow in place.
     """
 
@@ -49,6 +52,8 @@ class Stage(NamedTuple):
     rest_contents: tuple[Value, ...] = ()
     trace: Trace | None = None
     growing: Growing | None = None
+    scopes: Mapping[Node, str] = MappingProxyType({})
+    decided: tuple[Node, ...] = ()
 
 
 def cut_stage(graph: Graph, resolution: Resolution, trace: Trace | None = None) -> Stage:

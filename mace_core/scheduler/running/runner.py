@@ -26,6 +26,7 @@ from mace_core.scheduler.numerics import NumericsCheck
 from mace_core.scheduler.planning import notify
 from mace_core.scheduler.planning.devices import DevicePool
 from mace_core.scheduler.planning.in_place import of_body, of_rest, with_growing
+from mace_core.scheduler.planning.inlining import Inlined, Inlining
 from mace_core.scheduler.planning.partition import UnplacedNodesError
 from mace_core.scheduler.planning.placement import Compiler, PlacedStage, place
 from mace_core.scheduler.planning.plan import build_plan
@@ -75,6 +76,7 @@ class Planner:
         lock: one thread plans at a time, and backends are asked by one thread at a time.
         counting: guards the tables of plans and who uses them; held for an instant only.
         constants: computes those constants of the model that are not stored; None where all are.
+        inlining: puts the branches of decided Ifs in their place.
     """
 
     label: str
@@ -93,6 +95,7 @@ class Planner:
     lock: threading.RLock = field(default_factory=fork_safe_rlock)
     counting: threading.Lock = field(default_factory=fork_safe_lock)
     constants: ComputedConstants | None = None
+    inlining: Inlining = field(default_factory=Inlining)
 
     def plan(
         self,
@@ -116,7 +119,9 @@ class Planner:
             resolution = self.resolve(graph, types, fixed)
             resolution.known.update(fixed)
             _check_declared_outputs(graph, resolution, self.label)
-            stage = with_growing(cut_stage(graph, resolution, trace), growing)
+            inlined = self.inlining.inlined(graph, resolution)
+            graph = inlined.graph
+            stage = _cut(graph, inlined.resolution, inlined, trace, growing)
             pins = self._pins(stage)
             is_stored = self.numerics is None and trace is None and growing is None
             if is_stored:  # with numerics every node is apart, which no record is
@@ -129,7 +134,7 @@ class Planner:
             if expanded is not graph:
                 resolution = self.resolve(expanded, types, fixed)
                 resolution.known.update(fixed)
-                stage = with_growing(cut_stage(expanded, resolution, trace), growing)
+                stage = _cut(expanded, resolution, inlined, trace, growing)
                 pins = self._pins(stage)
             try:
                 placed = place(
@@ -471,8 +476,8 @@ class GraphRunner:
 
     @property
     def has_structures(self) -> bool:
-        """Whether there is a plan of symbolic sizes, and no content decides shapes."""
-        return self._structures.is_used and not self._contents
+        """Whether there is a plan of symbolic sizes."""
+        return self._structures.is_used
 
     def admitted(
         self, key: PlanKey, form: Form, types: Callable[[], Mapping[Value, ValueType]] | None = None
@@ -536,6 +541,12 @@ class GraphRunner:
             for feed, value in zip(self.feeds, values, strict=True)
             if feed in self._contents and _is_plain(value)
         }
+
+
+def _cut(graph: Graph, resolution: Resolution, inlined: Inlined, trace: Trace | None, growing: Growing | None) -> Stage:
+    """The first stage of a graph in which branches stand in the place of Ifs."""
+    stage = cut_stage(graph, resolution, trace)._replace(scopes=inlined.scopes, decided=inlined.decided)
+    return with_growing(stage, growing)
 
 
 def _is_plain(value: RuntimeValue) -> bool:

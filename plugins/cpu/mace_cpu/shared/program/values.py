@@ -20,6 +20,9 @@ from mace_cpu.shared.precision import Bfloat16Unit
 from mace_cpu.shared.program.concatenation import concatenations
 from mace_cpu.shared.program.growths import growths
 
+MOVES_NOTHING = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
+"""Operators whose result is their first input, in the same order of elements."""
+
 
 class Values:
     """The buffers of values, by layout.
@@ -221,11 +224,25 @@ class Values:
         is_handed_out = view.is_output(value) and value not in self._grown  # a dense copy of what grows stays inside
         if layout is Layout.PLAIN and is_handed_out and not facts.dtype(value).is_packed:
             return Buf(Place.OUTPUT, facts.nbytes(value), view.output_index(value))
+        passed_on = self._passed_on(value) if layout is Layout.PLAIN else None
+        if passed_on is not None:
+            return Buf(Place.OUTPUT, facts.nbytes(value), view.output_index(passed_on))
         if layout in (Layout.PLAIN, Layout.BLOCKED):
             for whole, start in concatenations(facts, value, layout):
                 if whole not in self._grown and not self.is_ready(whole):
                     return self._reserve(whole, layout).part(start, facts.nbytes_in(value, layout))
         return Buf.scratch(facts.nbytes_in(value, layout))
+
+    def _passed_on(self, value: Value) -> Value | None:
+        """The output that a node which moves nothing makes of ``value``: it is computed there at once."""
+        view, dtype = self._facts.view, self._facts.dtype(value)
+        if dtype.is_packed or dtype is DType.STRING:
+            return None
+        for node in view.users(value):
+            result = node.output(0)
+            if node.op_type in MOVES_NOTHING and not node.domain and result is not None and view.is_output(result):
+                return result if self._facts.dtype(result) is dtype else None
+        return None
 
     def _reserve(self, value: Value, layout: Layout) -> Buf:
         """The buffer that `write` will give for a value that is computed later."""
