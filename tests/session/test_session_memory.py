@@ -128,7 +128,7 @@ class Holder:
 
 
 def test_an_arena_is_taken_from_whoever_no_run_is_using() -> None:
-    arenas, idle = HostArenas(), []  # type: ignore[var-annotated]
+    arenas, idle = HostArenas(0), []  # type: ignore[var-annotated]
     small, large, other, larger = (Holder(nbytes) for nbytes in (100, 300, 200, 400))
     for holder in (small, large):
         arenas.equip(holder, idle)

@@ -27,10 +27,13 @@ class ArenaHolder(Protocol):
 
 
 class HostArenas:
-    """The arenas of a session.  There are never more than runs were under way at once, and none is larger, by more than
-    an eighth, than the largest that one of them needed."""
+    """The arenas of a session.  But for small ones there are never more than runs were under way at once, and none is
+    larger, by more than an eighth, than the largest that one of them needed."""
 
-    def __init__(self) -> None:
+    def __init__(self, shared_from_bytes: int = 64 << 10) -> None:
+        """``shared_from_bytes``: who needs less keeps what it has; stages that run in turn would else take it from each
+        other at each run."""
+        self._shared_from_bytes = shared_from_bytes
         self._holders: dict[Any, list[Any]] = {}
         self._lock = fork_safe_lock()
 
@@ -46,7 +49,8 @@ class HostArenas:
         arena = holder.host_arena
         with self._lock:
             had_one = self._holders.pop(holder, None) is not None
-            found = self._taken(holder.needed_bytes, any_size=not had_one)
+            is_small = holder.needed_bytes < self._shared_from_bytes
+            found = None if is_small else self._taken(holder.needed_bytes, any_size=not had_one)
         if found is None:
             arena.address, arena.nbytes, arena.handle = 0, 0, None  # freed before the larger one is there
             # a little more than is needed where it was too small before: what grows from run to run grows again
@@ -59,7 +63,8 @@ class HostArenas:
     def _taken(self, nbytes: int, *, any_size: bool) -> Buffer | None:
         """The smallest arena that is large enough and that no run is using.  Where there is none, and ``any_size``, the
         smallest is freed: a new one takes its place."""
-        by_size = sorted(self._holders, key=lambda one: (one.host_arena.nbytes < nbytes, one.host_arena.nbytes))
+        large = [one for one in self._holders if one.host_arena.nbytes >= self._shared_from_bytes]
+        by_size = sorted(large, key=lambda one: (one.host_arena.nbytes < nbytes, one.host_arena.nbytes))
         for holder in by_size:
             arena = holder.host_arena
             fits = arena.nbytes >= nbytes

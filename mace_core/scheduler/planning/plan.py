@@ -148,7 +148,7 @@ class StagePlan:
         devices: the devices that steps use, by name.
         numerics: what results are checked for after every step, if anything.
         sizes: what follows from sizes that are decided at a run; None where all are.
-        single: the one step of a plan that is one run on host memory and nothing else (the fast path).
+        single: the one step of a stage that is one run on host memory and nothing else (the fast path).
         grown: for each value that grows in place: the register fed, and the longer one in the same memory.
     """
 
@@ -475,19 +475,21 @@ class _Builder:
 
 
 def _single_step(plan: StagePlan) -> RunStep | None:
-    """The step, if the plan is one run whose inputs are what is fed and whose outputs are new arrays."""
+    """The step, if the plan is one run whose inputs are what is fed and whose outputs are new arrays.
+
+    Results may also be what is fed, or arrays whose shape the run decides, but not beside values that grow in place.
+    """
     if len(plan.steps) != 1:
         return None
     step = plan.steps[0]
-    if not isinstance(step, RunStep) or step.location != HOST or plan.stage.rest is not None:
+    if not isinstance(step, RunStep) or step.location != HOST:
         return None
-    fits = all(plan.registers[r].storage is Storage.INPUT and not plan.registers[r].dtype.is_packed for r in plan.feeds)
-    computed = set(step.outputs)
-    fits &= all(
-        r in computed
-        and plan.registers[r].storage in (Storage.FRESH, Storage.GROWN)
-        and not plan.registers[r].dtype.is_packed
-        for r in plan.results
-    )
-    fits &= len(set(plan.results)) == len(step.outputs)
+    registers = plan.registers
+    if not all(registers[r].storage is Storage.INPUT and not registers[r].dtype.is_packed for r in plan.feeds):
+        return None
+    computed, results = set(step.outputs), set(plan.results)
+    kinds = {registers[r].storage for r in results}
+    fits = len(results) == len(plan.results) and results <= computed | set(plan.feeds) and results >= computed
+    fits &= not any(registers[r].dtype.is_packed or registers[r].dtype is DType.STRING for r in results)
+    fits &= kinds <= {Storage.FRESH, Storage.GROWN} or kinds <= {Storage.FRESH, Storage.DYNAMIC, Storage.INPUT}
     return step if fits else None

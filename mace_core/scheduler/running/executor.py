@@ -136,24 +136,36 @@ class StageInstance:
         if plan.single is not None:
             self._single_step = plan.single
             self._single_device = plan.devices[plan.single.device]
+            self._prepare_single()
             if plan.sizes is None:
-                self._prepare_single()
+                self._require_results()
 
     def _prepare_single(self) -> None:
-        """What `run_single` needs, at hand."""
+        """What `run_single` needs, at hand; shapes are looked up at each run."""
         plan = self.plan
         prepared = self._work[0]
         assert prepared is not None
-        new = [r for r in plan.results if plan.registers[r].storage is not Storage.GROWN]
-        results = [(self._bound[r].buffer, self._bound[r].shape, plan.registers[r].dtype.numpy) for r in new]
-        require_host_memory(sum([math.prod(shape) * dtype.itemsize for _, shape, dtype in results]))
+        new = [r for r in plan.results if plan.registers[r].storage is Storage.FRESH]
+        results = [(self._bound[r].buffer, self._bound[r], plan.registers[r].dtype.numpy) for r in new]
         feeds = [self._bound[r].buffer for r in plan.feeds]
         longer = [
             (plan.results.index(longer), plan.feeds.index(fed), self._bound[longer]) for fed, longer in plan.grown
         ]
         self._longer = sorted(longer, key=lambda found: found[0])  # in the order in which they join the results
         self._apart = [(at, feeds[at]) for at, register in enumerate(plan.feeds) if register not in self._grown]
+        self._joining = [
+            (position, register, plan.feeds.index(register) if register in plan.feeds else None)
+            for position, register in enumerate(plan.results)
+            if plan.registers[register].storage in (Storage.INPUT, Storage.DYNAMIC)
+        ]
         self._single = prepared.execution, prepared.bindings, feeds, results
+
+    def _require_results(self) -> None:
+        """
+        Raises:
+            OutOfMemoryError: if there is no room for the results of `run_single`.
+        """
+        require_host_memory(sum([math.prod(bound.shape) * dtype.itemsize for _, bound, dtype in self._single[3]]))
 
     def resize(self, sizes: StageValues) -> None:
         """Make the instance ready for a run with these sizes."""
@@ -179,7 +191,7 @@ class StageInstance:
             if prepared is not None:
                 prepared.bindings.sizes = sizes.symbols
         if self.plan.single is not None:
-            self._prepare_single()
+            self._require_results()
         self._sizes = sizes
 
     # --- the turns of a loop: one subgraph on host memory, see `turning` -------------------------------------------
@@ -242,8 +254,8 @@ class StageInstance:
             for buffer, array in zip(inputs, arrays, strict=True):
                 buffer.address = address_of(array)
         results = []
-        for buffer, shape, dtype in outputs:
-            result = self._empty(shape, dtype)
+        for buffer, bound, dtype in outputs:
+            result = self._empty(bound.shape, dtype)
             buffer.address = address_of(result)
             results.append(result)
         for position, fed, longer in self._longer:
@@ -256,7 +268,16 @@ class StageInstance:
         else:
             with profiled(bindings, profile, self._single_step):
                 run_execution(execution, bindings, self._single_device)
+        for position, register, source in self._joining:
+            results.insert(position, self._taken(register) if source is None else arrays[source])
         return results
+
+    def _taken(self, register: int) -> npt.NDArray[Any]:
+        """What the run made of a result whose shape it decided."""
+        found: Any = self._arrays[register]
+        self._arrays[register] = None
+        self._bound[register].buffer = Buffer(MemoryKind.HOST, 0)
+        return found  # type: ignore[no-any-return]
 
     # --- the general path -----------------------------------------------------------------------------------------
 

@@ -57,7 +57,7 @@ class GraphPlan:
     def __init__(self, plan: StagePlan, rest: GraphRunner | None, pool: DevicePool, counting: threading.Lock) -> None:
         self.plan = plan
         self.sizes: StageValues | None = None
-        self.is_single = plan.single is not None
+        self.is_single = plan.single is not None and rest is None
         self.rest = rest
         self._pool = pool
         self._arenas = pool.arenas
