@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -32,6 +32,8 @@ class Case:
         warm: feeds of shapes that come before anything is timed.
         new: feeds of one shape after the other, none of which came before.
         unit: what the times are of.
+        pairs: input -> output that feeds it in the next run, for a model whose state stays with the engine; the first
+            feeds of ``warm`` have what it begins with, later ones do not.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Case:
     warm: Callable[[], Iterator[Feeds]]
     new: Callable[[], Iterator[Feeds]]
     unit: str = "run"
+    pairs: Mapping[str, str] = field(default_factory=dict)
 
 
 def _decoder(folder: Path) -> Path:
@@ -56,6 +59,13 @@ def _written(path: Path, write: Callable[[Path], object]) -> Path:
         write(unfinished)
         unfinished.replace(path)
     return path
+
+
+def _decoding(first: int, count: int) -> Iterator[Feeds]:
+    """Tokens of one text, the first with a cache of ``first`` entries; without one where that is 0."""
+    for token in range(count):
+        ids = {"ids": np.array([[token % 256]])}
+        yield {**decoder_feeds(first), **ids} if first and not token else ids
 
 
 def _saved(name: str, build: Callable[[], onnx.ModelProto]) -> Callable[[Path], Path]:
@@ -131,6 +141,18 @@ CASES: dict[str, Case] = {
             lambda: (decoder_feeds(past) for past in (60, 61, 62, 63)),
             lambda: (decoder_feeds(past) for past in range(64, 192)),
             "token",
+        ),
+        *(
+            Case(
+                name,
+                f"decoder whose cache stays with the engine, a token after {past:,}",
+                _decoder,
+                lambda past=past: _decoding(past, 4),
+                lambda: _decoding(0, 128),
+                "token",
+                pairs={f"past_{kind}_{layer}": f"present_{kind}_{layer}" for layer in range(4) for kind in "kv"},
+            )
+            for name, past in (("decoder_bound", 64), ("decoder_bound_long", 2000))
         ),
         Case(
             "merged_decoder",

@@ -25,6 +25,8 @@ from benchmarks.shapes.worker import ENGINES
 
 _ROOT = Path(__file__).resolve().parents[2]
 _REFERENCE = "onnxruntime"
+KINDS = {**{name: name for name in ENGINES}, "onnxruntime-io": "onnxruntime"}
+"""Engines, and the packages they come from; the last one keeps state with onnxruntime's IOBinding."""
 _TOLERANCE = 1e-3
 """Share of an output's range by which results may differ from the reference's."""
 
@@ -33,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the measurements; 1 where results disagree or a process fails."""
     chosen = _parser().parse_args(arguments)
     screen = Console(stderr=True)
-    engines = [name for name in chosen.engine or ENGINES if name == "mace" or importlib.util.find_spec(name)]
+    engines = [name for name in chosen.engine or KINDS if name == "mace" or importlib.util.find_spec(KINDS[name])]
     cases = [CASES[name] for name in chosen.case or CASES]
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as scratch, Progress(console=screen, transient=True) as progress:
@@ -44,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             found: dict[str, list[dict[str, Any]]] = {name: [] for name in engines}
             for _ in range(chosen.rounds):
                 for engine in engines:
+                    if engine not in ENGINES and not case.pairs:
+                        continue  # a way of keeping state, where there is none
                     progress.update(task, description=f"{case.name} on {engine}", advance=1)
                     if chosen.wait_quiet:
                         wait_for_quiet(chosen.wait_quiet, lambda text: progress.update(task, description=text))
@@ -79,6 +83,8 @@ def _row(case: Case, found: dict[str, list[dict[str, Any]]], scratch: Path) -> d
     row: dict[str, Any] = {"case": case.name, "title": case.title, "unit": case.unit, "problem": ""}
     for engine, processes in found.items():
         errors = [process["error"] for process in processes if "error" in process]
+        if not processes:
+            continue
         if errors:
             row[engine] = {"error": errors[0]}
             if engine in ("mace", _REFERENCE):
@@ -117,7 +123,10 @@ def _table(rows: Sequence[dict[str, Any]], engines: Sequence[str], threads: int)
     for row in rows:
         cells = [row["title"]]
         for engine in engines:
-            figures = row[engine]
+            figures = row.get(engine)
+            if figures is None:
+                cells.append("-")
+                continue
             cells.append("failed" if "error" in figures else f"{figures['new_ms']:.3f} / {figures['kept_ms']:.3f}")
         ours, theirs = row.get("mace", {}), row.get(_REFERENCE, {})
         for key in ("new_ms", "kept_ms"):
@@ -131,7 +140,7 @@ def _table(rows: Sequence[dict[str, Any]], engines: Sequence[str], threads: int)
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.shapes", description=__doc__)
     parser.add_argument("--case", action="append", choices=list(CASES), help="measure this case (all by default)")
-    parser.add_argument("--engine", action="append", choices=list(ENGINES), help="measure this engine")
+    parser.add_argument("--engine", action="append", choices=list(KINDS), help="measure this engine")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3, help="processes for each figure, of which the median counts")
     parser.add_argument(

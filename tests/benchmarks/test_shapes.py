@@ -23,7 +23,7 @@ def test_the_command_prints_and_writes_the_figures(tmp_path: Path, capsys: pytes
     assert "Loop of 1,000" in shown and "ratio, new" in shown
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if not case.pairs])
 def test_no_shape_comes_twice(name: str) -> None:
     """What is timed as new has not been seen before."""
     case = CASES[name]
@@ -32,6 +32,17 @@ def test_no_shape_comes_twice(name: str) -> None:
         for feeds in (*case.warm(), *case.new())
     ]
     assert len(set(shapes)) == len(shapes)
+
+
+def test_engines_that_keep_the_state_agree(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    figures = tmp_path / "figures.json"
+    engines = [word for engine in ("mace", "onnxruntime", "onnxruntime-io") for word in ("--engine", engine)]
+    options = ["--case", "decoder_bound", *engines, "--rounds", "1", "--json", str(figures), "--folder", str(tmp_path)]
+    assert cli.main(options) == 0
+    (row,) = json.loads(figures.read_text())
+    assert row["difference"] < 1e-4
+    assert row["onnxruntime-io"]["new_ms"] > 0
+    assert "stays with" in capsys.readouterr().out
 
 
 def test_results_that_differ_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

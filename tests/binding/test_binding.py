@@ -517,3 +517,58 @@ def test_feeds_that_do_not_fit_are_refused_and_change_nothing(cases: dict[str, C
         bound.reset()
         bound.run({"ids": np.array([[1], [2]])})
         assert bound.read("present_k_0").shape == (2, 4, 1, 32)
+
+
+def test_a_device_that_takes_no_offer_is_handed_the_state(cases: dict[str, Case]) -> None:
+    for name in ("decoder", "masked"):
+        case = cases[name]
+        random = np.random.default_rng(0)
+        with (
+            Session(case.path, devices=["reference"], cache=False) as session,
+            session.bind(case.pairs, case.start) as bound,
+            case.session.bind(case.pairs, case.start) as ours,
+        ):
+            for past in range(4):
+                feeds = case.feeds(past, 1, random)
+                for output, array in ours.run(feeds).items():
+                    np.testing.assert_allclose(bound.run(feeds)[output], array, **CLOSE)
+                assert not bound.in_place
+            for output in case.pairs.values():
+                np.testing.assert_allclose(bound.read(output), ours.read(output), **CLOSE)
+
+
+def test_no_step_of_a_token_moves_the_cache(cases: dict[str, Case], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted in elements: what steps that only move elements do for a token after many."""
+    from mace_cpu.backend import CpuBackend
+
+    from mace_core.symbolic import hint
+
+    lowered: list[Any] = []
+    lower = CpuBackend._lower
+
+    def noted(self: CpuBackend, view: Any) -> Any:
+        program = lower(self, view)
+        if view.in_place:
+            lowered.append(program)
+        return program
+
+    monkeypatch.setattr(CpuBackend, "_lower", noted)
+    for name in ("decoder", "grouped"):
+        case, random, entries = cases[name], np.random.default_rng(0), 900
+        start = {
+            source: np.ones((*array.shape[:2], entries, array.shape[3]), np.float32)
+            for source, array in case.start.items()
+        }
+        lowered.clear()
+        with (
+            Session(case.path, devices=["cpu"], cache=False) as session,
+            session.bind(case.pairs, start, capacity=1000) as bound,
+        ):
+            for past in range(entries, entries + 4):
+                bound.run(case.feeds(past, 1, random))
+            assert bound.in_place == set(case.pairs.values())
+        assert lowered
+        movers = ("strided_rows", "copy_bytes", "tiled_transpose", "pack_panels")
+        for program in lowered:
+            moved = sum(hint(step.work) for step in program.steps.emitted if step.kernel.symbol.startswith(movers))
+            assert moved < entries

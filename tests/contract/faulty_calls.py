@@ -119,6 +119,12 @@ CALLS = [
         {**JUNK, "numbers": returning([3]), "text": returning("weights")},
         is_attribute=True,
     ),
+    Call(
+        "CompiledSubgraph.in_place",
+        stand_ins.StandInSubgraph,
+        {**JUNK, "what was not offered": returning(frozenset({0})), "names": returning(frozenset({"present"}))},
+        is_attribute=True,
+    ),
     Call("Execution.run", stand_ins.StandInExecution),
     Call("Execution.run_turns", stand_ins.StandInExecution, {**JUNK, "too early": returning(True)}, needs="turns"),
     Call("Execution.enqueue", stand_ins.StandInExecution, JUNK, QUEUE),
