@@ -22,12 +22,14 @@ def unbound_output(
     Raises:
         ValueError: if there is none, or its type is none; the provider, which made the call, gets the error.
     """
-    if isinstance(index, bool) or not isinstance(index, Integral) or not 0 <= index < len(step.outputs):
+    # to ask for `Integral` takes a microsecond, and most numbers are ordinary ones
+    is_number = type(index) is int or (isinstance(index, Integral) and not isinstance(index, bool))
+    if not is_number or not 0 <= index < len(step.outputs):
         raise ValueError(f"allocate_output was given output {index!r} of {len(step.outputs)}")
     register = registers[step.outputs[index]]
     if register.storage is not Storage.DYNAMIC:
         raise ValueError(f"allocate_output was given output {index}, which is bound already")
-    if not isinstance(dtype, DType) or not all(isinstance(dim, Integral) and dim >= 0 for dim in shape):
+    if not isinstance(dtype, DType) or not all((type(d) is int or isinstance(d, Integral)) and d >= 0 for d in shape):
         raise ValueError(f"allocate_output was given {dtype!r} and {shape!r}, which is not a type of a tensor")
     if isinstance(register.type, TensorType) and register.type.dtype is not dtype:
         raise ValueError(f"allocate_output was given {dtype.label} for an output of {register.type.dtype.label}")

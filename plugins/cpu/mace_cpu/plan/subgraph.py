@@ -62,6 +62,8 @@ class CpuExecution(Execution):
         self._has_sizes = compiled.plan.sizes is not None
         self._sizes: Sequence[int] = ()
         self._status = np.zeros(len(compiled.faults) * STATUS_WORDS, np.int64)
+        self._status_bytes = self._status.data.cast("B")
+        self._no_fault = bytes(self._status.nbytes)
         self._dims = np.zeros(compiled.assembly.dim_words, np.int64)
         self._own_words = [
             int(self._status.ctypes.data),
@@ -80,7 +82,7 @@ class CpuExecution(Execution):
         self._instance.run(
             bases, pool=compiled.pool, threads=compiled.threads, cancel=bindings.cancel, profile=profiling
         )
-        if compiled.faults and self._status.any():
+        if compiled.faults and self._status_bytes != self._no_fault:
             raise self._fault()
         for output in compiled.assembly.sized_by_run:
             self._hand_over(output, bindings)
@@ -111,7 +113,7 @@ class CpuExecution(Execution):
     def _hand_over(self, output: SizedByRun, bindings: Bindings) -> None:
         """Copy an output whose shape is known now to memory of that shape."""
         assert bindings.allocate_output is not None
-        shape = tuple(int(dim) for dim in self._dims[output.first_word : output.first_word + output.rank])
+        shape = tuple(self._dims[output.first_word : output.first_word + output.rank].tolist())
         tensor = bindings.allocate_output(output.output, output.dtype, shape)
         nbytes = output.dtype.nbytes(math.prod(shape))
         if nbytes:
