@@ -110,6 +110,10 @@ class CheckedCache:
             self._drop(path, fault)
         return payload
 
+    def has(self, key: str) -> bool:
+        """Whether there is an entry for ``key``, good or not."""
+        return self._is_usable() and self._path(key).exists()
+
     def fault(self) -> str:
         """Why the cache is not used, as a sentence without its end; "" where it is (or will be, once it is there)."""
         if self._misnamed:

@@ -131,10 +131,6 @@ class MappedCache(CheckedCache):
             self._evict(kept=path)
         return stored
 
-    def has(self, key: str) -> bool:
-        """Whether there is an entry, good or not."""
-        return self._is_usable() and self._path(key).exists()
-
     def get(self, key: str) -> bytes | None:
         payload = self.view(key)
         return None if payload is None else bytes(payload)

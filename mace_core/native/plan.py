@@ -125,6 +125,8 @@ class NativePlan:
             word, slot = self.relocations[:, 0], self.relocations[:, 1]
             if word.min() < 0 or word.max() >= len(self.words) or slot.min() < 0:
                 raise ProviderBugError("a relocation of a plan names a word or a slot that does not exist")
+        if self.sizes is not None:
+            self.sizes.check(len(self.words), len(self.steps), STEP_WORDS, len(self.relocations))
 
 
 class PlanInstance:

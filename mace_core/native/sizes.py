@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from mace_core.errors import ProviderBugError
+
 if TYPE_CHECKING:
     from mace_core.symbolic import SizeProgram
 
@@ -27,3 +29,33 @@ class PlanSizes(NamedTuple):
     words: Words
     steps: Words
     relocations: Words
+
+    def check(self, words: int, steps: int, columns: int, relocations: int) -> None:
+        """Look whether all that is written and read is there; native code does not look again.
+
+        Args:
+            words, steps, relocations: how many the plan has.
+            columns: of its table of steps.
+
+        Raises:
+            ProviderBugError: if something is not.
+        """
+        program = self.program
+        operations, left, right = program.rows.T.reshape(3, -1)
+        own = program.symbols + np.arange(len(program.rows))
+        takes_two = np.isin(operations, (1, 3, 5, 7, 8))
+        faults = (operations < 0) | (operations > 8) | (left < 0) | ((left >= own) & (operations != 0))
+        faults |= takes_two & ((right < 0) | (right >= own))
+        targets = (
+            (self.words[:, :1], words),
+            (self.steps[:, :2], (steps, columns)),
+            (self.relocations[:, :1], relocations),
+        )
+        is_sound = program.symbols >= 0 and not faults.any()
+        for places, limits in targets:
+            is_sound &= bool(((places >= 0) & (places < limits)).all())
+        for table in (self.words, self.steps, self.relocations):
+            registers = table[:, -1]
+            is_sound &= bool(((registers >= 0) & (registers < program.registers)).all())
+        if not is_sound:
+            raise ProviderBugError("what a plan computes of its sizes names a word or a register that does not exist")

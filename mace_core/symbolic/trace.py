@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal, NamedTuple, TypeAlias
@@ -53,6 +54,25 @@ class Guard:
     outcome: bool
 
 
+class TraceState(NamedTuple):
+    """All that a trace knows, as `mace_core.symbolic.stored` keeps it.
+
+    Attributes:
+        symbols: how many of the atoms are symbols.
+        atoms, guards: in the order in which they were made.
+        bounds: by atom.
+        learned: bounds of expressions of several terms.
+        largest: see `Trace.largest_symbol`.
+    """
+
+    symbols: int
+    atoms: tuple[Atom, ...]
+    guards: tuple[Guard, ...]
+    bounds: tuple[Interval, ...]
+    learned: Mapping[Key, Interval]
+    largest: int
+
+
 class Trace:
     """The symbols of one structure, the expressions over them, and the guards.
 
@@ -73,6 +93,24 @@ class Trace:
         self._is_open = True
         self._computed: list[Polynomial] = []
         self._learned: dict[Key, Interval] = {}
+        self._largest = LARGEST_SIZE
+
+    @staticmethod
+    def restored(state: TraceState) -> Trace:
+        """A trace that knows what another one knew."""
+        trace = Trace()
+        trace.symbols, trace.atoms = state.symbols, list(state.atoms)
+        trace.guards = {(guard.relation, poly.key_of(guard.expression)): guard for guard in state.guards}
+        trace._bounds, trace._learned, trace._largest = list(state.bounds), dict(state.learned), state.largest
+        for number, (_, _, operation, left, right) in enumerate(state.atoms):
+            if operation is not None:
+                trace._numbers[operation, poly.key_of(left), poly.key_of(right)] = number
+        return trace
+
+    def state(self) -> TraceState:
+        """All that it knows."""
+        atoms, guards, bounds = tuple(self.atoms), tuple(self.guards.values()), tuple(self._bounds)
+        return TraceState(self.symbols, atoms, guards, bounds, self._learned, self._largest)
 
     # --- making ---------------------------------------------------------------------------------------------------
 
@@ -389,7 +427,7 @@ class Trace:
     def largest_symbol(self) -> int:
         """Up to which value of all symbols nothing that programs compute leaves 64 bits; a power of two."""
         needed = [*self._computed, *(side for atom in self.atoms for side in (atom.left, atom.right))]
-        for bits in range(LARGEST_SIZE.bit_length() - 1, 1, -1):
+        for bits in range(self._largest.bit_length() - 1, 1, -1):
             limits = self._limits(1 << bits)
             if all(max(map(abs, poly.interval(p, limits.__getitem__)), default=0) < LARGEST_VALUE for p in needed):
                 return 1 << bits

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import hypothesis
 import numpy as np
@@ -19,6 +20,7 @@ from mace_testing.fuzzing.case import Array, OpCase
 from mace_testing.fuzzing.graphs import GraphCase, graph_cases
 from mace_testing.fuzzing.registry import cases, covered
 from mace_testing.fuzzing.sizes import SizeFindings, SymbolicModel, changed_feeds, check_other_sizes, free_dimensions
+from mace_testing.fuzzing.stored_sizes import StoredFindings, compare_stored
 
 from mace_core.errors import MaceError
 from mace_core.provider.poison import VARIABLE
@@ -252,6 +254,73 @@ def test_an_idiom_needs_one_plan_for_all_sizes(name: str) -> None:
     assert found.admitted == found.tried == len(others)
 
 
+# --- what is stored ---------------------------------------------------------------------------------------------------
+
+SIZES = [{"b": 3, "s": 5, "t": 6}, {"b": 2, "s": 9, "t": 7}, {"b": 7, "s": 31, "t": 40}, {"b": 3, "s": 6, "t": 13}]
+
+
+@pytest.mark.parametrize("name", IDIOMS)
+def test_a_stored_idiom_is_what_was_made(name: str) -> None:
+    model = idiom(name)
+    first, *others = [feeds_of(model, sizes) for sizes in SIZES]
+    found = compare_stored(model, first, others, free=False)
+    assert not found.faults
+    assert found.made and found.restored >= 1
+
+
+def check_stored_operator(op: str, domain: str, examples: int) -> int:
+    """How many plans were restored."""
+    restored = 0
+
+    @hypothesis.settings(max_examples=examples, deadline=None, suppress_health_check=list(hypothesis.HealthCheck))
+    @hypothesis.given(sized_cases(op, domain))
+    def probe(drawn: tuple[OpCase, list[int]]) -> None:
+        nonlocal restored
+        case, numbers = drawn
+        try:
+            found = compare_stored(case.model(), case.feeds, other_shapes(case.feeds, numbers))
+        except MaceError:
+            hypothesis.reject()  # not for this provider, or for nobody
+        assert not found.faults
+        restored += found.restored
+
+    try:
+        probe()
+    except hypothesis.errors.Unsatisfiable:
+        pytest.skip("the provider takes no node of this operator")
+    return restored
+
+
+@pytest.mark.parametrize("op", QUICK)
+def test_a_stored_operator_is_what_was_made(op: str) -> None:
+    assert check_stored_operator(op, "", 2)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(("domain", "op"), sorted(covered()))
+def test_any_stored_operator_is_what_was_made(domain: str, op: str) -> None:
+    check_stored_operator(op, domain, 6)
+
+
+def check_stored_graph(case: GraphCase, numbers: Sequence[int]) -> StoredFindings:
+    found = compare_stored(case.proto, case.feeds, other_shapes(case.feeds, numbers))
+    assert not found.faults
+    return found
+
+
+@hypothesis.settings(max_examples=4)
+@hypothesis.given(graph_cases(), st.lists(st.integers(1, 40), min_size=3, max_size=3))
+def test_a_stored_random_graph_is_what_was_made(case: GraphCase, numbers: list[int]) -> None:
+    check_stored_graph(case, numbers)
+
+
+@pytest.mark.full
+@hypothesis.settings(max_examples=120)
+@hypothesis.given(graph_cases(), st.lists(st.integers(1, 40), min_size=3, max_size=3))
+def test_many_stored_random_graphs_are_what_was_made(case: GraphCase, numbers: list[int]) -> None:
+    check_stored_graph(case, numbers)
+
+
 # --- the judge itself -------------------------------------------------------------------------------------------------
 
 
@@ -304,3 +373,29 @@ def test_shapes_that_the_model_refuses_do_not_end_symbolic_plans() -> None:
             with pytest.raises(MaceError):
                 symbolic.run({"x": np.ones((3, 4), np.float32), "z": np.ones((rows, 5), np.float32)})
         assert symbolic.failures == 0
+
+
+def test_a_guard_that_is_lost_on_the_way_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end of a slice is clamped for fewer than 5 rows: a plan that forgot so in the cache gives wrong results."""
+    model = onnx.parser.parse_model("""
+        <ir_version: 8, opset_import: ["" : 17]>
+        lost (float[n, 4] x) => (float[m, k] y) {
+            zero = Constant <value_ints = [0]> ()
+            five = Constant <value_ints = [5]> ()
+            y = Slice (x, zero, five, zero)
+        }""")
+    feeds, others = feeds_of(model, {"n": 8}), [feeds_of(model, {"n": n}) for n in (9, 3)]
+    assert not compare_stored(model, feeds, others).faults
+    restored = Trace.restored
+
+    def forgetful(state: Any) -> Trace:
+        kept = tuple(guard for guard in state.guards if not is_about_five(guard))
+        return restored(state._replace(guards=kept))
+
+    def is_about_five(guard: Guard) -> bool:
+        return abs(guard.expression.get((), 0)) in (4, 5, 6)
+
+    monkeypatch.setattr(Trace, "restored", forgetful)
+    found = compare_stored(model, feeds, others)
+    assert any(fault.startswith("at {'x': (3, 4)}") for fault in found.faults), found.faults
+    assert any(fault.startswith("guards") for fault in found.faults)

@@ -21,15 +21,16 @@ from mace_core.graph import Graph, GraphView, Value
 from mace_core.graph.signature import Resolution
 from mace_core.host.fork_safe import unforked
 from mace_core.operators.work_limit import DEFAULT_WORK_LIMIT, work_limit
-from mace_core.provider import Backend, CompiledSubgraph, hooks
+from mace_core.provider import CompiledSubgraph, hooks
 from mace_core.provider.backend import Compatibility, ShapeSupport
-from mace_core.provider.border import instance_of, list_of, reason_of
+from mace_core.provider.border import reason_of
 from mace_core.provider.weights import WeightFiles, using_weight_files
 from mace_core.scheduler.planning import notify
 from mace_core.scheduler.planning.devices import SessionDevice
 from mace_core.scheduler.planning.fitting import prepared
 from mace_core.scheduler.planning.placement import compile_views, restore_views
 from mace_core.scheduler.planning.shared import SharedSubgraphs, content_word
+from mace_core.scheduler.planning.stored_forms import BLOB_ALIGNMENT, StoredForm, stored_form, stores, worth_of
 from mace_core.symbolic import is_symbolic
 from mace_core.tensor import Tensor, TensorType, ValueType
 from mace_core.tensor.files import release_pages
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from mace_core.caching.cache import CheckedCache
     from mace_core.caching.mapped import MappedCache
     from mace_core.frontend.load import Model
+    from mace_core.scheduler.planning.structure_files import StructureFiles
 
 _log = logging.getLogger("mace")
 
@@ -46,7 +48,6 @@ _MAX_STORED = 64
 """Resolutions one session stores at most: shapes that depend on data could be without number."""
 
 _LENGTH = struct.Struct("<I")
-_BLOB_ALIGNMENT = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,8 @@ class PreparedModel:
         self._mmap = mmap
         self._weights: WeightFiles | None = None
         self._shared = SharedSubgraphs()
+        self._structures: StructureFiles | None = None
+        self._has_structures = cache
         if cache:
             from mace_core.caching.cache import CheckedCache
             from mace_core.caching.mapped import MappedCache
@@ -146,20 +149,24 @@ class PreparedModel:
             self._resolutions.put(key, dump_resolution(graph, resolution))
         return resolution
 
-    def is_resolved(self, graph: Graph, types: Mapping[Value, ValueType], values: Mapping[Value, Tensor]) -> bool:
-        """Whether an earlier process planned this signature in numbers, so that there is something to restore."""
-        if self._resolutions is None:
-            return False
-        return self._resolutions.get(self._resolution_key(graph, types, values)) is not None
-
     def _resolution_key(self, graph: Graph, types: Mapping[Value, ValueType], values: Mapping[Value, Tensor]) -> str:
-        limit = work_limit()  # what was resolved under another one may be refused under this
-        bound = () if limit == DEFAULT_WORK_LIMIT else (f"work {limit}",)
-        return _digest(self._fingerprint, *part_words(graph, types, values), *bound)
+        return digest_of(self._fingerprint, *part_words(graph, types, values), *limit_words())
+
+    @property
+    def structures(self) -> StructureFiles | None:
+        """Plans of symbolic sizes; None where none are stored."""
+        if self._structures is None and self._has_structures and self._blobs is not None:
+            from mace_core.caching.cache import CheckedCache
+            from mace_core.scheduler.planning.structure_files import StructureFiles
+
+            index = CheckedCache("structures", build_id())
+            self._structures = StructureFiles(self._blobs, index, self._model_key, mmap=self._mmap)
+        return self._structures
 
     def forget_resolutions(self) -> None:
         """Keep no resolved shapes on disk: they depend on more than the model and this build."""
-        self._resolutions = None
+        self._resolutions = self._structures = None
+        self._has_structures = False
 
     def _stored_resolution(self, graph: Graph, key: str) -> Resolution | None:
         assert self._resolutions is not None
@@ -217,10 +224,30 @@ class PreparedModel:
                 return self._shared.take(device.name, views, lambda new: self._restore_new(device, new))
             return prepared(device, views, lambda new: self._restore_new(device, new))
 
+    def sized_form(self, device: SessionDevice, compiled: Sequence[CompiledSubgraph]) -> StoredForm | None:
+        """What the device gives to be stored of subgraphs of symbolic sizes, without the weights."""
+        with using_weight_files(self._weights):
+            return stored_form(device, compiled)
+
+    def restore_sized(
+        self, device: SessionDevice, views: Sequence[GraphView], blob: memoryview, made_under: str
+    ) -> list[CompiledSubgraph] | None:
+        """What the device makes of a `sized_form`, if it still takes it."""
+        with using_weight_files(self._weights):
+            return self._restored(device, views, lambda: self._restore_from(device, views, blob, made_under))
+
     def _restore_new(self, device: SessionDevice, views: Sequence[GraphView]) -> list[CompiledSubgraph] | None:
+        return self._restored(device, views, lambda: self._restore(device, views))
+
+    def _restored(
+        self,
+        device: SessionDevice,
+        views: Sequence[GraphView],
+        restore: Callable[[], tuple[list[CompiledSubgraph], Compatibility] | None],
+    ) -> list[CompiledSubgraph] | None:
         start = time.perf_counter()
         with unforked():
-            found = self._restore(device, views)
+            found = restore()
         if found is not None:
             restored, worth = found
             note = _NOTES.get(worth, "")
@@ -256,19 +283,12 @@ class PreparedModel:
         backend = device.backend
         compiled = compile_views(device, views)
         if self._blobs is not None and stores(backend) and self._may_store("blobs"):
-            try:
-                is_default = type(backend).serialize_parts is Backend.serialize_parts
-                with device.calling("Backend.serialize" if is_default else "Backend.serialize_parts"):
-                    parts = backend.serialize_parts(compiled)
-                    views_of_parts = None if parts is None else [memoryview(p) for p in list_of(object, parts)]
-                compatibility = b"" if parts is None else compatibility_key(device).encode()
-            except Exception as error:  # what was compiled is good; only the next start is slower
-                _log.warning("%s; what it compiled is not stored", error)
-                views_of_parts = None
-            if views_of_parts is not None:
+            form = stored_form(device, compiled)
+            if form is not None:
+                compatibility = form.compatibility.encode()
                 head = _LENGTH.pack(len(compatibility)) + compatibility
                 self._blobs.put_parts(
-                    self._blob_key(device, views), (head + bytes(-len(head) % _BLOB_ALIGNMENT), *views_of_parts)
+                    self._blob_key(device, views), (head + bytes(-len(head) % BLOB_ALIGNMENT), *form.parts)
                 )
         return compiled
 
@@ -284,23 +304,28 @@ class PreparedModel:
         (length,) = _LENGTH.unpack_from(entry)
         end = _LENGTH.size + length
         made_under = bytes(entry[_LENGTH.size : end]).decode()
+        return self._restore_from(device, views, entry[end + -end % BLOB_ALIGNMENT :], made_under)
+
+    def _restore_from(
+        self, device: SessionDevice, views: Sequence[GraphView], blob: memoryview, made_under: str
+    ) -> tuple[list[CompiledSubgraph], Compatibility] | None:
         worth = worth_of(device, made_under)
         if worth is None:
             return None
         try:
-            return restore_views(device, views, entry[end + -end % _BLOB_ALIGNMENT :]), worth
+            return restore_views(device, views, blob), worth
         except Exception as error:  # whatever a provider makes of a blob it cannot read: compiled again, and replaced
             _log.info("%s; what is stored is not used", error)
             return None
 
     def stored_placement(self, words: Sequence[str]) -> bytes | None:
         """What `store_placement` was given under the same words for the same model."""
-        return None if self._placements is None else self._placements.get(_digest(self._model_key(), *words))
+        return None if self._placements is None else self._placements.get(digest_of(self._model_key(), *words))
 
     def store_placement(self, words: Sequence[str], record: bytes) -> None:
         """Keep for later sessions how a part of the model was placed."""
         if self._placements is not None and self._may_store("placements"):
-            self._placements.put(_digest(self._model_key(), *words), record)
+            self._placements.put(digest_of(self._model_key(), *words), record)
 
     def _model_key(self) -> str:
         if not self._fingerprint:
@@ -320,7 +345,7 @@ class PreparedModel:
                 if value is not None and value.constant is None and (constant := view.constant(value)) is not None
             }
             words += ["view", *_words(view.nodes, view.inputs, view.outputs, types, known)]
-        return _digest(*words)
+        return digest_of(*words)
 
 
 def prepare_model(
@@ -396,40 +421,9 @@ def _release_consumed(view: GraphView, compiled: CompiledSubgraph) -> None:
                 release_pages(value.constant.payload)
 
 
-def compatibility_key(device: SessionDevice) -> str:
-    """What the device's stored forms depend on.
-
-    Raises:
-        ProviderError: if it does not say.
-    """
-    with device.calling("Backend.compatibility_key"):
-        return instance_of(str, device.backend.compatibility_key())
-
-
-def worth_of(device: SessionDevice, key: str) -> Compatibility | None:
-    """What a blob stored under ``key`` is worth to the device; None where that is nothing, or a defect of it, which is
-    logged."""
-    try:
-        with device.calling("Backend.check_compatibility"):
-            worth = instance_of(Compatibility, device.backend.check_compatibility(key))
-    except Exception as error:
-        _log.warning("%s; what is stored is not used", error)
-        return None
-    if worth in (Compatibility.OPTIMAL, Compatibility.USABLE):
-        return worth
-    _log.info("a stored compilation for %s is not used: the provider says %s", device.name, worth.value)
-    return None
-
-
 _NOTES = {
     Compatibility.USABLE: "; the provider calls it usable, not optimal: 'mace cache clear' makes it compile again"
 }
-
-
-def stores(backend: Backend) -> bool:
-    """Whether the backend has a form of compiled subgraphs to store."""
-    kind = type(backend)
-    return kind.serialize is not Backend.serialize or kind.serialize_parts is not Backend.serialize_parts
 
 
 def _leave(graph: Graph) -> None:
@@ -444,6 +438,12 @@ def _name_of(graph: Graph) -> str:
 
 def _names(views: Sequence[GraphView]) -> tuple[str, ...]:
     return tuple(node.name for view in views for node in view.nodes)
+
+
+def limit_words() -> list[str]:
+    """What was resolved under another limit may be refused under this one."""
+    limit = work_limit()
+    return [] if limit == DEFAULT_WORK_LIMIT else [f"work {limit}"]
 
 
 def part_words(graph: Graph, types: Mapping[Value, ValueType], values: Mapping[Value, Tensor]) -> list[str]:
@@ -476,7 +476,8 @@ def _type_word(type: ValueType | None) -> str:
     return str(type)
 
 
-def _digest(*words: str) -> str:
+def digest_of(*words: str) -> str:
+    """One word for several."""
     digest = hashlib.blake2b(digest_size=20)
     for word in words:
         data = word.encode()

@@ -11,20 +11,24 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mace_core.provider.backend import CompiledSubgraph
 from mace_core.provider.border import close_all
 from mace_core.scheduler.planning.fitting import fitted, take_all
-from mace_core.scheduler.planning.model import PreparedModel, compatibility_key, part_words, stores, worth_of
+from mace_core.scheduler.planning.model import PreparedModel, part_words
 from mace_core.scheduler.planning.partition import CORE_DEVICE, Partition, Partitioning, Placement
 from mace_core.scheduler.planning.placement import PlacedStage, views_of
+from mace_core.scheduler.planning.stored_forms import compatibility_key, stores, worth_of
 
 if TYPE_CHECKING:
-    from mace_core.graph import GraphView, Node, Value
-    from mace_core.scheduler.planning.devices import DevicePool
+    from mace_core.graph import Graph, GraphView, Node, Value
+    from mace_core.scheduler.planning.devices import DevicePool, SessionDevice
     from mace_core.scheduler.planning.stages import Stage
     from mace_core.tensor import Tensor, ValueType
+
+Types: TypeAlias = "Mapping[Value, ValueType]"
+Contents: TypeAlias = "Mapping[Value, Tensor]"
 
 _log = logging.getLogger("mace")
 
@@ -36,37 +40,49 @@ class RememberedPlacements:
         self._model = model
         self._pool = pool
         self._strict = strict
+        self._latest: tuple[Graph, Types, Contents, bytes] | None = None
+
+    def has(
+        self, graph: Graph, types: Mapping[Value, ValueType], fixed: Mapping[Value, Tensor], pins: Mapping[Node, str]
+    ) -> bool:
+        """Whether an earlier process stored how ``graph`` was placed under this signature; see `restore`."""
+        found = self._model.stored_placement(self._words(graph, types, fixed, pins))
+        self._latest = None if found is None else (graph, types, fixed, found)  # it is wanted next
+        return found is not None
 
     def restore(
         self,
         stage: Stage,
+        graph: Graph,
         types: Mapping[Value, ValueType],
         fixed: Mapping[Value, Tensor],
         pins: Mapping[Node, str],
-        *,
-        name: str,
     ) -> PlacedStage | None:
         """The stage as it was placed before, with what was compiled for it; None where that cannot be had.
 
         Args:
             stage: what is to run.
-            types, fixed: of the inputs, as they were resolved.
-            pins: device by node.
-            name: of the graph, for the names of subgraphs.
+            graph: what was to be planned.
+            types, fixed: of its inputs, as they were resolved.
+            pins: device by node of the graph, and of those nested in it.
         """
-        stored = self._model.stored_placement(self._words(stage, types, fixed, pins))
+        latest, self._latest = self._latest, None
+        if latest is not None and latest[0] is graph and latest[1] is types and latest[2] is fixed:
+            stored: bytes | None = latest[3]
+        else:
+            stored = self._model.stored_placement(self._words(graph, types, fixed, pins))
         if stored is None:
             return None
         try:
             record = json.loads(stored)
-            if record["nodes"] != [node.name for node in stage.nodes] or not self._still_good(record["asked"]):
+            if record["nodes"] != [node.name for node in stage.nodes] or not still_good(self._pool, record["asked"]):
                 return None
-            partitioning = _partitioning(record, stage)
+            partitioning = recorded_partitioning(record, stage)
         except (KeyError, IndexError, TypeError, ValueError) as error:
             _log.info("a stored placement is not used (%s: %s)", type(error).__name__, error)
             return None
         parts = partitioning.partitions
-        fits = fitted(stage, parts, views_of(stage, parts, name), self._pool, take_all, {})
+        fits = fitted(stage, parts, views_of(stage, parts, stage.graph.name), self._pool, take_all, {})
         views = tuple(fit.view for fit in fits)
         compiled = self._compiled(parts, views)
         if compiled is None:
@@ -78,6 +94,7 @@ class RememberedPlacements:
         self,
         placed: PlacedStage,
         stage: Stage,
+        graph: Graph,
         types: Mapping[Value, ValueType],
         fixed: Mapping[Value, Tensor],
         pins: Mapping[Node, str],
@@ -89,46 +106,15 @@ class RememberedPlacements:
         devices = [device for device in self._pool.devices if device.name in asked]
         if not placed.is_steady or not all(device.is_open and stores(device.backend) for device in devices):
             return
-        position = {node: index for index, node in enumerate(stage.nodes)}
-        kinds: dict[tuple[Any, ...], int] = {}
-        for placement in placements.values():
-            kinds.setdefault(_kind(placement), len(kinds))
-        try:
-            keys = [[device.name, compatibility_key(device)] for device in devices]
-        except Exception as error:  # only the next start is slower
-            _log.warning("%s; where nodes run cannot be stored", error)
-            return
-        record = {
-            "nodes": [node.name for node in stage.nodes],
-            "asked": keys,
-            "partitions": [[p.device, [position[node] for node in p.nodes]] for p in placed.partitioning.partitions],
-            "kinds": list(kinds),
-            "placements": [kinds[_kind(placements[node])] for node in stage.nodes],
-        }
-        self._model.store_placement(self._words(stage, types, fixed, pins), json.dumps(record).encode())
+        record = placement_record(placed, stage, devices)
+        if record is not None:
+            self._model.store_placement(self._words(graph, types, fixed, pins), json.dumps(record).encode())
 
     def _words(
-        self,
-        stage: Stage,
-        types: Mapping[Value, ValueType],
-        fixed: Mapping[Value, Tensor],
-        pins: Mapping[Node, str],
+        self, graph: Graph, types: Mapping[Value, ValueType], fixed: Mapping[Value, Tensor], pins: Mapping[Node, str]
     ) -> list[str]:
-        words = [*part_words(stage.graph, types, fixed), "strict" if self._strict else "lenient"]
-        for device in self._pool.devices:
-            flags = (device.named, device.is_fallback, device.only_pinned, bool(device.refused))
-            words += ["device", device.name, device.provider_code, device.options_key, str(flags)]
-        return [*words, *(f"{node.name}:{device}" for node, device in pins.items())]
-
-    def _still_good(self, asked: Sequence[tuple[str, str]]) -> bool:
-        """Whether each device that had a say still takes what was made under the key it had then."""
-        for name, key in asked:
-            device = self._pool.find(name)
-            if device is None or device.refused or not self._pool.ready(device) or not stores(device.backend):
-                return False
-            if worth_of(device, key) is None:
-                return False
-        return True
+        words = part_words(graph, types, fixed)
+        return [*words, *pool_words(self._pool, pins, strict=self._strict)]
 
     def _compiled(
         self, parts: Sequence[Partition], views: Sequence[GraphView]
@@ -149,12 +135,63 @@ class RememberedPlacements:
         return tuple(found)
 
 
+def placement_record(placed: PlacedStage, stage: Stage, devices: Sequence[SessionDevice]) -> dict[str, Any] | None:
+    """How a stage was placed, as data for JSON; None where a device does not say what that depends on.
+
+    Args:
+        placed, stage: as planned.
+        devices: that had a say; they are open.
+    """
+    placements = placed.partitioning.placements
+    position = {node: index for index, node in enumerate(stage.nodes)}
+    kinds: dict[tuple[Any, ...], int] = {}
+    for placement in placements.values():
+        kinds.setdefault(_kind(placement), len(kinds))
+    try:
+        keys = [[device.name, compatibility_key(device)] for device in devices]
+    except Exception as error:  # only the next start is slower
+        _log.warning("%s; where nodes run cannot be stored", error)
+        return None
+    return {
+        "nodes": [node.name for node in stage.nodes],
+        "asked": keys,
+        "partitions": [[p.device, [position[node] for node in p.nodes]] for p in placed.partitioning.partitions],
+        "kinds": list(kinds),
+        "placements": [kinds[_kind(placements[node])] for node in stage.nodes],
+    }
+
+
+def pool_words(pool: DevicePool, pins: Mapping[Node, str], *, strict: bool) -> list[str]:
+    """What placements depend on beside what is placed."""
+    words = ["strict" if strict else "lenient"]
+    for device in pool.devices:
+        flags = (device.named, device.is_fallback, device.only_pinned, bool(device.refused))
+        words += ["device", device.name, device.provider_code, device.options_key, str(flags)]
+    return [*words, *(f"{node.name}:{device}" for node, device in pins.items())]
+
+
+def still_good(pool: DevicePool, asked: Sequence[tuple[str, str]]) -> bool:
+    """Whether each device that had a say still takes what was made under the key it had then."""
+    for name, key in asked:
+        device = pool.find(name)
+        if device is None or device.refused or not pool.ready(device) or not stores(device.backend):
+            return False
+        if worth_of(device, key) is None:
+            return False
+    return True
+
+
 def _kind(placement: Placement) -> tuple[Any, ...]:
     """What many nodes have in common: device, reason, and for each device before it why not there."""
     return placement.device, placement.reason, tuple(placement.declined.items())
 
 
-def _partitioning(record: Mapping[str, Any], stage: Stage) -> Partitioning:
+def recorded_partitioning(record: Mapping[str, Any], stage: Stage) -> Partitioning:
+    """The partitions and placements of a `placement_record`.
+
+    Raises:
+        KeyError, IndexError, TypeError, ValueError: if it is none of this stage.
+    """
     nodes = stage.nodes
     kinds = [(device, reason, dict(declined)) for device, reason, declined in record["kinds"]]
     return Partitioning(

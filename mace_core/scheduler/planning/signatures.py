@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mace_core.errors import InputError
-from mace_core.graph import Value
+from mace_core.errors import InputError, ModelError
+from mace_core.graph import Graph, Value
+from mace_core.graph.signature import Resolution
 from mace_core.scheduler.planning.arguments import check_shapes, shape_of
 from mace_core.tensor import Tensor, TensorType, ValueType
 from mace_core.tensor.types import format_shape
@@ -16,6 +17,9 @@ Types = Mapping[Value, ValueType]
 
 LONGEST_CONTENT = 64
 """Elements up to which the content of an input is looked at number by number."""
+
+MOST_STRUCTURES = 16
+"""Plans of symbolic sizes of signatures that differ in numbers alone; what none of them admits is planned as it is."""
 
 
 def static_types(inputs: Sequence[Value]) -> Types | None:
@@ -101,3 +105,22 @@ def signature_text(inputs: Sequence[Value], types: Types) -> str:
 def is_numbers(tensor: Tensor) -> bool:
     """Whether a content is looked at number by number."""
     return tensor.dtype.numpy in (np.int64, np.int32) and tensor.size <= LONGEST_CONTENT
+
+
+def check_declared_outputs(graph: Graph, resolution: Resolution, label: str) -> None:
+    """Refuse a model that declares another element type for an output than its nodes compute.
+
+    Raises:
+        ModelError: naming the output and the node.
+    """
+    for value in graph.outputs:
+        found, declared = resolution.types.get(value), value.type
+        if not isinstance(found, TensorType) or not isinstance(declared, TensorType):
+            continue
+        if found.dtype is not declared.dtype:
+            producer = value.producer
+            node = f"node '{producer.name}' ({producer.op_type})" if producer is not None else "the model"
+            raise ModelError(
+                f"{label}: output '{value.name}' is declared as {declared.dtype.label}, but {node} computes "
+                f"{found.dtype.label}"
+            )

@@ -38,6 +38,7 @@ class Stage(NamedTuple):
         scopes: of nodes that stand in the place of an If, the Ifs around them.
         decided: those Ifs.
         growing: what may grow in place.
+        resolution: of the graph as it was given, for a plan of symbolic sizes that can be stored.
     """
 
     graph: Graph
@@ -54,6 +55,7 @@ class Stage(NamedTuple):
     growing: Growing | None = None
     scopes: Mapping[Node, str] = MappingProxyType({})
     decided: tuple[Node, ...] = ()
+    resolution: Resolution | None = None
 
 
 def cut_stage(graph: Graph, resolution: Resolution, trace: Trace | None = None) -> Stage:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mace_core.errors import InputError, ModelError, StrictPlacementError
+from mace_core.errors import StrictPlacementError
 from mace_core.graph import Graph, Node, Value
 from mace_core.graph.signature import Resolution
 from mace_core.host.fork_safe import fork_safe_lock, fork_safe_rlock, unforked
@@ -31,8 +31,9 @@ from mace_core.scheduler.planning.partition import UnplacedNodesError
 from mace_core.scheduler.planning.placement import Compiler, PlacedStage, place
 from mace_core.scheduler.planning.plan import build_plan
 from mace_core.scheduler.planning.remembered import RememberedPlacements
+from mace_core.scheduler.planning.signatures import check_declared_outputs
 from mace_core.scheduler.planning.stages import Stage, cut_stage, fragment
-from mace_core.scheduler.running.imports import is_opaque
+from mace_core.scheduler.running.contents import frozen, is_plain
 from mace_core.scheduler.running.plans import AnyPlan, GraphPlan
 from mace_core.scheduler.running.structures import Form, Structures
 from mace_core.scheduler.values import RuntimeValue
@@ -41,16 +42,14 @@ from mace_core.tensor.symbolic import SymbolicTensor
 
 if TYPE_CHECKING:
     from mace_core.scheduler.growing import Growing
+    from mace_core.scheduler.planning.model import PreparedModel
+    from mace_core.scheduler.planning.stored_structures import RestoredStage, StoredStructures
+    from mace_core.scheduler.planning.structure_files import StoredFamily
     from mace_core.scheduler.running.computed import ComputedConstants
     from mace_core.symbolic import Trace
 
 Resolve = Callable[[Graph, Mapping[Value, ValueType], Mapping[Value, Tensor]], Resolution]
 PlanKey = tuple[Any, ...]
-
-
-def _never(graph: Graph, types: Mapping[Value, ValueType], fixed: Mapping[Value, Tensor]) -> bool:
-    """There is no cache."""
-    return False
 
 
 @dataclass(slots=True, eq=False)
@@ -62,7 +61,6 @@ class Planner:
         pool: the devices.
         compile_with: compiles, through the cache where there is one.
         resolve: shapes per signature, through the cache where there is one.
-        is_resolved: whether an earlier process planned a signature in numbers, which is restored then.
         remembered: placements of earlier processes, where there is a cache.
         pin: the device a node is pinned to, or None.
         strict: no node may run but on the devices named.
@@ -71,6 +69,7 @@ class Planner:
             then, so that nothing a provider fuses stays hidden.
         opset_imports: versions per domain; they hold for nested graphs too.
         is_told: whether plugins that observe sessions hear of it.
+        keep_sized: the model with which plans of symbolic sizes are stored for later processes; None: they are not.
         sizes_at_once: whether the first signature of a graph is planned with symbols already, one for each size that
             may be one; for tests of symbolic plans.
         lock: one thread plans at a time, and backends are asked by one thread at a time.
@@ -91,7 +90,8 @@ class Planner:
     numerics: NumericsCheck | None = None
     is_told: bool = True
     sizes_at_once: bool = False
-    is_resolved: Callable[[Graph, Mapping[Value, ValueType], Mapping[Value, Tensor]], bool] = field(default=_never)
+    keep_sized: PreparedModel | None = None
+    _stored: StoredStructures | None = field(default=None, init=False)
     lock: threading.RLock = field(default_factory=fork_safe_rlock)
     counting: threading.Lock = field(default_factory=fork_safe_lock)
     constants: ComputedConstants | None = None
@@ -118,14 +118,15 @@ class Planner:
         with unforked(), self.lock, contextlib.nullcontext() if self.constants is None else self.constants.held():
             resolution = self.resolve(graph, types, fixed)
             resolution.known.update(fixed)
-            _check_declared_outputs(graph, resolution, self.label)
+            check_declared_outputs(graph, resolution, self.label)
+            given, whole = graph, resolution
             inlined = self.inlining.inlined(graph, resolution)
             graph = inlined.graph
             stage = _cut(graph, inlined.resolution, inlined, trace, growing)
-            pins = self._pins(stage)
+            pins = self._pins(stage.nodes)
             is_stored = self.numerics is None and trace is None and growing is None
             if is_stored:  # with numerics every node is apart, which no record is
-                restored = self.remembered.restore(stage, types, fixed, pins, name=graph.name)
+                restored = self.remembered.restore(stage, given, types, fixed, self._all_pins(given))
                 if restored is not None:
                     return self._planned(stage, restored, feeds)
             from mace_core.scheduler.planning.expansion import expand_unclaimed
@@ -135,7 +136,7 @@ class Planner:
                 resolution = self.resolve(expanded, types, fixed)
                 resolution.known.update(fixed)
                 stage = _cut(expanded, resolution, inlined, trace, growing)
-                pins = self._pins(stage)
+                pins = self._pins(stage.nodes)
             try:
                 placed = place(
                     stage,
@@ -152,8 +153,49 @@ class Planner:
             except StrictPlacementError as error:
                 raise StrictPlacementError(f"{self.label}: {error}", error.unplaced) from error.__cause__
             if expanded is graph and is_stored:
-                self.remembered.store(placed, stage, types, fixed, pins)
+                self.remembered.store(placed, stage, given, types, fixed, self._all_pins(given))
+            elif expanded is graph:
+                stage = stage._replace(resolution=whole)
             return self._planned(stage, placed, feeds)
+
+    def stored(self) -> StoredStructures:
+        """Plans of symbolic sizes of earlier processes, where there may be any."""
+        if self._stored is None:
+            from mace_core.scheduler.planning.stored_structures import StoredStructures
+
+            assert self.keep_sized is not None
+            self._stored = StoredStructures(self.keep_sized, self.pool, strict=self.strict)
+        return self._stored
+
+    def stored_family(
+        self, graph: Graph, types: Mapping[Value, ValueType], fixed: Mapping[Value, Tensor]
+    ) -> StoredFamily | None:
+        """What the cache has of plans for this signature and those that differ from it in numbers alone; None where
+        nothing is stored."""
+        if self.keep_sized is None or self.numerics is not None:
+            return None
+        return self.stored().family(graph, types, fixed, self._all_pins(graph), at_once=self.sizes_at_once)
+
+    def is_remembered(self, graph: Graph, types: Mapping[Value, ValueType], fixed: Mapping[Value, Tensor]) -> bool:
+        """Whether an earlier process planned this signature in numbers, so that there is something to restore."""
+        return self.numerics is None and self.remembered.has(graph, types, fixed, self._all_pins(graph))
+
+    def restored(
+        self, graph: Graph, feeds: Sequence[Value], entry: memoryview, numbers: Sequence[int]
+    ) -> tuple[GraphPlan, RestoredStage]:
+        """A plan of symbolic sizes that was stored, for a signature of these ``numbers``, and what was read of it.
+
+        Raises:
+            UnfitError: if what is stored is of no use.
+        """
+
+        def cut(resolution: Resolution, trace: Trace) -> Stage:
+            inlined = self.inlining.inlined(graph, resolution)
+            return _cut(inlined.graph, inlined.resolution, inlined, trace, None)
+
+        with unforked(), self.lock, contextlib.nullcontext() if self.constants is None else self.constants.held():
+            found = self.stored().restore(graph, entry, numbers, cut)
+            return self._planned(found.stage, found.placed, feeds), found
 
     def _planned(self, stage: Stage, placed: PlacedStage, feeds: Sequence[Value]) -> GraphPlan:
         """The plan of a stage that is placed, and what comes after it."""
@@ -182,8 +224,16 @@ class Planner:
             )
         return GraphPlan(plan, rest, self.pool, self.counting)
 
-    def _pins(self, stage: Stage) -> dict[Node, str]:
-        return {node: device for node in stage.nodes if (device := self.pin(node)) is not None}
+    def _pins(self, nodes: Sequence[Node]) -> dict[Node, str]:
+        return {node: device for node in nodes if (device := self.pin(node)) is not None}
+
+    def _all_pins(self, graph: Graph) -> dict[Node, str]:
+        """Of nested graphs too: the branch of an If may come to stand in its place."""
+        found = self._pins(graph.nodes)
+        for node in graph.nodes:
+            for body in node.subgraphs():
+                found.update(self._all_pins(body))
+        return found
 
     def _control_flow(
         self, stage: Stage, node: Node, types: Mapping[Value, ValueType], known: Mapping[Value, Tensor]
@@ -319,7 +369,7 @@ class GraphRunner:
         if not self._contents:
             return values
         return [
-            _frozen(value) if feed in self._contents else value for feed, value in zip(self.feeds, values, strict=True)
+            frozen(value) if feed in self._contents else value for feed, value in zip(self.feeds, values, strict=True)
         ]
 
     def _examine(self, values: Sequence[RuntimeValue]) -> None:
@@ -333,9 +383,7 @@ class GraphRunner:
             contents = {
                 feed: Tensor.from_numpy(value)
                 for feed, value in zip(self.feeds, values, strict=True)
-                if feed not in self._contents
-                and _is_plain(value)
-                and may_decide(self._outer_types.get(feed, feed.type))
+                if feed not in self._contents and is_plain(value) and may_decide(self._outer_types.get(feed, feed.type))
             }
             if contents:
                 given = {**self._fixed, **self._decided(values)}
@@ -381,7 +429,7 @@ class GraphRunner:
         return tuple(
             [
                 (value.shape if isinstance(value, np.ndarray) else None)
-                if feed not in self._contents or not _is_plain(value)
+                if feed not in self._contents or not is_plain(value)
                 else (value.shape, value.tobytes())
                 for feed, value in zip(self.feeds, values, strict=True)
             ]
@@ -409,11 +457,12 @@ class GraphRunner:
             if plan is not None:
                 return plan
             fixed = {**self._fixed, **(contents or {})}
-            known_types = {value: TensorType(tensor.dtype, tensor.shape) for value, tensor in fixed.items()}
-            plan = self._structures.find({**types, **known_types}, fixed, form)
+            all_types = {**types, **{value: TensorType(tensor.dtype, tensor.shape) for value, tensor in fixed.items()}}
+            plan = self._structures.find(all_types, fixed, form)
             if plan is None:
-                plan = self.planner.plan(self.graph, self.feeds, {**types, **known_types}, fixed, growing=self._growing)
-                plan.signature = self._structures.signature({**types, **known_types}, fixed)
+                plan = self.planner.plan(self.graph, self.feeds, all_types, fixed, growing=self._growing)
+                plan.signature = self._structures.signature(all_types, fixed)
+                self._structures.planned(plan.signature)
             dropped = self._keep(key, plan, lambda: types, is_made=True)
         for old in dropped:
             old.release()
@@ -539,7 +588,7 @@ class GraphRunner:
         return {
             feed: Tensor.from_numpy(value)
             for feed, value in zip(self.feeds, values, strict=True)
-            if feed in self._contents and _is_plain(value)
+            if feed in self._contents and is_plain(value)
         }
 
 
@@ -547,34 +596,3 @@ def _cut(graph: Graph, resolution: Resolution, inlined: Inlined, trace: Trace | 
     """The first stage of a graph in which branches stand in the place of Ifs."""
     stage = cut_stage(graph, resolution, trace)._replace(scopes=inlined.scopes, decided=inlined.decided)
     return with_growing(stage, growing)
-
-
-def _is_plain(value: RuntimeValue) -> bool:
-    """Whether ``value`` is numbers in memory: only of those does the content decide shapes."""
-    return isinstance(value, np.ndarray | np.generic) and value.dtype != object
-
-
-def _frozen(value: RuntimeValue) -> RuntimeValue:
-    """A copy that cannot be written to, made in one pass."""
-    if not _is_plain(value):
-        return value
-    if is_opaque(value):
-        raise InputError(
-            "an input whose content decides shapes lies in the memory of a device; copy it to the host first"
-        )
-    return np.ndarray(value.shape, value.dtype, value.tobytes())
-
-
-def _check_declared_outputs(graph: Graph, resolution: Resolution, label: str) -> None:
-    """Refuse a model that declares another element type for an output than its nodes compute."""
-    for value in graph.outputs:
-        found, declared = resolution.types.get(value), value.type
-        if not isinstance(found, TensorType) or not isinstance(declared, TensorType):
-            continue
-        if found.dtype is not declared.dtype:
-            producer = value.producer
-            node = f"node '{producer.name}' ({producer.op_type})" if producer is not None else "the model"
-            raise ModelError(
-                f"{label}: output '{value.name}' is declared as {declared.dtype.label}, but {node} computes "
-                f"{found.dtype.label}"
-            )

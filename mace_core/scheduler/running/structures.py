@@ -3,6 +3,8 @@
 The first signature of a graph is planned as it is.  When another one comes, the sizes in which they differ become
 symbols, and one plan is made for all that its guards admit.  Where none of the plans there are admits a signature, the
 next one is made, with every size that ever varied as a symbol.
+
+What earlier processes made and saw is used before anything is made (`mace_core.scheduler.planning.stored_structures`).
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import numpy as np
 from mace_core.errors import ModelError
 from mace_core.graph import Graph, Value
 from mace_core.scheduler.planning.placement import NumbersNeededError
-from mace_core.scheduler.planning.signatures import LONGEST_CONTENT, is_numbers
+from mace_core.scheduler.planning.signatures import LONGEST_CONTENT, MOST_STRUCTURES, is_numbers
 from mace_core.scheduler.running.patterns import Pattern, picker
 from mace_core.scheduler.running.plans import GraphPlan, Place, PlanNumbers, SizedPlan
 from mace_core.tensor import Tensor, TensorType, ValueType
@@ -26,12 +28,10 @@ from mace_core.tensor import Tensor, TensorType, ValueType
 if TYPE_CHECKING:
     from mace_core.scheduler.growing import Growing
     from mace_core.scheduler.planning.sizes import StageValues
+    from mace_core.scheduler.planning.structure_files import StoredFamily
     from mace_core.scheduler.running.runner import Planner
 
 _log = logging.getLogger("mace")
-
-MOST_STRUCTURES = 16
-"""Of one family of signatures; what none of them admits is planned as it is."""
 
 MOST_FAILURES = 2
 """After so many that could not be made, no more are tried."""
@@ -123,6 +123,12 @@ class _Family:
     varied: set[int] = field(default_factory=set)
     structures: list[_Structure] = field(default_factory=list)
     failures: int = 0
+    stored: StoredFamily | None = None
+    is_looked_up: bool = False
+
+    def differ(self, numbers: Sequence[int], other: Sequence[int]) -> None:
+        """Two signatures have come: the numbers in which they differ vary."""
+        self.varied.update(i for i, (a, b) in enumerate(zip(numbers, other, strict=True)) if a != b)
 
 
 class Structures:
@@ -200,29 +206,88 @@ class Structures:
         fixed: Mapping[Value, Tensor],
     ) -> SizedPlan | None:
         family = self._families.get(key)
+        is_new = family is None
         if family is None:
             family = self._families[key] = _Family(numbers)
+            self._forget_families()
             family.varied.update(self._varying_positions(types, fixed))
-            while len(self._families) > MOST_FAMILIES:
-                _, stale = self._families.popitem(last=False)
-                self._forms = [kept for kept in self._forms if kept[1] is not stale]
-                for structure in stale.structures:
-                    structure.plan.release()
             if self._planner.sizes_at_once:
                 family.varied.update(range(len(numbers)))
-            if not family.varied:
-                return None
         self._families.move_to_end(key)
         found = self._admitted(family, numbers)
         if found is not None:
             return found
-        family.varied.update(i for i, (a, b) in enumerate(zip(family.first, numbers, strict=True)) if a != b)
-        if family.failures >= MOST_FAILURES or len(family.structures) >= MOST_STRUCTURES:
+        family.differ(family.first, numbers)
+        # what an earlier process stored is quicker to restore than a plan for many is to make
+        if is_new and self._is_remembered(types, fixed):
             return None
-        is_numeric = self._growing is None and not self._planner.sizes_at_once
-        if is_numeric and self._planner.is_resolved(self._graph, types, fixed):
-            return None  # restoring what an earlier process stored is quicker than making a plan for many
+        found = self._restored(family, numbers, types, fixed)
+        if found is not None or not family.varied:
+            return found
+        stored = 0 if family.stored is None else family.stored.count
+        if family.failures >= MOST_FAILURES or max(len(family.structures), stored) >= MOST_STRUCTURES:
+            return None
+        if not is_new and self._is_remembered(types, fixed):
+            return None
         return self._make(family, numbers, types, fixed)
+
+    def _is_remembered(self, types: Mapping[Value, ValueType], fixed: Mapping[Value, Tensor]) -> bool:
+        """Whether an earlier process planned this signature in numbers."""
+        is_numeric = self._growing is None and not self._planner.sizes_at_once
+        return is_numeric and self._planner.is_remembered(self._graph, types, fixed)
+
+    def _forget_families(self) -> None:
+        while len(self._families) > MOST_FAMILIES:
+            _, stale = self._families.popitem(last=False)
+            self._forms = [kept for kept in self._forms if kept[1] is not stale]
+            for structure in stale.structures:
+                structure.plan.release()
+
+    def planned(self, signature: Signature) -> None:
+        """A signature for which there was to be no plan of symbolic sizes has been planned in numbers."""
+        numbers, family = signature.numbers, self._families.get(signature.key)
+        if family is None or family.stored is None or family.stored.first is not None or not numbers:
+            return
+        self._planner.stored().note(family.stored, numbers)
+
+    def _restored(
+        self,
+        family: _Family,
+        numbers: tuple[int, ...],
+        types: Mapping[Value, ValueType],
+        fixed: Mapping[Value, Tensor],
+    ) -> SizedPlan | None:
+        """A plan that an earlier process stored, where one holds for this signature."""
+        if not family.is_looked_up:
+            family.is_looked_up = True
+            if self._growing is None:
+                family.stored = self._planner.stored_family(self._graph, types, fixed)
+            if family.stored is not None:
+                family.stored.check(len(numbers))
+                family.varied |= family.stored.varied
+        stored = family.stored
+        if stored is None:
+            return None
+        if stored.first is not None:
+            family.differ(stored.first, numbers)
+        if len(family.structures) >= MOST_STRUCTURES:
+            return None
+        for slot, entry in stored.admitting(numbers):
+            try:
+                plan, read = self._planner.restored(self._graph, self._feeds, entry, numbers)
+            except Exception as error:  # whatever is wrong with what is stored: it is made again
+                shown = error if _log.isEnabledFor(logging.DEBUG) else None
+                text = f"{type(error).__name__}: {error}"
+                _log.info("%s: a stored plan is not used (%s)", self._planner.label, text, exc_info=shown)
+                stored.forget(slot)
+                continue
+            known = PlanNumbers(read.symbols, read.fixed, self._places(types, fixed))
+            found = self._added(family, plan, known, numbers)
+            if found is not None:
+                return found
+            _log.info("%s: a stored plan is not used (it does not hold for these sizes)", self._planner.label)
+            stored.forget(slot)
+        return None
 
     def drop(self, uses_device: str | None) -> None:
         """Forget plans, or those that use a device; they are freed when nobody runs them any more."""
@@ -315,12 +380,23 @@ class Structures:
             return None
         symbolic = {position for group in start.symbols for position in group}
         fixed_numbers = tuple((i, number) for i, number in enumerate(numbers) if i not in symbolic)
-        structure = _Structure(plan, PlanNumbers(start.symbols, fixed_numbers, self._places(types, fixed)))
-        found = structure.sized(numbers, self._planner.counting)
+        known = PlanNumbers(start.symbols, fixed_numbers, self._places(types, fixed))
+        found = self._added(family, plan, known, numbers)
         if found is None:
             family.failures += 1
             self.refusal = "a plan of symbolic sizes does not hold for the sizes it was made for"
             _log.info("%s: %s", self._planner.label, self.refusal)
+        elif family.stored is not None:
+            self._planner.stored().keep(family.stored, self._graph, plan.plan, numbers, known.symbols, known.fixed)
+        return found
+
+    def _added(
+        self, family: _Family, plan: GraphPlan, known: PlanNumbers, numbers: tuple[int, ...]
+    ) -> SizedPlan | None:
+        """Keep a plan made for a signature; None, and it is released, where it does not hold for that."""
+        structure = _Structure(plan, known)
+        found = structure.sized(numbers, self._planner.counting)
+        if found is None:
             plan.release()
             return None
         family.structures.insert(0, structure)

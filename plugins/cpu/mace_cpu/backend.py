@@ -127,11 +127,14 @@ class CpuBackend(Backend):
         return self.deserialize_view(memoryview(blob), subgraphs)
 
     def deserialize_view(self, blob: memoryview, subgraphs: Sequence[GraphView]) -> list[CompiledSubgraph]:
-        assemblies, kernels = stored.load(blob, weight_files())
+        assemblies, kernels = stored.load(blob, weight_files(), [view.trace for view in subgraphs])
         for assembly, view in zip(assemblies, subgraphs, strict=True):
             names = tuple(v.name for v in view.inputs), tuple(v.name for v in view.outputs)
             if names != (assembly.inputs, assembly.outputs):
                 raise UnsupportedError(f"what is stored has other inputs and outputs than '{view.name}'")
+            symbols = 0 if view.trace is None else view.trace.symbols
+            if assembly.sizes is not None and assembly.sizes.program.symbols != symbols:
+                raise UnsupportedError(f"what is stored depends on other sizes than '{view.name}'")
         addresses = load_packed(kernels)
         device = self.device.qualified_name
         assert self.pool is not None

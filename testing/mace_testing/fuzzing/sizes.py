@@ -28,13 +28,17 @@ Results = list[Any]
 class SymbolicModel:
     """A session whose graphs are planned with symbols from their first signature on."""
 
-    def __init__(self, model: onnx.ModelProto, provider: str = "cpu") -> None:
-        """``model``: with free input dimensions; see `free_dimensions`.
+    def __init__(self, model: onnx.ModelProto, provider: str = "cpu", *, cache: bool = False) -> None:
+        """
+        Args:
+            model: with free input dimensions; see `free_dimensions`.
+            provider: runs it.
+            cache: use what is stored of it, and store what is made.
 
         Raises:
             MaceError: if the model is no good, or not for the provider.
         """
-        self.session = Session(model, devices=[provider], strict=True, cache=False)
+        self.session = Session(model, devices=[provider], strict=True, cache=cache)
         self.session._planner.sizes_at_once = True
         self._outputs = [output.name for output in model.graph.output]
 
@@ -58,6 +62,11 @@ class SymbolicModel:
             rests = dict.fromkeys(plan.rest for plan in plans if plan.rest is not None)
             found += [rest for rest in rests if rest not in found]
         return found
+
+    @property
+    def plans(self) -> list[GraphPlan]:
+        """The plans of symbolic sizes there are, the first that was made first."""
+        return [plan for runner in self.runners for plan in reversed(list(runner._structures))]
 
     @property
     def sizes(self) -> list[StageSizes]:

@@ -109,7 +109,10 @@ class Constants(NamedTuple):
         parts: each small constant and where a single block of all of them has it; empty for what came out of such a
             block.
         block_places: (n, 2): for each relocation what its offset counts from, and that offset: a number of ``weights``,
-            or -1 for such a block.  None for what was restored, and where offsets follow from sizes of a run.
+            or -1 for such a block.  None for what was restored.
+        sized_places: of relocations to a place in a constant that follows from sizes of a run: the row of
+            `PlanSizes.relocations`, the register of the place, and what ``block_places`` says of where the constant
+            begins.
     """
 
     address: int
@@ -117,3 +120,4 @@ class Constants(NamedTuple):
     weights: tuple[SharedArray, ...] = ()
     parts: tuple[tuple[int, Bytes], ...] = ()
     block_places: Words | None = None
+    sized_places: tuple[tuple[int, int, int], ...] = ()

@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mace_core.errors import UnsupportedError
+from mace_core.native.sizes import PlanSizes
 from mace_core.provider.weights import SharedArray, WeightFiles, WeightPlace, adopt
+from mace_core.symbolic import is_symbolic
 from mace_core.tensor import DType
 from mace_cpu.plan.assembly import (
     ALIGNMENT_BYTES,
@@ -26,7 +28,10 @@ from mace_cpu.plan.assembly import (
     Words,
 )
 
-_MAGIC = b"MACECPU4"
+if TYPE_CHECKING:
+    from mace_core.symbolic import Trace
+
+_MAGIC = b"MACECPU5"
 _HEAD = struct.Struct("<8sQ")  # magic, length of the header
 
 
@@ -52,12 +57,13 @@ def dump(assemblies: Sequence[Assembly], kernels: bytes, files: WeightFiles | No
     return [head + bytes(-len(head) % ALIGNMENT_BYTES), *body.parts]
 
 
-def load(blob: memoryview, files: WeightFiles | None) -> tuple[list[Assembly], bytes]:
+def load(blob: memoryview, files: WeightFiles | None, traces: Sequence[Trace | None]) -> tuple[list[Assembly], bytes]:
     """Assemblies, whose constants are views of ``blob`` or of files beside it, and kernels.
 
     Args:
         blob: what `dump` made; it stays as it is while an assembly is in use.
         files: where weights are kept.
+        traces: of the views, in the order of the assemblies.
 
     Raises:
         UnsupportedError: if weights are not where the blob says.
@@ -77,7 +83,8 @@ def load(blob: memoryview, files: WeightFiles | None) -> tuple[list[Assembly], b
     body = content[end + -end % ALIGNMENT_BYTES :]
     offset, nbytes = header["kernels"]
     weights = _restore_weights([WeightPlace(*place) for place in header["weights"]], body, files)
-    return [_restore(row, body, weights) for row in header["subgraphs"]], bytes(body[offset : offset + nbytes])
+    rows = zip(header["subgraphs"], traces, strict=True)
+    return [_restore(row, body, weights, trace) for row, trace in rows], bytes(body[offset : offset + nbytes])
 
 
 def _restore_weights(
@@ -92,6 +99,23 @@ def _restore_weights(
             raise UnsupportedError("weights that a stored subgraph refers to are not there")
         found.append(adopt(data, place.digest))
     return found
+
+
+def _restore_sizes(
+    symbols: int, tables: Sequence[Words], sized_places: Sequence[tuple[int, int, int]], starts: Words
+) -> PlanSizes:
+    """``starts``: for each relocation the address of what its offset was counted from."""
+    from mace_core.symbolic import SizeProgram
+    from mace_core.symbolic.program import Op
+
+    rows, words, steps, relocations = tables
+    rows, relocations = rows.reshape(-1, 3), relocations.reshape(-1, 2).copy()
+    more: list[tuple[int, int, int]] = []
+    for index, register, start in sized_places:
+        more.append((int(Op.ADD_N), register, start + int(starts[relocations[index, 0]])))
+        relocations[index, 1] = symbols + len(rows) + len(more) - 1
+    program = SizeProgram(symbols, np.concatenate([rows, np.array(more, np.int64).reshape(-1, 3)]))
+    return PlanSizes(program, words.reshape(-1, 2), steps.reshape(-1, 3), relocations)
 
 
 class _Body:
@@ -138,7 +162,7 @@ def _describe(assembly: Assembly, body: _Body, numbers: Mapping[bytes, int]) -> 
         "relocations": body.add(relocations.data),
         "weights": [numbers[array.digest] for array in assembly.constants.weights],
         "weight_of": body.add(np.ascontiguousarray(places[:, 0]).data),
-        "workspace": assembly.workspace_bytes,
+        "workspace": _describe_size(assembly.workspace_bytes),
         "inputs": assembly.inputs,
         "outputs": assembly.outputs,
         "faults": assembly.faults,
@@ -146,11 +170,29 @@ def _describe(assembly: Assembly, body: _Body, numbers: Mapping[bytes, int]) -> 
         "dim_words": assembly.dim_words,
         "notes": assembly.notes,
         "constants": body.add_constants(assembly.constants),
+        "sizes": None if assembly.sizes is None else _describe_sizes(assembly.sizes, body),
+        "sized_places": assembly.constants.sized_places,
     }
 
 
+def _describe_size(size: int) -> Any:
+    if not is_symbolic(size):
+        return size
+    from mace_core.symbolic.stored import dump_size
+
+    return dump_size(size)
+
+
+def _describe_sizes(sizes: PlanSizes, body: _Body) -> list[Any]:
+    tables = (sizes.program.rows, sizes.words, sizes.steps, sizes.relocations)
+    return [sizes.program.symbols, *(body.add(np.ascontiguousarray(table).data) for table in tables)]
+
+
 def _restore(
-    row: dict[str, Any], body: np.ndarray[Any, np.dtype[np.uint8]], all_weights: Sequence[SharedArray]
+    row: dict[str, Any],
+    body: np.ndarray[Any, np.dtype[np.uint8]],
+    all_weights: Sequence[SharedArray],
+    trace: Trace | None,
 ) -> Assembly:
     def words(place: list[int]) -> Words:
         offset, nbytes = place
@@ -169,6 +211,15 @@ def _restore(
     relocations = words(row["relocations"]).reshape(-1, 3).copy()
     relocations[:, 2] += starts[weight_of]  # -1 is the last: the block
     symbols = row["symbols"]
+    workspace = row["workspace"]
+    if not isinstance(workspace, int):
+        from mace_core.symbolic.stored import load_size
+
+        workspace = load_size(workspace, trace)
+    sizes: PlanSizes | None = None
+    if row["sizes"] is not None:
+        count, *tables = row["sizes"]
+        sizes = _restore_sizes(int(count), [words(table) for table in tables], row["sized_places"], starts[weight_of])
     return Assembly(
         [
             AssembledStep(symbols[symbol], first, extent, chunks, name, tuple(source), piece)
@@ -177,7 +228,7 @@ def _restore(
         words(row["words"]),
         tuple((word, symbol) for word, symbol in row["calls"]),
         relocations,
-        row["workspace"],
+        workspace,
         tuple(row["inputs"]),
         tuple(row["outputs"]),
         tuple(Fault(*fault) for fault in row["faults"]),
@@ -185,4 +236,5 @@ def _restore(
         row["dim_words"],
         row["notes"],
         Constants(block.ctypes.data, (block,), weights),
+        sizes,
     )

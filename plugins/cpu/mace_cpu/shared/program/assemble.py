@@ -46,6 +46,7 @@ def assemble(program: Program) -> Assembly:
     calls: list[tuple[int, str]] = []
     relocations: list[tuple[int, int, int]] = []
     places: list[tuple[int, int]] = []
+    in_constants: dict[int, tuple[int, int]] = {}  # by relocation: where the constant begins, and the place in it
     for step in program.steps.emitted:
         words.append(0)  # of the control block
         first = len(words)
@@ -53,7 +54,9 @@ def assemble(program: Program) -> Assembly:
             base = at.buf.index if at.buf.place in (Place.INPUT, Place.OUTPUT) else 0
             relocations.append((first + index, slots[at.buf.place] + base, at.buf.offset + at.offset))
             number, start = block_places.get(at.buf, (-1, at.buf.offset))
-            places.append((number, start + at.offset))
+            places.append((number, hint(start + at.offset)))
+            if at.buf in block_places and is_symbolic(at.offset):
+                in_constants[len(places) - 1] = start, at.offset
         words.extend(step.words)
         calls += [(first + index, called.symbol) for index, called in step.calls]
         piece = _piece(step.extent, step.work)
@@ -88,7 +91,10 @@ def assemble(program: Program) -> Assembly:
         tuple(sized_by_run),
         program.values.dim_words,
         dict(program.steps.notes),
-        constants._replace(block_places=None if sizes.is_used else np.array(places, np.int64).reshape(-1, 2)),
+        constants._replace(
+            block_places=np.array(places, np.int64).reshape(-1, 2),
+            sized_places=tuple((*sizes.relocation(index, at), start) for index, (start, at) in in_constants.items()),
+        ),
         sizes.finish(),
     )
 

@@ -39,6 +39,11 @@ class SizeCollector:
             self._relocations.append((index, self._register(offset)))
         return hint(offset)
 
+    def relocation(self, index: int, offset: int) -> tuple[int, int]:
+        """Which of the relocations noted one is, and the register of a part of its offset."""
+        rows = [number for number, (noted, _) in enumerate(self._relocations) if noted == index]
+        return rows[0], self._register(offset)
+
     def finish(self) -> PlanSizes | None:
         """What a plan needs of it; None where nothing depends on them."""
         if not self.is_used or self._builder is None:
