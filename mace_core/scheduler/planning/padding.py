@@ -8,6 +8,7 @@ are cut.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -102,12 +103,13 @@ class Fit:
 
     def _varying(self, axes: Sequence[Axis], seen: Seen) -> dict[Axis, str]:
         """The classes that the model leaves free, or whose sizes have differed, with what to call them."""
-        found: dict[Axis, str] = {}
+        found: dict[Axis, tuple[str, Axis]] = {}
         for position, axis in enumerate(axes):
             name = self.free.name(axis) or (name_of(axis) if position in seen.varied else None)
             if name is not None:
-                found.setdefault(self._classes.of(axis), name)
-        return found
+                found.setdefault(self._classes.of(axis), (name, axis))
+        uses = Counter(name for name, _ in found.values())
+        return {kind: name if uses[name] == 1 else f"{name} ({name_of(axis)})" for kind, (name, axis) in found.items()}
 
     def _bucket(self, kind: Axis, name: str) -> int | None:
         """The bucket that a class is to be padded to, if it is."""
