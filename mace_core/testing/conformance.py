@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mace_core.testing.expected import reference
 from mace_core.testing.kit.blobs import BlobChecks
+from mace_core.testing.kit.buckets import BucketChecks
 from mace_core.testing.kit.claims import ClaimChecks
 from mace_core.testing.kit.comparing import assert_agrees
 from mace_core.testing.kit.forms import FormChecks
@@ -15,7 +16,15 @@ from mace_core.testing.kit.stopping import StoppingChecks
 
 
 class ProviderConformance(
-    ClaimChecks, ResultChecks, FormChecks, LifeChecks, StoppingChecks, BlobChecks, MemoryChecks, QueueChecks
+    ClaimChecks,
+    ResultChecks,
+    FormChecks,
+    LifeChecks,
+    StoppingChecks,
+    BlobChecks,
+    MemoryChecks,
+    QueueChecks,
+    BucketChecks,
 ):
     """Inherit from this, set ``declaration``, and run pytest.
 

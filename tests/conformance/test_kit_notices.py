@@ -5,21 +5,26 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "vendor_plugin"))
 
+import acme_npu.backend
 from acme_npu.backend import AcmeBackend, AcmeExecution, AcmeSubgraph
 from acme_npu.memory import DeviceMemory
+from acme_npu.program import Command
 from acme_npu.provider import AcmeProvider
 from acme_npu.queue import AcmeEvent, AcmeStream
 
 from mace_core.errors import ProviderError
-from mace_core.provider import Backend, Bindings, Device, Event, Execution
+from mace_core.graph import GraphView
+from mace_core.provider import Backend, Bindings, Buckets, Capability, Device, Event, Execution, Rejection
 from mace_core.provider.registry import default_registry
 from mace_core.scheduler.host.reference import ReferenceBackend
 from mace_core.testing import Declaration, ProviderConformance
@@ -96,6 +101,52 @@ class TestWhatIsLeft:
         monkeypatch.setattr(AcmeSubgraph, "close", lambda self: [self.memory.free(b) for b in self._weights * 2])
         with pytest.raises(AssertionError, match="buffers were freed twice"):
             Kit().test_sessions_give_back_all_they_took(provider, device)
+
+
+class TestBuckets:
+    """A device that declares buckets, and in what it compiles for them lets rows look at each other."""
+
+    class InBuckets(Kit):
+        __test__ = False
+        declaration = replace(Kit.declaration, options={"largest_bucket": 8})
+
+    @pytest.fixture(autouse=True)
+    def own_cache(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("MACE_CACHE_DIR", str(tmp_path))  # where nobody finds what an honest device said
+
+    @pytest.fixture
+    def backend(self, provider: AcmeProvider, device: Device) -> Iterator[Backend]:
+        opened = provider.open(device, self.InBuckets.declaration.options)
+        yield opened
+        opened.close()
+
+    def test_what_is_honest_passes(self, backend: Backend, device: Device) -> None:
+        assert backend.buckets == Buckets.powers_of_two(8)
+        self.InBuckets().test_padded_sizes_give_what_exact_ones_give(backend, device)
+
+    def test_results_that_depend_on_the_padding(
+        self, backend: Backend, device: Device, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        honest = acme_npu.backend.computed
+
+        def dishonest(command: Command, registers: Mapping[int, Any]) -> tuple[Any, ...]:
+            results = honest(command, registers)
+            has_copies = any(len(r) > 2 and np.array_equal(r[-1], r[-2]) for r in results if r.ndim)
+            return tuple(result + has_copies for result in results)
+
+        monkeypatch.setattr(acme_npu.backend, "computed", dishonest)
+        with pytest.raises(AssertionError, match="positions: y0"):
+            self.InBuckets().test_padded_sizes_give_what_exact_ones_give(backend, device)
+
+    def test_buckets_that_are_never_used(
+        self, backend: Backend, device: Device, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def capability(self: AcmeBackend, view: GraphView) -> Capability:
+            return Capability([], [Rejection(node, "it takes nothing today") for node in view.nodes])
+
+        monkeypatch.setattr(AcmeBackend, "capability", capability)
+        with pytest.raises(AssertionError, match="takes none of the kit's cases in a size that is padded"):
+            self.InBuckets().test_padded_sizes_give_what_exact_ones_give(backend, device)
 
 
 class Lifo(AcmeStream):

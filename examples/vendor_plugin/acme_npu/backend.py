@@ -24,6 +24,7 @@ from mace_core.provider import (
     Backend,
     Bindings,
     BoundTensor,
+    Buckets,
     Buffer,
     Capability,
     Claim,
@@ -44,10 +45,13 @@ class AcmeBackend(Backend):
     """One open simulator with its memory."""
 
     shape_support = ShapeSupport.STATIC
+    compiles_per_shape = True
     imports = frozenset({ForeignKind.DMA_BUF})
 
-    def __init__(self, device: Device, memory_bytes: int) -> None:
+    def __init__(self, device: Device, memory_bytes: int, largest_bucket: int = 0) -> None:
+        """``largest_bucket``: 0 to compile for each size as it comes."""
         self.device = device
+        self.buckets = Buckets.powers_of_two(largest_bucket) if largest_bucket else None
         self.memory = DeviceMemory(device.qualified_name, memory_bytes)
 
     def capability(self, view: GraphView) -> Capability:

@@ -19,9 +19,10 @@ class AcmeProvider(ExecutionProvider):
     name: ClassVar[str] = "acme"
     vendor: ClassVar[str] = "ACME (example)"
     version: ClassVar[str] = __version__
-    api_version: ClassVar[ApiVersion] = ApiVersion(1, 1)
+    api_version: ClassVar[ApiVersion] = ApiVersion(1, 2)
     options: ClassVar[Mapping[str, str]] = {
         "memory_bytes": f"device memory the simulator has (default {DEFAULT_MEMORY_BYTES})",
+        "largest_bucket": "sizes up to this are padded to powers of two (default 0: each is compiled for as it is)",
     }
 
     def probe(self) -> ProbeResult:
@@ -45,7 +46,12 @@ class AcmeProvider(ExecutionProvider):
         unknown = sorted(set(options) - set(self.options))
         if unknown:
             raise UsageError(f"the acme provider has no option '{unknown[0]}'; it knows {', '.join(self.options)}")
-        memory_bytes = options.get("memory_bytes", DEFAULT_MEMORY_BYTES)
-        if isinstance(memory_bytes, bool) or not isinstance(memory_bytes, int) or memory_bytes <= 0:
-            raise UsageError(f"the acme option 'memory_bytes' takes a positive whole number, not {memory_bytes!r}")
-        return AcmeBackend(device, memory_bytes)
+        memory_bytes = _whole_number(options, "memory_bytes", DEFAULT_MEMORY_BYTES, least=1)
+        return AcmeBackend(device, memory_bytes, _whole_number(options, "largest_bucket", 0, least=0))
+
+
+def _whole_number(options: Mapping[str, object], name: str, default: int, *, least: int) -> int:
+    value = options.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UsageError(f"the acme option '{name}' takes a whole number of at least {least}, not {value!r}")
+    return value

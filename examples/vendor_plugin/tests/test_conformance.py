@@ -1,9 +1,12 @@
 """The ACME provider under the conformance kit."""
 
+from dataclasses import replace
+
 from acme_npu.backend import AcmeBackend
 
 from mace_core.provider import Backend
 from mace_core.testing import Declaration, ProviderConformance
+from mace_core.testing.kit.buckets import BucketChecks
 
 OPERATORS = (
     *("Add", "Sub", "Mul", "Relu", "Sigmoid", "LeakyRelu", "Clip", "MatMul", "Gemm", "Conv", "MaxPool", "AveragePool"),
@@ -32,3 +35,9 @@ class TestAcme(ProviderConformance):
         streams=True,
         memory_in_use=memory_in_use,
     )
+
+
+class TestAcmeInBuckets(BucketChecks):
+    """As before, with sizes that are padded."""
+
+    declaration = replace(TestAcme.declaration, options={"largest_bucket": 64})
