@@ -119,6 +119,7 @@ def masked_decoder() -> onnx.ModelProto:
         nodes.append(helper.make_node(op_type, list(ins), [name], **attributes))
         return name
 
+    hidden = add("Unsqueeze", add("Mul", add("Sub", "one", "mask"), "low"), "behind")
     query = add("Transpose", add("Reshape", add("MatMul", "x", "wq"), "of_heads"), perm=[0, 2, 1, 3])
     repeated = {}
     for kind in "kv":
@@ -132,8 +133,7 @@ def masked_decoder() -> onnx.ModelProto:
         spread = add("Expand", add("Unsqueeze", present, "two"), wide)
         repeated[kind] = add("Reshape", spread, flat)
     scores = add("Mul", add("MatMul", query, add("Transpose", repeated["k"], perm=[0, 1, 3, 2])), "scale")
-    hidden = add("Mul", add("Sub", "one", "mask"), "low")
-    scores = add("Add", scores, add("Unsqueeze", hidden, "behind"))
+    scores = add("Add", scores, hidden)
     mixed = add("MatMul", add("Softmax", scores, axis=-1), repeated["v"])
     add("Reshape", add("Transpose", mixed, perm=[0, 2, 1, 3]), "whole", output="y")
     pasts = [_floats(f"past_{kind}", "b", GROUPS, "past", DEPTH) for kind in "kv"]

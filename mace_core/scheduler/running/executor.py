@@ -148,16 +148,15 @@ class StageInstance:
         new = [r for r in plan.results if plan.registers[r].storage is Storage.FRESH]
         results = [(self._bound[r].buffer, self._bound[r], plan.registers[r].dtype.numpy) for r in new]
         feeds = [self._bound[r].buffer for r in plan.feeds]
-        longer = [
-            (plan.results.index(longer), plan.feeds.index(fed), self._bound[longer]) for fed, longer in plan.grown
-        ]
-        self._longer = sorted(longer, key=lambda found: found[0])  # in the order in which they join the results
-        self._apart = [(at, feeds[at]) for at, register in enumerate(plan.feeds) if register not in self._grown]
+        longer = {register: self._bound[register] for _, register in plan.grown}
+        fed = {**{register: register for register in plan.feeds}, **{longer: source for source, longer in plan.grown}}
         self._joining = [
-            (position, register, plan.feeds.index(register) if register in plan.feeds else None)
+            (position, register, plan.feeds.index(fed[register]) if register in fed else None, longer.get(register))
             for position, register in enumerate(plan.results)
-            if plan.registers[register].storage in (Storage.INPUT, Storage.DYNAMIC)
+            if plan.registers[register].storage is not Storage.FRESH
         ]
+        self._longer = [(plan.feeds.index(source), longer[register]) for source, register in plan.grown]
+        self._apart = [(at, feeds[at]) for at, register in enumerate(plan.feeds) if register not in self._grown]
         self._single = prepared.execution, prepared.bindings, feeds, results
 
     def _require_results(self) -> None:
@@ -258,18 +257,21 @@ class StageInstance:
             result = self._empty(bound.shape, dtype)
             buffer.address = address_of(result)
             results.append(result)
-        for position, fed, longer in self._longer:
-            room = arrays[fed].room  # type: ignore[attr-defined]
-            inputs[fed].address = longer.buffer.address = room.address
-            results.insert(position, room.part(longer.shape))
+        for fed, longer in self._longer:
+            inputs[fed].address = longer.buffer.address = arrays[fed].room.address  # type: ignore[attr-defined]
         bindings.cancel = self._own_cancel if cancel is None else cancel
         if profile is None:
             run_execution(execution, bindings, self._single_device)
         else:
             with profiled(bindings, profile, self._single_step):
                 run_execution(execution, bindings, self._single_device)
-        for position, register, source in self._joining:
-            results.insert(position, self._taken(register) if source is None else arrays[source])
+        for position, register, source, grown in self._joining:
+            if source is None:
+                results.insert(position, self._taken(register))
+            elif grown is None:
+                results.insert(position, arrays[source])
+            else:
+                results.insert(position, arrays[source].room.part(grown.shape))  # type: ignore[attr-defined]
         return results
 
     def _taken(self, register: int) -> npt.NDArray[Any]:
@@ -287,10 +289,7 @@ class StageInstance:
         self._imports.check_readers(values)
         if plan.single is not None:
             arrays = [
-                self._roomy(register, value, values)
-                if register in self._grown
-                else storage(value, plan.registers[register].dtype)
-                for register, value in zip(plan.feeds, values, strict=True)
+                self._fed_single(register, value, values) for register, value in zip(plan.feeds, values, strict=True)
             ]
             return self.run_single(arrays, context.cancel, context.profile)
         try:
@@ -485,6 +484,14 @@ class StageInstance:
                 )
 
     # --- registers ------------------------------------------------------------------------------------------------
+
+    def _fed_single(self, register: int, value: RuntimeValue, values: Sequence[RuntimeValue]) -> npt.NDArray[Any]:
+        """What is fed, in the form in which the one step of the plan, or nobody but the next stage, reads it."""
+        if register in self._grown:
+            return self._roomy(register, value, values)
+        if type(value) is GrowingArray and register not in self._dense:
+            return value
+        return storage(value, self.plan.registers[register].dtype)
 
     def _roomy(self, register: int, value: RuntimeValue, values: Sequence[RuntimeValue]) -> GrowingArray:
         """What is fed to a register whose memory is written to; a copy where it has not the room that was planned."""

@@ -65,13 +65,19 @@ class Operands:
 
 def matrices_of(program: Program, value: Value, *, rows_contiguous: bool) -> Matrices:
     """The matrices of an operand where they lie, or copied where they cannot be read so."""
+    strided = matrices_strided(program, value, rows_contiguous=rows_contiguous)
+    lie = lie_of(strided)
+    assert lie is not None
+    return Matrices(strided.buf, lie, strided.shape)
+
+
+def matrices_strided(program: Program, value: Value, *, rows_contiguous: bool = True) -> Strided:
+    """Where the elements of such matrices lie."""
     strided = program.values.strided(value)
     lie = lie_of(strided)
     if lie is None or (rows_contiguous and lie.transposed):
-        strided = dense(program, value)
-        lie = lie_of(strided)
-    assert lie is not None
-    return Matrices(strided.buf, lie, strided.shape)
+        return dense(program, value)
+    return strided
 
 
 def dense(program: Program, value: Value) -> Strided:

@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mace_core.graph import Node, Value
 from mace_core.symbolic import is_same
 from mace_core.tensor import DType
-from mace_cpu.attention.lower import Operands, dense, emit_attention, matrices_of
+from mace_cpu.attention.lower import Matrices, Operands, dense, emit_attention, matrices_of, matrices_strided
+from mace_cpu.matmul.views import lie_of
 from mace_cpu.shared.nodes import need, normal_axis
 from mace_cpu.shared.parts.facts import are_same
+from mace_cpu.shared.parts.views import Strided
 from mace_cpu.shared.program.fusion import Deferred
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import begins
+
+HEADS = (1, 2, 1, 1)
+"""Axes of (B, G, R, T, D) for each of (B, G R, T, D): heads of a cache, each for several of the query."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,14 +116,74 @@ def emit_noted(program: Program, node: Node) -> bool:
         order = tuple(turn.attr("perm"))
     target = need(users[-1].outputs[0])
     with program.steps.on_behalf_of([*scores.nodes, *users]):
+        if emit_repeated(program, scores, value, target, order):
+            return True
         query = matrices_of(program, scores.query, rows_contiguous=True)
         key = matrices_of(program, scores.key, rows_contiguous=False)
         mixed = matrices_of(program, value, rows_contiguous=False)
-        mask = None if scores.mask is None else program.values.strided(scores.mask)
-        if mask is not None and mask.strides[-1] != 1 and scores.mask is not None:
-            mask = dense(program, scores.mask)
+        mask = _mask_rows(program, scores.mask)
         emit_attention(program, Operands(query, key, mixed, mask, scores.scale), target, order)
     return True
+
+
+def emit_repeated(program: Program, scores: Scores, value: Value, target: Value, order: Sequence[int]) -> bool:
+    """Emit an attention in which several heads of the query share one of keys and values, without repeating these.
+
+    Returns:
+        False where there is none: keys and values are not both (B, G R, ..) folded from (B, G, R, ..).
+    """
+    key, mixed = program.values.folded(scores.key), program.values.folded(value)
+    if key is None or mixed is None or key.groups != HEADS or mixed.groups != HEADS:
+        return False
+    split = key.fine.shape[:3]
+    if not are_same(split, mixed.fine.shape[:3]):
+        return False
+    lies = [lie_of(folded.fine) for folded in (key, mixed)]
+    if lies[0] is None or lies[1] is None:
+        return False
+    query = _split_heads(matrices_strided(program, scores.query), split)
+    mask = _mask_rows(program, scores.mask)
+    mask = None if mask is None else _split_heads(mask, split)
+    if query is None or (mask is None and scores.mask is not None):
+        return False
+    lie = lie_of(query)
+    if lie is None or lie.transposed:
+        return False
+    operands = Operands(
+        Matrices(query.buf, lie, query.shape),
+        Matrices(key.fine.buf, lies[0], key.fine.shape),
+        Matrices(mixed.fine.buf, lies[1], mixed.fine.shape),
+        mask,
+        scores.scale,
+    )
+    shape = program.facts.shape(target)
+    finer = [axis for place in order for axis in ((1, 2) if place == 1 else (place + (place > 1),))]
+    sizes = [
+        size for place, whole in zip(order, shape, strict=True) for size in (split[1:] if place == 1 else (whole,))
+    ]
+    emit_attention(program, operands, target, finer, sizes)
+    return True
+
+
+def _split_heads(strided: Strided, split: Sequence[int]) -> Strided | None:
+    """(.., heads, rows, columns) as (batch, groups, heads of a group, rows, columns), ones where it is broadcast."""
+    shape = (1,) * (4 - len(strided.shape)) + strided.shape
+    if len(shape) != 4:
+        return None
+    strides = (0,) * (4 - len(strided.shape)) + strided.strides
+    whole = replace(strided, shape=shape, strides=strides)
+    groups, shared = split[1:]
+    if is_same(shape[1], 1):
+        return whole.with_axis(1, 1, 1)
+    return whole.with_axis(1, groups, shared)
+
+
+def _mask_rows(program: Program, mask: Value | None) -> Strided | None:
+    """What is added to scores, its rows contiguous."""
+    found = None if mask is None else program.values.strided(mask)
+    if found is not None and mask is not None and found.strides[-1] != 1:
+        found = dense(program, mask)
+    return found
 
 
 def _keeps_rows(node: Node, rank: int) -> bool:

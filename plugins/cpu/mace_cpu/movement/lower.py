@@ -6,11 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 
 from mace_core.graph import GraphView, Node, Value
+from mace_core.symbolic import is_same
 from mace_core.tensor import DType
 from mace_cpu.shared.checks import all_concrete, movable
 from mace_cpu.shared.layouts.strided import Axis, emit_strided, is_contiguous, strides_of
 from mace_cpu.shared.nodes import fixed, integers, need, normal_axis
 from mace_cpu.shared.parts.buffers import Buf, Layout, element_bytes
+from mace_cpu.shared.parts.views import Folded, Strided
 from mace_cpu.shared.program.blocked import blocked_shape, emit_channels, lane_group, read_axes
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import lowers
@@ -33,9 +35,14 @@ def lower_view(program: Program, node: Node) -> None:
     """The output is the input's memory under another shape."""
     source, target = need(node.input(0)), need(node.output(0))
     if program.values.is_shown(source):
-        reshaped = program.values.strided(source).reshaped(program.facts.shape(target))
+        strided = program.values.strided(source)
+        reshaped = strided.reshaped(program.facts.shape(target))
         if reshaped is not None:
             program.values.show(target, reshaped, node)
+            return
+        folded = Folded.of(strided, program.facts.shape(target)) if is_repeated(strided) else None
+        if folded is not None:
+            program.values.fold(target, folded, node)
             return
     program.values.alias(target, program.values.read(source))
 
@@ -48,11 +55,22 @@ def lower_transpose(program: Program, node: Node) -> None:
     source, target = need(node.input(0)), need(node.output(0))
     rank = len(program.facts.shape(source))
     order = node.attr("perm") or tuple(reversed(range(rank)))
+    folded = program.values.folded(source)
+    if folded is not None:
+        program.values.fold(target, folded.permuted(order), node)
+        return
     if program.values.can_show(source):
         program.values.show(target, program.values.strided(source).permuted(order), node)
         return
     buf, parts = read_axes(program, source)
     emit_permuted(program, program.facts.dtype(source), buf, target, [part for axis in order for part in parts[axis]])
+
+
+def is_repeated(strided: Strided) -> bool:
+    """Whether it shows some elements more than once."""
+    return any(
+        is_same(step, 0) and not is_same(size, 1) for size, step in zip(strided.shape, strided.strides, strict=True)
+    )
 
 
 def emit_permuted(program: Program, dtype: DType, buf: Buf, target: Value, parts: Sequence[tuple[int, int]]) -> None:
@@ -90,13 +108,24 @@ def lower_depth_and_space(program: Program, node: Node) -> None:
 @lowers("Expand", check=movable)
 def lower_expand(program: Program, node: Node) -> None:
     source, target = need(node.input(0)), need(node.output(0))
-    buf, axes = read_axes(program, source)
     shape = program.facts.shape(target)
+    if program.facts.size(target) and _is_better_shown(program, source, target):
+        program.values.show(target, program.values.strided(source).repeated(shape), node)
+        return
+    buf, axes = read_axes(program, source)
     missing = len(shape) - len(axes)
     parts: list[tuple[int, int]] = [(size, 0) for size in shape[:missing]]
     for size, own, axis in zip(shape[missing:], program.facts.shape(source), axes, strict=True):
         parts.extend(axis if own == size else [(size, 0)])
     emit_permuted(program, program.facts.dtype(source), buf, target, parts)
+
+
+def _is_better_shown(program: Program, source: Value, target: Value) -> bool:
+    """Whether what is repeated would be copied for it, or is going to be heads that are repeated."""
+    if program.values.is_shown(source):
+        return True
+    user = program.fusion.sole_user(target)
+    return user is not None and user.op_type == "Reshape" and program.values.can_show(source)
 
 
 def _check_tile(view: GraphView, node: Node) -> str | None:

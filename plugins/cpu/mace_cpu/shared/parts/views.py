@@ -104,6 +104,20 @@ class Strided:
         offset = self.offset + start * self.strides[axis]
         return replace(self, offset=offset, shape=tuple(shape), strides=tuple(strides))
 
+    def with_axis(self, axis: int, outer: int, inner: int) -> Strided:
+        """One axis as two, of ``outer`` times ``inner`` entries."""
+        shape, strides = list(self.shape), list(self.strides)
+        step = strides[axis]
+        shape[axis : axis + 1], strides[axis : axis + 1] = [outer, inner], [step * inner, step]
+        return replace(self, shape=tuple(shape), strides=tuple(strides))
+
+    def repeated(self, shape: Sequence[int]) -> Strided:
+        """Broadcast to a shape, as numpy.broadcast_to has it."""
+        missing = len(shape) - len(self.shape)
+        own = zip(self.shape, self.strides, shape[missing:], strict=True)
+        strides = [stride if size == wanted else 0 for size, stride, wanted in own]
+        return replace(self, shape=tuple(shape), strides=(*[0] * missing, *strides))
+
     def picked(self, axis: int, index: int) -> Strided:
         """One entry along an axis, which vanishes."""
         shape, strides = list(self.shape), list(self.strides)
@@ -133,3 +147,39 @@ class Strided:
     def _runs(self) -> list[tuple[int, int]]:
         """(elements, stride) of the fewest axes that walk the elements in the same order."""
         return _runs(self.shape, self.strides)
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """Where the elements of a value lie some of whose axes are several of another shape: heads that are repeated.
+
+    Attributes:
+        fine: the elements in that shape, in the same order.
+        groups: of how many of its axes each axis of the value is made up.
+    """
+
+    fine: Strided
+    groups: tuple[int, ...]
+
+    @staticmethod
+    def of(strided: Strided, shape: Sequence[int]) -> Folded | None:
+        """``strided`` in a shape whose axes are products of neighbors; None where it is another."""
+        sizes, groups = list(strided.shape), []
+        for size in shape:
+            product, count = 1, 0
+            while sizes and (count == 0 or not is_same(product, size)):
+                product, count = product * sizes.pop(0), count + 1
+            if count == 0 or not is_same(product, size):
+                return None
+            groups.append(count)
+        return None if sizes else Folded(strided, tuple(groups))
+
+    def permuted(self, order: Sequence[int]) -> Folded:
+        """The axes of the value in another order."""
+        starts = [sum(self.groups[:axis]) for axis in range(len(self.groups))]
+        fine = [starts[axis] + i for axis in order for i in range(self.groups[axis])]
+        return Folded(self.fine.permuted(fine), tuple(self.groups[axis] for axis in order))
+
+    def by(self, node: Node) -> Folded:
+        """The same, as the result of one more node."""
+        return replace(self, fine=self.fine.by(node))

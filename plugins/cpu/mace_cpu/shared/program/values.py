@@ -15,7 +15,7 @@ from mace_cpu.shared.parts.buffers import At, Buf, Layout, Place, Unsized, eleme
 from mace_cpu.shared.parts.constants import ConstantPool
 from mace_cpu.shared.parts.facts import Facts
 from mace_cpu.shared.parts.steps import Steps
-from mace_cpu.shared.parts.views import Strided
+from mace_cpu.shared.parts.views import Folded, Strided
 from mace_cpu.shared.precision import Bfloat16Unit
 from mace_cpu.shared.program.concatenation import concatenations
 from mace_cpu.shared.program.growths import growths
@@ -44,6 +44,7 @@ class Values:
         self._held: dict[tuple[Value, Layout], Buf] = {}
         self._reserved: dict[tuple[Value, Layout], Buf] = {}
         self._shown: dict[Value, Strided] = {}
+        self._folded: dict[Value, Folded] = {}
         self._grown = growths(facts)
         self.in_place = frozenset(growth.number for growth in self._grown.values())
         growing = {growth.source: growth for growth in self._grown.values()}
@@ -60,7 +61,8 @@ class Values:
     def is_ready(self, value: Value) -> bool:
         """Whether ``value`` can be read now: an input, a constant, or computed by an earlier step."""
         held = any((value, layout) in self._held for layout in Layout)
-        return held or value in self._shown or self._facts.is_constant(value)
+        is_seen = value in self._shown or value in self._folded
+        return held or is_seen or self._facts.is_constant(value)
 
     def has(self, value: Value, layout: Layout) -> bool:
         """Whether ``value`` already lies in memory in this layout (reading it so costs nothing)."""
@@ -96,6 +98,9 @@ class Values:
             return self.read(value, layout)
         if value in self._shown:
             self._copy_shown(value, self._shown.pop(value))
+            return self.read(value, layout)
+        if value in self._folded:
+            self._copy_shown(value, self._folded.pop(value).fine)
             return self.read(value, layout)
         other = Layout.BLOCKED if layout is Layout.PLAIN else Layout.PLAIN
         source = self._held.get((value, other))
@@ -154,6 +159,17 @@ class Values:
         shape = self._facts.shape(value)
         strides = tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
         return Strided(self.read(value), 0, shape, strides)
+
+    def fold(self, value: Value, folded: Folded, node: Node) -> None:
+        """As `show`, for elements that have strides in a finer shape alone; who can read these asks for `folded`."""
+        if self._facts.view.is_output(value):
+            self._copy_shown(value, folded.by(node).fine)
+        else:
+            self._folded[value] = folded.by(node)
+
+    def folded(self, value: Value) -> Folded | None:
+        """Where the elements of ``value`` lie, if it was folded and nobody has read it dense yet."""
+        return self._folded.get(value)
 
     def is_shown(self, value: Value) -> bool:
         """Whether ``value`` was shown and nobody has read it dense yet."""
