@@ -19,7 +19,8 @@ import numpy.typing as npt
 import onnx
 import pytest
 
-from benchmarks.shapes.control_flow import loop_growing, loop_slicing
+from benchmarks.shapes.control_flow import loop_growing, loop_slicing, merged_decoder
+from benchmarks.shapes.decoder import decoder
 from mace_core import Session
 from mace_core.caching.mapped import MappedCache
 from mace_core.scheduler.planning import structure_files
@@ -99,6 +100,23 @@ def files(cache: Path) -> dict[str, set[Path]]:
     return {kind: set((cache / kind).glob("*.entry")) for kind in ("blobs", "structures", "placements", "resolutions")}
 
 
+def decoder_stream(path: Path) -> tuple[dict[str, str], Callable[[int], dict[str, Any]]]:
+    decoder(path, 2)
+    pairs = {f"past_{kind}_{layer}": f"present_{kind}_{layer}" for layer in range(2) for kind in "kv"}
+    return pairs, lambda step: {"ids": np.array([[step]], np.int64)}
+
+
+def merged_stream(path: Path) -> tuple[dict[str, str], Callable[[int], dict[str, Any]]]:
+    onnx.save(merged_decoder(), path)
+    kinds = [f"{layer}{part}.{kind}" for layer in range(2) for part in ("", ".cross") for kind in ("key", "value")]
+    encoded = np.random.default_rng(1).standard_normal((1, 9, 128)).astype(np.float32)
+    return {f"past.{name}": f"present.{name}" for name in kinds}, lambda step: {
+        "ids": np.array([[step]], np.int64),
+        "encoded": encoded,
+        "use_cache_branch": np.array([step > 0]),
+    }
+
+
 # --- what is found ----------------------------------------------------------------------------------------------------
 
 
@@ -153,6 +171,36 @@ def test_explanations_are_those_of_the_process_that_made_the_plan(model: Path) -
     assert explanation(20, 21) == explanation(21)
 
 
+def test_what_cannot_be_planned_for_many_shapes_is_not_tried_again(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[int] = []
+
+    def fail(*_: object) -> None:
+        tries.append(1)
+        raise ValueError("no sizes today")
+
+    monkeypatch.setattr("mace_core.scheduler.running.tracing.traced", fail)
+    start(model, 20, 21, 22, 23)
+    assert len(tries) == 2
+    with Session(model, devices=["cpu"], strict=True) as session:
+        for rows in (24, 25, 26):
+            check(session, rows)
+        assert session.explain().one_by_one == "ValueError: no sizes today"
+    assert len(tries) == 2
+
+
+def test_a_lack_of_memory_is_no_reason_not_to_try_again(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mace_core.scheduler.running.tracing.traced", fail)
+        start(model, 20, 21, 22, 23)
+    assert start(model, 24) == [False]
+    assert start(model, 25) == [True]
+
+
 @pytest.mark.parametrize("make", [loop_growing, loop_slicing])
 def test_bodies_of_loops_are_stored_too(make: Callable[[], onnx.ModelProto], tmp_path: Path, own_cache: Path) -> None:
     path = tmp_path / "loop.onnx"
@@ -175,6 +223,29 @@ def test_bodies_of_loops_are_stored_too(make: Callable[[], onnx.ModelProto], tmp
     run(5)
     run(4)
     assert files(own_cache)["blobs"] == there["blobs"]
+
+
+@pytest.mark.parametrize("make", [decoder_stream, merged_stream])
+def test_streams_whose_caches_grow_in_place_are_stored_too(
+    make: Callable[[Path], tuple[dict[str, str], Callable[[int], dict[str, Any]]]], tmp_path: Path
+) -> None:
+    path = tmp_path / "decoder.onnx"
+    pairs, feeds = make(path)
+
+    def run(steps: int) -> tuple[list[bool], list[bytes]]:
+        with Session(path, devices=["cpu"], strict=True) as session:
+            bound = session.bind(pairs)
+            results = [bound.run(feeds(step)) for step in range(steps)]
+            return (
+                [one.restored for one in session._model.preparations],
+                [value.tobytes() for found in results for value in found.values()],
+            )
+
+    cold, results = run(7)
+    assert cold and not any(cold)
+    warm, again = run(7)
+    assert warm and all(warm)
+    assert again == results
 
 
 # --- what is told apart -----------------------------------------------------------------------------------------------

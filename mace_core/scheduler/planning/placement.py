@@ -61,6 +61,11 @@ def views_of(
     return views
 
 
+def on_host(pool: DevicePool) -> set[str]:
+    """The open devices that work on ordinary host memory."""
+    return {device.name for device in pool.devices if device.is_open and device.memory is MemoryKind.HOST}
+
+
 def _view(
     stage: Stage,
     part: Partition,
@@ -263,9 +268,7 @@ class _Placing:
         return PlacedStage(partitioning, tuple(views), found, is_steady, self.pool.model, notes)
 
     def _fitted(self, parts: Sequence[Partition]) -> list[Fitted]:
-        ready = (device for device in self.pool.devices if device.is_open)
-        on_host = {device.name for device in ready if device.memory is MemoryKind.HOST}
-        views = views_of(self.stage, parts, self.name, on_host)
+        views = views_of(self.stage, parts, self.name, on_host(self.pool))
         if self.apart:  # every result is looked at as it is
             return [Fitted(view) for view in views]
         return fitted(self.stage, parts, views, self.pool, why_not, self.unpadded)

@@ -11,16 +11,18 @@ from __future__ import annotations
 import json
 import logging
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from copy import copy
 from typing import TYPE_CHECKING, NamedTuple
 
+from mace_core.errors import DeviceLostError, OutOfMemoryError, TransientError
 from mace_core.graph import Graph, Node, Value
 from mace_core.host.fork_safe import unforked
 from mace_core.provider import CompiledSubgraph
 from mace_core.provider.border import close_all
 from mace_core.scheduler.planning.model import PreparedModel, digest_of, limit_words, part_words
 from mace_core.scheduler.planning.partition import CORE_DEVICE, Partition
-from mace_core.scheduler.planning.placement import PlacedStage, views_of
+from mace_core.scheduler.planning.placement import PlacedStage, on_host, views_of
 from mace_core.scheduler.planning.remembered import placement_record, pool_words, recorded_partitioning, still_good
 from mace_core.scheduler.planning.signatures import is_numbers
 from mace_core.scheduler.planning.stages import Stage
@@ -31,6 +33,7 @@ from mace_core.tensor import Tensor, TensorType, ValueType
 if TYPE_CHECKING:
     from mace_core.graph import GraphView
     from mace_core.graph.signature import Resolution
+    from mace_core.scheduler.growing import Growing
     from mace_core.scheduler.planning.devices import DevicePool, SessionDevice
     from mace_core.scheduler.planning.plan import StagePlan
     from mace_core.symbolic import Trace
@@ -41,6 +44,10 @@ _LENGTH = struct.Struct("<Q")
 
 _MOST_STORED = 64
 """Entries that one session adds to the index at most: contents that decide shapes could be without number."""
+
+
+_PASSING = (MemoryError, OSError, OutOfMemoryError, TransientError, DeviceLostError)
+"""Failures that say nothing of the model."""
 
 
 class RestoredStage(NamedTuple):
@@ -77,6 +84,7 @@ class StoredStructures:
         types: Mapping[Value, ValueType],
         fixed: Mapping[Value, Tensor],
         pins: Mapping[Node, str],
+        growing: Growing | None = None,
         *,
         at_once: bool = False,
     ) -> StoredFamily | None:
@@ -86,6 +94,7 @@ class StoredStructures:
             graph: the model or a part of it.
             types, fixed: of its inputs.
             pins: device by node.
+            growing: what is fed with room to grow.
             at_once: whether every size is a symbol from the first signature on.
         """
         files = self._model.structures
@@ -96,14 +105,23 @@ class StoredStructures:
         words = part_words(graph, {value: _without_sizes(type) for value, type in types.items()}, others)
         words += [f"{value.name}: {tensor.size} numbers" for value, tensor in numbers.items()]
         words += ["at once"] if at_once else []
+        if growing is not None:
+            words += ["growing", *(f"{pair.source.name} {pair.output} {pair.axis}" for pair in growing.pairs)]
         return files.family(digest_of(*words, *limit_words(), *pool_words(self._pool, pins, strict=self._strict)))
 
     # --- storing --------------------------------------------------------------------------------------------------
 
-    def note(self, family: StoredFamily, numbers: Sequence[int], varied: Sequence[int] = ()) -> None:
-        """Keep for later processes that a signature was planned, and what was seen to vary."""
+    def note(self, family: StoredFamily, numbers: Sequence[int]) -> None:
+        """Keep for later processes that a signature was planned."""
         if self._may_store():
-            family.note(numbers, varied)
+            family.note(numbers)
+
+    def note_failure(
+        self, family: StoredFamily, numbers: Sequence[int], varied: Collection[int], error: Exception, reason: str
+    ) -> None:
+        """Keep for later processes that no plan could be made, unless another try may have more luck."""
+        if not isinstance(error, _PASSING) and self._may_store():
+            family.note_failure(numbers, sorted(varied), reason)
 
     def keep(
         self,
@@ -157,7 +175,7 @@ class StoredStructures:
         if record is None:
             return None
         sizes = SizeWriter(stage.trace)
-        resolution = describe_resolution(graph, stage.resolution, sizes)
+        resolution = describe_resolution(_with_capacity(graph, stage.growing), stage.resolution, sizes)
         blobs: list[tuple[str, str, int, int]] = []
         body: list[bytes | memoryview] = []
         end = 0
@@ -194,7 +212,12 @@ class StoredStructures:
     # --- restoring ------------------------------------------------------------------------------------------------
 
     def restore(
-        self, graph: Graph, entry: memoryview, numbers: Sequence[int], cut: Callable[[Resolution, Trace], Stage]
+        self,
+        graph: Graph,
+        entry: memoryview,
+        numbers: Sequence[int],
+        cut: Callable[[Resolution, Trace], Stage],
+        growing: Growing | None = None,
     ) -> RestoredStage:
         """What `keep` stored of ``graph``.
 
@@ -203,6 +226,7 @@ class StoredStructures:
             entry: what was stored.
             numbers: of the signature that it is wanted for.
             cut: makes a stage of what is known of ``graph``.
+            growing: what is fed with room to grow.
 
         Raises:
             UnfitError: if it is of no use here: damaged, of other devices, or without its weights.
@@ -223,7 +247,8 @@ class StoredStructures:
                 raise UnfitError("a stored plan is one of other signatures")
             if any(numbers[position] != number for position, number in fixed):
                 raise UnfitError("a stored plan is one for other numbers")
-            resolution = read_resolution(graph, document["resolution"], SizeReader(trace, document["expressions"]))
+            sizes = SizeReader(trace, document["expressions"])
+            resolution = read_resolution(_with_capacity(graph, growing), document["resolution"], sizes)
             stage = cut(resolution, trace)
             record = document["placement"]
             if record["nodes"] != [node.name for node in stage.nodes]:
@@ -231,7 +256,7 @@ class StoredStructures:
             if not still_good(self._pool, record["asked"]):
                 raise UnfitError("the devices do not take any more what is stored")
             partitioning = recorded_partitioning(record, stage)
-            views = views_of(stage, partitioning.partitions, stage.graph.name)
+            views = views_of(stage, partitioning.partitions, stage.graph.name, on_host(self._pool))
             blobs = {name: (str(key), int(first), int(size)) for name, key, first, size in document["blobs"]}
             compiled = self._compiled(partitioning.partitions, views, blobs, body)
         except UnfitError:
@@ -273,6 +298,15 @@ class StoredStructures:
                 close_all((made,), part.device, "CompiledSubgraph.close", self._pool.model)
             raise
         return tuple(found)
+
+
+def _with_capacity(graph: Graph, growing: Growing | None) -> Graph:
+    """``graph`` with all values that a resolution of it may speak of."""
+    if growing is None or growing.capacity in graph.inputs:
+        return graph
+    wider = copy(graph)
+    wider.inputs = [*graph.inputs, growing.capacity]
+    return wider
 
 
 def _compiled_on(device: str, placed: PlacedStage) -> list[CompiledSubgraph]:

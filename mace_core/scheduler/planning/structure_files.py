@@ -130,6 +130,7 @@ class StoredFamily:
     Attributes:
         first: the numbers of the first one that was planned; None where none was.
         varied: the positions of numbers that have been seen to vary.
+        failures: how often no plan of symbolic sizes could be made; ``refusal`` says why, the last time.
     """
 
     def __init__(self, files: StructureFiles, key: str, stored: dict[str, Any]) -> None:
@@ -143,12 +144,15 @@ class StoredFamily:
         self.key = key
         self.first: tuple[int, ...] | None = None
         self.varied: frozenset[int] = frozenset()
+        self.failures = 0
+        self.refusal = ""
         self._summaries: dict[int, Summary] = {}
         self._stale: set[int] = set()
         try:
             if stored:
                 self.first = tuple(map(int, stored["first"]))
                 self.varied = frozenset(map(int, stored["varied"]))
+                self.failures, self.refusal = int(stored.get("failures", 0)), str(stored.get("refusal", ""))
                 found = {int(slot): Summary(*row) for slot, row in stored["structures"].items()}
                 self._summaries = {slot: row for slot, row in found.items() if 0 <= slot < MOST_STRUCTURES}
         except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -188,16 +192,30 @@ class StoredFamily:
         self._summaries.pop(slot, None)
         self._stale.add(slot)
 
-    def note(self, first: Sequence[int], varied: Sequence[int] = ()) -> None:
-        """Store that a signature was planned, and which numbers have been seen to vary."""
+    def note(
+        self, first: Sequence[int], varied: Sequence[int] = (), also: Callable[[dict[str, Any]], None] | None = None
+    ) -> None:
+        """Store that a signature was planned, and which numbers have been seen to vary; ``also``: changes more."""
 
         def change(family: dict[str, Any]) -> None:
+            if also is not None:
+                also(family)
             family.setdefault("first", list(first))
             family.setdefault("structures", {})
             family["varied"] = sorted({*family.get("varied", ()), *varied})
 
         self.first, self.varied = self.first or tuple(first), self.varied.union(varied)
         self._files.change(self.key, change)
+
+    def note_failure(self, first: Sequence[int], varied: Sequence[int], reason: str) -> None:
+        """Store that no plan of symbolic sizes could be made, and why: later processes need not try as often."""
+
+        def change(family: dict[str, Any]) -> None:
+            family["failures"] = int(family.get("failures", 0)) + 1
+            family["refusal"] = reason
+
+        self.failures, self.refusal = self.failures + 1, reason
+        self.note(first, varied, change)
 
     def keep(self, numbers: Sequence[int], summary: Summary, parts: Sequence[bytes | memoryview]) -> None:
         """Store a plan, if there is room for another one.

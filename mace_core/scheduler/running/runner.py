@@ -168,20 +168,30 @@ class Planner:
         return self._stored
 
     def stored_family(
-        self, graph: Graph, types: Mapping[Value, ValueType], fixed: Mapping[Value, Tensor]
+        self,
+        graph: Graph,
+        types: Mapping[Value, ValueType],
+        fixed: Mapping[Value, Tensor],
+        growing: Growing | None = None,
     ) -> StoredFamily | None:
         """What the cache has of plans for this signature and those that differ from it in numbers alone; None where
         nothing is stored."""
         if self.keep_sized is None or self.numerics is not None:
             return None
-        return self.stored().family(graph, types, fixed, self._all_pins(graph), at_once=self.sizes_at_once)
+        pins = self._all_pins(graph)
+        return self.stored().family(graph, types, fixed, pins, growing, at_once=self.sizes_at_once)
 
     def is_remembered(self, graph: Graph, types: Mapping[Value, ValueType], fixed: Mapping[Value, Tensor]) -> bool:
         """Whether an earlier process planned this signature in numbers, so that there is something to restore."""
         return self.numerics is None and self.remembered.has(graph, types, fixed, self._all_pins(graph))
 
     def restored(
-        self, graph: Graph, feeds: Sequence[Value], entry: memoryview, numbers: Sequence[int]
+        self,
+        graph: Graph,
+        feeds: Sequence[Value],
+        entry: memoryview,
+        numbers: Sequence[int],
+        growing: Growing | None = None,
     ) -> tuple[GraphPlan, RestoredStage]:
         """A plan of symbolic sizes that was stored, for a signature of these ``numbers``, and what was read of it.
 
@@ -191,10 +201,10 @@ class Planner:
 
         def cut(resolution: Resolution, trace: Trace) -> Stage:
             inlined = self.inlining.inlined(graph, resolution)
-            return _cut(inlined.graph, inlined.resolution, inlined, trace, None)
+            return _cut(inlined.graph, inlined.resolution, inlined, trace, growing)
 
         with unforked(), self.lock, contextlib.nullcontext() if self.constants is None else self.constants.held():
-            found = self.stored().restore(graph, entry, numbers, cut)
+            found = self.stored().restore(graph, entry, numbers, cut, growing)
             return self._planned(found.stage, found.placed, feeds), found
 
     def _planned(self, stage: Stage, placed: PlacedStage, feeds: Sequence[Value]) -> GraphPlan:

@@ -260,11 +260,12 @@ class Structures:
         """A plan that an earlier process stored, where one holds for this signature."""
         if not family.is_looked_up:
             family.is_looked_up = True
-            if self._growing is None:
-                family.stored = self._planner.stored_family(self._graph, types, fixed)
+            family.stored = self._planner.stored_family(self._graph, types, fixed, self._growing)
             if family.stored is not None:
                 family.stored.check(len(numbers))
                 family.varied |= family.stored.varied
+                if family.stored.failures:
+                    family.failures, self.refusal = family.stored.failures, family.stored.refusal
         stored = family.stored
         if stored is None:
             return None
@@ -274,7 +275,7 @@ class Structures:
             return None
         for slot, entry in stored.admitting(numbers):
             try:
-                plan, read = self._planner.restored(self._graph, self._feeds, entry, numbers)
+                plan, read = self._planner.restored(self._graph, self._feeds, entry, numbers, self._growing)
             except Exception as error:  # whatever is wrong with what is stored: it is made again
                 shown = error if _log.isEnabledFor(logging.DEBUG) else None
                 text = f"{type(error).__name__}: {error}"
@@ -375,6 +376,9 @@ class Structures:
                 family.failures += 1
                 is_plain = isinstance(error, NumbersNeededError)
                 self.refusal = str(error) if is_plain else f"{type(error).__name__}: {error}"
+                if family.stored is not None:
+                    stored = self._planner.stored()
+                    stored.note_failure(family.stored, numbers, family.varied, error, self.refusal)
             label, shown = self._planner.label, error if _log.isEnabledFor(logging.DEBUG) else None
             _log.info("%s: no plan of symbolic sizes (%s: %s)", label, type(error).__name__, error, exc_info=shown)
             return None

@@ -82,7 +82,6 @@ class CpuBackend(Backend):
         for program, view in zip(programs, subgraphs, strict=True):
             one = CpuSubgraph(assemble(program), addresses, self.pool, self.threads, device)
             one.consumed_constants = _constants_of(view)
-            one.in_place = program.values.in_place
             compiled.append(one)
         return compiled
 

@@ -77,6 +77,7 @@ class Assembly(NamedTuple):
         sized_by_run: outputs whose shape only the run tells.
         constants: all constants, the address they count from, and what keeps them alive.
         sizes: what follows from sizes that are decided at a run.
+        in_place: see `mace_core.provider.CompiledSubgraph.in_place`.
     """
 
     steps: list[AssembledStep]
@@ -92,6 +93,7 @@ class Assembly(NamedTuple):
     notes: dict[str, str]
     constants: Constants
     sizes: PlanSizes | None = None
+    in_place: tuple[int, ...] = ()
 
     @property
     def symbols(self) -> set[str]:

@@ -171,6 +171,7 @@ def _describe(assembly: Assembly, body: _Body, numbers: Mapping[bytes, int]) -> 
         "notes": assembly.notes,
         "constants": body.add_constants(assembly.constants),
         "sizes": None if assembly.sizes is None else _describe_sizes(assembly.sizes, body),
+        "in_place": assembly.in_place,
         "sized_places": assembly.constants.sized_places,
     }
 
@@ -237,4 +238,5 @@ def _restore(
         row["notes"],
         Constants(block.ctypes.data, (block,), weights),
         sizes,
+        tuple(map(int, row["in_place"])),
     )

@@ -26,6 +26,7 @@ class CpuSubgraph(CompiledSubgraph):
         self.assembly = assembly
         self.source_map = {step.name: step.source for step in assembly.steps}
         self.notes = assembly.notes
+        self.in_place = frozenset(assembly.in_place)
         self.workspace_bytes = assembly.workspace_bytes
         self.faults = assembly.faults
         self.pool = pool

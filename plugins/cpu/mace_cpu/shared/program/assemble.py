@@ -96,6 +96,7 @@ def assemble(program: Program) -> Assembly:
             sized_places=tuple((*sizes.relocation(index, at), start) for index, (start, at) in in_constants.items()),
         ),
         sizes.finish(),
+        tuple(sorted(program.values.in_place)),
     )
 
 
