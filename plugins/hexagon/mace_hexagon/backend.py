@@ -9,6 +9,7 @@ from mace_core.errors import ProviderBugError, UnsupportedError
 from mace_core.graph import GraphView, Node
 from mace_core.provider import (
     Backend,
+    Buckets,
     Capability,
     Claim,
     CompiledSubgraph,
@@ -36,11 +37,15 @@ class HexagonBackend(Backend):
 
     shape_support = ShapeSupport.STATIC
 
-    def __init__(self, device: Device, qnn: QnnDevice, *, half_precision: bool, floats: bool) -> None:
-        """``half_precision``: float32 is computed in float16; ``floats``: the HTP has float arithmetic at all."""
+    def __init__(
+        self, device: Device, qnn: QnnDevice, *, half_precision: bool, floats: bool, largest_bucket: int = 0
+    ) -> None:
+        """``half_precision``: float32 is computed in float16; ``floats``: the HTP has float arithmetic at all;
+        ``largest_bucket``: the largest size that others are padded to, 0 for none."""
         from mace_hexagon.lowering.table import LOWERINGS
 
         self.device = device
+        self.buckets = Buckets.powers_of_two(largest_bucket) if largest_bucket else None
         self._qnn = qnn
         self._half_precision = half_precision
         self._floats = floats

@@ -27,10 +27,11 @@ class HexagonProvider(ExecutionProvider):
     name: ClassVar[str] = "hexagon"
     vendor: ClassVar[str] = "mace"
     version: ClassVar[str] = VERSION
-    api_version: ClassVar[ApiVersion] = ApiVersion(1, 0)
+    api_version: ClassVar[ApiVersion] = ApiVersion(1, 2)
     options: ClassVar[Mapping[str, str]] = {
         "precision": "how float32 is computed: fp16 (default), or float32 where the HTP can (the emulation can)",
         "library_dir": "folder of libQnnHtp.so, instead of the one found by itself",
+        "largest_bucket": "sizes up to this are padded to powers of two (default 0: each is compiled for as it is)",
     }
 
     probe_options: ClassVar[frozenset[str]] = frozenset({"library_dir"})
@@ -39,11 +40,11 @@ class HexagonProvider(ExecutionProvider):
         return _describe(discovery.search())
 
     def probe_with(self, options: Mapping[str, object]) -> ProbeResult:
-        _, library = self._read(options)
+        _, library, _ = self._read(options)
         return self.probe() if library is None else _describe(discovery.Search(library, (), (library,)))
 
     def open(self, device: Device, options: Mapping[str, object]) -> Backend:
-        precision, library = self._read(options)
+        precision, library, largest = self._read(options)
         if library is None:
             search = discovery.search()
             if search.library is None:
@@ -66,28 +67,32 @@ class HexagonProvider(ExecutionProvider):
         qnn = QnnDevice(load(library, keep_started=device.is_virtual), device.qualified_name, target)
         try:
             floats = soc is None or soc.computes_floats
-            return HexagonBackend(device, qnn, half_precision=precision == "fp16" and floats, floats=floats)
+            half_precision = precision == "fp16" and floats
+            return HexagonBackend(device, qnn, half_precision=half_precision, floats=floats, largest_bucket=largest)
         except BaseException:
             qnn.close()
             raise
 
-    def _read(self, options: Mapping[str, object]) -> tuple[str, Path | None]:
+    def _read(self, options: Mapping[str, object]) -> tuple[str, Path | None, int]:
         unknown = sorted(set(options) - set(self.options))
         if unknown:
             raise UsageError(f"the hexagon provider has no option '{unknown[0]}'; it knows {', '.join(self.options)}")
         precision = options.get("precision", PRECISIONS[0])
         if not isinstance(precision, str) or precision not in PRECISIONS:
             raise UsageError(f"the hexagon option 'precision' is one of {', '.join(PRECISIONS)}, not {precision!r}")
+        largest = options.get("largest_bucket", 0)
+        if isinstance(largest, bool) or not isinstance(largest, int) or largest < 0:
+            raise UsageError(f"the hexagon option 'largest_bucket' takes a size, or 0 for no buckets, not {largest!r}")
         folder = options.get("library_dir")
         if folder is None:
-            return str(precision), None
+            return str(precision), None, largest
         if not isinstance(folder, str | os.PathLike) or "\0" in os.fspath(folder):
             raise UsageError(f"the hexagon option 'library_dir' takes a folder, not {folder!r}")
         library = Path(folder, discovery.HTP_LIBRARY)
         problem = discovery.why_unusable(library)
         if problem is not None:
             raise UsageError(f"the hexagon option 'library_dir' does not fit: {problem}")
-        return str(precision), library
+        return str(precision), library, largest
 
 
 def _describe(search: discovery.Search) -> ProbeResult:
