@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 
-from benchmarks.shapes import cli
+from benchmarks.shapes import cli, control_flow, speech
 from benchmarks.shapes.cases import CASES
+from benchmarks.shapes.ort_format import onnx_of
+from mace_core.session import Session
 
 
 def test_the_command_prints_and_writes_the_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -53,3 +58,52 @@ def test_results_that_differ_are_told(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "differ" in row["problem"]
     row = cli._row(CASES["loop"], {"mace": [{"error": "it fell over"}], "onnxruntime": [figures]}, tmp_path)
     assert row["problem"] == "it fell over"
+
+
+# --- speech -----------------------------------------------------------------------------------------------------------
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def test_a_model_in_the_format_of_onnxruntime_becomes_onnx(tmp_path: Path) -> None:
+    """One with an If, whose branches that format gives no names."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.add_session_config_entry("session.save_model_format", "ORT")
+    options.optimized_model_filepath = str(tmp_path / "decoder.ort")
+    built = control_flow.merged_decoder()
+    judge = onnxruntime.InferenceSession(built.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    found = onnx_of(tmp_path / "decoder.ort", tmp_path / "converted")
+    assert onnx_of(tmp_path / "decoder.ort", tmp_path / "converted") == found
+    saved = onnx.load(str(found))
+    onnx.checker.check_model(saved)
+    assert [each.domain for each in saved.opset_import] == [""]
+    feeds = next(CASES["merged_decoder"].new())
+    with Session(found, devices=["cpu"], cache=False) as session:
+        results = session.run(feeds)
+    for name, expected in zip(results, judge.run(None, dict(feeds)), strict=True):
+        np.testing.assert_allclose(results[name], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_recognizer_says_which_package_it_needs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(speech, "PACKAGE", "a-package-that-nobody-has")
+    assert speech.main([]) == 2
+    assert "pip install a-package-that-nobody-has" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not _is_installed(speech.PACKAGE), reason=f"{speech.PACKAGE} is not installed")
+def test_both_engines_hear_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    figures = tmp_path / "figures.json"
+    assert speech.main(["--rounds", "1", "--json", str(figures), "--folder", str(tmp_path)]) == 0
+    rows = json.loads(figures.read_text())
+    assert rows["mace"]["tokens"] == rows["onnxruntime"]["tokens"]
+    assert len(rows["mace"]["tokens"]) == 16
+    assert "16 tokens, the same" in capsys.readouterr().out
