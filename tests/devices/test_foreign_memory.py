@@ -97,6 +97,19 @@ def test_a_device_works_on_a_dma_buf_where_it_lies(
         assert copies == [values.nbytes], "and its own memory is used again"
 
 
+def test_a_dma_buf_of_a_size_that_is_padded_is_copied(
+    path: Path, frame: Frame, values: np.ndarray[Any, Any], copies: list[int]
+) -> None:
+    """Three rows are padded to four on the host, and cut again."""
+    options = {"acme": {"largest_bucket": 16}}
+    with mace.Session(path, devices=["acme:sim0"], options=options, strict=True) as session:
+        for _ in range(2):
+            given = mace.DmaBuf(frame.descriptor, "float32", SHAPE, offset=frame.offset)
+            found = session.run({"x": given})["y"]
+            np.testing.assert_allclose(found, expected(values), rtol=1e-6)
+        assert copies == [4 * SHAPE[1] * 4] * 2
+
+
 def test_an_import_is_given_back_after_a_failure(
     path: Path, frame: Frame, values: np.ndarray[Any, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,7 +183,7 @@ import scheduler_stand_ins as stand_ins  # noqa: E402
 from scheduler_models import chain, reshape_model  # noqa: E402
 from scheduler_stand_ins import StandInBackend, make_provider, registry_of  # noqa: E402
 
-from mace_core.provider import Buffer, ForeignKind, ForeignMemory  # noqa: E402
+from mace_core.provider import Buckets, Buffer, ForeignKind, ForeignMemory  # noqa: E402
 from mace_core.tensor import MemoryKind  # noqa: E402
 from mace_core.tensor.dlpack import _Managed  # noqa: E402
 
@@ -245,6 +258,19 @@ def test_nobody_reads_what_only_a_device_can(importing: type[stand_ins.StandInPr
         pytest.raises(InputError, match=r"input 'x' lies in the memory of a device.*copy it to the host first"),
     ):
         session.run({"x": DeviceTensor(X)})
+
+
+def test_a_tensor_of_a_device_is_not_padded(
+    importing: type[stand_ins.StandInProvider], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host cannot read it: a size that is a bucket is read where it is, and another one is refused."""
+    monkeypatch.setattr(StandInBackend, "buckets", Buckets((4,)))
+    with mace.Session(chain("Neg"), devices=["odd"], registry=registry_of(importing), strict=True) as session:
+        x = np.repeat(X, 4, axis=0)
+        np.testing.assert_array_equal(session.run({"x": DeviceTensor(x)})["y"], -x)
+        with pytest.raises(InputError, match=r"the host pads it for a device.*copy it to the host first"):
+            session.run({"x": DeviceTensor(x[:3])})
+        np.testing.assert_array_equal(session.run({"x": x[:3]})["y"], -x[:3])
 
 
 def test_a_device_that_imports_nothing_of_the_kind_says_so() -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from acme_npu.backend import AcmeBackend
+from onnx import helper
 from scheduler_models import constant, model, op, tensor
 from scheduler_stand_ins import StandInBackend, make_provider, registry_of
 
@@ -17,6 +20,7 @@ from mace_core.graph import GraphView
 from mace_core.operators import registry as operators
 from mace_core.operators.independence import AxesContext, same_axes
 from mace_core.provider import Buckets, Capability, Claim, CompiledSubgraph, Rejection, ShapeSupport
+from mace_core.scheduler.profile import Profile
 from mace_core.session import Session
 from mace_core.tensor import MemoryKind
 
@@ -348,3 +352,82 @@ def test_a_lost_device_frees_its_programs() -> None:
         with pytest.raises(DeviceLostError):
             running.run({"x": rows(4)})
         assert provider.opened[0].compiled_alive == 0
+
+
+# --- stored forms, bodies, checks -------------------------------------------------------------------------------------
+
+
+def test_a_later_session_finds_what_was_compiled_for_another_size_of_the_bucket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MACE_CACHE_DIR", str(tmp_path / "cache"))
+    onnx.save(NETWORK, tmp_path / "network.onnx")
+    calls: list[int] = []
+    honest = AcmeBackend.compile
+
+    def compile_(self: AcmeBackend, views: Sequence[GraphView]) -> list[CompiledSubgraph]:
+        calls.append(len(views))
+        return honest(self, views)
+
+    monkeypatch.setattr(AcmeBackend, "compile", compile_)
+    for counts in ((37,), (50, 37), (40, 64)):
+        with Session(
+            tmp_path / "network.onnx", devices=["acme:sim0"], options={"acme": {"largest_bucket": 64}}
+        ) as running:
+            for count in counts:
+                check(running.run({"x": rows(count)}), rows(count))
+                assert "padded along n" in str(running.explain())
+        assert calls == [2], "the two pieces, in one call, once"
+
+
+def test_other_options_are_other_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is remembered of a session with buckets is not taken by one without."""
+    monkeypatch.setenv("MACE_CACHE_DIR", str(tmp_path / "cache"))
+    onnx.save(NETWORK, tmp_path / "network.onnx")
+    for largest, padding in ((64, True), (0, False), (16, False), (64, True)):
+        options = {"acme": {"largest_bucket": largest}}
+        with Session(tmp_path / "network.onnx", devices=["acme:sim0"], options=options) as running:
+            check(running.run({"x": rows(37)}), rows(37))
+            assert ("37 -> 64" in str(running.explain())) is padding
+
+
+def test_the_body_of_a_loop_is_padded_as_its_sizes_change() -> None:
+    body = helper.make_graph(
+        [
+            op("Identity", ["go"], ["on"]),
+            op("Concat", ["v", "row"], ["longer"], axis=0),
+            op("Tanh", ["longer"], ["next"]),
+        ],
+        "body",
+        [tensor("i", [], onnx.TensorProto.INT64), tensor("go", [], onnx.TensorProto.BOOL), tensor("v", [None, 4])],
+        [tensor("on", [], onnx.TensorProto.BOOL), tensor("next", [None, 4])],
+    )
+    feeds = [tensor("turns", [], onnx.TensorProto.INT64), tensor("x", ["k", 4]), tensor("row", [1, 4])]
+    whole = model([op("Loop", ["turns", "", "x"], ["y"], body=body)], feeds, [tensor("y", None)])
+    provider = make_provider("odd", claims={"Tanh"})
+    x, row = rows(3), rows(1)
+    wanted = x
+    for _ in range(12):
+        wanted = np.tanh(np.concatenate([wanted, row]))
+    with session(whole, provider) as running:
+        found = running.run({"turns": np.array(12), "x": x, "row": row})["y"]
+        np.testing.assert_allclose(found, wanted, rtol=1e-5)
+        assert provider.opened[0].compile_calls <= 4, "4, 8 and 16, and one before the size was seen to change"
+
+
+def test_every_result_is_looked_at_as_it_is_when_numbers_are_checked() -> None:
+    with session(NETWORK, make_provider("odd"), check_numerics=True) as running:
+        check(running.run({"x": rows(37)}), rows(37))
+        assert all(part.padding == () for part in running.explain().partitions)
+
+
+def test_profiles_name_what_is_padded_and_cut() -> None:
+    found = Profile()
+    with session(NETWORK, make_provider("odd", memory=MemoryKind.DEVICE)) as running:
+        check(running.run({"x": rows(37)}, profile=found), rows(37))
+    names = [span.name for span in found.spans]
+    assert [name for name in names if name.startswith(("padding", "cutting"))] == [
+        "padding of x",
+        "cutting of y",
+        "cutting of c",
+    ]
