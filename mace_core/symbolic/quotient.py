@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -138,8 +137,8 @@ class SymbolicQuotient(Symbolic):
     def _operand(self, other: object) -> SymbolicQuotient:
         """Another number of the same type; both have to be exact, since one more rounding is not what was proved."""
         if isinstance(other, float | np.floating):
-            number = Fraction(float(other)) if np.isfinite(other) else None
-            other = None if number is None else SymbolicQuotient(number.numerator, number.denominator, self.bits)
+            ratio = float(other).as_integer_ratio() if np.isfinite(other) else None
+            other = None if ratio is None else SymbolicQuotient(*ratio, self.bits)
         if not isinstance(other, SymbolicQuotient) or not (self.is_exact and other.is_exact):
             raise InexactError
         return other

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Literal, NamedTuple, TypeAlias
 
 from mace_core.symbolic import polynomial as poly
@@ -308,7 +307,7 @@ class Trace:
     def conditions(self) -> list[Guard]:
         """The guards without those that follow from another one about the same terms."""
         others: list[Guard] = []
-        tightest: dict[Key, tuple[Fraction, Guard]] = {}
+        tightest: dict[Key, tuple[int, int, Guard]] = {}  # with the quotient that says how tight it is
         for guard in self.guards.values():
             if guard.relation == "==":
                 others.append(guard)
@@ -319,11 +318,11 @@ class Trace:
             terms = {m: c for m, c in expression.items() if m}
             content = math.gcd(*terms.values())
             key = poly.key_of({m: c // content for m, c in terms.items()})
-            offset = Fraction(expression.get(poly.ONE, 0), content)
+            offset = expression.get(poly.ONE, 0)
             found = tightest.get(key)
-            if found is None or offset > found[0]:
-                tightest[key] = offset, guard
-        return [guard for _, guard in tightest.values()] + others
+            if found is None or offset * found[1] > found[0] * content:
+                tightest[key] = offset, content, guard
+        return [guard for *_, guard in tightest.values()] + others
 
     def close(self) -> None:
         """No guard is added from now on."""
