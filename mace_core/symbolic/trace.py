@@ -93,6 +93,8 @@ class Trace:
         self._computed: list[Polynomial] = []
         self._learned: dict[Key, Interval] = {}
         self._largest = LARGEST_SIZE
+        self._restored = 0  # atoms of which, with all that was computed, `largest_symbol` is known
+        self._checked = 0  # expressions that were computed with these alone
 
     @staticmethod
     def restored(state: TraceState) -> Trace:
@@ -104,6 +106,7 @@ class Trace:
         for number, (_, _, operation, left, right) in enumerate(state.atoms):
             if operation is not None:
                 trace._numbers[operation, poly.key_of(left), poly.key_of(right)] = number
+        trace._restored = len(trace.atoms)
         return trace
 
     def state(self) -> TraceState:
@@ -327,6 +330,8 @@ class Trace:
     def close(self) -> None:
         """No guard is added from now on."""
         self._is_open = False
+        if self._restored == len(self.atoms):
+            self._checked = len(self._computed)
 
     @property
     def is_open(self) -> bool:
@@ -425,9 +430,12 @@ class Trace:
 
     def largest_symbol(self) -> int:
         """Up to which value of all symbols nothing that programs compute leaves 64 bits; a power of two."""
-        needed = [*self._computed, *(side for atom in self.atoms for side in (atom.left, atom.right))]
+        if self._restored and self._restored == len(self.atoms):  # what is computed until it is closed was before, too
+            needed = self._computed[self._checked :] if not self._is_open else []
+        else:
+            needed = [*self._computed, *(side for atom in self.atoms for side in (atom.left, atom.right))]
         for bits in range(self._largest.bit_length() - 1, 1, -1):
-            limits = self._limits(1 << bits)
+            limits = self._limits(1 << bits) if needed else []
             if all(max(map(abs, poly.interval(p, limits.__getitem__)), default=0) < LARGEST_VALUE for p in needed):
                 return 1 << bits
         return SMALLEST_SIZE

@@ -121,6 +121,8 @@ def _compared_plans(stored: GraphPlan, fresh: GraphPlan) -> StoredFindings:
     mine, theirs = stored.plan.sizes, fresh.plan.sizes
     trace = fresh.plan.stage.trace
     assert mine is not None and theirs is not None and trace is not None
+    if mine.largest != theirs.largest:
+        findings.faults.append(f"symbols up to {mine.largest} not {theirs.largest}")
     hints = [atom.hint for atom in trace.atoms[: trace.symbols]]
     drawn = random.Random(repr(hints))
     for number in range(MOST_VALUES):
