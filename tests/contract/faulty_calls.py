@@ -102,6 +102,12 @@ CALLS = [
     Call("Backend.close", StandInBackend),
     Call("Backend.shape_support", StandInBackend, JUNK, is_attribute=True),
     Call("Backend.compiles_per_shape", StandInBackend, is_attribute=True),
+    Call(
+        "Backend.buckets",
+        StandInBackend,
+        {"an object": returning(object()), "sizes": returning((1, 2, 4))},
+        is_attribute=True,
+    ),
     Call("Backend.notes", StandInBackend, {**JUNK, "(None,)": returning((None,))}, is_attribute=True),
     Call("CompiledSubgraph.new_execution", stand_ins.StandInSubgraph, JUNK),
     Call("CompiledSubgraph.close", stand_ins.StandInSubgraph),

@@ -54,10 +54,7 @@ class SessionDevice:
     is_closed: bool = False
     _backend: Backend | None = field(default=None, repr=False)
     seen_sizes: SeenSizes = field(init=False, repr=False, default_factory=SeenSizes)
-    compiled_buckets: BucketTable = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        self.compiled_buckets = BucketTable(self._most_compiled)
+    compiled_buckets: BucketTable = field(init=False, repr=False, default_factory=BucketTable)
 
     @property
     def name(self) -> str:
@@ -164,11 +161,10 @@ class SessionDevice:
         if self.takes_symbols or not self.compiles_per_shape:
             return None
         with self.calling("Backend.buckets"):
-            return instance_of((Buckets, NoneType), self.backend.buckets)
-
-    def _most_compiled(self) -> int:
-        buckets = None if self.is_closed or self.refused else self.buckets
-        return 0 if buckets is None else buckets.most_compiled
+            found = instance_of((Buckets, NoneType), self.backend.buckets)
+        if found is not None:
+            self.compiled_buckets.most = found.most_compiled
+        return found
 
     def measure_peak(self, seconds: float) -> float | None:
         """Multiply-accumulates a second, see `Backend.measure_peak`; an error there is logged, since no run depends on

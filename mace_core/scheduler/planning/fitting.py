@@ -57,7 +57,8 @@ def fitted(
             free = free or FreeAxes(stage)
             asking = _asking(ask, device)
             found.append(Fit(stage, device.name, buckets, view, free, device.seen_sizes, asking).run())
-            _log.info("%s: %s", view.name, "; ".join(found[-1].notes))
+            for note in found[-1].notes:
+                _log.info("%s: %s", view.name, note)
     return found
 
 

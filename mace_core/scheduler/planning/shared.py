@@ -120,12 +120,15 @@ class SharedSubgraphs:
 
 
 class BucketTable(SharedSubgraphs):
-    """What a provider compiled for padded shapes, some of which is kept while no plan uses it."""
+    """What a provider compiled for padded shapes, some of which is kept while no plan uses it.
 
-    def __init__(self, most: Callable[[], int]) -> None:
-        """``most``: how many subgraphs of the same nodes are kept."""
+    Attributes:
+        most: how many subgraphs of the same nodes are kept.
+    """
+
+    def __init__(self) -> None:
         super().__init__()
-        self._most = most
+        self.most = 0
         self._is_closed = False
 
     def close(self, device: str, model: str) -> None:
@@ -137,7 +140,7 @@ class BucketTable(SharedSubgraphs):
         close_all((entry.compiled for entry in stale), device, "CompiledSubgraph.close", model)
 
     def _stale(self, key: Key) -> list[_Entry]:
-        most = 0 if self._is_closed else self._most()
+        most = 0 if self._is_closed else self.most
         alike = [other for other in self._entries if other[:2] == key[:2]]
         idle = [other for other in alike if not self._entries[other].users]
         return [self._entries.pop(other) for other in idle[: max(len(alike) - most, 0)]]
