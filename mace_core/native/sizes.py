@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 Words = npt.NDArray[np.int64]
 
 
+FIRST_SIZED_COLUMN = 2
+"""Of the table of steps: the kernel and the place of its arguments are the same for all sizes."""
+
+
 class PlanSizes(NamedTuple):
     """Which words of a plan a size program computes.
 
@@ -40,18 +44,20 @@ class PlanSizes(NamedTuple):
         Raises:
             ProviderBugError: if something is not.
         """
+        from mace_core.symbolic.program import Op
+
         program = self.program
         operations, left, right = program.rows.T.reshape(3, -1)
         own = program.symbols + np.arange(len(program.rows))
-        takes_two = np.isin(operations, (1, 3, 5, 7, 8))
-        faults = (operations < 0) | (operations > 8) | (left < 0) | ((left >= own) & (operations != 0))
-        faults |= takes_two & ((right < 0) | (right >= own))
+        of_two = np.isin(operations, [Op.ADD, Op.MULTIPLY, Op.FLOOR_DIVIDE, Op.MINIMUM, Op.MAXIMUM])
+        faults = ~np.isin(operations, list(Op)) | (left < 0) | ((left >= own) & (operations != Op.NUMBER))
+        faults |= of_two & ((right < 0) | (right >= own))
         targets = (
             (self.words[:, :1], words),
             (self.steps[:, :2], (steps, columns)),
             (self.relocations[:, :1], relocations),
         )
-        is_sound = program.symbols >= 0 and not faults.any()
+        is_sound = program.symbols >= 0 and not faults.any() and bool((self.steps[:, 1] >= FIRST_SIZED_COLUMN).all())
         for places, limits in targets:
             is_sound &= bool(((places >= 0) & (places < limits)).all())
         for table in (self.words, self.steps, self.relocations):

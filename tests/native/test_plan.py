@@ -19,7 +19,10 @@ from hypothesis import strategies as st
 from mace_core.errors import CancelledError, ProviderBugError
 from mace_core.native.plan import NativePlan, PlanInstance, PlanStep
 from mace_core.native.pool import ThreadPool
+from mace_core.native.sizes import PlanSizes
 from mace_core.provider.execution import CancelFlag
+from mace_core.symbolic import SizeProgram
+from mace_core.symbolic.program import Op
 
 ENDLESS = 20_000
 """Steps of 10 ms each: more than any test waits for."""
@@ -425,3 +428,52 @@ def overlapping(instance: PlanInstance) -> bool:
     """Whether a chunk of the profiled run began before another had ended."""
     times = sorted((each.start_ns, each.end_ns) for each in instance.chunk_times())
     return any(start < end for (_, end), (start, _) in itertools.pairwise(times))
+
+
+# --- sizes that are decided at a run ----------------------------------------------------------------------------------
+
+
+def sized_plan(
+    rows: list[list[int]] | None = None,
+    words: list[list[int]] | None = None,
+    steps: list[list[int]] | None = None,
+    relocations: list[list[int]] | None = None,
+) -> NativePlan:
+    """A plan of one step whose sizes are computed by these tables; by default by some that are right."""
+    tables = (
+        ([[Op.ADD_N, 0, 1], [Op.MULTIPLY, 0, 1], [Op.NUMBER, 0, 7]] if rows is None else rows, 3),
+        ([[0, 2]] if words is None else words, 2),
+        ([[0, 2, 1]] if steps is None else steps, 3),
+        ([[0, 3]] if relocations is None else relocations, 2),
+    )
+    program, *others = (np.array(table, np.int64).reshape(-1, width) for table, width in tables)
+    sizes = PlanSizes(SizeProgram(1, program), *others)
+    return NativePlan([PlanStep(1, 0)], [0, 0], [(0, 0, 0)], sizes=sizes)
+
+
+@pytest.mark.parametrize(
+    "tables",
+    [
+        {"rows": [[9, 0, 1]]},
+        {"rows": [[-1, 0, 1]]},
+        {"rows": [[Op.ADD_N, 1, 1]]},  # of itself
+        {"rows": [[Op.ADD, 0, 1]]},
+        {"rows": [[Op.ADD, 0, -1]]},
+        {"rows": [[Op.ADD_N, -1, 1]]},
+        {"words": [[2, 0]]},
+        {"words": [[-1, 0]]},
+        {"words": [[0, 4]]},
+        {"words": [[0, -1]]},
+        {"steps": [[1, 2, 0]]},
+        {"steps": [[0, 5, 0]]},
+        {"steps": [[0, 0, 0]]},  # the kernel itself
+        {"steps": [[0, 1, 0]]},  # where its arguments are
+        {"steps": [[0, 2, 4]]},
+        {"relocations": [[1, 0]]},
+        {"relocations": [[0, 4]]},
+    ],
+)
+def test_sizes_that_lie_outside_a_plan_are_refused(tables: dict[str, list[list[int]]]) -> None:
+    sized_plan()
+    with pytest.raises(ProviderBugError, match="does not exist"):
+        sized_plan(**tables)
