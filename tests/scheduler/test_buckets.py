@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import psutil
 import pytest
 from acme_npu.backend import AcmeBackend
 from onnx import helper
@@ -16,13 +17,16 @@ from scheduler_models import constant, model, op, tensor
 from scheduler_stand_ins import StandInBackend, make_provider, registry_of
 
 from mace_core.errors import ProviderBugError
+from mace_core.frontend.load import load_model
 from mace_core.graph import GraphView
 from mace_core.operators import registry as operators
+from mace_core.operators import resolve
 from mace_core.operators.independence import AxesContext, same_axes
 from mace_core.provider import Buckets, Capability, Claim, CompiledSubgraph, Rejection, ShapeSupport
+from mace_core.scheduler.planning.lanes import AxisClasses
 from mace_core.scheduler.profile import Profile
 from mace_core.session import Session
-from mace_core.tensor import MemoryKind
+from mace_core.tensor import MemoryKind, TensorType
 
 INTEGERS = tensor("y", None, onnx.TensorProto.INT64)
 SIZES = Buckets.powers_of_two(64)
@@ -145,6 +149,25 @@ def test_an_axis_that_some_node_mixes_is_not_padded(nodes: Sequence[onnx.NodePro
         np.testing.assert_allclose(running.run({"x": x})["y"], exact.run({"x": x})["y"], rtol=1e-6)
         told = str(running.explain())
     assert f"not padded along n (37): {words}" in told
+
+
+def test_what_a_nested_graph_captures_is_not_padded() -> None:
+    """Even where a device takes the whole node: what is in the branch is looked at by nobody."""
+    branch = helper.make_graph([op("ReduceMax", ["n"], ["r"], keepdims=1)], "branch", [], [tensor("r", [1, 1])])
+    nodes = [
+        op("Neg", ["x"], ["n"]),
+        op("If", ["c"], ["m"], then_branch=branch, else_branch=branch),
+        op("Add", ["n", "m"], ["y"]),
+    ]
+    feeds = [tensor("x", ["n", 4]), tensor("c", [], onnx.TensorProto.BOOL)]
+    graph = load_model(model(nodes, feeds, [tensor("y", None)]))
+    types = {value: TensorType(value.type.dtype, (3, 4) if value.name == "x" else ()) for value in graph.inputs}
+    found = resolve(graph, types)
+    classes = AxisClasses(graph.nodes, found.types, found.known, graph.opset_imports)
+    (x, _) = graph.inputs
+    assert classes.reason((x, 0)) == "If 'If_m' is not known to treat its positions apart"
+    alone = AxisClasses(graph.nodes[:1], found.types, found.known, graph.opset_imports)
+    assert alone.reason((x, 0)) == ""
 
 
 def test_contents_that_follow_from_sizes_are_kept_or_restated() -> None:
@@ -431,3 +454,24 @@ def test_profiles_name_what_is_padded_and_cut() -> None:
         "cutting of y",
         "cutting of c",
     ]
+
+
+@pytest.mark.parametrize("largest", [0, 2048])
+@pytest.mark.parametrize("count", [300, pytest.param(10_000, marks=pytest.mark.full)])
+def test_random_sizes_leave_memory_and_descriptors_as_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, largest: int, count: int
+) -> None:
+    """With buckets, and with a program for each size: tables are bounded, and each result is that of its size alone."""
+    monkeypatch.setenv("MACE_CACHE_DIR", str(tmp_path))
+    rng = np.random.default_rng(count)
+    options = {"acme": {"largest_bucket": largest}}
+    with Session(NETWORK, devices=["acme:sim0"], options=options, max_signatures=4) as running:
+        device = next(device for device in running._pool.devices if device.name == "acme:sim0")
+        used: list[tuple[int, int]] = []
+        for number in rng.integers(1, 2001, count).tolist():
+            check(running.run({"x": rows(number)}), rows(number))
+            used.append((device.backend.memory.used_bytes, psutil.Process().num_fds()))
+        held, descriptors = zip(*used, strict=True)
+        largest_run = 4 * 2048 * (4 + 6 + 6 + 6 + 1 + 6) * 2
+        assert max(held) <= 4 * largest_run
+        assert max(descriptors[count // 3 :]) <= max(descriptors[: count // 3])

@@ -13,6 +13,7 @@ from mace_core.graph import Node, Value
 from mace_core.operators.context import Array, ShapeMismatchError, UnresolvedShapeError
 from mace_core.operators.independence import AxesContext, Lane
 from mace_core.operators.registry import find_independent_axes
+from mace_core.scheduler.planning.stages import node_reads
 from mace_core.tensor import DType, Tensor, TensorType, ValueType
 from mace_core.tensor.symbolic import elements_of
 
@@ -84,7 +85,7 @@ class AxisClasses:
                     self._stated.setdefault(self.of(axes[0]), []).append(Statement(node, value, element))
             tied.update(axes)
         reason = f"{node.qualified_op} '{node.name}' is not known to treat its positions apart"
-        for operand in (*node.inputs, *node.outputs):
+        for operand in (*node_reads(node), *node.outputs):  # what nested graphs capture is read as well
             if operand is not None:
                 self._block_all(operand, tied, reason)
 
