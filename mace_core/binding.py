@@ -208,7 +208,7 @@ class Binding:
         call = self._call(outputs)
         if is_known and self._limit is not None and not call.runner.has_contents:
             for state in call.growing:
-                assert state.value is not None and state.axis is not None
+                assert state.value is not None and state.axis is not None  # nothing is written over then
                 self._check_limit(state, state.value.shape[state.axis] + state.added)
         if call.growing:
             fed.append(self._room)
@@ -245,7 +245,7 @@ class Binding:
         session = self._session
         if not growing:
             return session._runner if list(names) == session._output_names else session._subset(names)
-        growths = tuple((state.source, state.output, state.axis or 0) for state in growing)
+        growths = tuple((state.source, state.output, state.axis) for state in growing)
         found = session._subsets.get((growths, names))
         if found is None:
             graph, room = with_room(session._subset(names).graph, growths)
@@ -304,7 +304,11 @@ class Binding:
 
     def _grow(self, state: BoundState) -> None:
         """Put a state that grows where there is room."""
-        if state.axis is None or not state.may_grow or state.value is None:
+        if not state.may_grow or state.value is None:
+            return
+        if state.axis is None:
+            if self._limit is None:  # a result that is refused must not have been written already
+                state.place(0)
             return
         while self._capacity < state.value.shape[state.axis]:
             self._enlarge(state.value.shape[state.axis])

@@ -20,16 +20,19 @@ class InPlace(NamedTuple):
     a dense tensor with that many.  The output, if it is computed in place, lies the same way and begins at the same
     address; its first entries are those of the input and stay as they are: a run that fails has destroyed nothing.
 
+    Without an axis, both have one shape and are dense, and the output is written over the input; ``Execution.undo``
+    then puts back what a run that is given up has written.
+
     Attributes:
         source: an input of the view.
         target: an output of the view.
-        axis: along which ``target`` is longer than ``source``; all other sizes are equal.
+        axis: along which ``target`` is longer than ``source``; all other sizes are equal.  None: all are.
         capacity: entries that there is room for, at least as many as ``target`` has; may be symbolic.
     """
 
     source: Value
     target: Value
-    axis: int
+    axis: int | None
     capacity: int
 
 

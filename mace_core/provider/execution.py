@@ -182,6 +182,15 @@ class Execution(ABC):
         """
         return False
 
+    def undo(self, bindings: Bindings) -> None:
+        """Put back what the latest run wrote over an input of the kind `InPlace` has without an axis, whether that run
+        succeeded or not: the core gives up what it was part of (since api 1.2).
+
+        Called before anything else happens to the tensors and the workspace of ``bindings``.  Only for executions of
+        subgraphs that take such offers.
+        """
+        raise TypeError(f"{type(self).__name__} writes over no input")
+
     def enqueue(self, stream: Stream, bindings: Bindings, wait: Sequence[Event]) -> Event:
         """Start after ``wait`` and return at once.  Only for backends that offer streams; ``bindings`` stay alive
         until the event is done."""

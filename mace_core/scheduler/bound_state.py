@@ -32,6 +32,7 @@ class BoundState:
         value: what is fed next; None before the first run.
         room: the memory that ``value`` is in, where it can grow there.
         added: entries that the latest run added.
+        is_written_over: the output is the input with some elements written anew.
         is_passed_on: the output is the input as it is, but for runs that begin anew.
     """
 
@@ -42,18 +43,21 @@ class BoundState:
     value: npt.NDArray[Any] | None = None
     room: Room | None = None
     added: int = 0
+    is_written_over: bool = False
     is_passed_on: bool = False
     _dense_runs: int = 0
 
     @property
     def may_grow(self) -> bool:
-        """Whether there is any use in keeping room behind it."""
+        """Whether there is any use in keeping it where it can be computed in place."""
         dtype = self.type.dtype
+        if self.axis is None and not self.is_written_over:
+            return False
         return self._dense_runs < MOST_DENSE_RUNS and not dtype.is_packed and dtype is not DType.STRING
 
     def place(self, capacity: int) -> None:
         """Put the value where there is room for so many entries, in the memory it had if that will do."""
-        assert self.value is not None and self.axis is not None
+        assert self.value is not None
         if type(self.value) is GrowingArray and self.value.room is self.room and self.room is not None:
             return
         room, shape = self.room, self.value.shape
@@ -101,7 +105,7 @@ class BoundState:
         if self.is_in_place(result) or result is before:
             self._dense_runs = 0
         else:
-            is_small = axis is not None and self.room is not None and result.shape[axis] <= capacity
+            is_small = self.room is not None and (axis is None or result.shape[axis] <= capacity)
             self._dense_runs += is_small and before is not None and before.size > 0
             self.room = None
             result = np.array(result) if type(result) is GrowingArray else result
@@ -174,7 +178,12 @@ def _state(source: Value, target: Value, model: str) -> BoundState:
             shapes = f"{format_shape(after.shape)} and {format_shape(before.shape)}"
             raise UsageError(f"{both}: their shapes are {shapes}")
     return BoundState(
-        source, target.name, before, _appended(source, target), is_passed_on=_is_passed_on(source, target)
+        source,
+        target.name,
+        before,
+        _appended(source, target),
+        is_written_over=_is_written_over(source, target),
+        is_passed_on=_is_passed_on(source, target),
     )
 
 
@@ -188,6 +197,17 @@ def _appended(source: Value, target: Value) -> int | None:
         return None
     axis = int(node.attr("axis", 1))
     return axis + len(shape) if axis < 0 else axis
+
+
+def _is_written_over(source: Value, target: Value) -> bool:
+    """Whether a node writes some elements of ``source`` anew."""
+    node = target.producer
+    return (
+        node is not None
+        and not node.domain
+        and node.op_type in ("Scatter", "ScatterElements", "ScatterND", "TensorScatter")
+        and node.inputs[0] is source
+    )
 
 
 def _is_passed_on(source: Value, target: Value) -> bool:

@@ -27,12 +27,12 @@ class Growth:
     Attributes:
         source: what is fed.
         output: position of the output among those of the graph.
-        axis: along which it grows.
+        axis: along which it grows; None where it is written over.
     """
 
     source: Value
     output: int
-    axis: int
+    axis: int | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,7 +49,7 @@ class Growing:
     capacity: Value
 
 
-def with_room(graph: Graph, growths: Sequence[tuple[Value, str, int]]) -> tuple[Graph, Growing]:
+def with_room(graph: Graph, growths: Sequence[tuple[Value, str, int | None]]) -> tuple[Graph, Growing]:
     """``graph`` with one more input, the capacity, and what may grow in it.
 
     Args:
@@ -64,11 +64,11 @@ def with_room(graph: Graph, growths: Sequence[tuple[Value, str, int]]) -> tuple[
 
 
 class Room:
-    """Memory for a tensor of up to ``capacity`` entries along ``axis``."""
+    """Memory for a tensor of up to ``capacity`` entries along ``axis``; without an axis, for one of its shape."""
 
     __slots__ = ("_bytes", "_strides", "address", "axis", "capacity", "dtype")
 
-    def __init__(self, shape: Sequence[int], axis: int, capacity: int, dtype: np.dtype[Any]) -> None:
+    def __init__(self, shape: Sequence[int], axis: int | None, capacity: int, dtype: np.dtype[Any]) -> None:
         """``shape``: of a tensor; its size along ``axis`` does not matter."""
         whole = [capacity if index == axis else size for index, size in enumerate(shape)]
         self.axis, self.capacity, self.dtype = axis, capacity, dtype
@@ -83,7 +83,7 @@ class Room:
         """Bytes of all of it."""
         return self._bytes.nbytes
 
-    def holds(self, shape: Sequence[int], axis: int, capacity: int) -> bool:
+    def holds(self, shape: Sequence[int], axis: int | None, capacity: int) -> bool:
         """Whether it is the room for a tensor of this shape."""
         whole = [capacity if index == self.axis else size for index, size in enumerate(shape)]
         strides = tuple(math.prod(whole[i + 1 :]) * self.dtype.itemsize for i in range(len(whole)))
@@ -107,13 +107,13 @@ class GrowingArray(np.ndarray[Any, Any]):
     room: Room | None = None
 
 
-def room_of(value: object, capacity: int) -> Room | None:
-    """The room behind a value, if it is of this capacity."""
-    found = value.room if type(value) is GrowingArray else None
-    return found if found is not None and found.capacity == capacity else None
+def has_room(value: object, axis: int | None, capacity: int) -> bool:
+    """Whether a value lies where it can grow as planned."""
+    room = value.room if type(value) is GrowingArray else None
+    return room is not None and room.axis == axis and (axis is None or room.capacity == capacity)
 
 
-def growing_copy(array: npt.NDArray[Any], axis: int, capacity: int) -> GrowingArray:
+def growing_copy(array: npt.NDArray[Any], axis: int | None, capacity: int) -> GrowingArray:
     """A copy that can grow."""
     found = Room(array.shape, axis, capacity, array.dtype).part(array.shape)
     found[...] = array

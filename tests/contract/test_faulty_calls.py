@@ -167,9 +167,12 @@ def contract_methods() -> Iterator[str]:
 NEVER_CALLED = {"Event.is_done"}
 """Marked in the contract as reserved."""
 
+ONLY_BOUND = {"Execution.undo"}
+"""Called for state that stays with a stream of runs alone; see tests/binding."""
+
 
 def test_the_table_has_every_call_of_the_contract() -> None:
-    assert set(contract_methods()) - {call.name for call in CALLS} == NEVER_CALLED
+    assert set(contract_methods()) - {call.name for call in CALLS} == NEVER_CALLED | ONLY_BOUND
 
 
 # --- what is particular -----------------------------------------------------------------------------------------------

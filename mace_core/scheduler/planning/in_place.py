@@ -31,6 +31,8 @@ def of_rest(stage: Stage) -> Growing | None:
     pairs = []
     for growth in growing.pairs:
         target = stage.graph.outputs[growth.output]
+        if growth.axis is None:
+            continue  # what a stage wrote is put back as long as none has come after it
         if growth.source in stage.rest_feeds and growth.source not in stage.graph.outputs and target in rest.outputs:
             pairs.append(Growth(growth.source, rest.outputs.index(target), growth.axis))
     return Growing(tuple(pairs), growing.capacity) if pairs else None
@@ -56,6 +58,8 @@ def offered(
         source, target = growth.source, stage.graph.outputs[growth.output]
         if source not in inputs or target not in outputs or not _is_alone(stage, source, target):
             continue
+        if growth.axis is None and stage.rest is not None:
+            continue
         if readers.get(source) == own and readers.get(target, own) == own and _fits(stage, growth, capacity):
             yield InPlace(source, target, growth.axis, capacity)
 
@@ -71,6 +75,8 @@ def of_body(stage: Stage, node: Node) -> Growing | None:
         source, target = growth.source, stage.graph.outputs[growth.output]
         if source not in inside or target not in node.outputs or not _is_alone(stage, source, target):
             continue
+        if growth.axis is None:
+            continue  # the nodes behind the If may fail, when nobody can put back any more what a branch wrote
         others = (other for other in stage.nodes if other is not node)
         if any(value is source or value is target for other in others for value in node_reads(other)):
             continue
@@ -96,8 +102,8 @@ def _fits(stage: Stage, growth: Growth, capacity: int) -> bool:
     if not before.is_concrete or not after.is_concrete or before.dtype is not after.dtype or before.dtype.is_packed:
         return False
     small, large = before.concrete_shape, after.concrete_shape
-    if len(small) != len(large) or growth.axis >= len(small):
+    if len(small) != len(large) or (growth.axis or 0) >= max(len(small), 1):
         return False
     if not all(is_same(a, b) for axis, (a, b) in enumerate(zip(small, large, strict=True)) if axis != growth.axis):
         return False
-    return bool(large[growth.axis] <= capacity)
+    return growth.axis is None or bool(large[growth.axis] <= capacity)

@@ -30,7 +30,7 @@ from mace_core.provider import (
 from mace_core.provider.border import attempt, calling, close_all, instance_of
 from mace_core.provider.memory import HostAllocator
 from mace_core.scheduler.context import RunContext
-from mace_core.scheduler.growing import GrowingArray, growing_copy, room_of
+from mace_core.scheduler.growing import GrowingArray, growing_copy, has_room
 from mace_core.scheduler.numerics import NumericsCheck
 from mace_core.scheduler.planning.plan import (
     HOST,
@@ -123,6 +123,12 @@ class StageInstance:
             self._dense = {r for s in steps for r in (s.inputs if isinstance(s, RunStep) else (s.source,))}
             self._new = [i for i, register in enumerate(plan.registers) if register.storage is Storage.FRESH]
             self._work = [self._prepare(step) for step in plan.steps]
+            self._rewriting = {
+                prepared.execution: (prepared.bindings, step.device)
+                for step, prepared in zip(plan.steps, self._work, strict=True)
+                if prepared is not None and isinstance(step, RunStep) and self._writes_over_inputs(step)
+            }
+            self._ran: list[Execution] = []
             self._transfers: dict[str, DataTransfer] = {}
             for step in plan.transfers:
                 device = plan.devices[step.device]
@@ -239,6 +245,22 @@ class StageInstance:
             allocator.free(buffer)
             buffer.address, buffer.nbytes, buffer.handle = larger.address, larger.nbytes, larger.handle
 
+    def _writes_over_inputs(self, step: RunStep) -> bool:
+        growing = self.plan.stage.growing
+        if growing is None:
+            return False
+        over = {pair.source for pair in growing.pairs if pair.axis is None}
+        sources = (self.plan.registers[fed].value for fed, longer in self.plan.grown if longer in step.outputs)
+        return any(source in over for source in sources)
+
+    def undo(self) -> None:
+        """After a run that was given up: put back what it wrote over what was fed."""
+        for execution in reversed(self._ran):
+            bindings, device = self._rewriting[execution]
+            with self._calling(device, "Execution.undo"):
+                execution.undo(bindings)
+        self._ran.clear()
+
     # --- the fast path: one subgraph on host memory ---------------------------------------------------------------
 
     def run_single(
@@ -260,6 +282,8 @@ class StageInstance:
         for fed, longer in self._longer:
             inputs[fed].address = longer.buffer.address = arrays[fed].room.address  # type: ignore[attr-defined]
         bindings.cancel = self._own_cancel if cancel is None else cancel
+        if self._rewriting:
+            self._ran[:] = self._rewriting
         if profile is None:
             run_execution(execution, bindings, self._single_device)
         else:
@@ -292,6 +316,7 @@ class StageInstance:
                 self._fed_single(register, value, values) for register, value in zip(plan.feeds, values, strict=True)
             ]
             return self.run_single(arrays, context.cancel, context.profile)
+        self._ran.clear()
         try:
             for value, register in zip(values, plan.feeds, strict=True):
                 self._feed(register, self._roomy(register, value, values) if register in self._grown else value)
@@ -400,6 +425,8 @@ class StageInstance:
 
     def _start(self, step: RunStep, execution: Execution, bindings: Bindings) -> None:
         """Run, or queue where the device has a queue."""
+        if execution in self._rewriting:
+            self._ran.append(execution)
         stream = self._streams.get(step.device)
         if stream is None:
             run_execution(execution, bindings, self.plan.devices[step.device])
@@ -498,10 +525,9 @@ class StageInstance:
         growing = self.plan.stage.growing
         assert growing is not None
         capacity = len(values[-1])  # see `GraphRunner`: the last feed is as long as there is room
-        if room_of(value, capacity) is not None:
-            return value  # type: ignore[no-any-return]
         fed = self.plan.registers[register].value
-        return growing_copy(value, next(pair.axis for pair in growing.pairs if pair.source is fed), capacity)
+        axis = next(pair.axis for pair in growing.pairs if pair.source is fed)
+        return value if has_room(value, axis, capacity) else growing_copy(value, axis, capacity)
 
     def _feed(self, register: int, value: RuntimeValue) -> None:
         bound, spec = self._bound[register], self.plan.registers[register]

@@ -88,7 +88,7 @@ class GraphPlan:
         try:
             results = instance.run_single(arrays, cancel, None)
         except BaseException:
-            self._discard(instance)
+            self._give_up(instance)
             raise
         self._idle.append(instance)
         return results
@@ -106,7 +106,7 @@ class GraphPlan:
             results = instance.run(values, context)
         except BaseException:
             # Interrupted at any point, with work perhaps still queued: not to be used again.
-            self._discard(instance)
+            self._give_up(instance)
             raise
         self._idle.append(instance)
         return results
@@ -170,6 +170,13 @@ class GraphPlan:
             self._has_turns = False
             return None
         return TurnState(self._turns, self.plan, recurrence)
+
+    def _give_up(self, instance: StageInstance) -> None:
+        """After a run that failed."""
+        try:
+            instance.undo()
+        finally:
+            self._discard(instance)
 
     def _discard(self, instance: StageInstance) -> None:
         self._arenas.forget(instance)

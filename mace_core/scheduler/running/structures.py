@@ -156,7 +156,9 @@ class Structures:
         self._contents = [feed for feed in feeds if feed in contents]
         self._varying = frozenset(varying)
         self._growing = growing
-        self._sizes_varying = set() if growing is None else {(pair.source, pair.axis) for pair in growing.pairs}
+        self._sizes_varying = (
+            set() if growing is None else {(pair.source, pair.axis) for pair in growing.pairs if pair.axis is not None}
+        )
         if growing is not None:
             self._sizes_varying.add((growing.capacity, 0))
         self._families: OrderedDict[tuple[Any, ...], _Family] = OrderedDict()

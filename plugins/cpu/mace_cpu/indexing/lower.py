@@ -9,16 +9,18 @@ import numpy as np
 
 from mace_core.graph import GraphView, Node, Value
 from mace_core.native.numba_kernel import numba_source
+from mace_core.native.source import KernelSource
 from mace_core.tensor import DType
 from mace_cpu.shared.checks import NUMBERS, concrete, dtype_in, is_movable, movable
 from mace_cpu.shared.layouts.strided import Axis, emit_bytes, emit_strided, strides_of
 from mace_cpu.shared.nodes import integers, need, normal_axis
 from mace_cpu.shared.parts.buffers import At, Buf, element_bytes
-from mace_cpu.shared.parts.steps import Word
+from mace_cpu.shared.parts.steps import Word, Words
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import lowers
 
 KERNELS = "mace_cpu.indexing.kernels"
+JOURNAL = "mace_cpu.indexing.kernels_journal"
 INDEX_TYPES = frozenset({DType.INT32, DType.INT64})
 LONGEST_ELEMENT_LOOP = 16
 UNSIGNED = {1: "uint8", 2: "uint16", 4: "uint32", 8: "uint64"}
@@ -171,7 +173,22 @@ def lower_gather_elements(program: Program, node: Node) -> None:
 @lowers("ScatterElements", "Scatter", check=_check_elements)
 def lower_scatter_elements(program: Program, node: Node) -> None:
     source, indices, updates = need(node.input(0)), need(node.input(1)), need(node.input(2))
-    buf = _copied(program, source, need(node.output(0)))
+    buf, is_in_place = _copied(program, source, need(node.output(0)))
+    if is_in_place:
+        along = _along_axis(program, node, source)
+        words: Words = {name: along[name] for name in ("size", "stride", "rank", "sizes", "strides")}
+        words["indices"] = program.values.read(indices)
+        kernel = numba_source(JOURNAL, "note_elements", index=program.facts.dtype(indices).label)
+        width, rows = element_bytes(program.facts.dtype(source)), _rows(program, indices)
+        _keep(
+            program,
+            kernel,
+            {"indices": program.values.read(indices), **words},
+            buf,
+            program.facts.size(indices),
+            width,
+            rows,
+        )
     program.steps.emit(
         numba_source(
             KERNELS,
@@ -198,7 +215,17 @@ def lower_scatter_nd(program: Program, node: Node) -> None:
     shape, lookup = program.facts.shape(source), program.facts.shape(indices)
     depth = lookup[-1]
     inner = math.prod(shape[depth:])
-    buf = _copied(program, source, need(node.output(0)))
+    buf, is_in_place = _copied(program, source, need(node.output(0)))
+    if is_in_place:
+        width, tuples = element_bytes(program.facts.dtype(source)), math.prod(lookup[:-1])
+        words: Words = {
+            "indices": program.values.read(indices),
+            "depth": depth,
+            "sizes": shape[:depth],
+            "strides": [stride * width for stride in strides_of(shape)[:depth]],
+        }
+        kernel = numba_source(JOURNAL, "note_tuples", index=program.facts.dtype(indices).label)
+        _keep(program, kernel, words, buf, tuples, inner * width, tuples)
     program.steps.emit(
         numba_source(
             KERNELS,
@@ -223,10 +250,39 @@ def lower_scatter_nd(program: Program, node: Node) -> None:
     )
 
 
-def _copied(program: Program, source: Value, target: Value) -> Buf:
+def _copied(program: Program, source: Value, target: Value) -> tuple[Buf, bool]:
+    """Where a scatter writes: a copy of its first operand, or (True) that itself."""
+    place = program.values.written_over(target)
+    if place is not None:
+        program.steps.remark("in place")
+        return place, True
     read, buf = program.values.read(source), program.values.write(target)
     emit_bytes(program.steps, At(read), At(buf), program.facts.nbytes(source))
-    return buf
+    return buf, False
+
+
+def _keep(
+    program: Program,
+    kernel: KernelSource,
+    words: Words,
+    target: Buf,
+    entries: int,
+    row_bytes: int,
+    units: int,
+) -> None:
+    """Keep what is written over, ``entries`` rows, until the run has ended."""
+    if entries == 0 or units == 0 or row_bytes == 0:
+        return
+    journal = program.values.keep(entries, row_bytes)
+    words |= {
+        "target": target,
+        "journal": journal.data,
+        "noted": journal.noted,
+        "entries": entries,
+        "row_bytes": row_bytes,
+        "units": units,
+    }
+    program.steps.emit(kernel, words, extent=units, work=entries * 8, chunks=1, name="Journal")
 
 
 def _element(program: Program, value: Value, node: Node) -> str:
@@ -342,8 +398,21 @@ def lower_tensor_scatter(program: Program, node: Node) -> None:
     cache, updates, starts = need(node.input(0)), need(node.input(1)), node.input(2)
     shape, part = program.facts.shape(cache), program.facts.shape(updates)
     axis = normal_axis(int(node.attr("axis", -2)), len(shape))
-    buf = _copied(program, cache, need(node.output(0)))
+    buf, is_in_place = _copied(program, cache, need(node.output(0)))
     name = starts.name if starts is not None else ""
+    if is_in_place:
+        words: Words = {
+            "starts": 0 if starts is None else program.values.read(starts),
+            "prefixes": math.prod(shape[1:axis]),
+            "length": part[axis],
+            "size": shape[axis],
+            "circular": int(node.attr("mode", "linear") == "circular"),
+        }
+        rows, row_bytes = (
+            math.prod(part[: axis + 1]),
+            math.prod(shape[axis + 1 :]) * element_bytes(program.facts.dtype(cache)),
+        )
+        _keep(program, numba_source(JOURNAL, "note_rows"), words, buf, rows, row_bytes, rows)
     program.steps.emit(
         numba_source(KERNELS, "tensor_scatter"),
         {

@@ -21,6 +21,9 @@ ALIGNMENT_BYTES = 64
 STATUS_WORDS = 2
 """Words per fault: a flag that is zero while all is well, and the offending number."""
 
+JOURNAL_WORDS = 4
+"""Words that say what to put back: address of the journal, rows, bytes of a row, address of the target."""
+
 Words = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
 
@@ -78,6 +81,7 @@ class Assembly(NamedTuple):
         constants: all constants, the address they count from, and what keeps them alive.
         sizes: what follows from sizes that are decided at a run.
         in_place: see `mace_core.provider.CompiledSubgraph.in_place`.
+        journals: the first of the ``JOURNAL_WORDS`` words, among those for dimensions, of what a run writes over.
     """
 
     steps: list[AssembledStep]
@@ -94,6 +98,7 @@ class Assembly(NamedTuple):
     constants: Constants
     sizes: PlanSizes | None = None
     in_place: tuple[int, ...] = ()
+    journals: tuple[int, ...] = ()
 
     @property
     def symbols(self) -> set[str]:

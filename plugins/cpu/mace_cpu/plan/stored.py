@@ -172,6 +172,7 @@ def _describe(assembly: Assembly, body: _Body, numbers: Mapping[bytes, int]) -> 
         "constants": body.add_constants(assembly.constants),
         "sizes": None if assembly.sizes is None else _describe_sizes(assembly.sizes, body),
         "in_place": assembly.in_place,
+        "journals": assembly.journals,
         "sized_places": assembly.constants.sized_places,
     }
 
@@ -239,4 +240,5 @@ def _restore(
         Constants(block.ctypes.data, (block,), weights),
         sizes,
         tuple(map(int, row["in_place"])),
+        tuple(map(int, row["journals"])),
     )

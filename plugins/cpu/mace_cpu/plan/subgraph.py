@@ -14,7 +14,7 @@ from mace_core.native.plan import NativePlan, PlanStep
 from mace_core.native.pool import ThreadPool
 from mace_core.provider.backend import CompiledSubgraph
 from mace_core.provider.execution import Bindings, Execution, Turns
-from mace_cpu.plan.assembly import STATUS_WORDS, Assembly, SizedByRun
+from mace_cpu.plan.assembly import JOURNAL_WORDS, STATUS_WORDS, Assembly, SizedByRun
 
 
 class CpuSubgraph(CompiledSubgraph):
@@ -27,6 +27,7 @@ class CpuSubgraph(CompiledSubgraph):
         self.source_map = {step.name: step.source for step in assembly.steps}
         self.notes = assembly.notes
         self.in_place = frozenset(assembly.in_place)
+        self.journals = assembly.journals
         self.workspace_bytes = assembly.workspace_bytes
         self.faults = assembly.faults
         self.pool = pool
@@ -76,6 +77,8 @@ class CpuExecution(Execution):
         if self._has_sizes and bindings.sizes is not self._sizes:
             self._instance.resize(bindings.sizes)
             self._sizes = bindings.sizes
+        for first in compiled.journals:
+            self._dims[first] = 0
         profiling = bindings.profile is not None or bindings.profile_part is not None
         bases = [*compiled.bases(bindings), *self._own_words]
         # the plan counts the slots up to the last one that a step uses
@@ -96,6 +99,16 @@ class CpuExecution(Execution):
             for each in self._instance.chunk_times():
                 step, worker = steps[each.step], names.get(each.thread, f"thread {each.thread:#x}")
                 bindings.profile_part(worker, step.name, step.source, each.start_ns, each.end_ns)
+
+    def undo(self, bindings: Bindings) -> None:
+        for first in reversed(self._compiled.journals):
+            journal, rows, row_bytes, target = self._dims[first : first + JOURNAL_WORDS].tolist()
+            if journal:
+                places = np.frombuffer((ctypes.c_int64 * rows).from_address(journal), np.int64).tolist()
+                for row, place in enumerate(places):
+                    if place >= 0:
+                        ctypes.memmove(target + place, journal + 8 * rows + row * row_bytes, row_bytes)
+            self._dims[first] = 0
 
     def run_turns(self, bindings: Bindings, turns: Turns) -> bool:
         compiled = self._compiled

@@ -110,3 +110,18 @@ class Unsized:
     data: Buf
     first_word: int
     rank: int
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """What rows held before they were written over, for as long as the run may still fail.
+
+    Attributes:
+        data: for each row where it is in its memory, as an int64 of bytes (-1: nowhere), then what all of them held.
+        noted: where a kernel says that all is there: ``JOURNAL_WORDS`` words.
+        first_word: where among the dimension words that is.
+    """
+
+    data: Buf
+    noted: At
+    first_word: int

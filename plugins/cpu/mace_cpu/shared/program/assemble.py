@@ -97,6 +97,7 @@ def assemble(program: Program) -> Assembly:
         ),
         sizes.finish(),
         tuple(sorted(program.values.in_place)),
+        tuple(journal.first_word for journal in program.values.journals),
     )
 
 
@@ -122,8 +123,9 @@ def lifetimes(program: Program) -> dict[Buf, tuple[int, int]]:
             if at.buf.place is Place.ARENA:
                 first, _ = spans.get(at.buf, (index, index))
                 spans[at.buf] = first, index
-    for output in program.values.unsized:
-        whole = At(output.data).in_whole().buf
+    journals = (journal.data for journal in program.values.journals)
+    for kept in (*(output.data for output in program.values.unsized), *journals):
+        whole = At(kept).in_whole().buf
         if whole in spans:
             spans[whole] = spans[whole][0], len(program.steps.emitted)
     return spans

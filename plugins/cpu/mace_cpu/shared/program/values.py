@@ -6,12 +6,13 @@ import math
 
 from mace_core.graph import Node, Value
 from mace_core.tensor import DType
+from mace_cpu.plan.assembly import JOURNAL_WORDS
 from mace_cpu.shared.layouts.blocks import emit_conversion, emit_copy
 from mace_cpu.shared.layouts.packed import emit_packed, emit_unpacked
 from mace_cpu.shared.layouts.pairs import emit_pair_rows, emit_pairs, emit_wide
 from mace_cpu.shared.layouts.strided import emit_dense
 from mace_cpu.shared.layouts.words import emit_words
-from mace_cpu.shared.parts.buffers import At, Buf, Layout, Place, Unsized, element_bytes
+from mace_cpu.shared.parts.buffers import At, Buf, Journal, Layout, Place, Unsized, element_bytes
 from mace_cpu.shared.parts.constants import ConstantPool
 from mace_cpu.shared.parts.facts import Facts
 from mace_cpu.shared.parts.steps import Steps
@@ -29,6 +30,7 @@ class Values:
 
     Attributes:
         in_place: numbers of what the view offers to compute in place and is computed so.
+        journals: what has to be put back if a run fails.
         unsized: outputs whose shape only the run tells.
         dim_words: how many words kernels write dimensions to.
     """
@@ -47,7 +49,8 @@ class Values:
         self._folded: dict[Value, Folded] = {}
         self._grown = growths(facts)
         self.in_place = frozenset(growth.number for growth in self._grown.values())
-        growing = {growth.source: growth for growth in self._grown.values()}
+        growing = {growth.source: growth for growth in self._grown.values() if growth.axis is not None}
+        self.journals: list[Journal] = []
         for index, value in enumerate(facts.view.inputs):
             if value in growing:
                 self._shown[value] = growing[value].strided(facts.shape(value))
@@ -182,7 +185,23 @@ class Values:
     def grown(self, value: Value) -> Strided | None:
         """Where ``value`` is to lie, if it is an input with more behind it; `grow` says when that is there."""
         growth = self._grown.get(value)
-        return None if growth is None else growth.strided(self._facts.shape(value))
+        return None if growth is None or growth.axis is None else growth.strided(self._facts.shape(value))
+
+    def written_over(self, value: Value) -> Buf | None:
+        """The memory of the input that ``value`` is written over, if it is; it lies there from now on."""
+        growth = self._grown.get(value)
+        if growth is None or growth.axis is not None:
+            return None
+        source = self.read(growth.source)
+        self.alias(value, source)
+        return source
+
+    def keep(self, entries: int, row_bytes: int) -> Journal:
+        """Memory for so many rows that are about to be written over, until the run has ended."""
+        journal = Journal(Buf.scratch(entries * (8 + row_bytes)), At(self._dims, 8 * self.dim_words), self.dim_words)
+        self.dim_words += JOURNAL_WORDS
+        self.journals.append(journal)
+        return journal
 
     def grow(self, value: Value, strided: Strided, node: Node) -> None:
         """``value`` lies where `grown` says."""
