@@ -647,3 +647,24 @@ def test_a_provider_that_cannot_put_back_what_it_wrote_is_named(
         with pytest.raises(MaceError, match=r"Execution\.undo.*a defect") as error:
             bound.run(feeds)
         assert "cpu" in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["masked", "ScatterND"])
+def test_plans_that_an_earlier_process_stored_do_the_same(cases: dict[str, Case], name: str) -> None:
+    case = cases[name]
+    restored, results = [], []
+    for _ in range(2):
+        random = np.random.default_rng(0)
+        with Session(case.path, devices=["cpu"], strict=True) as session, session.bind(case.pairs, case.start) as bound:
+            for past in range(0, 12, 2):
+                results.append(next(iter(bound.run(case.feeds(past, 2, random)).values())))
+            assert bound.in_place == set(case.pairs.values())
+            if not case.grows:
+                before, feeds = bound.read("next"), case.feeds(3, 2, random)
+                feeds["at"][0, 1, 1] = 99
+                with pytest.raises(MaceError, match="99"):
+                    bound.run(feeds)
+                np.testing.assert_array_equal(bound.read("next"), before)
+            restored.append([one.restored for one in session._model.preparations])
+    assert all(restored[1])
+    np.testing.assert_array_equal(results[:6], results[6:])
