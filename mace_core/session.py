@@ -90,7 +90,7 @@ class Session:
         check_numerics: bool | str = False,
         registry: Registry | None = None,
     ) -> None:
-        """Load, optimize and, where all input shapes are fixed, plan a model.
+        """Load, optimize and, where all input shapes are fixed and no flag chooses between branches, plan a model.
 
         Args:
             model: a path, bytes, an ``onnx.ModelProto`` or a ``Graph`` (taken over: it may be changed).

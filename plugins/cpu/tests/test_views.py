@@ -8,12 +8,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnxruntime
+import pytest
 from harness import FEATURES, check_nodes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mace_cpu.shared.parts.buffers import Buf, Place
 from mace_cpu.shared.parts.views import Strided
-from onnx import helper
+from onnx import helper, numpy_helper
+
+from mace_core.session import Session
 
 Array = npt.NDArray[Any]
 
@@ -162,3 +166,42 @@ def test_strided_views_say_what_numpy_says(found: tuple[tuple[int, ...], list[tu
                 return
         lies = np.lib.stride_tricks.as_strided(memory[view.offset :], view.shape, [8 * s for s in view.strides])
         np.testing.assert_array_equal(lies, expected)
+
+
+@pytest.mark.parametrize(
+    ("moving", "attributes", "constants"),
+    [
+        ("Identity", {}, []),
+        ("Reshape", {}, [("to", np.array([3, 10]))]),
+        ("Unsqueeze", {}, [("axes", np.array([0]))]),
+        ("Flatten", {"axis": 1}, []),
+    ],
+)
+def test_a_result_that_only_gets_another_shape_is_computed_where_the_caller_wants_it(
+    moving: str, attributes: dict[str, Any], constants: list[tuple[str, Array]]
+) -> None:
+    """Also where others read it, and where it is an output twice: the second one is a copy."""
+    w = np.random.default_rng(4).standard_normal((4, 5)).astype(np.float32)
+    names = [name for name, _ in constants]
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"]),
+        helper.make_node(moving, ["a", *names], ["y"], **attributes),
+        helper.make_node("Neg", ["a"], ["z"]),
+        helper.make_node(moving, ["a", *names], ["again"], **attributes),
+    ]
+    x = np.random.default_rng(5).standard_normal((3, 2, 4)).astype(np.float32)
+    for outputs, copies in ((["y", "z"], 0), (["y", "z", "again"], 1)):
+        graph = helper.make_graph(
+            nodes[: len(outputs) + 1],
+            "moving",
+            [helper.make_tensor_value_info("x", 1, x.shape)],
+            [helper.make_tensor_value_info(name, 1, None) for name in outputs],
+            [numpy_helper.from_array(array, name) for name, array in (("w", w), *constants)],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+        judge = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        with Session(model, devices=["cpu"], cache=False, optimize=False) as session:
+            profile = session.profile({"x": x})
+            assert [span.name for span in profile.spans].count("Copy") == copies
+            for name, expected in zip(outputs, judge.run(None, {"x": x}), strict=True):
+                np.testing.assert_allclose(profile.outputs[name], expected, rtol=1e-5)
