@@ -591,11 +591,15 @@ def test_rows_are_scattered_into_the_cache_itself(cases: dict[str, Case], op_typ
         assert len(rooms) == 1
 
 
+@pytest.mark.parametrize("poison", ["", "ff"])
 @pytest.mark.parametrize("op_type", SCATTERS)
 def test_what_was_written_over_is_put_back_when_a_later_node_fails(
-    cases: dict[str, Case], op_type: str, tmp_path: Path
+    cases: dict[str, Case], op_type: str, poison: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The scatter has run, in a subgraph that succeeded, when a node of another device raises."""
+    """The scatter has run, in a subgraph that succeeded, when a node of another device raises.  With poison, memory
+    that the plan may use for something else by then holds something else."""
+    if poison:
+        monkeypatch.setenv("MACE_POISON", poison)
     calls: list[int] = []
 
     @custom_op("test.binding", "Fails")

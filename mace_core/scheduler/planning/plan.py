@@ -75,7 +75,8 @@ class Register:
 @dataclass(slots=True, eq=False)
 class RunStep:
     """Run a compiled subgraph; ``touches_host`` where it reads or writes memory that the host, or another device, works
-    on too, or Python objects."""
+    on too, or Python objects; ``writes_over`` where it writes over what it is fed, which its workspace, needed until
+    the run has ended then, helps to put back."""
 
     device: str
     location: str
@@ -88,6 +89,7 @@ class RunStep:
     touches_host: bool
     workspace_offset: int = 0
     nodes: tuple[Node, ...] = ()
+    writes_over: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -263,6 +265,7 @@ class _Builder:
             compiled.workspace_bytes,
             touches_host,
             nodes=part.nodes,
+            writes_over=any(view.in_place[number].axis is None for number in compiled.in_place),
         )
         self._step(step, inputs, outputs)
 
@@ -306,7 +309,8 @@ class _Builder:
                 owners.setdefault(register.location, []).append(register)
         for number, step in enumerate(self.steps):
             if isinstance(step, RunStep) and step.workspace_bytes:
-                lifetimes.setdefault(step.location, []).append(Lifetime(number, number, step.workspace_bytes))
+                last = len(self.steps) if step.writes_over else number
+                lifetimes.setdefault(step.location, []).append(Lifetime(number, last, step.workspace_bytes))
                 owners.setdefault(step.location, []).append(step)
         arenas = {location: plan_arena(entries) for location, entries in lifetimes.items()}
         for location, arena in arenas.items():

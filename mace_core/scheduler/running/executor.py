@@ -126,7 +126,7 @@ class StageInstance:
             self._rewriting = {
                 prepared.execution: (prepared.bindings, step.device)
                 for step, prepared in zip(plan.steps, self._work, strict=True)
-                if prepared is not None and isinstance(step, RunStep) and self._writes_over_inputs(step)
+                if prepared is not None and isinstance(step, RunStep) and step.writes_over
             }
             self._ran: list[Execution] = []
             self._transfers: dict[str, DataTransfer] = {}
@@ -244,14 +244,6 @@ class StageInstance:
             larger = allocator.allocate(nbytes + nbytes // 8)
             allocator.free(buffer)
             buffer.address, buffer.nbytes, buffer.handle = larger.address, larger.nbytes, larger.handle
-
-    def _writes_over_inputs(self, step: RunStep) -> bool:
-        growing = self.plan.stage.growing
-        if growing is None:
-            return False
-        over = {pair.source for pair in growing.pairs if pair.axis is None}
-        sources = (self.plan.registers[fed].value for fed, longer in self.plan.grown if longer in step.outputs)
-        return any(source in over for source in sources)
 
     def undo(self) -> None:
         """After a run that was given up: put back what it wrote over what was fed."""

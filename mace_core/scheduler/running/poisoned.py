@@ -36,7 +36,9 @@ class PoisonedInstance(StageInstance):
             if register.storage is Storage.ARENA:
                 self._ends.setdefault(register.last, []).append((register.location, bound))
         for number, (step, prepared) in enumerate(zip(plan.steps, self._work, strict=True)):
-            if isinstance(step, RunStep) and prepared is not None and prepared.bindings.workspace is not None:
+            if not isinstance(step, RunStep) or step.writes_over:
+                continue
+            if prepared is not None and prepared.bindings.workspace is not None:
                 self._ends.setdefault(number, []).append((step.location, prepared.bindings.workspace))
 
     def run(self, values: Sequence[RuntimeValue], context: RunContext) -> list[RuntimeValue]:

@@ -79,6 +79,47 @@ def test_any_size(
     assert is_one_step(ran)
 
 
+@settings(max_examples=40)
+@given(
+    heads=st.integers(1, 3),
+    shared=st.integers(1, 3),
+    keys=st.integers(1, 90),
+    depth=st.integers(1, 70),
+    columns=st.integers(1, 70),
+    mask=st.booleans(),
+    queries=st.sampled_from([1, 1, 3]),
+    threads=st.integers(1, 2),
+    features=st.sampled_from(FEATURES),
+)
+def test_heads_that_share_keys_and_values_do_not_repeat_them(
+    heads: int, shared: int, keys: int, depth: int, columns: int, mask: bool, queries: int, threads: int, features: Any
+) -> None:
+    given_ = {
+        "q": numbers(0, 2, heads * shared, queries, depth),
+        "k0": numbers(1, 2, heads, keys, depth),
+        "v0": numbers(2, 2, heads, keys, columns),
+        "factor": np.array(0.3, np.float32),
+        "two": np.array([2]),
+    }
+    nodes = []
+    for name, size in (("k", depth), ("v", columns)):
+        given_ |= {f"{name}w": np.array([2, heads, shared, keys, size])}
+        given_ |= {f"{name}f": np.array([2, heads * shared, keys, size])}
+        nodes += [
+            node("Unsqueeze", f"{name}0 two", f"{name}1"),
+            node("Expand", f"{name}1 {name}w", f"{name}2"),
+            node("Reshape", f"{name}2 {name}f", name),
+        ]
+    if mask:
+        given_["mask"] = numbers(3, 2, 1, queries, keys)
+    nodes += attend(mask="mask" if mask else "")
+    constants = ("factor", "two", "kw", "kf", "vw", "vf")
+    ran = check_nodes(nodes, given_, ["o"], constants=constants, threads=threads, features=features)
+    assert is_one_step(ran)
+    if shared > 1 and heads > 1:
+        assert not any("Expand" in step for step in ran.steps)
+
+
 @pytest.mark.parametrize("features", FEATURES)
 @pytest.mark.parametrize("form", ["stacked", "sliced", "separate"])
 def test_heads_are_read_and_written_where_they_lie(form: str, features: str | None) -> None:
