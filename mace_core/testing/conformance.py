@@ -13,6 +13,7 @@ from mace_core.testing.kit.memory import MemoryChecks
 from mace_core.testing.kit.queues import QueueChecks
 from mace_core.testing.kit.results import ResultChecks
 from mace_core.testing.kit.stopping import StoppingChecks
+from mace_core.testing.kit.symbolic import SymbolicChecks
 
 
 class ProviderConformance(
@@ -25,6 +26,7 @@ class ProviderConformance(
     MemoryChecks,
     QueueChecks,
     BucketChecks,
+    SymbolicChecks,
 ):
     """Inherit from this, set ``declaration``, and run pytest.
 

@@ -230,3 +230,26 @@ def test_a_reference_that_fails_fails_the_check(backend: Backend, monkeypatch: p
         Kit().test_claimed_cases_agree_with_the_reference(
             backend, replace(Kit().some_case(), name="seen for the first time")
         )
+
+
+class TestSymbolicSizes:
+    """The cpu provider, and what would be wrong with it."""
+
+    @pytest.fixture
+    def cpu(self) -> Iterator[Backend]:
+        found = default_registry().provider("cpu")
+        (device,) = found.probe().devices
+        opened = found.open(device, {})
+        yield opened
+        opened.close()
+
+    def test_sizes_that_are_lost_in_the_stored_form(self, cpu: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+        Kit().test_symbolic_sizes_serve_what_they_admit_stored_or_not(cpu)
+        monkeypatch.setattr("mace_cpu.plan.stored._restore_sizes", lambda *_: None)
+        with pytest.raises(AssertionError, match="restored"):
+            Kit().test_symbolic_sizes_serve_what_they_admit_stored_or_not(cpu)
+
+    def test_sizes_that_do_not_reach_a_run(self, cpu: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("mace_core.native.size_writer.SizeWriter.write", lambda *_: None)
+        with pytest.raises(AssertionError, match="of 6"):
+            Kit().test_symbolic_sizes_serve_what_they_admit_stored_or_not(cpu)
