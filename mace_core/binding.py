@@ -265,6 +265,12 @@ class Binding:
                 f"{self._label}: input '{bound[0].source.name}' is bound to output '{bound[0].output}' and cannot be "
                 "fed; give 'start' to bind or reset to begin with values of your own"
             )
+        defaults = [spec.name for spec in self._session.inputs if spec.optional and spec.name in feeds]
+        if defaults:
+            raise InputError(
+                f"{self._label}: input '{defaults[0]}' has a default, which holds for all runs of a binding; "
+                "leave it out, or run the session itself"
+            )
         return collect_feeds(self._others, feeds, self._label)
 
     def _collected_quickly(self, feeds: Mapping[str, Any]) -> list[RuntimeValue] | None:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mace_core.errors import InputError, InputTypeError, UsageError, UsageTypeError
-from mace_core.graph import Graph, Value
+from mace_core.graph import Graph, Node, Value
 from mace_core.scheduler.growing import GrowingArray, Room, growing_copy
 from mace_core.scheduler.values import RuntimeValue
 from mace_core.tensor import DType, TensorType
@@ -188,15 +188,27 @@ def _state(source: Value, target: Value, model: str) -> BoundState:
 
 
 def _appended(source: Value, target: Value) -> int | None:
-    """The axis along which a Concat appends to ``source``, if one computes ``target``: known before anything ran."""
+    """The axis along which ``target`` is ``source`` with more behind it, if that is known before anything ran."""
     node = target.producer
-    if node is None or node.op_type != "Concat" or node.domain or node.inputs[0] is not source:
+    if node is None:
         return None
+    if node.op_type == "If" and not node.domain:
+        found = (_appended(source, value) for value in _of_branches(node, target))
+        return next((axis for axis in found if axis is not None), None)
+    if (node.domain, node.op_type) == ("com.microsoft", "GroupQueryAttention"):
+        is_cache = any(node.input(3 + i) is source and node.output(1 + i) is target for i in range(2))
+        return 2 if is_cache else None
     shape = source.type.shape if isinstance(source.type, TensorType) else None
-    if shape is None:
+    if node.op_type != "Concat" or node.domain or node.inputs[0] is not source or shape is None:
         return None
     axis = int(node.attr("axis", 1))
     return axis + len(shape) if axis < 0 else axis
+
+
+def _of_branches(node: Node, target: Value) -> list[Value]:
+    """What the branches of an If compute for one of its outputs."""
+    position = node.outputs.index(target)
+    return [a.value.outputs[position] for a in node.attributes.values() if isinstance(a.value, Graph)]
 
 
 def _is_written_over(source: Value, target: Value) -> bool:
@@ -216,9 +228,7 @@ def _is_passed_on(source: Value, target: Value) -> bool:
     if node is None or node.domain:
         return source is target
     if node.op_type == "If":
-        position = node.outputs.index(target)
-        branches = (a.value for a in node.attributes.values() if isinstance(a.value, Graph))
-        return any(_is_passed_on(source, branch.outputs[position]) for branch in branches)
+        return any(_is_passed_on(source, value) for value in _of_branches(node, target))
     return node.op_type == "Identity" and node.inputs[0] is source
 
 
