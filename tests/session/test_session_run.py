@@ -340,3 +340,19 @@ def test_nothing_is_printed_and_fallbacks_are_logged(
         session.run({"x": X})
     assert capsys.readouterr() == ("", "")
     assert any("compile failed" in record.getMessage() for record in caplog.records)
+
+
+@pytest.mark.parametrize("has_constant", [False, True])
+def test_what_is_handed_on_belongs_to_the_caller_in_every_run(has_constant: bool) -> None:
+    """Inputs and constants among the results are copies, also once the plan is known."""
+    outputs = [tensor("y", ["n", 4]), tensor("z", ["n", 4]), *([tensor("w", [2])] if has_constant else [])]
+    inputs = [tensor("x", ["n", 4]), tensor("z", ["n", 4])]
+    built = model([op("Relu", ["x"], ["y"])], inputs, outputs, [constant("w", np.float32([5, 6]))])
+    z = np.ones((1, 4), np.float32)
+    with Session(built, devices=["cpu"], cache=False) as session:
+        for _ in range(3):
+            found = session.run({"x": X, "z": z})
+            assert not has_constant or found["w"].tolist() == [5, 6]
+            for name in found:
+                found[name][:] = 7
+            assert z.max() == 1

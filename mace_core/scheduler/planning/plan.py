@@ -481,7 +481,8 @@ class _Builder:
 def _single_step(plan: StagePlan) -> RunStep | None:
     """The step, if the plan is one run whose inputs are what is fed and whose outputs are new arrays.
 
-    Results may also be what is fed, or arrays whose shape the run decides, but not beside values that grow in place.
+    Results may also be constants, what is fed, or arrays whose shape the run decides, but not beside values that grow
+    in place.
     """
     if len(plan.steps) != 1:
         return None
@@ -493,7 +494,10 @@ def _single_step(plan: StagePlan) -> RunStep | None:
         return None
     computed, results = set(step.outputs), set(plan.results)
     kinds = {registers[r].storage for r in results}
-    fits = len(results) == len(plan.results) and results <= computed | set(plan.feeds) and results >= computed
+    constants = {r for r in results if registers[r].storage is Storage.CONSTANT}
+    given = computed | set(plan.feeds) | constants
+    fits = len(results) == len(plan.results) and results <= given and results >= computed
     fits &= not any(registers[r].dtype.is_packed or registers[r].dtype is DType.STRING for r in results)
-    fits &= kinds <= {Storage.FRESH, Storage.GROWN} or kinds <= {Storage.FRESH, Storage.DYNAMIC, Storage.INPUT}
+    free = {Storage.FRESH, Storage.DYNAMIC, Storage.INPUT, Storage.CONSTANT}
+    fits &= kinds <= {Storage.FRESH, Storage.GROWN} or kinds <= free
     return step if fits else None

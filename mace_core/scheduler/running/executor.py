@@ -291,7 +291,10 @@ class StageInstance:
         return results
 
     def _taken(self, register: int) -> npt.NDArray[Any]:
-        """What the run made of a result whose shape it decided."""
+        """What the run made of a result whose shape it decided; a copy of one that is a constant."""
+        constant = self.plan.registers[register].constant
+        if constant is not None:
+            return constant.numpy().copy()
         found: Any = self._arrays[register]
         self._arrays[register] = None
         self._bound[register].buffer = Buffer(MemoryKind.HOST, 0)

@@ -14,7 +14,7 @@ from mace_core.provider.execution import CancelFlag
 from mace_core.scheduler.context import RunContext
 from mace_core.scheduler.host.recurrence import Recurrence, Turns
 from mace_core.scheduler.planning.devices import DevicePool
-from mace_core.scheduler.planning.plan import ControlStep, StagePlan
+from mace_core.scheduler.planning.plan import ControlStep, StagePlan, Storage
 from mace_core.scheduler.running.executor import StageInstance
 from mace_core.scheduler.running.poisoned import new_instance
 from mace_core.scheduler.running.short_plans import short_plan
@@ -57,7 +57,8 @@ class GraphPlan:
     def __init__(self, plan: StagePlan, rest: GraphRunner | None, pool: DevicePool, counting: threading.Lock) -> None:
         self.plan = plan
         self.sizes: StageValues | None = None
-        self.is_single = plan.single is not None and rest is None
+        hands_on = any(plan.registers[register].storage is Storage.INPUT for register in plan.results)
+        self.is_single = plan.single is not None and rest is None and not hands_on  # what is fed stays the caller's
         self.rest = rest
         self._pool = pool
         self._arenas = pool.arenas
