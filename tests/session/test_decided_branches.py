@@ -10,6 +10,8 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from onnx import helper
 from scheduler_models import BOOL, FLOAT, INT64, constant, model, op, tensor
 
@@ -240,3 +242,72 @@ def test_equal_names_in_branches_are_kept_apart() -> None:
     with Session(built, devices=["cpu"], cache=False, optimize=False) as session:
         for flag in (True, False):
             check(session, judge, {"x": np.float32([-1, 2, 3]), "flag": np.array(flag)})
+
+
+# --- drawn models -----------------------------------------------------------------------------------------------------
+
+
+class Writer:
+    """Nodes of one graph, and of graphs nested in it, whose values have names of their own."""
+
+    def __init__(self, draw: st.DrawFn) -> None:
+        self.draw = draw
+        self.count = 0
+
+    def name(self) -> str:
+        self.count += 1
+        return f"v{self.count}"
+
+    def graph(self, seen: Sequence[str], depth: int, outputs: int) -> tuple[list[onnx.NodeProto], list[str]]:
+        """Nodes that read what is ``seen`` and what they compute, and the names of some results of theirs."""
+        nodes: list[onnx.NodeProto] = []
+        known = list(seen)
+        for _ in range(self.draw(st.integers(1, 4))):
+            kind = self.draw(st.sampled_from(["Relu", "Neg", "Add", *(["If"] * 2 if depth else [])]))
+            if kind == "If":
+                made = [self.name() for _ in range(self.draw(st.integers(1, 2)))]
+                branches = [self.branch(known, depth - 1, len(made)) for _ in range(2)]
+                condition = self.draw(st.sampled_from(["flag", "not_flag", "is_many", "is_positive"]))
+                nodes.append(choice(condition, branches[0], branches[1], made))
+            else:
+                made = [self.name()]
+                nodes.append(op(kind, [self.draw(st.sampled_from(known)) for _ in range(1 + (kind == "Add"))], made))
+            known += made
+        own = known[len(seen) :]
+        return nodes, [self.draw(st.sampled_from(own)) for _ in range(outputs)]
+
+    def branch(self, seen: Sequence[str], depth: int, outputs: int) -> onnx.GraphProto:
+        nodes, found = self.graph(seen, depth, outputs)
+        if len(set(found)) < len(found):  # onnxruntime wants each result once
+            nodes.append(op("Identity", [found[0]], [self.name()]))
+            found[0] = nodes[-1].output[0]
+        return branch(self.name(), nodes, *found)
+
+
+@st.composite
+def drawn(draw: st.DrawFn) -> onnx.ModelProto:
+    writer = Writer(draw)
+    nodes, found = writer.graph(["x"], 3, 2)
+    conditions = [
+        op("Not", ["flag"], ["not_flag"]),
+        op("Shape", ["x"], ["shape"]),
+        op("ReduceProd", ["shape"], ["size"], keepdims=0),
+        op("Greater", ["size", "many"], ["is_many"]),
+        op("ReduceSum", ["x"], ["sum"], keepdims=0),
+        op("Greater", ["sum", "zero"], ["is_positive"]),
+    ]
+    last = [op("Identity", [name], [f"y{index}"]) for index, name in enumerate(found)]
+    constants = [constant("many", np.int64(3 * WIDTH)), constant("zero", np.float32(0))]
+    inputs = [tensor("x", ["n", WIDTH]), tensor("flag", [], BOOL)]
+    outputs = [tensor(f"y{index}", ["n", WIDTH]) for index in range(len(found))]
+    return model([*conditions, *nodes, *last], inputs, outputs, constants)
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@given(built=drawn(), optimize=st.booleans())
+def test_models_of_nested_branches_agree(built: onnx.ModelProto, optimize: bool) -> None:
+    """Flags, sizes and data decide, at any depth, over many shapes and back."""
+    judge = judge_of(built)
+    with Session(built, devices=["cpu"], cache=False, optimize=optimize) as session:
+        for count, flag in ((2, True), (3, True), (5, False), (4, True), (9, False), (2, False), (7, True)):
+            check(session, judge, {"x": rows(count, count), "flag": np.array(flag)})
