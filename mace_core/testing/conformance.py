@@ -8,6 +8,7 @@ from mace_core.testing.kit.buckets import BucketChecks
 from mace_core.testing.kit.claims import ClaimChecks
 from mace_core.testing.kit.comparing import assert_agrees
 from mace_core.testing.kit.forms import FormChecks
+from mace_core.testing.kit.in_place import InPlaceChecks
 from mace_core.testing.kit.life import LifeChecks
 from mace_core.testing.kit.memory import MemoryChecks
 from mace_core.testing.kit.queues import QueueChecks
@@ -27,6 +28,7 @@ class ProviderConformance(
     QueueChecks,
     BucketChecks,
     SymbolicChecks,
+    InPlaceChecks,
 ):
     """Inherit from this, set ``declaration``, and run pytest.
 

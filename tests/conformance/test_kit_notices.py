@@ -21,6 +21,8 @@ from acme_npu.memory import DeviceMemory
 from acme_npu.program import Command
 from acme_npu.provider import AcmeProvider
 from acme_npu.queue import AcmeEvent, AcmeStream
+from mace_cpu.shared.layouts.strided import strides_of
+from mace_cpu.shared.parts.views import Strided
 
 from mace_core.errors import ProviderError
 from mace_core.graph import GraphView
@@ -253,3 +255,29 @@ class TestSymbolicSizes:
         monkeypatch.setattr("mace_core.native.size_writer.SizeWriter.write", lambda *_: None)
         with pytest.raises(AssertionError, match="of 6"):
             Kit().test_symbolic_sizes_serve_what_they_admit_stored_or_not(cpu)
+
+
+class TestOutputsInPlace:
+    """The cpu provider, and what would be wrong with it."""
+
+    @pytest.fixture
+    def cpu(self) -> Iterator[Backend]:
+        found = default_registry().provider("cpu")
+        (device,) = found.probe().devices
+        opened = found.open(device, {})
+        yield opened
+        opened.close()
+
+    def test_a_provider_that_ignores_the_gaps(self, cpu: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+        Kit().test_entries_are_appended_where_there_is_room(cpu)
+        growth = "mace_cpu.shared.program.growths.Growth.strided"
+        dense = lambda self, shape: Strided(self.buf, 0, tuple(shape), tuple(strides_of(shape)))  # noqa: E731
+        monkeypatch.setattr(growth, dense)
+        with pytest.raises(AssertionError, match="axis 1"):
+            Kit().test_entries_are_appended_where_there_is_room(cpu)
+
+    def test_a_provider_that_puts_nothing_back(self, cpu: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+        Kit().test_what_is_written_over_can_be_put_back(cpu)
+        monkeypatch.setattr("mace_cpu.plan.subgraph.CpuExecution.undo", lambda *_: None)
+        with pytest.raises(AssertionError, match="after undo"):
+            Kit().test_what_is_written_over_can_be_put_back(cpu)
