@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from mace_core.operators.checks import expect, expect_rank, require
 from mace_core.operators.context import Ints, NodeContext, NodeShapes, ShapeMismatchError
-from mace_core.operators.registry import agreement, shape_function, work_estimate
+from mace_core.operators.independence import AxesContext, Lane
+from mace_core.operators.registry import agreement, independent_axes, shape_function, work_estimate
 from mace_core.tensor import TensorType, ValueType
 
 # --- shapes -----------------------------------------------------------------------------------------------------------
@@ -50,6 +51,26 @@ def attention(ctx: NodeContext) -> Sequence[ValueType]:
 @shape_function("RotaryEmbedding")
 def rotary_embedding(ctx: NodeContext) -> Sequence[ValueType]:
     return [ctx.type(0)]
+
+
+# --- independent axes -------------------------------------------------------------------------------------------------
+
+
+@independent_axes("Attention")
+def batch_of_attention(ctx: AxesContext) -> Iterator[Lane]:
+    places = [(index, 0) for index in (0, 1, 2, 4, 5, 6) if ctx.has(index)]
+    if ctx.has(3) and len(ctx.shape(3)) == 4 and ctx.shape(3)[0] == ctx.shape(0)[0]:
+        places.append((3, 0))
+    yield Lane(tuple(places), tuple((output, 0) for output in ctx.outputs))
+
+
+@independent_axes("RotaryEmbedding")
+def rotated_places(ctx: AxesContext) -> Iterator[Lane]:
+    """Batch and sequence; of position ids, or, where there are none, of the angles."""
+    told = [(3, 0)] if ctx.has(3) else [(1, 0), (2, 0)]
+    sequence = 1 if len(ctx.shape(0)) == 3 else 2
+    yield Lane(((0, 0), *told), ((0, 0),))
+    yield Lane(((0, sequence), *((index, 1) for index, _ in told)), ((0, sequence),))
 
 
 # --- agreement --------------------------------------------------------------------------------------------------------

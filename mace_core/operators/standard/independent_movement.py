@@ -202,6 +202,13 @@ def scatter_elements(ctx: AxesContext) -> Iterator[Lane]:
             yield Lane(((0, axis), (1, axis), (2, axis)), ((0, axis),))
 
 
+@independent_axes("ScatterND")
+def scatter_nd(ctx: AxesContext) -> Iterator[Lane]:
+    indices = ctx.shape(1)
+    for axis in range(indices[-1], len(ctx.shape(0))):
+        yield Lane(((0, axis), (2, len(indices) - 1 + axis - indices[-1])), ((0, axis),))
+
+
 @independent_axes("OneHot")
 def one_hot(ctx: AxesContext) -> Iterator[Lane]:
     rank = len(ctx.shape(0))
