@@ -116,7 +116,7 @@ class StructureFiles:
             families: dict[str, dict[str, Any]] = json.loads(entry)["families"]
             if all(isinstance(family, dict) for family in families.values()):
                 return families
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             _log.info("the index of stored plans cannot be read (%s: %s)", type(error).__name__, error)
         return {}
 
@@ -155,7 +155,7 @@ class StoredFamily:
                 self.failures, self.refusal = int(stored.get("failures", 0)), str(stored.get("refusal", ""))
                 found = {int(slot): Summary(*row) for slot, row in stored["structures"].items()}
                 self._summaries = {slot: row for slot, row in found.items() if 0 <= slot < MOST_STRUCTURES}
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             _log.info("what is stored of some plans cannot be read (%s: %s)", type(error).__name__, error)
 
     def check(self, numbers: int) -> None:

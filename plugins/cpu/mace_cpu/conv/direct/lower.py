@@ -121,15 +121,20 @@ def emit_direct(
     for split in split_channels(out_blocks, 1 if one_pixel else widest_tile(program.settings.target, block)):
         rows = _tile_rows(program, out_w, split, pairs)
         columns = split.blocks * block
-        packed = _pack_weights(weights, shape.groups, block, split, plain_input)
-        tiling = choose_tiling(shape, reading, split, rows, columns, packed.nbytes, program.settings.threads)
+        pack = functools.partial(_pack_weights, weights, shape.groups, block, split, plain_input)
+        step = 1 if plain_input else block
+        taps = -(-shape.group_in // step) * step * math.prod(shape.kernel)
+        nbytes = 4 * shape.groups * split.tiles * columns * taps
+        tiling = choose_tiling(shape, reading, split, rows, columns, nbytes, program.settings.threads)
         extent = tiling.positions * split.tiles * shape.groups
         share = split.tiles * split.blocks / out_blocks
-        work = maximum(geometry.macs * share * SCALAR_WORK_PER_MAC, packed.nbytes * WORK_PER_WEIGHT_BYTE)
+        work = maximum(geometry.macs * share * SCALAR_WORK_PER_MAC, nbytes * WORK_PER_WEIGHT_BYTE)
         chunks = program.steps.chunks(extent, work)
-        packed_weights = program.constants.put(packed, in_place=True)
         if input_scale is not None:
-            packed_weights = emit_scaled_weights(program, packed, input_scale)
+            packed_weights = emit_scaled_weights(program, pack(), input_scale)
+        else:
+            way = ("direct", shape.groups, block, split, plain_input)
+            packed_weights = program.constants.packed(weights, way, pack)
         packed_bias, *channels = (
             program.constants.put(_pack_channels(values, shape.groups, block, split))
             for values in (bias, *epilogue.channels)

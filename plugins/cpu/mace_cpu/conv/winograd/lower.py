@@ -190,7 +190,11 @@ def emit_winograd(
         chunks = minimum(bands * parts, program.settings.threads * per_thread)
         words: Words = {
             Arg.INPUT: source,
-            Arg.WEIGHTS: program.constants.put(_pack(weights, plan.results, block, split), in_place=True),
+            Arg.WEIGHTS: program.constants.packed(
+                weights,
+                ("winograd", plan.results, block, split),
+                functools.partial(_pack, weights, plan.results, block, split),
+            ),
             Arg.BIAS: program.constants.put(_per_channel(bias, block, split)),
             Arg.OUTPUT: target,
             Arg.SCRATCH: Buf.scratch(4 * scratch_floats * chunks),
