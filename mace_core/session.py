@@ -38,9 +38,10 @@ from mace_core.scheduler.planning.stages import subset
 from mace_core.scheduler.profile import Profile
 from mace_core.scheduler.running.failures import raise_explained
 from mace_core.scheduler.running.feeds import ShapeCheck, collect_feeds, plain_inputs
+from mace_core.scheduler.running.planner import Planner
 from mace_core.scheduler.running.plans import AnyPlan
 from mace_core.scheduler.running.results import arrays_of, owned
-from mace_core.scheduler.running.runner import GraphRunner, Planner
+from mace_core.scheduler.running.runner import GraphRunner
 from mace_core.scheduler.running.structures import Form
 from mace_core.scheduler.values import RuntimeValue
 

@@ -16,7 +16,8 @@ from mace_core.scheduler.planning.model import PreparedModel
 from mace_core.scheduler.planning.placement import compile_views
 from mace_core.scheduler.planning.remembered import RememberedPlacements
 from mace_core.scheduler.planning.selection import HOST_PROVIDER, host_devices, select_devices
-from mace_core.scheduler.running.runner import GraphRunner, Planner
+from mace_core.scheduler.running.planner import Planner
+from mace_core.scheduler.running.runner import GraphRunner
 from mace_core.scheduler.values import RuntimeValue
 from mace_core.tensor import Tensor, ValueType
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from mace_core.scheduler.growing import Growing
     from mace_core.scheduler.planning.sizes import StageValues
     from mace_core.scheduler.planning.structure_files import StoredFamily
-    from mace_core.scheduler.running.runner import Planner
+    from mace_core.scheduler.running.planner import Planner
 
 _log = logging.getLogger("mace")
 
