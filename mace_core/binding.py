@@ -23,6 +23,7 @@ from mace_core.scheduler.running.feeds import ShapeCheck, collect_feeds, plain_i
 from mace_core.scheduler.running.results import owned
 from mace_core.scheduler.running.runner import GraphRunner
 from mace_core.scheduler.values import RuntimeValue
+from mace_core.symbolic.trace import LARGEST_SIZE
 
 if TYPE_CHECKING:
     from mace_core.scheduler.profile import Profile
@@ -340,7 +341,7 @@ class Binding:
                 self._enlarge(needed)
 
     def _enlarge(self, needed: int) -> None:
-        capacity = max(2 * self._capacity, needed)
+        capacity = max(min(2 * self._capacity, LARGEST_SIZE), needed)
         if self._limit is not None:
             capacity = max(min(capacity, self._limit), needed)
         grown = {
@@ -450,6 +451,6 @@ def _entries(name: str, given: int | None, default: int) -> int:
         return default
     if isinstance(given, bool) or not isinstance(given, int | np.integer):
         raise UsageError(f"{name} is a number of entries, not {given!r}")
-    if given < 0:
-        raise UsageError(f"{name} is a number of entries and cannot be {given}")
+    if not 0 <= given <= LARGEST_SIZE:
+        raise UsageError(f"{name} is a number of entries up to {LARGEST_SIZE:,} and cannot be {given:,}")
     return int(given)

@@ -481,7 +481,12 @@ FAULTS: list[tuple[Mapping[str, str], dict[str, Any], str]] = [
     ({"past_k_0": "present"}, {}, "has no output 'present' to bind"),
     ({"ids": "logits"}, {}, "their element types are float32 and int64"),
     ({"past_k_0": "logits"}, {}, "their shapes are"),
-    ({"past_k_0": "present_k_0"}, {"capacity": -1}, "capacity is a number of entries and cannot be -1"),
+    (
+        {"past_k_0": "present_k_0"},
+        {"capacity": -1},
+        "capacity is a number of entries up to 16,777,216 and cannot be -1",
+    ),
+    ({"past_k_0": "present_k_0"}, {"capacity": 10**12}, "cannot be 1,000,000,000,000"),
     ({"past_k_0": "present_k_0"}, {"limit": 1.5}, "limit is a number of entries, not 1.5"),
     ({"past_k_0": "present_k_0"}, {"start": {"ids": np.zeros((1, 1))}}, "'ids', which is not a bound input"),
     ({"past_k_0": "present_k_0"}, {"start": {"past_k_0": np.zeros((1, 4, 2, 9), np.float32)}}, "wrong size in axis 3"),
@@ -697,3 +702,141 @@ def test_a_binding_ends_with_its_session(cases: dict[str, Case]) -> None:
         bound.run({"ids": np.array([[1]])})
     assert bound.read("present_k_0").shape == (1, 4, 1, 32)
     bound.close()
+
+
+TYPES = ("FLOAT16", "BFLOAT16", "DOUBLE", "INT8", "INT64", "BOOL", "COMPLEX128", "INT4", "STRING")
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+@pytest.mark.parametrize("kind", TYPES)
+def test_any_element_type_along_any_axis(kind: str, axis: int, tmp_path: Path) -> None:
+    """What holds less than a byte, and strings, are handed over."""
+    dtype = getattr(onnx.TensorProto, kind)
+    value = onnx.helper.make_tensor_value_info
+
+    def shape(name: str) -> list[int | str]:
+        found: list[int | str] = [2, 3, 4]
+        found[axis] = name
+        return found
+
+    nodes = [
+        onnx.helper.make_node("Concat", ["past", "x"], ["present"], axis=axis),
+        onnx.helper.make_node("Transpose", ["present"], ["y"], perm=[2, 0, 1]),
+    ]
+    inputs, outputs = (
+        [value("past", dtype, shape("p")), value("x", dtype, shape("n"))],
+        [value("present", dtype, shape("t"))],
+    )
+    outputs.append(value("y", dtype, None))
+    graph = onnx.helper.make_graph(nodes, "types", inputs, outputs)
+    path = tmp_path / "types.onnx"
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 21)], ir_version=10), path)
+    random = np.random.default_rng(0)
+    with Session(path, devices=["cpu"], cache=False) as session, session.bind({"past": "present"}, capacity=3) as bound:
+        element = session.inputs[0].dtype
+        whole: Array | None = None
+        for count in (2, 1, 1, 3):
+            size = [2, 3, 4]
+            size[axis] = count
+            x = (
+                random.integers(0, 2, size).astype(object).astype(str)
+                if kind == "STRING"
+                else random.integers(0, 2, size)
+            )
+            x = x.astype(object if kind == "STRING" else element)
+            whole = x if whole is None else np.concatenate([whole, x], axis)
+            found = bound.run({"x": x})["y"]
+            np.testing.assert_array_equal(found, whole.transpose(2, 0, 1))
+            np.testing.assert_array_equal(bound.read("present"), whole)
+        assert bool(bound.in_place) is (kind not in ("INT4", "STRING"))
+
+
+READERS: dict[str, tuple[str, Sequence[str], dict[str, Any]]] = {
+    "Relu": ("Relu", (), {}),
+    "Softmax": ("Softmax", (), {"axis": 2}),
+    "ReduceMean": ("ReduceMean", ("axis_2",), {}),
+    "ArgMax": ("ArgMax", (), {"axis": 2}),
+    "Slice": ("Slice", ("minus_2", "largest", "axis_2"), {}),
+    "Slice backwards": ("Slice", ("minus_1", "smallest", "axis_2", "minus_1"), {}),
+    "Gather": ("Gather", ("minus_1",), {"axis": 2}),
+    "Reshape": ("Reshape", ("flat",), {}),
+    "Transpose": ("Transpose", (), {"perm": [2, 0, 3, 1]}),
+    "MatMul": ("MatMul", ("square",), {}),
+    "MatMul transposed": ("MatMul", ("square",), {}),
+    "Add": ("Add", ("row",), {}),
+    "Concat": ("Concat", ("self",), {"axis": 1}),
+    "Concat along": ("Concat", ("self",), {"axis": 2}),
+    "Split": ("Split", (), {"axis": 1, "num_outputs": 2}),
+    "CumSum": ("CumSum", ("axis_2s",), {}),
+    "Tile": ("Tile", ("repeats",), {}),
+    "Cast": ("Cast", (), {"to": onnx.TensorProto.INT32}),
+    "LayerNormalization": ("LayerNormalization", ("scale",), {}),
+    "TopK": ("TopK", ("one",), {"axis": 2}),
+    "Identity": ("Identity", (), {}),
+}
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    after=st.lists(st.sampled_from(sorted(READERS)), min_size=1, max_size=3),
+    before=st.lists(st.sampled_from(sorted(READERS)), max_size=1),
+    counts=st.lists(st.sampled_from([1, 1, 2, 3]), min_size=4, max_size=7),
+    capacity=st.sampled_from([1, 4, 64]),
+)
+def test_whoever_reads_a_cache_with_gaps(
+    after: list[str], before: list[str], counts: list[int], capacity: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Readers of the output, and of the input, take gaps or get a dense copy."""
+    contents = {
+        "axis_2": [2],
+        "minus_1": [-1],
+        "minus_2": [-2],
+        "largest": [2**60],
+        "smallest": [-(2**60)],
+        "one": [1],
+        "flat": [0, -1],
+        "repeats": [1, 2, 1, 1],
+        "axis_2s": 2,
+    }
+    weights: dict[str, Array] = {name: np.array(content) for name, content in contents.items()}
+    random = np.random.default_rng(0)
+    for name, shape in (("square", (8, 8)), ("row", (8,)), ("scale", (8,))):
+        weights[name] = random.standard_normal(shape).astype(np.float32)
+    nodes = [onnx.helper.make_node("Concat", ["past", "x"], ["present"], axis=2)]
+    outputs = []
+    for source, readers in (("past", before), ("present", after)):
+        for place, reader in enumerate(readers):
+            op_type, others, attributes = READERS[reader]
+            read, name = source, f"{source}_{place}"
+            if reader == "MatMul transposed":
+                nodes.append(onnx.helper.make_node("Transpose", [source], [f"{name}_t"], perm=[0, 2, 1, 3]))
+                read = f"{name}_t"
+            ins = [read if other == "self" else other for other in others]
+            made = [name, f"{name}_b"] if op_type in ("Split", "TopK") else [name]
+            nodes.append(onnx.helper.make_node(op_type, [read, *ins], made, **attributes))
+            kind = {"ArgMax": onnx.TensorProto.INT64, "Cast": onnx.TensorProto.INT32}.get(
+                op_type, onnx.TensorProto.FLOAT
+            )
+            outputs.append(onnx.helper.make_tensor_value_info(name, kind, None))
+    inputs = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [2, 2, length, 8])
+        for name, length in (("past", "p"), ("x", "n"))
+    ]
+    present = onnx.helper.make_tensor_value_info("present", onnx.TensorProto.FLOAT, [2, 2, "t", 8])
+    constants = [onnx.numpy_helper.from_array(array, name) for name, array in weights.items()]
+    graph = onnx.helper.make_graph(nodes, "readers", inputs, [*outputs, present], constants)
+    path = tmp_path_factory.mktemp("readers") / "readers.onnx"
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 21)], ir_version=10), path)
+    past = random.standard_normal((2, 2, 3, 8)).astype(np.float32)
+    with (
+        Session(path, devices=["cpu"], cache=False) as session,
+        session.bind({"past": "present"}, {"past": past}, capacity=capacity) as bound,
+    ):
+        for count in counts:
+            x = random.standard_normal((2, 2, count, 8)).astype(np.float32)
+            expected = session.run({"past": past, "x": x})
+            past = expected.pop("present")
+            found = bound.run({"x": x})
+            for name, array in expected.items():
+                np.testing.assert_array_equal(found[name], array, err_msg=f"{name}: {before} {after}")
+            np.testing.assert_array_equal(bound.read("present"), past)
