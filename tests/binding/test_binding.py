@@ -24,7 +24,9 @@ from mace_core.scheduler.profile import Profile
 def test_a_bound_stream_computes_what_passing_the_state_does(cases: dict[str, Case], name: str) -> None:
     case = cases[name]
     with case.session.bind(case.pairs, case.start, capacity=4) as bound:
-        follow(case, bound, [3, 1, 1, 1, 1, 2, 1, 1, 1, 4, 1, 1], judged=name in JUDGED)
+        counts = [3, 1, 1, 1, 1, 2, 1, 1, 1, 4, 1, 1]
+        length = follow(case, bound, counts, judged=name in JUDGED)
+    assert length == (len(counts) if name == "decoder" else sum(counts))
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -39,7 +41,8 @@ def test_random_sequences(
 ) -> None:
     case = cases[name]
     with case.session.bind(case.pairs, case.start, capacity=capacity) as bound:
-        follow(case, bound, counts, judged=False, seed=seed)
+        length = follow(case, bound, counts, judged=False, seed=seed)
+    assert length == (len(counts) if name == "decoder" else sum(counts))
 
 
 def test_a_limit_is_kept_and_leaves_the_state_as_it_is(cases: dict[str, Case]) -> None:
@@ -188,7 +191,7 @@ def test_bound_outputs_are_given_where_they_are_asked_for(cases: dict[str, Case]
         assert np.isfinite(bound.run({"ids": np.array([[9]])})["logits"]).all()
 
 
-def test_a_profile_shows_that_a_concat_is_in_place(cases: dict[str, Case]) -> None:
+def test_a_run_may_be_profiled(cases: dict[str, Case]) -> None:
     case, profile = cases["decoder"], Profile()
     with case.session.bind(case.pairs, capacity=16) as bound:
         for token in range(3):
