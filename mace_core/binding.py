@@ -15,7 +15,7 @@ from mace_core.host.process_end import at_work
 from mace_core.provider.execution import CancelFlag
 from mace_core.scheduler.bound_state import BoundState, bound_states, empty_state, started
 from mace_core.scheduler.context import RunContext
-from mace_core.scheduler.growing import GrowingArray, growing_copy, with_room
+from mace_core.scheduler.growing import GrowingArray, growing_copy
 from mace_core.scheduler.planning import notify
 from mace_core.scheduler.planning.arguments import check_call, output_names
 from mace_core.scheduler.running.failures import raise_explained
@@ -216,7 +216,7 @@ class Binding:
         profile = context.profile
         if profile is not None:
             profile.start_ns = time.perf_counter_ns()
-        results = self._session._guarded(lambda: call.runner.run(fed, context))
+        results = self._session._runners.guarded(lambda: call.runner.run(fed, context))
         if profile is not None:
             profile.end_ns = time.perf_counter_ns()
             notify.profiled(self._label, profile)
@@ -245,14 +245,9 @@ class Binding:
         """The runner for these outputs, with some states in room to grow; shared by all bindings of the session."""
         session = self._session
         if not growing:
-            return session._runner if list(names) == session._output_names else session._subset(names)
+            return session._runner if list(names) == session._output_names else session._runners.of(names)
         growths = tuple((state.source, state.output, state.axis) for state in growing)
-        found = session._subsets.get((growths, names))
-        if found is None:
-            graph, room = with_room(session._subset(names).graph, growths)
-            made = GraphRunner(session._planner, graph, graph.inputs, contents=session._flags.values, growing=room)
-            found = session._subsets.setdefault((growths, names), made)
-        return found
+        return session._runners.growing(names, growths)
 
     def _collected(self, feeds: Mapping[str, Any]) -> list[RuntimeValue]:
         """What is fed for the inputs that are not bound, checked."""

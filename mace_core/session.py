@@ -5,18 +5,17 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
-from mace_core.errors import DeviceLostError, ModelError, TransientError, UsageError
+from mace_core.errors import DeviceLostError, TransientError, UsageError
 from mace_core.graph import Value
-from mace_core.host.memory import memory_needed, return_free_memory
+from mace_core.host.memory import return_free_memory
 from mace_core.host.process_end import at_work
-from mace_core.provider.border import reason_of
 from mace_core.provider.execution import CancelFlag
 from mace_core.provider.registry import Registry, default_registry
 from mace_core.scheduler.context import RunContext
@@ -27,21 +26,19 @@ from mace_core.scheduler.planning.assumptions import AssumedShapes, assumed_shap
 from mace_core.scheduler.planning.custom_ops import provide_custom_ops
 from mace_core.scheduler.planning.defaults import OptionalInputs
 from mace_core.scheduler.planning.devices import DevicePool
-from mace_core.scheduler.planning.flags import Flags, signature_key
 from mace_core.scheduler.planning.partition import REFERENCE_DEVICE
 from mace_core.scheduler.planning.pins import check_pins_match, pin_lookup
 from mace_core.scheduler.planning.remembered import RememberedPlacements
 from mace_core.scheduler.planning.selection import host_advice
 from mace_core.scheduler.planning.signatures import given_shapes, signature_text, static_types, types_from_shapes
 from mace_core.scheduler.planning.specs import ValueSpec, spec_of
-from mace_core.scheduler.planning.stages import subset
 from mace_core.scheduler.profile import Profile
 from mace_core.scheduler.running.failures import raise_explained
 from mace_core.scheduler.running.feeds import ShapeCheck, collect_feeds, plain_inputs
 from mace_core.scheduler.running.planner import Planner
 from mace_core.scheduler.running.plans import AnyPlan
 from mace_core.scheduler.running.results import arrays_of, owned
-from mace_core.scheduler.running.runner import GraphRunner
+from mace_core.scheduler.running.session_runners import SessionRunners
 from mace_core.scheduler.running.structures import Form
 from mace_core.scheduler.values import RuntimeValue
 
@@ -51,7 +48,6 @@ if TYPE_CHECKING:
     from mace_core.scheduler.explain import Explanation
     from mace_core.scheduler.profile import Profile
     from mace_core.scheduler.running.computed import ComputedConstants
-    from mace_core.tensor import Tensor
 
 _log = logging.getLogger("mace")
 
@@ -165,9 +161,8 @@ class Session:
                 numerics=given.numerics(self._model.label),
                 constants=self._constants,
             )
-            self._flags = Flags(graph)
-            self._runner = GraphRunner(self._planner, graph, graph.inputs, contents=self._flags.values)
-            self._subsets: dict[tuple[Any, ...], GraphRunner] = {}
+            self._runners = SessionRunners(self._planner, graph)
+            self._runner, self._flags = self._runners.whole, self._runners.flags
             optional = () if self._optional is None else self._optional.specs
             self.inputs: tuple[ValueSpec, ...] = (*(spec_of(value) for value in graph.inputs), *optional)
             self.outputs: tuple[ValueSpec, ...] = tuple(spec_of(value) for value in graph.outputs)
@@ -178,7 +173,7 @@ class Session:
             self._shape_check = ShapeCheck.of(graph.inputs)
             types = static_types(graph.inputs)
             if types is not None and not self._flags.values:
-                self._plan(types, {}).release()
+                self._runners.plan(types, {}).release()
         except BaseException:
             self.close()
             raise
@@ -270,12 +265,12 @@ class Session:
         check_call(feeds, outputs, [value.name for value in self._graph.inputs], self._model.label)
         outputs = output_names(outputs)
         context = RunContext(profile=profile) if cancel is None else RunContext(cancel, profile)
-        runner = self._runner if outputs is None else self._subset(outputs)
+        runner = self._runner if outputs is None else self._runners.of(outputs)
         names = self._output_names if outputs is None else list(outputs)
         values = collect_feeds(self._graph.inputs, feeds, self._model.label)
         if profile is not None:
             profile.start_ns = time.perf_counter_ns()
-        results = self._guarded(lambda: runner.run(values, context))
+        results = self._runners.guarded(lambda: runner.run(values, context))
         if profile is not None:
             profile.end_ns = time.perf_counter_ns()
             notify.profiled(self._model.label, profile)
@@ -301,7 +296,7 @@ class Session:
         if (other := self._fed(shapes)) is not None:
             other.prepare(shapes)
         else:
-            for plan in self._plans(types_from_shapes(self._graph.inputs, shapes, self._model.label)):
+            for plan in self._runners.plans(types_from_shapes(self._graph.inputs, shapes, self._model.label)):
                 plan.release()
 
     @at_work()
@@ -318,7 +313,7 @@ class Session:
         if (other := self._fed(shapes)) is not None:
             return other.explain(shapes)
         types, note = self._types_to_explain(shapes)
-        plan = next(self._plans(types))
+        plan = next(self._runners.plans(types))
         try:
             known = plan.plan.stage.known
             flags = [f"{v.name} = {bool(known[v].numpy().reshape(-1)[0])}" for v in self._flags.values if v in known]
@@ -363,7 +358,9 @@ class Session:
         inputs, label = self._graph.inputs, self._model.label
         candidates = assumed_shapes(inputs, given_shapes(inputs, shapes or {}, label))
         return first_taken(
-            candidates, lambda tried: next(self._plans(types_from_shapes(inputs, tried, label))).release(), model=label
+            candidates,
+            lambda tried: next(self._runners.plans(types_from_shapes(inputs, tried, label))).release(),
+            model=label,
         )
 
     @at_work()
@@ -385,9 +382,9 @@ class Session:
         if self._closed:
             return
         self._closed = True
-        for runner in (getattr(self, "_runner", None), *getattr(self, "_subsets", {}).values()):
-            if runner is not None:
-                runner.close()
+        runners = getattr(self, "_runners", None)
+        if runners is not None:
+            runners.close()
         if self._optional is not None:
             self._optional.close()
         self._pool.release()
@@ -460,7 +457,7 @@ class Session:
         except TransientError:
             return dict(zip(self._output_names, self._again(plan, arrays, cancel), strict=True))
         except DeviceLostError as error:
-            self._lose(error)
+            self._runners.lose(error)
             raise
         finally:
             plan.release()
@@ -480,7 +477,7 @@ class Session:
             return None
         context = RunContext() if cancel is None else RunContext(cancel)
         plans: list[AnyPlan | None] = [None, plan]
-        results = self._guarded(lambda: self._runner.run(fed, context, plans.pop()))
+        results = self._runners.guarded(lambda: self._runner.run(fed, context, plans.pop()))
         return {name: owned(result, fed) for name, result in zip(self._output_names, results, strict=True)}
 
     def _admitted(
@@ -501,71 +498,8 @@ class Session:
         try:
             return plan.execute_single(arrays, cancel)
         except DeviceLostError as error:
-            self._lose(error)
+            self._runners.lose(error)
             raise
-
-    def _guarded(self, run: Callable[[], list[RuntimeValue]]) -> list[RuntimeValue]:
-        """Once more after a passing failure; no more on a device that is lost."""
-        try:
-            try:
-                return run()
-            except TransientError as error:
-                _log.warning("a run of %s failed and is tried once more: %s", self._model.label, error)
-                return run()
-        except DeviceLostError as error:
-            self._lose(error)
-            raise
-
-    def _lose(self, error: DeviceLostError) -> None:
-        if error.device is not None:
-            self._pool.refuse(error.device, f"it was lost: {reason_of(error)}")
-            for runner in (self._runner, *self._subsets.values()):
-                runner.drop_plans(error.device)
-
-    def _plan(self, types: Mapping[Value, Any], contents: Mapping[Value, Tensor]) -> AnyPlan:
-        """The plan for these input types and contents of flags, made if it is new; the caller releases it."""
-        key = signature_key(self._graph.inputs, types, contents)
-        with memory_needed(f"{self._model.label}: planning it"):
-            return self._runner.find(key) or self._runner.make(key, types, contents)
-
-    def _plans(self, types: Mapping[Value, Any]) -> Iterator[AnyPlan]:
-        """The plans for these input types, one for each way that the model's flags may decide and that takes them, the
-        way of the latest one first; the caller releases them.
-
-        Raises:
-            ModelError: if none takes them.
-        """
-        last = self._runner.last_plan
-        failure: ModelError | None = None
-        is_taken = False
-        for contents in self._flags.choices(types, {} if last is None else last.plan.stage.known):
-            try:
-                plan = self._plan(types, contents)
-            except ModelError as error:
-                failure = failure or error
-                continue
-            is_taken = True
-            yield plan
-        if failure is not None and not is_taken:
-            raise failure
-
-    def _subset(self, outputs: Sequence[str]) -> GraphRunner:
-        """The runner of a graph reduced to some outputs."""
-        key = tuple(outputs)
-        found = self._subsets.get(key)
-        if found is None:
-            by_name = {value.name: value for value in self._graph.outputs}
-            unknown = [name for name in outputs if name not in by_name]
-            if unknown:
-                raise UsageError(
-                    f"{self._model.label} has no output {', '.join(map(repr, unknown))}; "
-                    f"its outputs are {', '.join(map(repr, by_name))}"
-                )
-            graph = subset(self._graph, [by_name[name] for name in outputs])
-            found = self._subsets.setdefault(
-                key, GraphRunner(self._planner, graph, graph.inputs, contents=self._flags.values)
-            )
-        return found
 
     def _fed(self, names: object) -> Session | None:
         """The session for a call that gives a value, or a shape, for an input that has a default."""
