@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from mace_core.graph.encodings import derive_encoding
-from mace_core.graph.graph import Graph, Node, Value
+from mace_core.graph.graph import Graph, Node, Value, captured_values
 from mace_core.tensor import QuantEncoding, Tensor, TensorType, ValueType
 
 if TYPE_CHECKING:
@@ -93,6 +93,40 @@ class GraphView:
             opset_imports=self.opset_imports,
         )
 
+    def nested(self, body: Graph, outputs: Sequence[Value]) -> GraphView:
+        """A view of the nodes in a nested graph of one of this view's nodes that ``outputs`` need (since api 1.2).
+
+        Its inputs are what these nodes read, and what of ``outputs`` is computed, outside of the nested graph.  Where
+        shapes inside could not be followed before the run, they are not known, whatever the model declares.
+        """
+        wanted = {value for value in outputs if self.constant(value) is None}
+        nodes: list[Node] = []
+        for node in reversed(body.nodes):
+            if any(value in wanted for value in node.outputs):
+                nodes.append(node)
+                read = (*node.inputs, *captured_values(node))
+                wanted.update(value for value in read if value is not None and self.constant(value) is None)
+        nodes.reverse()
+        made = {value for node in nodes for value in node.outputs}
+        reads = (value for node in nodes for value in (*node.inputs, *captured_values(node)))
+        inputs = dict.fromkeys(value for value in (*reads, *outputs) if value in wanted and value not in made)
+        open_ = {
+            value: TensorType(value.type.dtype)
+            for value in made
+            if value is not None and value not in self._types and isinstance(value.type, TensorType)
+        }
+        return GraphView(
+            body,
+            nodes,
+            [value for value in inputs if value is not None],
+            outputs,
+            {**self._types, **open_} if open_ else self._types,
+            self._known,
+            name=f"{self.name}/{body.name}",
+            opset_imports=self.opset_imports,
+            trace=self.trace,
+        )
+
     def type(self, value: Value) -> ValueType | None:
         """The value's type under this signature; None where it is unknown until run."""
         return self._types.get(value, value.type)
@@ -120,11 +154,11 @@ class GraphView:
         return value.constant if value.constant is not None else self._known.get(value)
 
     def users(self, value: Value) -> Sequence[Node]:
-        """Nodes of this view that read ``value``."""
+        """Nodes of this view that read ``value``, those whose nested graphs capture it included."""
         if self._users is None:
             self._users = {}
             for node in self.nodes:
-                for used in node.inputs:
+                for used in (*node.inputs, *captured_values(node)):
                     if used is not None:
                         self._users.setdefault(used, []).append(node)
         return self._users.get(value, ())

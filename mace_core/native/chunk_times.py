@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mace_core.native.kernel import load_kernels
+from mace_core.native.runner_ir import GATE
 from mace_core.native.source import KernelSource
 from mace_core.native.system_ir import source_version, system_imports, system_ir, thread_imports, thread_ir
 from mace_core.native.target import Target, host_target
@@ -48,7 +49,7 @@ class ChunkTimes:
 
     Args:
         table: (steps, columns) int64 as the runner reads it; the first two columns are a kernel's address and the
-            index of its first argument among ``words``.
+            index of its first argument among ``words``.  Gates stay as they are.
         words: the words that arguments are counted in; they stay where they are.
         chunks: of each step.
     """
@@ -63,10 +64,11 @@ class ChunkTimes:
         self._arguments[:, 1] = words.ctypes.data + 8 * table[:, 1]
         self._arguments[:, 2] = self._records.ctypes.data + 8 * _RECORD_WORDS * self._first
         self.table: Words = table.copy()
-        self.table[:, 0] = load_kernels([TIMED_CHUNK])[TIMED_CHUNK.symbol]
+        has_kernel = table[:, 0] != GATE
+        self.table[has_kernel, 0] = load_kernels([TIMED_CHUNK])[TIMED_CHUNK.symbol]
         # the runner counts arguments from the plan's words, wherever they are
         distance = (self._arguments.ctypes.data - words.ctypes.data) // 8
-        self.table[:, 1] = distance + _ARGUMENT_WORDS * np.arange(len(table))
+        self.table[has_kernel, 1] = (distance + _ARGUMENT_WORDS * np.arange(len(table)))[has_kernel]
 
     def clear(self) -> None:
         """Forget the run before."""

@@ -19,6 +19,7 @@ from mace_core.native.poll_ir import Control
 from mace_core.native.pool import ThreadPool
 from mace_core.native.runner_ir import (
     BETWEEN_TURNS,
+    GATE,
     RELOCATION_WORDS,
     RUNNER,
     STEP_WORDS,
@@ -48,7 +49,7 @@ SLICE_NS = 50_000_000
 
 
 class PlanStep(NamedTuple):
-    """One kernel over all its work.
+    """One kernel over all its work, or a gate (see `gate`).
 
     Attributes:
         kernel: address of a kernel, see `load_kernels`.
@@ -68,6 +69,17 @@ class PlanStep(NamedTuple):
     name: str = ""
     source: tuple[str, ...] = ()
     piece: int = 0
+
+
+def gate(args: int, *, runs_if: bool, until: int) -> PlanStep:
+    """A step that lets those behind it run or passes them over.
+
+    Args:
+        args: index of the word that is the address of a byte.
+        runs_if: whether the steps behind run where the byte is not 0, or where it is 0.
+        until: number of the first step that runs in any case; it comes after this one.
+    """
+    return PlanStep(GATE, args, extent=until, piece=int(runs_if))
 
 
 class NativePlan:
@@ -111,6 +123,9 @@ class NativePlan:
             label = f"Step {index} ({step.name or 'unnamed'})"
             if step.kernel == 0:
                 raise ProviderBugError(f"{label} has no kernel")
+            if step.kernel == GATE:
+                self._check_gate(index, step, label)
+                continue
             if not 0 <= step.args <= len(self.words):
                 raise ProviderBugError(
                     f"{label}: argument index {step.args} is outside the plan's {len(self.words)} words"
@@ -119,6 +134,15 @@ class NativePlan:
                 raise ProviderBugError(f"{label}: pieces of {step.piece} units are not possible")
             if step.extent < 0 or not 1 <= step.chunks < 2**31 or step.extent * step.chunks >= 2**63:
                 raise ProviderBugError(f"{label}: {step.extent} units in {step.chunks} chunks is not possible")
+        self._check_words()
+
+    def _check_gate(self, index: int, step: PlanStep, label: str) -> None:
+        if step.piece not in (0, 1) or step.chunks != 1 or not index < step.extent <= len(self.steps):
+            raise ProviderBugError(f"{label} is no gate before later steps")
+        if not 0 <= step.args < len(self.words):
+            raise ProviderBugError(f"{label}: word {step.args} is not one of the plan's {len(self.words)}")
+
+    def _check_words(self) -> None:
         if len(self.control_words) and not 0 <= self.control_words.min() <= self.control_words.max() < len(self.words):
             raise ProviderBugError("a control word of a plan does not exist")
         if len(self.relocations):

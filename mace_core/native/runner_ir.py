@@ -17,7 +17,12 @@ from mace_core.native.system_ir import source_version, system_imports, system_ir
 from mace_core.native.target import Target, host_target
 
 STEP_WORDS = 5
-"""A step is five int64: kernel address, index of its first argument word, extent, chunks, piece."""
+"""A step is five int64: kernel address, index of its first argument word, extent, chunks, piece.
+"""
+
+GATE = -1
+"""In the place of a kernel's address: the step is a gate.  Its argument is the address of a byte, and its piece says
+whether that is to be other than 0; where it is not so, the step numbered by its extent is next."""
 
 RELOCATION_WORDS = 3
 """A relocation is three int64: word index, base slot, byte offset."""
@@ -104,7 +109,7 @@ patch:
   br i1 %r.more, label %patch, label %walk
 
 walk:
-  %step = phi i64 [ %start, %announced ], [ 0, %patch ], [ %step.next, %after ]
+  %step = phi i64 [ %start, %announced ], [ 0, %patch ], [ %step.next, %after ], [ %step.gated, %gate ]
   %more = icmp ult i64 %step, %count
   br i1 %more, label %poll, label %leave
 
@@ -144,6 +149,20 @@ execute:
   %extent = load i64, ptr %extent.at
   %chunks = load i64, ptr %chunks.at
   %args = getelementptr i64, ptr %words, i64 %args.index
+  %is.gate = icmp eq ptr %kernel, inttoptr (i64 GATE to ptr)
+  br i1 %is.gate, label %gate, label %kernel.step
+
+gate:
+  %byte.at = load ptr, ptr %args
+  %byte = load i8, ptr %byte.at
+  %holds = icmp ne i8 %byte, 0
+  %wanted = icmp ne i64 %piece, 0
+  %open = icmp eq i1 %holds, %wanted
+  %behind.gate = add i64 %step, 1
+  %step.gated = select i1 %open, i64 %behind.gate, i64 %extent
+  br label %walk
+
+kernel.step:
   br i1 %no.profile, label %choose, label %profile.start
 
 profile.start:
@@ -322,6 +341,7 @@ def _runner_ir(target: Target) -> str:
         _RUN.replace("CONTROL_WORDS", word_addresses(Control, "%control"))
         .replace("ACTIVE", str(PoolWord.ACTIVE.value))
         .replace("CANCELLED", str(CANCELLED))
+        .replace("GATE", str(GATE))
     )
     return system_ir(target) + poll_ir(target) + region_ir() + run
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mace_core.graph import Value
+from mace_core.graph import Graph, Node, Value
 from mace_core.presentation import Column, Table, number, prose
 from mace_core.provider.registry import CUSTOM
 from mace_core.scheduler.host.control_flow import ControlFlow
@@ -14,6 +14,7 @@ from mace_core.scheduler.planning.devices import DevicePool
 from mace_core.scheduler.planning.model import Preparation
 from mace_core.scheduler.planning.partition import CORE_DEVICE, PINNED
 from mace_core.scheduler.planning.plan import ControlStep, UploadStep
+from mace_core.scheduler.planning.stages import Stage
 from mace_core.scheduler.running.plans import AnyPlan
 from mace_core.scheduler.running.runner import GraphRunner
 from mace_core.symbolic import hint
@@ -207,18 +208,19 @@ def _add_plan(found: Explanation, plan: AnyPlan, scope: str) -> None:
         found.partitions.append(PartitionExplanation(part.device, names, scope, padding))
         for node in part.nodes:
             placement = placed.partitioning.placements[node]
-            found.nodes.append(
-                NodeExplanation(
-                    node.name,
-                    node.qualified_op,
-                    placement.device,
-                    placement.reason,
-                    dict(placement.declined),
-                    "/".join(part for part in (scope, stage.scopes.get(node, "")) if part),
-                    number,
-                    notes.get(node.name, ""),
-                )
+            entry = NodeExplanation(
+                node.name,
+                node.qualified_op,
+                placement.device,
+                placement.reason,
+                dict(placement.declined),
+                "/".join(part for part in (scope, stage.scopes.get(node, "")) if part),
+                number,
+                notes.get(node.name, ""),
             )
+            found.nodes.append(entry)
+            if compiled is not None:
+                _add_inner_nodes(found, stage, node, entry, notes)
     later = set(stage.rest.nodes) if stage.rest is not None else set()
     running = set(stage.nodes)
     found.folded += [node.name for node in stage.graph.nodes if node not in running and node not in later]
@@ -234,6 +236,27 @@ def _add_plan(found: Explanation, plan: AnyPlan, scope: str) -> None:
         _add_runner(found, runner, body_scope)
     if plan.rest is not None:
         _add_runner(found, plan.rest, scope)
+
+
+def _add_inner_nodes(
+    found: Explanation, stage: Stage, node: Node, around: NodeExplanation, notes: Mapping[str, str]
+) -> None:
+    """The nodes in the nested graphs of a node that a device runs as a whole; ``around`` is what was said of it."""
+    for name, attribute in node.attributes.items():
+        body = attribute.value
+        if not isinstance(body, Graph):
+            continue
+        reason, scope = f"{around.device} runs the {node.op_type} around it", f"{around.scope}/{node.name}.{name}"
+        for inner in body.nodes:
+            if all(value is None or value in stage.known for value in inner.outputs):
+                found.folded.append(inner.name)
+                continue
+            note = notes.get(inner.name, "")
+            entry = NodeExplanation(
+                inner.name, inner.qualified_op, around.device, reason, {}, scope.lstrip("/"), around.partition, note
+            )
+            found.nodes.append(entry)
+            _add_inner_nodes(found, stage, inner, entry, notes)
 
 
 def _add_runner(found: Explanation, runner: GraphRunner, scope: str) -> None:

@@ -17,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mace_core.errors import CancelledError, ProviderBugError
-from mace_core.native.plan import NativePlan, PlanInstance, PlanStep
+from mace_core.native.plan import NativePlan, PlanInstance, PlanStep, gate
 from mace_core.native.pool import ThreadPool
+from mace_core.native.runner_ir import GATE
 from mace_core.native.sizes import PlanSizes
 from mace_core.provider.execution import CancelFlag
 from mace_core.symbolic import SizeProgram
@@ -46,6 +47,45 @@ def counting(kernel: int, extent: int, chunks: int, steps: int = 1) -> PlanInsta
     """Each step adds 1 to each of ``extent`` counters at the address in slot 0."""
     plan = NativePlan([PlanStep(kernel, 0, extent, chunks, "count")] * steps, [0, 0], [(0, 0, 0)])
     return plan.new_instance()
+
+
+class TestGates:
+    @pytest.mark.parametrize(
+        ("outer", "inner", "ran"),
+        [(0, 0, {0, 5}), (0, 1, {0, 5}), (1, 0, {0, 2, 4, 5}), (255, 7, {0, 2, 5})],
+    )
+    def test_steps_behind_a_gate_run_where_the_condition_holds(
+        self, count_kernel: int, pool: ThreadPool, outer: int, inner: int, ran: set[int]
+    ) -> None:
+        """Six steps, of which 1 and 3 are gates; each of the others adds 1 to counters of its own."""
+        chunks, gates = 5, {1: (True, 0), 3: (False, 1)}
+        steps = [
+            gate(2 * number, runs_if=gates[number][0], until=5)
+            if number in gates
+            else PlanStep(count_kernel, 2 * number, chunks, chunks)
+            for number in range(6)
+        ]
+        relocations = [
+            (2 * number, 1, gates[number][1]) if number in gates else (2 * number, 0, 8 * chunks * number)
+            for number in range(6)
+        ]
+        instance = NativePlan(steps, np.zeros(12, np.int64), relocations).new_instance()
+        counts, conditions = np.zeros((6, chunks), np.int64), np.array([outer, inner], np.uint8)
+        for workers in (None, pool):
+            for is_profiled in (False, True):
+                counts.fill(0)
+                instance.run([counts.ctypes.data, conditions.ctypes.data], pool=workers, profile=is_profiled)
+                assert counts.tolist() == [[int(number in ran)] * chunks for number in range(6)]
+            assert {index for index, _, _ in instance.timings()} == ran
+            assert {chunk.step for chunk in instance.chunk_times()} == ran
+
+    @pytest.mark.parametrize("condition", [0, 1])
+    def test_a_last_gate_ends_the_plan_or_does_not(self, count_kernel: int, condition: int) -> None:
+        steps = [gate(2, runs_if=False, until=2), PlanStep(count_kernel, 0, 1)]
+        instance = NativePlan(steps, [0, 0, 0], [(0, 0, 0), (2, 1, 0)]).new_instance()
+        counts, flags = np.zeros(1, np.int64), np.array([condition], np.uint8)
+        instance.run([counts.ctypes.data, flags.ctypes.data])
+        assert counts[0] == 1 - condition
 
 
 class TestArguments:
@@ -88,6 +128,9 @@ class TestArguments:
         [
             ((0, 0, 1, 1), (0, 0, 0), "has no kernel"),
             ((1, 9, 1, 1), (0, 0, 0), "argument index 9"),
+            ((GATE, 0, 0, 1), (0, 0, 0), "no gate before later steps"),
+            ((GATE, 0, 2, 1), (0, 0, 0), "no gate before later steps"),
+            ((GATE, 2, 1, 1), (0, 0, 0), "word 2"),
             ((1, 0, 1, 0), (0, 0, 0), "0 chunks"),
             ((1, 0, -1, 1), (0, 0, 0), "-1 units"),
             ((1, 0, 1, 1), (2, 0, 0), "relocation"),

@@ -24,6 +24,7 @@ from mace_core.scheduler.host.core_nodes import runs_in_core
 from mace_core.scheduler.planning.devices import DevicePool, SessionDevice
 from mace_core.scheduler.planning.fitting import fitted
 from mace_core.scheduler.planning.in_place import offered
+from mace_core.scheduler.planning.nested import kept_in_core
 from mace_core.scheduler.planning.numbers import in_numbers
 from mace_core.scheduler.planning.padded_views import Fitted, PaddedView
 from mace_core.scheduler.planning.partition import (
@@ -329,10 +330,12 @@ class _Placing:
         return {node: {**refused, **reasons} for node, reasons in unplaced.items()}
 
     def _ask(self, devices: Sequence[SessionDevice], control_flow: frozenset[Node]) -> Partitioning:
-        offers = [
-            Offer(device.name, self._capability(device), device.only_pinned, self.bans.get(device.name, {}))
-            for device in devices
-        ]
+        offers = []
+        for device in devices:
+            answer = self._capability(device)
+            first = next((other for other in devices if not other.only_pinned), device)
+            kept = kept_in_core(self.stage, answer, device.name, first.name, self.pins, apart=self.apart)
+            offers.append(Offer(device.name, answer, device.only_pinned, {**kept, **self.bans.get(device.name, {})}))
         return partition(self.stage.nodes, offers, pins=self.pins, control_flow=control_flow, apart=self.apart)
 
     def _capability(self, device: SessionDevice) -> Capability:

@@ -114,10 +114,10 @@ class Planner:
             inlined = self.inlining.inlined(graph, resolution)
             graph = inlined.graph
             stage = _cut(graph, inlined.resolution, inlined, trace, growing)
-            pins = self._pins(stage.nodes)
+            pins = self._all_pins(stage.nodes)
             is_stored = self.numerics is None and trace is None and growing is None
             if is_stored:  # with numerics every node is apart, which no record is
-                restored = self.remembered.restore(stage, given, types, fixed, self._all_pins(given))
+                restored = self.remembered.restore(stage, given, types, fixed, self._all_pins(given.nodes))
                 if restored is not None:
                     return self._planned(stage, restored, feeds)
             from mace_core.scheduler.planning.expansion import expand_unclaimed
@@ -127,7 +127,7 @@ class Planner:
                 resolution = self.resolve(expanded, types, fixed)
                 resolution.known.update(fixed)
                 stage = _cut(expanded, resolution, inlined, trace, growing)
-                pins = self._pins(stage.nodes)
+                pins = self._all_pins(stage.nodes)
             try:
                 placed = place(
                     stage,
@@ -144,7 +144,7 @@ class Planner:
             except StrictPlacementError as error:
                 raise StrictPlacementError(f"{self.label}: {error}", error.unplaced) from error.__cause__
             if expanded is graph and is_stored:
-                self.remembered.store(placed, stage, given, types, fixed, self._all_pins(given))
+                self.remembered.store(placed, stage, given, types, fixed, self._all_pins(given.nodes))
             elif expanded is graph:
                 stage = stage._replace(resolution=whole)
             return self._planned(stage, placed, feeds)
@@ -169,12 +169,12 @@ class Planner:
         nothing is stored."""
         if self.keep_sized is None or self.numerics is not None:
             return None
-        pins = self._all_pins(graph)
+        pins = self._all_pins(graph.nodes)
         return self.stored().family(graph, types, fixed, pins, growing, at_once=self.sizes_at_once)
 
     def is_remembered(self, graph: Graph, types: Mapping[Value, ValueType], fixed: Mapping[Value, Tensor]) -> bool:
         """Whether an earlier process planned this signature in numbers, so that there is something to restore."""
-        return self.numerics is None and self.remembered.has(graph, types, fixed, self._all_pins(graph))
+        return self.numerics is None and self.remembered.has(graph, types, fixed, self._all_pins(graph.nodes))
 
     def restored(
         self,
@@ -225,15 +225,12 @@ class Planner:
             )
         return GraphPlan(plan, rest, self.pool, self.counting)
 
-    def _pins(self, nodes: Sequence[Node]) -> dict[Node, str]:
-        return {node: device for node in nodes if (device := self.pin(node)) is not None}
-
-    def _all_pins(self, graph: Graph) -> dict[Node, str]:
+    def _all_pins(self, nodes: Sequence[Node]) -> dict[Node, str]:
         """Of nested graphs too: the branch of an If may come to stand in its place."""
-        found = self._pins(graph.nodes)
-        for node in graph.nodes:
+        found = {node: device for node in nodes if (device := self.pin(node)) is not None}
+        for node in nodes:
             for body in node.subgraphs():
-                found.update(self._all_pins(body))
+                found.update(self._all_pins(body.nodes))
         return found
 
     def _control_flow(

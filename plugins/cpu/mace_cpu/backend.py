@@ -16,6 +16,7 @@ from mace_core.provider.device import Device
 from mace_core.provider.poison import poison_byte
 from mace_core.provider.weights import weight_files
 from mace_cpu.plan import stored
+from mace_cpu.plan.assembly import GATE
 from mace_cpu.plan.subgraph import CpuSubgraph
 from mace_cpu.shared.precision import choose_instructions
 from mace_cpu.workers import Workers
@@ -73,7 +74,7 @@ class CpuBackend(Backend):
         programs = [self._lower(view) for view in subgraphs]
         steps = [step for program in programs for step in program.steps.emitted]
         kernels = [kernel for step in steps for kernel in (step.kernel, *(called for _, called in step.calls))]
-        sources = {kernel.symbol: kernel for kernel in kernels}
+        sources = {kernel.symbol: kernel for kernel in kernels if kernel.symbol != GATE}
         addresses = load_kernels(list(sources.values()), self.target)
         self._sources.update(sources)
         device = self.device.qualified_name

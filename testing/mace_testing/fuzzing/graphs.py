@@ -203,7 +203,7 @@ def _unknown(sketch: _Sketch) -> None:
 
 
 def _branch(sketch: _Sketch) -> None:
-    """If, whose branches read what lies outside."""
+    """If, whose branches read what lies outside; often one that only the run decides."""
     source = sketch.source
     value = sketch.value()
     shape = sketch.shapes[value]
@@ -216,7 +216,15 @@ def _branch(sketch: _Sketch) -> None:
         return helper.make_graph([node, again], kind, [], [info])
 
     bodies = {"then_branch": body("then", source.pick(UNARY)), "else_branch": body("else", source.pick(UNARY))}
-    sketch.add("If", ["condition"], [shape], **bodies)
+    condition = "condition"
+    if not source.rarely(3):
+        condition = f"{name}_c"
+        half = sketch.fixed(np.array(0.5, np.float32))
+        sketch.nodes += [
+            helper.make_node("Cast", ["condition"], [f"{name}_n"], name=f"{name}/number", to=TensorProto.FLOAT),
+            helper.make_node("Greater", [f"{name}_n", half], [condition], name=f"{name}/condition"),
+        ]
+    sketch.add("If", [condition], [shape], **bodies)
 
 
 PIECES = (_unary, _binary, _unary, _binary, _product, _view, _split, _concat, _rows, _convolution, _branch, _unknown)

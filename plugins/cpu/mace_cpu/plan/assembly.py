@@ -54,6 +54,10 @@ class SizedByRun(NamedTuple):
     offset_word: int = -1
 
 
+GATE = ""
+"""In the place of a kernel's symbol: the step is a gate, see `mace_core.native.plan.gate`."""
+
+
 class AssembledStep(NamedTuple):
     """One kernel over all its work, see `mace_core.native.plan.PlanStep`; its arguments begin at ``first_word``."""
 
@@ -103,7 +107,8 @@ class Assembly(NamedTuple):
     @property
     def symbols(self) -> set[str]:
         """Every kernel that it runs."""
-        return {step.symbol for step in self.steps}.union(symbol for _, symbol in self.calls)
+        called = {symbol for _, symbol in self.calls}
+        return called.union(step.symbol for step in self.steps if step.symbol != GATE)
 
 
 class Constants(NamedTuple):

@@ -12,9 +12,10 @@ import numpy as np
 from mace_core.errors import ProviderError
 from mace_core.native.plan import NativePlan, PlanStep
 from mace_core.native.pool import ThreadPool
+from mace_core.native.runner_ir import GATE as GATE_ADDRESS
 from mace_core.provider.backend import CompiledSubgraph
 from mace_core.provider.execution import Bindings, Execution, Turns
-from mace_cpu.plan.assembly import JOURNAL_WORDS, STATUS_WORDS, Assembly, SizedByRun
+from mace_cpu.plan.assembly import GATE, JOURNAL_WORDS, STATUS_WORDS, Assembly, SizedByRun
 
 
 class CpuSubgraph(CompiledSubgraph):
@@ -33,7 +34,8 @@ class CpuSubgraph(CompiledSubgraph):
         self.pool = pool
         self.threads = threads
         self.device = device
-        steps = [PlanStep(addresses[step.symbol], *step[1:]) for step in assembly.steps]
+        kernels = {**addresses, GATE: GATE_ADDRESS}
+        steps = [PlanStep(kernels[step.symbol], *step[1:]) for step in assembly.steps]
         words = assembly.words
         if assembly.calls:
             words = words.copy()

@@ -37,13 +37,9 @@ class WeightsView(GraphView):
 
     def __init__(self, view: GraphView, folded: Mapping[Value, Tensor]) -> None:
         vars(self).update(vars(view))
-        self._folded = folded
+        self._known = {**view._known, **folded}
         self._users = None
         self.nodes = tuple(node for node in view.nodes if node.outputs[0] not in folded)
-
-    def constant(self, value: Value | None) -> Tensor | None:
-        found = super().constant(value)
-        return found if found is not None or value is None else self._folded.get(value)
 
 
 @before_lowering

@@ -90,8 +90,10 @@ def after_lowering(function: Callable[[Program], None]) -> Callable[[Program], N
     return function
 
 
-def lower(view: GraphView, settings: Settings) -> Program:
+def lower(view: GraphView, settings: Settings, outer: Program | None = None) -> Program:
     """All of a subgraph as steps.
+
+    ``outer``: the program that these steps will be part of; it has the constants and the faults of both.
 
     Raises:
         ValueError: if a node has no lowering.
@@ -99,7 +101,7 @@ def lower(view: GraphView, settings: Settings) -> Program:
     LOWERINGS.load()
     for prepare in _BEFORE:
         view = prepare(view)
-    program = Program(view, settings)
+    program = Program(view, settings, outer)
     for node in view.nodes:
         if not program.fusion.is_done(node):
             _lower_node(program, node)

@@ -12,7 +12,7 @@ from mace_core.graph import Node
 from mace_core.native.errors import KernelError
 from mace_core.native.source import KernelSource
 from mace_core.symbolic import is_symbolic, maximum, minimum, whole
-from mace_cpu.plan.assembly import STATUS_WORDS, Fault
+from mace_cpu.plan.assembly import GATE, STATUS_WORDS, Fault
 from mace_cpu.shared.parts.buffers import At, Buf, Place
 from mace_cpu.shared.parts.forms import StepForm
 
@@ -21,6 +21,8 @@ SMALLEST_CHUNK_WORK = 30_000
 
 CHUNKS_PER_THREAD = 4
 """More chunks than threads, so that a thread that is held up leaves its share to the others."""
+
+_NO_KERNEL = KernelSource(GATE, "", lambda _: "")
 
 Word: TypeAlias = int | float | Buf | At
 """An argument of a kernel."""
@@ -77,6 +79,17 @@ class Step:
     calls: list[tuple[int, KernelSource]] = field(default_factory=list)
 
 
+@dataclass(slots=True)
+class Gate(Step):
+    """A step that lets those behind it, up to ``last``, run or passes them over; ``runs_if`` says for which condition.
+
+    Its address is that of the condition, a truth value.  It has no kernel.
+    """
+
+    runs_if: bool = True
+    last: Step | None = None
+
+
 class Steps:
     """The steps emitted so far, and the nodes that the next ones belong to.
 
@@ -86,10 +99,11 @@ class Steps:
         notes: remarks on nodes by their name, for explanations.
     """
 
-    def __init__(self, threads: int = 1) -> None:
+    def __init__(self, threads: int = 1, outer: Steps | None = None) -> None:
+        """``outer``: the steps that these will be among."""
         self.emitted: list[Step] = []
-        self.faults: list[Fault] = []
-        self.notes: dict[str, str] = {}
+        self.faults: list[Fault] = [] if outer is None else outer.faults
+        self.notes: dict[str, str] = {} if outer is None else outer.notes
         self._threads = threads
         self._status = Buf(Place.STATUS, 0)
         self._node: Node | None = None
@@ -165,6 +179,14 @@ class Steps:
                 work,
             )
         )
+
+    def emit_gated(self, condition: Buf, runs_if: bool, steps: Sequence[Step], name: str) -> None:
+        """Append ``steps``, which are to run only where the truth value in ``condition`` is ``runs_if``."""
+        if steps:
+            at = At(condition).in_whole()
+            source = () if self._node is None else self._node.source
+            self.emitted.append(Gate(_NO_KERNEL, [0], [(0, at)], 1, 1, name, source, runs_if=runs_if, last=steps[-1]))
+            self.emitted += steps
 
     def remark(self, note: str) -> None:
         """Note how the current node is computed, for explanations; "" says nothing."""

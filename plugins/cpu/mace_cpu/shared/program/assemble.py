@@ -19,6 +19,7 @@ from mace_cpu.plan.assembly import (
     SizedByRun,
 )
 from mace_cpu.shared.parts.buffers import At, Buf, Place
+from mace_cpu.shared.parts.steps import Gate
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.program.sizes import SizeCollector
 
@@ -47,6 +48,7 @@ def assemble(program: Program) -> Assembly:
     relocations: list[tuple[int, int, int]] = []
     places: list[tuple[int, int]] = []
     in_constants: dict[int, tuple[int, int]] = {}  # by relocation: where the constant begins, and the place in it
+    positions = {id(step): position for position, step in enumerate(program.steps.emitted)}
     for step in program.steps.emitted:
         words.append(0)  # of the control block
         first = len(words)
@@ -59,8 +61,10 @@ def assemble(program: Program) -> Assembly:
                 in_constants[len(places) - 1] = start, at.offset
         words.extend(step.words)
         calls += [(first + index, called.symbol) for index, called in step.calls]
-        piece = _piece(step.extent, step.work)
-        steps.append(AssembledStep(step.kernel.symbol, first, step.extent, step.chunks, step.name, step.source, piece))
+        extent, piece = step.extent, _piece(step.extent, step.work)
+        if isinstance(step, Gate):
+            extent, piece = positions[id(step.last)] + 1, int(step.runs_if)
+        steps.append(AssembledStep(step.kernel.symbol, first, extent, step.chunks, step.name, step.source, piece))
     sized_by_run: list[SizedByRun] = []
     for u in program.values.unsized:
         word = -1

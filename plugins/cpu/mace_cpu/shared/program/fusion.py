@@ -44,9 +44,9 @@ class Fusion:
         return node not in self._done and all(user is not node for user, _ in self._deferred.values())
 
     def sole_user(self, value: Value) -> Node | None:
-        """The one node that reads ``value`` (once), if nobody else, and nothing outside, needs it."""
+        """The one node that reads ``value`` (once), if nobody else, and nothing outside or in a branch, needs it."""
         users = self._view.users(value)
-        if len(users) != 1 or self._view.is_output(value) or not self.is_free(users[0]):
+        if len(users) != 1 or value not in users[0].inputs or self._view.is_output(value) or not self.is_free(users[0]):
             return None
         return users[0]
 

@@ -35,11 +35,12 @@ class Program:
         fusion: which nodes are computed, and which are left to others.
     """
 
-    def __init__(self, view: GraphView, settings: Settings) -> None:
+    def __init__(self, view: GraphView, settings: Settings, outer: Program | None = None) -> None:
+        """``outer``: the program that the steps of this one will be part of."""
         self.settings = settings
         self.facts = Facts(view, settings.block)
-        self.steps = Steps(settings.threads)
-        self.constants = ConstantPool()
+        self.steps: Steps = Steps(settings.threads, None if outer is None else outer.steps)
+        self.constants: ConstantPool = ConstantPool() if outer is None else outer.constants
         self.values = Values(self.facts, self.steps, self.constants, settings.bfloat16)
         self.fusion = Fusion(view, self.steps)
 

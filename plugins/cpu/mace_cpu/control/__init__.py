@@ -1,0 +1,1 @@
+"""If, where both branches can be computed here."""
