@@ -154,8 +154,8 @@ def judge(family: Family) -> Iterator[onnxruntime.InferenceSession]:
     ("name", "shapes"),
     [
         ("lines", SHAPES),
-        ("pictures", SHAPES // 4),
-        ("decoder", SHAPES // 5),
+        ("pictures", SHAPES // 8),
+        ("decoder", SHAPES // 8),
         pytest.param("pictures", SHAPES, marks=pytest.mark.full),
         pytest.param("decoder", SHAPES, marks=pytest.mark.full),
     ],

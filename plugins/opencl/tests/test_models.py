@@ -45,6 +45,7 @@ def test_mobilenet_v2(device: Device) -> None:
     compare(device, models.mobilenet_v2(), models.sample_image((1, 3, 224, 224)))
 
 
+@pytest.mark.full
 def test_pp_ocr_recognition(device: Device) -> None:
     compare(device, packaged(models.PP_OCR_REC), models.sample_image((1, 3, 48, 96)))
 
