@@ -14,6 +14,15 @@ from mace_core.provider import Device
 Array = npt.NDArray[np.float32]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What the kit asks of results that are read elsewhere runs with the full tests: on a processor the OpenCL runtime
+    takes longest of all to compile its programs, and the forms themselves are looked at each time."""
+    for item in items:
+        if "test_conformance.py::TestOpenCl::test_a_result_is_right_whoever_reads_it" in item.nodeid:
+            item.add_marker(pytest.mark.full)
+
+
 @pytest.fixture(scope="session")
 def device() -> Device:
     """The first OpenCL device of this machine."""
