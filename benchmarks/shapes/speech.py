@@ -28,6 +28,7 @@ from rich.table import Table
 
 from benchmarks.compare.machine import describe, wait_for_quiet
 from benchmarks.shapes.ort_format import onnx_of
+from benchmarks.shapes.worker import onnxruntime_session
 from mace_core.errors import UsageError
 from mace_core.testing.models import find_packaged_model
 
@@ -115,13 +116,7 @@ def open_network(engine: str, model: Path, threads: int) -> Network:
 
         session = mace_core.Session(model, devices=["cpu"], options={"cpu": {"threads": threads}}, strict=True)
         return Network({spec.name: spec.shape or () for spec in session.inputs}, session.run)
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    judge = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    judge = onnxruntime_session(model, threads)
     names = [output.name for output in judge.get_outputs()]
     shapes = {value.name: value.shape for value in judge.get_inputs()}
     return Network(shapes, lambda feeds: dict(zip(names, judge.run(names, feeds), strict=True)))

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,14 +28,19 @@ def open_mace(model: Path, threads: int) -> Run:
     return session.run
 
 
-def open_onnxruntime(model: Path, threads: int) -> Run:
+def onnxruntime_session(model: Path, threads: int) -> Any:
+    """onnxruntime's session on the processor, without words."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+
+
+def open_onnxruntime(model: Path, threads: int) -> Run:
+    session = onnxruntime_session(model, threads)
     names = [output.name for output in session.get_outputs()]
     return lambda feeds: dict(zip(names, session.run(names, feeds), strict=True))
 
@@ -95,10 +101,7 @@ class IoBinding:
     def __init__(self, model: Path, threads: int, pairs: Mapping[str, str], start: Feeds) -> None:
         import onnxruntime
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        self._session = onnxruntime_session(model, threads)
         self._outputs = [output.name for output in self._session.get_outputs()]
         self._pairs = pairs
         self._state = {name: onnxruntime.OrtValue.ortvalue_from_numpy(start[name]) for name in pairs}

@@ -234,16 +234,17 @@ def test_a_reference_that_fails_fails_the_check(backend: Backend, monkeypatch: p
         )
 
 
+@pytest.fixture
+def cpu() -> Iterator[Backend]:
+    found = default_registry().provider("cpu")
+    (device,) = found.probe().devices
+    opened = found.open(device, {})
+    yield opened
+    opened.close()
+
+
 class TestSymbolicSizes:
     """The cpu provider, and what would be wrong with it."""
-
-    @pytest.fixture
-    def cpu(self) -> Iterator[Backend]:
-        found = default_registry().provider("cpu")
-        (device,) = found.probe().devices
-        opened = found.open(device, {})
-        yield opened
-        opened.close()
 
     def test_sizes_that_are_lost_in_the_stored_form(self, cpu: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
         Kit().test_symbolic_sizes_serve_what_they_admit_stored_or_not(cpu)
@@ -259,14 +260,6 @@ class TestSymbolicSizes:
 
 class TestOutputsInPlace:
     """The cpu provider, and what would be wrong with it."""
-
-    @pytest.fixture
-    def cpu(self) -> Iterator[Backend]:
-        found = default_registry().provider("cpu")
-        (device,) = found.probe().devices
-        opened = found.open(device, {})
-        yield opened
-        opened.close()
 
     def test_a_provider_that_ignores_the_gaps(self, cpu: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
         Kit().test_entries_are_appended_where_there_is_room(cpu)
