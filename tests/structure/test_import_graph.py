@@ -32,6 +32,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("binding",),
     ("session",),
     ("inspection", "numerics", "testing"),
+    ("quantization",),
     ("cli",),
 ]
 """The packages and modules of the core, from below."""
