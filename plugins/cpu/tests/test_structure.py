@@ -24,7 +24,7 @@ ABOVE = ("", "backend", "provider", "workers", "memory_checks")
 """What may import everything."""
 
 LAYERS = (
-    ("shared.precision", "shared.checks", "shared.nodes"),
+    ("shared.precision", "shared.quads", "shared.checks", "shared.nodes"),
     ("shared.codegen",),
     ("shared.epilogue", "shared.kernels"),
     ("shared.tiles",),

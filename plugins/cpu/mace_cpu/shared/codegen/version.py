@@ -11,7 +11,15 @@ from importlib.resources.abc import Traversable
 NOT_GENERATING = ("lower", "choose", "match", "pass", "kernels")
 """How the names of modules begin that no generator imports."""
 
-SHARED = ("shared/codegen", "shared/tiles", "shared/epilogue", "shared/layouts", "shared/pixels", "shared/precision.py")
+SHARED = (
+    "shared/codegen",
+    "shared/tiles",
+    "shared/epilogue",
+    "shared/layouts",
+    "shared/pixels",
+    "shared/precision.py",
+    "shared/quads.py",
+)
 """What generators of all families may import besides their own family's modules."""
 
 

@@ -9,6 +9,7 @@ from llvmlite import ir
 
 from mace_core.native.target import Target
 from mace_cpu.shared.codegen.body import I1, I8, I64, POINTER, VOID, Body, constant
+from mace_cpu.shared.layouts.generate_bytes import Stretch, transpose_bytes
 from mace_cpu.shared.layouts.generate_transpose import transposed
 
 PIECE_BYTES = 32
@@ -118,7 +119,7 @@ def build_tiled_transpose(symbol: str, width: int, band: int, machine: Target) -
 
     Swaps two axes under ``rank`` outer ones: ``target[r * target step + c] = source[c * source step + r]`` for
     c < columns, r < rows.  One unit is ``band`` rows of the target in one outer plane.  Words of four bytes are
-    exchanged in registers, ``lanes`` x ``lanes`` at a time; ``lanes`` divides ``band``.
+    exchanged in registers, ``lanes`` x ``lanes`` at a time; ``lanes`` divides ``band``.  So are bytes, 16 x 16.
     """
     lanes = machine.vector_bits // 32
     body = Body(symbol, lanes)
@@ -153,6 +154,14 @@ def build_tiled_transpose(symbol: str, width: int, band: int, machine: Target) -
                             body.store(vector, mover.at(corner, body.mul(target_step, i)))
                     with otherwise:
                         single(low, body.minimum(high, last_row), left, body.minimum(right, columns))
+        elif width == 1:
+            transpose_bytes(
+                body,
+                lambda c, r, here=here: mover.at(here, body.add(body.mul(c, source_step), r)),  # type: ignore[misc]
+                lambda r, c, there=there: mover.at(there, body.add(body.mul(r, target_step), c)),  # type: ignore[misc]
+                Stretch(first_row, last_row, rows),
+                Stretch(constant(0), columns, columns),
+            )
         else:
             with body.loop(0, columns, band) as left:
                 single(first_row, last_row, left, body.minimum(body.add(left, band), columns))

@@ -87,7 +87,7 @@ class Facts:
 
     def nbytes_in(self, value: Value, layout: Layout) -> int:
         """Bytes of the value in a layout that is not PACKED."""
-        if layout is Layout.PLAIN:
+        if layout in (Layout.PLAIN, Layout.CHANNELS_LAST):
             return self.nbytes(value)
         return self.blocked_nbytes(value) if layout is Layout.BLOCKED else self.narrow_nbytes(value, layout)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 
 from mace_core.graph import Node, Value
+from mace_core.symbolic import is_same
 from mace_core.tensor import DType
 from mace_cpu.plan.assembly import JOURNAL_WORDS
 from mace_cpu.shared.layouts.blocks import emit_conversion, emit_copy
+from mace_cpu.shared.layouts.channels_last import emit_channels_last, pack_channels_last
 from mace_cpu.shared.layouts.packed import emit_packed, emit_unpacked
 from mace_cpu.shared.layouts.pairs import emit_pair_rows, emit_pairs, emit_wide
 from mace_cpu.shared.layouts.strided import emit_dense
@@ -23,6 +25,10 @@ from mace_cpu.shared.program.growths import growths
 
 MOVES_NOTHING = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
 """Operators whose result is their first input, in the same order of elements."""
+
+
+_SAME_ORDER = {Layout.PLAIN: Layout.CHANNELS_LAST, Layout.CHANNELS_LAST: Layout.PLAIN}
+"""Layouts that differ in the order of the elements alone: in the same one, if there is only one pixel or channel."""
 
 
 class Values:
@@ -69,7 +75,17 @@ class Values:
 
     def has(self, value: Value, layout: Layout) -> bool:
         """Whether ``value`` already lies in memory in this layout (reading it so costs nothing)."""
-        return (value, layout) in self._held
+        if (value, layout) in self._held:
+            return True
+        other = _SAME_ORDER.get(layout)
+        return other is not None and (value, other) in self._held and self.is_one_order(value)
+
+    def is_one_order(self, value: Value) -> bool:
+        """Whether the PLAIN and the CHANNELS_LAST layout of a value are the same bytes."""
+        if self._facts.dtype(value).bits != 8:
+            return False
+        _, *inner = self._facts.shape(value) or (1,)
+        return len(inner) < 2 or is_same(inner[0], 1) or is_same(math.prod(inner[1:]), 1)
 
     def has_only(self, value: Value, layout: Layout) -> bool:
         """Whether ``value`` lies in memory in this layout and in no other."""
@@ -86,6 +102,8 @@ class Values:
             return held
         if layout in (Layout.PAIRS, Layout.PAIR_ROWS):
             return self._read_narrow(value, layout)
+        if layout is Layout.CHANNELS_LAST or (value, Layout.CHANNELS_LAST) in self._held:
+            return self._read_reordered(value, layout)
         sizes = self._facts.sizes_of(value)
         if sizes is not None:
             self._held[value, layout] = emit_words(self._steps, sizes, self._facts.dtype(value))
@@ -132,6 +150,23 @@ class Values:
         self._held[value, layout] = buf
         return buf
 
+    def _read_reordered(self, value: Value, layout: Layout) -> Buf:
+        """``value``, of 8-bit numbers, in one of PLAIN and CHANNELS_LAST from the other."""
+        if self._facts.dtype(value).bits != 8 or layout not in _SAME_ORDER:
+            raise ValueError(f"'{value.name}' of {self._facts.dtype(value).label} cannot be read {layout.value}")
+        constant = self._facts.constant_of(value)
+        if constant is not None:
+            is_last = layout is Layout.CHANNELS_LAST
+            self._held[value, layout] = self._constants.put(pack_channels_last(constant) if is_last else constant)
+            return self._held[value, layout]
+        source = self.read(value, _SAME_ORDER[layout])
+        if self.is_one_order(value):
+            self._held[value, layout] = source
+            return source
+        target = self.write(value, layout)
+        emit_channels_last(self._facts, self._steps, value, source, target, layout)
+        return target
+
     def _same_bytes(self, value: Value, wanted: Layout) -> bool:
         """Whether a value in the other layout needs no conversion to be read in ``wanted``: one pixel per channel."""
         n, c, *spatial = self._facts.shape(value)
@@ -161,6 +196,10 @@ class Values:
             return shown
         shape = self._facts.shape(value)
         strides = tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
+        channels_last = self._held.get((value, Layout.CHANNELS_LAST))
+        if channels_last is not None and (value, Layout.PLAIN) not in self._held and len(shape) > 2:
+            inner = tuple(shape[1] * math.prod(shape[axis + 1 :]) for axis in range(2, len(shape)))
+            return Strided(channels_last, 0, shape, (strides[0], 1, *inner))
         return Strided(self.read(value), 0, shape, strides)
 
     def fold(self, value: Value, folded: Folded, node: Node) -> None:
@@ -180,7 +219,7 @@ class Values:
 
     def can_show(self, value: Value) -> bool:
         """Whether a part or a permutation of ``value`` can be shown: it lies in memory, row by row or as shown."""
-        return value in self._shown or (value, Layout.PLAIN) in self._held
+        return value in self._shown or any((value, layout) in self._held for layout in _SAME_ORDER)
 
     def grown(self, value: Value) -> Strided | None:
         """Where ``value`` is to lie, if it is an input with more behind it; `grow` says when that is there."""
@@ -217,6 +256,9 @@ class Values:
 
         What is going to be concatenated is computed right into its part of the concatenation, where that is one piece.
         """
+        if layout is Layout.CHANNELS_LAST and self.is_one_order(value):
+            self._held[value, layout] = self.write(value)
+            return self._held[value, layout]
         buf = self._reserved.get((value, layout))
         if buf is None:
             buf = self._room(value, layout)

@@ -1,0 +1,101 @@
+"""Dot products of bytes, four to a lane of int32, in the instructions that a target has for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from llvmlite import ir
+
+from mace_cpu.shared.codegen.body import I8, I32, Body
+from mace_cpu.shared.codegen.vector_basic import call, constant
+from mace_cpu.shared.quads import QUAD, QuadUnit
+
+I16 = ir.IntType(16)
+
+_SIGNS = -0x7F7F7F80
+"""The highest bit of each of four bytes."""
+
+Operand = Sequence[ir.Value]
+"""A vector of quads in the form in which the unit multiplies it."""
+
+
+class QuadDot:
+    """Accumulates products of quads in vectors of int32.
+
+    Attributes:
+        vector: the type of an accumulator, and of a vector of quads: int32, ``body.lanes`` of them.
+    """
+
+    def __init__(self, body: Body, unit: QuadUnit, *, left_is_signed: bool) -> None:
+        self._body, self._unit, self._left_is_signed = body, unit, left_is_signed
+        self._changes_left = unit.left_offset(left_is_signed) != 0
+        self.vector = ir.VectorType(I32, body.lanes)
+
+    def left(self, quad: ir.Value) -> Operand:
+        """An int32 that holds four bytes, for all lanes; or a vector of such."""
+        b = self._body.b
+        vector = quad if isinstance(quad.type, ir.VectorType) else self.splat(quad)
+        if self._changes_left:
+            vector = b.xor(vector, constant(self.vector, _SIGNS))
+        return self._widened(vector, self._left_is_signed)
+
+    def right(self, vector: ir.Value) -> Operand:
+        """A vector of quads of signed bytes."""
+        return self._widened(vector, True)
+
+    def add(self, total: ir.Value, left: Operand, right: Operand) -> ir.Value:
+        """``total`` plus the dot product of each pair of quads."""
+        b, body = self._body.b, self._body
+        if self._unit is QuadUnit.VNNI:
+            return call(b, f"llvm.x86.avx512.vpdpbusd.{32 * body.lanes}", self.vector, [total, left[0], right[0]])
+        if self._unit is QuadUnit.DOT:
+            quads = [b.bitcast(part, ir.VectorType(I8, QUAD * body.lanes)) for part in (left[0], right[0])]
+            name = f"llvm.aarch64.neon.sdot.v{body.lanes}i32.v{QUAD * body.lanes}i8"
+            return call(b, name, self.vector, [total, *quads])
+        if self._unit is QuadUnit.WORDS:
+            for one, other in zip(left, right, strict=True):
+                total = b.add(total, self._pairs(one, other))
+            return total
+        for one, other in zip(left, right, strict=True):
+            total = b.add(total, b.mul(one, other))
+        return total
+
+    def splat(self, quad: ir.Value) -> ir.Value:
+        """An int32 in all lanes."""
+        b, undefined = self._body.b, ir.Constant(self.vector, ir.Undefined)
+        first = b.insert_element(undefined, quad, ir.Constant(I32, 0))
+        return b.shuffle_vector(first, undefined, ir.Constant(self.vector, None))
+
+    def _widened(self, vector: ir.Value, is_signed: bool) -> Operand:
+        b, body = self._body.b, self._body
+        if self._unit is QuadUnit.WORDS:
+            kind = ir.VectorType(I16, 2 * body.lanes)
+            words, eight = b.bitcast(vector, kind), constant(kind, 8)
+            if is_signed:
+                return [b.ashr(b.shl(words, eight), eight), b.ashr(words, eight)]
+            return [b.and_(words, constant(kind, 255)), b.lshr(words, eight)]
+        if self._unit is QuadUnit.LANES:
+            shift, top = b.ashr if is_signed else b.lshr, constant(self.vector, 24)
+            raised = [b.shl(vector, constant(self.vector, 24 - 8 * i)) for i in range(QUAD)]
+            return [shift(part, top) for part in raised]
+        return [vector]
+
+    def _pairs(self, left: ir.Value, right: ir.Value) -> ir.Value:
+        """Products of 16-bit numbers, the two of a lane added up."""
+        b, lanes = self._body.b, self._body.lanes
+        name = {16: "llvm.x86.avx512.pmaddw.d.512", 8: "llvm.x86.avx2.pmadd.wd", 4: "llvm.x86.sse2.pmadd.wd"}[lanes]
+        return call(b, name, self.vector, [left, right])
+
+
+def load_quad(body: Body, at: ir.Value, count: int = QUAD) -> ir.Value:
+    """The first ``count`` bytes of a quad as an int32, zeros behind them; no more are read."""
+    b = body.b
+    if count == QUAD:
+        return b.load(at, typ=I32, align=1)
+    if count == 1:
+        return b.zext(b.load(at, typ=I8, align=1), I32)
+    pair = b.zext(b.load(at, typ=I16, align=1), I32)
+    if count == 2:
+        return pair
+    third = b.load(b.gep(at, [ir.Constant(ir.IntType(64), 2)], inbounds=True, source_etype=I8), typ=I8, align=1)
+    return b.or_(pair, b.shl(b.zext(third, I32), ir.Constant(I32, 16)))

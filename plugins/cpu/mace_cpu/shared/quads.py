@@ -1,0 +1,82 @@
+"""Dot products of bytes: what lowerings have to know of them, apart from the generator, which needs llvmlite.
+
+A *quad* is four bytes of the left operand that meet four bytes of the right one in one lane of int32.  The right
+operand (weights) is always signed: unsigned numbers are stored less 128, and so are their zero points.  The left one
+may be either; some units change it by `left_offset` first, which whoever adds the bias makes up for.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mace_core.native.target import Target
+from mace_cpu.plan.assembly import ALIGNMENT_BYTES
+
+QUAD = 4
+"""Bytes that meet in one lane."""
+
+SIGN = 128
+"""From an unsigned byte to the signed one with the same bits but for the highest."""
+
+
+class QuadUnit(enum.Enum):
+    """What multiplies quads and sums them up in int32.  All are exact: none saturates on the way."""
+
+    VNNI = "vnni"  # vpdpbusd: unsigned times signed
+    WORDS = "words"  # pmaddwd of bytes widened to 16 bits, even and odd ones apart
+    DOT = "dot"  # sdot of aarch64: signed times signed
+    LANES = "lanes"  # a multiplication of int32 for each byte
+
+    @staticmethod
+    def of(target: Target) -> QuadUnit:
+        """The fastest that a target has."""
+        if target.architecture == "x86_64":
+            wide = target.vector_bits == 512
+            has_unit = target.has("avx512vnni") if wide else target.vector_bits == 256 and target.has("avxvnni")
+            return QuadUnit.VNNI if has_unit else QuadUnit.WORDS
+        if target.architecture == "aarch64" and target.has("dotprod"):
+            return QuadUnit.DOT
+        return QuadUnit.LANES
+
+    def left_offset(self, is_signed: bool) -> int:
+        """What is added to each byte of the left operand before it is multiplied."""
+        if self is QuadUnit.VNNI:
+            return SIGN if is_signed else 0
+        if self is QuadUnit.DOT:
+            return 0 if is_signed else -SIGN
+        return 0
+
+
+def signed_weights(weights: npt.NDArray[Any]) -> npt.NDArray[np.int8]:
+    """Bytes as the right operand has them: unsigned ones less 128."""
+    if weights.dtype == np.uint8:
+        return (weights ^ np.uint8(SIGN)).view(np.int8)
+    return weights.astype(np.int8, copy=False)
+
+
+def pack_quads(right: npt.NDArray[np.int8], columns: int) -> npt.NDArray[np.int8]:
+    """(..., steps, N) as [...][N / columns][steps / 4][columns][4], zeros where there is nothing, 64-byte aligned."""
+    *outer, steps, width = right.shape
+    tiles, quads = -(-width // columns), -(-steps // QUAD)
+    full = right
+    if (steps, width) != (quads * QUAD, tiles * columns):
+        full = np.zeros((*outer, quads * QUAD, tiles * columns), np.int8)
+        full[..., :steps, :width] = right
+    split = full.reshape(*outer, quads, QUAD, tiles, columns)
+    rank = len(outer)
+    order = (*range(rank), rank + 2, rank, rank + 3, rank + 1)
+    packed = aligned_bytes((*outer, tiles, quads, columns, QUAD))
+    packed[...] = split.transpose(order)
+    return packed
+
+
+def aligned_bytes(shape: tuple[int, ...]) -> npt.NDArray[np.int8]:
+    """An uninitialized int8 array that begins at a multiple of 64 bytes."""
+    nbytes = int(np.prod(shape, dtype=np.int64))
+    owner = np.empty(nbytes + ALIGNMENT_BYTES, np.int8)
+    start = -owner.ctypes.data % ALIGNMENT_BYTES
+    return owner[start : start + nbytes].reshape(shape)

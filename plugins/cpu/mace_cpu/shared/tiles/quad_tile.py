@@ -1,0 +1,113 @@
+"""The register tile of convolutions and products of bytes: rows x (vectors of columns) of int32 accumulators.
+
+One step multiplies a quad (four bytes) of each row of the left operand, in all lanes, with quads of all columns of the
+right one, which `pack_quads` packs.  Sums are exact; that they stay within int32 is up to the caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from llvmlite import ir
+
+from mace_cpu.shared.codegen.body import I8, Body, constant
+from mace_cpu.shared.codegen.quads import QuadDot, load_quad
+from mace_cpu.shared.quads import QUAD, QuadUnit
+from mace_cpu.shared.tiles.arguments import STEPS_PER_FETCH
+from mace_cpu.shared.tiles.tile import FetchAhead
+
+INT_BYTES = 4
+
+
+class QuadTile:
+    """Accumulators of ``rows`` x ``vectors`` vectors of int32.
+
+    Attributes:
+        columns: int32 of one row: ``vectors * lanes``.
+        step_bytes: of the right operand per step, ``4 * columns``.
+    """
+
+    def __init__(self, body: Body, rows: int, vectors: int, unit: QuadUnit, *, left_is_signed: bool) -> None:
+        self.body = body
+        self.dot = QuadDot(body, unit, left_is_signed=left_is_signed)
+        self.rows, self.vectors = rows, vectors
+        self.columns = vectors * body.lanes
+        self.step_bytes = QUAD * self.columns
+        self._cells = [[body.variable(self.dot.vector) for _ in range(vectors)] for _ in range(rows)]
+
+    def start(self, initial: Sequence[ir.Value]) -> None:
+        """Set every row to ``initial``: one vector of int32 per column vector."""
+        for row in self._cells:
+            for cell, value in zip(row, initial, strict=True):
+                self.body.b.store(value, cell)
+
+    def cell(self, row: int, v: int) -> ir.Value:
+        """The present value of one accumulator."""
+        return self.body.b.load(self._cells[row][v], typ=self.dot.vector)
+
+    def put_aside(self, at: ir.Value) -> None:
+        """Store the accumulators as they are, row by row."""
+        for i, cell in enumerate(cell for row in self._cells for cell in row):
+            place = self._bytes(at, i * INT_BYTES * self.body.lanes)
+            self.body.b.store(self.body.b.load(cell, typ=self.dot.vector), place, align=INT_BYTES)
+
+    def take_up(self, at: ir.Value) -> None:
+        """Go on from accumulators put aside."""
+        for i, cell in enumerate(cell for row in self._cells for cell in row):
+            place = self._bytes(at, i * INT_BYTES * self.body.lanes)
+            self.body.b.store(self.body.b.load(place, typ=self.dot.vector, align=INT_BYTES), cell)
+
+    def step(self, quad: Callable[[int], ir.Value], right: ir.Value) -> None:
+        """Accumulate the product of ``quad(row)`` (an int32) with one step of the right operand, at an address."""
+        b, lanes = self.body.b, self.body.lanes
+        columns = [
+            self.dot.right(b.load(self._bytes(right, v * QUAD * lanes), typ=self.dot.vector, align=INT_BYTES))
+            for v in range(self.vectors)
+        ]
+        for number, row in enumerate(self._cells):
+            left = self.dot.left(quad(number))  # loaded just before its use: all at once they take all registers
+            for cell, column in zip(row, columns, strict=True):
+                b.store(self.dot.add(b.load(cell, typ=self.dot.vector), left, column), cell)
+
+    def run(
+        self,
+        starts: Sequence[ir.Value],
+        right: ir.Value,
+        quads: ir.Value,
+        tail: int = 0,
+        ahead: FetchAhead | None = None,
+    ) -> None:
+        """Steps over ``quads`` whole quads of consecutive bytes of each row, and over ``tail`` (0 to 3) more bytes.
+
+        Args:
+            starts: the address of each row of the left operand.
+            right: the address of the first step of the right operand.
+            quads: how many; may be 0.
+            tail: bytes that are left of the last quad: the right operand has zeros for the others.
+            ahead: fetches a little every few steps.
+        """
+        body = self.body
+
+        def one_step(k: ir.Value, count: int) -> None:
+            at = body.mul(k, QUAD)
+            self.step(
+                lambda row: load_quad(body, self._bytes(starts[row], at), count),
+                self._bytes(right, body.mul(k, self.step_bytes)),
+            )
+
+        def steps(first: ir.Value | int, last: ir.Value) -> None:
+            with body.loop(first, last) as k:
+                one_step(k, QUAD)
+
+        if ahead is None:
+            steps(0, quads)
+        else:
+            with body.loop(0, quads, STEPS_PER_FETCH) as first:
+                ahead.fetch()
+                steps(first, body.minimum(body.add(first, STEPS_PER_FETCH), quads))
+        if tail:
+            one_step(quads, tail)
+
+    def _bytes(self, base: ir.Value, index: ir.Value | int) -> ir.Value:
+        at = constant(index) if isinstance(index, int) else index
+        return self.body.b.gep(base, [at], inbounds=True, source_etype=I8)
