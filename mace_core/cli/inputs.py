@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mace_core.cli.input_files import load_archive, load_file
 from mace_core.cli.parsing import parse_numbers, parse_size
-from mace_core.cli.pictures import PictureOptions
 from mace_core.cli.verbosity import note
 from mace_core.errors import UsageError
+from mace_core.inputs.files import load_archive, load_file
+from mace_core.inputs.pictures import PictureOptions
 from mace_core.tensor import DType, TensorSpec, TensorType
 from mace_core.tensor.types import Shape, format_shape
 
@@ -135,7 +135,7 @@ def load_inputs(
         if name in feeds:
             raise UsageError(f"--input {text}: the input '{name}' is given twice")
         spec = by_name[name]
-        feeds[name] = load_file(Path(file), spec, shapes.get(name, spec.shape), picture)
+        feeds[name] = load_file(Path(file), spec, shapes.get(name, spec.shape), picture, note)
     for name in feeds.keys() & shapes.keys():
         if feeds[name].shape != shapes[name]:
             raise UsageError(

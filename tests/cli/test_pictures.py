@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mace_core.cli.pictures import PictureOptions, load_picture
 from mace_core.errors import InputError, UsageError
+from mace_core.cli.verbosity import note
+from mace_core.inputs.pictures import PictureOptions, load_picture
 from mace_core.tensor import DType, TensorSpec
 
 GRAY16 = np.array([[0, 257, 32768], [40000, 65534, 65535]], np.uint16)
@@ -22,7 +23,7 @@ def spec(*shape: int, dtype: DType = DType.FLOAT32) -> TensorSpec:
 
 
 def load(path: Path, wanted: TensorSpec, **options: Any) -> np.ndarray:
-    return load_picture(path, wanted, wanted.shape, PictureOptions(**options))
+    return load_picture(path, wanted, wanted.shape, PictureOptions(**options), note)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])

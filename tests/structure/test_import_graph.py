@@ -26,6 +26,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("graph",),
     ("operators",),
     ("custom_ops", "frontend", "optimizer"),
+    ("inputs",),
     ("provider",),
     ("native",),
     ("scheduler",),

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from mace_core.cli.verbosity import note
 from mace_core.errors import InputError, MaceError, UsageError
 from mace_core.tensor import TensorSpec
 from mace_core.tensor.types import Shape
@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from PIL import Image
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff")
+
+Tell: TypeAlias = Callable[[str], None]
+
+
+def keep_quiet(sentence: str) -> None:
+    """Nobody wants to know."""
+
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
@@ -41,8 +48,13 @@ class PictureOptions:
     bgr: bool = False
 
 
-def load_picture(path: Path, spec: TensorSpec, shape: Shape | None, options: PictureOptions) -> npt.NDArray[Any]:
+def load_picture(
+    path: Path, spec: TensorSpec, shape: Shape | None, options: PictureOptions, tell: Tell = keep_quiet
+) -> npt.NDArray[Any]:
     """The picture as a tensor for the input ``spec``, whose shape is ``shape`` as far as it is known.
+
+    Args:
+        tell: gets a sentence where something of the file is not used: frames after the first, transparency.
 
     Raises:
         InputError: if the file is not a readable picture, or the input is not of a picture's form.
@@ -61,7 +73,7 @@ def load_picture(path: Path, spec: TensorSpec, shape: Shape | None, options: Pic
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as opened:
-                picture = _oriented(opened, path, channels)
+                picture = _oriented(opened, path, channels, tell)
     except MaceError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -87,7 +99,7 @@ def load_picture(path: Path, spec: TensorSpec, shape: Shape | None, options: Pic
     return _normalize(pixels, spec, shape, layout, options)
 
 
-def _oriented(opened: Image.Image, path: Path, channels: int) -> Image.Image:
+def _oriented(opened: Image.Image, path: Path, channels: int, tell: Tell) -> Image.Image:
     """The first frame, upright as its EXIF data say, in the mode for so many channels.
 
     Gray of 16 bits becomes floating-point numbers from 0 to 255, so that nothing of it is lost; colors of 16 bits are
@@ -96,7 +108,7 @@ def _oriented(opened: Image.Image, path: Path, channels: int) -> Image.Image:
     from PIL import Image, ImageOps
 
     if getattr(opened, "n_frames", 1) > 1:
-        note(f"'{path}' has {opened.n_frames} frames; the first one is taken")  # type: ignore[attr-defined]
+        tell(f"'{path}' has {opened.n_frames} frames; the first one is taken")  # type: ignore[attr-defined]
     is_png = opened.format == "PNG"
     upright = ImageOps.exif_transpose(opened)
     if upright.mode.startswith("I;16") or (upright.mode == "I" and is_png):
@@ -107,7 +119,7 @@ def _oriented(opened: Image.Image, path: Path, channels: int) -> Image.Image:
             "give its values as a .npy file"
         )
     if channels < 4 and upright.has_transparency_data and _is_seen_through(upright):
-        note(f"'{path}' is transparent in places; the colors there are taken as they are")
+        tell(f"'{path}' is transparent in places; the colors there are taken as they are")
     return upright.convert(_MODES[channels])
 
 

@@ -10,17 +10,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mace_core.cli.pictures import SUFFIXES, PictureOptions, load_picture, what_else
 from mace_core.errors import InputError, UsageError
+from mace_core.inputs.pictures import SUFFIXES, PictureOptions, Tell, keep_quiet, load_picture, what_else
 from mace_core.tensor import TensorSpec
 from mace_core.tensor.types import Shape
 
 
-def load_file(path: Path, spec: TensorSpec, shape: Shape | None, picture: PictureOptions) -> npt.NDArray[Any]:
+def load_file(
+    path: Path, spec: TensorSpec, shape: Shape | None, picture: PictureOptions, tell: Tell = keep_quiet
+) -> npt.NDArray[Any]:
     """The value of the input ``spec`` in a ``.npy`` file or a picture.
 
     Args:
         shape: of the input, as far as it is known; a picture is made to fit it.
+        tell: gets a sentence where something of a picture is not used.
 
     Raises:
         UsageError, InputError: if the file is something else, is not there or cannot be read.
@@ -28,7 +31,7 @@ def load_file(path: Path, spec: TensorSpec, shape: Shape | None, picture: Pictur
     _check_regular(path)
     suffix = path.suffix.lower()
     if suffix in SUFFIXES:
-        return load_picture(path, spec, shape, picture)
+        return load_picture(path, spec, shape, picture, tell)
     if suffix == ".npz":
         raise UsageError(f"'{path}' holds several arrays: give it as --npz {path}")
     if suffix != ".npy":

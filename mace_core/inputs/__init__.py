@@ -1,0 +1,4 @@
+"""Files as input tensors: arrays of numpy, archives of them, pictures.
+
+What the command line's options mean is the command line's business.
+"""

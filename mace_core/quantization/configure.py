@@ -1,0 +1,246 @@
+"""Which nodes of a graph are quantized, which values get an encoding, and which of them share one."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from mace_core.errors import UsageError
+from mace_core.graph import Graph, Node, Value
+from mace_core.quantization.operators import ACTIVATIONS, RULES, Form, OperatorRule
+from mace_core.quantization.prepare import is_float_constant, label_of
+from mace_core.tensor import DType, TensorType, ValueType
+
+
+@dataclass(slots=True)
+class Configuration:
+    """What of a graph is quantized.
+
+    Attributes:
+        graph: the float graph.
+        nodes: those that are quantized, in the order of the graph.
+        floats: why each other node stays in float.
+        values: computed values (and inputs of the graph) that are quantized; each with the one that stands for all
+            that share its encoding.
+        activations: by the product or sum before it, the Relu or Clip that is computed in the same step.
+        fixed: ranges that hold whatever is observed.
+    """
+
+    graph: Graph
+    nodes: list[Node] = field(default_factory=list)
+    floats: dict[Node, str] = field(default_factory=dict)
+    values: dict[Value, Value] = field(default_factory=dict)
+    activations: dict[Node, Node] = field(default_factory=dict)
+    fixed: dict[Value, tuple[float, float]] = field(default_factory=dict)
+
+    def rule(self, node: Node) -> OperatorRule:
+        """Of a node that is quantized."""
+        return RULES[node.op_type]
+
+    def groups(self) -> dict[Value, list[Value]]:
+        """The values that share an encoding, by the one that stands for them."""
+        found: dict[Value, list[Value]] = {}
+        for value, leader in self.values.items():
+            found.setdefault(leader, []).append(value)
+        return found
+
+
+def data_inputs(node: Node) -> list[Value]:
+    """Those inputs of a node with a rule that are quantized: computed ones and constants."""
+    rule = RULES[node.op_type]
+    indices = range(len(node.inputs)) if rule.data is None else rule.data
+    found = (node.input(index) for index in indices)
+    return [value for value in found if value is not None]
+
+
+def excluded_nodes(graph: Graph, patterns: Sequence[str]) -> dict[Node, str]:
+    """The nodes that a pattern names, by name or operator type (``*`` and ``?`` allowed), each with the pattern.
+
+    Raises:
+        UsageError: for a pattern that names none.
+    """
+    found: dict[Node, str] = {}
+    for pattern in patterns:
+        named = [
+            node
+            for node in graph.nodes
+            if any(fnmatch.fnmatchcase(name, pattern) for name in (node.name, node.op_type, *node.source))
+        ]
+        if not named:
+            raise UsageError(
+                f"--exclude {pattern}: {label_of(graph)} has no node of that name or operator type; "
+                "`mace inspect` lists them"
+            )
+        found |= dict.fromkeys(named, pattern)
+    return found
+
+
+def configure(
+    graph: Graph,
+    types: Mapping[Value, ValueType],
+    *,
+    excluded: Mapping[Node, str],
+    shape_values: Collection[Value] = (),
+) -> Configuration:
+    """Decide what to quantize.
+
+    Products (Conv, Gemm, MatMul …) are, where their operands are float32. Elementwise operators and pools are, where
+    every value they read is quantized for another reason: an integer step between two in float would gain nothing.
+    Operators that move numbers follow their input.
+
+    Args:
+        types: of values, as far as they are known.
+        excluded: nodes that stay in float, each with the reason.
+        shape_values: those that shape arithmetic decides.
+    """
+    return _Choice(graph, types, excluded, shape_values).run()
+
+
+class _Choice:
+    def __init__(
+        self,
+        graph: Graph,
+        types: Mapping[Value, ValueType],
+        excluded: Mapping[Node, str],
+        shape_values: Collection[Value],
+    ) -> None:
+        self.graph = graph
+        self.types = types
+        self.excluded = excluded
+        self.shape_values = shape_values
+        self.users = graph.users()
+        self.outputs = set(graph.outputs)
+        self.found = Configuration(graph)
+        self.quantized: set[Node] = set()
+        self.values: dict[Value, None] = {}
+        self.leaders: dict[Value, Value] = {}
+
+    def run(self) -> Configuration:
+        for node in self.graph.nodes:
+            reason = self._reason_against(node)
+            if reason:
+                self.found.floats[node] = reason
+            elif RULES[node.op_type].form is Form.PRODUCT:
+                self._choose(node)
+        changed = True
+        while changed:  # what one node makes quantized may let another follow, before it and after it
+            before = len(self.quantized)
+            for node in self.graph.nodes:
+                if node not in self.quantized and node not in self.found.floats and self._follows(node):
+                    self._choose(node)
+            changed = len(self.quantized) > before
+        for node in self.graph.nodes:
+            if node not in self.quantized and node not in self.found.floats:
+                self.found.floats[node] = "what it reads is in float, so a step in integers would gain nothing"
+        self._join_activations()
+        self._share()
+        self.found.nodes = [node for node in self.graph.nodes if node in self.quantized]
+        self.found.values = {value: self._leader(value) for value in self.values}
+        return self.found
+
+    def _choose(self, node: Node) -> None:
+        self.quantized.add(node)
+        for value in data_inputs(node):
+            if value.constant is None:
+                self.values.setdefault(value)
+        for output in node.outputs:
+            if output is not None:
+                self.values.setdefault(output)
+
+    def _reason_against(self, node: Node) -> str:
+        """Why a node cannot be quantized; empty if it can."""
+        if node in self.excluded:
+            return f"excluded by '{self.excluded[node]}'"
+        if any(True for _ in node.subgraphs()):
+            return "control flow: its graphs stay in float"
+        rule = RULES.get(node.op_type) if not node.domain else None
+        if rule is None:
+            return f"{node.qualified_op} has no quantized form"
+        for value in (*data_inputs(node), *(output for output in node.outputs if output is not None)):
+            type = self.types.get(value, value.type)
+            if isinstance(type, TensorType) and type.dtype is not DType.FLOAT32:
+                return f"it computes in {type.dtype.label}"
+            if not isinstance(type, TensorType):
+                return f"the type of '{value.name}' is not known before a run"
+            if value in self.shape_values:
+                return "it belongs to the arithmetic of shapes, which no run computes"
+        return self._special_reason(node)
+
+    def _special_reason(self, node: Node) -> str:
+        if node.op_type in ("Conv", "ConvTranspose") and not is_float_constant(node.inputs[1]):
+            return "its weights are computed in the run"
+        bias = node.input(2)
+        if node.op_type in ("Conv", "ConvTranspose", "Gemm") and bias is not None and not is_float_constant(bias):
+            return "its bias is computed in the run"
+        if node.op_type == "Gemm":
+            if node.attr("alpha", 1.0) != 1.0 or (bias is not None and node.attr("beta", 1.0) != 1.0):
+                return "its alpha or beta is not 1"
+            if node.attr("transA", 0):
+                return "its first operand is transposed"
+            if bias is not None and bias.constant is not None and len(bias.constant.shape) > 1:
+                return "its bias is a matrix"
+        if node.op_type == "Resize" and node.attr("mode", b"nearest") in (b"cubic", "cubic"):
+            return "cubic interpolation leaves the range of its input"
+        if node.op_type == "Pad" and node.attr("mode", "constant") in (b"wrap", "wrap"):
+            return "padding by wrapping has no quantized form"
+        if all(value.constant is not None for value in data_inputs(node)):
+            return "it reads constants alone"
+        return ""
+
+    def _follows(self, node: Node) -> bool:
+        """Whether all that an elementwise operator, a pool or a movement reads is quantized anyway."""
+        rule = RULES[node.op_type]
+        computed = [value for value in data_inputs(node) if value.constant is None]
+        if not all(value in self.values for value in computed):
+            return False
+        made = [value for value in computed if value.producer in self.quantized]
+        if rule.form in (Form.MOVE, Form.JOIN) and not made:
+            return False
+        if rule.form is Form.JOIN and len(computed) < len(data_inputs(node)):
+            return False
+        return not (rule.form is Form.ELEMENTWISE and self._only_ends(node) and len(computed) == 1)
+
+    def _only_ends(self, node: Node) -> bool:
+        """Whether a node computes an output of the model that nothing else reads, and is no sum of branches."""
+        result = node.outputs[0]
+        return result in self.outputs and not self.users.get(result, ()) and node.op_type not in ACTIVATIONS
+
+    def _join_activations(self) -> None:
+        for node in self.graph.nodes:
+            is_before = node in self.quantized and (
+                RULES[node.op_type].form is Form.PRODUCT or node.op_type in ("Add", "Sub", "Mul")
+            )
+            result = node.outputs[0] if is_before else None
+            if result is None or result in self.outputs:
+                continue
+            readers = self.users.get(result, [])
+            if len(readers) != 1 or readers[0] not in self.quantized or readers[0].op_type not in ACTIVATIONS:
+                continue
+            bounds = [value for value in readers[0].inputs[1:] if value is not None]
+            if readers[0].inputs[0] is result and all(value.constant is not None for value in bounds):
+                self.found.activations[node] = readers[0]
+                self.values.pop(result, None)
+
+    def _share(self) -> None:
+        for node in self.graph.nodes:
+            if node not in self.quantized:
+                continue
+            rule = RULES[node.op_type]
+            outputs = [output for output in node.outputs if output is not None and output in self.values]
+            if rule.form in (Form.MOVE, Form.JOIN):
+                sources = [value for value in data_inputs(node) if value in self.values]
+                for value in (*sources[1:], *outputs):
+                    self._unite(sources[0], value)
+            if rule.fixed is not None:
+                self.found.fixed |= dict.fromkeys(outputs, rule.fixed)
+
+    def _leader(self, value: Value) -> Value:
+        while (above := self.leaders.get(value)) is not None:
+            value = above
+        return value
+
+    def _unite(self, one: Value, other: Value) -> None:
+        first, second = self._leader(one), self._leader(other)
+        if first is not second:
+            self.leaders[second] = first

@@ -1,0 +1,118 @@
+"""From a model file to the float graph that is quantized: simplified, in an opset that can say what is needed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from mace_core.errors import ModelError, UsageError, describe_error
+from mace_core.frontend.load import Model, load_model
+from mace_core.graph import Graph, Node, Value
+from mace_core.optimizer import optimize
+from mace_core.quantization.folding import fold_scales
+from mace_core.tensor import DType
+
+_QUANTIZED_OPS = frozenset(
+    {
+        *("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger"),
+        *("MatMulNBits", "GatherBlockQuantized", "MatMulBnb4", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM"),
+        *("QGemm", "QAttention", "QEmbedLayerNormalization", "MatMulIntegerToFloat"),
+    }
+)
+
+_STAYS_INSIDE_BYTES = 65536
+"""Larger constants are set aside while the opset is raised: only their types matter to it."""
+
+
+def float_graph(model: Model, opset: int) -> Graph:
+    """The model, simplified and in opset ``opset`` or a later one.
+
+    Constant arithmetic is folded, and scales and offsets behind convolutions are made part of them.
+
+    Raises:
+        ModelError: if it cannot be read, or not be written in that opset.
+        UsageError: if it is quantized already.
+    """
+    graph = load_model(model)
+    check_is_float(graph)
+    optimize(graph)
+    if graph.opset_imports.get("", opset) < opset:
+        graph = raise_opset(graph, opset)
+        optimize(graph)
+    fold_scales(graph)
+    return graph
+
+
+def check_is_float(graph: Graph) -> None:
+    """
+    Raises:
+        UsageError: if a node of the graph, or of one nested in it, is a quantized one.
+    """
+    for node in all_nodes(graph):
+        if node.op_type in _QUANTIZED_OPS or node.op_type.startswith("QLinear"):
+            raise UsageError(
+                f"{label_of(graph)} is quantized already: node '{node.name}' is {node.qualified_op}; "
+                "give the model in floating point"
+            )
+
+
+def all_nodes(graph: Graph) -> Iterator[Node]:
+    """The nodes of a graph and of those nested in it."""
+    for node in graph.nodes:
+        yield node
+        for body in node.subgraphs():
+            yield from all_nodes(body)
+
+
+def label_of(graph: Graph) -> str:
+    """The model, for messages."""
+    return f"'{graph.source_path}'" if graph.source_path else f"the model '{graph.name}'"
+
+
+def raise_opset(graph: Graph, opset: int) -> Graph:
+    """The same graph written in a later opset of the standard domain.
+
+    Raises:
+        ModelError: if onnx's converter cannot.
+    """
+    import onnx.version_converter
+
+    from mace_core.frontend.onnx.export import to_onnx
+
+    before = graph.opset_imports[""]
+    large = {
+        name: value
+        for name, value in graph.initializers.items()
+        if value.constant is not None and value.constant.nbytes >= _STAYS_INSIDE_BYTES
+    }
+    inputs, contents = list(graph.inputs), {name: value.constant for name, value in large.items()}
+    for name, value in large.items():  # inputs for a moment, so that their content is never copied
+        del graph.initializers[name]
+        value.constant = None
+        graph.inputs.append(value)
+    try:
+        converted = load_model(onnx.version_converter.convert_version(to_onnx(graph), opset))
+    except Exception as error:  # the converter raises RuntimeError and others
+        raise ModelError(
+            f"{label_of(graph)} is written in opset {before}, quantizing it needs opset {opset}, and onnx cannot convert "
+            f"it ({describe_error(error)}): export it again in opset {opset} or later"
+        ) from error
+    finally:
+        graph.inputs = inputs
+        for name, value in large.items():
+            value.constant = contents[name]
+            graph.initializers[name] = value
+    for value in converted.inputs:
+        if value.name in contents:
+            value.constant = contents[value.name]
+            converted.initializers[value.name] = value
+    converted.inputs = [value for value in converted.inputs if value.constant is None]
+    converted.name, converted.doc_string = graph.name, graph.doc_string
+    converted.metadata, converted.source_path = dict(graph.metadata), graph.source_path
+    return converted
+
+
+def is_float_constant(value: Value | None) -> bool:
+    """Whether a value is a constant of float32 that has numbers."""
+    constant = None if value is None else value.constant
+    return constant is not None and constant.dtype is DType.FLOAT32 and math.prod(constant.shape) > 0

@@ -1,0 +1,89 @@
+"""What can be chosen about a quantization."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from mace_core.errors import UsageError
+from mace_core.quantization.grids import Grid
+from mace_core.quantization.ranges import ALGORITHMS, PERCENTILE
+from mace_core.tensor import DType
+
+SCHEMES = ("int8", "a16w8", "int4-weight", "fp16", "bf16", "dynamic")
+
+DATA_SCHEMES = ("int8", "a16w8")
+"""Those that cannot do without calibration data."""
+
+DEFAULT_BLOCK = 32
+"""Numbers along the inner dimension that share a scale in 4-bit weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a model is quantized.
+
+    Attributes:
+        scheme: "int8": 8-bit activations and weights; "a16w8": 16-bit activations, 8-bit weights; "int4-weight": 4-bit
+            weights alone; "fp16", "bf16": narrower floats; "dynamic": 8-bit weights, activations by the range of each run.
+        algorithm: chooses the range of activations, one of `ALGORITHMS`.
+        granularity: of weights: "channel", "tensor" or "block:N"; "" for what is usual for the scheme.
+        exclude: patterns of names and operator types of nodes that stay in float.
+        symmetric: activations have a zero point in the middle.
+        percentile: of the algorithm "percentile".
+    """
+
+    scheme: str = "int8"
+    algorithm: str = "minmax"
+    granularity: str = ""
+    exclude: tuple[str, ...] = ()
+    symmetric: bool = False
+    percentile: float = PERCENTILE
+
+    def __post_init__(self) -> None:
+        """
+        Raises:
+            UsageError: for a setting that means nothing, or nothing for the scheme.
+        """
+        if self.scheme not in SCHEMES:
+            raise UsageError(f"there is no scheme '{self.scheme}'; choose one of {', '.join(SCHEMES)}")
+        if self.algorithm not in ALGORITHMS:
+            raise UsageError(f"there is no algorithm '{self.algorithm}'; choose one of {', '.join(ALGORITHMS)}")
+        if self.granularity and not re.fullmatch(r"channel|tensor|block:[1-9]\d{0,5}", self.granularity):
+            raise UsageError(f"the granularity is channel, tensor or block:N, not '{self.granularity}'")
+        if self.block and self.scheme != "int4-weight":
+            raise UsageError(f"blocks of weights are for the scheme int4-weight; {self.scheme} takes channel or tensor")
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether ranges of activations have to be found."""
+        return self.scheme in DATA_SCHEMES
+
+    @property
+    def block(self) -> int:
+        """Weights in a block; 0 if they are not in blocks."""
+        if self.granularity.startswith("block:"):
+            return int(self.granularity.removeprefix("block:"))
+        return DEFAULT_BLOCK if self.scheme == "int4-weight" and not self.granularity else 0
+
+    @property
+    def is_per_channel(self) -> bool:
+        """Whether weights have a scale for each output channel."""
+        return self.granularity in ("", "channel")
+
+    @property
+    def activation_grid(self) -> Grid:
+        """The integers of activations."""
+        return Grid(DType.UINT16 if self.scheme == "a16w8" else DType.UINT8, self.symmetric)
+
+    @property
+    def weight_grid(self) -> Grid:
+        """The integers of weights."""
+        return Grid(DType.INT4 if self.scheme == "int4-weight" else DType.INT8, True)
+
+    @property
+    def opset(self) -> int:
+        """The first opset of the standard domain that can say what the scheme writes."""
+        return 21 if self.scheme in ("a16w8", "int4-weight") else 13
+"""
+"""
