@@ -20,6 +20,7 @@ from mace_core.cli.explain import explain
 from mace_core.cli.inspect import inspect
 from mace_core.cli.options import Debug, Quiet, Verbose
 from mace_core.cli.plugins import plugins
+from mace_core.cli.quantize import quantize
 from mace_core.cli.run import run
 from mace_core.cli.streams import OutputLostError, give_up_output
 from mace_core.cli.validate import validate
@@ -48,6 +49,7 @@ app.command()(explain)
 app.command()(benchmark)
 app.command()(accuracy)
 app.command()(validate)
+app.command()(quantize)
 app.command()(devices)
 app.command()(plugins)
 app.command()(doctor)
@@ -124,6 +126,7 @@ _OWN_COMMANDS = frozenset(
         "benchmark",
         "accuracy",
         "validate",
+        "quantize",
         "devices",
         "plugins",
         "doctor",

@@ -2,3 +2,8 @@
 
 Kernels for quantized models are the providers'; nothing here runs at inference.
 """
+
+from mace_core.quantization.pipeline import Quantized, Quantizer, quantize
+from mace_core.quantization.settings import Settings
+
+__all__ = ["Quantized", "Quantizer", "Settings", "quantize"]

@@ -23,7 +23,7 @@ from mace_core.quantization.prepare import float_graph, label_of
 from mace_core.quantization.ranges import HistogramObserver, make_observer
 from mace_core.quantization.settings import Settings
 from mace_core.quantization.write_qdq import WeightRule, Written, write_qdq
-from mace_core.scheduler.planning.specs import spec_of
+from mace_core.scheduler.planning.specs import ValueSpec, optional_spec, spec_of
 from mace_core.tensor import QuantEncoding
 from mace_core.tensor.types import Shape
 
@@ -49,50 +49,76 @@ class Quantized:
     written: Written | None = None
 
 
-def quantize(
-    model: Model,
-    out: str | os.PathLike[str],
-    *,
-    data: Data | None = None,
-    settings: Settings | None = None,
-    pictures: PictureOptions | None = None,
-    shapes: Mapping[str, Shape] | None = None,
-    samples: int = DEFAULT_SAMPLES,
-    devices: Sequence[str] | None = None,
-    options: Mapping[str, Mapping[str, object]] | None = None,
-) -> Quantized:
-    """Quantize ``model`` and write the result to ``out``; the file appears whole or not at all.
+class Quantizer:
+    """A model in floating point, ready to be quantized.
 
-    Args:
-        model: a path, bytes, an ``onnx.ModelProto`` or a ``Graph`` (taken over).
-        out: an ``.onnx`` file; weights beyond 1.5 GB go to a file beside it.
-        data: to find the ranges of activations with.
-        settings: the scheme and its details; 8 bits per channel by default.
-        pictures: how pictures in ``data`` become tensors.
-        shapes: of inputs with free dimensions, which pictures are made to fit.
-        samples: at most so many are used.
-        devices, options: where the model is run for calibration, as for `Session`.
+        report = Quantizer("model.onnx").run("model.int8.onnx", data="photos")
 
-    Raises:
-        UsageError, InputError: if the data or settings mean nothing, or do not fit the model.
-        ModelError: if the model cannot be read, or the result not be written.
+    Attributes:
+        settings: the scheme and its details.
+        inputs: of the model: name, element type and shape of each.
     """
-    from mace_core.frontend.onnx.export import save_onnx
 
-    settings = settings or Settings()
-    target = Path(out)
-    check_target(target, model)
-    graph = float_graph(model, settings.opset)
-    if data is None and settings.needs_data:
-        raise UsageError(f"the scheme {settings.scheme} needs calibration data: a folder, an .npz file or a function")
-    runner = Runner(devices, options)
-    specs = [spec_of(value) for value in graph.inputs]
-    assert data is not None
-    found = _quantize_activations(
-        graph, calibration_data(data, specs, pictures=pictures, shapes=shapes, limit=samples), settings, runner
-    )
-    save_onnx(found.graph, target)
-    return found
+    def __init__(self, model: Model, settings: Settings | None = None) -> None:
+        """
+        Args:
+            model: a path, bytes, an ``onnx.ModelProto`` or a ``Graph`` (taken over).
+            settings: 8 bits per channel by default.
+
+        Raises:
+            ModelError: if the model cannot be read.
+            UsageError: if it is quantized already.
+        """
+        self.settings = settings or Settings()
+        self._model = model
+        self._graph = float_graph(model, self.settings.opset)
+        self.inputs: tuple[ValueSpec, ...] = (
+            *(spec_of(value) for value in self._graph.inputs),
+            *(optional_spec(name, type) for name, type in self._graph.defaults.items()),
+        )
+
+    def run(
+        self,
+        out: str | os.PathLike[str],
+        *,
+        data: Data | None = None,
+        pictures: PictureOptions | None = None,
+        shapes: Mapping[str, Shape] | None = None,
+        samples: int = DEFAULT_SAMPLES,
+        devices: Sequence[str] | None = None,
+        options: Mapping[str, Mapping[str, object]] | None = None,
+    ) -> Quantized:
+        """Quantize the model and write the result to ``out``; the file appears whole or not at all.
+
+        Args:
+            out: an ``.onnx`` file; weights beyond 1.5 GB go to a file beside it.
+            data: to find the ranges of activations with.
+            pictures: how pictures in ``data`` become tensors.
+            shapes: of inputs with free dimensions, which pictures are made to fit.
+            samples: at most so many are used.
+            devices, options: where the model is run for calibration, as for `Session`.
+
+        Raises:
+            UsageError, InputError: if the data or settings mean nothing, or do not fit the model.
+            ModelError: if the result cannot be written.
+        """
+        from mace_core.frontend.onnx.export import save_onnx
+
+        target = Path(out)
+        check_target(target, self._model)
+        if data is None:
+            raise UsageError(
+                f"the scheme {self.settings.scheme} needs calibration data: a folder, an .npz file or a function"
+            )
+        stream = calibration_data(data, self.inputs, pictures=pictures, shapes=shapes, limit=samples)
+        found = _quantize_activations(self._graph, stream, self.settings, Runner(devices, options))
+        save_onnx(found.graph, target)
+        return found
+
+
+def quantize(model: Model, out: str | os.PathLike[str], *, settings: Settings | None = None, **given: Any) -> Quantized:
+    """Quantize ``model`` and write the result to ``out``: a `Quantizer`, run with what is ``given``."""
+    return Quantizer(model, settings).run(out, **given)
 
 
 def check_target(target: Path, model: Any) -> None:
@@ -121,9 +147,7 @@ def _quantize_activations(graph: Graph, data: CalibrationData, settings: Setting
         reasons = list(dict.fromkeys(configuration.floats.values()))
         raise UsageError(f"{label_of(graph)} has no node to quantize: {'; '.join(reasons[:3])}")
     observers = {
-        value: make_observer(
-            settings.algorithm, value.name, settings.activation_grid, percentile=settings.percentile
-        )
+        value: make_observer(settings.algorithm, value.name, settings.activation_grid, percentile=settings.percentile)
         for value in configuration.values
     }
     by_name = {value.name: observer for value, observer in observers.items()}
@@ -134,9 +158,7 @@ def _quantize_activations(graph: Graph, data: CalibrationData, settings: Setting
 
     count = runner.observe(graph, observers, data, watch, types=resolution.types)
     encodings = shared_encodings(configuration, observers, settings)
-    written = write_qdq(
-        configuration, encodings, WeightRule(settings.weight_grid, settings.is_per_channel)
-    )
+    written = write_qdq(configuration, encodings, WeightRule(settings.weight_grid, settings.is_per_channel))
     return Quantized(graph, count, configuration, encodings, observers, written)
 
 

@@ -94,8 +94,8 @@ def raise_opset(graph: Graph, opset: int) -> Graph:
         converted = load_model(onnx.version_converter.convert_version(to_onnx(graph), opset))
     except Exception as error:  # the converter raises RuntimeError and others
         raise ModelError(
-            f"{label_of(graph)} is written in opset {before}, quantizing it needs opset {opset}, and onnx cannot convert "
-            f"it ({describe_error(error)}): export it again in opset {opset} or later"
+            f"{label_of(graph)} is written in opset {before}, quantizing it needs opset {opset}, and onnx cannot "
+            f"convert it ({describe_error(error)}): export it again in opset {opset} or later"
         ) from error
     finally:
         graph.inputs = inputs

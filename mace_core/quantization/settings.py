@@ -10,7 +10,7 @@ from mace_core.quantization.grids import Grid
 from mace_core.quantization.ranges import ALGORITHMS, PERCENTILE
 from mace_core.tensor import DType
 
-SCHEMES = ("int8", "a16w8", "int4-weight", "fp16", "bf16", "dynamic")
+SCHEMES = ("int8", "a16w8")
 
 DATA_SCHEMES = ("int8", "a16w8")
 """Those that cannot do without calibration data."""
@@ -24,8 +24,7 @@ class Settings:
     """How a model is quantized.
 
     Attributes:
-        scheme: "int8": 8-bit activations and weights; "a16w8": 16-bit activations, 8-bit weights; "int4-weight": 4-bit
-            weights alone; "fp16", "bf16": narrower floats; "dynamic": 8-bit weights, activations by the range of each run.
+        scheme: "int8": 8-bit activations and weights; "a16w8": 16-bit activations, 8-bit weights.
         algorithm: chooses the range of activations, one of `ALGORITHMS`.
         granularity: of weights: "channel", "tensor" or "block:N"; "" for what is usual for the scheme.
         exclude: patterns of names and operator types of nodes that stay in float.
@@ -85,5 +84,3 @@ class Settings:
     def opset(self) -> int:
         """The first opset of the standard domain that can say what the scheme writes."""
         return 21 if self.scheme in ("a16w8", "int4-weight") else 13
-"""
-"""

@@ -76,9 +76,9 @@ class StoredArrays:
         if spec is None:
             known = ", ".join(f"'{spec}'" for spec in specs)
             raise InputError(f"'{self._path}' has an array '{name}', and the model no such input; its inputs: {known}")
-        version = np.lib.format.read_magic(stream)  # type: ignore[no-untyped-call]
+        version = np.lib.format.read_magic(stream)
         reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, is_fortran, dtype = reader(stream)  # type: ignore[no-untyped-call]
+        shape, is_fortran, dtype = reader(stream)
         if dtype.hasobject:
             raise InputError(f"'{self._path}': the array '{name}' holds Python objects, not numbers")
         if is_fortran and len(shape) > 1:

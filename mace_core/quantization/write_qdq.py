@@ -190,7 +190,7 @@ class _Writer:
         else:
             encoding = weight_encoding(array, self.weights.grid, axis=self.weight_axis(node, value))
             bias, x = node.input(2), node.inputs[0]
-            if bias is not None and bias.constant is not None and x in self.encodings:
+            if bias is not None and bias.constant is not None and x is not None and x in self.encodings:
                 encoding = encoding_for_bias(encoding, _floats(bias), float(self.encodings[x].scale))
             integers = quantize(array, encoding)
         self.written.weights[node] = integers, encoding

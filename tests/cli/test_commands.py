@@ -19,12 +19,23 @@ def test_version_and_help(mace: Mace) -> None:
 
     assert mace("--version").stdout == f"mace {VERSION}\n"
     shown = mace("--help").stdout
-    for command in ("run", "explain", "benchmark", "accuracy", "validate", "devices", "plugins", "doctor", "cache"):
+    for command in (
+        "run",
+        "explain",
+        "benchmark",
+        "accuracy",
+        "validate",
+        "quantize",
+        "devices",
+        "plugins",
+        "doctor",
+        "cache",
+    ):
         assert command in shown
     assert "mace run model.onnx --random" in shown
 
 
-@pytest.mark.parametrize("command", ["run", "explain", "benchmark", "accuracy", "validate"])
+@pytest.mark.parametrize("command", ["run", "explain", "benchmark", "accuracy", "validate", "quantize"])
 def test_help_of_a_command_has_examples(mace: Mace, command: str) -> None:
     done = mace(command, "--help")
     assert done.returncode == 0

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mace_core.errors import InputError, UsageError
 from mace_core.cli.verbosity import note
+from mace_core.errors import InputError, UsageError
 from mace_core.inputs.pictures import PictureOptions, load_picture
 from mace_core.tensor import DType, TensorSpec
 
