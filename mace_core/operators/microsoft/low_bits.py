@@ -19,7 +19,7 @@ from mace_core.operators.microsoft import DOMAIN
 from mace_core.operators.microsoft.checks import expect_size
 from mace_core.operators.pieces import cast, cut, dtype_of, joined, shaped
 from mace_core.operators.registry import agreement, body, rank_check, shape_function
-from mace_core.tensor import DType, TensorType, ValueType
+from mace_core.tensor import DType, Tensor, TensorType, ValueType
 
 # --- attributes -------------------------------------------------------------------------------------------------------
 
@@ -96,6 +96,9 @@ def build_matmul_bits(b: BodyBuilder, node: Node) -> bool:
         return False
     if any(node.input(index) is not None and found is None for index, found in ((3, zeros), (4, groups))):
         return False
+    half = dtype_of(b, given(node, 0))
+    if half in (DType.FLOAT16, DType.BFLOAT16):
+        return _widened(b, node, half, scales, zeros)
     unpacked = unpack_blocks(
         weights.numpy(),
         scales.numpy(),
@@ -112,6 +115,28 @@ def build_matmul_bits(b: BodyBuilder, node: Node) -> bool:
         b.op("MatMul", product, into=made(node))
     else:
         b.op("Add", [b.op("MatMul", product), bias], into=made(node))
+    return True
+
+
+def _widened(b: BodyBuilder, node: Node, half: DType, scales: Tensor, zeros: Tensor | None) -> bool:
+    """The same node in float32 between casts, with scales known in float32: the weights stay packed."""
+
+    def wide(index: int, found: Tensor | None) -> Value | None:
+        value = node.input(index)
+        if value is None or b.view.tensor_type(value) is None or dtype_of(b, value) is not half:
+            return value
+        return cast(b, value, DType.FLOAT32) if found is None else b.constant(found.numpy().astype(np.float32))
+
+    inputs = [
+        wide(0, None),
+        node.input(1),
+        wide(2, scales),
+        wide(3, zeros),
+        node.input(4),
+        wide(5, b.view.constant(node.input(5))),
+    ]
+    product = b.op("MatMulNBits", inputs, dict(node.attributes), domain=DOMAIN)
+    cast(b, product, half, into=made(node))
     return True
 
 

@@ -1,0 +1,1 @@
+"""Products with constant weights of few bits, which stay packed and are unpacked in registers."""
