@@ -283,6 +283,48 @@ def test_half_precision_around_packed_weights() -> None:
     assert any("4-bit weights" in name for name in steps)
 
 
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", [np.float32, np.float16])
+@pytest.mark.parametrize("zeros", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "bits", "shape", "gather", "quantize", "block"),
+    [
+        ("uint8", 4, (6, 96), 0, 1, 32),
+        ("uint8", 8, (5, 80), 0, 1, 32),
+        ("uint8", 2, (6, 3, 64), 0, 2, 16),
+        ("int4", 4, (6, 3, 64), 1, 2, 16),
+        ("int4", 4, (64, 6), 1, 0, 16),
+        ("uint4", 4, (50, 3, 5), 0, 0, 16),
+        ("uint4", 4, (5, 80), 0, 1, 32),
+    ],
+)
+def test_entries_of_a_packed_table(
+    kind: str, bits: int, shape: tuple[int, ...], gather: int, quantize: int, block: int, zeros: bool, scale: type
+) -> None:
+    rng = np.random.default_rng(5)
+
+    def packed(sizes: tuple[int, ...]) -> Array:
+        if kind == "uint8":
+            return rng.integers(0, 256, (*sizes[:-1], -(-sizes[-1] * bits // 8))).astype(np.uint8)
+        low = -8 if kind == "int4" else 0
+        return rng.integers(low, low + 16, sizes).astype(getattr(ml_dtypes, kind))
+
+    scales = tuple(-(-size // block) if axis == quantize else size for axis, size in enumerate(shape))
+    inputs = {
+        "table": packed(shape),
+        "indices": rng.integers(-shape[gather], shape[gather], (2, 3)).astype(np.int64),
+        "scales": (rng.random(scales) + 0.1).astype(scale),
+        "zeros": packed(scales) if zeros else None,
+    }
+    attributes = {"bits": bits, "gather_axis": gather, "quantize_axis": quantize, "block_size": block}
+    constants = [name for name in ("table", "scales", "zeros") if inputs[name] is not None]
+    how: dict[str, Any] = {"constants": constants, "oracle": "onnxruntime", "threads": 2}
+    ran = check_node("GatherBlockQuantized", inputs, attributes, domain=CONTRIB, **how)
+    assert ran.steps == ("GatherBlockQuantized",)
+
+
 # --- memory -----------------------------------------------------------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""Rows made longer, so that kernels may read whole groups of steps or vectors."""
+"""Rows made longer, and rows of packed tables turned into floats."""
 
 from __future__ import annotations
 
@@ -6,9 +6,24 @@ from typing import Any
 
 import numpy as np
 
-from mace_core.native.numba_prelude import Kernel, f32
+from mace_core.native.numba_prelude import Kernel, f32, helper, u8
+from mace_cpu.shared.kernels.elements import LOADS, STORES
+from mace_cpu.shared.kernels.indices import entry_of
+from mace_cpu.shared.kernels.primitives import POINTERS, quotient
 
-WORDS = {"padded_rows": "source target width padded"}
+KERNEL_DEPENDENCIES = (
+    "mace_cpu.shared.kernels.primitives",
+    "mace_cpu.shared.kernels.indices",
+    "mace_cpu.shared.kernels.elements",
+    "mace_cpu.shared.codegen.element_types",
+    "mace_cpu.shared.codegen.narrow_floats",
+    "mace_cpu.shared.codegen.vector_basic",
+)
+
+WORDS = {
+    "padded_rows": "source target width padded",
+    "gather_blocks": ("source indices scales zeros target status size count inner length rest block blocks zero_row"),
+}
 
 
 def padded_rows() -> Kernel:
@@ -22,5 +37,66 @@ def padded_rows() -> Kernel:
                 target[row * padded + i] = source[row * width + i]
             for i in range(width, padded):
                 target[row * padded + i] = np.float32(0)
+
+    return kernel
+
+
+def gather_blocks(bits: str, table: str, index: str, scale: str) -> Kernel:
+    """Entries of a table of ``bits`` bits, each minus its zero point and times its scale.
+
+    One unit is one of ``count`` indices of one outer position; the axis has ``size`` entries and ``inner`` elements
+    follow each.  The quantized axis has ``length`` elements in ``blocks`` blocks of ``block``, and ``rest`` elements
+    behind each.  Zero points (address 0: none) are packed as the table is; each row of them along the last axis takes
+    ``zero_row`` numbers.  Without them, zero is the middle of the range where ``table``, the type of the elements, is
+    uint8, else 0.
+    """
+    pointer_to_index = POINTERS[index]
+    load_scale, store = LOADS[scale], STORES[scale]
+    width = int(bits)
+    per_byte = 8 // width
+    mask = (1 << width) - 1
+    middle = 1 << (width - 1)
+    flip = middle if table == "int4" else 0
+    default = 0 if table == "uint4" else middle
+
+    @helper(inline="always")  # type: ignore[untyped-decorator]
+    def code_at(data: Any, at: Any) -> Any:
+        """The number plus half of the range, where it is signed."""
+        byte = np.int32(data[at // per_byte])
+        return ((byte >> np.int32(width * (at % per_byte))) & np.int32(mask)) ^ np.int32(flip)
+
+    def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
+        source, indices = u8(args[0]), pointer_to_index(args[1])
+        scales, zeros, target = args[2], u8(args[3]), args[4]
+        size, count, inner = args[6], args[7], args[8]
+        length, rest, block, blocks, zero_row = args[9], args[10], args[11], args[12], args[13]
+        for unit in range(begin, end):
+            outer = quotient(unit, count)
+            at = entry_of(int(indices[unit - outer * count]), size, args[5])
+            if at < 0:
+                continue
+            first, to = (outer * size + at) * inner, unit * inner
+            done = 0
+            while done < inner:
+                # elements that share a scale: of one block where the quantized axis is the last, else a single one
+                position = first + done
+                row = quotient(position, length * rest)
+                inside = position - row * length * rest
+                along = quotient(inside, rest)
+                behind = inside - along * rest
+                number = quotient(along, block)
+                run = 1
+                if rest == 1:
+                    run = min(min((number + 1) * block, length) - along, inner - done)
+                scale_at = (row * blocks + number) * rest + behind
+                scale = load_scale(scales, scale_at)
+                zero = np.int32(default)
+                if args[3] != 0:
+                    last = number if rest == 1 else scale_at
+                    zero = code_at(zeros, row * zero_row + last if rest == 1 else last)
+                for i in range(run):
+                    value = np.float32(code_at(source, position + i) - zero) * scale
+                    store(target, to + done + i, value)
+                done += run
 
     return kernel
