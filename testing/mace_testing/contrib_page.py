@@ -9,7 +9,7 @@ from pathlib import Path
 from mace_testing.fuzzing.case import CONTRIB
 from mace_testing.fuzzing.registry import covered
 
-KERNELS = frozenset({"BiasGelu", "FastGelu", "Gelu", "QuickGelu"})
+KERNELS = frozenset({"BiasGelu", "FastGelu", "GatherBlockQuantized", "Gelu", "MatMulNBits", "QuickGelu"})
 """What the CPU provider runs as it is; everything else becomes operators of the standard."""
 
 WRITERS = (
@@ -37,10 +37,10 @@ LIMITS = {
     "Attention": "no `do_rotary`, no cache shared between past and present, no mask of four axes",
     "DynamicQuantizeLSTM": "constant weights; data and states keep their precision, which onnxruntime rounds to 8 bits",
     "FusedMatMul": "no `transBatchA`, `transBatchB`",
-    "GatherBlockQuantized": "tables of bytes, gathered along the first axis, blocks along the last",
+    "GatherBlockQuantized": "int4 and uint4 tables: constant, CPU only; elsewhere the first axis is gathered, and blocks lie along the last",
     "GridSample": "as the standard's",
     "GroupQueryAttention": "no quantized cache, window-sized cache, norm weights, query lengths or scores as an output",
-    "MatMulNBits": "constant weights, unpacked to floats once; not prepacked",
+    "MatMulNBits": "constant weights, not prepacked; the CPU keeps 2, 4 and 8 bits packed, but for g_idx; else unpacked to floats once",
     "MultiHeadAttention": "no cache indirection, no cache shared between past and present; packed forms have no judge",
     "QAttention": "as Attention",
     "QLinearSoftmax": "with models before opset 13, the last axis or the older meaning",
