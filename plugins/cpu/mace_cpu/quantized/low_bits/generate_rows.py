@@ -129,22 +129,22 @@ class _Rows:
                 with otherwise:
                     self._store(out, column, left_over)
 
-    def _store(self, out: ir.Value, column: ir.Value, left_over: ir.Value | None) -> None:
+    def _store(self, out: ir.Value, first: ir.Value, left_over: ir.Value | None) -> None:
         body, epilogue = self.body, self.epilogue
 
         def place(row: ir.Value, v: ir.Value) -> ir.Value:
             return body.add(out, body.add(body.mul(row, self.words[RowsArg.COLUMNS]), body.mul(v, body.lanes)))
 
         def channel(i: int, v: int) -> ir.Value:
-            return body.load(body.floats(epilogue.channels[i], body.add(column, v * body.lanes)))
+            return body.load(body.floats(epilogue.channels[i], body.add(first, v * body.lanes)))
 
         def valid(v: ir.Value) -> ir.Value:
             assert left_over is not None
             return body.sub(left_over, body.mul(v, body.lanes))
 
-        def tensor(i: int, row: ir.Value, v: ir.Value) -> ir.Value:
-            at = body.floats(epilogue.tensors[i], place(row, v))
-            return body.load(at) if left_over is None else body.load_some(at, valid(v))
+        def tensor(i: int, row: ir.Value, column: ir.Value) -> ir.Value:
+            at = body.floats(epilogue.tensors[i], place(row, column))
+            return body.load(at) if left_over is None else body.load_some(at, valid(column))
 
         def store(value: ir.Value, row: ir.Value, v: ir.Value) -> None:
             at = body.floats(self.words[RowsArg.OUTPUT], place(row, v))
