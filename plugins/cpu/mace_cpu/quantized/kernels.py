@@ -32,7 +32,7 @@ WORDS = {
     ),
     "requantize": (
         "sums bias row_scales row_scales_count channel_scales channel_scales_count "
-        "target_scale zero target channels inner"
+        "target_scale zero target channels inner float_bias low high"
     ),
     "columns": "source target width first count",
     "whole_sums": "parts target count radix size piece",
@@ -258,9 +258,11 @@ def integer_conv(data: str, weight: str) -> Kernel:
 
 
 def requantize(target: str) -> Kernel:
-    """int32 sums to quantized numbers; one unit is one channel of one row.  Bias and zero point: address 0 for none."""
+    """int32 sums to quantized numbers; one unit is one channel of one row.
+
+    Biases, of int32 or in steps of 1, and zero point: address 0 for none.
+    """
     to_pointer, scalar = POINTERS[target], SCALARS[target]
-    low, high = LIMITS[target]
 
     def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
         sums, bias = i32(args[0]), i32(args[1])
@@ -269,14 +271,17 @@ def requantize(target: str) -> Kernel:
         zero = np.int32(to_pointer(args[7])[0]) if args[7] != 0 else np.int32(0)
         target = to_pointer(args[8])
         channels, inner = args[9], args[10]
+        float_bias = f32(args[11])
+        low, high = args[12], args[13]
         for unit in range(begin, end):
             row = quotient(unit, channels)
             channel = unit - row * channels
             row_scale = row_scales[row - quotient(row, args[3]) * args[3]]
             factor = row_scale * scales[channel if args[5] > 1 else 0] / out_scale
             offset = bias[channel] if args[1] != 0 else np.int32(0)
+            shift = float_bias[channel] / out_scale if args[11] != 0 else np.float32(0)
             for i in range(inner):
-                value = np.float32(sums[unit * inner + i] + offset) * factor
+                value = np.float32(sums[unit * inner + i] + offset) * factor + shift
                 whole = np.int32(_rounded(value)) + zero
                 target[unit * inner + i] = scalar(min(max(whole, low), high))
 

@@ -9,17 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mace_core.graph import GraphView, Node, Value, sliding_window
+from mace_core.graph import GraphView, Node, Value
 from mace_core.native.numba_kernel import numba_source
 from mace_core.symbolic import hint
 from mace_core.tensor import DType
-from mace_cpu.quantized.lower_whole import (
-    emit_whole_conv,
-    emit_whole_product,
-    output_cast,
-    takes_whole_conv,
-    takes_whole_product,
-)
+from mace_cpu.quantized.lower_whole import emit_whole_product, output_cast, takes_whole_product
 from mace_cpu.shared.checks import FLOAT32, NARROW_FLOATS, SHORT_INTEGERS, all_concrete, dtype_in
 from mace_cpu.shared.layouts.strided import strides_of
 from mace_cpu.shared.nodes import even_rows, need, normal_axis
@@ -242,20 +236,29 @@ def lower_quantized_product(program: Program, node: Node) -> None:
     sums = Buf.scratch(4 * program.facts.size(target))
     _emit_product(program, a, b, [node.input(2), node.input(5)], sums)
     columns = program.facts.shape(b)[-1] if len(program.facts.shape(b)) > 1 else 1
-    _emit_requantize(program, node, sums, None, (1, 4, 6, 7), columns, 1)
+    emit_requantize(program, node, sums, None, (1, 4, 6, 7), columns, 1)
 
 
-def _emit_requantize(
+def emit_requantize(
     program: Program, node: Node, sums: Buf, bias: Value | None, scales: Sequence[int], channels: int, inner: int
 ) -> None:
-    """``scales``: inputs with the row, channel and target scales, and the target's zero point."""
+    """Emit what makes the result of ``node`` of its sums, within the bounds that it may have as attributes.
+
+    Args:
+        bias: one number per channel: int32, or float32 in steps of 1.
+        scales: inputs with the row, channel and target scales, and the target's zero point.
+    """
     target = need(node.output(0))
     row, channel, out, zero = (node.input(index) for index in scales)
+    held = np.iinfo(program.facts.dtype(target).numpy)
+    is_float = bias is not None and program.facts.dtype(bias) is DType.FLOAT32
+    offset = 0 if bias is None else program.values.read(bias)
     program.steps.emit(
         numba_source(KERNELS, "requantize", target=program.facts.dtype(target).label),
         {
             "sums": sums,
-            "bias": 0 if bias is None else program.values.read(bias),
+            "bias": 0 if is_float else offset,
+            "float_bias": offset if is_float else 0,
             "row_scales": program.values.read(need(row)),
             "row_scales_count": program.facts.size(need(row)),
             "channel_scales": program.values.read(need(channel)),
@@ -265,104 +268,9 @@ def _emit_requantize(
             "target": program.values.write(target),
             "channels": channels,
             "inner": inner,
+            "low": int(node.attr("minimum", held.min)),
+            "high": int(node.attr("maximum", held.max)),
         },
         extent=program.facts.size(target) // inner if inner else 0,
         work=program.facts.size(target) * 4,
     )
-
-
-# --- convolutions -----------------------------------------------------------------------------------------------------
-
-
-def _check_integer_conv(view: GraphView, node: Node) -> str | None:
-    reason = all_concrete(view, node)
-    for index in range(4):
-        reason = reason or dtype_in(view, node.input(index), BYTES)
-    return reason or _check_conv(view, node, 0, 1, (2,), 3)
-
-
-def _check_conv(
-    view: GraphView, node: Node, data: int, weight: int, single: Sequence[int], per_channel: int
-) -> str | None:
-    shape, weights = view.shape(need(node.input(data))), view.shape(need(node.input(weight)))
-    if not 3 <= len(shape) <= 5:
-        return f"convolutions have 1 to 3 spatial dimensions, not {len(shape) - 2}"
-    for index in single:
-        value = node.input(index)
-        if value is not None and math.prod(view.shape(value)) != 1:
-            return f"'{value.name}' is not one number"
-    zeros = node.input(per_channel)
-    if zeros is not None and math.prod(view.shape(zeros)) not in (1, weights[0]):
-        return f"'{zeros.name}' has neither one element nor one per output channel"
-    return None
-
-
-def _emit_conv(
-    program: Program, node: Node, data: Value, weight: Value, zeros: Sequence[Value | None], out: Buf
-) -> None:
-    if takes_whole_conv(program, node, data, weight, zeros):
-        emit_whole_conv(program, node, data, weight, zeros, out)
-        return
-    shape, weights, results = (
-        program.facts.shape(data),
-        program.facts.shape(weight),
-        program.facts.shape(need(node.output(0))),
-    )
-    rank = len(shape) - 2
-    window = sliding_window(node, shape[2:], weights[2:])
-    x_zero, w_zeros = zeros
-    fill = [1] * (3 - rank)
-    program.steps.emit(
-        numba_source(
-            KERNELS, "integer_conv", data=program.facts.dtype(data).label, weight=program.facts.dtype(weight).label
-        ),
-        {
-            "x": program.values.read(data),
-            "w": program.values.read(weight),
-            "x_zero": 0 if x_zero is None else program.values.read(x_zero),
-            "w_zeros": 0 if w_zeros is None else program.values.read(w_zeros),
-            "target": out,
-            "w_zeros_count": 1 if w_zeros is None else program.facts.size(w_zeros),
-            "out_channels": weights[0],
-            "in_channels": shape[1],
-            "groups": int(node.attr("group", 1)),
-            "sizes": [*fill, *shape[2:]],
-            "results": [*fill, *results[2:]],
-            "kernel": [*fill, *window.kernel],
-            "strides": [*fill, *window.strides],
-            "dilations": [*fill, *window.dilations],
-            "pads": [*([0] * len(fill)), *window.begins],
-        },
-        extent=results[0] * results[1],
-        work=math.prod(results) * math.prod(weights[1:]),
-    )
-
-
-@lowers("ConvInteger", check=_check_integer_conv)
-def lower_integer_conv(program: Program, node: Node) -> None:
-    x, w, zeros = need(node.input(0)), need(node.input(1)), [node.input(2), node.input(3)]
-    if takes_whole_conv(program, node, x, w, zeros):
-        converted = output_cast(program, node)
-        target = program.values.write(need(node.output(0)) if converted is None else converted)
-        emit_whole_conv(program, node, x, w, zeros, target, as_float=converted is not None)
-    else:
-        _emit_conv(program, node, x, w, zeros, program.values.write(need(node.output(0))))
-
-
-def _check_quantized_conv(view: GraphView, node: Node) -> str | None:
-    reason = all_concrete(view, node)
-    for index in (0, 2, 3, 5, 7):
-        reason = reason or dtype_in(view, node.input(index), BYTES)
-    for index in (1, 4, 6):
-        reason = reason or dtype_in(view, node.input(index), FLOAT32)
-    reason = reason or dtype_in(view, node.input(8), INT32)
-    return reason or _check_conv(view, node, 0, 3, (1, 2, 6, 7), 5) or _check_conv(view, node, 0, 3, (), 4)
-
-
-@lowers("QLinearConv", check=_check_quantized_conv)
-def lower_quantized_conv(program: Program, node: Node) -> None:
-    target = need(node.output(0))
-    results = program.facts.shape(target)
-    sums = Buf.scratch(4 * program.facts.size(target))
-    _emit_conv(program, node, need(node.input(0)), need(node.input(3)), [node.input(2), node.input(5)], sums)
-    _emit_requantize(program, node, sums, node.input(8), (1, 4, 6, 7), results[1], math.prod(results[2:]))

@@ -76,6 +76,7 @@ class QuadTile:
         quads: ir.Value,
         tail: int = 0,
         ahead: FetchAhead | None = None,
+        unroll: int = 1,
     ) -> None:
         """Steps over ``quads`` whole quads of consecutive bytes of each row, and over ``tail`` (0 to 3) more bytes.
 
@@ -85,6 +86,7 @@ class QuadTile:
             quads: how many; may be 0.
             tail: bytes that are left of the last quad: the right operand has zeros for the others.
             ahead: fetches a little every few steps.
+            unroll: steps per turn of the loop; more than 1 only where the accumulators leave some registers free.
         """
         body = self.body
 
@@ -95,12 +97,18 @@ class QuadTile:
                 self._bytes(right, body.mul(k, self.step_bytes)),
             )
 
-        def steps(first: ir.Value | int, last: ir.Value) -> None:
-            with body.loop(first, last) as k:
+        def steps(first: ir.Value, last: ir.Value) -> None:
+            whole = first
+            if unroll > 1:
+                whole = body.add(first, body.b.and_(body.sub(last, first), constant(-unroll)))
+                with body.loop(first, whole, unroll) as k:
+                    for u in range(unroll):
+                        one_step(body.add(k, u), QUAD)
+            with body.loop(whole, last) as k:
                 one_step(k, QUAD)
 
         if ahead is None:
-            steps(0, quads)
+            steps(constant(0), quads)
         else:
             with body.loop(0, quads, STEPS_PER_FETCH) as first:
                 ahead.fetch()

@@ -1,0 +1,1 @@
+"""Convolutions of bytes with known weights, on the CHANNELS_LAST layout."""

@@ -1,0 +1,112 @@
+"""Argument words of the dense convolution of bytes, apart from its generator, which needs llvmlite."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from mace_cpu.shared.epilogue.requantize import Requantization
+from mace_cpu.shared.quads import QuadUnit
+
+
+class Arg(enum.IntEnum):
+    """Word by word.  Distances are in bytes; of the result in elements."""
+
+    INPUT = 0
+    WEIGHTS = enum.auto()  # [group][channel tile][kernel row][tap][quad][column][4]
+    BIAS = enum.auto()  # int32 [group][channel tile][column]: what sums start from
+    SCALES = enum.auto()  # float32, the same
+    FLOAT_BIAS = enum.auto()  # float32, the same, where there is one
+    OUTPUT = enum.auto()
+    SCRATCH = enum.auto()
+    SCRATCH_BYTES = enum.auto()  # per chunk
+    GROUPS = enum.auto()
+    BANDS = enum.auto()  # per image
+    PARTS = enum.auto()  # of the channel tiles
+    PART_TILES = enum.auto()
+    TILES = enum.auto()  # of channels, per group
+    TILE_WEIGHTS = enum.auto()
+    TILE_FETCH = enum.auto()  # how much of the next tile's weights to fetch during each tile, in floats
+    STEPS_FETCH = enum.auto()  # how much of that every few steps
+    BAND_PIXELS = enum.auto()
+    PIXELS = enum.auto()  # of an output image
+    OUT_WIDTH = enum.auto()
+    OUT_CHANNELS = enum.auto()
+    GROUP_OUT = enum.auto()  # channels
+    IMAGE = enum.auto()  # from image to image
+    GROUP_IN = enum.auto()  # from group to group: its channels
+    PIXEL_STEP = enum.auto()  # from window to window along a row
+    ROW_STEP = enum.auto()  # from window to window of the next row
+    KERNEL_ROWS = enum.auto()
+    KERNEL_ROW = enum.auto()  # from kernel row to kernel row
+    TAPS = enum.auto()  # runs per kernel row
+    TAP_STEP = enum.auto()
+    QUADS = enum.auto()  # whole ones of a run
+    RUN_WEIGHTS = enum.auto()
+    IN_ROWS = enum.auto()
+    IN_WIDTH = enum.auto()
+    IN_PIXEL = enum.auto()
+    ROW_STRIDE = enum.auto()
+    ROW_SPAN = enum.auto()  # image rows that a window reaches over
+    PAD_TOP = enum.auto()
+    PAD_LEFT = enum.auto()
+    COPY_WIDTH = enum.auto()  # pixels of a copied row
+    PADDING = enum.auto()  # the byte around the image
+
+
+class Copies(enum.Enum):
+    """Whether a band of the image is copied, its borders filled up, before it is read."""
+
+    NONE = "n"
+    PLAIN = "c"
+    FLIPPED = "x"  # the highest bit of each byte changed
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """What the code of a dense convolution of bytes depends on.
+
+    Attributes:
+        rows: output pixels per tile.
+        vectors: of channels per tile.
+        unit: what multiplies.
+        is_signed: the bytes that are multiplied are signed.
+        tail: bytes of a run beyond whole quads.
+        copies: whether the image is copied.
+        gathers: the copy takes some channels of each pixel, those of a group.
+        linear: windows follow each other at one distance, over all rows.
+        single: a kernel has one run.
+        partial: the last channel tile is not full.
+        unroll: steps per turn of the innermost loop.
+        spec: what becomes of the sums.
+    """
+
+    rows: int
+    vectors: int
+    unit: QuadUnit
+    is_signed: bool
+    tail: int
+    copies: Copies
+    gathers: bool
+    linear: bool
+    single: bool
+    partial: bool
+    unroll: int
+    spec: Requantization
+
+    @property
+    def tag(self) -> str:
+        """A name for it, fit for a symbol."""
+        flags = "".join(
+            letter
+            for letter, is_set in (
+                ("s", self.is_signed),
+                ("g", self.gathers),
+                ("l", self.linear),
+                ("o", self.single),
+                ("p", self.partial),
+            )
+            if is_set
+        )
+        tile = f"{self.rows}x{self.vectors}u{self.unroll}t{self.tail}"
+        return f"{self.unit.value}_{tile}_{self.copies.value}{flags}_{self.spec.tag}"

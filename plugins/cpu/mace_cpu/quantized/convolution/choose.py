@@ -1,0 +1,113 @@
+"""How a dense convolution of bytes is divided: register tiles, bands of pixels, parts of the channels."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+from mace_core.native.target import Target
+from mace_core.symbolic import hint
+from mace_cpu.shared.quads import QuadUnit
+from mace_cpu.shared.tiles.choose import has_many_registers
+
+MANY_REGISTERS = (
+    *((rows, 4) for rows in (6, 5, 4, 2, 1)),
+    *((rows, 3) for rows in (9, 8, 7, 4, 1)),
+    *((rows, 2) for rows in (14, 10, 7, 4, 2, 1)),
+    *((rows, 1) for rows in (14, 7, 4, 1)),
+)
+"""Tiles (pixels, vectors of channels) that stay in 32 registers: few, so that layers share kernels."""
+
+FEW_REGISTERS = ((4, 2), (2, 2), (1, 2), (8, 1), (4, 1), (1, 1))
+"""Tiles for 16 registers."""
+
+LATENCY = 5
+"""Steps that a processor has to have under way."""
+
+COST_PER_QUADS = {QuadUnit.VNNI: 0.5, QuadUnit.DOT: 0.5, QuadUnit.WORDS: 2.2, QuadUnit.LANES: 6.0}
+"""Cycles for a vector of quads."""
+
+FINISHING = 4.0
+"""Cycles per vector of sums for its requantization."""
+
+LARGE_WEIGHTS = 1 << 19
+"""Weights of a layer that should not be read once per band."""
+
+BAND_BYTES, LARGEST_BAND_BYTES = 1 << 17, 1 << 19
+"""Input of a band, which is swept once per tile of channels: it should stay in the second level cache."""
+
+UNITS_PER_THREAD = 4
+SMALLEST_UNIT_MACS = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What decides how a convolution is divided.
+
+    Attributes:
+        images: times groups.
+        rows, width: output pixels.
+        channels: of the result, per group.
+        steps: quads per sum.
+        input_bytes: that one image's group is made from.
+    """
+
+    images: int
+    rows: int
+    width: int
+    channels: int
+    steps: int
+    input_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Division:
+    """How the work is divided.
+
+    Attributes:
+        band_rows, bands: output rows per band, and bands per image.
+        part_tiles, parts: channel tiles per unit, and into how many parts they are divided.
+    """
+
+    band_rows: int
+    bands: int
+    part_tiles: int
+    parts: int
+
+
+@functools.cache
+def choose_tile(target: Target, unit: QuadUnit, pixels: int, channels: int, steps: int) -> tuple[int, int]:
+    """(rows, vectors) of the tile that computes ``pixels`` x ``channels`` sums of ``steps`` quads fastest."""
+    lanes = target.vector_bits // 32
+    allowed = MANY_REGISTERS if has_many_registers(target) else FEW_REGISTERS
+
+    def cost(tile: tuple[int, int]) -> float:
+        rows, vectors = tile
+        step = max(rows * vectors * COST_PER_QUADS[unit], rows + vectors, LATENCY)
+        one = steps * (step + 0.5) + rows * vectors * FINISHING + 4 * rows
+        return -(-pixels // rows) * -(-channels // (vectors * lanes)) * one
+
+    return min(allowed, key=cost)
+
+
+def divide(sizes: Sizes, tile_channels: int, threads: int) -> Division:
+    """The bands and parts of a convolution whose tiles have so many channels."""
+    tiles = -(-sizes.channels // tile_channels)
+    images, rows, width = hint(sizes.images), max(hint(sizes.rows), 1), hint(sizes.width)
+    weights = 4 * sizes.steps * tiles * tile_channels
+    macs = 4 * images * rows * width * sizes.channels * sizes.steps
+    largest = LARGEST_BAND_BYTES if weights > LARGE_WEIGHTS else BAND_BYTES
+    bands = min(-(-hint(sizes.input_bytes) // largest), rows)
+    wanted = 1
+    if threads > 1:
+        wanted = max(min(UNITS_PER_THREAD * threads, macs // SMALLEST_UNIT_MACS), 1)
+    parts = 1
+    if weights > hint(sizes.input_bytes):
+        parts = min(tiles, -(-wanted // (images * bands)))
+        bands = max(bands, min(rows, -(-wanted // (images * parts))))
+    else:
+        bands = max(bands, min(rows, -(-wanted // images)))
+        parts = min(tiles, -(-wanted // (images * bands)))
+    part_tiles = -(-tiles // max(parts, 1))
+    band_rows = max(-(-rows // max(bands, 1)), 1)
+    return Division(band_rows, -(-sizes.rows // band_rows), part_tiles, -(-tiles // part_tiles))

@@ -1,0 +1,270 @@
+"""Emits dense convolutions of bytes: packing, arguments."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mace_core.graph import Value
+from mace_core.native.kernel_words import WordLayout
+from mace_core.native.source import KernelSource
+from mace_core.symbolic import hint, is_same
+from mace_cpu.conv.geometry import Geometry, may_be_positive
+from mace_cpu.quantized.convolution.arguments import Arg, Copies, Variant
+from mace_cpu.quantized.convolution.choose import Division, Sizes, choose_tile, divide
+from mace_cpu.quantized.convolution.weights import Weights, joined_groups, pack_dense, per_column
+from mace_cpu.shared.codegen.generated import generated
+from mace_cpu.shared.epilogue.requantize import Requantization
+from mace_cpu.shared.parts.buffers import Buf, Layout
+from mace_cpu.shared.parts.steps import Word, Words
+from mace_cpu.shared.program.program import Program
+from mace_cpu.shared.quads import QUAD, QuadUnit
+
+WORK_PER_MAC = 1 / 32
+FETCHED_STEPS = 16
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Requantized:
+    """What becomes of the sums of a convolution, with the numbers for it.
+
+    Attributes:
+        spec: what is done.
+        bias: (O,) whole numbers that are added to the sums.
+        scales: (O,) factors.
+        float_bias: (O,), where one is added.
+        zero, low, high: zero point and bounds of the result.
+        following: the argument words of the operations that follow.
+    """
+
+    spec: Requantization
+    bias: npt.NDArray[np.int64]
+    scales: Floats
+    float_bias: Floats | None
+    zero: int
+    low: int
+    high: int
+    following: Sequence[Word] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How windows are read, in bytes.
+
+    Attributes:
+        shape: the convolution, of two axes, perhaps turned or with its pixels in one row.
+        copies: whether the image is copied first.
+        linear: windows follow each other at one distance.
+        merged: the taps of a kernel row are one run.
+        flips: the highest bit of what is multiplied differs from the input's.
+        copy_width: pixels of a copied row.
+    """
+
+    shape: Geometry
+    copies: Copies
+    linear: bool
+    merged: bool
+    copy_width: int
+
+    @property
+    def gathers(self) -> bool:
+        """Whether a copy holds the channels of one group."""
+        return self.copies is not Copies.NONE and self.shape.groups > 1
+
+    @property
+    def run(self) -> int:
+        """Bytes that lie next to each other."""
+        return self.shape.group_in * (self.shape.kernel[1] if self.merged else 1)
+
+    @property
+    def taps(self) -> int:
+        """Runs per kernel row."""
+        return 1 if self.merged else self.shape.kernel[1]
+
+
+def reading_of(geometry: Geometry, *, flips: bool) -> Reading:
+    """How to read the image of a convolution."""
+    shape = geometry.with_rank(2)
+    pointwise = shape.is_pointwise
+    if pointwise and not flips:
+        pixels = math.prod(shape.image)
+        shape = replace(shape, image=(pixels, 1), output=(pixels, 1))
+    elif is_same(shape.image[0], 1) and is_same(shape.output[0], 1) and shape.kernel[0] == 1:
+        shape = _turned(shape)
+    is_padded = any(_reaches_out(shape, axis) for axis in range(2))
+    copies = Copies.FLIPPED if flips else Copies.PLAIN if is_padded else Copies.NONE
+    own_pixels = copies is not Copies.NONE or shape.groups == 1
+    merged = shape.kernel[1] == 1 or (shape.dilations[1] == 1 and own_pixels)
+    width = (shape.output[1] - 1) * shape.strides[1] + (shape.kernel[1] - 1) * shape.dilations[1] + 1
+    return Reading(shape, copies, pointwise and not flips, merged, width)
+
+
+def _turned(shape: Geometry) -> Geometry:
+    return replace(
+        shape,
+        image=shape.image[::-1],
+        kernel=shape.kernel[::-1],
+        output=shape.output[::-1],
+        strides=shape.strides[::-1],
+        dilations=shape.dilations[::-1],
+        pads=shape.pads[::-1],
+    )
+
+
+def _reaches_out(shape: Geometry, axis: int) -> bool:
+    """Whether some window reaches beyond the image along an axis, or does not begin with it."""
+    span = (shape.kernel[axis] - 1) * shape.dilations[axis] + 1
+    last = (shape.output[axis] - 1) * shape.strides[axis] - shape.pads[axis] + span
+    is_shifted = not is_same(shape.pads[axis], 0)
+    return is_shifted or may_be_positive(last - shape.image[axis])
+
+
+def emit_dense(
+    program: Program,
+    geometry: Geometry,
+    x: Value,
+    weights: Weights,
+    key: tuple[npt.NDArray[Any], tuple[object, ...]],
+    result: Requantized,
+    target: Buf,
+    zero: int,
+) -> None:
+    """Emit a convolution of bytes of at most two axes into a buffer in the order of CHANNELS_LAST.
+
+    Args:
+        key: (array, way): what the packed weights are stored under, see `ConstantPool.packed`.
+        zero: the zero point of ``x``.
+    """
+    machine = program.settings.target
+    unit, lanes = QuadUnit.of(machine), machine.vector_bits // 32
+    is_signed = program.facts.dtype(x).name.startswith("INT")
+    offset = unit.left_offset(is_signed)
+    geometry, packed_bytes = joined_groups(geometry, weights.bytes, lanes)
+    reading = reading_of(geometry, flips=offset != 0)
+    shape = reading.shape
+    steps = shape.kernel[0] * reading.taps * -(-reading.run // QUAD)
+    rows, vectors = choose_tile(machine, unit, hint(math.prod(shape.output)), shape.group_out, steps)
+    columns = vectors * lanes
+    image_bytes = math.prod(shape.image) * shape.group_in
+    sizes = Sizes(shape.batch * shape.groups, shape.output[0], shape.output[1], shape.group_out, steps, image_bytes)
+    division = divide(sizes, columns, program.settings.threads)
+    variant = Variant(
+        rows,
+        vectors,
+        unit,
+        is_signed != (offset != 0),
+        reading.run % QUAD,
+        reading.copies,
+        reading.gathers,
+        reading.linear,
+        shape.kernel[0] * reading.taps == 1,
+        shape.group_out % columns != 0,
+        2 if vectors > 2 else 1,
+        result.spec,
+    )
+    bias = result.bias - (zero + offset) * weights.sums
+    whole_bias = bias.astype(np.int64).astype(np.uint32, casting="unsafe").view(np.int32)
+    array, way = key
+
+    def pack() -> npt.NDArray[Any]:
+        turned = packed_bytes.reshape(shape.out_channels, shape.group_in, *shape.kernel)
+        return pack_dense(turned, shape.groups, columns, merged=reading.merged)
+
+    tiles = -(-shape.group_out // columns)
+    extent = shape.batch * shape.groups * division.bands * division.parts
+    work = geometry.macs * WORK_PER_MAC
+    chunks = min(hint(extent), 1) if program.settings.threads <= 1 else program.steps.chunks(extent, work)
+    put = program.constants.put
+    scratch, scratch_bytes = _scratch(reading, division, chunks)
+    words: Words = {
+        Arg.INPUT: program.values.read(x, Layout.CHANNELS_LAST),
+        Arg.WEIGHTS: program.constants.packed(array, (*way, shape.groups, columns, reading.merged, shape.kernel), pack),
+        Arg.BIAS: put(per_column(whole_bias, shape.groups, columns)),
+        Arg.SCALES: put(per_column(result.scales, shape.groups, columns)),
+        Arg.FLOAT_BIAS: 0 if result.float_bias is None else put(per_column(result.float_bias, shape.groups, columns)),
+        Arg.OUTPUT: target,
+        Arg.SCRATCH: scratch,
+        Arg.SCRATCH_BYTES: scratch_bytes,
+        **_division_words(shape, division, tiles, steps, columns, rows),
+        **_window_words(reading, columns, (zero + offset) & 255),
+        "requantization": [result.zero, result.low, result.high, *result.following],
+    }
+    program.steps.emit(dense_kernel(variant), words, extent=extent, work=work, chunks=chunks)
+
+
+def _scratch(reading: Reading, division: Division, chunks: int) -> tuple[Buf | int, int]:
+    """Memory for the copied bands of all chunks, and bytes of one."""
+    if reading.copies is Copies.NONE:
+        return 0, 0
+    shape = reading.shape
+    span = (shape.kernel[0] - 1) * shape.dilations[0] + 1
+    rows = (division.band_rows - 1) * shape.strides[0] + span
+    nbytes = -(-rows * reading.copy_width * shape.group_in // 64) * 64
+    return Buf.scratch(nbytes * chunks), nbytes
+
+
+def _division_words(
+    shape: Geometry, division: Division, tiles: int, steps: int, columns: int, rows: int
+) -> dict[Arg, int]:
+    tile_weights = steps * QUAD * columns
+    band_pixels = division.band_rows * shape.output[1]
+    pixel_tiles = max(-(-hint(band_pixels) // rows), 1)
+    share = -(-tile_weights // 4 // pixel_tiles)
+    fetches = max(-(-steps // FETCHED_STEPS), 1)
+    return {
+        Arg.GROUPS: shape.groups,
+        Arg.BANDS: division.bands,
+        Arg.PARTS: division.parts,
+        Arg.PART_TILES: division.part_tiles,
+        Arg.TILES: tiles,
+        Arg.TILE_WEIGHTS: tile_weights,
+        Arg.TILE_FETCH: share,
+        Arg.STEPS_FETCH: -(-share // fetches),
+        Arg.BAND_PIXELS: band_pixels,
+        Arg.PIXELS: math.prod(shape.output),
+        Arg.OUT_WIDTH: shape.output[1],
+        Arg.OUT_CHANNELS: shape.out_channels,
+        Arg.GROUP_OUT: shape.group_out,
+    }
+
+
+def _window_words(reading: Reading, columns: int, padding: int) -> dict[Arg, int]:
+    shape = reading.shape
+    is_copied = reading.copies is not Copies.NONE
+    pixel = shape.group_in if is_copied else shape.in_channels
+    row = pixel * (reading.copy_width if is_copied else shape.image[1])
+    return {
+        Arg.IMAGE: math.prod(shape.image) * shape.in_channels,
+        Arg.GROUP_IN: shape.group_in,
+        Arg.PIXEL_STEP: shape.strides[1] * pixel,
+        Arg.ROW_STEP: shape.strides[0] * row,
+        Arg.KERNEL_ROWS: shape.kernel[0],
+        Arg.KERNEL_ROW: shape.dilations[0] * row,
+        Arg.TAPS: reading.taps,
+        Arg.TAP_STEP: shape.dilations[1] * pixel,
+        Arg.QUADS: reading.run // QUAD,
+        Arg.RUN_WEIGHTS: -(-reading.run // QUAD) * QUAD * columns,
+        Arg.IN_ROWS: shape.image[0],
+        Arg.IN_WIDTH: shape.image[1],
+        Arg.IN_PIXEL: shape.in_channels,
+        Arg.ROW_STRIDE: shape.strides[0],
+        Arg.ROW_SPAN: (shape.kernel[0] - 1) * shape.dilations[0] + 1,
+        Arg.PAD_TOP: shape.pads[0],
+        Arg.PAD_LEFT: shape.pads[1],
+        Arg.COPY_WIDTH: reading.copy_width,
+        Arg.PADDING: padding,
+    }
+
+
+def dense_kernel(variant: Variant) -> KernelSource:
+    """The dense kernel of a variant."""
+    words = functools.partial(WordLayout.of, Arg, requantization=variant.spec.words)
+    return generated("mace_cpu.quantized.convolution.generate", f"bytes_conv_{variant.tag}", variant, words=words)

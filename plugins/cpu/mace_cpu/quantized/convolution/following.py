@@ -1,0 +1,94 @@
+"""Operations on bytes that become part of the convolution before them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mace_core.graph import Node, Value
+from mace_core.tensor import DType
+from mace_cpu.shared.epilogue.requantize import Following
+from mace_cpu.shared.nodes import need
+from mace_cpu.shared.parts.buffers import Layout
+from mace_cpu.shared.parts.steps import Word
+from mace_cpu.shared.program.program import Program
+
+INTEGERS = "mace.integers"
+MOST_FOLLOWING = 4
+LARGEST_SUM = 1e9
+"""Sums before rounding stay within int32."""
+
+
+@dataclass(slots=True)
+class Followers:
+    """What follows a convolution.
+
+    Attributes:
+        result: the value that is stored.
+        operations: on the bytes.
+        words: their arguments.
+    """
+
+    result: Value
+    operations: list[Following] = field(default_factory=list)
+    words: list[Word] = field(default_factory=list)
+
+
+def follow(program: Program, result: Value) -> Followers:
+    """Take the nodes that read ``result`` alone, one after another, as far as the kernels compute them."""
+    found = Followers(result)
+    while len(found.operations) < MOST_FOLLOWING:
+        user = program.fusion.sole_user(found.result)
+        if user is None or user.domain != INTEGERS or not _take(program, user, found):
+            break
+        program.fusion.fuse(user)
+        found.result = need(user.output(0))
+    return found
+
+
+def _take(program: Program, node: Node, found: Followers) -> bool:
+    if node.op_type == "Table":
+        return _take_table(program, node, found)
+    return node.op_type == "QLinearAdd" and _take_sum(program, node, found)
+
+
+def _take_table(program: Program, node: Node, found: Followers) -> bool:
+    table = program.facts.constant_of(node.input(1))
+    if table is None or table.size != 256 or need(node.input(0)) is not found.result:
+        return False
+    found.operations.append(Following("table", _label(program, need(node.output(0)))))
+    found.words.append(program.constants.put(np.ascontiguousarray(table.reshape(-1))))
+    return True
+
+
+def _take_sum(program: Program, node: Node, found: Followers) -> bool:
+    facts, values = program.facts, program.values
+    mine, its = (0, 3) if need(node.input(0)) is found.result else (3, 0)
+    other, target = need(node.input(its)), need(node.output(0))
+    if other is found.result or facts.is_constant(other) or not values.is_ready(other):
+        return False
+    shapes_fit = facts.have_one_shape(other, found.result) and facts.have_one_shape(target, found.result)
+    if not shapes_fit or facts.dtype(other) not in (DType.INT8, DType.UINT8):
+        return False
+    numbers = [facts.constant_of(node.input(i)) for i in (mine + 1, mine + 2, its + 1, its + 2, 6, 7)]
+    if any(number is None or number.size != 1 for number in numbers):
+        return False
+    own_scale, own_zero, other_scale, other_zero, scale, zero = (n.reshape(-1)[0] for n in numbers if n is not None)
+    with np.errstate(all="ignore"):
+        own_factor, other_factor = float(own_scale / scale), float(other_scale / scale)
+    if not math.isfinite(own_factor + other_factor) or 256 * (abs(own_factor) + abs(other_factor)) > LARGEST_SUM:
+        return False
+    held = np.iinfo(facts.dtype(target).numpy)
+    low, high = int(node.attr("minimum", held.min)), int(node.attr("maximum", held.max))
+    is_bounded = (low, high) != (held.min, held.max)
+    label = _label(program, target)
+    found.operations.append(Following("add", label, _label(program, other), is_bounded))
+    address = values.read(other, Layout.CHANNELS_LAST)
+    found.words += [address, float(own_zero), float(other_zero), own_factor, other_factor, int(zero), low, high]
+    return True
+
+
+def _label(program: Program, value: Value) -> str:
+    return program.facts.dtype(value).label

@@ -1,0 +1,239 @@
+"""Convolution of bytes on the CHANNELS_LAST layout: a kernel row of a window is one run of consecutive bytes.
+
+One unit of work is a band of output pixels of one image and group, for some tiles of channels.  Where windows reach
+beyond the image, or the bytes have to be changed for the unit that multiplies, the rows of the image that the band sees
+are first copied into scratch memory, with the padding around them.  Then each tile of channels goes over all pixels of
+the band, a few at a time, while its weights are near; those of the next tile are fetched meanwhile.  Pixels beyond the
+last one of a band stand for it: it is computed and stored more than once.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+from llvmlite import ir
+
+from mace_core.native.target import Target
+from mace_cpu.quantized.convolution.arguments import Arg, Copies, Variant
+from mace_cpu.quantized.convolution.generate_window import copy_bytes, fill_bytes
+from mace_cpu.shared.codegen.body import I8, Body, constant
+from mace_cpu.shared.epilogue.generate_requantize import ByteAccess, RequantizeCode
+from mace_cpu.shared.tiles.quad_tile import QuadTile
+from mace_cpu.shared.tiles.tile import FetchAhead
+
+POINTERS = (Arg.INPUT, Arg.WEIGHTS, Arg.BIAS, Arg.SCALES, Arg.FLOAT_BIAS, Arg.OUTPUT, Arg.SCRATCH)
+
+
+def build(symbol: str, variant: Variant, target: Target) -> str:
+    """IR of a dense convolution; arguments are `Arg`, then those of the requantization."""
+    body = Body(symbol, target.vector_bits // 32, target.features)
+    emitter = _Emitter(body, variant, is_x86=target.architecture == "x86_64")
+    with body.loop(body.begin, body.end) as unit:
+        emitter.unit(unit)
+    return body.text()
+
+
+@dataclass(slots=True)
+class _Band:
+    """The output pixels of a unit, and where their windows are.
+
+    Attributes:
+        first, last: pixels.
+        source: the window of the first pixel; of pixel 0 where windows are linear.
+        output: of pixel 0, at the group's first channel.
+    """
+
+    first: ir.Value
+    last: ir.Value
+    source: ir.Value
+    output: ir.Value
+
+
+class _Emitter:
+    def __init__(self, body: Body, variant: Variant, *, is_x86: bool) -> None:
+        self.body, self.variant = body, variant
+        self.words = {arg: body.pointer(arg) if arg in POINTERS else body.word(arg) for arg in Arg}
+        self.code = RequantizeCode(body, len(Arg), variant.spec, is_x86=is_x86)
+        self.tile = QuadTile(body, variant.rows, variant.vectors, variant.unit, left_is_signed=variant.is_signed)
+        self.ahead = FetchAhead(body)
+        self.access = ByteAccess(body, self.tile.columns, partial=variant.partial)
+        words = self.words
+        self.copy_row = body.mul(words[Arg.COPY_WIDTH], words[Arg.GROUP_IN])
+        self.scratch = self._at(words[Arg.SCRATCH], body.mul(body.chunk, words[Arg.SCRATCH_BYTES]))
+        self.element = 1 if variant.spec.is_bytes else 4
+
+    def unit(self, unit: ir.Value) -> None:
+        """One band for some channel tiles."""
+        body, words = self.body, self.words
+        rest, part = body.divide(unit, words[Arg.PARTS])
+        rest, number = body.divide(rest, words[Arg.BANDS])
+        n, group = body.divide(rest, words[Arg.GROUPS])
+        first = body.mul(number, words[Arg.BAND_PIXELS])
+        last = body.minimum(body.add(first, words[Arg.BAND_PIXELS]), words[Arg.PIXELS])
+        offset = body.add(body.mul(n, words[Arg.IMAGE]), body.mul(group, words[Arg.GROUP_IN]))
+        image = self._at(words[Arg.INPUT], offset)
+        source = image
+        if self.variant.copies is not Copies.NONE:
+            source = self.scratch
+            is_first = body.b.or_(
+                body.b.icmp_signed("==", part, constant(0)), body.b.icmp_signed("==", unit, body.begin)
+            )
+            with body.b.if_then(is_first):
+                self._copy(image, first, last)
+        elif not self.variant.linear:
+            row = body.b.udiv(first, words[Arg.OUT_WIDTH])
+            source = self._at(image, body.mul(row, words[Arg.ROW_STEP]))
+        channel = body.mul(group, words[Arg.GROUP_OUT])
+        out_at = body.add(body.mul(body.mul(n, words[Arg.PIXELS]), words[Arg.OUT_CHANNELS]), channel)
+        output = self._at(words[Arg.OUTPUT], body.mul(out_at, self.element))
+        self.result_offset = out_at
+        band = _Band(first, last, source, output)
+        first_tile = body.mul(part, words[Arg.PART_TILES])
+        last_tile = body.minimum(body.add(first_tile, words[Arg.PART_TILES]), words[Arg.TILES])
+        with body.loop(first_tile, last_tile) as tile:
+            self._channels(band, tile, body.add(body.mul(group, words[Arg.TILES]), tile))
+
+    # --- the window -----------------------------------------------------------------------------------------------
+
+    def _copy(self, image: ir.Value, first: ir.Value, last: ir.Value) -> None:
+        """Bring what the pixels see into scratch memory."""
+        body, words, b = self.body, self.words, self.body.b
+        row = b.udiv(first, words[Arg.OUT_WIDTH])
+        count = b.udiv(body.sub(last, first), words[Arg.OUT_WIDTH])
+        rows = body.add(body.mul(body.sub(count, constant(1)), words[Arg.ROW_STRIDE]), words[Arg.ROW_SPAN])
+        top = body.sub(body.mul(row, words[Arg.ROW_STRIDE]), words[Arg.PAD_TOP])
+        width, size, padding = words[Arg.COPY_WIDTH], words[Arg.GROUP_IN], words[Arg.PADDING]
+        left = body.minimum(body.maximum(words[Arg.PAD_LEFT], constant(0)), width)
+        right = body.maximum(body.minimum(body.add(words[Arg.IN_WIDTH], words[Arg.PAD_LEFT]), width), left)
+        skipped = body.sub(left, words[Arg.PAD_LEFT])
+        with body.loop(0, rows) as i:
+            line = body.add(top, i)
+            target = self._at(self.scratch, body.mul(i, self.copy_row))
+            with b.if_else(b.icmp_unsigned("<", line, words[Arg.IN_ROWS])) as (then, otherwise):
+                with then:
+                    pixel = body.add(body.mul(line, words[Arg.IN_WIDTH]), skipped)
+                    source = self._at(image, body.mul(pixel, words[Arg.IN_PIXEL]))
+                    fill_bytes(body, target, padding, body.mul(left, size))
+                    inner = self._at(target, body.mul(left, size))
+                    self._copy_pixels(source, inner, body.sub(right, left))
+                    beyond = self._at(target, body.mul(right, size))
+                    fill_bytes(body, beyond, padding, body.mul(body.sub(width, right), size))
+                with otherwise:
+                    fill_bytes(body, target, padding, self.copy_row)
+
+    def _copy_pixels(self, source: ir.Value, target: ir.Value, count: ir.Value) -> None:
+        body, words, variant = self.body, self.words, self.variant
+        flips = variant.copies is Copies.FLIPPED
+        if not variant.gathers:
+            copy_bytes(body, source, target, body.mul(count, words[Arg.GROUP_IN]), flips=flips)
+            return
+        with body.loop(0, count) as pixel:
+            here = self._at(source, body.mul(pixel, words[Arg.IN_PIXEL]))
+            there = self._at(target, body.mul(pixel, words[Arg.GROUP_IN]))
+            copy_bytes(body, here, there, words[Arg.GROUP_IN], flips=flips, is_short=True)
+
+    # --- sums -----------------------------------------------------------------------------------------------------
+
+    def _channels(self, band: _Band, tile: ir.Value, over_all: ir.Value) -> None:
+        """One tile of channels for all pixels of the band."""
+        body, words, variant = self.body, self.words, self.variant
+        weights = self._at(words[Arg.WEIGHTS], body.mul(over_all, words[Arg.TILE_WEIGHTS]))
+        following = self._at(weights, words[Arg.TILE_WEIGHTS])
+        channel = body.mul(tile, self.tile.columns)
+        valid = body.sub(words[Arg.GROUP_OUT], channel)
+        packed_at = body.mul(over_all, self.tile.columns)
+        output = self._at(band.output, body.mul(channel, self.element))
+        with body.loop(band.first, band.last, variant.rows) as pixel:
+            number = body.b.udiv(body.sub(pixel, band.first), constant(variant.rows))
+            at = body.floats(following, body.mul(number, words[Arg.TILE_FETCH]))
+            self.ahead.begin(at, words[Arg.STEPS_FETCH])
+            pixels = self._pixels(pixel, band.last)
+            starts = self._windows(band, pixels)
+            kind = self.tile.dot.vector
+            self.tile.start(
+                [
+                    body.b.load(body.floats(words[Arg.BIAS], body.add(packed_at, v * body.lanes)), typ=kind, align=4)
+                    for v in range(variant.vectors)
+                ]
+            )
+            self._accumulate(starts, weights)
+            self._finish(output, pixels, packed_at, channel, valid)
+
+    def _pixels(self, first: ir.Value, last: ir.Value) -> list[ir.Value]:
+        body = self.body
+        final = body.sub(last, constant(1))
+        return [first] + [body.minimum(body.add(first, r), final) for r in range(1, self.variant.rows)]
+
+    def _windows(self, band: _Band, pixels: list[ir.Value]) -> list[ir.Value]:
+        """The address of each pixel's window."""
+        body, words, b = self.body, self.words, self.body.b
+        step = words[Arg.PIXEL_STEP]
+        if self.variant.linear:
+            return [self._at(band.source, body.mul(pixel, step)) for pixel in pixels]
+        y, x = body.divide(body.sub(pixels[0], band.first), words[Arg.OUT_WIDTH])
+        at = body.mul(x, step)
+        end = body.mul(words[Arg.OUT_WIDTH], step)
+        row = self._at(band.source, body.mul(y, words[Arg.ROW_STEP]))
+        starts = [self._at(row, at)]
+        for before, pixel in itertools.pairwise(pixels):
+            moves = b.icmp_signed("!=", before, pixel)
+            further = body.add(at, step)
+            wraps = b.icmp_signed("==", further, end)
+            at = b.select(moves, b.select(wraps, constant(0), further), at)
+            row = b.select(b.and_(moves, wraps), self._at(row, words[Arg.ROW_STEP]), row)
+            starts.append(self._at(row, at))
+        return starts
+
+    def _accumulate(self, starts: list[ir.Value], weights: ir.Value) -> None:
+        body, words, variant = self.body, self.words, self.variant
+        if variant.single:
+            self.tile.run(starts, weights, words[Arg.QUADS], variant.tail, self.ahead, variant.unroll)
+            return
+        row_weights = body.mul(words[Arg.TAPS], words[Arg.RUN_WEIGHTS])
+        with body.loop(0, words[Arg.KERNEL_ROWS]) as row, body.loop(0, words[Arg.TAPS]) as tap:
+            offset = body.add(body.mul(row, words[Arg.KERNEL_ROW]), body.mul(tap, words[Arg.TAP_STEP]))
+            at = body.add(body.mul(row, row_weights), body.mul(tap, words[Arg.RUN_WEIGHTS]))
+            here = [self._at(start, offset) for start in starts]
+            self.tile.run(here, self._at(weights, at), words[Arg.QUADS], variant.tail, self.ahead, variant.unroll)
+
+    # --- results --------------------------------------------------------------------------------------------------
+
+    def _finish(
+        self, output: ir.Value, pixels: list[ir.Value], packed_at: ir.Value, channel: ir.Value, valid: ir.Value
+    ) -> None:
+        body, words, variant = self.body, self.words, self.variant
+
+        def per_channel(arg: Arg, v: int) -> ir.Value:
+            return body.load(body.floats(words[arg], body.add(packed_at, v * body.lanes)))
+
+        for r, pixel in enumerate(pixels):
+            inside = body.mul(pixel, words[Arg.OUT_CHANNELS])
+            at = self._at(output, body.mul(inside, self.element))
+            sums = [self.tile.cell(r, v) for v in range(variant.vectors)]
+            if variant.spec.is_bytes:
+                place = body.add(body.add(self.result_offset, channel), inside)
+                found = self.code.to_bytes(
+                    sums,
+                    lambda v: per_channel(Arg.SCALES, v),
+                    lambda v: per_channel(Arg.FLOAT_BIAS, v),
+                    lambda base, kind, place=place: self.access.load(self._at(base, place), kind, valid),  # type: ignore[misc]
+                )
+                self.access.store(found, at, valid)
+                continue
+            for v, total in enumerate(sums):
+                value = body.b.bitcast(total, body.vector)
+                if variant.spec.result == "float32":
+                    value = self.code.to_floats(
+                        total,
+                        per_channel(Arg.SCALES, v),
+                        lambda v=v: per_channel(Arg.FLOAT_BIAS, v),  # type: ignore[misc]
+                    )
+                place = body.floats(at, v * body.lanes)
+                if variant.partial:
+                    body.store_some(value, place, body.sub(valid, constant(v * body.lanes)))
+                else:
+                    body.store(value, place)
+
+    def _at(self, base: ir.Value, index: ir.Value) -> ir.Value:
+        return self.body.b.gep(base, [index], inbounds=True, source_etype=I8)

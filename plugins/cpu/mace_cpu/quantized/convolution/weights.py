@@ -1,0 +1,86 @@
+"""The weights of convolutions of bytes: known, signed, less their zero points, grouped as the kernels want them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mace_cpu.conv.geometry import Geometry
+from mace_cpu.shared.quads import aligned_bytes, pack_quads
+
+Whole = npt.NDArray[np.int64]
+Bytes = npt.NDArray[np.int8]
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Weights of one convolution.
+
+    Attributes:
+        bytes: (O, C / groups, kernel), signed.
+        sums: (O,) of each result's weights.
+        largest: what a sum of products with bytes can reach.
+    """
+
+    bytes: Bytes
+    sums: Whole
+    largest: int
+
+
+def signed_less_zeros(weights: npt.NDArray[Any], zeros: npt.NDArray[Any] | None) -> Weights | None:
+    """8-bit weights (O, ...) less their zero points, one or O; None where these are no signed bytes."""
+    whole = weights.astype(np.int16)
+    if zeros is not None:
+        whole = whole - zeros.astype(np.int16).reshape(-1, *(1,) * (weights.ndim - 1))
+    if whole.size and (whole.min() < -128 or whole.max() > 127):
+        return None
+    flat = whole.reshape(whole.shape[0], -1)
+    largest = 255 * int(np.abs(flat).sum(1, dtype=np.int64).max(initial=0))
+    return Weights(whole.astype(np.int8), flat.sum(1, dtype=np.int64), largest)
+
+
+def joined_groups(geometry: Geometry, weights: Bytes, lanes: int) -> tuple[Geometry, Bytes]:
+    """The same convolution with as many groups taken as one as fill a vector, their weights zero for each other."""
+    times = 1
+    for candidate in range(2, geometry.groups + 1):
+        if candidate * geometry.group_out > lanes:
+            break
+        if geometry.groups % candidate == 0:
+            times = candidate
+    if times == 1:
+        return geometry, weights
+    groups = geometry.groups // times
+    own = weights.reshape(groups, times, geometry.group_out, geometry.group_in, *geometry.kernel)
+    whole = np.zeros((groups, times, geometry.group_out, times, geometry.group_in, *geometry.kernel), np.int8)
+    for i in range(times):
+        whole[:, i, :, i] = own[:, i]
+    joined = replace(geometry, groups=groups)
+    return joined, whole.reshape(geometry.out_channels, times * geometry.group_in, *geometry.kernel)
+
+
+def pack_dense(weights: Bytes, groups: int, columns: int, *, merged: bool) -> Bytes:
+    """(O, C / groups, kh, kw) as [group][channel tile][kernel row][tap][quad][column][4].
+
+    ``merged``: all taps of a kernel row are one run.
+    """
+    out_channels, group_in, rows, taps = weights.shape
+    grouped = weights.reshape(groups, out_channels // groups, group_in, rows, taps).transpose(0, 3, 4, 2, 1)
+    if merged:
+        grouped = grouped.reshape(groups, rows, 1, taps * group_in, out_channels // groups)
+    packed = pack_quads(np.ascontiguousarray(grouped), columns)  # [group][row][tap][tile][quad][column][4]
+    ordered = packed.transpose(0, 3, 1, 2, 4, 5, 6)
+    target = aligned_bytes(ordered.shape)
+    target[...] = ordered
+    return target
+
+
+def per_column(values: npt.NDArray[Any], groups: int, columns: int) -> npt.NDArray[Any]:
+    """(O,) as [group][channel tile][column], zeros for channels that do not exist."""
+    grouped = values.reshape(groups, -1)
+    tiles = -(-grouped.shape[1] // columns)
+    full = np.zeros((groups, tiles * columns), values.dtype)
+    full[:, : grouped.shape[1]] = grouped
+    return full

@@ -1,0 +1,271 @@
+"""The code of a requantization: from vectors of int32 sums to bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from llvmlite import ir
+
+from mace_cpu.shared.codegen.body import I8, I32, I64, POINTER, Body
+from mace_cpu.shared.codegen.vector_basic import at_least, at_most, call, constant, intrinsic, may_use, splat
+from mace_cpu.shared.epilogue.requantize import ADD_FLOATS, WORDS, WORDS_OF, Following, Requantization
+
+I16 = ir.IntType(16)
+FAR = 1e9
+"""Beyond every number of 16 bits, and within int32."""
+
+CURRENT_ROUNDING = 4
+
+
+class RequantizeCode:
+    """The requantization of a kernel, whose words come last.
+
+    Attributes:
+        spec: what it does.
+    """
+
+    def __init__(self, body: Body, first: int, spec: Requantization, *, is_x86: bool) -> None:
+        """
+        Args:
+            body: of the kernel, where its argument words are loaded.
+            first: the first of the words.
+            spec: what is done.
+        """
+        self.body, self.spec, self._is_x86 = body, spec, is_x86
+        self._ints = ir.VectorType(I32, body.lanes)
+        self._zero, self._low, self._high = (body.word(first + i) for i in range(WORDS))
+        self._words: list[list[ir.Value]] = []
+        first += WORDS
+        for op in spec.following:
+            count = WORDS_OF[op.kind]
+            self._words.append([self._word(first, i) for i in range(count)])
+            first += count
+
+    def _word(self, first: int, i: int) -> ir.Value:
+        if i == 0:
+            return self.body.pointer(first)
+        return self.body.number(first + i) if i in ADD_FLOATS else self.body.word(first + i)
+
+    def to_bytes(
+        self,
+        sums: Sequence[ir.Value],
+        scale: Callable[[int], ir.Value],
+        bias: Callable[[int], ir.Value],
+        other: Callable[[ir.Value, ir.Type], ir.Value],
+        *,
+        interleaved: bool = False,
+    ) -> ir.Value:
+        """One to four vectors of sums as one vector of bytes, in order.
+
+        Args:
+            scale, bias: load the vector of factors, or of float biases, of a vector of sums.
+            other: loads bytes of another tensor, given its address, that belong to these sums.
+            interleaved: of every 16 bytes of the result, each of the four vectors of sums holds four.
+        """
+        whole = []
+        for v, total in enumerate(sums):
+            number = self.body.b.fmul(self.body.b.sitofp(total, self.body.vector), scale(v))
+            if self.spec.float_bias:
+                number = self.body.b.fadd(number, bias(v))
+            whole.append(self._rounded(number, far=self.spec.far))
+        limits = (self._low, self._high) if self.spec.bounded else None
+        found = self._narrow(whole, self._zero, self.spec.result, limits, interleaved=interleaved)
+        held = self.spec.result
+        for op, words in zip(self.spec.following, self._words, strict=True):
+            found = (
+                self._looked_up(found, words[0]) if op.kind == "table" else self._added(found, held, op, words, other)
+            )
+            held = op.result
+        return found
+
+    def to_floats(self, total: ir.Value, scale: ir.Value, bias: Callable[[], ir.Value]) -> ir.Value:
+        """A vector of sums as float32."""
+        number = self.body.b.fmul(self.body.b.sitofp(total, self.body.vector), scale)
+        return self.body.b.fadd(number, bias()) if self.spec.float_bias else number
+
+    # --- single steps ---------------------------------------------------------------------------------------------
+
+    def _rounded(self, number: ir.Value, *, far: bool = False) -> ir.Value:
+        """float32 to int32, to nearest even."""
+        b = self.body.b
+        if far:
+            number = at_most(b, at_least(b, number, constant(number.type, -FAR)), constant(number.type, FAR))
+        if not self._is_x86:
+            whole = intrinsic(b, "llvm.roundeven", number)
+            return call(b, f"llvm.fptosi.sat.v{self.body.lanes}i32.v{self.body.lanes}f32", self._ints, [whole])
+        if self.body.lanes == 4:
+            return call(b, "llvm.x86.sse2.cvtps2dq", self._ints, [number])
+        if self.body.lanes == 8:
+            return call(b, "llvm.x86.avx.cvt.ps2dq.256", self._ints, [number])
+        every = ir.Constant(I16, -1)
+        rounding = ir.Constant(I32, CURRENT_ROUNDING)
+        none = ir.Constant(self._ints, None)
+        return call(b, "llvm.x86.avx512.mask.cvtps2dq.512", self._ints, [number, none, every, rounding])
+
+    def _narrow(
+        self,
+        whole: Sequence[ir.Value],
+        zero: ir.Value,
+        result: str,
+        limits: tuple[ir.Value, ir.Value] | None,
+        *,
+        interleaved: bool = False,
+    ) -> ir.Value:
+        """Vectors of int32, plus ``zero``, saturated to bytes and bounded."""
+        b, body = self.body.b, self.body
+        is_signed = result == "int8"
+        count = len(whole)
+        padded = [whole[min(i, count - 1)] for i in range(4)]
+        if self._is_x86:
+            words = [self._packed_words(padded[0], padded[1])]
+            words.append(words[0] if count <= 2 else self._packed_words(padded[2], padded[3]))
+            shift = splat(b, b.trunc(zero, I16), words[0].type)
+            words = [intrinsic(b, "llvm.sadd.sat", half, shift) for half in words]
+            found = self._packed_bytes(words[0], words[1], is_signed)
+            if not interleaved:
+                groups = body.lanes // 4
+                order = [group * 4 + v for v in range(count) for group in range(groups)]
+                quads = b.bitcast(found, self._ints)
+                if order != list(range(body.lanes)):
+                    quads = body.shuffle(quads, quads, order)
+                found = b.bitcast(quads, ir.VectorType(I8, 4 * len(order)))
+        else:
+            if interleaved:
+                raise ValueError("only the code for x86-64 interleaves")
+            low, high = (-128, 127) if is_signed else (0, 255)
+            narrow = []
+            for vector in whole:
+                raised = b.add(vector, splat(b, b.trunc(zero, I32), self._ints))
+                raised = intrinsic(b, "llvm.smax", raised, constant(self._ints, low))
+                raised = intrinsic(b, "llvm.smin", raised, constant(self._ints, high))
+                narrow.append(b.trunc(raised, ir.VectorType(I8, body.lanes)))
+            found = _joined(body, narrow)
+        if limits is not None:
+            least, most = (splat(b, b.trunc(limit, I8), found.type) for limit in limits)
+            least_of, most_of = ("llvm.smin", "llvm.smax") if is_signed else ("llvm.umin", "llvm.umax")
+            found = intrinsic(b, least_of, intrinsic(b, most_of, found, least), most)
+        return found
+
+    def _packed_words(self, left: ir.Value, right: ir.Value) -> ir.Value:
+        kind = ir.VectorType(I16, 2 * self.body.lanes)
+        name = {4: "sse2.packssdw.128", 8: "avx2.packssdw", 16: "avx512.packssdw.512"}[self.body.lanes]
+        return call(self.body.b, f"llvm.x86.{name}", kind, [left, right])
+
+    def _packed_bytes(self, left: ir.Value, right: ir.Value, is_signed: bool) -> ir.Value:
+        kind = ir.VectorType(I8, 4 * self.body.lanes)
+        names = {4: "sse2.pack{}wb.128", 8: "avx2.pack{}wb", 16: "avx512.pack{}wb.512"}
+        name = names[self.body.lanes].format("ss" if is_signed else "us")
+        return call(self.body.b, f"llvm.x86.{name}", kind, [left, right])
+
+    def _looked_up(self, codes: ir.Value, table: ir.Value) -> ir.Value:
+        """The entry of a table of 256 bytes for each byte."""
+        b, count = self.body.b, codes.type.count
+        wide = ir.VectorType(I8, 64)
+        if may_use(b, "avx512vbmi") and self.body.lanes == 16:
+            full = codes if count == 64 else self.body.shuffle(codes, codes, [min(i, count - 1) for i in range(64)])
+            parts = [b.load(self._byte(table, 64 * i), typ=wide, align=1) for i in range(4)]
+            low, high = (
+                call(b, "llvm.x86.avx512.vpermi2var.qi.512", wide, [parts[i], full, parts[i + 1]]) for i in (0, 2)
+            )
+            found = b.select(b.icmp_signed("<", full, constant(wide, 0)), high, low)
+            return found if count == 64 else self.body.shuffle(found, found, list(range(count)))
+        found = ir.Constant(codes.type, ir.Undefined)
+        for i in range(count):
+            index = b.zext(b.extract_element(codes, ir.Constant(I32, i)), I64)
+            entry = b.load(b.gep(table, [index], inbounds=True, source_etype=I8), typ=I8, align=1)
+            found = b.insert_element(found, entry, ir.Constant(I32, i))
+        return found
+
+    def _added(
+        self,
+        left: ir.Value,
+        held: str,
+        op: Following,
+        words: Sequence[ir.Value],
+        other: Callable[[ir.Value, ir.Type], ir.Value],
+    ) -> ir.Value:
+        """``round((x - zx) * fx + (y - zy) * fy) + z``, no two operations in one, as a QLinearAdd."""
+        b, body = self.body.b, self.body
+        address, left_zero, right_zero, left_factor, right_factor, zero, low, high = words
+        right = other(address, left.type)
+        whole = []
+        for part in range(left.type.count // body.lanes):
+            scaled = []
+            for codes, kind, shift, factor in (
+                (left, held, left_zero, left_factor),
+                (right, op.other, right_zero, right_factor),
+            ):
+                own = body.shuffle(codes, codes, list(range(part * body.lanes, (part + 1) * body.lanes)))
+                wide = (b.sext if kind == "int8" else b.zext)(own, self._ints)
+                number = b.fsub(b.sitofp(wide, body.vector), splat(b, shift, body.vector))
+                scaled.append(b.fmul(number, splat(b, factor, body.vector)))
+            whole.append(self._rounded(b.fadd(scaled[0], scaled[1])))
+        return self._narrow(whole, zero, op.result, (low, high) if op.bounded else None)
+
+    def _byte(self, base: ir.Value, index: int) -> ir.Value:
+        return self.body.b.gep(base, [ir.Constant(I64, index)], inbounds=True, source_etype=I8)
+
+
+class ByteAccess:
+    """Loads and stores of vectors of bytes of which only the first few may exist.
+
+    Args:
+        partial: whether some may not exist: costs a mask or a loop.
+    """
+
+    def __init__(self, body: Body, most: int, *, partial: bool) -> None:
+        self._body, self._partial = body, partial
+        self._masked = may_use(body.b, "avx512bw") and body.lanes == 16
+        self._spare = body.memory(ir.ArrayType(I8, most)) if partial and not self._masked else None
+
+    def load(self, at: ir.Value, kind: ir.Type, valid: ir.Value) -> ir.Value:
+        """The bytes at an address; those from ``valid`` on are undefined."""
+        b = self._body.b
+        if not self._partial:
+            return b.load(at, typ=kind, align=1)
+        if self._masked:
+            name = f"llvm.masked.load.v{kind.count}i8.p0"
+            arguments = [at, ir.Constant(I32, 1), self._mask(kind, valid), ir.Constant(kind, None)]
+            return call(b, name, kind, arguments)
+        self._copy(at, self._spare, valid, kind.count)
+        return b.load(self._spare, typ=kind, align=1)
+
+    def store(self, value: ir.Value, at: ir.Value, valid: ir.Value) -> None:
+        """Store the first ``valid`` bytes."""
+        b = self._body.b
+        if not self._partial:
+            b.store(value, at, align=1)
+        elif self._masked:
+            kind = value.type
+            function = self._body.declared(
+                f"llvm.masked.store.v{kind.count}i8.p0",
+                ir.FunctionType(ir.VoidType(), [kind, POINTER, I32, ir.VectorType(ir.IntType(1), kind.count)]),
+            )
+            b.call(function, [value, at, ir.Constant(I32, 1), self._mask(kind, valid)])
+        else:
+            b.store(value, self._spare, align=1)
+            self._copy(self._spare, at, valid, value.type.count)
+
+    def _mask(self, kind: ir.VectorType, valid: ir.Value) -> ir.Value:
+        body, b = self._body, self._body.b
+        bits = ir.IntType(64)
+        count = body.minimum(valid, ir.Constant(I64, kind.count))
+        every = ir.Constant(bits, -1)
+        ones = b.lshr(every, b.sub(ir.Constant(bits, 64), count))  # count is above 0
+        return b.bitcast(b.trunc(ones, ir.IntType(kind.count)), ir.VectorType(ir.IntType(1), kind.count))
+
+    def _copy(self, source: ir.Value, target: ir.Value, valid: ir.Value, most: int) -> None:
+        body, b = self._body, self._body.b
+        with body.loop(0, body.minimum(valid, ir.Constant(I64, most))) as i:
+            byte = b.load(b.gep(source, [i], inbounds=True, source_etype=I8), typ=I8, align=1)
+            b.store(byte, b.gep(target, [i], inbounds=True, source_etype=I8), align=1)
+
+
+def _joined(body: Body, parts: Sequence[ir.Value]) -> ir.Value:
+    """Vectors of bytes as one."""
+    whole = parts[0]
+    for part in parts[1:]:
+        count, own = whole.type.count, part.type.count
+        wide = body.shuffle(part, part, [min(i, own - 1) for i in range(count)]) if own != count else part
+        whole = body.shuffle(whole, wide, [*range(count), *(count + i for i in range(own))])
+    return whole

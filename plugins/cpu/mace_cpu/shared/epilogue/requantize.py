@@ -1,0 +1,84 @@
+"""What is done to exact int32 sums before they are stored: requantization, and integer operations that follow it.
+
+A kernel that computes sums (convolution, matrix product) takes a `Requantization` as part of its variant, puts its
+`tag` into its symbol and passes its words as arguments; the generator calls `RequantizeCode`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+WORDS = 3
+"""Words of the requantization itself: the zero point of the result, and its least and largest number."""
+
+WORDS_OF = {"table": 1, "add": 8}
+"""Words of each operation that may follow: the address of a table of 256 bytes; or that of the other operand, the zero
+points of both and their factors as floats, and the zero point, least and largest number of the result."""
+
+ADD_FLOATS = range(1, 5)
+"""Which words of "add" are floats."""
+
+
+@dataclass(frozen=True, slots=True)
+class Following:
+    """An operation on bytes that follows the requantization; what it computes is that of the separate node.
+
+    Attributes:
+        kind: "table" looks each byte up; "add" is ``round((x - zx) * fx + (y - zy) * fy) + z``, y being another tensor.
+        result: the type of what it makes, "uint8" or "int8".
+        other: the type of the other operand of "add".
+        bounded: the result is bounded by other numbers than its type's.
+    """
+
+    kind: str
+    result: str
+    other: str = ""
+    bounded: bool = False
+
+    @property
+    def tag(self) -> str:
+        """A name for it."""
+        short = self.kind + self.result[0]
+        return short + self.other[:1] + "b" * self.bounded
+
+
+@dataclass(frozen=True, slots=True)
+class Requantization:
+    """What becomes of sums; all that its code depends on.
+
+    Attributes:
+        result: "uint8" and "int8": ``round(sum * scale) + zero``, to nearest even, saturated; "float32":
+            ``sum * scale``; "int32": the sum.
+        bounded: the result is bounded by other numbers than its type's.
+        float_bias: a number per channel is added in float32 before rounding.
+        far: ``sum * scale`` may leave the range of int32.
+        following: operations on the bytes.
+    """
+
+    result: str
+    bounded: bool = False
+    float_bias: bool = False
+    far: bool = False
+    following: tuple[Following, ...] = ()
+
+    @property
+    def is_bytes(self) -> bool:
+        """Whether bytes are stored."""
+        return self.result in ("uint8", "int8")
+
+    @property
+    def stored(self) -> str:
+        """The type of what is stored."""
+        return self.following[-1].result if self.following else self.result
+
+    @property
+    def words(self) -> int:
+        """How many argument words it takes."""
+        return WORDS + sum(WORDS_OF[op.kind] for op in self.following)
+
+    @property
+    def tag(self) -> str:
+        """A name for it, fit for a symbol."""
+        flags = "b" * self.bounded + "f" * self.float_bias + "x" * self.far
+        short = {"uint8": "u8", "int8": "s8", "int32": "s32", "float32": "f32"}[self.result]
+        return "_".join([short + flags, *(op.tag for op in self.following)])

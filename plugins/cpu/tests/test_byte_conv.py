@@ -1,0 +1,258 @@
+"""Convolutions of bytes: exact sums, the requantization of onnxruntime, in every instruction set."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import pytest
+from harness import FEATURES, Ran, ask_onnxruntime, check_node, check_nodes
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import helper, numpy_helper
+
+Array = npt.NDArray[Any]
+
+MASKS = (*FEATURES, "avx512", "sse4")
+NAMES = ("x", "x_scale", "x_zero", "w", "w_scale", "w_zero", "y_scale", "y_zero", "bias")
+
+
+def exact_sums(x: Array, w: Array, zero: int, w_zeros: Array, attributes: dict[str, Any]) -> Array:
+    """The sums of a convolution in int64, by definition; ``x`` is (N, C, *spatial)."""
+    rank = x.ndim - 2
+    groups = attributes.get("group", 1)
+    strides = attributes.get("strides", [1] * rank)
+    dilations = attributes.get("dilations", [1] * rank)
+    pads = attributes.get("pads", [0] * 2 * rank)
+    image = np.pad(x.astype(np.int64) - zero, [(0, 0), (0, 0), *((pads[i], pads[rank + i]) for i in range(rank))])
+    weights = w.astype(np.int64) - w_zeros.astype(np.int64).reshape(-1, *(1,) * (w.ndim - 1))
+    kernel = w.shape[2:]
+    sizes = [(image.shape[2 + i] - (kernel[i] - 1) * dilations[i] - 1) // strides[i] + 1 for i in range(rank)]
+    per_out, per_in = w.shape[0] // groups, w.shape[1]
+    sums = np.zeros((x.shape[0], w.shape[0], *sizes), np.int64)
+    for group in range(groups):
+        part = image[:, group * per_in : (group + 1) * per_in]
+        own = weights[group * per_out : (group + 1) * per_out]
+        for tap in np.ndindex(*kernel):
+            window = tuple(
+                slice(tap[i] * dilations[i], tap[i] * dilations[i] + (sizes[i] - 1) * strides[i] + 1, strides[i])
+                for i in range(rank)
+            )
+            seen = part[(slice(None), slice(None), *window)]
+            found = np.tensordot(own[(slice(None), slice(None), *tap)], seen, axes=(1, 1))
+            sums[:, group * per_out : (group + 1) * per_out] += np.moveaxis(found, 0, 1)
+    return sums
+
+
+def requantized(sums: Array, inputs: dict[str, Array], low: int | None = None, high: int | None = None) -> Array:
+    """What a QLinearConv makes of sums."""
+    shape = (1, -1, *(1,) * (sums.ndim - 2))
+    factor = (inputs["x_scale"] * inputs["w_scale"] / inputs["y_scale"]).astype(np.float32).reshape(shape)
+    bias = inputs.get("bias")
+    shift: Any = np.float32(0)
+    if bias is not None and bias.dtype == np.float32:
+        shift = (bias / inputs["y_scale"]).astype(np.float32).reshape(shape)
+    elif bias is not None:
+        sums = sums + bias.astype(np.int64).reshape(shape)
+    whole = np.rint(sums.astype(np.float32) * factor + shift).astype(np.int64) + int(inputs["y_zero"])
+    held = np.iinfo(inputs["y_zero"].dtype)
+    return whole.clip(held.min if low is None else low, held.max if high is None else high).astype(held.dtype)
+
+
+def given_inputs(
+    generator: np.random.Generator,
+    x_shape: tuple[int, ...],
+    w_shape: tuple[int, ...],
+    types: tuple[str, str, str] = ("uint8", "int8", "uint8"),
+    *,
+    per_channel: bool = True,
+    bias: str = "int32",
+    zeros: tuple[int, int] | None = None,
+) -> dict[str, Array]:
+    """Inputs of a QLinearConv whose results use most of their range."""
+
+    def numbers(dtype: str, shape: tuple[int, ...]) -> Array:
+        held = np.iinfo(dtype)
+        found: Array = generator.integers(held.min, held.max, shape, dtype, endpoint=True)
+        return found
+
+    x_type, w_type, y_type = types
+    channels = w_shape[0] if per_channel else 1
+    depth = math.prod(w_shape[1:])
+    x_zero, y_zero = zeros or (int(numbers(x_type, ())), int(numbers(y_type, ())))
+    w_zero = np.full(channels, 128 if w_type == "uint8" else 0, w_type)
+    inputs = {
+        "x": numbers(x_type, x_shape),
+        "x_scale": np.float32(0.02),
+        "x_zero": np.array(x_zero, x_type),
+        "w": numbers(w_type, w_shape),
+        "w_scale": generator.uniform(0.001, 0.01, channels).astype(np.float32),
+        "w_zero": w_zero,
+        "y_scale": np.float32(0.02 * 0.005 * 80 * math.sqrt(depth)),
+        "y_zero": np.array(y_zero, y_type),
+    }
+    if bias == "int32":
+        inputs["bias"] = generator.integers(-9000, 9000, w_shape[0]).astype(np.int32)
+    elif bias == "float32":
+        inputs["bias"] = generator.uniform(-3, 3, w_shape[0]).astype(np.float32)
+    return {name: np.asarray(array) for name, array in inputs.items()}
+
+
+def check_conv(inputs: dict[str, Array], attributes: dict[str, Any], **how: Any) -> Ran:
+    """Run a QLinearConv whose operands but the first are known, and compare with the definition."""
+    sums = exact_sums(inputs["x"], inputs["w"], int(inputs["x_zero"]), inputs["w_zero"], attributes)
+    constants = [name for name in inputs if name != "x"]
+    return check_node(
+        "QLinearConv", inputs, attributes, expected=[requantized(sums, inputs)], constants=constants, **how
+    )
+
+
+@given(
+    batch=st.integers(1, 2),
+    groups=st.sampled_from([1, 1, 1, 2, 3]),
+    per_in=st.integers(1, 20),
+    per_out=st.integers(1, 70),
+    size=st.tuples(st.integers(1, 9), st.integers(1, 17)),
+    kernel=st.tuples(st.integers(1, 3), st.integers(1, 5)),
+    strides=st.tuples(st.integers(1, 2), st.integers(1, 3)),
+    dilations=st.tuples(st.integers(1, 2), st.integers(1, 2)),
+    pads=st.tuples(*[st.integers(0, 2)] * 4),
+    types=st.tuples(*[st.sampled_from(["uint8", "int8"])] * 3),
+    per_channel=st.booleans(),
+    bias=st.sampled_from(["int32", ""]),
+    zeros=st.sampled_from([None, (0, 0), (127, 127)]),
+    threads=st.integers(1, 2),
+    features=st.sampled_from(MASKS),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=150)
+def test_results_are_those_of_the_definition(
+    batch: int,
+    groups: int,
+    per_in: int,
+    per_out: int,
+    size: tuple[int, int],
+    kernel: tuple[int, int],
+    strides: tuple[int, int],
+    dilations: tuple[int, int],
+    pads: tuple[int, int, int, int],
+    types: tuple[str, str, str],
+    per_channel: bool,
+    bias: str,
+    zeros: tuple[int, int] | None,
+    threads: int,
+    features: Any,
+    seed: int,
+) -> None:
+    spans = [(kernel[i] - 1) * dilations[i] + 1 for i in range(2)]
+    size = (max(size[0], spans[0] - pads[0] - pads[2]), max(size[1], spans[1] - pads[1] - pads[3]))
+    x_shape, w_shape = (batch, groups * per_in, *size), (groups * per_out, per_in, *kernel)
+    inputs = given_inputs(
+        np.random.default_rng(seed), x_shape, w_shape, types, per_channel=per_channel, bias=bias, zeros=zeros
+    )
+    attributes: dict[str, Any] = {"group": groups, "strides": strides, "dilations": dilations, "pads": pads}
+    check_conv(inputs, attributes, features=features, threads=threads)
+
+
+@pytest.mark.parametrize("features", MASKS)
+@pytest.mark.parametrize(
+    ("x_shape", "w_shape", "attributes"),
+    [
+        ((1, 64, 14, 14), (64, 64, 3, 3), {"pads": [1, 1, 1, 1]}),
+        ((1, 256, 7, 7), (512, 256, 1, 1), {}),
+        ((1, 3, 30, 30), (32, 3, 7, 7), {"pads": [3, 3, 3, 3], "strides": [2, 2]}),
+        ((2, 40, 9, 9), (24, 40, 1, 1), {"strides": [2, 2]}),
+        ((1, 32, 12, 12), (32, 4, 3, 3), {"pads": [1, 1, 1, 1], "group": 8}),
+        ((1, 24, 200), (40, 24, 9), {"pads": [4, 4]}),
+    ],
+    ids=["3x3", "1x1", "stem", "strided", "groups", "one axis"],
+)
+def test_layers_agree_with_onnxruntime(
+    x_shape: tuple[int, ...], w_shape: tuple[int, ...], attributes: dict[str, Any], features: str | None
+) -> None:
+    inputs = given_inputs(np.random.default_rng(1), x_shape, w_shape)
+    ran = check_node(
+        "QLinearConv",
+        inputs,
+        attributes,
+        constants=[name for name in inputs if name != "x"],
+        oracle="onnxruntime",
+        features=features,
+        threads=2,
+    )
+    assert ran.steps[0] == "ToChannelsLast"
+
+
+@pytest.mark.parametrize("features", MASKS)
+@pytest.mark.parametrize("extreme", ["least", "most"])
+def test_extreme_numbers_do_not_saturate_on_the_way(extreme: str, features: str | None) -> None:
+    for x_type in ("uint8", "int8"):
+        inputs = given_inputs(np.random.default_rng(2), (1, 64, 4, 4), (5, 64, 3, 3), (x_type, "int8", "uint8"))
+        held = np.iinfo(x_type)
+        inputs["x"][:] = held.min if extreme == "least" else held.max
+        inputs["x_zero"] = np.array(held.max if extreme == "least" else held.min, x_type)
+        for weight in (-128, 127):
+            inputs["w"][:] = weight
+            inputs["y_scale"] = np.float32(10.0)
+            check_conv(inputs, {"pads": [1, 1, 1, 1]}, features=features)
+
+
+def test_sums_that_leave_int32_when_scaled_saturate() -> None:
+    inputs = given_inputs(np.random.default_rng(3), (1, 64, 3, 3), (8, 64, 3, 3), bias="")
+    inputs["w_scale"] = np.full(8, 1e6, np.float32)
+    inputs["y_scale"] = np.float32(1e-3)
+    sums = exact_sums(inputs["x"], inputs["w"], int(inputs["x_zero"]), inputs["w_zero"], {})
+    wanted = np.where(sums > 0, 255, np.where(sums < 0, 0, inputs["y_zero"])).astype(np.uint8)
+    constants = [name for name in inputs if name != "x"]
+    check_node("QLinearConv", inputs, {}, expected=[wanted], constants=constants)
+
+
+@pytest.mark.parametrize("features", MASKS)
+@pytest.mark.parametrize("converted", [False, True])
+def test_integer_convolutions_are_exact(converted: bool, features: str | None) -> None:
+    generator = np.random.default_rng(4)
+    x = generator.integers(0, 255, (2, 20, 9, 11), np.uint8, endpoint=True)
+    w = generator.integers(-128, 127, (37, 20, 3, 3), np.int8, endpoint=True)
+    zero = np.array(117, np.uint8)
+    attributes = {"pads": [1, 0, 2, 1], "strides": [2, 1]}
+    sums = exact_sums(x, w, 117, np.zeros(1), attributes)
+    nodes = [helper.make_node("ConvInteger", ["x", "w", "zero"], ["sums"], name="conv", **attributes)]
+    found = {"sums": sums.astype(np.int32), "y": sums.astype(np.float32)}
+    if converted:
+        nodes.append(helper.make_node("Cast", ["sums"], ["y"], name="cast", to=onnx.TensorProto.FLOAT))
+    outputs = ["y" if converted else "sums"]
+    inputs = {"x": x, "w": w, "zero": zero}
+    check_nodes(
+        nodes,
+        inputs,
+        outputs,
+        constants=("w", "zero"),
+        features=features,
+        threads=2,
+        oracle=lambda model, feeds: [found[output] for node in nodes for output in node.output],
+    )
+
+
+def test_weights_with_zero_points_that_are_no_bytes_take_another_way() -> None:
+    inputs = given_inputs(np.random.default_rng(5), (1, 8, 6, 6), (6, 8, 3, 3), ("uint8", "uint8", "uint8"))
+    inputs["w_zero"] = np.array([3, 0, 255, 90, 128, 200], np.uint8)
+    check_conv(inputs, {"pads": [1, 1, 1, 1]})
+
+
+def test_onnxruntime_computes_the_definition() -> None:
+    inputs = given_inputs(np.random.default_rng(6), (1, 6, 8, 8), (7, 6, 3, 3))
+    node = helper.make_node("QLinearConv", list(NAMES), ["y"], pads=[1, 1, 1, 1])
+    graph = helper.make_graph(
+        [node],
+        "conv",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.UINT8, inputs["x"].shape)],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.UINT8, None)],
+        [numpy_helper.from_array(inputs[name], name) for name in NAMES[1:]],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    (found,) = ask_onnxruntime(model, {"x": inputs["x"]})
+    sums = exact_sums(inputs["x"], inputs["w"], int(inputs["x_zero"]), inputs["w_zero"], {"pads": [1, 1, 1, 1]})
+    np.testing.assert_array_equal(found, requantized(sums, inputs))
