@@ -14,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from mace_core.native.target import Target
-from mace_cpu.plan.assembly import ALIGNMENT_BYTES
 
 QUAD = 4
 """Bytes that meet in one lane."""
+
+CACHE_LINE_BYTES = 64
 
 SIGN = 128
 """From an unsigned byte to the signed one with the same bits but for the highest."""
@@ -77,6 +78,6 @@ def pack_quads(right: npt.NDArray[np.int8], columns: int) -> npt.NDArray[np.int8
 def aligned_bytes(shape: tuple[int, ...]) -> npt.NDArray[np.int8]:
     """An uninitialized int8 array that begins at a multiple of 64 bytes."""
     nbytes = int(np.prod(shape, dtype=np.int64))
-    owner = np.empty(nbytes + ALIGNMENT_BYTES, np.int8)
-    start = -owner.ctypes.data % ALIGNMENT_BYTES
+    owner = np.empty(nbytes + CACHE_LINE_BYTES, np.int8)
+    start = -owner.ctypes.data % CACHE_LINE_BYTES
     return owner[start : start + nbytes].reshape(shape)
