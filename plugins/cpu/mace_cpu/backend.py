@@ -42,11 +42,13 @@ class CpuBackend(Backend):
         features: str | None = None,
         winograd: bool = True,
         precision: str = "float32",
+        integers: bool = True,
     ) -> None:
         self.device = device
         self.notes = workers.notes
         self.threads = workers.threads
         self.winograd = winograd
+        self.integers = integers
         self.target, self.bfloat16 = choose_instructions(features, precision)
         self.pool: ThreadPool | None = shared_pool(workers.threads, workers.processors)
         self._sources: dict[str, KernelSource] = {}
@@ -101,7 +103,8 @@ class CpuBackend(Backend):
         from mace_cpu.shared.parts.facts import Settings
         from mace_cpu.shared.registry import lower
 
-        program = lower(view, Settings(self.target, self.threads, self.winograd, self.bfloat16))
+        settings = Settings(self.target, self.threads, self.winograd, self.bfloat16, self.integers)
+        program = lower(view, settings)
         byte = poison_byte()
         if byte is not None:
             from mace_cpu.memory_checks.poisoned import add_poison
@@ -146,7 +149,7 @@ class CpuBackend(Backend):
         unit = "float32" if self.bfloat16 is None else self.bfloat16.value
         return (
             f"{build_id()} {plugin_build_id()} {self.target.key} {unit} threads={self.threads} winograd={self.winograd}"
-            f"{poison}"
+            f" integers={self.integers}{poison}"
         )
 
 

@@ -35,6 +35,7 @@ class CpuProvider(ExecutionProvider):
         "affinity": "none (default), big or little: keep the threads to the fast or to the efficient processors",
         "features": "instruction set to generate for: host (default), avx512, avx2 or baseline",
         "winograd": "whether 3x3 convolutions may be computed by Winograd's method: true (default) or false",
+        "integers": "whether quantized models are computed in integers where they can be: true (default) or false",
         "precision": "float32 (default), or bfloat16: faster and less exact, on processors with AMX or AVX512-BF16",
     }
 
@@ -63,15 +64,23 @@ class CpuProvider(ExecutionProvider):
         features = options.get("features")
         if features is not None and not isinstance(features, str):
             raise UsageError(f"the cpu option 'features' takes a name such as 'avx2', not {features!r}")
-        winograd = options.get("winograd", True)
-        if not isinstance(winograd, bool):
-            raise UsageError(f"the cpu option 'winograd' takes true or false, not {winograd!r}")
+        winograd, integers = (_switch(options, name) for name in ("winograd", "integers"))
         precision = options.get("precision", "float32")
         if not isinstance(precision, str):
             raise UsageError(f"the cpu option 'precision' takes float32 or bfloat16, not {precision!r}")
         from mace_cpu.backend import CpuBackend
 
-        return CpuBackend(device, workers=workers, features=features, winograd=winograd, precision=precision)
+        return CpuBackend(
+            device, workers=workers, features=features, winograd=winograd, precision=precision, integers=integers
+        )
+
+
+def _switch(options: Mapping[str, object], name: str) -> bool:
+    """An option that is on unless it is switched off."""
+    found = options.get(name, True)
+    if not isinstance(found, bool):
+        raise UsageError(f"the cpu option '{name}' takes true or false, not {found!r}")
+    return found
 
 
 def _processor_name() -> str:

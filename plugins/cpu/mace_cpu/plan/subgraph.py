@@ -22,7 +22,7 @@ class CpuSubgraph(CompiledSubgraph):
     """A native plan and its constants."""
 
     def __init__(
-        self, assembly: Assembly, addresses: Mapping[str, int], pool: ThreadPool, threads: int, device: str
+        self, assembly: Assembly, addresses: Mapping[str, int], pool: ThreadPool | None, threads: int, device: str
     ) -> None:
         self.assembly = assembly
         self.source_map = {step.name: step.source for step in assembly.steps}

@@ -19,7 +19,8 @@ from mace_core.symbolic import is_symbolic
 from mace_core.tensor import DType, Tensor
 from mace_core.tensor.symbolic import SymbolicTensor
 from mace_cpu.shared.nodes import need, normal_axis
-from mace_cpu.shared.registry import before_lowering
+from mace_cpu.shared.parts.facts import Settings
+from mace_cpu.shared.registry import Notes, before_lowering
 
 Array = npt.NDArray[Any]
 
@@ -42,8 +43,8 @@ class WeightsView(GraphView):
         self.nodes = tuple(node for node in view.nodes if node.outputs[0] not in folded)
 
 
-@before_lowering
-def fold_stored_weights(view: GraphView) -> GraphView:
+@before_lowering(turn=2)
+def fold_stored_weights(view: GraphView, _settings: Settings, _notes: Notes) -> GraphView:
     """``view`` with constants for what these operators make of constants: quantizing, widening, scaling, moving."""
     folded: dict[Value, Tensor] = {}
     made: dict[tuple[object, ...], Tensor] = {}  # users of one weight, each behind a node of its own, share the floats

@@ -29,6 +29,10 @@ from mace_cpu.shared.program.program import Program
 Check = Callable[[GraphView, Node], "str | None"]
 Lower = Callable[[Program, Node], None]
 Begin = Callable[[Program, Node], bool]
+Notes = dict[str, str]
+"""Remarks on nodes by their name, for explanations."""
+
+Prepare = Callable[[GraphView, Settings, Notes], GraphView]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,7 @@ LOWERINGS: Lowerings[Lowering] = Lowerings("cpu", __name__.partition(".")[0], RE
 """Filled by the modules of the package when it is first asked."""
 
 _PATTERNS: dict[tuple[str, str], list[Begin]] = {}
-_BEFORE: list[Callable[[GraphView], GraphView]] = []
+_BEFORE: list[tuple[int, Prepare]] = []
 _AFTER: list[Callable[[Program], None]] = []
 
 
@@ -78,10 +82,23 @@ def begins(*op_types: str, domain: str = "") -> Callable[[Begin], Begin]:
     return register
 
 
-def before_lowering(function: Callable[[GraphView], GraphView]) -> Callable[[GraphView], GraphView]:
-    """Register the decorated function as one that every subgraph goes through before its nodes are lowered."""
-    _BEFORE.append(function)
-    return function
+def before_lowering(turn: int) -> Callable[[Prepare], Prepare]:
+    """Register the decorated function as one that every subgraph goes through before its nodes are lowered.
+
+    ``turn``: functions with a smaller number come first; two must not have the same.  The function may add remarks.
+
+    Raises:
+        ValueError: if another function has that turn.
+    """
+
+    def register(function: Prepare) -> Prepare:
+        if any(turn == taken for taken, _ in _BEFORE):
+            raise ValueError(f"two passes before lowering have turn {turn}")
+        _BEFORE.append((turn, function))
+        _BEFORE.sort(key=lambda entry: entry[0])
+        return function
+
+    return register
 
 
 def after_lowering(function: Callable[[Program], None]) -> Callable[[Program], None]:
@@ -99,8 +116,9 @@ def lower(view: GraphView, settings: Settings, outer: Program | None = None) -> 
         ValueError: if a node has no lowering.
     """
     LOWERINGS.load()
-    for prepare in _BEFORE:
-        view = prepare(view)
+    notes: Notes = {}
+    for _, prepare in _BEFORE:
+        view = prepare(view, settings, notes)
     program = Program(view, settings, outer)
     for node in view.nodes:
         if not program.fusion.is_done(node):
@@ -108,6 +126,8 @@ def lower(view: GraphView, settings: Settings, outer: Program | None = None) -> 
     program.finish()
     for change in _AFTER:
         change(program)
+    for name, note in notes.items():
+        program.steps.add_note(name, note)
     return program
 
 

@@ -27,12 +27,14 @@ class Settings:
         threads: threads the plan will run on (work is split at compile time).
         winograd: whether convolutions may be computed by Winograd's method.
         bfloat16: the unit that multiplies pairs of bfloat16 where that pays; None: all is float32.
+        integers: whether what stands between DequantizeLinear and QuantizeLinear is computed in integers.
     """
 
     target: Target
     threads: int = 1
     winograd: bool = True
     bfloat16: Bfloat16Unit | None = None
+    integers: bool = True
 
     @property
     def block(self) -> int:

@@ -193,6 +193,11 @@ class Steps:
         if note and self._node is not None:
             self.notes[self._node.name] = note
 
+    def add_note(self, name: str, note: str) -> None:
+        """Put ``note`` before what is noted of the node called ``name`` already."""
+        before = self.notes.get(name)
+        self.notes[name] = note if before is None else f"{note}; {before}"
+
     def report(self, message: str) -> At:
         """Where a kernel of the current node writes 1 and the offending number when an input's content is wrong.
 
