@@ -40,6 +40,8 @@ EXCEPTIONS = {
     ("recurrent", "matmul"): "the inputs of all steps are multiplied by one product before the recurrence",
     ("quantized", "matmul"): "products of whole numbers are computed exactly by products of floats",
     ("quantized", "conv"): "convolutions of whole numbers are computed exactly by convolutions of floats",
+    ("quantized", "elementwise"): "sums and products of quantized numbers are elementwise expressions",
+    ("quantized", "pooling"): "windows are the same over quantized numbers",
     ("normalization", "elementwise"): "a BatchNormalization with constants is part of a chain of elementwise nodes",
     ("pooling", "reduction"): "a global pooling is a reduction over the spatial axes",
 }

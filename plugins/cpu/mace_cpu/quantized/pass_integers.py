@@ -158,9 +158,7 @@ class _Pass:
         if isinstance(inner, str):
             return inner
         assert real is not None
-        return self._form(
-            replace(wanted, real=real, bounds=both(inner, wanted.bounds), behind=(node, *wanted.behind))
-        )
+        return self._form(replace(wanted, real=real, bounds=both(inner, wanted.bounds), behind=(node, *wanted.behind)))
 
     def _moved(self, node: Node, wanted: Wanted) -> Found:
         def quantize(real: Value) -> Found:

@@ -1,4 +1,4 @@
-"""The graph while it is rewritten: nodes so far, which floats are known in steps, and why something is left as it is."""
+"""The graph while it is rewritten: nodes so far, floats that are known in steps, and why something stays as it is."""
 
 from __future__ import annotations
 
@@ -146,9 +146,7 @@ class Rewriting:
     def add_border(self, node: Node, numbers: Quantized, real: Value, attributes: Mapping[str, Attribute]) -> None:
         """Append the DequantizeLinear of ``numbers`` to ``real``, a result of ``node``."""
         name = self._name(f"{node.name}.reals")
-        self._append(
-            _made("DequantizeLinear", numbers.inputs, [real], name, attributes=attributes, source=node.source)
-        )
+        self._append(_made("DequantizeLinear", numbers.inputs, [real], name, attributes=attributes, source=node.source))
 
     def like(self, value: Value, dtype: DType, what: str = "steps") -> Value:
         """A new value of the shape of ``value`` and another type."""

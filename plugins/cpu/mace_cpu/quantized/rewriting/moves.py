@@ -54,7 +54,7 @@ def emit_move(
     """Append ``node`` on quantized numbers; the reason if that cannot be done."""
     inputs: list[Value | None] = [rewriting.current(value) for value in node.inputs]
     inputs[: len(sources)] = sources
-    attributes = node.attributes
+    attributes: Mapping[str, Attribute] = node.attributes
     if node.op_type == "Pad":
         found = _padded(rewriting, node, inputs, encoding)
         if isinstance(found, str):
@@ -90,7 +90,7 @@ def _padded(
 
 
 def move_down(rewriting: Rewriting, node: Node) -> bool:
-    """Move quantized numbers instead of the floats they stand for, and dequantize what is moved; whether it was done."""
+    """Move quantized numbers instead of the floats they stand for, and dequantize them then; whether it was done."""
     sources = sources_of(node)
     known = [rewriting.quantized[value] for value in sources if value in rewriting.quantized]
     if not known or len(known) != len(sources):

@@ -106,7 +106,7 @@ def gemm(rewriting: Rewriting, node: Node, wanted: Wanted) -> Value | str:
     return wanted.make(rewriting, "QGemm", inputs, node, domain=INTEGERS, attributes=attributes)
 
 
-def bias_of(rewriting: Rewriting, value: Value | None, x: Quantized, w: Quantized, count: int) -> Value | None | str:
+def bias_of(rewriting: Rewriting, value: Value | None, x: Quantized, w: Quantized, count: int) -> Value | str | None:
     """The bias as an input of an integer node: int32 in steps of the products if it is so given, else float32.
 
     A reason where it is not a constant of ``count`` elements.

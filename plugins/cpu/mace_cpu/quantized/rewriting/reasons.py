@@ -14,8 +14,7 @@ def reasons(rewriting: Rewriting, nodes: Sequence[Node]) -> dict[str, str]:
     """A remark for every node among ``nodes`` on a way from a DequantizeLinear to a QuantizeLinear, by name."""
     refused = {node.name: reason for node, reason in rewriting.refused.items()}
     return {
-        node.name: f"in float: {refused.get(node.name) or _plain_reason(node)}"
-        for node in _between(rewriting, nodes)
+        node.name: f"in float: {refused.get(node.name) or _plain_reason(node)}" for node in _between(rewriting, nodes)
     }
 
 

@@ -20,6 +20,7 @@ from mace_core.tensor import DType, MemoryKind, Tensor, TensorType
 from mace_cpu.plan.subgraph import CpuSubgraph
 from mace_cpu.quantized.integer_form import BYTES, Quantized
 from mace_cpu.quantized.rewriting.graph import Rewriting
+from mace_cpu.shared.parts.buffers import aligned_empty
 from mace_cpu.shared.parts.facts import Settings
 from mace_cpu.shared.program.assemble import assemble
 from mace_cpu.shared.registry import LOWERINGS, lower
@@ -198,14 +199,10 @@ def _run(view: GraphView, settings: Settings) -> list[npt.NDArray[np.generic]]:
     compiled = CpuSubgraph(assemble(program), addresses, None, 1, "cpu")
     given = [np.arange(ENTRIES, dtype=np.uint8).view(_numpy(value)) for value in view.inputs]
     made = [np.zeros(ENTRIES, _numpy(value)) for value in view.outputs]
-    workspace = np.zeros(compiled.workspace_bytes + 64, np.uint8)
-    start = -workspace.ctypes.data % 64
-    bindings = Bindings(
-        [_bound(array) for array in given],
-        [_bound(array) for array in made],
-        Buffer(MemoryKind.HOST, compiled.workspace_bytes, workspace.ctypes.data + start, workspace),
+    workspace = aligned_empty((-(-compiled.workspace_bytes // 4),))
+    compiled.new_execution().run(
+        Bindings([_bound(array) for array in given], [_bound(array) for array in made], _bound(workspace))
     )
-    compiled.new_execution().run(bindings)
     return list(made)
 
 

@@ -1,0 +1,181 @@
+"""Means of quantized numbers: average pools, global ones, ReduceMean, and Softmax.
+
+Sums are exact; a mean is ``round((sum - n * zero) * (scale / result scale / n))``, plus the result's zero point.  This
+is within one step of quantizing the float result, as is Softmax, which takes its exponentials from a table.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from mace_core.graph import GraphView, Node
+from mace_core.native.numba_kernel import numba_source
+from mace_core.symbolic import is_same
+from mace_cpu.pooling.lower import MOST_SPATIAL_AXES, windows_of
+from mace_cpu.quantized.checks import bytes_with_one_scale
+from mace_cpu.quantized.integer_form import INTEGERS
+from mace_cpu.quantized.layouts import lies_channels_last
+from mace_cpu.quantized.numbers import Result, Scaled, result_of, scaled
+from mace_cpu.shared.nodes import need, normal_axis
+from mace_cpu.shared.parts.buffers import Buf, Layout
+from mace_cpu.shared.parts.steps import Word
+from mace_cpu.shared.program.program import Program
+from mace_cpu.shared.registry import lowers
+
+KERNELS = "mace_cpu.quantized.kernels_means"
+
+MOST_SUMMED = 1 << 23
+"""So many bytes have a sum that an int32 holds."""
+
+ONE_AXIS_SINCE = 13
+"""The opset since which Softmax is along one axis."""
+
+COLUMNS = 256
+"""Channels of one unit of work, where they come last."""
+
+
+def _check_single(view: GraphView, node: Node) -> str | None:
+    return bytes_with_one_scale(view, node, (0,), (1, 3), (2, 4))
+
+
+def _numbers(program: Program, factor: np.float32, x: Scaled, result: Result) -> Buf:
+    content = [factor, x.zero, result.zero, result.low, result.high]
+    return program.constants.put(np.array(content, np.float32))
+
+
+def _types(program: Program, node: Node) -> dict[str, str]:
+    values = {"source": need(node.input(0)), "target": need(node.output(0))}
+    return {name: program.facts.dtype(value).label for name, value in values.items()}
+
+
+# --- means over neighboring axes --------------------------------------------------------------------------------------
+
+
+def _check_mean(view: GraphView, node: Node) -> str | None:
+    reason = _check_single(view, node)
+    if reason is not None:
+        return reason
+    shape = view.shape(need(node.input(0)))
+    axes = _axes(node, len(shape))
+    if not axes or axes != list(range(axes[0], axes[-1] + 1)):
+        return "the axes of the mean are not neighbors"
+    count = math.prod(shape[axis] for axis in axes)
+    if not 0 < count <= MOST_SUMMED:
+        return f"the mean is of {count!s} numbers"
+    return None
+
+
+def _axes(node: Node, rank: int) -> list[int]:
+    if node.op_type == "QLinearGlobalAveragePool":
+        return list(range(2, rank))
+    return sorted(normal_axis(int(axis), rank) for axis in node.attr("axes", ()))
+
+
+@lowers("QLinearGlobalAveragePool", "QLinearReduceMean", check=_check_mean, domain=INTEGERS)
+def lower_mean(program: Program, node: Node) -> None:
+    x, result = scaled(program, node, 0), result_of(program, node, 3)
+    shape = program.facts.shape(x.value)
+    axes = _axes(node, len(shape))
+    outer, inner = math.prod(shape[: axes[0]]), math.prod(shape[axes[-1] + 1 :])
+    length = math.prod(shape[axis] for axis in axes)
+    layout = Layout.PLAIN
+    if axes == list(range(2, len(shape))) and lies_channels_last(program, x.value):
+        layout, outer, inner = Layout.CHANNELS_LAST, shape[0], shape[1]
+    source, target = program.values.read(x.value, layout), program.values.write(result.value)
+    numbers = _numbers(program, x.scale / result.scale, x, result)
+    words: dict[str, Word | Sequence[Word]] = {"source": source, "target": target, "length": length, "numbers": numbers}
+    types = _types(program, node)
+    work = program.facts.size(x.value) / 4
+    if is_same(inner, 1):
+        program.steps.emit(numba_source(KERNELS, "mean_rows", **types), words, extent=outer, work=work)
+        return
+    parts = -(-inner // COLUMNS)
+    words |= {"sums": Buf.scratch(4 * outer * inner), "columns": inner, "part": COLUMNS, "parts": parts}
+    program.steps.emit(numba_source(KERNELS, "mean_columns", **types), words, extent=outer * parts, work=work)
+
+
+# --- means over windows -----------------------------------------------------------------------------------------------
+
+
+def _check_windows(view: GraphView, node: Node) -> str | None:
+    reason = _check_single(view, node)
+    spatial = 0 if reason is not None else len(view.shape(need(node.input(0)))) - 2
+    if reason is None and not 1 <= spatial <= MOST_SPATIAL_AXES:
+        return f"pooling over {spatial} spatial axes; the kernels take one to {MOST_SPATIAL_AXES}"
+    return reason
+
+
+@lowers("QLinearAveragePool", check=_check_windows, domain=INTEGERS)
+def lower_average_pool(program: Program, node: Node) -> None:
+    x, result = scaled(program, node, 0), result_of(program, node, 3)
+    shape, target = program.facts.shape(x.value), program.facts.shape(result.value)
+    windows = windows_of(node, shape, target)
+    is_last = lies_channels_last(program, x.value)
+    layout = Layout.CHANNELS_LAST if is_last else Layout.PLAIN
+    planes = shape[0] if is_last else shape[0] * shape[1]
+    size = program.facts.size(result.value)
+    program.steps.emit(
+        numba_source(KERNELS, "window_means", **_types(program, node)),
+        {
+            "source": program.values.read(x.value, layout),
+            "target": program.values.write(result.value, layout),
+            "numbers": _numbers(program, x.scale / result.scale, x, result),
+            "channels_last": int(is_last),
+            "channels": shape[1],
+            "inputs": windows.inputs,
+            "outputs": windows.outputs,
+            "taps": windows.taps,
+            "strides": windows.strides,
+            "begins": windows.begins,
+            "dilations": windows.dilations,
+            "ends": windows.ends,
+            "counts_padding": int(node.attr("count_include_pad", 0)),
+        },
+        extent=0 if is_same(size, 0) else planes * windows.outputs[0] * windows.outputs[1],
+        work=size * math.prod(windows.taps),
+    )
+
+
+# --- Softmax ----------------------------------------------------------------------------------------------------------
+
+
+def _check_softmax(view: GraphView, node: Node) -> str | None:
+    reason = _check_single(view, node)
+    if reason is None and not view.shape(need(node.input(0))):
+        return "Softmax of a scalar"
+    return reason
+
+
+@lowers("QLinearSoftmax", check=_check_softmax, domain=INTEGERS)
+def lower_softmax(program: Program, node: Node) -> None:
+    x, result = scaled(program, node, 0), result_of(program, node, 3)
+    shape = program.facts.shape(x.value)
+    first, last = softmax_axes(program.facts.view.opset(), node, len(shape))
+    outer, length, inner = (math.prod(shape[part]) for part in (slice(first), slice(first, last), slice(last, None)))
+    table = np.exp(-np.arange(256, dtype=np.float64) * float(x.scale)).astype(np.float32)
+    size = program.facts.size(x.value)
+    program.steps.emit(
+        numba_source(KERNELS, "softmax", **_types(program, node)),
+        {
+            "source": program.values.read(x.value),
+            "target": program.values.write(result.value),
+            "exponentials": program.constants.put(table),
+            "numbers": _numbers(program, np.float32(1) / result.scale, x, result),
+            "length": length,
+            "inner": inner,
+        },
+        extent=0 if is_same(size, 0) else outer * inner,
+        work=size * 4,
+    )
+
+
+def softmax_axes(opset: int, node: Node, rank: int) -> tuple[int, int]:
+    """The axes, from the first to the one behind the last, that are normalized together: until opset 13 all from the
+    given one on."""
+    if opset < ONE_AXIS_SINCE:
+        return normal_axis(int(node.attr("axis", 1)), rank), rank
+    axis = normal_axis(int(node.attr("axis", -1)), rank)
+    return axis, axis + 1
