@@ -9,7 +9,8 @@ from mace_core.graph.graph import captured_values
 from mace_core.tensor import DType
 from mace_cpu.quantized.low_bits.stored import LOW_BITS, stored_weights
 from mace_cpu.shared.nodes import need
-from mace_cpu.shared.registry import before_lowering
+from mace_cpu.shared.parts.facts import Settings
+from mace_cpu.shared.registry import Notes, before_lowering
 
 SMALLEST_WEIGHTS = 16 << 10
 """Fewer numbers are as well turned into floats."""
@@ -26,8 +27,8 @@ class _LowBitsView(GraphView):
         self.nodes = tuple(nodes)
 
 
-@before_lowering
-def multiply_stored_weights(view: GraphView) -> GraphView:
+@before_lowering(turn=2)
+def multiply_stored_weights(view: GraphView, _settings: Settings, _notes: Notes) -> GraphView:
     """``view`` with nodes of `LOW_BITS` for each MatMul and Gemm whose weights the packed kernels take."""
     producers = {value: node for node in view.nodes for value in node.outputs if value is not None}
     replaced: dict[Node, list[Node]] = {}

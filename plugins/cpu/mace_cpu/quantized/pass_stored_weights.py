@@ -43,7 +43,7 @@ class WeightsView(GraphView):
         self.nodes = tuple(node for node in view.nodes if node.outputs[0] not in folded)
 
 
-@before_lowering(turn=2)
+@before_lowering(turn=3)
 def fold_stored_weights(view: GraphView, _settings: Settings, _notes: Notes) -> GraphView:
     """``view`` with constants for what these operators make of constants: quantizing, widening, scaling, moving."""
     folded: dict[Value, Tensor] = {}
