@@ -256,3 +256,53 @@ def test_onnxruntime_computes_the_definition() -> None:
     (found,) = ask_onnxruntime(model, {"x": inputs["x"]})
     sums = exact_sums(inputs["x"], inputs["w"], int(inputs["x_zero"]), inputs["w_zero"], {"pads": [1, 1, 1, 1]})
     np.testing.assert_array_equal(found, requantized(sums, inputs))
+
+
+@given(
+    batch=st.integers(1, 2),
+    channels=st.integers(2, 150),
+    size=st.tuples(st.integers(1, 9), st.integers(1, 12)),
+    kernel=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    strides=st.tuples(st.integers(1, 2), st.integers(1, 3)),
+    dilations=st.tuples(st.integers(1, 2), st.integers(1, 2)),
+    pads=st.tuples(*[st.integers(0, 3)] * 4),
+    types=st.tuples(*[st.sampled_from(["uint8", "int8"])] * 3),
+    threads=st.integers(1, 2),
+    features=st.sampled_from(MASKS),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=100)
+def test_depthwise_results_are_those_of_the_definition(
+    batch: int,
+    channels: int,
+    size: tuple[int, int],
+    kernel: tuple[int, int],
+    strides: tuple[int, int],
+    dilations: tuple[int, int],
+    pads: tuple[int, int, int, int],
+    types: tuple[str, str, str],
+    threads: int,
+    features: Any,
+    seed: int,
+) -> None:
+    spans = [(kernel[i] - 1) * dilations[i] + 1 for i in range(2)]
+    size = (max(size[0], spans[0] - pads[0] - pads[2]), max(size[1], spans[1] - pads[1] - pads[3]))
+    inputs = given_inputs(np.random.default_rng(seed), (batch, channels, *size), (channels, 1, *kernel), types)
+    attributes: dict[str, Any] = {"group": channels, "strides": strides, "dilations": dilations, "pads": pads}
+    check_conv(inputs, attributes, features=features, threads=threads)
+
+
+@pytest.mark.parametrize("features", MASKS)
+@pytest.mark.parametrize(
+    ("channels", "size", "kernel", "stride"),
+    [(64, 20, 3, 1), (96, 19, 3, 2), (144, 14, 5, 1), (33, 9, 7, 2), (16, 30, 3, 1)],
+)
+def test_depthwise_layers_agree_with_onnxruntime(
+    channels: int, size: int, kernel: int, stride: int, features: str | None
+) -> None:
+    inputs = given_inputs(np.random.default_rng(7), (1, channels, size, size), (channels, 1, kernel, kernel))
+    attributes = {"pads": [kernel // 2] * 4, "strides": [stride] * 2, "group": channels}
+    constants = [name for name in inputs if name != "x"]
+    check_node(
+        "QLinearConv", inputs, attributes, constants=constants, oracle="onnxruntime", features=features, threads=2
+    )

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from mace_core.graph import Node, Value
 from mace_core.symbolic import is_same
 from mace_core.tensor import DType
 from mace_cpu.conv.geometry import Geometry, conv_geometry
-from mace_cpu.quantized.convolution.dense import Requantized, emit_dense
+from mace_cpu.quantized.convolution.dense import Key, Requantized, emit_dense
+from mace_cpu.quantized.convolution.depthwise import emit_depthwise, fits_depthwise
 from mace_cpu.quantized.convolution.following import follow
 from mace_cpu.quantized.convolution.weights import Weights, signed_less_zeros
 from mace_cpu.quantized.lower_whole import output_cast
@@ -122,7 +121,7 @@ def _operands(
     return geometry, weights, 0 if x_zero is None else int(x_zero.reshape(-1)[0])
 
 
-def _key(program: Program, node: Node, weight: int, zeros: int) -> tuple[npt.NDArray[Any], tuple[object, ...]]:
+def _key(program: Program, node: Node, weight: int, zeros: int) -> Key:
     """Under what packed weights are kept."""
     array = program.facts.constant_of(need(node.input(weight)))
     zero = program.facts.constant_of(node.input(zeros))
@@ -135,9 +134,10 @@ def _emit(
     geometry: Geometry,
     x: Value,
     weights: Weights,
-    key: tuple[npt.NDArray[Any], tuple[object, ...]],
+    key: Key,
     result: Requantized,
     target: Buf,
     zero: int,
 ) -> None:
-    emit_dense(program, geometry, x, weights, key, result, target, zero)
+    emit = emit_depthwise if result.spec.is_bytes and fits_depthwise(geometry) else emit_dense
+    emit(program, geometry, x, weights, key, result, target, zero)

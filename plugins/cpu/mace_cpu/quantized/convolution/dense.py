@@ -31,6 +31,9 @@ FETCHED_STEPS = 16
 
 Floats = npt.NDArray[np.float32]
 
+Key = tuple[npt.NDArray[Any], tuple[object, ...]]
+"""An array of the model, and in what way it is changed: what packed weights are stored under."""
+
 
 @dataclass(frozen=True, slots=True)
 class Requantized:
@@ -90,6 +93,12 @@ class Reading:
         return 1 if self.merged else self.shape.kernel[1]
 
 
+def int32_bias(bias: npt.NDArray[np.int64], weights: Weights, zero: int) -> npt.NDArray[np.int32]:
+    """What sums start from so that ``zero`` is taken off every byte; sums wrap as int32 does."""
+    whole = bias - zero * weights.sums
+    return whole.astype(np.uint64).astype(np.uint32).view(np.int32)
+
+
 def reading_of(geometry: Geometry, *, flips: bool) -> Reading:
     """How to read the image of a convolution."""
     shape = geometry.with_rank(2)
@@ -97,8 +106,8 @@ def reading_of(geometry: Geometry, *, flips: bool) -> Reading:
     if pointwise and not flips:
         pixels = math.prod(shape.image)
         shape = replace(shape, image=(pixels, 1), output=(pixels, 1))
-    elif is_same(shape.image[0], 1) and is_same(shape.output[0], 1) and shape.kernel[0] == 1:
-        shape = _turned(shape)
+    elif is_one_row(shape):
+        shape = turned(shape)
     is_padded = any(_reaches_out(shape, axis) for axis in range(2))
     copies = Copies.FLIPPED if flips else Copies.PLAIN if is_padded else Copies.NONE
     own_pixels = copies is not Copies.NONE or shape.groups == 1
@@ -107,7 +116,13 @@ def reading_of(geometry: Geometry, *, flips: bool) -> Reading:
     return Reading(shape, copies, pointwise and not flips, merged, width)
 
 
-def _turned(shape: Geometry) -> Geometry:
+def is_one_row(shape: Geometry) -> bool:
+    """Whether image and result have one row, which could as well be a column."""
+    return is_same(shape.image[0], 1) and is_same(shape.output[0], 1) and shape.kernel[0] == 1
+
+
+def turned(shape: Geometry) -> Geometry:
+    """The same with rows for columns."""
     return replace(
         shape,
         image=shape.image[::-1],
@@ -132,7 +147,7 @@ def emit_dense(
     geometry: Geometry,
     x: Value,
     weights: Weights,
-    key: tuple[npt.NDArray[Any], tuple[object, ...]],
+    key: Key,
     result: Requantized,
     target: Buf,
     zero: int,
@@ -140,7 +155,7 @@ def emit_dense(
     """Emit a convolution of bytes of at most two axes into a buffer in the order of CHANNELS_LAST.
 
     Args:
-        key: (array, way): what the packed weights are stored under, see `ConstantPool.packed`.
+        key: what the packed weights are stored under, see `ConstantPool.packed`.
         zero: the zero point of ``x``.
     """
     machine = program.settings.target
@@ -170,13 +185,12 @@ def emit_dense(
         2 if vectors > 2 else 1,
         result.spec,
     )
-    bias = result.bias - (zero + offset) * weights.sums
-    whole_bias = bias.astype(np.int64).astype(np.uint32, casting="unsafe").view(np.int32)
+    whole_bias = int32_bias(result.bias, weights, zero + offset)
     array, way = key
 
     def pack() -> npt.NDArray[Any]:
-        turned = packed_bytes.reshape(shape.out_channels, shape.group_in, *shape.kernel)
-        return pack_dense(turned, shape.groups, columns, merged=reading.merged)
+        of_shape = packed_bytes.reshape(shape.out_channels, shape.group_in, *shape.kernel)
+        return pack_dense(of_shape, shape.groups, columns, merged=reading.merged)
 
     tiles = -(-shape.group_out // columns)
     extent = shape.batch * shape.groups * division.bands * division.parts
