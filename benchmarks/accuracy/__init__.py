@@ -1,0 +1,1 @@
+"""What quantization costs trained models on real data: one task a module, each with a model, data and a metric."""

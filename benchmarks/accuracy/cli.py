@@ -1,0 +1,102 @@
+"""`python -m benchmarks.accuracy`: the figures of merit of trained models, in float and quantized."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.accuracy.task import Array, Run, Task, cache_folder
+from mace_core import Session
+from mace_core.quantization import Quantizer, Settings
+
+
+def tasks() -> list[Task]:
+    """All of them."""
+    from benchmarks.accuracy.photos import Photos
+    from benchmarks.accuracy.text_lines import TextLines
+
+    return [TextLines(), Photos()]
+
+
+ENGINES = ("mace", "onnxruntime")
+
+
+def open_engine(engine: str, path: Path, threads: int) -> Run:
+    """Runs a model file in an engine."""
+    if engine == "onnxruntime":
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.log_severity_level = threads, 3
+        other = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        names = [output.name for output in other.get_outputs()]
+        return lambda feeds: dict(zip(names, other.run(None, dict(feeds)), strict=True))
+    session = Session(path, devices=["cpu"], options={"cpu": {"threads": threads}})
+    return lambda feeds: session.run(feeds)
+
+
+def measure(task: Task, settings: Mapping[str, Any], engine: str, threads: int) -> dict[str, Any]:
+    """Quantize the model of a task, and score it in float and quantized."""
+    source = task.model()
+    target = cache_folder() / f"{task.name}.quantized.onnx"
+    begin = time.perf_counter()
+    quantizer = Quantizer(source, Settings(**settings))
+    quantizer.run(target, data=task.calibration)
+    seconds = time.perf_counter() - begin
+    reference = open_engine("mace", source, threads)
+    run = open_engine(engine, target, threads)
+    before, after = task.score(reference, reference), task.score(run, reference)
+    lost = before[task.metric] - after[task.metric]
+    return {
+        "task": task.name,
+        "metric": task.metric,
+        "float": before,
+        "quantized": after,
+        "lost": lost,
+        "allowed": task.allowed,
+        "kept": lost <= task.allowed,
+        "bytes": [source.stat().st_size, target.stat().st_size],
+        "quantizing_seconds": seconds,
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code: 0 if no task loses more than it may, else 1."""
+    known = {task.name: task for task in tasks()}
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description=__doc__)
+    parser.add_argument("--task", action="append", choices=known, help="one task; may be repeated")
+    parser.add_argument("--engine", choices=ENGINES, default="mace", help="what runs the quantized model")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--scheme", default="int8")
+    parser.add_argument("--algorithm", default="minmax")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    given = parser.parse_args(arguments)
+    settings = {"scheme": given.scheme, "algorithm": given.algorithm}
+    rows = []
+    for name in given.task or known:
+        row = measure(known[name], settings, given.engine, given.threads)
+        rows.append(row)
+        tell(row, sys.stdout.write)
+    if given.json:
+        given.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    return 0 if all(row["kept"] for row in rows) else 1
+
+
+def tell(row: Mapping[str, Any], write: Callable[[str], object]) -> None:
+    """A task's figures in lines."""
+    before, after = row["bytes"]
+    verdict = "kept" if row["kept"] else "MISSED"
+    write(
+        f"{row['task']}: {before / 1e6:.1f} -> {after / 1e6:.1f} MB, quantized in {row['quantizing_seconds']:.0f} s\n"
+    )
+    for name, figure in row["quantized"].items():
+        write(f"  {name}: float {row['float'][name]:.2f}, quantized {figure:.2f}\n")
+    write(f"  lost {row['lost']:.2f}, allowed {row['allowed']:.2f}: {verdict}\n")
+
+
+__all__ = ["Array", "main", "measure", "open_engine", "tasks"]
