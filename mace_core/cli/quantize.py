@@ -33,7 +33,8 @@ def quantize(
         typer.Option(
             "--scheme",
             metavar="NAME",
-            help="int8: 8-bit activations and weights; a16w8: 16-bit activations.",
+            help="int8: 8-bit activations and weights; a16w8: 16-bit activations; int4-weight: 4-bit weights alone; "
+            "fp16, bf16: narrower floats; dynamic: 8 bits, with the ranges of each run.",
         ),
     ] = "int8",
     algorithm: Annotated[
@@ -81,6 +82,8 @@ def quantize(
       mace quantize model.onnx -o model.int8.onnx --data photos --mean 127.5 --scale 0.0078431
 
       mace quantize model.onnx -o model.int8.onnx --data samples.npz --algorithm mse --exclude Softmax
+
+      mace quantize model.onnx -o model.int4.onnx --scheme int4-weight --granularity block:64
     """
     from mace_core.cli.inputs import parse_shapes, picture_options
     from mace_core.cli.output import print_folded, progress

@@ -3,7 +3,8 @@
 Kernels for quantized models are the providers'; nothing here runs at inference.
 """
 
-from mace_core.quantization.pipeline import Quantized, Quantizer, quantize
+from mace_core.quantization.outcome import Outcome
+from mace_core.quantization.pipeline import Quantizer, quantize
 from mace_core.quantization.settings import Settings
 
-__all__ = ["Quantized", "Quantizer", "Settings", "quantize"]
+__all__ = ["Outcome", "Quantizer", "Settings", "quantize"]

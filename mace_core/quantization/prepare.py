@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from mace_core.errors import ModelError, UsageError, describe_error
 from mace_core.frontend.load import Model, load_model
 from mace_core.graph import Graph, Node, Value
 from mace_core.optimizer import optimize
 from mace_core.quantization.folding import fold_scales
-from mace_core.tensor import DType
+from mace_core.tensor import DType, Tensor, ValueType
+
+if TYPE_CHECKING:
+    import onnx
 
 _QUANTIZED_OPS = frozenset(
     {
@@ -77,39 +82,68 @@ def raise_opset(graph: Graph, opset: int) -> Graph:
     """
     import onnx.version_converter
 
-    from mace_core.frontend.onnx.export import to_onnx
-
     before = graph.opset_imports[""]
-    large = {
-        name: value
-        for name, value in graph.initializers.items()
-        if value.constant is not None and value.constant.nbytes >= _STAYS_INSIDE_BYTES
-    }
-    inputs, contents = list(graph.inputs), {name: value.constant for name, value in large.items()}
-    for name, value in large.items():  # inputs for a moment, so that their content is never copied
-        del graph.initializers[name]
-        value.constant = None
-        graph.inputs.append(value)
-    try:
-        converted = load_model(onnx.version_converter.convert_version(to_onnx(graph), opset))
-    except Exception as error:  # the converter raises RuntimeError and others
-        raise ModelError(
-            f"{label_of(graph)} is written in opset {before}, quantizing it needs opset {opset}, and onnx cannot "
-            f"convert it ({describe_error(error)}): export it again in opset {opset} or later"
-        ) from error
-    finally:
-        graph.inputs = inputs
-        for name, value in large.items():
-            value.constant = contents[name]
-            graph.initializers[name] = value
+    with light_proto(graph) as (proto, contents):
+        try:
+            converted = load_model(onnx.version_converter.convert_version(proto, opset))
+        except Exception as error:  # the converter raises RuntimeError and others
+            raise ModelError(
+                f"{label_of(graph)} is written in opset {before}, quantizing it needs opset {opset}, and onnx cannot "
+                f"convert it ({describe_error(error)}): export it again in opset {opset} or later"
+            ) from error
     for value in converted.inputs:
         if value.name in contents:
             value.constant = contents[value.name]
             converted.initializers[value.name] = value
     converted.inputs = [value for value in converted.inputs if value.constant is None]
+    defaults = {name: type for name, type in graph.defaults.items() if name in contents}
+    converted.defaults |= defaults
     converted.name, converted.doc_string = graph.name, graph.doc_string
     converted.metadata, converted.source_path = dict(graph.metadata), graph.source_path
     return converted
+
+
+@contextlib.contextmanager
+def light_proto(graph: Graph) -> Iterator[tuple[onnx.ModelProto, dict[str, Tensor]]]:
+    """The graph as a model in which large constants are inputs, so that their content is never copied; and these."""
+    from mace_core.frontend.onnx.export import to_onnx
+
+    inputs = list(graph.inputs)
+    contents = {
+        name: value.constant
+        for name, value in graph.initializers.items()
+        if value.constant is not None and value.constant.nbytes >= _STAYS_INSIDE_BYTES
+    }
+    large = [graph.initializers[name] for name in contents]
+    order = list(graph.initializers)
+    kept = dict(graph.defaults)
+    try:
+        for value in large:
+            del graph.initializers[value.name]
+            graph.defaults.pop(value.name, None)
+            value.constant = None
+            graph.inputs.append(value)
+        yield to_onnx(graph), contents
+    finally:
+        graph.inputs, graph.defaults = inputs, kept
+        for value in large:
+            value.constant = contents[value.name]
+        by_name = graph.initializers | {value.name: value for value in large}
+        graph.initializers = {name: by_name[name] for name in order}
+
+
+def inferred_types(graph: Graph) -> dict[Value, ValueType]:
+    """What onnx infers of the types of computed values; shapes may hold free dimensions or be missing."""
+    import onnx.shape_inference
+
+    from mace_core.frontend.onnx.types import import_type
+
+    with light_proto(graph) as (proto, _):
+        found = onnx.shape_inference.infer_shapes(proto)
+    listed = (*found.graph.value_info, *found.graph.input, *found.graph.output)
+    types = {info.name: import_type(info.type, f"the type of '{info.name}'") for info in listed}
+    values = [value for node in graph.nodes for value in node.outputs if value is not None]
+    return {value: type for value in (*graph.inputs, *values) if (type := types.get(value.name)) is not None}
 
 
 def is_float_constant(value: Value | None) -> bool:

@@ -10,7 +10,7 @@ from mace_core.quantization.grids import Grid
 from mace_core.quantization.ranges import ALGORITHMS, PERCENTILE
 from mace_core.tensor import DType
 
-SCHEMES = ("int8", "a16w8")
+SCHEMES = ("int8", "a16w8", "int4-weight", "fp16", "bf16", "dynamic")
 
 DATA_SCHEMES = ("int8", "a16w8")
 """Those that cannot do without calibration data."""
@@ -24,7 +24,9 @@ class Settings:
     """How a model is quantized.
 
     Attributes:
-        scheme: "int8": 8-bit activations and weights; "a16w8": 16-bit activations, 8-bit weights.
+        scheme: "int8": 8-bit activations and weights; "a16w8": 16-bit activations, 8-bit weights; "int4-weight":
+            weights alone, in 4 bits; "fp16", "bf16": narrower floats; "dynamic": 8-bit weights, and activations by the
+            range of each run.
         algorithm: chooses the range of activations, one of `ALGORITHMS`.
         granularity: of weights: "channel", "tensor" or "block:N"; "" for what is usual for the scheme.
         exclude: patterns of names and operator types of nodes that stay in float.
@@ -83,4 +85,4 @@ class Settings:
     @property
     def opset(self) -> int:
         """The first opset of the standard domain that can say what the scheme writes."""
-        return 21 if self.scheme in ("a16w8", "int4-weight") else 13
+        return {"a16w8": 21, "int4-weight": 21, "bf16": 22}.get(self.scheme, 13)

@@ -231,7 +231,7 @@ class _Writer:
         if (shared := self.stored.get(key)) is not None:
             return shared
         array = quantize(_floats(value), encoding) if integers is None else integers
-        stored = self.editor.constant(f"{value.name}_quantized", Tensor.from_numpy(np.ascontiguousarray(array)))
+        stored = self.editor.constant(f"{value.name}_quantized", Tensor.from_numpy(np.asarray(array, order="C")))
         scale = self.editor.constant(f"{value.name}_scale", encoding.scale)
         zero = self.editor.constant(f"{value.name}_zero_point", encoding.zero_point)
         result = self._dequantized(node, value, stored, scale, zero, encoding.axis)

@@ -22,3 +22,9 @@ def samples(count: int, shape: tuple[int, ...] = (1, 3, 24, 24), seed: int = 0) 
     """Normally distributed inputs."""
     random = np.random.default_rng(seed)
     return [random.standard_normal(shape, np.float32) for _ in range(count)]
+
+
+def sqnr_db(found: np.ndarray, wanted: np.ndarray) -> float:
+    """Signal to quantization noise."""
+    noise = np.sum((found.astype(np.float64) - wanted) ** 2)
+    return float("inf") if noise == 0 else float(10 * np.log10(np.sum(wanted.astype(np.float64) ** 2) / noise))

@@ -15,7 +15,7 @@ from mace_core import Session
 from mace_core.quantization import Settings, quantize
 
 sys.path.insert(0, str(Path(__file__).parent))
-from quantization_networks import residual_network, samples
+from quantization_networks import residual_network, samples, sqnr_db
 
 
 @pytest.fixture(scope="module")
@@ -23,10 +23,6 @@ def quantized(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("int8") / "residual.onnx"
     quantize(residual_network(), path, data=samples(16))
     return path
-
-
-def sqnr_db(found: np.ndarray, wanted: np.ndarray) -> float:
-    return float(10 * np.log10(np.sum(wanted**2) / np.sum((found - wanted) ** 2)))
 
 
 def run_ort(model: bytes | str, feeds: dict[str, np.ndarray]) -> np.ndarray:

@@ -1,0 +1,51 @@
+"""What a quantization made of a graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy.typing as npt
+
+from mace_core.errors import UsageError
+from mace_core.graph import Graph
+from mace_core.quantization.configure import Configuration
+from mace_core.quantization.prepare import label_of
+from mace_core.quantization.ranges import HistogramObserver
+from mace_core.tensor import QuantEncoding
+
+
+@dataclass(slots=True)
+class Outcome:
+    """A quantized graph and how it came about; nodes and values are known by their names in the float graph.
+
+    Attributes:
+        graph: what is written.
+        nodes: those that compute in fewer bits, or have weights of fewer.
+        floats: why others, which could be expected to, do not.
+        samples: of calibration data.
+        configuration: what was quantized of the float graph, where activations were.
+        encodings: of computed values.
+        observers: what was seen of each.
+        weights: integers and encoding of the weights of each product.
+        notes: what else the user should know.
+    """
+
+    graph: Graph
+    nodes: list[str] = field(default_factory=list)
+    floats: dict[str, str] = field(default_factory=dict)
+    samples: int = 0
+    configuration: Configuration | None = None
+    encodings: dict[str, QuantEncoding] = field(default_factory=dict)
+    observers: dict[str, HistogramObserver] = field(default_factory=dict)
+    weights: dict[str, tuple[npt.NDArray[Any], QuantEncoding]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def check_any(self) -> None:
+        """
+        Raises:
+            UsageError: if nothing was quantized.
+        """
+        if not self.nodes:
+            reasons = list(dict.fromkeys(self.floats.values())) or ["it has no operator that multiplies with weights"]
+            raise UsageError(f"{label_of(self.graph)} has no node to quantize: {'; '.join(reasons[:3])}")
