@@ -46,7 +46,8 @@ class Builder:
             outputs: what each value is to be called, and its shape.
             integers: the inputs are int64, not float32.
         """
-        nodes = [*self._nodes, *(helper.make_node("Identity", [old], [new], name=new) for old, (new, _) in outputs.items())]
+        ends = [helper.make_node("Identity", [old], [new], name=new) for old, (new, _) in outputs.items()]
+        nodes = [*self._nodes, *ends]
         kind = TensorProto.INT64 if integers else TensorProto.FLOAT
         graph = helper.make_graph(
             nodes,

@@ -13,11 +13,9 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from benchmarks.accuracy.task import Array, Run, Task
 from mace_core.testing.models import PP_OCR_REC, find_packaged_model
 
-WORDS = tuple(
-    """the quick brown fox jumps over a lazy dog while seven wizards mix dark potions in old glass jars and judge
-    every phrase by its weight number total price invoice date street city 2024 1999 37 5.20 64% Mr. Smith paid
-    Frankfurt Beijing Lagos Quebec signal device memory kernel tensor window yellow jacket Xylophone Zebra""".split()
-)
+TEXT = """the quick brown fox jumps over a lazy dog while seven wizards mix dark potions in old glass jars and judge
+every phrase by its weight number total price invoice date street city 2024 1999 37 5.20 64% Mr. Smith paid Frankfurt
+Beijing Lagos Quebec signal device memory kernel tensor window yellow jacket Xylophone Zebra"""
 
 TESTED, CALIBRATED = 60, 32
 HEIGHT = 48
@@ -59,7 +57,7 @@ def fonts() -> list[str]:
 def line(seed: int) -> tuple[Array, str]:
     """A picture of a line, (1, 3, 48, width) from -1 to 1, and its text."""
     random = np.random.default_rng(seed)
-    text = " ".join(random.choice(WORDS, int(random.integers(2, 5))))
+    text = " ".join(random.choice(TEXT.split(), int(random.integers(2, 5))))
     size = int(random.integers(18, 40))
     number = int(random.integers(0, len(fonts()) + 1))
     font = ImageFont.load_default(size) if number == len(fonts()) else ImageFont.truetype(fonts()[number], size)

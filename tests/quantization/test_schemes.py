@@ -106,15 +106,10 @@ def test_graphs_of_control_flow_stay_in_float_and_still_read_what_was_converted(
     graph = helper.make_graph(
         [
             helper.make_node("Mul", ["x", "two"], ["doubled"], name="double"),
-            helper.make_node(
-                "If", ["c"], ["y"], then_branch=branch("then", "Relu"), else_branch=branch("else", "Neg"), name="choice"
-            ),
+            helper.make_node("If", ["c"], ["y"], name="choice", **branches),
         ],
         "choosing",
-        [
-            helper.make_tensor_value_info("x", TensorProto.FLOAT, [3]),
-            helper.make_tensor_value_info("c", TensorProto.BOOL, []),
-        ],
+        [helper.make_tensor_value_info(name, *type) for name, type in inputs.items()],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, [3])],
         [numpy_helper.from_array(np.array(2, np.float32), "two")],
     )
