@@ -14,6 +14,7 @@ from mace_core.native.numba_kernel import numba_source
 from mace_core.symbolic import hint
 from mace_core.tensor import DType
 from mace_cpu.quantized.lower_whole import emit_whole_product, output_cast, takes_whole_product
+from mace_cpu.quantized.products.bytes import emit_integer_product, emit_quantized_product
 from mace_cpu.shared.checks import FLOAT32, NARROW_FLOATS, SHORT_INTEGERS, all_concrete, dtype_in
 from mace_cpu.shared.layouts.strided import strides_of
 from mace_cpu.shared.nodes import even_rows, need, normal_axis
@@ -209,6 +210,8 @@ def _emit_product(program: Program, a: Value, b: Value, zeros: Sequence[Value | 
 
 @lowers("MatMulInteger", check=_check_integer_product)
 def lower_integer_product(program: Program, node: Node) -> None:
+    if emit_integer_product(program, node):
+        return
     a, b, zeros = need(node.input(0)), need(node.input(1)), [node.input(2), node.input(3)]
     if takes_whole_product(program, a, b, zeros):
         converted = output_cast(program, node)
@@ -232,6 +235,8 @@ def _check_quantized_product(view: GraphView, node: Node) -> str | None:
 
 @lowers("QLinearMatMul", check=_check_quantized_product)
 def lower_quantized_product(program: Program, node: Node) -> None:
+    if emit_quantized_product(program, node):
+        return
     a, b, target = need(node.input(0)), need(node.input(3)), need(node.output(0))
     sums = Buf.scratch(4 * program.facts.size(target))
     _emit_product(program, a, b, [node.input(2), node.input(5)], sums)

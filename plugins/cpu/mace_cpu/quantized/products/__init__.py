@@ -1,0 +1,1 @@
+"""Products of bytes: exact sums in int32, and what becomes of them."""

@@ -1,0 +1,361 @@
+"""Steps that multiply matrices of bytes."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mace_core.graph import Value
+from mace_core.native.kernel_words import WordLayout
+from mace_core.native.numba_kernel import numba_source
+from mace_core.symbolic import ceiling, is_symbolic
+from mace_core.tensor import DType
+from mace_cpu.matmul.lower import matmul_product
+from mace_cpu.matmul.lower_packed import Product
+from mace_cpu.matmul.views import Lie, lie_of
+from mace_cpu.quantized.products.arguments import Arg, Variant
+from mace_cpu.shared.codegen.generated import generated
+from mace_cpu.shared.epilogue.epilogue import Epilogue
+from mace_cpu.shared.epilogue.requantize import Requantization
+from mace_cpu.shared.layouts.words import emit_number
+from mace_cpu.shared.parts.buffers import Buf
+from mace_cpu.shared.parts.steps import Word
+from mace_cpu.shared.parts.views import Offsets
+from mace_cpu.shared.program.program import Program
+from mace_cpu.shared.quads import QUAD, SIGN, QuadUnit, aligned_bytes, pack_quads, signed_weights
+from mace_cpu.shared.tiles.choose import fitting_rows, has_many_registers, segment_tiles
+
+KERNELS = "mace_cpu.quantized.products.kernels"
+WORK_PER_MAC = 1 / 32
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Factors:
+    """The operands of a product of bytes.
+
+    Attributes:
+        left, right: the values, of 8 bits.
+        left_zero, right_zero: their zero points, None for 0: one for all of the left operand; one for all of the right
+            one, or one per column.
+        transposed: the right operand, a known matrix, lies as (columns, steps).
+    """
+
+    left: Value
+    right: Value
+    left_zero: Value | None
+    right_zero: Value | None
+    transposed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """What becomes of the sums.
+
+    Attributes:
+        spec: as code.
+        target: where the results go.
+        bias: int32 that sums start from, per column; an array if it is known.
+        scales, float_bias: float32, one for all or one per column, known; or where the scales of whole panels will be.
+        words: of the requantization and what follows it.
+        epilogue, tensors: of float32 results.
+    """
+
+    spec: Requantization
+    target: Buf
+    bias: Value | Array | None = None
+    scales: Array | Buf | None = None
+    float_bias: Array | None = None
+    words: Sequence[Word] = (0, 0, 0)
+    epilogue: Epilogue = field(default_factory=Epilogue)
+    tensors: Sequence[Buf] = ()
+
+
+def shape_of(program: Program, factors: Factors) -> Product:
+    """The products that there are."""
+    right = program.facts.shape(factors.right)
+    return matmul_product(program.facts.shape(factors.left), right[::-1] if factors.transposed else right)
+
+
+def panel_width(program: Program) -> int:
+    """Columns of a panel."""
+    return _vectors(program) * _lanes(program)
+
+
+def padded_columns(program: Program, product: Product) -> int:
+    """Columns of all panels."""
+    width = panel_width(program)
+    return ceiling(product.columns, width) * width
+
+
+def emit_bytes_product(program: Program, factors: Factors, finish: Finish) -> None:
+    """Emit the exact sums of products of ``factors``, and what becomes of them."""
+    facts, unit = program.facts, QuadUnit.of(program.settings.target)
+    product = shape_of(program, factors)
+    is_signed = facts.dtype(factors.left) is DType.INT8
+    left_shift = unit.left_offset(is_signed)
+    right_shift = SIGN if facts.dtype(factors.right) is DType.UINT8 else 0
+    vectors, lanes = _vectors(program), _lanes(program)
+    width, columns = vectors * lanes, padded_columns(program, product)
+    product, lie, source = _left(program, product, factors.left)
+    right, sums = _right(program, product, factors, width, right_shift)
+    known = [None if value is None else facts.constant_of(value) for value in (factors.left_zero, factors.right_zero)]
+    zero = 0 if known[1] is None else known[1].reshape(-1).astype(np.int32) - right_shift
+    if factors.right_zero is None:
+        zero = np.array([-right_shift], np.int32)
+    is_open = factors.right_zero is not None and known[1] is None
+    subtracts = is_open or bool(np.any(zero))
+    zeros: Buf | int = 0
+    is_known = isinstance(sums, np.ndarray) and not is_open and not isinstance(finish.bias, Value)
+    if is_known and (factors.left_zero is None or known[0] is not None):
+        left_zero = left_shift + (0 if known[0] is None else int(known[0].reshape(-1)[0]))
+        wide = np.broadcast_to(np.asarray(zero, np.int64), (product.columns,))
+        starts = product.steps * left_zero * wide - left_zero * sums[..., : product.columns].astype(np.int64)
+        if finish.bias is not None:
+            starts = starts + np.asarray(finish.bias, np.int64)
+        begin = program.constants.put(_padded(starts, columns).astype(np.int32))
+        zeros = program.constants.put(_padded(wide, columns).astype(np.int32)) if subtracts else 0
+    else:
+        zeros = Buf.scratch(4 * columns) if subtracts else 0
+        begin = _emit_terms(program, product, factors, finish.bias, sums, zeros, columns, left_shift, right_shift)
+    rows = _tile_rows(program, product.rows, vectors)
+    steps = product.steps
+    variant = Variant(
+        rows,
+        vectors,
+        unit,
+        is_signed,
+        tail=0 if is_symbolic(steps) else steps % QUAD,
+        subtracts=subtracts,
+        partial=is_symbolic(product.columns) or product.columns % width != 0,
+        spec=finish.spec,
+    )
+    panels = ceiling(product.columns, width)
+    tiles = ceiling(product.rows, rows)
+    segment = rows * segment_tiles(tiles, product.count * panels, program.settings.threads)
+    segments = ceiling(product.rows, segment)
+    matrices = math.prod(product.right)
+    panel_bytes = ceiling(steps, QUAD) * QUAD * width
+    program.steps.emit(
+        _kernel(variant, lanes, finish.epilogue),
+        {
+            Arg.LEFT: source,
+            Arg.RIGHT: right,
+            Arg.STARTS: begin,
+            Arg.ROW_SUMS: _emit_row_sums(program, product, factors.left, lie, source, left_shift) if subtracts else 0,
+            Arg.COLUMN_ZEROS: zeros,
+            Arg.SCALES: _per_column(program, finish.scales, columns),
+            Arg.FLOAT_BIAS: _per_column(program, finish.float_bias, columns),
+            Arg.OUTPUT: finish.target,
+            Arg.LEFT_OFFSETS: program.offsets(lie.starts.broadcast(product.stack)),
+            Arg.LEFT_NUMBERS: program.offsets(Offsets.of_dense(product.left, 1).broadcast(product.stack)),
+            Arg.RIGHT_NUMBERS: program.offsets(Offsets.of_dense(product.right, 1).broadcast(product.stack)),
+            Arg.RIGHT_MATRIX: panels * panel_bytes,
+            Arg.START_MATRIX: columns if matrices != 1 else 0,
+            Arg.OUT_MATRIX: product.rows * product.columns,
+            Arg.UNITS: panels * segments,
+            Arg.SEGMENTS: segments,
+            Arg.SEGMENT: segment,
+            Arg.ROWS: product.rows,
+            Arg.COLUMNS: product.columns,
+            Arg.QUADS: ceiling(steps, QUAD) if is_symbolic(steps) else steps // QUAD,
+            Arg.PANEL_BYTES: panel_bytes,
+            Arg.LEFT_STRIDE: lie.step,
+            "requantization": list(finish.words),
+            "channels": [_per_column(program, channel, columns) for channel in finish.epilogue.channels],
+            "tensors": list(finish.tensors),
+        },
+        extent=product.count * panels * segments,
+        work=product.macs * WORK_PER_MAC,
+        note=f"int8 {unit.value}",
+    )
+
+
+def _kernel(variant: Variant, lanes: int, epilogue: Epilogue) -> Any:
+    symbol = f"bytes_{lanes}_{variant.tag}" + (f"_{epilogue.tag}" if epilogue.tag else "")
+    lists = {"requantization": variant.spec.words, **epilogue.operand_counts}
+    words = functools.partial(WordLayout.of, Arg, **lists)
+    return generated("mace_cpu.quantized.products.generate", symbol, variant, lanes, epilogue.ops, words=words)
+
+
+def _lanes(program: Program) -> int:
+    return max(program.settings.target.vector_bits // 32, 4)
+
+
+def _vectors(program: Program) -> int:
+    is_narrow = QuadUnit.of(program.settings.target) in (QuadUnit.VNNI, QuadUnit.DOT)
+    return 4 if is_narrow and has_many_registers(program.settings.target) else 2
+
+
+def _tile_rows(program: Program, rows: int, vectors: int) -> int:
+    """The height of the tile, whose operands and sums stay in registers."""
+    if vectors == 4:
+        return fitting_rows(rows, 6, vectors)
+    return fitting_rows(rows, 6 if has_many_registers(program.settings.target) else 4, vectors)
+
+
+def _left(program: Program, product: Product, value: Value) -> tuple[Product, Lie, Buf]:
+    """The left operand, read where it lies if its rows are contiguous; whole quads where their number is not known."""
+    if not is_symbolic(product.steps) and program.values.is_shown(value) and len(program.facts.shape(value)) > 1:
+        strided = program.values.strided(value)
+        rows = strided.reshaped((product.rows, product.steps)) if product.count == 1 else None
+        lie = lie_of(strided if rows is None else rows)
+        if lie is not None and not lie.transposed:
+            stack, count = lie.starts.shape, lie.starts.count
+            if product.count == 1 and count != 1:
+                # one right matrix for a stack that does not lie as rows of a single matrix
+                product = replace(product, rows=product.rows // count, stack=stack, left=stack)
+            return product, lie, strided.buf
+    source, step = program.values.read(value), product.steps
+    if is_symbolic(step):
+        step = ceiling(product.steps, QUAD) * QUAD
+        padded = Buf.scratch(math.prod(product.left) * product.rows * step)
+        rows = math.prod(product.left) * product.rows
+        words = {"source": source, "target": padded, "width": product.steps, "padded": step}
+        program.steps.emit(numba_source(KERNELS, "padded_bytes"), words, extent=rows, work=rows * step, name="Pad")
+        source = padded
+    return product, Lie(Offsets.of_dense(product.left, product.rows * step), step), source
+
+
+def _right(program: Program, product: Product, factors: Factors, width: int, shift: int) -> tuple[Buf, Array | Buf]:
+    """The packed right operand and the sums of its columns (matrices, columns): known, or computed by a step."""
+    known = program.facts.constant_of(factors.right)
+    if known is not None:
+        matrices = known.T if factors.transposed else known.reshape(-1, product.steps, product.columns)
+        signed = signed_weights(matrices)
+        sums: Array = signed.reshape(-1, product.steps, product.columns).sum(axis=1, dtype=np.int32)
+        way = ("quads", product.steps, product.columns, factors.transposed, width, shift)
+        return program.constants.packed(known, way, lambda: _packed(signed, width)), sums
+    panels, matrices_count = ceiling(product.columns, width), math.prod(product.right)
+    quads = ceiling(product.steps, QUAD)
+    lie = None
+    if program.values.is_shown(factors.right) and len(program.facts.shape(factors.right)) > 1:
+        strided = program.values.strided(factors.right)
+        lie, source = lie_of(strided), strided.buf
+    if lie is None:
+        source = program.values.read(factors.right)
+        lie = Lie(Offsets.of_dense(product.right, product.steps * product.columns), product.columns)
+    target = Buf.scratch(matrices_count * panels * quads * QUAD * width)
+    found = Buf.scratch(4 * matrices_count * panels * width)
+    program.steps.emit(
+        numba_source(KERNELS, "pack_right", dtype=program.facts.dtype(factors.right).label),
+        {
+            "source": source,
+            "target": target,
+            "sums": found,
+            "starts": program.offsets(lie.starts),
+            "steps": product.steps,
+            "columns": product.columns,
+            "panels": panels,
+            "width": width,
+            "step_stride": 1 if lie.transposed else lie.step,
+            "column_stride": lie.step if lie.transposed else 1,
+            "shift": shift,
+        },
+        extent=matrices_count * panels,
+        work=matrices_count * product.steps * product.columns,
+        name="Pack",
+    )
+    return target, found
+
+
+def _packed(signed: npt.NDArray[np.int8], width: int) -> Array:
+    packed = pack_quads(signed, width)
+    missing = -packed.nbytes % 4
+    if not missing:
+        return packed
+    whole = aligned_bytes((packed.nbytes + missing,))
+    whole[: packed.nbytes] = packed.reshape(-1)
+    return whole
+
+
+def _emit_row_sums(program: Program, product: Product, value: Value, lie: Lie, source: Buf, shift: int) -> Buf:
+    rows = math.prod(product.left) * product.rows
+    target = Buf.scratch(4 * rows)
+    program.steps.emit(
+        numba_source(KERNELS, "row_sums", dtype=program.facts.dtype(value).label),
+        {
+            "source": source,
+            "target": target,
+            "starts": program.offsets(lie.starts),
+            "rows": product.rows,
+            "row_stride": lie.step,
+            "steps": product.steps,
+            "shift": shift,
+        },
+        extent=rows,
+        work=rows * product.steps * 0.125,
+        name="RowSums",
+    )
+    return target
+
+
+def _emit_terms(
+    program: Program,
+    product: Product,
+    factors: Factors,
+    bias: Value | Array | None,
+    sums: Array | Buf,
+    zeros: Buf | int,
+    columns: int,
+    left_shift: int,
+    right_shift: int,
+) -> Buf:
+    """What sums start from, computed at each run."""
+    matrices = math.prod(product.right)
+    target = Buf.scratch(4 * matrices * columns)
+    read = program.values.read
+    if isinstance(bias, np.ndarray):
+        bias_buf: Buf | int = program.constants.put(np.ascontiguousarray(bias, np.int32))
+    else:
+        bias_buf = 0 if bias is None else read(bias)
+    if isinstance(sums, np.ndarray):
+        sums = program.constants.put(_padded(sums, columns))
+    left_zero, right_zero = factors.left_zero, factors.right_zero
+    left, right = (program.facts.dtype(value).label for value in (factors.left, factors.right))
+    program.steps.emit(
+        numba_source(KERNELS, "terms", left=left, right=right),
+        {
+            "sums": sums,
+            "bias": bias_buf,
+            "left_zero": 0 if left_zero is None else read(left_zero),
+            "right_zeros": 0 if right_zero is None else read(right_zero),
+            "starts": target,
+            "zeros": zeros,
+            "count": 1 if right_zero is None else program.facts.size(right_zero),
+            "columns": product.columns,
+            "padded": columns,
+            "steps": product.steps,
+            "left_shift": left_shift,
+            "right_shift": right_shift,
+        },
+        extent=matrices,
+        work=matrices * columns,
+        name="ZeroPoints",
+    )
+    return target
+
+
+def _per_column(program: Program, numbers: Array | Buf | None, columns: int) -> Buf | int:
+    """Numbers for each column of whole panels."""
+    if numbers is None:
+        return 0
+    if isinstance(numbers, Buf):
+        return numbers
+    if numbers.size == 1 and is_symbolic(columns):
+        return emit_number(program.steps, float(numbers.reshape(-1)[0]), columns)
+    wide = np.broadcast_to(numbers.reshape(-1), (columns,)) if numbers.size == 1 else _padded(numbers, columns)
+    return program.constants.put(np.ascontiguousarray(wide, np.float32))
+
+
+def _padded(numbers: Array, columns: int) -> Array:
+    """The last axis filled up with zeros."""
+    missing = columns - numbers.shape[-1]
+    return np.ascontiguousarray(np.pad(numbers, [(0, 0)] * (numbers.ndim - 1) + [(0, missing)]))

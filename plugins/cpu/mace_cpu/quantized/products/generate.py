@@ -1,0 +1,124 @@
+"""Products of bytes: rows of the left operand read where they lie, the right one in packed panels of quads."""
+
+from __future__ import annotations
+
+from llvmlite import ir
+
+from mace_core.native.target import Target
+from mace_cpu.quantized.products.arguments import Arg, Variant
+from mace_cpu.shared.codegen.body import I8, I32, Body, constant
+from mace_cpu.shared.epilogue.generate import EpilogueCode
+from mace_cpu.shared.epilogue.generate_requantize import ByteAccess, RequantizeCode
+from mace_cpu.shared.epilogue.operations import EpilogueOp
+from mace_cpu.shared.tiles.quad_tile import QuadTile
+
+TABLES = (Arg.LEFT_OFFSETS, Arg.LEFT_NUMBERS, Arg.RIGHT_NUMBERS)
+PER_COLUMN = (Arg.STARTS, Arg.COLUMN_ZEROS, Arg.SCALES, Arg.FLOAT_BIAS)
+POINTERS = (Arg.LEFT, Arg.RIGHT, Arg.ROW_SUMS, Arg.OUTPUT, *TABLES, *PER_COLUMN)
+
+
+def build(symbol: str, variant: Variant, lanes: int, ops: tuple[EpilogueOp, ...], target: Target) -> str:
+    """IR of the kernel; a unit is a segment of rows times a panel of columns of one product."""
+    return _Product(symbol, variant, lanes, ops, target).emit()
+
+
+class _Product:
+    def __init__(self, symbol: str, variant: Variant, lanes: int, ops: tuple[EpilogueOp, ...], target: Target) -> None:
+        self.variant = variant
+        self.body = body = Body(symbol, lanes, target.features)
+        self.words = {arg: body.pointer(arg) if arg in POINTERS else body.word(arg) for arg in Arg}
+        is_x86 = target.architecture == "x86_64"
+        self.requantize = RequantizeCode(body, len(Arg), variant.spec, is_x86=is_x86)
+        self.epilogue = EpilogueCode(body, len(Arg) + variant.spec.words, ops)
+        self.tile = QuadTile(body, variant.rows, variant.vectors, variant.unit, left_is_signed=variant.is_signed)
+        self.spilled = body.memory(ir.ArrayType(I32, variant.rows * self.tile.columns))
+        self.access = ByteAccess(body, self.tile.columns, partial=variant.partial)
+
+    def emit(self) -> str:
+        body, words, tile = self.body, self.words, self.tile
+        with body.loop(body.begin, body.end) as unit:
+            product, inside = body.divide(unit, words[Arg.UNITS])
+            panel, segment = body.divide(inside, words[Arg.SEGMENTS])
+            left = self._bytes(words[Arg.LEFT], body.table_entry(words[Arg.LEFT_OFFSETS], product))
+            matrix = body.table_entry(words[Arg.RIGHT_NUMBERS], product)
+            right = self._bytes(words[Arg.RIGHT], body.mul(matrix, words[Arg.RIGHT_MATRIX]))
+            right = self._bytes(right, body.mul(panel, words[Arg.PANEL_BYTES]))
+            column = body.mul(panel, tile.columns)
+            starts = body.add(body.mul(matrix, words[Arg.START_MATRIX]), column)
+            first_row = body.mul(body.table_entry(words[Arg.LEFT_NUMBERS], product), words[Arg.ROWS])
+            start = body.mul(segment, words[Arg.SEGMENT])
+            stop = body.minimum(body.add(start, words[Arg.SEGMENT]), words[Arg.ROWS])
+            with body.loop(start, stop, self.variant.rows) as wanted:
+                # the last tile is moved back, so that no tile lacks rows; some are computed twice
+                row = body.minimum(wanted, body.sub(words[Arg.ROWS], constant(self.variant.rows)))
+                tile.start([self._ints(Arg.STARTS, body.add(starts, v * body.lanes)) for v in range(tile.vectors)])
+                stride = words[Arg.LEFT_STRIDE]
+                rows = [self._bytes(left, body.mul(body.add(row, r), stride)) for r in range(self.variant.rows)]
+                tile.run(rows, right, words[Arg.QUADS], self.variant.tail)
+                tile.put_aside(self.spilled)
+                with body.loop(0, constant(self.variant.rows)) as inner:
+                    at = body.add(row, inner)
+                    out = body.add(body.mul(product, words[Arg.OUT_MATRIX]), body.mul(at, words[Arg.COLUMNS]))
+                    self._finish(inner, body.add(first_row, at), column, body.add(out, column))
+        return body.text()
+
+    def _finish(self, inner: ir.Value, row: ir.Value, column: ir.Value, out: ir.Value) -> None:
+        """What becomes of the sums of one row of a tile."""
+        body, b, spec = self.body, self.body.b, self.variant.spec
+        valid = body.sub(self.words[Arg.COLUMNS], column)
+        sums = []
+        for v in range(self.tile.vectors):
+            place = body.floats(self.spilled, body.add(body.mul(inner, self.tile.columns), v * body.lanes))
+            sums.append(b.load(place, typ=self.tile.dot.vector, align=4))
+        if self.variant.subtracts:
+            total = b.load(body.floats(self.words[Arg.ROW_SUMS], row), typ=I32, align=4)
+            every = self.tile.dot.splat(total)
+            for v, value in enumerate(sums):
+                zeros = self._ints(Arg.COLUMN_ZEROS, body.add(column, v * body.lanes))
+                sums[v] = b.sub(value, b.mul(zeros, every))
+
+        def per_column(arg: Arg, v: int) -> ir.Value:
+            return body.load(body.floats(self.words[arg], body.add(column, v * body.lanes)))
+
+        if spec.is_bytes:
+            found = self.requantize.to_bytes(
+                sums,
+                lambda v: per_column(Arg.SCALES, v),
+                lambda v: per_column(Arg.FLOAT_BIAS, v),
+                lambda address, kind: self.access.load(self._bytes(address, out), kind, valid),
+            )
+            self.access.store(found, self._bytes(self.words[Arg.OUTPUT], out), valid)
+            return
+        for v, value in enumerate(sums):
+            index, left = body.add(out, v * body.lanes), body.sub(valid, constant(v * body.lanes))
+            if spec.result == "float32":
+                number = self.requantize.to_floats(value, per_column(Arg.SCALES, v), lambda: body.zero())
+                value = self._epilogue(number, v, column, index, left)
+            else:
+                value = b.bitcast(value, body.vector)
+            at = body.floats(self.words[Arg.OUTPUT], index)
+            if self.variant.partial:
+                body.store_some(value, at, left)
+            else:
+                body.store(value, at)
+
+    def _epilogue(self, number: ir.Value, v: int, column: ir.Value, index: ir.Value, left: ir.Value) -> ir.Value:
+        body, epilogue = self.body, self.epilogue
+        at = body.add(column, v * body.lanes)
+
+        def tensor(i: int) -> ir.Value:
+            place = body.floats(epilogue.tensors[i], index)
+            return body.load_some(place, left) if self.variant.partial else body.load(place)
+
+        return epilogue.emit(
+            body.b,
+            number,
+            channel=lambda i: body.load(body.floats(epilogue.channels[i], at)),
+            tensor=tensor,
+        )
+
+    def _ints(self, arg: Arg, index: ir.Value) -> ir.Value:
+        return self.body.b.load(self.body.floats(self.words[arg], index), typ=self.tile.dot.vector, align=4)
+
+    def _bytes(self, base: ir.Value, index: ir.Value) -> ir.Value:
+        return self.body.b.gep(base, [index], inbounds=True, source_etype=I8)

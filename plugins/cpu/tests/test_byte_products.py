@@ -1,0 +1,182 @@
+"""Products of bytes: exact in every instruction set, requantized as onnxruntime does it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from harness import Ran, check_node, check_nodes
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper
+
+Array = npt.NDArray[Any]
+MASKS = (None, "avx512", "avx2", "sse4", "baseline")
+BYTES = ("uint8", "int8")
+
+
+def whole(rng: np.random.Generator, kind: str, shape: tuple[int, ...]) -> Array:
+    """Bytes, among them both ends of the range."""
+    limits = np.iinfo(kind)
+    found = rng.integers(limits.min, limits.max + 1, shape).astype(kind)
+    found.reshape(-1)[: found.size // 3] = limits.max
+    return found
+
+
+def exact(a: Array, b: Array, a_zero: Array | None, b_zero: Array | None) -> Array:
+    """The int32 sums, by numpy's int64."""
+    left, right = (x.astype(np.int64) - (0 if z is None else z.astype(np.int64)) for x, z in ((a, a_zero), (b, b_zero)))
+    return (left @ right).astype(np.int32)
+
+
+shapes = st.one_of(
+    st.tuples(st.just(()), st.just(())),
+    st.tuples(st.just((3,)), st.just(())),
+    st.tuples(st.just((2,)), st.just((2,))),
+    st.tuples(st.just((2, 1)), st.just((3,))),
+    st.tuples(st.just(()), st.just((2,))),
+)
+
+
+@given(
+    batches=shapes,
+    m=st.integers(1, 20),
+    k=st.integers(1, 70),
+    n=st.integers(1, 80),
+    left=st.sampled_from(BYTES),
+    right=st.sampled_from(BYTES),
+    zeros=st.sampled_from(["none", "single", "column"]),
+    known=st.sampled_from(["nothing", "weights", "all"]),
+    features=st.sampled_from(MASKS),
+    threads=st.sampled_from([1, 2]),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=120, deadline=None)
+def test_sums_are_exact(
+    batches: tuple[tuple[int, ...], tuple[int, ...]],
+    m: int,
+    k: int,
+    n: int,
+    left: str,
+    right: str,
+    zeros: str,
+    known: str,
+    features: str | None,
+    threads: int,
+    seed: int,
+) -> None:
+    rng = np.random.default_rng(seed)
+    a, b = whole(rng, left, (*batches[0], m, k)), whole(rng, right, (*batches[1], k, n))
+    a_zero = None if zeros == "none" else whole(rng, left, ())
+    b_zero = None if zeros == "none" else whole(rng, right, () if zeros == "single" else (n,))
+    inputs = {"a": a, "b": b, "az": a_zero, "bz": b_zero}
+    constants = {"nothing": (), "weights": ("b", "bz"), "all": ("b", "bz", "az")}[known]
+    constants = tuple(name for name in constants if inputs[name] is not None)
+    expected = [exact(a, b, a_zero, b_zero)]
+    ran = check_node(
+        "MatMulInteger", inputs, constants=constants, expected=expected, features=features, threads=threads
+    )
+    assert any("int8" in step for step in ran.steps), ran.steps
+
+
+@pytest.mark.parametrize("features", MASKS)
+@pytest.mark.parametrize("right", BYTES)
+@pytest.mark.parametrize("left", BYTES)
+def test_the_largest_sums(left: str, right: str, features: str | None) -> None:
+    """Every product as large as it can be: no instruction saturates on the way."""
+    for sign in (1, -1):
+        a = np.full((7, 1021), np.iinfo(left).max if sign > 0 else np.iinfo(left).min, left)
+        b = np.full((1021, 70), np.iinfo(right).max, right)
+        zero = np.array(np.iinfo(right).min, right)
+        inputs = {"a": a, "b": b, "az": np.array(np.iinfo(left).min, left), "bz": zero}
+        expected = [exact(a, b, inputs["az"], zero)]
+        check_node("MatMulInteger", inputs, constants=("b", "bz"), expected=expected, features=features)
+
+
+def requantized(m: int, k: int, n: int, left: str, right: str, out: str, per_column: bool, **how: Any) -> Ran:
+    """A QLinearMatMul with known weights beside onnxruntime, bit by bit."""
+    rng = np.random.default_rng(m + k + n)
+    count = (n,) if per_column else ()
+    inputs = {
+        "a": whole(rng, left, (m, k)),
+        "as": np.array(0.02, np.float32),
+        "az": whole(rng, left, ()),
+        "b": whole(rng, right, (k, n)),
+        "bs": (rng.random(count) / 40 + 0.01).astype(np.float32),
+        "bz": np.zeros(count, right) if right == "int8" else np.full(count, 128, right),
+        "ys": np.array(0.9, np.float32),
+        "yz": np.array(np.iinfo(out).max - 100, out),
+    }
+    how = {"constants": [name for name in inputs if name != "a"], "oracle": "onnxruntime", **how}
+    return check_node("QLinearMatMul", inputs, **how)
+
+
+@pytest.mark.parametrize("features", MASKS)
+@pytest.mark.parametrize("per_column", [False, True])
+@pytest.mark.parametrize(
+    ("left", "right", "out"), [("uint8", "int8", "uint8"), ("uint8", "uint8", "uint8"), ("int8", "int8", "int8")]
+)
+def test_results_are_bit_exact_with_onnxruntime(
+    left: str, right: str, out: str, per_column: bool, features: str | None
+) -> None:
+    for m, k, n in ((1, 33, 64), (9, 130, 70), (40, 64, 128)):
+        requantized(m, k, n, left, right, out, per_column, features=features, threads=2)
+
+
+@pytest.mark.parametrize("batch", [(), (2, 3)])
+def test_activations_times_activations(batch: tuple[int, ...]) -> None:
+    """As in attention: both operands are computed, one of them transposed."""
+    rng = np.random.default_rng(4)
+    q, k = whole(rng, "uint8", (*batch, 17, 24)), whole(rng, "uint8", (*batch, 19, 24))
+    order = [*range(len(batch)), len(batch) + 1, len(batch)]
+    scale, zero = np.array(0.01, np.float32), np.array(117, np.uint8)
+    result_scale = np.array(0.8, np.float32)
+    nodes = [
+        helper.make_node("Transpose", ["k"], ["t"], perm=order),
+        helper.make_node("QLinearMatMul", ["q", "s", "z", "t", "s", "z", "ys", "z"], ["y"]),
+    ]
+    inputs = {"q": q, "k": k, "s": scale, "z": zero, "ys": result_scale}
+    ran = check_nodes(nodes, inputs, ["y"], constants=["s", "z", "ys"], oracle="onnxruntime", threads=2)
+    assert not any("Transpose" in step for step in ran.steps)
+
+
+@pytest.mark.parametrize("per_column", [False, True])
+@pytest.mark.parametrize("right", BYTES)
+def test_dynamic_quantization_is_one_product(right: str, per_column: bool) -> None:
+    """Scales that the run brings, a bias and an activation are part of the product."""
+    rng = np.random.default_rng(7)
+    a, b = rng.standard_normal((5, 48)).astype(np.float32), whole(rng, right, (48, 30))
+    count = (30,) if per_column else ()
+    nodes = [
+        helper.make_node("DynamicQuantizeLinear", ["x"], ["a", "as", "az"]),
+        helper.make_node("MatMulInteger", ["a", "b", "az", "bz"], ["sums"]),
+        helper.make_node("Cast", ["sums"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["as", "bs"], ["scale"]),
+        helper.make_node("Mul", ["floats", "scale"], ["scaled"]),
+        helper.make_node("Add", ["scaled", "bias"], ["biased"]),
+        helper.make_node("Relu", ["biased"], ["y"]),
+    ]
+    inputs = {
+        "x": a,
+        "b": b,
+        "bz": np.full(count, 3, right),
+        "bs": (rng.random(count) / 50 + 0.01).astype(np.float32),
+        "bias": rng.standard_normal(30).astype(np.float32),
+    }
+    constants = ["b", "bz", "bs", "bias"]
+    ran = check_nodes(nodes, inputs, ["y"], constants=constants, oracle="onnxruntime", tol=1e-5)
+    products = [step for step in ran.steps if "MatMulInteger" in step]
+    assert len(products) == 1 and "Relu" in products[0], ran.steps
+    assert "DynamicQuantizeLinear" in ran.steps
+
+
+@pytest.mark.parametrize("features", MASKS)
+@pytest.mark.parametrize("size", [1, 5, 4096, 10_007])
+def test_ranges_found_at_run_time(size: int, features: str | None) -> None:
+    rng = np.random.default_rng(size)
+    x = rng.standard_normal(size).astype(np.float32)
+    for data in (x, np.abs(x) + 1, -np.abs(x), np.zeros_like(x)):
+        how: dict[str, Any] = {"oracle": "onnxruntime", "features": features, "threads": 2, "tol": 0}
+        check_node("DynamicQuantizeLinear", {"x": data}, outputs=3, **how)
