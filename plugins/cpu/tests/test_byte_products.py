@@ -180,3 +180,16 @@ def test_ranges_found_at_run_time(size: int, features: str | None) -> None:
     for data in (x, np.abs(x) + 1, -np.abs(x), np.zeros_like(x)):
         how: dict[str, Any] = {"oracle": "onnxruntime", "features": features, "threads": 2, "tol": 0}
         check_node("DynamicQuantizeLinear", {"x": data}, outputs=3, **how)
+
+
+@pytest.mark.parametrize(("m", "k", "n"), [(0, 4, 3), (2, 0, 3), (2, 4, 0)])
+def test_nothing_to_multiply(m: int, k: int, n: int) -> None:
+    a, b = np.ones((m, k), np.uint8), np.ones((k, n), np.int8)
+    for constants in ((), ("b",)):
+        check_node("MatMulInteger", {"a": a, "b": b}, constants=constants, expected=[exact(a, b, None, None)])
+
+
+def test_a_known_left_operand() -> None:
+    rng = np.random.default_rng(0)
+    a, b = whole(rng, "int8", (5, 9)), whole(rng, "uint8", (2, 9, 7))
+    check_node("MatMulInteger", {"a": a, "b": b}, constants=("a",), expected=[exact(a, b, None, None)])

@@ -44,6 +44,9 @@ def emit_integer_product(program: Program, node: Node) -> bool:
     if factors is None:
         return False
     result = need(node.output(0))
+    if is_same(program.facts.size(result), 0):
+        program.values.write(result)
+        return True
     cast = program.fusion.sole_user(result)
     if cast is None or cast.domain or cast.op_type != "Cast" or len(program.facts.shape(result)) < 2:
         emit_bytes_product(program, factors, Finish(Requantization("int32"), program.values.write(result)))
@@ -108,6 +111,9 @@ def _emit_requantized(program: Program, node: Node, *, bias: int, result: tuple[
     reach *= float(np.abs(scales).max())
     reach += 0.0 if float_bias is None else float(np.abs(float_bias).max())
     final = need(node.output(0))
+    if is_same(facts.size(final), 0):
+        program.values.write(final)
+        return True
     held = np.iinfo(facts.dtype(final).numpy)
     low, high = int(node.attr("minimum", held.min)), int(node.attr("maximum", held.max))
     spec = Requantization(
@@ -140,11 +146,9 @@ def _factors(
     """The operands where the kernels take them: some numbers to multiply, one zero point on the left."""
     facts = program.facts
     factors = Factors(left, right, left_zero, right_zero, transposed)
-    if any(facts.dtype(value) not in BYTES for value in (left, right)) or facts.is_constant(left):
+    if any(facts.dtype(value) not in BYTES for value in (left, right)):
         return None
     if left_zero is not None and not is_same(facts.size(left_zero), 1):
-        return None
-    if any(is_same(size, 0) for value in (left, right) for size in facts.shape(value)):
         return None
     columns = shape_of(program, factors).columns
     if right_zero is not None:

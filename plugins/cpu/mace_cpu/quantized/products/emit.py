@@ -25,7 +25,7 @@ from mace_cpu.shared.epilogue.epilogue import Epilogue
 from mace_cpu.shared.epilogue.requantize import Requantization
 from mace_cpu.shared.layouts.words import emit_number
 from mace_cpu.shared.parts.buffers import Buf
-from mace_cpu.shared.parts.steps import Word
+from mace_cpu.shared.parts.steps import Word, Words
 from mace_cpu.shared.parts.views import Offsets
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.quads import QUAD, SIGN, QuadUnit, aligned_bytes, pack_quads, signed_weights
@@ -113,8 +113,8 @@ def emit_bytes_product(program: Program, factors: Factors, finish: Finish) -> No
     is_open = factors.right_zero is not None and known[1] is None
     subtracts = is_open or bool(np.any(zero))
     zeros: Buf | int = 0
-    is_known = isinstance(sums, np.ndarray) and not is_open and not isinstance(finish.bias, Value)
-    if is_known and (factors.left_zero is None or known[0] is not None):
+    is_known = not is_open and (factors.left_zero is None or known[0] is not None)
+    if isinstance(sums, np.ndarray) and is_known and not isinstance(finish.bias, Value):
         left_zero = left_shift + (0 if known[0] is None else int(known[0].reshape(-1)[0]))
         wide = np.broadcast_to(np.asarray(zero, np.int64), (product.columns,))
         starts = product.steps * left_zero * wide - left_zero * sums[..., : product.columns].astype(np.int64)
@@ -216,10 +216,10 @@ def _left(program: Program, product: Product, value: Value) -> tuple[Product, Li
     source, step = program.values.read(value), product.steps
     if is_symbolic(step):
         step = ceiling(product.steps, QUAD) * QUAD
-        padded = Buf.scratch(math.prod(product.left) * product.rows * step)
-        rows = math.prod(product.left) * product.rows
-        words = {"source": source, "target": padded, "width": product.steps, "padded": step}
-        program.steps.emit(numba_source(KERNELS, "padded_bytes"), words, extent=rows, work=rows * step, name="Pad")
+        every = math.prod(product.left) * product.rows
+        padded = Buf.scratch(every * step)
+        words: Words = {"source": source, "target": padded, "width": product.steps, "padded": step}
+        program.steps.emit(numba_source(KERNELS, "padded_bytes"), words, extent=every, work=every * step, name="Pad")
         source = padded
     return product, Lie(Offsets.of_dense(product.left, product.rows * step), step), source
 
@@ -228,9 +228,11 @@ def _right(program: Program, product: Product, factors: Factors, width: int, shi
     """The packed right operand and the sums of its columns (matrices, columns): known, or computed by a step."""
     known = program.facts.constant_of(factors.right)
     if known is not None:
-        matrices = known.T if factors.transposed else known.reshape(-1, product.steps, product.columns)
+        matrices = (
+            known.T if factors.transposed else known.reshape(math.prod(product.right), product.steps, product.columns)
+        )
         signed = signed_weights(matrices)
-        sums: Array = signed.reshape(-1, product.steps, product.columns).sum(axis=1, dtype=np.int32)
+        sums: Array = signed.reshape(math.prod(product.right), *signed.shape[-2:]).sum(axis=1, dtype=np.int32)
         way = ("quads", product.steps, product.columns, factors.transposed, width, shift)
         return program.constants.packed(known, way, lambda: _packed(signed, width)), sums
     panels, matrices_count = ceiling(product.columns, width), math.prod(product.right)

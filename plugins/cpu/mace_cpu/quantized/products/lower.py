@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from mace_core.graph import GraphView, Node
+from mace_cpu.quantized.integer_form import INTEGERS
 from mace_cpu.quantized.products.bytes import emit_quantized_gemm, emit_quantized_product
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import lowers
-
-INTEGERS = "mace.integers"
 
 
 def _check(view: GraphView, node: Node) -> str | None:
