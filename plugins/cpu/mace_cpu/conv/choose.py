@@ -13,20 +13,31 @@ from mace_core.graph import Node, Value
 from mace_core.symbolic import hint
 from mace_core.tensor import DType
 from mace_cpu.conv.depthwise.lower import fits_depthwise
-from mace_cpu.conv.direct.lower import fits_direct
+from mace_cpu.conv.direct.lower import Floats, direct_share, fits_direct
 from mace_cpu.conv.geometry import Geometry, conv_geometry, transpose_geometry
 from mace_cpu.conv.planar.lower import choose_tile, planar_cost, planar_lattice
 from mace_cpu.conv.transposed.lower import fits_phases, fits_shuffle
-from mace_cpu.conv.winograd.lower import WORTH_IT, Plan, weight_cost, winograd_plan
+from mace_cpu.conv.winograd.lower import (
+    WORTH_IT,
+    Plan,
+    channel_share,
+    fits_winograd,
+    weight_cost,
+    winograd_plan,
+)
 from mace_cpu.shared.nodes import need
 from mace_cpu.shared.parts.buffers import Layout
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.tiles.choose import LEAST_PAIRED
+from mace_cpu.shared.tiles.kept import has_many_zeros
 
 CONVERSION_PER_VECTOR = 8.0
 """What moving a vector between layouts takes, in vector multiplications."""
 
 BLOCKED_OVERHEAD = 1.1
+KEPT_OVERHEAD = 1.1
+"""Of steps that are looked up in a table."""
+
 WORTH_CHANGING = 0.9
 MOST_PLAIN_CHANNELS = 4
 """Up to so many input channels that lie row-major are read as they are: a block of them would be mostly empty."""
@@ -53,11 +64,34 @@ class Choice:
         kernel: by which kernel.
         winograd: how, where that is Winograd's.
         plain_input: the direct kernel reads its input in the PLAIN layout.
+        sparse: the direct kernel leaves out what its tiles have no weights for.
     """
 
     kernel: Kernel
     winograd: Plan | None = None
     plain_input: bool = False
+    sparse: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """How much of a convolution is left where a tile leaves out steps for which none of its channels has weights.
+
+    Attributes:
+        direct: of the products of the direct kernel.
+        winograd: of the input channels, which is what Winograd's method may leave out.
+    """
+
+    direct: float = 1.0
+    winograd: float = 1.0
+
+    @classmethod
+    def of(cls, program: Program, geometry: Geometry, weights: Floats) -> Shares:
+        """Of weights (O, C / groups, kernel) of a convolution that the direct kernel covers."""
+        if not has_many_zeros(weights):
+            return cls()
+        winograd = channel_share(weights, program) if fits_winograd(geometry) else 1.0
+        return cls(direct_share(program, geometry, weights), winograd)
 
 
 def by_sizes(program: Program, geometry: Geometry, *, in_pairs: bool = True) -> Kernel | None:
@@ -79,7 +113,9 @@ def by_sizes(program: Program, geometry: Geometry, *, in_pairs: bool = True) -> 
     return None
 
 
-def choose(program: Program, geometry: Geometry, x: Value, result: Value, *, scaled: bool = False) -> Choice:
+def choose(
+    program: Program, geometry: Geometry, x: Value, weights: Floats, result: Value, *, scaled: bool = False
+) -> Choice:
     """How to compute a Conv of ``x`` with known weights, where ``result`` is stored.
 
     Args:
@@ -88,13 +124,17 @@ def choose(program: Program, geometry: Geometry, x: Value, result: Value, *, sca
     kernel = by_sizes(program, geometry, in_pairs=not scaled)
     if kernel in (Kernel.GENERAL, Kernel.DEPTHWISE, Kernel.PAIRS):
         return Choice(kernel)
-    if not scaled:
-        if kernel is Kernel.PLANAR or _wants_planar(program, geometry, x, result):
-            return Choice(Kernel.PLANAR)
-        plan = _chosen_winograd(program, geometry, x)
-        if plan is not None:
-            return Choice(Kernel.WINOGRAD, plan)
-    return Choice(Kernel.DIRECT, plain_input=_takes_plain(program, geometry, x))
+    if scaled:
+        return Choice(Kernel.DIRECT, plain_input=_takes_plain(program, geometry, x))
+    if kernel is Kernel.PLANAR:
+        return Choice(kernel)
+    shares = Shares.of(program, geometry, weights)
+    if _wants_planar(program, geometry, x, result, shares):
+        return Choice(Kernel.PLANAR)
+    plan = _chosen_winograd(program, geometry, x, shares)
+    if plan is not None:
+        return Choice(Kernel.WINOGRAD, plan)
+    return Choice(Kernel.DIRECT, plain_input=_takes_plain(program, geometry, x), sparse=shares.direct < 1)
 
 
 def choose_transpose(program: Program, geometry: Geometry, x: Value) -> Kernel:
@@ -115,7 +155,8 @@ def expected(program: Program, node: Node) -> tuple[Kernel, Geometry] | None:
     if node.op_type not in ("Conv", "ConvTranspose") or node.domain:
         return None
     x, w, y = need(node.inputs[0]), need(node.inputs[1]), need(node.outputs[0])
-    if facts.constant_of(w) is None or facts.dtype(y) is not DType.FLOAT32 or len(facts.shape(x)) > 4:
+    weights = facts.constant_of(w)
+    if weights is None or facts.dtype(y) is not DType.FLOAT32 or len(facts.shape(x)) > 4:
         return None
     shapes = facts.shape(x), facts.shape(w), facts.shape(y)
     if node.op_type == "ConvTranspose":
@@ -125,7 +166,8 @@ def expected(program: Program, node: Node) -> tuple[Kernel, Geometry] | None:
     kernel = by_sizes(program, geometry)
     if kernel is None:
         planar = planar_cost(program.settings.target, geometry)
-        kernel = Kernel.PLANAR if planar < _blocked_cost(program, geometry, x) * WORTH_CHANGING else Kernel.DIRECT
+        blocked = _blocked_cost(program, geometry, x, Shares.of(program, geometry, weights))
+        kernel = Kernel.PLANAR if planar < blocked * WORTH_CHANGING else Kernel.DIRECT
     return kernel, geometry
 
 
@@ -142,9 +184,9 @@ def _takes_plain(program: Program, geometry: Geometry, x: Value) -> bool:
     return few and not program.values.has(x, Layout.BLOCKED)
 
 
-def _wants_planar(program: Program, geometry: Geometry, x: Value, result: Value) -> bool:
+def _wants_planar(program: Program, geometry: Geometry, x: Value, result: Value, shares: Shares) -> bool:
     """Whether a Conv that the direct kernel covers is faster through the planar one, where ``result`` is stored."""
-    planar, blocked = planar_cost(program.settings.target, geometry), _blocked_cost(program, geometry, x)
+    planar, blocked = planar_cost(program.settings.target, geometry), _blocked_cost(program, geometry, x, shares)
     if program.values.has(x, Layout.BLOCKED) and not program.values.has(x, Layout.PLAIN):
         planar += _conversion(program, x)
     elif not _takes_plain(program, geometry, x):
@@ -185,24 +227,25 @@ def _reads_plain(program: Program, node: Node) -> bool:
     return found[0] is Kernel.PLANAR or (found[0] is Kernel.GENERAL and node.op_type == "Conv")
 
 
-def _chosen_winograd(program: Program, geometry: Geometry, x: Value) -> Plan | None:
+def _chosen_winograd(program: Program, geometry: Geometry, x: Value, shares: Shares) -> Plan | None:
     """How a convolution on blocks of channels is computed by Winograd's method, where that is the fastest."""
     if _takes_plain(program, geometry, x):
         return None
-    return winograd_plan(program, geometry.at_hand(), _direct_cost(program, geometry))
+    return winograd_plan(program, geometry.at_hand(), _direct_cost(program, geometry, shares.direct), shares.winograd)
 
 
-def _blocked_cost(program: Program, geometry: Geometry, x: Value) -> float:
-    plan = _chosen_winograd(program, geometry, x)
-    return _direct_cost(program, geometry) if plan is None else plan.cost / WORTH_IT
+def _blocked_cost(program: Program, geometry: Geometry, x: Value, shares: Shares) -> float:
+    plan = _chosen_winograd(program, geometry, x, shares)
+    return _direct_cost(program, geometry, shares.direct) if plan is None else plan.cost / WORTH_IT
 
 
-def _direct_cost(program: Program, geometry: Geometry) -> float:
+def _direct_cost(program: Program, geometry: Geometry, share: float) -> float:
     geometry = geometry.at_hand()
     blocks = geometry.groups * -(-geometry.group_out // program.settings.block) * _vectors_per_block(program)
-    taps = math.prod(geometry.output) * math.prod(geometry.kernel) * geometry.group_in
-    weights = math.prod(geometry.kernel) * geometry.group_in * blocks * program.settings.target.vector_bits / 32
-    return max(geometry.batch * taps * blocks * BLOCKED_OVERHEAD, weight_cost(weights, 1))
+    taps = math.prod(geometry.output) * math.prod(geometry.kernel) * geometry.group_in * share
+    weights = math.prod(geometry.kernel) * geometry.group_in * share * blocks * program.settings.target.vector_bits / 32
+    overhead = BLOCKED_OVERHEAD if share == 1 else BLOCKED_OVERHEAD * KEPT_OVERHEAD
+    return max(geometry.batch * taps * blocks * overhead, weight_cost(weights, 1))
 
 
 def _vectors_per_block(program: Program) -> int:

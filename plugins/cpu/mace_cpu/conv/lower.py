@@ -58,7 +58,7 @@ def conv(program: Program, node: Node) -> None:
     scale, shift, epilogue = epilogue.split_affine(geometry.out_channels)
     weights, bias = folded(weights, bias, scale, shift)
     program.steps.remark(why_float32(program, geometry))
-    choice = choose(program, geometry, x, result, scaled=scaled is not None)
+    choice = choose(program, geometry, x, weights, result, scaled=scaled is not None)
     match choice.kernel:
         case Kernel.PAIRS:
             emit_in_pairs(program, geometry, x, weights, bias, epilogue, result)
@@ -71,10 +71,17 @@ def conv(program: Program, node: Node) -> None:
             if choice.winograd is not None:
                 emit_winograd(program, geometry, choice.winograd, x, weights, bias, epilogue, target)
                 return
-            factors = None if scaled is None else scaled.scale
-            is_plain = choice.plain_input
             emit_direct(
-                program, geometry, x, weights, bias, epilogue, target, plain_input=is_plain, input_scale=factors
+                program,
+                geometry,
+                x,
+                weights,
+                bias,
+                epilogue,
+                target,
+                plain_input=choice.plain_input,
+                input_scale=None if scaled is None else scaled.scale,
+                sparse=choice.sparse,
             )
 
 

@@ -24,7 +24,7 @@ class Arg(enum.IntEnum):
     OUT_MATRIX = enum.auto()  # from product to product
     UNITS = enum.auto()  # per product
     ROWS = enum.auto()
-    STEPS = enum.auto()  # the dimension summed over
+    STEPS = enum.auto()  # of a panel: the dimension summed over, or what is kept of it
     COLUMNS = enum.auto()  # of the whole result
     FIRST_COLUMN = enum.auto()  # where this step's panels begin
     PANELS = enum.auto()
@@ -38,6 +38,7 @@ class Arg(enum.IntEnum):
     BAND = enum.auto()  # segments per band
     TILE_FETCH = enum.auto()  # how much of the next panel to fetch during each tile; 0: nothing
     STEPS_FETCH = enum.auto()  # how much of that every few steps
+    KEPT = enum.auto()  # table of int32: which step of the left operand each row of a panel meets, if not one by one
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ class Variant:
         transposed_left: the left operand lies as (steps, rows).
         unroll: steps per turn of the innermost loop.
         unit: what multiplies pairs of bfloat16, in words that count as floats everywhere else; None: float32.
+        kept: only some steps are multiplied, those in a table.
     """
 
     rows: int
@@ -58,3 +60,4 @@ class Variant:
     transposed_left: bool
     unroll: int
     unit: Bfloat16Unit | None = None
+    kept: bool = False

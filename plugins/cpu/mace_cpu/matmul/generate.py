@@ -9,15 +9,17 @@ from llvmlite import ir
 
 from mace_core.native.target import Target
 from mace_cpu.matmul.arguments import Arg, Variant
-from mace_cpu.shared.codegen.body import I1, Body, constant
+from mace_cpu.shared.codegen.body import I1, I8, Body, constant
 from mace_cpu.shared.epilogue.generate import EpilogueCode
 from mace_cpu.shared.epilogue.operations import EpilogueOp
 from mace_cpu.shared.tiles.matrix_tile import MatrixTile
 from mace_cpu.shared.tiles.pair_tile import make_tile
-from mace_cpu.shared.tiles.row_steps import run_rows
+from mace_cpu.shared.tiles.row_steps import run_kept_rows, run_rows
 from mace_cpu.shared.tiles.tile import FetchAhead, Tile
 
-POINTERS = (Arg.LEFT, Arg.RIGHT, Arg.BIAS, Arg.OUTPUT, Arg.LEFT_OFFSETS, Arg.RIGHT_OFFSETS)
+INDEX_BYTES = 4
+
+POINTERS = (Arg.LEFT, Arg.RIGHT, Arg.BIAS, Arg.OUTPUT, Arg.LEFT_OFFSETS, Arg.RIGHT_OFFSETS, Arg.KEPT)
 
 
 def build(symbol: str, variant: Variant, ops: tuple[EpilogueOp, ...], target: Target) -> str:
@@ -66,7 +68,13 @@ def build(symbol: str, variant: Variant, ops: tuple[EpilogueOp, ...], target: Ta
                 number = body.b.udiv(body.sub(wanted, start), constant(variant.rows))
                 ahead.begin(body.floats(next_panel, body.mul(number, words[Arg.TILE_FETCH])), fetch)
                 sizes = (words[Arg.RIGHT_STEP], words[Arg.STEPS], variant.unroll)
-                if isinstance(tile, MatrixTile):
+                if variant.kept:
+                    assert isinstance(tile, Tile)
+                    # there is an entry of the table for each row of the panels
+                    distance = body.mul(body.b.udiv(right_at, constant(tile.columns)), INDEX_BYTES)
+                    kept = body.b.gep(words[Arg.KEPT], [distance], source_etype=I8)
+                    run_kept_rows(tile, source, stride, right, kept, words[Arg.STEPS], ahead)
+                elif isinstance(tile, MatrixTile):
                     tile.run(source, [body.mul(stride, r) for r in range(variant.rows)], right, *sizes, ahead)
                 else:
                     run_rows(tile, source, stride, right, *sizes, ahead)

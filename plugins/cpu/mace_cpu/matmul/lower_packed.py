@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,8 @@ from mace_core.native.source import KernelSource
 from mace_core.native.target import Target
 from mace_core.symbolic import hint, is_symbolic
 from mace_cpu.matmul.arguments import Arg, Variant
+from mace_cpu.matmul.product import Product
+from mace_cpu.matmul.sparse import dense_right, kept_steps, product_shares
 from mace_cpu.matmul.views import Lie
 from mace_cpu.shared.codegen.generated import generated
 from mace_cpu.shared.epilogue.epilogue import Epilogue
@@ -25,7 +27,7 @@ from mace_cpu.shared.parts.steps import Words
 from mace_cpu.shared.parts.views import Offsets
 from mace_cpu.shared.precision import Bfloat16Unit
 from mace_cpu.shared.program.program import Program
-from mace_cpu.shared.tiles.arguments import STEPS_PER_FETCH
+from mace_cpu.shared.tiles.arguments import MOST_KEPT, STEPS_PER_FETCH
 from mace_cpu.shared.tiles.choose import (
     MATRIX_VECTORS,
     ChannelSplit,
@@ -35,6 +37,7 @@ from mace_cpu.shared.tiles.choose import (
     segment_tiles,
     split_channels,
 )
+from mace_cpu.shared.tiles.kept import KeptSteps, kept_note
 
 Floats = npt.NDArray[np.float32]
 
@@ -53,55 +56,11 @@ PANEL_BYTES = 32 << 10
 RELOAD = 0.25
 """Cost of a vector of a panel that does not stay in the first level cache, in multiplications."""
 
+FAR_VECTOR = 8.0
+"""Cost of a vector of a panel that comes from beyond the second level cache, in multiplications."""
+
 CACHED_LEFT_BYTES = 1 << 20
 SCALAR_WORK_PER_MAC = 1 / 8
-
-
-@dataclass(frozen=True, slots=True)
-class Product:
-    """Sizes of a stack of independent matrix products.
-
-    Attributes:
-        rows, steps, columns: (rows, steps) @ (steps, columns).
-        stack: the shape of the stack.
-        left, right: the shapes of the stacks of operands, which are broadcast to that.
-        transposed_left, transposed_right: the operand lies transposed.
-        left_at, right_at: how the matrices lie, if not densely one after another; a known right operand is dense.
-    """
-
-    rows: int
-    steps: int
-    columns: int
-    stack: tuple[int, ...] = ()
-    left: tuple[int, ...] = ()
-    right: tuple[int, ...] = ()
-    transposed_left: bool = False
-    transposed_right: bool = False
-    left_at: Lie | None = None
-    right_at: Lie | None = None
-
-    @property
-    def count(self) -> int:
-        """How many products."""
-        return math.prod(self.stack)
-
-    @property
-    def macs(self) -> int:
-        return self.count * self.rows * self.steps * self.columns
-
-    def left_lie(self) -> Lie:
-        """How the left matrices lie."""
-        if self.left_at is not None:
-            return self.left_at
-        starts = Offsets.of_dense(self.left, self.rows * self.steps)
-        return Lie(starts, self.rows if self.transposed_left else self.steps, self.transposed_left)
-
-    def right_lie(self) -> Lie:
-        """How the right matrices lie, if they are not known."""
-        if self.right_at is not None:
-            return self.right_at
-        starts = Offsets.of_dense(self.right, self.steps * self.columns)
-        return Lie(starts, self.steps if self.transposed_right else self.columns, self.transposed_right)
 
 
 def emit_product(
@@ -129,6 +88,7 @@ def emit_product(
     """
     lanes = max(program.settings.target.vector_bits // 32, 4)
     left_lie = product.left_lie()
+    sparse: tuple[KeptSteps, ...] = ()
     in_place = right if isinstance(right, Buf) and _reads_in_place(product, lanes) else None
     if in_place is not None:
         vectors = min(_widths(program.settings.target)[0], hint(product.columns) // lanes)
@@ -136,22 +96,32 @@ def emit_product(
             raise AssertionError("the hint is a size")
         splits = [ChannelSplit(0, -(-product.columns // (vectors * lanes)), vectors)]
     else:
-        splits = _split_columns(program.settings.target, product, lanes, unit)
-    for split in splits:
+        shares = product_shares(product, right, lanes, _widths(program.settings.target)) if unit is None else {}
+        splits = _split_columns(program.settings.target, product, lanes, unit, shares)
+        if shares.get(splits[0].blocks, 1.0) <= MOST_KEPT and not isinstance(right, Buf):
+            sparse = tuple(kept_steps(product, right, split, lanes) for split in splits)
+    for number, split in enumerate(splits):
+        kept = sparse[number] if sparse else None
+        if kept is not None and not kept.is_worth_it:
+            kept = None
+        steps = product.steps if kept is None else kept.count
         tiling = _tiling(program, product, split, lanes, unit)
         words: Words = {
             Arg.LEFT: left,
-            Arg.RIGHT: _packed_right(program, product, right, split, tiling.width) if in_place is None else in_place,
+            Arg.RIGHT: (
+                _packed_right(program, product, right, split, tiling.width, kept) if in_place is None else in_place
+            ),
+            Arg.KEPT: 0 if kept is None else program.constants.put(kept.order),
             Arg.BIAS: _per_column(program, bias, split, lanes),
             Arg.OUTPUT: target,
             Arg.LEFT_OFFSETS: program.offsets(left_lie.starts.broadcast(product.stack)),
-            **_right_words(program, product, split, tiling, in_place is not None),
+            **_right_words(program, product, steps, split, tiling, in_place is not None),
             "channels": [_per_column(program, c, split, lanes) for c in epilogue.channels],
             "tensors": tensors,
             Arg.OUT_MATRIX: product.rows * product.columns,
             Arg.UNITS: tiling.segments * split.tiles,
             Arg.ROWS: product.rows,
-            Arg.STEPS: product.steps,
+            Arg.STEPS: steps,
             Arg.COLUMNS: product.columns,
             Arg.FIRST_COLUMN: split.first * lanes,
             Arg.PANELS: split.tiles,
@@ -163,11 +133,11 @@ def emit_product(
         }
         share = hint(split.tiles) * split.blocks / sum(hint(s.tiles) * s.blocks for s in splits)
         program.steps.emit(
-            gemm_kernel(tiling.rows, split.blocks, lanes, left_lie.transposed, epilogue, unit),
+            gemm_kernel(tiling.rows, split.blocks, lanes, left_lie.transposed, epilogue, unit, kept=kept is not None),
             words,
             extent=product.count * tiling.segments * split.tiles,
-            work=product.macs * share * SCALAR_WORK_PER_MAC,
-            note="" if unit is None else f"bfloat16 {unit.value}",
+            work=product.macs * share * (1.0 if kept is None else kept.share) * SCALAR_WORK_PER_MAC,
+            note=kept_note(kept) if unit is None else f"bfloat16 {unit.value}",
         )
 
 
@@ -207,8 +177,14 @@ def _tiling(program: Program, product: Product, split: ChannelSplit, lanes: int,
     return Tiling(rows, width, segment, segments, band)
 
 
-def _right_words(program: Program, product: Product, split: ChannelSplit, tiling: Tiling, in_place: bool) -> Words:
-    """Where the right operand's matrices begin, how they lie, and how much of them is fetched ahead per tile."""
+def _right_words(
+    program: Program, product: Product, steps: int, split: ChannelSplit, tiling: Tiling, in_place: bool
+) -> Words:
+    """Where the right operand's matrices begin, how they lie, and how much of them is fetched ahead per tile.
+
+    Args:
+        steps: of a panel.
+    """
     lie = product.right_lie()
     if in_place:  # there are no panels
         return {
@@ -219,16 +195,16 @@ def _right_words(program: Program, product: Product, split: ChannelSplit, tiling
             Arg.RIGHT_STEP: lie.step,
             Arg.RIGHT_COLUMN: 1,
         }
-    panel = product.steps * tiling.width
+    panel = steps * tiling.width
     starts = Offsets.of_dense(product.right, split.tiles * panel)
     tile_fetch = -(-panel // (tiling.segment // tiling.rows))
     return {
         Arg.RIGHT_OFFSETS: program.offsets(starts.broadcast(product.stack)),
         Arg.TILE_FETCH: tile_fetch,
-        Arg.STEPS_FETCH: -(-tile_fetch // max(-(-product.steps // STEPS_PER_FETCH), 1)),
+        Arg.STEPS_FETCH: -(-tile_fetch // max(-(-steps // STEPS_PER_FETCH), 1)),
         Arg.LAST_PANEL: split.tiles * tiling.width,
         Arg.RIGHT_STEP: tiling.width,
-        Arg.RIGHT_COLUMN: product.steps,
+        Arg.RIGHT_COLUMN: steps,
     }
 
 
@@ -245,8 +221,14 @@ def _tile_rows(target: Target, product: Product, lanes: int, vectors: int, unit:
     return rows if product.rows >= rows else 1  # a tile is moved back where rows are missing
 
 
-def _split_columns(target: Target, product: Product, lanes: int, unit: Bfloat16Unit | None) -> list[ChannelSplit]:
-    """The cheapest way to cover the columns with panels."""
+def _split_columns(
+    target: Target, product: Product, lanes: int, unit: Bfloat16Unit | None, shares: Mapping[int, float]
+) -> list[ChannelSplit]:
+    """The cheapest way to cover the columns with panels.
+
+    Args:
+        shares: how much of the steps panels of so many vectors keep; where it is not in there, all.
+    """
     vectors = -(-product.columns // lanes)
     if is_symbolic(product.columns):
         return split_channels(vectors, _widths(target)[0])
@@ -258,15 +240,25 @@ def _split_columns(target: Target, product: Product, lanes: int, unit: Bfloat16U
         for split in splits:
             rows = _tile_rows(target, product, lanes, split.blocks, unit)
             # a panel that fills the first level cache comes from the second one for every tile
-            reload = RELOAD if 4 * hint(product.steps) * split.blocks * lanes > PANEL_BYTES else 0.0
+            kept = shares.get(split.blocks, 1.0)
+            reload = RELOAD if 4 * hint(product.steps) * kept * split.blocks * lanes > PANEL_BYTES else 0.0
             step = max(rows * split.blocks, rows + split.blocks, 8) + 0.5 + reload * split.blocks
-            total += split.tiles * -(-hint(product.rows) // rows) * step
+            if shares and hint(product.rows) <= rows:  # weights that are read once, from far
+                step = max(step, FAR_VECTOR * split.blocks)
+            total += split.tiles * -(-hint(product.rows) // rows) * step * kept
         return total
 
-    return min((split_channels(vectors, widest) for widest in _widths(target)), key=cost)
+    return min((split_channels(vectors, widest) for widest in dict.fromkeys((*_widths(target), *shares))), key=cost)
 
 
-def _packed_right(program: Program, product: Product, right: Floats | Buf, split: ChannelSplit, width: int) -> Buf:
+def _packed_right(
+    program: Program,
+    product: Product,
+    right: Floats | Buf,
+    split: ChannelSplit,
+    width: int,
+    kept: KeptSteps | None = None,
+) -> Buf:
     """The panels of one split: a constant, or scratch memory filled by a step of its own."""
     first = split.first * (width // split.blocks)
     if isinstance(right, Buf):
@@ -274,22 +266,27 @@ def _packed_right(program: Program, product: Product, right: Floats | Buf, split
             program, right, product.right_lie(), product.steps, product.columns, width, split.tiles, first
         )
     matrices = math.prod(product.right)
-    way = ("panels", matrices, product.steps, product.columns, product.transposed_right, first, width, split.tiles)
-    return program.constants.packed(right, way, lambda: _pack(product, right, matrices, first, width, split.tiles))
+    sizes = (matrices, product.steps, product.columns, product.transposed_right, first, width, split.tiles)
+    return program.constants.packed(
+        right,
+        ("panels", *sizes, kept is not None),
+        lambda: _pack(product, right, matrices, first, width, split.tiles, kept),
+    )
 
 
-def _pack(product: Product, right: Floats, matrices: int, first: int, width: int, tiles: int) -> Floats:
-    """The right operand as [matrix][tile][step][column of the tile]."""
-    if product.transposed_right:
-        dense = right.reshape(matrices, product.columns, product.steps).transpose(0, 2, 1)
-    else:
-        dense = right.reshape(matrices, product.steps, product.columns)
+def _pack(
+    product: Product, right: Floats, matrices: int, first: int, width: int, tiles: int, kept: KeptSteps | None = None
+) -> Floats:
+    """The right operand as [matrix][tile][step][column of the tile]; with ``kept``, of those steps."""
+    dense = dense_right(product, right, matrices)
     part = dense[:, :, first : first + tiles * width]
     if part.shape[2] != tiles * width:
         full = np.zeros((matrices, product.steps, tiles * width), np.float32)
         full[:, :, : part.shape[2]] = part
         part = full
     tiled = part.reshape(matrices, product.steps, tiles, width).transpose(0, 2, 1, 3)
+    if kept is not None:
+        tiled = kept.of_rows(tiled)
     packed = aligned_empty(tiled.shape)
     packed[...] = tiled
     return packed
@@ -360,13 +357,15 @@ def gemm_kernel(
     transposed_left: bool,
     epilogue: Epilogue,
     unit: Bfloat16Unit | None = None,
+    *,
+    kept: bool = False,
 ) -> KernelSource:
     """The product kernel for a tile and an epilogue."""
     tag = epilogue.tag
-    form = "t" if transposed_left else "n"
+    form = "t" if transposed_left else "kept_" if kept else "n"
     if unit is not None:
         form = f"{unit.value.replace('-', '_')}_"
     symbol = f"gemm_{form}{lanes}_{rows}x{vectors}" + (f"_{tag}" if tag else "")
-    variant = Variant(rows, vectors, lanes, transposed_left, UNROLL, unit)
+    variant = Variant(rows, vectors, lanes, transposed_left, UNROLL, unit, kept)
     words = functools.partial(WordLayout.of, Arg, **epilogue.operand_counts)
     return generated("mace_cpu.matmul.generate", symbol, variant, epilogue.ops, words=words)

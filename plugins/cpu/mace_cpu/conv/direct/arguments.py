@@ -55,6 +55,7 @@ class Arg(enum.IntEnum):
     PAIR_OUTPUT = enum.auto()  # where the results go as bfloat16, if they do
     PAIR_IMAGE = enum.auto()  # from image to image there, and in tensors of bfloat16
     LONE_BLOCK = enum.auto()  # the last block, if it is the first of its pair; else -1
+    KEPT = enum.auto()  # table of int32: where in its run each row of weights is to be multiplied, if not one by one
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,8 @@ class Variant:
         unit: what multiplies pairs of bfloat16, in words that count as floats everywhere else; None: float32.
         stores: what is stored: "floats", "pairs" of bfloat16, or "both".
         pair_tensors: of each tensor of the epilogue, whether it is bfloat16; those not named are not.
+        kept: only some steps of each run are multiplied, those in a table.
+        one_tap: the kernel has one tap.  Then the table counts channels of all blocks of a pass.
     """
 
     rows: int
@@ -82,3 +85,5 @@ class Variant:
     unit: Bfloat16Unit | None = None
     stores: str = "floats"
     pair_tensors: tuple[bool, ...] = ()
+    kept: bool = False
+    one_tap: bool = False

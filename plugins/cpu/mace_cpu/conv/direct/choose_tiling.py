@@ -30,7 +30,7 @@ class Reading:
         step: channels of a block: those that lie together.
         blocks: per group.
         taps: runs per kernel row; one where the taps of a row follow each other.
-        run, last_run: floats per run, and per run of the last block, which may not be full.
+        run, last_run: steps per run, and per run of the last block, which may not be full.
         image_floats: from image to image.
     """
 
@@ -92,7 +92,7 @@ def choose_tiling(
     tiles = -(-out_w // rows)
     in_segment = segment_tiles(tiles, shape.batch * out_h * split.tiles * shape.groups, threads)
     segments = -(-tiles // in_segment)
-    block_weights = reading.step * kernel_h * shape.kernel[1] * columns
+    block_weights = kernel_h * reading.taps * reading.run * columns
     pass_blocks = _pass_blocks(reading.blocks, 4 * block_weights)
     group_rows = 1
     if pass_blocks < reading.blocks:

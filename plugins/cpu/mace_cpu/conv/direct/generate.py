@@ -15,11 +15,11 @@ from llvmlite import ir
 from mace_core.native.target import Target
 from mace_cpu.conv.direct.arguments import Arg, Variant
 from mace_cpu.shared.codegen.bfloat16 import half_address, load_half, pair_of, store_half
-from mace_cpu.shared.codegen.body import Body, constant
+from mace_cpu.shared.codegen.body import I8, I64, Body, constant
 from mace_cpu.shared.epilogue.generate import EpilogueCode
 from mace_cpu.shared.epilogue.operations import EpilogueOp
 from mace_cpu.shared.tiles.pair_tile import make_tile
-from mace_cpu.shared.tiles.tile import FetchAhead
+from mace_cpu.shared.tiles.tile import FetchAhead, Tile
 
 
 class _Words:
@@ -36,7 +36,9 @@ class _Words:
 MOST_FETCHED = 4
 """Input pixels asked for ahead of time for each output pixel: of a longer stride most are never read."""
 
-POINTERS = (Arg.INPUT, Arg.WEIGHTS, Arg.BIAS, Arg.OUTPUT, Arg.SCRATCH, Arg.PAIR_OUTPUT)
+BLOCKS_PER_RUN = 4
+
+POINTERS = (Arg.INPUT, Arg.WEIGHTS, Arg.BIAS, Arg.OUTPUT, Arg.SCRATCH, Arg.PAIR_OUTPUT, Arg.KEPT)
 
 
 @dataclass(slots=True)
@@ -270,7 +272,10 @@ class _Emitter:
 
     def _accumulate(self, here: _Pass, source: _Source, weights: ir.Value, kernel_rows: ir.Value) -> None:
         body, words = self.body, self.words
-        offsets = [r * self.pixel_step for r in range(self.variant.rows)]
+        offsets = self._offsets = [r * self.pixel_step for r in range(self.variant.rows)]
+        if self.variant.kept and self.variant.one_tap:
+            self._accumulate_channels(here, source, weights, kernel_rows)
+            return
         last_block = body.sub(body.sub(words[Arg.IN_BLOCKS], here.first_block), constant(1))
         with body.loop(0, here.blocks) as block:
             run = body.b.select(body.less(block, last_block), words[Arg.RUN], words[Arg.LAST_RUN])
@@ -282,15 +287,41 @@ class _Emitter:
                 row_source = body.floats(block_source, body.mul(kernel_row, source.kernel_row))
                 row_weights = body.floats(block_weights, body.mul(kernel_row, self.row_weights))
                 with body.loop(0, words[Arg.TAPS]) as tap:
-                    self.tile.run(
-                        body.floats(row_source, body.mul(tap, words[Arg.TAP_STEP])),
-                        offsets,
-                        body.floats(row_weights, body.mul(tap, self.tap_weights)),
-                        self.tile.columns,
-                        run,
-                        self.variant.unroll,
-                        self.ahead,
-                    )
+                    tap_source = body.floats(row_source, body.mul(tap, words[Arg.TAP_STEP]))
+                    tap_weights = body.floats(row_weights, body.mul(tap, self.tap_weights))
+                    if self.variant.kept:
+                        assert isinstance(self.tile, Tile)
+                        self.tile.run_kept(tap_source, offsets, tap_weights, self._kept(tap_weights), run, self.ahead)
+                    else:
+                        self.tile.run(
+                            tap_source, offsets, tap_weights, self.tile.columns, run, self.variant.unroll, self.ahead
+                        )
+
+    def _accumulate_channels(self, here: _Pass, source: _Source, weights: ir.Value, kernel_rows: ir.Value) -> None:
+        """A kernel of one tap: the channels that are kept of several blocks are one run."""
+        body, words, block = self.body, self.words, self.variant.block
+        assert isinstance(self.tile, Tile)
+
+        def place(entry: ir.Value) -> ir.Value:
+            channel = body.b.and_(entry, constant(block - 1))
+            return body.add(body.mul(body.b.udiv(entry, constant(block)), source.block), channel)
+
+        blocks = body.mul(here.blocks, kernel_rows)  # there is no row where the kernel lies outside of the image
+        with body.loop(0, blocks, BLOCKS_PER_RUN) as first:
+            count = body.minimum(body.sub(blocks, first), constant(BLOCKS_PER_RUN))
+            with body.loop(first, body.add(first, count)) as inside:
+                self._fetch_ahead(body.floats(source.direct, body.mul(inside, self.image_block)))
+            run_weights = body.floats(weights, body.mul(first, self.block_weights))
+            steps = body.mul(count, words[Arg.RUN])
+            self.tile.run_kept(
+                source.start, self._offsets, run_weights, self._kept(run_weights), steps, self.ahead, place
+            )
+
+    def _kept(self, weights: ir.Value) -> ir.Value:
+        """The table's entry that belongs to a row of weights: there is one for each."""
+        b = self.body.b
+        distance = b.sub(b.ptrtoint(weights, I64), b.ptrtoint(self.words[Arg.WEIGHTS], I64))
+        return b.gep(self.words[Arg.KEPT], [b.udiv(distance, constant(self.tile.columns))], source_etype=I8)
 
     def _fetch_ahead(self, window: ir.Value) -> None:
         """Ask for input that a later tile starts to read: the memory's own guesses are too short for rows in blocks."""

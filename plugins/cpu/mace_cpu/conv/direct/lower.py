@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,7 @@ from mace_cpu.shared.parts.forms import ConvolutionForm
 from mace_cpu.shared.parts.steps import Words
 from mace_cpu.shared.precision import Bfloat16Unit
 from mace_cpu.shared.program.program import Program
+from mace_cpu.shared.tiles.arguments import MOST_KEPT
 from mace_cpu.shared.tiles.choose import (
     ChannelSplit,
     fitting_matrix_rows,
@@ -32,6 +34,7 @@ from mace_cpu.shared.tiles.choose import (
     split_channels,
     widest_tile,
 )
+from mace_cpu.shared.tiles.kept import KeptSteps, kept_note, used_by_tiles
 
 Floats = npt.NDArray[np.float32]
 
@@ -89,6 +92,7 @@ def emit_direct(
     destination: Destination | None = None,
     pairs: Pairs | None = None,
     input_scale: Value | None = None,
+    sparse: bool = False,
 ) -> None:
     """Emit the steps of a convolution of constant weights (O, C / groups, kernel) into a BLOCKED buffer.
 
@@ -99,6 +103,7 @@ def emit_direct(
         pairs: operands are pairs of bfloat16; then ``geometry`` counts pairs of input channels, and ``weights`` is made
             of such pairs.
         input_scale: (1, C, 1, ...), what each channel of ``x`` (one group, BLOCKED) is to be multiplied by.
+        sparse: leave out the steps in which a tile's columns have no weights, where there are many such steps.
     """
     block = program.settings.block
     shape = simplified(geometry.with_rank(2)) if destination is None else geometry.with_rank(2)
@@ -107,7 +112,7 @@ def emit_direct(
     joinable = destination is None and shape.groups == 1 and (shape.is_pointwise or shape.output == image)
     weights = weights.reshape(shape.out_channels, shape.group_in, *shape.kernel)
     source = program.values.read(x, Layout.PLAIN if plain_input else Layout.BLOCKED if pairs is None else Layout.PAIRS)
-    reading = Reading.of(shape, block, plain_input=plain_input)
+    full = Reading.of(shape, block, plain_input=plain_input)
     pair_tensors = tuple(pairs is not None and program.values.has_only(t, Layout.PAIRS) for t in epilogue.tensors)
     tensors = [
         program.values.read(t, Layout.PAIRS if is_narrow else Layout.BLOCKED)
@@ -121,19 +126,22 @@ def emit_direct(
     for split in split_channels(out_blocks, 1 if one_pixel else widest_tile(program.settings.target, block)):
         rows = _tile_rows(program, out_w, split, pairs)
         columns = split.blocks * block
-        pack = functools.partial(_pack_weights, weights, shape.groups, block, split, plain_input)
-        step = 1 if plain_input else block
-        taps = -(-shape.group_in // step) * step * math.prod(shape.kernel)
-        nbytes = 4 * shape.groups * split.tiles * columns * taps
+        kept = kept_runs(weights, shape, block, split, full) if sparse else None
+        if kept is not None and not kept.is_worth_it:
+            kept = None
+        reading = full if kept is None else replace(full, run=kept.count, last_run=kept.count)
+        pack = functools.partial(_pack_weights, weights, shape.groups, block, split, plain_input, kept)
+        steps = reading.blocks * shape.kernel[0] * reading.taps * reading.run
+        nbytes = 4 * shape.groups * split.tiles * columns * steps
         tiling = choose_tiling(shape, reading, split, rows, columns, nbytes, program.settings.threads)
         extent = tiling.positions * split.tiles * shape.groups
-        share = split.tiles * split.blocks / out_blocks
+        share = split.tiles * split.blocks / out_blocks * (1.0 if kept is None else kept.share)
         work = maximum(geometry.macs * share * SCALAR_WORK_PER_MAC, nbytes * WORK_PER_WEIGHT_BYTE)
         chunks = program.steps.chunks(extent, work)
         if input_scale is not None:
             packed_weights = emit_scaled_weights(program, pack(), input_scale)
         else:
-            way = ("direct", shape.groups, block, split, plain_input)
+            way = ("direct", shape.groups, block, split, plain_input, kept is not None)
             packed_weights = program.constants.packed(weights, way, pack)
         packed_bias, *channels = (
             program.constants.put(_pack_channels(values, shape.groups, block, split))
@@ -145,6 +153,7 @@ def emit_direct(
             Arg.BIAS: packed_bias,
             Arg.OUTPUT: At(target, start),
             Arg.PAIR_OUTPUT: 0 if pairs is None or pairs.target is None else pairs.target,
+            Arg.KEPT: 0 if kept is None else program.constants.put(_kept_places(kept, shape, full, tiling)),
             "channels": channels,
             "tensors": [At(tensor, start) for tensor in tensors],
             **_scratch_words(shape, reading, tiling, columns, chunks, packed_bias),
@@ -154,12 +163,23 @@ def emit_direct(
         }
         form = ConvolutionForm(rows, split.blocks, image[0], image[1], flat, joinable and not epilogue.tensors)
         program.steps.emit(
-            direct_kernel(rows, split.blocks, block, shape.strides[1], plain_input, epilogue, pairs, pair_tensors),
+            direct_kernel(
+                rows,
+                split.blocks,
+                block,
+                shape.strides[1],
+                plain_input,
+                epilogue,
+                pairs,
+                pair_tensors,
+                kept=kept is not None,
+                one_tap=kept is not None and math.prod(shape.kernel) == 1,
+            ),
             words,
             extent=extent,
             work=work,
             chunks=chunks,
-            note="" if pairs is None else f"bfloat16 {pairs.unit.value}",
+            note=kept_note(kept) if pairs is None else f"bfloat16 {pairs.unit.value}",
             form=form if pairs is None else None,
         )
 
@@ -278,23 +298,70 @@ def _output_words(shape: Geometry, split: ChannelSplit, destination: Destination
     }
 
 
-def _pack_weights(weights: Floats, groups: int, block: int, split: ChannelSplit, plain_input: bool) -> Floats:
-    """(O, C / groups, kh, kw) as [group][channel tile][in block][kh][kw][channel in block][columns]."""
-    out_channels, group_in, kernel_h, kernel_w = weights.shape
-    step = 1 if plain_input else block
-    in_blocks = -(-group_in // step)
-    grouped = weights.reshape(groups, out_channels // groups, group_in, kernel_h, kernel_w)
-    first, columns = split.first * block, split.blocks * block
-    grouped = grouped[:, first : first + split.tiles * columns]
-    if grouped.shape[1:3] != (split.tiles * columns, in_blocks * step):
-        full = np.zeros((groups, split.tiles * columns, in_blocks * step, kernel_h, kernel_w), np.float32)
-        full[:, : grouped.shape[1], :group_in] = grouped
-        grouped = full
-    tiled = grouped.reshape(groups, split.tiles, columns, in_blocks, step, kernel_h, kernel_w)
-    packed = tiled.transpose(0, 1, 3, 5, 6, 4, 2)
+def _pack_weights(
+    weights: Floats, groups: int, block: int, split: ChannelSplit, plain_input: bool, kept: KeptSteps | None = None
+) -> Floats:
+    """(O, C / groups, kh, kw) as [group][channel tile][in block][kh][kw][channel in block][columns].
+
+    With ``kept``: as [group][channel tile][in block][kh][run][step that is kept][columns].
+    """
+    columns = split.blocks * block
+    grouped = weights.reshape(groups, -1, *weights.shape[1:])[:, split.first * block :][:, : split.tiles * columns]
+    packed = _arranged(grouped, split.tiles, columns, 1 if plain_input else block)
+    if kept is not None:
+        packed = kept.of_rows(packed.reshape(*kept.order.shape[:-1], kept.run, columns))
     target = aligned_empty(packed.shape)
     target[...] = packed
     return target
+
+
+def _arranged(grouped: npt.NDArray[Any], tiles: int, columns: int, step: int) -> npt.NDArray[Any]:
+    """(groups, O / groups, C / groups, kh, kw) in the order of `_pack_weights`, zeros where there are no channels."""
+    groups, _, group_in, kernel_h, kernel_w = grouped.shape
+    in_blocks = -(-group_in // step)
+    if grouped.shape[1:3] != (tiles * columns, in_blocks * step):
+        full = np.zeros((groups, tiles * columns, in_blocks * step, kernel_h, kernel_w), grouped.dtype)
+        full[:, : grouped.shape[1], :group_in] = grouped
+        grouped = full
+    tiled = grouped.reshape(groups, tiles, columns, in_blocks, step, kernel_h, kernel_w)
+    return tiled.transpose(0, 1, 3, 5, 6, 4, 2)
+
+
+def kept_runs(weights: Floats, shape: Geometry, block: int, split: ChannelSplit, reading: Reading) -> KeptSteps:
+    """Which steps the tiles of a split need, as [group][channel tile][in block][kernel row][run][step].
+
+    Args:
+        weights: (O, C / groups, kh, kw).
+        shape: of two axes.
+        reading: of all steps.
+    """
+    columns = split.blocks * block
+    grouped = weights.reshape(shape.groups, -1, *weights.shape[1:])[:, split.first * block :]
+    grouped = grouped[:, : split.tiles * columns]
+    used = np.stack([used_by_tiles(group, columns) for group in grouped])
+    runs = shape.groups, split.tiles, reading.blocks, shape.kernel[0], reading.taps, reading.run
+    return KeptSteps.of(_arranged(used, split.tiles, 1, reading.step).reshape(runs))
+
+
+def direct_share(program: Program, geometry: Geometry, weights: Floats) -> float:
+    """How much of the products is left where tiles leave out steps that none of their channels has weights for."""
+    block = program.settings.block
+    shape = simplified(geometry.with_rank(2))
+    weights = weights.reshape(shape.out_channels, shape.group_in, *shape.kernel)
+    reading = Reading.of(shape, block, plain_input=False)
+    splits = split_channels(-(-shape.group_out // block), widest_tile(program.settings.target, block))
+    share = max(kept_runs(weights, shape, block, split, reading).share for split in splits)
+    return share if share <= MOST_KEPT else 1.0
+
+
+def _kept_places(kept: KeptSteps, shape: Geometry, reading: Reading, tiling: Tiling) -> npt.NDArray[np.int32]:
+    """Where in its run each step begins that is kept, none beyond the channels there are; for one tap: in its pass."""
+    places = kept.order.copy()
+    np.minimum(places[:, :, -1], reading.last_run - 1, out=places[:, :, -1])
+    if math.prod(shape.kernel) == 1:
+        blocks = np.arange(reading.blocks, dtype=np.int32) % tiling.pass_blocks
+        places += reading.step * blocks[:, None, None, None]
+    return places
 
 
 def _pack_channels(values: Floats, groups: int, block: int, split: ChannelSplit) -> Floats:
@@ -315,15 +382,18 @@ def direct_kernel(
     epilogue: Epilogue,
     pairs: Pairs | None = None,
     pair_tensors: tuple[bool, ...] = (),
+    *,
+    kept: bool = False,
+    one_tap: bool = False,
 ) -> KernelSource:
     """The direct kernel for a tile, a horizontal stride, an epilogue and the form of operands and results."""
     tag = epilogue.tag
-    form = "p" if plain_input else "b"
+    form = ("p" if plain_input else "b") + ("kept" + ("1_" if one_tap else "_") if kept else "")
     unit, stores = (None, "floats") if pairs is None else (pairs.unit, pairs.stores)
     if unit is not None:
         narrow = "".join("p" if is_narrow else "f" for is_narrow in pair_tensors)
         form = f"{unit.value.replace('-', '_')}_{stores}{narrow}_"
     symbol = f"conv_{form}{block}_{rows}x{blocks}_s{stride}" + (f"_{tag}" if tag else "")
-    variant = Variant(rows, blocks, block, stride, plain_input, UNROLL, unit, stores, pair_tensors)
+    variant = Variant(rows, blocks, block, stride, plain_input, UNROLL, unit, stores, pair_tensors, kept, one_tap)
     words = functools.partial(WordLayout.of, Arg, **epilogue.operand_counts)
     return generated("mace_cpu.conv.direct.generate", symbol, variant, epilogue.ops, words=words)

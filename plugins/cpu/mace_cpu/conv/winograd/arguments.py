@@ -29,7 +29,7 @@ class Arg(enum.IntEnum):
     IN_ROWS = enum.auto()
     IN_WIDTH = enum.auto()
     IN_BLOCKS = enum.auto()
-    IN_CHANNELS = enum.auto()
+    IN_CHANNELS = enum.auto()  # that are multiplied
     LAST_RUN = enum.auto()  # channels in the last block
     PAD_TOP = enum.auto()
     PAD_LEFT = enum.auto()
@@ -39,6 +39,7 @@ class Arg(enum.IntEnum):
     FIRST_OUT_BLOCK = enum.auto()  # where this step begins
     TILE_FETCH = enum.auto()  # how much of the next point's weights to fetch during each tile
     STEPS_FETCH = enum.auto()  # how much of that every few steps
+    KEPT = enum.auto()  # table of int32, [channel tile][channel]: where the channels lie, if not all are multiplied
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +51,14 @@ class Variant:
         rows: patches per tile of the matrix product.
         blocks: output channel blocks per tile.
         block: channels per block.
+        kept: each channel tile multiplies only some input channels, those in a table.
     """
 
     results: int
     rows: int
     blocks: int
     block: int
+    kept: bool = False
 
     @property
     def side(self) -> int:

@@ -19,12 +19,12 @@ from llvmlite import ir
 from mace_core.native.target import Target
 from mace_cpu.conv.winograd.arguments import TAPS, Arg, Variant
 from mace_cpu.conv.winograd.matrices import Matrix, transforms
-from mace_cpu.shared.codegen.body import Body, constant
+from mace_cpu.shared.codegen.body import I32, Body, constant
 from mace_cpu.shared.epilogue.generate import EpilogueCode
 from mace_cpu.shared.epilogue.operations import EpilogueOp
 from mace_cpu.shared.tiles.tile import FetchAhead, Tile
 
-POINTERS = (Arg.INPUT, Arg.WEIGHTS, Arg.BIAS, Arg.OUTPUT, Arg.SCRATCH)
+POINTERS = (Arg.INPUT, Arg.WEIGHTS, Arg.BIAS, Arg.OUTPUT, Arg.SCRATCH, Arg.KEPT)
 
 
 def build(symbol: str, variant: Variant, ops: tuple[EpilogueOp, ...], target: Target) -> str:
@@ -151,6 +151,7 @@ class _Emitter:
         last_block = body.sub(words[Arg.IN_BLOCKS], constant(1))
         tile_weights = body.floats(words[Arg.WEIGHTS], body.mul(oc_tile, body.mul(self.point_weights, points)))
         offsets = [r * self.variant.block for r in range(rows)]
+        kept = body.b.gep(words[Arg.KEPT], [body.mul(oc_tile, words[Arg.IN_CHANNELS])], source_etype=I32)
         with body.loop(0, constant(points)) as point:
             weights = body.floats(tile_weights, body.mul(point, self.point_weights))
             source = body.floats(self.scratch, body.mul(point, words[Arg.INPUT_POINT]))
@@ -164,17 +165,22 @@ class _Emitter:
                 self.ahead.begin(ahead, words[Arg.STEPS_FETCH])
                 self.tile.start([body.zero()] * self.variant.blocks)
                 left = body.floats(source, body.mul(index, self.variant.block))
-                with body.loop(0, words[Arg.IN_BLOCKS]) as block:
-                    run = body.b.select(body.less(block, last_block), constant(self.variant.block), words[Arg.LAST_RUN])
-                    self.tile.run(
-                        body.floats(left, body.mul(block, block_floats)),
-                        offsets,
-                        body.floats(weights, body.mul(block, block_weights)),
-                        self.tile.columns,
-                        run,
-                        1,
-                        self.ahead,
-                    )
+                if self.variant.kept:
+                    self.tile.run_kept(left, offsets, weights, kept, words[Arg.IN_CHANNELS], self.ahead)
+                else:
+                    with body.loop(0, words[Arg.IN_BLOCKS]) as block:
+                        run = body.b.select(
+                            body.less(block, last_block), constant(self.variant.block), words[Arg.LAST_RUN]
+                        )
+                        self.tile.run(
+                            body.floats(left, body.mul(block, block_floats)),
+                            offsets,
+                            body.floats(weights, body.mul(block, block_weights)),
+                            self.tile.columns,
+                            run,
+                            1,
+                            self.ahead,
+                        )
                 self.tile.put_aside(body.floats(target, body.mul(index, self.tile.columns)))
 
     def _transform_output(self, patch: _Patch, index: ir.Value, oc_tile: ir.Value) -> None:

@@ -23,7 +23,7 @@ from mace_cpu.shared.epilogue.epilogue import Epilogue
 from mace_cpu.shared.parts.buffers import Buf, Layout, aligned_empty
 from mace_cpu.shared.parts.steps import Words
 from mace_cpu.shared.program.program import Program
-from mace_cpu.shared.tiles.arguments import STEPS_PER_FETCH
+from mace_cpu.shared.tiles.arguments import MOST_KEPT, STEPS_PER_FETCH
 from mace_cpu.shared.tiles.choose import (
     ChannelSplit,
     choose_rows,
@@ -32,6 +32,7 @@ from mace_cpu.shared.tiles.choose import (
     split_channels,
     widest_tile,
 )
+from mace_cpu.shared.tiles.kept import KeptSteps, kept_note, used_by_tiles
 
 Floats = npt.NDArray[np.float32]
 
@@ -74,12 +75,14 @@ class Plan:
         band: patches per band.
         parts: into which the output channels are divided.
         cost: in vector multiplications.
+        sparse: only the input channels are multiplied that a tile's output channels have weights for.
     """
 
     results: int
     band: int
     parts: int
     cost: float
+    sparse: bool = False
 
     @property
     def points(self) -> int:
@@ -101,16 +104,19 @@ def fits_winograd(geometry: Geometry) -> bool:
     )
 
 
-def winograd_plan(program: Program, geometry: Geometry, direct_cost: float) -> Plan | None:
+def winograd_plan(program: Program, geometry: Geometry, direct_cost: float, share: float = 1.0) -> Plan | None:
     """The best plan for the shapes at hand, if it is clearly cheaper than ``direct_cost`` vector multiplications.
 
     It is right for all shapes.
+
+    Args:
+        share: of the input channels that a tile multiplies; see `channel_share`.
     """
     if not (program.settings.winograd and fits_winograd(geometry)):
         return None
-    best = _plan(program, geometry, RESULTS[0])
+    best = _plan(program, geometry, RESULTS[0], share)
     for results in RESULTS[1:]:
-        larger = _plan(program, geometry, results)
+        larger = _plan(program, geometry, results, share)
         if larger.cost < best.cost * WORTH_LOSING_DIGITS:
             best = larger
     return best if best.cost < direct_cost * WORTH_IT else None
@@ -121,7 +127,7 @@ def weight_cost(floats: float, sweeps: float) -> float:
     return floats * sweeps * FAR_FLOAT_COST if 4 * floats > CACHED_WEIGHT_BYTES else 0.0
 
 
-def _plan(program: Program, geometry: Geometry, results: int) -> Plan:
+def _plan(program: Program, geometry: Geometry, results: int, share: float) -> Plan:
     block = program.settings.block
     vectors = max(block * 32 // program.settings.target.vector_bits, 1)
     in_blocks, out_blocks = -(-geometry.in_channels // block), -(-geometry.out_channels // block)
@@ -139,8 +145,8 @@ def _plan(program: Program, geometry: Geometry, results: int) -> Plan:
     tiles = -(-band // rows) * bands
     into, out_of = TRANSFORM_COST[results]
     accumulators = rows * widest * vectors
-    product = tiles * points * oc_tiles * (geometry.in_channels * (accumulators + 1.0) + 2 * accumulators)
-    weights = points * geometry.in_channels * out_blocks * block
+    product = tiles * points * oc_tiles * (share * geometry.in_channels * (accumulators + 1.0) + 2 * accumulators)
+    weights = share * points * geometry.in_channels * out_blocks * block
     product = max(product, weight_cost(weights, bands))
     transform = total * vectors * (in_blocks * into * parts + out_blocks * out_of)
     if not has_many_registers(program.settings.target):
@@ -148,7 +154,7 @@ def _plan(program: Program, geometry: Geometry, results: int) -> Plan:
     # read in squares, of which nothing is fetched ahead
     image = geometry.batch * in_blocks * block * math.prod(geometry.image)
     far = image * FAR_FLOAT_COST if 4 * image > FAR_INPUT_BYTES else 0.0
-    return Plan(results, band, parts, product + transform + far)
+    return Plan(results, band, parts, product + transform + far, sparse=share < 1)
 
 
 def _band(total: int, tallest: int, patch_bytes: int, oc_tiles: int, threads: int) -> int:
@@ -185,15 +191,20 @@ def emit_winograd(
         input_point = in_blocks * plan.band * block + PADDING_FLOATS
         product_point = plan.band * columns + PADDING_FLOATS
         scratch_floats = plan.points * (input_point + product_point)
-        tile_fetch = -(-geometry.in_channels * columns // -(-plan.band // rows))
+        kept = kept_channels(weights, block, split) if plan.sparse else None
+        if kept is not None and not kept.is_worth_it:
+            kept = None
+        channels = geometry.in_channels if kept is None else kept.count
+        runs = in_blocks * -(-block // STEPS_PER_FETCH) if kept is None else -(-channels // STEPS_PER_FETCH)
+        tile_fetch = -(-channels * columns // -(-plan.band // rows))
         per_thread = CHUNKS_PER_THREAD if hint(bands) >= MANY_BANDS * program.settings.threads else 1
         chunks = minimum(bands * parts, program.settings.threads * per_thread)
         words: Words = {
             Arg.INPUT: source,
             Arg.WEIGHTS: program.constants.packed(
                 weights,
-                ("winograd", plan.results, block, split),
-                functools.partial(_pack, weights, plan.results, block, split),
+                ("winograd", plan.results, block, split, kept is not None),
+                functools.partial(_pack, weights, plan.results, block, split, kept),
             ),
             Arg.BIAS: program.constants.put(_per_channel(bias, block, split)),
             Arg.OUTPUT: target,
@@ -210,12 +221,14 @@ def emit_winograd(
             Arg.OUT_BLOCKS: out_blocks,
             Arg.FIRST_OUT_BLOCK: split.first,
             **_geometry_words(geometry, plan, block),
+            Arg.IN_CHANNELS: channels,
             Arg.TILE_FETCH: tile_fetch,
-            Arg.STEPS_FETCH: -(-tile_fetch // (in_blocks * -(-block // STEPS_PER_FETCH))),
+            Arg.STEPS_FETCH: -(-tile_fetch // runs),
+            Arg.KEPT: 0 if kept is None else program.constants.put(_places(kept, plan.band, block)),
         }
-        kernel = winograd_kernel(plan.results, rows, split.blocks, block, epilogue)
+        kernel = winograd_kernel(plan.results, rows, split.blocks, block, epilogue, kept=kept is not None)
         work = geometry.macs * split.tiles * split.blocks / out_blocks * SCALAR_WORK_PER_MAC
-        program.steps.emit(kernel, words, extent=bands * parts, work=work, chunks=chunks)
+        program.steps.emit(kernel, words, extent=bands * parts, work=work, chunks=chunks, note=kept_note(kept))
 
 
 def _geometry_words(geometry: Geometry, plan: Plan, block: int) -> dict[Arg, int]:
@@ -228,7 +241,6 @@ def _geometry_words(geometry: Geometry, plan: Plan, block: int) -> dict[Arg, int
         Arg.IN_ROWS: geometry.image[0],
         Arg.IN_WIDTH: geometry.image[1],
         Arg.IN_BLOCKS: in_blocks,
-        Arg.IN_CHANNELS: geometry.in_channels,
         Arg.LAST_RUN: geometry.in_channels - (in_blocks - 1) * block,
         Arg.PAD_TOP: geometry.pads[0],
         Arg.PAD_LEFT: geometry.pads[1],
@@ -237,18 +249,45 @@ def _geometry_words(geometry: Geometry, plan: Plan, block: int) -> dict[Arg, int
     }
 
 
-def _pack(weights: Floats, results: int, block: int, split: ChannelSplit) -> Floats:
+def channel_share(weights: Floats, program: Program) -> float:
+    """How much of the input channels a tile multiplies, where it leaves out those for which it has no weights.
+
+    Args:
+        weights: (O, C, 3, 3).
+    """
+    block = program.settings.block
+    splits = split_channels(-(-weights.shape[0] // block), widest_tile(program.settings.target, block))
+    share = max(kept_channels(weights, block, split).share for split in splits)
+    return share if share <= MOST_KEPT else 1.0
+
+
+def kept_channels(weights: Floats, block: int, split: ChannelSplit) -> KeptSteps:
+    """Which input channels the tiles of a split need, as [channel tile][channel]."""
+    columns = split.blocks * block
+    part = weights[split.first * block :][: split.tiles * columns]
+    used = used_by_tiles(part, columns)
+    return KeptSteps.of(used.reshape(*used.shape[:2], -1).any(axis=-1))
+
+
+def _places(kept: KeptSteps, band: int, block: int) -> npt.NDArray[np.int32]:
+    """Where the channels that are kept lie in the transformed input of a band."""
+    return kept.order // block * np.int32(band * block) + kept.order % block
+
+
+def _pack(weights: Floats, results: int, block: int, split: ChannelSplit, kept: KeptSteps | None = None) -> Floats:
     """(O, C, 3, 3) as [channel tile][point][channel][columns], zeros for channels that do not exist.
 
-    The points of a kernel are ``g @ kernel @ g.T``.
+    The points of a kernel are ``g @ kernel @ g.T``.  With ``kept``, only those channels.
     """
     g = np.array([[float(v) for v in row] for row in transforms(results, TAPS).g])
     both = np.kron(g, g).astype(np.float32)  # (points, taps)
-    in_channels, columns = weights.shape[1], split.blocks * block
+    in_channels, columns = weights.shape[1] if kept is None else kept.count, split.blocks * block
     packed = aligned_empty((split.tiles, len(both), in_channels, columns))
     for tile in range(split.tiles):
         first = split.first * block + tile * columns
         part = weights[first : first + columns]
+        if kept is not None:
+            part = part[:, kept.order[tile]]
         taps = np.zeros((TAPS * TAPS, in_channels, columns), np.float32)
         taps[:, :, : part.shape[0]] = part.reshape(-1, in_channels, TAPS * TAPS).transpose(2, 1, 0)
         np.matmul(both, taps.reshape(TAPS * TAPS, -1), out=packed[tile].reshape(len(both), -1))
@@ -263,11 +302,18 @@ def _per_channel(values: Floats, block: int, split: ChannelSplit) -> Floats:
     return full
 
 
-def winograd_kernel(results: int, rows: int, blocks: int, block: int, epilogue: Epilogue) -> KernelSource:
+def winograd_kernel(
+    results: int, rows: int, blocks: int, block: int, epilogue: Epilogue, *, kept: bool = False
+) -> KernelSource:
     """Winograd's kernel for a size of patches, a tile and an epilogue."""
     tag = epilogue.tag
-    symbol = f"conv_winograd{results}_b{block}_{rows}x{blocks}" + (f"_{tag}" if tag else "")
+    form = "kept_" if kept else ""
+    symbol = f"conv_winograd{results}_{form}b{block}_{rows}x{blocks}" + (f"_{tag}" if tag else "")
     words = functools.partial(WordLayout.of, Arg, **epilogue.operand_counts)
     return generated(
-        "mace_cpu.conv.winograd.generate", symbol, Variant(results, rows, blocks, block), epilogue.ops, words=words
+        "mace_cpu.conv.winograd.generate",
+        symbol,
+        Variant(results, rows, blocks, block, kept),
+        epilogue.ops,
+        words=words,
     )

@@ -9,17 +9,58 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from mace_cpu.shared.codegen.body import POINTER, Body, constant
+from mace_cpu.shared.codegen.body import I32, I64, POINTER, Body, constant
 from mace_cpu.shared.tiles.arguments import STEPS_PER_FETCH
 from mace_cpu.shared.tiles.tile import FetchAhead, Tile
 
 ROWS_PER_ADDRESS = 3
 
 
-def opaque(body: Body, address: ir.Value) -> ir.Value:
-    """The same address, as one that LLVM knows nothing about."""
+def opaque(body: Body, address: ir.Value, *, in_order: bool = False) -> ir.Value:
+    """The same address, as one that LLVM knows nothing about; ``in_order``: it moves no load across this place."""
     kind = ir.FunctionType(POINTER, [POINTER])
-    return body.b.call(ir.InlineAsm(kind, "", "=r,0", side_effect=False), [address])
+    constraint = "=r,0,~{memory}" if in_order else "=r,0"
+    return body.b.call(ir.InlineAsm(kind, "", constraint, side_effect=in_order), [address])
+
+
+def run_kept_rows(
+    tile: Tile,
+    left: ir.Value,
+    stride: ir.Value,
+    right: ir.Value,
+    kept: ir.Value,
+    length: ir.Value,
+    ahead: FetchAhead,
+) -> None:
+    """As `run_rows`, over ``length`` steps whose places in the rows of the left operand are in the table ``kept``.
+
+    The rows of the right operand follow each other without gaps.
+    """
+    body = tile.body
+    places = []
+    for row in range(0, tile.rows, ROWS_PER_ADDRESS):
+        place = body.variable(POINTER)
+        body.b.store(opaque(body, body.floats(left, body.mul(stride, row))), place)
+        places.append(place)
+
+    def step(k: ir.Value) -> None:
+        entry = body.b.load(body.b.gep(kept, [k], inbounds=True, source_etype=I32), typ=I32, align=4)
+        at = body.b.zext(entry, I64)
+        addresses: list[ir.Value] = []
+
+        def factor(row: int) -> ir.Value:
+            group, inside = divmod(row, ROWS_PER_ADDRESS)
+            if not inside:
+                place = body.b.load(places[group], typ=POINTER)
+                addresses.append(opaque(body, body.floats(place, at), in_order=True))
+            return body.floats(addresses[group], body.mul(stride, inside)) if inside else addresses[group]
+
+        tile.step(factor, body.floats(right, body.mul(k, tile.columns)))
+
+    with body.loop(0, length, STEPS_PER_FETCH) as first:
+        ahead.fetch()
+        with body.loop(first, body.minimum(body.add(first, STEPS_PER_FETCH), length)) as k:
+            step(k)
 
 
 def run_rows(

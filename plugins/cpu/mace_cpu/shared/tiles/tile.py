@@ -13,7 +13,7 @@ from typing import Protocol
 
 from llvmlite import ir
 
-from mace_cpu.shared.codegen.body import CACHE_LINE_FLOATS, I8, I64, POINTER, Body, constant
+from mace_cpu.shared.codegen.body import CACHE_LINE_FLOATS, I8, I32, I64, POINTER, Body, constant
 from mace_cpu.shared.epilogue.generate import EpilogueCode
 from mace_cpu.shared.tiles.arguments import STEPS_PER_FETCH
 
@@ -153,6 +153,41 @@ class Tile:
                         self.step(functools.partial(at, k=k, ahead=u), columns)
             with body.loop(whole, stop) as k:
                 self.step(functools.partial(at, k=k, ahead=0), body.floats(right, body.mul(k, right_step)))
+
+        if ahead is None:
+            steps(constant(0), length)
+            return
+        with body.loop(0, length, STEPS_PER_FETCH) as first:
+            ahead.fetch()
+            steps(first, body.minimum(body.add(first, STEPS_PER_FETCH), length))
+
+    def run_kept(
+        self,
+        left: ir.Value,
+        row_offsets: Sequence[int],
+        right: ir.Value,
+        kept: ir.Value,
+        length: ir.Value,
+        ahead: FetchAhead | None = None,
+        place: Callable[[ir.Value], ir.Value] | None = None,
+    ) -> None:
+        """As `run`, over ``length`` steps whose places in the left operand are in the table ``kept``.
+
+        The rows of the right operand follow each other without gaps.
+
+        Args:
+            place: from an entry of the table to a distance in floats; by default it is one.
+        """
+        body = self.body
+
+        def steps(start: ir.Value, stop: ir.Value) -> None:
+            with body.loop(start, stop) as k:
+                entry = body.b.load(body.b.gep(kept, [k], inbounds=True, source_etype=I32), typ=I32, align=4)
+                entry = body.b.zext(entry, I64)
+                here = body.floats(left, entry if place is None else place(entry))
+                self.step(
+                    lambda row: body.floats(here, row_offsets[row]), body.floats(right, body.mul(k, self.columns))
+                )
 
         if ahead is None:
             steps(constant(0), length)
