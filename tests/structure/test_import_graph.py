@@ -34,6 +34,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("session",),
     ("inspection", "numerics", "testing"),
     ("quantization",),
+    ("sparsity",),
     ("cli",),
 ]
 """The packages and modules of the core, from below."""
