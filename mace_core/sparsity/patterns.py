@@ -93,7 +93,7 @@ def choose_kept(scores: Floats, pattern: Pattern) -> Bools:
 
 def has_pattern(weights: npt.NDArray[np.floating], pattern: Pattern) -> bool:
     """Whether weights (outputs, taps, inputs) keep to ``pattern``."""
-    outputs, taps, inputs = weights.shape
+    outputs, _, inputs = weights.shape
     groups = inputs // pattern.group
     if not weights.size:
         return True
