@@ -85,8 +85,8 @@ def choose_kept(scores: Floats, pattern: Pattern) -> Bools:
     order = np.argsort(-sums, axis=-1, kind="stable")[..., : pattern.kept]
     chosen = np.zeros(sums.shape, np.bool_)
     np.put_along_axis(chosen, order, True, axis=-1)
-    chosen = chosen.reshape(len(starts), -1, groups * pattern.group)
-    spread = np.repeat(chosen, np.diff(np.append(starts, outputs)), axis=0)
+    flat = chosen.reshape(len(starts), -1, groups * pattern.group)
+    spread = np.repeat(flat, np.diff(np.append(starts, outputs)), axis=0)
     kept[:, :, : groups * pattern.group] = np.broadcast_to(spread, (outputs, taps, groups * pattern.group))
     return kept
 
@@ -97,8 +97,8 @@ def has_pattern(weights: npt.NDArray[np.floating], pattern: Pattern) -> bool:
     groups = inputs // pattern.group
     if not weights.size:
         return True
-    used = np.logical_or.reduceat(weights != 0, np.arange(0, outputs, pattern.shared), axis=0)
+    used: Bools = np.logical_or.reduceat(weights != 0, np.arange(0, outputs, pattern.shared), axis=0)
     if not pattern.by_tap:
-        used = used.any(axis=1, keepdims=True)
-    used = used[:, :, : groups * pattern.group].reshape(*used.shape[:2], groups, pattern.group)
-    return bool((used.sum(axis=-1) <= pattern.kept).all())
+        used = np.asarray(used.any(axis=1, keepdims=True))
+    by_group = used[:, :, : groups * pattern.group].reshape(*used.shape[:2], groups, pattern.group)
+    return bool((by_group.sum(axis=-1) <= pattern.kept).all())
