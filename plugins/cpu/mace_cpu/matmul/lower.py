@@ -13,8 +13,9 @@ from mace_core.native.numba_kernel import numba_source
 from mace_core.operators import broadcast
 from mace_core.symbolic import hint
 from mace_core.tensor import DType
-from mace_cpu.matmul.lower_packed import KERNELS, Floats, Product, emit_product, uniform
+from mace_cpu.matmul.lower_packed import KERNELS, Floats, emit_product, uniform
 from mace_cpu.matmul.lower_pairs import emit_product_in_pairs, takes_pair_rows
+from mace_cpu.matmul.product import Product
 from mace_cpu.matmul.views import lie_of
 from mace_cpu.shared.checks import inputs_in
 from mace_cpu.shared.epilogue.epilogue import Epilogue

@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from mace_core.graph import Value
-from mace_cpu.matmul.lower_packed import Product, emit_product
+from mace_cpu.matmul.lower_packed import emit_product
+from mace_cpu.matmul.product import Product
 from mace_cpu.shared.epilogue.epilogue import Epilogue
 from mace_cpu.shared.layouts.pairs import Floats, pair_weights
 from mace_cpu.shared.parts.buffers import Buf, Layout

@@ -11,7 +11,8 @@ from mace_core.native.numba_kernel import numba_source
 from mace_core.native.source import KernelSource
 from mace_core.symbolic import maximum, minimum
 from mace_core.tensor import DType
-from mace_cpu.matmul.lower_packed import Product, emit_product, pack_panels
+from mace_cpu.matmul.lower_packed import emit_product, pack_panels
+from mace_cpu.matmul.product import Product
 from mace_cpu.matmul.views import Lie
 from mace_cpu.recurrent.arguments import PANEL_VECTORS, Arg, Variant, words_of
 from mace_cpu.shared.checks import all_concrete, dtype_in

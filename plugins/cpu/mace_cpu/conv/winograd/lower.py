@@ -266,7 +266,7 @@ def kept_channels(weights: Floats, block: int, split: ChannelSplit) -> KeptSteps
     columns = split.blocks * block
     part = weights[split.first * block :][: split.tiles * columns]
     used = used_by_tiles(part, columns)
-    return KeptSteps.of(used.reshape(*used.shape[:2], -1).any(axis=-1))
+    return KeptSteps.of(np.asarray(used.reshape(*used.shape[:2], -1).any(axis=-1)))
 
 
 def _places(kept: KeptSteps, band: int, block: int) -> npt.NDArray[np.int32]:

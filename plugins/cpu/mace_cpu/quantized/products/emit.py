@@ -17,7 +17,7 @@ from mace_core.native.numba_kernel import numba_source
 from mace_core.symbolic import ceiling, is_symbolic
 from mace_core.tensor import DType
 from mace_cpu.matmul.lower import matmul_product
-from mace_cpu.matmul.lower_packed import Product
+from mace_cpu.matmul.product import Product
 from mace_cpu.matmul.views import Lie, lie_of
 from mace_cpu.quantized.products.arguments import Arg, Variant
 from mace_cpu.shared.codegen.generated import generated
