@@ -12,6 +12,7 @@ import pytest
 from harness import FEATURES, Ran, ask_onnxruntime, check_node, check_nodes
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mace_cpu.quantized.integer_form import INTEGERS
 from onnx import helper, numpy_helper
 
 Array = npt.NDArray[Any]
@@ -306,3 +307,87 @@ def test_depthwise_layers_agree_with_onnxruntime(
     check_node(
         "QLinearConv", inputs, attributes, constants=constants, oracle="onnxruntime", features=features, threads=2
     )
+
+
+def following_nodes(kinds: str, types: list[str], channels: int, zeros: list[int], bounded: bool) -> Any:
+    """A convolution with sums ("a") and tables ("t") after it: nodes, constants, other operands' names."""
+    generator = np.random.default_rng(8)
+    nodes, constants, others = [], {}, []
+    held = "y"
+    for i, kind in enumerate(kinds):
+        result = f"z{i}"
+        if kind == "t":
+            constants[f"table{i}"] = generator.integers(0, 255, 256, np.uint8, endpoint=True).view(types[i])
+            nodes.append(helper.make_node("Table", [held, f"table{i}"], [result], domain=INTEGERS, name=f"n{i}"))
+        else:
+            others.append(f"other{i}")
+            numbers = {"own": (0.031, zeros[i]), "its": (0.017, 120), "sum": (0.04, 90)}
+            for name, (scale, zero) in numbers.items():
+                constants[f"{name}_scale{i}"] = np.float32(scale)
+                constants[f"{name}_zero{i}"] = np.array(zero, types[i - 1] if name == "own" and i else types[i])
+            own, its = ([held, f"own_scale{i}", f"own_zero{i}"], [f"other{i}", f"its_scale{i}", f"its_zero{i}"])
+            operands = [*own, *its] if i % 2 == 0 else [*its, *own]
+            attributes = {"minimum": 95, "maximum": 120} if bounded else {}
+            inputs = [*operands, f"sum_scale{i}", f"sum_zero{i}"]
+            nodes.append(helper.make_node("QLinearAdd", inputs, [result], domain=INTEGERS, name=f"n{i}", **attributes))
+        held = result
+    return nodes, constants, others
+
+
+@pytest.mark.parametrize("features", MASKS)
+@pytest.mark.parametrize("kinds", ["t", "a", "at", "ta", "aa", "ttat"])
+@pytest.mark.parametrize(
+    ("x_shape", "w_shape", "attributes"),
+    [
+        ((1, 16, 9, 9), (64, 16, 3, 3), {}),
+        ((1, 5, 6, 7), (21, 5, 1, 1), {}),
+        ((1, 40, 8, 8), (40, 1, 3, 3), {"group": 40}),
+    ],
+    ids=["3x3", "1x1", "depthwise"],
+)
+@pytest.mark.parametrize("bounded", [False, True])
+def test_what_follows_computes_what_separate_nodes_do(
+    kinds: str,
+    x_shape: tuple[int, ...],
+    w_shape: tuple[int, ...],
+    attributes: dict[str, Any],
+    bounded: bool,
+    features: str | None,
+) -> None:
+    generator = np.random.default_rng(9)
+    inputs = given_inputs(generator, x_shape, w_shape)
+    zeros = [int(inputs["y_zero"])] + [90] * len(kinds)
+    nodes, constants, others = following_nodes(kinds, ["uint8"] * len(kinds), w_shape[0], zeros, bounded)
+    bounds = {"minimum": 20, "maximum": 200} if bounded else {}
+    conv = helper.make_node("QLinearConv", list(inputs), ["y"], name="conv", domain=INTEGERS, **attributes, **bounds)
+    sums = exact_sums(inputs["x"], inputs["w"], int(inputs["x_zero"]), inputs["w_zero"], attributes)
+    held = requantized(sums, inputs, *bounds.values())
+    found = {"y": held}
+    everything = {**inputs, **constants}
+    for i, kind in enumerate(kinds):
+        if kind == "t":
+            held = constants[f"table{i}"][held]
+        else:
+            other = generator.integers(0, 255, held.shape, np.uint8, endpoint=True)
+            everything[f"other{i}"] = other
+            factors = {
+                name: (np.float32(constants[f"{name}_scale{i}"]) / np.float32(constants[f"sum_scale{i}"]))
+                for name in ("own", "its")
+            }
+            own = (held.astype(np.float32) - np.float32(constants[f"own_zero{i}"])) * factors["own"]
+            its = (other.astype(np.float32) - np.float32(120)) * factors["its"]
+            whole = np.rint(own + its) + 90
+            held = whole.clip(95, 120).astype(np.uint8) if bounded else whole.clip(0, 255).astype(np.uint8)
+        found[f"z{i}"] = held
+    last = f"z{len(kinds) - 1}"
+    ran = check_nodes(
+        [conv, *nodes],
+        everything,
+        [last],
+        constants=[name for name in everything if name != "x" and name not in others],
+        features=features,
+        threads=2,
+        oracle=lambda model, feeds: [found[output] for node in model.graph.node for output in node.output],
+    )
+    fused = "+".join(["QLinearConv", *("Table" if kind == "t" else "QLinearAdd" for kind in kinds)])
+    assert fused in ran.steps, ran.steps

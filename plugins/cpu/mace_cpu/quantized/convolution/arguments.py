@@ -71,6 +71,7 @@ class Variant:
         vectors: of channels per tile.
         unit: what multiplies.
         is_signed: the bytes that are multiplied are signed.
+        quads: of a run, where they are so few that they are unrolled; else 0.
         tail: bytes of a run beyond whole quads.
         copies: whether the image is copied.
         gathers: the copy takes some channels of each pixel, those of a group.
@@ -85,6 +86,7 @@ class Variant:
     vectors: int
     unit: QuadUnit
     is_signed: bool
+    quads: int
     tail: int
     copies: Copies
     gathers: bool
@@ -108,5 +110,5 @@ class Variant:
             )
             if is_set
         )
-        tile = f"{self.rows}x{self.vectors}u{self.unroll}t{self.tail}"
+        tile = f"{self.rows}x{self.vectors}u{self.unroll}q{self.quads}t{self.tail}"
         return f"{self.unit.value}_{tile}_{self.copies.value}{flags}_{self.spec.tag}"

@@ -52,7 +52,7 @@ def emit_quantized_bytes(program: Program, node: Node) -> bool:
     result = need(node.output(0))
     held = np.iinfo(program.facts.dtype(result).numpy)
     low, high = int(node.attr("minimum", held.min)), int(node.attr("maximum", held.max))
-    followers = follow(program, result)
+    followers = follow(program, result, int(y_zero[0]))
     spec = Requantization(
         program.facts.dtype(result).label,
         bounded=(low, high) != (held.min, held.max),

@@ -29,6 +29,9 @@ from mace_cpu.shared.quads import QUAD, QuadUnit
 WORK_PER_MAC = 1 / 32
 FETCHED_STEPS = 16
 
+MOST_UNROLLED = 8
+"""Quads of a run that are unrolled."""
+
 Floats = npt.NDArray[np.float32]
 
 Key = tuple[npt.NDArray[Any], tuple[object, ...]]
@@ -86,6 +89,16 @@ class Reading:
     def run(self) -> int:
         """Bytes that lie next to each other."""
         return self.shape.group_in * (self.shape.kernel[1] if self.merged else 1)
+
+    @property
+    def quads(self) -> int:
+        """Quads of a run; of a copy, which may be read a little beyond its end, the last one need not be full."""
+        return self.run // QUAD if self.copies is Copies.NONE else -(-self.run // QUAD)
+
+    @property
+    def tail(self) -> int:
+        """Bytes of a run beyond these."""
+        return self.run % QUAD if self.copies is Copies.NONE else 0
 
     @property
     def taps(self) -> int:
@@ -176,7 +189,8 @@ def emit_dense(
         vectors,
         unit,
         is_signed != (offset != 0),
-        reading.run % QUAD,
+        reading.quads if reading.quads <= MOST_UNROLLED else 0,
+        reading.tail,
         reading.copies,
         reading.gathers,
         reading.linear,
@@ -221,7 +235,7 @@ def _scratch(reading: Reading, division: Division, chunks: int) -> tuple[Buf | i
     shape = reading.shape
     span = (shape.kernel[0] - 1) * shape.dilations[0] + 1
     rows = (division.band_rows - 1) * shape.strides[0] + span
-    nbytes = -(-rows * reading.copy_width * shape.group_in // 64) * 64
+    nbytes = (-(-rows * reading.copy_width * shape.group_in // 64) + 1) * 64  # the last quad may reach beyond
     return Buf.scratch(nbytes * chunks), nbytes
 
 
@@ -264,7 +278,7 @@ def _window_words(reading: Reading, columns: int, padding: int) -> dict[Arg, int
         Arg.KERNEL_ROW: shape.dilations[0] * row,
         Arg.TAPS: reading.taps,
         Arg.TAP_STEP: shape.dilations[1] * pixel,
-        Arg.QUADS: reading.run // QUAD,
+        Arg.QUADS: reading.quads,
         Arg.RUN_WEIGHTS: -(-reading.run // QUAD) * QUAD * columns,
         Arg.IN_ROWS: shape.image[0],
         Arg.IN_WIDTH: shape.image[1],

@@ -9,13 +9,13 @@ import numpy as np
 
 from mace_core.graph import Node, Value
 from mace_core.tensor import DType
+from mace_cpu.quantized.integer_form import INTEGERS
 from mace_cpu.shared.epilogue.requantize import Following
 from mace_cpu.shared.nodes import need
 from mace_cpu.shared.parts.buffers import Layout
 from mace_cpu.shared.parts.steps import Word
 from mace_cpu.shared.program.program import Program
 
-INTEGERS = "mace.integers"
 MOST_FOLLOWING = 4
 LARGEST_SUM = 1e9
 """Sums before rounding stay within int32."""
@@ -36,22 +36,25 @@ class Followers:
     words: list[Word] = field(default_factory=list)
 
 
-def follow(program: Program, result: Value) -> Followers:
-    """Take the nodes that read ``result`` alone, one after another, as far as the kernels compute them."""
+def follow(program: Program, result: Value, zero: int) -> Followers:
+    """Take the nodes that read ``result`` alone, one after another, as far as the kernels compute them.
+
+    ``zero``: its zero point, which a sum has to know it by.
+    """
     found = Followers(result)
     while len(found.operations) < MOST_FOLLOWING:
         user = program.fusion.sole_user(found.result)
-        if user is None or user.domain != INTEGERS or not _take(program, user, found):
+        if user is None or user.domain != INTEGERS or not _take(program, user, found, zero):
             break
         program.fusion.fuse(user)
         found.result = need(user.output(0))
     return found
 
 
-def _take(program: Program, node: Node, found: Followers) -> bool:
+def _take(program: Program, node: Node, found: Followers, zero: int) -> bool:
     if node.op_type == "Table":
         return _take_table(program, node, found)
-    return node.op_type == "QLinearAdd" and _take_sum(program, node, found)
+    return node.op_type == "QLinearAdd" and _take_sum(program, node, found, zero)
 
 
 def _take_table(program: Program, node: Node, found: Followers) -> bool:
@@ -63,7 +66,7 @@ def _take_table(program: Program, node: Node, found: Followers) -> bool:
     return True
 
 
-def _take_sum(program: Program, node: Node, found: Followers) -> bool:
+def _take_sum(program: Program, node: Node, found: Followers, first_zero: int) -> bool:
     facts, values = program.facts, program.values
     mine, its = (0, 3) if need(node.input(0)) is found.result else (3, 0)
     other, target = need(node.input(its)), need(node.output(0))
@@ -76,6 +79,8 @@ def _take_sum(program: Program, node: Node, found: Followers) -> bool:
     if any(number is None or number.size != 1 for number in numbers):
         return False
     own_scale, own_zero, other_scale, other_zero, scale, zero = (n.reshape(-1)[0] for n in numbers if n is not None)
+    if not found.operations and int(own_zero) != first_zero:
+        return False
     with np.errstate(all="ignore"):
         own_factor, other_factor = float(own_scale / scale), float(other_scale / scale)
     if not math.isfinite(own_factor + other_factor) or 256 * (abs(own_factor) + abs(other_factor)) > LARGEST_SUM:

@@ -17,7 +17,7 @@ from llvmlite import ir
 from mace_core.native.target import Target
 from mace_cpu.quantized.convolution.arguments import Arg, Copies, Variant
 from mace_cpu.quantized.convolution.generate_window import copy_bytes, fill_bytes
-from mace_cpu.shared.codegen.body import I8, Body, constant
+from mace_cpu.shared.codegen.body import I8, POINTER, Body, constant
 from mace_cpu.shared.epilogue.generate_requantize import ByteAccess, RequantizeCode
 from mace_cpu.shared.tiles.quad_tile import QuadTile
 from mace_cpu.shared.tiles.tile import FetchAhead
@@ -61,6 +61,7 @@ class _Emitter:
         words = self.words
         self.copy_row = body.mul(words[Arg.COPY_WIDTH], words[Arg.GROUP_IN])
         self.scratch = self._at(words[Arg.SCRATCH], body.mul(body.chunk, words[Arg.SCRATCH_BYTES]))
+        self.starts = [body.variable(POINTER) for _ in range(variant.rows)]
         self.element = 1 if variant.spec.is_bytes else 4
 
     def unit(self, unit: ir.Value) -> None:
@@ -173,29 +174,42 @@ class _Emitter:
             return [self._at(band.source, body.mul(pixel, step)) for pixel in pixels]
         y, x = body.divide(body.sub(pixels[0], band.first), words[Arg.OUT_WIDTH])
         at = body.mul(x, step)
-        end = body.mul(words[Arg.OUT_WIDTH], step)
         row = self._at(band.source, body.mul(y, words[Arg.ROW_STEP]))
-        starts = [self._at(row, at)]
-        for before, pixel in itertools.pairwise(pixels):
-            moves = b.icmp_signed("!=", before, pixel)
-            further = body.add(at, step)
-            wraps = b.icmp_signed("==", further, end)
-            at = b.select(moves, b.select(wraps, constant(0), further), at)
-            row = b.select(b.and_(moves, wraps), self._at(row, words[Arg.ROW_STEP]), row)
-            starts.append(self._at(row, at))
-        return starts
+        b.store(self._at(row, at), self.starts[0])
+        is_straight = b.icmp_signed("<=", body.add(x, self.variant.rows), words[Arg.OUT_WIDTH])
+        with b.if_else(is_straight) as (then, otherwise):
+            with then:
+                for r in range(1, self.variant.rows):
+                    b.store(self._at(row, body.add(at, body.mul(step, r))), self.starts[r])
+            with otherwise:
+                end = body.mul(words[Arg.OUT_WIDTH], step)
+                for (before, pixel), start in zip(itertools.pairwise(pixels), self.starts[1:], strict=True):
+                    moves = b.icmp_signed("!=", before, pixel)
+                    further = body.add(at, step)
+                    wraps = b.icmp_signed("==", further, end)
+                    at = b.select(moves, b.select(wraps, constant(0), further), at)
+                    row = b.select(b.and_(moves, wraps), self._at(row, words[Arg.ROW_STEP]), row)
+                    b.store(self._at(row, at), start)
+        return [b.load(start, typ=POINTER) for start in self.starts]
 
     def _accumulate(self, starts: list[ir.Value], weights: ir.Value) -> None:
         body, words, variant = self.body, self.words, self.variant
         if variant.single:
-            self.tile.run(starts, weights, words[Arg.QUADS], variant.tail, self.ahead, variant.unroll)
+            self._run(starts, weights)
             return
         row_weights = body.mul(words[Arg.TAPS], words[Arg.RUN_WEIGHTS])
         with body.loop(0, words[Arg.KERNEL_ROWS]) as row, body.loop(0, words[Arg.TAPS]) as tap:
             offset = body.add(body.mul(row, words[Arg.KERNEL_ROW]), body.mul(tap, words[Arg.TAP_STEP]))
             at = body.add(body.mul(row, row_weights), body.mul(tap, words[Arg.RUN_WEIGHTS]))
             here = [self._at(start, offset) for start in starts]
-            self.tile.run(here, self._at(weights, at), words[Arg.QUADS], variant.tail, self.ahead, variant.unroll)
+            self._run(here, self._at(weights, at))
+
+    def _run(self, starts: list[ir.Value], weights: ir.Value) -> None:
+        variant = self.variant
+        if variant.quads:
+            self.tile.run_unrolled(starts, weights, variant.quads, variant.tail)
+        else:
+            self.tile.run(starts, weights, self.words[Arg.QUADS], variant.tail, self.ahead, variant.unroll)
 
     # --- results --------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from mace_core.graph import GraphView, Node, Value, sliding_window
 from mace_core.native.numba_kernel import numba_source
 from mace_cpu.quantized.convolution.bytes import emit_integer_bytes, emit_quantized_bytes
-from mace_cpu.quantized.convolution.following import INTEGERS
+from mace_cpu.quantized.integer_form import INTEGERS
 from mace_cpu.quantized.lower import BYTES, INT32, KERNELS, emit_requantize
 from mace_cpu.quantized.lower_whole import emit_whole_conv, output_cast, takes_whole_conv
 from mace_cpu.shared.checks import FLOAT32, all_concrete, dtype_in

@@ -34,6 +34,7 @@ class RequantizeCode:
         self.body, self.spec, self._is_x86 = body, spec, is_x86
         self._ints = ir.VectorType(I32, body.lanes)
         self._zero, self._low, self._high = (body.word(first + i) for i in range(WORDS))
+        self._reach = [body.sub(limit, self._zero) for limit in (self._low, self._high)]
         self._words: list[list[ir.Value]] = []
         first += WORDS
         for op in spec.following:
@@ -68,13 +69,20 @@ class RequantizeCode:
             if self.spec.float_bias:
                 number = self.body.b.fadd(number, bias(v))
             whole.append(self._rounded(number, far=self.spec.far))
-        limits = (self._low, self._high) if self.spec.bounded else None
-        found = self._narrow(whole, self._zero, self.spec.result, limits, interleaved=interleaved)
-        held = self.spec.result
-        for op, words in zip(self.spec.following, self._words, strict=True):
-            found = (
-                self._looked_up(found, words[0]) if op.kind == "table" else self._added(found, held, op, words, other)
-            )
+        following = list(zip(self.spec.following, self._words, strict=True))
+        if following and following[0][0].kind == "add" and not interleaved:
+            op, words = following.pop(0)
+            found = self._added(self._distances(whole), op, words, other)
+            held = op.result
+        else:
+            limits = (self._low, self._high) if self.spec.bounded else None
+            found = self._narrow(whole, self._zero, self.spec.result, limits, interleaved=interleaved)
+            held = self.spec.result
+        for op, words in following:
+            if op.kind == "table":
+                found = self._looked_up(found, words[0])
+            else:
+                found = self._added(self._widened(found, held, words[1]), op, words, other)
             held = op.result
         return found
 
@@ -176,30 +184,41 @@ class RequantizeCode:
             found = b.insert_element(found, entry, ir.Constant(I32, i))
         return found
 
+    def _distances(self, whole: Sequence[ir.Value]) -> list[ir.Value]:
+        """What vectors of int32 are when they are bytes, less their zero point, as floats."""
+        b = self.body.b
+        least, most = (splat(b, b.trunc(limit, I32), self._ints) for limit in self._reach)
+        bounded = [intrinsic(b, "llvm.smin", intrinsic(b, "llvm.smax", part, least), most) for part in whole]
+        return [b.sitofp(part, self.body.vector) for part in bounded]
+
+    def _widened(self, codes: ir.Value, kind: str, zero: ir.Value) -> list[ir.Value]:
+        """Bytes less their zero point as vectors of floats."""
+        b, body = self.body.b, self.body
+        found = []
+        for part in range(codes.type.count // body.lanes):
+            own = body.shuffle(codes, codes, list(range(part * body.lanes, (part + 1) * body.lanes)))
+            wide = (b.sext if kind == "int8" else b.zext)(own, self._ints)
+            found.append(b.fsub(b.sitofp(wide, body.vector), splat(b, zero, body.vector)))
+        return found
+
     def _added(
         self,
-        left: ir.Value,
-        held: str,
+        left: Sequence[ir.Value],
         op: Following,
         words: Sequence[ir.Value],
         other: Callable[[ir.Value, ir.Type], ir.Value],
     ) -> ir.Value:
-        """``round((x - zx) * fx + (y - zy) * fy) + z``, no two operations in one, as a QLinearAdd."""
-        b, body = self.body.b, self.body
-        address, left_zero, right_zero, left_factor, right_factor, zero, low, high = words
-        right = other(address, left.type)
+        """``round((x - zx) * fx + (y - zy) * fy) + z``, no two operations in one, as a QLinearAdd.
+
+        ``left`` is x less its zero point.
+        """
+        b, vector = self.body.b, self.body.vector
+        address, _, right_zero, left_factor, right_factor, zero, low, high = words
+        codes = other(address, ir.VectorType(I8, len(left) * self.body.lanes))
         whole = []
-        for part in range(left.type.count // body.lanes):
-            scaled = []
-            for codes, kind, shift, factor in (
-                (left, held, left_zero, left_factor),
-                (right, op.other, right_zero, right_factor),
-            ):
-                own = body.shuffle(codes, codes, list(range(part * body.lanes, (part + 1) * body.lanes)))
-                wide = (b.sext if kind == "int8" else b.zext)(own, self._ints)
-                number = b.fsub(b.sitofp(wide, body.vector), splat(b, shift, body.vector))
-                scaled.append(b.fmul(number, splat(b, factor, body.vector)))
-            whole.append(self._rounded(b.fadd(scaled[0], scaled[1])))
+        for mine, its in zip(left, self._widened(codes, op.other, right_zero), strict=True):
+            one, two = (b.fmul(x, splat(b, f, vector)) for x, f in ((mine, left_factor), (its, right_factor)))
+            whole.append(self._rounded(b.fadd(one, two)))
         return self._narrow(whole, zero, op.result, (low, high) if op.bounded else None)
 
     def _byte(self, base: ir.Value, index: int) -> ir.Value:
