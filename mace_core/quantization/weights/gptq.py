@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mace_core.errors import UsageError
-from mace_core.quantization.encodings import expanded, limits
+from mace_core.quantization.encodings import expanded, limits, quantize_steps
 from mace_core.quantization.grids import Grid
 from mace_core.quantization.weights.gram import squared_error
-from mace_core.quantization.weights.nearest import Rounded, round_to_nearest, searched_encoding
+from mace_core.quantization.weights.nearest import Rounded, searched_encoding
 from mace_core.tensor import QuantEncoding
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -41,7 +41,7 @@ def gptq(
     grid: Grid,
     *,
     block_size: int = 0,
-    per_tensor: bool = False,
+    encoding: QuantEncoding | None = None,
     damping: float = DAMPING,
     by_activation: bool = True,
     sweeps: int = SWEEPS,
@@ -55,14 +55,14 @@ def gptq(
         weights: (results, inputs).
         gram: (inputs, inputs): see `Gram`.
         block_size: inputs that share a scale; 0 for one scale for each result.
-        per_tensor: whether all weights share one scale; without blocks.
+        encoding: scales that are given, one for each result or one for all; found where there are none.
         damping: see `DAMPING`.
         by_activation: whether channels with large inputs are rounded first ("act-order"); scales are then those of the
             weights before rounding.
         sweeps: see `SWEEPS`.
 
     Returns:
-        Integers in the shape of the weights, and their encoding: axis 1 and blocks, axis 0, or per tensor.
+        Integers in the shape of the weights, and their encoding: along axis 1 in blocks, along axis 0, or as given.
 
     Raises:
         UsageError: if a weight is not finite, or the matrix does not fit the weights.
@@ -74,10 +74,12 @@ def gptq(
             f"A Gram matrix of shape {list(gram.shape)} does not describe finite inputs of weights of shape "
             f"{list(weights.shape)}."
         )
-    axis = None if per_tensor else 1 if block_size else 0
     importance = np.maximum(np.diagonal(gram), 0.0)
     importance = importance / max(importance.max(initial=0.0), np.finfo(np.float64).tiny)
-    nearest = round_to_nearest(weights, grid, axis=axis, block_size=block_size, importance=importance[None])
+    if encoding is None:
+        axis = 1 if block_size else 0
+        encoding = searched_encoding(weights, grid, axis=axis, block_size=block_size, importance=importance[None])
+    nearest = Rounded(quantize_steps(weights, encoding), encoding)
     if not importance.any():
         return nearest
     found = _compensated(weights, gram, grid, nearest.encoding, damping, by_activation, bool(block_size))

@@ -1,0 +1,186 @@
+"""The products of a graph as matrices of weights and rows of inputs.
+
+Conv, Gemm and MatMul with constant weights, seen alike: ``result = matrix @ row`` for each group, with matrices of
+(results, inputs).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from mace_core.graph import Node
+from mace_core.quantization.grids import Grid
+from mace_core.quantization.weights.gptq import gptq
+from mace_core.quantization.weights.gram import POSITIONS, Gram, patches
+from mace_core.quantization.weights.nearest import searched_encoding
+from mace_core.tensor import DType, QuantEncoding
+
+Array: TypeAlias = npt.NDArray[Any]
+
+GRAM_BYTES = 1 << 29
+"""Memory that the Gram matrices of one pass over the data may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """A node that multiplies with constant weights.
+
+    Attributes:
+        node: Conv, Gemm (``transA`` 0) or MatMul (weights of two dimensions).
+        weights: as stored, float32.
+        groups, results, inputs: the matrices are (groups, results, inputs).
+    """
+
+    node: Node
+    weights: Array
+    groups: int
+    results: int
+    inputs: int
+
+    @property
+    def channel_axis(self) -> int:
+        """The axis of the stored weights along which results lie."""
+        if self.node.op_type == "Conv":
+            return 0
+        return 0 if self.node.attr("transB", 0) else 1
+
+    @property
+    def gram_bytes(self) -> int:
+        return 8 * self.groups * self.inputs**2
+
+    def matrices(self, array: Array) -> Array:
+        """An array in the form of the weights as (groups, results, inputs)."""
+        if self.channel_axis == 1:
+            array = array.T
+        return array.reshape(self.groups, self.results, self.inputs)
+
+    def stored(self, matrices: Array) -> Array:
+        """The inverse of `matrices`."""
+        if self.channel_axis == 1:
+            return np.ascontiguousarray(matrices[0].T)
+        return matrices.reshape(self.weights.shape)
+
+    def rows(self, x: Array, positions: int = POSITIONS) -> Array:
+        """What the node multiplies its weights with when it reads ``x``: (groups, rows, inputs).
+
+        Args:
+            positions: of a convolution: the most places of one image that are looked at.
+        """
+        if self.node.op_type != "Conv":
+            return x.reshape(1, -1, x.shape[-1])
+        kernel = self.weights.shape[2:]
+        strides = self.node.attr("strides") or [1] * len(kernel)
+        dilations = self.node.attr("dilations") or [1] * len(kernel)
+        return patches(
+            x,
+            kernel,
+            strides=strides,
+            dilations=dilations,
+            pads=self._pads(x.shape[2:], kernel, strides, dilations),
+            group=self.groups,
+            positions=positions,
+        )
+
+    def gram(self) -> Gram:
+        """An empty one for the inputs of this product."""
+        return Gram(self.node.name, self.groups, self.inputs)
+
+    def _pads(self, sizes: Iterable[int], kernel: Iterable[int], strides: list[int], dilations: list[int]) -> list[int]:
+        mode = str(self.node.attr("auto_pad", "NOTSET"))
+        if not mode.startswith("SAME"):
+            given = self.node.attr("pads") if mode == "NOTSET" else None
+            return list(given) if given else [0] * (2 * len(strides))
+        begins, ends = [], []
+        for size, width, stride, dilation in zip(sizes, kernel, strides, dilations, strict=True):
+            missing = max((-(-size // stride) - 1) * stride + dilation * (width - 1) + 1 - size, 0)
+            less, more = missing // 2, missing - missing // 2
+            begins.append(more if mode == "SAME_LOWER" else less)
+            ends.append(less if mode == "SAME_LOWER" else more)
+        return begins + ends
+
+
+def product_of(node: Node) -> Product | None:
+    """A node as a product with constant float32 weights, or None where it is none."""
+    value = node.input(1)
+    if node.domain or value is None or value.constant is None or value.constant.dtype is not DType.FLOAT32:
+        return None
+    shape = value.constant.shape
+    weights = value.constant.numpy()
+    if node.op_type == "Conv" and len(shape) > 2:
+        groups = int(node.attr("group", 1))
+        return Product(node, weights, groups, shape[0] // groups, int(np.prod(shape[1:])))
+    if (node.op_type == "MatMul" or (node.op_type == "Gemm" and not node.attr("transA", 0))) and len(shape) == 2:
+        results, inputs = shape if node.attr("transB", 0) else shape[::-1]
+        return Product(node, weights, 1, results, inputs)
+    return None
+
+
+def in_passes(products: Iterable[Product], most_bytes: int = GRAM_BYTES) -> Iterator[list[Product]]:
+    """Products in sets whose Gram matrices fit into memory together; a single one may be larger."""
+    current: list[Product] = []
+    total = 0
+    for product in products:
+        if current and total + product.gram_bytes > most_bytes:
+            yield current
+            current, total = [], 0
+        current.append(product)
+        total += product.gram_bytes
+    if current:
+        yield current
+
+
+def round_product(
+    product: Product, gram: Gram, grid: Grid, *, is_per_channel: bool = True, block_size: int = 0
+) -> tuple[Array, QuantEncoding]:
+    """The weights of a product as integers, chosen for the least error of its results.
+
+    Args:
+        product, gram: a node, and what was seen of its inputs.
+        grid: of the weights.
+        is_per_channel: one scale for each result; else one for all.
+        block_size: inputs that share a scale, for one group; 0 for no blocks.
+
+    Returns:
+        Integers of the grid's type in the form of the stored weights, and their encoding.
+    """
+    matrices = product.matrices(product.weights)
+    if not is_per_channel:
+        encoding = searched_encoding(matrices, grid)
+        steps = np.stack(
+            [
+                gptq(matrix, moments, grid, encoding=encoding).steps
+                for matrix, moments in zip(matrices, gram.matrices, strict=True)
+            ]
+        )
+        return product.stored(steps).astype(grid.dtype.numpy), encoding
+    found = [
+        gptq(matrix, moments, grid, block_size=block_size)
+        for matrix, moments in zip(matrices, gram.matrices, strict=True)
+    ]
+    integers = product.stored(np.stack([one.steps for one in found])).astype(grid.dtype.numpy)
+    scale = np.concatenate([one.encoding.scale for one in found])
+    zero = np.concatenate([one.encoding.zero_point for one in found])
+    if not block_size:
+        return integers, QuantEncoding(grid.dtype, scale, zero, product.channel_axis)
+    if product.channel_axis == 1:
+        scale, zero = np.ascontiguousarray(scale.T), np.ascontiguousarray(zero.T)
+    return integers, QuantEncoding(grid.dtype, scale, zero, 1 - product.channel_axis, block_size)
+
+
+def bias_shift(product: Product, gram: Gram, decoded: Array) -> Array:
+    """What to add to the bias of a product so that rounding of its weights moves no mean of a result: (channels,).
+
+    Source: Nagel et al., "Data-free quantization through weight equalization and bias correction" (2019), with means of
+    inputs that were seen in place of those that batch normalization tells.
+
+    Args:
+        gram: what was seen of the inputs.
+        decoded: the weights that are left after rounding, in their stored form.
+    """
+    change = product.matrices(product.weights.astype(np.float64)) - product.matrices(decoded.astype(np.float64))
+    return np.einsum("grk,gk->gr", change, gram.means()).reshape(-1)
