@@ -106,7 +106,7 @@ def equalize(graph: Graph, largest: Mapping[Value, Array] | None = None) -> dict
     seen = dict(largest or {})
     pairs = [pair for pair in find_pairs(graph) if pair.clipped is None or pair.clipped in seen]
     arrays = {
-        node: [np.array(value.constant.numpy(), np.float64) for value in _constants(node)]
+        node: [np.array(value.constant.numpy(), np.float64) for value in _constants(node) if value.constant is not None]
         for pair in pairs
         for node in (pair.first, pair.second)
     }
@@ -245,8 +245,8 @@ def _from_output(node: Node, outputs: Array, like: Array) -> Array:
         split = outputs.reshape(groups, results, like.shape[0] // groups, -1)
         return split.transpose(0, 2, 1, 3).reshape(like.shape)
     if node.op_type == "Gemm" and not node.attr("transB", 0):
-        return outputs[0].T.copy()
-    return outputs.reshape(like.shape)
+        return np.asarray(outputs[0].T.copy())
+    return np.asarray(outputs.reshape(like.shape))
 
 
 def _by_input(node: Node, weights: Array) -> Array:

@@ -183,4 +183,4 @@ def bias_shift(product: Product, gram: Gram, decoded: Array) -> Array:
         decoded: the weights that are left after rounding, in their stored form.
     """
     change = product.matrices(product.weights.astype(np.float64)) - product.matrices(decoded.astype(np.float64))
-    return np.einsum("grk,gk->gr", change, gram.means()).reshape(-1)
+    return np.asarray(np.einsum("grk,gk->gr", change, gram.means())).reshape(-1)
