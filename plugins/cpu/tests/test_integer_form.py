@@ -300,3 +300,21 @@ def test_files_with_operators_of_quantized_numbers(op: str, tmp_path: Path) -> N
     found = check(g, tmp_path)
     assert found.in_float == {}
     assert not found.steps & {"QuantizeLinear", "DequantizeLinear"}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("channels", [5, 64, 100])
+@pytest.mark.parametrize("features", ["host", "avx512", "avx2", "sse4", "baseline"])
+def test_pools_behind_a_convolution(dtype: str, channels: int, features: str, tmp_path: Path) -> None:
+    """What a convolution writes has its channels last."""
+    g = Quantizing(dtype)
+    y = g.again(g.op("Conv", g.input(2, 4, 9, 8), g.weight(weights(channels, 4, 1, 1), scales(channels), 0)), 0.05)
+    pooled = {
+        "MaxPool": {"kernel_shape": [3, 2], "strides": [2, 1], "pads": [1, 0, 1, 1], "dilations": [2, 1]},
+        "AveragePool": {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "strides": [2, 2]},
+    }
+    for op, attributes in pooled.items():
+        g.steps(g.op(op, y, **attributes))
+    g.steps(g.op("AveragePool", y, **pooled["AveragePool"], count_include_pad=1), 0.03)
+    g.steps(g.op("GlobalAveragePool", y), 0.02)
+    assert check(g, tmp_path, **({} if features == "host" else {"features": features})).in_float == {}

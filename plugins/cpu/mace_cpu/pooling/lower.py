@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mace_core.graph import GraphView, Node, sliding_window
+from mace_core.graph import GraphView, Node, Value, sliding_window
 from mace_core.native.kernel_words import WordLayout
 from mace_core.native.numba_kernel import numba_source
 from mace_core.native.source import KernelSource
-from mace_core.symbolic import maximum
+from mace_core.symbolic import is_same, maximum
 from mace_core.tensor import DType
 from mace_cpu.pooling.arguments import Arg
+from mace_cpu.pooling.bytes import BytePool
 from mace_cpu.reduction.lower import emit_reduction
 from mace_cpu.shared.checks import all_concrete, dtype_in
 from mace_cpu.shared.codegen.generated import generated
@@ -127,6 +128,10 @@ def lower_pool(program: Program, node: Node) -> None:
     source, target, indices = need(node.input(0)), need(node.output(0)), node.output(1)
     kind = {"MaxPool": "max", "AveragePool": "average", "LpPool": "lp"}[node.op_type]
     windows = windows_of(node, program.facts.shape(source), program.facts.shape(target))
+    if indices is None and kind == "max" and program.values.prefers_channels_last(source):
+        words: dict[str, Word] = {"counts_padding": 0, "x_zero": 0, "ratio": 0.0}
+        emit_byte_pool(program, BytePool(program.facts.dtype(source).label), source, target, windows, words)
+        return
     include_pad = int(node.attr("count_include_pad", 0))
     work: float = program.facts.size(target) * math.prod(windows.taps)
     dtype = program.facts.dtype(source)
@@ -168,6 +173,31 @@ def lower_pool(program: Program, node: Node) -> None:
             arguments |= {"indices": program.values.write(indices), "column_major": int(node.attr("storage_order", 0))}
     rows = planes * windows.outputs[0] * windows.outputs[1]
     program.steps.emit(kernel, arguments, extent=0 if program.facts.size(target) == 0 else rows, work=work, form=form)
+
+
+def emit_byte_pool(
+    program: Program, pool: BytePool, source: Value, target: Value, windows: Windows, words: Mapping[str, Word]
+) -> None:
+    """Pool bytes that lie channels last; ``words``: what differs between kinds of pooling."""
+    size = program.facts.size(target)
+    program.steps.emit(
+        pool.kernel(),
+        {
+            "source": program.values.read(source, Layout.CHANNELS_LAST),
+            "target": program.values.write(target, Layout.CHANNELS_LAST),
+            "channels": program.facts.shape(source)[1],
+            "inputs": windows.inputs,
+            "outputs": windows.outputs,
+            "taps": windows.taps,
+            "strides": windows.strides,
+            "begins": windows.begins,
+            "dilations": windows.dilations,
+            "ends": windows.ends,
+            **words,
+        },
+        extent=0 if is_same(size, 0) else program.facts.shape(target)[0] * windows.outputs[0] * windows.outputs[1],
+        work=size * math.prod(windows.taps) / 16,
+    )
 
 
 # --- global -----------------------------------------------------------------------------------------------------------

@@ -15,8 +15,7 @@ WORDS = {
     "mean_rows": "source target numbers length",
     "mean_columns": "source target sums numbers length columns part parts",
     "window_means": (
-        "source target numbers channels_last channels inputs[3] outputs[3] taps[3] strides[3] begins[3] dilations[3] "
-        "ends[3] counts_padding"
+        "source target numbers inputs[3] outputs[3] taps[3] strides[3] begins[3] dilations[3] ends[3] counts_padding"
     ),
     "softmax": "source target exponentials numbers length inner",
 }
@@ -89,7 +88,7 @@ def mean_columns(source: str, target: str) -> Kernel:
 
 
 def window_means(source: str, target: str) -> Kernel:
-    """One unit is one row of results of one image and, where channels do not come last, of one channel.
+    """One unit is one row of results of one channel.
 
     ``numbers``, float32: input scale over result scale, the input's zero point, the result's, its bounds.  Sums are
     divided by how many numbers they have, or by all places of the window inside of the padding.
@@ -98,16 +97,14 @@ def window_means(source: str, target: str) -> Kernel:
 
     def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
         source, target, numbers = from_pointer(args[0]), to_pointer(args[1]), f32(args[2])
-        last, channels = args[3] != 0, args[4]
-        d_in, h_in, w_in = args[5], args[6], args[7]
-        d_out, h_out, w_out = args[8], args[9], args[10]
-        kd, kh, kw = args[11], args[12], args[13]
-        sd, sh, sw = args[14], args[15], args[16]
-        pd, ph, pw = args[17], args[18], args[19]
-        dd, dh, dw = args[20], args[21], args[22]
-        ed, eh, ew = args[23], args[24], args[25]
-        counts_padding = args[26] != 0
-        each = channels if last else 1  # channels of one unit
+        d_in, h_in, w_in = args[3], args[4], args[5]
+        d_out, h_out, w_out = args[6], args[7], args[8]
+        kd, kh, kw = args[9], args[10], args[11]
+        sd, sh, sw = args[12], args[13], args[14]
+        pd, ph, pw = args[15], args[16], args[17]
+        dd, dh, dw = args[18], args[19], args[20]
+        ed, eh, ew = args[21], args[22], args[23]
+        counts_padding = args[24] != 0
         zero = np.int64(numbers[1])
         for unit in range(begin, end):
             rest = quotient(unit, h_out)
@@ -115,36 +112,31 @@ def window_means(source: str, target: str) -> Kernel:
             plane = quotient(rest, d_out)
             od = rest - plane * d_out
             for ow in range(w_out):
+                total = np.int64(0)
                 places = np.int64(0)
                 inside = np.int64(0)
-                for channel in range(each):
-                    total = np.int64(0)
-                    places = np.int64(0)
-                    inside = np.int64(0)
-                    for a in range(kd):
-                        z = od * sd + a * dd - pd
-                        if z >= d_in + ed:
+                for a in range(kd):
+                    z = od * sd + a * dd - pd
+                    if z >= d_in + ed:
+                        continue
+                    for b in range(kh):
+                        y = oh * sh + b * dh - ph
+                        if y >= h_in + eh:
                             continue
-                        for b in range(kh):
-                            y = oh * sh + b * dh - ph
-                            if y >= h_in + eh:
+                        for c in range(kw):
+                            x = ow * sw + c * dw - pw
+                            if x >= w_in + ew:
                                 continue
-                            for c in range(kw):
-                                x = ow * sw + c * dw - pw
-                                if x >= w_in + ew:
-                                    continue
-                                places += 1
-                                if z < 0 or z >= d_in or y < 0 or y >= h_in or x < 0 or x >= w_in:
-                                    continue
-                                inside += 1
-                                at = ((plane * d_in + z) * h_in + y) * w_in + x
-                                total += np.int64(source[at * each + channel])
-                    count = places if counts_padding else inside
-                    mean = np.float32(0)
-                    if count > 0:
-                        mean = np.float32(total - zero * inside) / np.float32(count) * numbers[0]
-                    at = ((plane * d_out + od) * h_out + oh) * w_out + ow
-                    target[at * each + channel] = scalar(_stored(mean, numbers))
+                            places += 1
+                            if z < 0 or z >= d_in or y < 0 or y >= h_in or x < 0 or x >= w_in:
+                                continue
+                            inside += 1
+                            total += np.int64(source[((plane * d_in + z) * h_in + y) * w_in + x])
+                count = places if counts_padding else inside
+                mean = np.float32(0)
+                if count > 0:
+                    mean = np.float32(total - zero * inside) * (numbers[0] / np.float32(count))
+                target[unit * w_out + ow] = scalar(_stored(mean, numbers))
 
     return kernel
 

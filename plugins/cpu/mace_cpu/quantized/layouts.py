@@ -15,15 +15,9 @@ def best_layout(program: Program, values: Sequence[Value], result: Value) -> Lay
     """CHANNELS_LAST where some operand of the result's shape lies so and in no other layout, PLAIN otherwise."""
     shape = program.facts.shape(result)
     for value in values:
-        if are_same(program.facts.shape(value), shape) and lies_channels_last(program, value):
+        if are_same(program.facts.shape(value), shape) and program.values.prefers_channels_last(value):
             return Layout.CHANNELS_LAST
     return Layout.PLAIN
-
-
-def lies_channels_last(program: Program, value: Value) -> bool:
-    """Whether reading ``value`` in the CHANNELS_LAST layout costs nothing, and in the PLAIN one does."""
-    values = program.values
-    return values.has(value, Layout.CHANNELS_LAST) and not values.has(value, Layout.PLAIN)
 
 
 def walked(shape: Sequence[int], layout: Layout) -> tuple[int, ...]:

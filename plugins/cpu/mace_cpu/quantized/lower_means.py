@@ -14,11 +14,12 @@ import numpy as np
 from mace_core.graph import GraphView, Node
 from mace_core.native.numba_kernel import numba_source
 from mace_core.symbolic import is_same
-from mace_cpu.pooling.lower import MOST_SPATIAL_AXES, windows_of
+from mace_cpu.pooling.bytes import BytePool
+from mace_cpu.pooling.lower import MOST_SPATIAL_AXES, emit_byte_pool, windows_of
 from mace_cpu.quantized.checks import bytes_with_one_scale
 from mace_cpu.quantized.integer_form import INTEGERS
-from mace_cpu.quantized.layouts import lies_channels_last
 from mace_cpu.quantized.numbers import Result, Scaled, result_of, scaled
+from mace_cpu.shared.epilogue.requantize import Requantization
 from mace_cpu.shared.nodes import need, normal_axis
 from mace_cpu.shared.parts.buffers import Buf, Layout
 from mace_cpu.shared.parts.steps import Word
@@ -82,7 +83,7 @@ def lower_mean(program: Program, node: Node) -> None:
     outer, inner = math.prod(shape[: axes[0]]), math.prod(shape[axes[-1] + 1 :])
     length = math.prod(shape[axis] for axis in axes)
     layout = Layout.PLAIN
-    if axes == list(range(2, len(shape))) and lies_channels_last(program, x.value):
+    if axes == list(range(2, len(shape))) and program.values.prefers_channels_last(x.value):
         layout, outer, inner = Layout.CHANNELS_LAST, shape[0], shape[1]
     source, target = program.values.read(x.value, layout), program.values.write(result.value)
     numbers = _numbers(program, x.scale / result.scale, x, result)
@@ -113,18 +114,18 @@ def lower_average_pool(program: Program, node: Node) -> None:
     x, result = scaled(program, node, 0), result_of(program, node, 3)
     shape, target = program.facts.shape(x.value), program.facts.shape(result.value)
     windows = windows_of(node, shape, target)
-    is_last = lies_channels_last(program, x.value)
-    layout = Layout.CHANNELS_LAST if is_last else Layout.PLAIN
-    planes = shape[0] if is_last else shape[0] * shape[1]
     size = program.facts.size(result.value)
+    if program.values.prefers_channels_last(x.value):
+        mean = _requantization(program, result)
+        words = {"counts_padding": int(node.attr("count_include_pad", 0)), **_byte_words(x, result)}
+        emit_byte_pool(program, BytePool(_types(program, node)["source"], mean), x.value, result.value, windows, words)
+        return
     program.steps.emit(
         numba_source(KERNELS, "window_means", **_types(program, node)),
         {
-            "source": program.values.read(x.value, layout),
-            "target": program.values.write(result.value, layout),
+            "source": program.values.read(x.value),
+            "target": program.values.write(result.value),
             "numbers": _numbers(program, x.scale / result.scale, x, result),
-            "channels_last": int(is_last),
-            "channels": shape[1],
             "inputs": windows.inputs,
             "outputs": windows.outputs,
             "taps": windows.taps,
@@ -134,9 +135,25 @@ def lower_average_pool(program: Program, node: Node) -> None:
             "ends": windows.ends,
             "counts_padding": int(node.attr("count_include_pad", 0)),
         },
-        extent=0 if is_same(size, 0) else planes * windows.outputs[0] * windows.outputs[1],
+        extent=0 if is_same(size, 0) else shape[0] * shape[1] * windows.outputs[0] * windows.outputs[1],
         work=size * math.prod(windows.taps),
     )
+
+
+def _requantization(program: Program, result: Result) -> Requantization:
+    held = program.facts.dtype(result.value)
+    limits = np.iinfo(held.numpy)
+    return Requantization(held.label, bounded=(result.low, result.high) != (limits.min, limits.max), far=True)
+
+
+def _byte_words(x: Scaled, result: Result) -> dict[str, Word]:
+    return {
+        "x_zero": x.zero,
+        "ratio": float(x.scale / result.scale),
+        "zero": result.zero,
+        "low": result.low,
+        "high": result.high,
+    }
 
 
 # --- Softmax ----------------------------------------------------------------------------------------------------------

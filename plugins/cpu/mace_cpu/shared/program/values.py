@@ -95,6 +95,10 @@ class Values:
         """Whether reading ``value`` in the BLOCKED layout costs nothing, and in the PLAIN one does."""
         return self.has(value, Layout.BLOCKED) and not self.has(value, Layout.PLAIN)
 
+    def prefers_channels_last(self, value: Value) -> bool:
+        """Whether reading ``value`` in the CHANNELS_LAST layout costs nothing, and in the PLAIN one does."""
+        return self.has(value, Layout.CHANNELS_LAST) and not self.has(value, Layout.PLAIN)
+
     def read(self, value: Value, layout: Layout = Layout.PLAIN) -> Buf:
         """The buffer that holds ``value`` in ``layout``; emits a conversion where it exists only in another."""
         held = self._held.get((value, layout))
