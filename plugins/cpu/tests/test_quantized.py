@@ -48,9 +48,15 @@ def test_quantize_per_block() -> None:
 
 
 def test_rounding_is_to_even_and_everything_saturates() -> None:
-    x = np.array([0.5, 1.5, 2.5, -0.5, -1.5, 1e30, -1e30, np.inf, -np.inf], np.float32)
-    expected = np.array([0, 2, 2, 0, -2, 127, -128, 127, -128], np.int8)
-    check_node("QuantizeLinear", [x, np.float32(1), np.int8(0)], expected=[expected])
+    x = np.array([0.5, 1.5, 2.5, -0.5, -1.5, 1e30, -1e30, np.inf, -np.inf, np.nan], np.float32)
+    expected = np.array([0, 2, 2, 0, -2, 127, -128, 127, -128, -128], np.int8)
+    for features in FEATURES:
+        for times in (1, 3, 11):
+            given, right = np.tile(x, times), np.tile(expected, times)
+            check_node("QuantizeLinear", [given, np.float32(1), np.int8(0)], expected=[right], features=features)
+            wide = right.astype(np.int16)
+            wide[right == 127], wide[right == -128] = 32767, -32768
+            check_node("QuantizeLinear", [given, np.float32(1), np.int16(0)], expected=[wide], features=features)
 
 
 def test_numbers_that_are_not_quantized_are_declined() -> None:

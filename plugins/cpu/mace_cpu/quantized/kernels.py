@@ -59,8 +59,8 @@ FAR = np.float32(200000.0)
 @helper(inline="always")  # type: ignore[untyped-decorator]
 def _rounded(x: Any) -> Any:
     """Nearest even, saturated far outside of 16 bits; NaN becomes the lowest."""
-    x = x if x < FAR else FAR
     x = x if x > -FAR else -FAR
+    x = x if x < FAR else FAR
     return (x + ROUNDER) - ROUNDER
 
 

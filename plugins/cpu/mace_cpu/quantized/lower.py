@@ -13,6 +13,7 @@ from mace_core.graph import GraphView, Node, Value
 from mace_core.native.numba_kernel import numba_source
 from mace_core.symbolic import hint
 from mace_core.tensor import DType
+from mace_cpu.quantized.border import emit_border
 from mace_cpu.quantized.lower_whole import emit_whole_product, output_cast, takes_whole_product
 from mace_cpu.quantized.products.bytes import emit_integer_product, emit_quantized_product
 from mace_cpu.shared.checks import FLOAT32, NARROW_FLOATS, SHORT_INTEGERS, all_concrete, dtype_in
@@ -69,6 +70,8 @@ def _check_granularity(view: GraphView, node: Node) -> str | None:
 
 @lowers("QuantizeLinear", check=_check_quantize)
 def lower_quantize(program: Program, node: Node) -> None:
+    if emit_border(program, node):
+        return
     data, scale, target = (program.facts.dtype(need(value)) for value in (node.input(0), node.input(1), node.output(0)))
     types = {"target": target.label, "scale": scale.label, "precision": _precision(node, data, scale).label}
     if target in NARROW_FLOATS:
@@ -91,6 +94,8 @@ def lower_dequantize(program: Program, node: Node) -> None:
     content = _known_reals(program, node)
     if content is not None:
         program.facts.know(target, content)
+        return
+    if emit_border(program, node):
         return
     scale = program.facts.dtype(need(node.input(1))).label
     _emit_linear(program, node, "dequantize", scale=scale, target=program.facts.dtype(target).label)

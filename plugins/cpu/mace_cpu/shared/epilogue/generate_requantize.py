@@ -86,6 +86,13 @@ class RequantizeCode:
             held = op.result
         return found
 
+    def floats_to_bytes(self, numbers: Sequence[ir.Value]) -> ir.Value:
+        """One to four vectors of floats, in steps of the result from its zero point, as one vector of bytes."""
+        limits = (self._low, self._high) if self.spec.bounded else None
+        return self._narrow(
+            [self._rounded(number, far=self.spec.far) for number in numbers], self._zero, self.spec.result, limits
+        )
+
     def to_floats(self, total: ir.Value, scale: ir.Value, bias: Callable[[], ir.Value]) -> ir.Value:
         """A vector of sums as float32."""
         number = self.body.b.fmul(self.body.b.sitofp(total, self.body.vector), scale)
