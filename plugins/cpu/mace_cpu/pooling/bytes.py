@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mace_core.native.kernel_words import WordLayout
-from mace_core.native.source import KernelSource
-from mace_cpu.shared.codegen.generated import generated
 from mace_cpu.shared.epilogue.requantize import Requantization
 
 HEAD = (
@@ -29,9 +27,8 @@ class BytePool:
     source: str
     mean: Requantization | None = None
 
-    def kernel(self) -> KernelSource:
-        """The kernel; one unit is one row of the result."""
+    @property
+    def symbol(self) -> str:
+        """The name of the kernel."""
         tag = "max" if self.mean is None else f"mean_{self.mean.tag}"
-        symbol = f"byte_pool_{self.source}_{tag}"
-        words = WORDS if self.mean is None else WORDS_OF_MEANS
-        return generated("mace_cpu.pooling.generate_bytes", symbol, self, words=lambda: words)
+        return f"byte_pool_{self.source}_{tag}"

@@ -14,7 +14,7 @@ from mace_core.native.source import KernelSource
 from mace_core.symbolic import is_same, maximum
 from mace_core.tensor import DType
 from mace_cpu.pooling.arguments import Arg
-from mace_cpu.pooling.bytes import BytePool
+from mace_cpu.pooling.bytes import WORDS, WORDS_OF_MEANS, BytePool
 from mace_cpu.reduction.lower import emit_reduction
 from mace_cpu.shared.checks import all_concrete, dtype_in
 from mace_cpu.shared.codegen.generated import generated
@@ -181,7 +181,7 @@ def emit_byte_pool(
     """Pool bytes that lie channels last; ``words``: what differs between kinds of pooling."""
     size = program.facts.size(target)
     program.steps.emit(
-        pool.kernel(),
+        byte_pool_kernel(pool),
         {
             "source": program.values.read(source, Layout.CHANNELS_LAST),
             "target": program.values.write(target, Layout.CHANNELS_LAST),
@@ -247,3 +247,9 @@ def window_pool_kernel(block: int, kind: str) -> KernelSource:
     return generated(
         "mace_cpu.pooling.generate", symbol, block, kind, words=lambda: WordLayout.of(Arg), function="build_windows"
     )
+
+
+def byte_pool_kernel(pool: BytePool) -> KernelSource:
+    """The kernel that pools bytes that lie channels last; one unit is one row of the result."""
+    words = WORDS if pool.mean is None else WORDS_OF_MEANS
+    return generated("mace_cpu.pooling.generate_bytes", pool.symbol, pool, words=lambda: words)
