@@ -78,7 +78,7 @@ def main(path: Path) -> None:
     network.eval()
     with torch.no_grad():
         scores = network(unseen[0])
-    print(f"float, torch:     {accuracy(scores.numpy(), unseen[1]):.1f} % of {len(unseen[1])} digits right")
+    say(f"float, torch:     {accuracy(scores.numpy(), unseen[1]):.1f} % of {len(unseen[1])} digits right")
 
     example = (images[:4],)
     rounded = prepare(network.train(), example)
@@ -88,15 +88,20 @@ def main(path: Path) -> None:
     move_exported_model_to_eval(rounded)
     with torch.no_grad():
         scores = rounded(unseen[0])
-    print(f"quantized, torch: {accuracy(scores.numpy(), unseen[1]):.1f} %")
+    say(f"quantized, torch: {accuracy(scores.numpy(), unseen[1]):.1f} %")
 
     export_onnx(rounded, example, path, input_names=["image"], output_names=["scores"])
     with mace.Session(path, devices=["cpu"], strict=True) as session:
         found = session.run({"image": unseen[0].numpy()})["scores"]
-    print(f"quantized, mace:  {accuracy(found, unseen[1]):.1f} %, {path.stat().st_size / 1024:.0f} KiB")
+    say(f"quantized, mace:  {accuracy(found, unseen[1]):.1f} %, {path.stat().st_size / 1024:.0f} KiB")
     step = np.diff(np.unique(found)).min()
     apart = np.abs(found - scores.numpy()) / step
-    print(f"{(apart < 0.5).mean():.1%} of the scores are as in torch, none is more than {apart.max():.0f} steps off")
+    say(f"{(apart < 0.5).mean():.1%} of the scores are as in torch, none is more than {apart.max():.0f} steps off")
+
+
+def say(line: str) -> None:
+    """A line for the reader, at once."""
+    print(line, flush=True)  # noqa: T201
 
 
 def accuracy(scores: np.ndarray, labels: np.ndarray) -> float:

@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 NAMES = ["mace-core", "mace-cpu", "mace-opencl", "mace-hexagon", "mace-apu", "mace-npu"]
 
 OPTIONAL = {
+    "mace-core": {"torch", "torchao"},  # the extra qat
     "mace-core": {
         "llvmlite",  # mace_core.native generates code for providers that depend on it: mace-cpu
         "numba",

@@ -199,9 +199,7 @@ def is_annotated(node: Node) -> bool:
 
 
 def _annotate(node: Node, inputs: dict[Node, QuantizationSpecBase | None], result: QuantizationSpecBase | None) -> None:
-    node.meta[Q_ANNOTATION_KEY] = QuantizationAnnotation(
-        input_qspec_map=inputs, output_qspec=result, _annotated=True
-    )
+    node.meta[Q_ANNOTATION_KEY] = QuantizationAnnotation(input_qspec_map=inputs, output_qspec=result, _annotated=True)
 
 
 def _tensors(node: Node) -> list[Node]:

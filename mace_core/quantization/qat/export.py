@@ -57,7 +57,7 @@ def export_onnx(
     os.close(handle)
     try:
         program.save(unfinished, external_data=False)
-        os.replace(unfinished, path)
+        Path(unfinished).replace(path)
     except BaseException:
         Path(unfinished).unlink(missing_ok=True)
         raise

@@ -1,7 +1,6 @@
 """`MaceQuantizer`: quantization-aware training of PyTorch models for the providers of this framework.
 
-It describes to torchao's flow (``prepare_qat_pt2e``, ``convert_pt2e``) where numbers are rounded and how; what comes out
-is standard ONNX in QDQ form.  Needs the extra ``qat``.
+It tells torchao's flow (``prepare_qat_pt2e``, ``convert_pt2e``) where numbers are rounded and how.
 """
 
 from __future__ import annotations
@@ -55,5 +54,5 @@ class MaceQuantizer(Quantizer):  # type: ignore[misc]  # torchao has no types
 
 
 def _module_name(path: str) -> str:
-    """The name that ``named_modules`` gives for what torch.export calls a module: ``L['self'].head.0`` is ``head.0``."""
+    """What ``named_modules`` calls the module that is ``L['self'].head.0`` to torch.export: ``head.0``."""
     return path.removeprefix("L['self']").lstrip(".").replace("L__self___", "")
