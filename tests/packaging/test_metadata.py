@@ -19,7 +19,6 @@ ROOT = Path(__file__).resolve().parents[2]
 NAMES = ["mace-core", "mace-cpu", "mace-opencl", "mace-hexagon", "mace-apu", "mace-npu"]
 
 OPTIONAL = {
-    "mace-core": {"torch", "torchao"},  # the extra qat
     "mace-core": {
         "llvmlite",  # mace_core.native generates code for providers that depend on it: mace-cpu
         "numba",
@@ -27,6 +26,8 @@ OPTIONAL = {
         "hypothesis",  # for the kit's own strategies
         "pytest",  # the extra "testing"
         "protobuf",  # onnx's own
+        "torch",  # the extra "qat", as torchao
+        "torchao",
     },
     "mace-opencl": {"llvmlite"},
     "mace-npu": {"openvino"},
