@@ -318,3 +318,30 @@ def test_pools_behind_a_convolution(dtype: str, channels: int, features: str, tm
     g.steps(g.op("AveragePool", y, **pooled["AveragePool"], count_include_pad=1), 0.03)
     g.steps(g.op("GlobalAveragePool", y), 0.02)
     assert check(g, tmp_path, **({} if features == "host" else {"features": features})).in_float == {}
+
+
+@pytest.mark.parametrize("bias", ["none", "int32", "float"])
+@pytest.mark.parametrize("turned", [0, 1])
+@pytest.mark.parametrize("per_column", [False, True])
+def test_general_product(bias: str, turned: int, per_column: bool, tmp_path: Path) -> None:
+    g = Quantizing()
+    scale = scales(10) if per_column else np.float32(0.004)
+    axis = (0 if turned else 1) if per_column else None
+    inputs = [g.input(6, 12), g.weight(weights(*((10, 12) if turned else (12, 10))), scale, axis)]
+    if bias == "int32":
+        steps = np.float32(0.05) * scale
+        inputs.append(g.weight(RNG.integers(-900, 900, 10).astype(np.int32), steps, 0 if per_column else None))
+    elif bias == "float":
+        inputs.append(g.constant(RNG.standard_normal(10).astype(np.float32)))
+    g.steps(g.op("Relu", g.op("Gemm", *inputs, transB=turned)), 0.3)
+    assert check(g, tmp_path).in_float == {}
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+def test_product_with_a_bias_behind_it(quantized: bool, tmp_path: Path) -> None:
+    g = Quantizing()
+    bias = RNG.standard_normal(10).astype(np.float32)
+    added = g.weight((bias * 50).astype(np.int8), np.float32(0.02)) if quantized else g.constant(bias)
+    product = g.op("MatMul", g.input(3, 6, 12), g.weight(weights(12, 10), scales(10), 1))
+    g.steps(g.op("Add", added, product), 0.3)
+    assert check(g, tmp_path).in_float == {}
