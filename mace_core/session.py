@@ -53,6 +53,9 @@ _log = logging.getLogger("mace")
 
 _AT_WORK = at_work()
 
+_NEVER = CancelFlag()
+"""For runs that nobody can cancel."""
+
 _FAST_FLAGS = 0x0001 | 0x0100
 """Row-major and aligned, as ``ndarray.flags.num`` has them."""
 
@@ -442,12 +445,15 @@ class Session:
                 return None
         except Exception:  # of an object that is not a mapping, of whatever kind: the careful path says what is wrong
             return None
+        runner = self._runner
+        if runner.chains and (found := self._run_chain(arrays, shapes, cancel)) is not None:
+            return found
         key: list[Any] = shapes
         flags: list[npt.NDArray[Any]] = []
         if self._flags.positions:
             key = list(shapes)
             flags = self._flags.frozen(arrays, key)
-        plan = self._runner.find(tuple(key)) or self._admitted(shapes, key, flags)
+        plan = runner.find(tuple(key)) or self._admitted(shapes, key, flags)
         if plan is None:
             return None
         if not plan.is_single:
@@ -463,6 +469,19 @@ class Session:
             plan.release()
         return dict(zip(self._output_names, results, strict=True))
 
+    def _run_chain(
+        self, arrays: Sequence[npt.NDArray[Any]], shapes: Sequence[tuple[int, ...]], cancel: CancelFlag | None
+    ) -> dict[str, Any] | None:
+        """Stages that natively follow each other; None where no such plans hold for these shapes."""
+        try:
+            results = self._runner.run_chain(arrays, shapes, cancel)
+        except TransientError:
+            return None  # the careful path tries it once more
+        except DeviceLostError as error:
+            self._runners.lose(error)
+            raise
+        return None if results is None else dict(zip(self._output_names, results, strict=True))
+
     def _run_known(
         self,
         plan: AnyPlan,
@@ -475,7 +494,7 @@ class Session:
         if [array.shape for array in fed] != shapes:  # another thread is at it
             plan.release()
             return None
-        context = RunContext() if cancel is None else RunContext(cancel)
+        context = RunContext(cancel or _NEVER)
         plans: list[AnyPlan | None] = [None, plan]
         results = self._runners.guarded(lambda: self._runner.run(fed, context, plans.pop()))
         return {name: owned(result, fed) for name, result in zip(self._output_names, results, strict=True)}

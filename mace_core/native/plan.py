@@ -177,6 +177,7 @@ class PlanInstance:
         self._running = False
         self._owner = 0
         self._attention: Attention | None = None
+        self._blocks: list[object] = []  # which native code refers to
         self._slots = plan.slots
         self._count = len(plan.steps)
         control = self._control
@@ -209,6 +210,10 @@ class PlanInstance:
     def word(self, index: int) -> int:
         """The present value of one of the plan's words."""
         return int(self._words[index])
+
+    def address_of_word(self, index: int) -> int:
+        """Where one of the plan's words is."""
+        return int(self._words.ctypes.data) + 8 * index
 
     def resize(self, sizes: Sequence[int]) -> None:
         """Fill in what follows from ``sizes``, the values of the size program's symbols; not during a run."""
@@ -288,6 +293,29 @@ class PlanInstance:
         finally:
             self._running = False
 
+    def stage(self, turns: Turns, *, faults: Words) -> int:
+        """The address of a block with which native code runs this plan among others (`mace_core.native.stages`); it
+        stays what it is for as long as the instance is there.
+
+        Args:
+            turns: as in `run_turns`.
+            faults: words that kernels set when something is wrong.
+        """
+        block = self._turn_block(turns, faults)
+        self._blocks.append((block, faults))
+        return ctypes.addressof(block)
+
+    def begin_stage(
+        self,
+        bases: Sequence[int],
+        *,
+        pool: ThreadPool | None = None,
+        cancel: CancelFlag | None = None,
+        threads: int | None = None,
+    ) -> None:
+        """Make ready for a run of a `stage`; all as in `run_turns`."""
+        self._prepare(bases, pool, cancel, False, threads)
+
     def _prepare(
         self,
         bases: Sequence[int] | Words,
@@ -327,7 +355,7 @@ class PlanInstance:
         step = call(address, BETWEEN_TURNS)
         while step != count:
             if step < 0 and step != BETWEEN_TURNS:
-                self._stop()
+                self.stop()
             step = call(address, step)
 
     def _walk(self) -> None:
@@ -335,7 +363,7 @@ class PlanInstance:
         step = self._call(self._address, 0)
         while step != count:
             if step < 0:
-                self._stop()
+                self.stop()
             step = self._call(self._address, step)
 
     def _own(self, ident: int) -> None:
@@ -346,7 +374,7 @@ class PlanInstance:
         is_main = threading.current_thread() is threading.main_thread()
         self._control[_LOOK] = self._attention.address if is_main and self._attention is not None else 0
 
-    def _stop(self) -> NoReturn:
+    def stop(self) -> NoReturn:
         """Raise why the run was stopped."""
         self._control[_STOPPED] = 0
         raised = self._attention.take() if self._attention is not None else None

@@ -1,6 +1,7 @@
 """The plan runner as LLVM IR: ``i64 mace_run_plan(ptr control, i64 start)`` walks the steps of a plan, see
-`mace_core.native.poll_ir.Control`, and ``i64 mace_run_turns(ptr turns, i64 start)`` does so again and again, see
-`TurnControl`.
+`mace_core.native.poll_ir.Control`, ``i64 mace_run_turns(ptr turns, i64 start)`` does so again and again, see
+`TurnControl`, and ``i64 mace_run_stages(ptr stages, i64 start)`` lets the turns of one plan follow those of another,
+see `StagesControl`.
 
 It answers the number of the next step: all done if that is the number of steps, else it came back to let the caller
 look at signals and is to be called again with it; or `CANCELLED`.
@@ -31,6 +32,26 @@ CANCELLED = -1
 
 BETWEEN_TURNS = -2
 """Where a call of the turn runner starts, or came back to let the caller look at signals."""
+
+
+ENTERING = -3
+"""Where a call of the runner of stages starts with the next stage."""
+
+STAGES_END = -4
+"""What that runner answers when all stages have run, or one came to an end of another kind than `TURNS_DONE`."""
+
+TURNS_DONE = 1
+"""What a stage's end is where it ran to completion, see `TurnControl.END`."""
+
+
+class StagesControl(IntEnum):
+    """Indices of 64-bit words in the control block of plans that are run one after the other."""
+
+    ENTER = 0  # a kernel that is called before each stage
+    ROWS = 1  # address of two words for each stage: the arguments of that kernel, and a block as in `TurnControl`
+    COUNT = 2  # of stages
+    CURRENT = 3  # the stage that runs, or is next
+    SIZE = 4
 
 
 class TurnControl(IntEnum):
@@ -335,6 +356,68 @@ end:
 }
 """
 
+_STAGES = """
+define i64 @mace_run_stages(ptr %stages, i64 %start) {
+entry:
+STAGE_WORDS
+  %enter = load ptr, ptr %enter.at
+  %rows = load ptr, ptr %rows.at
+  %stage.count = load i64, ptr %count.at
+  %entering = icmp eq i64 %start, ENTERING
+  br i1 %entering, label %next, label %resume
+
+next:
+  %next.stage = load i64, ptr %current.at
+  %all = icmp uge i64 %next.stage, %stage.count
+  br i1 %all, label %over, label %begin
+
+begin:
+  %begin.index = mul i64 %next.stage, 2
+  %begin.row = getelementptr i64, ptr %rows, i64 %begin.index
+  %begin.block.at = getelementptr i64, ptr %begin.row, i64 1
+  %arguments = load ptr, ptr %begin.row
+  %begin.block = load ptr, ptr %begin.block.at
+  call void %enter(ptr %arguments, i64 0, i64 1, i64 0)
+  %begin.end.at.at = getelementptr i64, ptr %begin.block, i64 END_WORD
+  %begin.end.at = load ptr, ptr %begin.end.at.at
+  %begin.end = load i64, ptr %begin.end.at
+  %fits = icmp eq i64 %begin.end, 0
+  br i1 %fits, label %resume, label %over
+
+resume:
+  %first = phi i64 [ %start, %entry ], [ BETWEEN_TURNS, %begin ]
+  %stage = load i64, ptr %current.at
+  %index = mul i64 %stage, 2
+  %row = getelementptr i64, ptr %rows, i64 %index
+  %block.at = getelementptr i64, ptr %row, i64 1
+  %block = load ptr, ptr %block.at
+  %plan.control = load ptr, ptr %block
+  %steps.at = getelementptr i64, ptr %plan.control, i64 STEP_COUNT
+  %steps = load i64, ptr %steps.at
+  %step = call i64 @mace_run_turns(ptr %block, i64 %first)
+  %ran = icmp eq i64 %step, %steps
+  br i1 %ran, label %check, label %back
+
+back:
+  ret i64 %step
+
+check:
+  %end.at.at = getelementptr i64, ptr %block, i64 END_WORD
+  %end.at = load ptr, ptr %end.at.at
+  %end = load i64, ptr %end.at
+  %done = icmp eq i64 %end, TURNS_DONE
+  br i1 %done, label %advance, label %over
+
+advance:
+  %following = add i64 %stage, 1
+  store i64 %following, ptr %current.at
+  br label %next
+
+over:
+  ret i64 STAGES_END
+}
+"""
+
 
 def _runner_ir(target: Target) -> str:
     run = (
@@ -358,6 +441,20 @@ def _turns_ir(target: Target) -> str:
     return _runner_ir(target).replace("define i64 @mace_run_plan", "define internal i64 @mace_run_plan") + turns
 
 
+def _stages_ir(target: Target) -> str:
+    stages = _STAGES.replace("STAGE_WORDS", word_addresses(StagesControl, "%stages"))
+    for name, value in (
+        ("BETWEEN_TURNS", BETWEEN_TURNS),
+        ("ENTERING", ENTERING),
+        ("STAGES_END", STAGES_END),
+        ("TURNS_DONE", TURNS_DONE),
+        ("END_WORD", TurnControl.END.value),
+        ("STEP_COUNT", Control.STEP_COUNT.value),
+    ):
+        stages = stages.replace(name, str(value))
+    return _turns_ir(target).replace("define i64 @mace_run_turns", "define internal i64 @mace_run_turns") + stages
+
+
 RUNNER = KernelSource(
     "mace_run_plan",
     source_version(__file__, *(function.__code__.co_filename for function in (region_ir, poll_ir, system_ir))),
@@ -366,3 +463,5 @@ RUNNER = KernelSource(
 )
 
 TURN_RUNNER = KernelSource("mace_run_turns", RUNNER.version, _turns_ir, RUNNER.imports)
+
+STAGES_RUNNER = KernelSource("mace_run_stages", RUNNER.version, _stages_ir, RUNNER.imports)

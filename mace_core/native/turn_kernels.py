@@ -15,6 +15,7 @@ from mace_core.native.turns import (
     END_FALSE,
     END_ROOM,
     END_SIZES,
+    EQUAL_WORDS,
     GUARD_WORDS,
     MOVE_WORDS,
     ON,
@@ -22,6 +23,9 @@ from mace_core.native.turns import (
     SCAN_WORDS,
     SIZE_WORDS,
     STRIDE_WORDS,
+    SUM_WORDS,
+    WORD_WORDS,
+    E,
     W,
 )
 
@@ -207,5 +211,29 @@ def advance_turn() -> Kernel:
             return
         _begin_turn(args, registers)
         args[W.end] = ON
+
+    return kernel
+
+
+def enter_stage() -> Kernel:
+    """Hands what stages before computed to one that is to run, once: see `mace_core.native.turns.EnterWords`."""
+
+    def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
+        words = i64(args[E.words])
+        for i in range(args[E.word_count]):
+            i64(words[WORD_WORDS * i])[0] = i64(words[WORD_WORDS * i + 1])[0]
+        sums = i64(args[E.sums])
+        for i in range(args[E.sum_count]):
+            first = SUM_WORDS * i
+            i64(sums[first])[0] = i64(sums[first + 1])[0] + i64(sums[first + 2])[0]
+        state = i64(args[E.state])
+        state[W.turn] = 0
+        state[W.is_begun] = 0
+        state[W.is_stale] = 1
+        state[W.end] = ON
+        equal = i64(args[E.equal])
+        for i in range(args[E.equal_count]):
+            if i64(equal[EQUAL_WORDS * i])[0] != i64(equal[EQUAL_WORDS * i + 1])[0]:
+                state[W.end] = END_SIZES
 
     return kernel

@@ -94,16 +94,49 @@ W = TurnWords(*range(len(TurnWords._fields)))
 GUARD_WORDS, MOVE_WORDS, CONTENT_WORDS, CHECK_WORDS, SIZE_WORDS = 4, 3, 4, 4, 3
 CARRIED_WORDS, SCAN_WORDS, STRIDE_WORDS, COPY_WORDS, PLACE_WORDS = 7, 4, 2, 4, 2
 
+
+class EnterWords(NamedTuple):
+    """Indices of the words that `mace_core.native.turn_kernels.enter_stage` is called with before a stage runs:
+    addresses of tables with their lengths.
+
+    words: (target, source): addresses of a word to be set and of one to be copied.
+    sums: (target, first, second): addresses of a word to be set, and of two that are added.
+    equal: addresses of two words; where they differ, the stage's plan does not hold.
+    state: of the stage, see `TurnWords`.
+    """
+
+    words: int
+    word_count: int
+    sums: int
+    sum_count: int
+    equal: int
+    equal_count: int
+    state: int
+
+
+E = EnterWords(*range(len(EnterWords._fields)))
+
+WORD_WORDS, SUM_WORDS, EQUAL_WORDS = 2, 3, 2
+
 ON, END_COUNT, END_FALSE, END_SIZES, END_ROOM = range(5)
 """Why there is no next turn: there is one; all have been; the condition is false; the plan does not hold for its sizes;
 something needs more room."""
 
 
-@functools.cache
 def advance_turn() -> int:
-    """The address of the kernel."""
+    """The address of the kernel that leads from one turn to the next."""
+    return _kernel("advance_turn")
+
+
+def enter_stage() -> int:
+    """The address of the kernel that is called before a stage."""
+    return _kernel("enter_stage")
+
+
+@functools.cache
+def _kernel(name: str) -> int:
     from mace_core.native.kernel import load_kernels
     from mace_core.native.numba_kernel import numba_source
 
-    source = numba_source("mace_core.native.turn_kernels", "advance_turn")
+    source = numba_source("mace_core.native.turn_kernels", name)
     return load_kernels([source])[source.symbol]

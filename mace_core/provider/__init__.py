@@ -21,7 +21,17 @@ from mace_core.provider.backend import (
 from mace_core.provider.buckets import Buckets
 from mace_core.provider.detection import DetectionProvider
 from mace_core.provider.device import Device, DeviceKind, Missing, ProbeResult
-from mace_core.provider.execution import Bindings, BoundTensor, CancelFlag, Event, Execution, Stream, Turns
+from mace_core.provider.execution import (
+    Bindings,
+    BoundTensor,
+    CancelFlag,
+    Event,
+    Execution,
+    FoundOutput,
+    NativeStage,
+    Stream,
+    Turns,
+)
 from mace_core.provider.foreign import ForeignKind, ForeignMemory
 from mace_core.provider.inventory import Inventory, find_device, inventory, probe
 from mace_core.provider.lowerings import Lowerings
@@ -60,10 +70,12 @@ __all__ = [
     "ExecutionProvider",
     "ForeignKind",
     "ForeignMemory",
+    "FoundOutput",
     "HostAllocator",
     "Inventory",
     "Lowerings",
     "Missing",
+    "NativeStage",
     "PartitionEvent",
     "PluginState",
     "PluginStatus",

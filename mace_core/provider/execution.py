@@ -127,6 +127,50 @@ class Turns:
     sizes: int
 
 
+@dataclass(frozen=True, slots=True)
+class FoundOutput:
+    """Where native code finds an output whose shape only the run tells, once it has run.
+
+    Attributes:
+        output: its index.
+        dims, rank: address of its dimensions, int64, and how many.
+        offset: address of an int64: how many bytes behind the workspace its elements begin.
+    """
+
+    output: int
+    dims: int
+    rank: int
+    offset: int
+
+
+class NativeStage(ABC):
+    """An execution that native code runs, after others and before others (since api 1.2).
+
+    Attributes:
+        block: address of a control block, see `mace_core.native.plan.PlanInstance.stage`.
+        found: the outputs that are bound to None.
+    """
+
+    block: int
+    found: Sequence[FoundOutput] = ()
+
+    @abstractmethod
+    def begin(self, cancel: CancelFlag) -> None:
+        """Called before each run."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Called where a run was cancelled, or a signal handler raised: raises what is to be raised."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Called after each run.
+
+        Raises:
+            ProviderError: if something was wrong.
+        """
+
+
 class Event(ABC):
     """Completion of enqueued work."""
 
@@ -181,6 +225,15 @@ class Execution(ABC):
             CancelledError, ProviderError: as ``run`` does.
         """
         return False
+
+    def native_stage(self, bindings: Bindings, turns: Turns) -> NativeStage | None:
+        """As `run_turns`, for a single turn that native code runs among executions of other subgraphs: the tensors are
+        where ``turns`` says, outputs bound to None stay in the workspace (since api 1.2).
+
+        Returns:
+            None for an execution that cannot.  It is used for nothing else as long as the stage is.
+        """
+        return None
 
     def undo(self, bindings: Bindings) -> None:
         """Put back what the latest run wrote over an input of the kind `InPlace` has without an axis, whether that run

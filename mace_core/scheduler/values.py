@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -56,6 +57,18 @@ def address_of(array: npt.NDArray[Any]) -> int:
         return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]
     except (TypeError, ValueError, BufferError):
         return int(array.ctypes.data)
+
+
+_PLAIN_FLAGS = 0x0001 | 0x0100
+"""Row-major and aligned, as ``ndarray.flags.num`` has them."""
+
+
+def are_plain(values: Sequence[RuntimeValue]) -> bool:
+    """Whether all values are arrays that native code can read where they are."""
+    for value in values:
+        if type(value) is not np.ndarray or value.flags.num & _PLAIN_FLAGS != _PLAIN_FLAGS:
+            return False
+    return True
 
 
 def read_bound(bound: BoundTensor) -> RuntimeValue:

@@ -57,7 +57,6 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Array | None], str, Array, Arra
     ("Reshape", {}, {}, "shape", ints(8, 3), ints(2, 12)),
     ("Expand", {}, {}, "shape", ints(2, 4, 6), ints(50, 4, 6)),
     ("Tile", {}, {}, "repeats", ints(1, 2), ints(40, 30)),
-    ("Compress", {"axis": 1}, {}, "condition", np.arange(6) == 2, np.ones(6, bool)),
     ("TopK", {}, {}, "k", ints(1), ints(6)),
     ("Slice", {}, {"starts": ints(0), "ends": ints(4)}, "axes", ints(1), ints(0)),
     ("Slice", {}, {"starts": ints(1)}, "ends", ints(2), ints(4)),

@@ -82,10 +82,12 @@ def non_zero(ctx: NodeContext) -> Sequence[ValueType]:
     return [TensorType(DType.INT64, (max(content.ndim, 1), int(np.count_nonzero(content))))]
 
 
-@shape_function("Compress")
+@shape_function("Compress", dtypes=lambda ctx: [ctx.dtype(0)])
 def compress(ctx: NodeContext) -> Sequence[ValueType]:
-    shape = ctx.shape(0)
-    count = int(np.count_nonzero(ctx.array(1)))
+    shape, condition = ctx.shape(0), ctx.content(1)
+    if condition is None:
+        raise UnresolvedShapeError
+    count = int(np.count_nonzero(condition))
     axis = ctx.attr("axis")
     if axis is None:
         return [TensorType(ctx.dtype(0), (count,))]

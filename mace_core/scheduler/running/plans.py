@@ -18,7 +18,7 @@ from mace_core.scheduler.planning.plan import ControlStep, StagePlan, Storage
 from mace_core.scheduler.running.executor import StageInstance
 from mace_core.scheduler.running.poisoned import new_instance
 from mace_core.scheduler.running.short_plans import short_plan
-from mace_core.scheduler.values import RuntimeValue
+from mace_core.scheduler.values import RuntimeValue, are_plain
 
 if TYPE_CHECKING:
     from mace_core.scheduler.planning.sizes import StageValues
@@ -52,7 +52,14 @@ class PlanNumbers:
 
 
 class GraphPlan:
-    """A stage plan with its idle instances and what comes after it.  Freed when nobody uses it any more."""
+    """A stage plan with its idle instances and what comes after it.  Freed when nobody uses it any more.
+
+    Attributes:
+        shared: what is the same for all sizes: this.
+        counting: guards ``users``.
+        followed: how often it was the last of several stages.
+        can_follow: whether native code may go on to it from the stages before.
+    """
 
     def __init__(self, plan: StagePlan, rest: GraphRunner | None, pool: DevicePool, counting: threading.Lock) -> None:
         self.plan = plan
@@ -61,21 +68,25 @@ class GraphPlan:
         self.is_single = plan.single is not None and rest is None and not hands_on  # what is fed stays the caller's
         self.rest = rest
         self._pool = pool
-        self._arenas = pool.arenas
+        self.arenas = pool.arenas
         self._idle: list[StageInstance] = []
-        self._counting = counting
+        self.counting = counting
         self._turns: TurnTable | None = None
         self._has_turns = True
         self._idle_turns: list[TurnState] = []
         self._making = fork_safe_lock()
         self._short = short_plan(plan)
+        self._takes_arrays = plan.single is not None and not plan.grown
+        self.shared = self
+        self.followed = 0
+        self.can_follow = True
         self.signature: Signature | None = None  # where it is for one alone
         self.users = 1  # changed under `counting` alone
         pool.retain()
 
     def release(self) -> None:
         """One user fewer; the last one frees everything."""
-        with self._counting:
+        with self.counting:
             self.users -= 1
             last = self.users == 0
         if last:
@@ -98,10 +109,13 @@ class GraphPlan:
         self, values: Sequence[RuntimeValue], context: RunContext, sizes: StageValues | None = None
     ) -> list[RuntimeValue]:
         """Run this stage; ``sizes`` for a plan that has any."""
-        if self._short is not None and context.profile is None:
-            results = self._short.run(values, context, sizes)
-            if results is not None:
-                return results
+        if context.profile is None:
+            if self._takes_arrays and are_plain(values):
+                return self.execute_single(values, context.cancel, sizes)
+            if self._short is not None:
+                results = self._short.run(values, context, sizes)
+                if results is not None:
+                    return results
         instance = self._ready(sizes)
         try:
             results = instance.run(values, context)
@@ -154,7 +168,7 @@ class GraphPlan:
             if sizes is not None:
                 instance.resize(sizes)
             if instance.needs_arena:
-                self._arenas.equip(instance, self._idle)
+                self.arenas.equip(instance, self._idle)
         except BaseException:
             self._discard(instance)
             raise
@@ -180,7 +194,7 @@ class GraphPlan:
             self._discard(instance)
 
     def _discard(self, instance: StageInstance) -> None:
-        self._arenas.forget(instance)
+        self.arenas.forget(instance)
         instance.close()
 
     def _free(self) -> None:
@@ -199,13 +213,13 @@ class GraphPlan:
 class SizedPlan:
     """A plan of symbolic sizes with the sizes of one signature; stands where a `GraphPlan` does."""
 
-    __slots__ = ("_counting", "_shared", "is_single", "numbers", "plan", "rest", "sizes", "users")
+    __slots__ = ("counting", "is_single", "numbers", "plan", "rest", "shared", "sizes", "users")
 
     def __init__(self, shared: GraphPlan, sizes: StageValues, numbers: PlanNumbers, counting: threading.Lock) -> None:
         """``shared`` has been retained for it."""
-        self._shared = shared
+        self.shared = shared
         self.numbers = numbers
-        self._counting = counting
+        self.counting = counting
         self.sizes = sizes
         self.plan = shared.plan
         self.is_single = shared.is_single
@@ -214,23 +228,23 @@ class SizedPlan:
 
     def release(self) -> None:
         """One user fewer; the last one lets go of the plan."""
-        with self._counting:
+        with self.counting:
             self.users -= 1
             last = self.users == 0
         if last:
-            self._shared.release()
+            self.shared.release()
 
     def execute_single(self, arrays: Sequence[npt.NDArray[Any]], cancel: CancelFlag | None) -> list[npt.NDArray[Any]]:
         """As `GraphPlan.execute_single`."""
-        return self._shared.execute_single(arrays, cancel, self.sizes)
+        return self.shared.execute_single(arrays, cancel, self.sizes)
 
     def execute(self, values: Sequence[RuntimeValue], context: RunContext) -> list[RuntimeValue]:
         """As `GraphPlan.execute`."""
-        return self._shared.execute(values, context, self.sizes)
+        return self.shared.execute(values, context, self.sizes)
 
     def run_turns(self, turns: Turns, values: Sequence[RuntimeValue], context: RunContext) -> bool:
         """As `GraphPlan.run_turns`."""
-        return self._shared.run_turns(turns, values, context, self.sizes, self.numbers)
+        return self.shared.run_turns(turns, values, context, self.sizes, self.numbers)
 
 
 AnyPlan: TypeAlias = "GraphPlan | SizedPlan"

@@ -8,20 +8,24 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from mace_core.graph import Graph, Value
 from mace_core.host.fork_safe import unforked
+from mace_core.provider.execution import CancelFlag
 from mace_core.scheduler.context import RunContext
 from mace_core.scheduler.growing import GrowingArray
 from mace_core.scheduler.host.recurrence import Turns
 from mace_core.scheduler.running.contents import frozen, is_plain
 from mace_core.scheduler.running.plans import AnyPlan, GraphPlan
 from mace_core.scheduler.running.structures import Form, Structures
-from mace_core.scheduler.values import RuntimeValue
+from mace_core.scheduler.values import RuntimeValue, are_plain
 from mace_core.tensor import DType, Tensor, TensorType, ValueType
 
 if TYPE_CHECKING:
     from mace_core.scheduler.growing import Growing
+    from mace_core.scheduler.running.chain_states import Unfinished
+    from mace_core.scheduler.running.chains import Chain
     from mace_core.scheduler.running.planner import Planner
 
 PlanKey = tuple[Any, ...]
@@ -34,6 +38,7 @@ class GraphRunner:
         graph: its outputs are what a run returns.
         feeds: values given at each run, in order.
         captures: for a nested body, the outer values among the feeds.
+        chains: plans of several stages that natively follow each other, the latest first.
     """
 
     def __init__(
@@ -60,6 +65,7 @@ class GraphRunner:
         self._outer_types = outer_types or {}
         self._plans: OrderedDict[PlanKey, AnyPlan] = OrderedDict()
         self._lasting: set[PlanKey] = set()  # of those plans that only planning could bring back
+        self.chains: list[Chain] = []
         self._lock = planner.counting
         self._closed = False
         self.last_plan: AnyPlan | None = None
@@ -77,12 +83,17 @@ class GraphRunner:
         ``plan``: of the first stage for these `settled` values, where the caller has it; it is released.
         """
         if plan is None:
+            if self.chains and (results := self._chained(values, context)) is not None:
+                return results
             values = self.settled(values)
             plan = self.plan_for(values)
         return self._run(plan, values, context)
 
     def run_turns(self, turns: Turns, context: RunContext) -> None:
         """At least one turn of a body, and as many as can be run without coming back to Python."""
+        if self.chains and (results := self._chained(turns.inputs(), context)) is not None:
+            turns.take(results)
+            return
         values = self.settled(turns.inputs())
         plan = self.plan_for(values)
         if context.profile is None:
@@ -97,20 +108,104 @@ class GraphRunner:
 
     def _run(self, plan: AnyPlan, values: Sequence[RuntimeValue], context: RunContext) -> list[RuntimeValue]:
         """Run all stages, the first with ``plan``, which is released."""
-        found: dict[Value, RuntimeValue] = {}
         held = [plan]
         try:
-            while True:
-                found.update(zip(plan.plan.stage.outputs, plan.execute(values, context), strict=True))
-                runner = plan.rest
-                if runner is None:
-                    return [found[value] for value in self.graph.outputs]
-                values = runner.settled([found[value] for value in runner.feeds])
-                plan = runner.plan_for(values)
-                held.append(plan)
+            results = plan.execute(values, context)
+            if plan.rest is None:
+                return self._picked(dict(zip(plan.plan.stage.outputs, results, strict=True)))
+            found: dict[Value, RuntimeValue] = dict(zip(plan.plan.stage.outputs, results, strict=True))
+            self._go_on(plan.rest, found, held, context)
+            if context.profile is None:
+                self._chain(held)
+            return self._picked(found)
         finally:
             for plan in held:
                 plan.release()
+
+    def _go_on(
+        self, runner: GraphRunner | None, found: dict[Value, RuntimeValue], held: list[AnyPlan], context: RunContext
+    ) -> None:
+        """Run the stages from that of ``runner`` on; what they hand over goes to ``found``, their plans to ``held``"""
+        while runner is not None:
+            values = runner.settled([found[value] for value in runner.feeds])
+            plan = runner.plan_for(values)
+            held.append(plan)
+            found.update(zip(plan.plan.stage.outputs, plan.execute(values, context), strict=True))
+            runner = plan.rest
+
+    def _picked(self, found: Mapping[Value, RuntimeValue]) -> list[RuntimeValue]:
+        return [found[value] for value in self.graph.outputs]
+
+    # --- stages that have run in a row, see `chains` ----------------------------------------------------------------
+
+    def run_chain(
+        self, arrays: Sequence[npt.NDArray[Any]], shapes: Sequence[tuple[int, ...]], cancel: CancelFlag | None
+    ) -> list[RuntimeValue] | None:
+        """The results, where stages are known that natively follow each other and the first holds for these shapes.
+
+        Args:
+            arrays: what is fed, row-major and aligned, of the element types that were fed before.
+            shapes: of the arrays, as they were when they were looked at.
+            cancel: asks the run to stop.
+        """
+        for chain in self.chains:
+            found = chain.run(arrays, shapes, cancel)
+            if found is None:
+                continue
+            dtypes = [array.dtype for array in arrays]
+            self.last_types = functools.partial(self.array_types, shapes, dtypes)
+            if isinstance(found, list):
+                return found
+            return self._finish_chain(chain, found, RunContext() if cancel is None else RunContext(cancel))
+        return None
+
+    def _chained(self, values: Sequence[RuntimeValue], context: RunContext) -> list[RuntimeValue] | None:
+        """As `run_chain`, for values of any kind."""
+        if (
+            context.profile is not None
+            or not are_plain(values)
+            or not all(chain.takes(values) for chain in self.chains)
+        ):
+            return None
+        return self.run_chain(values, [value.shape for value in values], context.cancel)
+
+    def _finish_chain(self, chain: Chain, run: Unfinished, context: RunContext) -> list[RuntimeValue]:
+        """Go on from the stage whose plan in the chain does not hold."""
+        before = chain.plans[run.stage - 1]
+        held: list[AnyPlan] = []
+        values = run.values
+        try:
+            self._go_on(before.rest, values, held, context)
+            self._chain([*chain.plans[: run.stage], *held])
+            return self._picked(values)
+        finally:
+            for plan in held:
+                plan.release()
+
+    def _chain(self, plans: Sequence[AnyPlan]) -> None:
+        """Let plans that ran in a row be a chain from now on, tried before others."""
+        from mace_core.scheduler.running.chains import MOST_CHAINS, make_chain
+
+        last = plans[-1].shared
+        last.followed += 1
+        if last.followed < 2:
+            return  # many models are run only once
+        with self.planner.lock:
+            known = next((chain for chain in self.chains if chain.is_of(plans)), None)
+            if known is not None:
+                self.chains = [known, *(chain for chain in self.chains if chain is not known)]
+                return
+            made = make_chain(plans, self.graph.outputs) if last.can_follow else None
+            if made is None:
+                last.can_follow = False
+                return
+            kept, dropped = [made, *self.chains][:MOST_CHAINS], self.chains[MOST_CHAINS - 1 :]
+            with self._lock:
+                if self._closed:
+                    kept, dropped = [], [made, *self.chains]
+                self.chains = kept
+        for chain in dropped:
+            chain.release()
 
     def settled(self, values: Sequence[RuntimeValue]) -> Sequence[RuntimeValue]:
         """``values`` with copies of those whose content decides shapes: nobody can change these any more.
@@ -329,6 +424,10 @@ class GraphRunner:
             self._lasting.difference_update(stale)
             if self.last_plan in dropped:
                 self.last_plan = None
+            chains = [chain for chain in self.chains if uses_device is None or chain.uses(uses_device)]
+            self.chains = [chain for chain in self.chains if chain not in chains]
+        for chain in chains:
+            chain.release()
         for plan in dropped:
             plan.release()
         self._structures.drop(uses_device)

@@ -36,6 +36,9 @@ _log = logging.getLogger("mace")
 MOST_FAILURES = 2
 """After so many that could not be made, no more are tried."""
 
+MOST_REMEMBERED = 2
+"""After so many further signatures that an earlier process planned in numbers, a plan for many is made."""
+
 MOST_FAMILIES = 32
 """Of one graph: an input whose content is not looked at number by number makes one for each content."""
 
@@ -123,6 +126,7 @@ class _Family:
     varied: set[int] = field(default_factory=set)
     structures: list[_Structure] = field(default_factory=list)
     failures: int = 0
+    remembered: int = 0  # signatures that were restored in numbers, after the first
     stored: StoredFamily | None = None
     is_looked_up: bool = False
 
@@ -229,7 +233,8 @@ class Structures:
         stored = 0 if family.stored is None else family.stored.count
         if family.failures >= MOST_FAILURES or max(len(family.structures), stored) >= MOST_STRUCTURES:
             return None
-        if not is_new and self._is_remembered(types, fixed):
+        if not is_new and family.remembered < MOST_REMEMBERED and self._is_remembered(types, fixed):
+            family.remembered += 1
             return None
         return self._make(family, numbers, types, fixed)
 

@@ -58,6 +58,7 @@ class TurnTable:
         scans: of the results that are gathered.
         scan_guards: (row of ``guards``, scan, axis): dimensions that must be those of the turns before.
         dims: for each of ``carried`` the registers of its dimensions.
+        feeds: how many addresses of feeds there are.
         condition: index of the output that ends the turns, as an address; -1: none.
         is_counted: whether the counter is read.
         arena_bytes, workspace_offset: registers.
@@ -79,6 +80,7 @@ class TurnTable:
     scans: list[Written]
     scan_guards: list[tuple[int, int, int]]
     dims: list[tuple[int, ...]]
+    feeds: int
     condition: int
     arena_bytes: int
     workspace_offset: int
@@ -92,23 +94,23 @@ def make_turn_table(plan: StagePlan, recurrence: Recurrence, numbers: PlanNumber
     if not isinstance(step, RunStep) or step.location != HOST:
         return None
     registers = plan.registers
-    plain = all(registers[r].storage is Storage.INPUT and _is_plain(registers[r]) for r in plan.feeds)
-    plain = plain and all(registers[r].storage is Storage.FRESH and _is_plain(registers[r]) for r in step.outputs)
+    plain = all(registers[r].storage is Storage.INPUT and is_plain(registers[r]) for r in plan.feeds)
+    plain = plain and all(registers[r].storage is Storage.FRESH and is_plain(registers[r]) for r in step.outputs)
     if not plain or (plan.sizes is None) is not (numbers is None):
         return None
-    return _Maker(plan, step, recurrence, numbers).make()
+    return TableMaker(plan, step, recurrence, numbers).make()
 
 
-def _is_plain(register: Register) -> bool:
+def is_plain(register: Register) -> bool:
     return not register.dtype.is_packed and register.dtype is not DType.STRING
 
 
-class _UnsuitedError(Exception):
+class UnsuitedError(Exception):
     """A turn needs Python."""
 
 
 @dataclass(slots=True, eq=False)
-class _Maker:
+class TableMaker:
     plan: StagePlan
     step: RunStep
     recurrence: Recurrence
@@ -124,7 +126,7 @@ class _Maker:
     def make(self) -> TurnTable | None:
         try:
             return self._table()
-        except _UnsuitedError:
+        except UnsuitedError:
             return None
 
     def _table(self) -> TurnTable:
@@ -140,14 +142,29 @@ class _Maker:
             self._place(plan.results[result], SCAN, len(scans))
             scans.append(self._written(plan.results[result]))
         self._follow({feed: written.result for feed, written in carried})
-        guards = [(self._register(g.expression), 0, g.relation == "<", g.outcome) for g in self._guards()]
+        guards = self._guard_rows()
         scan_guards = []
         for index, written in enumerate(scans):
             for axis, dim in enumerate(registers[written.result].shape or ()):
                 if is_symbolic(dim):
                     scan_guards.append((len(guards), index, axis))
                     guards.append((self._size(dim), 0, False, True))
-        dims = [tuple(self._size(dim) for dim in registers[w.result].shape or ()) for _, w in carried]
+        return self._finished(carried, scans, scan_guards, guards, len(plan.feeds), self._condition())
+
+    def _guard_rows(self) -> list[tuple[int, int, bool, bool]]:
+        return [(self._register(g.expression), 0, g.relation == "<", g.outcome) for g in self._guards()]
+
+    def _finished(
+        self,
+        carried: list[tuple[int, Written]],
+        scans: list[Written],
+        scan_guards: list[tuple[int, int, int]],
+        guards: Sequence[tuple[int, int, bool, bool]],
+        feeds: int,
+        condition: int,
+    ) -> TurnTable:
+        plan = self.plan
+        dims = [tuple(self._size(dim) for dim in plan.registers[w.result].shape or ()) for _, w in carried]
         arena = plan.arenas.get(HOST)
         arena_bytes = self._size(0 if arena is None else arena.total_bytes)
         workspace_offset = self._size(self.step.workspace_offset)
@@ -169,7 +186,8 @@ class _Maker:
             scans,
             scan_guards,
             dims,
-            self._condition(),
+            feeds,
+            condition,
             arena_bytes,
             workspace_offset,
         )
@@ -193,16 +211,16 @@ class _Maker:
         if register in self.plan.feeds:
             return FEED, self.plan.feeds.index(register)
         found = self.plan.registers[register]
-        if found.storage in (Storage.CONSTANT, Storage.SIZES) and _is_plain(found):
+        if found.storage in (Storage.CONSTANT, Storage.SIZES) and is_plain(found):
             return KNOWN, register
-        raise _UnsuitedError
+        raise UnsuitedError
 
     def _input(self, register: int) -> tuple[int, int]:
         if register in self.plan.feeds:
             return FEED, self.plan.feeds.index(register)
         if self.plan.registers[register].storage in (Storage.CONSTANT, Storage.SIZES):
             return ADDRESS, register
-        raise _UnsuitedError
+        raise UnsuitedError
 
     def _condition(self) -> int:
         if self.recurrence.condition < 0:
@@ -212,7 +230,7 @@ class _Maker:
         if constant is not None and not isinstance(constant, SymbolicTensor) and constant.numpy().all():
             return -1  # the guards see to it
         if kind != ADDRESS:
-            raise _UnsuitedError
+            raise UnsuitedError
         return 1 + len(self.step.inputs) + index
 
     def _written(self, register: int) -> Written:
@@ -227,7 +245,7 @@ class _Maker:
                 assert register.constant is not None
                 is_wide = register.dtype.numpy.itemsize == 8
                 if register.dtype not in (DType.INT64, DType.INT32):
-                    raise _UnsuitedError
+                    raise UnsuitedError
                 for item in register.constant.tolist():
                     yield index, self._size(item), is_wide
 
@@ -249,7 +267,7 @@ class _Maker:
         if self.numbers is None:
             for feed, result in changed.items():
                 if self.plan.registers[self.plan.feeds[feed]].shape != self.plan.registers[result].shape:
-                    raise _UnsuitedError
+                    raise UnsuitedError
             return
         places = self.numbers.places
         for symbol, positions in enumerate(self.numbers.symbols):
@@ -270,7 +288,7 @@ class _Maker:
                 expected = poly.constant(number)
                 self._must_be_same(expected, self._next(place.feed, place.at, changed, expected))
             elif place.feed == self.recurrence.counter:
-                raise _UnsuitedError
+                raise UnsuitedError
             elif place.feed in changed:
                 self._checks.append((place.feed, place.at, self._is_wide(place.feed), number))
 
@@ -281,7 +299,7 @@ class _Maker:
         shape = self.plan.registers[changed[feed]].shape
         fed = self.plan.registers[self.plan.feeds[feed]].shape
         if shape is None or fed is None or len(shape) != len(fed):
-            raise _UnsuitedError
+            raise UnsuitedError
         return polynomial_of(shape[axis])
 
     def _must_be_same(self, first: Polynomial, second: Polynomial) -> None:
@@ -290,7 +308,7 @@ class _Maker:
         if known is None:
             self._same[self._register(difference)] = None
         elif known:
-            raise _UnsuitedError
+            raise UnsuitedError
 
     def _is_wide(self, feed: int) -> bool:
         return self.plan.registers[self.plan.feeds[feed]].dtype.numpy.itemsize == 8

@@ -59,7 +59,7 @@ class TurnState:
         }
         self._sizes: dict[int, npt.NDArray[np.uint8]] = {}
         self._place_sizes(plan)
-        self._feeds = self._array(W.feeds, len(plan.feeds))
+        self._feeds = self._array(W.feeds, table.feeds)
         self._counter = np.zeros(1, np.int64)
         self._words[W.counter] = self._counter.ctypes.data if recurrence.counter >= 0 else 0
         self._strides = self._table_of(
@@ -180,6 +180,17 @@ class TurnState:
         self._registers[: table.program.symbols] = instance.symbols()
         for row, scan, axis in table.scan_guards:
             self._tables["guards"][row, 1] = instance.shape_of(table.scans[scan].result)[axis]
+        self._refer_to(instance)
+        self._place_feeds()
+        self._place_results()
+        words[W.turn], words[W.turns], words[W.end] = turns.step, turns.limit, native.ON
+        words[W.is_begun], words[W.is_stale] = 0, 1
+        words[W.arena], words[W.arena_room] = instance.arena()
+        return True
+
+    def _refer_to(self, instance: StageInstance) -> None:
+        """Let the tables refer to what is always in the same place while the instance runs."""
+        table = self._table
         for at in self._known_inputs:
             self._tables["inputs"][at, 1] = self._known(instance, int(table.inputs[at, 1]))
         for at in self._known_copies:
@@ -189,12 +200,6 @@ class TurnState:
             if at not in self._own or self._own[at].nbytes < nbytes:
                 self._own[at] = np.empty(nbytes, np.uint8)
                 self._tables["outputs"][at, 1] = self._own[at].ctypes.data
-        self._place_feeds()
-        self._place_results()
-        words[W.turn], words[W.turns], words[W.end] = turns.step, turns.limit, native.ON
-        words[W.is_begun], words[W.is_stale] = 0, 1
-        words[W.arena], words[W.arena_room] = instance.arena()
-        return True
 
     def _forget(self) -> None:
         """Hold nothing of the run any longer."""

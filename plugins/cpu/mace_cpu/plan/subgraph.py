@@ -14,7 +14,7 @@ from mace_core.native.plan import NativePlan, PlanStep
 from mace_core.native.pool import ThreadPool
 from mace_core.native.runner_ir import GATE as GATE_ADDRESS
 from mace_core.provider.backend import CompiledSubgraph
-from mace_core.provider.execution import Bindings, Execution, Turns
+from mace_core.provider.execution import Bindings, CancelFlag, Execution, FoundOutput, NativeStage, Turns
 from mace_cpu.plan.assembly import GATE, JOURNAL_WORDS, STATUS_WORDS, Assembly, SizedByRun
 
 
@@ -126,6 +126,13 @@ class CpuExecution(Execution):
             raise self._fault()
         return True
 
+    def native_stage(self, bindings: Bindings, turns: Turns) -> NativeStage | None:
+        compiled = self._compiled
+        if compiled.journals or not compiled.plan.steps or compiled.pool.processors is not None:
+            return None
+        self._sizes = ()  # others are written into the plan
+        return _CpuStage(self, bindings, turns)
+
     def _hand_over(self, output: SizedByRun, bindings: Bindings) -> None:
         """Copy an output whose shape is known now to memory of that shape."""
         assert bindings.allocate_output is not None
@@ -145,6 +152,39 @@ class CpuExecution(Execution):
         device = self._compiled.device
         message = f"node '{fault.node}' on {device}: {fault.message.format(value=value)}"
         return ProviderError(message, node=fault.node, device=device)
+
+
+class _CpuStage(NativeStage):
+    def __init__(self, execution: CpuExecution, bindings: Bindings, turns: Turns) -> None:
+        compiled, instance = execution._compiled, execution._instance
+        self._execution, self._compiled, self._instance = execution, compiled, instance
+        self._bases = [*compiled.bases(bindings), *execution._own_words]
+        del self._bases[compiled.plan.slots :]
+        self.block = instance.stage(turns, faults=execution._status)
+        sized = compiled.assembly.sized_by_run
+        self._offsets = np.array([each.offset for each in sized], np.int64)
+        dims, offsets = int(execution._dims.ctypes.data), int(self._offsets.ctypes.data)
+        self.found = [
+            FoundOutput(
+                each.output,
+                dims + 8 * each.first_word,
+                each.rank,
+                offsets + 8 * i if each.offset_word < 0 else instance.address_of_word(each.offset_word),
+            )
+            for i, each in enumerate(sized)
+        ]
+
+    def begin(self, cancel: CancelFlag) -> None:
+        compiled = self._compiled
+        self._instance.begin_stage(self._bases, pool=compiled.pool, threads=compiled.threads, cancel=cancel)
+
+    def stop(self) -> None:
+        self._instance.stop()
+
+    def check(self) -> None:
+        execution = self._execution
+        if self._compiled.faults and execution._status_bytes != execution._no_fault:
+            raise execution._fault()
 
 
 def _workspace(bindings: Bindings) -> int:
