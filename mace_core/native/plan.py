@@ -72,12 +72,13 @@ class PlanStep(NamedTuple):
 
 
 def gate(args: int, *, runs_if: bool, until: int) -> PlanStep:
-    """A step that lets those behind it run or passes them over.
+    """A step that lets those behind it run or passes them over, or goes back to one before it.
 
     Args:
         args: index of the word that is the address of a byte.
         runs_if: whether the steps behind run where the byte is not 0, or where it is 0.
-        until: number of the first step that runs in any case; it comes after this one.
+        until: number of the step that follows otherwise: the first that runs in any case, or the first of those that
+            are run again.
     """
     return PlanStep(GATE, args, extent=until, piece=int(runs_if))
 
@@ -137,8 +138,10 @@ class NativePlan:
         self._check_words()
 
     def _check_gate(self, index: int, step: PlanStep, label: str) -> None:
-        if step.piece not in (0, 1) or step.chunks != 1 or not index < step.extent <= len(self.steps):
-            raise ProviderBugError(f"{label} is no gate before later steps")
+        if step.piece not in (0, 1) or step.chunks != 1 or not 0 <= step.extent <= len(self.steps):
+            raise ProviderBugError(f"{label} is no gate between steps")
+        if step.extent == index:
+            raise ProviderBugError(f"{label} is a gate that leads to itself")
         if not 0 <= step.args < len(self.words):
             raise ProviderBugError(f"{label}: word {step.args} is not one of the plan's {len(self.words)}")
 

@@ -23,7 +23,8 @@ STEP_WORDS = 5
 
 GATE = -1
 """In the place of a kernel's address: the step is a gate.  Its argument is the address of a byte, and its piece says
-whether that is to be other than 0; where it is not so, the step numbered by its extent is next."""
+whether that is to be other than 0; where it is not so, the step numbered by its extent is next, which may be one before
+it."""
 
 RELOCATION_WORDS = 3
 """A relocation is three int64: word index, base slot, byte offset."""
@@ -130,7 +131,8 @@ patch:
   br i1 %r.more, label %patch, label %walk
 
 walk:
-  %step = phi i64 [ %start, %announced ], [ 0, %patch ], [ %step.next, %after ], [ %step.gated, %gate ]
+  %step = phi i64 [ %start, %announced ], [ 0, %patch ], [ %step.next, %after ],
+    [ %step.gated, %gate ], [ %step.gated, %turn ]
   %more = icmp ult i64 %step, %count
   br i1 %more, label %poll, label %leave
 
@@ -181,7 +183,13 @@ gate:
   %open = icmp eq i1 %holds, %wanted
   %behind.gate = add i64 %step, 1
   %step.gated = select i1 %open, i64 %behind.gate, i64 %extent
-  br label %walk
+  %is.back = icmp ult i64 %step.gated, %step
+  br i1 %is.back, label %turn, label %walk
+
+turn:                       ; of a loop, whose steps need not be among those at which the clock is read
+  %turn.now = call i64 @now()
+  %turn.late = icmp ugt i64 %turn.now, %deadline
+  br i1 %turn.late, label %leave, label %walk
 
 kernel.step:
   br i1 %no.profile, label %choose, label %profile.start
@@ -189,7 +197,12 @@ kernel.step:
 profile.start:
   %start.index = mul i64 %step, 2
   %start.at = getelementptr i64, ptr %profile, i64 %start.index
-  %start.time = call i64 @now()
+  %end.before.at = getelementptr i64, ptr %start.at, i64 1
+  %start.before = load i64, ptr %start.at
+  %end.before = load i64, ptr %end.before.at
+  %taken.before = sub i64 %end.before, %start.before   ; in earlier turns of a loop
+  %start.now = call i64 @now()
+  %start.time = sub i64 %start.now, %taken.before
   store i64 %start.time, ptr %start.at
   br label %choose
 
@@ -235,7 +248,7 @@ after:                      ; whether a kernel of the step, the last one too, wa
   br i1 %left.undone, label %stopped, label %walk
 
 leave:
-  %answer = phi i64 [ %step, %walk ], [ CANCELLED, %stopped ], [ %step, %time ]
+  %answer = phi i64 [ %step, %walk ], [ CANCELLED, %stopped ], [ %step, %time ], [ %step.gated, %turn ]
   br i1 %no.pool, label %return, label %retire
 
 retire:

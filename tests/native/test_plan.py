@@ -128,8 +128,8 @@ class TestArguments:
         [
             ((0, 0, 1, 1), (0, 0, 0), "has no kernel"),
             ((1, 9, 1, 1), (0, 0, 0), "argument index 9"),
-            ((GATE, 0, 0, 1), (0, 0, 0), "no gate before later steps"),
-            ((GATE, 0, 2, 1), (0, 0, 0), "no gate before later steps"),
+            ((GATE, 0, 0, 1), (0, 0, 0), "leads to itself"),
+            ((GATE, 0, 2, 1), (0, 0, 0), "no gate between steps"),
             ((GATE, 2, 1, 1), (0, 0, 0), "word 2"),
             ((1, 0, 1, 0), (0, 0, 0), "0 chunks"),
             ((1, 0, -1, 1), (0, 0, 0), "-1 units"),

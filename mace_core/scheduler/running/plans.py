@@ -55,7 +55,6 @@ class GraphPlan:
     """A stage plan with its idle instances and what comes after it.  Freed when nobody uses it any more.
 
     Attributes:
-        shared: what is the same for all sizes: this.
         counting: guards ``users``.
         followed: how often it was the last of several stages.
         can_follow: whether native code may go on to it from the stages before.
@@ -77,12 +76,16 @@ class GraphPlan:
         self._making = fork_safe_lock()
         self._short = short_plan(plan)
         self._takes_arrays = plan.single is not None and not plan.grown
-        self.shared = self
         self.followed = 0
         self.can_follow = True
         self.signature: Signature | None = None  # where it is for one alone
         self.users = 1  # changed under `counting` alone
         pool.retain()
+
+    @property
+    def shared(self) -> GraphPlan:
+        """What is the same for all sizes."""
+        return self
 
     def release(self) -> None:
         """One user fewer; the last one frees everything."""

@@ -90,6 +90,13 @@ class Gate(Step):
     last: Step | None = None
 
 
+@dataclass(slots=True)
+class Again(Step):
+    """A step that goes back to ``first`` while a truth value, whose address it has, is true.  It has no kernel."""
+
+    first: Step | None = None
+
+
 class Steps:
     """The steps emitted so far, and the nodes that the next ones belong to.
 
@@ -187,6 +194,13 @@ class Steps:
             source = () if self._node is None else self._node.source
             self.emitted.append(Gate(_NO_KERNEL, [0], [(0, at)], 1, 1, name, source, runs_if=runs_if, last=steps[-1]))
             self.emitted += steps
+
+    def emit_repeated(self, going: Buf, steps: Sequence[Step], name: str) -> None:
+        """Append ``steps``, which are run again and again while the truth value in ``going`` is true."""
+        at = At(going).in_whole()
+        source = () if self._node is None else self._node.source
+        again = Again(_NO_KERNEL, [0], [(0, at)], 1, 1, name, source, first=steps[0])
+        self.emit_gated(going, True, [*steps, again], name)
 
     def remark(self, note: str) -> None:
         """Note how the current node is computed, for explanations; "" says nothing."""

@@ -19,7 +19,7 @@ from mace_cpu.plan.assembly import (
     SizedByRun,
 )
 from mace_cpu.shared.parts.buffers import At, Buf, Place
-from mace_cpu.shared.parts.steps import Gate
+from mace_cpu.shared.parts.steps import Again, Gate
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.program.sizes import SizeCollector
 
@@ -64,6 +64,8 @@ def assemble(program: Program) -> Assembly:
         extent, piece = step.extent, _piece(step.extent, step.work)
         if isinstance(step, Gate):
             extent, piece = positions[id(step.last)] + 1, int(step.runs_if)
+        elif isinstance(step, Again):
+            extent, piece = positions[id(step.first)], 0
         steps.append(AssembledStep(step.kernel.symbol, first, extent, step.chunks, step.name, step.source, piece))
     sized_by_run: list[SizedByRun] = []
     for u in program.values.unsized:
@@ -118,8 +120,10 @@ def _plan_buffers(program: Program) -> int:
 def lifetimes(program: Program) -> dict[Buf, tuple[int, int]]:
     """Numbers of the first and the last step that need a buffer of the arena.
 
-    A buffer lives from the first to the last step that names it.  What is handed over when all steps have run lives
-    until then: it is needed by the step after the last, which does not exist.
+    A buffer lives from the first to the last step that names it.  What is brought into a loop lives to its end, since
+    the next turn needs it, too; and what comes out of it lives from its beginning, since turns before add to it.  What
+    is handed over when all steps have run lives until then: it is needed by the step after the last, which does not
+    exist.
     """
     spans: dict[Buf, tuple[int, int]] = {}
     for index, step in enumerate(program.steps.emitted):
@@ -127,6 +131,15 @@ def lifetimes(program: Program) -> dict[Buf, tuple[int, int]]:
             if at.buf.place is Place.ARENA:
                 first, _ = spans.get(at.buf, (index, index))
                 spans[at.buf] = first, index
+    positions = {id(step): index for index, step in enumerate(program.steps.emitted)}
+    for end, step in enumerate(program.steps.emitted):
+        if isinstance(step, Again):
+            begin = positions[id(step.first)]
+            for buf, (first, last) in spans.items():
+                if first < begin <= last < end:
+                    spans[buf] = first, end
+                elif begin < first <= end < last:
+                    spans[buf] = begin, last
     journals = (journal.data for journal in program.values.journals)
     for kept in (*(output.data for output in program.values.unsized), *journals):
         whole = At(kept).in_whole().buf
