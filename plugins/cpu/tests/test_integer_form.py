@@ -20,6 +20,11 @@ def scales(count: int) -> np.ndarray:
     return (RNG.random(count) / 200 + 0.002).astype(np.float32)
 
 
+def limited(features: str) -> dict[str, str]:
+    """The option for an instruction set."""
+    return {} if features == "host" else {"features": features}
+
+
 # --- convolutions and products ----------------------------------------------------------------------------------------
 
 
@@ -79,18 +84,26 @@ def test_product_of_activations(tmp_path: Path) -> None:
 # --- pairs ------------------------------------------------------------------------------------------------------------
 
 
+SHAPES = [
+    ((2, 3, 5, 4), (2, 3, 5, 4)),
+    ((1, 8, 3, 3), (1, 8, 1, 1)),
+    ((4, 1, 6), (5, 1)),
+    ((3, 5, 70), (5, 70)),
+    ((7,), (1,)),
+    ((2, 0), (2, 0)),
+]
+
+
 @pytest.mark.parametrize("op", ["Add", "Sub", "Mul", "Div"])
-@pytest.mark.parametrize(
-    ("first", "second"),
-    [((2, 3, 5, 4), (2, 3, 5, 4)), ((1, 8, 3, 3), (1, 8, 1, 1)), ((4, 1, 6), (5, 1)), ((7,), (1,)), ((2, 0), (2, 0))],
-)
-def test_pairs(op: str, first: tuple[int, ...], second: tuple[int, ...], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("first", "second"), SHAPES)
+@pytest.mark.parametrize("features", ["host", "avx512", "avx2", "baseline"])
+def test_pairs(op: str, first: tuple[int, ...], second: tuple[int, ...], features: str, tmp_path: Path) -> None:
     g = Quantizing()
     a, b = g.input(*first, scale=0.02), g.input(*second, dtype="int8", scale=0.05, zero=-128)
     if op == "Div":  # away from dividing by nothing
         g.feeds["in1"] = np.abs(g.feeds["in1"].astype(np.int16)).clip(5, 127).astype(np.int8)
     g.steps(g.op(op, a, b), 0.06)
-    assert check(g, tmp_path).in_float == {}
+    assert check(g, tmp_path, **limited(features)).in_float == {}
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -317,7 +330,7 @@ def test_pools_behind_a_convolution(dtype: str, channels: int, features: str, tm
         g.steps(g.op(op, y, **attributes))
     g.steps(g.op("AveragePool", y, **pooled["AveragePool"], count_include_pad=1), 0.03)
     g.steps(g.op("GlobalAveragePool", y), 0.02)
-    assert check(g, tmp_path, **({} if features == "host" else {"features": features})).in_float == {}
+    assert check(g, tmp_path, **limited(features)).in_float == {}
 
 
 @pytest.mark.parametrize("bias", ["none", "int32", "float"])

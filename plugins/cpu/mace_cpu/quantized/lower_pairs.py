@@ -16,97 +16,109 @@ import math
 
 import numpy as np
 
-from mace_core.graph import GraphView, Node, Value
+from mace_core.graph import GraphView, Node
 from mace_core.symbolic import is_symbolic, minimum
-from mace_cpu.elementwise.expression import Expression, Operation, stride_word
-from mace_cpu.elementwise.lower_chain import LONGEST_ROW, SEGMENT, elementwise_kernel
 from mace_cpu.elementwise.operands import collapse
 from mace_cpu.quantized.checks import bytes_with_one_scale
 from mace_cpu.quantized.integer_form import INTEGERS
 from mace_cpu.quantized.layouts import best_layout, place, walked
-from mace_cpu.quantized.numbers import Result, Scaled, result_of, scaled
-from mace_cpu.shared.nodes import need
-from mace_cpu.shared.parts.buffers import Buf
+from mace_cpu.quantized.numbers import Result, result_of, scaled
+from mace_cpu.quantized.pairs import Pair
+from mace_cpu.shared.codegen.generated import generated
+from mace_cpu.shared.epilogue.requantize import Requantization
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import lowers
 
-WORK = 8
+MOST_STEPS = 255
+"""From any byte to any zero point of its type."""
+
+LARGEST_WHOLE = 1 << 30
+"""What is larger might leave int32 when it is rounded."""
+
+LONGEST_ROW = 8192
+SEGMENT = 4096
+
+WORK = 0.5
 """Scalar operations for one element."""
 
 
 def _check(view: GraphView, node: Node) -> str | None:
-    return bytes_with_one_scale(view, node, (0, 3), (1, 4, 6), (2, 5, 7))
+    reason = bytes_with_one_scale(view, node, (0, 3), (1, 4, 6), (2, 5, 7))
+    if reason is not None:
+        return reason
+    constants = [view.constant(node.input(index)) for index in (1, 4, 6)]
+    a, b, result = (np.float32(found.numpy().reshape(-1)[0]) for found in constants if found is not None)
+    if not np.isfinite(_factors(_kind(node), a, b, result)).all():
+        return "the scales are so far apart that their quotient is not finite"
+    return None
+
+
+def _kind(node: Node) -> str:
+    return node.op_type.removeprefix("QLinear").lower()
 
 
 @lowers("QLinearAdd", "QLinearSub", "QLinearMul", "QLinearDiv", check=_check, domain=INTEGERS)
 def lower_pair(program: Program, node: Node) -> None:
     a, b, result = scaled(program, node, 0), scaled(program, node, 3), result_of(program, node, 6)
-    factors = _factors(node.op_type, a, b, result)
-    numbers = [float(a.zero), float(b.zero), *factors, float(result.zero), float(result.low), float(result.high)]
-    _emit(program, node.op_type, a.value, b.value, result.value, numbers)
-
-
-def _factors(op_type: str, a: Scaled, b: Scaled, result: Result) -> list[float]:
-    with np.errstate(over="ignore"):
-        if op_type in ("QLinearAdd", "QLinearSub"):
-            return [float(a.scale / result.scale), float(b.scale / result.scale)]
-        if op_type == "QLinearMul":
-            return [float(a.scale * b.scale / result.scale)]
-        return [float(a.scale / (b.scale * result.scale))]
-
-
-def _emit(program: Program, op_type: str, a: Value, b: Value, result: Value, numbers: list[float]) -> None:
     facts = program.facts
-    shape = facts.shape(result)
-    layout = best_layout(program, [a, b], result)
-    placed = [place(program, value, shape, layout) for value in (a, b)]
-    dims = walked(shape, layout)
-    rows = collapse(dims, [strides for _, strides in placed], [1, 1], 0)
-    constants: list[Buf] = [program.constants.put(np.array([number], np.float32)) for number in numbers]
-    types = [facts.dtype(value).label for value in (a, b)]
-    inputs = (*zip(types, rows.reads, strict=True), *(("float32", "s") for _ in constants))
-    operations = _operations(op_type, facts.dtype(result).label)
-    expression = Expression(inputs, operations, (len(operations) - 1,), len(rows.outer))
+    shape = facts.shape(result.value)
+    layout = best_layout(program, [a.value, b.value], result.value)
+    placed = [place(program, operand.value, shape, layout) for operand in (a, b)]
+    rows = collapse(walked(shape, layout), [strides for _, strides in placed], [1, 1], 0)
+    kind = _kind(node)
+    factors = _factors(kind, a.scale, b.scale, result.scale)
+    pair = Pair(
+        kind,
+        (facts.dtype(a.value).label, facts.dtype(b.value).label),
+        (rows.reads[0], rows.reads[1]),
+        len(rows.outer),
+        _requantization(program, result, kind, factors),
+    )
     if is_symbolic(rows.length):
         segment = minimum(rows.length, SEGMENT)
     else:
         segment = rows.length if rows.length <= LONGEST_ROW else SEGMENT
     segments = -(-rows.length // segment) if segment else 0
     program.steps.emit(
-        elementwise_kernel(expression),
+        generated("mace_cpu.quantized.generate_pairs", pair.symbol, pair, words=lambda: pair.words),
         {
             "length": rows.length,
             "segment": segment,
             "segments": segments,
+            "target": program.values.write(result.value, layout),
+            "a": placed[0][0],
+            "b": placed[1][0],
+            "a_zero": float(a.zero),
+            "b_zero": float(b.zero),
+            "a_factor": factors[0],
+            "b_factor": factors[1],
+            "zero": result.zero,
+            "low": result.low,
+            "high": result.high,
             "outer": rows.outer,
-            "outputs": [program.values.write(need(result), layout)],
-            "inputs": [*(buf for buf, _ in placed), *constants],
-            **{stride_word(index): strides for index, strides in enumerate(rows.strides)},
-            **{stride_word(2 + index): (0,) * len(rows.outer) for index in range(len(constants))},
+            "a_strides": rows.strides[0],
+            "b_strides": rows.strides[1],
         },
         extent=math.prod(rows.outer) * segments,
-        work=facts.size(result) * WORK,
+        work=facts.size(result.value) * WORK,
     )
 
 
-def _operations(op_type: str, target: str) -> tuple[Operation, ...]:
-    """Inputs: a, b, their zero points, one or two factors, the result's zero point and bounds."""
-    made: list[Operation] = []
+def _factors(kind: str, a: np.float32, b: np.float32, result: np.float32) -> tuple[float, float]:
+    with np.errstate(all="ignore"):
+        if kind in ("add", "sub"):
+            return float(a / result), float(b / result)
+        if kind == "mul":
+            return float(a * b / result), 0.0
+        return float(a / (b * result)), 0.0
 
-    def apply(name: str, *arguments: int, dtype: str = "float32", parameters: tuple[str, ...] = ()) -> int:
-        made.append(Operation(name, arguments, dtype, parameters))
-        return len(made) - 1
 
-    def given(index: int) -> int:
-        return ~index
-
-    a, b = (apply("sub", apply("cast", given(i), parameters=("float32",)), given(2 + i)) for i in range(2))
-    if op_type in ("QLinearAdd", "QLinearSub"):
-        name = "add" if op_type == "QLinearAdd" else "sub"
-        value, following = apply(name, apply("mul", a, given(4)), apply("mul", b, given(5))), 6
-    else:
-        value, following = apply("mul", apply("mul" if op_type == "QLinearMul" else "div", a, b), given(4)), 5
-    whole = apply("add", apply("round", value), given(following))
-    bounded = apply("clip_high", apply("clip_low", whole, given(following + 1)), given(following + 2))
-    apply("cast", bounded, dtype=target, parameters=(target,))
-    return tuple(made)
+def _requantization(program: Program, result: Result, kind: str, factors: tuple[float, float]) -> Requantization:
+    label = program.facts.dtype(result.value).label
+    limits = np.iinfo(label)
+    reach = MOST_STEPS * (sum(factors) if kind in ("add", "sub") else MOST_STEPS * factors[0])
+    return Requantization(
+        label,
+        bounded=(result.low, result.high) != (limits.min, limits.max),
+        far=kind != "div" and not reach < LARGEST_WHOLE,
+    )
