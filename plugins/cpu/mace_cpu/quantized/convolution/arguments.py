@@ -71,12 +71,12 @@ class Variant:
         vectors: of channels per tile.
         unit: what multiplies.
         is_signed: the bytes that are multiplied are signed.
-        quads: of a run, where they are so few that they are unrolled; else 0.
         tail: bytes of a run beyond whole quads.
         copies: whether the image is copied.
         gathers: the copy takes some channels of each pixel, those of a group.
         linear: windows follow each other at one distance, over all rows.
         single: a kernel has one run.
+        short: runs are so short that nothing is fetched ahead during one.
         partial: the last channel tile is not full.
         unroll: steps per turn of the innermost loop.
         spec: what becomes of the sums.
@@ -86,12 +86,12 @@ class Variant:
     vectors: int
     unit: QuadUnit
     is_signed: bool
-    quads: int
     tail: int
     copies: Copies
     gathers: bool
     linear: bool
     single: bool
+    short: bool
     partial: bool
     unroll: int
     spec: Requantization
@@ -106,9 +106,10 @@ class Variant:
                 ("g", self.gathers),
                 ("l", self.linear),
                 ("o", self.single),
+                ("h", self.short),
                 ("p", self.partial),
             )
             if is_set
         )
-        tile = f"{self.rows}x{self.vectors}u{self.unroll}q{self.quads}t{self.tail}"
+        tile = f"{self.rows}x{self.vectors}u{self.unroll}t{self.tail}"
         return f"{self.unit.value}_{tile}_{self.copies.value}{flags}_{self.spec.tag}"

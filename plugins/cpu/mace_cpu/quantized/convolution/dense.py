@@ -25,12 +25,9 @@ from mace_cpu.shared.parts.buffers import Buf, Layout
 from mace_cpu.shared.parts.steps import Word, Words
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.quads import QUAD, QuadUnit
+from mace_cpu.shared.tiles.arguments import STEPS_PER_FETCH
 
 WORK_PER_MAC = 1 / 32
-FETCHED_STEPS = 16
-
-MOST_UNROLLED = 8
-"""Quads of a run that are unrolled."""
 
 Floats = npt.NDArray[np.float32]
 
@@ -189,12 +186,12 @@ def emit_dense(
         vectors,
         unit,
         is_signed != (offset != 0),
-        reading.quads if reading.quads <= MOST_UNROLLED else 0,
         reading.tail,
         reading.copies,
         reading.gathers,
         reading.linear,
         shape.kernel[0] * reading.taps == 1,
+        reading.quads < STEPS_PER_FETCH,
         shape.group_out % columns != 0,
         2 if vectors > 2 else 1,
         result.spec,
@@ -246,7 +243,7 @@ def _division_words(
     band_pixels = division.band_rows * shape.output[1]
     pixel_tiles = max(-(-hint(band_pixels) // rows), 1)
     share = -(-tile_weights // 4 // pixel_tiles)
-    fetches = max(-(-steps // FETCHED_STEPS), 1)
+    fetches = max(-(-steps // STEPS_PER_FETCH), 1)
     return {
         Arg.GROUPS: shape.groups,
         Arg.BANDS: division.bands,

@@ -206,10 +206,8 @@ class _Emitter:
 
     def _run(self, starts: list[ir.Value], weights: ir.Value) -> None:
         variant = self.variant
-        if variant.quads:
-            self.tile.run_unrolled(starts, weights, variant.quads, variant.tail)
-        else:
-            self.tile.run(starts, weights, self.words[Arg.QUADS], variant.tail, self.ahead, variant.unroll)
+        ahead = None if variant.short else self.ahead
+        self.tile.run(starts, weights, self.words[Arg.QUADS], variant.tail, ahead, variant.unroll)
 
     # --- results --------------------------------------------------------------------------------------------------
 

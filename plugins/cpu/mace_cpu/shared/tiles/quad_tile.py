@@ -116,16 +116,6 @@ class QuadTile:
         if tail:
             one_step(quads, tail)
 
-    def run_unrolled(self, starts: Sequence[ir.Value], right: ir.Value, quads: int, tail: int = 0) -> None:
-        """As `run` for a number of quads that is known when the code is generated."""
-        for k in range(quads + (tail > 0)):
-            count = QUAD if k < quads else tail
-            at = k * QUAD
-            self.step(
-                lambda row, at=at, count=count: load_quad(self.body, self._bytes(starts[row], at), count),  # type: ignore[misc]
-                self._bytes(right, k * self.step_bytes),
-            )
-
     def _bytes(self, base: ir.Value, index: ir.Value | int) -> ir.Value:
         at = constant(index) if isinstance(index, int) else index
         return self.body.b.gep(base, [at], inbounds=True, source_etype=I8)
