@@ -29,12 +29,14 @@ class Benchmark:
         title: what it is, for the report.
         locate: gives the ONNX file; may write it below the folder it is given.
         feeds: makes the inputs, by name.
+        precisions: in which it is measured unless it is named.
     """
 
     name: str
     title: str
     locate: Callable[[Path], Path]
     feeds: Callable[[], Feeds]
+    precisions: tuple[str, ...] = ("float32",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,25 +130,44 @@ def speech_step(samples: int = 576, rate: int = 16000) -> Feeds:
     return {"input": (0.2 * voice)[None].astype(np.float32), "state": state.astype(np.float32)}
 
 
-def _seeded(build: Callable[[], Any], title: str, shape: tuple[int, ...]) -> Benchmark:
-    return Benchmark(
-        build.__name__, title, lambda folder: write_network(build, folder), lambda: {"x": models.sample_image(shape)}
-    )
+def word_numbers(words: int = 30522, length: int = 128) -> Feeds:
+    """A sentence of so many tokens: frequent words often, as in a text."""
+    random = np.random.default_rng(0)
+    return {"x": np.minimum(random.zipf(1.3, (1, length)), words - 1).astype(np.int64)}
 
 
-def _packaged(name: str, title: str, source: tuple[str, str], feeds: Callable[[], Feeds]) -> Benchmark:
-    return Benchmark(name, title, lambda _: models.find_packaged_model(*source), feeds)
+def _seeded(
+    build: Callable[[], Any],
+    title: str,
+    shape: tuple[int, ...],
+    precisions: tuple[str, ...] = ("float32",),
+    feeds: Callable[[], Feeds] | None = None,
+) -> Benchmark:
+    pictures = lambda: {"x": models.sample_image(shape)}  # noqa: E731
+    return Benchmark(build.__name__, title, lambda folder: write_network(build, folder), feeds or pictures, precisions)
+
+
+def _packaged(
+    name: str,
+    title: str,
+    source: tuple[str, str],
+    feeds: Callable[[], Feeds],
+    precisions: tuple[str, ...] = ("float32",),
+) -> Benchmark:
+    return Benchmark(name, title, lambda _: models.find_packaged_model(*source), feeds, precisions)
 
 
 _PICTURE = (1, 3, 224, 224)
+_BOTH = ("float32", "int8")
 
 CATALOGUE: dict[str, Benchmark] = {
     benchmark.name: benchmark
     for benchmark in (
-        _seeded(models.mobilenet_v2, "MobileNetV2, 224x224", _PICTURE),
+        _seeded(models.mobilenet_v2, "MobileNetV2, 224x224", _PICTURE, _BOTH),
         _seeded(models.squeezenet1_1, "SqueezeNet 1.1, 224x224", _PICTURE),
         _seeded(models.efficientnet_b0, "EfficientNet-B0, 224x224", _PICTURE),
-        _seeded(models.resnet50, "ResNet-50 v1.5, 224x224", _PICTURE),
+        _seeded(models.efficientnet_lite0, "EfficientNet-Lite0, 224x224", _PICTURE, ("int8",)),
+        _seeded(models.resnet50, "ResNet-50 v1.5, 224x224", _PICTURE, _BOTH),
         _seeded(models.vit_tiny, "ViT-Tiny, patches of 16, 224x224", _PICTURE),
         _packaged(
             *("ppocr_det", "PP-OCRv4 text detection, 640x640", models.PP_OCR_DET),
@@ -155,7 +176,9 @@ CATALOGUE: dict[str, Benchmark] = {
         _packaged(
             *("ppocr_rec", "PP-OCRv4 text recognition, 48x320", models.PP_OCR_REC),
             feeds=lambda: {"x": text_page(48, 320, lines=1)},
+            precisions=_BOTH,
         ),
+        _seeded(models.bert_encoder, "BERT encoder, 6 layers of 384, 128 tokens", (), ("int8",), word_numbers),
         _packaged("silero_vad", "Silero VAD, one step of 32 ms", models.SILERO_VAD, feeds=speech_step),
         _seeded(models.fsrcnn, "FSRCNN (56, 12, 4), stride 2, 720p to 1080p", (1, 1, 720, 1280)),
     )

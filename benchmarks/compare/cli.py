@@ -11,9 +11,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks.compare.catalogue import CATALOGUE
+from benchmarks.compare.catalogue import CATALOGUE, Benchmark
 from benchmarks.compare.engines import ENGINES, MACE
 from benchmarks.compare.measure import ProcessFailedError, Settings, compare, steps
+from benchmarks.compare.precision import PRECISIONS
 from benchmarks.compare.report import report
 from mace_core.errors import MaceError
 
@@ -23,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = _parser().parse_args(arguments)
     screen = Console(stderr=True)
     settings = Settings(
-        benchmarks=[CATALOGUE[name] for name in chosen.model or CATALOGUE],
+        benchmarks=_benchmarks(chosen.model, chosen.precision),
         engines=[name for name in ENGINES if not chosen.engine or name in chosen.engine],
         threads=chosen.threads or [1, 2],
         rounds=chosen.rounds,
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tolerance=chosen.tolerance,
         wait_quiet=chosen.wait_quiet,
         features=chosen.features,
+        precision=chosen.precision,
         folder=chosen.folder or _default_folder(),
     )
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -59,6 +61,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if found.stopped or any(not cell.ran for cell in ours) else 0
 
 
+def _benchmarks(names: Sequence[str] | None, precision: str) -> list[Benchmark]:
+    """Those that are named, else all that are for this precision."""
+    if names:
+        return [CATALOGUE[name] for name in names]
+    return [benchmark for benchmark in CATALOGUE.values() if precision in benchmark.precisions]
+
+
 def _default_folder() -> Path:
     from mace_core.caching.cache import cache_dir
 
@@ -72,6 +81,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Example: python -m benchmarks.compare --model resnet50 --threads 1 --rounds 5 --wait-quiet 60",
     )
     parser.add_argument("--model", action="append", choices=[*CATALOGUE], help="may be repeated; default: all")
+    parser.add_argument(
+        *("--precision",), choices=PRECISIONS, default="float32", help="int8: one QDQ file for all (default: float32)"
+    )
     parser.add_argument("--engine", action="append", choices=[*ENGINES], help="may be repeated; default: all")
     parser.add_argument("--threads", action="append", type=_positive, help="may be repeated; default: 1 and 2")
     parser.add_argument("--rounds", type=_positive, default=3, help="processes per figure (default: 3)")

@@ -13,7 +13,10 @@ def report(found: Comparison) -> str:
     """Everything, as Markdown."""
     parts = [_heading(found)]
     if found.rows:
-        parts += ["Median of one run in ms, the fastest run in parentheses; batch 1, float32:", _times(found)]
+        parts += [
+            f"Median of one run in ms, the fastest run in parentheses; batch 1, {found.precision}:",
+            _times(found),
+        ]
         parts += [_means(found)]
         parts += ["From before the engine's import to the first result in ms (caches warm), and peak memory in MB:"]
         parts += [_starts(found), "Largest difference from the reference's results, as a share of their range:"]

@@ -115,6 +115,7 @@ class Comparison:
         differences: by model and engine, the largest difference of any output from the reference engine's, as a share
             of that output's range.
         features: the instruction sets MACE was held to; empty: all there are.
+        precision: "float32" or "int8".
         skipped: reason by name of the models that could not be had.
         stopped: it was interrupted, so that rows are missing.
     """
@@ -123,6 +124,7 @@ class Comparison:
     versions: dict[str, str]
     absent: dict[str, str]
     features: str = ""
+    precision: str = "float32"
     peaks: dict[int, float] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
     differences: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -155,6 +157,7 @@ class Comparison:
             "versions": self.versions,
             "not_installed": self.absent,
             "features": self.features or None,
+            "precision": self.precision,
             "peak_gflops": {str(threads): peak for threads, peak in self.peaks.items()},
             "rows": [self._row_data(row) for row in self.rows],
             "mean_ratios": {str(threads): means for threads, means in self.mean_ratios().items()},

@@ -27,7 +27,9 @@ __all__ = [
     "PP_OCR_DET",
     "PP_OCR_REC",
     "SILERO_VAD",
+    "bert_encoder",
     "efficientnet_b0",
+    "efficientnet_lite0",
     "find_packaged_model",
     "fsrcnn",
     "light_model",
@@ -143,6 +145,42 @@ def efficientnet_b0(seed: int = 0) -> onnx.ModelProto:
             x, channels = net.op("Add", x, y) if residual else y, filters
     x = net.swish(net.conv(x, channels, 1280, 1))
     return net.build(net.classifier(net.op("GlobalAveragePool", x), 1280, 1000), (1, 1000))
+
+
+def efficientnet_lite0(seed: int = 0) -> onnx.ModelProto:
+    """EfficientNet-Lite0, made for integers (ReLU6, no gates): x (1, 3, 224, 224) -> y (1, 1000) logits."""
+    net = _network("efficientnet_lite0", (1, 3, 224, 224), seed)
+    x, channels = net.relu6(net.conv("x", 3, 32, 3, stride=2)), 32
+    for expansion, filters, repeats, first_stride, kernel in (
+        *((1, 16, 1, 1, 3), (6, 24, 2, 2, 3), (6, 40, 2, 2, 5), (6, 80, 3, 2, 3)),
+        *((6, 112, 3, 1, 5), (6, 192, 4, 2, 5), (6, 320, 1, 1, 3)),
+    ):
+        for repeat in range(repeats):
+            stride = first_stride if repeat == 0 else 1
+            residual = stride == 1 and channels == filters
+            hidden = channels * expansion
+            y = x if expansion == 1 else net.relu6(net.conv(x, channels, hidden, 1))
+            y = net.relu6(net.conv(y, hidden, hidden, kernel, stride=stride, group=hidden))
+            y = net.conv(y, hidden, filters, 1, gain=_HALF_GAIN if residual else 1.0)
+            x, channels = net.op("Add", x, y) if residual else y, filters
+    x = net.relu6(net.conv(x, channels, 1280, 1))
+    return net.build(net.classifier(net.op("GlobalAveragePool", x), 1280, 1000), (1, 1000))
+
+
+def bert_encoder(seed: int = 0) -> onnx.ModelProto:
+    """A BERT encoder as sentence models use it, 6 layers of 384: x (1, 128) token numbers -> y (1, 384), their mean."""
+    from mace_core.testing.network import NetworkBuilder
+
+    width, heads, depth, tokens, words = 384, 12, 6, 128, 30522
+    net = NetworkBuilder("bert_encoder", (1, tokens), seed=seed, opset=17, integers=True)
+    x = net.op("Gather", net.constant(net.normal((words, width), 0.05)), "x")
+    x = net.op("Add", x, net.constant(net.normal((1, tokens, width), 0.02)))
+    x = _layer_norm(net, x, width, decomposed=False)
+    for _ in range(depth):
+        x = _layer_norm(net, net.op("Add", x, _attend(net, x, width, heads, tokens)), width, decomposed=False)
+        y = net.linear(_gelu(net, net.linear(x, width, 4 * width), decomposed=True), 4 * width, width)
+        x = _layer_norm(net, net.op("Add", x, y), width, decomposed=False)
+    return net.build(net.op("ReduceMean", x, axes=[1], keepdims=0), (1, width))
 
 
 def _excite(net: NetworkBuilder, x: str, channels: int, squeezed: int) -> str:

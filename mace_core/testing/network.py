@@ -23,14 +23,17 @@ class NetworkBuilder:
     Weights are drawn from one seeded generator (He initialization), so that a seed gives the same model everywhere.
     """
 
-    def __init__(self, name: str, input_shape: Sequence[int | str], *, seed: int, opset: int = 17) -> None:
-        """``input_shape`` is that of the one input, ``x``; strings are symbolic dimensions."""
+    def __init__(
+        self, name: str, input_shape: Sequence[int | str], *, seed: int, opset: int = 17, integers: bool = False
+    ) -> None:
+        """``input_shape`` is that of the one input, ``x``; strings are symbolic; ``integers``: it is int64."""
         self._name = name
         self._opset = opset
         self._random = np.random.default_rng(seed)
         self._nodes: list[onnx.NodeProto] = []
         self._initializers: list[onnx.TensorProto] = []
-        self._inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, list(input_shape))]
+        kind = TensorProto.INT64 if integers else TensorProto.FLOAT
+        self._inputs = [helper.make_tensor_value_info("x", kind, list(input_shape))]
         self._count = 0
 
     def op(self, op_type: str, *inputs: str, **attributes: Any) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from benchmarks.compare import catalogue, cli, measure
@@ -76,6 +77,23 @@ class TestComparison:
         assert data["rows"][0]["engines"]["mace"]["measurements"][0]["runs"] >= 3
         assert data["rows"][0]["ratio"] == row.ratio()
         assert data["mean_ratios"]["1"]["fastest"] == pytest.approx(row.ratio())
+
+    def test_in_8_bits_all_run_one_quantized_file(
+        self, benchmark_of: Callable[[str], Benchmark], tmp_path: Path
+    ) -> None:
+        pytest.importorskip("onnxruntime")
+        settings = settings_for(benchmark_of("tiny"), [MACE, "onnxruntime"], tmp_path)
+        told: list[str] = []
+        result = measure.compare(replace(settings, precision="int8"), told.append)
+        assert len(told) == measure.steps(replace(settings, precision="int8"))
+        (row,) = result.rows
+        assert row.cells[MACE].ran
+        assert row.cells["onnxruntime"].ran
+        assert "batch 1, int8" in report(result)
+        assert result.as_data()["precision"] == "int8"
+        (file,) = tmp_path.glob("tiny-int8-*.onnx")
+        operators = {node.op_type for node in onnx.load(file).graph.node}
+        assert {"QuantizeLinear", "DequantizeLinear"} <= operators
 
     def test_the_multiply_adds_are_counted_from_the_shapes(
         self, benchmark_of: Callable[[str], Benchmark], tmp_path: Path
