@@ -358,3 +358,13 @@ def test_product_with_a_bias_behind_it(quantized: bool, tmp_path: Path) -> None:
     product = g.op("MatMul", g.input(3, 6, 12), g.weight(weights(12, 10), scales(10), 1))
     g.steps(g.op("Add", added, product), 0.3)
     assert check(g, tmp_path).in_float == {}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("features", ["host", "avx512", "avx2", "baseline"])
+def test_softmax(dtype: str, features: str, tmp_path: Path) -> None:
+    g = Quantizing(dtype)
+    for length, scale in ((3, 0.1), (16, 0.02), (77, 0.05), (128, 2.0)):
+        g.steps(g.op("Softmax", g.input(5, length, scale=scale), axis=-1), 1 / 255, np.iinfo(dtype).min)
+    g.steps(g.op("Softmax", g.input(2, 9, 4), axis=1), 1 / 255, np.iinfo(dtype).min)
+    assert check(g, tmp_path, **limited(features)).in_float == {}

@@ -1,7 +1,7 @@
 """Means of quantized numbers: average pools, global ones, ReduceMean, and Softmax.
 
 Sums are exact; a mean is ``round((sum - n * zero) * (scale / result scale / n))``, plus the result's zero point.  This
-is within one step of quantizing the float result, as is Softmax, which takes its exponentials from a table.
+is within one step of quantizing the float result, as is Softmax, which of columns takes its exponentials from a table.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mace_core.graph import GraphView, Node
+from mace_core.native.kernel_words import WordLayout
 from mace_core.native.numba_kernel import numba_source
 from mace_core.symbolic import is_same
 from mace_cpu.pooling.bytes import BytePool
@@ -19,6 +20,7 @@ from mace_cpu.pooling.lower import MOST_SPATIAL_AXES, emit_byte_pool, windows_of
 from mace_cpu.quantized.checks import bytes_with_one_scale
 from mace_cpu.quantized.integer_form import INTEGERS
 from mace_cpu.quantized.numbers import Result, Scaled, result_of, scaled
+from mace_cpu.shared.codegen.generated import generated
 from mace_cpu.shared.epilogue.requantize import Requantization
 from mace_cpu.shared.nodes import need, normal_axis
 from mace_cpu.shared.parts.buffers import Buf, Layout
@@ -33,6 +35,8 @@ MOST_SUMMED = 1 << 23
 
 ONE_AXIS_SINCE = 13
 """The opset since which Softmax is along one axis."""
+
+SOFTMAX_WORDS = WordLayout.parse("source target length step inverse zero low high")
 
 COLUMNS = 256
 """Channels of one unit of work, where they come last."""
@@ -172,8 +176,11 @@ def lower_softmax(program: Program, node: Node) -> None:
     shape = program.facts.shape(x.value)
     first, last = softmax_axes(program.facts.view.opset(), node, len(shape))
     outer, length, inner = (math.prod(shape[part]) for part in (slice(first), slice(first, last), slice(last, None)))
-    table = np.exp(-np.arange(256, dtype=np.float64) * float(x.scale)).astype(np.float32)
     size = program.facts.size(x.value)
+    if is_same(inner, 1):
+        _emit_softmax_of_rows(program, x, result, outer, length)
+        return
+    table = np.exp(-np.arange(256, dtype=np.float64) * float(x.scale)).astype(np.float32)
     program.steps.emit(
         numba_source(KERNELS, "softmax", **_types(program, node)),
         {
@@ -186,6 +193,33 @@ def lower_softmax(program: Program, node: Node) -> None:
         },
         extent=0 if is_same(size, 0) else outer * inner,
         work=size * 4,
+    )
+
+
+def _emit_softmax_of_rows(program: Program, x: Scaled, result: Result, rows: int, length: int) -> None:
+    size = program.facts.size(x.value)
+    source = program.facts.dtype(x.value).label
+    spec = _requantization(program, result)
+    program.steps.emit(
+        generated(
+            "mace_cpu.quantized.generate_softmax",
+            f"softmax_of_{source}_{spec.tag}",
+            source,
+            spec,
+            words=lambda: SOFTMAX_WORDS,
+        ),
+        {
+            "source": program.values.read(x.value),
+            "target": program.values.write(result.value),
+            "length": length,
+            "step": float(x.scale),
+            "inverse": float(np.float32(1) / result.scale),
+            "zero": result.zero,
+            "low": result.low,
+            "high": result.high,
+        },
+        extent=0 if is_same(size, 0) else rows,
+        work=size * 2,
     )
 
 
