@@ -82,6 +82,7 @@ def value_finding(observer: HistogramObserver, encoding: QuantEncoding, node: st
     )
     low, high = (float(end) for end in decoded_range(encoding))
     edges, counts = _joined(observer)
+    drawn_edges, drawn_counts = _coarse(edges, counts)
     return ValueFinding(
         name=observer.name,
         node=node,
@@ -93,7 +94,8 @@ def value_finding(observer: HistogramObserver, encoding: QuantEncoding, node: st
         seen_low=seen_low,
         seen_high=seen_high,
         clipped=_clipped_share(edges, counts, (low, high), (seen_low, seen_high), float(encoding.scale)),
-        **_coarse(edges, counts, seen_low, seen_high),
+        edges=drawn_edges,
+        counts=drawn_counts,
     )
 
 
@@ -132,18 +134,13 @@ def _clipped_share(
     return float(max(np.sum(counts * (above + below)), 1.0) / total)
 
 
-def _coarse(
-    edges: npt.NDArray[np.float64], counts: npt.NDArray[np.int64], low: float, high: float
-) -> dict[str, list[float] | list[int]]:
+def _coarse(edges: npt.NDArray[np.float64], counts: npt.NDArray[np.int64]) -> tuple[list[float], list[int]]:
     """At most `DRAWN_BINS` bins from the smallest to the largest number."""
     filled = np.flatnonzero(counts)
     if not len(filled):
-        return {"edges": [], "counts": []}
+        return [], []
     first, last = int(filled[0]), int(filled[-1]) + 1
-    per_bin = max(1, math.ceil((last - first) / DRAWN_BINS))
+    per_bin = math.ceil((last - first) / DRAWN_BINS)
     starts = np.arange(first, last, per_bin)
-    drawn = np.add.reduceat(counts[first:last], starts - first)
-    return {
-        "edges": [float(edges[at]) for at in (*starts, min(int(starts[-1]) + per_bin, len(edges) - 1))],
-        "counts": drawn.tolist(),
-    }
+    ends = [*starts, min(int(starts[-1]) + per_bin, len(counts))]
+    return [float(edges[at]) for at in ends], np.add.reduceat(counts[first:last], starts - first).tolist()
