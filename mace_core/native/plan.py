@@ -296,28 +296,22 @@ class PlanInstance:
         finally:
             self._running = False
 
-    def stage(self, turns: Turns, *, faults: Words) -> int:
+    def stage(self, turns: Turns, bases: Sequence[int], *, faults: Words) -> int:
         """The address of a block with which native code runs this plan among others (`mace_core.native.stages`); it
         stays what it is for as long as the instance is there.
 
         Args:
-            turns: as in `run_turns`.
+            turns, bases: as in `run_turns`.
             faults: words that kernels set when something is wrong.
         """
+        self._bases[:] = list(bases)
         block = self._turn_block(turns, faults)
         self._blocks.append((block, faults))
         return ctypes.addressof(block)
 
-    def begin_stage(
-        self,
-        bases: Sequence[int],
-        *,
-        pool: ThreadPool | None = None,
-        cancel: CancelFlag | None = None,
-        threads: int | None = None,
-    ) -> None:
+    def begin_stage(self, *, pool: ThreadPool | None, cancel: CancelFlag | None, threads: int | None) -> None:
         """Make ready for a run of a `stage`; all as in `run_turns`."""
-        self._prepare(bases, pool, cancel, False, threads)
+        self._set_off(pool, cancel, threads)
 
     def _prepare(
         self,
@@ -329,9 +323,14 @@ class PlanInstance:
     ) -> None:
         """Fill in the control block."""
         self._bases[:] = bases.tolist() if isinstance(bases, np.ndarray) else bases  # type: ignore[assignment]
+        self._set_off(pool, cancel, threads)
+        if profile:
+            self._control[_STEPS], self._control[_PROFILE] = self._recorders()
+
+    def _set_off(self, pool: ThreadPool | None, cancel: CancelFlag | None, threads: int | None) -> None:
         control = self._control
         control[_CANCEL] = 0 if cancel is None else cancel.address
-        control[_STEPS], control[_PROFILE] = self._recorders() if profile else (self._table, 0)
+        control[_STEPS], control[_PROFILE] = self._table, 0
         participants = 1 if pool is None else pool.participants(threads)
         control[_THREADS] = participants
         if (ident := get_ident()) != self._owner:

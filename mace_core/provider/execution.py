@@ -149,10 +149,12 @@ class NativeStage(ABC):
     Attributes:
         block: address of a control block, see `mace_core.native.plan.PlanInstance.stage`.
         found: the outputs that are bound to None.
+        may_fail: whether `check` may find anything.
     """
 
     block: int
     found: Sequence[FoundOutput] = ()
+    may_fail: bool = True
 
     @abstractmethod
     def begin(self, cancel: CancelFlag) -> None:
@@ -164,7 +166,7 @@ class NativeStage(ABC):
 
     @abstractmethod
     def check(self) -> None:
-        """Called after each run.
+        """Called after each run of a stage that may fail.
 
         Raises:
             ProviderError: if something was wrong.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import math
 from collections.abc import Sequence
 from types import NoneType
@@ -70,6 +71,9 @@ class _Stage(TurnState):
         self._instance = instance = StageInstance(self.plan)
         self._refer_to(instance)
         self._state, self._rows = self._words.data, self._carried.data
+        self._planned_dims, self._values = self._dims.data, self._registers.data
+        ends = np.cumsum([0, *self._ranks]).tolist()
+        self._spans: list[tuple[int, int]] = list(itertools.pairwise(ends))
         self._state[W.turns] = 1
         execution, bindings = instance.prepared()
         self.device = instance.single_device()
@@ -107,7 +111,7 @@ class _Stage(TurnState):
         """The address of an output's dimensions."""
         if output not in self.planned:
             return self._found[output].dims
-        return int(self._words[W.dims]) + 8 * sum(self._ranks[: self.planned[output]])
+        return int(self._words[W.dims]) + 8 * self._spans[self.planned[output]][0]
 
     def exchange_addresses(self) -> list[int]:
         """The addresses of the words that say which of two buffers a result is written to: the first."""
@@ -143,7 +147,7 @@ class _Stage(TurnState):
 
     def needed(self, position: int) -> int:
         """Bytes of a result of the latest run."""
-        return int(self._registers[self._rows[position, 6]])
+        return int(self._values[self._rows[position, 6]])
 
     def learn(self, position: int) -> None:
         """Let the next result have room for one that is as large as the latest one."""
@@ -177,9 +181,11 @@ class _Stage(TurnState):
 
     def shape(self, output: int) -> tuple[int, ...]:
         """Of an output of the latest run."""
-        planned = output in self.planned
-        rank = self._ranks[self.planned[output]] if planned else self._found[output].rank
-        return tuple((ctypes.c_int64 * rank).from_address(self.dims_address(output)))
+        if output in self.planned:
+            first, end = self._spans[self.planned[output]]
+            return tuple(self._planned_dims[first:end])
+        found = self._found[output]
+        return tuple((ctypes.c_int64 * found.rank).from_address(found.dims))
 
     def copied(self, output: int) -> npt.NDArray[Any]:
         """An output of the latest run as an array of its own."""
@@ -237,6 +243,7 @@ class ChainState:
                 if (number, position) not in handed_out:
                     stage.keep_result(position)
         self._handed_out = sorted(handed_out)
+        self._failing = [number for number, stage in enumerate(self._stages) if stage.natively.may_fail]
 
     def run(
         self, arrays: Sequence[npt.NDArray[Any]], shapes: Sequence[tuple[int, ...]], cancel: CancelFlag
@@ -273,8 +280,9 @@ class ChainState:
         stages, start = self._stages, ENTERING
         while True:
             ran = self._runner.run(start, self._stop)
-            for stage in stages[: ran + 1]:
-                self._check(stage)
+            for number in self._failing:
+                if number <= ran:
+                    self._check(stages[number])
             if ran == len(stages):
                 return ran
             stage = stages[ran]

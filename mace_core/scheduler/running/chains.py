@@ -50,6 +50,7 @@ class Chain:
         tables, numbers: of each plan.
         sources: where each value that is fed, or that a stage hands over, comes from.
         outputs: what a run gives.
+        dtypes: of what is fed.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class Chain:
         self.outputs = outputs
         first = plans[0].plan
         self._ranks = [len(first.registers[r].shape or ()) for r in first.feeds]
-        self._dtypes = [first.registers[r].dtype.numpy for r in first.feeds]
+        self.dtypes = [first.registers[r].dtype.numpy for r in first.feeds]
         self._idle: list[ChainState] = []
         self._users = 1
         self._counting = plans[0].counting
@@ -78,7 +79,7 @@ class Chain:
 
     def takes(self, values: Sequence[npt.NDArray[Any]]) -> bool:
         """Whether arrays are of the element types of what is fed."""
-        return [value.dtype for value in values] == self._dtypes
+        return [value.dtype for value in values] == self.dtypes
 
     def is_of(self, plans: Sequence[AnyPlan]) -> bool:
         """Whether it was made of these plans, whatever their sizes are."""

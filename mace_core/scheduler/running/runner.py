@@ -152,8 +152,7 @@ class GraphRunner:
             found = chain.run(arrays, shapes, cancel)
             if found is None:
                 continue
-            dtypes = [array.dtype for array in arrays]
-            self.last_types = functools.partial(self.array_types, shapes, dtypes)
+            self.last_types = functools.partial(self.array_types, shapes, chain.dtypes)
             if isinstance(found, list):
                 return found
             return self._finish_chain(chain, found, RunContext() if cancel is None else RunContext(cancel))

@@ -159,9 +159,10 @@ class _CpuStage(NativeStage):
     def __init__(self, execution: CpuExecution, bindings: Bindings, turns: Turns) -> None:
         compiled, instance = execution._compiled, execution._instance
         self._execution, self._compiled, self._instance = execution, compiled, instance
-        self._bases = [*compiled.bases(bindings), *execution._own_words]
-        del self._bases[compiled.plan.slots :]
-        self.block = instance.stage(turns, faults=execution._status)
+        bases = [*compiled.bases(bindings), *execution._own_words]
+        del bases[compiled.plan.slots :]
+        self.block = instance.stage(turns, bases, faults=execution._status)
+        self.may_fail = bool(compiled.faults)
         sized = compiled.assembly.sized_by_run
         self._offsets = np.array([each.offset for each in sized], np.int64)
         dims, offsets = int(execution._dims.ctypes.data), int(self._offsets.ctypes.data)
@@ -177,14 +178,14 @@ class _CpuStage(NativeStage):
 
     def begin(self, cancel: CancelFlag) -> None:
         compiled = self._compiled
-        self._instance.begin_stage(self._bases, pool=compiled.pool, threads=compiled.threads, cancel=cancel)
+        self._instance.begin_stage(pool=compiled.pool, threads=compiled.threads, cancel=cancel)
 
     def stop(self) -> None:
         self._instance.stop()
 
     def check(self) -> None:
         execution = self._execution
-        if self._compiled.faults and execution._status_bytes != execution._no_fault:
+        if self.may_fail and execution._status_bytes != execution._no_fault:
             raise execution._fault()
 
 
