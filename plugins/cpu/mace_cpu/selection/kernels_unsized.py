@@ -15,7 +15,7 @@ KERNEL_DEPENDENCIES = ("mace_cpu.shared.kernels.primitives", "mace_cpu.selection
 
 WORDS = {
     "non_zero": "source target dims size rank shape[rank]",
-    "non_max_suppression": "boxes scores most threshold lowest target dims order batches classes count",
+    "non_max_suppression": "boxes scores most threshold lowest target dims order batches classes count corners",
     "unique": (
         "source values indices inverse counts values_dims indices_dims inverse_dims counts_dims scratch "
         "outer items inner sorted rank axis shape[rank]"
@@ -73,51 +73,60 @@ def _before(scores: Any, a: Any, b: Any) -> Any:
     return scores[a] > scores[b] or (scores[a] == scores[b] and a < b)
 
 
+OVERLAPS_AT_ONCE = 32
+"""Boxes that one is compared with before looking whether any overlaps it: a compiler makes vectors of them."""
+
+
 @helper
-def _overlap(boxes: Any, a: Any, b: Any, centered: Any) -> Any:
-    """Intersection over union of two boxes; 0 where one has no area."""
-    p, q = 4 * a, 4 * b
+def _note_corners(boxes: Any, box: Any, corners: Any, at: Any, count: Any, centered: Any) -> None:
+    """Write what is noted of a box to place ``at`` of ``count`` in ``corners``."""
+    p = 4 * box
     if centered:
         half = boxes[p + 2] / 2
         x1, x2 = boxes[p] - half, boxes[p] + half
         half = boxes[p + 3] / 2
         y1, y2 = boxes[p + 1] - half, boxes[p + 1] + half
-        half = boxes[q + 2] / 2
-        u1, u2 = boxes[q] - half, boxes[q] + half
-        half = boxes[q + 3] / 2
-        v1, v2 = boxes[q + 1] - half, boxes[q + 1] + half
     else:
         y1, y2 = min(boxes[p], boxes[p + 2]), max(boxes[p], boxes[p + 2])
         x1, x2 = min(boxes[p + 1], boxes[p + 3]), max(boxes[p + 1], boxes[p + 3])
-        v1, v2 = min(boxes[q], boxes[q + 2]), max(boxes[q], boxes[q + 2])
-        u1, u2 = min(boxes[q + 1], boxes[q + 3]), max(boxes[q + 1], boxes[q + 3])
-    width = min(x2, u2) - max(x1, u1)
-    height = min(y2, v2) - max(y1, v1)
-    if width <= 0 or height <= 0:
-        return width * 0
-    common = width * height
-    one, other = (x2 - x1) * (y2 - y1), (u2 - u1) * (v2 - v1)
-    if one <= 0 or other <= 0:
-        return width * 0
-    return common / (one + other - common)
+    corners[at] = x1
+    corners[count + at] = x2
+    corners[2 * count + at] = y1
+    corners[3 * count + at] = y2
+    corners[4 * count + at] = (x2 - x1) * (y2 - y1)
 
 
-@helper(inline="always")  # type: ignore[untyped-decorator]
-def _overlaps(boxes: Any, box: Any, target: Any, first: Any, found: Any, threshold: Any, centered: Any) -> Any:
-    """Whether a box overlaps one of those in the target's rows from ``first`` to ``found`` too much."""
-    overlaps = False
-    for other in range(first, found):
-        if _overlap(boxes, box, target[3 * other + 2], centered) > threshold:
-            overlaps = True
-            break
-    return overlaps
+@helper
+def _overlaps(corners: Any, count: Any, box: Any, selected: Any, threshold: Any) -> Any:
+    """Whether the box noted at place ``box`` overlaps one of those noted before place ``selected`` too much.
+
+    What is compared is intersection over union; it is 0 where a box has no area.
+    """
+    x1, x2 = corners[box], corners[count + box]
+    y1, y2 = corners[2 * count + box], corners[3 * count + box]
+    area = corners[4 * count + box]
+    nothing = area * 0
+    for first in range(0, selected, OVERLAPS_AT_ONCE):
+        hits = 0
+        for i in range(first, min(first + OVERLAPS_AT_ONCE, selected)):
+            width = min(x2, corners[count + i]) - max(x1, corners[i])
+            height = min(y2, corners[3 * count + i]) - max(y1, corners[2 * count + i])
+            other = corners[4 * count + i]
+            common = width * height
+            share = common / (area + other - common)
+            is_apart = (width <= 0) | (height <= 0) | (area <= 0) | (other <= 0)
+            share = nothing if is_apart else share
+            hits += 1 if share > threshold else 0
+        if hits > 0:
+            return True
+    return False
 
 
 def non_max_suppression(centered: str) -> Kernel:
     """``count`` boxes per batch; the target lists (batch, class, box).
 
     ``most``, ``threshold`` and ``lowest`` (score) are addresses of scalars, 0 where they are left out; ``order`` is
-    scratch memory of ``count`` int64.
+    scratch memory of ``count`` int64, ``corners`` of 5 float32 for one box more than ``count``: its corners and area.
     """
     is_centered = centered == "1"
     rise, sink = heap_of(_before)
@@ -128,6 +137,8 @@ def non_max_suppression(centered: str) -> Kernel:
         order = i64(args[7])
         classes = args[9]
         count = args[10]
+        corners = f32(args[11])
+        room = count + 1
         most = i64(args[2])[0] if args[2] != 0 else 0
         threshold = f32(args[3])[0] if args[3] != 0 else f32(args[1])[0] * 0
         found = 0
@@ -153,7 +164,9 @@ def non_max_suppression(centered: str) -> Kernel:
                     size -= 1
                     order[0] = order[size]
                     sink(order, 0, size, scores)
-                    if not _overlaps(boxes, best, target, first, found, threshold, is_centered):
+                    selected = found - first
+                    _note_corners(boxes, best, corners, selected, room, is_centered)
+                    if not _overlaps(corners, room, selected, selected, threshold):
                         target[3 * found] = batch
                         target[3 * found + 1] = label
                         target[3 * found + 2] = best

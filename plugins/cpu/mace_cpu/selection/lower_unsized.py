@@ -13,6 +13,9 @@ from mace_cpu.shared.parts.buffers import Buf
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import lowers
 
+CORNERS = 5
+"""Floats that the kernel notes of a box."""
+
 KERNELS = "mace_cpu.selection.kernels_unsized"
 HALVES = frozenset({DType.FLOAT16, DType.BFLOAT16})
 COMPLEX = frozenset({DType.COMPLEX64, DType.COMPLEX128})
@@ -81,6 +84,7 @@ def lower_non_max_suppression(program: Program, node: Node) -> None:
             "batches": batches,
             "classes": classes,
             "count": boxes,
+            "corners": Buf.scratch(4 * CORNERS * (boxes + 1)),
         },
         extent=1,
         chunks=1,
