@@ -171,6 +171,21 @@ CASES = [
     Case("broadcast over five axes", "Add", [f(2, 1, 3, 1, 4), f(1, 5, 1, 2, 4, seed=1)]),
     Case("integer comparison", "LessOrEqual", [np.arange(6, dtype=np.int64), np.full(6, 3, np.int64)]),
     Case("crop to depth", "SpaceToDepth", [f(1, 2, 4, 6)], attributes={"blocksize": 2}),
+    Case(
+        "quantizing halves and far numbers",
+        "QuantizeLinear",
+        [np.array([0.25, 0.75, 1.25, -0.25, 1e9, -1e9], np.float32), np.float32(0.5), np.uint8(3)],
+        CC,
+    ),
+    Case("quantizing rows", "QuantizeLinear", [3 * f(4, 5), np.abs(f(5)) / 9, np.int8([1, -2, 127, -128, 0])], CC),
+    Case("quantizing to 16 bits", "QuantizeLinear", [f(3, 5), np.float32(1e-4), np.uint16(32768)], CC, {"axis": 0}),
+    Case(
+        "dequantizing channels with scales that the run computes",
+        "DequantizeLinear",
+        [np.arange(-60, 60, dtype=np.int8).reshape(2, 3, 4, 5), np.abs(f(3)), np.int8([0, 9, -9])],
+        attributes={"axis": 1},
+    ),
+    Case("dequantizing sums", "DequantizeLinear", [np.array([7, -(10**6)], np.int32), np.float32(0.01)], CC),
     Case("depth to space, column first", "DepthToSpace", [f(1, 8, 2, 3)], attributes={"blocksize": 2, "mode": "CRD"}),
 ]
 

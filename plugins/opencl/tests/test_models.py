@@ -45,6 +45,30 @@ def test_mobilenet_v2(device: Device) -> None:
     compare(device, models.mobilenet_v2(), models.sample_image((1, 3, 224, 224)))
 
 
+def test_a_quantized_network(device: Device, tmp_path: Path) -> None:
+    """Computed in float32 between the roundings; so is the measure, without its integer kernels."""
+    runtime = pytest.importorskip("onnxruntime", reason="onnxruntime, the measure, is not installed")
+    from mace_core.quantization import quantize
+    from mace_core.testing.network import NetworkBuilder
+
+    net = NetworkBuilder("small", (1, 3, 24, 24), seed=1)
+    x = net.relu6(net.conv("x", 3, 16, 3, stride=2))
+    x = net.op("Add", x, net.swish(net.conv(x, 16, 16, 3, group=16)))
+    x = net.op("Concat", net.conv(x, 16, 8, 1), net.op("MaxPool", x, kernel_shape=[3, 3], pads=[1, 1, 1, 1]), axis=1)
+    path = tmp_path / "small.int8.onnx"
+    model = net.build(net.classifier(net.op("GlobalAveragePool", x), 24, 10), (1, 10))
+    pictures = [models.sample_image((1, 3, 24, 24), seed) for seed in range(4)]
+    quantize(model, path, data=pictures, devices=["cpu"])
+    options = runtime.SessionOptions()
+    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    (expected,) = runtime.InferenceSession(path, options).run(None, {"x": pictures[0]})
+    with Session(path, devices=[device.qualified_name], strict=True) as session:
+        found = session.run({"x": pictures[0]})["y"]
+        assert len(session.explain().partitions) == 1
+    step = np.diff(np.unique(expected)).min()
+    assert np.abs(found - expected).max() < 1.5 * step
+
+
 @pytest.mark.full
 def test_pp_ocr_recognition(device: Device) -> None:
     compare(device, packaged(models.PP_OCR_REC), models.sample_image((1, 3, 48, 96)))

@@ -73,6 +73,7 @@ class Builder:
     array_storages: list[Storage] = field(default_factory=list)
     array_index: dict[tuple[str, tuple[int, ...], bytes], Storage] = field(default_factory=dict)
     consumed: set[str] = field(default_factory=set)
+    known: dict[Value, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for index, value in enumerate(self.view.inputs):
@@ -95,8 +96,17 @@ class Builder:
 
     def constant(self, value: Value | None) -> npt.NDArray[Any] | None:
         """The content of a constant, None for what is computed or left out."""
-        tensor = self.view.constant(value)
+        tensor = self._tensor(value)
         return None if tensor is None else tensor.numpy()
+
+    def know(self, value: Value, content: Tensor, node: Node) -> None:
+        """``value`` is computed by ``node`` from constants alone, now: it is a constant from here on."""
+        self.known[value] = content
+        self.consumed.update(source.name for source in node.inputs if source is not None)
+
+    def _tensor(self, value: Value | None) -> Tensor | None:
+        found = None if value is None else self.known.get(value)
+        return self.view.constant(value) if found is None else found
 
     # --- arguments --------------------------------------------------------------------------------------------------
 
@@ -105,7 +115,7 @@ class Builder:
         assert value is not None
         storage = self.storages.get(value)
         if storage is None:
-            tensor = self.view.constant(value)
+            tensor = self._tensor(value)
             if tensor is not None:
                 storage = self._constant_storage(value, tensor)
             else:  # nothing is launched for a result without elements
