@@ -17,10 +17,13 @@ from mace_core.quantization import Quantizer, Settings
 
 def tasks() -> list[Task]:
     """All of them."""
+    from benchmarks.accuracy.digits import Digits
     from benchmarks.accuracy.photos import Photos
+    from benchmarks.accuracy.sentences import Sentences
     from benchmarks.accuracy.text_lines import TextLines
+    from benchmarks.accuracy.voice import Voice
 
-    return [TextLines(), Photos()]
+    return [Digits(), Voice(), Photos(), TextLines(), Sentences()]
 
 
 ENGINES = ("mace", "onnxruntime")

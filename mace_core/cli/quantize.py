@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mace_core.cli.options import Bgr, Layout, Mean, Model, Resize, Scale, Shapes
 from mace_core.cli.shared_options import InputOptions, OutputOptions, SessionOptions, shared_options
+
+if TYPE_CHECKING:
+    from mace_core.quantization import Outcome
+
+THIN_SAMPLES = 100
+"""Of calibration data; fewer are told to be few."""
 
 
 @shared_options
@@ -52,6 +59,18 @@ def quantize(
     symmetric: Annotated[
         bool, typer.Option("--symmetric", help="Put the zero point of activations in the middle.")
     ] = False,
+    rounding: Annotated[
+        str,
+        typer.Option(
+            "--rounding", metavar="nearest|gptq", help="Of weights; gptq makes up for its errors on the data."
+        ),
+    ] = "nearest",
+    correct_bias: Annotated[
+        bool, typer.Option("--correct-bias", help="Let biases make up for the mean error of rounded weights.")
+    ] = False,
+    equalize: Annotated[
+        bool, typer.Option("--equalize", help="First make the channels of neighboring layers as large as each other.")
+    ] = False,
     exclude: Annotated[
         list[str],
         typer.Option(
@@ -64,6 +83,24 @@ def quantize(
     samples: Annotated[
         int, typer.Option("--samples", metavar="N", min=1, help="Use at most so many samples of the data.")
     ] = 1000,
+    accuracy: Annotated[
+        str,
+        typer.Option(
+            "--accuracy",
+            metavar="MODULE:FUNCTION",
+            help="A function that gets a session and returns a score; more is better.",
+            show_default=False,
+        ),
+    ] = "",
+    max_drop: Annotated[
+        float | None,
+        typer.Option(
+            "--max-drop",
+            metavar="X",
+            help="Keep as few of the most sensitive nodes in float as let the score drop by no more.",
+            show_default=False,
+        ),
+    ] = None,
     shape: Shapes = [],  # noqa: B006 - typer copies it
     layout: Layout = "",
     mean: Mean = "",
@@ -86,14 +123,23 @@ def quantize(
       mace quantize model.onnx -o model.int4.onnx --scheme int4-weight --granularity block:64
     """
     from mace_core.cli.inputs import parse_shapes, picture_options
-    from mace_core.cli.output import print_folded, progress
+    from mace_core.cli.output import progress
     from mace_core.quantization import Quantizer, Settings
 
     pictures = picture_options(InputOptions(layout=layout, mean=mean, scale=scale, resize=resize, bgr=bgr))
-    settings = Settings(scheme, algorithm, granularity, tuple(exclude), symmetric)
+    settings = Settings(
+        scheme,
+        algorithm,
+        granularity,
+        tuple(exclude),
+        symmetric,
+        rounding=rounding,
+        corrects_bias=correct_bias,
+        equalizes=equalize,
+    )
     with progress(f"Quantizing {model}"):
         quantizer = Quantizer(model, settings)
-        quantizer.run(
+        found = quantizer.run(
             out,
             data=data or None,
             pictures=pictures,
@@ -101,5 +147,59 @@ def quantize(
             samples=samples,
             devices=session.devices,
             options=session.provider_options,
+            accuracy=accuracy or None,
+            max_drop=max_drop,
         )
-    output.deliver("quantize", {"model": model, "out": str(out)}, lambda: print_folded(f"{out} written"))
+    findings = _findings(model, out, scheme, found)
+    output.deliver("quantize", findings, lambda: _tell(findings))
+
+
+def _findings(model: str, out: Path, scheme: str, found: Outcome) -> dict[str, Any]:
+    judged = found.judged
+    return {
+        "model": model,
+        "out": str(out),
+        "scheme": scheme,
+        "bytes": {"before": _bytes_with_data(Path(model)), "after": _bytes_with_data(out)},
+        "samples": found.samples,
+        "quantized": found.nodes,
+        "floats": found.floats,
+        "notes": found.notes,
+        "accuracy": None if judged is None else {"before": judged.before, "after": judged.after, "kept": judged.kept},
+        "sensitivity": [{"node": node, "sqnr_db": db} for node, db in found.sensitivity],
+    }
+
+
+def _bytes_with_data(path: Path) -> int:
+    """Of a model file and the file of weights beside it, if there is one."""
+    beside = path.with_name(path.name + ".data")
+    return path.stat().st_size + (beside.stat().st_size if beside.is_file() else 0)
+
+
+def _tell(findings: Mapping[str, Any]) -> None:
+    from mace_core.cli.output import format_bytes, print_folded
+
+    before, after = findings["bytes"]["before"], findings["bytes"]["after"]
+    share = 100 * (1 - after / before)
+    print_folded(f"{findings['out']} written: {format_bytes(before)} -> {format_bytes(after)}, {share:.1f} % smaller")
+    print_folded(f"{len(findings['quantized'])} nodes quantized, {len(findings['floats'])} in float")
+    for reason, names in _by_reason(findings["floats"]).items():
+        shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        print_folded(f"  in float: {shown}: {reason}")
+    if findings["samples"]:
+        thin = findings["samples"] < THIN_SAMPLES
+        advice = f"; fewer than {THIN_SAMPLES} make poor ranges, 1,000 are the field's advice" if thin else ""
+        print_folded(f"calibrated on {findings['samples']} samples{advice}")
+    if (judged := findings["accuracy"]) is not None:
+        print_folded(f"accuracy: {judged['before']:g} in float, {judged['after']:g} quantized")
+        for name in judged["kept"]:
+            print_folded(f"  kept in float for it: {name}")
+    for sentence in findings["notes"]:
+        print_folded(f"note: {sentence}")
+
+
+def _by_reason(floats: Mapping[str, str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, reason in floats.items():
+        found.setdefault(reason, []).append(name)
+    return found

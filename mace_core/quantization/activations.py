@@ -9,15 +9,19 @@ import numpy.typing as npt
 
 from mace_core.graph import Graph, Node, Value
 from mace_core.operators.resolver import resolve
+from mace_core.progress import report
 from mace_core.quantization.calibrate import Runner, sample_types
 from mace_core.quantization.configure import Configuration, configure
 from mace_core.quantization.data import CalibrationData
 from mace_core.quantization.editing import copy_graph
-from mace_core.quantization.encodings import encoding_for_range
+from mace_core.quantization.encodings import dequantize, encoding_for_range
+from mace_core.quantization.moments import computed_products, gather_grams, gather_means
 from mace_core.quantization.outcome import Outcome
 from mace_core.quantization.prepare import inferred_types
 from mace_core.quantization.ranges import HistogramObserver, make_observer
 from mace_core.quantization.settings import Settings
+from mace_core.quantization.weights.gram import Gram
+from mace_core.quantization.weights.products import Product, bias_shift, product_of, round_product
 from mace_core.quantization.write_qdq import WeightRule, write_qdq
 from mace_core.tensor import QuantEncoding, ValueType
 
@@ -58,6 +62,29 @@ class Calibrated:
             for value in configuration.values
         }
         self.samples = runner.observe(graph, configuration.values, data, self._watch, types=self.types)
+        self._rounded: dict[str, tuple[npt.NDArray[Any], QuantEncoding]] = {}
+        self._means: dict[str, npt.NDArray[Any]] = {}
+        products = computed_products(configuration.nodes)
+        if settings.rounding == "gptq":
+            gather_grams(graph, products, data, runner, self._round, types=self.types)
+        elif settings.corrects_bias:
+            self._means = gather_means(graph, products, data, runner, types=self.types)
+
+    def _round(self, product: Product, gram: Gram) -> None:
+        name = product.node.name
+        report("rounding weights", len(self._rounded), len(self.graph.nodes))
+        self._rounded[name] = round_product(
+            product, gram, self.settings.weight_grid, is_per_channel=self.settings.is_per_channel
+        )
+        if self.settings.corrects_bias:
+            self._means[name] = gram.means()
+
+    def _shift(self, node: Node, integers: npt.NDArray[Any], encoding: QuantEncoding) -> npt.NDArray[Any] | None:
+        """What rounding the weights of a node moves its results by in the mean, to be added to its bias."""
+        product = product_of(node)
+        if product is None or node.name not in self._means:
+            return None
+        return bias_shift(product, self._means[node.name], dequantize(integers, encoding))
 
     def configure(self, more: Mapping[Node, str]) -> Configuration:
         """What is quantized if ``more`` nodes stay in float, each with the reason."""
@@ -78,6 +105,8 @@ class Calibrated:
             copied,
             {values[value]: encoding for value, encoding in encodings.items()},
             WeightRule(self.settings.weight_grid, self.settings.is_per_channel),
+            {node: self._rounded[node.name] for node in copied.nodes if node.name in self._rounded},
+            self._shift if self._means else None,
         )
         return Outcome(
             graph,
@@ -119,5 +148,6 @@ def _moved(configuration: Configuration, graph: Graph, values: Mapping[Value, Va
         {nodes[node.name]: reason for node, reason in configuration.floats.items()},
         {values[value]: values[leader] for value, leader in configuration.values.items()},
         {nodes[one.name]: nodes[other.name] for one, other in configuration.activations.items()},
+        {nodes[one.name]: nodes[other.name] for one, other in configuration.biases.items()},
         {values[value]: fixed for value, fixed in configuration.fixed.items()},
     )

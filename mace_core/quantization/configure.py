@@ -24,6 +24,7 @@ class Configuration:
         values: computed values (and inputs of the graph) that are quantized; each with the one that stands for all
             that share its encoding.
         activations: by the product or sum before it, the Relu or Clip that is computed in the same step.
+        biases: by the MatMul before it, the Add of a bias that is computed in the same step, in float.
         fixed: ranges that hold whatever is observed.
     """
 
@@ -32,6 +33,7 @@ class Configuration:
     floats: dict[Node, str] = field(default_factory=dict)
     values: dict[Value, Value] = field(default_factory=dict)
     activations: dict[Node, Node] = field(default_factory=dict)
+    biases: dict[Node, Node] = field(default_factory=dict)
     fixed: dict[Value, tuple[float, float]] = field(default_factory=dict)
 
     def rule(self, node: Node) -> OperatorRule:
@@ -130,14 +132,30 @@ class _Choice:
                 if node not in self.quantized and node not in self.found.floats and self._follows(node):
                     self._choose(node)
             changed = len(self.quantized) > before
+        self._leave_loose_ends()
         for node in self.graph.nodes:
             if node not in self.quantized and node not in self.found.floats:
                 self.found.floats[node] = "what it reads is in float, so a step in integers would gain nothing"
-        self._join_activations()
+        self._join_steps()
         self._share()
         self.found.nodes = [node for node in self.graph.nodes if node in self.quantized]
         self.found.values = {value: self._leader(value) for value in self.values}
         return self.found
+
+    def _leave_loose_ends(self) -> None:
+        """Put back to float what only nodes in float read: rounding its result would cost accuracy and gain nothing."""
+        for node in reversed(self.graph.nodes):
+            if node not in self.quantized or RULES[node.op_type].form is Form.PRODUCT:
+                continue
+            outputs = [value for value in node.outputs if value is not None]
+            readers = [reader for value in outputs for reader in self.users.get(value, ())]
+            if readers and not any(value in self.outputs for value in outputs) and not self.quantized & set(readers):
+                self.quantized.discard(node)
+                self.found.floats[node] = "what reads its result is in float, so a step in integers would gain nothing"
+        chosen = [node for node in self.graph.nodes if node in self.quantized]
+        self.quantized, self.values = set(), {}
+        for node in chosen:
+            self._choose(node)
 
     def _choose(self, node: Node) -> None:
         self.quantized.add(node)
@@ -206,21 +224,46 @@ class _Choice:
         result = node.outputs[0]
         return result in self.outputs and not self.users.get(result, ()) and node.op_type not in ACTIVATIONS
 
-    def _join_activations(self) -> None:
+    def _join_steps(self) -> None:
+        """Find what is computed in one step with the node before it, so that nothing is rounded between the two."""
         for node in self.graph.nodes:
-            is_before = node in self.quantized and (
-                RULES[node.op_type].form is Form.PRODUCT or node.op_type in ("Add", "Sub", "Mul")
-            )
-            result = node.outputs[0] if is_before else None
-            if result is None or result in self.outputs:
+            if node not in self.quantized:
                 continue
-            readers = self.users.get(result, [])
-            if len(readers) != 1 or readers[0] not in self.quantized or readers[0].op_type not in ACTIVATIONS:
+            last = node
+            if (
+                node.op_type == "MatMul"
+                and (bias := self._only_reader(node)) is not None
+                and self._adds_bias(bias, node)
+            ):
+                self.found.biases[node] = last = bias
+                self.values.pop(node.outputs[0], None)  # type: ignore[arg-type]
+            if RULES[node.op_type].form is not Form.PRODUCT and node.op_type not in ("Add", "Sub", "Mul"):
                 continue
-            bounds = [value for value in readers[0].inputs[1:] if value is not None]
-            if readers[0].inputs[0] is result and all(value.constant is not None for value in bounds):
-                self.found.activations[node] = readers[0]
-                self.values.pop(result, None)
+            if node in self.found.biases.values():
+                continue  # its product has looked already
+            after = self._only_reader(last)
+            if after is None or after.op_type not in ACTIVATIONS or after.inputs[0] is not last.outputs[0]:
+                continue
+            if all(value is None or value.constant is not None for value in after.inputs[1:]):
+                self.found.activations[last] = after
+                self.values.pop(last.outputs[0], None)  # type: ignore[arg-type]
+
+    def _only_reader(self, node: Node) -> Node | None:
+        """The quantized node that alone reads the result of another."""
+        result = node.outputs[0]
+        readers = self.users.get(result, []) if result is not None and result not in self.outputs else []
+        return readers[0] if len(readers) == 1 and readers[0] in self.quantized else None
+
+    def _adds_bias(self, node: Node, product: Node) -> bool:
+        """Whether a node adds a constant to each result along the last axis of a product."""
+        weights = product.inputs[1]
+        if node.op_type != "Add" or weights is None or weights.constant is None or len(weights.constant.shape) != 2:
+            return False
+        others = [value for value in node.inputs if value is not product.outputs[0]]
+        if len(others) != 1 or others[0] is None or others[0].constant is None:
+            return False
+        shape = others[0].constant.shape
+        return shape[-1:] == weights.constant.shape[-1:] and all(size == 1 for size in shape[:-1])
 
     def _share(self) -> None:
         for node in self.graph.nodes:

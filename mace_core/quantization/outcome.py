@@ -16,6 +16,22 @@ from mace_core.tensor import QuantEncoding
 
 
 @dataclass(slots=True)
+class Judged:
+    """How a task's metric came out.
+
+    Attributes:
+        before, after: of the float and of the quantized model.
+        kept: nodes that stay in float for it, the most sensitive first.
+        steps: ``(nodes in float, score)`` of every try, in order.
+    """
+
+    before: float
+    after: float
+    kept: list[str]
+    steps: list[tuple[int, float]]
+
+
+@dataclass(slots=True)
 class Outcome:
     """A quantized graph and how it came about; nodes and values are known by their names in the float graph.
 
@@ -29,6 +45,8 @@ class Outcome:
         observers: what was seen of each.
         weights: integers and encoding of the weights of each product.
         notes: what else the user should know.
+        judged: how the task's metric came out, where one was given.
+        sensitivity: ``(node, signal to noise in dB)`` of each product quantized alone, where they were ranked.
     """
 
     graph: Graph
@@ -40,6 +58,8 @@ class Outcome:
     observers: dict[str, HistogramObserver] = field(default_factory=dict)
     weights: dict[str, tuple[npt.NDArray[Any], QuantEncoding]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    judged: Judged | None = None
+    sensitivity: list[tuple[str, float]] = field(default_factory=list)
 
     def check_any(self) -> None:
         """

@@ -9,15 +9,20 @@ from typing import Any
 
 from mace_core.errors import UsageError
 from mace_core.frontend.load import Model
+from mace_core.graph import Graph, Node
 from mace_core.inputs.pictures import PictureOptions
 from mace_core.quantization.activations import Calibrated
 from mace_core.quantization.calibrate import Runner
 from mace_core.quantization.configure import excluded_nodes
-from mace_core.quantization.data import DEFAULT_SAMPLES, Data, calibration_data
+from mace_core.quantization.data import DEFAULT_SAMPLES, CalibrationData, Data, calibration_data
 from mace_core.quantization.editing import copy_graph
-from mace_core.quantization.outcome import Outcome
+from mace_core.quantization.functions import import_function
+from mace_core.quantization.outcome import Judged, Outcome
 from mace_core.quantization.prepare import float_graph
-from mace_core.quantization.settings import Settings
+from mace_core.quantization.ranking import products_by_sensitivity
+from mace_core.quantization.rounding import compensated_rounding, equalize_layers
+from mace_core.quantization.search import Judge, Metric, search
+from mace_core.quantization.settings import DATA_SCHEMES, Settings
 from mace_core.quantization.weights_alone import quantize_without_data
 from mace_core.scheduler.planning.specs import ValueSpec, optional_spec, spec_of
 from mace_core.tensor.types import Shape
@@ -61,6 +66,8 @@ class Quantizer:
         samples: int = DEFAULT_SAMPLES,
         devices: Sequence[str] | None = None,
         options: Mapping[str, Mapping[str, object]] | None = None,
+        accuracy: Metric | str | None = None,
+        max_drop: float | None = None,
     ) -> Outcome:
         """Quantize the model and write the result to ``out``; the file appears whole or not at all.
 
@@ -71,6 +78,8 @@ class Quantizer:
             shapes: of inputs with free dimensions, which pictures are made to fit.
             samples: at most so many are used.
             devices, options: where the model is run for calibration, as for `Session`.
+            accuracy: a function, or ``module:function``, that gets a `Session` and returns a score; more is better.
+            max_drop: by how much the score may drop; as few nodes as possible then stay in float.
 
         Raises:
             UsageError, InputError: if the data or settings mean nothing, or do not fit the model.
@@ -80,19 +89,73 @@ class Quantizer:
 
         target = Path(out)
         check_target(target, self._model)
-        excluded = excluded_nodes(self._graph, self.settings.exclude)
         if data is None and self.settings.needs_data:
             raise UsageError(
                 f"the scheme {self.settings.scheme} needs calibration data: a folder, an .npz file or a function"
             )
-        if data is not None and self.settings.needs_data:
+        runner = Runner(devices, options)
+        judge = self._judge(accuracy, max_drop, runner)
+        graph, _ = copy_graph(self._graph)
+        excluded = excluded_nodes(graph, self.settings.exclude)
+        if data is None:
+            found = quantize_without_data(graph, self.settings, excluded)
+        elif judge is not None and judge.max_drop is not None:
             stream = calibration_data(data, self.inputs, pictures=pictures, shapes=shapes, limit=samples)
-            found = Calibrated(self._graph, stream, self.settings, Runner(devices, options), excluded).quantize()
+            found = self._mixed(graph, stream, runner, excluded, judge)
         else:
-            graph, _ = copy_graph(self._graph)
-            found = quantize_without_data(graph, self.settings, excluded_nodes(graph, self.settings.exclude))
+            stream = calibration_data(data, self.inputs, pictures=pictures, shapes=shapes, limit=samples)
+            found = self._with_data(graph, stream, runner, excluded)
+        if judge is not None and found.judged is None:
+            found.judged = Judged(judge.score(self._graph), judge.score(found.graph), [], [])
         save_onnx(found.graph, target)
         return found
+
+    def _with_data(self, graph: Graph, data: CalibrationData, runner: Runner, excluded: Mapping[Node, str]) -> Outcome:
+        settings = self.settings
+        if settings.scheme not in DATA_SCHEMES:
+            if settings.rounding != "gptq":
+                return quantize_without_data(graph, settings, excluded)
+            rounding = compensated_rounding(graph, data, settings, runner, excluded)
+            return quantize_without_data(graph, settings, excluded, rounding)
+        return self._calibrated(graph, data, runner, excluded).quantize()
+
+    def _calibrated(
+        self, graph: Graph, data: CalibrationData, runner: Runner, excluded: Mapping[Node, str]
+    ) -> Calibrated:
+        if self.settings.equalizes:
+            equalize_layers(graph, data, runner)
+        return Calibrated(graph, data, self.settings, runner, excluded)
+
+    def _mixed(
+        self, graph: Graph, data: CalibrationData, runner: Runner, excluded: Mapping[Node, str], judge: Judge
+    ) -> Outcome:
+        """Quantized, but for as few nodes as the metric asks for."""
+        before = judge.score(self._graph)
+        calibrated = self._calibrated(graph, data, runner, excluded)
+        ranked: list[tuple[str, float]] = []
+
+        def rank() -> list[str]:
+            ranked[:] = products_by_sensitivity(calibrated, data, runner)
+            return [name for name, _ in ranked]
+
+        found, found_judged = search(calibrated.quantize, judge, before, rank)
+        found.judged, found.sensitivity = found_judged, ranked
+        return found
+
+    def _judge(self, accuracy: Metric | str | None, max_drop: float | None, runner: Runner) -> Judge | None:
+        """
+        Raises:
+            UsageError: for a drop without a metric, or with a scheme that has nothing to put back to float.
+        """
+        if accuracy is None:
+            if max_drop is not None:
+                raise UsageError("a drop to be kept to needs a metric: give the accuracy function too")
+            return None
+        if max_drop is not None and self.settings.scheme not in DATA_SCHEMES:
+            raise UsageError(f"mixed precision is for the schemes {' and '.join(DATA_SCHEMES)}")
+        label = accuracy if isinstance(accuracy, str) else getattr(accuracy, "__name__", type(accuracy).__name__)
+        metric = import_function(accuracy, "--accuracy") if isinstance(accuracy, str) else accuracy
+        return Judge(metric, label, runner, max_drop)
 
 
 def quantize(model: Model, out: str | os.PathLike[str], *, settings: Settings | None = None, **given: Any) -> Outcome:

@@ -15,6 +15,8 @@ SCHEMES = ("int8", "a16w8", "int4-weight", "fp16", "bf16", "dynamic")
 DATA_SCHEMES = ("int8", "a16w8")
 """Those that cannot do without calibration data."""
 
+ROUNDINGS = ("nearest", "gptq")
+
 DEFAULT_BLOCK = 32
 """Numbers along the inner dimension that share a scale in 4-bit weights."""
 
@@ -32,6 +34,9 @@ class Settings:
         exclude: patterns of names and operator types of nodes that stay in float.
         symmetric: activations have a zero point in the middle.
         percentile: of the algorithm "percentile".
+        rounding: of weights: "nearest", or "gptq", which makes up for errors in the weights that follow, on the data.
+        corrects_bias: biases make up for the mean error of rounded weights, on the data.
+        equalizes: channels of neighboring layers are made as large as each other before.
     """
 
     scheme: str = "int8"
@@ -40,6 +45,9 @@ class Settings:
     exclude: tuple[str, ...] = ()
     symmetric: bool = False
     percentile: float = PERCENTILE
+    rounding: str = "nearest"
+    corrects_bias: bool = False
+    equalizes: bool = False
 
     def __post_init__(self) -> None:
         """
@@ -50,6 +58,8 @@ class Settings:
             raise UsageError(f"there is no scheme '{self.scheme}'; choose one of {', '.join(SCHEMES)}")
         if self.algorithm not in ALGORITHMS:
             raise UsageError(f"there is no algorithm '{self.algorithm}'; choose one of {', '.join(ALGORITHMS)}")
+        if self.rounding not in ROUNDINGS:
+            raise UsageError(f"there is no rounding '{self.rounding}'; choose one of {', '.join(ROUNDINGS)}")
         if self.granularity and not re.fullmatch(r"channel|tensor|block:[1-9]\d{0,5}", self.granularity):
             raise UsageError(f"the granularity is channel, tensor or block:N, not '{self.granularity}'")
         if self.block and self.scheme != "int4-weight":
@@ -57,8 +67,8 @@ class Settings:
 
     @property
     def needs_data(self) -> bool:
-        """Whether ranges of activations have to be found."""
-        return self.scheme in DATA_SCHEMES
+        """Whether the scheme cannot do without calibration data."""
+        return self.scheme in DATA_SCHEMES or (self.scheme == "int4-weight" and self.rounding == "gptq")
 
     @property
     def block(self) -> int:

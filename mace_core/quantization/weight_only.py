@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from mace_core.graph import Attribute, AttributeKind, Graph, Node, Value
 from mace_core.quantization.editing import Editor
-from mace_core.quantization.encodings import quantize_steps, weight_encoding
 from mace_core.quantization.grids import Grid
 from mace_core.quantization.prepare import is_float_constant
+from mace_core.quantization.weights.nearest import round_to_nearest
 from mace_core.tensor import DType, QuantEncoding, Tensor, TensorType
 
 Array = npt.NDArray[Any]
@@ -40,9 +40,9 @@ class WeightsStored:
 
 
 def nearest(node: Node, weights: Array, grid: Grid, axis: int | None, block: int) -> tuple[Array, QuantEncoding]:
-    """Each weight to the nearest step of the range of its group."""
-    encoding = weight_encoding(weights, grid, axis=axis, block_size=block)
-    return quantize_steps(weights, encoding), encoding
+    """Each weight to the nearest step, of the range of each group that loses least."""
+    found = round_to_nearest(weights, grid, axis=axis, block_size=block)
+    return found.steps, found.encoding
 
 
 def store_weights(

@@ -7,9 +7,9 @@ A Relu or Clip that the saturation of the QuantizeLinear behind it computes anyw
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +44,10 @@ class WeightRule:
     per_channel: bool = True
 
 
+BiasShift: TypeAlias = Callable[[Node, npt.NDArray[Any], QuantEncoding], "npt.NDArray[Any] | None"]
+"""``(product, integers, encoding)`` to what is to be added to each of its biases, or None."""
+
+
 @dataclass(slots=True)
 class Written:
     """What was written.
@@ -62,6 +66,7 @@ def write_qdq(
     encodings: Mapping[Value, QuantEncoding],
     weights: WeightRule,
     rounded: Mapping[Node, tuple[npt.NDArray[Any], QuantEncoding]] | None = None,
+    shift: BiasShift | None = None,
 ) -> Written:
     """Quantize the graph of a configuration in place.
 
@@ -69,11 +74,12 @@ def write_qdq(
         encodings: of every value of the configuration.
         weights: how constants are stored.
         rounded: weights whose integers were chosen already.
+        shift: what to add to the biases.
 
     Raises:
         UsageError: if a weight is NaN or infinite.
     """
-    return _Writer(configuration, encodings, weights, rounded or {}).run()
+    return _Writer(configuration, encodings, weights, rounded or {}, shift).run()
 
 
 class _Writer:
@@ -83,12 +89,14 @@ class _Writer:
         encodings: Mapping[Value, QuantEncoding],
         weights: WeightRule,
         rounded: Mapping[Node, tuple[npt.NDArray[Any], QuantEncoding]],
+        shift: BiasShift | None,
     ) -> None:
         self.configuration = configuration
         self.graph: Graph = configuration.graph
         self.encodings = encodings
         self.weights = weights
         self.rounded = rounded
+        self.shift = shift
         self.editor = Editor(self.graph)
         self.written = Written()
         self.before: dict[Node, list[Node]] = {}
@@ -174,6 +182,8 @@ class _Writer:
     # --- constants ---------------------------------------------------------------------------------------------------
 
     def _constants(self, node: Node) -> None:
+        if node in self.configuration.biases.values():
+            return
         constants = [value for value in data_inputs(node) if value.constant is not None]
         if RULES[node.op_type].form is Form.PRODUCT:
             for value in constants:
@@ -184,19 +194,45 @@ class _Writer:
             self._replace(node, value, self._stored(node, value, weight_encoding(_floats(value), grid)))
 
     def _product_weights(self, node: Node, value: Value) -> None:
-        array = _floats(value)
-        if node in self.rounded:
+        x = node.inputs[0]
+        has_bias_type = node.op_type != "MatMul" and x is not None and x in self.encodings
+        if node in self.rounded and self._bias_fits(node, self.rounded[node][1]):
             integers, encoding = self.rounded[node]
         else:
-            encoding = weight_encoding(array, self.weights.grid, axis=self.weight_axis(node, value))
-            bias, x = node.input(2), node.inputs[0]
-            if bias is not None and bias.constant is not None and x is not None and x in self.encodings:
-                encoding = encoding_for_bias(encoding, _floats(bias), float(self.encodings[x].scale))
-            integers = quantize(array, encoding)
+            encoding = weight_encoding(_floats(value), self.weights.grid, axis=self.weight_axis(node, value))
+            if (bias := self._bias_of(node)) is not None and has_bias_type:
+                encoding = encoding_for_bias(encoding, bias, self._input_scale(node))
+            integers = quantize(_floats(value), encoding)
+        if has_bias_type and self.shift is not None and value is node.inputs[1]:
+            self._shift_bias(node, self.shift(node, integers, encoding))
         self.written.weights[node] = integers, encoding
         self._replace(node, value, self._stored(node, value, encoding, integers))
-        if node.op_type != "MatMul" and node.input(2) is not None:
+        if has_bias_type and self._bias_of(node) is not None:
             self._bias(node, encoding)
+
+    def _bias_of(self, node: Node) -> npt.NDArray[np.float32] | None:
+        bias = node.input(2) if node.op_type != "MatMul" else None
+        return None if bias is None or bias.constant is None else _floats(bias).reshape(-1)
+
+    def _input_scale(self, node: Node) -> float:
+        x = node.inputs[0]
+        assert x is not None
+        return float(self.encodings[x].scale)
+
+    def _bias_fits(self, node: Node, encoding: QuantEncoding) -> bool:
+        """Whether the scales that were chosen let the bias fit into 32 bits."""
+        bias, x = self._bias_of(node), node.inputs[0]
+        if bias is None or x not in self.encodings:
+            return True
+        return np.array_equal(encoding_for_bias(encoding, bias, self._input_scale(node)).scale, encoding.scale)
+
+    def _shift_bias(self, node: Node, shift: npt.NDArray[Any] | None) -> None:
+        if shift is None:
+            return
+        bias = self._bias_of(node)
+        total = (shift if bias is None else bias + shift).astype(np.float32)
+        name = f"{node.name}_bias" if bias is None else getattr(node.inputs[2], "name", "bias")
+        node.inputs = [*node.inputs[:2], self.editor.constant(name, total)]
 
     def weight_axis(self, node: Node, value: Value) -> int | None:
         """The axis along which the weights of a product have a scale each; None for one scale."""
