@@ -172,15 +172,15 @@ def round_product(
     return integers, QuantEncoding(grid.dtype, scale, zero, 1 - product.channel_axis, block_size)
 
 
-def bias_shift(product: Product, gram: Gram, decoded: Array) -> Array:
+def bias_shift(product: Product, means: Array, decoded: Array) -> Array:
     """What to add to the bias of a product so that rounding of its weights moves no mean of a result: (channels,).
 
     Source: Nagel et al., "Data-free quantization through weight equalization and bias correction" (2019), with means of
     inputs that were seen in place of those that batch normalization tells.
 
     Args:
-        gram: what was seen of the inputs.
+        means: of the inputs, (groups, inputs), as `Gram.means` tells them.
         decoded: the weights that are left after rounding, in their stored form.
     """
     change = product.matrices(product.weights.astype(np.float64)) - product.matrices(decoded.astype(np.float64))
-    return np.asarray(np.einsum("grk,gk->gr", change, gram.means())).reshape(-1)
+    return np.asarray(np.einsum("grk,gk->gr", change, means)).reshape(-1)
