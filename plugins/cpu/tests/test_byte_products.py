@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
+import onnxruntime
 import pytest
-from harness import Ran, check_node, check_nodes
+from harness import Ran, check_node, check_nodes, make_model, make_view, run_view
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
@@ -193,3 +195,69 @@ def test_a_known_left_operand() -> None:
     rng = np.random.default_rng(0)
     a, b = whole(rng, "int8", (5, 9)), whole(rng, "uint8", (2, 9, 7))
     check_node("MatMulInteger", {"a": a, "b": b}, constants=("a",), expected=[exact(a, b, None, None)])
+
+
+@pytest.mark.parametrize("features", MASKS)
+@pytest.mark.parametrize("kind", BYTES)
+def test_sums_and_tables_behind_a_product_change_no_bit(kind: str, features: str | None) -> None:
+    """A bias and a residual added in steps of their own, and a table: fused, they give what separate nodes give."""
+    rng = np.random.default_rng(1)
+    low = np.iinfo(kind).min
+    numbers: dict[str, Array] = {
+        "a": whole(rng, kind, (2, 9, 40)),
+        "b": whole(rng, "int8", (40, 70)),
+        "bias": whole(rng, "int8", (70,)),
+        "other": whole(rng, "uint8", (2, 9, 70)),
+        "s": np.array(0.05, np.float32),
+        "t": np.array(1.3, np.float32),
+        "z": np.array(low + 120, kind),
+        "zb": np.array(0, np.int8),
+        "zo": np.array(99, np.uint8),
+    }
+    constants = [name for name in numbers if name not in ("a", "other")]
+
+    def linear(source: str, zero: str, target: str) -> Any:
+        return helper.make_node("DequantizeLinear", [source, "s" if source == "a" else "t", zero], [target])
+
+    nodes = [
+        linear("a", "z", "af"),
+        helper.make_node("DequantizeLinear", ["b", "s", "zb"], ["bf"]),
+        helper.make_node("MatMul", ["af", "bf"], ["pf"]),
+        helper.make_node("QuantizeLinear", ["pf", "t", "z"], ["p"]),
+        linear("p", "z", "pg"),
+        linear("bias", "zb", "biasf"),
+        helper.make_node("Add", ["pg", "biasf"], ["qf"]),
+        helper.make_node("QuantizeLinear", ["qf", "t", "z"], ["q"]),
+        linear("q", "z", "qg"),
+        linear("other", "zo", "otherf"),
+        helper.make_node("Add", ["otherf", "qg"], ["rf"]),
+        helper.make_node("QuantizeLinear", ["rf", "t", "z"], ["r"]),
+        linear("r", "z", "rg"),
+        helper.make_node("Sigmoid", ["rg"], ["yf"]),
+        helper.make_node("QuantizeLinear", ["yf", "s", "z"], ["y"]),
+    ]
+    for number, node in enumerate(nodes):
+        node.name = f"node{number}"
+    apart = run_nodes(nodes, numbers, ["p", "q", "r", "y"], constants, features)
+    together = run_nodes(nodes, numbers, ["y"], constants, features)
+    assert len(together.steps) == 1, together.steps
+    np.testing.assert_array_equal(together.outputs["y"], apart.outputs["y"])
+
+
+def run_nodes(
+    nodes: list[Any], arrays: dict[str, Array], outputs: list[str], constants: list[str], features: str | None
+) -> Ran:
+    """Run nodes as one subgraph, beside onnxruntime without its optimizations: at most one step apart."""
+    every = [name for node in nodes for name in node.output]
+    model = make_model(nodes, arrays, every, 21, constants)
+    feeds = {name: array for name, array in arrays.items() if name not in constants}
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    inferred = onnx.shape_inference.infer_shapes(model).SerializeToString()
+    session = onnxruntime.InferenceSession(inferred, options, ["CPUExecutionProvider"])
+    found = dict(zip(every, session.run(None, feeds), strict=True))
+    ran = run_view(make_view(model, arrays, found, outputs), feeds, features=features, threads=2)
+    for name in outputs:
+        apart = np.abs(ran.outputs[name].astype(int) - found[name].astype(int))
+        assert apart.max() <= 1 and (apart > 0).mean() < 0.01
+    return ran

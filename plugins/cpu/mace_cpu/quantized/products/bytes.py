@@ -12,6 +12,7 @@ from mace_core.graph import Node, Value
 from mace_core.native.numba_kernel import numba_source
 from mace_core.symbolic import is_same, is_symbolic
 from mace_core.tensor import DType
+from mace_cpu.quantized.convolution.following import follow
 from mace_cpu.quantized.products.emit import (
     KERNELS,
     Factors,
@@ -23,7 +24,7 @@ from mace_cpu.quantized.products.emit import (
 from mace_cpu.shared.epilogue.epilogue import Epilogue
 from mace_cpu.shared.epilogue.requantize import Requantization
 from mace_cpu.shared.nodes import need
-from mace_cpu.shared.parts.buffers import Buf
+from mace_cpu.shared.parts.buffers import Buf, Layout
 from mace_cpu.shared.program.match_epilogue import match_epilogue
 from mace_cpu.shared.program.program import Program
 
@@ -116,19 +117,22 @@ def _emit_requantized(program: Program, node: Node, *, bias: int, result: tuple[
         return True
     held = np.iinfo(facts.dtype(final).numpy)
     low, high = int(node.attr("minimum", held.min)), int(node.attr("maximum", held.max))
+    width = None if is_symbolic(columns) else padded_columns(program, shape_of(program, factors))
+    followers = follow(program, final, int(zero[0]), Layout.PLAIN, width)
     spec = Requantization(
         facts.dtype(final).label,
         bounded=(low, high) != (held.min, held.max),
         float_bias=float_bias is not None,
         far=reach > LARGEST_WHOLE,
+        following=tuple(followers.operations),
     )
     finish = Finish(
         spec,
-        program.values.write(final),
+        program.values.write(followers.result),
         bias=whole_bias,
         scales=scales,
         float_bias=float_bias,
-        words=[int(zero[0]), low, high],
+        words=[int(zero[0]), low, high, *followers.words],
     )
     emit_bytes_product(program, factors, finish)
     return True

@@ -86,6 +86,7 @@ class _Product:
                 lambda v: per_column(Arg.SCALES, v),
                 lambda v: per_column(Arg.FLOAT_BIAS, v),
                 lambda address, kind: self.access.load(self._bytes(address, out), kind, valid),
+                column=lambda address, kind: b.load(self._bytes(address, column), typ=kind, align=1),
             )
             self.access.store(found, self._bytes(self.words[Arg.OUTPUT], out), valid)
             return

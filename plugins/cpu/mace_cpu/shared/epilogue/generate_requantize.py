@@ -54,6 +54,7 @@ class RequantizeCode:
         bias: Callable[[int], ir.Value],
         other: Callable[[ir.Value, ir.Type], ir.Value],
         *,
+        column: Callable[[ir.Value, ir.Type], ir.Value] | None = None,
         interleaved: bool = False,
     ) -> ir.Value:
         """One to four vectors of sums as one vector of bytes, in order.
@@ -61,6 +62,7 @@ class RequantizeCode:
         Args:
             scale, bias: load the vector of factors, or of float biases, of a vector of sums.
             other: loads bytes of another tensor, given its address, that belong to these sums.
+            column: the same for operands with a byte per channel, where there are such.
             interleaved: of every 16 bytes of the result, each of the four vectors of sums holds four.
         """
         whole = []
@@ -69,10 +71,14 @@ class RequantizeCode:
             if self.spec.float_bias:
                 number = self.body.b.fadd(number, bias(v))
             whole.append(self._rounded(number, far=self.spec.far))
+
+        def operand(op: Following) -> Callable[[ir.Value, ir.Type], ir.Value]:
+            return column if op.per_column and column is not None else other
+
         following = list(zip(self.spec.following, self._words, strict=True))
         if following and following[0][0].kind == "add" and not interleaved:
             op, words = following.pop(0)
-            found = self._added(self._distances(whole), op, words, other)
+            found = self._added(self._distances(whole), op, words, operand(op))
             held = op.result
         else:
             limits = (self._low, self._high) if self.spec.bounded else None
@@ -82,7 +88,7 @@ class RequantizeCode:
             if op.kind == "table":
                 found = self._looked_up(found, words[0])
             else:
-                found = self._added(self._widened(found, held, words[1]), op, words, other)
+                found = self._added(self._widened(found, held, words[1]), op, words, operand(op))
             held = op.result
         return found
 

@@ -27,6 +27,7 @@ class Following:
         kind: "table" looks each byte up; "add" is ``round((x - zx) * fx + (y - zy) * fy) + z``, y being another tensor.
         result: the type of what it makes, "uint8" or "int8".
         other: the type of the other operand of "add".
+        per_column: the other operand has one byte per channel (column), the same for all rows.
         bounded: the result is bounded by other numbers than its type's.
     """
 
@@ -34,12 +35,13 @@ class Following:
     result: str
     other: str = ""
     bounded: bool = False
+    per_column: bool = False
 
     @property
     def tag(self) -> str:
         """A name for it."""
         short = self.kind + self.result[0]
-        return short + self.other[:1] + "b" * self.bounded
+        return short + self.other[:1] + "b" * self.bounded + "c" * self.per_column
 
 
 @dataclass(frozen=True, slots=True)
