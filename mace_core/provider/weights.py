@@ -27,6 +27,7 @@ from mace_core.errors import UnsupportedError
 from mace_core.host.fork_safe import fork_safe_lock
 from mace_core.host.mapping import FileMapping
 from mace_core.provider.memory import ALIGNMENT_BYTES
+from mace_core.tensor.files import release_pages
 
 if TYPE_CHECKING:
     from mace_core.caching.cache import CheckedCache
@@ -107,6 +108,7 @@ def shared_form(source: Array, way: tuple[object, ...], make: Callable[[], Array
     found = forms.get(key)
     if found is None:
         found = forms[key] = shared(make(), is_mine=True)
+        release_pages(source)  # else all the file would be in memory beside the forms before the last one is made
     return found
 
 

@@ -85,7 +85,8 @@ def product_of_blocks(
     elif zeros is not None:
         minus, kind = zeros.reshape(columns, blocks).astype(np.float32) - np.float32(middle), "float32"
     factors = np.ascontiguousarray(scales.reshape(columns, blocks), np.float32)
-    return Weights(Form(bits, "", kind), steps, columns, block, data, codes, factors, minus)
+    read = (data, scales) if zeros is None else (data, scales, zeros)
+    return Weights(Form(bits, "", kind), steps, columns, block, data, codes, factors, minus, read)
 
 
 def _claims_nothing(view: GraphView, node: Node) -> str | None:

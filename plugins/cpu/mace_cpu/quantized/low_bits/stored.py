@@ -54,7 +54,8 @@ def stored_weights(view: GraphView, node: Node) -> Weights | None:
         minus = np.broadcast_to(minus, factors.shape)
     block = block or -(-steps // form.group) * form.group
     codes = _Codes(stored, transposed)
-    return Weights(form, steps, columns, block, stored.payload, codes.between, factors, minus)
+    read = tuple(tensor.payload for tensor in (stored, scale, zero) if tensor is not None)
+    return Weights(form, steps, columns, block, stored.payload, codes.between, factors, minus, read)
 
 
 def _by_column(given: Tensor, columns: int, transposed: bool, block: int) -> Array:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mace_core.tensor.files import release_pages
 from mace_cpu.quantized.low_bits.arguments import VECTORS, Form
 from mace_cpu.shared.parts.buffers import Buf, aligned_empty
 from mace_cpu.shared.parts.constants import ConstantPool
@@ -32,6 +33,7 @@ class Weights:
         codes: the codes of columns from a first one up to another, as (columns, steps), a byte each.
         scales: float32 (columns, blocks).
         zeros: what is subtracted, (columns, blocks): int8 or float32 as ``form.zeros`` says; None where that is "".
+        read: arrays of the model that are not needed any more when all is packed.
     """
 
     form: Form
@@ -42,6 +44,7 @@ class Weights:
     codes: Callable[[int, int], Codes]
     scales: npt.NDArray[np.float32]
     zeros: Array | None = None
+    read: tuple[Array, ...] = ()
 
     @property
     def groups(self) -> int:
@@ -59,6 +62,8 @@ class Weights:
         codes = constants.packed(self.source, way, lambda: self._packed_codes(lanes))
         scales = constants.put(_by_panels(self.scales, lanes), in_place=True)
         zeros = None if self.zeros is None else constants.put(_by_panels(self.zeros, lanes), in_place=True)
+        for array in self.read:
+            release_pages(array)
         return codes, scales, zeros
 
     def _packed_codes(self, lanes: int) -> Array:
