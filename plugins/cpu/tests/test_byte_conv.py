@@ -237,10 +237,21 @@ def test_integer_convolutions_are_exact(converted: bool, features: str | None) -
     )
 
 
-def test_weights_with_zero_points_that_are_no_bytes_take_another_way() -> None:
-    inputs = given_inputs(np.random.default_rng(5), (1, 8, 6, 6), (6, 8, 3, 3), ("uint8", "uint8", "uint8"))
-    inputs["w_zero"] = np.array([3, 0, 255, 90, 128, 200], np.uint8)
-    check_conv(inputs, {"pads": [1, 1, 1, 1]})
+@pytest.mark.parametrize("features", MASKS)
+@pytest.mark.parametrize("x_type", ["uint8", "int8"])
+@pytest.mark.parametrize(("channels", "out", "groups"), [(8, 6, 1), (20, 70, 1), (8, 6, 2)])
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_weights_may_be_far_from_their_zero_points(
+    x_type: str, channels: int, out: int, groups: int, per_channel: bool, features: str | None
+) -> None:
+    generator = np.random.default_rng(5)
+    shape = (out, channels // groups, 3, 3)
+    for w_type in ("uint8", "int8"):
+        inputs = given_inputs(generator, (2, channels, 6, 7), shape, (x_type, w_type, "uint8"))
+        held = np.iinfo(w_type)
+        zeros = generator.integers(held.min, held.max, out if per_channel else 1, w_type, endpoint=True)
+        inputs["w_zero"] = zeros
+        check_conv(inputs, {"pads": [1, 0, 2, 1], "group": groups}, features=features, threads=2)
 
 
 def test_onnxruntime_computes_the_definition() -> None:

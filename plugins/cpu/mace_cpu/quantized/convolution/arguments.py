@@ -17,6 +17,7 @@ class Arg(enum.IntEnum):
     BIAS = enum.auto()  # int32 [group][channel tile][column]: what sums start from
     SCALES = enum.auto()  # float32, the same
     FLOAT_BIAS = enum.auto()  # float32, the same, where there is one
+    WEIGHT_ZEROS = enum.auto()  # int32, the same, where there are some
     OUTPUT = enum.auto()
     SCRATCH = enum.auto()
     SCRATCH_BYTES = enum.auto()  # per chunk
@@ -78,6 +79,7 @@ class Variant:
         single: a kernel has one run.
         short: runs are so short that nothing is fetched ahead during one.
         partial: the last channel tile is not full.
+        weight_zeros: weights have zero points: a vector of ones follows those of the weights, and sums the input up.
         unroll: steps per turn of the innermost loop.
         spec: what becomes of the sums.
     """
@@ -93,6 +95,7 @@ class Variant:
     single: bool
     short: bool
     partial: bool
+    weight_zeros: bool
     unroll: int
     spec: Requantization
 
@@ -108,6 +111,7 @@ class Variant:
                 ("o", self.single),
                 ("h", self.short),
                 ("p", self.partial),
+                ("z", self.weight_zeros),
             )
             if is_set
         )

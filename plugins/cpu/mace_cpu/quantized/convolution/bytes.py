@@ -13,7 +13,7 @@ from mace_cpu.conv.geometry import Geometry, conv_geometry
 from mace_cpu.quantized.convolution.dense import Key, Requantized, emit_dense
 from mace_cpu.quantized.convolution.depthwise import emit_depthwise, fits_depthwise
 from mace_cpu.quantized.convolution.following import follow
-from mace_cpu.quantized.convolution.weights import Weights, signed_less_zeros
+from mace_cpu.quantized.convolution.weights import Weights, signed_weights_of
 from mace_cpu.quantized.lower_whole import output_cast
 from mace_cpu.shared.epilogue.requantize import Requantization
 from mace_cpu.shared.nodes import need
@@ -115,8 +115,10 @@ def _operands(
     if facts.dtype(x) not in (DType.INT8, DType.UINT8):
         return None
     geometry = conv_geometry(node, facts.shape(x), known.shape, facts.shape(y))
-    weights = signed_less_zeros(known, w_zero)
-    if weights is None or not geometry.is_generated:
+    if not geometry.is_generated:
+        return None
+    weights = signed_weights_of(known, w_zero)
+    if weights.zeros is not None and geometry.groups > 1:
         return None
     return geometry, weights, 0 if x_zero is None else int(x_zero.reshape(-1)[0])
 

@@ -76,18 +76,24 @@ class Division:
 
 
 @functools.cache
-def choose_tile(target: Target, unit: QuadUnit, pixels: int, channels: int, steps: int) -> tuple[int, int]:
-    """(rows, vectors) of the tile that computes ``pixels`` x ``channels`` sums of ``steps`` quads fastest."""
+def choose_tile(
+    target: Target, unit: QuadUnit, pixels: int, channels: int, steps: int, extra: int = 0
+) -> tuple[int, int]:
+    """(rows, vectors) of the tile that computes ``pixels`` x ``channels`` sums of ``steps`` quads fastest.
+
+    ``extra``: vectors per row that are there besides.
+    """
     lanes = target.vector_bits // 32
     allowed = MANY_REGISTERS if has_many_registers(target) else FEW_REGISTERS
 
     def cost(tile: tuple[int, int]) -> float:
         rows, vectors = tile
-        step = max(rows * vectors * COST_PER_QUADS[unit], rows + vectors, LATENCY)
+        together = vectors + extra
+        step = max(rows * together * COST_PER_QUADS[unit], rows + together, LATENCY)
         one = steps * (step + 0.5) + rows * vectors * FINISHING + 4 * rows
         return -(-pixels // rows) * -(-channels // (vectors * lanes)) * one
 
-    return min(allowed, key=cost)
+    return min(((rows, vectors - extra) for rows, vectors in allowed if vectors > extra), key=cost)
 
 
 def divide(sizes: Sizes, tile_channels: int, threads: int) -> Division:

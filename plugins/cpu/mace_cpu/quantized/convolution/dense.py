@@ -104,8 +104,13 @@ class Reading:
 
 
 def int32_bias(bias: npt.NDArray[np.int64], weights: Weights, zero: int) -> npt.NDArray[np.int32]:
-    """What sums start from so that ``zero`` is taken off every byte; sums wrap as int32 does."""
-    whole = bias - zero * weights.sums
+    """What sums start from so that ``zero`` is taken off every byte of the input."""
+    sums = weights.sums if weights.zeros is None else weights.sums - weights.depth * weights.zeros
+    return int32(bias - zero * sums)
+
+
+def int32(whole: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+    """Whole numbers modulo 2**32, as sums have them."""
     return whole.astype(np.uint64).astype(np.uint32).view(np.int32)
 
 
@@ -176,7 +181,8 @@ def emit_dense(
     reading = reading_of(geometry, flips=offset != 0)
     shape = reading.shape
     steps = shape.kernel[0] * reading.taps * -(-reading.run // QUAD)
-    rows, vectors = choose_tile(machine, unit, hint(math.prod(shape.output)), shape.group_out, steps)
+    ones = 1 if weights.zeros is not None else 0
+    rows, vectors = choose_tile(machine, unit, hint(math.prod(shape.output)), shape.group_out, steps, ones)
     columns = vectors * lanes
     image_bytes = math.prod(shape.image) * shape.group_in
     sizes = Sizes(shape.batch * shape.groups, shape.output[0], shape.output[1], shape.group_out, steps, image_bytes)
@@ -193,7 +199,8 @@ def emit_dense(
         shape.kernel[0] * reading.taps == 1,
         reading.quads < STEPS_PER_FETCH,
         shape.group_out % columns != 0,
-        2 if vectors > 2 else 1,
+        bool(ones),
+        2 if vectors + ones > 2 else 1,
         result.spec,
     )
     whole_bias = int32_bias(result.bias, weights, zero + offset)
@@ -201,7 +208,7 @@ def emit_dense(
 
     def pack() -> npt.NDArray[Any]:
         of_shape = packed_bytes.reshape(shape.out_channels, shape.group_in, *shape.kernel)
-        return pack_dense(of_shape, shape.groups, columns, merged=reading.merged)
+        return pack_dense(of_shape, shape.groups, columns, merged=reading.merged, ones=ones * lanes)
 
     tiles = -(-shape.group_out // columns)
     extent = shape.batch * shape.groups * division.bands * division.parts
@@ -218,8 +225,9 @@ def emit_dense(
         Arg.OUTPUT: target,
         Arg.SCRATCH: scratch,
         Arg.SCRATCH_BYTES: scratch_bytes,
-        **_division_words(shape, division, tiles, steps, columns, rows),
-        **_window_words(reading, columns, (zero + offset) & 255),
+        Arg.WEIGHT_ZEROS: 0 if weights.zeros is None else put(per_column(int32(weights.zeros), shape.groups, columns)),
+        **_division_words(shape, division, tiles, steps, columns + ones * lanes, rows),
+        **_window_words(reading, columns + ones * lanes, (zero + offset) & 255),
         "requantization": [result.zero, result.low, result.high, *result.following],
     }
     program.steps.emit(dense_kernel(variant), words, extent=extent, work=work, chunks=chunks)

@@ -22,7 +22,10 @@ from mace_cpu.shared.epilogue.generate_requantize import ByteAccess, RequantizeC
 from mace_cpu.shared.tiles.quad_tile import QuadTile
 from mace_cpu.shared.tiles.tile import FetchAhead
 
-POINTERS = (Arg.INPUT, Arg.WEIGHTS, Arg.BIAS, Arg.SCALES, Arg.FLOAT_BIAS, Arg.OUTPUT, Arg.SCRATCH)
+POINTERS = (
+    *(Arg.INPUT, Arg.WEIGHTS, Arg.BIAS, Arg.SCALES, Arg.FLOAT_BIAS, Arg.WEIGHT_ZEROS),
+    *(Arg.OUTPUT, Arg.SCRATCH),
+)
 
 
 def build(symbol: str, variant: Variant, target: Target) -> str:
@@ -55,9 +58,11 @@ class _Emitter:
         self.body, self.variant = body, variant
         self.words = {arg: body.pointer(arg) if arg in POINTERS else body.word(arg) for arg in Arg}
         self.code = RequantizeCode(body, len(Arg), variant.spec, is_x86=is_x86)
-        self.tile = QuadTile(body, variant.rows, variant.vectors, variant.unit, left_is_signed=variant.is_signed)
+        vectors = variant.vectors + variant.weight_zeros
+        self.tile = QuadTile(body, variant.rows, vectors, variant.unit, left_is_signed=variant.is_signed)
+        self.columns = variant.vectors * body.lanes
         self.ahead = FetchAhead(body)
-        self.access = ByteAccess(body, self.tile.columns, partial=variant.partial)
+        self.access = ByteAccess(body, self.columns, partial=variant.partial)
         words = self.words
         self.copy_row = body.mul(words[Arg.COPY_WIDTH], words[Arg.GROUP_IN])
         self.scratch = self._at(words[Arg.SCRATCH], body.mul(body.chunk, words[Arg.SCRATCH_BYTES]))
@@ -141,9 +146,9 @@ class _Emitter:
         body, words, variant = self.body, self.words, self.variant
         weights = self._at(words[Arg.WEIGHTS], body.mul(over_all, words[Arg.TILE_WEIGHTS]))
         following = self._at(weights, words[Arg.TILE_WEIGHTS])
-        channel = body.mul(tile, self.tile.columns)
+        channel = body.mul(tile, self.columns)
         valid = body.sub(words[Arg.GROUP_OUT], channel)
-        packed_at = body.mul(over_all, self.tile.columns)
+        packed_at = body.mul(over_all, self.columns)
         output = self._at(band.output, body.mul(channel, self.element))
         with body.loop(band.first, band.last, variant.rows) as pixel:
             number = body.b.udiv(body.sub(pixel, band.first), constant(variant.rows))
@@ -151,13 +156,8 @@ class _Emitter:
             self.ahead.begin(at, words[Arg.STEPS_FETCH])
             pixels = self._pixels(pixel, band.last)
             starts = self._windows(band, pixels)
-            kind = self.tile.dot.vector
-            self.tile.start(
-                [
-                    body.b.load(body.floats(words[Arg.BIAS], body.add(packed_at, v * body.lanes)), typ=kind, align=4)
-                    for v in range(variant.vectors)
-                ]
-            )
+            none = [ir.Constant(self.tile.dot.vector, None)] * variant.weight_zeros
+            self.tile.start([self._whole(Arg.BIAS, packed_at, v) for v in range(variant.vectors)] + none)
             self._accumulate(starts, weights)
             self._finish(output, pixels, packed_at, channel, valid)
 
@@ -223,6 +223,10 @@ class _Emitter:
             inside = body.mul(pixel, words[Arg.OUT_CHANNELS])
             at = self._at(output, body.mul(inside, self.element))
             sums = [self.tile.cell(r, v) for v in range(variant.vectors)]
+            if variant.weight_zeros:
+                seen = self.tile.cell(r, variant.vectors)
+                off = [body.b.mul(seen, self._whole(Arg.WEIGHT_ZEROS, packed_at, v)) for v in range(variant.vectors)]
+                sums = [body.b.sub(total, part) for total, part in zip(sums, off, strict=True)]
             if variant.spec.is_bytes:
                 place = body.add(body.add(self.result_offset, channel), inside)
                 found = self.code.to_bytes(
@@ -246,6 +250,12 @@ class _Emitter:
                     body.store_some(value, place, body.sub(valid, constant(v * body.lanes)))
                 else:
                     body.store(value, place)
+
+    def _whole(self, arg: Arg, packed_at: ir.Value, v: int) -> ir.Value:
+        """A vector of int32 of the channels of a tile."""
+        body = self.body
+        at = body.floats(self.words[arg], body.add(packed_at, v * body.lanes))
+        return body.b.load(at, typ=self.tile.dot.vector, align=4)
 
     def _at(self, base: ir.Value, index: ir.Value) -> ir.Value:
         return self.body.b.gep(base, [index], inbounds=True, source_etype=I8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mace_cpu.conv.geometry import Geometry
-from mace_cpu.shared.quads import aligned_bytes, pack_quads
+from mace_cpu.shared.quads import SIGN, aligned_bytes, pack_quads
 
 Whole = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.int8]
@@ -21,25 +22,35 @@ class Weights:
 
     Attributes:
         bytes: (O, C / groups, kernel), signed.
-        sums: (O,) of each result's weights.
-        largest: what a sum of products with bytes can reach.
+        sums: (O,) of each result's bytes.
+        largest: what a sum of products with the true weights can reach.
+        zeros: (O,) what is to be taken off each byte; None where that is nothing.
     """
 
     bytes: Bytes
     sums: Whole
     largest: int
+    zeros: Whole | None = None
+
+    @property
+    def depth(self) -> int:
+        """Weights of one result."""
+        return math.prod(self.bytes.shape[1:])
 
 
-def signed_less_zeros(weights: npt.NDArray[Any], zeros: npt.NDArray[Any] | None) -> Weights | None:
-    """8-bit weights (O, ...) less their zero points, one or O; None where these are no signed bytes."""
+def signed_weights_of(weights: npt.NDArray[Any], zeros: npt.NDArray[Any] | None) -> Weights:
+    """8-bit weights (O, ...) with their zero points, one or O, taken off where signed bytes can hold the difference."""
     whole = weights.astype(np.int16)
-    if zeros is not None:
-        whole = whole - zeros.astype(np.int16).reshape(-1, *(1,) * (weights.ndim - 1))
-    if whole.size and (whole.min() < -128 or whole.max() > 127):
-        return None
-    flat = whole.reshape(whole.shape[0], -1)
+    shift = np.zeros(1, np.int16) if zeros is None else zeros.astype(np.int16).reshape(-1)
+    less = whole - shift.reshape(-1, *(1,) * (weights.ndim - 1))
+    flat = less.reshape(less.shape[0], -1)
     largest = 255 * int(np.abs(flat).sum(1, dtype=np.int64).max(initial=0))
-    return Weights(whole.astype(np.int8), flat.sum(1, dtype=np.int64), largest)
+    rest = None
+    if less.size and (less.min() < -128 or less.max() > 127):
+        moved = SIGN if weights.dtype == np.uint8 else 0
+        rest = np.broadcast_to(shift.astype(np.int64) - moved, whole.shape[:1])
+        less = whole - np.int16(moved)
+    return Weights(less.astype(np.int8), less.reshape(less.shape[0], -1).sum(1, dtype=np.int64), largest, rest)
 
 
 def joined_groups(geometry: Geometry, weights: Bytes, lanes: int) -> tuple[Geometry, Bytes]:
@@ -61,15 +72,27 @@ def joined_groups(geometry: Geometry, weights: Bytes, lanes: int) -> tuple[Geome
     return joined, whole.reshape(geometry.out_channels, times * geometry.group_in, *geometry.kernel)
 
 
-def pack_dense(weights: Bytes, groups: int, columns: int, *, merged: bool) -> Bytes:
+def pack_dense(weights: Bytes, groups: int, columns: int, *, merged: bool, ones: int = 0) -> Bytes:
     """(O, C / groups, kh, kw) as [group][channel tile][kernel row][tap][quad][column][4].
 
-    ``merged``: all taps of a kernel row are one run.
+    Args:
+        columns: of a tile, without the ``ones``.
+        merged: all taps of a kernel row are one run.
+        ones: so many columns that sum the input up follow those of each tile.
     """
     out_channels, group_in, rows, taps = weights.shape
     grouped = weights.reshape(groups, out_channels // groups, group_in, rows, taps).transpose(0, 3, 4, 2, 1)
     if merged:
         grouped = grouped.reshape(groups, rows, 1, taps * group_in, out_channels // groups)
+    if ones:
+        *outer, width = grouped.shape
+        tiles = -(-width // columns)
+        full = np.ones((*outer, tiles, columns + ones), np.int8)
+        full[..., :columns] = 0
+        for tile in range(tiles):
+            part = grouped[..., tile * columns : (tile + 1) * columns]
+            full[..., tile, : part.shape[-1]] = part
+        grouped, columns = full.reshape(*outer, -1), columns + ones
     packed = pack_quads(np.ascontiguousarray(grouped), columns)  # [group][row][tap][tile][quad][column][4]
     ordered = packed.transpose(0, 3, 1, 2, 4, 5, 6)
     target = aligned_bytes(ordered.shape)
