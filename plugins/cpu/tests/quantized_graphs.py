@@ -151,3 +151,46 @@ def check(graph: Quantizing, folder: Path, *, within: int = 1, floats: Sequence[
             apart = np.abs(got.astype(np.int64) - right.astype(np.int64)).max(initial=0)
             assert apart <= within, f"{name} is {apart} steps off"
     return found
+
+
+def opened(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with each quantized value as an input, and what it would be, computed from the others, as an output.
+
+    The outputs are named as the values, with ``/again`` behind.
+    """
+    found = onnx.ModelProto()
+    found.CopyFrom(model)
+    graph = found.graph
+    types = {info.name: info for info in (*graph.value_info, *graph.output)}
+    del graph.output[:]
+    for node in graph.node:
+        if node.op_type == "QuantizeLinear":
+            name = node.output[0]
+            graph.input.append(types[name])
+            node.output[0] = f"{name}/again"
+            graph.output.append(onnx.ValueInfoProto(name=node.output[0]))
+    return found
+
+
+def with_steps(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with every quantized value among its outputs."""
+    found = onnx.ModelProto()
+    found.CopyFrom(model)
+    there = {output.name for output in found.graph.output}
+    made = [node.output[0] for node in found.graph.node if node.op_type == "QuantizeLinear"]
+    found.graph.output.extend(onnx.ValueInfoProto(name=name) for name in made if name not in there)
+    return found
+
+
+def steps_apart(model: onnx.ModelProto, feeds: Mapping[str, Array], folder: Path, **options: Any) -> dict[str, int]:
+    """How many steps each quantized value is away from what onnxruntime makes of the values before it, in order.
+
+    It computes each from ours, so what is said of one says nothing of those before.
+    """
+    found = run(with_steps(model), feeds, folder, **options).outputs
+    values = {node.output[0]: found[node.output[0]] for node in model.graph.node if node.op_type == "QuantizeLinear"}
+    expected = ask(opened(model), {**feeds, **values})
+    return {
+        name: int(np.abs(array.astype(np.int64) - expected[f"{name}/again"].astype(np.int64)).max(initial=0))
+        for name, array in values.items()
+    }
