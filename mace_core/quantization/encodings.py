@@ -42,11 +42,11 @@ def encoding_for_range(
     """
     lows, highs = np.asarray(low, np.float64), np.asarray(high, np.float64)
     if lows.shape != highs.shape:
-        raise UsageError(f"A range has ends of shapes {list(lows.shape)} and {list(highs.shape)}; give one shape.")
+        raise UsageError(f"A range has ends of shapes {list(lows.shape)} and {list(highs.shape)}; give one shape")
     if not (np.isfinite(lows).all() and np.isfinite(highs).all()):
-        raise UsageError("A range to quantize has an end that is NaN or infinite; check the calibration data.")
+        raise UsageError("A range to quantize has an end that is NaN or infinite; check the calibration data")
     if (lows > highs).any():
-        raise UsageError("A range to quantize has a low end above its high end; swap the two.")
+        raise UsageError("A range to quantize has a low end above its high end; swap the two")
     lows, highs = np.minimum(lows, 0.0), np.maximum(highs, 0.0)
     if grid.is_symmetric:
         scales = np.maximum(-lows, highs) / (grid.greatest - grid.middle)
@@ -99,7 +99,7 @@ def quantize_bias(bias: Array, input_scale: float, weight_scale: Array) -> tuple
     scales = (np.asarray(weight_scale, np.float32) * np.float32(input_scale)).astype(np.float32)
     scales = np.maximum(scales, np.float32(LEAST_SCALE))
     if np.isnan(bias).any():
-        raise UsageError("A bias to quantize holds NaN; check the model's weights.")
+        raise UsageError("A bias to quantize holds NaN; check the model's weights")
     limits = np.iinfo(np.int32)
     steps = np.rint(np.asarray(bias, np.float64) / scales.astype(np.float64))
     return np.clip(steps, limits.min, limits.max).astype(np.int32), scales
@@ -115,20 +115,20 @@ def expanded(parameter: Array, encoding: QuantEncoding, shape: tuple[int, ...]) 
         return parameter
     axis = encoding.axis
     if axis is None or not 0 <= axis < len(shape):
-        raise UsageError(f"An encoding along axis {axis} cannot describe an array of shape {list(shape)}.")
+        raise UsageError(f"an encoding along axis {axis} cannot describe an array of shape {list(shape)}")
     size = shape[axis]
     if encoding.block_size:
         wanted = (*shape[:axis], -(-size // encoding.block_size), *shape[axis + 1 :])
         if parameter.shape != wanted:
             raise UsageError(
-                f"An encoding in blocks of {encoding.block_size} has scales of shape {list(parameter.shape)}; "
-                f"an array of shape {list(shape)} needs {list(wanted)}."
+                f"an encoding in blocks of {encoding.block_size} has scales of shape {list(parameter.shape)}; "
+                f"an array of shape {list(shape)} needs {list(wanted)}"
             )
         repeated = np.repeat(parameter, encoding.block_size, axis=axis)
         return repeated[tuple(slice(0, size) if at == axis else slice(None) for at in range(len(shape)))]
     if parameter.shape != (size,):
         raise UsageError(
-            f"An encoding has {parameter.size} scales along axis {axis}; an array of shape {list(shape)} needs {size}."
+            f"an encoding has {parameter.size} scales along axis {axis}; an array of shape {list(shape)} needs {size}"
         )
     return parameter.reshape([size if at == axis else 1 for at in range(len(shape))])
 
@@ -146,7 +146,7 @@ def quantize_steps(array: Array, encoding: QuantEncoding) -> Array:
         numbers = numbers.astype(np.float32)
     if np.isnan(numbers).any():
         raise UsageError(
-            f"An array of shape {list(numbers.shape)} to quantize holds NaN; check the weights or the calibration data."
+            f"an array of shape {list(numbers.shape)} to quantize holds NaN; check the weights or the calibration data"
         )
     scale = expanded(encoding.scale, encoding, numbers.shape)
     zero = expanded(encoding.zero_point.astype(np.int32), encoding, numbers.shape)
@@ -211,10 +211,10 @@ def grouped_extremes(weights: Array, *, axis: int | None = None, block_size: int
     """
     numbers = np.asarray(weights, np.float32)
     if not numbers.size:
-        raise UsageError(f"Weights of shape {list(numbers.shape)} hold no number to quantize.")
+        raise UsageError(f"weights of shape {list(numbers.shape)} hold no number to quantize")
     if not np.isfinite(numbers).all():
         raise UsageError(
-            f"Weights of shape {list(numbers.shape)} hold NaN or infinity; mend the model, or exclude the layer."
+            f"weights of shape {list(numbers.shape)} hold NaN or infinity; mend the model, or exclude the layer"
         )
     if axis is None:
         return np.asarray(numbers.min()), np.asarray(numbers.max())

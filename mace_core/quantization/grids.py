@@ -34,7 +34,7 @@ class Grid:
     def __post_init__(self) -> None:
         if self.dtype not in _TYPES:
             known = ", ".join(known.label for known in _TYPES)
-            raise UsageError(f"{self.dtype.label} is not a type to quantize to; choose one of {known}.")
+            raise UsageError(f"{self.dtype.label} is not a type to quantize to; choose one of {known}")
 
     @property
     def is_signed(self) -> bool:

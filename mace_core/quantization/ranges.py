@@ -81,8 +81,8 @@ class Observer:
             self._low, self._high = low, high
         elif len(low) != len(self._low):
             raise UsageError(
-                f"Value '{shorten(self.name)}' has {len(low)} channels along axis {self.axis} in one sample and "
-                f"{len(self._low)} in another; give data of one kind, or quantize it per tensor."
+                f"value '{shorten(self.name)}' has {len(low)} channels along axis {self.axis} in one sample and "
+                f"{len(self._low)} in another; give data of one kind, or quantize it per tensor"
             )
         else:
             self._low, self._high = np.minimum(self._low, low), np.maximum(self._high, high)
@@ -97,8 +97,8 @@ class Observer:
         """
         if self._kind() != other._kind():
             raise UsageError(
-                f"An observer ({self.algorithm}, axis {self.axis}) cannot take in another kind "
-                f"({other.algorithm}, axis {other.axis}); make both alike."
+                f"an observer ({self.algorithm}, axis {self.axis}) cannot take in another kind "
+                f"({other.algorithm}, axis {other.axis}); make both alike"
             )
         self.batches += other.batches
         if other._low is None or other._high is None:
@@ -107,7 +107,7 @@ class Observer:
             self._low, self._high = other._low, other._high
         elif len(self._low) != len(other._low):
             raise UsageError(
-                f"Value '{shorten(self.name)}' has {len(self._low)} channels here and {len(other._low)} there."
+                f"value '{shorten(self.name)}' has {len(self._low)} channels here and {len(other._low)} there"
             )
         else:
             self._low, self._high = np.minimum(self._low, other._low), np.maximum(self._high, other._high)
@@ -122,7 +122,7 @@ class Observer:
         """
         if self._low is None or self._high is None:
             raise UsageError(
-                f"Value '{shorten(self.name)}' had no numbers in any sample; give calibration data that reaches it."
+                f"value '{shorten(self.name)}' had no numbers in any sample; give calibration data that reaches it"
             )
         return self._shaped(self._low, self._high)
 
@@ -145,13 +145,13 @@ class Observer:
     def _rows(self, array: npt.ArrayLike) -> npt.NDArray[np.float32]:
         found = np.asarray(array)
         if found.dtype.kind in "OSUcmM":
-            raise UsageTypeError(f"Value '{shorten(self.name)}' holds {found.dtype}, which cannot be quantized.")
+            raise UsageTypeError(f"value '{shorten(self.name)}' holds {found.dtype}, which cannot be quantized")
         numbers = _numbers(found)
         if self.axis is None:
             return numbers.reshape(1, -1)
         if not -numbers.ndim <= self.axis < numbers.ndim:
             raise UsageError(
-                f"Value '{shorten(self.name)}' of shape {list(numbers.shape)} has no channel axis {self.axis}."
+                f"value '{shorten(self.name)}' of shape {list(numbers.shape)} has no channel axis {self.axis}"
             )
         channels = np.moveaxis(numbers, self.axis, 0)
         return channels.reshape(len(channels), -1)
@@ -165,8 +165,8 @@ class Observer:
             words for words, number in ((f"{nan} NaN", nan), (f"{infinite} infinite numbers", infinite)) if number
         )
         return UsageError(
-            f"Value '{shorten(self.name)}' holds {what} in calibration, the first at {first}; "
-            "mend the data, or exclude the node that computes it."
+            f"value '{shorten(self.name)}' holds {what} in calibration, the first at {first}; "
+            "mend the data, or exclude the node that computes it"
         )
 
 
@@ -188,7 +188,7 @@ class HistogramObserver(Observer):
         self.grid = grid
         self.bins = bins or (BINS if axis is None else CHANNEL_BINS)
         if self.bins < 4 or self.bins & (self.bins - 1):
-            raise UsageError(f"A histogram has a power of two of bins, at least 4; {self.bins} is none.")
+            raise UsageError(f"A histogram has a power of two of bins, at least 4; {self.bins} is none")
         self.histogram: Histogram | None = None
 
     def range(self) -> Range:
@@ -237,7 +237,7 @@ class PercentileObserver(HistogramObserver):
     ) -> None:
         super().__init__(name, grid, axis=axis, bins=bins)
         if not 50.0 < percentile <= 100.0:
-            raise UsageError(f"A percentile to keep is more than 50 and at most 100; {percentile:g} is not.")
+            raise UsageError(f"A percentile to keep is more than 50 and at most 100; {percentile:g} is not")
         self.percentile = percentile
 
     def _choose(self, histogram: Histogram, channel: int, low: float, high: float) -> tuple[float, float]:
@@ -299,4 +299,4 @@ def make_observer(
             return EntropyObserver(name, grid, axis=axis, bins=bins)
         case "mse":
             return MseObserver(name, grid, axis=axis, bins=bins)
-    raise UsageError(f"There is no calibration algorithm '{algorithm}'; choose one of {', '.join(ALGORITHMS)}.")
+    raise UsageError(f"there is no calibration algorithm '{algorithm}'; choose one of {', '.join(ALGORITHMS)}")

@@ -72,7 +72,7 @@ def gptq(
     if gram.shape != (inputs, inputs) or not np.isfinite(gram).all():
         raise UsageError(
             f"A Gram matrix of shape {list(gram.shape)} does not describe finite inputs of weights of shape "
-            f"{list(weights.shape)}."
+            f"{list(weights.shape)}"
         )
     importance = np.maximum(np.diagonal(gram), 0.0)
     importance = importance / max(importance.max(initial=0.0), np.finfo(np.float64).tiny)

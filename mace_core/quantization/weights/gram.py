@@ -50,14 +50,14 @@ class Gram:
             found = found[None]
         if found.ndim != 3 or found.shape[0] != groups or found.shape[2] != inputs:
             raise UsageError(
-                f"Layer '{shorten(self.name)}' takes rows of {inputs} numbers in {groups} groups; "
-                f"calibration gave an array of shape {list(np.shape(rows))}."
+                f"layer '{shorten(self.name)}' takes rows of {inputs} numbers in {groups} groups; "
+                f"calibration gave an array of shape {list(np.shape(rows))}"
             )
         products = np.matmul(found.transpose(0, 2, 1), found)  # a batch is short enough for float32
         if not np.isfinite(products).all():
             raise UsageError(
-                f"An input of layer '{shorten(self.name)}' is NaN, infinite or too large in calibration; mend the "
-                "data, or exclude the layer."
+                f"an input of layer '{shorten(self.name)}' is NaN, infinite or too large in calibration; mend the "
+                "data, or exclude the layer"
             )
         self.matrices += products
         self.sums += found.sum(axis=1, dtype=np.float64)
