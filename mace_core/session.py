@@ -6,13 +6,9 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import numpy as np
-import numpy.typing as npt
-
-from mace_core.errors import DeviceLostError, TransientError, UsageError
+from mace_core.errors import UsageError
 from mace_core.graph import Value
 from mace_core.host.memory import return_free_memory
 from mace_core.host.process_end import at_work
@@ -34,13 +30,11 @@ from mace_core.scheduler.planning.signatures import given_shapes, signature_text
 from mace_core.scheduler.planning.specs import ValueSpec, spec_of
 from mace_core.scheduler.profile import Profile
 from mace_core.scheduler.running.failures import raise_explained
-from mace_core.scheduler.running.feeds import ShapeCheck, collect_feeds, plain_inputs
+from mace_core.scheduler.running.feeds import collect_feeds
 from mace_core.scheduler.running.planner import Planner
-from mace_core.scheduler.running.plans import AnyPlan
+from mace_core.scheduler.running.quick_runs import QuickRuns
 from mace_core.scheduler.running.results import arrays_of, owned
 from mace_core.scheduler.running.session_runners import SessionRunners
-from mace_core.scheduler.running.structures import Form
-from mace_core.scheduler.values import RuntimeValue
 
 if TYPE_CHECKING:
     from mace_core.binding import Binding
@@ -52,12 +46,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger("mace")
 
 _AT_WORK = at_work()
-
-_NEVER = CancelFlag()
-"""For runs that nobody can cancel."""
-
-_FAST_FLAGS = 0x0001 | 0x0100
-"""Row-major and aligned, as ``ndarray.flags.num`` has them."""
 
 
 class Session:
@@ -171,9 +159,7 @@ class Session:
             self.outputs: tuple[ValueSpec, ...] = tuple(spec_of(value) for value in graph.outputs)
             self.metadata: dict[str, str] = dict(graph.metadata)
             self._output_names = [value.name for value in graph.outputs]
-            once_each = len(set(self._output_names)) == len(self._output_names)
-            self._fast_inputs = _fast_inputs(graph.inputs) if once_each else None
-            self._shape_check = ShapeCheck.of(graph.inputs)
+            self._quick = QuickRuns(self._runners, graph.inputs, graph.outputs, self._model.label)
             types = static_types(graph.inputs)
             if types is not None and not self._flags.values:
                 self._runners.plan(types, {}).release()
@@ -213,7 +199,7 @@ class Session:
             with _AT_WORK:
                 if outputs is None and profile is None:
                     self._check_open()
-                    found = self._run_fast(feeds, cancel)
+                    found = self._quick.run(feeds, cancel)
                     if found is not None:
                         return found
                 return self._run(feeds, outputs, profile, cancel)
@@ -425,101 +411,6 @@ class Session:
 
     # --- private --------------------------------------------------------------------------------------------------
 
-    def _run_fast(self, feeds: Mapping[str, Any], cancel: CancelFlag | None) -> dict[str, Any] | None:
-        """One subgraph on host memory, fed contiguous arrays of a known signature; None where it is anything else."""
-        expected = self._fast_inputs
-        if expected is None:
-            return None
-        arrays: list[npt.NDArray[Any]] = []
-        shapes: list[tuple[int, ...]] = []
-        try:
-            for name, dtype in expected:
-                array = feeds[name]
-                shapes.append(array.shape)  # read once, and before what it has to fit to
-                if not isinstance(array, np.ndarray) or (array.dtype is not dtype and array.dtype != dtype):
-                    return None
-                if array.flags.num & _FAST_FLAGS != _FAST_FLAGS:
-                    return None
-                arrays.append(array)
-            if len(feeds) != len(arrays):
-                return None
-        except Exception:  # of an object that is not a mapping, of whatever kind: the careful path says what is wrong
-            return None
-        runner = self._runner
-        if runner.chains and (found := self._run_chain(arrays, shapes, cancel)) is not None:
-            return found
-        key: list[Any] = shapes
-        flags: list[npt.NDArray[Any]] = []
-        if self._flags.positions:
-            key = list(shapes)
-            flags = self._flags.frozen(arrays, key)
-        plan = runner.find(tuple(key)) or self._admitted(shapes, key, flags)
-        if plan is None:
-            return None
-        if not plan.is_single:
-            return self._run_known(plan, arrays, shapes, cancel)
-        try:
-            results = plan.execute_single(arrays, cancel)
-        except TransientError:
-            return dict(zip(self._output_names, self._again(plan, arrays, cancel), strict=True))
-        except DeviceLostError as error:
-            self._runners.lose(error)
-            raise
-        finally:
-            plan.release()
-        return dict(zip(self._output_names, results, strict=True))
-
-    def _run_chain(
-        self, arrays: Sequence[npt.NDArray[Any]], shapes: Sequence[tuple[int, ...]], cancel: CancelFlag | None
-    ) -> dict[str, Any] | None:
-        """Stages that natively follow each other; None where no such plans hold for these shapes."""
-        try:
-            results = self._runner.run_chain(arrays, shapes, cancel)
-        except TransientError:
-            return None  # the careful path tries it once more
-        except DeviceLostError as error:
-            self._runners.lose(error)
-            raise
-        return None if results is None else dict(zip(self._output_names, results, strict=True))
-
-    def _run_known(
-        self,
-        plan: AnyPlan,
-        arrays: Sequence[npt.NDArray[Any]],
-        shapes: Sequence[tuple[int, ...]],
-        cancel: CancelFlag | None,
-    ) -> dict[str, Any] | None:
-        """A run of several steps or stages on arrays that fit the plan of the first, which is released."""
-        fed: list[RuntimeValue] = [array.view() for array in arrays]
-        if [array.shape for array in fed] != shapes:  # another thread is at it
-            plan.release()
-            return None
-        context = RunContext(cancel or _NEVER)
-        plans: list[AnyPlan | None] = [None, plan]
-        results = self._runners.guarded(lambda: self._runner.run(fed, context, plans.pop()))
-        return {name: owned(result, fed) for name, result in zip(self._output_names, results, strict=True)}
-
-    def _admitted(
-        self, shapes: Sequence[tuple[int, ...]], key: Sequence[Any], flags: Sequence[npt.NDArray[Any]]
-    ) -> AnyPlan | None:
-        """A plan of symbolic sizes that holds for a signature which is new, and kept under ``key`` from then on; None
-        where there is none yet, or the careful path has something to say of it."""
-        runner, expected, check = self._runner, self._fast_inputs, self._shape_check
-        if expected is None or check is None or not runner.has_structures or not check.holds(shapes):
-            return None
-        dtypes = [dtype for _, dtype in expected]
-        types = partial(runner.array_types, shapes, dtypes)
-        return runner.admitted(tuple(key), Form.of(shapes, dtypes, flags), types)
-
-    def _again(self, plan: AnyPlan, arrays: list[npt.NDArray[Any]], cancel: CancelFlag | None) -> list[RuntimeValue]:
-        """The one retry that a passing failure gets."""
-        _log.warning("a run of %s failed in a way that may pass and is tried once more", self._model.label)
-        try:
-            return plan.execute_single(arrays, cancel)
-        except DeviceLostError as error:
-            self._runners.lose(error)
-            raise
-
     def _fed(self, names: object) -> Session | None:
         """The session for a call that gives a value, or a shape, for an input that has a default."""
         if self._optional is None or not isinstance(names, Mapping):
@@ -529,9 +420,3 @@ class Session:
     def _check_open(self) -> None:
         if self._closed:
             raise UsageError(f"the session of {self._model.label} is closed")
-
-
-def _fast_inputs(inputs: Sequence[Value]) -> list[tuple[str, np.dtype[Any]]] | None:
-    """Names and dtypes, if every input is a plain dense tensor."""
-    found = plain_inputs(inputs)
-    return None if found is None else [(value.name, dtype) for value, dtype in found]
