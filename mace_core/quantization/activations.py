@@ -20,6 +20,7 @@ from mace_core.quantization.outcome import Outcome
 from mace_core.quantization.prepare import inferred_types
 from mace_core.quantization.ranges import HistogramObserver, make_observer
 from mace_core.quantization.settings import Settings
+from mace_core.quantization.tables import store_tables
 from mace_core.quantization.weights.gram import Gram
 from mace_core.quantization.weights.products import Product, bias_shift, product_of, round_product
 from mace_core.quantization.write_qdq import WeightRule, write_qdq
@@ -108,7 +109,7 @@ class Calibrated:
             {node: self._rounded[node.name] for node in copied.nodes if node.name in self._rounded},
             self._shift if self._means else None,
         )
-        return Outcome(
+        found = Outcome(
             graph,
             [node.name for node in configuration.nodes],
             {node.name: reason for node, reason in configuration.floats.items()},
@@ -116,8 +117,13 @@ class Calibrated:
             configuration,
             {value.name: encoding for value, encoding in encodings.items()},
             self.observers,
-            {node.name: found for node, found in written.weights.items()},
+            {node.name: weights for node, weights in written.weights.items()},
         )
+        spared = {*(node.name for node in self.excluded), *(floats or {})}
+        found.add_tables(
+            store_tables(graph, self.settings.weight_grid, [node for node in graph.nodes if node.name in spared])
+        )
+        return found
 
     def encodings(self, configuration: Configuration) -> dict[Value, QuantEncoding]:
         """The encoding of each value: of the widest range among those that share it."""

@@ -147,6 +147,8 @@ class _Choice:
         for node in reversed(self.graph.nodes):
             if node not in self.quantized or RULES[node.op_type].form is Form.PRODUCT:
                 continue
+            if self._is_same_step(node):
+                continue
             outputs = [value for value in node.outputs if value is not None]
             readers = [reader for value in outputs for reader in self.users.get(value, ())]
             if readers and not any(value in self.outputs for value in outputs) and not self.quantized & set(readers):
@@ -247,6 +249,17 @@ class _Choice:
             if all(value is None or value.constant is not None for value in after.inputs[1:]):
                 self.found.activations[last] = after
                 self.values.pop(last.outputs[0], None)  # type: ignore[arg-type]
+
+    def _is_same_step(self, node: Node) -> bool:
+        """Whether a node is an activation or a bias that is computed in one step with a product before it."""
+        before = next(
+            (value.producer for value in node.inputs if value is not None and value.producer is not None), None
+        )
+        if before is None or before not in self.quantized or self._only_reader(before) is not node:
+            return False
+        if node.op_type in ACTIVATIONS:
+            return RULES[before.op_type].form is Form.PRODUCT or self._is_same_step(before)
+        return before.op_type == "MatMul" and self._adds_bias(node, before)
 
     def _only_reader(self, node: Node) -> Node | None:
         """The quantized node that alone reads the result of another."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy.typing as npt
 
 from mace_core.errors import UsageError
-from mace_core.graph import Graph
+from mace_core.graph import Graph, Node
 from mace_core.quantization.configure import Configuration
 from mace_core.quantization.prepare import label_of
 from mace_core.quantization.ranges import HistogramObserver
@@ -60,6 +61,13 @@ class Outcome:
     notes: list[str] = field(default_factory=list)
     judged: Judged | None = None
     sensitivity: list[tuple[str, float]] = field(default_factory=list)
+
+    def add_tables(self, tables: Mapping[Node, tuple[npt.NDArray[Any], QuantEncoding]]) -> None:
+        """Take in the nodes whose tables were stored as integers."""
+        for node, weights in tables.items():
+            self.nodes.append(node.name)
+            self.floats.pop(node.name, None)
+            self.weights[node.name] = weights
 
     def check_any(self) -> None:
         """

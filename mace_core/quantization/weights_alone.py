@@ -10,6 +10,7 @@ from mace_core.quantization.halves import convert_floats
 from mace_core.quantization.outcome import Outcome
 from mace_core.quantization.prepare import inferred_types
 from mace_core.quantization.settings import Settings
+from mace_core.quantization.tables import store_tables
 from mace_core.quantization.weight_only import Round, nearest, store_weights
 from mace_core.tensor import DType
 
@@ -39,6 +40,7 @@ def quantize_without_data(
         )
         found = Outcome(graph, [node.name for node in made.nodes], _named(made.floats))
         found.weights = {node.name: weights for node, weights in made.weights.items()}
+        found.add_tables(store_tables(graph, settings.weight_grid, excluded))
     else:
         stored = store_weights(
             graph,

@@ -165,11 +165,15 @@ class _Writer:
                 visit(body)
 
     def _fold_activations(self) -> None:
-        """Take out the Relu and Clip nodes whose bounds are those of the integers of their result."""
+        """Take out the Relu and Clip nodes whose bounds are those of the 8-bit integers of their result.
+
+        Of 16 bits they stay: OpenVINO leaves out a pair of QuantizeLinear and DequantizeLinear of 16 bits, and with it
+        the saturation.
+        """
         for node, activation in self.configuration.activations.items():
             result = activation.outputs[0]
             assert result is not None
-            if not _saturates(activation, self.encodings[result]):
+            if self.encodings[result].dtype.bits != 8 or not _saturates(activation, self.encodings[result]):
                 continue
             node.outputs = [result]
             result.producer = node
