@@ -12,9 +12,12 @@ import pytest
 from harness import check_node, rejection
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mace_cpu.shared.quads import QuadUnit
 from onnx import TensorProto, helper, numpy_helper
 
 from mace_core import Session
+from mace_core.errors import UsageError
+from mace_core.native.target import Target, host_target
 from mace_core.tensor import DType, Tensor
 
 Array = npt.NDArray[Any]
@@ -102,6 +105,56 @@ def test_many_rows_in_any_instruction_set(bits: int, features: str | None) -> No
 @pytest.mark.parametrize(("bits", "block"), [(4, 32), (4, 128), (8, 64)])
 def test_as_onnxruntime_has_it(bits: int, block: int, m: int) -> None:
     check_product(m, 256, 96, bits, block, "packed", expected=None, oracle="onnxruntime", tol=1e-5)
+
+
+def rounded(x: Array, block: int) -> Array:
+    """Rows as they are in 8 bits, the largest magnitude of each block being 127 steps."""
+    found = np.empty(x.shape, np.float64)
+    for first in range(0, x.shape[1], block):
+        part = x[:, first : first + block]
+        scale = np.abs(part).max(axis=1, keepdims=True) / np.float32(127)
+        factor = np.where(scale > 0, np.float32(1) / np.where(scale > 0, scale, 1), np.float32(0)).astype(np.float32)
+        found[:, first : first + block] = np.rint(part * factor).astype(np.float64) * scale
+    return found
+
+
+@given(
+    m=st.sampled_from([1, 2, 5, 17]),
+    k=st.integers(1, 300),
+    n=st.integers(1, 150),
+    bits=st.sampled_from([2, 4, 8]),
+    block=st.sampled_from([16, 32, 128]),
+    zeros=st.sampled_from(["", "packed", "float"]),
+    biased=st.booleans(),
+    features=st.sampled_from(MASKS),
+)
+@settings(max_examples=40, deadline=None)
+def test_rows_that_may_be_rounded(
+    m: int, k: int, n: int, bits: int, block: int, zeros: str, biased: bool, features: str | None
+) -> None:
+    """Accuracy level 4: rows of 8 bits where the processor has dot products of bytes, else as they are."""
+    rng = np.random.default_rng(k * n + m)
+    weights = blocks_of(rng, k, n, bits, block, zeros)
+    x = rng.standard_normal((m, k)).astype(np.float32)
+    x[0, : block // 2] = 0
+    bias = rng.standard_normal(n).astype(np.float32) if biased else np.zeros(n, np.float32)
+    is_rounded = QuadUnit.of(target_of(features)) is QuadUnit.VNNI
+    rows = rounded(x, block) if is_rounded else x.astype(np.float64)
+    right = (rows @ matrix_of(weights, k, n, bits, block) + bias).astype(np.float32)
+    inputs = {"x": x, **weights, "g": None, "b": bias if biased else None}
+    attributes = {"K": k, "N": n, "bits": bits, "block_size": block, "accuracy_level": 4}
+    constants = [name for name in "wszb" if inputs[name] is not None]
+    how: dict[str, Any] = {"constants": constants, "expected": [right], "tol": 2e-5, "features": features}
+    steps = check_node("MatMulNBits", inputs, attributes, domain=CONTRIB, **how).steps
+    assert any("rows of 8 bits" in step for step in steps) == is_rounded
+
+
+def target_of(features: str | None) -> Target:
+    """What the code of a run with these instruction sets is made for."""
+    try:
+        return host_target(features)
+    except UsageError as missing:
+        pytest.skip(str(missing))
 
 
 def test_a_bias_that_the_run_brings() -> None:

@@ -91,6 +91,29 @@ class RowsArg(enum.IntEnum):
     PANELS = enum.auto()
 
 
+class RoundedArg(enum.IntEnum):
+    """Words of the kernel for rows rounded to 8 bits; a unit is a segment of rows times a panel.
+
+    Then follow the operands of the epilogue.
+    """
+
+    LEFT = 0  # signed bytes
+    LEFT_SCALES = enum.auto()  # float32 (rows, blocks)
+    LEFT_SUMS = enum.auto()  # float32 (rows, blocks): of the bytes of a block
+    CODES = enum.auto()
+    SCALES = enum.auto()
+    ZEROS = enum.auto()  # or 0
+    OUTPUT = enum.auto()
+    GROUPS = enum.auto()  # in all
+    BLOCK = enum.auto()  # groups that share a scale
+    BLOCKS = enum.auto()
+    ROWS = enum.auto()
+    COLUMNS = enum.auto()
+    LEFT_STRIDE = enum.auto()  # bytes from row to row
+    SEGMENT = enum.auto()  # rows per unit
+    PANELS = enum.auto()
+
+
 @dataclass(frozen=True, slots=True)
 class RowsVariant:
     """What the code for several rows depends on.

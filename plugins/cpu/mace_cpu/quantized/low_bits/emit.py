@@ -11,7 +11,7 @@ from mace_core.graph import Value
 from mace_core.native.kernel_words import WordLayout
 from mace_core.native.numba_kernel import numba_source
 from mace_core.symbolic import ceiling, hint
-from mace_cpu.quantized.low_bits.arguments import VECTORS, RowArg, RowsArg, RowsVariant
+from mace_cpu.quantized.low_bits.arguments import VECTORS, RoundedArg, RowArg, RowsArg, RowsVariant
 from mace_cpu.quantized.low_bits.weights import Weights
 from mace_cpu.shared.codegen.generated import generated
 from mace_cpu.shared.epilogue.epilogue import Epilogue
@@ -20,6 +20,7 @@ from mace_cpu.shared.parts.buffers import Buf
 from mace_cpu.shared.parts.steps import Words
 from mace_cpu.shared.program.match_epilogue import match_epilogue
 from mace_cpu.shared.program.program import Program
+from mace_cpu.shared.quads import QuadUnit
 from mace_cpu.shared.tiles.choose import fitting_rows, has_many_registers, most_rows
 
 KERNELS = "mace_cpu.quantized.low_bits.kernels"
@@ -36,14 +37,20 @@ UNPACKING_ROWS = 6
 
 SCALAR_WORK_PER_MAC = 1 / 8
 
+MOST_ROUNDED_ROWS = 6
+"""Rows of a tile of dot products whose sums stay in 32 registers."""
 
-def emit_low_bits(program: Program, weights: Weights, x: Value, result: Value, bias: Value | None) -> None:
+
+def emit_low_bits(
+    program: Program, weights: Weights, x: Value, result: Value, bias: Value | None, *, rounded: bool = False
+) -> None:
     """Emit ``result = x @ weights + bias`` in float32, with what is done to the result fused.
 
     Args:
         x: float32 (..., steps).
         result: float32 (..., columns).
         bias: float32 (columns,), known or not; None for none.
+        rounded: ``x`` may be rounded to 8 bits in blocks, which is done where that is fast.
     """
     if not program.facts.size(result):
         program.values.write(result)
@@ -59,12 +66,17 @@ def emit_low_bits(program: Program, weights: Weights, x: Value, result: Value, b
         then, final = match_epilogue(program, result, channel_axis=-1)
     channels += [_padded(program, channel, weights, lanes) for channel in then.channels]
     epilogue = Epilogue((*ops, *then.ops))
+    operands: Words
     rows = program.facts.size(x) // weights.steps
     left = program.values.read(x)
     stride = weights.groups * weights.form.group
+    if rounded and not weights.form.kind and QuadUnit.of(program.settings.target) is QuadUnit.VNNI:
+        operands = {"channels": channels, "tensors": [program.values.read(value) for value in then.tensors]}
+        _emit_rounded(program, weights, lanes, left, rows, stride, program.values.write(final), epilogue, operands)
+        return
     if stride != weights.steps:
         left = _emit_padded(program, left, rows, weights.steps, stride)
-    operands: Words = {"channels": channels, "tensors": [program.values.read(value) for value in then.tensors]}
+    operands = {"channels": channels, "tensors": [program.values.read(value) for value in then.tensors]}
     target = program.values.write(final)
     if rows == 1:
         _emit_row(program, weights, lanes, left, target, epilogue, operands)
@@ -151,6 +163,70 @@ def _emit_rows(
         work=work,
         chunks=chunks,
         note=_note(weights),
+    )
+
+
+def _emit_rounded(
+    program: Program,
+    weights: Weights,
+    lanes: int,
+    left: Buf,
+    rows: int,
+    stride: int,
+    target: Buf,
+    epilogue: Epilogue,
+    operands: Words,
+) -> None:
+    form, settings = weights.form, program.settings
+    codes, scales, zeros = weights.packed(program.constants, lanes)
+    blocks = rows * weights.blocks
+    whole, own_scales, own_sums = Buf.scratch(rows * stride), Buf.scratch(4 * blocks), Buf.scratch(4 * blocks)
+    program.steps.emit(
+        numba_source(KERNELS, "rounded_rows"),
+        {
+            "source": left,
+            "target": whole,
+            "scales": own_scales,
+            "sums": own_sums,
+            "width": weights.steps,
+            "padded": stride,
+            "block": weights.block,
+            "blocks": weights.blocks,
+        },
+        extent=blocks,
+        work=rows * weights.steps,
+        name="Round",
+    )
+    tile_rows = fitting_rows(rows, MOST_ROUNDED_ROWS if has_many_registers(settings.target) else 2, VECTORS)
+    variant = RowsVariant(form, lanes, tile_rows, VECTORS, 1)
+    symbol = f"low_bits_rounded_{form.tag}_{lanes}_{tile_rows}" + (f"_{epilogue.tag}" if epilogue.tag else "")
+    layout = functools.partial(WordLayout.of, RoundedArg, **epilogue.operand_counts)
+    kernel = generated("mace_cpu.quantized.low_bits.generate_rounded", symbol, variant, epilogue.ops, words=layout)
+    panels = _panels(weights, lanes)
+    segment = tile_rows * _segment_tiles(ceiling(rows, tile_rows), panels, tile_rows, settings.threads)
+    program.steps.emit(
+        kernel,
+        {
+            RoundedArg.LEFT: whole,
+            RoundedArg.LEFT_SCALES: own_scales,
+            RoundedArg.LEFT_SUMS: own_sums,
+            RoundedArg.CODES: codes,
+            RoundedArg.SCALES: scales,
+            RoundedArg.ZEROS: 0 if zeros is None else zeros,
+            RoundedArg.OUTPUT: target,
+            RoundedArg.GROUPS: weights.groups,
+            RoundedArg.BLOCK: weights.block // form.group,
+            RoundedArg.BLOCKS: weights.blocks,
+            RoundedArg.ROWS: rows,
+            RoundedArg.COLUMNS: weights.columns,
+            RoundedArg.LEFT_STRIDE: stride,
+            RoundedArg.SEGMENT: segment,
+            RoundedArg.PANELS: panels,
+            **operands,
+        },
+        extent=panels * ceiling(rows, segment),
+        work=rows * weights.steps * weights.columns * SCALAR_WORK_PER_MAC * 0.5,
+        note=f"{_note(weights)}, rows of 8 bits",
     )
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from mace_core.native.numba_prelude import Kernel, f32, helper, u8
+from mace_core.native.numba_prelude import Kernel, f32, helper, i8, u8
 from mace_cpu.shared.kernels.elements import LOADS, STORES
 from mace_cpu.shared.kernels.indices import entry_of
-from mace_cpu.shared.kernels.primitives import POINTERS, quotient
+from mace_cpu.shared.kernels.primitives import POINTERS, maximum, quotient
 
 KERNEL_DEPENDENCIES = (
     "mace_cpu.shared.kernels.primitives",
@@ -21,9 +21,13 @@ KERNEL_DEPENDENCIES = (
 )
 
 WORDS = {
+    "rounded_rows": "source target scales sums width padded block blocks",
     "padded_rows": "source target width padded",
     "gather_blocks": ("source indices scales zeros target status size count inner length rest block blocks zero_row"),
 }
+
+ROUNDER = np.float32(12582912.0)
+"""1.5 * 2**23: adding and subtracting it rounds a float32 below 2**22 to nearest even."""
 
 
 def padded_rows() -> Kernel:
@@ -37,6 +41,40 @@ def padded_rows() -> Kernel:
                 target[row * padded + i] = source[row * width + i]
             for i in range(width, padded):
                 target[row * padded + i] = np.float32(0)
+
+    return kernel
+
+
+def rounded_rows() -> Kernel:
+    """Rows as signed bytes in blocks: the scale of each is its largest magnitude / 127.  Unit: row * blocks + block.
+
+    Also the float32 sum of the bytes of each block; behind ``width`` elements there are zeros up to ``padded``.
+    """
+
+    def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
+        source, scales, sums = f32(args[0]), f32(args[2]), f32(args[3])
+        target = i8(args[1])
+        width, padded, block, blocks = args[4], args[5], args[6], args[7]
+        for unit in range(begin, end):
+            row = quotient(unit, blocks)
+            first = (unit - row * blocks) * block
+            last = min(first + block, width)
+            at = row * width
+            largest = np.float32(0)
+            for i in range(first, last):
+                largest = maximum(largest, np.float32(abs(source[at + i])))
+            scale = largest / np.float32(127)
+            factor = np.float32(1) / scale if scale > np.float32(0) else np.float32(0)
+            total = np.int32(0)
+            to = row * padded
+            for i in range(first, last):
+                whole = np.int32((source[at + i] * factor + ROUNDER) - ROUNDER)
+                target[to + i] = np.int8(whole)
+                total += whole
+            for i in range(last, min(first + block, padded)):
+                target[to + i] = np.int8(0)
+            scales[unit] = scale
+            sums[unit] = np.float32(total)
 
     return kernel
 

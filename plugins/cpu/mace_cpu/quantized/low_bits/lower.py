@@ -21,6 +21,9 @@ from mace_cpu.shared.registry import lowers
 BITS = (2, 4, 8)
 SMALLEST_BLOCK = 16
 
+ROUNDED = 4
+"""The accuracy level that lets the input be rounded to 8 bits."""
+
 
 def _check_product_of_blocks(view: GraphView, node: Node) -> str | None:
     reason = all_concrete(view, node)
@@ -55,7 +58,8 @@ def lower_product_of_blocks(program: Program, node: Node) -> None:
         bits=int(node.attr("bits", 4)),
         block=int(node.attr("block_size")),
     )
-    emit_low_bits(program, weights, need(node.input(0)), need(node.output(0)), node.input(5))
+    rounded = int(node.attr("accuracy_level", 0)) == ROUNDED
+    emit_low_bits(program, weights, need(node.input(0)), need(node.output(0)), node.input(5), rounded=rounded)
 
 
 def product_of_blocks(
