@@ -61,7 +61,7 @@ def layer_chart(layers: Sequence[LayerFinding]) -> str:
         if layer.sqnr_db is not None:
             title += f"\n{decibels(layer.sqnr_db)} dB after all before it"
         if layer.alone_sqnr_db is not None:
-            title += f"\n{decibels(layer.alone_sqnr_db)} dB alone"
+            title += f"\n{decibels(layer.alone_sqnr_db)} dB in the model's results, quantized alone"
         parts.append(f"<g><title>{escape(title)}</title>")
         if layer.sqnr_db is not None:
             y = place(layer.sqnr_db)

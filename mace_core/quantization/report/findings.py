@@ -14,10 +14,10 @@ class LayerFinding:
         name, op_type: of the node.
         output: name of the value that it computes.
         form: what it became: "int8", "int4" … ; "float" where it stayed.
-        reason: why it stayed in float; "" where it did not.
+        reason: why it stayed in float; "" where it did not, or where nobody would expect otherwise.
         sqnr_db, cosine: of its result in the quantized model against the float model, after everything before it; None
             where that was not measured.
-        alone_sqnr_db: of its result when it alone is quantized; None where that was not measured.
+        alone_sqnr_db: of the model's results when it alone is quantized; None where that was not measured.
         weight_sqnr_db: of its weights; None where it has none.
         float_bytes, stored_bytes: of its weights, before and after.
     """
@@ -40,7 +40,7 @@ class LayerFinding:
 
     @property
     def sensitivity_db(self) -> float | None:
-        """What layers are ranked by, the lowest first: the SQNR by itself where it is known, else after all before."""
+        """What layers are ranked by, the lowest first: that of it alone where it is known, else after all before."""
         return self.sqnr_db if self.alone_sqnr_db is None else self.alone_sqnr_db
 
 

@@ -139,7 +139,8 @@ def _layer_section(report: Report) -> str:
         keys.append('<span class="key" style="background:var(--accent)"></span>after everything before it')
         keys.append('<span class="key" style="background:var(--bad)"></span>the same, below 10 dB')
     if any(layer.alone_sqnr_db is not None for layer in report.quantized):
-        keys.append('<span class="key" style="background:var(--dot);border-radius:50%"></span>quantized alone')
+        dot = '<span class="key" style="background:var(--dot);border-radius:50%"></span>'
+        keys.append(f"{dot}the model's results when the layer alone is quantized")
     drawn = _wide("Signal to noise of each layer", chart)
     return f'{drawn}<p class="soft">Decibels, higher is better; 60 and more are drawn as 60. {", ".join(keys)}.</p>'
 

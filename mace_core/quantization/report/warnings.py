@@ -72,8 +72,8 @@ def _floats(report: Report) -> list[str]:
     """Nodes in float by reason; all of them are in the table of layers."""
     reasons: dict[str, Counter[str]] = {}
     for layer in report.layers:
-        if layer.is_float:
-            reasons.setdefault(layer.reason or "no reason was given", Counter())[layer.op_type] += 1
+        if layer.is_float and layer.reason:
+            reasons.setdefault(layer.reason, Counter())[layer.op_type] += 1
     total = sum(sum(counts.values()) for counts in reasons.values())
     if not total:
         return []
