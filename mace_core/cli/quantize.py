@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,9 +12,8 @@ from mace_core.cli.shared_options import InputOptions, OutputOptions, SessionOpt
 
 if TYPE_CHECKING:
     from mace_core.quantization import Outcome
-
-THIN_SAMPLES = 100
-"""Of calibration data; fewer are told to be few."""
+    from mace_core.quantization.outcome import Judged
+    from mace_core.quantization.report import Report
 
 
 @shared_options
@@ -101,6 +99,15 @@ def quantize(
             show_default=False,
         ),
     ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            "--report",
+            metavar="FILE.html|FILE.json",
+            help="Write the report with charts of layers and ranges here, as a page that works offline, or as JSON.",
+            show_default=False,
+        ),
+    ] = None,
     shape: Shapes = [],  # noqa: B006 - typer copies it
     layout: Layout = "",
     mean: Mean = "",
@@ -124,8 +131,11 @@ def quantize(
     """
     from mace_core.cli.inputs import parse_shapes, picture_options
     from mace_core.cli.output import progress
+    from mace_core.cli.written_files import check_target
     from mace_core.quantization import Quantizer, Settings
+    from mace_core.quantization.report.make import write_report
 
+    check_target("--report", report, (".html", ".json"))
     pictures = picture_options(InputOptions(layout=layout, mean=mean, scale=scale, resize=resize, bgr=bgr))
     settings = Settings(
         scheme,
@@ -149,57 +159,45 @@ def quantize(
             options=session.provider_options,
             accuracy=accuracy or None,
             max_drop=max_drop,
+            reports=True,
         )
-    findings = _findings(model, out, scheme, found)
-    output.deliver("quantize", findings, lambda: _tell(findings))
+    said = found.report
+    assert said is not None
+    if report is not None:
+        write_report(report, said)
+    output.deliver("quantize", _findings(model, out, scheme, found, said), lambda: _tell(said, found.judged, report))
 
 
-def _findings(model: str, out: Path, scheme: str, found: Outcome) -> dict[str, Any]:
+def _findings(model: str, out: Path, scheme: str, found: Outcome, said: Report) -> dict[str, Any]:
+    from mace_core.quantization.report.warnings import warnings
+
     judged = found.judged
     return {
         "model": model,
         "out": str(out),
         "scheme": scheme,
-        "bytes": {"before": _bytes_with_data(Path(model)), "after": _bytes_with_data(out)},
+        "bytes": {"before": said.size_before, "after": said.size_after},
         "samples": found.samples,
         "quantized": found.nodes,
         "floats": found.floats,
         "notes": found.notes,
+        "warnings": warnings(said),
+        "layers": [
+            {"node": layer.name, "form": layer.form, "sqnr_db": layer.sqnr_db, "cosine": layer.cosine}
+            for layer in said.layers
+        ],
         "accuracy": None if judged is None else {"before": judged.before, "after": judged.after, "kept": judged.kept},
         "sensitivity": [{"node": node, "sqnr_db": db} for node, db in found.sensitivity],
     }
 
 
-def _bytes_with_data(path: Path) -> int:
-    """Of a model file and the file of weights beside it, if there is one."""
-    beside = path.with_name(path.name + ".data")
-    return path.stat().st_size + (beside.stat().st_size if beside.is_file() else 0)
+def _tell(report: Report, judged: Judged | None, page: Path | None) -> None:
+    from mace_core.cli.output import print_folded
+    from mace_core.presentation.terminal import terminal_width
+    from mace_core.quantization.report import text
 
-
-def _tell(findings: Mapping[str, Any]) -> None:
-    from mace_core.cli.output import format_bytes, print_folded
-
-    before, after = findings["bytes"]["before"], findings["bytes"]["after"]
-    share = 100 * (1 - after / before)
-    print_folded(f"{findings['out']} written: {format_bytes(before)} -> {format_bytes(after)}, {share:.1f} % smaller")
-    print_folded(f"{len(findings['quantized'])} nodes quantized, {len(findings['floats'])} in float")
-    for reason, names in _by_reason(findings["floats"]).items():
-        shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-        print_folded(f"  in float: {shown}: {reason}")
-    if findings["samples"]:
-        thin = findings["samples"] < THIN_SAMPLES
-        advice = f"; fewer than {THIN_SAMPLES} make poor ranges, 1,000 are the field's advice" if thin else ""
-        print_folded(f"calibrated on {findings['samples']} samples{advice}")
-    if (judged := findings["accuracy"]) is not None:
-        print_folded(f"accuracy: {judged['before']:g} in float, {judged['after']:g} quantized")
-        for name in judged["kept"]:
-            print_folded(f"  kept in float for it: {name}")
-    for sentence in findings["notes"]:
-        print_folded(f"note: {sentence}")
-
-
-def _by_reason(floats: Mapping[str, str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for name, reason in floats.items():
-        found.setdefault(reason, []).append(name)
-    return found
+    print(text(report, terminal_width()))  # noqa: T201
+    for name in judged.kept if judged is not None else ():
+        print_folded(f"kept in float for the accuracy: {name}")
+    if page is not None:
+        print_folded(f"report written to {page}")

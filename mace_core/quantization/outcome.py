@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
@@ -14,6 +14,9 @@ from mace_core.quantization.configure import Configuration
 from mace_core.quantization.prepare import label_of
 from mace_core.quantization.ranges import HistogramObserver
 from mace_core.tensor import QuantEncoding
+
+if TYPE_CHECKING:
+    from mace_core.quantization.report import Report
 
 
 @dataclass(slots=True)
@@ -48,6 +51,7 @@ class Outcome:
         notes: what else the user should know.
         judged: how the task's metric came out, where one was given.
         sensitivity: ``(node, signal to noise in dB)`` of each product quantized alone, where they were ranked.
+        report: figures and warnings for people, where they were asked for.
     """
 
     graph: Graph
@@ -61,6 +65,7 @@ class Outcome:
     notes: list[str] = field(default_factory=list)
     judged: Judged | None = None
     sensitivity: list[tuple[str, float]] = field(default_factory=list)
+    report: Report | None = None
 
     def add_tables(self, tables: Mapping[Node, tuple[npt.NDArray[Any], QuantEncoding]]) -> None:
         """Take in the nodes whose tables were stored as integers."""

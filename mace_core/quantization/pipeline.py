@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mace_core.errors import UsageError
 from mace_core.frontend.load import Model
@@ -26,6 +26,9 @@ from mace_core.quantization.settings import DATA_SCHEMES, Settings
 from mace_core.quantization.weights_alone import quantize_without_data
 from mace_core.scheduler.planning.specs import ValueSpec, optional_spec, spec_of
 from mace_core.tensor.types import Shape
+
+if TYPE_CHECKING:
+    from mace_core.quantization.report import Report
 
 
 class Quantizer:
@@ -68,6 +71,7 @@ class Quantizer:
         options: Mapping[str, Mapping[str, object]] | None = None,
         accuracy: Metric | str | None = None,
         max_drop: float | None = None,
+        reports: bool = False,
     ) -> Outcome:
         """Quantize the model and write the result to ``out``; the file appears whole or not at all.
 
@@ -80,6 +84,7 @@ class Quantizer:
             devices, options: where the model is run for calibration, as for `Session`.
             accuracy: a function, or ``module:function``, that gets a `Session` and returns a score; more is better.
             max_drop: by how much the score may drop; as few nodes as possible then stay in float.
+            reports: whether the outcome has a report; layers are compared for it on the first samples of the data.
 
         Raises:
             UsageError, InputError: if the data or settings mean nothing, or do not fit the model.
@@ -97,18 +102,41 @@ class Quantizer:
         judge = self._judge(accuracy, max_drop, runner)
         graph, _ = copy_graph(self._graph)
         excluded = excluded_nodes(graph, self.settings.exclude)
-        if data is None:
+        stream = None
+        if data is not None:
+            stream = calibration_data(data, self.inputs, pictures=pictures, shapes=shapes, limit=samples)
+        if stream is None:
             found = quantize_without_data(graph, self.settings, excluded)
         elif judge is not None and judge.max_drop is not None:
-            stream = calibration_data(data, self.inputs, pictures=pictures, shapes=shapes, limit=samples)
             found = self._mixed(graph, stream, runner, excluded, judge)
         else:
-            stream = calibration_data(data, self.inputs, pictures=pictures, shapes=shapes, limit=samples)
             found = self._with_data(graph, stream, runner, excluded)
         if judge is not None and found.judged is None:
             found.judged = Judged(judge.score(self._graph), judge.score(found.graph), [], [])
         save_onnx(found.graph, target)
+        if reports:
+            found.report = self._report(found, target, stream, runner, judge)
         return found
+
+    def _report(
+        self, found: Outcome, target: Path, data: CalibrationData | None, runner: Runner, judge: Judge | None
+    ) -> Report:
+        from mace_core.quantization.report.make import make_report, size_of
+
+        return make_report(
+            found,
+            self._graph if found.configuration is None else found.configuration.graph,
+            model=Path(self._graph.source_path).name if self._graph.source_path else self._graph.name or "the model",
+            output=target,
+            size_before=size_of(self._model, self._graph),
+            settings=self.settings.words(),
+            form=self.settings.scheme,
+            data=data,
+            runner=runner,
+            metric="" if judge is None else judge.label,
+            allowed_drop=None if judge is None else judge.max_drop,
+            is_calibrated=self.settings.scheme in DATA_SCHEMES,
+        )
 
     def _with_data(self, graph: Graph, data: CalibrationData, runner: Runner, excluded: Mapping[Node, str]) -> Outcome:
         settings = self.settings

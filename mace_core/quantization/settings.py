@@ -92,6 +92,26 @@ class Settings:
         """The integers of weights."""
         return Grid(DType.INT4 if self.scheme == "int4-weight" else DType.INT8, True)
 
+    def words(self) -> dict[str, str]:
+        """What was chosen, for people; what does not matter for the scheme is left out."""
+        granularity = self.granularity or (f"block:{self.block}" if self.block else "channel")
+        words = {"scheme": self.scheme}
+        if self.scheme in DATA_SCHEMES:
+            share = f" {self.percentile:g}" if self.algorithm == "percentile" else ""
+            words |= {
+                "algorithm": f"{self.algorithm}{share}",
+                "activations": "symmetric" if self.symmetric else "asymmetric",
+            }
+        if self.scheme not in ("fp16", "bf16"):
+            words |= {"granularity": granularity, "rounding": self.rounding}
+        if self.corrects_bias:
+            words["biases"] = "corrected"
+        if self.equalizes:
+            words["layers"] = "equalized"
+        if self.exclude:
+            words["excluded"] = ", ".join(self.exclude)
+        return words
+
     @property
     def opset(self) -> int:
         """The first opset of the standard domain that can say what the scheme writes."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from mace_core.presentation.html import escape
 from mace_core.presentation.sizes import format_bytes
 from mace_core.quantization.report.findings import LayerFinding, Report, ValueFinding
-from mace_core.quantization.report.summary import decibels
+from mace_core.quantization.report.summary import decibels, share
 from mace_core.quantization.report.warnings import CLIPS, POOR_DB
 
 _WIDTH = 960
@@ -95,7 +95,7 @@ def histogram_chart(value: ValueFinding) -> str:
 
     label = (
         f"{value.name}: seen {value.seen_low:.4g} to {value.seen_high:.4g}, represented {value.low:.4g} to "
-        f"{value.high:.4g}, {value.clipped:.2%} clipped"
+        f"{value.high:.4g}, {share(value.clipped)} clipped"
     )
     parts = [_open(width, top + height + bottom, label, "small-chart")]
     inside = f'x="{across(value.low):.1f}" y="{top}" width="{max(across(value.high) - across(value.low), 1):.1f}"'
@@ -120,7 +120,7 @@ def histogram_chart(value: ValueFinding) -> str:
     parts.append(f'<text class="small" x="{width - left}" y="{base + 14}" text-anchor="end">{high:.4g}</text>')
     if low < 0 < high and 0.15 < (0 - low) / span < 0.85:
         parts.append(f'<text class="small" x="{across(0):.1f}" y="{base + 14}" text-anchor="middle">0</text>')
-    word = f"{value.clipped:.2%} clipped" if value.clipped > 0 else "nothing clipped"
+    word = f"{share(value.clipped)} clipped" if value.clipped > 0 else "nothing clipped"
     strong = ' class="warn small"' if value.clipped > CLIPS else ' class="small"'
     parts.append(f'<text{strong} x="{left}" y="{base + 29}">{word}, step {value.scale:.3g}</text>')
     return "".join([*parts, "</svg>"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,7 @@ def make_report(
     if data is not None:
         feeds = [feeds for _, feeds in itertools.islice(data, MEASURED_SAMPLES)]
         errors = compared(graph, outcome.graph, feeds, runner or Runner(), types or {})
+        errors = _by_step(outcome, errors)
     alone = dict(outcome.sensitivity)
     quantized = set(outcome.nodes)
     layers = [
@@ -96,6 +98,28 @@ def bytes_with_data(path: Path) -> int:
     """Of a model file and the file of weights beside it, if there is one."""
     beside = path.with_name(path.name + ".data")
     return path.stat().st_size + (beside.stat().st_size if beside.is_file() else 0)
+
+
+def _by_step(outcome: Outcome, errors: Mapping[str, ErrorSums]) -> dict[str, ErrorSums]:
+    """Errors with those of an activation that a product or sum computes in the same step at the latter's result."""
+    found = dict(errors)
+    activations = {} if outcome.configuration is None else outcome.configuration.activations
+    for node, activation in activations.items():
+        own, result = node.outputs[0], activation.outputs[0]
+        if own is not None and result is not None and own.name not in found and result.name in found:
+            found[own.name] = found.pop(result.name)
+    return found
+
+
+def size_of(model: object, graph: Graph) -> int:
+    """Bytes of a model as it was given: of its file, or of what would be in one, but for a ``Graph`` its constants."""
+    if isinstance(model, str | os.PathLike):
+        return bytes_with_data(Path(model))
+    if isinstance(model, bytes | bytearray | memoryview):
+        return len(model)
+    if not isinstance(model, Graph):
+        return int(model.ByteSize())  # type: ignore[attr-defined] # a ModelProto
+    return sum(value.constant.nbytes for value in graph.initializers.values() if value.constant is not None)
 
 
 def counterparts(graph: Graph, quantized: Graph) -> dict[str, str]:

@@ -161,6 +161,7 @@ def _all_layers(report: Report) -> str:
 
 def _table(caption: str, layers: Sequence[LayerFinding], *, meters: bool) -> str:
     """Rows for layers; the box can be scrolled by keyboard."""
+    has_alone = any(layer.alone_sqnr_db is not None for layer in layers)
     rows = []
     for layer in layers:
         ratio = layer.sensitivity_db
@@ -169,13 +170,14 @@ def _table(caption: str, layers: Sequence[LayerFinding], *, meters: bool) -> str
             f"<td>{escape(layer.op_type)}</td>",
             f"<td{' class=reason' if layer.reason else ''}>{escape(_form(layer))}</td>",
             f'<td class="number">{escape(decibels(layer.sqnr_db))}{meter(ratio) if meters else ""}</td>',
-            f'<td class="number">{escape(decibels(layer.alone_sqnr_db))}</td>',
+            f'<td class="number">{escape(decibels(layer.alone_sqnr_db))}</td>' if has_alone else "",
             f'<td class="number">{escape(cosine(layer))}</td>',
             f'<td class="number">{escape(decibels(layer.weight_sqnr_db))}</td>',
             f'<td class="number">{escape(_bytes(layer))}</td>',
         ]
         rows.append(f"<tr>{''.join(cells)}</tr>")
-    names = ("layer", "operator", "form", "SQNR dB", "alone dB", "cosine", "weights dB", "weights")
+    alone = ["alone dB"] if has_alone else []
+    names = ["layer", "operator", "form", "SQNR dB", *alone, "cosine", "weights dB", "weights"]
     head = "".join(f'<th scope="col"{" class=number" if at > 2 else ""}>{name}</th>' for at, name in enumerate(names))
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}"><table>'

@@ -97,6 +97,11 @@ def decibels(ratio: float | None) -> str:
     return f"{ratio:.1f}" if math.isfinite(ratio) else "exact" if ratio > 0 else "lost"
 
 
+def share(part: float) -> str:
+    """``0.25%``; what is there at all is never shown as nothing."""
+    return "<0.01%" if 0 < part < 1e-4 else f"{part:.2%}"
+
+
 def cosine(layer: LayerFinding) -> str:
     return "" if layer.cosine is None else f"{layer.cosine:.5f}"
 
