@@ -182,6 +182,9 @@ def test_counts_that_no_plan_of_the_chain_takes_are_planned(python_stages: list[
         assert [plan.plan.stage.rest for plan in python_stages] == [None]  # the second stage alone
         check(session, built, rows(30, 9))
         assert len(python_stages) == 1
+        for count in (0, 9, 0, 8, 0, 7):  # what is kept for a count of 0 does not stand in the way of the others
+            check(session, built, rows(30, count))
+        assert len(python_stages) == 4
 
 
 # --- the same as without ----------------------------------------------------------------------------------------------

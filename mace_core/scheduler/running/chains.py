@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 _NEVER = CancelFlag()
 
 MOST_CHAINS = 4
-"""Of one graph."""
+"""Of one graph, at a time."""
+
+MOST_MADE = 32
+"""Of one graph, in all: plans that take turns at driving each other out are run through Python."""
 
 
 class Source(NamedTuple):
@@ -51,6 +54,7 @@ class Chain:
         sources: where each value that is fed, or that a stage hands over, comes from.
         outputs: what a run gives.
         dtypes: of what is fed.
+        sized_plans: how many of the plans are for many sizes.
     """
 
     def __init__(
@@ -70,6 +74,7 @@ class Chain:
         first = plans[0].plan
         self._ranks = [len(first.registers[r].shape or ()) for r in first.feeds]
         self.dtypes = [first.registers[r].dtype.numpy for r in first.feeds]
+        self.sized_plans = sum(plan.plan.sizes is not None for plan in plans)
         self._idle: list[ChainState] = []
         self._users = 1
         self._counting = plans[0].counting

@@ -38,7 +38,7 @@ class GraphRunner:
         graph: its outputs are what a run returns.
         feeds: values given at each run, in order.
         captures: for a nested body, the outer values among the feeds.
-        chains: plans of several stages that natively follow each other, the latest first.
+        chains: plans of several stages that natively follow each other, in the order in which they are tried.
     """
 
     def __init__(
@@ -66,6 +66,7 @@ class GraphRunner:
         self._plans: OrderedDict[PlanKey, AnyPlan] = OrderedDict()
         self._lasting: set[PlanKey] = set()  # of those plans that only planning could bring back
         self.chains: list[Chain] = []
+        self._chains_made = 0
         self._lock = planner.counting
         self._closed = False
         self.last_plan: AnyPlan | None = None
@@ -182,8 +183,12 @@ class GraphRunner:
                 plan.release()
 
     def _chain(self, plans: Sequence[AnyPlan]) -> None:
-        """Let plans that ran in a row be a chain from now on, tried before others."""
-        from mace_core.scheduler.running.chains import MOST_CHAINS, make_chain
+        """Let plans that ran in a row be a chain from now on.
+
+        Those that hold for many sizes come first: the others, as for a count of 0, would send every run behind them
+        through Python.
+        """
+        from mace_core.scheduler.running.chains import MOST_CHAINS, MOST_MADE, make_chain
 
         last = plans[-1].shared
         last.followed += 1
@@ -192,13 +197,17 @@ class GraphRunner:
         with self.planner.lock:
             known = next((chain for chain in self.chains if chain.is_of(plans)), None)
             if known is not None:
-                self.chains = [known, *(chain for chain in self.chains if chain is not known)]
+                others = [chain for chain in self.chains if chain is not known]
+                self.chains = sorted([known, *others], key=lambda chain: -chain.sized_plans)
                 return
-            made = make_chain(plans, self.graph.outputs) if last.can_follow else None
+            is_wanted = last.can_follow and self._chains_made < MOST_MADE
+            made = make_chain(plans, self.graph.outputs) if is_wanted else None
             if made is None:
                 last.can_follow = False
                 return
-            kept, dropped = [made, *self.chains][:MOST_CHAINS], self.chains[MOST_CHAINS - 1 :]
+            self._chains_made += 1
+            ordered = sorted([made, *self.chains], key=lambda chain: -chain.sized_plans)
+            kept, dropped = ordered[:MOST_CHAINS], ordered[MOST_CHAINS:]
             with self._lock:
                 if self._closed:
                     kept, dropped = [], [made, *self.chains]
