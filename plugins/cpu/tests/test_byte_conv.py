@@ -402,3 +402,85 @@ def test_what_follows_computes_what_separate_nodes_do(
     )
     fused = "+".join(["QLinearConv", *("Table" if kind == "t" else "QLinearAdd" for kind in kinds)])
     assert fused in ran.steps, ran.steps
+
+
+@given(
+    batch=st.integers(1, 2),
+    groups=st.sampled_from([1, 1, 2]),
+    per_in=st.integers(1, 12),
+    per_out=st.integers(1, 20),
+    size=st.tuples(st.integers(1, 6), st.integers(1, 7)),
+    kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    strides=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    dilations=st.tuples(st.integers(1, 2), st.integers(1, 2)),
+    pads=st.tuples(*[st.integers(0, 1)] * 4),
+    types=st.tuples(*[st.sampled_from(["uint8", "int8"])] * 3),
+    bias=st.sampled_from(["int32", "float32", ""]),
+    threads=st.integers(1, 2),
+    features=st.sampled_from(MASKS),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=80)
+def test_transposed_results_are_those_of_the_definition(
+    batch: int,
+    groups: int,
+    per_in: int,
+    per_out: int,
+    size: tuple[int, int],
+    kernel: tuple[int, int],
+    strides: tuple[int, int],
+    dilations: tuple[int, int],
+    pads: tuple[int, int, int, int],
+    types: tuple[str, str, str],
+    bias: str,
+    threads: int,
+    features: Any,
+    seed: int,
+) -> None:
+    generator = np.random.default_rng(seed)
+    out = groups * per_out
+    full = [(size[i] - 1) * strides[i] + (kernel[i] - 1) * dilations[i] + 1 for i in range(2)]
+    if any(full[i] - pads[i] - pads[2 + i] < 1 for i in range(2)):
+        pads = (0, 0, 0, 0)
+    inputs = given_inputs(generator, (batch, groups * per_in, *size), (out, per_in, *kernel), types, bias=bias)
+    weights = inputs["w"]
+    grouped = weights.reshape(groups, per_out, per_in, *kernel).swapaxes(1, 2)
+    inputs["w"] = np.ascontiguousarray(grouped.reshape(groups * per_in, per_out, *kernel))
+    if groups > 1:
+        inputs["w_scale"], inputs["w_zero"] = inputs["w_scale"][:1], inputs["w_zero"][:1]
+    # by definition: zeros between the pixels, a kernel turned around
+    x_zero = int(inputs["x_zero"])
+    spread = np.full((batch, groups * per_in, *(full[i] - (kernel[i] - 1) * dilations[i] for i in range(2))), x_zero)
+    spread[:, :, :: strides[0], :: strides[1]] = inputs["x"]
+    margin = [(kernel[i] - 1) * dilations[i] for i in range(2)]
+    spread = np.pad(spread, [(0, 0), (0, 0), *((m, m) for m in margin)], constant_values=x_zero)
+    attributes: dict[str, Any] = {"group": groups, "dilations": dilations}
+    sums = exact_sums(spread, weights[:, :, ::-1, ::-1], x_zero, inputs["w_zero"], attributes)
+    sums = sums[:, :, pads[0] : full[0] - pads[2], pads[1] : full[1] - pads[3]]
+    check_node(
+        "QLinearConvTranspose",
+        inputs,
+        {**attributes, "strides": strides, "pads": pads},
+        domain=INTEGERS,
+        expected=[requantized(sums, inputs)],
+        constants=[name for name in inputs if name != "x"],
+        features=features,
+        threads=threads,
+    )
+
+
+@pytest.mark.parametrize("features", MASKS)
+def test_biases_of_floats_and_bounds(features: str | None) -> None:
+    for shape in ((20, 6, 3, 3), (24, 1, 3, 3)):
+        inputs = given_inputs(np.random.default_rng(11), (1, 6 if shape[1] == 6 else 24, 7, 7), shape, bias="float32")
+        attributes: dict[str, Any] = {"pads": [1, 1, 1, 1], "group": 24 if shape[1] == 1 else 1}
+        sums = exact_sums(inputs["x"], inputs["w"], int(inputs["x_zero"]), inputs["w_zero"], attributes)
+        check_node(
+            "QLinearConv",
+            inputs,
+            {**attributes, "minimum": 30, "maximum": 170},
+            domain=INTEGERS,
+            expected=[requantized(sums, inputs, 30, 170)],
+            constants=[name for name in inputs if name != "x"],
+            features=features,
+        )

@@ -33,6 +33,10 @@ class Arg(enum.IntEnum):
     PIXELS = enum.auto()  # of an output image
     OUT_WIDTH = enum.auto()
     OUT_CHANNELS = enum.auto()
+    OUT_IMAGE = enum.auto()  # from image to image of the result, in pixels
+    OUT_ORIGIN = enum.auto()  # the first pixel; of a lattice of the result
+    OUT_ROW = enum.auto()  # from row to row of a lattice, in pixels
+    OUT_PIXEL = enum.auto()  # from pixel to pixel of a lattice
     GROUP_OUT = enum.auto()  # channels
     IMAGE = enum.auto()  # from image to image
     GROUP_IN = enum.auto()  # from group to group: its channels
@@ -80,6 +84,7 @@ class Variant:
         short: runs are so short that nothing is fetched ahead during one.
         partial: the last channel tile is not full.
         weight_zeros: weights have zero points: a vector of ones follows those of the weights, and sums the input up.
+        lattice: the pixels are a lattice of those of the result.
         unroll: steps per turn of the innermost loop.
         spec: what becomes of the sums.
     """
@@ -96,6 +101,7 @@ class Variant:
     short: bool
     partial: bool
     weight_zeros: bool
+    lattice: bool
     unroll: int
     spec: Requantization
 
@@ -112,6 +118,7 @@ class Variant:
                 ("h", self.short),
                 ("p", self.partial),
                 ("z", self.weight_zeros),
+                ("y", self.lattice),
             )
             if is_set
         )

@@ -9,10 +9,12 @@ import numpy as np
 from mace_core.graph import Node, Value
 from mace_core.symbolic import is_same
 from mace_core.tensor import DType
-from mace_cpu.conv.geometry import Geometry, conv_geometry
+from mace_cpu.conv.geometry import Geometry, conv_geometry, transpose_geometry
+from mace_cpu.conv.transposed.lower import as_convolution
 from mace_cpu.quantized.convolution.dense import Key, Requantized, emit_dense
 from mace_cpu.quantized.convolution.depthwise import emit_depthwise, fits_depthwise
 from mace_cpu.quantized.convolution.following import follow
+from mace_cpu.quantized.convolution.transposed import emit_phases
 from mace_cpu.quantized.convolution.weights import Weights, signed_weights_of
 from mace_cpu.quantized.lower_whole import output_cast
 from mace_cpu.shared.epilogue.requantize import Requantization
@@ -28,51 +30,70 @@ LARGEST_WHOLE = 1 << 30
 def emit_quantized_bytes(program: Program, node: Node) -> bool:
     """Emit a QLinearConv of bytes with known weights; False, and nothing emitted, where the kernels do not cover it."""
     found = _operands(program, node, data=0, weight=3, zeros=(2, 5))
-    given = [program.facts.constant_of(node.input(index)) for index in (1, 4, 6, 7)]
-    if found is None or any(array is None for array in given):
+    numbers = None if found is None else requantization_of(program, node, found[0].out_channels, found[1].largest)
+    if found is None or numbers is None:
         return False
     geometry, weights, zero = found
-    x_scale, w_scale, y_scale, y_zero = (np.asarray(array).reshape(-1) for array in given)
+    followers = follow(program, need(node.output(0)), numbers.zero)
+    result = numbers.followed_by(followers.operations, followers.words)
+    target = program.values.write(followers.result, Layout.CHANNELS_LAST)
+    _emit(program, geometry, need(node.input(0)), weights, _key(program, node, 3, 5), result, target, zero)
+    return True
+
+
+def emit_transposed_bytes(program: Program, node: Node) -> None:
+    """Emit a QLinearConvTranspose whose numbers are known and which `fits_transposed`."""
+    facts = program.facts
+    x, w, y = need(node.input(0)), need(node.input(3)), need(node.output(0))
+    geometry = transpose_geometry(node, facts.shape(x), facts.shape(w), facts.shape(y)).with_rank(2)
+    array, w_zero, x_zero = (facts.constant_of(node.input(index)) for index in (3, 5, 2))
+    assert array is not None
+    assert x_zero is not None
+    taps = as_convolution(array.reshape(*array.shape[:2], *geometry.kernel), geometry)
+    weights = signed_weights_of(taps, w_zero)
+    numbers = requantization_of(program, node, geometry.out_channels, weights.largest)
+    assert numbers is not None
+    followers = follow(program, y, numbers.zero)
+    result = numbers.followed_by(followers.operations, followers.words)
+    target = program.values.write(followers.result, Layout.CHANNELS_LAST)
+    key = _key(program, node, 3, 5)
+    emit_phases(program, geometry, x, weights, key, result, target, int(x_zero.reshape(-1)[0]))
+
+
+def requantization_of(program: Program, node: Node, channels: int, largest: int) -> Requantized | None:
+    """What becomes of the sums of a QLinearConv of so many channels; None where its numbers are not known or sound.
+
+    ``largest``: what a sum can reach without the bias.
+    """
+    given = [program.facts.constant_of(node.input(index)) for index in (1, 4, 6, 7)]
     bias = node.input(8)
     offset = program.facts.constant_of(bias)
-    if (bias is not None and offset is None) or y_scale.size != 1 or y_zero.size != 1:
-        return False
+    if any(array is None for array in given) or (bias is not None and offset is None):
+        return None
+    x_scale, w_scale, y_scale, y_zero = (np.asarray(array).reshape(-1) for array in given)
+    if y_scale.size != 1 or y_zero.size != 1:
+        return None
     with np.errstate(all="ignore"):
-        scales = np.broadcast_to(x_scale * w_scale / y_scale, (geometry.out_channels,)).astype(np.float32)
-    float_bias = whole_bias = None
+        scales = np.broadcast_to(x_scale * w_scale / y_scale, (channels,)).astype(np.float32)
+    float_bias, whole_bias = None, np.zeros(channels, np.int64)
     if offset is not None and offset.dtype == np.float32:
         float_bias = offset.reshape(-1) / y_scale
     elif offset is not None:
         whole_bias = offset.reshape(-1).astype(np.int64)
     if not np.isfinite(scales).all() or (float_bias is not None and not np.isfinite(float_bias).all()):
-        return False
-    largest = weights.largest + (0 if whole_bias is None else int(np.abs(whole_bias).max()))
-    reach = float(largest) * float(np.abs(scales).max())
-    reach += 0.0 if float_bias is None else float(np.abs(float_bias).max())
-    result = need(node.output(0))
-    held = np.iinfo(program.facts.dtype(result).numpy)
+        return None
+    reach = float(largest + int(np.abs(whole_bias).max(initial=0))) * float(np.abs(scales).max(initial=0))
+    reach += 0.0 if float_bias is None else float(np.abs(float_bias).max(initial=0))
+    dtype = program.facts.dtype(need(node.output(0)))
+    held = np.iinfo(dtype.numpy)
     low, high = int(node.attr("minimum", held.min)), int(node.attr("maximum", held.max))
-    followers = follow(program, result, int(y_zero[0]))
     spec = Requantization(
-        program.facts.dtype(result).label,
+        dtype.label,
         bounded=(low, high) != (held.min, held.max),
         float_bias=float_bias is not None,
         far=reach > LARGEST_WHOLE,
-        following=tuple(followers.operations),
     )
-    requantized = Requantized(
-        spec,
-        np.zeros(geometry.out_channels, np.int64) if whole_bias is None else whole_bias,
-        scales,
-        float_bias,
-        int(y_zero[0]),
-        low,
-        high,
-        followers.words,
-    )
-    target = program.values.write(followers.result, Layout.CHANNELS_LAST)
-    _emit(program, geometry, need(node.input(0)), weights, _key(program, node, 3, 5), requantized, target, zero)
-    return True
+    return Requantized(spec, whole_bias, scales, float_bias, int(y_zero[0]), low, high)
 
 
 def emit_integer_bytes(program: Program, node: Node) -> bool:

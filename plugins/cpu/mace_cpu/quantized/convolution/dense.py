@@ -20,7 +20,7 @@ from mace_cpu.quantized.convolution.arguments import Arg, Copies, Variant
 from mace_cpu.quantized.convolution.choose import Division, Sizes, choose_tile, divide
 from mace_cpu.quantized.convolution.weights import Weights, joined_groups, pack_dense, per_column
 from mace_cpu.shared.codegen.generated import generated
-from mace_cpu.shared.epilogue.requantize import Requantization
+from mace_cpu.shared.epilogue.requantize import Following, Requantization
 from mace_cpu.shared.parts.buffers import Buf, Layout
 from mace_cpu.shared.parts.steps import Word, Words
 from mace_cpu.shared.program.program import Program
@@ -57,6 +57,25 @@ class Requantized:
     high: int
     following: Sequence[Word] = ()
 
+    def followed_by(self, operations: Sequence[Following], words: Sequence[Word]) -> Requantized:
+        """The same with operations after it."""
+        return replace(self, spec=replace(self.spec, following=tuple(operations)), following=tuple(words))
+
+
+@dataclass(frozen=True, slots=True)
+class Lattice:
+    """Which pixels of the result a convolution computes, if not all, in pixels.
+
+    Attributes:
+        origin: the first one.
+        image, row, pixel: from image to image, row to row and pixel to pixel.
+    """
+
+    origin: int
+    image: int
+    row: int
+    pixel: int
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
@@ -67,7 +86,6 @@ class Reading:
         copies: whether the image is copied first.
         linear: windows follow each other at one distance.
         merged: the taps of a kernel row are one run.
-        flips: the highest bit of what is multiplied differs from the input's.
         copy_width: pixels of a copied row.
     """
 
@@ -114,14 +132,19 @@ def int32(whole: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
     return whole.astype(np.uint64).astype(np.uint32).view(np.int32)
 
 
-def reading_of(geometry: Geometry, *, flips: bool) -> Reading:
-    """How to read the image of a convolution."""
+def reading_of(geometry: Geometry, *, flips: bool, as_it_is: bool = False) -> Reading:
+    """How to read the image of a convolution.
+
+    Args:
+        flips: the highest bit of what is multiplied differs from the input's.
+        as_it_is: rows stay rows.
+    """
     shape = geometry.with_rank(2)
-    pointwise = shape.is_pointwise
+    pointwise = shape.is_pointwise and not as_it_is
     if pointwise and not flips:
         pixels = math.prod(shape.image)
         shape = replace(shape, image=(pixels, 1), output=(pixels, 1))
-    elif is_one_row(shape):
+    elif is_one_row(shape) and not as_it_is:
         shape = turned(shape)
     is_padded = any(_reaches_out(shape, axis) for axis in range(2))
     copies = Copies.FLIPPED if flips else Copies.PLAIN if is_padded else Copies.NONE
@@ -166,19 +189,21 @@ def emit_dense(
     result: Requantized,
     target: Buf,
     zero: int,
+    lattice: Lattice | None = None,
 ) -> None:
     """Emit a convolution of bytes of at most two axes into a buffer in the order of CHANNELS_LAST.
 
     Args:
         key: what the packed weights are stored under, see `ConstantPool.packed`.
         zero: the zero point of ``x``.
+        lattice: which pixels of the result it computes; None: all.
     """
     machine = program.settings.target
     unit, lanes = QuadUnit.of(machine), machine.vector_bits // 32
     is_signed = program.facts.dtype(x).name.startswith("INT")
     offset = unit.left_offset(is_signed)
     geometry, packed_bytes = joined_groups(geometry, weights.bytes, lanes)
-    reading = reading_of(geometry, flips=offset != 0)
+    reading = reading_of(geometry, flips=offset != 0, as_it_is=lattice is not None)
     shape = reading.shape
     steps = shape.kernel[0] * reading.taps * -(-reading.run // QUAD)
     ones = 1 if weights.zeros is not None else 0
@@ -200,6 +225,7 @@ def emit_dense(
         reading.quads < STEPS_PER_FETCH,
         shape.group_out % columns != 0,
         bool(ones),
+        lattice is not None,
         2 if vectors + ones > 2 else 1,
         result.spec,
     )
@@ -227,6 +253,7 @@ def emit_dense(
         Arg.SCRATCH_BYTES: scratch_bytes,
         Arg.WEIGHT_ZEROS: 0 if weights.zeros is None else put(per_column(int32(weights.zeros), shape.groups, columns)),
         **_division_words(shape, division, tiles, steps, columns + ones * lanes, rows),
+        **_lattice_words(shape, lattice),
         **_window_words(reading, columns + ones * lanes, (zero + offset) & 255),
         "requantization": [result.zero, result.low, result.high, *result.following],
     }
@@ -266,6 +293,16 @@ def _division_words(
         Arg.OUT_WIDTH: shape.output[1],
         Arg.OUT_CHANNELS: shape.out_channels,
         Arg.GROUP_OUT: shape.group_out,
+    }
+
+
+def _lattice_words(shape: Geometry, lattice: Lattice | None) -> dict[Arg, int]:
+    found = lattice or Lattice(0, math.prod(shape.output), shape.output[1], 1)
+    return {
+        Arg.OUT_IMAGE: found.image,
+        Arg.OUT_ORIGIN: found.origin,
+        Arg.OUT_ROW: found.row,
+        Arg.OUT_PIXEL: found.pixel,
     }
 
 

@@ -91,7 +91,8 @@ class _Emitter:
             row = body.b.udiv(first, words[Arg.OUT_WIDTH])
             source = self._at(image, body.mul(row, words[Arg.ROW_STEP]))
         channel = body.mul(group, words[Arg.GROUP_OUT])
-        out_at = body.add(body.mul(body.mul(n, words[Arg.PIXELS]), words[Arg.OUT_CHANNELS]), channel)
+        origin = body.add(body.mul(n, words[Arg.OUT_IMAGE]), words[Arg.OUT_ORIGIN])
+        out_at = body.add(body.mul(origin, words[Arg.OUT_CHANNELS]), channel)
         output = self._at(words[Arg.OUTPUT], body.mul(out_at, self.element))
         self.result_offset = out_at
         band = _Band(first, last, source, output)
@@ -220,7 +221,7 @@ class _Emitter:
             return body.load(body.floats(words[arg], body.add(packed_at, v * body.lanes)))
 
         for r, pixel in enumerate(pixels):
-            inside = body.mul(pixel, words[Arg.OUT_CHANNELS])
+            inside = body.mul(self._place(pixel), words[Arg.OUT_CHANNELS])
             at = self._at(output, body.mul(inside, self.element))
             sums = [self.tile.cell(r, v) for v in range(variant.vectors)]
             if variant.weight_zeros:
@@ -250,6 +251,14 @@ class _Emitter:
                     body.store_some(value, place, body.sub(valid, constant(v * body.lanes)))
                 else:
                     body.store(value, place)
+
+    def _place(self, pixel: ir.Value) -> ir.Value:
+        """Where a pixel is among those of the result."""
+        body, words = self.body, self.words
+        if not self.variant.lattice:
+            return pixel
+        y, x = body.divide(pixel, words[Arg.OUT_WIDTH])
+        return body.add(body.mul(y, words[Arg.OUT_ROW]), body.mul(x, words[Arg.OUT_PIXEL]))
 
     def _whole(self, arg: Arg, packed_at: ir.Value, v: int) -> ir.Value:
         """A vector of int32 of the channels of a tile."""

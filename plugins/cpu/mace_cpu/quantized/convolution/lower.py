@@ -13,7 +13,8 @@ from collections.abc import Sequence
 
 from mace_core.graph import GraphView, Node, Value, sliding_window
 from mace_core.native.numba_kernel import numba_source
-from mace_cpu.quantized.convolution.bytes import emit_integer_bytes, emit_quantized_bytes
+from mace_cpu.quantized.convolution.bytes import emit_integer_bytes, emit_quantized_bytes, emit_transposed_bytes
+from mace_cpu.quantized.convolution.transposed import check_transposed
 from mace_cpu.quantized.integer_form import INTEGERS
 from mace_cpu.quantized.lower import BYTES, INT32, KERNELS, emit_requantize
 from mace_cpu.quantized.lower_whole import emit_whole_conv, output_cast, takes_whole_conv
@@ -121,3 +122,20 @@ def lower_quantized_conv(program: Program, node: Node) -> None:
     sums = Buf.scratch(4 * program.facts.size(target))
     _emit_conv(program, node, need(node.input(0)), need(node.input(3)), [node.input(2), node.input(5)], sums)
     emit_requantize(program, node, sums, node.input(8), (1, 4, 6, 7), results[1], math.prod(results[2:]))
+
+
+def _check_quantized_transpose(view: GraphView, node: Node) -> str | None:
+    reason = all_concrete(view, node)
+    for index in (0, 2, 3, 5, 7):
+        reason = reason or dtype_in(view, node.input(index), BYTES)
+    for index in (1, 4, 6):
+        reason = reason or dtype_in(view, node.input(index), FLOAT32)
+    reason = reason or dtype_in(view, node.input(8), INT32 | FLOAT32)
+    if reason is None and any(math.prod(view.shape(need(node.input(i)))) != 1 for i in (1, 2, 6, 7)):
+        return "input or result has more than one scale or zero point"
+    return reason or check_transposed(view, node)
+
+
+@lowers("QLinearConvTranspose", check=_check_quantized_transpose, domain=INTEGERS)
+def lower_quantized_transpose(program: Program, node: Node) -> None:
+    emit_transposed_bytes(program, node)
