@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 from quantized_graphs import RNG, Quantizing, check, run
 
 DTYPES = ["uint8", "int8"]
@@ -364,7 +365,69 @@ def test_product_with_a_bias_behind_it(quantized: bool, tmp_path: Path) -> None:
 @pytest.mark.parametrize("features", ["host", "avx512", "avx2", "baseline"])
 def test_softmax(dtype: str, features: str, tmp_path: Path) -> None:
     g = Quantizing(dtype)
-    for length, scale in ((3, 0.1), (16, 0.02), (77, 0.05), (128, 2.0)):
+    for length, scale in ((3, 0.1), (16, 0.02), (77, 0.05), (128, 2.0), (1024, 0.01), (1030, 0.01)):
         g.steps(g.op("Softmax", g.input(5, length, scale=scale), axis=-1), 1 / 255, np.iinfo(dtype).min)
     g.steps(g.op("Softmax", g.input(2, 9, 4), axis=1), 1 / 255, np.iinfo(dtype).min)
     assert check(g, tmp_path, **limited(features)).in_float == {}
+
+
+def test_a_branch_reads_quantized_values_from_outside(tmp_path: Path) -> None:
+    g = Quantizing()
+    x = g.input(3, 20)
+    first = g.steps(g.op("Relu", x), 0.05)
+    encoding = g.nodes[-1].input[1:]
+    second = g.op("QuantizeLinear", g.op("Relu", x), *encoding)  # the same numbers under another name
+    bodies = []
+    for name, read in (("then", first), ("else", second)):
+        nodes = [helper.make_node("Identity", [read], [f"{name} result"], name=name)]
+        result = helper.make_tensor_value_info(f"{name} result", TensorProto.UINT8, [3, 20])
+        bodies.append(helper.make_graph(nodes, name, [], [result]))
+    g.outputs.append(g.op("If", "condition", then_branch=bodies[0], else_branch=bodies[1]))
+    for condition in (True, False):
+        g.feeds["condition"] = np.array(condition)
+        check(g, tmp_path)
+
+
+def test_numbers_of_both_types_meet(tmp_path: Path) -> None:
+    g = Quantizing("uint8")
+    a, b = g.input(1, 4, 6, 6), g.input(1, 4, 6, 6, dtype="int8")
+    g.steps(g.op("Add", a, b), 0.1, dtype="int8")
+    g.steps(g.op("Concat", a, b, axis=1), 0.05, dtype="int8")
+    g.steps(g.op("Sigmoid", b), 1 / 255, 0)
+    g.steps(g.op("MaxPool", b, kernel_shape=[2, 2]), 0.05)
+    g.steps(g.op("Conv", b, g.weight(weights(9, 4, 3, 3), scales(9), 0)), 0.1)
+    g.steps(g.op("Softmax", b, axis=-1), 1 / 255, 0)
+    g.steps(g.op("GlobalAveragePool", b), 0.02)
+    assert check(g, tmp_path).in_float == {}
+
+
+def test_weights_without_sign(tmp_path: Path) -> None:
+    g = Quantizing()
+    content = RNG.integers(0, 256, (8, 4, 3, 3)).astype(np.uint8)
+    zeros = RNG.integers(100, 150, 8).astype(np.uint8)
+    inputs = [g.constant(content), g.constant(scales(8)), g.constant(zeros)]
+    g.steps(g.op("Conv", g.input(1, 4, 6, 6), g.op("DequantizeLinear", *inputs, axis=0)), 0.1)
+    matrix = RNG.integers(0, 256, (12, 10)).astype(np.uint8)
+    inputs = [g.constant(matrix), g.constant(np.float32(0.004)), g.constant(np.array(128, np.uint8))]
+    g.steps(g.op("MatMul", g.input(5, 12), g.op("DequantizeLinear", *inputs)), 0.1)
+    assert check(g, tmp_path).in_float == {}
+
+
+@pytest.mark.parametrize("scale", [0.0, -0.02, float("inf"), float("nan"), 1e-45, 3e38])
+def test_scales_that_cannot_be_are_no_crash(scale: float, tmp_path: Path) -> None:
+    """What they give is left open, but for tables and moves, which give what floats would."""
+    g = Quantizing()
+    x = g.input(1, 4, 6, 6)
+    for result, given in ((scale, x), (0.05, g.real("in0", "uint8", scale))):
+        g.steps(g.op("Conv", given, g.weight(weights(8, 4, 1, 1), scales(8), 0)), result)
+        g.steps(g.op("Add", given, x), result)
+        g.steps(g.op("Mul", given, given), result)
+        g.steps(g.op("Relu", given), result)
+        g.steps(g.op("Transpose", given, perm=[0, 2, 1, 3]), result)
+        g.steps(g.op("GlobalAveragePool", given), result)
+        g.steps(g.op("Softmax", given), result)
+    found = run(g.model(), g.feeds, tmp_path).outputs
+    off = run(g.model(), g.feeds, tmp_path, integers=False).outputs
+    assert found.keys() == off.keys()
+    for name in (g.outputs[3], g.outputs[4], g.outputs[10], g.outputs[11]):
+        np.testing.assert_array_equal(found[name], off[name])

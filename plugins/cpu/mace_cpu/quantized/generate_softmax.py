@@ -1,4 +1,7 @@
-"""Softmax of rows of bytes: exponentials of how far each number lies below the largest, computed twice, not kept."""
+"""Softmax of rows of bytes: exponentials of how far each number lies below the largest.
+
+They are kept for the second pass over a row, on the stack, or computed again where it is too long for that.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,8 @@ VECTORS = 4
 """Of floats that belong to a vector of bytes."""
 
 FIRST_OF_RESULT = 5
+MOST_KEPT = 1024
+"""Exponentials of a row that there is room for on the stack."""
 
 
 def build(symbol: str, source_type: str, result: Requantization, target: Target) -> str:
@@ -38,8 +43,17 @@ class _Rows:
         self.at_once = VECTORS * body.lanes
         self.some = ByteAccess(body, body.lanes, partial=True)
         self.largest, self.total = body.variable(I32), body.variable(body.vector)
+        self.room = body.memory(ir.ArrayType(F32, MOST_KEPT + VECTORS * body.lanes))
 
     def emit_row(self, row: ir.Value) -> None:
+        b = self.body.b
+        with b.if_else(b.icmp_signed("<=", self.length, constant(MOST_KEPT))) as (then, otherwise):
+            with then:
+                self._emit(row, keeps=True)
+            with otherwise:
+                self._emit(row, keeps=False)
+
+    def _emit(self, row: ir.Value, *, keeps: bool) -> None:
         body, b = self.body, self.body.b
         offset = body.mul(row, self.length)
         source, target = self._at(self.source, offset), self._at(self.target, offset)
@@ -50,6 +64,8 @@ class _Rows:
 
         def add(index: ir.Value, left: ir.Value | None) -> None:
             found = self._exponential(source, index, largest, left)
+            if keeps:
+                body.store(found, body.floats(self.room, index))
             if left is not None:
                 found = b.select(body.first_lanes(left), found, ir.Constant(body.vector, None))
             b.store(b.fadd(b.load(self.total, typ=body.vector), found), self.total)
@@ -66,13 +82,19 @@ class _Rows:
         )
         factor = body.splat(b.fdiv(self.inverse, total))
         blocks = b.and_(self.length, constant(-self.at_once))
+
+        def again(index: ir.Value, left: ir.Value | None = None) -> ir.Value:
+            if keeps:
+                return body.load(body.floats(self.room, index))
+            return self._exponential(source, index, largest, left)
+
         with body.loop(0, blocks, self.at_once) as index:
-            found = [self._exponential(source, body.add(index, v * body.lanes), largest, None) for v in range(VECTORS)]
+            found = [again(body.add(index, v * body.lanes)) for v in range(VECTORS)]
             result = self.requantize.floats_to_bytes([b.fmul(one, factor) for one in found])
             b.store(result, self._at(target, index), align=1)
         with body.loop(blocks, self.length, body.lanes) as index:
             left = body.minimum(body.sub(self.length, index), every)
-            one = self._exponential(source, index, largest, left)
+            one = again(index, left)
             result = self.requantize.floats_to_bytes([b.fmul(one, factor)])
             self.some.store(result, self._at(target, index), left)
 

@@ -43,7 +43,15 @@ COLUMNS = 256
 
 
 def _check_single(view: GraphView, node: Node) -> str | None:
-    return bytes_with_one_scale(view, node, (0,), (1, 3), (2, 4))
+    reason = bytes_with_one_scale(view, node, (0,), (1, 3), (2, 4))
+    if reason is not None:
+        return reason
+    x, result = (view.constant(node.input(index)) for index in (1, 3))
+    assert x is not None
+    assert result is not None
+    with np.errstate(all="ignore"):
+        numbers = [np.float32(1), x.numpy().reshape(-1)[0]] / result.numpy().reshape(-1)[0]
+    return None if np.isfinite(numbers).all() else "its scales are so far apart that their quotient is not finite"
 
 
 def _numbers(program: Program, factor: np.float32, x: Scaled, result: Result) -> Buf:
