@@ -58,6 +58,7 @@ def measure(task: Task, settings: Mapping[str, Any], engine: str, threads: int) 
     return {
         "task": task.name,
         "metric": task.metric,
+        "settings": dict(settings),
         "float": before,
         "quantized": after,
         "lost": lost,
@@ -75,14 +76,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--task", action="append", choices=known, help="one task; may be repeated")
     parser.add_argument("--engine", choices=ENGINES, default="mace", help="what runs the quantized model")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--scheme", default="int8")
-    parser.add_argument("--algorithm", default="minmax")
+    parser.add_argument("--scheme", help="default: what the task says, else int8")
+    parser.add_argument("--algorithm", help="default: minmax")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     given = parser.parse_args(arguments)
-    settings = {"scheme": given.scheme, "algorithm": given.algorithm}
+    asked = {key: value for key in ("scheme", "algorithm") if (value := getattr(given, key)) is not None}
     rows = []
     for name in given.task or known:
-        row = measure(known[name], settings, given.engine, given.threads)
+        row = measure(known[name], {**known[name].settings, **asked}, given.engine, given.threads)
         rows.append(row)
         tell(row, sys.stdout.write)
     if given.json:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from benchmarks.accuracy.task import Array, Run, Task, cache_folder, largest_agree, package
 
-CROPS, CALIBRATED = 100, 32
+CROPS, CALIBRATED = 500, 128
 SIZE = 224
 
 

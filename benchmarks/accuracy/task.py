@@ -10,6 +10,7 @@ import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -28,11 +29,13 @@ class Task(ABC):
         name: for the command line.
         metric: what `score` gives, with its unit; more is better.
         allowed: by how much the quantized model may score less.
+        settings: of `Settings`, where the task's model needs others than the usual ones.
     """
 
     name: ClassVar[str]
     metric: ClassVar[str]
     allowed: ClassVar[float]
+    settings: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
     @abstractmethod
     def model(self) -> Path:

@@ -17,7 +17,7 @@ TEXT = """the quick brown fox jumps over a lazy dog while seven wizards mix dark
 every phrase by its weight number total price invoice date street city 2024 1999 37 5.20 64% Mr. Smith paid Frankfurt
 Beijing Lagos Quebec signal device memory kernel tensor window yellow jacket Xylophone Zebra"""
 
-TESTED, CALIBRATED = 60, 32
+TESTED, CALIBRATED = 500, 128
 HEIGHT = 48
 
 

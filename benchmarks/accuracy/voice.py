@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import wave
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import ClassVar
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -23,6 +24,8 @@ class Voice(Task):
     name: ClassVar[str] = "silero_vad"
     metric: ClassVar[str] = "decisions of the float model, %"
     allowed: ClassVar[float] = 1.0
+    # magnitudes of a spectrum span more than 8 bits can tell apart
+    settings: ClassVar[Mapping[str, Any]] = MappingProxyType({"scheme": "a16w8"})
 
     def model(self) -> Path:
         return find_packaged_model(*SILERO_VAD)
