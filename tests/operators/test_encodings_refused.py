@@ -30,7 +30,7 @@ def model(op: str, scale: Any, zero: Any) -> onnx.ModelProto:
 @pytest.mark.parametrize("scale", [0.0, -1.0, np.inf, -np.inf, np.nan, [1.0, 0.0], [0.5, -0.5]])
 def test_scales_that_are_no_positive_numbers(op: str, scale: Any) -> None:
     zero = np.zeros(np.shape(scale), np.uint8)
-    with pytest.raises(ModelError, match="'the node'.*a scale is a positive finite number, not"):
+    with pytest.raises(ModelError, match=r"'the node'.*a scale is a positive finite number, not"):
         Session(model(op, scale, zero), cache=False)
 
 
