@@ -50,6 +50,27 @@ REFUSED: list[tuple[str, str, Inputs, dict[str, Any], str]] = [
         "32 elements, not 34",
     ),
     (
+        "MatMulNBits",
+        "zero points",
+        (ones(1, 32), ones(2, 1, 16, dtype=B), ones(2), ones(3, dtype=B)),
+        {"K": 32, "N": 2, "bits": 4, "block_size": 32},
+        "2 elements, not 3",
+    ),
+    (
+        "MatMulNBits",
+        "float zero points",
+        (ones(1, 32), ones(2, 1, 16, dtype=B), ones(2), ones(3)),
+        {"K": 32, "N": 2, "bits": 4, "block_size": 32},
+        "2 elements, not 3",
+    ),
+    (
+        "MatMulNBits",
+        "order of rows",
+        (ones(1, 32), ones(2, 1, 16, dtype=B), ones(2), None, ones(31, dtype=np.int32)),
+        {"K": 32, "N": 2, "bits": 4, "block_size": 32},
+        r"\[32\], not \[31\]",
+    ),
+    (
         "GatherBlockQuantized",
         "scales",
         (ones(5, 16, dtype=B), ones(2, dtype=np.int64), ones(6, 1)),

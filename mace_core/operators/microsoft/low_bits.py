@@ -69,6 +69,11 @@ def check_product_of_blocks(ctx: NodeContext) -> None:
     if ctx.dtype(1) is DType.UINT8:
         expect_size(ctx, 1, columns * blocks * -(block * bits // -8), "the packed weights")
     expect_size(ctx, 2, columns * blocks, "the scales, one for each block,")
+    if ctx.has(3):
+        per_column = -(-blocks * bits // 8) if ctx.dtype(3) is DType.UINT8 else blocks
+        expect_size(ctx, 3, columns * per_column, "the zero points, packed like the weights or one for each block,")
+    if ctx.has(4):
+        expect(ctx, 4, (depth,), (blocks * block,), what="g_idx, the block of each row,")
     expect_size(ctx, 5, columns, "the bias")
 
 
@@ -83,6 +88,9 @@ def check_blocks_gathered(ctx: NodeContext) -> None:
     axis %= len(data)
     wanted = tuple(-(-size // block) if i == axis else size for i, size in enumerate(data))
     expect(ctx, 2, wanted, what="the scales, one for each block,")
+    if ctx.has(3) and ctx.dtype(3) is DType.UINT8:
+        wanted = (*wanted[:-1], -(-wanted[-1] * ctx.attr("bits", 4) // 8))
+    expect(ctx, 3, wanted, what="the zero points, one for each block,")
 
 
 # --- bodies -----------------------------------------------------------------------------------------------------------
@@ -95,6 +103,8 @@ def build_matmul_bits(b: BodyBuilder, node: Node) -> bool:
     if weights is None or scales is None or node.attr("weight_prepacked", 0):
         return False
     if any(node.input(index) is not None and found is None for index, found in ((3, zeros), (4, groups))):
+        return False
+    if groups is not None and not _are_blocks(groups.numpy(), -(-int(node.attr("K")) // int(node.attr("block_size")))):
         return False
     half = dtype_of(b, given(node, 0))
     if half in (DType.FLOAT16, DType.BFLOAT16):
@@ -116,6 +126,11 @@ def build_matmul_bits(b: BodyBuilder, node: Node) -> bool:
     else:
         b.op("Add", [b.op("MatMul", product), bias], into=made(node))
     return True
+
+
+def _are_blocks(groups: npt.NDArray[Any], blocks: int) -> bool:
+    """Whether each entry is the number of a block."""
+    return bool(((groups >= 0) & (groups < blocks)).all())
 
 
 def _widened(b: BodyBuilder, node: Node, half: DType, scales: Tensor, zeros: Tensor | None) -> bool:
@@ -221,7 +236,7 @@ def unpack_blocks(
         middle = zeros.reshape(columns, blocks, 1).astype(np.float32)
     factors = scales.reshape(columns, blocks, 1).astype(np.float32)
     if groups is not None:
-        chosen = groups.reshape(-1)
+        chosen = groups.reshape(-1)[:rows]
         own = factors[:, chosen, 0]
         offsets = middle[:, chosen, 0] if np.ndim(middle) else middle
         matrix = ((numbers.reshape(columns, -1)[:, :rows] - offsets) * own).T
