@@ -36,6 +36,7 @@ MOST_SUMMED = 1 << 23
 ONE_AXIS_SINCE = 13
 """The opset since which Softmax is along one axis."""
 
+PIXEL_WORDS = WordLayout.parse("source target channels pixels parts x_zero ratio zero low high")
 SOFTMAX_WORDS = WordLayout.parse("source target length step inverse zero low high")
 
 COLUMNS = 256
@@ -94,10 +95,10 @@ def lower_mean(program: Program, node: Node) -> None:
     axes = _axes(node, len(shape))
     outer, inner = math.prod(shape[: axes[0]]), math.prod(shape[axes[-1] + 1 :])
     length = math.prod(shape[axis] for axis in axes)
-    layout = Layout.PLAIN
     if axes == list(range(2, len(shape))) and program.values.prefers_channels_last(x.value):
-        layout, outer, inner = Layout.CHANNELS_LAST, shape[0], shape[1]
-    source, target = program.values.read(x.value, layout), program.values.write(result.value)
+        _emit_mean_of_pixels(program, x, result, shape, length)
+        return
+    source, target = program.values.read(x.value), program.values.write(result.value)
     numbers = _numbers(program, x.scale / result.scale, x, result)
     words: dict[str, Word | Sequence[Word]] = {"source": source, "target": target, "length": length, "numbers": numbers}
     types = _types(program, node)
@@ -108,6 +109,30 @@ def lower_mean(program: Program, node: Node) -> None:
     parts = -(-inner // COLUMNS)
     words |= {"sums": Buf.scratch(4 * outer * inner), "columns": inner, "part": COLUMNS, "parts": parts}
     program.steps.emit(numba_source(KERNELS, "mean_columns", **types), words, extent=outer * parts, work=work)
+
+
+def _emit_mean_of_pixels(program: Program, x: Scaled, result: Result, shape: Sequence[int], pixels: int) -> None:
+    source, spec = program.facts.dtype(x.value).label, _requantization(program, result)
+    parts = -(-shape[1] // (program.settings.target.vector_bits // 8))
+    program.steps.emit(
+        generated(
+            "mace_cpu.quantized.generate_means",
+            f"mean_of_{source}_pixels_{spec.tag}",
+            source,
+            spec,
+            words=lambda: PIXEL_WORDS,
+        ),
+        {
+            "source": program.values.read(x.value, Layout.CHANNELS_LAST),
+            "target": program.values.write(result.value),
+            "channels": shape[1],
+            "pixels": pixels,
+            "parts": parts,
+            **_byte_words(x, result),
+        },
+        extent=0 if is_same(program.facts.size(result.value), 0) else shape[0] * parts,
+        work=program.facts.size(x.value) / 8,
+    )
 
 
 # --- means over windows -----------------------------------------------------------------------------------------------
