@@ -95,3 +95,14 @@ def test_a_transpose_of_channels_last_costs_nothing() -> None:
     moved = np.ascontiguousarray(np.moveaxis(x, 1, -1))
     ran = check_nodes(nodes, {"x": x}, ["y"], oracle=lambda model, feeds: [x, moved])
     assert "FromChannelsLast" not in ran.steps, ran.steps
+
+
+def test_what_a_transpose_makes_channels_last_is_read_where_it_lies() -> None:
+    x = sample((2, 5, 6, 8), "uint8")
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["turned"], perm=[0, 3, 1, 2], name="transpose"),
+        helper.make_node("ShowChannelsLast", ["turned"], ["shown"], domain=TEST_DOMAIN, name="show"),
+    ]
+    moved = np.ascontiguousarray(np.moveaxis(x, -1, 1))
+    ran = check_nodes(nodes, {"x": x}, ["shown"], oracle=lambda model, feeds: [moved, x])
+    assert ran.steps == ("Copy",), ran.steps

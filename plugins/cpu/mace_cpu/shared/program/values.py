@@ -163,6 +163,10 @@ class Values:
             is_last = layout is Layout.CHANNELS_LAST
             self._held[value, layout] = self._constants.put(pack_channels_last(constant) if is_last else constant)
             return self._held[value, layout]
+        lies_so = self._shown_channels_last(value) if layout is Layout.CHANNELS_LAST else None
+        if lies_so is not None:
+            self._held[value, layout] = lies_so
+            return lies_so
         source = self.read(value, _SAME_ORDER[layout])
         if self.is_one_order(value):
             self._held[value, layout] = source
@@ -170,6 +174,15 @@ class Values:
         target = self.write(value, layout)
         emit_channels_last(self._facts, self._steps, value, source, target, layout)
         return target
+
+    def _shown_channels_last(self, value: Value) -> Buf | None:
+        """The memory of what was shown and lies there in the order of CHANNELS_LAST: a Transpose has made it so."""
+        shown = self._shown.get(value)
+        if shown is None or len(shown.shape) < 3:
+            return None
+        if not shown.permuted((0, *range(2, len(shown.shape)), 1)).is_dense:
+            return None
+        return shown.buf.part(shown.offset, self._facts.nbytes(value))
 
     def _same_bytes(self, value: Value, wanted: Layout) -> bool:
         """Whether a value in the other layout needs no conversion to be read in ``wanted``: one pixel per channel."""
