@@ -27,7 +27,13 @@ from mace_cpu.shared.quads import QUAD, QuadUnit, aligned_bytes
 MOST_TAPS = 81
 """The taps of a kernel are unrolled."""
 
-PIXELS = (4, 2, 1)
+WIDE, NARROW = 4, 2
+"""Pixels of a tile: the more, the more often an interleaved pixel is used, until registers are spilled."""
+
+MOST_TAPS_OF_WIDE = 9
+LEAST_USED = 0.9
+"""How much of the tiles of a row has to be inside it."""
+
 WORK_PER_MAC = 1 / 16
 
 
@@ -63,7 +69,7 @@ def emit_depthwise(
     channels = shape.out_channels
     blocks = -(-channels // block)
     variant = Variant(
-        next(pixels for pixels in PIXELS if pixels <= max(hint(shape.output[1]), 1)),
+        _pixels(shape),
         shape.kernel[0],
         shape.kernel[1],
         shape.strides[1],
@@ -102,6 +108,15 @@ def emit_depthwise(
     }
     work = geometry.macs * WORK_PER_MAC + 2 * math.prod((rows, shape.output[1], channels)) / block
     program.steps.emit(depthwise_kernel(variant), words, extent=rows, work=work)
+
+
+def _pixels(shape: Geometry) -> int:
+    """Pixels of a tile."""
+    width = max(hint(shape.output[1]), 1)
+    is_light = shape.strides[1] == 1 and math.prod(shape.kernel) <= MOST_TAPS_OF_WIDE
+    if is_light and width >= LEAST_USED * -(-width // WIDE) * WIDE:
+        return WIDE
+    return min(NARROW, width)
 
 
 def depthwise_unit(target: Target) -> QuadUnit | None:
