@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from mace_core.errors import ModelError, UsageError, describe_error
 from mace_core.frontend.load import Model, load_model
-from mace_core.graph import Graph, Node, Value
+from mace_core.graph import Attribute, AttributeKind, Graph, Node, Value
 from mace_core.optimizer import optimize
 from mace_core.quantization.folding import fold_scales
-from mace_core.tensor import DType, Tensor, ValueType
+from mace_core.tensor import DType, Tensor, TensorType, ValueType
 
 if TYPE_CHECKING:
     import onnx
@@ -24,6 +24,10 @@ _QUANTIZED_OPS = frozenset(
         *("QGemm", "QAttention", "QEmbedLayerNormalization", "MatMulIntegerToFloat"),
     }
 )
+
+_SOFTMAXES, _SOFTMAX_CHANGED = ("Softmax", "LogSoftmax", "Hardmax"), 13
+_SET_ASIDE = "mace.set_aside"
+"""Domain of nodes that the converter shall pass over."""
 
 _STAYS_INSIDE_BYTES = 65536
 """Larger constants are set aside while the opset is raised: only their types matter to it."""
@@ -83,6 +87,10 @@ def raise_opset(graph: Graph, opset: int) -> Graph:
     import onnx.version_converter
 
     before = graph.opset_imports[""]
+    along_last = _along_last_axis(graph) if before < _SOFTMAX_CHANGED <= opset else set()
+    for node in graph.nodes:
+        if node.name in along_last:
+            node.domain = _SET_ASIDE
     with light_proto(graph) as (proto, contents):
         try:
             converted = load_model(onnx.version_converter.convert_version(proto, opset))
@@ -91,6 +99,10 @@ def raise_opset(graph: Graph, opset: int) -> Graph:
                 f"{label_of(graph)} is written in opset {before}, quantizing it needs opset {opset}, and onnx cannot "
                 f"convert it ({describe_error(error)}): export it again in opset {opset} or later"
             ) from error
+    for node in converted.nodes:
+        if node.domain == _SET_ASIDE:
+            node.domain, node.attributes["axis"] = "", Attribute(AttributeKind.INT, -1)
+    converted.opset_imports.pop(_SET_ASIDE, None)
     for value in converted.inputs:
         if value.name in contents:
             value.constant = contents[value.name]
@@ -101,6 +113,23 @@ def raise_opset(graph: Graph, opset: int) -> Graph:
     converted.name, converted.doc_string = graph.name, graph.doc_string
     converted.metadata, converted.source_path = dict(graph.metadata), graph.source_path
     return converted
+
+
+def _along_last_axis(graph: Graph) -> set[str]:
+    """Names of Softmax and like nodes along the last axis, which mean the same in every opset.
+
+    The converter would put a Flatten and a Reshape around each, as along other axes they changed.
+    """
+    types = inferred_types(graph)
+    found = set()
+    for node in graph.nodes:
+        x = node.input(0)
+        type = None if x is None else types.get(x, x.type)
+        if node.op_type in _SOFTMAXES and not node.domain and isinstance(type, TensorType) and type.shape is not None:
+            axis = int(node.attr("axis", 1))
+            if axis in (-1, len(type.shape) - 1):
+                found.add(node.name)
+    return found
 
 
 @contextlib.contextmanager

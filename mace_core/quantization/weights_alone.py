@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from mace_core.graph import Graph, Node
 from mace_core.quantization.dynamic import quantize_dynamically
+from mace_core.quantization.grids import Grid
 from mace_core.quantization.halves import convert_floats
 from mace_core.quantization.outcome import Outcome
 from mace_core.quantization.prepare import inferred_types
@@ -52,6 +53,7 @@ def quantize_without_data(
         )
         found = Outcome(graph, [node.name for node in stored.weights], _named(stored.floats))
         found.weights = {node.name: weights for node, weights in stored.weights.items()}
+        found.add_tables(store_tables(graph, Grid(DType.INT8, True), excluded))  # 4 bits are few for a column of them
     found.check_any()
     return found
 

@@ -164,3 +164,26 @@ def test_the_hexagon_provider_takes_every_node(tmp_path: Path, scheme: str) -> N
     except DeviceNotFoundError as error:
         pytest.skip(str(error))
     assert sqnr_db(session.run({"x": x})["y"], wanted) > 38
+
+
+def test_a_softmax_along_the_last_axis_of_an_older_opset_stays_one_node(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    graph = helper.make_graph(
+        [
+            helper.make_node("MatMul", ["x", "w"], ["a"], name="product"),
+            helper.make_node("Softmax", ["a"], ["b"], name="shares", axis=2),
+            helper.make_node("MatMul", ["b", "v"], ["y"], name="mixed"),
+        ],
+        "old",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4, 8])],
+        [numpy_helper.from_array(random.standard_normal((8, 8), np.float32), name) for name in "wv"],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=6)
+    feeds = samples(6, (1, 4, 8))
+    quantize(model, tmp_path / "q.onnx", data=feeds)
+    ops = Counter(node.op_type for node in onnx.load(tmp_path / "q.onnx").graph.node)
+    assert ops["Softmax"] == 1 and not ops.keys() & {"Flatten", "Reshape", "Shape"}
+    assert [entry.domain for entry in onnx.load(tmp_path / "q.onnx").opset_import] == [""]
+    wanted = ort.InferenceSession(model.SerializeToString()).run(None, {"x": feeds[0]})[0]
+    assert sqnr_db(ort.InferenceSession(str(tmp_path / "q.onnx")).run(None, {"x": feeds[0]})[0], wanted) > 30
