@@ -59,6 +59,19 @@ def test_rounding_is_to_even_and_everything_saturates() -> None:
             check_node("QuantizeLinear", [given, np.float32(1), np.int16(0)], expected=[wide], features=features)
 
 
+@pytest.mark.parametrize("features", [None, "avx512", "avx2", "baseline"])
+@pytest.mark.parametrize("scale", [0.1, 1 / 3, 0.0123456, 7.7, 2.0**-20 * 1.9999999, 1e-25])
+def test_a_quotient_is_rounded_once(features: str | None, scale: float) -> None:
+    """Numbers around every half step, a few units in the last place away."""
+    step = np.float32(scale)
+    halves = (np.arange(-140, 140, dtype=np.float64) + 0.5) * np.float64(step)
+    near = halves.astype(np.float32)[:, None].view(np.int32) + np.arange(-6, 7, dtype=np.int32)
+    x = np.ascontiguousarray(near.view(np.float32).reshape(-1))
+    right = np.clip(np.rint(x / step) + 7, -128, 127).astype(np.int8)
+    inputs = {"x": x, "scale": step, "zero": np.int8(7)}
+    check_node("QuantizeLinear", inputs, expected=[right], features=features, constants=["scale", "zero"])
+
+
 def test_numbers_that_are_not_quantized_are_declined() -> None:
     result = [np.zeros((2, 3), np.uint8)]
     assert "2 scales for 3" in rejection("QuantizeLinear", [scaled(2, 3), scaled(2)], result)
