@@ -20,6 +20,7 @@ from mace_core.cli.explain import explain
 from mace_core.cli.inspect import inspect
 from mace_core.cli.options import Debug, Quiet, Verbose
 from mace_core.cli.plugins import plugins
+from mace_core.cli.prune import prune
 from mace_core.cli.quantize import quantize
 from mace_core.cli.run import run
 from mace_core.cli.streams import OutputLostError, give_up_output
@@ -50,6 +51,7 @@ app.command()(benchmark)
 app.command()(accuracy)
 app.command()(validate)
 app.command()(quantize)
+app.command()(prune)
 app.command()(devices)
 app.command()(plugins)
 app.command()(doctor)
@@ -127,6 +129,7 @@ _OWN_COMMANDS = frozenset(
         "accuracy",
         "validate",
         "quantize",
+        "prune",
         "devices",
         "plugins",
         "doctor",

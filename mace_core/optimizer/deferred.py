@@ -17,7 +17,7 @@ from mace_core.operators.resolver import Resolver
 from mace_core.optimizer.common_subexpressions import hashable
 from mace_core.optimizer.constants import KEPT, can_fold
 from mace_core.optimizer.dead_code import RemoveDeadCode
-from mace_core.optimizer.evaluate import ConstantFacts
+from mace_core.optimizer.evaluate import MAX_UNPACKED, ConstantFacts
 from mace_core.optimizer.infra import PassContext, remove_nodes, replace_values
 from mace_core.tensor import DType, Tensor, TensorType
 
@@ -121,7 +121,8 @@ class _Search:
         results = [value for value in node.outputs if value is not None]
         types = [self._types.type_of(value) for value in results]
         read = [self._types.type_of(value) for value in node.inputs if value is not None]
-        if not all(map(_is_numbers, types)) or _elements(types) > _elements(read) + MAX_GROWTH_ELEMENTS:
+        room = _elements(read) * (MAX_UNPACKED if node.op_type == "Gather" else 1) + MAX_GROWTH_ELEMENTS
+        if not all(map(_is_numbers, types)) or _elements(types) > room:
             return
         local = (self.made.get(value) for value in node.inputs if value is not None)
         stays = node.op_type in KEPT or any(made.stays and made.graph is graph for made in local if made is not None)

@@ -18,6 +18,11 @@ logger = logging.getLogger("mace.optimizer")
 MAX_GROWTH_BYTES = 1 << 20
 """A folded node may need this much more memory than the constants it replaces (a Range or Expand can blow up)."""
 
+MAX_UNPACKED = 8
+MAX_UNPACKED_BYTES = 256 << 20
+"""A Gather may take the rows of its data so often, up to so much memory: pruned weights are stored without their zeros
+and put together by one."""
+
 MAX_TEXT = 1 << 16
 """Characters of texts that are put together when a model is loaded: each of them takes up to four bytes."""
 
@@ -138,6 +143,8 @@ class _ConstantResolver(Resolver):
         """Whether the results take little more memory than what they are computed from."""
         taken = sum(_bytes(self.type_of(value)) for value in {v for v in node.inputs if v is not None})
         made = sum(_bytes(self.type_of(value)) for value in node.outputs if value is not None)
+        if node.op_type == "Gather" and not node.domain and made <= min(MAX_UNPACKED * taken, MAX_UNPACKED_BYTES):
+            return True
         return made <= taken + MAX_GROWTH_BYTES
 
 

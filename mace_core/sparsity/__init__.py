@@ -1,1 +1,6 @@
-"""Pruning: weights that are zero in patterns which devices multiply faster."""
+"""Pruning: weights that are zero in patterns that devices multiply faster, and files without these zeros."""
+
+from mace_core.sparsity.patterns import Pattern
+from mace_core.sparsity.prune import PrunedLayer, Pruner, Pruning, prune
+
+__all__ = ["Pattern", "PrunedLayer", "Pruner", "Pruning", "prune"]

@@ -26,6 +26,7 @@ def test_version_and_help(mace: Mace) -> None:
         "accuracy",
         "validate",
         "quantize",
+        "prune",
         "devices",
         "plugins",
         "doctor",
@@ -35,7 +36,7 @@ def test_version_and_help(mace: Mace) -> None:
     assert "mace run model.onnx --random" in shown
 
 
-@pytest.mark.parametrize("command", ["run", "explain", "benchmark", "accuracy", "validate", "quantize"])
+@pytest.mark.parametrize("command", ["run", "explain", "benchmark", "accuracy", "validate", "quantize", "prune"])
 def test_help_of_a_command_has_examples(mace: Mace, command: str) -> None:
     done = mace(command, "--help")
     assert done.returncode == 0
