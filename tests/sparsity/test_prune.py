@@ -114,7 +114,7 @@ def test_weights_may_be_written_with_their_zeros(tmp_path: Path) -> None:
 
 
 def test_weights_are_packed_only_where_that_is_smaller(tmp_path: Path) -> None:
-    """Patterns of each output need an entry of the table for each weight, or for the nine taps that have one pattern."""
+    """A pattern of each output needs an entry of the table for each weight, or for nine taps that have one pattern."""
     found = prune(network(), tmp_path / "out.onnx", pattern=Pattern(2, 4, 1))
     assert found.bytes_after <= found.bytes_before
     gathers = [node.name for node in onnx.load(tmp_path / "out.onnx").graph.node if node.op_type == "Gather"]
