@@ -18,7 +18,7 @@ from mace_core.provider.weights import weight_files
 from mace_cpu.plan import stored
 from mace_cpu.plan.assembly import GATE
 from mace_cpu.plan.subgraph import CpuSubgraph
-from mace_cpu.shared.precision import choose_instructions
+from mace_cpu.shared.precision import choose_byte_tiles, choose_instructions
 from mace_cpu.workers import Workers
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class CpuBackend(Backend):
         self.winograd = winograd
         self.integers = integers
         self.target, self.bfloat16 = choose_instructions(features, precision)
+        self.byte_tiles = choose_byte_tiles(features, self.target)
         self.pool: ThreadPool | None = shared_pool(workers.threads, workers.processors)
         self._sources: dict[str, KernelSource] = {}
 
@@ -103,7 +104,7 @@ class CpuBackend(Backend):
         from mace_cpu.shared.parts.facts import Settings
         from mace_cpu.shared.registry import lower
 
-        settings = Settings(self.target, self.threads, self.winograd, self.bfloat16, self.integers)
+        settings = Settings(self.target, self.threads, self.winograd, self.bfloat16, self.integers, self.byte_tiles)
         program = lower(view, settings)
         byte = poison_byte()
         if byte is not None:
@@ -147,9 +148,10 @@ class CpuBackend(Backend):
         byte = poison_byte()
         poison = "" if byte is None else f" poison={byte:02x}"
         unit = "float32" if self.bfloat16 is None else self.bfloat16.value
+        tiles = "vectors" if self.byte_tiles is None else self.byte_tiles.value
         return (
             f"{build_id()} {plugin_build_id()} {self.target.key} {unit} threads={self.threads} winograd={self.winograd}"
-            f" integers={self.integers}{poison}"
+            f" integers={self.integers} {tiles}{poison}"
         )
 
 

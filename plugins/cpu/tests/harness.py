@@ -37,10 +37,11 @@ DEFAULT_TOLERANCE = {"float16": 2e-3, "bfloat16": 2e-2, "float32": 1e-5, "float6
 
 @dataclass(frozen=True)
 class Ran:
-    """What a run gave: outputs by name, and the names of the plan's steps (to see what was fused)."""
+    """What a run gave: outputs by name, and the names of the plan's steps (to see what was fused) and kernels."""
 
     outputs: dict[str, Array]
     steps: tuple[str, ...]
+    kernels: tuple[str, ...] = ()
 
 
 def check_node(
@@ -371,7 +372,8 @@ def run_view(
                 assert array.tobytes() == results[value.name].tobytes(), f"output {value.name} differs in a second run"
             results[value.name] = array
     names = (step.name for step in compiled.assembly.steps)
-    return Ran(results, tuple(name for name in names if not name.startswith(("Block", "Poison"))))
+    steps = tuple(name for name in names if not name.startswith(("Block", "Poison")))
+    return Ran(results, steps, tuple(compiled.assembly.symbols))
 
 
 def _stored(array: Array) -> npt.NDArray[np.uint8]:

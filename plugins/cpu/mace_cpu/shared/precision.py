@@ -9,6 +9,7 @@ import platform
 
 from mace_core.errors import UsageError
 from mace_core.native.target import Target, host_target
+from mace_cpu.shared.quads import QuadUnit
 
 PRECISIONS = ("float32", "bfloat16")
 
@@ -66,7 +67,8 @@ def choose_instructions(features: str | None, precision: str) -> tuple[Target, B
 
     Args:
         features: the most that may be used, as `host_target` takes it; "+bf16-amx", "+bf16-avx512", "+bf16-emulated" or
-            "+bf16-amx-emulated" at the end names the unit for bfloat16 instead of the best one there is.
+            "+bf16-amx-emulated" at the end names the unit for bfloat16 instead of the best one there is.  "+int8-…" is
+            for `choose_byte_tiles`.
         precision: "float32" or "bfloat16".
 
     Raises:
@@ -74,6 +76,7 @@ def choose_instructions(features: str | None, precision: str) -> tuple[Target, B
     """
     if precision not in PRECISIONS:
         raise UsageError(f"the cpu option 'precision' is one of {', '.join(PRECISIONS)}, not {precision!r}")
+    features, _ = _split(features)
     mask, plus, wanted = (features or "").partition("+")
     try:
         target = host_target("native" if mask == "host" else mask or None)
@@ -103,6 +106,46 @@ def choose_instructions(features: str | None, precision: str) -> tuple[Target, B
         f"the cpu option 'precision' is bfloat16, which needs {needs}; {which} has {lack}; "
         "leave the option at float32, or run on a processor that has it"
     )
+
+
+def choose_byte_tiles(features: str | None, target: Target) -> QuadUnit | None:
+    """What multiplies tiles of bytes; None where vectors do.
+
+    Args:
+        features: of the option; with "+int8-amx", "+int8-amx-emulated" or "+int8-vectors" in it, that is taken instead
+            of the best there is.
+        target: the instruction set chosen.
+
+    Raises:
+        UsageError: for an unknown name, or one that the processor does not have.
+    """
+    _, wanted = _split(features)
+    has_unit = target.features >= _BYTE_TILES and target.vector_bits >= 512 and _tiles_permitted()
+    if wanted is None:
+        return QuadUnit.AMX if has_unit else None
+    if wanted not in _BYTE_UNITS:
+        known = ", ".join(f"+{_BYTE_PREFIX}{name}" for name in _BYTE_UNITS)
+        raise UsageError(f"the cpu option 'features' names '+{_BYTE_PREFIX}{wanted}', which is none of {known}")
+    unit = _BYTE_UNITS[wanted]
+    if (unit is QuadUnit.AMX and not has_unit) or (unit is not None and target.vector_bits < 512):
+        raise UsageError(
+            f"the cpu option 'features' names '+{_BYTE_PREFIX}{wanted}', which this processor or the instruction set "
+            "chosen does not have; leave it out"
+        )
+    return unit
+
+
+_BYTE_PREFIX = "int8-"
+_BYTE_TILES = frozenset({"amx-tile", "amx-int8"})
+_BYTE_UNITS = {"vectors": None, "amx": QuadUnit.AMX, "amx-emulated": QuadUnit.AMX_EMULATED}
+
+
+def _split(features: str | None) -> tuple[str | None, str | None]:
+    """The features without what they say of bytes, and that."""
+    first, *rest = (features or "").split("+")
+    said = [part.removeprefix(_BYTE_PREFIX) for part in rest if part.startswith(_BYTE_PREFIX)]
+    others = "+".join([first, *(part for part in rest if not part.startswith(_BYTE_PREFIX))])
+    return others or None, said[-1] if said else None
 
 
 @functools.cache

@@ -18,6 +18,9 @@ from mace_core.native.target import Target
 QUAD = 4
 """Bytes that meet in one lane."""
 
+QUADS_PER_TILE = 16
+"""Quads in a row of a tile register."""
+
 CACHE_LINE_BYTES = 64
 
 SIGN = 128
@@ -31,6 +34,13 @@ class QuadUnit(enum.Enum):
     WORDS = "words"  # pmaddwd of bytes widened to 16 bits, even and odd ones apart
     DOT = "dot"  # sdot of aarch64: signed times signed
     LANES = "lanes"  # a multiplication of int32 for each byte
+    AMX = "amx"  # tdpbusd and tdpbssd on tile registers; only whole rows of 16 quads
+    AMX_EMULATED = "amxe"  # the same in memory, slowly: for tests on processors without
+
+    @property
+    def has_tiles(self) -> bool:
+        """Whether it multiplies tiles of 16 x 16 quads, where `of` gives what multiplies vectors."""
+        return self in (QuadUnit.AMX, QuadUnit.AMX_EMULATED)
 
     @staticmethod
     def of(target: Target) -> QuadUnit:

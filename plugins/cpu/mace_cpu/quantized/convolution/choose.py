@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mace_core.native.target import Target
 from mace_core.symbolic import hint
-from mace_cpu.shared.quads import QuadUnit
+from mace_cpu.shared.quads import QUADS_PER_TILE, QuadUnit
 from mace_cpu.shared.tiles.choose import has_many_registers
 
 MANY_REGISTERS = (
@@ -21,11 +21,17 @@ MANY_REGISTERS = (
 FEW_REGISTERS = ((4, 2), (2, 2), (1, 2), (8, 1), (4, 1), (1, 1))
 """Tiles for 16 registers."""
 
+MATRIX_TILES = ((32, 2), (16, 2), (32, 1), (16, 1))
+"""Tiles in the registers of AMX: its sums take one of them for 16 pixels x 16 channels."""
+
 LATENCY = 5
 """Steps that a processor has to have under way."""
 
 COST_PER_QUADS = {QuadUnit.VNNI: 0.5, QuadUnit.DOT: 0.5, QuadUnit.WORDS: 2.2, QuadUnit.LANES: 6.0}
 """Cycles for a vector of quads."""
+
+MATRIX_CYCLES = 16.0
+"""For a multiplication of two tile registers."""
 
 FINISHING = 4.0
 """Cycles per vector of sums for its requantization."""
@@ -83,17 +89,34 @@ def choose_tile(
 
     ``extra``: vectors per row that are there besides.
     """
+    return min(
+        ((rows, vectors - extra) for rows, vectors in _allowed(target, unit) if vectors > extra),
+        key=lambda tile: tile_cost(target, unit, tile, pixels, channels, steps, extra),
+    )
+
+
+def tile_cost(
+    target: Target, unit: QuadUnit, tile: tuple[int, int], pixels: int, channels: int, steps: int, extra: int = 0
+) -> float:
+    """Cycles for all sums by one kind of tile; arguments as for `choose_tile`."""
+    rows, vectors = tile
     lanes = target.vector_bits // 32
-    allowed = MANY_REGISTERS if has_many_registers(target) else FEW_REGISTERS
-
-    def cost(tile: tuple[int, int]) -> float:
-        rows, vectors = tile
+    if unit.has_tiles:
+        gathered = rows + QUADS_PER_TILE * vectors / 2
+        step = max(-(-rows // QUADS_PER_TILE) * vectors * MATRIX_CYCLES, gathered) / QUADS_PER_TILE
+        finishing = FINISHING + 1.0  # sums come through memory
+    else:
         together = vectors + extra
-        step = max(rows * together * COST_PER_QUADS[unit], rows + together, LATENCY)
-        one = steps * (step + 0.5) + rows * vectors * FINISHING + 4 * rows
-        return -(-pixels // rows) * -(-channels // (vectors * lanes)) * one
+        step = max(rows * together * COST_PER_QUADS[unit], rows + together, LATENCY) + 0.5
+        finishing = FINISHING
+    one = steps * step + rows * vectors * finishing + 4 * rows
+    return -(-pixels // rows) * -(-channels // (vectors * lanes)) * one
 
-    return min(((rows, vectors - extra) for rows, vectors in allowed if vectors > extra), key=cost)
+
+def _allowed(target: Target, unit: QuadUnit) -> tuple[tuple[int, int], ...]:
+    if unit.has_tiles:
+        return MATRIX_TILES
+    return MANY_REGISTERS if has_many_registers(target) else FEW_REGISTERS
 
 
 def divide(sizes: Sizes, tile_channels: int, threads: int) -> Division:

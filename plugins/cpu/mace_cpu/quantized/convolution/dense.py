@@ -17,14 +17,14 @@ from mace_core.native.source import KernelSource
 from mace_core.symbolic import hint, is_same
 from mace_cpu.conv.geometry import Geometry, may_be_positive
 from mace_cpu.quantized.convolution.arguments import Arg, Copies, Variant
-from mace_cpu.quantized.convolution.choose import Division, Sizes, choose_tile, divide
+from mace_cpu.quantized.convolution.choose import Division, Sizes, choose_tile, divide, tile_cost
 from mace_cpu.quantized.convolution.weights import Weights, joined_groups, pack_dense, per_column
 from mace_cpu.shared.codegen.generated import generated
 from mace_cpu.shared.epilogue.requantize import Following, Requantization
 from mace_cpu.shared.parts.buffers import Buf, Layout
 from mace_cpu.shared.parts.steps import Word, Words
 from mace_cpu.shared.program.program import Program
-from mace_cpu.shared.quads import QUAD, QuadUnit
+from mace_cpu.shared.quads import QUAD, QUADS_PER_TILE, QuadUnit
 from mace_cpu.shared.tiles.arguments import STEPS_PER_FETCH
 
 WORK_PER_MAC = 1 / 32
@@ -120,6 +120,11 @@ class Reading:
         """Runs per kernel row."""
         return 1 if self.merged else self.shape.kernel[1]
 
+    @property
+    def steps(self) -> int:
+        """Quads of a window."""
+        return self.shape.kernel[0] * self.taps * -(-self.run // QUAD)
+
 
 def int32_bias(bias: npt.NDArray[np.int64], weights: Weights, zero: int) -> npt.NDArray[np.int32]:
     """What sums start from so that ``zero`` is taken off every byte of the input."""
@@ -199,14 +204,13 @@ def emit_dense(
         lattice: which pixels of the result it computes; None: all.
     """
     machine = program.settings.target
-    unit, lanes = QuadUnit.of(machine), machine.vector_bits // 32
+    lanes = machine.vector_bits // 32
     is_signed = program.facts.dtype(x).name.startswith("INT")
-    offset = unit.left_offset(is_signed)
     geometry, packed_bytes = joined_groups(geometry, weights.bytes, lanes)
-    reading = reading_of(geometry, flips=offset != 0, as_it_is=lattice is not None)
-    shape = reading.shape
-    steps = shape.kernel[0] * reading.taps * -(-reading.run // QUAD)
     ones = 1 if weights.zeros is not None else 0
+    unit, reading = _unit_and_reading(program, geometry, is_signed=is_signed, ones=ones, as_it_is=lattice is not None)
+    offset = unit.left_offset(is_signed)
+    shape, steps = reading.shape, reading.steps
     rows, vectors = choose_tile(machine, unit, hint(math.prod(shape.output)), shape.group_out, steps, ones)
     columns = vectors * lanes
     image_bytes = math.prod(shape.image) * shape.group_in
@@ -226,7 +230,7 @@ def emit_dense(
         shape.group_out % columns != 0,
         bool(ones),
         lattice is not None,
-        2 if vectors + ones > 2 else 1,
+        2 if vectors + ones > 2 and not unit.has_tiles else 1,
         result.spec,
     )
     whole_bias = int32_bias(result.bias, weights, zero + offset)
@@ -258,6 +262,27 @@ def emit_dense(
         "requantization": [result.zero, result.low, result.high, *result.following],
     }
     program.steps.emit(dense_kernel(variant), words, extent=extent, work=work, chunks=chunks)
+
+
+def _unit_and_reading(
+    program: Program, geometry: Geometry, *, is_signed: bool, ones: int, as_it_is: bool
+) -> tuple[QuadUnit, Reading]:
+    """What multiplies, and how windows are read for it: tile registers if runs fill their rows and that is faster."""
+    machine, tiles = program.settings.target, program.settings.byte_tiles
+    unit = QuadUnit.of(machine)
+    reading = reading_of(geometry, flips=unit.left_offset(is_signed) != 0, as_it_is=as_it_is)
+    if tiles is None or ones:
+        return unit, reading
+    plain = reading_of(geometry, flips=tiles.left_offset(is_signed) != 0, as_it_is=as_it_is)
+    if plain.run % (QUAD * QUADS_PER_TILE):
+        return unit, reading
+    pixels, channels = hint(math.prod(plain.shape.output)), plain.shape.group_out
+
+    def cost(candidate: QuadUnit) -> float:
+        tile = choose_tile(machine, candidate, pixels, channels, plain.steps)
+        return tile_cost(machine, candidate, tile, pixels, channels, plain.steps)
+
+    return (tiles, plain) if cost(tiles) < cost(unit) else (unit, reading)
 
 
 def _scratch(reading: Reading, division: Division, chunks: int) -> tuple[Buf | int, int]:

@@ -19,7 +19,7 @@ from mace_cpu.quantized.convolution.arguments import Arg, Copies, Variant
 from mace_cpu.quantized.convolution.generate_window import copy_bytes, fill_bytes
 from mace_cpu.shared.codegen.body import I8, POINTER, Body, constant
 from mace_cpu.shared.epilogue.generate_requantize import ByteAccess, RequantizeCode
-from mace_cpu.shared.tiles.quad_tile import QuadTile
+from mace_cpu.shared.tiles.quad_matrix_tile import make_quad_tile
 from mace_cpu.shared.tiles.tile import FetchAhead
 
 POINTERS = (
@@ -34,6 +34,7 @@ def build(symbol: str, variant: Variant, target: Target) -> str:
     emitter = _Emitter(body, variant, is_x86=target.architecture == "x86_64")
     with body.loop(body.begin, body.end) as unit:
         emitter.unit(unit)
+    emitter.tile.close()
     return body.text()
 
 
@@ -59,7 +60,7 @@ class _Emitter:
         self.words = {arg: body.pointer(arg) if arg in POINTERS else body.word(arg) for arg in Arg}
         self.code = RequantizeCode(body, len(Arg), variant.spec, is_x86=is_x86)
         vectors = variant.vectors + variant.weight_zeros
-        self.tile = QuadTile(body, variant.rows, vectors, variant.unit, left_is_signed=variant.is_signed)
+        self.tile = make_quad_tile(body, variant.rows, vectors, variant.unit, left_is_signed=variant.is_signed)
         self.columns = variant.vectors * body.lanes
         self.ahead = FetchAhead(body)
         self.access = ByteAccess(body, self.columns, partial=variant.partial)
@@ -157,9 +158,10 @@ class _Emitter:
             self.ahead.begin(at, words[Arg.STEPS_FETCH])
             pixels = self._pixels(pixel, band.last)
             starts = self._windows(band, pixels)
-            none = [ir.Constant(self.tile.dot.vector, None)] * variant.weight_zeros
+            none = [ir.Constant(self.tile.vector, None)] * variant.weight_zeros
             self.tile.start([self._whole(Arg.BIAS, packed_at, v) for v in range(variant.vectors)] + none)
             self._accumulate(starts, weights)
+            self.tile.settle()
             self._finish(output, pixels, packed_at, channel, valid)
 
     def _pixels(self, first: ir.Value, last: ir.Value) -> list[ir.Value]:
@@ -264,7 +266,7 @@ class _Emitter:
         """A vector of int32 of the channels of a tile."""
         body = self.body
         at = body.floats(self.words[arg], body.add(packed_at, v * body.lanes))
-        return body.b.load(at, typ=self.tile.dot.vector, align=4)
+        return body.b.load(at, typ=self.tile.vector, align=4)
 
     def _at(self, base: ir.Value, index: ir.Value) -> ir.Value:
         return self.body.b.gep(base, [index], inbounds=True, source_etype=I8)

@@ -16,6 +16,7 @@ from mace_core.tensor import DType
 from mace_core.tensor.symbolic import SymbolicTensor
 from mace_cpu.shared.parts.buffers import Layout, element_bytes
 from mace_cpu.shared.precision import Bfloat16Unit
+from mace_cpu.shared.quads import QuadUnit
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Settings:
         threads: threads the plan will run on (work is split at compile time).
         winograd: whether convolutions may be computed by Winograd's method.
         bfloat16: the unit that multiplies pairs of bfloat16 where that pays; None: all is float32.
+        byte_tiles: the unit that multiplies tiles of bytes where that pays; None: vectors do it.
         integers: whether what stands between DequantizeLinear and QuantizeLinear is computed in integers.
     """
 
@@ -35,6 +37,7 @@ class Settings:
     winograd: bool = True
     bfloat16: Bfloat16Unit | None = None
     integers: bool = True
+    byte_tiles: QuadUnit | None = None
 
     @property
     def block(self) -> int:

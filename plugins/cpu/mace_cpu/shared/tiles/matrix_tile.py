@@ -57,7 +57,13 @@ class MatrixTile:
             heights[LEFT + group] = height
             for v in range(vectors):
                 heights[self._sum(group, v)] = height
-        self._registers: _Instructions | _Emulation = _Instructions(body) if by_instruction else _Emulation(body)
+        self._registers: Instructions | Emulation
+        if by_instruction:
+            self._registers = Instructions(body, "llvm.x86.tdpbf16ps")
+        else:
+            self._registers = Emulation(
+                body, lambda left, right, total: add_pair_products(body, left, right, total, by_instruction=False)
+            )
         self._registers.open(heights)
 
     def close(self) -> None:
@@ -145,11 +151,12 @@ class MatrixTile:
         return 2 * group + v
 
 
-class _Instructions:
+class Instructions:
     """The registers themselves."""
 
-    def __init__(self, body: Body) -> None:
-        self._body = body
+    def __init__(self, body: Body, multiply: str) -> None:
+        """``multiply``: LLVM's name of the instruction."""
+        self._body, self._multiply = body, multiply
 
     def open(self, heights: Sequence[int]) -> None:
         """Rows per register; every row has 64 bytes."""
@@ -181,7 +188,7 @@ class _Instructions:
 
     def multiply(self, sums: int, left: int, right: int) -> None:
         body = self._body
-        function = body.declared("llvm.x86.tdpbf16ps", ir.FunctionType(VOID, [I8, I8, I8]))
+        function = body.declared(self._multiply, ir.FunctionType(VOID, [I8, I8, I8]))
         body.b.call(function, [ir.Constant(I8, register) for register in (sums, left, right)])
 
     def _move(self, name: str, register: int, at: ir.Value, stride: ir.Value) -> None:
@@ -189,11 +196,12 @@ class _Instructions:
         self._body.b.call(function, [ir.Constant(I8, register), at, stride])
 
 
-class _Emulation:
+class Emulation:
     """Memory in the place of the registers, for tests where there are none."""
 
-    def __init__(self, body: Body) -> None:
-        self._body = body
+    def __init__(self, body: Body, add: Callable[[ir.Value, ir.Value, ir.Value], ir.Value]) -> None:
+        """``add``: of a word of the left operand in all lanes, a row of the right one, and the sums so far."""
+        self._body, self._add = body, add
         self._heights: Sequence[int] = ()
         self._memory = [body.memory(ir.ArrayType(body.vector, REGISTER_ROWS)) for _ in range(REGISTERS)]
 
@@ -224,7 +232,7 @@ class _Emulation:
             factor = body.splat(body.load_scalar(body.floats(self._memory[left], body.add(first, word))))
             columns = body.load(body.floats(self._memory[right], body.mul(word, body.lanes)))
             at = body.floats(self._memory[sums], first)
-            body.store(add_pair_products(body, factor, columns, body.load(at), by_instruction=False), at)
+            body.store(self._add(factor, columns, body.load(at)), at)
 
     def _row(self, at: ir.Value, stride: ir.Value, row: int) -> ir.Value:
         return self._body.b.gep(at, [self._body.mul(stride, row)], source_etype=I8)

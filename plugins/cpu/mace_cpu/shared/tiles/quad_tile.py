@@ -23,6 +23,7 @@ class QuadTile:
     """Accumulators of ``rows`` x ``vectors`` vectors of int32.
 
     Attributes:
+        vector: the type of an accumulator.
         columns: int32 of one row: ``vectors * lanes``.
         step_bytes: of the right operand per step, ``4 * columns``.
     """
@@ -30,6 +31,7 @@ class QuadTile:
     def __init__(self, body: Body, rows: int, vectors: int, unit: QuadUnit, *, left_is_signed: bool) -> None:
         self.body = body
         self.dot = QuadDot(body, unit, left_is_signed=left_is_signed)
+        self.vector = self.dot.vector
         self.rows, self.vectors = rows, vectors
         self.columns = vectors * body.lanes
         self.step_bytes = QUAD * self.columns
@@ -40,6 +42,12 @@ class QuadTile:
         for row in self._cells:
             for cell, value in zip(row, initial, strict=True):
                 self.body.b.store(value, cell)
+
+    def settle(self) -> None:
+        """Nothing is accumulated any more; accumulators in vectors need nothing done."""
+
+    def close(self) -> None:
+        """At the end of the kernel; vectors need nothing done."""
 
     def cell(self, row: int, v: int) -> ir.Value:
         """The present value of one accumulator."""

@@ -1,0 +1,141 @@
+"""The tile of a convolution of bytes in the tile registers of AMX; see `matrix_tile` for the registers.
+
+A row of a register holds 16 quads of one row of the left operand, or one quad of 16 columns of the right one, as
+`pack_quads` packs them.  Rows of the left operand may lie anywhere: 64 bytes of each are brought together in memory
+first, which takes less time than the multiplications that they serve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from llvmlite import ir
+
+from mace_cpu.shared.codegen.body import I8, Body, constant
+from mace_cpu.shared.codegen.quads import QuadDot
+from mace_cpu.shared.quads import QUAD, QUADS_PER_TILE, QuadUnit
+from mace_cpu.shared.tiles.matrix_tile import (
+    LEFT,
+    MOST_ROWS,
+    MOST_VECTORS,
+    REGISTER_ROWS,
+    REGISTER_WORDS,
+    REGISTERS,
+    RIGHT,
+    Emulation,
+    Instructions,
+)
+from mace_cpu.shared.tiles.quad_tile import INT_BYTES, QuadTile
+from mace_cpu.shared.tiles.tile import FetchAhead
+
+ROW_BYTES = QUAD * QUADS_PER_TILE
+
+
+class QuadMatrixTile:
+    """Sums of ``rows`` x ``vectors`` vectors of 16 int32; takes the place of a `QuadTile`.
+
+    Attributes:
+        vector: the type of a vector of sums.
+        columns: sums of one row: ``vectors * 16``.
+        step_bytes: of the right operand per step, ``4 * columns``.
+    """
+
+    def __init__(self, body: Body, rows: int, vectors: int, unit: QuadUnit, *, left_is_signed: bool) -> None:
+        if not 1 <= rows <= MOST_ROWS or not 1 <= vectors <= MOST_VECTORS or body.lanes != REGISTER_WORDS:
+            raise ValueError(f"a tile of {rows} rows and {vectors} vectors of {body.lanes} does not fit AMX registers")
+        self.body = body
+        self.rows, self.vectors = rows, vectors
+        self.columns = vectors * body.lanes
+        self.step_bytes = QUAD * self.columns
+        dot = QuadDot(body, QuadUnit.LANES, left_is_signed=left_is_signed)
+        self.vector = dot.vector
+        self._sums = body.memory(ir.ArrayType(body.vector, rows * vectors))
+        self._rows = body.memory(ir.ArrayType(body.vector, rows))
+        self._initial = [body.variable(self.vector) for _ in range(vectors)]
+        self._heights = [min(rows - first, REGISTER_ROWS) for first in range(0, rows, REGISTER_ROWS)]
+        heights = [REGISTER_ROWS] * REGISTERS
+        for group, height in enumerate(self._heights):
+            heights[LEFT + group] = height
+            for v in range(vectors):
+                heights[self._sum(group, v)] = height
+        self._registers: Instructions | Emulation
+        if unit is QuadUnit.AMX:
+            self._registers = Instructions(body, f"llvm.x86.tdpb{'s' if left_is_signed else 'u'}sd")
+        else:
+            self._registers = Emulation(body, lambda left, right, total: _add_quads(body, dot, left, right, total))
+        self._registers.open(heights)
+
+    def close(self) -> None:
+        """At the end of the kernel: give the registers up, so that nobody has to save them."""
+        self._registers.close()
+
+    def start(self, initial: Sequence[ir.Value]) -> None:
+        """Set every row to ``initial`` (one vector per column vector), which is added at the end."""
+        for v, value in enumerate(initial):
+            self.body.b.store(value, self._initial[v])
+            for group in range(len(self._heights)):
+                self._registers.clear(self._sum(group, v))
+
+    def run(
+        self,
+        starts: Sequence[ir.Value],
+        right: ir.Value,
+        quads: ir.Value,
+        tail: int = 0,
+        ahead: FetchAhead | None = None,
+        unroll: int = 1,
+    ) -> None:
+        """As `QuadTile.run`, over a number of quads that `QUADS_PER_TILE` divides, without a tail."""
+        assert tail == 0, "the tile registers take whole rows"
+        body = self.body
+        with body.loop(0, quads, QUADS_PER_TILE) as k:
+            if ahead is not None:
+                ahead.fetch()
+            at = body.mul(k, QUAD)
+            for row, start in enumerate(starts):
+                body.store(body.load(self._at(start, at)), body.floats(self._rows, row * body.lanes))
+            for group in range(len(self._heights)):
+                first = body.floats(self._rows, group * REGISTER_ROWS * body.lanes)
+                self._registers.load(LEFT + group, first, constant(ROW_BYTES))
+            columns = self._at(right, body.mul(k, self.step_bytes))
+            for v in range(self.vectors):
+                self._registers.load(RIGHT + v, body.floats(columns, v * body.lanes), constant(self.step_bytes))
+                for group in range(len(self._heights)):
+                    self._registers.multiply(self._sum(group, v), LEFT + group, RIGHT + v)
+
+    def settle(self) -> None:
+        """Nothing is accumulated any more: from here on `cell` gives the sums."""
+        for group in range(len(self._heights)):
+            for v in range(self.vectors):
+                first = group * REGISTER_ROWS * self.columns + v * self.body.lanes
+                place = self.body.floats(self._sums, first)
+                self._registers.store(self._sum(group, v), place, constant(INT_BYTES * self.columns))
+
+    def cell(self, row: int, v: int) -> ir.Value:
+        """One vector of sums, once they are settled."""
+        b = self.body.b
+        place = self.body.floats(self._sums, row * self.columns + v * self.body.lanes)
+        found = b.load(place, typ=self.vector, align=INT_BYTES)
+        return b.add(found, b.load(self._initial[v], typ=self.vector))
+
+    def _sum(self, group: int, v: int) -> int:
+        return 2 * group + v
+
+    def _at(self, base: ir.Value, index: ir.Value) -> ir.Value:
+        return self.body.b.gep(base, [index], inbounds=True, source_etype=I8)
+
+
+def make_quad_tile(
+    body: Body, rows: int, vectors: int, unit: QuadUnit, *, left_is_signed: bool
+) -> QuadTile | QuadMatrixTile:
+    """The tile of a unit; made in the entry block."""
+    if unit.has_tiles:
+        return QuadMatrixTile(body, rows, vectors, unit, left_is_signed=left_is_signed)
+    return QuadTile(body, rows, vectors, unit, left_is_signed=left_is_signed)
+
+
+def _add_quads(body: Body, dot: QuadDot, left: ir.Value, right: ir.Value, total: ir.Value) -> ir.Value:
+    """The sum of products as the emulated registers hold it: vectors of floats by type."""
+    b = body.b
+    whole = [b.bitcast(value, dot.vector) for value in (left, right, total)]
+    return b.bitcast(dot.add(whole[2], dot.left(whole[0]), dot.right(whole[1])), body.vector)
