@@ -42,6 +42,9 @@ LARGE_WEIGHTS = 1 << 19
 BAND_BYTES, LARGEST_BAND_BYTES = 1 << 17, 1 << 19
 """Input of a band, which is swept once per tile of channels: it should stay in the second level cache."""
 
+LEAST_SPANS = 2
+"""Rows of a band, in rows that a window reaches over: those at its ends are copied for two bands."""
+
 UNITS_PER_THREAD = 4
 SMALLEST_UNIT_MACS = 1 << 20
 
@@ -56,6 +59,7 @@ class Sizes:
         channels: of the result, per group.
         steps: quads per sum.
         input_bytes: that one image's group is made from.
+        span: rows of the image that a window reaches over.
     """
 
     images: int
@@ -64,6 +68,7 @@ class Sizes:
     channels: int
     steps: int
     input_bytes: int
+    span: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +131,9 @@ def divide(sizes: Sizes, tile_channels: int, threads: int) -> Division:
     weights = 4 * sizes.steps * tiles * tile_channels
     macs = 4 * images * rows * width * sizes.channels * sizes.steps
     largest = LARGEST_BAND_BYTES if weights > LARGE_WEIGHTS else BAND_BYTES
-    bands = min(-(-hint(sizes.input_bytes) // largest), rows)
+    row_bytes = max(hint(sizes.input_bytes) // rows, 1)
+    least_rows = max(min(LEAST_SPANS * sizes.span, LARGEST_BAND_BYTES // row_bytes), 1)
+    bands = min(-(-hint(sizes.input_bytes) // largest), -(-rows // least_rows))
     wanted = 1
     if threads > 1:
         wanted = max(min(UNITS_PER_THREAD * threads, macs // SMALLEST_UNIT_MACS), 1)

@@ -214,7 +214,9 @@ def emit_dense(
     rows, vectors = choose_tile(machine, unit, hint(math.prod(shape.output)), shape.group_out, steps, ones)
     columns = vectors * lanes
     image_bytes = math.prod(shape.image) * shape.group_in
-    sizes = Sizes(shape.batch * shape.groups, shape.output[0], shape.output[1], shape.group_out, steps, image_bytes)
+    span = (shape.kernel[0] - 1) * shape.dilations[0] + 1
+    images = shape.batch * shape.groups
+    sizes = Sizes(images, shape.output[0], shape.output[1], shape.group_out, steps, image_bytes, span)
     division = divide(sizes, columns, program.settings.threads)
     variant = Variant(
         rows,
