@@ -6,6 +6,8 @@ import fnmatch
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from mace_core.errors import UsageError
 from mace_core.graph import Graph, Node, Value
 from mace_core.quantization.operators import ACTIVATIONS, RULES, Form, OperatorRule
@@ -135,12 +137,19 @@ class _Choice:
         self._leave_loose_ends()
         for node in self.graph.nodes:
             if node not in self.quantized and node not in self.found.floats:
-                self.found.floats[node] = "what it reads is in float, so a step in integers would gain nothing"
+                self.found.floats[node] = self._reason_left(node)
         self._join_steps()
         self._share()
         self.found.nodes = [node for node in self.graph.nodes if node in self.quantized]
         self.found.values = {value: self._leader(value) for value in self.values}
         return self.found
+
+    def _reason_left(self, node: Node) -> str:
+        """Why a node that could be quantized is not."""
+        computed = [value for value in data_inputs(node) if value.constant is None]
+        if self._only_ends(node) and all(value in self.values for value in computed):
+            return "it computes an output of the model, which is exact so"
+        return "what it reads is in float, so a step in integers would gain nothing"
 
     def _leave_loose_ends(self) -> None:
         """Put back to float what only nodes in float read: rounding its result would cost accuracy and gain nothing."""
@@ -204,6 +213,8 @@ class _Choice:
             return "cubic interpolation leaves the range of its input"
         if node.op_type == "Pad" and node.attr("mode", "constant") in (b"wrap", "wrap"):
             return "padding by wrapping has no quantized form"
+        if node.op_type == "Pad" and not _is_finite(node.input(2)):
+            return "it pads with what is not finite, which no integer stands for"
         if all(value.constant is not None for value in data_inputs(node)):
             return "it reads constants alone"
         return ""
@@ -300,3 +311,8 @@ class _Choice:
         first, second = self._leader(one), self._leader(other)
         if first is not second:
             self.leaders[second] = first
+
+
+def _is_finite(value: Value | None) -> bool:
+    """Whether a value holds finite numbers, or is left out; what is computed in the run is taken to."""
+    return value is None or value.constant is None or bool(np.isfinite(value.constant.numpy()).all())

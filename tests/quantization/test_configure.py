@@ -187,3 +187,54 @@ def test_a_softmax_along_the_last_axis_of_an_older_opset_stays_one_node(tmp_path
     assert [entry.domain for entry in onnx.load(tmp_path / "q.onnx").opset_import] == [""]
     wanted = ort.InferenceSession(model.SerializeToString()).run(None, {"x": feeds[0]})[0]
     assert sqnr_db(ort.InferenceSession(str(tmp_path / "q.onnx")).run(None, {"x": feeds[0]})[0], wanted) > 30
+
+
+def test_padding_with_infinity_stays_in_float(tmp_path: Path) -> None:
+    weights = np.random.default_rng(0).standard_normal((4, 4, 1, 1), np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Conv", ["x", "w"], ["a"], name="conv"),
+            helper.make_node("Pad", ["a", "pads", "least"], ["b"], name="pad"),
+            helper.make_node("MaxPool", ["b"], ["y"], name="pool", kernel_shape=[2, 2]),
+        ],
+        "padded",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4, 5, 5])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4, 6, 6])],
+        [
+            numpy_helper.from_array(weights, "w"),
+            numpy_helper.from_array(np.array([0, 0, 1, 1, 0, 0, 1, 1]), "pads"),
+            numpy_helper.from_array(np.array(-np.inf, np.float32), "least"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    found = quantize(model, tmp_path / "q.onnx", data=samples(4, (1, 4, 5, 5)))
+    assert found.nodes == ["conv"] and "not finite" in found.floats["pad"]
+
+
+def test_graphs_of_control_flow_read_what_was_quantized(tmp_path: Path) -> None:
+    def branch(name: str, op: str) -> onnx.GraphProto:
+        node = helper.make_node(op, ["a"], [f"{name}_y"], name=f"{name} {op}")
+        return helper.make_graph(
+            [node], name, [], [helper.make_tensor_value_info(f"{name}_y", TensorProto.FLOAT, None)]
+        )
+
+    branches = {"then_branch": branch("then", "Relu"), "else_branch": branch("else", "Neg")}
+    inputs = {"x": (TensorProto.FLOAT, [1, 4, 5, 5]), "k": (TensorProto.BOOL, [])}
+    weights = np.random.default_rng(0).standard_normal((4, 4, 1, 1), np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Conv", ["x", "w"], ["a"], name="conv"),
+            helper.make_node("If", ["k"], ["y"], name="choice", **branches),
+        ],
+        "choosing",
+        [helper.make_tensor_value_info(name, *type) for name, type in inputs.items()],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4, 5, 5])],
+        [numpy_helper.from_array(weights, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    feeds = [{"x": x, "k": np.array(True)} for x in samples(5, (1, 4, 5, 5))]
+    found = quantize(model, tmp_path / "q.onnx", data=feeds)
+    assert found.nodes == ["conv"] and "control flow" in found.floats["choice"]
+    wanted = ort.InferenceSession(model.SerializeToString()).run(None, feeds[0])[0]
+    result = ort.InferenceSession(str(tmp_path / "q.onnx")).run(None, feeds[0])[0]
+    assert 30 < sqnr_db(result, wanted) < 60  # rounded: the branch reads the quantized value
