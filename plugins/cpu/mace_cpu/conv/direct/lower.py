@@ -126,7 +126,7 @@ def emit_direct(
     for split in split_channels(out_blocks, 1 if one_pixel else widest_tile(program.settings.target, block)):
         rows = _tile_rows(program, out_w, split, pairs)
         columns = split.blocks * block
-        kept = kept_runs(weights, shape, block, split, full) if sparse else None
+        kept = kept_runs(weights, shape, block, split, full) if sparse and weights.size else None
         if kept is not None and not kept.is_worth_it:
             kept = None
         reading = full if kept is None else replace(full, run=kept.count, last_run=kept.count)
@@ -345,6 +345,8 @@ def kept_runs(weights: Floats, shape: Geometry, block: int, split: ChannelSplit,
 
 def direct_share(program: Program, geometry: Geometry, weights: Floats) -> float:
     """How much of the products is left where tiles leave out steps that none of their channels has weights for."""
+    if not weights.size:
+        return 1.0
     block = program.settings.block
     shape = simplified(geometry.with_rank(2))
     weights = weights.reshape(shape.out_channels, shape.group_in, *shape.kernel)
