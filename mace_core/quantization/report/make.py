@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mace_core.errors import MaceError
+from mace_core.errors import CancelledError, MaceError, error_text
 from mace_core.graph import Graph, Node, Value
 from mace_core.progress import report as report_progress
 from mace_core.quantization.calibrate import Runner
@@ -64,14 +64,18 @@ def make_report(
         metric, allowed_drop: what the outcome was judged by, where it was.
         is_calibrated: whether the scheme looks at data.
 
-    Raises:
-        MaceError: if a graph cannot be run on the data.
+    Where no device that was chosen runs the quantized graph, the layers are not compared, and a note says why.
     """
     errors: dict[str, ErrorSums] = {}
+    notes = list(outcome.notes)
     if data is not None:
         feeds = [feeds for _, feeds in itertools.islice(data, MEASURED_SAMPLES)]
-        errors = compared(graph, outcome.graph, feeds, runner or Runner(), types or {})
-        errors = _by_step(outcome, errors)
+        try:
+            errors = _by_step(outcome, compared(graph, outcome.graph, feeds, runner or Runner(), types or {}))
+        except CancelledError:
+            raise
+        except MaceError as error:
+            notes.append(f"The layers were not compared with those in float: {error_text(error)}")
     alone = dict(outcome.sensitivity)
     quantized = set(outcome.nodes)
     layers = [
@@ -90,7 +94,7 @@ def make_report(
         layers=layers,
         values=_values(graph, outcome),
         metric=None if judged is None else Metric(metric or "accuracy", judged.before, judged.after, allowed_drop),
-        notes=outcome.notes,
+        notes=notes,
     )
 
 
