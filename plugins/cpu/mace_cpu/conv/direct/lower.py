@@ -306,7 +306,9 @@ def _pack_weights(
     With ``kept``: as [group][channel tile][in block][kh][run][step that is kept][columns].
     """
     columns = split.blocks * block
-    grouped = weights.reshape(groups, -1, *weights.shape[1:])[:, split.first * block :][:, : split.tiles * columns]
+    grouped = weights.reshape(groups, len(weights) // groups, *weights.shape[1:])[:, split.first * block :][
+        :, : split.tiles * columns
+    ]
     packed = _arranged(grouped, split.tiles, columns, 1 if plain_input else block)
     if kept is not None:
         packed = kept.of_rows(packed.reshape(*kept.order.shape[:-1], kept.run, columns))
@@ -336,7 +338,7 @@ def kept_runs(weights: Floats, shape: Geometry, block: int, split: ChannelSplit,
         reading: of all steps.
     """
     columns = split.blocks * block
-    grouped = weights.reshape(shape.groups, -1, *weights.shape[1:])[:, split.first * block :]
+    grouped = weights.reshape(shape.groups, len(weights) // shape.groups, *weights.shape[1:])[:, split.first * block :]
     grouped = grouped[:, : split.tiles * columns]
     used = np.stack([used_by_tiles(group, columns) for group in grouped])
     runs = shape.groups, split.tiles, reading.blocks, shape.kernel[0], reading.taps, reading.run
