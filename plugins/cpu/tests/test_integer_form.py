@@ -282,12 +282,6 @@ def test_encodings_that_are_not_constant_stay(tmp_path: Path) -> None:
     check(g, tmp_path, within=0)
 
 
-def test_scales_that_are_no_scales_stay_in_float(tmp_path: Path) -> None:
-    g = Quantizing()
-    g.steps(g.op("Relu", g.input(2, 9)), -0.05)
-    check(g, tmp_path, within=0)
-
-
 def test_sixteen_bits_stay_in_float(tmp_path: Path) -> None:
     g = Quantizing("uint16")
     x = g.input(1, 4, 5, 5, scale=0.001)
@@ -413,8 +407,8 @@ def test_weights_without_sign(tmp_path: Path) -> None:
     assert check(g, tmp_path).in_float == {}
 
 
-@pytest.mark.parametrize("scale", [0.0, -0.02, float("inf"), float("nan"), 1e-45, 3e38])
-def test_scales_that_cannot_be_are_no_crash(scale: float, tmp_path: Path) -> None:
+@pytest.mark.parametrize("scale", [1e-45, 3e38])
+def test_scales_at_the_ends_of_their_range(scale: float, tmp_path: Path) -> None:
     """What they give is left open, but for tables and moves, which give what floats would."""
     g = Quantizing()
     x = g.input(1, 4, 6, 6)
