@@ -42,7 +42,7 @@ def refused(quantizer: Quantizer, folder: Path, data: Any) -> str:
         ([{"z": np.zeros((1, 3, 24, 24), np.float32)}], "has a value for 'z'"),
         ([{}], "has no value for the input 'x"),
         ([np.array("text")], "for the input 'x"),
-        ([np.full((1, 3, 24, 24), np.nan, np.float32)], "sample 0 of the data: Value 'x' holds 1728 NaN"),
+        ([np.full((1, 3, 24, 24), np.nan, np.float32)], "sample 0 of the data: value 'x' holds 1728 NaN"),
         ([*samples(2), np.full((1, 3, 24, 24), np.inf, np.float32)], "sample 2 of the data"),
     ],
 )
@@ -101,7 +101,7 @@ def test_nan_inside_the_model_is_told_with_the_value(tmp_path: Path) -> None:
         [numpy_helper.from_array(np.ones((1, 1, 1, 1), np.float32), "w")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    with pytest.raises(InputError, match="sample 0 of the data: Value 'log' holds 16 NaN"):
+    with pytest.raises(InputError, match="sample 0 of the data: value 'log' holds 16 NaN"):
         quantize(model, tmp_path / "out.onnx", data=[-np.ones((1, 1, 4, 4), np.float32)])
 
 

@@ -220,6 +220,31 @@ def test_a_fault_in_a_later_stage_is_told_and_the_session_goes_on() -> None:
             check(session, built, tokens(20, 8))
 
 
+@pytest.mark.parametrize("returned", [None, 5], ids=["raises", "returns a number"])
+def test_a_provider_that_fails_to_describe_a_stage_is_named(returned: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mace_cpu.plan.subgraph import CpuExecution
+
+    calls: list[object] = []
+
+    def native_stage(*arguments: object) -> object:
+        calls.append(arguments)
+        if returned is None:
+            raise RuntimeError("no stage")
+        return returned
+
+    monkeypatch.setattr(CpuExecution, "native_stage", native_stage)
+    told: list[str] = []
+    with opened(choosing()) as session:
+        for count in range(7, 13):
+            try:
+                session.run(rows(count, 3))
+            except MaceError as error:
+                told.append(str(error))
+    assert calls
+    assert told
+    assert all("Execution.native_stage" in text and "cpu:0" in text and "defect" in text for text in told)
+
+
 def test_inputs_that_do_not_fit_are_refused_as_ever() -> None:
     built = choosing()
     with opened(built) as session:

@@ -14,14 +14,11 @@ import numpy.typing as npt
 
 from mace_core.errors import CancelledError, ModelError
 from mace_core.graph import Graph, Node, Value
+from mace_core.graph.loops import MOST_ENDLESS_TURNS, ends_by_itself
 from mace_core.scheduler.context import RunContext
 from mace_core.scheduler.host.recurrence import Recurrence, Stack, Turns, truth
 from mace_core.scheduler.values import RuntimeValue
 from mace_core.tensor import Tensor, TensorType, ValueType
-
-MOST_ENDLESS_TURNS = 1 << 30
-"""Of a loop that only its count ends.  Even at a microsecond each, more would take longer than anyone waits."""
-
 
 MOST_TURNS = (1 << 63) - 1
 """Of a loop that its condition ends."""
@@ -287,19 +284,6 @@ def _body_graph(node: Node) -> Graph:
     graph = node.attr("body")
     assert isinstance(graph, Graph)
     return graph
-
-
-def ends_by_itself(body: Graph) -> bool:
-    """Whether the condition that a loop's body returns can be false: neither a constant nor the one it was given."""
-    condition = body.outputs[0]
-    while condition.producer is not None and condition.producer.op_type == "Identity":
-        given = condition.producer.input(0)
-        if given is None:
-            break
-        condition = given
-    if condition.constant is not None:
-        return not bool(condition.constant.numpy().reshape(-1)[0])
-    return condition is not body.inputs[1]
 
 
 def _constant(value: Value | None, known: Mapping[Value, Tensor]) -> Tensor | None:

@@ -10,7 +10,7 @@ from mace_cpu.shared.kernels.primitives import copy_bytes
 KERNEL_DEPENDENCIES = ("mace_cpu.shared.kernels.primitives",)
 
 WORDS = {
-    "begin_loop": "trips condition counter going count target[count] source[count] nbytes[count]",
+    "begin_loop": "trips condition counter going most fault count target[count] source[count] nbytes[count]",
     "end_turn": "trips condition counter going count target[count] source[count] nbytes[count] stride[count]",
 }
 
@@ -18,7 +18,7 @@ WORDS = {
 def begin_loop() -> Kernel:
     """Copies what is carried to where turns read it, and says whether there is a first turn.
 
-    ``trips`` and ``condition`` are 0 where the loop has none.
+    ``trips`` and ``condition`` are 0 where the loop has none; more than ``most`` trips are reported to ``fault``.
     """
 
     def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
@@ -28,10 +28,14 @@ def begin_loop() -> Kernel:
             goes_on = 0
         if args[1] != 0 and u8(args[1])[0] == 0:
             goes_on = 0
+        if goes_on != 0 and args[0] != 0 and i64(args[0])[0] > args[4]:
+            i64(args[5])[0] = 1
+            i64(args[5])[1] = i64(args[0])[0]
+            goes_on = 0
         u8(args[3])[0] = goes_on
-        count = args[4]
+        count = args[6]
         for i in range(count):
-            copy_bytes(args[5 + i], args[5 + count + i], args[5 + 2 * count + i])
+            copy_bytes(args[7 + i], args[7 + count + i], args[7 + 2 * count + i])
 
     return kernel
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from mace_core.graph import Graph, GraphView, Node, Value
+from mace_core.graph.loops import MOST_ENDLESS_TURNS, ends_by_itself
 from mace_core.native.numba_kernel import numba_source
 from mace_core.symbolic import hint
 from mace_core.tensor import DType
@@ -55,6 +56,10 @@ def check_loop(view: GraphView, node: Node, left: list[int] | None = None) -> st
     parts = _parts(view, node)
     if parts is None:
         return "its body ends it after one turn"
+    if not ends_by_itself(node.attr("body")):
+        known = view.constant(trips)
+        if trips is None or (known is not None and int(known.numpy().reshape(-1)[0]) > MOST_ENDLESS_TURNS):
+            return "nothing ends it in time"
     body = parts.body
     for value in (*body.inputs, *body.outputs, *(state[0] for state in parts.states)):
         if (reason := not_shared(body, value)) is not None:
@@ -90,9 +95,22 @@ def lower_loop(program: Program, node: Node) -> None:
     targets = {value: Buf.scratch(inner.nbytes(value)) for value in body.outputs}
     sizes = [inner.nbytes(state[1]) for state in parts.states]
     control = {"trips": trips or 0, "counter": counter, "going": going}
+    is_endless = not ends_by_itself(node.attr("body"))
     steps.emit(
         numba_source(_KERNELS, "begin_loop"),
-        {**control, "condition": condition or 0, "count": len(kept), "target": kept, "source": starts, "nbytes": sizes},
+        {
+            **control,
+            "most": MOST_ENDLESS_TURNS if is_endless else (1 << 63) - 1,
+            "fault": steps.report(
+                f"it would turn {{value}} times: its condition never becomes false, and no run lasts for more than "
+                f"{MOST_ENDLESS_TURNS} turns"
+            ),
+            "condition": condition or 0,
+            "count": len(kept),
+            "target": kept,
+            "source": starts,
+            "nbytes": sizes,
+        },
         extent=1,
         name="Loop",
     )
