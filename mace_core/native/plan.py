@@ -311,26 +311,22 @@ class PlanInstance:
 
     def begin_stage(self, *, pool: ThreadPool | None, cancel: CancelFlag | None, threads: int | None) -> None:
         """Make ready for a run of a `stage`; all as in `run_turns`."""
-        self._set_off(pool, cancel, threads)
+        self._prepare(None, pool, cancel, False, threads)
 
     def _prepare(
         self,
-        bases: Sequence[int] | Words,
+        bases: Sequence[int] | Words | None,
         pool: ThreadPool | None,
         cancel: CancelFlag | None,
         profile: bool,
         threads: int | None,
     ) -> None:
-        """Fill in the control block."""
-        self._bases[:] = bases.tolist() if isinstance(bases, np.ndarray) else bases  # type: ignore[assignment]
-        self._set_off(pool, cancel, threads)
-        if profile:
-            self._control[_STEPS], self._control[_PROFILE] = self._recorders()
-
-    def _set_off(self, pool: ThreadPool | None, cancel: CancelFlag | None, threads: int | None) -> None:
+        """Fill in the control block; ``bases`` None: they are there."""
+        if bases is not None:
+            self._bases[:] = bases.tolist() if isinstance(bases, np.ndarray) else bases  # type: ignore[assignment]
         control = self._control
         control[_CANCEL] = 0 if cancel is None else cancel.address
-        control[_STEPS], control[_PROFILE] = self._table, 0
+        control[_STEPS], control[_PROFILE] = self._recorders() if profile else (self._table, 0)
         participants = 1 if pool is None else pool.participants(threads)
         control[_THREADS] = participants
         if (ident := get_ident()) != self._owner:
