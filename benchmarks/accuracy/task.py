@@ -29,12 +29,14 @@ class Task(ABC):
         name: for the command line.
         metric: what `score` gives, with its unit; more is better.
         allowed: by how much the quantized model may score less.
+        least: of further figures, what the quantized model has to reach.
         settings: of `Settings`, where the task's model needs others than the usual ones.
     """
 
     name: ClassVar[str]
     metric: ClassVar[str]
     allowed: ClassVar[float]
+    least: ClassVar[Mapping[str, float]] = MappingProxyType({})
     settings: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
     @abstractmethod
@@ -43,7 +45,7 @@ class Task(ABC):
 
     @abstractmethod
     def calibration(self) -> Iterator[dict[str, Array]]:
-        """Samples to find ranges with; none of them is among those scored."""
+        """Samples to find ranges with; where they are not apart from those scored, the class says so."""
 
     @abstractmethod
     def score(self, run: Run, reference: Run) -> dict[str, float]:

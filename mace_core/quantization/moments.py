@@ -11,8 +11,8 @@ import numpy.typing as npt
 from mace_core.graph import Graph, Node, Value
 from mace_core.quantization.calibrate import Runner
 from mace_core.quantization.data import CalibrationData
-from mace_core.quantization.weights.gram import Gram
-from mace_core.quantization.weights.products import Product, in_passes, product_of
+from mace_core.quantization.weights.gram import Gram, in_passes
+from mace_core.quantization.weights.products import Product, product_of
 from mace_core.tensor import ValueType
 
 Array: TypeAlias = npt.NDArray[Any]

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mace_core.graph import Graph, Node, Value
-from mace_core.quantization.weights.gram import Gram, patches
+from mace_core.quantization.weights.gram import Gram, rows_read
 from mace_core.sparsity.patterns import Pattern
 from mace_core.tensor import DType
 
@@ -71,14 +71,7 @@ class Layer:
 
     def rows(self, x: Array) -> Array:
         """What the weights are multiplied with where the node reads ``x``: (groups, rows, inputs * taps)."""
-        if self.node.op_type != "Conv":
-            return x.reshape(1, -1, x.shape[-1])
-        kernel = self.weights.shape[2:]
-        rank = len(kernel)
-        strides = list(self.node.attr("strides", ())) or [1] * rank
-        dilations = list(self.node.attr("dilations", ())) or [1] * rank
-        pads = self._pads(x.shape[2:], kernel, strides, dilations)
-        return patches(x, kernel, strides=strides, dilations=dilations, pads=pads, group=self.groups)
+        return rows_read(self.node, self.weights.shape[2:], self.groups, x)
 
     def gram(self) -> Gram:
         """An empty one, to be fed `rows`."""
@@ -87,18 +80,6 @@ class Layer:
     @property
     def _lies_by_inputs(self) -> bool:
         return self.node.op_type == "MatMul" or (self.node.op_type == "Gemm" and not self.node.attr("transB", 0))
-
-    def _pads(self, sizes: Any, kernel: Any, strides: list[int], dilations: list[int]) -> list[int]:
-        mode = self.node.attr("auto_pad", "NOTSET")
-        if mode not in ("SAME_UPPER", "SAME_LOWER"):
-            return (list(self.node.attr("pads", ())) if mode == "NOTSET" else []) or [0] * (2 * len(strides))
-        begins, ends = [], []
-        for size, width, stride, dilation in zip(sizes, kernel, strides, dilations, strict=True):
-            missing = max((-(-size // stride) - 1) * stride + dilation * (width - 1) + 1 - size, 0)
-            less, more = missing // 2, missing - missing // 2
-            begins.append(more if mode == "SAME_LOWER" else less)
-            ends.append(less if mode == "SAME_LOWER" else more)
-        return begins + ends
 
 
 def layer_of(node: Node) -> Layer | None:

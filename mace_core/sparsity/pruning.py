@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -23,7 +23,7 @@ from mace_core.quantization.data import DEFAULT_SAMPLES, CalibrationData, Data, 
 from mace_core.quantization.editing import Editor
 from mace_core.quantization.pipeline import check_target
 from mace_core.quantization.prepare import float_graph, inferred_types, label_of
-from mace_core.quantization.weights.gram import Gram
+from mace_core.quantization.weights.gram import Gram, in_passes
 from mace_core.scheduler.planning.specs import ValueSpec, optional_spec, spec_of
 from mace_core.sparsity.compensate import prune_by_magnitude, prune_with_data, relative_error
 from mace_core.sparsity.layers import Layer, first_and_last, layers_of
@@ -32,9 +32,6 @@ from mace_core.sparsity.storage import store_packed
 from mace_core.tensor.types import Shape
 
 Array: TypeAlias = npt.NDArray[Any]
-
-GRAM_BYTES = 1 << 29
-"""Memory that the second moments of one pass over the data may take."""
 
 FEWEST_GROUPS = 4
 """A layer with fewer groups of inputs than this has hardly anything to choose from."""
@@ -213,7 +210,7 @@ class Pruner:
         _, first = next(iter(data))
         types = {**inferred_types(self._graph), **resolve(self._graph, sample_types(self._graph, first)).types}
         done = 0
-        for part in _in_passes(self._layers):
+        for part in in_passes(self._layers):
             grams = {layer.node: layer.gram() for layer in part}
 
             def watch(values: Mapping[str, Array], part: list[Layer] = part, grams: dict[Node, Gram] = grams) -> None:
@@ -282,17 +279,3 @@ def _energy(pruned: Array, weights: Array) -> float:
 
 def _constant_bytes(graph: Graph) -> int:
     return sum(value.constant.nbytes for value in graph.initializers.values() if value.constant is not None)
-
-
-def _in_passes(layers: Sequence[Layer]) -> Iterator[list[Layer]]:
-    """Layers whose second moments fit into memory together; a single one may be larger."""
-    current: list[Layer] = []
-    total = 0
-    for layer in layers:
-        if current and total + layer.gram_bytes > GRAM_BYTES:
-            yield current
-            current, total = [], 0
-        current.append(layer)
-        total += layer.gram_bytes
-    if current:
-        yield current

@@ -45,6 +45,13 @@ _HALF_GAIN = 0.5
 """Gain of the last layer of a residual branch: keeps the sum's variance from growing with depth."""
 
 
+_EFFICIENTNET_BLOCKS = (
+    *((1, 16, 1, 1, 3), (6, 24, 2, 2, 3), (6, 40, 2, 2, 5), (6, 80, 3, 2, 3)),
+    *((6, 112, 3, 1, 5), (6, 192, 4, 2, 5), (6, 320, 1, 1, 3)),
+)
+"""Expansion, filters, repeats, stride of the first, and kernel; the same in B0 and Lite0."""
+
+
 def sample_image(shape: tuple[int, ...], seed: int = 0) -> npt.NDArray[np.float32]:
     """A smooth normalized picture-like tensor of ``shape`` (…, H, W): mean about 0, deviation about 1.
 
@@ -129,10 +136,7 @@ def efficientnet_b0(seed: int = 0) -> onnx.ModelProto:
     """EfficientNet-B0 with squeeze-and-excitation and swish: x (1, 3, 224, 224) -> y (1, 1000) logits."""
     net = _network("efficientnet_b0", (1, 3, 224, 224), seed)
     x, channels = net.swish(net.conv("x", 3, 32, 3, stride=2)), 32
-    for expansion, filters, repeats, first_stride, kernel in (
-        *((1, 16, 1, 1, 3), (6, 24, 2, 2, 3), (6, 40, 2, 2, 5), (6, 80, 3, 2, 3)),
-        *((6, 112, 3, 1, 5), (6, 192, 4, 2, 5), (6, 320, 1, 1, 3)),
-    ):
+    for expansion, filters, repeats, first_stride, kernel in _EFFICIENTNET_BLOCKS:
         for repeat in range(repeats):
             stride = first_stride if repeat == 0 else 1
             residual = stride == 1 and channels == filters
@@ -151,10 +155,7 @@ def efficientnet_lite0(seed: int = 0) -> onnx.ModelProto:
     """EfficientNet-Lite0, made for integers (ReLU6, no gates): x (1, 3, 224, 224) -> y (1, 1000) logits."""
     net = _network("efficientnet_lite0", (1, 3, 224, 224), seed)
     x, channels = net.relu6(net.conv("x", 3, 32, 3, stride=2)), 32
-    for expansion, filters, repeats, first_stride, kernel in (
-        *((1, 16, 1, 1, 3), (6, 24, 2, 2, 3), (6, 40, 2, 2, 5), (6, 80, 3, 2, 3)),
-        *((6, 112, 3, 1, 5), (6, 192, 4, 2, 5), (6, 320, 1, 1, 3)),
-    ):
+    for expansion, filters, repeats, first_stride, kernel in _EFFICIENTNET_BLOCKS:
         for repeat in range(repeats):
             stride = first_stride if repeat == 0 else 1
             residual = stride == 1 and channels == filters

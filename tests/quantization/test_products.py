@@ -14,8 +14,9 @@ from onnx import TensorProto, helper
 from mace_core.frontend.load import load_model
 from mace_core.quantization.encodings import dequantize, weight_encoding
 from mace_core.quantization.grids import Grid
+from mace_core.quantization.weights.gram import in_passes
 from mace_core.quantization.weights.nearest import round_to_nearest
-from mace_core.quantization.weights.products import Product, bias_shift, in_passes, product_of, round_product
+from mace_core.quantization.weights.products import Product, bias_shift, product_of, round_product
 from mace_core.tensor import DType
 
 Array = npt.NDArray[Any]

@@ -6,15 +6,19 @@ the change of a row of weights.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, TypeAlias
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from mace_core.errors import UsageError, shorten
+from mace_core.graph import Node, sliding_window
 
 Array: TypeAlias = npt.NDArray[Any]
+
+GRAM_BYTES = 1 << 29
+"""Memory that the matrices of one pass over the data may take."""
 
 POSITIONS = 256
 """Places of one sample at which the inputs of a convolution are looked at; neighbors tell nearly the same."""
@@ -82,6 +86,30 @@ def squared_error(change: Array, matrix: Array) -> float:
     return float(np.einsum("ij,ij->", change @ matrix, change))
 
 
+def rows_read(node: Node, kernel: Sequence[int], groups: int, x: Array, positions: int = POSITIONS) -> Array:
+    """What a Conv, Gemm or MatMul with constant weights multiplies these with when it reads ``x``.
+
+    Args:
+        kernel: of a Conv; of no matter for the others.
+        positions: of a Conv: the most places of one image that are looked at.
+
+    Returns:
+        (groups, rows, inputs).
+    """
+    if node.op_type != "Conv":
+        return x.reshape(1, -1, x.shape[-1])
+    window = sliding_window(node, x.shape[2:], kernel)
+    return patches(
+        x,
+        kernel,
+        strides=window.strides,
+        dilations=window.dilations,
+        pads=(*window.begins, *window.ends),
+        group=groups,
+        positions=positions,
+    )
+
+
 def patches(
     images: Array,
     kernel: Sequence[int],
@@ -122,3 +150,29 @@ def patches(
     found = padded[(slice(None), slice(None), *index)]  # (N, C, P, K)
     by_group = found.reshape(count, group, channels // group, len(taken), -1)
     return by_group.transpose(1, 0, 3, 2, 4).reshape(group, count * len(taken), -1)
+
+
+class HasGram(Protocol):
+    """A layer whose inputs are to be seen."""
+
+    @property
+    def gram_bytes(self) -> int:
+        """Memory that its matrices take."""
+        ...
+
+
+L = TypeVar("L", bound=HasGram)
+
+
+def in_passes(layers: Iterable[L], most_bytes: int = GRAM_BYTES) -> Iterator[list[L]]:
+    """Layers in sets whose matrices fit into memory together; a single one may be larger."""
+    current: list[L] = []
+    total = 0
+    for layer in layers:
+        if current and total + layer.gram_bytes > most_bytes:
+            yield current
+            current, total = [], 0
+        current.append(layer)
+        total += layer.gram_bytes
+    if current:
+        yield current

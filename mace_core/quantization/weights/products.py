@@ -6,7 +6,6 @@ Conv, Gemm and MatMul with constant weights, seen alike: ``result = matrix @ row
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -16,14 +15,11 @@ import numpy.typing as npt
 from mace_core.graph import Node
 from mace_core.quantization.grids import Grid
 from mace_core.quantization.weights.gptq import gptq
-from mace_core.quantization.weights.gram import POSITIONS, Gram, patches
+from mace_core.quantization.weights.gram import POSITIONS, Gram, rows_read
 from mace_core.quantization.weights.nearest import searched_encoding
 from mace_core.tensor import DType, QuantEncoding
 
 Array: TypeAlias = npt.NDArray[Any]
-
-GRAM_BYTES = 1 << 29
-"""Memory that the Gram matrices of one pass over the data may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,37 +67,11 @@ class Product:
         Args:
             positions: of a convolution: the most places of one image that are looked at.
         """
-        if self.node.op_type != "Conv":
-            return x.reshape(1, -1, x.shape[-1])
-        kernel = self.weights.shape[2:]
-        strides = self.node.attr("strides") or [1] * len(kernel)
-        dilations = self.node.attr("dilations") or [1] * len(kernel)
-        return patches(
-            x,
-            kernel,
-            strides=strides,
-            dilations=dilations,
-            pads=self._pads(x.shape[2:], kernel, strides, dilations),
-            group=self.groups,
-            positions=positions,
-        )
+        return rows_read(self.node, self.weights.shape[2:], self.groups, x, positions)
 
     def gram(self) -> Gram:
         """An empty one for the inputs of this product."""
         return Gram(self.node.name, self.groups, self.inputs)
-
-    def _pads(self, sizes: Iterable[int], kernel: Iterable[int], strides: list[int], dilations: list[int]) -> list[int]:
-        mode = str(self.node.attr("auto_pad", "NOTSET"))
-        if not mode.startswith("SAME"):
-            given = self.node.attr("pads") if mode == "NOTSET" else None
-            return list(given) if given else [0] * (2 * len(strides))
-        begins, ends = [], []
-        for size, width, stride, dilation in zip(sizes, kernel, strides, dilations, strict=True):
-            missing = max((-(-size // stride) - 1) * stride + dilation * (width - 1) + 1 - size, 0)
-            less, more = missing // 2, missing - missing // 2
-            begins.append(more if mode == "SAME_LOWER" else less)
-            ends.append(less if mode == "SAME_LOWER" else more)
-        return begins + ends
 
 
 def product_of(node: Node) -> Product | None:
@@ -118,20 +88,6 @@ def product_of(node: Node) -> Product | None:
         results, inputs = shape if node.attr("transB", 0) else shape[::-1]
         return Product(node, weights, 1, results, inputs)
     return None
-
-
-def in_passes(products: Iterable[Product], most_bytes: int = GRAM_BYTES) -> Iterator[list[Product]]:
-    """Products in sets whose Gram matrices fit into memory together; a single one may be larger."""
-    current: list[Product] = []
-    total = 0
-    for product in products:
-        if current and total + product.gram_bytes > most_bytes:
-            yield current
-            current, total = [], 0
-        current.append(product)
-        total += product.gram_bytes
-    if current:
-        yield current
 
 
 def round_product(

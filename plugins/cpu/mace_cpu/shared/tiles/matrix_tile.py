@@ -32,6 +32,22 @@ ROWS_TOGETHER = (4, 3, 2, 1)
 """How many rows' results to compute per turn of the loop: the first of these that divides the rows."""
 
 
+def register_heights(rows: int, vectors: int) -> tuple[list[int], list[int]]:
+    """Rows of each group of a tile, and of each register."""
+    groups = [min(rows - first, REGISTER_ROWS) for first in range(0, rows, REGISTER_ROWS)]
+    heights = [REGISTER_ROWS] * REGISTERS
+    for group, height in enumerate(groups):
+        heights[LEFT + group] = height
+        for v in range(vectors):
+            heights[sum_register(group, v)] = height
+    return groups, heights
+
+
+def sum_register(group: int, v: int) -> int:
+    """The register that holds the sums of a group of rows for a vector of columns."""
+    return 2 * group + v
+
+
 class MatrixTile:
     """Sums of ``rows`` x ``vectors`` vectors of 16; takes the place of a `Tile` whose operands are pairs of bfloat16.
 
@@ -51,12 +67,7 @@ class MatrixTile:
         self.columns = vectors * body.lanes
         self._sums = body.memory(ir.ArrayType(body.vector, rows * vectors))
         self._initial = [body.variable(body.vector) for _ in range(vectors)]
-        self._heights = [min(rows - first, REGISTER_ROWS) for first in range(0, rows, REGISTER_ROWS)]
-        heights = [REGISTER_ROWS] * REGISTERS
-        for group, height in enumerate(self._heights):
-            heights[LEFT + group] = height
-            for v in range(vectors):
-                heights[self._sum(group, v)] = height
+        self._heights, heights = register_heights(rows, vectors)
         self._registers: Instructions | Emulation
         if by_instruction:
             self._registers = Instructions(body, "llvm.x86.tdpbf16ps")
@@ -75,7 +86,7 @@ class MatrixTile:
         for v, value in enumerate(initial):
             self.body.b.store(value, self._initial[v])
             for group in range(len(self._heights)):
-                self._registers.clear(self._sum(group, v))
+                self._registers.clear(sum_register(group, v))
 
     def put_aside(self, at: ir.Value) -> None:
         """Store the accumulators as they are, row by row, without what they started from."""
@@ -110,7 +121,7 @@ class MatrixTile:
             for v in range(self.vectors):
                 self._registers.load(RIGHT + v, body.floats(columns, v * body.lanes), right_stride)
                 for group in range(len(self._heights)):
-                    self._registers.multiply(self._sum(group, v), LEFT + group, RIGHT + v)
+                    self._registers.multiply(sum_register(group, v), LEFT + group, RIGHT + v)
 
     def finish(
         self,
@@ -145,10 +156,7 @@ class MatrixTile:
         for group in range(len(self._heights)):
             for v in range(self.vectors):
                 first = group * REGISTER_ROWS * self.columns + v * self.body.lanes
-                move(self._sum(group, v), self.body.floats(at, first), constant(4 * self.columns))
-
-    def _sum(self, group: int, v: int) -> int:
-        return 2 * group + v
+                move(sum_register(group, v), self.body.floats(at, first), constant(4 * self.columns))
 
 
 class Instructions:

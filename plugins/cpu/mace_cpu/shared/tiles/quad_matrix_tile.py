@@ -20,10 +20,11 @@ from mace_cpu.shared.tiles.matrix_tile import (
     MOST_VECTORS,
     REGISTER_ROWS,
     REGISTER_WORDS,
-    REGISTERS,
     RIGHT,
     Emulation,
     Instructions,
+    register_heights,
+    sum_register,
 )
 from mace_cpu.shared.tiles.quad_tile import INT_BYTES, QuadTile
 from mace_cpu.shared.tiles.tile import FetchAhead
@@ -52,12 +53,7 @@ class QuadMatrixTile:
         self._sums = body.memory(ir.ArrayType(body.vector, rows * vectors))
         self._rows = body.memory(ir.ArrayType(body.vector, rows))
         self._initial = [body.variable(self.vector) for _ in range(vectors)]
-        self._heights = [min(rows - first, REGISTER_ROWS) for first in range(0, rows, REGISTER_ROWS)]
-        heights = [REGISTER_ROWS] * REGISTERS
-        for group, height in enumerate(self._heights):
-            heights[LEFT + group] = height
-            for v in range(vectors):
-                heights[self._sum(group, v)] = height
+        self._heights, heights = register_heights(rows, vectors)
         self._registers: Instructions | Emulation
         if unit is QuadUnit.AMX:
             self._registers = Instructions(body, f"llvm.x86.tdpb{'s' if left_is_signed else 'u'}sd")
@@ -74,7 +70,7 @@ class QuadMatrixTile:
         for v, value in enumerate(initial):
             self.body.b.store(value, self._initial[v])
             for group in range(len(self._heights)):
-                self._registers.clear(self._sum(group, v))
+                self._registers.clear(sum_register(group, v))
 
     def run(
         self,
@@ -101,7 +97,7 @@ class QuadMatrixTile:
             for v in range(self.vectors):
                 self._registers.load(RIGHT + v, body.floats(columns, v * body.lanes), constant(self.step_bytes))
                 for group in range(len(self._heights)):
-                    self._registers.multiply(self._sum(group, v), LEFT + group, RIGHT + v)
+                    self._registers.multiply(sum_register(group, v), LEFT + group, RIGHT + v)
 
     def settle(self) -> None:
         """Nothing is accumulated any more: from here on `cell` gives the sums."""
@@ -109,7 +105,7 @@ class QuadMatrixTile:
             for v in range(self.vectors):
                 first = group * REGISTER_ROWS * self.columns + v * self.body.lanes
                 place = self.body.floats(self._sums, first)
-                self._registers.store(self._sum(group, v), place, constant(INT_BYTES * self.columns))
+                self._registers.store(sum_register(group, v), place, constant(INT_BYTES * self.columns))
 
     def cell(self, row: int, v: int) -> ir.Value:
         """One vector of sums, once they are settled."""
@@ -117,9 +113,6 @@ class QuadMatrixTile:
         place = self.body.floats(self._sums, row * self.columns + v * self.body.lanes)
         found = b.load(place, typ=self.vector, align=INT_BYTES)
         return b.add(found, b.load(self._initial[v], typ=self.vector))
-
-    def _sum(self, group: int, v: int) -> int:
-        return 2 * group + v
 
     def _at(self, base: ir.Value, index: ir.Value) -> ir.Value:
         return self.body.b.gep(base, [index], inbounds=True, source_etype=I8)
