@@ -69,10 +69,13 @@ def signed_weights(weights: npt.NDArray[Any]) -> npt.NDArray[np.int8]:
     return weights.astype(np.int8, copy=False)
 
 
-def pack_quads(right: npt.NDArray[np.int8], columns: int) -> npt.NDArray[np.int8]:
-    """(..., steps, N) as [...][N / columns][steps / 4][columns][4], zeros where there is nothing, 64-byte aligned."""
+def pack_quads(right: npt.NDArray[np.int8], columns: int, together: int = 1) -> npt.NDArray[np.int8]:
+    """(..., steps, N) as [...][N / columns][steps / 4][columns][4], zeros where there is nothing, 64-byte aligned.
+
+    ``together``: divides the number of quads.
+    """
     *outer, steps, width = right.shape
-    tiles, quads = -(-width // columns), -(-steps // QUAD)
+    tiles, quads = -(-width // columns), -(-steps // (QUAD * together)) * together
     full = right
     if (steps, width) != (quads * QUAD, tiles * columns):
         full = np.zeros((*outer, quads * QUAD, tiles * columns), np.int8)

@@ -101,14 +101,25 @@ def choose_tile(
 
 
 def tile_cost(
-    target: Target, unit: QuadUnit, tile: tuple[int, int], pixels: int, channels: int, steps: int, extra: int = 0
+    target: Target,
+    unit: QuadUnit,
+    tile: tuple[int, int],
+    pixels: int,
+    channels: int,
+    steps: int,
+    extra: int = 0,
+    *,
+    in_place: bool = False,
 ) -> float:
-    """Cycles for all sums by one kind of tile; arguments as for `choose_tile`."""
+    """Cycles for all sums by one kind of tile; arguments as for `choose_tile`.
+
+    ``in_place``: rows for tile registers are read where they lie, not brought together first.
+    """
     rows, vectors = tile
     lanes = target.vector_bits // 32
     if unit.has_tiles:
-        gathered = rows + QUADS_PER_TILE * vectors / 2
-        step = max(-(-rows // QUADS_PER_TILE) * vectors * MATRIX_CYCLES, gathered) / QUADS_PER_TILE
+        loads = (rows / 2 if in_place else rows) + QUADS_PER_TILE * vectors / 2
+        step = max(rows * vectors * MATRIX_CYCLES / QUADS_PER_TILE, loads) / QUADS_PER_TILE
         finishing = FINISHING + 1.0  # sums come through memory
     else:
         together = vectors + extra

@@ -34,7 +34,8 @@ class Arg(enum.IntEnum):
     SEGMENT = enum.auto()  # rows per unit
     ROWS = enum.auto()
     COLUMNS = enum.auto()
-    QUADS = enum.auto()  # whole ones of a row
+    QUADS = enum.auto()  # whole ones of a row; for tile registers, in whole rows of theirs
+    REST = enum.auto()  # bytes of a row beyond these, for tile registers
     PANEL_BYTES = enum.auto()
     LEFT_STRIDE = enum.auto()  # from row to row
 
@@ -47,7 +48,7 @@ class Variant:
         rows, vectors: size of the tile.
         unit: what multiplies.
         is_signed: the left operand is.
-        tail: bytes of a row beyond whole quads.
+        tail: bytes of a row beyond whole quads; for tile registers, whether there are any beyond whole rows of theirs.
         subtracts: zero points of columns times sums of rows are subtracted.
         partial: the last panel is not full.
         spec: what becomes of the sums.

@@ -20,6 +20,7 @@ from mace_cpu.matmul.lower import matmul_product
 from mace_cpu.matmul.product import Product
 from mace_cpu.matmul.views import Lie, lie_of
 from mace_cpu.quantized.products.arguments import Arg, Variant
+from mace_cpu.quantized.products.choose import Panels, choose_panels
 from mace_cpu.shared.codegen.generated import generated
 from mace_cpu.shared.epilogue.epilogue import Epilogue
 from mace_cpu.shared.epilogue.requantize import Requantization
@@ -28,8 +29,8 @@ from mace_cpu.shared.parts.buffers import Buf
 from mace_cpu.shared.parts.steps import Word, Words
 from mace_cpu.shared.parts.views import Offsets
 from mace_cpu.shared.program.program import Program
-from mace_cpu.shared.quads import QUAD, SIGN, QuadUnit, aligned_bytes, pack_quads, signed_weights
-from mace_cpu.shared.tiles.choose import fitting_rows, has_many_registers, segment_tiles
+from mace_cpu.shared.quads import QUAD, SIGN, aligned_bytes, pack_quads, signed_weights
+from mace_cpu.shared.tiles.choose import segment_tiles
 
 KERNELS = "mace_cpu.quantized.products.kernels"
 WORK_PER_MAC = 1 / 32
@@ -84,28 +85,24 @@ def shape_of(program: Program, factors: Factors) -> Product:
     return matmul_product(program.facts.shape(factors.left), right[::-1] if factors.transposed else right)
 
 
-def panel_width(program: Program) -> int:
-    """Columns of a panel."""
-    return _vectors(program) * _lanes(program)
-
-
 def padded_columns(program: Program, product: Product) -> int:
     """Columns of all panels."""
-    width = panel_width(program)
+    width = choose_panels(program.settings, product).width
     return ceiling(product.columns, width) * width
 
 
 def emit_bytes_product(program: Program, factors: Factors, finish: Finish) -> None:
     """Emit the exact sums of products of ``factors``, and what becomes of them."""
-    facts, unit = program.facts, QuadUnit.of(program.settings.target)
+    facts, target = program.facts, program.settings.target
     product = shape_of(program, factors)
+    panels = choose_panels(program.settings, product)
+    unit, width = panels.unit, panels.width
     is_signed = facts.dtype(factors.left) is DType.INT8
     left_shift = unit.left_offset(is_signed)
     right_shift = SIGN if facts.dtype(factors.right) is DType.UINT8 else 0
-    vectors, lanes = _vectors(program), _lanes(program)
-    width, columns = vectors * lanes, padded_columns(program, product)
-    product, lie, source = _left(program, product, factors.left)
-    right, sums = _right(program, product, factors, width, right_shift)
+    columns = padded_columns(program, product)
+    product, lie, source = _left(program, product, factors.left, panels)
+    right, sums = _right(program, product, factors, panels, right_shift)
     known = [None if value is None else facts.constant_of(value) for value in (factors.left_zero, factors.right_zero)]
     zero = 0 if known[1] is None else known[1].reshape(-1).astype(np.int32) - right_shift
     if factors.right_zero is None:
@@ -125,26 +122,28 @@ def emit_bytes_product(program: Program, factors: Factors, finish: Finish) -> No
     else:
         zeros = Buf.scratch(4 * columns) if subtracts else 0
         begin = _emit_terms(program, product, factors, finish.bias, sums, zeros, columns, left_shift, right_shift)
-    rows = _tile_rows(program, product.rows, vectors)
+    rows = panels.rows(target, product.rows)
     steps = product.steps
+    step_bytes = QUAD * panels.quads_together
+    rest = 0 if is_symbolic(steps) else steps % step_bytes
     variant = Variant(
         rows,
-        vectors,
+        panels.vectors,
         unit,
         is_signed,
-        tail=0 if is_symbolic(steps) else steps % QUAD,
+        tail=int(rest > 0) if unit.has_tiles else rest,
         subtracts=subtracts,
         partial=is_symbolic(product.columns) or product.columns % width != 0,
         spec=finish.spec,
     )
-    panels = ceiling(product.columns, width)
+    panel_count = ceiling(product.columns, width)
     tiles = ceiling(product.rows, rows)
-    segment = rows * segment_tiles(tiles, product.count * panels, program.settings.threads)
+    segment = rows * segment_tiles(tiles, product.count * panel_count, program.settings.threads)
     segments = ceiling(product.rows, segment)
     matrices = math.prod(product.right)
-    panel_bytes = ceiling(steps, QUAD) * QUAD * width
+    panel_bytes = panels.quads(steps) * QUAD * width
     program.steps.emit(
-        _kernel(variant, lanes, finish.epilogue),
+        _kernel(variant, width // panels.vectors, finish.epilogue),
         {
             Arg.LEFT: source,
             Arg.RIGHT: right,
@@ -157,22 +156,23 @@ def emit_bytes_product(program: Program, factors: Factors, finish: Finish) -> No
             Arg.LEFT_OFFSETS: program.offsets(lie.starts.broadcast(product.stack)),
             Arg.LEFT_NUMBERS: program.offsets(Offsets.of_dense(product.left, 1).broadcast(product.stack)),
             Arg.RIGHT_NUMBERS: program.offsets(Offsets.of_dense(product.right, 1).broadcast(product.stack)),
-            Arg.RIGHT_MATRIX: panels * panel_bytes,
+            Arg.RIGHT_MATRIX: panel_count * panel_bytes,
             Arg.START_MATRIX: columns if matrices != 1 else 0,
             Arg.OUT_MATRIX: product.rows * product.columns,
-            Arg.UNITS: panels * segments,
+            Arg.UNITS: panel_count * segments,
             Arg.SEGMENTS: segments,
             Arg.SEGMENT: segment,
             Arg.ROWS: product.rows,
             Arg.COLUMNS: product.columns,
-            Arg.QUADS: ceiling(steps, QUAD) if is_symbolic(steps) else steps // QUAD,
+            Arg.QUADS: panels.quads(steps) if is_symbolic(steps) else (steps - rest) // QUAD,
+            Arg.REST: rest,
             Arg.PANEL_BYTES: panel_bytes,
             Arg.LEFT_STRIDE: lie.step,
             "requantization": list(finish.words),
             "channels": [_per_column(program, channel, columns) for channel in finish.epilogue.channels],
             "tensors": list(finish.tensors),
         },
-        extent=product.count * panels * segments,
+        extent=product.count * panel_count * segments,
         work=product.macs * WORK_PER_MAC,
         note=f"int8 {unit.value}",
     )
@@ -185,24 +185,8 @@ def _kernel(variant: Variant, lanes: int, epilogue: Epilogue) -> Any:
     return generated("mace_cpu.quantized.products.generate", symbol, variant, lanes, epilogue.ops, words=words)
 
 
-def _lanes(program: Program) -> int:
-    return max(program.settings.target.vector_bits // 32, 4)
-
-
-def _vectors(program: Program) -> int:
-    is_narrow = QuadUnit.of(program.settings.target) in (QuadUnit.VNNI, QuadUnit.DOT)
-    return 4 if is_narrow and has_many_registers(program.settings.target) else 2
-
-
-def _tile_rows(program: Program, rows: int, vectors: int) -> int:
-    """The height of the tile, whose operands and sums stay in registers."""
-    if vectors == 4:
-        return fitting_rows(rows, 6, vectors)
-    return fitting_rows(rows, 6 if has_many_registers(program.settings.target) else 4, vectors)
-
-
-def _left(program: Program, product: Product, value: Value) -> tuple[Product, Lie, Buf]:
-    """The left operand, read where it lies if its rows are contiguous; whole quads where their number is not known."""
+def _left(program: Program, product: Product, value: Value, panels: Panels) -> tuple[Product, Lie, Buf]:
+    """The left operand, read where it lies if its rows are contiguous; filled up where their length is not known."""
     if not is_symbolic(product.steps) and program.values.is_shown(value) and len(program.facts.shape(value)) > 1:
         strided = program.values.strided(value)
         rows = strided.reshaped((product.rows, product.steps)) if product.count == 1 else None
@@ -215,7 +199,7 @@ def _left(program: Program, product: Product, value: Value) -> tuple[Product, Li
             return product, lie, strided.buf
     source, step = program.values.read(value), product.steps
     if is_symbolic(step):
-        step = ceiling(product.steps, QUAD) * QUAD
+        step = panels.quads(product.steps) * QUAD
         every = math.prod(product.left) * product.rows
         padded = Buf.scratch(every * step)
         words: Words = {"source": source, "target": padded, "width": product.steps, "padded": step}
@@ -224,19 +208,21 @@ def _left(program: Program, product: Product, value: Value) -> tuple[Product, Li
     return product, Lie(Offsets.of_dense(product.left, product.rows * step), step), source
 
 
-def _right(program: Program, product: Product, factors: Factors, width: int, shift: int) -> tuple[Buf, Array | Buf]:
+def _right(
+    program: Program, product: Product, factors: Factors, panels: Panels, shift: int
+) -> tuple[Buf, Array | Buf]:
     """The packed right operand and the sums of its columns (matrices, columns): known, or computed by a step."""
-    known = program.facts.constant_of(factors.right)
+    known, width = program.facts.constant_of(factors.right), panels.width
     if known is not None:
         matrices = (
             known.T if factors.transposed else known.reshape(math.prod(product.right), product.steps, product.columns)
         )
         signed = signed_weights(matrices)
         sums: Array = signed.reshape(math.prod(product.right), *signed.shape[-2:]).sum(axis=1, dtype=np.int32)
-        way = ("quads", product.steps, product.columns, factors.transposed, width, shift)
-        return program.constants.packed(known, way, lambda: _packed(signed, width)), sums
-    panels, matrices_count = ceiling(product.columns, width), math.prod(product.right)
-    quads = ceiling(product.steps, QUAD)
+        way = ("quads", product.steps, product.columns, factors.transposed, width, panels.quads_together, shift)
+        return program.constants.packed(known, way, lambda: _packed(signed, panels)), sums
+    count, matrices_count = ceiling(product.columns, width), math.prod(product.right)
+    quads = panels.quads(product.steps)
     lie = None
     if program.values.is_shown(factors.right) and len(program.facts.shape(factors.right)) > 1:
         strided = program.values.strided(factors.right)
@@ -244,8 +230,8 @@ def _right(program: Program, product: Product, factors: Factors, width: int, shi
     if lie is None:
         source = program.values.read(factors.right)
         lie = Lie(Offsets.of_dense(product.right, product.steps * product.columns), product.columns)
-    target = Buf.scratch(matrices_count * panels * quads * QUAD * width)
-    found = Buf.scratch(4 * matrices_count * panels * width)
+    target = Buf.scratch(matrices_count * count * quads * QUAD * width)
+    found = Buf.scratch(4 * matrices_count * count * width)
     program.steps.emit(
         numba_source(KERNELS, "pack_right", dtype=program.facts.dtype(factors.right).label),
         {
@@ -255,21 +241,22 @@ def _right(program: Program, product: Product, factors: Factors, width: int, shi
             "starts": program.offsets(lie.starts),
             "steps": product.steps,
             "columns": product.columns,
-            "panels": panels,
+            "panels": count,
             "width": width,
+            "quads": quads,
             "step_stride": 1 if lie.transposed else lie.step,
             "column_stride": lie.step if lie.transposed else 1,
             "shift": shift,
         },
-        extent=matrices_count * panels,
+        extent=matrices_count * count,
         work=matrices_count * product.steps * product.columns,
         name="Pack",
     )
     return target, found
 
 
-def _packed(signed: npt.NDArray[np.int8], width: int) -> Array:
-    packed = pack_quads(signed, width)
+def _packed(signed: npt.NDArray[np.int8], panels: Panels) -> Array:
+    packed = pack_quads(signed, panels.width, panels.quads_together)
     missing = -packed.nbytes % 4
     if not missing:
         return packed

@@ -7,10 +7,11 @@ from llvmlite import ir
 from mace_core.native.target import Target
 from mace_cpu.quantized.products.arguments import Arg, Variant
 from mace_cpu.shared.codegen.body import I8, I32, Body, constant
+from mace_cpu.shared.codegen.vector_basic import splat
 from mace_cpu.shared.epilogue.generate import EpilogueCode
 from mace_cpu.shared.epilogue.generate_requantize import ByteAccess, RequantizeCode
 from mace_cpu.shared.epilogue.operations import EpilogueOp
-from mace_cpu.shared.tiles.quad_tile import QuadTile
+from mace_cpu.shared.tiles.quad_matrix_tile import QuadMatrixTile, make_quad_tile
 
 TABLES = (Arg.LEFT_OFFSETS, Arg.LEFT_NUMBERS, Arg.RIGHT_NUMBERS)
 PER_COLUMN = (Arg.STARTS, Arg.COLUMN_ZEROS, Arg.SCALES, Arg.FLOAT_BIAS)
@@ -30,8 +31,11 @@ class _Product:
         is_x86 = target.architecture == "x86_64"
         self.requantize = RequantizeCode(body, len(Arg), variant.spec, is_x86=is_x86)
         self.epilogue = EpilogueCode(body, len(Arg) + variant.spec.words, ops)
-        self.tile = QuadTile(body, variant.rows, variant.vectors, variant.unit, left_is_signed=variant.is_signed)
-        self.spilled = body.memory(ir.ArrayType(I32, variant.rows * self.tile.columns))
+        self.tile = make_quad_tile(
+            body, variant.rows, variant.vectors, variant.unit, left_is_signed=variant.is_signed
+        )
+        if not variant.unit.has_tiles:
+            self.spilled = body.memory(ir.ArrayType(I32, variant.rows * self.tile.columns))
         self.access = ByteAccess(body, self.tile.columns, partial=variant.partial)
 
     def emit(self) -> str:
@@ -52,27 +56,42 @@ class _Product:
                 # the last tile is moved back, so that no tile lacks rows; some are computed twice
                 row = body.minimum(wanted, body.sub(words[Arg.ROWS], constant(self.variant.rows)))
                 tile.start([self._ints(Arg.STARTS, body.add(starts, v * body.lanes)) for v in range(tile.vectors)])
-                stride = words[Arg.LEFT_STRIDE]
-                rows = [self._bytes(left, body.mul(body.add(row, r), stride)) for r in range(self.variant.rows)]
-                tile.run(rows, right, words[Arg.QUADS], self.variant.tail)
-                tile.put_aside(self.spilled)
+                self._accumulate(self._bytes(left, body.mul(row, words[Arg.LEFT_STRIDE])), right)
                 with body.loop(0, constant(self.variant.rows)) as inner:
                     at = body.add(row, inner)
                     out = body.add(body.mul(product, words[Arg.OUT_MATRIX]), body.mul(at, words[Arg.COLUMNS]))
                     self._finish(inner, body.add(first_row, at), column, body.add(out, column))
+        tile.close()
         return body.text()
+
+    def _accumulate(self, first: ir.Value, right: ir.Value) -> None:
+        """The sums of the rows from the one at ``first`` on, kept for `_sum`."""
+        body, words, tile, variant = self.body, self.words, self.tile, self.variant
+        apart, quads = words[Arg.LEFT_STRIDE], words[Arg.QUADS]
+        if isinstance(tile, QuadMatrixTile):
+            tile.run_apart(first, apart, right, quads, words[Arg.REST] if variant.tail else None)
+            tile.settle()
+            return
+        rows = [self._bytes(first, body.mul(apart, r)) for r in range(variant.rows)]
+        tile.run(rows, right, quads, variant.tail)
+        tile.put_aside(self.spilled)
+
+    def _sum(self, row: ir.Value, v: int) -> ir.Value:
+        """One vector of the sums accumulated last."""
+        body, tile = self.body, self.tile
+        if isinstance(tile, QuadMatrixTile):
+            return tile.cell(row, v)
+        place = body.floats(self.spilled, body.add(body.mul(row, tile.columns), v * body.lanes))
+        return body.b.load(place, typ=tile.vector, align=4)
 
     def _finish(self, inner: ir.Value, row: ir.Value, column: ir.Value, out: ir.Value) -> None:
         """What becomes of the sums of one row of a tile."""
         body, b, spec = self.body, self.body.b, self.variant.spec
         valid = body.sub(self.words[Arg.COLUMNS], column)
-        sums = []
-        for v in range(self.tile.vectors):
-            place = body.floats(self.spilled, body.add(body.mul(inner, self.tile.columns), v * body.lanes))
-            sums.append(b.load(place, typ=self.tile.dot.vector, align=4))
+        sums = [self._sum(inner, v) for v in range(self.tile.vectors)]
         if self.variant.subtracts:
             total = b.load(body.floats(self.words[Arg.ROW_SUMS], row), typ=I32, align=4)
-            every = self.tile.dot.splat(total)
+            every = splat(b, total, self.tile.vector)
             for v, value in enumerate(sums):
                 zeros = self._ints(Arg.COLUMN_ZEROS, body.add(column, v * body.lanes))
                 sums[v] = b.sub(value, b.mul(zeros, every))
@@ -119,7 +138,7 @@ class _Product:
         )
 
     def _ints(self, arg: Arg, index: ir.Value) -> ir.Value:
-        return self.body.b.load(self.body.floats(self.words[arg], index), typ=self.tile.dot.vector, align=4)
+        return self.body.b.load(self.body.floats(self.words[arg], index), typ=self.tile.vector, align=4)
 
     def _bytes(self, base: ir.Value, index: ir.Value) -> ir.Value:
         return self.body.b.gep(base, [index], inbounds=True, source_etype=I8)

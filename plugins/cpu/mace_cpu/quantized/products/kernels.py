@@ -12,7 +12,7 @@ from mace_cpu.shared.kernels.primitives import POINTERS, quotient
 KERNEL_DEPENDENCIES = ("mace_cpu.shared.kernels.primitives",)
 
 WORDS = {
-    "pack_right": "source target sums starts steps columns panels width step_stride column_stride shift",
+    "pack_right": "source target sums starts steps columns panels width quads step_stride column_stride shift",
     "row_sums": "source target starts rows row_stride steps shift",
     "terms": "sums bias left_zero right_zeros starts zeros count columns padded steps left_shift right_shift",
     "factors": "left right target count columns padded",
@@ -26,7 +26,7 @@ def pack_right(dtype: str) -> Kernel:
     """Matrices as [matrix][panel][quad][column][4] signed bytes, and the sums of their columns.  Unit: panel.
 
     Strides are in bytes, ``starts`` are those of the matrices.  ``shift`` is what unsigned numbers are made less by,
-    128, else 0.  What fills up quads and panels is zero.
+    128, else 0.  What fills up the ``quads`` of a panel, and panels, is zero.
     """
     numbers = POINTERS[dtype]
     flip = SIGNS if dtype == "uint8" else np.uint32(0)
@@ -34,8 +34,7 @@ def pack_right(dtype: str) -> Kernel:
     def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
         source, values, sums, starts = u8(args[0]), numbers(args[0]), i32(args[2]), i64(args[3])
         steps, columns, panels, width = args[4], args[5], args[6], args[7]
-        down, across, shift = args[8], args[9], args[10]
-        quads = quotient(steps + 3, 4)
+        quads, down, across, shift = args[8], args[9], args[10], args[11]
         whole = quotient(steps, 4)
         for unit in range(begin, end):
             matrix = quotient(unit, panels)
@@ -74,7 +73,7 @@ def pack_right(dtype: str) -> Kernel:
                     for k in range(steps):
                         total += np.int32(values[line + k * down])
                     sums[unit * width + c] = total
-            if quads > whole:
+            if steps > 4 * whole:
                 for c in range(count):
                     word = np.uint32(0)
                     for i in range(steps - 4 * whole):
@@ -86,6 +85,8 @@ def pack_right(dtype: str) -> Kernel:
             for q in range(quads):
                 for c in range(count, width):
                     target[q * width + c] = np.uint32(0)
+            for i in range(quotient(steps + 3, 4) * width, quads * width):
+                target[i] = np.uint32(0)
 
     return kernel
 

@@ -1,8 +1,8 @@
-"""The tile of a convolution of bytes in the tile registers of AMX; see `matrix_tile` for the registers.
+"""The tile of convolutions and products of bytes in the tile registers of AMX; see `matrix_tile` for the registers.
 
 A row of a register holds 16 quads of one row of the left operand, or one quad of 16 columns of the right one, as
-`pack_quads` packs them.  Rows of the left operand may lie anywhere: 64 bytes of each are brought together in memory
-first, which takes less time than the multiplications that they serve.
+`pack_quads` packs them.  Where rows of the left operand may lie anywhere, 64 bytes of each are brought together in
+memory first, which takes less time than the multiplications that they serve.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from llvmlite import ir
 
-from mace_cpu.shared.codegen.body import I8, Body, constant
+from mace_cpu.shared.codegen.body import I1, I8, I32, POINTER, Body, constant
 from mace_cpu.shared.codegen.quads import QuadDot
 from mace_cpu.shared.quads import QUAD, QUADS_PER_TILE, QuadUnit
 from mace_cpu.shared.tiles.matrix_tile import (
@@ -90,14 +90,37 @@ class QuadMatrixTile:
             at = body.mul(k, QUAD)
             for row, start in enumerate(starts):
                 body.store(body.load(self._at(start, at)), body.floats(self._rows, row * body.lanes))
-            for group in range(len(self._heights)):
-                first = body.floats(self._rows, group * REGISTER_ROWS * body.lanes)
-                self._registers.load(LEFT + group, first, constant(ROW_BYTES))
-            columns = self._at(right, body.mul(k, self.step_bytes))
-            for v in range(self.vectors):
-                self._registers.load(RIGHT + v, body.floats(columns, v * body.lanes), constant(self.step_bytes))
-                for group in range(len(self._heights)):
-                    self._registers.multiply(sum_register(group, v), LEFT + group, RIGHT + v)
+            self._multiply(self._rows, constant(ROW_BYTES), self._at(right, body.mul(k, self.step_bytes)))
+
+    def run_apart(
+        self, first: ir.Value, apart: ir.Value, right: ir.Value, quads: ir.Value, rest: ir.Value | None = None
+    ) -> None:
+        """As `run` for rows at one distance, which are read where they lie.
+
+        Args:
+            first: the address of the first row.
+            apart: bytes from row to row.
+            right: the address of the first step of the right operand.
+            quads: how many; `QUADS_PER_TILE` divides them; may be 0.
+            rest: bytes (1 to 63) that are left of each row: the right operand has zeros for those that a register has
+                besides.  None: there are none.
+        """
+        body = self.body
+        with body.loop(0, quads, QUADS_PER_TILE) as k:
+            self._multiply(self._at(first, body.mul(k, QUAD)), apart, self._at(right, body.mul(k, self.step_bytes)))
+        if rest is None:
+            return
+        start = self._at(first, body.mul(quads, QUAD))
+        mask = body.b.bitcast(
+            body.b.lshr(constant(-1), body.sub(constant(ROW_BYTES), rest)), ir.VectorType(I1, ROW_BYTES)
+        )
+        for row in range(self.rows):
+            body.b.store(
+                self._load_some(self._at(start, body.mul(apart, row)), mask),
+                body.floats(self._rows, row * body.lanes),
+                align=INT_BYTES,
+            )
+        self._multiply(self._rows, constant(ROW_BYTES), self._at(right, body.mul(quads, self.step_bytes)))
 
     def settle(self) -> None:
         """Nothing is accumulated any more: from here on `cell` gives the sums."""
@@ -107,12 +130,31 @@ class QuadMatrixTile:
                 place = self.body.floats(self._sums, first)
                 self._registers.store(sum_register(group, v), place, constant(INT_BYTES * self.columns))
 
-    def cell(self, row: int, v: int) -> ir.Value:
-        """One vector of sums, once they are settled."""
-        b = self.body.b
-        place = self.body.floats(self._sums, row * self.columns + v * self.body.lanes)
+    def cell(self, row: int | ir.Value, v: int) -> ir.Value:
+        """One vector of sums, once they are settled; any row of theirs."""
+        b, body = self.body.b, self.body
+        place = body.floats(self._sums, body.add(body.mul(_word(row), self.columns), v * body.lanes))
         found = b.load(place, typ=self.vector, align=INT_BYTES)
         return b.add(found, b.load(self._initial[v], typ=self.vector))
+
+    def _multiply(self, left: ir.Value, apart: ir.Value, right: ir.Value) -> None:
+        """Accumulate the product of a register's bytes of each row with as many rows of the right operand."""
+        body = self.body
+        for group in range(len(self._heights)):
+            start = self._at(left, body.mul(apart, group * REGISTER_ROWS))
+            self._registers.load(LEFT + group, start, apart)
+        for v in range(self.vectors):
+            self._registers.load(RIGHT + v, body.floats(right, v * body.lanes), constant(self.step_bytes))
+            for group in range(len(self._heights)):
+                self._registers.multiply(sum_register(group, v), LEFT + group, RIGHT + v)
+
+    def _load_some(self, at: ir.Value, mask: ir.Value) -> ir.Value:
+        """The bytes in ``mask`` of those of a register's row, zeros elsewhere; no others are read."""
+        kind = ir.VectorType(I8, ROW_BYTES)
+        function = self.body.declared(
+            f"llvm.masked.load.v{ROW_BYTES}i8.p0", ir.FunctionType(kind, [POINTER, I32, mask.type, kind])
+        )
+        return self.body.b.call(function, [at, ir.Constant(I32, 1), mask, ir.Constant(kind, None)])
 
     def _at(self, base: ir.Value, index: ir.Value) -> ir.Value:
         return self.body.b.gep(base, [index], inbounds=True, source_etype=I8)
@@ -132,3 +174,7 @@ def _add_quads(body: Body, dot: QuadDot, left: ir.Value, right: ir.Value, total:
     b = body.b
     whole = [b.bitcast(value, dot.vector) for value in (left, right, total)]
     return b.bitcast(dot.add(whole[2], dot.left(whole[0]), dot.right(whole[1])), body.vector)
+
+
+def _word(row: int | ir.Value) -> ir.Value:
+    return constant(row) if isinstance(row, int) else row
