@@ -17,16 +17,30 @@ _X86_V2 = (*_X86_SSE2, "cx16", "popcnt", "sahf", "sse3", "sse4.1", "sse4.2", "ss
 _X86_V3 = (*_X86_V2, "avx", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe", "xsave")
 _X86_V4 = (*_X86_V3, "avx512bw", "avx512cd", "avx512dq", "avx512f", "avx512vl")
 
-_X86_MASKS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "baseline": ("x86-64", _X86_SSE2),
-    "sse2": ("x86-64", _X86_SSE2),
-    "sse4": ("x86-64-v2", _X86_V2),
-    "avx2": ("x86-64-v3", _X86_V3),
-    "avx512": ("x86-64-v4", _X86_V4),
+_ARM_V8 = ("fp-armv8", "neon")
+
+
+class _Mask(NamedTuple):
+    """An instruction set to keep to: LLVM's processor of that kind, what that has, and what it is to have besides."""
+
+    cpu: str
+    features: tuple[str, ...]
+    besides: tuple[str, ...] = ()
+
+
+_X86_MASKS = {
+    "baseline": _Mask("x86-64", _X86_SSE2),
+    "sse2": _Mask("x86-64", _X86_SSE2),
+    "sse4": _Mask("x86-64-v2", _X86_V2),
+    "avx2": _Mask("x86-64-v3", _X86_V3),
+    "avxvnni": _Mask("x86-64-v3", _X86_V3, ("avxvnni",)),
+    "avx512": _Mask("x86-64-v4", _X86_V4),
+    "avx512vnni": _Mask("x86-64-v4", _X86_V4, ("avx512vnni",)),
 }
-_ARM_MASKS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "baseline": ("generic", ("fp-armv8", "neon")),
-    "neon": ("generic", ("fp-armv8", "neon")),
+_ARM_MASKS = {
+    "baseline": _Mask("generic", _ARM_V8),
+    "neon": _Mask("generic", _ARM_V8),
+    "dotprod": _Mask("generic", _ARM_V8, ("dotprod",)),
 }
 
 
@@ -71,8 +85,8 @@ def host_target(mask: str | None = None) -> Target:
     """The processor we run on, or less of it.
 
     Args:
-        mask: the most that may be used: "baseline" ("sse2"), "sse4", "avx2", "avx512" on x86-64, "baseline" ("neon") on
-            aarch64.  None: ``MACE_CPU_FEATURES``, else everything there is.
+        mask: the most that may be used: "baseline" ("sse2"), "sse4", "avx2", "avxvnni", "avx512" or "avx512vnni" on
+            x86-64, "baseline" ("neon") or "dotprod" on aarch64.  None: ``MACE_CPU_FEATURES``, else everything there is.
 
     Raises:
         UsageError: for a mask that is unknown or that this processor does not reach.
@@ -89,21 +103,26 @@ def _host_target(mask: str) -> Target:
     arm = triple.startswith(("aarch64", "arm64"))
     if not mask or mask == "native":
         if arm:
-            present |= {"neon", "fp-armv8"}
+            present |= set(_ARM_V8)
         return make_target(triple, host.cpu, present, host.attributes)
     masks = (
-        _ARM_MASKS if arm else _X86_MASKS if triple.startswith(("x86_64", "amd64")) else {"baseline": ("generic", ())}
+        _ARM_MASKS
+        if arm
+        else _X86_MASKS
+        if triple.startswith(("x86_64", "amd64"))
+        else {"baseline": _Mask("generic", ())}
     )
     if mask not in masks:
         known = ", ".join(sorted(masks))
         raise UsageError(f"MACE_CPU_FEATURES (or the mask) '{mask}' is not known for {triple}; use one of: {known}")
-    cpu, features = masks[mask]
-    missing = [] if arm else sorted(set(features) - present)
+    cpu, features, besides = masks[mask]
+    needed = set(besides) if arm else {*features, *besides}
+    missing = sorted(needed - present)
     if missing:
         raise UsageError(
             f"the mask '{mask}' needs {', '.join(missing)}, which this processor does not have; choose a lower one"
         )
-    return make_target(triple, cpu, frozenset(features), "")
+    return make_target(triple, cpu, frozenset((*features, *besides)), ",".join(f"+{name}" for name in besides))
 
 
 class _Host(NamedTuple):
@@ -122,6 +141,8 @@ def _host() -> _Host:
     processor = processor_text()
     if not processor:
         return _ask_llvm()
+    if os.uname().machine == "aarch64":
+        processor += "\n" + " ".join(_arm_features())  # an emulator may show the text of another processor
     import llvmlite
 
     cache = CheckedCache("host", f"llvmlite{llvmlite.__version__}")
@@ -139,7 +160,33 @@ def _ask_llvm() -> _Host:
 
     features = llvm.get_host_cpu_features()
     present = frozenset(name for name, on in features.items() if on)
-    return _Host(llvm.get_process_triple(), llvm.get_host_cpu_name(), present, features.flatten())
+    triple, attributes = llvm.get_process_triple(), features.flatten()
+    if triple.startswith(("aarch64", "arm64")):
+        found = _arm_features()
+        present |= set(found)
+        attributes = ",".join(part for part in (attributes, *(f"+{name}" for name in found)) if part)
+    return _Host(triple, llvm.get_host_cpu_name(), present, attributes)
+
+
+_AT_HWCAP = 16
+_ARM_CAPABILITIES = {1 << 20: "dotprod"}
+"""Bits of the auxiliary vector, and LLVM's name of what they stand for, which LLVM itself does not look for.
+
+Source: the kernel's arch/arm64/include/uapi/asm/hwcap.h.
+"""
+
+
+def _arm_features() -> list[str]:
+    """What Linux says that an aarch64 processor has beyond what LLVM finds out."""
+    import ctypes
+    import platform
+
+    if platform.system() != "Linux":
+        return []
+    getauxval = ctypes.CDLL(None).getauxval
+    getauxval.argtypes, getauxval.restype = [ctypes.c_ulong], ctypes.c_ulong
+    found = getauxval(_AT_HWCAP)
+    return [name for bit, name in _ARM_CAPABILITIES.items() if found & bit]
 
 
 _CHANGING = ("processor", "cpu MHz", "bogomips", "BogoMIPS", "core id", "apicid", "initial apicid", "physical id")

@@ -62,6 +62,18 @@ def test_the_mask_avx2_gives_256_bits_and_no_more() -> None:
 
 
 @x86_only
+@pytest.mark.parametrize(("mask", "feature", "bits"), [("avxvnni", "avxvnni", 256), ("avx512vnni", "avx512vnni", 512)])
+def test_masks_with_dot_products_of_bytes(mask: str, feature: str, bits: int) -> None:
+    if not host_target("native").has(feature):
+        with pytest.raises(UsageError, match=rf"'{mask}' needs .*{feature}"):
+            host_target(mask)
+        return
+    target = host_target(mask)
+    assert (target.vector_bits, target.has(feature)) == (bits, True)
+    assert f"+{feature}" in target.attributes
+
+
+@x86_only
 @pytest.mark.parametrize(("mask", "absent", "present"), [("baseline", "ymm", "xmm"), ("avx2", "zmm", "ymm")])
 def test_code_for_a_mask_keeps_to_it(mask: str, absent: str, present: str) -> None:
     assembly = compile_assembly(ADD, "add", host_target(mask))

@@ -17,11 +17,14 @@ import onnx
 from mace_cpu.backend import CpuBackend
 from mace_cpu.plan.subgraph import CpuSubgraph
 from mace_cpu.shared.parts.buffers import Layout
+from mace_cpu.shared.precision import choose_byte_tiles, choose_instructions
 from mace_cpu.shared.program.program import Program
+from mace_cpu.shared.quads import QuadUnit
 from mace_cpu.shared.registry import lowers
 from mace_cpu.workers import Workers
 from onnx import helper, numpy_helper
 
+from mace_core.errors import UsageError
 from mace_core.graph import Attribute, AttributeKind, Graph, GraphView, Node, Value
 from mace_core.provider import Bindings, BoundTensor, Buffer, Device, DeviceKind
 from mace_core.tensor import DType, MemoryKind, Tensor, TensorType, ValueType
@@ -29,7 +32,38 @@ from mace_core.tensor import DType, MemoryKind, Tensor, TensorType, ValueType
 Array = npt.NDArray[Any]
 
 TEST_DOMAIN = "mace.test"
-FEATURES = (None, "avx2", "baseline")
+
+
+def is_here(features: str | None) -> bool:
+    """Whether this processor has an instruction set, as the option ``features`` names it."""
+    try:
+        target, _ = choose_instructions(features, "float32")
+        choose_byte_tiles(features, target)
+    except UsageError:
+        return False
+    return True
+
+
+def _bytes_key(features: str | None) -> tuple[int, QuadUnit, QuadUnit | None]:
+    """By what bytes are multiplied."""
+    target, _ = choose_instructions(features, "float32")
+    return target.vector_bits, QuadUnit.of(target), choose_byte_tiles(features, target)
+
+
+FEATURES = tuple(features for features in (None, "avx2", "baseline") if is_here(features))
+BYTE_FEATURES_ANYWHERE = (
+    *(None, "avx512vnni+int8-amx-emulated", "avx512vnni", "avx512", "avxvnni", "avx2", "sse4"),
+    *("dotprod", "baseline"),
+)
+"""Every instruction set for which kernels of bytes have code of their own; None is the whole processor."""
+
+BYTE_FEATURES = tuple(
+    features
+    for features in BYTE_FEATURES_ANYWHERE
+    if is_here(features) and (features is None or _bytes_key(features) != _bytes_key(None))
+)
+"""Those of this processor, each way of multiplying once."""
+
 GUARD_BYTES = 256
 GARBAGE = 0xFF  # NaN in every float type
 DEFAULT_TOLERANCE = {"float16": 2e-3, "bfloat16": 2e-2, "float32": 1e-5, "float64": 1e-11}

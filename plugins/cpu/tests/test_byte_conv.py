@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import pytest
-from harness import FEATURES, Ran, ask_onnxruntime, check_node, check_nodes
+from harness import BYTE_FEATURES, Ran, ask_onnxruntime, check_node, check_nodes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mace_cpu.quantized.integer_form import INTEGERS
@@ -17,7 +17,7 @@ from onnx import helper, numpy_helper
 
 Array = npt.NDArray[Any]
 
-MASKS = (*FEATURES, "avx512", "sse4")
+MASKS = BYTE_FEATURES
 NAMES = ("x", "x_scale", "x_zero", "w", "w_scale", "w_zero", "y_scale", "y_zero", "bias")
 
 

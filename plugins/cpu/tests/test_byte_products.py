@@ -9,13 +9,13 @@ import numpy.typing as npt
 import onnx
 import onnxruntime
 import pytest
-from harness import Ran, check_node, check_nodes, make_model, make_view, run_view
+from harness import BYTE_FEATURES, Ran, check_node, check_nodes, make_model, make_view, run_view
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 Array = npt.NDArray[Any]
-MASKS = (None, "avx512", "avx2", "sse4", "baseline")
+MASKS = BYTE_FEATURES
 BYTES = ("uint8", "int8")
 
 

@@ -1,4 +1,4 @@
-"""Convolutions of bytes on tile registers (AMX): exact, and taken where rows of a register are full.
+"""Convolutions and products of bytes on tile registers (AMX): exact, and taken where that is faster.
 
 Here the registers are emulated, which shows everything but the instructions; where the processor has them, the same
 cases run on them.
@@ -9,15 +9,21 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
+from harness import check_node
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from mace_cpu.shared.precision import choose_byte_tiles, choose_instructions
 from mace_cpu.shared.quads import QuadUnit
 from test_byte_conv import check_conv, given_inputs
+from test_byte_products import BYTES, exact, requantized, whole
 
 from mace_core.errors import UsageError
 from mace_core.native.target import host_target
 
-UNITS = {QuadUnit.AMX: "host+int8-amx", QuadUnit.AMX_EMULATED: "avx512+int8-amx-emulated"}
+Array = npt.NDArray[Any]
+UNITS = {QuadUnit.AMX: "host+int8-amx", QuadUnit.AMX_EMULATED: "avx512vnni+int8-amx-emulated"}
 
 
 @pytest.fixture(params=UNITS, ids=lambda unit: unit.value)
@@ -69,6 +75,76 @@ def test_extreme_numbers(unit: QuadUnit) -> None:
     inputs["x"][...] = 255
     inputs["w"][...] = np.where(np.arange(32) % 2, 127, -128).reshape(-1, 1, 1, 1)
     check_conv(inputs, {"pads": [1, 1, 1, 1]}, features=UNITS[unit])
+
+
+def check_product(
+    unit: QuadUnit, a: Array, b: Array, a_zero: Array | None, b_zero: Array | None, *, known: bool, threads: int = 1
+) -> bool:
+    """Compare a MatMulInteger with the exact sums; whether tile registers were used for it."""
+    inputs = {"a": a, "b": b, "az": a_zero, "bz": b_zero}
+    constants = [name for name in ("b", "bz") if known and inputs[name] is not None]
+    ran = check_node(
+        "MatMulInteger",
+        inputs,
+        constants=constants,
+        expected=[exact(a, b, a_zero, b_zero)],
+        features=UNITS[unit],
+        threads=threads,
+    )
+    return any(f"_{unit.value}_" in name for name in ran.kernels)
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["weights", "activations"])
+@pytest.mark.parametrize("left", BYTES)
+@pytest.mark.parametrize("right", BYTES)
+def test_products_are_exact(left: str, right: str, known: bool, unit: QuadUnit) -> None:
+    rng = np.random.default_rng(6)
+    for m, k, n in ((32, 64, 64), (40, 130, 70), (16, 63, 16), (7, 257, 33), (128, 32, 96)):
+        a, b = whole(rng, left, (m, k)), whole(rng, right, (k, n))
+        a_zero = np.array(np.iinfo(left).max, left)
+        assert check_product(unit, a, b, a_zero, whole(rng, right, (n,)), known=known, threads=2), (m, k, n)
+        assert check_product(unit, a, b, None, None, known=known), (m, k, n)
+
+
+@given(
+    batches=st.sampled_from([((), ()), ((3,), ()), ((2,), (2,)), ((2, 1), (3,)), ((), (2,))]),
+    m=st.integers(1, 70),
+    k=st.integers(1, 200),
+    n=st.integers(1, 80),
+    left=st.sampled_from(BYTES),
+    right=st.sampled_from(BYTES),
+    known=st.booleans(),
+    seed=st.integers(0, 9),
+)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_stacks_of_products_are_exact(
+    batches: tuple[tuple[int, ...], tuple[int, ...]],
+    m: int,
+    k: int,
+    n: int,
+    left: str,
+    right: str,
+    known: bool,
+    seed: int,
+    unit: QuadUnit,
+) -> None:
+    rng = np.random.default_rng(seed)
+    a, b = whole(rng, left, (*batches[0], m, k)), whole(rng, right, (*batches[1], k, n))
+    check_product(unit, a, b, whole(rng, left, ()), whole(rng, right, ()), known=known, threads=2)
+
+
+@pytest.mark.parametrize("per_column", [False, True])
+@pytest.mark.parametrize(("left", "right"), [("uint8", "int8"), ("int8", "int8"), ("uint8", "uint8")])
+def test_requantized_products_are_those_of_onnxruntime(left: str, right: str, per_column: bool, unit: QuadUnit) -> None:
+    for m, k, n in ((48, 128, 96), (33, 70, 40)):
+        ran = requantized(m, k, n, left, right, left, per_column, features=UNITS[unit], threads=2)
+        assert any(f"_{unit.value}_" in name for name in ran.kernels), ran.kernels
+
+
+def test_a_row_is_left_to_vectors(unit: QuadUnit) -> None:
+    rng = np.random.default_rng(7)
+    a, b = whole(rng, "uint8", (1, 128)), whole(rng, "int8", (128, 256))
+    assert not check_product(unit, a, b, None, None, known=True)
 
 
 def test_vectors_can_be_asked_for() -> None:

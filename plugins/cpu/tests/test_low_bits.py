@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 import pytest
-from harness import check_node, rejection
+from harness import BYTE_FEATURES, check_node, rejection
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mace_cpu.shared.quads import QuadUnit
@@ -21,7 +21,7 @@ from mace_core.native.target import Target, host_target
 from mace_core.tensor import DType, Tensor
 
 Array = npt.NDArray[Any]
-MASKS = (None, "avx512", "avx2", "sse4", "baseline")
+MASKS = BYTE_FEATURES
 CONTRIB = "com.microsoft"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from harness import FEATURES
+from harness import BYTE_FEATURES, is_here
 from llvmlite import ir
 from mace_cpu.shared.codegen.body import I8, Body
 from mace_cpu.shared.codegen.version import generator_version
@@ -24,7 +24,7 @@ from mace_core.native.target import Target, foreign_target, host_target, make_ta
 
 Array = npt.NDArray[Any]
 
-MASKS = (*FEATURES, "avx512", "sse4")
+MASKS = tuple(mask for mask in (*BYTE_FEATURES, "avx512vnni") if "+" not in (mask or "") and is_here(mask))
 WITH_DOT = make_target(
     foreign_target("aarch64").triple, "cortex-a76", frozenset({"neon", "fp-armv8", "dotprod"}), "+dotprod"
 )
@@ -33,6 +33,10 @@ WITH_AVX_VNNI = make_target(
     "alderlake",
     frozenset({"avx2", "fma", "avxvnni", "sse2"}),
     "+avx2,+fma,+avxvnni",
+)
+
+AVX_VNNI_MASK = make_target(
+    foreign_target("x86_64").triple, "x86-64-v3", frozenset({"avx2", "fma", "avxvnni", "sse2"}), "+avxvnni"
 )
 
 
@@ -132,6 +136,16 @@ def test_each_unit_has_its_instruction(target: Target, instruction: str) -> None
     for signed in (False, True):
         source = product_kernel(2, 1, signed, 3)
         assert instruction in compile_assembly(source.build(target), source.symbol, target)
+
+
+def test_avx_vnni_is_its_short_encoding() -> None:
+    """Processors with AVX-VNNI need not have AVX512: no mask registers, no zmm, `vpdpbusd` by its VEX form."""
+    for target in (WITH_AVX_VNNI, AVX_VNNI_MASK):
+        source = product_kernel(4, 2, True, 3)
+        assembly = compile_assembly(source.build(target), source.symbol, target)
+        products = re.findall(r"\n.*vpdpbusd.*", assembly)
+        assert products and all("{vex}" in line and "%ymm" in line for line in products)
+        assert not re.search(r"%zmm|%k[0-7]|%ymm(1[6-9]|[23]\d)", assembly)
 
 
 def test_a_processor_without_any_unit_has_code() -> None:

@@ -30,8 +30,11 @@ LATENCY = 5
 COST_PER_QUADS = {QuadUnit.VNNI: 0.5, QuadUnit.DOT: 0.5, QuadUnit.WORDS: 2.2, QuadUnit.LANES: 6.0}
 """Cycles for a vector of quads."""
 
-MATRIX_CYCLES = 16.0
-"""For a multiplication of two tile registers."""
+MATRIX_CYCLES, MATRIX_LATENCY = 16.0, 52.0
+"""For a multiplication of two tile registers, and until its sums can be added to.
+
+Source: Intel 64 and IA-32 Architectures Optimization Reference Manual, chapter on AMX.
+"""
 
 FINISHING = 4.0
 """Cycles per vector of sums for its requantization."""
@@ -119,7 +122,7 @@ def tile_cost(
     lanes = target.vector_bits // 32
     if unit.has_tiles:
         loads = (rows / 2 if in_place else rows) + QUADS_PER_TILE * vectors / 2
-        step = max(rows * vectors * MATRIX_CYCLES / QUADS_PER_TILE, loads) / QUADS_PER_TILE
+        step = max(rows * vectors * MATRIX_CYCLES / QUADS_PER_TILE, loads, MATRIX_LATENCY) / QUADS_PER_TILE
         finishing = FINISHING + 1.0  # sums come through memory
     else:
         together = vectors + extra

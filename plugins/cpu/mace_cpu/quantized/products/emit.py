@@ -208,9 +208,7 @@ def _left(program: Program, product: Product, value: Value, panels: Panels) -> t
     return product, Lie(Offsets.of_dense(product.left, product.rows * step), step), source
 
 
-def _right(
-    program: Program, product: Product, factors: Factors, panels: Panels, shift: int
-) -> tuple[Buf, Array | Buf]:
+def _right(program: Program, product: Product, factors: Factors, panels: Panels, shift: int) -> tuple[Buf, Array | Buf]:
     """The packed right operand and the sums of its columns (matrices, columns): known, or computed by a step."""
     known, width = program.facts.constant_of(factors.right), panels.width
     if known is not None:

@@ -31,9 +31,7 @@ class _Product:
         is_x86 = target.architecture == "x86_64"
         self.requantize = RequantizeCode(body, len(Arg), variant.spec, is_x86=is_x86)
         self.epilogue = EpilogueCode(body, len(Arg) + variant.spec.words, ops)
-        self.tile = make_quad_tile(
-            body, variant.rows, variant.vectors, variant.unit, left_is_signed=variant.is_signed
-        )
+        self.tile = make_quad_tile(body, variant.rows, variant.vectors, variant.unit, left_is_signed=variant.is_signed)
         if not variant.unit.has_tiles:
             self.spilled = body.memory(ir.ArrayType(I32, variant.rows * self.tile.columns))
         self.access = ByteAccess(body, self.tile.columns, partial=variant.partial)
