@@ -33,7 +33,7 @@ class CpuProvider(ExecutionProvider):
     options: ClassVar[Mapping[str, str]] = {
         "threads": "threads one run may use (default: what affinity and cgroup limits leave)",
         "affinity": "none (default), big or little: keep the threads to the fast or to the efficient processors",
-        "features": "instruction set to generate for: host (default), avx512vnni, avx512, avxvnni, avx2, sse4 or baseline",
+        "features": "instruction set to generate for: host (default), avx512vnni, avx512, avxvnni, avx2, … baseline",
         "winograd": "whether 3x3 convolutions may be computed by Winograd's method: true (default) or false",
         "integers": "whether quantized models are computed in integers where they can be: true (default) or false",
         "precision": "float32 (default), or bfloat16: faster and less exact, on processors with AMX or AVX512-BF16",
