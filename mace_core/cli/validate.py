@@ -17,7 +17,7 @@ from mace_core.cli.written_files import check_target, write_whole
 
 if TYPE_CHECKING:
     from mace_core.numerics import Validation
-    from mace_core.numerics.validation import Progress
+    from mace_core.numerics.findings import Progress
 
 PICTURE_SUFFIXES = (".svg", ".html")
 
@@ -27,10 +27,16 @@ def validate(
     model: Model,
     *,
     against: Annotated[
-        str, typer.Option("--against", metavar="NAME", help="The device to compare with, or 'onnxruntime'.")
+        str,
+        typer.Option("--against", metavar="NAME", help="The device to compare with, or 'onnxruntime' or 'openvino'."),
     ] = "reference",
     layers: Annotated[
-        bool, typer.Option("--layers", help="Compare every intermediate value too; errors accumulate.")
+        bool,
+        typer.Option(
+            "--layers",
+            help="Compare every intermediate value too; errors accumulate. In a quantized model, compare each "
+            "quantized value, in steps, with what the reference makes of ours before it.",
+        ),
     ] = False,
     isolated: Annotated[
         bool, typer.Option("--isolated", help="Also run every node by itself, on the reference's values.")
@@ -55,6 +61,8 @@ def validate(
       mace validate model.onnx --input picture.png --device opencl --layers --picture layers.svg
 
       mace validate model.onnx --random --layers --isolated --against onnxruntime --tolerance 1e-4
+
+      mace validate quantized.onnx --input picture.png --layers --against openvino
 
       mace validate model.onnx --input x=x.npy --option cpu.precision=bfloat16 --against cpu --tolerance 0.01
     """

@@ -7,12 +7,15 @@ from collections.abc import Callable, Sequence
 from html import escape
 
 from mace_core.numerics.difference import Difference
-from mace_core.numerics.validation import Layer, Validation
+from mace_core.numerics.findings import Layer, Validation
+from mace_core.numerics.steps import ALLOWED_STEPS
 
 WIDTH, HEIGHT = 1000, 520
 _LEFT, _RIGHT, _TOP, _PANEL, _GAP = 70, 20, 60, 250, 40
 _LEAST = 1e-9
 """Errors below it, none among them, are drawn on the lowest line."""
+_LEAST_STEPS = 4
+"""That the scale of steps has."""
 
 _CUMULATIVE, _ISOLATED, _LIMIT = "#1f5fa8", "#d9822b", "#b3261e"
 _STYLE = (
@@ -33,7 +36,7 @@ def svg(found: Validation) -> str:
         f"against {escape(found.against)}</text>",
         f'<text class="small" x="{_LEFT}" y="38">{escape(_short(found.verdict, 150))}</text>',
     ]
-    parts += _errors(found, layers)
+    parts += _steps(found, layers) if found.in_steps else _errors(found, layers)
     parts += _ratios(layers)
     parts += _legend(layers)
     return "\n".join([*parts, "</svg>"])
@@ -41,9 +44,9 @@ def svg(found: Validation) -> str:
 
 def html(found: Validation) -> str:
     """The picture with a table of all figures below it; one file that needs nothing else."""
-    from mace_core.numerics.table import COLUMNS, rows
+    from mace_core.numerics.table import headings, rows
 
-    head = "".join(f"<th>{escape(name)}</th>" for name in COLUMNS)
+    head = "".join(f"<th>{escape(name)}</th>" for name in headings(found))
     body = "\n".join(
         f"<tr{' class=bad' if is_bad else ''}>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>"
         for row, is_bad in rows(found, found.layers or found.outputs)
@@ -67,14 +70,38 @@ def _errors(found: Validation, layers: Sequence[Layer]) -> list[str]:
 
     marks = [(place(10.0**power), f"1e{power}") for power in range(lowest, highest + 1, 2)]
     parts = _frame(_TOP, _PANEL, "error of range", marks)
-    limit = place(found.tolerance)
-    parts.append(
-        f'<line x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{limit:.1f}" y2="{limit:.1f}" stroke="{_LIMIT}" '
-        f'stroke-dasharray="6 4"/><text class="small" x="{WIDTH - _RIGHT - 90}" y="{limit - 4:.1f}">allowed '
-        f"{found.tolerance:g}</text>"
-    )
-    parts += _series(layers, lambda difference: place(difference.relative), titled=True)
-    first = found.first
+    parts += _limit(place(found.tolerance), f"{found.tolerance:g}")
+    parts += _series(layers, lambda layer, difference: place(difference.relative), titled=True)
+    return parts + _first(found, layers)
+
+
+def _steps(found: Validation, layers: Sequence[Layer]) -> list[str]:
+    """The upper panel of a quantized model: steps that each layer is off by itself; others on the lowest line, or the
+    highest if they are off by too much."""
+    most = max([_LEAST_STEPS, *(layer.steps.worst for layer in layers if layer.steps is not None)])
+
+    def place(layer: Layer, difference: Difference) -> float:
+        steps = layer.steps.worst if layer.steps is not None else most * found.diverges(layer, difference)
+        return _TOP + _PANEL * (1 - steps / most)
+
+    marks = [(_TOP + _PANEL * (1 - share), f"{most * share:g}") for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    parts = _frame(_TOP, _PANEL, "steps of the quantization", marks)
+    parts += _limit(_TOP + _PANEL * (1 - ALLOWED_STEPS / most), f"{ALLOWED_STEPS}")
+    parts += _series(layers, place, titled=True)
+    return parts + _first(found, layers)
+
+
+def _limit(y: float, allowed: str) -> list[str]:
+    return [
+        f'<line x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="{_LIMIT}" '
+        f'stroke-dasharray="6 4"/><text class="small" x="{WIDTH - _RIGHT - 90}" y="{y - 4:.1f}">allowed '
+        f"{allowed}</text>"
+    ]
+
+
+def _first(found: Validation, layers: Sequence[Layer]) -> list[str]:
+    """A line at the first value that differs by more than allowed."""
+    first, parts = found.first, []
     if first is not None:
         x = _column(layers.index(first), len(layers)) if first in layers else _LEFT
         parts.append(
@@ -95,7 +122,7 @@ def _ratios(layers: Sequence[Layer]) -> list[str]:
     parts = _frame(
         top, height, "SQNR in dB", [(place(mark), f"{mark:.0f}") for mark in (0.0, 40.0, 80.0, 120.0, 160.0)]
     )
-    parts += _series(layers, lambda difference: place(difference.sqnr_db), titled=False)
+    parts += _series(layers, lambda layer, difference: place(difference.sqnr_db), titled=False)
     parts.append(
         f'<text class="small" x="{_LEFT}" y="{HEIGHT - 10}">{len(layers)} values in the order of the graph</text>'
     )
@@ -113,10 +140,10 @@ def _frame(top: float, height: float, title: str, marks: Sequence[tuple[float, s
     return parts
 
 
-def _series(layers: Sequence[Layer], place: Callable[[Difference], float], *, titled: bool) -> list[str]:
+def _series(layers: Sequence[Layer], place: Callable[[Layer, Difference], float], *, titled: bool) -> list[str]:
     """A line through the values after all before them, dots for nodes by themselves; ``titled``: with their names."""
     points = [
-        (_column(index, len(layers)), place(layer.difference))
+        (_column(index, len(layers)), place(layer, layer.difference))
         for index, layer in enumerate(layers)
         if layer.difference is not None
     ]
@@ -125,11 +152,15 @@ def _series(layers: Sequence[Layer], place: Callable[[Difference], float], *, ti
     for index, layer in enumerate(layers):
         for found, kind in ((layer.difference, "c"), (layer.isolated, "i")):
             if found is not None:
-                title = f"{layer.output}: {layer.node} ({layer.op}) on {layer.device}, {found.relative:.3g} of range"
+                title = f"{layer.output}: {layer.node} ({layer.op}) on {layer.device}, {_distance(layer, found)}"
                 inner = f"<title>{escape(title)}</title>" if titled else ""
-                x, y = _column(index, len(layers)), place(found)
+                x, y = _column(index, len(layers)), place(layer, found)
                 parts.append(f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="2.5">{inner}</circle>')
     return parts
+
+
+def _distance(layer: Layer, difference: Difference) -> str:
+    return f"{difference.relative:.3g} of range" if layer.steps is None else f"steps: {layer.steps.worst}"
 
 
 def _legend(layers: Sequence[Layer]) -> list[str]:

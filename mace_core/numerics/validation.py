@@ -2,122 +2,28 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mace_core.errors import MaceError, UsageError
 from mace_core.graph import Graph, Node
-from mace_core.numerics.difference import Difference, compare
-from mace_core.numerics.noise import NO_FLOOR, Floor, noise_floors
-from mace_core.numerics.values import (
-    ONNXRUNTIME,
-    Options,
-    alone,
-    names_of,
-    values_by_onnxruntime,
-    values_on_device,
-    watched,
-)
+from mace_core.numerics.difference import compare
+from mace_core.numerics.findings import Layer, Progress, Validation, described
+from mace_core.numerics.noise import NO_FLOOR, noise_floors
+from mace_core.numerics.peers import PEERS
+from mace_core.numerics.quantized import compare_quantized
+from mace_core.numerics.subject import Subject
+from mace_core.numerics.values import Options, alone, names_of, values_on_device, watched
 from mace_core.operators.registry import is_random
 from mace_core.provider.registry import Registry
 from mace_core.scheduler.planning.model import prepare_model
-from mace_core.session import Session
 
 if TYPE_CHECKING:
     from mace_core.frontend.load import Model
 
 DEFAULT_TOLERANCE = 1e-3
 """Largest error allowed, as a part of the range of the value."""
-
-Progress = Callable[[str, int, int], None]
-"""``(what is done now, how many are done, of how many)``."""
-
-
-@dataclass(slots=True)
-class Layer:
-    """One value and how far it is from the reference's.
-
-    Attributes:
-        node, op: what computes it; "" for the outputs of a run with nothing split.
-        output: its name.
-        device: where the node ran.
-        shape: element type and shape of the reference's value, as text.
-        difference: after everything before it ran on the devices too; None where only the node by itself was run.
-        isolated: with the reference's values fed to the node; None where that was not asked for.
-        failure: why the node could not be run by itself; "" where it could.
-        floor: largest absolute differences that rounding explains: of the node by itself, and after all before it.
-    """
-
-    node: str
-    op: str
-    output: str
-    device: str
-    shape: str
-    difference: Difference | None = None
-    isolated: Difference | None = None
-    failure: str = ""
-    floor: Floor = NO_FLOOR
-
-
-@dataclass(slots=True)
-class Validation:
-    """What a comparison found.
-
-    Attributes:
-        model, devices, against: what was compared with what.
-        tolerance: largest error allowed, of the range.
-        outputs: the model's outputs, run as it always runs: simplified, fused.
-        layers: every value, in the order of the graph, where asked for.
-        notes: what the reader has to know about these figures.
-    """
-
-    model: str
-    devices: str
-    against: str
-    tolerance: float
-    outputs: list[Layer]
-    layers: list[Layer] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    verdict: str = ""
-
-    def diverges(self, layer: Layer, difference: Difference | None) -> bool:
-        """Whether a difference of a value is larger than allowed, and than rounding explains (with a tolerance of 0
-        rounding is not an excuse)."""
-        return self._is_large(difference) and not self._is_noise(layer, difference)
-
-    def only_noise(self) -> list[Layer]:
-        """The values that differ by more than the tolerance, and by no more than rounding explains."""
-        return [
-            layer
-            for layer in (*self.outputs, *self.layers)
-            if any(self._is_large(d) and self._is_noise(layer, d) for d in (layer.difference, layer.isolated))
-        ]
-
-    def _is_large(self, difference: Difference | None) -> bool:
-        return difference is not None and not difference.relative <= self.tolerance
-
-    def _is_noise(self, layer: Layer, difference: Difference | None) -> bool:
-        if difference is None or not self.tolerance or not math.isfinite(difference.relative):
-            return False
-        return difference.max_error <= (layer.floor.own if difference is layer.isolated else layer.floor.total)
-
-    @property
-    def first(self) -> Layer | None:
-        """The first value, in the order of the graph, that differs by more than allowed."""
-        for layer in self.layers:
-            if self.diverges(layer, layer.difference if layer.difference is not None else layer.isolated):
-                return layer
-        return None
-
-    @property
-    def is_good(self) -> bool:
-        """Whether nothing differs by more than allowed, and every node could be run."""
-        return not any(
-            layer.failure or self.diverges(layer, layer.difference) or self.diverges(layer, layer.isolated)
-            for layer in (*self.outputs, *self.layers)
-        )
 
 
 def validate(
@@ -142,9 +48,11 @@ def validate(
         feeds: as for ``Session.run``.
         devices, options, strict, pins: as for ``Session``; what is looked at.  The last two hold for the run as usual:
             values on the way are computed by graphs that nobody would run, on the same devices.
-        against: the device that is believed, or "onnxruntime" where that is installed.
+        against: the device that is believed, or "onnxruntime" or "openvino" where that is installed.
         tolerance: largest error allowed, as a part of the range of the reference's value.
-        layers: compare every value, each after all before it ran on ``devices``; the error adds up on the way.
+        layers: compare every value, each after all before it ran on ``devices``; the error adds up on the way.  Of a
+            quantized model, unless ``isolated``: compare every quantized value with what the reference makes of ours
+            before it, in steps of the quantization.  More than one is too many, whatever the tolerance.
         isolated: run every node by itself too, fed with the reference's values: an error is the node's own.
         progress: told what is being done.
 
@@ -155,44 +63,16 @@ def validate(
         raise UsageError("a model to validate is a path, bytes or an onnx.ModelProto: a Graph would be changed")
     if not tolerance >= 0:
         raise UsageError(f"the tolerance is a number from 0 on, not {tolerance!r}")
-    subject = _Subject(model, devices, options, strict, pins, registry)
+    subject = Subject(model, devices, options, strict, pins, registry)
     comparison = _Comparison(subject, feeds, against, tolerance, progress or _silent)
     return comparison.run(layers=layers, isolated=isolated)
-
-
-@dataclass(frozen=True, slots=True)
-class _Subject:
-    """What is looked at: a model on devices."""
-
-    model: Model
-    devices: Sequence[str] | None
-    options: Options | None
-    strict: bool
-    pins: Mapping[str, str] | None
-    registry: Registry | None
-
-    def run_as_usual(self, feeds: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, int]]:
-        """The outputs by name, and how many nodes ran on each device."""
-        with Session(
-            self.model,
-            devices=self.devices,
-            options=self.options,
-            strict=self.strict,
-            pins=self.pins,
-            registry=self.registry,
-        ) as session:
-            return session.run(feeds), session.explain().nodes_per_device
-
-    def values(self, graph: Graph, feeds: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-        """Every value of a graph that nobody would run, computed on the same devices; and where each node ran."""
-        return values_on_device(graph, feeds, self.devices, options=self.options, registry=self.registry)
 
 
 @dataclass(frozen=True, slots=True)
 class _Comparison:
     """Of a subject with the device that is believed."""
 
-    subject: _Subject
+    subject: Subject
     feeds: Mapping[str, Any]
     against: str
     tolerance: float
@@ -202,17 +82,21 @@ class _Comparison:
         self.progress("running the model as usual", 0, 1)
         usual, placed = self.subject.run_as_usual(self.feeds)
         prepared = prepare_model(self.subject.model, optimize=True, cache=False, mmap=True)
+        where = ", ".join(f"{device} ({count} nodes)" for device, count in placed.items())
+        if layers and not isolated:
+            done = Validation(prepared.label, where, self.against, self.tolerance, [])
+            if compare_quantized(self.subject, self.feeds, usual, self._by_reference, done, self.progress):
+                return done
         graph = watched(prepared.graph)
         expected, notes = self._expected(graph)
         floors = noise_floors(graph, {**self.feeds, **expected})
-        where = ", ".join(f"{device} ({count} nodes)" for device, count in placed.items())
         outputs = [
             Layer(
                 "",
                 "",
                 name,
                 where,
-                _described(expected[name]),
+                described(expected[name]),
                 compare(found, expected[name]),
                 floor=floors.get(name, NO_FLOOR),
             )
@@ -229,10 +113,15 @@ class _Comparison:
         done.verdict = self._verdict(graph, expected, done)
         return done
 
+    def _by_reference(self, graph: Graph, feeds: Mapping[str, Any]) -> dict[str, Any]:
+        if self.against in PEERS:
+            return PEERS[self.against](graph, feeds)
+        return values_on_device(graph, feeds, [self.against], options=None, registry=self.subject.registry)[0]
+
     def _expected(self, graph: Graph) -> tuple[dict[str, Any], list[str]]:
         self.progress(f"running {self.against}", 0, 1)
-        if self.against == ONNXRUNTIME:
-            return values_by_onnxruntime(graph, self.feeds), []
+        if self.against in PEERS:
+            return PEERS[self.against](graph, self.feeds), []
         values, placed = values_on_device(
             graph, self.feeds, [self.against], options=None, registry=self.subject.registry
         )
@@ -255,7 +144,7 @@ class _Comparison:
                 node.qualified_op,
                 name,
                 placed.get(node.name, "planned" if cumulative else ""),
-                _described(expected[name]),
+                described(expected[name]),
                 compare(values[name], expected[name]) if cumulative else None,
             )
             for node, name in _results(graph)
@@ -338,12 +227,6 @@ def _results(graph: Graph) -> Iterator[tuple[Node, str]]:
         if not is_random(node.domain, node.op_type):
             for name in names_of(node.outputs):
                 yield node, name
-
-
-def _described(value: Any) -> str:
-    if hasattr(value, "dtype"):
-        return f"{value.dtype}{list(value.shape)}"
-    return "absent" if value is None else f"sequence of {len(value)}"
 
 
 def _silent(what: str, done: int, total: int) -> None:

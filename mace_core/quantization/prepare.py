@@ -10,20 +10,13 @@ from typing import TYPE_CHECKING
 from mace_core.errors import ModelError, UsageError, describe_error
 from mace_core.frontend.load import Model, load_model
 from mace_core.graph import Attribute, AttributeKind, Graph, Node, Value
+from mace_core.operators.quantized import is_quantized
 from mace_core.optimizer import optimize
 from mace_core.quantization.folding import fold_scales
 from mace_core.tensor import DType, Tensor, TensorType, ValueType
 
 if TYPE_CHECKING:
     import onnx
-
-_QUANTIZED_OPS = frozenset(
-    {
-        *("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger"),
-        *("MatMulNBits", "GatherBlockQuantized", "MatMulBnb4", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM"),
-        *("QGemm", "QAttention", "QEmbedLayerNormalization", "MatMulIntegerToFloat"),
-    }
-)
 
 _SOFTMAXES, _SOFTMAX_CHANGED = ("Softmax", "LogSoftmax", "Hardmax"), 13
 _SET_ASIDE = "mace.set_aside"
@@ -58,7 +51,7 @@ def check_is_float(graph: Graph) -> None:
         UsageError: if a node of the graph, or of one nested in it, is a quantized one.
     """
     for node in all_nodes(graph):
-        if node.op_type in _QUANTIZED_OPS or node.op_type.startswith("QLinear"):
+        if is_quantized(node):
             raise UsageError(
                 f"{label_of(graph)} is quantized already: node '{node.name}' is {node.qualified_op}; "
                 "give the model in floating point"

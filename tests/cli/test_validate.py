@@ -81,6 +81,56 @@ def test_options_of_providers_are_what_is_compared(mace: Mace, tmp_path: Path) -
     assert "float99" in done.stderr
 
 
+def quantized_product(path: Path) -> None:
+    """``y = x @ w`` with a long sum, whose numbers have 8 bits, and weights that have more."""
+    constants = {
+        "w": np.random.default_rng(0).standard_normal((4000, 8)).astype(np.float32),
+        "fine": np.float32(1 / 255),
+        "coarse": np.float32(0.02),
+        "zero": np.uint8(128),
+    }
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "fine", "zero"], ["q_x"]),
+        helper.make_node("DequantizeLinear", ["q_x", "fine", "zero"], ["real_x"]),
+        helper.make_node("MatMul", ["real_x", "w"], ["product"], name="long sum"),
+        helper.make_node("QuantizeLinear", ["product", "coarse", "zero"], ["q_y"]),
+        helper.make_node("DequantizeLinear", ["q_y", "coarse", "zero"], ["y"]),
+    ]
+    info = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in "xy"]
+    initializers = [onnx.numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()]
+    save(helper.make_graph(nodes, "g", info[:1], info[1:], initializers), path)
+
+
+def test_layers_of_a_quantized_model_are_compared_in_steps(mace: Mace, tmp_path: Path) -> None:
+    quantized_product(tmp_path / "quantized.onnx")
+    line = ("validate", "quantized.onnx", "--random", "--shape", "50x4000", "--device", "cpu", "--layers")
+    done = mace(*line, "--against", "onnxruntime", "--json-file", "steps.json", plugins="cpu")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "ok: each of 2 quantized values is within 1 step of what onnxruntime makes of the values before it" in (
+        done.stdout
+    )
+    assert "quantized values, each computed from ours before it, those furthest off first:" in done.stdout
+    layers = {layer["output"]: layer for layer in json.loads((tmp_path / "steps.json").read_text())["layers"]}
+    assert layers["q_y"]["op"] == "MatMul" and layers["q_y"]["steps"]["worst"] <= 1
+
+
+def test_a_layer_that_is_more_than_a_step_off_gives_exit_code_3(mace: Mace, tmp_path: Path) -> None:
+    """Sums in bfloat16 do not keep the steps."""
+    quantized_product(tmp_path / "quantized.onnx")
+    rough = ("--option", "cpu.integers=false", "--option", "cpu.precision=bfloat16")
+    done = mace(
+        "validate", "quantized.onnx", "--random", "--shape", "50x4000", "--device", "cpu", "--layers", *rough,
+        "--option", "cpu.features=host+bf16-emulated", "--picture", "steps.svg", plugins="cpu",
+    )  # fmt: skip
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "DIVERGES: 1 of 3 layers are more than 1 step off what reference makes of the values before them" in (
+        done.stdout
+    )
+    marked = [row for row in done.stdout.splitlines() if row.lstrip().startswith("!")]
+    assert len(marked) == 1 and "long sum" in marked[0]
+    assert "steps of the quantization" in (tmp_path / "steps.svg").read_text()
+
+
 def test_json_alone_on_standard_output(mace: Mace) -> None:
     done = mace("validate", "model.onnx", "--random", "--device", "cpu", "--layers", "--json", plugins="cpu")
     assert len(json.loads(done.stdout)["layers"]) == 2

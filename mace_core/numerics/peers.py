@@ -1,0 +1,87 @@
+"""Other frameworks that a graph can be compared with: onnxruntime and OpenVINO, where they are installed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from mace_core.errors import UsageError
+from mace_core.graph import Graph
+
+Runner = Callable[[Graph, Mapping[str, Any]], dict[str, Any]]
+"""All outputs of a graph by name, for given inputs."""
+
+
+def values_by_onnxruntime(graph: Graph, feeds: Mapping[str, Any]) -> dict[str, Any]:
+    """All outputs of ``graph`` by name, computed by onnxruntime without its optimizations.
+
+    Raises:
+        UsageError: where onnxruntime is not installed, or cannot run the model.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise _absent("onnxruntime") from None
+    settings = onnxruntime.SessionOptions()
+    settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    settings.log_severity_level = 3
+    names = [value.name for value in graph.outputs]
+    try:
+        session = onnxruntime.InferenceSession(_content(graph), settings, providers=["CPUExecutionProvider"])
+        results = session.run(names, dict(feeds))
+    except Exception as error:  # onnxruntime raises classes of its own, all derived from Exception alone
+        raise _cannot("onnxruntime", error) from error
+    return dict(zip(names, results, strict=True))
+
+
+def values_by_openvino(graph: Graph, feeds: Mapping[str, Any]) -> dict[str, Any]:
+    """All outputs of ``graph`` by name, computed by OpenVINO's CPU plugin as it usually does, floats in 32 bits.
+
+    Quantized operators are computed in integers where it has kernels for them.
+
+    Raises:
+        UsageError: where OpenVINO is not installed, or cannot run the model.
+    """
+    try:
+        import openvino
+    except ImportError:
+        raise _absent("openvino") from None
+    names = [value.name for value in graph.outputs]
+    try:
+        core = openvino.Core()
+        model = core.read_model(_content(graph))
+        model.reshape({name: list(np.shape(array)) for name, array in feeds.items()})
+        compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"})
+        results = compiled(dict(feeds))
+        arrays = [np.array(results[index]) for index in range(len(names))]
+    except Exception as error:  # it raises RuntimeError, and what its checks of types raise
+        raise _cannot("openvino", error) from error
+    return dict(zip(names, arrays, strict=True))
+
+
+PEERS: Mapping[str, Runner] = {"onnxruntime": values_by_onnxruntime, "openvino": values_by_openvino}
+"""By the name that a user gives instead of a device's."""
+
+
+_FRAMES = ("Exception from", "Check 'false'", "FrontEnd API failed", "Model wasn't fully converted", "Summary:")
+"""Lines of OpenVINO's messages that say where in its source, and not what."""
+
+
+def _content(graph: Graph) -> bytes:
+    from mace_core.frontend.onnx.export import to_onnx
+
+    return bytes(to_onnx(graph).SerializeToString())
+
+
+def _absent(name: str) -> UsageError:
+    return UsageError(f"{name} is not installed: 'pip install {name}' brings it")
+
+
+def _cannot(name: str, error: Exception) -> UsageError:
+    lines = [line.strip(" -") for line in str(error).splitlines()]
+    said = [line for line in lines if line and not line.startswith(_FRAMES)]
+    return UsageError(
+        f"{name} cannot run this model ({said[0] if said else type(error).__name__}): compare with another device"
+    )
