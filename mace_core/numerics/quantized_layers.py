@@ -84,7 +84,7 @@ def cut_at_quantized_values(graph: Graph, types: Mapping[Value, ValueType]) -> C
                 cuts.update(dict.fromkeys(value for value in node.outputs if value is not None))
     if not cuts:
         return Cut((), (), hidden)
-    made = {value for node in varying for value in node.outputs if value not in cuts}
+    made = {value for node in varying for value in node.outputs if value is not None and value not in cuts}
     # floats right behind a cut are computed anew for each layer that reads them, else they would make one of them
     converted = {n for n in varying if n.op_type == "DequantizeLinear" and not made.intersection(node_reads(n))}
     copied = fixed | converted
@@ -118,8 +118,8 @@ def describe_layer(part: Part, result: Value) -> tuple[Node, str]:
         if node is not None and node in members and node not in before:
             before.add(node)
             behind += [value.producer for value in node_reads(node) if value not in part.cuts]
-    own = [node for node in part.nodes if node in before and node.op_type not in _CONVERSIONS] or [result.producer]
-    named = [node for node in own if node is not None]
+    ordered = [node for node in part.nodes if node in before]
+    named = [node for node in ordered if node.op_type not in _CONVERSIONS] or ordered[-1:]
     operators = "+".join(node.op_type for node in named[:_NAMED])
     return named[0], operators + (f" and {len(named) - _NAMED} more" if len(named) > _NAMED else "")
 
