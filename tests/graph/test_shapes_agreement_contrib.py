@@ -21,6 +21,7 @@ def ones(*shape: int, dtype: Any = F) -> np.ndarray[Any, Any]:
 
 SCALED = (F(0.5), B(3))
 GROUPED = {"num_heads": 2, "kv_num_heads": 1}
+LSTM = (ones(5, 2, 3), ones(1, 3, 8, dtype=B), ones(1, 2, 8, dtype=B))
 
 REFUSED: list[tuple[str, str, Inputs, dict[str, Any], str]] = [
     ("BiasGelu", "bias", (ones(2, 4), ones(3)), {}, r"bias must be \[4\]"),
@@ -42,6 +43,9 @@ REFUSED: list[tuple[str, str, Inputs, dict[str, Any], str]] = [
     ("QGemm", "scale of B", (ones(2, 3, dtype=B), *SCALED, ones(3, 4, dtype=B), ones(3), B(0)), {}, "of B"),
     ("MatMulIntegerToFloat", "scale", (ones(2, 3, dtype=B), ones(3, 1, dtype=B), F(1), ones(2)), {}, "scale of B"),
     ("DynamicQuantizeMatMul", "scale", (ones(2, 3), ones(3, 1, dtype=B), ones(2)), {}, "scale of B"),
+    ("DynamicQuantizeLSTM", "scale", (*LSTM, *[None] * 5, ones(2), ones(1, dtype=B)), {}, "scale of W"),
+    ("DynamicQuantizeLSTM", "lengths", (*LSTM, None, ones(3, dtype=np.int32)), {}, "the lengths"),
+    ("DynamicQuantizeLSTM", "bias", (*LSTM, ones(1, 8)), {}, "the bias"),
     (
         "MatMulNBits",
         "bytes",

@@ -8,9 +8,10 @@ import numpy as np
 
 from mace_core.graph import Node, Value
 from mace_core.operators.bodies import BodyBuilder, given, kept
+from mace_core.operators.checks import expect, expect_rank, require
 from mace_core.operators.context import NodeContext, ShapeMismatchError
 from mace_core.operators.microsoft import DOMAIN
-from mace_core.operators.registry import body, rank_check, shape_function
+from mace_core.operators.registry import agreement, body, rank_check, shape_function
 from mace_core.operators.standard.recurrent import activations_for
 from mace_core.tensor import DType, TensorType, ValueType
 
@@ -32,6 +33,29 @@ def dynamic_lstm(ctx: NodeContext) -> Sequence[ValueType | None]:
         raise ShapeMismatchError(f"W and R must be (directions, inputs, 4 * hidden) for a hidden size of {hidden}")
     last = TensorType(DType.FLOAT32, (directions, batch, hidden))
     return [TensorType(DType.FLOAT32, (steps, directions, batch, hidden)), last, last]
+
+
+# --- agreement --------------------------------------------------------------------------------------------------------
+
+
+@agreement("DynamicQuantizeLSTM", domain=DOMAIN)
+def check_dynamic_lstm(ctx: NodeContext) -> None:
+    data = expect_rank(ctx, 0, 3, "X")
+    directions, hidden, width = expect_rank(ctx, 2, 3, "R")
+    direction = ctx.attr("direction", "forward")
+    require(direction in ("forward", "reverse", "bidirectional"), f"there is no direction '{direction}'")
+    expect(ctx, 3, (directions, 2 * width), what="the bias")
+    expect(ctx, 4, (data[1],), what="the lengths, one for each sequence,")
+    for index, what in ((5, "hidden"), (6, "cell")):
+        expect(ctx, index, (directions, data[1], hidden), what=f"the first {what} state")
+    expect(ctx, 7, (directions, 3 * hidden), what="the peepholes")
+    for index, what in (
+        (8, "the scale of W"),
+        (9, "the zero point of W"),
+        (10, "the scale of R"),
+        (11, "the zero point of R"),
+    ):
+        expect(ctx, index, (directions,), (directions, width), what=f"{what}, for each direction or column,")
 
 
 # --- bodies -----------------------------------------------------------------------------------------------------------

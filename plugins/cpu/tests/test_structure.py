@@ -38,6 +38,7 @@ LAYERS = (
 EXCEPTIONS = {
     ("attention", "matmul"): "an attention is two products: it packs their operands as a product does",
     ("recurrent", "matmul"): "the inputs of all steps are multiplied by one product before the recurrence",
+    ("recurrent", "quantized"): "and that product is one of bytes where the weights have 8 bits",
     ("quantized", "matmul"): "products of whole numbers are computed exactly by products of floats",
     ("quantized", "conv"): "convolutions of whole numbers are computed exactly by convolutions of floats",
     ("quantized", "elementwise"): "sums and products of quantized numbers are elementwise expressions",

@@ -15,7 +15,8 @@ class Arg(enum.IntEnum):
     """Addresses may be 0 where the node leaves the tensor out; strides are in elements."""
 
     PROJECTED = 0  # input times W for all steps: (rows, directions * gates * hidden)
-    RECURRENT = 1  # R transposed: (directions, hidden, gates * hidden); generated: panels of the first product
+    RECURRENT = 1  # R transposed: (directions, hidden, gates * hidden); generated: panels of the first product;
+    # of bytes: [direction][panel][quad][column of the panel][4]
     BIAS = 2  # (directions, 2 * gates * hidden)
     PEEPHOLES = 3  # (directions, 3 * hidden)
     LENGTHS = 4  # int32 (batch,), or 0
@@ -45,6 +46,10 @@ class Arg(enum.IntEnum):
     PANELS = 28  # generated: panels of the first product
     INNER_PANELS = 29  # generated: panels of the second product, or 0
     ROOM = 30  # generated: elements of scratch memory per chunk
+    # of weights of 8 bits, for each direction and column of whole panels:
+    SUMS = 31  # int32: of what the weights are more than their zero points, or 0
+    ZEROS = 32  # int32: the zero points, or 0
+    SCALES = 33  # or 0
 
 
 PARAMETERS = len(Arg)
@@ -65,9 +70,13 @@ class Variant:
         functions: names of its activations.
         peepholes: an LSTM's gates look at its cell state.
         linear: a GRU applies its reset gate after the product.
+        rounded: an LSTM's hidden state is rounded to 8 bits in each step and multiplied with bytes.
+        zeros: these have zero points other than 0.
     """
 
     cell: str
     functions: tuple[str, ...]
     peepholes: bool = False
     linear: bool = False
+    rounded: bool = False
+    zeros: bool = False

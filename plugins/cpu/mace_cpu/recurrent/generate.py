@@ -14,6 +14,7 @@ from llvmlite import ir
 
 from mace_core.native.target import Target
 from mace_cpu.recurrent.arguments import PANEL_VECTORS, PARAMETERS, Arg, Variant
+from mace_cpu.recurrent.generate_rounded import RoundedProduct
 from mace_cpu.shared.codegen import vector_math
 from mace_cpu.shared.codegen.body import F32, I32, I64, constant
 from mace_cpu.shared.codegen.rows import RowBody
@@ -23,7 +24,8 @@ from mace_cpu.shared.codegen.vector_basic import constant as number
 POINTERS = frozenset(
     {
         Arg.PROJECTED, Arg.RECURRENT, Arg.INNER, Arg.BIAS, Arg.PEEPHOLES, Arg.LENGTHS, Arg.FIRST_HIDDEN,
-        Arg.FIRST_CELL, Arg.OUTPUT, Arg.LAST_HIDDEN, Arg.LAST_CELL, Arg.SCRATCH, Arg.STATUS,
+        Arg.FIRST_CELL, Arg.OUTPUT, Arg.LAST_HIDDEN, Arg.LAST_CELL, Arg.SCRATCH, Arg.STATUS, Arg.SUMS, Arg.ZEROS,
+        Arg.SCALES,
     }
 )  # fmt: skip
 TURNS_PER_POLL = 16
@@ -95,10 +97,12 @@ class _Cell:
         limit = body.real(Arg.CLIP)
         infinite = number(body.vector, float("inf"))
         self.limit = _where(body.b, "<", limit, _zero(limit), infinite, limit)
+        self.rounded = RoundedProduct(body, target, self.hidden, zeros=variant.zeros) if variant.rounded else None
 
     def emit(self) -> str:
         body, words = self.body, self.words
-        # per chunk: gates by whole panels, those of the second product, one more vector, hidden state, cell state
+        # per chunk: gates by whole panels, those of the second product, one more vector, hidden state, cell state,
+        # the rounded hidden state
         outer = body.mul(words[Arg.PANELS], self.panel)
         inner = body.mul(words[Arg.INNER_PANELS], self.panel)
         self.gate = body.floats(words[Arg.SCRATCH], body.mul(body.chunk, words[Arg.ROOM]))
@@ -118,6 +122,8 @@ class _Cell:
         backward = b.or_(b.icmp_signed("!=", words[Arg.REVERSED], constant(0)), is_second)
         at = body.add(body.mul(item, words[Arg.ROW_BATCH]), body.mul(direction, self.width))
         projected = body.floats(words[Arg.PROJECTED], at)
+        if self.rounded is not None:
+            self.rounded.choose(words, direction)
         weights = body.mul(body.mul(direction, self.hidden), self.panel)
         self.outer_weights = body.floats(words[Arg.RECURRENT], body.mul(weights, words[Arg.PANELS]))
         self.inner_weights = body.floats(words[Arg.INNER], body.mul(weights, words[Arg.INNER_PANELS]))
@@ -183,7 +189,10 @@ class _Cell:
     def _lstm(self, row: ir.Value) -> None:
         body, b, hidden = self.body, self.body.b, self.hidden
         self._sum(self.gate, [(row, None), (self.bias, None), (self.bias, self.width)], self.width)
-        self._multiply(self.gate, self.state, self.outer_weights, self.words[Arg.PANELS])
+        if self.rounded is None:
+            self._multiply(self.gate, self.state, self.outer_weights, self.words[Arg.PANELS])
+        else:
+            self.rounded.add(self.gate, self.state, body.floats(self.memory, hidden), self.words[Arg.PANELS])
         coupled = b.icmp_signed("!=", self.words[Arg.VARIANT], constant(0))
 
         def cell(i: ir.Value, rest: ir.Value | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,8 +29,11 @@ from mace_cpu.shared.registry import lowers
 
 KERNELS = "mace_cpu.recurrent.kernels"
 FLOATS = frozenset({DType.FLOAT32, DType.FLOAT64})
-GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
-DEFAULT_FUNCTIONS = {"LSTM": ("Sigmoid", "Tanh", "Tanh"), "GRU": ("Sigmoid", "Tanh"), "RNN": ("Tanh",)}
+GATES = {"LSTM": 4, "DynamicQuantizeLSTM": 4, "GRU": 3, "RNN": 1}
+_LSTM_FUNCTIONS = ("Sigmoid", "Tanh", "Tanh")
+DEFAULT_FUNCTIONS = {
+    "LSTM": _LSTM_FUNCTIONS, "DynamicQuantizeLSTM": _LSTM_FUNCTIONS, "GRU": ("Sigmoid", "Tanh"), "RNN": ("Tanh",),
+}  # fmt: skip
 FUNCTIONS = frozenset(
     {
         "relu", "tanh", "sigmoid", "affine", "leakyrelu", "thresholdedrelu", "scaledtanh", "hardsigmoid", "elu",
@@ -67,8 +71,11 @@ def _check(view: GraphView, node: Node) -> str | None:
     for index, value in enumerate(node.inputs):
         if index != 4:
             reason = reason or dtype_in(view, value, FLOATS)
-    if reason is not None:
-        return reason
+    return reason or check_functions(view, node)
+
+
+def check_functions(view: GraphView, node: Node) -> str | None:
+    """A reason if an activation is not known, or there are not enough of them."""
     for name in node.attr("activations", ()):
         if str(name).lower() not in FUNCTIONS:
             return f"there is no activation '{name}'"
@@ -142,7 +149,21 @@ def lower_recurrent(program: Program, node: Node) -> None:
     sizes = _sizes(program, node)
     work = sizes.sequences * max(sizes.steps, 1) * sizes.hidden * sizes.width / 8
     chunks = program.steps.chunks(sizes.sequences, work)
-    words = _words(program, node, sizes, chunks)
+    words = {**shared_words(program, node, sizes), **_own_words(program, node, sizes, chunks)}
+    emit_cell(program, node, sizes, words, work, chunks, lambda functions: _kernel(program, node, functions))
+
+
+def emit_cell(
+    program: Program,
+    node: Node,
+    sizes: Sizes,
+    words: Words,
+    work: float,
+    chunks: int,
+    kernel: Callable[[str], KernelSource],
+    note: str = "",
+) -> None:
+    """Emit the recurrent part; ``kernel`` gives that for the activations of a direction, joined by "-"."""
     functions = functions_of(node, sizes.directions)
     each = len(functions) // sizes.directions
     names = ["-".join(name for name, _, _ in functions[i * each : (i + 1) * each]) for i in range(sizes.directions)]
@@ -151,11 +172,12 @@ def lower_recurrent(program: Program, node: Node) -> None:
     together = [sizes.directions] if len(set(names)) == 1 else [1] * sizes.directions
     for direction, count in enumerate(together):
         program.steps.emit(
-            _kernel(program, node, names[direction]),
+            kernel(names[direction]),
             {**words, Arg.FIRST_DIRECTION: direction, "parameters": parameters},
             extent=count * sizes.batch if sizes.hidden else 0,
             work=work * count / sizes.directions,
             chunks=minimum(chunks, maximum(count * sizes.batch, 1)),
+            note=note,
         )
 
 
@@ -167,18 +189,17 @@ def _sizes(program: Program, node: Node) -> Sizes:
     return Sizes(steps, batch, directions, features, hidden, GATES[node.op_type], batch_first)
 
 
-def _words(program: Program, node: Node, sizes: Sizes, chunks: int) -> Words:
-    """The argument words that all directions share."""
-    recurrence, lengths = need(node.input(2)), node.input(4)
+def shared_words(program: Program, node: Node, sizes: Sizes) -> Words:
+    """The argument words that do not depend on how products are computed."""
+    lengths = node.input(4)
     output, last_hidden, last_cell = node.output(0), node.output(1), node.output(2)
-    dtype = program.facts.dtype(recurrence)
+    dtype = program.facts.dtype(need(node.input(0)))
     status: int | At = 0
     if lengths is not None:
         status = program.steps.report(
             f"'{lengths.name}' holds the length {{value}} for sequences of {sizes.steps!s} steps"
         )
-    words: Words = {
-        Arg.PROJECTED: _project(program, need(node.input(0)), need(node.input(1)), sizes),
+    return {
         Arg.BIAS: _or_zeros(program, node.input(3), dtype, sizes.directions * 2 * sizes.width),
         Arg.PEEPHOLES: _or_zeros(program, node.input(7), dtype, sizes.directions * 3 * sizes.hidden),
         Arg.LENGTHS: _or_none(program, lengths),
@@ -194,13 +215,23 @@ def _words(program: Program, node: Node, sizes: Sizes, chunks: int) -> Words:
         Arg.REVERSED: int(node.attr("direction", "forward") == "reverse"),
         **sizes.strides(),
         Arg.CLIP: float(node.attr("clip", UNLIMITED)),
-        Arg.VARIANT: int(_is_variant(node)),
+        Arg.VARIANT: int(is_variant(node)),
         Arg.STATUS: status,
         Arg.INNER: 0,
         Arg.PANELS: 0,
         Arg.INNER_PANELS: 0,
         Arg.ROOM: 0,
+        Arg.SUMS: 0,
+        Arg.ZEROS: 0,
+        Arg.SCALES: 0,
     }
+
+
+def _own_words(program: Program, node: Node, sizes: Sizes, chunks: int) -> Words:
+    """What the kernels of floats want: the input's products, recurrent weights, scratch memory."""
+    recurrence = need(node.input(2))
+    dtype = program.facts.dtype(recurrence)
+    words: Words = {Arg.PROJECTED: _project(program, need(node.input(0)), need(node.input(1)), sizes)}
     if dtype is DType.FLOAT32:
         return {**words, **_packed(program, node, recurrence, chunks)}
     words[Arg.RECURRENT] = _transposed(program, recurrence)
@@ -208,16 +239,16 @@ def _words(program: Program, node: Node, sizes: Sizes, chunks: int) -> Words:
     return words
 
 
-def _is_variant(node: Node) -> bool:
+def is_variant(node: Node) -> bool:
     """Whether an LSTM couples input and forget gates, or a GRU resets after the product."""
-    return bool(node.attr("input_forget" if node.op_type == "LSTM" else "linear_before_reset", 0))
+    return bool(node.attr("linear_before_reset" if node.op_type == "GRU" else "input_forget", 0))
 
 
 def _kernel(program: Program, node: Node, functions: str) -> KernelSource:
     """The kernel for a node and the activations of one of its directions, joined by "-"."""
     cell = node.op_type.lower()
     if program.facts.dtype(need(node.input(0))) is DType.FLOAT32:
-        return recurrent_kernel(cell, functions, node.input(7) is not None, _is_variant(node))
+        return recurrent_kernel(cell, functions, node.input(7) is not None, is_variant(node))
     kernel = numba_source(KERNELS, "recurrent", cell=cell, functions=functions)
     return replace(kernel, words=words_of(functions.count("-") + 1))
 
