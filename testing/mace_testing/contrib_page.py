@@ -42,7 +42,7 @@ LIMITS = {
     "GatherBlockQuantized": "off the CPU: tables of bytes, gathered along the first axis, blocks along the last",
     "GridSample": "as the standard's",
     "GroupQueryAttention": "no quantized cache, window-sized cache, norm weights, query lengths or scores as an output",
-    "MatMulNBits": "constant weights, not prepacked; unpacked to floats once off the CPU, or with g_idx",
+    "MatMulNBits": "constant weights, not prepacked; unpacked to floats once off the CPU",
     "MultiHeadAttention": "no cache indirection, no cache shared between past and present; packed forms have no judge",
     "QAttention": "as Attention",
     "QLinearSoftmax": "with models before opset 13, the last axis or the older meaning",

@@ -12,12 +12,9 @@ import pytest
 from harness import BYTE_FEATURES, check_node, rejection
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mace_cpu.shared.quads import QuadUnit
 from onnx import TensorProto, helper, numpy_helper
 
 from mace_core import Session
-from mace_core.errors import UsageError
-from mace_core.native.target import Target, host_target
 from mace_core.tensor import DType, Tensor
 
 Array = npt.NDArray[Any]
@@ -34,7 +31,7 @@ def blocks_of(rng: np.random.Generator, k: int, n: int, bits: int, block: int, z
         "float": (rng.random(n * count) * (1 << bits)).astype(np.float32),
     }
     return {
-        "w": rng.integers(0, 256, (n, count, block * bits // 8)).astype(np.uint8),
+        "w": rng.integers(0, 256, (n, count, -(-block * bits // 8))).astype(np.uint8),
         "s": (rng.random(n * count) / 50 + 0.01).astype(np.float32),
         "z": packed[zeros],
     }
@@ -45,8 +42,10 @@ def numbers(data: Array, bits: int) -> Array:
     return np.unpackbits(data, axis=-1, bitorder="little").reshape(*data.shape[:-1], -1, bits) @ (1 << np.arange(bits))
 
 
-def matrix_of(weights: dict[str, Array | None], k: int, n: int, bits: int, block: int) -> Array:
-    """The (K, N) matrix of float64 behind them, by the operator's definition."""
+def matrix_of(
+    weights: dict[str, Array | None], k: int, n: int, bits: int, block: int, groups: Array | None = None
+) -> Array:
+    """The (K, N) matrix of float64 behind them, by the operator's definition; ``groups``: g_idx."""
     data, scales, zeros = weights["w"], weights["s"], weights["z"]
     assert data is not None and scales is not None
     count = -(-k // block)
@@ -55,21 +54,34 @@ def matrix_of(weights: dict[str, Array | None], k: int, n: int, bits: int, block
         middle = numbers(zeros.reshape(n, -1), bits)[:, :count, None]
     elif zeros is not None:
         middle = zeros.reshape(n, count, 1).astype(np.float64)
+    if groups is not None:
+        whole = numbers(data, bits)[:, :, :block].reshape(n, -1)[:, :k]
+        middle = np.broadcast_to(middle, (n, count, 1))[:, groups[:k], 0]
+        scaled: Array = (whole - middle) * scales.reshape(n, count)[:, groups[:k]].astype(np.float64)
+        return scaled.T
     found = (numbers(data, bits)[:, :, :block] - middle) * scales.reshape(n, count, 1).astype(np.float64)
     return found.reshape(n, -1)[:, :k].T
 
 
 def check_product(
-    m: int, k: int, n: int, bits: int, block: int, zeros: str = "", biased: bool = False, **how: Any
+    m: int,
+    k: int,
+    n: int,
+    bits: int,
+    block: int,
+    zeros: str = "",
+    biased: bool = False,
+    groups: Array | None = None,
+    **how: Any,
 ) -> tuple[str, ...]:
     """A MatMulNBits against the exact sum; returns the names of the steps."""
     rng = np.random.default_rng(k * n + m)
     weights = blocks_of(rng, k, n, bits, block, zeros)
     x = rng.standard_normal((m, k)).astype(np.float32)
     bias = rng.standard_normal(n).astype(np.float32) if biased else None
-    right = x.astype(np.float64) @ matrix_of(weights, k, n, bits, block) + (0 if bias is None else bias)
-    inputs = {"x": x, **weights, "g": None, "b": bias}
-    constants = [name for name in "wszb" if inputs[name] is not None]
+    right = x.astype(np.float64) @ matrix_of(weights, k, n, bits, block, groups) + (0 if bias is None else bias)
+    inputs = {"x": x, **weights, "g": groups, "b": bias}
+    constants = [name for name in "wszgb" if inputs[name] is not None]
     attributes = {"K": k, "N": n, "bits": bits, "block_size": block}
     expected = [right.astype(np.float32)]
     how = {"constants": constants, "expected": expected, "tol": 1e-5, **how}
@@ -81,7 +93,7 @@ def check_product(
     k=st.integers(1, 300),
     n=st.integers(1, 150),
     bits=st.sampled_from([2, 4, 8]),
-    block=st.sampled_from([16, 32, 64, 256]),
+    block=st.one_of(st.sampled_from([16, 32, 64, 256]), st.integers(7, 70)),
     zeros=st.sampled_from(["", "packed", "float"]),
     biased=st.booleans(),
     features=st.sampled_from(MASKS),
@@ -93,6 +105,34 @@ def test_products_with_blocks_of_any_shape(
 ) -> None:
     steps = check_product(m, k, n, bits, block, zeros, biased, features=features, threads=threads)
     assert f"MatMulNBits ({bits}-bit weights)" in steps
+
+
+@given(
+    m=st.sampled_from([1, 2, 9]),
+    k=st.integers(64, 300),
+    bits=st.sampled_from([2, 4, 8]),
+    block=st.sampled_from([16, 32, 64, 20]),
+    zeros=st.sampled_from(["", "packed", "float"]),
+    is_long=st.booleans(),
+    features=st.sampled_from(MASKS),
+    seed=st.integers(0, 1 << 30),
+)
+@settings(max_examples=40, deadline=None)
+def test_rows_of_any_block(
+    m: int, k: int, bits: int, block: int, zeros: str, is_long: bool, features: str | None, seed: int
+) -> None:
+    """g_idx: any row may have the scale and the zero point of any block, also of more rows than a block has."""
+    count = -(-k // block)
+    groups = np.random.default_rng(seed).integers(0, count, count * block if is_long else k).astype(np.int32)
+    steps = check_product(m, k, 50, bits, block, zeros, groups=groups, features=features)
+    assert f"MatMulNBits ({bits}-bit weights)" in steps
+
+
+@pytest.mark.parametrize("zeros", ["", "float"])
+def test_rows_of_any_block_as_onnxruntime_has_it(zeros: str) -> None:
+    """With packed zero points it gives others even where each row is of the block that it lies in."""
+    groups = np.random.default_rng(0).permutation(np.arange(256) // 32).astype(np.int32)
+    check_product(3, 256, 96, 4, 32, zeros, groups=groups, expected=None, oracle="onnxruntime", tol=1e-5)
 
 
 @pytest.mark.parametrize("features", MASKS)
@@ -123,38 +163,27 @@ def rounded(x: Array, block: int) -> Array:
     k=st.integers(1, 300),
     n=st.integers(1, 150),
     bits=st.sampled_from([2, 4, 8]),
-    block=st.sampled_from([16, 32, 128]),
+    block=st.one_of(st.sampled_from([16, 32, 128]), st.integers(7, 70)),
     zeros=st.sampled_from(["", "packed", "float"]),
     biased=st.booleans(),
     features=st.sampled_from(MASKS),
 )
 @settings(max_examples=40, deadline=None)
-def test_rows_that_may_be_rounded(
+def test_rows_that_are_rounded(
     m: int, k: int, n: int, bits: int, block: int, zeros: str, biased: bool, features: str | None
 ) -> None:
-    """Accuracy level 4: rows of 8 bits where the processor has dot products of bytes, else as they are."""
+    """Accuracy level 4: rows of 8 bits, whatever the processor multiplies them with."""
     rng = np.random.default_rng(k * n + m)
     weights = blocks_of(rng, k, n, bits, block, zeros)
     x = rng.standard_normal((m, k)).astype(np.float32)
     x[0, : block // 2] = 0
     bias = rng.standard_normal(n).astype(np.float32) if biased else np.zeros(n, np.float32)
-    is_rounded = QuadUnit.of(target_of(features)) is QuadUnit.VNNI
-    rows = rounded(x, block) if is_rounded else x.astype(np.float64)
-    right = (rows @ matrix_of(weights, k, n, bits, block) + bias).astype(np.float32)
+    right = (rounded(x, block) @ matrix_of(weights, k, n, bits, block) + bias).astype(np.float32)
     inputs = {"x": x, **weights, "g": None, "b": bias if biased else None}
     attributes = {"K": k, "N": n, "bits": bits, "block_size": block, "accuracy_level": 4}
     constants = [name for name in "wszb" if inputs[name] is not None]
     how: dict[str, Any] = {"constants": constants, "expected": [right], "tol": 2e-5, "features": features}
-    steps = check_node("MatMulNBits", inputs, attributes, domain=CONTRIB, **how).steps
-    assert any("rows of 8 bits" in step for step in steps) == is_rounded
-
-
-def target_of(features: str | None) -> Target:
-    """What the code of a run with these instruction sets is made for."""
-    try:
-        return host_target(features)
-    except UsageError as missing:
-        pytest.skip(str(missing))
+    check_node("MatMulNBits", inputs, attributes, domain=CONTRIB, **how)
 
 
 def test_a_bias_that_the_run_brings() -> None:
@@ -171,7 +200,8 @@ def test_a_bias_that_the_run_brings() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"g": np.arange(64, dtype=np.int32) // 32}, "g_idx"),
+        ({"g": np.arange(64, dtype=np.int32) // 16}, "blocks that there are not (g_idx)"),
+        ({"g": np.arange(64, dtype=np.int32) // 32, "constants": ["w", "s"]}, "g_idx"),
         ({"bits": 3}, "bits"),
         ({"weight_prepacked": 1}, "weight_prepacked"),
         ({"constants": ["s"]}, "not known before the run"),
@@ -182,7 +212,8 @@ def test_what_is_not_unpacked_in_registers_is_declined_with_a_reason(change: dic
     inputs = [np.ones((2, 64), np.float32), weights["w"], weights["s"], None, change.get("g")]
     attributes = {"K": 64, "N": 40, "bits": 4, "block_size": 32}
     attributes |= {key: value for key, value in change.items() if key in ("bits", "weight_prepacked")}
-    constants = ["x1" if name == "w" else "x2" for name in change.get("constants", ["w", "s"])]
+    constants = [f"x{'xwszg'.index(name)}" for name in change.get("constants", ["w", "s", "g"])]
+    constants = [name for name in constants if inputs[int(name[1:])] is not None]
     expected = [np.ones((2, 40), np.float32)]
     reason = rejection("MatMulNBits", inputs, expected, attributes, domain=CONTRIB, constants=constants)
     assert words in reason
@@ -264,7 +295,7 @@ def dequantized_product(
 
 
 @pytest.mark.parametrize("zeros", [False, True])
-@pytest.mark.parametrize("block", [0, 32])
+@pytest.mark.parametrize("block", [0, 32, 20, 150])
 @pytest.mark.parametrize(("lie", "form"), [("plain", "MatMul"), ("turned", "MatMul"), ("turned", "Gemm")])
 @pytest.mark.parametrize("kind", sorted(STORED))
 def test_weights_behind_dequantize_linear_stay_as_they_are(
@@ -277,6 +308,34 @@ def test_weights_behind_dequantize_linear_stay_as_they_are(
             steps = [span.name for span in session.profile({"x": x}).spans]
         np.testing.assert_allclose(found, right, rtol=1e-5, atol=1e-5 * np.abs(right).max())
         assert any("weights)" in name for name in steps), steps
+
+
+@pytest.mark.parametrize("lie", ["plain", "turned"])
+@pytest.mark.parametrize("kind", ["int4", "uint8", "float8e4m3fn"])
+def test_a_scale_for_each_step(kind: str, lie: str) -> None:
+    """The scales of the axis that is summed over; they multiply the input."""
+    rng = np.random.default_rng(0)
+    k, n = 190, 120
+    shape = (n, k) if lie == "turned" else (k, n)
+    values = rng.integers(0, 8, shape).astype(DType.from_label(kind).numpy)
+    scale = (rng.random(k) + 0.1).astype(np.float32)
+    nodes = [helper.make_node("DequantizeLinear", ["w", "s"], ["f"], axis=1 if lie == "turned" else 0)]
+    if lie == "turned":
+        nodes.append(helper.make_node("Transpose", ["f"], ["t"], perm=[1, 0]))
+    nodes.append(helper.make_node("MatMul", ["x", nodes[-1].output[0]], ["y"]))
+    value = helper.make_tensor_value_info
+    made = [value("x", TensorProto.FLOAT, [3, k]), value("y", TensorProto.FLOAT, [3, n])]
+    constants = [raw("w", kind, values), numpy_helper.from_array(scale, "s")]
+    graph = helper.make_graph(nodes, "steps", made[:1], made[1:], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 25)], ir_version=13)
+    x = rng.standard_normal((3, k)).astype(np.float32)
+    whole = values.astype(np.float64)
+    right = (x * scale) @ (whole.T if lie == "turned" else whole)
+    with Session(model.SerializeToString(), devices=["cpu"], strict=True, cache=False) as session:
+        found = session.run({"x": x})["y"]
+        steps = [span.name for span in session.profile({"x": x}).spans]
+    np.testing.assert_allclose(found, right, rtol=1e-5, atol=1e-5 * np.abs(right).max())
+    assert any("weights)" in name for name in steps), steps
 
 
 def test_users_of_one_weight_and_of_its_floats(tmp_path: Path) -> None:
@@ -381,13 +440,14 @@ def test_entries_of_a_packed_table(
 # --- memory -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["int4", "uint4", "uint8", "float8e4m3fn"])
+@pytest.mark.parametrize(
+    ("kind", "block"), [("int4", 32), ("uint4", 128), ("int4", 24), ("uint8", 0), ("float8e4m3fn", 0)]
+)
 def test_packed_weights_take_no_more_room_than_the_file(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All that a plan holds of weights is in the cache folder; floats would be four or eight times as much."""
     monkeypatch.setenv("MACE_CACHE_DIR", str(tmp_path / "cache"))
-    block = {"int4": 32, "uint4": 128}.get(kind, 0)
     model, x, _ = dequantized_product(kind, 1, 2048, 1024, block=block, lie="plain", form="MatMul", zeros=True)
     (tmp_path / "model.onnx").write_bytes(model)
     with Session(tmp_path / "model.onnx", devices=["cpu"], strict=True) as session:

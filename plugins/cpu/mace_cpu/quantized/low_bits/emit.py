@@ -35,6 +35,9 @@ SEGMENT_ROWS = 144
 UNPACKING_ROWS = 6
 """Unpacking a panel takes about as long as multiplying it with so many rows."""
 
+FEW_ROWS = 16
+SMALLEST_VECTOR_BITS = 128
+
 SCALAR_WORK_PER_MAC = 1 / 8
 
 MOST_ROUNDED_ROWS = 6
@@ -50,7 +53,7 @@ def emit_low_bits(
         x: float32 (..., steps).
         result: float32 (..., columns).
         bias: float32 (columns,), known or not; None for none.
-        rounded: ``x`` may be rounded to 8 bits in blocks, which is done where that is fast.
+        rounded: ``x`` is rounded to 8 bits in blocks.
     """
     if not program.facts.size(result):
         program.values.write(result)
@@ -66,22 +69,79 @@ def emit_low_bits(
         then, final = match_epilogue(program, result, channel_axis=-1)
     channels += [_padded(program, channel, weights, lanes) for channel in then.channels]
     epilogue = Epilogue((*ops, *then.ops))
-    operands: Words
     rows = program.facts.size(x) // weights.steps
-    left = program.values.read(x)
-    stride = weights.groups * weights.form.group
-    if rounded and not weights.form.kind and QuadUnit.of(program.settings.target) is QuadUnit.VNNI:
-        operands = {"channels": channels, "tensors": [program.values.read(value) for value in then.tensors]}
-        _emit_rounded(program, weights, lanes, left, rows, stride, program.values.write(final), epilogue, operands)
-        return
-    if stride != weights.steps:
-        left = _emit_padded(program, left, rows, weights.steps, stride)
+    left, width = program.values.read(x), weights.steps
+    is_rounded = rounded and not weights.form.kind
+    if not is_rounded or weights.order is not None or weights.factors is not None:
+        left, width = _laid_out(program, weights, left, rows), weights.places
+    is_whole = is_rounded and _multiplies_bytes(program, rows)
+    if is_rounded and not is_whole:
+        left = _emit_rounded_floats(program, weights, left, rows, width)
     operands = {"channels": channels, "tensors": [program.values.read(value) for value in then.tensors]}
     target = program.values.write(final)
-    if rows == 1:
+    if is_whole:
+        _emit_rounded(program, weights, lanes, left, rows, width, target, epilogue, operands)
+    elif rows == 1:
         _emit_row(program, weights, lanes, left, target, epilogue, operands)
     else:
-        _emit_rows(program, weights, lanes, left, rows, stride, target, epilogue, operands)
+        _emit_rows(program, weights, lanes, left, rows, target, epilogue, operands)
+
+
+def _multiplies_bytes(program: Program, rows: int) -> bool:
+    """Whether rounded rows are multiplied as bytes: that is faster, but for many rows where bytes must be widened."""
+    target = program.settings.target
+    unit = QuadUnit.of(target)
+    if unit is QuadUnit.LANES:
+        return False
+    return unit is not QuadUnit.WORDS or target.vector_bits == SMALLEST_VECTOR_BITS or hint(rows) <= FEW_ROWS
+
+
+def _emit_rounded_floats(program: Program, weights: Weights, left: Buf, rows: int, width: int) -> Buf:
+    """The rows as `_emit_rounded` rounds them, as floats."""
+    target = Buf.scratch(4 * rows * weights.places)
+    program.steps.emit(
+        numba_source(KERNELS, "rounded_floats"),
+        {
+            "source": left,
+            "target": target,
+            "width": width,
+            "padded": weights.places,
+            "block": weights.block,
+            "blocks": weights.blocks,
+        },
+        extent=rows * weights.blocks,
+        work=rows * weights.steps,
+        name="Round",
+    )
+    return target
+
+
+def _laid_out(program: Program, weights: Weights, left: Buf, rows: int) -> Buf:
+    """The rows in the order in which the steps of the weights lie, zeros where there is none."""
+    if weights.order is None and weights.factors is None:
+        return (
+            left
+            if weights.places == weights.steps
+            else _emit_padded(program, left, rows, weights.steps, weights.places)
+        )
+    order = np.full(weights.places, -1, np.int32)
+    order[: weights.steps] = np.arange(weights.steps)
+    target = Buf.scratch(4 * rows * weights.places)
+    program.steps.emit(
+        numba_source(KERNELS, "ordered_rows"),
+        {
+            "source": left,
+            "target": target,
+            "order": program.constants.put(order if weights.order is None else weights.order),
+            "factors": 0 if weights.factors is None else program.constants.put(weights.factors),
+            "width": weights.steps,
+            "places": weights.places,
+        },
+        extent=rows,
+        work=rows * weights.places,
+        name="Order",
+    )
+    return target
 
 
 def _emit_row(
@@ -118,7 +178,6 @@ def _emit_rows(
     lanes: int,
     left: Buf,
     rows: int,
-    stride: int,
     target: Buf,
     epilogue: Epilogue,
     operands: Words,
@@ -154,7 +213,7 @@ def _emit_rows(
             RowsArg.PIECE: piece,
             RowsArg.ROWS: rows,
             RowsArg.COLUMNS: weights.columns,
-            RowsArg.LEFT_STRIDE: stride,
+            RowsArg.LEFT_STRIDE: weights.places,
             RowsArg.SEGMENT: segment,
             RowsArg.PANELS: panels,
             **operands,
@@ -172,12 +231,12 @@ def _emit_rounded(
     lanes: int,
     left: Buf,
     rows: int,
-    stride: int,
+    width: int,
     target: Buf,
     epilogue: Epilogue,
     operands: Words,
 ) -> None:
-    form, settings = weights.form, program.settings
+    form, settings, stride = weights.form, program.settings, weights.places
     codes, scales, zeros = weights.packed(program.constants, lanes)
     blocks = rows * weights.blocks
     whole, own_scales, own_sums = Buf.scratch(rows * stride), Buf.scratch(4 * blocks), Buf.scratch(4 * blocks)
@@ -188,7 +247,7 @@ def _emit_rounded(
             "target": whole,
             "scales": own_scales,
             "sums": own_sums,
-            "width": weights.steps,
+            "width": width,
             "padded": stride,
             "block": weights.block,
             "blocks": weights.blocks,

@@ -36,8 +36,11 @@ class _Rounded:
         self.body = body = Body(symbol, variant.lanes, target.features)
         self.words = {arg: body.pointer(arg) if arg in POINTERS else body.word(arg) for arg in RoundedArg}
         self.epilogue = EpilogueCode(body, len(RoundedArg), ops)
-        # codes are the unsigned operand, and rows the signed one
-        self.dot = QuadDot(body, QuadUnit.of(target), left_is_signed=False)
+        # codes are the left operand, rows the right, signed one; those of few bits are positive as signed bytes, too
+        unit = QuadUnit.of(target)
+        is_signed = self.form.bits < 8 and unit.left_offset(False) != 0
+        self.dot = QuadDot(body, unit, left_is_signed=is_signed)
+        self.middle = self.form.middle + unit.left_offset(is_signed)
         self.width = VECTORS * body.lanes
         self.sums = [[body.variable(self.dot.vector) for _ in range(VECTORS)] for _ in range(variant.rows)]
         self.totals = body.memory(ir.ArrayType(body.vector, VECTORS * variant.rows))
@@ -95,7 +98,7 @@ class _Rounded:
     def _scale(self, row: ir.Value, block: ir.Value, index: ir.Value) -> None:
         """Add the sums of a block to the totals: less what zero makes up, times both scales."""
         body, b, words = self.body, self.body.b, self.words
-        middle = number(body.vector, float(self.form.middle))
+        middle = number(body.vector, float(self.middle))
         zeros = [middle] * VECTORS
         if self.form.zeros:
             zeros = [b.fadd(zero, middle) for zero in zero_points(body, self.form, words[RoundedArg.ZEROS], index)]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mace_core.native.numba_prelude import Kernel, f32, helper, i8, u8
+from mace_core.native.numba_prelude import Kernel, f32, helper, i8, i32, u8
 from mace_cpu.shared.kernels.elements import LOADS, STORES
 from mace_cpu.shared.kernels.indices import entry_of
 from mace_cpu.shared.kernels.primitives import POINTERS, maximum, quotient
@@ -22,7 +22,9 @@ KERNEL_DEPENDENCIES = (
 
 WORDS = {
     "rounded_rows": "source target scales sums width padded block blocks",
+    "rounded_floats": "source target width padded block blocks",
     "padded_rows": "source target width padded",
+    "ordered_rows": "source target order factors width places",
     "gather_blocks": ("source indices scales zeros target status size count inner length rest block blocks zero_row"),
 }
 
@@ -45,8 +47,44 @@ def padded_rows() -> Kernel:
     return kernel
 
 
+def ordered_rows() -> Kernel:
+    """Rows of ``width`` floats in another order, 0 where it is below 0, each times its factor (address 0: none).
+
+    One unit is one row.
+    """
+
+    def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
+        source, target, order, factors = f32(args[0]), f32(args[1]), i32(args[2]), f32(args[3])
+        width, places = args[4], args[5]
+        for row in range(begin, end):
+            for i in range(places):
+                at = order[i]
+                value = np.float32(0)
+                if at >= 0:
+                    value = source[row * width + at]
+                    if args[3] != 0:
+                        value *= factors[at]
+                target[row * places + i] = value
+
+    return kernel
+
+
+@helper(inline="always")  # type: ignore[untyped-decorator]
+def _scale_of(source: Any, first: Any, last: Any) -> Any:
+    """The scale of a block: its largest magnitude is 127 steps."""
+    largest = np.float32(0)
+    for i in range(first, last):
+        largest = maximum(largest, np.float32(abs(source[i])))
+    return largest / np.float32(127)
+
+
+@helper(inline="always")  # type: ignore[untyped-decorator]
+def _inverse(scale: Any) -> Any:
+    return np.float32(1) / scale if scale > np.float32(0) else np.float32(0)
+
+
 def rounded_rows() -> Kernel:
-    """Rows as signed bytes in blocks: the scale of each is its largest magnitude / 127.  Unit: row * blocks + block.
+    """Rows as signed bytes in blocks, each with a scale.  Unit: row * blocks + block.
 
     Also the float32 sum of the bytes of each block; behind ``width`` elements there are zeros up to ``padded``.
     """
@@ -59,22 +97,39 @@ def rounded_rows() -> Kernel:
             row = quotient(unit, blocks)
             first = (unit - row * blocks) * block
             last = min(first + block, width)
-            at = row * width
-            largest = np.float32(0)
-            for i in range(first, last):
-                largest = maximum(largest, np.float32(abs(source[at + i])))
-            scale = largest / np.float32(127)
-            factor = np.float32(1) / scale if scale > np.float32(0) else np.float32(0)
+            at, to = row * width, row * padded
+            scale = _scale_of(source, at + first, at + last)
+            factor = _inverse(scale)
             total = np.int32(0)
-            to = row * padded
             for i in range(first, last):
                 whole = np.int32((source[at + i] * factor + ROUNDER) - ROUNDER)
                 target[to + i] = np.int8(whole)
                 total += whole
-            for i in range(last, min(first + block, padded)):
+            for i in range(max(first, last), min(first + block, padded)):
                 target[to + i] = np.int8(0)
             scales[unit] = scale
             sums[unit] = np.float32(total)
+
+    return kernel
+
+
+def rounded_floats() -> Kernel:
+    """As `rounded_rows`, the floats that the bytes stand for."""
+
+    def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
+        source, target = f32(args[0]), f32(args[1])
+        width, padded, block, blocks = args[2], args[3], args[4], args[5]
+        for unit in range(begin, end):
+            row = quotient(unit, blocks)
+            first = (unit - row * blocks) * block
+            last = min(first + block, width)
+            at, to = row * width, row * padded
+            scale = _scale_of(source, at + first, at + last)
+            factor = _inverse(scale)
+            for i in range(first, last):
+                target[to + i] = ((source[at + i] * factor + ROUNDER) - ROUNDER) * scale
+            for i in range(max(first, last), min(first + block, padded)):
+                target[to + i] = np.float32(0)
 
     return kernel
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from mace_core.graph import GraphView, Node
 from mace_core.tensor import DType, Tensor
 from mace_cpu.quantized.low_bits.arguments import Form
-from mace_cpu.quantized.low_bits.weights import Codes, Weights, unpacked
+from mace_cpu.quantized.low_bits.weights import Codes, Weights, by_blocks, is_worth_packing, unpacked
 from mace_cpu.shared.nodes import normal_axis
 
 LOW_BITS = "mace.low_bits"
@@ -41,21 +41,53 @@ def stored_weights(view: GraphView, node: Node) -> Weights | None:
     axis = normal_axis(int(node.attr("axis", 1)), 2)
     form = Form(stored.dtype.bits, "" if stored.dtype in WHOLE else stored.dtype.label)
     is_one = scale.numpy().size == 1 and not block
-    if not steps or not columns or (block and (axis != along or block % form.group)):
+    if not steps or not columns or (block and axis != along):
         return None
+    if form.kind and zero is not None and zero.numpy().astype(np.float32).any():
+        return None
+    codes = _Codes(stored, transposed)
+    read = tuple(tensor.payload for tensor in (stored, scale, zero) if tensor is not None)
     if not block and not is_one and axis == along:
-        return None
+        return _scaled_steps(form, stored, scale, zero, steps, columns, codes, read)
     factors = _by_column(scale, columns, transposed, block)
     minus = _offsets(stored.dtype, zero, columns, transposed, block)
-    if minus is None and zero is not None and zero.numpy().astype(np.float32).any():
-        return None
     if minus is not None:
         form = Form(form.bits, form.kind, "int8")
         minus = np.broadcast_to(minus, factors.shape)
-    block = block or -(-steps // form.group) * form.group
-    codes = _Codes(stored, transposed)
-    read = tuple(tensor.payload for tensor in (stored, scale, zero) if tensor is not None)
-    return Weights(form, steps, columns, block, stored.payload, codes.between, factors, minus, read)
+    order = None
+    if block % form.group and block < steps:
+        order, block, numbers = by_blocks(np.arange(steps) // block, form)
+        if not is_worth_packing(order.size, steps, numbers.size, form):
+            return None
+        factors, minus = factors[:, numbers], None if minus is None else minus[:, numbers]
+    elif not block or block >= steps:
+        block = -(-steps // form.group) * form.group
+    return Weights(form, steps, columns, block, stored.payload, codes.between, factors, minus, read, order)
+
+
+def _scaled_steps(
+    form: Form,
+    stored: Tensor,
+    scale: Tensor,
+    zero: Tensor | None,
+    steps: int,
+    columns: int,
+    codes: _Codes,
+    read: tuple[Array, ...],
+) -> Weights | None:
+    """Weights with a scale for each step, which the input is multiplied by; None if they have zero points as well."""
+    given = np.zeros(1) if zero is None else zero.numpy().astype(np.float32)
+    if (given != given.reshape(-1)[0]).any():
+        return None
+    ones = np.ones((columns, 1), np.float32)
+    minus = None
+    if stored.dtype in WHOLE:
+        whole = given.reshape(-1)[0] - (0 if stored.dtype.label.startswith("int") else form.middle)
+        if whole:
+            form, minus = Form(form.bits, form.kind, "int8"), np.full((columns, 1), whole, np.int8)
+    block = -(-steps // form.group) * form.group
+    factors = scale.numpy().astype(np.float32).reshape(-1)
+    return Weights(form, steps, columns, block, stored.payload, codes.between, ones, minus, read, factors=factors)
 
 
 def _by_column(given: Tensor, columns: int, transposed: bool, block: int) -> Array:
