@@ -77,7 +77,7 @@ def emit_low_bits(
     is_whole = is_rounded and _multiplies_bytes(program, rows)
     if is_rounded and not is_whole:
         left = _emit_rounded_floats(program, weights, left, rows, width)
-    operands = {"channels": channels, "tensors": [program.values.read(value) for value in then.tensors]}
+    operands: Words = {"channels": channels, "tensors": [program.values.read(value) for value in then.tensors]}
     target = program.values.write(final)
     if is_whole:
         _emit_rounded(program, weights, lanes, left, rows, width, target, epilogue, operands)
