@@ -25,13 +25,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = _parser().parse_args(arguments)
     pattern = Pattern.parse(chosen.pattern, chosen.shared, by_tap=chosen.by_tap)
     layers = [layer for layer in (*RESNET50, *PRODUCTS) if chosen.only in str(layer)]
-    table = Table(title=f"{pattern} shared by {pattern.shared}, {chosen.threads} thread(s)")
+    table = Table(title=f"{pattern} shared by {pattern.shared}, {chosen.precision}, {chosen.threads} thread(s)")
     for column in ("layer", "count", "dense µs", "sparse µs", "ratio", "dense kernel", "sparse kernel"):
         table.add_column(column, justify="left" if column.endswith(("layer", "kernel")) else "right")
     rows = []
     sums = [0.0, 0.0]
     for layer in layers:
-        (dense, dense_name), (sparse, sparse_name) = measure(layer, pattern, chosen.threads, chosen.seconds)
+        (dense, dense_name), (sparse, sparse_name) = measure(
+            layer, pattern, chosen.threads, chosen.seconds, chosen.precision
+        )
         sums = [sums[0] + layer.count * dense, sums[1] + layer.count * sparse]
         rows.append({"layer": str(layer), "count": layer.count, "dense_us": dense, "sparse_us": sparse})
         ratio = f"{dense / sparse:.2f}"
@@ -50,11 +52,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def measure(layer: Layer, pattern: Pattern, threads: int, seconds: float) -> list[tuple[float, str]]:
+def measure(
+    layer: Layer, pattern: Pattern, threads: int, seconds: float, precision: str = "float32"
+) -> list[tuple[float, str]]:
     """Microseconds of the layer's own steps and their name, dense and sparse: minima over runs that take turns."""
     sessions = []
     for wanted in (None, pattern):
-        model, feeds = model_of(layer, weights_of(layer, wanted))
+        model, feeds = model_of(layer, weights_of(layer, wanted), precision)
         sessions.append((Session(model, devices=["cpu"], strict=True, options={"cpu": {"threads": threads}}), feeds))
     best: list[tuple[float, str]] = [(math.inf, "")] * 2
     for _ in range(ROUNDS):
@@ -75,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sparsity", description=__doc__)
     parser.add_argument("--pattern", default="2:4", help="N:M")
     parser.add_argument("--shared", type=int, default=32, help="output channels that share a pattern")
+    parser.add_argument("--precision", choices=("float32", "int8"), default="float32")
     parser.add_argument("--by-tap", action="store_true", help="each tap of a kernel has a pattern of its own")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=0.4, help="per layer")

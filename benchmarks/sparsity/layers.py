@@ -73,7 +73,12 @@ def weights_of(layer: Layer, pattern: Pattern | None, seed: int = 1) -> Floats:
     return weights if layer.kernel else np.ascontiguousarray(weights[:, :, 0, 0].T)
 
 
-def model_of(layer: Layer, weights: Floats) -> tuple[ModelProto, dict[str, Floats]]:
+def model_of(layer: Layer, weights: Floats, precision: str = "float32") -> tuple[ModelProto, dict[str, Floats]]:
+    """`float_model_of` or, for int8, `byte_model_of`."""
+    return byte_model_of(layer, weights) if precision == "int8" else float_model_of(layer, weights)
+
+
+def float_model_of(layer: Layer, weights: Floats) -> tuple[ModelProto, dict[str, Floats]]:
     """The layer, named "layer", between two of one tap, so that it finds its input as another layer leaves it."""
     random = np.random.default_rng(0)
 
@@ -110,3 +115,52 @@ def model_of(layer: Layer, weights: Floats) -> tuple[ModelProto, dict[str, Float
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     return model, {"x": near(*shape)}
+
+
+SCALE = np.float32(0.05)
+"""Of all activations of the models of bytes."""
+
+
+def byte_model_of(layer: Layer, weights: Floats) -> tuple[ModelProto, dict[str, Floats]]:
+    """The same as QLinearConv and QLinearMatMul: activations of one scale, weights with one for each output channel."""
+    random = np.random.default_rng(0)
+    constants: dict[str, npt.NDArray[Any]] = {"s": np.array(SCALE), "z": np.uint8(128)}
+
+    def quantized(name: str, array: Floats, axis: int) -> list[str]:
+        """Inputs for weights of that name; their zeros stay zeros."""
+        others = tuple(i for i in range(array.ndim) if i != axis)
+        scale = np.abs(array).max(axis=others, keepdims=True) / 127
+        constants[name] = np.rint(array / scale).astype(np.int8)
+        constants[f"{name}_s"], constants[f"{name}_z"] = scale.reshape(-1), np.zeros(scale.size, np.int8)
+        return [name, f"{name}_s", f"{name}_z"]
+
+    def near(*shape: int) -> Floats:
+        return (random.standard_normal(shape) / 16).astype(np.float32)
+
+    nodes = [helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"])]
+    if layer.kernel:
+        size = layer.size * layer.stride
+        shape = [1, 16, size, size]
+        given = {"before": near(layer.inputs, 16, 1, 1), "layer": weights, "after": near(16, layer.outputs, 1, 1)}
+        last = "q"
+        for name, array in given.items():
+            k, stride = (layer.kernel, layer.stride) if name == "layer" else (1, 1)
+            inputs = [last, "s", "z", *quantized(f"{name}_w", array, 0), "s", "z"]
+            pads = [(k - 1) // 2] * 4
+            nodes.append(helper.make_node("QLinearConv", inputs, [name], name=name, pads=pads, strides=[stride] * 2))
+            last = name
+    else:
+        shape = [layer.size, layer.inputs]
+        inputs = ["q", "s", "z", *quantized("layer_w", weights, 1), "s", "z"]
+        nodes.append(helper.make_node("QLinearMatMul", inputs, ["layer"], name="layer"))
+        last = "layer"
+    nodes.append(helper.make_node("DequantizeLinear", [last, "s", "z"], ["y"]))
+    graph = helper.make_graph(
+        nodes,
+        "layer",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    return model, {"x": near(*shape) * 16}

@@ -57,6 +57,10 @@ class Arg(enum.IntEnum):
     PAD_LEFT = enum.auto()
     COPY_WIDTH = enum.auto()  # pixels of a copied row
     PADDING = enum.auto()  # the byte around the image
+    GATHERED = enum.auto()  # where in a chunk's scratch memory the rows of kept bytes are
+    GATHERS = enum.auto()  # per run
+    INDICES = enum.auto()  # [group][channel tile][kernel row][tap][gather][byte of a window], see `KeptBytes`
+    PLACES = enum.auto()  # int32, [group][channel tile][kernel row][tap][gather][2]
 
 
 class Copies(enum.Enum):
@@ -87,6 +91,8 @@ class Variant:
         lattice: the pixels are a lattice of those of the result.
         unroll: steps per turn of the innermost loop.
         spec: what becomes of the sums.
+        window: bytes of a permutation, where only bytes that are kept are multiplied; else 0.
+        row_bytes: then from row to row of these.
     """
 
     rows: int
@@ -104,6 +110,8 @@ class Variant:
     lattice: bool
     unroll: int
     spec: Requantization
+    window: int = 0
+    row_bytes: int = 0
 
     @property
     def tag(self) -> str:
@@ -123,4 +131,6 @@ class Variant:
             if is_set
         )
         tile = f"{self.rows}x{self.vectors}u{self.unroll}t{self.tail}"
+        if self.window:
+            tile += f"k{self.window}r{self.row_bytes}"
         return f"{self.unit.value}_{tile}_{self.copies.value}{flags}_{self.spec.tag}"

@@ -103,6 +103,14 @@ def choose_tile(
     )
 
 
+def choose_rows_of(target: Target, unit: QuadUnit, vectors: int, pixels: int) -> int | None:
+    """The height of the tile of so many vectors that takes the fewest cycles per step; None: there is none."""
+    heights = [rows for rows, wide in _allowed(target, unit) if wide == vectors]
+    if not heights:
+        return None
+    return min(heights, key=lambda rows: tile_cost(target, unit, (rows, vectors), pixels, 1, 64))
+
+
 def tile_cost(
     target: Target,
     unit: QuadUnit,

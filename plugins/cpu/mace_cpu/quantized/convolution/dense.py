@@ -18,6 +18,7 @@ from mace_core.symbolic import hint, is_same
 from mace_cpu.conv.geometry import Geometry, may_be_positive
 from mace_cpu.quantized.convolution.arguments import Arg, Copies, Variant
 from mace_cpu.quantized.convolution.choose import Division, Sizes, choose_tile, divide, tile_cost
+from mace_cpu.quantized.convolution.sparse import SparseTile, choose_sparse_tile, pack_kept
 from mace_cpu.quantized.convolution.weights import Weights, joined_groups, pack_dense, per_column
 from mace_cpu.shared.codegen.generated import generated
 from mace_cpu.shared.epilogue.requantize import Following, Requantization
@@ -26,6 +27,7 @@ from mace_cpu.shared.parts.steps import Word, Words
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.quads import QUAD, QUADS_PER_TILE, QuadUnit
 from mace_cpu.shared.tiles.arguments import STEPS_PER_FETCH
+from mace_cpu.shared.tiles.kept_bytes import KeptBytes
 
 WORK_PER_MAC = 1 / 32
 
@@ -209,9 +211,19 @@ def emit_dense(
     geometry, packed_bytes = joined_groups(geometry, weights.bytes, lanes)
     ones = 1 if weights.zeros is not None else 0
     unit, reading = _unit_and_reading(program, geometry, is_signed=is_signed, ones=ones, as_it_is=lattice is not None)
+    pixels = hint(math.prod(reading.shape.output))
+    rows, vectors = choose_tile(machine, unit, pixels, reading.shape.group_out, reading.steps, ones)
+    sparse = None
+    if not ones:
+        limit = tile_cost(machine, unit, (rows, vectors), pixels, reading.shape.group_out, reading.steps)
+        unit, reading, sparse = _sparse(program, geometry, packed_bytes, unit, reading, limit, is_signed=is_signed)
+    kept = None if sparse is None else sparse.kept
+    if sparse is not None:
+        rows, vectors = sparse.rows, sparse.vectors
     offset = unit.left_offset(is_signed)
-    shape, steps = reading.shape, reading.steps
-    rows, vectors = choose_tile(machine, unit, hint(math.prod(shape.output)), shape.group_out, steps, ones)
+    shape = reading.shape
+    run_quads = -(-reading.run // QUAD) if kept is None else kept.count // QUAD
+    steps = shape.kernel[0] * reading.taps * run_quads
     columns = vectors * lanes
     image_bytes = math.prod(shape.image) * shape.group_in
     span = (shape.kernel[0] - 1) * shape.dilations[0] + 1
@@ -223,47 +235,83 @@ def emit_dense(
         vectors,
         unit,
         is_signed != (offset != 0),
-        reading.tail,
+        reading.tail if kept is None else 0,
         reading.copies,
         reading.gathers,
         reading.linear,
         shape.kernel[0] * reading.taps == 1,
-        reading.quads < STEPS_PER_FETCH,
+        run_quads < STEPS_PER_FETCH,
         shape.group_out % columns != 0,
         bool(ones),
         lattice is not None,
         2 if vectors + ones > 2 and not unit.has_tiles else 1,
         result.spec,
+        *((0, 0) if kept is None else (kept.window, kept.row_bytes)),
     )
     whole_bias = int32_bias(result.bias, weights, zero + offset)
     array, way = key
 
     def pack() -> npt.NDArray[Any]:
         of_shape = packed_bytes.reshape(shape.out_channels, shape.group_in, *shape.kernel)
+        if kept is not None:
+            return pack_kept(of_shape, shape.groups, columns, kept, merged=reading.merged)
         return pack_dense(of_shape, shape.groups, columns, merged=reading.merged, ones=ones * lanes)
 
     tiles = -(-shape.group_out // columns)
     extent = shape.batch * shape.groups * division.bands * division.parts
-    work = geometry.macs * WORK_PER_MAC
+    work = geometry.macs * WORK_PER_MAC * (1.0 if kept is None else kept.share)
     chunks = min(hint(extent), 1) if program.settings.threads <= 1 else program.steps.chunks(extent, work)
     put = program.constants.put
-    scratch, scratch_bytes = _scratch(reading, division, chunks)
+    copied = _copied_bytes(reading, division)
+    scratch_bytes = copied + (0 if kept is None else rows * kept.row_bytes)
     words: Words = {
         Arg.INPUT: program.values.read(x, Layout.CHANNELS_LAST),
-        Arg.WEIGHTS: program.constants.packed(array, (*way, shape.groups, columns, reading.merged, shape.kernel), pack),
+        Arg.WEIGHTS: program.constants.packed(
+            array, (*way, shape.groups, columns, reading.merged, shape.kernel, kept is not None), pack
+        ),
         Arg.BIAS: put(per_column(whole_bias, shape.groups, columns)),
         Arg.SCALES: put(per_column(result.scales, shape.groups, columns)),
         Arg.FLOAT_BIAS: 0 if result.float_bias is None else put(per_column(result.float_bias, shape.groups, columns)),
         Arg.OUTPUT: target,
-        Arg.SCRATCH: scratch,
+        Arg.SCRATCH: Buf.scratch(scratch_bytes * chunks) if scratch_bytes else 0,
         Arg.SCRATCH_BYTES: scratch_bytes,
         Arg.WEIGHT_ZEROS: 0 if weights.zeros is None else put(per_column(int32(weights.zeros), shape.groups, columns)),
         **_division_words(shape, division, tiles, steps, columns + ones * lanes, rows),
         **_lattice_words(shape, lattice),
         **_window_words(reading, columns + ones * lanes, (zero + offset) & 255),
+        **_kept_words(program, kept, columns, copied),
         "requantization": [result.zero, result.low, result.high, *result.following],
     }
-    program.steps.emit(dense_kernel(variant), words, extent=extent, work=work, chunks=chunks)
+    note = "" if kept is None else f"sparse, {kept.share:.0%} of the products"
+    program.steps.emit(dense_kernel(variant), words, extent=extent, work=work, chunks=chunks, note=note)
+
+
+def _sparse(
+    program: Program,
+    geometry: Geometry,
+    weights: npt.NDArray[np.int8],
+    unit: QuadUnit,
+    reading: Reading,
+    limit: float,
+    *,
+    is_signed: bool,
+) -> tuple[QuadUnit, Reading, SparseTile | None]:
+    """What multiplies only the weights that are kept, where that takes less than ``limit``; else what is given."""
+    machine = program.settings.target
+    vectors, as_read = QuadUnit.of(machine), reading
+    if unit.has_tiles:
+        as_read = reading_of(geometry, flips=vectors.left_offset(is_signed) != 0, as_it_is=not reading.linear)
+    shape = as_read.shape
+    found = choose_sparse_tile(
+        machine,
+        vectors,
+        weights.reshape(shape.out_channels, shape.group_in, *shape.kernel),
+        shape.groups,
+        hint(math.prod(shape.output)),
+        merged=as_read.merged,
+        limit=limit,
+    )
+    return (unit, reading, None) if found is None else (vectors, as_read, found)
 
 
 def _unit_and_reading(
@@ -287,15 +335,27 @@ def _unit_and_reading(
     return (tiles, plain) if cost(tiles) < cost(unit) else (unit, reading)
 
 
-def _scratch(reading: Reading, division: Division, chunks: int) -> tuple[Buf | int, int]:
-    """Memory for the copied bands of all chunks, and bytes of one."""
+def _copied_bytes(reading: Reading, division: Division) -> int:
+    """Memory for the copied band of a chunk."""
     if reading.copies is Copies.NONE:
-        return 0, 0
+        return 0
     shape = reading.shape
     span = (shape.kernel[0] - 1) * shape.dilations[0] + 1
     rows = (division.band_rows - 1) * shape.strides[0] + span
-    nbytes = (-(-rows * reading.copy_width * shape.group_in // 64) + 1) * 64  # the last quad may reach beyond
-    return Buf.scratch(nbytes * chunks), nbytes
+    return (-(-rows * reading.copy_width * shape.group_in // 64) + 1) * 64  # the last quad may reach beyond
+
+
+def _kept_words(program: Program, kept: KeptBytes | None, columns: int, copied: int) -> Words:
+    if kept is None:
+        return {Arg.GATHERED: 0, Arg.GATHERS: 0, Arg.INDICES: 0, Arg.PLACES: 0}
+    return {
+        Arg.QUADS: kept.count // QUAD,
+        Arg.RUN_WEIGHTS: kept.count * columns,
+        Arg.GATHERED: copied,
+        Arg.GATHERS: kept.gathers,
+        Arg.INDICES: program.constants.put(kept.indices),
+        Arg.PLACES: program.constants.put(kept.places),
+    }
 
 
 def _division_words(

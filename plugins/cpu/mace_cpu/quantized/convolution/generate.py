@@ -19,12 +19,13 @@ from mace_cpu.quantized.convolution.arguments import Arg, Copies, Variant
 from mace_cpu.quantized.convolution.generate_window import copy_bytes, fill_bytes
 from mace_cpu.shared.codegen.body import I8, POINTER, Body, constant
 from mace_cpu.shared.epilogue.generate_requantize import ByteAccess, RequantizeCode
+from mace_cpu.shared.tiles.gathered import PLACE_BYTES, GatheredRows
 from mace_cpu.shared.tiles.quad_matrix_tile import make_quad_tile
 from mace_cpu.shared.tiles.tile import FetchAhead
 
 POINTERS = (
     *(Arg.INPUT, Arg.WEIGHTS, Arg.BIAS, Arg.SCALES, Arg.FLOAT_BIAS, Arg.WEIGHT_ZEROS),
-    *(Arg.OUTPUT, Arg.SCRATCH),
+    *(Arg.OUTPUT, Arg.SCRATCH, Arg.INDICES, Arg.PLACES),
 )
 
 
@@ -67,6 +68,10 @@ class _Emitter:
         words = self.words
         self.copy_row = body.mul(words[Arg.COPY_WIDTH], words[Arg.GROUP_IN])
         self.scratch = self._at(words[Arg.SCRATCH], body.mul(body.chunk, words[Arg.SCRATCH_BYTES]))
+        self.gathered: GatheredRows | None = None
+        if variant.window:
+            at = self._at(self.scratch, words[Arg.GATHERED])
+            self.gathered = GatheredRows(body, at, variant.rows, variant.row_bytes, variant.window, is_x86=is_x86)
         self.starts = [body.variable(POINTER) for _ in range(variant.rows)]
         self.element = 1 if variant.spec.is_bytes else 4
 
@@ -160,7 +165,7 @@ class _Emitter:
             starts = self._windows(band, pixels)
             none = [ir.Constant(self.tile.vector, None)] * variant.weight_zeros
             self.tile.start([self._whole(Arg.BIAS, packed_at, v) for v in range(variant.vectors)] + none)
-            self._accumulate(starts, weights)
+            self._accumulate(starts, weights, over_all)
             self.tile.settle()
             self._finish(output, pixels, packed_at, channel, valid)
 
@@ -195,22 +200,31 @@ class _Emitter:
                     b.store(self._at(row, at), start)
         return [b.load(start, typ=POINTER) for start in self.starts]
 
-    def _accumulate(self, starts: list[ir.Value], weights: ir.Value) -> None:
+    def _accumulate(self, starts: list[ir.Value], weights: ir.Value, over_all: ir.Value) -> None:
         body, words, variant = self.body, self.words, self.variant
         if variant.single:
-            self._run(starts, weights)
+            self._run(starts, weights, over_all)
             return
         row_weights = body.mul(words[Arg.TAPS], words[Arg.RUN_WEIGHTS])
+        first = body.mul(over_all, words[Arg.KERNEL_ROWS])
         with body.loop(0, words[Arg.KERNEL_ROWS]) as row, body.loop(0, words[Arg.TAPS]) as tap:
             offset = body.add(body.mul(row, words[Arg.KERNEL_ROW]), body.mul(tap, words[Arg.TAP_STEP]))
             at = body.add(body.mul(row, row_weights), body.mul(tap, words[Arg.RUN_WEIGHTS]))
             here = [self._at(start, offset) for start in starts]
-            self._run(here, self._at(weights, at))
+            number = body.add(body.mul(body.add(first, row), words[Arg.TAPS]), tap)
+            self._run(here, self._at(weights, at), number)
 
-    def _run(self, starts: list[ir.Value], weights: ir.Value) -> None:
-        variant = self.variant
+    def _run(self, starts: list[ir.Value], weights: ir.Value, number: ir.Value) -> None:
+        """One run of each window; ``number``: which of all runs of all tiles it is."""
+        body, words, variant = self.body, self.words, self.variant
+        if self.gathered is not None:
+            count = words[Arg.GATHERS]
+            before = body.mul(number, count)
+            indices = self._at(words[Arg.INDICES], body.mul(before, variant.window))
+            self.gathered.gather(starts, indices, self._at(words[Arg.PLACES], body.mul(before, PLACE_BYTES)), count)
+            starts = self.gathered.starts
         ahead = None if variant.short else self.ahead
-        self.tile.run(starts, weights, self.words[Arg.QUADS], variant.tail, ahead, variant.unroll)
+        self.tile.run(starts, weights, words[Arg.QUADS], variant.tail, ahead, variant.unroll)
 
     # --- results --------------------------------------------------------------------------------------------------
 
