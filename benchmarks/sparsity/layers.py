@@ -124,7 +124,7 @@ SCALE = np.float32(0.05)
 def byte_model_of(layer: Layer, weights: Floats) -> tuple[ModelProto, dict[str, Floats]]:
     """The same as QLinearConv and QLinearMatMul: activations of one scale, weights with one for each output channel."""
     random = np.random.default_rng(0)
-    constants: dict[str, npt.NDArray[Any]] = {"s": np.array(SCALE), "z": np.uint8(128)}
+    constants: dict[str, npt.NDArray[Any]] = {"s": np.array(SCALE), "z": np.array(128, np.uint8)}
 
     def quantized(name: str, array: Floats, axis: int) -> list[str]:
         """Inputs for weights of that name; their zeros stay zeros."""

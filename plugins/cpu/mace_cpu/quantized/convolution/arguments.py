@@ -57,7 +57,7 @@ class Arg(enum.IntEnum):
     PAD_LEFT = enum.auto()
     COPY_WIDTH = enum.auto()  # pixels of a copied row
     PADDING = enum.auto()  # the byte around the image
-    GATHERED = enum.auto()  # where in a chunk's scratch memory the rows of kept bytes are
+    GATHERED = enum.auto()  # where in a chunk's scratch memory the bytes that are kept are moved
     GATHERS = enum.auto()  # per run
     INDICES = enum.auto()  # [group][channel tile][kernel row][tap][gather][byte of a window], see `KeptBytes`
     PLACES = enum.auto()  # int32, [group][channel tile][kernel row][tap][gather][2]
@@ -91,7 +91,7 @@ class Variant:
         lattice: the pixels are a lattice of those of the result.
         unroll: steps per turn of the innermost loop.
         spec: what becomes of the sums.
-        window: bytes of a permutation, where only bytes that are kept are multiplied; else 0.
+        window, stored: bytes that a permutation takes and stores, where only bytes with weights are multiplied; else 0.
         row_bytes: then from row to row of these.
     """
 
@@ -111,6 +111,7 @@ class Variant:
     unroll: int
     spec: Requantization
     window: int = 0
+    stored: int = 0
     row_bytes: int = 0
 
     @property
@@ -132,5 +133,5 @@ class Variant:
         )
         tile = f"{self.rows}x{self.vectors}u{self.unroll}t{self.tail}"
         if self.window:
-            tile += f"k{self.window}r{self.row_bytes}"
+            tile += f"k{self.window}w{self.stored}r{self.row_bytes}"
         return f"{self.unit.value}_{tile}_{self.copies.value}{flags}_{self.spec.tag}"

@@ -14,10 +14,11 @@ import numpy.typing as npt
 from mace_core.graph import Value
 from mace_core.native.kernel_words import WordLayout
 from mace_core.native.source import KernelSource
-from mace_core.symbolic import hint, is_same
-from mace_cpu.conv.geometry import Geometry, may_be_positive
+from mace_core.symbolic import hint
+from mace_cpu.conv.geometry import Geometry
 from mace_cpu.quantized.convolution.arguments import Arg, Copies, Variant
 from mace_cpu.quantized.convolution.choose import Division, Sizes, choose_tile, divide, tile_cost
+from mace_cpu.quantized.convolution.reading import Reading, reading_of
 from mace_cpu.quantized.convolution.sparse import SparseTile, choose_sparse_tile, pack_kept
 from mace_cpu.quantized.convolution.weights import Weights, joined_groups, pack_dense, per_column
 from mace_cpu.shared.codegen.generated import generated
@@ -79,55 +80,6 @@ class Lattice:
     pixel: int
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """How windows are read, in bytes.
-
-    Attributes:
-        shape: the convolution, of two axes, perhaps turned or with its pixels in one row.
-        copies: whether the image is copied first.
-        linear: windows follow each other at one distance.
-        merged: the taps of a kernel row are one run.
-        copy_width: pixels of a copied row.
-    """
-
-    shape: Geometry
-    copies: Copies
-    linear: bool
-    merged: bool
-    copy_width: int
-
-    @property
-    def gathers(self) -> bool:
-        """Whether a copy holds the channels of one group."""
-        return self.copies is not Copies.NONE and self.shape.groups > 1
-
-    @property
-    def run(self) -> int:
-        """Bytes that lie next to each other."""
-        return self.shape.group_in * (self.shape.kernel[1] if self.merged else 1)
-
-    @property
-    def quads(self) -> int:
-        """Quads of a run; of a copy, which may be read a little beyond its end, the last one need not be full."""
-        return self.run // QUAD if self.copies is Copies.NONE else -(-self.run // QUAD)
-
-    @property
-    def tail(self) -> int:
-        """Bytes of a run beyond these."""
-        return self.run % QUAD if self.copies is Copies.NONE else 0
-
-    @property
-    def taps(self) -> int:
-        """Runs per kernel row."""
-        return 1 if self.merged else self.shape.kernel[1]
-
-    @property
-    def steps(self) -> int:
-        """Quads of a window."""
-        return self.shape.kernel[0] * self.taps * -(-self.run // QUAD)
-
-
 def int32_bias(bias: npt.NDArray[np.int64], weights: Weights, zero: int) -> npt.NDArray[np.int32]:
     """What sums start from so that ``zero`` is taken off every byte of the input."""
     sums = weights.sums if weights.zeros is None else weights.sums - weights.depth * weights.zeros
@@ -137,54 +89,6 @@ def int32_bias(bias: npt.NDArray[np.int64], weights: Weights, zero: int) -> npt.
 def int32(whole: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
     """Whole numbers modulo 2**32, as sums have them."""
     return whole.astype(np.uint64).astype(np.uint32).view(np.int32)
-
-
-def reading_of(geometry: Geometry, *, flips: bool, as_it_is: bool = False) -> Reading:
-    """How to read the image of a convolution.
-
-    Args:
-        flips: the highest bit of what is multiplied differs from the input's.
-        as_it_is: rows stay rows.
-    """
-    shape = geometry.with_rank(2)
-    pointwise = shape.is_pointwise and not as_it_is
-    if pointwise and not flips:
-        pixels = math.prod(shape.image)
-        shape = replace(shape, image=(pixels, 1), output=(pixels, 1))
-    elif is_one_row(shape) and not as_it_is:
-        shape = turned(shape)
-    is_padded = any(_reaches_out(shape, axis) for axis in range(2))
-    copies = Copies.FLIPPED if flips else Copies.PLAIN if is_padded else Copies.NONE
-    own_pixels = copies is not Copies.NONE or shape.groups == 1
-    merged = shape.kernel[1] == 1 or (shape.dilations[1] == 1 and own_pixels)
-    width = (shape.output[1] - 1) * shape.strides[1] + (shape.kernel[1] - 1) * shape.dilations[1] + 1
-    return Reading(shape, copies, pointwise and not flips, merged, width)
-
-
-def is_one_row(shape: Geometry) -> bool:
-    """Whether image and result have one row, which could as well be a column."""
-    return is_same(shape.image[0], 1) and is_same(shape.output[0], 1) and shape.kernel[0] == 1
-
-
-def turned(shape: Geometry) -> Geometry:
-    """The same with rows for columns."""
-    return replace(
-        shape,
-        image=shape.image[::-1],
-        kernel=shape.kernel[::-1],
-        output=shape.output[::-1],
-        strides=shape.strides[::-1],
-        dilations=shape.dilations[::-1],
-        pads=shape.pads[::-1],
-    )
-
-
-def _reaches_out(shape: Geometry, axis: int) -> bool:
-    """Whether some window reaches beyond the image along an axis, or does not begin with it."""
-    span = (shape.kernel[axis] - 1) * shape.dilations[axis] + 1
-    last = (shape.output[axis] - 1) * shape.strides[axis] - shape.pads[axis] + span
-    is_shifted = not is_same(shape.pads[axis], 0)
-    return is_shifted or may_be_positive(last - shape.image[axis])
 
 
 def emit_dense(
@@ -222,8 +126,8 @@ def emit_dense(
         rows, vectors = sparse.rows, sparse.vectors
     offset = unit.left_offset(is_signed)
     shape = reading.shape
-    run_quads = -(-reading.run // QUAD) if kept is None else kept.count // QUAD
-    steps = shape.kernel[0] * reading.taps * run_quads
+    multiplied = reading if sparse is None else reading.keeping(sparse.kept.count)
+    steps = multiplied.steps
     columns = vectors * lanes
     image_bytes = math.prod(shape.image) * shape.group_in
     span = (shape.kernel[0] - 1) * shape.dilations[0] + 1
@@ -235,18 +139,18 @@ def emit_dense(
         vectors,
         unit,
         is_signed != (offset != 0),
-        reading.tail if kept is None else 0,
+        multiplied.tail,
         reading.copies,
         reading.gathers,
         reading.linear,
-        shape.kernel[0] * reading.taps == 1,
-        run_quads < STEPS_PER_FETCH,
+        shape.kernel[0] * multiplied.taps == 1,
+        multiplied.quads < STEPS_PER_FETCH,
         shape.group_out % columns != 0,
         bool(ones),
         lattice is not None,
         2 if vectors + ones > 2 and not unit.has_tiles else 1,
         result.spec,
-        *((0, 0) if kept is None else (kept.window, kept.row_bytes)),
+        *((0, 0, 0) if kept is None else (kept.window, kept.stored, kept.row_bytes)),
     )
     whole_bias = int32_bias(result.bias, weights, zero + offset)
     array, way = key
@@ -278,11 +182,11 @@ def emit_dense(
         Arg.WEIGHT_ZEROS: 0 if weights.zeros is None else put(per_column(int32(weights.zeros), shape.groups, columns)),
         **_division_words(shape, division, tiles, steps, columns + ones * lanes, rows),
         **_lattice_words(shape, lattice),
-        **_window_words(reading, columns + ones * lanes, (zero + offset) & 255),
-        **_kept_words(program, kept, columns, copied),
+        **_window_words(reading, multiplied, columns + ones * lanes, (zero + offset) & 255),
+        **_kept_words(program, kept, copied),
         "requantization": [result.zero, result.low, result.high, *result.following],
     }
-    note = "" if kept is None else f"sparse, {kept.share:.0%} of the products"
+    note = "" if kept is None else kept.note
     program.steps.emit(dense_kernel(variant), words, extent=extent, work=work, chunks=chunks, note=note)
 
 
@@ -345,12 +249,10 @@ def _copied_bytes(reading: Reading, division: Division) -> int:
     return (-(-rows * reading.copy_width * shape.group_in // 64) + 1) * 64  # the last quad may reach beyond
 
 
-def _kept_words(program: Program, kept: KeptBytes | None, columns: int, copied: int) -> Words:
+def _kept_words(program: Program, kept: KeptBytes | None, copied: int) -> Words:
     if kept is None:
         return {Arg.GATHERED: 0, Arg.GATHERS: 0, Arg.INDICES: 0, Arg.PLACES: 0}
     return {
-        Arg.QUADS: kept.count // QUAD,
-        Arg.RUN_WEIGHTS: kept.count * columns,
         Arg.GATHERED: copied,
         Arg.GATHERS: kept.gathers,
         Arg.INDICES: program.constants.put(kept.indices),
@@ -393,7 +295,7 @@ def _lattice_words(shape: Geometry, lattice: Lattice | None) -> dict[Arg, int]:
     }
 
 
-def _window_words(reading: Reading, columns: int, padding: int) -> dict[Arg, int]:
+def _window_words(reading: Reading, multiplied: Reading, columns: int, padding: int) -> dict[Arg, int]:
     shape = reading.shape
     is_copied = reading.copies is not Copies.NONE
     pixel = shape.group_in if is_copied else shape.in_channels
@@ -405,10 +307,10 @@ def _window_words(reading: Reading, columns: int, padding: int) -> dict[Arg, int
         Arg.ROW_STEP: shape.strides[0] * row,
         Arg.KERNEL_ROWS: shape.kernel[0],
         Arg.KERNEL_ROW: shape.dilations[0] * row,
-        Arg.TAPS: reading.taps,
+        Arg.TAPS: multiplied.taps,
         Arg.TAP_STEP: shape.dilations[1] * pixel,
-        Arg.QUADS: reading.quads,
-        Arg.RUN_WEIGHTS: -(-reading.run // QUAD) * QUAD * columns,
+        Arg.QUADS: multiplied.quads,
+        Arg.RUN_WEIGHTS: -(-multiplied.run // QUAD) * QUAD * columns,
         Arg.IN_ROWS: shape.image[0],
         Arg.IN_WIDTH: shape.image[1],
         Arg.IN_PIXEL: shape.in_channels,

@@ -16,7 +16,8 @@ from mace_core.native.target import Target
 from mace_core.symbolic import hint
 from mace_cpu.conv.geometry import Geometry
 from mace_cpu.quantized.convolution.arguments_depthwise import Arg, Variant
-from mace_cpu.quantized.convolution.dense import Key, Requantized, int32_bias, is_one_row, turned
+from mace_cpu.quantized.convolution.dense import Key, Requantized, int32_bias
+from mace_cpu.quantized.convolution.reading import is_one_row, turned
 from mace_cpu.quantized.convolution.weights import Bytes, Weights
 from mace_cpu.shared.codegen.generated import generated
 from mace_cpu.shared.parts.buffers import Buf, Layout

@@ -19,7 +19,7 @@ from mace_cpu.quantized.convolution.arguments import Arg, Copies, Variant
 from mace_cpu.quantized.convolution.generate_window import copy_bytes, fill_bytes
 from mace_cpu.shared.codegen.body import I8, POINTER, Body, constant
 from mace_cpu.shared.epilogue.generate_requantize import ByteAccess, RequantizeCode
-from mace_cpu.shared.tiles.gathered import PLACE_BYTES, GatheredRows
+from mace_cpu.shared.tiles.gathered import NARROWEST, PLACE_BYTES, Gathering
 from mace_cpu.shared.tiles.quad_matrix_tile import make_quad_tile
 from mace_cpu.shared.tiles.tile import FetchAhead
 
@@ -68,10 +68,8 @@ class _Emitter:
         words = self.words
         self.copy_row = body.mul(words[Arg.COPY_WIDTH], words[Arg.GROUP_IN])
         self.scratch = self._at(words[Arg.SCRATCH], body.mul(body.chunk, words[Arg.SCRATCH_BYTES]))
-        self.gathered: GatheredRows | None = None
-        if variant.window:
-            at = self._at(self.scratch, words[Arg.GATHERED])
-            self.gathered = GatheredRows(body, at, variant.rows, variant.row_bytes, variant.window, is_x86=is_x86)
+        self.gathered = self._at(self.scratch, words[Arg.GATHERED])
+        self.gathering = Gathering(body, max(variant.window, NARROWEST), variant.stored, is_x86=is_x86)
         self.starts = [body.variable(POINTER) for _ in range(variant.rows)]
         self.element = 1 if variant.spec.is_bytes else 4
 
@@ -113,8 +111,7 @@ class _Emitter:
         """Bring what the pixels see into scratch memory."""
         body, words, b = self.body, self.words, self.body.b
         row = b.udiv(first, words[Arg.OUT_WIDTH])
-        count = b.udiv(body.sub(last, first), words[Arg.OUT_WIDTH])
-        rows = body.add(body.mul(body.sub(count, constant(1)), words[Arg.ROW_STRIDE]), words[Arg.ROW_SPAN])
+        rows = self._rows_seen(first, last)
         top = body.sub(body.mul(row, words[Arg.ROW_STRIDE]), words[Arg.PAD_TOP])
         width, size, padding = words[Arg.COPY_WIDTH], words[Arg.GROUP_IN], words[Arg.PADDING]
         left = body.minimum(body.maximum(words[Arg.PAD_LEFT], constant(0)), width)
@@ -134,6 +131,12 @@ class _Emitter:
                     fill_bytes(body, beyond, padding, body.mul(body.sub(width, right), size))
                 with otherwise:
                     fill_bytes(body, target, padding, self.copy_row)
+
+    def _rows_seen(self, first: ir.Value, last: ir.Value) -> ir.Value:
+        """Rows of the image that the pixels of a band see."""
+        body, words = self.body, self.words
+        count = body.b.udiv(body.sub(last, first), words[Arg.OUT_WIDTH])
+        return body.add(body.mul(body.sub(count, constant(1)), words[Arg.ROW_STRIDE]), words[Arg.ROW_SPAN])
 
     def _copy_pixels(self, source: ir.Value, target: ir.Value, count: ir.Value) -> None:
         body, words, variant = self.body, self.words, self.variant
@@ -217,12 +220,17 @@ class _Emitter:
     def _run(self, starts: list[ir.Value], weights: ir.Value, number: ir.Value) -> None:
         """One run of each window; ``number``: which of all runs of all tiles it is."""
         body, words, variant = self.body, self.words, self.variant
-        if self.gathered is not None:
-            count = words[Arg.GATHERS]
-            before = body.mul(number, count)
-            indices = self._at(words[Arg.INDICES], body.mul(before, variant.window))
-            self.gathered.gather(starts, indices, self._at(words[Arg.PLACES], body.mul(before, PLACE_BYTES)), count)
-            starts = self.gathered.starts
+        if variant.window:
+            rows = [self._at(self.gathered, constant(row * variant.row_bytes)) for row in range(variant.rows)]
+            before = body.mul(number, words[Arg.GATHERS])
+            self.gathering.rows(
+                starts,
+                rows,
+                self._at(words[Arg.INDICES], body.mul(before, variant.window)),
+                self._at(words[Arg.PLACES], body.mul(before, PLACE_BYTES)),
+                words[Arg.GATHERS],
+            )
+            starts = rows
         ahead = None if variant.short else self.ahead
         self.tile.run(starts, weights, words[Arg.QUADS], variant.tail, ahead, variant.unroll)
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from mace_core.native.target import Target
-from mace_core.symbolic import hint
 from mace_cpu.quantized.convolution.choose import choose_rows_of, tile_cost
 from mace_cpu.quantized.convolution.weights import Bytes
 from mace_cpu.shared.quads import QUAD, QuadUnit, aligned_bytes
@@ -47,28 +46,28 @@ def choose_sparse_tile(
 
     Args:
         weights: (O, C / groups, kh, kw).
+        pixels: of the result.
         merged: all taps of a kernel row are one run.
         limit: cycles of the dense convolution.
     """
-    out_channels, group_in, rows, taps = weights.shape
-    run = group_in * (taps if merged else 1)
-    window = window_bytes(target, run)
+    out_channels, group_in, _, taps = weights.shape
+    window = window_bytes(target, group_in * (taps if merged else 1))
     if not window or not has_many_zeros(weights):
         return None
     found, least = None, limit
     for vectors in range(1, 5):
         columns = vectors * target.vector_bits // 32
-        used = tiled_runs(weights != 0, groups, columns, merged=merged).any(axis=-1)
-        kept = kept_bytes(used, window)
         height = choose_rows_of(target, unit, vectors, pixels)
-        if kept is None or height is None:
+        if height is None:
             continue
-        runs = rows * (1 if merged else taps)
-        steps = runs * kept.count // QUAD
-        tiles = -(-(out_channels // groups) // columns)
-        tile_rows = -(-hint(pixels) // height) * height
+        used = np.any(tiled_runs(weights, groups, columns, merged=merged), axis=-1)
+        kept = kept_bytes(used, window)
+        if kept is None:
+            continue
+        _, tiles, rows, runs, _ = used.shape
+        steps = rows * runs * kept.count // QUAD
         cost = tile_cost(target, unit, (height, vectors), pixels, out_channels // groups, steps)
-        cost += GATHER_CYCLES * tiles * tile_rows * runs * kept.gathers
+        cost += tiles * (-(-pixels // height) * height) * rows * runs * kept.gathers * GATHER_CYCLES
         if cost < least:
             found, least = SparseTile(height, vectors, kept), cost
     return found

@@ -38,6 +38,12 @@ class Arg(enum.IntEnum):
     REST = enum.auto()  # bytes of a row beyond these, for tile registers
     PANEL_BYTES = enum.auto()
     LEFT_STRIDE = enum.auto()  # from row to row
+    SCRATCH = enum.auto()  # where the bytes that are kept are moved, or 0
+    SCRATCH_BYTES = enum.auto()  # per chunk
+    PANELS = enum.auto()  # per matrix
+    GATHERS = enum.auto()  # per row of a panel
+    INDICES = enum.auto()  # [matrix][panel][gather][byte of a window], see `KeptBytes`
+    PLACES = enum.auto()  # int32, [matrix][panel][gather][2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,8 @@ class Variant:
         subtracts: zero points of columns times sums of rows are subtracted.
         partial: the last panel is not full.
         spec: what becomes of the sums.
+        window, stored: bytes that a permutation takes and stores, where only bytes with weights are multiplied; else 0.
+        row_bytes: then from row to row of these.
     """
 
     rows: int
@@ -62,9 +70,13 @@ class Variant:
     subtracts: bool
     partial: bool
     spec: Requantization
+    window: int = 0
+    stored: int = 0
+    row_bytes: int = 0
 
     @property
     def tag(self) -> str:
         """A name for it, fit for a symbol."""
         flags = "s" * self.is_signed + "z" * self.subtracts + "p" * self.partial
-        return f"{self.unit.value}_{self.rows}x{self.vectors}t{self.tail}{flags}_{self.spec.tag}"
+        kept = f"k{self.window}w{self.stored}r{self.row_bytes}" if self.window else ""
+        return f"{self.unit.value}_{self.rows}x{self.vectors}t{self.tail}{kept}{flags}_{self.spec.tag}"

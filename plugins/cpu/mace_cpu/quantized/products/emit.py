@@ -14,13 +14,14 @@ import numpy.typing as npt
 from mace_core.graph import Value
 from mace_core.native.kernel_words import WordLayout
 from mace_core.native.numba_kernel import numba_source
-from mace_core.symbolic import ceiling, is_symbolic
+from mace_core.symbolic import ceiling, hint, is_symbolic
 from mace_core.tensor import DType
 from mace_cpu.matmul.lower import matmul_product
 from mace_cpu.matmul.product import Product
 from mace_cpu.matmul.views import Lie, lie_of
 from mace_cpu.quantized.products.arguments import Arg, Variant
 from mace_cpu.quantized.products.choose import Panels, choose_panels
+from mace_cpu.quantized.products.sparse import SparsePanels, choose_sparse_panels, pack_kept_panels
 from mace_cpu.shared.codegen.generated import generated
 from mace_cpu.shared.epilogue.epilogue import Epilogue
 from mace_cpu.shared.epilogue.requantize import Requantization
@@ -95,12 +96,15 @@ def emit_bytes_product(program: Program, factors: Factors, finish: Finish) -> No
     """Emit the exact sums of products of ``factors``, and what becomes of them."""
     facts, target = program.facts, program.settings.target
     product = shape_of(program, factors)
-    panels = choose_panels(program.settings, product)
-    unit, width = panels.unit, panels.width
     is_signed = facts.dtype(factors.left) is DType.INT8
-    left_shift = unit.left_offset(is_signed)
     right_shift = SIGN if facts.dtype(factors.right) is DType.UINT8 else 0
     columns = padded_columns(program, product)
+    panels = choose_panels(program.settings, product)
+    sparse = _sparse(program, product, factors, right_shift, panels)
+    kept = None if sparse is None else sparse.kept
+    panels = sparse or panels
+    unit, width = panels.unit, panels.width
+    left_shift = unit.left_offset(is_signed)
     product, lie, source = _left(program, product, factors.left, panels)
     right, sums = _right(program, product, factors, panels, right_shift)
     known = [None if value is None else facts.constant_of(value) for value in (factors.left_zero, factors.right_zero)]
@@ -123,7 +127,7 @@ def emit_bytes_product(program: Program, factors: Factors, finish: Finish) -> No
         zeros = Buf.scratch(4 * columns) if subtracts else 0
         begin = _emit_terms(program, product, factors, finish.bias, sums, zeros, columns, left_shift, right_shift)
     rows = panels.rows(target, product.rows)
-    steps = product.steps
+    steps = product.steps if kept is None else kept.count
     step_bytes = QUAD * panels.quads_together
     rest = 0 if is_symbolic(steps) else steps % step_bytes
     variant = Variant(
@@ -135,6 +139,7 @@ def emit_bytes_product(program: Program, factors: Factors, finish: Finish) -> No
         subtracts=subtracts,
         partial=is_symbolic(product.columns) or product.columns % width != 0,
         spec=finish.spec,
+        **({} if kept is None else {"window": kept.window, "stored": kept.stored, "row_bytes": kept.row_bytes}),
     )
     panel_count = ceiling(product.columns, width)
     tiles = ceiling(product.rows, rows)
@@ -142,6 +147,13 @@ def emit_bytes_product(program: Program, factors: Factors, finish: Finish) -> No
     segments = ceiling(product.rows, segment)
     matrices = math.prod(product.right)
     panel_bytes = panels.quads(steps) * QUAD * width
+    extent = product.count * panel_count * segments
+    work = product.macs * WORK_PER_MAC * (1.0 if kept is None else kept.share)
+    note = f"int8 {unit.value}" + ("" if kept is None else f", {kept.note}")
+    scratch_bytes, chunks = 0, None
+    if kept is not None:
+        scratch_bytes = rows * kept.row_bytes
+        chunks = min(hint(extent), 1) if program.settings.threads <= 1 else program.steps.chunks(extent, work)
     program.steps.emit(
         _kernel(variant, width // panels.vectors, finish.epilogue),
         {
@@ -168,14 +180,42 @@ def emit_bytes_product(program: Program, factors: Factors, finish: Finish) -> No
             Arg.REST: rest,
             Arg.PANEL_BYTES: panel_bytes,
             Arg.LEFT_STRIDE: lie.step,
+            Arg.SCRATCH: 0 if chunks is None else Buf.scratch(scratch_bytes * chunks),
+            Arg.SCRATCH_BYTES: scratch_bytes,
+            Arg.PANELS: panel_count,
+            Arg.GATHERS: 0 if kept is None else kept.gathers,
+            Arg.INDICES: 0 if kept is None else program.constants.put(kept.indices),
+            Arg.PLACES: 0 if kept is None else program.constants.put(kept.places),
             "requantization": list(finish.words),
             "channels": [_per_column(program, channel, columns) for channel in finish.epilogue.channels],
             "tensors": list(finish.tensors),
         },
-        extent=product.count * panel_count * segments,
-        work=product.macs * WORK_PER_MAC,
-        note=f"int8 {unit.value}",
+        extent=extent,
+        work=work,
+        chunks=chunks,
+        note=note,
     )
+
+
+def _sparse(
+    program: Program, product: Product, factors: Factors, right_shift: int, dense: Panels
+) -> SparsePanels | None:
+    """Panels of a known right operand that leave out its zeros, where it has no zero points and that is faster."""
+    known, zero = program.facts.constant_of(factors.right), program.facts.constant_of(factors.right_zero)
+    if known is None or (factors.right_zero is not None and zero is None):
+        return None
+    if np.any(np.zeros(1, np.int32) - right_shift if zero is None else zero.astype(np.int32) - right_shift):
+        return None
+    matrices = _signed_matrices(product, factors, known)
+    return choose_sparse_panels(program.settings.target, dense, product, matrices)
+
+
+def _signed_matrices(product: Product, factors: Factors, known: Array) -> npt.NDArray[np.int8]:
+    """A known right operand as signed bytes (matrices, steps, columns)."""
+    count = math.prod(product.right)
+    if factors.transposed:
+        return signed_weights(known).T.reshape(count, product.steps, product.columns)
+    return signed_weights(known.reshape(count, product.steps, product.columns))
 
 
 def _kernel(variant: Variant, lanes: int, epilogue: Epilogue) -> Any:
@@ -212,12 +252,10 @@ def _right(program: Program, product: Product, factors: Factors, panels: Panels,
     """The packed right operand and the sums of its columns (matrices, columns): known, or computed by a step."""
     known, width = program.facts.constant_of(factors.right), panels.width
     if known is not None:
-        matrices = (
-            known.T if factors.transposed else known.reshape(math.prod(product.right), product.steps, product.columns)
-        )
-        signed = signed_weights(matrices)
-        sums: Array = signed.reshape(math.prod(product.right), *signed.shape[-2:]).sum(axis=1, dtype=np.int32)
-        way = ("quads", product.steps, product.columns, factors.transposed, width, panels.quads_together, shift)
+        signed = _signed_matrices(product, factors, known)
+        sums: Array = signed.sum(axis=1, dtype=np.int32)
+        form = panels.quads_together, isinstance(panels, SparsePanels)
+        way = ("quads", product.steps, product.columns, factors.transposed, width, *form, shift)
         return program.constants.packed(known, way, lambda: _packed(signed, panels)), sums
     count, matrices_count = ceiling(product.columns, width), math.prod(product.right)
     quads = panels.quads(product.steps)
@@ -254,7 +292,10 @@ def _right(program: Program, product: Product, factors: Factors, panels: Panels,
 
 
 def _packed(signed: npt.NDArray[np.int8], panels: Panels) -> Array:
-    packed = pack_quads(signed, panels.width, panels.quads_together)
+    if isinstance(panels, SparsePanels):
+        packed = pack_kept_panels(signed, panels.width, panels.kept)
+    else:
+        packed = pack_quads(signed, panels.width, panels.quads_together)
     missing = -packed.nbytes % 4
     if not missing:
         return packed

@@ -11,11 +11,12 @@ from mace_cpu.shared.codegen.vector_basic import splat
 from mace_cpu.shared.epilogue.generate import EpilogueCode
 from mace_cpu.shared.epilogue.generate_requantize import ByteAccess, RequantizeCode
 from mace_cpu.shared.epilogue.operations import EpilogueOp
+from mace_cpu.shared.tiles.gathered import NARROWEST, PLACE_BYTES, Gathering
 from mace_cpu.shared.tiles.quad_matrix_tile import QuadMatrixTile, make_quad_tile
 
 TABLES = (Arg.LEFT_OFFSETS, Arg.LEFT_NUMBERS, Arg.RIGHT_NUMBERS)
 PER_COLUMN = (Arg.STARTS, Arg.COLUMN_ZEROS, Arg.SCALES, Arg.FLOAT_BIAS)
-POINTERS = (Arg.LEFT, Arg.RIGHT, Arg.ROW_SUMS, Arg.OUTPUT, *TABLES, *PER_COLUMN)
+POINTERS = (Arg.LEFT, Arg.RIGHT, Arg.ROW_SUMS, Arg.OUTPUT, Arg.SCRATCH, Arg.INDICES, Arg.PLACES, *TABLES, *PER_COLUMN)
 
 
 def build(symbol: str, variant: Variant, lanes: int, ops: tuple[EpilogueOp, ...], target: Target) -> str:
@@ -34,6 +35,7 @@ class _Product:
         self.tile = make_quad_tile(body, variant.rows, variant.vectors, variant.unit, left_is_signed=variant.is_signed)
         if not variant.unit.has_tiles:
             self.spilled = body.memory(ir.ArrayType(I32, variant.rows * self.tile.columns))
+        self.gathering = Gathering(body, max(variant.window, NARROWEST), variant.stored, is_x86=is_x86)
         self.access = ByteAccess(body, self.tile.columns, partial=variant.partial)
 
     def emit(self) -> str:
@@ -54,7 +56,8 @@ class _Product:
                 # the last tile is moved back, so that no tile lacks rows; some are computed twice
                 row = body.minimum(wanted, body.sub(words[Arg.ROWS], constant(self.variant.rows)))
                 tile.start([self._ints(Arg.STARTS, body.add(starts, v * body.lanes)) for v in range(tile.vectors)])
-                self._accumulate(self._bytes(left, body.mul(row, words[Arg.LEFT_STRIDE])), right)
+                number = body.add(body.mul(matrix, words[Arg.PANELS]), panel)
+                self._accumulate(self._bytes(left, body.mul(row, words[Arg.LEFT_STRIDE])), right, number)
                 with body.loop(0, constant(self.variant.rows)) as inner:
                     at = body.add(row, inner)
                     out = body.add(body.mul(product, words[Arg.OUT_MATRIX]), body.mul(at, words[Arg.COLUMNS]))
@@ -62,8 +65,8 @@ class _Product:
         tile.close()
         return body.text()
 
-    def _accumulate(self, first: ir.Value, right: ir.Value) -> None:
-        """The sums of the rows from the one at ``first`` on, kept for `_sum`."""
+    def _accumulate(self, first: ir.Value, right: ir.Value, number: ir.Value) -> None:
+        """The sums of the rows from the one at ``first`` on, kept for `_sum`; ``number``: of the panel among all."""
         body, words, tile, variant = self.body, self.words, self.tile, self.variant
         apart, quads = words[Arg.LEFT_STRIDE], words[Arg.QUADS]
         if isinstance(tile, QuadMatrixTile):
@@ -71,8 +74,21 @@ class _Product:
             tile.settle()
             return
         rows = [self._bytes(first, body.mul(apart, r)) for r in range(variant.rows)]
+        if variant.window:
+            rows = self._gathered(rows, number)
         tile.run(rows, right, quads, variant.tail)
         tile.put_aside(self.spilled)
+
+    def _gathered(self, rows: list[ir.Value], number: ir.Value) -> list[ir.Value]:
+        """The bytes of rows that a panel has weights for, moved together."""
+        body, words, variant = self.body, self.words, self.variant
+        scratch = self._bytes(words[Arg.SCRATCH], body.mul(body.chunk, words[Arg.SCRATCH_BYTES]))
+        targets = [self._bytes(scratch, constant(row * variant.row_bytes)) for row in range(variant.rows)]
+        before = body.mul(number, words[Arg.GATHERS])
+        indices = self._bytes(words[Arg.INDICES], body.mul(before, variant.window))
+        places = self._bytes(words[Arg.PLACES], body.mul(before, PLACE_BYTES))
+        self.gathering.rows(rows, targets, indices, places, words[Arg.GATHERS])
+        return targets
 
     def _sum(self, row: ir.Value, v: int) -> ir.Value:
         """One vector of the sums accumulated last."""

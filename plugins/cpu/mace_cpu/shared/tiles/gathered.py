@@ -1,4 +1,4 @@
-"""Rows of the left operand made of the bytes that meet weights; see `kept_bytes`."""
+"""Moving the bytes of the left operand that meet weights together; see `kept_bytes`."""
 
 from __future__ import annotations
 
@@ -10,27 +10,37 @@ from mace_cpu.shared.codegen.body import I8, I32, I64, Body
 from mace_cpu.shared.codegen.vector_basic import call
 
 PLACE_BYTES = 8
-"""Of a gather: two int32."""
+"""Of a permutation: two int32."""
+
+NARROWEST = 16
+"""Bytes of a window."""
 
 
-class GatheredRows:
-    """Memory for ``rows`` rows of gathered bytes.
+class Gathering:
+    """Permutations that move the bytes kept of runs together.
 
-    Attributes:
-        starts: the address of each row.
+    Args:
+        window: bytes that one takes.
+        stored: bytes of a result that are stored.
     """
 
-    def __init__(self, body: Body, at: ir.Value, rows: int, row_bytes: int, window: int, *, is_x86: bool) -> None:
-        self._body, self._window = body, window
+    def __init__(self, body: Body, window: int, stored: int, *, is_x86: bool) -> None:
+        self._body, self._window, self._stored = body, window, stored
         self._vector = ir.VectorType(I8, window)
         self._permutation = "llvm.aarch64.neon.tbl1.v16i8"
         if is_x86:
             wide = f"llvm.x86.avx512.permvar.qi.{8 * window}"
-            self._permutation = wide if window > 16 else "llvm.x86.ssse3.pshuf.b.128"
-        self.starts = [self._at(at, ir.Constant(I64, row * row_bytes)) for row in range(rows)]
+            self._permutation = wide if window > NARROWEST else "llvm.x86.ssse3.pshuf.b.128"
 
-    def gather(self, sources: Sequence[ir.Value], indices: ir.Value, places: ir.Value, count: ir.Value) -> None:
-        """Fill the rows by ``count`` permutations of windows of the runs at ``sources``."""
+    def rows(
+        self,
+        sources: Sequence[ir.Value],
+        targets: Sequence[ir.Value],
+        indices: ir.Value,
+        places: ir.Value,
+        count: ir.Value,
+    ) -> None:
+        """Move the bytes kept of the runs at ``sources`` to ``targets``, by ``count`` permutations of each."""
         body, b = self._body, self._body.b
         with body.loop(0, count) as number:
             place = self._at(places, body.mul(number, PLACE_BYTES))
@@ -39,9 +49,12 @@ class GatheredRows:
                 for i in range(2)
             )
             index = b.load(self._at(indices, body.mul(number, self._window)), typ=self._vector, align=1)
-            for run, start in zip(sources, self.starts, strict=True):
+            for run, start in zip(sources, targets, strict=True):
                 window = b.load(self._at(run, source), typ=self._vector, align=1)
                 kept = call(b, self._permutation, self._vector, [window, index])
+                if self._stored < self._window:
+                    first = ir.Constant(ir.VectorType(I32, self._stored), list(range(self._stored)))
+                    kept = b.shuffle_vector(kept, kept, first)
                 b.store(kept, self._at(start, target), align=1)
 
     def _at(self, base: ir.Value, index: ir.Value) -> ir.Value:

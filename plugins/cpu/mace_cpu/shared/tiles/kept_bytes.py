@@ -18,8 +18,8 @@ from mace_cpu.shared.quads import QUAD
 from mace_cpu.shared.tiles.arguments import MOST_KEPT
 from mace_cpu.shared.tiles.kept import Bools, KeptSteps
 
-GATHER_CYCLES = 1.5
-"""For a window of one row: a load, a permutation, a store."""
+GATHER_CYCLES = 3.0
+"""For a window: a load, a permutation, a store."""
 
 LEAST_ROW_BYTES = 512
 APART = 64
@@ -36,7 +36,8 @@ class KeptBytes:
         window: bytes that one permutation takes.
         indices: int8 (..., gathers, window): which byte of the window each byte of the result is.
         places: int32 (..., gathers, 2): where in the run a window begins, and where its bytes go.  Gathers follow each
-            other by where they go, and each may write a whole window.
+            other by where they go, and each may write more than what is kept.
+        most_of_window: the most bytes that are kept of one window.
     """
 
     order: npt.NDArray[np.int64]
@@ -44,6 +45,7 @@ class KeptBytes:
     window: int
     indices: npt.NDArray[np.int8]
     places: npt.NDArray[np.int32]
+    most_of_window: int
 
     @property
     def count(self) -> int:
@@ -59,6 +61,16 @@ class KeptBytes:
     def share(self) -> float:
         """How much of a run is kept."""
         return self.count / self.run
+
+    @property
+    def note(self) -> str:
+        """What explanations say of a step that multiplies only these."""
+        return f"sparse, {self.share:.0%} of the products"
+
+    @property
+    def stored(self) -> int:
+        """Bytes of a permutation's result that are stored: half of them where no window keeps more."""
+        return self.window // 2 if self.most_of_window <= self.window // 2 else self.window
 
     @property
     def row_bytes(self) -> int:
@@ -93,6 +105,7 @@ def kept_bytes(used: Bools, window: int) -> KeptBytes | None:
     flat = order.reshape(-1, count)
     gathers = [_gathers(row, run, window) for row in flat]
     most = max(len(found) for found in gathers)
+    widest = max(last - first for found in gathers for _, first, last in found)
     indices = np.zeros((len(flat), most, window), np.int8)
     places = np.zeros((len(flat), most, 2), np.int32)
     for number, (row, found) in enumerate(zip(flat, gathers, strict=True)):
@@ -101,7 +114,8 @@ def kept_bytes(used: Bools, window: int) -> KeptBytes | None:
             indices[number, at, : last - first] = row[first:last] - source
             places[number, at] = source, first
     outer = used.shape[:-1]
-    return KeptBytes(order, run, window, indices.reshape(*outer, most, window), places.reshape(*outer, most, 2))
+    by_run = indices.reshape(*outer, most, window), places.reshape(*outer, most, 2)
+    return KeptBytes(order, run, window, *by_run, widest)
 
 
 def _gathers(order: npt.NDArray[np.int64], run: int, window: int) -> list[tuple[int, int, int]]:
