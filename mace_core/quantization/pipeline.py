@@ -18,6 +18,7 @@ from mace_core.quantization.data import DEFAULT_SAMPLES, CalibrationData, Data, 
 from mace_core.quantization.editing import copy_graph
 from mace_core.quantization.functions import import_function
 from mace_core.quantization.outcome import Judged, Outcome
+from mace_core.quantization.packed_rows import pack_quantized
 from mace_core.quantization.prepare import float_graph
 from mace_core.quantization.ranking import products_by_sensitivity
 from mace_core.quantization.rounding import compensated_rounding, equalize_layers
@@ -113,7 +114,9 @@ class Quantizer:
             found = self._with_data(graph, stream, runner, excluded)
         if judge is not None and found.judged is None:
             found.judged = Judged(judge.score(self._graph), judge.score(found.graph), [], [])
-        save_onnx(found.graph, target)
+        stored, _ = copy_graph(found.graph)
+        pack_quantized(stored)
+        save_onnx(stored, target)
         if reports:
             found.report = self._report(found, target, stream, runner, judge)
         return found

@@ -7,6 +7,15 @@ from dataclasses import dataclass
 
 from mace_cpu.shared.precision import Bfloat16Unit
 
+GROUP, PICKS = 4, 2
+"""Of each four steps, two have weights, where columns have 2:4 patterns."""
+
+BLOCK_GROUPS = 8
+"""Groups whose indices, two bits for each weight, fill a word."""
+
+BLOCK_WORDS = 1 + PICKS * BLOCK_GROUPS
+"""Of a column: the indices and the weights."""
+
 
 class Arg(enum.IntEnum):
     """Word by word.  Distances are in floats; a panel is a tile's columns of the right operand.
@@ -52,6 +61,7 @@ class Variant:
         unroll: steps per turn of the innermost loop.
         unit: what multiplies pairs of bfloat16, in words that count as floats everywhere else; None: float32.
         kept: only some steps are multiplied, those in a table.
+        picks: of each four steps two are multiplied, which ones differs from column to column.
     """
 
     rows: int
@@ -61,3 +71,4 @@ class Variant:
     unroll: int
     unit: Bfloat16Unit | None = None
     kept: bool = False
+    picks: bool = False

@@ -9,6 +9,7 @@ from llvmlite import ir
 
 from mace_core.native.target import Target
 from mace_cpu.matmul.arguments import Arg, Variant
+from mace_cpu.matmul.generate_two_of_four import run_picks
 from mace_cpu.shared.codegen.body import I1, I8, Body, constant
 from mace_cpu.shared.epilogue.generate import EpilogueCode
 from mace_cpu.shared.epilogue.operations import EpilogueOp
@@ -44,7 +45,7 @@ def build(symbol: str, variant: Variant, ops: tuple[EpilogueOp, ...], target: Ta
         right = body.floats(words[Arg.RIGHT], right_at)
         column = body.add(words[Arg.FIRST_COLUMN], panel_at)
         out = body.add(body.mul(product, words[Arg.OUT_MATRIX]), column)
-        next_panel = body.floats(right, body.mul(words[Arg.STEPS], tile.columns))
+        next_panel = body.floats(right, body.mul(words[Arg.RIGHT_COLUMN], tile.columns))
         start = body.mul(segment, words[Arg.SEGMENT])
         stop = body.minimum(body.add(start, words[Arg.SEGMENT]), words[Arg.ROWS])
         with body.loop(start, stop, variant.rows) as wanted:
@@ -68,7 +69,10 @@ def build(symbol: str, variant: Variant, ops: tuple[EpilogueOp, ...], target: Ta
                 number = body.b.udiv(body.sub(wanted, start), constant(variant.rows))
                 ahead.begin(body.floats(next_panel, body.mul(number, words[Arg.TILE_FETCH])), fetch)
                 sizes = (words[Arg.RIGHT_STEP], words[Arg.STEPS], variant.unroll)
-                if variant.kept:
+                if variant.picks:
+                    assert isinstance(tile, Tile)
+                    run_picks(tile, source, stride, right, words[Arg.STEPS])
+                elif variant.kept:
                     assert isinstance(tile, Tile)
                     # there is an entry of the table for each row of the panels
                     distance = body.mul(body.b.udiv(right_at, constant(tile.columns)), INDEX_BYTES)

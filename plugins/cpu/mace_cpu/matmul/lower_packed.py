@@ -17,6 +17,7 @@ from mace_core.symbolic import hint, is_symbolic
 from mace_cpu.matmul.arguments import Arg, Variant
 from mace_cpu.matmul.product import Product
 from mace_cpu.matmul.sparse import dense_right, kept_steps, product_shares
+from mace_cpu.matmul.two_of_four import is_two_of_four, pack_picks, panel_words, vectors_of
 from mace_cpu.matmul.views import Lie
 from mace_cpu.shared.codegen.generated import generated
 from mace_cpu.shared.epilogue.epilogue import Epilogue
@@ -59,6 +60,8 @@ RELOAD = 0.25
 FAR_VECTOR = 8.0
 """Cost of a vector of a panel that comes from beyond the second level cache, in multiplications."""
 
+TWO_OF_FOUR = "2:4 in each column, 50% of the products"
+
 CACHED_LEFT_BYTES = 1 << 20
 SCALAR_WORK_PER_MAC = 1 / 8
 
@@ -100,6 +103,10 @@ def emit_product(
         splits = _split_columns(program.settings.target, product, lanes, unit, shares)
         if shares.get(splits[0].blocks, 1.0) <= MOST_KEPT and not isinstance(right, Buf):
             sparse = tuple(kept_steps(product, right, split, lanes) for split in splits)
+    picks = in_place is None and unit is None and not sparse and is_two_of_four(program.settings.target, product, right)
+    if picks:
+        vectors = vectors_of(program.settings.target, product.columns)
+        splits = [ChannelSplit(0, -(-product.columns // (vectors * lanes)), vectors)]
     for number, split in enumerate(splits):
         kept = sparse[number] if sparse else None
         if kept is not None and not kept.is_worth_it:
@@ -109,13 +116,22 @@ def emit_product(
         words: Words = {
             Arg.LEFT: left,
             Arg.RIGHT: (
-                _packed_right(program, product, right, split, tiling.width, kept) if in_place is None else in_place
+                _packed_right(program, product, right, split, tiling.width, kept, picks=picks)
+                if in_place is None
+                else in_place
             ),
             Arg.KEPT: 0 if kept is None else program.constants.put(kept.order),
             Arg.BIAS: _per_column(program, bias, split, lanes),
             Arg.OUTPUT: target,
             Arg.LEFT_OFFSETS: program.offsets(left_lie.starts.broadcast(product.stack)),
-            **_right_words(program, product, steps, split, tiling, in_place is not None),
+            **_right_words(
+                program,
+                product,
+                panel_words(product.steps) if picks else steps,
+                split,
+                tiling,
+                in_place is not None,
+            ),
             "channels": [_per_column(program, c, split, lanes) for c in epilogue.channels],
             "tensors": tensors,
             Arg.OUT_MATRIX: product.rows * product.columns,
@@ -133,11 +149,20 @@ def emit_product(
         }
         share = hint(split.tiles) * split.blocks / sum(hint(s.tiles) * s.blocks for s in splits)
         program.steps.emit(
-            gemm_kernel(tiling.rows, split.blocks, lanes, left_lie.transposed, epilogue, unit, kept=kept is not None),
+            gemm_kernel(
+                tiling.rows,
+                split.blocks,
+                lanes,
+                left_lie.transposed,
+                epilogue,
+                unit,
+                kept=kept is not None,
+                picks=picks,
+            ),
             words,
             extent=product.count * tiling.segments * split.tiles,
             work=product.macs * share * (1.0 if kept is None else kept.share) * SCALAR_WORK_PER_MAC,
-            note=kept_note(kept) if unit is None else f"bfloat16 {unit.value}",
+            note=TWO_OF_FOUR if picks else kept_note(kept) if unit is None else f"bfloat16 {unit.value}",
         )
 
 
@@ -258,6 +283,8 @@ def _packed_right(
     split: ChannelSplit,
     width: int,
     kept: KeptSteps | None = None,
+    *,
+    picks: bool = False,
 ) -> Buf:
     """The panels of one split: a constant, or scratch memory filled by a step of its own."""
     first = split.first * (width // split.blocks)
@@ -267,6 +294,8 @@ def _packed_right(
         )
     matrices = math.prod(product.right)
     sizes = (matrices, product.steps, product.columns, product.transposed_right, first, width, split.tiles)
+    if picks:
+        return program.constants.packed(right, ("picks", *sizes), lambda: pack_picks(product, right, width))
     return program.constants.packed(
         right,
         ("panels", *sizes, kept is not None),
@@ -359,13 +388,14 @@ def gemm_kernel(
     unit: Bfloat16Unit | None = None,
     *,
     kept: bool = False,
+    picks: bool = False,
 ) -> KernelSource:
     """The product kernel for a tile and an epilogue."""
     tag = epilogue.tag
-    form = "t" if transposed_left else "kept_" if kept else "n"
+    form = "t" if transposed_left else "kept_" if kept else "picks_" if picks else "n"
     if unit is not None:
         form = f"{unit.value.replace('-', '_')}_"
     symbol = f"gemm_{form}{lanes}_{rows}x{vectors}" + (f"_{tag}" if tag else "")
-    variant = Variant(rows, vectors, lanes, transposed_left, UNROLL, unit, kept)
+    variant = Variant(rows, vectors, lanes, transposed_left, UNROLL, unit, kept, picks)
     words = functools.partial(WordLayout.of, Arg, **epilogue.operand_counts)
     return generated("mace_cpu.matmul.generate", symbol, variant, epilogue.ops, words=words)
