@@ -205,3 +205,24 @@ def test_the_output_must_be_a_new_file(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no folder"):
         prune(str(path), tmp_path / "nowhere" / "out.onnx")
     assert path.read_bytes() == before
+
+
+# --- then quantized ---------------------------------------------------------------------------------------------------
+
+
+def test_pruned_models_can_be_quantized(pruned: tuple[Path, Pruning], tmp_path: Path) -> None:
+    """Zeros stay zeros, the file is smaller than either way makes it, engines agree, and kernels leave them out."""
+    path, _ = pruned
+    sparse, dense, x = tmp_path / "sparse.onnx", tmp_path / "dense.onnx", samples(8)
+    quantize(str(path), sparse, data=x)
+    quantize(network(), dense, data=x)
+    onnx.checker.check_model(str(sparse), full_check=True)
+    assert sparse.stat().st_size < 0.75 * dense.stat().st_size
+    assert sparse.stat().st_size < 0.45 * path.stat().st_size
+    wanted = run_ort(str(sparse), x[0])
+    step = np.diff(np.unique(wanted)).min()
+    with Session(str(sparse), devices=["cpu"], strict=True) as session:
+        found = session.run({"x": x[0]})["y"]
+        assert np.abs(found - wanted).max() < 1.5 * step
+        spans = [span.name for span in session.profile({"x": x[0]}).spans]
+    assert sum("sparse" in name and name.startswith("QLinear") for name in spans) >= 2, spans

@@ -295,6 +295,59 @@ def test_stacks_of_right_operands_have_patterns_of_their_own() -> None:
     assert is_sparse(ran)
 
 
+def has_picks(ran: Ran) -> bool:
+    return any("2:4 in each column" in step for step in ran.steps)
+
+
+@pytest.mark.parametrize("features", MASKS)
+@pytest.mark.parametrize("rows", [1, 2, 7])
+def test_columns_with_patterns_of_their_own(rows: int, features: str | None) -> None:
+    """An ordinary 2:4 weight: used where few rows are multiplied and the instruction set permutes floats."""
+    usable(features)
+    for steps, columns, gemm in ((96, 200, False), (36, 70, True), (4, 5, False)):
+        ran = check_product([rows], steps, columns, Pattern(2, 4, 1), features=features, threads=2, gemm=gemm)
+        pays = features != "baseline" and (rows <= 2 or features != "avx2")
+        assert has_picks(ran) == pays, ran.steps
+    assert not has_picks(check_product([rows], 98, 70, Pattern(2, 4, 1), features=features))
+    assert not has_picks(check_product([40], 96, 70, Pattern(2, 4, 1), features=features))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_at_most_two_of_four_in_each_column(data: st.DataObject) -> None:
+    """Groups with one weight or none, columns and whole operands of zeros, stacks of operands."""
+    draw = data.draw
+    random = np.random.default_rng(draw(st.integers(0, 99)))
+    stack = draw(st.sampled_from([(), (), (3,)]))
+    groups, columns, rows = draw(st.integers(1, 20)), draw(st.integers(1, 140)), draw(st.integers(1, 12))
+    order = np.argsort(random.random((*stack, groups, 4, columns)), axis=-2)
+    kept = order < random.integers(0, draw(st.integers(1, 3)), (*stack, groups, 1, columns))
+    weights = (random.standard_normal(kept.shape) * kept).astype(np.float32).reshape(*stack, 4 * groups, columns)
+    x = random.standard_normal((*stack, rows, 4 * groups)).astype(np.float32)
+    check_nodes(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        {"x": x, "w": weights},
+        ["y"],
+        constants=("w",),
+        features=draw(st.sampled_from(FEATURES)),
+        threads=draw(st.sampled_from([1, 2])),
+        tol=3e-5,
+        oracle="onnxruntime",
+    )
+
+
+def test_packed_columns_take_half_the_memory() -> None:
+    sizes = []
+    x = np.ones((1, 512), np.float32)
+    dense = random_weights(512, 512, 1, 1)
+    for array in (pruned(dense, Pattern(2, 4, 1)), dense):
+        weights = np.ascontiguousarray(array[:, :, 0, 0].T)
+        model = make_model([helper.make_node("MatMul", ["x", "w"], ["y"])], {"x": x, "w": weights}, ["y"], 21, ("w",))
+        view = make_view(model, {"x": x, "w": weights}, {"y": x}, ["y"])
+        sizes.append(sum(buf.nbytes for buf, _ in _backend(None, 1)._lower(view).constants.all))
+    assert sizes[0] < 0.55 * sizes[1]
+
+
 # --- what is kept -----------------------------------------------------------------------------------------------------
 
 

@@ -23,10 +23,8 @@ from mace_cpu.shared.tiles.kept import has_many_zeros
 
 Floats = npt.NDArray[np.float32]
 
-FAR_BYTES = 1 << 20
-"""Larger weights are read from beyond the second level cache."""
-
-MOST_ROWS_FAR, MOST_ROWS_NEAR = 4, 1
+MOST_ROWS, MOST_ROWS_OF_FEW_REGISTERS = 12, 2
+"""With more rows of the left operand the dense product is as fast."""
 
 
 def vectors_of(target: Target, columns: int) -> int:
@@ -41,9 +39,7 @@ def is_two_of_four(target: Target, product: Product, right: Floats | Buf) -> boo
         return False
     if is_symbolic(product.rows) or is_symbolic(product.columns) or product.steps % GROUP or not product.steps:
         return False
-    most = MOST_ROWS_FAR if right.nbytes > FAR_BYTES else MOST_ROWS_NEAR
-    if not has_many_registers(target):
-        most = min(most, 2)
+    most = MOST_ROWS if has_many_registers(target) else MOST_ROWS_OF_FEW_REGISTERS
     if product.rows > most or not has_many_zeros(right):
         return False
     dense = dense_right(product, right, math.prod(product.right))
