@@ -1,5 +1,4 @@
-"""Trains a classifier of handwritten digits, prunes it to 2:4, trains it further with the zeros held in place, in float
-and then with quantization, and runs all of it here.
+"""Trains a classifier of handwritten digits, prunes it to 2:4, trains it further, in float and in integers, and runs it.
 
 Needs the extra ``qat`` and scikit-learn, which has the digits.
 """
