@@ -1,4 +1,4 @@
-"""Trains a classifier of handwritten digits, prunes it to 2:4, trains it further, in float and in integers, and runs it.
+"""Trains a classifier of digits, prunes it to 2:4, trains it further, in float and in integers, and runs it.
 
 Needs the extra ``qat`` and scikit-learn, which has the digits.
 """

@@ -1,4 +1,4 @@
-"""A pattern held in training: the zeros stay where they are, in float and with quantization, and the result runs sparse.
+"""A pattern held in training: zeros stay where they are, in float and with quantization, and the result runs sparse.
 
 Runs where the extra ``qat`` is installed, which the default set-up leaves out: torch is large.
 """
