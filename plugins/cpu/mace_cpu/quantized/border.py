@@ -40,12 +40,13 @@ def emit_border(program: Program, node: Node) -> bool:
         return False
     if int(node.attr("precision", 0)) not in (0, DType.FLOAT32.value):
         return False
+    lies = program.values.shown_channels_last(source) if is_quantize else None
     size, label = facts.size(source), facts.dtype(numbers).label
     limits = np.iinfo(facts.dtype(numbers).numpy)
     words: dict[str, Word] = {
-        "source": program.values.read(source),
+        "source": program.values.read(source) if lies is None else lies,
         "scale": program.values.read(scale),
-        "target": program.values.write(target, Layout.PLAIN),
+        "target": program.values.write(target, Layout.PLAIN if lies is None else Layout.CHANNELS_LAST),
         "size": size,
         "unit": UNIT,
         "zero": zero,

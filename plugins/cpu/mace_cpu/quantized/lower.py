@@ -14,6 +14,7 @@ from mace_core.native.numba_kernel import numba_source
 from mace_core.symbolic import hint
 from mace_core.tensor import DType
 from mace_cpu.quantized.border import emit_border
+from mace_cpu.quantized.float_ops import postpone
 from mace_cpu.quantized.lower_whole import emit_whole_product, output_cast, takes_whole_product
 from mace_cpu.quantized.products.bytes import emit_integer_product, emit_quantized_product
 from mace_cpu.shared.checks import FLOAT32, NARROW_FLOATS, SHORT_INTEGERS, all_concrete, dtype_in
@@ -95,9 +96,15 @@ def lower_dequantize(program: Program, node: Node) -> None:
     if content is not None:
         program.facts.know(target, content)
         return
+    if postpone(program, node, lambda: _emit_dequantize(program, node)):
+        return
+    _emit_dequantize(program, node)
+
+
+def _emit_dequantize(program: Program, node: Node) -> None:
     if emit_border(program, node):
         return
-    scale = program.facts.dtype(need(node.input(1))).label
+    scale, target = program.facts.dtype(need(node.input(1))).label, need(node.output(0))
     _emit_linear(program, node, "dequantize", scale=scale, target=program.facts.dtype(target).label)
 
 

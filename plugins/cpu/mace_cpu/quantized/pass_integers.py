@@ -14,6 +14,7 @@ from mace_core.graph import GraphView, Node, Value
 from mace_core.tensor import DType
 from mace_cpu.quantized.integer_form import Encoding, Quantized, encoding_of
 from mace_cpu.quantized.rewriting.bounds import BOUNDING, FREE, Bounds, both, bounds_of
+from mace_cpu.quantized.rewriting.floats import with_products
 from mace_cpu.quantized.rewriting.graph import Rewriting, Rewritten
 from mace_cpu.quantized.rewriting.moves import move_down, move_up, sources_of
 from mace_cpu.quantized.rewriting.reasons import reasons
@@ -37,6 +38,7 @@ def compute_in_integers(view: GraphView, settings: Settings, notes: Notes) -> Gr
         return view
     found = _Pass(view)
     found.tables.fill(settings)
+    found.rewriting.nodes = with_products(found.rewriting, found.rewriting.needed())
     nodes = found.rewriting.needed()
     notes.update(reasons(found.rewriting, nodes))
     return Rewritten(view, nodes)

@@ -127,7 +127,8 @@ def lower(view: GraphView, settings: Settings, outer: Program | None = None) -> 
     for change in _AFTER:
         change(program)
     for name, note in notes.items():
-        program.steps.add_note(name, note)
+        if name not in program.steps.settled:
+            program.steps.add_note(name, note)
     return program
 
 

@@ -10,7 +10,7 @@ from mace_cpu.shared.quads import QuadUnit
 
 
 class Arg(enum.IntEnum):
-    """Word by word.  Distances are in bytes."""
+    """Word by word.  Distances are in bytes, of the result in elements."""
 
     INPUT = 0
     WEIGHTS = enum.auto()  # [block][tap, or column and quad of rows][vector]
@@ -54,6 +54,11 @@ class Variant:
     is_signed: bool
     partial: bool
     spec: Requantization
+
+    @property
+    def interleaved(self) -> bool:
+        """Whether sums are requantized in the order in which they come from interleaved bytes."""
+        return self.unit is not None and self.spec.is_bytes and self.spec.floats is None
 
     @property
     def span(self) -> int:

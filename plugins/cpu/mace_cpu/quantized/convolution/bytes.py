@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from mace_cpu.quantized.convolution.depthwise import emit_depthwise, fits_depthw
 from mace_cpu.quantized.convolution.following import follow
 from mace_cpu.quantized.convolution.transposed import emit_phases
 from mace_cpu.quantized.convolution.weights import Weights, signed_weights_of
+from mace_cpu.quantized.float_ops import end_of
 from mace_cpu.quantized.lower_whole import output_cast
 from mace_cpu.shared.epilogue.requantize import Requantization
 from mace_cpu.shared.nodes import need
@@ -34,11 +36,33 @@ def emit_quantized_bytes(program: Program, node: Node) -> bool:
     if found is None or numbers is None:
         return False
     geometry, weights, zero = found
-    followers = follow(program, need(node.output(0)), numbers.zero)
-    result = numbers.followed_by(followers.operations, followers.words)
-    target = program.values.write(followers.result, Layout.CHANNELS_LAST)
+    result, value, target = _result_of(program, node, numbers)
     _emit(program, geometry, need(node.input(0)), weights, _key(program, node, 3, 5), result, target, zero)
+    _show(program, node, value, target)
     return True
+
+
+def _result_of(program: Program, node: Node, numbers: Requantized) -> tuple[Requantized, Value, Buf]:
+    """What becomes of the sums with all that is done behind ``node``; the value that is stored, and where it goes."""
+    value, operations = need(node.output(0)), numbers
+    if not numbers.spec.is_bytes:
+        end = end_of(program, node, numbers.spec, Layout.CHANNELS_LAST, 1)
+        value = end.value
+        operations = replace(numbers, spec=end.spec, floats=end.operands, zero=end.zero, low=end.low, high=end.high)
+    if not operations.spec.is_bytes:
+        return operations, value, Buf.scratch(4 * program.facts.size(value))
+    followers = follow(program, value, operations.zero)
+    target = program.values.write(followers.result, Layout.CHANNELS_LAST)
+    return operations.followed_by(followers.operations, followers.words), followers.result, target
+
+
+def _show(program: Program, node: Node, value: Value, target: Buf) -> None:
+    """See that ``value`` can be read, if it is of floats in the order of CHANNELS_LAST."""
+    if program.facts.dtype(value).bits == 8:
+        return
+    shape = program.facts.shape(value)
+    pixel = [shape[1] * math.prod(shape[axis + 1 :]) for axis in range(2, len(shape))]
+    program.values.show(value, Strided(target, 0, tuple(shape), (math.prod(shape[1:]), 1, *pixel)), node)
 
 
 def emit_transposed_bytes(program: Program, node: Node) -> None:
@@ -53,19 +77,21 @@ def emit_transposed_bytes(program: Program, node: Node) -> None:
     weights = signed_weights_of(taps, w_zero)
     numbers = requantization_of(program, node, geometry.out_channels, weights.largest)
     assert numbers is not None
-    followers = follow(program, y, numbers.zero)
-    result = numbers.followed_by(followers.operations, followers.words)
-    target = program.values.write(followers.result, Layout.CHANNELS_LAST)
+    result, value, target = _result_of(program, node, numbers)
     key = _key(program, node, 3, 5)
     emit_phases(program, geometry, x, weights, key, result, target, int(x_zero.reshape(-1)[0]))
+    _show(program, node, value, target)
 
 
 def requantization_of(program: Program, node: Node, channels: int, largest: int) -> Requantized | None:
     """What becomes of the sums of a QLinearConv of so many channels; None where its numbers are not known or sound.
 
-    ``largest``: what a sum can reach without the bias.
+    ``largest``: what a sum can reach without the bias.  A result without a scale is of float32.
     """
     given = [program.facts.constant_of(node.input(index)) for index in (1, 4, 6, 7)]
+    is_real = node.input(6) is None
+    if is_real:
+        given[2:] = [np.ones(1, np.float32), np.zeros(1, np.int8)]
     bias = node.input(8)
     offset = program.facts.constant_of(bias)
     if any(array is None for array in given) or (bias is not None and offset is None):
@@ -82,6 +108,9 @@ def requantization_of(program: Program, node: Node, channels: int, largest: int)
         whole_bias = offset.reshape(-1).astype(np.int64)
     if not np.isfinite(scales).all() or (float_bias is not None and not np.isfinite(float_bias).all()):
         return None
+    if is_real:
+        spec = Requantization("float32", float_bias=float_bias is not None)
+        return Requantized(spec, whole_bias, scales, float_bias, 0, 0, 0)
     reach = float(largest + int(np.abs(whole_bias).max(initial=0))) * float(np.abs(scales).max(initial=0))
     reach += 0.0 if float_bias is None else float(np.abs(float_bias).max(initial=0))
     dtype = program.facts.dtype(need(node.output(0)))
@@ -107,12 +136,9 @@ def emit_integer_bytes(program: Program, node: Node) -> bool:
     spec = Requantization("int32" if converted is None else "float32")
     ones = np.ones(geometry.out_channels, np.float32)
     requantized = Requantized(spec, np.zeros(geometry.out_channels, np.int64), ones, None, 0, 0, 0)
-    shape = program.facts.shape(result)
     target = Buf.scratch(4 * program.facts.size(result))
     _emit(program, geometry, need(node.input(0)), weights, _key(program, node, 1, 3), requantized, target, zero)
-    pixel = [shape[1] * math.prod(shape[axis + 1 :]) for axis in range(2, len(shape))]
-    strides = (math.prod(shape[1:]), 1, *pixel)
-    program.values.show(result, Strided(target, 0, tuple(shape), strides), node)
+    _show(program, node, result, target)
     return True
 
 
@@ -162,5 +188,5 @@ def _emit(
     target: Buf,
     zero: int,
 ) -> None:
-    emit = emit_depthwise if result.spec.is_bytes and fits_depthwise(geometry) else emit_dense
+    emit = emit_depthwise if result.spec.result != "int32" and fits_depthwise(geometry) else emit_dense
     emit(program, geometry, x, weights, key, result, target, zero)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,6 +21,7 @@ from mace_cpu.quantized.convolution.choose import Division, Sizes, choose_tile, 
 from mace_cpu.quantized.convolution.reading import Reading, reading_of
 from mace_cpu.quantized.convolution.sparse import SparseTile, choose_sparse_tile, pack_kept
 from mace_cpu.quantized.convolution.weights import Weights, joined_groups, pack_dense, per_column
+from mace_cpu.quantized.float_ops import FloatOperands
 from mace_cpu.shared.codegen.generated import generated
 from mace_cpu.shared.epilogue.requantize import Following, Requantization
 from mace_cpu.shared.parts.buffers import Buf, Layout
@@ -49,6 +50,7 @@ class Requantized:
         float_bias: (O,), where one is added.
         zero, low, high: zero point and bounds of the result.
         following: the argument words of the operations that follow.
+        floats: the operands of operations in float32, where there are such.
     """
 
     spec: Requantization
@@ -59,6 +61,12 @@ class Requantized:
     low: int
     high: int
     following: Sequence[Word] = ()
+    floats: FloatOperands | None = None
+
+    def words(self, place: Callable[[Floats], Word]) -> list[Word]:
+        """The words of the requantization; ``place`` makes one of an array with a number per channel."""
+        floats = [] if self.floats is None else self.floats.words(place)
+        return [self.zero, self.low, self.high, *floats, *self.following]
 
     def followed_by(self, operations: Sequence[Following], words: Sequence[Word]) -> Requantized:
         """The same with operations after it."""
@@ -184,7 +192,7 @@ def emit_dense(
         **_lattice_words(shape, lattice),
         **_window_words(reading, multiplied, columns + ones * lanes, (zero + offset) & 255),
         **_kept_words(program, kept, copied),
-        "requantization": [result.zero, result.low, result.high, *result.following],
+        "requantization": result.words(lambda array: put(per_column(array, shape.groups, columns))),
     }
     note = "" if kept is None else kept.note
     program.steps.emit(dense_kernel(variant), words, extent=extent, work=work, chunks=chunks, note=note)

@@ -58,7 +58,7 @@ def emit_depthwise(
     target: Buf,
     zero: int,
 ) -> None:
-    """As `emit_dense`, for results of bytes and as many groups as channels."""
+    """As `emit_dense`, for as many groups as channels."""
     machine = program.settings.target
     unit = depthwise_unit(machine)
     is_signed = program.facts.dtype(x).name.startswith("INT")
@@ -84,13 +84,14 @@ def emit_depthwise(
     pack = functools.partial(
         pack_depthwise, weights.bytes.reshape(channels, *shape.kernel), block, quads=unit is not None
     )
-    order = functools.partial(_in_blocks, block=block, interleaved=unit is not None)
+    order = functools.partial(_in_blocks, block=block, interleaved=variant.interleaved)
+    starts = functools.partial(_in_blocks, block=block, interleaved=unit is not None)
     put = program.constants.put
     rows = shape.batch * shape.output[0]
     words: Words = {
         Arg.INPUT: program.values.read(x, Layout.CHANNELS_LAST),
         Arg.WEIGHTS: program.constants.packed(array, (*way, "depthwise", block, unit, shape.kernel), pack),
-        Arg.BIAS: put(order(int32_bias(result.bias, weights, zero + offset))),
+        Arg.BIAS: put(starts(int32_bias(result.bias, weights, zero + offset))),
         Arg.SCALES: put(order(result.scales)),
         Arg.FLOAT_BIAS: 0 if result.float_bias is None else put(order(result.float_bias)),
         Arg.OUTPUT: target,
@@ -105,7 +106,7 @@ def emit_depthwise(
         Arg.ROW_STRIDE: shape.strides[0],
         Arg.PAD_TOP: shape.pads[0],
         Arg.PAD_LEFT: shape.pads[1],
-        "requantization": [result.zero, result.low, result.high, *result.following],
+        "requantization": result.words(lambda array: put(order(array))),
     }
     work = geometry.macs * WORK_PER_MAC + 2 * math.prod((rows, shape.output[1], channels)) / block
     program.steps.emit(depthwise_kernel(variant), words, extent=rows, work=work)

@@ -17,8 +17,8 @@ from llvmlite import ir
 from mace_core.native.target import Target
 from mace_cpu.quantized.convolution.arguments import Arg, Copies, Variant
 from mace_cpu.quantized.convolution.generate_window import copy_bytes, fill_bytes
-from mace_cpu.shared.codegen.body import I8, POINTER, Body, constant
-from mace_cpu.shared.epilogue.generate_requantize import ByteAccess, RequantizeCode
+from mace_cpu.shared.codegen.body import I8, I32, I64, POINTER, Body, constant
+from mace_cpu.shared.epilogue.generate_requantize import ByteAccess, FloatLoads, RequantizeCode
 from mace_cpu.shared.tiles.gathered import NARROWEST, PLACE_BYTES, Gathering
 from mace_cpu.shared.tiles.quad_matrix_tile import make_quad_tile
 from mace_cpu.shared.tiles.tile import FetchAhead
@@ -55,6 +55,23 @@ class _Band:
     output: ir.Value
 
 
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    """Where the results of a tile of channels go.
+
+    Attributes:
+        output: of pixel 0, at the tile's first channel.
+        packed_at: where what is packed per channel begins.
+        channel: the first one, of its group.
+        valid: how many there are.
+    """
+
+    output: ir.Value
+    packed_at: ir.Value
+    channel: ir.Value
+    valid: ir.Value
+
+
 class _Emitter:
     def __init__(self, body: Body, variant: Variant, *, is_x86: bool) -> None:
         self.body, self.variant = body, variant
@@ -72,6 +89,9 @@ class _Emitter:
         self.gathering = Gathering(body, max(variant.window, NARROWEST), variant.stored, is_x86=is_x86)
         self.starts = [body.variable(POINTER) for _ in range(variant.rows)]
         self.element = 1 if variant.spec.is_bytes else 4
+        if variant.spec.floats is not None:
+            self.aside = body.memory(ir.ArrayType(I32, variant.rows * vectors * body.lanes))
+            self.numbers = body.memory(ir.ArrayType(I64, variant.rows))
 
     def unit(self, unit: ir.Value) -> None:
         """One band for some channel tiles."""
@@ -239,42 +259,72 @@ class _Emitter:
     def _finish(
         self, output: ir.Value, pixels: list[ir.Value], packed_at: ir.Value, channel: ir.Value, valid: ir.Value
     ) -> None:
+        variant, body = self.variant, self.body
+        vectors = variant.vectors + variant.weight_zeros
+        sums = [[self.tile.cell(r, v) for v in range(vectors)] for r in range(variant.rows)]
+        ends = _Ends(output, packed_at, channel, valid)
+        if variant.spec.floats is None:
+            for own, pixel in zip(sums, pixels, strict=True):
+                self._finish_pixel(ends, own, pixel)
+            return
+        # operations in float32 may be long: their code is there once for all pixels
+        for r, own in enumerate(sums):
+            for v, total in enumerate(own):
+                body.b.store(total, body.floats(self.aside, (r * vectors + v) * body.lanes), align=4)
+            body.b.store(pixels[r], body.b.gep(self.numbers, [constant(r)], source_etype=I64), align=8)
+        with body.loop(0, constant(variant.rows)) as r:
+            places = [
+                body.floats(self.aside, body.add(body.mul(r, vectors * body.lanes), v * body.lanes))
+                for v in range(vectors)
+            ]
+            own = [body.b.load(place, typ=self.tile.vector, align=4) for place in places]
+            self._finish_pixel(ends, own, body.table_entry(self.numbers, r))
+
+    def _finish_pixel(self, ends: _Ends, sums: list[ir.Value], pixel: ir.Value) -> None:
+        """What becomes of the sums of one pixel."""
         body, words, variant = self.body, self.words, self.variant
+        packed_at, channel, valid = ends.packed_at, ends.channel, ends.valid
+
+        def at(base: ir.Value, index: ir.Value, v: int) -> ir.Value:
+            return body.floats(base, body.add(index, v * body.lanes))
 
         def per_channel(arg: Arg, v: int) -> ir.Value:
-            return body.load(body.floats(words[arg], body.add(packed_at, v * body.lanes)))
+            return body.load(at(words[arg], packed_at, v))
 
-        for r, pixel in enumerate(pixels):
-            inside = body.mul(self._place(pixel), words[Arg.OUT_CHANNELS])
-            at = self._at(output, body.mul(inside, self.element))
-            sums = [self.tile.cell(r, v) for v in range(variant.vectors)]
-            if variant.weight_zeros:
-                seen = self.tile.cell(r, variant.vectors)
-                off = [body.b.mul(seen, self._whole(Arg.WEIGHT_ZEROS, packed_at, v)) for v in range(variant.vectors)]
-                sums = [body.b.sub(total, part) for total, part in zip(sums, off, strict=True)]
-            if variant.spec.is_bytes:
-                place = body.add(body.add(self.result_offset, channel), inside)
-                found = self.code.to_bytes(
-                    sums,
-                    lambda v: per_channel(Arg.SCALES, v),
-                    lambda v: per_channel(Arg.FLOAT_BIAS, v),
-                    lambda base, kind, place=place: self.access.load(self._at(base, place), kind, valid),  # type: ignore[misc]
-                )
-                self.access.store(found, at, valid)
-                continue
-            for v, total in enumerate(sums):
-                value = body.b.bitcast(total, body.vector)
-                if variant.spec.result == "float32":
-                    value = self.code.to_floats(
-                        total,
-                        per_channel(Arg.SCALES, v),
-                        lambda v=v: per_channel(Arg.FLOAT_BIAS, v),  # type: ignore[misc]
-                    )
-                place = body.floats(at, v * body.lanes)
-                if variant.partial:
-                    body.store_some(value, place, body.sub(valid, constant(v * body.lanes)))
-                else:
-                    body.store(value, place)
+        def left(v: int) -> ir.Value:
+            return body.sub(valid, constant(v * body.lanes))
+
+        inside = body.mul(self._place(pixel), words[Arg.OUT_CHANNELS])
+        output = self._at(ends.output, body.mul(inside, self.element))
+        if variant.weight_zeros:
+            *sums, seen = sums
+            off = [body.b.mul(seen, self._whole(Arg.WEIGHT_ZEROS, packed_at, v)) for v in range(variant.vectors)]
+            sums = [body.b.sub(total, part) for total, part in zip(sums, off, strict=True)]
+        place = body.add(body.add(self.result_offset, channel), inside)
+
+        def tensor(base: ir.Value, v: int) -> ir.Value:
+            there = at(base, place, v)
+            return body.load_some(there, left(v)) if variant.partial else body.load(there)
+
+        arguments = (
+            sums,
+            lambda v: per_channel(Arg.SCALES, v),
+            lambda v: per_channel(Arg.FLOAT_BIAS, v),
+            lambda base, kind: self.access.load(self._at(base, place), kind, valid),
+        )
+        floats = FloatLoads(lambda base, v: body.load(at(base, packed_at, v)), tensor)
+        if variant.spec.is_bytes:
+            self.access.store(self.code.to_bytes(*arguments, floats=floats), output, valid)
+            return
+        values = [body.b.bitcast(total, body.vector) for total in sums]
+        if variant.spec.result == "float32":
+            values = self.code.to_floats(*arguments, floats)
+        for v, value in enumerate(values):
+            there = body.floats(output, v * body.lanes)
+            if variant.partial:
+                body.store_some(value, there, left(v))
+            else:
+                body.store(value, there)
 
     def _place(self, pixel: ir.Value) -> ir.Value:
         """Where a pixel is among those of the result."""

@@ -16,7 +16,7 @@ from mace_core.native.target import Target
 from mace_cpu.quantized.convolution.arguments_depthwise import Arg, Variant
 from mace_cpu.shared.codegen.body import I8, I32, Body, constant
 from mace_cpu.shared.codegen.quads import QuadDot
-from mace_cpu.shared.epilogue.generate_requantize import ByteAccess, RequantizeCode
+from mace_cpu.shared.epilogue.generate_requantize import ByteAccess, FloatLoads, RequantizeCode
 from mace_cpu.shared.quads import QUAD
 
 POINTERS = (Arg.INPUT, Arg.WEIGHTS, Arg.BIAS, Arg.SCALES, Arg.FLOAT_BIAS, Arg.OUTPUT, Arg.PADDING)
@@ -178,19 +178,54 @@ class _Emitter:
         return self.body.shuffle(vector, vector, list(range(v * lanes, (v + 1) * lanes)))
 
     def _finish(self, block: _Block, row: list[ir.Value], place: ir.Value) -> None:
-        body, words = self.body, self.words
+        body, words, variant = self.body, self.words, self.variant
+        sums = [body.b.load(cell, typ=self.ints) for cell in row]
+        if self.dot is not None and not variant.interleaved:
+            sums = self._in_order(sums)
+
+        def at(base: ir.Value, index: ir.Value, v: int) -> ir.Value:
+            return body.floats(base, body.add(index, v * body.lanes))
 
         def per_channel(arg: Arg, v: int) -> ir.Value:
-            return body.load(body.floats(words[arg], body.add(block.at, v * body.lanes)))
+            return body.load(at(words[arg], block.at, v))
 
-        found = self.code.to_bytes(
-            [body.b.load(cell, typ=self.ints) for cell in row],
+        def valid(v: int) -> ir.Value:
+            return body.sub(block.valid, constant(v * body.lanes))
+
+        def tensor(base: ir.Value, v: int) -> ir.Value:
+            there = at(base, place, v)
+            return body.load_some(there, valid(v)) if variant.partial else body.load(there)
+
+        arguments = (
+            sums,
             lambda v: per_channel(Arg.SCALES, v),
             lambda v: per_channel(Arg.FLOAT_BIAS, v),
             lambda base, kind: self.access.load(self._at(base, place), kind, block.valid),
-            interleaved=self.dot is not None,
         )
-        self.access.store(found, self._at(words[Arg.OUTPUT], place), block.valid)
+        floats = FloatLoads(lambda base, v: body.load(at(base, block.at, v)), tensor)
+        if variant.spec.is_bytes:
+            found = self.code.to_bytes(*arguments, floats=floats, interleaved=variant.interleaved)
+            self.access.store(found, self._at(words[Arg.OUTPUT], place), block.valid)
+            return
+        for v, number in enumerate(self.code.to_floats(*arguments, floats)):
+            there = at(words[Arg.OUTPUT], place, v)
+            if variant.partial:
+                body.store_some(number, there, valid(v))
+            else:
+                body.store(number, there)
+
+    def _in_order(self, sums: list[ir.Value]) -> list[ir.Value]:
+        """Vectors of sums of interleaved bytes, of every 16 of which each holds four, as vectors in order."""
+        body = self.body
+        pairs = [body.shuffle(sums[i], sums[i + 1], list(range(2 * body.lanes))) for i in (0, 2)]
+        found = []
+        for v in range(VECTORS):
+            lanes = []
+            for quad in range(v * body.lanes // QUAD, (v + 1) * body.lanes // QUAD):
+                group, vector = divmod(quad, VECTORS)
+                lanes += [vector * body.lanes + group * QUAD + i for i in range(QUAD)]
+            found.append(body.shuffle(pairs[0], pairs[1], lanes))
+        return found
 
     def _at(self, base: ir.Value, index: ir.Value) -> ir.Value:
         return self.body.b.gep(base, [index], source_etype=I8)

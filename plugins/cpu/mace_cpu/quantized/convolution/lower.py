@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from mace_core.graph import GraphView, Node, Value, sliding_window
 from mace_core.native.numba_kernel import numba_source
 from mace_cpu.quantized.convolution.bytes import emit_integer_bytes, emit_quantized_bytes, emit_transposed_bytes
+from mace_cpu.quantized.convolution.checks import check_real_conv
 from mace_cpu.quantized.convolution.transposed import check_transposed
 from mace_cpu.quantized.integer_form import INTEGERS
 from mace_cpu.quantized.lower import BYTES, INT32, KERNELS, emit_requantize
@@ -109,7 +110,8 @@ def _check_quantized_conv(view: GraphView, node: Node) -> str | None:
     for index in (1, 4, 6):
         reason = reason or dtype_in(view, node.input(index), FLOAT32)
     reason = reason or dtype_in(view, node.input(8), INT32 | FLOAT32 if node.domain == INTEGERS else INT32)
-    return reason or _check_conv(view, node, 0, 3, (1, 2, 6, 7), 5) or _check_conv(view, node, 0, 3, (), 4)
+    reason = reason or _check_conv(view, node, 0, 3, (1, 2, 6, 7), 5) or _check_conv(view, node, 0, 3, (), 4)
+    return reason or (check_real_conv(view, node) if node.input(6) is None else None)
 
 
 @lowers("QLinearConv", check=_check_quantized_conv)
@@ -131,7 +133,8 @@ def _check_quantized_transpose(view: GraphView, node: Node) -> str | None:
     for index in (1, 4, 6):
         reason = reason or dtype_in(view, node.input(index), FLOAT32)
     reason = reason or dtype_in(view, node.input(8), INT32 | FLOAT32)
-    if reason is None and any(math.prod(view.shape(need(node.input(i)))) != 1 for i in (1, 2, 6, 7)):
+    single = [value for index in (1, 2, 6, 7) if (value := node.input(index)) is not None]
+    if reason is None and any(math.prod(view.shape(value)) != 1 for value in single):
         return "input or result has more than one scale or zero point"
     return reason or check_transposed(view, node)
 

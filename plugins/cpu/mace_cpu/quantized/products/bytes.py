@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,14 @@ from mace_core.native.numba_kernel import numba_source
 from mace_core.symbolic import is_same, is_symbolic
 from mace_core.tensor import DType
 from mace_cpu.quantized.convolution.following import follow
+from mace_cpu.quantized.float_ops import Ending, end_of
 from mace_cpu.quantized.products.emit import (
     KERNELS,
     Factors,
     Finish,
     emit_bytes_product,
     padded_columns,
+    per_column,
     shape_of,
 )
 from mace_cpu.shared.epilogue.epilogue import Epilogue
@@ -87,6 +90,9 @@ def _emit_requantized(program: Program, node: Node, *, bias: int, result: tuple[
         return False
     factors = _factors(program, left, right, node.input(2), node.input(5), transposed=transposed)
     given = [facts.constant_of(node.input(index)) for index in (1, 4, *result)]
+    is_real = node.input(result[0]) is None
+    if is_real:
+        given[2:] = [np.ones(1, np.float32), np.zeros(1, np.int8)]
     if factors is None or any(array is None for array in given):
         return False
     left_scale, right_scale, scale, zero = (np.asarray(array).reshape(-1) for array in given)
@@ -106,36 +112,63 @@ def _emit_requantized(program: Program, node: Node, *, bias: int, result: tuple[
         whole_bias = np.broadcast_to(offset.reshape(-1).astype(np.int64), (columns,))
     if not np.isfinite(scales).all() or (float_bias is not None and not np.isfinite(float_bias).all()):
         return False
-    steps = shape_of(program, factors).steps
-    reach = math.inf if is_symbolic(steps) else float(LARGEST_PRODUCT * steps)
-    reach += 0.0 if whole_bias is None else float(np.abs(whole_bias).max())
-    reach *= float(np.abs(scales).max())
-    reach += 0.0 if float_bias is None else float(np.abs(float_bias).max())
     final = need(node.output(0))
     if is_same(facts.size(final), 0):
         program.values.write(final)
         return True
-    held = np.iinfo(facts.dtype(final).numpy)
-    low, high = int(node.attr("minimum", held.min)), int(node.attr("maximum", held.max))
-    width = None if is_symbolic(columns) else padded_columns(program, shape_of(program, factors))
-    followers = follow(program, final, int(zero[0]), Layout.PLAIN, width)
-    spec = Requantization(
-        facts.dtype(final).label,
-        bounded=(low, high) != (held.min, held.max),
-        float_bias=float_bias is not None,
-        far=reach > LARGEST_WHOLE,
-        following=tuple(followers.operations),
-    )
+    numbers = _Numbers(scales, float_bias, whole_bias)
+    end = _real_end(program, node, numbers) if is_real else _end(program, node, factors, numbers, int(zero[0]))
+    padded = padded_columns(program, shape_of(program, factors))
+    width = None if is_symbolic(columns) else padded
+    spec, value, following = end.spec, end.value, []
+    if spec.is_bytes:
+        followers = follow(program, value, end.zero, Layout.PLAIN, width)
+        spec, value = replace(spec, following=tuple(followers.operations)), followers.result
+        following = followers.words
+    floats = [] if end.operands is None else end.operands.words(lambda array: per_column(program, array, padded))
     finish = Finish(
         spec,
-        program.values.write(followers.result),
+        program.values.write(value),
         bias=whole_bias,
         scales=scales,
         float_bias=float_bias,
-        words=[int(zero[0]), low, high, *followers.words],
+        words=[end.zero, end.low, end.high, *floats, *following],
     )
     emit_bytes_product(program, factors, finish)
     return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Numbers:
+    """What sums are multiplied by, and what is added to them, in float or before."""
+
+    scales: npt.NDArray[Any]
+    float_bias: npt.NDArray[Any] | None
+    whole_bias: npt.NDArray[Any] | None
+
+
+def _real_end(program: Program, node: Node, numbers: _Numbers) -> Ending:
+    spec = Requantization("float32", float_bias=numbers.float_bias is not None)
+    return end_of(program, node, spec, Layout.PLAIN, -1)
+
+
+def _end(program: Program, node: Node, factors: Factors, numbers: _Numbers, zero: int) -> Ending:
+    value = need(node.output(0))
+    steps = shape_of(program, factors).steps
+    reach = math.inf if is_symbolic(steps) else float(LARGEST_PRODUCT * steps)
+    reach += 0.0 if numbers.whole_bias is None else float(np.abs(numbers.whole_bias).max())
+    reach *= float(np.abs(numbers.scales).max())
+    reach += 0.0 if numbers.float_bias is None else float(np.abs(numbers.float_bias).max())
+    dtype = program.facts.dtype(value)
+    held = np.iinfo(dtype.numpy)
+    low, high = int(node.attr("minimum", held.min)), int(node.attr("maximum", held.max))
+    spec = Requantization(
+        dtype.label,
+        bounded=(low, high) != (held.min, held.max),
+        float_bias=numbers.float_bias is not None,
+        far=reach > LARGEST_WHOLE,
+    )
+    return Ending(spec, None, value, zero, low, high)
 
 
 def _factors(

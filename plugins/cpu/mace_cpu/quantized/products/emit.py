@@ -162,8 +162,8 @@ def emit_bytes_product(program: Program, factors: Factors, finish: Finish) -> No
             Arg.STARTS: begin,
             Arg.ROW_SUMS: _emit_row_sums(program, product, factors.left, lie, source, left_shift) if subtracts else 0,
             Arg.COLUMN_ZEROS: zeros,
-            Arg.SCALES: _per_column(program, finish.scales, columns),
-            Arg.FLOAT_BIAS: _per_column(program, finish.float_bias, columns),
+            Arg.SCALES: per_column(program, finish.scales, columns),
+            Arg.FLOAT_BIAS: per_column(program, finish.float_bias, columns),
             Arg.OUTPUT: finish.target,
             Arg.LEFT_OFFSETS: program.offsets(lie.starts.broadcast(product.stack)),
             Arg.LEFT_NUMBERS: program.offsets(Offsets.of_dense(product.left, 1).broadcast(product.stack)),
@@ -187,7 +187,7 @@ def emit_bytes_product(program: Program, factors: Factors, finish: Finish) -> No
             Arg.INDICES: 0 if kept is None else program.constants.put(kept.indices),
             Arg.PLACES: 0 if kept is None else program.constants.put(kept.places),
             "requantization": list(finish.words),
-            "channels": [_per_column(program, channel, columns) for channel in finish.epilogue.channels],
+            "channels": [per_column(program, channel, columns) for channel in finish.epilogue.channels],
             "tensors": list(finish.tensors),
         },
         extent=extent,
@@ -371,7 +371,7 @@ def _emit_terms(
     return target
 
 
-def _per_column(program: Program, numbers: Array | Buf | None, columns: int) -> Buf | int:
+def per_column(program: Program, numbers: Array | Buf | None, columns: int) -> Buf | int:
     """Numbers for each column of whole panels."""
     if numbers is None:
         return 0

@@ -9,7 +9,7 @@ from mace_cpu.quantized.products.arguments import Arg, Variant
 from mace_cpu.shared.codegen.body import I8, I32, Body, constant
 from mace_cpu.shared.codegen.vector_basic import splat
 from mace_cpu.shared.epilogue.generate import EpilogueCode
-from mace_cpu.shared.epilogue.generate_requantize import ByteAccess, RequantizeCode
+from mace_cpu.shared.epilogue.generate_requantize import ByteAccess, FloatLoads, RequantizeCode
 from mace_cpu.shared.epilogue.operations import EpilogueOp
 from mace_cpu.shared.tiles.gathered import NARROWEST, PLACE_BYTES, Gathering
 from mace_cpu.shared.tiles.quad_matrix_tile import QuadMatrixTile, make_quad_tile
@@ -113,21 +113,34 @@ class _Product:
         def per_column(arg: Arg, v: int) -> ir.Value:
             return body.load(body.floats(self.words[arg], body.add(column, v * body.lanes)))
 
+        def tensor(base: ir.Value, v: int) -> ir.Value:
+            there = body.floats(base, body.add(out, v * body.lanes))
+            left = body.sub(valid, constant(v * body.lanes))
+            return body.load_some(there, left) if self.variant.partial else body.load(there)
+
+        arguments = (
+            sums,
+            lambda v: per_column(Arg.SCALES, v),
+            lambda v: per_column(Arg.FLOAT_BIAS, v),
+            lambda address, kind: self.access.load(self._bytes(address, out), kind, valid),
+        )
+        floats = FloatLoads(
+            lambda base, v: body.load(body.floats(base, body.add(column, v * body.lanes))),
+            tensor,
+        )
         if spec.is_bytes:
             found = self.requantize.to_bytes(
-                sums,
-                lambda v: per_column(Arg.SCALES, v),
-                lambda v: per_column(Arg.FLOAT_BIAS, v),
-                lambda address, kind: self.access.load(self._bytes(address, out), kind, valid),
+                *arguments,
                 column=lambda address, kind: b.load(self._bytes(address, column), typ=kind, align=1),
+                floats=floats,
             )
             self.access.store(found, self._bytes(self.words[Arg.OUTPUT], out), valid)
             return
-        for v, value in enumerate(sums):
+        numbers = self.requantize.to_floats(*arguments, floats) if spec.result == "float32" else sums
+        for v, value in enumerate(numbers):
             index, left = body.add(out, v * body.lanes), body.sub(valid, constant(v * body.lanes))
             if spec.result == "float32":
-                number = self.requantize.to_floats(value, per_column(Arg.SCALES, v), lambda: body.zero())
-                value = self._epilogue(number, v, column, index, left)
+                value = self._epilogue(value, v, column, index, left)
             else:
                 value = b.bitcast(value, body.vector)
             at = body.floats(self.words[Arg.OUTPUT], index)

@@ -1,4 +1,4 @@
-"""Products of the provider's own integer form: as those of the standard, with bounds and biases."""
+"""Products of the provider's own integer form: with bounds and biases, and with results of floats."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mace_core.graph import GraphView, Node
 from mace_core.symbolic import is_same
 from mace_cpu.quantized.integer_form import BYTES, INTEGERS
 from mace_cpu.quantized.products.bytes import emit_quantized_gemm, emit_quantized_product
-from mace_cpu.shared.checks import all_concrete, dtype_in
+from mace_cpu.shared.checks import FLOAT32, all_concrete, dtype_in
 from mace_cpu.shared.nodes import need
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import lowers
@@ -32,7 +32,7 @@ def _check_gemm(view: GraphView, node: Node) -> str | None:
 
 
 def _check_operands(view: GraphView, node: Node) -> str | None:
-    reason = all_concrete(view, node) or dtype_in(view, node.output(0), BYTES)
+    reason = all_concrete(view, node) or dtype_in(view, node.output(0), BYTES | FLOAT32)
     for index in (0, 2, 3, 5):
         reason = reason or dtype_in(view, node.input(index), BYTES)
     if reason is None and min(len(view.shape(need(node.input(index)))) for index in (0, 3)) < 2:
@@ -42,7 +42,8 @@ def _check_operands(view: GraphView, node: Node) -> str | None:
 
 def _check_numbers(view: GraphView, node: Node, columns: int, *, bias: int, result: tuple[int, int]) -> str | None:
     """A reason if scales, zero points or the bias are not known, or neither one number nor one per column."""
-    for index in (1, 2, *result):
+    is_real = node.input(result[0]) is None
+    for index in (1, 2, *(() if is_real else result)):
         found = view.constant(node.input(index))
         if found is None or found.size != 1:
             return f"input {index} is not one constant"
@@ -50,7 +51,8 @@ def _check_numbers(view: GraphView, node: Node, columns: int, *, bias: int, resu
         found = view.constant(node.input(index))
         if found is None or (found.size != 1 and not is_same(found.size, columns)) or len(found.shape) > 1:
             return f"input {index} is not a constant with one element, or one for each column"
-    left, right, scale = (_floats(view, node, index) for index in (1, 4, result[0]))
+    left, right = (_floats(view, node, index) for index in (1, 4))
+    scale = np.ones(1, np.float32) if is_real else _floats(view, node, result[0])
     with np.errstate(all="ignore"):
         scales = left * right / scale
         offset = _floats(view, node, bias) / scale if node.input(bias) is not None else scale

@@ -49,10 +49,10 @@ def convolution(rewriting: Rewriting, node: Node, wanted: Wanted) -> Value | str
     bias = bias_of(rewriting, node.input(2), x, w, shape[1] * group if is_transposed else shape[0])
     if isinstance(bias, str):
         return bias
-    is_standard = not is_transposed and wanted.bounds == FREE and _is_whole(rewriting, bias)
+    is_standard = not (is_transposed or wanted.is_real) and wanted.bounds == FREE and _is_whole(rewriting, bias)
     domain = "" if is_standard else INTEGERS
     op_type = "QLinearConvTranspose" if is_transposed else "QLinearConv"
-    inputs = [*x.inputs, *w.inputs, wanted.scale, wanted.zero, *([] if bias is None else [bias])]
+    inputs = [*x.inputs, *w.inputs, *wanted.ending, *([] if bias is None else [bias])]
     attributes = {**node.attributes, **({} if is_standard else as_attributes(wanted.bounds))}
     return wanted.make(rewriting, op_type, inputs, node, domain=domain, attributes=attributes)
 
@@ -73,8 +73,8 @@ def matmul(rewriting: Rewriting, node: Node, wanted: Wanted, bias: Value | None 
     added = bias_of(rewriting, bias, a, b, columns)
     if isinstance(added, str):
         return added
-    is_standard = wanted.bounds == FREE and added is None
-    inputs = [*a.inputs, *b.inputs, wanted.scale, wanted.zero, *([] if added is None else [added])]
+    is_standard = wanted.bounds == FREE and added is None and not wanted.is_real
+    inputs = [*a.inputs, *b.inputs, *wanted.ending, *([] if added is None else [added])]
     return wanted.make(
         rewriting,
         "QLinearMatMul",
@@ -102,7 +102,7 @@ def gemm(rewriting: Rewriting, node: Node, wanted: Wanted) -> Value | str:
         return bias
     attributes: dict[str, Attribute] = {key: value for key, value in node.attributes.items() if key == "transB"}
     attributes |= as_attributes(wanted.bounds)
-    inputs = [*a.inputs, *b.inputs, bias, wanted.scale, wanted.zero]
+    inputs = [*a.inputs, *b.inputs, bias, *wanted.ending]
     return wanted.make(rewriting, "QGemm", inputs, node, domain=INTEGERS, attributes=attributes)
 
 

@@ -6,9 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mace_core.graph import Attribute, Node, Value
+from mace_core.tensor import DType
 from mace_cpu.quantized.integer_form import Encoding
 from mace_cpu.quantized.rewriting.bounds import FREE, Bounds
 from mace_cpu.quantized.rewriting.graph import Rewriting
+
+_REAL = Encoding(DType.FLOAT32, (1.0,), (0,))
+"""Of floats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,21 @@ class Wanted:
     bounds: Bounds = FREE
     into: Value | None = None
     behind: tuple[Node, ...] = ()
+
+    @staticmethod
+    def in_float(real: Value) -> Wanted:
+        """``real`` itself, computed from quantized numbers."""
+        return Wanted(real, _REAL, real, real, into=real)
+
+    @property
+    def ending(self) -> tuple[Value | None, Value | None]:
+        """Scale and zero point as inputs of a node; None for a result in float."""
+        return (None, None) if self.is_real else (self.scale, self.zero)
+
+    @property
+    def is_real(self) -> bool:
+        """Whether the float itself is wanted."""
+        return self.encoding is _REAL
 
     def result(self, rewriting: Rewriting) -> Value:
         """The value to make."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,8 +45,7 @@ class Epilogue:
     @property
     def tag(self) -> str:
         """A name for the operations and their constants, fit for a symbol: ``add_t_clip0_6``; "" for none."""
-        text = "_".join(_op_tag(op) for op in self.ops)
-        return text if len(text) <= 60 else text[:40] + "_" + hashlib.sha256(text.encode()).hexdigest()[:16]
+        return tag_of(self.ops)
 
     def split_affine(self, channels: int) -> tuple[FloatArray, FloatArray, Epilogue]:
         """Take the leading per-channel additions and multiplications off, to be folded into weights and bias.
@@ -82,6 +81,12 @@ _AFFINE: dict[str, Callable[[Any, Any, Any], tuple[Any, Any]]] = {
 
 
 _NUMBER_KINDS = {"add_number": "add", "mul_number": "mul"}
+
+
+def tag_of(ops: Sequence[EpilogueOp]) -> str:
+    """A name for operations and their constants, fit for a symbol; "" for none."""
+    text = "_".join(_op_tag(op) for op in ops)
+    return text if len(text) <= 60 else text[:40] + "_" + hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _op_tag(op: EpilogueOp) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from llvmlite import ir
 
 from mace_cpu.shared.codegen.body import I8, I32, I64, POINTER, Body
 from mace_cpu.shared.codegen.vector_basic import at_least, at_most, call, constant, intrinsic, may_use, splat
+from mace_cpu.shared.epilogue.generate import EpilogueCode
 from mace_cpu.shared.epilogue.requantize import ADD_FLOATS, WORDS, WORDS_OF, Following, Requantization
 
 I16 = ir.IntType(16)
@@ -15,6 +17,19 @@ FAR = 1e9
 """Beyond every number of 16 bits, and within int32."""
 
 CURRENT_ROUNDING = 4
+
+
+@dataclass(frozen=True, slots=True)
+class FloatLoads:
+    """How operands of operations in float32 are loaded, given their address and which vector of sums they belong to.
+
+    Attributes:
+        channel: of operands per channel.
+        tensor: of operands as large as the result.
+    """
+
+    channel: Callable[[ir.Value, int], ir.Value]
+    tensor: Callable[[ir.Value, int], ir.Value]
 
 
 class RequantizeCode:
@@ -37,6 +52,15 @@ class RequantizeCode:
         self._reach = [body.sub(limit, self._zero) for limit in (self._low, self._high)]
         self._words: list[list[ir.Value]] = []
         first += WORDS
+        if spec.floats is not None:
+            self._inverse = body.number(first)
+            self._floats = EpilogueCode(body, first + 1, spec.floats.ops)
+            first += spec.floats.words
+            encodings = first - 2 * len(spec.floats.tensors)
+            self._encodings = [
+                (body.number(encodings + 2 * i), body.number(encodings + 2 * i + 1))
+                for i in range(len(spec.floats.tensors))
+            ]
         for op in spec.following:
             count = WORDS_OF[op.kind]
             self._words.append([self._word(first, i) for i in range(count)])
@@ -55,6 +79,7 @@ class RequantizeCode:
         other: Callable[[ir.Value, ir.Type], ir.Value],
         *,
         column: Callable[[ir.Value, ir.Type], ir.Value] | None = None,
+        floats: FloatLoads | None = None,
         interleaved: bool = False,
     ) -> ir.Value:
         """One to four vectors of sums as one vector of bytes, in order.
@@ -63,14 +88,14 @@ class RequantizeCode:
             scale, bias: load the vector of factors, or of float biases, of a vector of sums.
             other: loads bytes of another tensor, given its address, that belong to these sums.
             column: the same for operands with a byte per channel, where there are such.
-            interleaved: of every 16 bytes of the result, each of the four vectors of sums holds four.
+            floats: load the operands of operations in float32, if there are such.
+            interleaved: of every 16 bytes of the result, each of the four vectors of sums holds four; not with floats.
         """
-        whole = []
-        for v, total in enumerate(sums):
-            number = self.body.b.fmul(self.body.b.sitofp(total, self.body.vector), scale(v))
-            if self.spec.float_bias:
-                number = self.body.b.fadd(number, bias(v))
-            whole.append(self._rounded(number, far=self.spec.far))
+        numbers = self.to_floats(sums, scale, bias, other, floats)
+        if self.spec.floats is not None:
+            inverse = splat(self.body.b, self._inverse, self.body.vector)
+            numbers = [self.body.b.fmul(number, inverse) for number in numbers]
+        whole = [self._rounded(number, far=self.spec.far) for number in numbers]
 
         def operand(op: Following) -> Callable[[ir.Value, ir.Type], ir.Value]:
             return column if op.per_column and column is not None else other
@@ -99,10 +124,41 @@ class RequantizeCode:
             [self._rounded(number, far=self.spec.far) for number in numbers], self._zero, self.spec.result, limits
         )
 
-    def to_floats(self, total: ir.Value, scale: ir.Value, bias: Callable[[], ir.Value]) -> ir.Value:
-        """A vector of sums as float32."""
-        number = self.body.b.fmul(self.body.b.sitofp(total, self.body.vector), scale)
-        return self.body.b.fadd(number, bias()) if self.spec.float_bias else number
+    def to_floats(
+        self,
+        sums: Sequence[ir.Value],
+        scale: Callable[[int], ir.Value],
+        bias: Callable[[int], ir.Value],
+        other: Callable[[ir.Value, ir.Type], ir.Value],
+        floats: FloatLoads | None = None,
+    ) -> list[ir.Value]:
+        """Vectors of sums as float32, with what is done to them in float32; arguments as for `to_bytes`."""
+        b, spec = self.body.b, self.spec
+        numbers = []
+        for v, total in enumerate(sums):
+            number = b.fmul(b.sitofp(total, self.body.vector), scale(v))
+            numbers.append(b.fadd(number, bias(v)) if spec.float_bias else number)
+        if spec.floats is None or not spec.floats.ops:
+            return numbers
+        assert floats is not None
+        code, loads = self._floats, floats
+        tensors: list[list[ir.Value]] = []
+        for address, kind, (zero, factor) in zip(code.tensors, spec.floats.tensors, self._encodings, strict=True):
+            if kind == "float32":
+                tensors.append([loads.tensor(address, v) for v in range(len(sums))])
+                continue
+            codes = other(address, ir.VectorType(I8, len(sums) * self.body.lanes))
+            factors = splat(b, factor, self.body.vector)
+            tensors.append([b.fmul(part, factors) for part in self._widened(codes, kind, zero)])
+        return [
+            code.emit(
+                b,
+                number,
+                channel=lambda i, v=v: loads.channel(code.channels[i], v),  # type: ignore[misc]
+                tensor=lambda i, v=v: tensors[i][v],  # type: ignore[misc]
+            )
+            for v, number in enumerate(numbers)
+        ]
 
     # --- single steps ---------------------------------------------------------------------------------------------
 

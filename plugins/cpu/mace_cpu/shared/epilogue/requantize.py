@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mace_cpu.shared.epilogue.epilogue import tag_of
+from mace_cpu.shared.epilogue.operations import EpilogueOp
+
 WORDS = 3
 """Words of the requantization itself: the zero point of the result, and its least and largest number."""
 
@@ -45,6 +48,32 @@ class Following:
 
 
 @dataclass(frozen=True, slots=True)
+class FloatOps:
+    """Operations in float32 on sums times their scales, before they are rounded or stored.
+
+    Their words: the inverse of the scale of the result; the addresses of operands per channel, and of tensors; then the
+    zero point and the scale of each tensor.
+
+    Attributes:
+        ops: first to last.
+        tensors: the type of each operand that is a tensor: "float32", or "uint8" and "int8", which are dequantized.
+    """
+
+    ops: tuple[EpilogueOp, ...] = ()
+    tensors: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> int:
+        """How many argument words they take."""
+        return 1 + sum(op.operand == "channel" for op in self.ops) + 3 * len(self.tensors)
+
+    @property
+    def tag(self) -> str:
+        """A name for them, fit for a symbol."""
+        return "_".join(["r", tag_of(self.ops), "".join(kind[0] for kind in self.tensors)])
+
+
+@dataclass(frozen=True, slots=True)
 class Requantization:
     """What becomes of sums; all that its code depends on.
 
@@ -55,6 +84,8 @@ class Requantization:
         float_bias: a number per channel is added in float32 before rounding.
         far: ``sum * scale`` may leave the range of int32.
         following: operations on the bytes.
+        floats: operations on ``sum * scale`` in float32.  Scales are those of floats then, and what comes of it is
+            multiplied by the inverse of the scale of the result before it is rounded.
     """
 
     result: str
@@ -62,6 +93,7 @@ class Requantization:
     float_bias: bool = False
     far: bool = False
     following: tuple[Following, ...] = ()
+    floats: FloatOps | None = None
 
     @property
     def is_bytes(self) -> bool:
@@ -76,11 +108,13 @@ class Requantization:
     @property
     def words(self) -> int:
         """How many argument words it takes."""
-        return WORDS + sum(WORDS_OF[op.kind] for op in self.following)
+        own = WORDS if self.floats is None else WORDS + self.floats.words
+        return own + sum(WORDS_OF[op.kind] for op in self.following)
 
     @property
     def tag(self) -> str:
         """A name for it, fit for a symbol."""
         flags = "b" * self.bounded + "f" * self.float_bias + "x" * self.far
         short = {"uint8": "u8", "int8": "s8", "int32": "s32", "float32": "f32"}[self.result]
-        return "_".join([short + flags, *(op.tag for op in self.following)])
+        floats = [] if self.floats is None else [self.floats.tag]
+        return "_".join([short + flags, *floats, *(op.tag for op in self.following)])

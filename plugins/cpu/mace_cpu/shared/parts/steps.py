@@ -104,6 +104,7 @@ class Steps:
         emitted: steps in the order in which they run.
         faults: what kernels may find wrong with the content of inputs while they run.
         notes: remarks on nodes by their name, for explanations.
+        settled: names of nodes of which passes say no more what became of them.
     """
 
     def __init__(self, threads: int = 1, outer: Steps | None = None) -> None:
@@ -111,6 +112,7 @@ class Steps:
         self.emitted: list[Step] = []
         self.faults: list[Fault] = [] if outer is None else outer.faults
         self.notes: dict[str, str] = {} if outer is None else outer.notes
+        self.settled: set[str] = set()
         self._threads = threads
         self._status = Buf(Place.STATUS, 0)
         self._node: Node | None = None
@@ -206,6 +208,12 @@ class Steps:
         """Note how the current node is computed, for explanations; "" says nothing."""
         if note and self._node is not None:
             self.notes[self._node.name] = note
+
+    def settle(self, note: str) -> None:
+        """Note how the nodes are computed that the current one computes, too, instead of what passes have noted."""
+        for node in self._fused:
+            self.notes[node.name] = note
+            self.settled.add(node.name)
 
     def add_note(self, name: str, note: str) -> None:
         """Put ``note`` before what is noted of the node called ``name`` already."""

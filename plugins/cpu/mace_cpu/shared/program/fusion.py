@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -29,6 +30,11 @@ class Fusion:
         self._steps = steps
         self._done: set[Node] = set()
         self._deferred: dict[Value, tuple[Node, Deferred]] = {}
+
+    @functools.cached_property
+    def producers(self) -> dict[Value, Node]:
+        """The node of the view that computes a value."""
+        return {value: node for node in self._view.nodes for value in node.outputs if value is not None}
 
     def begin(self, node: Node) -> None:
         """``node`` is computed by the steps that come now."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -19,7 +19,12 @@ MOST_GATE_NODES = 4
 
 
 def match_epilogue(
-    program: Program, value: Value, *, channel_axis: int = 1, tensors: int = MOST_TENSORS
+    program: Program,
+    value: Value,
+    *,
+    channel_axis: int = 1,
+    tensors: int = MOST_TENSORS,
+    takes: Callable[[Value], bool] | None = None,
 ) -> tuple[Epilogue, Value]:
     """Follow what is done to ``value`` alone, as far as it can be done before ``value`` is stored.
 
@@ -30,6 +35,7 @@ def match_epilogue(
         value: a float32 tensor.
         channel_axis: which axis per-channel operands vary along.
         tensors: how many operands of the full shape are welcome.
+        takes: whether a certain one is; None: each of them.
 
     Returns:
         The operations and the value to store instead of ``value`` (``value`` itself where nothing was found).
@@ -50,6 +56,8 @@ def match_epilogue(
             break
         step = _match_node(program, user, value, channel_axis)
         if step is None or len(residuals) + len(step.tensors) > tensors:
+            break
+        if takes is not None and not all(map(takes, step.tensors)):
             break
         program.fusion.fuse(user)
         ops.extend(step.ops)

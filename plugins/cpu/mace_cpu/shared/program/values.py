@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from mace_core.graph import Node, Value
 from mace_core.symbolic import is_same
@@ -31,6 +33,19 @@ _SAME_ORDER = {Layout.PLAIN: Layout.CHANNELS_LAST, Layout.CHANNELS_LAST: Layout.
 """Layouts that differ in the order of the elements alone: in the same one, if there is only one pixel or channel."""
 
 
+@dataclass(frozen=True, slots=True)
+class Postponed:
+    """A value that is computed when it is read; subclasses say how else it can be had.
+
+    Attributes:
+        emit: emits the steps that compute it.
+        node: whose result it is.
+    """
+
+    emit: Callable[[], None]
+    node: Node
+
+
 class Values:
     """The buffers of values, by layout.
 
@@ -53,6 +68,7 @@ class Values:
         self._reserved: dict[tuple[Value, Layout], Buf] = {}
         self._shown: dict[Value, Strided] = {}
         self._folded: dict[Value, Folded] = {}
+        self._postponed: dict[Value, Postponed] = {}
         self._grown = growths(facts)
         self.in_place = frozenset(growth.number for growth in self._grown.values())
         growing = {growth.source: growth for growth in self._grown.values() if growth.axis is not None}
@@ -71,7 +87,7 @@ class Values:
         """Whether ``value`` can be read now: an input, a constant, or computed by an earlier step."""
         held = any((value, layout) in self._held for layout in Layout)
         is_seen = value in self._shown or value in self._folded
-        return held or is_seen or self._facts.is_constant(value)
+        return held or is_seen or value in self._postponed or self._facts.is_constant(value)
 
     def has(self, value: Value, layout: Layout) -> bool:
         """Whether ``value`` already lies in memory in this layout (reading it so costs nothing)."""
@@ -121,6 +137,11 @@ class Values:
         if packed is not None:
             emit_unpacked(self._facts, self._steps, value, packed, self.write(value))
             return self.read(value, layout)
+        if value in self._postponed:
+            left = self._postponed.pop(value)
+            with self._steps.on_behalf_of([left.node]):
+                left.emit()
+            return self.read(value, layout)
         if value in self._shown:
             self._copy_shown(value, self._shown.pop(value))
             return self.read(value, layout)
@@ -163,7 +184,7 @@ class Values:
             is_last = layout is Layout.CHANNELS_LAST
             self._held[value, layout] = self._constants.put(pack_channels_last(constant) if is_last else constant)
             return self._held[value, layout]
-        lies_so = self._shown_channels_last(value) if layout is Layout.CHANNELS_LAST else None
+        lies_so = self.shown_channels_last(value) if layout is Layout.CHANNELS_LAST else None
         if lies_so is not None:
             self._held[value, layout] = lies_so
             return lies_so
@@ -174,15 +195,6 @@ class Values:
         target = self.write(value, layout)
         emit_channels_last(self._facts, self._steps, value, source, target, layout)
         return target
-
-    def _shown_channels_last(self, value: Value) -> Buf | None:
-        """The memory of what was shown and lies there in the order of CHANNELS_LAST: a Transpose has made it so."""
-        shown = self._shown.get(value)
-        if shown is None or len(shown.shape) < 3:
-            return None
-        if not shown.permuted((0, *range(2, len(shown.shape)), 1)).is_dense:
-            return None
-        return shown.buf.part(shown.offset, self._facts.nbytes(value))
 
     def _same_bytes(self, value: Value, wanted: Layout) -> bool:
         """Whether a value in the other layout needs no conversion to be read in ``wanted``: one pixel per channel."""
@@ -218,6 +230,23 @@ class Values:
             inner = tuple(shape[1] * math.prod(shape[axis + 1 :]) for axis in range(2, len(shape)))
             return Strided(channels_last, 0, shape, (strides[0], 1, *inner))
         return Strided(self.read(value), 0, shape, strides)
+
+    def shown_channels_last(self, value: Value) -> Buf | None:
+        """The memory of what was shown, if it lies there in the order of CHANNELS_LAST."""
+        shown = self._shown.get(value)
+        if shown is None or len(shown.shape) < 3:
+            return None
+        if not shown.permuted((0, *range(2, len(shown.shape)), 1)).is_dense:
+            return None
+        return shown.buf.part(shown.offset * element_bytes(self._facts.dtype(value)), self._facts.nbytes(value))
+
+    def postpone(self, value: Value, left: Postponed) -> None:
+        """Leave ``value``, which is no output, uncomputed until somebody reads it."""
+        self._postponed[value] = left
+
+    def postponed(self, value: Value) -> Postponed | None:
+        """What ``value`` was left as, if nobody has read it yet."""
+        return self._postponed.get(value)
 
     def fold(self, value: Value, folded: Folded, node: Node) -> None:
         """As `show`, for elements that have strides in a finer shape alone; who can read these asks for `folded`."""
