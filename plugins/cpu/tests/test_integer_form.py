@@ -116,6 +116,36 @@ def test_a_value_and_itself(dtype: str, tmp_path: Path) -> None:
     assert check(g, tmp_path).in_float == {}
 
 
+@pytest.mark.parametrize("mode", ["linear", "cubic"])
+@pytest.mark.parametrize("features", ["host", "avx512", "avx2", "baseline"])
+def test_interpolation(mode: str, features: str, tmp_path: Path) -> None:
+    g = Quantizing()
+    factors = g.constant(np.array([1, 1, 2, 1.5], np.float32))
+    for channels, dtype in ((20, "uint8"), (3, "int8"), (70, "uint8")):
+        x = g.input(2, channels, 9, 7, dtype=dtype, scale=0.03)
+        for coordinates in ("half_pixel", "asymmetric", "half_pixel_symmetric"):
+            g.steps(g.op("Resize", x, "", factors, mode=mode, coordinate_transformation_mode=coordinates), 0.03)
+    if mode == "linear":  # onnxruntime has no other in one axis
+        sizes = g.constant(np.array([2, 5, 17], np.int64))
+        g.steps(g.op("Relu", g.op("Resize", g.input(2, 5, 11), "", "", sizes, mode=mode)), 0.04)
+    sizes = g.constant(np.array([1, 5, 6, 4], np.int64))
+    g.steps(g.op("Resize", g.input(1, 5, 11, 4), "", "", sizes, mode=mode), 0.04)  # one axis stays
+    found = check(g, tmp_path, **limited(features))
+    assert found.in_float == {}
+    assert "Resize" not in found.steps
+
+
+def test_interpolation_that_stays_in_float(tmp_path: Path) -> None:
+    g = Quantizing()
+    sizes = g.constant(np.array([1, 5, 4, 4], np.int64))
+    x = g.input(1, 5, 19, 17)
+    g.steps(g.op("Resize", x, "", "", sizes, mode="linear", antialias=1))  # many taps
+    region = g.constant(np.array([0, 0, 0.2, 0.2, 1, 1, 0.8, 1.2], np.float32))
+    cut = {"mode": "linear", "coordinate_transformation_mode": "tf_crop_and_resize"}
+    g.steps(g.op("Resize", x, region, "", sizes, **cut))
+    assert len(check(g, tmp_path).in_float) == 2
+
+
 def test_a_vector_of_a_quantized_constant_is_added(tmp_path: Path) -> None:
     g = Quantizing()
     g.steps(g.op("Add", g.input(4, 6, 10), g.weight(weights(10), np.float32(0.03))))

@@ -43,6 +43,7 @@ EXCEPTIONS = {
     ("quantized", "conv"): "convolutions of whole numbers are computed exactly by convolutions of floats",
     ("quantized", "elementwise"): "sums and products of quantized numbers are elementwise expressions",
     ("quantized", "pooling"): "windows are the same over quantized numbers",
+    ("quantized", "resize"): "where the samples of quantized numbers come from is the same",
     ("normalization", "elementwise"): "a BatchNormalization with constants is part of a chain of elementwise nodes",
     ("pooling", "reduction"): "a global pooling is a reduction over the spatial axes",
 }

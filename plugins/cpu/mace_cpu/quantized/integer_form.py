@@ -11,8 +11,11 @@ QGemm                       as onnxruntime has it; the bias is one number per co
 QLinearAdd, …Sub, Mul, Div  A, its scale and zero point, B, its scale and zero point, the result's scale and zero point
 Table                       x of 8 bits, 256 results: the one for a byte is where the bits of the byte say
 QLinearAveragePool, …       x, its scale and zero point, the result's scale and zero point; attributes of AveragePool,
-                            GlobalAveragePool, ReduceMean (with the attribute ``axes``), Softmax or Resize
+                            GlobalAveragePool, ReduceMean (with the attribute ``axes``) or Softmax
+QLinearResize               the four inputs of Resize, x's scale and zero point, the result's scale and zero point
 ==========================  ==========================================================================================
+
+Where the result of a convolution or product has no scale and zero point, it is float32: operators of floats follow.
 
 The attributes ``minimum`` and ``maximum`` of these nodes bound the result, in its own steps: a Relu or Clip that stood
 between the operator and its QuantizeLinear.  Scales and zero points are constants and never left out.
@@ -29,6 +32,9 @@ from mace_core.tensor import DType
 
 INTEGERS = "mace.integers"
 """The domain of operators that are only made here; no file has them."""
+
+RESIZE_INPUTS = 4
+"""Inputs of a QLinearResize that are those of Resize, before the encodings."""
 
 BYTES = frozenset({DType.INT8, DType.UINT8})
 

@@ -135,11 +135,11 @@ class _Pass:
             return self._refuse(node, self._bounded(node, wanted))
         if node.op_type in EXPENSIVE and not self._is_only_quantized(real):
             return self._refuse(node, "its result is read in float, too")
+        if sources_of(node):
+            return self._refuse(node, self._moved(node, wanted))
         rule = RULES.get(node.op_type)
         if rule is not None:
             return self._refuse(node, rule(rewriting, node, wanted))
-        if sources_of(node):
-            return self._refuse(node, self._moved(node, wanted))
         return self._refuse(node, f"{node.op_type} has no form in integers")
 
     def _refuse(self, node: Node, found: Found) -> Found:

@@ -111,7 +111,8 @@ def _numbers(view: GraphView, node: Node, index: int | None) -> list[float]:
     return [] if found is None else [float(x) for x in found.numpy().reshape(-1)]
 
 
-def _check(view: GraphView, node: Node) -> str | None:
+def check_resize(view: GraphView, node: Node) -> str | None:
+    """A reason if a Resize, or an Upsample, is none that there are kernels for."""
     reason = all_concrete(view, node)
     for index, what in zip(_inputs_of(view, node), ("the region", "the scales", "the sizes"), strict=True):
         if index is not None:
@@ -136,7 +137,7 @@ def _check(view: GraphView, node: Node) -> str | None:
 # --- steps ------------------------------------------------------------------------------------------------------------
 
 
-@lowers("Resize", "Upsample", check=_check)
+@lowers("Resize", "Upsample", check=check_resize)
 def lower_resize(program: Program, node: Node) -> None:
     source, target = need(node.input(0)), need(node.output(0))
     if program.facts.size(target) == 0:
@@ -338,7 +339,7 @@ def _emit_axis(
 ) -> None:
     single = source_dtype is DType.FLOAT32 and target_dtype is DType.FLOAT32
     taps = taps_of(axis, sampling)
-    indices, weights = _weights(program, axis, sampling, taps, DType.FLOAT32 if single else DType.FLOAT64)
+    indices, weights = weights_of(program, axis, sampling, taps, DType.FLOAT32 if single else DType.FLOAT64)
     arguments: dict[str, Word] = {
         "source": source,
         "target": target,
@@ -365,7 +366,7 @@ def _emit_axis(
     program.steps.emit(kernel, arguments, extent=units, work=outer * axis.target * inner * taps)
 
 
-def _weights(program: Program, axis: ResizedAxis, sampling: Sampling, taps: int, dtype: DType) -> tuple[Buf, Buf]:
+def weights_of(program: Program, axis: ResizedAxis, sampling: Sampling, taps: int, dtype: DType) -> tuple[Buf, Buf]:
     """Indices (int32) and weights (target length, taps) of one axis: constants, or written at each run."""
     if axis.is_decided:
         indices, weights = weight_table(axis, sampling)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mace_core.graph import Node, Value
-from mace_cpu.quantized.integer_form import INTEGERS, Quantized
+from mace_cpu.quantized.integer_form import INTEGERS, RESIZE_INPUTS, Quantized
 from mace_cpu.quantized.rewriting.bounds import as_attributes
 from mace_cpu.quantized.rewriting.graph import Rewriting, integer, integers
 from mace_cpu.quantized.rewriting.products import convolution, factor, gemm, matmul
@@ -81,11 +81,23 @@ def single(rewriting: Rewriting, node: Node, wanted: Wanted) -> Value | str:
     return wanted.make(rewriting, f"QLinear{op_type}", inputs, node, domain=INTEGERS, attributes=attributes)
 
 
+def resize(rewriting: Rewriting, node: Node, wanted: Wanted) -> Value | str:
+    """Interpolation; Resize to the nearest is a move."""
+    x = factor(rewriting, node, 0, "input")
+    if isinstance(x, str):
+        return x
+    own = [rewriting.current(node.input(index)) for index in range(1, RESIZE_INPUTS)]
+    inputs = [x.value, *own, x.scale, x.zero, *wanted.ending]
+    attributes = {**node.attributes, **as_attributes(wanted.bounds)}
+    return wanted.make(rewriting, "QLinearResize", inputs, node, domain=INTEGERS, attributes=attributes)
+
+
 RULES: dict[str, Rule] = {
     "Conv": convolution,
     "ConvTranspose": convolution,
     "MatMul": matmul,
     "Gemm": gemm,
+    "Resize": resize,
     **dict.fromkeys(("Add", "Sub", "Mul", "Div"), pair),
     **dict.fromkeys(("AveragePool", "GlobalAveragePool", "ReduceMean", "Softmax"), single),
 }
