@@ -84,6 +84,26 @@ def test_a_residual_sum_that_is_not_quantized_before(features: str, tmp_path: Pa
     assert "DequantizeLinear" not in found.steps
 
 
+@pytest.mark.parametrize("features", FEATURES)
+def test_chains_whose_operands_vary_from_channel_to_channel(features: str, tmp_path: Path) -> None:
+    g = Quantizing()
+    for channels, dtype in ((20, "uint8"), (3, "int8"), (70, "uint8")):
+        x = g.input(2, channels, 9, 7, scale=0.03, dtype=dtype)
+        g.steps(activated(g, x, "PRelu", (channels, 1, 1)), 0.03)
+        factors, shifts = (g.constant(RNG.standard_normal((1, channels, 1, 1)).astype(np.float32)) for _ in range(2))
+        g.steps(g.op("HardSwish", g.op("Add", g.op("Mul", x, factors), shifts)), 0.04)
+        numbers = [g.constant((RNG.random(channels) + 0.5).astype(np.float32)) for _ in range(4)]
+        g.steps(g.op("Relu", g.op("BatchNormalization", x, *numbers)), 0.04)
+    for columns in (37, 2):
+        x = g.input(3, 9, columns)
+        g.steps(g.op("Mul", x, g.constant(RNG.standard_normal(columns).astype(np.float32))), 0.04)
+    g.feeds["real"] = RNG.standard_normal((3, 9, 2)).astype(np.float32)
+    g.steps(g.op("Tanh", g.op("Sub", x, "real")), 1 / 128)
+    found = check(g, tmp_path, **limited(features))
+    assert found.in_float == {}
+    assert "DequantizeLinear" not in found.steps
+
+
 def test_a_result_that_is_read_in_float_is_computed_once(tmp_path: Path) -> None:
     g = Quantizing()
     x = g.input(1, 12, 9, 7, scale=0.03)

@@ -22,6 +22,7 @@ from mace_cpu.shared.epilogue.requantize import FloatOps, Requantization
 from mace_cpu.shared.nodes import need
 from mace_cpu.shared.parts.buffers import Buf, Layout
 from mace_cpu.shared.parts.steps import Word
+from mace_cpu.shared.parts.views import Strided
 from mace_cpu.shared.program.match_epilogue import match_epilogue
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.program.values import Postponed
@@ -84,25 +85,36 @@ class Ending:
     high: int = 0
 
 
-def end_of(program: Program, node: Node, spec: Requantization, layout: Layout, channel_axis: int) -> Ending:
+def end_of(
+    program: Program,
+    node: Node,
+    spec: Requantization,
+    layout: Layout,
+    channel_axis: int,
+    first: Epilogue | None = None,
+) -> Ending:
     """Take what is done to the float32 result of ``node`` alone.
 
     Args:
         program: that is being lowered.
-        node: a product of bytes.
+        node: the current one.
         spec: of the float32 result.
         layout: in which tensors are read.
         channel_axis: along which operands per channel vary.
+        first: what ``node`` itself does, if that belongs to it.
     """
 
     def takes(other: Value) -> bool:
-        return _floats_at(program, other, layout, emits=False) is not None
+        return floats_at(program, other, layout, emits=False) is not None
 
     epilogue, final = match_epilogue(program, need(node.output(0)), channel_axis=channel_axis, takes=takes)
-    user = program.fusion.sole_user(final)
-    encoding = None if user is None else _encoding(program, user)
     if epilogue:
-        program.steps.settle(f"float32 in registers, behind the sums of '{node.name}'")
+        program.steps.settle(f"float32 in registers, behind '{node.name}'")
+    if first is not None:
+        epilogue = first.then(epilogue)
+        program.steps.settle_current("float32 in registers")
+    user = program.fusion.sole_user(final)
+    encoding = None if user is None else encoding_of_border(program, user)
     if user is None or encoding is None:
         if not epilogue:
             return Ending(spec, None, final)
@@ -117,26 +129,30 @@ def end_of(program: Program, node: Node, spec: Requantization, layout: Layout, c
     return Ending(rounded, operands, numbers, zero, int(held.min), int(held.max))
 
 
-def postpone(program: Program, node: Node, emit: Callable[[], None]) -> bool:
-    """Leave a DequantizeLinear to those who read its result, if one of them adds it to the sums of a product.
+def leave(program: Program, node: Node, emit: Callable[[], None]) -> None:
+    """Leave a DequantizeLinear, whose encoding is known, to those who read its result.
 
-    ``emit``: emits the steps that compute it.  Whether it was left.
+    ``emit``: emits the steps that compute it.
     """
-    real, numbers = need(node.output(0)), need(node.input(0))
-    encoding = _encoding(program, node)
-    if encoding is None or program.facts.view.is_output(real) or program.facts.is_constant(numbers):
-        return False
-    if not any(_joins_product(program, user, real) for user in program.facts.view.users(real)):
-        return False
+    encoding = encoding_of_border(program, node)
+    assert encoding is not None
     scale, zero = encoding
-    program.values.postpone(real, Dequantized(emit, node, numbers, zero, scale))
-    return True
+    program.values.postpone(need(node.output(0)), Dequantized(emit, node, need(node.input(0)), zero, scale))
+
+
+def show_channels_last(program: Program, node: Node, value: Value, target: Buf) -> None:
+    """See that ``value``, computed into ``target`` in the order of CHANNELS_LAST, can be read if it is not of bytes."""
+    if program.facts.dtype(value).bits == 8:
+        return
+    shape = program.facts.shape(value)
+    pixel = [shape[1] * math.prod(shape[axis + 1 :]) for axis in range(2, len(shape))]
+    program.values.show(value, Strided(target, 0, tuple(shape), (math.prod(shape[1:]), 1, *pixel)), node)
 
 
 def _operands(program: Program, epilogue: Epilogue, layout: Layout, inverse: float) -> tuple[FloatOps, FloatOperands]:
     kinds, tensors, encodings = [], [], []
     for tensor in epilogue.tensors:
-        found = _floats_at(program, tensor, layout)
+        found = floats_at(program, tensor, layout)
         assert found is not None
         kinds.append(found[0])
         tensors.append(found[1])
@@ -144,7 +160,7 @@ def _operands(program: Program, epilogue: Epilogue, layout: Layout, inverse: flo
     return FloatOps(epilogue.ops, tuple(kinds)), FloatOperands(inverse, epilogue.channels, tensors, encodings)
 
 
-def _floats_at(
+def floats_at(
     program: Program, value: Value, layout: Layout, *, emits: bool = True
 ) -> tuple[str, Buf, int, float] | None:
     """Type, place, zero point and scale of a float operand; None if it does not lie in the order of ``layout``.
@@ -164,7 +180,7 @@ def _floats_at(
     return None if lies is None else ("float32", lies, 0, 1.0)
 
 
-def _encoding(program: Program, node: Node) -> tuple[float, int] | None:
+def encoding_of_border(program: Program, node: Node) -> tuple[float, int] | None:
     """Scale and zero point of a QuantizeLinear or DequantizeLinear between float32 and bytes; None for any other."""
     facts = program.facts
     if node.domain or node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
@@ -184,7 +200,7 @@ def _encoding(program: Program, node: Node) -> tuple[float, int] | None:
     return float(scale.reshape(-1)[0]), 0 if zero is None else int(zero.reshape(-1)[0])
 
 
-def _joins_product(program: Program, node: Node, real: Value) -> bool:
+def joins_product(program: Program, node: Node, real: Value) -> bool:
     """Whether ``node`` computes one value of ``real`` and of floats that come from a product of bytes."""
     if node.domain or node.op_type not in ("Add", "Sub", "Mul", "Div"):
         return False

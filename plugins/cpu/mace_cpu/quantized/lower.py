@@ -14,7 +14,8 @@ from mace_core.native.numba_kernel import numba_source
 from mace_core.symbolic import hint
 from mace_core.tensor import DType
 from mace_cpu.quantized.border import emit_border
-from mace_cpu.quantized.float_ops import postpone
+from mace_cpu.quantized.chains import begins_chain
+from mace_cpu.quantized.float_ops import encoding_of_border, joins_product, leave
 from mace_cpu.quantized.lower_whole import emit_whole_product, output_cast, takes_whole_product
 from mace_cpu.quantized.products.bytes import emit_integer_product, emit_quantized_product
 from mace_cpu.shared.checks import FLOAT32, NARROW_FLOATS, SHORT_INTEGERS, all_concrete, dtype_in
@@ -96,7 +97,10 @@ def lower_dequantize(program: Program, node: Node) -> None:
     if content is not None:
         program.facts.know(target, content)
         return
-    if postpone(program, node, lambda: _emit_dequantize(program, node)):
+    readers = program.facts.view.users(target)
+    is_left = encoding_of_border(program, node) is not None and not program.facts.view.is_output(target)
+    if is_left and any(joins_product(program, user, target) or begins_chain(program, user, target) for user in readers):
+        leave(program, node, lambda: _emit_dequantize(program, node))
         return
     _emit_dequantize(program, node)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -17,12 +16,11 @@ from mace_cpu.quantized.convolution.depthwise import emit_depthwise, fits_depthw
 from mace_cpu.quantized.convolution.following import follow
 from mace_cpu.quantized.convolution.transposed import emit_phases
 from mace_cpu.quantized.convolution.weights import Weights, signed_weights_of
-from mace_cpu.quantized.float_ops import end_of
+from mace_cpu.quantized.float_ops import end_of, show_channels_last
 from mace_cpu.quantized.lower_whole import output_cast
 from mace_cpu.shared.epilogue.requantize import Requantization
 from mace_cpu.shared.nodes import need
 from mace_cpu.shared.parts.buffers import Buf, Layout
-from mace_cpu.shared.parts.views import Strided
 from mace_cpu.shared.program.program import Program
 
 LARGEST_WHOLE = 1 << 30
@@ -38,7 +36,7 @@ def emit_quantized_bytes(program: Program, node: Node) -> bool:
     geometry, weights, zero = found
     result, value, target = _result_of(program, node, numbers)
     _emit(program, geometry, need(node.input(0)), weights, _key(program, node, 3, 5), result, target, zero)
-    _show(program, node, value, target)
+    show_channels_last(program, node, value, target)
     return True
 
 
@@ -56,15 +54,6 @@ def _result_of(program: Program, node: Node, numbers: Requantized) -> tuple[Requ
     return operations.followed_by(followers.operations, followers.words), followers.result, target
 
 
-def _show(program: Program, node: Node, value: Value, target: Buf) -> None:
-    """See that ``value`` can be read, if it is of floats in the order of CHANNELS_LAST."""
-    if program.facts.dtype(value).bits == 8:
-        return
-    shape = program.facts.shape(value)
-    pixel = [shape[1] * math.prod(shape[axis + 1 :]) for axis in range(2, len(shape))]
-    program.values.show(value, Strided(target, 0, tuple(shape), (math.prod(shape[1:]), 1, *pixel)), node)
-
-
 def emit_transposed_bytes(program: Program, node: Node) -> None:
     """Emit a QLinearConvTranspose whose numbers are known and which `fits_transposed`."""
     facts = program.facts
@@ -80,7 +69,7 @@ def emit_transposed_bytes(program: Program, node: Node) -> None:
     result, value, target = _result_of(program, node, numbers)
     key = _key(program, node, 3, 5)
     emit_phases(program, geometry, x, weights, key, result, target, int(x_zero.reshape(-1)[0]))
-    _show(program, node, value, target)
+    show_channels_last(program, node, value, target)
 
 
 def requantization_of(program: Program, node: Node, channels: int, largest: int) -> Requantized | None:
@@ -138,7 +127,7 @@ def emit_integer_bytes(program: Program, node: Node) -> bool:
     requantized = Requantized(spec, np.zeros(geometry.out_channels, np.int64), ones, None, 0, 0, 0)
     target = Buf.scratch(4 * program.facts.size(result))
     _emit(program, geometry, need(node.input(0)), weights, _key(program, node, 1, 3), requantized, target, zero)
-    _show(program, node, result, target)
+    show_channels_last(program, node, result, target)
     return True
 
 

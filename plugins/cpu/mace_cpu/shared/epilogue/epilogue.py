@@ -36,6 +36,10 @@ class Epilogue:
     def __bool__(self) -> bool:
         return bool(self.ops)
 
+    def then(self, other: Epilogue) -> Epilogue:
+        """This one, and ``other`` behind it."""
+        return Epilogue(self.ops + other.ops, self.channels + other.channels, self.tensors + other.tensors)
+
     @property
     def operand_counts(self) -> dict[str, int]:
         """How many channels and tensors a kernel takes, after all its other words."""

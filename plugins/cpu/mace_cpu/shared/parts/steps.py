@@ -215,6 +215,12 @@ class Steps:
             self.notes[node.name] = note
             self.settled.add(node.name)
 
+    def settle_current(self, note: str) -> None:
+        """The same of the current node."""
+        if self._node is not None:
+            self.notes[self._node.name] = note
+            self.settled.add(self._node.name)
+
     def add_note(self, name: str, note: str) -> None:
         """Put ``note`` before what is noted of the node called ``name`` already."""
         before = self.notes.get(name)

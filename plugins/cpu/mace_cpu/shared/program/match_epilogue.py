@@ -54,7 +54,7 @@ def match_epilogue(
         user = program.fusion.sole_user(value)
         if user is None:
             break
-        step = _match_node(program, user, value, channel_axis)
+        step = match_node(program, user, value, channel_axis)
         if step is None or len(residuals) + len(step.tensors) > tensors:
             break
         if takes is not None and not all(map(takes, step.tensors)):
@@ -69,8 +69,8 @@ def match_epilogue(
     return Epilogue(tuple(ops), tuple(channels), tuple(residuals)), value
 
 
-def _match_node(program: Program, node: Node, value: Value, channel_axis: int) -> Epilogue | None:
-    """The operations of one node on ``value``, or None if they cannot be part of an epilogue."""
+def match_node(program: Program, node: Node, value: Value, channel_axis: int) -> Epilogue | None:
+    """The operations of one node on ``value``, None if they cannot be part of an epilogue; the node is not marked."""
     result = node.output(0)
     if node.domain != "" or result is None or program.facts.dtype(result) is not DType.FLOAT32:
         return None
