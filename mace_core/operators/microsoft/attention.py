@@ -9,12 +9,14 @@ from mace_core.graph import Node, Value
 from mace_core.operators.attributes import attribute_rules
 from mace_core.operators.attributes.rule import count
 from mace_core.operators.bodies import BodyBuilder, given, made
+from mace_core.operators.checks import expect, expect_one, expect_rank
 from mace_core.operators.context import Ints, NodeContext, ShapeMismatchError
 from mace_core.operators.microsoft import DOMAIN
 from mace_core.operators.microsoft.matmul import integer_product
 from mace_core.operators.microsoft.scores import Heads, Scoring, attend, causal_mask, key_mask
 from mace_core.operators.pieces import cut, joined, shaped
-from mace_core.operators.registry import body, shape_function
+from mace_core.operators.quantized_operands import expect_operand
+from mace_core.operators.registry import agreement, body, shape_function
 from mace_core.tensor import DType, TensorType, ValueType
 
 # --- attributes -------------------------------------------------------------------------------------------------------
@@ -77,6 +79,20 @@ def _side(shape: Ints, heads: int) -> tuple[int, int]:
     if len(shape) == 4:
         return shape[2], shape[3]
     return shape[1], shape[4] if len(shape) == 5 else shape[2] // heads
+
+
+# --- agreement --------------------------------------------------------------------------------------------------------
+
+
+@agreement("QAttention", domain=DOMAIN)
+def check_quantized_attention(ctx: NodeContext) -> None:
+    expect_one(ctx, 3, "the scale of the input")
+    expect_one(ctx, 6, "the zero point of the input")
+    columns = expect_rank(ctx, 1, 2, "the weights")[1:]
+    expect(ctx, 4, (), (1,), columns, what="the scale of the weights")
+    expect(ctx, 7, (), (1,), columns, what="the zero point of the weights")
+    expect_operand(ctx, "the input", data=0, scale=3, zero=6)
+    expect_operand(ctx, "the weights", data=1, scale=4, zero=7)
 
 
 # --- bodies -----------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from mace_core.operators.context import NodeContext, ShapeMismatchError, normali
 from mace_core.operators.microsoft import DOMAIN
 from mace_core.operators.microsoft.checks import expect_size
 from mace_core.operators.pieces import cast, cut, dtype_of, joined, shaped
+from mace_core.operators.quantized_operands import expect_scale, expect_zero_point
 from mace_core.operators.registry import agreement, body, rank_check, shape_function
 from mace_core.tensor import DType, Tensor, TensorType, ValueType
 
@@ -75,6 +76,9 @@ def check_product_of_blocks(ctx: NodeContext) -> None:
     if ctx.has(4):
         expect(ctx, 4, (depth,), (blocks * block,), what="g_idx, the block of each row,")
     expect_size(ctx, 5, columns, "the bias")
+    expect_scale(ctx, 2, "the scale of a block", may_be_any=True)
+    if ctx.has(3) and ctx.dtype(3) is not ctx.dtype(2):
+        expect_zero_point(ctx, 3, "the zero point of a block", data=1)
 
 
 @agreement("GatherBlockQuantized", domain=DOMAIN)
@@ -91,6 +95,8 @@ def check_blocks_gathered(ctx: NodeContext) -> None:
     if ctx.has(3) and ctx.dtype(3) is DType.UINT8:
         wanted = (*wanted[:-1], -(-wanted[-1] * ctx.attr("bits", 4) // 8))
     expect(ctx, 3, wanted, what="the zero points, one for each block,")
+    expect_scale(ctx, 2, "the scale of a block", may_be_any=True)
+    expect_zero_point(ctx, 3, "the zero point of a block", data=0)
 
 
 # --- bodies -----------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from mace_core.operators.context import Ints, NodeContext, same_as_first
 from mace_core.operators.microsoft import DOMAIN
 from mace_core.operators.microsoft.activation import activated
 from mace_core.operators.microsoft.checks import expect_ones
+from mace_core.operators.quantized_operands import expect_operand
 from mace_core.operators.registry import agreement, body, shape_function, work_estimate
 from mace_core.operators.standard.matmul import gemm, gemm_macs, matmul_integer, matmul_macs, matmul_shape
 from mace_core.tensor import DType, TensorType, ValueType
@@ -81,6 +82,9 @@ def check_quantized_gemm(ctx: NodeContext) -> None:
     for index in (4, 5):
         expect(ctx, index, (), (1,), (columns,), what=f"input {index}, of B,")
     expect_fit(ctx, 6, (rows, columns), "C")
+    expect_operand(ctx, "A", data=0, scale=1, zero=2)
+    expect_operand(ctx, "B", data=3, scale=4, zero=5)
+    expect_operand(ctx, "the result", data=None, scale=7, zero=8)
 
 
 def _product_with_columns(ctx: NodeContext, scale: int, zero: int, bias: int) -> None:
@@ -96,11 +100,14 @@ def _product_with_columns(ctx: NodeContext, scale: int, zero: int, bias: int) ->
 def check_product_of_bytes(ctx: NodeContext) -> None:
     expect_ones(ctx, (2, 4))
     _product_with_columns(ctx, 3, 5, 6)
+    expect_operand(ctx, "A", data=0, scale=2, zero=4)
+    expect_operand(ctx, "B", data=1, scale=3, zero=5)
 
 
 @agreement("DynamicQuantizeMatMul", domain=DOMAIN)
 def check_product_with_bytes(ctx: NodeContext) -> None:
     _product_with_columns(ctx, 2, 3, 4)
+    expect_operand(ctx, "B", data=1, scale=2, zero=3)
 
 
 # --- bodies -----------------------------------------------------------------------------------------------------------

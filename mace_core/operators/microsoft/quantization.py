@@ -8,15 +8,23 @@ from collections.abc import Sequence
 from mace_core.graph import Node, Value
 from mace_core.operators.attributes.ranks import check_window
 from mace_core.operators.bodies import BodyBuilder, given, kept, made
+from mace_core.operators.checks import require
 from mace_core.operators.context import NodeContext, ShapeMismatchError, broadcast, normalize_axis, same_as_first
 from mace_core.operators.microsoft import DOMAIN
 from mace_core.operators.microsoft.checks import expect_ones
 from mace_core.operators.pieces import channels_first, channels_last, shaped, turned
+from mace_core.operators.quantized_operands import expect_operand, expect_result_like_first
 from mace_core.operators.registry import agreement, body, rank_check, shape_function
 from mace_core.operators.standard.convolution import check_qlinear_conv
 from mace_core.operators.standard.convolution import qlinear_conv as standard_qlinear_conv
 from mace_core.operators.standard.pooling import global_pool, pool
-from mace_core.operators.standard.quantization import dequantize, quantize, real_dtype, stored_dtype
+from mace_core.operators.standard.quantization import (
+    check_quantized_along,
+    dequantize,
+    quantize,
+    real_dtype,
+    stored_dtype,
+)
 from mace_core.operators.standard.windows import window_outputs
 from mace_core.tensor import TensorType, ValueType
 
@@ -94,6 +102,9 @@ agreement("QLinearConv", domain=DOMAIN)(check_qlinear_conv)
 @agreement("QLinearAdd", "QLinearMul", domain=DOMAIN)
 def check_quantized_pair(ctx: NodeContext) -> None:
     expect_ones(ctx, (1, 2, 4, 5, 6, 7))
+    expect_operand(ctx, "A", data=0, scale=1, zero=2)
+    expect_operand(ctx, "B", data=3, scale=4, zero=5)
+    expect_result_like_first(ctx, 6, 7)
 
 
 @agreement(
@@ -106,6 +117,33 @@ def check_quantized_pair(ctx: NodeContext) -> None:
 )
 def check_quantized_single(ctx: NodeContext) -> None:
     expect_ones(ctx, (1, 2, 3, 4))
+    expect_operand(ctx, "the data", data=0, scale=1, zero=2)
+    expect_result_like_first(ctx, 3, 4)
+
+
+@agreement("QLinearWhere", domain=DOMAIN)
+def check_quantized_choice(ctx: NodeContext) -> None:
+    expect_ones(ctx, (2, 3, 5, 6, 7, 8))
+    expect_operand(ctx, "X", data=1, scale=2, zero=3)
+    expect_operand(ctx, "Y", data=4, scale=5, zero=6)
+    expect_operand(ctx, "the result", data=1, scale=7, zero=8)
+
+
+@agreement("QLinearConcat", domain=DOMAIN)
+def check_quantized_parts(ctx: NodeContext) -> None:
+    require(ctx.input_count % 3 == 2, "each part is a tensor, its scale and its zero point")
+    expect_ones(ctx, (0, 1))
+    expect_operand(ctx, "the result", data=None, scale=0, zero=1)
+    for part, first in enumerate(range(2, ctx.input_count, 3)):
+        expect_ones(ctx, (first + 1, first + 2))
+        require(
+            ctx.dtype(first) is ctx.dtype(1),
+            f"the zero point of the result must be {ctx.dtype(first).label}, as part {part}, not {ctx.dtype(1).label}",
+        )
+        expect_operand(ctx, f"part {part}", data=first, scale=first + 1, zero=first + 2)
+
+
+agreement("QuantizeLinear", "DequantizeLinear", domain=DOMAIN)(check_quantized_along)
 
 
 # --- bodies -----------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from mace_core.operators.bodies import BodyBuilder, given, kept
 from mace_core.operators.checks import expect, expect_rank, require
 from mace_core.operators.context import NodeContext, ShapeMismatchError
 from mace_core.operators.microsoft import DOMAIN
+from mace_core.operators.quantized_operands import expect_operand
 from mace_core.operators.registry import agreement, body, rank_check, shape_function
 from mace_core.operators.standard.recurrent import activations_for
 from mace_core.tensor import DType, TensorType, ValueType
@@ -56,6 +57,8 @@ def check_dynamic_lstm(ctx: NodeContext) -> None:
         (11, "the zero point of R"),
     ):
         expect(ctx, index, (directions,), (directions, width), what=f"{what}, for each direction or column,")
+    expect_operand(ctx, "W", data=1, scale=8, zero=9)
+    expect_operand(ctx, "R", data=2, scale=10, zero=11)
 
 
 # --- bodies -----------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from mace_core.operators.attributes.ranks import check_length, check_window
 from mace_core.operators.attributes.rule import one_of
 from mace_core.operators.checks import expect, expect_one, expect_rank, require
 from mace_core.operators.context import Ints, NodeContext, NodeShapes, ShapeMismatchError
+from mace_core.operators.quantized_operands import expect_operand, expect_zero_point
 from mace_core.operators.registry import (
     OperationCount,
     agreement,
@@ -190,6 +191,8 @@ def check_conv_transpose(ctx: NodeContext) -> None:
 def check_conv_integer(ctx: NodeContext) -> None:
     expect_one(ctx, 2, "the zero point of the data")
     expect(ctx, 3, (), (1,), ctx.shape(1)[:1], what="the zero point of the weights")
+    expect_zero_point(ctx, 2, "the zero point of the data", data=0)
+    expect_zero_point(ctx, 3, "the zero point of the weights", data=1)
 
 
 @agreement("QLinearConv")
@@ -205,6 +208,9 @@ def check_qlinear_conv(ctx: NodeContext) -> None:
     expect(ctx, 4, (), (1,), filters, what="the scale of the weights")
     expect(ctx, 5, (), (1,), filters, what="the zero point of the weights")
     expect(ctx, 8, filters, what="the bias")
+    expect_operand(ctx, "the data", data=0, scale=1, zero=2)
+    expect_operand(ctx, "the weights", data=3, scale=4, zero=5)
+    expect_operand(ctx, "the result", data=None, scale=6, zero=7)
 
 
 # --- work -------------------------------------------------------------------------------------------------------------

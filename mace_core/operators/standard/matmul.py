@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from mace_core.operators.checks import expect, expect_one
 from mace_core.operators.context import Ints, NodeContext, NodeShapes, ShapeMismatchError, broadcast
+from mace_core.operators.quantized_operands import expect_operand, expect_zero_point
 from mace_core.operators.registry import agreement, shape_function, work_estimate
 from mace_core.tensor import DType, TensorType, ValueType
 
@@ -120,6 +122,38 @@ def check_einsum(ctx: NodeContext) -> None:
             if known != size and 1 not in (known, size):
                 raise ShapeMismatchError(f"index '{letter}' has sizes {known} and {size}")
             sizes[letter] = size if known == 1 else known
+
+
+@agreement("MatMulInteger")
+def check_integer_product(ctx: NodeContext) -> None:
+    _expect_per_row(ctx, 2, "the zero point of A", 0)
+    _expect_per_column(ctx, 3, "the zero point of B", 1)
+    expect_zero_point(ctx, 2, "the zero point of A", data=0)
+    expect_zero_point(ctx, 3, "the zero point of B", data=1)
+
+
+@agreement("QLinearMatMul")
+def check_quantized_product(ctx: NodeContext) -> None:
+    for index, what in ((1, "the scale of A"), (2, "the zero point of A")):
+        _expect_per_row(ctx, index, what, 0)
+    for index, what in ((4, "the scale of B"), (5, "the zero point of B")):
+        _expect_per_column(ctx, index, what, 3)
+    for index, what in ((6, "the scale of the result"), (7, "the zero point of the result")):
+        expect_one(ctx, index, what)
+    expect_operand(ctx, "A", data=0, scale=1, zero=2)
+    expect_operand(ctx, "B", data=3, scale=4, zero=5)
+    expect_operand(ctx, "the result", data=None, scale=6, zero=7)
+
+
+def _expect_per_row(ctx: NodeContext, index: int, what: str, data: int) -> None:
+    shape = ctx.shape(data)
+    rows = shape[-2:-1] or (1,)
+    expect(ctx, index, (), (1,), rows, (*shape[:-2], *rows, 1), what=what)
+
+
+def _expect_per_column(ctx: NodeContext, index: int, what: str, data: int) -> None:
+    shape = ctx.shape(data)
+    expect(ctx, index, (), (1,), shape[-1:], (*shape[:-2], 1, *shape[-1:]), what=what)
 
 
 # --- work -------------------------------------------------------------------------------------------------------------

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from mace_core.graph.computed import ComputedTensor
 from mace_core.operators.checks import expect, require
 from mace_core.operators.context import NodeContext
+from mace_core.operators.quantized_operands import expect_scale, expect_zero_point
 from mace_core.operators.registry import agreement, shape_function
 from mace_core.tensor import DType, TensorType, ValueType
 
@@ -55,13 +53,9 @@ def check_quantized_along(ctx: NodeContext) -> None:
     data, scale = ctx.shape(0), ctx.shape(1)
     is_single = not scale or (len(scale) == 1 and scale[0] == 1)
     expect(ctx, 2, *(((), (1,)) if is_single else (scale,)), what="the zero point, as the scale,")
-    _check_scales(ctx)
-    if ctx.has(2):
-        zero = ctx.dtype(2)
-        is_stored = zero.bits <= 16 if zero.is_integer else zero.bits <= 8
-        if ctx.node.op_type == "DequantizeLinear":
-            is_stored = is_stored or zero is DType.INT32
-        require(is_stored, f"a zero point of {zero.label} stands for no quantized number")
+    is_stored = ctx.node.op_type == "DequantizeLinear"
+    expect_scale(ctx, 1, "the scale", may_be_any=is_stored and len(scale) > 1)
+    expect_zero_point(ctx, 2, "the zero point", data=0 if is_stored else None)
     if is_single:
         return
     axis, block = ctx.attr("axis", 1), ctx.attr("block_size", 0)
@@ -77,15 +71,3 @@ def check_quantized_along(ctx: NodeContext) -> None:
             fits or (position == axis and other == 0),
             f"a scale {list(scale)} in blocks of {block} does not fit axis {position} of the data",
         )
-
-
-def _check_scales(ctx: NodeContext) -> None:
-    """Refuse constant scales with which no number has a meaning; those that are computed are what they are."""
-    value = ctx.node.inputs[1]
-    constant = None if value is None else value.constant
-    if constant is None or isinstance(constant, ComputedTensor):
-        return
-    scales = constant.numpy().astype(np.float32)
-    wrong = ~((scales > 0) & (scales < np.inf))
-    if wrong.any():
-        require(False, f"a scale is a positive finite number, not {scales[wrong].reshape(-1)[0]:g}")
