@@ -14,8 +14,8 @@ import numpy.typing as npt
 from mace_core.quantization.encodings import (
     dequantize,
     encoding_for_range,
-    fake_quantize,
     grouped_extremes,
+    limits,
     quantize_steps,
     weight_encoding,
 )
@@ -106,9 +106,16 @@ def searched_encoding(
 def _best_factors(groups: Array, low: Array, high: Array, grid: Grid, loads: Array | None) -> Array:
     """For each row of (groups, weights), by what to multiply its range."""
     best, least = np.ones(len(groups)), np.full(len(groups), np.inf)
+    lowest, highest = (np.float32(end) for end in limits(grid.dtype))
+    error = np.empty_like(groups)
     for factor in _FACTORS[grid.dtype.bits]:
         encoding = encoding_for_range(low * factor, high * factor, grid, axis=0)
-        error = np.square(fake_quantize(groups, encoding) - groups)
+        scale, zero = encoding.scale[:, None], encoding.zero_point.astype(np.float32)[:, None]
+        # `fake_quantize` in one buffer: the search goes over all weights of a model dozens of times
+        with np.errstate(over="ignore"):
+            np.rint(np.divide(groups, scale, out=error), out=error)
+        np.minimum(np.maximum(error, lowest - zero, out=error), highest - zero, out=error)
+        np.square(np.subtract(np.multiply(error, scale, out=error), groups, out=error), out=error)
         losses = error.sum(axis=1) if loads is None else np.einsum("ij,ij->i", error, loads)
         is_better = losses < least
         best[is_better], least[is_better] = factor, losses[is_better]
