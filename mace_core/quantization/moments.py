@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mace_core.graph import Graph, Node, Value
+from mace_core.host.blas import blas_threads
 from mace_core.quantization.calibrate import Runner
 from mace_core.quantization.data import CalibrationData
 from mace_core.quantization.weights.gram import Gram, in_passes
@@ -82,9 +83,11 @@ def gather_grams(
     for number, chosen in enumerate(passes):
         grams = {product.node.name: product.gram() for product in chosen}
         what = f", part {number + 1} of {len(passes)}" if len(passes) > 1 else ""
-        _watch_inputs(graph, chosen, data, runner, types, _updating(grams), what)
+        with blas_threads(max(product.inputs for product in chosen)):
+            _watch_inputs(graph, chosen, data, runner, types, _updating(grams), what)
         for product in chosen:
-            use(product, grams.pop(product.node.name))
+            with blas_threads(product.inputs):
+                use(product, grams.pop(product.node.name))
 
 
 def _updating(grams: Mapping[str, Gram]) -> Callable[[Product, Array], None]:

@@ -93,8 +93,10 @@ class Quantizer:
         """
         from mace_core.frontend.onnx.export import save_onnx
 
+        from mace_core.frontend.onnx.export import save_onnx
+
         target = Path(out)
-        check_target(target, self._model)
+        check_target(target, self._model, self._graph)
         if data is None and self.settings.needs_data:
             raise UsageError(
                 f"the scheme {self.settings.scheme} needs calibration data: a folder, an .npz file or a function"
@@ -194,14 +196,26 @@ def quantize(model: Model, out: str | os.PathLike[str], *, settings: Settings | 
     return Quantizer(model, settings).run(out, **given)
 
 
-def check_target(target: Path, model: Any) -> None:
+def check_target(target: Path, model: Any, graph: Graph) -> None:
     """
+    Args:
+        model, graph: what the result is made of.
+
     Raises:
         UsageError: if the result cannot be written there.
     """
+    from mace_core.frontend.onnx.export import data_path_of
+
     if target.is_dir():
         raise UsageError(f"the output '{target}' is a folder; give the name of a file, like model.int8.onnx")
     if not target.parent.is_dir():
         raise UsageError(f"there is no folder '{target.parent}' for the output '{target.name}'")
     if isinstance(model, str | os.PathLike) and target.exists() and Path(model).exists() and target.samefile(model):
         raise UsageError(f"the output '{target}' is the model itself; give another name, so that the model is kept")
+    beside = data_path_of(target).resolve()
+    sources = (value.constant.source for value in graph.initializers.values() if value.constant is not None)
+    if any(source is not None and Path(source.path).resolve() == beside for source in sources):
+        raise UsageError(
+            f"the weights of the output '{target}' would go to '{beside.name}', where those of the model are; give "
+            "another name, so that the model is kept"
+        )

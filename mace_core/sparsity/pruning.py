@@ -14,6 +14,7 @@ import numpy.typing as npt
 from mace_core.errors import UsageError, shorten
 from mace_core.frontend.load import Model
 from mace_core.graph import Graph, Node
+from mace_core.host.blas import blas_threads
 from mace_core.inputs.pictures import PictureOptions
 from mace_core.operators.resolver import resolve
 from mace_core.progress import report
@@ -150,7 +151,7 @@ class Pruner:
         from mace_core.frontend.onnx.export import save_onnx
 
         target = Path(out)
-        check_target(target, self._model)
+        check_target(target, self._model, self._graph)
         found = Pruning(self._graph, dense=dict(self._dense), bytes_before=_constant_bytes(self._graph))
         pruned: dict[Node, Array] = {}
         if data is None:
@@ -218,11 +219,13 @@ class Pruner:
                     grams[layer.node].update(layer.rows(np.asarray(values[layer.x.name])))
 
             inputs = dict.fromkeys(layer.x for layer in part)
-            found.samples = runner.observe(self._graph, inputs, data, watch, types=types, what="looking at inputs")
+            with blas_threads(max(layer.taps * layer.inputs for layer in part)):
+                found.samples = runner.observe(self._graph, inputs, data, watch, types=types, what="looking at inputs")
             for layer in part:
                 report("pruning", done, len(self._layers))
                 done += 1
-                pruned[layer.node] = self._compensated(layer, grams.pop(layer.node), found)
+                with blas_threads(layer.taps * layer.inputs):
+                    pruned[layer.node] = self._compensated(layer, grams.pop(layer.node), found)
         if found.samples < THIN:
             found.notes.append(
                 f"{found.samples} samples are few: 100 to 1,000 tell more of what the weights that stay make up for"

@@ -187,3 +187,53 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["m.onnx"] and path.read_bytes() == b"old"
     with pytest.raises(ModelError, match="cannot be written"):
         save_onnx(_with_weight(), tmp_path / "nowhere" / "m.onnx")
+
+
+def test_large_weights_go_to_the_file_without_a_copy(tmp_path: Path) -> None:
+    import tracemalloc
+
+    weight = np.arange(1 << 22, dtype=np.float32).reshape(1 << 11, 1 << 11)
+    graph = _with_weight()
+    graph.initializers["big"] = Value("big", None, Tensor.from_numpy(weight))
+    graph.nodes.append(Node("MatMul", [graph.initializers["big"]] * 2, [Value("square", TensorType(DType.FLOAT32, (2048, 2048)))], name="square"))
+    graph.outputs.append(graph.nodes[-1].outputs[0])
+    tracemalloc.start()
+    save_onnx(graph, tmp_path / "m.onnx")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < weight.nbytes / 4
+    onnx.checker.check_model(str(tmp_path / "m.onnx"))
+    assert graph_difference(graph, load_model(tmp_path / "m.onnx")) is None
+
+
+def test_a_model_beyond_two_gigabytes_says_that_it_needs_two_files(tmp_path: Path) -> None:
+    graph = _with_weight()
+    one_gigabyte = Tensor(DType.UINT8, (1 << 30,), np.zeros(1 << 30, np.uint8))  # pages that nobody touches
+    for name in ("a", "b"):
+        graph.initializers[name] = Value(name, None, one_gigabyte)
+    with pytest.raises(ModelError, match="does not fit into one file: save it with external_data=True"):
+        save_onnx(graph, tmp_path / "m.onnx", external_data=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("old", [True, False])
+def test_model_and_weights_appear_together_even_if_somebody_interrupts(
+    tmp_path: Path, old: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if old:
+        save_onnx(_with_weight(), tmp_path / "m.onnx", external_data=True)
+    replace = Path.replace
+
+    def interrupted(self: Path, target: Path) -> Path:
+        found = replace(self, target)
+        if target.suffix == ".data":
+            raise KeyboardInterrupt
+        return found
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    graph = _with_weight()
+    graph.metadata = {"second": "time"}
+    with pytest.raises(KeyboardInterrupt):
+        save_onnx(graph, tmp_path / "m.onnx", external_data=True)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["m.onnx", "m.onnx.data"]
+    assert graph_difference(graph, load_model(tmp_path / "m.onnx")) is None

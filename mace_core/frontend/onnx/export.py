@@ -5,23 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO, Protocol
 
 import onnx
 
 from mace_core.errors import ModelError, UsageError
+from mace_core.frontend.onnx.payloads import ExternalPayloads, PayloadWriter, StreamedPayloads
 from mace_core.frontend.onnx.protos import constants_of, write_attribute, write_payload
 from mace_core.frontend.onnx.types import export_type
 from mace_core.graph import Attribute, AttributeKind, Graph, Node, Value
-from mace_core.host.files import replacing
+from mace_core.host.files import replacing, replacing_together
 from mace_core.tensor import DType, Tensor, ValueType
 from mace_core.version import VERSION
 
 MAX_INLINE_BYTES = 1_500_000_000
 """Weights beyond this go to a file of their own unless told otherwise: a protobuf message holds 2 GB at most."""
-
-_EXTERNAL_FROM_BYTES = 1024
-_PAGE_BYTES, _LINE_BYTES = 4096, 64  # alignment of large and small external payloads
 
 # Values need not be graph inputs to be initializers since IR version 4; narrow kinds came with later ones.
 _LOWEST_IR_VERSION = 4
@@ -39,12 +36,6 @@ _IR_VERSION_OF_DTYPE = {
     DType.FLOAT6E2M3: 14,
     DType.FLOAT6E3M2: 14,
 }
-
-
-class PayloadWriter(Protocol):
-    """Puts the values of an initializer into its description, or beside it."""
-
-    def __call__(self, tensor: Tensor, proto: onnx.TensorProto) -> None: ...
 
 
 def to_onnx(graph: Graph, types: Mapping[Value, ValueType] | None = None) -> onnx.ModelProto:
@@ -90,42 +81,32 @@ def save_onnx(
         external_data = total > MAX_INLINE_BYTES
     try:
         if not external_data:
-            model = to_onnx(graph, types)
+            streamed = StreamedPayloads()
+            model = _Exporter(types or {}, streamed, nested=write_payload).model(graph)
             with replacing(target) as file:
-                file.write(_serialized(model, target))
+                streamed.write(model, file)
             return
-        data_path = target.with_name(target.name + ".data")
-        with replacing(target) as file, replacing(data_path) as data:
-            model = _Exporter(types or {}, _ExternalPayloads(data, data_path.name)).model(graph)
+        data_path = data_path_of(target)
+        with replacing_together(data_path, target) as (data, file):
+            model = _Exporter(types or {}, ExternalPayloads(data, data_path.name)).model(graph)
             file.write(_serialized(model, target))
     except OSError as error:
         raise ModelError(f"the model cannot be written to '{target}': {error}") from error
 
 
-class _ExternalPayloads:
-    """Writes large payloads to a file, one after another."""
-
-    def __init__(self, file: BinaryIO, location: str) -> None:
-        self._file = file
-        self._location = location
-
-    def __call__(self, tensor: Tensor, proto: onnx.TensorProto) -> None:
-        if tensor.nbytes < _EXTERNAL_FROM_BYTES:
-            write_payload(tensor, proto)
-            return
-        alignment = _PAGE_BYTES if tensor.nbytes >= 16 * _PAGE_BYTES else _LINE_BYTES
-        self._file.write(bytes(-self._file.tell() % alignment))
-        offset = self._file.tell()
-        self._file.write(tensor.payload.data)
-        proto.data_location = onnx.TensorProto.EXTERNAL
-        for key, value in (("location", self._location), ("offset", offset), ("length", tensor.nbytes)):
-            proto.external_data.add(key=key, value=str(value))
+def data_path_of(path: Path) -> Path:
+    """Where `save_onnx` puts the weights of the model at ``path`` that do not fit into it."""
+    return path.with_name(path.name + ".data")
 
 
 class _Exporter:
-    def __init__(self, types: Mapping[Value, ValueType], write_payload: PayloadWriter) -> None:
+    def __init__(
+        self, types: Mapping[Value, ValueType], payloads: PayloadWriter, *, nested: PayloadWriter | None = None
+    ) -> None:
+        """``nested`` writes what the initializers of nested graphs hold; ``payloads`` too unless it is given."""
         self._types = types
-        self._write_payload = write_payload
+        self._write_payload = payloads
+        self._write_nested = nested or payloads
         self._names: dict[Value, str] = {}
         self._used: set[str] = set()
         self._node_names: set[str] = set()
@@ -168,7 +149,8 @@ class _Exporter:
         for value in graph.initializers.values():
             if value.constant is None:
                 raise ModelError(f"initializer '{value.name}' of graph '{graph.name}' has no content")
-            self._tensor(value.constant, proto.initializer.add(name=self._names[value]))
+            write = self._write_nested if outer else self._write_payload
+            self._tensor(value.constant, proto.initializer.add(name=self._names[value]), write)
         for value in graph.inputs:
             self._value_info(value, self._names[value], proto.input.add())
         for name, type in graph.defaults.items():
@@ -219,11 +201,11 @@ class _Exporter:
                 self._dtypes.update(tensor.dtype for tensor in constants_of(attribute))
                 write_attribute(name, attribute, proto)
 
-    def _tensor(self, tensor: Tensor, proto: onnx.TensorProto) -> None:
+    def _tensor(self, tensor: Tensor, proto: onnx.TensorProto, write: PayloadWriter) -> None:
         self._dtypes.add(tensor.dtype)
         proto.data_type = tensor.dtype.value
         proto.dims.extend(tensor.shape)
-        self._write_payload(tensor, proto)
+        write(tensor, proto)
 
     def _value_info(self, value: Value, name: str, proto: onnx.ValueInfoProto) -> None:
         proto.name = name

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mace_core.errors import CancelledError, MaceError, error_text
+from mace_core.frontend.load import load_model
 from mace_core.graph import Graph, Node, Value
 from mace_core.progress import report as report_progress
 from mace_core.quantization.calibrate import Runner
@@ -99,9 +100,23 @@ def make_report(
 
 
 def bytes_with_data(path: Path) -> int:
-    """Of a model file and the file of weights beside it, if there is one."""
-    beside = path.with_name(path.name + ".data")
-    return path.stat().st_size + (beside.stat().st_size if beside.is_file() else 0)
+    """Of a model file and of the weights that it keeps in other files."""
+    own = path.resolve()
+    sources = {
+        constant.source
+        for graph in _graphs(load_model(path))
+        for value in graph.initializers.values()
+        if (constant := value.constant) is not None
+    }
+    beside = (source.nbytes for source in sources if source is not None and Path(source.path).resolve() != own)
+    return path.stat().st_size + sum(beside)
+
+
+def _graphs(graph: Graph) -> Iterator[Graph]:
+    yield graph
+    for node in graph.nodes:
+        for body in node.subgraphs():
+            yield from _graphs(body)
 
 
 def _by_step(outcome: Outcome, errors: Mapping[str, ErrorSums]) -> dict[str, ErrorSums]:
