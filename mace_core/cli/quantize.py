@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +13,6 @@ from mace_core.cli.shared_options import InputOptions, OutputOptions, SessionOpt
 
 if TYPE_CHECKING:
     from mace_core.quantization import Outcome
-    from mace_core.quantization.outcome import Judged
     from mace_core.quantization.report import Report
 
 
@@ -99,6 +99,16 @@ def quantize(
             show_default=False,
         ),
     ] = None,
+    max_size: Annotated[
+        str | None,
+        typer.Option(
+            "--max-size",
+            metavar="SIZE|N%",
+            help="Keep as much in float as fits into a file of this size (12MB, 1.5GiB, 40% of the model's), the most "
+            "sensitive first; with int4-weight, choose among float, 8 and 4 bits.",
+            show_default=False,
+        ),
+    ] = None,
     report: Annotated[
         Path | None,
         typer.Option(
@@ -128,6 +138,8 @@ def quantize(
       mace quantize model.onnx -o model.int8.onnx --data samples.npz --algorithm mse --exclude Softmax
 
       mace quantize model.onnx -o model.int4.onnx --scheme int4-weight --granularity block:64
+
+      mace quantize model.onnx -o model.small.onnx --data photos --max-size 40%
     """
     from mace_core.cli.inputs import parse_shapes, picture_options
     from mace_core.cli.output import progress
@@ -159,13 +171,14 @@ def quantize(
             options=session.provider_options,
             accuracy=accuracy or None,
             max_drop=max_drop,
+            max_size=max_size,
             reports=True,
         )
     said = found.report
     assert said is not None
     if report is not None:
         write_report(report, said)
-    output.deliver("quantize", _findings(model, out, scheme, found, said), lambda: _tell(said, found.judged, report))
+    output.deliver("quantize", _findings(model, out, scheme, found, said), lambda: _tell(said, found, report))
 
 
 def _findings(model: str, out: Path, scheme: str, found: Outcome, said: Report) -> dict[str, Any]:
@@ -187,17 +200,23 @@ def _findings(model: str, out: Path, scheme: str, found: Outcome, said: Report) 
             for layer in said.layers
         ],
         "accuracy": None if judged is None else {"before": judged.before, "after": judged.after, "kept": judged.kept},
+        "size_budget": None if found.budget is None else {"limit": found.budget.limit, "levels": found.budget.levels},
         "sensitivity": [{"node": node, "sqnr_db": db} for node, db in found.sensitivity],
     }
 
 
-def _tell(report: Report, judged: Judged | None, page: Path | None) -> None:
+def _tell(report: Report, found: Outcome, page: Path | None) -> None:
     from mace_core.cli.output import print_folded
+    from mace_core.presentation.sizes import format_bytes
     from mace_core.presentation.terminal import terminal_width
     from mace_core.quantization.report import text
 
     print(text(report, terminal_width()))  # noqa: T201
-    for name in judged.kept if judged is not None else ():
+    for name in found.judged.kept if found.judged is not None else ():
         print_folded(f"kept in float for the accuracy: {name}")
+    if found.budget is not None:
+        levels = Counter(found.budget.levels.values())
+        mixture = ", ".join(f"{count} in {level}" for level, count in levels.most_common())
+        print_folded(f"weights within {format_bytes(found.budget.limit)}: {mixture}")
     if page is not None:
         print_folded(f"report written to {page}")

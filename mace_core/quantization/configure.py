@@ -59,7 +59,7 @@ def data_inputs(node: Node) -> list[Value]:
 
 
 def excluded_nodes(graph: Graph, patterns: Sequence[str]) -> dict[Node, str]:
-    """The nodes that a pattern names, by name or operator type (``*`` and ``?`` allowed), each with the pattern.
+    """The nodes that a pattern names, by name or operator type (``*`` and ``?`` allowed), each with that as the reason.
 
     Raises:
         UsageError: for a pattern that names none.
@@ -76,7 +76,7 @@ def excluded_nodes(graph: Graph, patterns: Sequence[str]) -> dict[Node, str]:
                 f"--exclude {pattern}: {label_of(graph)} has no node of that name or operator type; "
                 "`mace inspect` lists them"
             )
-        found |= dict.fromkeys(named, pattern)
+        found |= dict.fromkeys(named, f"excluded by '{pattern}'")
     return found
 
 
@@ -180,7 +180,7 @@ class _Choice:
     def _reason_against(self, node: Node) -> str:
         """Why a node cannot be quantized; empty if it can."""
         if node in self.excluded:
-            return f"excluded by '{self.excluded[node]}'"
+            return self.excluded[node]
         if any(True for _ in node.subgraphs()):
             return "control flow: its graphs stay in float"
         rule = RULES.get(node.op_type) if not node.domain else None

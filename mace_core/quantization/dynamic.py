@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from mace_core.graph import Attribute, AttributeKind, Graph, Node, Value
 from mace_core.quantization.editing import Editor
-from mace_core.quantization.encodings import quantize, weight_encoding
+from mace_core.quantization.encodings import quantize, transposed, weight_encoding
 from mace_core.quantization.grids import Grid
 from mace_core.quantization.prepare import is_float_constant
 from mace_core.tensor import DType, QuantEncoding, TensorType, ValueType
@@ -28,7 +28,7 @@ class Dynamic:
     Attributes:
         nodes: the products that are computed in integers.
         floats: why each other product stays in float.
-        weights: integers and encoding of the weights of each product.
+        weights: integers and encoding of the weights of each product, in the form of its float weights.
     """
 
     nodes: list[Node] = field(default_factory=list)
@@ -73,7 +73,7 @@ def _reason_against(node: Node, types: Mapping[Value, ValueType], excluded: Mapp
     if node.domain or node.op_type not in ("MatMul", "Gemm", "Conv"):
         return ""
     if node in excluded:
-        return f"excluded by '{excluded[node]}'"
+        return excluded[node]
     x, weights = node.inputs[0], node.inputs[1]
     type = None if x is None else types.get(x, x.type)
     if not isinstance(type, TensorType) or type.dtype is not DType.FLOAT32:
@@ -117,11 +117,12 @@ class _Product:
         assert x is not None and weights is not None and weights.constant is not None
         array = weights.constant.numpy()
         is_conv = node.op_type == "Conv"
-        if node.op_type == "Gemm" and node.attr("transB", 0):
+        is_transposed = bool(node.op_type == "Gemm" and node.attr("transB", 0))
+        if is_transposed:
             array = np.ascontiguousarray(array.T)
         encoding = weight_encoding(array, self.grid, axis=(0 if is_conv else 1) if self.per_channel else None)
         integers = quantize(array, encoding)
-        self.found.weights[node] = integers, encoding
+        self.found.weights[node] = transposed(integers, encoding) if is_transposed else (integers, encoding)
         stored, x_scale, x_zero = self._range(x)
         w = self.editor.constant(f"{weights.name}_quantized", integers)
         zero = self.editor.constant(f"{weights.name}_zero_point", np.zeros((), integers.dtype))

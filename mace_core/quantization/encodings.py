@@ -178,6 +178,16 @@ def fake_quantize(array: Array, encoding: QuantEncoding) -> Array:
     return dequantize(quantize_steps(array, encoding), encoding)
 
 
+def transposed(integers: Array, encoding: QuantEncoding) -> tuple[Array, QuantEncoding]:
+    """A matrix of integers and its encoding with rows and columns exchanged."""
+    has_matrix = encoding.scale.ndim == 2
+    scale = np.ascontiguousarray(encoding.scale.T) if has_matrix else encoding.scale
+    zero = np.ascontiguousarray(encoding.zero_point.T) if has_matrix else encoding.zero_point
+    axis = None if encoding.axis is None else 1 - encoding.axis
+    turned = QuantEncoding(encoding.dtype, scale, zero, axis, encoding.block_size)
+    return np.ascontiguousarray(integers.T), turned
+
+
 def limits(dtype: DType) -> tuple[int, int]:
     """The smallest and largest integer of an integer type."""
     if dtype.name.startswith("U"):

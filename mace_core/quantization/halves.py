@@ -137,7 +137,7 @@ class _Conversion:
 
     def _reason(self, node: Node) -> str:
         if node in self.excluded:
-            return f"excluded by '{self.excluded[node]}'"
+            return self.excluded[node]
         if node in self.shapes:
             return "it belongs to the arithmetic of shapes, which has to be exact"
         if any(True for _ in node.subgraphs()):

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from mace_core.errors import UsageError
 from mace_core.graph import Graph, Node
+from mace_core.quantization.budget import Budget
 from mace_core.quantization.configure import Configuration
 from mace_core.quantization.prepare import label_of
 from mace_core.quantization.ranges import HistogramObserver
@@ -50,6 +51,7 @@ class Outcome:
         weights: integers and encoding of the weights of each product.
         notes: what else the user should know.
         judged: how the task's metric came out, where one was given.
+        budget: the size that was asked for, where one was.
         sensitivity: ``(node, signal to noise in dB)`` of each product quantized alone, where they were ranked.
         report: figures and warnings for people, where they were asked for.
     """
@@ -64,6 +66,7 @@ class Outcome:
     weights: dict[str, tuple[npt.NDArray[Any], QuantEncoding]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     judged: Judged | None = None
+    budget: Budget | None = None
     sensitivity: list[tuple[str, float]] = field(default_factory=list)
     report: Report | None = None
 

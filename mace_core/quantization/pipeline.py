@@ -12,6 +12,7 @@ from mace_core.frontend.load import Model
 from mace_core.graph import Graph, Node
 from mace_core.inputs.pictures import PictureOptions
 from mace_core.quantization.activations import Calibrated
+from mace_core.quantization.budget import FLOAT, parse_size
 from mace_core.quantization.calibrate import Runner
 from mace_core.quantization.configure import excluded_nodes
 from mace_core.quantization.data import DEFAULT_SAMPLES, CalibrationData, Data, calibration_data
@@ -21,10 +22,13 @@ from mace_core.quantization.outcome import Judged, Outcome
 from mace_core.quantization.packed_rows import pack_quantized
 from mace_core.quantization.prepare import float_graph
 from mace_core.quantization.ranking import products_by_sensitivity
+from mace_core.quantization.report.make import size_of
 from mace_core.quantization.rounding import compensated_rounding, equalize_layers
 from mace_core.quantization.search import Judge, Metric, search
-from mace_core.quantization.settings import DATA_SCHEMES, Settings
+from mace_core.quantization.settings import DATA_SCHEMES, SIZED_SCHEMES, Settings
+from mace_core.quantization.weight_only import nearest
 from mace_core.quantization.weights_alone import quantize_without_data
+from mace_core.quantization.within_size import REASON, named, quantize_within
 from mace_core.scheduler.planning.specs import ValueSpec, optional_spec, spec_of
 from mace_core.tensor.types import Shape
 
@@ -72,6 +76,7 @@ class Quantizer:
         options: Mapping[str, Mapping[str, object]] | None = None,
         accuracy: Metric | str | None = None,
         max_drop: float | None = None,
+        max_size: str | None = None,
         reports: bool = False,
     ) -> Outcome:
         """Quantize the model and write the result to ``out``; the file appears whole or not at all.
@@ -85,14 +90,14 @@ class Quantizer:
             devices, options: where the model is run for calibration, as for `Session`.
             accuracy: a function, or ``module:function``, that gets a `Session` and returns a score; more is better.
             max_drop: by how much the score may drop; as few nodes as possible then stay in float.
+            max_size: of the result, as "12MB", "1.5GiB" or "40%" of the model's: as much as fits stays in float (or
+                has 8 bits where the scheme has 4), the most sensitive first.
             reports: whether the outcome has a report; layers are compared for it on the first samples of the data.
 
         Raises:
             UsageError, InputError: if the data or settings mean nothing, or do not fit the model.
             ModelError: if the result cannot be written.
         """
-        from mace_core.frontend.onnx.export import save_onnx
-
         from mace_core.frontend.onnx.export import save_onnx
 
         target = Path(out)
@@ -102,13 +107,16 @@ class Quantizer:
                 f"the scheme {self.settings.scheme} needs calibration data: a folder, an .npz file or a function"
             )
         runner = Runner(devices, options)
-        judge = self._judge(accuracy, max_drop, runner)
+        judge = self._judge(accuracy, max_drop, runner, max_size is not None)
+        limit = self._limit(max_size)
         graph, _ = copy_graph(self._graph)
         excluded = excluded_nodes(graph, self.settings.exclude)
         stream = None
         if data is not None:
             stream = calibration_data(data, self.inputs, pictures=pictures, shapes=shapes, limit=samples)
-        if stream is None:
+        if limit is not None:
+            found = self._within(graph, stream, runner, excluded, limit)
+        elif stream is None:
             found = quantize_without_data(graph, self.settings, excluded)
         elif judge is not None and judge.max_drop is not None:
             found = self._mixed(graph, stream, runner, excluded, judge)
@@ -116,6 +124,7 @@ class Quantizer:
             found = self._with_data(graph, stream, runner, excluded)
         if judge is not None and found.judged is None:
             found.judged = Judged(judge.score(self._graph), judge.score(found.graph), [], [])
+            judge.check(found.judged, max_size)
         stored, _ = copy_graph(found.graph)
         pack_quantized(stored)
         save_onnx(stored, target)
@@ -126,7 +135,7 @@ class Quantizer:
     def _report(
         self, found: Outcome, target: Path, data: CalibrationData | None, runner: Runner, judge: Judge | None
     ) -> Report:
-        from mace_core.quantization.report.make import make_report, size_of
+        from mace_core.quantization.report.make import make_report
 
         return make_report(
             found,
@@ -175,7 +184,45 @@ class Quantizer:
         found.judged, found.sensitivity = found_judged, ranked
         return found
 
-    def _judge(self, accuracy: Metric | str | None, max_drop: float | None, runner: Runner) -> Judge | None:
+    def _within(
+        self, graph: Graph, data: CalibrationData | None, runner: Runner, excluded: Mapping[Node, str], limit: int
+    ) -> Outcome:
+        """Quantized, but for as much as fits into a size."""
+        settings = self.settings
+        if data is not None and settings.scheme in DATA_SCHEMES:
+            calibrated = self._calibrated(graph, data, runner, excluded)
+
+            def make(levels: Mapping[str, str]) -> Outcome:
+                return calibrated.quantize(dict.fromkeys(named(levels, FLOAT), REASON))
+
+        else:
+            rounding = nearest
+            if data is not None and settings.rounding == "gptq":
+                rounding = compensated_rounding(graph, data, settings, runner, excluded)
+            given = {node.name: reason for node, reason in excluded.items()}
+
+            def make(levels: Mapping[str, str]) -> Outcome:
+                copy, _ = copy_graph(graph)
+                reasons = {**dict.fromkeys(named(levels, FLOAT), REASON), **given}
+                kept = {node: reasons[node.name] for node in copy.nodes if node.name in reasons}
+                return quantize_without_data(copy, settings, kept, rounding, wider=named(levels, "int8"))
+
+        return quantize_within(graph, make, limit, settings.scheme, data=data, runner=runner)
+
+    def _limit(self, max_size: str | None) -> int | None:
+        """
+        Raises:
+            UsageError: for a size that is none, or with a scheme whose weights have one form.
+        """
+        if max_size is None:
+            return None
+        if self.settings.scheme not in SIZED_SCHEMES:
+            raise UsageError(f"a size to keep to is for the schemes {', '.join(SIZED_SCHEMES)}")
+        return parse_size(max_size, size_of(self._model, self._graph))
+
+    def _judge(
+        self, accuracy: Metric | str | None, max_drop: float | None, runner: Runner, is_sized: bool
+    ) -> Judge | None:
         """
         Raises:
             UsageError: for a drop without a metric, or with a scheme that has nothing to put back to float.
@@ -184,7 +231,7 @@ class Quantizer:
             if max_drop is not None:
                 raise UsageError("a drop to be kept to needs a metric: give the accuracy function too")
             return None
-        if max_drop is not None and self.settings.scheme not in DATA_SCHEMES:
+        if max_drop is not None and not is_sized and self.settings.scheme not in DATA_SCHEMES:
             raise UsageError(f"mixed precision is for the schemes {' and '.join(DATA_SCHEMES)}")
         label = accuracy if isinstance(accuracy, str) else getattr(accuracy, "__name__", type(accuracy).__name__)
         metric = import_function(accuracy, "--accuracy") if isinstance(accuracy, str) else accuracy

@@ -25,18 +25,20 @@ SAMPLES = 4
 def products_by_sensitivity(calibrated: Calibrated, data: CalibrationData, runner: Runner) -> list[tuple[str, float]]:
     """``(node, signal to noise of the results in dB)``, the most sensitive first."""
     feeds = [feeds for _, feeds in itertools.islice(data, SAMPLES)]
-    wanted = _results(calibrated.graph, feeds, runner)
+    wanted = results_of(calibrated.graph, feeds, runner)
     products = [n.name for n in calibrated.configure({}).nodes if RULES[n.op_type].form is Form.PRODUCT]
     found: list[tuple[str, float]] = []
     for number, name in enumerate(products):
         report("ranking layers by sensitivity", number, len(products))
         others = {other: "another product is looked at" for other in products if other != name}
-        found.append((name, _sqnr_db(_results(calibrated.quantize(others).graph, feeds, runner), wanted)))
+        noise = noise_of(results_of(calibrated.quantize(others).graph, feeds, runner), wanted)
+        found.append((name, _decibels(noise)))
     report("ranking layers by sensitivity", len(products), len(products))
     return sorted(found, key=lambda entry: entry[1])
 
 
-def _results(graph: Graph, feeds: Sequence[Feeds], runner: Runner) -> list[npt.NDArray[Any]]:
+def results_of(graph: Graph, feeds: Sequence[Feeds], runner: Runner) -> list[npt.NDArray[Any]]:
+    """What a graph, which is left as it is, gives for samples: its float outputs, sample after sample."""
     copy, _ = copy_graph(graph)
     with Session(copy, devices=runner.devices, options=runner.options, cache=False) as session:
         runs = [session.run(sample) for sample in feeds]
@@ -45,12 +47,16 @@ def _results(graph: Graph, feeds: Sequence[Feeds], runner: Runner) -> list[npt.N
     ]
 
 
-def _sqnr_db(found: Sequence[npt.NDArray[Any]], wanted: Sequence[npt.NDArray[Any]]) -> float:
-    """Of all results together, each scaled to a mean square of 1, so that none drowns another."""
+def noise_of(found: Sequence[npt.NDArray[Any]], wanted: Sequence[npt.NDArray[Any]]) -> float:
+    """The mean noise of results as a part of their power; each counts alike, so that none drowns another."""
     noise = count = 0.0
     for one, other in zip(found, wanted, strict=True):
         power = float(np.mean(np.square(other.astype(np.float64)))) if other.size else 0.0
         if one.shape == other.shape and power > 0:
             noise += float(np.mean(np.square(one.astype(np.float64) - other))) / power
             count += 1
-    return float("inf") if noise == 0 else float(10 * np.log10(count / noise))
+    return noise / count if count else 0.0
+
+
+def _decibels(noise: float) -> float:
+    return float("inf") if noise == 0 else float(-10 * np.log10(noise))

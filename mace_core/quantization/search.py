@@ -60,6 +60,20 @@ class Judge:
             raise UsageError(f"the accuracy function '{self.label}' gives {found}, which is no score")
         return found
 
+    def check(self, judged: Judged, size: str | None) -> None:
+        """
+        Args:
+            size: that was kept to, for the message.
+
+        Raises:
+            UsageError: if the score drops by more than allowed, within a size.
+        """
+        if size is not None and self.max_drop is not None and judged.before - judged.after > self.max_drop:
+            raise UsageError(
+                f"within {size}, '{self.label}' drops from {judged.before:g} to {judged.after:g}, by more than the "
+                f"{self.max_drop:g} allowed: allow a larger file or a larger drop"
+            )
+
 
 def search(
     quantize: Callable[[Mapping[str, str]], Outcome],

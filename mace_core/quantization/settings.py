@@ -15,6 +15,9 @@ SCHEMES = ("int8", "a16w8", "int4-weight", "fp16", "bf16", "dynamic")
 DATA_SCHEMES = ("int8", "a16w8")
 """Those that cannot do without calibration data."""
 
+SIZED_SCHEMES = (*DATA_SCHEMES, "dynamic", "int4-weight")
+"""Those in which each weight may have fewer bits or stay in float."""
+
 ROUNDINGS = ("nearest", "gptq")
 
 DEFAULT_BLOCK = 32

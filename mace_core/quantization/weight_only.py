@@ -6,7 +6,7 @@ MatMulNBits; others unpack the weights once, or in their kernels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from mace_core.graph import Attribute, AttributeKind, Graph, Node, Value
 from mace_core.quantization.editing import Editor
+from mace_core.quantization.encodings import transposed
 from mace_core.quantization.grids import Grid
 from mace_core.quantization.prepare import is_float_constant
 from mace_core.quantization.weights.nearest import round_to_nearest
@@ -31,7 +32,7 @@ class WeightsStored:
     """What was stored in few bits.
 
     Attributes:
-        weights: integers and encoding, (inputs, results), of each product.
+        weights: integers and encoding of each product, in the form of its float weights.
         floats: why each other product keeps its weights.
     """
 
@@ -53,6 +54,8 @@ def store_weights(
     block: int,
     per_channel: bool,
     rounding: Round = nearest,
+    wide: Grid | None = None,
+    wider: Collection[str] = (),
 ) -> WeightsStored:
     """Store the constant matrices of a graph's products in the integers of ``grid``, in place.
 
@@ -61,6 +64,7 @@ def store_weights(
         block: numbers along the inner dimension that share a scale; 0 for none.
         per_channel: without blocks, whether each result has a scale.
         rounding: chooses the integers.
+        wide, wider: the integers for nodes of these names, in place of ``grid``.
     """
     editor, found = Editor(graph), WeightsStored()
     made: dict[tuple[Value, bool], Value] = {}
@@ -76,8 +80,9 @@ def store_weights(
             is_transposed = bool(node.op_type == "Gemm" and node.attr("transB", 0))
             matrix = np.ascontiguousarray(array.T) if is_transposed else array
             axis = 0 if block else 1 if per_channel else None
-            integers, encoding = rounding(node, matrix, grid, axis, block)
-            found.weights[node] = integers, encoding
+            own = wide if wide is not None and node.name in wider else grid
+            integers, encoding = rounding(node, matrix, own, axis, block)
+            found.weights[node] = transposed(integers, encoding) if is_transposed else (integers, encoding)
             key = (value, is_transposed)
             if key not in made:
                 added, made[key] = _dequantized(editor, value, integers, encoding)
@@ -96,7 +101,7 @@ def reason_against(node: Node, excluded: Mapping[Node, str]) -> str | None:
     if node.domain or node.op_type not in ("MatMul", "Gemm", "Conv", "ConvTranspose"):
         return ""
     if node in excluded:
-        return f"excluded by '{excluded[node]}'"
+        return excluded[node]
     if node.op_type in ("Conv", "ConvTranspose"):
         return "weights of convolutions have no inner dimension to divide into blocks"
     if not is_float_constant(node.inputs[1]):

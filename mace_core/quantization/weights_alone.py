@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from mace_core.graph import Graph, Node
 from mace_core.quantization.dynamic import quantize_dynamically
@@ -15,14 +15,23 @@ from mace_core.quantization.tables import store_tables
 from mace_core.quantization.weight_only import Round, nearest, store_weights
 from mace_core.tensor import DType
 
+WIDE = Grid(DType.INT8, True)
+"""Of weights for which 4 bits are too few."""
+
 
 def quantize_without_data(
-    graph: Graph, settings: Settings, excluded: Mapping[Node, str], rounding: Round = nearest
+    graph: Graph,
+    settings: Settings,
+    excluded: Mapping[Node, str],
+    rounding: Round = nearest,
+    *,
+    wider: Collection[str] = (),
 ) -> Outcome:
     """Change a graph in place.
 
     Args:
         rounding: of weights in few bits.
+        wider: names of nodes whose weights are stored in 8 bits where the scheme has 4.
 
     Raises:
         UsageError: if there is nothing to quantize.
@@ -50,10 +59,12 @@ def quantize_without_data(
             block=settings.block,
             per_channel=settings.is_per_channel,
             rounding=rounding,
+            wide=WIDE,
+            wider=wider,
         )
         found = Outcome(graph, [node.name for node in stored.weights], _named(stored.floats))
         found.weights = {node.name: weights for node, weights in stored.weights.items()}
-        found.add_tables(store_tables(graph, Grid(DType.INT8, True), excluded))  # 4 bits are few for a column of them
+        found.add_tables(store_tables(graph, WIDE, excluded))  # 4 bits are few for a column of them
     found.check_any()
     return found
 

@@ -174,7 +174,7 @@ class Pruner:
         for layer in layers:
             reason = ""
             if layer.node in excluded:
-                reason = f"excluded by {excluded[layer.node]}"
+                reason = excluded[layer.node]
             elif layer.groups > 1 and layer.inputs == 1:
                 reason = "depthwise"
             elif layer.inputs < FEWEST_GROUPS * self.pattern.group:

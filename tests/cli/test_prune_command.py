@@ -35,7 +35,7 @@ def test_what_it_did_as_json(mace: Mace, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert {layer["name"] for layer in found["layers"]} == {"b", "c", "m", "g"}
-    assert {layer["pattern"] for layer in found["layers"]} == {"1:4"} and found["dense"]["a"] == "excluded by a"
+    assert {layer["pattern"] for layer in found["layers"]} == {"1:4"} and found["dense"]["a"] == "excluded by 'a'"
 
 
 def test_bad_patterns_end_in_one_line(mace: Mace, tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ def test_a_pruned_model_can_be_quantized(pruned: tuple[Path, Pruning], tmp_path:
 def test_exclusions_and_all_layers(tmp_path: Path) -> None:
     found = Pruner(network(), Pattern(2, 4, 8), exclude=["Gemm", "a"], all_layers=True).run(tmp_path / "out.onnx")
     assert {layer.name for layer in found.layers} == {"b", "c", "m"}
-    assert found.dense["g"] == "excluded by Gemm" and found.dense["a"] == "excluded by a"
+    assert found.dense["g"] == "excluded by 'Gemm'" and found.dense["a"] == "excluded by 'a'"
     with pytest.raises(UsageError, match="nobody"):
         Pruner(network(), exclude=["nobody"])
 

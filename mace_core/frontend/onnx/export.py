@@ -94,6 +94,12 @@ def save_onnx(
         raise ModelError(f"the model cannot be written to '{target}': {error}") from error
 
 
+def file_size(graph: Graph) -> int:
+    """At most so many bytes does `save_onnx` write for a graph, weights beside the model included."""
+    streamed = StreamedPayloads()
+    return streamed.size(_Exporter({}, streamed, nested=write_payload).model(graph))
+
+
 def data_path_of(path: Path) -> Path:
     """Where `save_onnx` puts the weights of the model at ``path`` that do not fit into it."""
     return path.with_name(path.name + ".data")

@@ -64,6 +64,10 @@ class StreamedPayloads:
         else:
             self._tensors[proto.name] = tensor
 
+    def size(self, model: onnx.ModelProto) -> int:
+        """At most so many bytes does the model take, in one file or two; it is less by no more than 128 a weight."""
+        return int(model.ByteSize()) + sum(tensor.nbytes + 128 for tensor in self._tensors.values())
+
     def write(self, model: onnx.ModelProto, file: BinaryIO) -> None:
         """Write the model that was exported with this; its message loses its graph.
 

@@ -267,8 +267,6 @@ def _weights(node: Node, outcome: Outcome) -> tuple[float | None, int, int]:
     for value in node.inputs:
         if value is not None and value.constant is not None and value.constant.dtype.is_float:
             weights = value.constant.numpy()
-            if weights.shape == decoded.T.shape != decoded.shape:
-                decoded = decoded.T
             if weights.shape == decoded.shape:
                 return sqnr_db(decoded, weights), value.constant.nbytes, stored
     return None, 4 * integers.size, stored

@@ -6,11 +6,13 @@ is shrunk by several factors, and the best is kept. Weights at the end of a rang
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from mace_core.host.threads import default_threads
 from mace_core.quantization.encodings import (
     dequantize,
     encoding_for_range,
@@ -29,6 +31,9 @@ _FACTORS = {4: np.arange(1.0, 0.49, -0.02), 8: np.arange(1.0, 0.69, -0.03), 16: 
 
 _AT_ONCE = 1 << 16
 """Weights looked at together, so that all steps of the search find them in the cache."""
+
+_WORTH_THREADS = 16
+"""So many turns are worth more than one thread."""
 
 
 class Rounded(NamedTuple):
@@ -94,11 +99,16 @@ def searched_encoding(
     lows, highs = (_scale_rows(end, axis, block_size) for end in (low, high))
     factors = np.ones(len(groups))
     per_turn = max(1, _AT_ONCE // max(groups.shape[1], 1))
-    for start in range(0, len(groups), per_turn):
+
+    def choose(start: int) -> None:
         part = slice(start, start + per_turn)
         factors[part] = _best_factors(
             groups[part], lows[part], highs[part], grid, None if loads is None else loads[part]
         )
+
+    turns = range(0, len(groups), per_turn)
+    with ThreadPoolExecutor(default_threads()) as threads:  # numpy computes outside of Python's lock
+        list(threads.map(choose, turns) if len(turns) >= _WORTH_THREADS else map(choose, turns))
     shaped = _scale_shape(factors, low, axis, block_size)
     return encoding_for_range(low * shaped, high * shaped, grid, axis=axis, block_size=block_size)
 
