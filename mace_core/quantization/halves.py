@@ -14,6 +14,7 @@ import numpy as np
 
 from mace_core.graph import Attribute, AttributeKind, Graph, Node, Value
 from mace_core.quantization.editing import Editor
+from mace_core.scheduler.planning.stages import node_reads
 from mace_core.tensor import DType, Tensor, TensorType, ValueType
 
 _SCHEMA_NAMES = {DType.FLOAT16: "tensor(float16)", DType.BFLOAT16: "tensor(bfloat16)"}
@@ -223,7 +224,7 @@ def shape_arithmetic(graph: Graph) -> set[Node]:
     made: set[Value] = set()
     found: set[Node] = set()
     for node in graph.nodes:
-        computed = [value for value in node.inputs if value is not None and value.constant is None]
+        computed = [value for value in node_reads(node) if value.constant is None]
         if node.op_type in ("Shape", "Size") or (computed and all(value in made for value in computed)):
             found.add(node)
             made.update(value for value in node.outputs if value is not None)

@@ -83,5 +83,8 @@ class Outcome:
             UsageError: if nothing was quantized.
         """
         if not self.nodes:
-            reasons = list(dict.fromkeys(self.floats.values())) or ["it has no operator that multiplies with weights"]
+            reasons = list(dict.fromkeys(self.floats.values()))
+            if any(True for node in self.graph.nodes for _ in node.subgraphs()):
+                reasons = ["control flow: its graphs stay in float", *reasons]
+            reasons = list(dict.fromkeys(reasons)) or ["it has no operator that multiplies with weights"]
             raise UsageError(f"{label_of(self.graph)} has no node to quantize: {'; '.join(reasons[:3])}")

@@ -13,6 +13,7 @@ from mace_core.graph import Attribute, AttributeKind, Graph, Node, Value
 from mace_core.operators.quantized import is_quantized
 from mace_core.optimizer import optimize
 from mace_core.quantization.folding import fold_scales
+from mace_core.quantization.sharing import share_constants
 from mace_core.tensor import DType, Tensor, TensorType, ValueType
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def float_graph(model: Model, opset: int) -> Graph:
         graph = raise_opset(graph, opset)
         optimize(graph)
     fold_scales(graph)
+    share_constants(graph)
     return graph
 
 

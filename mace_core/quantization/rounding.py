@@ -17,7 +17,7 @@ from mace_core.quantization.grids import Grid
 from mace_core.quantization.moments import computed_products, gather_grams
 from mace_core.quantization.prepare import inferred_types
 from mace_core.quantization.settings import Settings
-from mace_core.quantization.weight_only import Round, nearest, reason_against
+from mace_core.quantization.weight_only import Round, block_of, nearest, reason_against
 from mace_core.quantization.weights.gram import Gram
 from mace_core.quantization.weights.products import Product, round_product
 from mace_core.tensor import QuantEncoding, ValueType
@@ -37,8 +37,13 @@ def compensated_rounding(
     found: dict[str, tuple[Array, QuantEncoding]] = {}
 
     def use(product: Product, gram: Gram) -> None:
+        block = block_of(product.inputs, settings.block)
         integers, encoding = round_product(
-            product, gram, settings.weight_grid, is_per_channel=settings.is_per_channel, block_size=settings.block
+            product,
+            gram,
+            settings.weight_grid,
+            is_per_channel=settings.is_per_channel or settings.block > 0,
+            block_size=block,
         )
         found[product.node.name] = _by_inputs(product, integers, encoding)
 

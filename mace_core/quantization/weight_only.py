@@ -43,7 +43,7 @@ class WeightsStored:
 def nearest(node: Node, weights: Array, grid: Grid, axis: int | None, block: int) -> tuple[Array, QuantEncoding]:
     """Each weight to the nearest step, of the range of each group that loses least."""
     found = round_to_nearest(weights, grid, axis=axis, block_size=block)
-    return found.steps, found.encoding
+    return found.steps.astype(grid.dtype.numpy), found.encoding
 
 
 def store_weights(
@@ -79,9 +79,10 @@ def store_weights(
             array = value.constant.numpy()
             is_transposed = bool(node.op_type == "Gemm" and node.attr("transB", 0))
             matrix = np.ascontiguousarray(array.T) if is_transposed else array
-            axis = 0 if block else 1 if per_channel else None
+            own_block = block_of(matrix.shape[0], block)
+            axis = 0 if own_block else 1 if per_channel or block else None
             own = wide if wide is not None and node.name in wider else grid
-            integers, encoding = rounding(node, matrix, own, axis, block)
+            integers, encoding = rounding(node, matrix, own, axis, own_block)
             found.weights[node] = transposed(integers, encoding) if is_transposed else (integers, encoding)
             key = (value, is_transposed)
             if key not in made:
@@ -94,6 +95,15 @@ def store_weights(
     graph.nodes = nodes
     editor.sweep()
     return found
+
+
+def block_of(inputs: int, wanted: int) -> int:
+    """How many of the inputs of a product share a scale: as many as wanted, or the most below that divide them.
+
+    A last block that is shorter is allowed by ONNX, but OpenVINO does not open such a model. 0, for a scale for each
+    result, where no number of half as many or more divides the inputs.
+    """
+    return next((size for size in range(min(wanted, inputs), wanted // 2, -1) if inputs % size == 0), 0)
 
 
 def reason_against(node: Node, excluded: Mapping[Node, str]) -> str | None:
