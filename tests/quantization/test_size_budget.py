@@ -76,7 +76,8 @@ def test_files_keep_to_the_size_and_larger_ones_lose_less(tmp_path: Path, scheme
         written = (tmp_path / "out.onnx").stat().st_size
         assert written <= limit and written <= found.budget.size <= written + 128 * 20
         elements = [integers.size for node, (integers, _) in found.weights.items() if node in found.budget.levels]
-        assert not elements or written > limit - 3 * min(elements) - 4096, "another layer would have fit in"
+        room = 3 * min(elements, default=limit) + 4096
+        assert written > limit - room, "another layer would have fit in"
         kept = {node for node, level in found.budget.levels.items() if level == "float"}
         assert {node for node in kept if "room for it in float" in found.floats[node]} == kept
         assert not kept & set(found.nodes)
@@ -185,4 +186,5 @@ def test_the_choice_fits_leaves_no_room_and_is_nearly_the_best(found: list[Store
     for at, level in enumerate(chosen):
         if level:
             higher = (*chosen[:at], level - 1, *chosen[at + 1 :])
-            assert total(higher, "sizes") > limit or found[at].noises[level - 1] >= found[at].noises[level]
+            if found[at].noises[level - 1] < found[at].noises[level]:
+                assert total(higher, "sizes") > limit
