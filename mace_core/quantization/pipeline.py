@@ -26,7 +26,7 @@ from mace_core.quantization.report.make import size_of
 from mace_core.quantization.rounding import compensated_rounding, equalize_layers
 from mace_core.quantization.search import Judge, Metric, search
 from mace_core.quantization.settings import DATA_SCHEMES, SIZED_SCHEMES, Settings
-from mace_core.quantization.weight_only import nearest
+from mace_core.quantization.weight_only import Round, nearest
 from mace_core.quantization.weights_alone import quantize_without_data
 from mace_core.quantization.within_size import REASON, named, quantize_within
 from mace_core.scheduler.planning.specs import ValueSpec, optional_spec, spec_of
@@ -196,7 +196,7 @@ class Quantizer:
                 return calibrated.quantize(dict.fromkeys(named(levels, FLOAT), REASON))
 
         else:
-            rounding = nearest
+            rounding: Round = nearest
             if data is not None and settings.rounding == "gptq":
                 rounding = compensated_rounding(graph, data, settings, runner, excluded)
             given = {node.name: reason for node, reason in excluded.items()}
