@@ -110,15 +110,21 @@ def emit_rows(
     return found, build.nodes
 
 
-def pack_quantized(graph: Graph) -> None:
-    """Store weights of 8 bits that DequantizeLinear nodes read, and that are zero in patterns, without their zeros."""
+def pack_quantized(graph: Graph) -> bool:
+    """Store weights of 8 bits that DequantizeLinear nodes read, and that are zero in patterns, without their zeros.
+
+    Returns:
+        Whether there were any.
+    """
     editor = Editor(graph)
     nodes: list[Node] = []
     for node in graph.nodes:
         nodes += _packed_input(editor, node)
         nodes.append(node)
+    found = len(nodes) > len(graph.nodes)
     graph.nodes = nodes
     editor.sweep()
+    return found
 
 
 def _packed_input(editor: Editor, node: Node) -> list[Node]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 import mace_core as mace
@@ -121,6 +122,10 @@ def test_with_quantization_it_runs_here_as_it_was_trained(pattern: Pattern, tmp_
         steps = [span.name for span in session.profile({"x": images.numpy()}).spans]
     assert np.abs(found - expected).max() < 1.5 * np.diff(np.unique(expected)).min()
     assert any("sparse" in step for step in steps) == (pattern is SHARED), steps
+    stored = {tensor.name: tensor for tensor in onnx.load(path).graph.initializer}
+    packed = [tensor for name, tensor in stored.items() if name.endswith("_rows")]
+    assert bool(packed) == (pattern is SHARED), list(stored)
+    onnx.checker.check_model(str(path), full_check=True)
 
 
 def test_what_cannot_be_held_is_refused() -> None:

@@ -13,6 +13,9 @@ from torch.fx import GraphModule
 from torchao.quantization.pt2e import move_exported_model_to_eval
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
 
+from mace_core.frontend.load import load_model
+from mace_core.frontend.onnx.export import save_onnx
+from mace_core.quantization.packed_rows import pack_quantized
 from mace_core.quantization.qat.prepare import batch_shapes
 
 OPSET = 18
@@ -28,7 +31,8 @@ def export_onnx(
 ) -> Path:
     """Write what `prepare` gave and training improved as ONNX with QuantizeLinear and DequantizeLinear nodes.
 
-    Every engine that reads QDQ files runs it. ``trained`` can be trained further.
+    Every engine that reads QDQ files runs it. Weights that are zero in a pattern are stored without their zeros.
+    ``trained`` can be trained further.
 
     Args:
         trained: a graph of `prepare`.
@@ -57,8 +61,16 @@ def export_onnx(
     os.close(handle)
     try:
         program.save(unfinished, external_data=False)
+        _pack(unfinished)
         Path(unfinished).replace(path)
     except BaseException:
         Path(unfinished).unlink(missing_ok=True)
         raise
     return path
+
+
+def _pack(path: str) -> None:
+    """Store weights that are zero in a pattern without their zeros."""
+    graph = load_model(path)
+    if pack_quantized(graph):
+        save_onnx(graph, path)

@@ -32,6 +32,7 @@ from mace_cpu.shared.parts.views import Offsets
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.quads import QUAD, SIGN, aligned_bytes, pack_quads, signed_weights
 from mace_cpu.shared.tiles.choose import segment_tiles
+from mace_cpu.shared.tiles.kept import has_many_zeros
 
 KERNELS = "mace_cpu.quantized.products.kernels"
 WORK_PER_MAC = 1 / 32
@@ -205,6 +206,8 @@ def _sparse(
     if known is None or (factors.right_zero is not None and zero is None):
         return None
     if np.any(np.zeros(1, np.int32) - right_shift if zero is None else zero.astype(np.int32) - right_shift):
+        return None
+    if not has_many_zeros(known, right_shift):
         return None
     matrices = _signed_matrices(product, factors, known)
     return choose_sparse_panels(program.settings.target, dense, product, matrices)

@@ -62,14 +62,18 @@ class KeptSteps:
         return np.take_along_axis(rows, self.order[..., None], axis=-2)
 
 
-def has_many_zeros(weights: npt.NDArray[Any]) -> bool:
-    """Whether it is worth looking for steps without weights, going by a sample spread over all of them."""
+def has_many_zeros(weights: npt.NDArray[Any], zero: int = 0) -> bool:
+    """Whether it is worth looking for steps without weights, going by a sample spread over all of them.
+
+    Args:
+        zero: what stands for zero.
+    """
     flat = weights.reshape(-1)
     if not flat.size:
         return False
     # neighbors are inputs of one output channel: looked at in turn, patterns of any period are met
     stride = max(flat.size // SAMPLES, 1) | 1
-    return bool(np.count_nonzero(flat[::stride] == 0) >= FEWEST_ZEROS * flat[::stride].size)
+    return bool(np.count_nonzero(flat[::stride] == zero) >= FEWEST_ZEROS * flat[::stride].size)
 
 
 def used_by_tiles(weights: npt.NDArray[Any], columns: int) -> Bools:
