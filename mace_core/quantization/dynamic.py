@@ -1,7 +1,8 @@
 """Dynamic quantization: 8-bit weights, and activations by the range that each run finds (DynamicQuantizeLinear).
 
-A product becomes DynamicQuantizeLinear, MatMulInteger or ConvInteger, and the scaling of its sums in float. No
-calibration is needed; the range costs a pass over the activations in every run.
+A product becomes DynamicQuantizeLinear, MatMulInteger or ConvInteger, and the scaling of its sums in float; an LSTM
+becomes com.microsoft's DynamicQuantizeLSTM. No calibration is needed; the range costs a pass over the activations in
+every run.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mace_core.graph import Attribute, AttributeKind, Graph, Node, Value
+from mace_core.quantization.dynamic_lstm import dynamic_lstm, reason_against_lstm
 from mace_core.quantization.editing import Editor
 from mace_core.quantization.encodings import quantize, transposed, weight_encoding
 from mace_core.quantization.grids import Grid
@@ -61,7 +63,10 @@ def quantize_dynamically(
                 found.floats[node] = reason
             nodes.append(node)
             continue
-        nodes += _Product(editor, node, grid, per_channel, ranges, found).nodes()
+        if node.op_type == "LSTM":
+            nodes.append(dynamic_lstm(editor, node, grid, per_channel=per_channel))
+        else:
+            nodes += _Product(editor, node, grid, per_channel, ranges, found).nodes()
         found.nodes.append(node)
     graph.nodes = nodes
     editor.sweep()
@@ -70,16 +75,20 @@ def quantize_dynamically(
 
 def _reason_against(node: Node, types: Mapping[Value, ValueType], excluded: Mapping[Node, str]) -> str | None:
     """None if a node becomes dynamic; empty if it is no product at all."""
-    if node.domain or node.op_type not in ("MatMul", "Gemm", "Conv"):
+    if node.domain or node.op_type not in ("MatMul", "Gemm", "Conv", "LSTM", "GRU", "RNN"):
         return ""
     if node in excluded:
         return excluded[node]
+    if node.op_type in ("GRU", "RNN"):
+        return f"there is no {node.op_type} of integers"
     x, weights = node.inputs[0], node.inputs[1]
     type = None if x is None else types.get(x, x.type)
     if not isinstance(type, TensorType) or type.dtype is not DType.FLOAT32:
         return "its input is not known to be float32"
     if not is_float_constant(weights):
         return "its weights are computed in the run"
+    if node.op_type == "LSTM":
+        return reason_against_lstm(node)
     assert weights is not None and weights.constant is not None
     if node.op_type == "MatMul" and len(weights.constant.shape) != 2:
         return "its weights are no matrix"

@@ -135,3 +135,43 @@ def test_a_model_without_products_is_refused(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="no node to quantize"):
             quantize(model, tmp_path / "no.onnx", data=[np.ones(2, np.float32)], settings=Settings(scheme))
     assert list(tmp_path.iterdir()) == []
+
+
+def lstm(direction: str, *, layout: int = 0, op: str = "LSTM") -> onnx.ModelProto:
+    """A recurrent layer of 24 elements after 12 features, any number of steps."""
+    random = np.random.default_rng(3)
+    directions, gates = (2 if direction == "bidirectional" else 1), {"LSTM": 4, "GRU": 3}[op]
+    shapes = {"w": (directions, gates * 24, 12), "r": (directions, gates * 24, 24), "b": (directions, 2 * gates * 24)}
+    constants = [numpy_helper.from_array(random.normal(0, 0.3, s).astype(np.float32), n) for n, s in shapes.items()]
+    node = helper.make_node(
+        op, ["x", "w", "r", "b"], ["y", "h"], name="cell", hidden_size=24, direction=direction, layout=layout
+    )
+    made = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [node],
+        "recurrent",
+        [made("x", TensorProto.FLOAT, ["steps", 1, 12])],
+        [made("y", TensorProto.FLOAT, None), made("h", TensorProto.FLOAT, None)],
+        constants,
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+@pytest.mark.parametrize("granularity", ["channel", "tensor"])
+@pytest.mark.parametrize("direction", ["forward", "bidirectional"])
+def test_an_lstm_becomes_dynamic(tmp_path: Path, direction: str, granularity: str) -> None:
+    """Weights of 8 bits; MACE and onnxruntime compute it, near the float model."""
+    model, path = lstm(direction), tmp_path / "small.onnx"
+    x = np.random.default_rng(0).normal(0, 1, (9, 1, 12)).astype(np.float32)
+    wanted = ort.InferenceSession(model.SerializeToString()).run(None, {"x": x})[0]
+    quantize(model, path, settings=Settings("dynamic", granularity=granularity))
+    (node,) = onnx.load(path).graph.node
+    assert (node.domain, node.op_type) == ("com.microsoft", "DynamicQuantizeLSTM")
+    assert sqnr_db(Session(str(path)).run({"x": x})["y"], wanted) > LEAST_DB["dynamic"]
+    assert sqnr_db(by_onnxruntime(path, {"x": x}), wanted) > LEAST_DB["dynamic"]
+
+
+def test_other_recurrent_layers_stay_in_float_with_a_reason(tmp_path: Path) -> None:
+    for model, words in ((lstm("forward", op="GRU"), "no GRU of integers"), (lstm("forward", layout=1), "outermost")):
+        with pytest.raises(UsageError, match=words):
+            quantize(model, tmp_path / "small.onnx", settings=Settings("dynamic"))
