@@ -56,7 +56,7 @@ class Arg(enum.IntEnum):
     PAD_TOP = enum.auto()
     PAD_LEFT = enum.auto()
     COPY_WIDTH = enum.auto()  # pixels of a copied row
-    PADDING = enum.auto()  # the byte around the image
+    PADDING = enum.auto()  # the byte around the image, as it is multiplied; or where it lies, as the input has it
     GATHERED = enum.auto()  # where in a chunk's scratch memory the bytes that are kept are moved
     GATHERS = enum.auto()  # per run
     INDICES = enum.auto()  # [group][channel tile][kernel row][tap][gather][byte of a window], see `KeptBytes`
@@ -93,6 +93,7 @@ class Variant:
         spec: what becomes of the sums.
         window, stored: bytes that a permutation takes and stores, where only bytes with weights are multiplied; else 0.
         row_bytes: then from row to row of these.
+        opened: the run brings the byte around the image.
     """
 
     rows: int
@@ -113,6 +114,7 @@ class Variant:
     window: int = 0
     stored: int = 0
     row_bytes: int = 0
+    opened: bool = False
 
     @property
     def tag(self) -> str:
@@ -128,6 +130,7 @@ class Variant:
                 ("p", self.partial),
                 ("z", self.weight_zeros),
                 ("y", self.lattice),
+                ("d", self.opened),
             )
             if is_set
         )

@@ -14,10 +14,11 @@ from mace_cpu.conv.transposed.lower import as_convolution
 from mace_cpu.quantized.convolution.dense import Key, Requantized, emit_dense
 from mace_cpu.quantized.convolution.depthwise import emit_depthwise, fits_depthwise
 from mace_cpu.quantized.convolution.following import follow
+from mace_cpu.quantized.convolution.opened import Opened
+from mace_cpu.quantized.convolution.scaling import scaling_of
 from mace_cpu.quantized.convolution.transposed import emit_phases
 from mace_cpu.quantized.convolution.weights import Weights, signed_weights_of
 from mace_cpu.quantized.float_ops import end_of, show_channels_last
-from mace_cpu.quantized.lower_whole import output_cast
 from mace_cpu.shared.epilogue.requantize import Requantization
 from mace_cpu.shared.nodes import need
 from mace_cpu.shared.parts.buffers import Buf, Layout
@@ -34,6 +35,7 @@ def emit_quantized_bytes(program: Program, node: Node) -> bool:
     if found is None or numbers is None:
         return False
     geometry, weights, zero = found
+    assert zero is not None
     result, value, target = _result_of(program, node, numbers)
     _emit(program, geometry, need(node.input(0)), weights, _key(program, node, 3, 5), result, target, zero)
     show_channels_last(program, node, value, target)
@@ -115,34 +117,57 @@ def requantization_of(program: Program, node: Node, channels: int, largest: int)
 
 
 def emit_integer_bytes(program: Program, node: Node) -> bool:
-    """Emit a ConvInteger, as `emit_quantized_bytes`; a Cast to float32 after it is taken."""
-    found = _operands(program, node, data=0, weight=1, zeros=(2, 3))
+    """Emit a ConvInteger, as `emit_quantized_bytes`; a Cast to float32 after it is taken, and what scales that.
+
+    The zero point of its input and one of the scales may be what the run brings.
+    """
+    found = _operands(program, node, data=0, weight=1, zeros=(2, 3), opened=True)
     if found is None:
         return False
     geometry, weights, zero = found
-    converted = output_cast(program, node)
-    result = need(node.output(0)) if converted is None else converted
-    spec = Requantization("int32" if converted is None else "float32")
-    ones = np.ones(geometry.out_channels, np.float32)
-    requantized = Requantized(spec, np.zeros(geometry.out_channels, np.int64), ones, None, 0, 0, 0)
+    scaling = scaling_of(program, node, geometry.out_channels)
+    spec = Requantization("float32" if scaling.is_float else "int32", float_bias=scaling.bias is not None)
+    none = np.zeros(geometry.out_channels, np.int64)
+    requantized = Requantized(spec, none, scaling.scales, scaling.bias, 0, 0, 0)
+    result, x = scaling.result, need(node.input(0))
+    if zero is None or scaling.scale is not None:
+        zero = _opened(program, node, zero, scaling.scale)
     target = Buf.scratch(4 * program.facts.size(result))
-    _emit(program, geometry, need(node.input(0)), weights, _key(program, node, 1, 3), requantized, target, zero)
+    _emit(program, geometry, x, weights, _key(program, node, 1, 3), requantized, target, zero)
     show_channels_last(program, node, result, target)
     return True
 
 
+def _opened(program: Program, node: Node, zero: int | None, scale: Buf | None) -> Opened:
+    """What only the run tells of the input of a ConvInteger; a zero point that is known is a constant there."""
+    dtype = program.facts.dtype(need(node.input(0)))
+    if zero is None:
+        at = program.values.read(need(node.input(2)))
+    else:
+        at = program.constants.put(np.array([zero], dtype.numpy))
+    return Opened(at, dtype.label, scale)
+
+
 def _operands(
-    program: Program, node: Node, *, data: int, weight: int, zeros: tuple[int, int]
-) -> tuple[Geometry, Weights, int] | None:
-    """The convolution, its weights and the zero point of its input; None where the kernels do not cover it."""
+    program: Program, node: Node, *, data: int, weight: int, zeros: tuple[int, int], opened: bool = False
+) -> tuple[Geometry, Weights, int | None] | None:
+    """The convolution, its weights and the zero point of its input; None where the kernels do not cover it.
+
+    ``opened``: the zero point of the input may be what the run brings; it is None then.
+    """
     facts = program.facts
     x, w, y = need(node.input(data)), need(node.input(weight)), need(node.output(0))
     known = facts.constant_of(w)
     x_zero, w_zero = (facts.constant_of(node.input(index)) for index in zeros)
-    is_missing = any(
-        node.input(index) is not None and found is None for index, found in zip(zeros, (x_zero, w_zero), strict=True)
-    )
-    if known is None or is_missing or facts.is_constant(x) or not 3 <= len(facts.shape(x)) <= 4:
+    is_open = node.input(zeros[0]) is not None and x_zero is None
+    is_missing = node.input(zeros[1]) is not None and w_zero is None
+    if (
+        known is None
+        or is_missing
+        or (is_open and not opened)
+        or facts.is_constant(x)
+        or not 3 <= len(facts.shape(x)) <= 4
+    ):
         return None
     if known.dtype.itemsize != 1 or (x_zero is not None and x_zero.size != 1):
         return None
@@ -156,6 +181,8 @@ def _operands(
     weights = signed_weights_of(known, w_zero)
     if weights.zeros is not None and geometry.groups > 1:
         return None
+    if is_open:
+        return geometry, weights, None
     return geometry, weights, 0 if x_zero is None else int(x_zero.reshape(-1)[0])
 
 
@@ -175,7 +202,9 @@ def _emit(
     key: Key,
     result: Requantized,
     target: Buf,
-    zero: int,
+    zero: int | Opened,
 ) -> None:
-    emit = emit_depthwise if result.spec.result != "int32" and fits_depthwise(geometry) else emit_dense
-    emit(program, geometry, x, weights, key, result, target, zero)
+    if result.spec.result != "int32" and fits_depthwise(geometry) and isinstance(zero, int):
+        emit_depthwise(program, geometry, x, weights, key, result, target, zero)
+    else:
+        emit_dense(program, geometry, x, weights, key, result, target, zero)

@@ -18,6 +18,7 @@ from mace_core.symbolic import hint
 from mace_cpu.conv.geometry import Geometry
 from mace_cpu.quantized.convolution.arguments import Arg, Copies, Variant
 from mace_cpu.quantized.convolution.choose import Division, Sizes, choose_tile, divide, tile_cost
+from mace_cpu.quantized.convolution.opened import Opened, emit_opened
 from mace_cpu.quantized.convolution.reading import Reading, reading_of
 from mace_cpu.quantized.convolution.sparse import SparseTile, choose_sparse_tile, pack_kept
 from mace_cpu.quantized.convolution.weights import Weights, joined_groups, pack_dense, per_column
@@ -107,14 +108,14 @@ def emit_dense(
     key: Key,
     result: Requantized,
     target: Buf,
-    zero: int,
+    zero: int | Opened,
     lattice: Lattice | None = None,
 ) -> None:
     """Emit a convolution of bytes of at most two axes into a buffer in the order of CHANNELS_LAST.
 
     Args:
         key: what the packed weights are stored under, see `ConstantPool.packed`.
-        zero: the zero point of ``x``.
+        zero: the zero point of ``x``; `Opened` where the run brings it.
         lattice: which pixels of the result it computes; None: all.
     """
     machine = program.settings.target
@@ -159,8 +160,8 @@ def emit_dense(
         2 if vectors + ones > 2 and not unit.has_tiles else 1,
         result.spec,
         *((0, 0, 0) if kept is None else (kept.window, kept.stored, kept.row_bytes)),
+        isinstance(zero, Opened),
     )
-    whole_bias = int32_bias(result.bias, weights, zero + offset)
     array, way = key
 
     def pack() -> npt.NDArray[Any]:
@@ -174,6 +175,16 @@ def emit_dense(
     work = geometry.macs * WORK_PER_MAC * (1.0 if kept is None else kept.share)
     chunks = min(hint(extent), 1) if program.settings.threads <= 1 else program.steps.chunks(extent, work)
     put = program.constants.put
+
+    def by_column(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return per_column(values, shape.groups, columns)
+
+    if isinstance(zero, Opened):
+        fixed, each = (int32_bias(bias, weights, by) for bias, by in ((result.bias, offset), (0 * result.bias, 1)))
+        starts, scales = emit_opened(program, zero, by_column(fixed), by_column(each), by_column(result.scales))
+    else:
+        starts = put(by_column(int32_bias(result.bias, weights, zero + offset)))
+        scales = put(by_column(result.scales))
     copied = _copied_bytes(reading, division)
     scratch_bytes = copied + (0 if kept is None else rows * kept.row_bytes)
     words: Words = {
@@ -181,8 +192,8 @@ def emit_dense(
         Arg.WEIGHTS: program.constants.packed(
             array, (*way, shape.groups, columns, reading.merged, shape.kernel, kept is not None), pack
         ),
-        Arg.BIAS: put(per_column(whole_bias, shape.groups, columns)),
-        Arg.SCALES: put(per_column(result.scales, shape.groups, columns)),
+        Arg.BIAS: starts,
+        Arg.SCALES: scales,
         Arg.FLOAT_BIAS: 0 if result.float_bias is None else put(per_column(result.float_bias, shape.groups, columns)),
         Arg.OUTPUT: target,
         Arg.SCRATCH: Buf.scratch(scratch_bytes * chunks) if scratch_bytes else 0,
@@ -190,7 +201,8 @@ def emit_dense(
         Arg.WEIGHT_ZEROS: 0 if weights.zeros is None else put(per_column(int32(weights.zeros), shape.groups, columns)),
         **_division_words(shape, division, tiles, steps, columns + ones * lanes, rows),
         **_lattice_words(shape, lattice),
-        **_window_words(reading, multiplied, columns + ones * lanes, (zero + offset) & 255),
+        **_window_words(reading, multiplied, columns + ones * lanes),
+        Arg.PADDING: zero.zero if isinstance(zero, Opened) else (zero + offset) & 255,
         **_kept_words(program, kept, copied),
         "requantization": result.words(lambda array: put(per_column(array, shape.groups, columns))),
     }
@@ -303,7 +315,7 @@ def _lattice_words(shape: Geometry, lattice: Lattice | None) -> dict[Arg, int]:
     }
 
 
-def _window_words(reading: Reading, multiplied: Reading, columns: int, padding: int) -> dict[Arg, int]:
+def _window_words(reading: Reading, multiplied: Reading, columns: int) -> dict[Arg, int]:
     shape = reading.shape
     is_copied = reading.copies is not Copies.NONE
     pixel = shape.group_in if is_copied else shape.in_channels
@@ -327,7 +339,6 @@ def _window_words(reading: Reading, multiplied: Reading, columns: int, padding: 
         Arg.PAD_TOP: shape.pads[0],
         Arg.PAD_LEFT: shape.pads[1],
         Arg.COPY_WIDTH: reading.copy_width,
-        Arg.PADDING: padding,
     }
 
 

@@ -16,7 +16,7 @@ from llvmlite import ir
 
 from mace_core.native.target import Target
 from mace_cpu.quantized.convolution.arguments import Arg, Copies, Variant
-from mace_cpu.quantized.convolution.generate_window import copy_bytes, fill_bytes
+from mace_cpu.quantized.convolution.generate_window import FLIP, copy_bytes, fill_bytes
 from mace_cpu.shared.codegen.body import I8, I32, I64, POINTER, Body, constant
 from mace_cpu.shared.epilogue.generate_requantize import ByteAccess, FloatLoads, RequantizeCode
 from mace_cpu.shared.tiles.gathered import NARROWEST, PLACE_BYTES, Gathering
@@ -88,6 +88,7 @@ class _Emitter:
         self.gathered = self._at(self.scratch, words[Arg.GATHERED])
         self.gathering = Gathering(body, max(variant.window, NARROWEST), variant.stored, is_x86=is_x86)
         self.starts = [body.variable(POINTER) for _ in range(variant.rows)]
+        self.padding = self._padding()
         self.element = 1 if variant.spec.is_bytes else 4
         if variant.spec.floats is not None:
             self.aside = body.memory(ir.ArrayType(I32, variant.rows * vectors * body.lanes))
@@ -125,6 +126,16 @@ class _Emitter:
         with body.loop(first_tile, last_tile) as tile:
             self._channels(band, tile, body.add(body.mul(group, words[Arg.TILES]), tile))
 
+    def _padding(self) -> ir.Value:
+        """The byte around the image, as it is multiplied."""
+        body, variant = self.body, self.variant
+        if not variant.opened or variant.copies is Copies.NONE:
+            return self.words[Arg.PADDING]
+        byte = body.b.load(body.pointer(Arg.PADDING), typ=I8, align=1)
+        if variant.copies is Copies.FLIPPED:
+            byte = body.b.xor(byte, ir.Constant(I8, FLIP))
+        return body.b.zext(byte, I64)
+
     # --- the window -----------------------------------------------------------------------------------------------
 
     def _copy(self, image: ir.Value, first: ir.Value, last: ir.Value) -> None:
@@ -133,7 +144,7 @@ class _Emitter:
         row = b.udiv(first, words[Arg.OUT_WIDTH])
         rows = self._rows_seen(first, last)
         top = body.sub(body.mul(row, words[Arg.ROW_STRIDE]), words[Arg.PAD_TOP])
-        width, size, padding = words[Arg.COPY_WIDTH], words[Arg.GROUP_IN], words[Arg.PADDING]
+        width, size, padding = words[Arg.COPY_WIDTH], words[Arg.GROUP_IN], self.padding
         left = body.minimum(body.maximum(words[Arg.PAD_LEFT], constant(0)), width)
         right = body.maximum(body.minimum(body.add(words[Arg.IN_WIDTH], words[Arg.PAD_LEFT]), width), left)
         skipped = body.sub(left, words[Arg.PAD_LEFT])

@@ -16,6 +16,7 @@ WORDS = {
     "row_sums": "source target starts rows row_stride steps shift",
     "terms": "sums bias left_zero right_zeros starts zeros count columns padded steps left_shift right_shift",
     "factors": "left right target count columns padded",
+    "opened_starts": "fixed each zero starts count",
     "padded_bytes": "source target width padded",
 }
 
@@ -154,6 +155,19 @@ def factors() -> Kernel:
             if args[1] != 0 and c < columns:
                 factor = factor * right[c if count > 1 else 0]
             target[c] = factor
+
+    return kernel
+
+
+def opened_starts(dtype: str) -> Kernel:
+    """What sums start from: ``fixed`` plus ``each`` times a zero point, for ``count`` columns.  Unit: all."""
+    pointer = POINTERS[dtype]
+
+    def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
+        fixed, each, starts = i32(args[0]), i32(args[1]), i32(args[3])
+        zero = np.int32(pointer(args[2])[0])
+        for c in range(args[4]):
+            starts[c] = fixed[c] + zero * each[c]
 
     return kernel
 
