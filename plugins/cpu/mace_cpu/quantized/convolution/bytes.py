@@ -130,10 +130,9 @@ def emit_integer_bytes(program: Program, node: Node) -> bool:
     none = np.zeros(geometry.out_channels, np.int64)
     requantized = Requantized(spec, none, scaling.scales, scaling.bias, 0, 0, 0)
     result, x = scaling.result, need(node.input(0))
-    if zero is None or scaling.scale is not None:
-        zero = _opened(program, node, zero, scaling.scale)
+    own_zero = zero if scaling.scale is None and zero is not None else _opened(program, node, zero, scaling.scale)
     target = Buf.scratch(4 * program.facts.size(result))
-    _emit(program, geometry, x, weights, _key(program, node, 1, 3), requantized, target, zero)
+    _emit(program, geometry, x, weights, _key(program, node, 1, 3), requantized, target, own_zero)
     show_channels_last(program, node, result, target)
     return True
 
