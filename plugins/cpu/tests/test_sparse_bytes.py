@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from harness import FEATURES, Ran
+from harness import FEATURES, Ran, check_node
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mace_cpu.quantized.convolution.arguments import Copies, Variant
@@ -148,8 +148,6 @@ def test_products_leave_out_what_is_zero(
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_products_with_any_zeros(data: st.DataObject) -> None:
-    from harness import check_node
-
     draw = data.draw
     random = np.random.default_rng(draw(st.integers(0, 99)))
     rows, steps, columns = draw(st.integers(1, 30)), draw(st.integers(1, 200)), draw(st.integers(1, 150))
@@ -170,6 +168,43 @@ def test_products_with_any_zeros(data: st.DataObject) -> None:
         features=draw(st.sampled_from(MASKS)),
         threads=draw(st.integers(1, 2)),
     )
+
+
+def has_picks(ran: Ran) -> bool:
+    return any("2:4 in each column" in step for step in ran.steps)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.data())
+def test_columns_with_patterns_of_their_own(data: st.DataObject) -> None:
+    """Ordinary 2:4 weights, also with groups of one weight or none, in products of few rows."""
+    draw = data.draw
+    random = np.random.default_rng(draw(st.integers(0, 99)))
+    stack, rows = draw(st.sampled_from([(), (), (2,)])), draw(st.integers(1, 5))
+    steps, columns = 32 * draw(st.integers(1, 5)) + draw(st.sampled_from([0, 0, 0, 4])), draw(st.integers(1, 150))
+    order = np.argsort(random.random((*stack, steps // 4, 4, columns)), axis=-2)
+    kept = order < random.integers(0, draw(st.integers(1, 3)), (*stack, steps // 4, 1, columns))
+    a = whole(random, draw(st.sampled_from(["uint8", "int8"])), (*stack, rows, steps))
+    b = emptied(whole(random, "int8", (*stack, steps, columns)), kept.reshape(*stack, steps, columns))
+    zero = whole(random, str(a.dtype), ())
+    check_node(
+        "MatMulInteger",
+        {"a": a, "b": b, "az": zero},
+        constants=("b", "az"),
+        expected=[exact(a, b, zero, None)],
+        features=draw(st.sampled_from(MASKS)),
+        threads=draw(st.integers(1, 2)),
+    )
+
+
+@pytest.mark.skipif(not host_target().has("avx512vbmi"), reason="needs AVX512-VBMI")
+def test_ordinary_patterns_are_used_where_they_pay() -> None:
+    for rows, columns, pays in ((1, 70, True), (2, 70, True), (3, 70, False), (3, 11000, True), (5, 11000, False)):
+        random = np.random.default_rng(1)
+        kept = kept_by(Pattern(2, 4, 1), (columns, 96, 1, 1))[:, :, 0, 0].T
+        a, b = whole(random, "uint8", (rows, 96)), emptied(whole(random, "int8", (96, columns)), kept)
+        ran = check_node("MatMulInteger", {"a": a, "b": b}, constants=("b",), expected=[exact(a, b, None, None)])
+        assert has_picks(ran) == pays, (rows, columns, ran.steps)
 
 
 # --- what is kept -----------------------------------------------------------------------------------------------------

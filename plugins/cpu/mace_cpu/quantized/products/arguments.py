@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from mace_cpu.shared.epilogue.requantize import Requantization
 from mace_cpu.shared.quads import QuadUnit
 
+BLOCK_STEPS, BLOCK_ROWS = 32, 5
+"""Steps, and rows of words, of a block where columns have 2:4 patterns: the places, then four quads."""
+
 
 class Arg(enum.IntEnum):
     """Word by word; behind them the words of the requantization, then the operands of the epilogue.
@@ -60,6 +63,7 @@ class Variant:
         spec: what becomes of the sums.
         window, stored: bytes that a permutation takes and stores, where only bytes with weights are multiplied; else 0.
         row_bytes: then from row to row of these.
+        picks: of each four steps two are multiplied, which ones differs from column to column.
     """
 
     rows: int
@@ -73,10 +77,11 @@ class Variant:
     window: int = 0
     stored: int = 0
     row_bytes: int = 0
+    picks: bool = False
 
     @property
     def tag(self) -> str:
         """A name for it, fit for a symbol."""
         flags = "s" * self.is_signed + "z" * self.subtracts + "p" * self.partial
-        kept = f"k{self.window}w{self.stored}r{self.row_bytes}" if self.window else ""
+        kept = f"k{self.window}w{self.stored}r{self.row_bytes}" if self.window else "q" * self.picks
         return f"{self.unit.value}_{self.rows}x{self.vectors}t{self.tail}{kept}{flags}_{self.spec.tag}"

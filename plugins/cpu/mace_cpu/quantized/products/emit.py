@@ -17,10 +17,12 @@ from mace_core.native.numba_kernel import numba_source
 from mace_core.symbolic import ceiling, hint, is_symbolic
 from mace_core.tensor import DType
 from mace_cpu.matmul.lower import matmul_product
+from mace_cpu.matmul.lower_packed import TWO_OF_FOUR
 from mace_cpu.matmul.product import Product
 from mace_cpu.matmul.views import Lie, lie_of
 from mace_cpu.quantized.products.arguments import Arg, Variant
 from mace_cpu.quantized.products.choose import Panels, choose_panels
+from mace_cpu.quantized.products.picks import PickedPanels, choose_picked_panels, pack_picked
 from mace_cpu.quantized.products.sparse import SparsePanels, choose_sparse_panels, pack_kept_panels
 from mace_cpu.shared.codegen.generated import generated
 from mace_cpu.shared.epilogue.epilogue import Epilogue
@@ -101,9 +103,9 @@ def emit_bytes_product(program: Program, factors: Factors, finish: Finish) -> No
     right_shift = SIGN if facts.dtype(factors.right) is DType.UINT8 else 0
     columns = padded_columns(program, product)
     panels = choose_panels(program.settings, product)
-    sparse = _sparse(program, product, factors, right_shift, panels)
-    kept = None if sparse is None else sparse.kept
-    panels = sparse or panels
+    panels = _sparse(program, product, factors, right_shift, panels) or panels
+    kept = panels.kept if isinstance(panels, SparsePanels) else None
+    picks = isinstance(panels, PickedPanels)
     unit, width = panels.unit, panels.width
     left_shift = unit.left_offset(is_signed)
     product, lie, source = _left(program, product, factors.left, panels)
@@ -141,6 +143,7 @@ def emit_bytes_product(program: Program, factors: Factors, finish: Finish) -> No
         partial=is_symbolic(product.columns) or product.columns % width != 0,
         spec=finish.spec,
         **({} if kept is None else {"window": kept.window, "stored": kept.stored, "row_bytes": kept.row_bytes}),
+        picks=picks,
     )
     panel_count = ceiling(product.columns, width)
     tiles = ceiling(product.rows, rows)
@@ -150,7 +153,7 @@ def emit_bytes_product(program: Program, factors: Factors, finish: Finish) -> No
     panel_bytes = panels.quads(steps) * QUAD * width
     extent = product.count * panel_count * segments
     work = product.macs * WORK_PER_MAC * (1.0 if kept is None else kept.share)
-    note = f"int8 {unit.value}" + ("" if kept is None else f", {kept.note}")
+    note = f"int8 {unit.value}" + (f", {TWO_OF_FOUR}" if picks else "" if kept is None else f", {kept.note}")
     scratch_bytes, chunks = 0, None
     if kept is not None:
         scratch_bytes = rows * kept.row_bytes
@@ -200,7 +203,7 @@ def emit_bytes_product(program: Program, factors: Factors, finish: Finish) -> No
 
 def _sparse(
     program: Program, product: Product, factors: Factors, right_shift: int, dense: Panels
-) -> SparsePanels | None:
+) -> SparsePanels | PickedPanels | None:
     """Panels of a known right operand that leave out its zeros, where it has no zero points and that is faster."""
     known, zero = program.facts.constant_of(factors.right), program.facts.constant_of(factors.right_zero)
     if known is None or (factors.right_zero is not None and zero is None):
@@ -210,7 +213,10 @@ def _sparse(
     if not has_many_zeros(known, right_shift):
         return None
     matrices = _signed_matrices(product, factors, known)
-    return choose_sparse_panels(program.settings.target, dense, product, matrices)
+    target = program.settings.target
+    return choose_sparse_panels(target, dense, product, matrices) or choose_picked_panels(
+        target, dense, product, matrices
+    )
 
 
 def _signed_matrices(product: Product, factors: Factors, known: Array) -> npt.NDArray[np.int8]:
@@ -257,7 +263,7 @@ def _right(program: Program, product: Product, factors: Factors, panels: Panels,
     if known is not None:
         signed = _signed_matrices(product, factors, known)
         sums: Array = signed.sum(axis=1, dtype=np.int32)
-        form = panels.quads_together, isinstance(panels, SparsePanels)
+        form = panels.quads_together, type(panels).__name__
         way = ("quads", product.steps, product.columns, factors.transposed, width, *form, shift)
         return program.constants.packed(known, way, lambda: _packed(signed, panels)), sums
     count, matrices_count = ceiling(product.columns, width), math.prod(product.right)
@@ -297,6 +303,8 @@ def _right(program: Program, product: Product, factors: Factors, panels: Panels,
 def _packed(signed: npt.NDArray[np.int8], panels: Panels) -> Array:
     if isinstance(panels, SparsePanels):
         packed = pack_kept_panels(signed, panels.width, panels.kept)
+    elif isinstance(panels, PickedPanels):
+        packed = pack_picked(signed, panels.width)
     else:
         packed = pack_quads(signed, panels.width, panels.quads_together)
     missing = -packed.nbytes % 4

@@ -6,6 +6,7 @@ from llvmlite import ir
 
 from mace_core.native.target import Target
 from mace_cpu.quantized.products.arguments import Arg, Variant
+from mace_cpu.quantized.products.generate_picks import run_byte_picks
 from mace_cpu.shared.codegen.body import I8, I32, Body, constant
 from mace_cpu.shared.codegen.vector_basic import splat
 from mace_cpu.shared.epilogue.generate import EpilogueCode
@@ -76,7 +77,10 @@ class _Product:
         rows = [self._bytes(first, body.mul(apart, r)) for r in range(variant.rows)]
         if variant.window:
             rows = self._gathered(rows, number)
-        tile.run(rows, right, quads, variant.tail)
+        if variant.picks:
+            run_byte_picks(tile, rows, right, quads)
+        else:
+            tile.run(rows, right, quads, variant.tail)
         tile.put_aside(self.spilled)
 
     def _gathered(self, rows: list[ir.Value], number: ir.Value) -> list[ir.Value]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from llvmlite import ir
 
 from mace_cpu.shared.codegen.body import I8, Body, constant
-from mace_cpu.shared.codegen.quads import QuadDot, load_quad
+from mace_cpu.shared.codegen.quads import Operand, QuadDot, load_quad
 from mace_cpu.shared.quads import QUAD, QuadUnit
 from mace_cpu.shared.tiles.arguments import STEPS_PER_FETCH
 from mace_cpu.shared.tiles.tile import FetchAhead
@@ -76,6 +76,11 @@ class QuadTile:
             left = self.dot.left(quad(number))  # loaded just before its use: all at once they take all registers
             for cell, column in zip(row, columns, strict=True):
                 b.store(self.dot.add(b.load(cell, typ=self.dot.vector), left, column), cell)
+
+    def accumulate(self, row: int, v: int, left: Operand, right: Operand) -> None:
+        """Add the dot products of ``left`` and ``right``, as `dot` has them, to one accumulator."""
+        cell = self._cells[row][v]
+        self.body.b.store(self.dot.add(self.body.b.load(cell, typ=self.dot.vector), left, right), cell)
 
     def run(
         self,
