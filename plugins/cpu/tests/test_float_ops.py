@@ -16,7 +16,8 @@ FEATURES = ["host", "avx512", "avx2", "sse4", "baseline"]
 
 ACTIVATIONS: dict[str, dict[str, float]] = {
     "Sigmoid": {}, "Tanh": {}, "HardSwish": {}, "LeakyRelu": {"alpha": 0.1}, "Gelu": {}, "Elu": {}, "Mish": {},
-    "HardSigmoid": {"alpha": 0.25}, "Softplus": {}, "SiLU": {}, "PRelu": {},
+    "HardSigmoid": {"alpha": 0.25}, "Softplus": {}, "SiLU": {}, "PRelu": {}, "ErfGelu": {},
+    "HalvedErfGelu": {},
 }  # fmt: skip
 
 
@@ -43,6 +44,10 @@ def product(g: Quantizing, x: str, steps: int, columns: int) -> str:
 
 
 def activated(g: Quantizing, x: str, op: str, channels: tuple[int, ...]) -> str:
+    if op in ("ErfGelu", "HalvedErfGelu"):
+        one, half, root = (g.constant(np.float32(number)) for number in (1, 0.5, np.sqrt(2)))
+        gate = g.op("Add", g.op("Erf", g.op("Div", x, root)), one)
+        return g.op("Mul", g.op("Mul", x, half), gate) if op[0] == "H" else g.op("Mul", g.op("Mul", x, gate), half)
     if op == "SiLU":
         return g.op("Mul", x, g.op("Sigmoid", x))
     if op == "PRelu":
@@ -62,6 +67,8 @@ def test_products_of_every_kind(features: str, tmp_path: Path) -> None:
     row = g.input(3, 9, 21, dtype="int8", scale=0.03)
     biased = g.op("Add", product(g, row, 21, 35), g.constant(RNG.standard_normal(35).astype(np.float32)))
     g.steps(activated(g, biased, "Gelu", ()), 0.05)
+    g.steps(activated(g, product(g, row, 21, 35), "ErfGelu", ()), 0.05)
+    g.steps(activated(g, product(g, row, 21, 35), "HalvedErfGelu", ()), 0.05)
     one = g.input(5, 30, scale=0.04)
     content = RNG.integers(-127, 128, (17, 30)).astype(np.int8)
     g.steps(activated(g, g.op("Gemm", one, g.weight(content, scales(17), 0), transB=1), "Tanh", ()), 1 / 128)

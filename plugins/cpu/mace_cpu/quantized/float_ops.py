@@ -107,7 +107,8 @@ def end_of(
     def takes(other: Value) -> bool:
         return floats_at(program, other, layout, emits=False) is not None
 
-    epilogue, final = match_epilogue(program, need(node.output(0)), channel_axis=channel_axis, takes=takes)
+    real = need(node.output(0))
+    epilogue, final = match_epilogue(program, real, channel_axis=channel_axis, takes=takes, wide=True)
     if epilogue:
         program.steps.settle(f"float32 in registers, behind '{node.name}'")
     if first is not None:

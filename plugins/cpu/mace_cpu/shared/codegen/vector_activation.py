@@ -10,9 +10,9 @@ import math
 from llvmlite import ir
 
 from mace_cpu.shared.codegen.vector_basic import absolute, at_least, at_most, constant, fma
-from mace_cpu.shared.codegen.vector_math import exp, expm1, log1p, one_plus_erf, sigmoid, tanh
+from mace_cpu.shared.codegen.vector_math import erf, exp, expm1, log1p, one_plus_erf, sigmoid, tanh
 
-__all__ = ["sigmoid", "tanh"]  # activations too, found by their names as those below are
+__all__ = ["erf", "sigmoid", "tanh"]  # activations too, found by their names as those below are
 
 
 def relu(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:

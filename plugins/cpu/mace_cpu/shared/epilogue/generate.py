@@ -55,6 +55,9 @@ class EpilogueCode:
             if op.kind == "save":
                 saved.append(x)
                 continue
+            if op.kind == "swap":
+                x, saved[-1] = saved[-1], x
+                continue
             if op.operand == "saved":
                 x = _emit_binary(builder, op.kind, x, saved.pop())
                 continue

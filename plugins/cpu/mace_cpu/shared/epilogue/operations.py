@@ -16,7 +16,8 @@ class EpilogueOp:
 
     Attributes:
         kind: a function of ``vector_activation``, or one of ``add``, ``mul``, ``sub``, ``rsub``, ``div``, ``prelu``,
-            or ``save``, which remembers the accumulators for a later operation.
+            ``save``, which remembers the accumulators for a later operation, or ``swap``, which exchanges them with
+            those remembered last.
         operand: "" for activations, else "channel", "tensor", or "saved" for what the last ``save`` remembered.
         parameters: constants of the activation, part of the generated code; None for a bound that is not there.
     """

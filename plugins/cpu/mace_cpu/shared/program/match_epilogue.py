@@ -17,6 +17,9 @@ MOST_OPS = 12
 MOST_TENSORS = 2
 MOST_GATE_NODES = 4
 
+Found = tuple[tuple[EpilogueOp, ...], Sequence[Node], Value]
+"""Operations, the nodes that they are, and what these compute."""
+
 
 def match_epilogue(
     program: Program,
@@ -25,6 +28,7 @@ def match_epilogue(
     channel_axis: int = 1,
     tensors: int = MOST_TENSORS,
     takes: Callable[[Value], bool] | None = None,
+    wide: bool = False,
 ) -> tuple[Epilogue, Value]:
     """Follow what is done to ``value`` alone, as far as it can be done before ``value`` is stored.
 
@@ -36,6 +40,7 @@ def match_epilogue(
         channel_axis: which axis per-channel operands vary along.
         tensors: how many operands of the full shape are welcome.
         takes: whether a certain one is; None: each of them.
+        wide: whether functions are welcome, too, that take long, with any numbers as parts of the code.
 
     Returns:
         The operations and the value to store instead of ``value`` (``value`` itself where nothing was found).
@@ -44,7 +49,7 @@ def match_epilogue(
     channels: list[FloatArray] = []
     residuals: list[Value] = []
     while len(ops) < MOST_OPS:
-        diamond = _match_diamond(program, value)
+        diamond = _match_diamond(program, value, wide) or (_match_fork(program, value) if wide else None)
         if diamond is not None:
             found, nodes, value = diamond
             ops.extend(found)
@@ -125,7 +130,9 @@ def _match_batch_normalization(program: Program, node: Node, value: Value) -> Ep
     return Epilogue(ops, (factor.astype(np.float32), shift.astype(np.float32)))
 
 
-def _match_diamond(program: Program, value: Value) -> tuple[tuple[EpilogueOp, ...], Sequence[Node], Value] | None:
+def _match_diamond(
+    program: Program, value: Value, wide: bool
+) -> tuple[tuple[EpilogueOp, ...], Sequence[Node], Value] | None:
     """``x * f(x)`` and ``x + f(x)``, where f is a short chain of activations and ``x`` has no other use.
 
     Exporters write SiLU so, and hard swish as ``x * Clip(x + 3, 0, 6) / 6``.
@@ -141,7 +148,7 @@ def _match_diamond(program: Program, value: Value) -> tuple[tuple[EpilogueOp, ..
             or not program.fusion.is_free(last)
         ):
             continue
-        chain = _match_gate(program, gate, last, value)
+        chain = _match_gate(program, gate, last, value, wide)
         if chain is None:
             continue
         ops, nodes = chain
@@ -156,7 +163,7 @@ _GATED = {"sigmoid": "silu", "hard_sigmoid": "gated_hard_sigmoid"}
 
 
 def _match_gate(
-    program: Program, node: Node, last: Node, value: Value
+    program: Program, node: Node, last: Node, value: Value, wide: bool
 ) -> tuple[tuple[EpilogueOp, ...], list[Node]] | None:
     """The operations from ``value`` through ``node`` to the other operand of ``last``, each read by the next alone."""
     ops: tuple[EpilogueOp, ...] = ()
@@ -168,9 +175,8 @@ def _match_gate(
             return None
         if not program.facts.have_one_shape(result, value) or program.facts.dtype(result) is not DType.FLOAT32:
             return None
-        number = number_operation(program, node, current) if current in node.inputs and not node.domain else None
-        found = (number,) if number is not None else activation_of(program, node)
-        if found is None or (number is None and node.inputs[0] is not current):
+        found = _function(program, node, current, wide)
+        if found is None:
             return None
         ops += found
         nodes.append(node)
@@ -179,5 +185,50 @@ def _match_gate(
             return (ops, nodes) if set(last.inputs) == {value, result} else None
         if following is None:
             return None
+        node, current = following, result
+    return None
+
+
+def _function(program: Program, node: Node, value: Value, wide: bool) -> tuple[EpilogueOp, ...] | None:
+    """What ``node`` does to ``value``, which is a function of that alone; None where it is none that is known."""
+    number = (
+        number_operation(program, node, value, any_number=wide) if value in node.inputs and not node.domain else None
+    )
+    if number is not None:
+        return (number,)
+    if wide and node.op_type == "Erf" and not node.domain:
+        return (EpilogueOp("erf"),)
+    return activation_of(program, node) if node.inputs[0] is value else None
+
+
+def _match_fork(program: Program, value: Value) -> Found | None:
+    """``f(x) * g(x)`` and ``f(x) + g(x)`` of short chains, which alone read ``x``: ``x / 2 * (1 + erf(x / r))``."""
+    users = program.facts.view.users(value)
+    if len(users) != 2 or users[0] is users[1] or program.facts.view.is_output(value):
+        return None
+    left, right = (_match_side(program, user, value) for user in users)
+    if left is None or right is None:
+        return None
+    (first, one, last), (second, other, same) = left, right
+    if last is not same or last.op_type not in ("Mul", "Add") or last.domain or last.outputs[0] is None:
+        return None
+    joined = EpilogueOp("mul" if last.op_type == "Mul" else "add", "saved")
+    return (EpilogueOp("save"), *first, EpilogueOp("swap"), *second, joined), [*one, *other, last], last.outputs[0]
+
+
+def _match_side(program: Program, node: Node, value: Value) -> tuple[tuple[EpilogueOp, ...], list[Node], Node] | None:
+    """Functions of ``value`` from ``node`` on, each read by the next alone, and the node behind that is none."""
+    ops: tuple[EpilogueOp, ...] = ()
+    nodes: list[Node] = []
+    current = value
+    for _ in range(MOST_GATE_NODES + 1):
+        found = _function(program, node, current, True) if program.fusion.is_free(node) else None
+        if found is None:
+            return (ops, nodes, node) if nodes and program.fusion.is_free(node) else None
+        result = node.output(0)
+        following = None if result is None else program.fusion.sole_user(result)
+        if result is None or following is None or not program.facts.have_one_shape(result, value):
+            return None
+        ops, nodes = ops + found, [*nodes, node]
         node, current = following, result
     return None

@@ -12,11 +12,13 @@ from mace_cpu.shared.program.program import Program
 MOST_LITERAL = 16
 
 
-def number_operation(program: Program, node: Node, value: Value) -> EpilogueOp | None:
+def number_operation(program: Program, node: Node, value: Value, *, any_number: bool = False) -> EpilogueOp | None:
     """Addition or multiplication with one of the constants that activation functions are made of.
 
     Those are small whole numbers and their inverses.  They become part of the code; other scalars, which may be
     different in every layer, are passed as per-channel constants so that one kernel serves all layers.
+
+    ``any_number``: others are welcome, too.
     """
     if node.op_type not in ("Add", "Sub", "Mul", "Div"):
         return None
@@ -27,13 +29,16 @@ def number_operation(program: Program, node: Node, value: Value) -> EpilogueOp |
     if right is value and node.op_type in ("Sub", "Div"):
         return None
     number = float(constant.reshape(()))
-    if not any(abs(n) <= MOST_LITERAL and n == round(n) for n in (number, _inverse_in_float32(number))):
+    if not np.isfinite(number):
+        return None
+    is_plain = any(abs(n) <= MOST_LITERAL and n == round(n) for n in (number, _inverse_in_float32(number)))
+    if not is_plain and not any_number:
         return None
     if node.op_type == "Sub":
         return EpilogueOp("add_number", "", (-number,))
     if node.op_type == "Add":
         return EpilogueOp("add_number", "", (number,))
-    if number == 0:
+    if number == 0 or not np.isfinite(np.float32(1.0 / number)):
         return None
     # multiplying by the inverse is within 1 ulp of dividing, and many times as fast
     return EpilogueOp("mul_number", "", (number if node.op_type == "Mul" else 1.0 / number,))
