@@ -111,6 +111,19 @@ def test_chains_whose_operands_vary_from_channel_to_channel(features: str, tmp_p
     assert "DequantizeLinear" not in found.steps
 
 
+def test_what_is_moved_before_it_is_rounded(tmp_path: Path) -> None:
+    g = Quantizing()
+    x = g.input(1, 12, 8, 8, scale=0.03)
+    first, second = (activated(g, conv(g, x, (16, 12, 3, 3), pads=[1] * 4), "SiLU", ()) for _ in range(2))
+    g.steps(g.op("Concat", first, second, axis=1), 0.05)
+    third = activated(g, conv(g, x, (16, 12, 1, 1)), "HardSwish", ())
+    g.steps(g.op("MaxPool", third, kernel_shape=[2, 2], strides=[2, 2]), 0.05)
+    g.steps(g.op("DepthToSpace", activated(g, conv(g, x, (16, 12, 1, 1)), "Tanh", ()), blocksize=2), 1 / 128)
+    g.steps(g.op("Concat", activated(g, conv(g, x, (12, 12, 1, 1)), "SiLU", ()), x, axis=1), 0.04)
+    found = check(g, tmp_path)
+    assert found.in_float == {}
+
+
 def test_a_result_that_is_read_in_float_is_computed_once(tmp_path: Path) -> None:
     g = Quantizing()
     x = g.input(1, 12, 9, 7, scale=0.03)

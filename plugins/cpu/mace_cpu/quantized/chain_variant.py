@@ -6,6 +6,12 @@ from dataclasses import dataclass
 
 from mace_cpu.shared.epilogue.requantize import Requantization
 
+BINARY = frozenset({"Add", "Sub", "Mul", "Div"})
+SINGLE = frozenset(
+    {"BatchNormalization", "Clip", "Elu", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Mish", "PRelu", "Relu"}
+) | {"Sigmoid", "Softplus", "Tanh"}
+"""Elementwise operators that may be part of a chain: of two operands, and of one that is not constant."""
+
 HEAD = "source target rows columns unit_rows zero scale"
 """Argument words; those of the requantization follow."""
 

@@ -14,7 +14,7 @@ import numpy as np
 from mace_core.graph import Node, Value
 from mace_core.native.kernel_words import WordLayout
 from mace_core.symbolic import is_same, is_symbolic
-from mace_cpu.quantized.chain_variant import HEAD, Chain
+from mace_cpu.quantized.chain_variant import BINARY, HEAD, SINGLE, Chain
 from mace_cpu.quantized.convolution.following import follow
 from mace_cpu.quantized.float_ops import Dequantized, end_of, floats_at, show_channels_last
 from mace_cpu.shared.codegen.generated import generated
@@ -27,11 +27,6 @@ from mace_cpu.shared.program.match_epilogue import match_node
 from mace_cpu.shared.program.program import Program
 
 MOST_NODES = 12
-BINARY = frozenset({"Add", "Sub", "Mul", "Div"})
-SINGLE = frozenset(
-    {"BatchNormalization", "Clip", "Elu", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Mish", "PRelu", "Relu"}
-) | {"Sigmoid", "Softplus", "Tanh"}
-
 UNIT = 8192
 """Numbers of one unit of work, about."""
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from mace_core.graph import Node
-from mace_cpu.quantized.chains import BINARY, SINGLE, emit_chain
+from mace_cpu.quantized.chain_variant import BINARY, SINGLE
+from mace_cpu.quantized.chains import emit_chain
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import begins
 

@@ -14,7 +14,7 @@ from mace_core.graph import GraphView, Node, Value
 from mace_core.tensor import DType
 from mace_cpu.quantized.integer_form import Encoding, Quantized, encoding_of
 from mace_cpu.quantized.rewriting.bounds import BOUNDING, FREE, Bounds, both, bounds_of
-from mace_cpu.quantized.rewriting.floats import with_products
+from mace_cpu.quantized.rewriting.floats import follows_product, with_products
 from mace_cpu.quantized.rewriting.graph import Rewriting, Rewritten
 from mace_cpu.quantized.rewriting.moves import move_down, move_up, sources_of
 from mace_cpu.quantized.rewriting.reasons import reasons
@@ -164,9 +164,22 @@ class _Pass:
 
     def _moved(self, node: Node, wanted: Wanted) -> Found:
         def quantize(real: Value) -> Found:
-            return self._form(replace(wanted, real=real, into=None, behind=()))
+            own = replace(wanted, real=real, into=None, behind=())
+            found = self._form(own)
+            return self._rounded(own) or found if isinstance(found, str) else found
 
         return move_up(self.rewriting, node, wanted.real, wanted.encoding, quantize, wanted.into)
+
+    def _rounded(self, wanted: Wanted) -> Value | None:
+        """A float behind a product, rounded before it is moved: the product does it while it has it in registers."""
+        if wanted.bounds != FREE or not follows_product(self.rewriting, wanted.real):
+            return None
+        result = wanted.result(self.rewriting)
+        inputs = [wanted.real, wanted.scale, wanted.zero]
+        if self.rewriting.add("QuantizeLinear", inputs, [result], [self.rewriting.producers[wanted.real]]) is not None:
+            return None
+        self._made[wanted.real, wanted.encoding, wanted.bounds] = result
+        return result
 
     def _is_only_quantized(self, real: Value) -> bool:
         """Whether all that becomes of ``real`` is that it is bounded, moved and quantized."""

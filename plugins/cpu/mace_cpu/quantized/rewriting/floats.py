@@ -6,9 +6,29 @@ from collections.abc import Sequence
 
 from mace_core.graph import Node, Value
 from mace_core.tensor import DType
+from mace_cpu.quantized.chain_variant import BINARY, SINGLE
 from mace_cpu.quantized.rewriting.graph import Rewriting
 from mace_cpu.quantized.rewriting.results import Wanted
 from mace_cpu.quantized.rewriting.rules import EXPENSIVE, RULES
+
+MOST_BETWEEN = 12
+"""Nodes that are followed back from a float to the product it comes from."""
+
+
+def follows_product(rewriting: Rewriting, real: Value) -> bool:
+    """Whether ``real`` comes from a product of bytes with results of floats by elementwise operators."""
+    value: Value | None = real
+    for _ in range(MOST_BETWEEN):
+        node = None if value is None else rewriting.producers.get(value)
+        if node is None or node.domain:
+            return False
+        if node.op_type in EXPENSIVE:
+            return all(node.input(index) in rewriting.quantized for index in (0, 1))
+        if node.op_type not in BINARY | SINGLE:
+            return False
+        inputs = (one for one in node.inputs if one is not None and rewriting.real(one) is None)
+        value = next((one for one in inputs if one not in rewriting.quantized), None)
+    return False
 
 
 def with_products(rewriting: Rewriting, nodes: Sequence[Node]) -> list[Node]:
