@@ -65,7 +65,7 @@ class FoldConstants(GraphPass):
         for node in nodes:
             contents = facts.contents(node)
             if contents is not None:
-                _replace(graph, node, contents)
+                replace_by_constants(graph, node, contents)
                 gone.add(node)
         rest = [node for node in nodes if node not in gone and facts.is_cheap(node)]
         if self._compute is not None and rest:
@@ -173,7 +173,8 @@ def part_of(graph: Graph, nodes: Sequence[Node], context: PassContext) -> Graph:
     return part
 
 
-def _replace(graph: Graph, node: Node, contents: Sequence[Tensor | None]) -> None:
+def replace_by_constants(graph: Graph, node: Node, contents: Sequence[Tensor | None]) -> None:
+    """Let what a node computes be initializers with these contents; the node is to be removed."""
     for value, tensor in zip(node.outputs, contents, strict=True):
         if value is not None and tensor is not None:
             _make_initializer(graph, value, tensor)

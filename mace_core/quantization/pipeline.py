@@ -58,7 +58,7 @@ class Quantizer:
         """
         self.settings = settings or Settings()
         self._model = model
-        self._graph = float_graph(model, self.settings.opset)
+        self._graph = float_graph(model, self.settings.opset, self.settings.operators)
         self.inputs: tuple[ValueSpec, ...] = (
             *(spec_of(value) for value in self._graph.inputs),
             *(optional_spec(name, type) for name, type in self._graph.defaults.items()),

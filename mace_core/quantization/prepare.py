@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
 from mace_core.errors import ModelError, UsageError, describe_error
@@ -14,6 +14,7 @@ from mace_core.operators.quantized import is_quantized
 from mace_core.optimizer import optimize
 from mace_core.quantization.folding import fold_scales
 from mace_core.quantization.sharing import share_constants
+from mace_core.quantization.unpacking import WEIGHTS, unpack_weights
 from mace_core.tensor import DType, Tensor, TensorType, ValueType
 
 if TYPE_CHECKING:
@@ -27,10 +28,13 @@ _STAYS_INSIDE_BYTES = 65536
 """Larger constants are set aside while the opset is raised: only their types matter to it."""
 
 
-def float_graph(model: Model, opset: int) -> Graph:
+def float_graph(model: Model, opset: int, unpacked: Collection[str] = tuple(WEIGHTS)) -> Graph:
     """The model, simplified and in opset ``opset`` or a later one.
 
     Constant arithmetic is folded, and scales and offsets behind convolutions are made part of them.
+
+    Args:
+        unpacked: operators whose weights become floats where the model stores them otherwise.
 
     Raises:
         ModelError: if it cannot be read, or not be written in that opset.
@@ -42,6 +46,7 @@ def float_graph(model: Model, opset: int) -> Graph:
     if graph.opset_imports.get("", opset) < opset:
         graph = raise_opset(graph, opset)
         optimize(graph)
+    unpack_weights(graph, unpacked)
     fold_scales(graph)
     share_constants(graph)
     return graph

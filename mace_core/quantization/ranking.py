@@ -32,7 +32,7 @@ def products_by_sensitivity(calibrated: Calibrated, data: CalibrationData, runne
         report("ranking layers by sensitivity", number, len(products))
         others = {other: "another product is looked at" for other in products if other != name}
         noise = noise_of(results_of(calibrated.quantize(others).graph, feeds, runner), wanted)
-        found.append((name, _decibels(noise)))
+        found.append((name, decibels(noise)))
     report("ranking layers by sensitivity", len(products), len(products))
     return sorted(found, key=lambda entry: entry[1])
 
@@ -58,5 +58,6 @@ def noise_of(found: Sequence[npt.NDArray[Any]], wanted: Sequence[npt.NDArray[Any
     return noise / count if count else 0.0
 
 
-def _decibels(noise: float) -> float:
+def decibels(noise: float) -> float:
+    """Signal to noise, of noise as a part of the signal's power."""
     return float("inf") if noise == 0 else float(-10 * np.log10(noise))

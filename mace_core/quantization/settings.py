@@ -116,6 +116,15 @@ class Settings:
         return words
 
     @property
+    def operators(self) -> tuple[str, ...]:
+        """Those whose weights the scheme stores as integers."""
+        if self.scheme in ("fp16", "bf16"):
+            return ()
+        if self.scheme == "int4-weight":
+            return ("Gemm", "MatMul", "Gather")
+        return ("Conv", "ConvTranspose", "Gemm", "MatMul", "Gather")
+
+    @property
     def opset(self) -> int:
         """The first opset of the standard domain that can say what the scheme writes."""
         return {"a16w8": 21, "int4-weight": 21, "bf16": 22}.get(self.scheme, 13)

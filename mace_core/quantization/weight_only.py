@@ -103,7 +103,8 @@ def block_of(inputs: int, wanted: int) -> int:
     A last block that is shorter is allowed by ONNX, but OpenVINO does not open such a model. 0, for a scale for each
     result, where no number of half as many or more divides the inputs.
     """
-    return next((size for size in range(min(wanted, inputs), wanted // 2, -1) if inputs % size == 0), 0)
+    most = min(wanted, inputs)
+    return next((size for size in range(most, most // 2, -1) if inputs % size == 0), 0)
 
 
 def reason_against(node: Node, excluded: Mapping[Node, str]) -> str | None:

@@ -15,7 +15,7 @@ from mace_core.quantization.calibrate import Runner
 from mace_core.quantization.data import CalibrationData
 from mace_core.quantization.encodings import dequantize
 from mace_core.quantization.outcome import Outcome
-from mace_core.quantization.ranking import SAMPLES, noise_of, results_of
+from mace_core.quantization.ranking import SAMPLES, decibels, noise_of, results_of
 from mace_core.quantization.tables import is_table_lookup
 
 REASON = "the size asked for leaves room for it in float"
@@ -61,7 +61,9 @@ def quantize_within(
         found = lowest
         budget.size, budget.levels = smallest, {node: one.levels[-1] for one in constants for node in one.nodes}
     found.budget = budget
-    found.sensitivity = [(one.nodes[0], float(-10 * np.log10(max(one.noises[-1], 1e-30)))) for one in constants]
+    if data is not None:
+        chosen = ((one.nodes[0], one.noises[one.levels.index(budget.levels[one.nodes[0]])]) for one in constants)
+        found.sensitivity = [(node, decibels(noise)) for node, noise in chosen if node in found.weights]
     return found
 
 

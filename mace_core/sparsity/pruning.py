@@ -247,13 +247,13 @@ class Pruner:
         found.layers.append(_described(layer, pattern, energy, error(results), error(plain)))
         return np.stack(results)
 
-    def _store(self, pruned: Mapping[Node, Array], packed: bool) -> None:
+    def _store(self, pruned: dict[Node, Array], packed: bool) -> None:
         editor = Editor(self._graph)
         by_node = {layer.node: layer for layer in self._layers}
         nodes: list[Node] = []
         for node in self._graph.nodes:
             if node in pruned:
-                layer, weights = by_node[node], pruned[node]
+                layer, weights = by_node[node], pruned.pop(node)
                 if packed and layer.groups == 1:
                     nodes += store_packed(editor, layer, weights[0], layer.pattern(self.pattern))
                 else:

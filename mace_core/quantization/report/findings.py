@@ -128,6 +128,9 @@ class Report:
 
     @property
     def most_sensitive(self) -> list[LayerFinding]:
-        """Quantized layers that were measured, the one that suffers most first."""
+        """Quantized layers that were measured, the one that suffers most first.
+
+        Those that were measured alone come before all others: the two figures do not compare.
+        """
         measured = [layer for layer in self.quantized if layer.sensitivity_db is not None]
-        return sorted(measured, key=lambda layer: layer.sensitivity_db or 0.0)
+        return sorted(measured, key=lambda layer: (layer.alone_sqnr_db is None, layer.sensitivity_db or 0.0))

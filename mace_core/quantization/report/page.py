@@ -109,7 +109,7 @@ def _tiles(report: Report) -> str:
     if report.is_calibrated:
         tiles.append(("Calibration", f"{report.samples} sample{'s' if report.samples != 1 else ''}", ""))
     if report.most_sensitive:
-        worst = report.most_sensitive[0]
+        worst = min(report.most_sensitive, key=lambda layer: layer.sensitivity_db or 0.0)
         tiles.append(("Lowest SQNR", f"{decibels(worst.sensitivity_db)} dB", worst.name))
     if report.metric is not None:
         metric = report.metric
