@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime
 import pytest
 from harness import BYTE_FEATURES, Ran, check_node, check_nodes, make_model, make_view, run_view
 from hypothesis import given, settings
@@ -248,6 +247,8 @@ def run_nodes(
     nodes: list[Any], arrays: dict[str, Array], outputs: list[str], constants: list[str], features: str | None
 ) -> Ran:
     """Run nodes as one subgraph, beside onnxruntime without its optimizations: at most one step apart."""
+    import onnxruntime
+
     every = [name for node in nodes for name in node.output]
     model = make_model(nodes, arrays, every, 21, constants)
     feeds = {name: array for name, array in arrays.items() if name not in constants}
