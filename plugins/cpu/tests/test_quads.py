@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import re
+from pathlib import Path
 from typing import Any
 
+import aarch64
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -146,6 +148,25 @@ def test_avx_vnni_is_its_short_encoding() -> None:
         products = re.findall(r"\n.*vpdpbusd.*", assembly)
         assert products and all("{vex}" in line and "%ymm" in line for line in products)
         assert not re.search(r"%zmm|%k[0-7]|%ymm(1[6-9]|[23]\d)", assembly)
+
+
+@pytest.mark.skipif(aarch64.QEMU is None, reason="needs qemu-user for aarch64")
+@pytest.mark.parametrize("left", ["uint8", "int8"])
+@pytest.mark.parametrize(
+    ("target", "processor"), [(WITH_DOT, "max"), (foreign_target("aarch64"), "cortex-a53")], ids=["dotprod", "without"]
+)
+def test_products_are_exact_on_aarch64(target: Target, processor: str, left: str, tmp_path: Path) -> None:
+    rng, depth, signed = np.random.default_rng(1), 35, left == "int8"
+    held = np.iinfo(left)
+    a, b = rng.integers(held.min, held.max, (3, depth), left, endpoint=True), rng.integers(-128, 128, (depth, 7))
+    a[0], b[:, 0] = held.max, -128
+    right = b.astype(np.int8)
+    source = product_kernel(3, 2, signed, depth % 4)
+    words = [a, depth, pack_quads(right, 8), np.full((3, 8), -1, np.int32), depth // 4]
+    written = aarch64.run_kernel(source, target, processor, words, tmp_path)
+    sums = np.frombuffer(written, np.int32).reshape(3, 8)[:, :7]
+    offset = QuadUnit.of(target).left_offset(signed)
+    np.testing.assert_array_equal(sums - offset * right.astype(np.int32).sum(0), a.astype(np.int32) @ b)
 
 
 def test_a_processor_without_any_unit_has_code() -> None:
