@@ -380,8 +380,8 @@ FAMILIES = (
 
 
 @pytest.mark.parametrize("features", BYTE_FEATURES)
-@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.__name__)
+@pytest.mark.parametrize("check_family", FAMILIES, ids=lambda check: check.__name__)
 @given(case=edges)
 @settings(max_examples=6, deadline=None)
-def test_edges(family: Callable[[Edges, str | None], None], features: str | None, case: Edges) -> None:
-    family(case, features)
+def test_edges(check_family: Callable[[Edges, str | None], None], features: str | None, case: Edges) -> None:
+    check_family(case, features)
