@@ -77,7 +77,7 @@ class Quantizing:
 
     def _encoding(self, dtype: str, scale: float, zero: int | None) -> tuple[str, str]:
         if zero is None:
-            zero = 120 if dtype == "uint8" else 3
+            zero = {"uint8": 120, "uint16": 30000}.get(dtype, 3)
         return self.constant(np.float32(scale)), self.constant(np.array(zero, dtype))
 
     def model(self, outputs: Sequence[str] = ()) -> onnx.ModelProto:

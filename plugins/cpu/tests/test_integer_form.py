@@ -313,10 +313,10 @@ def test_encodings_that_are_not_constant_stay(tmp_path: Path) -> None:
     check(g, tmp_path, within=0)
 
 
-def test_sixteen_bits_stay_in_float(tmp_path: Path) -> None:
+def test_weights_of_sixteen_bits_stay_in_float(tmp_path: Path) -> None:
     g = Quantizing("uint16")
     x = g.input(1, 4, 5, 5, scale=0.001)
-    g.steps(g.op("Conv", x, g.weight(weights(3, 4, 3, 3), scales(3), 0)), 0.02)
+    g.steps(g.op("Conv", x, g.weight(weights(3, 4, 3, 3).astype(np.int16), scales(3), 0)), 0.02)
     g.steps(g.op("Transpose", x, perm=[0, 2, 3, 1]), 0.001)
     found = check(g, tmp_path)
     assert "not of 8 bits" in "".join(found.in_float.values())

@@ -1,4 +1,5 @@
-"""Whatever quantizes and dequantizes around its operators: each result is within a step, and fusions change no bit."""
+"""Whatever quantizes and dequantizes around its operators, to 8 or 16 bits: each result is within a step, and fusions
+change no bit."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ class Grower:
 
     def __init__(self, data: st.DataObject) -> None:
         self.data = data
-        self.graph = Quantizing(data.draw(st.sampled_from(["uint8", "int8"])))
+        self.graph = Quantizing(data.draw(st.sampled_from(["uint8", "int8", "uint16", "int16"])))
+        self.is_wide = self.graph.dtype.endswith("16")
         channels, height, width = (data.draw(st.integers(1, high)) for high in (20, 7, 7))
         self.shapes = {self.graph.input(1, channels, height, width): (1, channels, height, width)}
 
@@ -29,7 +31,8 @@ class Grower:
         real, shape = getattr(self, f"grow_{op.lower()}", self.grow_unary)(x, op)
         if self.data.draw(st.booleans()) and op not in UNARY:
             real = self.graph.op("Relu", real)
-        scale = self.data.draw(st.sampled_from([0.05, 0.1, 0.013]))
+        # where steps of 16 bits are much smaller than the terms of a sum, onnxruntime's floats do not tell them apart
+        scale = self.data.draw(st.sampled_from([0.05, 0.1, 0.05 if self.is_wide else 0.013]))
         limits = np.iinfo(self.graph.dtype)
         zero = self.data.draw(st.sampled_from([limits.min, limits.max, 0, 3, 100]))
         self.shapes[self.graph.again(real, scale, zero)] = shape
@@ -38,7 +41,9 @@ class Grower:
         return self.graph.op(op, x), self.shapes[x]
 
     def grow_silu(self, x: str, _: str) -> tuple[str, tuple[int, ...]]:
-        gate = self.graph.again(self.graph.op("Sigmoid", x), 1 / 255, np.iinfo(self.graph.dtype).min)
+        gate = self.graph.again(
+            self.graph.op("Sigmoid", x), 1 / (65535 if self.is_wide else 255), np.iinfo(self.graph.dtype).min
+        )
         return self.graph.op("Mul", x, gate), self.shapes[x]
 
     def grow_maxpool(self, x: str, op: str) -> tuple[str, tuple[int, ...]]:
@@ -94,7 +99,7 @@ class Grower:
         return self.graph.op("Mul", x, self.graph.again(self.graph.op("HardSigmoid", pooled), 0.01)), self.shapes[x]
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 def test_each_result_is_within_a_step_and_fusions_change_no_bit(data: st.DataObject, tmp_path: Path) -> None:
     grower = Grower(data)
@@ -108,4 +113,6 @@ def test_each_result_is_within_a_step_and_fusions_change_no_bit(data: st.DataObj
     last = graph.outputs[-1]
     alone = run(graph.model([last]), graph.feeds, tmp_path)
     np.testing.assert_array_equal(alone.outputs[last], everything[last])
-    assert alone.in_float == {}
+    if alone.in_float:
+        assert grower.is_wide, alone.in_float
+        assert "a table of 16 bits" in "".join(alone.in_float.values()), alone.in_float

@@ -1,4 +1,4 @@
-"""Pooling of bytes that lie channels last, apart from its generator so that lowerings need no llvmlite."""
+"""Pooling of numbers of 8 or 16 bits that lie channels last, apart from its generator, which needs llvmlite."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class BytePool:
     """A variant of the kernel.
 
     Attributes:
-        source: the type of the numbers, "uint8" or "int8".
+        source: the type of the numbers, of 8 or 16 bits.
         mean: how a mean is stored; None: the largest number is taken.
     """
 

@@ -1,4 +1,4 @@
-"""Pooling of bytes that lie channels last: the channels of a pixel are read side by side."""
+"""Pooling of numbers of 8 or 16 bits that lie channels last: the channels of a pixel are read side by side."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from llvmlite import ir
 
 from mace_core.native.target import Target
 from mace_cpu.pooling.bytes import BytePool
-from mace_cpu.shared.codegen.body import F32, I8, I32, Body, constant
+from mace_cpu.shared.codegen.body import F32, I32, Body, constant
 from mace_cpu.shared.codegen.vector_basic import intrinsic, splat
-from mace_cpu.shared.epilogue.generate_requantize import ByteAccess, RequantizeCode
+from mace_cpu.shared.epilogue.generate_requantize import RequantizeCode, ShortAccess, code_type, is_signed
 
 VECTORS = 4
-"""Of int32 that belong to a vector of bytes."""
+"""Of int32 that belong to a vector of numbers."""
 
 AXES = 3
 FIRST_LIST = 6
@@ -52,17 +52,18 @@ class _Pool:
         lists = [[body.word(FIRST_LIST + AXES * i + axis) for axis in range(AXES)] for i in range(7)]
         self.inputs, self.outputs, self.taps, self.strides, self.begins, self.dilations, self.ends = lists
         self.block = VECTORS * body.lanes
-        self.bytes = ir.VectorType(I8, self.block)
+        self.numbers = ir.VectorType(code_type(spec.source), self.block)
         self.ints = ir.VectorType(I32, body.lanes)
-        self.is_signed = spec.source == "int8"
+        self.is_signed = is_signed(spec.source)
         if spec.mean is None:
-            self.held = [body.variable(self.bytes)]
+            self.held = [body.variable(self.numbers)]
             self.requantize = None
         else:
             self.held = [body.variable(self.ints) for _ in range(VECTORS)]
             self.requantize = RequantizeCode(body, FIRST_OF_MEAN, spec.mean, is_x86=is_x86)
-        self.whole = ByteAccess(body, self.block, partial=False)
-        self.some = ByteAccess(body, self.block, partial=True)
+        self.stored = code_type(spec.source if spec.mean is None else spec.mean.result)
+        self.whole = ShortAccess(body, self.block, partial=False)
+        self.some = ShortAccess(body, self.block, partial=True)
 
     def emit_row(self, unit: ir.Value) -> None:
         body, b = self.body, self.body.b
@@ -73,7 +74,7 @@ class _Pool:
         with body.loop(0, self.outputs[2]) as column:
             windows = [*outer, self._window(2, column)]
             factor = self._factor(windows)
-            result = self._at(self.target, body.mul(body.add(line, column), self.channels))
+            result = self._at(self.target, body.mul(body.add(line, column), self.channels), self.stored)
             is_wide = b.icmp_signed(">=", self.channels, constant(self.block))
             with b.if_else(is_wide) as (then, otherwise):
                 with then, body.loop(0, self.channels, self.block) as wanted:
@@ -89,26 +90,26 @@ class _Pool:
         factor: tuple[ir.Value, ir.Value] | None,
         result: ir.Value,
         channel: ir.Value,
-        access: ByteAccess,
+        access: ShortAccess,
     ) -> None:
         """The results of one pixel for the channels from ``channel`` on."""
         body, b = self.body, self.body.b
         start = ir.Constant(self.held[0].type.pointee, None)
         if factor is None and self.is_signed:
-            start = ir.Constant(self.bytes, [-128] * self.block)
+            start = ir.Constant(self.numbers, [-1 << (self.numbers.element.width - 1)] * self.block)
         for cell in self.held:
             b.store(start, cell)
 
         def see(pixel: ir.Value) -> None:
-            at = self._at(self.source, body.add(body.mul(pixel, self.channels), channel))
-            self._take(access.load(at, self.bytes, self.channels))
+            at = self._at(self.source, body.add(body.mul(pixel, self.channels), channel), self.numbers.element)
+            self._take(access.load(at, self.numbers, self.channels))
 
         self._each_tap(image, windows, see)
         if factor is None:
-            found = b.load(self.held[0], typ=self.bytes)
+            found = b.load(self.held[0], typ=self.numbers)
         else:
             found = self._means([b.load(cell, typ=self.ints) for cell in self.held], factor)
-        access.store(found, self._at(result, channel), self.channels)
+        access.store(found, self._at(result, channel, self.stored), self.channels)
 
     def _each_tap(self, image: ir.Value, windows: Sequence[_Window], see: Callable[[ir.Value], None]) -> None:
         """Call ``see`` with the number of the pixel under each tap that lies inside."""
@@ -128,7 +129,7 @@ class _Pool:
     def _take(self, loaded: ir.Value) -> None:
         b, body = self.body.b, self.body
         if self.requantize is None:
-            before = b.load(self.held[0], typ=self.bytes)
+            before = b.load(self.held[0], typ=self.numbers)
             name = "llvm.smax" if self.is_signed else "llvm.umax"
             b.store(intrinsic(b, name, before, loaded), self.held[0])
             return
@@ -143,7 +144,7 @@ class _Pool:
         offset, scale = splat(b, factor[0], self.ints), splat(b, factor[1], self.body.vector)
         assert self.requantize is not None
         centered = [b.sub(total, offset) for total in sums]
-        return self.requantize.to_bytes(centered, lambda _: scale, lambda _: scale, lambda at, kind: at)
+        return self.requantize.to_numbers(centered, lambda _: scale, lambda _: scale, lambda at, kind: at)
 
     def _window(self, axis: int, index: ir.Value) -> _Window:
         body, b = self.body, self.body.b
@@ -175,5 +176,5 @@ class _Pool:
         offset = b.trunc(body.mul(inside, self.x_zero), I32)
         return offset, b.fdiv(self.ratio, b.sitofp(count, F32))
 
-    def _at(self, base: ir.Value, index: ir.Value) -> ir.Value:
-        return self.body.b.gep(base, [index], inbounds=True, source_etype=I8)
+    def _at(self, base: ir.Value, index: ir.Value, kind: ir.Type) -> ir.Value:
+        return self.body.b.gep(base, [index], inbounds=True, source_etype=kind)

@@ -29,7 +29,7 @@ WORDS = {
 
 GEOMETRY = 2
 LOWEST: dict[str, Any] = {
-    "float32": -math.inf, "float64": -math.inf, "int8": -128, "uint8": 0,
+    "float32": -math.inf, "float64": -math.inf, "int8": -128, "uint8": 0, "int16": -32768, "uint16": 0,
 }  # fmt: skip
 
 

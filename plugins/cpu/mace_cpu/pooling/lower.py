@@ -28,7 +28,7 @@ from mace_cpu.shared.registry import lowers
 
 KERNELS = "mace_cpu.pooling.kernels"
 FLOATS = frozenset({DType.FLOAT32, DType.FLOAT64})
-MAX_POOL_TYPES = FLOATS | {DType.INT8, DType.UINT8}
+MAX_POOL_TYPES = FLOATS | {DType.INT8, DType.UINT8, DType.INT16, DType.UINT16}
 MOST_SPATIAL_AXES = 3
 
 MOVING_WORK = 0.5
@@ -178,7 +178,7 @@ def lower_pool(program: Program, node: Node) -> None:
 def emit_byte_pool(
     program: Program, pool: BytePool, source: Value, target: Value, windows: Windows, words: Mapping[str, Word]
 ) -> None:
-    """Pool bytes that lie channels last; ``words``: what differs between kinds of pooling."""
+    """Pool numbers of 8 or 16 bits that lie channels last; ``words``: what differs between kinds of pooling."""
     size = program.facts.size(target)
     program.steps.emit(
         byte_pool_kernel(pool),

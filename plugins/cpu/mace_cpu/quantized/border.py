@@ -1,4 +1,4 @@
-"""Steps between float32 and bytes with one scale for all, where the zero point is known."""
+"""Steps between float32 and numbers of 8 or 16 bits with one scale for all, where the zero point is known."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from mace_core.graph import Node
 from mace_core.native.kernel_words import WordLayout
 from mace_core.native.source import KernelSource
 from mace_core.tensor import DType
-from mace_cpu.quantized.integer_form import BYTES
+from mace_cpu.quantized.integer_form import NUMBERS
 from mace_cpu.shared.codegen.generated import generated
 from mace_cpu.shared.nodes import need
 from mace_cpu.shared.parts.buffers import Layout
@@ -34,7 +34,7 @@ def emit_border(program: Program, node: Node) -> bool:
         if known is None or known.size != 1:
             return False
         zero = int(known.reshape(-1)[0])
-    if facts.dtype(numbers) not in BYTES or facts.dtype(reals) is not DType.FLOAT32:
+    if facts.dtype(numbers) not in NUMBERS or facts.dtype(reals) is not DType.FLOAT32:
         return False
     if facts.dtype(scale) is not DType.FLOAT32 or facts.size(scale) != 1 or node.attr("block_size", 0):
         return False

@@ -63,7 +63,7 @@ def emit_chain(program: Program, node: Node) -> bool:
     vectors = MOST_VECTORS if is_symbolic(columns) else max(min(-(-columns // lanes), MOST_VECTORS), 1)
     width = vectors * lanes
     spec, value, target, following = end.spec, end.value, Buf.scratch(0), []
-    if spec.is_bytes:
+    if spec.is_quantized:
         followers = follow(program, value, end.zero, layout)
         spec, value, following = replace(spec, following=tuple(followers.operations)), followers.result, followers.words
         target = program.values.write(value, layout)

@@ -15,7 +15,7 @@ import numpy as np
 from mace_core.graph import Node, Value
 from mace_core.symbolic import is_same
 from mace_core.tensor import DType
-from mace_cpu.quantized.integer_form import BYTES, INTEGERS
+from mace_cpu.quantized.integer_form import BYTES, INTEGERS, NUMBERS
 from mace_cpu.shared.epilogue.epilogue import Epilogue
 from mace_cpu.shared.epilogue.operations import FloatArray
 from mace_cpu.shared.epilogue.requantize import FloatOps, Requantization
@@ -142,8 +142,8 @@ def leave(program: Program, node: Node, emit: Callable[[], None]) -> None:
 
 
 def show_channels_last(program: Program, node: Node, value: Value, target: Buf) -> None:
-    """See that ``value``, computed into ``target`` in the order of CHANNELS_LAST, can be read if it is not of bytes."""
-    if program.facts.dtype(value).bits == 8:
+    """See that ``value``, computed into ``target`` in the order of CHANNELS_LAST, can be read if it is of floats."""
+    if program.facts.dtype(value) in NUMBERS:
         return
     shape = program.facts.shape(value)
     pixel = [shape[1] * math.prod(shape[axis + 1 :]) for axis in range(2, len(shape))]

@@ -8,7 +8,7 @@ from mace_core.native.target import Target
 from mace_cpu.quantized.chain_variant import HEAD, Chain
 from mace_cpu.shared.codegen.body import I8, I32, Body, constant
 from mace_cpu.shared.codegen.vector_basic import splat
-from mace_cpu.shared.epilogue.generate_requantize import ByteAccess, FloatLoads, RequantizeCode
+from mace_cpu.shared.epilogue.generate_requantize import FloatLoads, RequantizeCode, ShortAccess
 
 NAMES = HEAD.split()
 
@@ -36,7 +36,7 @@ class _Rows:
         self.width = variant.vectors * body.lanes
         self.bytes, self.ints = ir.VectorType(I8, self.width), ir.VectorType(I32, body.lanes)
         self.zero = splat(body.b, body.b.trunc(self.words["zero"], I32), self.ints)
-        self.whole, self.some = (ByteAccess(body, self.width, partial=partial) for partial in (False, True))
+        self.whole, self.some = (ShortAccess(body, self.width, partial=partial) for partial in (False, True))
 
     def emit_row(self, start: ir.Value) -> None:
         """All columns of a row; the last vector is moved back, so that it is whole, if there are so many."""
@@ -48,7 +48,7 @@ class _Rows:
             with otherwise, body.loop(0, columns, self.width) as column:
                 self._emit_columns(start, body.minimum(column, last), self.whole, constant(self.width))
 
-    def _emit_columns(self, start: ir.Value, column: ir.Value, access: ByteAccess, valid: ir.Value) -> None:
+    def _emit_columns(self, start: ir.Value, column: ir.Value, access: ShortAccess, valid: ir.Value) -> None:
         body, b = self.body, self.body.b
         place = body.add(start, column)
         widen = b.sext if self.variant.source == "int8" else b.zext
@@ -71,8 +71,8 @@ class _Rows:
             lambda base, kind: access.load(self._at(base, place), kind, valid),
             floats,
         )
-        if self.variant.spec.is_bytes:
-            found = self.code.to_bytes(*arguments[:4], floats=floats)
+        if self.variant.spec.is_quantized:
+            found = self.code.to_numbers(*arguments[:4], floats=floats)
             access.store(found, self._at(self.target, place), valid)
             return
         for v, number in enumerate(self.code.to_floats(*arguments)):

@@ -1,4 +1,5 @@
-"""Sums, differences, products and quotients of bytes, a vector of bytes at a time; one unit is a segment of a row."""
+"""Sums, differences, products and quotients of numbers of 8 or 16 bits, a vector at a time; one unit is a segment of a
+row."""
 
 from __future__ import annotations
 
@@ -6,18 +7,18 @@ from llvmlite import ir
 
 from mace_core.native.target import Target
 from mace_cpu.quantized.pairs import CONTIGUOUS, HEADER_WORDS, Pair
-from mace_cpu.shared.codegen.body import I8, I32, Body, constant
-from mace_cpu.shared.codegen.vector_basic import at_most
+from mace_cpu.shared.codegen.body import I32, Body, constant
+from mace_cpu.shared.codegen.vector_basic import at_most, splat
 from mace_cpu.shared.codegen.vector_basic import constant as same
-from mace_cpu.shared.epilogue.generate_requantize import ByteAccess, RequantizeCode
+from mace_cpu.shared.epilogue.generate_requantize import RequantizeCode, ShortAccess, code_type, is_signed
 
 VECTORS = 4
-"""Of floats that belong to a vector of bytes."""
+"""Of floats that belong to a vector of numbers."""
 
 FIRST_NUMBER = 6
 FIRST_OF_RESULT = 10
 FAR = 1e6
-"""Beyond every byte with every zero point."""
+"""Beyond every number with every zero point."""
 
 
 def build(symbol: str, pair: Pair, target: Target) -> str:
@@ -41,29 +42,30 @@ class _Pairs:
         lists = [[body.word(HEADER_WORDS + pair.outer * i + axis) for axis in range(pair.outer)] for i in range(3)]
         self.outer, self.strides = lists[0], lists[1:]
         self.at_once = VECTORS * body.lanes
-        self.bytes = ir.VectorType(I8, self.at_once)
-        self.whole = ByteAccess(body, self.at_once, partial=False)
-        self.some = ByteAccess(body, self.at_once, partial=True)
+        self.kinds = [ir.VectorType(code_type(label), self.at_once) for label in pair.types]
+        self.stored = code_type(pair.result.result)
+        self.whole = ShortAccess(body, self.at_once, partial=False)
+        self.some = ShortAccess(body, self.at_once, partial=True)
 
     def emit_segment(self, unit: ir.Value) -> None:
         body, b = self.body, self.body.b
         row, part = body.divide(unit, self.segments)
         rows = self._rows(row)
-        result = self._at(self.target, body.mul(row, self.length))
+        result = self._at(self.target, body.mul(row, self.length), self.stored)
         heads = [
-            None if how == CONTIGUOUS else self._everywhere(b.load(at, typ=I8, align=1))
-            for how, at in zip(self.pair.reads, rows, strict=True)
+            None if how == CONTIGUOUS else splat(b, b.load(at, typ=kind.element, align=1), kind)
+            for how, at, kind in zip(self.pair.reads, rows, self.kinds, strict=True)
         ]
         start = body.mul(part, self.segment)
         stop = body.minimum(body.add(start, self.segment), self.length)
         whole = body.add(start, b.and_(body.sub(stop, start), constant(-self.at_once)))
 
-        def emit_at(index: ir.Value, access: ByteAccess, valid: ir.Value) -> None:
+        def emit_at(index: ir.Value, access: ShortAccess, valid: ir.Value) -> None:
             taken = [
-                access.load(self._at(at, index), self.bytes, valid) if head is None else head
-                for at, head in zip(rows, heads, strict=True)
+                access.load(self._at(at, index, kind.element), kind, valid) if head is None else head
+                for at, head, kind in zip(rows, heads, self.kinds, strict=True)
             ]
-            access.store(self._combined(taken[0], taken[1]), self._at(result, index), valid)
+            access.store(self._combined(taken[0], taken[1]), self._at(result, index, self.stored), valid)
 
         with body.loop(start, whole, self.at_once) as index:
             emit_at(index, self.whole, constant(self.at_once))
@@ -71,7 +73,7 @@ class _Pairs:
             emit_at(whole, self.some, body.sub(stop, whole))
 
     def _combined(self, a: ir.Value, b: ir.Value) -> ir.Value:
-        """The results of a vector of bytes of each operand."""
+        """The results of a vector of each operand."""
         body, builder, kind = self.body, self.body.b, self.pair.kind
         numbers = []
         for part in range(VECTORS):
@@ -87,13 +89,13 @@ class _Pairs:
                 number = builder.select(builder.fcmp_ordered(">", number, low), number, low)
                 number = at_most(builder, number, same(body.vector, FAR))
             numbers.append(number)
-        return self.requantize.floats_to_bytes(numbers)
+        return self.requantize.floats_to_numbers(numbers)
 
     def _centered(self, operand: int, codes: ir.Value, part: int) -> ir.Value:
-        """Some bytes less their zero point, as floats."""
+        """Some numbers less their zero point, as floats."""
         body, b = self.body, self.body.b
         own = body.shuffle(codes, codes, list(range(part * body.lanes, (part + 1) * body.lanes)))
-        widen = b.sext if self.pair.types[operand] == "int8" else b.zext
+        widen = b.sext if is_signed(self.pair.types[operand]) else b.zext
         wide = widen(own, ir.VectorType(I32, body.lanes))
         return b.fsub(b.sitofp(wide, body.vector), self.zeros[operand])
 
@@ -110,12 +112,8 @@ class _Pairs:
                 body.add(offset, body.mul(position, strides[axis]))
                 for offset, strides in zip(offsets, self.strides, strict=True)
             ]
-        return [self._at(base, offset) for base, offset in zip(self.operands, offsets, strict=True)]
+        placed = zip(self.operands, offsets, self.kinds, strict=True)
+        return [self._at(base, offset, kind.element) for base, offset, kind in placed]
 
-    def _everywhere(self, byte: ir.Value) -> ir.Value:
-        undefined = ir.Constant(self.bytes, ir.Undefined)
-        first = self.body.b.insert_element(undefined, byte, ir.Constant(I32, 0))
-        return self.body.b.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(I32, self.at_once), None))
-
-    def _at(self, base: ir.Value, index: ir.Value) -> ir.Value:
-        return self.body.b.gep(base, [index], inbounds=True, source_etype=I8)
+    def _at(self, base: ir.Value, index: ir.Value, kind: ir.Type) -> ir.Value:
+        return self.body.b.gep(base, [index], inbounds=True, source_etype=kind)

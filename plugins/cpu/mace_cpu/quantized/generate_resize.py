@@ -9,7 +9,7 @@ from llvmlite import ir
 from mace_core.native.target import Target
 from mace_cpu.quantized.resizing import WORDS, Interpolation
 from mace_cpu.shared.codegen.body import I8, I32, I64, Body, constant
-from mace_cpu.shared.epilogue.generate_requantize import ByteAccess, RequantizeCode
+from mace_cpu.shared.epilogue.generate_requantize import RequantizeCode, ShortAccess
 
 NAMES = [run.name for run in WORDS.runs]
 
@@ -34,7 +34,7 @@ class _Rows:
         self.code = RequantizeCode(body, NAMES.index("result_zero"), variant.result, is_x86=is_x86)
         self.width = variant.vectors * body.lanes
         self.bytes, self.ints = ir.VectorType(I8, self.width), ir.VectorType(I32, body.lanes)
-        self.whole, self.some = (ByteAccess(body, self.width, partial=partial) for partial in (False, True))
+        self.whole, self.some = (ShortAccess(body, self.width, partial=partial) for partial in (False, True))
 
     def emit_row(self, unit: ir.Value) -> None:
         body, words = self.body, self.words
@@ -72,7 +72,7 @@ class _Rows:
         weights: list[ir.Value],
         result: ir.Value,
         first: ir.Value,
-        access: ByteAccess,
+        access: ShortAccess,
         valid: ir.Value,
     ) -> None:
         body, b = self.body, self.body.b
@@ -84,7 +84,7 @@ class _Rows:
                 own = body.shuffle(codes, codes, list(range(v * body.lanes, (v + 1) * body.lanes)))
                 sums[v] = body.multiply_add(b.sitofp(widen(own, self.ints), body.vector), weight, sums[v])
         numbers = [b.fmul(b.fsub(total, self.offset), self.ratio) for total in sums]
-        access.store(self.code.floats_to_bytes(numbers), self._at(result, first), valid)
+        access.store(self.code.floats_to_numbers(numbers), self._at(result, first), valid)
 
     def _entry(self, table: ir.Value, row: ir.Value, taps: int, tap: int) -> ir.Value:
         at = self.body.floats(table, self.body.add(self.body.mul(row, taps), tap))

@@ -1,4 +1,4 @@
-"""Softmax of rows of bytes: exponentials of how far each number lies below the largest.
+"""Softmax of rows of numbers of 8 or 16 bits: exponentials of how far each number lies below the largest.
 
 They are kept for the second pass over a row, on the stack, or computed again where it is too long for that.
 """
@@ -8,14 +8,14 @@ from __future__ import annotations
 from llvmlite import ir
 
 from mace_core.native.target import Target
-from mace_cpu.shared.codegen.body import F32, I8, I32, Body, constant
+from mace_cpu.shared.codegen.body import F32, I32, Body, constant
 from mace_cpu.shared.codegen.vector_basic import call, splat
 from mace_cpu.shared.codegen.vector_math import exp_of_negative
-from mace_cpu.shared.epilogue.generate_requantize import ByteAccess, RequantizeCode
+from mace_cpu.shared.epilogue.generate_requantize import RequantizeCode, ShortAccess, code_type, is_signed
 from mace_cpu.shared.epilogue.requantize import Requantization
 
 VECTORS = 4
-"""Of floats that belong to a vector of bytes."""
+"""Of floats that belong to a vector of numbers."""
 
 FIRST_OF_RESULT = 5
 MOST_KEPT = 1024
@@ -25,7 +25,7 @@ MOST_KEPT = 1024
 def build(symbol: str, source_type: str, result: Requantization, target: Target) -> str:
     """IR; one unit is one row."""
     body = Body(symbol, target.vector_bits // 32, target.features)
-    code = _Rows(body, source_type == "int8", result, is_x86=target.architecture == "x86_64")
+    code = _Rows(body, source_type, result, is_x86=target.architecture == "x86_64")
     with body.loop(body.begin, body.end) as row:
         code.emit_row(row)
     return body.text()
@@ -34,14 +34,15 @@ def build(symbol: str, source_type: str, result: Requantization, target: Target)
 class _Rows:
     """The code while it is emitted."""
 
-    def __init__(self, body: Body, is_signed: bool, result: Requantization, *, is_x86: bool) -> None:
-        self.body, self.is_signed = body, is_signed
+    def __init__(self, body: Body, source_type: str, result: Requantization, *, is_x86: bool) -> None:
+        self.body, self.is_signed = body, is_signed(source_type)
+        self.code, self.stored = code_type(source_type), code_type(result.result)
         self.source, self.target = body.pointer(0), body.pointer(1)
         self.length = body.word(2)
         self.step, self.inverse = body.number(3), body.number(4)
         self.requantize = RequantizeCode(body, FIRST_OF_RESULT, result, is_x86=is_x86)
         self.at_once = VECTORS * body.lanes
-        self.some = ByteAccess(body, body.lanes, partial=True)
+        self.some = ShortAccess(body, body.lanes, partial=True)
         self.largest, self.total = body.variable(I32), body.variable(body.vector)
         self.room = body.memory(ir.ArrayType(F32, MOST_KEPT + VECTORS * body.lanes))
 
@@ -56,7 +57,8 @@ class _Rows:
     def _emit(self, row: ir.Value, *, keeps: bool) -> None:
         body, b = self.body, self.body.b
         offset = body.mul(row, self.length)
-        source, target = self._at(self.source, offset), self._at(self.target, offset)
+        source = self._at(self.source, offset, self.code)
+        target = self._at(self.target, offset, self.stored)
         largest = self._largest(source)
         whole = b.and_(self.length, constant(-body.lanes))
         every = constant(body.lanes)
@@ -90,34 +92,34 @@ class _Rows:
 
         with body.loop(0, blocks, self.at_once) as index:
             found = [again(body.add(index, v * body.lanes)) for v in range(VECTORS)]
-            result = self.requantize.floats_to_bytes([b.fmul(one, factor) for one in found])
-            b.store(result, self._at(target, index), align=1)
+            result = self.requantize.floats_to_numbers([b.fmul(one, factor) for one in found])
+            b.store(result, self._at(target, index, self.stored), align=1)
         with body.loop(blocks, self.length, body.lanes) as index:
             left = body.minimum(body.sub(self.length, index), every)
             one = again(index, left)
-            result = self.requantize.floats_to_bytes([b.fmul(one, factor)])
-            self.some.store(result, self._at(target, index), left)
+            result = self.requantize.floats_to_numbers([b.fmul(one, factor)])
+            self.some.store(result, self._at(target, index, self.stored), left)
 
     def _largest(self, source: ir.Value) -> ir.Value:
         """The largest number of a row, in all lanes."""
         body, b = self.body, self.body.b
         name = "smax" if self.is_signed else "umax"
         widen = b.sext if self.is_signed else b.zext
-        kind = ir.VectorType(I8, self.at_once)
-        least = -128 if self.is_signed else 0
+        kind = ir.VectorType(self.code, self.at_once)
+        least = -1 << (self.code.width - 1) if self.is_signed else 0
         held = body.variable(kind)
         b.store(ir.Constant(kind, [least] * self.at_once), held)
         whole = b.and_(self.length, constant(-self.at_once))
         with body.loop(0, whole, self.at_once) as index:
-            found = b.load(self._at(source, index), typ=kind, align=1)
+            found = b.load(self._at(source, index, self.code), typ=kind, align=1)
             b.store(
-                call(b, f"llvm.{name}.v{self.at_once}i8", kind, [b.load(held, typ=kind), found]),
+                call(b, f"llvm.{name}.v{self.at_once}{self.code}", kind, [b.load(held, typ=kind), found]),
                 held,
             )
-        first = call(b, f"llvm.vector.reduce.{name}.v{self.at_once}i8", I8, [b.load(held, typ=kind)])
+        first = call(b, f"llvm.vector.reduce.{name}.v{self.at_once}{self.code}", self.code, [b.load(held, typ=kind)])
         b.store(widen(first, I32), self.largest)
         with body.loop(whole, self.length) as index:
-            found = widen(b.load(self._at(source, index), typ=I8, align=1), I32)
+            found = widen(b.load(self._at(source, index, self.code), typ=self.code, align=1), I32)
             before = b.load(self.largest, typ=I32)
             b.store(b.select(b.icmp_signed(">", found, before), found, before), self.largest)
         return splat(b, b.load(self.largest, typ=I32), ir.VectorType(I32, body.lanes))
@@ -125,11 +127,11 @@ class _Rows:
     def _exponential(self, source: ir.Value, index: ir.Value, largest: ir.Value, left: ir.Value | None) -> ir.Value:
         """The exponentials of a vector of numbers, of which ``left`` exist; None: all."""
         body, b = self.body, self.body.b
-        kind, at = ir.VectorType(I8, body.lanes), self._at(source, index)
+        kind, at = ir.VectorType(self.code, body.lanes), self._at(source, index, self.code)
         codes = b.load(at, typ=kind, align=1) if left is None else self.some.load(at, kind, left)
         widen = b.sext if self.is_signed else b.zext
         below = b.sub(widen(codes, ir.VectorType(I32, body.lanes)), largest)
         return exp_of_negative(b, b.fmul(b.sitofp(below, body.vector), body.splat(self.step)))
 
-    def _at(self, base: ir.Value, index: ir.Value) -> ir.Value:
-        return self.body.b.gep(base, [index], inbounds=True, source_etype=I8)
+    def _at(self, base: ir.Value, index: ir.Value, kind: ir.Type) -> ir.Value:
+        return self.body.b.gep(base, [index], inbounds=True, source_etype=kind)

@@ -1,4 +1,4 @@
-"""A kernel that looks bytes up in a table of 256 bytes: 64 at a time where there is an instruction for it."""
+"""Kernels that look numbers up in a table: bytes 64 at a time where an instruction does it, others one by one."""
 
 from __future__ import annotations
 
@@ -47,4 +47,32 @@ def build(symbol: str, target: Target) -> str:
                 look_up(body.add(index, i))
     with body.loop(whole, stop) as index:
         look_up(index)
+    return body.text()
+
+
+def build_plain(symbol: str, source_bits: int, result_bits: int, _target: Target) -> str:
+    """IR, as `build`, for numbers of any width."""
+    body = Body(symbol, 4)
+    b = body.b
+    source, result, table = (body.pointer(i) for i in range(3))
+    size, unit = body.word(3), body.word(4)
+    start = body.mul(body.begin, unit)
+    stop = body.minimum(body.mul(body.end, unit), size)
+    given, made = ir.IntType(source_bits), ir.IntType(result_bits)
+
+    def at(base: ir.Value, index: ir.Value, kind: ir.Type) -> ir.Value:
+        return b.gep(base, [index], inbounds=True, source_etype=kind)
+
+    def look_up(first: ir.Value, count: int) -> None:
+        indices = [body.add(first, i) for i in range(count)]
+        numbers = [b.zext(b.load(at(source, i, given), typ=given, align=1), I64) for i in indices]
+        entries = [b.load(at(table, number, made), typ=made, align=1) for number in numbers]
+        for i, entry in zip(indices, entries, strict=True):
+            b.store(entry, at(result, i, made), align=1)
+
+    whole = body.add(start, b.and_(body.sub(stop, start), constant(-UNROLLED)))
+    with body.loop(start, whole, UNROLLED) as index:
+        look_up(index, UNROLLED)
+    with body.loop(whole, stop) as index:
+        look_up(index, 1)
     return body.text()

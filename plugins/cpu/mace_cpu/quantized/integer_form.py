@@ -37,6 +37,9 @@ RESIZE_INPUTS = 4
 """Inputs of a QLinearResize that are those of Resize, before the encodings."""
 
 BYTES = frozenset({DType.INT8, DType.UINT8})
+WORDS = frozenset({DType.INT16, DType.UINT16})
+NUMBERS = BYTES | WORDS
+"""What activations are quantized to; weights are of 8 bits."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,8 @@ WORDS = {
 ROUNDER = np.float32(12582912.0)
 """1.5 * 2**23: adding and subtracting it rounds a float32 below 2**22 to nearest even."""
 
-PART = 1 << 20
-"""So many bytes have a sum that an int32 holds."""
+PARTS = {"uint8": 1 << 20, "int8": 1 << 20, "uint16": 1 << 15, "int16": 1 << 15}
+"""So many numbers have a sum that an int32 holds."""
 
 
 @helper(inline="always")  # type: ignore[untyped-decorator]
@@ -40,6 +40,7 @@ def mean_rows(source: str, target: str) -> Kernel:
     ``numbers``, float32: input scale over result scale, the input's zero point, the result's, its bounds.
     """
     from_pointer, to_pointer, scalar = POINTERS[source], POINTERS[target], SCALARS[target]
+    most = PARTS[source]
 
     def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
         source, target, numbers, length = from_pointer(args[0]), to_pointer(args[1]), f32(args[2]), args[3]
@@ -47,9 +48,9 @@ def mean_rows(source: str, target: str) -> Kernel:
         for row in range(begin, end):
             total = np.int64(0)
             first = row * length
-            for start in range(0, length, PART):
+            for start in range(0, length, most):
                 part = np.int32(0)
-                for i in range(start, min(start + PART, length)):
+                for i in range(start, min(start + most, length)):
                     part += np.int32(source[first + i])
                 total += part
             target[row] = scalar(_stored(np.float32(total - offset) * factor, numbers))

@@ -1,4 +1,4 @@
-"""In which order elementwise steps over bytes walk them, and how their operands lie in it."""
+"""In which order elementwise steps over quantized numbers walk them, and how their operands lie in it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def walked(shape: Sequence[int], layout: Layout) -> tuple[int, ...]:
 
 
 def place(program: Program, value: Value, shape: Sequence[int], layout: Layout) -> tuple[Buf, list[int]]:
-    """The buffer of an operand that broadcasts to ``shape``, and its strides in bytes along `walked` dimensions."""
+    """The buffer of an operand that broadcasts to ``shape``, and its strides along `walked` dimensions."""
     own = aligned(program.facts.shape(value), len(shape))
     if layout is Layout.CHANNELS_LAST and len(program.facts.shape(value)) == len(shape):
         return program.values.read(value, layout), dense_strides(walked(own, layout), 1)

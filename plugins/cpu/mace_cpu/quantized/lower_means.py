@@ -17,7 +17,7 @@ from mace_core.native.numba_kernel import numba_source
 from mace_core.symbolic import is_same
 from mace_cpu.pooling.bytes import BytePool
 from mace_cpu.pooling.lower import MOST_SPATIAL_AXES, emit_byte_pool, windows_of
-from mace_cpu.quantized.checks import bytes_with_one_scale
+from mace_cpu.quantized.checks import numbers_with_one_scale
 from mace_cpu.quantized.integer_form import INTEGERS
 from mace_cpu.quantized.numbers import Result, Scaled, result_of, scaled
 from mace_cpu.shared.codegen.generated import generated
@@ -30,8 +30,8 @@ from mace_cpu.shared.registry import lowers
 
 KERNELS = "mace_cpu.quantized.kernels_means"
 
-MOST_SUMMED = 1 << 23
-"""So many bytes have a sum that an int32 holds."""
+MOST_SUMMED = {8: 1 << 23, 16: 1 << 15}
+"""So many numbers, by their bits, have a sum that an int32 holds."""
 
 ONE_AXIS_SINCE = 13
 """The opset since which Softmax is along one axis."""
@@ -44,7 +44,7 @@ COLUMNS = 256
 
 
 def _check_single(view: GraphView, node: Node) -> str | None:
-    reason = bytes_with_one_scale(view, node, (0,), (1, 3), (2, 4))
+    reason = numbers_with_one_scale(view, node, (0,), (1, 3), (2, 4))
     if reason is not None:
         return reason
     x, result = (view.constant(node.input(index)) for index in (1, 3))
@@ -77,9 +77,15 @@ def _check_mean(view: GraphView, node: Node) -> str | None:
     if not axes or axes != list(range(axes[0], axes[-1] + 1)):
         return "the axes of the mean are not neighbors"
     count = math.prod(shape[axis] for axis in axes)
-    if not 0 < count <= MOST_SUMMED:
+    if not 0 < count <= MOST_SUMMED[_bits(view, node)]:
         return f"the mean is of {count!s} numbers"
     return None
+
+
+def _bits(view: GraphView, node: Node) -> int:
+    found = view.tensor_type(need(node.input(0)))
+    assert found is not None
+    return found.dtype.bits
 
 
 def _axes(node: Node, rank: int) -> list[int]:
@@ -113,7 +119,7 @@ def lower_mean(program: Program, node: Node) -> None:
 
 def _emit_mean_of_pixels(program: Program, x: Scaled, result: Result, shape: Sequence[int], pixels: int) -> None:
     source, spec = program.facts.dtype(x.value).label, _requantization(program, result)
-    parts = -(-shape[1] // (program.settings.target.vector_bits // 8))
+    parts = -(-shape[1] // (program.settings.target.vector_bits // 8))  # as many numbers as bytes in a vector
     program.steps.emit(
         generated(
             "mace_cpu.quantized.generate_means",
@@ -198,9 +204,14 @@ def _byte_words(x: Scaled, result: Result) -> dict[str, Word]:
 
 def _check_softmax(view: GraphView, node: Node) -> str | None:
     reason = _check_single(view, node)
-    if reason is None and not view.shape(need(node.input(0))):
+    if reason is not None:
+        return reason
+    shape = view.shape(need(node.input(0)))
+    if not shape:
         return "Softmax of a scalar"
-    return reason
+    if _bits(view, node) > 8 and not is_same(math.prod(shape[softmax_axes(view.opset(), node, len(shape))[1] :]), 1):
+        return "Softmax of 16 bits along another axis than the last"
+    return None
 
 
 @lowers("QLinearSoftmax", check=_check_softmax, domain=INTEGERS)

@@ -13,12 +13,13 @@ import numpy as np
 from mace_core.graph import GraphView, Node
 from mace_core.symbolic import is_symbolic
 from mace_core.tensor import DType
-from mace_cpu.quantized.checks import bytes_with_one_scale
-from mace_cpu.quantized.integer_form import INTEGERS, RESIZE_INPUTS
+from mace_cpu.quantized.checks import numbers_with_one_scale
+from mace_cpu.quantized.integer_form import BYTES, INTEGERS, RESIZE_INPUTS
 from mace_cpu.quantized.numbers import limits
 from mace_cpu.quantized.resizing import WORDS, Interpolation
 from mace_cpu.resize.lower import check_resize, resized_axes, sampling_of, weights_of
 from mace_cpu.resize.tables import ResizedAxis, Sampling, taps_of
+from mace_cpu.shared.checks import dtype_in
 from mace_cpu.shared.codegen.generated import generated
 from mace_cpu.shared.epilogue.requantize import Requantization
 from mace_cpu.shared.nodes import need
@@ -35,7 +36,9 @@ MOST_VECTORS = 4
 
 def _check(view: GraphView, node: Node) -> str | None:
     x_scale, x_zero, scale, zero = range(RESIZE_INPUTS, RESIZE_INPUTS + 4)
-    reason = check_resize(view, node) or bytes_with_one_scale(view, node, (0,), (x_scale, scale), (x_zero, zero))
+    reason = check_resize(view, node) or numbers_with_one_scale(view, node, (0,), (x_scale, scale), (x_zero, zero))
+    for value in (node.input(0), node.output(0)):
+        reason = reason or dtype_in(view, value, BYTES)
     if reason is not None:
         return reason
     shape, sampling, axes = view.shape(need(node.input(0))), sampling_of(view, node), resized_axes(view, node)

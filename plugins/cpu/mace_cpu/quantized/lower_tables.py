@@ -1,11 +1,11 @@
-"""Table: each byte is replaced by an entry of a table of 256 bytes.  Exact."""
+"""Table: each number is replaced by the entry of a table that its bits number.  Exact."""
 
 from __future__ import annotations
 
 from mace_core.graph import GraphView, Node
 from mace_core.native.kernel_words import WordLayout
 from mace_core.native.source import KernelSource
-from mace_cpu.quantized.integer_form import BYTES, INTEGERS
+from mace_cpu.quantized.integer_form import INTEGERS, NUMBERS
 from mace_cpu.quantized.layouts import best_layout
 from mace_cpu.shared.checks import all_concrete, dtype_in
 from mace_cpu.shared.codegen.generated import generated
@@ -13,13 +13,13 @@ from mace_cpu.shared.nodes import need
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import lowers
 
-UNIT_BYTES = 4096
+UNIT = 4096
 
-WORDS = WordLayout.parse("source target table nbytes unit_bytes")
+WORDS = WordLayout.parse("source target table size unit")
 
 
 def _check(view: GraphView, node: Node) -> str | None:
-    return all_concrete(view, node) or dtype_in(view, node.input(0), BYTES) or dtype_in(view, node.output(0), BYTES)
+    return all_concrete(view, node) or dtype_in(view, node.input(0), NUMBERS) or dtype_in(view, node.output(0), NUMBERS)
 
 
 @lowers("Table", check=_check, domain=INTEGERS)
@@ -28,19 +28,23 @@ def lower_table(program: Program, node: Node) -> None:
     layout = best_layout(program, [source], target)
     size = program.facts.size(target)
     program.steps.emit(
-        table_kernel(),
+        table_kernel(program.facts.dtype(source).bits, program.facts.dtype(target).bits),
         {
             "source": program.values.read(source, layout),
             "target": program.values.write(target, layout),
             "table": program.values.read(table),
-            "nbytes": size,
-            "unit_bytes": UNIT_BYTES,
+            "size": size,
+            "unit": UNIT,
         },
-        extent=-(-size // UNIT_BYTES),
+        extent=-(-size // UNIT),
         work=size,
     )
 
 
-def table_kernel() -> KernelSource:
-    """The kernel that looks bytes up."""
-    return generated("mace_cpu.quantized.generate_tables", "byte_table", words=lambda: WORDS)
+def table_kernel(source_bits: int, result_bits: int) -> KernelSource:
+    """The kernel that looks numbers of so many bits up."""
+    generator = "mace_cpu.quantized.generate_tables"
+    if source_bits == result_bits == 8:
+        return generated(generator, "byte_table", words=lambda: WORDS)
+    symbol = f"table_{source_bits}_{result_bits}"
+    return generated(generator, symbol, source_bits, result_bits, words=lambda: WORDS, function="build_plain")

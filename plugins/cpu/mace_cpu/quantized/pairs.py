@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mace_core.native.kernel_words import WordLayout
-from mace_cpu.shared.epilogue.requantize import Requantization
+from mace_cpu.shared.epilogue.requantize import SHORT, Requantization
 
 HEADER = "length segment segments target a b a_zero b_zero a_factor b_factor zero low high"
 HEADER_WORDS = len(HEADER.split())
@@ -20,7 +20,7 @@ class Pair:
 
     Attributes:
         kind: "add", "sub", "mul" or "div"; the latter two have one factor, that of ``a``.
-        types: of the operands, "uint8" or "int8".
+        types: of the operands, of 8 or 16 bits.
         reads: how each is read along a row: `CONTIGUOUS` or `ONE_ELEMENT`.
         outer: dimensions outside of a row.
         result: how the result is stored.
@@ -35,11 +35,11 @@ class Pair:
     @property
     def symbol(self) -> str:
         """The name of the kernel."""
-        operands = "_".join(f"{dtype[0]}{how}" for dtype, how in zip(self.types, self.reads, strict=True))
+        operands = "_".join(f"{SHORT[dtype]}{how}" for dtype, how in zip(self.types, self.reads, strict=True))
         return f"byte_{self.kind}_{operands}_{self.outer}_{self.result.tag}"
 
     @property
     def words(self) -> WordLayout:
-        """Lengths are in elements, ``segments`` those of a row; strides, in bytes, are along the outer dimensions."""
+        """Lengths are in elements, ``segments`` those of a row; strides, too, are along the outer dimensions."""
         outer = self.outer
         return WordLayout.parse(f"{HEADER} outer[{outer}] a_strides[{outer}] b_strides[{outer}]")

@@ -123,9 +123,20 @@ class _Pass:
         return found
 
     def _computed(self, wanted: Wanted) -> Found:
+        if self.tables.root(wanted.real) is None:
+            return self._made_anew(wanted)
+        table = self._looked_up(wanted)
+        if not isinstance(table, str):
+            return table
+        producer = self.rewriting.producers.get(wanted.real)
+        if producer is not None:
+            self._refuse(producer, table)
+        other = self._made_anew(wanted)
+        return table if isinstance(other, str) else other
+
+    def _made_anew(self, wanted: Wanted) -> Found:
+        """The quantized form of a float by other means than a table."""
         rewriting, real = self.rewriting, wanted.real
-        if self.tables.root(real) is not None:
-            return self._looked_up(wanted)
         node = rewriting.producers.get(real)
         if node is None or real in rewriting.quantized:
             return f"'{real.name}' is not computed from quantized numbers"

@@ -15,6 +15,7 @@ class Arg(enum.IntEnum):
     INPUT = 0
     WEIGHTS = enum.auto()  # [group][channel tile][kernel row][tap][quad][column][4]
     BIAS = enum.auto()  # int32 [group][channel tile][column]: what sums start from
+    LOW_BIAS = enum.auto()  # the same for the sums of low bytes, where numbers are wide
     SCALES = enum.auto()  # float32, the same
     FLOAT_BIAS = enum.auto()  # float32, the same, where there is one
     WEIGHT_ZEROS = enum.auto()  # int32, the same, where there are some
@@ -56,11 +57,14 @@ class Arg(enum.IntEnum):
     PAD_TOP = enum.auto()
     PAD_LEFT = enum.auto()
     COPY_WIDTH = enum.auto()  # pixels of a copied row
-    PADDING = enum.auto()  # the byte around the image, as it is multiplied; or where it lies, as the input has it
+    # The byte around the image, as it is multiplied, of wide numbers the low one, then the high one; or where it lies,
+    # as the input has it.
+    PADDING = enum.auto()
     GATHERED = enum.auto()  # where in a chunk's scratch memory the bytes that are kept are moved
     GATHERS = enum.auto()  # per run
     INDICES = enum.auto()  # [group][channel tile][kernel row][tap][gather][byte of a window], see `KeptBytes`
     PLACES = enum.auto()  # int32, [group][channel tile][kernel row][tap][gather][2]
+    PLANE = enum.auto()  # from the high bytes of a copy to the low ones
 
 
 class Copies(enum.Enum):
@@ -69,6 +73,7 @@ class Copies(enum.Enum):
     NONE = "n"
     PLAIN = "c"
     FLIPPED = "x"  # the highest bit of each byte changed
+    SPLIT = "w"  # wide numbers: their high bytes, then their low ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +81,13 @@ class Variant:
     """What the code of a dense convolution of bytes depends on.
 
     Attributes:
-        rows: output pixels per tile.
+        rows: output pixels per tile, twice as many rows where numbers are wide.
         vectors: of channels per tile.
         unit: what multiplies.
         is_signed: the bytes that are multiplied are signed.
         tail: bytes of a run beyond whole quads.
         copies: whether the image is copied.
+        flips: bits of wide numbers that are changed before they are split.
         gathers: the copy takes some channels of each pixel, those of a group.
         linear: windows follow each other at one distance, over all rows.
         single: a kernel has one run.
@@ -102,6 +108,7 @@ class Variant:
     is_signed: bool
     tail: int
     copies: Copies
+    flips: int
     gathers: bool
     linear: bool
     single: bool
@@ -115,6 +122,11 @@ class Variant:
     stored: int = 0
     row_bytes: int = 0
     opened: bool = False
+
+    @property
+    def planes(self) -> int:
+        """Bytes of a number of the image, each of which has its own sums."""
+        return 2 if self.copies is Copies.SPLIT else 1
 
     @property
     def tag(self) -> str:
@@ -137,4 +149,5 @@ class Variant:
         tile = f"{self.rows}x{self.vectors}u{self.unroll}t{self.tail}"
         if self.window:
             tile += f"k{self.window}w{self.stored}r{self.row_bytes}"
+        tile += f"x{self.flips:04x}" * (self.planes > 1)
         return f"{self.unit.value}_{tile}_{self.copies.value}{flags}_{self.spec.tag}"

@@ -1,4 +1,4 @@
-"""Argument words of the depthwise convolution of bytes, apart from its generator, which needs llvmlite."""
+"""Argument words of the depthwise convolution of bytes and words, apart from its generator, which needs llvmlite."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mace_cpu.shared.quads import QuadUnit
 
 
 class Arg(enum.IntEnum):
-    """Word by word.  Distances are in bytes, of the result in elements."""
+    """Word by word.  Distances are in bytes, of the input and the result in numbers."""
 
     INPUT = 0
     WEIGHTS = enum.auto()  # [block][tap, or column and quad of rows][vector]
@@ -18,7 +18,7 @@ class Arg(enum.IntEnum):
     SCALES = enum.auto()  # float32, the same
     FLOAT_BIAS = enum.auto()  # float32, the same, where there is one
     OUTPUT = enum.auto()
-    PADDING = enum.auto()  # bytes of a pixel around the image
+    PADDING = enum.auto()  # a pixel around the image
     CHANNELS = enum.auto()
     BLOCKS = enum.auto()
     IN_ROWS = enum.auto()
@@ -39,8 +39,9 @@ class Variant:
         pixels: output pixels per tile.
         rows, taps: of the kernel.
         stride, dilation: along a row.
-        unit: what multiplies; None: nothing of the kind, bytes are widened.
-        is_signed: the bytes of the input are signed.
+        unit: what multiplies; None: nothing of the kind, numbers are widened.
+        is_signed: the numbers of the input are signed.
+        is_wide: they have 16 bits.
         partial: the last block of channels is not full.
         spec: what becomes of the sums.
     """
@@ -52,13 +53,24 @@ class Variant:
     dilation: int
     unit: QuadUnit | None
     is_signed: bool
+    is_wide: bool
     partial: bool
     spec: Requantization
 
     @property
     def interleaved(self) -> bool:
         """Whether sums are requantized in the order in which they come from interleaved bytes."""
-        return self.unit is not None and self.spec.is_bytes and self.spec.floats is None
+        return self.unit is not None and self.spec.is_quantized and self.spec.floats is None
+
+    @property
+    def vectors(self) -> int:
+        """Vectors of sums for a vector of the input's numbers."""
+        return 2 if self.is_wide else 4
+
+    @property
+    def folded(self) -> int:
+        """Kernel rows whose numbers meet in one lane, where a unit multiplies them."""
+        return self.vectors
 
     @property
     def span(self) -> int:
@@ -76,7 +88,7 @@ class Variant:
     @property
     def tag(self) -> str:
         """A name for it, fit for a symbol."""
-        flags = "s" * self.is_signed + "p" * self.partial
+        flags = "s" * self.is_signed + "w" * self.is_wide + "p" * self.partial
         unit = "wide" if self.unit is None else self.unit.value
         tile = f"{self.pixels}_k{self.rows}x{self.taps}_s{self.stride}_d{self.dilation}"
         return f"{unit}_{tile}_{flags}_{self.spec.tag}"

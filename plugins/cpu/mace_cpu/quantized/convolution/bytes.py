@@ -1,24 +1,27 @@
-"""Convolutions of bytes with known weights through the kernels made for them."""
+"""Convolutions of bytes and of wide numbers (16 bits) with known weights through the kernels made for them."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from mace_core.graph import Node, Value
+from mace_core.graph import GraphView, Node, Value
 from mace_core.symbolic import is_same
-from mace_core.tensor import DType
 from mace_cpu.conv.geometry import Geometry, conv_geometry, transpose_geometry
 from mace_cpu.conv.transposed.lower import as_convolution
 from mace_cpu.quantized.convolution.dense import Key, Requantized, emit_dense
-from mace_cpu.quantized.convolution.depthwise import emit_depthwise, fits_depthwise
+from mace_cpu.quantized.convolution.depthwise import emit_depthwise, fits_depthwise, for_words
 from mace_cpu.quantized.convolution.following import follow
 from mace_cpu.quantized.convolution.opened import Opened
 from mace_cpu.quantized.convolution.scaling import scaling_of
 from mace_cpu.quantized.convolution.transposed import emit_phases
-from mace_cpu.quantized.convolution.weights import Weights, signed_weights_of
+from mace_cpu.quantized.convolution.weights import DEEPEST, Weights, signed_weights_of
 from mace_cpu.quantized.float_ops import end_of, show_channels_last
+from mace_cpu.quantized.integer_form import NUMBERS, WORDS
+from mace_cpu.shared.checks import dtype_in
 from mace_cpu.shared.epilogue.requantize import Requantization
 from mace_cpu.shared.nodes import need
 from mace_cpu.shared.parts.buffers import Buf, Layout
@@ -26,6 +29,9 @@ from mace_cpu.shared.program.program import Program
 
 LARGEST_WHOLE = 1 << 30
 """Sums times their scales beyond it might leave int32 when they are rounded."""
+
+WORD_STEPS = 65535 / 255
+"""How much farther a wide number may be from its zero point than a byte."""
 
 
 def emit_quantized_bytes(program: Program, node: Node) -> bool:
@@ -36,23 +42,27 @@ def emit_quantized_bytes(program: Program, node: Node) -> bool:
         return False
     geometry, weights, zero = found
     assert zero is not None
-    result, value, target = _result_of(program, node, numbers)
+    result, value, target = result_of_sums(program, node, numbers)
     _emit(program, geometry, need(node.input(0)), weights, _key(program, node, 3, 5), result, target, zero)
     show_channels_last(program, node, value, target)
     return True
 
 
-def _result_of(program: Program, node: Node, numbers: Requantized) -> tuple[Requantized, Value, Buf]:
+def result_of_sums(
+    program: Program, node: Node, numbers: Requantized, layout: Layout = Layout.CHANNELS_LAST, channel_axis: int = 1
+) -> tuple[Requantized, Value, Buf]:
     """What becomes of the sums with all that is done behind ``node``; the value that is stored, and where it goes."""
     value, operations = need(node.output(0)), numbers
-    if not numbers.spec.is_bytes:
-        end = end_of(program, node, numbers.spec, Layout.CHANNELS_LAST, 1)
+    if not numbers.spec.is_quantized:
+        end = end_of(program, node, numbers.spec, layout, channel_axis)
         value = end.value
         operations = replace(numbers, spec=end.spec, floats=end.operands, zero=end.zero, low=end.low, high=end.high)
-    if not operations.spec.is_bytes:
-        return operations, value, Buf.scratch(4 * program.facts.size(value))
-    followers = follow(program, value, operations.zero)
-    target = program.values.write(followers.result, Layout.CHANNELS_LAST)
+    if not operations.spec.is_quantized:
+        is_plain = layout is Layout.PLAIN
+        target = program.values.write(value) if is_plain else Buf.scratch(4 * program.facts.size(value))
+        return operations, value, target
+    followers = follow(program, value, operations.zero, layout)
+    target = program.values.write(followers.result, layout)
     return operations.followed_by(followers.operations, followers.words), followers.result, target
 
 
@@ -68,43 +78,54 @@ def emit_transposed_bytes(program: Program, node: Node) -> None:
     weights = signed_weights_of(taps, w_zero)
     numbers = requantization_of(program, node, geometry.out_channels, weights.largest)
     assert numbers is not None
-    result, value, target = _result_of(program, node, numbers)
+    result, value, target = result_of_sums(program, node, numbers)
     key = _key(program, node, 3, 5)
     emit_phases(program, geometry, x, weights, key, result, target, int(x_zero.reshape(-1)[0]))
     show_channels_last(program, node, value, target)
 
 
-def requantization_of(program: Program, node: Node, channels: int, largest: int) -> Requantized | None:
+def requantization_of(
+    program: Program, node: Node, channels: int, largest: int, scales_at: Sequence[int] = (1, 4, 6, 7), bias_at: int = 8
+) -> Requantized | None:
     """What becomes of the sums of a QLinearConv of so many channels; None where its numbers are not known or sound.
 
-    ``largest``: what a sum can reach without the bias.  A result without a scale is of float32.
+    Args:
+        largest: what a sum of bytes can reach without the bias.
+        scales_at: inputs with the scales of the operands and the result, and the result's zero point; a result without
+            a scale is of float32.
+        bias_at: the input with the bias.
     """
-    given = [program.facts.constant_of(node.input(index)) for index in (1, 4, 6, 7)]
-    is_real = node.input(6) is None
+    given = [program.facts.constant_of(node.input(index)) for index in scales_at]
+    is_real = node.input(scales_at[2]) is None
     if is_real:
         given[2:] = [np.ones(1, np.float32), np.zeros(1, np.int8)]
-    bias = node.input(8)
+    bias = node.input(bias_at)
     offset = program.facts.constant_of(bias)
     if any(array is None for array in given) or (bias is not None and offset is None):
         return None
     x_scale, w_scale, y_scale, y_zero = (np.asarray(array).reshape(-1) for array in given)
     if y_scale.size != 1 or y_zero.size != 1:
         return None
+    dtype = program.facts.dtype(need(node.output(0)))
+    is_wide = program.facts.dtype(need(node.input(0))) in WORDS
+    factors = [x_scale, w_scale, y_scale]
+    if is_wide or dtype in WORDS:  # rounded once, as all of its bits count
+        factors = [factor.astype(np.float64) for factor in factors]
     with np.errstate(all="ignore"):
-        scales = np.broadcast_to(x_scale * w_scale / y_scale, (channels,)).astype(np.float32)
+        scales = np.broadcast_to(factors[0] * factors[1] / factors[2], (channels,)).astype(np.float32)
     float_bias, whole_bias = None, np.zeros(channels, np.int64)
     if offset is not None and offset.dtype == np.float32:
-        float_bias = offset.reshape(-1) / y_scale
+        float_bias = np.broadcast_to(offset.reshape(-1) / y_scale, (channels,))
     elif offset is not None:
-        whole_bias = offset.reshape(-1).astype(np.int64)
+        whole_bias = np.broadcast_to(offset.reshape(-1).astype(np.int64), (channels,))
     if not np.isfinite(scales).all() or (float_bias is not None and not np.isfinite(float_bias).all()):
         return None
     if is_real:
         spec = Requantization("float32", float_bias=float_bias is not None)
         return Requantized(spec, whole_bias, scales, float_bias, 0, 0, 0)
-    reach = float(largest + int(np.abs(whole_bias).max(initial=0))) * float(np.abs(scales).max(initial=0))
+    reach = largest * (WORD_STEPS if is_wide else 1.0) + float(np.abs(whole_bias).max(initial=0))
+    reach *= float(np.abs(scales).max(initial=0))
     reach += 0.0 if float_bias is None else float(np.abs(float_bias).max(initial=0))
-    dtype = program.facts.dtype(need(node.output(0)))
     held = np.iinfo(dtype.numpy)
     low, high = int(node.attr("minimum", held.min)), int(node.attr("maximum", held.max))
     spec = Requantization(
@@ -172,7 +193,7 @@ def _operands(
         return None
     if any(is_same(size, 0) for value in (x, w, y) for size in facts.shape(value)):
         return None
-    if facts.dtype(x) not in (DType.INT8, DType.UINT8):
+    if facts.dtype(x) not in NUMBERS:
         return None
     geometry = conv_geometry(node, facts.shape(x), known.shape, facts.shape(y))
     if not geometry.is_generated:
@@ -183,6 +204,31 @@ def _operands(
     if is_open:
         return geometry, weights, None
     return geometry, weights, 0 if x_zero is None else int(x_zero.reshape(-1)[0])
+
+
+def check_wide(view: GraphView, node: Node) -> str | None:
+    """A reason if a QLinearConv of wide numbers, or with a wide result, is none that the kernels compute."""
+    x, w, y = need(node.input(0)), need(node.input(3)), need(node.output(0))
+    if all(dtype_in(view, value, WORDS) is not None for value in (x, y)):
+        return None
+    for index in range(1, 9):
+        value = node.input(index)
+        if value is not None and view.constant(value) is None:
+            return f"'{value.name}' is not known before the run"
+    if view.constant(x) is not None or any(is_same(size, 0) for value in (x, w, y) for size in view.shape(value)):
+        return "its input is known, or it has no elements"
+    if not 3 <= len(view.shape(x)) <= 4:
+        return f"convolutions of 16 bits have 1 or 2 spatial dimensions, not {len(view.shape(x)) - 2}"
+    if math.prod(view.shape(w)[1:]) > DEEPEST:
+        return f"its sums have more than {DEEPEST} terms"
+    if not conv_geometry(node, view.shape(x), view.shape(w), view.shape(y)).is_generated:
+        return "its window is none that the kernels take"
+    if int(node.attr("group", 1)) > 1:
+        found, zeros = view.constant(w), view.constant(node.input(5))
+        assert found is not None
+        if signed_weights_of(found.numpy(), None if zeros is None else zeros.numpy()).zeros is not None:
+            return "its weights less their zero points are no signed bytes"
+    return None
 
 
 def _key(program: Program, node: Node, weight: int, zeros: int) -> Key:
@@ -204,6 +250,8 @@ def _emit(
     zero: int | Opened,
 ) -> None:
     if result.spec.result != "int32" and fits_depthwise(geometry) and isinstance(zero, int):
-        emit_depthwise(program, geometry, x, weights, key, result, target, zero)
-    else:
-        emit_dense(program, geometry, x, weights, key, result, target, zero)
+        fitting = for_words(weights, result) if program.facts.dtype(x) in WORDS else result
+        if fitting is not None:
+            emit_depthwise(program, geometry, x, weights, key, fitting, target, zero)
+            return
+    emit_dense(program, geometry, x, weights, key, result, target, zero)

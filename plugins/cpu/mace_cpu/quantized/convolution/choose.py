@@ -91,15 +91,21 @@ class Division:
 
 @functools.cache
 def choose_tile(
-    target: Target, unit: QuadUnit, pixels: int, channels: int, steps: int, extra: int = 0
+    target: Target, unit: QuadUnit, pixels: int, channels: int, steps: int, extra: int = 0, planes: int = 1
 ) -> tuple[int, int]:
-    """(rows, vectors) of the tile that computes ``pixels`` x ``channels`` sums of ``steps`` quads fastest.
+    """(pixels, vectors) of the tile that computes ``pixels`` x ``channels`` sums of ``steps`` quads fastest.
 
-    ``extra``: vectors per row that are there besides.
+    Args:
+        extra: vectors per row that are there besides.
+        planes: rows of the tile for each pixel.
     """
     return min(
-        ((rows, vectors - extra) for rows, vectors in _allowed(target, unit) if vectors > extra),
-        key=lambda tile: tile_cost(target, unit, tile, pixels, channels, steps, extra),
+        (
+            (rows // planes, vectors - extra)
+            for rows, vectors in _allowed(target, unit)
+            if vectors > extra and rows % planes == 0
+        ),
+        key=lambda tile: tile_cost(target, unit, tile, pixels, channels, steps, extra, planes),
     )
 
 
@@ -119,6 +125,7 @@ def tile_cost(
     channels: int,
     steps: int,
     extra: int = 0,
+    planes: int = 1,
     *,
     in_place: bool = False,
 ) -> float:
@@ -126,7 +133,7 @@ def tile_cost(
 
     ``in_place``: rows for tile registers are read where they lie, not brought together first.
     """
-    rows, vectors = tile
+    rows, vectors = tile[0] * planes, tile[1]
     lanes = target.vector_bits // 32
     if unit.has_tiles:
         loads = (rows / 2 if in_place else rows) + QUADS_PER_TILE * vectors / 2
@@ -137,7 +144,7 @@ def tile_cost(
         step = max(rows * together * COST_PER_QUADS[unit], rows + together, LATENCY) + 0.5
         finishing = FINISHING
     one = steps * step + rows * vectors * finishing + 4 * rows
-    return -(-pixels // rows) * -(-channels // (vectors * lanes)) * one
+    return -(-pixels // tile[0]) * -(-channels // (vectors * lanes)) * one
 
 
 def _allowed(target: Target, unit: QuadUnit) -> tuple[tuple[int, int], ...]:

@@ -18,11 +18,13 @@ from mace_core.symbolic import hint
 from mace_cpu.conv.geometry import Geometry
 from mace_cpu.quantized.convolution.arguments import Arg, Copies, Variant
 from mace_cpu.quantized.convolution.choose import Division, Sizes, choose_tile, divide, tile_cost
+from mace_cpu.quantized.convolution.given import RADIX, Given
 from mace_cpu.quantized.convolution.opened import Opened, emit_opened
 from mace_cpu.quantized.convolution.reading import Reading, reading_of
 from mace_cpu.quantized.convolution.sparse import SparseTile, choose_sparse_tile, pack_kept
 from mace_cpu.quantized.convolution.weights import Weights, joined_groups, pack_dense, per_column
 from mace_cpu.quantized.float_ops import FloatOperands
+from mace_cpu.quantized.integer_form import WORDS
 from mace_cpu.shared.codegen.generated import generated
 from mace_cpu.shared.epilogue.requantize import Following, Requantization
 from mace_cpu.shared.parts.buffers import Buf, Layout
@@ -33,6 +35,9 @@ from mace_cpu.shared.tiles.arguments import STEPS_PER_FETCH
 from mace_cpu.shared.tiles.kept_bytes import KeptBytes
 
 WORK_PER_MAC = 1 / 32
+
+EXACT_IN_FLOAT = 1 << 24
+"""float32 holds every whole number below."""
 
 Floats = npt.NDArray[np.float32]
 
@@ -69,6 +74,11 @@ class Requantized:
         floats = [] if self.floats is None else self.floats.words(place)
         return [self.zero, self.low, self.high, *floats, *self.following]
 
+    def spec_of(self, weights: Weights, *, is_wide: bool) -> Requantization:
+        """What is done to the sums as they come: of wide numbers in two parts."""
+        part = weights.largest + int(np.abs(self.bias).max(initial=0)) // RADIX + RADIX
+        return replace(self.spec, wide=is_wide, carries=is_wide and part >= EXACT_IN_FLOAT)
+
     def followed_by(self, operations: Sequence[Following], words: Sequence[Word]) -> Requantized:
         """The same with operations after it."""
         return replace(self, spec=replace(self.spec, following=tuple(operations)), following=tuple(words))
@@ -95,6 +105,17 @@ def int32_bias(bias: npt.NDArray[np.int64], weights: Weights, zero: int) -> npt.
     return int32(bias - zero * sums)
 
 
+def wide_biases(
+    bias: npt.NDArray[np.int64], weights: Weights, zeros: tuple[int, int]
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """As `int32_bias`, for the sums of the high and those of the low bytes of wide numbers.
+
+    ``zeros``: what is taken off the high ones, and the low ones.
+    """
+    high = (bias + RADIX // 2) // RADIX
+    return int32_bias(high, weights, zeros[0]), int32_bias(bias - RADIX * high, weights, zeros[1])
+
+
 def int32(whole: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
     """Whole numbers modulo 2**32, as sums have them."""
     return whole.astype(np.uint64).astype(np.uint32).view(np.int32)
@@ -110,46 +131,50 @@ def emit_dense(
     target: Buf,
     zero: int | Opened,
     lattice: Lattice | None = None,
+    layout: Layout = Layout.CHANNELS_LAST,
 ) -> None:
-    """Emit a convolution of bytes of at most two axes into a buffer in the order of CHANNELS_LAST.
+    """Emit a convolution of bytes, or of wide numbers, of at most two axes into a buffer in the order of CHANNELS_LAST.
 
     Args:
         key: what the packed weights are stored under, see `ConstantPool.packed`.
         zero: the zero point of ``x``; `Opened` where the run brings it.
         lattice: which pixels of the result it computes; None: all.
+        layout: in which ``x`` is read; PLAIN where that is the same order.
     """
     machine = program.settings.target
     lanes = machine.vector_bits // 32
-    is_signed = program.facts.dtype(x).name.startswith("INT")
+    dtype = program.facts.dtype(x)
+    given = Given(dtype.name.startswith("INT"), dtype in WORDS, 1 if weights.zeros is not None else 0)
     geometry, packed_bytes = joined_groups(geometry, weights.bytes, lanes)
-    ones = 1 if weights.zeros is not None else 0
-    unit, reading = _unit_and_reading(program, geometry, is_signed=is_signed, ones=ones, as_it_is=lattice is not None)
+    ones, planes = given.ones, given.planes
+    unit, reading = _unit_and_reading(program, geometry, given, as_it_is=lattice is not None)
     pixels = hint(math.prod(reading.shape.output))
-    rows, vectors = choose_tile(machine, unit, pixels, reading.shape.group_out, reading.steps, ones)
+    rows, vectors = choose_tile(machine, unit, pixels, reading.shape.group_out, reading.steps, ones, planes)
     sparse = None
-    if not ones:
+    if not ones and not given.is_wide:
         limit = tile_cost(machine, unit, (rows, vectors), pixels, reading.shape.group_out, reading.steps)
-        unit, reading, sparse = _sparse(program, geometry, packed_bytes, unit, reading, limit, is_signed=is_signed)
+        unit, reading, sparse = _sparse(program, geometry, packed_bytes, unit, reading, limit, given)
     kept = None if sparse is None else sparse.kept
     if sparse is not None:
         rows, vectors = sparse.rows, sparse.vectors
-    offset = unit.left_offset(is_signed)
+    offset = unit.left_offset(given.multiplies_signed)
     shape = reading.shape
     multiplied = reading if sparse is None else reading.keeping(sparse.kept.count)
     steps = multiplied.steps
     columns = vectors * lanes
-    image_bytes = math.prod(shape.image) * shape.group_in
+    image_bytes = math.prod(shape.image) * shape.group_in * planes
     span = (shape.kernel[0] - 1) * shape.dilations[0] + 1
     images = shape.batch * shape.groups
-    sizes = Sizes(images, shape.output[0], shape.output[1], shape.group_out, steps, image_bytes, span)
+    sizes = Sizes(images, shape.output[0], shape.output[1], shape.group_out, steps * planes, image_bytes, span)
     division = divide(sizes, columns, program.settings.threads)
     variant = Variant(
         rows,
         vectors,
         unit,
-        is_signed != (offset != 0),
+        given.multiplies_signed != (offset != 0),
         multiplied.tail,
         reading.copies,
+        given.flips(offset),
         reading.gathers,
         reading.linear,
         shape.kernel[0] * multiplied.taps == 1,
@@ -158,7 +183,7 @@ def emit_dense(
         bool(ones),
         lattice is not None,
         2 if vectors + ones > 2 and not unit.has_tiles else 1,
-        result.spec,
+        result.spec_of(weights, is_wide=given.is_wide),
         *((0, 0, 0) if kept is None else (kept.window, kept.stored, kept.row_bytes)),
         isinstance(zero, Opened),
     )
@@ -172,39 +197,45 @@ def emit_dense(
 
     tiles = -(-shape.group_out // columns)
     extent = shape.batch * shape.groups * division.bands * division.parts
-    work = geometry.macs * WORK_PER_MAC * (1.0 if kept is None else kept.share)
+    work = geometry.macs * WORK_PER_MAC * planes * (1.0 if kept is None else kept.share)
     chunks = min(hint(extent), 1) if program.settings.threads <= 1 else program.steps.chunks(extent, work)
     put = program.constants.put
 
-    def by_column(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        return per_column(values, shape.groups, columns)
+    def order(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return per_column(array, shape.groups, columns)
 
+    low_starts: Buf | int = 0
     if isinstance(zero, Opened):
         fixed, each = (int32_bias(bias, weights, by) for bias, by in ((result.bias, offset), (0 * result.bias, 1)))
-        starts, scales = emit_opened(program, zero, by_column(fixed), by_column(each), by_column(result.scales))
+        starts, scales = emit_opened(program, zero, order(fixed), order(each), order(result.scales))
+    elif given.is_wide:
+        starts, low_starts = (put(order(bias)) for bias in wide_biases(result.bias, weights, given.zeros(zero, offset)))
+        scales = put(order(result.scales))
     else:
-        starts = put(by_column(int32_bias(result.bias, weights, zero + offset)))
-        scales = put(by_column(result.scales))
+        starts, scales = put(order(int32_bias(result.bias, weights, zero + offset))), put(order(result.scales))
     copied = _copied_bytes(reading, division)
-    scratch_bytes = copied + (0 if kept is None else rows * kept.row_bytes)
+    scratch_bytes = copied * planes + (0 if kept is None else rows * kept.row_bytes)
+
     words: Words = {
-        Arg.INPUT: program.values.read(x, Layout.CHANNELS_LAST),
+        Arg.INPUT: program.values.read(x, layout),
         Arg.WEIGHTS: program.constants.packed(
             array, (*way, shape.groups, columns, reading.merged, shape.kernel, kept is not None), pack
         ),
         Arg.BIAS: starts,
+        Arg.LOW_BIAS: low_starts,
         Arg.SCALES: scales,
         Arg.FLOAT_BIAS: 0 if result.float_bias is None else put(per_column(result.float_bias, shape.groups, columns)),
         Arg.OUTPUT: target,
         Arg.SCRATCH: Buf.scratch(scratch_bytes * chunks) if scratch_bytes else 0,
         Arg.SCRATCH_BYTES: scratch_bytes,
+        Arg.PLANE: copied,
         Arg.WEIGHT_ZEROS: 0 if weights.zeros is None else put(per_column(int32(weights.zeros), shape.groups, columns)),
         **_division_words(shape, division, tiles, steps, columns + ones * lanes, rows),
         **_lattice_words(shape, lattice),
         **_window_words(reading, multiplied, columns + ones * lanes),
-        Arg.PADDING: zero.zero if isinstance(zero, Opened) else (zero + offset) & 255,
+        Arg.PADDING: zero.zero if isinstance(zero, Opened) else given.padding(zero, offset),
         **_kept_words(program, kept, copied),
-        "requantization": result.words(lambda array: put(per_column(array, shape.groups, columns))),
+        "requantization": result.words(lambda array: put(order(array))),
     }
     note = "" if kept is None else kept.note
     program.steps.emit(dense_kernel(variant), words, extent=extent, work=work, chunks=chunks, note=note)
@@ -217,14 +248,13 @@ def _sparse(
     unit: QuadUnit,
     reading: Reading,
     limit: float,
-    *,
-    is_signed: bool,
+    given: Given,
 ) -> tuple[QuadUnit, Reading, SparseTile | None]:
     """What multiplies only the weights that are kept, where that takes less than ``limit``; else what is given."""
     machine = program.settings.target
     vectors, as_read = QuadUnit.of(machine), reading
     if unit.has_tiles:
-        as_read = reading_of(geometry, flips=vectors.left_offset(is_signed) != 0, as_it_is=not reading.linear)
+        as_read = reading_of(geometry, given.changes(vectors), as_it_is=not reading.linear)
     shape = as_read.shape
     found = choose_sparse_tile(
         machine,
@@ -239,22 +269,22 @@ def _sparse(
 
 
 def _unit_and_reading(
-    program: Program, geometry: Geometry, *, is_signed: bool, ones: int, as_it_is: bool
+    program: Program, geometry: Geometry, given: Given, *, as_it_is: bool
 ) -> tuple[QuadUnit, Reading]:
     """What multiplies, and how windows are read for it: tile registers if runs fill their rows and that is faster."""
     machine, tiles = program.settings.target, program.settings.byte_tiles
     unit = QuadUnit.of(machine)
-    reading = reading_of(geometry, flips=unit.left_offset(is_signed) != 0, as_it_is=as_it_is)
-    if tiles is None or ones:
+    reading = reading_of(geometry, given.changes(unit), as_it_is=as_it_is)
+    if tiles is None or given.ones:
         return unit, reading
-    plain = reading_of(geometry, flips=tiles.left_offset(is_signed) != 0, as_it_is=as_it_is)
+    plain = reading_of(geometry, given.changes(tiles), as_it_is=as_it_is)
     if plain.run % (QUAD * QUADS_PER_TILE):
         return unit, reading
     pixels, channels = hint(math.prod(plain.shape.output)), plain.shape.group_out
 
     def cost(candidate: QuadUnit) -> float:
-        tile = choose_tile(machine, candidate, pixels, channels, plain.steps)
-        return tile_cost(machine, candidate, tile, pixels, channels, plain.steps)
+        tile = choose_tile(machine, candidate, pixels, channels, plain.steps, planes=given.planes)
+        return tile_cost(machine, candidate, tile, pixels, channels, plain.steps, planes=given.planes)
 
     return (tiles, plain) if cost(tiles) < cost(unit) else (unit, reading)
 

@@ -1,9 +1,10 @@
-"""Emits depthwise convolutions of bytes: packing, arguments."""
+"""Emits depthwise convolutions of bytes and of words of 16 bits: packing, arguments."""
 
 from __future__ import annotations
 
 import functools
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,15 @@ from mace_core.symbolic import hint
 from mace_cpu.conv.geometry import Geometry
 from mace_cpu.quantized.convolution.arguments_depthwise import Arg, Variant
 from mace_cpu.quantized.convolution.dense import Key, Requantized, int32_bias
+from mace_cpu.quantized.convolution.given import WORD_SIGN
 from mace_cpu.quantized.convolution.reading import is_one_row, turned
 from mace_cpu.quantized.convolution.weights import Bytes, Weights
+from mace_cpu.quantized.integer_form import WORDS
 from mace_cpu.shared.codegen.generated import generated
 from mace_cpu.shared.parts.buffers import Buf, Layout
 from mace_cpu.shared.parts.steps import Words
 from mace_cpu.shared.program.program import Program
-from mace_cpu.shared.quads import QUAD, QuadUnit, aligned_bytes
+from mace_cpu.shared.quads import QuadUnit, aligned_bytes
 
 MOST_TAPS = 81
 """The taps of a kernel are unrolled."""
@@ -37,6 +40,12 @@ LEAST_USED = 0.9
 
 WORK_PER_MAC = 1 / 16
 
+WORD_STEPS = 65535
+"""From any word to any zero point of its type."""
+
+LARGEST_ADDED = 1 << 20
+"""Steps that may be added in float32 without being off by a tenth of one."""
+
 
 def fits_depthwise(geometry: Geometry) -> bool:
     """Whether the depthwise kernel covers it."""
@@ -46,6 +55,22 @@ def fits_depthwise(geometry: Geometry) -> bool:
         and geometry.groups > 1
         and math.prod(geometry.kernel) <= MOST_TAPS
     )
+
+
+def for_words(weights: Weights, result: Requantized) -> Requantized | None:
+    """What becomes of sums of words, which are those of the whole numbers in int32.
+
+    A bias with which they would not fit is added in float; None where that would be too coarse.
+    """
+    largest = weights.largest // 255 * WORD_STEPS
+    if largest + int(np.abs(result.bias).max(initial=0)) < 1 << 31:
+        return result
+    before = 0.0 if result.float_bias is None else result.float_bias
+    added = result.bias * result.scales.astype(np.float64) + before
+    if np.abs(added).max(initial=0) > LARGEST_ADDED:
+        return None
+    spec = replace(result.spec, float_bias=True)
+    return replace(result, spec=spec, bias=np.zeros_like(result.bias), float_bias=added.astype(np.float32))
 
 
 def emit_depthwise(
@@ -61,12 +86,17 @@ def emit_depthwise(
     """As `emit_dense`, for as many groups as channels."""
     machine = program.settings.target
     unit = depthwise_unit(machine)
-    is_signed = program.facts.dtype(x).name.startswith("INT")
-    offset = 0 if unit is None else unit.left_offset(is_signed)
+    dtype = program.facts.dtype(x)
+    is_signed, is_wide = dtype.name.startswith("INT"), dtype in WORDS
+    if is_wide:
+        offset = 0 if unit is None or is_signed else -WORD_SIGN
+    else:
+        offset = 0 if unit is None else unit.left_offset(is_signed)
     shape = geometry.with_rank(2)
     if is_one_row(shape):
         shape = turned(shape)
-    block = QUAD * machine.vector_bits // 32
+    vectors = 2 if is_wide else 4
+    block = vectors * machine.vector_bits // 32
     channels = shape.out_channels
     blocks = -(-channels // block)
     variant = Variant(
@@ -77,25 +107,25 @@ def emit_depthwise(
         shape.dilations[1],
         unit,
         is_signed,
+        is_wide,
         channels % block != 0,
         result.spec,
     )
     array, way = key
-    pack = functools.partial(
-        pack_depthwise, weights.bytes.reshape(channels, *shape.kernel), block, quads=unit is not None
-    )
-    order = functools.partial(_in_blocks, block=block, interleaved=variant.interleaved)
-    starts = functools.partial(_in_blocks, block=block, interleaved=unit is not None)
+    own = weights.bytes.reshape(channels, *shape.kernel)
+    pack = functools.partial(pack_depthwise, own, block, vectors, folded=unit is not None)
+    order = functools.partial(_in_blocks, block=block, vectors=vectors if variant.interleaved else 1)
+    starts = functools.partial(_in_blocks, block=block, vectors=vectors if unit is not None else 1)
     put = program.constants.put
     rows = shape.batch * shape.output[0]
     words: Words = {
         Arg.INPUT: program.values.read(x, Layout.CHANNELS_LAST),
-        Arg.WEIGHTS: program.constants.packed(array, (*way, "depthwise", block, unit, shape.kernel), pack),
+        Arg.WEIGHTS: program.constants.packed(array, (*way, "depthwise", block, vectors, unit, shape.kernel), pack),
         Arg.BIAS: put(starts(int32_bias(result.bias, weights, zero + offset))),
         Arg.SCALES: put(order(result.scales)),
         Arg.FLOAT_BIAS: 0 if result.float_bias is None else put(order(result.float_bias)),
         Arg.OUTPUT: target,
-        Arg.PADDING: put(np.full(block, zero & 255, np.uint8)),
+        Arg.PADDING: put(np.full(block, zero, dtype.numpy)),
         Arg.CHANNELS: channels,
         Arg.BLOCKS: blocks,
         Arg.IN_ROWS: shape.image[0],
@@ -108,7 +138,9 @@ def emit_depthwise(
         Arg.PAD_LEFT: shape.pads[1],
         "requantization": result.words(lambda array: put(order(array))),
     }
-    work = geometry.macs * WORK_PER_MAC + 2 * math.prod((rows, shape.output[1], channels)) / block
+    work = (
+        geometry.macs * WORK_PER_MAC * (2 if is_wide else 1) + 2 * math.prod((rows, shape.output[1], channels)) / block
+    )
     program.steps.emit(depthwise_kernel(variant), words, extent=rows, work=work)
 
 
@@ -126,32 +158,38 @@ def depthwise_unit(target: Target) -> QuadUnit | None:
     return QuadUnit.of(target) if target.architecture == "x86_64" else None
 
 
-def pack_depthwise(weights: Bytes, block: int, *, quads: bool) -> Bytes:
-    """(C, kh, kw) as [block][kw][quad of rows][vector][lane][4] or, without quads, [block][kw][kh][channel]."""
+def pack_depthwise(weights: Bytes, block: int, vectors: int, *, folded: bool) -> npt.NDArray[Any]:
+    """(C, kh, kw) as [block][kw][rows folded][vector][lane][row of them], words where numbers are; or, not folded, as
+    [block][kw][kh][channel].
+
+    As many rows are folded as there are vectors: four of bytes, two of words.
+    """
     channels, rows, taps = weights.shape
     blocks = -(-channels // block)
-    groups = -(-rows // QUAD)
-    full = np.zeros((blocks * block, groups * QUAD if quads else rows, taps), np.int8)
+    groups = -(-rows // vectors)
+    kind = np.dtype(np.int16 if folded and vectors == 2 else np.int8)
+    full = np.zeros((blocks * block, groups * vectors if folded else rows, taps), kind)
     full[:channels, :rows] = weights
-    if quads:
-        ordered = _in_blocks(full, block=block, interleaved=True)  # [block][channel as interleaved][row][tap]
-        ordered = ordered.reshape(blocks, block, groups, QUAD, taps).transpose(0, 4, 2, 1, 3)
+    if folded:
+        ordered = _in_blocks(full, block=block, vectors=vectors)  # [block][channel as interleaved][row][tap]
+        ordered = ordered.reshape(blocks, block, groups, vectors, taps).transpose(0, 4, 2, 1, 3)
     else:
         ordered = full.reshape(blocks, block, rows, taps).transpose(0, 3, 2, 1)
-    target = aligned_bytes(ordered.shape)
+    target = aligned_bytes((ordered.size * kind.itemsize,)).view(kind).reshape(ordered.shape)
     target[...] = ordered
     return target
 
 
-def _in_blocks(values: npt.NDArray[Any], block: int, *, interleaved: bool) -> npt.NDArray[Any]:
-    """(C, ...) as [block][channel], zeros for channels that do not exist; of each 16, four in each of four vectors."""
+def _in_blocks(values: npt.NDArray[Any], block: int, vectors: int) -> npt.NDArray[Any]:
+    """(C, ...) as [block][channel], zeros for channels that do not exist; of each 4 times ``vectors`` channels four are
+    in each vector, if there are several."""
     blocks = -(-values.shape[0] // block)
     full = np.zeros((blocks * block, *values.shape[1:]), values.dtype)
     full[: values.shape[0]] = values
     whole = full.reshape(blocks, block, *values.shape[1:])
-    if not interleaved:
+    if vectors == 1:
         return whole
-    split = whole.reshape(blocks, block // 16, 4, 4, *values.shape[1:])
+    split = whole.reshape(blocks, block // (4 * vectors), vectors, 4, *values.shape[1:])
     return np.ascontiguousarray(split.swapaxes(1, 2)).reshape(whole.shape)
 
 

@@ -9,8 +9,7 @@ import numpy as np
 
 from mace_core.graph import Node, Value
 from mace_core.symbolic import is_symbolic
-from mace_core.tensor import DType
-from mace_cpu.quantized.integer_form import INTEGERS
+from mace_cpu.quantized.integer_form import INTEGERS, NUMBERS
 from mace_cpu.shared.epilogue.requantize import Following
 from mace_cpu.shared.nodes import need
 from mace_cpu.shared.parts.buffers import Buf, Layout
@@ -76,7 +75,7 @@ def _take(program: Program, node: Node, found: Followers, reading: _Reading) -> 
 
 def _take_table(program: Program, node: Node, found: Followers) -> bool:
     table = program.facts.constant_of(node.input(1))
-    if table is None or table.size != 256 or need(node.input(0)) is not found.result:
+    if table is None or table.size != 256 or table.dtype.itemsize != 1 or need(node.input(0)) is not found.result:
         return False
     found.operations.append(Following("table", _label(program, need(node.output(0)))))
     found.words.append(program.constants.put(np.ascontiguousarray(table.reshape(-1))))
@@ -94,7 +93,8 @@ def _take_sum(program: Program, node: Node, found: Followers, reading: _Reading)
         return False
     if per_column is None and not facts.have_one_shape(other, found.result):
         return False
-    if facts.dtype(other) not in (DType.INT8, DType.UINT8):
+    widths = {facts.dtype(value).bits for value in (found.result, other, target)}
+    if facts.dtype(other) not in NUMBERS or len(widths) != 1:
         return False
     numbers = [facts.constant_of(node.input(i)) for i in (mine + 1, mine + 2, its + 1, its + 2, 6, 7)]
     if any(number is None or number.size != 1 for number in numbers):
@@ -104,7 +104,8 @@ def _take_sum(program: Program, node: Node, found: Followers, reading: _Reading)
         return False
     with np.errstate(all="ignore"):
         own_factor, other_factor = float(own_scale / scale), float(other_scale / scale)
-    if not math.isfinite(own_factor + other_factor) or 256 * (abs(own_factor) + abs(other_factor)) > LARGEST_SUM:
+    steps = 1 << widths.pop()
+    if not math.isfinite(own_factor + other_factor) or steps * (abs(own_factor) + abs(other_factor)) > LARGEST_SUM:
         return False
     held = np.iinfo(facts.dtype(target).numpy)
     low, high = int(node.attr("minimum", held.min)), int(node.attr("maximum", held.max))

@@ -5,6 +5,9 @@ beyond the image, or the bytes have to be changed for the unit that multiplies, 
 are first copied into scratch memory, with the padding around them.  Then each tile of channels goes over all pixels of
 the band, a few at a time, while its weights are near; those of the next tile are fetched meanwhile.  Pixels beyond the
 last one of a band stand for it: it is computed and stored more than once.
+
+Wide numbers, of 16 bits, are copied as two images, one of their high bytes and one of their low ones.  A tile has two
+rows for each pixel then, which meet the same weights; what becomes of the sums puts them together.
 """
 
 from __future__ import annotations
@@ -16,15 +19,15 @@ from llvmlite import ir
 
 from mace_core.native.target import Target
 from mace_cpu.quantized.convolution.arguments import Arg, Copies, Variant
-from mace_cpu.quantized.convolution.generate_window import FLIP, copy_bytes, fill_bytes
+from mace_cpu.quantized.convolution.generate_window import FLIP, copy_bytes, fill_bytes, split_words
 from mace_cpu.shared.codegen.body import I8, I32, I64, POINTER, Body, constant
-from mace_cpu.shared.epilogue.generate_requantize import ByteAccess, FloatLoads, RequantizeCode
+from mace_cpu.shared.epilogue.generate_requantize import FloatLoads, RequantizeCode, ShortAccess
 from mace_cpu.shared.tiles.gathered import NARROWEST, PLACE_BYTES, Gathering
 from mace_cpu.shared.tiles.quad_matrix_tile import make_quad_tile
 from mace_cpu.shared.tiles.tile import FetchAhead
 
 POINTERS = (
-    *(Arg.INPUT, Arg.WEIGHTS, Arg.BIAS, Arg.SCALES, Arg.FLOAT_BIAS, Arg.WEIGHT_ZEROS),
+    *(Arg.INPUT, Arg.WEIGHTS, Arg.BIAS, Arg.LOW_BIAS, Arg.SCALES, Arg.FLOAT_BIAS, Arg.WEIGHT_ZEROS),
     *(Arg.OUTPUT, Arg.SCRATCH, Arg.INDICES, Arg.PLACES),
 )
 
@@ -78,20 +81,22 @@ class _Emitter:
         self.words = {arg: body.pointer(arg) if arg in POINTERS else body.word(arg) for arg in Arg}
         self.code = RequantizeCode(body, len(Arg), variant.spec, is_x86=is_x86)
         vectors = variant.vectors + variant.weight_zeros
-        self.tile = make_quad_tile(body, variant.rows, vectors, variant.unit, left_is_signed=variant.is_signed)
+        rows = variant.rows * variant.planes
+        self.tile = make_quad_tile(body, rows, vectors, variant.unit, left_is_signed=variant.is_signed)
         self.columns = variant.vectors * body.lanes
         self.ahead = FetchAhead(body)
-        self.access = ByteAccess(body, self.columns, partial=variant.partial)
+        self.access = ShortAccess(body, self.columns, partial=variant.partial)
         words = self.words
         self.copy_row = body.mul(words[Arg.COPY_WIDTH], words[Arg.GROUP_IN])
+        self.pixel_bytes = body.mul(words[Arg.IN_PIXEL], variant.planes)
         self.scratch = self._at(words[Arg.SCRATCH], body.mul(body.chunk, words[Arg.SCRATCH_BYTES]))
         self.gathered = self._at(self.scratch, words[Arg.GATHERED])
         self.gathering = Gathering(body, max(variant.window, NARROWEST), variant.stored, is_x86=is_x86)
         self.starts = [body.variable(POINTER) for _ in range(variant.rows)]
         self.padding = self._padding()
-        self.element = 1 if variant.spec.is_bytes else 4
+        self.element = variant.spec.stored_bytes
         if variant.spec.floats is not None:
-            self.aside = body.memory(ir.ArrayType(I32, variant.rows * vectors * body.lanes))
+            self.aside = body.memory(ir.ArrayType(I32, rows * vectors * body.lanes))
             self.numbers = body.memory(ir.ArrayType(I64, variant.rows))
 
     def unit(self, unit: ir.Value) -> None:
@@ -103,7 +108,7 @@ class _Emitter:
         first = body.mul(number, words[Arg.BAND_PIXELS])
         last = body.minimum(body.add(first, words[Arg.BAND_PIXELS]), words[Arg.PIXELS])
         offset = body.add(body.mul(n, words[Arg.IMAGE]), body.mul(group, words[Arg.GROUP_IN]))
-        image = self._at(words[Arg.INPUT], offset)
+        image = self._at(words[Arg.INPUT], body.mul(offset, self.variant.planes))
         source = image
         if self.variant.copies is not Copies.NONE:
             source = self.scratch
@@ -144,7 +149,7 @@ class _Emitter:
         row = b.udiv(first, words[Arg.OUT_WIDTH])
         rows = self._rows_seen(first, last)
         top = body.sub(body.mul(row, words[Arg.ROW_STRIDE]), words[Arg.PAD_TOP])
-        width, size, padding = words[Arg.COPY_WIDTH], words[Arg.GROUP_IN], self.padding
+        width, size = words[Arg.COPY_WIDTH], words[Arg.GROUP_IN]
         left = body.minimum(body.maximum(words[Arg.PAD_LEFT], constant(0)), width)
         right = body.maximum(body.minimum(body.add(words[Arg.IN_WIDTH], words[Arg.PAD_LEFT]), width), left)
         skipped = body.sub(left, words[Arg.PAD_LEFT])
@@ -154,14 +159,22 @@ class _Emitter:
             with b.if_else(b.icmp_unsigned("<", line, words[Arg.IN_ROWS])) as (then, otherwise):
                 with then:
                     pixel = body.add(body.mul(line, words[Arg.IN_WIDTH]), skipped)
-                    source = self._at(image, body.mul(pixel, words[Arg.IN_PIXEL]))
-                    fill_bytes(body, target, padding, body.mul(left, size))
+                    source = self._at(image, body.mul(pixel, self.pixel_bytes))
+                    self._fill(target, body.mul(left, size))
                     inner = self._at(target, body.mul(left, size))
                     self._copy_pixels(source, inner, body.sub(right, left))
                     beyond = self._at(target, body.mul(right, size))
-                    fill_bytes(body, beyond, padding, body.mul(body.sub(width, right), size))
+                    self._fill(beyond, body.mul(body.sub(width, right), size))
                 with otherwise:
-                    fill_bytes(body, target, padding, self.copy_row)
+                    self._fill(target, self.copy_row)
+
+    def _fill(self, target: ir.Value, count: ir.Value) -> None:
+        """What lies around the image."""
+        body, padding = self.body, self.padding
+        if self.variant.planes > 1:
+            fill_bytes(body, self._at(target, self.words[Arg.PLANE]), padding, count)
+            padding = body.b.lshr(padding, constant(8))
+        fill_bytes(body, target, padding, count)
 
     def _rows_seen(self, first: ir.Value, last: ir.Value) -> ir.Value:
         """Rows of the image that the pixels of a band see."""
@@ -171,14 +184,21 @@ class _Emitter:
 
     def _copy_pixels(self, source: ir.Value, target: ir.Value, count: ir.Value) -> None:
         body, words, variant = self.body, self.words, self.variant
-        flips = variant.copies is Copies.FLIPPED
+
+        def copy(here: ir.Value, there: ir.Value, count: ir.Value, *, is_short: bool) -> None:
+            if variant.copies is Copies.SPLIT:
+                low = self._at(there, words[Arg.PLANE])
+                split_words(body, here, there, low, count, flips=variant.flips, is_short=is_short)
+            else:
+                copy_bytes(body, here, there, count, flips=variant.copies is Copies.FLIPPED, is_short=is_short)
+
         if not variant.gathers:
-            copy_bytes(body, source, target, body.mul(count, words[Arg.GROUP_IN]), flips=flips)
+            copy(source, target, body.mul(count, words[Arg.GROUP_IN]), is_short=False)
             return
         with body.loop(0, count) as pixel:
-            here = self._at(source, body.mul(pixel, words[Arg.IN_PIXEL]))
+            here = self._at(source, body.mul(pixel, self.pixel_bytes))
             there = self._at(target, body.mul(pixel, words[Arg.GROUP_IN]))
-            copy_bytes(body, here, there, words[Arg.GROUP_IN], flips=flips, is_short=True)
+            copy(here, there, words[Arg.GROUP_IN], is_short=True)
 
     # --- sums -----------------------------------------------------------------------------------------------------
 
@@ -197,8 +217,11 @@ class _Emitter:
             self.ahead.begin(at, words[Arg.STEPS_FETCH])
             pixels = self._pixels(pixel, band.last)
             starts = self._windows(band, pixels)
+            starts += [self._at(start, words[Arg.PLANE]) for start in starts] if variant.planes > 1 else []
+            biases = (Arg.BIAS, Arg.LOW_BIAS)[: variant.planes]
             none = [ir.Constant(self.tile.vector, None)] * variant.weight_zeros
-            self.tile.start([self._whole(Arg.BIAS, packed_at, v) for v in range(variant.vectors)] + none)
+            vectors = range(variant.vectors)
+            self.tile.start(*([self._whole(bias, packed_at, v) for v in vectors] + none for bias in biases))
             self._accumulate(starts, weights, over_all)
             self.tile.settle()
             self._finish(output, pixels, packed_at, channel, valid)
@@ -271,8 +294,12 @@ class _Emitter:
         self, output: ir.Value, pixels: list[ir.Value], packed_at: ir.Value, channel: ir.Value, valid: ir.Value
     ) -> None:
         variant, body = self.variant, self.body
-        vectors = variant.vectors + variant.weight_zeros
-        sums = [[self.tile.cell(r, v) for v in range(vectors)] for r in range(variant.rows)]
+        single, planes = variant.vectors + variant.weight_zeros, variant.planes
+        vectors = single * planes
+        sums = [
+            [self.tile.cell(plane * variant.rows + r, v) for plane in range(planes) for v in range(single)]
+            for r in range(variant.rows)
+        ]
         ends = _Ends(output, packed_at, channel, valid)
         if variant.spec.floats is None:
             for own, pixel in zip(sums, pixels, strict=True):
@@ -307,35 +334,49 @@ class _Emitter:
 
         inside = body.mul(self._place(pixel), words[Arg.OUT_CHANNELS])
         output = self._at(ends.output, body.mul(inside, self.element))
-        if variant.weight_zeros:
-            *sums, seen = sums
-            off = [body.b.mul(seen, self._whole(Arg.WEIGHT_ZEROS, packed_at, v)) for v in range(variant.vectors)]
-            sums = [body.b.sub(total, part) for total, part in zip(sums, off, strict=True)]
+        count = len(sums) // variant.planes
+        high, *rest = (
+            self._without_zeros(sums[plane * count : (plane + 1) * count], packed_at) for plane in range(variant.planes)
+        )
         place = body.add(body.add(self.result_offset, channel), inside)
 
         def tensor(base: ir.Value, v: int) -> ir.Value:
             there = at(base, place, v)
             return body.load_some(there, left(v)) if variant.partial else body.load(there)
 
+        def other(base: ir.Value, kind: ir.Type) -> ir.Value:
+            here = body.b.gep(base, [place], inbounds=True, source_etype=kind.element)
+            return self.access.load(here, kind, valid)
+
         arguments = (
-            sums,
+            high,
             lambda v: per_channel(Arg.SCALES, v),
             lambda v: per_channel(Arg.FLOAT_BIAS, v),
-            lambda base, kind: self.access.load(self._at(base, place), kind, valid),
+            other,
         )
+        low = rest[0] if rest else None
         floats = FloatLoads(lambda base, v: body.load(at(base, packed_at, v)), tensor)
-        if variant.spec.is_bytes:
-            self.access.store(self.code.to_bytes(*arguments, floats=floats), output, valid)
+        if variant.spec.is_quantized:
+            self.access.store(self.code.to_numbers(*arguments, floats=floats, low=low), output, valid)
             return
-        values = [body.b.bitcast(total, body.vector) for total in sums]
+        values = [body.b.bitcast(total, body.vector) for total in high]
         if variant.spec.result == "float32":
-            values = self.code.to_floats(*arguments, floats)
+            values = self.code.to_floats(*arguments, floats, low=low)
         for v, value in enumerate(values):
             there = body.floats(output, v * body.lanes)
             if variant.partial:
                 body.store_some(value, there, left(v))
             else:
                 body.store(value, there)
+
+    def _without_zeros(self, sums: list[ir.Value], packed_at: ir.Value) -> list[ir.Value]:
+        """Sums with the zero points of the weights taken off, if there are some."""
+        body, variant = self.body, self.variant
+        if not variant.weight_zeros:
+            return sums
+        *sums, seen = sums
+        off = [body.b.mul(seen, self._whole(Arg.WEIGHT_ZEROS, packed_at, v)) for v in range(variant.vectors)]
+        return [body.b.sub(total, part) for total, part in zip(sums, off, strict=True)]
 
     def _place(self, pixel: ir.Value) -> ir.Value:
         """Where a pixel is among those of the result."""

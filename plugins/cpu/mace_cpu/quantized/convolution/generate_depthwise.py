@@ -1,9 +1,9 @@
-"""Depthwise convolution of bytes on the CHANNELS_LAST layout: vectors over channels, taps unrolled.
+"""Depthwise convolution of bytes or words on the CHANNELS_LAST layout: vectors over channels, taps unrolled.
 
 One unit of work is one output row of one image.  It goes over blocks of channels, and in each over the pixels, a few
 at a time.  Where an instruction multiplies quads, the bytes of up to four kernel rows of one input pixel are
-interleaved to quads, once for all outputs of the tile that see the pixel.  What lies outside the image is read from a
-pixel of padding.
+interleaved to quads, once for all outputs of the tile that see the pixel; the words of two rows to pairs.  What lies
+outside the image is read from a pixel of padding.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from llvmlite import ir
 from mace_core.native.target import Target
 from mace_cpu.quantized.convolution.arguments_depthwise import Arg, Variant
 from mace_cpu.shared.codegen.body import I8, I32, Body, constant
-from mace_cpu.shared.codegen.quads import QuadDot
-from mace_cpu.shared.epilogue.generate_requantize import ByteAccess, FloatLoads, RequantizeCode
+from mace_cpu.shared.codegen.quads import QuadDot, add_pairs
+from mace_cpu.shared.epilogue.generate_requantize import FloatLoads, RequantizeCode, ShortAccess
 from mace_cpu.shared.quads import QUAD
 
 POINTERS = (Arg.INPUT, Arg.WEIGHTS, Arg.BIAS, Arg.SCALES, Arg.FLOAT_BIAS, Arg.OUTPUT, Arg.PADDING)
-VECTORS = 4
-"""Vectors of sums for a vector of bytes."""
+I16 = ir.IntType(16)
+WORD_SIGN = -(1 << 15)
 
 
 def build(symbol: str, variant: Variant, target: Target) -> str:
@@ -59,20 +59,25 @@ class _Emitter:
         self.body, self.variant = body, variant
         self.words = {arg: body.pointer(arg) if arg in POINTERS else body.word(arg) for arg in Arg}
         self.code = RequantizeCode(body, len(Arg), variant.spec, is_x86=is_x86)
-        self.bytes = ir.VectorType(I8, QUAD * body.lanes)
+        self.vectors = variant.vectors
+        self.numbers = ir.VectorType(I16 if variant.is_wide else I8, self.vectors * body.lanes)
+        self.width = 2 if variant.is_wide else 1
         self.ints = ir.VectorType(I32, body.lanes)
-        self.access = ByteAccess(body, self.bytes.count, partial=variant.partial)
+        self.access = ShortAccess(body, self.numbers.count, partial=variant.partial)
         self.dot = None if variant.unit is None else QuadDot(body, variant.unit, left_is_signed=variant.is_signed)
-        self.cells = [[body.variable(self.ints) for _ in range(VECTORS)] for _ in range(variant.pixels)]
-        column = -(-variant.rows // QUAD) * QUAD if self.dot is not None else variant.rows
-        self.block_weights = variant.taps * column * self.bytes.count
+        self.cells = [[body.variable(self.ints) for _ in range(self.vectors)] for _ in range(variant.pixels)]
+        column = variant.rows
+        if self.dot is not None:
+            column = -(-variant.rows // variant.folded) * variant.folded * self.width
+        self.block_weights = variant.taps * column * self.numbers.count
+        self.pixel_bytes = body.mul(self.words[Arg.CHANNELS], self.width)
 
     def row(self, unit: ir.Value) -> None:
         """One row of the result."""
         body, words, b = self.body, self.words, self.body.b
         n, out_row = body.divide(unit, words[Arg.OUT_ROWS])
         channels = words[Arg.CHANNELS]
-        line = body.mul(words[Arg.IN_WIDTH], channels)
+        line = body.mul(words[Arg.IN_WIDTH], self.pixel_bytes)
         image = self._at(words[Arg.INPUT], body.mul(n, body.mul(words[Arg.IN_ROWS], line)))
         top = body.sub(body.mul(out_row, words[Arg.ROW_STRIDE]), words[Arg.PAD_TOP])
         inside, lines = [], []
@@ -82,15 +87,15 @@ class _Emitter:
             lines.append(self._at(image, body.mul(y, line)))
         result = body.mul(body.mul(unit, words[Arg.OUT_WIDTH]), channels)
         with body.loop(0, words[Arg.BLOCKS]) as number:
-            channel = body.mul(number, self.bytes.count)
+            channel = body.mul(number, self.numbers.count)
             block = _Block(
                 channel,
                 body.sub(channels, channel),
                 [
-                    b.select(is_in, self._at(at, channel), words[Arg.PADDING])
+                    b.select(is_in, self._at(at, body.mul(channel, self.width)), words[Arg.PADDING])
                     for is_in, at in zip(inside, lines, strict=True)
                 ],
-                [b.select(is_in, channels, constant(0)) for is_in in inside],
+                [b.select(is_in, self.pixel_bytes, constant(0)) for is_in in inside],
                 self._at(words[Arg.WEIGHTS], body.mul(number, self.block_weights)),
                 channel,
             )
@@ -101,7 +106,7 @@ class _Emitter:
         """A few pixels of a block."""
         body, words, b = self.body, self.words, self.body.b
         left = body.sub(body.mul(pixel, self.variant.stride), words[Arg.PAD_LEFT])
-        for v in range(VECTORS):
+        for v in range(self.vectors):
             start = b.load(body.floats(words[Arg.BIAS], body.add(block.at, v * body.lanes)), typ=self.ints, align=4)
             for row in self.cells:
                 b.store(start, row[v])
@@ -126,23 +131,40 @@ class _Emitter:
             if is_border:
                 inside = b.icmp_unsigned("<", body.add(left, distance), words[Arg.IN_WIDTH])
                 at = [b.select(inside, address, words[Arg.PADDING]) for address in at]
-            pixels = [self.access.load(address, self.bytes, block.valid) for address in at]
+            pixels = [self.access.load(address, self.numbers, block.valid) for address in at]
             if self.dot is None:
                 self._meet_widened(block, pixels, meetings)
             else:
                 self._meet_quads(self.dot, block, pixels, meetings)
 
     def _meet_quads(self, dot: QuadDot, block: _Block, pixels: list[ir.Value], meetings: list[tuple[int, int]]) -> None:
-        b, groups = self.body.b, -(-self.variant.rows // QUAD)
+        b, folded = self.body.b, self.variant.folded
+        groups, size = -(-self.variant.rows // folded), 4 * self.body.lanes
         for group in range(groups):
-            quads = [dot.left(quad) for quad in self._interleaved(pixels[group * QUAD : (group + 1) * QUAD])]
+            rows = pixels[group * folded : (group + 1) * folded]
+            if self.variant.is_wide:
+                operands = [[pair] for pair in self._paired(rows)]
+            else:
+                operands = [list(dot.left(quad)) for quad in self._interleaved(rows)]
             for pixel, tap in meetings:
-                first = (tap * groups + group) * VECTORS * self.bytes.count
-                for v in range(VECTORS):
-                    at = self._at(block.weights, constant(first + v * self.bytes.count))
-                    weights = dot.right(b.load(at, typ=self.ints, align=4))
+                first = (tap * groups + group) * self.vectors * size
+                for v, operand in enumerate(operands):
+                    at = self._at(block.weights, constant(first + v * size))
+                    weights = b.load(at, typ=self.ints, align=4)
                     cell = self.cells[pixel][v]
-                    b.store(dot.add(b.load(cell, typ=self.ints), quads[v], weights), cell)
+                    before = b.load(cell, typ=self.ints)
+                    if self.variant.is_wide:
+                        b.store(add_pairs(self.body, before, operand[0], weights), cell)
+                    else:
+                        b.store(dot.add(before, operand, dot.right(weights)), cell)
+
+    def _paired(self, rows: list[ir.Value]) -> list[ir.Value]:
+        """Words of one or two vectors side by side, as signed ones: of each 8 channels, four are in each vector."""
+        b = self.body.b
+        if not self.variant.is_signed:
+            rows = [b.xor(row, ir.Constant(row.type, [WORD_SIGN] * row.type.count)) for row in rows]
+        full = rows + [ir.Constant(self.numbers, None)] * (self.variant.folded - len(rows))
+        return [b.bitcast(half, self.ints) for half in _woven(self.body, full[0], full[1], 8)]
 
     def _interleaved(self, rows: list[ir.Value]) -> list[ir.Value]:
         """Bytes of up to four vectors side by side: four vectors of quads.
@@ -150,9 +172,9 @@ class _Emitter:
         Of each 16 channels, four are in each vector: what packing the results undoes.
         """
         body, b = self.body, self.body.b
-        zero = ir.Constant(self.bytes, None)
+        zero = ir.Constant(self.numbers, None)
         full = rows + [zero] * (QUAD - len(rows))
-        words = ir.VectorType(ir.IntType(16), 2 * body.lanes)
+        words = ir.VectorType(I16, 2 * body.lanes)
         upper = [b.bitcast(half, words) for half in _woven(body, full[0], full[1], 16)]
         lower = [b.bitcast(half, words) for half in _woven(body, full[2], full[3], 16)]
         found = []
@@ -164,11 +186,11 @@ class _Emitter:
         b = self.body.b
         widen = b.sext if self.variant.is_signed else b.zext
         for k, row in enumerate(pixels):
-            parts = [widen(self._part(row, v), self.ints) for v in range(VECTORS)]
+            parts = [widen(self._part(row, v), self.ints) for v in range(self.vectors)]
             for pixel, tap in meetings:
-                at = self._at(block.weights, constant((tap * self.variant.rows + k) * self.bytes.count))
-                weights = b.load(at, typ=self.bytes, align=1)
-                for v in range(VECTORS):
+                at = self._at(block.weights, constant((tap * self.variant.rows + k) * self.numbers.count))
+                weights = b.load(at, typ=ir.VectorType(I8, self.numbers.count), align=1)
+                for v in range(self.vectors):
                     product = b.mul(parts[v], b.sext(self._part(weights, v), self.ints))
                     cell = self.cells[pixel][v]
                     b.store(b.add(b.load(cell, typ=self.ints), product), cell)
@@ -200,12 +222,12 @@ class _Emitter:
             sums,
             lambda v: per_channel(Arg.SCALES, v),
             lambda v: per_channel(Arg.FLOAT_BIAS, v),
-            lambda base, kind: self.access.load(self._at(base, place), kind, block.valid),
+            lambda base, kind: self.access.load(self._at(base, place, kind.element), kind, block.valid),
         )
         floats = FloatLoads(lambda base, v: body.load(at(base, block.at, v)), tensor)
-        if variant.spec.is_bytes:
-            found = self.code.to_bytes(*arguments, floats=floats, interleaved=variant.interleaved)
-            self.access.store(found, self._at(words[Arg.OUTPUT], place), block.valid)
+        if variant.spec.is_quantized:
+            found = self.code.to_numbers(*arguments, floats=floats, interleaved=variant.interleaved)
+            self.access.store(found, self._at(words[Arg.OUTPUT], place, found.type.element), block.valid)
             return
         for v, number in enumerate(self.code.to_floats(*arguments, floats)):
             there = at(words[Arg.OUTPUT], place, v)
@@ -215,20 +237,22 @@ class _Emitter:
                 body.store(number, there)
 
     def _in_order(self, sums: list[ir.Value]) -> list[ir.Value]:
-        """Vectors of sums of interleaved bytes, of every 16 of which each holds four, as vectors in order."""
+        """Vectors of sums of interleaved numbers, of which each has four in turn, as vectors in order."""
         body = self.body
-        pairs = [body.shuffle(sums[i], sums[i + 1], list(range(2 * body.lanes))) for i in (0, 2)]
+        halves = sums
+        if self.vectors > 2:
+            halves = [body.shuffle(sums[i], sums[i + 1], list(range(2 * body.lanes))) for i in (0, 2)]
         found = []
-        for v in range(VECTORS):
+        for v in range(self.vectors):
             lanes = []
-            for quad in range(v * body.lanes // QUAD, (v + 1) * body.lanes // QUAD):
-                group, vector = divmod(quad, VECTORS)
-                lanes += [vector * body.lanes + group * QUAD + i for i in range(QUAD)]
-            found.append(body.shuffle(pairs[0], pairs[1], lanes))
+            for four in range(v * body.lanes // 4, (v + 1) * body.lanes // 4):
+                group, vector = divmod(four, self.vectors)
+                lanes += [vector * body.lanes + group * 4 + i for i in range(4)]
+            found.append(body.shuffle(halves[0], halves[1], lanes))
         return found
 
-    def _at(self, base: ir.Value, index: ir.Value) -> ir.Value:
-        return self.body.b.gep(base, [index], source_etype=I8)
+    def _at(self, base: ir.Value, index: ir.Value, kind: ir.Type = I8) -> ir.Value:
+        return self.body.b.gep(base, [index], source_etype=kind)
 
 
 def _woven(body: Body, left: ir.Value, right: ir.Value, group: int) -> tuple[ir.Value, ir.Value]:

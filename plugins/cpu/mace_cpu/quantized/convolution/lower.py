@@ -13,10 +13,16 @@ from collections.abc import Sequence
 
 from mace_core.graph import GraphView, Node, Value, sliding_window
 from mace_core.native.numba_kernel import numba_source
-from mace_cpu.quantized.convolution.bytes import emit_integer_bytes, emit_quantized_bytes, emit_transposed_bytes
+from mace_core.tensor import DType
+from mace_cpu.quantized.convolution.bytes import (
+    check_wide,
+    emit_integer_bytes,
+    emit_quantized_bytes,
+    emit_transposed_bytes,
+)
 from mace_cpu.quantized.convolution.checks import check_real_conv
 from mace_cpu.quantized.convolution.transposed import check_transposed
-from mace_cpu.quantized.integer_form import INTEGERS
+from mace_cpu.quantized.integer_form import INTEGERS, NUMBERS
 from mace_cpu.quantized.lower import BYTES, INT32, KERNELS, emit_requantize
 from mace_cpu.quantized.lower_whole import emit_whole_conv, output_cast, takes_whole_conv
 from mace_cpu.shared.checks import FLOAT32, all_concrete, dtype_in
@@ -104,14 +110,23 @@ def lower_integer_conv(program: Program, node: Node) -> None:
 
 
 def _check_quantized_conv(view: GraphView, node: Node) -> str | None:
-    reason = all_concrete(view, node)
-    for index in (0, 2, 3, 5, 7):
+    reason = _check_types(view, node, NUMBERS if node.domain == INTEGERS else BYTES)
+    reason = reason or dtype_in(view, node.input(8), INT32 | FLOAT32 if node.domain == INTEGERS else INT32)
+    reason = reason or _check_conv(view, node, 0, 3, (1, 2, 6, 7), 5) or _check_conv(view, node, 0, 3, (), 4)
+    reason = reason or (check_real_conv(view, node) if node.input(6) is None else None)
+    return reason or check_wide(view, node)
+
+
+def _check_types(view: GraphView, node: Node, allowed: frozenset[DType]) -> str | None:
+    """A reason if input, zero points and result are of none of the ``allowed`` types, or weights not of 8 bits."""
+    reason = all_concrete(view, node) or dtype_in(view, node.output(0), allowed | FLOAT32)
+    for index in (0, 2, 7):
+        reason = reason or dtype_in(view, node.input(index), allowed)
+    for index in (3, 5):
         reason = reason or dtype_in(view, node.input(index), BYTES)
     for index in (1, 4, 6):
         reason = reason or dtype_in(view, node.input(index), FLOAT32)
-    reason = reason or dtype_in(view, node.input(8), INT32 | FLOAT32 if node.domain == INTEGERS else INT32)
-    reason = reason or _check_conv(view, node, 0, 3, (1, 2, 6, 7), 5) or _check_conv(view, node, 0, 3, (), 4)
-    return reason or (check_real_conv(view, node) if node.input(6) is None else None)
+    return reason
 
 
 @lowers("QLinearConv", check=_check_quantized_conv)
@@ -127,12 +142,7 @@ def lower_quantized_conv(program: Program, node: Node) -> None:
 
 
 def _check_quantized_transpose(view: GraphView, node: Node) -> str | None:
-    reason = all_concrete(view, node)
-    for index in (0, 2, 3, 5, 7):
-        reason = reason or dtype_in(view, node.input(index), BYTES)
-    for index in (1, 4, 6):
-        reason = reason or dtype_in(view, node.input(index), FLOAT32)
-    reason = reason or dtype_in(view, node.input(8), INT32 | FLOAT32)
+    reason = _check_types(view, node, NUMBERS) or dtype_in(view, node.input(8), INT32 | FLOAT32)
     single = [value for index in (1, 2, 6, 7) if (value := node.input(index)) is not None]
     if reason is None and any(math.prod(view.shape(value)) != 1 for value in single):
         return "input or result has more than one scale or zero point"

@@ -68,13 +68,14 @@ class Reading:
         return replace(self, kept=count)
 
 
-def reading_of(geometry: Geometry, *, flips: bool, as_it_is: bool = False) -> Reading:
+def reading_of(geometry: Geometry, changes: Copies, *, as_it_is: bool = False) -> Reading:
     """How to read the image of a convolution.
 
     Args:
-        flips: the highest bit of what is multiplied differs from the input's.
+        changes: how bytes have to be changed for what multiplies them; NONE: not at all.
         as_it_is: rows stay rows.
     """
+    flips = changes is not Copies.NONE
     shape = geometry.with_rank(2)
     pointwise = shape.is_pointwise and not as_it_is
     if pointwise and not flips:
@@ -83,7 +84,7 @@ def reading_of(geometry: Geometry, *, flips: bool, as_it_is: bool = False) -> Re
     elif is_one_row(shape) and not as_it_is:
         shape = turned(shape)
     is_padded = any(_reaches_out(shape, axis) for axis in range(2))
-    copies = Copies.FLIPPED if flips else Copies.PLAIN if is_padded else Copies.NONE
+    copies = changes if flips else Copies.PLAIN if is_padded else Copies.NONE
     own_pixels = copies is not Copies.NONE or shape.groups == 1
     merged = shape.kernel[1] == 1 or (shape.dilations[1] == 1 and own_pixels)
     width = (shape.output[1] - 1) * shape.strides[1] + (shape.kernel[1] - 1) * shape.dilations[1] + 1

@@ -13,7 +13,7 @@ from mace_core.symbolic import is_same
 from mace_cpu.conv.geometry import Geometry, transpose_geometry
 from mace_cpu.conv.transposed.lower import MOST_PHASES, as_convolution, axis_phases
 from mace_cpu.quantized.convolution.dense import Key, Lattice, Requantized, emit_dense
-from mace_cpu.quantized.convolution.weights import Weights, signed_weights_of
+from mace_cpu.quantized.convolution.weights import DEEPEST, Weights, signed_weights_of
 from mace_cpu.shared.nodes import need
 from mace_cpu.shared.parts.buffers import Buf
 from mace_cpu.shared.program.program import Program
@@ -78,6 +78,8 @@ def check_transposed(view: GraphView, node: Node) -> str | None:
     assert found is not None
     array = found.numpy()
     taps = as_convolution(array.reshape(*array.shape[:2], *geometry.kernel), geometry)
+    if math.prod(taps.shape[1:]) > DEEPEST:
+        return f"its sums have more than {DEEPEST} terms"
     if signed_weights_of(taps, None if zeros is None else zeros.numpy()).zeros is not None:
         return "its weights less their zero points are no signed bytes"
     return None

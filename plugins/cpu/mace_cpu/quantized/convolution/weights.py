@@ -12,6 +12,9 @@ import numpy.typing as npt
 from mace_cpu.conv.geometry import Geometry
 from mace_cpu.shared.quads import SIGN, aligned_bytes, pack_quads
 
+DEEPEST = 1 << 15
+"""Products of bytes that int32 holds the sum of, with room for a bias."""
+
 Whole = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.int8]
 

@@ -121,7 +121,7 @@ def _emit_requantized(program: Program, node: Node, *, bias: int, result: tuple[
     padded = padded_columns(program, shape_of(program, factors))
     width = None if is_symbolic(columns) else padded
     spec, value, following = end.spec, end.value, []
-    if spec.is_bytes:
+    if spec.is_quantized:
         followers = follow(program, value, end.zero, Layout.PLAIN, width)
         spec, value = replace(spec, following=tuple(followers.operations)), followers.result
         following = followers.words

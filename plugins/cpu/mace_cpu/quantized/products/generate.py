@@ -10,7 +10,7 @@ from mace_cpu.quantized.products.generate_picks import run_byte_picks
 from mace_cpu.shared.codegen.body import I8, I32, Body, constant
 from mace_cpu.shared.codegen.vector_basic import splat
 from mace_cpu.shared.epilogue.generate import EpilogueCode
-from mace_cpu.shared.epilogue.generate_requantize import ByteAccess, FloatLoads, RequantizeCode
+from mace_cpu.shared.epilogue.generate_requantize import FloatLoads, RequantizeCode, ShortAccess
 from mace_cpu.shared.epilogue.operations import EpilogueOp
 from mace_cpu.shared.tiles.gathered import NARROWEST, PLACE_BYTES, Gathering
 from mace_cpu.shared.tiles.quad_matrix_tile import QuadMatrixTile, make_quad_tile
@@ -37,7 +37,7 @@ class _Product:
         if not variant.unit.has_tiles:
             self.spilled = body.memory(ir.ArrayType(I32, variant.rows * self.tile.columns))
         self.gathering = Gathering(body, max(variant.window, NARROWEST), variant.stored, is_x86=is_x86)
-        self.access = ByteAccess(body, self.tile.columns, partial=variant.partial)
+        self.access = ShortAccess(body, self.tile.columns, partial=variant.partial)
 
     def emit(self) -> str:
         body, words, tile = self.body, self.words, self.tile
@@ -126,19 +126,19 @@ class _Product:
             sums,
             lambda v: per_column(Arg.SCALES, v),
             lambda v: per_column(Arg.FLOAT_BIAS, v),
-            lambda address, kind: self.access.load(self._bytes(address, out), kind, valid),
+            lambda address, kind: self.access.load(self._bytes(address, out, kind.element), kind, valid),
         )
         floats = FloatLoads(
             lambda base, v: body.load(body.floats(base, body.add(column, v * body.lanes))),
             tensor,
         )
-        if spec.is_bytes:
-            found = self.requantize.to_bytes(
+        if spec.is_quantized:
+            found = self.requantize.to_numbers(
                 *arguments,
-                column=lambda address, kind: b.load(self._bytes(address, column), typ=kind, align=1),
+                column=lambda address, kind: b.load(self._bytes(address, column, kind.element), typ=kind, align=1),
                 floats=floats,
             )
-            self.access.store(found, self._bytes(self.words[Arg.OUTPUT], out), valid)
+            self.access.store(found, self._bytes(self.words[Arg.OUTPUT], out, found.type.element), valid)
             return
         numbers = self.requantize.to_floats(*arguments, floats) if spec.result == "float32" else sums
         for v, value in enumerate(numbers):
@@ -171,5 +171,5 @@ class _Product:
     def _ints(self, arg: Arg, index: ir.Value) -> ir.Value:
         return self.body.b.load(self.body.floats(self.words[arg], index), typ=self.tile.vector, align=4)
 
-    def _bytes(self, base: ir.Value, index: ir.Value) -> ir.Value:
-        return self.body.b.gep(base, [index], inbounds=True, source_etype=I8)
+    def _bytes(self, base: ir.Value, index: ir.Value, kind: ir.Type = I8) -> ir.Value:
+        return self.body.b.gep(base, [index], inbounds=True, source_etype=kind)

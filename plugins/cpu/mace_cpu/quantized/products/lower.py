@@ -9,6 +9,7 @@ from mace_core.graph import GraphView, Node
 from mace_core.symbolic import is_same
 from mace_cpu.quantized.integer_form import BYTES, INTEGERS
 from mace_cpu.quantized.products.bytes import emit_quantized_gemm, emit_quantized_product
+from mace_cpu.quantized.products.wide import check_wide_product, emit_wide_product, is_wide
 from mace_cpu.shared.checks import FLOAT32, all_concrete, dtype_in
 from mace_cpu.shared.nodes import need
 from mace_cpu.shared.program.program import Program
@@ -32,6 +33,8 @@ def _check_gemm(view: GraphView, node: Node) -> str | None:
 
 
 def _check_operands(view: GraphView, node: Node) -> str | None:
+    if is_wide(view, node):
+        return all_concrete(view, node) or check_wide_product(view, node)
     reason = all_concrete(view, node) or dtype_in(view, node.output(0), BYTES | FLOAT32)
     for index in (0, 2, 3, 5):
         reason = reason or dtype_in(view, node.input(index), BYTES)
@@ -69,11 +72,15 @@ def _floats(view: GraphView, node: Node, index: int) -> npt.NDArray[np.float32]:
 
 @lowers("QLinearMatMul", check=_check_product, domain=INTEGERS)
 def lower_product(program: Program, node: Node) -> None:
-    if not emit_quantized_product(program, node):
+    if is_wide(program.facts.view, node):
+        emit_wide_product(program, node, bias=8, result=(6, 7), transposed=False)
+    elif not emit_quantized_product(program, node):
         raise ValueError(f"node '{node.name}' multiplies what the kernels for bytes do not cover")
 
 
 @lowers("QGemm", check=_check_gemm, domain=INTEGERS)
 def lower_gemm(program: Program, node: Node) -> None:
-    if not emit_quantized_gemm(program, node):
+    if is_wide(program.facts.view, node):
+        emit_wide_product(program, node, bias=6, result=(7, 8), transposed=bool(node.attr("transB", 0)))
+    elif not emit_quantized_gemm(program, node):
         raise ValueError(f"node '{node.name}' multiplies what the kernels for bytes do not cover")

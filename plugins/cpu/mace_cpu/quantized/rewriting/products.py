@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from mace_core.graph import Attribute, Node, Value
 from mace_core.tensor import DType
-from mace_cpu.quantized.integer_form import BYTES, INTEGERS, Quantized
+from mace_cpu.quantized.integer_form import BYTES, INTEGERS, NUMBERS, Quantized
 from mace_cpu.quantized.rewriting.bounds import FREE, as_attributes
 from mace_cpu.quantized.rewriting.graph import Rewriting
 from mace_cpu.quantized.rewriting.results import Wanted
@@ -16,7 +16,14 @@ BIAS_TOLERANCE = 1e-6
 """How far the scale of a bias may be from the product of the other two, which is rounded."""
 
 
-def factor(rewriting: Rewriting, node: Node, index: int, what: str, axis: int | None = None) -> Quantized | str:
+def factor(
+    rewriting: Rewriting,
+    node: Node,
+    index: int,
+    what: str,
+    axis: int | None = None,
+    allowed: frozenset[DType] = NUMBERS,
+) -> Quantized | str:
     """The quantized form of an input, with one scale for all or one per entry of ``axis``; a reason if it has none."""
     value = node.input(index)
     known = None if value is None else rewriting.quantized.get(value)
@@ -26,8 +33,9 @@ def factor(rewriting: Rewriting, node: Node, index: int, what: str, axis: int | 
     encoding = known.encoding
     if not encoding.is_sound:
         return f"a scale of its {what} is not a positive number"
-    if encoding.dtype not in BYTES:
-        return f"its {what} is {encoding.dtype.label}, not of 8 bits"
+    if encoding.dtype not in allowed:
+        bits = " or ".join(map(str, sorted({kind.bits for kind in allowed})))
+        return f"its {what} is {encoding.dtype.label}, not of {bits} bits"
     if encoding.axis is not None and encoding.axis != axis:
         return f"the scales of its {what} are those of axis {encoding.axis}"
     return known
@@ -37,7 +45,7 @@ def convolution(rewriting: Rewriting, node: Node, wanted: Wanted) -> Value | str
     is_transposed = node.op_type == "ConvTranspose"
     group = int(node.attr("group", 1))
     x = factor(rewriting, node, 0, "data")
-    w = factor(rewriting, node, 1, "weight", 1 if is_transposed and group == 1 else 0)
+    w = factor(rewriting, node, 1, "weight", 1 if is_transposed and group == 1 else 0, BYTES)
     for found in (x, w):
         if isinstance(found, str):
             return found
@@ -50,6 +58,7 @@ def convolution(rewriting: Rewriting, node: Node, wanted: Wanted) -> Value | str
     if isinstance(bias, str):
         return bias
     is_standard = not (is_transposed or wanted.is_real) and wanted.bounds == FREE and _is_whole(rewriting, bias)
+    is_standard = is_standard and x.encoding.dtype in BYTES and wanted.encoding.dtype in BYTES
     domain = "" if is_standard else INTEGERS
     op_type = "QLinearConvTranspose" if is_transposed else "QLinearConv"
     inputs = [*x.inputs, *w.inputs, *wanted.ending, *([] if bias is None else [bias])]
@@ -61,7 +70,7 @@ def matmul(rewriting: Rewriting, node: Node, wanted: Wanted, bias: Value | None 
     """``bias``: a constant along the last axis, if one is added to the product."""
     right = node.input(1)
     rank = 0 if right is None else len(rewriting.shape(right))
-    a, b = factor(rewriting, node, 0, "left factor"), factor(rewriting, node, 1, "right factor", rank - 1)
+    a, b = factor(rewriting, node, 0, "left factor"), factor(rewriting, node, 1, "right factor", rank - 1, BYTES)
     for found in (a, b):
         if isinstance(found, str):
             return found
@@ -74,6 +83,7 @@ def matmul(rewriting: Rewriting, node: Node, wanted: Wanted, bias: Value | None 
     if isinstance(added, str):
         return added
     is_standard = wanted.bounds == FREE and added is None and not wanted.is_real
+    is_standard = is_standard and a.encoding.dtype in BYTES and wanted.encoding.dtype in BYTES
     inputs = [*a.inputs, *b.inputs, *wanted.ending, *([] if added is None else [added])]
     return wanted.make(
         rewriting,
@@ -91,7 +101,8 @@ def gemm(rewriting: Rewriting, node: Node, wanted: Wanted) -> Value | str:
     if node.input(2) is not None and node.attr("beta", 1.0) != 1.0:
         return "its bias is scaled"
     is_turned = bool(node.attr("transB", 0))
-    a, b = factor(rewriting, node, 0, "left factor"), factor(rewriting, node, 1, "right factor", 0 if is_turned else 1)
+    a = factor(rewriting, node, 0, "left factor")
+    b = factor(rewriting, node, 1, "right factor", 0 if is_turned else 1, BYTES)
     for found in (a, b):
         if isinstance(found, str):
             return found

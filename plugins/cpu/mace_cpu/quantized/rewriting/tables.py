@@ -1,11 +1,14 @@
 """Functions of one quantized number, as tables: whatever becomes of it on the way, there are only 256 results.
 
+Of 16 bits there are 65,536, so a table is made only for values that have about as many elements or more.
+
 Chains of elementwise operators, and diamonds such as ``x * sigmoid(x)``, are followed from the number they begin with,
 through numbers that are quantized on the way.  The kernels that would have computed them in a run compute the tables.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -15,10 +18,10 @@ import numpy.typing as npt
 from mace_core.graph import Graph, GraphView, Node, Value
 from mace_core.native.kernel import load_kernels
 from mace_core.provider import Bindings, BoundTensor, Buffer
-from mace_core.symbolic import is_same
+from mace_core.symbolic import hint, is_same
 from mace_core.tensor import DType, MemoryKind, Tensor, TensorType
 from mace_cpu.plan.subgraph import CpuSubgraph
-from mace_cpu.quantized.integer_form import BYTES, Quantized
+from mace_cpu.quantized.integer_form import NUMBERS, WORDS, Quantized
 from mace_cpu.quantized.rewriting.graph import Rewriting
 from mace_cpu.shared.parts.buffers import aligned_empty
 from mace_cpu.shared.parts.facts import Settings
@@ -34,8 +37,8 @@ ELEMENTWISE = frozenset(
     }
 )  # fmt: skip
 
-ENTRIES = 256
-ALL = TensorType(DType.FLOAT32, (ENTRIES,))
+LEAST_OF_WORDS = 1 << 14
+"""Elements of a value of 16 bits from which a table pays that has to be made first."""
 
 
 @dataclass(slots=True)
@@ -49,7 +52,7 @@ class Request:
 class Tables:
     """The functions of one number that a graph contains, and the tables made of them.
 
-    They are nodes over 256 numbers at once, every one that there is.
+    They are nodes over all numbers of a type at once, every one that there is.
     """
 
     def __init__(self, rewriting: Rewriting) -> None:
@@ -71,16 +74,18 @@ class Tables:
     def see_dequantized(self, real: Value) -> None:
         """``real`` is known to stand for quantized numbers."""
         numbers = self._rewriting.quantized[real]
-        if numbers.encoding.axis is not None or numbers.encoding.dtype not in BYTES:
+        if numbers.encoding.axis is not None or numbers.encoding.dtype not in NUMBERS:
             return
         if self._rewriting.view.constant(numbers.value) is not None or not self._rewriting.is_concrete(real):
             return
         if numbers.value not in self._roots:
             dtype = numbers.encoding.dtype
-            self._inputs[numbers.value] = Value(f"table input {len(self._inputs)}", TensorType(dtype, (ENTRIES,)))
+            kind = TensorType(dtype, (1 << dtype.bits,))
+            self._inputs[numbers.value] = Value(f"table input {len(self._inputs)}", kind)
             self._roots[numbers.value] = numbers.value
             self._stands_for[numbers.value] = self._inputs[numbers.value]
-        found = self._append("DequantizeLinear", [self._stands_for[numbers.value], *self._encoding(numbers)])
+        kind = self._kind(self._roots[numbers.value], DType.FLOAT32)
+        found = self._append("DequantizeLinear", [self._stands_for[numbers.value], *self._encoding(numbers)], kind)
         if found is not None:
             self._roots[real], self._stands_for[real] = self._roots[numbers.value], found
 
@@ -96,7 +101,7 @@ class Tables:
         if not self._rewriting.is_concrete(result) or not self._have_one_shape(result, root):
             return
         inputs = [None if value is None else self._stand_in(value) for value in node.inputs]
-        found = self._append(node.op_type, inputs, node)
+        found = self._append(node.op_type, inputs, self._kind(root, DType.FLOAT32), node)
         if found is not None:
             self._roots[result], self._stands_for[result] = root, found
 
@@ -124,7 +129,7 @@ class Tables:
         )
 
     def _append(
-        self, op_type: str, inputs: Sequence[Value | None], origin: Node | None = None, kind: TensorType = ALL
+        self, op_type: str, inputs: Sequence[Value | None], kind: TensorType, origin: Node | None = None
     ) -> Value | None:
         """The result of another node of functions, None where it cannot be lowered."""
         result = Value(f"table {len(self._nodes)}", kind)
@@ -136,6 +141,12 @@ class Tables:
         self._nodes.append(node)
         return result
 
+    def _kind(self, root: Value, dtype: DType) -> TensorType:
+        """The type of what is made of all the numbers of a root."""
+        found = self._inputs[root].type
+        assert isinstance(found, TensorType)
+        return TensorType(dtype, found.shape)
+
     # --- tables ---------------------------------------------------------------------------------------------------
 
     def request(
@@ -146,10 +157,12 @@ class Tables:
         ``bounds``: of the result, in its steps.
         """
         root, dtype = self._roots[real], result.encoding.dtype
-        if dtype not in BYTES:
+        if dtype not in NUMBERS:
             return f"its result is {dtype.label}"
-        kind = TensorType(dtype, (ENTRIES,))
-        found = self._append("QuantizeLinear", [self._stands_for[real], *self._encoding(result)], kind=kind)
+        if self._rewriting.dtype(root) in WORDS and hint(math.prod(self._rewriting.shape(root))) < LEAST_OF_WORDS:
+            return f"a table of 16 bits does not pay for fewer than {LEAST_OF_WORDS} numbers"
+        kind = self._kind(root, dtype)
+        found = self._append("QuantizeLinear", [self._stands_for[real], *self._encoding(result)], kind)
         if found is None:
             return "its numbers cannot be quantized"
         if bounds != (None, None):
@@ -157,7 +170,7 @@ class Tables:
                 None if bound is None else Value("bound", constant=Tensor.from_numpy(np.array(bound, dtype.numpy)))
                 for bound in bounds
             ]
-            found = self._append("Clip", [found, *limits], kind=kind)
+            found = self._append("Clip", [found, *limits], kind)
             if found is None:
                 return "its numbers cannot be bounded"
         content = Value(f"{result.value.name}.table", kind)
@@ -192,18 +205,22 @@ class Tables:
 
 
 def _run(view: GraphView, settings: Settings) -> list[npt.NDArray[np.generic]]:
-    """The outputs of a view all of whose inputs are every number of 8 bits, in the order of their bits."""
+    """The outputs of a view all of whose inputs are every number of their types, in the order of their bits."""
     program = lower(view, replace(settings, threads=1, integers=False))
     kernels = {step.kernel.symbol: step.kernel for step in program.steps.emitted}
     addresses = load_kernels(list(kernels.values()), settings.target)
     compiled = CpuSubgraph(assemble(program), addresses, None, 1, "cpu")
-    given = [np.arange(ENTRIES, dtype=np.uint8).view(_numpy(value)) for value in view.inputs]
-    made = [np.zeros(ENTRIES, _numpy(value)) for value in view.outputs]
+    given = [_every(_numpy(value)) for value in view.inputs]
+    made = [np.zeros(view.shape(value), _numpy(value)) for value in view.outputs]
     workspace = aligned_empty((-(-compiled.workspace_bytes // 4),))
     compiled.new_execution().run(
         Bindings([_bound(array) for array in given], [_bound(array) for array in made], _bound(workspace))
     )
     return list(made)
+
+
+def _every(dtype: np.dtype[np.generic]) -> npt.NDArray[np.generic]:
+    return np.arange(1 << (8 * dtype.itemsize), dtype=f"u{dtype.itemsize}").view(dtype)
 
 
 def _numpy(value: Value) -> np.dtype[np.generic]:

@@ -54,7 +54,7 @@ class QuadDot:
             return call(b, name, self.vector, [total, *quads])
         if self._unit is QuadUnit.WORDS:
             for one, other in zip(left, right, strict=True):
-                total = b.add(total, self._pairs(one, other))
+                total = add_pairs(self._body, total, one, other)
             return total
         for one, other in zip(left, right, strict=True):
             total = b.add(total, b.mul(one, other))
@@ -80,11 +80,17 @@ class QuadDot:
             return [shift(part, top) for part in raised]
         return [vector]
 
-    def _pairs(self, left: ir.Value, right: ir.Value) -> ir.Value:
-        """Products of 16-bit numbers, the two of a lane added up."""
-        b, lanes = self._body.b, self._body.lanes
-        name = {16: "llvm.x86.avx512.pmaddw.d.512", 8: "llvm.x86.avx2.pmadd.wd", 4: "llvm.x86.sse2.pmadd.wd"}[lanes]
-        return call(b, name, self.vector, [left, right])
+
+def add_pairs(body: Body, total: ir.Value, left: ir.Value, right: ir.Value) -> ir.Value:
+    """``total`` plus the products of signed 16-bit numbers, two to a lane of int32: x86-64 alone has it.
+
+    VNNI does the addition with the multiplication.
+    """
+    b, lanes = body.b, body.lanes
+    name = {16: "llvm.x86.avx512.pmaddw.d.512", 8: "llvm.x86.avx2.pmadd.wd", 4: "llvm.x86.sse2.pmadd.wd"}[lanes]
+    kind = ir.VectorType(I16, 2 * lanes)
+    operands = [b.bitcast(one, kind) for one in (left, right)]
+    return b.add(total, call(b, name, ir.VectorType(I32, lanes), operands))
 
 
 def load_quad(body: Body, at: ir.Value, count: int = QUAD) -> ir.Value:

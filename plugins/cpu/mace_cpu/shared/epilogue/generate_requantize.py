@@ -1,4 +1,4 @@
-"""The code of a requantization: from vectors of int32 sums to bytes."""
+"""The code of a requantization: from vectors of int32 sums to numbers of 8 or 16 bits."""
 
 from __future__ import annotations
 
@@ -8,15 +8,35 @@ from dataclasses import dataclass
 from llvmlite import ir
 
 from mace_cpu.shared.codegen.body import I8, I32, I64, POINTER, Body
-from mace_cpu.shared.codegen.vector_basic import at_least, at_most, call, constant, intrinsic, may_use, splat
+from mace_cpu.shared.codegen.vector_basic import at_least, at_most, call, constant, fma, intrinsic, may_use, splat
 from mace_cpu.shared.epilogue.generate import EpilogueCode
-from mace_cpu.shared.epilogue.requantize import ADD_FLOATS, WORDS, WORDS_OF, Following, Requantization
+from mace_cpu.shared.epilogue.requantize import ADD_FLOATS, BYTES_OF, WORDS, WORDS_OF, Following, Requantization
 
 I16 = ir.IntType(16)
 FAR = 1e9
 """Beyond every number of 16 bits, and within int32."""
 
 CURRENT_ROUNDING = 4
+
+RADIX_BITS, RADIX = 8, 256
+"""Between the parts of wide sums."""
+
+
+_PACKS = (
+    {4: "llvm.x86.sse41.packusdw", 8: "llvm.x86.avx2.packusdw", 16: "llvm.x86.avx512.packusdw.512"},
+    {4: "llvm.x86.sse2.packssdw.128", 8: "llvm.x86.avx2.packssdw", 16: "llvm.x86.avx512.packssdw.512"},
+)
+"""What packs int32 to words: unsigned ones, signed ones."""
+
+
+def code_type(label: str) -> ir.IntType:
+    """The type of quantized numbers, as code has it."""
+    return ir.IntType(8 * BYTES_OF[label])
+
+
+def is_signed(label: str) -> bool:
+    """Whether numbers of this type have a sign."""
+    return not label.startswith("u")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,27 +91,29 @@ class RequantizeCode:
             return self.body.pointer(first)
         return self.body.number(first + i) if i in ADD_FLOATS else self.body.word(first + i)
 
-    def to_bytes(
+    def to_numbers(
         self,
         sums: Sequence[ir.Value],
         scale: Callable[[int], ir.Value],
         bias: Callable[[int], ir.Value],
         other: Callable[[ir.Value, ir.Type], ir.Value],
         *,
+        low: Sequence[ir.Value] | None = None,
         column: Callable[[ir.Value, ir.Type], ir.Value] | None = None,
         floats: FloatLoads | None = None,
         interleaved: bool = False,
     ) -> ir.Value:
-        """One to four vectors of sums as one vector of bytes, in order.
+        """One to four vectors of sums as one vector of quantized numbers, in order.
 
         Args:
             scale, bias: load the vector of factors, or of float biases, of a vector of sums.
-            other: loads bytes of another tensor, given its address, that belong to these sums.
-            column: the same for operands with a byte per channel, where there are such.
+            other: loads numbers of another tensor, given its address, that belong to these sums.
+            low: the low parts of wide sums.
+            column: as ``other``, for operands with a number per channel, where there are such.
             floats: load the operands of operations in float32, if there are such.
-            interleaved: of every 16 bytes of the result, each of the four vectors of sums holds four; not with floats.
+            interleaved: of every 16 bytes of the result, each of the vectors of sums holds as many; not with floats.
         """
-        numbers = self.to_floats(sums, scale, bias, other, floats)
+        numbers = self.to_floats(sums, scale, bias, other, floats, low=low)
         if self.spec.floats is not None:
             inverse = splat(self.body.b, self._inverse, self.body.vector)
             numbers = [self.body.b.fmul(number, inverse) for number in numbers]
@@ -117,8 +139,8 @@ class RequantizeCode:
             held = op.result
         return found
 
-    def floats_to_bytes(self, numbers: Sequence[ir.Value]) -> ir.Value:
-        """One to four vectors of floats, in steps of the result from its zero point, as one vector of bytes."""
+    def floats_to_numbers(self, numbers: Sequence[ir.Value]) -> ir.Value:
+        """One to four vectors of floats, in steps of the result from its zero point, as one vector of numbers."""
         limits = (self._low, self._high) if self.spec.bounded else None
         return self._narrow(
             [self._rounded(number, far=self.spec.far) for number in numbers], self._zero, self.spec.result, limits
@@ -131,12 +153,14 @@ class RequantizeCode:
         bias: Callable[[int], ir.Value],
         other: Callable[[ir.Value, ir.Type], ir.Value],
         floats: FloatLoads | None = None,
+        *,
+        low: Sequence[ir.Value] | None = None,
     ) -> list[ir.Value]:
-        """Vectors of sums as float32, with what is done to them in float32; arguments as for `to_bytes`."""
+        """Vectors of sums as float32, with what is done to them in float32; arguments as for `to_numbers`."""
         b, spec = self.body.b, self.spec
         numbers = []
         for v, total in enumerate(sums):
-            number = b.fmul(b.sitofp(total, self.body.vector), scale(v))
+            number = b.fmul(self._as_float(total, None if low is None else low[v]), scale(v))
             numbers.append(b.fadd(number, bias(v)) if spec.float_bias else number)
         if spec.floats is None or not spec.floats.ops:
             return numbers
@@ -147,7 +171,7 @@ class RequantizeCode:
             if kind == "float32":
                 tensors.append([loads.tensor(address, v) for v in range(len(sums))])
                 continue
-            codes = other(address, ir.VectorType(I8, len(sums) * self.body.lanes))
+            codes = other(address, ir.VectorType(code_type(kind), len(sums) * self.body.lanes))
             factors = splat(b, factor, self.body.vector)
             tensors.append([b.fmul(part, factors) for part in self._widened(codes, kind, zero)])
         return [
@@ -161,6 +185,17 @@ class RequantizeCode:
         ]
 
     # --- single steps ---------------------------------------------------------------------------------------------
+
+    def _as_float(self, total: ir.Value, low: ir.Value | None) -> ir.Value:
+        """Sums as float32; ``low``: the low parts of wide ones."""
+        b, vector = self.body.b, self.body.vector
+        if low is None:
+            return b.sitofp(total, vector)
+        if self.spec.carries:
+            carry = b.ashr(low, constant(self._ints, RADIX_BITS))
+            total, low = b.add(total, carry), b.and_(low, constant(self._ints, RADIX - 1))
+        # multiplying by 256 is exact: fused or not, the result is the same
+        return fma(b, b.sitofp(total, vector), constant(vector, float(RADIX)), b.sitofp(low, vector))
 
     def _rounded(self, number: ir.Value, *, far: bool = False) -> ir.Value:
         """float32 to int32, to nearest even."""
@@ -188,9 +223,11 @@ class RequantizeCode:
         *,
         interleaved: bool = False,
     ) -> ir.Value:
-        """Vectors of int32, plus ``zero``, saturated to bytes and bounded."""
+        """Vectors of int32, plus ``zero``, saturated to 8 or 16 bits and bounded."""
+        if BYTES_OF[result] > 1:
+            return self._narrow_to_words(whole, zero, result, limits, interleaved=interleaved)
         b, body = self.body.b, self.body
-        is_signed = result == "int8"
+        has_sign = is_signed(result)
         count = len(whole)
         padded = [whole[min(i, count - 1)] for i in range(4)]
         if self._is_x86:
@@ -198,10 +235,12 @@ class RequantizeCode:
             words.append(words[0] if count <= 2 else self._packed_words(padded[2], padded[3]))
             shift = splat(b, b.trunc(zero, I16), words[0].type)
             words = [intrinsic(b, "llvm.sadd.sat", half, shift) for half in words]
-            found = self._packed_bytes(words[0], words[1], is_signed)
-            if not interleaved:
-                groups = body.lanes // 4
-                order = [group * 4 + v for v in range(count) for group in range(groups)]
+            found = self._packed_bytes(words[0], words[1], has_sign)
+            if not interleaved or count < 4:
+                groups = range(body.lanes // 4)
+                order = [group * 4 + v for v in range(count) for group in groups]
+                if interleaved:
+                    order = [group * 4 + v for group in groups for v in range(count)]
                 quads = b.bitcast(found, self._ints)
                 if order != list(range(body.lanes)):
                     quads = body.shuffle(quads, quads, order)
@@ -209,7 +248,7 @@ class RequantizeCode:
         else:
             if interleaved:
                 raise ValueError("only the code for x86-64 interleaves")
-            low, high = (-128, 127) if is_signed else (0, 255)
+            low, high = (-128, 127) if has_sign else (0, 255)
             narrow = []
             for vector in whole:
                 raised = b.add(vector, splat(b, b.trunc(zero, I32), self._ints))
@@ -219,9 +258,61 @@ class RequantizeCode:
             found = _joined(body, narrow)
         if limits is not None:
             least, most = (splat(b, b.trunc(limit, I8), found.type) for limit in limits)
-            least_of, most_of = ("llvm.smin", "llvm.smax") if is_signed else ("llvm.umin", "llvm.umax")
+            least_of, most_of = ("llvm.smin", "llvm.smax") if has_sign else ("llvm.umin", "llvm.umax")
             found = intrinsic(b, least_of, intrinsic(b, most_of, found, least), most)
         return found
+
+    def _narrow_to_words(
+        self,
+        whole: Sequence[ir.Value],
+        zero: ir.Value,
+        result: str,
+        limits: tuple[ir.Value, ir.Value] | None,
+        *,
+        interleaved: bool,
+    ) -> ir.Value:
+        b, body, has_sign = self.body.b, self.body, is_signed(result)
+        shift = splat(b, b.trunc(zero, I32), self._ints)
+        raised = [b.add(vector, shift) for vector in whole]
+        packs = self._is_x86 and (has_sign or may_use(b, "sse4.1")) and len(whole) % 2 == 0
+        if packs:  # saturates, and of each eight words four come from each vector
+            name = _PACKS[has_sign][body.lanes]
+            kind = ir.VectorType(I16, 2 * body.lanes)
+            found = _joined(body, [call(b, name, kind, raised[i : i + 2]) for i in range(0, len(raised), 2)])
+            if not interleaved or len(whole) > 2:
+                found = self._ordered_words(found, interleaved=interleaved)
+        else:
+            held = (-(1 << 15), (1 << 15) - 1) if has_sign else (0, (1 << 16) - 1)
+            low, high = (constant(self._ints, bound) for bound in held)
+            kind = ir.VectorType(I16, body.lanes)
+            found = _joined(
+                body,
+                [b.trunc(intrinsic(b, "llvm.smin", intrinsic(b, "llvm.smax", one, low), high), kind) for one in raised],
+            )
+            if interleaved:
+                pieces, vectors = range(body.lanes // 4), range(len(whole))
+                starts = [4 * piece + v * body.lanes for piece in pieces for v in vectors]
+                found = body.shuffle(found, found, [start + i for start in starts for i in range(4)])
+        if limits is None:
+            return found
+        least, most = (splat(b, b.trunc(limit, I16), found.type) for limit in limits)
+        least_of, most_of = ("llvm.smin", "llvm.smax") if has_sign else ("llvm.umin", "llvm.umax")
+        return intrinsic(b, least_of, intrinsic(b, most_of, found, least), most)
+
+    def _ordered_words(self, packed: ir.Value, *, interleaved: bool) -> ir.Value:
+        """Words of pairs of vectors that were packed, in order; see `to_numbers`."""
+        body = self.body
+        lanes, vectors = body.lanes, packed.type.count // body.lanes
+        pieces = range(lanes // 4)
+
+        def start(piece: int, v: int) -> int:
+            return (v // 2) * 2 * lanes + piece * 8 + (v % 2) * 4
+
+        if interleaved:
+            starts = [start(piece, v) for piece in pieces for v in range(vectors)]
+        else:
+            starts = [start(piece, v) for v in range(vectors) for piece in pieces]
+        return body.shuffle(packed, packed, [first + i for first in starts for i in range(4)])
 
     def _packed_words(self, left: ir.Value, right: ir.Value) -> ir.Value:
         kind = ir.VectorType(I16, 2 * self.body.lanes)
@@ -254,19 +345,19 @@ class RequantizeCode:
         return found
 
     def _distances(self, whole: Sequence[ir.Value]) -> list[ir.Value]:
-        """What vectors of int32 are when they are bytes, less their zero point, as floats."""
+        """What vectors of int32 are when they are numbers of the result, less their zero point, as floats."""
         b = self.body.b
         least, most = (splat(b, b.trunc(limit, I32), self._ints) for limit in self._reach)
         bounded = [intrinsic(b, "llvm.smin", intrinsic(b, "llvm.smax", part, least), most) for part in whole]
         return [b.sitofp(part, self.body.vector) for part in bounded]
 
     def _widened(self, codes: ir.Value, kind: str, zero: ir.Value) -> list[ir.Value]:
-        """Bytes less their zero point as vectors of floats."""
+        """Numbers less their zero point as vectors of floats."""
         b, body = self.body.b, self.body
         found = []
         for part in range(codes.type.count // body.lanes):
             own = body.shuffle(codes, codes, list(range(part * body.lanes, (part + 1) * body.lanes)))
-            wide = (b.sext if kind == "int8" else b.zext)(own, self._ints)
+            wide = (b.sext if is_signed(kind) else b.zext)(own, self._ints)
             found.append(b.fsub(b.sitofp(wide, body.vector), splat(b, zero, body.vector)))
         return found
 
@@ -283,7 +374,7 @@ class RequantizeCode:
         """
         b, vector = self.body.b, self.body.vector
         address, _, right_zero, left_factor, right_factor, zero, low, high = words
-        codes = other(address, ir.VectorType(I8, len(left) * self.body.lanes))
+        codes = other(address, ir.VectorType(code_type(op.other), len(left) * self.body.lanes))
         whole = []
         for mine, its in zip(left, self._widened(codes, op.other, right_zero), strict=True):
             one, two = (b.fmul(x, splat(b, f, vector)) for x, f in ((mine, left_factor), (its, right_factor)))
@@ -294,45 +385,46 @@ class RequantizeCode:
         return self.body.b.gep(base, [ir.Constant(I64, index)], inbounds=True, source_etype=I8)
 
 
-class ByteAccess:
-    """Loads and stores of vectors of bytes of which only the first few may exist.
+class ShortAccess:
+    """Loads and stores of vectors of numbers of 8 or 16 bits of which only the first few may exist.
 
     Args:
+        most: numbers of a vector.
         partial: whether some may not exist: costs a mask or a loop.
     """
 
     def __init__(self, body: Body, most: int, *, partial: bool) -> None:
         self._body, self._partial = body, partial
         self._masked = may_use(body.b, "avx512bw") and body.lanes == 16
-        self._spare = body.memory(ir.ArrayType(I8, most)) if partial and not self._masked else None
+        self._spare = body.memory(ir.ArrayType(I16, most)) if partial and not self._masked else None
 
     def load(self, at: ir.Value, kind: ir.Type, valid: ir.Value) -> ir.Value:
-        """The bytes at an address; those from ``valid`` on are undefined."""
+        """The numbers at an address; those from ``valid`` on are undefined."""
         b = self._body.b
         if not self._partial:
             return b.load(at, typ=kind, align=1)
         if self._masked:
-            name = f"llvm.masked.load.v{kind.count}i8.p0"
+            name = f"llvm.masked.load.v{kind.count}{kind.element}.p0"
             arguments = [at, ir.Constant(I32, 1), self._mask(kind, valid), ir.Constant(kind, None)]
             return call(b, name, kind, arguments)
-        self._copy(at, self._spare, valid, kind.count)
+        self._copy(at, self._spare, valid, kind)
         return b.load(self._spare, typ=kind, align=1)
 
     def store(self, value: ir.Value, at: ir.Value, valid: ir.Value) -> None:
-        """Store the first ``valid`` bytes."""
+        """Store the first ``valid`` numbers."""
         b = self._body.b
         if not self._partial:
             b.store(value, at, align=1)
         elif self._masked:
             kind = value.type
             function = self._body.declared(
-                f"llvm.masked.store.v{kind.count}i8.p0",
+                f"llvm.masked.store.v{kind.count}{kind.element}.p0",
                 ir.FunctionType(ir.VoidType(), [kind, POINTER, I32, ir.VectorType(ir.IntType(1), kind.count)]),
             )
             b.call(function, [value, at, ir.Constant(I32, 1), self._mask(kind, valid)])
         else:
             b.store(value, self._spare, align=1)
-            self._copy(self._spare, at, valid, value.type.count)
+            self._copy(self._spare, at, valid, value.type)
 
     def _mask(self, kind: ir.VectorType, valid: ir.Value) -> ir.Value:
         body, b = self._body, self._body.b
@@ -342,15 +434,15 @@ class ByteAccess:
         ones = b.lshr(every, b.sub(ir.Constant(bits, 64), count))  # count is above 0
         return b.bitcast(b.trunc(ones, ir.IntType(kind.count)), ir.VectorType(ir.IntType(1), kind.count))
 
-    def _copy(self, source: ir.Value, target: ir.Value, valid: ir.Value, most: int) -> None:
-        body, b = self._body, self._body.b
-        with body.loop(0, body.minimum(valid, ir.Constant(I64, most))) as i:
-            byte = b.load(b.gep(source, [i], inbounds=True, source_etype=I8), typ=I8, align=1)
-            b.store(byte, b.gep(target, [i], inbounds=True, source_etype=I8), align=1)
+    def _copy(self, source: ir.Value, target: ir.Value, valid: ir.Value, kind: ir.VectorType) -> None:
+        body, b, element = self._body, self._body.b, kind.element
+        with body.loop(0, body.minimum(valid, ir.Constant(I64, kind.count))) as i:
+            number = b.load(b.gep(source, [i], inbounds=True, source_etype=element), typ=element, align=1)
+            b.store(number, b.gep(target, [i], inbounds=True, source_etype=element), align=1)
 
 
 def _joined(body: Body, parts: Sequence[ir.Value]) -> ir.Value:
-    """Vectors of bytes as one."""
+    """Vectors of numbers as one."""
     whole = parts[0]
     for part in parts[1:]:
         count, own = whole.type.count, part.type.count

@@ -1,4 +1,4 @@
-"""The CHANNELS_LAST layout of bytes: how constants are brought into it, and steps to it and back."""
+"""The CHANNELS_LAST layout of numbers of 8 and 16 bits: how constants are brought into it, and steps to it and back."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ WORDS = WordLayout.parse("source target channels pixels unit_pixels image_units"
 
 
 def emit_channels_last(facts: Facts, steps: Steps, value: Value, source: Buf, target: Buf, layout: Layout) -> None:
-    """Fill ``target`` with ``value`` (N, C, ...) of bytes in ``layout`` from ``source``, which holds it in the other
-    one of PLAIN and CHANNELS_LAST."""
+    """Fill ``target`` with ``value`` (N, C, ...) of 8 or 16 bits in ``layout`` from ``source``, which holds it in the
+    other one of PLAIN and CHANNELS_LAST."""
     n, c, *spatial = facts.shape(value)
     pixels = math.prod(spatial)
     size = facts.size(value)
@@ -36,9 +36,10 @@ def emit_channels_last(facts: Facts, steps: Steps, value: Value, source: Buf, ta
     if not is_symbolic(c):
         unit = max(UNIT_BYTES // max(c, 1) // SMALLEST_UNIT_PIXELS, 1) * SMALLEST_UNIT_PIXELS
     parts = -(-pixels // unit)
+    bits = facts.dtype(value).bits
     woven = c if not is_symbolic(c) and 2 <= c <= MOST_WOVEN else 0
     steps.emit(
-        conversion_kernel(woven, layout is Layout.CHANNELS_LAST),
+        conversion_kernel(woven, layout is Layout.CHANNELS_LAST, bits),
         {
             "source": source,
             "target": target,
@@ -53,11 +54,12 @@ def emit_channels_last(facts: Facts, steps: Steps, value: Value, source: Buf, ta
     )
 
 
-def conversion_kernel(woven: int, to_channels_last: bool) -> KernelSource:
+def conversion_kernel(woven: int, to_channels_last: bool, bits: int = 8) -> KernelSource:
     """The kernel that converts to or from CHANNELS_LAST; ``woven``: for so many channels, 0 for any number."""
-    symbol = f"{'to' if to_channels_last else 'from'}_channels_last{f'_of_{woven}' if woven else ''}"
+    wide = "" if bits == 8 else f"_words_{bits}"
+    symbol = f"{'to' if to_channels_last else 'from'}_channels_last{f'_of_{woven}' if woven else ''}{wide}"
     generator = "mace_cpu.shared.layouts.generate_channels_last"
-    return generated(generator, symbol, woven, to_channels_last, words=lambda: WORDS)
+    return generated(generator, symbol, woven, to_channels_last, bits, words=lambda: WORDS)
 
 
 def pack_channels_last(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

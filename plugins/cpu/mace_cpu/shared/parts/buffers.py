@@ -37,7 +37,7 @@ class Layout(enum.Enum):
     PACKED = "packed"  # elements of less than a byte as ONNX stores them: inputs and outputs of a subgraph
     BLOCKED = "blocked"  # (N, C, *spatial) as [N][ceil(C / block)][*spatial][block]; spare lanes are undefined
     PAIRS = "pairs"  # bfloat16, [N][ceil(C / 2 block)][*spatial][2 block]; spare lanes are zero
-    CHANNELS_LAST = "channels last"  # 8-bit numbers, (N, C, *spatial) as [N][*spatial][C], dense
+    CHANNELS_LAST = "channels last"  # numbers of 8 or 16 bits, (N, C, *spatial) as [N][*spatial][C], dense
     PAIR_ROWS = "pair rows"  # bfloat16, (..., K) as [...][ceil(K / 2 block)][2 block]; spare lanes are zero
 
 

@@ -32,6 +32,9 @@ MOVES_NOTHING = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Unsquee
 _SAME_ORDER = {Layout.PLAIN: Layout.CHANNELS_LAST, Layout.CHANNELS_LAST: Layout.PLAIN}
 """Layouts that differ in the order of the elements alone: in the same one, if there is only one pixel or channel."""
 
+REORDERED_BITS = (8, 16)
+"""Of the elements that lie in either order."""
+
 
 @dataclass(frozen=True, slots=True)
 class Postponed:
@@ -98,7 +101,7 @@ class Values:
 
     def is_one_order(self, value: Value) -> bool:
         """Whether the PLAIN and the CHANNELS_LAST layout of a value are the same bytes."""
-        if self._facts.dtype(value).bits != 8:
+        if self._facts.dtype(value).bits not in REORDERED_BITS:
             return False
         _, *inner = self._facts.shape(value) or (1,)
         return len(inner) < 2 or is_same(inner[0], 1) or is_same(math.prod(inner[1:]), 1)
@@ -176,8 +179,8 @@ class Values:
         return buf
 
     def _read_reordered(self, value: Value, layout: Layout) -> Buf:
-        """``value``, of 8-bit numbers, in one of PLAIN and CHANNELS_LAST from the other."""
-        if self._facts.dtype(value).bits != 8 or layout not in _SAME_ORDER:
+        """``value``, of numbers of 8 or 16 bits, in one of PLAIN and CHANNELS_LAST from the other."""
+        if self._facts.dtype(value).bits not in REORDERED_BITS or layout not in _SAME_ORDER:
             raise ValueError(f"'{value.name}' of {self._facts.dtype(value).label} cannot be read {layout.value}")
         constant = self._facts.constant_of(value)
         if constant is not None:

@@ -52,7 +52,7 @@ class QuadMatrixTile:
         self.vector = dot.vector
         self._sums = body.memory(ir.ArrayType(body.vector, rows * vectors))
         self._rows = body.memory(ir.ArrayType(body.vector, rows))
-        self._initial = [body.variable(self.vector) for _ in range(vectors)]
+        self._initial: list[list[ir.Value]] = []
         self._heights, heights = register_heights(rows, vectors)
         self._registers: Instructions | Emulation
         if unit is QuadUnit.AMX:
@@ -65,10 +65,15 @@ class QuadMatrixTile:
         """At the end of the kernel: give the registers up, so that nobody has to save them."""
         self._registers.close()
 
-    def start(self, initial: Sequence[ir.Value]) -> None:
-        """Set every row to ``initial`` (one vector per column vector), which is added at the end."""
-        for v, value in enumerate(initial):
-            self.body.b.store(value, self._initial[v])
+    def start(self, *initial: Sequence[ir.Value]) -> None:
+        """Set rows to ``initial`` (one vector per column vector; of several each for an equal share), which is added at
+        the end."""
+        if not self._initial:
+            self._initial = [[self.body.variable(self.vector) for _ in one] for one in initial]
+        for cells, values in zip(self._initial, initial, strict=True):
+            for cell, value in zip(cells, values, strict=True):
+                self.body.b.store(value, cell)
+        for v in range(self.vectors):
             for group in range(len(self._heights)):
                 self._registers.clear(sum_register(group, v))
 
@@ -135,7 +140,8 @@ class QuadMatrixTile:
         b, body = self.body.b, self.body
         place = body.floats(self._sums, body.add(body.mul(_word(row), self.columns), v * body.lanes))
         found = b.load(place, typ=self.vector, align=INT_BYTES)
-        return b.add(found, b.load(self._initial[v], typ=self.vector))
+        initial = self._initial[row * len(self._initial) // self.rows if isinstance(row, int) else 0]
+        return b.add(found, b.load(initial[v], typ=self.vector))
 
     def _multiply(self, left: ir.Value, apart: ir.Value, right: ir.Value) -> None:
         """Accumulate the product of a register's bytes of each row with as many rows of the right operand."""

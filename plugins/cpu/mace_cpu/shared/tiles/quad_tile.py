@@ -37,10 +37,10 @@ class QuadTile:
         self.step_bytes = QUAD * self.columns
         self._cells = [[body.variable(self.dot.vector) for _ in range(vectors)] for _ in range(rows)]
 
-    def start(self, initial: Sequence[ir.Value]) -> None:
-        """Set every row to ``initial``: one vector of int32 per column vector."""
-        for row in self._cells:
-            for cell, value in zip(row, initial, strict=True):
+    def start(self, *initial: Sequence[ir.Value]) -> None:
+        """Set every row to ``initial``: one vector of int32 per column vector; of several, each for an equal share."""
+        for number, row in enumerate(self._cells):
+            for cell, value in zip(row, initial[number * len(initial) // self.rows], strict=True):
                 self.body.b.store(value, cell)
 
     def settle(self) -> None:
