@@ -454,3 +454,52 @@ def test_packed_weights_take_no_more_room_than_the_file(
         session.run({"x": x})
     weights = [f.stat().st_size for f in (tmp_path / "cache").rglob("*") if f.is_file()]
     assert sum(weights) <= 1.2 * len(model)
+
+
+@pytest.mark.parametrize("features", [None, "baseline"])
+@pytest.mark.parametrize("zeros", [False, True])
+@pytest.mark.parametrize("form", ["tensor", "rows", "columns", "blocks"])
+@pytest.mark.parametrize("kind", ["int8", "uint8", "int4", "uint4"])
+def test_entries_of_a_table_behind_dequantize_linear(kind: str, form: str, zeros: bool, features: str | None) -> None:
+    """Only what is gathered becomes floats, with the bits that DequantizeLinear gives."""
+    rng = np.random.default_rng(0)
+    shape = (300, 90)
+    bits, signed = int(kind.strip("uint")), kind.startswith("int")
+    low = -(1 << (bits - 1)) if signed else 0
+    values = rng.integers(low, low + (1 << bits), shape)
+    scales = {"tensor": (), "rows": (300,), "columns": (90,), "blocks": (300, 3)}[form]
+    scale = (rng.random(scales) + 0.01).astype(np.float32)
+    offsets = rng.integers(low, low + (1 << bits), scales)
+    options = {"tensor": {}, "rows": {"axis": 0}, "columns": {"axis": 1}, "blocks": {"axis": 1, "block_size": 30}}[form]
+    names = ["w", "s", "z"][: 3 if zeros else 2]
+    nodes = [
+        helper.make_node("DequantizeLinear", names, ["f"], **options),
+        helper.make_node("Gather", ["f", "i"], ["y"], axis=0),
+    ]
+    value = helper.make_tensor_value_info
+    constants = [raw("w", kind, values), numpy_helper.from_array(scale, "s")]
+    constants += [raw("z", kind, offsets)] * zeros
+    graph = helper.make_graph(
+        nodes,
+        "table",
+        [value("i", TensorProto.INT64, [2, 3])],
+        [value("y", TensorProto.FLOAT, [2, 3, 90])],
+        constants,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    indices = np.array([[0, 5, 299], [-1, -300, 17]], np.int64)
+
+    def spread(array: Array) -> Array:
+        if form == "blocks":
+            return np.repeat(array, 30, 1)
+        return array.reshape(-1, 1) if form == "rows" else array
+
+    whole = (values - (spread(offsets) if zeros else 0)).astype(np.float32) * spread(scale)
+    options_of_cpu = {"cpu": {"features": features or "native"}}
+    with Session(
+        model.SerializeToString(), devices=["cpu"], strict=True, cache=False, options=options_of_cpu
+    ) as session:
+        found = session.run({"i": indices})["y"]
+        steps = [span.name for span in session.profile({"i": indices}).spans]
+    np.testing.assert_array_equal(found, whole[indices])
+    assert steps == ["GatherBlockQuantized"], steps

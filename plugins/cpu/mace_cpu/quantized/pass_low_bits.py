@@ -1,4 +1,4 @@
-"""Products whose right operand is a constant behind a DequantizeLinear multiply with the constant as it is stored."""
+"""Products with a constant behind a DequantizeLinear, and Gathers from one, read the constant as it is stored."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from mace_core.graph import Attribute, AttributeKind, GraphView, Node, Value
 from mace_core.graph.graph import captured_values
 from mace_core.tensor import DType
 from mace_cpu.quantized.low_bits.stored import LOW_BITS, stored_weights
+from mace_cpu.quantized.low_bits.tables import stored_gather
 from mace_cpu.shared.nodes import need
 from mace_cpu.shared.parts.facts import Settings
 from mace_cpu.shared.registry import Notes, before_lowering
@@ -29,17 +30,36 @@ class _LowBitsView(GraphView):
 
 @before_lowering(turn=2)
 def multiply_stored_weights(view: GraphView, _settings: Settings, _notes: Notes) -> GraphView:
-    """``view`` with nodes of `LOW_BITS` for each MatMul and Gemm whose weights the packed kernels take."""
+    """``view`` with nodes of `LOW_BITS` for each MatMul, Gemm and Gather whose constants the packed kernels take."""
     producers = {value: node for node in view.nodes for value in node.outputs if value is not None}
     replaced: dict[Node, list[Node]] = {}
     for node in view.nodes:
-        found = None if node.domain else _product(view, node, producers)
+        found = None if node.domain else _product(view, node, producers) or _gather(view, node, producers)
         if found is not None:
             replaced[node] = found
     if not replaced:
         return view
     nodes = [part for node in view.nodes for part in replaced.get(node, (node,))]
-    return _LowBitsView(view, _needed(view, nodes, {producers[need(node.input(1))] for node in replaced}))
+    return _LowBitsView(view, _needed(view, nodes, {producers[_weights(node)] for node in replaced}))
+
+
+def _weights(node: Node) -> Value:
+    """The former floats of a node that has been replaced."""
+    return need(node.input(0 if node.op_type == "Gather" else 1))
+
+
+def _gather(view: GraphView, node: Node, producers: dict[Value, Node]) -> list[Node] | None:
+    """The node that stands for a Gather; None where it is something else."""
+    if node.op_type != "Gather":
+        return None
+    source = producers.get(need(node.input(0)))
+    if source is None or source.op_type != "DequantizeLinear" or source.domain:
+        return None
+    stored = view.tensor_type(need(source.input(0)))
+    if stored is None or not stored.is_concrete or math.prod(stored.concrete_shape) < SMALLEST_WEIGHTS:
+        return None
+    made = stored_gather(view, node, source)
+    return None if made is None else [made]
 
 
 def _needed(view: GraphView, nodes: list[Node], weights: set[Node]) -> list[Node]:

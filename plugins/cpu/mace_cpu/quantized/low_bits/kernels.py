@@ -149,7 +149,7 @@ def gather_blocks(bits: str, table: str, index: str, scale: str) -> Kernel:
     per_byte = 8 // width
     mask = (1 << width) - 1
     middle = 1 << (width - 1)
-    flip = middle if table == "int4" else 0
+    flip = middle if table.startswith("int") else 0
     default = 0 if table == "uint4" else middle
 
     @helper(inline="always")  # type: ignore[untyped-decorator]

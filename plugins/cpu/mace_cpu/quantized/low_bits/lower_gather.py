@@ -9,6 +9,7 @@ import numpy as np
 from mace_core.graph import GraphView, Node, Value
 from mace_core.native.numba_kernel import numba_source
 from mace_core.tensor import DType
+from mace_cpu.quantized.low_bits.stored import LOW_BITS
 from mace_cpu.shared.checks import all_concrete, dtype_in
 from mace_cpu.shared.nodes import fixed, need, normal_axis
 from mace_cpu.shared.parts.buffers import Buf
@@ -37,9 +38,22 @@ def _check(view: GraphView, node: Node) -> str | None:
 
 @lowers("GatherBlockQuantized", check=_check, domain="com.microsoft")
 def lower_gather_blocks(program: Program, node: Node) -> None:
+    _emit_gather(program, node, _bits(program.facts.view, node))
+
+
+def _claims_nothing(view: GraphView, node: Node) -> str | None:
+    return "only the provider itself makes such nodes"
+
+
+@lowers("GatherBlockQuantized", check=_claims_nothing, domain=LOW_BITS)
+def lower_stored_gather(program: Program, node: Node) -> None:
+    """As com.microsoft's, of a table whose elements are the numbers, of any integer type up to 8 bits."""
+    _emit_gather(program, node, program.facts.dtype(need(node.input(0))).bits)
+
+
+def _emit_gather(program: Program, node: Node, bits: int) -> None:
     table, indices, scales = (need(node.input(index)) for index in (0, 1, 2))
     result = need(node.output(0))
-    bits = _bits(program.facts.view, node)
     dtype = program.facts.dtype(table)
     shape = list(program.facts.shape(table))
     if dtype is DType.UINT8:
@@ -49,7 +63,7 @@ def lower_gather_blocks(program: Program, node: Node) -> None:
     block = int(node.attr("block_size", 128))
     blocks = -(-shape[quantized] // block)
     outer, inner, count = math.prod(shape[:axis]), math.prod(shape[axis + 1 :]), program.facts.size(indices)
-    zero_row = blocks if dtype in PACKED else -(-blocks * bits // 8) * (8 // bits)
+    zero_row = blocks if dtype is not DType.UINT8 else -(-blocks * bits // 8) * (8 // bits)
     kernel = numba_source(
         KERNELS,
         "gather_blocks",

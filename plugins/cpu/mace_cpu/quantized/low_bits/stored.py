@@ -17,7 +17,7 @@ LOW_BITS = "mace.low_bits"
 """Domain of the nodes that ``pass_low_bits`` makes.
 
 ``MatMul`` and ``Gemm``: x (..., steps), stored, scale, zero point; attributes ``axis`` and ``block_size`` as
-DequantizeLinear has them, and ``transposed``: stored as (columns, steps).
+DequantizeLinear has them, and ``transposed``: stored as (columns, steps).  ``GatherBlockQuantized`` as com.microsoft's.
 """
 
 WHOLE = frozenset({DType.INT8, DType.UINT8, DType.INT4, DType.UINT4, DType.INT2, DType.UINT2})
