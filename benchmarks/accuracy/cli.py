@@ -17,13 +17,15 @@ from mace_core.quantization import Quantizer, Settings
 
 def tasks() -> list[Task]:
     """All of them."""
+    from benchmarks.accuracy.depthwise import UnevenDepthwise
     from benchmarks.accuracy.digits import Digits
     from benchmarks.accuracy.photos import Photos
     from benchmarks.accuracy.sentences import Sentences
+    from benchmarks.accuracy.super_resolution import SuperResolution
     from benchmarks.accuracy.text_lines import TextLines
     from benchmarks.accuracy.voice import Voice
 
-    return [Digits(), Voice(), Photos(), TextLines(), Sentences()]
+    return [Digits(), UnevenDepthwise(), Voice(), Photos(), TextLines(), SuperResolution(), Sentences()]
 
 
 ENGINES = ("mace", "onnxruntime")
@@ -48,12 +50,17 @@ def measure(task: Task, settings: Mapping[str, Any], engine: str, threads: int) 
     source = task.model()
     target = cache_folder() / f"{task.name}.quantized.onnx"
     begin = time.perf_counter()
-    quantizer = Quantizer(source, Settings(**settings))
-    quantizer.run(target, data=task.calibration)
+    more = {} if task.max_drop is None else {"accuracy": task.accuracy, "max_drop": task.max_drop}
+    found = Quantizer(source, Settings(**settings)).run(target, data=task.calibration, **more)
     seconds = time.perf_counter() - begin
     reference = open_engine("mace", source, threads)
     run = open_engine(engine, target, threads)
     before, after = task.score(reference, reference), task.score(run, reference)
+    naive = {}
+    if task.naive is not None:
+        simple = cache_folder() / f"{task.name}.naive.onnx"
+        Quantizer(source, Settings(**task.naive)).run(simple, data=task.calibration)
+        naive = task.score(open_engine(engine, simple, threads), reference)
     lost = before[task.metric] - after[task.metric]
     return {
         "task": task.name,
@@ -61,6 +68,8 @@ def measure(task: Task, settings: Mapping[str, Any], engine: str, threads: int) 
         "settings": dict(settings),
         "float": before,
         "quantized": after,
+        "naive": naive,
+        "kept_in_float": found.judged.kept if found.judged is not None else [],
         "lost": lost,
         "allowed": task.allowed,
         "least": dict(task.least),
@@ -78,10 +87,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--engine", choices=ENGINES, default="mace", help="what runs the quantized model")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--scheme", help="default: what the task says, else int8")
-    parser.add_argument("--algorithm", help="default: minmax")
+    parser.add_argument("--algorithm", help="default: what the task says, else minmax")
+    parser.add_argument("--rounding", help="default: what the task says, else nearest")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     given = parser.parse_args(arguments)
-    asked = {key: value for key in ("scheme", "algorithm") if (value := getattr(given, key)) is not None}
+    asked = {key: value for key in ("scheme", "algorithm", "rounding") if (value := getattr(given, key)) is not None}
     rows = []
     for name in given.task or known:
         row = measure(known[name], {**known[name].settings, **asked}, given.engine, given.threads)
@@ -100,7 +110,10 @@ def tell(row: Mapping[str, Any], write: Callable[[str], object]) -> None:
         f"{row['task']}: {before / 1e6:.1f} -> {after / 1e6:.1f} MB, quantized in {row['quantizing_seconds']:.0f} s\n"
     )
     for name, figure in row["quantized"].items():
-        write(f"  {name}: float {row['float'][name]:.2f}, quantized {figure:.2f}\n")
+        naive = f", naive {row['naive'][name]:.2f}" if row["naive"] else ""
+        write(f"  {name}: float {row['float'][name]:.2f}, quantized {figure:.2f}{naive}\n")
+    if row["kept_in_float"]:
+        write(f"  in float: {', '.join(row['kept_in_float'])}\n")
     asked = "".join(f", at least {least:g} of {name}" for name, least in row["least"].items())
     write(f"  lost {row['lost']:.2f}, allowed {row['allowed']:.2f}{asked}: {verdict}\n")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import gzip
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import ClassVar
 
@@ -51,15 +51,15 @@ def data() -> tuple[Array, Array]:
     return (table[:, :-1].reshape(-1, 1, 8, 8) / 16).astype(np.float32), table[:, -1].astype(np.int64)
 
 
-def _patches(x: Array) -> Array:
+def patches(x: Array) -> Array:
     """(n, c, h, w) -> (n, h, w, c * 9): what a 3x3 convolution with zeros around reads."""
     padded = np.pad(x, [(0, 0), (0, 0), (1, 1), (1, 1)])
     view = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(2, 3))
     return np.ascontiguousarray(view.transpose(0, 2, 3, 1, 4, 5)).reshape(len(x), x.shape[2], x.shape[3], -1)
 
 
-def _scattered(grad: Array, channels: int) -> Array:
-    """The transpose of `_patches`."""
+def scattered(grad: Array, channels: int) -> Array:
+    """The transpose of `patches`."""
     count, height, width, _ = grad.shape
     parts = grad.reshape(count, height, width, channels, 3, 3)
     total = np.zeros((count, channels, height + 2, width + 2), np.float32)
@@ -69,12 +69,19 @@ def _scattered(grad: Array, channels: int) -> Array:
     return total[:, :, 1:-1, 1:-1]
 
 
-def _train() -> dict[str, Array]:
-    """Two convolutions, each with Relu, a mean over 2x2, and a linear layer; Adam on the cross entropy."""
+def _start() -> dict[str, Array]:
+    """Two convolutions, each with Relu, a mean over 2x2, and a linear layer."""
     random = np.random.default_rng(0)
     sizes = {"a": (9, 16), "b": (144, 32), "c": (512, 10)}
     weights = {n: (random.standard_normal(s) * np.sqrt(2 / s[0])).astype(np.float32) for n, s in sizes.items()}
-    weights |= {f"{name}_bias": np.zeros(size[1], np.float32) for name, size in sizes.items()}
+    return weights | {f"{name}_bias": np.zeros(size[1], np.float32) for name, size in sizes.items()}
+
+
+def fit(
+    weights: dict[str, Array], gradients: Callable[[dict[str, Array], Array, Array], dict[str, Array]]
+) -> dict[str, Array]:
+    """Weights trained in place by Adam on the digits; ``gradients`` gets weights, pictures and labels."""
+    random = np.random.default_rng(0)
     first = {name: np.zeros_like(array) for name, array in weights.items()}
     second = {name: np.zeros_like(array) for name, array in weights.items()}
     pictures, labels = data()
@@ -84,7 +91,7 @@ def _train() -> dict[str, Array]:
         for start in range(0, TRAINED, BATCH):
             chosen = order[start : start + BATCH]
             step += 1
-            for name, grad in _gradients(weights, pictures[chosen], labels[chosen]).items():
+            for name, grad in gradients(weights, pictures[chosen], labels[chosen]).items():
                 first[name] += 0.1 * (grad - first[name])
                 second[name] += 0.001 * (grad**2 - second[name])
                 rate = RATE * np.sqrt(1 - 0.999**step) / (1 - 0.9**step)
@@ -94,9 +101,9 @@ def _train() -> dict[str, Array]:
 
 def _gradients(weights: dict[str, Array], x: Array, labels: Array) -> dict[str, Array]:
     count = len(x)
-    rows_a = _patches(x)
+    rows_a = patches(x)
     a = np.maximum(rows_a @ weights["a"] + weights["a_bias"], 0)  # (n, 8, 8, 16)
-    rows_b = _patches(a.transpose(0, 3, 1, 2))
+    rows_b = patches(a.transpose(0, 3, 1, 2))
     b = np.maximum(rows_b @ weights["b"] + weights["b_bias"], 0)  # (n, 8, 8, 32)
     pooled = b.reshape(count, 4, 2, 4, 2, 32).mean(axis=(2, 4)).transpose(0, 3, 1, 2).reshape(count, -1)
     scores = pooled @ weights["c"] + weights["c_bias"]
@@ -108,14 +115,14 @@ def _gradients(weights: dict[str, Array], x: Array, labels: Array) -> dict[str, 
     back = (slope @ weights["c"].T).reshape(count, 32, 4, 4).transpose(0, 2, 3, 1) / 4
     back = np.repeat(np.repeat(back, 2, axis=1), 2, axis=2) * (b > 0)
     found |= {"b": np.tensordot(rows_b, back, ([0, 1, 2], [0, 1, 2])), "b_bias": back.sum(axis=(0, 1, 2))}
-    back = _scattered(back @ weights["b"].T, 16).transpose(0, 2, 3, 1) * (a > 0)
+    back = scattered(back @ weights["b"].T, 16).transpose(0, 2, 3, 1) * (a > 0)
     return found | {"a": np.tensordot(rows_a, back, ([0, 1, 2], [0, 1, 2])), "a_bias": back.sum(axis=(0, 1, 2))}
 
 
 def _write_model(path: Path) -> None:
     import onnx
 
-    weights, net = _train(), Builder()
+    weights, net = fit(_start(), _gradients), Builder()
 
     def conv(x: str, name: str, channels: int) -> str:
         kernel = weights[name].T.reshape(-1, channels, 3, 3)

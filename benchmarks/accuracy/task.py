@@ -17,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import platformdirs
 
+from mace_core import Session
+
 Array: TypeAlias = npt.NDArray[Any]
 Run: TypeAlias = Callable[[Mapping[str, Array]], Mapping[str, Array]]
 """Runs a model once: feeds by name to outputs by name."""
@@ -30,6 +32,8 @@ class Task(ABC):
         metric: what `score` gives, with its unit; more is better.
         allowed: by how much the quantized model may score less.
         least: of further figures, what the quantized model has to reach.
+        naive: settings of a simpler quantization that is scored beside; None for none.
+        max_drop: by how much `accuracy` may drop: the most sensitive layers stay in float; None to quantize all.
         settings: of `Settings`, where the task's model needs others than the usual ones.
     """
 
@@ -38,6 +42,8 @@ class Task(ABC):
     allowed: ClassVar[float]
     least: ClassVar[Mapping[str, float]] = MappingProxyType({})
     settings: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    naive: ClassVar[Mapping[str, Any] | None] = None
+    max_drop: ClassVar[float | None] = None
 
     @abstractmethod
     def model(self) -> Path:
@@ -46,6 +52,10 @@ class Task(ABC):
     @abstractmethod
     def calibration(self) -> Iterator[dict[str, Array]]:
         """Samples to find ranges with; where they are not apart from those scored, the class says so."""
+
+    def accuracy(self, session: Session) -> float:
+        """A figure of merit on data that are neither calibrated with nor scored, for `max_drop`."""
+        raise NotImplementedError
 
     @abstractmethod
     def score(self, run: Run, reference: Run) -> dict[str, float]:

@@ -60,7 +60,9 @@ def quantize(
     rounding: Annotated[
         str,
         typer.Option(
-            "--rounding", metavar="nearest|gptq", help="Of weights; gptq makes up for its errors on the data."
+            "--rounding",
+            metavar="nearest|gptq|adaround",
+            help="Of weights; gptq makes up for its errors on the data, adaround learns from it (slow).",
         ),
     ] = "nearest",
     correct_bias: Annotated[

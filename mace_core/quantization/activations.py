@@ -9,7 +9,6 @@ import numpy.typing as npt
 
 from mace_core.graph import Graph, Node, Value
 from mace_core.operators.resolver import resolve
-from mace_core.progress import report
 from mace_core.quantization.calibrate import Runner, sample_types
 from mace_core.quantization.configure import Configuration, configure
 from mace_core.quantization.data import CalibrationData
@@ -19,6 +18,7 @@ from mace_core.quantization.moments import computed_products, gather_grams, gath
 from mace_core.quantization.outcome import Outcome
 from mace_core.quantization.prepare import inferred_types
 from mace_core.quantization.ranges import HistogramObserver, make_observer
+from mace_core.quantization.rounding import rounding_progress
 from mace_core.quantization.settings import Settings
 from mace_core.quantization.tables import store_tables
 from mace_core.quantization.weights.gram import Gram
@@ -66,16 +66,22 @@ class Calibrated:
         self._rounded: dict[str, tuple[npt.NDArray[Any], QuantEncoding]] = {}
         self._means: dict[str, npt.NDArray[Any]] = {}
         products = computed_products(configuration.nodes)
-        if settings.rounding == "gptq":
+        self._products = len(products)
+        if settings.rounding != "nearest":
             gather_grams(graph, products, data, runner, self._round, types=self.types)
         elif settings.corrects_bias:
             self._means = gather_means(graph, products, data, runner, types=self.types)
 
     def _round(self, product: Product, gram: Gram) -> None:
         name = product.node.name
-        report("rounding weights", len(self._rounded), len(self.graph.nodes))
         self._rounded[name] = round_product(
-            product, gram, self.settings.weight_grid, is_per_channel=self.settings.is_per_channel
+            product,
+            gram,
+            self.settings.weight_grid,
+            rounding=self.settings.rounding,
+            is_per_channel=self.settings.is_per_channel,
+            is_centered=self.settings.corrects_bias,
+            tell=rounding_progress(len(self._rounded), self._products),
         )
         if self.settings.corrects_bias:
             self._means[name] = gram.means()

@@ -155,7 +155,7 @@ class Quantizer:
     def _with_data(self, graph: Graph, data: CalibrationData, runner: Runner, excluded: Mapping[Node, str]) -> Outcome:
         settings = self.settings
         if settings.scheme not in DATA_SCHEMES:
-            if settings.rounding != "gptq":
+            if settings.rounding == "nearest":
                 return quantize_without_data(graph, settings, excluded)
             rounding = compensated_rounding(graph, data, settings, runner, excluded)
             return quantize_without_data(graph, settings, excluded, rounding)
@@ -197,7 +197,7 @@ class Quantizer:
 
         else:
             rounding: Round = nearest
-            if data is not None and settings.rounding == "gptq":
+            if data is not None and settings.rounding != "nearest":
                 rounding = compensated_rounding(graph, data, settings, runner, excluded)
             given = {node.name: reason for node, reason in excluded.items()}
 

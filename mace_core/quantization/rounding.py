@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from mace_core.graph import Graph, Node, Value
 from mace_core.operators.resolver import resolve
+from mace_core.progress import report
 from mace_core.quantization.calibrate import Runner, sample_types
 from mace_core.quantization.data import CalibrationData
 from mace_core.quantization.equalization import equalize, find_pairs
@@ -18,6 +19,7 @@ from mace_core.quantization.moments import computed_products, gather_grams
 from mace_core.quantization.prepare import inferred_types
 from mace_core.quantization.settings import Settings
 from mace_core.quantization.weight_only import Round, block_of, nearest, reason_against
+from mace_core.quantization.weights.adaround import Tell
 from mace_core.quantization.weights.gram import Gram
 from mace_core.quantization.weights.products import Product, round_product
 from mace_core.tensor import QuantEncoding, ValueType
@@ -36,23 +38,36 @@ def compensated_rounding(
     nodes = [node for node in graph.nodes if reason_against(node, excluded) is None]
     found: dict[str, tuple[Array, QuantEncoding]] = {}
 
+    products = computed_products(nodes)
+
     def use(product: Product, gram: Gram) -> None:
         block = block_of(product.inputs, settings.block)
         integers, encoding = round_product(
             product,
             gram,
             settings.weight_grid,
+            rounding=settings.rounding,
             is_per_channel=settings.is_per_channel or settings.block > 0,
             block_size=block,
+            tell=rounding_progress(len(found), len(products)),
         )
         found[product.node.name] = _by_inputs(product, integers, encoding)
 
-    gather_grams(graph, computed_products(nodes), data, runner, use, types=types_for(graph, data))
+    gather_grams(graph, products, data, runner, use, types=types_for(graph, data))
 
     def rounded(node: Node, weights: Array, grid: Grid, axis: int | None, block: int) -> tuple[Array, QuantEncoding]:
         return found.get(node.name) or nearest(node, weights, grid, axis, block)
 
     return rounded
+
+
+def rounding_progress(number: int, products: int) -> Tell:
+    """What hears how far the rounding of one product is, and reports how far that of all is."""
+
+    def tell(done: int, steps: int) -> None:
+        report("rounding weights", number * steps + done, products * steps)
+
+    return tell
 
 
 def equalize_layers(graph: Graph, data: CalibrationData, runner: Runner) -> int:

@@ -18,7 +18,7 @@ DATA_SCHEMES = ("int8", "a16w8")
 SIZED_SCHEMES = (*DATA_SCHEMES, "dynamic", "int4-weight")
 """Those in which each weight may have fewer bits or stay in float."""
 
-ROUNDINGS = ("nearest", "gptq")
+ROUNDINGS = ("nearest", "gptq", "adaround")
 
 DEFAULT_BLOCK = 32
 """Numbers along the inner dimension that share a scale in 4-bit weights."""
@@ -37,7 +37,8 @@ class Settings:
         exclude: patterns of names and operator types of nodes that stay in float.
         symmetric: activations have a zero point in the middle.
         percentile: of the algorithm "percentile".
-        rounding: of weights: "nearest", or "gptq", which makes up for errors in the weights that follow, on the data.
+        rounding: of weights: "nearest"; "gptq", which makes up for errors in the weights that follow, on the data; or
+            "adaround", which learns from the data whether to round up or down.
         corrects_bias: biases make up for the mean error of rounded weights, on the data.
         equalizes: channels of neighboring layers are made as large as each other before.
     """
@@ -71,7 +72,7 @@ class Settings:
     @property
     def needs_data(self) -> bool:
         """Whether the scheme cannot do without calibration data."""
-        return self.scheme in DATA_SCHEMES or (self.scheme == "int4-weight" and self.rounding == "gptq")
+        return self.scheme in DATA_SCHEMES or (self.scheme == "int4-weight" and self.rounding != "nearest")
 
     @property
     def block(self) -> int:

@@ -87,7 +87,7 @@ class DmaBuf:
         return found
 
 
-class ForeignArray(npt.NDArray[Any]):
+class ForeignArray(np.ndarray[Any, np.dtype[Any]]):
     """An array with the foreign tensor that it shows.
 
     Attributes:

@@ -87,6 +87,9 @@ def test_metrics_that_cannot_be_used(tmp_path: Path, given: dict[str, object], s
     "settings",
     [
         {"rounding": "gptq"},
+        {"rounding": "gptq", "corrects_bias": True},
+        {"rounding": "adaround"},
+        {"rounding": "adaround", "granularity": "tensor", "corrects_bias": True},
         {"corrects_bias": True, "granularity": "tensor"},
         {"equalizes": True, "granularity": "tensor"},
         {"algorithm": "mse"},
@@ -115,4 +118,6 @@ def test_rounding_that_looks_at_data_is_better_where_weights_have_few_bits(
         assert found.judged is not None
         return found.judged.after
 
-    assert decibels("gptq") > decibels("nearest") + 3
+    nearest = decibels("nearest")
+    assert decibels("gptq") > nearest + 3
+    assert decibels("adaround") > nearest + 1

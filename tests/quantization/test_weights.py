@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from mace_core.errors import UsageError
 from mace_core.quantization.encodings import limits
 from mace_core.quantization.grids import Grid
+from mace_core.quantization.weights.adaround import adaround, adaround_groups
 from mace_core.quantization.weights.gptq import gptq, inverse_factor, polished
 from mace_core.quantization.weights.gram import Gram, patches, squared_error
 from mace_core.quantization.weights.nearest import Rounded, round_to_nearest
@@ -74,6 +75,66 @@ def test_making_up_for_errors_halves_them_on_dependent_inputs(grid: Grid, block_
     found = gptq(weights, gram_of(learned), grid, block_size=block_size, by_activation=by_activation)
     nearest = round_to_nearest(weights, grid, axis=1 if block_size else 0, block_size=block_size)
     assert error(found, weights, unseen) < 0.5 * error(nearest, weights, unseen)
+
+
+@given(
+    seed=st.integers(0, 10**6),
+    results=st.integers(1, 6),
+    inputs=st.integers(1, 24),
+    rows=st.integers(1, 40),
+    grid=st.sampled_from(GRIDS),
+    block_size=st.sampled_from([0, 4, 16]),
+)
+def test_learned_rounding_goes_up_or_down_and_is_never_worse_than_the_nearest(
+    seed: int, results: int, inputs: int, rows: int, grid: Grid, block_size: int
+) -> None:
+    weights, x = layer(seed, results, inputs, rows)
+    gram = gram_of(x)
+    found = adaround(weights, gram, grid, block_size=block_size, steps=20)
+    importance = np.diagonal(gram)[None] / np.diagonal(gram).max()
+    axis = 1 if block_size else 0
+    nearest = round_to_nearest(weights, grid, axis=axis, block_size=block_size, importance=importance)
+    np.testing.assert_array_equal(found.encoding.scale, nearest.encoding.scale)
+    errors = (np.square(x.astype(np.float64) @ (one.decoded() - weights).T).sum(axis=0) for one in (found, nearest))
+    first, second = errors
+    assert (first <= second * (1 + 1e-4) + 1e-12).all()  # of each result
+    assert np.abs(found.steps - nearest.steps).max() <= 1
+    lowest, highest = limits(grid.dtype)
+    assert lowest <= found.steps.min() <= found.steps.max() <= highest
+
+
+@pytest.mark.parametrize(("grid", "block_size"), [(GRIDS[0], 0), (GRIDS[3], 16), (GRIDS[4], 0)])
+def test_learned_rounding_makes_errors_smaller_on_data_that_it_did_not_see(grid: Grid, block_size: int) -> None:
+    weights, x = layer(7, 16, 64, 2000)
+    learned, unseen = x[:1500], x[1500:]
+    found = adaround(weights, gram_of(learned), grid, block_size=block_size)
+    nearest = round_to_nearest(weights, grid, axis=1 if block_size else 0, block_size=block_size)
+    assert error(found, weights, unseen) < 0.8 * error(nearest, weights, unseen)
+
+
+def test_groups_are_learned_as_if_each_were_alone() -> None:
+    layers = [layer(seed, 3, 9, 60) for seed in range(5)]
+    weights = np.stack([weights for weights, _ in layers])
+    grams = np.stack([gram_of(x) for _, x in layers])
+    grams[2] = 0  # a channel that no sample feeds
+    heard: list[tuple[int, int]] = []
+    together = adaround_groups(weights, grams, GRIDS[0], steps=30, tell=lambda *done: heard.append(done))
+    for one, matrix, gram in zip(together, weights, grams, strict=True):
+        np.testing.assert_array_equal(one.steps, adaround(matrix, gram, GRIDS[0], steps=30).steps)
+    np.testing.assert_array_equal(together[2].steps, round_to_nearest(weights[2], GRIDS[0], axis=0).steps)
+    assert heard[0] == (1, 30) and heard[-1] == (30, 30)
+
+
+def test_the_error_about_the_mean_is_what_a_bias_cannot_make_up_for() -> None:
+    _, x = layer(9, 1, 12, 200)
+    x += 5
+    gram = Gram("layer", 1, 12)
+    gram.update(x)
+    apart = x.astype(np.float64) - x.mean(axis=0, dtype=np.float64)
+    np.testing.assert_allclose(gram.centered()[0], apart.T @ apart, rtol=1e-3, atol=0.1)
+    constant = Gram("layer", 1, 2)
+    constant.update(np.full((50, 2), 0.1, np.float32))
+    assert (np.diagonal(constant.centered()[0]) >= 0).all()
 
 
 def test_weights_that_are_on_the_grid_stay_as_they_are() -> None:

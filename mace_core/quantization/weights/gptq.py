@@ -13,10 +13,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from mace_core.errors import UsageError
 from mace_core.quantization.encodings import expanded, limits, quantize_steps
 from mace_core.quantization.grids import Grid
-from mace_core.quantization.weights.gram import squared_error
+from mace_core.quantization.weights.gram import check_gram, squared_error
 from mace_core.quantization.weights.nearest import Rounded, searched_encoding
 from mace_core.tensor import QuantEncoding
 
@@ -68,12 +67,7 @@ def gptq(
         UsageError: if a weight is not finite, or the matrix does not fit the weights.
     """
     weights = np.asarray(weights, np.float32)
-    inputs = weights.shape[1]
-    if gram.shape != (inputs, inputs) or not np.isfinite(gram).all():
-        raise UsageError(
-            f"A Gram matrix of shape {list(gram.shape)} does not describe finite inputs of weights of shape "
-            f"{list(weights.shape)}"
-        )
+    check_gram(gram, weights)
     importance = np.maximum(np.diagonal(gram), 0.0)
     importance = importance / max(importance.max(initial=0.0), np.finfo(np.float64).tiny)
     if encoding is None:

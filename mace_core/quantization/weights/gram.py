@@ -79,6 +79,26 @@ class Gram:
         """(groups, inputs): the mean input; zeros where none was seen."""
         return np.asarray(self.sums / max(self.rows, 1))
 
+    def centered(self) -> Array:
+        """(groups, inputs, inputs): sums of ``x xᵀ`` about the mean input: the error where biases make up for means."""
+        about = self.matrices - self.sums[:, :, None] * (self.sums[:, None, :] / max(self.rows, 1))
+        diagonal = np.einsum("gii->gi", about)
+        np.maximum(diagonal, 0.0, out=diagonal)  # what rounding of float64 leaves of a constant input
+        return np.asarray(about)
+
+
+def check_gram(gram: Array, weights: Array) -> None:
+    """
+    Raises:
+        UsageError: if a Gram matrix does not fit the weights, (results, inputs), or is not finite.
+    """
+    inputs = weights.shape[1]
+    if gram.shape != (inputs, inputs) or not np.isfinite(gram).all():
+        raise UsageError(
+            f"A Gram matrix of shape {list(gram.shape)} does not describe finite inputs of weights of shape "
+            f"{list(weights.shape)}"
+        )
+
 
 def squared_error(change: Array, matrix: Array) -> float:
     """The sum of squared errors of all results for a change of the weights, (results, inputs)."""

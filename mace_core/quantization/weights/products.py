@@ -14,9 +14,10 @@ import numpy.typing as npt
 
 from mace_core.graph import Node
 from mace_core.quantization.grids import Grid
+from mace_core.quantization.weights.adaround import Tell, adaround_groups
 from mace_core.quantization.weights.gptq import gptq
 from mace_core.quantization.weights.gram import POSITIONS, Gram, rows_read
-from mace_core.quantization.weights.nearest import searched_encoding
+from mace_core.quantization.weights.nearest import Rounded, searched_encoding
 from mace_core.tensor import DType, QuantEncoding
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -91,33 +92,37 @@ def product_of(node: Node) -> Product | None:
 
 
 def round_product(
-    product: Product, gram: Gram, grid: Grid, *, is_per_channel: bool = True, block_size: int = 0
+    product: Product,
+    gram: Gram,
+    grid: Grid,
+    *,
+    rounding: str = "gptq",
+    is_per_channel: bool = True,
+    block_size: int = 0,
+    is_centered: bool = False,
+    tell: Tell | None = None,
 ) -> tuple[Array, QuantEncoding]:
     """The weights of a product as integers, chosen for the least error of its results.
 
     Args:
         product, gram: a node, and what was seen of its inputs.
         grid: of the weights.
+        rounding: "gptq" or "adaround".
         is_per_channel: one scale for each result; else one for all.
         block_size: inputs that share a scale, for one group; 0 for no blocks.
+        is_centered: a bias will make up for the mean error (`bias_shift`), so that the rest alone counts.
+        tell: is told of progress.
 
     Returns:
         Integers of the grid's type in the form of the stored weights, and their encoding.
     """
     matrices = product.matrices(product.weights)
+    moments = gram.centered() if is_centered else gram.matrices
     if not is_per_channel:
         encoding = searched_encoding(matrices, grid)
-        steps = np.stack(
-            [
-                gptq(matrix, moments, grid, encoding=encoding).steps
-                for matrix, moments in zip(matrices, gram.matrices, strict=True)
-            ]
-        )
-        return product.stored(steps).astype(grid.dtype.numpy), encoding
-    found = [
-        gptq(matrix, moments, grid, block_size=block_size)
-        for matrix, moments in zip(matrices, gram.matrices, strict=True)
-    ]
+        found = _rounded(matrices, moments, grid, rounding, 0, encoding, tell)
+        return product.stored(np.stack([one.steps for one in found])).astype(grid.dtype.numpy), encoding
+    found = _rounded(matrices, moments, grid, rounding, block_size, None, tell)
     integers = product.stored(np.stack([one.steps for one in found])).astype(grid.dtype.numpy)
     scale = np.concatenate([one.encoding.scale for one in found])
     zero = np.concatenate([one.encoding.zero_point for one in found])
@@ -126,6 +131,27 @@ def round_product(
     if product.channel_axis == 1:
         scale, zero = np.ascontiguousarray(scale.T), np.ascontiguousarray(zero.T)
     return integers, QuantEncoding(grid.dtype, scale, zero, 1 - product.channel_axis, block_size)
+
+
+def _rounded(
+    matrices: Array,
+    moments: Array,
+    grid: Grid,
+    rounding: str,
+    block_size: int,
+    encoding: QuantEncoding | None,
+    tell: Tell | None,
+) -> list[Rounded]:
+    """Each group's weights; ``encoding`` is that of all groups, if one is given."""
+    if rounding == "adaround":
+        encodings = None if encoding is None else [encoding] * len(matrices)
+        return adaround_groups(matrices, moments, grid, block_size=block_size, encodings=encodings, tell=tell)
+    found = []
+    for number, (matrix, moment) in enumerate(zip(matrices, moments, strict=True)):
+        if tell is not None:
+            tell(number, len(matrices))
+        found.append(gptq(matrix, moment, grid, block_size=block_size, encoding=encoding))
+    return found
 
 
 def bias_shift(product: Product, means: Array, decoded: Array) -> Array:
