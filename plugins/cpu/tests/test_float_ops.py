@@ -104,6 +104,9 @@ def test_chains_whose_operands_vary_from_channel_to_channel(features: str, tmp_p
     for columns in (37, 2):
         x = g.input(3, 9, columns)
         g.steps(g.op("Mul", x, g.constant(RNG.standard_normal(columns).astype(np.float32))), 0.04)
+    for op in ("SiLU", "ErfGelu", "HalvedErfGelu"):
+        shifted = g.op("Add", x, g.constant(RNG.standard_normal(2).astype(np.float32)))
+        g.steps(activated(g, shifted, op, ()), 0.04)
     g.feeds["real"] = RNG.standard_normal((3, 9, 2)).astype(np.float32)
     g.steps(g.op("Tanh", g.op("Sub", x, "real")), 1 / 128)
     found = check(g, tmp_path, **limited(features))

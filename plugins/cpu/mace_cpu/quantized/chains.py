@@ -23,7 +23,7 @@ from mace_cpu.shared.epilogue.requantize import Requantization
 from mace_cpu.shared.nodes import need
 from mace_cpu.shared.parts.buffers import Buf, Layout
 from mace_cpu.shared.parts.steps import Word
-from mace_cpu.shared.program.match_epilogue import match_node
+from mace_cpu.shared.program.match_epilogue import match_diamond, match_node
 from mace_cpu.shared.program.program import Program
 
 MOST_NODES = 12
@@ -120,6 +120,10 @@ def _chain(program: Program, node: Node, real: Value) -> Iterator[Node]:
         is_taken = user.op_type in BINARY or (user.op_type in SINGLE and user.input(0) is value)
         if not is_taken or not program.facts.have_one_shape(result, real):
             return
+        diamond = match_diamond(program, result, wide=True)
+        if diamond is not None:
+            _, nodes, result = diamond
+            yield from nodes
         following = program.fusion.sole_user(result)
         if following is None:
             return

@@ -49,7 +49,7 @@ def match_epilogue(
     channels: list[FloatArray] = []
     residuals: list[Value] = []
     while len(ops) < MOST_OPS:
-        diamond = _match_diamond(program, value, wide) or (_match_fork(program, value) if wide else None)
+        diamond = match_diamond(program, value, wide=wide)
         if diamond is not None:
             found, nodes, value = diamond
             ops.extend(found)
@@ -128,6 +128,11 @@ def _match_batch_normalization(program: Program, node: Node, value: Value) -> Ep
     shift = bias.astype(np.float64) - mean.astype(np.float64) * factor
     ops = (EpilogueOp("mul", "channel"), EpilogueOp("add", "channel"))
     return Epilogue(ops, (factor.astype(np.float32), shift.astype(np.float32)))
+
+
+def match_diamond(program: Program, value: Value, *, wide: bool) -> Found | None:
+    """Two chains that begin with ``value``, which they alone read, and are joined again; no node is marked."""
+    return _match_diamond(program, value, wide) or (_match_fork(program, value) if wide else None)
 
 
 def _match_diamond(
