@@ -187,7 +187,7 @@ def followed(case: Edges, features: str | None) -> None:
         features=features,
         oracle=lambda model, feeds: found,
     )
-    assert "QLinearConv+QLinearAdd+Table" in ran.steps
+    assert any(step.startswith("QLinearConv+QLinearAdd+Table") for step in ran.steps), ran.steps
 
 
 # --- products ---------------------------------------------------------------------------------------------------------
