@@ -105,7 +105,8 @@ def _print(found: Validation, options: OutputOptions) -> None:
     from mace_core.numerics.table import layers_table, outputs_table
 
     print_folded(f"{found.model} on {found.devices}, against {found.against}")
-    print_table(options.shown(outputs_table(found)))
+    if found.outputs:
+        print_table(options.shown(outputs_table(found)))
     if found.layers:
         print_table(options.shown(layers_table(found, worst_first=not options.all_rows)))
     for note in found.notes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,10 +21,9 @@ def values_by_onnxruntime(graph: Graph, feeds: Mapping[str, Any]) -> dict[str, A
     Raises:
         UsageError: where onnxruntime is not installed, or cannot run the model.
     """
-    try:
-        import onnxruntime
-    except ImportError:
-        raise _absent("onnxruntime") from None
+    check_installed("onnxruntime")
+    import onnxruntime
+
     settings = onnxruntime.SessionOptions()
     settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     settings.log_severity_level = 3
@@ -44,10 +44,9 @@ def values_by_openvino(graph: Graph, feeds: Mapping[str, Any]) -> dict[str, Any]
     Raises:
         UsageError: where OpenVINO is not installed, or cannot run the model.
     """
-    try:
-        import openvino
-    except ImportError:
-        raise _absent("openvino") from None
+    check_installed("openvino")
+    import openvino
+
     names = [value.name for value in graph.outputs]
     try:
         core = openvino.Core()
@@ -59,6 +58,18 @@ def values_by_openvino(graph: Graph, feeds: Mapping[str, Any]) -> dict[str, Any]
     except Exception as error:  # it raises RuntimeError, and what its checks of types raise
         raise _cannot("openvino", error) from error
     return dict(zip(names, arrays, strict=True))
+
+
+def check_installed(name: str) -> None:
+    """
+    Raises:
+        UsageError: if ``name`` is one of the `PEERS`, and is not installed.
+    """
+    if name in PEERS:
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            raise UsageError(f"{name} is not installed: 'pip install {name}' brings it") from None
 
 
 PEERS: Mapping[str, Runner] = {"onnxruntime": values_by_onnxruntime, "openvino": values_by_openvino}
@@ -73,10 +84,6 @@ def _content(graph: Graph) -> bytes:
     from mace_core.frontend.onnx.export import to_onnx
 
     return bytes(to_onnx(graph).SerializeToString())
-
-
-def _absent(name: str) -> UsageError:
-    return UsageError(f"{name} is not installed: 'pip install {name}' brings it")
 
 
 def _cannot(name: str, error: Exception) -> UsageError:

@@ -11,7 +11,7 @@ from mace_core.graph import Graph, Node
 from mace_core.numerics.difference import compare
 from mace_core.numerics.findings import Layer, Progress, Validation, described
 from mace_core.numerics.noise import NO_FLOOR, noise_floors
-from mace_core.numerics.peers import PEERS
+from mace_core.numerics.peers import PEERS, check_installed
 from mace_core.numerics.quantized import compare_quantized
 from mace_core.numerics.subject import Subject
 from mace_core.numerics.values import Options, alone, names_of, values_on_device, watched
@@ -79,6 +79,7 @@ class _Comparison:
     progress: Progress
 
     def run(self, *, layers: bool, isolated: bool) -> Validation:
+        check_installed(self.against)
         self.progress("running the model as usual", 0, 1)
         usual, placed = self.subject.run_as_usual(self.feeds)
         prepared = prepare_model(self.subject.model, optimize=True, cache=False, mmap=True)

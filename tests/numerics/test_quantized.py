@@ -223,6 +223,27 @@ def test_a_model_that_the_framework_cannot_run_is_told_in_one_sentence() -> None
         values_by_onnxruntime(load_model(chain.model("y")), FEEDS)
 
 
+def test_layers_are_compared_where_the_framework_runs_some_of_them_alone() -> None:
+    pytest.importorskip("onnxruntime")
+    chain = Chain()
+    first = chain.again(chain.op("relu", "Relu", chain.again("x", "q_x")), "q_relu")
+    odd = chain.op("odd", "Exp", chain.op("narrow", "Cast", first, to=TensorProto.BFLOAT16))
+    chain.again(chain.op("wide", "Cast", odd, to=TensorProto.FLOAT), "q_odd")
+    found = validate(
+        chain.model("q_odd_real"),
+        FEEDS,
+        devices=["reference"],
+        layers=True,
+        against="onnxruntime",
+        registry=registry_of(),
+    )
+    assert found.outputs == [] and any("gave no outputs of the whole model" in note for note in found.notes)
+    failures = {layer.output: layer.failure for layer in found.layers}
+    assert failures["q_x"] == failures["q_relu"] == "" and "onnxruntime cannot run" in failures["q_odd"]
+    assert not found.is_good and "1 of 4 layers could not be compared" in found.verdict
+    assert any("onnxruntime cannot run" in row[-1] for row, _ in rows(found, found.layers))
+
+
 # --- where models are cut ---------------------------------------------------------------------------------------------
 
 
