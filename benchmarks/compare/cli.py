@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--model", action="append", choices=[*CATALOGUE], help="may be repeated; default: all")
     parser.add_argument(
-        *("--precision",), choices=PRECISIONS, default="float32", help="int8: one QDQ file for all (default: float32)"
+        *("--precision",), choices=PRECISIONS, default="float32", help="int8: quantized models (default: float32)"
     )
     parser.add_argument("--engine", action="append", choices=[*ENGINES], help="may be repeated; default: all")
     parser.add_argument("--threads", action="append", type=_positive, help="may be repeated; default: 1 and 2")

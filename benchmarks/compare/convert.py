@@ -8,8 +8,11 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from benchmarks.compare.catalogue import PreparedModel
 
@@ -28,20 +31,46 @@ def convert(prepared: PreparedModel, form: str, folder: Path) -> Path:
     """
     if form == "onnx":
         return prepared.model
-    distribution, suffix, write = _CONVERTERS[form]
+    converter = _CONVERTERS[form]
+    try:
+        version = importlib.metadata.version(converter.distribution)
+    except importlib.metadata.PackageNotFoundError:
+        install = f"'pip install {converter.distribution}' brings it"
+        raise NotConvertibleError(f"its converter is not installed: {install}") from None
+    source = convert(prepared, converter.source, folder) if converter.source else None
     recipe = hashlib.sha256(prepared.model.read_bytes())
-    recipe.update(repr((sorted(prepared.shapes.items()), importlib.metadata.version(distribution))).encode())
-    if form == "tflite":
-        recipe.update(Path(__file__).with_name("tflite.py").read_bytes())
-    target = folder / f"{prepared.name}-{recipe.hexdigest()[:12]}{suffix}"
+    recipe.update(repr((sorted(prepared.shapes.items()), version)).encode())
+    for name in converter.modules:
+        recipe.update(Path(__file__).with_name(name).read_bytes())
+    target = folder / f"{prepared.name}-{recipe.hexdigest()[:12]}{converter.suffix}"
     if not target.exists():
-        unfinished = folder / f"unfinished-{os.getpid()}{suffix}"
+        unfinished = folder / f"unfinished-{os.getpid()}{converter.suffix}"
         try:
-            write(prepared, unfinished)
+            if source is None:
+                converter.write(prepared, unfinished)
+            else:
+                converter.write(prepared, source, unfinished)
             unfinished.rename(target)
         finally:
             _remove(unfinished)
     return target
+
+
+@dataclass(frozen=True, slots=True)
+class _Converter:
+    """
+    Attributes:
+        distribution: what must be installed for it.
+        suffix: of what it writes.
+        write: writes it: from a prepared model, and from its form ``source`` where that is named.
+        modules: of this package that decide what it writes.
+    """
+
+    distribution: str
+    suffix: str
+    write: Callable[..., None]
+    source: str = ""
+    modules: tuple[str, ...] = ()
 
 
 def _write_ncnn(prepared: PreparedModel, target: Path) -> None:
@@ -51,7 +80,9 @@ def _write_ncnn(prepared: PreparedModel, target: Path) -> None:
     )
     target.mkdir()
     shutil.copy(prepared.model, target / "model.onnx")
-    shapes = ",".join("[" + ",".join(map(str, shape)) + "]" for shape in prepared.shapes.values())
+    with np.load(prepared.inputs) as fed:
+        kinds = {name: f"{fed[name].dtype.kind}{8 * fed[name].itemsize}" for name in fed.files}
+    shapes = ",".join(f"[{','.join(map(str, shape))}]{kinds[name]}" for name, shape in prepared.shapes.items())
     _call("pnnx", [str(program), "model.onnx", "fp16=0", f"inputshape={shapes}"], target, target / "model.ncnn.param")
     for file in target.iterdir():
         if not file.name.startswith("model.ncnn."):
@@ -59,9 +90,18 @@ def _write_ncnn(prepared: PreparedModel, target: Path) -> None:
 
 
 def _write_mnn(prepared: PreparedModel, target: Path) -> None:
-    command = [sys.executable, "-P", "-m", "MNN.tools.mnnconvert", "-f", "ONNX", "--bizCode", "benchmark"]
-    command += ["--modelFile", str(prepared.model), "--MNNModel", str(target)]
-    _call("mnnconvert", command, target.parent, target)
+    arguments = ["-f", "ONNX", "--bizCode", "benchmark", "--modelFile", str(prepared.model), "--MNNModel", str(target)]
+    call_mnn("mnnconvert", arguments, target.parent, target)
+
+
+def call_mnn(tool: str, arguments: Sequence[str], folder: Path, product: Path) -> None:
+    """Run one of MNN's tools in a process of its own; its commands would install a package that reports their use.
+
+    Raises:
+        NotConvertibleError: if it does not write ``product``.
+    """
+    program = f"import MNN, _tools, sys; _tools.{tool}(sys.argv)"
+    _call(tool, [sys.executable, "-P", "-c", program, *arguments], folder, product)
 
 
 def _write_tflite(prepared: PreparedModel, target: Path) -> None:
@@ -91,8 +131,27 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def _write_int8(name: str) -> Callable[..., None]:
+    def write(prepared: PreparedModel, floats: Path, target: Path) -> None:
+        from benchmarks.compare import int8_forms
+
+        getattr(int8_forms, name)(prepared, floats, target)
+
+    return write
+
+
+_INT8_MODULES = ("precision.py", "int8_forms.py")
+
 _CONVERTERS = {
-    "ncnn": ("pnnx", "", _write_ncnn),
-    "mnn": ("MNN", ".mnn", _write_mnn),
-    "tflite": ("ai-edge-litert", ".tflite", _write_tflite),
+    "ncnn": _Converter("pnnx", "", _write_ncnn),
+    "mnn": _Converter("MNN", ".mnn", _write_mnn),
+    "tflite": _Converter("ai-edge-litert", ".tflite", _write_tflite, modules=("tflite.py",)),
+    "ncnn-int8": _Converter(
+        *("ncnn", "-int8", _write_int8("write_ncnn_int8"), "ncnn"), modules=(*_INT8_MODULES, "ncnn_int8.py")
+    ),
+    "mnn-int8": _Converter("MNN", ".int8.mnn", _write_int8("write_mnn_int8"), "mnn", _INT8_MODULES),
+    "tflite-int8": _Converter(
+        *("litert-quantizer", ".int8.tflite", _write_int8("write_tflite_int8"), "tflite"),
+        modules=(*_INT8_MODULES, "tflite.py"),
+    ),
 }

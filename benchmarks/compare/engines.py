@@ -51,6 +51,11 @@ class Engine:
     form: str
     open: Callable[[Job], Run]
 
+    @property
+    def int8_form(self) -> str:
+        """The same of networks in 8 bits: QDQ graphs where it reads them, else its own form."""
+        return self.form if self.form == "onnx" else f"{self.form}-int8"
+
     def version(self) -> str | None:
         """None: it, or a tool it needs, is not installed."""
         try:
@@ -135,12 +140,14 @@ def _open_mnn(job: Job) -> Run:
         if tuple(tensors[name].getShape()) != array.shape:
             interpreter.resizeTensor(tensors[name], array.shape)
     interpreter.resizeSession(session)
+    # it has no int64
+    feeds = {name: array.astype(np.int32) if array.dtype == np.int64 else array for name, array in job.feeds.items()}
     kinds = {"float32": MNN.Halide_Type_Float, "int32": MNN.Halide_Type_Int}
     plain = MNN.Tensor_DimensionType_Caffe
     results = interpreter.getSessionOutputAll(session)
 
     def run() -> list[Array]:
-        for name, array in job.feeds.items():
+        for name, array in feeds.items():
             tensors[name].copyFrom(MNN.Tensor(array.shape, kinds[array.dtype.name], array, plain))
         interpreter.runSession(session)
         outputs = []

@@ -140,9 +140,10 @@ class _Run:
             self.found.peaks[threads] = max(float(text), self.found.peaks.get(threads, 0.0))
 
     def measure_model(self, benchmark: Benchmark) -> None:
+        is_int8 = self.settings.precision == "int8"
         try:
-            prepared = prepare(benchmark, self.settings.folder)
-            if self.settings.precision == "int8":
+            floats = prepared = prepare(benchmark, self.settings.folder)
+            if is_int8:
                 self.told(f"{benchmark.name}: quantizing")
                 prepared = in_int8(prepared, self.settings.folder)
         except UsageError as error:
@@ -153,10 +154,8 @@ class _Run:
         for engine in self.found.versions:
             self.told(f"{benchmark.name}: {engine}, first result")
             try:
-                form = ENGINES[engine].form
-                if self.settings.precision != "float32" and form != "onnx":
-                    raise NotConvertibleError(f"its converter to {form} takes no QDQ graphs")
-                files[engine] = convert(prepared, form, self.settings.folder)
+                form = ENGINES[engine].int8_form if is_int8 else ENGINES[engine].form
+                files[engine] = convert(prepared if form == "onnx" else floats, form, self.settings.folder)
                 for threads in self.settings.threads:  # each may have a cache entry of its own
                     self._worker(engine, prepared, files[engine], threads, 0, self._outputs(engine))
             except (NotConvertibleError, ProcessFailedError) as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from benchmarks.compare.engines import MACE
+from benchmarks.compare.engines import ENGINES, MACE
 from benchmarks.compare.machine import QUIET_CORES
 from benchmarks.compare.results import Cell, Comparison, plural
 
@@ -29,6 +29,9 @@ def notes(found: Comparison) -> list[str]:
     """What explains a "-" or a "~", and what is not there."""
     lines = [f"{name} is not installed: {command}" for name, command in found.absent.items()]
     lines += [f"{model} left out: {reason}" for model, reason in found.skipped.items()]
+    own = [name for name in found.versions if ENGINES[name].int8_form != "onnx"]
+    if found.precision == "int8" and own:
+        lines.append(f"{', '.join(own)}: the same network in a quantized form of its own; all others run one QDQ file")
     if found.stopped:
         lines.append("stopped by hand: models are missing")
     reasons: dict[tuple[str, str, str], list[int]] = {}

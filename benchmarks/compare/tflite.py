@@ -19,6 +19,7 @@ from onnx import helper, numpy_helper
 
 from benchmarks.compare.convert import NotConvertibleError
 
+SIGNATURE = "serving_default"
 _VALID, _SAME = schema.Padding.VALID, schema.Padding.SAME
 _ACTIVATION = schema.ActivationFunctionType
 
@@ -89,9 +90,18 @@ class _Writer:
                 tensors=self._tensors, inputs=inputs, outputs=outputs, operators=self._operators, name="main"
             )
         ]
+        model.signatureDefs = [self._signature(given, inputs, outputs)]
         builder = flatbuffers.Builder(1 << 20)
         builder.Finish(model.Pack(builder), b"TFL3")
         return bytes(builder.Output())
+
+    def _signature(self, given: Sequence[str], inputs: Sequence[int], outputs: Sequence[int]) -> Any:
+        """What inputs and outputs are called; quantizers ask by it."""
+        named = zip((*given, *(value.name for value in self._graph.output)), (*inputs, *outputs), strict=True)
+        entries = [schema.TensorMapT(name=name, tensorIndex=index) for name, index in named]
+        return schema.SignatureDefT(
+            inputs=entries[: len(given)], outputs=entries[len(given) :], signatureKey=SIGNATURE, subgraphIndex=0
+        )
 
     def _fused_activation(self, node: onnx.NodeProto) -> tuple[int, onnx.NodeProto]:
         """What follows ``node`` and can be part of it, and the node whose output the joint operator has."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import pytest
 from benchmarks.compare import catalogue, cli, measure
 from benchmarks.compare.agreement import largest_difference
 from benchmarks.compare.catalogue import CATALOGUE, Benchmark, prepare
+from benchmarks.compare.convert import NotConvertibleError, convert
 from benchmarks.compare.engines import ENGINES, MACE, Engine
 from benchmarks.compare.machine import LoadMeter, wait_for_quiet
 from benchmarks.compare.report import report
@@ -94,6 +96,43 @@ class TestComparison:
         (file,) = tmp_path.glob("tiny-int8-*.onnx")
         operators = {node.op_type for node in onnx.load(file).graph.node}
         assert {"QuantizeLinear", "DequantizeLinear"} <= operators
+
+    @pytest.mark.parametrize("engine", ["ncnn", "mnn", "litert"])
+    def test_others_run_a_quantized_form_of_their_own(
+        self, engine: str, benchmark_of: Callable[[str], Benchmark], tmp_path: Path
+    ) -> None:
+        if ENGINES[engine].version() is None:
+            pytest.skip(f"{engine} is not installed: {ENGINES[engine].install}")
+        settings = settings_for(benchmark_of("tiny"), [MACE, engine], tmp_path)
+        result = measure.compare(replace(settings, precision="int8"), str)
+        cell = result.rows[0].cells[engine]
+        if "not installed" in cell.missing:
+            pytest.skip(cell.missing)
+        assert cell.ran, cell.missing
+        assert result.differences["tiny"][MACE] < 0.1
+        assert f"- {engine}: the same network in a quantized form of its own" in report(result)
+
+    def test_ncnn_gets_weights_in_8_bits(self, benchmark_of: Callable[[str], Benchmark], tmp_path: Path) -> None:
+        if ENGINES["ncnn"].version() is None:
+            pytest.skip(f"ncnn is not installed: {ENGINES['ncnn'].install}")
+        prepared = prepare(benchmark_of("tiny"), tmp_path)
+        floats, steps = (convert(prepared, form, tmp_path) for form in ("ncnn", "ncnn-int8"))
+        sizes = [(folder / "model.ncnn.bin").stat().st_size for folder in (floats, steps)]
+        assert sizes[1] < 0.6 * sizes[0]
+        lines = (steps / "model.ncnn.param").read_text().splitlines()
+        convolutions = [line for line in lines if line.startswith(("Convolution", "InnerProduct"))]
+        assert len(convolutions) == 4 and all(" 8=" in line for line in convolutions)
+
+    def test_a_quantizer_that_is_not_installed_is_named(
+        self, benchmark_of: Callable[[str], Benchmark], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def absent(name: str) -> str:
+            raise importlib.metadata.PackageNotFoundError(name)
+
+        prepared = prepare(benchmark_of("tiny"), tmp_path)
+        monkeypatch.setattr(importlib.metadata, "version", absent)
+        with pytest.raises(NotConvertibleError, match="'pip install litert-quantizer' brings it"):
+            convert(prepared, "tflite-int8", tmp_path)
 
     def test_the_multiply_adds_are_counted_from_the_shapes(
         self, benchmark_of: Callable[[str], Benchmark], tmp_path: Path
