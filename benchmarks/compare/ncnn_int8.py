@@ -183,6 +183,7 @@ _FLOATS = {
     "Scale": lambda layer: 4 * layer.number(0) * (1 + layer.number(1)),
     "PReLU": lambda layer: 4 * layer.number(0),
     "MultiHeadAttention": _attention,
+    "Embed": lambda layer: 4 + 4 * (layer.number(3) + layer.number(0) * layer.number(2)),
     "LayerNorm": lambda layer: 8 * layer.number(0) * int(layer.params.get(2, "1")),
 }
 """Bytes of the weights of layers that stay in float."""

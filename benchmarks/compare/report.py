@@ -31,7 +31,10 @@ def notes(found: Comparison) -> list[str]:
     lines += [f"{model} left out: {reason}" for model, reason in found.skipped.items()]
     own = [name for name in found.versions if ENGINES[name].int8_form != "onnx"]
     if found.precision == "int8" and own:
-        lines.append(f"{', '.join(own)}: the same network in a quantized form of its own; all others run one QDQ file")
+        lines.append(
+            f"{', '.join(own)}: the same network in a quantized form of its own, timed however far its "
+            "results are off; all others run one QDQ file"
+        )
     if found.stopped:
         lines.append("stopped by hand: models are missing")
     reasons: dict[tuple[str, str, str], list[int]] = {}

@@ -49,10 +49,9 @@ def values_by_openvino(graph: Graph, feeds: Mapping[str, Any]) -> dict[str, Any]
 
     names = [value.name for value in graph.outputs]
     try:
+        options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
         core = openvino.Core()
-        model = core.read_model(_content(graph))
-        model.reshape({name: list(np.shape(array)) for name, array in feeds.items()})
-        compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"})
+        compiled = core.compile_model(core.read_model(_content(graph)), "CPU", options)
         results = compiled(dict(feeds))
         arrays = [np.array(results[index]) for index in range(len(names))]
     except Exception as error:  # it raises RuntimeError, and what its checks of types raise
