@@ -7,7 +7,7 @@ matrices have one scale for their weights, and find those of their activations w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -177,7 +177,7 @@ def _layer(line: str) -> Layer:
     return Layer(kind, name, rest[: int(inputs)], rest[int(inputs) : last], numbered)
 
 
-_FLOATS = {
+_FLOATS: dict[str, Callable[[Layer], int]] = {
     "MemoryData": lambda layer: 4 * int(np.prod([layer.number(key) or 1 for key in (0, 1, 11, 2)])),
     "BatchNorm": lambda layer: 16 * layer.number(0),
     "Scale": lambda layer: 4 * layer.number(0) * (1 + layer.number(1)),
