@@ -1,41 +1,63 @@
-"""The provider class: what is missing for an NPU on this machine."""
+"""The provider class: the NPUs that the installed drivers know."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping
 from typing import ClassVar
 
-from mace_core.provider import ApiVersion, DetectionProvider, Missing
-from mace_npu import discovery
+from mace_core.errors import UsageError
+from mace_core.provider import ApiVersion, Backend, Device, ExecutionProvider, Missing, ProbeResult
+from mace_npu.drivers import installed_drivers
 from mace_npu.version import VERSION
 
+_DRIVERS = installed_drivers()
 
-class NpuProvider(DetectionProvider):
-    """Offers no devices in this version; says whether OpenVINO and an NPU's driver are there."""
+
+class NpuProvider(ExecutionProvider):
+    """NPUs of several vendors, each through a driver."""
 
     name: ClassVar[str] = "npu"
     vendor: ClassVar[str] = "mace"
     version: ClassVar[str] = VERSION
-    api_version: ClassVar[ApiVersion] = ApiVersion(1, 1)
-    limitation: ClassVar[str] = f"mace-npu {VERSION} finds OpenVINO and the NPU but cannot run models on it yet"
-    environment: ClassVar[tuple[str, ...]] = discovery.ENVIRONMENT
+    api_version: ClassVar[ApiVersion] = ApiVersion(1, 2)
+    options: ClassVar[Mapping[str, str]] = {
+        f"{name}_{option}": line
+        for name, driver in _DRIVERS.usable.items()
+        for option, line in driver.options.items()
+    }  # fmt: skip
+    probe_options: ClassVar[frozenset[str]] = frozenset(
+        f"{name}_{option}" for name, driver in _DRIVERS.usable.items() for option in driver.probe_options
+    )
 
-    def detect(self) -> tuple[list[Missing], list[Path]]:
-        missing, watched = [], [discovery.ACCELERATOR_FOLDER, *discovery.folders()]
-        library = discovery.find_openvino()
-        if library is None:
-            reason = f"not found in {'; '.join(discovery.searched())}"
-            missing.append(Missing(discovery.LIBRARY_NAMES[0], reason, "pip install openvino"))
-        else:
-            watched.append(library)
-        if not discovery.accelerators():
-            folder = discovery.ACCELERATOR_FOLDER
-            state = "is empty" if folder.is_dir() else "does not exist"
-            missing.append(
-                Missing(
-                    "NPU driver",
-                    f"no NPU is registered: {folder} {state}",
-                    "where there is an NPU, install its driver (Intel: linux-npu-driver with the intel_vpu module)",
-                )
-            )
-        return missing, watched
+    def probe(self) -> ProbeResult:
+        return self.probe_with({})
+
+    def probe_with(self, options: Mapping[str, object]) -> ProbeResult:
+        devices: list[Device] = []
+        missing: list[Missing] = []
+        watched: dict[str, None] = {}
+        environment: dict[str, None] = {}
+        for name, driver in _DRIVERS.usable.items():
+            given = {key: value for key, value in _own(name, options).items() if key in driver.probe_options}
+            found = driver.probe(given)
+            devices += found.devices
+            missing += found.missing
+            watched |= dict.fromkeys(found.depends_on)
+            environment |= dict.fromkeys(found.environment)
+        return ProbeResult(tuple(devices), (*missing, *_DRIVERS.faults), tuple(watched), tuple(environment))
+
+    def open(self, device: Device, options: Mapping[str, object]) -> Backend:
+        unknown = sorted(set(options) - set(self.options))
+        if unknown:
+            raise UsageError(f"the npu provider has no option '{unknown[0]}'; it knows {', '.join(self.options)}")
+        name = device.id.partition("-")[0]
+        driver = _DRIVERS.usable.get(name)
+        if driver is None:
+            raise UsageError(f"the npu provider knows no device '{device.id}': no driver '{name}' is installed")
+        return driver.open(device, _own(name, options))
+
+
+def _own(driver: str, options: Mapping[str, object]) -> dict[str, object]:
+    """The options of one driver, as it calls them."""
+    start = f"{driver}_"
+    return {key.removeprefix(start): value for key, value in options.items() if key.startswith(start)}

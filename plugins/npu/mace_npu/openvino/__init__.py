@@ -1,0 +1,1 @@
+"""The driver for Intel's NPUs, through OpenVINO."""

@@ -1,0 +1,169 @@
+"""A unit of OpenVINO made ready."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import openvino
+
+from mace_core.errors import OutOfMemoryError, ProviderError, UnsupportedError
+from mace_core.frontend.onnx.export import to_onnx
+from mace_core.graph import GraphView
+from mace_core.provider import Backend, Capability, CompiledSubgraph, Device, ShapeSupport, Stream
+from mace_core.provider.worker_queue import WorkerQueue
+from mace_npu.openvino.claims import capability
+from mace_npu.openvino.execution import OpenVinoSubgraph, Ports
+from mace_npu.openvino.model import graph_of
+from mace_npu.version import VERSION
+
+_LARGEST_MODEL_BYTES = 2_000_000_000
+"""What a protobuf message may hold, and thus a model in memory."""
+
+
+class OpenVinoBackend(Backend):
+    """One of OpenVINO's devices."""
+
+    shape_support = ShapeSupport.STATIC
+
+    def __init__(self, device: Device, unit: str, settings: dict[str, str]) -> None:
+        """``unit`` is OpenVINO's name of the device, ``settings`` are properties to compile with.
+
+        Raises:
+            ProviderError: if OpenVINO has no such device here.
+        """
+        self.device = device
+        self._unit = unit
+        self._settings = settings
+        self._core = openvino.Core()
+        try:
+            available = self._core.available_devices
+            described = str(self._core.get_property(unit, "FULL_DEVICE_NAME")) if unit in available else ""
+        except RuntimeError as error:
+            raise self._failure("OpenVINO cannot look for devices", error) from None
+        if not described:
+            raise ProviderError(
+                f"{device.qualified_name} cannot be opened: OpenVINO {openvino.__version__} has "
+                f"{', '.join(available) or 'no device'} here, not {unit}",
+                device=device.qualified_name,
+            )
+        self.described = described
+        self.notes = (f"{device.qualified_name} is OpenVINO {openvino.__version__} on its device {unit}: {described}",)
+
+    def capability(self, view: GraphView) -> Capability:
+        return capability(view, self)
+
+    def read(self, model: bytes) -> Any:
+        """An ONNX model as OpenVINO converts it."""
+        return self._core.read_model(model)
+
+    def supported(self, model: Any) -> frozenset[str]:
+        """Names of the operations of ``model`` that the unit runs."""
+        return frozenset(self._core.query_model(model, self._unit, self._settings))
+
+    def compile(self, subgraphs: Sequence[GraphView]) -> list[CompiledSubgraph]:
+        compiled: list[CompiledSubgraph] = []
+        try:
+            for view in subgraphs:
+                compiled.append(self._compile(view))
+        except BaseException:
+            for item in compiled:
+                item.close()
+            raise
+        return compiled
+
+    def _compile(self, view: GraphView) -> OpenVinoSubgraph:
+        weights = sum(
+            constant.nbytes
+            for value in {value for node in view.nodes for value in node.inputs}
+            if (constant := view.constant(value)) is not None
+        )
+        if weights > _LARGEST_MODEL_BYTES:
+            raise UnsupportedError(
+                f"'{view.name}' has {weights >> 20} MiB of weights, more than an ONNX model in memory can hold"
+            )
+        graph = graph_of(view, view.nodes, view.outputs, view.inputs)
+        types = {value: kind for value in (*view.inputs, *view.outputs) if (kind := view.type(value)) is not None}
+        try:
+            model = self._core.read_model(to_onnx(graph, types).SerializeToString())
+            compiled = self._core.compile_model(model, self._unit, self._settings)
+        except RuntimeError as error:
+            raise self._refusal(view, error) from None
+        return self._subgraph(view, compiled)
+
+    def _subgraph(self, view: GraphView, compiled: Any) -> OpenVinoSubgraph:
+        ports = Ports(len(view.inputs), len(view.outputs))
+        if (len(compiled.inputs), len(compiled.outputs)) != ports:
+            raise UnsupportedError(
+                f"OpenVINO made {len(compiled.inputs)} inputs and {len(compiled.outputs)} results of '{view.name}', "
+                f"which has {ports.inputs} and {ports.outputs}"
+            )
+        devices = ", ".join(compiled.get_property("EXECUTION_DEVICES"))
+        constants = frozenset(
+            value.name for node in view.nodes for value in node.inputs if value is not None and value.constant is not None
+        )
+        return OpenVinoSubgraph(self.device.qualified_name, view, compiled, devices, constants)
+
+    def create_stream(self) -> Stream:
+        return WorkerQueue(self.device.qualified_name)
+
+    def serialize(self, compiled: Sequence[CompiledSubgraph]) -> bytes | None:
+        blobs: list[bytes] = []
+        for item in compiled:
+            assert isinstance(item, OpenVinoSubgraph)
+            try:
+                blobs.append(_bytes(item.compiled.export_model()))
+            except RuntimeError as error:
+                raise self._failure("OpenVINO cannot export what it compiled", error) from None
+        header = json.dumps([len(blob) for blob in blobs]).encode()
+        return b"".join((header, b"\n", *blobs))
+
+    def deserialize(self, blob: bytes, subgraphs: Sequence[GraphView]) -> list[CompiledSubgraph]:
+        header, _, content = blob.partition(b"\n")
+        lengths = json.loads(header)
+        if len(lengths) != len(subgraphs) or sum(lengths) != len(content):
+            raise UnsupportedError("the stored OpenVINO models are not those of these subgraphs")
+        compiled: list[CompiledSubgraph] = []
+        start = 0
+        for length, view in zip(lengths, subgraphs, strict=True):
+            try:
+                found = self._core.import_model(io.BytesIO(content[start : start + length]), self._unit, self._settings)
+            except RuntimeError as error:
+                raise UnsupportedError(
+                    f"OpenVINO refuses the stored form of '{view.name}': {_last_line(error)}"
+                ) from None
+            compiled.append(self._subgraph(view, found))
+            start += length
+        return compiled
+
+    def compatibility_key(self) -> str:
+        facts = [f"mace-npu {VERSION}", f"OpenVINO {openvino.__version__}", self._unit, self.described]
+        for name in ("DEVICE_ARCHITECTURE", "NPU_DRIVER_VERSION", "NPU_COMPILER_VERSION"):
+            try:
+                facts.append(f"{name}={self._core.get_property(self._unit, name)}")
+            except RuntimeError:  # not a property of this unit
+                continue
+        facts += [f"{name}={value}" for name, value in sorted(self._settings.items())]
+        return "; ".join(facts)
+
+    def _refusal(self, view: GraphView, error: RuntimeError) -> ProviderError:
+        text = _last_line(error)
+        if "memory" in text.lower() and "alloc" in text.lower():
+            return OutOfMemoryError(f"OpenVINO has no memory for '{view.name}': {text}")
+        return UnsupportedError(f"OpenVINO cannot compile '{view.name}' for {self._unit}: {text}")
+
+    def _failure(self, what: str, error: RuntimeError) -> ProviderError:
+        return ProviderError(f"{what}: {_last_line(error)}", device=self.device.qualified_name)
+
+
+def _bytes(exported: Any) -> bytes:
+    return exported if isinstance(exported, bytes) else bytes(exported.getbuffer())
+
+
+def _last_line(error: RuntimeError) -> str:
+    """The line of an error of OpenVINO's that tells most: below where it was raised."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if not line.startswith(("Exception from", "Check '"))]
+    return (telling or lines or ["no reason is given"])[-1]

@@ -1,0 +1,150 @@
+"""What OpenVINO runs on a unit.  All nodes of a graph are asked about at once, apart from each other in one model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from mace_core.frontend.onnx.export import to_onnx
+from mace_core.graph import GraphView, Node, Value
+from mace_core.provider import Capability, Claim, Rejection
+from mace_core.tensor import DType, TensorType
+from mace_npu.openvino.model import apart
+
+_KEPT = frozenset(
+    {DType.FLOAT32, DType.FLOAT16, DType.INT8, DType.UINT8, DType.INT16, DType.UINT16, DType.INT32, DType.BOOL}
+)
+"""Element types whose every value OpenVINO keeps.  64-bit integers become 32-bit ones inside, float64 becomes float."""
+
+_INDEX_INPUTS = {
+    "Gather": (1,), "GatherElements": (1,), "GatherND": (1,), "ScatterElements": (1,), "ScatterND": (1,), "OneHot": (0,),
+}  # fmt: skip
+"""Inputs that are positions in another tensor: they fit into 32 bits."""
+
+_INDEX_OUTPUTS = {"ArgMax": (0,), "ArgMin": (0,), "TopK": (1,)}
+"""Outputs that are positions."""
+
+_RANDOM = frozenset({"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"})
+
+_NO_RULE = re.compile(r"No conversion rule found for operations: ([^\n]*)")
+_FAILED_NODE = re.compile(r"<Node\([^)]*\): (\d+)>'?:?\n?([^\n]*)")
+
+
+class Unit(Protocol):
+    """The side of OpenVINO."""
+
+    def read(self, model: bytes) -> Any:
+        """An ONNX model as OpenVINO converts it.
+
+        Raises:
+            RuntimeError: if it cannot.
+        """
+
+    def supported(self, model: Any) -> frozenset[str]:
+        """Names of the operations of a converted model that the unit runs."""
+
+
+def capability(view: GraphView, unit: Unit) -> Capability:
+    """The nodes that ``unit`` runs, in one claim of which any may be taken."""
+    reasons = {node: reason for node in view.nodes if (reason := why_not(view, node)) is not None}
+    asked = [node for node in view.nodes if node not in reasons]
+    reasons.update(_ask(view, asked, unit))
+    claimed = tuple(node for node in view.nodes if node not in reasons)
+    return Capability(
+        claims=(Claim(claimed),) if claimed else (),
+        rejections=[Rejection(node, reason) for node, reason in reasons.items()],
+    )
+
+
+def why_not(view: GraphView, node: Node) -> str | None:
+    """Why a node is not even asked about; None if it is."""
+    if node.domain:
+        return f"operators of {node.domain} are not handed to OpenVINO"
+    if any(True for _ in node.subgraphs()):
+        return "control flow is not handed to OpenVINO"
+    if node.op_type in _RANDOM:
+        return "OpenVINO's random numbers are other ones"
+    for values, indices in ((node.inputs, _INDEX_INPUTS), (node.outputs, _INDEX_OUTPUTS)):
+        for position, value in enumerate(values):
+            if value is not None and (reason := _why_not_value(view, value, position in indices.get(node.op_type, ()))):
+                return reason
+    return None
+
+
+def _why_not_value(view: GraphView, value: Value, is_index: bool) -> str | None:
+    found = view.type(value)
+    if not isinstance(found, TensorType):
+        return f"'{value.name}' is not a tensor"
+    if not found.is_concrete:
+        return f"the shape of '{value.name}' is not known before the run"
+    if 0 in found.concrete_shape:
+        return f"'{value.name}' has no elements"
+    if found.dtype in _KEPT or is_index or view.constant(value) is not None:
+        return None
+    if found.dtype in (DType.INT64, DType.UINT64, DType.UINT32, DType.FLOAT64):
+        return f"OpenVINO does not keep every value of '{value.name}', which is {found.dtype.label}"
+    return f"'{value.name}' is {found.dtype.label}, which is not handed to OpenVINO"
+
+
+def _ask(view: GraphView, nodes: Sequence[Node], unit: Unit) -> dict[Node, str]:
+    """Why OpenVINO refuses some of ``nodes``."""
+    reasons: dict[Node, str] = {}
+    left = list(nodes)
+    while left:
+        graph = apart(view, left)
+        try:
+            model = unit.read(to_onnx(graph).SerializeToString())
+        except RuntimeError as error:
+            refused = _blamed(left, str(error))
+            if not refused:
+                if len(left) == 1:
+                    reasons[left[0]] = f"OpenVINO cannot convert it: {_first_line(str(error))}"
+                    return reasons
+                half = len(left) // 2
+                return {**reasons, **_ask(view, left[:half], unit), **_ask(view, left[half:], unit)}
+            reasons.update(refused)
+            left = [node for node in left if node not in refused]
+            continue
+        supported = unit.supported(model)
+        owners = [index for index, node in enumerate(left) for value in node.outputs if value is not None]
+        for index, output in zip(owners, model.outputs, strict=True):
+            missing = _unsupported(output.get_node(), supported)
+            if missing is not None:
+                reasons.setdefault(left[index], f"this unit does not run OpenVINO's {missing}")
+        return reasons
+    return reasons
+
+
+def _blamed(nodes: Sequence[Node], message: str) -> dict[Node, str]:
+    """Whom OpenVINO names in an error: operators without a rule, nodes whose rule failed."""
+    reasons: dict[Node, str] = {}
+    if rules := _NO_RULE.search(message):
+        without = {name.strip().rpartition("-")[0] for name in rules[1].split(",")}
+        reasons.update({node: "OpenVINO has no rule for this operator" for node in nodes if node.op_type in without})
+    for number, line in _FAILED_NODE.findall(message):
+        if int(number) < len(nodes):
+            reasons[nodes[int(number)]] = f"OpenVINO cannot convert it: {line.strip() or 'no reason is given'}"
+    return reasons
+
+
+def _unsupported(result: Any, supported: frozenset[str]) -> str | None:
+    """The type of an operation between a result and the parameters that is not among those supported."""
+    pending, seen = [result], set()
+    while pending:
+        operation = pending.pop()
+        name = operation.get_friendly_name()
+        if name in seen:
+            continue
+        seen.add(name)
+        if name not in supported and operation.get_type_name() not in ("Parameter", "Constant", "Result"):
+            return str(operation.get_type_name())
+        pending += [port.get_source_output().get_node() for port in operation.inputs()]
+    return None
+
+
+def _first_line(message: str) -> str:
+    """The line of an error of OpenVINO's that tells what happened."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    telling = [line for line in lines if not line.startswith(("Exception from", "Check '", "While validating"))]
+    return (telling or lines or ["no reason is given"])[0]

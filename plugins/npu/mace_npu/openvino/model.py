@@ -1,0 +1,75 @@
+"""A subgraph as an ONNX model: what OpenVINO is given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from mace_core.graph import Graph, GraphView, Node, Value
+
+
+def graph_of(view: GraphView, nodes: Sequence[Node], outputs: Iterable[Value], inputs: Iterable[Value]) -> Graph:
+    """A graph of some of a view's nodes; what is constant under its signature is an initializer.
+
+    The values are the view's own but for those that only the signature makes constant.
+    """
+    graph = Graph(view.name)
+    graph.opset_imports = dict(view.opset_imports)
+    constants: dict[Value, Value] = {}
+    for node in nodes:
+        graph.nodes.append(_copy(view, node, node.outputs, constants))
+    graph.initializers = {value.name: value for value in constants.values()}
+    graph.inputs = list(inputs)
+    graph.outputs = list(outputs)
+    return graph
+
+
+def apart(view: GraphView, nodes: Sequence[Node]) -> Graph:
+    """A graph of some of a view's nodes that reads and writes each one's tensors apart from the others': node ``i`` has
+    the name ``i``, and the tensors ``i:...``."""
+    graph = Graph(view.name)
+    graph.opset_imports = dict(view.opset_imports)
+    for index, node in enumerate(nodes):
+        inputs: dict[Value, Value] = {}
+        for position, value in enumerate(node.inputs):
+            if value is None or value in inputs:
+                continue
+            constant = view.constant(value)
+            inputs[value] = Value(f"{index}:in{position}", view.type(value), constant)
+            if constant is not None:
+                graph.initializers[inputs[value].name] = inputs[value]
+            else:
+                graph.inputs.append(inputs[value])
+        outputs = [
+            None if value is None else Value(f"{index}:out{position}", view.type(value))
+            for position, value in enumerate(node.outputs)
+        ]
+        graph.nodes.append(
+            Node(
+                node.op_type,
+                [None if value is None else inputs[value] for value in node.inputs],
+                outputs,
+                name=str(index),
+                domain=node.domain,
+                attributes=node.attributes,
+            )
+        )
+        graph.outputs += [value for value in outputs if value is not None]
+    return graph
+
+
+def _copy(view: GraphView, node: Node, outputs: Sequence[Value | None], constants: dict[Value, Value]) -> Node:
+    """The node with initializers for what is constant; producers of the values are not touched."""
+    inputs: list[Value | None] = []
+    for value in node.inputs:
+        constant = view.constant(value)
+        if value is None or constant is None:
+            inputs.append(value)
+            continue
+        if value not in constants:
+            constants[value] = value if value.constant is not None else Value(value.name, view.type(value), constant)
+        inputs.append(constants[value])
+    copy = Node(
+        node.op_type, inputs, (), name=node.name, domain=node.domain, attributes=node.attributes, source=node.source
+    )
+    copy.outputs = list(outputs)  # not through the constructor: the values keep their producers
+    return copy
