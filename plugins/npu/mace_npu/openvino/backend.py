@@ -22,6 +22,12 @@ from mace_npu.version import VERSION
 _LARGEST_MODEL_BYTES = 2_000_000_000
 """What a protobuf message may hold, and thus a model in memory."""
 
+_RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
+"""Operators that are stored as ONNX and compiled again: OpenVINO 2026.4 mixes up the gates of those it imports."""
+
+_EXPORTED, _ONNX = "exported", "onnx"
+"""Forms in which a compiled subgraph is stored."""
+
 
 class OpenVinoBackend(Backend):
     """One of OpenVINO's devices."""
@@ -86,14 +92,17 @@ class OpenVinoBackend(Backend):
             )
         graph = graph_of(view, view.nodes, view.outputs, view.inputs)
         types = {value: kind for value in (*view.inputs, *view.outputs) if (kind := view.type(value)) is not None}
+        return self._from_onnx(view, to_onnx(graph, types).SerializeToString())
+
+    def _from_onnx(self, view: GraphView, model: bytes) -> OpenVinoSubgraph:
         try:
-            model = self._core.read_model(to_onnx(graph, types).SerializeToString())
-            compiled = self._core.compile_model(model, self._unit, self._settings)
+            compiled = self._core.compile_model(self._core.read_model(model), self._unit, self._settings)
         except RuntimeError as error:
             raise self._refusal(view, error) from None
-        return self._subgraph(view, compiled)
+        is_recurrent = any(node.op_type in _RECURRENT for node in view.nodes)
+        return self._subgraph(view, compiled, model if is_recurrent else None)
 
-    def _subgraph(self, view: GraphView, compiled: Any) -> OpenVinoSubgraph:
+    def _subgraph(self, view: GraphView, compiled: Any, onnx: bytes | None) -> OpenVinoSubgraph:
         ports = Ports(len(view.inputs), len(view.outputs))
         if (len(compiled.inputs), len(compiled.outputs)) != ports:
             raise UnsupportedError(
@@ -102,41 +111,48 @@ class OpenVinoBackend(Backend):
             )
         devices = ", ".join(compiled.get_property("EXECUTION_DEVICES"))
         constants = frozenset(
-            value.name for node in view.nodes for value in node.inputs if value is not None and value.constant is not None
+            value.name
+            for node in view.nodes
+            for value in node.inputs
+            if value is not None and value.constant is not None
         )
-        return OpenVinoSubgraph(self.device.qualified_name, view, compiled, devices, constants)
+        return OpenVinoSubgraph(self.device.qualified_name, view, compiled, devices, constants, onnx)
 
     def create_stream(self) -> Stream:
         return WorkerQueue(self.device.qualified_name)
 
     def serialize(self, compiled: Sequence[CompiledSubgraph]) -> bytes | None:
         blobs: list[bytes] = []
+        kinds: list[str] = []
         for item in compiled:
             assert isinstance(item, OpenVinoSubgraph)
+            kinds.append(_EXPORTED if item.onnx is None else _ONNX)
             try:
-                blobs.append(_bytes(item.compiled.export_model()))
+                blobs.append(_bytes(item.compiled.export_model()) if item.onnx is None else item.onnx)
             except RuntimeError as error:
                 raise self._failure("OpenVINO cannot export what it compiled", error) from None
-        header = json.dumps([len(blob) for blob in blobs]).encode()
+        header = json.dumps([(kind, len(blob)) for kind, blob in zip(kinds, blobs, strict=True)]).encode()
         return b"".join((header, b"\n", *blobs))
 
     def deserialize(self, blob: bytes, subgraphs: Sequence[GraphView]) -> list[CompiledSubgraph]:
         header, _, content = blob.partition(b"\n")
-        lengths = json.loads(header)
-        if len(lengths) != len(subgraphs) or sum(lengths) != len(content):
+        parts = json.loads(header)
+        if len(parts) != len(subgraphs) or sum(length for _, length in parts) != len(content):
             raise UnsupportedError("the stored OpenVINO models are not those of these subgraphs")
         compiled: list[CompiledSubgraph] = []
         start = 0
-        for length, view in zip(lengths, subgraphs, strict=True):
-            try:
-                found = self._core.import_model(io.BytesIO(content[start : start + length]), self._unit, self._settings)
-            except RuntimeError as error:
-                raise UnsupportedError(
-                    f"OpenVINO refuses the stored form of '{view.name}': {_last_line(error)}"
-                ) from None
-            compiled.append(self._subgraph(view, found))
+        for (kind, length), view in zip(parts, subgraphs, strict=True):
+            part = content[start : start + length]
+            compiled.append(self._from_onnx(view, part) if kind == _ONNX else self._imported(view, part))
             start += length
         return compiled
+
+    def _imported(self, view: GraphView, part: bytes) -> OpenVinoSubgraph:
+        try:
+            compiled = self._core.import_model(io.BytesIO(part), self._unit, self._settings)
+        except RuntimeError as error:
+            raise UnsupportedError(f"OpenVINO refuses the stored form of '{view.name}': {_last_line(error)}") from None
+        return self._subgraph(view, compiled, None)
 
     def compatibility_key(self) -> str:
         facts = [f"mace-npu {VERSION}", f"OpenVINO {openvino.__version__}", self._unit, self.described]

@@ -18,14 +18,30 @@ _KEPT = frozenset(
 """Element types whose every value OpenVINO keeps.  64-bit integers become 32-bit ones inside, float64 becomes float."""
 
 _INDEX_INPUTS = {
-    "Gather": (1,), "GatherElements": (1,), "GatherND": (1,), "ScatterElements": (1,), "ScatterND": (1,), "OneHot": (0,),
+    "Gather": (1,), "GatherElements": (1,), "GatherND": (1,), "ScatterElements": (1,), "ScatterND": (1,),
+    "OneHot": (0,),
 }  # fmt: skip
 """Inputs that are positions in another tensor: they fit into 32 bits."""
 
 _INDEX_OUTPUTS = {"ArgMax": (0,), "ArgMin": (0,), "TopK": (1,)}
 """Outputs that are positions."""
 
-_RANDOM = frozenset({"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"})
+_NARROW = frozenset({DType.INT8, DType.UINT8, DType.INT16, DType.UINT16})
+
+_TAKE_NARROW = frozenset({
+    "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "ConvInteger", "QLinearConv",
+    "QLinearMatMul", "Cast", "Concat", "DepthToSpace", "Equal", "Expand", "Flatten", "Gather", "GatherElements",
+    "GatherND", "Greater", "GreaterOrEqual", "Identity", "Less", "LessOrEqual", "MaxPool", "Pad", "Reshape", "Slice",
+    "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze", "Where",
+})  # fmt: skip
+"""Operators that may read and write 8 and 16-bit integers.  In arithmetic OpenVINO saturates where ONNX wraps round."""
+
+_AXIS_FROM_THE_LEFT = {"Softmax", "LogSoftmax", "Hardmax"}
+"""Operators that take all axes from theirs on as one before opset 13; OpenVINO takes that axis alone."""
+
+_RANDOM = frozenset(
+    {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
+)
 
 _NO_RULE = re.compile(r"No conversion rule found for operations: ([^\n]*)")
 _FAILED_NODE = re.compile(r"<Node\([^)]*\): (\d+)>'?:?\n?([^\n]*)")
@@ -65,6 +81,20 @@ def why_not(view: GraphView, node: Node) -> str | None:
         return "control flow is not handed to OpenVINO"
     if node.op_type in _RANDOM:
         return "OpenVINO's random numbers are other ones"
+    if node.op_type == "LSTM" and node.input(7) is not None:
+        return "OpenVINO leaves the peepholes out"
+    if node.op_type == "LpNormalization":
+        return "OpenVINO adds a constant to the norm"
+    if node.op_type in _AXIS_FROM_THE_LEFT and view.opset() < 13:
+        found = view.tensor_type(node.inputs[0]) if node.inputs[0] is not None else None
+        rank = 0 if found is None or found.shape is None else len(found.shape)
+        if node.attr("axis", 1) not in (-1, rank - 1):
+            return "before opset 13, OpenVINO takes one axis for all from it on"
+    if node.op_type not in _TAKE_NARROW:
+        for value in (*node.inputs, *node.outputs):
+            found = None if value is None else view.tensor_type(value)
+            if value is not None and found is not None and found.dtype in _NARROW:
+                return f"OpenVINO's arithmetic saturates, and '{value.name}' is {found.dtype.label}"
     for values, indices in ((node.inputs, _INDEX_INPUTS), (node.outputs, _INDEX_OUTPUTS)):
         for position, value in enumerate(values):
             if value is not None and (reason := _why_not_value(view, value, position in indices.get(node.op_type, ()))):
@@ -78,9 +108,11 @@ def _why_not_value(view: GraphView, value: Value, is_index: bool) -> str | None:
         return f"'{value.name}' is not a tensor"
     if not found.is_concrete:
         return f"the shape of '{value.name}' is not known before the run"
+    if view.constant(value) is not None:
+        return None
     if 0 in found.concrete_shape:
         return f"'{value.name}' has no elements"
-    if found.dtype in _KEPT or is_index or view.constant(value) is not None:
+    if found.dtype in _KEPT or is_index:
         return None
     if found.dtype in (DType.INT64, DType.UINT64, DType.UINT32, DType.FLOAT64):
         return f"OpenVINO does not keep every value of '{value.name}', which is {found.dtype.label}"
@@ -107,11 +139,11 @@ def _ask(view: GraphView, nodes: Sequence[Node], unit: Unit) -> dict[Node, str]:
             left = [node for node in left if node not in refused]
             continue
         supported = unit.supported(model)
-        owners = [index for index, node in enumerate(left) for value in node.outputs if value is not None]
-        for index, output in zip(owners, model.outputs, strict=True):
-            missing = _unsupported(output.get_node(), supported)
-            if missing is not None:
-                reasons.setdefault(left[index], f"this unit does not run OpenVINO's {missing}")
+        results = [(node, value) for node in left for value in node.outputs if value is not None]
+        for (node, value), output in zip(results, model.outputs, strict=True):
+            reason = _objection(view.shape(value), output, supported)
+            if reason is not None:
+                reasons.setdefault(node, reason)
         return reasons
     return reasons
 
@@ -126,6 +158,20 @@ def _blamed(nodes: Sequence[Node], message: str) -> dict[Node, str]:
         if int(number) < len(nodes):
             reasons[nodes[int(number)]] = f"OpenVINO cannot convert it: {line.strip() or 'no reason is given'}"
     return reasons
+
+
+def _objection(shape: tuple[int, ...], output: Any, supported: frozenset[str]) -> str | None:
+    """Why a result, converted, is not what the unit can compute."""
+    made = output.partial_shape
+    if made.is_dynamic or tuple(made.to_shape()) != shape:
+        return f"OpenVINO makes it {made}, and it is {list(shape)}"
+    operation = output.get_node()
+    if operation.get_type_name() == "Result":
+        operation = operation.inputs()[0].get_source_output().get_node()
+    if operation.get_type_name() == "Parameter":
+        return "there is nothing to compute: OpenVINO would hand on the input"
+    missing = _unsupported(operation, supported)
+    return None if missing is None else f"this unit does not run OpenVINO's {missing}"
 
 
 def _unsupported(result: Any, supported: frozenset[str]) -> str | None:

@@ -29,7 +29,7 @@ class OpenVinoDriver(NpuDriver):
     name: ClassVar[str] = "openvino"
     options: ClassVar[Mapping[str, str]] = {
         "performance": "what to be good at: latency (default: one answer soon) or throughput",
-        "precision": "what floats are computed in: float32, float16 or bfloat16 (default: the unit's own; float32 on a CPU)",
+        "precision": "float32, float16 or bfloat16, to compute floats in (default: the unit's own; float32 on a CPU)",
         "threads": "threads of the CPU (default: OpenVINO's choice)",
     }
 

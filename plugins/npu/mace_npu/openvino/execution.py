@@ -44,10 +44,13 @@ class OpenVinoSubgraph(CompiledSubgraph):
 
     Attributes:
         compiled: OpenVINO's model.
+        onnx: the model it was made of, where what OpenVINO exports does not compute the same once it is imported.
         devices: where OpenVINO says that it runs.
     """
 
-    def __init__(self, device: str, view: GraphView, compiled: Any, devices: str, constants: frozenset[str]) -> None:
+    def __init__(
+        self, device: str, view: GraphView, compiled: Any, devices: str, constants: frozenset[str], onnx: bytes | None
+    ) -> None:
         self.device = device
         self.compiled = compiled
         self.devices = devices
@@ -55,7 +58,10 @@ class OpenVinoSubgraph(CompiledSubgraph):
         self.sources = tuple(dict.fromkeys(name for node in view.nodes for name in node.source))
         self.source_map = {self.span: self.sources}
         self.consumed_constants = constants
-        self.notes = {view.nodes[0].name: f"the subgraph from here on is compiled by OpenVINO, which runs it on {devices}"}
+        self.onnx = onnx
+        self.notes = {
+            view.nodes[0].name: f"the subgraph from here on is compiled by OpenVINO, which runs it on {devices}"
+        }
 
     def new_execution(self) -> Execution:
         return OpenVinoExecution(self)
@@ -118,6 +124,6 @@ class OpenVinoExecution(Execution):
 
 def _shared(tensor: BoundTensor) -> Any:
     """OpenVINO's tensor on the same memory."""
-    memory = (ctypes.c_uint8 * tensor.nbytes).from_address(tensor.address)
+    memory = memoryview((ctypes.c_uint8 * tensor.nbytes).from_address(tensor.address))
     shape = openvino.Shape(list(tensor.shape))
     return openvino.Tensor(np.frombuffer(memory, np.uint8), shape, _TYPES[tensor.dtype])
