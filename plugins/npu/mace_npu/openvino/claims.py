@@ -39,9 +39,18 @@ _TAKE_NARROW = frozenset({
 _AXIS_FROM_THE_LEFT = {"Softmax", "LogSoftmax", "Hardmax"}
 """Operators that take all axes from theirs on as one before opset 13; OpenVINO takes that axis alone."""
 
-_RANDOM = frozenset(
-    {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
-)
+_OTHERWISE = {
+    "Attention": "OpenVINO leaves out what bounds the window, and the scores it is asked for",
+    "BitShift": "OpenVINO shifts signed numbers another way",
+    "DFT": "OpenVINO's transform is less exact",
+    "DynamicQuantizeLinear": "OpenVINO rounds another way",
+    "LpNormalization": "OpenVINO adds a constant to the norm",
+    **dict.fromkeys(
+        ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"),
+        "OpenVINO's random numbers are other ones",
+    ),
+}
+"""What OpenVINO computes otherwise than ONNX says."""
 
 _NO_RULE = re.compile(r"No conversion rule found for operations: ([^\n]*)")
 _FAILED_NODE = re.compile(r"<Node\([^)]*\): (\d+)>'?:?\n?([^\n]*)")
@@ -79,12 +88,10 @@ def why_not(view: GraphView, node: Node) -> str | None:
         return f"operators of {node.domain} are not handed to OpenVINO"
     if any(True for _ in node.subgraphs()):
         return "control flow is not handed to OpenVINO"
-    if node.op_type in _RANDOM:
-        return "OpenVINO's random numbers are other ones"
+    if node.op_type in _OTHERWISE:
+        return _OTHERWISE[node.op_type]
     if node.op_type == "LSTM" and node.input(7) is not None:
         return "OpenVINO leaves the peepholes out"
-    if node.op_type == "LpNormalization":
-        return "OpenVINO adds a constant to the norm"
     if node.op_type in _AXIS_FROM_THE_LEFT and view.opset() < 13:
         found = view.tensor_type(node.inputs[0]) if node.inputs[0] is not None else None
         rank = 0 if found is None or found.shape is None else len(found.shape)
