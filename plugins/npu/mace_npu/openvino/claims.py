@@ -92,11 +92,8 @@ def why_not(view: GraphView, node: Node) -> str | None:
         return _OTHERWISE[node.op_type]
     if node.op_type == "LSTM" and node.input(7) is not None:
         return "OpenVINO leaves the peepholes out"
-    if node.op_type in _AXIS_FROM_THE_LEFT and view.opset() < 13:
-        found = view.tensor_type(node.inputs[0]) if node.inputs[0] is not None else None
-        rank = 0 if found is None or found.shape is None else len(found.shape)
-        if node.attr("axis", 1) not in (-1, rank - 1):
-            return "before opset 13, OpenVINO takes one axis for all from it on"
+    if reason := _why_not_form(view, node):
+        return reason
     if node.op_type not in _TAKE_NARROW:
         for value in (*node.inputs, *node.outputs):
             found = None if value is None else view.tensor_type(value)
@@ -107,6 +104,41 @@ def why_not(view: GraphView, node: Node) -> str | None:
             if value is not None and (reason := _why_not_value(view, value, position in indices.get(node.op_type, ()))):
                 return reason
     return None
+
+
+def _why_not_form(view: GraphView, node: Node) -> str | None:
+    """What OpenVINO passes over in an attribute or an input."""
+    if node.op_type in _AXIS_FROM_THE_LEFT and view.opset() < 13:
+        rank = len(_shape(view, node.inputs[0]))
+        if node.attr("axis", 1) not in (-1, rank - 1):
+            return "before opset 13, OpenVINO takes one axis for all from it on"
+    if node.op_type == "SpaceToDepth" and node.attr("mode", "DCR") != "DCR":
+        return f"OpenVINO knows no mode {node.attr('mode')}"
+    if node.op_type == "Pad" and node.input(2) is not None and view.constant(node.input(2)) is None:
+        return "OpenVINO pads with zeros unless the value is constant"
+    return _why_not_resize(view, node) if node.op_type in ("Resize", "Upsample") else None
+
+
+def _why_not_resize(view: GraphView, node: Node) -> str | None:
+    for name in ("antialias", "exclude_outside"):
+        if node.attr(name, 0):
+            return f"OpenVINO passes over {name}"
+    if node.attr("keep_aspect_ratio_policy", "stretch") != "stretch":
+        return "OpenVINO stretches without regard to the aspect ratio"
+    scales = view.constant(node.input(2 if node.op_type == "Resize" else 1))
+    if scales is None or not scales.size:
+        return None
+    before, after = _shape(view, node.inputs[0]), _shape(view, node.outputs[0])
+    given = dict(enumerate(scales.numpy().tolist()))
+    axes = [axis % len(before) for axis in node.attr("axes", range(len(before)))]
+    if any(before[axis] * given[index] != after[axis] for index, axis in enumerate(axes)):
+        return "the factors give no whole size, and OpenVINO computes with the size"
+    return None
+
+
+def _shape(view: GraphView, value: Value | None) -> tuple[int, ...]:
+    found = None if value is None else view.tensor_type(value)
+    return () if found is None or not found.is_concrete else found.concrete_shape
 
 
 def _why_not_value(view: GraphView, value: Value, is_index: bool) -> str | None:
