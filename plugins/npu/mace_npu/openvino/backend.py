@@ -10,17 +10,13 @@ from typing import Any
 import openvino
 
 from mace_core.errors import OutOfMemoryError, ProviderError, UnsupportedError
-from mace_core.frontend.onnx.export import to_onnx
 from mace_core.graph import GraphView
 from mace_core.provider import Backend, Capability, CompiledSubgraph, Device, ShapeSupport, Stream
 from mace_core.provider.worker_queue import WorkerQueue
 from mace_npu.openvino.claims import capability
 from mace_npu.openvino.execution import OpenVinoSubgraph, Ports
-from mace_npu.openvino.model import graph_of
+from mace_npu.subgraph_model import to_model
 from mace_npu.version import VERSION
-
-_LARGEST_MODEL_BYTES = 2_000_000_000
-"""What a protobuf message may hold, and thus a model in memory."""
 
 _RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
 """Operators that are stored as ONNX and compiled again: OpenVINO 2026.4 mixes up the gates of those it imports."""
@@ -81,18 +77,7 @@ class OpenVinoBackend(Backend):
         return compiled
 
     def _compile(self, view: GraphView) -> OpenVinoSubgraph:
-        weights = sum(
-            constant.nbytes
-            for value in {value for node in view.nodes for value in node.inputs}
-            if (constant := view.constant(value)) is not None
-        )
-        if weights > _LARGEST_MODEL_BYTES:
-            raise UnsupportedError(
-                f"'{view.name}' has {weights >> 20} MiB of weights, more than an ONNX model in memory can hold"
-            )
-        graph = graph_of(view, view.nodes, view.outputs, view.inputs)
-        types = {value: kind for value in (*view.inputs, *view.outputs) if (kind := view.type(value)) is not None}
-        return self._from_onnx(view, to_onnx(graph, types).SerializeToString())
+        return self._from_onnx(view, to_model(view))
 
     def _from_onnx(self, view: GraphView, model: bytes) -> OpenVinoSubgraph:
         try:

@@ -10,7 +10,7 @@ from mace_core.frontend.onnx.export import to_onnx
 from mace_core.graph import GraphView, Node, Value
 from mace_core.provider import Capability, Claim, Rejection
 from mace_core.tensor import DType, TensorType
-from mace_npu.openvino.model import apart
+from mace_npu.subgraph_model import apart
 
 _KEPT = frozenset(
     {DType.FLOAT32, DType.FLOAT16, DType.INT8, DType.UINT8, DType.INT16, DType.UINT16, DType.INT32, DType.BOOL}

@@ -1,10 +1,32 @@
-"""A subgraph as an ONNX model: what OpenVINO is given."""
+"""A subgraph as an ONNX model: what drivers hand to their SDKs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from mace_core.errors import UnsupportedError
+from mace_core.frontend.onnx.export import to_onnx
 from mace_core.graph import Graph, GraphView, Node, Value
+
+_LARGEST_MODEL_BYTES = 2_000_000_000
+"""What a protobuf message may hold, and thus a model in memory."""
+
+
+def to_model(view: GraphView) -> bytes:
+    """The whole view as an ONNX model with its inputs and outputs in order.
+
+    Raises:
+        UnsupportedError: if its weights are too large for one.
+    """
+    read = {value for node in view.nodes for value in node.inputs}
+    weights = sum(constant.nbytes for value in read if (constant := view.constant(value)) is not None)
+    if weights > _LARGEST_MODEL_BYTES:
+        raise UnsupportedError(
+            f"'{view.name}' has {weights >> 20} MiB of weights, more than an ONNX model in memory can hold"
+        )
+    graph = graph_of(view, view.nodes, view.outputs, view.inputs)
+    types = {value: kind for value in (*view.inputs, *view.outputs) if (kind := view.type(value)) is not None}
+    return bytes(to_onnx(graph, types).SerializeToString())
 
 
 def graph_of(view: GraphView, nodes: Sequence[Node], outputs: Iterable[Value], inputs: Iterable[Value]) -> Graph:
