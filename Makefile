@@ -1,11 +1,13 @@
 # make demo   create .venv, install the core and the CPU provider, read the text on a picture
 # make test   lint, types and the tests that finish in minutes
 # make test-full   everything, by hand and before a release
+# make test-rknn   the tests of Rockchip's simulator, with an environment for it in .venv-rknn (2 GB)
 # make docs   the documentation site, in build/site
 # make bench  time MACE beside other engines (takes minutes; the machine should have nothing else to do)
 
 PYTHON ?= python3
 VENV := .venv
+RKNN := .venv-rknn
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # The build backend too is of the versions that were tested (pip before 25.3 reads the first of these, later ones the second).
@@ -26,7 +28,7 @@ SDKS := onnxruntime-qnn openvino
 # Workers take tests from each other when they run out of their own.
 WORKERS := -n 2 --dist worksteal
 
-.PHONY: demo test test-full docs bench lint types clean
+.PHONY: demo test test-full test-rknn docs bench lint types clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
@@ -38,6 +40,10 @@ test: $(VENV)/.test lint types
 # the quick tier again too, with hypothesis drawing other examples each time; --durations tells where the time went
 test-full: $(VENV)/.test lint types
 	$(BIN)/python -m pytest $(WORKERS) -m "full or not full" --hypothesis-profile=random --durations=30
+
+# rknn-toolkit2 pins versions of numpy and onnx that exclude those of the rest
+test-rknn: $(VENV)/.test $(RKNN)/.made
+	MACE_RKNN_PYTHON=$(CURDIR)/$(RKNN)/bin/python $(BIN)/python -m pytest -m full plugins/npu/tests/test_rockchip_simulator.py
 
 docs: $(VENV)/.test
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
@@ -67,10 +73,18 @@ $(VENV)/.test: $(VENV)/.base pyproject.toml plugins/cpu/pyproject.toml plugins/o
 	$(PIP) install -q --no-deps --ignore-requires-python $(MODELS) $(SDKS)
 	touch $@
 
+# Any torch for processors will do; that of the toolkit's own pin brings CUDA.
+$(RKNN)/.made: constraints-rknn.txt
+	$(PYTHON) -m venv $(RKNN)
+	PIP_CONSTRAINT=constraints-rknn.txt $(RKNN)/bin/python -m pip install -q numpy onnx protobuf psutil ruamel.yaml scipy tqdm \
+	    fast-histogram opencv-python-headless onnxruntime setuptools sympy networkx jinja2 filelock typing_extensions fsspec
+	PIP_CONSTRAINT=constraints-rknn.txt $(RKNN)/bin/python -m pip install -q --no-deps rknn-toolkit2 torch
+	touch $@
+
 $(VENV)/.bench: $(VENV)/.base pyproject.toml plugins/cpu/pyproject.toml constraints.txt constraints-bench.txt
 	$(PIP) install -q -c constraints-bench.txt -e .[bench] -e ./plugins/cpu
 	$(PIP) install -q -c constraints-bench.txt --no-deps --ignore-requires-python pnnx rapidocr-onnxruntime silero-vad
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .cache
+	rm -rf $(VENV) $(RKNN) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .cache
