@@ -13,7 +13,7 @@ _OPSETS = range(12, 20)
 
 OPERATORS = frozenset({
     "Add", "AveragePool", "BatchNormalization", "Clip", "Concat", "Conv", "ConvTranspose", "DepthToSpace", "Div", "Elu",
-    "Flatten", "Gemm", "GlobalAveragePool", "GlobalMaxPool", "HardSigmoid", "HardSwish", "LayerNormalization",
+    "Flatten", "Gemm", "GlobalAveragePool", "GlobalMaxPool", "HardSigmoid", "HardSwish",
     "LeakyRelu", "MatMul", "MaxPool", "Mul", "PRelu", "Pad", "ReduceMean", "ReduceSum", "Relu", "Reshape", "Resize",
     "Sigmoid", "Slice", "Softmax", "SpaceToDepth", "Split", "Squeeze", "Sub", "Tanh", "Transpose", "Unsqueeze",
 })  # fmt: skip
@@ -35,10 +35,20 @@ def why_not(view: GraphView, node: Node) -> str | None:
         return "rknn-toolkit2 has no such operator for every chip"
     if view.opset() not in _OPSETS:
         return f"rknn-toolkit2 reads opsets {_OPSETS[0]} to {_OPSETS[-1]}, not {view.opset()}; convert the model"
+    if node.op_type == "Softmax" and not _is_over_last_axis(view, node):
+        return "rknn-toolkit2 builds Softmax over the last axis only"
     for value in (*node.inputs, *node.outputs):
         if value is not None and (reason := _why_not_value(view, value)):
             return reason
     return None
+
+
+def _is_over_last_axis(view: GraphView, node: Node) -> bool:
+    found = None if node.inputs[0] is None else view.tensor_type(node.inputs[0])
+    if found is None or found.shape is None:
+        return False
+    rank = len(found.shape)
+    return int(node.attr("axis", -1 if view.opset() >= 13 else 1)) in (-1, rank - 1)
 
 
 def _why_not_value(view: GraphView, value: Value) -> str | None:
