@@ -11,7 +11,7 @@ import onnx
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = [ROOT / "mace_core", *ROOT.glob("plugins/*/mace_*"), ROOT / "examples" / "vendor_plugin" / "acme_npu"]
-NAMES = {schema.name for schema in onnx.defs.get_all_schemas_with_history()} | {"FullyConnected", "Session"}
+NAMES = {schema.name for schema in onnx.defs.get_all_schemas_with_history()} | {"FullyConnected", "OpenVINO", "Session"}
 """Words that begin with a capital because they are names."""
 
 
