@@ -48,9 +48,21 @@ SCHEDULER: list[tuple[str, ...]] = [
 ]
 """The parts of the scheduler, from below."""
 
-PUBLIC = ("discovery", "errors", "frontend", "graph", "native", "operators", "provider", "symbolic", "tensor", "testing")
-"""What plugins may import: of a package its own names and modules; all of it is documented and versioned.  ``frontend``
-is for SDKs that are given ONNX, ``discovery`` for plugins that have plugins."""
+PUBLIC = (
+    "discovery",
+    "errors",
+    "frontend",
+    "graph",
+    "native",
+    "operators",
+    "provider",
+    "symbolic",
+    "tensor",
+    "testing",
+)
+"""What plugins may import: of a package its own names and modules; all of it is documented and versioned.
+
+``frontend`` is for SDKs that are given ONNX, ``discovery`` for plugins that have plugins."""
 
 PLUGINS = {
     **{name: ROOT / "plugins" / name / f"mace_{name}" for name in ("cpu", "opencl", "hexagon", "apu", "npu")},
