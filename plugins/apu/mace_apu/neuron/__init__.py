@@ -1,0 +1,1 @@
+"""MediaTek's Neuron Adapter: its constants, and (`library`, `handles`) its functions."""
