@@ -1,0 +1,93 @@
+"""Matrix products."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from mace_apu.description import Operand, scalar_bool
+from mace_apu.lowering.context import NodeContext
+from mace_apu.lowering.errors import DeclinedError
+from mace_apu.lowering.table import LOWERINGS
+from mace_apu.lowering.weights import bias, filters
+from mace_apu.lowering.windows import Window
+from mace_apu.neuron.constants import Operation
+
+_POINT = Window((1, 1), (1, 1), (1, 1), ((0, 0), (0, 0)))
+"""A product of matrices as a convolution of pictures of one point: that takes weights per channel."""
+
+
+def _gemm(context: NodeContext) -> None:
+    alpha, beta = float(context.attr("alpha", 1.0)), float(context.attr("beta", 1.0))
+    shape = context.shape(1)
+    transposed = bool(context.attr("transB", 0))
+    x = context.x(0, (1, 0) if context.attr("transA", 0) else (0, 1))
+    columns = shape[0] if transposed else shape[1]
+    order = (0, 1) if transposed else (1, 0)
+    if (alpha, beta) != (1.0, 1.0) and (context.is_quantized or not context.is_constant(1)):
+        raise DeclinedError("Gemm with alpha or beta is offered for constant weights of real numbers only")
+    if context.has(2) and not _is_row(context, columns):
+        raise DeclinedError("Gemm is offered with one constant bias per column only")
+    if context.is_quantized or (alpha, beta) == (1.0, 1.0):
+        weights = filters(context, x, shape, order, order[0]) if context.is_constant(1) else context.x(1, order)
+        shift = bias(context, x, weights, columns)
+    else:
+        array = context.array(1)
+        assert array is not None
+        weights = context.constant((np.transpose(array, order) * alpha).astype(array.dtype), "weights")
+        added = context.array(2)
+        reals = np.zeros(columns) if added is None else added.reshape(-1) * beta
+        shift = context.constant(np.broadcast_to(reals, columns).astype(array.dtype), "bias")
+    _product(context, x, weights, shift)
+
+
+def _is_row(context: NodeContext, columns: int) -> bool:
+    shape = context.shape(2)
+    return context.is_constant(2) and math.prod(shape) == columns and (columns == 1 or shape[-1] == columns)
+
+
+def _matmul(context: NodeContext) -> None:
+    left, right = context.shape(0), context.shape(1)
+    if len(right) == 2 and len(left) >= 1 and context.is_constant(1):
+        x = context.reshaped(context.x(0), (math.prod(left[:-1]), left[-1]))
+        weights = filters(context, x, right, (1, 0), 1)
+        _product(context, x, weights, bias(context, x, weights, right[1]))
+        return
+    if len(left) < 2 or len(right) < 2:
+        raise DeclinedError("MatMul with a vector is offered for constant matrices only")
+    batch = math.prod(context.out_shape()[:-2])
+    if math.prod(left[:-2]) != batch or math.prod(right[:-2]) != batch:
+        raise DeclinedError("MatMul of different numbers of matrices is not offered by Neuron")
+    a = context.reshaped(context.x(0), (batch, *left[-2:]))
+    b = context.reshaped(context.x(1), (batch, *right[-2:]))
+    result = context.new_result()
+    made = context.temporary((batch, left[-2], right[-1]), result, "products")
+    straight = made.shape == result.shape
+    keep = [scalar_bool(False, "adjoint_x"), scalar_bool(False, "adjoint_y")]
+    context.lowering.add(Operation.BATCH_MATMUL, [a, b, *keep], [result if straight else made])
+    context.finish(context.reshaped(made, result.shape) if not straight else result)
+
+
+def _product(context: NodeContext, x: Operand, weights: Operand, shift: Operand) -> None:
+    """``x`` (rows, depth) times ``weights`` (columns, depth), in the shape of the result."""
+    fuse = context.fuse()
+    result = context.new_result()
+    (rows, depth), columns = x.shape, weights.shape[0]
+    flat = (rows, columns)
+    if weights.channels is None:
+        made = result if result.shape == flat else context.temporary(flat, result, "rows")
+        context.lowering.add(Operation.FULLY_CONNECTED, [x, weights, shift, fuse], [made])
+    else:
+        assert weights.data is not None
+        points = context.reshaped(x, (rows, 1, 1, depth))
+        weights.shape = (columns, 1, 1, depth)
+        weights.data = weights.data.reshape(weights.shape)
+        made = context.temporary((rows, 1, 1, columns), result, "points")
+        inputs = [points, weights, shift, *_POINT.pad_operands(), *_POINT.stride_operands(), fuse,
+                  scalar_bool(False, "nchw"), *_POINT.dilation_operands()]  # fmt: skip
+        context.lowering.add(Operation.CONV_2D, inputs, [made])
+    context.finish(result if made is result else context.reshaped(made, result.shape))
+
+
+LOWERINGS.add({"MatMul": _matmul, "Gemm": _gemm})

@@ -1,0 +1,98 @@
+"""Reductions over axes, positions of extremes, the largest elements."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mace_apu.description import scalar_bool, scalar_int
+from mace_apu.lowering.context import NodeContext
+from mace_apu.lowering.errors import DeclinedError
+from mace_apu.lowering.orders import Order
+from mace_apu.lowering.table import LOWERINGS
+from mace_apu.lowering.values import int32_vector
+from mace_apu.neuron.constants import Operation
+from mace_core.graph import Value
+from mace_core.tensor import DType
+
+_OPERATIONS = {
+    "ReduceMean": Operation.MEAN,
+    "ReduceSum": Operation.REDUCE_SUM,
+    "ReduceMax": Operation.REDUCE_MAX,
+    "ReduceMin": Operation.REDUCE_MIN,
+}
+
+
+def _reduce(context: NodeContext) -> None:
+    if context.dtype() not in (DType.FLOAT32, DType.FLOAT16):
+        raise DeclinedError(f"{context.node.op_type} of {context.dtype().label} is not offered")
+    rank, order = len(context.shape()), context.order()
+    axes = context.integers(1) if context.has(1) else context.attr("axes")
+    if not axes:
+        if context.attr("noop_with_empty_axes", 0):
+            raise DeclinedError("a reduction over no axes is left to other devices")
+        axes = range(rank)
+    reduced, keep = sorted({axis % rank for axis in axes}), bool(context.attr("keepdims", 1))
+    x = context.x(0, order)
+    context.require_same_encoding(x)
+    places = sorted(order.index(axis) for axis in reduced if axis in order)
+    if not places:
+        raise DeclinedError("a reduction over axes of length 1 only is left to other devices")
+    laid: Order = order
+    if not keep:
+        left = [axis for axis in range(rank) if axis not in reduced]
+        laid = tuple(left.index(axis) for axis in order if axis in left)
+    operation = _OPERATIONS[context.node.op_type]
+    # MEAN came first, with a number; the others take a truth value
+    keeps = scalar_int(int(keep), "keep_dims") if operation is Operation.MEAN else scalar_bool(keep, "keep_dims")
+    context.emit(operation, [x, int32_vector(places, "axes"), keeps], laid)
+
+
+def _arg(context: NodeContext) -> None:
+    """ArgMax and ArgMin: positions, as 32-bit integers inside."""
+    if context.attr("select_last_index", 0):
+        raise DeclinedError("the last of equal values is not what Neuron selects")
+    rank = len(context.shape())
+    axis = int(context.attr("axis", 0)) % rank
+    natural = context.lowering.natural(context.operand(0))
+    if context.dtype() is DType.INT64 or len(natural) != rank or rank == 1:
+        raise DeclinedError(f"{context.node.op_type} is offered for two to four dimensions, not of 64-bit integers")
+    operation = Operation.ARGMAX if context.node.op_type == "ArgMax" else Operation.ARGMIN
+    x, where = context.x(0), scalar_int(axis, "axis")
+    if not context.attr("keepdims", 1):
+        context.emit(operation, [x, where])
+        return
+    result = context.new_result()
+    flat = context.temporary((*x.shape[:axis], *x.shape[axis + 1 :]), result, "positions")
+    context.lowering.add(operation, [x, where], [flat])
+    context.lowering.add(Operation.EXPAND_DIMS, [flat, where], [result])
+    context.finish(result)
+
+
+def _top_k(context: NodeContext) -> None:
+    """The largest of an axis, sorted; where they were is not offered."""
+    rank = len(context.shape())
+    axis = int(context.attr("axis", -1)) % rank
+    if not context.attr("largest", 1):
+        raise DeclinedError("TopK of the smallest is not offered by Neuron")
+    if context.dtype() is DType.INT64 or rank > 4:
+        raise DeclinedError("TopK is offered for up to four dimensions, not of 64-bit integers")
+    positions = context.node.output(1)
+    if positions is not None and _is_used(context, positions):
+        raise DeclinedError("TopK with positions is not offered: of equals Neuron takes the last, ONNX the first")
+    order: Order = (*(other for other in range(rank) if other != axis), axis)
+    count, x = context.integers(1)[0], context.x(0, order)
+    context.require_same_encoding(x)
+    values = context.new_result(order, 0)
+    where = context.temporary(values.shape, context.constant(np.zeros(1, np.int32), "zero"), "positions")
+    context.lowering.add(Operation.TOPK_V2, [x, scalar_int(count, "k")], [values, where])
+    context.finish(values, order, 0)
+    if positions is not None:
+        context.lowering.define(positions, where, order)
+
+
+def _is_used(context: NodeContext, value: Value) -> bool:
+    view = context.lowering.view
+    return view.is_output(value) or bool(view.users(value))
+
+
+LOWERINGS.add({**dict.fromkeys(_OPERATIONS, _reduce), "ArgMax": _arg, "ArgMin": _arg, "TopK": _top_k})
