@@ -154,7 +154,7 @@ def _require_two(context: NodeContext) -> None:
 
 def _require_no_long(context: NodeContext) -> None:
     if context.dtype() is DType.INT64:
-        raise DeclinedError("Neuron does not compute with 64-bit integers")
+        raise DeclinedError("computing with 64-bit integers is not offered by Neuron")
 
 
 LOWERINGS.add(
