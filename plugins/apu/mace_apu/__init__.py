@@ -1,4 +1,4 @@
-"""MediaTek APU execution provider: looks for the Neuron Adapter.  It cannot run anything in this version."""
+"""MediaTek APU execution provider, through the system's Neuron Adapter."""
 
 from mace_apu.version import VERSION as __version__
 

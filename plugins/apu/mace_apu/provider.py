@@ -1,33 +1,137 @@
-"""The provider class: what is missing for a MediaTek APU on this machine."""
+"""The provider class: which Neuron Adapter is here, and opening it."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from mace_apu import discovery
 from mace_apu.version import VERSION
-from mace_core.provider import ApiVersion, DetectionProvider, Missing
+from mace_core.errors import ProviderError, UsageError
+from mace_core.provider import ApiVersion, Backend, Device, DeviceKind, ExecutionProvider, Missing, ProbeResult
+from mace_core.tensor import DType
+
+PERFORMANCE = ("latency", "low_power", "sustained", "boost")
+PRECISIONS = ("float16", "float32")
+NATIVE_ID = "neuron"
+STAND_IN_ID = "stand-in"
+
+DTYPES = frozenset({DType.FLOAT32, DType.INT8, DType.UINT8, DType.INT32, DType.BOOL})
+HINT = "it is part of the system of MediaTek devices; if it is elsewhere, set MACE_NEURON_LIB_DIR"
 
 
-class ApuProvider(DetectionProvider):
-    """Offers no devices in this version; says whether MediaTek's Neuron Adapter is there."""
+class _Options(NamedTuple):
+    performance: str
+    precision: str
+    library: Path | None
+
+
+class ApuProvider(ExecutionProvider):
+    """MediaTek's APU through the Neuron Adapter of the system."""
 
     name: ClassVar[str] = "apu"
     vendor: ClassVar[str] = "mace"
     version: ClassVar[str] = VERSION
-    api_version: ClassVar[ApiVersion] = ApiVersion(1, 1)
-    limitation: ClassVar[str] = f"mace-apu {VERSION} finds the Neuron Adapter but cannot run models with it yet"
-    environment: ClassVar[tuple[str, ...]] = discovery.ENVIRONMENT
+    api_version: ClassVar[ApiVersion] = ApiVersion(1, 2)
+    options: ClassVar[Mapping[str, str]] = {
+        "performance": "what to be good at: latency (default: one answer soon), low_power, sustained (many answers) "
+        "or boost (the highest clock)",
+        "precision": "how float32 is computed: float16 (default) or float32",
+        "library_dir": "folder of the Neuron Adapter, instead of the one found by itself",
+    }
+    probe_options: ClassVar[frozenset[str]] = frozenset({"library_dir"})
 
-    def detect(self) -> tuple[list[Missing], list[Path]]:
-        library = discovery.find_adapter()
-        if library is not None:
-            return [], [library]
+    def probe(self) -> ProbeResult:
+        return _describe(discovery.find_adapter())
+
+    def probe_with(self, options: Mapping[str, object]) -> ProbeResult:
+        library = self._read(options).library
+        return self.probe() if library is None else _describe(library)
+
+    def open(self, device: Device, options: Mapping[str, object]) -> Backend:
+        given = self._read(options)
+        if device.id not in (NATIVE_ID, STAND_IN_ID):
+            raise UsageError(f"the apu provider knows no device '{device.id}'")
+        library = given.library or discovery.find_adapter()
+        if library is None:
+            raise ProviderError(
+                f"{device.qualified_name} cannot be opened: no Neuron Adapter was found in {discovery.searched()}; "
+                f"{HINT}",
+                device=device.qualified_name,
+            )
+        from mace_apu.backend import ApuBackend  # loads the lowering only when a device is opened
+        from mace_apu.neuron.handles import NeuronDevices
+        from mace_apu.neuron.library import load
+
+        loaded = load(library)
+        if loaded.is_stand_in != (device.id == STAND_IN_ID):
+            what = "the tests' stand-in" if loaded.is_stand_in else "no stand-in"
+            raise ProviderError(
+                f"{device.qualified_name} cannot be opened: {library} is {what}; list the devices again",
+                device=device.qualified_name,
+            )
+        devices = NeuronDevices(loaded, device.qualified_name)
+        return ApuBackend(device, devices, performance=given.performance, relaxed=given.precision == "float16")
+
+    def _read(self, options: Mapping[str, object]) -> _Options:
+        unknown = sorted(set(options) - set(self.options))
+        if unknown:
+            raise UsageError(f"the apu provider has no option '{unknown[0]}'; it knows {', '.join(self.options)}")
+        performance = _choice(options, "performance", PERFORMANCE)
+        precision = _choice(options, "precision", PRECISIONS)
+        folder = options.get("library_dir")
+        if folder is None:
+            return _Options(performance, precision, None)
+        if not isinstance(folder, str | os.PathLike) or "\0" in os.fspath(folder):
+            raise UsageError(f"the apu option 'library_dir' takes a folder, not {folder!r}")
+        library = discovery.find_in(Path(folder))
+        if library is None:
+            raise UsageError(
+                f"the apu option 'library_dir' does not fit: {folder} has none of {', '.join(discovery.ADAPTER_NAMES)}"
+            )
+        if (problem := discovery.why_unusable(library)) is not None:
+            raise UsageError(f"the apu option 'library_dir' does not fit: {problem}")
+        return _Options(performance, precision, library)
+
+
+def _choice(options: Mapping[str, object], name: str, values: tuple[str, ...]) -> str:
+    given = options.get(name, values[0])
+    if not isinstance(given, str) or given not in values:
+        raise UsageError(f"the apu option '{name}' is one of {', '.join(values)}, not {given!r}")
+    return given
+
+
+def _describe(library: Path | None) -> ProbeResult:
+    """The device a library brings, or why there is none."""
+    if library is None:
         names = discovery.ADAPTER_NAMES
-        adapter = Missing(
-            names[0],
-            f"neither it nor {', '.join(names[1:])} was found in {discovery.searched()}",
-            "it is part of the system of MediaTek devices; if it is elsewhere, set MACE_NEURON_LIB_DIR",
+        reason = f"neither it nor {', '.join(names[1:])} was found in {discovery.searched()}"
+        watched = tuple(str(folder / name) for folder in discovery.folders() for name in names)
+        return ProbeResult((), (Missing(names[0], reason, HINT),), watched, discovery.ENVIRONMENT)
+    watched = (str(library),)
+    problem = discovery.why_unusable(library)
+    if problem is not None:
+        return ProbeResult((), (Missing(library.name, problem, HINT),), watched, discovery.ENVIRONMENT)
+    stand_in = discovery.is_stand_in(library)
+    device = Device(
+        provider="apu",
+        id=STAND_IN_ID if stand_in else NATIVE_ID,
+        kind=DeviceKind.APU,
+        name="Neuron Adapter stand-in on this CPU" if stand_in else "MediaTek APU",
+        vendor="MACE's tests" if stand_in else "MediaTek",
+        dtypes=DTYPES,
+        is_virtual=stand_in,
+        properties={"library": str(library)},
+    )
+    missing: tuple[Missing, ...] = ()
+    if stand_in:
+        missing = (
+            Missing(
+                "MediaTek APU",
+                f"{library} is the stand-in that the tests build; it computes on this CPU",
+                f"name 'apu:{STAND_IN_ID}' to use it; its speed means nothing",
+            ),
         )
-        return [adapter], discovery.folders()
+    return ProbeResult((device,), missing, watched, discovery.ENVIRONMENT)

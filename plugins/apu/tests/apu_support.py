@@ -1,0 +1,114 @@
+"""What the tests share: the stand-in, built once with the system's C compiler, and opening it."""
+
+from __future__ import annotations
+
+import ctypes as c
+import functools
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from mace_apu.backend import ApuBackend
+from mace_apu.neuron.constants import Result
+from mace_apu.neuron.library import load
+from mace_apu.provider import ApuProvider
+
+from mace_core.provider import Backend, Device
+
+SOURCES = Path(__file__).parent / "stand_in"
+NAME = "libneuron_adapter.so"
+FLAGS = (
+    *("-std=gnu11", "-O3", "-fPIC", "-shared", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror"),
+    *("-fassociative-math", "-fno-signed-zeros", "-fno-trapping-math", "-fno-math-errno"),
+)
+
+
+def compiler() -> str | None:
+    """The system's C compiler."""
+    return shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+
+
+@functools.cache
+def build(*definitions: str) -> Path:
+    """The folder of the stand-in, built if this user has none of these sources; workers share it."""
+    sources = sorted(SOURCES.glob("*.[ch]"))
+    digest = hashlib.sha256(repr((definitions, FLAGS)).encode())
+    for source in sources:
+        digest.update(source.read_bytes())
+    folder = Path(tempfile.gettempdir(), f"mace-neuron-stand-in-{os.getuid()}", digest.hexdigest()[:16])
+    library = folder / NAME
+    if not library.is_file():
+        found = compiler()
+        assert found is not None
+        folder.mkdir(parents=True, exist_ok=True)
+        made = folder / f"{NAME}.{os.getpid()}"
+        files = [str(path) for path in sources if path.suffix == ".c"]
+        subprocess.run([found, *FLAGS, *definitions, "-o", str(made), *files, "-lm"], check=True)
+        made.replace(library)
+    return folder
+
+
+class StandIn:
+    """The loaded stand-in, told how to behave."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / NAME
+        self._library = c.CDLL(str(self.path))
+        self._library.stand_in_message.restype = c.c_char_p
+
+    def fail(self, function: str, code: Result) -> None:
+        """From now on a function returns ``code``; NO_ERROR mends it."""
+        self._library.stand_in_fail(function.encode(), int(code))
+
+    def refuse(self, operation: int, refuse: bool) -> None:
+        """Run an operation no more, or again."""
+        self._library.stand_in_refuse(operation, refuse)
+
+    @contextmanager
+    def failing(self, function: str, code: Result) -> Iterator[None]:
+        """Within, a function returns ``code``."""
+        self.fail(function, code)
+        try:
+            yield
+        finally:
+            self.fail(function, Result.NO_ERROR)
+
+    @contextmanager
+    def refusing(self, operations: Sequence[int]) -> Iterator[None]:
+        """Within, some operations are not run."""
+        for operation in operations:
+            self.refuse(operation, True)
+        try:
+            yield
+        finally:
+            for operation in operations:
+                self.refuse(operation, False)
+
+    @contextmanager
+    def version(self, major: int, minor: int, patch: int) -> Iterator[None]:
+        """Within, it is another version when it is loaded."""
+        self._library.stand_in_version(major, minor, patch)
+        try:
+            yield
+        finally:
+            self._library.stand_in_version(8, 2, 0)
+
+    @property
+    def message(self) -> str:
+        """What it complained of last."""
+        return str(self._library.stand_in_message().decode())
+
+
+def open_backend(device: Device, **options: object) -> ApuBackend:
+    """Open a device; the caller closes it."""
+    opened: Backend = ApuProvider().open(device, options)
+    assert isinstance(opened, ApuBackend)
+    return opened
+
+
+__all__ = ["StandIn", "build", "compiler", "load", "open_backend"]

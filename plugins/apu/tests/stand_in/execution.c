@@ -1,0 +1,249 @@
+// Executions: bound inputs and outputs, and the run itself, on the calling thread.
+#include <stdlib.h>
+#include <string.h>
+
+#include "memory.h"
+#include "state.h"
+#include "table.h"
+
+struct NeuronExecution {
+    uint32_t magic;
+    NeuronCompilation *compilation;
+    const void **inputs;
+    void **outputs;
+};
+
+struct NeuronEvent {
+    uint32_t magic;
+    int code;
+};
+
+static int check(const NeuronExecution *execution) {
+    if (!execution)
+        FAIL(UNEXPECTED_NULL, "no execution");
+    if (execution->magic != EXECUTION)
+        FAIL(BAD_DATA, "not an execution");
+    return NO_ERROR;
+}
+
+EXPORT int NeuronExecution_create(NeuronCompilation *compilation, NeuronExecution **execution) {
+    ENTER();
+    if (!execution)
+        FAIL(UNEXPECTED_NULL, "no place for the execution");
+    *execution = NULL;
+    if (!compilation)
+        FAIL(UNEXPECTED_NULL, "no compilation");
+    if (compilation->magic != COMPILATION)
+        FAIL(BAD_DATA, "not a compilation");
+    if (!compilation->finished)
+        FAIL(BAD_STATE, "the compilation is not finished");
+    NeuronExecution *made = calloc(1, sizeof *made);
+    if (!made)
+        return OUT_OF_MEMORY;
+    made->magic = EXECUTION;
+    made->compilation = compilation;
+    made->inputs = calloc(compilation->model->input_count + 1, sizeof *made->inputs);
+    made->outputs = calloc(compilation->model->output_count + 1, sizeof *made->outputs);
+    __atomic_add_fetch(&compilation->executions, 1, __ATOMIC_RELAXED);
+    *execution = made;
+    return NO_ERROR;
+}
+
+EXPORT void NeuronExecution_free(NeuronExecution *execution) {
+    if (!execution || execution->magic != EXECUTION)
+        return;
+    __atomic_sub_fetch(&execution->compilation->executions, 1, __ATOMIC_RELAXED);
+    free(execution->inputs);
+    free(execution->outputs);
+    execution->magic = 0;
+    free(execution);
+}
+
+static int check_bound(
+    const NeuronModel *model, int64_t index, const uint32_t *operands, uint32_t count, const OperandType *type,
+    const void *buffer, size_t length
+) {
+    if (index < 0 || index >= count)
+        FAIL(BAD_DATA, "there is no input or output %lld", (long long)index);
+    if (type)
+        FAIL(BAD_DATA, "a type is given, which only NULL may be");
+    if (!buffer)
+        FAIL(UNEXPECTED_NULL, "no buffer");
+    const Operand *operand = &model->operands[operands[index]];
+    size_t needed = element_count(operand) * element_bytes(operand->type);
+    if (length != needed)
+        FAIL(BAD_DATA, "input or output %lld has %zu bytes, not %zu", (long long)index, needed, length);
+    return NO_ERROR;
+}
+
+static int bind_input(NeuronExecution *execution, int64_t index, const OperandType *type, const void *at, size_t length) {
+    const NeuronModel *model = execution->compilation->model;
+    TRY(check_bound(model, index, model->inputs, model->input_count, type, at, length));
+    execution->inputs[index] = at;
+    return NO_ERROR;
+}
+
+static int bind_output(NeuronExecution *execution, int64_t index, const OperandType *type, void *at, size_t length) {
+    const NeuronModel *model = execution->compilation->model;
+    TRY(check_bound(model, index, model->outputs, model->output_count, type, at, length));
+    execution->outputs[index] = at;
+    return NO_ERROR;
+}
+
+EXPORT int NeuronExecution_setInput(
+    NeuronExecution *execution, int32_t index, const OperandType *type, const void *buffer, size_t length
+) {
+    ENTER();
+    TRY(check(execution));
+    return bind_input(execution, index, type, buffer, length);
+}
+
+EXPORT int NeuronExecution_setOutput(
+    NeuronExecution *execution, int32_t index, const OperandType *type, void *buffer, size_t length
+) {
+    ENTER();
+    TRY(check(execution));
+    return bind_output(execution, index, type, buffer, length);
+}
+
+static int check_memory(const NeuronMemory *memory, size_t offset, size_t length) {
+    if (!memory)
+        FAIL(UNEXPECTED_NULL, "no memory");
+    if (memory->magic != MEMORY || offset > memory->size || length > memory->size - offset)
+        FAIL(BAD_DATA, "not a memory, or a part that it does not have");
+    return NO_ERROR;
+}
+
+EXPORT int NeuronExecution_setInputFromMemory(
+    NeuronExecution *execution, uint32_t index, const OperandType *type, const NeuronMemory *memory, size_t offset,
+    size_t length
+) {
+    ENTER();
+    TRY(check(execution));
+    TRY(check_memory(memory, offset, length));
+    return bind_input(execution, index, type, (char *)memory->address + offset, length);
+}
+
+EXPORT int NeuronExecution_setOutputFromMemory(
+    NeuronExecution *execution, uint32_t index, const OperandType *type, const NeuronMemory *memory, size_t offset,
+    size_t length
+) {
+    ENTER();
+    TRY(check(execution));
+    TRY(check_memory(memory, offset, length));
+    return bind_output(execution, index, type, (char *)memory->address + offset, length);
+}
+
+EXPORT int NeuronExecution_setBoostHint(NeuronExecution *execution, uint8_t percent) {
+    ENTER();
+    TRY(check(execution));
+    if (percent > 100)
+        FAIL(BAD_DATA, "a boost of %u", percent);
+    return NO_ERROR;
+}
+
+static int run_operation(const NeuronModel *model, const Operation *operation, float **numbers) {
+    Call call;
+    TRY(describe_call(&call, model, operation));
+    for (uint32_t i = 0; i < operation->output_count; i++) {
+        uint32_t index = operation->outputs[i];
+        numbers[index] = calloc(element_count(&model->operands[index]), sizeof(float));
+        if (!numbers[index])
+            return OUT_OF_MEMORY;
+        call.outputs[i].data = numbers[index];
+    }
+    for (uint32_t i = 0; i < operation->input_count; i++)
+        call.inputs[i].data = numbers[operation->inputs[i]];
+    call.is_run = true;
+    TRY(find_kernel(operation->type)(&call));
+    for (uint32_t i = 0; i < operation->output_count; i++)
+        settle(call.outputs[i].operand, call.outputs[i].data, model->relaxed);
+    return NO_ERROR;
+}
+
+static int run(const NeuronExecution *execution, float **numbers) {
+    const NeuronModel *model = execution->compilation->model;
+    for (uint32_t i = 0; i < model->input_count; i++) {
+        const Operand *operand = &model->operands[model->inputs[i]];
+        if (!execution->inputs[i])
+            FAIL(BAD_STATE, "input %u is not set", i);
+        numbers[model->inputs[i]] = malloc(sizeof(float) * element_count(operand));
+        if (!numbers[model->inputs[i]])
+            return OUT_OF_MEMORY;
+        to_real(operand, execution->inputs[i], numbers[model->inputs[i]]);
+        settle(operand, numbers[model->inputs[i]], model->relaxed);
+    }
+    for (uint32_t i = 0; i < model->output_count; i++)
+        if (!execution->outputs[i])
+            FAIL(BAD_STATE, "output %u is not set", i);
+    for (uint32_t i = 0; i < model->operation_count; i++) {
+        const Operation *operation = &model->operations[i];
+        TRY(run_operation(model, operation, numbers));
+        for (uint32_t j = 0; j < operation->input_count; j++) {
+            uint32_t index = operation->inputs[j];
+            if (model->operands[index].last_use <= (int)i && !model->operands[index].value) {
+                free(numbers[index]);
+                numbers[index] = NULL;
+            }
+        }
+    }
+    for (uint32_t i = 0; i < model->output_count; i++)
+        from_real(&model->operands[model->outputs[i]], numbers[model->outputs[i]], execution->outputs[i]);
+    return NO_ERROR;
+}
+
+static int compute(const NeuronExecution *execution) {
+    const NeuronModel *model = execution->compilation->model;
+    float **numbers = calloc(model->operand_count + 1, sizeof *numbers);
+    if (!numbers)
+        return OUT_OF_MEMORY;
+    for (uint32_t i = 0; i < model->operand_count; i++)
+        numbers[i] = model->operands[i].real;
+    int code = run(execution, numbers);
+    for (uint32_t i = 0; i < model->operand_count; i++)
+        if (!model->operands[i].value)
+            free(numbers[i]);
+    free(numbers);
+    return code;
+}
+
+EXPORT int NeuronExecution_compute(NeuronExecution *execution) {
+    ENTER();
+    TRY(check(execution));
+    return compute(execution);
+}
+
+EXPORT int NeuronExecution_startComputeWithDependencies(
+    NeuronExecution *execution, const NeuronEvent *const *dependencies, uint32_t count, uint64_t duration,
+    NeuronEvent **event
+) {
+    ENTER();
+    TRY(check(execution));
+    (void)duration;
+    if (!event || (count && !dependencies))
+        FAIL(UNEXPECTED_NULL, "no place for the event, or no dependencies");
+    *event = NULL;
+    for (uint32_t i = 0; i < count; i++)
+        if (!dependencies[i] || dependencies[i]->magic != EVENT || dependencies[i]->code)
+            FAIL(BAD_DATA, "dependency %u failed, or is no event", i);
+    NeuronEvent *made = calloc(1, sizeof *made);
+    if (!made)
+        return OUT_OF_MEMORY;
+    *made = (NeuronEvent){EVENT, compute(execution)};  // as the interface allows, done before this returns
+    *event = made;
+    return NO_ERROR;
+}
+
+EXPORT int NeuronEvent_wait(NeuronEvent *event) {
+    ENTER();
+    if (!event)
+        FAIL(UNEXPECTED_NULL, "no event");
+    return event->magic == EVENT ? event->code : BAD_DATA;
+}
+
+EXPORT void NeuronEvent_free(NeuronEvent *event) {
+    if (event && event->magic == EVENT) {
+        event->magic = 0;
+        free(event);
+    }
+}
