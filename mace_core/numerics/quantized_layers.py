@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from mace_core.graph import Graph, Node, Value
+from mace_core.graph.quantized import is_quantized
 from mace_core.numerics.steps import has_steps
-from mace_core.operators.quantized import is_quantized
 from mace_core.operators.registry import is_random
 from mace_core.scheduler.planning.stages import node_reads
 from mace_core.tensor import DType, TensorType, ValueType

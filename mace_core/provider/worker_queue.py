@@ -15,10 +15,12 @@ class WorkerEvent(Event):
         self._future = future
 
     def wait(self) -> None:
+        """Block until the work is done; raises what it raised."""
         self._future.result()
 
     @property
     def is_done(self) -> bool:
+        """Whether the work has ended, well or badly."""
         return self._future.done()
 
 
@@ -51,10 +53,12 @@ class WorkerQueue(Stream):
         return WorkerEvent(future)
 
     def synchronize(self) -> None:
+        """Block until all work is done; raises what the first that failed since the last call raised."""
         unsettled, self._unsettled = self._unsettled, []
         failures = [error for future in unsettled if (error := future.exception()) is not None]
         if failures:
             raise failures[0]
 
     def close(self) -> None:
+        """End the thread, after the work that is left.  Idempotent."""
         self._threads.shutdown()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from mace_core.errors import ModelError, UsageError, describe_error
 from mace_core.frontend.load import Model, load_model
 from mace_core.graph import Attribute, AttributeKind, Graph, Node, Value
-from mace_core.operators.quantized import is_quantized
+from mace_core.graph.quantized import is_quantized
 from mace_core.optimizer import optimize
 from mace_core.quantization.folding import fold_scales
 from mace_core.quantization.sharing import share_constants

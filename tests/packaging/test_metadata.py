@@ -22,7 +22,8 @@ OPTIONAL = {
     "mace-core": {
         "llvmlite",  # mace_core.native generates code for providers that depend on it: mace-cpu
         "numba",
-        "onnxruntime",  # a yardstick for `mace validate`
+        "onnxruntime",  # yardsticks for `mace validate`
+        "openvino",
         "hypothesis",  # for the kit's own strategies
         "pytest",  # the extra "testing"
         "protobuf",  # onnx's own
@@ -30,7 +31,7 @@ OPTIONAL = {
         "torchao",
     },
     "mace-opencl": {"llvmlite"},
-    "mace-npu": {"openvino"},
+    "mace-npu": {"openvino", "rknn"},  # rknn is in the environment of the worker
 }
 """Imported where it is there, with a way to go on or a message where it is not."""
 

@@ -240,7 +240,7 @@ def test_every_architecture_compiles_it() -> None:
         window = window_bytes(target, 64)
         assert window == 16
         unit, spec = QuadUnit.of(target), Requantization("uint8")
-        flags = False, False, True, True, False, False, False, False
-        variant = Variant(4, 2, unit, False, 0, Copies.NONE, *flags[1:], 1, spec, window, 8, 576)
+        flags = False, True, True, False, False, False, False
+        variant = Variant(4, 2, unit, False, 0, Copies.NONE, 0, *flags, 1, spec, window, 8, 576)
         source = dense_kernel(variant)
         assert len(compile_object(source.build(target), source.symbol, target)) > 500

@@ -35,10 +35,18 @@ class NpuDriver(ABC):
         """
 
     @abstractmethod
-    def open(self, device: Device, options: Mapping[str, object]) -> Backend:
-        """Open one of the devices that :meth:`probe` reported; ``options`` holds none that it does not know.
+    def check(self, options: Mapping[str, object]) -> None:
+        """Look at options, also where another driver's device is opened; ``options`` holds none that it does not know.
 
         Raises:
             UsageError: for a value it cannot take.
+        """
+
+    @abstractmethod
+    def open(self, device: Device, options: Mapping[str, object]) -> Backend:
+        """Open one of the devices that :meth:`probe` reported; ``options`` have been checked.
+
+        Raises:
+            UsageError: for an option that does not fit the device.
             ProviderError: if the device cannot be opened now.
         """

@@ -50,6 +50,8 @@ class NpuProvider(ExecutionProvider):
         unknown = sorted(set(options) - set(self.options))
         if unknown:
             raise UsageError(f"the npu provider has no option '{unknown[0]}'; it knows {', '.join(self.options)}")
+        for name, each in _DRIVERS.usable.items():
+            each.check(_own(name, options))
         name = device.id.partition("-")[0]
         driver = _DRIVERS.usable.get(name)
         if driver is None:

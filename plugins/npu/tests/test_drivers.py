@@ -20,6 +20,9 @@ class Driver(NpuDriver):
     def probe(self, options):
         return ProbeResult((Device("npu", "thing-0", DeviceKind.NPU, "Thing", "Things Inc."),))
 
+    def check(self, options):
+        pass
+
     def open(self, device, options):
         raise AssertionError
 """

@@ -64,6 +64,11 @@ class OpenVinoDriver(NpuDriver):
                 devices.append(_device(discovery.GPU, name, DeviceKind.GPU, is_virtual=True))
         return ProbeResult(tuple(devices), tuple(missing), tuple(map(str, watched)), discovery.ENVIRONMENT)
 
+    def check(self, options: Mapping[str, object]) -> None:
+        _choice(options, "performance", PERFORMANCE)
+        _choice(options, "precision", PRECISION)
+        _threads(options)
+
     def open(self, device: Device, options: Mapping[str, object]) -> Backend:
         unit = discovery.UNITS.get(device.id)
         if unit is None:
@@ -105,14 +110,21 @@ def _settings(unit: discovery.Unit, options: Mapping[str, object]) -> dict[str, 
         precision = PRECISION["float32"]  # else bfloat16 on processors that have it
     if precision is not None:
         settings["INFERENCE_PRECISION_HINT"] = precision
-    threads = options.get("threads")
+    threads = _threads(options)
     if threads is not None:
-        if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-            raise UsageError(f"the npu option 'openvino_threads' takes a number from 1 on, not {threads!r}")
         if unit is not discovery.CPU:
             raise UsageError(f"the npu option 'openvino_threads' is for openvino-cpu, not for {unit.id}; leave it out")
         settings["INFERENCE_NUM_THREADS"] = str(threads)
     return settings
+
+
+def _threads(options: Mapping[str, object]) -> int | None:
+    threads = options.get("threads")
+    if threads is None:
+        return None
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+        raise UsageError(f"the npu option 'openvino_threads' takes a number from 1 on, not {threads!r}")
+    return threads
 
 
 def _choice(options: Mapping[str, object], name: str, values: Mapping[str, str]) -> str | None:

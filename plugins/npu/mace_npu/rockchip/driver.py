@@ -49,13 +49,15 @@ class RockchipDriver(NpuDriver):
         watched = [] if python is None else [str(python), str(python.parent.parent / "lib")]
         return ProbeResult(tuple(devices), tuple(missing), tuple(watched), (discovery.VARIABLE,))
 
+    def check(self, options: Mapping[str, object]) -> None:
+        _seconds(options)
+        _python(options)
+
     def open(self, device: Device, options: Mapping[str, object]) -> Backend:
         chip = device.id.removeprefix(f"{self.name}-")
         if chip not in CHIPS:
             raise UsageError(f"the npu provider knows no device '{device.id}'")
-        seconds = options.get("timeout", DEFAULT_SECONDS)
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
-            raise UsageError(f"the npu option 'rockchip_timeout' takes a number of seconds, not {seconds!r}")
+        seconds = _seconds(options)
         python = _python(options)
         problem = f"{discovery.VARIABLE} is not set" if python is None else discovery.why_unusable(python)
         if python is None or problem is not None:
@@ -64,7 +66,14 @@ class RockchipDriver(NpuDriver):
             )
         from mace_npu.rockchip.backend import RockchipBackend
 
-        return RockchipBackend(device, chip, python, float(seconds))
+        return RockchipBackend(device, chip, python, seconds)
+
+
+def _seconds(options: Mapping[str, object]) -> float:
+    seconds = options.get("timeout", DEFAULT_SECONDS)
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
+        raise UsageError(f"the npu option 'rockchip_timeout' takes a number of seconds, not {seconds!r}")
+    return float(seconds)
 
 
 def _python(options: Mapping[str, object]) -> Path | None:
