@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from mace_apu.description import Operand
+from mace_apu.description import Operand, scalar_int
 from mace_apu.lowering.broadcasting import broadcast
 from mace_apu.lowering.context import NodeContext
 from mace_apu.lowering.errors import DeclinedError
 from mace_apu.lowering.table import LOWERINGS
 from mace_apu.lowering.values import scale_and_zero
-from mace_apu.neuron.constants import Operation
+from mace_apu.neuron.constants import Fuse, Operation
 from mace_core.tensor import DType
 
 _UNARY = {
@@ -53,14 +55,31 @@ def _unary(context: NodeContext) -> None:
 
 
 def _fusing(context: NodeContext) -> None:
-    _require_two(context)
+    if context.node.op_type != "Sum":
+        _require_two(context)
     if not context.is_quantized and context.dtype() not in _FLOATS:
         raise DeclinedError(f"{context.node.op_type} of {context.dtype().label} is not offered, only of real numbers")
-    order, operands = broadcast(context, (0, 1))
+    order, operands = broadcast(context, range(len(context.node.inputs)))
     if context.is_quantized:
         _require_steps(context, operands)
-    operands.append(context.fuse())
-    context.emit(_FUSING[context.node.op_type], operands, order)
+    operation = _FUSING[context.node.op_type]
+    none = scalar_int(int(Fuse.NONE), "activation")
+    context.emit(operation, [*_last_pair(context, operation, operands, [none]), context.fuse()], order)
+
+
+def _last_pair(
+    context: NodeContext, operation: Operation, operands: list[Operand], more: Sequence[Operand] = ()
+) -> list[Operand]:
+    """The two operands of the last of as many operations as it takes to join all."""
+    if len(operands) == 1:
+        raise DeclinedError(f"{context.node.op_type} of one operand is left to the core")
+    if len(operands) > 2 and context.is_quantized:
+        raise DeclinedError(f"a quantized {context.node.op_type} of more than two operands is not offered by Neuron")
+    first, *rest = operands
+    for operand in rest[:-1]:
+        shape = np.broadcast_shapes(first.shape, operand.shape)
+        first = context.compute(operation, [first, operand, *more], shape)
+    return [first, rest[-1]]
 
 
 def _require_steps(context: NodeContext, operands: list[Operand]) -> None:
@@ -73,14 +92,17 @@ def _require_steps(context: NodeContext, operands: list[Operand]) -> None:
 
 
 def _plain(context: NodeContext) -> None:
-    _require_two(context)
+    variadic = context.node.op_type in ("Max", "Min")
+    if not variadic:
+        _require_two(context)
     _require_no_long(context)
     if context.node.op_type == "Pow" and _power(context):
         return
-    order, operands = broadcast(context, (0, 1))
-    if operands[0].code is not operands[1].code:
+    order, operands = broadcast(context, range(len(context.node.inputs)))
+    if len({operand.code for operand in operands}) > 1:
         raise DeclinedError(f"{context.node.op_type} of two types is not offered by Neuron")
-    context.emit(_PLAIN[context.node.op_type], operands, order)
+    operation = _PLAIN[context.node.op_type]
+    context.emit(operation, _last_pair(context, operation, operands), order)
 
 
 def _power(context: NodeContext) -> bool:

@@ -6,13 +6,14 @@ import math
 
 import numpy as np
 
-from mace_apu.description import Operand, scalar_bool
+from mace_apu.description import Operand, scalar_bool, scalar_int
 from mace_apu.lowering.context import NodeContext
 from mace_apu.lowering.errors import DeclinedError
+from mace_apu.lowering.orders import MAX_RANK, Order
 from mace_apu.lowering.table import LOWERINGS
 from mace_apu.lowering.weights import bias, filters
 from mace_apu.lowering.windows import Window
-from mace_apu.neuron.constants import Operation
+from mace_apu.neuron.constants import Fuse, Operation
 
 _POINT = Window((1, 1), (1, 1), (1, 1), ((0, 0), (0, 0)))
 """A product of matrices as a convolution of pictures of one point: that takes weights per channel."""
@@ -28,7 +29,8 @@ def _gemm(context: NodeContext) -> None:
     if (alpha, beta) != (1.0, 1.0) and (context.is_quantized or not context.is_constant(1)):
         raise DeclinedError("Gemm with alpha or beta is offered for constant weights of real numbers only")
     if context.has(2) and not _is_row(context, columns):
-        raise DeclinedError("Gemm is offered with one constant bias per column only")
+        _with_matrix(context, x, alpha, beta, order)
+        return
     if context.is_quantized or (alpha, beta) == (1.0, 1.0):
         weights = filters(context, x, shape, order, order[0]) if context.is_constant(1) else context.x(1, order)
         shift = bias(context, x, weights, columns)
@@ -40,6 +42,22 @@ def _gemm(context: NodeContext) -> None:
         reals = np.zeros(columns) if added is None else added.reshape(-1) * beta
         shift = context.constant(np.broadcast_to(reals, columns).astype(array.dtype), "bias")
     _product(context, x, weights, shift)
+
+
+def _with_matrix(context: NodeContext, x: Operand, alpha: float, beta: float, order: Order) -> None:
+    """alpha * x @ weights + beta * addend, where the addend is no bias per column."""
+    if context.is_quantized:
+        raise DeclinedError("a quantized Gemm is offered with one bias per column only")
+    dtype, none = context.dtype().numpy, scalar_int(int(Fuse.NONE), "activation")
+    weights, addend = context.x(1, order), context.x(2)
+    zeros = context.constant(np.zeros(weights.shape[0], dtype), "bias")
+    rows = (x.shape[0], weights.shape[0])
+    made = context.compute(Operation.FULLY_CONNECTED, [x, weights, zeros, none], rows)
+    if alpha != 1.0:
+        made = context.compute(Operation.MUL, [made, context.constant(np.array([alpha], dtype)), none])
+    if beta != 1.0:
+        addend = context.compute(Operation.MUL, [addend, context.constant(np.array([beta], dtype)), none])
+    context.emit(Operation.ADD, [made, addend, context.fuse()])
 
 
 def _is_row(context: NodeContext, columns: int) -> bool:
@@ -56,17 +74,46 @@ def _matmul(context: NodeContext) -> None:
         return
     if len(left) < 2 or len(right) < 2:
         raise DeclinedError("MatMul with a vector is offered for constant matrices only")
-    batch = math.prod(context.out_shape()[:-2])
-    if math.prod(left[:-2]) != batch or math.prod(right[:-2]) != batch:
-        raise DeclinedError("MatMul of different numbers of matrices is not offered by Neuron")
-    a = context.reshaped(context.x(0), (batch, *left[-2:]))
-    b = context.reshaped(context.x(1), (batch, *right[-2:]))
+    outer = context.out_shape()[:-2]
+    batch = math.prod(outer)
+    if batch == 1 and not context.is_quantized:
+        # older versions have this one too
+        x, columns = context.reshaped(context.x(0), left[-2:]), right[-1]
+        weights = _turned(context, context.reshaped(context.x(1), right[-2:]))
+        zeros = context.constant(np.zeros(columns, context.dtype().numpy), "bias")
+        _product(context, x, weights, zeros)
+        return
+    a, b = _matrices(context, 0, outer), _matrices(context, 1, outer)
     result = context.new_result()
     made = context.temporary((batch, left[-2], right[-1]), result, "products")
     straight = made.shape == result.shape
     keep = [scalar_bool(False, "adjoint_x"), scalar_bool(False, "adjoint_y")]
     context.lowering.add(Operation.BATCH_MATMUL, [a, b, *keep], [result if straight else made])
     context.finish(context.reshaped(made, result.shape) if not straight else result)
+
+
+def _turned(context: NodeContext, matrix: Operand) -> Operand:
+    """Rows become columns."""
+    rows, columns = matrix.shape
+    if matrix.data is not None:
+        return context.constant(matrix.data.T, "weights")
+    turned = context.temporary((columns, rows), matrix, "turned")
+    context.lowering.transpose(matrix, (1, 0), turned)
+    return turned
+
+
+def _matrices(context: NodeContext, index: int, outer: tuple[int, ...]) -> Operand:
+    """An operand as one matrix for each of the result."""
+    shape, batch = context.shape(index), math.prod(outer)
+    operand = context.x(index)
+    if math.prod(shape[:-2]) != batch:
+        full = (1,) * (len(outer) + 2 - len(shape)) + shape
+        if len(full) > MAX_RANK:
+            raise DeclinedError("MatMul that repeats matrices is offered for up to four dimensions only")
+        wanted = (*outer, *shape[-2:])
+        seen = context.reshaped(operand, full)
+        operand = context.compute(Operation.TILE, [seen, context.repeats(full, wanted)], wanted)
+    return context.reshaped(operand, (batch, *shape[-2:]))
 
 
 def _product(context: NodeContext, x: Operand, weights: Operand, shift: Operand) -> None:
