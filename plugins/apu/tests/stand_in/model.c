@@ -55,6 +55,7 @@ EXPORT int NeuronModel_create(NeuronModel **model) {
     if (!*model)
         return OUT_OF_MEMORY;
     (*model)->magic = MODEL;
+    stand_in_count(1);
     return NO_ERROR;
 }
 
@@ -81,6 +82,7 @@ EXPORT void NeuronModel_free(NeuronModel *model) {
         abort();
     free_model_content(model);
     model->magic = 0;
+    stand_in_count(-1);
     free(model);
 }
 
@@ -271,7 +273,12 @@ EXPORT int NeuronModel_identifyInputsAndOutputs(
 
 EXPORT int NeuronModel_relaxComputationFloat32toFloat16(NeuronModel *model, bool allow) {
     ENTER();
-    TRY(check_open(model));
+    if (!model)
+        FAIL(UNEXPECTED_NULL, "no model");
+    if (!is_model(model))
+        FAIL(BAD_DATA, "not a model");
+    if (model->users)  // clients of the real library do this to finished models
+        FAIL(BAD_STATE, "the model is being compiled");
     model->relaxed = allow;
     return NO_ERROR;
 }

@@ -67,6 +67,8 @@ int stand_in_complain(int code, const char *format, ...) __attribute__((format(p
             return code_;        \
     } while (0)
 
+void stand_in_count(int change);  // objects that exist
+
 // --- models
 
 bool is_model(const NeuronModel *model);
