@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import threading
 import time
 from collections.abc import Sequence
@@ -16,6 +17,8 @@ from mace_core.errors import CancelledError, ProviderError, UnsupportedError
 from mace_core.provider import Bindings, BoundTensor, CompiledSubgraph, Event, Execution, Stream
 from mace_core.provider.worker_queue import WorkerQueue
 from mace_core.tensor import DType
+
+_log = logging.getLogger("mace.apu")
 
 
 class ApuSubgraph(CompiledSubgraph):
@@ -38,19 +41,32 @@ class ApuSubgraph(CompiledSubgraph):
         self.boost = boost
         self._users = 1
         self._ran = False
+        self._stored: bytes | None = None
+        self._was_stored = False
         self._closed = False
         self._lock = threading.Lock()
 
     def stored(self) -> bytes | None:
-        """The compiled network; None where the library gives it no more, which is so once an execution was made."""
-        return None if self._ran else self.compilation.stored()
+        """The compiled network; None if the library does not give it."""
+        with self._lock:
+            self._was_stored = True
+            return self._stored if self._ran else self.compilation.stored()
 
     def new_execution(self) -> Execution:
         with self._lock:
-            self._ran = True
+            self._keep()
             execution = ApuExecution(self)
             self._users += 1
         return execution
+
+    def _keep(self) -> None:
+        """Store before the first execution is made, if that was not done: the library does it no more afterwards."""
+        if not self._ran and not self._was_stored:
+            try:
+                self._stored = self.compilation.stored()
+            except ProviderError as error:
+                _log.info("%s cannot be stored: %s", self.name, error)
+        self._ran = True
 
     def release(self) -> None:
         """One user fewer; the last one frees the compilation."""
@@ -64,6 +80,7 @@ class ApuSubgraph(CompiledSubgraph):
         with self._lock:
             closed, self._closed = self._closed, True
         if not closed:
+            self._stored = None
             self.release()
 
 

@@ -234,7 +234,9 @@ class NeuronCompilation(_Object):
         self.devices.call("compile a model", "NeuronCompilation_finish", self.handle)
 
     def stored(self) -> bytes | None:
-        """The compiled network as bytes; None if the library has no such form."""
+        """The compiled network as bytes; None if the library has no such form, or this was restored from it."""
+        if self._buffer is not None:
+            return None
         library = self.devices.library
         if not (
             library.has("NeuronCompilation_storeCompiledNetwork")

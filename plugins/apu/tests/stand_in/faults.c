@@ -6,7 +6,7 @@
 
 #include "state.h"
 
-enum { LONGEST = 80, MOST = 32 };
+enum { LONGEST = 80, MOST = 128 };
 
 static struct {
     char function[LONGEST];
