@@ -90,11 +90,12 @@ class ApuBackend(Backend):
         Raises:
             UnsupportedError: if the library refuses to build the network.
         """
-        model = build(self.devices, network, "question", relaxed=self._relaxed)
-        try:
-            answers = model.supported()
-        finally:
-            model.close()
+        with self.devices.library.lock:
+            model = build(self.devices, network, "question", relaxed=self._relaxed)
+            try:
+                answers = model.supported()
+            finally:
+                model.close()
         if answers is None:  # it does not tell: its version does
             version = self.devices.library.version
             answers = [SINCE.get(call.operation, FIRST_VERSION) <= version for call in network.calls]

@@ -108,6 +108,11 @@ class StandIn:
         return int(self._library.stand_in_live())
 
     @property
+    def preference(self) -> int:
+        """The preference that it was told last."""
+        return int(self._library.stand_in_preference())
+
+    @property
     def message(self) -> str:
         """What it complained of last."""
         return str(self._library.stand_in_message().decode())

@@ -79,11 +79,16 @@ static int check_unfinished(const NeuronCompilation *compilation) {
     return NO_ERROR;
 }
 
+static int32_t last_preference = -1;
+
+EXPORT int stand_in_preference(void) { return last_preference; }
+
 EXPORT int NeuronCompilation_setPreference(NeuronCompilation *compilation, int32_t preference) {
     ENTER();
     TRY(check_unfinished(compilation));
     if (preference < 0 || preference > 3)
         FAIL(BAD_DATA, "there is no preference %d", preference);
+    last_preference = preference;
     return NO_ERROR;
 }
 

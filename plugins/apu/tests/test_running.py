@@ -1,0 +1,146 @@
+"""How networks run: options, bindings, threads, beside another device; and with MediaTek's own library, where it is."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from apu_support import SHAPE, StandIn, open_backend, small_network
+from mace_apu import discovery
+from mace_apu.neuron.constants import Preference
+from mace_apu.neuron.library import load
+from mace_apu.provider import ApuProvider
+
+from mace_core.errors import CancelledError
+from mace_core.provider import CancelFlag, Device
+from mace_core.session import Session
+from mace_core.testing.cases import operator_cases
+from mace_core.testing.models import sample_image
+from mace_core.testing.network import NetworkBuilder
+from mace_core.testing.runner import bind, view_of
+
+FEEDS = {"x": sample_image(SHAPE)}
+
+
+def calls(log: Path) -> list[str]:
+    return log.read_text().split() if log.is_file() else []
+
+
+@pytest.fixture
+def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the stand-in writes the functions that it is called through."""
+    monkeypatch.setenv("NEURON_STAND_IN_LOG", str(tmp_path / "calls"))
+    return tmp_path / "calls"
+
+
+@pytest.mark.parametrize(
+    ("performance", "preference", "boosts"),
+    [
+        ("latency", Preference.FAST_SINGLE_ANSWER, False),
+        ("low_power", Preference.LOW_POWER, False),
+        ("sustained", Preference.SUSTAINED_SPEED, False),
+        ("boost", Preference.TURBO_BOOST, True),
+    ],
+)
+def test_performance_is_a_choice(
+    device: Device, stand_in: StandIn, log: Path, performance: str, preference: Preference, boosts: bool
+) -> None:
+    options = {"apu": {"performance": performance}}
+    with Session(small_network(), devices=[device.qualified_name], cache=False, options=options) as session:
+        session.run(FEEDS)
+    assert stand_in.preference == preference
+    assert ("NeuronExecution_setBoostHint" in calls(log)) == boosts
+
+
+def test_the_library_is_told_of_memory_only_where_it_is_another(device: Device, log: Path) -> None:
+    backend = open_backend(device)
+    case = next(case for case in operator_cases() if case.name == "Conv 3x3")
+    view = view_of(case.graph(), case.feeds())
+    (compiled,) = backend.compile([view])
+    execution = compiled.new_execution()
+    first, second = (bind(backend, view, compiled, case.feeds()) for _ in range(2))
+    for bound in (first, first, first, second, second):
+        execution.run(bound.bindings)
+    execution.close()
+    compiled.close()
+    backend.close()
+    found = calls(log)
+    assert found.count("NeuronExecution_compute") == 5
+    assert found.count("NeuronExecution_setInput") == 2 * len(view.inputs)
+    assert found.count("NeuronExecution_setOutput") == 2 * len(view.outputs)
+
+
+def test_a_run_that_is_cancelled_before_it_begins_computes_nothing(device: Device, log: Path) -> None:
+    flag = CancelFlag()
+    flag.set()
+    with Session(small_network(), devices=[device.qualified_name], cache=False) as session:
+        with pytest.raises(CancelledError):
+            session.run(FEEDS, cancel=flag)
+        assert "NeuronExecution_compute" not in calls(log)
+        session.run(FEEDS)
+
+
+def mixed_network() -> onnx.ModelProto:
+    """Convolutions around an operator that Neuron does not have."""
+    net = NetworkBuilder("mixed", SHAPE, seed=3)
+    x = net.op("Sin", net.conv("x", 3, 16, 3))
+    return net.build(net.classifier(net.op("GlobalAveragePool", net.conv(x, 16, 16, 3)), 16, 10), (1, 10))
+
+
+def test_half_of_a_network_beside_the_cpu_provider(device: Device) -> None:
+    """The timeline shows both, and the results fit together."""
+    with Session(mixed_network(), devices=["cpu"], cache=False) as session:
+        (expected,) = session.run(FEEDS).values()
+    with Session(mixed_network(), devices=[device.qualified_name, "cpu"], cache=False) as session:
+        profile = session.profile(FEEDS)
+        (found,) = profile.outputs.values()
+        placement = session.explain()
+    assert placement.nodes_per_device.keys() == {device.qualified_name, "cpu:0"}
+    assert {device.qualified_name, "cpu:0"} <= {span.device for span in profile.spans}
+    np.testing.assert_allclose(found, expected, rtol=0, atol=5e-3 * float(np.ptp(expected)))
+
+
+def test_the_stand_in_is_never_chosen_by_itself(device: Device) -> None:
+    with Session(small_network(), cache=False) as session:
+        session.run(FEEDS)
+        assert device.qualified_name not in session.explain().nodes_per_device
+
+
+def test_sessions_on_several_threads(device: Device) -> None:
+    feeds = [{"x": sample_image(SHAPE, seed)} for seed in range(4)]
+    with Session(small_network(), devices=[device.qualified_name], strict=True, cache=False) as session:
+        expected = [next(iter(session.run(each).values())).copy() for each in feeds]
+        found: list[list[np.ndarray]] = [[] for _ in feeds]
+
+        def work(index: int) -> None:
+            for _ in range(10):
+                found[index].append(next(iter(session.run(feeds[index]).values())).copy())
+
+        threads = [threading.Thread(target=work, args=(index,)) for index in range(len(feeds))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    for right, results in zip(expected, found, strict=True):
+        assert len(results) == 10
+        for result in results:
+            np.testing.assert_array_equal(result, right)
+
+
+def test_it_runs_with_mediateks_own_library() -> None:
+    """Where a MediaTek device has one; nobody has run this yet."""
+    library = discovery.find_adapter()
+    if library is None or discovery.why_unusable(library) is not None or discovery.is_stand_in(library):
+        pytest.skip(f"no Neuron Adapter of MediaTek's was found in {discovery.searched()}")
+    (device,) = ApuProvider().probe().devices
+    assert not device.is_virtual
+    assert load(library).version.major >= 4
+    with Session(small_network(), devices=["cpu"], cache=False) as session:
+        (expected,) = session.run(FEEDS).values()
+    with Session(small_network(), devices=[device.qualified_name, "cpu"], cache=False) as session:
+        (found,) = session.run(FEEDS).values()
+        assert device.qualified_name in session.explain().nodes_per_device
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-2 * float(np.ptp(expected)))
