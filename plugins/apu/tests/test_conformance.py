@@ -16,7 +16,7 @@ FLOAT = ["float32"]
 
 FLOAT_OPERATORS = (
     *("Relu", "Sigmoid", "Tanh", "Exp", "Neg", "Abs", "Floor", "Ceil", "LeakyRelu", "Elu", "HardSigmoid", "HardSwish"),
-    *("Reciprocal", "Identity", "Sqrt", "Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Equal", "Less", "Greater"),
+    *("Reciprocal", "Softsign", "Identity", "Sqrt", "Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Equal", "Less", "Greater"),
     *("Clip", "PRelu", "Cast", "MatMul", "Gemm", "Conv", "ConvTranspose", "MaxPool", "AveragePool"),
     *("GlobalAveragePool", "GlobalMaxPool", "Resize", "Softmax", "BatchNormalization", "InstanceNormalization"),
     *("LayerNormalization", "Reshape", "Transpose", "Concat", "Split", "Slice", "Gather", "Pad", "Expand", "Squeeze"),

@@ -154,3 +154,14 @@ def test_a_tensor_per_channel_that_is_no_weight_is_declined() -> None:
     found = lowered(nodes, (2, 3), held)
     assert "per channel" in next(iter(found.declined.values()))
     assert len(found.declined) == 2
+
+
+def test_int8_and_uint8_do_not_meet_in_one_operation() -> None:
+    nodes, constants = quantized_node("Add", (2.0, np.int8(0)), U8, ["xd"])
+    assert only(lowered(nodes, (2, 3), constants), Operation.ADD).inputs[0].code is OperandCode.TENSOR_FLOAT32
+
+
+def test_a_bias_beyond_32_bits_is_added_in_real_numbers() -> None:
+    bias = {"b": np.full(5, 2**31 - 1, np.int32), "sb": np.asarray(np.float32(9)), "zb": np.asarray(np.int32(0))}
+    found = convolution(U8, codes(np.int8, -9, 9), np.asarray(np.float32(0.25)), np.asarray(np.int8(0)), **bias)
+    assert only(found, Operation.CONV_2D).inputs[0].code is OperandCode.TENSOR_FLOAT32

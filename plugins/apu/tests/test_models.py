@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import pytest
-from apu_support import SHAPE, small_network
+from apu_support import SHAPE, StandIn, small_network
 from mace_apu.lowering.engine import lower
 from mace_apu.neuron.constants import Operation
 
@@ -160,3 +160,19 @@ def test_part_of_a_network_beside_the_cpu_provider(device: Device) -> None:
     assert placement.nodes_per_device.keys() == {device.qualified_name, "cpu:0"}
     assert "no translation of Erf to Neuron" in str(placement)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * float(np.ptp(expected)))
+
+
+def test_a_quantized_layer_that_the_library_refuses_runs_beside_it(
+    device: Device, stand_in: StandIn, tmp_path: Path
+) -> None:
+    """Codes cross the border as they are."""
+    path, feeds = quantized(small_network(), SHAPE, tmp_path), {"x": sample_image(SHAPE, 9)}
+    expected = run(path, feeds, ["cpu"])
+    options = {"apu": {"precision": "float32"}}
+    with (
+        stand_in.refusing([Operation.MAX_POOL_2D]),
+        Session(path, devices=[device.qualified_name, "cpu"], cache=False, options=options) as session,
+    ):
+        (found,) = session.run(feeds).values()
+        assert session.explain().nodes_per_device.keys() == {device.qualified_name, "cpu:0"}
+    assert np.abs(found - expected).max() <= 1.001 * last_scale(path)

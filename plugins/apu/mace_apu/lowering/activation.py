@@ -101,22 +101,6 @@ def _hard_sigmoid(context: NodeContext) -> None:
     context.emit(Operation.MUL, [cut, sixth, context.fuse()], order)
 
 
-def _elu(context: NodeContext) -> None:
-    """max(x, 0) + alpha * (exp(min(x, 0)) - 1)."""
-    _require_float(context)
-    if context.is_quantized:
-        raise DeclinedError("a quantized Elu is not offered by Neuron")
-    order, dtype, none = context.order(), context.dtype().numpy, scalar_int(int(Fuse.NONE), "activation")
-    alpha = float(context.attr("alpha", 1.0))
-    zero, one, slope = (context.constant(np.array([number], dtype)) for number in (0.0, 1.0, alpha))
-    x = context.x(0, order)
-    raised = context.compute(Operation.EXP, [context.compute(Operation.MINIMUM, [x, zero])])
-    below = context.compute(Operation.SUB, [raised, one, none])
-    if alpha != 1.0:
-        below = context.compute(Operation.MUL, [below, slope, none])
-    context.emit(Operation.ADD, [context.compute(Operation.RELU, [x]), below, context.fuse()], order)
-
-
 def _leaky_relu(context: NodeContext) -> None:
     _require_float(context)
     order, slope = context.order(), float(context.attr("alpha", 0.01))
@@ -152,7 +136,6 @@ LOWERINGS.add(
         **dict.fromkeys(_PROBABILITY, _bounded),
         "HardSwish": _hard_swish,
         "HardSigmoid": _hard_sigmoid,
-        "Elu": _elu,
         "LeakyRelu": _leaky_relu,
         "PRelu": _prelu,
     }

@@ -41,6 +41,7 @@ _PLAIN = {
     "LessOrEqual": Operation.LESS_EQUAL,
     "Greater": Operation.GREATER,
     "GreaterOrEqual": Operation.GREATER_EQUAL,
+    "Xor": Operation.NOT_EQUAL,
     "And": Operation.LOGICAL_AND,
     "Or": Operation.LOGICAL_OR,
 }
@@ -107,7 +108,7 @@ def _plain(context: NodeContext) -> None:
 
 def _power(context: NodeContext) -> bool:
     """Squares and roots, which are exact where a general power is not."""
-    exponent = context.array(1)
+    exponent = None if context.is_quantized else context.array(1)
     if exponent is None or exponent.size != 1 or context.out_shape() != context.shape():
         return False
     order, number = context.order(), float(exponent.reshape(-1)[0])

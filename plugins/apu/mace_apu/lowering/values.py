@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -230,6 +231,8 @@ class Values:
         code = inputs[0].code
         if code not in TAKES[operation]:
             raise DeclinedError(f"{operation.name} of {code.name} is not offered by Neuron")
+        if len({operand.code for operand in (*inputs, *outputs) if operand.code in BYTES}) > 1:
+            raise DeclinedError(f"{operation.name} of int8 and uint8 together is not offered by Neuron")
         self.network.calls.append(Call(operation, list(inputs), list(outputs), self.source))
 
     def reshape(self, source: Operand, result: Operand) -> None:
@@ -277,8 +280,15 @@ class Values:
 
 
 def scale_and_zero(encoding: QuantEncoding) -> tuple[float, int]:
-    """The numbers of an encoding per tensor."""
-    return float(np.float32(encoding.scale.reshape(-1)[0])), int(encoding.zero_point.reshape(-1)[0])
+    """The numbers of an encoding per tensor.
+
+    Raises:
+        DeclinedError: if the scale is none that Neuron takes.
+    """
+    scale = float(np.float32(encoding.scale.reshape(-1)[0]))
+    if not 0 < scale < math.inf:
+        raise DeclinedError(f"a scale of {scale:g} is not offered by Neuron, only positive ones")
+    return scale, int(encoding.zero_point.reshape(-1)[0])
 
 
 def arranged(array: Array, order: Order) -> Array:

@@ -64,7 +64,9 @@ def bias(context: NodeContext, x: Operand, weights: Operand, count: int) -> Oper
     reals = _reals(context) if given else np.zeros(count)
     scales = weights.channels.scales if weights.channels is not None else np.float32(weights.scale)
     products = np.float32(x.scale) * np.asarray(scales, np.float32)
-    codes = np.clip(np.rint(reals.reshape(count) / products.astype(np.float64)), _INT32.min, _INT32.max)
+    codes = np.rint(reals.reshape(count) / products.astype(np.float64))
+    if not ((codes >= _INT32.min) & (codes <= _INT32.max)).all():
+        raise DeclinedError(f"the bias of {context.node.op_type} is beyond 32 bits in units of the products")
     scale = 0.0 if weights.channels is not None else float(products)
     return Operand(f"{context.node.name}.bias", OperandCode.TENSOR_INT32, (count,), scale, data=codes.astype(np.int32))
 
@@ -94,6 +96,8 @@ def _per_tensor(codes: Array, name: str, encoding: QuantEncoding, like: OperandC
 
 
 def _symmetric(codes: Array, name: str, encoding: QuantEncoding, axis: int) -> Operand:
+    if not ((encoding.scale > 0) & np.isfinite(encoding.scale)).all():
+        raise DeclinedError(f"the weights '{name}' have scales that are not positive, which Neuron does not take")
     middle = HALF_RANGE if codes.dtype == np.uint8 else 0
     if (encoding.zero_point != middle).any():
         raise DeclinedError(f"the weights '{name}' are quantized per channel with zero points; Neuron takes symmetric "
