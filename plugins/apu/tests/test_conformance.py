@@ -16,11 +16,11 @@ FLOAT = ["float32"]
 
 FLOAT_OPERATORS = (
     *("Relu", "Sigmoid", "Tanh", "Exp", "Neg", "Abs", "Floor", "Ceil", "LeakyRelu", "Elu", "HardSigmoid", "HardSwish"),
-    *("Reciprocal", "Softsign", "Identity", "Sqrt", "Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Equal", "Less", "Greater"),
+    *("Reciprocal", "Identity", "Sqrt", "Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Equal", "Less", "Greater"),
     *("Clip", "PRelu", "Cast", "MatMul", "Gemm", "Conv", "ConvTranspose", "MaxPool", "AveragePool"),
     *("GlobalAveragePool", "GlobalMaxPool", "Resize", "Softmax", "BatchNormalization", "InstanceNormalization"),
     *("LayerNormalization", "Reshape", "Transpose", "Concat", "Split", "Slice", "Gather", "Pad", "Expand", "Squeeze"),
-    *("Unsqueeze", "Flatten", "Tile", "DepthToSpace", "ReduceSum", "ReduceMean", "ReduceMax", "ArgMax"),
+    *("Softsign", "Unsqueeze", "Flatten", "Tile", "DepthToSpace", "ReduceSum", "ReduceMean", "ReduceMax", "ArgMax"),
 )
 
 
