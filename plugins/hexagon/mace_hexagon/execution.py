@@ -6,13 +6,17 @@ import ctypes as c
 import threading
 import time
 from collections.abc import Sequence
+from math import prod
+
+import numpy as np
 
 from mace_core.errors import CancelledError, UnsupportedError
 from mace_core.provider import Bindings, BoundTensor, CompiledSubgraph, Execution
 from mace_hexagon.builder import BuiltGraph, Port
+from mace_hexagon.lowering.context import INT32
 from mace_hexagon.qnn.handles import QnnContext
 from mace_hexagon.qnn.marshal import Marshal
-from mace_hexagon.qnn.types import Tensor
+from mace_hexagon.qnn.types import DataType, Tensor
 
 
 class HexagonSubgraph(CompiledSubgraph):
@@ -58,6 +62,9 @@ class HexagonExecution(Execution):
         if bindings.cancel.is_set:
             raise CancelledError(f"the run was cancelled before '{graph.name}'")
         self._bind(self._inputs, bindings.inputs)
+        for port, target in zip(self._compiled.built.inputs, bindings.inputs, strict=True):
+            if port.tensor.data_type is DataType.INT_64 and target is not None:
+                _require_32_bits(port, target)
         self._bind(self._outputs, bindings.outputs)
         start = time.perf_counter_ns()
         graph.execute(self._inputs, self._outputs)
@@ -76,7 +83,19 @@ class HexagonExecution(Execution):
                 raise UnsupportedError("QNN compiles fixed shapes, every output must be bound")
             buffer = tensor.any.v1.buffer
             buffer.data = target.address
-            size = 1
-            for dim in target.shape:
-                size *= dim
-            buffer.size = target.dtype.nbytes(size)
+            buffer.size = target.dtype.nbytes(prod(target.shape))
+
+
+def _require_32_bits(port: Port, target: BoundTensor) -> None:
+    """The HTP holds 64-bit integers in 32 bits.
+
+    Raises:
+        UnsupportedError: if some do not fit, instead of a wrong result.
+    """
+    count = prod(target.shape)
+    held = np.frombuffer((c.c_byte * (8 * count)).from_address(target.address), target.dtype.numpy)
+    if int(held.max()) > INT32.max or int(held.min()) <= INT32.min:
+        raise UnsupportedError(
+            f"input '{port.tensor.name}' holds 64-bit integers beyond 32 bits, which the HTP does not compute with; "
+            "run its nodes on the CPU"
+        )

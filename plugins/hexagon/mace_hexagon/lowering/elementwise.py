@@ -8,8 +8,12 @@ import numpy as np
 
 from mace_core.tensor import DType
 from mace_hexagon.description import QTensor
+from mace_hexagon.lowering import integers
+from mace_hexagon.lowering.carriers import INTEGERS
 from mace_hexagon.lowering.context import DeclinedError, NodeContext, Order, activation_bounds
+from mace_hexagon.lowering.integers import Chain
 from mace_hexagon.lowering.table import LOWERINGS
+from mace_hexagon.qnn.types import DataType
 
 HARD_SIGMOID = 2  # operation of ElementWiseNeuron
 MOST_SIGN_RANK = 4
@@ -31,6 +35,7 @@ _UNARY = {
     "Sin": "ElementWiseSin",
     "Cos": "ElementWiseCos",
     "Not": "ElementWiseNot",
+    "Atan": "ElementWiseAtan",
 }
 
 _BINARY = {
@@ -41,7 +46,7 @@ _BINARY = {
     "Pow": "ElementWisePower",
     "Max": "ElementWiseMaximum",
     "Min": "ElementWiseMinimum",
-    "Sum": "ElementWiseAdd",
+    "Mod": "ElementWiseMod",
     "Equal": "ElementWiseEqual",
     "Less": "ElementWiseLess",
     "LessOrEqual": "ElementWiseLessEqual",
@@ -49,16 +54,27 @@ _BINARY = {
     "GreaterOrEqual": "ElementWiseGreaterEqual",
     "And": "ElementWiseAnd",
     "Or": "ElementWiseOr",
+    "Xor": "ElementWiseXor",
+}
+_LOGICAL = frozenset({"And", "Or", "Xor"})
+
+_VARIADIC = {
+    "Max": "ElementWiseMaximum",
+    "Min": "ElementWiseMinimum",
+    "Sum": "ElementWiseAdd",
+    "Mean": "ElementWiseAdd",
 }
 
 _ACTIVATIONS = frozenset(
     ("Relu", "Clip", "Sigmoid", "Tanh", "HardSwish", "HardSigmoid", "LeakyRelu", "Elu", "Gelu", "Softplus", "PRelu")
 )
 _FLOATS = (DType.FLOAT32, DType.FLOAT16)
-_BYTES = (DType.UINT8, DType.INT8)
 
 
 def _unary(context: NodeContext) -> None:
+    if context.node.op_type in ("Abs", "Neg", "Sign") and context.dtype() in INTEGERS:
+        integers.unary(context)
+        return
     _require_float(context)
     if context.node.op_type == "Sign" and len(context.shape()) > MOST_SIGN_RANK:
         raise DeclinedError(f"Sign of more than {MOST_SIGN_RANK} dimensions does not compile for the HTP")
@@ -68,18 +84,51 @@ def _unary(context: NodeContext) -> None:
 
 def _binary(context: NodeContext) -> None:
     if sum(value is not None for value in context.node.inputs) != 2:
-        raise DeclinedError(f"{context.node.op_type} of other than two operands is not offered by QNN")
-    if context.dtype() is DType.INT64:
-        raise DeclinedError("QNN does not compute with 64-bit integers")
+        _variadic(context)
+        return
     if _joins_activations(context):
         raise DeclinedError("the library crashes where it joins two activations of one value")
-    if context.node.op_type == "Pow" and context.array(1) is not None:
-        exponent = context.array(1)
-        assert exponent is not None
-        if exponent.size == 1 and _power(context, float(exponent.reshape(-1)[0])):
-            return
+    name, dtype = context.node.op_type, context.dtype()
+    if name == "Pow":
+        _pow(context)
+        return
+    order, operands = broadcast(context, (0, 1))
+    if name == "BitShift":
+        integers.bit_shift(context, order, operands)
+    elif dtype not in _FLOATS and name not in _LOGICAL:
+        integers.binary(context, order, operands)
+    elif name == "Mod":
+        raise DeclinedError("Mod of real numbers jumps where they are rounded to float16")
+    else:
+        context.emit(_BINARY[name], operands, order)
+
+
+def _variadic(context: NodeContext) -> None:
+    """Max, Min, Sum and Mean of any number of operands, one after the other."""
+    operation = _VARIADIC.get(context.node.op_type)
+    if operation is None or context.is_quantized or context.dtype() not in _FLOATS:
+        raise DeclinedError(f"{context.node.op_type} of other than two operands is not offered")
+    order, operands = broadcast(context, tuple(range(len(context.node.inputs))))
+    chain = Chain(context)
+    total = operands[0]
+    for operand in operands[1:]:
+        total = chain.op(operation, total, operand)
+    if context.node.op_type == "Mean":
+        total = chain.op("ElementWiseMultiply", total, chain.number(1 / len(operands), total))
+    context.emit("Reshape", [total], order)
+
+
+def _pow(context: NodeContext) -> None:
+    """Powers of real numbers; integer exponents are cast."""
+    if context.dtype() not in _FLOATS:
+        raise DeclinedError(f"Pow of {context.dtype().label} is not offered by QNN")
+    exponent = context.array(1)
+    if exponent is not None and exponent.size == 1 and _power(context, float(exponent.reshape(-1)[0])):
+        return
     order, (left, right) = broadcast(context, (0, 1))
-    context.emit(_BINARY[context.node.op_type], [left, right], order)
+    if context.dtype(1) in INTEGERS:
+        right = Chain(context).op("Cast", right, data_type=left.data_type)
+    context.emit("ElementWisePower", [left, right], order)
 
 
 def _joins_activations(context: NodeContext) -> bool:
@@ -109,12 +158,24 @@ def _power(context: NodeContext, exponent: float) -> bool:
 
 
 def _where(context: NodeContext) -> None:
-    order, operands = broadcast(context, (0, 1, 2))
-    context.emit("ElementWiseSelect", operands, order)
+    order, (condition, one, other) = broadcast(context, (0, 1, 2))
+    if one.data_type is DataType.BOOL_8:
+        chain = Chain(context)
+        first = chain.op("ElementWiseAnd", condition, one)
+        second = chain.op("ElementWiseAnd", chain.op("ElementWiseNot", condition), other)
+        context.emit("ElementWiseOr", [first, second], order)
+        return
+    context.emit("ElementWiseSelect", [condition, one, other], order)
 
 
 def _clip(context: NodeContext) -> None:
+    if context.dtype() in INTEGERS:
+        integers.clip(context)
+        return
     _require_float(context)
+    if any(context.has(index) and context.array(index) is None for index in (1, 2)):
+        _clip_computed(context)
+        return
     low, high = activation_bounds(context.lowering, context.node)
     order = context.order()
     limits = np.finfo(np.float32)
@@ -122,6 +183,18 @@ def _clip(context: NodeContext) -> None:
     context.emit(
         "ReluMinMax", [context.x(0, order)], order, min_value=np.float32(lowest), max_value=np.float32(highest)
     )
+
+
+def _clip_computed(context: NodeContext) -> None:
+    """Clip by bounds computed at run time."""
+    if context.is_quantized:
+        raise DeclinedError("a quantized Clip is offered with constant bounds only")
+    order, chain = context.order(), Chain(context)
+    tensor = context.x(0, order)
+    for index, operation in ((1, "ElementWiseMaximum"), (2, "ElementWiseMinimum")):
+        if context.has(index):
+            tensor = chain.op(operation, tensor, context.x(index))
+    context.emit("Reshape", [tensor], order)
 
 
 def _neuron(context: NodeContext, operation: int, **params: Any) -> None:
@@ -209,18 +282,11 @@ def _reciprocal(context: NodeContext) -> None:
     context.emit("ElementWiseDivide", [one, context.x(0, order)], order)
 
 
-def _cast(context: NodeContext) -> None:
-    order = context.order()
-    source, target = context.dtype(), context.out_dtype()
-    if DType.INT64 in (source, target) and not {source, target} <= {DType.INT64, DType.INT32}:
-        raise DeclinedError("QNN does not cast to or from 64-bit integers but through 32 bits")
-    if source in _BYTES and target in _FLOATS:
-        raise DeclinedError(f"QNN casts {source.label} to real numbers as if it were quantized")
-    if target is DType.BOOL and source in (*_FLOATS, DType.INT32):
-        zero = context.constant(np.zeros(1, source.numpy), "zero")
-        context.emit("ElementWiseNotEqual", [context.x(0, order), zero], order)
-        return
-    context.emit("Cast", [context.x(0, order)], order)
+def _tan(context: NodeContext) -> None:
+    _require_float(context)
+    order, chain = context.order(), Chain(context)
+    x = context.x(0, order)
+    context.emit("ElementWiseDivide", [chain.op("ElementWiseSin", x), chain.op("ElementWiseCos", x)], order)
 
 
 def broadcast(context: NodeContext, indices: tuple[int, ...]) -> tuple[Order, list[QTensor]]:
@@ -268,6 +334,9 @@ LOWERINGS.add(
         "LeakyRelu": _leaky_relu,
         "PRelu": _prelu,
         "Reciprocal": _reciprocal,
-        "Cast": _cast,
+        "Tan": _tan,
+        "Sum": _variadic,
+        "Mean": _variadic,
+        "BitShift": _binary,
     }
 )

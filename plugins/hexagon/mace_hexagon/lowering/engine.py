@@ -13,6 +13,7 @@ from mace_core.provider import Lowerings
 from mace_core.tensor import DType
 from mace_hexagon.clusters import Cluster, find_clusters, to_encoding
 from mace_hexagon.description import Encoding, QOp, QTensor, fixed_type, plain_type
+from mace_hexagon.lowering.carriers import INTEGERS, WIDE, enter, held_type, leave
 from mace_hexagon.lowering.context import INT32, Array, DeclinedError, Lower, NodeContext, Order
 from mace_hexagon.lowering.patterns import Pattern, find_patterns
 from mace_hexagon.qnn.types import DataType, TensorKind
@@ -20,7 +21,6 @@ from mace_hexagon.qnn.types import DataType, TensorKind
 MAX_RANK = 5
 MAX_LONG_RANK = 4
 """Of int64."""
-MAX_LONG_RANK = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,8 +221,10 @@ class Lowering:
             raise DeclinedError(f"'{value.name}' is empty; QNN has no empty tensors")
         if len(shape) > MAX_RANK:
             raise DeclinedError(f"'{value.name}' has {len(shape)} dimensions; the HTP takes up to {MAX_RANK}")
-        if len(shape) > MAX_LONG_RANK and found.dtype is DType.INT64:
-            raise DeclinedError(f"'{value.name}' is int64 of {len(shape)} dimensions, on which the library crashes")
+        if len(shape) > MAX_LONG_RANK and found.dtype in WIDE:
+            raise DeclinedError(
+                f"'{value.name}' is {found.dtype.label} of {len(shape)} dimensions, on which the library crashes"
+            )
         return shape
 
     def array(self, value: Value | None) -> Array | None:
@@ -254,8 +256,8 @@ class Lowering:
     def constant(self, array: Array, name: str, encoding: Encoding | None = None, data_type: DataType | None = None
     ) -> QTensor:  # fmt: skip
         """A static tensor."""
-        if array.dtype == np.int64:
-            if array.size and (array.min() < INT32.min or array.max() > INT32.max):
+        if array.dtype.kind in "iu" and data_type is None:
+            if array.dtype.itemsize == 8 and array.size and (array.min() < INT32.min or array.max() > INT32.max):
                 raise DeclinedError(f"'{name}' holds 64-bit integers beyond 32 bits, which QNN does not compute with")
             array = array.astype(np.int32)
         found = data_type or plain_type(DType.from_numpy(array.dtype))
@@ -315,9 +317,7 @@ class Lowering:
         shape = self.shape(value)
         laid = tuple(shape[axis] for axis in order) if order is not None else shape
         dtype = self.dtype(value)
-        found = (
-            fixed_type(dtype) if encoding is not None else plain_type(DType.INT32 if dtype is DType.INT64 else dtype)
-        )
+        found = fixed_type(dtype) if encoding is not None else held_type(dtype)
         if found is None:
             raise DeclinedError(f"'{value.name}' is {dtype.label}, which QNN does not have")
         return QTensor(self.unique(value.name), found, laid or (1,), TensorKind.NATIVE, encoding)
@@ -363,7 +363,7 @@ class Lowering:
     def _input(self, value: Value) -> QTensor:
         """A value computed elsewhere."""
         shape, dtype = self.shape(value), self.dtype(value)
-        encoding, found = None, plain_type(dtype)
+        encoding, found = None, held_type(dtype)
         quantized = self.view.encoding(value)
         if quantized is not None and quantized.axis is None:
             encoding = to_encoding(quantized)
@@ -371,21 +371,19 @@ class Lowering:
         if found is None:
             raise DeclinedError(f"'{value.name}' is {dtype.label}, which QNN does not have")
         natural = tuple(range(len(shape)))
-        tensor = QTensor(self.unique(value.name), found, shape or (1,), TensorKind.APP_WRITE, encoding)
-        inner = tensor
-        if dtype is DType.INT64:
-            inner = QTensor(self.unique(f"{value.name}.int32"), DataType.INT_32, tensor.shape)
-            self.add("Cast", [tensor], [inner])
+        if encoding is None and dtype in INTEGERS:
+            tensor, inner = enter(self, value.name, dtype, shape or (1,))
+        else:
+            tensor = inner = QTensor(self.unique(value.name), found, shape or (1,), TensorKind.APP_WRITE, encoding)
         self._located[value] = (Located(inner, natural),)
         return tensor
 
     def _output(self, value: Value) -> QTensor:
         """The application tensor of a result."""
         tensor = self.tensor(value)
-        if self.dtype(value) is DType.INT64:
-            wide = QTensor(self.unique(f"{value.name}.int64"), DataType.INT_64, tensor.shape, TensorKind.APP_READ)
-            self.add("Cast", [tensor], [wide])
-            return wide
+        dtype = self.dtype(value)
+        if tensor.encoding is None and tensor.data_type is DataType.INT_32 and dtype not in (DType.INT32, DType.UINT32):
+            return leave(self, value.name, dtype, tensor)
         if tensor.kind is not TensorKind.NATIVE:  # an input, a constant, or another output already
             copy = QTensor(
                 self.unique(value.name), tensor.data_type, tensor.shape, TensorKind.APP_READ, tensor.encoding

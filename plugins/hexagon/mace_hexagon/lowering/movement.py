@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from mace_core.graph import node_encoding
-from mace_core.tensor import DType
 from mace_hexagon.clusters import to_encoding
-from mace_hexagon.lowering.context import INT32, DeclinedError, NodeContext, Order
+from mace_hexagon.lowering.carriers import INTEGERS
+from mace_hexagon.lowering.context import DeclinedError, NodeContext, Order
+from mace_hexagon.lowering.indexing import picked
 from mace_hexagon.lowering.table import LOWERINGS
 
 
@@ -86,33 +87,16 @@ def _slice(context: NodeContext) -> None:
         starts[axis] = min(max(start, 0), size if step > 0 else size - 1)
         steps[axis] = step
     ranges = [(s, s + n * t, t) for s, n, t in zip(starts, out, steps, strict=True)]
-    if any(step < 0 for step in steps):
-        raise DeclinedError("Slice with a negative step is not offered on the HTP")
-    if context.dtype() is DType.INT64 and any(step != 1 for step in steps):
-        raise DeclinedError("Slice of 64-bit integers with steps does not compile for the HTP")
+    if any(step < 0 for step in steps) or (context.dtype() in INTEGERS and any(step != 1 for step in steps)):
+        tensor = context.x(0)  # the HTP takes steps forward only, and does not compile those over integers
+        context.require_same_encoding(tensor)
+        for axis, (start, _, step) in enumerate(ranges):
+            if step != 1 or out[axis] != shape[axis]:
+                tensor = picked(context, tensor, axis, start + step * np.arange(out[axis]))
+        context.emit("Reshape", [tensor])
+        return
     laid = np.array([ranges[axis] for axis in order], np.int32)
     context.emit("StridedSlice", [context.x(0, order)], order, ranges=laid)
-
-
-def _gather(context: NodeContext) -> None:
-    shape = context.shape()
-    axis = int(context.attr("axis", 0)) % len(shape)
-    indices = context.array(1)
-    if indices is None:
-        raise DeclinedError("Gather with indices computed at run time is not offered: QNN knows no negative ones")
-    wrapped = np.where(indices < 0, indices + shape[axis], indices)
-    if wrapped.size and (wrapped.min() < 0 or wrapped.max() >= shape[axis]):
-        raise DeclinedError("Gather with indices beyond the axis is not offered")
-    where = context.constant(wrapped.astype(np.int32), "indices")
-    source = context.x(0)
-    if indices.ndim:
-        context.emit("Gather", [source, where], axis=np.int32(axis))
-        return
-    result = context.result_tensor()
-    kept = context.temporary((*shape[:axis], 1, *shape[axis + 1 :]), result, "row")
-    context.lowering.add("Gather", [source, where], [kept], axis=np.int32(axis))
-    context.lowering.add("Reshape", [kept], [result])
-    context.finish(result)
 
 
 _PAD_SCHEMES = {"constant": 0, "reflect": 2}  # the library's scheme for edge gives zeros
@@ -168,31 +152,6 @@ def _quantize(context: NodeContext) -> None:
     context.lowering.define(stored, result, order)
 
 
-def _arg(context: NodeContext) -> None:
-    """ArgMax and ArgMin: positions, as 32-bit integers inside."""
-    if context.attr("select_last_index", 0):
-        raise DeclinedError("the last of equal values is not what QNN selects")
-    rank = len(context.shape())
-    axis = int(context.attr("axis", 0)) % rank
-    if context.out_dtype() is not DType.INT64 or context.shape()[axis] > INT32.max:
-        raise DeclinedError("positions are 64-bit integers in ONNX")
-    operation = "Argmax" if context.node.op_type == "ArgMax" else "Argmin"
-    keep = np.bool_(context.attr("keepdims", 1))
-    context.emit(operation, [context.x(0)], axis=np.uint32(axis), keep_dims=keep)
-
-
-def _top_k(context: NodeContext) -> None:
-    """The largest or smallest of the last axis, sorted, with their positions."""
-    rank = len(context.shape())
-    axis = int(context.attr("axis", -1)) % rank
-    order: Order = (*(other for other in range(rank) if other != axis), axis)
-    count, largest = context.integers(1)[0], np.bool_(context.attr("largest", 1))
-    values, positions = context.result_tensor(order, 0), context.result_tensor(order, 1)
-    context.lowering.add("TopK", [context.x(0, order)], [values, positions], k=np.uint32(count), largest=largest)
-    context.finish(values, order, 0)
-    context.finish(positions, order, 1)
-
-
 LOWERINGS.add(
     {
         **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze"), _reshape),
@@ -202,13 +161,9 @@ LOWERINGS.add(
         "Concat": _concat,
         "Split": _split,
         "Slice": _slice,
-        "Gather": _gather,
         "Pad": _pad,
         "Tile": _tile,
         "Expand": _tile,
         "QuantizeLinear": _quantize,
-        "ArgMax": _arg,
-        "ArgMin": _arg,
-        "TopK": _top_k,
     }
 )
