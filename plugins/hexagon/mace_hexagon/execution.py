@@ -12,6 +12,7 @@ import numpy as np
 
 from mace_core.errors import CancelledError, UnsupportedError
 from mace_core.provider import Bindings, BoundTensor, CompiledSubgraph, Execution
+from mace_core.tensor import DType
 from mace_hexagon.builder import BuiltGraph, Port
 from mace_hexagon.lowering.context import INT32
 from mace_hexagon.qnn.handles import QnnContext
@@ -93,7 +94,8 @@ def _require_32_bits(port: Port, target: BoundTensor) -> None:
         UnsupportedError: if some do not fit, instead of a wrong result.
     """
     count = prod(target.shape)
-    held = np.frombuffer((c.c_byte * (8 * count)).from_address(target.address), target.dtype.numpy)
+    integers = (c.c_int64 if target.dtype is DType.INT64 else c.c_uint64) * count
+    held = np.ctypeslib.as_array(integers.from_address(target.address))
     if int(held.max()) > INT32.max or int(held.min()) <= INT32.min:
         raise UnsupportedError(
             f"input '{port.tensor.name}' holds 64-bit integers beyond 32 bits, which the HTP does not compute with; "

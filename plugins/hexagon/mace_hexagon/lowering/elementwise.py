@@ -282,13 +282,6 @@ def _reciprocal(context: NodeContext) -> None:
     context.emit("ElementWiseDivide", [one, context.x(0, order)], order)
 
 
-def _tan(context: NodeContext) -> None:
-    _require_float(context)
-    order, chain = context.order(), Chain(context)
-    x = context.x(0, order)
-    context.emit("ElementWiseDivide", [chain.op("ElementWiseSin", x), chain.op("ElementWiseCos", x)], order)
-
-
 def broadcast(context: NodeContext, indices: tuple[int, ...]) -> tuple[Order, list[QTensor]]:
     """Operands in one order, so that they broadcast as ONNX says."""
     rank = len(context.out_shape())
@@ -334,7 +327,6 @@ LOWERINGS.add(
         "LeakyRelu": _leaky_relu,
         "PRelu": _prelu,
         "Reciprocal": _reciprocal,
-        "Tan": _tan,
         "Sum": _variadic,
         "Mean": _variadic,
         "BitShift": _binary,

@@ -10,7 +10,7 @@ import numpy as np
 from mace_core.tensor import DType
 from mace_hexagon.description import QTensor
 from mace_hexagon.lowering.carriers import INTEGERS
-from mace_hexagon.lowering.context import DeclinedError, NodeContext, Order
+from mace_hexagon.lowering.context import INT32, DeclinedError, NodeContext, Order
 from mace_hexagon.lowering.integers import Chain, as_int32, positions
 from mace_hexagon.lowering.table import LOWERINGS
 from mace_hexagon.qnn.types import DataType
@@ -87,11 +87,13 @@ def _gather_elements(context: NodeContext) -> None:
 
 def _gather_nd(context: NodeContext) -> None:
     shape, batch = context.shape(), int(context.attr("batch_dims", 0))
+    if batch:
+        raise DeclinedError("GatherND with batch_dims is computed wrongly by the library")
     depth = context.shape(1)[-1]
-    where = positions(context, 1, np.array(shape[batch : batch + depth]))
+    where = positions(context, 1, np.array(shape[:depth]))
     held, restore = _as_gatherable(context, context.x(0))
     found = Chain(context).shaped(
-        "GatherNd", (held, where), context.out_shape() or (1,), held.data_type, batch_dims=np.uint32(batch)
+        "GatherNd", (held, where), context.out_shape() or (1,), held.data_type, batch_dims=np.uint32(0)
     )
     _finish_as(context, found, restore)
 
@@ -134,9 +136,6 @@ def _require_computable(context: NodeContext) -> None:
 def _one_hot(context: NodeContext) -> None:
     """Indices beyond the depth have no hot element, which the library does by itself; negative ones are wrapped."""
     depth = context.integers(1)[0]
-    values = context.array(2)
-    if values is None:
-        raise DeclinedError("OneHot with values computed at run time is not offered")
     rank = len(context.out_shape())
     axis = int(context.attr("axis", -1)) % rank
     if context.dtype() in INTEGERS:
@@ -152,8 +151,12 @@ def _one_hot(context: NodeContext) -> None:
     steps = context.constant(np.arange(depth, dtype=np.int32).reshape(along), "steps")
     spread = list(context.shape(0))
     spread.insert(axis, 1)
+    values = context.x(2)
     hot = chain.test("ElementWiseEqual", context.reshaped(wrapped, tuple(spread)), steps)
-    off, on = (context.constant(np.array([value]), "value") for value in values.reshape(-1))
+    off, on = (
+        chain.shaped("StridedSlice", (values,), (1,), values.data_type, ranges=np.array([[at, at + 1, 1]], np.int32))
+        for at in (0, 1)
+    )
     context.emit("ElementWiseSelect", [hot, on, off])
 
 
@@ -163,8 +166,7 @@ def _cum_sum(context: NodeContext) -> None:
         raise DeclinedError(f"CumSum of {context.dtype().label} is not offered: the library sums in 32-bit floats")
     axis = context.integers(1)[0] % len(context.shape())
     x, chain = context.x(0), Chain(context)
-    plain = {"axis": np.uint32(axis), "exclusive": np.bool_(False), "reverse": np.bool_(False)}
-    total = chain.op("CumulativeSum", x, **plain)
+    total = chain.op("CumulativeSum", x, axis=np.uint32(axis), exclusive=np.bool_(False), reverse=np.bool_(False))
     if context.attr("reverse", 0):
         kept = list(x.shape)
         kept[axis] = 1
@@ -219,16 +221,16 @@ def _top_k(context: NodeContext) -> None:
 
     The library takes equal ones in any order: its own operation serves where positions are not asked for.
     """
-    if context.dtype() not in _FLOATS:
-        raise DeclinedError(f"TopK of {context.dtype().label} is computed in floats by the library")
     rank, largest = len(context.shape()), bool(context.attr("largest", 1))
     axis = int(context.attr("axis", -1)) % rank
     count = context.integers(1)[0]
-    if context.node.output(1) is not None and not context.is_quantized:
+    if not context.is_quantized and (context.node.output(1) is not None or context.dtype() not in _FLOATS):
         if count > MOST_SELECTED:
             raise DeclinedError(f"TopK of more than {MOST_SELECTED} with positions takes equal ones in any order")
         _select_one_by_one(context, axis, count, largest=largest)
         return
+    if context.dtype() not in _FLOATS:
+        raise DeclinedError(f"TopK of {context.dtype().label} is computed in floats by the library")
     order: Order = (*(other for other in range(rank) if other != axis), axis)
     values = context.result_tensor(order, 0)
     if context.node.output(1) is not None:
@@ -247,7 +249,10 @@ def _select_one_by_one(context: NodeContext, axis: int, count: int, *, largest: 
     along = [1] * len(shape)
     along[axis] = shape[axis]
     steps = context.constant(np.arange(shape[axis], dtype=np.int32).reshape(along), "steps")
-    worst = chain.number(-HALF_MAX if largest else HALF_MAX, x)
+    if context.dtype() is DType.UINT32:
+        raise DeclinedError("QNN does not compare unsigned 32-bit integers")
+    end = HALF_MAX if context.dtype() in _FLOATS else INT32.max
+    worst = chain.number(-end if largest else end, x)
     arg, reduce = ("Argmax", "ReduceMax") if largest else ("Argmin", "ReduceMin")
     values, where = [], []
     for left in range(count, 0, -1):
@@ -266,18 +271,24 @@ def _select_one_by_one(context: NodeContext, axis: int, count: int, *, largest: 
 
 
 def _trilu(context: NodeContext) -> None:
-    """A constant mask."""
+    """A mask, which is constant where the diagonal is."""
     shape = context.shape()
-    offset = context.integers(1)[0] if context.has(1) else 0
+    known = context.array(1) if context.has(1) else np.zeros(1)
+    offset = None if known is None else int(known.reshape(-1)[0])
     rows, columns = shape[-2:]
-    upper = bool(context.attr("upper", 1))
-    offset = max(min(offset, columns + 1), -rows - 1)
-    ones = np.ones((rows, columns), np.bool_)
-    mask = np.triu(ones, offset) if upper else np.tril(ones, offset)
-    x = context.x(0)
+    upper, x = bool(context.attr("upper", 1)), context.x(0)
     if context.is_quantized or x.encoding is not None:
         raise DeclinedError("Trilu of quantized numbers is not offered")
-    held = context.constant(mask.reshape((1,) * (len(shape) - 2) + mask.shape), "mask")
+    across = (1,) * (len(shape) - 2) + (rows, columns)
+    distance = np.arange(columns)[None] - np.arange(rows)[:, None]
+    if offset is None:
+        held = Chain(context).test(
+            "ElementWiseGreaterEqual" if upper else "ElementWiseLessEqual",
+            context.constant(distance.reshape(across).astype(np.int32), "distance"),
+            as_int32(context, 1),
+        )
+    else:
+        held = context.constant((distance >= offset if upper else distance <= offset).reshape(across), "mask")
     if x.data_type is DataType.BOOL_8:
         context.emit("ElementWiseAnd", [x, held])
         return

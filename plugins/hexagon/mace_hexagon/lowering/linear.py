@@ -8,6 +8,7 @@ import numpy as np
 
 from mace_hexagon.description import QTensor
 from mace_hexagon.lowering.context import DeclinedError, NodeContext
+from mace_hexagon.lowering.integers import Chain
 from mace_hexagon.lowering.table import LOWERINGS
 
 
@@ -56,7 +57,8 @@ def _gemm(context: NodeContext) -> None:
     alpha, beta = float(context.attr("alpha", 1.0)), float(context.attr("beta", 1.0))
     x = context.x(0, (1, 0) if context.attr("transA", 0) else (0, 1))
     if not context.is_constant(1):
-        raise DeclinedError("Gemm with weights computed at run time is not offered")
+        _gemm_computed(context, x, alpha, beta)
+        return
     order = (0, 1) if context.attr("transB", 0) else (1, 0)
     if context.is_quantized:
         if alpha != 1.0 or beta != 1.0:
@@ -86,6 +88,23 @@ def _gemm(context: NodeContext) -> None:
         addend = scaled
     context.lowering.add("ElementWiseAdd", [product, addend], [result])
     context.finish(result)
+
+
+def _gemm_computed(context: NodeContext, x: QTensor, alpha: float, beta: float) -> None:
+    """With weights computed at run time."""
+    if context.is_quantized:
+        raise DeclinedError("a quantized Gemm with weights computed at run time is not offered")
+    chain, out = Chain(context), context.out_shape()
+    weights = context.x(1, (1, 0) if context.attr("transB", 0) else (0, 1))
+    found = chain.shaped("MatMul", (x, weights), out, x.data_type)
+    if alpha != 1.0:
+        found = chain.op("ElementWiseMultiply", found, chain.number(alpha, found))
+    if context.has(2):
+        addend = context.x(2)
+        if beta != 1.0:
+            addend = chain.op("ElementWiseMultiply", addend, chain.number(beta, addend))
+        found = chain.op("ElementWiseAdd", found, addend)
+    context.emit("Reshape", [found])
 
 
 def _bias(context: NodeContext, beta: float, columns: int) -> QTensor:

@@ -7,10 +7,13 @@ from typing import Any
 import numpy as np
 
 from mace_core.graph import node_encoding
+from mace_core.tensor import DType
 from mace_hexagon.clusters import to_encoding
+from mace_hexagon.description import QTensor
 from mace_hexagon.lowering.carriers import INTEGERS
 from mace_hexagon.lowering.context import DeclinedError, NodeContext, Order
 from mace_hexagon.lowering.indexing import picked
+from mace_hexagon.lowering.integers import Chain
 from mace_hexagon.lowering.table import LOWERINGS
 
 
@@ -99,31 +102,75 @@ def _slice(context: NodeContext) -> None:
     context.emit("StridedSlice", [context.x(0, order)], order, ranges=laid)
 
 
-_PAD_SCHEMES = {"constant": 0, "reflect": 2}  # the library's scheme for edge gives zeros
+_PAD_SCHEMES = {"constant": 0, "reflect": 2}
 
 
 def _pad(context: NodeContext) -> None:
     rank, order = len(context.shape()), context.order()
     mode = context.attr("mode", "constant")
-    if mode not in _PAD_SCHEMES:
-        raise DeclinedError(f"Pad {mode} is not offered by QNN, or not computed rightly")
     flat = context.integers(1) if context.has(1) else list(context.attr("pads"))
     axes = [axis % rank for axis in context.integers(3)] if context.has(3) else list(range(rank))
     pairs = [(0, 0)] * rank
     for position, axis in enumerate(axes):
         pairs[axis] = (flat[position], flat[position + len(axes)])
-    if any(pad < 0 for pair in pairs for pad in pair):
-        raise DeclinedError("Pad by negative amounts is not offered by QNN")
+    fill = context.array(2) if context.has(2) else np.array(context.attr("value", 0.0))
+    is_plain = mode in _PAD_SCHEMES and context.dtype() in (DType.FLOAT32, DType.FLOAT16)
+    if not context.is_quantized and (not is_plain or fill is None or min(map(min, pairs)) < 0):
+        _pad_by_parts(context, mode, pairs)
+        return
+    if mode not in _PAD_SCHEMES or min(map(min, pairs)) < 0:
+        raise DeclinedError(f"a quantized Pad {mode}, or by negative amounts, is not offered")
     params: dict[str, Any] = {
         "scheme": np.uint32(_PAD_SCHEMES[mode]),
         "pad_amount": np.array([pairs[axis] for axis in order], np.uint32),
     }
     if mode == "constant":
-        fill = context.array(2) if context.has(2) else np.array(context.attr("value", 0.0))
         if fill is None:
             raise DeclinedError("Pad with a value computed at run time is not offered by QNN")
         params["pad_constant_value"] = np.float32(fill.reshape(-1)[0])
     context.emit("Pad", [context.x(0, order)], order, **params)
+
+
+def _pad_by_parts(context: NodeContext, mode: str, pairs: list[tuple[int, int]]) -> None:
+    """Axis by axis: elements picked again, or a border of the fill joined; negative amounts are picked away."""
+    tensor = context.x(0)
+    if tensor.encoding is not None:
+        raise DeclinedError("Pad of quantized codes is not offered")
+    for axis, (before, behind) in enumerate(pairs):
+        size = tensor.shape[axis]
+        if mode == "constant":
+            tensor = _with_border(context, tensor, axis, max(before, 0), max(behind, 0))
+            which = np.arange(max(-before, 0), tensor.shape[axis] - max(-behind, 0))
+        else:
+            which = np.pad(np.arange(size), (max(before, 0), max(behind, 0)), _PAD_MODES[mode])
+            which = which[max(-before, 0) : len(which) - max(-behind, 0)]
+        if len(which) != tensor.shape[axis] or (which != np.arange(len(which))).any():
+            tensor = picked(context, tensor, axis, which)
+    context.emit("Reshape", [tensor])
+
+
+_PAD_MODES: dict[str, Any] = {"edge": "edge", "reflect": "reflect", "wrap": "wrap"}
+
+
+def _with_border(context: NodeContext, tensor: QTensor, axis: int, before: int, behind: int) -> QTensor:
+    chain = Chain(context)
+    if before == behind == 0:
+        return tensor
+    fill = context.x(2) if context.has(2) else chain.number(float(context.attr("value", 0.0)), tensor)
+    unit = context.reshaped(fill, (1,) * len(tensor.shape))
+    parts = []
+    for amount in (before, behind):
+        shape = (*tensor.shape[:axis], amount, *tensor.shape[axis + 1 :])
+        if amount and unit.data is not None:
+            parts.append(context.constant(np.full(shape, unit.data), "border"))
+        elif amount:
+            parts.append(chain.shaped("Tile", (unit,), shape, unit.data_type, multiples=np.array(shape, np.uint32)))
+    if before:
+        parts.insert(1, tensor)
+    else:
+        parts.insert(0, tensor)
+    joined = (*tensor.shape[:axis], before + tensor.shape[axis] + behind, *tensor.shape[axis + 1 :])
+    return chain.shaped("Concat", tuple(parts), joined, tensor.data_type, axis=np.uint32(axis))
 
 
 def _tile(context: NodeContext) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 from mace_core.graph import node_encoding
 from mace_core.tensor import DType
 from mace_hexagon.lowering.context import NHWC, DeclinedError, NodeContext, Order
+from mace_hexagon.lowering.integers import Chain
 from mace_hexagon.lowering.table import LOWERINGS
 
 
@@ -53,6 +54,10 @@ def _layer_norm(context: NodeContext) -> None:
 
 def _batch_norm(context: NodeContext) -> None:
     held = [context.array(index) for index in range(1, 5)]
+    inference = sum(output is not None for output in context.node.outputs) == 1
+    if any(array is None for array in held) and inference and not int(context.attr("training_mode", 0)):
+        _batch_norm_computed(context)
+        return
     if any(array is None for array in held) or context.is_quantized or int(context.attr("training_mode", 0)):
         raise DeclinedError("BatchNormalization is offered for inference with constant parameters")
     if sum(output is not None for output in context.node.outputs) != 1:
@@ -64,6 +69,22 @@ def _batch_norm(context: NodeContext) -> None:
     weights = context.constant(gain.astype(numpy), "gain")
     bias = context.constant((shift - mean * gain).astype(numpy), "bias")
     context.emit("Batchnorm", [context.x(0, order), weights, bias], order)
+
+
+def _batch_norm_computed(context: NodeContext) -> None:
+    """With parameters computed at run time."""
+    if context.is_quantized or context.lowering.view.opset() < 9:
+        raise DeclinedError("BatchNormalization with computed parameters is offered for real numbers only")
+    chain, x = Chain(context), context.x(0)
+    along = (1, -1, *([1] * (len(x.shape) - 2))) if len(x.shape) > 1 else (-1,)
+    scale, shift, mean, variance = (
+        context.reshaped(tensor, tuple(tensor.shape[0] if size < 0 else size for size in along))
+        for tensor in (context.x(index) for index in range(1, 5))
+    )
+    padded = chain.op("ElementWiseAdd", variance, chain.number(float(context.attr("epsilon", 1e-5)), variance))
+    gain = chain.op("ElementWiseDivide", scale, chain.op("ElementWiseSquareRoot", padded))
+    scaled = chain.op("ElementWiseMultiply", chain.op("ElementWiseSubtract", x, mean), gain)
+    context.emit("ElementWiseAdd", [scaled, shift])
 
 
 def _instance_norm(context: NodeContext) -> None:

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from mace_hexagon.lowering.averages import pool_by_positions
 from mace_hexagon.lowering.context import NHWC, DeclinedError, NodeContext
+from mace_hexagon.lowering.resampling import resample
 from mace_hexagon.lowering.table import LOWERINGS
 from mace_hexagon.lowering.windows import Window, resolve_window
 
@@ -16,6 +18,16 @@ _ROUNDINGS = {"round_prefer_floor": 0, "round_prefer_ceil": 1, "floor": 2, "ceil
 
 
 def _pool(context: NodeContext) -> None:
+    """By QNN's own operation where it computes the pooling rightly, else position by position."""
+    try:
+        _pool_whole(context)
+    except DeclinedError:
+        if context.is_quantized:
+            raise
+        pool_by_positions(context)
+
+
+def _pool_whole(context: NodeContext) -> None:
     shape = _picture(context)
     window = resolve_window(context, context.attr("kernel_shape"), shape[2:])
     if any(dilation != 1 for dilation in window.dilations):
@@ -43,6 +55,10 @@ def _pool(context: NodeContext) -> None:
 
 
 def _global_pool(context: NodeContext) -> None:
+    shape = context.shape()
+    if len(shape) != 4 and not context.is_quantized:
+        _reduce_spatial(context)
+        return
     shape = _picture(context)
     size = np.array(shape[2:], np.uint32)
     parameters: dict[str, Any] = {"filter_size": size, "stride": size, "pad_amount": np.zeros((2, 2), np.uint32)}
@@ -50,7 +66,26 @@ def _global_pool(context: NodeContext) -> None:
     context.emit(operation, [context.x(0, NHWC)], NHWC, **parameters)
 
 
+def _reduce_spatial(context: NodeContext) -> None:
+    rank = len(context.shape())
+    operation = "ReduceMax" if context.node.op_type == "GlobalMaxPool" else "ReduceMean"
+    axes = np.arange(2, rank, dtype=np.uint32)
+    context.emit(operation, [context.x(0)], axes=axes, keep_dims=np.bool_(True))
+
+
 def _resize(context: NodeContext) -> None:
+    """By QNN's own operation where it computes the mode rightly, else axis by axis."""
+    try:
+        _resize_whole(context)
+    except DeclinedError:
+        if context.is_quantized:
+            raise
+        resample(context)
+
+
+def _resize_whole(context: NodeContext) -> None:
+    if context.lowering.view.opset() < 11:
+        raise DeclinedError("Resize until opset 10 rounds in another way than QNN")
     shape, out = _picture(context), context.out_shape()
     if shape[:2] != out[:2]:
         raise DeclinedError("Resize of batch or channels is not offered by QNN")
@@ -112,9 +147,11 @@ LOWERINGS.add(
     {
         "MaxPool": _pool,
         "AveragePool": _pool,
+        "LpPool": pool_by_positions,
         "GlobalAveragePool": _global_pool,
         "GlobalMaxPool": _global_pool,
         "Resize": _resize,
+        "Upsample": resample,
         "DepthToSpace": _depth_to_space,
         "SpaceToDepth": _depth_to_space,
     }

@@ -1,0 +1,105 @@
+"""Poolings that QNN lacks or computes wrongly: averages over padding, L-p norms, three dimensions, dilations."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+
+from mace_core.graph import sliding_window
+from mace_core.tensor import DType
+from mace_hexagon.description import QTensor
+from mace_hexagon.lowering.context import Array, DeclinedError, NodeContext
+from mace_hexagon.lowering.integers import Chain
+
+MOST_POSITIONS = 216
+"""Of a window: each is one operation."""
+
+
+def pool_by_positions(context: NodeContext) -> None:
+    """One strided slice of the padded operand per position of the window, joined by sums or maxima."""
+    if context.is_quantized or context.dtype() not in (DType.FLOAT32, DType.FLOAT16):
+        raise DeclinedError(f"{context.node.op_type} of {context.dtype().label} is not offered in this form")
+    name, shape, out = context.node.op_type, context.shape(), context.out_shape()
+    if context.node.output(1) is not None:
+        raise DeclinedError("MaxPool with indices is not offered by QNN")
+    window = sliding_window(context.node, shape[2:], context.attr("kernel_shape"))
+    if math.prod(window.kernel) > MOST_POSITIONS:
+        raise DeclinedError(f"{name} over {math.prod(window.kernel)} positions is not offered in this form")
+    if any(pad < 0 for pad in (*window.begins, *window.ends)):
+        raise DeclinedError("negative padding is not offered by QNN")
+    chain, p = Chain(context), int(context.attr("p", 2))
+    reach = [
+        (count - 1) * stride + (kernel - 1) * dilation + 1
+        for count, stride, kernel, dilation in zip(
+            out[2:], window.strides, window.kernel, window.dilations, strict=True
+        )
+    ]
+    x = context.x(0)
+    if name == "LpPool":
+        x = _power(context, x, p)
+    fill = -65504.0 if name == "MaxPool" else 0.0
+    padded = _padded(context, x, window.begins, reach, fill)
+    total: QTensor | None = None
+    for place in itertools.product(*(range(kernel) for kernel in window.kernel)):
+        ranges = [(0, size, 1) for size in shape[:2]]
+        for offset, dilation, stride, count in zip(place, window.dilations, window.strides, out[2:], strict=True):
+            begin = offset * dilation
+            ranges.append((begin, begin + (count - 1) * stride + 1, stride))
+        part = chain.shaped("StridedSlice", (padded,), out, x.data_type, ranges=np.array(ranges, np.int32))
+        operation = "ElementWiseMaximum" if name == "MaxPool" else "ElementWiseAdd"
+        total = part if total is None else chain.op(operation, total, part)
+    assert total is not None
+    if name == "AveragePool":
+        counts = _counts(context, shape[2:], out[2:])
+        held = context.constant((1.0 / counts).astype(context.dtype().numpy), "shares")
+        total = chain.op("ElementWiseMultiply", total, held)
+    elif name == "LpPool" and p == 2:
+        total = chain.op("ElementWiseSquareRoot", total)
+    elif name == "LpPool" and p > 2:
+        total = chain.op("ElementWisePower", total, chain.number(1.0 / p, total))
+    context.emit("Reshape", [total])
+
+
+def _power(context: NodeContext, x: QTensor, p: int) -> QTensor:
+    chain = Chain(context)
+    size = chain.op("ElementWiseAbs", x)
+    power = size
+    for _ in range(p - 1):
+        power = chain.op("ElementWiseMultiply", power, size)
+    return power
+
+
+def _padded(context: NodeContext, x: QTensor, begins: tuple[int, ...], reach: list[int], fill: float) -> QTensor:
+    """``x`` with ``fill`` around, as far as the windows reach; joined, since the library merges a Pad into poolings."""
+    chain = Chain(context)
+    numpy = context.dtype().numpy
+    for axis, (begin, length) in enumerate(zip(begins, reach, strict=True), start=2):
+        size = x.shape[axis]
+        end = max(length - begin - size, 0)
+        parts = [x]
+        for amount, at in ((begin, 0), (end, len(parts) + 1)):
+            if amount:
+                border = np.full((*x.shape[:axis], amount, *x.shape[axis + 1 :]), fill, numpy)
+                parts.insert(at, context.constant(border, "border"))
+        if len(parts) > 1:
+            joined = (*x.shape[:axis], begin + size + end, *x.shape[axis + 1 :])
+            x = chain.shaped("Concat", tuple(parts), joined, x.data_type, axis=np.uint32(axis))
+    return x
+
+
+def _counts(context: NodeContext, sizes: tuple[int, ...], out: tuple[int, ...]) -> Array:
+    """How many elements each window averages."""
+    window = sliding_window(context.node, sizes, context.attr("kernel_shape"))
+    counts = np.ones((1, 1, *([1] * len(sizes))))
+    for axis, size in enumerate(sizes):
+        before, behind = window.begins[axis], window.ends[axis]
+        starts = np.arange(out[axis])[:, None] * window.strides[axis]
+        places = starts + np.arange(window.kernel[axis]) * window.dilations[axis] - before
+        counts_padding = bool(context.attr("count_include_pad", 0))
+        inside = places < size + behind if counts_padding else (places >= 0) & (places < size)
+        along = [1] * (2 + len(sizes))
+        along[2 + axis] = out[axis]
+        counts = counts * inside.sum(1).reshape(along)
+    return counts
