@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import unittest
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +97,17 @@ def test_devices_of_less_precision_have_wider_tolerances_and_the_page_says_so() 
     page = operator_page("cpu:0", "a processor", [verdict], conditions)
     assert "--provider cpu:0 --rtol 1 --atol 1\n--markdown docs/operators/cpu.md" in page
     assert "1 of a value" in page
+
+
+def test_what_float16_cannot_hold_is_not_native_and_not_wrong() -> None:
+    case = wrong_case()
+    beyond = replace(case, data_sets=[([np.float32([-1, 3001])], [np.float32([0, 2])])])
+    assert judge(case, "cpu", Conditions(half=True)).wrong, "float16 holds these numbers"
+    assert judge(beyond, "cpu").wrong, "a device of full precision has no excuse"
+    verdict = judge(beyond, "cpu", Conditions(half=True))
+    assert verdict.outcome is Outcome.FAIL and not verdict.wrong and "float16" in verdict.reason
+    page = operator_page("cpu:0", "a processor", [verdict], Conditions(rtol=0.1, half=True))
+    assert "--rtol 0.1 --half\n" in page and "no infinities" in page
 
 
 def test_what_is_declined_passes_with_fallback_and_says_why() -> None:

@@ -14,7 +14,7 @@ from mace_core.errors import CancelledError, UnsupportedError
 from mace_core.provider import Bindings, BoundTensor, CompiledSubgraph, Execution
 from mace_core.tensor import DType
 from mace_hexagon.builder import BuiltGraph, Port
-from mace_hexagon.lowering.context import INT32
+from mace_hexagon.lowering.magnitude import LARGEST_INPUT
 from mace_hexagon.qnn.handles import QnnContext
 from mace_hexagon.qnn.marshal import Marshal
 from mace_hexagon.qnn.types import DataType, Tensor
@@ -65,7 +65,7 @@ class HexagonExecution(Execution):
         self._bind(self._inputs, bindings.inputs)
         for port, target in zip(self._compiled.built.inputs, bindings.inputs, strict=True):
             if port.tensor.data_type is DataType.INT_64 and target is not None:
-                _require_32_bits(port, target)
+                _require_small(port, target)
         self._bind(self._outputs, bindings.outputs)
         start = time.perf_counter_ns()
         graph.execute(self._inputs, self._outputs)
@@ -87,7 +87,7 @@ class HexagonExecution(Execution):
             buffer.size = target.dtype.nbytes(prod(target.shape))
 
 
-def _require_32_bits(port: Port, target: BoundTensor) -> None:
+def _require_small(port: Port, target: BoundTensor) -> None:
     """The HTP holds 64-bit integers in 32 bits.
 
     Raises:
@@ -96,8 +96,8 @@ def _require_32_bits(port: Port, target: BoundTensor) -> None:
     count = prod(target.shape)
     integers = (c.c_int64 if target.dtype is DType.INT64 else c.c_uint64) * count
     held = np.ctypeslib.as_array(integers.from_address(target.address))
-    if int(held.max()) > INT32.max or int(held.min()) <= INT32.min:
+    if int(held.max()) > LARGEST_INPUT or int(held.min()) < -LARGEST_INPUT:
         raise UnsupportedError(
-            f"input '{port.tensor.name}' holds 64-bit integers beyond 32 bits, which the HTP does not compute with; "
+            f"input '{port.tensor.name}' holds 64-bit integers from 2**30 on, and the HTP computes with 32 bits; "
             "run its nodes on the CPU"
         )

@@ -28,6 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--match", default="", help="only cases whose name contains this")
     parser.add_argument("--rtol", type=float, default=0.0, help="relative tolerance, where wider than a case's own")
     parser.add_argument("--atol", type=float, default=0.0, help="absolute tolerance, where wider than a case's own")
+    parser.add_argument("--half", action="store_true", help="the device computes in float16 without infinities")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every verdict")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the documentation page")
@@ -39,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{error}", file=sys.stderr)  # noqa: T201
         return 2
     start = time.monotonic()
-    conditions = Conditions(rtol=options.rtol, atol=options.atol)
+    conditions = Conditions(rtol=options.rtol, atol=options.atol, half=options.half)
     verdicts: list[Verdict] = []
     for verdict in judge_all(names, options.provider, jobs=options.jobs, conditions=conditions):
         verdicts.append(verdict)

@@ -85,6 +85,8 @@ def operator_page(
     """
     name = provider.partition(":")[0]
     asked = [provider, *(f"--{key} {value:g}" for key in ("rtol", "atol") if (value := getattr(conditions, key)))]
+    if conditions.half:
+        asked.append("--half")
     lines = [
         f"# Operators on the {name} provider",
         "",
@@ -130,7 +132,13 @@ def _wider(conditions: Conditions) -> list[str]:
     if not conditions.rtol and not conditions.atol:
         return []
     allowed = f"{conditions.rtol:g} of a value and {conditions.atol:g} more"
-    return [f"The device computes in less than float32: {allowed} are allowed."]
+    found = [f"The device computes in less than float32: {allowed} are allowed."]
+    if conditions.half:
+        found.append(
+            "It has no infinities and no NaN, and of numbers beyond 2048 not every integer: a case with such numbers "
+            "that comes out otherwise is not native."
+        )
+    return found
 
 
 def _reasons(verdicts: Sequence[Verdict]) -> str:

@@ -10,8 +10,10 @@ import numpy as np
 from mace_core.graph import sliding_window
 from mace_core.tensor import DType
 from mace_hexagon.description import QTensor
-from mace_hexagon.lowering.context import Array, DeclinedError, NodeContext
+from mace_hexagon.lowering.carriers import NARROW
+from mace_hexagon.lowering.context import INT32, Array, DeclinedError, NodeContext
 from mace_hexagon.lowering.integers import Chain
+from mace_hexagon.qnn.types import DataType
 
 MOST_POSITIONS = 216
 """Of a window: each is one operation."""
@@ -19,7 +21,9 @@ MOST_POSITIONS = 216
 
 def pool_by_positions(context: NodeContext) -> None:
     """One strided slice of the padded operand per position of the window, joined by sums or maxima."""
-    if context.is_quantized or context.dtype() not in (DType.FLOAT32, DType.FLOAT16):
+    is_real = context.dtype() in (DType.FLOAT32, DType.FLOAT16)
+    is_maximum = context.node.op_type == "MaxPool"
+    if context.is_quantized or not (is_real or (is_maximum and context.dtype() in (*NARROW, DType.INT32))):
         raise DeclinedError(f"{context.node.op_type} of {context.dtype().label} is not offered in this form")
     name, shape, out = context.node.op_type, context.shape(), context.out_shape()
     if context.node.output(1) is not None:
@@ -39,8 +43,11 @@ def pool_by_positions(context: NodeContext) -> None:
     x = context.x(0)
     if name == "LpPool":
         x = _power(context, x, p)
-    fill = -65504.0 if name == "MaxPool" else 0.0
+    if x.encoding is not None:
+        raise DeclinedError(f"{name} of quantized codes is not offered")
+    fill = (-65504.0 if is_real else float(INT32.min)) if is_maximum else 0.0
     padded = _padded(context, x, window.begins, reach, fill)
+    flat = (math.prod(out[:2]), *out[2:])  # maxima are offered for four dimensions
     total: QTensor | None = None
     for place in itertools.product(*(range(kernel) for kernel in window.kernel)):
         ranges = [(0, size, 1) for size in shape[:2]]
@@ -48,12 +55,13 @@ def pool_by_positions(context: NodeContext) -> None:
             begin = offset * dilation
             ranges.append((begin, begin + (count - 1) * stride + 1, stride))
         part = chain.shaped("StridedSlice", (padded,), out, x.data_type, ranges=np.array(ranges, np.int32))
-        operation = "ElementWiseMaximum" if name == "MaxPool" else "ElementWiseAdd"
+        part = context.reshaped(part, flat)
+        operation = "ElementWiseMaximum" if is_maximum else "ElementWiseAdd"
         total = part if total is None else chain.op(operation, total, part)
     assert total is not None
     if name == "AveragePool":
         counts = _counts(context, shape[2:], out[2:])
-        held = context.constant((1.0 / counts).astype(context.dtype().numpy), "shares")
+        held = context.constant((1.0 / counts[0]).astype(context.dtype().numpy), "shares")
         total = chain.op("ElementWiseMultiply", total, held)
     elif name == "LpPool" and p == 2:
         total = chain.op("ElementWiseSquareRoot", total)
@@ -74,7 +82,7 @@ def _power(context: NodeContext, x: QTensor, p: int) -> QTensor:
 def _padded(context: NodeContext, x: QTensor, begins: tuple[int, ...], reach: list[int], fill: float) -> QTensor:
     """``x`` with ``fill`` around, as far as the windows reach; joined, since the library merges a Pad into poolings."""
     chain = Chain(context)
-    numpy = context.dtype().numpy
+    numpy = np.int32 if x.data_type is DataType.INT_32 else context.dtype().numpy
     for axis, (begin, length) in enumerate(zip(begins, reach, strict=True), start=2):
         size = x.shape[axis]
         end = max(length - begin - size, 0)

@@ -43,25 +43,36 @@ def _conv(context: NodeContext) -> None:
 
 def _conv_transpose(context: NodeContext) -> None:
     shape, weight_shape = context.shape(0), context.shape(1)
-    if len(shape) != 4:
-        raise DeclinedError("ConvTranspose is offered over two dimensions only")
-    if int(context.attr("group", 1)) != 1 or not context.is_constant(1):
-        raise DeclinedError("ConvTranspose is offered with one group and constant weights only")
+    if len(shape) not in (3, 4):
+        raise DeclinedError("ConvTranspose is offered over one or two dimensions only")
+    if int(context.attr("group", 1)) != 1:
+        raise DeclinedError("ConvTranspose is offered with one group only")
     window = resolve_window(context, weight_shape[2:], shape[2:])
     if context.attr("auto_pad", "NOTSET") not in ("NOTSET", "") or context.attr("output_shape"):
         raise DeclinedError("ConvTranspose is offered with explicit padding only")
     if any(d != 1 for d in window.dilations):
         raise DeclinedError("ConvTranspose with dilations is not offered by QNN")
-    beyond = context.attr("output_padding") or (0, 0)
-    if any(pad and stride > kernel for pad, stride, kernel in zip(beyond, window.strides, window.kernel, strict=True)):
-        raise DeclinedError("ConvTranspose pads its output wrongly where strides are longer than the kernel")
-    weights = context.weight(1, (2, 3, 0, 1))
+    beyond = context.attr("output_padding") or (0,) * (len(shape) - 2)
+    if any(pad and stride >= kernel for pad, stride, kernel in zip(beyond, window.strides, window.kernel, strict=True)):
+        raise DeclinedError("ConvTranspose pads its output wrongly where strides are as long as the kernel")
+    order = (*range(2, len(shape)), 0, 1)
+    if len(shape) == 3:
+        if context.is_quantized:
+            raise DeclinedError("a quantized ConvTranspose is offered over two dimensions only")
+        window = Window((1, *window.kernel), (1, *window.strides), (1, *window.dilations), ((0, 0), *window.pads))
+        beyond = (0, *beyond)
+        weights = context.reshaped(context.x(1, order), (1, weight_shape[2], *weight_shape[:2]))
+    else:
+        weights = context.weight(1, order) if context.is_constant(1) else context.x(1, order)
     parameters: dict[str, Any] = {
         "stride": np.array(window.strides, np.uint32),
         "pad_amount": window.pad_amount(),
-        "output_padding": np.array(context.attr("output_padding") or (0, 0), np.uint32),
+        "output_padding": np.array(beyond, np.uint32),
     }
-    _spatial(context, "TransposeConv2d", weights, context.weight(2, (0,)) if context.has(2) else None, parameters, None)
+    bias = None
+    if context.has(2):
+        bias = context.weight(2, (0,)) if context.is_constant(2) else context.x(2)
+    _spatial(context, "TransposeConv2d", weights, bias, parameters, None)
 
 
 def _parameters(
@@ -80,11 +91,11 @@ def _parameters(
         return context.constant(laid_weights, "weights"), context.constant(bias, "bias")
     if context.is_constant(1):
         held = context.weight(1, order, laid if len(order) != len(laid) else None)
-    elif len(shape) == 4 and not depthwise:
-        held = context.x(1, order)
     else:
-        raise DeclinedError("Conv with weights computed at run time is offered in two dimensions, not depthwise")
-    return held, (context.weight(2, (0,)) if context.has(2) else None)
+        held = context.reshaped(context.x(1, order), laid)
+    if not context.has(2):
+        return held, None
+    return held, context.weight(2, (0,)) if context.is_constant(2) else context.x(2)
 
 
 def _spatial(

@@ -18,6 +18,9 @@ from mace_hexagon.qnn.types import DataType
 HARD_SIGMOID = 2  # operation of ElementWiseNeuron
 MOST_SIGN_RANK = 4
 LEAST_EXPONENT = -20.0
+INFINITY = 32000.0
+"""The sum of two is finite in float16."""
+
 
 _UNARY = {
     "Relu": "Relu",
@@ -159,6 +162,7 @@ def _power(context: NodeContext, exponent: float) -> bool:
 
 def _where(context: NodeContext) -> None:
     order, (condition, one, other) = broadcast(context, (0, 1, 2))
+    one, other = _finite(context, one), _finite(context, other)
     if one.data_type is DataType.BOOL_8:
         chain = Chain(context)
         first = chain.op("ElementWiseAnd", condition, one)
@@ -166,6 +170,14 @@ def _where(context: NodeContext) -> None:
         context.emit("ElementWiseOr", [first, second], order)
         return
     context.emit("ElementWiseSelect", [condition, one, other], order)
+
+
+def _finite(context: NodeContext, tensor: QTensor) -> QTensor:
+    """Infinities of a constant as large numbers: the HTP has none, and they would be NaN when added."""
+    if tensor.data is None or tensor.encoding is not None or tensor.data.dtype.kind != "f":
+        return tensor
+    held = np.where(np.isinf(tensor.data), np.sign(tensor.data) * INFINITY, tensor.data)
+    return context.constant(held.astype(tensor.data.dtype), "finite") if np.isinf(tensor.data).any() else tensor
 
 
 def _clip(context: NodeContext) -> None:

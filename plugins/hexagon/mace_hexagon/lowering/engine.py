@@ -74,6 +74,7 @@ class Lowering:
         self._names: set[str] = set()
         self._deferred: dict[Value, Node] = {}
         self._nodes = set(view.nodes)
+        self._makers = {value: node for node in view.nodes for value in node.outputs if value is not None}
         self._done: set[Node] = set()
         self._source: tuple[str, ...] = ()
         self._materialised: dict[Node, None] = {}
@@ -339,6 +340,13 @@ class Lowering:
             shapes = ", ".join(f"{t.data_type.name.lower()}{list(t.shape)}" for t in inputs)
             raise DeclinedError(f"QNN does not take {type} on {shapes}: {reason}")
         self.ops.append(op)
+
+    def maker(self, value: Value) -> Node | None:
+        """The node of the view that makes ``value``: its producer may be what the node stands for.
+
+        It may still run elsewhere, and then the value comes as an input.
+        """
+        return self._makers.get(value)
 
     def mark_folded(self, node: Node) -> None:
         """``node`` was lowered together with an earlier one."""

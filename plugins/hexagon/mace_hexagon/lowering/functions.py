@@ -100,6 +100,18 @@ def _erf(context: NodeContext) -> None:
     context.emit("ElementWiseSelect", [negative, it.op("ElementWiseNeg", found), found], it.order)
 
 
+def _shrink(context: NodeContext) -> None:
+    """Towards zero by the bias outside of the bounds, zero inside."""
+    it = _Reals(context)
+    x, bound, bias = it.x, float(context.attr("lambd", 0.5)), float(context.attr("bias", 0.0))
+    low = it.add(x, bias)
+    high = it.subtract(x, it.number(bias, x))
+    above = it.test("ElementWiseGreater", x, it.number(bound, x))
+    below = it.test("ElementWiseLess", x, it.number(-bound, x))
+    inner = it.op("ElementWiseSelect", below, low, it.number(0.0, x))
+    context.emit("ElementWiseSelect", [above, high, inner], it.order)
+
+
 def _lp_normalization(context: NodeContext) -> None:
     """Divided by the sum of sizes, or by the root of the sum of squares; zeros stay zeros."""
     it = _Reals(context)
@@ -194,6 +206,7 @@ LOWERINGS.add(
         "Asin": _arc,
         "Acos": _arc,
         "Erf": _erf,
+        "Shrink": _shrink,
         "LpNormalization": _lp_normalization,
         "LRN": _lrn,
         "ReduceProd": _reduce_prod,

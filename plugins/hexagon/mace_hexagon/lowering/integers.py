@@ -6,8 +6,9 @@ import numpy as np
 
 from mace_core.tensor import DType
 from mace_hexagon.description import QTensor
-from mace_hexagon.lowering.carriers import INTEGERS, NARROW, SIGNED, wrapped
+from mace_hexagon.lowering.carriers import INTEGERS, NARROW, SIGNED, WIDE, wrapped
 from mace_hexagon.lowering.context import Array, DeclinedError, NodeContext, Order
+from mace_hexagon.lowering.magnitude import fits
 from mace_hexagon.qnn.types import DataType
 
 _ARITHMETIC = {"Add": "ElementWiseAdd", "Sub": "ElementWiseSubtract", "Mul": "ElementWiseMultiply"}
@@ -64,7 +65,7 @@ def binary(context: NodeContext, order: Order, operands: list[QTensor]) -> None:
             raise DeclinedError("QNN does not compare unsigned 32-bit integers")
         context.emit(_COMPARISONS[name], operands, order)
     elif name in _ARITHMETIC:
-        if (dtype not in NARROW and dtype is not DType.INT32) or (dtype is DType.UINT16 and name == "Mul"):
+        if not _stays_within(context):
             raise DeclinedError(f"{name} of {dtype.label} may leave the 32 bits that QNN computes with")
         _finish(context, order, Chain(context).op(_ARITHMETIC[name], *operands))
     elif name in _EXTREMES:
@@ -77,6 +78,14 @@ def binary(context: NodeContext, order: Order, operands: list[QTensor]) -> None:
         _modulo(context, order, operands)
     else:
         raise DeclinedError(f"{name} of {dtype.label} is not offered")
+
+
+def _stays_within(context: NodeContext) -> bool:
+    """Whether a sum, difference or product can be had from 32 bits."""
+    dtype, name = context.dtype(), context.node.op_type
+    if dtype in WIDE:
+        return fits(context) and (dtype is DType.INT64 or name != "Sub")
+    return dtype is DType.INT32 or (dtype in NARROW and not (dtype is DType.UINT16 and name == "Mul"))
 
 
 def _of_booleans(context: NodeContext, order: Order, operands: list[QTensor]) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from mace_core.graph import node_encoding
+from mace_core.graph import Value, node_encoding
 from mace_core.tensor import DType
+from mace_hexagon.description import QTensor
 from mace_hexagon.lowering.context import NHWC, DeclinedError, NodeContext, Order
 from mace_hexagon.lowering.integers import Chain
 from mace_hexagon.lowering.table import LOWERINGS
@@ -24,8 +25,54 @@ def _softmax(context: NodeContext) -> None:
     order = context.order()
     if order[-1] != axis:
         order = (*(other for other in range(rank) if other != axis), axis)
+    x = context.x(0, order)
+    if context.node.op_type == "Softmax" and not context.is_quantized and _is_masked(context):
+        _masked_softmax(context, x, order)
+        return
     operation = "Softmax" if context.node.op_type == "Softmax" else "LogSoftmax"
-    context.emit(operation, [context.x(0, order)], order, axis=np.uint32(rank - 1))
+    context.emit(operation, [x], order, axis=np.uint32(rank - 1))
+
+
+MASKED = -16000.0
+"""What is lower counts as minus infinity, which the HTP does not have: `elementwise.INFINITY` stands for it."""
+
+_MASK_DEPTH = 16
+_MASKING = frozenset(
+    {
+        "Where", "Add", "Sub", "Mul", "Sum", "Min", "Max", "Cast", "CastLike", "Identity", "Unsqueeze", "Squeeze",
+        "Reshape", "Expand", "Clip", "Concat", "Pad", "Slice", "Transpose", "Tile",
+    }
+)  # fmt: skip
+"""Operators that pass a mask on."""
+
+
+def _is_masked(context: NodeContext) -> bool:
+    """Whether minus infinity is selected or added before."""
+
+    def reaches(value: Value | None, depth: int) -> bool:
+        if value is None or depth > _MASK_DEPTH:
+            return False
+        held = context.lowering.array(value)
+        if held is not None:
+            return held.dtype.kind == "f" and bool(np.isneginf(held).any())
+        node = context.lowering.maker(value)
+        if node is None or node.op_type not in _MASKING:
+            return False
+        return any(reaches(operand, depth + 1) for operand in node.inputs)
+
+    return reaches(context.node.inputs[0], 0)
+
+
+def _masked_softmax(context: NodeContext, x: QTensor, order: Order) -> None:
+    """Zero where a whole row is masked: ONNX's Attention asks for that, and the HTP has no NaN."""
+    chain = Chain(context)
+    last = len(x.shape) - 1
+    likely = chain.op("Softmax", x, axis=np.uint32(last))
+    rows = (*x.shape[:-1], 1)
+    highest = chain.shaped("ReduceMax", (x,), rows, x.data_type, axes=np.array([last], np.uint32),
+                           keep_dims=np.bool_(True))  # fmt: skip
+    some = chain.test("ElementWiseGreater", highest, chain.number(MASKED, highest))
+    context.emit("ElementWiseSelect", [some, likely, chain.number(0.0, likely)], order)
 
 
 def _is_of_probabilities(context: NodeContext) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from mace_core.tensor import DType
@@ -43,7 +45,7 @@ def _reduce(context: NodeContext) -> None:
         left = [axis for axis in range(rank) if axis not in reduced]
         result_order = tuple(left.index(axis) for axis in order if axis in left)
     x, operation = context.x(0, order), _OPERATIONS[context.node.op_type]
-    params = {"axes": where, "keep_dims": np.bool_(keep)}
+    params: dict[str, Any] = {"axes": where, "keep_dims": np.bool_(keep)}
     if x.encoding is not None and not is_real:
         raise DeclinedError(f"{context.node.op_type} of quantized codes is not offered")
     if dtype is not DType.BOOL:

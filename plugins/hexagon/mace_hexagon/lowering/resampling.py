@@ -7,6 +7,7 @@ compiled.  QNN's own Resize knows fewer modes.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,7 @@ from mace_hexagon.lowering.context import Array, DeclinedError, NodeContext
 from mace_hexagon.lowering.indexing import picked
 from mace_hexagon.lowering.integers import Chain
 
-_ROUND = {
+_ROUND: dict[str, Callable[[Array], Array]] = {
     "round_prefer_floor": lambda x: np.ceil(x - 0.5),
     "round_prefer_ceil": lambda x: np.floor(x + 0.5),
     "floor": np.floor,
