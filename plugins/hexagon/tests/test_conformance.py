@@ -27,7 +27,12 @@ class TestHexagon(ProviderConformance):
     declaration = Declaration(
         provider="hexagon",
         device="v75",
-        operators={**dict.fromkeys(FLOAT_OPERATORS, FLOAT), "Where": ["bool"]},
+        operators={
+            **dict.fromkeys(FLOAT_OPERATORS, FLOAT),
+            "Add": [*FLOAT, "int64"],
+            "Sub": [*FLOAT, "int64"],
+            "Where": ["bool"],
+        },
         declines={
             "Relu empty": "QNN has no empty tensors",
             "Unsqueeze": "six dimensions, the HTP takes five",

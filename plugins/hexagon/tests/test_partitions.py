@@ -41,11 +41,11 @@ def operations(backend: HexagonBackend, seen: GraphView) -> Counter[str]:
 
 
 def middle_declined() -> object:
-    """Erf, which the HTP does not have, between two convolutions."""
-    weights = np.random.default_rng(0).uniform(-0.3, 0.3, (4, 4, 3, 3)).astype(F32)
+    """Tan, which has no translation, between two convolutions."""
+    weights = np.random.default_rng(0).uniform(-0.05, 0.05, (4, 4, 3, 3)).astype(F32)
     nodes = [
         NODE("Conv", ["x", "w"], ["a"], name="first", pads=[1, 1, 1, 1]),
-        NODE("Erf", ["a"], ["b"], name="middle"),
+        NODE("Tan", ["a"], ["b"], name="middle"),
         NODE("Conv", ["b", "w"], ["y"], name="last", pads=[1, 1, 1, 1]),
     ]
     return model_of(nodes, {"x": (1, 4, 8, 8)}, {"y": (1, 4, 8, 8)}, {"w": weights})
@@ -57,13 +57,13 @@ def test_a_declined_middle_runs_elsewhere(library_folder: Path) -> None:
     with Session(model, devices=["hexagon:v75"], cache=False) as session:
         found = session.run(feeds)["y"]
         text = str(session.explain())
-    assert "no translation of Erf" in text
+    assert "no translation of Tan" in text
     (expected,) = onnxruntime_outputs(model.SerializeToString(), feeds)  # type: ignore[attr-defined]
     np.testing.assert_allclose(found, expected, atol=1e-2 * np.ptp(expected))
 
 
 def test_strict_names_the_node_and_the_reason(library_folder: Path) -> None:
-    with pytest.raises(StrictPlacementError, match=r"'middle' \(Erf\).*no translation of Erf"):
+    with pytest.raises(StrictPlacementError, match=r"'middle' \(Tan\).*no translation of Tan"):
         Session(middle_declined(), devices=["hexagon:v75"], strict=True, cache=False)
 
 
@@ -76,32 +76,33 @@ def test_the_librarys_own_reason_reaches_the_user(backend: HexagonBackend) -> No
     assert "6 dimensions; the HTP takes up to 5" in rejection.reason
 
 
-def test_resize_forms_that_the_htp_computes_otherwise_are_declined(backend: HexagonBackend) -> None:
+def test_resize_forms_that_the_htp_computes_otherwise_are_spelled_out(library_folder: Path) -> None:
     """To one element with pytorch_half_pixel the first is meant; the HTP takes the middle."""
-    x, shape = np.zeros((1, 1, 3, 4), F32), (1, 1, 3, 4)
+    x = sample_image((1, 1, 3, 4))
     to_one: dict[str, object] = {"mode": "linear", "coordinate_transformation_mode": "pytorch_half_pixel"}
     to_fit: dict[str, object] = {"mode": "linear", "keep_aspect_ratio_policy": "not_larger", "axes": [2, 3]}
-    for sizes, attributes, result, reason in (
-        ([1, 1, 3, 1], to_one, (1, 1, 3, 1), "takes the middle"),
-        ([6, 9], to_fit, (1, 1, 6, 8), "keeps the aspect ratio"),
+    for sizes, attributes, result in (
+        ([1, 1, 3, 1], to_one, (1, 1, 3, 1)),
+        ([6, 9], to_fit, (1, 1, 6, 8)),
     ):
         nodes = [NODE("Resize", ["x", "", "", "sizes"], ["y"], name="resize", **attributes)]
-        model = model_of(nodes, {"x": shape}, {"y": result}, {"sizes": np.array(sizes, np.int64)})
+        model = model_of(nodes, {"x": x.shape}, {"y": result}, {"sizes": np.array(sizes, np.int64)})
         model.opset_import[0].version = 18
-        (rejection,) = backend.capability(view(model, {"x": x})).rejections
-        assert reason in rejection.reason
+        with Session(model, devices=["hexagon:v75"], strict=True, cache=False) as session:
+            found = session.run({"x": x})["y"]
+        (expected,) = onnxruntime_outputs(model.SerializeToString(), {"x": x})
+        np.testing.assert_allclose(found, expected, atol=2e-3)
 
 
-def test_averages_over_padding_run_elsewhere(library_folder: Path) -> None:
-    """The library gives wrong ones, or crashes."""
+def test_averages_over_padding_are_spelled_out(library_folder: Path) -> None:
+    """The library's own are wrong, or crash."""
     pool = NODE("AveragePool", ["x"], ["y"], name="pool", kernel_shape=[2, 2], pads=[0, 0, 1, 1])
     model = model_of([pool], {"x": (1, 3, 6, 6)}, {"y": (1, 3, 6, 6)}, {})
     x = sample_image((1, 3, 6, 6))
-    with Session(model, devices=["hexagon:v75"], cache=False) as session:
+    with Session(model, devices=["hexagon:v75"], strict=True, cache=False) as session:
         found = session.run({"x": x})["y"]
-        assert "over padding is computed wrongly by the library" in str(session.explain())
     (expected,) = onnxruntime_outputs(model.SerializeToString(), {"x": x})
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found, expected, atol=2e-3)
 
 
 def test_scales_of_some_axes_resize_these(backend: HexagonBackend) -> None:

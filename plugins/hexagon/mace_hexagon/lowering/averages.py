@@ -40,34 +40,39 @@ def pool_by_positions(context: NodeContext) -> None:
             out[2:], window.strides, window.kernel, window.dilations, strict=True
         )
     ]
-    x = context.x(0)
+    last = len(shape) - 1
+    order = (0, *range(2, len(shape)), 1)  # slices of the last axis come out wrong
+    x = context.x(0, order)
     if name == "LpPool":
         x = _power(context, x, p)
     if x.encoding is not None:
         raise DeclinedError(f"{name} of quantized codes is not offered")
     fill = (-65504.0 if is_real else float(INT32.min)) if is_maximum else 0.0
     padded = _padded(context, x, window.begins, reach, fill)
-    flat = (math.prod(out[:2]), *out[2:])  # maxima are offered for four dimensions
+    laid = (out[0], *out[2:], out[1])
+    flat = (math.prod(laid[: max(last - 2, 1)]), *laid[max(last - 2, 1) :])  # maxima are offered for four dimensions
     total: QTensor | None = None
     for place in itertools.product(*(range(kernel) for kernel in window.kernel)):
-        ranges = [(0, size, 1) for size in shape[:2]]
+        ranges = [(0, shape[0], 1)]
         for offset, dilation, stride, count in zip(place, window.dilations, window.strides, out[2:], strict=True):
             begin = offset * dilation
             ranges.append((begin, begin + (count - 1) * stride + 1, stride))
-        part = chain.shaped("StridedSlice", (padded,), out, x.data_type, ranges=np.array(ranges, np.int32))
+        ranges.append((0, shape[1], 1))
+        part = chain.shaped("StridedSlice", (padded,), laid, x.data_type, ranges=np.array(ranges, np.int32))
         part = context.reshaped(part, flat)
         operation = "ElementWiseMaximum" if is_maximum else "ElementWiseAdd"
         total = part if total is None else chain.op(operation, total, part)
     assert total is not None
     if name == "AveragePool":
         counts = _counts(context, shape[2:], out[2:])
-        held = context.constant((1.0 / counts[0]).astype(context.dtype().numpy), "shares")
+        shares = np.broadcast_to(1.0 / np.moveaxis(counts, 1, -1), (laid[0], *laid[1:-1], 1))
+        held = context.constant(shares.reshape(*flat[:-1], 1).astype(context.dtype().numpy), "shares")
         total = chain.op("ElementWiseMultiply", total, held)
     elif name == "LpPool" and p == 2:
         total = chain.op("ElementWiseSquareRoot", total)
     elif name == "LpPool" and p > 2:
         total = chain.op("ElementWisePower", total, chain.number(1.0 / p, total))
-    context.emit("Reshape", [total])
+    context.emit("Reshape", [total], order)
 
 
 def _power(context: NodeContext, x: QTensor, p: int) -> QTensor:
@@ -80,21 +85,23 @@ def _power(context: NodeContext, x: QTensor, p: int) -> QTensor:
 
 
 def _padded(context: NodeContext, x: QTensor, begins: tuple[int, ...], reach: list[int], fill: float) -> QTensor:
-    """``x`` with ``fill`` around, as far as the windows reach; joined, since the library merges a Pad into poolings."""
-    chain = Chain(context)
-    numpy = np.int32 if x.data_type is DataType.INT_32 else context.dtype().numpy
-    for axis, (begin, length) in enumerate(zip(begins, reach, strict=True), start=2):
-        size = x.shape[axis]
-        end = max(length - begin - size, 0)
-        parts = [x]
-        for amount, at in ((begin, 0), (end, len(parts) + 1)):
-            if amount:
-                border = np.full((*x.shape[:axis], amount, *x.shape[axis + 1 :]), fill, numpy)
-                parts.insert(at, context.constant(border, "border"))
-        if len(parts) > 1:
-            joined = (*x.shape[:axis], begin + size + end, *x.shape[axis + 1 :])
-            x = chain.shaped("Concat", tuple(parts), joined, x.data_type, axis=np.uint32(axis))
-    return x
+    """``x`` with ``fill`` around, as far as the windows reach."""
+    spatial = zip(x.shape[1:-1], begins, reach, strict=True)
+    pairs = [(0, 0), *((begin, max(length - begin - size, 0)) for size, begin, length in spatial), (0, 0)]
+    if not any(pad for pair in pairs for pad in pair):
+        return x
+    if x.data_type is DataType.INT_32:
+        raise DeclinedError("a pooling of integers with padding is not offered")
+    shape = tuple(size + sum(pair) for size, pair in zip(x.shape, pairs, strict=True))
+    return Chain(context).shaped(
+        "Pad",
+        (x,),
+        shape,
+        x.data_type,
+        scheme=np.uint32(0),
+        pad_amount=np.array(pairs, np.uint32),
+        pad_constant_value=np.float32(fill),
+    )
 
 
 def _counts(context: NodeContext, sizes: tuple[int, ...], out: tuple[int, ...]) -> Array:

@@ -189,6 +189,7 @@ def _arg(context: NodeContext) -> None:
     x = context.x(0)
     if context.dtype() in INTEGERS and x.encoding is None and context.dtype() is DType.UINT32:
         raise DeclinedError("QNN does not compare unsigned 32-bit integers")
+    operation, x = _best(context, operation, x, axis)
     if not context.attr("select_last_index", 0) or shape[axis] == 1:
         context.emit(operation, [x], axis=np.uint32(axis), keep_dims=keep)
         return
@@ -200,6 +201,17 @@ def _arg(context: NodeContext) -> None:
     found = chain.shaped(operation, (turned,), tuple(kept) or (1,), DataType.INT_32, axis=np.uint32(axis),
                          keep_dims=keep)  # fmt: skip
     context.emit("ElementWiseSubtract", [chain.number(shape[axis] - 1, found), found])
+
+
+def _best(context: NodeContext, operation: str, x: QTensor, axis: int) -> tuple[str, QTensor]:
+    """Where the best integers are, to be looked up instead of them: the library compares them as floats."""
+    if x.data_type is not DataType.INT_32:
+        return operation, x
+    chain = Chain(context)
+    kept = (*x.shape[:axis], 1, *x.shape[axis + 1 :])
+    reduce = "ReduceMax" if operation == "Argmax" else "ReduceMin"
+    best = chain.shaped(reduce, (x,), kept, x.data_type, axes=np.array([axis], np.uint32), keep_dims=np.bool_(True))
+    return "Argmax", chain.op("Cast", chain.test("ElementWiseEqual", x, best), data_type=DataType.INT_32)
 
 
 def reversed_along(context: NodeContext, x: QTensor, axis: int) -> QTensor:
@@ -258,7 +270,10 @@ def _select_one_by_one(context: NodeContext, axis: int, count: int, *, largest: 
     for left in range(count, 0, -1):
         values.append(chain.shaped(reduce, (x,), kept, x.data_type, axes=np.array([axis], np.uint32),
                                    keep_dims=np.bool_(True)))  # fmt: skip
-        where.append(chain.shaped(arg, (x,), kept, DataType.INT_32, axis=np.uint32(axis), keep_dims=np.bool_(True)))
+        search, seen = _best(context, arg, x, axis)
+        where.append(
+            chain.shaped(search, (seen,), kept, DataType.INT_32, axis=np.uint32(axis), keep_dims=np.bool_(True))
+        )
         if left > 1:
             x = chain.op("ElementWiseSelect", chain.test("ElementWiseEqual", where[-1], steps), worst, x)
     for index, parts in enumerate((values, where)):
