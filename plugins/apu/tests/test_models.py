@@ -11,8 +11,10 @@ import numpy.typing as npt
 import onnx
 import pytest
 from apu_support import SHAPE, StandIn, small_network
+from lowering_support import model_of, node, quantized_node
 from mace_apu.lowering.engine import lower
 from mace_apu.neuron.constants import Operation
+from onnx import TensorProto
 
 from mace_core.errors import UsageError
 from mace_core.frontend.load import load_model
@@ -176,3 +178,20 @@ def test_a_quantized_layer_that_the_library_refuses_runs_beside_it(
         (found,) = session.run(feeds).values()
         assert session.explain().nodes_per_device.keys() == {device.qualified_name, "cpu:0"}
     assert np.abs(found - expected).max() <= 1.001 * last_scale(path)
+
+
+def test_what_a_quantized_layer_reads_is_there_for_others_too(device: Device) -> None:
+    """One DequantizeLinear feeds a layer on the device and an operator that only the CPU provider has."""
+    nodes, held = quantized_node("MaxPool", (0.02, np.uint8(128)), (0.02, np.uint8(128)), kernel_shape=[2, 2])
+    model = model_of(
+        [*nodes, node("Erf", ["xd"], ["e"])], SHAPE, held, outputs={"y": TensorProto.FLOAT, "e": TensorProto.FLOAT}
+    )
+    feeds = {"x": sample_image(SHAPE, 1)}
+    with Session(model, devices=["cpu"], cache=False) as session:
+        expected = session.run(feeds)
+    options = {"apu": {"precision": "float32"}}
+    with Session(model, devices=[device.qualified_name, "cpu"], cache=False, options=options) as session:
+        found = session.run(feeds)
+        assert session.explain().nodes_per_device.keys() == {device.qualified_name, "cpu:0"}
+    for name, array in expected.items():
+        np.testing.assert_allclose(found[name], array, rtol=0, atol=1e-5)

@@ -151,7 +151,7 @@ class Lowering(Values):
             if node in self.materialized:
                 self._claim((node,), self.materialized[node])
             elif node not in used:
-                self._lowered.declined[node] = "none of the nodes that read it runs on this device"
+                self._lowered.declined.setdefault(node, "none of the nodes that read it runs on this device")
 
     def _settle_outputs(self) -> None:
         """Give every result that is needed outside in its natural order; where that cannot be, its node is declined."""
@@ -173,6 +173,7 @@ class Lowering(Values):
         producer = value.producer
         if producer is None or producer not in self.nodes:
             return
+        self._lowered.declined[producer] = reason
         for claim in [claim for claim in self._lowered.claims if producer in claim.nodes]:
             self._lowered.claims.remove(claim)
             self._lowered.declined.update(dict.fromkeys(claim.nodes, reason))
