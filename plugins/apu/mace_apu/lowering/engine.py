@@ -173,7 +173,7 @@ class Lowering(Values):
         producer = value.producer
         if producer is None or producer not in self.nodes:
             return
-        self._lowered.declined[producer] = reason
+        self._lowered.declined.setdefault(producer, reason)
         for claim in [claim for claim in self._lowered.claims if producer in claim.nodes]:
             self._lowered.claims.remove(claim)
             self._lowered.declined.update(dict.fromkeys(claim.nodes, reason))
