@@ -9,16 +9,23 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import struct
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from apu_support import build
+from apu_support import build, open_backend
+from mace_apu.neuron.handles import NeuronCompilation, NeuronExecution
+
+from mace_core.provider import Device
 
 SHAPE = (1, 8, 8, 3)
 CHANNELS = 4
+
+MARK = b"NeuronStandIn 1\0"
+"""Begins what the stand-in stores; the size of the rest and a checksum follow."""
 
 
 def package() -> Path | None:
@@ -41,21 +48,36 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def tflite_model() -> bytes:
-    """x (1, 8, 8, 3) -> CONV_2D 3x3 with RELU6 -> ADD of itself -> (1, 8, 8, 4), in float32."""
+def tflite_model(*, quantized: bool = False) -> bytes:
+    """x (1, 8, 8, 3) -> CONV_2D 3x3 with RELU6 -> ADD of itself -> (1, 8, 8, 4), in float32 or in int8 with scales per
+    channel."""
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
     rng = np.random.default_rng(0)
-    filters = rng.standard_normal((CHANNELS, 3, 3, SHAPE[3])).astype(np.float32)
-    bias = rng.standard_normal(CHANNELS).astype(np.float32)
     result = (*SHAPE[:3], CHANNELS)
+    shape = (CHANNELS, 3, 3, SHAPE[3])
+    numbers = schema.TensorType.INT8 if quantized else schema.TensorType.FLOAT32
+    scales = np.float32([0.01, 0.02, 0.03, 0.04])
+    if quantized:
+        filters = rng.integers(-127, 128, shape).astype(np.int8)
+        bias = rng.integers(-1000, 1000, CHANNELS).astype(np.int32)
+    else:
+        filters = rng.standard_normal(shape).astype(np.float32)
+        bias = rng.standard_normal(CHANNELS).astype(np.float32)
     buffers: list[Any] = [schema.BufferT()]
     tensors: list[Any] = []
 
-    def tensor(name: str, shape: tuple[int, ...], data: np.ndarray | None = None) -> int:
+    def tensor(
+        name: str, shape: tuple[int, ...], kind: int, scale: Any, zero_point: int = 0, data: np.ndarray | None = None
+    ) -> int:
         made = schema.TensorT()
-        made.name, made.shape, made.type, made.buffer = name.encode(), list(shape), schema.TensorType.FLOAT32, 0
+        made.name, made.shape, made.type, made.buffer = name.encode(), list(shape), kind, 0
+        if quantized:
+            made.quantization = schema.QuantizationParametersT()
+            made.quantization.scale = np.atleast_1d(np.float32(scale))
+            made.quantization.zeroPoint = np.full(made.quantization.scale.shape, zero_point, np.int64)
+            made.quantization.quantizedDimension = 0
         if data is not None:
             content = schema.BufferT()
             content.data = np.frombuffer(data.tobytes(), np.uint8)
@@ -72,12 +94,14 @@ def tflite_model() -> bytes:
 
     def code(builtin: int) -> Any:
         made = schema.OperatorCodeT()
-        made.builtinCode, made.deprecatedBuiltinCode, made.version = builtin, builtin, 1
+        made.builtinCode, made.deprecatedBuiltinCode, made.version = builtin, builtin, 3 if quantized else 1
         return made
 
-    x = tensor("x", SHAPE)
-    weights, offsets = tensor("filters", filters.shape, filters), tensor("bias", bias.shape, bias)
-    convolved, y = tensor("convolved", result), tensor("y", result)
+    x = tensor("x", SHAPE, numbers, 0.05, 3)
+    weights = tensor("filters", shape, numbers, scales, data=filters)
+    bias_type = schema.TensorType.INT32 if quantized else schema.TensorType.FLOAT32
+    offsets = tensor("bias", bias.shape, bias_type, 0.05 * scales, data=bias)
+    convolved, y = tensor("convolved", result, numbers, 6 / 255, -128), tensor("y", result, numbers, 12 / 255, -128)
     convolution, addition = schema.Conv2DOptionsT(), schema.AddOptionsT()
     convolution.padding, convolution.strideW, convolution.strideH = schema.Padding.SAME, 1, 1
     convolution.dilationWFactor, convolution.dilationHFactor = 1, 1
@@ -100,14 +124,14 @@ def tflite_model() -> bytes:
 class Compiled:
     """What LiteRT's program did: whether it ended well, what it printed, the functions it called, its result."""
 
-    def __init__(self, folder: Path, libraries: Path, **environment: str) -> None:
+    def __init__(self, folder: Path, libraries: Path, *, quantized: bool = False, **environment: str) -> None:
         found = package()
         assert found is not None
         program = folder / "apply_plugin_main"
         shutil.copy(found / "tools" / "apply_plugin_main", program)
         program.chmod(0o755)
         model, self.output, log = folder / "model.tflite", folder / "compiled.tflite", folder / "calls"
-        model.write_bytes(tflite_model())
+        model.write_bytes(tflite_model(quantized=quantized))
         done = subprocess.run(
             [
                 *(program, "--cmd=apply", f"--model={model}", f"--o={self.output}"),
@@ -128,14 +152,24 @@ class Compiled:
         self.text = done.stdout + done.stderr
         self.calls = log.read_text().split() if log.is_file() else []
 
+    def network(self) -> bytes:
+        """The stand-in's compiled network out of the result."""
+        content = self.output.read_bytes()
+        start = content.index(MARK)
+        (size,) = struct.unpack_from("<Q", content, start + len(MARK))
+        return content[start : start + len(MARK) + 16 + int(size)]
+
     @property
     def holds_a_compiled_network(self) -> bool:
         """Whether the result has what the stand-in stored in it."""
-        return self.output.is_file() and b"NeuronStandIn 1" in self.output.read_bytes()
+        return self.output.is_file() and MARK in self.output.read_bytes()
 
 
-def test_it_compiles_a_model_through_the_whole_interface(stand_in_folder: Path, tmp_path: Path) -> None:
-    done = Compiled(tmp_path, stand_in_folder)
+@pytest.mark.parametrize("quantized", [False, True])
+def test_it_compiles_a_model_through_the_whole_interface(
+    stand_in_folder: Path, tmp_path: Path, quantized: bool
+) -> None:
+    done = Compiled(tmp_path, stand_in_folder, quantized=quantized)
     assert done.code == 0, done.text
     assert {
         *("Neuron_getVersion", "NeuronModel_create", "NeuronModel_addOperand", "NeuronModel_setOperandValue"),
@@ -145,7 +179,40 @@ def test_it_compiles_a_model_through_the_whole_interface(stand_in_folder: Path, 
         "NeuronCompilation_storeCompiledNetwork",
     } <= set(done.calls)
     assert done.calls.count("NeuronModel_addOperation") == 2
+    assert any("PerChannelQuantParams" in call for call in done.calls) == quantized
     assert done.holds_a_compiled_network
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+def test_what_it_compiled_computes_what_litert_computes(
+    device: Device, stand_in_folder: Path, tmp_path: Path, quantized: bool
+) -> None:
+    """LiteRT's arguments, executed by the stand-in, beside LiteRT's own processor kernels."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    kind = np.int8 if quantized else np.float32
+    x = (np.random.default_rng(1).standard_normal(SHAPE) * (40 if quantized else 1)).astype(kind)
+    interpreter = Interpreter(model_content=tflite_model(quantized=quantized))
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x)
+    interpreter.invoke()
+    expected = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+
+    done = Compiled(tmp_path, stand_in_folder, quantized=quantized)
+    backend = open_backend(device)
+    compilation = NeuronCompilation.restore(backend.devices, done.network())
+    execution = NeuronExecution(compilation)
+    found = np.zeros(expected.shape, kind)
+    execution.set_input(0, x.ctypes.data, x.nbytes)
+    execution.set_output(0, found.ctypes.data, found.nbytes)
+    execution.compute()
+    execution.close()
+    compilation.close()
+    backend.close()
+    expected, found = expected.astype(np.float32), found.astype(np.float32)
+    assert np.ptp(expected) > (100 if quantized else 5)
+    tolerance = 1 if quantized else 5e-3 * float(np.ptp(expected))  # a step, or float16
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
 
 
 def test_a_structure_written_wrongly_is_noticed(stand_in_folder: Path, tmp_path: Path) -> None:

@@ -39,6 +39,13 @@ typedef struct {
     const float *scales;
 } ChannelQuantization;
 
+typedef struct {
+    uint32_t axis, count;
+    const float *scales;
+    uint32_t zero_point_count;
+    const int32_t *zero_points;
+} ChannelQuantizationWithZeros;
+
 typedef struct NeuronDevice NeuronDevice;
 typedef struct NeuronMemory NeuronMemory;
 typedef struct NeuronModel NeuronModel;

@@ -175,10 +175,7 @@ EXPORT int NeuronModel_setOperandValue(NeuronModel *model, int32_t index, const 
     return NO_ERROR;
 }
 
-EXPORT int NeuronModel_setOperandSymmPerChannelQuantParams(
-    NeuronModel *model, int32_t index, const ChannelQuantization *given
-) {
-    ENTER();
+static int set_channels(NeuronModel *model, int32_t index, const ChannelQuantization *given) {
     TRY(check_open(model));
     Operand *operand;
     TRY(find_operand(model, index, &operand));
@@ -199,6 +196,28 @@ EXPORT int NeuronModel_setOperandSymmPerChannelQuantParams(
         return OUT_OF_MEMORY;
     memcpy(operand->channel_scales, given->scales, 4 * given->count);
     return NO_ERROR;
+}
+
+EXPORT int NeuronModel_setOperandSymmPerChannelQuantParams(
+    NeuronModel *model, int32_t index, const ChannelQuantization *given
+) {
+    ENTER();
+    return set_channels(model, index, given);
+}
+
+EXPORT int NeuronModel_setOperandPerChannelQuantParams(
+    NeuronModel *model, int32_t index, const ChannelQuantizationWithZeros *given
+) {
+    ENTER();
+    if (!given || (given->zero_point_count && !given->zero_points))
+        FAIL(UNEXPECTED_NULL, "no scales, or no zero points");
+    if (given->zero_point_count && given->zero_point_count != given->count)
+        FAIL(BAD_DATA, "%u zero points for %u scales", given->zero_point_count, given->count);
+    for (uint32_t i = 0; i < given->zero_point_count; i++)
+        if (given->zero_points[i])
+            FAIL(BAD_DATA, "zero point %d of channel %u", given->zero_points[i], i);
+    ChannelQuantization symmetric = {given->axis, given->count, given->scales};
+    return set_channels(model, index, &symmetric);
 }
 
 static int copied(const uint32_t *numbers, uint32_t count, uint32_t **copy) {
