@@ -89,6 +89,20 @@ def test_comparisons_and_moves_of_integers_are_exact(dtype: str) -> None:
     np.testing.assert_array_equal(found["Where"], 5 - x[:, ::-1].argmin(1))
 
 
+def test_unsigned_integers_of_32_bits_compare_as_such() -> None:
+    x = np.array([0, 1, 2**31 - 1, 2**31, 2**32 - 1, 7], np.uint32)
+    y = np.array([0, 2**32 - 1, 2**31, 2**31 - 1, 2**32 - 2, 9], np.uint32)
+    operations: dict[str, Any] = {
+        "Less": np.less, "LessOrEqual": np.less_equal, "Greater": np.greater, "GreaterOrEqual": np.greater_equal,
+        "Max": np.maximum, "Min": np.minimum,
+    }  # fmt: skip
+    nodes = [helper.make_node(op, ["x", "y"], [op], name=op) for op in operations]
+    outputs = {op: np.uint32 if op in ("Max", "Min") else bool for op in operations}
+    found = run(model(nodes, {"x": x, "y": y}, outputs), {"x": x, "y": y})
+    for op, function in operations.items():
+        np.testing.assert_array_equal(found[op], function(x, y), op)
+
+
 @pytest.mark.parametrize("divisor", [256, -8, 7])
 def test_integer_division_rounds_towards_zero(divisor: int) -> None:
     """The library rounds down where the divisor is a constant power of two."""

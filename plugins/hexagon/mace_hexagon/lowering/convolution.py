@@ -53,8 +53,9 @@ def _conv_transpose(context: NodeContext) -> None:
     if any(d != 1 for d in window.dilations):
         raise DeclinedError("ConvTranspose with dilations is not offered by QNN")
     beyond = context.attr("output_padding") or (0,) * (len(shape) - 2)
-    if any(pad and stride >= kernel for pad, stride, kernel in zip(beyond, window.strides, window.kernel, strict=True)):
-        raise DeclinedError("ConvTranspose pads its output wrongly where strides are as long as the kernel")
+    for pad, stride, kernel, (_, behind) in zip(beyond, window.strides, window.kernel, window.pads, strict=True):
+        if pad and (stride > kernel or (stride == kernel and behind < pad)):
+            raise DeclinedError("ConvTranspose pads its output wrongly beyond the last element that a stride reaches")
     order = (*range(2, len(shape)), 0, 1)
     if len(shape) == 3:
         if context.is_quantized:

@@ -62,7 +62,8 @@ def binary(context: NodeContext, order: Order, operands: list[QTensor]) -> None:
         _of_booleans(context, order, operands)
     elif name in _COMPARISONS:
         if dtype is DType.UINT32 and name != "Equal":
-            raise DeclinedError("QNN does not compare unsigned 32-bit integers")
+            _compare_unsigned(context, order, operands)
+            return
         context.emit(_COMPARISONS[name], operands, order)
     elif name in _ARITHMETIC:
         if not _stays_within(context):
@@ -70,7 +71,8 @@ def binary(context: NodeContext, order: Order, operands: list[QTensor]) -> None:
         _finish(context, order, Chain(context).op(_ARITHMETIC[name], *operands))
     elif name in _EXTREMES:
         if dtype is DType.UINT32:
-            raise DeclinedError("QNN does not compare unsigned 32-bit integers")
+            _compare_unsigned(context, order, operands)
+            return
         context.emit(_EXTREMES[name], operands, order)
     elif name == "Div":
         _divide(context, order, operands)
@@ -78,6 +80,30 @@ def binary(context: NodeContext, order: Order, operands: list[QTensor]) -> None:
         _modulo(context, order, operands)
     else:
         raise DeclinedError(f"{name} of {dtype.label} is not offered")
+
+
+def _is_lower(chain: Chain, left: QTensor, right: QTensor) -> QTensor:
+    """Whether ``left`` is less, of unsigned 32-bit integers whose bits are held, and compared, as signed ones."""
+    zero = chain.number(0, left)
+    high = chain.test("ElementWiseLess", right, zero)
+    apart = chain.op("ElementWiseXor", chain.test("ElementWiseLess", left, zero), high)
+    alike = chain.op("ElementWiseAnd", chain.op("ElementWiseNot", apart), chain.test("ElementWiseLess", left, right))
+    return chain.op("ElementWiseOr", chain.op("ElementWiseAnd", apart, high), alike)
+
+
+def _compare_unsigned(context: NodeContext, order: Order, operands: list[QTensor]) -> None:
+    """Less and greater, and the lower and the higher, of unsigned 32-bit integers."""
+    chain, (left, right) = Chain(context), operands
+    name = context.node.op_type
+    if name in ("Less", "Greater"):
+        found = _is_lower(chain, left, right) if name == "Less" else _is_lower(chain, right, left)
+        context.finish(found, order)
+    elif name in ("LessOrEqual", "GreaterOrEqual"):
+        opposite = _is_lower(chain, right, left) if name == "LessOrEqual" else _is_lower(chain, left, right)
+        context.emit("ElementWiseNot", [opposite], order)
+    else:
+        lower = _is_lower(chain, left, right)
+        context.emit("ElementWiseSelect", [lower, *((right, left) if name == "Max" else (left, right))], order)
 
 
 def _stays_within(context: NodeContext) -> bool:
