@@ -98,6 +98,9 @@ class TestTheProvidersHere:
         ("reference", "threads"): [1],
         ("custom", "threads"): [1],
         ("apu", "threads"): [1],
+        ("apu", "precision"): ["int3", 16, ["float16"]],
+        ("apu", "performance"): ["fast", 1, None],
+        ("apu", "library_dir"): [1, "/nowhere", "a\0b", True],
         ("npu", "threads"): [1],
         ("no_such", "threads"): [1],
     }

@@ -18,7 +18,7 @@ PRECISIONS = ("float16", "float32")
 NATIVE_ID = "neuron"
 STAND_IN_ID = "stand-in"
 
-DTYPES = frozenset({DType.FLOAT32, DType.INT8, DType.UINT8, DType.INT32, DType.BOOL})
+DTYPES = frozenset({DType.FLOAT32, DType.FLOAT16, DType.INT8, DType.UINT8, DType.INT32, DType.BOOL})
 HINT = "it is part of the system of MediaTek devices; if it is elsewhere, set MACE_NEURON_LIB_DIR"
 
 

@@ -87,7 +87,7 @@ class _Object:
 
 
 class NeuronModel(_Object):
-    """A network under construction; the arrays of its constants are kept as long as it lives."""
+    """A network under construction; the arrays of its constants are kept until a compilation has copied them."""
 
     _free = "NeuronModel_free"
 
@@ -124,6 +124,10 @@ class NeuronModel(_Object):
             f"set the value of '{name}'",
             *("NeuronModel_setOperandValue", self.handle, index, array.ctypes.data, array.nbytes),
         )
+
+    def forget_values(self) -> None:
+        """Let go of the constants' arrays: the library reads them until a compilation is finished, and no longer."""
+        self._kept.clear()
 
     def set_channel_scales(self, name: str, index: int, axis: int, scales: npt.NDArray[np.generic]) -> None:
         """Give an operand a scale per channel."""
@@ -230,8 +234,9 @@ class NeuronCompilation(_Object):
             self.devices.call(f"take the options '{text}'", function, self.handle, text.encode())
 
     def finish(self) -> None:
-        """Compile."""
+        """Compile.  The library has copied the constants then."""
         self.devices.call("compile a model", "NeuronCompilation_finish", self.handle)
+        self.model.forget_values()
 
     def stored(self) -> bytes | None:
         """The compiled network as bytes; None if the library has no such form, or this was restored from it."""
