@@ -144,3 +144,30 @@ def test_it_runs_with_mediateks_own_library() -> None:
         (found,) = session.run(FEEDS).values()
         assert device.qualified_name in session.explain().nodes_per_device
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-2 * float(np.ptp(expected)))
+
+
+def test_what_the_suite_found_is_right(device: Device) -> None:
+    """SpaceToDepth by channels is shuffled; corners aligned over a length that is not whole are declined."""
+    nodes = [
+        onnx.helper.make_node("SpaceToDepth", ["x"], ["deep"], blocksize=2, mode="CRD"),
+        onnx.helper.make_node(
+            "Resize", ["x", "", "factors"], ["small"], mode="linear", coordinate_transformation_mode="align_corners"
+        ),
+    ]
+    shape, factors = (1, 3, 4, 6), np.float32([1, 1, 0.6, 0.6])
+    graph = onnx.helper.make_graph(
+        nodes,
+        "suite",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, shape)],
+        [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in ("deep", "small")],
+        [onnx.numpy_helper.from_array(factors, "factors")],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 28)])
+    x = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    with Session(model, devices=[device.qualified_name, "cpu"], cache=False) as session:
+        found = session.run({"x": x})
+        placed = {entry.op: entry.device for entry in session.explain().nodes}
+    blocks = x.reshape(1, 3, 2, 2, 3, 2).transpose(0, 1, 3, 5, 2, 4).reshape(1, 12, 2, 3)
+    np.testing.assert_array_equal(found["deep"], blocks)
+    assert placed["SpaceToDepth"] == device.qualified_name
+    assert placed["Resize"] == "cpu:0"

@@ -150,11 +150,18 @@ def _depth_to_space(context: NodeContext) -> None:
     x = context.x(0, NHWC)
     context.require_same_encoding(x)
     size, nhwc = scalar_int(block, "block"), scalar_bool(False, "nchw")
+    by_channel = context.attr("mode", "DCR") == "CRD" and block > 1
     if context.node.op_type == "SpaceToDepth":
-        context.emit(Operation.SPACE_TO_DEPTH, [x, size, nhwc], NHWC)
+        if not by_channel or shape[1] == 1:
+            context.emit(Operation.SPACE_TO_DEPTH, [x, size, nhwc], NHWC)
+            return
+        deep = (shape[0], shape[2] // block, shape[3] // block, shape[1] * block * block)
+        x = context.compute(Operation.SPACE_TO_DEPTH, [x, size, nhwc], deep)
+        shuffled = [x, scalar_int(block * block, "groups"), scalar_int(3, "axis")]
+        context.emit(Operation.CHANNEL_SHUFFLE, shuffled, NHWC)
         return
     depth = shape[1] // (block * block)
-    if context.attr("mode", "DCR") == "CRD" and depth > 1 and block > 1:
+    if by_channel and depth > 1:
         shuffled = [x, scalar_int(depth, "groups"), scalar_int(3, "axis")]
         x = context.compute(Operation.CHANNEL_SHUFFLE, shuffled)
     context.emit(Operation.DEPTH_TO_SPACE, [x, size, nhwc], NHWC)

@@ -77,7 +77,7 @@ def _onnx_coordinates(context: NodeContext, axis: int) -> Array:
     if transformation == "asymmetric":
         return np.asarray(i / factor)
     if transformation == "align_corners":
-        return np.asarray(i * (size - 1) / (count - 1) if count > 1 else i)
+        return np.asarray(i * (size - 1) / (size * factor - 1) if count > 1 else i)  # need not be a whole length
     if transformation == "half_pixel" or (transformation == "pytorch_half_pixel" and count > 1):
         return np.asarray((i + 0.5) / factor - 0.5)
     if transformation == "pytorch_half_pixel":
