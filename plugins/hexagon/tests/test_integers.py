@@ -164,11 +164,11 @@ def test_shifts(dtype: str, direction: str) -> None:
     np.testing.assert_array_equal(run(made, {"x": x, "y": y})["z"], expected)
 
 
-@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("axis", [0, 1, 2, 3])
 @pytest.mark.parametrize("is_constant", [True, False])
 def test_gather_takes_tables_of_indices_and_negative_ones(axis: int, is_constant: bool) -> None:
     """The library's Gather is wrong for such tables, and on some axes for computed indices."""
-    x = np.random.default_rng(0).uniform(-2, 2, (3, 4, 5)).astype(np.float32)
+    x = np.random.default_rng(0).uniform(-2, 2, (3, 4, 5, 3)).astype(np.float32)
     where = np.array([[0, -1, 2], [1, 1, -3]], np.int64)
     nodes = [helper.make_node("Gather", ["x", "i"], ["y"], name="gather", axis=axis)]
     feeds = {"x": x} if is_constant else {"x": x, "i": where}
