@@ -57,7 +57,10 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
                     continue
                 provider = tally["provider"]
                 totals[provider].update({key: tally[key] for key in ("right", "wrong", "declined", "left out")})
-                (claimed if tally["right"] or tally["wrong"] else declined)[provider].add(tally["operator"])
+                if tally["right"] or tally["wrong"]:
+                    claimed[provider].add(tally["operator"])
+                elif tally["declined"] or tally["left out"]:
+                    declined[provider].add(tally["operator"])
     for provider, counts in sorted(totals.items()):
         untried = sorted(declined[provider] - claimed[provider])
         terminalreporter.section(f"conformance of {provider}", sep="-")
