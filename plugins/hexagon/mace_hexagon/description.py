@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mace_core.tensor import DType
+from mace_core.tensor import DType, QuantEncoding
 from mace_hexagon.qnn.types import DataType, TensorKind
 
 Array = npt.NDArray[Any]
@@ -113,3 +113,10 @@ def plain_type(dtype: DType) -> DataType | None:
 def fixed_type(dtype: DType) -> DataType | None:
     """QNN's type of quantized numbers; None where it has none."""
     return _FIXED.get(dtype)
+
+
+def to_encoding(found: QuantEncoding) -> Encoding | None:
+    """The same in the form of descriptions; None for blocked encodings."""
+    if found.block_size:
+        return None
+    return Encoding(found.scale.reshape(-1), found.zero_point.reshape(-1).astype(np.int32), found.axis)

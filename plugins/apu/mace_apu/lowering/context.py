@@ -9,13 +9,13 @@ import numpy as np
 
 from mace_apu.description import Operand, scalar_int
 from mace_apu.lowering.activations import Bounds, activation_bounds, fuse_code
-from mace_apu.lowering.clusters import ACTIVATIONS, Cluster, only_user
 from mace_apu.lowering.errors import DeclinedError
 from mace_apu.lowering.orders import Order
 from mace_apu.lowering.types import BYTES, FLOATS
 from mace_apu.lowering.values import Array, arranged, int32_vector, scale_and_zero
 from mace_apu.neuron.constants import Fuse, OperandCode, Operation
 from mace_core.graph import Node, Value, node_encoding
+from mace_core.graph.clusters import ACTIVATIONS, Cluster, only_user
 from mace_core.tensor import DType, QuantEncoding
 
 if TYPE_CHECKING:

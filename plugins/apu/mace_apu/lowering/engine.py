@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mace_apu.description import Call, Network, Operand
-from mace_apu.lowering.clusters import Cluster, find_clusters
 from mace_apu.lowering.context import DeclinedError, Lower, NodeContext
 from mace_apu.lowering.patterns import Pattern, find_patterns
 from mace_apu.lowering.table import LOWERINGS
 from mace_apu.lowering.values import Values
 from mace_core.graph import GraphView, Node, Value, node_encoding
+from mace_core.graph.clusters import Cluster, find_clusters
 
 Version = tuple[int, int, int]
 
@@ -125,7 +125,8 @@ class Lowering(Values):
             self.restore(state)
             self._done = done
             return str(error)
-        nodes = (node,) if cluster is None and pattern is None else (cluster or pattern).nodes  # type: ignore[union-attr]
+        around = cluster if cluster is not None else pattern
+        nodes = (node,) if around is None else around.nodes
         self._claim((*nodes, *self._folded), self.network.calls[state.calls :], atomic=cluster is not None)
         return None
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mace_apu.lowering.clusters import only_user
 from mace_apu.lowering.context import NodeContext
 from mace_apu.lowering.values import Array
 from mace_core.graph import Node
+from mace_core.graph.clusters import only_user
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mace_core.graph import Node, Value, node_encoding
+from mace_core.graph.clusters import Cluster, Source
 from mace_core.tensor import DType
-from mace_hexagon.clusters import Cluster, Source, to_encoding
-from mace_hexagon.description import Encoding, QTensor, fixed_type
+from mace_hexagon.description import Encoding, QTensor, fixed_type, to_encoding
 
 if TYPE_CHECKING:
     from mace_hexagon.lowering.engine import Lowering

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from mace_core.graph import GraphView, Node, Value, node_encoding
+from mace_core.graph.clusters import Cluster, find_clusters
 from mace_core.provider import Lowerings
 from mace_core.tensor import DType
-from mace_hexagon.clusters import Cluster, find_clusters, to_encoding
-from mace_hexagon.description import Encoding, QOp, QTensor, fixed_type, plain_type
+from mace_hexagon.description import Encoding, QOp, QTensor, fixed_type, plain_type, to_encoding
 from mace_hexagon.lowering.carriers import INTEGERS, WIDE, enter, held_type, leave
 from mace_hexagon.lowering.context import INT32, Array, DeclinedError, Lower, NodeContext, Order
 from mace_hexagon.lowering.patterns import Pattern, find_patterns

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mace_core.graph import Node, Value
+from mace_core.graph import Node
+from mace_core.graph.clusters import only_user
 from mace_hexagon.lowering.context import Array
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def fold_behind(lowering: Lowering, convolution: Node) -> Folded | None:
     """The BatchNormalization behind a convolution over pictures; None where there is none to fold."""
     value = convolution.outputs[0]
     assert value is not None
-    node = _only_user(lowering, value)
+    node = only_user(lowering.view, value)
     if node is None or node.op_type != "BatchNormalization" or node.inputs[0] is not value:
         return None
     if int(node.attr("training_mode", 0)) or sum(output is not None for output in node.outputs) != 1:
@@ -54,10 +55,3 @@ def fold_behind(lowering: Lowering, convolution: Node) -> Folded | None:
     scale, shift, mean, variance = (np.asarray(array, np.float64).reshape(-1) for array in held)
     gain = scale / np.sqrt(variance + float(node.attr("epsilon", 1e-5)))
     return Folded(node, gain, shift - mean * gain)
-
-
-def _only_user(lowering: Lowering, value: Value) -> Node | None:
-    if lowering.view.is_output(value):
-        return None
-    users = lowering.view.users(value)
-    return users[0] if len(users) == 1 and not users[0].domain else None

@@ -8,8 +8,7 @@ import numpy as np
 
 from mace_core.graph import node_encoding
 from mace_core.tensor import DType
-from mace_hexagon.clusters import to_encoding
-from mace_hexagon.description import QTensor
+from mace_hexagon.description import QTensor, to_encoding
 from mace_hexagon.lowering.carriers import INTEGERS
 from mace_hexagon.lowering.context import DeclinedError, NodeContext, Order
 from mace_hexagon.lowering.indexing import picked

@@ -1,4 +1,7 @@
-"""Finds quantized operators: DequantizeLinear nodes, an operator, perhaps an activation, QuantizeLinear nodes."""
+"""Finds quantized operators: DequantizeLinear nodes, an operator, perhaps an activation, QuantizeLinear nodes.
+
+For providers whose vendor has operators of quantized numbers.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mace_core.graph import GraphView, Node, Value, node_encoding
+from mace_core.graph.encodings import node_encoding
+from mace_core.graph.graph import Node, Value
+from mace_core.graph.view import GraphView
 from mace_core.tensor import QuantEncoding
 
 ACTIVATIONS = frozenset({"Relu", "Clip"})
+"""What may stand between the operator and its QuantizeLinear."""
+
 _CONVERTERS = frozenset({"QuantizeLinear", "DequantizeLinear"})
+_CONVERTER_DOMAINS = ("", "com.microsoft")
+"""Both mean the same by them; the second had 16-bit numbers first."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,11 +48,15 @@ class Cluster:
     quantizers: tuple[Node, ...]
 
     @property
+    def dequantizers(self) -> tuple[Node, ...]:
+        """The DequantizeLinear nodes in front."""
+        return tuple(dict.fromkeys(source.node for source in self.sources.values()))
+
+    @property
     def nodes(self) -> tuple[Node, ...]:
         """All nodes, in topological order."""
-        before = dict.fromkeys(source.node for source in self.sources.values())
         behind = (self.activation,) if self.activation is not None else ()
-        return (*before, self.node, *behind, *self.quantizers)
+        return (*self.dequantizers, self.node, *behind, *self.quantizers)
 
 
 def find_clusters(view: GraphView) -> dict[Node, Cluster]:
@@ -86,13 +99,13 @@ def _cluster(view: GraphView, node: Node, inside: set[Node]) -> Cluster | None:
 
 def _source(view: GraphView, value: Value, inside: set[Node]) -> Source | None:
     producer = value.producer
-    if producer is None or producer not in inside or producer.domain or producer.op_type != "DequantizeLinear":
+    if producer is None or producer not in inside or not _is(producer, "DequantizeLinear"):
         return None
     stored, encoding = producer.inputs[0], node_encoding(view, producer)
     if stored is None or encoding is None or encoding.block_size:
         return None
     maker = stored.producer
-    if maker is not None and maker.op_type == "QuantizeLinear" and not maker.domain:
+    if maker is not None and _is(maker, "QuantizeLinear"):
         made = node_encoding(view, maker)
         if made is None or not same_encoding(made, encoding):
             return None
@@ -108,16 +121,23 @@ def _activation(view: GraphView, result: Value) -> Node | None:
 
 
 def only_user(view: GraphView, value: Value) -> Node | None:
-    """The one node of the default domain that reads ``value``; None if more is done with it."""
+    """The one node that reads ``value``, if it is of the default domain; None if more is done with it."""
+    user = _sole_user(view, value)
+    return None if user is None or user.domain else user
+
+
+def _sole_user(view: GraphView, value: Value) -> Node | None:
     users = view.users(value)
-    if len(users) != 1 or view.is_output(value) or users[0].domain:
-        return None
-    return users[0]
+    return users[0] if len(users) == 1 and not view.is_output(value) else None
 
 
 def _quantizer(view: GraphView, value: Value) -> Node | None:
-    user = only_user(view, value)
-    if user is None or user.op_type != "QuantizeLinear" or user.inputs[0] is not value or user.outputs[0] is None:
+    user = _sole_user(view, value)
+    if user is None or not _is(user, "QuantizeLinear") or user.inputs[0] is not value or user.outputs[0] is None:
         return None
     encoding = node_encoding(view, user)
     return None if encoding is None or encoding.axis is not None or encoding.block_size else user
+
+
+def _is(node: Node, op_type: str) -> bool:
+    return node.op_type == op_type and node.domain in _CONVERTER_DOMAINS
