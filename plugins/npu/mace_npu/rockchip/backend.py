@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mace_core.errors import CancelledError, UnsupportedError
+from mace_core.errors import CancelledError, ProviderError, UnsupportedError
 from mace_core.graph import GraphView
 from mace_core.provider import (
     Backend,
@@ -113,7 +113,10 @@ class RockchipSubgraph(CompiledSubgraph):
         with self._lock:
             number, self._number = self._number, 0
             if number and self._generation == worker.generation and worker.is_alive:
-                worker.ask({"do": "release", "model": number}, generation=self._generation)
+                try:
+                    worker.ask({"do": "release", "model": number}, generation=self._generation)
+                except ProviderError as error:  # what a worker that has gone held is free
+                    _log.info("a model could not be released: %s", error)
 
 
 class RockchipExecution(Execution):
