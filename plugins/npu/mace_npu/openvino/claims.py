@@ -114,6 +114,8 @@ def _why_not_form(view: GraphView, node: Node) -> str | None:
             return "before opset 13, OpenVINO takes one axis for all from it on"
     if node.op_type == "SpaceToDepth" and node.attr("mode", "DCR") != "DCR":
         return f"OpenVINO knows no mode {node.attr('mode')}"
+    if node.op_type == "AveragePool" and node.attr("ceil_mode", 0) and node.attr("count_include_pad", 0):
+        return "OpenVINO counts what a window that is rounded up has beyond the padding"
     if node.op_type == "Pad" and node.input(2) is not None and view.constant(node.input(2)) is None:
         return "OpenVINO pads with zeros unless the value is constant"
     return _why_not_resize(view, node) if node.op_type in ("Resize", "Upsample") else None
