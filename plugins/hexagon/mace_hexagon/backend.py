@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from mace_core.errors import ProviderBugError, UnsupportedError
 from mace_core.graph import GraphView, Node
@@ -23,8 +22,10 @@ from mace_hexagon.description import QOp
 from mace_hexagon.execution import HexagonSubgraph
 from mace_hexagon.lowering.context import DeclinedError
 from mace_hexagon.lowering.engine import Lowering
-from mace_hexagon.qnn.handles import QnnContext, QnnDevice
+from mace_hexagon.options import PERFORMANCE
+from mace_hexagon.qnn.handles import GraphSettings, QnnContext, QnnDevice
 from mace_hexagon.qnn.marshal import Marshal
+from mace_hexagon.qnn.power import PowerVotes
 from mace_hexagon.qnn.types import DataType
 from mace_hexagon.version import VERSION
 
@@ -38,20 +39,28 @@ class HexagonBackend(Backend):
     shape_support = ShapeSupport.STATIC
 
     def __init__(
-        self, device: Device, qnn: QnnDevice, *, half_precision: bool, floats: bool, largest_bucket: int = 0
+        self,
+        device: Device,
+        qnn: QnnDevice,
+        settings: GraphSettings,
+        *,
+        performance: str,
+        floats: bool,
+        largest_bucket: int = 0,
     ) -> None:
-        """``half_precision``: float32 is computed in float16; ``floats``: the HTP has float arithmetic at all;
+        """``performance``: a value of that option; ``floats``: the HTP has float arithmetic at all;
         ``largest_bucket``: the largest size that others are padded to, 0 for none."""
         from mace_hexagon.lowering.table import LOWERINGS
 
         self.device = device
         self.buckets = Buckets.powers_of_two(largest_bucket) if largest_bucket else None
         self._qnn = qnn
-        self._half_precision = half_precision
+        self._settings = settings
         self._floats = floats
         self._lowerings = LOWERINGS
         self._build_id = qnn.build_id()
-        self._contexts = itertools.count()
+        self._power = PowerVotes(qnn.interface, performance) if device.can_execute else None
+        self.notes = tuple(self._about_power(performance))
 
     def capability(self, view: GraphView) -> Capability:
         outcome = Lowering(view, self._lowerings, self.check, claims_only=True).run()
@@ -71,7 +80,7 @@ class HexagonBackend(Backend):
                     lowering.ops,
                     lowering.inputs,
                     lowering.outputs,
-                    half_precision=self._half_precision,
+                    self._settings,
                 )
                 compiled.append(self._subgraph(context, built, _sources(view.nodes), _constants(view)))
         except BaseException:
@@ -111,8 +120,7 @@ class HexagonBackend(Backend):
         return compiled
 
     def compatibility_key(self) -> str:
-        precision = "fp16" if self._half_precision else "float32"
-        return f"mace-hexagon {VERSION}; QNN {self._build_id}; {self.device.id}; {precision}"
+        return f"mace-hexagon {VERSION}; QNN {self._build_id}; {self.device.id}; {self._settings}"
 
     @property
     def live_contexts(self) -> int:
@@ -120,12 +128,23 @@ class HexagonBackend(Backend):
         return self._qnn.live_contexts
 
     def close(self) -> None:
+        if self._power is not None:
+            self._power.close()
         self._qnn.close()
+
+    def _about_power(self, performance: str) -> Iterator[str]:
+        if self._power is None:
+            return
+        for refusal in self._power.refusals:
+            yield f"performance={performance} is not kept on {self.device.qualified_name}: {refusal}"
+        if performance != PERFORMANCE[0] and not self._power.refusals:
+            effect = "; the emulation has no clocks that it could change" if self.device.is_virtual else ""
+            yield f"{self.device.qualified_name} took the settings of performance={performance}{effect}"
 
     def _subgraph(
         self, context: QnnContext, built: BuiltGraph, sources: tuple[str, ...], constants: frozenset[str]
     ) -> HexagonSubgraph:
-        return HexagonSubgraph(context.retain(), built, sources, constants, self.device.can_execute)
+        return HexagonSubgraph(context.retain(), built, sources, constants, self._power)
 
     def _lower(self, view: GraphView) -> Lowering:
         lowering = Lowering(view, self._lowerings, self.check)

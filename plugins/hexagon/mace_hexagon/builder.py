@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mace_hexagon.description import QOp, QTensor
-from mace_hexagon.qnn.handles import QnnContext, QnnGraph
+from mace_hexagon.qnn.handles import GraphSettings, QnnContext, QnnGraph
 from mace_hexagon.qnn.marshal import Marshal
 
 
@@ -33,15 +33,14 @@ def build(
     ops: Sequence[QOp],
     inputs: Sequence[QTensor],
     outputs: Sequence[QTensor],
-    *,
-    half_precision: bool,
+    settings: GraphSettings,
 ) -> BuiltGraph:
     """Create and finalize one graph.
 
     Raises:
         ProviderError: the class that fits, if the library refuses.
     """
-    graph = context.create_graph(name, half_precision=half_precision)
+    graph = context.create_graph(name, settings)
     marshal = Marshal()
     numbers: dict[QTensor, int] = {}
 

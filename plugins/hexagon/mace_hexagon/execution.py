@@ -17,6 +17,7 @@ from mace_hexagon.builder import BuiltGraph, Port
 from mace_hexagon.lowering.magnitude import LARGEST_INPUT
 from mace_hexagon.qnn.handles import QnnContext
 from mace_hexagon.qnn.marshal import Marshal
+from mace_hexagon.qnn.power import PowerVotes
 from mace_hexagon.qnn.types import DataType, Tensor
 
 
@@ -24,23 +25,28 @@ class HexagonSubgraph(CompiledSubgraph):
     """A finalized graph in a context that it may share with others."""
 
     def __init__(
-        self, context: QnnContext, built: BuiltGraph, sources: tuple[str, ...], constants: frozenset[str], runs: bool
+        self,
+        context: QnnContext,
+        built: BuiltGraph,
+        sources: tuple[str, ...],
+        constants: frozenset[str],
+        power: PowerVotes | None,
     ) -> None:
-        """Takes over one use of ``context``; ``runs`` is False for a target that is not here."""
+        """Takes over one use of ``context``; ``power`` is None for a target that is not here."""
         self.context = context
         self.built = built
         self.sources = sources
         self.consumed_constants = constants
         self.source_map = {built.graph.name: sources}
-        self._runs = runs
+        self.power = power
         self._lock = threading.Lock()
         self._closed = False
 
     def new_execution(self) -> Execution:
-        if not self._runs:
+        if self.power is None:
             name = self.context.device.name
             raise UnsupportedError(f"{name} is a target to compile for; it cannot run here", device=name)
-        return HexagonExecution(self)
+        return HexagonExecution(self, self.power)
 
     def close(self) -> None:
         with self._lock:
@@ -52,8 +58,9 @@ class HexagonSubgraph(CompiledSubgraph):
 class HexagonExecution(Execution):
     """Tensor structures of its own over a shared graph; runs of one device take turns."""
 
-    def __init__(self, compiled: HexagonSubgraph) -> None:
+    def __init__(self, compiled: HexagonSubgraph, power: PowerVotes) -> None:
         self._compiled = compiled
+        self._power = power
         self._marshal = Marshal()
         self._inputs = self._structures(compiled.built.inputs)
         self._outputs = self._structures(compiled.built.outputs)
@@ -68,7 +75,11 @@ class HexagonExecution(Execution):
                 _require_small(port, target)
         self._bind(self._outputs, bindings.outputs)
         start = time.perf_counter_ns()
-        graph.execute(self._inputs, self._outputs)
+        self._power.begin()
+        try:
+            graph.execute(self._inputs, self._outputs)
+        finally:
+            self._power.end()
         if bindings.profile is not None:
             bindings.profile(graph.name, self._compiled.sources, start, time.perf_counter_ns())
         if bindings.cancel.is_set:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from mace_hexagon.builder import build
 from mace_hexagon.description import Encoding, QOp, QTensor
-from mace_hexagon.qnn.handles import QnnDevice
+from mace_hexagon.qnn.handles import GraphSettings, QnnDevice
 from mace_hexagon.qnn.interface import load
 from mace_hexagon.qnn.types import DataType, TensorKind
 
@@ -27,7 +27,7 @@ def main(folder: str) -> None:
     )
     clip = QOp("ReluMinMax", "clip", [y], [z], {"min_value": np.float32(-1.5), "max_value": np.float32(6)})
     context = device.create_context()
-    build(context, "graph", [convolution, clip], [x], [z], half_precision=False)
+    build(context, "graph", [convolution, clip], [x], [z], GraphSettings(half_precision=False))
     context.release()
     device.close()
 

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import ctypes as c
+import struct
 import threading
+from dataclasses import dataclass
 
 from mace_core.errors import UnsupportedError
 from mace_hexagon.qnn.interface import SUCCESS, Interface
 from mace_hexagon.qnn.log import ERROR, LogCollector
 from mace_hexagon.qnn.types import (
     CONFIG_CUSTOM,
+    FINALIZE_OPTIMIZATION,
     FIRST_DEVICE,
     HTP_DEVICE_ARCH,
     HTP_DEVICE_SOC,
+    HTP_GRAPH_HVX_THREADS,
+    HTP_GRAPH_OPTIMIZATION,
     HTP_GRAPH_PRECISION,
+    HTP_GRAPH_VTCM_MB,
     PRECISION_FLOAT16,
     Config,
     CustomConfig,
@@ -37,6 +43,42 @@ def arch_target(arch: int, *, float_soc: int) -> Target:
     The library keeps that preference until it is told of a chip that has none, ``float_soc``.
     """
     return ((HTP_DEVICE_SOC, (float_soc,)), (HTP_DEVICE_ARCH, (FIRST_DEVICE, arch)))
+
+
+@dataclass(frozen=True, slots=True)
+class GraphSettings:
+    """How graphs are compiled.
+
+    Attributes:
+        half_precision: what is float32 is computed in float16.
+        optimization: 1 to 3, the higher the longer QNN optimizes; 0 for its own choice.
+        vtcm_mb: megabytes of tightly coupled memory; 0 for all.
+        hvx_threads: vector threads; 0 for QNN's own choice.
+    """
+
+    half_precision: bool
+    optimization: int = 0
+    vtcm_mb: int = 0
+    hvx_threads: int = 0
+
+    def options(self) -> Target:
+        """In QNN's form."""
+        found: list[tuple[int, tuple[int, ...]]] = []
+        if self.half_precision:
+            found.append((HTP_GRAPH_PRECISION, (PRECISION_FLOAT16,)))
+        if self.optimization:
+            (level,) = struct.unpack("=I", struct.pack("=f", self.optimization))
+            found.append((HTP_GRAPH_OPTIMIZATION, (FINALIZE_OPTIMIZATION, level)))
+        if self.vtcm_mb:
+            found.append((HTP_GRAPH_VTCM_MB, (self.vtcm_mb,)))
+        if self.hvx_threads:
+            found.append((HTP_GRAPH_HVX_THREADS, (self.hvx_threads,)))
+        return tuple(found)
+
+    def __str__(self) -> str:
+        """What a stored graph depends on."""
+        precision = "fp16" if self.half_precision else "float32"
+        return f"{precision}, optimization {self.optimization}, vtcm {self.vtcm_mb}, hvx {self.hvx_threads}"
 
 
 _FREEING = (("deviceFree", "_device"), ("backendFree", "_backend"), ("logFree", "_log_handle"))
@@ -214,10 +256,10 @@ class QnnContext:
             self.device.call("free a context", "contextFree", handle, None)
             self._binary = None
 
-    def create_graph(self, name: str, *, half_precision: bool) -> QnnGraph:
-        """An empty graph; with ``half_precision`` what is float32 is computed in float16."""
+    def create_graph(self, name: str, settings: GraphSettings) -> QnnGraph:
+        """An empty graph that is to be compiled in this way."""
         handle = Handle()
-        configs = _Configs(((HTP_GRAPH_PRECISION, (PRECISION_FLOAT16,)),) if half_precision else ())
+        configs = _Configs(settings.options())
         self.device.call(
             f"create graph '{name}'", "graphCreate", self._handle, name.encode(), configs.address, c.byref(handle)
         )

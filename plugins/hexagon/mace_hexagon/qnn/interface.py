@@ -62,7 +62,7 @@ _TABLE: tuple[tuple[str, tuple[Any, ...] | None], ...] = (
     ("memDeRegister", None),
     ("deviceGetPlatformInfo", None),
     ("deviceFreePlatformInfo", None),
-    ("deviceGetInfrastructure", None),
+    ("deviceGetInfrastructure", (c.POINTER(Handle),)),
     ("deviceCreate", (Handle, _pointer, c.POINTER(Handle))),
     ("deviceSetConfig", None),
     ("deviceGetInfo", None),

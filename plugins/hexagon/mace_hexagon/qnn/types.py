@@ -53,11 +53,19 @@ PARAM_TENSOR = 1
 TENSOR_VERSION = 1
 OP_CONFIG_VERSION = 1
 CONFIG_CUSTOM = 0  # "the rest is specific to the backend", for graphs and for devices alike
+HTP_GRAPH_OPTIMIZATION = 1
 HTP_GRAPH_PRECISION = 2
+HTP_GRAPH_VTCM_MB = 3
+HTP_GRAPH_HVX_THREADS = 6
+FINALIZE_OPTIMIZATION = 3
 PRECISION_FLOAT16 = 1
 HTP_DEVICE_SOC = 0
 HTP_DEVICE_ARCH = 1
 FIRST_DEVICE = 0
+INFRASTRUCTURE_PERFORMANCE = 0
+POWER_DCVS_V3 = 1
+POWER_RPC_LATENCY = 2
+POWER_RPC_POLLING = 3
 
 
 class Version(c.Structure):
@@ -176,7 +184,34 @@ class Config(c.Structure):
     _fields_: ClassVar = [("option", c.c_uint32), ("custom", c.c_void_p), ("_room", c.c_uint64 * 2)]
 
 
-_SIZES = {InterfaceHeader: 40, QuantizeParams: 40, TensorV1: 112, Tensor: 144, Scalar: 16, Param: 160, OpConfig: 80}
+class PowerConfig(c.Structure):
+    """A setting of clocks; the sixteen words of a DCVS vote are the largest."""
+
+    _fields_: ClassVar = [("option", c.c_uint32), ("words", c.c_uint32 * 16)]
+
+
+class Infrastructure(c.Structure):
+    """The HTP backend's functions for clocks and voltages."""
+
+    _fields_: ClassVar = [
+        ("kind", c.c_uint32),
+        ("create", c.CFUNCTYPE(c.c_uint64, c.c_uint32, c.c_uint32, c.POINTER(c.c_uint32))),
+        ("destroy", c.CFUNCTYPE(c.c_uint64, c.c_uint32)),
+        ("set", c.CFUNCTYPE(c.c_uint64, c.c_uint32, c.POINTER(c.c_void_p))),
+        ("set_memory", c.c_void_p),
+    ]
+
+
+_SIZES = {
+    InterfaceHeader: 40,
+    QuantizeParams: 40,
+    TensorV1: 112,
+    Tensor: 144,
+    Scalar: 16,
+    Param: 160,
+    OpConfig: 80,
+    PowerConfig: 68,
+}
 
 for _structure, _size in _SIZES.items():
     if c.sizeof(_structure) != _size:  # a platform with other alignment rules: nothing could work

@@ -1,0 +1,98 @@
+"""What users may set for a device: names, words and checks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mace_core.errors import UsageError
+from mace_hexagon import discovery
+
+PRECISIONS = ("fp16", "float32")
+PERFORMANCE = ("latency", "low_power", "sustained", "boost")
+"""The words that the provider ``apu`` has for the same."""
+
+OPTIMIZATION_LEVELS = (1, 2, 3)
+
+DESCRIPTIONS: Mapping[str, str] = {
+    "precision": "how float32 is computed: fp16 (default), or float32 where the HTP can (the emulation can)",
+    "library_dir": "folder of libQnnHtp.so, instead of the one found by itself",
+    "largest_bucket": "sizes up to this are padded to powers of two (default 0: each is compiled for as it is)",
+    "performance": "what to be good at: latency (default: one answer soon), low_power, sustained (many answers) "
+    "or boost (the highest clock)",
+    "optimization": "how long QNN optimizes a graph: 1 (shortest), 2 or 3 (default: QNN's own choice)",
+    "vtcm_mb": "megabytes of the HTP's tightly coupled memory a graph may use (default 0: all)",
+    "hvx_threads": "vector threads a graph uses (default 0: QNN's own choice)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The options of one device, checked.
+
+    Attributes:
+        library: the library to use; None for the one found.
+        optimization, vtcm_mb, hvx_threads: 0 for QNN's own choice.
+        others: see `DESCRIPTIONS`.
+    """
+
+    precision: str
+    library: Path | None
+    largest_bucket: int
+    performance: str
+    optimization: int
+    vtcm_mb: int
+    hvx_threads: int
+
+
+def read(options: Mapping[str, object]) -> Options:
+    """Check what the user gave.
+
+    Raises:
+        UsageError: for an unknown option or a value that does not fit.
+    """
+    unknown = sorted(set(options) - set(DESCRIPTIONS))
+    if unknown:
+        raise UsageError(f"the hexagon provider has no option '{unknown[0]}'; it knows {', '.join(DESCRIPTIONS)}")
+    optimization = _number(options, "optimization", "1, 2 or 3, or 0 for QNN's own choice")
+    if optimization and optimization not in OPTIMIZATION_LEVELS:
+        raise UsageError(
+            f"the hexagon option 'optimization' takes 1, 2 or 3, or 0 for QNN's own choice, not {optimization}"
+        )
+    return Options(
+        precision=_choice(options, "precision", PRECISIONS),
+        library=_library(options.get("library_dir")),
+        largest_bucket=_number(options, "largest_bucket", "a size, or 0 for no buckets"),
+        performance=_choice(options, "performance", PERFORMANCE),
+        optimization=optimization,
+        vtcm_mb=_number(options, "vtcm_mb", "a number of megabytes, or 0 for all"),
+        hvx_threads=_number(options, "hvx_threads", "a number of threads, or 0 for QNN's own choice"),
+    )
+
+
+def _choice(options: Mapping[str, object], name: str, values: tuple[str, ...]) -> str:
+    given = options.get(name, values[0])
+    if not isinstance(given, str) or given not in values:
+        raise UsageError(f"the hexagon option '{name}' is one of {', '.join(values)}, not {given!r}")
+    return given
+
+
+def _number(options: Mapping[str, object], name: str, what: str) -> int:
+    given = options.get(name, 0)
+    if isinstance(given, bool) or not isinstance(given, int) or not 0 <= given < 1 << 31:
+        raise UsageError(f"the hexagon option '{name}' takes {what}, not {given!r}")
+    return given
+
+
+def _library(folder: object) -> Path | None:
+    if folder is None:
+        return None
+    if not isinstance(folder, str | os.PathLike) or "\0" in os.fspath(folder):
+        raise UsageError(f"the hexagon option 'library_dir' takes a folder, not {folder!r}")
+    library = Path(folder, discovery.HTP_LIBRARY)
+    problem = discovery.why_unusable(library)
+    if problem is not None:
+        raise UsageError(f"the hexagon option 'library_dir' does not fit: {problem}")
+    return library
