@@ -97,19 +97,23 @@ def benchmark(
     facts = model_facts(model, feeds)
     steps = step_times(found.profiles, facts, found.peaks)
     macs = sum(facts.macs.values())
-    _write_pictures(found.profiles, facts, model, trace, timeline)
+    _write_pictures(found, facts, model, trace, timeline)
     findings = {
         "model": model,
         "threads": session.threads or None,
         "runs": runs,
         "batch": batch or None,
         "streams": streams,
+        "measures_speed": not found.explanation.virtual,
+        "virtual": dict(found.explanation.virtual),
         **_as_data(found, steps, macs, batch or 1),
     }
 
     def text() -> None:
         load = f"{runs} warm runs" + (f" in each of {streams} streams" if streams > 1 else "")
         title = f"{model}, {load}{f', batches of {batch}' if batch else ''}"
+        for device, name in found.explanation.virtual.items():
+            print_folded(f"NOT A MEASURE OF SPEED: {device} is virtual ({name})")
         _print_times(title, found, found.warm.inferences_per_second(batch or 1))
         _print_speed(macs, found.speed(macs), found.peaks)
         _print_operations(steps, found.explanation, output)
@@ -247,18 +251,17 @@ def peak_memory_bytes() -> int:
     return int(peak if sys.platform == "darwin" else peak * 1024)
 
 
-def _write_pictures(
-    profiles: Sequence[Profile], facts: ModelFacts, model: str, trace: Path | None, timeline: Path | None
-) -> None:
+def _write_pictures(found: _Measured, facts: ModelFacts, model: str, trace: Path | None, timeline: Path | None) -> None:
+    virtual = list(found.explanation.virtual)
     if trace is not None:
         from mace_core.cli.trace import write_trace
 
-        write_trace(trace, profiles, facts, model)
+        write_trace(trace, found.profiles, facts, model, virtual)
     if timeline is not None:
         from mace_core.cli.timeline import write_timeline
 
-        usual = sorted(profiles, key=lambda profile: profile.duration_ns)[(len(profiles) - 1) // 2]
-        write_timeline(timeline, usual, facts, model)
+        usual = sorted(found.profiles, key=lambda profile: profile.duration_ns)[(len(found.profiles) - 1) // 2]
+        write_timeline(timeline, usual, facts, model, virtual)
 
 
 def _import_seconds() -> float:

@@ -20,7 +20,8 @@ def devices(
     """List the devices of this machine, and the reason for each that is missing.
 
     The first column is the name for --device; the part before the colon means the first real device of that provider.
-    Virtual devices (simulators) are used only if you name them in full.
+    Virtual devices (stand-ins, emulations, simulators) are listed apart and used only if you name them in full; so are
+    targets, for which models are compiled and which run nothing here.
     """
     from mace_core.cli.output import print_line, progress
     from mace_core.cli.quiet import plugin_log_quiet

@@ -132,7 +132,7 @@ def _plugins() -> Iterator[Finding]:
     from mace_core.provider.registry import default_registry
 
     for row in [*default_registry().plugins(load_all=True), *default_hooks().plugins()]:
-        origin = f"{row.distribution} {row.version}"
+        origin = " ".join((row.distribution, row.version, *_with(row.distribution)))
         if row.state is PluginState.OK:
             yield Finding(f"plugin {row.name}", "ok", origin)
         else:
@@ -140,12 +140,37 @@ def _plugins() -> Iterator[Finding]:
             yield Finding(f"plugin {row.name}", state, f"{origin}: {row.state.value}: {row.reason}")
 
 
+def _with(distribution: str) -> Iterator[str]:
+    """What is installed of all that a distribution can use, with versions: ``(openvino 2026.4.1, …)``, or nothing."""
+    import re
+    from importlib.metadata import PackageNotFoundError, requires, version
+
+    if distribution == "mace-core":  # whose own are told by themselves
+        return
+    try:
+        named = requires(distribution) or ()
+    except PackageNotFoundError:  # registered by an application
+        return
+    used = []
+    for name in dict.fromkeys(re.split(r"[^\w.-]", requirement, maxsplit=1)[0] for requirement in named):
+        if name.startswith("mace-"):
+            continue
+        try:
+            used.append(f"{name} {version(name)}")
+        except PackageNotFoundError:  # of an extra
+            continue
+    if used:
+        yield f"({', '.join(used)})"
+
+
 def _devices() -> Iterator[Finding]:
     from mace_core.provider.inventory import inventory
+    from mace_core.provider.listing import DeviceList
 
     found = inventory(refresh=True)
-    for provider, items in found.missing.items():
-        for item in items:
+    for provider, held in DeviceList(found).held().items():
+        yield Finding(f"devices of {provider}", "ok" if held else "note", held or "none")
+        for item in found.missing.get(provider, ()):
             yield Finding(f"{provider}: {item.what}", "note", item.reason, item.hint)
     for device in found.real_devices:
         yield _try_device(device.qualified_name)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from xml.sax.saxutils import escape
 
-from mace_core.cli.trace import save, side_by_side
+from mace_core.cli.trace import not_speed, save, side_by_side
 
 if TYPE_CHECKING:
     from mace_core.cli.model_facts import ModelFacts
@@ -34,18 +34,19 @@ class _Box(NamedTuple):
     hint: str
 
 
-def write_timeline(path: Path, profile: Profile, facts: ModelFacts, model: str) -> None:
+def write_timeline(path: Path, profile: Profile, facts: ModelFacts, model: str, virtual: Collection[str] = ()) -> None:
     """Write the picture; what was there before stays as it was until the new one is whole.
 
     Raises:
         UsageError: if the file cannot be written.
     """
-    save(path, timeline_svg(profile, facts, model))
+    save(path, timeline_svg(profile, facts, model, virtual))
 
 
-def timeline_svg(profile: Profile, facts: ModelFacts, model: str) -> str:
+def timeline_svg(profile: Profile, facts: ModelFacts, model: str, virtual: Collection[str] = ()) -> str:
     """Rows are the workers of a device, or the device where it tells of none; colors are operators, the ones that
-    take longest first in the legend.  A box tells what it is when the pointer rests on it."""
+    take longest first in the legend.  A box tells what it is when the pointer rests on it.  ``virtual``: names of
+    devices whose times are not those of what they stand for, which the title tells."""
     boxes = list(_boxes(profile, facts))
     rows = list(dict.fromkeys(box.row for box in boxes))
     spent: Counter[str] = Counter()
@@ -62,7 +63,8 @@ def timeline_svg(profile: Profile, facts: ModelFacts, model: str) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height}" '
         f'viewBox="0 0 {_WIDTH} {height}" font-family="sans-serif" font-size="12">',
         f'<rect width="{_WIDTH}" height="{height}" fill="white"/>',
-        f'<text x="10" y="22" font-size="15">{escape(model)}: one run, {total / 1e6:.3f} ms</text>',
+        f'<text x="10" y="22" font-size="15">{escape(model)}: one run, {total / 1e6:.3f} ms'
+        f"{escape(not_speed(virtual))}</text>",
     ]
     for tick in _ticks(total):
         x = _LEFT + tick * across

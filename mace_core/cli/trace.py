@@ -7,7 +7,7 @@ metadata events ("M") that name the tracks.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,21 +22,26 @@ _PROCESS = 1
 _RUN_TRACK = "run"
 
 
-def write_trace(path: Path, profiles: Sequence[Profile], facts: ModelFacts, model: str) -> None:
+def write_trace(
+    path: Path, profiles: Sequence[Profile], facts: ModelFacts, model: str, virtual: Collection[str] = ()
+) -> None:
     """Write the trace; what was there before stays as it was until the new one is whole.
 
     Raises:
         UsageError: if the file cannot be written.
     """
-    data = chrome_trace(profiles, facts, model)
+    data = chrome_trace(profiles, facts, model, virtual)
     save(path, json.dumps(data, ensure_ascii=False, separators=(",", ":")) + "\n")
 
 
-def chrome_trace(profiles: Sequence[Profile], facts: ModelFacts, model: str) -> dict[str, Any]:
+def chrome_trace(
+    profiles: Sequence[Profile], facts: ModelFacts, model: str, virtual: Collection[str] = ()
+) -> dict[str, Any]:
     """One track for whole runs; for each device one with its steps; and one for each of its workers that is known.
 
     Steps that run beside each other on one device are on tracks of their own, for the format wants the events of a
-    track nested or apart.
+    track nested or apart.  ``virtual``: names of devices whose times are not those of what they stand for, which the
+    name of the process tells.
     """
     tracks: dict[str, list[dict[str, Any]]] = {_RUN_TRACK: []}
     origin = min(profile.start_ns for profile in profiles)
@@ -62,7 +67,13 @@ def chrome_trace(profiles: Sequence[Profile], facts: ModelFacts, model: str) -> 
             details = _details(part, facts)
             add(f"{part.device} {part.worker}", facts.kind(part.name, part.source), part.start_ns, part.end_ns, details)
     events: list[dict[str, Any]] = [
-        {"ph": "M", "name": "process_name", "pid": _PROCESS, "tid": 0, "args": {"name": f"mace {model}"}}
+        {
+            "ph": "M",
+            "name": "process_name",
+            "pid": _PROCESS,
+            "tid": 0,
+            "args": {"name": f"mace {model}{not_speed(virtual)}"},
+        }
     ]
     for number, (name, found) in enumerate(tracks.items()):
         events.append({"ph": "M", "name": "thread_name", "pid": _PROCESS, "tid": number, "args": {"name": name}})
@@ -71,6 +82,14 @@ def chrome_trace(profiles: Sequence[Profile], facts: ModelFacts, model: str) -> 
         )
         events += [{**event, "pid": _PROCESS, "tid": number} for event in found]
     return {"traceEvents": events, "displayTimeUnit": "ms"}
+
+
+def not_speed(virtual: Collection[str]) -> str:
+    """That some of the times in a picture are not speed: ``; apu:stand-in is virtual, its speed means nothing``."""
+    if not virtual:
+        return ""
+    what = "is virtual, its" if len(virtual) == 1 else "are virtual, their"
+    return f"; {', '.join(virtual)} {what} speed means nothing"
 
 
 def side_by_side(spans: Sequence[Span]) -> Iterator[tuple[int, Span]]:

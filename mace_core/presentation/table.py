@@ -26,11 +26,13 @@ class Column:
         name: its heading.
         rank: where the table is too wide, columns of the highest rank are left out first; those of rank 0 stay.
         kind: what may be done to its cells.
+        least: columns of text that it keeps, where it holds as much; others are left out first.
     """
 
     name: str
     rank: int = 0
     kind: ColumnKind = ColumnKind.TEXT
+    least: int = 0
 
 
 def number(name: str, rank: int = 0) -> Column:
@@ -38,9 +40,9 @@ def number(name: str, rank: int = 0) -> Column:
     return Column(name, rank, ColumnKind.NUMBER)
 
 
-def prose(name: str, rank: int = 0) -> Column:
+def prose(name: str, rank: int = 0, *, least: int = 0) -> Column:
     """A column of sentences."""
-    return Column(name, rank, ColumnKind.PROSE)
+    return Column(name, rank, ColumnKind.PROSE, least)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +147,9 @@ def _narrowest(column: Column, natural: int) -> int:
         case ColumnKind.NUMBER:
             return natural
         case ColumnKind.TEXT:
-            return min(natural, _NARROWEST_TEXT if column.rank else _NARROWEST_KEY)
+            return min(natural, max(column.least, _NARROWEST_TEXT if column.rank else _NARROWEST_KEY))
         case ColumnKind.PROSE:
-            return min(natural, _NARROWEST_PROSE)
+            return min(natural, max(column.least, _NARROWEST_PROSE))
 
 
 def _share(room: int, narrowest: Sequence[int], natural: Sequence[int]) -> list[int]:

@@ -5,18 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, overload
 
-from mace_core.presentation import Column, Table, fold, number, prose
+from mace_core.presentation import Column, Table, fold, prose
 from mace_core.provider.device import Device, Missing
 from mace_core.provider.inventory import Inventory, inventory
 from mace_core.provider.plugin_status import PluginStatus
 
 _TYPES_SHOWN = 12
 
+_NAME = 44
+"""Columns of a name that are shown before other columns are: it says what stands in for what."""
+
+_TITLES = {
+    "real": "units of this machine:",
+    "virtual": "stand-ins, emulations and simulations; used only if named, and their speed means nothing:",
+    "target": "targets to compile for; nothing runs on them here:",
+}
+"""By what a device is, in the order in which they are listed."""
+
 
 class DeviceList(Sequence[Device]):
     """The devices in order of preference, virtual ones and compile-only targets included.
 
-    Printed, it is a table; in a notebook, a table of HTML.
+    Printed, it is a table for each of real units, virtual ones and targets; in a notebook, tables of HTML.
 
     Attributes:
         missing: by provider, what it looked for in vain, why that cannot be used, and what to do.
@@ -45,23 +55,38 @@ class DeviceList(Sequence[Device]):
 
     def text(self, width: int | None = None) -> str:
         """The table, and what is missing, in lines of at most ``width`` columns (None: any)."""
-        lines = [self.table().text(width)]
+        lines = "\n\n".join(table.text(width) for table in self.tables()).split("\n")
+        if self.missing or self.failures:
+            lines.append("")
         for line in self._missing_lines():
             lines += fold(line, width, indent="    ")
         return "\n".join(lines)
 
-    def table(self) -> Table:
-        """One row for each device."""
+    def tables(self) -> list[Table]:
+        """Real units, virtual ones, and targets to compile for, apart; one row for each device."""
         columns = (
             Column("device"),
-            Column("kind", 1),
-            Column("name", 3),
-            Column("vendor", 5),
-            number("memory", 2),
+            Column("is"),
+            Column("kind", 2),
+            prose("name", 1, least=_NAME),
+            Column("vendor", 4),
             prose("element types", 6),
-            prose("notes", 4),
+            prose("notes", 5),
         )
-        return Table(columns, [_row(device) for device in self])
+        groups = {what: [_row(device) for device in self if _what(device) == what] for what in _TITLES}
+        return [Table(columns, rows, _TITLES[what]) for what, rows in groups.items() if rows]
+
+    def held(self) -> dict[str, str]:
+        """By provider, its devices: ``2 virtual (npu:a, npu:b)``; "" where it has none."""
+        found = dict.fromkeys([*self.missing, *(device.provider for device in self)], "")
+        for provider in found:
+            parts = []
+            for what, words in (("real", "real"), ("virtual", "virtual"), ("target", "to compile for")):
+                names = [d.qualified_name for d in self if d.provider == provider and _what(d) == what]
+                if names:
+                    parts.append(f"{len(names)} {words} ({', '.join(names)})")
+            found[provider] = "; ".join(parts)
+        return found
 
     def as_data(self) -> dict[str, Any]:
         """The same for JSON."""
@@ -93,7 +118,7 @@ class DeviceList(Sequence[Device]):
         rows = [(provider, m.what, m.reason, m.hint) for provider, items in self.missing.items() for m in items]
         rows += [(f.name, f"{f.distribution} {f.version}", f.reason, "") for f in self.failures]
         absent = Table((Column("provider"), Column("not there"), prose("why"), prose("what to do")), rows)
-        return page([self.table().html(), absent.html() if rows else ""])
+        return page([*(table.html() for table in self.tables()), absent.html() if rows else ""])
 
 
 def devices(*, refresh: bool = False) -> DeviceList:
@@ -105,22 +130,26 @@ def devices(*, refresh: bool = False) -> DeviceList:
     return DeviceList(inventory(refresh=refresh))
 
 
+def _what(device: Device) -> str:
+    if not device.can_execute:
+        return "target"
+    return "virtual" if device.is_virtual else "real"
+
+
 def _row(device: Device) -> tuple[str, ...]:
     from mace_core.presentation.sizes import format_bytes
 
     notes = []
-    if device.is_virtual:
-        notes.append("virtual: only by name")
-    if not device.can_execute:
-        notes.append("compile only")
+    if device.memory_bytes:
+        notes.append(f"{format_bytes(device.memory_bytes)} of memory")
     if device.default_threads:
         notes.append(f"{device.default_threads} threads")
     notes += [f"{key}: {value}" for key, value in device.properties.items()]
-    memory = format_bytes(device.memory_bytes) if device.memory_bytes else "-"
     types = " ".join(sorted(dtype.label for dtype in device.dtypes))
     if len(device.dtypes) > _TYPES_SHOWN:
         types = f"{len(device.dtypes)} types"
-    return device.qualified_name, device.kind.value, device.name, device.vendor, memory, types, "; ".join(notes)
+    first = device.qualified_name, _what(device), device.kind.value, device.name, device.vendor
+    return *first, types, "; ".join(notes)
 
 
 def _device_data(device: Device) -> dict[str, Any]:

@@ -153,6 +153,30 @@ def test_devices_shows_what_is_there_and_what_is_not(mace: Mace) -> None:
     assert [device["device"] for device in shown["devices"]] == ["reference:0"]
 
 
+def test_devices_tells_real_units_from_virtual_ones(mace: Mace) -> None:
+    """In groups for a reader, and on each line for a filter."""
+    shown = mace("devices", plugins="acme").stdout
+    real, virtual = shown.index("units of this machine:"), shown.index("stand-ins, emulations and simulations")
+    assert real < shown.index("reference:0 ") < virtual < shown.index("acme:sim0")
+    assert "their speed means nothing" in shown
+    words = {line.split()[0]: line.split()[1] for line in shown.splitlines() if ":" in line.split(" ")[0]}
+    assert words["reference:0"] == "real"
+    assert words["acme:sim0"] == "virtual"
+
+
+def test_a_benchmark_on_a_virtual_device_is_no_measure_of_speed(mace: Mace, model: Path) -> None:
+    line = ("benchmark", "model.onnx", "--shape", "x=8x3", "--runs", "2", "--warmup", "0")
+    done = mace(*line, "--device", "acme:sim0", "--timeline", "t.svg", "--trace", "t.json", plugins="acme")
+    assert done.stdout.startswith("NOT A MEASURE OF SPEED: acme:sim0 is virtual (ACME NPU simulator)"), done.stderr
+    for file in ("t.svg", "t.json"):
+        assert "acme:sim0 is virtual, its speed means nothing" in (model.parent / file).read_text()
+    shown = json.loads(mace(*line, "--device", "acme:sim0", "--json", plugins="acme").stdout)
+    assert shown["measures_speed"] is False
+    assert shown["virtual"] == {"acme:sim0": "ACME NPU simulator"}
+    assert "MEASURE" not in mace(*line).stdout
+    assert json.loads(mace(*line, "--json").stdout)["measures_speed"] is True
+
+
 def test_plugins_shows_where_each_comes_from(mace: Mace) -> None:
     rows = {row["name"]: row for row in json.loads(mace("plugins", "--json").stdout)["plugins"]}
     assert rows["reference"]["distribution"] == "mace-core"
@@ -171,6 +195,19 @@ def test_doctor_tries_every_real_device(mace: Mace) -> None:
     by_topic = {finding["topic"]: finding for finding in shown["findings"]}
     assert by_topic["device reference:0"]["state"] == "ok"
     assert by_topic["cache"]["state"] == "ok"
+
+
+def test_doctor_says_what_each_provider_has_and_what_it_looked_for(mace: Mace) -> None:
+    shown = json.loads(mace("doctor", "--json", plugins="acme,npu").stdout)
+    by_topic = {finding["topic"]: finding for finding in shown["findings"]}
+    assert by_topic["devices of reference"]["text"] == "1 real (reference:0)"
+    assert by_topic["devices of acme"]["text"] == "1 virtual (acme:sim0)"
+    assert by_topic["plugin npu"]["text"].startswith("mace-npu ")
+    assert "numpy " in by_topic["plugin npu"]["text"]
+    assert "device acme:sim0" not in by_topic, "a virtual device is tried by nobody who has not named it"
+    looked_for = by_topic["npu: Intel NPU"]
+    assert "/sys/class/accel" in looked_for["text"]
+    assert "install" in looked_for["hint"]
 
 
 def test_the_cache_can_be_looked_at_and_cleared(mace: Mace, model: Path, tmp_path: Path) -> None:

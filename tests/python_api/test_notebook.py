@@ -100,7 +100,7 @@ def test_devices_show_what_is_there_and_what_is_not() -> None:
     assert "1.0 GiB" in text
     printed = repr(found)
     assert "\x1b" not in printed
-    assert "virtual: only by name" in printed
+    assert "stand-ins, emulations and simulations; used only if named" in printed
 
 
 def test_devices_are_a_list_of_this_machines_devices() -> None:

@@ -100,6 +100,11 @@ class DeviceFacts:
     def is_cpu(self) -> bool:
         return bool(self.type & DEVICE_TYPE_CPU)
 
+    @property
+    def title(self) -> str:
+        """The name for people: that of a processor would not say that it stands in for a GPU."""
+        return f"OpenCL on this CPU ({self.name})" if self.is_cpu else self.name
+
 
 @functools.cache
 def load() -> OpenCl:

@@ -201,8 +201,8 @@ class OpenClBackend(Backend):
 def _find(functions: api.OpenCl, device: Device) -> api.DeviceFacts:
     found = api.list_devices(functions)
     index = int(device.id) if device.id.isdigit() else -1
-    if not 0 <= index < len(found) or found[index].name != device.name:
-        there = ", ".join(f"{i}: {item.name}" for i, item in enumerate(found)) or "none"
+    if not 0 <= index < len(found) or found[index].title != device.name:
+        there = ", ".join(f"{i}: {item.title}" for i, item in enumerate(found)) or "none"
         raise DeviceLostError(
             f"{device.qualified_name} ('{device.name}') is not there any more (devices now: {there}); "
             "run `mace devices --refresh`",

@@ -106,7 +106,7 @@ def _device(index: int, facts: DeviceFacts) -> Device:
         provider=OpenClProvider.name,
         id=str(index),
         kind=DeviceKind.CPU if facts.is_cpu else DeviceKind.GPU,
-        name=facts.name,
+        name=facts.title,
         vendor=facts.vendor,
         memory_bytes=facts.memory_bytes,
         dtypes=_DTYPES,

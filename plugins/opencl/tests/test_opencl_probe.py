@@ -133,6 +133,7 @@ def test_cpu_runtimes_are_stand_ins_and_gpus_are_real(machine: Path, monkeypatch
     gpu, cpu = OpenClProvider().probe().devices
     assert (gpu.id, gpu.kind, gpu.is_virtual) == ("0", DeviceKind.GPU, False)
     assert (cpu.id, cpu.kind, cpu.is_virtual) == ("1", DeviceKind.CPU, True)
+    assert (gpu.name, cpu.name) == ("gpu", "OpenCL on this CPU (processor)")
     assert gpu.memory_kinds == (MemoryKind.DEVICE,)
     assert gpu.properties["driver"] == "1.2"
 

@@ -1,0 +1,5 @@
+import sys
+
+from benchmarks.providers.cli import main
+
+sys.exit(main())
