@@ -80,10 +80,10 @@ def test_numbers_that_are_not_numbers_never_agree() -> None:
 
 
 def test_a_device_that_is_not_here_is_a_reason(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["--device", "hexagon:nowhere", "--network", "mobilenet_v2"]) == 1
+    assert cli.main(["--device", "acme:nowhere", "--network", "mobilenet_v2"]) == 1
     printed = capsys.readouterr().out
-    assert "mobilenet_v2 did not run on hexagon:nowhere" in printed
-    assert "there is no device 'hexagon:nowhere'" in printed or "no device on this machine" in printed
+    assert "mobilenet_v2 did not run on acme:nowhere" in printed
+    assert "there is no device 'acme:nowhere'" in printed
 
 
 def test_a_device_of_the_user_is_taken_to_compute_in_float16() -> None:
