@@ -6,13 +6,19 @@ Works on node indices only.  Cells (nodes that must stay together) are first con
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 _MERGE_LIMIT = 256
 """Beyond this many pieces the pairwise search for further merges is left out (it is quadratic)."""
 
 
 def gather_pieces(
-    devices: Sequence[str], predecessors: Sequence[set[int]], cells: Sequence[int], *, alone: str
+    devices: Sequence[str],
+    predecessors: Sequence[AbstractSet[int]],
+    cells: Sequence[int],
+    *,
+    alone: str,
+    merge_limit: int = _MERGE_LIMIT,
 ) -> list[tuple[str, list[int]]]:
     """Pieces ``(device, node indices)`` in an order in which they can run.
 
@@ -21,6 +27,7 @@ def gather_pieces(
         predecessors: of each node; nodes are numbered in a topological order.
         cells: nodes with equal numbers stay together; contracting them makes no cycle.
         alone: nodes of this device are never gathered: one piece each.
+        merge_limit: the most pieces among which pairs that can be merged are looked for.
     """
     members: dict[int, list[int]] = {}
     for index, cell in enumerate(cells):
@@ -32,7 +39,7 @@ def gather_pieces(
     starts = dict.fromkeys(device_of[cell] for cell in members if not before[cell])
     orders = [_drain(list(members), before, device_of, start, alone) for start in starts] or [[]]
     best = min(orders, key=len)
-    if len(best) <= _MERGE_LIMIT:
+    if len(best) <= merge_limit:
         best = _merge(best, before, alone)
     return [(device, sorted(i for cell in piece for i in members[cell])) for device, piece in best]
 
