@@ -24,6 +24,7 @@ from mace_core.scheduler.planning.defaults import OptionalInputs
 from mace_core.scheduler.planning.devices import DevicePool
 from mace_core.scheduler.planning.partition import REFERENCE_DEVICE
 from mace_core.scheduler.planning.pins import check_pins_match, pin_lookup
+from mace_core.scheduler.planning.policy import Policy
 from mace_core.scheduler.planning.remembered import RememberedPlacements
 from mace_core.scheduler.planning.selection import host_advice
 from mace_core.scheduler.planning.signatures import given_shapes, signature_text, static_types, types_from_shapes
@@ -39,7 +40,10 @@ from mace_core.scheduler.running.session_runners import SessionRunners
 if TYPE_CHECKING:
     from mace_core.binding import Binding
     from mace_core.frontend.load import Model
+    from mace_core.graph import Graph
+    from mace_core.scheduler.costs.rates import Rates
     from mace_core.scheduler.explain import Explanation
+    from mace_core.scheduler.planning.devices import SessionDevice
     from mace_core.scheduler.profile import Profile
     from mace_core.scheduler.running.computed import ComputedConstants
 
@@ -77,6 +81,7 @@ class Session:
         mmap: bool = True,
         check_numerics: bool | str = False,
         registry: Registry | None = None,
+        policy: str | Policy | None = None,
     ) -> None:
         """Load, optimize and, where all input shapes are fixed and no flag chooses between branches, plan a model.
 
@@ -96,6 +101,9 @@ class Session:
                 (a mask may be made of them).  For finding faults: every node runs by itself, nothing is fused, and
                 each result is looked at.
             registry: where providers are found; the process's own by default.
+            policy: how nodes are shared among the devices: ``latency``, ``throughput`` or ``power`` by what the
+                placement costs, ``prefer_gpu``, ``prefer_npu``, ``cpu_only`` or ``order`` by the order of the devices,
+                or a `Policy`.  None: ``order`` where devices are named, else ``latency``.
 
         Raises:
             ModelError: if the model cannot be read.
@@ -113,6 +121,7 @@ class Session:
             mmap=mmap,
             check_numerics=check_numerics,
             registry=registry,
+            policy=policy,
         )
         self._registry = registry or default_registry()
         self._closed = False
@@ -132,7 +141,7 @@ class Session:
             for constant in graph.computed:
                 constant.owner = self._constants
         chosen, placed = choose_devices(given, self._registry, self._model)
-        self._pool = DevicePool(chosen)
+        self._pool = DevicePool(chosen, given.chosen_policy, self._rates_of)
         try:
             for device in self._pool.devices:
                 if device.has_options:
@@ -166,6 +175,15 @@ class Session:
         except BaseException:
             self.close()
             raise
+
+    def _rates_of(self, device: SessionDevice) -> Rates | None:
+        """What is known of the device's costs; measured now, once for this machine, where nothing was."""
+        from mace_core.scheduler.planning.device_rates import rates_of
+
+        def open_graph(graph: Graph) -> Session:
+            return Session(graph, devices=[device.name], strict=True, optimize=False, registry=self._registry)
+
+        return rates_of(device, open_graph)
 
     # --- running --------------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ import typer
 from mace_core.cli.accuracy import accuracy
 from mace_core.cli.benchmark import benchmark
 from mace_core.cli.cache import cache_app
+from mace_core.cli.calibrate import calibrate
 from mace_core.cli.devices import devices
 from mace_core.cli.doctor import doctor
 from mace_core.cli.exit_codes import CLICK_ERROR, FAILURE, INTERRUPTED, OK, USAGE, exit_code_of
@@ -53,6 +54,7 @@ app.command()(validate)
 app.command()(quantize)
 app.command()(prune)
 app.command()(devices)
+app.command()(calibrate)
 app.command()(plugins)
 app.command()(doctor)
 app.add_typer(cache_app, name="cache")

@@ -25,6 +25,17 @@ Devices = Annotated[
 Strict = Annotated[
     bool, typer.Option("--strict", help="Fail if a node cannot run on the devices named, instead of falling back.")
 ]
+PolicyName = Annotated[
+    str,
+    typer.Option(
+        "--policy",
+        metavar="NAME",
+        help="How nodes are shared among the devices: latency, throughput or power by measured cost (see `mace "
+        "calibrate`); prefer_gpu, prefer_npu, cpu_only or order by the order of the devices. Default: order if devices "
+        "are named, else latency.",
+        show_default=False,
+    ),
+]
 Pins = Annotated[
     list[str],
     typer.Option(

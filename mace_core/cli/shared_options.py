@@ -26,6 +26,7 @@ from mace_core.cli.options import (
     Layout,
     Mean,
     Pins,
+    PolicyName,
     ProviderOptions,
     Quiet,
     RandomInputs,
@@ -51,6 +52,7 @@ class SessionOptions:
     """Where a model runs, and how."""
 
     device: Devices = field(default_factory=list)
+    policy: PolicyName = ""
     strict: Strict = False
     pin: Pins = field(default_factory=list)
     threads: Threads = 0
@@ -92,6 +94,7 @@ class SessionOptions:
                 strict=self.strict,
                 pins=self.pins,
                 check_numerics=check_numerics,
+                policy=self.policy or None,
             )
 
 

@@ -22,6 +22,7 @@ from mace_core.scheduler.planning.arguments import (
 from mace_core.scheduler.planning.defaults import LoadAgain, reloading
 from mace_core.scheduler.planning.devices import SessionDevice
 from mace_core.scheduler.planning.model import Constants, PreparedModel, prepare_model
+from mace_core.scheduler.planning.policy import Policy, policy_of
 from mace_core.scheduler.planning.selection import host_provider_code, resolve_device_name, select_devices
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class SessionArguments:
     mmap: bool
     check_numerics: bool | str
     registry: Registry | None
+    policy: str | Policy | None = None
 
     def __post_init__(self) -> None:
         check_max_signatures(self.max_signatures)
@@ -55,6 +57,12 @@ class SessionArguments:
         check_pins(self.pins)
         check_numerics_option(self.check_numerics)
         object.__setattr__(self, "devices", device_names(self.devices))
+        policy_of(self.policy, named_devices=self.devices is not None)
+
+    @property
+    def chosen_policy(self) -> Policy:
+        """The policy given, or the default."""
+        return policy_of(self.policy, named_devices=self.devices is not None)
 
     def keywords(self) -> dict[str, Any]:
         """For another session like this one."""
@@ -98,6 +106,7 @@ def choose_devices(
             pinned=list(pins.values()),
             graph=model.graph,
             model=model.label,
+            policy=arguments.chosen_policy,
         )
     except MaceError as error:
         if isinstance(error, PluginError) or error.has_context:  # no mistake of the caller's

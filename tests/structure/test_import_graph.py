@@ -32,7 +32,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("scheduler",),
     ("binding",),
     ("session",),
-    ("inspection", "numerics", "testing"),
+    ("inspection", "numerics", "testing", "calibration"),
     ("quantization",),
     ("sparsity",),
     ("cli",),
@@ -40,8 +40,8 @@ LAYERS: list[tuple[str, ...]] = [
 """The packages and modules of the core, from below."""
 
 SCHEDULER: list[tuple[str, ...]] = [
-    ("values", "growing", "notebook", "profile", "numerics", "context"),
-    ("host",),
+    ("values", "growing", "notebook", "profile", "numerics", "context", "placing"),
+    ("host", "costs"),
     ("planning",),
     ("running",),
     ("explain", "opening", "bound_state"),

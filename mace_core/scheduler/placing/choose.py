@@ -70,7 +70,9 @@ def choose(problem: Problem, objective: Objective, *, home: int = 0, limits: Lim
             candidates[assignment] = predict(problem, assignment)
     if len(candidates[searched.assignment].pieces) > limits.partitions:
         for penalty in _PENALTIES:
-            fewer = predict(problem, cheapest(problem, objective.additive(problem), penalty=penalty, limit=64).assignment)
+            fewer = predict(
+                problem, cheapest(problem, objective.additive(problem), penalty=penalty, limit=64).assignment
+            )
             candidates[fewer.assignment] = fewer
             if len(fewer.pieces) <= limits.partitions:
                 break

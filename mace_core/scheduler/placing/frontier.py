@@ -158,10 +158,10 @@ class _Turn(NamedTuple):
                     joins = True
                     continue
                 maker = tensor & _MAKER
-                cost += moves[-1 if maker == _HOST else maker][device]  # noqa: PLW2901 - of this device alone
+                cost += moves[-1 if maker == _HOST else maker][device]
                 now[place] = tensor | bit
             if not joins:
-                cost += launch  # noqa: PLW2901
+                cost += launch
             for place in range(first_made, len(now)):
                 now[place] = device | bit
             key = tuple([now[place] for place in self.places])

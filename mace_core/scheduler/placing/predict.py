@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mace_core.scheduler.placing.pieces import gather_pieces
 from mace_core.scheduler.placing.problem import Assignment, Problem
-from mace_core.scheduler.planning.pieces import gather_pieces
-
 
 _MERGE_LIMIT = 32
 """Beyond this many pieces no further merges are looked for: nobody wants such a placement, and its cost is told well

@@ -6,7 +6,6 @@ Nothing here knows graphs, providers or hardware; `mace_core.scheduler.planning`
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeAlias

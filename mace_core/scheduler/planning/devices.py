@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from numbers import Real
 from types import NoneType
+from typing import TYPE_CHECKING
 
 from mace_core.errors import UsageError
 from mace_core.host.fork_safe import fork_safe_lock, unforked
@@ -15,8 +16,12 @@ from mace_core.provider.border import WrongAnswerError, attempt, calling, instan
 from mace_core.provider.foreign import ForeignKind
 from mace_core.scheduler.planning.host_arenas import HostArenas
 from mace_core.scheduler.planning.padded_views import SeenSizes
+from mace_core.scheduler.planning.policy import ORDER, Policy
 from mace_core.scheduler.planning.shared import BucketTable
 from mace_core.tensor import MemoryKind
+
+if TYPE_CHECKING:
+    from mace_core.scheduler.costs.rates import Rates
 
 _log = logging.getLogger("mace")
 
@@ -188,8 +193,21 @@ class SessionDevice:
 class DevicePool:
     """The devices of a session.  Closed when the session is closed and the last plan made from it is gone."""
 
-    def __init__(self, devices: list[SessionDevice]) -> None:
+    def __init__(
+        self,
+        devices: list[SessionDevice],
+        policy: Policy = ORDER,
+        rates_of: Callable[[SessionDevice], Rates | None] = lambda device: None,
+    ) -> None:
+        """
+        Args:
+            devices: in order of priority.
+            policy: how nodes are shared among them.
+            rates_of: what a device costs, as far as that is known.
+        """
         self.devices = devices
+        self.policy = policy
+        self.rates_of = rates_of
         self.arenas = HostArenas()
         self._users = 1
         self._lock = fork_safe_lock()

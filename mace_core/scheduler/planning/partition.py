@@ -17,7 +17,7 @@ from mace_core.graph.graph import captured_values
 from mace_core.operators.packages import problem_with
 from mace_core.provider import Capability
 from mace_core.provider.registry import REFERENCE
-from mace_core.scheduler.planning.pieces import gather_pieces, single_pieces
+from mace_core.scheduler.placing.pieces import gather_pieces, single_pieces
 
 CORE_DEVICE = "core"
 """The name under which control flow, which the core runs itself, shows up."""
@@ -25,6 +25,8 @@ CORE_DEVICE = "core"
 PINNED = "pinned by the user"
 """Why a node is where a pin puts it."""
 
+
+_FIRST_ABLE, _FIRST_CHOICE = _BY_ORDER = "the first device in order that runs it", "first choice"
 
 REFERENCE_DEVICE = f"{REFERENCE}:0"
 
@@ -108,11 +110,13 @@ def partition(
     pins: Mapping[Node, str] | None = None,
     control_flow: frozenset[Node] = frozenset(),
     apart: bool = False,
+    reasons: Mapping[Node, str] | None = None,
 ) -> Partitioning:
     """Place ``nodes`` (topologically ordered) on the devices that offer to run them.
 
     ``pins`` moves a device to the head of the order for single nodes; ``control_flow`` are nodes the core runs itself
-    where nobody claims them; ``apart`` leaves every node, or what a device claims as a whole, a partition of its own.
+    where nobody claims them; ``apart`` leaves every node, or what a device claims as a whole, a partition of its own;
+    ``reasons``: why a node is where it is, where more is known than the order of the devices tells.
 
     Raises:
         UnplacedNodesError: if nobody takes some node.
@@ -135,7 +139,21 @@ def partition(
     else:
         pieces = gather_pieces(placed_on, work.predecessors, cells, alone=CORE_DEVICE)
     partitions = tuple(Partition(device, tuple(nodes[i] for i in members)) for device, members in pieces)
-    return Partitioning(partitions, {node: work.placement(node, offers) for node in nodes})
+    placements = {node: work.placement(node, offers) for node in nodes}
+    for node, reason in (reasons or {}).items():
+        if placements[node].reason in _BY_ORDER:
+            placements[node] = placements[node]._replace(reason=reason)
+    return Partitioning(partitions, placements)
+
+
+def taken_alone(nodes: Sequence[Node], offer: Offer, pins: Mapping[Node, str]) -> tuple[dict[Node, str], Sequence[int]]:
+    """What one device would run if there were no others: the nodes, and by number which of all nodes it takes together.
+
+    A node that is pinned elsewhere is not counted out: it is the caller's to see whether that device takes it.
+    """
+    work = _Work(nodes, {node: device for node, device in pins.items() if device == offer.device})
+    work.take(offer, respect_pins=True)
+    return work.device, work.cell
 
 
 def dependencies(nodes: Sequence[Node]) -> list[set[int]]:
@@ -287,9 +305,9 @@ class _Work:
             why = self._why_not(node, offer) if offer is not None else "no such device is open"
             reason = f"pinned to {pinned}, which declines: {why}"
         elif declined:
-            reason = "the first device in order that runs it"
+            reason = _FIRST_ABLE
         elif device == REFERENCE_DEVICE:
             reason = "no other device was there to ask"
         else:
-            reason = "first choice"
+            reason = _FIRST_CHOICE
         return Placement(node, device, reason, declined)

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from mace_core.errors import DeviceLostError, MaceError, ProviderBugError, StrictPlacementError
 from mace_core.graph import GraphView, Node, Value
@@ -37,6 +37,9 @@ from mace_core.scheduler.planning.partition import (
 )
 from mace_core.scheduler.planning.stages import Stage, node_reads
 from mace_core.tensor import MemoryKind
+
+if TYPE_CHECKING:
+    from mace_core.scheduler.planning.decisions import Decision
 
 _log = logging.getLogger("mace")
 
@@ -104,7 +107,8 @@ class PlacedStage(NamedTuple):
     """Partitions with what was compiled for them (None for control flow), in the order in which they run.
 
     ``is_steady``: nothing went wrong on the way, so that it would come out the same another time; ``model``: how
-    messages call the model; ``notes``: for each partition how it fits the buckets of its device.
+    messages call the model; ``notes``: for each partition how it fits the buckets of its device; ``decision``: what a
+    policy by cost went by.
     """
 
     partitioning: Partitioning
@@ -113,6 +117,7 @@ class PlacedStage(NamedTuple):
     is_steady: bool = True
     model: str = ""
     notes: tuple[tuple[str, ...], ...] = ()
+    decision: Decision | None = None
 
     def close(self) -> None:
         """Free what was compiled."""
@@ -249,6 +254,7 @@ class _Placing:
     bans: dict[str, dict[Node, str]] = field(default_factory=dict)
     compiled: dict[tuple[str, tuple[Node, ...]], CompiledSubgraph] = field(default_factory=dict)
     unpadded: dict[tuple[str, tuple[Node, ...]], str] = field(default_factory=dict)  # with the reasons
+    decision: Decision | None = None
     _failure: Exception | None = None  # the latest of a provider
 
     def run(self) -> PlacedStage:
@@ -266,7 +272,7 @@ class _Placing:
         self.close_compiled(found)
         notes = tuple(fit.notes for fit in fits)
         is_steady = not self.bans and not self.unpadded
-        return PlacedStage(partitioning, tuple(views), found, is_steady, self.pool.model, notes)
+        return PlacedStage(partitioning, tuple(views), found, is_steady, self.pool.model, notes, self.decision)
 
     def _fitted(self, parts: Sequence[Partition]) -> list[Fitted]:
         views = views_of(self.stage, parts, self.name, on_host(self.pool))
@@ -336,7 +342,38 @@ class _Placing:
             first = next((other for other in devices if not other.only_pinned), device)
             kept = kept_in_core(self.stage, answer, device.name, first.name, self.pins, apart=self.apart)
             offers.append(Offer(device.name, answer, device.only_pinned, {**kept, **self.bans.get(device.name, {})}))
+        self.decision = self._decide(devices, offers, control_flow)
+        if self.decision is not None:
+            try:
+                return partition(
+                    self.stage.nodes,
+                    self.decision.restricted(offers),
+                    pins=self.pins,
+                    control_flow=control_flow,
+                    reasons=self.decision.reasons(),
+                )
+            except UnplacedNodesError as error:  # claims that exclude each other
+                _log.info("a placement by cost is given up: %s", error)
+                self.decision = None
         return partition(self.stage.nodes, offers, pins=self.pins, control_flow=control_flow, apart=self.apart)
+
+    def _decide(
+        self, devices: Sequence[SessionDevice], offers: Sequence[Offer], control_flow: frozenset[Node]
+    ) -> Decision | None:
+        """What the policy decides; None where devices are taken in order, or their costs are not known."""
+        if self.apart or not self.pool.policy.by_cost or len(devices) < 2:
+            return None
+        from mace_core.scheduler.costs.rates import LAST_RESORT
+        from mace_core.scheduler.planning.decisions import decide
+
+        rates = {device.name: self.pool.rates_of(device) for device in devices}
+        for device in devices:
+            if rates[device.name] is None and device.is_fallback:
+                rates[device.name] = LAST_RESORT
+        known = {name: found for name, found in rates.items() if found is not None}
+        if len(known) < len(rates):
+            return None
+        return decide(self.pool.policy, self._whole_view(), offers, known, self.pins, control_flow)
 
     def _capability(self, device: SessionDevice) -> Capability:
         found = self.capabilities.get(device.name)

@@ -167,7 +167,17 @@ def pool_words(pool: DevicePool, pins: Mapping[Node, str], *, strict: bool) -> l
     for device in pool.devices:
         flags = (device.named, device.is_fallback, device.only_pinned, bool(device.refused))
         words += ["device", device.name, device.provider_code, device.options_key, str(flags)]
+    if decides_by_cost(pool):
+        from mace_core.scheduler.planning.stored_rates import StoredRates
+
+        stored = StoredRates()
+        words += ["policy", repr(pool.policy), *(repr(stored.get(device)) for device in pool.devices)]
     return [*words, *(f"{node.name}:{device}" for node, device in pins.items())]
+
+
+def decides_by_cost(pool: DevicePool) -> bool:
+    """Whether costs have a say: there is a choice, and the policy goes by them."""
+    return pool.policy.by_cost and sum(not device.is_fallback for device in pool.devices) > 1
 
 
 def still_good(pool: DevicePool, asked: Sequence[tuple[str, str]]) -> bool:

@@ -15,6 +15,7 @@ from mace_core.provider.inventory import find_device, inventory, is_real, probe
 from mace_core.provider.plugin_status import PluginState
 from mace_core.provider.registry import CUSTOM, REFERENCE, Registry
 from mace_core.scheduler.planning.devices import SessionDevice
+from mace_core.scheduler.planning.policy import ORDER, Policy
 
 _log = logging.getLogger("mace")
 
@@ -42,6 +43,7 @@ def select_devices(
     pinned: Sequence[str] = (),
     graph: Graph,
     model: str = "",
+    policy: Policy = ORDER,
 ) -> list[SessionDevice]:
     """The devices in order of priority.
 
@@ -52,12 +54,13 @@ def select_devices(
         strict: only the devices named, or the real ones of the inventory; no fallback.
         graph: the model, for plugins that choose among devices.
         model: how messages call it.
+        policy: may prefer kinds of devices, or leave others out.
         pinned: devices that pins name; added for pinned nodes only where they are not among the others.
 
     Raises:
         DeviceNotFoundError, PluginError, UsageError: for names and options that mean nothing here.
     """
-    first = _by_priority(registry, names, options, graph)
+    first = _by_priority(registry, names, options, graph, policy)
     have = {device.qualified_name for device, _ in first}
     last = [] if strict else _fallbacks(registry, have, are_named=names is not None)
     have |= {device.qualified_name for device, _ in last}
@@ -73,16 +76,20 @@ def select_devices(
 
 
 def _by_priority(
-    registry: Registry, names: Sequence[str] | None, options: Options, graph: Graph
+    registry: Registry, names: Sequence[str] | None, options: Options, graph: Graph, policy: Policy
 ) -> list[tuple[Device, _Role]]:
     """The devices named, each once; without names the real ones, as far and in the order that plugins choose."""
     if names is None:
         real = inventory(registry).real_devices
         offered = [device for device in real if device.provider not in (REFERENCE, CUSTOM)]
         preferred = hooks.select_devices(offered, graph) if offered else None
-        return [(device, _Role.OFFERED) for device in (preferred or offered)]
+        return [(device, _Role.OFFERED) for device in policy.ordered(preferred or offered)]
     found = [_find(name, registry, options) for name in ([names] if isinstance(names, str) else names)]
-    return [(device, _Role.NAMED) for device in {device.qualified_name: device for device in found}.values()]
+    distinct = {device.qualified_name: device for device in found}
+    used = policy.ordered(list(distinct.values()))
+    if not used:
+        raise UsageError(f"the policy '{policy.name}' uses none of the devices named: {', '.join(distinct)}")
+    return [(device, _Role.NAMED) for device in used]
 
 
 def _fallbacks(registry: Registry, have: Container[str], *, are_named: bool) -> list[tuple[Device, _Role]]:

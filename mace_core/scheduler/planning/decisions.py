@@ -1,0 +1,125 @@
+"""A placement decided by cost, as what it means for the devices' offers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mace_core.graph import GraphView, Node
+from mace_core.scheduler.costs.rates import Rates
+from mace_core.scheduler.placing.choose import Choice
+from mace_core.scheduler.placing.predict import Prediction
+from mace_core.scheduler.planning.partition import Offer
+from mace_core.scheduler.planning.policy import Policy
+from mace_core.scheduler.planning.stating import Stated, state
+
+_log = logging.getLogger("mace")
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a policy decided for a stage, with the numbers that it went by."""
+
+    policy: Policy
+    stated: Stated
+    choice: Choice
+
+    def device_of(self) -> dict[Node, str]:
+        """Where each node is to run."""
+        names = self.stated.problem.devices
+        return {
+            node: names[device]
+            for unit, device in zip(self.stated.units, self.choice.best.assignment, strict=True)
+            for node in unit
+        }
+
+    def restricted(self, offers: Sequence[Offer]) -> list[Offer]:
+        """The offers without the nodes that are to run elsewhere."""
+        chosen = self.device_of()
+        found = []
+        for offer in offers:
+            elsewhere = {
+                node: f"the policy '{self.policy.name}' has it on {device}"
+                for node, device in chosen.items()
+                if device != offer.device
+            }
+            found.append(offer._replace(banned={**elsewhere, **offer.banned}))
+        return found
+
+    def reasons(self) -> dict[Node, str]:
+        """Why each node is where it is, one sentence for each partition."""
+        problem, best = self.stated.problem, self.choice.best
+        found: dict[Node, str] = {}
+        for piece in best.pieces:
+            device = problem.devices[piece.device]
+            time = f"predicted {milliseconds(piece.seconds)}"
+            if piece.moving:
+                time += f" and {milliseconds(piece.moving)} for its inputs"
+            text = f"least {self.policy.objective} by the policy '{self.policy.name}': {time}"
+            other = _elsewhere(self, piece.units, piece.device)
+            if other is not None:
+                text += f"; on {other[0]} {milliseconds(other[1])}"
+            for unit in piece.units:
+                for node in self.stated.units[unit]:
+                    found[node] = text
+            assert device
+        return found
+
+    def summary(self) -> str:
+        """The choice and the runner-up, in a sentence."""
+        best, other = self.choice.best, self.choice.runner_up
+        text = f"policy '{self.policy.name}': {_said(self.stated, best)}"
+        if self.choice.kept_home:
+            text += f" ({self.choice.kept_home})"
+        if other is not None:
+            text += f"; next best {_said(self.stated, other)}"
+        return text
+
+
+def decide(
+    policy: Policy,
+    view: GraphView,
+    offers: Sequence[Offer],
+    rates: Mapping[str, Rates],
+    pins: Mapping[Node, str],
+    control_flow: frozenset[Node],
+) -> Decision | None:
+    """What ``policy`` decides; None where there is nothing to decide."""
+    stated = state(view, offers, rates, pins, control_flow)
+    if stated is None:
+        return None
+    return Decision(policy, stated, policy.decide(stated.problem, _home(offers)))
+
+
+def _home(offers: Sequence[Offer]) -> int:
+    """The device that works on the host's memory, where there is one: leaving it has to pay."""
+    return next((n for n, offer in enumerate(offers) if offer.device.startswith("cpu:")), 0)
+
+
+def _elsewhere(decision: Decision, units: Sequence[int], device: int) -> tuple[str, float] | None:
+    """The device on which the same units would take least, but for ``device``."""
+    problem = decision.stated.problem
+    found = [
+        (sum(problem.seconds[unit][other] for unit in units) + problem.launch[other], other)
+        for other in range(len(problem.devices))
+        if other != device and all(other in problem.can_run(unit) for unit in units)
+    ]
+    if not found:
+        return None
+    seconds, other = min(found)
+    return problem.devices[other], seconds
+
+
+def _said(stated: Stated, prediction: Prediction) -> str:
+    names = dict.fromkeys(stated.problem.devices[piece.device] for piece in prediction.pieces)
+    count = len(prediction.pieces)
+    return (
+        f"{' and '.join(names)}, {milliseconds(prediction.sequential)} predicted"
+        f" in {count} partition{'s' if count != 1 else ''}"
+    )
+
+
+def milliseconds(seconds: float) -> str:
+    """``0.123 ms``."""
+    return f"{seconds * 1e3:.3g} ms"

@@ -1,0 +1,203 @@
+"""States the placement of a stage as a problem of numbers: nodes that stay together are units, claims are choices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from mace_core.graph import GraphView, Node, Value
+from mace_core.provider import Cost
+from mace_core.scheduler.costs.rates import Rates
+from mace_core.scheduler.costs.work import bytes_of, work_of
+from mace_core.scheduler.placing.problem import NOWHERE, Link, Problem, Tensor
+from mace_core.scheduler.planning.partition import CORE_DEVICE, Offer, dependencies, taken_alone
+from mace_core.scheduler.planning.stages import node_reads
+
+
+class Stated(NamedTuple):
+    """A problem, and the nodes that its units stand for."""
+
+    problem: Problem
+    units: tuple[tuple[Node, ...], ...]
+
+
+def state(
+    view: GraphView,
+    offers: Sequence[Offer],
+    rates: Mapping[str, Rates],
+    pins: Mapping[Node, str],
+    control_flow: frozenset[Node],
+) -> Stated | None:
+    """The problem; None where there is nothing to choose, or units that no device takes as a whole.
+
+    Args:
+        view: the whole stage.
+        offers: what the devices claim, in order of priority.
+        rates: of each device that offers anything.
+        pins: the device that a node is pinned to; it has no other where that one takes it.
+        control_flow: nodes that the core runs where nobody claims them.
+    """
+    nodes = view.nodes
+    position = {node: index for index, node in enumerate(nodes)}
+    taken: dict[str, set[int]] = {}
+    groups = list(range(len(nodes)))
+    for offer in offers:
+        placed, cells = taken_alone(nodes, offer, pins)
+        taken[offer.device] = {position[node] for node in placed}
+        _join(groups, cells)
+    before = dependencies(nodes)
+    units = _acyclic_units(groups, before)
+    names = [offer.device for offer in offers]
+    core = [index for node in control_flow if (index := position.get(node)) is not None]
+    if core and all(index not in found for found in taken.values() for index in core):
+        names.append(CORE_DEVICE)
+        taken[CORE_DEVICE] = set(core)
+    rows = []
+    costs = {offer.device: _claimed_costs(offer) for offer in offers}
+    works = [work_of(node, view.type) for node in nodes]
+    for unit in units:
+        pinned = next((pins[nodes[i]] for i in unit if nodes[i] in pins), None)
+        row = []
+        for device in names:
+            runs = taken[device].issuperset(unit) and (pinned is None or device in (pinned, CORE_DEVICE))
+            if not runs:
+                row.append(NOWHERE)
+            elif device == CORE_DEVICE:
+                row.append(0.0)
+            else:
+                claimed = [costs[device].get(nodes[i]) for i in unit]
+                row.append(
+                    sum(
+                        rates[device].seconds(works[i]) if seconds is None else seconds
+                        for i, seconds in zip(unit, claimed, strict=True)
+                    )
+                )
+        if all(seconds == NOWHERE for seconds in row):
+            return None
+        rows.append(tuple(row))
+    if all(row.count(NOWHERE) == len(row) - 1 for row in rows):
+        return None
+    return Stated(_problem(view, units, names, rows, rates), tuple(tuple(nodes[i] for i in unit) for unit in units))
+
+
+def _problem(
+    view: GraphView,
+    units: Sequence[Sequence[int]],
+    names: Sequence[str],
+    rows: Sequence[tuple[float, ...]],
+    rates: Mapping[str, Rates],
+) -> Problem:
+    home = {view.nodes[i]: number for number, unit in enumerate(units) for i in unit}
+    results = set(view.outputs)
+    readers: dict[Value, list[int]] = {}
+    for node, number in home.items():
+        for value in node_reads(node):
+            if value.constant is None and view.constant(value) is None:
+                readers.setdefault(value, []).append(number)
+    tensors = []
+    producers: dict[Value, int] = {
+        value: number for node, number in home.items() for value in node.outputs if value is not None
+    }
+    for value in dict.fromkeys([*readers, *results]):
+        producer = producers.get(value, -1)
+        read = tuple(sorted({number for number in readers.get(value, ()) if number != producer}))
+        if read or (value in results and producer >= 0):
+            tensors.append(Tensor(producer, read, bytes_of(view.type(value)), value in results and producer >= 0))
+    nothing = Rates(source="")
+    found = [rates.get(name, nothing) for name in names]
+    return Problem(
+        tuple(names),
+        tuple(rows),
+        tuple(tensors),
+        tuple(tuple(_through_host(a, b) for b in found) for a in found),
+        tuple((each.to_device, each.from_device) for each in found),
+        tuple(each.launch for each in found),
+        joules=_joules(rows, found),
+        names=tuple(view.nodes[unit[0]].name for unit in units),
+        alone=CORE_DEVICE,
+    )
+
+
+def _joules(rows: Sequence[tuple[float, ...]], found: Sequence[Rates]) -> tuple[tuple[float, ...], ...] | None:
+    """Energy where the power of every device is known."""
+    if any(each.watts is None and each.source for each in found):
+        return None
+    return tuple(tuple(seconds * (each.watts or 0.0) for seconds, each in zip(row, found, strict=True)) for row in rows)
+
+
+def _through_host(source: Rates, target: Rates) -> Link:
+    down, up = source.from_device, target.to_device
+    return Link(down.seconds + up.seconds, down.seconds_per_byte + up.seconds_per_byte)
+
+
+def _claimed_costs(offer: Offer) -> dict[Node, float]:
+    """Seconds by node, where the provider states them for its claims; those of a claim are shared equally."""
+    found: dict[Node, float] = {}
+    for claim in offer.capability.claims:
+        cost: Cost | None = claim.cost
+        if cost is not None and cost.seconds is not None and claim.nodes:
+            for node in claim.nodes:
+                found.setdefault(node, cost.seconds / len(claim.nodes))
+    return found
+
+
+def _join(groups: list[int], cells: Sequence[int]) -> None:
+    """Make what is together in ``cells`` together in ``groups``."""
+    first: dict[int, int] = {}
+    for index, cell in enumerate(cells):
+        other = first.setdefault(cell, index)
+        a, b = _root(groups, index), _root(groups, other)
+        groups[max(a, b)] = min(a, b)
+
+
+def _root(groups: list[int], index: int) -> int:
+    while groups[index] != index:
+        groups[index] = groups[groups[index]]
+        index = groups[index]
+    return index
+
+
+def _acyclic_units(groups: list[int], before: Sequence[set[int]]) -> list[list[int]]:
+    """Groups in an order of computation; those that need each other are one (Tarjan's strongly connected components,
+    SIAM Journal on Computing 1(2), 1972, without recursion)."""
+    members: dict[int, list[int]] = {}
+    for index in range(len(groups)):
+        members.setdefault(_root(groups, index), []).append(index)
+    needs = {
+        root: sorted({_root(groups, p) for index in indices for p in before[index]} - {root})
+        for root, indices in members.items()
+    }
+    found: list[list[int]] = []
+    number: dict[int, int] = {}
+    low: dict[int, int] = {}
+    stack: list[int] = []
+    waiting: set[int] = set()
+    for start in members:
+        if start in number:
+            continue
+        work = [(start, iter(needs[start]))]
+        number[start] = low[start] = len(number)
+        stack.append(start)
+        waiting.add(start)
+        while work:
+            root, rest = work[-1]
+            for needed in rest:
+                if needed not in number:
+                    number[needed] = low[needed] = len(number)
+                    stack.append(needed)
+                    waiting.add(needed)
+                    work.append((needed, iter(needs[needed])))
+                    break
+                if needed in waiting:
+                    low[root] = min(low[root], number[needed])
+            else:
+                work.pop()
+                if work:
+                    low[work[-1][0]] = min(low[work[-1][0]], low[root])
+                if low[root] == number[root]:
+                    component: list[int] = []
+                    while not component or component[-1] != root:
+                        component.append(stack.pop())
+                        waiting.discard(component[-1])
+                    found.append(sorted(index for each in component for index in members[each]))
+    return found
