@@ -1,0 +1,103 @@
+"""Policies: devices in an order, or chosen by what a placement will cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mace_core import Session
+from mace_core.calibration import calibrate
+from mace_core.errors import UsageError
+from mace_core.graph import Graph, Node, Value
+from mace_core.scheduler.costs.rates import Rates, WorkKind
+from mace_core.scheduler.placing.problem import Link
+from mace_core.scheduler.planning import device_rates
+from mace_core.tensor import DType, Tensor, TensorType
+
+SLOW = Rates(launch=1e-3, node=1e-3, byte=1e-7, mac=dict.fromkeys(WorkKind, 1e-7))
+QUICK = Rates(launch=1e-6, node=1e-7, byte=1e-11, mac=dict.fromkeys(WorkKind, 1e-13), to_device=Link(1e-6, 1e-11))
+
+
+@pytest.fixture(autouse=True)
+def own_rates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No test sees what another one measured."""
+    monkeypatch.setenv("MACE_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(device_rates, "_known", {})
+    yield
+
+
+def products() -> Graph:
+    """Two products with an activation between them."""
+    rng = np.random.default_rng(0)
+    graph = Graph("products")
+    graph.opset_imports[""] = 17
+    x = Value("x", TensorType(DType.FLOAT32, (4, 8)))
+    weights = [Value(f"w{i}", constant=Tensor.from_numpy(rng.standard_normal((8, 8), np.float32))) for i in (0, 1)]
+    values = [Value(name, TensorType(DType.FLOAT32, (4, 8))) for name in ("a", "b", "y")]
+    graph.inputs, graph.outputs = [x], [values[2]]
+    graph.initializers = {weight.name: weight for weight in weights}
+    graph.nodes = [
+        Node("MatMul", [x, weights[0]], [values[0]], name="first"),
+        Node("Relu", [values[0]], [values[1]], name="relu"),
+        Node("MatMul", [values[1], weights[1]], [values[2]], name="second"),
+    ]
+    return graph
+
+
+X = np.random.default_rng(1).standard_normal((4, 8), np.float32)
+
+
+def known(monkeypatch: pytest.MonkeyPatch, rates: dict[str, Rates]) -> None:
+    """Rates that nothing measured, so that the choice between two devices is known beforehand."""
+    monkeypatch.setattr(device_rates, "rates_of", lambda device, open_graph: rates.get(device.name))
+
+
+@pytest.mark.parametrize(("cpu", "opencl", "used"), [(SLOW, QUICK, "opencl:0"), (QUICK, SLOW, "cpu:0")])
+def test_latency_takes_the_device_that_costs_less(
+    monkeypatch: pytest.MonkeyPatch, cpu: Rates, opencl: Rates, used: str
+) -> None:
+    known(monkeypatch, {"cpu:0": cpu, "opencl:0": opencl})
+    with Session(products(), devices=["cpu", "opencl:0"]) as plain:
+        expected = plain.run({"x": X})["y"]
+    with Session(products(), devices=["cpu", "opencl:0"], policy="latency") as session:
+        assert {part.device for part in session.explain().partitions} == {used}
+        assert "least latency by the policy 'latency': predicted" in session.explain().nodes[0].reason
+        np.testing.assert_allclose(session.run({"x": X})["y"], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_devices_that_are_named_are_taken_in_their_order() -> None:
+    with Session(products(), devices=["opencl:0", "cpu"]) as session:
+        assert {part.device for part in session.explain().partitions} == {"opencl:0"}
+
+
+def test_a_policy_may_leave_devices_out() -> None:
+    with Session(products(), devices=["hexagon:v75", "cpu"], policy="cpu_only") as session:
+        assert {part.device for part in session.explain().partitions} == {"cpu:0"}
+
+
+def test_a_pin_goes_over_a_policy(monkeypatch: pytest.MonkeyPatch) -> None:
+    known(monkeypatch, {"cpu:0": QUICK, "opencl:0": SLOW})
+    pins = {"relu": "opencl:0"}
+    with Session(products(), devices=["cpu", "opencl:0"], policy="latency", pins=pins) as session:
+        where = {node.node: node.device for node in session.explain().nodes}
+    assert where == {"first": "cpu:0", "relu": "opencl:0", "second": "cpu:0"}
+
+
+def test_a_policy_that_is_none_is_refused() -> None:
+    with pytest.raises(UsageError, match="there is no policy 'fastest'; there are order, latency, throughput"):
+        Session(products(), policy="fastest")
+
+
+def test_calibration_measures_each_device_and_keeps_the_rates() -> None:
+    found = calibrate(["cpu", "opencl:0"], seconds=0.01)
+    cpu, opencl = found["cpu:0"], found["opencl:0"]
+    assert isinstance(cpu, Rates) and isinstance(opencl, Rates)
+    assert set(cpu.mac) == {WorkKind.CONVOLUTION, WorkKind.DEPTHWISE, WorkKind.MATMUL}
+    assert cpu.to_device == Link() and opencl.to_device.seconds > 0  # memory of its own
+    device_rates._known.clear()  # another process
+    with Session(products(), devices=["cpu", "opencl:0"], policy="latency") as session:
+        assert session._pool.rates_of(session._pool.devices[0]) == cpu
+        assert session._pool.rates_of(session._pool.devices[1]) == opencl
