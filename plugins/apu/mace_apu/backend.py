@@ -9,31 +9,31 @@ from mace_apu.builder import build
 from mace_apu.description import Call, Network, Operand
 from mace_apu.execution import ApuSubgraph
 from mace_apu.lowering.engine import Claimed, Lowered, lower
-from mace_apu.neuron.constants import FIRST_VERSION, SINCE, Operation, Preference
+from mace_apu.lowering.winograd import WINOGRAD, Winograd
+from mace_apu.memory import SharedAllocator, why_not_shared
+from mace_apu.neuron.constants import FIRST_VERSION, SINCE, Operation
 from mace_apu.neuron.handles import NeuronCompilation, NeuronDevices
+from mace_apu.options import Hints
+from mace_apu.stream import ApuStream
+from mace_apu.tuning import Tuning
 from mace_apu.version import VERSION
 from mace_core.errors import UnsupportedError
 from mace_core.graph import GraphView, Node
 from mace_core.provider import (
+    Allocator,
     Backend,
     Capability,
     Claim,
     CompiledSubgraph,
     Device,
+    HostAllocator,
     Rejection,
     ShapeSupport,
     Stream,
 )
 from mace_core.provider.worker_queue import WorkerQueue
 
-_PREFERENCES = {
-    "latency": Preference.FAST_SINGLE_ANSWER,
-    "low_power": Preference.LOW_POWER,
-    "sustained": Preference.SUSTAINED_SPEED,
-    "boost": Preference.TURBO_BOOST,
-}
-_BOOST = {"boost": 100}
-"""How high the device may clock, in percent, where that is said at all."""
+_EVENT_FUNCTIONS = ("NeuronExecution_startComputeWithDependencies", "NeuronEvent_wait", "NeuronEvent_free")
 
 
 class ApuBackend(Backend):
@@ -41,18 +41,53 @@ class ApuBackend(Backend):
 
     shape_support = ShapeSupport.STATIC
 
-    def __init__(self, device: Device, devices: NeuronDevices, *, performance: str, relaxed: bool) -> None:
-        """``performance`` is a value of that option; ``relaxed``: float32 is computed in float16."""
+    def __init__(
+        self,
+        device: Device,
+        devices: NeuronDevices,
+        *,
+        hints: Hints,
+        relaxed: bool,
+        blocks: Sequence[int] = (),
+        shared: bool = True,
+    ) -> None:
+        """
+        Args:
+            device: that was opened.
+            devices: of the library.
+            hints: for the library.
+            relaxed: float32 is computed in float16.
+            blocks: of Winograd's algorithm that may be used; none to do without it.
+            shared: whether inputs and outputs are to lie in memory that the library knows.
+        """
         self.device = device
         self.devices = devices
-        self._performance = performance
         self._relaxed = relaxed
+        self._winograd = Winograd(blocks, devices.why_no_extension(WINOGRAD.extension) if blocks else "")
+        self._tuning = Tuning(devices, hints)
         names = ", ".join(devices.names) or "no names are told"
         library = devices.library
-        self.notes = (f"{device.qualified_name} is {library.path}, version {library.version}: {names}",)
+        self._tuning.note(f"{device.qualified_name} is {library.path}, version {library.version}: {names}")
+        self._allocator: Allocator = HostAllocator()
+        if shared and (reason := why_not_shared(devices)):
+            self._tuning.note(f"the library copies inputs and outputs: it takes no shared memory: {reason}")
+        elif shared:
+            self._allocator = SharedAllocator(devices)
+        self._has_events = all(library.has(function) for function in _EVENT_FUNCTIONS)
+        if not self._has_events:
+            self._tuning.note(f"runs wait for each other: the Neuron Adapter {library.version} has no events, which "
+                              "came with 5.0.0")  # fmt: skip
+
+    @property
+    def notes(self) -> Sequence[str]:  # type: ignore[override]  # grows as hints are refused
+        """What was found out about the library so far."""
+        return tuple(self._tuning.notes)
+
+    def allocators(self) -> Sequence[Allocator]:
+        return (self._allocator,)
 
     def capability(self, view: GraphView) -> Capability:
-        lowered = lower(view, self.devices.library.version, float16=self._relaxed, claims_only=True)
+        lowered = self._lower(view, claims_only=True)
         refused = self._refused(lowered)
         declined = dict(lowered.declined)
         claims: list[Claim] = []
@@ -63,6 +98,17 @@ class ApuBackend(Backend):
                 claims.append(Claim(claimed.nodes, atomic=claimed.atomic))
         taken = {node for claim in claims for node in claim.nodes}
         return Capability(claims, [Rejection(node, why) for node, why in declined.items() if node not in taken])
+
+    def _lower(self, view: GraphView, *, claims_only: bool = False) -> Lowered:
+        """Lowered with the convolutions by Winograd that the library takes, each form asked about once."""
+        version, winograd = self.devices.library.version, self._winograd
+        while True:
+            lowered = lower(view, version, float16=self._relaxed, claims_only=claims_only, winograd=winograd)
+            refused = len(winograd.refused)
+            for (form, block), call in list(winograd.asked.items()):
+                winograd.answer(form, block, self._why_refused(Claimed((), (call,), atomic=False)))
+            if len(winograd.refused) == refused:
+                return lowered
 
     def _refused(self, lowered: Lowered) -> dict[Claimed, str]:
         """Claims that the library does not take, with reasons: asked together, and one by one if it refuses that."""
@@ -98,12 +144,12 @@ class ApuBackend(Backend):
                 model.close()
         if answers is None:  # it does not tell: its version does
             version = self.devices.library.version
-            answers = [SINCE.get(call.operation, FIRST_VERSION) <= version for call in network.calls]
+            answers = [_since(call) <= version for call in network.calls]
         return answers
 
     def _reason(self, call: Call) -> str:
-        what = Operation(call.operation).name
-        return f"the Neuron Adapter {self.devices.library.version} runs {what} of this form on none of its devices"
+        library, what = self.devices.library, call.operation.name
+        return f"the Neuron Adapter {library.version} runs {what} of this form on none of its devices"
 
     def compile(self, subgraphs: Sequence[GraphView]) -> list[CompiledSubgraph]:
         compiled: list[CompiledSubgraph] = []
@@ -117,7 +163,7 @@ class ApuBackend(Backend):
         return compiled
 
     def _compile(self, view: GraphView) -> ApuSubgraph:
-        lowered = lower(view, self.devices.library.version, float16=self._relaxed)
+        lowered = self._lower(view)
         for node, reason in lowered.declined.items():
             raise UnsupportedError(
                 f"node '{node.name}' ({node.qualified_op}) was claimed, but not in this subgraph: {reason}",
@@ -129,25 +175,22 @@ class ApuBackend(Backend):
         with self.devices.library.lock:
             model = build(self.devices, lowered.network, view.name, relaxed=self._relaxed)
             try:
-                compilation = NeuronCompilation(model)
+                compilation = self._tuning.create(model)
             except BaseException:
                 model.close()
                 raise
             try:
-                compilation.prefer(_PREFERENCES[self._performance])
+                self._tuning.apply_to_compilation(compilation)
                 compilation.finish()
             except BaseException:
                 compilation.close()
                 raise
-        return self._subgraph(compilation, view.name, _sources(view.nodes), _constants(view))
-
-    def _subgraph(
-        self, compilation: NeuronCompilation, name: str, sources: tuple[str, ...], constants: frozenset[str]
-    ) -> ApuSubgraph:
-        return ApuSubgraph(compilation, name, sources, constants, _BOOST.get(self._performance))
+        sources, constants = _sources(view.nodes), _constants(view)
+        return ApuSubgraph(compilation, view.name, sources, constants, self._tuning, lowered.notes)
 
     def create_stream(self) -> Stream:
-        return WorkerQueue(self.device.qualified_name)
+        name = self.device.qualified_name
+        return ApuStream(name) if self._has_events else WorkerQueue(name)
 
     def serialize(self, compiled: Sequence[CompiledSubgraph]) -> bytes | None:
         networks = []
@@ -156,7 +199,7 @@ class ApuBackend(Backend):
             if binary is None:
                 return None
             assert isinstance(item, ApuSubgraph)
-            networks.append(storage.StoredNetwork(item.name, item.sources, item.consumed_constants, binary))
+            networks.append(_stored(item, binary))
         return storage.pack(networks)
 
     def deserialize(self, blob: bytes, subgraphs: Sequence[GraphView]) -> list[CompiledSubgraph]:
@@ -165,10 +208,10 @@ class ApuBackend(Backend):
             raise UnsupportedError(f"{len(networks)} networks are stored, {len(subgraphs)} are needed")
         compiled: list[CompiledSubgraph] = []
         try:
-            for name, sources, constants, binary in networks:
+            for name, sources, constants, notes, binary in networks:
                 with self.devices.library.lock:
                     compilation = NeuronCompilation.restore(self.devices, binary)
-                compiled.append(self._subgraph(compilation, name, sources, constants))
+                compiled.append(ApuSubgraph(compilation, name, sources, constants, self._tuning, notes))
         except BaseException:
             for item in compiled:
                 item.close()
@@ -182,7 +225,8 @@ class ApuBackend(Backend):
             f"mace-apu {VERSION}",
             f"Neuron Adapter {library.version}, {library.path}, {status.st_size} bytes of {status.st_mtime_ns}",
             *self.devices.names,
-            f"performance={self._performance}",
+            self._tuning.hints.key,
+            f"winograd={'off' if self._winograd.absent else self._winograd.blocks}",
             f"precision={'float16' if self._relaxed else 'float32'}",
         ))  # fmt: skip
 
@@ -190,6 +234,15 @@ class ApuBackend(Backend):
     def live_objects(self) -> int:
         """Objects of the library that exist."""
         return self.devices.live
+
+
+def _since(call: Call) -> tuple[int, int, int]:
+    """The version that an operation came with; that of an extension was asked about by its name."""
+    return SINCE.get(call.operation, FIRST_VERSION) if isinstance(call.operation, Operation) else FIRST_VERSION
+
+
+def _stored(item: ApuSubgraph, binary: bytes) -> storage.StoredNetwork:
+    return storage.StoredNetwork(item.name, item.sources, item.consumed_constants, dict(item.notes), binary)
 
 
 def _network_of(calls: Sequence[Call]) -> Network:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mace_apu.neuron.constants import OperandCode, Operation
+from mace_apu.neuron.constants import ExtensionOperation, OperandCode, Operation
 
 Array = npt.NDArray[Any]
 
@@ -59,7 +59,7 @@ class Call:
         source: names of the model's nodes that it stands for.
     """
 
-    operation: Operation
+    operation: Operation | ExtensionOperation
     inputs: Sequence[Operand]
     outputs: Sequence[Operand]
     source: tuple[str, ...] = ()

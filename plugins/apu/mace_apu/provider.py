@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from mace_apu import discovery
+from mace_apu.options import PRECISIONS, Hints, choice, read_blocks, read_hints
 from mace_apu.version import VERSION
 from mace_core.errors import ProviderError, UsageError
 from mace_core.provider import ApiVersion, Backend, Device, DeviceKind, ExecutionProvider, Missing, ProbeResult
 from mace_core.tensor import DType
 
-PERFORMANCE = ("latency", "low_power", "sustained", "boost")
-PRECISIONS = ("float16", "float32")
 NATIVE_ID = "neuron"
 STAND_IN_ID = "stand-in"
 
@@ -23,8 +22,10 @@ HINT = "it is part of the system of MediaTek devices; if it is elsewhere, set MA
 
 
 class _Options(NamedTuple):
-    performance: str
+    hints: Hints
     precision: str
+    blocks: tuple[int, ...]
+    shared: bool
     library: Path | None
 
 
@@ -39,6 +40,15 @@ class ApuProvider(ExecutionProvider):
         "performance": "what to be good at: latency (default: one answer soon), low_power, sustained (many answers) "
         "or boost (the highest clock)",
         "precision": "how float32 is computed: float16 (default) or float32",
+        "winograd": "auto (default), off, 2 or 4: whether convolutions of 3x3 are computed by Winograd's algorithm, "
+        "where the library has it as an extension, and in which blocks",
+        "priority": "low, medium or high, beside other networks of the system; nothing is said by default",
+        "boost": "how high the device may clock, from 0 to 100 percent; nothing is said by default",
+        "optimization": "what the compiler is to aim at: normal, or low_latency, deep_fusion and batch joined by +",
+        "l1_memory": "how many KiB of the APU's own memory the compiler may count on, or all",
+        "compiler_options": "options of the vendor's compiler, as text",
+        "creation_options": "options that a compilation is created with, as text",
+        "shared_memory": "auto (default): inputs and outputs lie in memory that the library knows; or off",
         "library_dir": "folder of the Neuron Adapter, instead of the one found by itself",
     }
     probe_options: ClassVar[frozenset[str]] = frozenset({"library_dir"})
@@ -73,17 +83,24 @@ class ApuProvider(ExecutionProvider):
                 device=device.qualified_name,
             )
         devices = NeuronDevices(loaded, device.qualified_name)
-        return ApuBackend(device, devices, performance=given.performance, relaxed=given.precision == "float16")
+        relaxed = given.precision == "float16"
+        return ApuBackend(device, devices, hints=given.hints, relaxed=relaxed, blocks=given.blocks, shared=given.shared)
 
     def _read(self, options: Mapping[str, object]) -> _Options:
         unknown = sorted(set(options) - set(self.options))
         if unknown:
             raise UsageError(f"the apu provider has no option '{unknown[0]}'; it knows {', '.join(self.options)}")
-        performance = _choice(options, "performance", PERFORMANCE)
-        precision = _choice(options, "precision", PRECISIONS)
+        precision = choice(options, "precision", PRECISIONS)
+        found = _Options(
+            read_hints(options),
+            precision,
+            read_blocks(options, float16=precision == "float16"),
+            choice(options, "shared_memory", ("auto", "off")) == "auto",
+            None,
+        )
         folder = options.get("library_dir")
         if folder is None:
-            return _Options(performance, precision, None)
+            return found
         if not isinstance(folder, str | os.PathLike) or "\0" in os.fspath(folder):
             raise UsageError(f"the apu option 'library_dir' takes a folder, not {folder!r}")
         library = discovery.find_in(Path(folder))
@@ -93,14 +110,7 @@ class ApuProvider(ExecutionProvider):
             )
         if (problem := discovery.why_unusable(library)) is not None:
             raise UsageError(f"the apu option 'library_dir' does not fit: {problem}")
-        return _Options(performance, precision, library)
-
-
-def _choice(options: Mapping[str, object], name: str, values: tuple[str, ...]) -> str:
-    given = options.get(name, values[0])
-    if not isinstance(given, str) or given not in values:
-        raise UsageError(f"the apu option '{name}' is one of {', '.join(values)}, not {given!r}")
-    return given
+        return found._replace(library=library)
 
 
 def _describe(library: Path | None) -> ProbeResult:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from mace_core.errors import UnsupportedError
 
-FORMAT = 1
+FORMAT = 2
 
 
 class StoredNetwork(NamedTuple):
@@ -19,12 +19,14 @@ class StoredNetwork(NamedTuple):
         name: for messages and profiles.
         sources: names of the model's nodes.
         constants: names of the constants that the network holds.
+        notes: by name of a node, how it is computed.
         binary: the library's compiled network.
     """
 
     name: str
     sources: tuple[str, ...]
     constants: frozenset[str]
+    notes: dict[str, str]
     binary: bytes
 
 
@@ -37,6 +39,7 @@ def pack(networks: Sequence[StoredNetwork]) -> bytes:
                 "name": item.name,
                 "sources": item.sources,
                 "constants": sorted(item.constants),
+                "notes": item.notes,
                 "bytes": len(item.binary),
                 "digest": hashlib.sha256(item.binary).hexdigest(),
             }
@@ -65,7 +68,9 @@ def unpack(blob: bytes) -> list[StoredNetwork]:
             start += len(binary)
             if hashlib.sha256(binary).hexdigest() != item["digest"]:
                 raise UnsupportedError(f"the stored network '{item['name']}' is damaged: its checksum does not fit")
-            found.append(StoredNetwork(str(item["name"]), tuple(item["sources"]), frozenset(item["constants"]), binary))
-    except (ValueError, KeyError, TypeError) as error:
+            notes = {str(node): str(text) for node, text in item["notes"].items()}
+            sources, constants = tuple(item["sources"]), frozenset(item["constants"])
+            found.append(StoredNetwork(str(item["name"]), sources, constants, notes, binary))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UnsupportedError(f"the stored networks are damaged: their description cannot be read ({error})") from None
     return found

@@ -52,7 +52,7 @@ def build(*definitions: str) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         made = folder / f"{NAME}.{os.getpid()}"
         files = [str(path) for path in sources if path.suffix == ".c"]
-        subprocess.run([found, *FLAGS, *definitions, "-o", str(made), *files, "-lm"], check=True)
+        subprocess.run([found, *FLAGS, *definitions, "-o", str(made), *files, "-lm", "-pthread"], check=True)
         made.replace(library)
     return folder
 
@@ -64,10 +64,15 @@ class StandIn:
         self.path = folder / NAME
         self._library = c.CDLL(str(self.path))
         self._library.stand_in_message.restype = c.c_char_p
+        self._library.stand_in_options.restype = c.c_char_p
 
     def fail(self, function: str, code: Result) -> None:
         """From now on a function returns ``code``; NO_ERROR mends it."""
         self._library.stand_in_fail(function.encode(), int(code))
+
+    def fail_once(self, function: str, code: Result) -> None:
+        """The next call of a function, or the next "computation", returns ``code``."""
+        self._library.stand_in_fail_once(function.encode(), int(code))
 
     def refuse(self, operation: int, refuse: bool) -> None:
         """Run an operation no more, or again."""
@@ -111,6 +116,16 @@ class StandIn:
     def preference(self) -> int:
         """The preference that it was told last."""
         return int(self._library.stand_in_preference())
+
+    @property
+    def options(self) -> str:
+        """What the last compilation was told: ``name=value;`` for each call."""
+        return str(self._library.stand_in_options().decode())
+
+    @property
+    def boost(self) -> int:
+        """The boost that an execution was told last."""
+        return int(self._library.stand_in_boost())
 
     @property
     def message(self) -> str:

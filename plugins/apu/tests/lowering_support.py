@@ -10,7 +10,8 @@ import numpy.typing as npt
 import onnx
 from mace_apu.description import Call, Operand
 from mace_apu.lowering.engine import Lowered, lower
-from mace_apu.neuron.constants import Operation
+from mace_apu.lowering.winograd import Winograd
+from mace_apu.neuron.constants import ExtensionOperation, Operation
 from onnx import TensorProto, helper, numpy_helper
 
 from mace_core.frontend.load import load_model
@@ -59,11 +60,12 @@ def lowered(
     claims_only: bool = False,
     outputs: Mapping[str, int] | None = None,
     opset: int = 17,
+    winograd: Winograd | None = None,
 ) -> Lowered:
     """The same, lowered as it stands."""
     graph = load_model(model_of(nodes, shape, constants, outputs=outputs, opset=opset))
     view = view_of(graph, {"x": np.zeros(shape, np.float32)})
-    return lower(view, version, claims_only=claims_only)
+    return lower(view, version, claims_only=claims_only, winograd=winograd)
 
 
 def reason(found: Lowered) -> str:
@@ -72,7 +74,7 @@ def reason(found: Lowered) -> str:
     return text
 
 
-def operations(found: Lowered) -> list[Operation]:
+def operations(found: Lowered) -> list[Operation | ExtensionOperation]:
     """What the network consists of."""
     assert not found.declined, found.declined
     return [call.operation for call in found.network.calls]

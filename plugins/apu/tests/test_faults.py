@@ -26,17 +26,23 @@ from mace_core.session import Session
 from mace_core.testing.models import sample_image
 
 OPENING = ("Neuron_getDeviceCount", "Neuron_getDevice", "NeuronDevice_getName")
+ASKING = ("NeuronDevice_getExtensionSupport",)
+"""What may fail and costs a feature only."""
 BUILDING = (
     *("NeuronModel_create", "NeuronModel_setName", "NeuronModel_addOperand", "NeuronModel_setOperandValue"),
     *("NeuronModel_addOperation", "NeuronModel_identifyInputsAndOutputs"),
     *("NeuronModel_relaxComputationFloat32toFloat16", "NeuronModel_finish"),
     "NeuronModel_getSupportedOperationsForDevices",
 )
-COMPILING = (*("NeuronCompilation_createForDevices", "NeuronCompilation_setPreference", "NeuronCompilation_finish"),)
+COMPILING = ("NeuronCompilation_createForDevices", "NeuronCompilation_finish")
+HINTING = ("NeuronCompilation_setPreference",)
 STORING = ("NeuronCompilation_getCompiledNetworkSize", "NeuronCompilation_storeCompiledNetwork")
 RUNNING = (
-    *("NeuronExecution_create", "NeuronExecution_setInput", "NeuronExecution_setOutput", "NeuronExecution_compute"),
+    *("NeuronExecution_create", "NeuronExecution_setInputFromMemory", "NeuronExecution_setOutputFromMemory"),
+    *("NeuronExecution_startComputeWithDependencies", "NeuronEvent_wait"),
 )
+MEMORY = ("NeuronMemory_createFromFd",)
+RUNNING_ON_HOST = ("NeuronExecution_setInput", "NeuronExecution_setOutput", "NeuronExecution_compute")
 FEEDS = {"x": sample_image(SHAPE)}
 
 
@@ -75,7 +81,7 @@ def test_the_functions_that_are_failed_here_are_those_that_a_session_calls(
     with session_on(device) as session:
         session.run(FEEDS)
     called = set(log.read_text().split()) - {"Neuron_getVersion"}
-    assert called == {*OPENING, *BUILDING, *COMPILING, *STORING, *RUNNING}
+    assert called == {*OPENING, *ASKING, *BUILDING, *COMPILING, *HINTING, *STORING, *MEMORY, *RUNNING}
 
 
 @pytest.mark.parametrize("function", OPENING)
@@ -134,11 +140,58 @@ def test_what_fails_in_a_run_is_one_error_and_the_session_stays_usable(
     assert close(found, expected)
 
 
+@pytest.mark.parametrize("function", RUNNING_ON_HOST)
+@pytest.mark.parametrize("code", [Result.OUT_OF_MEMORY, Result.BAD_STATE])
+def test_the_same_where_the_library_takes_no_shared_memory(
+    whole: StandIn, device: Device, expected: np.ndarray, function: str, code: Result
+) -> None:
+    with whole.failing("NeuronMemory_createFromFd", Result.UNMAPPABLE), session_on(device) as session:
+        with whole.failing(function, code), pytest.raises(ProviderError, match=f"NEURON_{code.name}"):
+            session.run(FEEDS)
+        (found,) = session.run(FEEDS).values()
+        notes = "\n".join(session.explain().notes[device.qualified_name])
+    assert "the library copies inputs and outputs: it takes no shared memory: " in notes
+    assert "NEURON_UNMAPPABLE" in notes
+    assert close(found, expected)
+
+
+def test_memory_that_runs_out_later_is_one_error(whole: StandIn, device: Device, expected: np.ndarray) -> None:
+    with session_on(device) as session:
+        with (
+            whole.failing("NeuronMemory_createFromFd", Result.OUT_OF_MEMORY),
+            pytest.raises(OutOfMemoryError, match="cannot take a memory"),
+        ):
+            session.run(FEEDS)
+        (found,) = session.run(FEEDS).values()
+    assert close(found, expected)
+
+
+@pytest.mark.parametrize("function", [*ASKING, *HINTING])
+@pytest.mark.parametrize("code", [Result.BAD_STATE, Result.BAD_DATA])
+def test_a_feature_that_fails_costs_the_feature_only(
+    whole: StandIn, device: Device, expected: np.ndarray, function: str, code: Result
+) -> None:
+    with whole.failing(function, code), session_on(device) as session:
+        (found,) = session.run(FEEDS).values()
+        placement = session.explain()
+    assert placement.nodes_per_device.keys() == {device.qualified_name}
+    if function in HINTING:
+        assert f"the apu option 'performance' has no effect: {device.qualified_name}" in str(placement)
+        assert f"NEURON_{code.name}" in str(placement)
+    assert close(found, expected)
+
+
+def test_a_hint_that_fails_for_want_of_memory_is_no_refusal(whole: StandIn, device: Device) -> None:
+    with whole.failing(HINTING[0], Result.OUT_OF_MEMORY), session_on(device) as session:
+        session.run(FEEDS)
+        assert session.explain().nodes_per_device.keys() == {"cpu:0"}
+
+
 @pytest.mark.parametrize("code", [Result.DEAD_OBJECT, Result.UNAVAILABLE_DEVICE])
 def test_a_device_lost_in_a_run_is_raised_once_and_then_avoided(
     whole: StandIn, device: Device, expected: np.ndarray, code: Result
 ) -> None:
-    with session_on(device) as session, whole.failing("NeuronExecution_compute", code):
+    with session_on(device) as session, whole.failing("NeuronEvent_wait", code):
         with pytest.raises(DeviceLostError, match=code.name):
             session.run(FEEDS)
         (found,) = session.run(FEEDS).values()
@@ -211,7 +264,7 @@ def test_a_library_that_refuses_a_stored_network_compiles_it_again(
     assert close(found, expected)
 
 
-@pytest.mark.parametrize("blob", [b"", b"{}\n", b'{"format": 9}\n', b"\xff\n", b'{"format": 1, "networks": [{}]}\n'])
+@pytest.mark.parametrize("blob", [b"", b"{}\n", b'{"format": 9}\n', b"\xff\n", b'{"format": 2, "networks": [{}]}\n'])
 def test_a_foreign_stored_form_is_refused_in_a_sentence(device: Device, blob: bytes) -> None:
     backend = open_backend(device)
     with pytest.raises(UnsupportedError, match="stored"):

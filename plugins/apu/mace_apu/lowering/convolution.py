@@ -10,6 +10,7 @@ from mace_apu.lowering.errors import DeclinedError
 from mace_apu.lowering.folding import fold_behind
 from mace_apu.lowering.orders import Order
 from mace_apu.lowering.table import LOWERINGS
+from mace_apu.lowering.types import FLOATS
 from mace_apu.lowering.weights import bias, filters
 from mace_apu.lowering.windows import (
     PICTURE_RANK,
@@ -20,7 +21,8 @@ from mace_apu.lowering.windows import (
     resolve_transposed_window,
     resolve_window,
 )
-from mace_apu.neuron.constants import Operation
+from mace_apu.lowering.winograd import WINOGRAD, Form
+from mace_apu.neuron.constants import Fuse, Operation
 
 _OHWI: Order = (0, 2, 3, 1)
 _IHWO: Order = (1, 2, 3, 0)
@@ -47,9 +49,28 @@ def _conv(context: NodeContext) -> None:
     elif group > 1:
         inputs = [*common, scalar_int(group, "groups"), fuse, nhwc]
         context.lowering.add(Operation.GROUPED_CONV_2D, inputs, [result])
-    else:
+    elif not _by_winograd(context, window, [x, weights, shift], fuse, result):
         context.lowering.add(Operation.CONV_2D, [*common, fuse, nhwc, *window.dilation_operands()], [result])
     finish_picture(context, result)
+
+
+def _by_winograd(context: NodeContext, window: Window, operands: list[Operand], fuse: Operand, result: Operand) -> bool:
+    """Whether Winograd's algorithm computes the convolution; the reason is noted where it could."""
+    x, weights, _ = operands
+    lowering, pads = context.lowering, window.pad_operands()
+    eligible = (window.kernel, window.strides, window.dilations) == ((3, 3), (1, 1), (1, 1)) and x.code in FLOATS
+    if not eligible or weights.data is None:
+        return False
+    numbers = (int(pad.data) for pad in pads if pad.data is not None)
+    assert fuse.data is not None
+    form = Form(x.code, x.shape, result.shape, tuple(numbers), Fuse(int(fuse.data)))
+    block, note = lowering.winograd.choose(form)
+    if note:
+        lowering.note(context.node, note)
+    if block:
+        call = lowering.add_extension(WINOGRAD, [*operands, *pads, fuse, scalar_int(block, "block")], result)
+        lowering.winograd.used(form, block, call)
+    return bool(block)
 
 
 def _parameters(context: NodeContext, x: Operand, depthwise: bool) -> tuple[Operand, Operand]:

@@ -10,6 +10,7 @@ from mace_apu.lowering.context import DeclinedError, Lower, NodeContext
 from mace_apu.lowering.patterns import Pattern, find_patterns
 from mace_apu.lowering.table import LOWERINGS
 from mace_apu.lowering.values import Values
+from mace_apu.lowering.winograd import Winograd
 from mace_core.graph import GraphView, Node, Value, node_encoding
 from mace_core.graph.clusters import Cluster, find_clusters
 
@@ -39,14 +40,23 @@ class Lowered:
         network: what is left to run. Values of int64 are INT32 operands: whoever binds them converts at the borders.
         claims: the nodes that it stands for; a node may be in two.
         declined: the others, with reasons.
+        notes: by name of a node, how it is computed, where there was a choice.
     """
 
     network: Network = field(default_factory=Network)
     claims: list[Claimed] = field(default_factory=list)
     declined: dict[Node, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
 
 
-def lower(view: GraphView, version: Version, *, float16: bool = False, claims_only: bool = False) -> Lowered:
+def lower(
+    view: GraphView,
+    version: Version,
+    *,
+    float16: bool = False,
+    claims_only: bool = False,
+    winograd: Winograd | None = None,
+) -> Lowered:
     """Translate a view for a library of ``version``.
 
     Args:
@@ -55,15 +65,19 @@ def lower(view: GraphView, version: Version, *, float16: bool = False, claims_on
         float16: whether float32 will be computed in float16, so that constants must be in its range.
         claims_only: for a question what can run: results of declined nodes become inputs, and what declined nodes read
             becomes outputs. Otherwise inputs and outputs are those of the view, as long as nothing is declined.
+        winograd: what is known about that extension of the library; without it, convolutions are direct.
     """
-    return Lowering(view, version, float16=float16, claims_only=claims_only).run()
+    return Lowering(view, version, float16=float16, claims_only=claims_only, winograd=winograd).run()
 
 
 class Lowering(Values):
     """One pass over a view."""
 
-    def __init__(self, view: GraphView, version: Version, *, float16: bool, claims_only: bool) -> None:
+    def __init__(
+        self, view: GraphView, version: Version, *, float16: bool, claims_only: bool, winograd: Winograd | None
+    ) -> None:
         super().__init__(view, version, float16=float16, claims_only=claims_only)
+        self.winograd = Winograd() if winograd is None else winograd
         self._done: set[Node] = set()
         self._folded: list[Node] = []
         self._lowered = Lowered(self.network)
@@ -93,6 +107,10 @@ class Lowering(Values):
         """``node`` was lowered together with the present one."""
         self._done.add(node)
         self._folded.append(node)
+
+    def note(self, node: Node, text: str) -> None:
+        """How ``node`` is computed."""
+        self._lowered.notes[node.name] = text
 
     def _claim(self, nodes: tuple[Node, ...], calls: Sequence[Call], *, atomic: bool = False) -> None:
         self._lowered.claims.append(Claimed(nodes, tuple(calls), atomic))

@@ -14,7 +14,7 @@ from mace_apu.description import Call, ChannelScales, Network, Operand
 from mace_apu.lowering.errors import DeclinedError
 from mace_apu.lowering.orders import MAX_RANK, Order, laid, long_axes, natural
 from mace_apu.lowering.types import BYTES, PLAIN, QUANTIZED, TAKES
-from mace_apu.neuron.constants import FIRST_VERSION, SINCE, OperandCode, Operation
+from mace_apu.neuron.constants import FIRST_VERSION, SINCE, ExtensionOperation, OperandCode, Operation
 from mace_core.graph import GraphView, Node, Value, node_encoding
 from mace_core.tensor import DType, QuantEncoding
 
@@ -234,6 +234,11 @@ class Values:
         if len({operand.code for operand in (*inputs, *outputs) if operand.code in BYTES}) > 1:
             raise DeclinedError(f"{operation.name} of int8 and uint8 together is not offered by Neuron")
         self.network.calls.append(Call(operation, list(inputs), list(outputs), self.source))
+
+    def add_extension(self, operation: ExtensionOperation, inputs: Sequence[Operand], result: Operand) -> Call:
+        """Append an operation of an extension; whoever does has seen that the library has it."""
+        self.network.calls.append(Call(operation, list(inputs), [result], self.source))
+        return self.network.calls[-1]
 
     def reshape(self, source: Operand, result: Operand) -> None:
         """The numbers of ``source`` in the shape of ``result``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from typing import NamedTuple
 
 MAX_COPIED_BYTES = 128
 """Values of operands up to this are copied when they are set; longer ones must outlive the compilation."""
@@ -126,6 +127,20 @@ class Operation(enum.IntEnum):
     BATCH_MATMUL = 102
 
 
+class ExtensionOperation(NamedTuple):
+    """An operation that a library has beyond those of the interface.
+
+    Attributes:
+        extension: its name.
+        code: the number of the operation in it.
+        name: for messages.
+    """
+
+    extension: str
+    code: int
+    name: str
+
+
 SINCE: dict[Operation, tuple[int, int, int]] = {Operation.BATCH_MATMUL: (5, 1, 2)}
 """The version that an operation came with, where that is not `FIRST_VERSION`."""
 
@@ -157,3 +172,12 @@ class Priority(enum.IntEnum):
     LOW = 90
     MEDIUM = 100
     HIGH = 110
+
+
+class Optimization(enum.IntFlag):
+    """What a compiler is to aim at."""
+
+    NORMAL = 0
+    LOW_LATENCY = 1
+    DEEP_FUSION = 2
+    BATCH = 4

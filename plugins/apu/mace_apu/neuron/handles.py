@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from mace_apu.neuron.constants import OperandCode, Operation, Preference
+from mace_apu.neuron.constants import ExtensionOperation, OperandCode, Operation, Preference
 from mace_apu.neuron.library import Library
 from mace_apu.neuron.types import ChannelQuantization, Handle, OperandType
 from mace_core.errors import ProviderError
@@ -61,6 +61,27 @@ class NeuronDevices:
             ProviderError: the class that fits, if it returns an error.
         """
         self.library.call(doing, self.name, function, *arguments)
+
+    def l1_memory(self) -> int:
+        """KiB of memory that the APU has for itself (libraries from 4.3.0 on)."""
+        size = c.c_uint32()
+        self.call("tell the size of its memory", "Neuron_getL1MemorySizeKb", c.byref(size))
+        return size.value
+
+    def why_no_extension(self, name: str) -> str:
+        """Why the library does not have an extension; "" if it does."""
+        library = self.library
+        if not (
+            library.has("NeuronDevice_getExtensionSupport") and library.has("NeuronModel_getExtensionOperationType")
+        ):
+            return f"the Neuron Adapter {library.version} has no extensions, which came with 5.0.0"
+        found = c.c_bool()
+        try:
+            function = "NeuronDevice_getExtensionSupport"
+            self.call(f"tell of the extension '{name}'", function, name.encode(), c.byref(found))
+        except ProviderError as error:
+            return str(error)
+        return "" if found.value else f"the Neuron Adapter {library.version} has no extension '{name}'"
 
     def count(self, change: int) -> None:
         """An object more, or one fewer."""
@@ -136,13 +157,26 @@ class NeuronModel(_Object):
         function = "NeuronModel_setOperandSymmPerChannelQuantParams"
         self.devices.call(f"set the scales of '{name}'", function, self.handle, index, c.byref(described))
 
-    def add_operation(self, name: str, operation: Operation, inputs: Sequence[int], outputs: Sequence[int]) -> None:
+    def add_operation(
+        self, name: str, operation: Operation | ExtensionOperation, inputs: Sequence[int], outputs: Sequence[int]
+    ) -> None:
         """Add an operation on operands."""
+        kind = int(operation) if isinstance(operation, Operation) else self._extension_type(operation)
         self.devices.call(
             f"add {operation.name} of '{name}'",
-            *("NeuronModel_addOperation", self.handle, int(operation), *_indexes(inputs), *_indexes(outputs)),
+            *("NeuronModel_addOperation", self.handle, kind, *_indexes(inputs), *_indexes(outputs)),
         )
         self.operations += 1
+
+    def _extension_type(self, operation: ExtensionOperation) -> int:
+        """What the model calls an operation of an extension."""
+        kind = c.c_int32()
+        self.devices.call(
+            f"find {operation.name} in the extension '{operation.extension}'",
+            *("NeuronModel_getExtensionOperationType", self.handle, operation.extension.encode(), operation.code),
+            c.byref(kind),
+        )
+        return kind.value
 
     def identify(self, inputs: Sequence[int], outputs: Sequence[int]) -> None:
         """Say which operands come from and go to outside."""
@@ -179,10 +213,15 @@ class NeuronCompilation(_Object):
 
     _free = "NeuronCompilation_free"
 
-    def __init__(self, model: NeuronModel, handle: Handle | None = None) -> None:
-        """``handle`` is that of a restored compilation; without one, it is made for all devices of the library."""
+    def __init__(self, model: NeuronModel, handle: Handle | None = None, *, options: str = "") -> None:
+        """``handle`` is that of a restored compilation; without one, it is made for all devices of the library, or
+        with ``options`` of the vendor's compiler (libraries from 7.0.0 on)."""
         devices = model.devices
-        if handle is None:
+        if handle is None and options:
+            handle, function = Handle(), "NeuronCompilation_createWithOptions"
+            doing = f"create a compilation with the options '{options}'"
+            devices.call(doing, function, model.handle, c.byref(handle), options.encode())
+        elif handle is None:
             handle = Handle()
             if devices.handles is not None and devices.library.has("NeuronCompilation_createForDevices"):
                 arguments = (devices.handles, len(devices.handles), c.byref(handle))
@@ -214,24 +253,21 @@ class NeuronCompilation(_Object):
 
     def prefer(self, preference: Preference) -> None:
         """Say what it is to be good at."""
-        if self.devices.library.has("NeuronCompilation_setPreference"):
-            self.devices.call("take the preference", "NeuronCompilation_setPreference", self.handle, int(preference))
+        self.devices.call("take the preference", "NeuronCompilation_setPreference", self.handle, int(preference))
 
     def set_priority(self, priority: int) -> None:
         """Relative to other compilations of the process."""
         self.devices.call("take the priority", "NeuronCompilation_setPriority", self.handle, priority)
 
     def hint(self, optimization: int) -> None:
-        """An optimization hint, where the library has them."""
-        if self.devices.library.has("NeuronCompilation_setOptimizationHint"):
-            function = "NeuronCompilation_setOptimizationHint"
-            self.devices.call("take the optimization hint", function, self.handle, optimization)
+        """What the compiler is to aim at: a sum of `Optimization` (libraries from 4.3.0 on)."""
+        function = "NeuronCompilation_setOptimizationHint"
+        self.devices.call("take the optimization hint", function, self.handle, optimization)
 
     def options(self, text: str) -> None:
-        """Options for the compiler, where the library has them."""
-        if self.devices.library.has("NeuronCompilation_setOptimizationString"):
-            function = "NeuronCompilation_setOptimizationString"
-            self.devices.call(f"take the options '{text}'", function, self.handle, text.encode())
+        """Options of the vendor's compiler (libraries from 4.6.0 on)."""
+        function = "NeuronCompilation_setOptimizationString"
+        self.devices.call(f"take the options '{text}'", function, self.handle, text.encode())
 
     def finish(self) -> None:
         """Compile.  The library has copied the constants then."""
@@ -308,19 +344,19 @@ class NeuronExecution(_Object):
         self.devices.call(f"take output {index}", function, self.handle, index, None, memory.handle, offset, nbytes)
 
     def boost(self, percent: int) -> None:
-        """How high the device may clock, where the library can say so."""
-        if self.devices.library.has("NeuronExecution_setBoostHint"):
-            self.devices.call("take the boost hint", "NeuronExecution_setBoostHint", self.handle, percent)
+        """How high the device may clock."""
+        self.devices.call("take the boost hint", "NeuronExecution_setBoostHint", self.handle, percent)
 
     def compute(self) -> None:
         """Run and wait."""
         self.devices.call("run", "NeuronExecution_compute", self.handle)
 
-    def start(self) -> NeuronEvent:
-        """Run in the background (libraries from 5.0.0 on)."""
+    def start(self, behind: NeuronEvent | None = None) -> NeuronEvent:
+        """Run in the background (libraries from 5.0.0 on), once the run of ``behind`` is done."""
         event = Handle()
         function = "NeuronExecution_startComputeWithDependencies"
-        self.devices.call("start a run", function, self.handle, None, 0, 0, c.byref(event))
+        events = None if behind is None else (Handle * 1)(behind.handle)
+        self.devices.call("start a run", function, self.handle, events, 0 if behind is None else 1, 0, c.byref(event))
         return NeuronEvent(self.devices, event)
 
 

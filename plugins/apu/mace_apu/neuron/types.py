@@ -58,6 +58,7 @@ FUNCTIONS: dict[str, Function] = {
     "Neuron_getDevice": Function((c.c_uint32, _handles)),
     "NeuronDevice_getName": Function((Handle, _text)),
     "NeuronDevice_getDescription": Function((Handle, _text), (5, 0, 0)),
+    "NeuronDevice_getExtensionSupport": Function((c.c_char_p, _bools), (5, 0, 0)),
     "NeuronMemory_createFromFd": Function((c.c_size_t, c.c_int, c.c_int, c.c_size_t, _handles)),
     "NeuronMemory_free": Function((Handle,), returns=None),
     "NeuronModel_create": Function((_handles,)),
@@ -72,6 +73,9 @@ FUNCTIONS: dict[str, Function] = {
     "NeuronModel_finish": Function((Handle,)),
     "NeuronModel_getSupportedOperations": Function((Handle, _bools, c.c_uint32)),
     "NeuronModel_getSupportedOperationsForDevices": Function((Handle, _handles, c.c_uint32, _bools)),
+    "NeuronModel_getExtensionOperationType": Function(
+        (Handle, c.c_char_p, c.c_uint16, c.POINTER(c.c_int32)), (5, 0, 0)
+    ),
     "NeuronModel_restoreFromCompiledNetwork": Function((_handles, _handles, c.c_void_p, c.c_size_t), (4, 3, 0)),
     "NeuronCompilation_create": Function((Handle, _handles)),
     "NeuronCompilation_createForDevices": Function((Handle, _handles, c.c_uint32, _handles)),

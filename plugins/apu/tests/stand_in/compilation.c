@@ -1,4 +1,5 @@
 // Compilations: a checked model with its constants made ready; stored and restored as bytes.
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,6 +18,22 @@ static bool is_compilation(const NeuronCompilation *compilation) {
     return compilation && compilation->magic == COMPILATION;
 }
 
+static char last_options[512];
+
+// What was told to the compilation that was created last.
+EXPORT const char *stand_in_options(void) { return last_options; }
+
+static void remember(const char *what, const char *value) {
+    size_t used = strlen(last_options);
+    snprintf(last_options + used, sizeof last_options - used, "%s=%s;", what, value);
+}
+
+static void remember_number(const char *what, int value) {
+    char text[16];
+    snprintf(text, sizeof text, "%d", value);
+    remember(what, text);
+}
+
 static int create(NeuronModel *model, NeuronCompilation **compilation) {
     if (!compilation)
         FAIL(UNEXPECTED_NULL, "no place for the compilation");
@@ -31,6 +48,7 @@ static int create(NeuronModel *model, NeuronCompilation **compilation) {
     if (!made)
         return OUT_OF_MEMORY;
     *made = (NeuronCompilation){COMPILATION, model, false, false, 0};
+    last_options[0] = 0;
     model->users++;
     stand_in_count(1);
     *compilation = made;
@@ -54,8 +72,10 @@ EXPORT int NeuronCompilation_createWithOptions(
     NeuronModel *model, NeuronCompilation **compilation, const char *options
 ) {
     ENTER();
-    (void)options;  // NULL for none
-    return create(model, compilation);
+    TRY(create(model, compilation));
+    if (options)  // NULL for none
+        remember("create", options);
+    return NO_ERROR;
 }
 
 EXPORT void NeuronCompilation_free(NeuronCompilation *compilation) {
@@ -97,6 +117,7 @@ EXPORT int NeuronCompilation_setPriority(NeuronCompilation *compilation, int pri
     TRY(check_unfinished(compilation));
     if (priority != 90 && priority != 100 && priority != 110)
         FAIL(BAD_DATA, "there is no priority %d", priority);
+    remember_number("priority", priority);
     return NO_ERROR;
 }
 
@@ -105,6 +126,7 @@ EXPORT int NeuronCompilation_setOptimizationHint(NeuronCompilation *compilation,
     TRY(check_unfinished(compilation));
     if (hint > 7)
         FAIL(BAD_DATA, "there is no optimization hint %u", hint);
+    remember_number("hint", (int)hint);
     return NO_ERROR;
 }
 
@@ -113,6 +135,7 @@ EXPORT int NeuronCompilation_setOptimizationString(NeuronCompilation *compilatio
     TRY(check_unfinished(compilation));
     if (!options)
         FAIL(UNEXPECTED_NULL, "no options");
+    remember("string", options);
     return NO_ERROR;
 }
 
@@ -309,6 +332,9 @@ static int restore(NeuronModel *model, NeuronCompilation *compilation, const voi
     Stream stream = {(uint8_t *)content, preamble.size, 0, true};
     if (!read_model(model, &stream))
         FAIL(BAD_DATA, "a compiled network of another build");
+    for (uint32_t i = 0; i < model->operation_count; i++)
+        if (!find_kernel(model->operations[i].type))
+            FAIL(BAD_DATA, "a compiled network with an operation %d, which is not here", model->operations[i].type);
     *compilation = (NeuronCompilation){COMPILATION, model, true, true, 0};
     model->magic = MODEL;
     model->identified = model->finished = model->restored = true;

@@ -10,7 +10,7 @@ typedef struct {
     int32_t groups, multiplier, activation;
 } Convolution;
 
-static float dot(const float *left, const float *right, size_t count) {
+float dot(const float *left, const float *right, size_t count) {
     float sum = 0;
     for (size_t i = 0; i < count; i++)
         sum += left[i] * right[i];
@@ -18,7 +18,7 @@ static float dot(const float *left, const float *right, size_t count) {
 }
 
 // The bias of quantized convolutions has the product of the scales of the picture and the filter.
-static int check_bias(const Call *call, uint32_t index, const Operand *picture, const Operand *filter, uint32_t channels) {
+int check_bias(const Call *call, uint32_t index, const Operand *picture, const Operand *filter, uint32_t channels) {
     const Operand *bias = call->inputs[index].operand;
     TRY(tensor_in(call, index, 1, 1));
     if (bias->dims[0] != channels)
@@ -38,7 +38,7 @@ static int check_bias(const Call *call, uint32_t index, const Operand *picture, 
     return NO_ERROR;
 }
 
-static int check_filter(const Call *call, uint32_t index, uint32_t axis, uint32_t rank) {
+int check_filter(const Call *call, uint32_t index, uint32_t axis, uint32_t rank) {
     const Operand *picture = call->inputs[0].operand, *filter = call->inputs[index].operand;
     TRY(tensor_in(call, index, rank, rank));
     if (filter->type == T_QUANT8_CHANNELS) {
@@ -49,7 +49,7 @@ static int check_filter(const Call *call, uint32_t index, uint32_t axis, uint32_
     return same_numbers(call, picture, filter, false);
 }
 
-static float bias_of(const Call *call, uint32_t channel) {
+float bias_of(const Call *call, uint32_t channel) {
     const Operand *bias = call->inputs[2].operand, *filter = call->inputs[1].operand;
     float value = call->inputs[2].data[channel];
     if (bias->type != T_TENSOR_INT32)

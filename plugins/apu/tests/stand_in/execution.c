@@ -1,28 +1,24 @@
-// Executions: bound inputs and outputs, and the run itself, on the calling thread.
+// Executions: bound inputs and outputs, and the run itself.
 #include <stdlib.h>
 #include <string.h>
 
+#include "execution.h"
 #include "memory.h"
 #include "state.h"
 #include "table.h"
 
-struct NeuronExecution {
-    uint32_t magic;
-    NeuronCompilation *compilation;
-    const void **inputs;
-    void **outputs;
-};
-
-struct NeuronEvent {
-    uint32_t magic;
-    int code;
-};
-
-static int check(const NeuronExecution *execution) {
+int check_execution(const NeuronExecution *execution) {
     if (!execution)
         FAIL(UNEXPECTED_NULL, "no execution");
     if (execution->magic != EXECUTION)
         FAIL(BAD_DATA, "not an execution");
+    return NO_ERROR;
+}
+
+static int check_idle(const NeuronExecution *execution) {
+    TRY(check_execution(execution));
+    if (execution->is_running)
+        FAIL(BAD_STATE, "the execution runs");
     return NO_ERROR;
 }
 
@@ -96,7 +92,7 @@ EXPORT int NeuronExecution_setInput(
     NeuronExecution *execution, int32_t index, const OperandType *type, const void *buffer, size_t length
 ) {
     ENTER();
-    TRY(check(execution));
+    TRY(check_idle(execution));
     return bind_input(execution, index, type, buffer, length);
 }
 
@@ -104,7 +100,7 @@ EXPORT int NeuronExecution_setOutput(
     NeuronExecution *execution, int32_t index, const OperandType *type, void *buffer, size_t length
 ) {
     ENTER();
-    TRY(check(execution));
+    TRY(check_idle(execution));
     return bind_output(execution, index, type, buffer, length);
 }
 
@@ -121,7 +117,7 @@ EXPORT int NeuronExecution_setInputFromMemory(
     size_t length
 ) {
     ENTER();
-    TRY(check(execution));
+    TRY(check_idle(execution));
     TRY(check_memory(memory, offset, length));
     return bind_input(execution, index, type, (char *)memory->address + offset, length);
 }
@@ -131,16 +127,21 @@ EXPORT int NeuronExecution_setOutputFromMemory(
     size_t length
 ) {
     ENTER();
-    TRY(check(execution));
+    TRY(check_idle(execution));
     TRY(check_memory(memory, offset, length));
     return bind_output(execution, index, type, (char *)memory->address + offset, length);
 }
 
+static int last_boost = -1;
+
+EXPORT int stand_in_boost(void) { return last_boost; }
+
 EXPORT int NeuronExecution_setBoostHint(NeuronExecution *execution, uint8_t percent) {
     ENTER();
-    TRY(check(execution));
+    TRY(check_idle(execution));
     if (percent > 100)
         FAIL(BAD_DATA, "a boost of %u", percent);
+    last_boost = percent;
     return NO_ERROR;
 }
 
@@ -157,6 +158,7 @@ static int run_operation(const NeuronModel *model, const Operation *operation, f
     for (uint32_t i = 0; i < operation->input_count; i++)
         call.inputs[i].data = numbers[operation->inputs[i]];
     call.is_run = true;
+    call.is_half = model->relaxed || call.inputs[0].operand->type == T_TENSOR_FLOAT16;
     TRY(find_kernel(operation->type)(&call));
     for (uint32_t i = 0; i < operation->output_count; i++)
         settle(call.outputs[i].operand, call.outputs[i].data, model->relaxed);
@@ -194,7 +196,10 @@ static int run(const NeuronExecution *execution, float **numbers) {
     return NO_ERROR;
 }
 
-static int compute(const NeuronExecution *execution) {
+int compute(const NeuronExecution *execution) {
+    int fault = stand_in_fault("computation");
+    if (fault)
+        return stand_in_complain(fault, "the computation is told to fail");
     const NeuronModel *model = execution->compilation->model;
     float **numbers = calloc(model->operand_count + 1, sizeof *numbers);
     if (!numbers)
@@ -209,45 +214,17 @@ static int compute(const NeuronExecution *execution) {
     return code;
 }
 
-EXPORT int NeuronExecution_compute(NeuronExecution *execution) {
-    ENTER();
-    TRY(check(execution));
-    return compute(execution);
-}
-
-EXPORT int NeuronExecution_startComputeWithDependencies(
-    NeuronExecution *execution, const NeuronEvent *const *dependencies, uint32_t count, uint64_t duration,
-    NeuronEvent **event
-) {
-    ENTER();
-    TRY(check(execution));
-    (void)duration;
-    if (!event || (count && !dependencies))
-        FAIL(UNEXPECTED_NULL, "no place for the event, or no dependencies");
-    *event = NULL;
-    for (uint32_t i = 0; i < count; i++)
-        if (!dependencies[i] || dependencies[i]->magic != EVENT || dependencies[i]->code)
-            FAIL(BAD_DATA, "dependency %u failed, or is no event", i);
-    NeuronEvent *made = calloc(1, sizeof *made);
-    if (!made)
-        return OUT_OF_MEMORY;
-    *made = (NeuronEvent){EVENT, compute(execution)};  // as the interface allows, done before this returns
-    stand_in_count(1);
-    *event = made;
+int begin_execution(NeuronExecution *execution) {
+    if (__atomic_exchange_n(&execution->is_running, true, __ATOMIC_ACQUIRE))
+        FAIL(BAD_STATE, "the execution runs already");
     return NO_ERROR;
 }
 
-EXPORT int NeuronEvent_wait(NeuronEvent *event) {
+EXPORT int NeuronExecution_compute(NeuronExecution *execution) {
     ENTER();
-    if (!event)
-        FAIL(UNEXPECTED_NULL, "no event");
-    return event->magic == EVENT ? event->code : BAD_DATA;
-}
-
-EXPORT void NeuronEvent_free(NeuronEvent *event) {
-    if (event && event->magic == EVENT) {
-        event->magic = 0;
-        stand_in_count(-1);
-        free(event);
-    }
+    TRY(check_execution(execution));
+    TRY(begin_execution(execution));
+    int code = compute(execution);
+    __atomic_store_n(&execution->is_running, false, __ATOMIC_RELEASE);
+    return code;
 }

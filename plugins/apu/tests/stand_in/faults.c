@@ -11,6 +11,7 @@ enum { LONGEST = 80, MOST = 128 };
 static struct {
     char function[LONGEST];
     int code;
+    bool once;
 } faults[MOST];
 static bool refused[256];
 static char message[512];
@@ -25,14 +26,25 @@ EXPORT void stand_in_fail(const char *function, int code) {
         if (!faults[i].function[0] || !strcmp(faults[i].function, function)) {
             snprintf(faults[i].function, LONGEST, "%s", function);
             faults[i].code = code;
+            faults[i].once = false;
             return;
         }
 }
 
-EXPORT void stand_in_refuse(int operation, int refuse) {
-    if (operation >= 0 && operation < 256)
-        refused[operation] = refuse;
+// Operations of extensions are counted down from the last.
+static unsigned place_of(int32_t operation) {
+    return operation < 0x10000 ? (unsigned)operation % 256 : 255u - ((unsigned)operation & 0x7f);
 }
+
+// The next call of `function` returns `code`.
+EXPORT void stand_in_fail_once(const char *function, int code) {
+    stand_in_fail(function, code);
+    for (int i = 0; i < MOST && faults[i].function[0]; i++)
+        if (!strcmp(faults[i].function, function))
+            faults[i].once = true;
+}
+
+EXPORT void stand_in_refuse(int operation, int refuse) { refused[place_of(operation)] = refuse; }
 
 EXPORT void stand_in_version(int major, int minor, int patch) {
     version = (RuntimeVersion){(uint8_t)major, (uint8_t)minor, (uint8_t)patch};
@@ -46,13 +58,20 @@ EXPORT int stand_in_live(void) { return live; }
 
 void stand_in_count(int change) { __atomic_add_fetch(&live, change, __ATOMIC_RELAXED); }
 
-int stand_in_refused(int32_t operation) { return operation >= 0 && operation < 256 && refused[operation]; }
+int stand_in_refused(int32_t operation) { return refused[place_of(operation)]; }
+
+int stand_in_fault(const char *what) {
+    for (int i = 0; i < MOST && faults[i].function[0]; i++)
+        if (!strcmp(faults[i].function, what) && faults[i].code)
+            return faults[i].once ? __atomic_exchange_n(&faults[i].code, 0, __ATOMIC_ACQ_REL) : faults[i].code;
+    return 0;
+}
 
 // NEURON_STAND_IN_FAIL=NeuronExecution_compute:5,NeuronModel_finish:4 does the same for other processes.
 int stand_in_enter(const char *function) {
-    for (int i = 0; i < MOST && faults[i].function[0]; i++)
-        if (!strcmp(faults[i].function, function) && faults[i].code)
-            return faults[i].code;
+    int fault = stand_in_fault(function);
+    if (fault)
+        return fault;
     const char *place = getenv("NEURON_STAND_IN_FAIL");
     size_t length = strlen(function);
     while (place && *place) {

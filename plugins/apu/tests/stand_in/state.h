@@ -47,6 +47,7 @@ enum { MODEL = 0x4d4f444c, COMPILATION = 0x434f4d50, EXECUTION = 0x45584543, MEM
 
 // --- faults and messages
 
+int stand_in_fault(const char *what);  // the code that this is to fail with, which is no function of the interface
 int stand_in_enter(const char *function);  // the code that this function is to fail with, 0 for none
 int stand_in_refused(int32_t operation);
 int stand_in_complain(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -19,6 +19,9 @@ static const struct {
     {69, padding}, {70, binary}, {71, prelu}, {72, conversion}, {77, reduction}, {78, reduction}, {80, reduction},
     {83, unary}, {84, selection}, {86, slicing}, {87, splitting}, {88, unary}, {89, tiling}, {90, top_k},
     {91, transposed_convolution}, {94, resizing}, {99, unary}, {100, filling}, {102, matrix_product},
+#ifndef NO_EXTENSIONS
+    {WINOGRAD_CONVOLUTION, winograd_convolution},
+#endif
 };
 
 Kernel find_kernel(int32_t operation) {

@@ -12,7 +12,7 @@ typedef struct {
 
 typedef struct {
     int32_t type;
-    bool is_run;
+    bool is_run, is_half;  // whether it computes; whether numbers inside are to be those of float16
     uint32_t input_count, output_count;
     Tensor inputs[MOST_ARGUMENTS], outputs[MOST_ARGUMENTS];
 } Call;
@@ -46,6 +46,14 @@ int window_result(const Window *window, const Operand *picture, uint32_t *height
 float fused(int32_t activation, float value);
 int activation_at(const Call *call, uint32_t index, int32_t *activation);
 
+float dot(const float *left, const float *right, size_t count);
+int check_filter(const Call *call, uint32_t index, uint32_t axis, uint32_t rank);
+int check_bias(const Call *call, uint32_t index, const Operand *picture, const Operand *filter, uint32_t channels);
+float bias_of(const Call *call, uint32_t channel);
+
+enum { WINOGRAD_CONVOLUTION = 0x10000 };  // of an extension, so beyond the interface's own
+
+int winograd_convolution(Call *call);
 int convolution(Call *call);
 int grouped_convolution(Call *call);
 int depthwise_convolution(Call *call);
