@@ -35,6 +35,8 @@ def pytest_configure() -> None:
     os.environ.setdefault("PIP_CACHE_DIR", platformdirs.user_cache_dir("pip", appauthor=False))
     os.environ["MACE_CACHE_DIR"] = str(OWN / "mace")
     os.environ["XDG_CACHE_HOME"] = str(USER)
+    # Tests start hundreds of processes; a third of a short one would go into compiling the same modules once more.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     # A shell starts what it runs in its background with the signal ignored, and that is inherited by every process a
     # test starts, which then could not be interrupted.
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -121,6 +121,11 @@ def _literal(module: str, content: bytes, wanted: str) -> Any:
 
 
 def _build(module: str, function: str, specialization: tuple[tuple[str, str], ...], target: Target) -> str:
+    return translated(module, function, specialization)
+
+
+def translated(module: str, function: str, specialization: tuple[tuple[str, str], ...]) -> str:
+    """The LLVM IR of a kernel: the same for every target, and most of the time that building one takes."""
     from mace_core.native.numba_compile import numba_ir
 
     symbol = kernel_symbol(module, function, dict(specialization))

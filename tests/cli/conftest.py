@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,12 +18,17 @@ Mace = Callable[..., "subprocess.CompletedProcess[str]"]
 def mace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mace:
     """``mace("run", "model.onnx", …)`` in ``tmp_path`` with a cache of its own; the plugins are the core's alone.
 
-    ``plugins="cpu"`` allows others.
+    ``plugins="cpu"`` allows others; what those compile is kept for all tests.
     """
-    monkeypatch.setenv("MACE_CACHE_DIR", str(tmp_path / "cache"))
+    compiled, cache = Path(os.environ["MACE_CACHE_DIR"]) / "kernels", tmp_path / "cache"
+    monkeypatch.setenv("MACE_CACHE_DIR", str(cache))
 
     def run(*arguments: str, plugins: str = "reference", timeout: float = 240) -> subprocess.CompletedProcess[str]:
         monkeypatch.setenv("MACE_PLUGINS", plugins)
+        if plugins == "cpu" and not (cache / "kernels").exists():
+            for folder in (cache, compiled):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (cache / "kernels").symlink_to(compiled, target_is_directory=True)
         command = [sys.executable, "-m", "mace_core.cli.main", *arguments]
         return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=timeout)
 
