@@ -19,6 +19,7 @@ from typing import Any
 
 __all__ = [
     "CancelledError",
+    "DeadlineError",
     "DeviceLostError",
     "DeviceNotFoundError",
     "InputError",
@@ -34,6 +35,7 @@ __all__ = [
     "PluginError",
     "ProviderBugError",
     "ProviderError",
+    "QueueFullError",
     "StrictPlacementError",
     "TransientError",
     "UnsupportedError",
@@ -352,3 +354,11 @@ class NumericsError(MaceError, FloatingPointError):
 
 class CancelledError(MaceError):
     """A run was stopped through its cancel flag."""
+
+
+class DeadlineError(CancelledError, TimeoutError):
+    """A run was not done by its deadline, and was given up."""
+
+
+class QueueFullError(MaceError):
+    """As many requests wait for a device as its queue holds.  Nothing ran; ask again later."""

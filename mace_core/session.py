@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from mace_core.binding import Binding
     from mace_core.frontend.load import Model
     from mace_core.graph import Graph
+    from mace_core.requests.batching import Batcher
+    from mace_core.requests.future import RunFuture
+    from mace_core.requests.queue import DeviceQueue
     from mace_core.scheduler.costs.rates import Rates
     from mace_core.scheduler.explain import Explanation
     from mace_core.scheduler.planning.devices import SessionDevice
@@ -125,6 +128,8 @@ class Session:
         )
         self._registry = registry or default_registry()
         self._closed = False
+        self._queue: DeviceQueue | None = None  # of those that asked for runs
+        self._batcher: Batcher | None = None
         self._model, load_again = load(model, given, self._registry)
         graph = self._graph = self._model.graph
         self._optional: OptionalInputs | None = None
@@ -284,6 +289,50 @@ class Session:
         fed = arrays_of(values)
         return {name: owned(result, fed) for name, result in zip(names, results, strict=True)}
 
+    def run_async(
+        self,
+        feeds: Mapping[str, Any],
+        outputs: Sequence[str] | None = None,
+        *,
+        priority: int = 0,
+        deadline: float | None = None,
+        cancel: CancelFlag | None = None,
+        wait: float | None = 0.0,
+    ) -> RunFuture:
+        """Ask for a run and return at once; the queue of the session's first device runs it when its turn comes.
+
+            outputs = await session.run_async({"x": array}, deadline=0.05)
+
+        Args:
+            feeds, outputs, cancel: as of `run`.  Arrays are not copied: they stay as they are until the run is done.
+            priority: higher goes first, among the requests of all sessions on that device.
+            deadline: seconds from now after which the result is of no use: what is not done then is given up.
+            wait: seconds to wait where the queue is full; None: until there is room.
+
+        Raises:
+            QueueFullError: if there was no room.
+            UsageError: if the session is closed.
+        """
+        from mace_core.requests.asking import ask
+
+        self._check_open()
+        return ask(self, feeds, outputs, priority, deadline, cancel, wait)
+
+    def batching(self, max_batch: int = 8, max_delay: float = 0.002) -> None:
+        """Run requests of `run_async` that come at about the same time as one batch, from now on.
+
+        Args:
+            max_batch: the most rows of a batch; 1: no batches any more.
+            max_delay: seconds that a request waits for others at most.
+
+        Raises:
+            UsageError: if an input has no free first axis, or the model does not treat rows apart.
+        """
+        from mace_core.requests.asking import batcher_for
+
+        self._check_open()
+        self._batcher = batcher_for(self, max_batch, max_delay)
+
     def profile(self, feeds: Mapping[str, Any], outputs: Sequence[str] | None = None) -> Profile:
         """Run once and tell where the time went; the results are in ``Profile.outputs``."""
         from mace_core.scheduler.profile import Profile
@@ -389,6 +438,8 @@ class Session:
         if self._closed:
             return
         self._closed = True
+        if self._queue is not None:
+            self._queue.drop(self, UsageError(f"the session of {self._model.label} was closed before the run began"))
         runners = getattr(self, "_runners", None)
         if runners is not None:
             runners.close()

@@ -30,7 +30,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("provider",),
     ("native",),
     ("scheduler",),
-    ("binding",),
+    ("binding", "requests"),
     ("session",),
     ("inspection", "numerics", "testing", "calibration"),
     ("quantization",),
