@@ -7,22 +7,27 @@ from collections.abc import Iterator, Sequence
 from mace_core.errors import ProviderBugError, UnsupportedError
 from mace_core.graph import GraphView, Node
 from mace_core.provider import (
+    Allocator,
     Backend,
     Buckets,
     Capability,
     Claim,
     CompiledSubgraph,
     Device,
+    HostAllocator,
     Rejection,
     ShapeSupport,
+    Stream,
 )
+from mace_core.provider.worker_queue import WorkerQueue
 from mace_hexagon import storage
-from mace_hexagon.builder import BuiltGraph, build
+from mace_hexagon.builder import build
+from mace_hexagon.chain import Chain, split
 from mace_hexagon.description import QOp
-from mace_hexagon.execution import HexagonSubgraph
+from mace_hexagon.execution import Facilities, HexagonSubgraph, Stage
 from mace_hexagon.lowering.context import DeclinedError
 from mace_hexagon.lowering.engine import Lowering
-from mace_hexagon.options import PERFORMANCE
+from mace_hexagon.options import PERFORMANCE, Options
 from mace_hexagon.qnn.handles import GraphSettings, QnnContext, QnnDevice
 from mace_hexagon.qnn.marshal import Marshal
 from mace_hexagon.qnn.power import PowerVotes
@@ -44,23 +49,26 @@ class HexagonBackend(Backend):
         qnn: QnnDevice,
         settings: GraphSettings,
         *,
-        performance: str,
+        options: Options,
         floats: bool,
-        largest_bucket: int = 0,
+        allocator: Allocator | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
-        """``performance``: a value of that option; ``floats``: the HTP has float arithmetic at all;
-        ``largest_bucket``: the largest size that others are padded to, 0 for none."""
+        """``floats``: the HTP has float arithmetic at all; ``allocator``: of memory that is shared with the HTP;
+        ``notes``: what the device's user should know of how it was opened."""
         from mace_hexagon.lowering.table import LOWERINGS
 
         self.device = device
-        self.buckets = Buckets.powers_of_two(largest_bucket) if largest_bucket else None
+        self.buckets = Buckets.powers_of_two(options.largest_bucket) if options.largest_bucket else None
         self._qnn = qnn
         self._settings = settings
         self._floats = floats
         self._lowerings = LOWERINGS
         self._build_id = qnn.build_id()
-        self._power = PowerVotes(qnn.interface, performance) if device.can_execute else None
-        self.notes = tuple(self._about_power(performance))
+        self._context_bytes = options.context_mb << 20
+        power = PowerVotes(qnn.interface, options.performance) if device.can_execute else None
+        self._facilities = Facilities(power, allocator or HostAllocator(), options.profiling)
+        self.notes = (*notes, *self._about_power(options.performance))
 
     def capability(self, view: GraphView) -> Capability:
         outcome = Lowering(view, self._lowerings, self.check, claims_only=True).run()
@@ -69,54 +77,61 @@ class HexagonBackend(Backend):
         return Capability(claims, [Rejection(node, reason) for node, reason in outcome.declined.items()])
 
     def compile(self, subgraphs: Sequence[GraphView]) -> list[CompiledSubgraph]:
-        lowered = [self._lower(view) for view in subgraphs]
-        context = self._qnn.create_context()
+        chains = [self._chain(view) for view in subgraphs]
+        contexts: list[QnnContext] = []
         compiled: list[CompiledSubgraph] = []
+        room = 0
         try:
-            for index, (view, lowering) in enumerate(zip(subgraphs, lowered, strict=True)):
-                built = build(
-                    context,
-                    f"graph{index}",
-                    lowering.ops,
-                    lowering.inputs,
-                    lowering.outputs,
-                    self._settings,
-                )
-                compiled.append(self._subgraph(context, built, _sources(view.nodes), _constants(view)))
+            for number, (view, chain) in enumerate(zip(subgraphs, chains, strict=True)):
+                stages = []
+                for position, piece in enumerate(chain.pieces):
+                    if not contexts or piece.nbytes > room:
+                        contexts.append(self._qnn.create_context())
+                        room = self._context_bytes
+                    room -= piece.nbytes
+                    name = f"graph{number}" if len(chain.pieces) == 1 else f"graph{number}.{position}"
+                    built = build(contexts[-1], name, piece.ops, piece.inputs, piece.outputs, self._settings)
+                    stages.append(Stage(contexts[-1], built, piece.reads, piece.writes))
+                between = [tensor.nbytes for tensor in chain.crossing]
+                compiled.append(self._subgraph(stages, between, _sources(view.nodes), _constants(view)))
         except BaseException:
             for item in compiled:
                 item.close()
             raise
         finally:
-            context.release()
+            for context in contexts:
+                context.release()
         return compiled
+
+    def create_stream(self) -> Stream:
+        return WorkerQueue(self.device.qualified_name)
+
+    def allocators(self) -> Sequence[Allocator]:
+        return (self._facilities.allocator,)
 
     def serialize(self, compiled: Sequence[CompiledSubgraph]) -> bytes | None:
         items = [item for item in compiled if isinstance(item, HexagonSubgraph)]
-        contexts = {item.context for item in items}
-        if len(items) != len(compiled) or len(contexts) != 1:
-            return None
-        return storage.pack(items, contexts.pop().binary())
+        return storage.pack(items) if items and len(items) == len(compiled) else None
 
     def deserialize(self, blob: bytes, subgraphs: Sequence[GraphView]) -> list[CompiledSubgraph]:
-        graphs, binary = storage.unpack(blob)
-        if len(graphs) != len(subgraphs):
-            raise UnsupportedError(f"the stored context has {len(graphs)} graphs, {len(subgraphs)} are needed")
-        context = self._qnn.restore_context(binary)
+        stored, binaries = storage.unpack(blob)
+        if len(stored) != len(subgraphs):
+            raise UnsupportedError(f"the stored form has {len(stored)} subgraphs, {len(subgraphs)} are needed")
+        contexts: list[QnnContext] = []
         compiled: list[CompiledSubgraph] = []
         try:
-            for stored in graphs:
-                graph = context.retrieve_graph(stored["name"])
-                built = BuiltGraph(graph, storage.ports(stored["inputs"]), storage.ports(stored["outputs"]))
-                compiled.append(
-                    self._subgraph(context, built, tuple(stored["sources"]), frozenset(stored["constants"]))
-                )
+            contexts.extend(self._qnn.restore_context(binary) for binary in binaries)
+            for item in stored:
+                stages = [storage.stage(found, contexts) for found in item["stages"]]
+                sources, constants = tuple(item["sources"]), frozenset(item["constants"])
+                compiled.append(self._subgraph(stages, item["between"], sources, constants))
         except BaseException:
-            for item in compiled:
-                item.close()
+            for restored in compiled:
+                restored.close()
             raise
         finally:
-            context.release()
+            for context in contexts:
+                context.release()
         return compiled
 
     def compatibility_key(self) -> str:
@@ -128,23 +143,31 @@ class HexagonBackend(Backend):
         return self._qnn.live_contexts
 
     def close(self) -> None:
-        if self._power is not None:
-            self._power.close()
+        if self._facilities.power is not None:
+            self._facilities.power.close()
         self._qnn.close()
 
     def _about_power(self, performance: str) -> Iterator[str]:
-        if self._power is None:
+        power = self._facilities.power
+        if power is None:
             return
-        for refusal in self._power.refusals:
+        for refusal in power.refusals:
             yield f"performance={performance} is not kept on {self.device.qualified_name}: {refusal}"
-        if performance != PERFORMANCE[0] and not self._power.refusals:
+        if performance != PERFORMANCE[0] and not power.refusals:
             effect = "; the emulation has no clocks that it could change" if self.device.is_virtual else ""
             yield f"{self.device.qualified_name} took the settings of performance={performance}{effect}"
 
     def _subgraph(
-        self, context: QnnContext, built: BuiltGraph, sources: tuple[str, ...], constants: frozenset[str]
+        self, stages: Sequence[Stage], between: Sequence[int], sources: tuple[str, ...], constants: frozenset[str]
     ) -> HexagonSubgraph:
-        return HexagonSubgraph(context.retain(), built, sources, constants, self._power)
+        for stage in stages:
+            stage.context.retain()
+        return HexagonSubgraph(stages, between, sources, constants, self._facilities)
+
+    def _chain(self, view: GraphView) -> Chain:
+        lowering = self._lower(view)
+        half = self._settings.half_precision
+        return split(lowering.ops, lowering.inputs, lowering.outputs, self._context_bytes, half_precision=half)
 
     def _lower(self, view: GraphView) -> Lowering:
         lowering = Lowering(view, self._lowerings, self.check)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from mace_hexagon.description import QOp, QTensor
 from mace_hexagon.qnn.handles import GraphSettings, QnnContext, QnnGraph
@@ -20,11 +20,17 @@ class Port:
 
 @dataclass(frozen=True)
 class BuiltGraph:
-    """A finalized graph with its inputs and outputs in the order of the subgraph's."""
+    """A finalized graph.
+
+    Attributes:
+        inputs, outputs: in the order they were asked for.
+        steps: name of a QNN operation -> names of the model's nodes it stands for.
+    """
 
     graph: QnnGraph
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
+    steps: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def build(
@@ -64,4 +70,5 @@ def build(
         graph,
         tuple(Port(tensor, numbers[tensor]) for tensor in inputs),
         tuple(Port(tensor, numbers[tensor]) for tensor in outputs),
+        {op.name: op.source for op in ops},
     )

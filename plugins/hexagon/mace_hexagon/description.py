@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,11 @@ class QTensor:
     kind: TensorKind = TensorKind.NATIVE
     encoding: Encoding | None = None
     data: Array | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its elements."""
+        return prod(self.shape) * self.data_type.bits // 8
 
     @property
     def is_quantized(self) -> bool:

@@ -15,6 +15,10 @@ PERFORMANCE = ("latency", "low_power", "sustained", "boost")
 """The words that the provider ``apu`` has for the same."""
 
 OPTIMIZATION_LEVELS = (1, 2, 3)
+PROFILING = ("detailed", "basic")
+RPCMEM_AUTO, RPCMEM_OFF = "auto", "off"
+DEFAULT_CONTEXT_MB = 3072
+"""The HTP addresses 32 bits; a context's program, tensors and buffers need room next to the weights."""
 
 DESCRIPTIONS: Mapping[str, str] = {
     "precision": "how float32 is computed: fp16 (default), or float32 where the HTP can (the emulation can)",
@@ -24,6 +28,9 @@ DESCRIPTIONS: Mapping[str, str] = {
     "or boost (the highest clock)",
     "optimization": "how long QNN optimizes a graph: 1 (shortest), 2 or 3 (default: QNN's own choice)",
     "vtcm_mb": "megabytes of the HTP's tightly coupled memory a graph may use (default 0: all)",
+    "context_mb": "megabytes of weights that one QNN context may hold; more are spread over several (default 3072)",
+    "profiling": "what profiled runs tell: detailed (default: every operation) or basic",
+    "rpcmem": "memory shared with the HTP: auto (default: where libcdsprpc.so is), off, or the path of that library",
     "hvx_threads": "vector threads a graph uses (default 0: QNN's own choice)",
 }
 
@@ -34,6 +41,7 @@ class Options:
 
     Attributes:
         library: the library to use; None for the one found.
+        rpcmem: "auto", "off" or a path.
         optimization, vtcm_mb, hvx_threads: 0 for QNN's own choice.
         others: see `DESCRIPTIONS`.
     """
@@ -45,6 +53,9 @@ class Options:
     optimization: int
     vtcm_mb: int
     hvx_threads: int
+    context_mb: int
+    profiling: str
+    rpcmem: str
 
 
 def read(options: Mapping[str, object]) -> Options:
@@ -69,6 +80,9 @@ def read(options: Mapping[str, object]) -> Options:
         optimization=optimization,
         vtcm_mb=_number(options, "vtcm_mb", "a number of megabytes, or 0 for all"),
         hvx_threads=_number(options, "hvx_threads", "a number of threads, or 0 for QNN's own choice"),
+        context_mb=_number(options, "context_mb", "a number of megabytes from 1 on", DEFAULT_CONTEXT_MB, least=1),
+        profiling=_choice(options, "profiling", PROFILING),
+        rpcmem=_rpcmem(options.get("rpcmem", RPCMEM_AUTO)),
     )
 
 
@@ -79,9 +93,15 @@ def _choice(options: Mapping[str, object], name: str, values: tuple[str, ...]) -
     return given
 
 
-def _number(options: Mapping[str, object], name: str, what: str) -> int:
-    given = options.get(name, 0)
-    if isinstance(given, bool) or not isinstance(given, int) or not 0 <= given < 1 << 31:
+def _rpcmem(given: object) -> str:
+    if not isinstance(given, str | os.PathLike) or "\0" in (path := os.fspath(given)) or isinstance(path, bytes):
+        raise UsageError(f"the hexagon option 'rpcmem' takes auto, off or a path, not {given!r}")
+    return path
+
+
+def _number(options: Mapping[str, object], name: str, what: str, default: int = 0, *, least: int = 0) -> int:
+    given = options.get(name, default)
+    if isinstance(given, bool) or not isinstance(given, int) or not least <= given < 1 << 31:
         raise UsageError(f"the hexagon option '{name}' takes {what}, not {given!r}")
     return given
 

@@ -6,10 +6,19 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from mace_core.errors import ProviderError, UsageError
-from mace_core.provider import ApiVersion, Backend, Device, DeviceKind, ExecutionProvider, Missing, ProbeResult
+from mace_core.provider import (
+    Allocator,
+    ApiVersion,
+    Backend,
+    Device,
+    DeviceKind,
+    ExecutionProvider,
+    Missing,
+    ProbeResult,
+)
 from mace_core.tensor import DType
 from mace_hexagon import discovery
-from mace_hexagon.options import DESCRIPTIONS, read
+from mace_hexagon.options import DESCRIPTIONS, RPCMEM_AUTO, RPCMEM_OFF, read
 from mace_hexagon.targets import EMULATED, SOCS, Soc, find_soc
 from mace_hexagon.version import VERSION
 
@@ -68,17 +77,29 @@ class HexagonProvider(ExecutionProvider):
                 vtcm_mb=given.vtcm_mb,
                 hvx_threads=given.hvx_threads,
             )
-            return HexagonBackend(
-                device,
-                qnn,
-                settings,
-                performance=given.performance,
-                floats=floats,
-                largest_bucket=given.largest_bucket,
-            )
+            allocator, notes = _shared_memory(device, given.rpcmem)
+            return HexagonBackend(device, qnn, settings, options=given, floats=floats, allocator=allocator, notes=notes)
         except BaseException:
             qnn.close()
             raise
+
+
+def _shared_memory(device: Device, choice: str) -> tuple[Allocator | None, tuple[str, ...]]:
+    """An allocator of memory that is shared with the HTP, where there is one, and why there is none.
+
+    Raises:
+        UsageError: if the library that the user named cannot be used.
+    """
+    if choice == RPCMEM_OFF or (choice == RPCMEM_AUTO and device.is_virtual):
+        return None, ()
+    from mace_hexagon.qnn.rpcmem import LIBRARY, RpcMemAllocator
+
+    try:
+        return RpcMemAllocator(LIBRARY if choice == RPCMEM_AUTO else choice, device.qualified_name), ()
+    except ProviderError as error:
+        if choice != RPCMEM_AUTO:
+            raise UsageError(f"the hexagon option 'rpcmem' does not fit: {error}") from None
+        return None, (f"inputs and outputs are copied to {device.qualified_name}: {error}",)
 
 
 def _describe(search: discovery.Search) -> ProbeResult:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import ctypes as c
+import functools
+import logging
 import struct
 import threading
 from dataclasses import dataclass
 
 from mace_core.errors import UnsupportedError
+from mace_hexagon.description import QTensor
 from mace_hexagon.qnn.interface import SUCCESS, Interface
 from mace_hexagon.qnn.log import ERROR, LogCollector
+from mace_hexagon.qnn.rpcmem import SharedBlock
 from mace_hexagon.qnn.types import (
+    ASYNCHRONOUS_EXECUTION,
     CONFIG_CUSTOM,
     FINALIZE_OPTIMIZATION,
     FIRST_DEVICE,
@@ -20,13 +25,20 @@ from mace_hexagon.qnn.types import (
     HTP_GRAPH_OPTIMIZATION,
     HTP_GRAPH_PRECISION,
     HTP_GRAPH_VTCM_MB,
+    HTP_SHARED_BUFFER,
+    MEMORY_CUSTOM,
     PRECISION_FLOAT16,
     Config,
     CustomConfig,
     Handle,
+    MemoryDescriptor,
+    Notify,
     OpConfig,
+    SharedBuffer,
     Tensor,
 )
+
+_log = logging.getLogger("mace.hexagon")
 
 Target = tuple[tuple[int, tuple[int, ...]], ...]
 """Options of a device, each its number and words: told to the library one after the other, the last one counts."""
@@ -125,6 +137,7 @@ class QnnDevice:
         self.log = LogCollector()
         self.live_contexts = 0
         self._target = target
+        self._refused_memory = False
         self._log_handle, self._backend, self._device = Handle(), Handle(), Handle()
         with interface.lock:
             try:
@@ -136,6 +149,19 @@ class QnnDevice:
             except BaseException:
                 self.close()
                 raise
+
+    @property
+    def backend(self) -> Handle:
+        """The library's handle of the backend."""
+        return self._backend
+
+    @functools.cached_property
+    def has_queue(self) -> bool:
+        """Whether runs can be queued (``graphExecuteAsync``); the emulation cannot."""
+        if not self.interface.has("graphExecuteAsync"):
+            return False
+        with self.interface.lock:
+            return self.interface.code("propertyHasCapability", ASYNCHRONOUS_EXECUTION) == SUCCESS
 
     def build_id(self) -> str:
         """The library's build."""
@@ -176,6 +202,12 @@ class QnnDevice:
             details = self.log.recent() or self.interface.message(code)
             raise UnsupportedError(f"{self.name} does not take the stored context: {details}", device=self.name)
         return QnnContext(self, handle, buffer)
+
+    def refused_memory(self, reason: str) -> None:
+        """Tell once that shared memory is not used as such."""
+        if not self._refused_memory:
+            self._refused_memory = True
+            _log.warning("%s does not take shared memory, so tensors are copied: %s", self.name, reason)
 
     def close(self) -> None:
         """Free the handles.  Idempotent."""
@@ -235,6 +267,7 @@ class QnnContext:
         self._binary = binary  # the library may read from it as long as the context lives
         self._users = 1
         self._lock = threading.Lock()
+        self._registered: dict[tuple[SharedBlock, int, QTensor], Handle] = {}
         with device.interface.lock:
             device.live_contexts += 1
 
@@ -251,10 +284,39 @@ class QnnContext:
             handle = self._handle if self._users == 0 else Handle()
         if handle:
             self._handle = Handle()
+            for block in {block for block, _, _ in self._registered}:
+                self.withdraw(block)
             with self.device.interface.lock:
                 self.device.live_contexts -= 1
             self.device.call("free a context", "contextFree", handle, None)
             self._binary = None
+
+    def register(self, block: SharedBlock, offset: int, tensor: QTensor) -> int | None:
+        """QNN's handle of a tensor in shared memory, ``offset`` bytes into ``block``; None if QNN does not take such
+        memory, which is then copied."""
+        known = self._registered.get((block, offset, tensor))
+        if known is not None:
+            return known.value
+        dimensions = (c.c_uint32 * len(tensor.shape))(*tensor.shape)
+        where = SharedBuffer(HTP_SHARED_BUFFER, block.nbytes, block.descriptor, offset)
+        descriptor = MemoryDescriptor(
+            *(len(tensor.shape), dimensions, None, tensor.data_type, MEMORY_CUSTOM, c.addressof(where))
+        )
+        handle = Handle()
+        with self.device.interface.lock:
+            code = self.device.interface.code("memRegister", self._handle, c.byref(descriptor), 1, c.byref(handle))
+        if code != SUCCESS:
+            self.device.refused_memory(self.device.interface.message(code))
+            return None
+        self._registered[block, offset, tensor] = handle
+        block.used_by(self)
+        return handle.value
+
+    def withdraw(self, block: SharedBlock) -> None:
+        """Forget what was registered of a block."""
+        for key in [key for key in self._registered if key[0] is block]:
+            handle = self._registered.pop(key)
+            self.device.call("give shared memory back", "memDeRegister", c.byref(handle), 1)
 
     def create_graph(self, name: str, settings: GraphSettings) -> QnnGraph:
         """An empty graph that is to be compiled in this way."""
@@ -308,9 +370,30 @@ class QnnGraph:
         """Compile."""
         self._device.call(f"compile graph '{self.name}'", "graphFinalize", self._handle, None, None)
 
-    def execute(self, inputs: c.Array[Tensor], outputs: c.Array[Tensor]) -> None:
-        """Run to completion; one run at a time on a device."""
+    @property
+    def has_queue(self) -> bool:
+        """Whether `execute_queued` works."""
+        return self._device.has_queue
+
+    def execute(self, inputs: c.Array[Tensor], outputs: c.Array[Tensor], profile: Handle | None = None) -> None:
+        """Run to completion; one run at a time on a device.  ``profile`` collects what is measured."""
         self._device.call(
             f"run graph '{self.name}'",
-            *("graphExecute", self._handle, inputs, len(inputs), outputs, len(outputs), None, None),
+            *("graphExecute", self._handle, inputs, len(inputs), outputs, len(outputs), profile, None),
         )
+
+    def execute_queued(self, inputs: c.Array[Tensor], outputs: c.Array[Tensor], profile: Handle | None = None) -> None:
+        """The same through the library's queue, in which runs of other executions may wait meanwhile."""
+        ended, codes = threading.Event(), list[int]()
+
+        def notify(_parameter: int | None, code: int) -> None:
+            codes.append(code)
+            ended.set()
+
+        callback = Notify(notify)
+        what = f"run graph '{self.name}'"
+        tensors = (inputs, len(inputs), outputs, len(outputs))
+        self._device.call(what, "graphExecuteAsync", self._handle, *tensors, profile, None, callback, None)
+        ended.wait()
+        if codes[0] != SUCCESS:
+            raise self._device.interface.error(codes[0], what, device=self._device.name)

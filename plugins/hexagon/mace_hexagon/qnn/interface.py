@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from mace_core.errors import ProviderError
 from mace_hexagon.qnn.errors import error_class
-from mace_hexagon.qnn.types import Handle, InterfaceHeader, OpConfig, Tensor
+from mace_hexagon.qnn.types import Handle, InterfaceHeader, MemoryDescriptor, Notify, OpConfig, ProfileEventData, Tensor
 
 SUPPORTED_MAJOR = 2
 SUPPORTED_MINORS = range(36, 41)
@@ -20,6 +20,7 @@ SUCCESS = 0
 _MAX_PROVIDERS = 8
 
 _pointer = c.c_void_p
+_numbers = c.POINTER(c.POINTER(c.c_uint64))
 
 # Order of the table, with argument types for the functions that are called; all return an error code of 64 bits.
 _TABLE: tuple[tuple[str, tuple[Any, ...] | None], ...] = (
@@ -45,21 +46,24 @@ _TABLE: tuple[tuple[str, tuple[Any, ...] | None], ...] = (
     ("graphFinalize", (Handle, Handle, Handle)),
     ("graphRetrieve", (Handle, c.c_char_p, c.POINTER(Handle))),
     ("graphExecute", (Handle, c.POINTER(Tensor), c.c_uint32, c.POINTER(Tensor), c.c_uint32, Handle, Handle)),
-    ("graphExecuteAsync", None),
+    (
+        "graphExecuteAsync",
+        (Handle, c.POINTER(Tensor), c.c_uint32, c.POINTER(Tensor), c.c_uint32, Handle, Handle, Notify, _pointer),
+    ),
     ("tensorCreateContextTensor", None),
     ("tensorCreateGraphTensor", (Handle, c.POINTER(Tensor))),
     ("logCreate", (_pointer, c.c_uint32, c.POINTER(Handle))),
     ("logSetLogLevel", None),
     ("logFree", (Handle,)),
-    ("profileCreate", None),
+    ("profileCreate", (Handle, c.c_uint32, c.POINTER(Handle))),
     ("profileSetConfig", None),
-    ("profileGetEvents", None),
-    ("profileGetSubEvents", None),
-    ("profileGetEventData", None),
+    ("profileGetEvents", (Handle, _numbers, c.POINTER(c.c_uint32))),
+    ("profileGetSubEvents", (c.c_uint64, _numbers, c.POINTER(c.c_uint32))),
+    ("profileGetEventData", (c.c_uint64, c.POINTER(ProfileEventData))),
     ("profileGetExtendedEventData", None),
-    ("profileFree", None),
-    ("memRegister", None),
-    ("memDeRegister", None),
+    ("profileFree", (Handle,)),
+    ("memRegister", (Handle, c.POINTER(MemoryDescriptor), c.c_uint32, c.POINTER(Handle))),
+    ("memDeRegister", (c.POINTER(Handle), c.c_uint32)),
     ("deviceGetPlatformInfo", None),
     ("deviceFreePlatformInfo", None),
     ("deviceGetInfrastructure", (c.POINTER(Handle),)),

@@ -34,6 +34,11 @@ class DataType(enum.IntEnum):
     UFIXED_POINT_32 = 0x0432
     BOOL_8 = 0x0508
 
+    @property
+    def bits(self) -> int:
+        """Width of an element: the last byte, whose hexadecimal digits are to be read as decimal ones."""
+        return int(f"{self & 0xFF:x}")
+
 
 class TensorKind(enum.IntEnum):
     """What a tensor is to its graph."""
@@ -66,6 +71,11 @@ INFRASTRUCTURE_PERFORMANCE = 0
 POWER_DCVS_V3 = 1
 POWER_RPC_LATENCY = 2
 POWER_RPC_POLLING = 3
+MEMORY_RAW = 0
+MEMORY_HANDLE = 1
+MEMORY_CUSTOM = 2  # what a descriptor describes is the backend's
+HTP_SHARED_BUFFER = 1
+ASYNCHRONOUS_EXECUTION = 304  # a property
 
 
 class Version(c.Structure):
@@ -202,6 +212,45 @@ class Infrastructure(c.Structure):
     ]
 
 
+class ProfileEventData(c.Structure):
+    """One thing that was measured."""
+
+    _fields_: ClassVar = [
+        ("kind", c.c_uint32),
+        ("unit", c.c_uint32),
+        ("value", c.c_uint64),
+        ("name", c.c_char_p),
+    ]
+
+
+Notify = c.CFUNCTYPE(None, c.c_void_p, c.c_uint64)
+"""Called when a queued run has ended, from a thread of the library; the status, a structure, is one error code."""
+
+
+class SharedBuffer(c.Structure):
+    """Where a tensor lies in memory that is shared with the HTP."""
+
+    _fields_: ClassVar = [
+        ("kind", c.c_uint32),
+        ("size", c.c_uint64),
+        ("descriptor", c.c_int32),
+        ("offset", c.c_uint64),
+    ]
+
+
+class MemoryDescriptor(c.Structure):
+    """Memory of a tensor, for registering it."""
+
+    _fields_: ClassVar = [
+        ("rank", c.c_uint32),
+        ("dimensions", c.POINTER(c.c_uint32)),
+        ("shape_config", c.c_char_p),
+        ("data_type", c.c_uint32),
+        ("kind", c.c_uint32),
+        ("custom", c.c_void_p),
+    ]
+
+
 _SIZES = {
     InterfaceHeader: 40,
     QuantizeParams: 40,
@@ -211,6 +260,9 @@ _SIZES = {
     Param: 160,
     OpConfig: 80,
     PowerConfig: 68,
+    ProfileEventData: 24,
+    SharedBuffer: 32,
+    MemoryDescriptor: 40,
 }
 
 for _structure, _size in _SIZES.items():
