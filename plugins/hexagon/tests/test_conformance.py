@@ -39,6 +39,7 @@ class TestHexagon(ProviderConformance):
         },
         tolerance=1e-2,
         serializes=True,
+        streams=True,
         interruptible=False,  # a whole graph is one call of the library
         memory_in_use=live_contexts,
     )
