@@ -16,7 +16,7 @@ PERFORMANCE = ("latency", "low_power", "sustained", "boost")
 
 OPTIMIZATION_LEVELS = (1, 2, 3)
 PROFILING = ("detailed", "basic")
-RPCMEM_AUTO, RPCMEM_OFF = "auto", "off"
+AUTO, OFF = "auto", "off"
 DEFAULT_CONTEXT_MB = 3072
 """The HTP addresses 32 bits; a context's program, tensors and buffers need room next to the weights."""
 
@@ -26,11 +26,12 @@ DESCRIPTIONS: Mapping[str, str] = {
     "largest_bucket": "sizes up to this are padded to powers of two (default 0: each is compiled for as it is)",
     "performance": "what to be good at: latency (default: one answer soon), low_power, sustained (many answers) "
     "or boost (the highest clock)",
-    "optimization": "how long QNN optimizes a graph: 1 (shortest), 2 or 3 (default: QNN's own choice)",
+    "optimization_level": "how long QNN optimizes a graph: 1 (shortest), 2 or 3 (default: QNN's own choice)",
     "vtcm_mb": "megabytes of the HTP's tightly coupled memory a graph may use (default 0: all)",
     "context_mb": "megabytes of weights that one QNN context may hold; more are spread over several (default 3072)",
     "profiling": "what profiled runs tell: detailed (default: every operation) or basic",
-    "rpcmem": "memory shared with the HTP: auto (default: where libcdsprpc.so is), off, or the path of that library",
+    "shared_memory": "auto (default): inputs and outputs lie in memory that the HTP reads, if libcdsprpc.so is here; "
+    "off; or the path of that library",
     "hvx_threads": "vector threads a graph uses (default 0: QNN's own choice)",
 }
 
@@ -41,7 +42,7 @@ class Options:
 
     Attributes:
         library: the library to use; None for the one found.
-        rpcmem: "auto", "off" or a path.
+        shared_memory: "auto", "off" or a path.
         optimization, vtcm_mb, hvx_threads: 0 for QNN's own choice.
         others: see `DESCRIPTIONS`.
     """
@@ -55,7 +56,7 @@ class Options:
     hvx_threads: int
     context_mb: int
     profiling: str
-    rpcmem: str
+    shared_memory: str
 
 
 def read(options: Mapping[str, object]) -> Options:
@@ -67,10 +68,10 @@ def read(options: Mapping[str, object]) -> Options:
     unknown = sorted(set(options) - set(DESCRIPTIONS))
     if unknown:
         raise UsageError(f"the hexagon provider has no option '{unknown[0]}'; it knows {', '.join(DESCRIPTIONS)}")
-    optimization = _number(options, "optimization", "1, 2 or 3, or 0 for QNN's own choice")
+    optimization = _number(options, "optimization_level", "1, 2 or 3, or 0 for QNN's own choice")
     if optimization and optimization not in OPTIMIZATION_LEVELS:
         raise UsageError(
-            f"the hexagon option 'optimization' takes 1, 2 or 3, or 0 for QNN's own choice, not {optimization}"
+            f"the hexagon option 'optimization_level' takes 1, 2 or 3, or 0 for QNN's own choice, not {optimization}"
         )
     return Options(
         precision=_choice(options, "precision", PRECISIONS),
@@ -82,7 +83,7 @@ def read(options: Mapping[str, object]) -> Options:
         hvx_threads=_number(options, "hvx_threads", "a number of threads, or 0 for QNN's own choice"),
         context_mb=_number(options, "context_mb", "a number of megabytes from 1 on", DEFAULT_CONTEXT_MB, least=1),
         profiling=_choice(options, "profiling", PROFILING),
-        rpcmem=_rpcmem(options.get("rpcmem", RPCMEM_AUTO)),
+        shared_memory=_shared_memory(options.get("shared_memory", AUTO)),
     )
 
 
@@ -93,9 +94,9 @@ def _choice(options: Mapping[str, object], name: str, values: tuple[str, ...]) -
     return given
 
 
-def _rpcmem(given: object) -> str:
+def _shared_memory(given: object) -> str:
     if not isinstance(given, str | os.PathLike) or "\0" in (path := os.fspath(given)) or isinstance(path, bytes):
-        raise UsageError(f"the hexagon option 'rpcmem' takes auto, off or a path, not {given!r}")
+        raise UsageError(f"the hexagon option 'shared_memory' takes auto, off or a path, not {given!r}")
     return path
 
 

@@ -18,7 +18,7 @@ from mace_core.provider import (
 )
 from mace_core.tensor import DType
 from mace_hexagon import discovery
-from mace_hexagon.options import DESCRIPTIONS, RPCMEM_AUTO, RPCMEM_OFF, read
+from mace_hexagon.options import AUTO, DESCRIPTIONS, OFF, read
 from mace_hexagon.targets import EMULATED, SOCS, Soc, find_soc
 from mace_hexagon.version import VERSION
 
@@ -77,7 +77,7 @@ class HexagonProvider(ExecutionProvider):
                 vtcm_mb=given.vtcm_mb,
                 hvx_threads=given.hvx_threads,
             )
-            allocator, notes = _shared_memory(device, given.rpcmem)
+            allocator, notes = _shared_memory(device, given.shared_memory)
             return HexagonBackend(device, qnn, settings, options=given, floats=floats, allocator=allocator, notes=notes)
         except BaseException:
             qnn.close()
@@ -90,15 +90,15 @@ def _shared_memory(device: Device, choice: str) -> tuple[Allocator | None, tuple
     Raises:
         UsageError: if the library that the user named cannot be used.
     """
-    if choice == RPCMEM_OFF or (choice == RPCMEM_AUTO and device.is_virtual):
+    if choice == OFF or (choice == AUTO and device.is_virtual):
         return None, ()
     from mace_hexagon.qnn.rpcmem import LIBRARY, RpcMemAllocator
 
     try:
-        return RpcMemAllocator(LIBRARY if choice == RPCMEM_AUTO else choice, device.qualified_name), ()
+        return RpcMemAllocator(LIBRARY if choice == AUTO else choice, device.qualified_name), ()
     except ProviderError as error:
-        if choice != RPCMEM_AUTO:
-            raise UsageError(f"the hexagon option 'rpcmem' does not fit: {error}") from None
+        if choice != AUTO:
+            raise UsageError(f"the hexagon option 'shared_memory' does not fit: {error}") from None
         return None, (f"inputs and outputs are copied to {device.qualified_name}: {error}",)
 
 

@@ -49,13 +49,13 @@ def compiled_size(device: Device, view: GraphView, **options: object) -> int:
 
 def test_optimization_and_memory_change_what_is_compiled(device: Device, wide_view: GraphView) -> None:
     usual = compiled_size(device, wide_view)
-    assert compiled_size(device, wide_view, optimization=2) == pytest.approx(usual, abs=4096)  # QNN's own choice
-    assert compiled_size(device, wide_view, optimization=1) != pytest.approx(usual, abs=4096)
+    assert compiled_size(device, wide_view, optimization_level=2) == pytest.approx(usual, abs=4096)  # QNN's own choice
+    assert compiled_size(device, wide_view, optimization_level=1) != pytest.approx(usual, abs=4096)
     assert compiled_size(device, wide_view, vtcm_mb=1) > usual + 16384
 
 
 @pytest.mark.parametrize(
-    "option", [{"optimization": 3}, {"vtcm_mb": 2}, {"hvx_threads": 2}], ids=lambda o: next(iter(o))
+    "option", [{"optimization_level": 3}, {"vtcm_mb": 2}, {"hvx_threads": 2}], ids=lambda o: next(iter(o))
 )
 def test_a_graph_stored_under_other_settings_is_not_used(device: Device, option: dict[str, object]) -> None:
     usual, other = open_backend(device), open_backend(device, **option)
@@ -68,8 +68,8 @@ def test_a_graph_stored_under_other_settings_is_not_used(device: Device, option:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"optimization": 4}, "'optimization' takes 1, 2 or 3, or 0 for QNN's own choice, not 4"),
-        ({"optimization": "fast"}, "'optimization' takes .* not 'fast'"),
+        ({"optimization_level": 4}, "'optimization_level' takes 1, 2 or 3, or 0 for QNN's own choice, not 4"),
+        ({"optimization_level": "fast"}, "'optimization_level' takes .* not 'fast'"),
         ({"vtcm_mb": -1}, "'vtcm_mb' takes a number of megabytes, or 0 for all, not -1"),
         ({"hvx_threads": True}, "'hvx_threads' takes a number of threads"),
         ({"vtcm_mb": 1 << 40}, "'vtcm_mb' takes a number of megabytes"),
@@ -83,7 +83,7 @@ def test_what_does_not_fit_is_one_sentence(device: Device, options: dict[str, ob
 
 
 def test_performance_has_the_words_of_the_other_providers() -> None:
-    apu = pytest.importorskip("mace_apu.provider")
+    apu = pytest.importorskip("mace_apu.options")
     assert hexagon_options.PERFORMANCE == apu.PERFORMANCE
 
 

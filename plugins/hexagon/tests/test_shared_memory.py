@@ -181,7 +181,7 @@ def test_memory_is_registered_once_and_read_where_it_lies(
     device: Device, view: GraphView, rpcmem: Path, blocks: c.CDLL, registry: RegistryStandIn
 ) -> None:
     right = expected(device, view)
-    backend = open_backend(device, rpcmem=str(rpcmem))
+    backend = open_backend(device, shared_memory=str(rpcmem))
     (compiled,) = backend.compile([view])
     bound, execution = bind(backend, view, compiled, FEEDS), compiled.new_execution()
     for _ in range(3):
@@ -208,7 +208,7 @@ def test_tensors_in_the_middle_of_a_buffer_are_registered_with_their_offset(
     device: Device, view: GraphView, rpcmem: Path, blocks: c.CDLL, registry: RegistryStandIn
 ) -> None:
     right = expected(device, view)
-    backend = open_backend(device, rpcmem=str(rpcmem))
+    backend = open_backend(device, shared_memory=str(rpcmem))
     (compiled,) = backend.compile([view])
     execution = compiled.new_execution()
     with crowded(backend, view, compiled, FEEDS, is_skewed=False) as bound:
@@ -228,7 +228,7 @@ def test_pieces_hand_values_on_in_shared_memory(
 
     feeds = {"x": sample_image(WIDE)}
     wide = view_of(load_model(perceptron()), feeds)  # type: ignore[arg-type]
-    plain, shared = open_backend(device, context_mb=1), open_backend(device, context_mb=1, rpcmem=str(rpcmem))
+    plain, shared = open_backend(device, context_mb=1), open_backend(device, context_mb=1, shared_memory=str(rpcmem))
     found = []
     for backend in (plain, shared):
         (compiled,) = backend.compile([wide])
@@ -258,7 +258,7 @@ def test_a_session_computes_the_same_in_shared_memory(
 
     right = run()
     with caplog.at_level(logging.WARNING, "mace.hexagon"):
-        np.testing.assert_array_equal(run(rpcmem=str(rpcmem)), right)
+        np.testing.assert_array_equal(run(shared_memory=str(rpcmem)), right)
     said = [record.getMessage() for record in caplog.records if "shared memory" in record.getMessage()]
     assert len(said) == (0 if is_taken else 1)  # once, not for each tensor
     assert is_taken or "tensors are copied: QNN_COMMON_ERROR_NOT_SUPPORTED" in said[0]
@@ -267,15 +267,15 @@ def test_a_session_computes_the_same_in_shared_memory(
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("/nowhere/libcdsprpc.so", "'rpcmem' does not fit: /nowhere/libcdsprpc.so cannot be loaded"),
-        ("libm.so.6", "'rpcmem' does not fit: libm.so.6 is not Qualcomm's rpcmem"),
-        (7, "'rpcmem' takes auto, off or a path, not 7"),
-        ("a\0b", "'rpcmem' takes auto, off or a path"),
+        ("/nowhere/libcdsprpc.so", "'shared_memory' does not fit: /nowhere/libcdsprpc.so cannot be loaded"),
+        ("libm.so.6", "'shared_memory' does not fit: libm.so.6 is not Qualcomm's rpcmem"),
+        (7, "'shared_memory' takes auto, off or a path, not 7"),
+        ("a\0b", "'shared_memory' takes auto, off or a path"),
     ],
 )
 def test_a_library_that_does_not_fit_is_refused(device: Device, given: object, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        open_backend(device, rpcmem=given)
+        open_backend(device, shared_memory=given)
 
 
 def test_a_device_without_the_library_copies_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
