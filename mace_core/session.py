@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from mace_core.activity import Activity
 from mace_core.errors import UsageError
 from mace_core.graph import Value
 from mace_core.host.memory import return_free_memory
@@ -53,6 +54,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("mace")
 
 _AT_WORK = at_work()
+
+_now = time.perf_counter_ns
 
 
 class Session:
@@ -146,7 +149,8 @@ class Session:
             for constant in graph.computed:
                 constant.owner = self._constants
         chosen, placed = choose_devices(given, self._registry, self._model)
-        self._pool = DevicePool(chosen, given.chosen_policy, self._rates_of)
+        self._pool = pool = DevicePool(chosen, given.chosen_policy, self._rates_of)
+        self._activity = Activity(graph.source_path or graph.name, lambda: [d.name for d in pool.devices if d.is_open])
         try:
             for device in self._pool.devices:
                 if device.has_options:
@@ -218,16 +222,26 @@ class Session:
             NumericsError: if the session checks numerics and a node computed what is not finite.
             ProviderError: if a device failed; the session stays usable.
         """
+        activity = self._activity
+        start_ns = _now()
         try:
             with _AT_WORK:
                 if outputs is None and profile is None:
                     self._check_open()
                     found = self._quick.run(feeds, cancel)
                     if found is not None:
+                        activity.runs += 1
+                        activity.busy_ns += _now() - start_ns
                         return found
-                return self._run(feeds, outputs, profile, cancel)
-        except (MemoryError, OSError) as error:
-            raise_explained(error, self._model.label)
+                found = self._run(feeds, outputs, profile, cancel)
+            activity.runs += 1
+            activity.busy_ns += _now() - start_ns
+            return found
+        except BaseException as error:
+            activity.failures += 1
+            if isinstance(error, MemoryError | OSError):
+                raise_explained(error, self._model.label)
+            raise
 
     def bind(
         self,
@@ -304,7 +318,7 @@ class Session:
             outputs = await session.run_async({"x": array}, deadline=0.05)
 
         Args:
-            feeds, outputs, cancel: as of `run`.  Arrays are not copied: they stay as they are until the run is done.
+            feeds, outputs, cancel: as of `run`.  Arrays are not copied: leave them as they are until the run is done.
             priority: higher goes first, among the requests of all sessions on that device.
             deadline: seconds from now after which the result is of no use: what is not done then is given up.
             wait: seconds to wait where the queue is full; None: until there is room.
@@ -438,6 +452,8 @@ class Session:
         if self._closed:
             return
         self._closed = True
+        if hasattr(self, "_activity"):
+            self._activity.close()
         if self._queue is not None:
             self._queue.drop(self, UsageError(f"the session of {self._model.label} was closed before the run began"))
         runners = getattr(self, "_runners", None)

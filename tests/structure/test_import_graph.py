@@ -30,7 +30,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("provider",),
     ("native",),
     ("scheduler",),
-    ("binding", "requests"),
+    ("activity", "binding", "requests"),
     ("session",),
     ("inspection", "numerics", "testing", "calibration"),
     ("quantization",),

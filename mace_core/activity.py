@@ -1,0 +1,79 @@
+"""What the sessions of this process do: counters for monitors, metrics and governors.
+
+A session counts its own runs with plain additions and no lock, so that counting costs a run nothing to speak of; of
+runs that end on two threads at the same instant, one may be missed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from mace_core.host.fork_safe import fork_safe_lock
+
+
+class Activity:
+    """The counters of one session.
+
+    Attributes:
+        model: its path or name.
+        runs: how many ended well.
+        failures: how many did not.
+        busy_ns: nanoseconds spent in runs; of runs at the same time each counts.
+    """
+
+    __slots__ = ("__weakref__", "_devices", "busy_ns", "failures", "model", "number", "runs")
+
+    def __init__(self, model: str, devices: Callable[[], Sequence[str]]) -> None:
+        """``devices`` tells the names of those in use."""
+        self.model = model
+        self._devices = devices
+        self.runs = self.failures = self.busy_ns = 0
+        self.number = next(_numbers)
+        with _lock:
+            _all.add(self)
+
+    def close(self) -> None:
+        """The session is closed."""
+        with _lock:
+            _all.discard(self)
+
+    def snapshot(self) -> SessionActivity:
+        """The counters as they are now."""
+        return SessionActivity(
+            self.number, self.model, tuple(self._devices()), self.runs, self.failures, self.busy_ns / 1e9
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SessionActivity:
+    """What one open session did so far.
+
+    Attributes:
+        number: tells sessions of this process apart; the first that was opened has the lowest.
+        model: its path or name.
+        devices: names of those in use.
+        runs, failures: how many runs ended well, and how many did not.
+        busy_seconds: time spent in runs; of runs at the same time each counts.
+    """
+
+    number: int
+    model: str
+    devices: tuple[str, ...]
+    runs: int
+    failures: int
+    busy_seconds: float
+
+
+_numbers = itertools.count(1)
+_lock = fork_safe_lock()
+_all: weakref.WeakSet[Activity] = weakref.WeakSet()
+
+
+def sessions() -> list[SessionActivity]:
+    """The open sessions of this process, in the order in which they were opened."""
+    with _lock:
+        found = list(_all)
+    return [activity.snapshot() for activity in sorted(found, key=lambda activity: activity.number)]
