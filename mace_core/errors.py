@@ -311,6 +311,13 @@ class DeviceLostError(ProviderError):
     """The device is gone or must be reopened.  The session raises it and refuses that device from then on."""
 
 
+class OutOfRangeError(ProviderError):
+    """The device cannot hold the numbers that this run brings, such as infinities, and declines instead of a wrong result.
+
+    The session runs once more without that device, which it does not use again; in a strict session it is raised.
+    """
+
+
 class TransientError(ProviderError):
     """A failure that may pass by itself (a busy device).  The core retries the run once."""
 

@@ -12,6 +12,7 @@ from mace_core.errors import (
     DeviceNotFoundError,
     MaceError,
     OutOfMemoryError,
+    OutOfRangeError,
     ProviderBugError,
     ProviderError,
     StrictPlacementError,
@@ -227,6 +228,24 @@ def test_a_lost_device_is_raised_and_not_used_again() -> None:
         np.testing.assert_array_equal(session.run({"x": X})["y"], -X)
         assert devices_of(session) == {"Neg": "two:0"}
         assert "unplugged" in session.explain().refused["one:0"]
+
+
+@pytest.mark.parametrize("nodes", [["Neg"], ["Neg", "Exp", "Neg"]], ids=["one subgraph", "several"])
+def test_numbers_that_a_device_declines_when_it_runs_go_to_the_other_devices(nodes: list[str]) -> None:
+    one, two, three = make_provider("one", claims={"Neg"}), make_provider("two"), make_provider("three")
+    registry = registry_of(one, two, three)
+    with Session(chain(*nodes), devices=["one", "two", "three"], registry=registry) as session:
+        expected = session.run({"x": X})["y"]
+        one.faults[:] = [OutOfRangeError("'x' holds infinities")]
+        two.faults[:] = [OutOfRangeError("here too")]
+        np.testing.assert_array_equal(session.run({"x": X})["y"], expected)
+        assert set(devices_of(session).values()) == {"three:0"}
+        assert "infinities" in session.explain().refused["one:0"]
+    with Session(chain(*nodes), devices=["one", "two"], registry=registry, strict=True) as session:
+        session.run({"x": X})
+        one.faults[:] = [OutOfRangeError("'x' holds infinities")]
+        with pytest.raises(OutOfRangeError, match="infinities"):
+            session.run({"x": X})
 
 
 def test_an_explanation_tells_free_dimensions_and_what_another_shape_costs() -> None:

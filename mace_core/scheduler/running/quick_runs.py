@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mace_core.errors import DeviceLostError, TransientError
+from mace_core.errors import DeviceLostError, OutOfRangeError, TransientError
 from mace_core.graph import Value
 from mace_core.provider.execution import CancelFlag
 from mace_core.scheduler.context import RunContext
@@ -79,7 +79,11 @@ class QuickRuns:
         try:
             results = plan.execute_single(arrays, cancel)
         except TransientError:
-            return dict(zip(self._outputs, self._again(plan, arrays, cancel), strict=True))
+            again = self._again(plan, arrays, cancel)
+            return None if again is None else dict(zip(self._outputs, again, strict=True))
+        except OutOfRangeError as error:
+            self._runners.decline(error)
+            return None  # the careful path finds other devices
         except DeviceLostError as error:
             self._runners.lose(error)
             raise
@@ -95,6 +99,9 @@ class QuickRuns:
             results = self._runner.run_chain(arrays, shapes, cancel)
         except TransientError:
             return None  # the careful path tries it once more
+        except OutOfRangeError as error:
+            self._runners.decline(error)
+            return None  # and finds other devices
         except DeviceLostError as error:
             self._runners.lose(error)
             raise
@@ -113,8 +120,8 @@ class QuickRuns:
             plan.release()
             return None
         context = RunContext(cancel or _NEVER)
-        plans: list[AnyPlan | None] = [None, plan]
-        results = self._runners.guarded(lambda: self._runner.run(fed, context, plans.pop()))
+        plans = [plan]
+        results = self._runners.guarded(lambda: self._runner.run(fed, context, plans.pop() if plans else None))
         return {name: owned(result, fed) for name, result in zip(self._outputs, results, strict=True)}
 
     def _admitted(
@@ -129,11 +136,16 @@ class QuickRuns:
         types = partial(runner.array_types, shapes, dtypes)
         return runner.admitted(tuple(key), Form.of(shapes, dtypes, flags), types)
 
-    def _again(self, plan: AnyPlan, arrays: list[npt.NDArray[Any]], cancel: CancelFlag | None) -> list[RuntimeValue]:
-        """The one retry that a passing failure gets."""
+    def _again(
+        self, plan: AnyPlan, arrays: list[npt.NDArray[Any]], cancel: CancelFlag | None
+    ) -> list[RuntimeValue] | None:
+        """The one retry that a passing failure gets; None where the careful path has to find other devices."""
         _log.warning("a run of %s failed in a way that may pass and is tried once more", self._label)
         try:
             return plan.execute_single(arrays, cancel)
+        except OutOfRangeError as error:
+            self._runners.decline(error)
+            return None
         except DeviceLostError as error:
             self._runners.lose(error)
             raise

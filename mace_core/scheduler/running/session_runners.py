@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from mace_core.errors import DeviceLostError, ModelError, TransientError, UsageError
+from mace_core.errors import DeviceLostError, ModelError, OutOfRangeError, TransientError, UsageError
 from mace_core.graph import Graph, Value
 from mace_core.host.memory import memory_needed
 from mace_core.provider.border import reason_of
@@ -98,7 +98,7 @@ class SessionRunners:
             raise failure
 
     def guarded(self, run: Callable[[], list[RuntimeValue]]) -> list[RuntimeValue]:
-        """Once more after a passing failure; no more on a device that is lost."""
+        """Once more after a passing failure; no more on a device that is lost, or that numbers are not for."""
         try:
             try:
                 return run()
@@ -108,13 +108,38 @@ class SessionRunners:
         except DeviceLostError as error:
             self.lose(error)
             raise
+        except OutOfRangeError as error:
+            return self._elsewhere(error, run)
+
+    def _elsewhere(self, error: OutOfRangeError, run: Callable[[], list[RuntimeValue]]) -> list[RuntimeValue]:
+        """Once more on the other devices, of which each may decline the numbers."""
+        while True:
+            self.decline(error)
+            try:
+                return run()
+            except OutOfRangeError as further:
+                error = further
+
+    def decline(self, error: OutOfRangeError) -> None:
+        """Nothing is to run any more on a device that cannot hold what it was given.
+
+        Raises:
+            OutOfRangeError: ``error``, if the session is strict.
+        """
+        device = self._planner.pool.find(error.device or "")
+        if self._planner.strict or device is None:
+            raise error
+        self._refuse(device.name, reason_of(error))
 
     def lose(self, error: DeviceLostError) -> None:
         """Nothing is to run any more on a device that is lost."""
         if error.device is not None:
-            self._planner.pool.refuse(error.device, f"it was lost: {reason_of(error)}")
-            for runner in (self.whole, *self._parts.values()):
-                runner.drop_plans(error.device)
+            self._refuse(error.device, f"it was lost: {reason_of(error)}")
+
+    def _refuse(self, device: str, reason: str) -> None:
+        self._planner.pool.refuse(device, reason)
+        for runner in (self.whole, *self._parts.values()):
+            runner.drop_plans(device)
 
     def close(self) -> None:
         """Free all plans; those in use are freed when their runs are over."""
