@@ -312,7 +312,7 @@ class DeviceLostError(ProviderError):
 
 
 class OutOfRangeError(ProviderError):
-    """The device cannot hold the numbers that this run brings, such as infinities, and declines instead of a wrong result.
+    """The device cannot hold the numbers that this run brings, infinities for example, and would compute it wrongly.
 
     The session runs once more without that device, which it does not use again; in a strict session it is raised.
     """

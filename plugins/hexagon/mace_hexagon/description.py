@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
@@ -14,6 +15,14 @@ from mace_core.tensor import DType, QuantEncoding
 from mace_hexagon.qnn.types import DataType, TensorKind
 
 Array = npt.NDArray[Any]
+
+
+class Content(enum.Enum):
+    """What a tensor at the border may hold, as is seen when a graph runs."""
+
+    ANY = "any"
+    FINITE = "finite"  # of float16
+    MASK = "mask"  # minus infinity too, but not in a whole row
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +60,7 @@ class QTensor:
         kind: input, output, between nodes, constant.
         encoding: of fixed-point types.
         data: the content of a constant, of ``shape``.
+        content: what an input or output may hold.
     """
 
     name: str
@@ -59,6 +69,7 @@ class QTensor:
     kind: TensorKind = TensorKind.NATIVE
     encoding: Encoding | None = None
     data: Array | None = None
+    content: Content = Content.ANY
 
     @property
     def nbytes(self) -> int:

@@ -9,8 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 
-import numpy as np
-
 from mace_core.errors import CancelledError, UnsupportedError
 from mace_core.provider import (
     Allocator,
@@ -25,14 +23,14 @@ from mace_core.provider import (
 )
 from mace_core.provider.worker_queue import WorkerQueue
 from mace_core.tensor import DType
+from mace_hexagon.borders import require_input, require_output
 from mace_hexagon.builder import BuiltGraph, Port
-from mace_hexagon.lowering.magnitude import LARGEST_INPUT
 from mace_hexagon.qnn.handles import QnnContext
 from mace_hexagon.qnn.marshal import Marshal
 from mace_hexagon.qnn.power import PowerVotes
 from mace_hexagon.qnn.profiling import QnnProfile
 from mace_hexagon.qnn.rpcmem import SharedBlock
-from mace_hexagon.qnn.types import MEMORY_HANDLE, MEMORY_RAW, DataType, Tensor
+from mace_hexagon.qnn.types import MEMORY_HANDLE, MEMORY_RAW, Tensor
 from mace_hexagon.timeline import CALL, steps
 
 
@@ -148,6 +146,7 @@ class HexagonExecution(Execution):
                     stage.execute_profiled(bindings, self._compiled, queued=queued)
             finally:
                 self._power.end()
+            stage.check(values, outside=len(bindings.inputs) + len(bindings.outputs))
         if bindings.cancel.is_set:
             raise CancelledError(f"the run was cancelled during '{self._stages[-1].name}'")
 
@@ -169,10 +168,16 @@ class _StageExecution:
         for slot, tensor, number in zip(self._inputs, self._read, self._stage.reads, strict=True):
             target = _present(values[number])
             slot.bind(tensor, target)
-            if number < inputs and slot.port.tensor.data_type is DataType.INT_64:
-                _require_small(slot.port, target)
+            if number < inputs:
+                require_input(slot.port, target)
         for slot, tensor, number in zip(self._outputs, self._written, self._stage.writes, strict=True):
             slot.bind(tensor, _present(values[number]))
+
+    def check(self, values: Sequence[BoundTensor | None], *, outside: int) -> None:
+        """Look at what the graph wrote; the first ``outside`` of the values are the subgraph's own."""
+        for slot, number in zip(self._outputs, self._stage.writes, strict=True):
+            if number < outside:
+                require_output(slot.port, _present(values[number]))
 
     def execute(self, *, queued: bool, profile: QnnProfile | None = None) -> None:
         """Run to completion, through the library's own queue if it has one and ``queued`` says so."""
@@ -238,18 +243,3 @@ def _present(target: BoundTensor | None) -> BoundTensor:
         raise UnsupportedError("QNN compiles fixed shapes, every output must be bound")
     return target
 
-
-def _require_small(port: Port, target: BoundTensor) -> None:
-    """The HTP holds 64-bit integers in 32 bits.
-
-    Raises:
-        UnsupportedError: if some do not fit, instead of a wrong result.
-    """
-    count = prod(target.shape)
-    integers = (c.c_int64 if target.dtype is DType.INT64 else c.c_uint64) * count
-    held = np.ctypeslib.as_array(integers.from_address(target.address))
-    if int(held.max()) > LARGEST_INPUT or int(held.min()) < -LARGEST_INPUT:
-        raise UnsupportedError(
-            f"input '{port.tensor.name}' holds 64-bit integers from 2**30 on, and the HTP computes with 32 bits; "
-            "run its nodes on the CPU"
-        )

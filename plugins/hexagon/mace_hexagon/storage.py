@@ -11,12 +11,12 @@ import numpy as np
 
 from mace_core.errors import UnsupportedError
 from mace_hexagon.builder import BuiltGraph, Port
-from mace_hexagon.description import Encoding, QTensor
+from mace_hexagon.description import Content, Encoding, QTensor
 from mace_hexagon.execution import HexagonSubgraph, Stage
 from mace_hexagon.qnn.handles import QnnContext
 from mace_hexagon.qnn.types import DataType, TensorKind
 
-FORMAT = 2
+FORMAT = 3
 
 
 def pack(subgraphs: Sequence[HexagonSubgraph]) -> bytes:
@@ -94,6 +94,7 @@ def ports(stored: Sequence[dict[str, Any]]) -> tuple[Port, ...]:
                 tuple(item["shape"]),
                 TensorKind(item["kind"]),
                 None if item["scale"] is None else _encoding(item["scale"], item["zero"]),
+                content=Content(item["content"]),
             ),
             item["number"],
         )
@@ -125,6 +126,7 @@ def _port(port: Port) -> dict[str, Any]:
         "kind": int(tensor.kind),
         "shape": list(tensor.shape),
         "number": port.number,
+        "content": tensor.content.value,
         "scale": None if encoding is None else float(encoding.scales[0]),
         "zero": None if encoding is None else int(encoding.zero_points[0]),
     }

@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--match", default="", help="only cases whose name contains this")
     parser.add_argument("--rtol", type=float, default=0.0, help="relative tolerance, where wider than a case's own")
     parser.add_argument("--atol", type=float, default=0.0, help="absolute tolerance, where wider than a case's own")
-    parser.add_argument("--half", action="store_true", help="the device computes in float16 without infinities")
+    parser.add_argument("--half", action="store_true", help="the device rounds its inputs to float16")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every verdict")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the documentation page")

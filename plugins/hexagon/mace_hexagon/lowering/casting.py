@@ -61,4 +61,5 @@ def _between_integers(context: NodeContext, x: QTensor, source: DType, target: D
     return chain.shaped("Reshape", (x,), x.shape, x.data_type)
 
 
-LOWERINGS.add({"Cast": _cast})
+# the second operand of CastLike gives its type only, which inference has found
+LOWERINGS.add({"Cast": _cast, "CastLike": _cast})

@@ -11,6 +11,7 @@ from mace_hexagon.description import QTensor
 from mace_hexagon.lowering import integers
 from mace_hexagon.lowering.carriers import INTEGERS
 from mace_hexagon.lowering.context import DeclinedError, NodeContext, Order, activation_bounds
+from mace_hexagon.lowering.infinities import BEYOND, COMPARISONS, LARGEST
 from mace_hexagon.lowering.integers import Chain
 from mace_hexagon.lowering.table import LOWERINGS
 from mace_hexagon.qnn.types import DataType
@@ -18,9 +19,8 @@ from mace_hexagon.qnn.types import DataType
 HARD_SIGMOID = 2  # operation of ElementWiseNeuron
 MOST_SIGN_RANK = 4
 LEAST_EXPONENT = -20.0
-INFINITY = 32000.0
-"""The sum of two is finite in float16."""
-
+MOST_EXPONENT = 20.0
+"""Of which exp is beyond float16: further up the library gives anything."""
 
 _UNARY = {
     "Relu": "Relu",
@@ -82,7 +82,18 @@ def _unary(context: NodeContext) -> None:
     if context.node.op_type == "Sign" and len(context.shape()) > MOST_SIGN_RANK:
         raise DeclinedError(f"Sign of more than {MOST_SIGN_RANK} dimensions does not compile for the HTP")
     order = context.order()
+    if context.node.op_type == "Log" and context.lowering.half and not context.is_quantized:
+        _log(context, order)
+        return
     context.emit(_UNARY[context.node.op_type], [context.x(0, order)], order)
+
+
+def _log(context: NodeContext, order: Order) -> None:
+    """Out of range where it is infinite or not defined: the library gives small numbers there."""
+    chain, x = Chain(context), context.x(0, order)
+    found = chain.op("ElementWiseLog", x)
+    positive = chain.test("ElementWiseGreater", x, chain.number(0.0, x))
+    context.emit("ElementWiseSelect", [positive, found, chain.number(-LARGEST, found)], order)
 
 
 def _binary(context: NodeContext) -> None:
@@ -102,8 +113,21 @@ def _binary(context: NodeContext) -> None:
         integers.binary(context, order, operands)
     elif name == "Mod":
         raise DeclinedError("Mod of real numbers jumps where they are rounded to float16")
+    elif (
+        name in COMPARISONS
+        and context.lowering.half
+        and any(map(context.lowering.infinities.reach, context.node.inputs))
+    ):
+        chain = Chain(context)
+        context.emit(_BINARY[name], [_limited(chain, operand) for operand in operands], order)
     else:
         context.emit(_BINARY[name], operands, order)
+
+
+def _limited(chain: Chain, x: QTensor) -> QTensor:
+    """``x`` with one number for all that count as infinite."""
+    above = chain.op("ElementWiseMaximum", x, chain.number(-BEYOND, x))
+    return chain.op("ElementWiseMinimum", above, chain.number(BEYOND, x))
 
 
 def _variadic(context: NodeContext) -> None:
@@ -129,9 +153,27 @@ def _pow(context: NodeContext) -> None:
     if exponent is not None and exponent.size == 1 and _power(context, float(exponent.reshape(-1)[0])):
         return
     order, (left, right) = broadcast(context, (0, 1))
+    chain = Chain(context)
     if context.dtype(1) in INTEGERS:
-        right = Chain(context).op("Cast", right, data_type=left.data_type)
-    context.emit("ElementWisePower", [left, right], order)
+        right = chain.op("Cast", right, data_type=left.data_type)
+    if context.is_quantized or not context.lowering.half:
+        context.emit("ElementWisePower", [left, right], order)
+        return
+    found = chain.op("ElementWisePower", left, right)
+    odd = _undefined(context, chain, left, right)
+    context.emit("ElementWiseSelect", [odd, chain.number(LARGEST, found), found], order)
+
+
+def _undefined(context: NodeContext, chain: Chain, left: QTensor, right: QTensor) -> QTensor:
+    """Whether a power is infinite or not defined, where the library gives some number."""
+    zero = chain.number(0.0, left)
+    flat = chain.test("ElementWiseEqual", left, zero)
+    odd = chain.op("ElementWiseAnd", flat, chain.test("ElementWiseLess", right, chain.number(0.0, right)))
+    if context.dtype(1) in INTEGERS:
+        return odd
+    broken = chain.test("ElementWiseNotEqual", right, chain.op("ElementWiseFloor", right))
+    rooted = chain.op("ElementWiseAnd", chain.test("ElementWiseLess", left, zero), broken)
+    return chain.op("ElementWiseOr", odd, rooted)
 
 
 def _joins_activations(context: NodeContext) -> bool:
@@ -162,7 +204,6 @@ def _power(context: NodeContext, exponent: float) -> bool:
 
 def _where(context: NodeContext) -> None:
     order, (condition, one, other) = broadcast(context, (0, 1, 2))
-    one, other = _finite(context, one), _finite(context, other)
     if one.data_type is DataType.BOOL_8:
         chain = Chain(context)
         first = chain.op("ElementWiseAnd", condition, one)
@@ -170,14 +211,6 @@ def _where(context: NodeContext) -> None:
         context.emit("ElementWiseOr", [first, second], order)
         return
     context.emit("ElementWiseSelect", [condition, one, other], order)
-
-
-def _finite(context: NodeContext, tensor: QTensor) -> QTensor:
-    """Infinities of a constant as large numbers: the HTP has none, and they would be NaN when added."""
-    if tensor.data is None or tensor.encoding is not None or tensor.data.dtype.kind != "f":
-        return tensor
-    held = np.where(np.isinf(tensor.data), np.sign(tensor.data) * INFINITY, tensor.data)
-    return context.constant(held.astype(tensor.data.dtype), "finite") if np.isinf(tensor.data).any() else tensor
 
 
 def _clip(context: NodeContext) -> None:
@@ -242,9 +275,12 @@ def _exp(context: NodeContext) -> None:
 
 
 def _bounded(context: NodeContext, x: QTensor) -> QTensor:
-    """``x``, not below where exp is 0 in half precision: the library gives large numbers further down."""
+    """``x`` between where exp is 0 in half precision and where it is beyond: the library gives anything further on."""
+    if not context.lowering.half:
+        return x
     least = context.constant(np.array([LEAST_EXPONENT], context.dtype().numpy), "least")
-    return _temporary(context, "ElementWiseMaximum", [x, least])
+    most = context.constant(np.array([MOST_EXPONENT], context.dtype().numpy), "most")
+    return _temporary(context, "ElementWiseMinimum", [_temporary(context, "ElementWiseMaximum", [x, least]), most])
 
 
 def _temporary(context: NodeContext, operation: str, operands: list[QTensor]) -> QTensor:

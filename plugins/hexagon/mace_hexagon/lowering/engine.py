@@ -12,9 +12,10 @@ from mace_core.graph import GraphView, Node, Value, node_encoding
 from mace_core.graph.clusters import Cluster, find_clusters
 from mace_core.provider import Lowerings
 from mace_core.tensor import DType
-from mace_hexagon.description import Encoding, QOp, QTensor, fixed_type, plain_type, to_encoding
+from mace_hexagon.description import Content, Encoding, QOp, QTensor, fixed_type, plain_type, to_encoding
 from mace_hexagon.lowering.carriers import INTEGERS, WIDE, enter, held_type, leave
 from mace_hexagon.lowering.context import INT32, Array, DeclinedError, Lower, NodeContext, Order
+from mace_hexagon.lowering.infinities import Infinities, decline_infinite_results, within_half
 from mace_hexagon.lowering.patterns import Pattern, find_patterns
 from mace_hexagon.qnn.types import DataType, TensorKind
 
@@ -60,8 +61,11 @@ class Lowering:
         inputs, outputs: its application tensors, in the view's order (`finish` makes the outputs).
     """
 
-    def __init__(self, view: GraphView, table: Lowerings[Lower], check: Check, *, claims_only: bool = False) -> None:
-        """``check`` says why the library does not take an operation; ``claims_only`` tolerates declined nodes."""
+    def __init__(
+        self, view: GraphView, table: Lowerings[Lower], check: Check, *, claims_only: bool = False, half: bool = False
+    ) -> None:
+        """``check`` says why the library does not take an operation; ``claims_only`` tolerates declined nodes;
+        ``half``: real numbers are held in float16, which has no infinities there."""
         self.view = view
         self.ops: list[QOp] = []
         self.inputs: list[QTensor] = []
@@ -69,6 +73,9 @@ class Lowering:
         self._table = table
         self._check = check
         self._claims_only = claims_only
+        self.half = half
+        self.infinities = Infinities(view)
+        self._lowered: Node | None = None
         self._located: dict[Value, tuple[Located, ...]] = {}
         self._constants: dict[Any, QTensor] = {}
         self._names: set[str] = set()
@@ -108,6 +115,8 @@ class Lowering:
                 continue
             self._lower(node, patterns.get(node), outcome)
         outcome.single += self._folded
+        if self.half and self._claims_only:
+            decline_infinite_results(self, outcome)
         self._settle_outputs(outcome)
         self._settle_dequantizers(outcome)
         if self._claims_only:
@@ -136,7 +145,7 @@ class Lowering:
         lower = lower or (None if node.domain else self._table.find("", node.op_type))
         if lower is None:
             return f"the Hexagon provider has no translation of {node.qualified_op} to QNN"
-        self._source = node.source
+        self._source, self._lowered = node.source, node
         try:
             lower(NodeContext(self, node, cluster))
         except DeclinedError as error:
@@ -261,6 +270,8 @@ class Lowering:
             if array.dtype.itemsize == 8 and array.size and (array.min() < INT32.min or array.max() > INT32.max):
                 raise DeclinedError(f"'{name}' holds 64-bit integers beyond 32 bits, which QNN does not compute with")
             array = array.astype(np.int32)
+        if self.half and data_type is None and array.dtype.kind == "f":
+            array = within_half(self, array, name, self._lowered)
         found = data_type or plain_type(DType.from_numpy(array.dtype))
         if found is None:
             raise DeclinedError(f"'{name}' is {array.dtype}, which QNN does not have")
@@ -383,6 +394,8 @@ class Lowering:
             tensor, inner = enter(self, value.name, dtype, shape or (1,))
         else:
             tensor = inner = QTensor(self.unique(value.name), found, shape or (1,), TensorKind.APP_WRITE, encoding)
+            if self.half and encoding is None and dtype.is_float:
+                tensor.content = Content.MASK if self.infinities.takes(value) else Content.FINITE
         self._located[value] = (Located(inner, natural),)
         return tensor
 
@@ -392,13 +405,15 @@ class Lowering:
         dtype = self.dtype(value)
         if tensor.encoding is None and tensor.data_type is DataType.INT_32 and dtype not in (DType.INT32, DType.UINT32):
             return leave(self, value.name, dtype, tensor)
+        content = Content.FINITE if self.half and tensor.encoding is None and dtype.is_float else Content.ANY
         if tensor.kind is not TensorKind.NATIVE:  # an input, a constant, or another output already
             copy = QTensor(
-                self.unique(value.name), tensor.data_type, tensor.shape, TensorKind.APP_READ, tensor.encoding
-            )
+                self.unique(value.name), tensor.data_type, tensor.shape, TensorKind.APP_READ, tensor.encoding,
+                content=content
+            )  # fmt: skip
             self.add("Reshape", [tensor], [copy])
             return copy
-        tensor.kind = TensorKind.APP_READ
+        tensor.kind, tensor.content = TensorKind.APP_READ, content
         return tensor
 
     def _dequantize(self, value: Value) -> None:

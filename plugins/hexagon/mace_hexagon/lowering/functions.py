@@ -9,10 +9,10 @@ import numpy as np
 from mace_core.tensor import DType
 from mace_hexagon.description import QTensor
 from mace_hexagon.lowering.context import DeclinedError, NodeContext
+from mace_hexagon.lowering.elementwise import LEAST_EXPONENT, MOST_EXPONENT
 from mace_hexagon.lowering.integers import Chain
 from mace_hexagon.lowering.table import LOWERINGS
 
-LEAST_EXPONENT = -20.0
 _ERF = (0.254829592, -0.284496736, 1.421413741, -1.453152027, 1.061405429)
 _ERF_SLOPE = 0.3275911
 """Abramowitz and Stegun, Handbook of Mathematical Functions, 7.1.26: an error of 1.5e-7."""
@@ -41,8 +41,9 @@ class _Reals(Chain):
         return self.op("ElementWiseDivide", self._of(left), right)
 
     def exp(self, x: QTensor) -> QTensor:
-        """Not below where exp is 0 in half precision: the library gives large numbers further down."""
-        return self.op("ElementWiseExp", self.op("ElementWiseMaximum", x, self.number(LEAST_EXPONENT, x)))
+        """Between where exp is 0 in half precision and where it is beyond: the library gives anything further on."""
+        above = self.op("ElementWiseMaximum", x, self.number(LEAST_EXPONENT, x))
+        return self.op("ElementWiseExp", self.op("ElementWiseMinimum", above, self.number(MOST_EXPONENT, x)))
 
     def _of(self, operand: QTensor | float) -> QTensor:
         return operand if isinstance(operand, QTensor) else self.number(operand, self.x)

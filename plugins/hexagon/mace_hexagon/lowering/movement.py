@@ -12,6 +12,7 @@ from mace_hexagon.description import QTensor, to_encoding
 from mace_hexagon.lowering.carriers import INTEGERS
 from mace_hexagon.lowering.context import DeclinedError, NodeContext, Order
 from mace_hexagon.lowering.indexing import picked
+from mace_hexagon.lowering.infinities import within_half
 from mace_hexagon.lowering.integers import Chain
 from mace_hexagon.lowering.table import LOWERINGS
 
@@ -126,6 +127,8 @@ def _pad(context: NodeContext) -> None:
     if mode == "constant":
         if fill is None:
             raise DeclinedError("Pad with a value computed at run time is not offered by QNN")
+        if context.lowering.half and fill.dtype.kind == "f":
+            fill = within_half(context.lowering, fill, "the value of Pad", context.node)
         params["pad_constant_value"] = np.float32(fill.reshape(-1)[0])
     context.emit("Pad", [context.x(0, order)], order, **params)
 

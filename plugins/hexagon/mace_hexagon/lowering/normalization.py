@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from mace_core.graph import Value, node_encoding
+from mace_core.graph import node_encoding
 from mace_core.tensor import DType
 from mace_hexagon.description import QTensor
 from mace_hexagon.lowering.context import NHWC, DeclinedError, NodeContext, Order
+from mace_hexagon.lowering.elementwise import LEAST_EXPONENT
 from mace_hexagon.lowering.integers import Chain
 from mace_hexagon.lowering.table import LOWERINGS
 
@@ -20,47 +23,35 @@ def _softmax(context: NodeContext) -> None:
         raise DeclinedError("Softmax over several axes (before opset 13) is not offered")
     if context.is_quantized and not _is_of_probabilities(context):
         raise DeclinedError("a quantized Softmax is offered with results in steps of 1/256 from 0 on only")
-    if context.node.op_type == "LogSoftmax" and context.shape()[axis] == 1:
-        raise DeclinedError("LogSoftmax of a single element is computed wrongly by the library")
     order = context.order()
     if order[-1] != axis:
         order = (*(other for other in range(rank) if other != axis), axis)
     x = context.x(0, order)
-    if context.node.op_type == "Softmax" and not context.is_quantized and _is_masked(context):
+    if (
+        context.node.op_type == "Softmax"
+        and not context.is_quantized
+        and context.lowering.infinities.reach(context.operand(0))
+    ):
         _masked_softmax(context, x, order)
         return
-    operation = "Softmax" if context.node.op_type == "Softmax" else "LogSoftmax"
-    context.emit(operation, [x], order, axis=np.uint32(rank - 1))
+    if context.node.op_type == "LogSoftmax" and not context.is_quantized:
+        _log_softmax(context, x, order)
+        return
+    context.emit(context.node.op_type, [x], order, axis=np.uint32(rank - 1))
 
 
-MASKED = -16000.0
-"""What is lower counts as minus infinity, which the HTP does not have: `elementwise.INFINITY` stands for it."""
-
-_MASK_DEPTH = 16
-_MASKING = frozenset(
-    {
-        "Where", "Add", "Sub", "Mul", "Sum", "Min", "Max", "Cast", "CastLike", "Identity", "Unsqueeze", "Squeeze",
-        "Reshape", "Expand", "Clip", "Concat", "Pad", "Slice", "Transpose", "Tile",
-    }
-)  # fmt: skip
-"""Operators that pass a mask on."""
+def _log_softmax(context: NodeContext, x: QTensor, order: Order) -> None:
+    """Spelled out: the library's own is wrong where elements are far apart."""
+    chain, rows = Chain(context), (*x.shape[:-1], 1)
+    along: dict[str, Any] = {"axes": np.array([len(x.shape) - 1], np.uint32), "keep_dims": np.bool_(True)}
+    below = chain.op("ElementWiseSubtract", x, chain.shaped("ReduceMax", (x,), rows, x.data_type, **along))
+    kept = chain.op("ElementWiseMaximum", below, chain.number(LEAST_EXPONENT, below))
+    total = chain.shaped("ReduceSum", (chain.op("ElementWiseExp", kept),), rows, x.data_type, **along)
+    context.emit("ElementWiseSubtract", [below, chain.op("ElementWiseLog", total)], order)
 
 
-def _is_masked(context: NodeContext) -> bool:
-    """Whether minus infinity is selected or added before."""
-
-    def reaches(value: Value | None, depth: int) -> bool:
-        if value is None or depth > _MASK_DEPTH:
-            return False
-        held = context.lowering.array(value)
-        if held is not None:
-            return held.dtype.kind == "f" and bool(np.isneginf(held).any())
-        node = context.lowering.maker(value)
-        if node is None or node.op_type not in _MASKING:
-            return False
-        return any(reaches(operand, depth + 1) for operand in node.inputs)
-
-    return reaches(context.node.inputs[0], 0)
+MASKED = -32000.0
+"""What is lower counts as minus infinity, which the HTP does not have: -65504 stands for it, and a score is added."""
 
 
 def _masked_softmax(context: NodeContext, x: QTensor, order: Order) -> None:
