@@ -121,6 +121,9 @@ _FIXED = {
     DType.INT32: DataType.SFIXED_POINT_32,
 }
 
+CODES: Mapping[DataType, Any] = {fixed: dtype.numpy for dtype, fixed in _FIXED.items()}
+"""What the codes of fixed-point types are held in."""
+
 
 def plain_type(dtype: DType) -> DataType | None:
     """QNN's type of ordinary numbers; None where it has none."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mace_core.tensor import DType
-from mace_hexagon.description import QTensor
+from mace_hexagon.description import CODES, Encoding, QTensor
 from mace_hexagon.lowering import integers
 from mace_hexagon.lowering.carriers import INTEGERS
 from mace_hexagon.lowering.context import DeclinedError, NodeContext, Order, activation_bounds
@@ -244,6 +244,8 @@ def _clip_computed(context: NodeContext) -> None:
 
 def _neuron(context: NodeContext, operation: int, **params: Any) -> None:
     _require_float(context)
+    if context.is_quantized and context.x(0).data_type in (DataType.UFIXED_POINT_16, DataType.SFIXED_POINT_16):
+        raise DeclinedError(f"{context.node.op_type} of 16-bit codes is computed wrongly by the library")
     order = context.order()
     context.emit("ElementWiseNeuron", [context.x(0, order)], order, operation=np.uint32(operation), **params)
 
@@ -306,11 +308,22 @@ def _gelu(context: NodeContext) -> None:
 
 def _leaky_relu(context: NodeContext) -> None:
     _require_float(context)
+    order, alpha = context.order(), float(context.attr("alpha", 0.01))
+    x = context.x(0, order)
     if context.is_quantized:
-        raise DeclinedError("a quantized LeakyRelu is not offered")
-    order = context.order()
-    slope = context.constant(np.array([context.attr("alpha", 0.01)], context.dtype().numpy), "slope")
-    context.emit("Prelu", [context.x(0, order), slope], order)
+        slope = _one_code(context, alpha, x)
+    else:
+        slope = context.constant(np.array([alpha], context.dtype().numpy), "slope")
+    context.emit("Prelu", [x, slope], order)
+
+
+def _one_code(context: NodeContext, number: float, like: QTensor) -> QTensor:
+    """A constant among quantized numbers, exactly: the scale is its size."""
+    codes = np.iinfo(CODES[like.data_type])
+    zero = (int(codes.min) + int(codes.max) + 1) // 2
+    encoding = Encoding(np.array([abs(number) or 1.0], np.float32), np.array([zero], np.int32))
+    code = np.array([zero + int(np.sign(number))], codes.dtype)
+    return context.lowering.constant(code, f"{context.node.name}.number", encoding, like.data_type)
 
 
 def _prelu(context: NodeContext) -> None:

@@ -12,7 +12,7 @@ from mace_core.graph import GraphView, Node, Value, node_encoding
 from mace_core.graph.clusters import Cluster, find_clusters
 from mace_core.provider import Lowerings
 from mace_core.tensor import DType
-from mace_hexagon.description import Content, Encoding, QOp, QTensor, fixed_type, plain_type, to_encoding
+from mace_hexagon.description import CODES, Content, Encoding, QOp, QTensor, fixed_type, plain_type, to_encoding
 from mace_hexagon.lowering.carriers import INTEGERS, WIDE, enter, held_type, leave
 from mace_hexagon.lowering.context import INT32, Array, DeclinedError, Lower, NodeContext, Order
 from mace_hexagon.lowering.infinities import Infinities, decline_infinite_results, within_half
@@ -416,6 +416,18 @@ class Lowering:
         tensor.kind, tensor.content = TensorKind.APP_READ, content
         return tensor
 
+    def _rounded(self, codes: QTensor) -> QTensor:
+        """``codes`` where nobody else computes them: the library drops a Quantize before a Dequantize, and with it the
+        rounding and the limits, if no operation is between."""
+        if not any(op.type == "Quantize" and codes in op.outputs for op in self.ops):
+            return codes
+        lowest = np.iinfo(CODES[codes.data_type]).min
+        limit = np.full((1,) * len(codes.shape), lowest, CODES[codes.data_type])
+        held = self.constant(limit, f"{codes.name}.lowest", codes.encoding, codes.data_type)
+        result = self._like(codes, f"{codes.name}.rounded", codes.shape)
+        self.add("ElementWiseMaximum", [codes, held], [result])
+        return result
+
     def _dequantize(self, value: Value) -> None:
         node = self._deferred[value]
         stored = node.inputs[0]
@@ -426,6 +438,6 @@ class Lowering:
         if place.tensor.encoding is None or not place.tensor.encoding.equals(wanted):
             raise DeclinedError(f"'{stored.name}' is quantized per channel or in two ways, which QNN does not unpack")
         result = self.new_tensor(value, place.order)
-        self.add("Dequantize", [place.tensor], [result])
+        self.add("Dequantize", [self._rounded(place.tensor)], [result])
         self._located[value] = (Located(result, place.order),)
         self._materialised[node] = None

@@ -89,6 +89,8 @@ def _gather_nd(context: NodeContext) -> None:
     shape, batch = context.shape(), int(context.attr("batch_dims", 0))
     if batch:
         raise DeclinedError("GatherND with batch_dims is computed wrongly by the library")
+    if context.is_quantized:
+        raise DeclinedError("GatherND of quantized numbers loses their scale in the library")
     depth = context.shape(1)[-1]
     where = positions(context, 1, np.array(shape[:depth]))
     held, restore = _as_gatherable(context, context.x(0))
