@@ -71,7 +71,9 @@ class HexagonBackend(Backend):
         self.notes = (*notes, *self._about_power(options.performance))
 
     def capability(self, view: GraphView) -> Capability:
-        outcome = Lowering(view, self._lowerings, self.check, claims_only=True, half=self._half_precision).run()
+        outcome = Lowering(
+            view, self._lowerings, self.check, claims_only=True, half=self._settings.half_precision
+        ).run()
         claims = [Claim(cluster.nodes, atomic=True) for cluster in outcome.clusters]
         claims += [Claim((node,)) for node in dict.fromkeys((*outcome.single, *outcome.spare))]
         return Capability(claims, [Rejection(node, reason) for node, reason in outcome.declined.items()])
@@ -170,7 +172,7 @@ class HexagonBackend(Backend):
         return split(lowering.ops, lowering.inputs, lowering.outputs, self._context_bytes, half_precision=half)
 
     def _lower(self, view: GraphView) -> Lowering:
-        lowering = Lowering(view, self._lowerings, self.check, half=self._half_precision)
+        lowering = Lowering(view, self._lowerings, self.check, half=self._settings.half_precision)
         try:
             outcome = lowering.run()
         except DeclinedError as error:

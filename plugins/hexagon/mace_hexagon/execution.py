@@ -242,4 +242,3 @@ def _present(target: BoundTensor | None) -> BoundTensor:
     if target is None:
         raise UnsupportedError("QNN compiles fixed shapes, every output must be bound")
     return target
-
