@@ -24,6 +24,8 @@ class ExecutionProvider(ABC):
         api_version: the contract it was written for, as literal numbers (not the installed core's constant).
         options: names of the options it understands, each with a one-line description.
         probe_options: those of them that change which devices are found (the folder of a vendor's library).
+        policy_options: name of a session's policy -> options that devices are opened with under it, unless the user
+            gives others (since api 1.2).
     """
 
     name: ClassVar[str]
@@ -32,6 +34,7 @@ class ExecutionProvider(ABC):
     api_version: ClassVar[ApiVersion]
     options: ClassVar[Mapping[str, str]] = {}
     probe_options: ClassVar[frozenset[str]] = frozenset()
+    policy_options: ClassVar[Mapping[str, Mapping[str, object]]] = {}
 
     @abstractmethod
     def probe(self) -> ProbeResult:

@@ -363,6 +363,12 @@ def _options_fault(provider_class: type[ExecutionProvider]) -> str:
             return f"options has {name!r}: {line!r}, which is not the name of an option and a line that describes it"
     if not isinstance(brought_in, Set) or not all(isinstance(name, str) for name in brought_in):
         return f"probe_options is {brought_in!r}, not a set of names of options"
+    by_policy = provider_class.policy_options
+    if not isinstance(by_policy, Mapping) or not all(
+        isinstance(policy, str) and isinstance(given, Mapping) and options.keys() >= given.keys()
+        for policy, given in by_policy.items()
+    ):
+        return f"policy_options is {by_policy!r}, not a mapping from policy to some of its options"
     return ""
 
 

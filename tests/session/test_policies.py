@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from mace_core import Session
 from mace_core.calibration import calibrate
 from mace_core.errors import UsageError
 from mace_core.graph import Graph, Node, Value
+from mace_core.provider import Backend, Device
 from mace_core.scheduler.costs.rates import Rates, WorkKind
 from mace_core.scheduler.placing.problem import Link
 from mace_core.scheduler.planning import device_rates
@@ -101,3 +102,34 @@ def test_calibration_measures_each_device_and_keeps_the_rates() -> None:
     with Session(products(), devices=["cpu", "opencl:0"], policy="latency") as session:
         assert session._pool.rates_of(session._pool.devices[0]) == cpu
         assert session._pool.rates_of(session._pool.devices[1]) == opencl
+
+
+@pytest.mark.parametrize(
+    ("policy", "given", "opened_with"),
+    [
+        ("power", {}, {"clocks": "low"}),
+        ("power", {"odd": {"clocks": "high"}}, {"clocks": "high"}),
+        ("power", {"odd": {"other": 1}}, {"clocks": "low", "other": 1}),
+        ("throughput", {}, {}),
+        (None, {}, {}),
+    ],
+)
+def test_a_policy_sets_options_that_the_user_does_not(
+    monkeypatch: pytest.MonkeyPatch, policy: str | None, given: dict[str, dict[str, object]], opened_with: object
+) -> None:
+    from scheduler_stand_ins import StandInProvider, make_provider, registry_of
+
+    heard: list[object] = []
+    original = StandInProvider.open
+
+    def open_(self: StandInProvider, device: Device, options: Mapping[str, object]) -> Backend:
+        heard.append(dict(options))
+        return original(self, device, {})
+
+    monkeypatch.setattr(StandInProvider, "open", open_)
+    monkeypatch.setattr(StandInProvider, "options", {"clocks": "How high.", "other": "Something."})
+    monkeypatch.setattr(StandInProvider, "policy_options", {"power": {"clocks": "low"}})
+    registry = registry_of(make_provider("odd"))
+    with Session(products(), devices=["odd"], policy=policy, options=given, registry=registry) as session:
+        session.run({"x": X})
+    assert heard == [opened_with]

@@ -72,7 +72,7 @@ def select_devices(
             "install a provider (pip install mace-cpu) or name a device"
         )
     _check_options(options, [device for device, _ in chosen], registry)
-    return [_session_device(device, role, registry, options, model) for device, role in chosen]
+    return [_session_device(device, role, registry, options, model, policy) for device, role in chosen]
 
 
 def _by_priority(
@@ -146,19 +146,22 @@ def resolve_device_name(name: str, registry: Registry, options: Options) -> str:
     return _find(name, registry, options).qualified_name
 
 
-def _session_device(device: Device, role: _Role, registry: Registry, options: Options, model: str) -> SessionDevice:
+def _session_device(
+    device: Device, role: _Role, registry: Registry, options: Options, model: str, policy: Policy
+) -> SessionDevice:
     given = {**options.get(device.provider, {}), **options.get(device.qualified_name, {})}
     provider: ExecutionProvider = registry.provider(device.provider)
+    full = {**provider.policy_options.get(policy.name, {}), **given}
     return SessionDevice(
         device=device,
-        open_backend=lambda: _open(registry, provider, device, given),
+        open_backend=lambda: _open(registry, provider, device, full),
         has_options=bool(given),
         model=model,
         named=role in (_Role.NAMED, _Role.PINNED),
         is_fallback=role is _Role.FALLBACK,
         only_pinned=role is _Role.PINNED,
         provider_code=registry.code(device.provider),
-        options_key=json.dumps(given, sort_keys=True, default=str),
+        options_key=json.dumps(full, sort_keys=True, default=str),
     )
 
 

@@ -39,6 +39,10 @@ class ClaimChecks(KitBase):
         assert provider.probe_options <= set(provider.options), "probe_options names options the provider does not have"
         assert provider.probe_with({}).devices == provider.probe().devices
 
+    def test_options_of_policies_can_be_taken(self, provider: ExecutionProvider, device: Device) -> None:
+        for options in provider.policy_options.values():
+            provider.open(device, {**self.declaration.options, **options}).close()
+
     def test_every_node_is_answered_once_and_claims_are_convex(self, backend: Backend, mixed: Graph) -> None:
         view = view_of(mixed, feeds_for(mixed))
         capability = backend.capability(view)

@@ -52,6 +52,10 @@ class ApuProvider(ExecutionProvider):
         "library_dir": "folder of the Neuron Adapter, instead of the one found by itself",
     }
     probe_options: ClassVar[frozenset[str]] = frozenset({"library_dir"})
+    policy_options: ClassVar[Mapping[str, Mapping[str, object]]] = {
+        "throughput": {"performance": "sustained"},
+        "power": {"performance": "low_power"},
+    }
 
     def probe(self) -> ProbeResult:
         return _describe(discovery.find_adapter())

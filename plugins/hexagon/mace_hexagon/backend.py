@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 
 from mace_core.errors import ProviderBugError, UnsupportedError
@@ -33,6 +34,8 @@ from mace_hexagon.qnn.marshal import Marshal
 from mace_hexagon.qnn.power import PowerVotes
 from mace_hexagon.qnn.types import DataType
 from mace_hexagon.version import VERSION
+
+_log = logging.getLogger("mace.hexagon")
 
 _FLOATS = (DataType.FLOAT_32, DataType.FLOAT_16)
 _MOVES = frozenset({"Quantize", "Dequantize", "Transpose", "Reshape"})
@@ -94,6 +97,8 @@ class HexagonBackend(Backend):
                     name = f"graph{number}" if len(chain.pieces) == 1 else f"graph{number}.{position}"
                     built = build(contexts[-1], name, piece.ops, piece.inputs, piece.outputs, self._settings)
                     stages.append(Stage(contexts[-1], built, piece.reads, piece.writes))
+                if len(stages) > 1:
+                    _log.info("%s takes %d graphs: its weights exceed context_mb", view.name, len(stages))
                 between = [tensor.nbytes for tensor in chain.crossing]
                 compiled.append(self._subgraph(stages, between, _sources(view.nodes), _constants(view)))
         except BaseException:

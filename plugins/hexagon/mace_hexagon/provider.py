@@ -38,6 +38,10 @@ class HexagonProvider(ExecutionProvider):
     options: ClassVar[Mapping[str, str]] = DESCRIPTIONS
 
     probe_options: ClassVar[frozenset[str]] = frozenset({"library_dir"})
+    policy_options: ClassVar[Mapping[str, Mapping[str, object]]] = {
+        "throughput": {"performance": "sustained"},
+        "power": {"performance": "low_power"},
+    }
 
     def probe(self) -> ProbeResult:
         return _describe(discovery.search())

@@ -8,7 +8,11 @@ from mace_hexagon.builder import build
 from mace_hexagon.description import Encoding, QOp, QTensor
 from mace_hexagon.qnn.handles import GraphSettings, QnnDevice
 from mace_hexagon.qnn.interface import load
-from mace_hexagon.qnn.types import DataType, TensorKind
+from mace_hexagon.qnn.marshal import Marshal
+from mace_hexagon.qnn.profiling import QnnProfile
+from mace_hexagon.qnn.types import MEMORY_HANDLE, DataType, Tensor, TensorKind
+
+from mace_core.errors import ProviderError
 
 
 def main(folder: str) -> None:
@@ -28,6 +32,19 @@ def main(folder: str) -> None:
     clip = QOp("ReluMinMax", "clip", [y], [z], {"min_value": np.float32(-1.5), "max_value": np.float32(6)})
     context = device.create_context()
     build(context, "graph", [convolution, clip], [x], [z], GraphSettings(half_precision=False))
+    a = QTensor("a", DataType.UFIXED_POINT_8, (1, 5, 4, 2), TensorKind.APP_WRITE, y_encoding)
+    again = QOp("ReluMinMax", "again", [a], [z], clip.params)
+    built = build(context, "tuned", [again], [a], [z], GraphSettings(True, 3, 4, 2))
+    profile = QnnProfile(device, "detailed")
+    marshal = Marshal()
+    read, written = (Tensor * 1)(marshal.tensor(a)), (Tensor * 1)(marshal.tensor(z))
+    read[0].any.v1.memory_type = MEMORY_HANDLE
+    for attempt in (lambda: built.graph.execute(read, written, profile.handle), profile.events):
+        try:
+            attempt()
+        except ProviderError as error:
+            sys.stdout.write(f"{error}\n")
+    profile.close()
     context.release()
     device.close()
 

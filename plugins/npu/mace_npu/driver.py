@@ -20,11 +20,13 @@ class NpuDriver(ABC):
         options: names of the options it understands, without its own name in front, each with a one-line description.
             Users write them with it: ``performance`` of ``openvino`` is ``openvino_performance``.
         probe_options: those of them that change which devices are found.
+        policy_options: name of a session's policy -> what options are under it, unless the user gives others.
     """
 
     name: ClassVar[str]
     options: ClassVar[Mapping[str, str]] = {}
     probe_options: ClassVar[frozenset[str]] = frozenset()
+    policy_options: ClassVar[Mapping[str, Mapping[str, object]]] = {}
 
     @abstractmethod
     def probe(self, options: Mapping[str, object]) -> ProbeResult:

@@ -13,6 +13,15 @@ from mace_npu.version import VERSION
 _DRIVERS = installed_drivers()
 
 
+def _policy_options() -> dict[str, dict[str, object]]:
+    """What the drivers want under each policy, under the names that users write."""
+    found: dict[str, dict[str, object]] = {}
+    for name, driver in _DRIVERS.usable.items():
+        for policy, options in driver.policy_options.items():
+            found.setdefault(policy, {}).update({f"{name}_{option}": value for option, value in options.items()})
+    return found
+
+
 class NpuProvider(ExecutionProvider):
     """NPUs of several vendors, each through a driver."""
 
@@ -28,6 +37,8 @@ class NpuProvider(ExecutionProvider):
     probe_options: ClassVar[frozenset[str]] = frozenset(
         f"{name}_{option}" for name, driver in _DRIVERS.usable.items() for option in driver.probe_options
     )
+
+    policy_options: ClassVar[Mapping[str, Mapping[str, object]]] = _policy_options()
 
     def probe(self) -> ProbeResult:
         return self.probe_with({})

@@ -131,3 +131,7 @@ def test_a_device_whose_openvino_has_gone_is_refused(
 def test_a_device_of_no_driver_is_refused() -> None:
     with pytest.raises(UsageError, match="no driver 'tpu' is installed"):
         NpuProvider().open(Device("npu", "tpu-0", DeviceKind.NPU, "TPU", "?"), {})
+
+
+def test_the_policy_for_throughput_is_handed_to_openvino() -> None:
+    assert NpuProvider.policy_options["throughput"]["openvino_performance"] == "throughput"

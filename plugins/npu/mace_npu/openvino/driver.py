@@ -32,6 +32,7 @@ class OpenVinoDriver(NpuDriver):
         "precision": "float32, float16 or bfloat16, to compute floats in (default: the unit's own; float32 on a CPU)",
         "threads": "threads of the CPU (default: OpenVINO's choice)",
     }
+    policy_options: ClassVar[Mapping[str, Mapping[str, object]]] = {"throughput": {"performance": "throughput"}}
 
     def probe(self, options: Mapping[str, object]) -> ProbeResult:
         watched = [discovery.ACCELERATORS, discovery.GPUS]
