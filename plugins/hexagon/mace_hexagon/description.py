@@ -16,6 +16,9 @@ from mace_hexagon.qnn.types import DataType, TensorKind
 
 Array = npt.NDArray[Any]
 
+QNN_PACKAGE = "qti.aisw"
+"""The op package of QNN itself."""
+
 
 class Content(enum.Enum):
     """What a tensor at the border may hold, as is seen when a graph runs."""
@@ -90,6 +93,7 @@ class QOp:
         name: unique in the graph.
         params: numpy scalars (scalar parameters) and arrays (tensor parameters).
         source: names of the model's nodes it stands for.
+        package: the op package it is of.
     """
 
     type: str
@@ -98,6 +102,7 @@ class QOp:
     outputs: Sequence[QTensor]
     params: Mapping[str, Any] = field(default_factory=dict)
     source: tuple[str, ...] = ()
+    package: str = QNN_PACKAGE
 
 
 _PLAIN = {

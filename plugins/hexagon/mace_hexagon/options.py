@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mace_core.errors import UsageError
 from mace_hexagon import discovery
+from mace_hexagon.op_packages import OpPackage, read_packages
 
 PRECISIONS = ("fp16", "float32")
 PERFORMANCE = ("latency", "low_power", "sustained", "boost")
@@ -32,6 +33,7 @@ DESCRIPTIONS: Mapping[str, str] = {
     "profiling": "what profiled runs tell: detailed (default: every operation) or basic",
     "shared_memory": "auto (default): inputs and outputs lie in memory that the HTP reads, if libcdsprpc.so is here; "
     "off; or the path of that library",
+    "op_packages": "shared objects with operators of one's own for QNN, as PATH[:PROVIDER[:TARGET]]",
     "hvx_threads": "vector threads a graph uses (default 0: QNN's own choice)",
 }
 
@@ -57,6 +59,7 @@ class Options:
     context_mb: int
     profiling: str
     shared_memory: str
+    op_packages: tuple[OpPackage, ...]
 
 
 def read(options: Mapping[str, object]) -> Options:
@@ -84,6 +87,7 @@ def read(options: Mapping[str, object]) -> Options:
         context_mb=_number(options, "context_mb", "a number of megabytes from 1 on", DEFAULT_CONTEXT_MB, least=1),
         profiling=_choice(options, "profiling", PROFILING),
         shared_memory=_shared_memory(options.get("shared_memory", AUTO)),
+        op_packages=read_packages(options.get("op_packages", ())),
     )
 
 

@@ -65,6 +65,7 @@ class HexagonProvider(ExecutionProvider):
         if soc is None and device.id != NATIVE_ID:
             raise UsageError(f"the hexagon provider knows no device '{device.id}'")
         from mace_hexagon.backend import HexagonBackend  # loads numpy-heavy lowering only when a device is opened
+        from mace_hexagon.op_packages import register
         from mace_hexagon.qnn.handles import GraphSettings, QnnDevice, Target, arch_target, soc_target
         from mace_hexagon.qnn.library import load
 
@@ -82,6 +83,8 @@ class HexagonProvider(ExecutionProvider):
                 hvx_threads=given.hvx_threads,
             )
             allocator, notes = _shared_memory(device, given.shared_memory)
+            for package in given.op_packages:
+                register(qnn, package)
             return HexagonBackend(device, qnn, settings, options=given, floats=floats, allocator=allocator, notes=notes)
         except BaseException:
             qnn.close()

@@ -161,11 +161,11 @@ class NodeContext:
 
     def out_shape(self, index: int = 0) -> tuple[int, ...]:
         """The result's shape in the model."""
-        return self.lowering.shape(self._result(index))
+        return self.lowering.shape(self.result(index))
 
     def out_dtype(self, index: int = 0) -> DType:
         """The result's element type in the model."""
-        return self.lowering.dtype(self._result(index))
+        return self.lowering.dtype(self.result(index))
 
     def out_encoding(self, index: int = 0) -> Encoding | None:
         """The result's encoding in a cluster."""
@@ -261,7 +261,12 @@ class NodeContext:
     def _bounds(self, node: Node) -> tuple[float, float]:
         return activation_bounds(self.lowering, node)
 
-    def _result(self, index: int) -> Value:
+    def result(self, index: int) -> Value:
+        """The result in the model.
+
+        Raises:
+            DeclinedError: if it is left out.
+        """
         found = self.node.output(index)
         if found is None:
             raise DeclinedError(f"output {index} of {self.node.op_type} is left out")
@@ -269,7 +274,7 @@ class NodeContext:
 
     def _stored(self, index: int) -> Value:
         if self.cluster is None:
-            return self._result(index)
+            return self.result(index)
         stored = self.cluster.quantizers[index].outputs[0]
         assert stored is not None
         return stored

@@ -10,12 +10,12 @@ import numpy as np
 
 from mace_core.graph import GraphView, Node, Value, node_encoding
 from mace_core.graph.clusters import Cluster, find_clusters
-from mace_core.provider import Lowerings
 from mace_core.tensor import DType
 from mace_hexagon.description import CODES, Content, Encoding, QOp, QTensor, fixed_type, plain_type, to_encoding
 from mace_hexagon.lowering.carriers import INTEGERS, WIDE, enter, held_type, leave
 from mace_hexagon.lowering.context import INT32, Array, DeclinedError, Lower, NodeContext, Order
 from mace_hexagon.lowering.infinities import Infinities, decline_infinite_results, within_half
+from mace_hexagon.lowering.packaged import Table
 from mace_hexagon.lowering.patterns import Pattern, find_patterns
 from mace_hexagon.qnn.types import DataType, TensorKind
 
@@ -62,7 +62,7 @@ class Lowering:
     """
 
     def __init__(
-        self, view: GraphView, table: Lowerings[Lower], check: Check, *, claims_only: bool = False, half: bool = False
+        self, view: GraphView, table: Table, check: Check, *, claims_only: bool = False, half: bool = False
     ) -> None:
         """``check`` says why the library does not take an operation; ``claims_only`` tolerates declined nodes;
         ``half``: real numbers are held in float16, which has no infinities there."""
@@ -142,7 +142,7 @@ class Lowering:
         """Lower a node (or the cluster around it); on failure everything is as before and the reason returned."""
         ops, folded, located, done = len(self.ops), len(self._folded), dict(self._located), set(self._done)
         materialised = dict(self._materialised)
-        lower = lower or (None if node.domain else self._table.find("", node.op_type))
+        lower = lower or self._table.find(node.domain, node.op_type)
         if lower is None:
             return f"the Hexagon provider has no translation of {node.qualified_op} to QNN"
         self._source, self._lowered = node.source, node
@@ -346,10 +346,14 @@ class Lowering:
         """
         op = QOp(type, self.unique(f"{self._source[0] if self._source else 'node'}/{type}"), list(inputs),
                  list(outputs), params, self._source)  # fmt: skip
+        self.append(op)
+
+    def append(self, op: QOp) -> None:
+        """Append an operation the library takes, see `add`."""
         reason = self._check(op)
         if reason is not None:
-            shapes = ", ".join(f"{t.data_type.name.lower()}{list(t.shape)}" for t in inputs)
-            raise DeclinedError(f"QNN does not take {type} on {shapes}: {reason}")
+            shapes = ", ".join(f"{t.data_type.name.lower()}{list(t.shape)}" for t in op.inputs)
+            raise DeclinedError(f"QNN does not take {op.type} on {shapes}: {reason}")
         self.ops.append(op)
 
     def maker(self, value: Value) -> Node | None:

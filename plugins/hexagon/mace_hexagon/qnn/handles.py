@@ -143,6 +143,7 @@ class QnnDevice:
             try:
                 if interface.code("logCreate", self.log.callback, ERROR, c.byref(self._log_handle)) != SUCCESS:
                     self._log_handle = Handle()  # goes without: only texts are lost
+                interface.devices.add(self)
                 interface.selected = self  # nothing to select yet
                 self._call("start the backend", "backendCreate", self._log_handle, None, c.byref(self._backend))
                 self._device = self._create_device(target[:-1], target[-1:])
@@ -217,6 +218,7 @@ class QnnDevice:
                 setattr(self, attribute, Handle())
                 if handle:
                     self.interface.code(function, handle)
+            self.interface.devices.discard(self)
             if self.interface.selected is self:
                 self.interface.selected = None
 
@@ -288,7 +290,8 @@ class QnnContext:
                 self.withdraw(block)
             with self.device.interface.lock:
                 self.device.live_contexts -= 1
-            self.device.call("free a context", "contextFree", handle, None)
+            if self.device.backend:  # else the process ends, and the library is gone
+                self.device.call("free a context", "contextFree", handle, None)
             self._binary = None
 
     def register(self, block: SharedBlock, offset: int, tensor: QTensor) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes as c
 import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,7 +30,7 @@ _TABLE: tuple[tuple[str, tuple[Any, ...] | None], ...] = (
     ("backendSetConfig", None),
     ("backendGetApiVersion", None),
     ("backendGetBuildId", (c.POINTER(c.c_char_p),)),
-    ("backendRegisterOpPackage", None),
+    ("backendRegisterOpPackage", (Handle, c.c_char_p, c.c_char_p, c.c_char_p)),
     ("backendGetSupportedOperations", None),
     ("backendValidateOpConfig", (Handle, OpConfig)),
     ("backendFree", (Handle,)),
@@ -98,6 +99,8 @@ class Interface:
         name: what the library calls itself (``HTP_QTI_AISW``).
         version: its core API's version.
         lock: held during calls that depend on the library's state, which belongs to the process.
+        devices: what is open of it.
+        packages: op packages that the library loaded, with their providers' names and digests of their content.
         selected: the device whose target the library compiles for at present.
     """
 
@@ -110,6 +113,8 @@ class Interface:
         core = header.version.core
         self.lock = threading.RLock()
         self.selected: object = None
+        self.devices: weakref.WeakSet[Any] = weakref.WeakSet()
+        self.packages: dict[Path, tuple[str, str]] = {}
         self.origin = origin
         self.name = (header.name or b"").decode("utf-8", "replace")
         self.version = CoreVersion(core.major, core.minor, core.patch)

@@ -28,8 +28,6 @@ from mace_hexagon.qnn.types import (
     TensorKind,
 )
 
-PACKAGE = b"qti.aisw"
-
 _PARAM_TYPES = {
     np.dtype(np.uint32): DataType.UINT_32,
     np.dtype(np.int32): DataType.INT_32,
@@ -67,7 +65,9 @@ class Marshal:
     def op(self, described: QOp, numbers: Mapping[QTensor, int] | None = None) -> OpConfig:
         """A node; ``numbers`` are the ids of its tensors once they are registered."""
         known = numbers or {}
-        config = OpConfig(OP_CONFIG_VERSION, self._text(described.name), PACKAGE, self._text(described.type))
+        config = OpConfig(
+            OP_CONFIG_VERSION, self._text(described.name), self._text(described.package), self._text(described.type)
+        )
         params = (Param * max(len(described.params), 1))()
         for slot, (name, value) in zip(params, described.params.items(), strict=False):
             self._param(slot, f"{described.name}/{name}", name, value)
