@@ -66,20 +66,21 @@ def register(device: QnnDevice, package: OpPackage) -> None:
     """
     known = device.interface.packages
     with device.interface.lock:
+        this = (package.provider, package.digest)
         before = known.get(package.path)
-        if before is not None and before != (package.provider, package.digest):
+        if before is not None and before != this:
             raise UsageError(
                 f"the op package {package.path} was loaded before in another form, and QNN does not unload it; start a "
                 "new process"
             )
-        if before is None:
+        if this not in known.values():  # a copy at another path is the same
             if not known:
                 atexit.register(_close_devices, device.interface)
             if package.target == HOST:
                 _require_functions(package)
             texts = (os.fsencode(package.path), package.provider.encode(), package.target.encode())
             device.call(f"load the op package {package.path}", "backendRegisterOpPackage", device.backend, *texts)
-            known[package.path] = (package.provider, package.digest)
+            known[package.path] = this
 
 
 def _close_devices(interface: Interface) -> None:

@@ -206,7 +206,7 @@ class TestFaults:
         """Files that are no packages of this machine, each in another way."""
         (folder / "text.so").write_text("not a library")
         (folder / "processor.so").write_bytes(b"\x7fELF\x01\x01\x01" + bytes(9) + bytes([3, 0, 164, 0]) + bytes(32))
-        shutil.copy(package, folder / "twin.so")
+        (folder / "twin.so").write_bytes(package.read_bytes() + b" ")
         source = folder / "other.c"
         source.write_text(
             "extern int qhpi_register_ops_v1(void);\nint qhpi_init(void);\n"
@@ -216,6 +216,11 @@ class TestFaults:
         for name, call in (("other", "0"), ("unlinked", "qhpi_register_ops_v1()")):
             command = [compiler, "-shared", "-fPIC", f"-DCALL={call}", source, "-o", folder / f"{name}.so"]
             subprocess.run(command, check=True, timeout=300)
+
+    def test_a_copy_is_none(self, package: Path, tmp_path: Path) -> None:
+        shutil.copy(package, tmp_path / "copy.so")
+        for named in (package, tmp_path / "copy.so"):
+            session(model((2, 8), any_table(np.uint8)), named).close()
 
     def test_of_a_file_that_changes(self, package: Path, tmp_path: Path) -> None:
         """In a process of its own, since QNN would keep the package here."""
