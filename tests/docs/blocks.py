@@ -8,6 +8,7 @@ A block is run by its language:
   any number of lines, and ``…`` at the end of a line for the rest of it.
 * ``diff``: the lines that it adds stand in the files that it names.
 * ``toml``, ``json``: must parse.
+* ``c``: a file that the blocks after it compile.
 * ``text``, ``mermaid``: not code; ``text`` may not look like a command.
 
 A comment before the block says otherwise:
@@ -35,7 +36,7 @@ from typing import Any
 from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).parents[2]
-LANGUAGES = {"python", "bash", "console", "diff", "toml", "json", "text", "mermaid"}
+LANGUAGES = {"python", "bash", "c", "console", "diff", "toml", "json", "text", "mermaid"}
 MARKER = re.compile(r"^<!-- (file|code|not run): (.+) -->$")
 FIGURE = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?")
 SPACE = re.compile(r"[ \t]+|─+")
@@ -119,6 +120,8 @@ class Reader:
             case _, "diff":
                 for path, added in additions(block.text):
                     assert added in (ROOT / path).read_text(encoding="utf-8"), f"{block}: not in {path}:\n{added}"
+            case _, "c":
+                raise AssertionError(f"{block}: say which file it is, and compile it")
             case _, "toml":
                 tomllib.loads(block.text)
             case _, "json":

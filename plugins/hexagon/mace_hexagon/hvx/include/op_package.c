@@ -12,8 +12,8 @@ static int initialized;
 static const char *operation_names[MAX_OPERATORS];
 static char full_names[MAX_OPERATORS][MAX_NAME];
 static QHPI_OpInfo_v1 infos[MAX_OPERATORS];
-/* The oldest QAIRT whose documentation has these interfaces (2.47): a backend takes packages of its version and older. */
-static const Qnn_ApiVersion_t api_version = {{2, 36, 0}, {5, 47, 0}};
+/* Of QAIRT 2.51, with which the layout of the structures was checked: a backend refuses packages newer than itself. */
+static const Qnn_ApiVersion_t api_version = {{2, 40, 0}, {5, 51, 0}};
 static QnnOpPackage_Info_t package_info;
 
 static int equal(const char *a, const char *b)
