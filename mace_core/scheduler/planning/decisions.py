@@ -10,7 +10,7 @@ from mace_core.graph import GraphView, Node
 from mace_core.scheduler.costs.rates import Rates
 from mace_core.scheduler.placing.choose import Choice
 from mace_core.scheduler.placing.predict import Prediction
-from mace_core.scheduler.planning.partition import Offer
+from mace_core.scheduler.planning.partition import Costs, Offer, Partition
 from mace_core.scheduler.planning.policy import Policy
 from mace_core.scheduler.planning.stating import Stated, state
 
@@ -65,6 +65,25 @@ class Decision:
                     found[node] = text
             assert device
         return found
+
+    def costs(self, partitions: Sequence[Partition]) -> Costs:
+        """The prediction for the partitions that followed from the decision."""
+        problem = self.stated.problem
+        unit_of = {node: unit for unit, nodes in enumerate(self.stated.units) for node in nodes}
+        numbers = {name: number for number, name in enumerate(problem.devices)}
+        made: dict[int, int] = {}
+        for number, device in enumerate(self.choice.best.assignment):
+            for tensor in problem.outputs[number]:
+                made[tensor] = device
+        predicted = []
+        for part in partitions:
+            device = numbers[part.device]
+            units = dict.fromkeys(unit_of[node] for node in part.nodes if node in unit_of)
+            seconds = problem.launch[device] + sum(problem.seconds[unit][device] for unit in units)
+            for tensor in dict.fromkeys(t for unit in units for t in problem.inputs[unit]):
+                seconds += problem.moved(problem.tensors[tensor], made.get(tensor, -1), device)
+            predicted.append(seconds)
+        return Costs(self.summary(), tuple(predicted))
 
     def summary(self) -> str:
         """The choice and the runner-up, in a sentence."""

@@ -63,11 +63,24 @@ class Partition(NamedTuple):
     nodes: tuple[Node, ...]
 
 
+class Costs(NamedTuple):
+    """What a placement by cost went by.
+
+    Attributes:
+        summary: the choice and the runner-up, in a sentence.
+        predicted: for each partition the seconds that it takes, its inputs brought there included.
+    """
+
+    summary: str
+    predicted: tuple[float, ...]
+
+
 class Partitioning(NamedTuple):
-    """Partitions in an order in which they can run, and the placement of every node."""
+    """Partitions in an order in which they can run, and the placement of every node; ``costs`` where they decided."""
 
     partitions: tuple[Partition, ...]
     placements: Mapping[Node, Placement]
+    costs: Costs | None = None
 
 
 class UnplacedNodesError(MaceError):

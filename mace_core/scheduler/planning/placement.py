@@ -107,8 +107,7 @@ class PlacedStage(NamedTuple):
     """Partitions with what was compiled for them (None for control flow), in the order in which they run.
 
     ``is_steady``: nothing went wrong on the way, so that it would come out the same another time; ``model``: how
-    messages call the model; ``notes``: for each partition how it fits the buckets of its device; ``decision``: what a
-    policy by cost went by.
+    messages call the model; ``notes``: for each partition how it fits the buckets of its device.
     """
 
     partitioning: Partitioning
@@ -117,7 +116,6 @@ class PlacedStage(NamedTuple):
     is_steady: bool = True
     model: str = ""
     notes: tuple[tuple[str, ...], ...] = ()
-    decision: Decision | None = None
 
     def close(self) -> None:
         """Free what was compiled."""
@@ -254,7 +252,6 @@ class _Placing:
     bans: dict[str, dict[Node, str]] = field(default_factory=dict)
     compiled: dict[tuple[str, tuple[Node, ...]], CompiledSubgraph] = field(default_factory=dict)
     unpadded: dict[tuple[str, tuple[Node, ...]], str] = field(default_factory=dict)  # with the reasons
-    decision: Decision | None = None
     _failure: Exception | None = None  # the latest of a provider
 
     def run(self) -> PlacedStage:
@@ -272,7 +269,7 @@ class _Placing:
         self.close_compiled(found)
         notes = tuple(fit.notes for fit in fits)
         is_steady = not self.bans and not self.unpadded
-        return PlacedStage(partitioning, tuple(views), found, is_steady, self.pool.model, notes, self.decision)
+        return PlacedStage(partitioning, tuple(views), found, is_steady, self.pool.model, notes)
 
     def _fitted(self, parts: Sequence[Partition]) -> list[Fitted]:
         views = views_of(self.stage, parts, self.name, on_host(self.pool))
@@ -342,19 +339,19 @@ class _Placing:
             first = next((other for other in devices if not other.only_pinned), device)
             kept = kept_in_core(self.stage, answer, device.name, first.name, self.pins, apart=self.apart)
             offers.append(Offer(device.name, answer, device.only_pinned, {**kept, **self.bans.get(device.name, {})}))
-        self.decision = self._decide(devices, offers, control_flow)
-        if self.decision is not None:
+        decision = self._decide(devices, offers, control_flow)
+        if decision is not None:
             try:
-                return partition(
+                found = partition(
                     self.stage.nodes,
-                    self.decision.restricted(offers),
+                    decision.restricted(offers),
                     pins=self.pins,
                     control_flow=control_flow,
-                    reasons=self.decision.reasons(),
+                    reasons=decision.reasons(),
                 )
+                return found._replace(costs=decision.costs(found.partitions))
             except UnplacedNodesError as error:  # claims that exclude each other
                 _log.info("a placement by cost is given up: %s", error)
-                self.decision = None
         return partition(self.stage.nodes, offers, pins=self.pins, control_flow=control_flow, apart=self.apart)
 
     def _decide(

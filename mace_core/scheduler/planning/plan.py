@@ -90,6 +90,7 @@ class RunStep:
     workspace_offset: int = 0
     nodes: tuple[Node, ...] = ()
     writes_over: bool = False
+    measured_ns: int = 0
 
 
 @dataclass(slots=True, eq=False)

@@ -17,7 +17,7 @@ from mace_core.provider.backend import CompiledSubgraph
 from mace_core.provider.border import close_all
 from mace_core.scheduler.planning.fitting import fitted, take_all
 from mace_core.scheduler.planning.model import PreparedModel, part_words
-from mace_core.scheduler.planning.partition import CORE_DEVICE, Partition, Partitioning, Placement
+from mace_core.scheduler.planning.partition import CORE_DEVICE, Costs, Partition, Partitioning, Placement
 from mace_core.scheduler.planning.placement import PlacedStage, views_of
 from mace_core.scheduler.planning.stored_forms import compatibility_key, stores, worth_of
 
@@ -158,6 +158,7 @@ def placement_record(placed: PlacedStage, stage: Stage, devices: Sequence[Sessio
         "partitions": [[p.device, [position[node] for node in p.nodes]] for p in placed.partitioning.partitions],
         "kinds": list(kinds),
         "placements": [kinds[_kind(placements[node])] for node in stage.nodes],
+        "costs": placed.partitioning.costs,
     }
 
 
@@ -207,4 +208,5 @@ def recorded_partitioning(record: Mapping[str, Any], stage: Stage) -> Partitioni
     return Partitioning(
         tuple(Partition(device, tuple(nodes[i] for i in members)) for device, members in record["partitions"]),
         {node: Placement(node, *kinds[number]) for node, number in zip(nodes, record["placements"], strict=True)},
+        None if record["costs"] is None else Costs(str(record["costs"][0]), tuple(map(float, record["costs"][1]))),
     )
