@@ -323,6 +323,7 @@ class OneAtATime:
     def __init__(self) -> None:
         self._lock = fork_safe_rlock()
         self._given_up = 0.0  # when a call was begun that nobody waits for any more
+        self._deed = ""  # what that call does
 
     @contextlib.contextmanager
     def call(self, name: str) -> Iterator[None]:
@@ -335,7 +336,7 @@ class OneAtATime:
             if self._given_up:
                 seconds = time.monotonic() - self._given_up
                 raise ProviderError(
-                    f"the provider '{name}' has been looking for its devices for {seconds:.0f} s without an end; "
+                    f"the provider '{name}' has been {self._deed} for {seconds:.0f} s without an end; "
                     f"set MACE_DISABLE_PLUGINS={name} to leave it out, or report it to its vendor"
                 )
         try:
@@ -344,8 +345,10 @@ class OneAtATime:
             self._given_up = 0.0
             self._lock.release()
 
-    def call_for(self, seconds: float, name: str, function: Callable[[], _T]) -> _T:
+    def call_for(self, seconds: float, name: str, function: Callable[[], _T], deed: str) -> _T:
         """The result of ``function``, called in a thread of its own which nobody waits for after ``seconds``.
+
+        ``deed``: what the provider is doing meanwhile, for messages ("looking for its devices").
 
         Raises:
             GivenUpError: if that was not enough.
@@ -362,12 +365,12 @@ class OneAtATime:
             except BaseException as error:
                 errors.append(error)
 
-        thread = threading.Thread(target=work, name=f"mace-probe-{name}", daemon=True)
+        thread = threading.Thread(target=work, name=f"mace-call-{name}", daemon=True)
         thread.start()
         thread.join(seconds)
         if errors:
             raise errors[0]
         if not results:
-            self._given_up = begun
+            self._given_up, self._deed = begun, deed
             raise GivenUpError(f"it had not come back after {seconds:g} s")
         return results[0]

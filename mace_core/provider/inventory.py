@@ -140,7 +140,7 @@ def _probe(
             with calls.call(name):
                 result = ask()
         else:
-            result = calls.call_for(seconds, name, ask)
+            result = calls.call_for(seconds, name, ask, "looking for its devices")
         cache.put(name, result)
     except GivenUpError as error:
         _log.warning("the provider '%s' is left out: it looks for its devices, and %s", name, error_text(error))

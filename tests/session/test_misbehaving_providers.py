@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,13 @@ from scheduler_stand_ins import StandInBackend, StandInProvider, make_provider, 
 
 from mace_core.errors import MaceError, ProviderError, describe_error
 from mace_core.graph import Attribute, AttributeKind, GraphView
-from mace_core.provider import Capability, Claim, ProbeResult, inventory
+from mace_core.provider import Capability, Claim, Device, ProbeResult, inventory
 from mace_core.provider import inventory as inventory_function
 from mace_core.session import Session
 from mace_core.tensor import MemoryKind
 
 inventory_module = sys.modules["mace_core.provider.inventory"]
+selection_module = sys.modules["mace_core.scheduler.planning.selection"]
 
 X = np.array([[-2.0, -1.0, 1.0, 3.0]], np.float32)
 RIGHT = np.abs(-X)
@@ -246,6 +247,34 @@ def test_the_reason_tells_what_to_do(monkeypatch: pytest.MonkeyPatch, released: 
     (missing,) = found.missing["slow"]
     assert "given up on" in missing.reason
     assert "MACE_DISABLE_PLUGINS=slow" in missing.hint
+
+
+def test_a_device_that_hangs_when_it_is_opened_costs_itself_and_not_the_session(
+    monkeypatch: pytest.MonkeyPatch, released: threading.Event
+) -> None:
+    closed = threading.Event()
+
+    class Watched(StandInBackend):
+        def close(self) -> None:
+            closed.set()
+            super().close()
+
+    def opened(self: StandInProvider, device: Device, options: Mapping[str, object]) -> StandInBackend:
+        released.wait(LONG * 3)
+        return Watched(type(self), device)
+
+    monkeypatch.setattr(selection_module, "OPEN_SECONDS", 0.2)
+    registry = registry_of(make_provider("alow", open=opened), make_provider("odd"))
+    with Session(chain("Neg", "Abs"), registry=registry) as session:
+        np.testing.assert_array_equal(session.run({"x": X})["y"], RIGHT)
+        found = session.explain()
+    assert set(found.nodes_per_device) == {"odd:0"}
+    assert "given up on: it had not come back after 0.2 s" in found.refused["alow:0"]
+    assert "MACE_DISABLE_PLUGINS=alow" in found.refused["alow:0"]
+    with pytest.raises(MaceError, match=r"has been opening a device for .* MACE_DISABLE_PLUGINS=alow"):
+        Session(chain("Neg"), devices=["alow"], registry=registry).run({"x": X})
+    released.set()
+    assert closed.wait(LONG), "what came too late is closed"
 
 
 # --- one call at a time -----------------------------------------------------------------------------------------------
