@@ -15,6 +15,7 @@ from mace_core.errors import DeviceNotFoundError
 from mace_core.provider import Device, DeviceKind, libraries
 from mace_core.provider.inventory import Inventory, inventory
 from mace_core.provider.registry import default_registry
+from mace_core.scheduler.planning.policy import POLICIES
 from mace_core.session import Session
 from mace_core.testing.network import NetworkBuilder
 
@@ -60,6 +61,14 @@ def test_none_is_chosen_by_itself(found: Inventory) -> None:
     with Session(network(), cache=False) as session:
         session.run({"x": np.zeros((1, 3, 8, 8), np.float32)})
         assert session.explain().nodes_per_device.keys() == {"cpu:0"}
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_no_policy_chooses_one(found: Inventory, policy: str) -> None:
+    with Session(network(), policy=policy, cache=False) as session:
+        session.run({"x": np.zeros((1, 3, 8, 8), np.float32)})
+        assert session.explain().nodes_per_device.keys() == {"cpu:0"}
+        assert not session.explain().virtual
 
 
 @pytest.mark.parametrize("provider", VENDORS)
