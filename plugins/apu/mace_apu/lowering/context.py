@@ -248,6 +248,12 @@ class NodeContext:
         self.lowering.add(operation, inputs, [result])
         return result
 
+    def is_half(self, operand: Operand) -> bool:
+        """Whether operations on ``operand`` are computed in float16."""
+        return operand.code is OperandCode.TENSOR_FLOAT16 or (
+            operand.code is OperandCode.TENSOR_FLOAT32 and self.lowering.is_half
+        )
+
     def repeats(self, shape: Sequence[int], wanted: Sequence[int]) -> Operand:
         """How often ``shape`` is repeated along each axis to make ``wanted``, as TILE takes it."""
         counts = [whole // size for size, whole in zip(shape, wanted, strict=True)]

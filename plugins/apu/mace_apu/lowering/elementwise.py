@@ -96,7 +96,6 @@ def _plain(context: NodeContext) -> None:
     variadic = context.node.op_type in ("Max", "Min")
     if not variadic:
         _require_two(context)
-    _require_no_long(context)
     if context.node.op_type == "Pow" and _power(context):
         return
     order, operands = broadcast(context, range(len(context.node.inputs)))

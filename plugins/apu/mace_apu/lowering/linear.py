@@ -50,11 +50,13 @@ def _with_matrix(context: NodeContext, x: Operand, alpha: float, beta: float, or
         raise DeclinedError("a quantized Gemm is offered with one bias per column only")
     dtype, none = context.dtype().numpy, scalar_int(int(Fuse.NONE), "activation")
     weights, addend = context.x(1, order), context.x(2)
+    if alpha != 1.0:  # the products without it might be beyond float16
+        array = context.array(1)
+        assert array is not None
+        weights = context.constant((np.transpose(array, order) * alpha).astype(dtype), "weights")
     zeros = context.constant(np.zeros(weights.shape[0], dtype), "bias")
     rows = (x.shape[0], weights.shape[0])
     made = context.compute(Operation.FULLY_CONNECTED, [x, weights, zeros, none], rows)
-    if alpha != 1.0:
-        made = context.compute(Operation.MUL, [made, context.constant(np.array([alpha], dtype)), none])
     if beta != 1.0:
         addend = context.compute(Operation.MUL, [addend, context.constant(np.array([beta], dtype)), none])
     context.emit(Operation.ADD, [made, addend, context.fuse()])

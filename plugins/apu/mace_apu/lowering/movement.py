@@ -105,8 +105,8 @@ def _pad(context: NodeContext) -> None:
     x = context.x(0, order)
     context.require_same_encoding(x)
     number = float(fill.reshape(-1)[0]) if fill.size else 0.0
-    if not np.isfinite(number):
-        raise DeclinedError("Pad with infinity or not a number is not offered")
+    if np.isnan(number):
+        raise DeclinedError("Pad with what is not a number is not offered")
     padded = pad_operand(context, x, [pairs[axis] for axis in order], number)
     context.finish(padded, order)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from mace_apu.description import scalar_bool, scalar_int
+from mace_apu.description import Operand, scalar_bool, scalar_int
 from mace_apu.lowering.context import NodeContext
 from mace_apu.lowering.errors import DeclinedError
+from mace_apu.lowering.normalization import root_of_squares
 from mace_apu.lowering.orders import Order
 from mace_apu.lowering.table import LOWERINGS
 from mace_apu.lowering.values import int32_vector
-from mace_apu.neuron.constants import Operation
+from mace_apu.neuron.constants import Fuse, Operation
 from mace_core.graph import Value
 from mace_core.tensor import DType
 
@@ -21,30 +22,62 @@ _OPERATIONS = {
     "ReduceMin": Operation.REDUCE_MIN,
 }
 
+_NORMS = ("ReduceL1", "ReduceL2", "ReduceSumSquare")
+
+_OF_FLAGS = {Operation.REDUCE_MAX: Operation.REDUCE_ANY, Operation.REDUCE_MIN: Operation.REDUCE_ALL}
+
 
 def _reduce(context: NodeContext) -> None:
-    if context.dtype() not in (DType.FLOAT32, DType.FLOAT16):
+    operation = _OPERATIONS[context.node.op_type]
+    if context.dtype() is DType.BOOL and operation in _OF_FLAGS:
+        operation = _OF_FLAGS[operation]
+    elif context.dtype() not in (DType.FLOAT32, DType.FLOAT16):
         raise DeclinedError(f"{context.node.op_type} of {context.dtype().label} is not offered")
+    x, places, laid = reduced_dimensions(context)
+    context.require_same_encoding(x)
+    keep = bool(context.attr("keepdims", 1))
+    # MEAN came first, with a number; the others take a truth value
+    keeps = scalar_int(int(keep), "keep_dims") if operation is Operation.MEAN else scalar_bool(keep, "keep_dims")
+    context.emit(operation, [x, int32_vector(places, "axes"), keeps], laid)
+
+
+def _norm(context: NodeContext) -> None:
+    """ReduceL1, ReduceL2 and ReduceSumSquare."""
+    if context.is_quantized or context.dtype() not in (DType.FLOAT32, DType.FLOAT16):
+        raise DeclinedError(f"{context.node.op_type} is offered for real numbers only")
+    x, places, laid = reduced_dimensions(context)
+    keep = bool(context.attr("keepdims", 1))
+    if context.node.op_type == "ReduceL2":
+        made = root_of_squares(context, x, places)
+        result = context.new_result(laid)
+        context.finish(context.reshaped(made, result.shape), laid)
+        return
+    none = scalar_int(int(Fuse.NONE), "activation")
+    parts = (
+        context.compute(Operation.ABS, [x])
+        if context.node.op_type == "ReduceL1"
+        else context.compute(Operation.MUL, [x, x, none])
+    )
+    context.emit(Operation.REDUCE_SUM, [parts, int32_vector(places, "axes"), scalar_bool(keep, "keep_dims")], laid)
+
+
+def reduced_dimensions(context: NodeContext) -> tuple[Operand, list[int], Order]:
+    """Operand 0, the dimensions of it that are reduced, and the order of the result."""
     rank, order = len(context.shape()), context.order()
     axes = context.integers(1) if context.has(1) else context.attr("axes")
     if not axes:
         if context.attr("noop_with_empty_axes", 0):
             raise DeclinedError("a reduction over no axes is left to other devices")
         axes = range(rank)
-    reduced, keep = sorted({axis % rank for axis in axes}), bool(context.attr("keepdims", 1))
-    x = context.x(0, order)
-    context.require_same_encoding(x)
+    reduced = sorted({axis % rank for axis in axes})
     places = sorted(order.index(axis) for axis in reduced if axis in order)
     if not places:
         raise DeclinedError("a reduction over axes of length 1 only is left to other devices")
     laid: Order = order
-    if not keep:
+    if not context.attr("keepdims", 1):
         left = [axis for axis in range(rank) if axis not in reduced]
         laid = tuple(left.index(axis) for axis in order if axis in left)
-    operation = _OPERATIONS[context.node.op_type]
-    # MEAN came first, with a number; the others take a truth value
-    keeps = scalar_int(int(keep), "keep_dims") if operation is Operation.MEAN else scalar_bool(keep, "keep_dims")
-    context.emit(operation, [x, int32_vector(places, "axes"), keeps], laid)
+    return context.x(0, order), places, laid
 
 
 def _arg(context: NodeContext) -> None:
@@ -95,4 +128,12 @@ def _is_used(context: NodeContext, value: Value) -> bool:
     return view.is_output(value) or bool(view.users(value))
 
 
-LOWERINGS.add({**dict.fromkeys(_OPERATIONS, _reduce), "ArgMax": _arg, "ArgMin": _arg, "TopK": _top_k})
+LOWERINGS.add(
+    {
+        **dict.fromkeys(_OPERATIONS, _reduce),
+        **dict.fromkeys(_NORMS, _norm),
+        "ArgMax": _arg,
+        "ArgMin": _arg,
+        "TopK": _top_k,
+    }
+)

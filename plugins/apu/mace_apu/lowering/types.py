@@ -48,12 +48,19 @@ _COMPARISONS = (
     *(Operation.GREATER, Operation.GREATER_EQUAL),
 )
 
+MOVES = frozenset({
+    *(Operation.RESHAPE, Operation.TRANSPOSE, Operation.TILE, Operation.SLICE, Operation.STRIDED_SLICE),
+    *(Operation.CONCATENATION, Operation.GATHER, Operation.SPLIT, Operation.EXPAND_DIMS),
+})  # fmt: skip
+"""What moves numbers and changes none; truth values go as 0 and 1."""
+
 TAKES: dict[Operation, frozenset[OperandCode]] = {
     **dict.fromkeys(_FLOAT_ONLY, FLOATS),
     **dict.fromkeys(_FLOAT_OR_BYTE, FLOATS | BYTES),
     **dict.fromkeys(_FLOAT_INT_OR_BYTE, FLOATS | _INTEGERS | BYTES),
     **dict.fromkeys(_COMPARISONS, FLOATS | _INTEGERS | BYTES | _BOOLEANS),
     **dict.fromkeys((Operation.LOGICAL_AND, Operation.LOGICAL_OR, Operation.LOGICAL_NOT), _BOOLEANS),
+    **dict.fromkeys((Operation.REDUCE_ALL, Operation.REDUCE_ANY), _BOOLEANS),
     Operation.SELECT: _BOOLEANS,
     Operation.DEQUANTIZE: BYTES,
     Operation.NEG: FLOATS | _INTEGERS,

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mace_apu.description import Call, ChannelScales, Network, Operand
+from mace_apu.description import Call, ChannelScales, Network, Operand, scalar_int
 from mace_apu.lowering.errors import DeclinedError
 from mace_apu.lowering.orders import MAX_RANK, Order, laid, long_axes, natural
-from mace_apu.lowering.types import BYTES, PLAIN, QUANTIZED, TAKES
+from mace_apu.lowering.types import BYTES, MOVES, PLAIN, QUANTIZED, TAKES
 from mace_apu.neuron.constants import FIRST_VERSION, SINCE, ExtensionOperation, OperandCode, Operation
 from mace_core.graph import GraphView, Node, Value, node_encoding
 from mace_core.tensor import DType, QuantEncoding
@@ -51,6 +51,7 @@ class Values:
         located: computed values; the first place is where it was made.
         deferred: DequantizeLinear nodes by their results, emitted when somebody reads one.
         materialized: those that were, with their operations (none where the result is constant).
+        is_half: whether float32 will be computed in float16.
     """
 
     def __init__(self, view: GraphView, version: tuple[int, int, int], *, float16: bool, claims_only: bool) -> None:
@@ -62,8 +63,8 @@ class Values:
         self.deferred: dict[Value, Node] = {}
         self.materialized: dict[Node, tuple[Call, ...]] = {}
         self._version = version
-        self._float16 = float16
         self._claims_only = claims_only
+        self.is_half = float16
         self._constants: dict[tuple[Value, Order], Operand] = {}
 
     def save(self) -> State:
@@ -174,7 +175,7 @@ class Values:
         code = PLAIN.get(DType.from_numpy(array.dtype))
         if code is None:
             raise DeclinedError(f"'{name}' is {array.dtype}, which Neuron does not have")
-        if self._float16 and array.dtype == np.float32 and (np.isfinite(array) & (np.abs(array) > _HALF)).any():
+        if self.is_half and array.dtype == np.float32 and (np.isfinite(array) & (np.abs(array) > _HALF)).any():
             raise DeclinedError(f"'{name}' holds numbers beyond the range of float16; compute in float32 on the CPU")
         data = np.ascontiguousarray(array.reshape(array.shape or (1,)))
         return Operand(name, code, data.shape, data=data)
@@ -229,11 +230,42 @@ class Values:
             has, needs = (".".join(map(str, version)) for version in (self._version, since))
             raise DeclinedError(f"{operation.name} needs Neuron {needs}, this library is {has}")
         code = inputs[0].code
+        if operation in MOVES and code is OperandCode.TENSOR_BOOL8:
+            self._move_flags(operation, inputs, outputs)
+            return
+        if operation is Operation.SELECT and inputs[1].code is OperandCode.TENSOR_BOOL8:
+            self._move_flags(operation, inputs, outputs, kept=1)
+            return
         if code not in TAKES[operation]:
             raise DeclinedError(f"{operation.name} of {code.name} is not offered by Neuron")
         if len({operand.code for operand in (*inputs, *outputs) if operand.code in BYTES}) > 1:
             raise DeclinedError(f"{operation.name} of int8 and uint8 together is not offered by Neuron")
         self.network.calls.append(Call(operation, list(inputs), list(outputs), self.source))
+
+    def _move_flags(
+        self, operation: Operation, inputs: Sequence[Operand], outputs: Sequence[Operand], kept: int = 0
+    ) -> None:
+        """What moves numbers takes no truth values: they go as 0 and 1, all but the first ``kept``."""
+        flags = OperandCode.TENSOR_BOOL8
+        taken = [
+            self._numbers_of(operand) if operand.code is flags and place >= kept else operand
+            for place, operand in enumerate(inputs)
+        ]
+        made = [Operand(result.name, OperandCode.TENSOR_FLOAT32, result.shape) for result in outputs]
+        self.add(operation, taken, made)
+        zero = self.constant(np.zeros(1, np.float32), "zero")
+        for numbers, result in zip(made, outputs, strict=True):
+            self.add(Operation.NOT_EQUAL, [numbers, zero], [result])
+
+    def _numbers_of(self, flags: Operand) -> Operand:
+        """1 for true, 0 for false."""
+        numbers = Operand(flags.name, OperandCode.TENSOR_FLOAT32, flags.shape)
+        if flags.data is not None:
+            numbers.data = flags.data.astype(np.float32)
+            return numbers
+        choices = [self.constant(np.full(flags.shape, number, np.float32), "number") for number in (1, 0)]
+        self.add(Operation.SELECT, [flags, *choices], [numbers])
+        return numbers
 
     def add_extension(self, operation: ExtensionOperation, inputs: Sequence[Operand], result: Operand) -> Call:
         """Append an operation of an extension; whoever does has seen that the library has it."""
@@ -242,6 +274,13 @@ class Values:
 
     def reshape(self, source: Operand, result: Operand) -> None:
         """The numbers of ``source`` in the shape of ``result``."""
+        if source.code is OperandCode.TENSOR_INT32 and (places := inserted(source.shape, result.shape)):
+            for place in places[:-1]:  # integers are reshaped by new dimensions only
+                longer = self.like(source, source.name, (*source.shape[:place], 1, *source.shape[place:]))
+                self.add(Operation.EXPAND_DIMS, [source, scalar_int(place, "axis")], [longer])
+                source = longer
+            self.add(Operation.EXPAND_DIMS, [source, scalar_int(places[-1], "axis")], [result])
+            return
         self.add(Operation.RESHAPE, [source, int32_vector(result.shape, f"{result.name}.shape")], [result])
 
     def transpose(self, source: Operand, perm: Sequence[int], result: Operand) -> None:
@@ -302,6 +341,19 @@ def arranged(array: Array, order: Order) -> Array:
     moved = np.transpose(array, (*left_out, *order))
     result: Array = moved.reshape(laid(array.shape, order))
     return result
+
+
+def inserted(shape: Sequence[int], wanted: Sequence[int]) -> list[int]:
+    """Where dimensions of length 1 are put in, one after the other, to make ``wanted``; none if that is not how."""
+    places, left = [], list(shape)
+    for place, size in enumerate(wanted):
+        if left and left[0] == size:
+            left.pop(0)
+        elif size == 1:
+            places.append(place)
+        else:
+            return []
+    return [] if left else places
 
 
 def int32_vector(numbers: Sequence[int], name: str) -> Operand:

@@ -18,11 +18,27 @@ static int read_axes(const Call *call, bool *is_reduced) {
     return NO_ERROR;
 }
 
+static int reduce(Call *call);
+
+// REDUCE_ALL is the least of truth values, REDUCE_ANY the largest.
+int flags_reduction(Call *call) {
+    if (call->input_count && call->inputs[0].operand->type != T_TENSOR_BOOL8)
+        FAIL(BAD_DATA, "operation %d on type %d", call->type, call->inputs[0].operand->type);
+    Call as_numbers = *call;
+    as_numbers.type = call->type == 75 ? 78 : 77;
+    return reduce(&as_numbers);
+}
+
 int reduction(Call *call) {
+    if (call->input_count)
+        TRY(is_real(call, call->inputs[0].operand));
+    return reduce(call);
+}
+
+static int reduce(Call *call) {
     const Operand *in = call->inputs[0].operand;
     TRY(takes(call, 3, 3, 1));
     TRY(tensor_in(call, 0, 1, 4));
-    TRY(is_real(call, in));
     if (call->type == 80 && is_quantized(in->type))
         FAIL(BAD_DATA, "a sum of quantized numbers");
     TRY(same_numbers(call, in, call->outputs[0].operand, call->type != 31));

@@ -16,7 +16,7 @@ static const struct {
     {46, channel_shuffle}, {48, comparison}, {49, unary}, {50, reshaping}, {51, gathering}, {53, comparison},
     {54, comparison}, {55, grouped_convolution}, {57, instance_normalization}, {58, comparison}, {59, comparison},
     {61, comparison}, {62, logical_not}, {63, comparison}, {65, binary}, {66, binary}, {67, unary}, {68, comparison},
-    {69, padding}, {70, binary}, {71, prelu}, {72, conversion}, {77, reduction}, {78, reduction}, {80, reduction},
+    {69, padding}, {70, binary}, {71, prelu}, {72, conversion}, {75, flags_reduction}, {76, flags_reduction}, {77, reduction}, {78, reduction}, {80, reduction},
     {83, unary}, {84, selection}, {86, slicing}, {87, splitting}, {88, unary}, {89, tiling}, {90, top_k},
     {91, transposed_convolution}, {94, resizing}, {99, unary}, {100, filling}, {102, matrix_product},
 #ifndef NO_EXTENSIONS

@@ -71,6 +71,7 @@ int prelu(Call *call);
 int softmax(Call *call);
 int conversion(Call *call);
 int reduction(Call *call);
+int flags_reduction(Call *call);
 int argument(Call *call);
 int top_k(Call *call);
 int instance_normalization(Call *call);
