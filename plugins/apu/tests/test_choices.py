@@ -68,6 +68,10 @@ CASES: dict[str, tuple[list[onnx.NodeProto], Mapping[str, Any], int]] = {
     "Max of int64": ([*TARGETS, node("Max", ["t", "k"])], {"k": i64(1)}, INT64),
     "Unsqueeze of int64": ([*TARGETS, node("Unsqueeze", ["t", "axes"])], {"axes": i64(0, 2)}, INT64),
     "Pad with infinity": ([node("Pad", ["x", "p", "v"])], {"p": i64(0, 1, 1, 0), "v": np.float32(-np.inf)}, 1),
+    "Expand of five dimensions": (
+        [node("Reshape", ["x", "five"], ["h"]), node("Expand", ["h", "more"], ["e"]), node("Reshape", ["e", "four"])],
+        {"five": i64(3, 2, 1, 2, 1), "more": i64(3, 2, 1, 2, 4), "four": i64(3, 2, 2, 4)}, 1,
+    ),
     "heads of grouped queries": (
         [node("Reshape", ["x", "five"], ["h"]), node("Expand", ["h", "more"], ["e"]), node("Reshape", ["e", "four"])],
         {"five": i64(3, 1, 1, 2, 2), "more": i64(3, 2, 3, 2, 2), "four": i64(3, 6, 2, 2)}, 1,

@@ -20,7 +20,22 @@ FLOAT_OPERATORS = (
     *("Clip", "PRelu", "Cast", "MatMul", "Gemm", "Conv", "ConvTranspose", "MaxPool", "AveragePool"),
     *("GlobalAveragePool", "GlobalMaxPool", "Resize", "Softmax", "BatchNormalization", "InstanceNormalization"),
     *("LayerNormalization", "Reshape", "Transpose", "Concat", "Split", "Slice", "Gather", "Pad", "Expand", "Squeeze"),
-    *("Softsign", "Unsqueeze", "Flatten", "Tile", "DepthToSpace", "ReduceSum", "ReduceMean", "ReduceMax", "ArgMax"),
+    *(
+        "Log",
+        "LogSoftmax",
+        "Softplus",
+        "Sign",
+        "Round",
+        "Softsign",
+        "Unsqueeze",
+        "Flatten",
+        "Tile",
+        "DepthToSpace",
+        "ReduceSum",
+        "ReduceMean",
+        "ReduceMax",
+        "ArgMax",
+    ),
 )
 
 

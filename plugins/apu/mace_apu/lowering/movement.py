@@ -129,11 +129,10 @@ def _tile(context: NodeContext) -> None:
     """Tile and Expand: whole repetitions along axes."""
     shape, out = context.shape(), context.out_shape()
     result = context.new_result()
-    if len(out) > len(result.shape):
-        raise DeclinedError(f"{context.node.op_type} to more than four dimensions is not offered by Neuron")
+    aligned = (1,) * (len(out) - len(shape)) + shape
     source = context.x(0)
     context.require_same_encoding(source)
-    full = context.reshaped(source, ((1,) * (len(out) - len(shape)) + shape) or (1,))
+    full = context.reshaped(source, tuple(aligned[axis] for axis in context.out_natural()) or (1,))
     if full.shape == result.shape:
         if full.data is not None:
             raise DeclinedError(f"{context.node.op_type} of a constant is left to the core")
