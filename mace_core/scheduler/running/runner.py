@@ -425,9 +425,7 @@ class GraphRunner:
     def drop_plans(self, uses_device: str | None = None) -> None:
         """Forget plans (those that use a device); they are freed when their runs are over."""
         with self._lock:
-            stale = [
-                key for key, plan in self._plans.items() if uses_device is None or uses_device in plan.plan.devices
-            ]
+            stale = [key for key, plan in self._plans.items() if uses_device is None or _uses(plan, uses_device)]
             dropped = [self._plans.pop(key) for key in stale]
             self._lasting.difference_update(stale)
             if self.last_plan in dropped:
@@ -452,3 +450,10 @@ class GraphRunner:
             for feed, value in zip(self.feeds, values, strict=True)
             if feed in self._contents and is_plain(value)
         }
+
+
+def _uses(plan: AnyPlan, device: str) -> bool:
+    """Whether a plan, or one of the stages that are planned while it runs, uses a device."""
+    if device in plan.plan.devices:
+        return True
+    return plan.rest is not None and any(_uses(later, device) for later in plan.rest.plans())

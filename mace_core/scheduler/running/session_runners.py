@@ -113,12 +113,15 @@ class SessionRunners:
 
     def _elsewhere(self, error: OutOfRangeError, run: Callable[[], list[RuntimeValue]]) -> list[RuntimeValue]:
         """Once more on the other devices, of which each may decline the numbers."""
-        while True:
+        declined: set[str | None] = set()
+        while error.device not in declined:
+            declined.add(error.device)
             self.decline(error)
             try:
                 return run()
             except OutOfRangeError as further:
                 error = further
+        raise error
 
     def decline(self, error: OutOfRangeError) -> None:
         """Nothing is to run any more on a device that cannot hold what it was given.

@@ -52,8 +52,12 @@ def split(
         half_precision: float32 constants are held in float16.
     """
     sizes = _Sizes(half_precision)
+    ops = _live(ops, outputs)
     if sizes.of(ops) <= limit:
-        whole = Piece(tuple(ops), tuple(inputs), tuple(outputs), *_whole(inputs, outputs), sizes.of(ops))
+        used = {tensor for op in ops for tensor in op.inputs}
+        read = {tensor: number for number, tensor in enumerate(inputs) if tensor in used}
+        writes = tuple(range(len(inputs), len(inputs) + len(outputs)))
+        whole = Piece(tuple(ops), tuple(read), tuple(outputs), tuple(read.values()), writes, sizes.of(ops))
         return Chain((whole,), ())
     made_at = {tensor: index for index, op in enumerate(ops) for tensor in op.outputs}
     last_use = {tensor: index for index, op in enumerate(ops) for tensor in op.inputs}
@@ -65,8 +69,16 @@ def split(
     return _assemble(ops, inputs, outputs, cuts, sizes)
 
 
-def _whole(inputs: Sequence[QTensor], outputs: Sequence[QTensor]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    return tuple(range(len(inputs))), tuple(range(len(inputs), len(inputs) + len(outputs)))
+def _live(ops: Sequence[QOp], outputs: Sequence[QTensor]) -> list[QOp]:
+    """The operations that some output depends on: the library removes others, and with them inputs that it then does
+    not expect."""
+    needed = set(outputs)
+    found = []
+    for op in reversed(ops):
+        if not needed.isdisjoint(op.outputs):
+            needed.update(op.inputs)
+            found.append(op)
+    return found[::-1]
 
 
 class _Sizes:

@@ -99,3 +99,13 @@ def test_pad_in_other_modes_and_by_negative_amounts(mode: str) -> None:
     mode_of_numpy: Any = mode
     widened = np.pad(x, ((1, 0), (0, 1), (2, 0)), mode_of_numpy)
     np.testing.assert_allclose(run(made, {"x": x})["y"], widened[:, 1:, :-2], rtol=1e-3, atol=1e-3)
+
+
+def test_an_input_of_which_only_the_type_is_read() -> None:
+    """QNN drops what no operation reads, and then does not expect it."""
+    feeds: dict[str, Array] = {"x": sample(2, 3), "like": sample(4)}
+    nodes = [
+        helper.make_node("CastLike", ["x", "like"], ["a"], name="castlike"),
+        helper.make_node("Neg", ["a"], ["y"], name="neg"),
+    ]
+    check(model(nodes, feeds, {"y": "float32"}), feeds)

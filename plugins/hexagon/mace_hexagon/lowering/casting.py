@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mace_core.tensor import DType
 from mace_hexagon.description import QTensor
-from mace_hexagon.lowering.carriers import INTEGERS, NARROW, SIGNED, WIDE, wrapped
+from mace_hexagon.lowering.carriers import INTEGERS, NARROW, SIGNED, WIDE, held_type, wrapped
 from mace_hexagon.lowering.context import DeclinedError, NodeContext
 from mace_hexagon.lowering.integers import Chain
 from mace_hexagon.lowering.table import LOWERINGS
@@ -16,6 +16,10 @@ _FLOAT_TYPES = {DType.FLOAT32: DataType.FLOAT_32, DType.FLOAT16: DataType.FLOAT_
 
 def _cast(context: NodeContext) -> None:
     """Integers are in 32 bits already: what is left is to wrap them, and to change to or from other types."""
+    if context.node.op_type == "CastLike":  # its second operand gives a type only, but enters the graph
+        context.shape(1)
+        if held_type(context.dtype(1)) is None:
+            raise DeclinedError(f"'{context.operand(1).name}' is {context.dtype(1).label}, which QNN does not have")
     order = context.order()
     source, target = context.dtype(), context.out_dtype()
     known = (*_FLOATS, DType.BOOL, *INTEGERS)
@@ -61,5 +65,4 @@ def _between_integers(context: NodeContext, x: QTensor, source: DType, target: D
     return chain.shaped("Reshape", (x,), x.shape, x.data_type)
 
 
-# the second operand of CastLike gives its type only, which inference has found
 LOWERINGS.add({"Cast": _cast, "CastLike": _cast})
