@@ -453,7 +453,7 @@ class GraphRunner:
 
 
 def _uses(plan: AnyPlan, device: str) -> bool:
-    """Whether a plan, or one of the stages that are planned while it runs, uses a device."""
+    """Whether a plan, or a stage that is planned while it runs, uses a device; `Planner.counting` is held."""
     if device in plan.plan.devices:
         return True
-    return plan.rest is not None and any(_uses(later, device) for later in plan.rest.plans())
+    return plan.rest is not None and any(_uses(later, device) for later in plan.rest._plans.values())
