@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from mace_core.errors import UnsupportedError
 from mace_core.frontend.onnx.export import to_onnx
@@ -12,8 +12,10 @@ _LARGEST_MODEL_BYTES = 2_000_000_000
 """What a protobuf message may hold, and thus a model in memory."""
 
 
-def to_model(view: GraphView) -> bytes:
+def to_model(view: GraphView, adapt: Callable[[Graph], None] = lambda graph: None) -> bytes:
     """The whole view as an ONNX model with its inputs and outputs in order.
+
+    ``adapt`` may change the graph, a copy, to what an SDK reads.
 
     Raises:
         UnsupportedError: if its weights are too large for one.
@@ -25,6 +27,7 @@ def to_model(view: GraphView) -> bytes:
             f"'{view.name}' has {weights >> 20} MiB of weights, more than an ONNX model in memory can hold"
         )
     graph = graph_of(view, view.nodes, view.outputs, view.inputs)
+    adapt(graph)
     types = {value: kind for value in (*view.inputs, *view.outputs) if (kind := view.type(value)) is not None}
     return bytes(to_onnx(graph, types).SerializeToString())
 

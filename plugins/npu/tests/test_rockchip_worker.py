@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -18,8 +19,9 @@ import pytest
 from mace_npu.rockchip import discovery, wire
 from mace_npu.rockchip.process import WorkerGoneError, WorkerProcess
 
-from mace_core.errors import CancelledError
+from mace_core.errors import CancelledError, OutOfMemoryError, UsageError
 from mace_core.provider import CancelFlag
+from mace_core.quantization import quantize
 from mace_core.session import Session
 from mace_core.testing.models import sample_image
 from mace_core.testing.network import NetworkBuilder
@@ -89,6 +91,17 @@ def test_a_model_runs_in_the_worker(order: Path, expected: np.ndarray) -> None:
             assert is_right(opened.run(FEEDS)["y"], expected)
         assert len(workers()) == 1
         assert "a simulation by rknn-toolkit2" in str(opened.explain())
+
+
+def test_a_quantized_model_is_handed_over_as_the_toolkit_reads_it(order: Path, tmp_path: Path) -> None:
+    path = tmp_path / "quantized.onnx"
+    quantize(network(), path, data=[{"x": sample_image(SHAPE, seed)} for seed in range(3)])
+    results = []
+    for devices in ([DEVICE], ["cpu"]):
+        with Session(path, devices=devices, strict=True, cache=False) as opened:
+            results.append(opened.run(FEEDS)["y"])
+    found, right = results
+    assert np.abs(found - right).max() <= 0.02 * np.ptp(right)
 
 
 def test_nothing_is_left_behind(order: Path) -> None:
@@ -177,11 +190,52 @@ def test_what_the_toolkit_refuses_runs_elsewhere(order: Path, expected: np.ndarr
     assert "rknn-toolkit2's build returned -1" in str(placement)
 
 
+def test_a_toolkit_that_crashes_while_it_builds_is_a_reason(order: Path, expected: np.ndarray) -> None:
+    order.write_text("crash in build")
+    with session(DEVICE, "cpu") as opened:
+        assert is_right(opened.run(FEEDS)["y"], expected)
+        placement = opened.explain()
+    assert placement.nodes_per_device.keys() == {"cpu:0"}
+    assert "is gone: it ended with signal 11" in str(placement)
+
+
+def test_a_worker_killed_from_outside_in_the_middle_of_a_run_is_replaced(order: Path, expected: np.ndarray) -> None:
+    with session() as opened:
+        opened.run(FEEDS)
+        (worker,) = workers()
+        order.write_text("hang")
+
+        def kill() -> None:
+            order.write_text("")
+            worker.kill()
+
+        timer = threading.Timer(0.3, kill)
+        timer.start()
+        assert is_right(opened.run(FEEDS)["y"], expected)
+        timer.join()
+        (another,) = workers()
+        assert another.pid != worker.pid
+
+
+def test_shared_memory_that_is_full_is_an_error_and_the_session_stays_usable(
+    order: Path, expected: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int, offset: int, length: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with session() as opened:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "posix_fallocate", full)
+            with pytest.raises(OutOfMemoryError, match="bytes of shared memory for the tensors of a run"):
+                opened.run(FEEDS)
+        assert is_right(opened.run(FEEDS)["y"], expected)
+
+
 def test_a_worker_of_another_protocol_is_refused(order: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire, "VERSION", 2)
+    monkeypatch.setattr(wire, "VERSION", 3)
     with session(DEVICE, "cpu") as opened:
         opened.run(FEEDS)
-        assert "it speaks version 1 of the protocol, not 2" in str(opened.explain())
+        assert "it speaks version 2 of the protocol, not 3" in str(opened.explain())
 
 
 def test_an_environment_whose_toolkit_does_not_import_is_a_reason(
@@ -237,3 +291,26 @@ def test_closing_a_session_whose_worker_hangs_or_has_gone_raises_nothing(order: 
     worker.suspend()  # it answers nothing any more
     opened.close()
     assert not workers()
+
+
+def test_the_file_for_the_chip_is_written_whole(order: Path, tmp_path: Path, expected: np.ndarray) -> None:
+    folder = tmp_path / "made" / "here"
+    for _ in range(2):  # a second session replaces it
+        with session(rockchip_export=str(folder)) as opened:
+            assert is_right(opened.run(FEEDS)["y"], expected)
+    (file,) = folder.iterdir()
+    assert file.name == "net_0.rk3588.rknn"
+    assert file.read_bytes().startswith(b"RKNN")
+
+
+def test_a_folder_that_cannot_be_written_is_a_reason(order: Path, tmp_path: Path, expected: np.ndarray) -> None:
+    (tmp_path / "file").write_text("")
+    with session(DEVICE, "cpu", rockchip_export=str(tmp_path / "file")) as opened:
+        assert is_right(opened.run(FEEDS)["y"], expected)
+        assert "rockchip_export" in str(opened.explain())
+
+
+@pytest.mark.parametrize("name", ["rockchip_export", "rockchip_python"])
+def test_a_path_that_is_none_is_told(order: Path, name: str) -> None:
+    with pytest.raises(UsageError, match=f"'{name}' takes the path of a"):
+        session(**{name: 3}).run(FEEDS)

@@ -19,29 +19,39 @@ _KEPT = frozenset(
 
 _INDEX_INPUTS = {
     "Gather": (1,), "GatherElements": (1,), "GatherND": (1,), "ScatterElements": (1,), "ScatterND": (1,),
-    "OneHot": (0,),
+    "OneHot": (0,), "Scatter": (1,), "ReverseSequence": (1,), "RoiAlign": (2,), "RotaryEmbedding": (3,),
+    "TensorScatter": (2,), "MaxUnpool": (1,), "NegativeLogLikelihoodLoss": (1,), "SoftmaxCrossEntropyLoss": (1,),
+    "Trilu": (1,),
 }  # fmt: skip
-"""Inputs that are positions in another tensor: they fit into 32 bits."""
+"""Inputs that are positions in another tensor, or lengths: they fit into 32 bits."""
 
-_INDEX_OUTPUTS = {"ArgMax": (0,), "ArgMin": (0,), "TopK": (1,)}
+_INDEX_OUTPUTS = {"ArgMax": (0,), "ArgMin": (0,), "TopK": (1,), "MaxPool": (1,)}
 """Outputs that are positions."""
 
 _NARROW = frozenset({DType.INT8, DType.UINT8, DType.INT16, DType.UINT16})
 
 _TAKE_NARROW = frozenset({
-    "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "ConvInteger", "QLinearConv",
-    "QLinearMatMul", "Cast", "Concat", "DepthToSpace", "Equal", "Expand", "Flatten", "Gather", "GatherElements",
-    "GatherND", "Greater", "GreaterOrEqual", "Identity", "Less", "LessOrEqual", "MaxPool", "Pad", "Reshape", "Slice",
-    "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze", "Where",
+    "ArgMax", "ArgMin", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "Cast", "Clip", "Concat",
+    "ConvInteger", "DepthToSpace", "DequantizeLinear", "Div", "DynamicQuantizeLinear", "Equal", "Expand", "Flatten",
+    "Gather", "GatherElements", "GatherND", "Greater", "GreaterOrEqual", "Identity", "Less", "LessOrEqual",
+    "MatMulInteger", "Max", "MaxPool", "Min", "Mod", "Pad", "QLinearConv", "QLinearMatMul", "QuantizeLinear",
+    "Reshape", "Sign", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Trilu", "Unsqueeze", "Where",
 })  # fmt: skip
-"""Operators that may read and write 8 and 16-bit integers.  In arithmetic OpenVINO saturates where ONNX wraps round."""
+"""Operators that may read and write 8 and 16-bit integers: none of their results lies outside of the type.  In sums,
+products and the like OpenVINO saturates where ONNX wraps round."""
 
 _AXIS_FROM_THE_LEFT = {"Softmax", "LogSoftmax", "Hardmax"}
 """Operators that take all axes from theirs on as one before opset 13; OpenVINO takes that axis alone."""
 
+_FROM_THE_LOWEST = frozenset({"ReduceMax", "ReduceMin", "MaxPool", "GlobalMaxPool"})
+"""Operators of which OpenVINO begins with the lowest (or greatest) finite number: it stays where all are infinite."""
+
+_COMPARE = frozenset({"Equal", "Greater", "GreaterOrEqual", "IsInf", "Less", "LessOrEqual"})
+_HAND_ON = frozenset({"Cast", "CastLike", "Expand", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
+
 _OTHERWISE = {
     "Attention": "OpenVINO leaves out what bounds the window, and the scores it is asked for",
-    "BitShift": "OpenVINO shifts signed numbers another way",
+    "BitShift": "OpenVINO shifts signed numbers, and by as many bits as there are, another way",
     "DFT": "OpenVINO's transform is less exact",
     "DynamicQuantizeLinear": "OpenVINO rounds another way",
     "LpNormalization": "OpenVINO adds a constant to the norm",
@@ -116,9 +126,25 @@ def _why_not_form(view: GraphView, node: Node) -> str | None:
         return f"OpenVINO knows no mode {node.attr('mode')}"
     if node.op_type == "AveragePool" and node.attr("ceil_mode", 0) and node.attr("count_include_pad", 0):
         return "OpenVINO counts what a window that is rounded up has beyond the padding"
+    if node.op_type == "QuantizeLinear" and view.constant(node.input(1)) is None and node.inputs[1] not in view.inputs:
+        return "OpenVINO rounds another way where the scale is computed"
+    if node.op_type in _FROM_THE_LOWEST and _is_compared(view, node.outputs[0]):
+        return "OpenVINO makes a finite number of nothing but infinite ones, and the result is compared"
     if node.op_type == "Pad" and node.input(2) is not None and view.constant(node.input(2)) is None:
         return "OpenVINO pads with zeros unless the value is constant"
     return _why_not_resize(view, node) if node.op_type in ("Resize", "Upsample") else None
+
+
+def _is_compared(view: GraphView, value: Value | None) -> bool:
+    """Whether a comparison reads a value, perhaps in another form."""
+    pending = [value]
+    while pending:
+        for user in () if (read := pending.pop()) is None else view.users(read):
+            if user.op_type in _COMPARE:
+                return True
+            if user.op_type in _HAND_ON:
+                pending += user.outputs
+    return False
 
 
 def _why_not_resize(view: GraphView, node: Node) -> str | None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import logging
+import os
+import re
+import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -13,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from mace_core.errors import CancelledError, ProviderError, UnsupportedError
+from mace_core.errors import CancelledError, OutOfMemoryError, ProviderError, UnsupportedError
 from mace_core.graph import GraphView
 from mace_core.provider import (
     Backend,
@@ -27,6 +31,7 @@ from mace_core.provider import (
 )
 from mace_npu.rockchip.claims import capability
 from mace_npu.rockchip.process import RefusedError, WorkerGoneError, WorkerProcess
+from mace_npu.rockchip.quantized import is_quantized, spell_out_zero_points
 from mace_npu.subgraph_model import to_model
 
 _log = logging.getLogger("mace")
@@ -39,9 +44,12 @@ class RockchipBackend(Backend):
 
     shape_support = ShapeSupport.STATIC
 
-    def __init__(self, device: Device, chip: str, python: Path, seconds: float) -> None:
+    def __init__(self, device: Device, chip: str, python: Path, seconds: float, export: Path | None = None) -> None:
+        """``export`` is a folder for the files that the toolkit makes for the chip."""
         self.device = device
         self.chip = chip
+        self.export = export
+        self._exported: set[str] = set()
         self.worker = WorkerProcess(python, device.qualified_name, seconds=seconds)
         self.notes = (f"{device.qualified_name} is a simulation by rknn-toolkit2 in the environment of {python}",)
 
@@ -65,6 +73,16 @@ class RockchipBackend(Backend):
             raise
         return compiled
 
+    def file_for(self, name: str) -> Path | None:
+        """Where the file of a subgraph goes, another one for each in a session; None where none is wanted."""
+        if self.export is None:
+            return None
+        stem = re.sub(r"[^\w.-]+", "_", name.replace(self.device.qualified_name, "")).strip("._") or "model"
+        numbered = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
+        chosen = next(each for each in numbered if each not in self._exported)
+        self._exported.add(chosen)
+        return self.export / f"{chosen}.{self.chip}.rknn"
+
     def close(self) -> None:
         self.worker.close()
 
@@ -74,7 +92,9 @@ class RockchipSubgraph(CompiledSubgraph):
 
     def __init__(self, backend: RockchipBackend, view: GraphView) -> None:
         self._backend = backend
-        self._onnx = to_model(view)
+        self._onnx = to_model(view, spell_out_zero_points)
+        self._is_quantized = is_quantized(view)
+        self._file = backend.file_for(view.name)
         self._lock = threading.Lock()
         self._generation = 0
         self._number = 0
@@ -87,9 +107,29 @@ class RockchipSubgraph(CompiledSubgraph):
         worker = self._backend.worker
         with self._lock:
             if not self._number or self._generation != worker.generation or not worker.is_alive:
-                answer = worker.ask({"do": "compile", "chip": self._backend.chip}, self._onnx)
+                answer = self._build()
                 self._number, self._generation = int(answer["model"]), worker.generation
             return self._generation, self._number
+
+    def _build(self) -> dict[str, Any]:
+        request = {"do": "compile", "chip": self._backend.chip, "quantized": self._is_quantized, "export": ""}
+        worker, target = self._backend.worker, self._file
+        if target is None:
+            return worker.ask(request, self._onnx)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+                made = Path(folder, "model.rknn")
+                answer = worker.ask({**request, "export": str(made.resolve())}, self._onnx)
+                made.replace(target)
+        except OSError as error:
+            raise ProviderError(
+                f"{target} cannot be written: {error}; name another folder in the npu option 'rockchip_export'",
+                device=self._backend.device.qualified_name,
+            ) from None
+        _log.info("%s is written", target)
+        self._file = None  # a build in another worker makes the same
+        return answer
 
     def run(self, message: dict[str, Any], cancel: Any) -> None:
         """Run once; if the worker goes in the middle, once more in another one."""
@@ -160,8 +200,26 @@ class RockchipExecution(Execution):
     def _room(self, nbytes: int) -> shared_memory.SharedMemory:
         if self._memory is None or self._memory.size < nbytes:
             self.close()
-            self._memory = shared_memory.SharedMemory(create=True, size=nbytes)
+            self._memory = _shared(nbytes)
         return self._memory
+
+
+def _shared(nbytes: int) -> shared_memory.SharedMemory:
+    """Shared memory that is there: without being reserved, memory that is missing would end the process on a write."""
+    memory = None
+    try:
+        memory = shared_memory.SharedMemory(create=True, size=nbytes)
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(memory._fd, 0, nbytes)  # type: ignore[attr-defined]
+    except OSError as error:
+        if memory is not None:
+            memory.close()
+            memory.unlink()
+        raise OutOfMemoryError(
+            f"there are no {nbytes} bytes of shared memory for the tensors of a run ({error}); "
+            "make room in /dev/shm, or give the container a larger one (docker: --shm-size)"
+        ) from None
+    return memory
 
 
 def _laid_out(tensors: Sequence[BoundTensor]) -> tuple[list[dict[str, Any]], int]:

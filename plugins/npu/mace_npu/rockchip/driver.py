@@ -25,6 +25,7 @@ class RockchipDriver(NpuDriver):
     name: ClassVar[str] = "rockchip"
     options: ClassVar[Mapping[str, str]] = {
         "python": "the Python of the environment with rknn-toolkit2, instead of MACE_RKNN_PYTHON",
+        "export": "a folder for the files that the toolkit makes for the chip (.rknn); those of the same name go",
         "timeout": f"seconds after which a request is given up and the worker replaced (default {DEFAULT_SECONDS:g})",
     }
     probe_options: ClassVar[frozenset[str]] = frozenset({"python"})
@@ -52,6 +53,7 @@ class RockchipDriver(NpuDriver):
     def check(self, options: Mapping[str, object]) -> None:
         _seconds(options)
         _python(options)
+        _path(options, "export", "a folder")
 
     def open(self, device: Device, options: Mapping[str, object]) -> Backend:
         chip = device.id.removeprefix(f"{self.name}-")
@@ -66,7 +68,7 @@ class RockchipDriver(NpuDriver):
             )
         from mace_npu.rockchip.backend import RockchipBackend
 
-        return RockchipBackend(device, chip, python, seconds)
+        return RockchipBackend(device, chip, python, seconds, _path(options, "export", "a folder"))
 
 
 def _seconds(options: Mapping[str, object]) -> float:
@@ -77,11 +79,15 @@ def _seconds(options: Mapping[str, object]) -> float:
 
 
 def _python(options: Mapping[str, object]) -> Path | None:
-    given = options.get("python")
+    return _path(options, "python", "a Python") or discovery.interpreter()
+
+
+def _path(options: Mapping[str, object], name: str, what: str) -> Path | None:
+    given = options.get(name)
     if given is None:
-        return discovery.interpreter()
-    if not isinstance(given, str | os.PathLike) or "\0" in os.fspath(given):
-        raise UsageError(f"the npu option 'rockchip_python' takes the path of a Python, not {given!r}")
+        return None
+    if not isinstance(given, str | os.PathLike) or not os.fspath(given) or "\0" in os.fspath(given):
+        raise UsageError(f"the npu option 'rockchip_{name}' takes the path of {what}, not {given!r}")
     return Path(given)
 
 

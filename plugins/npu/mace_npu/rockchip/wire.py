@@ -1,7 +1,7 @@
 """Messages between the driver and its worker, which runs in another Python environment: only the standard library.
 
 A message is a line of JSON whose ``bytes`` says how many follow.  Tensors are not in it but in shared memory.  In
-version 1 the worker says hello, and then each request gets one answer: ``{"ok": true, ...}``, or ``{"ok": false,
+version 2 the worker says hello, and then each request gets one answer: ``{"ok": true, ...}``, or ``{"ok": false,
 "error": ...}``.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from typing import IO, Any
 
-VERSION = 1
+VERSION = 2
 
 LARGEST_HEADER_BYTES = 1 << 20
 

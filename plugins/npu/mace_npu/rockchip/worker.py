@@ -33,15 +33,20 @@ class Worker:
         return getattr(self, f"do_{request['do']}")(request, payload)  # type: ignore[no-any-return]
 
     def do_compile(self, request: dict[str, Any], payload: bytes) -> dict[str, Any]:
-        """Build an ONNX model for a chip and make the simulator ready."""
+        """Build an ONNX model for a chip, write the file for the chip if it is wanted, and make the simulator ready."""
         toolkit = self._toolkit(verbose=False)
         try:
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder, "model.onnx")
                 path.write_bytes(payload)
-                self._expect(toolkit.config(target_platform=request["chip"]), "config")
+                level = (
+                    2 if request["quantized"] else 3
+                )  # as the toolkit itself advises for results close to the model's
+                self._expect(toolkit.config(target_platform=request["chip"], optimization_level=level), "config")
                 self._expect(toolkit.load_onnx(model=str(path)), "load_onnx")
                 self._expect(toolkit.build(do_quantization=False), "build")
+                if request["export"]:
+                    self._expect(toolkit.export_rknn(request["export"]), "export_rknn")
                 self._expect(toolkit.init_runtime(), "init_runtime")
         except BaseException:
             toolkit.release()
