@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +54,41 @@ def test_without_anything_the_package_and_the_npu_are_named(machine: Path) -> No
     assert not devices()
     assert "not installed" in reasons()["openvino"]
     assert "does not exist" in reasons()["Intel NPU"]
+
+
+def test_an_openvino_that_is_too_old_is_a_reason(machine: Path, package: Path) -> None:
+    (machine / "openvino-2023.3.0.dist-info").mkdir()
+    assert not devices()
+    assert "OpenVINO 2023.3 in" in reasons()["openvino"]
+    assert "is older than 2024.4" in reasons()["openvino"]
+
+
+@pytest.mark.parametrize("name", ["openvino-2026.4.1.dist-info", "openvino-dev.dist-info"])
+def test_an_openvino_that_is_new_or_tells_no_version_is_used(machine: Path, package: Path, name: str) -> None:
+    (machine / name).mkdir()
+    assert "openvino-cpu" in devices()
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [("raise OSError('libopenvino.so is missing')", "libopenvino.so is missing"), ("", "no attribute")],
+)
+def test_an_openvino_that_cannot_be_imported_is_a_reason(tmp_path: Path, content: str, reason: str) -> None:
+    """In another process: this one may have OpenVINO already."""
+    (tmp_path / "openvino").mkdir()
+    (tmp_path / "openvino" / "__init__.py").write_text(content)
+    code = (
+        "from mace_core.errors import ProviderError\n"
+        "from mace_npu.provider import NpuProvider\n"
+        "provider = NpuProvider()\n"
+        "device = next(each for each in provider.probe().devices if each.id == 'openvino-cpu')\n"
+        "try:\n    provider.open(device, {})\n"
+        "except ProviderError as error:\n    print(error)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert reason in done.stdout
+    assert "install it anew: pip install" in done.stdout
 
 
 def test_an_accelerator_of_another_vendor_is_no_intel_npu(machine: Path, package: Path) -> None:

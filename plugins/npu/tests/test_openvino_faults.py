@@ -19,6 +19,8 @@ from mace_core.testing.models import sample_image
 from mace_core.testing.network import NetworkBuilder
 from mace_core.testing.runner import bind, run_once, view_of
 
+openvino = pytest.importorskip("openvino", reason="pip install mace-npu[openvino]")
+
 SHAPE = (1, 3, 32, 32)
 
 
@@ -73,6 +75,26 @@ def test_a_damaged_stored_form_is_compiled_again(
     np.testing.assert_array_equal(result(), expected)
 
 
+@pytest.mark.parametrize("what", ["__version__", "settings"])
+def test_what_another_version_stored_is_not_used(
+    device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setenv("MACE_CACHE_DIR", str(tmp_path))
+
+    def explained(**options: object) -> str:
+        with Session(network(), devices=[device.qualified_name], strict=True, options={"npu": options}) as session:
+            session.run({"x": sample_image(SHAPE)})
+            return str(session.explain())
+
+    assert "compiled in" in explained()
+    assert "from the cache" in explained()
+    if what == "settings":
+        assert "compiled in" in explained(openvino_performance="throughput")
+    else:
+        monkeypatch.setattr(openvino, "__version__", "2099.1.0")
+        assert "compiled in" in explained()
+
+
 def test_a_foreign_stored_form_is_refused_in_a_sentence(device: Device) -> None:
     backend = NpuProvider().open(device, {})
     found = case("Conv 3x3")
@@ -95,6 +117,29 @@ def test_openvinos_failure_in_a_run_is_a_provider_error(device: Device) -> None:
     with pytest.raises(ProviderError, match="OpenVINO failed on CPU"):
         execution.run(bound.bindings)
     run_once(backend, view, compiled, found.feeds())
+    backend.close()
+
+
+def test_inputs_and_outputs_are_the_cores_own_memory(device: Device) -> None:
+    backend = NpuProvider().open(device, {})
+    found = case("Conv 3x3")
+    view = view_of(found.graph(), found.feeds())
+    (compiled,) = backend.compile([view])
+    bound, execution = bind(backend, view, compiled, found.feeds()), compiled.new_execution()
+    execution.run(bound.bindings)
+    first = bound.outputs()[0]
+    assert first is not None
+    first = first.copy()
+    request = execution._request
+    (result,) = (each for each in bound.bindings.outputs if each is not None)
+    assert request.get_input_tensor(0).data.ctypes.data == bound.bindings.inputs[0].address
+    assert request.get_output_tensor(0).data.ctypes.data == result.address
+    request.get_input_tensor(0).data[...] *= 2  # what lies there when a run begins is what it reads
+    execution.run(bound.bindings)
+    second = bound.outputs()[0]
+    assert second is not None
+    assert not np.array_equal(first, second)
+    bound.free()
     backend.close()
 
 

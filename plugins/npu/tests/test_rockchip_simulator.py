@@ -77,7 +77,7 @@ def test_other_chips(chip: str) -> None:
 def quantized(model: onnx.ModelProto, shape: tuple[int, ...], folder: Path, settings: Settings | None = None) -> Path:
     path = folder / "quantized.onnx"
     data = [{"x": sample_image(shape, seed)} for seed in range(3)]
-    quantize(model, path, data=data, **({} if settings is None else {"settings": settings}))
+    quantize(model, path, data=data, settings=settings)
     return path
 
 

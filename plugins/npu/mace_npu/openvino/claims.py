@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+import numpy as np
+
 from mace_core.frontend.onnx.export import to_onnx
 from mace_core.graph import GraphView, Node, Value
 from mace_core.provider import Capability, Claim, Rejection
@@ -122,17 +124,35 @@ def _why_not_form(view: GraphView, node: Node) -> str | None:
         rank = len(_shape(view, node.inputs[0]))
         if node.attr("axis", 1) not in (-1, rank - 1):
             return "before opset 13, OpenVINO takes one axis for all from it on"
+    if node.op_type == "RoiAlign" and node.attr("mode", "avg") != "avg":
+        return "OpenVINO takes another maximum"
     if node.op_type == "SpaceToDepth" and node.attr("mode", "DCR") != "DCR":
         return f"OpenVINO knows no mode {node.attr('mode')}"
     if node.op_type == "AveragePool" and node.attr("ceil_mode", 0) and node.attr("count_include_pad", 0):
         return "OpenVINO counts what a window that is rounded up has beyond the padding"
-    if node.op_type == "QuantizeLinear" and view.constant(node.input(1)) is None and node.inputs[1] not in view.inputs:
-        return "OpenVINO rounds another way where the scale is computed"
+    if node.op_type == "QuantizeLinear" and (reason := _why_not_quantize(view, node)):
+        return reason
     if node.op_type in _FROM_THE_LOWEST and _is_compared(view, node.outputs[0]):
         return "OpenVINO makes a finite number of nothing but infinite ones, and the result is compared"
     if node.op_type == "Pad" and node.input(2) is not None and view.constant(node.input(2)) is None:
         return "OpenVINO pads with zeros unless the value is constant"
     return _why_not_resize(view, node) if node.op_type in ("Resize", "Upsample") else None
+
+
+def _why_not_quantize(view: GraphView, node: Node) -> str | None:
+    if view.constant(node.input(1)) is None and node.inputs[1] not in view.inputs:
+        return "OpenVINO rounds another way where the scale is computed"
+    exact, stored = node.inputs[0], node.outputs[0]
+    found = None if stored is None else view.tensor_type(stored)
+    if stored is None or found is None:
+        return None
+    if any(user.op_type == "DequantizeLinear" for user in view.users(stored)):
+        is_wide = found.dtype in (DType.INT16, DType.UINT16)
+        return "OpenVINO leaves out the rounding to 16 bits, and the limits of the range" if is_wide else None
+    zero = view.constant(node.input(2))
+    if exact in view.inputs and zero is not None and (zero.numpy().astype(np.int64) % 2).any():
+        return "OpenVINO rounds halves another way where the zero point is odd"
+    return None
 
 
 def _is_compared(view: GraphView, value: Value | None) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +18,10 @@ GPUS = Path("/sys/class/drm")
 
 INTEL = "0x8086"
 """The PCI vendor of Intel's devices."""
+
+
+OLDEST = (2024, 4)
+"""The first version of OpenVINO that this driver is written for."""
 
 
 class Unit(NamedTuple):
@@ -48,6 +53,18 @@ def package_folder() -> Path | None:
     if spec is None or not spec.submodule_search_locations:
         return None
     return Path(next(iter(spec.submodule_search_locations)))
+
+
+def why_too_old(package: Path) -> str | None:
+    """What to say of an OpenVINO that is older than this driver needs; None if it is not, or tells no version.
+
+    ``package`` is the folder of the ``openvino`` package.
+    """
+    for information in package.parent.glob("openvino-*.dist-info"):
+        found = re.match(r"openvino-(\d+)\.(\d+)", information.name)
+        if found is not None and (int(found[1]), int(found[2])) < OLDEST:
+            return f"OpenVINO {found[1]}.{found[2]} in {package} is older than {OLDEST[0]}.{OLDEST[1]}"
+    return None
 
 
 def has_plugin(package: Path, unit: Unit) -> bool:

@@ -41,6 +41,10 @@ class OpenVinoDriver(NpuDriver):
         missing: list[Missing] = []
         if package is None:
             missing.append(Missing("openvino", "the openvino package is not installed", HINT))
+        elif old := discovery.why_too_old(package):
+            missing.append(Missing("openvino", old, HINT))
+            watched.append(package)
+            package = None
         else:
             watched.append(package)
         npus = discovery.npus()
@@ -80,8 +84,14 @@ class OpenVinoDriver(NpuDriver):
                 f"{device.qualified_name} cannot be opened: the openvino package is not installed; {HINT}",
                 device=device.qualified_name,
             )
-        from mace_npu.openvino.backend import OpenVinoBackend  # imports OpenVINO
-
+        try:
+            from mace_npu.openvino.backend import OpenVinoBackend  # imports OpenVINO
+        except Exception as error:  # half an installation, a library that is missing, another package of that name
+            raise ProviderError(
+                f"{device.qualified_name} cannot be opened: the openvino package in {discovery.package_folder()} "
+                f"cannot be imported ({type(error).__name__}: {error}); install it anew: {HINT}",
+                device=device.qualified_name,
+            ) from None
         return OpenVinoBackend(device, unit.openvino, settings)
 
 
