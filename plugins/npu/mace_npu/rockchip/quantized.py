@@ -109,10 +109,10 @@ def spell_out_zero_points(graph: Graph) -> None:
         stored, scale = node.input(0), node.input(1)
         if node.op_type != "DequantizeLinear" or node.input(2) is not None or stored is None or scale is None:
             continue
-        assert isinstance(stored.type, TensorType) or stored.constant is not None
-        dtype = stored.constant.dtype if stored.constant is not None else stored.type.dtype
+        held = stored.constant if stored.constant is not None else stored.type
+        assert isinstance(held, Tensor | TensorType)
         assert scale.constant is not None
-        zeros = Tensor.from_numpy(np.zeros(scale.constant.shape, dtype.numpy))
+        zeros = Tensor.from_numpy(np.zeros(scale.constant.shape, held.dtype.numpy))
         value = Value(f"{number}:zero_point", None, zeros)
         graph.initializers[value.name] = value
         node.inputs = [stored, scale, value]
