@@ -14,7 +14,7 @@ FLOAT_OPERATORS = (
     *("ConvTranspose", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Resize", "Softmax"),
     *("LogSoftmax", "BatchNormalization", "InstanceNormalization", "LayerNormalization", "Reshape", "Transpose"),
     *("Concat", "Split", "Slice", "Gather", "Pad", "Expand", "Squeeze", "Unsqueeze", "Flatten", "Tile"),
-    *("DepthToSpace", "ReduceSum", "ReduceMean", "ReduceMax", "ArgMax", "TopK", "Erf"),
+    *("DepthToSpace", "ReduceSum", "ReduceMean", "ReduceMax", "ArgMax", "TopK", "Erf", "LSTM"),
 )
 
 
