@@ -17,6 +17,7 @@ from mace_core.version import VERSION as __version__
 if TYPE_CHECKING:
     from mace_core import custom_ops, errors, graph, operators, provider, tensor
     from mace_core.binding import Binding
+    from mace_core.compilation import compile_model as compile
     from mace_core.custom_ops import custom_op
     from mace_core.provider.execution import CancelFlag
     from mace_core.provider.listing import devices
@@ -28,6 +29,7 @@ _LAZY = {
     "CancelFlag": ("mace_core.provider.execution", "CancelFlag"),
     "DmaBuf": ("mace_core.tensor.foreign", "DmaBuf"),
     "Session": ("mace_core.session", "Session"),
+    "compile": ("mace_core.compilation", "compile_model"),
     "custom_op": ("mace_core.custom_ops", "custom_op"),
     "custom_ops": ("mace_core.custom_ops", None),
     "devices": ("mace_core.provider.listing", "devices"),
@@ -44,6 +46,7 @@ __all__ = [
     "DmaBuf",
     "Session",
     "__version__",
+    "compile",
     "custom_op",
     "custom_ops",
     "devices",

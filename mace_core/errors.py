@@ -32,6 +32,7 @@ __all__ = [
     "ModelPermissionError",
     "NumericsError",
     "OutOfMemoryError",
+    "PackageError",
     "PluginError",
     "ProviderBugError",
     "ProviderError",
@@ -198,6 +199,10 @@ class ModelError(MaceError, ValueError):
 
 class UnsupportedModelError(ModelError, NotImplementedError):
     """The model is valid but uses something this framework does not know (an opset, a domain, a type)."""
+
+
+class PackageError(ModelError):
+    """A package (``.mace``) is not one, is damaged, or has a form that this version does not read."""
 
 
 class ModelFileError(ModelError, OSError):

@@ -15,6 +15,7 @@ from mace_core.errors import (
     ModelFileError,
     ModelIsFolderError,
     ModelNotFoundError,
+    PackageError,
     UsageError,
     UsageTypeError,
     describe_error,
@@ -27,12 +28,16 @@ if TYPE_CHECKING:
     import onnx
 
     from mace_core.frontend.file_kinds import FileKind
+    from mace_core.package.reader import Package
 
 ENTRY_POINT_GROUP = "mace.frontends"
 
 Model: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | onnx.ModelProto | Graph"
 
 _log = logging.getLogger("mace.frontend")
+
+SNIFFED = 8
+"""Bytes that tell a package."""
 
 
 def load_model(model: Model, *, mmap: bool = True) -> Graph:
@@ -77,6 +82,42 @@ def _imported(model: Model, *, mmap: bool) -> Graph:
     raise UsageTypeError(
         f"a model is a path, bytes, an onnx.ModelProto or a Graph, not {type(model).__module__}.{type(model).__name__}"
     )
+
+
+def package_of(model: Model, *, cache: bool, mmap: bool) -> Package | None:
+    """The package that a model is, whatever its name; None where it is something else.
+
+    Args:
+        model: the model.
+        cache, mmap: see `mace_core.package.open_package`.
+
+    Raises:
+        PackageError: if it is a package and damaged, or one by its name alone.
+        ModelError: if the file cannot be read.
+    """
+    from mace_core.frontend.package import first_bytes
+    from mace_core.package.layout import SUFFIX, is_package
+
+    source: ModelSource
+    if isinstance(model, str | os.PathLike):
+        source = model_path(model)
+        if source.suffix.lower() == SUFFIX:
+            check_file(source)
+        elif not is_package(first_bytes(source)):
+            return None
+    elif isinstance(model, bytes | bytearray | memoryview) and is_package(bytes(model[:SNIFFED])):
+        source = bytes(model)
+    else:
+        return None
+    from mace_core.package.reader import open_package
+
+    try:
+        return open_package(source, mmap=mmap, cache=cache)
+    except PackageError as error:
+        kind = None if is_package(first_bytes(source)) else _kind_of(source)
+        if kind is None:
+            raise
+        raise PackageError(f"{error}; it is {kind.what}: {kind.advice}") from None
 
 
 def model_path(model: str | os.PathLike[str]) -> Path:
@@ -167,12 +208,17 @@ def _is_model_proto(model: Any) -> bool:
 def _frontend_for(source: ModelSource, label: str) -> Frontend:
     """The frontend that reads ``source``: by suffix first, then by content."""
     from mace_core.frontend.onnx import OnnxFrontend
+    from mace_core.frontend.package import PackageFrontend
 
+    packages = PackageFrontend()
+    if packages.can_read(source):  # whatever its name is
+        return packages
     builtin = OnnxFrontend()
     suffix = source.suffix.lower() if isinstance(source, Path) else ""
     if suffix in builtin.suffixes or (not suffix and builtin.can_read(source)):  # without looking for plugins at all
         return builtin
     frontends, failures = installed_frontends()
+    frontends.append(packages)
     by_suffix = [f for f in frontends if suffix and suffix in f.suffixes]
     others = [f for f in frontends if f not in by_suffix]
     for frontend in (*by_suffix, *others):

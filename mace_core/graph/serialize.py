@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import struct
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,9 @@ _ALIGNMENT = 64
 
 _KINDS = {kind.value: kind for kind in AttributeKind}
 _DTYPES = {dtype.value: dtype for dtype in DType}
+
+_DAMAGE = (KeyError, IndexError, TypeError, ValueError, AttributeError, struct.error, RecursionError)
+"""What Python raises for a stored graph that is none."""
 
 
 def dump_graph(graph: Graph) -> bytes:
@@ -73,7 +77,33 @@ def load_graph(blob: bytes | memoryview, *, mmap: bool = True) -> Graph:
         header = json.loads(bytes(content.data[start : start + length]))
         payloads = content[start + length + -(start + length) % _ALIGNMENT :]
         return _Decoder(payloads, mmap=mmap).model(header)
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError, struct.error, RecursionError) as error:
+    except _DAMAGE as error:
+        raise ModelError(f"the stored graph is damaged ({type(error).__name__}: {error})") from error
+
+
+def encode_graph(graph: Graph, store: Callable[[Tensor], list[Any]]) -> dict[str, Any]:
+    """The graph as an object for JSON, for who keeps constants elsewhere.
+
+    Args:
+        graph: the model.
+        store: what stands for a constant; its first item is a text that `decode_graph` is to meet again.
+    """
+    return _Encoder(store).model(graph)
+
+
+def decode_graph(document: Mapping[str, Any], read: Callable[[DType, tuple[int, ...], list[Any]], Tensor]) -> Graph:
+    """The graph that `encode_graph` made an object of; it is not looked through.
+
+    Args:
+        document: the object.
+        read: gives a constant from its element type, its shape, and what stands for it.
+
+    Raises:
+        ModelError: if it is none, or ``read`` raises what Python does for values that cannot be.
+    """
+    try:
+        return _Decoder(np.empty(0, np.uint8), mmap=False, read=read).model(document)
+    except _DAMAGE as error:
         raise ModelError(f"the stored graph is damaged ({type(error).__name__}: {error})") from error
 
 
@@ -239,15 +269,22 @@ class _Encoder:
 class _Decoder:
     """The reverse of :class:`_Encoder`."""
 
-    def __init__(self, payloads: npt.NDArray[np.uint8], *, mmap: bool) -> None:
+    def __init__(
+        self,
+        payloads: npt.NDArray[np.uint8],
+        *,
+        mmap: bool,
+        read: Callable[[DType, tuple[int, ...], list[Any]], Tensor] | None = None,
+    ) -> None:
         self._payloads = payloads
         self._mmap = mmap
+        self._read = read
         self._files: dict[str, FileBytes] = {}
         self._types: list[ValueType | None] = []
         self._values: list[Value | None] = []
         self._computed: dict[int, ComputedTensor] = {}
 
-    def model(self, header: dict[str, Any]) -> Graph:
+    def model(self, header: Mapping[str, Any]) -> Graph:
         types = [_decode_type(row) for row in header["types"]]
         self._types = [*types, None]  # -1 is "no type"
         values = [
@@ -257,7 +294,7 @@ class _Decoder:
         self._values = [*values, None]  # -1 is "left out"
         graph = self._graph(header["graph"])
         graph.source_path = header["path"]
-        for number, tensor in self._computed.items():
+        for number, tensor in list(self._computed.items()):
             tensor.recipe = self._graph(header["computed"][number])
         graph.computed = [self._computed[number] for number in sorted(self._computed)]
         return graph
@@ -306,6 +343,8 @@ class _Decoder:
         if form == "c":
             # the recipe is made of values, all of which are there when the graph is read
             return self._computed.setdefault(row[3], ComputedTensor(dtype, shape, Graph()))
+        if self._read is not None:
+            return self._read(dtype, shape, row[2:])
         if form == "s":
             strings = np.empty(len(row[3]), object)
             strings[:] = [_decode_text(s) for s in row[3]]

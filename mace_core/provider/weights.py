@@ -18,7 +18,7 @@ import json
 import logging
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -28,10 +28,6 @@ from mace_core.host.fork_safe import fork_safe_lock
 from mace_core.host.mapping import FileMapping
 from mace_core.provider.memory import ALIGNMENT_BYTES
 from mace_core.tensor.files import release_pages
-
-if TYPE_CHECKING:
-    from mace_core.caching.cache import CheckedCache
-    from mace_core.caching.mapped import MappedCache
 
 _log = logging.getLogger("mace")
 
@@ -206,15 +202,33 @@ class WeightPlace(NamedTuple):
     offset: int
 
 
+class Packs(Protocol):
+    """Where packs lie: `mace_core.caching.mapped.MappedCache`, or a package."""
+
+    def has(self, key: str) -> bool: ...
+
+    def put_parts(self, key: str, parts: Sequence[bytes | memoryview]) -> bool: ...
+
+    def view(self, key: str, *, mmap: bool = True) -> memoryview | None: ...
+
+
+class Index(Protocol):
+    """Where the index of a model lies: `mace_core.caching.cache.CheckedCache`, or a package."""
+
+    def get(self, key: str) -> bytes | None: ...
+
+    def put(self, key: str, payload: bytes) -> None: ...
+
+
 class WeightFiles:
-    """The arrays of one model in the cache folder.
+    """The arrays of one model in the cache folder, or in a package.
 
     They lie in packs: each holds what one call of `keep` found missing.  An index says which arrays there are.  Two
     processes that store at the same moment may write an array twice; that is all that can go wrong.
     """
 
     def __init__(
-        self, packs: MappedCache, index: CheckedCache, model_key: Callable[[], str], *, mmap: bool = True
+        self, packs: Packs, index: Index, model_key: Callable[[], str], *, mmap: bool = True
     ) -> None:
         """``mmap``: arrays are used where they lie in their file, else they are read into memory."""
         self._packs = packs

@@ -6,7 +6,6 @@ and imports neither onnx nor a compiler.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import struct
@@ -20,19 +19,18 @@ from mace_core.caching.build_id import build_id
 from mace_core.graph import Graph, GraphView, Value
 from mace_core.graph.signature import Resolution
 from mace_core.host.fork_safe import unforked
-from mace_core.operators.work_limit import DEFAULT_WORK_LIMIT, work_limit
 from mace_core.provider import CompiledSubgraph, hooks
 from mace_core.provider.backend import Compatibility, ShapeSupport
 from mace_core.provider.border import reason_of
 from mace_core.provider.weights import WeightFiles, using_weight_files
 from mace_core.scheduler.planning import notify
 from mace_core.scheduler.planning.devices import SessionDevice
+from mace_core.scheduler.planning.digests import digest_of, has_symbols, limit_words, part_words, view_words
 from mace_core.scheduler.planning.fitting import prepared
 from mace_core.scheduler.planning.placement import compile_views, restore_views
-from mace_core.scheduler.planning.shared import SharedSubgraphs, content_word
-from mace_core.scheduler.planning.stored_forms import BLOB_ALIGNMENT, StoredForm, stored_form, stores, worth_of
-from mace_core.symbolic import is_symbolic
-from mace_core.tensor import Tensor, TensorType, ValueType
+from mace_core.scheduler.planning.shared import SharedSubgraphs
+from mace_core.scheduler.planning.stored_forms import BLOB_ALIGNMENT, Restored, StoredForm, stored_form, stores, worth_of
+from mace_core.tensor import Tensor, ValueType
 from mace_core.tensor.files import release_pages
 from mace_core.tensor.symbolic import SymbolicTensor
 
@@ -40,6 +38,7 @@ if TYPE_CHECKING:
     from mace_core.caching.cache import CheckedCache
     from mace_core.caching.mapped import MappedCache
     from mace_core.frontend.load import Model
+    from mace_core.scheduler.planning.packaged import PackagedParts
     from mace_core.scheduler.planning.structure_files import StructureFiles
 
 _log = logging.getLogger("mace")
@@ -48,6 +47,9 @@ _MAX_STORED = 64
 """Resolutions one session stores at most: shapes that depend on data could be without number."""
 
 _LENGTH = struct.Struct("<I")
+
+Keep = Callable[[SessionDevice, Sequence[GraphView], Sequence[CompiledSubgraph]], None]
+"""Keeps what a device compiled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +75,9 @@ class Preparation:
         device: its qualified name.
         subgraphs, nodes: how many.
         seconds: what it took.
-        restored: whether they came out of the cache, so that nothing was compiled.
+        restored: whether they were stored, so that nothing was compiled.
         note: what else there is to say of it, as the rest of a sentence.
+        source: where what was restored was stored.
     """
 
     device: str
@@ -83,9 +86,10 @@ class Preparation:
     seconds: float
     restored: bool
     note: str = ""
+    source: str = "the cache"
 
     def __str__(self) -> str:
-        how = "restored from the cache" if self.restored else "compiled"
+        how = f"restored from {self.source}" if self.restored else "compiled"
         parts = f"{self.subgraphs} subgraph{'s' * (self.subgraphs != 1)} of {self.nodes} nodes"
         return f"{self.device}: {parts} {how} in {self.seconds * 1000:.1f} ms{self.note}"
 
@@ -97,13 +101,24 @@ class PreparedModel:
         graph: optimized.
         label: how messages call the model.
         preparations: the latest compilations, in order.
+        package: what was compiled of it ahead of time; None where nothing was.
     """
 
     def __init__(
-        self, graph: Graph, label: str, *, fingerprint: str = "", cache: bool = False, mmap: bool = True
+        self,
+        graph: Graph,
+        label: str,
+        *,
+        fingerprint: str = "",
+        cache: bool = False,
+        mmap: bool = True,
+        package: PackagedParts | None = None,
+        keep: Keep | None = None,
     ) -> None:
         """``fingerprint``: of the optimized graph, "" where it is not known yet; ``cache``: use the caches on disk;
-        ``mmap``: what providers stored is used where it lies in its file."""
+        ``mmap``: what providers stored is used where it lies in its file; ``keep``: told of all that is compiled."""
+        self.package = package
+        self._keep = keep
         self.graph = graph
         self.label = label
         self.preparations: deque[Preparation] = deque(maxlen=_MAX_STORED)
@@ -134,10 +149,10 @@ class PreparedModel:
             ModelError: if the shapes do not fit the model.
         """
         key = ""
-        has_symbols = any(map(_has_symbols, types.values())) or any(
+        is_numeric = not any(map(has_symbols, types.values())) and not any(
             isinstance(v, SymbolicTensor) for v in values.values()
         )
-        if self._resolutions is not None and not has_symbols:
+        if self._resolutions is not None and is_numeric:
             key = self._resolution_key(graph, types, values)
             found = self._stored_resolution(graph, key)
             if found is not None:
@@ -193,6 +208,8 @@ class PreparedModel:
                 start = time.perf_counter()
                 with unforked():
                     made = compile_views(device, views)
+                if self.package is not None:
+                    self.package.miss_sizes(device)
                 self._done(device, views, made, time.perf_counter() - start, restored=False)
                 return made
             if device.backend.shape_support is ShapeSupport.DYNAMIC:
@@ -218,7 +235,7 @@ class PreparedModel:
         return found
 
     def restore(self, device: SessionDevice, views: Sequence[GraphView]) -> list[CompiledSubgraph] | None:
-        """What the cache has of these subgraphs, if the provider still takes it."""
+        """What the model's package or the cache has of these subgraphs, if the provider still takes it."""
         with using_weight_files(self._weights):
             if device.backend.shape_support is ShapeSupport.DYNAMIC:
                 return self._shared.take(device.name, views, lambda new: self._restore_new(device, new))
@@ -243,16 +260,18 @@ class PreparedModel:
         self,
         device: SessionDevice,
         views: Sequence[GraphView],
-        restore: Callable[[], tuple[list[CompiledSubgraph], Compatibility] | None],
+        restore: Callable[[], Restored | None],
     ) -> list[CompiledSubgraph] | None:
         start = time.perf_counter()
         with unforked():
             found = restore()
         if found is not None:
-            restored, worth = found
-            note = _NOTES.get(worth, "")
-            self._done(device, views, restored, time.perf_counter() - start, restored=True, note=note)
-            return restored
+            seconds, note = time.perf_counter() - start, ""
+            if found.worth is Compatibility.USABLE:
+                again = "'mace cache clear'" if found.source == "the cache" else "'mace compile'"
+                note = f"; the provider calls it usable, not optimal: {again} makes it compile again"
+            self._done(device, views, found.subgraphs, seconds, restored=True, note=note, source=found.source)
+            return found.subgraphs
         return None
 
     def _done(
@@ -264,10 +283,13 @@ class PreparedModel:
         *,
         restored: bool,
         note: str = "",
+        source: str = "",
     ) -> None:
         """Note and tell that subgraphs are ready, and release what is not needed any more."""
         nodes = _names(views)
-        done = Preparation(device.name, len(views), len(nodes), seconds, restored, note)
+        if self.package is not None and source != self.package.label:
+            note += self.package.note(device)
+        done = Preparation(device.name, len(views), len(nodes), seconds, restored, note, source)
         self.preparations.append(done)
         for view, subgraph in zip(views, compiled, strict=True):
             _release_consumed(view, subgraph)
@@ -282,6 +304,8 @@ class PreparedModel:
     def _compile(self, device: SessionDevice, views: Sequence[GraphView]) -> list[CompiledSubgraph]:
         backend = device.backend
         compiled = compile_views(device, views)
+        if self._keep is not None:
+            self._keep(device, views, compiled)
         if self._blobs is not None and stores(backend) and self._may_store("blobs"):
             form = stored_form(device, compiled)
             if form is not None:
@@ -292,10 +316,12 @@ class PreparedModel:
                 )
         return compiled
 
-    def _restore(
-        self, device: SessionDevice, views: Sequence[GraphView]
-    ) -> tuple[list[CompiledSubgraph], Compatibility] | None:
-        """What the cache holds, if the provider still takes it, and what it is worth."""
+    def _restore(self, device: SessionDevice, views: Sequence[GraphView]) -> Restored | None:
+        """What the model's package or the cache holds, if the provider still takes it."""
+        if self.package is not None:
+            found = self.package.restore(device, views, view_words(views))
+            if found is not None:
+                return found
         if self._blobs is None or not stores(device.backend):
             return None
         entry = self._blobs.view(self._blob_key(device, views), mmap=self._mmap)
@@ -308,12 +334,12 @@ class PreparedModel:
 
     def _restore_from(
         self, device: SessionDevice, views: Sequence[GraphView], blob: memoryview, made_under: str
-    ) -> tuple[list[CompiledSubgraph], Compatibility] | None:
+    ) -> Restored | None:
         worth = worth_of(device, made_under)
         if worth is None:
             return None
         try:
-            return restore_views(device, views, blob), worth
+            return Restored(restore_views(device, views, blob), worth)
         except Exception as error:  # whatever a provider makes of a blob it cannot read: compiled again, and replaced
             _log.info("%s; what is stored is not used", error)
             return None
@@ -336,16 +362,7 @@ class PreparedModel:
 
     def _blob_key(self, device: SessionDevice, views: Sequence[GraphView]) -> str:
         words = [self._model_key(), device.name, device.provider_code, device.options_key]
-        for view in views:
-            types = {value: found for value in view.inputs if (found := view.type(value)) is not None}
-            known = {
-                value: constant
-                for node in view.nodes
-                for value in node.inputs
-                if value is not None and value.constant is None and (constant := view.constant(value)) is not None
-            }
-            words += ["view", *_words(view.nodes, view.inputs, view.outputs, types, known)]
-        return digest_of(*words)
+        return digest_of(*words, *view_words(views))
 
 
 def prepare_model(
@@ -371,6 +388,9 @@ def prepare_model(
 def _prepare_model(
     model: Model, optimize_it: bool, cache: bool, mmap: bool, constants: Constants | None
 ) -> PreparedModel:
+    packaged = _packaged(model, cache, mmap)
+    if packaged is not None:
+        return packaged
     extra = hooks.registered_passes() if optimize_it else []
     defers = constants is not None and constants.may_defer
 
@@ -407,6 +427,23 @@ def _prepare_model(
     return PreparedModel(graph, label, cache=cache, mmap=mmap)
 
 
+def _packaged(model: Model, cache: bool, mmap: bool) -> PreparedModel | None:
+    """The model of a package, which was optimized when it was compiled; None where ``model`` is something else."""
+    from mace_core.frontend.load import package_of
+
+    package = package_of(model, cache=cache, mmap=mmap)
+    if package is None:
+        return None
+    from mace_core.operators.attributes import settle_attributes
+    from mace_core.package.graphs import read_graph
+    from mace_core.scheduler.planning.packaged import PackagedParts
+
+    graph = read_graph(package)
+    settle_attributes(graph)
+    parts = PackagedParts(package)
+    return PreparedModel(graph, package.label, fingerprint=package.digest, cache=cache, mmap=mmap, package=parts)
+
+
 def _release_consumed(view: GraphView, compiled: CompiledSubgraph) -> None:
     """Give the pages of weights that the provider holds in a form of its own back to the system.
 
@@ -421,11 +458,6 @@ def _release_consumed(view: GraphView, compiled: CompiledSubgraph) -> None:
                 release_pages(value.constant.payload)
 
 
-_NOTES = {
-    Compatibility.USABLE: "; the provider calls it usable, not optimal: 'mace cache clear' makes it compile again"
-}
-
-
 def _leave(graph: Graph) -> None:
     """No optimization asked for."""
 
@@ -438,52 +470,6 @@ def _name_of(graph: Graph) -> str:
 
 def _names(views: Sequence[GraphView]) -> tuple[str, ...]:
     return tuple(node.name for view in views for node in view.nodes)
-
-
-def limit_words() -> list[str]:
-    """What was resolved under another limit may be refused under this one."""
-    limit = work_limit()
-    return [] if limit == DEFAULT_WORK_LIMIT else [f"work {limit}"]
-
-
-def part_words(graph: Graph, types: Mapping[Value, ValueType], values: Mapping[Value, Tensor]) -> list[str]:
-    """What tells one part of a model under one signature from another."""
-    return _words(graph.nodes, graph.inputs, graph.outputs, types, values)
-
-
-def _words(
-    nodes: Sequence[object],
-    inputs: Sequence[Value],
-    outputs: Sequence[Value],
-    types: Mapping[Value, ValueType],
-    values: Mapping[Value, Tensor],
-) -> list[str]:
-    """What, beside the model's fingerprint, tells one part under one signature from another."""
-    words = [getattr(node, "name", "") for node in nodes]
-    words += ["in", *(f"{value.name}={_type_word(types.get(value))}" for value in inputs)]
-    words += ["out", *(value.name for value in outputs)]
-    words += ["is", *(f"{value.name}={content_word(values[value])}" for value in sorted(values, key=lambda v: v.name))]
-    return words
-
-
-def _has_symbols(type: ValueType) -> bool:
-    return isinstance(type, TensorType) and any(is_symbolic(size) for size in type.shape or ())
-
-
-def _type_word(type: ValueType | None) -> str:
-    if isinstance(type, TensorType):
-        return f"{type.dtype.value}{type.shape!r}"  # repr tells the dimension 'n' from the number
-    return str(type)
-
-
-def digest_of(*words: str) -> str:
-    """One word for several."""
-    digest = hashlib.blake2b(digest_size=20)
-    for word in words:
-        data = word.encode()
-        digest.update(_LENGTH.pack(len(data)))
-        digest.update(data)
-    return digest.hexdigest()
 
 
 __all__ = ["PreparedModel", "prepare_model"]

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mace_core.provider.backend import CompiledSubgraph
 from mace_core.provider.border import close_all
+from mace_core.scheduler.planning.digests import part_words
 from mace_core.scheduler.planning.fitting import fitted, take_all
-from mace_core.scheduler.planning.model import PreparedModel, part_words
+from mace_core.scheduler.planning.model import PreparedModel
 from mace_core.scheduler.planning.partition import CORE_DEVICE, Costs, Partition, Partitioning, Placement
 from mace_core.scheduler.planning.placement import PlacedStage, views_of
 from mace_core.scheduler.planning.stored_forms import compatibility_key, stores, worth_of
@@ -46,9 +47,30 @@ class RememberedPlacements:
         self, graph: Graph, types: Mapping[Value, ValueType], fixed: Mapping[Value, Tensor], pins: Mapping[Node, str]
     ) -> bool:
         """Whether an earlier process stored how ``graph`` was placed under this signature; see `restore`."""
-        found = self._model.stored_placement(self._words(graph, types, fixed, pins))
+        found = self._stored(graph, types, fixed, pins)
         self._latest = None if found is None else (graph, types, fixed, found)  # it is wanted next
         return found is not None
+
+    @property
+    def has_package(self) -> bool:
+        """Whether the model was compiled ahead of time."""
+        return self._model.package is not None
+
+    def is_packaged(
+        self, graph: Graph, types: Mapping[Value, ValueType], fixed: Mapping[Value, Tensor], pins: Mapping[Node, str]
+    ) -> bool:
+        """Whether the model's package says how ``graph`` was placed under this signature."""
+        package = self._model.package
+        return package is not None and package.placement(self.package_words(graph, types, fixed, pins)) is not None
+
+    def _stored(
+        self, graph: Graph, types: Mapping[Value, ValueType], fixed: Mapping[Value, Tensor], pins: Mapping[Node, str]
+    ) -> bytes | None:
+        """The record of an earlier process, else that of the model's package."""
+        found = self._model.stored_placement(self._words(graph, types, fixed, pins))
+        if found is None and self._model.package is not None:
+            found = self._model.package.placement(self.package_words(graph, types, fixed, pins))
+        return found
 
     def restore(
         self,
@@ -70,7 +92,7 @@ class RememberedPlacements:
         if latest is not None and latest[0] is graph and latest[1] is types and latest[2] is fixed:
             stored: bytes | None = latest[3]
         else:
-            stored = self._model.stored_placement(self._words(graph, types, fixed, pins))
+            stored = self._stored(graph, types, fixed, pins)
         if stored is None:
             return None
         try:
@@ -100,15 +122,29 @@ class RememberedPlacements:
         pins: Mapping[Node, str],
     ) -> None:
         """Keep how the stage was placed, if that will be the same next time."""
+        record = self.record(placed, stage)
+        if record is not None:
+            self._model.store_placement(self._words(graph, types, fixed, pins), record)
+
+    def record(self, placed: PlacedStage, stage: Stage) -> bytes | None:
+        """How the stage was placed; None where that may be another time otherwise."""
         placements = placed.partitioning.placements
         asked = {placement.device for placement in placements.values()} - {CORE_DEVICE}
         asked.update(device for placement in placements.values() for device in placement.declined)
         devices = [device for device in self._pool.devices if device.name in asked]
         if not placed.is_steady or not all(device.is_open and stores(device.backend) for device in devices):
-            return
+            return None
         record = placement_record(placed, stage, devices)
-        if record is not None:
-            self._model.store_placement(self._words(graph, types, fixed, pins), json.dumps(record).encode())
+        return None if record is None else json.dumps(record).encode()
+
+    def package_words(
+        self, graph: Graph, types: Mapping[Value, ValueType], fixed: Mapping[Value, Tensor], pins: Mapping[Node, str]
+    ) -> list[str]:
+        """What a record in the model's package is found under: nothing that holds on one machine alone."""
+        words = part_words(graph, types, fixed)
+        for device in self._pool.devices:
+            words += ["device", device.name, device.compile_options, str(device.only_pinned)]
+        return [*words, *(f"{node.name}:{device}" for node, device in pins.items())]
 
     def _words(
         self, graph: Graph, types: Mapping[Value, ValueType], fixed: Mapping[Value, Tensor], pins: Mapping[Node, str]

@@ -49,6 +49,7 @@ def select_devices(
     graph: Graph,
     model: str = "",
     policy: Policy = ORDER,
+    for_execution: bool = True,
 ) -> list[SessionDevice]:
     """The devices in order of priority.
 
@@ -61,11 +62,12 @@ def select_devices(
         model: how messages call it.
         policy: may prefer kinds of devices, or leave others out.
         pinned: devices that pins name; added for pinned nodes only where they are not among the others.
+        for_execution: False: those named may be targets to compile for.
 
     Raises:
         DeviceNotFoundError, PluginError, UsageError: for names and options that mean nothing here.
     """
-    first = _by_priority(registry, names, options, graph, policy)
+    first = _by_priority(registry, names, options, graph, policy, for_execution=for_execution)
     have = {device.qualified_name for device, _ in first}
     last = [] if strict else _fallbacks(registry, have, are_named=names is not None)
     have |= {device.qualified_name for device, _ in last}
@@ -81,7 +83,13 @@ def select_devices(
 
 
 def _by_priority(
-    registry: Registry, names: Sequence[str] | None, options: Options, graph: Graph, policy: Policy
+    registry: Registry,
+    names: Sequence[str] | None,
+    options: Options,
+    graph: Graph,
+    policy: Policy,
+    *,
+    for_execution: bool,
 ) -> list[tuple[Device, _Role]]:
     """The devices named, each once; without names the real ones, as far and in the order that plugins choose."""
     if names is None:
@@ -89,7 +97,8 @@ def _by_priority(
         offered = [device for device in real if device.provider not in (REFERENCE, CUSTOM)]
         preferred = hooks.select_devices(offered, graph) if offered else None
         return [(device, _Role.OFFERED) for device in policy.ordered(preferred or offered)]
-    found = [_find(name, registry, options) for name in ([names] if isinstance(names, str) else names)]
+    named = [names] if isinstance(names, str) else names
+    found = [_find(name, registry, options, for_execution=for_execution) for name in named]
     distinct = {device.qualified_name: device for device in found}
     used = policy.ordered(list(distinct.values()))
     if not used:
@@ -109,10 +118,10 @@ def _fallbacks(registry: Registry, have: Container[str], *, are_named: bool) -> 
     return [(device, _Role.FALLBACK) for device in found]
 
 
-def _find(name: str, registry: Registry, options: Options) -> Device:
+def _find(name: str, registry: Registry, options: Options, *, for_execution: bool = True) -> Device:
     """The device a user names, under the options given for it."""
     given = {**options.get(name.partition(":")[0], {}), **options.get(name, {})}
-    return find_device(name, registry, options=given)
+    return find_device(name, registry, options=given, for_execution=for_execution)
 
 
 def host_devices(registry: Registry) -> list[Device]:
@@ -168,6 +177,11 @@ def _session_device(
         only_pinned=role is _Role.PINNED,
         provider_code=registry.code(device.provider),
         options_key=json.dumps(full, sort_keys=True, default=str),
+        compile_options=json.dumps(
+            {name: value for name, value in given.items() if name not in provider.probe_options},
+            sort_keys=True,
+            default=str,
+        ),
     )
 
 

@@ -29,6 +29,20 @@ class StoredForm(NamedTuple):
     parts: list[memoryview]
 
 
+class Restored(NamedTuple):
+    """Subgraphs that need not be compiled.
+
+    Attributes:
+        subgraphs: in the order of the views.
+        worth: what the provider says of the form that was stored.
+        source: where it was, for people.
+    """
+
+    subgraphs: list[CompiledSubgraph]
+    worth: Compatibility
+    source: str = "the cache"
+
+
 def stored_form(device: SessionDevice, compiled: Sequence[CompiledSubgraph]) -> StoredForm | None:
     """What the device gives to be stored; None where that is nothing, or a defect of it, which is logged."""
     backend = device.backend

@@ -20,7 +20,8 @@ from mace_core.graph import Graph, Node, Value
 from mace_core.host.fork_safe import unforked
 from mace_core.provider import CompiledSubgraph
 from mace_core.provider.border import close_all
-from mace_core.scheduler.planning.model import PreparedModel, digest_of, limit_words, part_words
+from mace_core.scheduler.planning.digests import digest_of, limit_words, part_words
+from mace_core.scheduler.planning.model import PreparedModel
 from mace_core.scheduler.planning.partition import CORE_DEVICE, Partition
 from mace_core.scheduler.planning.placement import PlacedStage, on_host, views_of
 from mace_core.scheduler.planning.remembered import placement_record, pool_words, recorded_partitioning, still_good

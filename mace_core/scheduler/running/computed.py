@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from mace_core.errors import MaceError
+from mace_core.errors import MaceError, ModelError
 from mace_core.graph import ComputedTensor, Graph, Node, Value
 from mace_core.host.fork_safe import fork_safe_rlock
 from mace_core.provider.registry import Registry
@@ -107,6 +107,9 @@ class ComputedConstants:
             error.add_context(f"{self._label}: a constant of it")
             self._failure = error
             raise
+        if (found.dtype, found.shape) != (tensor.dtype, tensor.shape):  # in a damaged file
+            self._failure = ModelError(f"{self._label}: a constant of it is to be {tensor}, and is computed as {found}")
+            raise self._failure
         self.count += 1
         payload = found.payload
         root = payload if payload.base is None else np.array(payload)

@@ -105,6 +105,22 @@ class Planner:
             ModelError: if the shapes do not fit.
             StrictPlacementError, UnplacedNodesError: if some node runs nowhere.
         """
+        with unforked(), self.lock, contextlib.nullcontext() if self.constants is None else self.constants.held():
+            return self._planned(*self.placed(graph, types, fixed, trace, growing), feeds)
+
+    def placed(
+        self,
+        graph: Graph,
+        types: Mapping[Value, ValueType],
+        fixed: Mapping[Value, Tensor],
+        trace: Trace | None = None,
+        growing: Growing | None = None,
+    ) -> tuple[Stage, PlacedStage]:
+        """The first stage of a graph, placed and compiled, or restored; the arguments are those of `plan`.
+
+        Raises:
+            ModelError, StrictPlacementError, UnplacedNodesError: as `plan`.
+        """
         poison_byte()  # a bad pattern is an error of its own, not one of the backend that would ask for it first
         with unforked(), self.lock, contextlib.nullcontext() if self.constants is None else self.constants.held():
             resolution = self.resolve(graph, types, fixed)
@@ -119,7 +135,7 @@ class Planner:
             if is_stored:  # with numerics every node is apart, which no record is
                 restored = self.remembered.restore(stage, given, types, fixed, self._all_pins(given.nodes))
                 if restored is not None:
-                    return self._planned(stage, restored, feeds)
+                    return stage, restored
             from mace_core.scheduler.planning.expansion import expand_unclaimed
 
             expanded, answers = expand_unclaimed(graph, stage, self.pool, self.resolve, pinned=pins)
@@ -147,7 +163,7 @@ class Planner:
                 self.remembered.store(placed, stage, given, types, fixed, self._all_pins(given.nodes))
             elif expanded is graph:
                 stage = stage._replace(resolution=whole)
-            return self._planned(stage, placed, feeds)
+            return stage, placed
 
     def stored(self) -> StoredStructures:
         """Plans of symbolic sizes of earlier processes, where there may be any."""
@@ -175,6 +191,12 @@ class Planner:
     def is_remembered(self, graph: Graph, types: Mapping[Value, ValueType], fixed: Mapping[Value, Tensor]) -> bool:
         """Whether an earlier process planned this signature in numbers, so that there is something to restore."""
         return self.numerics is None and self.remembered.has(graph, types, fixed, self._all_pins(graph.nodes))
+
+    def is_packaged(self, graph: Graph, types: Mapping[Value, ValueType], fixed: Mapping[Value, Tensor]) -> bool:
+        """Whether this signature was compiled ahead of time, so that a plan for many would compile it again."""
+        if self.numerics is not None or not self.remembered.has_package:
+            return False
+        return self.remembered.is_packaged(graph, types, fixed, self._all_pins(graph.nodes))
 
     def restored(
         self,

@@ -236,6 +236,8 @@ class Structures:
         if not is_new and family.remembered < MOST_REMEMBERED and self._is_remembered(types, fixed):
             family.remembered += 1
             return None
+        if not is_new and self._growing is None and self._planner.is_packaged(self._graph, types, fixed):
+            return None
         return self._make(family, numbers, types, fixed)
 
     def _is_remembered(self, types: Mapping[Value, ValueType], fixed: Mapping[Value, Tensor]) -> bool:

@@ -1,0 +1,419 @@
+"""Compiling ahead of time: a model and what devices compile of it, in one file that is loaded without the model.
+
+    mace.compile("model.onnx", "model.mace", devices=["hexagon:sm8650"])
+    session = mace.Session("model.mace")
+
+A device may be a target that is not on this machine.  What is compiled for it is used, without compiling, where a
+device says that it fits; elsewhere the model is compiled from the graph in the file, and the reason is told.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mace_core.errors import ModelError, StrictPlacementError, UnsupportedError, UsageError
+from mace_core.graph import Graph, GraphView, Node, Value
+from mace_core.package import SUFFIX, NewSection, write_package
+from mace_core.package.compiled import CompiledPart, PackedWeights, placement_section
+from mace_core.package.graphs import OPTIMIZED, SOURCE, graph_sections
+from mace_core.progress import report
+from mace_core.provider import CompiledSubgraph, Execution
+from mace_core.provider.inventory import find_device
+from mace_core.provider.registry import Registry, default_registry
+from mace_core.provider.weights import WeightFiles, using_weight_files
+from mace_core.scheduler.opening import SessionArguments, load
+from mace_core.scheduler.planning.arguments import device_names
+from mace_core.scheduler.planning.assumptions import AssumedShapes, assumed_shapes, first_taken
+from mace_core.scheduler.planning.custom_ops import provide_custom_ops
+from mace_core.scheduler.planning.devices import DevicePool, SessionDevice
+from mace_core.scheduler.planning.digests import digest_of, view_words
+from mace_core.scheduler.planning.flags import Flags
+from mace_core.scheduler.planning.model import PreparedModel
+from mace_core.scheduler.planning.placement import PlacedStage
+from mace_core.scheduler.planning.remembered import RememberedPlacements
+from mace_core.scheduler.planning.selection import select_devices
+from mace_core.scheduler.planning.signatures import given_shapes, types_from_shapes
+from mace_core.scheduler.planning.stages import Stage
+from mace_core.scheduler.planning.stored_forms import stored_form, stores
+from mace_core.scheduler.running.planner import Planner
+from mace_core.tensor import Tensor, TensorType, ValueType
+from mace_core.version import VERSION
+
+if TYPE_CHECKING:
+    from mace_core.frontend.load import Model
+
+HOST_PROVIDER = "cpu"
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledTarget:
+    """What was compiled for one device and one signature.
+
+    Attributes:
+        device: as ``provider:id``.
+        signature: shapes of the inputs, ``x=1x3x224x224``.
+        nodes: that would run there, all in all; those that the signature decides are not among them.
+        compiled: nodes that the device runs.
+        subgraphs: in which they are.
+        nbytes: size of what was compiled.
+        compatibility: what it depends on, in the provider's words.
+        elsewhere: why the other nodes are not among them -> their names.
+        seconds: what compiling took.
+    """
+
+    device: str
+    signature: str
+    nodes: int
+    compiled: int
+    subgraphs: int
+    nbytes: int
+    compatibility: str
+    elsewhere: Mapping[str, tuple[str, ...]]
+    seconds: float
+
+    @property
+    def share(self) -> float:
+        """Of the nodes, those that the device runs; 0 to 1."""
+        return self.compiled / self.nodes if self.nodes else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Compilation:
+    """What `compile_model` wrote.
+
+    Attributes:
+        out: the package.
+        nbytes: its size.
+        graph_bytes, weight_bytes, compiled_bytes, packed_bytes: of it the graph, the model's weights, what devices
+            compiled, and weights in their forms.
+        targets: one for each device and signature.
+        assumed: sizes of free dimensions that nobody gave, ``height=224``.
+    """
+
+    out: Path
+    nbytes: int
+    graph_bytes: int
+    weight_bytes: int
+    compiled_bytes: int
+    packed_bytes: int
+    targets: tuple[CompiledTarget, ...]
+    assumed: str = ""
+
+
+def compile_model(
+    model: Model,
+    out: str | os.PathLike[str],
+    *,
+    devices: Sequence[str] | str,
+    shapes: Mapping[str, Sequence[int]] | Sequence[Mapping[str, Sequence[int]]] = (),
+    options: Mapping[str, Mapping[str, object]] | None = None,
+    strict: bool = False,
+    optimize: bool = True,
+    registry: Registry | None = None,
+) -> Compilation:
+    """Compile a model for devices, and write a package: the graph, its weights, and what was compiled.
+
+    Args:
+        model: a path, bytes, an ``onnx.ModelProto``, a ``Graph`` (taken over) or a package, whose graph is compiled.
+        out: the file to write; ends in ``.mace``.  What was there stays until the new one is whole.
+        devices: ``provider`` or ``provider:device`` each; targets that cannot run on this machine too.  The model is
+            placed for each as a session of this device alone would place it.
+        shapes: of the inputs, by name; a sequence of them for several signatures.  Usual sizes are assumed for
+            dimensions that the model leaves free.
+        options: per provider or device, as for `mace_core.Session`.
+        strict: every node has to be in a compiled subgraph of the device.
+        optimize: simplify the graph first.
+        registry: where providers are found; the process's own by default.
+
+    Raises:
+        ModelError: if the model cannot be read.
+        UsageError, DeviceNotFoundError, PluginError: for devices, options or names that mean nothing.
+        InputError: if the shapes do not fit the model.
+        StrictPlacementError: if ``strict`` cannot be kept; says why for each node.
+        UnsupportedError: if nothing can be compiled for a device, or it has no form to be stored.
+        MaceError: if the file cannot be written.
+    """
+    path = Path(out)
+    if path.suffix.lower() != SUFFIX:
+        raise UsageError(f"the name of a package ends in {SUFFIX}, not '{path.name}': write to '{path.stem}{SUFFIX}'")
+    names = device_names([devices] if isinstance(devices, str) else devices)
+    if not names:
+        raise UsageError("a model is compiled for a device: name one, such as hexagon:v75 (`mace devices` lists them)")
+    given = SessionArguments(
+        devices=names,
+        options=options,
+        strict=strict,
+        pins=None,
+        max_signatures=1,
+        optimize=optimize,
+        cache=False,
+        mmap=True,
+        check_numerics=False,
+        registry=registry,
+    )
+    return _Compiling(model, path, given, registry or default_registry()).run(
+        [shapes] if isinstance(shapes, Mapping) else list(shapes)
+    )
+
+
+class _Elsewhere(CompiledSubgraph):
+    """Nodes that are compiled where they run."""
+
+    def new_execution(self) -> Execution:
+        raise UnsupportedError("this was only placed, to see what is left for another device")
+
+
+class _Records(RememberedPlacements):
+    """Keeps what is to be remembered of placements for the package."""
+
+    def __init__(self, model: PreparedModel, pool: DevicePool, kept: dict[str, bytes], *, strict: bool) -> None:
+        super().__init__(model, pool, strict=strict)
+        self._kept = kept
+
+    def store(
+        self,
+        placed: PlacedStage,
+        stage: Stage,
+        graph: Graph,
+        types: Mapping[Value, ValueType],
+        fixed: Mapping[Value, Tensor],
+        pins: Mapping[Node, str],
+    ) -> None:
+        record = self.record(placed, stage)
+        if record is not None:
+            self._kept[digest_of(*self.package_words(graph, types, fixed, pins))] = record
+
+
+@dataclass(slots=True, eq=False)
+class _Kept:
+    """What is to be in the package."""
+
+    parts: dict[tuple[str, ...], NewSection] = field(default_factory=dict)
+    placements: dict[str, bytes] = field(default_factory=dict)
+    weights: PackedWeights = field(default_factory=PackedWeights)
+
+
+class _Compiling:
+    def __init__(self, model: Model, out: Path, given: SessionArguments, registry: Registry) -> None:
+        self._out = out
+        self._given = given
+        self._registry = registry
+        self._options = given.options or {}
+        found = [self._find(name) for name in given.devices or ()]
+        self._devices = list(dict.fromkeys(found))
+        prepared, load_again = load(model, given, registry)
+        self._label = prepared.label
+        self._graph = prepared.graph
+        self._graphs = {OPTIMIZED: self._graph}
+        if self._graph.defaults and load_again is not None:
+            self._graphs[SOURCE] = load_again()
+        provide_custom_ops(self._graph, registry)
+        self._metadata = {"made_by": f"mace-core {VERSION}", "model": _name_of(model, self._graph)}
+        self._kept = _Kept()
+
+    def _find(self, name: str) -> str:
+        options = {**self._options.get(name.partition(":")[0], {}), **self._options.get(name, {})}
+        return find_device(name, self._registry, for_execution=False, options=options).qualified_name
+
+    def run(self, given: Sequence[Mapping[str, Sequence[int]]]) -> Compilation:
+        constants = None
+        if self._graph.computed:
+            from mace_core.scheduler.running.computed import ComputedConstants
+
+            constants = ComputedConstants(self._registry, self._label)
+            for constant in self._graph.computed:
+                constant.owner = constants
+        try:
+            signatures = [self._settled(shapes) for shapes in given or [{}]]
+            work = [(device, settled) for device in self._devices for settled in signatures]
+            targets = []
+            for number, (device, settled) in enumerate(work):
+                report(f"compiling for {device}", number, len(work))
+                targets.append(self._compile(device, settled, constants))
+            report(f"compiling for {work[-1][0]}", len(work), len(work))
+        finally:
+            if constants is not None:
+                constants.close()
+        sections = graph_sections(self._graphs)
+        graph_bytes = sum(one.nbytes for one in sections if one.kind == "graph")
+        weight_bytes = sum(one.nbytes for one in sections) - graph_bytes
+        compiled, packed = list(self._kept.parts.values()), self._kept.weights.sections
+        placements = [placement_section(match, record) for match, record in self._kept.placements.items()]
+        nbytes = write_package(self._out, [*sections, *packed, *compiled, *placements], self._metadata)
+        return Compilation(
+            self._out,
+            nbytes,
+            graph_bytes,
+            weight_bytes,
+            sum(one.nbytes for one in compiled),
+            sum(one.nbytes for one in packed),
+            tuple(targets),
+            ", ".join(dict.fromkeys(settled.note for settled in signatures if settled.note)),
+        )
+
+    def _settled(self, given: Mapping[str, Sequence[int]]) -> AssumedShapes:
+        """The shapes of a signature, with usual sizes for what nobody gives."""
+        from mace_core.operators import resolve
+
+        inputs = self._graph.inputs
+        candidates = assumed_shapes(inputs, given_shapes(inputs, given, self._label))
+        return first_taken(
+            candidates,
+            lambda tried: resolve(self._graph, types_from_shapes(inputs, tried, self._label)) and None,
+            model=self._label,
+        )
+
+    def _compile(self, name: str, settled: AssumedShapes, constants: Any) -> CompiledTarget:
+        """Compile for one device and one signature: all ways that the model's flags may decide."""
+        start = time.perf_counter()
+        inputs = self._graph.inputs
+        types = types_from_shapes(inputs, settled.shapes, self._label)
+        signature = ", ".join(f"{n}={'x'.join(map(str, s)) or 'scalar'}" for n, s in settled.shapes.items())
+        before = set(self._kept.parts)
+        ways: list[tuple[Stage, PlacedStage]] = []
+        failure: ModelError | None = None
+        for contents in Flags(self._graph).choices(types, {}):
+            try:
+                ways.append(self._place(name, types, contents, signature, constants))
+            except ModelError as error:  # a way that these shapes do not take
+                failure = failure or error
+        if not ways and failure is not None:
+            raise failure
+        own = [key for key in self._kept.parts if key[0] == name and key not in before]
+        stage, placed = ways[0]
+        return self._target(name, signature, stage, placed, own, time.perf_counter() - start)
+
+    def _place(
+        self,
+        name: str,
+        types: Mapping[Value, ValueType],
+        contents: Mapping[Value, Tensor],
+        signature: str,
+        constants: Any,
+    ) -> tuple[Stage, PlacedStage]:
+        pool = DevicePool(
+            select_devices(
+                self._registry,
+                [name],
+                options=self._options_for(name),
+                strict=self._given.strict,
+                graph=self._graph,
+                model=self._label,
+                for_execution=False,
+            )
+        )
+        try:
+            device = pool.find(name)
+            if device is None or not pool.ready(device) or not stores(device.backend):
+                raise UnsupportedError(
+                    f"{self._label}: {name} has no form in which what it compiles could be stored; name another device",
+                    device=name,
+                )
+            model = PreparedModel(
+                self._graph, self._label, keep=lambda at, views, made: self._keep(at, views, made, signature)
+            )
+
+            def compile_with(at: SessionDevice, views: Sequence[GraphView]) -> list[CompiledSubgraph]:
+                return model.compile(at, views) if at.name in self._devices else [_Elsewhere() for _ in views]
+
+            planner = Planner(
+                label=self._label,
+                pool=pool,
+                compile_with=compile_with,
+                resolve=model.resolve,
+                remembered=_Records(model, pool, self._kept.placements, strict=self._given.strict),
+                pin=lambda node: None,
+                strict=self._given.strict,
+                capacity=1,
+                opset_imports=self._graph.opset_imports,
+                is_told=False,
+                constants=constants,
+            )
+            all_types = {**types, **{value: TensorType(one.dtype, one.shape) for value, one in contents.items()}}
+            stage, placed = planner.placed(self._graph, all_types, contents)
+            placed.close()
+            return stage, placed
+        finally:
+            pool.release()
+
+    def _options_for(self, name: str) -> dict[str, Mapping[str, object]]:
+        """Without those for the other devices that are compiled for, which are not in this session."""
+        others = {other for other in self._devices if other != name}
+        providers = {other.partition(":")[0] for other in others} - {name.partition(":")[0], HOST_PROVIDER}
+        return {key: given for key, given in self._options.items() if key not in others | providers}
+
+    def _keep(
+        self, device: SessionDevice, views: Sequence[GraphView], compiled: Sequence[CompiledSubgraph], signature: str
+    ) -> None:
+        """Keep what a device compiled for the package.
+
+        Raises:
+            UnsupportedError: if it cannot be stored.
+        """
+        weights = self._kept.weights
+        with using_weight_files(WeightFiles(weights, weights, lambda: "weights")):
+            form = stored_form(device, compiled)
+        if form is None:
+            raise UnsupportedError(
+                f"{self._label}: {device.name} gave nothing to be stored of what it compiled; the warnings say why",
+                device=device.name,
+            )
+        match = digest_of(*view_words(views))
+        nodes = sum(len(view.nodes) for view in views)
+        part = CompiledPart(
+            device.name, match, form.compatibility, device.compile_options, signature, len(views), nodes
+        )
+        key = (device.name, match, form.compatibility, device.compile_options)
+        if key not in self._kept.parts:
+            self._kept.parts[key] = part.to_section(len(self._kept.parts), form.parts)
+
+    def _target(
+        self, name: str, signature: str, stage: Stage, placed: PlacedStage, own: Sequence[tuple[str, ...]], took: float
+    ) -> CompiledTarget:
+        placements = placed.partitioning.placements
+        elsewhere: dict[str, list[str]] = {}
+        for node in stage.nodes:
+            placement = placements[node]
+            if placement.device != name:
+                reason = placement.declined.get(name, placement.reason)
+                elsewhere.setdefault(reason, []).append(node.name)
+        if stage.rest is not None:
+            reason = "its shapes are known only once the nodes before it have run"
+            elsewhere.setdefault(reason, []).extend(node.name for node in stage.rest.nodes)
+        outside = sum(map(len, elsewhere.values()))
+        nodes = len(stage.nodes) + (0 if stage.rest is None else len(stage.rest.nodes))
+        reasons = "; ".join(f"{', '.join(names[:3])}{' …' * (len(names) > 3)}: {why}" for why, names in elsewhere.items())
+        if outside and self._given.strict:
+            raise StrictPlacementError(
+                f"{self._label}: strict compilation: {outside} of {nodes} nodes would not be in a compiled subgraph of "
+                f"{name} ({reasons}); leave strict out to compile the others",
+                {each: {name: why} for why, names in elsewhere.items() for each in names},
+            )
+        if outside == nodes:
+            raise UnsupportedError(
+                f"{self._label}: nothing can be compiled for {name} ({reasons or 'no node is left to run'}); name "
+                "another device",
+                device=name,
+            )
+        sections = [self._kept.parts[key] for key in own]
+        return CompiledTarget(
+            name,
+            signature,
+            nodes,
+            nodes - outside,
+            sum(part.device == name for part in placed.partitioning.partitions),
+            sum(section.nbytes for section in sections),
+            next((str(section.facts["compatibility"]) for section in sections), ""),
+            {why: tuple(names) for why, names in elsewhere.items()},
+            took,
+        )
+
+
+def _name_of(model: Model, graph: Graph) -> str:
+    """The name of the model's file alone: where it was is nobody's business."""
+    return Path(model).name if isinstance(model, str | os.PathLike) else graph.name

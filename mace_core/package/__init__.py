@@ -1,0 +1,10 @@
+"""One file for a model: the graph, its weights, and what devices compiled of it, used where they lie.
+
+`docs/decisions/package.md` describes the form of the file, and what later versions may add to it.
+"""
+
+from mace_core.package.layout import FORMAT, SUFFIX, Section, is_package
+from mace_core.package.reader import Package, open_package
+from mace_core.package.writer import NewSection, write_package
+
+__all__ = ["FORMAT", "SUFFIX", "NewSection", "Package", "Section", "is_package", "open_package", "write_package"]
