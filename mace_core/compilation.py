@@ -185,8 +185,12 @@ class _Records(RememberedPlacements):
         pins: Mapping[Node, str],
     ) -> None:
         record = self.record(placed, stage)
-        if record is not None:
-            self._kept[digest_of(*self.package_words(graph, types, fixed, pins))] = record
+        if record is None:
+            return
+        self._kept[digest_of(*self.package_words(graph, types, fixed, pins))] = record
+        used = {placement.device for placement in placed.partitioning.placements.values()}
+        if not any(device.is_fallback and device.name in used for device in self._pool.devices):
+            self._kept[digest_of(*self.package_words(graph, types, fixed, pins, fallbacks=False))] = record
 
 
 @dataclass(slots=True, eq=False)
@@ -262,11 +266,11 @@ class _Compiling:
 
         inputs = self._graph.inputs
         candidates = assumed_shapes(inputs, given_shapes(inputs, given, self._label))
-        return first_taken(
-            candidates,
-            lambda tried: resolve(self._graph, types_from_shapes(inputs, tried, self._label)) and None,
-            model=self._label,
-        )
+
+        def attempt(tried: Mapping[str, tuple[int, ...]]) -> None:
+            resolve(self._graph, types_from_shapes(inputs, tried, self._label))
+
+        return first_taken(candidates, attempt, model=self._label)
 
     def _compile(self, name: str, settled: AssumedShapes, constants: Any) -> CompiledTarget:
         """Compile for one device and one signature: all ways that the model's flags may decide."""
@@ -318,8 +322,8 @@ class _Compiling:
                 self._graph, self._label, keep=lambda at, views, made: self._keep(at, views, made, signature)
             )
 
-            def compile_with(at: SessionDevice, views: Sequence[GraphView]) -> list[CompiledSubgraph]:
-                return model.compile(at, views) if at.name in self._devices else [_Elsewhere() for _ in views]
+            def compile_with(device: SessionDevice, views: Sequence[GraphView]) -> list[CompiledSubgraph]:
+                return model.compile(device, views) if device.name in self._devices else [_Elsewhere() for _ in views]
 
             planner = Planner(
                 label=self._label,
@@ -387,7 +391,7 @@ class _Compiling:
             elsewhere.setdefault(reason, []).extend(node.name for node in stage.rest.nodes)
         outside = sum(map(len, elsewhere.values()))
         nodes = len(stage.nodes) + (0 if stage.rest is None else len(stage.rest.nodes))
-        reasons = "; ".join(f"{', '.join(names[:3])}{' …' * (len(names) > 3)}: {why}" for why, names in elsewhere.items())
+        reasons = "; ".join(f"{_listed(names)}: {why}" for why, names in elsewhere.items())
         if outside and self._given.strict:
             raise StrictPlacementError(
                 f"{self._label}: strict compilation: {outside} of {nodes} nodes would not be in a compiled subgraph of "
@@ -412,6 +416,10 @@ class _Compiling:
             {why: tuple(names) for why, names in elsewhere.items()},
             took,
         )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _name_of(model: Model, graph: Graph) -> str:

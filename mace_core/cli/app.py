@@ -14,6 +14,7 @@ from mace_core.cli.accuracy import accuracy
 from mace_core.cli.benchmark import benchmark
 from mace_core.cli.cache import cache_app
 from mace_core.cli.calibrate import calibrate
+from mace_core.cli.compile import compile_command
 from mace_core.cli.devices import devices
 from mace_core.cli.doctor import doctor
 from mace_core.cli.exit_codes import CLICK_ERROR, FAILURE, INTERRUPTED, OK, USAGE, exit_code_of
@@ -53,6 +54,7 @@ app.command()(accuracy)
 app.command()(validate)
 app.command()(quantize)
 app.command()(prune)
+app.command("compile")(compile_command)
 app.command()(devices)
 app.command()(calibrate)
 app.command()(plugins)
@@ -132,6 +134,7 @@ _OWN_COMMANDS = frozenset(
         "validate",
         "quantize",
         "prune",
+        "compile",
         "devices",
         "plugins",
         "doctor",

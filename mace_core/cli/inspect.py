@@ -12,6 +12,7 @@ from mace_core.cli.shared_options import OutputOptions, shared_options
 
 if TYPE_CHECKING:
     from mace_core.inspection import Inspection
+    from mace_core.inspection.facts import CompiledFact
     from mace_core.presentation import Table
 
 LONGEST_SHOWN = 120
@@ -42,6 +43,8 @@ def inspect(
       mace inspect model.onnx
 
       mace inspect model.onnx --shape x=1x3x48x320 --json
+
+      mace inspect model.mace
     """
     from mace_core.cli.output import progress
     from mace_core.inspection import inspect_model
@@ -107,13 +110,33 @@ def _tables(found: Inspection) -> list[Table]:
     ends += [("output", each.name, each.type, "") for each in found.outputs]
     kinds = [(c.dtype, f"{c.tensors}", f"{c.elements:,}", format_bytes(c.nbytes)) for c in found.parameters]
     metadata = list(found.metadata.items())
+    counts = number("subgraphs"), number("nodes")
+    compiled = [
+        (
+            each.device,
+            each.signature,
+            f"{each.subgraphs}",
+            f"{each.nodes}",
+            format_bytes(each.nbytes),
+            _made_under(each),
+        )
+        for each in found.compiled
+    ]
+    sections = [(each.kind, each.name[:16], f"{each.offset}", format_bytes(each.nbytes)) for each in found.sections]
     operators = [(operator, str(count)) for operator, count in found.operators.items()]
     return [
         Table((Column("", 2), Column("name"), prose("type"), Column("", 1)), ends),
         Table((Column("parameters"), number("tensors", 2), number("elements", 1), number("size")), kinds),
         Table((Column("operator"), number("nodes")), operators),
         Table((Column("metadata"), prose("value", 1)), [(key, _shortened(text)) for key, text in metadata]),
+        Table((Column("compiled for"), prose("inputs"), *counts, number("size"), prose("depends on", 1)), compiled),
+        Table((Column("section"), prose("name", 1), number("at"), number("size")), sections),
     ]
+
+
+def _made_under(each: CompiledFact) -> str:
+    options = "" if each.options == "{}" else f"; options {each.options}"
+    return f"{each.compatibility}{options}"
 
 
 def _shortened(text: str) -> str:

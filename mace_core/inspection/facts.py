@@ -50,6 +50,39 @@ class ParameterCount:
     nbytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class CompiledFact:
+    """What a package holds that a device compiled.
+
+    Attributes:
+        device: what it was compiled for.
+        signature: shapes of the inputs that it is for.
+        subgraphs, nodes: how many.
+        nbytes: its size.
+        options: that the device had, as JSON.
+        compatibility: what it depends on, in the provider's words.
+    """
+
+    device: str
+    signature: str
+    subgraphs: int
+    nodes: int
+    nbytes: int
+    options: str
+    compatibility: str
+
+
+@dataclass(frozen=True, slots=True)
+class SectionFact:
+    """A section of a package: of which kind, with what name, how many bytes at which place."""
+
+    kind: str
+    name: str
+    offset: int
+    nbytes: int
+    is_required: bool
+
+
 @dataclass(slots=True)
 class Inspection:
     """Everything found about a model.
@@ -70,6 +103,8 @@ class Inspection:
             result is freed after its last reader; None where the shapes are not known.
         unsized: nodes whose results get a size only while they run; they are not in the two figures.
         problems: the worst first.
+        compiled: of a package, what devices compiled.
+        sections: of a package, all of it.
     """
 
     model: str
@@ -87,6 +122,8 @@ class Inspection:
     peak_activation_bytes: int | None = None
     unsized: int = 0
     problems: list[Problem] = field(default_factory=list)
+    compiled: list[CompiledFact] = field(default_factory=list)
+    sections: list[SectionFact] = field(default_factory=list)
 
     @property
     def parameter_count(self) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mace_core.errors import MaceError, ModelError
-from mace_core.frontend.load import check_file, load_model
+from mace_core.frontend.load import check_file, load_model, package_of
 from mace_core.graph import Graph
 from mace_core.graph.attribute import AttributeKind
 from mace_core.graph.signature import Resolution
@@ -21,6 +21,7 @@ from mace_core.inspection.onnx_file import (
     counted,
     read_proto,
 )
+from mace_core.inspection.package_file import add_package_facts
 from mace_core.inspection.problems import add_problems, all_nodes
 from mace_core.tensor import Tensor
 
@@ -43,6 +44,9 @@ def inspect_model(path: str | Path, shapes: Mapping[str, Sequence[int]] | None =
     path = Path(path)
     check_file(path)
     found = Inspection(str(path), path.stat().st_size)
+    package = package_of(path, cache=False, mmap=True)
+    if package is not None:
+        add_package_facts(found, package)
     proto = read_proto(path)
     if proto is not None:
         add_file_facts(found, proto)
@@ -61,6 +65,7 @@ def inspect_model(path: str | Path, shapes: Mapping[str, Sequence[int]] | None =
             found.opsets = {domain or "ai.onnx": version for domain, version in graph.opset_imports.items()}
             found.inputs = [ValueFact(value.name, str(value.type)) for value in graph.inputs]
             found.outputs = [ValueFact(value.name, str(value.type)) for value in graph.outputs]
+            found.inputs += [ValueFact(name, str(type), is_optional=True) for name, type in graph.defaults.items()]
             found.metadata = dict(graph.metadata)
         _add_graph_facts(found, graph)
         add_problems(found, graph, _add_sizes(found, graph, shapes or {}))

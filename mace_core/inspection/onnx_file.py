@@ -24,10 +24,14 @@ def read_proto(path: Path) -> onnx.ModelProto | None:
     Raises:
         ModelError: if it is an ONNX file and damaged.
     """
+    from mace_core.frontend.onnx import OnnxFrontend
+    from mace_core.frontend.package import PackageFrontend
+
+    if PackageFrontend().can_read(path):
+        return None
     import onnx
     from google.protobuf.message import DecodeError
 
-    from mace_core.frontend.onnx import OnnxFrontend
     from mace_core.frontend.onnx.wire import WireError, strip
     from mace_core.tensor.files import open_bytes
 

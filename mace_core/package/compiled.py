@@ -74,8 +74,8 @@ def compiled_parts(package: Package) -> Iterator[CompiledPart]:
                 f"{package.label} is damaged: its section '{COMPILED} {section.name:.40}' does not say what it is for; "
                 "compile it again"
             )
-        known: list[Any] = [*texts, *counts]
-        yield CompiledPart(*known, section=section)
+        known: list[Any] = [*texts, *counts, section]
+        yield CompiledPart(*known)
 
 
 def placement_section(match: str, record: bytes) -> NewSection:

@@ -37,6 +37,10 @@ _PLAIN: dict[AttributeKind, tuple[type, ...]] = {
 _LISTS = frozenset({AttributeKind.FLOATS, AttributeKind.INTS, AttributeKind.STRINGS})
 
 
+class _FaultError(Exception):
+    """What is wrong with a graph that was read, as the rest of a sentence."""
+
+
 class Weights:
     """The constants of the graphs of a package; equal ones lie there once.
 
@@ -95,14 +99,14 @@ def read_graph(package: Package, name: str = OPTIMIZED) -> Graph:
 
     def read(dtype: DType, shape: tuple[int, ...], row: list[Any]) -> Tensor:
         if any(type(size) is not int or not 0 <= size <= _LARGEST for size in shape):
-            raise ValueError("a constant has no shape")
+            raise _FaultError("a constant has no shape")
         if dtype is DType.STRING:
             return _strings(shape, row)
         form, offset, nbytes = row
         if form != "w" or type(offset) is not int or type(nbytes) is not int:
-            raise ValueError("a constant has no place")
+            raise _FaultError("a constant has no place")
         if offset < 0 or nbytes != dtype.nbytes(math.prod(shape)) or offset + nbytes > content.size:
-            raise ValueError("a constant is not in the weights")
+            raise _FaultError("a constant is not in the weights")
         source = None
         if package.path is not None and package.identity is not None:
             source = FileRange(str(package.path), weights.offset + offset, nbytes, package.identity)
@@ -111,9 +115,11 @@ def read_graph(package: Package, name: str = OPTIMIZED) -> Graph:
     try:
         document = json.loads(bytes(package.view(section)))
         graph = decode_graph({**document, "path": None}, read)
-        _Check(graph).run()
+        _Check(graph, is_source=name == SOURCE or package.find("graph", SOURCE) is None).run()
+    except _FaultError as error:
+        raise PackageError(f"{package.label} is damaged: in its graph, {error}; compile it again") from error
     except (ModelError, AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
-        raise PackageError(f"{package.label} is damaged: its graph cannot be read ({error})") from None
+        raise PackageError(f"{package.label} is damaged: its graph is not one; compile it again") from error
     graph.source_path = None if package.path is None else str(package.path)
     return graph
 
@@ -123,7 +129,7 @@ def _strings(shape: tuple[int, ...], row: list[Any]) -> Tensor:
 
     form, items = row
     if form != "s" or len(items) != math.prod(shape):
-        raise ValueError("a constant of strings has others")
+        raise _FaultError("a constant of strings has others")
     strings = np.empty(len(items), object)
     strings[:] = [text if isinstance(text, str) else bytes.fromhex(text[0]) for text in items]
     return Tensor(DType.STRING, shape, strings)
@@ -132,11 +138,13 @@ def _strings(shape: tuple[int, ...], row: list[Any]) -> Tensor:
 class _Check:
     """Looks through a graph that was read: what follows relies on its form."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, *, is_source: bool) -> None:
+        """``is_source``: it is the one in which inputs that have defaults are fed."""
         self._graph = graph
+        self._is_source = is_source
 
     def run(self) -> None:
-        """Raises ValueError or TypeError for what cannot be."""
+        """Raises _FaultError for what cannot be."""
         graph = self._graph
         self._body(graph, set())
         for versions in (graph.opset_imports, graph.metadata):
@@ -145,17 +153,18 @@ class _Check:
         for version in graph.opset_imports.values():
             _integer(version)
         for name, type in graph.defaults.items():
-            if name not in graph.initializers:
-                raise ValueError(f"the default '{name!s:.40}' has no value")
+            _texts((name,))
+            if self._is_source and name not in graph.initializers:
+                raise _FaultError(f"the default '{name!s:.40}' has no value")
             _type(type)
         for computed in graph.computed:
             recipe = computed.recipe
             if recipe.inputs or len(recipe.outputs) != 1:
-                raise ValueError("a computed constant has another recipe")
+                raise _FaultError("a computed constant has another recipe")
             self._body(recipe, set())
             made = recipe.outputs[0].type
             if isinstance(made, TensorType) and not _fits(made, computed):
-                raise ValueError("a computed constant has another type than its recipe gives")
+                raise _FaultError("a computed constant has another type than its recipe gives")
 
     def _body(self, graph: Graph, outer: set[Value]) -> None:
         _texts((graph.name, graph.doc_string))
@@ -163,25 +172,25 @@ class _Check:
         for value in graph.inputs:
             self._new(value, known)
             if value.constant is not None or value.producer is not None:
-                raise ValueError(f"the input '{value.name:.40}' is made by the graph")
+                raise _FaultError(f"the input '{value.name:.40}' is made by the graph")
         for name, value in graph.initializers.items():
             _texts((name,))
             if value.constant is None or value.producer is not None:
-                raise ValueError(f"the constant '{name:.40}' has no value")
+                raise _FaultError(f"the constant '{name:.40}' has no value")
             if isinstance(value.type, TensorType) and not _fits(value.type, value.constant):
-                raise ValueError(f"the constant '{name:.40}' has another type")
+                raise _FaultError(f"the constant '{name:.40}' has another type")
             if value not in known:
                 self._new(value, known)
         for node in graph.nodes:
             self._node(node, known)
         for value in graph.outputs:
             if value not in known and value.constant is None:
-                raise ValueError(f"the output '{value.name!s:.40}' is made by nothing")
+                raise _FaultError(f"the output '{value.name!s:.40}' is made by nothing")
 
     def _new(self, value: Value, known: set[Value]) -> None:
         _texts((value.name,))
         if value in known:
-            raise ValueError(f"the value '{value.name:.40}' is made twice")
+            raise _FaultError(f"the value '{value.name:.40}' is made twice")
         if value.type is not None:
             _type(value.type)
         known.add(value)
@@ -190,7 +199,7 @@ class _Check:
         _texts((node.op_type, node.domain, node.name, *node.source))
         for value in node.inputs:
             if value is not None and value not in known and value.constant is None:
-                raise ValueError(f"the node '{node.name:.40}' reads '{value.name!s:.40}' before it is made")
+                raise _FaultError(f"the node '{node.name:.40}' reads '{value.name!s:.40}' before it is made")
         for name, attribute in node.attributes.items():
             _texts((name,))
             self._attribute(attribute.kind, attribute.value)
@@ -200,7 +209,7 @@ class _Check:
             if value is None:
                 continue
             if value.constant is not None:
-                raise ValueError(f"the node '{node.name:.40}' makes a constant")
+                raise _FaultError(f"the node '{node.name:.40}' makes a constant")
             self._new(value, known)
 
     def _attribute(self, kind: AttributeKind, value: Any) -> None:
@@ -208,7 +217,7 @@ class _Check:
         if plain is not None:
             items = value if kind in _LISTS else (value,)
             if any(isinstance(item, bool) or not isinstance(item, plain) for item in items):
-                raise TypeError(f"an attribute of the kind {kind.name} has another value")
+                raise _FaultError(f"an attribute of the kind {kind.name} has another value")
         elif kind in (AttributeKind.TYPE, AttributeKind.TYPES):
             for type in value if kind is AttributeKind.TYPES else (value,):
                 _type(type)
@@ -225,7 +234,7 @@ def _type(type: ValueType) -> None:
                 if size is not None and not isinstance(size, str):
                     _integer(size)
                     if size < 0:
-                        raise ValueError("a size is negative")
+                        raise _FaultError("a size is negative")
         case SequenceType() | OptionalType():
             _type(type.element)
         case MapType():
@@ -245,11 +254,9 @@ def _fits(type: TensorType, constant: Tensor) -> bool:
 def _texts(items: Iterable[Any]) -> None:
     for item in items:
         if not isinstance(item, str):
-            raise TypeError(f"{item!r:.40} is no text")
+            raise _FaultError(f"{item!r:.40} is no text")
 
 
 def _integer(value: Any) -> None:
     if type(value) is not int or abs(value) > _LARGEST:
-        raise TypeError(f"{value!r:.40} is no integer")
-
-
+        raise _FaultError(f"{value!r:.40} is no integer")

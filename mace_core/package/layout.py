@@ -127,7 +127,8 @@ def read_head(content: memoryview, label: str) -> Head:
         raise PackageError(
             f"{label} is damaged: {content.nbytes - file_bytes} bytes follow its end; compile it or fetch it again"
         )
-    if table_at < HEAD_BYTES or table_bytes > MOST_TABLE_BYTES or table_at + table_bytes + signature_bytes != file_bytes:
+    is_table = table_at >= HEAD_BYTES and table_bytes <= MOST_TABLE_BYTES
+    if not is_table or table_at + table_bytes + signature_bytes != file_bytes:
         raise PackageError(f"{label} is damaged: its table is not where a table can be; compile it or fetch it again")
     return Head(major, minor, file_bytes, table_at, table_bytes, signature_bytes, digest)
 
@@ -168,12 +169,12 @@ def read_table(text: bytes, table_at: int, label: str) -> tuple[list[Section], d
         sections = [_section(row) for row in document["sections"]]
         unknown = sorted({_text(feature) for feature in requires} - FEATURES)
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
-        raise _damaged(label, f"its table cannot be read ({type(error).__name__}: {error})") from None
+        raise _damaged(label, "its table does not say what a table says") from error
     unknown += sorted({one.kind for one in sections if one.is_required} - REQUIRED_KINDS)
     if unknown:
         raise PackageError(
-            f"{label} needs '{unknown[0]}', which this version of mace does not know: update mace, or compile the model "
-            "again"
+            f"{label} needs '{unknown[0]:.40}', which this version of mace does not know: update mace, or compile the "
+            "model again"
         )
     end = HEAD_BYTES
     for one in sorted(sections, key=lambda section: section.offset):

@@ -82,7 +82,7 @@ class Package:
         end = HEAD_BYTES
         for section in self.sections:
             if bytes(self._content[end : section.offset]).strip(b"\0"):
-                raise PackageError(f"{self.label} is damaged: there is something between its sections; compile it again")
+                raise PackageError(f"{self.label} is damaged: something is between its sections; compile it again")
             digest = hashlib.sha256()
             view = self.view(section)
             for start in range(0, view.nbytes, _CHUNK_BYTES):
@@ -94,12 +94,10 @@ class Package:
                 )
             end = section.offset + section.nbytes
         if bytes(self._content[end : self._head.table_at]).strip(b"\0"):
-            raise PackageError(f"{self.label} is damaged: there is something before its table; compile it again")
+            raise PackageError(f"{self.label} is damaged: something is before its table; compile it again")
 
 
-def open_package(
-    source: Path | bytes, *, path: Path | None = None, mmap: bool = True, cache: bool = False
-) -> Package:
+def open_package(source: Path | bytes, *, path: Path | None = None, mmap: bool = True, cache: bool = False) -> Package:
     """A package, looked through and compared with its checksums.
 
     Args:

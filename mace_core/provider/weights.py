@@ -227,9 +227,7 @@ class WeightFiles:
     processes that store at the same moment may write an array twice; that is all that can go wrong.
     """
 
-    def __init__(
-        self, packs: Packs, index: Index, model_key: Callable[[], str], *, mmap: bool = True
-    ) -> None:
+    def __init__(self, packs: Packs, index: Index, model_key: Callable[[], str], *, mmap: bool = True) -> None:
         """``mmap``: arrays are used where they lie in their file, else they are read into memory."""
         self._packs = packs
         self._index = index

@@ -29,7 +29,14 @@ from mace_core.scheduler.planning.digests import digest_of, has_symbols, limit_w
 from mace_core.scheduler.planning.fitting import prepared
 from mace_core.scheduler.planning.placement import compile_views, restore_views
 from mace_core.scheduler.planning.shared import SharedSubgraphs
-from mace_core.scheduler.planning.stored_forms import BLOB_ALIGNMENT, Restored, StoredForm, stored_form, stores, worth_of
+from mace_core.scheduler.planning.stored_forms import (
+    BLOB_ALIGNMENT,
+    Restored,
+    StoredForm,
+    stored_form,
+    stores,
+    worth_of,
+)
 from mace_core.tensor import Tensor, ValueType
 from mace_core.tensor.files import release_pages
 from mace_core.tensor.symbolic import SymbolicTensor

@@ -77,7 +77,7 @@ class PackagedParts:
             is_expected = device.is_fallback and not any(p.provider == device.device.provider for p in self._parts)
             _log.log(
                 logging.INFO if is_expected else logging.WARNING,
-                "%s: %s compiles from the graph that is stored there: %s",
+                "%s: nothing that was compiled there serves %s, which takes the stored graph instead: %s",
                 self.label,
                 device.name,
                 reason,
@@ -114,7 +114,8 @@ class PackagedParts:
     def _not_there(self, device: SessionDevice, own: Sequence[CompiledPart]) -> Iterator[str]:
         if own:
             shapes = ", ".join(dict.fromkeys(part.signature for part in own))
-            yield f"it holds nothing of {device.device.provider} for these subgraphs and shapes (it was compiled for {shapes})"
+            name = device.device.provider
+            yield f"it holds nothing of {name} for these subgraphs and shapes (it was compiled for {shapes})"
         else:
             devices = ", ".join(dict.fromkeys(part.device for part in self._parts)) or "no device"
             yield f"it holds nothing for {device.device.provider} (it was compiled for {devices})"

@@ -138,11 +138,22 @@ class RememberedPlacements:
         return None if record is None else json.dumps(record).encode()
 
     def package_words(
-        self, graph: Graph, types: Mapping[Value, ValueType], fixed: Mapping[Value, Tensor], pins: Mapping[Node, str]
+        self,
+        graph: Graph,
+        types: Mapping[Value, ValueType],
+        fixed: Mapping[Value, Tensor],
+        pins: Mapping[Node, str],
+        *,
+        fallbacks: bool = True,
     ) -> list[str]:
-        """What a record in the model's package is found under: nothing that holds on one machine alone."""
+        """What a record in the model's package is found under: nothing that holds on one machine alone.
+
+        ``fallbacks``: False leaves out the devices that take what others leave over, as strict sessions do.
+        """
         words = part_words(graph, types, fixed)
         for device in self._pool.devices:
+            if device.is_fallback and not fallbacks:
+                continue
             words += ["device", device.name, device.compile_options, str(device.only_pinned)]
         return [*words, *(f"{node.name}:{device}" for node, device in pins.items())]
 

@@ -13,6 +13,7 @@ from mace_core.provider import (
     Buckets,
     Capability,
     Claim,
+    Compatibility,
     CompiledSubgraph,
     Device,
     HostAllocator,
@@ -34,6 +35,7 @@ from mace_hexagon.qnn.handles import GraphSettings, QnnContext, QnnDevice
 from mace_hexagon.qnn.marshal import Marshal
 from mace_hexagon.qnn.power import PowerVotes
 from mace_hexagon.qnn.types import DataType
+from mace_hexagon.targets import find_soc
 from mace_hexagon.version import VERSION
 
 _log = logging.getLogger("mace.hexagon")
@@ -145,7 +147,15 @@ class HexagonBackend(Backend):
 
     def compatibility_key(self) -> str:
         packages = "".join(f"; op package {package.digest}" for package in self._packages)
-        return f"mace-hexagon {VERSION}; QNN {self._build_id}; {self.device.id}; {self._settings}{packages}"
+        return f"mace-hexagon {VERSION}; QNN {self._build_id}; {_chip(self.device)}; {self._settings}{packages}"
+
+    def check_compatibility(self, key: str) -> Compatibility:
+        own = self.compatibility_key()
+        if key == own:
+            return Compatibility.OPTIMAL
+        if find_soc(self.device.id) is None and _without_chip(key) == _without_chip(own):
+            return Compatibility.USABLE  # QNN itself refuses a context of a chip that this one cannot stand for
+        return Compatibility.RECOMPILE
 
     @property
     def live_contexts(self) -> int:
@@ -202,6 +212,16 @@ class HexagonBackend(Backend):
             return "this HTP computes with quantized numbers only; quantize the model"
         marshal = Marshal()
         return self._qnn.validate(marshal.op(op))
+
+
+def _chip(device: Device) -> str:
+    """What a context depends on of a chip: an emulated architecture is the chip that stands for it."""
+    soc = find_soc(device.id)
+    return "chip of this machine" if soc is None else f"chip {soc.number} (HTP v{soc.arch})"
+
+
+def _without_chip(key: str) -> list[str]:
+    return [word for word in key.split("; ") if not word.startswith("chip ")]
 
 
 def _sources(nodes: Sequence[Node]) -> tuple[str, ...]:

@@ -1,0 +1,154 @@
+"""`mace compile`: a model and what devices compile of it, in one file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mace_core.cli.completion import complete_device
+from mace_core.cli.options import Model, ProviderOptions, Threads
+from mace_core.cli.shared_options import OutputOptions, shared_options
+
+if TYPE_CHECKING:
+    from mace_core.compilation import Compilation
+
+
+@shared_options
+def compile_command(
+    model: Model,
+    *,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="OUT.mace", help="Write the package here.", show_default=False)
+    ],
+    device: Annotated[
+        list[str],
+        typer.Option(
+            "--device",
+            "-d",
+            metavar="NAME",
+            help="Device to compile for, also one that is not on this machine, like hexagon:sm8650; may be repeated "
+            "(see `mace devices`).",
+            show_default=False,
+            autocompletion=complete_device,
+        ),
+    ],
+    shape: Annotated[
+        list[str],
+        typer.Option(
+            "--shape",
+            metavar="NAME=1x3x48x320",
+            help="Shape of an input with free dimensions. Repeated for one input, it gives several signatures: the "
+            "first shape of each input, the second of each, and so on; one that is given once holds for all.",
+            show_default=False,
+        ),
+    ] = [],  # noqa: B006 - typer copies it
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail if a node would not be in a compiled subgraph of each device.")
+    ] = False,
+    threads: Threads = 0,
+    option: ProviderOptions = [],  # noqa: B006 - typer copies it
+    output: OutputOptions,
+) -> None:
+    """Compile a model ahead of time: write its graph, its weights and what devices compiled of it to one file.
+
+    The file is run like any model, without the original: mace run model.mace. A device that what was compiled fits uses
+    it without compiling; another one compiles from the graph in the file, and says why.
+
+    Examples:
+
+      mace compile model.onnx --device hexagon:sm8650 -o model.mace
+
+      mace compile model.onnx -d hexagon:v75 -d cpu -o model.mace --shape x=1x3x48x320 --shape x=1x3x48x640
+    """
+    from mace_core.cli.output import progress
+    from mace_core.cli.parsing import parse_provider_options
+    from mace_core.cli.written_files import check_target
+    from mace_core.compilation import compile_model
+
+    check_target("--out", out, (".mace",))
+    options = parse_provider_options(option, threads)
+    with progress(f"Compiling {model}"):
+        found = compile_model(
+            model, out, devices=device, shapes=_signatures(model, shape), options=options, strict=strict
+        )
+    output.deliver("compile", _as_data(model, found), lambda: _print(found))
+
+
+def _signatures(model: str, texts: Sequence[str]) -> list[dict[str, tuple[int, ...]]]:
+    """The shapes of each signature.
+
+    Raises:
+        UsageError: for what is no shape of an input, and where inputs have different numbers of shapes.
+    """
+    if not texts:
+        return []
+    from mace_core.cli.inputs import parse_shapes
+    from mace_core.errors import UsageError
+    from mace_core.frontend.load import load_model
+    from mace_core.scheduler.planning.specs import spec_of
+
+    specs = [spec_of(value) for value in load_model(model).inputs]
+    given: dict[str, list[tuple[int, ...]]] = {}
+    for text in texts:
+        for name, shape in parse_shapes([text], specs).items():
+            given.setdefault(name, []).append(shape)
+    count = max(map(len, given.values()))
+    for name, shapes in given.items():
+        if len(shapes) not in (1, count):
+            raise UsageError(
+                f"--shape: '{name}' has {len(shapes)} shapes, and another input has {count}; give as many for each, or "
+                "one that holds for all"
+            )
+    return [{name: shapes[i if len(shapes) > 1 else 0] for name, shapes in given.items()} for i in range(count)]
+
+
+def _as_data(model: str, found: Compilation) -> dict[str, Any]:
+    return {
+        "model": model,
+        "out": str(found.out),
+        "bytes": found.nbytes,
+        "graph_bytes": found.graph_bytes,
+        "weight_bytes": found.weight_bytes,
+        "compiled_bytes": found.compiled_bytes,
+        "packed_bytes": found.packed_bytes,
+        "assumed": found.assumed,
+        "targets": [
+            {
+                "device": each.device,
+                "signature": each.signature,
+                "nodes": each.nodes,
+                "compiled": each.compiled,
+                "share": each.share,
+                "subgraphs": each.subgraphs,
+                "bytes": each.nbytes,
+                "compatibility": each.compatibility,
+                "elsewhere": {why: list(names) for why, names in each.elsewhere.items()},
+                "seconds": each.seconds,
+            }
+            for each in found.targets
+        ],
+    }
+
+
+def _print(found: Compilation) -> None:
+    from mace_core.cli.output import format_bytes, print_folded
+    from mace_core.cli.verbosity import note
+
+    if found.assumed:
+        note(f"sizes assumed for free dimensions: {found.assumed} (--shape sets them)")
+    for each in found.targets:
+        made = f"{each.subgraphs} subgraph{'s' * (each.subgraphs != 1)}, {format_bytes(each.nbytes)}"
+        print_folded(
+            f"{each.device} at {each.signature or 'no inputs'}: {each.compiled} of {each.nodes} nodes "
+            f"({each.share:.1%}) compiled in {each.seconds:.1f} s: {made}"
+        )
+        for why, names in each.elsewhere.items():
+            listed = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+            print_folded(f"  not compiled: {listed}: {why}")
+    parts = [("graph", found.graph_bytes), ("weights", found.weight_bytes), ("compiled", found.compiled_bytes)]
+    parts += [("weights in the forms of devices", found.packed_bytes)] if found.packed_bytes else []
+    shares = ", ".join(f"{name} {format_bytes(size)}" for name, size in parts)
+    print_folded(f"{found.out} written: {format_bytes(found.nbytes)} ({shares})")
