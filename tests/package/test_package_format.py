@@ -53,7 +53,8 @@ def test_weights_lie_once_aligned_and_are_used_where_they_lie(weighted: Path) ->
         assert constant is not None
         assert np.shares_memory(constant.payload, whole)
         assert constant.payload.ctypes.data % 64 == 0
-        assert constant.source is None or constant.source[:2] == (str(weighted), section.offset)
+        assert constant.source is not None
+        assert constant.source[:3] == (str(weighted), section.offset, section.nbytes)
         np.testing.assert_array_equal(constant.numpy().reshape(-1), np.arange(4096))
 
 
