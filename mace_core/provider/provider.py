@@ -26,6 +26,8 @@ class ExecutionProvider(ABC):
         probe_options: those of them that change which devices are found (the folder of a vendor's library).
         policy_options: name of a session's policy -> options that devices are opened with under it, unless the user
             gives others (since api 1.2).
+        key_covers_options: `Backend.compatibility_key` tells all options apart that a stored form depends on, so that
+            one in a package is used under other options where the key allows it.
     """
 
     name: ClassVar[str]
@@ -35,6 +37,7 @@ class ExecutionProvider(ABC):
     options: ClassVar[Mapping[str, str]] = {}
     probe_options: ClassVar[frozenset[str]] = frozenset()
     policy_options: ClassVar[Mapping[str, Mapping[str, object]]] = {}
+    key_covers_options: ClassVar[bool] = False
 
     @abstractmethod
     def probe(self) -> ProbeResult:

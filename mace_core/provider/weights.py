@@ -205,19 +205,24 @@ class WeightPlace(NamedTuple):
 class Packs(Protocol):
     """Where packs lie: `mace_core.caching.mapped.MappedCache`, or a package."""
 
-    def has(self, key: str) -> bool: ...
+    def has(self, key: str) -> bool:
+        """Whether there is a pack of this name."""
 
-    def put_parts(self, key: str, parts: Sequence[bytes | memoryview]) -> bool: ...
+    def put_parts(self, key: str, parts: Sequence[bytes | memoryview]) -> bool:
+        """Store a pack; False where that cannot be."""
 
-    def view(self, key: str, *, mmap: bool = True) -> memoryview | None: ...
+    def view(self, key: str, *, mmap: bool = True) -> memoryview | None:
+        """A pack, where it lies; None where it is not there."""
 
 
 class Index(Protocol):
     """Where the index of a model lies: `mace_core.caching.cache.CheckedCache`, or a package."""
 
-    def get(self, key: str) -> bytes | None: ...
+    def get(self, key: str) -> bytes | None:
+        """What was put under this name."""
 
-    def put(self, key: str, payload: bytes) -> None: ...
+    def put(self, key: str, payload: bytes) -> None:
+        """Keep a text under this name."""
 
 
 class WeightFiles:

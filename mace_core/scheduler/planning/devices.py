@@ -38,7 +38,7 @@ class SessionDevice:
         only_pinned: takes only nodes pinned to it.
         provider_code: what identifies the provider's code to the caches.
         options_key: the options it is opened with, as text for cache keys.
-        compile_options: those of them that decide more than where its libraries are found, as text.
+        compile_options: those of them that what it stores may depend on, and that its key does not tell, as text.
         has_options: some were given for it: they are tried at once, since only the provider knows their values.
         model: how messages call the session's model.
         refused: why it is not used any more; "" while it is.

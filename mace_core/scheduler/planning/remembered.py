@@ -154,7 +154,9 @@ class RememberedPlacements:
         for device in self._pool.devices:
             if device.is_fallback and not fallbacks:
                 continue
-            words += ["device", device.name, device.compile_options, str(device.only_pinned)]
+            words += ["device", device.name, device.compile_options, str((device.only_pinned, device.is_fallback))]
+        if decides_by_cost(self._pool):
+            words += ["policy", repr(self._pool.policy)]
         return [*words, *(f"{node.name}:{device}" for node, device in pins.items())]
 
     def _words(

@@ -177,12 +177,16 @@ def _session_device(
         only_pinned=role is _Role.PINNED,
         provider_code=registry.code(device.provider),
         options_key=json.dumps(full, sort_keys=True, default=str),
-        compile_options=json.dumps(
-            {name: value for name, value in given.items() if name not in provider.probe_options},
-            sort_keys=True,
-            default=str,
-        ),
+        compile_options=_compile_options(provider, full),
     )
+
+
+def _compile_options(provider: ExecutionProvider, given: Mapping[str, object]) -> str:
+    """The options that a stored form may depend on beside the provider's compatibility key."""
+    if provider.key_covers_options is True:
+        return "{}"
+    own = {name: value for name, value in given.items() if name not in provider.probe_options}
+    return json.dumps(own, sort_keys=True, default=str)
 
 
 def _open(

@@ -38,6 +38,7 @@ class CpuProvider(ExecutionProvider):
         "integers": "whether quantized models are computed in integers where they can be: true (default) or false",
         "precision": "float32 (default), or bfloat16: faster and less exact, on processors with AMX or AVX512-BF16",
     }
+    key_covers_options: ClassVar[bool] = True
 
     def probe(self) -> ProbeResult:
         import psutil  # not needed once the result is cached

@@ -42,6 +42,7 @@ class HexagonProvider(ExecutionProvider):
         "throughput": {"performance": "sustained"},
         "power": {"performance": "low_power"},
     }
+    key_covers_options: ClassVar[bool] = True
 
     def probe(self) -> ProbeResult:
         return _describe(discovery.search())

@@ -73,8 +73,15 @@ def test_another_precision_compiles_too(package: Path, calls: list[str]) -> None
     options = {"hexagon": {"precision": "float32"}}
     with mace.Session(package, devices=["hexagon:v75"], options=options, cache=False) as session:
         session.run({"x": X})
-        assert "compiled with the options {}, and this session has" in str(session.explain().preparations[0])
+        assert "it was made with fp16" in str(session.explain().preparations[0])
     assert calls == ["v75"]
+
+
+def test_options_that_only_say_how_it_runs_compile_nothing(package: Path, calls: list[str]) -> None:
+    options = {"hexagon": {"performance": "low_power", "profiling": "basic"}}
+    with mace.Session(package, devices=["hexagon:v75"], options=options, cache=False) as session:
+        session.run({"x": X})
+    assert calls == []
 
 
 def test_a_target_cannot_run(package: Path) -> None:
