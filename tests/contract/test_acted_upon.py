@@ -14,6 +14,7 @@ import scheduler_stand_ins as stand_ins
 from scheduler_models import chain, constant, model, op, tensor
 from scheduler_stand_ins import StandInBackend, make_provider, registry_of
 
+from mace_core.compilation import compile_model as compile_ahead
 from mace_core.graph import GraphView
 from mace_core.provider import (
     Bindings,
@@ -253,3 +254,34 @@ def test_spans_without_nodes_get_those_of_the_source_map(monkeypatch: pytest.Mon
         session.run({"x": rows(1)}, profile=found)
     assert [span.source for span in found.spans] == [("Neg_t0", "Abs_y"), ("own",), ()]
     assert [part.source for part in found.parts] == [("Neg_t0", "Abs_y")]
+
+
+# --- stored forms in packages -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("covers", [False, True])
+def test_options_that_the_key_covers_are_left_to_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, covers: bool
+) -> None:
+    class Storing(StandInBackend):
+        def serialize(self, compiled: Sequence[CompiledSubgraph]) -> bytes:
+            return b"stored"
+
+        def deserialize(self, blob: bytes, subgraphs: Sequence[GraphView]) -> list[CompiledSubgraph]:
+            calls, found = self.compile_calls, self.compile(subgraphs)
+            self.compile_calls = calls
+            return found
+
+    monkeypatch.setattr(stand_ins, "StandInBackend", Storing)
+    package, compiles = tmp_path / "m.mace", {}
+    for speed in (None, 9):
+        provider = make_provider("odd", key_covers_options=covers)
+        registry = registry_of(provider)
+        if speed is None:
+            compile_ahead(chain("Neg", "Abs"), package, devices="odd", shapes={"x": (2, 4)}, registry=registry)
+            provider.opened.clear()
+        options = {} if speed is None else {"odd": {"speed": speed}}
+        with Session(package, devices=["odd"], registry=registry, options=options) as session:
+            session.run({"x": rows(2)})
+        compiles[speed] = provider.opened[0].compile_calls
+    assert compiles == {None: 0, 9: 0 if covers else 1}
