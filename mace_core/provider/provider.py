@@ -27,7 +27,7 @@ class ExecutionProvider(ABC):
         policy_options: name of a session's policy -> options that devices are opened with under it, unless the user
             gives others (since api 1.2).
         key_covers_options: `Backend.compatibility_key` tells all options apart that a stored form depends on, so that
-            one in a package is used under other options where the key allows it.
+            one in a package is used under other options where the key allows it (since api 1.2).
     """
 
     name: ClassVar[str]
