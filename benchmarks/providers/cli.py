@@ -59,7 +59,7 @@ def compare(network: Network, at: Place, device: Device, right: Sequence[Array])
         found, partitions = _run(network, [at.device])
     except MaceError as error:
         return Row(at.device, device.is_virtual, network.name, reason=" ".join(str(error).split()))
-    verdict = network.compare(found, right, at.device, at.tolerance)
+    verdict = network.compare(found, right, at)
     return Row(at.device, device.is_virtual, network.name, partitions, verdict)
 
 

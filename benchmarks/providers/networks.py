@@ -16,6 +16,7 @@ import onnx
 
 from benchmarks.accuracy.text_lines import decode, line
 from benchmarks.providers.boxes import find_boxes, least_overlap
+from benchmarks.providers.places import Place
 from mace_core.testing.models import (
     PP_OCR_DET,
     PP_OCR_REC,
@@ -71,10 +72,10 @@ class Network(ABC):
     def inputs(self) -> Sequence[Array]:
         """For one run each."""
 
-    def compare(self, found: Sequence[Array], expected: Sequence[Array], device: str, tolerance: float) -> Verdict:
-        """By the largest difference, which is to be at most ``tolerance`` of the range."""
+    def compare(self, found: Sequence[Array], expected: Sequence[Array], at: Place) -> Verdict:
+        """By the largest difference, which is to be at most the tolerance of the place."""
         worst = of_range(found, expected)
-        return Verdict(worst, worst <= tolerance)
+        return Verdict(worst, worst <= at.tolerance)
 
 
 def of_range(found: Sequence[Array], expected: Sequence[Array]) -> float:
@@ -104,16 +105,19 @@ class Quantized(Seeded):
     def model(self) -> Path:
         return _quantized(self.make, self.shape)
 
-    def compare(self, found: Sequence[Array], expected: Sequence[Array], device: str, tolerance: float) -> Verdict:
+    def compare(self, found: Sequence[Array], expected: Sequence[Array], at: Place) -> Verdict:
         from mace_core.numerics import validate
 
         largest = max(float(np.abs(a - b).max()) for a, b in zip(found, expected, strict=True))
+        steps_apart = f"{largest / output_step(self.model()):.0f} steps"
+        total = of_range(found, expected)
+        if not at.by_layers:
+            return Verdict(total, total <= STEPS_APART, steps_apart)
         feeds = {"x": self.inputs()[0]}
-        judged = validate(self.model(), feeds, devices=[device], strict=True, against="cpu", layers=True)
+        judged = validate(self.model(), feeds, devices=[at.device], strict=True, against="cpu", layers=True)
         steps = [layer.steps for layer in judged.layers if layer.steps is not None]
         worst = max(step.worst for step in steps)
-        also = f"{largest / output_step(self.model()):.0f} steps; each of {len(steps)} layers by itself at most {worst}"
-        total = of_range(found, expected)
+        also = f"{steps_apart}; each of {len(steps)} layers by itself at most {worst}"
         return Verdict(total, total <= STEPS_APART and judged.is_good, also)
 
 
@@ -147,7 +151,7 @@ class Detection(Network):
     def inputs(self) -> Sequence[Array]:
         return [page(*size) for size in self.sizes]
 
-    def compare(self, found: Sequence[Array], expected: Sequence[Array], device: str, tolerance: float) -> Verdict:
+    def compare(self, found: Sequence[Array], expected: Sequence[Array], at: Place) -> Verdict:
         pairs = [(find_boxes(a), find_boxes(b)) for a, b in zip(found, expected, strict=True)]
         counts = ", ".join(f"{len(ours)} of {len(theirs)}" for ours, theirs in pairs)
         least = min(least_overlap(*pair) for pair in pairs)
@@ -178,7 +182,7 @@ class Recognition(Network):
     def inputs(self) -> Sequence[Array]:
         return [line(number)[0] for number in self.lines]
 
-    def compare(self, found: Sequence[Array], expected: Sequence[Array], device: str, tolerance: float) -> Verdict:
+    def compare(self, found: Sequence[Array], expected: Sequence[Array], at: Place) -> Verdict:
         # The margin of a picture is read as a space or not by a hair, and such a space is of no use.
         pairs = [(decode(a).strip(), decode(b).strip()) for a, b in zip(found, expected, strict=True)]
         same = sum(ours == theirs for ours, theirs in pairs)

@@ -24,11 +24,14 @@ class Place:
         device: its name for `--device`.
         tolerance: the largest difference to the CPU provider that its arithmetic allows, as a part of the range.
         networks: names of those that run there; empty for all.
+        by_layers: whether a quantized value can be an input or a result there, so that quantized layers can be
+            compared one by one.
     """
 
     device: str
     tolerance: float
     networks: tuple[str, ...] = ()
+    by_layers: bool = True
 
 
 HALF = 1e-2
@@ -40,7 +43,7 @@ PLACES = (
     Place("apu:stand-in", HALF),
     Place("npu:openvino-cpu", SINGLE),
     Place("hexagon:v75", HALF),
-    Place("npu:rockchip-rk3588", HALF, ("mobilenet_v2", "mobilenet_v2 int8")),
+    Place("npu:rockchip-rk3588", HALF, ("mobilenet_v2", "mobilenet_v2 int8"), by_layers=False),
 )
 """What this project is verified on; none of them is an accelerator."""
 

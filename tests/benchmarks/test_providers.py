@@ -14,6 +14,7 @@ from benchmarks.providers.networks import NETWORKS, Detection, Network, Recognit
 from benchmarks.providers.places import PLACES, Place, look_for
 from mace_core.testing.models import mobilenet_v2
 
+CPU = Place("cpu", 1e-2)
 SQUARE = np.array([[0, 0], [10, 0], [10, 10], [0, 10]])
 
 
@@ -48,7 +49,7 @@ def test_text_that_is_not_found_or_is_elsewhere_is_noticed() -> None:
     detection = Detection("det", [(96, 160)])
 
     def agrees(found: npt.NDArray[np.float32]) -> bool:
-        return detection.compare([found], [expected], "cpu", 1e-2).agrees
+        return detection.compare([found], [expected], CPU).agrees
 
     assert len(find_boxes(expected)) == 2
     assert agrees(expected - 0.05)
@@ -57,7 +58,7 @@ def test_text_that_is_not_found_or_is_elsewhere_is_noticed() -> None:
     without = expected.copy()
     without[..., 60:72, :] = 0
     assert not agrees(without)
-    assert not detection.compare([without * 0], [expected * 0], "cpu", 1e-2).agrees, "a picture with nothing on it"
+    assert not detection.compare([without * 0], [expected * 0], CPU).agrees, "a picture with nothing on it"
 
 
 def test_another_letter_is_noticed() -> None:
@@ -65,17 +66,17 @@ def test_another_letter_is_noticed() -> None:
     scores = np.zeros((1, 4, 6625), np.float32)
     for step, letter in enumerate((5, 0, 7, 9)):
         scores[0, step, letter] = 1
-    assert recognition.compare([scores * 0.6], [scores], "cpu", 1e-2).agrees
+    assert recognition.compare([scores * 0.6], [scores], CPU).agrees
     other = scores.copy()
     other[0, 2, 8] = 2
-    assert not recognition.compare([other], [scores], "cpu", 1e-2).agrees
+    assert not recognition.compare([other], [scores], CPU).agrees
 
 
 def test_numbers_that_are_not_numbers_never_agree() -> None:
     network = Seeded("network", mobilenet_v2, (1, 3, 224, 224))
     right = [np.arange(4.0)]
-    assert network.compare(right, right, "cpu", 0.0).agrees
-    assert not network.compare([np.array([0, 1, np.nan, 3])], right, "cpu", 1e-2).agrees
+    assert network.compare(right, right, Place("cpu", 0.0)).agrees
+    assert not network.compare([np.array([0, 1, np.nan, 3])], right, CPU).agrees
     assert np.isnan(of_range([np.full(4, np.nan)], right))
 
 
