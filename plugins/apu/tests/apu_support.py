@@ -88,6 +88,15 @@ class StandIn:
             self.fail(function, Result.NO_ERROR)
 
     @contextmanager
+    def delayed(self, seconds: float) -> Iterator[None]:
+        """Within, each computation takes so much longer."""
+        self._library.stand_in_delay(int(seconds * 1e6))
+        try:
+            yield
+        finally:
+            self._library.stand_in_delay(0)
+
+    @contextmanager
     def refusing(self, operations: Sequence[int]) -> Iterator[None]:
         """Within, some operations are not run."""
         for operation in operations:

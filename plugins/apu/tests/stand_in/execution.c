@@ -1,6 +1,7 @@
 // Executions: bound inputs and outputs, and the run itself.
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "execution.h"
 #include "memory.h"
@@ -196,7 +197,14 @@ static int run(const NeuronExecution *execution, float **numbers) {
     return NO_ERROR;
 }
 
+static unsigned delay;
+
+// From now on a computation takes so many microseconds more.
+EXPORT void stand_in_delay(unsigned microseconds) { delay = microseconds; }
+
 int compute(const NeuronExecution *execution) {
+    if (delay)
+        usleep(delay);
     int fault = stand_in_fault("computation");
     if (fault)
         return stand_in_complain(fault, "the computation is told to fail");
