@@ -55,6 +55,31 @@ CASES: dict[str, tuple[list[onnx.NodeProto], Mapping[str, Any], int]] = {
         [*TARGETS, node("NegativeLogLikelihoodLoss", ["x", "t"], reduction="none")], {}, 1
     ),
     "SoftmaxCrossEntropyLoss": ([*TARGETS, node("SoftmaxCrossEntropyLoss", ["x", "t"], reduction="sum")], {}, 1),
+    "last of equals": ([node("ArgMax", ["x"], axis=1, select_last_index=1)], {}, INT64),
+    "last of equal least": ([node("ArgMin", ["x"], axis=0, keepdims=0, select_last_index=1)], {}, INT64),
+    "Trilu by a computed diagonal": (
+        [*TARGETS, node("Slice", ["t", "s", "e"], ["k"]), node("Squeeze", ["k"], ["d"]), node("Trilu", ["x", "d"])],
+        {"s": i64(2), "e": i64(3)}, 1,
+    ),
+    "Gemm of computed weights": ([node("Gemm", ["x", "x", "c"], transB=1, alpha=0.5, beta=2.0)],
+                                 {"c": np.float32([1, 2, 3])}, 1),
+    "Gemm of computed weights alone": ([node("Gemm", ["x", "x"], transA=1, alpha=0.25)], {}, 1),
+    "Conv over one dimension of computed weights": (
+        [node("Reshape", ["x", "a"], ["p"]), node("Reshape", ["x", "b"], ["w"]), node("Conv", ["p", "w"], pads=[1, 0])],
+        {"a": i64(1, 2, 6), "b": i64(3, 2, 2)}, 1,
+    ),
+    "depthwise over one dimension of computed weights": (
+        [node("Reshape", ["x", "a"], ["p"]), node("Reshape", ["x", "b"], ["w"]), node("Conv", ["p", "w"], group=2)],
+        {"a": i64(1, 2, 6), "b": i64(4, 1, 3)}, 1,
+    ),
+    "ConvTranspose of computed weights": (
+        [node("Reshape", ["x", "a"], ["p"]), node("Reshape", ["x", "b"], ["w"]), node("ConvTranspose", ["p", "w"])],
+        {"a": i64(1, 2, 3, 2), "b": i64(2, 3, 1, 2)}, 1,
+    ),
+    "ConvTranspose over one dimension of computed weights": (
+        [node("Reshape", ["x", "a"], ["p"]), node("Reshape", ["x", "b"], ["w"]), node("ConvTranspose", ["p", "w"])],
+        {"a": i64(1, 2, 6), "b": i64(2, 3, 2)}, 1,
+    ),
     "any": ([POSITIVE, node("ReduceMax", ["b", "axis"])], {**ZERO, "axis": i64(1)}, BOOL),
     "all": ([POSITIVE, node("ReduceMin", ["b", "axis"], keepdims=0)], {**ZERO, "axis": i64(0)}, BOOL),
     "Reshape of flags": ([POSITIVE, node("Reshape", ["b", "s"])], {**ZERO, "s": i64(2, 6)}, BOOL),

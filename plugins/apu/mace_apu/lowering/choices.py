@@ -115,16 +115,15 @@ def _mean(context: NodeContext) -> None:
 
 def _trilu(context: NodeContext) -> None:
     shape, order = context.shape(), context.out_natural()
-    kept = context.array(1) if context.has(1) else np.zeros(1)
-    if kept is None or len(order) != len(shape):
-        raise DeclinedError("Trilu is offered for a constant diagonal and up to four dimensions only")
-    ones = np.ones(shape[-2:], np.bool_)
-    diagonal = int(kept.reshape(-1)[0])
-    mask = np.triu(ones, diagonal) if context.attr("upper", 1) else np.tril(ones, diagonal)
     x = context.x(0)
-    if context.is_quantized or x.code is OperandCode.TENSOR_BOOL8:
-        raise DeclinedError(f"Trilu of {context.dtype().label} is not offered")
-    flags = context.constant(np.broadcast_to(mask, x.shape), "mask")
+    if context.is_quantized or x.code is OperandCode.TENSOR_BOOL8 or len(order) != len(shape):
+        raise DeclinedError(f"Trilu of {context.dtype().label} or of more than four dimensions is not offered")
+    rows, columns = shape[-2:]
+    places = np.arange(columns, dtype=np.int32) - np.arange(rows, dtype=np.int32)[:, None]
+    diagonal = context.x(1) if context.has(1) else context.constant(np.zeros(1, np.int32), "diagonal")
+    operation = Operation.GREATER_EQUAL if context.attr("upper", 1) else Operation.LESS_EQUAL
+    spread = np.ascontiguousarray(np.broadcast_to(places, shape))
+    flags = _compare(context, operation, context.constant(spread, "places"), diagonal)
     context.emit(Operation.SELECT, [flags, x, _full(context, x, 0)], order)
 
 

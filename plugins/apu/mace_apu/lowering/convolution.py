@@ -78,9 +78,7 @@ def _parameters(context: NodeContext, x: Operand, depthwise: bool) -> tuple[Oper
     seen = (*shape[:2], *((1,) * (PICTURE_RANK - len(shape))), *shape[2:])
     order = _IHWO if depthwise else _OHWI
     if not context.is_constant(1) and not context.is_quantized:
-        if len(shape) != PICTURE_RANK:
-            raise DeclinedError("Conv over one dimension is offered with constant weights only")
-        weights = context.x(1, order)
+        weights = _computed(context, order)
         return weights, bias(context, x, weights, shape[0])
     folded = None if context.is_quantized else fold_behind(context)
     if folded is not None:
@@ -96,18 +94,28 @@ def _parameters(context: NodeContext, x: Operand, depthwise: bool) -> tuple[Oper
     return weights, bias(context, x, weights, shape[0])
 
 
+def _computed(context: NodeContext, order: Order) -> Operand:
+    """Weights that the network computes, in an order of four axes; over one dimension, the height is 1."""
+    shape = context.shape(1)
+    if len(shape) == PICTURE_RANK:
+        return context.x(1, order)
+    along = tuple(min(axis, PICTURE_RANK - 2) for axis in order if axis != PICTURE_RANK - 2)
+    weights = context.x(1, along)
+    height = order.index(PICTURE_RANK - 2)
+    return context.reshaped(weights, (*weights.shape[:height], 1, *weights.shape[height:]))
+
+
 def _conv_transpose(context: NodeContext) -> None:
     shape = context.shape(1)
     if int(context.attr("group", 1)) != 1:
         raise DeclinedError("ConvTranspose in groups is not offered by Neuron")
-    if not context.is_constant(1):
-        raise DeclinedError("ConvTranspose is offered with constant weights only")
     window: Window = resolve_transposed_window(context, shape[2:])
     if any(dilation != 1 for dilation in window.dilations):
         raise DeclinedError("ConvTranspose with dilations is not offered by Neuron")
     x = picture(context)
     seen = (*shape[:2], *((1,) * (PICTURE_RANK - len(shape))), *shape[2:])
-    weights = filters(context, x, seen, _IHWO, 1)
+    computed = not context.is_constant(1) and not context.is_quantized
+    weights = _computed(context, _IHWO) if computed else filters(context, x, seen, _IHWO, 1)
     shift = bias(context, x, weights, shape[1])
     fuse = context.fuse()
     result = new_picture(context)

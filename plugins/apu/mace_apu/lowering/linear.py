@@ -26,8 +26,11 @@ def _gemm(context: NodeContext) -> None:
     x = context.x(0, (1, 0) if context.attr("transA", 0) else (0, 1))
     columns = shape[0] if transposed else shape[1]
     order = (0, 1) if transposed else (1, 0)
-    if (alpha, beta) != (1.0, 1.0) and (context.is_quantized or not context.is_constant(1)):
-        raise DeclinedError("Gemm with alpha or beta is offered for constant weights of real numbers only")
+    if (alpha, beta) != (1.0, 1.0) and context.is_quantized:
+        raise DeclinedError("Gemm with alpha or beta is offered for real numbers only")
+    if (alpha, beta) != (1.0, 1.0) and not context.is_constant(1):
+        _with_matrix(context, x, alpha, beta, order)
+        return
     if context.has(2) and not _is_row(context, columns):
         _with_matrix(context, x, alpha, beta, order)
         return
@@ -49,14 +52,17 @@ def _with_matrix(context: NodeContext, x: Operand, alpha: float, beta: float, or
     if context.is_quantized:
         raise DeclinedError("a quantized Gemm is offered with one bias per column only")
     dtype, none = context.dtype().numpy, scalar_int(int(Fuse.NONE), "activation")
-    weights, addend = context.x(1, order), context.x(2)
+    weights = context.x(1, order)
     if alpha != 1.0:  # the products without it might be beyond float16
-        array = context.array(1)
-        assert array is not None
-        weights = context.constant((np.transpose(array, order) * alpha).astype(dtype), "weights")
+        factor = context.constant(np.array([alpha], dtype))
+        x = context.compute(Operation.MUL, [x, factor, none])
     zeros = context.constant(np.zeros(weights.shape[0], dtype), "bias")
     rows = (x.shape[0], weights.shape[0])
+    if not context.has(2):
+        context.emit(Operation.FULLY_CONNECTED, [x, weights, zeros, context.fuse()])
+        return
     made = context.compute(Operation.FULLY_CONNECTED, [x, weights, zeros, none], rows)
+    addend = context.x(2)
     if beta != 1.0:
         addend = context.compute(Operation.MUL, [addend, context.constant(np.array([beta], dtype)), none])
     context.emit(Operation.ADD, [made, addend, context.fuse()])

@@ -10,8 +10,9 @@ from mace_apu.lowering.errors import DeclinedError
 from mace_apu.lowering.normalization import root_of_squares
 from mace_apu.lowering.orders import Order
 from mace_apu.lowering.table import LOWERINGS
+from mace_apu.lowering.types import FLOATS
 from mace_apu.lowering.values import int32_vector
-from mace_apu.neuron.constants import Fuse, Operation
+from mace_apu.neuron.constants import Fuse, OperandCode, Operation
 from mace_core.graph import Value
 from mace_core.tensor import DType
 
@@ -21,6 +22,9 @@ _OPERATIONS = {
     "ReduceMax": Operation.REDUCE_MAX,
     "ReduceMin": Operation.REDUCE_MIN,
 }
+
+_EXACT_HALF = 2048
+"""Integers up to this are exact in float16."""
 
 _NORMS = ("ReduceL1", "ReduceL2", "ReduceSumSquare")
 
@@ -82,13 +86,14 @@ def reduced_dimensions(context: NodeContext) -> tuple[Operand, list[int], Order]
 
 def _arg(context: NodeContext) -> None:
     """ArgMax and ArgMin: positions, as 32-bit integers inside."""
-    if context.attr("select_last_index", 0):
-        raise DeclinedError("the last of equal values is not what Neuron selects")
     rank = len(context.shape())
     axis = int(context.attr("axis", 0)) % rank
     natural = context.lowering.natural(context.operand(0))
     if context.dtype() is DType.INT64 or len(natural) != rank or rank == 1:
         raise DeclinedError(f"{context.node.op_type} is offered for two to four dimensions, not of 64-bit integers")
+    if context.attr("select_last_index", 0):
+        _last_arg(context, axis)
+        return
     operation = Operation.ARGMAX if context.node.op_type == "ArgMax" else Operation.ARGMIN
     x, where = context.x(0), scalar_int(axis, "axis")
     if not context.attr("keepdims", 1):
@@ -98,6 +103,31 @@ def _arg(context: NodeContext) -> None:
     flat = context.temporary((*x.shape[:axis], *x.shape[axis + 1 :]), result, "positions")
     context.lowering.add(operation, [x, where], [flat])
     context.lowering.add(Operation.EXPAND_DIMS, [flat, where], [result])
+    context.finish(result)
+
+
+def _last_arg(context: NodeContext, axis: int) -> None:
+    """The last of equal extremes, where Neuron selects the first: the largest of their positions."""
+    x = context.x(0)
+    size, shape = x.shape[axis], x.shape
+    if x.code not in FLOATS or (context.is_half(x) and size > _EXACT_HALF):
+        raise DeclinedError(f"the last of equals is offered of real numbers, and in float16 of up to {_EXACT_HALF}")
+    over = [int32_vector((axis,), "axes"), scalar_bool(True, "keep_dims")]
+    reduced = (*shape[:axis], 1, *shape[axis + 1 :])
+    operation = Operation.REDUCE_MAX if context.node.op_type == "ArgMax" else Operation.REDUCE_MIN
+    extreme = context.compute(operation, [x, *over], reduced)
+    flags = Operand(f"{context.node.name}.extreme", OperandCode.TENSOR_BOOL8, shape)
+    context.lowering.add(Operation.EQUAL, [x, extreme], [flags])
+    dtype, along = context.dtype().numpy, [1] * len(shape)
+    along[axis] = size
+    places = np.broadcast_to(np.arange(size, dtype=dtype).reshape(along), shape)
+    kept = context.temporary(shape, x, "positions")
+    nowhere = context.constant(np.full(shape, -1, dtype), "nowhere")
+    context.lowering.add(Operation.SELECT, [flags, context.constant(places, "places"), nowhere], [kept])
+    over[1] = scalar_bool(bool(context.attr("keepdims", 1)), "keep_dims")
+    result = context.new_result()
+    last = context.compute(Operation.REDUCE_MAX, [kept, *over], result.shape)
+    context.lowering.add(Operation.CAST, [last], [result])
     context.finish(result)
 
 
