@@ -25,6 +25,8 @@ GRAPH_FORM = 1
 """Of the object that a graph is; told in the facts of its section."""
 
 _LARGEST = (1 << 63) - 1
+_LATEST_OPSET = 1000
+"""No domain gets there; more is no version of operators."""
 _TEXT, _INT, _FLOAT = (str, bytes), int, (float, int)
 _PLAIN: dict[AttributeKind, tuple[type, ...]] = {
     AttributeKind.FLOAT: _FLOAT,
@@ -150,8 +152,10 @@ class _Check:
         for versions in (graph.opset_imports, graph.metadata):
             _texts(versions)
         _texts(graph.metadata.values())
-        for version in graph.opset_imports.values():
+        for domain, version in graph.opset_imports.items():
             _integer(version)
+            if not 1 <= version <= _LATEST_OPSET:
+                raise _FaultError(f"the operators of '{domain:.40}' have version {version}")
         for name, type in graph.defaults.items():
             _texts((name,))
             if self._is_source and name not in graph.initializers:

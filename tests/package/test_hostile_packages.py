@@ -171,6 +171,26 @@ def test_graphs_that_somebody_forged_run_or_are_refused(package: Path, tmp_path:
     assert sum("in its graph, " in told for told in outcomes) > 50
 
 
+def test_a_node_without_what_its_operator_takes_is_refused(package: Path, tmp_path: Path) -> None:
+    """An importer would not let it pass; the rules of operators rely on that."""
+    opened = open_package(package)
+    weights = NewSection("weights", "", [opened.view(next(opened.of_kind("weights")))], is_required=True)
+    path = tmp_path / "model.mace"
+    for number in range(7):
+        document = json.loads(bytes(opened.view(next(opened.of_kind("graph")))))
+        node = document["graph"][6][number]
+        node[5] = []  # its attributes
+        for inputs in (node[3], []):
+            node[3] = inputs
+            text = json.dumps(document).encode()
+            write_package(path, [NewSection("graph", "optimized", [text], True, {"form": 1}), weights], {})
+            told = outcome(path)
+            if told != "ran":
+                check_told(told)
+            else:
+                assert inputs  # its attributes have defaults
+
+
 def test_facts_and_records_that_somebody_forged(package: Path, tmp_path: Path) -> None:
     opened = open_package(package)
     number = random.Random(2)

@@ -12,6 +12,7 @@ import struct
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -166,7 +167,9 @@ class PreparedModel:
                 return found
         from mace_core.operators import dump_resolution, resolve
 
-        resolution = resolve(graph, types, values, opset_imports={**graph.opset_imports, **self.graph.opset_imports})
+        imports = {**graph.opset_imports, **self.graph.opset_imports}
+        with nullcontext() if self.package is None else self.package.resolving():
+            resolution = resolve(graph, types, values, opset_imports=imports)
         if key and self._resolutions is not None and self._may_store("resolutions"):
             self._resolutions.put(key, dump_resolution(graph, resolution))
         return resolution

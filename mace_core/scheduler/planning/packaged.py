@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from mace_core.errors import MaceError, PackageError
 from mace_core.graph import GraphView
 from mace_core.package import Package
 from mace_core.package.compiled import PLACEMENT, CompiledPart, StoredPacks, compiled_parts
@@ -41,6 +43,23 @@ class PackagedParts:
         self._weights = WeightFiles(packs, packs, lambda: package.digest)
         self._missed: dict[str, list[str]] = {}
 
+    @contextlib.contextmanager
+    def resolving(self) -> Iterator[None]:
+        """An importer compares nodes with the schemas of their operators, which a package does without: where a forged
+        graph has nodes that no importer lets pass, their rules fail in whatever way.
+
+        Raises:
+            PackageError: in the place of what Python raises then.
+        """
+        try:
+            yield
+        except MaceError:
+            raise
+        except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise PackageError(
+                f"{self.label} is damaged: a node of its graph is not what its operator takes; compile it again"
+            ) from error
+
     def placement(self, words: Sequence[str]) -> bytes | None:
         """How the model was placed under what ``words`` say."""
         section = self._placements.get(digest_of(*words))
@@ -54,7 +73,7 @@ class PackagedParts:
             views: the subgraphs.
             words: what tells them from others of the same graph.
         """
-        if not stores(device.backend):
+        if not self._parts or not stores(device.backend):
             return None
         match = digest_of(*words)
         own = [part for part in self._parts if part.provider == device.device.provider]
@@ -85,7 +104,7 @@ class PackagedParts:
 
     def miss_sizes(self, device: SessionDevice) -> None:
         """A plan for many shapes is made, since one came that nothing was compiled for."""
-        if stores(device.backend):
+        if self._parts and stores(device.backend):
             own = [part for part in self._parts if part.provider == device.device.provider]
             self.miss(device, list(self._not_there(device, own)))
 
