@@ -29,6 +29,11 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("reproducible")
 
+SHARE_OF_EXAMPLES = 0.5
+"""How many of its examples a law gets where they are the same each time; the full tier draws others, and all."""
+
+FEWEST_EXAMPLES = 10
+
 
 def pytest_configure() -> None:
     """Set up this process; processes started from it inherit it."""
@@ -41,6 +46,17 @@ def pytest_configure() -> None:
     # test starts, which then could not be interrupted.
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give laws their share of examples, once each, however many cases they have."""
+    if config.getoption("--hypothesis-profile"):
+        return
+    laws = {getattr(item.obj, "__func__", item.obj) for item in items if isinstance(item, pytest.Function)}
+    for law in filter(hypothesis.is_hypothesis_test, laws):
+        whole = law._hypothesis_internal_use_settings  # there is no public way to what a decorator has set
+        count = max(min(whole.max_examples, FEWEST_EXAMPLES), int(whole.max_examples * SHARE_OF_EXAMPLES))
+        law._hypothesis_internal_use_settings = hypothesis.settings(whole, max_examples=count)
 
 
 @pytest.hookimpl(trylast=True)

@@ -24,6 +24,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     from mace_core.testing.cases import operator_cases
     from mace_core.testing.forms import operator_forms
     from mace_core.testing.graphs import mixed_graphs
+    from mace_core.testing.kit.neighbors import FUSING
     from mace_core.testing.quantized import quantized_clusters
 
     wanted = set(metafunc.fixturenames)
@@ -35,7 +36,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "mixed" in wanted:
         graphs = mixed_graphs()
         metafunc.parametrize("mixed", [item.graph for item in graphs.values()], ids=list(graphs))
-    if "tier" in wanted:
+    if "neighbor_operator" in wanted:
+        slower = [pytest.param("combined", operator, marks=pytest.mark.full) for operator in sorted(operator_forms())]
+        metafunc.parametrize(
+            ("tier", "neighbor_operator"), [*(("each alone", operator) for operator in sorted(FUSING)), *slower]
+        )
+    elif "tier" in wanted:
         metafunc.parametrize("tier", ["each alone", pytest.param("combined", marks=pytest.mark.full)])
     if "form_operator" in wanted:
         metafunc.parametrize("form_operator", sorted(operator_forms()))

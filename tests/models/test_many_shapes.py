@@ -153,9 +153,10 @@ def judge(family: Family) -> Iterator[onnxruntime.InferenceSession]:
 @pytest.mark.parametrize(
     ("name", "shapes"),
     [
-        ("lines", SHAPES),
+        ("lines", SHAPES // 4),
         ("pictures", SHAPES // 8),
         ("decoder", SHAPES // 8),
+        pytest.param("lines", SHAPES, marks=pytest.mark.full),
         pytest.param("pictures", SHAPES, marks=pytest.mark.full),
         pytest.param("decoder", SHAPES, marks=pytest.mark.full),
     ],

@@ -28,12 +28,12 @@ class FormChecks(KitBase):
         self.settle(backend, of_tier(trials, tier), form_operator, record_property)
 
     def test_a_result_is_right_whoever_reads_it(
-        self, backend: Backend, form_operator: str, tier: Tier, record_property: Record
+        self, backend: Backend, neighbor_operator: str, tier: Tier, record_property: Record
     ) -> None:
         """Results that are read twice, by the same node, by several, or outside the subgraph as well: what fuses an
         operator with the one that follows may not forget the others."""
-        trials = neighbors_of(backend, form_operator, self.declaration)
-        self.settle(backend, of_tier(trials, tier), form_operator, record_property)
+        trials = neighbors_of(backend, neighbor_operator, self.declaration)
+        self.settle(backend, of_tier(trials, tier), neighbor_operator, record_property)
 
     def test_quantized_clusters_are_right_or_declined(
         self, backend: Backend, cluster_operator: str, tier: Tier, record_property: Record
