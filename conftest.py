@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -57,6 +58,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         whole = law._hypothesis_internal_use_settings  # there is no public way to what a decorator has set
         count = max(min(whole.max_examples, FEWEST_EXAMPLES), int(whole.max_examples * SHARE_OF_EXAMPLES))
         law._hypothesis_internal_use_settings = hypothesis.settings(whole, max_examples=count)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Have no garbage collection look at what collecting has made: millions of objects that stay until the end."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(trylast=True)

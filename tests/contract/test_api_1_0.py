@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 PINNED = Path(__file__).parent / "vendor_1_0"
 
 CONFORMANCE = """
@@ -25,7 +27,8 @@ class TestPinned(ProviderConformance):
 """
 
 
-def test_the_pinned_vendor_wheel_passes_the_kit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("tier", ["not full", pytest.param("full", marks=pytest.mark.full)])
+def test_the_pinned_vendor_wheel_passes_the_kit(tmp_path: Path, tier: str) -> None:
     wheels, site = tmp_path / "wheels", tmp_path / "site"
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(wheels), str(PINNED)]
     built = subprocess.run(build, check=False, capture_output=True, text=True)
@@ -47,6 +50,8 @@ def test_the_pinned_vendor_wheel_passes_the_kit(tmp_path: Path) -> None:
         "-q",
         "-p",
         "no:cacheprovider",
+        "-m",
+        tier,
         "--rootdir",
         str(tmp_path),
         "test_pinned.py",

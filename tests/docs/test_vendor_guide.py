@@ -8,11 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 GUIDE = Path(__file__).parents[2] / "docs" / "vendors.md"
 FILE_BLOCK = re.compile(r"<!-- file: (\S+) -->\n```\w+\n(.*?)```\n", re.DOTALL)
 
 
-def test_the_guide_builds_a_provider_that_passes_the_kit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("tier", ["not full", pytest.param("full", marks=pytest.mark.full)])
+def test_the_guide_builds_a_provider_that_passes_the_kit(tmp_path: Path, tier: str) -> None:
     files = dict(FILE_BLOCK.findall(GUIDE.read_text(encoding="utf-8")))
     assert {"pyproject.toml", "mace_tiny/provider.py", "mace_tiny/backend.py"} <= set(files)
     for name, text in files.items():
@@ -28,7 +31,8 @@ def test_the_guide_builds_a_provider_that_passes_the_kit(tmp_path: Path) -> None
         "MACE_CACHE_DIR": str(tmp_path / "cache"),
         "MACE_PLUGINS": "tiny",  # and the core's reference behind it: no kernels are compiled for what it declines
     }
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), "tests"]
+    options = ["-q", "-p", "no:cacheprovider", "-m", tier, "--rootdir", str(tmp_path)]
+    command = [sys.executable, "-m", "pytest", *options, "tests"]
     ran = subprocess.run(command, cwd=tmp_path, env=environment, check=False, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stdout[-3000:] + ran.stderr[-1000:]
     assert re.search(r"\d{2,} passed", ran.stdout), ran.stdout[-500:]
