@@ -138,7 +138,7 @@ def test_a_network_that_onnxruntime_quantized_gives_what_it_gives_there(
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("model", [mobilenet_v2, resnet50])
+@pytest.mark.parametrize("model", [mobilenet_v2, pytest.param(resnet50, marks=pytest.mark.full)])
 def test_a_large_quantized_network_agrees_with_the_cpu_provider(device: Device, model: Model, tmp_path: Path) -> None:
     made = model()
     assert isinstance(made, onnx.ModelProto)
