@@ -128,6 +128,8 @@ def _why_not_form(view: GraphView, node: Node) -> str | None:
         return "OpenVINO takes another maximum"
     if node.op_type == "SpaceToDepth" and node.attr("mode", "DCR") != "DCR":
         return f"OpenVINO knows no mode {node.attr('mode')}"
+    if node.op_type == "LpPool" and node.attr("ceil_mode", 0):
+        return "OpenVINO counts what a window that is rounded up has beyond the input"
     if node.op_type == "AveragePool" and node.attr("ceil_mode", 0) and node.attr("count_include_pad", 0):
         return "OpenVINO counts what a window that is rounded up has beyond the padding"
     if node.op_type == "QuantizeLinear" and (reason := _why_not_quantize(view, node)):
