@@ -80,6 +80,12 @@ CASES: dict[str, tuple[list[onnx.NodeProto], Mapping[str, Any], int]] = {
         [node("Reshape", ["x", "a"], ["p"]), node("Reshape", ["x", "b"], ["w"]), node("ConvTranspose", ["p", "w"])],
         {"a": i64(1, 2, 6), "b": i64(2, 3, 2)}, 1,
     ),
+    "Gather by computed indices": ([*TARGETS, node("Gather", ["x", "t"], axis=1)], {}, 1),
+    "Gather by computed negative indices": (
+        [node("Reshape", ["x", "flat"], ["r"]), node("Floor", ["r"], ["f"]), cast("f", "i", TensorProto.INT32),
+         node("Gather", ["r", "i"])],
+        {"flat": i64(12)}, 1,
+    ),
     "any": ([POSITIVE, node("ReduceMax", ["b", "axis"])], {**ZERO, "axis": i64(1)}, BOOL),
     "all": ([POSITIVE, node("ReduceMin", ["b", "axis"], keepdims=0)], {**ZERO, "axis": i64(0)}, BOOL),
     "Reshape of flags": ([POSITIVE, node("Reshape", ["b", "s"])], {**ZERO, "s": i64(2, 6)}, BOOL),

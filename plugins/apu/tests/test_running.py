@@ -14,7 +14,7 @@ from mace_apu.neuron.constants import Preference
 from mace_apu.neuron.library import load
 from mace_apu.provider import ApuProvider
 
-from mace_core.errors import CancelledError
+from mace_core.errors import CancelledError, ProviderError
 from mace_core.provider import CancelFlag, Device
 from mace_core.session import Session
 from mace_core.testing.cases import operator_cases
@@ -173,3 +173,20 @@ def test_what_the_suite_found_is_right(device: Device) -> None:
     np.testing.assert_array_equal(found["deep"], blocks)
     assert placed["SpaceToDepth"] == device.qualified_name
     assert placed["Resize"] == "cpu:0"
+
+
+def test_integers_that_the_stand_in_cannot_hold_are_an_error(device: Device) -> None:
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Less", ["x", "limit"], ["y"])],
+        "integers",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.INT64, (2,))],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.BOOL, (2,))],
+        [onnx.numpy_helper.from_array(np.array([5], np.int64), "limit")],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)])
+    with Session(model, devices=[device.qualified_name], strict=True, cache=False) as session:
+        with pytest.raises(ProviderError, match="NEURON_OP_FAILED"):
+            session.run({"x": np.array([1, 1 << 25], np.int64)})
+        with pytest.raises(ProviderError, match="more than 32 bits"):
+            session.run({"x": np.array([1, 1 << 40], np.int64)})
+        assert session.run({"x": np.array([1, 1 << 24], np.int64)})["y"].tolist() == [True, False]

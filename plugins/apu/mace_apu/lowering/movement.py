@@ -12,7 +12,7 @@ from mace_apu.lowering.errors import DeclinedError
 from mace_apu.lowering.orders import NHWC
 from mace_apu.lowering.table import LOWERINGS
 from mace_apu.lowering.types import BYTES
-from mace_apu.neuron.constants import OperandCode, Operation
+from mace_apu.neuron.constants import Fuse, OperandCode, Operation
 
 
 def _reshape(context: NodeContext) -> None:
@@ -68,7 +68,8 @@ def _gather(context: NodeContext) -> None:
     shape, indices = context.shape(), context.array(1)
     axis = int(context.attr("axis", 0)) % len(shape)
     if indices is None:
-        raise DeclinedError("Gather with indices computed at run time is not offered: Neuron knows no negative ones")
+        _gather_computed(context, axis)
+        return
     wrapped = np.where(indices < 0, indices + shape[axis], indices)
     if wrapped.size and (wrapped.min() < 0 or wrapped.max() >= shape[axis]):
         raise DeclinedError("Gather with indices beyond the axis is not offered")
@@ -84,6 +85,22 @@ def _gather(context: NodeContext) -> None:
     straight = made.shape == result.shape
     context.lowering.add(Operation.GATHER, [x, scalar_int(place, "axis"), flat], [result if straight else made])
     context.finish(result if straight else context.reshaped(made, result.shape))
+
+
+def _gather_computed(context: NodeContext, axis: int) -> None:
+    """Indices below 0, which Neuron does not know, are counted from the end first."""
+    shape, wanted, x, indices = context.shape(), context.shape(1), context.x(0), context.x(1)
+    if x.shape != shape or indices.shape != wanted or len(wanted) != 1:
+        raise DeclinedError("Gather is offered with computed indices of one dimension, and of up to four dimensions")
+    context.require_same_encoding(x)
+    flags = Operand(f"{context.node.name}.negative", OperandCode.TENSOR_BOOL8, wanted)
+    context.lowering.add(Operation.LESS, [indices, context.constant(np.zeros(1, np.int32), "zero")], [flags])
+    rounds = context.temporary(wanted, indices, "rounds")
+    choices = [context.constant(np.full(wanted, number, np.int32), "round") for number in (shape[axis], 0)]
+    context.lowering.add(Operation.SELECT, [flags, *choices], [rounds])
+    none = scalar_int(int(Fuse.NONE), "activation")
+    wrapped = context.compute(Operation.ADD, [indices, rounds, none])
+    context.emit(Operation.GATHER, [x, scalar_int(axis, "axis"), wrapped])
 
 
 def _pad(context: NodeContext) -> None:

@@ -57,6 +57,7 @@ MOVES = frozenset({
 TAKES: dict[Operation, frozenset[OperandCode]] = {
     **dict.fromkeys(_FLOAT_ONLY, FLOATS),
     **dict.fromkeys(_FLOAT_OR_BYTE, FLOATS | BYTES),
+    Operation.ADD: FLOATS | _INTEGERS | BYTES,
     **dict.fromkeys(_FLOAT_INT_OR_BYTE, FLOATS | _INTEGERS | BYTES),
     **dict.fromkeys(_COMPARISONS, FLOATS | _INTEGERS | BYTES | _BOOLEANS),
     **dict.fromkeys((Operation.LOGICAL_AND, Operation.LOGICAL_OR, Operation.LOGICAL_NOT), _BOOLEANS),

@@ -172,7 +172,11 @@ class Values:
             if array.size and (array.min() < _INT32.min or array.max() > _INT32.max):
                 raise DeclinedError(f"'{name}' holds 64-bit integers beyond 32 bits, which Neuron does not have")
             array = array.astype(np.int32)
-        code = PLAIN.get(DType.from_numpy(array.dtype))
+        dtype = DType.from_numpy(array.dtype)
+        if dtype in QUANTIZED:
+            data = np.ascontiguousarray(array.reshape(array.shape or (1,)))
+            return Operand(name, QUANTIZED[dtype], data.shape, 1.0, 0, data=data)
+        code = PLAIN.get(dtype)
         if code is None:
             raise DeclinedError(f"'{name}' is {array.dtype}, which Neuron does not have")
         if self.is_half and array.dtype == np.float32 and (np.isfinite(array) & (np.abs(array) > _HALF)).any():
@@ -196,6 +200,8 @@ class Values:
         shape = laid(self.shape(value), order)
         if len(shape) > MAX_RANK:
             raise DeclinedError(f"'{value.name}' has {len(shape)} dimensions; Neuron takes up to {MAX_RANK}")
+        if encoding is None and dtype in QUANTIZED:  # bytes that stand for themselves
+            return Operand(value.name, QUANTIZED[dtype], shape, 1.0, 0)
         code = PLAIN.get(dtype) if encoding is None else QUANTIZED.get(dtype)
         if code is None:
             how = "as plain numbers" if encoding is None else "as quantized numbers"

@@ -166,6 +166,14 @@ static int run_operation(const NeuronModel *model, const Operation *operation, f
     return NO_ERROR;
 }
 
+// Numbers are floats here: larger integers would be others.
+static int check_integers(const int32_t *integers, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        if (integers[i] > 1 << 24 || integers[i] < -(1 << 24))
+            FAIL(OP_FAILED, "the integer %d, where the stand-in computes with 24 bits", integers[i]);
+    return NO_ERROR;
+}
+
 static int run(const NeuronExecution *execution, float **numbers) {
     const NeuronModel *model = execution->compilation->model;
     for (uint32_t i = 0; i < model->input_count; i++) {
@@ -176,6 +184,8 @@ static int run(const NeuronExecution *execution, float **numbers) {
         if (!numbers[model->inputs[i]])
             return OUT_OF_MEMORY;
         to_real(operand, execution->inputs[i], numbers[model->inputs[i]]);
+        if (operand->type == T_TENSOR_INT32)
+            TRY(check_integers(execution->inputs[i], element_count(operand)));
         settle(operand, numbers[model->inputs[i]], model->relaxed);
     }
     for (uint32_t i = 0; i < model->output_count; i++)
