@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from mace_core.errors import ModelError, StrictPlacementError, UnsupportedError, UsageError
 from mace_core.graph import Graph, GraphView, Node, Value
-from mace_core.package import SUFFIX, NewSection, write_package
+from mace_core.host.file_forms import PACKAGE_SUFFIX
+from mace_core.package import NewSection, write_package
 from mace_core.package.compiled import CompiledPart, PackedWeights, placement_section
 from mace_core.package.graphs import OPTIMIZED, SOURCE, graph_sections
 from mace_core.progress import report
@@ -139,8 +140,9 @@ def compile_model(
         MaceError: if the file cannot be written.
     """
     path = Path(out)
-    if path.suffix.lower() != SUFFIX:
-        raise UsageError(f"the name of a package ends in {SUFFIX}, not '{path.name}': write to '{path.stem}{SUFFIX}'")
+    if path.suffix.lower() != PACKAGE_SUFFIX:
+        right = path.with_suffix(PACKAGE_SUFFIX).name
+        raise UsageError(f"the name of a package ends in {PACKAGE_SUFFIX}, not '{path.name}': write to '{right}'")
     names = device_names([devices] if isinstance(devices, str) else devices)
     if not names:
         raise UsageError("a model is compiled for a device: name one, such as hexagon:v75 (`mace devices` lists them)")

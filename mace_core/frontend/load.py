@@ -96,12 +96,12 @@ def package_of(model: Model, *, cache: bool, mmap: bool) -> Package | None:
         ModelError: if the file cannot be read.
     """
     from mace_core.frontend.package import first_bytes
-    from mace_core.package.layout import SUFFIX, is_package
+    from mace_core.host.file_forms import PACKAGE_SUFFIX, is_package
 
     source: ModelSource
     if isinstance(model, str | os.PathLike):
         source = model_path(model)
-        if source.suffix.lower() == SUFFIX:
+        if source.suffix.lower() == PACKAGE_SUFFIX:
             check_file(source)
         elif not is_package(first_bytes(source)):
             return None

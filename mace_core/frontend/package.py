@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from mace_core.frontend.base import Frontend, ModelSource
-from mace_core.package.layout import MAGIC, SUFFIX, is_package
+from mace_core.host.file_forms import PACKAGE_MAGIC, PACKAGE_SUFFIX, is_package
 
 if TYPE_CHECKING:
     from mace_core.graph import Graph
@@ -16,7 +16,7 @@ class PackageFrontend(Frontend):
     """Reads the graph of a ``.mace`` file; needs no other library."""
 
     name: ClassVar[str] = "mace"
-    suffixes: ClassVar[tuple[str, ...]] = (SUFFIX,)
+    suffixes: ClassVar[tuple[str, ...]] = (PACKAGE_SUFFIX,)
 
     def can_read(self, source: ModelSource) -> bool:
         return is_package(first_bytes(source))
@@ -32,9 +32,9 @@ class PackageFrontend(Frontend):
 def first_bytes(source: ModelSource) -> bytes:
     """The beginning of a model; nothing where it cannot be read, which loading it tells."""
     if not isinstance(source, Path):
-        return source[: len(MAGIC)]
+        return source[: len(PACKAGE_MAGIC)]
     try:
         with source.open("rb") as file:
-            return file.read(len(MAGIC))
+            return file.read(len(PACKAGE_MAGIC))
     except OSError:
         return b""

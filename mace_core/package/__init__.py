@@ -3,8 +3,8 @@
 `docs/decisions/package.md` describes the form of the file, and what later versions may add to it.
 """
 
-from mace_core.package.layout import FORMAT, SUFFIX, Section, is_package
+from mace_core.package.layout import FORMAT, Section
 from mace_core.package.reader import Package, open_package
 from mace_core.package.writer import NewSection, write_package
 
-__all__ = ["FORMAT", "SUFFIX", "NewSection", "Package", "Section", "is_package", "open_package", "write_package"]
+__all__ = ["FORMAT", "NewSection", "Package", "Section", "open_package", "write_package"]

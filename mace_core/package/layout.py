@@ -16,11 +16,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from mace_core.errors import PackageError
+from mace_core.host.file_forms import PACKAGE_MAGIC, is_package
 
-MAGIC = b"\x8dMACE\r\n\x1a"
-"""Not text, and not the same after a transfer that takes it for text."""
-
-SUFFIX = ".mace"
 FORMAT = (1, 0)
 """Major: readers of another one refuse the file.  Minor: they read what they know of it."""
 
@@ -78,15 +75,10 @@ class Section:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-def is_package(head: bytes) -> bool:
-    """Whether a file that begins so is a package, or was one."""
-    return head.startswith(MAGIC)
-
-
 def pack_head(head: Head) -> bytes:
     """The first bytes of a file."""
     fixed = _HEAD.pack(
-        MAGIC,
+        PACKAGE_MAGIC,
         head.major,
         head.minor,
         0,
