@@ -141,7 +141,7 @@ def compile_model(
     """
     path = Path(out)
     if path.suffix.lower() != PACKAGE_SUFFIX:
-        right = path.with_suffix(PACKAGE_SUFFIX).name
+        right = f"{path.stem or 'model'}{PACKAGE_SUFFIX}"
         raise UsageError(f"the name of a package ends in {PACKAGE_SUFFIX}, not '{path.name}': write to '{right}'")
     names = device_names([devices] if isinstance(devices, str) else devices)
     if not names:
