@@ -176,3 +176,14 @@ def test_rows_that_were_sorted_before_packing_take_scale_and_zero_point_of_the_b
     np.testing.assert_array_equal(same, plain)
     swapped = unpack_blocks(packed, scales[:, ::-1], zeros[:, ::-1], **layout, groups=1 - np.arange(32) // 16)
     np.testing.assert_array_equal(swapped, plain)
+
+
+def test_the_first_device_runs_a_function_in_pieces_though_one_behind_it_takes_it_whole() -> None:
+    far, near = make_provider("far", claims=GELU_PARTS), make_provider("near", claims={"Gelu"})
+    with Session(unary("Gelu"), devices=["far", "near"], registry=registry_of(far, near)) as session:
+        np.testing.assert_allclose(
+            session.run({"x": X})["y"], reference(unary("Gelu"), {"x": X})[0], rtol=1e-5, atol=1e-6
+        )
+        assert set(session.explain().nodes_per_device) == {"far:0"}
+    with Session(unary("Gelu"), devices=["near", "far"], registry=registry_of(far, near)) as session:
+        assert session.explain().nodes_per_device == {"near:0": 1}

@@ -17,9 +17,10 @@ from mace_core.operators.registry import body_of
 from mace_core.provider import Capability
 from mace_core.provider.border import reason_of
 from mace_core.scheduler.host.core_nodes import runs_in_core
-from mace_core.scheduler.planning.devices import DevicePool
+from mace_core.scheduler.planning.devices import DevicePool, SessionDevice
 from mace_core.scheduler.planning.emptiness import empty_results
 from mace_core.scheduler.planning.placement import ask_capability
+from mace_core.scheduler.planning.selection import HOST_PROVIDER
 from mace_core.scheduler.planning.stages import Stage, cut_stage, fragment, node_reads
 from mace_core.scheduler.planning.widening import widened
 from mace_core.tensor import Tensor, ValueType
@@ -47,12 +48,32 @@ def expand_unclaimed(
             body = _expanded(stage, node, pool, resolve, MAX_DEPTH)
             if body is not None:
                 bodies[node] = body
+    first = _first_in_order(pool)
+    if first is not None and first.name in answers:
+        claimed = {node for claim in answers[first.name].claims for node in claim.nodes}
+        alone = DevicePool([first])
+        for node in stage.nodes:
+            if node not in claimed and node not in bodies and node not in pinned and not runs_in_core(node):
+                body = _expanded(stage, node, alone, resolve, MAX_DEPTH)
+                if body is not None:
+                    bodies[node] = body
     if not bodies:
         return graph, answers
     nodes = [inner for node in graph.nodes for inner in bodies.get(node, (node,))]
     expanded = fragment(graph, nodes, graph.inputs, graph.outputs, name=graph.name)
     expanded.opset_imports = _imports(graph)
     return expanded, {}
+
+
+def _first_in_order(pool: DevicePool) -> SessionDevice | None:
+    """The accelerator that the user's order has in front of other devices: what it runs in another form runs there,
+    though one behind it would take the node as it is.  None where costs decide: the other may be quicker."""
+    devices = [device for device in pool.candidates() if not device.only_pinned]
+    if pool.policy.by_cost or len(devices) < 2 or devices[0].device.provider == HOST_PROVIDER:
+        return None
+    if any(device.is_reference and not device.is_fallback for device in devices):
+        return None  # named to compute operators as they are written
+    return devices[0]
 
 
 def _expanded(stage: Stage, node: Node, pool: DevicePool, resolve: Resolve, depth: int) -> list[Node] | None:
