@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from mace_core.provider.memory import ALIGNMENT_BYTES
 from mace_core.symbolic import hint, is_symbolic
@@ -37,16 +38,23 @@ class ArenaPlan(NamedTuple):
     lower_bound_bytes: int
 
 
-def plan_arena(lifetimes: Sequence[Lifetime], *, alignment: int = ALIGNMENT_BYTES) -> ArenaPlan:
+def plan_arena(
+    lifetimes: Sequence[Lifetime], *, alignment: int = ALIGNMENT_BYTES, together: npt.NDArray[np.bool_] | None = None
+) -> ArenaPlan:
     """Place every buffer so that those alive at a common step never overlap.
 
     Sizes are rounded up to ``alignment``; buffers of size zero get offset 0.
+
+    Args:
+        together: for each two buffers whether they may be alive at the same time, of shape [count, count], where steps
+            do not run one after the other and the numbers of first and last step do not tell.  Those alive at a common
+            step have to be among them.
 
     Raises:
         ValueError: for a negative size, or a lifetime that ends before it begins.
     """
     if any(is_symbolic(lifetime.nbytes) for lifetime in lifetimes):
-        return _plan_symbolic_arena(lifetimes, alignment)
+        return _plan_symbolic_arena(lifetimes, alignment, together)
     for lifetime in lifetimes:
         if lifetime.nbytes < 0 or lifetime.last < lifetime.first:
             raise ValueError(f"{lifetime} is not a lifetime")
@@ -57,21 +65,28 @@ def plan_arena(lifetimes: Sequence[Lifetime], *, alignment: int = ALIGNMENT_BYTE
     # The buffers placed so far, in the order of their offsets.
     begin, end = np.zeros(count, np.int64), np.zeros(count, np.int64)
     first, last = np.zeros(count, np.int64), np.zeros(count, np.int64)
+    numbers = np.zeros(count, np.int64)
     total = 0
     for placed, index in enumerate(order):
         lifetime, size = lifetimes[index], sizes[index]
-        together = (first[:placed] <= lifetime.last) & (last[:placed] >= lifetime.first)
-        offset = _smallest_gap(begin[:placed][together], end[:placed][together], size)
+        if together is None:
+            meets = (first[:placed] <= lifetime.last) & (last[:placed] >= lifetime.first)
+        else:
+            meets = together[index, numbers[:placed]]
+        offset = _smallest_gap(begin[:placed][meets], end[:placed][meets], size)
         offsets[index] = offset
         total = max(total, offset + size)
         at = int(np.searchsorted(begin[:placed], offset))
-        for column, value in ((begin, offset), (end, offset + size), (first, lifetime.first), (last, lifetime.last)):
+        columns = ((begin, offset), (end, offset + size), (first, lifetime.first), (last, lifetime.last))
+        for column, value in (*columns, (numbers, index)):
             column[at + 1 : placed + 1] = column[at:placed]
             column[at] = value
     return ArenaPlan(tuple(offsets), total, _lower_bound(lifetimes, sizes))
 
 
-def _plan_symbolic_arena(lifetimes: Sequence[Lifetime], alignment: int) -> ArenaPlan:
+def _plan_symbolic_arena(
+    lifetimes: Sequence[Lifetime], alignment: int, together: npt.NDArray[np.bool_] | None
+) -> ArenaPlan:
     """Offsets as expressions that keep buffers apart for any sizes.
 
     The plan for the sizes at hand says of each two buffers that are alive together which one is below the other.  That
@@ -80,23 +95,28 @@ def _plan_symbolic_arena(lifetimes: Sequence[Lifetime], alignment: int) -> Arena
     """
     from mace_core.symbolic import maximum
 
-    plan = plan_arena([Lifetime(lt.first, lt.last, hint(lt.nbytes)) for lt in lifetimes], alignment=alignment)
+    hinted = [Lifetime(lt.first, lt.last, hint(lt.nbytes)) for lt in lifetimes]
+    plan = plan_arena(hinted, alignment=alignment, together=together)
     sizes = [-(-lifetime.nbytes // alignment) * alignment for lifetime in lifetimes]
     order = sorted(range(len(lifetimes)), key=lambda i: (plan.offsets[i], hint(sizes[i]), i))
     offsets: list[int] = [0] * len(lifetimes)
     below: list[set[int]] = [set() for _ in lifetimes]  # with all that is below these
     tops: set[int] = set()
     for place, index in enumerate(order):
-        together = [
+        meeting = [
             other
             for other in order[:place]
-            if lifetimes[other].first <= lifetimes[index].last and lifetimes[index].first <= lifetimes[other].last
+            if (
+                lifetimes[other].first <= lifetimes[index].last and lifetimes[index].first <= lifetimes[other].last
+                if together is None
+                else together[index, other]
+            )
         ]
         # who is below another one of these ends below that one's end
-        direct = [other for other in together if not any(other in below[higher] for higher in together)]
+        direct = [other for other in meeting if not any(other in below[higher] for higher in meeting)]
         for other in direct:
             offsets[index] = maximum(offsets[index], offsets[other] + sizes[other])
-        below[index] = set(together).union(*(below[other] for other in direct))
+        below[index] = set(meeting).union(*(below[other] for other in direct))
         tops = (tops - below[index]) | {index}
     total = 0
     for index in tops:

@@ -57,6 +57,7 @@ def opsets(model: onnx.ModelProto) -> tuple[tuple[str, int], ...]:
 def plan_without_reuse(lifetimes: Sequence[Lifetime], **options: Any) -> ArenaPlan:
     """As `plan_arena`, but no two buffers share a byte."""
     last = max((lifetime.last for lifetime in lifetimes), default=0)
+    options.pop("together", None)
     return plan_arena([Lifetime(0, last, lifetime.nbytes) for lifetime in lifetimes], **options)
 
 

@@ -1,26 +1,39 @@
-"""The execution plan of one stage: registers and steps, with nothing left to decide at run time.
-
-A register is a value at a location ("host", or a device with memory of its own).  Steps run subgraphs, move bytes, or
-run control flow; they refer to registers by number.
-"""
+"""The execution plan of one stage: registers and steps, with nothing left to decide at run time."""
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from mace_core.graph import GraphView, Node, Value
 from mace_core.provider import CompiledSubgraph
-from mace_core.provider.arenas import ArenaPlan, Lifetime, plan_arena
+from mace_core.provider.arenas import ArenaPlan
 from mace_core.scheduler.host.control_flow import ControlFlow
 from mace_core.scheduler.numerics import NumericsCheck
+from mace_core.scheduler.planning.arena_plans import plan_memory
+from mace_core.scheduler.planning.concurrency import Tracks, tracks_of, with_downloads_early
 from mace_core.scheduler.planning.devices import DevicePool, SessionDevice
 from mace_core.scheduler.planning.padded_views import PaddedView
 from mace_core.scheduler.planning.partition import CORE_DEVICE
 from mace_core.scheduler.planning.placement import PlacedStage
 from mace_core.scheduler.planning.stages import Stage
+from mace_core.scheduler.planning.steps import (
+    HOST,
+    ControlStep,
+    CutStep,
+    DownloadStep,
+    PadStep,
+    Register,
+    RunStep,
+    Shape,
+    Step,
+    Storage,
+    UploadStep,
+    owner,
+    reads,
+    writes,
+)
 from mace_core.scheduler.values import element_dtype, is_dense
 from mace_core.tensor import DType, MemoryKind, Tensor, TensorType, ValueType
 from mace_core.tensor.symbolic import SymbolicTensor
@@ -28,121 +41,25 @@ from mace_core.tensor.symbolic import SymbolicTensor
 if TYPE_CHECKING:
     from mace_core.scheduler.planning.sizes import StageSizes
 
-HOST = "host"
-
-Shape: TypeAlias = "tuple[int, ...]"
-
-
-class Storage(enum.Enum):
-    """Where a register's memory comes from."""
-
-    INPUT = "input"  # bound to what is fed
-    CONSTANT = "constant"  # the same bytes in every run
-    ARENA = "arena"  # a place in the location's arena
-    FRESH = "fresh"  # a new array per run: it outlives the run, or Python code looks at it
-    DYNAMIC = "dynamic"  # made during the run: its shape is known only then, or control flow returns it
-    OBJECT = "object"  # a Python object
-    SHARED = "shared"  # pinned memory of a device, seen from the host
-    SIZES = "sizes"  # integers that follow from the sizes of the run
-    GROWN = "grown"  # in the memory of what is fed to the register ``base``
-
-
-@dataclass(slots=True, eq=False)
-class Register:
-    """A value at a location; ``shape`` is None where only the run tells.  ``base`` is the device's register of a
-    shared one, and the input of one that grows in place."""
-
-    value: Value
-    location: str
-    storage: Storage
-    type: ValueType | None
-    dtype: DType
-    shape: tuple[int, ...] | None
-    constant: Tensor | None = None
-    first: int = 0
-    last: int = 0
-    offset: int = 0
-    base: int = -1
-
-    @property
-    def nbytes(self) -> int:
-        size = 1
-        for dim in self.shape or ():
-            size *= dim
-        return self.dtype.nbytes(size)
-
-
-@dataclass(slots=True, eq=False)
-class RunStep:
-    """Run a compiled subgraph; ``touches_host`` where it reads or writes memory that the host, or another device, works
-    on too, or Python objects; ``writes_over`` where it writes over what it is fed, which its workspace, needed until
-    the run has ended then, helps to put back."""
-
-    device: str
-    location: str
-    compiled: CompiledSubgraph
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
-    name: str
-    source: tuple[str, ...]
-    workspace_bytes: int
-    touches_host: bool
-    workspace_offset: int = 0
-    nodes: tuple[Node, ...] = ()
-    writes_over: bool = False
-    measured_ns: int = 0
-
-
-@dataclass(slots=True, eq=False)
-class UploadStep:
-    """Copy host -> device."""
-
-    device: str
-    source: int
-    target: int
-
-
-@dataclass(slots=True, eq=False)
-class DownloadStep:
-    """Copy device -> host."""
-
-    device: str
-    source: int
-    target: int
-
-
-@dataclass(slots=True, eq=False)
-class PadStep:
-    """Copy on the host into a register of a larger shape, whose other positions are copies of the last one."""
-
-    source: int
-    target: int
-
-
-@dataclass(slots=True, eq=False)
-class CutStep:
-    """Copy on the host the first positions of a register into one of a smaller shape."""
-
-    source: int
-    target: int
-
-
-@dataclass(slots=True, eq=False)
-class ControlStep:
-    """Run If, Loop, Scan or SequenceMap."""
-
-    node: Node
-    control: ControlFlow
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
-
-
-Step = RunStep | UploadStep | DownloadStep | PadStep | CutStep | ControlStep
+__all__ = [
+    "HOST",
+    "ControlStep",
+    "CutStep",
+    "DownloadStep",
+    "PadStep",
+    "Register",
+    "RunStep",
+    "StagePlan",
+    "Step",
+    "Storage",
+    "UploadStep",
+    "build_plan",
+]
 
 
 @dataclass(slots=True, eq=False)
 class StagePlan:
-    """All of the above for one stage.
+    """Registers and steps of one stage.
 
     Attributes:
         feeds: the register of each value fed.
@@ -153,6 +70,7 @@ class StagePlan:
         sizes: what follows from sizes that are decided at a run; None where all are.
         single: the one step of a stage that is one run on host memory and nothing else (the fast path).
         grown: for each value that grows in place: the register fed, and the longer one in the same memory.
+        tracks: how its steps are shared among threads; None where no two devices can work at the same time.
     """
 
     stage: Stage
@@ -167,6 +85,7 @@ class StagePlan:
     sizes: StageSizes | None = None
     numerics: NumericsCheck | None = None
     grown: tuple[tuple[int, int], ...] = ()
+    tracks: Tracks | None = None
 
     @property
     def transfers(self) -> list[UploadStep | DownloadStep]:
@@ -277,9 +196,11 @@ class _Builder:
 
     def finish(self, feeds: Sequence[Value]) -> StagePlan:
         results = [self._at(value, HOST) for value in self.stage.outputs]
-        for register in results:
-            self.registers[register].last = len(self.steps)
-        arenas = self._plan_memory()
+        self._end(results)
+        tracks = self._tracks()
+        if tracks is not None:
+            self._end(results)
+        arenas = plan_memory(self.registers, self.steps, results, tracks)
         slots = [self.index[value, HOST] for value in feeds]
         grown = tuple(
             (register.base, index) for index, register in enumerate(self.registers) if register.storage is Storage.GROWN
@@ -294,46 +215,42 @@ class _Builder:
             arenas,
             self.devices,
             grown=grown,
+            tracks=tracks,
         )
         plan.single = _single_step(plan)
         return plan
 
-    def _plan_memory(self) -> dict[str, ArenaPlan]:
-        """One arena per location for what lives between steps and for workspaces."""
-        lifetimes: dict[str, list[Lifetime]] = {}
-        owners: dict[str, list[Register | RunStep]] = {}
-        for register in self.registers:
-            if register.storage is Storage.ARENA:
-                lifetimes.setdefault(register.location, []).append(
-                    Lifetime(register.first, register.last, register.nbytes)
-                )
-                owners.setdefault(register.location, []).append(register)
-        for number, step in enumerate(self.steps):
-            if isinstance(step, RunStep) and step.workspace_bytes:
-                last = len(self.steps) if step.writes_over else number
-                lifetimes.setdefault(step.location, []).append(Lifetime(number, last, step.workspace_bytes))
-                owners.setdefault(step.location, []).append(step)
-        arenas = {location: plan_arena(entries) for location, entries in lifetimes.items()}
-        for location, arena in arenas.items():
-            for owner, offset in zip(owners[location], arena.offsets, strict=True):
-                if isinstance(owner, Register):
-                    owner.offset = offset
-                else:
-                    owner.workspace_offset = offset
-        return arenas
+    def _end(self, results: Sequence[int]) -> None:
+        for register in results:
+            self.registers[register].last = len(self.steps)
+
+    def _tracks(self) -> Tracks | None:
+        """The tracks, where devices can work at the same time; the steps are put in order for that."""
+        if len(self.devices) < 2 or self.growths:
+            return None
+        predicted = self._predicted()
+        if tracks_of(self.steps, self.registers, predicted) is None:
+            return None
+        steps, self.steps = with_downloads_early(self.steps), []
+        for step in steps:
+            self._step(step, reads(step), writes(step))
+        return tracks_of(self.steps, self.registers, predicted)
+
+    def _predicted(self) -> dict[tuple[Node, ...], float] | None:
+        """Seconds of each partition, by its nodes, where the placement went by them."""
+        found = self.placed.partitioning
+        if found.costs is None:
+            return None
+        return {part.nodes: cost for part, cost in zip(found.partitions, found.costs.predicted, strict=True)}
 
     def _step(self, step: Step, reads: Sequence[int], writes: Sequence[int]) -> None:
         number = len(self.steps)
-        for register in map(self._owner, reads):
-            register.last = number
-        for register in map(self._owner, writes):
+        for index in reads:
+            self.registers[owner(index, self.registers)].last = number
+        for index in writes:
+            register = self.registers[owner(index, self.registers)]
             register.first = register.last = number
         self.steps.append(step)
-
-    def _owner(self, index: int) -> Register:
-        """The register whose memory the one at ``index`` is."""
-        register = self.registers[index]
-        return register if register.storage is not Storage.SHARED else self.registers[register.base]
 
     def _readable(self, value: Value, location: str) -> int:
         """The register of ``value`` for a device at ``location``: memory that the host shares with a device is read

@@ -312,17 +312,22 @@ class StageInstance(Registers):
                 spec = plan.registers[register]
                 assert spec.shape is not None
                 self._point(register, self._fresh(spec.dtype, self._bound[register].shape))
-            for number, step in enumerate(plan.steps):
-                self._execute(number, step, context)
-                if plan.numerics is not None and isinstance(step, RunStep | ControlStep):
-                    self._check_numbers(plan.numerics, step)
-            self._wait_all()
+            self._run_steps(context)
             return [self._result(register) for register in plan.results]
         except BaseException:
             self._settle()
             raise
         finally:
             self._forget()
+
+    def _run_steps(self, context: RunContext) -> None:
+        """Run all steps, until what they queued is done."""
+        plan = self.plan
+        for number, step in enumerate(plan.steps):
+            self._execute(number, step, context)
+            if plan.numerics is not None and isinstance(step, RunStep | ControlStep):
+                self._check_numbers(plan.numerics, step)
+        self._wait_all()
 
     def _execute(self, number: int, step: Step, context: RunContext) -> None:
         start_ns = time.perf_counter_ns() if context.profile is not None else 0

@@ -14,18 +14,25 @@ from mace_core.scheduler.context import RunContext
 from mace_core.scheduler.planning.plan import RunStep, StagePlan, Step, Storage
 from mace_core.scheduler.profile import Profile
 from mace_core.scheduler.running.executor import StageInstance
+from mace_core.scheduler.running.parallel import ParallelInstance
 from mace_core.scheduler.values import RuntimeValue, address_of, fresh_storage
 from mace_core.tensor import DType, MemoryKind
 
 
 def new_instance(plan: StagePlan) -> StageInstance:
-    """An instance of ``plan``; a poisoned one where that is asked for."""
+    """An instance of ``plan``; a poisoned one where that is asked for, else one whose devices work at the same time
+    where they can."""
     byte = poison_byte()
-    return StageInstance(plan) if byte is None else PoisonedInstance(plan, byte)
+    if byte is not None:
+        return PoisonedInstance(plan, byte)
+    return StageInstance(plan) if plan.tracks is None else ParallelInstance(plan, plan.tracks)
 
 
 class PoisonedInstance(StageInstance):
-    """Fills all arenas before and after a run, each place in them after the last step that needs it, and new arrays."""
+    """Fills all arenas before and after a run, each place in them after the last step that needs it, and new arrays.
+
+    Its steps run one after the other, also where devices could work at the same time.
+    """
 
     def __init__(self, plan: StagePlan, byte: int) -> None:
         super().__init__(plan)

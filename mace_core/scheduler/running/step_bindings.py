@@ -40,16 +40,22 @@ def unbound_output(
 def profiled(bindings: Bindings, profile: Profile, step: RunStep) -> Iterator[None]:
     """Let the provider report its spans; where it reports none, the whole step is one."""
     sources = step.compiled.source_map
-    record = profile.recorder(step.device, sources)
-    before, start_ns = len(profile.spans), time.perf_counter_ns()
-    bindings.profile, bindings.profile_part = record, profile.part_recorder(step.device, sources)
+    record, told = profile.recorder(step.device, sources), False
+
+    def report(name: str, source: tuple[str, ...], start_ns: int, end_ns: int) -> None:
+        nonlocal told
+        told = True
+        record(name, source, start_ns, end_ns)
+
+    start_ns = time.perf_counter_ns()
+    bindings.profile, bindings.profile_part = report, profile.part_recorder(step.device, sources)
     try:
         yield
     finally:
         bindings.profile = bindings.profile_part = None
     end_ns = time.perf_counter_ns()
     step.measured_ns = min(end_ns - start_ns, step.measured_ns or end_ns - start_ns)
-    if len(profile.spans) == before:
+    if not told:
         record(step.name, step.source, start_ns, end_ns)
 
 
