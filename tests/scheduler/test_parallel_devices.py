@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -287,15 +287,6 @@ def test_runs_from_many_threads_do_not_mix_up(slow_steps: random.Random) -> None
         for thread in threads:
             thread.join()
     assert not wrong
-
-
-def overlap_ns(profile: Profile, first: str, second: str) -> int:
-    """For how long both devices were at work at the same time."""
-
-    def spans(device: str) -> Sequence[tuple[int, int]]:
-        return [(s.start_ns, s.end_ns) for s in profile.spans if s.device == device]
-
-    return sum(max(0, min(b, d) - max(a, c)) for a, b in spans(first) for c, d in spans(second))
 
 
 def test_idle_threads_are_used_again() -> None:

@@ -100,3 +100,6 @@ class Rates:
 
 LAST_RESORT = Rates(launch=1e-3, node=1e-3, byte=1e-8, mac={WorkKind.MATMUL: 1e-9}, source="assumed")
 """Of devices that only take what others leave over."""
+
+ASSUMED = Rates(byte=1e-10, mac={WorkKind.MATMUL: 5e-11}, source="assumed")
+"""Of any device where nothing is known: 20 billion multiply-accumulates a second, 10 gigabytes a second."""

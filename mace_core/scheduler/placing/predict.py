@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mace_core.scheduler.placing.overlapping import cut_for_overlap
 from mace_core.scheduler.placing.pieces import gather_pieces
 from mace_core.scheduler.placing.problem import Assignment, Problem
 
@@ -57,9 +58,11 @@ def predict(problem: Problem, assignment: Sequence[int]) -> Prediction:
     """
     assignment = tuple(assignment)
     devices = [problem.devices[device] for device in assignment]
-    found = gather_pieces(
-        devices, problem.predecessors, range(problem.units), alone=problem.alone, merge_limit=_MERGE_LIMIT
-    )
+    cells = range(problem.units)
+    found = gather_pieces(devices, problem.predecessors, cells, alone=problem.alone, merge_limit=_MERGE_LIMIT)
+    if len(set(assignment)) > 1:
+        took = [row[device] for row, device in zip(problem.seconds, assignment, strict=True)]
+        found = cut_for_overlap(found, problem.predecessors, cells, took)
     free = [0.0] * len(problem.devices)
     busy = [0.0] * len(problem.devices)
     made: dict[int, float] = {}  # tensor -> when it is there, where it is made

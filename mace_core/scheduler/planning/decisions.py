@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mace_core.graph import GraphView, Node
 from mace_core.scheduler.costs.rates import Rates
 from mace_core.scheduler.placing.choose import Choice
 from mace_core.scheduler.placing.predict import Prediction
+from mace_core.scheduler.placing.problem import NOWHERE
 from mace_core.scheduler.planning.partition import Costs, Offer, Partition
 from mace_core.scheduler.planning.policy import Policy
 from mace_core.scheduler.planning.stating import Stated, state
 
 _log = logging.getLogger("mace")
+
+_MEASURES = {"overlapped": "latency"}
+"""What objectives are called in explanations, where their names say too little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +60,7 @@ class Decision:
             time = f"predicted {milliseconds(piece.seconds)}"
             if piece.moving:
                 time += f" and {milliseconds(piece.moving)} for its inputs"
-            text = f"least {self.policy.objective} by the policy '{self.policy.name}': {time}"
+            text = f"least {_MEASURES.get(self.policy.objective, self.policy.objective)} by the policy '{self.policy.name}': {time}"
             other = _elsewhere(self, piece.units, piece.device)
             if other is not None:
                 text += f"; on {other[0]} {milliseconds(other[1])}"
@@ -84,6 +88,22 @@ class Decision:
                 seconds += problem.moved(problem.tensors[tensor], made.get(tensor, -1), device)
             predicted.append(seconds)
         return Costs(self.summary(), tuple(predicted))
+
+    def node_seconds(self) -> Callable[[Node, str], float]:
+        """What was predicted for a node on a device; the time of a unit is shared equally."""
+        problem = self.stated.problem
+        numbers = {name: number for number, name in enumerate(problem.devices)}
+        shares = {
+            node: tuple(cost / len(nodes) for cost in problem.seconds[unit])
+            for unit, nodes in enumerate(self.stated.units)
+            for node in nodes
+        }
+
+        def seconds(node: Node, device: str) -> float:
+            took = shares[node][numbers[device]] if node in shares and device in numbers else 0.0
+            return took if took < NOWHERE else 0.0
+
+        return seconds
 
     def summary(self) -> str:
         """The choice and the runner-up, in a sentence."""
@@ -133,10 +153,13 @@ def _elsewhere(decision: Decision, units: Sequence[int], device: int) -> tuple[s
 def _said(stated: Stated, prediction: Prediction) -> str:
     names = dict.fromkeys(stated.problem.devices[piece.device] for piece in prediction.pieces)
     count = len(prediction.pieces)
-    return (
+    text = (
         f"{' and '.join(names)}, {milliseconds(prediction.sequential)} predicted"
         f" in {count} partition{'s' if count != 1 else ''}"
     )
+    if prediction.overlapped < 0.99 * prediction.sequential:
+        text += f", {milliseconds(prediction.overlapped)} with devices at work at the same time"
+    return text
 
 
 def milliseconds(seconds: float) -> str:

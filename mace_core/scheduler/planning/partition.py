@@ -7,7 +7,7 @@ a topological order, so that pieces are convex and do not depend on each other i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ from mace_core.graph.graph import captured_values
 from mace_core.operators.packages import problem_with
 from mace_core.provider import Capability
 from mace_core.provider.registry import REFERENCE
+from mace_core.scheduler.placing.overlapping import cut_for_overlap
 from mace_core.scheduler.placing.pieces import gather_pieces, single_pieces
 
 CORE_DEVICE = "core"
@@ -124,12 +125,14 @@ def partition(
     control_flow: frozenset[Node] = frozenset(),
     apart: bool = False,
     reasons: Mapping[Node, str] | None = None,
+    seconds: Callable[[Node, str], float] | None = None,
 ) -> Partitioning:
     """Place ``nodes`` (topologically ordered) on the devices that offer to run them.
 
     ``pins`` moves a device to the head of the order for single nodes; ``control_flow`` are nodes the core runs itself
     where nobody claims them; ``apart`` leaves every node, or what a device claims as a whole, a partition of its own;
-    ``reasons``: why a node is where it is, where more is known than the order of the devices tells.
+    ``reasons``: why a node is where it is, where more is known than the order of the devices tells; ``seconds``: of a
+    node on a device: partitions are cut in two where that lets devices work at the same time.
 
     Raises:
         UnplacedNodesError: if nobody takes some node.
@@ -151,6 +154,12 @@ def partition(
         pieces = single_pieces(placed_on, work.predecessors, cells)
     else:
         pieces = gather_pieces(placed_on, work.predecessors, cells, alone=CORE_DEVICE)
+        if seconds is not None and len({device for device, _ in pieces} - {CORE_DEVICE, REFERENCE_DEVICE}) > 1:
+            took = [
+                0.0 if device in (CORE_DEVICE, REFERENCE_DEVICE) else seconds(node, device)
+                for node, device in zip(nodes, placed_on, strict=True)
+            ]
+            pieces = cut_for_overlap(pieces, work.predecessors, cells, took)
     partitions = tuple(Partition(device, tuple(nodes[i] for i in members)) for device, members in pieces)
     placements = {node: work.placement(node, offers) for node in nodes}
     for node, reason in (reasons or {}).items():

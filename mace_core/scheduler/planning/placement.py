@@ -348,11 +348,25 @@ class _Placing:
                     pins=self.pins,
                     control_flow=control_flow,
                     reasons=decision.reasons(),
+                    seconds=decision.node_seconds(),
                 )
                 return found._replace(costs=decision.costs(found.partitions))
             except UnplacedNodesError as error:  # claims that exclude each other
                 _log.info("a placement by cost is given up: %s", error)
-        return partition(self.stage.nodes, offers, pins=self.pins, control_flow=control_flow, apart=self.apart)
+        return partition(
+            self.stage.nodes,
+            offers,
+            pins=self.pins,
+            control_flow=control_flow,
+            apart=self.apart,
+            seconds=self._assumed_seconds,
+        )
+
+    def _assumed_seconds(self, node: Node, device: str) -> float:
+        from mace_core.scheduler.costs.rates import ASSUMED
+        from mace_core.scheduler.costs.work import work_of
+
+        return ASSUMED.seconds(work_of(node, lambda value: self.stage.types.get(value, value.type)))
 
     def _decide(
         self, devices: Sequence[SessionDevice], offers: Sequence[Offer], control_flow: frozenset[Node]

@@ -61,7 +61,7 @@ class Policy:
 
 
 ORDER = Policy("order")
-LATENCY = Policy("latency", "latency")
+LATENCY = Policy("latency", "overlapped")
 POLICIES = {
     policy.name: policy
     for policy in (
