@@ -60,7 +60,8 @@ class Decision:
             time = f"predicted {milliseconds(piece.seconds)}"
             if piece.moving:
                 time += f" and {milliseconds(piece.moving)} for its inputs"
-            text = f"least {_MEASURES.get(self.policy.objective, self.policy.objective)} by the policy '{self.policy.name}': {time}"
+            measure = _MEASURES.get(self.policy.objective, self.policy.objective)
+            text = f"least {measure} by the policy '{self.policy.name}': {time}"
             other = _elsewhere(self, piece.units, piece.device)
             if other is not None:
                 text += f"; on {other[0]} {milliseconds(other[1])}"
