@@ -61,8 +61,8 @@ def predict(problem: Problem, assignment: Sequence[int]) -> Prediction:
     cells = range(problem.units)
     found = gather_pieces(devices, problem.predecessors, cells, alone=problem.alone, merge_limit=_MERGE_LIMIT)
     if len(set(assignment)) > 1:
-        took = [row[device] for row, device in zip(problem.seconds, assignment, strict=True)]
-        found = cut_for_overlap(found, problem.predecessors, cells, took)
+        costs = [row[device] for row, device in zip(problem.seconds, assignment, strict=True)]
+        found = cut_for_overlap(found, problem.predecessors, cells, costs)
     free = [0.0] * len(problem.devices)
     busy = [0.0] * len(problem.devices)
     made: dict[int, float] = {}  # tensor -> when it is there, where it is made
