@@ -321,7 +321,8 @@ class Session:
             feeds, outputs, cancel: as of `run`.  Arrays are not copied: leave them as they are until the run is done.
             priority: higher goes first, among the requests of all sessions on that device.
             deadline: seconds from now after which the result is of no use: what is not done then is given up.
-            wait: seconds to wait where the queue is full; None: until there is room.
+            wait: seconds to wait where the queue is full; None: until there is room.  A thread that runs an event loop
+                does not wait: the future does, and raises the error where there was no room.
 
         Raises:
             QueueFullError: if there was no room.
@@ -340,7 +341,7 @@ class Session:
             max_delay: seconds that a request waits for others at most.
 
         Raises:
-            UsageError: if an input has no free first axis, or the model does not treat rows apart.
+            UsageError: if no input has a free first axis, or a request's results would depend on the others.
         """
         from mace_core.requests.asking import batcher_for
 
@@ -476,6 +477,7 @@ class Session:
 
     def __del__(self, _is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:  # `sys` may be gone by then
         if getattr(self, "_closed", True) is False and hasattr(self, "_pool") and not _is_finalizing():
+            self._queue = None  # a request would hold the session; this thread may hold the queue's lock
             self.close()
 
     def __reduce__(self) -> NoReturn:

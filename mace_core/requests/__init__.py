@@ -2,6 +2,6 @@
 
 from mace_core.requests.batching import Batching
 from mace_core.requests.future import RunFuture
-from mace_core.requests.queue import QueueLimits, set_queue_limits
+from mace_core.requests.queue import DeviceQueue, QueueLimits, queues, set_queue_limits
 
-__all__ = ["Batching", "QueueLimits", "RunFuture", "set_queue_limits"]
+__all__ = ["Batching", "DeviceQueue", "QueueLimits", "RunFuture", "queues", "set_queue_limits"]

@@ -8,13 +8,15 @@ from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
-from mace_core.errors import UsageError
+from mace_core.errors import MaceError, UsageError
 from mace_core.provider.execution import CancelFlag
-from mace_core.requests.batch_axes import check_rows_are_apart, rows_shapes
-from mace_core.requests.batching import Batcher, Batching
+from mace_core.requests.batching import Batcher, Batching, Shapes
 from mace_core.requests.future import RunFuture
-from mace_core.requests.queue import Request, queue_of
+from mace_core.requests.queue import DeviceQueue, queue_of
+from mace_core.requests.request import Request
+from mace_core.requests.rows import REQUESTS, NotBatchableError, RowPlan, row_plan
 from mace_core.scheduler.planning.signatures import types_from_shapes
+from mace_core.tensor import TensorType
 
 if TYPE_CHECKING:
     from mace_core.session import Session
@@ -44,8 +46,13 @@ def ask(
     request = Request(
         session, label, run, feeds, outputs, priority, until, cancel or CancelFlag(), batcher=session._batcher
     )
+    return queue_for(session).submit(request, wait)
+
+
+def queue_for(session: Session) -> DeviceQueue:
+    """The queue in which the session's requests wait: that of its first device."""
     queue = session._queue = session._queue or queue_of(session._pool.devices[0].name)
-    return queue.submit(request, wait)
+    return queue
 
 
 def batcher_for(session: Session, max_batch: int, max_delay: float) -> Batcher | None:
@@ -57,8 +64,33 @@ def batcher_for(session: Session, max_batch: int, max_delay: float) -> Batcher |
     limits = Batching(max_batch, max_delay)
     if max_batch == 1:
         return None
-    graph, label = session._graph, session._model.label
-    shapes = rows_shapes(graph, session.assume_shapes().shapes, label)
-    resolution = session._model.resolve(graph, types_from_shapes(graph.inputs, shapes, label), {})
-    check_rows_are_apart(graph, resolution, label)
-    return Batcher(limits, [value.name for value in graph.inputs], [value.name for value in graph.outputs])
+    model, graph, label = session._model, session._graph, session._model.label
+    joined, shared = [], []
+    for value in graph.inputs:
+        shape = value.type.shape if isinstance(value.type, TensorType) else None
+        (joined if shape and not isinstance(shape[0], int) else shared).append(value)
+    if not joined:
+        raise UsageError(
+            f"{label}: requests cannot be batched, since no input's first axis is left free; export the model with a "
+            f"free batch axis"
+        )
+    names = {value.name for value in joined}
+
+    def plan_of(shapes: Shapes) -> RowPlan:
+        try:
+            found = []
+            for count in REQUESTS:
+                sizes = {name: (count, *rest) if name in names else rest for name, rest in shapes}
+                found.append(model.resolve(graph, types_from_shapes(graph.inputs, sizes, label), {}))
+        except MaceError as error:
+            raise NotBatchableError(str(error)) from error
+        return row_plan(graph, joined, found)
+
+    batcher = Batcher(limits, [value.name for value in joined], [value.name for value in shared], plan_of)
+    assumed = session.assume_shapes().shapes
+    usual = [(name, tuple(assumed[name])[1:] if name in names else tuple(assumed[name])) for name in assumed]
+    try:
+        plan_of(tuple(usual))
+    except NotBatchableError as error:
+        raise UsageError(f"{label}: requests cannot be batched: {error}; run them one by one") from error
+    return batcher

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError as FutureCancelledError
 from concurrent.futures import Future
@@ -16,18 +17,19 @@ class RunFuture(Future[dict[str, Any]]):
     """What `Session.run_async` returns: ``await`` it, or call `result`.
 
     Done, it has the outputs by name or raises what the run raised.  It may be cancelled while it waits and while it
-    runs; a run that is cancelled ends soon, and frees what it held.
+    runs; a run that is cancelled ends soon, and frees what it held.  A task that is cancelled while it awaits the
+    future cancels the run.
     """
 
-    def __init__(self, cancel: CancelFlag, forget: Callable[[], bool]) -> None:
+    def __init__(self, cancel: CancelFlag, cancelled: Callable[[], None]) -> None:
         """
         Args:
             cancel: stops the run.
-            forget: takes the request out of its queue; False where it is not there any more.
+            cancelled: tells the queue that the flag has been set.
         """
         super().__init__()
         self._cancel = cancel
-        self._forget = forget
+        self._cancelled = cancelled
 
     def cancel(self) -> bool:
         """Ask for the run not to happen, or to stop.
@@ -39,8 +41,7 @@ class RunFuture(Future[dict[str, Any]]):
         if self.done():
             return False
         self._cancel.set()
-        if self._forget():
-            self.fail(CancelledError("the run was cancelled before it began"))
+        self._cancelled()
         return True
 
     def cancelled(self) -> bool:
@@ -49,13 +50,36 @@ class RunFuture(Future[dict[str, Any]]):
 
     def succeed(self, outputs: dict[str, Any]) -> None:
         """Set the outputs; for the queue alone."""
-        if not self.done():
-            self.set_result(outputs)
+        self._cancelled = _nothing  # which holds the request, and so what it was fed
+        self.set_result(outputs)
 
     def fail(self, error: BaseException) -> None:
         """Set what the run raised; for the queue alone."""
-        if not self.done():
-            self.set_exception(error)
+        self._cancelled = _nothing
+        self.set_exception(error)
 
     def __await__(self) -> Generator[Any, None, dict[str, Any]]:
-        return (yield from asyncio.wrap_future(self).__await__())
+        # asyncio.wrap_future would raise asyncio.CancelledError for a run that something else than this task stopped
+        if not self.done():
+            loop = asyncio.get_running_loop()
+            waiter: asyncio.Future[None] = loop.create_future()
+
+            def wake() -> None:
+                if not waiter.done():
+                    waiter.set_result(None)
+
+            def done(_: object) -> None:
+                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                    loop.call_soon_threadsafe(wake)
+
+            self.add_done_callback(done)
+            try:
+                yield from waiter
+            except asyncio.CancelledError:
+                self.cancel()
+                raise
+        return self.result()
+
+
+def _nothing() -> None:
+    """What a future that is done tells nobody."""

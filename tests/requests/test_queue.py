@@ -17,7 +17,9 @@ from mace_core.errors import CancelledError, DeadlineError, QueueFullError, Usag
 from mace_core.graph import Graph, Node, Value
 from mace_core.provider.execution import CancelFlag
 from mace_core.requests.batching import Batcher, Batching
-from mace_core.requests.queue import DeviceQueue, QueueLimits, Request
+from mace_core.requests.queue import DeviceQueue, QueueLimits
+from mace_core.requests.request import Request
+from mace_core.requests.rows import RowPlan
 from mace_core.tensor import DType, Tensor, TensorType
 
 
@@ -101,7 +103,7 @@ def test_closing_takes_back_what_waits_and_ends_what_runs(gate: Gate) -> None:
 
 def test_requests_are_joined_and_parted() -> None:
     gate, queue = Gate(), DeviceQueue("d:0")
-    batcher = Batcher(Batching(8, 0.0), ["x"], ["y"])
+    batcher = Batcher(Batching(8, 0.0), ["x"], [], lambda shapes: RowPlan(("x",), (), {"y": 1}))
     blocking = queue.submit(request(gate, np.zeros((1, 2))), 0)
     gate.began.wait()
     rows = [np.full((1 + n % 2, 2), n) for n in range(5)]
