@@ -19,6 +19,7 @@ from mace_core.scheduler.planning.signatures import types_from_shapes
 from mace_core.tensor import TensorType
 
 if TYPE_CHECKING:
+    from mace_core.graph import Value
     from mace_core.session import Session
 
 
@@ -65,7 +66,8 @@ def batcher_for(session: Session, max_batch: int, max_delay: float) -> Batcher |
     if max_batch == 1:
         return None
     model, graph, label = session._model, session._graph, session._model.label
-    joined, shared = [], []
+    joined: list[Value] = []
+    shared: list[Value] = []
     for value in graph.inputs:
         shape = value.type.shape if isinstance(value.type, TensorType) else None
         (joined if shape and not isinstance(shape[0], int) else shared).append(value)

@@ -180,7 +180,8 @@ class _Walk:
         self, node: Node, name: str, outputs: Sequence[Value], batched: Sequence[Value], counted: Sequence[Value]
     ) -> None:
         source = node.inputs[0] if node.inputs else None
-        if not node.domain and node.op_type in KEEP_ORDER and source in batched and set(counted) <= {*node.inputs[1:]}:
+        keeps_order = not node.domain and node.op_type in KEEP_ORDER
+        if source is not None and keeps_order and source in batched and set(counted) <= {*node.inputs[1:]}:
             self._keep(outputs[0], self._before[source], name)
         elif not batched:
             self._without_requests(node, outputs, counted, name)
