@@ -22,6 +22,7 @@ from mace_core.cli.explain import explain
 from mace_core.cli.inspect import inspect
 from mace_core.cli.options import Debug, Quiet, Verbose
 from mace_core.cli.plugins import plugins
+from mace_core.cli.profile import profile
 from mace_core.cli.prune import prune
 from mace_core.cli.quantize import quantize
 from mace_core.cli.run import run
@@ -50,6 +51,7 @@ app.command()(run)
 app.command()(inspect)
 app.command()(explain)
 app.command()(benchmark)
+app.command()(profile)
 app.command()(accuracy)
 app.command()(validate)
 app.command()(quantize)
@@ -130,6 +132,7 @@ _OWN_COMMANDS = frozenset(
         "inspect",
         "explain",
         "benchmark",
+        "profile",
         "accuracy",
         "validate",
         "quantize",

@@ -20,8 +20,8 @@ from mace_core.errors import MaceError
 
 if TYPE_CHECKING:
     from mace_core.cli.measuring import Timings
-    from mace_core.cli.model_facts import ModelFacts
-    from mace_core.cli.profile_table import StepTime
+    from mace_core.report.model_facts import ModelFacts
+    from mace_core.report.step_times import StepTime
     from mace_core.scheduler.explain import Explanation
     from mace_core.scheduler.profile import Profile
     from mace_core.session import Session
@@ -82,9 +82,9 @@ def benchmark(
 
       mace benchmark model.onnx --trace trace.json --timeline timeline.svg
     """
-    from mace_core.cli.model_facts import model_facts
     from mace_core.cli.output import print_folded
-    from mace_core.cli.profile_table import step_times
+    from mace_core.report.model_facts import model_facts
+    from mace_core.report.step_times import step_times
 
     check_target("--trace", trace, (".json",))
     check_target("--timeline", timeline, (".svg",))
@@ -187,7 +187,7 @@ def _measure(
 
 def _as_data(found: _Measured, steps: Sequence[StepTime], macs: int, batch: int) -> dict[str, Any]:
     from mace_core.cli.placement import placement_data
-    from mace_core.cli.profile_table import by_type
+    from mace_core.report.step_times import by_type
 
     return {
         "seconds": {name.replace(" ", "_"): value for name, value in found.times.items()},
@@ -226,7 +226,7 @@ def _print_operations(steps: Sequence[StepTime], found: Explanation, options: Ou
     from mace_core.cli.benchmark_tables import steps_table, types_table
     from mace_core.cli.output import print_folded, print_line, print_table
     from mace_core.cli.placement import placement_lines
-    from mace_core.cli.profile_table import by_type
+    from mace_core.report.step_times import by_type
 
     longest = sorted(steps, key=lambda step: -step.seconds)
     tables = [steps_table("operations in the order they ran", steps, steps)] if options.all_rows else []
@@ -254,11 +254,11 @@ def peak_memory_bytes() -> int:
 def _write_pictures(found: _Measured, facts: ModelFacts, model: str, trace: Path | None, timeline: Path | None) -> None:
     virtual = list(found.explanation.virtual)
     if trace is not None:
-        from mace_core.cli.trace import write_trace
+        from mace_core.report.trace import write_trace
 
         write_trace(trace, found.profiles, facts, model, virtual)
     if timeline is not None:
-        from mace_core.cli.timeline import write_timeline
+        from mace_core.report.timeline import write_timeline
 
         usual = sorted(found.profiles, key=lambda profile: profile.duration_ns)[(len(found.profiles) - 1) // 2]
         write_timeline(timeline, usual, facts, model, virtual)

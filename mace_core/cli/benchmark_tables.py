@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mace_core.presentation import Column, Table, number
 
 if TYPE_CHECKING:
-    from mace_core.cli.profile_table import StepTime
+    from mace_core.report.step_times import StepTime
 
 _FIGURES = (number("ms"), number("%", 2), number("MMAC", 6), number("GMAC/s", 4), number("% of peak", 5))
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mace_core.errors import MaceError, ModelError
 from mace_core.frontend.load import check_file, load_model, package_of
 from mace_core.graph import Graph
-from mace_core.graph.attribute import AttributeKind
+from mace_core.graph.constants import constant_tensors
 from mace_core.graph.signature import Resolution
 from mace_core.inspection.facts import Inspection, Severity, ValueFact
 from mace_core.inspection.memory import peak_activation_bytes
@@ -23,7 +23,6 @@ from mace_core.inspection.onnx_file import (
 )
 from mace_core.inspection.package_file import add_package_facts
 from mace_core.inspection.problems import add_problems, all_nodes
-from mace_core.tensor import Tensor
 
 _ORDER = (Severity.ERROR, Severity.WARNING, Severity.NOTE)
 
@@ -76,7 +75,7 @@ def inspect_model(path: str | Path, shapes: Mapping[str, Sequence[int]] | None =
 def _add_graph_facts(found: Inspection, graph: Graph) -> None:
     nodes = [node for node in all_nodes(graph) if node.op_type != "Constant" or node.domain]
     found.operators = dict(Counter(node.qualified_op for node in nodes).most_common())
-    found.parameters = counted((tensor.dtype, tensor.size) for tensor in _constants(graph))
+    found.parameters = counted((tensor.dtype, tensor.size) for tensor in constant_tensors(graph))
 
 
 def _add_sizes(found: Inspection, graph: Graph, given: Mapping[str, Sequence[int]]) -> Resolution | None:
@@ -107,16 +106,3 @@ def _add_sizes(found: Inspection, graph: Graph, given: Mapping[str, Sequence[int
         text = f"work and memory are not known, for no shapes were found that the model takes: {failure}"
         found.add(Severity.WARNING, text, "give --shape")
     return None
-
-
-def _constants(graph: Graph) -> Iterator[Tensor]:
-    for value in graph.initializers.values():
-        if value.constant is not None:
-            yield value.constant
-    for node in graph.nodes:
-        if node.op_type == "Constant" and not node.domain:
-            for attribute in node.attributes.values():
-                if attribute.kind is AttributeKind.TENSOR:
-                    yield attribute.value
-        for body in node.subgraphs():
-            yield from _constants(body)

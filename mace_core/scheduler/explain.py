@@ -34,6 +34,8 @@ class NodeExplanation:
         scope: the control-flow nodes around it, "outer/branch" for example; "" for the model itself.
         partition: number of its partition within its plan.
         note: the device's remark on how it is computed, "" for none.
+        source: nodes of the model file that it stands for.
+        inputs, outputs: names of the values it reads and writes; those it has none for are left out.
     """
 
     node: str
@@ -44,6 +46,9 @@ class NodeExplanation:
     scope: str
     partition: int
     note: str = ""
+    source: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +107,7 @@ class Explanation:
         named: devices used that the user named.
         advice: what to install so that the reference has less to do; "" where that would not help.
         refused: devices not used, with the reason.
+        devices: devices used, with what each is.
         virtual: devices used that are a simulator, an emulation or a stand-in, with what they are.
         free_inputs: inputs with free dimensions, as the model declares them.
         compile_per_shape: devices used that compile again for another shape of those; the others only plan it.
@@ -125,6 +131,7 @@ class Explanation:
     named: tuple[str, ...] = ()
     advice: str = ""
     refused: dict[str, str] = field(default_factory=dict)
+    devices: dict[str, str] = field(default_factory=dict)
     virtual: dict[str, str] = field(default_factory=dict)
     free_inputs: dict[str, str] = field(default_factory=dict)
     compile_per_shape: list[str] = field(default_factory=list)
@@ -195,6 +202,8 @@ def explain_plan(plan: AnyPlan, pool: DevicePool, signature: str, inputs: Sequen
             found.fallbacks[device.name] = used - pinned
         if used and found.free_inputs and device.compiles_per_shape:
             found.compile_per_shape.append(device.name)
+        if used:
+            found.devices[device.name] = device.device.name
         if used and device.device.is_virtual:
             found.virtual[device.name] = device.device.name
         if used and device.notes:
@@ -229,6 +238,7 @@ def _add_plan(found: Explanation, plan: AnyPlan, scope: str) -> None:
                 "/".join(part for part in (scope, stage.scopes.get(node, "")) if part),
                 number,
                 notes.get(node.name, ""),
+                *_ends(node),
             )
             found.nodes.append(entry)
             if compiled is not None:
@@ -265,10 +275,24 @@ def _add_inner_nodes(
                 continue
             note = notes.get(inner.name, "")
             entry = NodeExplanation(
-                inner.name, inner.qualified_op, around.device, reason, {}, scope.lstrip("/"), around.partition, note
+                inner.name,
+                inner.qualified_op,
+                around.device,
+                reason,
+                {},
+                scope.lstrip("/"),
+                around.partition,
+                note,
+                *_ends(inner),
             )
             found.nodes.append(entry)
             _add_inner_nodes(found, stage, inner, entry, notes)
+
+
+def _ends(node: Node) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """Nodes of the file, and names of the values read and written."""
+    inputs = tuple(value.name for value in node.inputs if value is not None)
+    return node.source, inputs, tuple(value.name for value in node.outputs if value is not None)
 
 
 def _add_runner(found: Explanation, runner: GraphRunner, scope: str) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mace_core.cli.model_facts import ModelFacts
-from mace_core.cli.profile_table import by_type, step_times
-from mace_core.cli.timeline import timeline_svg
-from mace_core.cli.trace import chrome_trace
+from mace_core.report.model_facts import ModelFacts
+from mace_core.report.step_times import by_type, step_times
+from mace_core.report.timeline import timeline_svg
+from mace_core.report.trace import chrome_trace
 from mace_core.scheduler.profile import Part, Profile, Span
 
 Mace = Callable[..., Any]

@@ -32,7 +32,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("scheduler",),
     ("activity", "binding", "requests", "compilation"),
     ("session",),
-    ("inspection", "numerics", "testing", "calibration"),
+    ("inspection", "numerics", "testing", "calibration", "report"),
     ("quantization",),
     ("sparsity",),
     ("cli",),

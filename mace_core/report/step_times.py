@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mace_core.cli.model_facts import ModelFacts
+    from mace_core.report.model_facts import ModelFacts
     from mace_core.scheduler.profile import Profile, Span
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from xml.sax.saxutils import escape
 
-from mace_core.cli.trace import not_speed, save, side_by_side
+from mace_core.report.trace import not_speed, save, side_by_side
 
 if TYPE_CHECKING:
-    from mace_core.cli.model_facts import ModelFacts
+    from mace_core.report.model_facts import ModelFacts
     from mace_core.scheduler.profile import Profile
 
 _WIDTH, _LEFT, _RIGHT = 1400, 170, 70

@@ -1,4 +1,4 @@
-"""What a model's file says of its nodes: what tables and traces of a profile are labeled with."""
+"""What a model's file says of its nodes and values: what tables, traces and pages of a profile are labeled with."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mace_core.frontend.load import Model
     from mace_core.graph import Graph
 
 
@@ -18,11 +19,15 @@ class ModelFacts:
         macs: multiply-accumulates of one run, of nodes that have any.
         operators: operator type.
         shapes: of the first output, "1x3x224x224"; of nodes whose output's shape is known before the run.
+        nbytes: of values, by their names; of those whose shape is known before the run.
+        weight_bytes: of all constants.
     """
 
     macs: Mapping[str, int] = field(default_factory=dict)
     operators: Mapping[str, str] = field(default_factory=dict)
     shapes: Mapping[str, str] = field(default_factory=dict)
+    nbytes: Mapping[str, int] = field(default_factory=dict)
+    weight_bytes: int = 0
 
     def kind(self, step: str, source: Sequence[str]) -> str:
         """The operators that a step stands for, joined by "+"; of a step without nodes, the first word of its name."""
@@ -34,9 +39,10 @@ class ModelFacts:
         return next((self.shapes[node] for node in reversed(source) if node in self.shapes), "")
 
 
-def model_facts(model: str, feeds: Mapping[str, Any]) -> ModelFacts:
+def model_facts(model: Model, feeds: Mapping[str, Any]) -> ModelFacts:
     """Of the model as it stands in the file, with arrays of these types and shapes as inputs."""
     from mace_core.frontend.load import load_model
+    from mace_core.graph.constants import constant_tensors
     from mace_core.operators import resolve
     from mace_core.operators.work import graph_macs
     from mace_core.tensor import DType, TensorType
@@ -54,7 +60,11 @@ def model_facts(model: str, feeds: Mapping[str, Any]) -> ModelFacts:
         and isinstance(kind := found.get(node.outputs[0]), TensorType)
         and kind.is_concrete
     }
-    return ModelFacts(graph_macs(graph, found), operators_of(graph), shapes)
+    nbytes = {
+        value.name: kind.nbytes for value, kind in found.items() if isinstance(kind, TensorType) and kind.is_concrete
+    }
+    weights = sum(tensor.nbytes for tensor in constant_tensors(graph))
+    return ModelFacts(graph_macs(graph, found), operators_of(graph), shapes, nbytes, weights)
 
 
 def operators_of(graph: Graph) -> dict[str, str]:

@@ -15,7 +15,7 @@ from mace_core.errors import UsageError
 from mace_core.scheduler.planning.partition import CORE_DEVICE
 
 if TYPE_CHECKING:
-    from mace_core.cli.model_facts import ModelFacts
+    from mace_core.report.model_facts import ModelFacts
     from mace_core.scheduler.profile import Part, Profile, Span
 
 _PROCESS = 1
