@@ -22,15 +22,20 @@ class Activity:
         runs: how many ended well.
         failures: how many did not.
         busy_ns: nanoseconds spent in runs; of runs at the same time each counts.
+        retried, moved, rested: how often a run was tried once more on a device that failed it, how often one went on
+            without such a device, and how often a device that kept failing was left alone for some time.
     """
 
-    __slots__ = ("__weakref__", "_devices", "busy_ns", "failures", "model", "number", "runs")
+    __slots__ = (
+        *("__weakref__", "_devices", "busy_ns", "failures", "model", "moved", "number", "rested", "retried", "runs"),
+    )
 
     def __init__(self, model: str, devices: Callable[[], Sequence[str]]) -> None:
         """``devices`` tells the names of those in use."""
         self.model = model
         self._devices = devices
         self.runs = self.failures = self.busy_ns = 0
+        self.retried = self.moved = self.rested = 0
         self.number = next(_numbers)
         with _lock:
             _all.add(self)
@@ -43,7 +48,13 @@ class Activity:
     def snapshot(self) -> SessionActivity:
         """The counters as they are now."""
         return SessionActivity(
-            self.number, self.model, tuple(self._devices()), self.runs, self.failures, self.busy_ns / 1e9
+            self.number,
+            self.model,
+            tuple(self._devices()),
+            self.runs,
+            self.failures,
+            self.busy_ns / 1e9,
+            *(self.retried, self.moved, self.rested),
         )
 
 
@@ -57,6 +68,8 @@ class SessionActivity:
         devices: names of those in use.
         runs, failures: how many runs ended well, and how many did not.
         busy_seconds: time spent in runs; of runs at the same time each counts.
+        retried, moved, rested: runs tried once more on a device that failed them, runs that went on without such a
+            device, and rests of devices that kept failing.
     """
 
     number: int
@@ -65,6 +78,9 @@ class SessionActivity:
     runs: int
     failures: int
     busy_seconds: float
+    retried: int = 0
+    moved: int = 0
+    rested: int = 0
 
 
 _numbers = itertools.count(1)

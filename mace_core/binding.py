@@ -27,6 +27,7 @@ from mace_core.symbolic.trace import LARGEST_SIZE
 
 if TYPE_CHECKING:
     from mace_core.scheduler.profile import Profile
+    from mace_core.scheduler.running.session_runners import SessionRunners
     from mace_core.session import Session
 
 SMALLEST_CAPACITY = 64
@@ -216,7 +217,12 @@ class Binding:
         profile = context.profile
         if profile is not None:
             profile.start_ns = time.perf_counter_ns()
-        results = self._session._runners.guarded(lambda: call.runner.run(fed, context))
+
+        def run(runners: SessionRunners) -> list[RuntimeValue]:
+            is_usual = runners is self._session._runners
+            return (call.runner if is_usual else self._runner(call.growing, call.computed, runners)).run(fed, context)
+
+        results = self._session._runners.failover.run(run)
         if profile is not None:
             profile.end_ns = time.perf_counter_ns()
             notify.profiled(self._label, profile)
@@ -238,16 +244,17 @@ class Binding:
         wanted = tuple(dict.fromkeys(names))
         computed = (*wanted, *dict.fromkeys(state.output for state in self._states if state.output not in wanted))
         states = tuple(computed.index(state.output) for state in self._states)
-        made = self._calls[key] = _Call(wanted, states, growing, self._runner(growing, computed))
+        made = self._calls[key] = _Call(
+            wanted, computed, states, growing, self._runner(growing, computed, self._session._runners)
+        )
         return made
 
-    def _runner(self, growing: Sequence[BoundState], names: tuple[str, ...]) -> GraphRunner:
+    def _runner(self, growing: Sequence[BoundState], names: tuple[str, ...], runners: SessionRunners) -> GraphRunner:
         """The runner for these outputs, with some states in room to grow; shared by all bindings of the session."""
-        session = self._session
         if not growing:
-            return session._runner if list(names) == session._output_names else session._runners.of(names)
+            return runners.whole if list(names) == self._session._output_names else runners.of(names)
         growths = tuple((state.source, state.output, state.axis) for state in growing)
-        return session._runners.growing(names, growths)
+        return runners.growing(names, growths)
 
     def _collected(self, feeds: Mapping[str, Any]) -> list[RuntimeValue]:
         """What is fed for the inputs that are not bound, checked."""
@@ -402,17 +409,24 @@ class _Call:
 
     Attributes:
         wanted: the outputs that are given to the caller; they come first among those computed.
+        computed: all outputs that are.
         states: where among those computed the next content of each state is.
         growing: the states that lie in memory with room to grow.
         names: the outputs of these.
         runner: computes all of it.
     """
 
-    __slots__ = ("growing", "names", "runner", "states", "wanted")
+    __slots__ = ("computed", "growing", "names", "runner", "states", "wanted")
 
     def __init__(
-        self, wanted: tuple[str, ...], states: tuple[int, ...], growing: tuple[BoundState, ...], runner: GraphRunner
+        self,
+        wanted: tuple[str, ...],
+        computed: tuple[str, ...],
+        states: tuple[int, ...],
+        growing: tuple[BoundState, ...],
+        runner: GraphRunner,
     ) -> None:
+        self.computed = computed
         self.wanted, self.states, self.growing, self.runner = wanted, states, growing, runner
         self.names = frozenset(state.output for state in growing)
 

@@ -19,6 +19,7 @@ from typing import Any
 
 __all__ = [
     "CancelledError",
+    "DataError",
     "DeadlineError",
     "DeviceLostError",
     "DeviceNotFoundError",
@@ -309,11 +310,26 @@ class UnsupportedError(ProviderError):
 
 
 class OutOfMemoryError(ProviderError, MemoryError):
-    """Memory is exhausted.  At compile: placed elsewhere.  At run: raised to the caller; the session stays usable."""
+    """Memory is exhausted.  What is kept for later is given up and the call repeated; if that fails too, a compilation
+    goes elsewhere, a run does so where the device has memory of its own, and is raised to the caller where not.
+
+    Attributes:
+        needed_bytes: how much was needed at once; None where that is not known.
+    """
+
+    needed_bytes: int | None = None
 
 
 class DeviceLostError(ProviderError):
-    """The device is gone or must be reopened.  The session raises it and refuses that device from then on."""
+    """The device is gone or must be reopened.  The run goes on elsewhere, and the device is opened again after a rest;
+    where there is no other device, or the session is strict, it is raised."""
+
+
+class DataError(ProviderError):
+    """A node cannot be computed for the values of this run, an index beyond its axis for example, on whatever device.
+
+    It is raised to the caller, and not held against the device.
+    """
 
 
 class OutOfRangeError(ProviderError):
@@ -324,11 +340,11 @@ class OutOfRangeError(ProviderError):
 
 
 class TransientError(ProviderError):
-    """A failure that may pass by itself (a busy device).  The core retries the run once."""
+    """A failure that may pass by itself (a busy device).  The core tries the run once more there, then elsewhere."""
 
 
 class ProviderBugError(ProviderError):
-    """Something that should never happen: a defect of the provider.  Never retried."""
+    """Something that should never happen: a defect of the provider.  Never tried again there, but elsewhere."""
 
 
 class NumericsError(MaceError, FloatingPointError):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from mace_core.activity import Activity
 from mace_core.errors import UsageError
+from mace_core.faults import FaultLimits
 from mace_core.graph import Value
 from mace_core.host.memory import return_free_memory
 from mace_core.host.process_end import at_work
@@ -37,6 +38,7 @@ from mace_core.scheduler.running.planner import Planner
 from mace_core.scheduler.running.quick_runs import QuickRuns
 from mace_core.scheduler.running.results import arrays_of, owned
 from mace_core.scheduler.running.session_runners import SessionRunners
+from mace_core.scheduler.values import RuntimeValue
 
 if TYPE_CHECKING:
     from mace_core.binding import Binding
@@ -88,6 +90,7 @@ class Session:
         check_numerics: bool | str = False,
         registry: Registry | None = None,
         policy: str | Policy | None = None,
+        faults: FaultLimits | None = None,
     ) -> None:
         """Load, optimize and, where all input shapes are fixed and no flag chooses between branches, plan a model.
 
@@ -110,6 +113,7 @@ class Session:
             policy: how nodes are shared among the devices: ``latency``, ``throughput`` or ``power`` by what the
                 placement costs, ``prefer_gpu``, ``prefer_npu``, ``cpu_only`` or ``order`` by the order of the devices,
                 or a `Policy`.  None: ``order`` where devices are named, else ``latency``.
+            faults: when devices that fail are rested; by default as ``MACE_FAULT_LIMITS`` says.
 
         Raises:
             ModelError: if the model cannot be read.
@@ -128,6 +132,7 @@ class Session:
             check_numerics=check_numerics,
             registry=registry,
             policy=policy,
+            faults=faults,
         )
         self._registry = registry or default_registry()
         self._closed = False
@@ -170,7 +175,8 @@ class Session:
                 numerics=given.numerics(self._model.label),
                 constants=self._constants,
             )
-            self._runners = SessionRunners(self._planner, graph)
+            self._runners = SessionRunners(self._planner, graph, given.faults or FaultLimits.from_environment())
+            self._runners.failover.activity = self._activity
             self._runner, self._flags = self._runners.whole, self._runners.flags
             optional = () if self._optional is None else self._optional.specs
             self.inputs: tuple[ValueSpec, ...] = (*(spec_of(value) for value in graph.inputs), *optional)
@@ -296,7 +302,12 @@ class Session:
         values = collect_feeds(self._graph.inputs, feeds, self._model.label)
         if profile is not None:
             profile.start_ns = time.perf_counter_ns()
-        results = self._runners.guarded(lambda: runner.run(values, context))
+
+        def run(runners: SessionRunners) -> list[RuntimeValue]:
+            used = runner if runners is self._runners else runners.whole if outputs is None else runners.of(outputs)
+            return used.run(values, context)
+
+        results = self._runners.failover.run(run)
         if profile is not None:
             profile.end_ns = time.perf_counter_ns()
             notify.profiled(self._model.label, profile)
@@ -384,12 +395,13 @@ class Session:
         if (other := self._fed(shapes)) is not None:
             return other.explain(shapes)
         types, note = self._types_to_explain(shapes)
-        plan = next(self._runners.plans(types))
+        runners = self._runners.used_now()
+        plan = next(runners.plans(types))
         try:
             known = plan.plan.stage.known
             flags = [f"{v.name} = {bool(known[v].numpy().reshape(-1)[0])}" for v in self._flags.values if v in known]
             text = ", ".join([signature_text(self._graph.inputs, types), *flags]) + note
-            found = explain_plan(plan, self._pool, text, self._graph.inputs)
+            found = explain_plan(plan, runners.pool, text, self._graph.inputs)
             found.preparations = tuple(self._model.preparations)
             found.one_by_one = self._runner.refusal
             found.computed = list(

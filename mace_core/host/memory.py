@@ -28,10 +28,12 @@ def require_host_memory(nbytes: int) -> None:
         return
     available = available_bytes()
     if nbytes > available:
-        raise OutOfMemoryError(
+        error = OutOfMemoryError(
             f"{nbytes / 1e9:.1f} GB of host memory are needed at once and {available / 1e9:.1f} GB are available; "
             "give the model smaller inputs"
         )
+        error.needed_bytes = nbytes
+        raise error
 
 
 @contextlib.contextmanager

@@ -41,7 +41,7 @@ from mace_core.provider.provider import ExecutionProvider
 from mace_core.provider.registry import Registry, default_registry
 
 if TYPE_CHECKING:
-    from mace_core.provider.events import CompileEvent, PartitionEvent, RunProfile, Span
+    from mace_core.provider.events import CompileEvent, FaultEvent, PartitionEvent, RunProfile, Span
     from mace_core.provider.hook_specs import hookimpl
     from mace_core.provider.libraries import find_library, library_directories
 
@@ -68,6 +68,7 @@ __all__ = [
     "Event",
     "Execution",
     "ExecutionProvider",
+    "FaultEvent",
     "ForeignKind",
     "ForeignMemory",
     "FoundOutput",
@@ -99,6 +100,7 @@ __all__ = [
 
 _ON_FIRST_USE = {
     "CompileEvent": "events",
+    "FaultEvent": "events",
     "PartitionEvent": "events",
     "RunProfile": "events",
     "Span": "events",

@@ -19,5 +19,5 @@ class ApiVersion(NamedTuple):
         return f"{self.major}.{self.minor}"
 
 
-API_VERSION = ApiVersion(1, 2)
+API_VERSION = ApiVersion(1, 3)
 """The version of the contract that this core implements."""

@@ -36,6 +36,22 @@ class CompileEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class FaultEvent:
+    """A device failed in a run, or works again.
+
+    Attributes:
+        deed: what was done: the run was ``retried`` there, it was ``moved`` to other devices; the device is ``rested``
+            from now on, or has ``resumed`` work; memory was ``relieved`` of what is kept for later.
+        error: what it failed with; "" where it works again.
+    """
+
+    model: str
+    device: str
+    deed: str
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Span:
     """One step of a run: start and end in nanoseconds (`time.perf_counter_ns`), the model's nodes it stands for."""
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pluggy
 
-from mace_core.provider.events import CompileEvent, PartitionEvent, RunProfile
+from mace_core.provider.events import CompileEvent, FaultEvent, PartitionEvent, RunProfile
 
 if TYPE_CHECKING:
     import typer
@@ -46,6 +46,10 @@ class HookSpecs:
     @hookspec
     def mace_on_compile(self, event: CompileEvent) -> None:
         """A device compiled a subgraph, or could not."""
+
+    @hookspec
+    def mace_on_fault(self, event: FaultEvent) -> None:
+        """A device failed in a run, or works again after its rest (api 1.3)."""
 
     @hookspec
     def mace_on_run_profile(self, event: RunProfile) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mace_core.graph import Graph
     from mace_core.optimizer import GraphPass
     from mace_core.provider.device import Device
-    from mace_core.provider.events import CompileEvent, PartitionEvent, RunProfile
+    from mace_core.provider.events import CompileEvent, FaultEvent, PartitionEvent, RunProfile
 
 _log = logging.getLogger("mace.plugins")
 
@@ -199,6 +199,11 @@ def emit_partition(event: PartitionEvent) -> None:
 def emit_compile(event: CompileEvent) -> None:
     """Tell observers that a device compiled a subgraph, or could not."""
     _tell("mace_on_compile", event)
+
+
+def emit_fault(event: FaultEvent) -> None:
+    """Tell observers that a device failed in a run, or works again."""
+    _tell("mace_on_fault", event)
 
 
 def emit_run_profile(event: RunProfile) -> None:

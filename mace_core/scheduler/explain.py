@@ -208,8 +208,8 @@ def explain_plan(plan: AnyPlan, pool: DevicePool, signature: str, inputs: Sequen
             found.virtual[device.name] = device.device.name
         if used and device.notes:
             found.notes[device.name] = device.notes
-        if device.refused:
-            found.refused[device.name] = device.refused
+        if reason := pool.refusal(device):
+            found.refused[device.name] = reason
     return found
 
 

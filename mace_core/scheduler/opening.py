@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from mace_core.errors import MaceError, PluginError
+from mace_core.faults import FaultLimits
 from mace_core.graph import Graph
 from mace_core.host.memory import memory_needed
 from mace_core.provider.registry import Registry
@@ -50,6 +51,7 @@ class SessionArguments:
     check_numerics: bool | str
     registry: Registry | None
     policy: str | Policy | None = None
+    faults: FaultLimits | None = None
 
     def __post_init__(self) -> None:
         check_max_signatures(self.max_signatures)

@@ -1,4 +1,4 @@
-"""A device that fails while several threads run a session: who fails is told so, and all other results are right."""
+"""A device that fails while several threads run a session: nothing is lost, and all results are right."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import ctypes
 import importlib
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +17,9 @@ import numpy as np
 import onnx
 import pytest
 
-from mace_core.errors import DeviceLostError, ProviderError
+from mace_core import activity
+from mace_core.errors import ProviderError
+from mace_core.faults import FaultLimits
 from mace_core.provider.registry import default_registry
 from mace_core.session import Session
 from mace_core.testing.models import sample_image
@@ -200,8 +203,29 @@ def check(found: list[Any], expected: np.ndarray, faulty: Faulty) -> list[Except
     return errors
 
 
-def test_who_fails_is_told_and_all_others_are_right(faulty: Faulty, expected: list[np.ndarray]) -> None:
-    with Session(network(), devices=[faulty.name, "cpu"]) as session:
+def test_runs_go_on_elsewhere_while_a_device_fails_and_come_back_to_it(
+    faulty: Faulty, expected: list[np.ndarray]
+) -> None:
+    limits = FaultLimits(rest_seconds=0.01, longest_rest_seconds=0.05)
+    with Session(network(), devices=[faulty.name, "cpu"], faults=limits) as session:
+        session.run(FEEDS[0])
+        found = runs_around_a_failure(session, faulty, "once")
+        counts = next(each for each in activity.sessions() if faulty.name in each.devices)
+        for _ in range(2000):
+            session.run(FEEDS[0])
+            if session.explain().nodes_per_device.keys() == {faulty.name}:
+                break
+            time.sleep(0.01)
+        assert session.explain().nodes_per_device.keys() == {faulty.name}
+    for number in range(THREADS):
+        assert not check(found[number], expected[number], faulty)
+    assert counts.failures == 0 and counts.moved >= 1 and counts.rested >= 1
+
+
+def test_where_runs_may_not_move_who_fails_is_told_and_all_others_are_right(
+    faulty: Faulty, expected: list[np.ndarray]
+) -> None:
+    with Session(network(), devices=[faulty.name, "cpu"], faults=FaultLimits(move=False)) as session:
         session.run(FEEDS[0])
         found = runs_around_a_failure(session, faulty, "once")
         assert session.explain().nodes_per_device.keys() == {faulty.name}
@@ -213,18 +237,30 @@ def test_who_fails_is_told_and_all_others_are_right(faulty: Faulty, expected: li
         assert not check(found[number][1 - RUNS :], expected[number], faulty)
 
 
-def test_a_device_that_is_lost_among_runs_is_left_and_nothing_is_wrong(
+def test_a_device_that_is_lost_among_runs_is_left_and_nothing_is_lost(
     faulty: Faulty, expected: list[np.ndarray]
 ) -> None:
     if faulty.name.startswith("npu:"):
         pytest.skip("OpenVINO does not tell a lost device from another failure")
-    with Session(network(), devices=[faulty.name, "cpu"]) as session:
+    limits = FaultLimits(rest_seconds=60)
+    with Session(network(), devices=[faulty.name, "cpu"], faults=limits) as session:
         session.run(FEEDS[0])
         found = runs_around_a_failure(session, faulty, "lost")
         placement = session.explain()
-    errors = [check(found[number], expected[number], faulty) for number in range(THREADS)]
-    assert sum(map(len, errors)) >= 1
-    assert max(map(len, errors)) <= 1, "the next run of a thread that has met it is elsewhere"
-    assert all(isinstance(error, DeviceLostError) and faulty.name in str(error) for each in errors for error in each)
+    assert not any(check(found[number], expected[number], faulty) for number in range(THREADS))
     assert placement.nodes_per_device.keys() == {"cpu:0"}
-    assert placement.refused[faulty.name]
+    assert "it was lost" in placement.refused[faulty.name]
+
+
+def test_a_device_that_was_lost_is_opened_again(faulty: Faulty, expected: list[np.ndarray]) -> None:
+    if faulty.name.startswith("npu:"):
+        pytest.skip("OpenVINO does not tell a lost device from another failure")
+    limits = FaultLimits(rest_seconds=0.01)
+    with Session(network(), devices=[faulty.name, "cpu"], faults=limits) as session:
+        session.run(FEEDS[0])
+        with faulty.failing("lost"):
+            found = [session.run(FEEDS[0])["y"]]
+        time.sleep(0.02)
+        found.append(session.run(FEEDS[0])["y"])
+        assert session.explain().nodes_per_device.keys() == {faulty.name}
+    assert not check(found, expected[0], faulty)

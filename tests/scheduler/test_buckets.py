@@ -17,6 +17,7 @@ from scheduler_models import constant, model, op, tensor
 from scheduler_stand_ins import StandInBackend, make_provider, registry_of
 
 from mace_core.errors import ProviderBugError
+from mace_core.faults import FaultLimits
 from mace_core.frontend.load import load_model
 from mace_core.graph import GraphView
 from mace_core.operators import registry as operators
@@ -284,7 +285,11 @@ def test_something_else_than_buckets_is_a_defect_of_the_provider(
     monkeypatch: pytest.MonkeyPatch, given: object
 ) -> None:
     monkeypatch.setattr(StandInBackend, "buckets", given)
-    with session(NETWORK, make_provider("odd")) as running, pytest.raises(ProviderBugError, match=r"Backend\.buckets"):
+    unmoved = FaultLimits(move=False)
+    with (
+        session(NETWORK, make_provider("odd"), faults=unmoved) as running,
+        pytest.raises(ProviderBugError, match=r"Backend\.buckets"),
+    ):
         running.run({"x": rows(3)})
 
 
@@ -372,8 +377,7 @@ def test_a_lost_device_frees_its_programs() -> None:
     provider = make_provider("odd", faults=[None, DeviceLostError("gone", device="odd:0")])
     with session(NETWORK, provider) as running:
         running.run({"x": rows(3)})
-        with pytest.raises(DeviceLostError):
-            running.run({"x": rows(4)})
+        running.run({"x": rows(4)})
         assert provider.opened[0].compiled_alive == 0
 
 

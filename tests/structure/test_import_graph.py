@@ -18,8 +18,8 @@ ROOT = Path(__file__).parents[2]
 
 LAYERS: list[tuple[str, ...]] = [
     ("version", "errors", "json_values", "progress"),
-    ("host",),
-    ("caching", "presentation"),
+    ("host", "faults"),
+    ("activity", "caching", "presentation"),
     ("discovery",),
     ("symbolic",),
     ("tensor",),
@@ -30,7 +30,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("provider",),
     ("native",),
     ("scheduler",),
-    ("activity", "binding", "requests", "compilation"),
+    ("binding", "requests", "compilation"),
     ("session",),
     ("inspection", "numerics", "testing", "calibration", "report"),
     ("quantization",),

@@ -1,15 +1,16 @@
-"""The devices of one session: in order of priority, opened when first needed, refused once lost."""
+"""The devices of one session: in order of priority, opened when first needed, opened again after they were lost."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from numbers import Real
 from types import NoneType
 from typing import TYPE_CHECKING
 
-from mace_core.errors import UsageError
+from mace_core.errors import DeviceLostError, UsageError
 from mace_core.host.fork_safe import fork_safe_lock, unforked
 from mace_core.provider import Allocator, Backend, Buckets, Buffer, DataTransfer, Device, ShapeSupport, Stream
 from mace_core.provider.border import WrongAnswerError, attempt, calling, instance_of, list_of, reason_of
@@ -211,7 +212,12 @@ class DevicePool:
         self.policy = policy
         self.rates_of = rates_of
         self.arenas = HostArenas()
+        self.relieve: Callable[[MemoryError], Iterator[None]] | None = None
+        self.on_lost: Callable[[str, DeviceLostError], None] | None = None
         self._users = 1
+        self._generation = 0
+        self._plans: Counter[int] = Counter()  # by generation
+        self._replaced: list[tuple[int, SessionDevice]] = []  # with the latest generation of plans that may use them
         self._lock = fork_safe_lock()
 
     @property
@@ -219,19 +225,44 @@ class DevicePool:
         """How messages call the model."""
         return self.devices[0].model if self.devices else ""
 
-    def retain(self) -> None:
-        """One more plan holds things made from these devices."""
+    def retain(self) -> int:
+        """One more plan holds things made from these devices; what `release` is to be told."""
         with self._lock:
             self._users += 1
+            self._plans[self._generation] += 1
+            return self._generation
 
-    def release(self) -> None:
-        """One holder fewer; the last one closes the backends."""
+    def release(self, generation: int | None = None) -> None:
+        """One holder fewer; the last one closes the backends, and the last of a ``generation`` of plans those that
+        later ones do not use any more."""
         with self._lock:
             self._users -= 1
             last = self._users == 0
-        if last:
-            for device in self.devices:
-                device.close()
+            if generation is not None:
+                self._plans[generation] -= 1
+            unused = self._unused()
+        for device in [*unused, *(self.devices if last else ())]:
+            device.close()
+
+    def renew(self, name: str) -> None:
+        """Have the device opened again when it is next needed.  What earlier plans hold of it stays until they are
+        gone.  Nobody may be planning."""
+        with self._lock:
+            at = next(at for at, device in enumerate(self.devices) if device.name == name)
+            old = self.devices[at]
+            self.devices[at] = replace(old, refused="", is_closed=False, _backend=None)
+            self._replaced.append((self._generation, old))
+            self._generation += 1
+            unused = self._unused()
+        for device in unused:
+            device.close()
+
+    def _unused(self) -> list[SessionDevice]:
+        """Devices that were replaced, and whose plans are all gone; taken out."""
+        oldest = min((generation for generation, count in self._plans.items() if count), default=self._generation)
+        found = [device for generation, device in self._replaced if generation < oldest]
+        self._replaced = [(generation, device) for generation, device in self._replaced if generation >= oldest]
+        return found
 
     def find(self, name: str) -> SessionDevice | None:
         """The device with this qualified name."""
@@ -245,9 +276,26 @@ class DevicePool:
             device.refused = reason
             device.compiled_buckets.close(name, self.model)
 
+    def mark_lost(self, name: str, error: DeviceLostError) -> None:
+        """Use the device no more until it is opened again, see `renew`."""
+        device = self.find(name)
+        if device is not None and not device.refused:
+            device.refused = f"it was lost: {reason_of(error)}"
+            device.compiled_buckets.close(name, self.model)
+
+    def lose(self, name: str, error: DeviceLostError) -> None:
+        """The device turned out to be gone while something was planned."""
+        self.mark_lost(name, error)
+        if self.on_lost is not None:
+            self.on_lost(name, error)
+
+    def refusal(self, device: SessionDevice) -> str:
+        """Why a device of this pool is not used; "" where it is."""
+        return device.refused
+
     def candidates(self) -> list[SessionDevice]:
         """Devices not refused, in order; not necessarily open."""
-        return [device for device in self.devices if not device.refused]
+        return [device for device in self.devices if not self.refusal(device)]
 
     def ready(self, device: SessionDevice) -> bool:
         """Whether the device is open, opened now if it was not; one that cannot be opened is refused from then on.
@@ -269,3 +317,27 @@ class DevicePool:
             _log.warning("%s is left out: %s", device.name, device.refused, exc_info=_log.isEnabledFor(logging.DEBUG))
             return False
         return True
+
+
+class PoolWithout(DevicePool):
+    """The same devices but for some, which rest or have failed the run that is going on."""
+
+    def __init__(self, whole: DevicePool, without: Mapping[str, str]) -> None:
+        """``without``: names of the devices that are left out, and why."""
+        super().__init__(whole.devices, whole.policy, whole.rates_of)
+        self.arenas = whole.arenas
+        self.relieve = whole.relieve
+        self.without = without
+        self._whole = whole
+
+    def retain(self) -> int:
+        return self._whole.retain()
+
+    def release(self, generation: int | None = None) -> None:
+        self._whole.release(generation)
+
+    def lose(self, name: str, error: DeviceLostError) -> None:
+        self._whole.lose(name, error)
+
+    def refusal(self, device: SessionDevice) -> str:
+        return self.without.get(device.name) or device.refused

@@ -46,6 +46,14 @@ def compiled(model: str, device: str, nodes: tuple[str, ...], seconds: float, *,
         hooks.emit_compile(CompileEvent(model, device, nodes, seconds, restored, error))
 
 
+def failed(model: str, device: str, deed: str, error: str) -> None:
+    """A device failed a run, or works again; ``deed``: what was done about it."""
+    if hooks.has_observers("mace_on_fault"):
+        from mace_core.provider.events import FaultEvent
+
+        hooks.emit_fault(FaultEvent(model, device, deed, error))
+
+
 def profiled(model: str, profile: Profile) -> None:
     """A profiled run ended."""
     if hooks.has_observers("mace_on_run_profile"):

@@ -317,8 +317,8 @@ class _Placing:
     ) -> StrictPlacementError:
         unplaced = self._with_refused(unplaced)
         where = ", ".join(device.name for device in asked) or "any device"
-        lost = any(device.refused for device in self.pool.devices)
-        advice = "open a new session once the device is back, " if lost else ""
+        lost = any(self.pool.refusal(device) for device in self.pool.devices)
+        advice = "run it again once the device is back, " if lost else ""
         return StrictPlacementError(
             f"strict placement: {len(unplaced)} of {len(self.stage.nodes)} nodes cannot run on {where}: "
             f"{summary_of(unplaced)}; {advice}name a device that runs them too, or leave strict out",
@@ -328,7 +328,7 @@ class _Placing:
     def _with_refused(self, unplaced: Mapping[Node, Mapping[str, str]]) -> Mapping[Node, Mapping[str, str]]:
         """The reasons of the devices that were asked, and of those that are not used any more."""
         refused = {
-            device.name: f"not used any more: {device.refused}" for device in self.pool.devices if device.refused
+            device.name: f"not used: {reason}" for device in self.pool.devices if (reason := self.pool.refusal(device))
         }
         return {node: {**refused, **reasons} for node, reasons in unplaced.items()}
 
@@ -422,7 +422,7 @@ class _Placing:
     def _compile_on(self, device: SessionDevice, missing: Sequence[tuple[Partition, GraphView]]) -> bool:
         views = [view for _, view in missing]
         try:
-            results = self.compile_with(device, views)
+            results = self._compiled_with(device, views)
         except Exception as error:
             if len(missing) > 1:  # find the culprit
                 succeeded = [self._compile_on(device, [one]) for one in missing]
@@ -431,6 +431,20 @@ class _Placing:
         for (part, _), result in zip(missing, results, strict=True):
             self.compiled[part.device, part.nodes] = result
         return True
+
+    def _compiled_with(self, device: SessionDevice, views: Sequence[GraphView]) -> list[CompiledSubgraph]:
+        """What the device compiled; where memory is exhausted, once more each time that some was given up."""
+        try:
+            return self.compile_with(device, views)
+        except MemoryError as error:
+            if self.pool.relieve is None:
+                raise
+            for _ in self.pool.relieve(error):
+                try:
+                    return self.compile_with(device, views)
+                except MemoryError as again:
+                    error = again
+            raise error
 
     def _ban(self, device: SessionDevice, part: Partition, view: GraphView, error: Exception) -> bool:
         reason = f"compile failed: {reason_of(error)}"
@@ -450,4 +464,4 @@ class _Placing:
     def _note_failure(self, device: SessionDevice, error: Exception) -> None:
         self._failure = error
         if isinstance(error, DeviceLostError):
-            self.pool.refuse(device.name, f"it was lost: {reason_of(error)}")
+            self.pool.lose(device.name, error)

@@ -51,6 +51,10 @@ class RememberedPlacements:
         self._latest = None if found is None else (graph, types, fixed, found)  # it is wanted next
         return found is not None
 
+    def among(self, pool: DevicePool) -> RememberedPlacements:
+        """The same for other devices."""
+        return RememberedPlacements(self._model, pool, strict=self._strict)
+
     @property
     def has_package(self) -> bool:
         """Whether the model was compiled ahead of time."""
@@ -215,7 +219,7 @@ def pool_words(pool: DevicePool, pins: Mapping[Node, str], *, strict: bool) -> l
     """What placements depend on beside what is placed."""
     words = ["strict" if strict else "lenient"]
     for device in pool.devices:
-        flags = (device.named, device.is_fallback, device.only_pinned, bool(device.refused))
+        flags = (device.named, device.is_fallback, device.only_pinned, bool(pool.refusal(device)))
         words += ["device", device.name, device.provider_code, device.options_key, str(flags)]
     if decides_by_cost(pool):
         from mace_core.scheduler.planning.stored_rates import StoredRates
@@ -234,7 +238,7 @@ def still_good(pool: DevicePool, asked: Sequence[tuple[str, str]]) -> bool:
     """Whether each device that had a say still takes what was made under the key it had then."""
     for name, key in asked:
         device = pool.find(name)
-        if device is None or device.refused or not pool.ready(device) or not stores(device.backend):
+        if device is None or pool.refusal(device) or not pool.ready(device) or not stores(device.backend):
             return False
         if worth_of(device, key) is None:
             return False

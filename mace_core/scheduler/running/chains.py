@@ -137,6 +137,17 @@ class Chain:
             for plan in self.plans:
                 plan.release()
 
+    def give_up_idle(self) -> int:
+        """Free the states that no run is using; how many."""
+        count = 0
+        while True:
+            try:
+                state = self._idle.pop()
+            except IndexError:
+                return count
+            state.close()
+            count += 1
+
     def prepare(self) -> bool:
         """Make the state of a run; whether there can be any."""
         try:

@@ -80,7 +80,7 @@ class GraphPlan:
         self.can_follow = True
         self.signature: Signature | None = None  # where it is for one alone
         self.users = 1  # changed under `counting` alone
-        pool.retain()
+        self._generation = pool.retain()
 
     @property
     def shared(self) -> GraphPlan:
@@ -196,6 +196,19 @@ class GraphPlan:
         finally:
             self._discard(instance)
 
+    def give_up_idle(self) -> int:
+        """Free what no run is using of what runs work in; how many of them."""
+        count = 0
+        while True:
+            try:
+                instance = self._idle.pop()
+            except IndexError:
+                break
+            self._discard(instance)
+            count += 1
+        self._idle_turns.clear()
+        return count
+
     def _discard(self, instance: StageInstance) -> None:
         self.arenas.forget(instance)
         instance.close()
@@ -210,7 +223,7 @@ class GraphPlan:
         self.plan.placed.close()
         if self.rest is not None:
             self.rest.close()
-        self._pool.release()
+        self._pool.release(self._generation)
 
 
 class SizedPlan:

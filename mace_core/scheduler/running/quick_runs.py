@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mace_core.errors import DeviceLostError, OutOfRangeError, TransientError
+from mace_core.errors import ProviderError
 from mace_core.graph import Value
 from mace_core.provider.execution import CancelFlag
 from mace_core.scheduler.context import RunContext
@@ -20,8 +19,6 @@ from mace_core.scheduler.running.results import owned
 from mace_core.scheduler.running.session_runners import SessionRunners
 from mace_core.scheduler.running.structures import Form
 from mace_core.scheduler.values import RuntimeValue
-
-_log = logging.getLogger("mace")
 
 _NEVER = CancelFlag()
 """For runs that nobody can cancel."""
@@ -36,7 +33,7 @@ class QuickRuns:
     def __init__(self, runners: SessionRunners, inputs: Sequence[Value], outputs: Sequence[Value], label: str) -> None:
         """``label``: how messages call the model."""
         self._runners = runners
-        self._runner, self._flags = runners.whole, runners.flags
+        self._runner, self._flags, self._failover = runners.whole, runners.flags, runners.failover
         self._outputs = [value.name for value in outputs]
         self._label = label
         found = plain_inputs(inputs) if len(set(self._outputs)) == len(self._outputs) else None
@@ -46,7 +43,7 @@ class QuickRuns:
     def run(self, feeds: Mapping[str, Any], cancel: CancelFlag | None) -> dict[str, Any] | None:
         """One subgraph on host memory, fed contiguous arrays of a known signature; None where it is anything else."""
         expected = self._inputs
-        if expected is None:
+        if expected is None or not self._failover.is_calm:
             return None
         arrays: list[npt.NDArray[Any]] = []
         shapes: list[tuple[int, ...]] = []
@@ -78,15 +75,8 @@ class QuickRuns:
             return self._run_known(plan, arrays, shapes, cancel)
         try:
             results = plan.execute_single(arrays, cancel)
-        except TransientError:
-            again = self._again(plan, arrays, cancel)
-            return None if again is None else dict(zip(self._outputs, again, strict=True))
-        except OutOfRangeError as error:
-            self._runners.decline(error)
-            return None  # the careful path finds other devices
-        except DeviceLostError as error:
-            self._runners.lose(error)
-            raise
+        except (ProviderError, MemoryError) as error:
+            return self._after(error, arrays, shapes, cancel)
         finally:
             plan.release()
         return dict(zip(self._outputs, results, strict=True))
@@ -97,14 +87,8 @@ class QuickRuns:
         """Stages that natively follow each other; None where no such plans hold for these shapes."""
         try:
             results = self._runner.run_chain(arrays, shapes, cancel)
-        except TransientError:
-            return None  # the careful path tries it once more
-        except OutOfRangeError as error:
-            self._runners.decline(error)
-            return None  # and finds other devices
-        except DeviceLostError as error:
-            self._runners.lose(error)
-            raise
+        except (ProviderError, MemoryError) as error:
+            return self._after(error, arrays, shapes, cancel)
         return None if results is None else dict(zip(self._outputs, results, strict=True))
 
     def _run_known(
@@ -121,7 +105,15 @@ class QuickRuns:
             return None
         context = RunContext(cancel or _NEVER)
         plans = [plan]
-        results = self._runners.guarded(lambda: self._runner.run(fed, context, plans.pop() if plans else None))
+
+        def run(runners: SessionRunners) -> list[RuntimeValue]:
+            return runners.whole.run(fed, context, plans.pop() if plans and runners is self._runners else None)
+
+        try:
+            results = self._failover.run(run)
+        finally:
+            while plans:
+                plans.pop().release()
         return {name: owned(result, fed) for name, result in zip(self._outputs, results, strict=True)}
 
     def _admitted(
@@ -136,16 +128,17 @@ class QuickRuns:
         types = partial(runner.array_types, shapes, dtypes)
         return runner.admitted(tuple(key), Form.of(shapes, dtypes, flags), types)
 
-    def _again(
-        self, plan: AnyPlan, arrays: list[npt.NDArray[Any]], cancel: CancelFlag | None
-    ) -> list[RuntimeValue] | None:
-        """The one retry that a passing failure gets; None where the careful path has to find other devices."""
-        _log.warning("a run of %s failed in a way that may pass and is tried once more", self._label)
-        try:
-            return plan.execute_single(arrays, cancel)
-        except OutOfRangeError as error:
-            self._runners.decline(error)
+    def _after(
+        self,
+        error: BaseException,
+        arrays: Sequence[npt.NDArray[Any]],
+        shapes: Sequence[tuple[int, ...]],
+        cancel: CancelFlag | None,
+    ) -> dict[str, Any] | None:
+        """A run whose first attempt ended with ``error``."""
+        fed: list[RuntimeValue] = [array.view() for array in arrays]
+        if [array.shape for array in fed] != shapes:  # another thread is at it
             return None
-        except DeviceLostError as error:
-            self._runners.lose(error)
-            raise
+        context = RunContext(cancel or _NEVER)
+        results = self._failover.run(lambda runners: runners.whole.run(fed, context), error)
+        return {name: owned(result, fed) for name, result in zip(self._outputs, results, strict=True)}

@@ -438,6 +438,23 @@ class GraphRunner:
             plan.release()
         self._structures.drop(uses_device)
 
+    def give_up_kept(self) -> int:
+        """Free the plans that nothing is running, but for the latest, and what runs are given to work in; how many."""
+        with self._lock:
+            unused = [key for key, plan in self._plans.items() if plan.users == 1 and plan is not self.last_plan]
+            dropped = [self._plans.pop(key) for key in unused]
+            self._lasting.difference_update(unused)
+            kept = list(self._plans.values())
+            chains = list(self.chains)
+        for plan in dropped:
+            plan.release()
+        count = len(dropped) + sum(chain.give_up_idle() for chain in chains)
+        for plan in kept:
+            count += plan.shared.give_up_idle()
+            if plan.rest is not None:
+                count += plan.rest.give_up_kept()
+        return count
+
     def close(self) -> None:
         """Free all plans that nobody is using; those in use are freed when their runs are over."""
         with self._lock:

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import functools
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from mace_core.errors import DeviceLostError, ModelError, OutOfRangeError, TransientError, UsageError
+from mace_core.errors import ModelError, UsageError
+from mace_core.faults import FaultLimits
 from mace_core.graph import Graph, Value
 from mace_core.host.memory import memory_needed
-from mace_core.provider.border import reason_of
 from mace_core.scheduler.growing import with_room
+from mace_core.scheduler.planning.devices import DevicePool, PoolWithout
 from mace_core.scheduler.planning.flags import Flags, signature_key
 from mace_core.scheduler.planning.stages import subset
+from mace_core.scheduler.running.failover import Failover
 from mace_core.scheduler.running.planner import Planner
 from mace_core.scheduler.running.plans import AnyPlan
+from mace_core.scheduler.running.pressure import known, reliefs, relieved
 from mace_core.scheduler.running.runner import GraphRunner
-from mace_core.scheduler.values import RuntimeValue
 from mace_core.tensor import Tensor
-
-_log = logging.getLogger("mace")
 
 
 class SessionRunners:
@@ -28,14 +30,27 @@ class SessionRunners:
     Attributes:
         whole: runs the whole model.
         flags: inputs whose content says which way it goes.
+        failover: runs them, also where devices fail.
     """
 
-    def __init__(self, planner: Planner, graph: Graph) -> None:
+    failover: Failover
+
+    def __init__(
+        self, planner: Planner, graph: Graph, limits: FaultLimits | None = None, *, is_detour: bool = False
+    ) -> None:
+        """``limits``: of failing devices; ``is_detour``: others send runs here, which devices have failed."""
         self._planner = planner
         self._graph = graph
         self.flags = Flags(graph)
         self.whole = self._runner_of(graph)
         self._parts: dict[tuple[Any, ...], GraphRunner] = {}
+        self._detours: dict[frozenset[str], SessionRunners] = {}
+        self._is_closed = False
+        if not is_detour:
+            limits = limits or FaultLimits()
+            self.failover = Failover(self, planner.pool, limits, label=planner.label, strict=planner.strict)
+            planner.pool.relieve = functools.partial(reliefs, self)
+            known(self)
 
     def of(self, outputs: Sequence[str]) -> GraphRunner:
         """The runner of the model reduced to some outputs.
@@ -74,7 +89,13 @@ class SessionRunners:
         """The plan for these input types and contents of flags, made if it is new; the caller releases it."""
         key = signature_key(self._graph.inputs, types, contents)
         with memory_needed(f"{self._planner.label}: planning it"):
-            return self.whole.find(key) or self.whole.make(key, types, contents)
+            found = self.whole.find(key)
+            if found is not None:
+                return found
+            try:
+                return self.whole.make(key, types, contents)
+            except MemoryError as error:
+                return relieved(self, error, lambda: self.whole.make(key, types, contents))
 
     def plans(self, types: Mapping[Value, Any]) -> Iterator[AnyPlan]:
         """The plans for these input types, one for each way that the model's flags may decide and that takes them, the
@@ -97,56 +118,62 @@ class SessionRunners:
         if failure is not None and not is_taken:
             raise failure
 
-    def guarded(self, run: Callable[[], list[RuntimeValue]]) -> list[RuntimeValue]:
-        """Once more after a passing failure; no more on a device that is lost, or that numbers are not for."""
-        try:
-            try:
-                return run()
-            except TransientError as error:
-                _log.warning("a run of %s failed and is tried once more: %s", self._planner.label, error)
-                return run()
-        except DeviceLostError as error:
-            self.lose(error)
-            raise
-        except OutOfRangeError as error:
-            return self._elsewhere(error, run)
+    # --- devices that fail, see `failover` ------------------------------------------------------------------------
 
-    def _elsewhere(self, error: OutOfRangeError, run: Callable[[], list[RuntimeValue]]) -> list[RuntimeValue]:
-        """Once more on the other devices, of which each may decline the numbers."""
-        declined: set[str | None] = set()
-        while error.device not in declined:
-            declined.add(error.device)
-            self.decline(error)
-            try:
-                return run()
-            except OutOfRangeError as further:
-                error = further
-        raise error
+    @property
+    def label(self) -> str:
+        """How messages call the model."""
+        return self._planner.label
 
-    def decline(self, error: OutOfRangeError) -> None:
-        """Nothing is to run any more on a device that cannot hold what it was given.
+    @property
+    def pool(self) -> DevicePool:
+        """The devices that these run on."""
+        return self._planner.pool
 
-        Raises:
-            OutOfRangeError: ``error``, if the session is strict.
-        """
-        device = self._planner.pool.find(error.device or "")
-        if self._planner.strict or device is None:
-            raise error
-        self._refuse(device.name, reason_of(error))
+    @property
+    def planning(self) -> threading.RLock:
+        """Held by who is planning."""
+        return self._planner.lock
 
-    def lose(self, error: DeviceLostError) -> None:
-        """Nothing is to run any more on a device that is lost."""
-        if error.device is not None:
-            self._refuse(error.device, f"it was lost: {reason_of(error)}")
+    def without(self, devices: Mapping[str, str]) -> SessionRunners:
+        """Those that do without some devices; ``devices``: their names, and why."""
+        key = frozenset(devices)
+        with self._planner.lock:
+            found = self._detours.get(key)
+            if found is None:
+                pool = PoolWithout(self.pool, devices)
+                planner = replace(
+                    self._planner, pool=pool, remembered=self._planner.remembered.among(pool), keep_sized=None
+                )
+                found = self._detours[key] = SessionRunners(planner, self._graph, is_detour=True)
+                if self._is_closed:
+                    found.close()
+            elif isinstance(found.pool, PoolWithout):
+                found.pool.without = devices
+            return found
 
-    def _refuse(self, device: str, reason: str) -> None:
-        self._planner.pool.refuse(device, reason)
-        for runner in (self.whole, *self._parts.values()):
+    def used_now(self) -> SessionRunners:
+        """These, or those without the devices that rest at the moment."""
+        resting = self.failover.resting
+        return self.without(resting) if resting else self
+
+    def drop_plans(self, device: str | None = None) -> None:
+        """Forget plans (those that use a device), of detours too."""
+        for runner in self._all():
             runner.drop_plans(device)
+
+    def give_up_kept(self) -> int:
+        """Free the plans that nothing is running, but for the latest ones, and the memory of runs; how many of them."""
+        return sum(runner.give_up_kept() for runner in self._all())
+
+    def _all(self) -> list[GraphRunner]:
+        detours = list(self._detours.values())
+        return [self.whole, *self._parts.values(), *(runner for detour in detours for runner in detour._all())]
 
     def close(self) -> None:
         """Free all plans; those in use are freed when their runs are over."""
-        for runner in (self.whole, *self._parts.values()):
+        self._is_closed = True
+        for runner in self._all():
             runner.close()
 
     def _runner_of(self, graph: Graph) -> GraphRunner:

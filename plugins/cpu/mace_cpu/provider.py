@@ -29,7 +29,7 @@ class CpuProvider(ExecutionProvider):
     name: ClassVar[str] = "cpu"
     vendor: ClassVar[str] = "mace"
     version: ClassVar[str] = VERSION
-    api_version: ClassVar[ApiVersion] = ApiVersion(1, 0)
+    api_version: ClassVar[ApiVersion] = ApiVersion(1, 3)
     options: ClassVar[Mapping[str, str]] = {
         "threads": "threads one run may use (default: what affinity and cgroup limits leave)",
         "affinity": "none (default), big or little: keep the threads to the fast or to the efficient processors",

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mace_core.errors import ProviderError
+from mace_core.errors import DataError
 from mace_core.native.plan import NativePlan, PlanStep
 from mace_core.native.pool import ThreadPool
 from mace_core.native.runner_ir import GATE as GATE_ADDRESS
@@ -144,7 +144,7 @@ class CpuExecution(Execution):
             offset = output.offset if output.offset_word < 0 else self._instance.word(output.offset_word)
             ctypes.memmove(tensor.address, _workspace(bindings) + offset, nbytes)
 
-    def _fault(self) -> ProviderError:
+    def _fault(self) -> DataError:
         """The first fault that a kernel reported; the status words are cleared."""
         flags = self._status.reshape(-1, STATUS_WORDS)
         index = int(flags[:, 0].argmax())
@@ -152,7 +152,7 @@ class CpuExecution(Execution):
         self._status.fill(0)
         device = self._compiled.device
         message = f"node '{fault.node}' on {device}: {fault.message.format(value=value)}"
-        return ProviderError(message, node=fault.node, device=device)
+        return DataError(message, node=fault.node, device=device)
 
 
 class _CpuStage(NativeStage):

@@ -229,7 +229,7 @@ class Steps:
     def report(self, message: str) -> At:
         """Where a kernel of the current node writes 1 and the offending number when an input's content is wrong.
 
-        The run then raises a ProviderError with ``message``, a sentence in which ``{value}`` is that number.  Sizes are
+        The run then raises a DataError with ``message``, a sentence in which ``{value}`` is that number.  Sizes are
         written into it with ``!s``: one that is not decided is shown by its name then.
         """
         self.faults.append(Fault(message, self._node.name if self._node is not None else ""))

@@ -1,0 +1,76 @@
+"""Before memory is said to be exhausted: what the sessions of this process keep for later is given up."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import weakref
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from mace_core.host.memory import return_free_memory
+from mace_core.scheduler.planning import notify
+
+if TYPE_CHECKING:
+    from mace_core.scheduler.running.session_runners import SessionRunners
+
+_log = logging.getLogger("mace")
+
+_T = TypeVar("_T")
+
+_sessions: weakref.WeakSet[SessionRunners] = weakref.WeakSet()
+
+
+def known(runners: SessionRunners) -> None:
+    """A session was opened."""
+    _sessions.add(runners)
+
+
+def relieved(owner: SessionRunners, error: MemoryError, run: Callable[[], _T]) -> _T:
+    """The result of ``run``, which failed for want of memory: once more each time that some was given up.
+
+    Raises:
+        MemoryError: ``error``, or what it ends with after that.
+    """
+    for _ in reliefs(owner, error):
+        try:
+            return run()
+        except MemoryError as again:
+            error = again
+    raise error
+
+
+def reliefs(owner: SessionRunners, error: MemoryError) -> Iterator[None]:
+    """Gives up what is kept for later, and stops each time that there was some.
+
+    First goes what ``owner`` keeps (plans that nothing is running, and what runs are given to work in), then what the
+    other sessions keep.  All of it is made again when it is needed.
+    """
+    if _is_hopeless(error):
+        return
+    for whose, sessions in (("its", lambda: [owner]), ("other sessions'", lambda: _others(owner))):
+        given_up = sum(session.give_up_kept() for session in sessions())
+        if not given_up:
+            continue
+        gc.collect()
+        return_free_memory()
+        _log.warning(
+            "%s: memory is exhausted; %d of %s plans and work areas are given up and it is tried once more: %s",
+            *(owner.label, given_up, whose, error),
+        )
+        notify.failed(owner.label, getattr(error, "device", None) or "", "relieved", str(error))
+        yield
+
+
+def _others(owner: SessionRunners) -> list[SessionRunners]:
+    return [session for session in list(_sessions) if session is not owner]
+
+
+def _is_hopeless(error: MemoryError) -> bool:
+    """Whether more is needed than the machine has altogether, as for a wrong size: nothing is given up for that."""
+    wanted: Any = getattr(error, "needed_bytes", None) or getattr(error, "_total_size", None)  # NumPy's own error
+    if not isinstance(wanted, int):
+        return False
+    import psutil
+
+    return wanted > int(psutil.virtual_memory().total)
