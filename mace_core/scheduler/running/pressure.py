@@ -48,8 +48,9 @@ def reliefs(owner: SessionRunners, error: MemoryError) -> Iterator[None]:
     """
     if _is_hopeless(error):
         return
-    for whose, sessions in (("its", lambda: [owner]), ("other sessions'", lambda: _others(owner))):
-        given_up = sum(session.give_up_kept() for session in sessions())
+    others = [session for session in list(_sessions) if session is not owner]
+    for whose, sessions in (("its", [owner]), ("other sessions'", others)):
+        given_up = sum(session.give_up_kept() for session in sessions)
         if not given_up:
             continue
         gc.collect()
@@ -60,10 +61,6 @@ def reliefs(owner: SessionRunners, error: MemoryError) -> Iterator[None]:
         )
         notify.failed(owner.label, getattr(error, "device", None) or "", "relieved", str(error))
         yield
-
-
-def _others(owner: SessionRunners) -> list[SessionRunners]:
-    return [session for session in list(_sessions) if session is not owner]
 
 
 def _is_hopeless(error: MemoryError) -> bool:
