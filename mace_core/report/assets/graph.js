@@ -2,7 +2,7 @@
 
 const LAYOUT_SECONDS = 6;
 const COARSE_PIECES = 40;
-const LETTERS = 7;
+const LETTERS = 7.6;
 const MAP_WIDTH = 74;
 
 function block([label, first, last, pieces]) {

@@ -93,7 +93,7 @@ function drawMemory() {
   const rss = memory.rss, most = rss.reduce((found, [, size]) => Math.max(found, size), 1);
   const moments = rss.map(([time]) => time);
   chart(byId("rss"), {
-    end: Math.max(moments[moments.length - 1] ?? 1, 1e-3), top: most * 1.05, unit: (ms) => ms >= 1000 ? `${(ms / 1000).toFixed(1)} s` : `${Math.round(ms)} ms`,
+    end: Math.max(moments[moments.length - 1] ?? 1, 1e-3), top: most * 1.2, unit: (ms) => ms >= 1000 ? `${(ms / 1000).toFixed(1)} s` : `${Math.round(ms)} ms`,
     marks: memory.marks,
     tell: (ms) => bytes(rss[lastAtOrBefore(moments, ms)][1]),
     draw: (context, x, y) => {
