@@ -26,6 +26,7 @@ from mace_core.cli.profile import profile
 from mace_core.cli.prune import prune
 from mace_core.cli.quantize import quantize
 from mace_core.cli.run import run
+from mace_core.cli.serve import serve
 from mace_core.cli.streams import OutputLostError, give_up_output
 from mace_core.cli.validate import validate
 from mace_core.cli.verbosity import level_of, set_up_logging
@@ -52,6 +53,7 @@ app.command()(inspect)
 app.command()(explain)
 app.command()(benchmark)
 app.command()(profile)
+app.command()(serve)
 app.command()(accuracy)
 app.command()(validate)
 app.command()(quantize)
@@ -138,6 +140,7 @@ _OWN_COMMANDS = frozenset(
         "quantize",
         "prune",
         "compile",
+        "serve",
         "devices",
         "plugins",
         "doctor",

@@ -29,6 +29,11 @@ OPTIONAL = {
         "protobuf",  # onnx's own
         "torch",  # the extra "qat", as torchao
         "torchao",
+        "grpcio",  # the extra "serve", as the next ones
+        "prometheus-client",
+        "starlette",
+        "uvicorn",
+        "uvloop",
     },
     "mace-opencl": {"llvmlite"},
     "mace-npu": {"openvino", "rknn"},  # rknn is in the environment of the worker

@@ -88,6 +88,34 @@ def test_a_deadline_ends_what_waits_and_what_runs(gate: Gate) -> None:
     assert gate.seen == []
 
 
+@pytest.mark.parametrize("is_running", [True, False])
+def test_who_awaits_a_late_run_gets_the_deadline_and_is_not_cancelled(gate: Gate, is_running: bool) -> None:
+    import time
+
+    async def ask() -> None:
+        queue = DeviceQueue("d:0")
+        if not is_running:
+            queue.submit(request(gate), 0)
+        future = queue.submit(request(gate, until=time.monotonic() + 0.02), 0)
+        threading.Timer(0.1, gate.open.set).start()
+        await future
+
+    with pytest.raises(DeadlineError, match="the deadline passed"):
+        asyncio.run(ask())
+
+
+def test_who_stops_waiting_stops_the_run(gate: Gate) -> None:
+    async def ask() -> Any:
+        future = DeviceQueue("d:0").submit(request(gate), 0)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(future, 0.02)
+        return future
+
+    with pytest.raises(CancelledError):
+        asyncio.run(ask()).result(60)
+    assert gate.seen == []
+
+
 def test_closing_takes_back_what_waits_and_ends_what_runs(gate: Gate) -> None:
     other = Gate()
     queue = DeviceQueue("d:0")
@@ -145,6 +173,21 @@ def test_a_session_batches_what_asks_together() -> None:
 
         for got, wanted in zip(asyncio.run(ask()), expected, strict=True):
             np.testing.assert_allclose(got["y"], wanted, rtol=1e-5)
+
+
+def test_feeds_that_fit_no_batch_are_refused_and_others_are_answered() -> None:
+    wrong: list[Any] = [{}, {"z": np.zeros((1, 4), np.float32)}, {"x": 1}, {"x": None}, [1], None, {"x": np.zeros(4)}]
+    right = np.ones((1, 4), np.float32)
+    with Session(row_model("MatMul")) as session:
+        expected = session.run({"x": right})["y"]
+        session.batching(max_batch=8, max_delay=0.01)
+        futures = [session.run_async(feeds) for feeds in (*wrong, {"x": right}, *wrong)]
+        for index, future in enumerate(futures):
+            if index == len(wrong):
+                np.testing.assert_allclose(future.result(60)["y"], expected, rtol=1e-5)
+            else:
+                with pytest.raises(UsageError):
+                    future.result(60)
 
 
 def test_a_model_whose_rows_are_not_apart_is_not_batched() -> None:

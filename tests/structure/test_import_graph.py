@@ -35,6 +35,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("inspection", "numerics", "testing", "calibration", "report"),
     ("quantization",),
     ("sparsity",),
+    ("serving",),
     ("cli",),
 ]
 """The packages and modules of the core, from below."""

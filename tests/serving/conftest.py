@@ -1,0 +1,106 @@
+"""One server with small models, reached over loopback."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from mace_core import Session
+
+for module in ("starlette", "uvicorn", "grpc", "prometheus_client", "tritonclient.http", "tritonclient.grpc"):
+    pytest.importorskip(module, reason=f"{module} is not installed: pip install 'mace-core[serve]' and tritonclient")
+
+from mace_core.serving import ModelServer, ServerOptions  # noqa: E402
+
+DATATYPES = {
+    "BOOL": TensorProto.BOOL,
+    "INT8": TensorProto.INT8,
+    "INT16": TensorProto.INT16,
+    "INT32": TensorProto.INT32,
+    "INT64": TensorProto.INT64,
+    "UINT8": TensorProto.UINT8,
+    "UINT16": TensorProto.UINT16,
+    "UINT32": TensorProto.UINT32,
+    "UINT64": TensorProto.UINT64,
+    "FP16": TensorProto.FLOAT16,
+    "FP32": TensorProto.FLOAT,
+    "FP64": TensorProto.DOUBLE,
+    "BF16": TensorProto.BFLOAT16,
+    "BYTES": TensorProto.STRING,
+}
+
+
+def model_of(nodes: list[Any], inputs: dict[str, Any], outputs: dict[str, Any]) -> onnx.ModelProto:
+    ends = [[helper.make_tensor_value_info(name, *spec) for name, spec in each.items()] for each in (inputs, outputs)]
+    graph = helper.make_graph(nodes, "small", *ends)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def echo(kind: int) -> onnx.ModelProto:
+    return model_of([helper.make_node("Identity", ["x"], ["y"])], {"x": (kind, ["n", "m"])}, {"y": (kind, ["n", "m"])})
+
+
+def arithmetic() -> onnx.ModelProto:
+    """sum = a + b and product = a * b, of rows of three."""
+    shape = (TensorProto.FLOAT, ["rows", 3])
+    nodes = [helper.make_node("Add", ["a", "b"], ["sum"]), helper.make_node("Mul", ["a", "b"], ["product"])]
+    return model_of(nodes, {"a": shape, "b": shape}, {"sum": shape, "product": shape})
+
+
+def heavy(turns: int = 40) -> onnx.ModelProto:
+    """Takes some milliseconds: x @ x, again and again."""
+    square = (TensorProto.FLOAT, [256, 256])
+    names = ["x", *(f"t{i}" for i in range(turns - 1)), "y"]
+    nodes = [helper.make_node("MatMul", [a, "x"], [b]) for a, b in pairwise(names)]
+    return model_of(nodes, {"x": square}, {"y": square})
+
+
+def open_sessions() -> dict[str, Session]:
+    found = {name: Session(echo(kind), cache=False) for name, kind in DATATYPES.items()}
+    found["arithmetic"] = Session(arithmetic(), cache=False)
+    found["heavy"] = Session(heavy(), cache=False)
+    return found
+
+
+@pytest.fixture(scope="package")
+def server() -> Iterator[ModelServer]:
+    options = ServerOptions(http=0, grpc=0, max_body=1 << 20, body_timeout=2.0, max_batch=4, drain=0.05)
+    with ModelServer(open_sessions(), options) as running:
+        yield running
+
+
+class Client:
+    """Plain HTTP, without a library that knows the protocol."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    def ask(
+        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+    ) -> tuple[int, dict[str, str], bytes]:
+        """Status, headers and body of the answer."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        data = json.dumps(body).encode() if isinstance(body, dict | list) else body
+        connection.request(method, path, data, headers or {})
+        answer = connection.getresponse()
+        try:
+            return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
+        finally:
+            connection.close()
+
+    def infer(self, model: str, body: Any, headers: dict[str, str] | None = None) -> tuple[int, Any]:
+        status, _, data = self.ask("POST", f"/v2/models/{model}/infer", body, headers)
+        return status, json.loads(data)
+
+
+@pytest.fixture
+def client(server: ModelServer) -> Client:
+    assert server.http_port is not None
+    return Client(server.http_port)
