@@ -52,20 +52,21 @@ async def read_body(receive: Receive, headers: Mapping[str, str], limit: int, ti
     """
     length = header_number(headers, "content-length")
     json_length = header_number(headers, JSON_LENGTH)
-    encoding = headers.get("content-encoding", "identity")
-    if encoding != "identity":
-        await _linger(receive)
-        raise ServingError(Fault.WRONG_MEDIA, f"bodies must not be compressed, and this one is ({encoding[:40]})")
-    if length is not None and length > limit:
-        await _linger(receive)
-        raise _too_large(limit)
+    incoming = _Incoming(receive)
     try:
+        if (encoding := headers.get("content-encoding", "identity")) != "identity":
+            raise ServingError(Fault.WRONG_MEDIA, f"bodies must not be compressed, and this one is ({encoding[:40]})")
+        if length is not None and length > limit:
+            raise _too_large(limit)
         async with asyncio.timeout(timeout):
             if length is None:
-                return await _read_unknown(receive, json_length or 0, limit)
-            return await _read_known(receive, _room(length, json_length or 0))
+                return await _read_unknown(incoming, json_length or 0, limit)
+            return await _read_known(incoming, _room(length, json_length or 0))
     except TimeoutError as error:
         raise ServingError(Fault.TOO_SLOW, f"the request did not come within {timeout:g} s") from error
+    except ServingError:
+        await _linger(incoming)
+        raise
 
 
 def _room(length: int, json_length: int) -> memoryview:
@@ -75,34 +76,45 @@ def _room(length: int, json_length: int) -> memoryview:
     return memory.data[start : start + length]
 
 
-async def _chunk(receive: Receive) -> tuple[bytes, bool]:
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        raise ClientGoneError
-    return message.get("body", b""), message.get("more_body", False)
+class _Incoming:
+    """The pieces of a body.
+
+    Attributes:
+        more: whether it goes on.
+    """
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self.more = True
+
+    async def piece(self) -> bytes:
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGoneError
+        self.more = message.get("more_body", False)
+        found: bytes = message.get("body", b"")
+        return found
 
 
-async def _read_known(receive: Receive, room: memoryview) -> memoryview:
-    at, more = 0, True
-    while more:
-        chunk, more = await _chunk(receive)
-        room[at : at + len(chunk)] = chunk
-        at += len(chunk)
+async def _read_known(incoming: _Incoming, room: memoryview) -> memoryview:
+    at = 0
+    while incoming.more:
+        piece = await incoming.piece()
+        room[at : at + len(piece)] = piece
+        at += len(piece)
     return room[:at]
 
 
-async def _read_unknown(receive: Receive, json_length: int, limit: int) -> memoryview:
-    chunks: list[bytes] = []
-    size, more = 0, True
-    while more:
-        chunk, more = await _chunk(receive)
-        size += len(chunk)
+async def _read_unknown(incoming: _Incoming, json_length: int, limit: int) -> memoryview:
+    pieces: list[bytes] = []
+    size = 0
+    while incoming.more:
+        pieces.append(await incoming.piece())
+        size += len(pieces[-1])
         if size > limit:
-            await _linger(receive)
             raise _too_large(limit)
-        chunks.append(chunk)
     room = _room(size, json_length)
-    room[:] = b"".join(chunks)
+    room[:] = b"".join(pieces)
     return room
 
 
@@ -110,8 +122,8 @@ def _too_large(limit: int) -> ServingError:
     return ServingError(Fault.TOO_LARGE, f"the request has more than {limit} bytes, the most that this server takes")
 
 
-async def _linger(receive: Receive) -> None:
+async def _linger(incoming: _Incoming) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(LINGER):
-            while (await _chunk(receive))[1]:
-                pass
+            while incoming.more:
+                await incoming.piece()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import struct
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -91,18 +93,22 @@ def test_a_document_that_is_wrong(client: Client, body: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("datatype", "data"),
-    [("INT8", [128, 0, 0]), ("UINT8", [-1, 0, 0]), ("INT32", [1.5, 0, 0]), ("BOOL", [1, 0, 0]), ("UINT64", [-1, 0, 0])]
-    + [("INT64", [1 << 63, 0, 0]), ("BYTES", [1, 2, 3]), ("INT64", [True, 0, 0])],
+    ("datatype", "data", "words"),
+    [
+        ("INT8", [128, 0, 0], "out of the range of INT8"),
+        ("UINT8", [-1, 0, 0], "out of the range of UINT8"),
+        ("UINT64", [-1, 0, 0], "out of the range of UINT64"),
+        ("INT64", [1 << 63, 0, 0], "out of the range of INT64"),
+        ("INT32", [1.5, 0, 0], "elements that are no INT32"),
+        ("BOOL", [1, 0, 0], "elements that are no BOOL"),
+        ("INT64", [True, 0, 0], "elements that are no INT64"),
+        ("BYTES", [1, 2, 3], "elements that are no BYTES"),
+    ],
 )
-def test_elements_that_are_no_such_type(client: Client, datatype: str, data: list[Any]) -> None:
+def test_elements_that_are_no_such_type(client: Client, datatype: str, data: list[Any], words: str) -> None:
     status, found = client.infer(datatype, tensor(datatype=datatype, data=data))
     assert status == 400
-    assert (
-        f"elements that are no {datatype}" in found["error"]
-        or "out of the range" in found["error"]
-        or (datatype == "BYTES")
-    )
+    assert words in found["error"]
 
 
 def binary(size: Any, data: bytes, datatype: str = "FP32", header: str | None = None) -> tuple[bytes, dict[str, str]]:
@@ -206,9 +212,10 @@ def test_a_client_that_is_too_slow(server: ModelServer) -> None:
     "data", [b"", b"GET /v2 HT", b"GET /v2 HTTP/1.1\r\nHost: a\r\n"], ids=["nothing", "a line", "headers"]
 )
 def test_a_connection_without_a_request_is_closed(server: ModelServer, data: bytes) -> None:
-    with pytest.raises(ConnectionError):
-        assert raw(server, data) == b""
-        raise ConnectionResetError
+    found = b""
+    with contextlib.suppress(ConnectionResetError):
+        found = raw(server, data)
+    assert found == b""
 
 
 @pytest.mark.parametrize("length", [b"NaN", b"-1", b"1e3", b"99999999999999999999999"])
@@ -223,6 +230,9 @@ def test_a_client_that_leaves_within_its_request(server: ModelServer, client: Cl
         with socket.create_connection(("127.0.0.1", server.http_port)) as connection:
             text = b"POST /v2/models/FP32/infer HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n" + b" " * 100
             connection.sendall(text[:cut])
+    while b"mace_requests_in_flight 0.0\n" not in (metrics := client.ask("GET", "/metrics")[2]):
+        time.sleep(0.01)
+    assert b"mace_refused_requests_total" in metrics
 
 
 def call(server: ModelServer, method: str, data: bytes) -> bytes:

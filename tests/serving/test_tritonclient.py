@@ -70,7 +70,7 @@ def test_health_and_metadata(triton: Any) -> None:
     assert client.is_model_ready("arithmetic", "1")
     about = client.get_server_metadata(**({} if triton[0].__name__.endswith("http") else {"as_json": True}))
     assert about["name"] == "mace"
-    assert "binary_tensor_data" in about["extensions"] or triton[0].__name__.endswith("grpc")
+    assert ("binary_tensor_data" in about["extensions"]) == triton[0].__name__.endswith("http")
 
 
 def test_metadata_of_a_model(triton: Any) -> None:
