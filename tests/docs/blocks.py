@@ -23,6 +23,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -139,11 +140,18 @@ class Reader:
                 code = main(arguments)
             printed = output.getvalue()
         else:
-            assert program == "python", (
+            interpreters = {"python": sys.executable, "bash": "bash"}
+            assert program in interpreters, (
                 f"{block}: nobody here runs '{program}'; mark the block as not run, with a reason"
             )
+            path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))  # where `mace` is
             ran = subprocess.run(
-                [sys.executable, *arguments], cwd=self.folder, capture_output=True, text=True, check=False
+                [interpreters[program], *arguments],
+                cwd=self.folder,
+                env={**os.environ, "PATH": path},
+                capture_output=True,
+                text=True,
+                check=False,
             )
             code, printed = ran.returncode, ran.stdout + ran.stderr
         bad = "mace: error" in block.text or "DIVERGES" in block.text
