@@ -135,6 +135,7 @@ class Session:
             faults=faults,
         )
         self._registry = registry or default_registry()
+        self._options = given.options
         self._closed = False
         self._queue: DeviceQueue | None = None  # of those that asked for runs
         self._batcher: Batcher | None = None
@@ -195,8 +196,13 @@ class Session:
         """What is known of the device's costs; measured now, once for this machine, where nothing was."""
         from mace_core.scheduler.planning.device_rates import rates_of
 
+        given = self._options or {}
+        own = {name: values for name, values in given.items() if name in (device.name, device.device.provider)}
+
         def open_graph(graph: Graph) -> Session:
-            return Session(graph, devices=[device.name], strict=True, optimize=False, registry=self._registry)
+            return Session(
+                graph, devices=[device.name], options=own, strict=True, optimize=False, registry=self._registry
+            )
 
         return rates_of(device, open_graph)
 

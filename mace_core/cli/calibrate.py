@@ -43,17 +43,20 @@ def calibrate(
 
 
 def _table(found: Mapping[str, Rates | MaceError]) -> Table:
-    kinds = (WorkKind.CONVOLUTION, WorkKind.DEPTHWISE, WorkKind.MATMUL)
+    kinds = tuple(kind for kind in WorkKind if kind is not WorkKind.OTHER)
     columns = [Column("device"), *(number(f"{kind.value} GMAC/s") for kind in kinds), number("memory GB/s")]
-    columns += [number("launch us"), number("border us"), number("border GB/s"), prose("")]
+    columns += [number("launch us"), number("to it us"), number("GB/s"), number("from it us"), number("GB/s")]
+    columns += [number("W"), prose("")]
     rows = []
     for name, rates in found.items():
         if not isinstance(rates, Rates):
-            rows.append([name, *[""] * 7, f"cannot be measured: {rates}"])
+            rows.append([name, *[""] * (len(columns) - 2), f"cannot be measured: {rates}"])
             continue
-        border = rates.to_device
         row = [name, *(_rate(rates.mac.get(kind, 0.0)) for kind in kinds), _rate(rates.byte), _micros(rates.launch)]
-        rows.append([*row, _micros(border.seconds), _rate(border.seconds_per_byte), ""])
+        for border in (rates.to_device, rates.from_device):
+            row += [_micros(border.seconds), _rate(border.seconds_per_byte)]
+        watts = "" if rates.watts is None else f"{rates.watts:.1f}"
+        rows.append([*row, watts, "" if rates.source == "measured" else rates.source])
     return Table(columns, rows)
 
 

@@ -13,6 +13,7 @@ from mace_core.calibration import calibrate
 from mace_core.errors import UsageError
 from mace_core.graph import Graph, Node, Value
 from mace_core.provider import Backend, Device
+from mace_core.scheduler.costs import measuring
 from mace_core.scheduler.costs.rates import Rates, WorkKind
 from mace_core.scheduler.placing.problem import Link
 from mace_core.scheduler.planning import device_rates
@@ -92,12 +93,15 @@ def test_a_policy_that_is_none_is_refused() -> None:
         Session(products(), policy="fastest")
 
 
-def test_calibration_measures_each_device_and_keeps_the_rates() -> None:
+def test_calibration_measures_each_device_and_keeps_the_rates(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = (WorkKind.POINTWISE, WorkKind.INTEGER)  # a device that compiles each graph takes seconds for all of them
+    monkeypatch.setattr(measuring, "_CASES", {kind: measuring._CASES[kind][:1] for kind in few})
     found = calibrate(["cpu", "opencl:0"], seconds=0.01)
     cpu, opencl = found["cpu:0"], found["opencl:0"]
     assert isinstance(cpu, Rates) and isinstance(opencl, Rates)
-    assert set(cpu.mac) == {WorkKind.CONVOLUTION, WorkKind.DEPTHWISE, WorkKind.MATMUL}
-    assert cpu.to_device == Link() and opencl.to_device.seconds > 0  # memory of its own
+    assert set(cpu.mac) == {WorkKind.POINTWISE, WorkKind.INTEGER} and 0 <= cpu.fused <= 1
+    assert cpu.to_device == Link()
+    assert opencl.to_device != Link() and opencl.from_device != Link()  # memory of its own
     device_rates._known.clear()  # another process
     with Session(products(), devices=["cpu", "opencl:0"], policy="latency") as session:
         assert session._pool.rates_of(session._pool.devices[0]) == cpu

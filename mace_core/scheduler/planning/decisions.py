@@ -29,6 +29,13 @@ class Decision:
     stated: Stated
     choice: Choice
 
+    @property
+    def quantity(self) -> str:
+        """What is least."""
+        if self.policy.objective == "energy" and self.stated.problem.joules is None:
+            return "latency"
+        return _MEASURES.get(self.policy.objective, self.policy.objective) or "cost"
+
     def device_of(self) -> dict[Node, str]:
         """Where each node is to run."""
         names = self.stated.problem.devices
@@ -53,22 +60,19 @@ class Decision:
 
     def reasons(self) -> dict[Node, str]:
         """Why each node is where it is, one sentence for each partition."""
-        problem, best = self.stated.problem, self.choice.best
+        best = self.choice.best
         found: dict[Node, str] = {}
         for piece in best.pieces:
-            device = problem.devices[piece.device]
             time = f"predicted {milliseconds(piece.seconds)}"
             if piece.moving:
                 time += f" and {milliseconds(piece.moving)} for its inputs"
-            measure = _MEASURES.get(self.policy.objective, self.policy.objective)
-            text = f"least {measure} by the policy '{self.policy.name}': {time}"
+            text = f"least {self.quantity} by the policy '{self.policy.name}': {time}"
             other = _elsewhere(self, piece.units, piece.device)
             if other is not None:
                 text += f"; on {other[0]} {milliseconds(other[1])}"
             for unit in piece.units:
                 for node in self.stated.units[unit]:
                     found[node] = text
-            assert device
         return found
 
     def costs(self, partitions: Sequence[Partition]) -> Costs:
@@ -114,6 +118,8 @@ class Decision:
             text += f" ({self.choice.kept_home})"
         if other is not None:
             text += f"; next best {_said(self.stated, other)}"
+        if self.policy.objective == "energy" and self.stated.problem.joules is None:
+            text += f"; nobody tells the energy of {' and '.join(sorted(self.stated.no_energy))}: time decides instead"
         return text
 
 

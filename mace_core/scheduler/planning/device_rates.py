@@ -8,8 +8,11 @@ from collections.abc import Callable
 
 from mace_core.errors import MaceError
 from mace_core.host.fork_safe import fork_safe_rlock
-from mace_core.scheduler.costs.measuring import SECONDS_A_CASE, Open, measure_rates
-from mace_core.scheduler.costs.rates import Rates
+from mace_core.host.power import PackageMeter, Reading, battery_watts
+from mace_core.provider import DeviceKind
+from mace_core.scheduler.costs.measuring import SECONDS_A_CASE, Meter, Open, measure_rates
+from mace_core.scheduler.costs.rates import Rates, WorkKind
+from mace_core.scheduler.placing.problem import Link
 from mace_core.scheduler.planning.devices import SessionDevice
 from mace_core.scheduler.planning.stored_rates import StoredRates
 from mace_core.tensor import MemoryKind
@@ -35,7 +38,7 @@ def rates_of(device: SessionDevice, open_graph: Open) -> Rates | None:
             if found is None:
                 _log.info("measuring what %s costs; `mace calibrate` does that ahead of time", device.name)
                 try:
-                    return measured(device, open_graph)
+                    return measured(device, open_graph, brief=True)
                 except MaceError as error:
                     _log.warning("%s cannot be measured, so that devices are taken in order: %s", device.name, error)
             _known[key] = found
@@ -47,6 +50,7 @@ def measured(
     open_graph: Open,
     *,
     seconds: float = SECONDS_A_CASE,
+    brief: bool = False,
     tell: Callable[[str], None] = lambda what: None,
 ) -> Rates:
     """Measure the device now, and keep the rates in place of earlier ones; arguments as of `measure_rates`.
@@ -56,10 +60,70 @@ def measured(
     """
     has_own_memory = device.memory is MemoryKind.DEVICE
     with _lock:
-        rates = measure_rates(open_graph, has_own_memory=has_own_memory, seconds=seconds, tell=tell)
+        try:
+            rates = measure_rates(
+                open_graph,
+                has_own_memory=has_own_memory,
+                meter=_meter_of(device),
+                seconds=seconds,
+                brief=brief,
+                tell=tell,
+            )
+        except MaceError as error:
+            stated = _from_peak(device)
+            if stated is None:
+                raise
+            _log.info("%s refuses the cases of calibration (%s): its peak is taken", device.name, error)
+            rates = stated
         StoredRates().put(device, rates)
         _known[_key(device)] = rates
     return rates
+
+
+_ASSUMED_LAUNCH, _ASSUMED_BYTE = 5e-5, 1e-10
+
+
+def _from_peak(device: SessionDevice) -> Rates | None:
+    """Rates from what the provider says of the device's peak; None where it says nothing."""
+    peak = device.measure_peak(SECONDS_A_CASE)
+    if not peak or peak <= 0:
+        return None
+    border = Link(_ASSUMED_LAUNCH / 2, _ASSUMED_BYTE) if device.memory is MemoryKind.DEVICE else Link()
+    mac = dict.fromkeys((kind for kind in WorkKind if kind is not WorkKind.OTHER), 1 / peak)
+    source = "its provider's peak; launch, memory and borders are assumed"
+    return Rates(_ASSUMED_LAUNCH, 0.0, _ASSUMED_BYTE, mac, border, border, source=source)
+
+
+def _meter_of(device: SessionDevice) -> Meter | None:
+    """What tells the power of a device: the processors' own counters for them, the battery for whatever works."""
+    if device.device.kind is DeviceKind.CPU and PackageMeter().read() is not None:
+        return _PackagePower()
+    return _BatteryPower() if battery_watts() is not None else None
+
+
+class _PackagePower:
+    source = PackageMeter.source
+
+    def __init__(self) -> None:
+        self._meter = PackageMeter()
+        self._before: Reading | None = None
+
+    def start(self) -> None:
+        self._before = self._meter.read()
+
+    def watts(self) -> float | None:
+        after = self._meter.read()
+        return None if self._before is None or after is None else self._meter.watts(self._before, after)
+
+
+class _BatteryPower:
+    source = "battery"
+
+    def start(self) -> None:
+        """The battery says what it gives at a moment; the end of the work is as good as any."""
+
+    def watts(self) -> float | None:
+        return battery_watts()
 
 
 def _key(device: SessionDevice) -> str:

@@ -8,17 +8,18 @@ from typing import NamedTuple
 from mace_core.graph import GraphView, Node, Value
 from mace_core.provider import Cost
 from mace_core.scheduler.costs.rates import Rates
-from mace_core.scheduler.costs.work import bytes_of, work_of
+from mace_core.scheduler.costs.work import bytes_of, works_of
 from mace_core.scheduler.placing.problem import NOWHERE, Link, Problem, Tensor
 from mace_core.scheduler.planning.partition import CORE_DEVICE, Offer, dependencies, taken_alone
 from mace_core.scheduler.planning.stages import node_reads
 
 
 class Stated(NamedTuple):
-    """A problem, and the nodes that its units stand for."""
+    """A problem, and the nodes that its units stand for; ``no_energy``: devices of which nobody knows the energy."""
 
     problem: Problem
     units: tuple[tuple[Node, ...], ...]
+    no_energy: frozenset[str] = frozenset()
 
 
 def state(
@@ -53,8 +54,10 @@ def state(
         names.append(CORE_DEVICE)
         taken[CORE_DEVICE] = set(core)
     rows = []
+    energies: list[tuple[float | None, ...]] = []
     costs = {offer.device: _claimed_costs(offer) for offer in offers}
-    works = [work_of(node, view.type) for node in nodes]
+    joules = {offer.device: _claimed_joules(offer) for offer in offers}
+    works = works_of(nodes, view.type)
     for unit in units:
         pinned = next((pins[nodes[i]] for i in unit if nodes[i] in pins), None)
         row = []
@@ -75,9 +78,18 @@ def state(
         if all(seconds == NOWHERE for seconds in row):
             return None
         rows.append(tuple(row))
+        energies.append(
+            tuple(
+                _energy([joules.get(device, {}).get(nodes[i]) for i in unit], seconds, rates.get(device))
+                for device, seconds in zip(names, row, strict=True)
+            )
+        )
     if all(row.count(NOWHERE) == len(row) - 1 for row in rows):
         return None
-    return Stated(_problem(view, units, names, rows, rates), tuple(tuple(nodes[i] for i in unit) for unit in units))
+    unknown = {name for row in energies for name, each in zip(names, row, strict=True) if each is None}
+    spent = None if unknown else tuple(tuple(each or 0.0 for each in row) for row in energies)
+    problem = _problem(view, units, names, rows, rates, spent)
+    return Stated(problem, tuple(tuple(nodes[i] for i in unit) for unit in units), frozenset(unknown))
 
 
 def _problem(
@@ -86,6 +98,7 @@ def _problem(
     names: Sequence[str],
     rows: Sequence[tuple[float, ...]],
     rates: Mapping[str, Rates],
+    joules: tuple[tuple[float, ...], ...] | None,
 ) -> Problem:
     home = {view.nodes[i]: number for number, unit in enumerate(units) for i in unit}
     results = set(view.outputs)
@@ -112,17 +125,21 @@ def _problem(
         tuple(tuple(_through_host(a, b) for b in found) for a in found),
         tuple((each.to_device, each.from_device) for each in found),
         tuple(each.launch for each in found),
-        joules=_joules(rows, found),
+        joules=joules,
         names=tuple(view.nodes[unit[0]].name for unit in units),
         alone=CORE_DEVICE,
     )
 
 
-def _joules(rows: Sequence[tuple[float, ...]], found: Sequence[Rates]) -> tuple[tuple[float, ...], ...] | None:
-    """Energy where the power of every device is known."""
-    if any(each.watts is None and each.source for each in found):
-        return None
-    return tuple(tuple(seconds * (each.watts or 0.0) for seconds, each in zip(row, found, strict=True)) for row in rows)
+def _energy(claimed: Sequence[float | None], seconds: float, rates: Rates | None) -> float | None:
+    """Joules of a unit on a device: what its provider claims, else its power and its time; None where nobody knows."""
+    if seconds == NOWHERE:
+        return NOWHERE
+    if claimed and all(each is not None for each in claimed):
+        return sum(each for each in claimed if each is not None)
+    if rates is None:  # the core, which hardly works
+        return 0.0
+    return None if rates.watts is None else rates.watts * seconds
 
 
 def _through_host(source: Rates, target: Rates) -> Link:
@@ -138,6 +155,16 @@ def _claimed_costs(offer: Offer) -> dict[Node, float]:
         if cost is not None and cost.seconds is not None and claim.nodes:
             for node in claim.nodes:
                 found.setdefault(node, cost.seconds / len(claim.nodes))
+    return found
+
+
+def _claimed_joules(offer: Offer) -> dict[Node, float]:
+    """The same for energy."""
+    found: dict[Node, float] = {}
+    for claim in offer.capability.claims:
+        if claim.cost is not None and claim.cost.joules is not None and claim.nodes:
+            for node in claim.nodes:
+                found.setdefault(node, claim.cost.joules / len(claim.nodes))
     return found
 
 

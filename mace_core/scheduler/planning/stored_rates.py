@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("mace")
 
-FORMAT = "1"
+FORMAT = "2"
 """Changes whenever a number means something else than before."""
 
 
