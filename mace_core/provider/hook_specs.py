@@ -40,6 +40,10 @@ class HookSpecs:
         """Choose among the real ``devices`` of this machine, best first, when the user named none; None to pass."""
 
     @hookspec
+    def mace_register_policies(self) -> Sequence[object]:  # type: ignore[empty-body]
+        """Policies (`mace_core.policies.Policy`) that sessions may be given by name."""
+
+    @hookspec
     def mace_on_partition(self, event: PartitionEvent) -> None:
         """A model was split over devices for one input signature."""
 

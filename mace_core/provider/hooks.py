@@ -171,6 +171,18 @@ def registered_passes() -> list[GraphPass]:
     return [graph_pass for passes in reversed(_ask(hook)) for graph_pass in passes or ()]
 
 
+def registered_policies() -> list[object]:
+    """The policies that plugins add, in their order of registration.
+
+    Raises:
+        PluginError: if a plugin fails to name its policies.
+    """
+    hook = _DEFAULT.caller("mace_register_policies")
+    if hook is None:
+        return []
+    return [policy for policies in reversed(_ask(hook)) for policy in policies or ()]
+
+
 def select_devices(devices: Sequence[Device], graph: Graph) -> list[Device] | None:
     """A plugin's choice among ``devices`` for a session that names none; None where no plugin has an opinion.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -10,13 +11,15 @@ import pytest
 
 from mace_core import Session
 from mace_core.calibration import calibrate
-from mace_core.errors import UsageError
+from mace_core.errors import PluginError, UsageError
 from mace_core.graph import Graph, Node, Value
-from mace_core.provider import Backend, Device
+from mace_core.policies import Choice, Policy, Problem, choice_of
+from mace_core.provider import Backend, Device, hookimpl, hooks
 from mace_core.scheduler.costs import measuring
 from mace_core.scheduler.costs.rates import Rates, WorkKind
 from mace_core.scheduler.placing.problem import Link
 from mace_core.scheduler.planning import device_rates
+from mace_core.scheduler.planning.policy import LATENCY
 from mace_core.tensor import DType, Tensor, TensorType
 
 SLOW = Rates(launch=1e-3, node=1e-3, byte=1e-7, mac=dict.fromkeys(WorkKind, 1e-7))
@@ -137,3 +140,84 @@ def test_a_policy_sets_options_that_the_user_does_not(
     with Session(products(), devices=["odd"], policy=policy, options=given, registry=registry) as session:
         session.run({"x": X})
     assert heard == [opened_with]
+
+
+class Alternating(Policy):
+    """Units by turns on the devices that run them."""
+
+    def decide(self, problem: Problem, home: int) -> Choice:
+        return choice_of(problem, [(runs := problem.can_run(unit))[unit % len(runs)] for unit in range(problem.units)])
+
+
+def test_an_application_decides_by_a_policy_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    known(monkeypatch, {"cpu:0": QUICK, "opencl:0": SLOW})
+    with Session(products(), devices=["cpu", "opencl:0"], policy=Alternating("by turns")) as session:
+        where = [node.device for node in session.explain().nodes]
+        assert "by the policy 'by turns'" in session.explain().nodes[0].reason
+        result = session.run({"x": X})["y"]
+    assert where == ["cpu:0", "opencl:0", "cpu:0"]
+    with Session(products(), devices=["cpu"]) as plain:
+        np.testing.assert_allclose(result, plain.run({"x": X})["y"], rtol=1e-4, atol=1e-5)
+
+
+class Nonsense(Policy):
+    def decide(self, problem: Problem, home: int) -> Choice:
+        good = Policy.decide(LATENCY, problem, home)
+        return dataclasses.replace(good, best=dataclasses.replace(good.best, assignment=(7,) * problem.units))
+
+
+def test_a_policy_that_decides_nonsense_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    known(monkeypatch, {"cpu:0": QUICK, "opencl:0": SLOW})
+    with pytest.raises(UsageError, match="policy 'odd' has node 'first' on device number 7, which does not run it"):
+        Session(products(), devices=["cpu", "opencl:0"], policy=Nonsense("odd"))
+
+
+@pytest.fixture
+def added() -> Iterator[list[object]]:
+    """The policies of a plugin."""
+    found: list[object] = []
+
+    class Plugin:
+        @hookimpl
+        def mace_register_policies(self) -> list[object]:
+            return found
+
+    hooks.default_hooks().register(Plugin(), "policies of a test")
+    yield found
+    hooks.default_hooks().unregister("policies of a test")
+
+
+def test_a_plugin_adds_a_policy_by_name(monkeypatch: pytest.MonkeyPatch, added: list[object]) -> None:
+    added.append(Alternating("by_turns"))
+    known(monkeypatch, {"cpu:0": QUICK, "opencl:0": SLOW})
+    with Session(products(), devices=["cpu", "opencl:0"], policy="by_turns") as session:
+        assert [node.device for node in session.explain().nodes] == ["cpu:0", "opencl:0", "cpu:0"]
+    with pytest.raises(UsageError, match=r"there is no policy 'fastest'; .*cpu_only, by_turns"):
+        Session(products(), policy="fastest")
+
+
+@pytest.mark.parametrize(("policy", "what"), [("latency", "is not a Policy"), (Policy("latency"), "which there is")])
+def test_a_plugin_with_policies_that_are_none_is_named(added: list[object], policy: object, what: str) -> None:
+    added.append(policy)
+    with pytest.raises(PluginError, match=what):
+        Session(products(), policy="of the plugin")
+
+
+@pytest.mark.parametrize(("watts", "used"), [((5.0, 50.0), "cpu:0"), ((50.0, 0.5), "opencl:0")])
+def test_power_takes_the_device_that_spends_less(
+    monkeypatch: pytest.MonkeyPatch, watts: tuple[float, float], used: str
+) -> None:
+    rates = {
+        name: dataclasses.replace(QUICK, watts=each) for name, each in zip(("cpu:0", "opencl:0"), watts, strict=True)
+    }
+    known(monkeypatch, rates)
+    with Session(products(), devices=["cpu", "opencl:0"], policy="power") as session:
+        assert {part.device for part in session.explain().partitions} == {used}
+        assert "least energy by the policy 'power'" in session.explain().nodes[0].reason
+
+
+def test_power_says_where_nobody_knows_the_energy(monkeypatch: pytest.MonkeyPatch) -> None:
+    known(monkeypatch, {"cpu:0": dataclasses.replace(QUICK, watts=5.0), "opencl:0": SLOW})
+    with Session(products(), devices=["cpu", "opencl:0"], policy="power") as session:
+        assert "nobody tells the energy of opencl:0: time decides instead" in session.explain().choices[0]
+        assert {part.device for part in session.explain().partitions} == {"cpu:0"}

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from mace_core.errors import UsageError, UsageTypeError
 from mace_core.graph import GraphView, Node
 from mace_core.scheduler.costs.rates import Rates
 from mace_core.scheduler.placing.choose import Choice
@@ -31,10 +32,10 @@ class Decision:
 
     @property
     def quantity(self) -> str:
-        """What is least."""
+        """What is least; "" where only the policy knows."""
         if self.policy.objective == "energy" and self.stated.problem.joules is None:
             return "latency"
-        return _MEASURES.get(self.policy.objective, self.policy.objective) or "cost"
+        return _MEASURES.get(self.policy.objective, self.policy.objective)
 
     def device_of(self) -> dict[Node, str]:
         """Where each node is to run."""
@@ -66,7 +67,9 @@ class Decision:
             time = f"predicted {milliseconds(piece.seconds)}"
             if piece.moving:
                 time += f" and {milliseconds(piece.moving)} for its inputs"
-            text = f"least {self.quantity} by the policy '{self.policy.name}': {time}"
+            text = f"by the policy '{self.policy.name}': {time}"
+            if self.quantity:
+                text = f"least {self.quantity} {text}"
             other = _elsewhere(self, piece.units, piece.device)
             if other is not None:
                 text += f"; on {other[0]} {milliseconds(other[1])}"
@@ -135,7 +138,28 @@ def decide(
     stated = state(view, offers, rates, pins, control_flow)
     if stated is None:
         return None
-    return Decision(policy, stated, policy.decide(stated.problem, _home(offers)))
+    choice = policy.decide(stated.problem, _home(offers))
+    if policy.decides_itself:
+        _check(policy, stated, choice)
+    return Decision(policy, stated, choice)
+
+
+def _check(policy: Policy, stated: Stated, choice: object) -> None:
+    """
+    Raises:
+        UsageError: if what a policy of one's own decided is no placement.
+    """
+    if not isinstance(choice, Choice):
+        raise UsageTypeError(f"policy '{policy.name}' decided {choice!r}, which is not a Choice")
+    assignment, problem = choice.best.assignment, stated.problem
+    if len(assignment) != problem.units:
+        raise UsageError(f"policy '{policy.name}' names {len(assignment)} devices for {problem.units} units")
+    for unit, device in enumerate(assignment):
+        if device not in problem.can_run(unit):
+            raise UsageError(
+                f"policy '{policy.name}' has node '{problem.names[unit]}' on device number {device}, which does not"
+                " run it; Problem.can_run tells which do"
+            )
 
 
 def _home(offers: Sequence[Offer]) -> int:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from mace_core.errors import UsageError, UsageTypeError
-from mace_core.provider import DeviceKind
+from mace_core.errors import PluginError, UsageError, UsageTypeError
+from mace_core.provider import DeviceKind, hooks
 
 if TYPE_CHECKING:
     from mace_core.provider import Device
@@ -38,8 +38,13 @@ class Policy:
 
     @property
     def by_cost(self) -> bool:
-        """Whether it decides by what a placement costs."""
-        return bool(self.objective)
+        """Whether it decides node by node, by what a placement costs."""
+        return bool(self.objective) or self.decides_itself
+
+    @property
+    def decides_itself(self) -> bool:
+        """Whether it has code of its own for that: what that decides is not kept for the next process."""
+        return type(self).decide is not Policy.decide
 
     def ordered(self, devices: Sequence[Device]) -> list[Device]:
         """The devices that it uses, in its order of preference."""
@@ -48,9 +53,10 @@ class Policy:
         return sorted(used, key=lambda device: ranks.get(device.kind, len(ranks)))
 
     def decide(self, problem: Problem, home: int) -> Choice:
-        """The placement for a problem; a policy of one's own may override this.
+        """The placement for a problem; a policy of one's own may override this (see `mace_core.policies`).
 
         Args:
+            problem: what the units cost on each device, and what borders cost.
             home: the device that units leave only where that pays.
         """
         from mace_core.scheduler.placing.choose import Limits, choose
@@ -82,6 +88,7 @@ def policy_of(given: object, *, named_devices: bool) -> Policy:
 
     Raises:
         UsageError: if there is no such policy.
+        PluginError: if a plugin's policies cannot be had.
     """
     if given is None:
         return ORDER if named_devices else LATENCY
@@ -90,6 +97,25 @@ def policy_of(given: object, *, named_devices: bool) -> Policy:
     if not isinstance(given, str):
         raise UsageTypeError(f"policy is a name such as 'latency', or a Policy, not {given!r}")
     found = POLICIES.get(given)
-    if found is None:
-        raise UsageError(f"there is no policy '{given}'; there are {', '.join(POLICIES)}")
+    if found is not None:
+        return found
+    added = _of_plugins()
+    if given not in added:
+        raise UsageError(f"there is no policy '{given}'; there are {', '.join([*POLICIES, *added])}")
+    return added[given]
+
+
+def _of_plugins() -> dict[str, Policy]:
+    """The policies that plugins add, by name; none replaces one that there is anyway.
+
+    Raises:
+        PluginError: if a plugin answers with something else.
+    """
+    found: dict[str, Policy] = {}
+    for policy in hooks.registered_policies():
+        if not isinstance(policy, Policy):
+            raise PluginError(f"mace_register_policies of a plugin returned {policy!r}, which is not a Policy")
+        if policy.name in POLICIES or policy.name in found:
+            raise PluginError(f"mace_register_policies of a plugin adds the policy '{policy.name}', which there is")
+        found[policy.name] = policy
     return found

@@ -136,6 +136,8 @@ class RememberedPlacements:
         asked = {placement.device for placement in placements.values()} - {CORE_DEVICE}
         asked.update(device for placement in placements.values() for device in placement.declined)
         devices = [device for device in self._pool.devices if device.name in asked]
+        if self._pool.policy.decides_itself:  # its code may be another one tomorrow
+            return None
         if not placed.is_steady or not all(device.is_open and stores(device.backend) for device in devices):
             return None
         record = placement_record(placed, stage, devices)
