@@ -89,7 +89,7 @@ def _from_peak(device: SessionDevice) -> Rates | None:
     if not peak or peak <= 0:
         return None
     border = Link(_ASSUMED_LAUNCH / 2, _ASSUMED_BYTE) if device.memory is MemoryKind.DEVICE else Link()
-    mac = dict.fromkeys((kind for kind in WorkKind if kind is not WorkKind.OTHER), 1 / peak)
+    mac: dict[WorkKind, float] = {kind: 1 / peak for kind in WorkKind if kind is not WorkKind.OTHER}
     source = "its provider's peak; launch, memory and borders are assumed"
     return Rates(_ASSUMED_LAUNCH, 0.0, _ASSUMED_BYTE, mac, border, border, source=source)
 
