@@ -37,7 +37,10 @@ class Compatibility(enum.Enum):
 class Cost:
     """An estimate for one claim; None where the provider does not know.
 
-    Reserved for api 1.3 (placement by cost); without effect before.
+    Attributes:
+        seconds: of the whole claim on the device, its inputs there already; goes over what the core estimates.
+        bytes_moved: without effect yet.
+        joules: energy of the whole claim.
     """
 
     seconds: float | None = None
@@ -50,7 +53,8 @@ class Claim:
     """Nodes a backend offers to run.
 
     An atomic claim is taken whole or not at all (a quantize-op-dequantize cluster); of a divisible one the core may
-    take any subset.  Claims may overlap; the core decides.  ``cost`` is reserved for api 1.3.
+    take any subset.  Claims may overlap; the core decides, by ``cost`` where a session places
+    by cost.
     """
 
     nodes: tuple[Node, ...]
