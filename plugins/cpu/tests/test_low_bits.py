@@ -16,6 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from mace_core import Session
 from mace_core.tensor import DType, Tensor
+from mace_cpu.quantized.low_bits.arguments import Form
+from mace_cpu.quantized.low_bits.weights import by_blocks
 
 Array = npt.NDArray[Any]
 MASKS = BYTE_FEATURES
@@ -147,14 +149,22 @@ def test_as_onnxruntime_has_it(bits: int, block: int, m: int) -> None:
     check_product(m, 256, 96, bits, block, "packed", expected=None, oracle="onnxruntime", tol=1e-5)
 
 
-def rounded(x: Array, block: int) -> Array:
-    """Rows as they are in 8 bits, the largest magnitude of each block being 127 steps."""
+def rounded(x: Array, block: int, bits: int) -> Array:
+    """Rows as they are in 8 bits, the largest magnitude of each block being 127 steps.
+
+    Blocks that are not made of whole words of weights (no exporter writes such) are rounded in smaller ones, which are.
+    """
+    steps = x.shape[1]
     found = np.empty(x.shape, np.float64)
-    for first in range(0, x.shape[1], block):
-        part = x[:, first : first + block]
+    size = block
+    if block % Form(bits).group and block < steps:
+        size = by_blocks(np.arange(steps) // block, Form(bits))[1]
+    firsts = [first for whole in range(0, steps, block) for first in range(whole, min(whole + block, steps), size)]
+    for first, end in zip(firsts, [*firsts[1:], steps], strict=True):
+        part = x[:, first:end]
         scale = np.abs(part).max(axis=1, keepdims=True) / np.float32(127)
         factor = np.where(scale > 0, np.float32(1) / np.where(scale > 0, scale, 1), np.float32(0)).astype(np.float32)
-        found[:, first : first + block] = np.rint(part * factor).astype(np.float64) * scale
+        found[:, first:end] = np.rint(part * factor).astype(np.float64) * scale
     return found
 
 
@@ -178,7 +188,7 @@ def test_rows_that_are_rounded(
     x = rng.standard_normal((m, k)).astype(np.float32)
     x[0, : block // 2] = 0
     bias = rng.standard_normal(n).astype(np.float32) if biased else np.zeros(n, np.float32)
-    right = (rounded(x, block) @ matrix_of(weights, k, n, bits, block) + bias).astype(np.float32)
+    right = (rounded(x, block, bits) @ matrix_of(weights, k, n, bits, block) + bias).astype(np.float32)
     inputs = {"x": x, **weights, "g": None, "b": bias if biased else None}
     attributes = {"K": k, "N": n, "bits": bits, "block_size": block, "accuracy_level": 4}
     constants = [name for name in "wszb" if inputs[name] is not None]
