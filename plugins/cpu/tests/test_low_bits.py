@@ -12,12 +12,12 @@ import pytest
 from harness import BYTE_FEATURES, check_node, rejection
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mace_cpu.quantized.low_bits.arguments import Form
+from mace_cpu.quantized.low_bits.weights import by_blocks
 from onnx import TensorProto, helper, numpy_helper
 
 from mace_core import Session
 from mace_core.tensor import DType, Tensor
-from mace_cpu.quantized.low_bits.arguments import Form
-from mace_cpu.quantized.low_bits.weights import by_blocks
 
 Array = npt.NDArray[Any]
 MASKS = BYTE_FEATURES
