@@ -15,6 +15,7 @@ from mace_core.requests.future import RunFuture
 from mace_core.requests.queue import DeviceQueue, queue_of
 from mace_core.requests.request import Request
 from mace_core.requests.rows import REQUESTS, NotBatchableError, RowPlan, row_plan
+from mace_core.scheduler.context import following_others
 from mace_core.scheduler.planning.signatures import types_from_shapes
 from mace_core.tensor import TensorType
 
@@ -41,12 +42,15 @@ def ask(
             raise UsageError(f"{label}: {name} is a number of seconds, not {seconds!r}")
 
     def run(feeds: Mapping[str, Any], outputs: Sequence[str] | None, cancel: CancelFlag) -> dict[str, Any]:
-        return session.run(feeds, outputs, cancel=cancel)
+        with following_others():
+            return session.run(feeds, outputs, cancel=cancel)
 
     until = None if deadline is None else time.monotonic() + deadline
     request = Request(
         session, label, run, feeds, outputs, priority, until, cancel or CancelFlag(), batcher=session._batcher
     )
+    plan = session._runner.last_plan
+    request.devices = 1 if plan is None else max(1, len(plan.plan.busy_devices))
     return queue_for(session).submit(request, wait)
 
 

@@ -36,14 +36,15 @@ class QueueLimits:
 
     Attributes:
         waiting: the most requests that wait; further ones are refused, or wait for room.
-        running: how many requests run at the same time.
+        running: how many requests run at the same time; None: as many as there are devices that the model works on, so
+            that one request is on each of them.
     """
 
     waiting: int = 64
-    running: int = 1
+    running: int | None = None
 
     def __post_init__(self) -> None:
-        if self.waiting < 1 or self.running < 1:
+        if self.waiting < 1 or (self.running is not None and self.running < 1):
             raise UsageError(f"a queue has room for one request at least and runs one, not {self}")
 
 
@@ -192,11 +193,19 @@ class DeviceQueue:
         """Let in what there is room for, and see that there are threads for it."""
         while self._entering and len(self._waiting) < self._limits.waiting:
             heapq.heappush(self._waiting, heapq.heappop(self._entering))
-        while self._threads < min(self._limits.running, self._threads - self._idle + len(self._waiting)):
+        while self._threads < min(self._most_running(), self._threads - self._idle + len(self._waiting)):
             threading.Thread(target=self._work, name=f"mace {self.name}", daemon=True).start()
             self._threads += 1
             self._idle += 1  # until it has taken something
         self._changed.notify_all()
+
+    def _most_running(self) -> int:
+        """How many may run at the same time, the first that waits included."""
+        return self._limits.running or (self._waiting[0][-1].devices if self._waiting else 1)
+
+    def _has_next(self) -> bool:
+        """Whether the first that waits may run beside what does."""
+        return bool(self._waiting) and self._threads - self._idle < self._most_running()
 
     def _remove(self, is_gone: Callable[[Request], bool]) -> list[Request]:
         gone = [entry[-1] for entry in (*self._waiting, *self._entering) if is_gone(entry[-1])]
@@ -271,7 +280,7 @@ class DeviceQueue:
     def _next(self) -> list[Request] | None:
         """The requests to run next; None: there is nothing to do any more."""
         with self._changed:
-            if not self._changed.wait_for(lambda: bool(self._waiting), IDLE_SECONDS):
+            if not self._changed.wait_for(self._has_next, IDLE_SECONDS):
                 self._idle -= 1
                 self._threads -= 1
                 return None

@@ -33,6 +33,7 @@ class Request:
         feeds, outputs, cancel: what that is called with.
         until: when its result is of no use any more (`time.monotonic`); None: never.
         batcher: puts it together with others; None where it runs by itself.
+        devices: how many devices its model works on.
         key: equal for those that may run together; None where it runs by itself.
         rows: its part of a batch.
         group: those of the batch it runs in, itself included.
@@ -48,6 +49,7 @@ class Request:
     until: float | None
     cancel: CancelFlag
     batcher: Batcher | None = None
+    devices: int = 1
     future: RunFuture = field(init=False)
     since: float = field(init=False, default_factory=time.monotonic)
     key: Hashable = field(init=False, default=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -44,6 +45,7 @@ class SessionDevice:
         model: how messages call the session's model.
         refused: why it is not used any more; "" while it is.
         is_closed: it is never opened again.
+        turn: held by the run that is at work on it, among those that follow each other over several devices.
         seen_sizes: what its subgraphs were planned for.
         compiled_buckets: what it compiled for padded sizes.
     """
@@ -60,6 +62,7 @@ class SessionDevice:
     model: str = ""
     refused: str = ""
     is_closed: bool = False
+    turn: threading.Lock = field(init=False, repr=False, default_factory=fork_safe_lock)
     _backend: Backend | None = field(default=None, repr=False)
     seen_sizes: SeenSizes = field(init=False, repr=False, default_factory=SeenSizes)
     compiled_buckets: BucketTable = field(init=False, repr=False, default_factory=BucketTable)

@@ -88,6 +88,11 @@ class StagePlan:
     tracks: Tracks | None = None
 
     @property
+    def busy_devices(self) -> frozenset[str]:
+        """The devices that compute something."""
+        return frozenset(step.device for step in self.steps if isinstance(step, RunStep))
+
+    @property
     def transfers(self) -> list[UploadStep | DownloadStep]:
         return [step for step in self.steps if isinstance(step, UploadStep | DownloadStep)]
 

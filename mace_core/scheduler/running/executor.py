@@ -29,7 +29,7 @@ from mace_core.provider import (
 )
 from mace_core.provider.border import attempt, calling, close_all, instance_of
 from mace_core.provider.memory import HostAllocator
-from mace_core.scheduler.context import RunContext
+from mace_core.scheduler.context import RunContext, follows_others
 from mace_core.scheduler.numerics import NumericsCheck
 from mace_core.scheduler.planning.plan import (
     HOST,
@@ -48,7 +48,7 @@ from mace_core.scheduler.running.copies import queue_copy, queueable_copies
 from mace_core.scheduler.running.imports import Imports
 from mace_core.scheduler.running.padded_copies import cut_into, pad_into
 from mace_core.scheduler.running.registers import Registers
-from mace_core.scheduler.running.step_bindings import copy_bytes, profiled, unbound_output
+from mace_core.scheduler.running.step_bindings import copy_bytes, profiled, profiled_if, unbound_output
 from mace_core.scheduler.values import (
     RuntimeValue,
     address_of,
@@ -92,6 +92,8 @@ class StageInstance(Registers):
         self._pending: dict[str, list[Event]] = {}
         self._temporary: list[tuple[str, Allocator, Buffer]] = []
         self._own_cancel = CancelFlag()  # never set
+        self._has_many_devices = len(plan.busy_devices) > 1
+        self._takes_turns = False
         self._imports = Imports(plan)
         try:
             self.host_arena = Buffer(MemoryKind.HOST, 0)
@@ -305,6 +307,7 @@ class StageInstance(Registers):
             ]
             return self.run_single(arrays, context.cancel, context.profile)
         self._ran.clear()
+        self._takes_turns = self._has_many_devices and follows_others()
         try:
             for value, register in zip(values, plan.feeds, strict=True):
                 self._feed(register, self._roomy(register, value, values) if register in self._grown else value)
@@ -393,7 +396,12 @@ class StageInstance(Registers):
         bindings.cancel = context.cancel
         if step.touches_host:
             self._wait_for_host_memory(but=step.device)
-        if context.profile is None:
+        if self._takes_turns:
+            device = self.plan.devices[step.device]
+            with device.turn, profiled_if(context.profile, bindings, step):
+                self._start(step, execution, bindings)
+                self._wait(step.device)
+        elif context.profile is None:
             self._start(step, execution, bindings)
         else:
             with profiled(bindings, context.profile, step):

@@ -36,6 +36,9 @@ class Registers:
         self._arrays: list[RuntimeValue] = [None] * len(plan.registers)
         self._bound = [self._bind(index, register) for index, register in enumerate(plan.registers)]
         self._grown = dict(plan.grown)
+        self._dynamic = [i for i, register in enumerate(plan.registers) if register.storage is Storage.DYNAMIC]
+        passing = {Storage.INPUT, Storage.FRESH, Storage.DYNAMIC, Storage.OBJECT, Storage.GROWN}
+        self._passing = [i for i, register in enumerate(plan.registers) if register.storage in passing]
         steps = [step for step in plan.steps if not isinstance(step, ControlStep)]
         self._dense = {r for s in steps for r in (s.inputs if isinstance(s, RunStep) else (s.source,))}
 
@@ -151,9 +154,9 @@ class Registers:
 
     def _forget_values(self) -> None:
         """Drop references to the request's values; idle instances hold arenas only."""
-        for register, spec in enumerate(self.plan.registers):
-            if spec.storage is Storage.DYNAMIC:
-                self._bound[register].buffer = Buffer(MemoryKind.HOST, 0)
-            if spec.storage in (Storage.INPUT, Storage.FRESH, Storage.DYNAMIC, Storage.OBJECT, Storage.GROWN):
-                self._arrays[register] = None
-                self._bound[register].buffer.handle = None
+        arrays, bound = self._arrays, self._bound
+        for register in self._dynamic:
+            bound[register].buffer = Buffer(MemoryKind.HOST, 0)
+        for register in self._passing:
+            arrays[register] = None
+            bound[register].buffer.handle = None

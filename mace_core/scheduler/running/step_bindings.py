@@ -59,6 +59,11 @@ def profiled(bindings: Bindings, profile: Profile, step: RunStep) -> Iterator[No
         record(step.name, step.source, start_ns, end_ns)
 
 
+def profiled_if(profile: Profile | None, bindings: Bindings, step: RunStep) -> contextlib.AbstractContextManager[None]:
+    """As `profiled`, where there is a profile."""
+    return contextlib.nullcontext() if profile is None else profiled(bindings, profile, step)
+
+
 def copy_bytes(source: BoundTensor, target: BoundTensor, nbytes: int) -> None:
     """Host-addressable memory to host-addressable memory."""
     read, write = source.buffer.host_bytes(), target.buffer.host_bytes()
