@@ -55,6 +55,26 @@ def test_two_devices_with_memories_of_their_own_meet_on_the_host() -> None:
             np.testing.assert_allclose(session.run({"x": X * scale})["y"], np.exp(-np.abs(X * scale)), rtol=1e-6)
 
 
+@pytest.mark.parametrize("has_queue", [False, True])
+def test_what_one_device_computed_goes_straight_to_the_pinned_memory_of_another(has_queue: bool) -> None:
+    left = make_provider("left", memory=MemoryKind.DEVICE, has_queue=has_queue, claims={"Neg"})
+    right = make_provider("right", memory=MemoryKind.PINNED, has_queue=has_queue, claims={"Abs", "Exp"})
+    registry = registry_of(left, right)
+    with Session(
+        chain("Neg", "Abs", "Neg", "Exp"), devices=["left", "right"], registry=registry, strict=True
+    ) as session:
+        for scale in (1.0, 2.0):
+            np.testing.assert_allclose(session.run({"x": X * scale})["y"], np.exp(-np.abs(X * scale)), rtol=1e-6)
+        transfers = session.explain().transfers
+        assert [(t.value, t.source, t.target) for t in transfers] == [
+            ("x", "host", "left:0"),
+            ("t0", "left:0", "host"),  # memory of the right one
+            ("t1", "host", "left:0"),
+            ("t2", "left:0", "host"),
+            ("y", "right:0", "host"),
+        ]
+
+
 def test_shapes_known_only_to_the_run_come_back_from_device_memory() -> None:
     far = make_provider("far", memory=MemoryKind.DEVICE, has_queue=True)
     with Session(nonzero_model(), devices=["far"], registry=registry_of(far), strict=True) as session:

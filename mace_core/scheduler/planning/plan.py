@@ -310,12 +310,26 @@ class _Builder:
             target = self._make(value, HOST)
             self._step(DownloadStep(holder, source, target), (source,), (target,))
             return target
+        holder = self._only_holder(value)
+        if holder is not None and self._is_pinned(location):  # no third place in between
+            source, target = self.index[value, holder], self._make(value, location)
+            self._step(DownloadStep(holder, source, target), (source,), (target,))
+            return target
         source = self._readable(value, HOST)
         if not is_dense(self._type(value)):
             return source
         target = self._make(value, location)
         self._step(UploadStep(location, source, target), (source,), (target,))
         return target
+
+    def _only_holder(self, value: Value) -> str | None:
+        """The device in whose own memory alone a tensor of known shape is, where the host is not to have it too."""
+        type = self._type(value)
+        is_known = is_dense(type) and isinstance(type, TensorType) and type.is_concrete
+        holders = [location for held, location in self.index if held is value]
+        if not is_known or len(holders) != 1 or value in self.plain or value in self.growths:
+            return None
+        return None if holders[0] == HOST or self._is_pinned(holders[0]) else holders[0]
 
     def _is_padded(self, value: Value, view: GraphView) -> bool:
         """Whether a subgraph reads or writes a value in a larger shape than it has."""
