@@ -310,10 +310,10 @@ class _Builder:
             target = self._make(value, HOST)
             self._step(DownloadStep(holder, source, target), (source,), (target,))
             return target
-        holder = self._only_holder(value)
-        if holder is not None and self._is_pinned(location):  # no third place in between
-            source, target = self.index[value, holder], self._make(value, location)
-            self._step(DownloadStep(holder, source, target), (source,), (target,))
+        owner_device = self._only_holder(value)
+        if owner_device is not None and self._is_pinned(location):  # no third place in between
+            source, target = self.index[value, owner_device], self._make(value, location)
+            self._step(DownloadStep(owner_device, source, target), (source,), (target,))
             return target
         source = self._readable(value, HOST)
         if not is_dense(self._type(value)):
