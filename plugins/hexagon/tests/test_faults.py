@@ -10,7 +10,7 @@ import pytest
 from hexagon_support import small_network
 from mace_hexagon.qnn import handles
 
-from mace_core.errors import DeviceLostError, OutOfMemoryError
+from mace_core.errors import OutOfMemoryError
 from mace_core.provider import Device
 from mace_core.session import Session
 from mace_core.testing.models import sample_image
@@ -41,14 +41,12 @@ def fail(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Fail:
     return codes.__setitem__
 
 
-def test_a_device_lost_in_the_middle_of_a_run_is_raised_once_and_then_avoided(device: Device, fail: Fail) -> None:
+def test_a_run_in_the_middle_of_which_the_device_is_lost_goes_on_elsewhere(device: Device, fail: Fail) -> None:
     feeds = {"x": sample_image(SHAPE)}
     with Session(small_network(), devices=[device.qualified_name, "cpu"]) as session:
         (expected,) = session.run(feeds).values()
         assert session.explain().nodes_per_device.keys() == {device.qualified_name}
         fail("graphExecute", SYSTEM_COMMUNICATION)
-        with pytest.raises(DeviceLostError, match="QNN_COMMON_ERROR_SYSTEM_COMMUNICATION"):
-            session.run(feeds)
         (found,) = session.run(feeds).values()
         placement = session.explain()
     assert placement.nodes_per_device.keys() == {"cpu:0"}

@@ -20,6 +20,7 @@ from mace_npu.rockchip import discovery, wire
 from mace_npu.rockchip.process import WorkerGoneError, WorkerProcess
 
 from mace_core.errors import CancelledError, OutOfMemoryError, UsageError
+from mace_core.faults import FaultLimits
 from mace_core.provider import CancelFlag
 from mace_core.quantization import quantize
 from mace_core.session import Session
@@ -64,7 +65,9 @@ def order(python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
 
 def session(*devices: str, **options: object) -> Session:
-    return Session(network(), devices=list(devices or (DEVICE,)), cache=False, options={"npu": options})
+    """One whose runs do not go on elsewhere, so that errors are seen."""
+    unmoved = FaultLimits(move=False)
+    return Session(network(), devices=list(devices or (DEVICE,)), cache=False, options={"npu": options}, faults=unmoved)
 
 
 def workers() -> list[psutil.Process]:

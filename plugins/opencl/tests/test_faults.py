@@ -24,6 +24,7 @@ from mace_core.errors import (
     UnsupportedError,
     UsageError,
 )
+from mace_core.faults import FaultLimits
 from mace_core.graph import Graph
 from mace_core.provider import Device
 from mace_core.session import Session
@@ -76,7 +77,8 @@ def test_a_device_lost_in_the_middle_of_a_run_is_raised_once_and_then_avoided(
 ) -> None:
     graph, feeds = network
     enqueue = FailingEnqueue(monkeypatch)
-    with Session(graph, devices=[device.qualified_name]) as session:
+    unmoved = FaultLimits(move=False, rest_seconds=60)
+    with Session(graph, devices=[device.qualified_name], faults=unmoved) as session:
         expected = session.run(feeds)["y"]
         assert enqueue.calls > 2, "several kernels, so that there is a middle"
         enqueue.fail_from = enqueue.calls + 2
