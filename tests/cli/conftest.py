@@ -5,17 +5,29 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))
+
+from forking import Commands
+
 Mace = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
+@pytest.fixture(scope="session")
+def commands() -> Iterator[Commands]:
+    """What runs commands."""
+    commands = Commands()
+    yield commands
+    commands.close()
+
+
 @pytest.fixture
-def mace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mace:
+def mace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, commands: Commands) -> Mace:
     """``mace("run", "model.onnx", …)`` in ``tmp_path`` with a cache of its own; the plugins are the core's alone.
 
     ``plugins="cpu"`` allows others; what those compile is kept for all tests.
@@ -29,8 +41,7 @@ def mace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mace:
             for folder in (cache, compiled):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             (cache / "kernels").symlink_to(compiled, target_is_directory=True)
-        command = [sys.executable, "-m", "mace_core.cli.main", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=timeout)
+        return commands.run(arguments, tmp_path, timeout)
 
     return run
 

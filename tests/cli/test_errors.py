@@ -12,10 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import psutil
 import pytest
 from onnx import TensorProto, helper
 
 Mace = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+IN_THE_LOOP_SECONDS = 1.5
+"""Of the processor: a command that has used so much has begun to run its model."""
 
 
 def refused(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
@@ -303,7 +308,9 @@ def test_ctrl_c_ends_with_130(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("MACE_PLUGINS", "reference")
     command = [sys.executable, "-m", "mace_core.cli.main", "--verbose", "run", str(path), "--random"]
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    time.sleep(4)
+    watched = psutil.Process(running.pid)
+    while running.poll() is None and watched.cpu_times().user < IN_THE_LOOP_SECONDS:
+        time.sleep(0.05)
     assert running.poll() is None, running.communicate()
     running.send_signal(signal.SIGINT)
     out, err = running.communicate(timeout=240)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +83,8 @@ def agree_with_onnxruntime() -> Compare:
     return compare
 
 
-@pytest.fixture
-def picture() -> Iterator[Callable[..., np.ndarray]]:
+@pytest.fixture(scope="session")
+def picture() -> Callable[..., np.ndarray]:
     """Makes (1, 3, H, W) pictures of smooth shapes and sharp edges with values in about [-2, 2]."""
 
     def make(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -98,4 +98,4 @@ def picture() -> Iterator[Callable[..., np.ndarray]]:
         planes += ((x // 9 + y // 7) % 5 == 0) * np.float32(0.8)
         return planes[None].astype(np.float32)
 
-    yield make
+    return make

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -92,12 +93,11 @@ def model(tmp_path: Path) -> Path:
     return write_model(tmp_path / "m.onnx")
 
 
-@pytest.fixture
-def start(tmp_path: Path) -> Start:
+def starter(folder: Path) -> Start:
     """Runs a model in a fresh process over one cache folder."""
 
     def start(
-        path: Path, sizes: tuple[int, ...] = (32,), cache: Path = tmp_path / "cache", **options: Any
+        path: Path, sizes: tuple[int, ...] = (32,), cache: Path = folder / "cache", **options: Any
     ) -> dict[str, Any]:
         environment = {**os.environ, "MACE_CACHE_DIR": str(cache), **options.pop("environment", {})}
         command = [sys.executable, "-c", SCRIPT, str(path), json.dumps(options), json.dumps(sizes)]
@@ -110,6 +110,29 @@ def start(tmp_path: Path) -> Start:
     return start
 
 
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Kernels of the models here, each compiled once."""
+    folder = tmp_path_factory.mktemp("compiled")
+    start = starter(folder)
+    start(write_model(folder / "m.onnx"))
+    start(folder / "m.onnx", environment={"MACE_CPU_FEATURES": "baseline"})
+    return folder / "cache" / "kernels"
+
+
+@pytest.fixture
+def cold_start(tmp_path: Path) -> Start:
+    """Starts whose first one has to do all."""
+    return starter(tmp_path)
+
+
+@pytest.fixture
+def start(tmp_path: Path, compiled: Path) -> Start:
+    """Starts whose first one has to do all but compile."""
+    shutil.copytree(compiled, tmp_path / "cache" / "kernels")
+    return starter(tmp_path)
+
+
 def entries(folder: Path, kind: str) -> list[Path]:
     return sorted((folder / "cache" / kind).glob("*.entry"))
 
@@ -117,8 +140,8 @@ def entries(folder: Path, kind: str) -> list[Path]:
 # --- what a warm start does -------------------------------------------------------------------------------------------
 
 
-def test_a_second_process_neither_plans_nor_compiles(start: Start, model: Path) -> None:
-    cold, warm = start(model), start(model)
+def test_a_second_process_neither_plans_nor_compiles(cold_start: Start, model: Path) -> None:
+    cold, warm = cold_start(model), cold_start(model)
     assert cold["restored"] == [False]
     assert warm["restored"] == [True]
     assert warm["exact"] == cold["exact"]
@@ -290,42 +313,42 @@ def test_a_placement_whose_blob_is_gone_is_made_again(in_process: Any, tmp_path:
     assert in_process()[1] == [True]
 
 
-def test_four_processes_may_start_for_the_first_time_at_once(start: Start, model: Path) -> None:
+def test_four_processes_may_start_for_the_first_time_at_once(cold_start: Start, model: Path) -> None:
     with ThreadPoolExecutor(4) as starters:
-        found = list(starters.map(lambda _: start(model), range(4)))
+        found = list(starters.map(lambda _: cold_start(model), range(4)))
     assert len({json.dumps(one["exact"]) for one in found}) == 1
-    last = start(model)
+    last = cold_start(model)
     assert last["restored"] == [True]
     assert last["exact"] == found[0]["exact"]
 
 
 def test_a_folder_that_can_not_be_written_to_only_makes_starts_slower(
-    start: Start, model: Path, tmp_path: Path
+    cold_start: Start, model: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("no folder")
     for _ in range(2):
-        found = start(model, cache=tmp_path / "file" / "cache")
+        found = cold_start(model, cache=tmp_path / "file" / "cache")
         assert found["restored"] == [False]
         assert found["told"].count("cannot be written to") == 1
 
 
-def test_without_room_nothing_is_kept_and_everything_works(start: Start, model: Path, tmp_path: Path) -> None:
+def test_without_room_nothing_is_kept_and_everything_works(cold_start: Start, model: Path, tmp_path: Path) -> None:
     for _ in range(2):
-        assert start(model, environment={"MACE_CACHE_LIMIT": "1k"})["restored"] == [False]
+        assert cold_start(model, environment={"MACE_CACHE_LIMIT": "1k"})["restored"] == [False]
     assert not entries(tmp_path, "blobs")
 
 
-def test_entries_over_the_limit_make_room(start: Start, tmp_path: Path) -> None:
+def test_entries_over_the_limit_make_room(cold_start: Start, tmp_path: Path) -> None:
     """Each model's blob takes about 150 kB; of three, two fit."""
     models = [write_model(tmp_path / f"{index}.onnx", scale=1 + index) for index in range(3)]
-    start(models[0])
+    cold_start(models[0])
     (blob,) = entries(tmp_path, "blobs")
     limit = {"MACE_CACHE_LIMIT": str(int(blob.stat().st_size * 2.5))}
     for path in models:
-        start(path, environment=limit)
+        cold_start(path, environment=limit)
     assert len(entries(tmp_path, "blobs")) == 2
-    assert start(models[2], environment=limit)["restored"] == [True]
-    assert start(models[0], environment=limit)["restored"] == [False]
+    assert cold_start(models[2], environment=limit)["restored"] == [True]
+    assert cold_start(models[0], environment=limit)["restored"] == [False]
 
 
 def test_without_caches_nothing_is_written(start: Start, model: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -24,12 +25,8 @@ print(json.dumps({"heavy": heavy, "output": output.tolist()}))
 """
 
 
-@pytest.fixture
-def run_process(tmp_path: Path, picture):
+def runner(cache: Path, feed: Path):
     """Runs the orientation model in a fresh process over one cache folder."""
-    feed = tmp_path / "x.npy"
-    np.save(feed, picture(48, 192))
-    cache = tmp_path / "cache"
 
     def run() -> dict[str, list]:
         command = [sys.executable, "-c", SCRIPT, str(find_packaged_model(*PP_OCR_CLS)), str(feed)]
@@ -42,12 +39,29 @@ def run_process(tmp_path: Path, picture):
     return run
 
 
+@pytest.fixture(scope="module")
+def first(tmp_path_factory, picture):
+    """What runs the model, whose cache is filled; and what the cold start told."""
+    folder = tmp_path_factory.mktemp("first")
+    np.save(folder / "x.npy", picture(48, 192))
+    run = runner(folder / "cache", folder / "x.npy")
+    return run, run()
+
+
+@pytest.fixture
+def run_process(first, tmp_path: Path):
+    """Runs the model over a copy of the cache that the cold start filled."""
+    run, _ = first
+    shutil.copytree(run.cache, tmp_path / "cache")
+    return runner(tmp_path / "cache", run.cache.parent / "x.npy")
+
+
 def entries(cache: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in sorted(cache.rglob("*")) if path.is_file() and path.stat().st_size}
 
 
-def test_a_second_process_imports_neither_onnx_nor_numba(run_process) -> None:
-    cold = run_process()
+def test_a_second_process_imports_neither_onnx_nor_numba(first, run_process) -> None:
+    _, cold = first
     warm = run_process()
     assert "onnx" in cold["heavy"], "the cold start is expected to parse with onnx"
     assert not {"onnx", "numba"} & set(warm["heavy"])
@@ -62,8 +76,8 @@ def test_a_second_process_imports_neither_onnx_nor_numba(run_process) -> None:
         *(pytest.param(name, marks=pytest.mark.full) for name in ("truncated", "emptied")),
     ],
 )
-def test_damaged_cache_files_are_rebuilt(run_process, damage: str) -> None:
-    right = run_process()
+def test_damaged_cache_files_are_rebuilt(first, run_process, damage: str) -> None:
+    _, right = first
     whole = entries(run_process.cache)
     assert len(whole) > 5
     for number, (path, content) in enumerate(whole.items()):
