@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mace_core.provider.execution import CancelFlag
     from mace_core.provider.listing import devices
     from mace_core.session import Session
+    from mace_core.streaming import Stream
     from mace_core.tensor.foreign import DmaBuf
 
 _LAZY = {
@@ -29,6 +30,7 @@ _LAZY = {
     "CancelFlag": ("mace_core.provider.execution", "CancelFlag"),
     "DmaBuf": ("mace_core.tensor.foreign", "DmaBuf"),
     "Session": ("mace_core.session", "Session"),
+    "Stream": ("mace_core.streaming", "Stream"),
     "compile": ("mace_core.compilation", "compile_model"),
     "custom_op": ("mace_core.custom_ops", "custom_op"),
     "custom_ops": ("mace_core.custom_ops", None),
@@ -45,6 +47,7 @@ __all__ = [
     "CancelFlag",
     "DmaBuf",
     "Session",
+    "Stream",
     "__version__",
     "compile",
     "custom_op",

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from mace_core.scheduler.planning.devices import SessionDevice
     from mace_core.scheduler.profile import Profile
     from mace_core.scheduler.running.computed import ComputedConstants
+    from mace_core.streaming import Stream
 
 _log = logging.getLogger("mace")
 
@@ -289,6 +290,43 @@ class Session:
         if (other := self._fed(pairs)) is not None:
             return other.bind(pairs, start, capacity=capacity, limit=limit)
         return Binding(self, pairs, start, capacity, limit)
+
+    def stream(
+        self,
+        state: Mapping[str, str] | None = None,
+        *,
+        audio: str | None = None,
+        window: int | None = None,
+        context: int = 0,
+        overlap: int = 0,
+        rate: int = 16000,
+        feeds: Mapping[str, Any] | None = None,
+        outputs: Sequence[str] | None = None,
+        start: Mapping[str, Any] | None = None,
+    ) -> Stream:
+        """A stream of audio, in buffers of any length, with state from step to step.
+
+            with session.stream({"state": "stateN"}, context=64) as stream:
+                for buffer in microphone:
+                    for outputs in stream.push(buffer): ...
+
+        Args:
+            state, start: as of `bind`; without state every window is run by itself.
+            audio: the input for the samples, its last axis; may be left out where all others are state or in ``feeds``.
+            window: samples the model sees in one run; by default what its input takes, else 200 ms.
+            context: how many of these were heard before, zeros at first.
+            overlap: how many of these the window before had too.
+            rate: samples a second, for the default window.
+            feeds: the other inputs, the same for all windows.
+            outputs: names of the outputs wanted.
+
+        Raises:
+            UsageError: if the inputs, outputs or sizes do not fit the model.
+        """
+        from mace_core.streaming import Stream
+
+        self._check_open()
+        return Stream(self, state or {}, audio, window, context, overlap, rate, feeds, outputs, start)
 
     def _run(
         self,

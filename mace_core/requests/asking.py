@@ -13,7 +13,7 @@ from mace_core.provider.execution import CancelFlag
 from mace_core.requests.batching import Batcher, Batching, Shapes
 from mace_core.requests.future import RunFuture
 from mace_core.requests.queue import DeviceQueue, queue_of
-from mace_core.requests.request import Request
+from mace_core.requests.request import Request, Run
 from mace_core.requests.rows import REQUESTS, NotBatchableError, RowPlan, row_plan
 from mace_core.scheduler.context import following_others
 from mace_core.scheduler.planning.signatures import types_from_shapes
@@ -34,6 +34,26 @@ def ask(
     wait: float | None,
 ) -> RunFuture:
     """Queue a run; arguments as of `Session.run_async`."""
+
+    def run(feeds: Mapping[str, Any], outputs: Sequence[str] | None, cancel: CancelFlag) -> dict[str, Any]:
+        with following_others():
+            return session.run(feeds, outputs, cancel=cancel)
+
+    return ask_for(session, run, feeds, outputs, priority, deadline, cancel, wait, session._batcher)
+
+
+def ask_for(
+    session: Session,
+    run: Run,
+    feeds: Mapping[str, Any],
+    outputs: Sequence[str] | None,
+    priority: int,
+    deadline: float | None,
+    cancel: CancelFlag | None,
+    wait: float | None,
+    batcher: Batcher | None = None,
+) -> RunFuture:
+    """Queue a call of ``run``, which belongs to the session."""
     label = session._model.label
     if isinstance(priority, bool) or not isinstance(priority, int):
         raise UsageError(f"{label}: a priority is a whole number, not {priority!r}")
@@ -41,14 +61,8 @@ def ask(
         if seconds is not None and (not isinstance(seconds, Real) or math.isnan(seconds) or seconds < 0):
             raise UsageError(f"{label}: {name} is a number of seconds, not {seconds!r}")
 
-    def run(feeds: Mapping[str, Any], outputs: Sequence[str] | None, cancel: CancelFlag) -> dict[str, Any]:
-        with following_others():
-            return session.run(feeds, outputs, cancel=cancel)
-
     until = None if deadline is None else time.monotonic() + deadline
-    request = Request(
-        session, label, run, feeds, outputs, priority, until, cancel or CancelFlag(), batcher=session._batcher
-    )
+    request = Request(session, label, run, feeds, outputs, priority, until, cancel or CancelFlag(), batcher)
     plan = session._runner.last_plan
     request.devices = 1 if plan is None else max(1, len(plan.plan.busy_devices))
     return queue_for(session).submit(request, wait)

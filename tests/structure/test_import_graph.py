@@ -31,6 +31,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("native",),
     ("scheduler",),
     ("binding", "requests", "compilation", "policies"),
+    ("streaming",),
     ("session",),
     ("inspection", "numerics", "testing", "calibration", "report"),
     ("quantization",),
