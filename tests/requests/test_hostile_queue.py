@@ -1,0 +1,215 @@
+"""What applications do to a queue: callbacks that ask again or close, event loops, forks, odd feeds, many threads."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import threading
+import weakref
+from collections.abc import Mapping, Sequence
+from concurrent.futures import wait
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mace_core.errors import CancelledError, DeadlineError, MaceError, QueueFullError, UsageError
+from mace_core.provider.execution import CancelFlag
+from mace_core.requests.batching import Batcher, Batching
+from mace_core.requests.future import RunFuture
+from mace_core.requests.queue import DeviceQueue, QueueLimits
+from mace_core.requests.request import Request
+from mace_core.requests.rows import RowPlan
+from tests.requests.test_queue import Gate, request
+
+HANG = 60
+
+
+def test_a_callback_may_ask_again_though_the_queue_is_full() -> None:
+    gate, queue = Gate(), DeviceQueue("d:0", QueueLimits(waiting=1))
+    again: list[RunFuture] = []
+    first = queue.submit(request(gate, 1), 0)
+    first.add_done_callback(lambda _: again.append(queue.submit(request(gate, 3), None)))
+    gate.began.wait()
+    second = queue.submit(request(gate, 2), 0)
+    gate.open.set()
+    assert second.result(HANG) == {"y": 2}
+    assert again[0].result(HANG) == {"y": 3}
+
+
+def test_a_callback_may_close_its_session_and_fail() -> None:
+    gate, queue = Gate(), DeviceQueue("d:0")
+    first, second = queue.submit(request(gate, 1), 0), queue.submit(request(gate, 2), 0)
+
+    def close(_: object) -> None:
+        queue.drop(gate, UsageError("closed"))
+        raise SystemExit
+
+    first.add_done_callback(close)
+    gate.open.set()
+    assert isinstance(second.exception(HANG), MaceError)
+    assert queue.submit(request(gate, 3), 0).result(HANG) == {"y": 3}
+
+
+def test_waiting_for_room_does_not_hold_up_an_event_loop() -> None:
+    gate, queue = Gate(), DeviceQueue("d:0", QueueLimits(waiting=1))
+
+    async def ask() -> list[Any]:
+        futures = [queue.submit(request(gate, n), None) for n in range(5)]
+        assert queue.waiting <= 1
+        with pytest.raises(QueueFullError):
+            queue.submit(request(gate), 0)
+        with pytest.raises(QueueFullError):
+            await queue.submit(request(gate), 0.01)
+        gate.open.set()
+        return [(await future)["y"] for future in futures]
+
+    assert asyncio.run(ask()) == list(range(5))
+
+
+def test_a_task_that_gives_up_cancels_its_run() -> None:
+    gate, queue = Gate(), DeviceQueue("d:0")
+
+    async def give_up() -> list[RunFuture]:
+        futures = [queue.submit(request(gate, n), 0) for n in range(3)]
+
+        async def result(future: RunFuture) -> None:
+            await future
+
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(futures[0], 0.05)
+        with pytest.raises(ExceptionGroup):
+            async with asyncio.TaskGroup() as group:
+                group.create_task(result(futures[1]))
+                group.create_task(result(futures[2]))
+                raise ValueError
+        return futures
+
+    for future in asyncio.run(give_up()):
+        assert isinstance(future.exception(HANG), CancelledError)
+        assert future.cancelled()
+    assert gate.seen == []
+
+
+def test_a_run_that_something_else_stopped_does_not_look_like_a_cancelled_task() -> None:
+    gate, queue, flag = Gate(), DeviceQueue("d:0"), CancelFlag()
+
+    async def ask() -> None:
+        asked = Request(gate, "m", gate.run, {}, None, 0, None, flag)
+        future = queue.submit(asked, 0)
+        flag.set()
+        with pytest.raises(CancelledError):
+            await future
+
+    asyncio.run(ask())
+
+
+def test_a_future_keeps_nothing_of_what_was_fed_or_went_wrong() -> None:
+    class Array(np.ndarray):
+        pass
+
+    def fail(feeds: Mapping[str, Any], outputs: Sequence[str] | None, cancel: CancelFlag) -> dict[str, Any]:
+        copy = feeds["x"].copy().view(Array)
+        seen.append(weakref.ref(copy))
+        raise CancelledError("stopped")
+
+    seen: list[Any] = []
+    fed = np.zeros(10).view(Array)
+    seen.append(weakref.ref(fed))
+    future = DeviceQueue("d:0").submit(Request(None, "m", fail, {"x": fed}, None, 0, None, CancelFlag()), 0)
+    assert isinstance(future.exception(HANG), CancelledError)
+    del fed
+    gc.collect()
+    assert [reference() for reference in seen] == [None, None]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks are of POSIX")
+def test_a_child_of_a_fork_has_queues_of_its_own() -> None:
+    gate, queue = Gate(), DeviceQueue("d:0", QueueLimits(waiting=1))
+    future = queue.submit(request(gate, 1), 0)
+    gate.began.wait()
+    waiting = queue.submit(request(gate, 2), 0)
+    child = os.fork()
+    if not child:
+        try:
+            mine = Gate()
+            mine.open.set()
+            late = queue.submit(request(Gate(), 4, until=0.0), 0).exception(HANG)
+            done = queue.submit(request(mine, 3), 0).result(HANG) == {"y": 3} and isinstance(late, DeadlineError)
+            os._exit(0 if done else 1)
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    gate.open.set()
+    assert [future.result(HANG), waiting.result(HANG)] == [{"y": 1}, {"y": 2}]
+
+
+def batcher() -> Batcher:
+    return Batcher(Batching(4, 0.05), ["x"], [], lambda shapes: RowPlan(("x",), (), {"y": 1}))
+
+
+@pytest.mark.parametrize("feeds", [None, [1], {}, {"x": [1]}, {"x": np.array(1)}, {"x": np.zeros((0, 2))}, {"z": 1}])
+def test_strange_feeds_fail_by_themselves_and_nothing_else(feeds: Any) -> None:
+    gate, queue = Gate(), DeviceQueue("d:0")
+    gate.open.set()
+    asked = [Request(gate, "m", gate.run, feeds, None, 0, None, CancelFlag(), batcher()) for _ in range(2)]
+    for future in [queue.submit(each, 0) for each in asked]:
+        future.exception(HANG)
+    assert queue.submit(request(gate, 3), 0).result(HANG) == {"y": 3}
+
+
+def test_a_batch_stops_once_all_of_it_are_cancelled_and_not_before() -> None:
+    gate, queue, both = Gate(), DeviceQueue("d:0"), batcher()
+    asked = [
+        Request(gate, "m", gate.run, {"x": np.full((2, 1), n)}, None, 0, None, CancelFlag(), both) for n in range(2)
+    ]
+    futures = [queue.submit(each, 0) for each in asked]
+    gate.began.wait()
+    assert queue.running == 2
+    futures[0].cancel()
+    assert not wait(futures, timeout=0.1).done
+    futures[1].cancel()
+    assert all(isinstance(future.exception(HANG), CancelledError) for future in futures)
+
+
+def test_many_threads_lose_no_request_and_never_overfill_the_queue() -> None:
+    queue, most = DeviceQueue("d:0", QueueLimits(waiting=4, running=2)), 0
+    both = batcher()
+    runs: list[int] = []
+
+    def run(feeds: Mapping[str, Any], outputs: Sequence[str] | None, cancel: CancelFlag) -> dict[str, Any]:
+        nonlocal most
+        most = max(most, queue.waiting)
+        runs.append(len(feeds["x"]))
+        if len(runs) % 7 == 0:
+            raise ValueError("now and then")
+        return {"y": feeds["x"]}
+
+    answers: list[tuple[float, Any]] = []
+
+    def ask(seed: int) -> None:
+        random = np.random.default_rng(seed)
+        for n in range(30):
+            value = seed * 1000.0 + n
+            asked = Request(
+                queue, "m", run, {"x": np.full((1, 1), value)}, None, int(random.integers(3)), None, CancelFlag(),
+                both if random.random() < 0.6 else None,
+            )  # fmt: skip
+            future = queue.submit(asked, None)
+            if random.random() < 0.3:
+                future.cancel()
+            try:
+                answers.append((value, float(future.result(HANG)["y"][0, 0])))
+            except (CancelledError, ValueError):
+                answers.append((value, value))
+
+    threads = [threading.Thread(target=ask, args=(seed,)) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(HANG)
+    assert len(answers) == 240
+    assert [asked for asked, got in answers if asked != got] == []
+    assert most <= 4
+    assert (queue.waiting, queue.running) == (0, 0)
