@@ -73,7 +73,7 @@ class Stream:
         self._binding: Binding | None = session.bind(state, start) if state else None
         self._lock = fork_safe_lock()
         self._ready: Outputs = []
-        self._clear()
+        self._buffer: npt.NDArray[Any] = np.zeros(context, self._dtype)
 
     def push(self, samples: npt.ArrayLike, *, cancel: CancelFlag | None = None) -> Outputs:
         """Take the next samples, and run the model on every window that is complete.
@@ -112,7 +112,7 @@ class Stream:
             if self._binding is not None:
                 self._binding.reset(start)
             self._ready = []
-            self._clear()
+            self._buffer = np.zeros(self._context, self._dtype)
 
     async def push_async(self, samples: npt.ArrayLike, *, priority: int = 0, deadline: float | None = None) -> Outputs:
         """As `push`, with every window in the queue of the session's device; see `Session.run_async`.
@@ -150,9 +150,6 @@ class Stream:
         return f"Stream({self._label}, {self._name}, window={self.window}, hop={self.hop})"
 
     # --- private ----------------------------------------------------------------------------------------------------
-
-    def _clear(self) -> None:
-        self._buffer = np.zeros(self._context, self._dtype)
 
     def _samples(self, samples: npt.ArrayLike) -> npt.NDArray[Any]:
         found = np.asarray(samples)
