@@ -9,6 +9,8 @@ from typing import Any
 
 from mace_core.errors import UsageError
 
+__all__ = ["FaultLimits"]
+
 VARIABLE = "MACE_FAULT_LIMITS"
 
 

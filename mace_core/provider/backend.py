@@ -19,7 +19,7 @@ class ShapeSupport(enum.Enum):
     """What shapes a compiled subgraph serves."""
 
     STATIC = "static"  # exactly those it was compiled for; asked and compiled per concrete signature
-    BOUNDED = "bounded"  # up to those it was compiled for; reserved for api 1.3, treated as STATIC
+    BOUNDED = "bounded"  # up to those it was compiled for; reserved for api 1.4, treated as STATIC
     DYNAMIC = "dynamic"  # any of the same ranks; asked per signature, compiled once
     SYMBOLIC = "symbolic"  # as STATIC for sizes that are numbers; takes views with symbolic sizes too (since api 1.2)
 
@@ -151,7 +151,7 @@ class Backend(ABC):
     # --- with defaults --------------------------------------------------------------------------------------------
 
     def allocators(self) -> Sequence[Allocator]:
-        """Allocators for the memory kinds of the device, its own kind first; further ones are reserved for api 1.3.
+        """Allocators for the memory kinds of the device, its own kind first; further ones are reserved for api 1.4.
         Default: ordinary host memory."""
         return (HostAllocator(),)
 

@@ -187,7 +187,7 @@ class Event(ABC):
     @property
     @abstractmethod
     def is_done(self) -> bool:
-        """Whether the work has ended, well or badly; never blocks.  Reserved for api 1.3 (cancelling queued work)."""
+        """Whether the work has ended, well or badly; never blocks.  Reserved for api 1.4 (cancelling queued work)."""
 
 
 class Stream(ABC):

@@ -7,7 +7,7 @@
 How profiles come to be is the scheduler's (`Session.profile`); what commands print is in `mace_core.cli`.
 """
 
-from mace_core.report.layout_library import LayoutLibrary, layout_library
+from mace_core.report.graph_library import LayoutLibrary, layout_library
 from mace_core.report.measuring import ModelProfile, measure
 from mace_core.report.page import page_html, write_page
 from mace_core.report.rss import MemorySamples

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mace_core.errors import UsageError
 from mace_core.host.files import replacing
-from mace_core.report.layout_library import LayoutLibrary, layout_library
+from mace_core.report.graph_library import LayoutLibrary, layout_library
 from mace_core.report.page_data import page_data
 
 if TYPE_CHECKING:

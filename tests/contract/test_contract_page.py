@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import mace_core.provider as contract
-from mace_core.provider import Backend, Claim, Compatibility, Cost, Event, ShapeSupport
+from mace_core.provider import Backend, Compatibility, Event, ShapeSupport
 from mace_core.provider.api import API_VERSION
 
 PAGE = (Path(__file__).parents[2] / "docs" / "contract.md").read_text(encoding="utf-8")
@@ -44,8 +44,6 @@ def test_the_page_is_that_of_the_version() -> None:
 
 
 RESERVED: dict[str, Any] = {
-    "`Claim.cost`": Claim,
-    "`Cost`": Cost,
     "`BOUNDED`": ShapeSupport,
     "`Backend.allocators()`": Backend.allocators,
     "`Event.is_done`": Event.is_done,
