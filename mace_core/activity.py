@@ -27,7 +27,7 @@ class Activity:
     """
 
     __slots__ = (
-        *("__weakref__", "_devices", "busy_ns", "failures", "model", "moved", "number", "rested", "retried", "runs"),
+        *("__weakref__", "_devices", "_owner", "busy_ns", "failures", "model", "moved", "number", "rested", "retried", "runs"),
     )
 
     def __init__(self, model: str, devices: Callable[[], Sequence[str]]) -> None:
@@ -37,8 +37,17 @@ class Activity:
         self.runs = self.failures = self.busy_ns = 0
         self.retried = self.moved = self.rested = 0
         self.number = next(_numbers)
+        self._owner: weakref.ref[object] | None = None
         with _lock:
             _all.add(self)
+
+    def own(self, session: object) -> None:
+        """The session is ready; it is not kept alive."""
+        self._owner = weakref.ref(session)
+
+    def now_on(self, devices: Callable[[], Sequence[str]]) -> None:
+        """The session runs elsewhere; ``devices`` tells the names of those in use there."""
+        self._devices = devices
 
     def close(self) -> None:
         """The session is closed."""
@@ -93,3 +102,10 @@ def sessions() -> list[SessionActivity]:
     with _lock:
         found = list(_all)
     return [activity.snapshot() for activity in sorted(found, key=lambda activity: activity.number)]
+
+
+def owners() -> list[object]:
+    """The open sessions of this process themselves, in the order in which they were opened."""
+    with _lock:
+        found = sorted(_all, key=lambda activity: activity.number)
+    return [owner for activity in found if activity._owner is not None and (owner := activity._owner()) is not None]

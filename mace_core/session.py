@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from mace_core.activity import Activity
 from mace_core.errors import UsageError
 from mace_core.faults import FaultLimits
+from mace_core.governor.places import Places
+from mace_core.governor.state import governed
 from mace_core.graph import Value
 from mace_core.host.memory import return_free_memory
 from mace_core.host.process_end import at_work
@@ -140,12 +143,15 @@ class Session:
         self._closed = False
         self._queue: DeviceQueue | None = None  # of those that asked for runs
         self._batcher: Batcher | None = None
+        self._places: Places[Session] | None = None  # where it can run besides
+        self._elsewhere: Session | None = None  # where it runs now, if not here
         self._model, load_again = load(model, given, self._registry)
         graph = self._graph = self._model.graph
         self._optional: OptionalInputs | None = None
         if load_again is not None:
             same = given.keywords()
             self._optional = OptionalInputs(graph.defaults, load_again, lambda changed: Session(changed, **same))
+        self._places = Places(model, self._model.label, lambda names: _within(model, given, names))
         if provide_custom_ops(graph, self._registry):
             self._model.forget_resolutions()  # a shape function may answer differently in the next process
         self._constants: ComputedConstants | None = None
@@ -156,8 +162,8 @@ class Session:
             for constant in graph.computed:
                 constant.owner = self._constants
         chosen, placed = choose_devices(given, self._registry, self._model)
-        self._pool = pool = DevicePool(chosen, given.chosen_policy, self._rates_of)
-        self._activity = Activity(graph.source_path or graph.name, lambda: [d.name for d in pool.devices if d.is_open])
+        self._pool = DevicePool(chosen, given.chosen_policy, self._rates_of)
+        self._activity = Activity(graph.source_path or graph.name, self._pool.open_names)
         try:
             for device in self._pool.devices:
                 if device.has_options:
@@ -185,13 +191,18 @@ class Session:
             self.outputs: tuple[ValueSpec, ...] = tuple(spec_of(value) for value in graph.outputs)
             self.metadata: dict[str, str] = dict(graph.metadata)
             self._output_names = [value.name for value in graph.outputs]
-            self._quick = QuickRuns(self._runners, graph.inputs, graph.outputs, self._model.label)
+            self._quick = self._own_quick = QuickRuns(self._runners, graph.inputs, graph.outputs, self._model.label)
             types = static_types(graph.inputs)
             if types is not None and not self._flags.values:
                 self._runners.plan(types, {}).release()
         except BaseException:
             self.close()
             raise
+        self._activity.own(self)
+        if os.environ.get("MACE_MONITOR"):
+            from mace_core.monitoring import publish_if_asked
+
+            publish_if_asked()
 
     def _rates_of(self, device: SessionDevice) -> Rates | None:
         """What is known of the device's costs; measured now, once for this machine, where nothing was."""
@@ -336,6 +347,8 @@ class Session:
         cancel: CancelFlag | None,
     ) -> dict[str, Any]:
         self._check_open()
+        if (elsewhere := self._elsewhere) is not None:
+            return elsewhere._run(feeds, outputs, profile, cancel)
         if (other := self._fed(feeds)) is not None:
             return other.run(feeds, outputs, profile=profile, cancel=cancel)
         check_call(feeds, outputs, [value.name for value in self._graph.inputs], self._model.label)
@@ -419,7 +432,7 @@ class Session:
             InputError: if the shapes do not fit the model.
         """
         self._check_open()
-        if (other := self._fed(shapes)) is not None:
+        if (other := self._elsewhere or self._fed(shapes)) is not None:
             other.prepare(shapes)
         else:
             for plan in self._runners.plans(types_from_shapes(self._graph.inputs, shapes, self._model.label)):
@@ -436,7 +449,7 @@ class Session:
         from mace_core.scheduler.explain import explain_plan
 
         self._check_open()
-        if (other := self._fed(shapes)) is not None:
+        if (other := self._elsewhere or self._fed(shapes)) is not None:
             return other.explain(shapes)
         types, note = self._types_to_explain(shapes)
         runners = self._runners.used_now()
@@ -448,6 +461,7 @@ class Session:
             found = explain_plan(plan, runners.pool, text, self._graph.inputs)
             found.preparations = tuple(self._model.preparations)
             found.one_by_one = self._runner.refusal
+            found.governor = governed()
             found.computed = list(
                 dict.fromkeys(node.name for each in self._graph.computed for node in each.recipe.nodes)
             )
@@ -456,6 +470,24 @@ class Session:
             return found
         finally:
             plan.release()
+
+    @at_work()
+    def run_on(self, devices: Sequence[str] | None) -> None:
+        """Run on these devices from the next run on; None: on those it was opened with.
+
+        The plans of both are kept: the first time costs what opening a session costs, going back and forth nothing.
+        Runs that have begun, and streams of `bind`, stay where they are.
+
+        Raises:
+            UsageError: if the model did not come from a file.
+            MaceError: as opening a session on these devices does; it stays where it is then.
+        """
+        self._check_open()
+        assert self._places is not None
+        there = None if devices is None else self._places.on(devices)
+        self._elsewhere = there
+        self._quick = self._own_quick if there is None else there._quick
+        self._activity.now_on((there or self)._pool.open_names)
 
     def _types_to_explain(self, shapes: Mapping[str, Sequence[int]] | None) -> tuple[Mapping[Value, Any], str]:
         """The types given, else of the latest run, else assumed; and what was assumed, as a note."""
@@ -516,8 +548,9 @@ class Session:
         runners = getattr(self, "_runners", None)
         if runners is not None:
             runners.close()
-        if self._optional is not None:
-            self._optional.close()
+        for others in (self._optional, self._places):
+            if others is not None:
+                others.close()
         self._pool.release()
         constants = getattr(self, "_constants", None)
         if constants is not None:
@@ -563,3 +596,10 @@ class Session:
     def _check_open(self) -> None:
         if self._closed:
             raise UsageError(f"the session of {self._model.label} is closed")
+
+
+def _within(model: Model, given: SessionArguments, devices: Sequence[str]) -> Session:
+    """A session inside another one, which counts its runs."""
+    found = Session(model, **{**given.keywords(), "devices": list(devices), "policy": None})
+    found._activity.close()
+    return found

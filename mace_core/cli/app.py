@@ -20,6 +20,7 @@ from mace_core.cli.doctor import doctor
 from mace_core.cli.exit_codes import CLICK_ERROR, FAILURE, INTERRUPTED, OK, USAGE, exit_code_of
 from mace_core.cli.explain import explain
 from mace_core.cli.inspect import inspect
+from mace_core.cli.monitor import monitor
 from mace_core.cli.options import Debug, Quiet, Verbose
 from mace_core.cli.plugins import plugins
 from mace_core.cli.profile import profile
@@ -61,6 +62,7 @@ app.command()(prune)
 app.command("compile")(compile_command)
 app.command()(devices)
 app.command()(calibrate)
+app.command()(monitor)
 app.command()(plugins)
 app.command()(doctor)
 app.add_typer(cache_app, name="cache")
@@ -142,6 +144,7 @@ _OWN_COMMANDS = frozenset(
         "compile",
         "serve",
         "devices",
+        "monitor",
         "plugins",
         "doctor",
         "cache",

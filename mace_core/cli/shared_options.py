@@ -78,14 +78,16 @@ class SessionOptions:
         return parse_pins(self.pin)
 
     def open(self, model: str, *, check_numerics: bool | str = False) -> Session:
-        """A session with these options.
+        """A session with these options, which `mace monitor` sees.
 
         Raises:
             MaceError: as Session does.
         """
         from mace_core.cli import output
+        from mace_core.monitoring import publish_quietly
         from mace_core.session import Session
 
+        publish_quietly()
         with output.progress(f"Loading {model}"):
             return Session(
                 model,

@@ -7,6 +7,7 @@ nothing to do and then sleeps on a futex; where there is none it goes back to Py
 from __future__ import annotations
 
 import atexit
+import contextlib
 import ctypes
 import functools
 import logging
@@ -20,7 +21,7 @@ import numpy as np
 
 from mace_core.errors import UsageError
 from mace_core.host.fork_safe import fork_safe_rlock
-from mace_core.host.processors import pin_this_thread
+from mace_core.host.processors import can_pin, pin_this_thread, usable_processors
 from mace_core.host.threads import default_threads
 from mace_core.native.kernel import load_kernels
 from mace_core.native.pool_ir import STOP, WORKER, PoolWord
@@ -40,6 +41,8 @@ ACTIVE_SPIN_NS = 400_000
 _CACHE_LINE_BYTES = 64
 
 _pools: weakref.WeakSet[ThreadPool] = weakref.WeakSet()
+_limit = MAX_THREADS
+_confined: frozenset[int] | None = None
 _shared: dict[frozenset[int] | None, ThreadPool] = {}
 _shared_lock = fork_safe_rlock()
 
@@ -52,6 +55,10 @@ class ThreadPool:
         threads: participants in a region, the calling thread included; None: `default_threads()`.
         parking: how workers sleep: "futex" or "semaphore"; None: a futex where the system has them.
         processors: workers keep to these, and so does the calling thread during a run; None: the system decides.
+
+    Attributes:
+        home: the processors given.
+        processors: those that it keeps to now: others while `confine` holds.
 
     Threads start with the first run that needs them and end with `close()`, with the pool or with the process.
     """
@@ -67,8 +74,9 @@ class ThreadPool:
         if self.parking not in ("futex", "semaphore") or (self.parking == "futex" and not has_futex(target)):
             raise UsageError(f"workers cannot park by '{self.parking}' on {target.triple}")
         self._wanted = min(count, MAX_THREADS)
-        self.processors = processors
-        self._team = _Team(processors)
+        self.home = processors
+        self.processors = processors if _confined is None else _confined
+        self._team = _Team(self.processors)
         self.address = self._team.address
         self._lock = threading.Lock()
         self._closed = False
@@ -108,11 +116,19 @@ class ThreadPool:
         if self._closed:
             return 1
         count = self._wanted if threads is None else max(1, min(threads, self._wanted))
+        if count > _limit:
+            count = _limit
         if count > 1 + len(self._team.workers):
             count = self._start(count - 1)
         if self.parking == "semaphore":
             self._team.wake_sleepers()
         return count
+
+    def keep_to(self, processors: frozenset[int] | None) -> None:
+        """Keep to these processors from the next run on; None: to those given at first."""
+        with self._lock:
+            self.processors = self.home if processors is None else processors
+            self._team.move(self.processors)
 
     def close(self) -> None:
         """End the workers and wait for them.  Idempotent.  Runs then use only their own thread."""
@@ -171,6 +187,16 @@ class _Team:
         worker.start()
         self._sleepers.append(sleeper)
         self.workers.append(worker)
+
+    def move(self, processors: frozenset[int] | None) -> None:
+        """Keep the workers that run and those that come to ``processors``; None: where the caller may run."""
+        self._processors = processors
+        if not can_pin():
+            return
+        for worker in self.workers:
+            if worker.native_id is not None:
+                with contextlib.suppress(OSError):  # it has just ended, or they were switched off: then it stays
+                    os.sched_setaffinity(worker.native_id, processors or usable_processors())
 
     def wake_sleepers(self) -> None:
         parked = int(self.words[PoolWord.PARKED])
@@ -242,9 +268,31 @@ def release_shared(pool: ThreadPool) -> None:
     with _shared_lock:
         if not pool.let_go():
             return
-        if _shared.get(pool.processors) is pool:
-            del _shared[pool.processors]
+        if _shared.get(pool.home) is pool:
+            del _shared[pool.home]
     pool.close()
+
+
+def set_thread_limit(threads: int | None) -> None:
+    """Let at most so many threads take part in a run, in all pools, from the next run on; None: as many as they have.
+
+    Plans stay what they are, and so do results: work is divided as before, and fewer threads take the parts.
+
+    Raises:
+        UsageError: for fewer than 1.
+    """
+    global _limit
+    if threads is not None and threads < 1:
+        raise UsageError(f"a run needs at least 1 thread, not {threads}")
+    _limit = MAX_THREADS if threads is None else min(threads, MAX_THREADS)
+
+
+def confine(processors: frozenset[int] | None) -> None:
+    """Keep the threads of all pools to these processors, whatever they were given; None: to what they were given."""
+    global _confined
+    _confined = processors
+    for pool in list(_pools):
+        pool.keep_to(processors)
 
 
 def _close_all() -> None:

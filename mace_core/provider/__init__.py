@@ -41,7 +41,7 @@ from mace_core.provider.provider import ExecutionProvider
 from mace_core.provider.registry import Registry, default_registry
 
 if TYPE_CHECKING:
-    from mace_core.provider.events import CompileEvent, FaultEvent, PartitionEvent, RunProfile, Span
+    from mace_core.provider.events import CompileEvent, FaultEvent, GovernorEvent, GovernorState, PartitionEvent, RunProfile, Span
     from mace_core.provider.hook_specs import hookimpl
     from mace_core.provider.libraries import find_library, library_directories
 
@@ -72,6 +72,8 @@ __all__ = [
     "ForeignKind",
     "ForeignMemory",
     "FoundOutput",
+    "GovernorEvent",
+    "GovernorState",
     "HostAllocator",
     "Inventory",
     "Lowerings",
@@ -101,6 +103,8 @@ __all__ = [
 _ON_FIRST_USE = {
     "CompileEvent": "events",
     "FaultEvent": "events",
+    "GovernorEvent": "events",
+    "GovernorState": "events",
     "PartitionEvent": "events",
     "RunProfile": "events",
     "Span": "events",

@@ -68,3 +68,38 @@ class RunProfile:
 
     model: str
     spans: tuple[Span, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GovernorState:
+    """What a plugin that chooses the mode is told.
+
+    Attributes:
+        mode: the name of the mode now.
+        modes: names of all modes, from ``full`` to the coolest.
+        celsius: what the sensor shows.
+        seconds: since the mode changed.
+    """
+
+    mode: str
+    modes: tuple[str, ...]
+    celsius: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class GovernorEvent:
+    """The governor changed the mode.
+
+    Attributes:
+        before, after: names of the modes.
+        reason: why, as part of a sentence.
+        celsius: the latest reading; None where there was none.
+        does: what runs do in the new mode, in words.
+    """
+
+    before: str
+    after: str
+    reason: str
+    celsius: float | None
+    does: str

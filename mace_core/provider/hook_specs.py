@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pluggy
 
-from mace_core.provider.events import CompileEvent, FaultEvent, PartitionEvent, RunProfile
+from mace_core.provider.events import CompileEvent, FaultEvent, GovernorEvent, GovernorState, PartitionEvent, RunProfile
 
 if TYPE_CHECKING:
     import typer
@@ -58,6 +58,18 @@ class HookSpecs:
     @hookspec
     def mace_on_run_profile(self, event: RunProfile) -> None:
         """A profiled run ended."""
+
+    @hookspec(firstresult=True)
+    def mace_select_mode(self, state: GovernorState) -> str | None:
+        """The name of the mode that the governor shall go to; None to leave it to the thresholds.
+
+        The governor goes to a cooler mode at once and to a warmer one step by step; at the last threshold it goes to
+        the coolest mode whatever is said here.
+        """
+
+    @hookspec
+    def mace_on_governor(self, event: GovernorEvent) -> None:
+        """The governor changed the mode."""
 
     @hookspec
     def mace_register_commands(self, app: typer.Typer) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mace_core.graph import Graph
     from mace_core.optimizer import GraphPass
     from mace_core.provider.device import Device
-    from mace_core.provider.events import CompileEvent, FaultEvent, PartitionEvent, RunProfile
+    from mace_core.provider.events import CompileEvent, FaultEvent, GovernorEvent, GovernorState, PartitionEvent, RunProfile
 
 _log = logging.getLogger("mace.plugins")
 
@@ -221,6 +221,26 @@ def emit_fault(event: FaultEvent) -> None:
 def emit_run_profile(event: RunProfile) -> None:
     """Tell observers about a profiled run."""
     _tell("mace_on_run_profile", event)
+
+
+def emit_governor(event: GovernorEvent) -> None:
+    """Tell observers that the governor changed the mode."""
+    _tell("mace_on_governor", event)
+
+
+def select_mode(state: GovernorState) -> str | None:
+    """The mode that a plugin wants; None where none has an opinion.
+
+    Raises:
+        PluginError: if the plugin fails, or answers no text.
+    """
+    hook = _DEFAULT.caller("mace_select_mode")
+    if hook is None:
+        return None
+    wish = _ask(hook, state=state)
+    if wish is not None and not isinstance(wish, str):
+        raise PluginError(f"mace_select_mode of a plugin answered {wish!r}, which is not the name of a mode")
+    return wish
 
 
 def has_observers(hook: str) -> bool:

@@ -116,6 +116,7 @@ class Explanation:
         one_by_one: why shapes are planned one by one, where a plan for many could not be made; else "".
         notes: by device in use, what its provider wants read about how it was opened.
         choices: for each part of the model that was placed by cost, the choice and the next best, in a sentence.
+        governor: what the governor of heat holds runs to; "" where none runs.
     """
 
     signature: str
@@ -140,6 +141,7 @@ class Explanation:
     guards: tuple[str, ...] = ()
     one_by_one: str = ""
     choices: tuple[str, ...] = ()
+    governor: str = ""
 
     @property
     def fallback_count(self) -> int:
@@ -323,6 +325,8 @@ def _summary_lines(found: Explanation) -> Iterator[str]:
         if device in found.virtual:
             note += f"  (virtual: {found.virtual[device]}; its speed means nothing)"
         yield f"  {device}: {count} node{'s' * (count != 1)}{note}"
+    if found.governor:
+        yield f"  {found.governor}"
     for choice in found.choices:
         yield f"  {choice}"
     for position, part in enumerate(found.partitions):

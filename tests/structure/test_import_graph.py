@@ -32,6 +32,8 @@ LAYERS: list[tuple[str, ...]] = [
     ("scheduler",),
     ("binding", "requests", "compilation", "policies"),
     ("streaming",),
+    ("governor",),
+    ("monitoring",),
     ("session",),
     ("inspection", "numerics", "testing", "calibration", "report"),
     ("quantization",),

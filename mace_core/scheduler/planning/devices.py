@@ -267,6 +267,10 @@ class DevicePool:
         self._replaced = [(generation, device) for generation, device in self._replaced if generation >= oldest]
         return found
 
+    def open_names(self) -> list[str]:
+        """Qualified names of those that are in use."""
+        return [device.name for device in self.devices if device.is_open]
+
     def find(self, name: str) -> SessionDevice | None:
         """The device with this qualified name."""
         return next((device for device in self.devices if device.name == name), None)

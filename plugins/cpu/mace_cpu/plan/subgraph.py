@@ -128,7 +128,7 @@ class CpuExecution(Execution):
 
     def native_stage(self, bindings: Bindings, turns: Turns) -> NativeStage | None:
         compiled = self._compiled
-        is_pinned = compiled.pool is not None and compiled.pool.processors is not None
+        is_pinned = compiled.pool is not None and compiled.pool.home is not None
         if compiled.journals or not compiled.plan.steps or is_pinned:
             return None
         self._sizes = ()  # others are written into the plan
