@@ -151,7 +151,7 @@ class Session:
         if load_again is not None:
             same = given.keywords()
             self._optional = OptionalInputs(graph.defaults, load_again, lambda changed: Session(changed, **same))
-        self._places = Places(model, self._model.label, lambda names: _within(model, given, names))
+        self._places = Places(model, self._model.label, lambda path, names: Session(path, **given.elsewhere(names)))
         if provide_custom_ops(graph, self._registry):
             self._model.forget_resolutions()  # a shape function may answer differently in the next process
         self._constants: ComputedConstants | None = None
@@ -485,6 +485,8 @@ class Session:
         self._check_open()
         assert self._places is not None
         there = None if devices is None else self._places.on(devices)
+        if there is not None:
+            there._activity.close()  # this one counts the runs of both
         self._elsewhere = there
         self._quick = self._own_quick if there is None else there._quick
         self._activity.now_on((there or self)._pool.open_names)
@@ -596,10 +598,3 @@ class Session:
     def _check_open(self) -> None:
         if self._closed:
             raise UsageError(f"the session of {self._model.label} is closed")
-
-
-def _within(model: Model, given: SessionArguments, devices: Sequence[str]) -> Session:
-    """A session inside another one, which counts its runs."""
-    found = Session(model, **{**given.keywords(), "devices": list(devices), "policy": None})
-    found._activity.close()
-    return found

@@ -24,10 +24,10 @@ class Places(Generic[_S]):
     Args:
         model: what the session was opened with.
         label: how messages call it.
-        open_on: opens it on other devices.
+        open_on: opens the file on other devices.
     """
 
-    def __init__(self, model: object, label: str, open_on: Callable[[tuple[str, ...]], _S]) -> None:
+    def __init__(self, model: object, label: str, open_on: Callable[[str, tuple[str, ...]], _S]) -> None:
         self._path = os.fspath(model) if isinstance(model, str | os.PathLike) else None
         self._identity = None if self._path is None else file_identity(self._path)
         self._label = label
@@ -58,7 +58,7 @@ class Places(Generic[_S]):
                     raise ModelError(f"'{self._path}' has changed since the session was opened: open a new one")
                 if self._is_closed:
                     raise UsageError(f"the session of {self._label} is closed")
-                self._opened[wanted] = self._open_on(wanted)
+                self._opened[wanted] = self._open_on(self._path, wanted)
             return self._opened[wanted]
 
     def close(self) -> None:

@@ -22,6 +22,7 @@ from typing import Any
 from mace_core.errors import UsageError
 from mace_core.governor.acting import Actor
 from mace_core.governor.ladder import Ladder, Mode, Rung, default_rungs
+from mace_core.governor.pacing import set_frame_rate
 from mace_core.governor.state import set_governed
 from mace_core.host.fork_safe import fork_safe_lock
 from mace_core.host.sensors import read_sensors
@@ -254,8 +255,12 @@ def start(
             raise UsageError("a governor runs in this process already: stop it first")
         governor = _current = Governor(ladder, sensor, period, lost_after)
     set_governed(f"governor: mode '{governor.mode.name}' ({governor.mode.describe()})")
-    for thread in governor._threads:
-        thread.start()
+    try:
+        for thread in governor._threads:
+            thread.start()
+    except RuntimeError as error:  # the process has no room for another thread
+        governor.stop()
+        raise UsageError(f"a governor needs threads of its own, and none can be started: {error}") from error
     return governor
 
 
@@ -297,12 +302,11 @@ def _stop_at_exit() -> None:
 
 
 def _forget() -> None:
-    """In the child of a fork nothing governs; it begins in full."""
+    """In the child of a fork nothing governs, and thread pools have forgotten their limits."""
     global _current
-    if _current is not None:
-        _current = None
-        Actor().apply(Mode("full"))
-        set_governed("")
+    _current = None
+    set_frame_rate(None)
+    set_governed("")
 
 
 atexit.register(_stop_at_exit)

@@ -161,6 +161,7 @@ class ThreadPool:
 
     def _forked(self) -> None:
         self._lock = threading.Lock()
+        self.processors = self._team.processors = self.home
         self._team.forget_workers()
 
 
@@ -168,7 +169,7 @@ class _Team:
     """The workers and the memory they share: what must outlive the pool until the last of them has returned."""
 
     def __init__(self, processors: frozenset[int] | None) -> None:
-        self._processors = processors
+        self.processors = processors
         self._memory = np.zeros(PoolWord.SIZE + _CACHE_LINE_BYTES // 8, np.int64)
         first = -self._memory.ctypes.data % _CACHE_LINE_BYTES // 8
         self.words = self._memory[first : first + PoolWord.SIZE]
@@ -190,7 +191,7 @@ class _Team:
 
     def move(self, processors: frozenset[int] | None) -> None:
         """Keep the workers that run and those that come to ``processors``; None: where the caller may run."""
-        self._processors = processors
+        self.processors = processors
         if not can_pin():
             return
         for worker in self.workers:
@@ -229,8 +230,8 @@ class _Team:
 
     def _work(self, call: Callable[[int, int, int], int], index: int, sleeper: threading.Semaphore) -> None:
         """A worker's life."""
-        if self._processors is not None:
-            pin_this_thread(self._processors)
+        if self.processors is not None:
+            pin_this_thread(self.processors)
         resting = call(self.address, index, 0)
         while resting:
             sleeper.acquire()
@@ -301,6 +302,8 @@ def _close_all() -> None:
 
 
 def _after_fork_in_child() -> None:
+    global _limit, _confined
+    _limit, _confined = MAX_THREADS, None  # whoever limited it is not there any more
     for pool in list(_pools):
         pool._forked()
 

@@ -11,7 +11,7 @@ from mace_core.errors import MaceError, PluginError
 from mace_core.faults import FaultLimits
 from mace_core.graph import Graph
 from mace_core.host.memory import memory_needed
-from mace_core.provider.registry import Registry
+from mace_core.provider.registry import REFERENCE, Registry
 from mace_core.scheduler.numerics import NumericsCheck
 from mace_core.scheduler.planning.arguments import (
     check_max_signatures,
@@ -24,7 +24,12 @@ from mace_core.scheduler.planning.defaults import LoadAgain, reloading
 from mace_core.scheduler.planning.devices import SessionDevice
 from mace_core.scheduler.planning.model import Constants, PreparedModel, prepare_model
 from mace_core.scheduler.planning.policy import Policy, policy_of
-from mace_core.scheduler.planning.selection import host_provider_code, resolve_device_name, select_devices
+from mace_core.scheduler.planning.selection import (
+    HOST_PROVIDER,
+    host_provider_code,
+    resolve_device_name,
+    select_devices,
+)
 
 if TYPE_CHECKING:
     from mace_core.frontend.load import Model
@@ -69,6 +74,14 @@ class SessionArguments:
     def keywords(self) -> dict[str, Any]:
         """For another session like this one."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def elsewhere(self, devices: Sequence[str]) -> dict[str, Any]:
+        """For another session like this one, but on other devices and with the options of those alone."""
+        in_use = {name.partition(":")[0] for name in [*devices, *(self.pins or {}).values()]}
+        if not self.strict:
+            in_use |= {HOST_PROVIDER, REFERENCE}
+        options = {name: given for name, given in (self.options or {}).items() if name.partition(":")[0] in in_use}
+        return {**self.keywords(), "devices": list(devices), "options": options or None, "policy": None}
 
     def numerics(self, model: str) -> NumericsCheck | None:
         """What looks at every step's results; None where nobody asked for it."""
