@@ -27,7 +27,19 @@ class Activity:
     """
 
     __slots__ = (
-        *("__weakref__", "_devices", "_owner", "busy_ns", "failures", "model", "moved", "number", "rested", "retried", "runs"),
+        *(
+            "__weakref__",
+            "_devices",
+            "_owner",
+            "busy_ns",
+            "failures",
+            "model",
+            "moved",
+            "number",
+            "rested",
+            "retried",
+            "runs",
+        ),
     )
 
     def __init__(self, model: str, devices: Callable[[], Sequence[str]]) -> None:

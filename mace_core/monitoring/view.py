@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from mace_core.errors import UsageError
-from mace_core.host.rapl import watts
 from mace_core.host.private_files import NotPrivateError
+from mace_core.host.rapl import watts
 from mace_core.host.sensors import Readings, read_sensors
 from mace_core.json_values import json_value
 from mace_core.monitoring.board import Published, published

@@ -41,7 +41,15 @@ from mace_core.provider.provider import ExecutionProvider
 from mace_core.provider.registry import Registry, default_registry
 
 if TYPE_CHECKING:
-    from mace_core.provider.events import CompileEvent, FaultEvent, GovernorEvent, GovernorState, PartitionEvent, RunProfile, Span
+    from mace_core.provider.events import (
+        CompileEvent,
+        FaultEvent,
+        GovernorEvent,
+        GovernorState,
+        PartitionEvent,
+        RunProfile,
+        Span,
+    )
     from mace_core.provider.hook_specs import hookimpl
     from mace_core.provider.libraries import find_library, library_directories
 

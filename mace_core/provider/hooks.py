@@ -21,7 +21,14 @@ if TYPE_CHECKING:
     from mace_core.graph import Graph
     from mace_core.optimizer import GraphPass
     from mace_core.provider.device import Device
-    from mace_core.provider.events import CompileEvent, FaultEvent, GovernorEvent, GovernorState, PartitionEvent, RunProfile
+    from mace_core.provider.events import (
+        CompileEvent,
+        FaultEvent,
+        GovernorEvent,
+        GovernorState,
+        PartitionEvent,
+        RunProfile,
+    )
 
 _log = logging.getLogger("mace.plugins")
 
