@@ -99,7 +99,7 @@ def test_an_event_loop_goes_on_while_a_stream_waits() -> None:
         return found
 
     found = asyncio.run(both())
-    assert "other" in found[: found.index("frame", 1) + 1] or found.count("other") > 1
+    assert found.count("other") > 1
 
 
 @given(st.lists(st.floats(0.0, 0.5), min_size=1, max_size=80), st.floats(1.0, 60.0))

@@ -101,7 +101,7 @@ def test_a_failed_plugin_is_not_imported_again(install_provider: Install, site: 
 def test_a_plugin_for_a_newer_contract_is_refused_with_the_command_that_mends_it(install_provider: Install) -> None:
     install_provider("next", api="(2, 0)")
     registry = Registry(NO_SWITCHES)
-    with pytest.raises(PluginError, match=r"contract 2\.0.*contract 1\.2.*pip install --upgrade mace-core"):
+    with pytest.raises(PluginError, match=r"contract 2\.0.*contract 1\.3.*pip install --upgrade mace-core"):
         registry.provider("next")
     row = status(registry, "next")
     assert row.state is PluginState.INCOMPATIBLE
