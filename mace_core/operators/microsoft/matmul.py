@@ -10,7 +10,7 @@ from mace_core.graph import AttributeKind as K
 from mace_core.graph import Node, Value
 from mace_core.operators.attributes import attribute_rules
 from mace_core.operators.attributes.rule import of_kind
-from mace_core.operators.bodies import BodyBuilder, given, made, transposed
+from mace_core.operators.bodies import BodyBuilder, given, kept, made, transposed
 from mace_core.operators.checks import expect, expect_fit, expect_rank, require
 from mace_core.operators.context import Ints, NodeContext, same_as_first
 from mace_core.operators.microsoft import DOMAIN
@@ -19,6 +19,7 @@ from mace_core.operators.microsoft.checks import expect_ones
 from mace_core.operators.quantized_operands import expect_operand
 from mace_core.operators.registry import agreement, body, shape_function, work_estimate
 from mace_core.operators.standard.matmul import gemm, gemm_macs, matmul_integer, matmul_macs, matmul_shape
+from mace_core.operators.standard.quantization import quantized, real_sums, reals
 from mace_core.tensor import DType, TensorType, ValueType
 
 # --- attributes -------------------------------------------------------------------------------------------------------
@@ -162,6 +163,9 @@ def build_dynamic_matmul(b: BodyBuilder, node: Node) -> bool:
 
 @body("QGemm", domain=DOMAIN)
 def build_quantized_gemm(b: BodyBuilder, node: Node) -> bool:
+    if _build_real_gemm(b, node):
+        return True
+    del b.graph.nodes[:]
     left = transposed(b, given(node, 0), 2) if node.attr("transA", 0) else given(node, 0)
     right = transposed(b, given(node, 3), 2) if node.attr("transB", 0) else given(node, 3)
     sums = b.op("MatMulInteger", [left, right, node.input(2), node.input(5)])
@@ -178,6 +182,20 @@ def build_quantized_gemm(b: BodyBuilder, node: Node) -> bool:
     else:
         b.op("QuantizeLinear", [value, node.input(7), node.input(8)], into=made(node))
     return True
+
+
+def _build_real_gemm(b: BodyBuilder, node: Node) -> bool:
+    """As a Gemm of real numbers between DequantizeLinear and QuantizeLinear, where the result is quantized."""
+    bias, columns = node.input(6), 0 if node.attr("transB", 0) else 1
+    if node.input(7) is None or float(node.attr("alpha", 1.0)) != 1.0:
+        return False
+    operands = [reals(b, node, 0), reals(b, node, 3, columns)]
+    if bias is not None:
+        rank = len(b.view.shape(bias))
+        operands.append(real_sums(b, bias, (given(node, 1), given(node, 4)), rank - 1))
+    if any(operand is None for operand in operands):
+        return False
+    return quantized(b, node, b.op("Gemm", operands, kept(node)), 7)
 
 
 # --- work -------------------------------------------------------------------------------------------------------------

@@ -52,7 +52,7 @@ def model_of(nodes: Sequence[onnx.NodeProto], inputs: dict[str, Sequence[int]], 
 
 
 def quantized(model: onnx.ModelProto, folder: Path, samples: Sequence[Array], **options: Any) -> Path:
-    """The path of ``model`` quantized to QDQ form, calibrated with ``samples`` of its input ``x``."""
+    """The path of ``model`` quantized, to QDQ form by default, calibrated with ``samples`` of its input ``x``."""
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
@@ -65,7 +65,7 @@ def quantized(model: onnx.ModelProto, folder: Path, samples: Sequence[Array], **
 
     source, target = folder / "float.onnx", folder / "quantized.onnx"
     onnx.save(model, source)
-    quantize_static(source, target, Reader(), quant_format=QuantFormat.QDQ, **options)
+    quantize_static(source, target, Reader(), **{"quant_format": QuantFormat.QDQ, **options})
     return target
 
 

@@ -25,6 +25,9 @@ INT32 = np.iinfo(np.int32)
 BIAS = 2
 """The operand that is added to products."""
 
+MOVES_CODES = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "MaxPool"})
+"""What does to codes as to the numbers they stand for, and keeps their encoding."""
+
 
 class DeclinedError(Exception):
     """A node cannot be lowered; the text is the reason given to the user."""
@@ -104,7 +107,10 @@ class NodeContext:
             source = self.cluster.sources[value]
             if self.lowering.view.constant(source.value) is not None:
                 return self.weight(index, order or tuple(range(len(self.shape(index)))))
-            return self.lowering.tensor(source.value, order)
+            tensor, stated = self.lowering.tensor(source.value, order), to_encoding(source.encoding)
+            if tensor.encoding is not None and not tensor.encoding.equals(stated):
+                raise DeclinedError(f"'{source.value.name}' is read in another encoding than it was written in")
+            return tensor
         return self.lowering.tensor(value, order)
 
     def order(self, index: int = 0) -> Order:
@@ -168,9 +174,10 @@ class NodeContext:
         return self.lowering.dtype(self.result(index))
 
     def out_encoding(self, index: int = 0) -> Encoding | None:
-        """The result's encoding in a cluster."""
+        """The result's encoding in a cluster, and where codes are moved."""
         if self.cluster is None:
-            return None
+            moves = self.node.op_type in MOVES_CODES and not self.node.domain and not self.is_constant(0)
+            return self.lowering.located(self.operand(0)).tensor.encoding if moves else None
         found = node_encoding(self.lowering.view, self.cluster.quantizers[index])
         assert found is not None
         return to_encoding(found)
