@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-SYSFS_VARIABLE = "MACE_SYSFS"
+SYSFS_VARIABLE = "MACE_SYSFS_ROOT"
 """Names the folder that stands for /sys; for tests, and for containers that mount it elsewhere."""
 
 
