@@ -34,6 +34,8 @@ def first_bytes(source: ModelSource) -> bytes:
     if not isinstance(source, Path):
         return source[: len(PACKAGE_MAGIC)]
     try:
+        if not source.is_file():  # a pipe would be waited for
+            return b""
         with source.open("rb") as file:
             return file.read(len(PACKAGE_MAGIC))
     except OSError:
