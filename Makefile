@@ -30,8 +30,9 @@ SDKS := onnxruntime-qnn openvino ai-edge-litert
 apt_install = (apt-get -q update && \
     DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=120 install -y --no-install-recommends $(1))
 
-# Workers take tests from each other when they run out of their own.
-WORKERS := -n 2 --dist worksteal
+# Workers take tests from each other when they run out of their own; one more than processors, since many tests wait for
+# processes that they start.
+WORKERS := -n 3 --dist worksteal
 
 .PHONY: demo test test-full test-rknn test-hvx hvx-tools docs bench lint types clean
 .DELETE_ON_ERROR:

@@ -39,6 +39,7 @@ def test_no_shape_comes_twice(name: str) -> None:
     assert len(set(shapes)) == len(shapes)
 
 
+@pytest.mark.full
 def test_engines_that_keep_the_state_agree(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     figures = tmp_path / "figures.json"
     engines = [word for engine in ("mace", "onnxruntime", "onnxruntime-io") for word in ("--engine", engine)]

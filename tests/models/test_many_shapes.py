@@ -153,7 +153,7 @@ def judge(family: Family) -> Iterator[onnxruntime.InferenceSession]:
 @pytest.mark.parametrize(
     ("name", "shapes"),
     [
-        ("lines", SHAPES // 4),
+        ("lines", SHAPES // 10),
         ("pictures", SHAPES // 8),
         ("decoder", SHAPES // 8),
         pytest.param("lines", SHAPES, marks=pytest.mark.full),

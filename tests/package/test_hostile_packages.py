@@ -21,7 +21,7 @@ from mace_core.package.compiled import CompiledPart, placement_section
 from mace_core.package.graphs import graph_sections
 from mace_core.session import Session
 
-CHANGED = 400
+CHANGED = 300
 FORGED = 400
 INTERNALS = ("Error", "Traceback", "object has no", "NoneType", "out of range", "unpack", ".py:", "<class", "0x")
 X = np.arange(8, dtype=np.float32).reshape(1, 8)
