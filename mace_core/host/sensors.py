@@ -99,7 +99,7 @@ def read_sensors(root: Path | None = None) -> Readings:
     if root == _SYSTEM_ROOT:
         temperatures = temperatures or _temperatures_of_psutil()
     cooling = _cooling(root / "class/thermal")
-    supplies = _supplies(root / "class/power_supply")
+    supplies = read_supplies(root)
     counters = energy_counters(root)
     absent = []
     for found, what, where in (
@@ -141,9 +141,10 @@ def _clocks(folder: Path) -> dict[int, float]:
     return found
 
 
-def _supplies(folder: Path) -> tuple[Supply, ...]:
+def read_supplies(root: Path | None = None) -> tuple[Supply, ...]:
+    """Batteries and mains adapters; ``root``: as in `sysfs_root`."""
     found = []
-    for place in _entries(folder):
+    for place in _entries(sysfs_root(root) / "class/power_supply"):
         kind = text_in(place / "type")
         if not kind:
             continue

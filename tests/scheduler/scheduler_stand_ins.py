@@ -24,6 +24,7 @@ from mace_core.provider import (
     Capability,
     Claim,
     CompiledSubgraph,
+    Cost,
     DataTransfer,
     Device,
     DeviceKind,
@@ -215,7 +216,7 @@ class StandInBackend(Backend):
 
     def capability(self, view: GraphView) -> Capability:
         wanted = [node for node in view.nodes if self.provider.claims(node)]
-        claims = [Claim(tuple(wanted))] if wanted else []
+        claims = [Claim(tuple(wanted), cost=self.provider.claim_cost)] if wanted else []
         rejections = [Rejection(n, f"{self.device.provider} has no {n.op_type}") for n in view.nodes if n not in wanted]
         return Capability(claims, rejections)
 
@@ -289,6 +290,7 @@ class StandInProvider(ExecutionProvider):
     open_fault: ClassVar[Exception | None] = None
     is_virtual: ClassVar[bool] = False
     kind: ClassVar[DeviceKind] = DeviceKind.GPU
+    claim_cost: ClassVar[Cost | None] = None
 
     @classmethod
     def claims(cls, node: Node) -> bool:

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scheduler_stand_ins import StandInBackend, make_provider, registry_of
 
 from mace_core import Session
 from mace_core.calibration import calibrate
 from mace_core.errors import PluginError, UsageError
 from mace_core.graph import Graph, Node, Value
 from mace_core.policies import Choice, Policy, Problem, choice_of
-from mace_core.provider import Backend, Device, hookimpl, hooks
+from mace_core.provider import Backend, Cost, Device, hookimpl, hooks
 from mace_core.scheduler.costs import measuring
 from mace_core.scheduler.costs.rates import Rates, WorkKind
 from mace_core.scheduler.placing.problem import Link
@@ -71,6 +72,34 @@ def test_latency_takes_the_device_that_costs_less(
         assert {part.device for part in session.explain().partitions} == {used}
         assert "least latency by the policy 'latency': predicted" in session.explain().nodes[0].reason
         np.testing.assert_allclose(session.run({"x": X})["y"], expected, rtol=1e-4, atol=1e-5)
+
+
+COSTS = {
+    "latency": (Cost(seconds=1e-3), Cost(seconds=1e-6)),
+    "power": (Cost(seconds=1e-6, joules=1e-2), Cost(seconds=1e-3, joules=1e-5)),
+}
+"""By policy what two providers state of the whole model, the second one the less."""
+
+
+@pytest.mark.parametrize("policy", COSTS)
+@pytest.mark.parametrize("turned", [False, True])
+def test_what_providers_state_of_their_claims_goes_over_the_estimate(
+    monkeypatch: pytest.MonkeyPatch, policy: str, turned: bool
+) -> None:
+    known(monkeypatch, {"a:0": QUICK, "b:0": QUICK})
+    costs = COSTS[policy][::-1] if turned else COSTS[policy]
+    providers = [make_provider(name, claim_cost=cost) for name, cost in zip("ab", costs, strict=True)]
+    with Session(products(), devices=["a", "b"], policy=policy, registry=registry_of(*providers)) as session:
+        assert {part.device for part in session.explain().partitions} == {"a:0" if turned else "b:0"}
+
+
+def test_a_device_that_refuses_the_cases_of_calibration_is_taken_at_its_peak(monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = make_provider("odd", claims={"Relu"})
+    monkeypatch.setattr(StandInBackend, "measure_peak", lambda self, seconds: 2e9)
+    found = calibrate(["odd"], registry=registry_of(odd))["odd:0"]
+    assert isinstance(found, Rates)
+    assert found.mac[WorkKind.MATMUL] == pytest.approx(0.5e-9)
+    assert "peak" in found.source
 
 
 def test_devices_that_are_named_are_taken_in_their_order() -> None:

@@ -14,6 +14,7 @@ from mace_core.scheduler.placing.predict import Prediction
 from mace_core.scheduler.placing.problem import NOWHERE
 from mace_core.scheduler.planning.partition import Costs, Offer, Partition
 from mace_core.scheduler.planning.policy import Policy
+from mace_core.scheduler.planning.selection import HOST_PROVIDER
 from mace_core.scheduler.planning.stating import Stated, state
 
 _log = logging.getLogger("mace")
@@ -164,7 +165,7 @@ def _check(policy: Policy, stated: Stated, choice: object) -> None:
 
 def _home(offers: Sequence[Offer]) -> int:
     """The device that works on the host's memory, where there is one: leaving it has to pay."""
-    return next((n for n, offer in enumerate(offers) if offer.device.startswith("cpu:")), 0)
+    return next((n for n, offer in enumerate(offers) if offer.device.startswith(f"{HOST_PROVIDER}:")), 0)
 
 
 def _elsewhere(decision: Decision, units: Sequence[int], device: int) -> tuple[str, float] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from mace_core.graph import GraphView, Node, Value
@@ -55,8 +55,8 @@ def state(
         taken[CORE_DEVICE] = set(core)
     rows = []
     energies: list[tuple[float | None, ...]] = []
-    costs = {offer.device: _claimed_costs(offer) for offer in offers}
-    joules = {offer.device: _claimed_joules(offer) for offer in offers}
+    costs = {offer.device: _stated(offer, lambda cost: cost.seconds) for offer in offers}
+    joules = {offer.device: _stated(offer, lambda cost: cost.joules) for offer in offers}
     works = works_of(nodes, view.type)
     for unit in units:
         pinned = next((pins[nodes[i]] for i in unit if nodes[i] in pins), None)
@@ -147,24 +147,14 @@ def _through_host(source: Rates, target: Rates) -> Link:
     return Link(down.seconds + up.seconds, down.seconds_per_byte + up.seconds_per_byte)
 
 
-def _claimed_costs(offer: Offer) -> dict[Node, float]:
-    """Seconds by node, where the provider states them for its claims; those of a claim are shared equally."""
+def _stated(offer: Offer, quantity: Callable[[Cost], float | None]) -> dict[Node, float]:
+    """Seconds or joules by node, where the provider states them for its claims; those of a claim are shared equally."""
     found: dict[Node, float] = {}
     for claim in offer.capability.claims:
-        cost: Cost | None = claim.cost
-        if cost is not None and cost.seconds is not None and claim.nodes:
+        whole = None if claim.cost is None else quantity(claim.cost)
+        if whole is not None:
             for node in claim.nodes:
-                found.setdefault(node, cost.seconds / len(claim.nodes))
-    return found
-
-
-def _claimed_joules(offer: Offer) -> dict[Node, float]:
-    """The same for energy."""
-    found: dict[Node, float] = {}
-    for claim in offer.capability.claims:
-        if claim.cost is not None and claim.cost.joules is not None and claim.nodes:
-            for node in claim.nodes:
-                found.setdefault(node, claim.cost.joules / len(claim.nodes))
+                found.setdefault(node, whole / len(claim.nodes))
     return found
 
 

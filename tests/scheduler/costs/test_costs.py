@@ -134,6 +134,7 @@ def test_a_machine_without_counters_tells_no_power(tmp_path: Path) -> None:
 def test_a_battery_tells_what_it_gives(tmp_path: Path, status: str, watts: float | None) -> None:
     battery = tmp_path / "class" / "power_supply" / "BAT0"
     battery.mkdir(parents=True)
+    (battery / "type").write_text("Battery")
     (battery / "status").write_text(status)
     (battery / "current_now").write_text("1250000")
     (battery / "voltage_now").write_text("10000000")
