@@ -99,8 +99,8 @@ class QuickRuns:
         cancel: CancelFlag | None,
     ) -> dict[str, Any] | None:
         """A run of several steps or stages on arrays that fit the plan of the first, which is released."""
-        fed: list[RuntimeValue] = [array.view() for array in arrays]
-        if [array.shape for array in fed] != shapes:  # another thread is at it
+        fed = _views(arrays, shapes)
+        if fed is None:
             plan.release()
             return None
         context = RunContext(cancel or _NEVER)
@@ -136,9 +136,15 @@ class QuickRuns:
         cancel: CancelFlag | None,
     ) -> dict[str, Any] | None:
         """A run whose first attempt ended with ``error``."""
-        fed: list[RuntimeValue] = [array.view() for array in arrays]
-        if [array.shape for array in fed] != shapes:  # another thread is at it
+        fed = _views(arrays, shapes)
+        if fed is None:
             return None
         context = RunContext(cancel or _NEVER)
         results = self._failover.run(lambda runners: runners.whole.run(fed, context), error)
         return {name: owned(result, fed) for name, result in zip(self._outputs, results, strict=True)}
+
+
+def _views(arrays: Sequence[npt.NDArray[Any]], shapes: Sequence[tuple[int, ...]]) -> list[RuntimeValue] | None:
+    """Views whose shapes stay as they are; None where an array has another shape already: another thread is at it."""
+    fed: list[RuntimeValue] = [array.view() for array in arrays]
+    return fed if [array.shape for array in fed] == shapes else None
