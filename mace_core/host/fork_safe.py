@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mace_core.errors import UsageError
+from mace_core.host.signals import forget_threads, handlers_kept
 
 _log = logging.getLogger("mace")
 
@@ -104,6 +105,8 @@ _gate = _Gate()
 def unforked() -> Iterator[None]:
     """Keep other threads from forking while the body runs, and wait for a fork that is going on.
 
+    What runs in there is code of compilers and drivers, so handlers of signals are kept too.
+
     Raises:
         UsageError: in the child of a fork that could not wait for such a body, where starting another might never end.
     """
@@ -114,7 +117,8 @@ def unforked() -> Iterator[None]:
         )
     _gate.enter()
     try:
-        yield
+        with handlers_kept():
+            yield
     finally:
         _gate.leave()
 
@@ -123,6 +127,7 @@ def _after_fork_in_child() -> None:
     for lock in list(_locks):
         lock._at_fork_reinit()  # what the standard library does with its own locks
     _gate.after_in_child()
+    forget_threads()
 
 
 if hasattr(os, "register_at_fork"):

@@ -1,0 +1,89 @@
+"""Keeps an application's handlers of signals where a native library would put its own in their place.
+
+LLVM, which is inside many drivers and compilers (PoCL among them), takes SIGINT and others when it first writes a
+temporary file.  Its handler removes that file and ends the process: Ctrl-C would raise no KeyboardInterrupt any more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+_ROOM = 512  # bytes: no system's struct sigaction takes as many
+
+_NAMES = ("INT", "TERM", "HUP", "QUIT", "PIPE", "ALRM", "CHLD", "USR1", "USR2", "TSTP", "WINCH", "XFSZ")
+_NUMBERS = [int(number) for name in _NAMES if (number := getattr(signal, f"SIG{name}", None)) is not None]
+
+_lock = threading.Lock()
+_inside = 0
+_kept: dict[int, tuple[object, bytes]] = {}
+
+
+@contextlib.contextmanager
+def handlers_kept() -> Iterator[None]:
+    """Undo what native code inside the body does to signals that Python code handles or has ignored.
+
+    What Python code itself changes meanwhile stays, and so do handlers of signals that nobody cared for.  Any number of
+    threads may be inside: the handlers are looked at when the first enters, and put back whenever one leaves.
+    """
+    global _inside
+    if sys.platform == "win32":  # has no sigaction
+        yield
+        return
+    with _lock:
+        if not _inside:
+            _kept.clear()
+            _kept.update(_cared_for())
+        _inside += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _inside = max(0, _inside - 1)  # 0 in the child of a fork from inside
+            for number, (python, native) in _kept.items():
+                if signal.getsignal(number) is python and _action(number) != native:
+                    _sigaction(number, native, None)
+
+
+def forget_threads() -> None:
+    """Called in the child of a fork, where no thread is inside but perhaps its own."""
+    global _inside, _lock
+    _lock = threading.Lock()
+    _inside = 0
+
+
+def _cared_for() -> dict[int, tuple[object, bytes]]:
+    handlers = {number: signal.getsignal(number) for number in _NUMBERS}
+    return {
+        number: (handler, _action(number))
+        for number, handler in handlers.items()
+        if callable(handler) or handler is signal.SIG_IGN
+    }
+
+
+def _action(number: int) -> bytes:
+    import ctypes
+
+    found = ctypes.create_string_buffer(_ROOM)
+    _sigaction(number, None, found)
+    return found.raw
+
+
+def _sigaction(number: int, new: bytes | None, old: Any) -> None:
+    import ctypes
+
+    if _library().sigaction(number, new, old):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+@functools.cache
+def _library() -> Any:
+    import ctypes  # takes milliseconds, which `import mace_core` need not
+
+    return ctypes.CDLL(None, use_errno=True)

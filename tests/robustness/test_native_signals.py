@@ -1,0 +1,115 @@
+"""A native library that takes signals for itself does not take them from the application."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+import pytest
+
+from mace_core.host.signals import handlers_kept
+
+heard: list[int] = []
+
+
+def _hear(number: int, frame: FrameType | None) -> None:
+    heard.append(number)
+
+
+def _hear_too(number: int, frame: FrameType | None) -> None:
+    heard.append(-number)
+
+
+@pytest.fixture(autouse=True)
+def signals_of_a_user() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGUSR2)}
+    heard.clear()
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def _taken_by_native_code(number: int) -> None:
+    """What LLVM does: a handler in C, of which Python is not told; one that does not end the process."""
+    faulthandler.register(number, file=open(os.devnull, "w"))  # noqa: SIM115 - as long as the process
+
+
+def test_what_an_application_handles_it_handles_afterwards() -> None:
+    signal.signal(signal.SIGUSR1, _hear)
+    with handlers_kept():
+        _taken_by_native_code(signal.SIGUSR1)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert not heard, "it was not taken"
+    os.kill(os.getpid(), signal.SIGUSR1)
+    assert heard == [signal.SIGUSR1]
+
+
+def test_what_python_code_changes_meanwhile_stays() -> None:
+    signal.signal(signal.SIGUSR1, _hear)
+    with handlers_kept():
+        signal.signal(signal.SIGUSR1, _hear_too)
+    os.kill(os.getpid(), signal.SIGUSR1)
+    assert heard == [-signal.SIGUSR1]
+
+
+def test_signals_that_nobody_handles_are_left_to_the_library(capfd: pytest.CaptureFixture[str]) -> None:
+    assert signal.getsignal(signal.SIGUSR2) == signal.SIG_DFL
+    with handlers_kept():
+        _taken_by_native_code(signal.SIGUSR2)
+    os.kill(os.getpid(), signal.SIGUSR2)  # by default the end of the process
+    faulthandler.unregister(signal.SIGUSR2)
+
+
+def test_a_library_that_takes_them_while_two_threads_are_inside() -> None:
+    signal.signal(signal.SIGUSR1, _hear)
+    entered, leave = threading.Event(), threading.Event()
+
+    def stay() -> None:
+        with handlers_kept():
+            entered.set()
+            assert leave.wait(60)
+
+    other = threading.Thread(target=stay)
+    with handlers_kept():
+        other.start()
+        assert entered.wait(60)
+        _taken_by_native_code(signal.SIGUSR1)
+    os.kill(os.getpid(), signal.SIGUSR1)
+    assert heard == [signal.SIGUSR1], "the first that leaves puts them back"
+    leave.set()
+    other.join()
+    os.kill(os.getpid(), signal.SIGUSR1)
+    assert heard == [signal.SIGUSR1] * 2
+
+
+_OPENS_A_DEVICE = """
+import os, signal, sys, time
+import numpy as np
+from onnx import TensorProto, helper
+import mace_core as mace
+
+node = helper.make_node("Relu", ["x"], ["y"])
+infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [4]) for name in "xy"]
+model = helper.make_model(helper.make_graph([node], "g", infos[:1], infos[1:]), ir_version=9,
+                          opset_imports=[helper.make_opsetid("", 17)])
+with mace.Session(model, devices=[sys.argv[1]]) as session:
+    session.run({"x": np.ones(4, np.float32)})
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)
+    except KeyboardInterrupt:
+        print("heard")
+"""
+
+
+@pytest.mark.parametrize("device", ["opencl:0", "hexagon:v75", "npu:openvino-cpu", "acme:sim0"])
+def test_ctrl_c_is_heard_with_a_device_open(device: str) -> None:
+    """In a process of its own, since a library takes signals once; PoCL takes them when it compiles."""
+    done = subprocess.run([sys.executable, "-c", _OPENS_A_DEVICE, device], capture_output=True, text=True, timeout=600)
+    assert (done.returncode, done.stdout) == (0, "heard\n"), done.stderr
