@@ -10,12 +10,14 @@ import contextlib
 import functools
 import os
 import signal
+import struct
 import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 _ROOM = 512  # bytes: no system's struct sigaction takes as many
+_HANDLER = slice(struct.calcsize("P"))  # it begins with the address; C libraries leave much of the rest undefined
 
 _NAMES = ("INT", "TERM", "HUP", "QUIT", "PIPE", "ALRM", "CHLD", "USR1", "USR2", "TSTP", "WINCH", "XFSZ")
 _NUMBERS = [int(number) for name in _NAMES if (number := getattr(signal, f"SIG{name}", None)) is not None]
@@ -47,7 +49,7 @@ def handlers_kept() -> Iterator[None]:
         with _lock:
             _inside = max(0, _inside - 1)  # 0 in the child of a fork from inside
             for number, (python, native) in _kept.items():
-                if signal.getsignal(number) is python and _action(number) != native:
+                if signal.getsignal(number) is python and _action(number)[_HANDLER] != native[_HANDLER]:
                     _sigaction(number, native, None)
 
 

@@ -94,16 +94,16 @@ import os, signal, sys, time
 import numpy as np
 from onnx import TensorProto, helper
 import mace_core as mace
-from mace_core.host.signals import _action
+from mace_core.host.signals import _HANDLER, _action
 
-before = _action(signal.SIGINT)
+before = _action(signal.SIGINT)[_HANDLER]
 node = helper.make_node("Relu", ["x"], ["y"])
 infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [4]) for name in "xy"]
 model = helper.make_model(helper.make_graph([node], "g", infos[:1], infos[1:]), ir_version=9,
                           opset_imports=[helper.make_opsetid("", 17)])
 with mace.Session(model, devices=[sys.argv[1]]) as session:
     session.run({"x": np.ones(4, np.float32)})
-    print("kept" if _action(signal.SIGINT) == before else "taken")
+    print("kept" if _action(signal.SIGINT)[_HANDLER] == before else "taken")
     try:
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(60)
