@@ -14,39 +14,28 @@ from mace_core.errors import UsageError
 from mace_core.faults import FaultLimits
 from mace_core.governor.places import Places
 from mace_core.governor.state import governed
-from mace_core.graph import Value
 from mace_core.host.memory import return_free_memory
 from mace_core.host.process_end import at_work
 from mace_core.provider.execution import CancelFlag
 from mace_core.provider.registry import Registry, default_registry
-from mace_core.scheduler.context import RunContext
-from mace_core.scheduler.opening import SessionArguments, choose_devices, load
-from mace_core.scheduler.planning import notify
-from mace_core.scheduler.planning.arguments import check_call, output_names
-from mace_core.scheduler.planning.assumptions import AssumedShapes, assumed_shapes, first_taken
+from mace_core.scheduler.explaining import Explaining
+from mace_core.scheduler.opening import SessionArguments, alone_on, choose_devices, load, own_constants, planner_of
+from mace_core.scheduler.planning.assumptions import AssumedShapes
 from mace_core.scheduler.planning.custom_ops import provide_custom_ops
 from mace_core.scheduler.planning.defaults import OptionalInputs
 from mace_core.scheduler.planning.devices import DevicePool
-from mace_core.scheduler.planning.partition import REFERENCE_DEVICE
-from mace_core.scheduler.planning.pins import check_pins_match, pin_lookup
 from mace_core.scheduler.planning.policy import Policy
-from mace_core.scheduler.planning.remembered import RememberedPlacements
-from mace_core.scheduler.planning.selection import host_advice
-from mace_core.scheduler.planning.signatures import given_shapes, signature_text, static_types, types_from_shapes
+from mace_core.scheduler.planning.signatures import static_types, types_from_shapes
 from mace_core.scheduler.planning.specs import ValueSpec, spec_of
 from mace_core.scheduler.profile import Profile
+from mace_core.scheduler.running.careful_runs import CarefulRuns
 from mace_core.scheduler.running.failures import raise_explained
-from mace_core.scheduler.running.feeds import collect_feeds
-from mace_core.scheduler.running.planner import Planner
 from mace_core.scheduler.running.quick_runs import QuickRuns
-from mace_core.scheduler.running.results import arrays_of, owned
 from mace_core.scheduler.running.session_runners import SessionRunners
-from mace_core.scheduler.values import RuntimeValue
 
 if TYPE_CHECKING:
     from mace_core.binding import Binding
     from mace_core.frontend.load import Model
-    from mace_core.graph import Graph
     from mace_core.requests.batching import Batcher
     from mace_core.requests.future import RunFuture
     from mace_core.requests.queue import DeviceQueue
@@ -54,7 +43,6 @@ if TYPE_CHECKING:
     from mace_core.scheduler.explain import Explanation
     from mace_core.scheduler.planning.devices import SessionDevice
     from mace_core.scheduler.profile import Profile
-    from mace_core.scheduler.running.computed import ComputedConstants
     from mace_core.streaming import Stream
 
 _log = logging.getLogger("mace")
@@ -154,13 +142,7 @@ class Session:
         self._places = Places(model, self._model.label, lambda path, names: Session(path, **given.elsewhere(names)))
         if provide_custom_ops(graph, self._registry):
             self._model.forget_resolutions()  # a shape function may answer differently in the next process
-        self._constants: ComputedConstants | None = None
-        if graph.computed:
-            from mace_core.scheduler.running.computed import ComputedConstants
-
-            self._constants = ComputedConstants(self._registry, self._model.label)
-            for constant in graph.computed:
-                constant.owner = self._constants
+        self._constants = own_constants(graph, self._registry, self._model.label)
         chosen, placed = choose_devices(given, self._registry, self._model)
         self._pool = DevicePool(chosen, given.chosen_policy, self._rates_of)
         self._activity = Activity(graph.source_path or graph.name, self._pool.open_names)
@@ -168,21 +150,7 @@ class Session:
             for device in self._pool.devices:
                 if device.has_options:
                     self._pool.ready(device)
-            check_pins_match(placed, graph, self._model.label)
-            self._planner = Planner(
-                label=self._model.label,
-                pool=self._pool,
-                compile_with=self._model.compile,
-                resolve=self._model.resolve,
-                remembered=RememberedPlacements(self._model, self._pool, strict=strict),
-                keep_sized=self._model if cache else None,
-                pin=pin_lookup(placed),
-                strict=strict,
-                capacity=max_signatures,
-                opset_imports=graph.opset_imports,
-                numerics=given.numerics(self._model.label),
-                constants=self._constants,
-            )
+            self._planner = planner_of(given, self._model, self._pool, placed, self._constants)
             self._runners = SessionRunners(self._planner, graph, given.faults or FaultLimits.from_environment())
             self._runners.failover.activity = self._activity
             self._runner, self._flags = self._runners.whole, self._runners.flags
@@ -192,6 +160,8 @@ class Session:
             self.metadata: dict[str, str] = dict(graph.metadata)
             self._output_names = [value.name for value in graph.outputs]
             self._quick = self._own_quick = QuickRuns(self._runners, graph.inputs, graph.outputs, self._model.label)
+            self._explaining = Explaining(self._runners, self._model, self._registry)
+            self._careful = CarefulRuns(self._runners, graph.inputs, graph.outputs, self._model.label)
             types = static_types(graph.inputs)
             if types is not None and not self._flags.values:
                 self._runners.plan(types, {}).release()
@@ -208,15 +178,8 @@ class Session:
         """What is known of the device's costs; measured now, once for this machine, where nothing was."""
         from mace_core.scheduler.planning.device_rates import rates_of
 
-        given = self._options or {}
-        own = {name: values for name, values in given.items() if name in (device.name, device.device.provider)}
-
-        def open_graph(graph: Graph) -> Session:
-            return Session(
-                graph, devices=[device.name], options=own, strict=True, optimize=False, registry=self._registry
-            )
-
-        return rates_of(device, open_graph)
+        alone = alone_on(device, self._options, self._registry)
+        return rates_of(device, lambda graph: Session(graph, **alone))
 
     # --- running --------------------------------------------------------------------------------------------------
 
@@ -351,25 +314,7 @@ class Session:
             return elsewhere._run(feeds, outputs, profile, cancel)
         if (other := self._fed(feeds)) is not None:
             return other.run(feeds, outputs, profile=profile, cancel=cancel)
-        check_call(feeds, outputs, [value.name for value in self._graph.inputs], self._model.label)
-        outputs = output_names(outputs)
-        context = RunContext(profile=profile) if cancel is None else RunContext(cancel, profile)
-        runner = self._runner if outputs is None else self._runners.of(outputs)
-        names = self._output_names if outputs is None else list(outputs)
-        values = collect_feeds(self._graph.inputs, feeds, self._model.label)
-        if profile is not None:
-            profile.start_ns = time.perf_counter_ns()
-
-        def run(runners: SessionRunners) -> list[RuntimeValue]:
-            used = runner if runners is self._runners else runners.whole if outputs is None else runners.of(outputs)
-            return used.run(values, context)
-
-        results = self._runners.failover.run(run)
-        if profile is not None:
-            profile.end_ns = time.perf_counter_ns()
-            notify.profiled(self._model.label, profile)
-        fed = arrays_of(values)
-        return {name: owned(result, fed) for name, result in zip(names, results, strict=True)}
+        return self._careful.run(feeds, outputs, profile, cancel)
 
     def run_async(
         self,
@@ -446,30 +391,12 @@ class Session:
             shapes: the input shapes to explain; by default those of the latest run, or the model's own.  Where the
                 model leaves dimensions free and nothing ran yet, sizes are assumed, and the explanation says so.
         """
-        from mace_core.scheduler.explain import explain_plan
-
         self._check_open()
         if (other := self._elsewhere or self._fed(shapes)) is not None:
             return other.explain(shapes)
-        types, note = self._types_to_explain(shapes)
-        runners = self._runners.used_now()
-        plan = next(runners.plans(types))
-        try:
-            known = plan.plan.stage.known
-            flags = [f"{v.name} = {bool(known[v].numpy().reshape(-1)[0])}" for v in self._flags.values if v in known]
-            text = ", ".join([signature_text(self._graph.inputs, types), *flags]) + note
-            found = explain_plan(plan, runners.pool, text, self._graph.inputs)
-            found.preparations = tuple(self._model.preparations)
-            found.one_by_one = self._runner.refusal
-            found.governor = governed()
-            found.computed = list(
-                dict.fromkeys(node.name for each in self._graph.computed for node in each.recipe.nodes)
-            )
-            if REFERENCE_DEVICE in found.fallbacks:
-                found.advice = host_advice(self._registry)
-            return found
-        finally:
-            plan.release()
+        found = self._explaining.explain(shapes)
+        found.governor = governed()
+        return found
 
     @at_work()
     def run_on(self, devices: Sequence[str] | None) -> None:
@@ -491,17 +418,6 @@ class Session:
         self._quick = self._own_quick if there is None else there._quick
         self._activity.now_on((there or self)._pool.open_names)
 
-    def _types_to_explain(self, shapes: Mapping[str, Sequence[int]] | None) -> tuple[Mapping[Value, Any], str]:
-        """The types given, else of the latest run, else assumed; and what was assumed, as a note."""
-        inputs, label = self._graph.inputs, self._model.label
-        if shapes is not None:
-            return types_from_shapes(inputs, shapes, label), ""
-        if self._runner.last_plan is not None:
-            types = self._runner.last_types()
-            return {value: types[value] for value in inputs if value in types}, ""
-        assumed = self.assume_shapes()
-        return types_from_shapes(inputs, assumed.shapes, label), f" (assumed: {assumed.note})" if assumed.sizes else ""
-
     @at_work()
     def assume_shapes(self, shapes: Mapping[str, Sequence[int]] | None = None) -> AssumedShapes:
         """Shapes for all inputs, where the model leaves dimensions free: usual sizes, the first that it takes.
@@ -516,13 +432,7 @@ class Session:
         self._check_open()
         if (other := self._fed(shapes)) is not None:
             return other.assume_shapes(shapes)
-        inputs, label = self._graph.inputs, self._model.label
-        candidates = assumed_shapes(inputs, given_shapes(inputs, shapes or {}, label))
-        return first_taken(
-            candidates,
-            lambda tried: next(self._runners.plans(types_from_shapes(inputs, tried, label))).release(),
-            model=label,
-        )
+        return self._explaining.assume_shapes(shapes)
 
     @at_work()
     def measure_peaks(self, seconds: float = 0.2) -> dict[str, float]:

@@ -21,18 +21,22 @@ from mace_core.scheduler.planning.arguments import (
     device_names,
 )
 from mace_core.scheduler.planning.defaults import LoadAgain, reloading
-from mace_core.scheduler.planning.devices import SessionDevice
+from mace_core.scheduler.planning.devices import DevicePool, SessionDevice
 from mace_core.scheduler.planning.model import Constants, PreparedModel, prepare_model
+from mace_core.scheduler.planning.pins import check_pins_match, pin_lookup
 from mace_core.scheduler.planning.policy import Policy, policy_of
+from mace_core.scheduler.planning.remembered import RememberedPlacements
 from mace_core.scheduler.planning.selection import (
     HOST_PROVIDER,
     host_provider_code,
     resolve_device_name,
     select_devices,
 )
+from mace_core.scheduler.running.planner import Planner
 
 if TYPE_CHECKING:
     from mace_core.frontend.load import Model
+    from mace_core.scheduler.running.computed import ComputedConstants
     from mace_core.scheduler.running.constants import HostConstants
     from mace_core.tensor import Tensor
 
@@ -89,6 +93,14 @@ class SessionArguments:
         return NumericsCheck(model, infinities=looked_for == "all") if looked_for else None
 
 
+def alone_on(
+    device: SessionDevice, options: Mapping[str, Mapping[str, object]] | None, registry: Registry
+) -> dict[str, Any]:
+    """Keyword arguments of a session that runs graphs as they are on one device, opened as the session's own is."""
+    own = {name: given for name, given in (options or {}).items() if name in (device.name, device.device.provider)}
+    return {"devices": [device.name], "options": own, "strict": True, "optimize": False, "registry": registry}
+
+
 def load(model: Model, arguments: SessionArguments, registry: Registry) -> tuple[PreparedModel, LoadAgain | None]:
     """The model made ready for planning, and how to load it once more where some of its inputs have defaults."""
     with memory_needed(f"{_label_of(model)}: loading it"):
@@ -128,6 +140,47 @@ def choose_devices(
             error.add_context(model.label)
         raise
     return devices, pins
+
+
+def own_constants(graph: Graph, registry: Registry, label: str) -> ComputedConstants | None:
+    """What computes the constants that the optimizer left to the session; None where there are none."""
+    if not graph.computed:
+        return None
+    from mace_core.scheduler.running.computed import ComputedConstants
+
+    found = ComputedConstants(registry, label)
+    for constant in graph.computed:
+        constant.owner = found
+    return found
+
+
+def planner_of(
+    arguments: SessionArguments,
+    model: PreparedModel,
+    pool: DevicePool,
+    pins: Mapping[str, str],
+    constants: ComputedConstants | None,
+) -> Planner:
+    """What makes the session's plans; ``pins``: with qualified names of devices.
+
+    Raises:
+        UsageError: if a pin matches nothing.
+    """
+    check_pins_match(pins, model.graph, model.label)
+    return Planner(
+        label=model.label,
+        pool=pool,
+        compile_with=model.compile,
+        resolve=model.resolve,
+        remembered=RememberedPlacements(model, pool, strict=arguments.strict),
+        keep_sized=model if arguments.cache else None,
+        pin=pin_lookup(pins),
+        strict=arguments.strict,
+        capacity=arguments.max_signatures,
+        opset_imports=model.graph.opset_imports,
+        numerics=arguments.numerics(model.label),
+        constants=constants,
+    )
 
 
 def _prepare(model: Model, arguments: SessionArguments, registry: Registry) -> PreparedModel:

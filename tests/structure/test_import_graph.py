@@ -49,6 +49,7 @@ SCHEDULER: list[tuple[str, ...]] = [
     ("planning",),
     ("running",),
     ("explain", "opening", "bound_state"),
+    ("explaining",),
 ]
 """The parts of the scheduler, from below."""
 
