@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mace_core.serving.failures import Fault, ServingError, bad_request
+from mace_core.serving.failures import ClientGoneError, Fault, ServingError, bad_request
 from mace_core.serving.rest import JSON_LENGTH
+
+if TYPE_CHECKING:
+    from mace_core.serving.connections import Peer
 
 Receive = Callable[[], Awaitable[Any]]
 
@@ -19,10 +22,6 @@ ALIGNMENT = 64
 
 LINGER = 2.0
 """Seconds in which the rest of a refused body is read, or the client would not get to read why it is refused."""
-
-
-class ClientGoneError(Exception):
-    """The client closed the connection before its request was whole; nobody is there to be answered."""
 
 
 def header_number(headers: Mapping[str, str], name: str) -> int | None:
@@ -39,8 +38,8 @@ def header_number(headers: Mapping[str, str], name: str) -> int | None:
     return int(text)
 
 
-async def read_body(receive: Receive, headers: Mapping[str, str], limit: int, timeout: float) -> memoryview:
-    """The whole body.
+async def read_body(receive: Receive, peer: Peer, headers: Mapping[str, str], limit: int, timeout: float) -> memoryview:
+    """The whole body; one whose length is told is written where it stays, and not copied.
 
     Args:
         limit: bytes at most.
@@ -61,7 +60,9 @@ async def read_body(receive: Receive, headers: Mapping[str, str], limit: int, ti
         async with asyncio.timeout(timeout):
             if length is None:
                 return await _read_unknown(incoming, json_length or 0, limit)
-            return await _read_known(incoming, _room(length, json_length or 0))
+            room = _room(length, json_length or 0)
+            await peer.read_into(room)
+            return room
     except TimeoutError as error:
         raise ServingError(Fault.TOO_SLOW, f"the request did not come within {timeout:g} s") from error
     except ServingError:
@@ -94,15 +95,6 @@ class _Incoming:
         self.more = message.get("more_body", False)
         found: bytes = message.get("body", b"")
         return found
-
-
-async def _read_known(incoming: _Incoming, room: memoryview) -> memoryview:
-    at = 0
-    while incoming.more:
-        piece = await incoming.piece()
-        room[at : at + len(piece)] = piece
-        at += len(piece)
-    return room[:at]
 
 
 async def _read_unknown(incoming: _Incoming, json_length: int, limit: int) -> memoryview:

@@ -44,6 +44,10 @@ class ServingError(MaceError):
         self.fault = fault
 
 
+class ClientGoneError(Exception):
+    """The client closed the connection before its request was answered; nobody is there to be answered."""
+
+
 def bad_request(message: str) -> ServingError:
     """The request itself is wrong."""
     return ServingError(Fault.BAD_REQUEST, message)

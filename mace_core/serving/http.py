@@ -10,13 +10,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from mace_core.serving.access import Door
-from mace_core.serving.body import ClientGoneError, header_number, read_body
-from mace_core.serving.failures import RETRY_AFTER, Fault, ServingError, fault_of
+from mace_core.serving.body import header_number, read_body
+from mace_core.serving.failures import RETRY_AFTER, ClientGoneError, Fault, ServingError, fault_of
 from mace_core.serving.rest import JSON_LENGTH, answer_document, parse_json, parse_request, request_of
 from mace_core.serving.streaming import in_order, until
 from mace_core.version import VERSION
 
 if TYPE_CHECKING:
+    from mace_core.serving.connections import Peer
     from mace_core.serving.exchange import InferAnswer
     from mace_core.serving.metrics import Metrics
     from mace_core.serving.models import Models, ServedModel
@@ -29,6 +30,9 @@ Send = Callable[[Any], Awaitable[None]]
 _log = logging.getLogger("mace")
 
 EXTENSIONS = ["binary_tensor_data", "schedule_policy", "infer_stream"]
+
+PEER = "mace.peer"
+"""The extension of ASGI's scope that is the request's `Peer`."""
 
 OPEN_PATHS = ("/v2/health/live", "/v2/health/ready")
 """Probes may ask without a token; the answers tell nothing."""
@@ -146,11 +150,17 @@ class _Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         call = _Call(scope, receive, send, self._models, self._options)
+        task = asyncio.current_task()
+        assert task is not None
+        call.peer.when_gone(task.cancel)
         try:
             with self._models.accepted():
                 await self._handler(call)
         except ClientGoneError:
             return
+        except asyncio.CancelledError:
+            if not call.peer.is_gone:
+                raise
         except Exception as error:
             fault, message = fault_of(error)
             if not call.has_model:
@@ -174,24 +184,17 @@ class _Call:
         self.options = options
         self.headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         self.scope = scope
+        self.peer: Peer = scope["extensions"][PEER]
         self.has_model = False
 
 
 async def _infer(call: _Call) -> None:
-    body = await read_body(call.receive, call.headers, call.options.max_body, call.options.body_timeout)
+    options = call.options
+    body = await read_body(call.receive, call.peer, call.headers, options.max_body, options.body_timeout)
     model = _model(call.models, call.scope)
     request = parse_request(body, header_number(call.headers, JSON_LENGTH))
     call.has_model = True
-    running = asyncio.ensure_future(model.infer(request))
-    leaving = asyncio.ensure_future(call.receive())  # only ends with the connection
-    try:
-        await asyncio.wait({running, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not running.done():
-            raise ClientGoneError
-        await _send_answer(call.send, running.result())
-    finally:
-        leaving.cancel()
-        running.cancel()
+    await _send_answer(call.send, await model.infer(request))
 
 
 async def _send_answer(send: Send, answer: InferAnswer) -> None:

@@ -10,6 +10,7 @@ import socket
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -182,14 +183,14 @@ class ModelServer:
     def _http_server(self) -> Any:
         import uvicorn
 
-        from mace_core.serving.connections import protocol_class
+        from mace_core.serving.connections import Connection, Limits
         from mace_core.serving.http import make_app
 
         options = self.options
         server = uvicorn.Server(
             uvicorn.Config(
                 make_app(self._models, options, self._metrics),
-                http=protocol_class(options.body_timeout, 2 * options.max_requests + BACKLOG),
+                http=partial(Connection, Limits(options.body_timeout, 2 * options.max_requests + BACKLOG)),
                 ws="none",
                 lifespan="off",
                 log_config=None,
