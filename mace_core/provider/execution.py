@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-
-import numpy as np
 
 from mace_core.provider.memory import Buffer
 from mace_core.tensor import DType
@@ -48,21 +47,21 @@ class CancelFlag:
     __slots__ = ("_address", "_cell")
 
     def __init__(self) -> None:
-        self._cell = np.zeros(1, np.int32)
-        self._address = int(self._cell.ctypes.data)
+        self._cell = ctypes.c_int32(0)
+        self._address = ctypes.addressof(self._cell)
 
     def set(self) -> None:
         """Ask the run to stop."""
-        self._cell[0] = 1
+        self._cell.value = 1
 
     def clear(self) -> None:
         """Withdraw the request, so that the flag can be used again."""
-        self._cell[0] = 0
+        self._cell.value = 0
 
     @property
     def is_set(self) -> bool:
         """Whether a stop has been asked for."""
-        return bool(self._cell[0])
+        return self._cell.value != 0
 
     @property
     def address(self) -> int:

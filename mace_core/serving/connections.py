@@ -18,7 +18,7 @@ from typing import Any
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from mace_core.serving.failures import ClientGoneError
+from mace_core.serving.failures import ClientGoneError, bad_request
 from mace_core.serving.http import PEER
 
 PIECE = 1 << 13
@@ -76,11 +76,14 @@ class Peer:
 
         Raises:
             ClientGoneError: if the connection is closed before.
+            ServingError: if the body has another length; what lies in ``room`` is never taken for it.
         """
         cycle = self._cycle
         if self.is_gone:
             raise ClientGoneError
         count = len(cycle.body)
+        if count > len(room) or (count < len(room) and not cycle.more_body):
+            raise bad_request(f"the body has {count} bytes, and {len(room)} were announced")
         room[:count] = cycle.body
         cycle.body = bytearray()
         cycle.message_event.clear()
@@ -124,16 +127,29 @@ class Http(HttpToolsProtocol):  # type: ignore[misc]
         self.fed += len(data)
         try:
             self.parser.feed_data(data)
-        except HttpParserUpgrade as upgrade:  # which is not taken: what follows is HTTP as before
-            self.begin_anew()
-            rest = data[upgrade.args[0] :]
-            if rest:
-                self.data_received(rest)
+        except HttpParserUpgrade as upgrade:
+            self._do_not_upgrade(bytes(data[upgrade.args[0] :]))
         except HttpParserError:
             self.refuse(400, "this is no request of HTTP/1.1")
         else:
             if self.fed > MAX_HEAD:
                 self.refuse(431, f"the headers of a request may have {MAX_HEAD} bytes at most")
+
+    def _do_not_upgrade(self, rest: bytes) -> None:
+        """Read a request again without its wish for another protocol: with it, the parser takes the body for that."""
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            self.refuse(400, "this server is no proxy")
+            return
+        version = self.parser.get_http_version().encode()
+        head = [method, b" ", self.url, b" HTTP/", version, b"\r\n"]
+        for name, value in self.headers:
+            if name == b"connection":
+                value = b"close" if b"close" in value.lower() else b"keep-alive"
+            if name != b"upgrade":
+                head += (name, b": ", value, b"\r\n")
+        self.begin_anew()
+        self.data_received(b"".join((*head, b"\r\n", rest)))
 
     def begin_anew(self) -> None:
         """The next byte is the first of a request."""
@@ -167,6 +183,8 @@ class Http(HttpToolsProtocol):  # type: ignore[misc]
     # --- called by the parser -------------------------------------------------------------------------------------
 
     def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
         super().on_headers_complete()
         self.fed = 0
         self.peers = [peer for peer in self.peers if not peer.is_answered]
@@ -179,6 +197,8 @@ class Http(HttpToolsProtocol):  # type: ignore[misc]
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
         self.fed = 0
         super().on_message_complete()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,6 +12,10 @@ from mace_core.serving.exchange import InferAnswer, InferRequest, check_paramete
 from mace_core.serving.failures import bad_request
 from mace_core.serving.messages import message
 from mace_core.serving.tensors import checked_shape, from_bytes, from_list, strings, to_bytes
+from mace_core.serving.wire import RAW_INPUTS, RAW_OUTPUTS, put_in, taken_out
+
+FINAL = "triton_final_response"
+"""The parameter from which tritonclient learns that an answer is the last one of its request."""
 
 _FIELDS = {
     "BOOL": "bool_contents",
@@ -30,15 +34,51 @@ _FIELDS = {
 """Where a tensor's elements are; FP16 and BF16 are raw only."""
 
 
-def request_of(received: Any) -> InferRequest:
-    """What a ``ModelInferRequest`` asks for.
+class Received(NamedTuple):
+    """A ``ModelInferRequest``.
+
+    Attributes:
+        message: without its raw contents.
+        raw: the raw contents, views of what came.
+    """
+
+    message: Any
+    raw: list[memoryview]
+
+
+def received(data: bytes) -> Received:
+    """A ``ModelInferRequest``.
+
+    Raises:
+        ServingError: if it is none.
+    """
+    rest, raw = taken_out(data, RAW_INPUTS)
+    return Received(parsed("ModelInferRequest", rest), raw)
+
+
+def parsed(kind: str, data: bytes) -> Any:
+    """A message.
+
+    Raises:
+        ServingError: if it is none of that kind.
+    """
+    from google.protobuf.message import DecodeError
+
+    try:
+        return message(kind).FromString(data)
+    except DecodeError as error:
+        raise bad_request(f"the request is no {kind}") from error
+
+
+def request_of(given: Received) -> InferRequest:
+    """What a request asks for; tensors are views of what came where they can be.
 
     Raises:
         ServingError: if it means nothing.
     """
+    received, raw = given
     parameters = _parameters(received.parameters)
     check_parameters(parameters, "the request")
-    raw = received.raw_input_contents
     if raw and len(raw) != len(received.inputs):
         raise bad_request(f"there are {len(received.inputs)} inputs and {len(raw)} raw contents")
     feeds: dict[str, Any] = {}
@@ -90,17 +130,23 @@ def _parameters(given: Any) -> dict[str, Any]:
     return found
 
 
-def answer_of(answer: InferAnswer) -> Any:
-    """A ``ModelInferResponse``, its tensors raw.
+def answer_of(answer: InferAnswer, *, is_final: bool = False) -> bytes:
+    """A ``ModelInferResponse``, serialized; its tensors are raw.
+
+    Args:
+        is_final: whether it says that it is the last one of its request.
 
     Raises:
         ServingError: for an output that the protocol cannot carry.
     """
     found = message("ModelInferResponse")(model_name=answer.model, model_version=answer.version, id=answer.request.id)
+    raw = []
     for name, array in answer.outputs.items():
         found.outputs.add(name=name, datatype=datatype_of(array, name), shape=array.shape)
-        found.raw_output_contents.append(bytes(to_bytes(array)))
-    return found
+        raw.append(to_bytes(array))
+    if is_final:
+        found.parameters[FINAL].bool_param = True
+    return put_in(found.SerializeToString(), RAW_OUTPUTS, raw)
 
 
 def metadata_of(metadata: Mapping[str, Any]) -> Any:

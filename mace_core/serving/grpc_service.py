@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mace_core.serving.access import Door
 from mace_core.serving.exchange import InferRequest
-from mace_core.serving.failures import Fault, ServingError, bad_request, fault_of
-from mace_core.serving.grpc_messages import answer_of, metadata_of, request_of
+from mace_core.serving.failures import Fault, ServingError, fault_of
+from mace_core.serving.grpc_messages import FINAL, Received, answer_of, metadata_of, parsed, received, request_of
 from mace_core.serving.messages import SERVICE, message
 from mace_core.serving.streaming import in_order, until
+from mace_core.serving.wire import put_in
 from mace_core.version import VERSION
 
 if TYPE_CHECKING:
@@ -25,9 +27,14 @@ _log = logging.getLogger("mace")
 PUSHBACK = (("retry-pushback-ms", "1000"),)
 """How gRPC tells a client when to try again."""
 
-FINAL = "triton_final_response"
+OPEN_CALLS = ("ServerLive", "ServerReady")
+"""Probes may ask without a token; the answers tell nothing."""
+
 ASKS_FOR_FINAL = "triton_enable_empty_final_response"
-"""Parameters with which tritonclient learns that an answer is the last one of its request."""
+"""The parameter with which tritonclient wants to know which answer is the last one of its request."""
+
+STREAM_ANSWER = 2
+"""The field ``infer_response`` of ``ModelStreamInferResponse``."""
 
 
 class InferenceService:
@@ -42,19 +49,21 @@ class InferenceService:
         """For ``add_generic_rpc_handlers``."""
         import grpc
 
-        calls: dict[str, tuple[Any, bool]] = {
-            "ServerLive": (self._server_live, False),
-            "ServerReady": (self._server_ready, False),
-            "ModelReady": (self._model_ready, True),
-            "ServerMetadata": (self._server_metadata, True),
-            "ModelMetadata": (self._model_metadata, True),
-            "ModelInfer": (self._infer, True),
+        calls: dict[str, Any] = {
+            "ServerLive": self._server_live,
+            "ServerReady": self._server_ready,
+            "ModelReady": self._model_ready,
+            "ServerMetadata": self._server_metadata,
+            "ModelMetadata": self._model_metadata,
         }
+        guarded = {
+            name: self._guarded(partial(parsed, f"{name}Request"), call, needs_token=name not in OPEN_CALLS)
+            for name, call in calls.items()
+        }
+        guarded["ModelInfer"] = self._guarded(received, self._infer, needs_token=True)
         handlers = {
-            name: grpc.unary_unary_rpc_method_handler(
-                self._guarded(f"{name}Request", call, needs_token=needs_token), response_serializer=_serialized
-            )
-            for name, (call, needs_token) in calls.items()
+            name: grpc.unary_unary_rpc_method_handler(call, response_serializer=_serialized)
+            for name, call in guarded.items()
         }
         handlers["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
             self._stream, response_serializer=_serialized
@@ -79,17 +88,17 @@ class InferenceService:
     async def _model_metadata(self, request: Any, context: Any) -> Any:
         return metadata_of(self._models.find(request.name, request.version).metadata)
 
-    async def _infer(self, request: Any, context: Any) -> Any:
-        return await self._answer(request, context.time_remaining())
+    async def _infer(self, given: Received, context: Any) -> bytes:
+        return await self._answer(given, context.time_remaining())
 
-    async def _answer(self, received: Any, remaining: float | None) -> Any:
+    async def _answer(self, given: Received, remaining: float | None, *, is_final: bool = False) -> bytes:
         has_model = False
         try:
             with self._models.accepted():
-                model = self._models.find(received.model_name, received.model_version)
-                request = request_of(received)
+                model = self._models.find(given.message.model_name, given.message.model_version)
+                request = request_of(given)
                 has_model = True
-                return answer_of(await model.infer(_hurried(request, remaining)))
+                return answer_of(await model.infer(_hurried(request, remaining)), is_final=is_final)
         except Exception as error:
             if not has_model:
                 self._metrics.refused(fault_of(error)[0])
@@ -100,19 +109,18 @@ class InferenceService:
 
         async def run(data: bytes) -> Any:
             response = message("ModelStreamInferResponse")()
+            is_final = False
             try:
-                received = _parsed("ModelInferRequest", data)
-            except ServingError as error:
-                response.error_message = str(error)
-                return response
-            try:
-                response.infer_response.CopyFrom(await self._answer(received, None))
+                given = received(data)
+                response.infer_response.id = given.message.id
+                parameters = given.message.parameters
+                is_final = ASKS_FOR_FINAL in parameters and parameters[ASKS_FOR_FINAL].bool_param
+                return put_in(b"", STREAM_ANSWER, [await self._answer(given, None, is_final=is_final)])
             except Exception as error:
                 fault, response.error_message = fault_of(error)
-                response.infer_response.id = received.id
                 if fault is Fault.FAILED:
                     _log.error("a request of a stream failed: %s", response.error_message)
-            if received.parameters[ASKS_FOR_FINAL].bool_param:
+            if is_final:
                 response.infer_response.parameters[FINAL].bool_param = True
             return response
 
@@ -129,7 +137,11 @@ class InferenceService:
     # --- around them ----------------------------------------------------------------------------------------------
 
     def _guarded(
-        self, kind: str, call: Callable[[Any, Any], Coroutine[Any, Any, Any]], *, needs_token: bool
+        self,
+        parse: Callable[[bytes], Any],
+        call: Callable[[Any, Any], Coroutine[Any, Any, Any]],
+        *,
+        needs_token: bool,
     ) -> Callable[[bytes, Any], Awaitable[Any]]:
         import grpc
 
@@ -137,7 +149,7 @@ class InferenceService:
             if needs_token:
                 await self._check_token(context)
             try:
-                return await call(_parsed(kind, data), context)
+                return await call(parse(data), context)
             except Exception as error:
                 fault, text = fault_of(error)
                 if fault is Fault.FAILED and not isinstance(error, ServingError):
@@ -159,17 +171,10 @@ class InferenceService:
 
 
 def _serialized(response: Any) -> bytes:
+    if isinstance(response, bytes):
+        return response
     found: bytes = response.SerializeToString()
     return found
-
-
-def _parsed(kind: str, data: bytes) -> Any:
-    from google.protobuf.message import DecodeError
-
-    try:
-        return message(kind).FromString(data)
-    except DecodeError as error:
-        raise bad_request(f"the request is no {kind}") from error
 
 
 async def _next(iterator: AsyncIterator[bytes]) -> bytes | None:

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from mace_core.serving.access import Door
@@ -34,6 +35,8 @@ EXTENSIONS = ["binary_tensor_data", "schedule_policy", "infer_stream"]
 PEER = "mace.peer"
 """The extension of ASGI's scope that is the request's `Peer`."""
 
+INFER_PATH = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
+
 OPEN_PATHS = ("/v2/health/live", "/v2/health/ready")
 """Probes may ask without a token; the answers tell nothing."""
 
@@ -48,15 +51,17 @@ def make_app(models: Models, options: ServerOptions, metrics: Metrics) -> Any:
     from starlette.responses import JSONResponse, Response
     from starlette.routing import Route
 
+    def health(document: dict[str, Any]) -> Any:
+        return JSONResponse(document, 200 if document.get("ready", True) else 400)
+
     async def live(request: Any) -> Any:
-        return Response(status_code=200)
+        return health({"live": True})
 
     async def ready(request: Any) -> Any:
-        return Response(status_code=200 if models.is_ready else 400)
+        return health({"live": True, "ready": models.is_ready})
 
     async def model_ready(request: Any) -> Any:
-        model = _model(models, request.scope)
-        return Response(status_code=200 if models.is_ready else 400, headers={"model": model.name})
+        return health({"name": _model(models, request.scope).name, "ready": models.is_ready})
 
     async def server_metadata(request: Any) -> Any:
         return JSONResponse({"name": "mace", "version": VERSION, "extensions": EXTENSIONS})
@@ -80,9 +85,10 @@ def make_app(models: Models, options: ServerOptions, metrics: Metrics) -> Any:
         paths = (f"/v2/models/{{model}}{tail}", f"/v2/models/{{model}}/versions/{{version}}{tail}")
         return [Route(path, endpoint, methods=[method]) for path in paths]
 
+    infer = _Endpoint(_infer, models, options, metrics)
     app = Starlette(
         routes=[
-            *for_model("/infer", _Endpoint(_infer, models, options, metrics), "POST"),
+            *for_model("/infer", infer, "POST"),
             *for_model("/infer_stream", _Endpoint(_infer_stream, models, options, metrics), "POST"),
             *for_model("", model_metadata, "GET"),
             *for_model("/ready", model_ready, "GET"),
@@ -94,7 +100,7 @@ def make_app(models: Models, options: ServerOptions, metrics: Metrics) -> Any:
         exception_handlers={HTTPException: http_error, ServingError: known},
     )
     app.router.redirect_slashes = False
-    return _Guarded(app, options.token, models, metrics)
+    return _Guarded(app, infer, options.token, models, metrics)
 
 
 def _model(models: Models, scope: Scope) -> ServedModel:
@@ -103,10 +109,14 @@ def _model(models: Models, scope: Scope) -> ServedModel:
 
 
 class _Guarded:
-    """Asks for the token first; ends connections while the server ends."""
+    """Asks for the token first; ends connections while the server ends.
 
-    def __init__(self, app: Any, token: str, models: Models, metrics: Metrics) -> None:
+    What is asked for most, an inference, goes straight to its endpoint: the way through the routes costs a tenth of it.
+    """
+
+    def __init__(self, app: Any, infer: _Endpoint, token: str, models: Models, metrics: Metrics) -> None:
         self._app = app
+        self._infer = infer
         self._door = Door(token)
         self._models = models
         self._metrics = metrics
@@ -124,6 +134,10 @@ class _Guarded:
                 self._metrics.refused(error.fault)
                 await _send_error(send, error.fault, str(error))
                 return
+        if scope["method"] == "POST" and (found := INFER_PATH.fullmatch(scope["path"])) is not None:
+            scope["path_params"] = {"model": found[1], "version": found[2] or ""}
+            await self._infer(scope, receive, send)
+            return
         await self._app(scope, receive, send)
 
 
@@ -182,10 +196,19 @@ class _Call:
         self.send = send
         self.models = models
         self.options = options
-        self.headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        self.headers = _joined(scope["headers"])
         self.scope = scope
         self.peer: Peer = scope["extensions"][PEER]
         self.has_model = False
+
+
+def _joined(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """By name; the values of one that is there several times stand in a list, as HTTP has it."""
+    found: dict[str, str] = {}
+    for key, value in headers:
+        name, text = key.decode("latin-1"), value.decode("latin-1")
+        found[name] = f"{found[name]}, {text}" if name in found else text
+    return found
 
 
 async def _infer(call: _Call) -> None:
@@ -220,8 +243,8 @@ async def _send_error(send: Send, fault: Fault, message: str) -> None:
         headers.append((b"retry-after", RETRY_AFTER.encode()))
     if fault is Fault.NO_TOKEN:
         headers.append((b"www-authenticate", b"Bearer"))
-    if fault in (Fault.BUSY, Fault.TOO_LARGE, Fault.TOO_SLOW, Fault.WRONG_MEDIA, Fault.NO_TOKEN):
-        headers.append((b"connection", b"close"))  # the body may not have been read
+    if fault in (Fault.TOO_LARGE, Fault.TOO_SLOW):
+        headers.append((b"connection", b"close"))  # the rest of the body is not worth reading
     await send({"type": "http.response.start", "status": fault.status, "headers": headers})
     await send({"type": "http.response.body", "body": text})
 

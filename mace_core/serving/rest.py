@@ -37,7 +37,7 @@ def parse_json(text: Buffer) -> dict[str, Any]:
         ServingError: if it is none.
     """
     try:
-        found = json.loads(bytes(text), parse_constant=_no_constant)
+        found = _DECODER.decode(str(text, "utf-8"))
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise bad_request(f"the request is no valid JSON: {reason}") from error
@@ -48,6 +48,9 @@ def parse_json(text: Buffer) -> dict[str, Any]:
 
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON; send such numbers as binary data")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_constant)
 
 
 def request_of(document: Mapping[str, Any], binary: memoryview) -> InferRequest:

@@ -52,7 +52,10 @@ def from_bytes(data: Buffer, datatype: object, shape: tuple[int, ...], where: st
         )
     if not wanted:
         return _reshaped(np.empty(0, dtype), shape, where)
-    array = np.frombuffer(data, np.uint8).view(dtype)
+    array = np.frombuffer(data, np.uint8)
+    if dtype == np.bool_ and array.max() > 1:
+        raise bad_request(f"{where}: elements of {datatype} are bytes of 0 or 1")
+    array = array.view(dtype)
     return (array if array.flags.aligned else array.copy()).reshape(shape)
 
 

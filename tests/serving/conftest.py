@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import importlib.util
 import json
+import socket
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
@@ -99,6 +100,17 @@ class Client:
     def infer(self, model: str, body: Any, headers: dict[str, str] | None = None) -> tuple[int, Any]:
         status, _, data = self.ask("POST", f"/v2/models/{model}/infer", body, headers)
         return status, json.loads(data)
+
+
+def talk(server: ModelServer, *pieces: bytes) -> bytes:
+    """What comes back over one connection, until the server closes it."""
+    with socket.create_connection(("127.0.0.1", server.http_port), timeout=60) as connection:
+        for piece in pieces:
+            connection.sendall(piece)
+        found = b""
+        while got := connection.recv(1 << 16):
+            found += got
+    return found
 
 
 @pytest.fixture
