@@ -139,8 +139,9 @@ def serve(
 
 def _serve(paths: dict[str, str], options: ServerOptions, session: SessionOptions) -> None:
     from mace_core.serving import ModelServer
+    from mace_core.serving.signals import kept_signals
 
-    with contextlib.ExitStack() as opened:
+    with kept_signals(), contextlib.ExitStack() as opened:
         sessions: dict[str, Session] = {}
         for name, path in paths.items():
             sessions[name] = opened.enter_context(session.open(path))

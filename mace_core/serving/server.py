@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import signal
 import socket
 import threading
 from collections.abc import Callable, Mapping
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from mace_core.errors import UsageError
 from mace_core.requests.asking import queue_for
 from mace_core.serving.options import ServerOptions
+from mace_core.serving.signals import ending_signals, kept_signals
 
 if TYPE_CHECKING:
     from mace_core.session import Session
@@ -82,7 +82,7 @@ class ModelServer:
         Args:
             ready: called when it listens.
         """
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with kept_signals(), asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(self._serve(ready))
 
     def stop(self) -> None:
@@ -131,7 +131,7 @@ class ModelServer:
                     task.result()
             if self.options.grpc is not None:
                 grpc = await self._grpc_server(self.options.grpc)
-            with self._signals():
+            with ending_signals(self._asked_to_end.set):
                 ready()
                 await self._asked_to_end.wait()
                 await self._drain(http, grpc)
@@ -142,30 +142,6 @@ class ModelServer:
             if self._socket is not None:
                 self._socket.close()
             await asyncio.to_thread(self._models.close)
-
-    @contextlib.contextmanager
-    def _signals(self) -> Any:
-        """SIGINT and SIGTERM ask it to end, where this is the main thread; a second one ends it at once."""
-        loop = asyncio.get_running_loop()
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-        def end() -> None:
-            self._asked_to_end.set()
-            for number in before:
-                loop.remove_signal_handler(number)
-                signal.signal(number, signal.SIG_DFL)
-
-        for number in before:
-            loop.add_signal_handler(number, end)
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                loop.remove_signal_handler(number)
-                signal.signal(number, handler)
 
     async def _drain(self, http: Any, grpc: Any) -> None:
         """Take no more connections, and answer what has come over those that are open."""

@@ -99,19 +99,32 @@ def test_what_was_accepted_is_answered() -> None:
         socket.create_connection(("127.0.0.1", server.http_port or 0), timeout=5)
 
 
+IN_PROCESS = """
+import sys
+sys.path.insert(0, {folder!r})
+from signal_state import signal_state
+from mace_core.cli.main import main
+before = signal_state()
+code = main(sys.argv[1:])
+print(code, signal_state() == before or (before, signal_state()), flush=True)
+"""
+"""The command, called by a program that goes on after it."""
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_command_when_all_is_answered(tmp_path: Path, number: int) -> None:
+    """And the program that called it reacts to signals as it did before, whatever the devices' libraries did."""
     onnx.save(heavy(400), tmp_path / "heavy.onnx")
-    command = [sys.executable, "-m", "mace_core.cli.main", "serve", "heavy.onnx", "--http", "0", "--grpc", "0"]
-    with subprocess.Popen(
-        [*command, "--grace", "120"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    script = IN_PROCESS.format(folder=str(Path(__file__).parent))
+    command = [sys.executable, "-c", script, "serve", "heavy.onnx", "--http", "0", "--grpc", "0", "--grace", "120"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         told = process.stdout.readline()
         ports = re.fullmatch(r"Serving heavy at http://127.0.0.1:(\d+) and grpc://127.0.0.1:(\d+)\n", told)
         assert ports is not None, told
         ask_and_end(int(ports[1]), int(ports[2]), lambda: process.send_signal(number))
         assert process.wait(60) == 0
+        assert process.stdout.read() == "0 True\n"
         assert process.stderr is not None
         assert process.stderr.read() == ""
 
