@@ -35,6 +35,8 @@ EXTENSIONS = ["binary_tensor_data", "schedule_policy", "infer_stream"]
 PEER = "mace.peer"
 """The extension of ASGI's scope that is the request's `Peer`."""
 
+TOO_LATE = "the server ends, and this request was not done in time"
+
 INFER_PATH = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
 
 OPEN_PATHS = ("/v2/health/live", "/v2/health/ready")
@@ -168,13 +170,12 @@ class _Endpoint:
         assert task is not None
         call.peer.when_gone(task.cancel)
         try:
-            with self._models.accepted():
-                await self._handler(call)
+            await self._handler(call)
         except ClientGoneError:
             return
         except asyncio.CancelledError:
             if not call.peer.is_gone:
-                raise
+                await _send_error(send, Fault.BUSY, TOO_LATE)
         except Exception as error:
             fault, message = fault_of(error)
             if not call.has_model:
@@ -213,11 +214,12 @@ def _joined(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 
 async def _infer(call: _Call) -> None:
     options = call.options
-    body = await read_body(call.receive, call.peer, call.headers, options.max_body, options.body_timeout)
-    model = _model(call.models, call.scope)
-    request = parse_request(body, header_number(call.headers, JSON_LENGTH))
-    call.has_model = True
-    await _send_answer(call.send, await model.infer(request))
+    with call.models.accepted():
+        body = await read_body(call.receive, call.peer, call.headers, options.max_body, options.body_timeout)
+        model = _model(call.models, call.scope)
+        request = parse_request(body, header_number(call.headers, JSON_LENGTH))
+        call.has_model = True
+        await _send_answer(call.send, await model.infer(request))
 
 
 async def _send_answer(send: Send, answer: InferAnswer) -> None:
@@ -274,6 +276,8 @@ async def _infer_stream(call: _Call) -> None:
                 await _send_event(call.send, answer)
         except ServingError as error:
             await _send_event(call.send, {"error": str(error)})
+        except asyncio.CancelledError:
+            await _send_event(call.send, {"error": TOO_LATE})
     await call.send({"type": "http.response.body", "body": b""})
 
 

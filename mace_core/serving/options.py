@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from mace_core.errors import UsageError
 
 MEBIBYTE = 1 << 20
+
+LAST_PORT = (1 << 16) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +51,22 @@ class ServerOptions:
     def __post_init__(self) -> None:
         if self.http is None and self.grpc is None:
             raise UsageError("a server needs a port for HTTP or for gRPC")
+        for name in ("http", "grpc"):
+            port = getattr(self, name)
+            if port is not None and not 0 <= port <= LAST_PORT:
+                raise UsageError(f"--{name} {port}: a port is a number from 0 to {LAST_PORT}")
+        if self.http and self.http == self.grpc:
+            raise UsageError(f"HTTP and gRPC cannot both have the port {self.http}: give one of them another")
+        for name in ("max_body", "queue", "max_requests", "max_batch"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"a server's '{name}' is 1 at least, not {getattr(self, name)}")
+        for name in ("max_delay", "body_timeout", "drain", "grace"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UsageError(f"a server's '{name}' is a number of seconds, not {getattr(self, name)}")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise UsageError("TLS needs both a certificate and its key: give --tls-cert and --tls-key")
-        for file in (self.tls_cert, self.tls_key):
-            if file is not None:
-                _read(file)
+        if self.tls_cert is not None and self.tls_key is not None:
+            _check_pair(self.tls_cert, self.tls_key)
 
     @property
     def is_local(self) -> bool:
@@ -75,6 +89,21 @@ def read_token(path: Path) -> str:
     if not token or not token.isprintable() or not token.isascii() or " " in token:
         raise UsageError(f"--token-file {path}: it must hold one word of ASCII characters")
     return token
+
+
+def _check_pair(cert: Path, key: Path) -> None:
+    import ssl
+
+    for file in (cert, key):
+        _read(file)
+    try:
+        # an encrypted key is not asked about: nobody may be there to answer
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(cert, key, password=lambda: "")
+    except (ssl.SSLError, ValueError) as error:
+        raise UsageError(
+            f"--tls-cert {cert} and --tls-key {key}: they must be a certificate chain and its key, in PEM and not "
+            f"encrypted"
+        ) from error
 
 
 def _read(path: Path) -> bytes:

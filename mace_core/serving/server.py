@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import socket
 import threading
 from collections.abc import Callable, Mapping
@@ -66,7 +67,9 @@ class ModelServer:
             queue = queue_for(session)
             queue.limits = replace(queue.limits, waiting=options.queue)
             try_batching(session, name, options.max_batch, options.max_delay)
-        self._socket = None if options.http is None else _listen(options.host, options.http)
+        if options.grpc is not None:  # which listens later, and tells less of what is wrong
+            _listen(options.host, options.grpc, "--grpc").close()
+        self._socket = None if options.http is None else _listen(options.host, options.http, "--http")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._asked_to_end = asyncio.Event()
         self._thread: threading.Thread | None = None
@@ -134,17 +137,14 @@ class ModelServer:
             with ending_signals(self._asked_to_end.set):
                 ready()
                 await self._asked_to_end.wait()
-                await self._drain(http, grpc)
-                if http is not None and task is not None:
-                    http.should_exit = True
-                    await task
+                await self._drain(http, task, grpc)
         finally:
             if self._socket is not None:
                 self._socket.close()
             await asyncio.to_thread(self._models.close)
 
-    async def _drain(self, http: Any, grpc: Any) -> None:
-        """Take no more connections, and answer what has come over those that are open."""
+    async def _drain(self, http: Any, task: Any, grpc: Any) -> None:
+        """Take no more connections, and answer what has come over those that are open; both protocols at once."""
         self._models.draining.set()
         ending = [] if grpc is None else [asyncio.ensure_future(grpc.stop(self.options.grace))]
         if http is not None:
@@ -152,6 +152,8 @@ class ModelServer:
             for server in http.servers:
                 server.close()
             await asyncio.sleep(self.options.drain)
+            http.should_exit = True
+            ending.append(task)
         await asyncio.gather(*ending)
 
     # --- private --------------------------------------------------------------------------------------------------
@@ -175,7 +177,7 @@ class ModelServer:
                 proxy_headers=False,
                 backlog=BACKLOG,
                 timeout_keep_alive=KEEP_ALIVE,
-                timeout_graceful_shutdown=max(1, round(options.grace)),
+                timeout_graceful_shutdown=options.grace,
                 ssl_certfile=options.tls_cert,
                 ssl_keyfile=options.tls_key,
             )
@@ -215,12 +217,14 @@ class ModelServer:
         return server
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, name: str) -> socket.socket:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family, backlog=BACKLOG)
     except OSError as error:
-        raise UsageError(f"--http {port}: {host}:{port} cannot be listened on: {error.strerror or error}") from error
+        is_name = isinstance(error, socket.gaierror) or error.errno is None
+        reason = error.strerror or error if is_name else os.strerror(error.errno)
+        raise UsageError(f"{name} {port}: {host}:{port} cannot be listened on: {reason}") from error
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -65,10 +65,9 @@ def heavy(turns: int = 40) -> onnx.ModelProto:
 
 
 def open_sessions() -> dict[str, Session]:
-    found = {name: Session(echo(kind), cache=False) for name, kind in DATATYPES.items()}
-    found["arithmetic"] = Session(arithmetic(), cache=False)
-    found["heavy"] = Session(heavy(), cache=False)
-    return found
+    models = {name: echo(kind) for name, kind in DATATYPES.items()}
+    models |= {"arithmetic": arithmetic(), "heavy": heavy()}
+    return {name: Session(model, devices=["cpu"], cache=False) for name, model in models.items()}
 
 
 @pytest.fixture(scope="package")

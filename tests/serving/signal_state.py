@@ -7,7 +7,6 @@ import signal
 import sys
 from typing import Any
 
-
 SA_RESTORER = 0x04000000
 """Of the C library alone, which sets it whatever it is asked for."""
 

@@ -93,7 +93,7 @@ def on_their_way_and_done(client: Client) -> tuple[float, float]:
 
 def test_what_was_accepted_is_answered() -> None:
     options = ServerOptions(http=0, grpc=0, drain=0.1, grace=120)
-    with ModelServer({"heavy": Session(heavy(400), cache=False)}, options) as server:
+    with ModelServer({"heavy": Session(heavy(400), devices=["cpu"], cache=False)}, options) as server:
         ask_and_end(server.http_port or 0, server.grpc_port or 0, server.stop)
     with pytest.raises(ConnectionError):
         socket.create_connection(("127.0.0.1", server.http_port or 0), timeout=5)
@@ -129,6 +129,25 @@ def test_a_signal_ends_the_command_when_all_is_answered(tmp_path: Path, number: 
         assert process.stderr.read() == ""
 
 
+def test_what_is_not_done_in_time_is_told_so() -> None:
+    options = ServerOptions(http=0, drain=0.0, grace=0.0)
+    with ModelServer({"heavy": Session(heavy(400), devices=["cpu"], cache=False)}, options) as server:
+        client = Client(server.http_port or 0)
+        with contextlib.ExitStack() as opened:
+            connections = [
+                opened.enter_context(socket.create_connection(("127.0.0.1", server.http_port or 0), timeout=120))
+                for _ in range(AT_ONCE)
+            ]
+            for connection in connections:
+                connection.sendall(square_request())
+            while sum(on_their_way_and_done(client)) < AT_ONCE:
+                time.sleep(0.01)
+            server.stop()
+            answers = [read_answer(connection) for connection in connections]
+    assert {answer[:13] for answer in answers} <= {b"HTTP/1.1 200 ", b"HTTP/1.1 503 "}
+    assert b"not done in time" in answers[-1]
+
+
 def test_no_request_is_lost_while_clients_go_on_asking() -> None:
     """Connections that are kept open get an answer to each request, until they are told to close."""
     options = ServerOptions(http=0, drain=0.3)
@@ -161,7 +180,7 @@ def test_no_request_is_lost_while_clients_go_on_asking() -> None:
                 return
             connection.close()
 
-    with ModelServer({"small": Session(echo(DATATYPES["FP32"]), cache=False)}, options) as server:
+    with ModelServer({"small": Session(echo(DATATYPES["FP32"]), devices=["cpu"], cache=False)}, options) as server:
         threads = [threading.Thread(target=ask, args=(server.http_port,)) for _ in range(4)]
         for thread in threads:
             thread.start()

@@ -136,6 +136,7 @@ BINARY = {
     "header huge": binary(12, b"\0" * 12, header="9" * 400),
     "header within the JSON": binary(12, b"\0" * 12, header="7"),
     "header empty": binary(12, b"\0" * 12, header=""),
+    "BOOL of 2": binary(3, b"\0\1\2", "BOOL"),
     "strings cut": binary(3, b"\1\0\0", "BYTES"),
     "strings short": binary(12, words(b"", b"", b"")[:-4] + struct.pack("<I", 1 << 31), "BYTES"),
     "strings left": binary(16, words(b"", b"", b"", b""), "BYTES"),
@@ -145,7 +146,7 @@ BINARY = {
 
 @pytest.mark.parametrize(("body", "headers"), BINARY.values(), ids=BINARY)
 def test_binary_data_that_is_wrong(client: Client, body: bytes, headers: dict[str, str]) -> None:
-    model = "BYTES" if b"BYTES" in body else "FP32"
+    model = next(name for name in ("BYTES", "BOOL", "FP32") if name.encode() in body)
     status, found = client.infer(model, body, headers)
     assert status == 400
     assert set(found) == {"error"}

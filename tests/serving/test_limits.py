@@ -28,7 +28,7 @@ SMALL = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 1], "data": [
 
 
 def small() -> dict[str, Session]:
-    return {"small": Session(echo(DATATYPES["FP32"]), cache=False)}
+    return {"small": Session(echo(DATATYPES["FP32"]), devices=["cpu"], cache=False)}
 
 
 def live(port: int | None, method: str = "ModelReady", token: str = "", credentials: Any = None) -> Any:
@@ -100,7 +100,9 @@ def test_tls_for_both_protocols(tmp_path: Path) -> None:
 def test_a_full_queue_refuses_and_says_when_to_come_again() -> None:
     square = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [256, 256], "data": [0] * 65536}]}
     body = json.dumps(square).encode()
-    with ModelServer({"heavy": Session(heavy(400), cache=False)}, ServerOptions(http=0, queue=1, drain=0.0)) as server:
+    with ModelServer(
+        {"heavy": Session(heavy(400), devices=["cpu"], cache=False)}, ServerOptions(http=0, queue=1, drain=0.0)
+    ) as server:
         client = Client(server.http_port or 0)
         with ThreadPoolExecutor(12) as pool:
             found = list(pool.map(lambda _: client.ask("POST", "/v2/models/heavy/infer", body), range(12)))
@@ -153,7 +155,7 @@ def test_metrics(server: ModelServer, client: Client) -> None:
 
 def test_requests_that_come_together_are_run_as_batches() -> None:
     options = ServerOptions(http=0, max_batch=8, max_delay=0.2, drain=0.0)
-    with ModelServer({"sum": Session(arithmetic(), cache=False)}, options) as server:
+    with ModelServer({"sum": Session(arithmetic(), devices=["cpu"], cache=False)}, options) as server:
         client = Client(server.http_port or 0)
         row = {"datatype": "FP32", "shape": [1, 3], "data": [1, 2, 3]}
         body = {"inputs": [row | {"name": "a"}, row | {"name": "b"}]}
@@ -171,7 +173,9 @@ def runs(client: Client) -> float:
 
 
 def test_a_model_that_cannot_be_batched_is_served_one_by_one_and_that_is_said(caplog: pytest.LogCaptureFixture) -> None:
-    with ModelServer({"heavy": Session(heavy(2), cache=False)}, ServerOptions(http=0, max_batch=8, drain=0.0)):
+    with ModelServer(
+        {"heavy": Session(heavy(2), devices=["cpu"], cache=False)}, ServerOptions(http=0, max_batch=8, drain=0.0)
+    ):
         assert "heavy is served request by request" in caplog.text
 
 
@@ -184,6 +188,13 @@ def test_a_stream_over_http_is_answered_in_order(client: Client) -> None:
     assert [event.get("id") for event in events] == [str(i) if i != 3 else None for i in range(30)]
     assert events[3] == {"error": "'inputs' must be a list of objects"}
     assert events[4]["outputs"][0]["data"] == [5]
+
+
+def test_a_stream_takes_no_place_from_its_own_requests() -> None:
+    with ModelServer(small(), ServerOptions(http=0, max_requests=1, drain=0.0)) as server:
+        body = json.dumps(SMALL).encode()
+        _, _, data = Client(server.http_port or 0).ask("POST", "/v2/models/small/infer_stream", body)
+        assert b'"data":[5.0]' in data
 
 
 def test_results_of_a_stream_come_while_requests_are_still_sent(server: ModelServer) -> None:
@@ -210,9 +221,68 @@ def test_only_this_machine_reaches_a_server_unless_told_otherwise(server: ModelS
     assert ServerOptions(host="::1").is_local
 
 
-def test_a_port_that_is_taken_is_said(server: ModelServer) -> None:
-    with pytest.raises(UsageError, match=f"--http {server.http_port}: .* cannot be listened on"):
-        ModelServer({}, ServerOptions(http=server.http_port))
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_a_port_that_is_taken_is_said(server: ModelServer, protocol: str) -> None:
+    port = getattr(server, f"{protocol}_port")
+    with pytest.raises(
+        UsageError, match=f"--{protocol} {port}: 127.0.0.1:{port} cannot be listened on: Address already"
+    ):
+        ModelServer({}, ServerOptions(**{"http": None, protocol: port}))
+
+
+def test_a_host_that_is_not_there_is_said() -> None:
+    for protocol in ("http", "grpc"):
+        with pytest.raises(UsageError, match=f"--{protocol} 0: nowhere.invalid:0 cannot be listened on: "):
+            ModelServer({}, ServerOptions(**{"http": None, protocol: 0, "host": "nowhere.invalid"}))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"http": 70_000}, "--http 70000: a port is a number from 0 to 65535"),
+        ({"grpc": -1}, "--grpc -1: a port is a number"),
+        ({"http": 8000, "grpc": 8000}, "HTTP and gRPC cannot both have the port 8000"),
+        ({"http": None}, "a port for HTTP or for gRPC"),
+        ({"max_body": 0}, "'max_body' is 1 at least, not 0"),
+        ({"max_requests": 0}, "'max_requests' is 1 at least"),
+        ({"body_timeout": -1.0}, "'body_timeout' is a number of seconds, not -1"),
+        ({"grace": float("nan")}, "'grace' is a number of seconds, not nan"),
+        ({"tls_cert": Path(__file__)}, "both a certificate and its key"),
+        ({"tls_cert": Path(__file__), "tls_key": Path(__file__)}, "in PEM and not encrypted"),
+        ({"tls_cert": Path("/no"), "tls_key": Path("/no")}, "/no cannot be read"),
+    ],
+)
+def test_options_that_make_no_sense(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        ServerOptions(**options)
+
+
+def test_an_address_of_ipv6() -> None:
+    with ModelServer(small(), ServerOptions(host="::1", http=0, grpc=0, drain=0.0)) as server:
+        with urllib.request.urlopen(f"http://[::1]:{server.http_port}/v2/health/live") as answer:
+            assert json.load(answer) == {"live": True}
+        with grpc.insecure_channel(f"[::1]:{server.grpc_port}") as channel:
+            assert channel.unary_unary(f"/{SERVICE}/ServerLive")(b"", timeout=60)
+
+
+def test_compressed_messages_cannot_be_larger_than_others(server: ModelServer) -> None:
+    request = message("ModelInferRequest")(model_name="FP32", raw_input_contents=[bytes(2 * server.options.max_body)])
+    channel = grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}", compression=grpc.Compression.Gzip)
+    with channel, pytest.raises(grpc.RpcError) as caught:
+        channel.unary_unary(f"/{SERVICE}/ModelInfer")(request.SerializeToString(), timeout=60)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_health_is_told_in_json(client: Client) -> None:
+    for path, wanted in {
+        "/v2/health/live": {"live": True},
+        "/v2/health/ready": {"live": True, "ready": True},
+        "/v2/models/FP32/ready": {"name": "FP32", "ready": True},
+        "/v2/models/FP32/versions/1/ready": {"name": "FP32", "ready": True},
+    }.items():
+        status, headers, data = client.ask("GET", path)
+        assert (status, json.loads(data)) == (200, wanted)
+        assert headers["content-type"] == "application/json"
 
 
 def test_binary_data_is_not_copied_on_its_way_in() -> None:
