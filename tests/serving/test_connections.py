@@ -162,7 +162,7 @@ def test_headers_without_an_end(server: ModelServer, text: bytes) -> None:
         connection.sendall(text % (b"a" * 2 * PIECE))
         while got := connection.recv(1 << 16):
             found += got
-    assert found == b"" or found.startswith(b"HTTP/1.1 431 ")  # a reset may overtake the answer
+    assert found[:13] in (b"", b"HTTP/1.1 431 ")  # a reset may overtake the answer
 
 
 @pytest.mark.parametrize("values", [("3", "3"), ("3", "4")])
