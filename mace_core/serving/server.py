@@ -222,8 +222,9 @@ def _listen(host: str, port: int, name: str) -> socket.socket:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family, backlog=BACKLOG)
     except OSError as error:
-        is_name = isinstance(error, socket.gaierror) or error.errno is None
-        reason = error.strerror or error if is_name else os.strerror(error.errno)
+        reason = error.strerror or str(error)
+        if error.errno is not None and not isinstance(error, socket.gaierror):
+            reason = os.strerror(error.errno)  # without the address, which Python adds
         raise UsageError(f"{name} {port}: {host}:{port} cannot be listened on: {reason}") from error
 
 
