@@ -221,6 +221,7 @@ def _add_plan(found: Explanation, plan: AnyPlan, scope: str) -> None:
     measured = {step.nodes: step.measured_ns / 1e9 for step in plan.plan.steps if isinstance(step, RunStep)}
     if costs is not None:
         found.choices += (costs.summary,)
+    found.choices += placed.partitioning.splits
     for index, (part, compiled) in enumerate(zip(placed.partitioning.partitions, placed.compiled, strict=True)):
         notes = {} if compiled is None else compiled.notes
         padding = placed.notes[index] if placed.notes else ()

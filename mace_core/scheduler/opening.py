@@ -23,7 +23,7 @@ from mace_core.scheduler.planning.arguments import (
 from mace_core.scheduler.planning.defaults import LoadAgain, reloading
 from mace_core.scheduler.planning.devices import DevicePool, SessionDevice
 from mace_core.scheduler.planning.model import Constants, PreparedModel, prepare_model
-from mace_core.scheduler.planning.pins import check_pins_match, pin_lookup
+from mace_core.scheduler.planning.pins import check_pins_match, pin_lookup, pin_of, shares_of
 from mace_core.scheduler.planning.policy import Policy, policy_of
 from mace_core.scheduler.planning.remembered import RememberedPlacements
 from mace_core.scheduler.planning.selection import (
@@ -81,7 +81,8 @@ class SessionArguments:
 
     def elsewhere(self, devices: Sequence[str]) -> dict[str, Any]:
         """For another session like this one, but on other devices and with the options of those alone."""
-        in_use = {name.partition(":")[0] for name in [*devices, *(self.pins or {}).values()]}
+        pinned = [share.device for pin in (self.pins or {}).values() for share in shares_of(pin)]
+        in_use = {name.partition(":")[0] for name in [*devices, *pinned]}
         if not self.strict:
             in_use |= {HOST_PROVIDER, REFERENCE}
         options = {name: given for name, given in (self.options or {}).items() if name.partition(":")[0] in in_use}
@@ -122,15 +123,20 @@ def choose_devices(
     """
     options = arguments.options or {}
     try:
-        pins = {
-            pattern: resolve_device_name(name, registry, options) for pattern, name in (arguments.pins or {}).items()
+        shares = {pattern: shares_of(pin) for pattern, pin in (arguments.pins or {}).items()}
+        shares = {
+            pattern: [share._replace(device=resolve_device_name(share.device, registry, options)) for share in found]
+            for pattern, found in shares.items()
         }
+        pins = {pattern: pin_of(found) for pattern, found in shares.items()}
+        for pin in pins.values():
+            shares_of(pin)  # short names may mean one device
         devices = select_devices(
             registry,
             arguments.devices,
             options=options,
             strict=arguments.strict,
-            pinned=list(pins.values()),
+            pinned=[share.device for found in shares.values() for share in found],
             graph=model.graph,
             model=model.label,
             policy=arguments.chosen_policy,

@@ -25,24 +25,40 @@ def matmul(ctx: AxesContext) -> Iterator[Lane]:
 
 @independent_axes("MatMulInteger")
 def matmul_integer(ctx: AxesContext) -> Iterator[Lane]:
-    if is_single(ctx, 2) and is_single(ctx, 3):
-        yield from _product(ctx, 0, 1)
+    return _quantized_product(ctx, 0, (2,), 1, (3,), ())
 
 
 @independent_axes("QLinearMatMul")
 def qlinear_matmul(ctx: AxesContext) -> Iterator[Lane]:
-    if all(is_single(ctx, index) for index in (1, 2, 4, 5, 6, 7)):
-        yield from _product(ctx, 0, 3)
+    return _quantized_product(ctx, 0, (1, 2), 3, (4, 5), (6, 7))
 
 
-def _product(ctx: AxesContext, left: int, right: int) -> Iterator[Lane]:
-    """Rows of the left operand, columns of the right one, and batches, which are broadcast."""
+def _quantized_product(
+    ctx: AxesContext, left: int, of_rows: Sequence[int], right: int, of_columns: Sequence[int], of_result: Sequence[int]
+) -> Iterator[Lane]:
+    """The product of operands whose scales and zero points are single, or one for each row or column."""
+    of_rows = [index for index in of_rows if not is_single(ctx, index)]
+    of_columns = [index for index in of_columns if not is_single(ctx, index)]
+    if any(not is_single(ctx, index) for index in of_result):
+        return
+    if all(len(ctx.shape(index)) == 1 for index in (*of_rows, *of_columns)):
+        yield from _product(ctx, left, right, of_rows, of_columns)
+
+
+def _product(
+    ctx: AxesContext, left: int, right: int, of_rows: Sequence[int] = (), of_columns: Sequence[int] = ()
+) -> Iterator[Lane]:
+    """Rows of the left operand, columns of the right one, and batches, which are broadcast.
+
+    Args:
+        of_rows, of_columns: further inputs, which hold one element for each.
+    """
     first, second, result = ctx.shape(left), ctx.shape(right), ctx.result()
     rows, columns = len(first) > 1, len(second) > 1
     if rows:
-        yield Lane(((left, len(first) - 2),), ((0, len(result) - 1 - columns),))
+        yield Lane(((left, len(first) - 2), *((i, 0) for i in of_rows)), ((0, len(result) - 1 - columns),))
     if columns:
-        yield Lane(((right, len(second) - 1),), ((0, len(result) - 1),))
+        yield Lane(((right, len(second) - 1), *((i, 0) for i in of_columns)), ((0, len(result) - 1),))
     batches = len(result) - rows - columns
     for place in range(batches):
         places = []
@@ -92,7 +108,26 @@ def conv(ctx: AxesContext) -> Iterator[Lane]:
         yield Lane(((1, 0), (2, 0)) if ctx.has(2) else ((1, 0),), ((0, 1),))
 
 
-@independent_axes("ConvInteger", "ConvTranspose", "QLinearConv")
+@independent_axes("ConvInteger")
+def conv_integer(ctx: AxesContext) -> Iterator[Lane]:
+    return _quantized_conv(ctx, 1, (3,), None)
+
+
+@independent_axes("QLinearConv")
+def qlinear_conv(ctx: AxesContext) -> Iterator[Lane]:
+    return _quantized_conv(ctx, 3, (4, 5), 8)
+
+
+def _quantized_conv(ctx: AxesContext, weight: int, of_weight: Sequence[int], bias: int | None) -> Iterator[Lane]:
+    """A convolution whose weights have scales and zero points that are single, or one for each output channel."""
+    yield Lane(((0, 0),), ((0, 0),))
+    further = [index for index in of_weight if not is_single(ctx, index)]
+    further += [bias] if bias is not None and ctx.has(bias) else []
+    if ctx.attr("group", 1) == 1 and all(len(ctx.shape(index)) == 1 for index in further):
+        yield Lane(((weight, 0), *((index, 0) for index in further)), ((0, 1),))
+
+
+@independent_axes("ConvTranspose")
 def batch_of_data(ctx: AxesContext) -> Iterator[Lane]:
     yield Lane(((0, 0),), ((0, 0),))
 

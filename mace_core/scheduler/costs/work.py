@@ -21,7 +21,7 @@ _CONVOLUTIONS = frozenset({"Conv", "ConvTranspose", "FusedConv"})
 
 
 # fmt: off
-_ELEMENTWISE = frozenset({
+ELEMENTWISE = frozenset({
     "Abs", "Add", "BatchNormalization", "Cast", "Ceil", "Clip", "DequantizeLinear", "Div", "Elu", "Erf", "Exp",
     "Floor", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Log", "Max", "Min", "Mish", "Mul", "Neg", "Pow",
     "PRelu", "QuantizeLinear", "Reciprocal", "Relu", "Round", "Selu", "Sigmoid", "Sign", "Softplus", "Softsign",
@@ -86,14 +86,14 @@ def _follows(node: Node, around: _Around, type_of: TypeOf) -> bool:
     if node.op_type == "DequantizeLinear":
         readers = [reader for value in node.outputs if value is not None for reader in around.readers.get(value, ())]
         return bool(readers)
-    if node.op_type not in _ELEMENTWISE or node.outputs[0] is None:
+    if node.op_type not in ELEMENTWISE or node.outputs[0] is None:
         return False
     size = bytes_of(_concrete(type_of, around.stored(node.outputs[0])))
     for value in node.inputs:
         if value is None or value not in around.producers:
             continue
         is_same_size = bytes_of(_concrete(type_of, around.stored(value))) == size or node.op_type == "QuantizeLinear"
-        if is_same_size and all(reader.op_type in _ELEMENTWISE for reader in around.readers.get(value, ())):
+        if is_same_size and all(reader.op_type in ELEMENTWISE for reader in around.readers.get(value, ())):
             return True
     return False
 

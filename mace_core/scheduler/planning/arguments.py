@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from mace_core.errors import InputTypeError, UsageError, UsageTypeError
+from mace_core.scheduler.planning.pins import shares_of
 
 
 def device_names(devices: object) -> list[str] | None:
@@ -99,6 +100,8 @@ def check_pins(pins: object) -> None:
         return
     if not isinstance(pins, Mapping) or not all(isinstance(t, str) for pair in pins.items() for t in pair):
         raise UsageTypeError(f'pins are a mapping from node to device, such as {{"conv1": "cpu"}}, not {pins!r}')
+    for pin in pins.values():
+        shares_of(pin)
 
 
 def check_numerics_option(wanted: object) -> str:

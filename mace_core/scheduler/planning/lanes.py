@@ -104,44 +104,10 @@ class AxisClasses:
                 self._block(axis, f"'{value.name}' ({found}) is not padded")
 
     def _lanes(self, node: Node) -> list[Lane]:
-        """The independent axes of a node; none where nothing is known of it, or of its shapes."""
-        rule = find_independent_axes(node.domain, node.op_type)
-        values = [value for value in (*node.inputs, *node.outputs) if value is not None]
-        if rule is None or any(self._shape(value) is None for value in values):
-            return []
-        contents: dict[Value, Array] = {
-            value: elements_of(self._known[value])
-            for value in values
-            if value in self._known and self._known[value].dtype is not DType.STRING
-        }
-        context = AxesContext(node, self._opsets.get(node.domain, 1), self._types_of(values), contents)
-        try:
-            lanes = list(rule(context))
-        except (UnresolvedShapeError, ShapeMismatchError):
-            return []
-        everywhere = set(context.outputs)
-        return [lane for lane in lanes if lane.inputs and {output for output, _ in lane.outputs} == everywhere]
-
-    def _types_of(self, values: Sequence[Value]) -> dict[Value, ValueType]:
-        found: dict[Value, ValueType] = {}
-        for value in values:
-            content = self._content(value)
-            type = self._types.get(value, value.type)
-            if content is not None:
-                type = TensorType(content.dtype, content.shape)
-            if type is not None:
-                found[value] = type
-        return found
-
-    def _content(self, value: Value) -> Tensor | None:
-        return value.constant if value.constant is not None else self._known.get(value)
+        return lanes_of(node, self._types, self._known, self._opsets)
 
     def _shape(self, value: Value) -> tuple[int, ...] | None:
-        content = self._content(value)
-        if content is not None:
-            return content.shape
-        found = self._types.get(value, value.type)
-        return found.concrete_shape if isinstance(found, TensorType) and found.is_concrete else None
+        return _shape(value, self._types, self._known)
 
     def _join(self, first: Axis, second: Axis) -> None:
         kept, gone = self.of(first), self.of(second)
@@ -155,6 +121,54 @@ class AxisClasses:
 
     def _block(self, axis: Axis, reason: str) -> None:
         self._reasons.setdefault(self.of(axis), reason)
+
+
+def lanes_of(
+    node: Node, types: Mapping[Value, ValueType], known: Mapping[Value, Tensor], opset_imports: Mapping[str, int]
+) -> list[Lane]:
+    """The independent axes of a node; none where nothing is known of it, or of its shapes."""
+    rule = find_independent_axes(node.domain, node.op_type)
+    values = [value for value in (*node.inputs, *node.outputs) if value is not None]
+    if rule is None or any(_shape(value, types, known) is None for value in values):
+        return []
+    contents: dict[Value, Array] = {
+        value: elements_of(known[value])
+        for value in values
+        if value in known and known[value].dtype is not DType.STRING
+    }
+    context = AxesContext(node, opset_imports.get(node.domain, 1), _types_of(values, types, known), contents)
+    try:
+        lanes = list(rule(context))
+    except (UnresolvedShapeError, ShapeMismatchError):
+        return []
+    everywhere = set(context.outputs)
+    return [lane for lane in lanes if lane.inputs and {output for output, _ in lane.outputs} == everywhere]
+
+
+def _types_of(
+    values: Sequence[Value], types: Mapping[Value, ValueType], known: Mapping[Value, Tensor]
+) -> dict[Value, ValueType]:
+    found: dict[Value, ValueType] = {}
+    for value in values:
+        content = _content(value, known)
+        type = types.get(value, value.type)
+        if content is not None:
+            type = TensorType(content.dtype, content.shape)
+        if type is not None:
+            found[value] = type
+    return found
+
+
+def _content(value: Value, known: Mapping[Value, Tensor]) -> Tensor | None:
+    return value.constant if value.constant is not None else known.get(value)
+
+
+def _shape(value: Value, types: Mapping[Value, ValueType], known: Mapping[Value, Tensor]) -> tuple[int, ...] | None:
+    content = _content(value, known)
+    if content is not None:
+        return content.shape
+    found = types.get(value, value.type)
+    return found.concrete_shape if isinstance(found, TensorType) and found.is_concrete else None
 
 
 def _can_be_copied(type: ValueType | None) -> bool:

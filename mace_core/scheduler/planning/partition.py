@@ -77,11 +77,13 @@ class Costs(NamedTuple):
 
 
 class Partitioning(NamedTuple):
-    """Partitions in an order in which they can run, and the placement of every node; ``costs`` where they decided."""
+    """Partitions in an order in which they can run, and the placement of every node; ``costs`` where they decided;
+    ``splits``: sentences about nodes that several devices compute in parts."""
 
     partitions: tuple[Partition, ...]
     placements: Mapping[Node, Placement]
     costs: Costs | None = None
+    splits: tuple[str, ...] = ()
 
 
 class UnplacedNodesError(MaceError):

@@ -27,6 +27,7 @@ class Policy:
         only: kinds of devices that are used at all; empty: all.
         partitions: the most partitions that a placement by cost makes.
         gain: the share of the cost that leaving the device in front must save.
+        split: the share of the cost that computing nodes in parts on two devices must save; None: they are not split.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Policy:
     only: frozenset[DeviceKind] = field(default_factory=frozenset)
     partitions: int = 16
     gain: float = 0.03
+    split: float | None = None
 
     @property
     def by_cost(self) -> bool:
@@ -67,7 +69,7 @@ class Policy:
 
 
 ORDER = Policy("order")
-LATENCY = Policy("latency", "overlapped")
+LATENCY = Policy("latency", "overlapped", split=0.05)
 POLICIES = {
     policy.name: policy
     for policy in (

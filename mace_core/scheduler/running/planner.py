@@ -123,8 +123,7 @@ class Planner:
         """
         poison_byte()  # a bad pattern is an error of its own, not one of the backend that would ask for it first
         with unforked(), self.lock, contextlib.nullcontext() if self.constants is None else self.constants.held():
-            resolution = self.resolve(graph, types, fixed)
-            resolution.known.update(fixed)
+            resolution = self._resolved(graph, types, fixed)
             check_declared_outputs(graph, resolution, self.label)
             given, whole = graph, resolution
             inlined = self.inlining.inlined(graph, resolution)
@@ -137,33 +136,45 @@ class Planner:
                 if restored is not None:
                     return stage, restored
             from mace_core.scheduler.planning.expansion import expand_unclaimed
+            from mace_core.scheduler.planning.split_choice import split_nodes
 
             expanded, answers = expand_unclaimed(graph, stage, self.pool, self.resolve, pinned=pins)
             if expanded is not graph:
-                resolution = self.resolve(expanded, types, fixed)
-                resolution.known.update(fixed)
-                stage = _cut(expanded, resolution, inlined, trace, growing)
+                stage = _cut(expanded, self._resolved(expanded, types, fixed), inlined, trace, growing)
                 pins = self._all_pins(stage.nodes)
+
+            def recut(split: Graph) -> Stage:
+                return _cut(split, self._resolved(split, types, fixed), inlined, trace, growing)
+
+            shared = split_nodes(stage, self.pool, pins, answers, recut, may_pay=self.numerics is None)
+            stage = shared.stage
             try:
                 placed = place(
                     stage,
                     self.pool,
-                    pins=pins,
+                    pins=shared.pins,
                     strict=self.strict,
                     compile_with=self.compile_with,
                     name=graph.name,
-                    capabilities=answers,
+                    capabilities=shared.answers,
                     apart=self.numerics is not None,
                 )
             except UnplacedNodesError as error:
                 raise UnplacedNodesError(error.unplaced, self.label) from error.__cause__
             except StrictPlacementError as error:
                 raise StrictPlacementError(f"{self.label}: {error}", error.unplaced) from error.__cause__
-            if expanded is graph and is_stored:
+            placed = shared.told(placed)
+            is_as_given = stage.graph is graph
+            if is_as_given and is_stored:
                 self.remembered.store(placed, stage, given, types, fixed, self._all_pins(given.nodes))
-            elif expanded is graph:
+            elif is_as_given:
                 stage = stage._replace(resolution=whole)
             return stage, placed
+
+    def _resolved(self, graph: Graph, types: Mapping[Value, ValueType], fixed: Mapping[Value, Tensor]) -> Resolution:
+        found = self.resolve(graph, types, fixed)
+        found.known.update(fixed)
+        return found
 
     def stored(self) -> StoredStructures:
         """Plans of symbolic sizes of earlier processes, where there may be any."""
