@@ -18,9 +18,10 @@ from mace_core.scheduler.placing.choose import Choice, Limits, choose
 from mace_core.scheduler.placing.objective import Objective
 from mace_core.scheduler.placing.predict import Piece, Prediction, predict
 from mace_core.scheduler.placing.problem import NOWHERE, Link, Problem, Tensor
-from mace_core.scheduler.planning.policy import Policy
+from mace_core.scheduler.planning.policy import LATENCY, Policy
 
 __all__ = [
+    "LATENCY",
     "NOWHERE",
     "Choice",
     "Limits",

@@ -92,7 +92,7 @@ class Session:
                 first.  What they decline goes to the CPU provider where that is installed, else to the reference.
             options: per provider or device, for example ``{"cpu": {"threads": 2}}``.
             strict: no node may run anywhere but on the devices named.
-            pins: node name or operator type (``*`` and ``?`` allowed) -> device that shall run it.
+            pins: node name or operator type (with ``*``, ``?``) -> device to run it; ``"cpu + opencl:0"``: a part each.
             max_signatures: plans kept, and as many sets of sizes for plans that serve many shapes; the least
                 recently used is dropped.
             optimize: simplify the graph first.

@@ -39,7 +39,10 @@ PolicyName = Annotated[
 Pins = Annotated[
     list[str],
     typer.Option(
-        "--pin", metavar="NODE=DEVICE", help="Run a node on this device; may be repeated.", show_default=False
+        "--pin",
+        metavar="NODE=DEVICE",
+        help="Run a node on this device, or in parts on several ('cpu + opencl:0'); may be repeated.",
+        show_default=False,
     ),
 ]
 Threads = Annotated[
