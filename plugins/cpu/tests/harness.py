@@ -71,11 +71,13 @@ DEFAULT_TOLERANCE = {"float16": 2e-3, "bfloat16": 2e-2, "float32": 1e-5, "float6
 
 @dataclass(frozen=True)
 class Ran:
-    """What a run gave: outputs by name, and the names of the plan's steps (to see what was fused) and kernels."""
+    """What a run gave: outputs by name, the names of the plan's steps (to see what was fused) and kernels, and the
+    memory that it needed in between."""
 
     outputs: dict[str, Array]
     steps: tuple[str, ...]
     kernels: tuple[str, ...] = ()
+    workspace_bytes: int = 0
 
 
 def check_node(
@@ -407,7 +409,7 @@ def run_view(
             results[value.name] = array
     names = (step.name for step in compiled.assembly.steps)
     steps = tuple(name for name in names if not name.startswith(("Block", "Poison")))
-    return Ran(results, steps, tuple(compiled.assembly.symbols))
+    return Ran(results, steps, tuple(compiled.assembly.symbols), compiled.workspace_bytes)
 
 
 def _stored(array: Array) -> npt.NDArray[np.uint8]:

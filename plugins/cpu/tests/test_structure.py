@@ -226,7 +226,7 @@ def test_a_generator_that_needs_a_lowering_is_found() -> None:
 
 def test_registration_walks_the_package() -> None:
     """Whatever module registers something has a name that the walk imports."""
-    decorator = re.compile(r"^@(lowers|elementwise|joins|begins|before_lowering|after_lowering)\b", re.M)
+    decorator = re.compile(r"^@(lowers|elementwise|joins|begins|instead|before_lowering|after_lowering)\b", re.M)
     registering = {module for module, text in sources().items() if decorator.search(text)}
     assert len(registering) > 20
     assert all(module.rpartition(".")[2].startswith(REGISTERING) for module in registering)

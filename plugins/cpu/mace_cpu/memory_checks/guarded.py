@@ -49,7 +49,7 @@ def guarded_buffers(side: Side) -> Iterator[list[GuardedMemory]]:
         return Constants(0, tuple(owners)), {}
 
     with (
-        mock.patch.object(assemble, "_plan_buffers", plan_buffers),
+        mock.patch.object(assemble, "plan_buffers", plan_buffers),
         mock.patch.object(assemble, "_place_constants", place_constants),
     ):
         yield kept

@@ -13,12 +13,12 @@ A fusion takes a node only if it is free (`Fusion.is_free`): not computed yet, a
 left a value to (`Fusion.defer`).  Values in between that somebody else reads, or that are outputs, are computed.
 
 Where another family's nodes begin a pattern (``MatMul`` an attention), `begins` lets the family of the pattern look at
-them first.  `before_lowering` and `after_lowering` are for passes over a whole subgraph.
+them first.  `before_lowering` and `after_lowering` are for passes over a whole subgraph, and `instead` for parts of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from mace_core.graph import GraphView, Node
@@ -33,6 +33,8 @@ Notes = dict[str, str]
 """Remarks on nodes by their name, for explanations."""
 
 Prepare = Callable[[GraphView, Settings, Notes], GraphView]
+
+Instead = Callable[[Program], Mapping[Node, Callable[[], None]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ LOWERINGS: Lowerings[Lowering] = Lowerings("cpu", __name__.partition(".")[0], RE
 _PATTERNS: dict[tuple[str, str], list[Begin]] = {}
 _BEFORE: list[tuple[int, Prepare]] = []
 _AFTER: list[Callable[[Program], None]] = []
+_INSTEAD: list[Instead] = []
 
 
 def lowers(*op_types: str, check: Check, domain: str = "") -> Callable[[Lower], Lower]:
@@ -101,6 +104,16 @@ def before_lowering(turn: int) -> Callable[[Prepare], Prepare]:
     return register
 
 
+def instead(function: Instead) -> Instead:
+    """Register the decorated function as one that may emit several nodes at once, whatever their lowerings would do.
+
+    It is called before the first node is lowered, and answers what to call where a node's turn comes.  What is called
+    marks the nodes whose steps it emits as computed (`Fusion.begin`, `Fusion.claim`), or leaves all as they are.
+    """
+    _INSTEAD.append(function)
+    return function
+
+
 def after_lowering(function: Callable[[Program], None]) -> Callable[[Program], None]:
     """Register the decorated function as one that may change the steps of a program when all are there."""
     _AFTER.append(function)
@@ -120,7 +133,10 @@ def lower(view: GraphView, settings: Settings, outer: Program | None = None) -> 
     for _, prepare in _BEFORE:
         view = prepare(view, settings, notes)
     program = Program(view, settings, outer)
+    several = {node: emit for find in _INSTEAD for node, emit in find(program).items()}
     for node in view.nodes:
+        if node in several and not program.fusion.is_done(node):
+            several[node]()
         if not program.fusion.is_done(node):
             _lower_node(program, node)
     program.finish()

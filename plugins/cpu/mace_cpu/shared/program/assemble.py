@@ -31,7 +31,7 @@ be larger and that poll (``stop_requested``)."""
 
 def assemble(program: Program) -> Assembly:
     """What has been lowered, with every buffer at its place."""
-    workspace_bytes = _plan_buffers(program)
+    workspace_bytes = plan_buffers(program)
     constants, block_places = _place_constants(program)
     inputs, outputs = len(program.facts.view.inputs), len(program.facts.view.outputs)
     slots = {
@@ -61,7 +61,7 @@ def assemble(program: Program) -> Assembly:
                 in_constants[len(places) - 1] = start, at.offset
         words.extend(step.words)
         calls += [(first + index, called.symbol) for index, called in step.calls]
-        extent, piece = step.extent, _piece(step.extent, step.work)
+        extent, piece = step.extent, piece_of(step.extent, step.work)
         if isinstance(step, Gate):
             extent, piece = positions[id(step.last)] + 1, int(step.runs_if)
         elif isinstance(step, Again):
@@ -107,7 +107,7 @@ def assemble(program: Program) -> Assembly:
     )
 
 
-def _plan_buffers(program: Program) -> int:
+def plan_buffers(program: Program) -> int:
     """Give every arena buffer its offset; returns the arena's size in bytes."""
     spans = lifetimes(program)
     entries = [memory.Lifetime(first=first, last=last, nbytes=buf.nbytes) for buf, (first, last) in spans.items()]
@@ -187,7 +187,7 @@ def _place_constants(program: Program) -> tuple[Constants, dict[object, tuple[in
     return Constants(base, tuple(owners), tuple(weights.values()), tuple(parts)), places
 
 
-def _piece(extent: int, work: float) -> int:
+def piece_of(extent: int, work: float) -> int:
     """How many of ``extent`` units one call of a kernel is to process; 0 where it may be all."""
     if is_symbolic(extent) or is_symbolic(work):
         units = maximum(whole(work, LARGEST_PIECE_WORK), 0) + 1  # pieces
