@@ -74,8 +74,7 @@ class Transcription:
 
 
 def transcribe(encoder: Network, decoder: Network, samples: Array) -> Transcription:
-    """Greedy decoding by a merged decoder: its first step computes keys and values of what was heard, later ones take
-    them from their inputs, and their own with one more entry each.
+    """Encode all of the sound, and decode it greedily.
 
     Args:
         samples: (n,) from -1 to 1, 16,000 a second.
@@ -83,6 +82,20 @@ def transcribe(encoder: Network, decoder: Network, samples: Array) -> Transcript
     start = time.perf_counter()
     (heard,) = encoder.run({next(iter(encoder.shapes)): samples[None]}).values()
     middle = time.perf_counter()
+    tokens = decode(decoder, heard, len(samples) / 16000)
+    end = time.perf_counter()
+    return Transcription(tokens, (middle - start) * 1e3, (end - middle) * 1e3)
+
+
+def decode(decoder: Network, heard: Array, seconds: float) -> list[int]:
+    """The tokens of what an encoder heard, with the first, which is given, and the last.
+
+    The decoder's first step computes keys and values of what was heard, later ones take them from their inputs, and
+    their own with one more entry each.
+
+    Args:
+        heard: (1, t, width), of so many seconds.
+    """
     past: dict[str, Array] = {
         name: np.zeros(
             [0 if axis == 2 else size if isinstance(size, int) else 1 for axis, size in enumerate(shape)], "f"
@@ -91,7 +104,7 @@ def transcribe(encoder: Network, decoder: Network, samples: Array) -> Transcript
         if name.startswith("past_key_values")
     }
     tokens = [FIRST_TOKEN]
-    longest = int(TOKENS_PER_SECOND * len(samples) / 16000) + 1
+    longest = int(TOKENS_PER_SECOND * seconds) + 1
     while tokens[-1] != LAST_TOKEN and len(tokens) < longest:
         is_first = len(tokens) == 1
         fed = {
@@ -105,8 +118,26 @@ def transcribe(encoder: Network, decoder: Network, samples: Array) -> Transcript
             if is_first or ".decoder." in name:
                 past[name] = found[name.replace("past_key_values", "present")]
         tokens.append(int(found["logits"][0, -1].argmax()))
-    end = time.perf_counter()
-    return Transcription(tokens, (middle - start) * 1e3, (end - middle) * 1e3)
+    return tokens
+
+
+def read_words(tokenizer: Path) -> list[bytes]:
+    """The pieces of words that tokens stand for: each is preceded by its length, of one byte or two."""
+    data, words, at = tokenizer.read_bytes(), list[bytes](), 0
+    while at < len(data):
+        length = data[at]
+        at += 1
+        if length >= 128:
+            length, at = length - 128 + 128 * data[at], at + 1
+        words.append(data[at : at + length])
+        at += length
+    return words
+
+
+def written(tokens: Sequence[int], words: Sequence[bytes]) -> str:
+    """The text of tokens."""
+    pieces = (words[token] for token in tokens if token > LAST_TOKEN)
+    return b"".join(pieces).decode("utf-8", "replace").replace("\u2581", " ").strip()
 
 
 def open_network(engine: str, model: Path, threads: int) -> Network:
