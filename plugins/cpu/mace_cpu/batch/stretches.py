@@ -104,7 +104,8 @@ def _rows_of(view: GraphView, node: Node) -> set[Value] | None:
             if found is None:
                 return None
             types[value] = TensorType(found.dtype, tuple(map(hint, found.concrete_shape)))
-    contents = {value: found.numpy() for value in types if isinstance(found := view.constant(value), Tensor)}
+    fixed = {value: view.constant(value) for value in types}
+    contents = {value: tensor.numpy() for value, tensor in fixed.items() if isinstance(tensor, Tensor)}
     context = AxesContext(node, view.opset(node.domain), types, contents)
     try:
         lanes = list(rule(context))
