@@ -20,7 +20,7 @@ from mace_core.host.process_end import at_work
 from mace_core.provider.execution import CancelFlag
 from mace_core.requests.future import RunFuture
 from mace_core.requests.request import Answer, Request
-from mace_core.requests.watch import call_at
+from mace_core.requests.watch import call_at, is_watching
 
 _log = logging.getLogger("mace")
 
@@ -104,8 +104,8 @@ class DeviceQueue:
 
         Args:
             wait: seconds to wait for room where the queue is full; None: as long as it takes.  A thread that must not
-                wait (it runs an event loop, or works for this queue) gets the future at once; that waits for room, and
-                raises the error.
+                wait (it runs an event loop, works for this queue, or ends what is late) gets the future at once; that
+                waits for room, and raises the error.
 
         Raises:
             QueueFullError: if there is no room by then.
@@ -167,7 +167,7 @@ class DeviceQueue:
         )
 
     def _may_block(self) -> bool:
-        if threading.get_ident() in self._workers:
+        if threading.get_ident() in self._workers or is_watching():
             return False
         try:
             asyncio.get_running_loop()

@@ -31,6 +31,7 @@ class _Watch:
         self._changed = threading.Condition(fork_safe_lock())
         self._entries: list[Appointment] = []
         self._is_running = False
+        self.thread: int | None = None
 
     def add(self, until: float, call: Callable[[], None]) -> Appointment:
         entry = (until, next(self._count), call)
@@ -50,6 +51,7 @@ class _Watch:
                 heapq.heapify(self._entries)
 
     def _work(self) -> None:
+        self.thread = threading.get_ident()
         while (call := self._next()) is not None:
             try:
                 call()
@@ -64,7 +66,7 @@ class _Watch:
                 if left <= 0:
                     return heapq.heappop(self._entries)[-1]
                 if not self._changed.wait(min(left, threading.TIMEOUT_MAX)) and not self._entries:
-                    self._is_running = False
+                    self._is_running, self.thread = False, None
                     return None
 
 
@@ -81,3 +83,8 @@ def call_at(until: float, call: Callable[[], None]) -> Appointment:
 def forget(entry: Appointment) -> None:
     """Do not call what was to be called, if it has not been."""
     _watch.remove(entry)
+
+
+def is_watching() -> bool:
+    """Whether this is the thread that calls what was to be called: it must never wait for what a deadline may end."""
+    return _watch.thread == threading.get_ident()

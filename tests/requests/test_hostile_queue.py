@@ -6,8 +6,9 @@ import asyncio
 import gc
 import os
 import threading
+import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import wait
 from typing import Any
 
@@ -36,6 +37,63 @@ def test_a_callback_may_ask_again_though_the_queue_is_full() -> None:
     gate.open.set()
     assert second.result(HANG) == {"y": 2}
     assert again[0].result(HANG) == {"y": 3}
+
+
+@pytest.mark.parametrize("ending", ["late", "cancelled", "closed", "refused"])
+def test_a_callback_may_ask_again_however_its_request_ended(ending: str) -> None:
+    """Nothing is answered under the lock: whoever asks again in a callback would wait for it forever."""
+    gate, others, queue = Gate(), Gate(), DeviceQueue("d:0", QueueLimits(waiting=2))
+    again: list[RunFuture] = []
+
+    def ask(_: object) -> None:
+        again.append(queue.submit(request(others, 3), None))
+
+    async def overfill() -> None:
+        queue.submit(request(others, 2), 0)
+        queue.submit(request(others, 2), 0).add_done_callback(lambda _: None)
+        refused = queue.submit(request(gate, 2), 0.02)
+        refused.add_done_callback(ask)
+        with pytest.raises(QueueFullError):
+            await refused
+
+    def end() -> None:
+        queue.submit(request(others, 1), 0)
+        others.began.wait()
+        if ending == "refused":
+            asyncio.run(overfill())
+        else:
+            until = time.monotonic() + 0.05 if ending == "late" else None
+            asked = queue.submit(request(gate, 2, until=until), 0)
+            asked.add_done_callback(ask)
+            if ending == "cancelled":
+                asked.cancel()
+            elif ending == "closed":
+                queue.drop(gate, UsageError("closed"))
+            assert isinstance(asked.exception(HANG), MaceError)
+        while not again:
+            time.sleep(0.001)
+        others.open.set()
+        assert again[0].result(HANG) == {"y": 3}
+
+    within(end)
+
+
+def within(call: Callable[[], None]) -> None:
+    """Call it on a thread of its own, that a queue which is locked for good fails a test instead of stopping all."""
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            call()
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(HANG)
+    assert not thread.is_alive(), "it hangs"
+    if errors:
+        raise errors[0]
 
 
 def test_a_callback_may_close_its_session_and_fail() -> None:
