@@ -16,6 +16,7 @@ from mace_core.governor.places import Places
 from mace_core.governor.state import governed
 from mace_core.host.memory import return_free_memory
 from mace_core.host.process_end import at_work
+from mace_core.host.signals import signals_kept
 from mace_core.provider.execution import CancelFlag
 from mace_core.provider.registry import Registry, default_registry
 from mace_core.scheduler.explaining import Explaining
@@ -458,12 +459,11 @@ class Session:
         if self._queue is not None:
             self._queue.drop(self, UsageError(f"the session of {self._model.label} was closed before the run began"))
         runners = getattr(self, "_runners", None)
-        if runners is not None:
-            runners.close()
-        for others in (self._optional, self._places):
-            if others is not None:
-                others.close()
-        self._pool.release()
+        with signals_kept():
+            for opened in (runners, self._optional, self._places):
+                if opened is not None:
+                    opened.close()
+            self._pool.release()
         constants = getattr(self, "_constants", None)
         if constants is not None:
             constants.close()

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mace_core.errors import UsageError
-from mace_core.host.signals import forget_threads, handlers_kept
+from mace_core.host.signals import forget_threads, signals_kept
 
 _log = logging.getLogger("mace")
 
@@ -105,7 +105,7 @@ _gate = _Gate()
 def unforked() -> Iterator[None]:
     """Keep other threads from forking while the body runs, and wait for a fork that is going on.
 
-    What runs in there is code of compilers and drivers, so handlers of signals are kept too.
+    What runs in there is code of compilers and drivers, so the application's signals are kept too.
 
     Raises:
         UsageError: in the child of a fork that could not wait for such a body, where starting another might never end.
@@ -117,7 +117,7 @@ def unforked() -> Iterator[None]:
         )
     _gate.enter()
     try:
-        with handlers_kept():
+        with signals_kept():
             yield
     finally:
         _gate.leave()

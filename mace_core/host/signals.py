@@ -1,7 +1,9 @@
-"""Keeps an application's handlers of signals where a native library would put its own in their place.
+"""Keeps an application's signals as they are while code of native libraries runs.
 
 LLVM, which is inside many drivers and compilers (PoCL among them), takes SIGINT and others when it first writes a
 temporary file.  Its handler removes that file and ends the process: Ctrl-C would raise no KeyboardInterrupt any more.
+Others give the thread that opens a device an alternate stack for signals (OpenVINO does) and free it some time after
+they are closed.  Python's own handlers run on that stack, so the next signal would end the process without a word.
 """
 
 from __future__ import annotations
@@ -16,8 +18,8 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-_ROOM = 512  # bytes: no system's struct sigaction takes as many
-_HANDLER = slice(struct.calcsize("P"))  # it begins with the address; C libraries leave much of the rest undefined
+_ROOM = 512  # bytes: no system's struct sigaction or stack_t takes as many
+_ADDRESS = slice(struct.calcsize("P"))  # both begin with an address; C libraries leave much of the rest undefined
 
 _NAMES = ("INT", "TERM", "HUP", "QUIT", "PIPE", "ALRM", "CHLD", "USR1", "USR2", "TSTP", "WINCH", "XFSZ")
 _NUMBERS = [int(number) for name in _NAMES if (number := getattr(signal, f"SIG{name}", None)) is not None]
@@ -28,14 +30,15 @@ _kept: dict[int, tuple[object, bytes]] = {}
 
 
 @contextlib.contextmanager
-def handlers_kept() -> Iterator[None]:
-    """Undo what native code inside the body does to signals that Python code handles or has ignored.
+def signals_kept() -> Iterator[None]:
+    """Undo what native code inside the body does to signals that Python code handles or has ignored, and to the stack
+    on which this thread handles them.
 
     What Python code itself changes meanwhile stays, and so do handlers of signals that nobody cared for.  Any number of
     threads may be inside: the handlers are looked at when the first enters, and put back whenever one leaves.
     """
     global _inside
-    if sys.platform == "win32":  # has no sigaction
+    if sys.platform == "win32":  # has neither
         yield
         return
     with _lock:
@@ -43,14 +46,17 @@ def handlers_kept() -> Iterator[None]:
             _kept.clear()
             _kept.update(_cared_for())
         _inside += 1
+    stack = _stack()
     try:
         yield
     finally:
+        if _stack()[_ADDRESS] != stack[_ADDRESS]:
+            _library().sigaltstack(stack, None)
         with _lock:
             _inside = max(0, _inside - 1)  # 0 in the child of a fork from inside
             for number, (python, native) in _kept.items():
-                if signal.getsignal(number) is python and _action(number)[_HANDLER] != native[_HANDLER]:
-                    _sigaction(number, native, None)
+                if signal.getsignal(number) is python and _action(number)[_ADDRESS] != native[_ADDRESS]:
+                    _library().sigaction(number, native, None)
 
 
 def forget_threads() -> None:
@@ -73,19 +79,28 @@ def _action(number: int) -> bytes:
     import ctypes
 
     found = ctypes.create_string_buffer(_ROOM)
-    _sigaction(number, None, found)
+    _library().sigaction(number, None, found)
     return found.raw
 
 
-def _sigaction(number: int, new: bytes | None, old: Any) -> None:
+def _stack() -> bytes:
     import ctypes
 
-    if _library().sigaction(number, new, old):
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    found = ctypes.create_string_buffer(_ROOM)
+    _library().sigaltstack(None, found)
+    return found.raw
 
 
 @functools.cache
 def _library() -> Any:
     import ctypes  # takes milliseconds, which `import mace_core` need not
 
-    return ctypes.CDLL(None, use_errno=True)
+    def checked(result: Any, function: Any, arguments: Any) -> Any:
+        if result:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        return result
+
+    library = ctypes.CDLL(None, use_errno=True)
+    for function in (library.sigaction, library.sigaltstack):
+        function.errcheck = checked
+    return library

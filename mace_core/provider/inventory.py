@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from mace_core.discovery.entry_points import trace
 from mace_core.errors import DeviceNotFoundError, MaceError, PluginError, error_text
-from mace_core.host.signals import handlers_kept
+from mace_core.host.signals import signals_kept
 from mace_core.provider.border import GivenUpError, WrongAnswerError, calling, instance_of, list_of
 from mace_core.provider.device import Device, DeviceKind, Missing, ProbeResult
 from mace_core.provider.plugin_status import PluginStatus
@@ -131,7 +131,7 @@ def _probe(
     calls = registry.calls(name)
 
     def ask() -> ProbeResult:
-        with handlers_kept(), calling(name, "ExecutionProvider.probe"):
+        with signals_kept(), calling(name, "ExecutionProvider.probe"):
             found = provider.probe()
             _check(name, found)
         return found

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from mace_core.errors import DeviceLostError, UsageError
 from mace_core.host.fork_safe import fork_safe_lock, unforked
-from mace_core.host.signals import handlers_kept
+from mace_core.host.signals import signals_kept
 from mace_core.provider import Allocator, Backend, Buckets, Buffer, DataTransfer, Device, ShapeSupport, Stream
 from mace_core.provider.border import WrongAnswerError, attempt, calling, instance_of, list_of, reason_of
 from mace_core.provider.foreign import ForeignKind
@@ -182,7 +182,7 @@ class SessionDevice:
         """Multiply-accumulates a second, see `Backend.measure_peak`; an error there is logged, since no run depends on
         it."""
         try:
-            with handlers_kept(), self.calling("Backend.measure_peak"):
+            with signals_kept(), self.calling("Backend.measure_peak"):
                 return instance_of((Real, NoneType), self.backend.measure_peak(seconds))
         except Exception as error:
             _log.error("its peak is not known: %s", error)
@@ -194,7 +194,8 @@ class SessionDevice:
         self.compiled_buckets.close(self.name, self.model)
         backend, self._backend = self._backend, None
         if backend is not None:
-            attempt(backend.close, self.name, "Backend.close", self.model)
+            with signals_kept():
+                attempt(backend.close, self.name, "Backend.close", self.model)
 
 
 class DevicePool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from mace_core.errors import DeviceLostError, MaceError, ProviderBugError, StrictPlacementError
 from mace_core.graph import GraphView, Node, Value
+from mace_core.host.signals import signals_kept
 from mace_core.provider import Backend, Capability, Claim, CompiledSubgraph, Rejection
 from mace_core.provider.border import (
     WrongAnswerError,
@@ -119,8 +120,9 @@ class PlacedStage(NamedTuple):
 
     def close(self) -> None:
         """Free what was compiled."""
-        for part, compiled in zip(self.partitioning.partitions, self.compiled, strict=True):
-            close_all((compiled,), part.device, "CompiledSubgraph.close", self.model)
+        with signals_kept():
+            for part, compiled in zip(self.partitioning.partitions, self.compiled, strict=True):
+                close_all((compiled,), part.device, "CompiledSubgraph.close", self.model)
 
 
 def place(
