@@ -128,22 +128,37 @@ _CASES: Mapping[WorkKind, _Cases] = {
         (convolution, (32, 56, 3, 1), (1, 5)),
         (convolution, (64, 56, 3, 1), (1, 3)),
         (convolution, (256, 56, 3, 1), (1, 2)),
+        (convolution, (512, 112, 3, 1), (1, 2)),
     ),
     WorkKind.POINTWISE: (
         (convolution, (64, 14, 1, 1), (1, 9)),
         (convolution, (128, 28, 1, 1), (1, 5)),
         (convolution, (256, 56, 1, 1), (1, 3)),
+        (convolution, (512, 112, 1, 1), (1, 2)),
     ),
     WorkKind.DEPTHWISE: (
         (convolution, (256, 14, 3, 256), (1, 9)),
         (convolution, (96, 56, 3, 96), (1, 5)),
         (convolution, (256, 56, 3, 256), (1, 3)),
+        (convolution, (512, 112, 3, 512), (1, 2)),
     ),
-    WorkKind.MATMUL: ((product, (16, 128), (1, 9)), (product, (64, 512), (1, 5)), (product, (256, 1024), (1, 3))),
+    WorkKind.MATMUL: (
+        (product, (16, 128), (1, 9)),
+        (product, (64, 512), (1, 5)),
+        (product, (256, 1024), (1, 3)),
+        (product, (1024, 2048), (1, 3)),
+        (product, (4096, 4096), (1, 2)),
+    ),
     WorkKind.INTEGER: ((quantized, (64, 14, 1), (1, 9)), (quantized, (128, 28, 3), (1, 3))),
-    WorkKind.OTHER: ((movement, (16, 14), (1, 17)), (movement, (16, 56), (1, 9)), (movement, _LARGE, (1, 5))),
+    WorkKind.OTHER: (
+        (movement, (16, 14), (1, 17)),
+        (movement, (16, 56), (1, 9)),
+        (movement, _LARGE, (1, 5)),
+        (movement, (256, 224), (1, 3)),
+    ),
 }
-"""Of each kind chains of rising work; their time follows no straight line, above all on a GPU."""
+"""Of each kind chains of rising work; their time follows no straight line, above all on a GPU.  The largest are tried
+where those before were done soon enough: a large GPU is not busy with less."""
 
 
 def _curve(bench: _Bench, kind: WorkKind, cases: _Cases, overhead: float) -> Curve:
