@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mace_core.graph import Graph, Node, Value
 from mace_core.presentation import Column, Table, number, prose
@@ -15,6 +15,7 @@ from mace_core.scheduler.planning.model import Preparation
 from mace_core.scheduler.planning.partition import CORE_DEVICE, PINNED
 from mace_core.scheduler.planning.plan import ControlStep, RunStep, UploadStep
 from mace_core.scheduler.planning.stages import Stage
+from mace_core.scheduler.planning.told_costs import measured_seconds
 from mace_core.scheduler.running.plans import AnyPlan
 from mace_core.scheduler.running.runner import GraphRunner
 from mace_core.symbolic import hint
@@ -61,7 +62,10 @@ class PartitionExplanation:
         scope: as for a node.
         padding: along what they are padded to the sizes that the device declares, or why not.
         predicted_seconds: what a placement by cost went by; None where costs had no say.
-        measured_seconds: the shortest time of a profiled run; None before the first.
+        measured_seconds: the shortest time of the runs that were timed, of earlier processes too; None before the
+            first.
+        next_best: the devices on which the next best placement has these nodes; "" where there is none.
+        next_best_predicted, next_best_measured: seconds there, as above; the latter None where nobody measured it.
     """
 
     device: str
@@ -70,6 +74,9 @@ class PartitionExplanation:
     padding: tuple[str, ...] = ()
     predicted_seconds: float | None = None
     measured_seconds: float | None = None
+    next_best: str = ""
+    next_best_predicted: float | None = None
+    next_best_measured: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +199,7 @@ def explain_plan(plan: AnyPlan, pool: DevicePool, signature: str, inputs: Sequen
     }
     if plan.plan.sizes is not None:
         found.guards = plan.plan.sizes.texts
-    _add_plan(found, plan, "")
+    _add_plan(found, plan, "", pool)
     for device in pool.devices:
         reasons = [entry.reason for entry in found.nodes if entry.device == device.name]
         used = len(reasons)
@@ -215,12 +222,12 @@ def explain_plan(plan: AnyPlan, pool: DevicePool, signature: str, inputs: Sequen
     return found
 
 
-def _add_plan(found: Explanation, plan: AnyPlan, scope: str) -> None:
+def _add_plan(found: Explanation, plan: AnyPlan, scope: str, pool: DevicePool) -> None:
     stage, placed = plan.plan.stage, plan.plan.placed
-    costs = placed.partitioning.costs
+    costs, times = placed.partitioning.costs, placed.times
     measured = {step.nodes: step.measured_ns / 1e9 for step in plan.plan.steps if isinstance(step, RunStep)}
     if costs is not None:
-        found.choices += (costs.summary,)
+        found.choices += (costs.summary(times, pool),)
     found.choices += placed.partitioning.splits
     for index, (part, compiled) in enumerate(zip(placed.partitioning.partitions, placed.compiled, strict=True)):
         notes = {} if compiled is None else compiled.notes
@@ -228,8 +235,13 @@ def _add_plan(found: Explanation, plan: AnyPlan, scope: str) -> None:
         number = len(found.partitions)
         names = tuple(node.name for node in part.nodes)
         predicted = None if costs is None else costs.predicted[index]
-        seconds = measured.get(part.nodes) or None
-        found.partitions.append(PartitionExplanation(part.device, names, scope, padding, predicted, seconds))
+        seconds = measured.get(part.nodes) or measured_seconds([(part.device, names)], times, pool)
+        told = PartitionExplanation(part.device, names, scope, padding, predicted, seconds)
+        if costs is not None and costs.elsewhere:
+            other = costs.elsewhere[index]
+            took = measured_seconds(other.partitions, times, pool)
+            told = replace(told, next_best=other.device, next_best_predicted=other.seconds, next_best_measured=took)
+        found.partitions.append(told)
         for node in part.nodes:
             placement = placed.partitioning.placements[node]
             entry = NodeExplanation(
@@ -258,9 +270,9 @@ def _add_plan(found: Explanation, plan: AnyPlan, scope: str) -> None:
         nbytes = arena.total_bytes if plan.sizes is None else plan.sizes.arenas[location]
         found.arenas.append(ArenaExplanation(location, nbytes, arena.lower_bound_bytes))
     for body_scope, runner in _bodies(plan, scope):
-        _add_runner(found, runner, body_scope)
+        _add_runner(found, runner, body_scope, pool)
     if plan.rest is not None:
-        _add_runner(found, plan.rest, scope)
+        _add_runner(found, plan.rest, scope, pool)
 
 
 def _add_inner_nodes(
@@ -298,10 +310,10 @@ def _ends(node: Node) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]
     return node.source, inputs, tuple(value.name for value in node.outputs if value is not None)
 
 
-def _add_runner(found: Explanation, runner: GraphRunner, scope: str) -> None:
+def _add_runner(found: Explanation, runner: GraphRunner, scope: str, pool: DevicePool) -> None:
     plan = runner.last_plan
     if plan is not None:
-        _add_plan(found, plan, scope)
+        _add_plan(found, plan, scope, pool)
     else:
         found.waiting += [f"{scope}/{node.name}" if scope else node.name for node in runner.graph.nodes]
 
@@ -368,7 +380,12 @@ def _costs_of(part: PartitionExplanation) -> str:
     """``predicted 1.2 ms, measured 1.3 ms``."""
     words = [] if part.predicted_seconds is None else [f"predicted {part.predicted_seconds * 1e3:.3g} ms"]
     words += [] if part.measured_seconds is None else [f"measured {part.measured_seconds * 1e3:.3g} ms"]
-    return ", ".join(words)
+    text = ", ".join(words)
+    if part.next_best and part.next_best_predicted is not None:
+        took = part.next_best_measured
+        text += f"; next best on {part.next_best}, predicted {part.next_best_predicted * 1e3:.3g} ms, "
+        text += "not measured" if took is None else f"measured {took * 1e3:.3g} ms"
+    return text
 
 
 def _partition_lines(found: Explanation) -> Iterator[str]:

@@ -189,6 +189,28 @@ def test_an_application_decides_by_a_policy_of_its_own(monkeypatch: pytest.Monke
         np.testing.assert_allclose(result, plain.run({"x": X})["y"], rtol=1e-4, atol=1e-5)
 
 
+def test_an_own_policy_is_asked_by_each_session_for_shapes_that_vary_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    known(monkeypatch, {"cpu:0": QUICK, "opencl:0": SLOW})
+    asked = []
+
+    class Asked(Policy):
+        def decide(self, problem: Problem, home: int) -> Choice:
+            asked.append(problem)
+            return choice_of(problem, [0] * problem.units)
+
+    counts = []
+    for _ in range(2):
+        graph = products()
+        graph.inputs[0].type = TensorType(DType.FLOAT32, ("rows", 8))
+        for node in graph.nodes:
+            node.outputs[0].type = None  # type: ignore[union-attr]
+        with Session(graph, devices=["cpu", "opencl:0"], policy=Asked("asked")) as session:
+            for rows in (4, 5, 6):
+                session.run({"x": np.ones((rows, 8), np.float32)})
+        counts.append(len(asked))
+    assert counts[0] > 0 and counts[1] == 2 * counts[0]
+
+
 class Nonsense(Policy):
     def decide(self, problem: Problem, home: int) -> Choice:
         good = Policy.decide(LATENCY, problem, home)

@@ -46,6 +46,7 @@ def coarsened(problem: Problem, prediction: Prediction) -> Coarse:
             problem.launch,
             joules=None if problem.joules is None else summed(problem.joules),
             alone=problem.alone,
+            together=problem.together,
         ),
         groups,
     )

@@ -53,7 +53,9 @@ class Prediction:
 def predict(problem: Problem, assignment: Sequence[int]) -> Prediction:
     """The cost of running each unit where ``assignment`` says.
 
-    A tensor is moved once to each memory that reads it.  The overlapped time is that of a list schedule: pieces start
+    A tensor is moved once to each memory that reads it.  What is known of whole runs goes over the sums.
+
+    The overlapped time is that of a list schedule: pieces start
     in their order, each when its device is free and its inputs have arrived.
     """
     assignment = tuple(assignment)
@@ -103,6 +105,12 @@ def predict(problem: Problem, assignment: Sequence[int]) -> Prediction:
             busy[source] += took
             joules += _energy(problem, source, -1, tensor.nbytes)
             finish = max(finish, made[number] + took)
+    if problem.together:
+        finish *= problem.together.get(frozenset(assignment), 1.0)
+    took_all = problem.measured.get(assignment)
+    if took_all is not None:
+        finish = took_all
+        sequential = took_all if len(set(assignment)) == 1 else max(sequential, took_all)
     return Prediction(assignment, tuple(pieces), sequential, finish, tuple(busy), joules)
 
 

@@ -6,6 +6,7 @@ Nothing here knows graphs, providers or hardware; `mace_core.scheduler.planning`
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeAlias
@@ -61,6 +62,8 @@ class Problem:
         joules: as ``seconds``, energy; None where no device states it.
         names: of the units, for people.
         alone: a device that runs one unit at a time (control flow in the core); "" for none.
+        measured: seconds of whole runs, by where their units were; they go over what is predicted.
+        together: how many times longer than predicted runs on just these devices took.
     """
 
     devices: tuple[str, ...]
@@ -72,6 +75,8 @@ class Problem:
     joules: tuple[tuple[float, ...], ...] | None = None
     names: tuple[str, ...] = field(default=(), compare=False)
     alone: str = ""
+    measured: Mapping[Assignment, float] = field(default_factory=dict, compare=False)
+    together: Mapping[frozenset[int], float] = field(default_factory=dict, compare=False)
 
     @property
     def units(self) -> int:

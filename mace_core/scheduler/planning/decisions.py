@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from mace_core.errors import UsageError, UsageTypeError
 from mace_core.graph import GraphView, Node
@@ -12,10 +13,12 @@ from mace_core.scheduler.costs.rates import Rates
 from mace_core.scheduler.placing.choose import Choice
 from mace_core.scheduler.placing.predict import Prediction
 from mace_core.scheduler.placing.problem import NOWHERE
-from mace_core.scheduler.planning.partition import Costs, Offer, Partition
+from mace_core.scheduler.planning.model_times import placement_key
+from mace_core.scheduler.planning.partition import CORE_DEVICE, Offer, Partition
 from mace_core.scheduler.planning.policy import Policy
 from mace_core.scheduler.planning.selection import HOST_PROVIDER
 from mace_core.scheduler.planning.stating import Stated, state
+from mace_core.scheduler.planning.told_costs import Costs, Elsewhere, Placed, milliseconds
 
 _log = logging.getLogger("mace")
 
@@ -79,24 +82,49 @@ class Decision:
                     found[node] = text
         return found
 
-    def costs(self, partitions: Sequence[Partition]) -> Costs:
-        """The prediction for the partitions that followed from the decision."""
+    def costs(self, partitions: Sequence[Partition], nodes: Sequence[Node]) -> Costs:
+        """The prediction for the partitions that followed from the decision; ``nodes``: all, in order."""
+        best, other = self.choice.best, self.choice.runner_up
+        unit_of = {node: unit for unit, each in enumerate(self.stated.units) for node in each}
+        units = [list(dict.fromkeys(unit_of[node] for node in part.nodes if node in unit_of)) for part in partitions]
+        position = {node: place for place, node in enumerate(nodes)}
+        elsewhere = () if other is None else tuple(self._elsewhere(other, each, position) for each in units)
+        return Costs(
+            self.policy.name,
+            self._placed(best, unit_of, nodes),
+            None if other is None else self._placed(other, unit_of, nodes),
+            self._remarks(),
+            tuple(self._seconds(best.assignment, each) for each in units),
+            elsewhere,
+        )
+
+    def _placed(self, prediction: Prediction, unit_of: Mapping[Node, int], nodes: Sequence[Node]) -> Placed:
+        names, assignment = self.stated.problem.devices, prediction.assignment
+        where = [(node.name, names[assignment[unit_of[node]]] if node in unit_of else CORE_DEVICE) for node in nodes]
+        return Placed(_said(self.stated, prediction), placement_key(where))
+
+    def _seconds(self, assignment: Sequence[int], units: Sequence[int]) -> float:
+        """The units, a launch for each device, and what they read brought there."""
         problem = self.stated.problem
-        unit_of = {node: unit for unit, nodes in enumerate(self.stated.units) for node in nodes}
-        numbers = {name: number for number, name in enumerate(problem.devices)}
-        made: dict[int, int] = {}
-        for number, device in enumerate(self.choice.best.assignment):
-            for tensor in problem.outputs[number]:
-                made[tensor] = device
-        predicted = []
-        for part in partitions:
-            device = numbers[part.device]
-            units = dict.fromkeys(unit_of[node] for node in part.nodes if node in unit_of)
-            seconds = problem.launch[device] + sum(problem.seconds[unit][device] for unit in units)
-            for tensor in dict.fromkeys(t for unit in units for t in problem.inputs[unit]):
-                seconds += problem.moved(problem.tensors[tensor], made.get(tensor, -1), device)
-            predicted.append(seconds)
-        return Costs(self.summary(), tuple(predicted))
+        seconds = sum(problem.launch[device] for device in {assignment[unit] for unit in units})
+        seconds += sum(problem.seconds[unit][assignment[unit]] for unit in units)
+        for tensor, device in dict.fromkeys((t, assignment[unit]) for unit in units for t in problem.inputs[unit]):
+            producer = problem.tensors[tensor].producer
+            seconds += problem.moved(problem.tensors[tensor], assignment[producer] if producer >= 0 else -1, device)
+        return seconds
+
+    def _elsewhere(self, other: Prediction, units: Sequence[int], position: Mapping[Node, int]) -> Elsewhere:
+        """Where another placement has some units; ``position``: of the nodes, in their order."""
+        names, own = self.stated.problem.devices, set(units)
+        pieces = [piece for piece in other.pieces if own.intersection(piece.units)]
+        is_apart = all(own.issuperset(piece.units) for piece in pieces)
+        parts = tuple((names[piece.device], self._names(piece.units, position)) for piece in pieces if is_apart)
+        used = dict.fromkeys(names[other.assignment[unit]] for unit in units)
+        return Elsewhere(" and ".join(used), self._seconds(other.assignment, units), parts)
+
+    def _names(self, units: Sequence[int], position: Mapping[Node, int]) -> tuple[str, ...]:
+        nodes = [node for unit in units for node in self.stated.units[unit]]
+        return tuple(node.name for node in sorted(nodes, key=lambda node: position[node]))
 
     def node_seconds(self) -> Callable[[Node, str], float]:
         """What was predicted for a node on a device; the time of a unit is shared equally."""
@@ -114,14 +142,8 @@ class Decision:
 
         return seconds
 
-    def summary(self) -> str:
-        """The choice and the runner-up, in a sentence."""
-        best, other = self.choice.best, self.choice.runner_up
-        text = f"policy '{self.policy.name}': {_said(self.stated, best)}"
-        if self.choice.kept_home:
-            text += f" ({self.choice.kept_home})"
-        if other is not None:
-            text += f"; next best {_said(self.stated, other)}"
+    def _remarks(self) -> str:
+        text = f" ({self.choice.kept_home})" if self.choice.kept_home else ""
         if self.policy.objective == "energy" and self.stated.problem.joules is None:
             text += f"; nobody tells the energy of {' and '.join(sorted(self.stated.no_energy))}: time decides instead"
         return text
@@ -134,9 +156,15 @@ def decide(
     rates: Mapping[str, Rates],
     pins: Mapping[Node, str],
     control_flow: frozenset[Node],
+    times: Mapping[str, Mapping[tuple[str, ...], float]] = MappingProxyType({}),
+    runs: Sequence[tuple[Mapping[str, str], float]] = (),
 ) -> Decision | None:
-    """What ``policy`` decides; None where there is nothing to decide."""
-    stated = state(view, offers, rates, pins, control_flow)
+    """What ``policy`` decides; None where there is nothing to decide.
+
+    Args:
+        times, runs: see `state`.
+    """
+    stated = state(view, offers, rates, pins, control_flow, times, runs)
     if stated is None:
         return None
     choice = policy.decide(stated.problem, _home(offers))
@@ -191,9 +219,6 @@ def _said(stated: Stated, prediction: Prediction) -> str:
     )
     if prediction.overlapped < 0.99 * prediction.sequential:
         text += f", {milliseconds(prediction.overlapped)} with devices at work at the same time"
+    elif prediction.overlapped > 1.01 * prediction.sequential:
+        text += f", {milliseconds(prediction.overlapped)} by what runs on these devices took"
     return text
-
-
-def milliseconds(seconds: float) -> str:
-    """``0.123 ms``."""
-    return f"{seconds * 1e3:.3g} ms"

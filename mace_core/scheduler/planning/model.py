@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from mace_core.caching.cache import CheckedCache
     from mace_core.caching.mapped import MappedCache
     from mace_core.frontend.load import Model
+    from mace_core.scheduler.planning.model_times import ModelTimes
     from mace_core.scheduler.planning.packaged import PackagedParts
     from mace_core.scheduler.planning.structure_files import StructureFiles
 
@@ -140,6 +141,8 @@ class PreparedModel:
         self._shared = SharedSubgraphs()
         self._structures: StructureFiles | None = None
         self._has_structures = cache
+        self._times: ModelTimes | None = None
+        self._keeps_times = cache
         if cache:
             from mace_core.caching.cache import CheckedCache
             from mace_core.caching.mapped import MappedCache
@@ -187,6 +190,15 @@ class PreparedModel:
             index = CheckedCache("structures", build_id())
             self._structures = StructureFiles(self._blobs, index, self._model_key, mmap=self._mmap)
         return self._structures
+
+    @property
+    def times(self) -> ModelTimes | None:
+        """What its partitions took; None where that is not kept."""
+        if self._times is None and self._keeps_times:
+            from mace_core.scheduler.planning.model_times import ModelTimes
+
+            self._times = ModelTimes(self._model_key)
+        return self._times
 
     def forget_resolutions(self) -> None:
         """Keep no resolved shapes on disk: they depend on more than the model and this build."""

@@ -19,6 +19,7 @@ from mace_core.provider import Capability
 from mace_core.provider.registry import REFERENCE
 from mace_core.scheduler.placing.overlapping import cut_for_overlap
 from mace_core.scheduler.placing.pieces import gather_pieces, single_pieces
+from mace_core.scheduler.planning.told_costs import Costs
 
 CORE_DEVICE = "core"
 """The name under which control flow, which the core runs itself, shows up."""
@@ -62,18 +63,6 @@ class Partition(NamedTuple):
 
     device: str
     nodes: tuple[Node, ...]
-
-
-class Costs(NamedTuple):
-    """What a placement by cost went by.
-
-    Attributes:
-        summary: the choice and the runner-up, in a sentence.
-        predicted: for each partition the seconds that it takes, its inputs brought there included.
-    """
-
-    summary: str
-    predicted: tuple[float, ...]
 
 
 class Partitioning(NamedTuple):

@@ -41,6 +41,7 @@ from mace_core.tensor import MemoryKind
 
 if TYPE_CHECKING:
     from mace_core.scheduler.planning.decisions import Decision
+    from mace_core.scheduler.planning.model_times import PartTimes
 
 _log = logging.getLogger("mace")
 
@@ -108,7 +109,8 @@ class PlacedStage(NamedTuple):
     """Partitions with what was compiled for them (None for control flow), in the order in which they run.
 
     ``is_steady``: nothing went wrong on the way, so that it would come out the same another time; ``model``: how
-    messages call the model; ``notes``: for each partition how it fits the buckets of its device.
+    messages call the model; ``notes``: for each partition how it fits the buckets of its device; ``times``: what the
+    partitions of this part took, where placements go by that.
     """
 
     partitioning: Partitioning
@@ -117,6 +119,7 @@ class PlacedStage(NamedTuple):
     is_steady: bool = True
     model: str = ""
     notes: tuple[tuple[str, ...], ...] = ()
+    times: PartTimes | None = None
 
     def close(self) -> None:
         """Free what was compiled."""
@@ -135,16 +138,18 @@ def place(
     name: str,
     capabilities: Mapping[str, Capability] | None = None,
     apart: bool = False,
+    times: PartTimes | None = None,
 ) -> PlacedStage:
     """Ask the devices, partition, compile.
 
-    ``capabilities``: what devices said of this stage already; ``apart``: every node a partition of its own.
+    ``capabilities``: what devices said of this stage already; ``apart``: every node a partition of its own; ``times``:
+    what its partitions took before.
 
     Raises:
         StrictPlacementError: if ``strict`` and some node can run on no device named.
         UnplacedNodesError: if no device runs some node.
     """
-    work = _Placing(stage, pool, pins, strict, compile_with, name, apart, dict(capabilities or {}))
+    work = _Placing(stage, pool, pins, strict, compile_with, name, apart, dict(capabilities or {}), times=times)
     try:
         return work.run()
     except BaseException:
@@ -254,6 +259,7 @@ class _Placing:
     bans: dict[str, dict[Node, str]] = field(default_factory=dict)
     compiled: dict[tuple[str, tuple[Node, ...]], CompiledSubgraph] = field(default_factory=dict)
     unpadded: dict[tuple[str, tuple[Node, ...]], str] = field(default_factory=dict)  # with the reasons
+    times: PartTimes | None = None
     _failure: Exception | None = None  # the latest of a provider
 
     def run(self) -> PlacedStage:
@@ -271,7 +277,7 @@ class _Placing:
         self.close_compiled(found)
         notes = tuple(fit.notes for fit in fits)
         is_steady = not self.bans and not self.unpadded
-        return PlacedStage(partitioning, tuple(views), found, is_steady, self.pool.model, notes)
+        return PlacedStage(partitioning, tuple(views), found, is_steady, self.pool.model, notes, self.times)
 
     def _fitted(self, parts: Sequence[Partition]) -> list[Fitted]:
         views = views_of(self.stage, parts, self.name, on_host(self.pool))
@@ -352,7 +358,7 @@ class _Placing:
                     reasons=decision.reasons(),
                     seconds=decision.node_seconds(),
                 )
-                return found._replace(costs=decision.costs(found.partitions))
+                return found._replace(costs=decision.costs(found.partitions, self.stage.nodes))
             except UnplacedNodesError as error:  # claims that exclude each other
                 _log.info("a placement by cost is given up: %s", error)
         return partition(
@@ -386,7 +392,11 @@ class _Placing:
         known = {name: found for name, found in rates.items() if found is not None}
         if len(known) < len(rates):
             return None
-        return decide(self.pool.policy, self._whole_view(), offers, known, self.pins, control_flow)
+        times, runs = {}, []
+        if self.times is not None:
+            times = {device.name: self.times.partitions(device) for device in devices}
+            runs = [(run.where, run.seconds) for run in self.times.runs(self.pool.devices)]
+        return decide(self.pool.policy, self._whole_view(), offers, known, self.pins, control_flow, times, runs)
 
     def _capability(self, device: SessionDevice) -> Capability:
         found = self.capabilities.get(device.name)

@@ -18,13 +18,15 @@ from mace_core.provider.border import close_all
 from mace_core.scheduler.planning.digests import part_words
 from mace_core.scheduler.planning.fitting import fitted, take_all
 from mace_core.scheduler.planning.model import PreparedModel
-from mace_core.scheduler.planning.partition import CORE_DEVICE, Costs, Partition, Partitioning, Placement
+from mace_core.scheduler.planning.partition import CORE_DEVICE, Partition, Partitioning, Placement
 from mace_core.scheduler.planning.placement import PlacedStage, views_of
 from mace_core.scheduler.planning.stored_forms import compatibility_key, stores, worth_of
+from mace_core.scheduler.planning.told_costs import Costs
 
 if TYPE_CHECKING:
     from mace_core.graph import Graph, GraphView, Node, Value
     from mace_core.scheduler.planning.devices import DevicePool, SessionDevice
+    from mace_core.scheduler.planning.model_times import PartTimes
     from mace_core.scheduler.planning.stages import Stage
     from mace_core.tensor import Tensor, ValueType
 
@@ -169,7 +171,15 @@ class RememberedPlacements:
         self, graph: Graph, types: Mapping[Value, ValueType], fixed: Mapping[Value, Tensor], pins: Mapping[Node, str]
     ) -> list[str]:
         words = part_words(graph, types, fixed)
+        if (times := self.times(graph, types, fixed)) is not None:
+            words += ["times", times.word(self._pool.devices)]
         return [*words, *pool_words(self._pool, pins, strict=self._strict)]
+
+    def times(self, graph: Graph, types: Types, fixed: Contents) -> PartTimes | None:
+        """What partitions of ``graph`` took under this signature; None where nobody goes by that."""
+        if self._model.times is None or not (decides_by_cost(self._pool) or self._pool.policy.decides_itself):
+            return None
+        return self._model.times.of(graph, types, fixed)
 
     def _compiled(
         self, parts: Sequence[Partition], views: Sequence[GraphView]
@@ -263,5 +273,5 @@ def recorded_partitioning(record: Mapping[str, Any], stage: Stage) -> Partitioni
     return Partitioning(
         tuple(Partition(device, tuple(nodes[i] for i in members)) for device, members in record["partitions"]),
         {node: Placement(node, *kinds[number]) for node, number in zip(nodes, record["placements"], strict=True)},
-        None if record["costs"] is None else Costs(str(record["costs"][0]), tuple(map(float, record["costs"][1]))),
+        None if record["costs"] is None else Costs.from_data(record["costs"]),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from mace_core.graph import GraphView, Node, Value
@@ -10,6 +11,7 @@ from mace_core.provider import Cost
 from mace_core.scheduler.costs.rates import Rates
 from mace_core.scheduler.costs.work import bytes_of, works_of
 from mace_core.scheduler.placing.problem import NOWHERE, Link, Problem, Tensor
+from mace_core.scheduler.planning.corrections import correct, with_runs
 from mace_core.scheduler.planning.partition import CORE_DEVICE, Offer, dependencies, taken_alone
 from mace_core.scheduler.planning.stages import node_reads
 
@@ -28,6 +30,8 @@ def state(
     rates: Mapping[str, Rates],
     pins: Mapping[Node, str],
     control_flow: frozenset[Node],
+    times: Mapping[str, Mapping[tuple[str, ...], float]] = MappingProxyType({}),
+    runs: Sequence[tuple[Mapping[str, str], float]] = (),
 ) -> Stated | None:
     """The problem; None where there is nothing to choose, or units that no device takes as a whole.
 
@@ -37,6 +41,8 @@ def state(
         rates: of each device that offers anything.
         pins: the device that a node is pinned to; it has no other where that one takes it.
         control_flow: nodes that the core runs where nobody claims them.
+        times: by device what partitions took there, by the names of their nodes: they go over rates and claims.
+        runs: what whole runs took, with the device of each node, by its name.
     """
     nodes = view.nodes
     position = {node: index for index, node in enumerate(nodes)}
@@ -54,7 +60,6 @@ def state(
         names.append(CORE_DEVICE)
         taken[CORE_DEVICE] = set(core)
     rows = []
-    energies: list[tuple[float | None, ...]] = []
     costs = {offer.device: _stated(offer, lambda cost: cost.seconds) for offer in offers}
     joules = {offer.device: _stated(offer, lambda cost: cost.joules) for offer in offers}
     works = works_of(nodes, view.type)
@@ -62,8 +67,8 @@ def state(
         pinned = next((pins[nodes[i]] for i in unit if nodes[i] in pins), None)
         row = []
         for device in names:
-            runs = taken[device].issuperset(unit) and (pinned is None or device in (pinned, CORE_DEVICE))
-            if not runs:
+            can_run = taken[device].issuperset(unit) and (pinned is None or device in (pinned, CORE_DEVICE))
+            if not can_run:
                 row.append(NOWHERE)
             elif device == CORE_DEVICE:
                 row.append(0.0)
@@ -77,18 +82,24 @@ def state(
                 )
         if all(seconds == NOWHERE for seconds in row):
             return None
-        rows.append(tuple(row))
-        energies.append(
-            tuple(
-                _energy([joules.get(device, {}).get(nodes[i]) for i in unit], seconds, rates.get(device))
-                for device, seconds in zip(names, row, strict=True)
-            )
+        rows.append(row)
+    named = [[nodes[i].name for i in unit] for unit in units]
+    for number, device in enumerate(names):
+        if known := times.get(device):
+            correct(rows, number, rates[device].launch, named, known)
+    energies: list[tuple[float | None, ...]] = [
+        tuple(
+            _energy([joules.get(device, {}).get(nodes[i]) for i in unit], seconds, rates.get(device))
+            for device, seconds in zip(names, row, strict=True)
         )
+        for unit, row in zip(units, rows, strict=True)
+    ]
     if all(row.count(NOWHERE) == len(row) - 1 for row in rows):
         return None
     unknown = {name for row in energies for name, each in zip(names, row, strict=True) if each is None}
     spent = None if unknown else tuple(tuple(each or 0.0 for each in row) for row in energies)
-    problem = _problem(view, units, names, rows, rates, spent)
+    problem = _problem(view, units, names, [tuple(row) for row in rows], rates, spent)
+    problem = with_runs(problem, named, runs)
     return Stated(problem, tuple(tuple(nodes[i] for i in unit) for unit in units), frozenset(unknown))
 
 

@@ -27,7 +27,7 @@ class StoredRates:
 
     def get(self, device: SessionDevice) -> Rates | None:
         """What was measured for the device as it is now; None where nothing was."""
-        payload = self._store.get(_key(device))
+        payload = self._store.get(device_key(device))
         if payload is None:
             return None
         try:
@@ -38,14 +38,15 @@ class StoredRates:
 
     def put(self, device: SessionDevice, rates: Rates) -> None:
         """Keep what was measured."""
-        self._store.put(_key(device), json.dumps(rates.as_data()).encode())
+        self._store.put(device_key(device), json.dumps(rates.as_data()).encode())
 
     def remove(self, device: SessionDevice) -> None:
         """Forget what was measured."""
-        self._store.remove(_key(device))
+        self._store.remove(device_key(device))
 
 
-def _key(device: SessionDevice) -> str:
+def device_key(device: SessionDevice) -> str:
+    """What measurements of a device depend on: the device, its driver, the provider's code, its options."""
     facts = device.device
     words = [facts.qualified_name, facts.name, facts.vendor, str(facts.default_threads)]
     properties = [f"{name}={text}" for name, text in sorted(facts.properties.items())]

@@ -130,11 +130,12 @@ class Planner:
             graph = inlined.graph
             stage = _cut(graph, inlined.resolution, inlined, trace, growing)
             pins = self._all_pins(stage.nodes)
-            is_stored = self.numerics is None and trace is None and growing is None
+            is_stored, times = self.numerics is None and trace is None and growing is None, None
             if is_stored:  # with numerics every node is apart, which no record is
+                times = self.remembered.times(given, types, fixed)
                 restored = self.remembered.restore(stage, given, types, fixed, self._all_pins(given.nodes))
                 if restored is not None:
-                    return stage, restored
+                    return stage, restored._replace(times=times)
             from mace_core.scheduler.planning.expansion import expand_unclaimed
             from mace_core.scheduler.planning.split_choice import split_nodes
 
@@ -158,6 +159,7 @@ class Planner:
                     name=graph.name,
                     capabilities=shared.answers,
                     apart=self.numerics is not None,
+                    times=times,
                 )
             except UnplacedNodesError as error:
                 raise UnplacedNodesError(error.unplaced, self.label) from error.__cause__
@@ -194,7 +196,7 @@ class Planner:
     ) -> StoredFamily | None:
         """What the cache has of plans for this signature and those that differ from it in numbers alone; None where
         nothing is stored."""
-        if self.keep_sized is None or self.numerics is not None:
+        if self.keep_sized is None or self.numerics is not None or self.pool.policy.decides_itself:
             return None
         pins = self._all_pins(graph.nodes)
         return self.stored().family(graph, types, fixed, pins, growing, at_once=self.sizes_at_once)

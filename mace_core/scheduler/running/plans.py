@@ -17,6 +17,7 @@ from mace_core.scheduler.planning.devices import DevicePool
 from mace_core.scheduler.planning.plan import ControlStep, StagePlan, Storage
 from mace_core.scheduler.running.executor import StageInstance
 from mace_core.scheduler.running.poisoned import new_instance
+from mace_core.scheduler.running.sampling import sampling_of
 from mace_core.scheduler.running.short_plans import short_plan
 from mace_core.scheduler.values import RuntimeValue, are_plain
 
@@ -80,6 +81,7 @@ class GraphPlan:
         self.can_follow = True
         self.signature: Signature | None = None  # where it is for one alone
         self.users = 1  # changed under `counting` alone
+        self._sampling = sampling_of(plan)
         self._generation = pool.retain()
 
     @property
@@ -166,7 +168,7 @@ class GraphPlan:
         try:
             instance = self._idle.pop()
         except IndexError:
-            instance = new_instance(self.plan)
+            instance = new_instance(self.plan, self._sampling)
         try:
             if sizes is not None:
                 instance.resize(sizes)

@@ -15,16 +15,19 @@ from mace_core.scheduler.planning.plan import RunStep, StagePlan, Step, Storage
 from mace_core.scheduler.profile import Profile
 from mace_core.scheduler.running.executor import StageInstance
 from mace_core.scheduler.running.parallel import ParallelInstance
+from mace_core.scheduler.running.sampling import Sampling, sampled_instance
 from mace_core.scheduler.values import RuntimeValue, address_of, fresh_storage
 from mace_core.tensor import DType, MemoryKind
 
 
-def new_instance(plan: StagePlan) -> StageInstance:
+def new_instance(plan: StagePlan, sampling: Sampling | None = None) -> StageInstance:
     """An instance of ``plan``; a poisoned one where that is asked for, else one whose devices work at the same time
-    where they can."""
+    where they can.  ``sampling``: of its first runs."""
     byte = poison_byte()
     if byte is not None:
         return PoisonedInstance(plan, byte)
+    if sampling is not None and not sampling.is_over:
+        return sampled_instance(plan, plan.tracks, sampling)
     return StageInstance(plan) if plan.tracks is None else ParallelInstance(plan, plan.tracks)
 
 
