@@ -11,13 +11,16 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from scheduler_stand_ins import make_provider, registry_of
 
 from mace_core import Session
 from mace_core.graph import Graph, Node, Value
-from mace_core.policies import Choice, Policy, Problem, choice_of
+from mace_core.policies import Choice, Policy, Problem, choice_of, choose
+from mace_core.provider import Cost
 from mace_core.scheduler.costs.rates import Rates, WorkKind
 from mace_core.scheduler.placing.problem import Link
 from mace_core.scheduler.planning import device_rates
+from mace_core.scheduler.planning.devices import SessionDevice
 from mace_core.tensor import DType, Tensor, TensorType
 
 SHAPE = (2, 4)
@@ -87,6 +90,32 @@ def test_any_policy_gives_the_same_results_in_convex_partitions(seed: int, count
                 assert part_of[made_by[value].name] <= part_of[node.name]
 
 
-def test_a_virtual_device_is_not_used_unless_named() -> None:
-    with Session(network(1, 5), policy="latency") as session:
+def test_a_virtual_device_costs_nothing_unless_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where none is named, a slow virtual device is not opened, not asked, not measured and not planned on, so that
+    there is nothing by which it could make a session slower than the CPU alone."""
+    measured: list[str] = []
+    planned: list[tuple[str, ...]] = []
+    rates = Rates(1e-6, 1e-6, 1e-10, dict.fromkeys(WorkKind, 1e-10))
+
+    def rates_of(device: SessionDevice, open_graph: object) -> Rates:
+        measured.append(device.name)
+        return rates
+
+    def watched(problem: Problem, *args: object, **given: object) -> Choice:
+        planned.append(problem.devices)
+        return choose(problem, *args, **given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(device_rates, "rates_of", rates_of)
+    monkeypatch.setattr("mace_core.scheduler.placing.choose.choose", watched)
+    ghost = make_provider("ghost", is_virtual=True, claim_cost=Cost(seconds=1e-9))
+    real = [make_provider(name) for name in ("one", "two")]
+    registry = registry_of(ghost, *real)
+    with Session(network(1, 5), registry=registry) as session:
+        session.run({"x": X})
         assert session.explain().virtual == {}
+    assert ghost.opened == []
+    assert "ghost:0" not in measured and not any("ghost:0" in devices for devices in planned)
+    assert any(provider.opened for provider in real) and planned  # costs did decide
+    with Session(network(1, 5), devices=["ghost:0", "one"], policy="latency", registry=registry) as session:
+        session.run({"x": X})
+    assert len(ghost.opened) == 1 and "ghost:0" in planned[-1]

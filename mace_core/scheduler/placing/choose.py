@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from mace_core.scheduler.placing.baselines import first_takes_all, greedy_neighbours, heft
 from mace_core.scheduler.placing.coarse import coarsened
-from mace_core.scheduler.placing.frontier import cheapest
+from mace_core.scheduler.placing.frontier import Found, Frontier
 from mace_core.scheduler.placing.objective import Objective
 from mace_core.scheduler.placing.predict import Prediction, predict
-from mace_core.scheduler.placing.problem import Assignment, Problem
+from mace_core.scheduler.placing.problem import NOWHERE, Assignment, Problem
 
-_BALANCING_ROUNDS = 4
-_REFINING_ROUNDS = 4
-_PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2)
-"""Seconds that a launch is made dearer by, to find placements of fewer partitions; each is tried only where the one
-before left too many."""
+_STATES, _FEW_STATES = 32, 8
+"""Kept by the search, and by those for further candidates."""
+
+_ROUNDS = 6
+_REFINING_ROUNDS = 2
+_PENALTY = 3e-5
+"""Seconds that a launch is made dearer by at first, to find placements of fewer partitions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,27 +58,28 @@ class Choice:
 def choose(problem: Problem, objective: Objective, *, home: int = 0, limits: Limits | None = None) -> Choice:
     """Search, compare with the known rules, and hold the result to ``limits``.
 
-    The result is never dearer than any of the known rules that keep the limits: they are among the candidates.
+    The known rules are among the candidates.  So of those that keep the limits none is cheaper than the result, but
+    for what it is allowed to cost more to be at home (``gain`` and ``seconds``).
 
     Args:
         home: the device that units leave only where that pays.
     """
     limits = limits or Limits()
-    others = {name: predict(problem, found) for name, found in _rules(problem, home)}
-    searched = cheapest(problem, objective.additive(problem))
-    candidates = {prediction.assignment: prediction for prediction in others.values()}
-    for assignment in (searched.assignment, *_balanced(problem, objective)):
-        if assignment not in candidates:
-            candidates[assignment] = predict(problem, assignment)
-    if len(candidates[searched.assignment].pieces) > limits.partitions:
-        for penalty in _PENALTIES:
-            fewer = predict(
-                problem, cheapest(problem, objective.additive(problem), penalty=penalty, limit=64).assignment
-            )
-            candidates[fewer.assignment] = fewer
-            if len(fewer.pieces) <= limits.partitions:
-                break
-    ordered = sorted(candidates.values(), key=objective.of)
+    known: dict[Assignment, Prediction] = {}
+
+    def told(assignment: Assignment) -> Prediction:
+        found = known.get(assignment)
+        if found is None:
+            found = known[assignment] = predict(problem, assignment)
+        return found
+
+    others = {name: told(found) for name, found in _rules(problem, home)}
+    frontier = Frontier(problem)
+    searched = frontier.cheapest(objective.additive(problem), limit=_STATES)
+    told(searched.assignment)
+    if len(problem.devices) > 1:
+        _search(frontier, objective, told, searched, limits.partitions)
+    ordered = sorted(known.values(), key=objective.of)
     simple = [found for found in ordered if len(found.pieces) <= limits.partitions]
     best = simple[0] if simple else min(ordered, key=lambda found: len(found.pieces))
     best = _refined(problem, objective, best, max(limits.partitions, len(best.pieces)))
@@ -100,19 +103,42 @@ def _rules(problem: Problem, home: int) -> Iterator[tuple[str, Assignment]]:
     yield "HEFT", heft(problem)
 
 
-def _balanced(problem: Problem, objective: Objective) -> Iterator[Assignment]:
-    """Further candidates where the quantity is no sum: the time of the busiest device made dearer each time."""
-    if objective not in (Objective.THROUGHPUT, Objective.OVERLAPPED) or len(problem.devices) < 2:
-        return
+def _search(
+    frontier: Frontier,
+    objective: Objective,
+    told: Callable[[Assignment], Prediction],
+    searched: Found,
+    partitions: int,
+) -> None:
+    """Further candidates: with fewer partitions, where there are too many, and where the quantity is no sum.
+
+    Both are multipliers (Lagrangian relaxation): a launch becomes dearer while there are too many partitions and
+    cheaper while there are fewer than allowed; the time of the busiest device becomes dearer each time.
+    """
+    problem = frontier.problem
+    is_sum = objective not in (Objective.THROUGHPUT, Objective.OVERLAPPED)
     weights = [1.0] * len(problem.devices)
-    for _ in range(_BALANCING_ROUNDS):
-        found = cheapest(problem, objective.additive(problem, weights), limit=16).assignment
-        yield found
-        busy = predict(problem, found).busy
-        most = max(busy)
-        if most <= 0:
+    penalty, least, most = 0.0, 0.0, 0.0
+    latest, tried = told(searched.assignment), {searched.assignment}
+    for _ in range(_ROUNDS):
+        if len(latest.pieces) > partitions:
+            least = max(least, penalty)
+            penalty = (least * most) ** 0.5 if least and most > least else max(_PENALTY, 8 * penalty)
+        elif penalty:
+            most = penalty
+            penalty = (least * most) ** 0.5 if least else most / 8
+        elif is_sum:
             return
-        weights = [weight * (0.75 + 0.5 * load / most) for weight, load in zip(weights, busy, strict=True)]
+        if not is_sum:
+            busiest = max(latest.busy)
+            if busiest <= 0:
+                return
+            weights = [weight * (0.7 + 0.6 * load / busiest) for weight, load in zip(weights, latest.busy, strict=True)]
+        found = frontier.cheapest(objective.additive(problem, weights), penalty=penalty, limit=_FEW_STATES)
+        latest = told(found.assignment)
+        if is_sum and found.assignment in tried and len(latest.pieces) <= partitions:
+            return
+        tried.add(found.assignment)
 
 
 def _moves(problem: Problem, prediction: Prediction) -> Iterator[Prediction]:
@@ -151,21 +177,22 @@ def _worth_leaving(
     """Pieces go back home where being away saves too little."""
     allowed = max(limits.partitions, len(best.pieces))
     floor = 0.0 if objective is Objective.ENERGY else limits.seconds
-    while True:
-        whole = objective.of(best)
-        least = max(limits.gain * whole, floor)
-        back = [
-            moved
-            for moved in _moves(problem, best)
-            if sum(device == home for device in moved.assignment) > sum(device == home for device in best.assignment)
-            and len(moved.pieces) <= allowed
-        ]
-        nearest = min(back, key=objective.of, default=None)
-        if nearest is None or objective.of(nearest) - whole >= least:
-            break
-        best = predict(problem, nearest.assignment)
+    least = objective.of(best)
+    most = least + max(limits.gain * least, floor)
+    back = []
+    for piece in best.pieces:
+        if piece.device != home and all(problem.seconds[unit][home] != NOWHERE for unit in piece.units):
+            saved = sum(problem.seconds[unit][home] - problem.seconds[unit][piece.device] for unit in piece.units)
+            back.append((saved, piece.units))
+    for _, units in sorted(back):  # those whose absence saves least first
+        assignment = list(best.assignment)
+        for unit in units:
+            assignment[unit] = home
+        nearest = predict(problem, assignment)
+        if objective.of(nearest) < most and len(nearest.pieces) <= allowed:
+            best = nearest
     whole = objective.of(stay)
-    saved = whole - objective.of(best)
+    saved = whole - least
     if best.assignment != stay.assignment and saved < max(limits.gain * whole, floor) and len(stay.pieces) <= allowed:
         what = "energy" if objective is Objective.ENERGY else "time"
         share = max(saved, 0.0) / whole if whole else 0.0

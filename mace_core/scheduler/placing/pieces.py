@@ -5,7 +5,7 @@ Works on node indices only.  Cells (nodes that must stay together) are first con
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 
 _MERGE_LIMIT = 256
@@ -32,16 +32,23 @@ def gather_pieces(
     members: dict[int, list[int]] = {}
     for index, cell in enumerate(cells):
         members.setdefault(cell, []).append(index)
-    before = {
-        cell: {cells[p] for index in indices for p in predecessors[index]} - {cell} for cell, indices in members.items()
-    }
-    device_of = {cell: devices[indices[0]] for cell, indices in members.items()}
-    starts = dict.fromkeys(device_of[cell] for cell in members if not before[cell])
-    orders = [_drain(list(members), before, device_of, start, alone) for start in starts] or [[]]
+    before: Sequence[AbstractSet[int]] = predecessors
+    groups = list(members.values())
+    if len(groups) < len(cells):  # else each node is a cell, numbered as it is
+        place = {cell: number for number, cell in enumerate(members)}
+        own = [place[cell] for cell in cells]
+        before = [{own[p] for index in group for p in predecessors[index]} - {n} for n, group in enumerate(groups)]
+    device_of = [devices[group[0]] for group in groups]
+    after: list[list[int]] = [[] for _ in groups]
+    for cell, needed in enumerate(before):
+        for predecessor in needed:
+            after[predecessor].append(cell)
+    starts = dict.fromkeys(device for device, needed in zip(device_of, before, strict=True) if not needed)
+    orders = [_drain(before, after, device_of, start, alone) for start in starts] or [[]]
     best = min(orders, key=len)
     if len(best) <= merge_limit:
         best = _merge(best, before, alone)
-    return [(device, sorted(i for cell in piece for i in members[cell])) for device, piece in best]
+    return [(device, sorted(i for cell in piece for i in groups[cell])) for device, piece in best]
 
 
 def single_pieces(
@@ -67,21 +74,17 @@ def single_pieces(
 
 
 def _drain(
-    cells: Sequence[int],
-    before: Mapping[int, set[int]],
-    device_of: Mapping[int, str],
+    before: Sequence[AbstractSet[int]],
+    after: Sequence[Sequence[int]],
+    device_of: Sequence[str],
     start: str,
     alone: str,
 ) -> list[tuple[str, list[int]]]:
     """Take all that is ready on one device, and what becomes ready there by that; then switch to another device."""
-    waiting = {cell: len(before[cell]) for cell in cells}
-    after: dict[int, list[int]] = {cell: [] for cell in cells}
-    for cell in cells:
-        for predecessor in before[cell]:
-            after[predecessor].append(cell)
+    waiting = [len(needed) for needed in before]
     ready: dict[str, list[int]] = {}
-    for cell in cells:
-        if not waiting[cell]:
+    for cell, count in enumerate(waiting):
+        if not count:
             ready.setdefault(device_of[cell], []).append(cell)
     pieces: list[tuple[str, list[int]]] = []
     device = start
@@ -108,7 +111,7 @@ def _drain(
 
 
 def _merge(
-    pieces: list[tuple[str, list[int]]], before: Mapping[int, set[int]], alone: str
+    pieces: list[tuple[str, list[int]]], before: Sequence[AbstractSet[int]], alone: str
 ) -> list[tuple[str, list[int]]]:
     """Merge pairs of one device between which no other piece must run, until there is none."""
     merged = True

@@ -64,7 +64,7 @@ def predict(problem: Problem, assignment: Sequence[int]) -> Prediction:
     found = gather_pieces(devices, problem.predecessors, cells, alone=problem.alone, merge_limit=_MERGE_LIMIT)
     if len(set(assignment)) > 1:
         costs = [row[device] for row, device in zip(problem.seconds, assignment, strict=True)]
-        found = cut_for_overlap(found, problem.predecessors, cells, costs)
+        found = cut_for_overlap(found, problem.predecessors, cells, costs, problem.ways)
     free = [0.0] * len(problem.devices)
     busy = [0.0] * len(problem.devices)
     made: dict[int, float] = {}  # tensor -> when it is there, where it is made

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeAlias
 
+from mace_core.scheduler.placing.overlapping import Ways, ways_of
+
 NOWHERE = math.inf
 """The cost of a unit on a device that cannot run it."""
 
@@ -108,6 +110,11 @@ class Problem:
             frozenset(self.tensors[t].producer for t in tensors if self.tensors[t].producer >= 0)
             for tensors in self.inputs
         )
+
+    @cached_property
+    def ways(self) -> Ways:
+        """For each unit all that it needs, and all that needs it."""
+        return ways_of(self.predecessors)
 
     def can_run(self, unit: int) -> list[int]:
         """The devices that can run a unit, in order."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import random
+import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mace_core.scheduler.placing.baselines import exhaustive, first_takes_all
 from mace_core.scheduler.placing.choose import Limits, choose
-from mace_core.scheduler.placing.frontier import cheapest
+from mace_core.scheduler.placing.frontier import Frontier, cheapest
 from mace_core.scheduler.placing.objective import Objective
 from mace_core.scheduler.placing.predict import predict
 from mace_core.scheduler.placing.problem import NOWHERE, Link, Problem, Tensor, check
@@ -87,6 +88,62 @@ def test_a_choice_is_never_worse_than_a_known_rule(problem: Problem, objective: 
     choice = choose(problem, objective, limits=Limits(partitions=100, gain=0, seconds=0))
     for name, other in choice.others.items():
         assert objective.of(choice.best) <= objective.of(other) * (1 + 1e-9), name
+
+
+@settings(max_examples=40)
+@given(problems(), st.sampled_from(Objective), st.integers(1, 4))
+def test_within_a_bound_no_rule_that_keeps_it_is_better_by_more_than_the_gain(
+    problem: Problem, objective: Objective, most: int
+) -> None:
+    limits = Limits(partitions=most, gain=0.1, seconds=1e-5)
+    choice = choose(problem, objective, limits=limits)
+    for name, other in choice.others.items():
+        if len(other.pieces) <= most:
+            assert objective.of(choice.best) <= objective.of(other) / 0.9 + 1e-5, name
+
+
+@settings(max_examples=40)
+@given(problems(most_units=7), st.floats(0, 1e-3), st.floats(0, 3))
+def test_one_preparation_serves_all_searches(problem: Problem, penalty: float, scale: float) -> None:
+    frontier = Frontier(problem)
+    frontier.cheapest(problem.seconds, limit=1)  # what a search leaves behind does not change the next one
+    dear = [[cost * 3 for cost in row] for row in problem.seconds]
+    for costs in (problem.seconds, dear):
+        again = frontier.cheapest(costs, penalty=penalty, scale=scale)
+        assert again == cheapest(problem, costs, penalty=penalty, scale=scale)
+
+
+@pytest.mark.parametrize("width", [1, 8])
+@pytest.mark.parametrize("objective", [Objective.OVERLAPPED, Objective.THROUGHPUT])
+def test_hundreds_of_units_are_placed_in_a_moment(width: int, objective: Objective) -> None:
+    problem = network(500, width)
+    start = time.process_time()
+    choice = choose(problem, objective)
+    assert time.process_time() - start < 2  # 0.1 to 0.2 where nothing else runs
+    assert len(choice.best.pieces) <= Limits().partitions
+    within = [other for other in choice.others.values() if len(other.pieces) <= Limits().partitions]
+    assert objective.of(choice.best) <= min(map(objective.of, within)) / 0.97
+
+
+def network(units: int, width: int) -> Problem:
+    """Each unit reads one or two of the latest ones; two devices of three lack some operators."""
+    rng = random.Random(1)
+    seconds: list[tuple[float, ...]] = []
+    readers: dict[int, list[int]] = {}
+    for unit in range(units):
+        first = rng.uniform(2e-5, 5e-4)
+        others = (NOWHERE if rng.random() < 0.15 else first * rng.uniform(0.1, 3) for _ in range(2))
+        seconds.append((first, *others))
+        latest = range(max(-1, unit - width), unit)
+        for producer in rng.sample(latest, min(len(latest), rng.choice([1, 1, 1, 2]))):
+            readers.setdefault(producer, []).append(unit)
+    tensors = tuple(
+        Tensor(p, tuple(readers.get(p, ())), rng.choice([10**4, 10**5, 10**6]), p >= 0 and p not in readers)
+        for p in range(-1, units)
+    )
+    link = Link(1e-5, 1e-10)
+    between = tuple((link,) * 3 for _ in range(3))
+    return Problem(("a", "b", "c"), tuple(seconds), tensors, between, ((link, link),) * 3, (1e-6, 2e-5, 3e-5))
 
 
 @given(problems(), st.sampled_from(Objective), st.integers(1, 4))
