@@ -335,7 +335,8 @@ class DataError(ProviderError):
 class OutOfRangeError(ProviderError):
     """The device cannot hold the numbers that this run brings, infinities for example, and would compute it wrongly.
 
-    The session runs once more without that device, which it does not use again; in a strict session it is raised.
+    This run begins again on the other devices, and later ones may use the device: it is the values that did not fit.
+    If that happens again and again it rests like any other that fails.  In a strict session the error is raised.
     """
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import time
@@ -37,19 +36,16 @@ from mace_core.scheduler.running.session_runners import SessionRunners
 if TYPE_CHECKING:
     from mace_core.binding import Binding
     from mace_core.frontend.load import Model
+    from mace_core.governor import Governor
     from mace_core.requests.batching import Batcher
     from mace_core.requests.future import RunFuture
     from mace_core.requests.queue import DeviceQueue
     from mace_core.scheduler.costs.rates import Rates
     from mace_core.scheduler.explain import Explanation
     from mace_core.scheduler.planning.devices import SessionDevice
-    from mace_core.scheduler.profile import Profile
     from mace_core.streaming import Stream
 
-_log = logging.getLogger("mace")
-
 _AT_WORK = at_work()
-
 _now = time.perf_counter_ns
 
 
@@ -84,6 +80,7 @@ class Session:
         registry: Registry | None = None,
         policy: str | Policy | None = None,
         faults: FaultLimits | None = None,
+        governor: Governor | None = None,
     ) -> None:
         """Load, optimize and, where all input shapes are fixed and no flag chooses between branches, plan a model.
 
@@ -106,7 +103,8 @@ class Session:
             policy: how nodes are shared among the devices: ``latency``, ``throughput`` or ``power`` by what the
                 placement costs, ``prefer_gpu``, ``prefer_npu``, ``cpu_only`` or ``order`` by the order of the devices,
                 or a `Policy`.  None: ``order`` where devices are named, else ``latency``.
-            faults: when devices that fail are rested; by default as ``MACE_FAULT_LIMITS`` says.
+            faults: when failing devices rest, how long plugins may take; default: what ``MACE_FAULT_LIMITS`` says.
+            governor: of `mace_core.governor.for_sessions`, which decides where it runs; None: that of the process.
 
         Raises:
             ModelError: if the model cannot be read.
@@ -126,10 +124,12 @@ class Session:
             registry=registry,
             policy=policy,
             faults=faults,
+            governor=governor,
         )
         self._registry = registry or default_registry()
         self._options = given.options
         self._closed = False
+        self.governor = governor
         self._queue: DeviceQueue | None = None  # of those that asked for runs
         self._batcher: Batcher | None = None
         self._places: Places[Session] | None = None  # where it can run besides
@@ -138,7 +138,7 @@ class Session:
         graph = self._graph = self._model.graph
         self._optional: OptionalInputs | None = None
         if load_again is not None:
-            same = given.keywords()
+            same = {**given.keywords(), "governor": None}
             self._optional = OptionalInputs(graph.defaults, load_again, lambda changed: Session(changed, **same))
         self._places = Places(model, self._model.label, lambda path, names: Session(path, **given.elsewhere(names)))
         if provide_custom_ops(graph, self._registry):
@@ -152,7 +152,7 @@ class Session:
                 if device.has_options:
                     self._pool.ready(device)
             self._planner = planner_of(given, self._model, self._pool, placed, self._constants)
-            self._runners = SessionRunners(self._planner, graph, given.faults or FaultLimits.from_environment())
+            self._runners = SessionRunners(self._planner, graph, given.limits)
             self._runners.failover.activity = self._activity
             self._runner, self._flags = self._runners.whole, self._runners.flags
             optional = () if self._optional is None else self._optional.specs
@@ -170,6 +170,8 @@ class Session:
             self.close()
             raise
         self._activity.own(self)
+        if governor is not None:
+            governor.join(self)
         if os.environ.get("MACE_MONITOR"):
             from mace_core.monitoring import publish_if_asked
 
@@ -364,8 +366,6 @@ class Session:
 
     def profile(self, feeds: Mapping[str, Any], outputs: Sequence[str] | None = None) -> Profile:
         """Run once and tell where the time went; the results are in ``Profile.outputs``."""
-        from mace_core.scheduler.profile import Profile
-
         found = Profile()
         found.outputs = self.run(feeds, outputs, profile=found)
         return found
@@ -396,7 +396,7 @@ class Session:
         if (other := self._elsewhere or self._fed(shapes)) is not None:
             return other.explain(shapes)
         found = self._explaining.explain(shapes)
-        found.governor = governed()
+        found.governor = (self.governor.text if self.governor else "") or governed()
         return found
 
     @at_work()
@@ -415,6 +415,7 @@ class Session:
         there = None if devices is None else self._places.on(devices)
         if there is not None:
             there._activity.close()  # this one counts the runs of both
+            there.governor = self.governor
         self._elsewhere = there
         self._quick = self._own_quick if there is None else there._quick
         self._activity.now_on((there or self)._pool.open_names)
@@ -494,10 +495,8 @@ class Session:
     def _repr_html_(self) -> str:
         from mace_core.scheduler.notebook import session_html
 
-        names = [device.name for device in self._pool.devices]
-        return session_html(self._model.label, names, self.inputs, self.outputs, self.metadata, is_closed=self._closed)
-
-    # --- private --------------------------------------------------------------------------------------------------
+        named = self._model.label, [device.name for device in self._pool.devices]
+        return session_html(*named, self.inputs, self.outputs, self.metadata, is_closed=self._closed)
 
     def _fed(self, names: object) -> Session | None:
         """The session for a call that gives a value, or a shape, for an input that has a default."""

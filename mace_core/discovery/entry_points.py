@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 from mace_core.discovery.remembered import Installed, PluginMemory
 from mace_core.errors import describe_error
+from mace_core.faults import limits_now
+from mace_core.host.waiting import within
 
 PROVIDER_GROUP = "mace.execution_providers"
 HOOK_GROUP = "mace.hooks"
@@ -76,8 +78,27 @@ def load(entry: PluginEntry) -> object:
     stevedore takes longer than importing most plugins.
 
     Raises:
+        GivenUpError: if it hangs.
         BaseException: whatever the plugin's import raised.
     """
+    if _is_being_imported(entry.module):  # by this thread perhaps: another would wait for it, and it for that one
+        return _loaded(entry)
+    return within(
+        limits_now().import_seconds,
+        entry.name,
+        f"importing {entry.value}",
+        functools.partial(_loaded, entry),
+        limit="import_seconds",
+    )
+
+
+def _is_being_imported(module: str) -> bool:
+    parts = module.split(".")
+    packages = (sys.modules.get(".".join(parts[:count])) for count in range(1, len(parts) + 1))
+    return any(getattr(getattr(found, "__spec__", None), "_initializing", False) for found in packages)
+
+
+def _loaded(entry: PluginEntry) -> object:
     memory = PluginMemory()
     if memory.was_loaded(entry):
         found = _imported(entry)

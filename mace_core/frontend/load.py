@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import sys
@@ -21,10 +22,14 @@ from mace_core.errors import (
     describe_error,
     model_file_error,
 )
+from mace_core.faults import limits_now
 from mace_core.frontend.base import Frontend, ModelSource
 from mace_core.graph import Graph
+from mace_core.host.waiting import within
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
     import onnx
 
     from mace_core.frontend.file_kinds import FileKind
@@ -257,7 +262,13 @@ def installed_frontends() -> tuple[list[Frontend], list[str]]:
             continue
         seen[entry.name] = origin
         try:
-            frontend = entry.load()()
+            frontend = within(
+                limits_now().import_seconds,
+                entry.name,
+                f"importing {entry.value}",
+                functools.partial(_made, entry),
+                limit="import_seconds",
+            )
             if not isinstance(frontend, Frontend):
                 raise TypeError(f"{entry.value} is not a mace_core.frontend.Frontend")
         except KeyboardInterrupt:
@@ -272,6 +283,10 @@ def installed_frontends() -> tuple[list[Frontend], list[str]]:
 
         frontends.append(OnnxFrontend())
     return frontends, failures
+
+
+def _made(entry: EntryPoint) -> object:
+    return entry.load()()
 
 
 def _quoted(source: ModelSource, label: str) -> str:

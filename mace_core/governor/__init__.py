@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mace_core.governor.ladder import Ladder, Mode, Rung, default_rungs
     from mace_core.governor.pacing import Pacer, pace
-    from mace_core.governor.running import Governor, current, start, status_data
+    from mace_core.governor.running import Governor, current, for_sessions, start, status_data
 
 _LAZY = {
     "Governor": "running",
@@ -25,12 +25,25 @@ _LAZY = {
     "Rung": "ladder",
     "current": "running",
     "default_rungs": "ladder",
+    "for_sessions": "running",
     "pace": "pacing",
     "start": "running",
     "status_data": "running",
 }
 
-__all__ = ["Governor", "Ladder", "Mode", "Pacer", "Rung", "current", "default_rungs", "pace", "start", "status_data"]
+__all__ = [
+    "Governor",
+    "Ladder",
+    "Mode",
+    "Pacer",
+    "Rung",
+    "current",
+    "default_rungs",
+    "for_sessions",
+    "pace",
+    "start",
+    "status_data",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from mace_core.errors import UsageError
@@ -31,18 +31,23 @@ class Pacer:
         taken, dropped: frames let through, and those that came too early (`frames`, `is_due`).
     """
 
-    def __init__(self, frame_rate: float | None = None) -> None:
-        """``frame_rate``: the stream's own, frames a second; None: as they come, where no governor holds them back."""
+    def __init__(self, frame_rate: float | None = None, limit: Callable[[], float | None] = lambda: None) -> None:
+        """
+        Args:
+            frame_rate: the stream's own, frames a second; None: as they come, where no governor holds them back.
+            limit: one more, asked at each frame.
+        """
         if frame_rate is not None and not 0 < frame_rate < math.inf:
             raise UsageError(f"a frame rate is more than 0, not {frame_rate}")
         self._own = frame_rate
+        self._further = limit
         self._last = -math.inf  # when the latest frame was due
         self.taken = self.dropped = 0
 
     @property
     def frame_rate(self) -> float | None:
         """Frames a second now; None: any number."""
-        rates = [rate for rate in (self._own, _limit) if rate is not None]
+        rates = [rate for rate in (self._own, _limit, self._further()) if rate is not None]
         return min(rates, default=None)
 
     def wait(self) -> None:

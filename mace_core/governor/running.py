@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from mace_core.errors import UsageError
-from mace_core.governor.acting import Actor
+from mace_core.governor.acting import Actor, SessionsActor, check_for_sessions
 from mace_core.governor.ladder import Ladder, Mode, Rung, default_rungs
-from mace_core.governor.pacing import set_frame_rate
+from mace_core.governor.pacing import Pacer, set_frame_rate
 from mace_core.governor.state import set_governed
 from mace_core.host.fork_safe import fork_safe_lock
 from mace_core.host.sensors import read_sensors
@@ -48,12 +48,14 @@ class Governor:
     Use it as a context manager, or call `stop`: either ends its threads and brings ``full`` back.
     """
 
-    def __init__(self, ladder: Ladder, sensor: Sensor, period: float, lost_after: float) -> None:
+    def __init__(
+        self, ladder: Ladder, sensor: Sensor, period: float, lost_after: float, actor: Actor | None = None
+    ) -> None:
         self._ladder = ladder
         self._sensor = sensor
         self._period = period
         self._lost_after = lost_after
-        self._actor = Actor()
+        self._actor = actor or Actor()
         self._stopped = threading.Event()
         self._reading: _Reading | None = None
         self._fresh = threading.Event()
@@ -61,6 +63,7 @@ class Governor:
         self._mode = ladder.mode
         self._since = time.monotonic()
         self._changes = 0
+        self._is_stopped = False
         self._told_fault = ""
         self._moves = threading.Event()
         self._threads = [
@@ -110,13 +113,37 @@ class Governor:
             if thread.is_alive() and thread is not threading.current_thread():
                 thread.join(max(2 * self._period, 1.0))
         with _lock:
-            if _current is not self:
+            if self._is_stopped:
                 return
-            _current = None
+            self._is_stopped = True
+            if _current is self:
+                _current = None
         self._change_to(self._ladder.modes[0], "the governor was stopped", tell=False)
         if any(mode.devices is not None for mode in self._ladder.modes):
             self._actor.move_sessions(self._mode)
-        set_governed("")
+        self._actor.tell("")
+
+    @property
+    def text(self) -> str:
+        """What it holds its sessions to, in words; "" once it is stopped, and for a governor of the whole process."""
+        return self._actor.text if isinstance(self._actor, SessionsActor) else ""
+
+    def join(self, session: object) -> None:
+        """Govern ``session`` from now on; `mace_core.Session` calls it for its argument ``governor``.
+
+        Raises:
+            UsageError: if it was stopped.
+        """
+        if self._is_stopped:
+            raise UsageError("the governor was stopped: start another one for this session")
+        if isinstance(self._actor, SessionsActor):
+            self._actor.add(session)
+            self._moves.set()
+
+    def pace(self, frame_rate: float | None = None) -> Pacer:
+        """As `mace_core.governor.pace`, for streams of its sessions: the lowest of all rates holds."""
+        actor = self._actor
+        return Pacer(frame_rate, lambda: actor.frame_rate if isinstance(actor, SessionsActor) else None)
 
     def __enter__(self) -> Governor:
         return self
@@ -163,7 +190,7 @@ class Governor:
         self._changes += 1
         self._actor.apply(mode)
         self._moves.set()
-        set_governed(f"governor: mode '{mode.name}' ({mode.describe()})")
+        self._actor.tell(f"governor: mode '{mode.name}' ({mode.describe()})")
         is_cooler = self._ladder.modes.index(mode) > self._ladder.modes.index(before)
         text = "governor: from mode '%s' to '%s' (%s): %s"
         _log.log(logging.WARNING if is_cooler else logging.INFO, text, before.name, mode.name, reason, mode.describe())
@@ -241,20 +268,65 @@ def start(
         UsageError: if a governor runs already, if thresholds are not in order, or if there is no such sensor.
     """
     global _current
+    ladder, sensor = _checked(
+        default_rungs() if rungs is None else rungs, sensor, zones, root, period, dwell, lost_after
+    )
+    with _lock:
+        if _current is not None:
+            raise UsageError("a governor runs in this process already: stop it first")
+        governor = _current = Governor(ladder, sensor, period, lost_after)
+    return _begun(governor)
+
+
+def for_sessions(
+    rungs: Sequence[Rung],
+    *,
+    sensor: Sensor | None = None,
+    zones: Sequence[str] = ("*",),
+    root: Path | None = None,
+    period: float = 1.0,
+    dwell: float = 10.0,
+    lost_after: float = 10.0,
+) -> Governor:
+    """A governor for those sessions alone that are opened with it, ``Session(model, governor=…)``; any number may run.
+
+    A governor of the whole process leaves these sessions where they are, and limits their threads like all others.
+
+    Args:
+        rungs: as of `start`, with modes that name devices and frame rates alone.
+        sensor, zones, root, period, dwell, lost_after: as of `start`.
+
+    Raises:
+        UsageError: as `start`, and for modes that limit threads or processors, which belong to the process.
+    """
+    ladder, sensor = _checked(rungs, sensor, zones, root, period, dwell, lost_after)
+    check_for_sessions(ladder.modes)
+    return _begun(Governor(ladder, sensor, period, lost_after, SessionsActor()))
+
+
+def _checked(
+    rungs: Sequence[Rung],
+    sensor: Sensor | None,
+    zones: Sequence[str],
+    root: Path | None,
+    period: float,
+    dwell: float,
+    lost_after: float,
+) -> tuple[Ladder, Sensor]:
     if not 0.001 <= period <= 60 or not lost_after > period:
         raise UsageError(
             f"a governor reads every 0.001 to 60 seconds and waits longer than that for a reading, not period={period} "
             f"and lost_after={lost_after}"
         )
-    ladder = Ladder(default_rungs() if rungs is None else rungs, dwell)
+    ladder = Ladder(rungs, dwell)
     if sensor is None:
         sensor = _hottest(zones, root)
         _check_there(zones, root)
-    with _lock:
-        if _current is not None:
-            raise UsageError("a governor runs in this process already: stop it first")
-        governor = _current = Governor(ladder, sensor, period, lost_after)
-    set_governed(f"governor: mode '{governor.mode.name}' ({governor.mode.describe()})")
+    return ladder, sensor
+
+
+def _begun(governor: Governor) -> Governor:
+    governor._actor.tell(f"governor: mode '{governor.mode.name}' ({governor.mode.describe()})")
     try:
         for thread in governor._threads:
             thread.start()

@@ -48,6 +48,7 @@ class _Gate:
     def __init__(self) -> None:
         self._changed = threading.Condition(threading.Lock())
         self._inside: dict[int, int] = {}  # how deep, by thread
+        self._left: set[int] = set()  # threads inside that nobody waits for any more
         self._forking: int | None = None
         self.was_cut = False
 
@@ -67,6 +68,19 @@ class _Gate:
                 self._inside[me] = depth
             else:
                 self._inside.pop(me, None)
+                self._left.discard(me)
+                self._changed.notify_all()
+
+    def enter_for_another(self) -> None:
+        """As `enter`, for a thread that does the work of one that is inside, or need not be, and waits for it."""
+        with self._changed:
+            self._inside[threading.get_ident()] = 1
+
+    def leave_behind(self, thread: int) -> None:
+        """No fork waits for ``thread`` any more."""
+        with self._changed:
+            if self._inside.pop(thread, 0):
+                self._left.add(thread)
                 self._changed.notify_all()
 
     def before_fork(self) -> None:
@@ -93,7 +107,8 @@ class _Gate:
         me = threading.get_ident()
         self._changed = threading.Condition(threading.Lock())
         self._forking = None
-        self.was_cut = self.was_cut or bool(self._inside.keys() - {me})
+        self.was_cut = self.was_cut or bool((self._inside.keys() | self._left) - {me})
+        self._left = set()
         depth = self._inside.get(me)
         self._inside = {} if depth is None else {me: depth}
 
@@ -121,6 +136,22 @@ def unforked() -> Iterator[None]:
             yield
     finally:
         _gate.leave()
+
+
+@contextlib.contextmanager
+def unforked_for_another() -> Iterator[None]:
+    """As `unforked`, in a thread that does the work of another, which waits for it."""
+    _gate.enter_for_another()
+    try:
+        with signals_kept():
+            yield
+    finally:
+        _gate.leave()
+
+
+def leave_behind(thread: int) -> None:
+    """No fork waits for ``thread`` any more; if it is still inside then, the child of the fork does not compile."""
+    _gate.leave_behind(thread)
 
 
 def _after_fork_in_child() -> None:

@@ -15,6 +15,7 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Iterator
 from threading import get_ident
 from types import TracebackType
 
@@ -45,11 +46,27 @@ class at_work(contextlib.ContextDecorator):  # noqa: N801 - used as a function
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         me = get_ident()
-        depth = _inside[me] - 1
+        depth = _inside.get(me, 1) - 1  # it may have been left behind
         if depth:
             _inside[me] = depth
         else:
-            del _inside[me]
+            _inside.pop(me, None)
+
+
+@contextlib.contextmanager
+def at_work_for_another() -> Iterator[None]:
+    """As `at_work`, in a thread that does the work of another, which waits for it and may be the one that ends."""
+    me = get_ident()
+    _inside[me] = 1
+    try:
+        yield
+    finally:
+        _inside.pop(me, None)
+
+
+def leave_behind(thread: int) -> None:
+    """The end of the process does not wait for ``thread`` any more."""
+    _inside.pop(thread, None)
 
 
 def _end() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -95,7 +96,8 @@ def _claims(pool: DevicePool, view: GraphView) -> Iterator[tuple[str, set[Node]]
             continue
         try:
             if pool.ready(device):
-                answer = device.backend.capability(view)
+                backend = device.backend
+                answer = device.answer("saying what it runs", functools.partial(backend.capability, view))
                 yield device.name, {node for claim in answer.claims for node in claim.nodes}
         except MaceError as error:
             _log.info("%s could not say what it runs: %s", device.name, error)

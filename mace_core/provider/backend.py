@@ -215,5 +215,15 @@ class Backend(ABC):
         set), measured for about ``seconds``; None where that is not known."""
         return None
 
+    def trim(self) -> int:
+        """Give up memory of the device or the host that can be had or made again, and that no execution is using: pools
+        of buffers, packed weights, caches.  Called when memory is short, before anything fails, from any thread, while
+        executions may run.  New in api 1.3.
+
+        Returns:
+            The bytes given up, as far as that is known; 0 for none.
+        """
+        return 0
+
     def close(self) -> None:
         """Free the device.  The core has closed everything made from it before.  Idempotent."""

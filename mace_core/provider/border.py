@@ -7,11 +7,8 @@ traceback is logged at level debug.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -27,7 +24,7 @@ from mace_core.errors import (
     error_text,
 )
 from mace_core.graph.attribute import AttributeKind
-from mace_core.host.fork_safe import fork_safe_rlock
+from mace_core.host.waiting import put_off
 
 if TYPE_CHECKING:
     from mace_core.graph import Graph, GraphView, Node, Value
@@ -177,13 +174,19 @@ def close_all(things: Iterable[_Closable | None], device: str, call: str, model:
 
 
 def attempt(function: Callable[..., object], device: str, call: str, model: str = "", *arguments: object) -> None:
-    """Call into a provider where nothing depends on it any more: an error is logged."""
-    try:
-        function(*arguments)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
-        _log.error("%s", told(error, device, call, model), exc_info=_log.isEnabledFor(logging.DEBUG))
+    """Call into a provider where nothing depends on it any more: an error is logged.  Where an earlier call hangs, this
+    one is made when that has come back."""
+
+    def call_now() -> None:
+        try:
+            function(*arguments)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            _log.error("%s", told(error, device, call, model), exc_info=_log.isEnabledFor(logging.DEBUG))
+
+    if not put_off(device.partition(":")[0], call_now):
+        call_now()
 
 
 # --- what providers are shown -----------------------------------------------------------------------------------------
@@ -308,69 +311,3 @@ def _put_graph_back(graph: Graph, picture: tuple[Any, ...]) -> bool:
     initializers.update(content)
     graph.nodes, graph.inputs, graph.outputs, graph.initializers = nodes, inputs, outputs, initializers
     return True
-
-
-# --- one call at a time, and not for ever -----------------------------------------------------------------------------
-
-
-class GivenUpError(Exception):
-    """A call has not come back for so long that nobody waits for it any more."""
-
-
-class OneAtATime:
-    """Keeps the calls of one provider's ``probe`` and ``open`` apart."""
-
-    def __init__(self) -> None:
-        self._lock = fork_safe_rlock()
-        self._given_up = 0.0  # when a call was begun that nobody waits for any more
-        self._deed = ""  # what that call does
-
-    @contextlib.contextmanager
-    def call(self, name: str) -> Iterator[None]:
-        """Wait for the call that is going on, if there is one.
-
-        Raises:
-            ProviderError: if that one hangs.
-        """
-        while not self._lock.acquire(timeout=0 if self._given_up else 0.5):
-            if self._given_up:
-                seconds = time.monotonic() - self._given_up
-                raise ProviderError(
-                    f"the provider '{name}' has been {self._deed} for {seconds:.0f} s without an end; "
-                    f"set MACE_DISABLE_PLUGINS={name} to leave it out, or report it to its vendor"
-                )
-        try:
-            yield
-        finally:
-            self._given_up = 0.0
-            self._lock.release()
-
-    def call_for(self, seconds: float, name: str, function: Callable[[], _T], deed: str) -> _T:
-        """The result of ``function``, called in a thread of its own which nobody waits for after ``seconds``.
-
-        ``deed``: what the provider is doing meanwhile, for messages ("looking for its devices").
-
-        Raises:
-            GivenUpError: if that was not enough.
-            BaseException: what ``function`` raises.
-        """
-        results: list[_T] = []
-        errors: list[BaseException] = []
-        begun = time.monotonic()
-
-        def work() -> None:
-            try:
-                with self.call(name):
-                    results.append(function())
-            except BaseException as error:
-                errors.append(error)
-
-        thread = threading.Thread(target=work, name=f"mace-call-{name}", daemon=True)
-        thread.start()
-        thread.join(seconds)
-        if errors:
-            raise errors[0]
-        if not results:
-            self._given_up, self._deed = begun, deed
-            raise GivenUpError(f"it had not come back after {seconds:g} s")
-        return results[0]

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mace_core.discovery.entry_points import HOOK_GROUP, PluginEntry, Switches, describe, discover, load, trace
-from mace_core.errors import PluginError
+from mace_core.errors import PluginError, error_text
 from mace_core.host.fork_safe import fork_safe_rlock
+from mace_core.host.waiting import GivenUpError, OneAtATime
 from mace_core.provider.plugin_status import PluginState, PluginStatus
 
 if TYPE_CHECKING:
@@ -42,13 +43,14 @@ class HookManager:
         """``switches`` default to the environment's, read at the first call."""
         self._switches = switches
         self._lock = fork_safe_rlock()
+        self._loading = OneAtATime()
         self._statuses: list[PluginStatus] | None = None
         self._manager: pluggy.PluginManager | None = None
 
     def plugins(self) -> list[PluginStatus]:
         """Every installed hook plugin with its state; loads them."""
-        with self._lock:
-            return list(self._load())
+        self._load()
+        return list(self._statuses or ())
 
     def register(self, plugin: object, name: str) -> None:
         """Add hook implementations: a module or an object with functions marked by `hookimpl`.
@@ -92,8 +94,7 @@ class HookManager:
     def caller(self, hook: str) -> pluggy.HookCaller | None:
         """The hook to call, or None where no plugin implements it."""
         if self._statuses is None:
-            with self._lock:
-                self._load()
+            self._load()
         if self._manager is None:
             return None
         found: pluggy.HookCaller = getattr(self._manager.hook, hook)
@@ -104,19 +105,21 @@ class HookManager:
         with self._lock:
             self._statuses, self._manager = None, None
 
-    # --- private, called with the lock held -------------------------------------------------------------------------
+    # --- private ----------------------------------------------------------------------------------------------------
 
-    def _load(self) -> list[PluginStatus]:
-        if self._statuses is None:
+    def _load(self) -> None:
+        """Load all plugins, once.  No lock that `register` wants is held: an import may call it."""
+        with self._loading.held("hooks"):
+            if self._statuses is not None:
+                return
+            self._statuses = statuses = []
             switches = self._switches if self._switches is not None else Switches.from_environment()
-            self._statuses = []
             for entry in discover(HOOK_GROUP):
                 status = self._admit(entry, switches)
-                self._statuses.append(status)
+                statuses.append(status)
                 trace(f"hooks of {entry.name} ({entry.provenance}): {status.state.value} {status.reason}".rstrip())
                 if status.state is PluginState.FAILED:
                     _log.warning("the hooks of '%s' (%s) are left out: %s", entry.name, entry.provenance, status.reason)
-        return self._statuses
 
     def _admit(self, entry: PluginEntry, switches: Switches) -> PluginStatus:
         def status(state: PluginState, reason: str = "") -> PluginStatus:
@@ -133,6 +136,8 @@ class HookManager:
             raise
         except PluginError as error:
             return status(PluginState.FAILED, str(error))
+        except GivenUpError as error:
+            return status(PluginState.FAILED, f"importing {entry.value} was given up: {error_text(error)}")
         except BaseException as error:  # a plugin may raise anything on import, SystemExit included
             return status(PluginState.FAILED, f"importing {entry.value} failed: {describe(error)}")
         return status(PluginState.OK)

@@ -8,17 +8,16 @@ from dataclasses import dataclass
 
 from mace_core.discovery.entry_points import trace
 from mace_core.errors import DeviceNotFoundError, MaceError, PluginError, error_text
+from mace_core.faults import limits_now
 from mace_core.host.signals import signals_kept
-from mace_core.provider.border import GivenUpError, WrongAnswerError, calling, instance_of, list_of
+from mace_core.host.waiting import GivenUpError
+from mace_core.provider.border import WrongAnswerError, calling, instance_of, list_of
 from mace_core.provider.device import Device, DeviceKind, Missing, ProbeResult
 from mace_core.provider.plugin_status import PluginStatus
 from mace_core.provider.probe_cache import ProbeCache
 from mace_core.provider.registry import REFERENCE, Registry, default_registry
 
 _log = logging.getLogger("mace.plugins")
-
-PROBE_SECONDS = 30.0
-"""So long the probe of a provider that nobody has named may take; then the session goes on without its devices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +53,7 @@ def inventory(registry: Registry | None = None, *, refresh: bool = False) -> Inv
     missing: dict[str, tuple[Missing, ...]] = {}
     for name in registry.names():
         try:
-            result = _probe(registry, name, cache, refresh, seconds=PROBE_SECONDS)
+            result = _probe(registry, name, cache, refresh)
         except PluginError:
             continue  # told in `failures`
         devices.extend(result.devices)
@@ -100,8 +99,9 @@ def find_device(
         loaded = registry.provider(provider)
         if not loaded.probe_options.isdisjoint(options):
             with calling(provider, "ExecutionProvider.probe_with"):
-                with registry.calls(provider).call(provider):
-                    result = loaded.probe_with(options)
+                result = registry.calls(provider).call(
+                    limits_now().probe_seconds, provider, _LOOKING, lambda: loaded.probe_with(options), limit=_LIMIT
+                )
                 _check(provider, result)
     if not colon:
         for device in result.devices:
@@ -118,10 +118,11 @@ def find_device(
     raise DeviceNotFoundError(_no_such_device(name, device_id, provider, result))
 
 
-def _probe(
-    registry: Registry, name: str, cache: ProbeCache, refresh: bool, seconds: float | None = None
-) -> ProbeResult:
-    """What a provider finds, or that it failed; after ``seconds`` nobody waits for it any more."""
+_LOOKING, _LIMIT = "looking for its devices", "probe_seconds"
+
+
+def _probe(registry: Registry, name: str, cache: ProbeCache, refresh: bool) -> ProbeResult:
+    """What a provider finds, or that it failed; after a time nobody waits for it any more."""
     if not refresh:
         cached = cache.get(name)
         if cached is not None:
@@ -137,16 +138,11 @@ def _probe(
         return found
 
     try:
-        if seconds is None:
-            with calls.call(name):
-                result = ask()
-        else:
-            result = calls.call_for(seconds, name, ask, "looking for its devices")
+        result = calls.call(limits_now().probe_seconds, name, _LOOKING, ask, limit=_LIMIT)
         cache.put(name, result)
     except GivenUpError as error:
         _log.warning("the provider '%s' is left out: it looks for its devices, and %s", name, error_text(error))
-        hint = f"name it to wait for it, or set MACE_DISABLE_PLUGINS={name} to leave it out at once"
-        return ProbeResult(missing=(Missing(name, f"its probe was given up on: {error_text(error)}", hint),))
+        return ProbeResult(missing=(Missing(name, f"its probe was given up on: {error_text(error)}", ""),))
     except MaceError as error:  # the other providers' devices must still be found
         if error.has_context:  # else another call of it hangs
             traceback = error if _log.isEnabledFor(logging.DEBUG) else None

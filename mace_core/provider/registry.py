@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 
 from mace_core.discovery.entry_points import PROVIDER_GROUP, PluginEntry, Switches, describe, discover, load, trace
 from mace_core.discovery.plugin_code import plugin_code, same_version
-from mace_core.errors import DeviceNotFoundError, PluginError, shorten
+from mace_core.errors import DeviceNotFoundError, PluginError, error_text, shorten
+from mace_core.faults import limits_now
 from mace_core.host.fork_safe import fork_safe_rlock, unforked
+from mace_core.host.waiting import GivenUpError, OneAtATime, within
 from mace_core.provider.api import API_VERSION, ApiVersion
-from mace_core.provider.border import OneAtATime
 from mace_core.provider.device_words import meant_by
 from mace_core.provider.plugin_status import PluginState, PluginStatus
 from mace_core.provider.provider import ExecutionProvider
@@ -46,6 +47,7 @@ class _Slot:
     error: BaseException | None = None
     code: str = ""  # as it was when it was imported
     calls: OneAtATime = field(default_factory=OneAtATime)
+    loading: OneAtATime = field(default_factory=OneAtATime)
 
     def status(self) -> PluginStatus:
         entry = self.entry
@@ -81,11 +83,12 @@ class Registry:
 
     def plugins(self, *, load_all: bool = False) -> list[PluginStatus]:
         """Every provider plugin with its state, by name; ``load_all`` imports those that are not loaded yet."""
-        with unforked(), self._lock:
+        with self._lock:
             found = self._discovered()
-            if load_all:
-                for slot in found.slots.values():
-                    self._load(slot)
+        if load_all:
+            for slot in list(found.slots.values()):
+                self._load(slot)
+        with self._lock:
             rows = [*found.slots.values(), *found.excluded]
             return sorted((s.status() for s in rows), key=lambda s: (s.name, s.distribution))
 
@@ -131,13 +134,13 @@ class Registry:
             DeviceNotFoundError: if no such provider is installed.
             PluginError: if it is installed and cannot be used; the message says why.
         """
-        with unforked(), self._lock:  # in this order: who is inside may want the lock
+        with self._lock:
             slot = self._slot(name)
-            self._load(slot)
-            if slot.provider is None:
-                origin = f" (from {slot.entry.provenance})" if slot.entry.provenance else ""
-                raise PluginError(f"the provider '{name}'{origin} cannot be used: {slot.reason}") from slot.error
-            return slot.provider
+        self._load(slot)
+        if slot.provider is None:
+            origin = f" (from {slot.entry.provenance})" if slot.entry.provenance else ""
+            raise PluginError(f"the provider '{name}'{origin} cannot be used: {slot.reason}") from slot.error
+        return slot.provider
 
     def calls(self, name: str) -> OneAtATime:
         """What keeps ``probe`` and ``open`` of the provider called ``name`` apart, whoever calls them.
@@ -221,9 +224,17 @@ class Registry:
             self._found = _sort_out(discover(PROVIDER_GROUP), switches)
         return self._found
 
-    def _load(self, slot: _Slot) -> None:
+    @staticmethod
+    def _load(slot: _Slot) -> None:
+        """Import a provider that is not loaded yet.  The lock is not held: an import may call here."""
         if slot.state is not PluginState.NOT_LOADED:
             return
+        with unforked(), slot.loading.held(slot.entry.name):
+            if slot.state is PluginState.NOT_LOADED:  # else another thread was faster
+                Registry._load_now(slot)
+
+    @staticmethod
+    def _load_now(slot: _Slot) -> None:
         entry = slot.entry
         trace(f"loading {entry.name} = {entry.value} from {entry.provenance}")
         slot.code = plugin_code(entry)  # before the import: what is changed later is not what runs
@@ -231,6 +242,8 @@ class Registry:
             loaded = load(entry)
         except KeyboardInterrupt:
             raise
+        except GivenUpError as error:
+            _fail(slot, f"importing {entry.value} was given up: {error_text(error)}", error)
         except BaseException as error:  # a plugin may raise anything on import, SystemExit included
             _fail(slot, f"importing {entry.value} failed: {describe(error)}{_import_hint(entry, error)}", error)
         else:
@@ -334,9 +347,14 @@ def _admit(slot: _Slot, loaded: object) -> None:
         _fail(slot, f"{loaded.__name__} does not implement {', '.join(sorted(loaded.__abstractmethods__))}")
         return
     try:
-        slot.provider = loaded()
+        slot.provider = within(
+            limits_now().import_seconds, name, f"calling {loaded.__name__}()", loaded, limit="import_seconds"
+        )
     except KeyboardInterrupt:
         raise
+    except GivenUpError as error:
+        _fail(slot, f"{loaded.__name__}() was given up: {error_text(error)}", error)
+        return
     except BaseException as error:
         _fail(slot, f"{loaded.__name__}() failed: {describe(error)}", error)
         return

@@ -219,6 +219,8 @@ def explain_plan(plan: AnyPlan, pool: DevicePool, signature: str, inputs: Sequen
             found.notes[device.name] = device.notes
         if reason := pool.refusal(device):
             found.refused[device.name] = reason
+        if failure := pool.failures.get(device.name):
+            found.notes[device.name] = (*found.notes.get(device.name, ()), failure)
     return found
 
 

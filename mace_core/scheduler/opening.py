@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from mace_core.errors import MaceError, PluginError
-from mace_core.faults import FaultLimits
+from mace_core.faults import FaultLimits, applied
 from mace_core.graph import Graph
 from mace_core.host.memory import memory_needed
 from mace_core.provider.registry import REFERENCE, Registry
@@ -36,6 +36,7 @@ from mace_core.scheduler.running.planner import Planner
 
 if TYPE_CHECKING:
     from mace_core.frontend.load import Model
+    from mace_core.governor import Governor
     from mace_core.scheduler.running.computed import ComputedConstants
     from mace_core.scheduler.running.constants import HostConstants
     from mace_core.tensor import Tensor
@@ -61,6 +62,7 @@ class SessionArguments:
     registry: Registry | None
     policy: str | Policy | None = None
     faults: FaultLimits | None = None
+    governor: Governor | None = None
 
     def __post_init__(self) -> None:
         check_max_signatures(self.max_signatures)
@@ -69,6 +71,11 @@ class SessionArguments:
         check_numerics_option(self.check_numerics)
         object.__setattr__(self, "devices", device_names(self.devices))
         policy_of(self.policy, named_devices=self.devices is not None)
+
+    @property
+    def limits(self) -> FaultLimits:
+        """How failing and hanging devices are dealt with: as given, else as the environment says."""
+        return self.faults or FaultLimits.from_environment()
 
     @property
     def chosen_policy(self) -> Policy:
@@ -86,7 +93,8 @@ class SessionArguments:
         if not self.strict:
             in_use |= {HOST_PROVIDER, REFERENCE}
         options = {name: given for name, given in (self.options or {}).items() if name.partition(":")[0] in in_use}
-        return {**self.keywords(), "devices": list(devices), "options": options or None, "policy": None}
+        changed = {"devices": list(devices), "options": options or None, "policy": None, "governor": None}
+        return {**self.keywords(), **changed}
 
     def numerics(self, model: str) -> NumericsCheck | None:
         """What looks at every step's results; None where nobody asked for it."""
@@ -104,7 +112,7 @@ def alone_on(
 
 def load(model: Model, arguments: SessionArguments, registry: Registry) -> tuple[PreparedModel, LoadAgain | None]:
     """The model made ready for planning, and how to load it once more where some of its inputs have defaults."""
-    with memory_needed(f"{_label_of(model)}: loading it"):
+    with applied(arguments.limits), memory_needed(f"{_label_of(model)}: loading it"):
         has_defaults = isinstance(model, Graph) and bool(model.defaults)
         load_again = reloading(model, mmap=arguments.mmap) if has_defaults else None
         prepared = _prepare(model, arguments, registry)
@@ -123,24 +131,27 @@ def choose_devices(
     """
     options = arguments.options or {}
     try:
-        shares = {pattern: shares_of(pin) for pattern, pin in (arguments.pins or {}).items()}
-        shares = {
-            pattern: [share._replace(device=resolve_device_name(share.device, registry, options)) for share in found]
-            for pattern, found in shares.items()
-        }
-        pins = {pattern: pin_of(found) for pattern, found in shares.items()}
-        for pin in pins.values():
-            shares_of(pin)  # short names may mean one device
-        devices = select_devices(
-            registry,
-            arguments.devices,
-            options=options,
-            strict=arguments.strict,
-            pinned=[share.device for found in shares.values() for share in found],
-            graph=model.graph,
-            model=model.label,
-            policy=arguments.chosen_policy,
-        )
+        with applied(arguments.limits):
+            shares = {pattern: shares_of(pin) for pattern, pin in (arguments.pins or {}).items()}
+            names = {share.device for found in shares.values() for share in found}
+            resolved = {name: resolve_device_name(name, registry, options) for name in sorted(names)}
+            shares = {
+                pattern: [share._replace(device=resolved[share.device]) for share in found]
+                for pattern, found in shares.items()
+            }
+            pins = {pattern: pin_of(found) for pattern, found in shares.items()}
+            for pin in pins.values():
+                shares_of(pin)  # short names may mean one device
+            devices = select_devices(
+                registry,
+                arguments.devices,
+                options=options,
+                strict=arguments.strict,
+                pinned=[share.device for found in shares.values() for share in found],
+                graph=model.graph,
+                model=model.label,
+                policy=arguments.chosen_policy,
+            )
     except MaceError as error:
         if isinstance(error, PluginError) or error.has_context:  # no mistake of the caller's
             error.add_context(model.label)

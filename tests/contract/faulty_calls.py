@@ -29,7 +29,8 @@ class Call:
         wrong: label -> what it does instead of answering rightly; nothing for what answers nothing.
         provider: attributes of the stand-in provider under which the core makes the call.
         is_attribute: it is read, not called.
-        needs: what the run has to be like: "second start", "profile", "options", "peak", "failure", "dynamic", "turns".
+        needs: what the run has to be like: "second start", "profile", "options", "peak", "failure", "dynamic", "turns",
+            "pressure".
     """
 
     name: str
@@ -99,6 +100,7 @@ CALLS = [
     Call("Backend.deserialize", StandInBackend, {**JUNK, "[None]": returning([None])}, needs="second start"),
     Call("Backend.deserialize_view", StandInBackend, {**JUNK, "too few": returning([])}, needs="second start"),
     Call("Backend.measure_peak", StandInBackend, {"text": returning("fast")}, needs="peak"),
+    Call("Backend.trim", StandInBackend, {**JUNK, "text": returning("much")}, needs="pressure"),
     Call("Backend.close", StandInBackend),
     Call("Backend.shape_support", StandInBackend, JUNK, is_attribute=True),
     Call("Backend.compiles_per_shape", StandInBackend, is_attribute=True),

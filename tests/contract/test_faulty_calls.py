@@ -99,6 +99,8 @@ def use(call: Call, sentences: list[str]) -> None:
             session.run(feeds)
             str(session.explain())
             session.measure_peaks()
+            if call.needs == "pressure":
+                session._runners.trim_devices()
     except MaceError as error:
         sentences.append(str(error))
 

@@ -215,3 +215,57 @@ def test_a_file_that_changed_is_not_taken_for_the_model(model: Path) -> None:
         with pytest.raises(Exception, match="has changed since"):
             session.run_on(["reference"])
         assert session.run({"x": X})["y"].shape == X.shape
+
+
+# --- a governor of some sessions --------------------------------------------------------------------------------------
+
+MOVES = [Rung(Mode("hot", devices=("reference",), frame_rate=5.0), 85.0, 75.0)]
+
+
+def of_sessions(sensor: governor.running.Sensor, **arguments: Any) -> governor.Governor:
+    given = {"period": 0.01, "dwell": 0.05, "lost_after": 30.0, **arguments}
+    return governor.for_sessions(MOVES, sensor=sensor, **given)
+
+
+def test_a_session_is_given_a_governor_of_its_own(model: Path) -> None:
+    celsius = 20.0
+    with (
+        of_sessions(lambda: celsius) as found,
+        Session(model, devices=["cpu"], governor=found) as background,
+        Session(model, devices=["cpu"]) as foreground,
+    ):
+        expected = background.run({"x": X})["y"]
+        celsius = 90.0
+        until(lambda: set(background.explain().nodes_per_device) == {"reference:0"})
+        np.testing.assert_allclose(background.run({"x": X})["y"], expected, rtol=1e-5)
+        assert "governor: mode 'hot'" in str(background.explain())
+        assert set(foreground.explain().nodes_per_device) == {"cpu:0"}
+        assert "governor" not in str(foreground.explain())
+        assert (found.pace(30).frame_rate, pace(30).frame_rate) == (5.0, 30)
+        celsius = 20.0
+        until(lambda: set(background.explain().nodes_per_device) == {"cpu:0"})
+        celsius = 90.0
+        until(lambda: set(background.explain().nodes_per_device) == {"reference:0"})
+        found.stop()
+        assert set(background.explain().nodes_per_device) == {"cpu:0"} and found.pace(30).frame_rate == 30
+
+
+def test_the_governor_of_the_process_leaves_such_a_session_where_it_is(model: Path) -> None:
+    with (
+        of_sessions(lambda: 20.0) as own,
+        Session(model, devices=["cpu"], governor=own) as apart,
+        Session(model, devices=["cpu"]) as other,
+        begin(lambda: 90.0),
+    ):
+        until(lambda: set(other.explain().nodes_per_device) == {"reference:0"})
+        assert set(apart.explain().nodes_per_device) == {"cpu:0"}
+
+
+def test_threads_belong_to_the_process_and_a_stopped_governor_governs_nobody(model: Path) -> None:
+    with pytest.raises(UsageError, match=r"'warm' limits threads .* mace_core\.governor\.start"):
+        governor.for_sessions(RUNGS, sensor=lambda: 20.0)
+    found = of_sessions(lambda: 20.0)
+    found.stop()
+    found.stop()
+    with pytest.raises(UsageError, match="was stopped"):
+        Session(model, devices=["cpu"], governor=found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -14,14 +13,12 @@ from scheduler_models import chain, model, op, tensor
 from scheduler_stand_ins import StandInBackend, StandInProvider, make_provider, registry_of
 
 from mace_core.errors import MaceError, ProviderError, describe_error
+from mace_core.faults import FaultLimits
 from mace_core.graph import Attribute, AttributeKind, GraphView
 from mace_core.provider import Capability, Claim, Device, ProbeResult, inventory
 from mace_core.provider import inventory as inventory_function
 from mace_core.session import Session
 from mace_core.tensor import MemoryKind
-
-inventory_module = sys.modules["mace_core.provider.inventory"]
-selection_module = sys.modules["mace_core.scheduler.planning.selection"]
 
 X = np.array([[-2.0, -1.0, 1.0, 3.0]], np.float32)
 RIGHT = np.abs(-X)
@@ -225,7 +222,7 @@ def hanging(released: threading.Event) -> type[StandInProvider]:
 def test_a_probe_that_hangs_costs_its_devices_and_not_the_session(
     monkeypatch: pytest.MonkeyPatch, released: threading.Event
 ) -> None:
-    monkeypatch.setattr(inventory_module, "PROBE_SECONDS", 0.2)
+    monkeypatch.setenv("MACE_FAULT_LIMITS", "probe_seconds=0.2")
     registry = registry_of(hanging(released), make_provider("odd"))
     with Session(chain("Neg", "Abs"), registry=registry) as session:
         np.testing.assert_array_equal(session.run({"x": X})["y"], RIGHT)
@@ -245,16 +242,14 @@ def test_a_probe_that_hangs_costs_its_devices_and_not_the_session(
 
 
 def test_the_reason_tells_what_to_do(monkeypatch: pytest.MonkeyPatch, released: threading.Event) -> None:
-    monkeypatch.setattr(inventory_module, "PROBE_SECONDS", 0.1)
+    monkeypatch.setenv("MACE_FAULT_LIMITS", "probe_seconds=0.1")
     found = inventory_function(registry_of(hanging(released)), refresh=True)
     (missing,) = found.missing["slow"]
-    assert "given up on" in missing.reason
-    assert "MACE_DISABLE_PLUGINS=slow" in missing.hint
+    for words in ("given up on", "after 0.1 s", "probe_seconds in MACE_FAULT_LIMITS", "MACE_DISABLE_PLUGINS=slow"):
+        assert words in missing.reason
 
 
-def test_a_device_that_hangs_when_it_is_opened_costs_itself_and_not_the_session(
-    monkeypatch: pytest.MonkeyPatch, released: threading.Event
-) -> None:
+def test_a_device_that_hangs_when_it_is_opened_costs_itself_and_not_the_session(released: threading.Event) -> None:
     closed = threading.Event()
 
     class Watched(StandInBackend):
@@ -266,13 +261,12 @@ def test_a_device_that_hangs_when_it_is_opened_costs_itself_and_not_the_session(
         released.wait(LONG * 3)
         return Watched(type(self), device)
 
-    monkeypatch.setattr(selection_module, "OPEN_SECONDS", 0.2)
     registry = registry_of(make_provider("alow", open=opened), make_provider("odd"))
-    with Session(chain("Neg", "Abs"), registry=registry) as session:
+    with Session(chain("Neg", "Abs"), registry=registry, faults=FaultLimits(open_seconds=0.2)) as session:
         np.testing.assert_array_equal(session.run({"x": X})["y"], RIGHT)
         found = session.explain()
     assert set(found.nodes_per_device) == {"odd:0"}
-    assert "given up on: it had not come back after 0.2 s" in found.refused["alow:0"]
+    assert "it could not be opened: it had not come back after 0.2 s" in found.refused["alow:0"]
     assert "MACE_DISABLE_PLUGINS=alow" in found.refused["alow:0"]
     with pytest.raises(MaceError, match=r"has been opening a device for .* MACE_DISABLE_PLUGINS=alow"):
         Session(chain("Neg"), devices=["alow"], registry=registry).run({"x": X})

@@ -36,6 +36,9 @@ class BodyRunner(Protocol):
 
     def output_types(self, values: Sequence[RuntimeValue]) -> list[ValueType | None]: ...
 
+    def give_up_kept(self) -> int:
+        """Free what no run is using; how many things."""
+
     def close(self) -> None: ...
 
 
@@ -66,6 +69,10 @@ class ControlFlow(ABC):
     @abstractmethod
     def run(self, values: Sequence[RuntimeValue], context: RunContext) -> list[RuntimeValue]:
         """``values`` in the order of ``reads``; results in the order of ``writes``."""
+
+    def give_up_kept(self) -> int:
+        """Free what of the bodies no run is using; how many things."""
+        return sum(body.give_up_kept() for body in self.bodies.values())
 
     def close(self) -> None:
         """Free the bodies' plans."""

@@ -9,14 +9,17 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from numbers import Real
 from types import NoneType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from mace_core.errors import DeviceLostError, UsageError
+from mace_core.faults import FaultLimits
 from mace_core.host.fork_safe import fork_safe_lock, unforked
 from mace_core.host.signals import signals_kept
+from mace_core.host.waiting import GivenUpError, hangs, within
 from mace_core.provider import Allocator, Backend, Buckets, Buffer, DataTransfer, Device, ShapeSupport, Stream
 from mace_core.provider.border import WrongAnswerError, attempt, calling, instance_of, list_of, reason_of
 from mace_core.provider.foreign import ForeignKind
+from mace_core.provider.registry import CUSTOM, REFERENCE
 from mace_core.scheduler.planning.host_arenas import HostArenas
 from mace_core.scheduler.planning.padded_views import SeenSizes
 from mace_core.scheduler.planning.policy import ORDER, Policy
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
     from mace_core.scheduler.costs.rates import Rates
 
 _log = logging.getLogger("mace")
+
+_T = TypeVar("_T")
 
 
 @dataclass(slots=True, eq=False)
@@ -44,6 +49,7 @@ class SessionDevice:
         compile_options: those of them that what it stores may depend on, and that its key does not tell, as text.
         has_options: some were given for it: they are tried at once, since only the provider knows their values.
         model: how messages call the session's model.
+        limits: how long calls of it are waited for.
         refused: why it is not used any more; "" while it is.
         is_closed: it is never opened again.
         turn: held by the run that is at work on it, among those that follow each other over several devices.
@@ -61,6 +67,7 @@ class SessionDevice:
     compile_options: str = "{}"
     has_options: bool = False
     model: str = ""
+    limits: FaultLimits = field(default_factory=FaultLimits)
     refused: str = ""
     is_closed: bool = False
     turn: threading.Lock = field(init=False, repr=False, default_factory=fork_safe_lock)
@@ -79,6 +86,21 @@ class SessionDevice:
     def calling(self, call: str) -> calling:
         """A call into its provider, ``Class.method`` of the contract, whose errors name the model and the device."""
         return calling(self.name, call, self.model)
+
+    def answer(self, deed: str, function: Callable[[], _T], late: Callable[[_T], object] | None = None) -> _T:
+        """What ``function`` gives, a call into its backend that takes as long as its driver likes, within the limits.
+
+        ``deed``: what it does meanwhile, for messages; ``late``: given what comes too late.
+
+        Raises:
+            GivenUpError: if that was not enough.
+            BaseException: what the provider raises.
+        """
+        if self.device.provider in (REFERENCE, CUSTOM):  # nobody's driver
+            return function()
+        return within(
+            self.limits.compile_seconds, self.device.provider, deed, function, limit="compile_seconds", late=late
+        )
 
     @property
     def backend(self) -> Backend:
@@ -188,6 +210,19 @@ class SessionDevice:
             _log.error("its peak is not known: %s", error)
             return None
 
+    def trim(self) -> int:
+        """Have it give up what it keeps for later; how much that was.  An error there is logged: memory is short."""
+        count = self.compiled_buckets.give_up_idle(self.name, self.model)
+        backend = self._backend
+        if backend is None or hangs(self.device.provider):
+            return count
+        try:
+            with self.calling("Backend.trim"):
+                return count + instance_of(int, backend.trim())
+        except Exception as error:
+            _log.error("what it keeps is not given up: %s", error)
+            return count
+
     def close(self) -> None:
         """Close the backend; an error of a provider there is logged, since nothing depends on it any more."""
         self.is_closed = True
@@ -219,6 +254,7 @@ class DevicePool:
         self.arenas = HostArenas()
         self.relieve: Callable[[MemoryError], Iterator[None]] | None = None
         self.on_lost: Callable[[str, DeviceLostError], None] | None = None
+        self.failures: dict[str, str] = {}  # of devices that are used on, in words
         self._users = 1
         self._generation = 0
         self._plans: Counter[int] = Counter()  # by generation
@@ -289,7 +325,8 @@ class DevicePool:
         """Use the device no more until it is opened again, see `renew`."""
         device = self.find(name)
         if device is not None and not device.refused:
-            device.refused = f"it was lost: {reason_of(error)}"
+            deed = "hangs" if isinstance(error, GivenUpError) else "was lost"
+            device.refused = f"it {deed}: {reason_of(error)}"
             device.compiled_buckets.close(name, self.model)
 
     def lose(self, name: str, error: DeviceLostError) -> None:
@@ -336,6 +373,7 @@ class PoolWithout(DevicePool):
         super().__init__(whole.devices, whole.policy, whole.rates_of)
         self.arenas = whole.arenas
         self.relieve = whole.relieve
+        self.failures = whole.failures
         self.without = without
         self._whole = whole
 

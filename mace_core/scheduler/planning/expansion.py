@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
-from mace_core.errors import ModelError
+from mace_core.errors import DeviceLostError, ModelError
 from mace_core.graph import Graph, GraphView, Node, Value
 from mace_core.graph.signature import Resolution
 from mace_core.operators.bodies import OPSET_OF_BODIES
@@ -132,6 +132,10 @@ def _ask(stage: Stage, pool: DevicePool) -> tuple[Capabilities, list[Node]]:
             continue
         try:
             answer = ask_capability(device, _view(stage, stage.nodes))
+        except DeviceLostError as error:
+            _log.warning("%s", error)
+            pool.lose(device.name, error)
+            continue
         except Exception as error:
             _log.info(
                 "%s could not say what it runs: %s", device.name, reason_of(error)

@@ -166,7 +166,9 @@ def ask_capability(device: SessionDevice, view: GraphView) -> Capability:
     if view.trace is not None and not device.takes_symbols:
         view = in_numbers(view)  # what it takes of the shape at hand is not given to another device instead
     with device.calling("Backend.capability"), unchanged(device.name, view):
-        found = instance_of(Capability, device.backend.capability(view))
+        backend = device.backend
+        found = device.answer("saying what it runs", lambda: backend.capability(view))
+        instance_of(Capability, found)
         answer = Capability(list_of(Claim, found.claims), list_of(Rejection, found.rejections))
         named = [node for claim in answer.claims for node in list_of(Node, claim.nodes)]
         named += [instance_of(Node, rejection.node) for rejection in answer.rejections]
@@ -216,9 +218,17 @@ def _looked_through(
     device: SessionDevice, call: str, views: Sequence[GraphView], make: Callable[[], list[CompiledSubgraph]]
 ) -> list[CompiledSubgraph]:
     made: list[CompiledSubgraph] = []
+
+    def close(late: object) -> None:
+        found = late if isinstance(late, list) else ()
+        close_all(
+            (item for item in found if isinstance(item, CompiledSubgraph)),
+            *(device.name, "CompiledSubgraph.close", device.model),
+        )
+
     try:
         with device.calling(call), unchanged(device.name, *views):
-            answer = make()
+            answer = device.answer(f"preparing {views[0].name}" if views else "preparing", make, close)
             made = [item for item in answer if isinstance(item, CompiledSubgraph)] if isinstance(answer, list) else []
             found = list_of(CompiledSubgraph, answer, len(views))
         _check_attributes(device, found, views)
@@ -436,10 +446,10 @@ class _Placing:
         try:
             results = self._compiled_with(device, views)
         except Exception as error:
-            if len(missing) > 1:  # find the culprit
+            if len(missing) > 1 and not isinstance(error, DeviceLostError):  # find the culprit
                 succeeded = [self._compile_on(device, [one]) for one in missing]
                 return all(succeeded)
-            return self._ban(device, *missing[0], error)
+            return self._ban(device, missing, error)
         for (part, _), result in zip(missing, results, strict=True):
             self.compiled[part.device, part.nodes] = result
         return True
@@ -458,18 +468,21 @@ class _Placing:
                     error = again
             raise error
 
-    def _ban(self, device: SessionDevice, part: Partition, view: GraphView, error: Exception) -> bool:
+    def _ban(self, device: SessionDevice, missing: Sequence[tuple[Partition, GraphView]], error: Exception) -> bool:
+        """Place elsewhere what the device could not compile: one subgraph, or all where it is lost."""
+        part, view = missing[0]
+        nodes = [node for other, _ in missing for node in other.nodes]
         reason = f"compile failed: {reason_of(error)}"
         foreseen = isinstance(error, MaceError) and not isinstance(error, ProviderBugError)
         level = logging.WARNING if foreseen else logging.ERROR
         traceback = error if _log.isEnabledFor(logging.DEBUG) else None
-        if isinstance(view, PaddedView):
+        if isinstance(view, PaddedView) and not isinstance(error, DeviceLostError):
             _log.log(level, "%s; compile failed: a subgraph is compiled without padding", error, exc_info=traceback)
             self.unpadded[part.device, part.nodes] = reason
             self._note_failure(device, error)
             return False
-        _log.log(level, "%s; compile failed: %d nodes are placed elsewhere", error, len(part.nodes), exc_info=traceback)
-        self.bans.setdefault(device.name, {}).update(dict.fromkeys(part.nodes, reason))
+        _log.log(level, "%s; compile failed: %d nodes are placed elsewhere", error, len(nodes), exc_info=traceback)
+        self.bans.setdefault(device.name, {}).update(dict.fromkeys(nodes, reason))
         self._note_failure(device, error)
         return False
 

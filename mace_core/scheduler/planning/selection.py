@@ -5,14 +5,13 @@ from __future__ import annotations
 import enum
 import json
 import logging
-import threading
 from collections.abc import Container, Mapping, Sequence
 
 from mace_core.discovery.entry_points import describe
-from mace_core.errors import DeviceNotFoundError, MaceError, PluginError, ProviderError, UsageError, error_text
+from mace_core.errors import DeviceNotFoundError, MaceError, PluginError, UsageError
+from mace_core.faults import limits_now
 from mace_core.graph import Graph
 from mace_core.provider import Backend, Device, ExecutionProvider, hooks
-from mace_core.provider.border import GivenUpError
 from mace_core.provider.inventory import find_device, inventory, is_real, probe
 from mace_core.provider.plugin_status import PluginState
 from mace_core.provider.registry import CUSTOM, REFERENCE, Registry
@@ -25,9 +24,6 @@ Options = Mapping[str, Mapping[str, object]]
 
 HOST_PROVIDER = "cpu"
 """The provider that takes what named accelerators decline, where it is installed."""
-
-OPEN_SECONDS = 120.0
-"""So long opening a device that nobody has named may take; then the session goes on without it."""
 
 
 class _Role(enum.Enum):
@@ -166,10 +162,11 @@ def _session_device(
     given = {**options.get(device.provider, {}), **options.get(device.qualified_name, {})}
     provider: ExecutionProvider = registry.provider(device.provider)
     full = {**provider.policy_options.get(policy.name, {}), **given}
-    patient = role is not _Role.OFFERED or device.provider in (HOST_PROVIDER, REFERENCE)
+    limits = limits_now()
     return SessionDevice(
         device=device,
-        open_backend=lambda: _open(registry, provider, device, full, patient=patient),
+        open_backend=lambda: _open(registry, provider, device, full, limits.open_seconds),
+        limits=limits,
         has_options=bool(given),
         model=model,
         named=role in (_Role.NAMED, _Role.PINNED),
@@ -190,37 +187,23 @@ def _compile_options(provider: ExecutionProvider, given: Mapping[str, object]) -
 
 
 def _open(
-    registry: Registry, provider: ExecutionProvider, device: Device, given: Mapping[str, object], *, patient: bool
+    registry: Registry, provider: ExecutionProvider, device: Device, given: Mapping[str, object], seconds: float
 ) -> Backend:
-    """The backend of ``device``.
-
-    Args:
-        patient: wait for it, however long it takes.
+    """The backend of ``device``, waited for ``seconds``.
 
     Raises:
         UsageError: if the provider refuses the options, with whatever words.
-        ProviderError: if it took too long.
+        GivenUpError: if it took too long.
     """
-    calls, nobody_waits = registry.calls(device.provider), threading.Event()
-
-    def ask() -> Backend:
-        opened = provider.open(device, given)
-        if nobody_waits.is_set():
-            opened.close()
-        return opened
-
     try:
-        if not patient:
-            return calls.call_for(OPEN_SECONDS, device.provider, ask, "opening a device")
-        with calls.call(device.provider):
-            return provider.open(device, given)
-    except GivenUpError as error:
-        nobody_waits.set()
-        raise ProviderError(
-            f"opening it was given up on: {error_text(error)}; name it to wait for it, or set "
-            f"MACE_DISABLE_PLUGINS={device.provider} to leave it out at once",
-            device=device.qualified_name,
-        ) from error
+        return registry.calls(device.provider).call(
+            seconds,
+            device.provider,
+            "opening a device",
+            lambda: provider.open(device, given),
+            limit="open_seconds",
+            late=lambda opened: opened.close(),
+        )
     except MaceError:
         raise
     except (TypeError, ValueError, OverflowError) as error:

@@ -135,9 +135,15 @@ class BucketTable(SharedSubgraphs):
         """Close what nobody uses, and keep nothing from now on."""
         with self._lock:
             self._is_closed = True
+        self.give_up_idle(device, model)
+
+    def give_up_idle(self, device: str, model: str) -> int:
+        """Close what nobody uses; how many subgraphs that were."""
+        with self._lock:
             idle = [key for key, entry in self._entries.items() if not entry.users]
             stale = [self._entries.pop(key) for key in idle]
         close_all((entry.compiled for entry in stale), device, "CompiledSubgraph.close", model)
+        return len(stale)
 
     def _stale(self, key: Key) -> list[_Entry]:
         most = 0 if self._is_closed else self.most

@@ -49,7 +49,7 @@ def stored_form(device: SessionDevice, compiled: Sequence[CompiledSubgraph]) -> 
     is_default = type(backend).serialize_parts is Backend.serialize_parts
     try:
         with device.calling("Backend.serialize" if is_default else "Backend.serialize_parts"):
-            parts = backend.serialize_parts(compiled)
+            parts = device.answer("storing what it compiled", lambda: backend.serialize_parts(compiled))
             views = None if parts is None else [memoryview(part) for part in list_of(object, parts)]
         return None if views is None else StoredForm(compatibility_key(device), views)
     except Exception as error:  # what was compiled is good; only the next start is slower

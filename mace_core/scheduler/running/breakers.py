@@ -21,6 +21,7 @@ class Breaker:
     Attributes:
         reason: of the latest failure, as part of a sentence.
         is_gone: it has to be opened again before it is tried.
+        hangs: because a call of it did not come back.
         failed_runs: how many runs it failed in, in all.
         rests: how often it was rested.
     """
@@ -34,7 +35,7 @@ class Breaker:
         self._until: float | None = None  # when the rest is over
         self._is_tried = False
         self.reason = ""
-        self.is_gone = False
+        self.is_gone = self.hangs = False
         self.failed_runs = self.rests = 0
 
     @property
@@ -58,12 +59,13 @@ class Breaker:
             self._is_tried = True
             return None
 
-    def failed(self, reason: str, *, is_gone: bool = False, is_trial: bool = False) -> bool:
-        """A run failed there; whether the device rests from now on.  ``is_gone``: at once."""
+    def failed(self, reason: str, *, is_gone: bool = False, is_trial: bool = False, hangs: bool = False) -> bool:
+        """A run failed there; whether the device rests from now on.  ``is_gone``: at once, as where it ``hangs``."""
         with self._lock:
             self.failed_runs += 1
             self.reason = reason
             self.is_gone |= is_gone
+            self.hangs |= hangs
             self._score += 1
             if self._until is not None and not is_trial:
                 return False  # a run that began before the rest
@@ -86,7 +88,7 @@ class Breaker:
         """A run ended well there; whether that ended a rest."""
         with self._lock:
             if is_trial:
-                self._until, self._is_tried, self.is_gone = None, False, False
+                self._until, self._is_tried, self.is_gone, self.hangs = None, False, False, False
                 self._score = max(0.0, self._limits.failures - 1.0)  # one more failure and it rests again
             elif self._until is None:
                 self._score = max(0.0, self._score - _WORTH)
@@ -99,6 +101,11 @@ class Breaker:
         with self._lock:
             self._is_tried = False
 
+    def history(self) -> str:
+        """How often it failed, and why the last time, as part of a sentence about it."""
+        times = f"{self.failed_runs} run{'s' * (self.failed_runs != 1)}"
+        return f"it failed in {times} and is used on; the latest reason: {self.reason}"
+
     def told(self) -> str:
         """Why runs do without it now, and for how long; "" where they do not."""
         until = self._until
@@ -107,5 +114,5 @@ class Breaker:
         left = until - self._clock()
         times = f"{self.failed_runs} failed run{'s' * (self.failed_runs != 1)}"
         when = f"is tried again in {left:.3g} s" if left > 0 else "is tried again by the next run"
-        deed = "it was lost" if self.is_gone else "it failed"
+        deed = "it hangs" if self.hangs else "it was lost" if self.is_gone else "it failed"
         return f"{deed}: {self.reason} ({times}); it rests, and {when}"

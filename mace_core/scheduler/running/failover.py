@@ -16,13 +16,13 @@ from mace_core.errors import (
     DeviceLostError,
     MaceError,
     OutOfMemoryError,
-    OutOfRangeError,
     ProviderError,
     StrictPlacementError,
     TransientError,
 )
 from mace_core.faults import FaultLimits
 from mace_core.host.fork_safe import fork_safe_lock
+from mace_core.host.waiting import GivenUpError
 from mace_core.provider.border import reason_of
 from mace_core.provider.registry import CUSTOM
 from mace_core.scheduler.planning import notify
@@ -91,18 +91,6 @@ class Failover:
                 error = failure
         return _Attempt(self).go_on(run, error)
 
-    def decline(self, error: OutOfRangeError) -> None:
-        """Nothing is to run any more on a device that cannot hold what it was given.
-
-        Raises:
-            OutOfRangeError: ``error``, if the session is strict.
-        """
-        device = self.pool.find(error.device or "")
-        if self._strict or device is None or device.refused:
-            raise error
-        self.pool.refuse(device.name, reason_of(error))
-        self.runners.drop_plans(device.name)
-
     def reopen(self, name: str) -> None:
         """Open a device that was lost anew; plans that did without it are made again.
 
@@ -116,13 +104,13 @@ class Failover:
             try:
                 device.backend  # noqa: B018 - opening is the point
             except Exception as error:
-                device.refused = f"it was lost, and could not be opened again: {reason_of(error)}"
+                device.refused = f"it could not be opened again: {reason_of(error)}"
                 raise
             self.runners.drop_plans()
 
     def _lost_while_planning(self, name: str, error: DeviceLostError) -> None:
         breaker = self.breaker(name)
-        breaker.failed(reason_of(error), is_gone=True)
+        breaker.failed(reason_of(error), is_gone=True, hangs=isinstance(error, GivenUpError))
         self.is_calm = False
         self.count("rested", name, error)
 
@@ -149,6 +137,9 @@ class Failover:
 
     def look(self) -> None:
         """See whether all is calm again."""
+        for name, breaker in list(self.breakers.items()):
+            if breaker.is_calm:
+                self.pool.failures.pop(name, None)
         self.is_calm = all(breaker.is_calm for breaker in list(self.breakers.values()))
 
 
@@ -178,8 +169,6 @@ class _Attempt:
                 runners = owner.runners.without(self._without) if self._without else owner.runners
                 try:
                     results = self._tried(run, runners, error)
-                except OutOfRangeError as declined:
-                    owner.decline(declined)
                 except DataError:
                     for name, _ in self._failed:  # it was not the device's fault
                         owner.breaker(name).taken_back()
@@ -247,6 +236,7 @@ class _Attempt:
             breaker = owner.breaker(name)
             rests = breaker.failed(reason_of(error), is_gone=is_gone, is_trial=name in self._trials)
             owner.is_calm = False
+            owner.pool.failures[name] = breaker.history()
             self._trials.discard(name)
             if isinstance(error, DeviceLostError):
                 owner.pool.mark_lost(name, error)

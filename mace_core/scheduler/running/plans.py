@@ -199,7 +199,7 @@ class GraphPlan:
             self._discard(instance)
 
     def give_up_idle(self) -> int:
-        """Free what no run is using of what runs work in; how many of them."""
+        """Free what no run is using of what runs work in, in bodies of loops too; how many of them."""
         count = 0
         while True:
             try:
@@ -209,7 +209,7 @@ class GraphPlan:
             self._discard(instance)
             count += 1
         self._idle_turns.clear()
-        return count
+        return count + sum(step.control.give_up_kept() for step in self.plan.steps if isinstance(step, ControlStep))
 
     def _discard(self, instance: StageInstance) -> None:
         self.arenas.forget(instance)

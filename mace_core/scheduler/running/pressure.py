@@ -43,22 +43,25 @@ def relieved(owner: SessionRunners, error: MemoryError, run: Callable[[], _T]) -
 def reliefs(owner: SessionRunners, error: MemoryError) -> Iterator[None]:
     """Gives up what is kept for later, and stops each time that there was some.
 
-    First goes what ``owner`` keeps (plans that nothing is running, and what runs are given to work in), then what the
-    other sessions keep.  All of it is made again when it is needed.
+    First goes what ``owner`` keeps (plans that nothing is running, and what runs are given to work in), then what its
+    devices keep (`Backend.trim`), then the same of the other sessions, and at last the plans of those that run nothing
+    now, with the weights that were packed for them.  All of it is made again when it is needed.
     """
     if _is_hopeless(error):
         return
     others = [session for session in list(_sessions) if session is not owner]
-    for whose, sessions in (("its", [owner]), ("other sessions'", others)):
-        given_up = sum(session.give_up_kept() for session in sessions)
-        if not given_up:
+    stages: tuple[tuple[str, Callable[[], int]], ...] = (
+        ("what it kept for later", owner.give_up_kept),
+        ("what its devices kept", owner.trim_devices),
+        ("what other sessions kept", lambda: sum(each.give_up_kept() + each.trim_devices() for each in others)),
+        ("what idle sessions had ready", lambda: sum(each.give_up_plans() for each in others)),
+    )
+    for what, give_up in stages:
+        if not give_up():
             continue
         gc.collect()
         return_free_memory()
-        _log.warning(
-            "%s: memory is exhausted; %d of %s plans and work areas are given up and it is tried once more: %s",
-            *(owner.label, given_up, whose, error),
-        )
+        _log.warning("%s: memory is exhausted; %s is given up and it is tried once more: %s", owner.label, what, error)
         notify.failed(owner.label, getattr(error, "device", None) or "", "relieved", str(error))
         yield
 

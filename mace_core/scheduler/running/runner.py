@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -453,6 +453,16 @@ class GraphRunner:
             count += plan.shared.give_up_idle()
             if plan.rest is not None:
                 count += plan.rest.give_up_kept()
+        return count
+
+    def give_up_plans(self) -> int:
+        """Free all that nothing is running, the latest plans and what they were made from too; how many plans."""
+        with self._lock:
+            chained = Counter(id(plan) for chain in self.chains for plan in chain.plans)
+            is_idle = all(plan.users <= 1 + chained[id(plan)] for plan in self._plans.values())
+            count = len(self._plans) if is_idle else 0
+        if count:
+            self.drop_plans()
         return count
 
     def close(self) -> None:

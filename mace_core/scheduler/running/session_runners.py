@@ -166,6 +166,14 @@ class SessionRunners:
         """Free the plans that nothing is running, but for the latest ones, and the memory of runs; how many of them."""
         return sum(runner.give_up_kept() for runner in self._all())
 
+    def trim_devices(self) -> int:
+        """Have the devices give up what they keep for later; how much."""
+        return sum(device.trim() for device in self.pool.devices)
+
+    def give_up_plans(self) -> int:
+        """Free the plans of whatever nothing is running, the latest too; how many of them."""
+        return sum(runner.give_up_plans() for runner in self._all())
+
     def _all(self) -> list[GraphRunner]:
         detours = list(self._detours.values())
         return [self.whole, *self._parts.values(), *(runner for detour in detours for runner in detour._all())]

@@ -76,6 +76,18 @@ class LifeChecks(KitBase):
             compiled.close()
         assert measure(backend) == before
 
+    def test_memory_that_is_given_up_is_made_again(self, backend: Backend) -> None:
+        case, compiled = self.compiled_case(backend)
+        view = view_of(case.graph(), case.feeds())
+        before = run_once(backend, view, compiled, case.feeds())
+        for _ in range(2):
+            given_up = backend.trim()
+            assert isinstance(given_up, int) and given_up >= 0, f"trim() returned {given_up!r}, no number of bytes"
+            for name, array in run_once(backend, view, compiled, case.feeds()).items():
+                np.testing.assert_array_equal(array, before[name])
+        compiled.close()
+        backend.trim()
+
     def test_close_may_be_called_twice(self, provider: ExecutionProvider, device: Device) -> None:
         backend = provider.open(device, self.declaration.options)
         _, compiled = self.compiled_case(backend)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,6 +41,7 @@ class OpenVinoBackend(Backend):
         self._unit = unit
         self._settings = settings
         self._core = openvino.Core()
+        self._made: weakref.WeakSet[OpenVinoSubgraph] = weakref.WeakSet()
         try:
             available = self._core.available_devices
             described = str(self._core.get_property(unit, "FULL_DEVICE_NAME")) if unit in available else ""
@@ -101,7 +103,14 @@ class OpenVinoBackend(Backend):
             for value in node.inputs
             if value is not None and value.constant is not None
         )
-        return OpenVinoSubgraph(self.device.qualified_name, view, compiled, devices, constants, onnx)
+        made = OpenVinoSubgraph(self.device.qualified_name, view, compiled, devices, constants, onnx)
+        self._made.add(made)
+        return made
+
+    def trim(self) -> int:
+        for subgraph in list(self._made):
+            subgraph.trim()
+        return 0  # OpenVINO does not say how much that was
 
     def create_stream(self) -> Stream:
         return WorkerQueue(self.device.qualified_name)

@@ -66,6 +66,12 @@ class OpenVinoSubgraph(CompiledSubgraph):
     def new_execution(self) -> Execution:
         return OpenVinoExecution(self)
 
+    def trim(self) -> None:
+        """Give up what OpenVINO keeps between runs."""
+        compiled = self.compiled
+        if compiled is not None and hasattr(compiled, "release_memory"):  # since 2025.0
+            compiled.release_memory()
+
     def close(self) -> None:
         self.compiled = None
 
