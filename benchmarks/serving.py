@@ -4,13 +4,19 @@
 
 The model is mobilenet_v2 with one picture of 1x3x224x224 float32 (602,112 bytes).  For the time of one request, direct
 calls and requests take turns, so that what else the machine does meets both; the difference of the medians is the
-overhead, the client's own work included.  For throughput several clients ask at once, and direct calls are made as fast
-as one thread can.  An echo model shows the overhead without the arithmetic.
+overhead, the client's own work included.  A model that takes the same picture and computes next to nothing shows the
+overhead without the arithmetic.  For throughput several clients ask at once, and direct calls are made as fast as one
+thread can.
+
+Beside each client stand its floors, asked in the same turns: two processes with plain sockets, and uvicorn or gRPC with
+an application that does nothing.  The CPU time of a server for a request tells more than the clock where other programs
+keep the machine busy.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import socket
 import statistics
@@ -20,13 +26,16 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import psutil
 from onnx import TensorProto, helper
 
+from benchmarks.serving_floor import SERVERS
 from mace_core import Session
 from mace_core.testing import models
 
@@ -72,14 +81,21 @@ def raw_client(port: int, model: str, picture: Any) -> Callable[[], Any]:
         _send(connection, head, data)
         found = b""
         while b"\r\n\r\n" not in found:
-            found += connection.recv(1 << 16)
+            found += _received(connection)
         headers, _, body = found.partition(b"\r\n\r\n")
         length = int(headers.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
         while len(body) < length:
-            body += connection.recv(1 << 16)
+            body += _received(connection)
         return body
 
     return ask
+
+
+def _received(connection: socket.socket) -> bytes:
+    found = connection.recv(1 << 16)
+    if not found:
+        raise ConnectionError("the server closed the connection")
+    return found
 
 
 def _send(connection: socket.socket, head: bytes, data: bytes) -> None:
@@ -98,16 +114,47 @@ def clients(kind: str, ports: tuple[int, int], model: str, picture: Any) -> Call
 KINDS = ("raw http", "tritonclient http", "tritonclient grpc")
 
 
-def latency(direct: Callable[[], Any], ask: Callable[[], Any], seconds: float) -> tuple[list[float], list[float]]:
-    """Times of both, taking turns."""
-    found: tuple[list[float], list[float]] = ([], [])
+@dataclass
+class Server:
+    """A server in another process, and its ports for HTTP and gRPC."""
+
+    process: psutil.Process
+    ports: tuple[int, int]
+
+    def cpu(self) -> float:
+        """Seconds."""
+        times = self.process.cpu_times()
+        return times.user + times.system
+
+
+FLOORS: dict[str, Server] = {}
+FLOORS_OF = {"raw http": ("sockets", "uvicorn"), "tritonclient http": (), "tritonclient grpc": ("grpc",)}
+
+TURN = 20
+"""Calls of each kind in a turn."""
+
+
+def latency(
+    servers: list[Server], calls: list[Callable[[], Any]], seconds: float
+) -> tuple[list[float], list[list[float]]]:
+    """Milliseconds of CPU of each server for a request, and the times of all calls, which take turns.
+
+    Args:
+        calls: the direct one, then one for each server.
+    """
+    times: list[list[float]] = [[] for _ in calls]
+    spent = [0.0] * len(servers)
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
-        for call, times in zip((direct, ask), found, strict=True):
-            start = time.perf_counter()
-            call()
-            times.append(time.perf_counter() - start)
-    return found
+        for index, call in enumerate(calls):
+            before = servers[index - 1].cpu() if index else 0.0
+            for _ in range(TURN):
+                start = time.perf_counter()
+                call()
+                times[index].append(time.perf_counter() - start)
+            if index:
+                spent[index - 1] += servers[index - 1].cpu() - before
+    return [each / len(found) * 1e3 for each, found in zip(spent, times[1:], strict=True)], times
 
 
 def throughput(calls: list[Callable[[], Any]], seconds: float) -> float:
@@ -134,7 +181,8 @@ def _print(text: str) -> None:
     sys.stdout.flush()
 
 
-def measure(name: str, path: Path, ports: tuple[int, int], seconds: float, at_once: int) -> None:
+def measure(name: str, path: Path, server: Server, seconds: float, at_once: int) -> None:
+    ports = server.ports
     picture = np.random.default_rng(0).random(SHAPE, np.float32)
     with Session(path) as session:
 
@@ -142,17 +190,21 @@ def measure(name: str, path: Path, ports: tuple[int, int], seconds: float, at_on
             return session.run({"x": picture})["y"]
 
         for kind in KINDS:
-            ask = clients(kind, ports, name, picture)
-            for _ in range(5):
-                direct()
-                ask()
-            times = latency(direct, ask, seconds)
+            servers = [server, *(FLOORS[floor] for floor in FLOORS_OF[kind])]
+            asks = [clients(kind, each.ports, name, picture) for each in servers]
+            for call in (direct, *asks):
+                for _ in range(5):
+                    call()
+            spent, times = latency(servers, [direct, *asks], seconds)
             p50 = [statistics.median(each) * 1e3 for each in times]
             best = [min(each) * 1e3 for each in times]
             _print(
                 f"{name:14} {kind:18} direct p50 {p50[0]:7.3f} ms, served {p50[1]:7.3f} ms: +{p50[1] - p50[0]:6.3f} ms"
-                f"   (best {best[0]:.3f}, {best[1]:.3f}: +{best[1] - best[0]:.3f})"
+                f"   (best {best[0]:.3f}, {best[1]:.3f}: +{best[1] - best[0]:.3f}; the server's CPU {spent[0]:.3f})"
             )
+            for index, floor in enumerate(FLOORS_OF[kind], 2):
+                shown = f"p50 {p50[index]:7.3f} ms (best {best[index]:.3f}; the server's CPU {spent[index - 1]:.3f})"
+                _print(f"{'':14} {'floor: ' + floor:18} {shown}")
         rounds: dict[str, list[float]] = {kind: [] for kind in ("direct", *KINDS)}
         several = {  # the client for HTTP does not work in threads that did not make it
             kind: [clients(kind, ports, name, picture) for _ in range(at_once)] for kind in KINDS if kind != KINDS[1]
@@ -177,17 +229,24 @@ def main() -> None:
         paths = {"mobilenet_v2": Path(folder) / "mobilenet_v2.onnx", "first": Path(folder) / "first.onnx"}
         onnx.save(models.mobilenet_v2(), paths["mobilenet_v2"])
         onnx.save(first_element(), paths["first"])
-        command = [sys.executable, "-m", "mace_core.cli.main", "serve", *map(str, paths.values())]
-        with subprocess.Popen([*command, "--http", "0", "--grpc", "0"], stdout=subprocess.PIPE, text=True) as server:
-            assert server.stdout is not None
-            told = server.stdout.readline()
+        with contextlib.ExitStack() as opened:
+            for floor in SERVERS:
+                process, told = started(opened, ["-m", "benchmarks.serving_floor", floor])
+                FLOORS[floor] = Server(psutil.Process(process.pid), (int(told), int(told)))
+            options = ["-m", "mace_core.cli.main", "serve", *map(str, paths.values()), "--http", "0", "--grpc", "0"]
+            process, told = started(opened, options)
             ports = [int(place.rsplit(":", 1)[1]) for place in told.split() if "://" in place]
-            try:
-                for name, path in paths.items():
-                    measure(name, path, (ports[0], ports[1]), given.seconds, given.at_once)
-            finally:
-                server.terminate()
-                server.wait(60)
+            server = Server(psutil.Process(process.pid), (ports[0], ports[1]))
+            for name, path in paths.items():
+                measure(name, path, server, given.seconds, given.at_once)
+
+
+def started(opened: contextlib.ExitStack, options: list[str]) -> tuple[subprocess.Popen[str], str]:
+    """A process of Python, which ends with ``opened``, and the first line that it wrote."""
+    process = opened.enter_context(subprocess.Popen([sys.executable, *options], stdout=subprocess.PIPE, text=True))
+    opened.callback(process.terminate)
+    assert process.stdout is not None
+    return process, process.stdout.readline()
 
 
 if __name__ == "__main__":
