@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import importlib.util
 import logging
 import sys
 import tempfile
@@ -39,6 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--csv", type=Path, help="the samples")
     parser.add_argument("--verbose", action="store_true", help="show warnings: there is one for each fault")
     given = parser.parse_args(arguments)
+    if given.chart is not None and importlib.util.find_spec("matplotlib") is None:
+        parser.error("--chart needs matplotlib: pip install matplotlib")
     if not given.verbose:
         logging.getLogger("mace").setLevel(logging.CRITICAL)
     faults = Faults(given.fault_rate, given.seed, hang_seconds=25.0, hang_every=given.hang_every)
@@ -102,16 +105,17 @@ def _report(given: argparse.Namespace, watch: Watch, ledger: Ledger, faults: Fau
     for what in ("memory_mb", "threads", "files", "temporary"):
         values = [getattr(each, what) for each in samples]
         say(f"  {what:10} {min(values):8.1f} to {max(values):8.1f}, after warming up {growth(samples, what):+.2f}\n")
+    fault = "; ".join(filter(None, (ledger.verdict(), verdict(samples))))
+    if fault:
+        say(f"the soak of {given.minutes:g} minutes failed: {fault}\n")
+    else:
+        say(f"{given.minutes:g} minutes: {ledger.total('asked')} requests, each answered once; nothing grew\n")
+    sys.stdout.flush()
     if given.csv is not None:
         write_table(samples, given.csv)
     if given.chart is not None:
         draw(samples, given.chart, f"{given.minutes:g} minutes of mixed sessions, faults and cancellations")
-    faulty = "; ".join(filter(None, (ledger.verdict(), verdict(samples))))
-    if faulty:
-        say(f"the soak of {given.minutes:g} minutes failed: {faulty}\n")
-        return 1
-    say(f"{given.minutes:g} minutes: {ledger.total('asked')} requests, each answered once; nothing grew\n")
-    return 0
+    return 1 if fault else 0
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import sys
 import threading
@@ -16,7 +17,8 @@ from scheduler_models import chain
 from scheduler_stand_ins import StandInBackend, StandInProvider, make_provider, registry_of
 
 from mace_core import Session
-from mace_core.discovery.entry_points import PROVIDER_GROUP, PluginEntry
+from mace_core.discovery import entry_points as entry_points_module
+from mace_core.discovery.entry_points import HOOK_GROUP, PROVIDER_GROUP, PluginEntry
 from mace_core.errors import (
     CancelledError,
     MaceError,
@@ -25,10 +27,13 @@ from mace_core.errors import (
     UsageError,
 )
 from mace_core.faults import FaultLimits
+from mace_core.frontend.load import installed_frontends
 from mace_core.graph import GraphView
 from mace_core.host import waiting
 from mace_core.provider import Capability, CompiledSubgraph, Device
+from mace_core.provider import hooks as hooks_module
 from mace_core.provider import registry as registry_module
+from mace_core.provider.hooks import HookManager
 from mace_core.provider.plugin_status import PluginState
 from mace_core.provider.registry import Registry
 
@@ -274,6 +279,41 @@ def test_one_that_hangs_on_import_is_given_up_and_named(
     )
     with pytest.raises(PluginError, match=r"'slow' \(from mace-slow 1\.0\) cannot be used: importing .* was given up"):
         Session(chain("Neg"), devices=["slow"], registry=registry)
+
+
+def test_a_hook_plugin_that_hangs_on_import_is_given_up_and_named(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hang(entry: PluginEntry) -> object:
+        held.wait()
+        return None
+
+    held.is_on = True
+    entry = PluginEntry(HOOK_GROUP, "slow", "somewhere:hooks", "mace-slow", "1.0")
+    monkeypatch.setattr(hooks_module, "discover", lambda group: [entry])
+    monkeypatch.setattr(entry_points_module, "_loaded", hang)
+    monkeypatch.setenv("MACE_FAULT_LIMITS", "import_seconds=0.2")
+    manager = HookManager()
+    assert manager.caller("mace_on_compile") is None
+    (status,) = manager.plugins()
+    assert status.state is PluginState.FAILED
+    assert "importing somewhere:hooks was given up: it had not come back after 0.2 s" in status.reason
+
+
+def test_a_frontend_that_hangs_on_import_costs_its_files_alone(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Entry:
+        name, value = "slow", "somewhere:Frontend"
+        dist = None
+
+        def load(self) -> object:
+            held.wait()
+            raise AssertionError("nobody waits for it any more")
+
+    held.is_on = True
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [Entry()])
+    monkeypatch.setenv("MACE_FAULT_LIMITS", "import_seconds=0.2")
+    frontends, failures = installed_frontends()
+    assert [type(frontend).__name__ for frontend in frontends] == ["OnnxFrontend"]
+    assert "'slow' of an unknown distribution cannot be loaded" in failures[0]
+    assert "it had not come back after 0.2 s" in failures[0]
 
 
 # --- interrupted ------------------------------------------------------------------------------------------------------
