@@ -66,13 +66,13 @@ def within(
     thread = threading.Thread(target=call.work, name=f"mace-call-{plugin}", daemon=True)
     if math.isinf(seconds) or not _started(thread):
         return call.here()
-    try:
-        thread.join(min(seconds, threading.TIMEOUT_MAX))
+    try:  # not `Thread.join`: one that was interrupted takes the thread for ended
+        call.done.wait(min(seconds, threading.TIMEOUT_MAX))
     except BaseException:  # Ctrl-C, or what the handler of another signal raised
         call.is_interrupted = True
         _interrupt(thread)
         try:
-            thread.join(INTERRUPT_SECONDS)
+            call.done.wait(INTERRUPT_SECONDS)
         finally:
             call.leave(thread)
         raise
@@ -184,13 +184,14 @@ class _Call(Generic[_T]):
         self.is_interrupted = False
         self.thread: threading.Thread | None = None  # where nobody waits for it
         self.afterwards: list[Callable[[], object]] = []
+        self.done = threading.Event()  # it has come back
+        self.gone = threading.Event()  # and all that had to wait for that is done
         self._function = function
         self._late = late
         self._ended = ended
         self._context = contextvars.copy_context()
         self._results: list[_T] = []
         self._errors: list[BaseException] = []
-        self._is_done = False
 
     def here(self) -> _T:
         """The result, computed by this thread."""
@@ -203,18 +204,25 @@ class _Call(Generic[_T]):
     def work(self) -> None:
         """Compute the result, for another thread."""
         try:
-            with process_end.at_work_for_another(), fork_safe.unforked_for_another():
-                self._results.append(self._context.run(self._function))
-        except BaseException as error:
-            self._errors.append(error)
-        finally:
-            if self._ended is not None:
-                self._ended()
-            with _lock:
-                self._is_done = True
-                is_left = self.thread is not None
-            if is_left:
-                self._come_late()
+            try:
+                with process_end.at_work_for_another(), fork_safe.unforked_for_another():
+                    self._results.append(self._context.run(self._function))
+            except BaseException as error:
+                self._errors.append(error)
+            self._end()
+        except KeyboardInterrupt:  # that of `_interrupt`, which came when the call was over
+            self._end()
+
+    def _end(self) -> None:
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            ended()
+        with _lock:
+            self.done.set()
+            is_left = self.thread is not None
+        if is_left:
+            self._come_late()
+        self.gone.set()
 
     def result(self) -> _T:
         """What came of it."""
@@ -228,7 +236,7 @@ class _Call(Generic[_T]):
     def leave(self, thread: threading.Thread) -> bool:
         """Wait no longer; False where it is done."""
         with _lock:
-            if self._is_done or not thread.is_alive():
+            if self.done.is_set():
                 return False
             self.thread = thread
             _left.setdefault(self.plugin, []).append(self)
@@ -243,7 +251,9 @@ class _Call(Generic[_T]):
         while True:
             with _lock:
                 if not self.afterwards:
-                    calls = _left[self.plugin]
+                    calls = _left.get(self.plugin, [])
+                    if self not in calls:
+                        return
                     calls.remove(self)
                     if not calls:
                         del _left[self.plugin]
@@ -284,7 +294,7 @@ def _wait_for_left(plugin: str, seconds: float) -> None:
         calls = list(_left.get(plugin, ()))
     for call in calls:
         if call.thread is not None and call.is_interrupted and call.thread is not threading.current_thread():
-            call.thread.join(min(seconds, threading.TIMEOUT_MAX))
+            call.gone.wait(min(seconds, threading.TIMEOUT_MAX))
     if told := hangs(plugin):
         raise _still_hanging(plugin, told)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import signal
 import sys
 import threading
 import time
@@ -30,6 +31,7 @@ from mace_core.faults import FaultLimits
 from mace_core.frontend.load import installed_frontends
 from mace_core.graph import GraphView
 from mace_core.host import waiting
+from mace_core.host.waiting import GivenUpError
 from mace_core.provider import Capability, CompiledSubgraph, Device
 from mace_core.provider import hooks as hooks_module
 from mace_core.provider import registry as registry_module
@@ -319,43 +321,64 @@ def test_a_frontend_that_hangs_on_import_costs_its_files_alone(held: Held, monke
 # --- interrupted ------------------------------------------------------------------------------------------------------
 
 
-def test_an_interrupted_call_ends_and_the_next_one_waits_for_it() -> None:
-    """Ctrl-C while a device compiles: Python code there is interrupted too."""
-    begun, ended = threading.Event(), threading.Event()
+@pytest.fixture
+def interrupted() -> Iterator[type[Exception]]:
+    """A signal comes in a moment, and its handler raises this."""
 
     class StopError(Exception):
         pass
 
+    def stop(number: int, frame: object) -> None:
+        raise StopError
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    yield StopError
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers here")
+def test_an_interrupted_call_is_interrupted_in_the_plugin_too(interrupted: type[Exception]) -> None:
+    ended = threading.Event()
+
     def work() -> None:
-        begun.set()
         try:
             while True:
                 time.sleep(0.01)
         finally:
             ended.set()
 
-    def stop(seconds: float | None = None) -> None:
-        begun.wait(LONG)
-        raise StopError
-
-    class Thread(threading.Thread):
-        is_first = True
-
-        def join(self, timeout: float | None = None) -> None:
-            if Thread.is_first:
-                Thread.is_first = False
-                stop()
-            super().join(timeout)
-
-    original = waiting.threading.Thread
-    waiting.threading.Thread = Thread  # type: ignore[misc, assignment]
-    try:
-        with pytest.raises(StopError):
-            waiting.within(LONG, "slow", "working", work, limit="compile_seconds")
-    finally:
-        waiting.threading.Thread = original  # type: ignore[misc]
-    assert ended.wait(LONG)
+    with pytest.raises(interrupted):
+        waiting.within(LONG, "slow", "working", work, limit="compile_seconds")
+    assert ended.is_set() and not waiting.hangs("slow")
     assert waiting.within(LONG, "slow", "working", lambda: 3, limit="compile_seconds") == 3
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers here")
+def test_the_next_call_waits_for_one_that_could_not_be_interrupted(
+    interrupted: type[Exception], held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late: list[int] = []
+
+    def work() -> int:
+        while held.is_on:
+            try:
+                held.wait()
+            except KeyboardInterrupt:  # as native code, which hears nothing of it
+                continue
+        return 3
+
+    held.is_on = True
+    monkeypatch.setattr(waiting, "INTERRUPT_SECONDS", 0.1)
+    with pytest.raises(interrupted):
+        waiting.within(LONG, "slow", "working", work, limit="compile_seconds", late=late.append)
+    assert "has been working" in waiting.hangs("slow")
+    with pytest.raises(GivenUpError, match="has been working"):
+        waiting.within(0.1, "slow", "working", lambda: 4, limit="compile_seconds")
+    threading.Timer(0.2, held.release).start()
+    assert waiting.within(LONG, "slow", "working", lambda: 5, limit="compile_seconds") == 5
+    assert late == [3]
 
 
 def test_errors_of_the_call_are_raised_as_they_are() -> None:
