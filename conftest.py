@@ -11,6 +11,7 @@ from pathlib import Path
 import hypothesis
 import platformdirs
 import pytest
+from mace_testing import quick_tier
 
 OWN = Path(__file__).parent / ".cache"
 """What tests and the processes they start keep: compiled kernels above all, which the next run uses again."""
@@ -41,6 +42,7 @@ def pytest_configure() -> None:
     os.environ.setdefault("PIP_CACHE_DIR", platformdirs.user_cache_dir("pip", appauthor=False))
     os.environ["MACE_CACHE_DIR"] = str(OWN / "mace")
     os.environ["XDG_CACHE_HOME"] = str(USER)
+    os.environ["MACE_TESTING_CACHE"] = str(OWN / "testing")
     # Tests start hundreds of processes; a third of a short one would go into compiling the same modules once more.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     # A shell starts what it runs in its background with the signal ignored, and that is inherited by every process a
@@ -49,7 +51,35 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out of the quick tier what combines again, and give laws their share of examples."""
+    if is_quick_tier(config):
+        _leave_out_combinations(config, items)
+    _share_examples(config, items)
+
+
+def is_quick_tier(config: pytest.Config) -> bool:
+    """Whether nothing was chosen by hand: by a mark, a word, a file or a test."""
+    return quick_tier.is_run(config.option.markexpr, config.option.keyword, config.args)
+
+
+def _leave_out_combinations(config: pytest.Config, items: list[pytest.Item]) -> None:
+    families: dict[tuple[str, str], list[pytest.Function]] = {}
+    for item in items:
+        if isinstance(item, pytest.Function) and hasattr(item, "callspec") and not item.get_closest_marker("full"):
+            assert item.parent is not None
+            families.setdefault((item.parent.nodeid, item.originalname), []).append(item)
+    left_out: set[pytest.Item] = set()
+    for members in families.values():
+        kept = quick_tier.kept([(item.callspec.id, item.callspec.params) for item in members])
+        left_out |= {item for item, is_kept in zip(members, kept, strict=True) if not is_kept}
+    if left_out:
+        config.hook.pytest_deselected(items=[item for item in items if item in left_out])
+        items[:] = [item for item in items if item not in left_out]
+
+
+def _share_examples(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Give laws their share of examples, once each, however many cases they have."""
     if config.getoption("--hypothesis-profile"):
         return

@@ -10,8 +10,8 @@ import pytest
 
 from mace_core.testing.light_models import LIGHT_MODELS, light_model
 
-LARGE = ("vgg19", "zfnet512", "inception_v1")
-"""Large, and with nothing that alexnet and inception_v2 do not have."""
+LARGE = ("vgg19", "zfnet512", "inception_v1", "bvlc_alexnet", "resnet50")
+"""Large, and with nothing that inception_v2, densenet121 and the networks with random weights do not have."""
 
 
 @pytest.mark.parametrize(

@@ -77,8 +77,12 @@ DNSMOS: dict[str, Callable[[int], Floats]] = {
 }
 
 
+ALIKE = ("dnsmos_models/sig.onnx", "dnsmos_models/sig_bak_ovr.onnx", "pdnsmos_models/sig_bak_ovr.onnx")
+"""Of the structure of another one."""
+
+
 @pytest.mark.parametrize(
-    "file", [pytest.param(file, marks=[pytest.mark.full] if file.startswith("pdnsmos") else []) for file in DNSMOS]
+    "file", [pytest.param(file, marks=[pytest.mark.full] if file in ALIKE else []) for file in DNSMOS]
 )
 def test_dnsmos_rates_speech(file: str, agree_with_onnxruntime: Compare) -> None:
     model = find_packaged_model("speechmos", file)
@@ -93,7 +97,9 @@ AECMOS = {
 }
 
 
-@pytest.mark.parametrize("file", AECMOS)
+@pytest.mark.parametrize(
+    "file", [pytest.param(file, marks=[pytest.mark.full] if size == 64 else []) for file, size in AECMOS.items()]
+)
 def test_aecmos_rates_echo_over_any_number_of_frames(file: str, agree_with_onnxruntime: Compare) -> None:
     state = np.zeros((4, 1, AECMOS[file]), np.float32)
     runs: list[Feeds] = []

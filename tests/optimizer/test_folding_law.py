@@ -65,9 +65,10 @@ def _check_drawn(op: str, examples: int) -> None:
     assert folds
 
 
+@pytest.mark.parametrize("examples", [1, pytest.param(FEW, marks=pytest.mark.full)])
 @pytest.mark.parametrize("op", EVALUATED)
-def test_what_the_core_evaluates_itself_is_what_a_run_gives(op: str) -> None:
-    _check_drawn(op, FEW)
+def test_what_the_core_evaluates_itself_is_what_a_run_gives(op: str, examples: int) -> None:
+    _check_drawn(op, examples)
 
 
 @pytest.mark.full

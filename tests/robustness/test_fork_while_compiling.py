@@ -89,7 +89,7 @@ def test_children_forked_while_threads_compile_compile_too(tmp_path: Path) -> No
     program = tmp_path / "program.py"
     program.write_text(textwrap.dedent(COMPILING))
     done = subprocess.run(
-        [sys.executable, str(program), str(tmp_path / "caches"), "5"],
+        [sys.executable, str(program), str(tmp_path / "caches"), "3"],
         capture_output=True, text=True, timeout=SECONDS * 4, check=False,
     )  # fmt: skip
     assert done.stdout == "bad []\n", done.stderr

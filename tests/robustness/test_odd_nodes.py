@@ -42,21 +42,21 @@ def check(
 
 @pytest.mark.timeout(600)
 def test_some_odd_attributes_are_refused_or_mean_what_onnxruntime_says(tmp_path: Path) -> None:
-    asked, ran = check(by_hand(), tmp_path, attributes.cases, every=29)
-    assert asked > 80
-    assert 40 < ran < asked
+    asked, ran = check(by_hand(), tmp_path, attributes.cases, every=58)
+    assert asked > 40
+    assert 20 < ran < asked
 
 
 @pytest.mark.timeout(600)
 def test_some_outputs_are_right_alone(tmp_path: Path) -> None:
-    asked, ran = check(by_hand(), tmp_path, outputs.cases)
-    assert asked > 20
-    assert ran > 20
+    asked, ran = check(by_hand(), tmp_path, outputs.cases, every=2)
+    assert asked > 10
+    assert ran > 10
 
 
 @pytest.mark.timeout(600)
 def test_some_enormous_numbers_are_refused_or_computed(tmp_path: Path) -> None:
-    check_enormous(list(enormous())[::9], tmp_path)
+    check_enormous(list(enormous())[::18], tmp_path)
 
 
 @pytest.mark.full

@@ -50,11 +50,16 @@ class BlobChecks(KitBase):
     ) -> None:
         """All that the backend claims of what has constants, in one group, restored where it was made and on a device
         that is opened anew."""
+        self.check_blobs_of_constants(backend, provider, device, FORMS_OF_AN_OPERATOR)
+
+    def check_blobs_of_constants(
+        self, backend: Backend, provider: ExecutionProvider, device: Device, forms: int
+    ) -> None:
+        """The same of the small cases, of chains, and of so many forms of each operator."""
         if not self.declaration.serializes:
             pytest.skip("the declaration says that compiled subgraphs have no stored form")
-        stored = [
-            (name, graph, feeds, view_of(graph, feeds)) for name, graph, feeds in self.graphs_of_constants(backend)
-        ]
+        found = self.graphs_of_constants(backend, forms)
+        stored = [(name, graph, feeds, view_of(graph, feeds)) for name, graph, feeds in found]
         if not stored:
             pytest.skip("the backend claims nothing that has constants")
         compiled = backend.compile([view for *_, view in stored])
@@ -80,14 +85,14 @@ class BlobChecks(KitBase):
             assert not wrong, f"restored from a blob {where}, these compute something else: {'; '.join(wrong[:6])}"
         other.close()
 
-    def graphs_of_constants(self, backend: Backend) -> list[tuple[str, Graph, dict[str, Array]]]:
-        """What the backend claims of all that has constants."""
+    def graphs_of_constants(self, backend: Backend, forms: int) -> list[tuple[str, Graph, dict[str, Array]]]:
+        """What the backend claims of all that has constants, of ``forms`` forms of each operator."""
         cases = [case for case in operator_cases() if case.constants]
-        for forms in operator_forms().values():
+        for candidates in operator_forms().values() if forms else ():
             claimed = (
-                case for case in forms if case.constants and self.is_claimed(backend, case.graph(), case.feeds())
+                case for case in candidates if case.constants and self.is_claimed(backend, case.graph(), case.feeds())
             )
-            cases += [case for _, case in zip(range(FORMS_OF_AN_OPERATOR), claimed, strict=False)]
+            cases += [case for _, case in zip(range(forms), claimed, strict=False)]
         found = [(case.name, case.graph(), case.feeds()) for case in cases if case.feeds()]
         found += [(" then ".join(chain), *chain_of_constants(chain)) for chain in CHAINS]
         return [item for item in found if self.is_claimed(backend, item[1], item[2])]

@@ -61,9 +61,9 @@ def packaged(which: tuple[str, str]) -> Model:
     [
         pytest.param(mobilenet_v2, PICTURE, 2e-3, id="mobilenet_v2"),
         pytest.param(resnet50, PICTURE, 2e-3, id="resnet50", marks=pytest.mark.full),
-        pytest.param(fsrcnn, (1, 1, 720, 1280), 2e-3, id="fsrcnn"),
+        pytest.param(fsrcnn, (1, 1, 720, 1280), 2e-3, id="fsrcnn", marks=pytest.mark.full),
         pytest.param(packaged(PP_OCR_DET), (1, 3, 160, 224), 0.1, id="PP-OCRv4 det"),
-        pytest.param(packaged(PP_OCR_REC), (1, 3, 48, 160), 0.1, id="PP-OCRv4 rec"),
+        pytest.param(packaged(PP_OCR_REC), (1, 3, 48, 160), 0.1, id="PP-OCRv4 rec", marks=pytest.mark.full),
     ],
 )
 def test_a_float_network_agrees_with_the_cpu_provider(

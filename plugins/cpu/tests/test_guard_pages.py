@@ -34,11 +34,10 @@ from mace_core.testing.models import (
 
 BUFFERS = "mace_cpu.memory_checks.guarded:guarded_buffers"
 FEATURES = ("host", "avx2", "baseline")
-SAMPLE = ("Add", "AveragePool", "Compress", "Conv", "Gather", "LSTM", "MatMul", "NonZero", "Softmax", "Transpose")
-LED_BY_NUMBERS = (
-    *("Gather", "GatherElements", "GatherND", "GridSample", "MaxUnpool", "OneHot", "ReverseSequence", "RoiAlign"),
-    *("ScatterElements", "ScatterND"),
-)
+SAMPLE = ("Add", "Compress", "Conv", "Gather", "MatMul")
+LED_BY_NUMBERS = ("Gather", "GridSample", "MaxUnpool", "OneHot", "ReverseSequence", "ScatterND")
+"""A sample of the operators that indices, lengths and places lead; the full tier tries all."""
+
 NETWORKS: dict[str, Callable[[], onnx.ModelProto]] = {
     "mobilenet_v2": mobilenet_v2, "resnet50": resnet50, "efficientnet_b0": efficientnet_b0, "vit_tiny": vit_tiny,
     "fsrcnn": fsrcnn,
@@ -80,7 +79,7 @@ def test_what_is_written_into_the_gap_that_alignment_leaves_is_seen() -> None:
         memory.check()
 
 
-@pytest.mark.parametrize("side", Side)
+@pytest.mark.parametrize("side", [Side.END, pytest.param(Side.START, marks=pytest.mark.full)])
 def test_a_kernel_that_goes_one_byte_too_far_is_found(side: Side) -> None:
     info = helper.make_tensor_value_info("x", TensorProto.FLOAT, [5])
     node = helper.make_node("Identity", ["x"], ["y"])
@@ -103,7 +102,7 @@ def test_a_few_operators() -> None:
 
 def test_numbers_that_lead_outside() -> None:
     """Indices, lengths and places that are fed at run time are refused or clipped, whatever they are."""
-    found = check([OperatorTask(op, examples=12, hostile=True) for op in LED_BY_NUMBERS], runs(Side.END))
+    found = check([OperatorTask(op, examples=6, hostile=True) for op in LED_BY_NUMBERS], runs(Side.END))
     assert all(each.ran or each.refused for each in found), found
 
 

@@ -119,7 +119,13 @@ def long_cases() -> dict[str, tuple[str, dict[str, Any], dict[str, Array], tuple
 CASES = long_cases()
 
 
-@pytest.mark.parametrize(("name", "threads"), [(name, 1 + index % 2) for index, name in enumerate(CASES)])
+@pytest.mark.parametrize(
+    ("name", "threads"),
+    [
+        pytest.param(name, 1 + index % 2, marks=[pytest.mark.full] if index % 3 else [])
+        for index, name in enumerate(CASES)
+    ],
+)
 def test_a_run_that_is_cancelled_ends_soon(name: str, threads: int) -> None:
     op, attributes, inputs, constants = CASES[name]
     outputs = ["out", "where"] if op == "TopK" else ["out"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -60,20 +61,27 @@ def read(files: Mapping[str, str]) -> Imports:
     """
     found: Imports = {}
     for module, text in files.items():
-        tree = ast.parse(text)
-        guarded = {
-            id(inner)
-            for node in ast.walk(tree)
-            if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-            for inner in ast.walk(node)
-        }
         edges = found.setdefault(module, {})
-        for node in ast.walk(tree):
-            for name in _named(node):
-                target = _known(name, files)
-                if target is not None and target != module and edges.get(target) != "runtime":
-                    edges[target] = "typing" if id(node) in guarded else "runtime"
+        for name, how in _names(text):
+            target = _known(name, files)
+            if target is not None and target != module and edges.get(target) != "runtime":
+                edges[target] = how
     return found
+
+
+@functools.cache
+def _names(text: str) -> tuple[tuple[str, str], ...]:
+    """What a source may mean by its imports and strings, and as what."""
+    tree = ast.parse(text)
+    guarded = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for inner in ast.walk(node)
+    }
+    return tuple(
+        (name, "typing" if id(node) in guarded else "runtime") for node in ast.walk(tree) for name in _named(node)
+    )
 
 
 def _named(node: ast.AST) -> Iterator[str]:

@@ -1,9 +1,11 @@
 """The Hexagon provider under the conformance kit, on the emulated HTP v75 in float16."""
 
+import pytest
 from mace_hexagon.backend import HexagonBackend
 
-from mace_core.provider import Backend
+from mace_core.provider import Backend, Device, ExecutionProvider
 from mace_core.testing import Declaration, ProviderConformance
+from mace_core.testing.kit.blobs import FORMS_OF_AN_OPERATOR
 
 FLOAT = ["float32"]
 
@@ -43,3 +45,9 @@ class TestHexagon(ProviderConformance):
         interruptible=False,  # a whole graph is one call of the library
         memory_in_use=live_contexts,
     )
+
+    @pytest.mark.parametrize("forms", [0, pytest.param(FORMS_OF_AN_OPERATOR, marks=pytest.mark.full)])
+    def test_blobs_restore_every_subgraph_with_its_own_constants(  # type: ignore[override]
+        self, backend: Backend, provider: ExecutionProvider, device: Device, forms: int
+    ) -> None:
+        self.check_blobs_of_constants(backend, provider, device, forms)

@@ -45,10 +45,10 @@ def packaged(which: tuple[str, str]) -> Model:
     ("model", "shape"),
     [
         pytest.param(mobilenet_v2, (1, 3, 224, 224), id="mobilenet_v2"),
-        pytest.param(resnet50, (1, 3, 224, 224), id="resnet50"),
-        pytest.param(fsrcnn, (1, 1, 720, 1280), id="fsrcnn"),
+        pytest.param(resnet50, (1, 3, 224, 224), id="resnet50", marks=pytest.mark.full),
+        pytest.param(fsrcnn, (1, 1, 720, 1280), id="fsrcnn", marks=pytest.mark.full),
         pytest.param(packaged(PP_OCR_DET), (1, 3, 160, 320), id="PP-OCRv4 det"),
-        pytest.param(packaged(PP_OCR_REC), (1, 3, 48, 160), id="PP-OCRv4 rec"),
+        pytest.param(packaged(PP_OCR_REC), (1, 3, 48, 160), id="PP-OCRv4 rec", marks=pytest.mark.full),
     ],
 )
 def test_a_float_network_agrees_with_the_cpu_provider(device: Device, model: Model, shape: tuple[int, ...]) -> None:

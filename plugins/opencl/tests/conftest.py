@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+from mace_testing.quick_tier import is_drawn
 
 from mace_core.graph import Graph
 from mace_core.provider import Device
@@ -14,12 +15,22 @@ from mace_core.provider import Device
 Array = npt.NDArray[np.float32]
 
 
+QUICK_FORMS = 5
+"""Of the operators, one of so many is tried in all its forms in the quick tier; each in its small cases."""
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What the kit asks of results that are read elsewhere runs with the full tests: on a processor the OpenCL runtime
-    takes longest of all to compile its programs, and the forms themselves are looked at each time."""
+    """On a processor the OpenCL runtime takes long to compile its programs: most forms of operators, and what the kit
+    asks of results that are read elsewhere, run with the full tests."""
     for item in items:
-        if "test_conformance.py::TestOpenCl::test_a_result_is_right_whoever_reads_it" in item.nodeid:
+        if "test_conformance.py::TestOpenCl::" not in item.nodeid:
+            continue
+        assert isinstance(item, pytest.Function)
+        others = item.originalname == "test_every_form_of_an_operator_is_right_or_declined" and not is_drawn(
+            item.callspec.params["form_operator"], QUICK_FORMS
+        )
+        if others or item.originalname == "test_a_result_is_right_whoever_reads_it":
             item.add_marker(pytest.mark.full)
 
 

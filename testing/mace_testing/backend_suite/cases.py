@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import os
+import pickle
+import sys
+import tempfile
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -76,9 +81,38 @@ class SuiteCase:
             yield _read(folder, "input", graph.input), _read(folder, "output", graph.output)
 
 
+STORED = "MACE_TESTING_CACHE"
+"""Variable with a folder, of whoever sets it alone, that keeps the cases: making them takes seconds."""
+
+
 @functools.cache
 def suite_cases() -> dict[str, SuiteCase]:
     """All cases by name."""
+    folder = os.environ.get(STORED)
+    if not folder:
+        return _make_cases()
+    path = Path(folder) / f"onnx-suite-{_version()}.pickle"
+    if path.exists():
+        stored: dict[str, SuiteCase] = pickle.loads(path.read_bytes())
+        return stored
+    found = _make_cases()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:  # (another process may be at it, too)
+        pickle.dump(found, file, pickle.HIGHEST_PROTOCOL)
+    Path(file.name).replace(path)
+    return found
+
+
+def _version() -> str:
+    """Tells apart everything that decides what the cases are."""
+    import numpy as np
+    import onnx
+
+    parts = (onnx.__version__, np.__version__, sys.version, Path(__file__).read_text(encoding="utf-8"))
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+def _make_cases() -> dict[str, SuiteCase]:
     import onnx
     from onnx.backend.test.loader import load_model_tests
 
