@@ -31,10 +31,10 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("reproducible")
 
-SHARE_OF_EXAMPLES = 0.5
+SHARE_OF_EXAMPLES = 0.35
 """How many of its examples a law gets where they are the same each time; the full tier draws others, and all."""
 
-FEWEST_EXAMPLES = 10
+FEWEST_EXAMPLES = 5
 
 
 def pytest_configure() -> None:

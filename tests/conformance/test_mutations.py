@@ -43,7 +43,17 @@ def backend() -> Iterator[Backend]:
     opened.close()
 
 
-@pytest.mark.parametrize("mutation", KERNELS, ids=[mutation.name for mutation in KERNELS])
+FIRST = {(mutation.section, mutation.operator): mutation for mutation in reversed(KERNELS)}.values()
+"""One fault of each operator; the full tier tries all."""
+
+
+@pytest.mark.parametrize(
+    "mutation",
+    [
+        pytest.param(mutation, id=mutation.name, marks=[] if mutation in FIRST else pytest.mark.full)
+        for mutation in KERNELS
+    ],
+)
 def test_a_fault_of_a_kernel_is_found(mutation: Mutation, backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     mutation.apply(monkeypatch)
     with pytest.raises(AssertionError) as found:

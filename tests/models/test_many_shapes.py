@@ -28,7 +28,7 @@ SETTLED = 800
 """Shapes after which every structure, and the largest arena, are taken to be there."""
 
 GROWTH_BYTES = 16 << 20
-FRESH = 60
+FRESH = 20
 """Sessions opened for one shape each; the rest is compared with onnxruntime alone."""
 
 Feeds = dict[str, npt.NDArray[Any]]
@@ -154,8 +154,8 @@ def judge(family: Family) -> Iterator[onnxruntime.InferenceSession]:
     ("name", "shapes"),
     [
         ("lines", SHAPES // 10),
-        ("pictures", SHAPES // 8),
-        ("decoder", SHAPES // 8),
+        ("pictures", SHAPES // 10),
+        ("decoder", SHAPES // 10),
         pytest.param("lines", SHAPES, marks=pytest.mark.full),
         pytest.param("pictures", SHAPES, marks=pytest.mark.full),
         pytest.param("decoder", SHAPES, marks=pytest.mark.full),

@@ -133,6 +133,30 @@ def start(tmp_path: Path, compiled: Path) -> Start:
     return starter(tmp_path)
 
 
+@pytest.fixture
+def start_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
+    """Starts in this process: sessions that share nothing but the cache folder, and kernels that were loaded."""
+
+    def start(
+        path: Path, sizes: tuple[int, ...] = (32,), environment: dict[str, str] | None = None, **options: Any
+    ) -> dict[str, Any]:
+        pictures = [np.linspace(-1, 1, 3 * n * n, dtype=np.float32).reshape(1, 3, n, n) for n in sizes]
+        with monkeypatch.context() as patch:
+            for name, value in {"MACE_CACHE_DIR": str(tmp_path / "cache"), **(environment or {})}.items():
+                patch.setenv(name, value)
+            with Session(str(path), devices=["cpu"], **options) as session:
+                outputs = [output for picture in pictures for output in session.run({"x": picture}).values()]
+                found = session.explain()
+        return {
+            "restored": [one.restored for one in found.preparations],
+            "outputs": [float(np.abs(output).sum()) for output in outputs],
+            "exact": [output.tobytes().hex()[:400] for output in outputs],
+            "text": str(found).splitlines(),
+        }
+
+    return start
+
+
 def entries(folder: Path, kind: str) -> list[Path]:
     return sorted((folder / "cache" / kind).glob("*.entry"))
 
@@ -163,22 +187,22 @@ def test_explanations_say_the_same_with_the_same_reasons(start: Start, model: Pa
     assert any("first choice" in line for line in warm["text"])
 
 
-def test_another_shape_is_planned_when_it_comes(start: Start, tmp_path: Path) -> None:
+def test_another_shape_is_planned_when_it_comes(start_here: Start, tmp_path: Path) -> None:
     path = write_model(tmp_path / "free.onnx", free=True)
-    assert start(path, (32,))["restored"] == [False]
-    both = start(path, (32, 48))
+    assert start_here(path, (32,))["restored"] == [False]
+    both = start_here(path, (32, 48))
     assert both["restored"] == [True, False]
     # a second shape makes a plan for many: whoever begins with that one needs no other plan
-    again = start(path, (48, 32))
+    again = start_here(path, (48, 32))
     assert again["restored"] == [True]
-    assert start(path, (32, 48))["restored"] == [True, True]
+    assert start_here(path, (32, 48))["restored"] == [True, True]
     for found in (again["exact"][2:], again["exact"][:2]):
         assert found in (both["exact"][:2], both["exact"][2:])
 
 
-def test_weights_in_memory_instead_of_a_mapped_file(start: Start, model: Path) -> None:
-    cold = start(model)
-    read = start(model, mmap=False)
+def test_weights_in_memory_instead_of_a_mapped_file(start_here: Start, model: Path) -> None:
+    cold = start_here(model)
+    read = start_here(model, mmap=False)
     assert read["restored"] == [True]
     assert read["exact"] == cold["exact"]
 
@@ -186,7 +210,7 @@ def test_weights_in_memory_instead_of_a_mapped_file(start: Start, model: Path) -
 # --- what makes it another start --------------------------------------------------------------------------------------
 
 
-def test_options_devices_and_pins_are_told_apart(start: Start, model: Path) -> None:
+def test_options_devices_and_pins_are_told_apart(start_here: Start, model: Path) -> None:
     changes: list[dict[str, Any]] = [
         {},
         {"options": {"cpu": {"threads": 1}}},
@@ -196,18 +220,18 @@ def test_options_devices_and_pins_are_told_apart(start: Start, model: Path) -> N
     ]
     exact = {}
     for change in changes:
-        cold = start(model, **change)
+        cold = start_here(model, **change)
         # a blob does not depend on strictness; the placement does, and is made again
         assert cold["restored"] == [change == {"strict": True}]
         exact[json.dumps(change)] = cold["exact"]
     for change in changes:
-        warm = start(model, **change)
+        warm = start_here(model, **change)
         assert warm["restored"] == [True], change
         assert warm["exact"] == exact[json.dumps(change)]
-    pinned = start(model, pins={"Softmax": "reference"})
+    pinned = start_here(model, pins={"Softmax": "reference"})
     assert len(pinned["restored"]) == 2
     assert any("reference:0: 1 node" in line for line in pinned["text"])
-    np.testing.assert_allclose(pinned["outputs"], start(model)["outputs"], rtol=1e-4)
+    np.testing.assert_allclose(pinned["outputs"], start_here(model)["outputs"], rtol=1e-4)
 
 
 def test_the_default_number_of_threads_is_part_of_it(start: Start, model: Path) -> None:
@@ -223,15 +247,15 @@ def test_the_default_number_of_threads_is_part_of_it(start: Start, model: Path) 
         os.sched_setaffinity(0, before)
 
 
-def test_features_of_the_environment_are_part_of_it(start: Start, model: Path) -> None:
-    start(model)
-    assert start(model, environment={"MACE_CPU_FEATURES": "baseline"})["restored"] == [False]
+def test_features_of_the_environment_are_part_of_it(start_here: Start, model: Path) -> None:
+    start_here(model)
+    assert start_here(model, environment={"MACE_CPU_FEATURES": "baseline"})["restored"] == [False]
 
 
-def test_a_changed_model_is_another_model(start: Start, model: Path) -> None:
-    before = start(model)
+def test_a_changed_model_is_another_model(start_here: Start, model: Path) -> None:
+    before = start_here(model)
     write_model(model, scale=2.0)
-    after = start(model)
+    after = start_here(model)
     assert after["restored"] == [False]
     assert after["outputs"] != before["outputs"]
 
@@ -313,42 +337,39 @@ def test_a_placement_whose_blob_is_gone_is_made_again(in_process: Any, tmp_path:
     assert in_process()[1] == [True]
 
 
-def test_four_processes_may_start_for_the_first_time_at_once(cold_start: Start, model: Path) -> None:
-    with ThreadPoolExecutor(4) as starters:
-        found = list(starters.map(lambda _: cold_start(model), range(4)))
+def test_three_processes_may_start_for_the_first_time_at_once(cold_start: Start, model: Path) -> None:
+    with ThreadPoolExecutor(3) as starters:
+        found = list(starters.map(lambda _: cold_start(model), range(3)))
     assert len({json.dumps(one["exact"]) for one in found}) == 1
     last = cold_start(model)
     assert last["restored"] == [True]
     assert last["exact"] == found[0]["exact"]
 
 
-def test_a_folder_that_can_not_be_written_to_only_makes_starts_slower(
-    cold_start: Start, model: Path, tmp_path: Path
-) -> None:
+def test_a_folder_that_can_not_be_written_to_hinders_no_start(cold_start: Start, model: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
-    for _ in range(2):
-        found = cold_start(model, cache=tmp_path / "file" / "cache")
-        assert found["restored"] == [False]
-        assert found["told"].count("cannot be written to") == 1
+    found = cold_start(model, cache=tmp_path / "file" / "cache")
+    assert found["restored"] == [False]
+    assert found["told"].count("cannot be written to") == 1
 
 
-def test_without_room_nothing_is_kept_and_everything_works(cold_start: Start, model: Path, tmp_path: Path) -> None:
+def test_without_room_nothing_is_kept_and_everything_works(start_here: Start, model: Path, tmp_path: Path) -> None:
     for _ in range(2):
-        assert cold_start(model, environment={"MACE_CACHE_LIMIT": "1k"})["restored"] == [False]
+        assert start_here(model, environment={"MACE_CACHE_LIMIT": "1k"})["restored"] == [False]
     assert not entries(tmp_path, "blobs")
 
 
-def test_entries_over_the_limit_make_room(cold_start: Start, tmp_path: Path) -> None:
+def test_entries_over_the_limit_make_room(start_here: Start, tmp_path: Path) -> None:
     """Each model's blob takes about 150 kB; of three, two fit."""
     models = [write_model(tmp_path / f"{index}.onnx", scale=1 + index) for index in range(3)]
-    cold_start(models[0])
+    start_here(models[0])
     (blob,) = entries(tmp_path, "blobs")
     limit = {"MACE_CACHE_LIMIT": str(int(blob.stat().st_size * 2.5))}
     for path in models:
-        cold_start(path, environment=limit)
+        start_here(path, environment=limit)
     assert len(entries(tmp_path, "blobs")) == 2
-    assert cold_start(models[2], environment=limit)["restored"] == [True]
-    assert cold_start(models[0], environment=limit)["restored"] == [False]
+    assert start_here(models[2], environment=limit)["restored"] == [True]
+    assert start_here(models[0], environment=limit)["restored"] == [False]
 
 
 def test_without_caches_nothing_is_written(start: Start, model: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 PLUGINS = ("cpu", "opencl", "hexagon", "apu", "npu")
-TESTED_ALWAYS = ((), ("cpu",), PLUGINS)
+TESTED_ALWAYS = ((), PLUGINS)
 
 
 def check(run: Callable[..., object], plugins: tuple[str, ...]) -> list[str]:

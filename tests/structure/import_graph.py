@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -25,10 +26,10 @@ def _modules(package: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _imported(path: Path, name: str, modules: Mapping[str, Path]) -> Iterator[str]:
-    for node in _runtime_nodes(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in _imports(path.read_text(encoding="utf-8")):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in modules)
-        elif isinstance(node, ast.ImportFrom):
+        else:
             assert not node.level, f"{name} imports relatively"
             base = node.module or ""
             for alias in node.names:
@@ -37,6 +38,11 @@ def _imported(path: Path, name: str, modules: Mapping[str, Path]) -> Iterator[st
                     yield full
                 elif base in modules:
                     yield base
+
+
+@functools.cache
+def _imports(text: str) -> list[ast.Import | ast.ImportFrom]:
+    return [node for node in _runtime_nodes(ast.parse(text)) if isinstance(node, (ast.Import, ast.ImportFrom))]
 
 
 def _runtime_nodes(tree: ast.AST) -> Iterator[ast.AST]:

@@ -58,8 +58,8 @@ class BlobChecks(KitBase):
         """The same of the small cases, of chains, and of so many forms of each operator."""
         if not self.declaration.serializes:
             pytest.skip("the declaration says that compiled subgraphs have no stored form")
-        found = self.graphs_of_constants(backend, forms)
-        stored = [(name, graph, feeds, view_of(graph, feeds)) for name, graph, feeds in found]
+        graphs = self.graphs_of_constants(backend, forms)
+        stored = [(name, graph, feeds, view_of(graph, feeds)) for name, graph, feeds in graphs]
         if not stored:
             pytest.skip("the backend claims nothing that has constants")
         compiled = backend.compile([view for *_, view in stored])
