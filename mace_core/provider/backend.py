@@ -163,8 +163,9 @@ class Backend(ABC):
         """A buffer of the device over memory of somebody else's, to read from and not to write to, without a copy.
         None for a piece that it cannot take (alignment, size, another driver's): the core copies where it can.
 
-        Called at a run for what is fed, of a kind that ``imports`` names; the memory and its content stay as they are
-        until `release_memory`.  New in api 1.1.
+        Called at a run, of a kind that ``imports`` names, for what is fed and, since api 1.3, for what the host or
+        another device has computed; the memory and its content stay as they are until `release_memory`.  New in api
+        1.1.
 
         Raises:
             ProviderError: if the memory is not what it says.
@@ -173,6 +174,15 @@ class Backend(ABC):
 
     def release_memory(self, buffer: Buffer) -> None:
         """End an import, once nothing of the device reads from it any more.  New in api 1.1."""
+
+    def export_memory(self, buffer: Buffer) -> ForeignMemory | None:
+        """How another device may import a whole buffer of this one's pinned memory, other than by its address; None
+        where it cannot.  What was computed is complete and seen by all when the core asks.  New in api 1.3.
+
+        Args:
+            buffer: of one of `allocators`; a descriptor in the answer stays this backend's, as long as the buffer does.
+        """
+        return None
 
     def create_stream(self) -> Stream | None:
         """A new in-order queue, or None for a backend that only runs synchronously."""

@@ -19,7 +19,7 @@ class AcmeProvider(ExecutionProvider):
     name: ClassVar[str] = "acme"
     vendor: ClassVar[str] = "ACME (example)"
     version: ClassVar[str] = __version__
-    api_version: ClassVar[ApiVersion] = ApiVersion(1, 2)
+    api_version: ClassVar[ApiVersion] = ApiVersion(1, 3)
     options: ClassVar[Mapping[str, str]] = {
         "memory_bytes": f"device memory the simulator has (default {DEFAULT_MEMORY_BYTES})",
         "largest_bucket": "sizes up to this are padded to powers of two (default 0: each is compiled for as it is)",

@@ -48,6 +48,7 @@ class SessionDevice:
         options_key: the options it is opened with, as text for cache keys.
         compile_options: those of them that what it stores may depend on, and that its key does not tell, as text.
         has_options: some were given for it: they are tried at once, since only the provider knows their values.
+        imports_computed: its provider knows that what others computed may be imported, not only what is fed.
         model: how messages call the session's model.
         limits: how long calls of it are waited for.
         refused: why it is not used any more; "" while it is.
@@ -66,6 +67,7 @@ class SessionDevice:
     options_key: str = ""
     compile_options: str = "{}"
     has_options: bool = False
+    imports_computed: bool = False
     model: str = ""
     limits: FaultLimits = field(default_factory=FaultLimits)
     refused: str = ""

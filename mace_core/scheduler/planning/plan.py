@@ -14,6 +14,7 @@ from mace_core.scheduler.numerics import NumericsCheck
 from mace_core.scheduler.planning.arena_plans import plan_memory
 from mace_core.scheduler.planning.concurrency import Tracks, tracks_of, with_downloads_early
 from mace_core.scheduler.planning.devices import DevicePool, SessionDevice
+from mace_core.scheduler.planning.lent import lent_uploads
 from mace_core.scheduler.planning.padded_views import PaddedView
 from mace_core.scheduler.planning.partition import CORE_DEVICE
 from mace_core.scheduler.planning.placement import PlacedStage
@@ -71,6 +72,7 @@ class StagePlan:
         single: the one step of a stage that is one run on host memory and nothing else (the fast path).
         grown: for each value that grows in place: the register fed, and the longer one in the same memory.
         tracks: how its steps are shared among threads; None where no two devices can work at the same time.
+        lent: the uploads whose source keeps its content until the run has ended, so that a device may import it.
     """
 
     stage: Stage
@@ -86,6 +88,7 @@ class StagePlan:
     numerics: NumericsCheck | None = None
     grown: tuple[tuple[int, int], ...] = ()
     tracks: Tracks | None = None
+    lent: frozenset[int] = frozenset()
 
     @property
     def busy_devices(self) -> frozenset[str]:
@@ -203,9 +206,11 @@ class _Builder:
         results = [self._at(value, HOST) for value in self.stage.outputs]
         self._end(results)
         tracks = self._tracks()
-        if tracks is not None:
-            self._end(results)
-        arenas = plan_memory(self.registers, self.steps, results, tracks)
+        is_fixed = not self.growths and self.stage.trace is None
+        lent = lent_uploads(self.steps, self.registers, self.devices) if is_fixed else frozenset()
+        needed = [*results, *(source for number in lent for source in reads(self.steps[number]))]
+        self._end(needed)
+        arenas = plan_memory(self.registers, self.steps, needed, tracks)
         slots = [self.index[value, HOST] for value in feeds]
         grown = tuple(
             (register.base, index) for index, register in enumerate(self.registers) if register.storage is Storage.GROWN
@@ -221,13 +226,14 @@ class _Builder:
             self.devices,
             grown=grown,
             tracks=tracks,
+            lent=lent,
         )
         plan.single = _single_step(plan)
         return plan
 
     def _end(self, results: Sequence[int]) -> None:
         for register in results:
-            self.registers[register].last = len(self.steps)
+            self.registers[owner(register, self.registers)].last = len(self.steps)
 
     def _tracks(self) -> Tracks | None:
         """The tracks, where devices can work at the same time; the steps are put in order for that."""

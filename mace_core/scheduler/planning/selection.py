@@ -11,7 +11,7 @@ from mace_core.discovery.entry_points import describe
 from mace_core.errors import DeviceNotFoundError, MaceError, PluginError, UsageError
 from mace_core.faults import limits_now
 from mace_core.graph import Graph
-from mace_core.provider import Backend, Device, ExecutionProvider, hooks
+from mace_core.provider import ApiVersion, Backend, Device, ExecutionProvider, hooks
 from mace_core.provider.inventory import find_device, inventory, is_real, probe
 from mace_core.provider.plugin_status import PluginState
 from mace_core.provider.registry import CUSTOM, REFERENCE, Registry
@@ -21,6 +21,8 @@ from mace_core.scheduler.planning.policy import ORDER, Policy
 _log = logging.getLogger("mace")
 
 Options = Mapping[str, Mapping[str, object]]
+
+_IMPORTS_COMPUTED_SINCE = ApiVersion(1, 3)
 
 HOST_PROVIDER = "cpu"
 """The provider that takes what named accelerators decline, where it is installed."""
@@ -173,6 +175,7 @@ def _session_device(
         is_fallback=role is _Role.FALLBACK,
         only_pinned=role is _Role.PINNED,
         provider_code=registry.code(device.provider),
+        imports_computed=provider.api_version >= _IMPORTS_COMPUTED_SINCE,
         options_key=json.dumps(full, sort_keys=True, default=str),
         compile_options=_compile_options(provider, full),
     )

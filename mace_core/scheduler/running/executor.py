@@ -95,6 +95,8 @@ class StageInstance(SingleRuns):
                 return
             case UploadStep() if self._imports.take(step, self._arrays[step.source], self._bound[step.target]):
                 return
+            case UploadStep() if number in self.plan.lent and self._lend(step):
+                return
             case UploadStep() | DownloadStep() if context.profile is None and self._queue(number, step):
                 return
             case UploadStep():
@@ -177,6 +179,11 @@ class StageInstance(SingleRuns):
         with self._calling(step.device, "Execution.enqueue"):
             event = instance_of(Event, execution.enqueue(stream, bindings, tuple(pending)))
         pending[:] = [event]
+
+    def _lend(self, step: UploadStep) -> bool:
+        """Let the device work on what was computed where it is; False where it is to be copied."""
+        self._wait_for_host_memory()
+        return self._imports.take_computed(step, self._bound[step.source], self._bound[step.target])
 
     def _queue(self, number: int, step: UploadStep | DownloadStep) -> bool:
         """Let the device's queue do a copy, so that nobody waits for it before the end of the run."""

@@ -1,8 +1,9 @@
-"""What is fed in memory of somebody else's: imported by the devices that can, else copied."""
+"""Memory that a device works on where it lies: of somebody else's that is fed, and of other devices and the host."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from types import NoneType
 
 import numpy as np
@@ -44,9 +45,36 @@ class Imports:
             if is_opaque(value):
                 raise self._unreadable(step.source, f"{device.name} cannot import it")
             return False
+        self._bind(device, buffer, target)
+        return True
+
+    def take_computed(self, step: UploadStep, source: BoundTensor, target: BoundTensor) -> bool:
+        """Bind ``target`` to the memory of what another device computed, which is complete and stays as it is until
+        `release`, if the device of ``step`` can work on that."""
+        device = self._plan.devices[step.device]
+        memory = self._exported(step, source)
+        buffer = None if memory is None else import_memory(device, memory)
+        if buffer is None:
+            return False
+        self._bind(device, buffer, target)
+        return True
+
+    def _exported(self, step: UploadStep, source: BoundTensor) -> ForeignMemory | None:
+        """What was computed, as memory of a kind that the device of ``step`` imports."""
+        kinds, register = self._kinds[step.device], self._plan.registers[step.source]
+        if register.storage is Storage.SHARED and kinds - {ForeignKind.HOST}:
+            base = self._plan.registers[register.base]
+            maker = self._plan.devices[base.location]
+            whole = export_memory(maker, source.buffer.handle)
+            if whole is not None and whole.kind in kinds:
+                return replace(whole, offset=whole.offset + base.offset, nbytes=register.nbytes)
+        if ForeignKind.HOST not in kinds:
+            return None
+        return ForeignMemory(ForeignKind.HOST, register.nbytes, address=source.address)
+
+    def _bind(self, device: SessionDevice, buffer: Buffer, target: BoundTensor) -> None:
         self._held.append((device, buffer, target, target.buffer, target.offset))
         target.buffer, target.offset = buffer, 0
-        return True
 
     def check_readers(self, values: Sequence[RuntimeValue]) -> None:
         """
@@ -87,6 +115,12 @@ def import_memory(device: SessionDevice, memory: ForeignMemory) -> Buffer | None
     """The device's buffer over ``memory``, or None."""
     with device.calling("Backend.import_memory"):
         return instance_of((Buffer, NoneType), device.backend.import_memory(memory))
+
+
+def export_memory(device: SessionDevice, buffer: Buffer) -> ForeignMemory | None:
+    """How others may import a buffer of the device; None where they cannot."""
+    with device.calling("Backend.export_memory"):
+        return instance_of((ForeignMemory, NoneType), device.backend.export_memory(buffer))
 
 
 def is_opaque(value: RuntimeValue) -> bool:

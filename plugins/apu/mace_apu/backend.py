@@ -10,7 +10,7 @@ from mace_apu.description import Call, Network, Operand
 from mace_apu.execution import ApuSubgraph
 from mace_apu.lowering.engine import Claimed, Lowered, lower
 from mace_apu.lowering.winograd import WINOGRAD, Winograd
-from mace_apu.memory import SharedAllocator, why_not_shared
+from mace_apu.memory import SharedAllocator, SharedMemory, why_not_shared
 from mace_apu.neuron.constants import FIRST_VERSION, SINCE, Operation
 from mace_apu.neuron.handles import NeuronCompilation, NeuronDevices
 from mace_apu.options import Hints
@@ -22,10 +22,13 @@ from mace_core.graph import GraphView, Node
 from mace_core.provider import (
     Allocator,
     Backend,
+    Buffer,
     Capability,
     Claim,
     CompiledSubgraph,
     Device,
+    ForeignKind,
+    ForeignMemory,
     HostAllocator,
     Rejection,
     ShapeSupport,
@@ -85,6 +88,11 @@ class ApuBackend(Backend):
 
     def allocators(self) -> Sequence[Allocator]:
         return (self._allocator,)
+
+    def export_memory(self, buffer: Buffer) -> ForeignMemory | None:
+        if not isinstance(buffer.handle, SharedMemory):
+            return None
+        return ForeignMemory(ForeignKind.DMA_BUF, buffer.nbytes, descriptor=buffer.handle.descriptor)
 
     def capability(self, view: GraphView) -> Capability:
         lowered = self._lower(view, claims_only=True)

@@ -46,6 +46,11 @@ class SharedMemory:
                 raise OutOfMemoryError(f"{devices.name}: {size} bytes cannot be mapped: {error.strerror}") from None
             raise
 
+    @property
+    def descriptor(self) -> int:
+        """The file descriptor, which stays this object's."""
+        return self._descriptor
+
     def keep(self) -> SharedMemory:
         """One user more."""
         with self._lock:

@@ -35,7 +35,7 @@ class ApuProvider(ExecutionProvider):
     name: ClassVar[str] = "apu"
     vendor: ClassVar[str] = "mace"
     version: ClassVar[str] = VERSION
-    api_version: ClassVar[ApiVersion] = ApiVersion(1, 2)
+    api_version: ClassVar[ApiVersion] = ApiVersion(1, 3)
     options: ClassVar[Mapping[str, str]] = {
         "performance": "what to be good at: latency (default: one answer soon), low_power, sustained (many answers) "
         "or boost (the highest clock)",

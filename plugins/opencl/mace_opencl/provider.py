@@ -25,7 +25,7 @@ class OpenClProvider(ExecutionProvider):
     name: ClassVar[str] = "opencl"
     vendor: ClassVar[str] = "mace"
     version: ClassVar[str] = VERSION
-    api_version: ClassVar[ApiVersion] = ApiVersion(1, 1)
+    api_version: ClassVar[ApiVersion] = ApiVersion(1, 3)
     options: ClassVar[Mapping[str, str]] = {
         "memory_limit_bytes": "device memory a session may use at most (default: all the device has)",
     }
