@@ -70,6 +70,7 @@ class Policy:
 
 ORDER = Policy("order")
 LATENCY = Policy("latency", "overlapped", split=0.05)
+"""The default where no devices are named: least time of a run."""
 POLICIES = {
     policy.name: policy
     for policy in (
