@@ -139,6 +139,9 @@ class ModelServer:
                 await self._asked_to_end.wait()
                 await self._drain(http, task, grpc)
         finally:
+            if http is not None and task is not None and not task.done():  # gRPC could not begin
+                http.should_exit = True
+                await task
             if self._socket is not None:
                 self._socket.close()
             await asyncio.to_thread(self._models.close)
@@ -204,6 +207,7 @@ class ModelServer:
         server.add_generic_rpc_handlers((InferenceService(self._models, options, self._metrics).handler(),))
         host = f"[{options.host}]" if ":" in options.host else options.host
         address = f"{host}:{port}"
+        failure = ""
         try:
             if options.tls_cert is not None and options.tls_key is not None:
                 pair = (options.tls_key.read_bytes(), options.tls_cert.read_bytes())
@@ -211,7 +215,11 @@ class ModelServer:
             else:
                 found = server.add_insecure_port(address)
         except RuntimeError as error:
-            raise UsageError(f"--grpc {port}: {address} cannot be listened on: {error}") from error
+            failure = str(error)
+        if failure:
+            await server.stop(0)
+            del server  # or the error keeps it, and with it a thread that disturbs the process's end
+            raise UsageError(f"--grpc {port}: {address} cannot be listened on: {failure}")
         self.grpc_port = int(found)
         await server.start()
         return server

@@ -111,7 +111,7 @@ print(code, signal_state() == before or (before, signal_state()), flush=True)
 """The command, called by a program that goes on after it."""
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.full)])
 def test_a_signal_ends_the_command_when_all_is_answered(tmp_path: Path, number: int) -> None:
     """And the program that called it reacts to signals as it did before, whatever the devices' libraries did."""
     onnx.save(heavy(400), tmp_path / "heavy.onnx")

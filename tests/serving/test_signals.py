@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from mace_core import Session
+from mace_core.errors import UsageError
 from mace_core.serving import ModelServer, ServerOptions
 from mace_core.serving.server import _loop_factory
 from mace_core.serving.signals import ENDING, ending_signals, kept_signals
@@ -44,8 +46,9 @@ C_HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_int)(lambda number: None)
 
 
 def of_a_library() -> None:
-    """Python does not know of it."""
-    ctypes.CDLL(None).signal(int(signal.SIGTERM), C_HANDLER)
+    """Python does not know of them."""
+    for number in ENDING:
+        ctypes.CDLL(None).signal(int(number), C_HANDLER)
 
 
 def ignored() -> None:
@@ -87,18 +90,27 @@ def test_an_ignored_signal_stays_ignored() -> None:
     asyncio.run(serve())
 
 
-@pytest.mark.parametrize("end", ["stop", "signal", "failure"])
-def test_a_server_in_the_main_thread_puts_them_back(end: str, server: ModelServer) -> None:
-    port = server.grpc_port if end == "failure" else 0  # which is taken
-    sessions = {"small": Session(echo(DATATYPES["FP32"]), devices=["cpu"], cache=False)}
+def small() -> dict[str, Session]:
+    return {"small": Session(echo(DATATYPES["FP32"]), devices=["cpu"], cache=False)}
+
+
+@pytest.mark.parametrize("end", ["stop", "signal"])
+def test_a_server_in_the_main_thread_puts_them_back(end: str) -> None:
+    server = ModelServer(small(), ServerOptions(http=0, grpc=0, drain=0.0))
+    ends: dict[str, Callable[[], Any]] = {"stop": server.stop, "signal": lambda: signal.raise_signal(signal.SIGTERM)}
+    of_a_library()
     before = signal_state()
-    own = ModelServer(sessions, ServerOptions(http=0, grpc=port, drain=0.0))
-    ends: dict[str, Callable[[], Any]] = {"stop": own.stop, "signal": lambda: signal.raise_signal(signal.SIGTERM)}
-    if end == "failure":
-        with pytest.raises(Exception, match="cannot be listened on"):
-            own.run()
-    else:
-        own.run(lambda: own._loop.call_soon(ends[end]) if own._loop else None)
+    server.run(lambda: asyncio.get_running_loop().call_soon(ends[end]))
+    assert signal_state() == before
+
+
+def test_a_server_that_cannot_begin_puts_them_back() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = ModelServer(small(), ServerOptions(http=0, grpc=port))
+    before = signal_state()
+    with socket.create_server(("127.0.0.1", port)), pytest.raises(UsageError, match="cannot be listened on"):
+        server.run()
     assert signal_state() == before
 
 
