@@ -59,12 +59,12 @@ async def read_body(receive: Receive, peer: Peer, headers: Mapping[str, str], li
             raise ServingError(Fault.WRONG_MEDIA, "bodies may come in chunks, and encoded in no other way")
         if length is not None and length > limit:
             raise _too_large(limit)
-        async with asyncio.timeout(timeout):
-            if length is None:
+        if length is None:
+            async with asyncio.timeout(timeout):
                 return await _read_unknown(incoming, json_length or 0, limit)
-            room = _room(length, json_length or 0)
-            await peer.read_into(room)
-            return room
+        room = _room(length, json_length or 0)
+        await peer.read_into(room, timeout)
+        return room
     except TimeoutError as error:
         raise ServingError(Fault.TOO_SLOW, f"the request did not come within {timeout:g} s") from error
     except ServingError:

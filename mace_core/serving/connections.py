@@ -71,10 +71,14 @@ class Peer:
             self._cycle.message_event.set()
             self._leaving()
 
-    async def read_into(self, room: memoryview) -> None:
+    async def read_into(self, room: memoryview, timeout: float) -> None:
         """Read the body, whose length is known and is that of ``room``.
 
+        Args:
+            timeout: seconds.
+
         Raises:
+            TimeoutError: if it does not come in time.
             ClientGoneError: if the connection is closed before.
             ServingError: if the body has another length; what lies in ``room`` is never taken for it.
         """
@@ -92,7 +96,7 @@ class Peer:
         if cycle.waiting_for_100_continue:
             cycle.waiting_for_100_continue = False
             cycle.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        await self._http.connection.take(room[count:])
+        await self._http.connection.take(room[count:], timeout)
 
     def answer_and_close(self) -> None:
         """Have its connection closed once it is answered."""
@@ -284,18 +288,21 @@ class Connection(asyncio.BufferedProtocol):
             if self._http.cycle.more_body:  # the application says where it is to lie, if it wants it
                 self._http.flow.pause_reading()
 
-    async def take(self, room: memoryview) -> None:
+    async def take(self, room: memoryview, timeout: float) -> None:
         """Have what comes next written into ``room``, until it is full.
 
         Raises:
+            TimeoutError: if it is not full in time.
             ClientGoneError: if the connection is closed before.
         """
         self._room = room
-        self._taken = self._loop.create_future()
+        self._taken = taken = self._loop.create_future()
+        timer = self._loop.call_later(timeout, lambda: taken.done() or taken.set_exception(TimeoutError()))
         self._http.flow.resume_reading()
         try:
-            await self._taken
+            await taken
         finally:
+            timer.cancel()
             if self._room is not None:  # the rest of the body means nothing to anybody
                 self._room = None
                 self.read_no_more()

@@ -224,7 +224,7 @@ async def _infer(call: _Call) -> None:
 
 async def _send_answer(send: Send, answer: InferAnswer) -> None:
     document, binary = answer_document(answer)
-    text = json.dumps(document, allow_nan=False, separators=(",", ":")).encode()
+    text = _encoded(document)
     length = len(text) + sum(map(len, binary))
     headers = [(b"content-length", str(length).encode())]
     if binary:
@@ -236,6 +236,13 @@ async def _send_answer(send: Send, answer: InferAnswer) -> None:
     for piece in pieces[:-1]:
         await send({"type": "http.response.body", "body": piece, "more_body": True})
     await send({"type": "http.response.body", "body": pieces[-1]})
+
+
+_ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
+
+
+def _encoded(document: dict[str, Any]) -> bytes:
+    return _ENCODER.encode(document).encode()
 
 
 async def _send_error(send: Send, fault: Fault, message: str) -> None:
@@ -282,7 +289,7 @@ async def _infer_stream(call: _Call) -> None:
 
 
 async def _send_event(send: Send, document: dict[str, Any]) -> None:
-    event = b"data: " + json.dumps(document, allow_nan=False, separators=(",", ":")).encode() + b"\n\n"
+    event = b"data: " + _encoded(document) + b"\n\n"
     await send({"type": "http.response.body", "body": event, "more_body": True})
 
 
