@@ -11,7 +11,7 @@ class Door:
     """Lets requests in that bring the token, or all where there is none."""
 
     def __init__(self, token: str) -> None:
-        self._wanted = f"Bearer {token}".encode() if token else b""
+        self._wanted = token.encode()
 
     def check(self, authorization: str | bytes | None) -> None:
         """Look at the value of a request's ``Authorization``.
@@ -24,5 +24,6 @@ class Door:
         given = authorization or b""
         if isinstance(given, str):
             given = given.encode("utf-8", "replace")
-        if not hmac.compare_digest(given, self._wanted):
+        scheme, _, found = given.strip().partition(b" ")
+        if not hmac.compare_digest(found.strip(), self._wanted) or scheme.lower() != b"bearer":
             raise ServingError(Fault.NO_TOKEN, "this server asks for a token: send 'Authorization: Bearer TOKEN'")

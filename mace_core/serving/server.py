@@ -64,9 +64,8 @@ class ModelServer:
         )
         self._metrics.watch(self._models)
         for name, session in sessions.items():
-            queue = queue_for(session)
-            queue.limits = replace(queue.limits, waiting=options.queue)
             try_batching(session, name, options.max_batch, options.max_delay)
+        self._queues = {queue_for(session): queue_for(session).limits for session in sessions.values()}
         if options.grpc is not None:  # which listens later, and tells less of what is wrong
             _listen(options.host, options.grpc, "--grpc").close()
         self._socket = None if options.http is None else _listen(options.host, options.http, "--http")
@@ -124,6 +123,8 @@ class ModelServer:
     async def _serve(self, ready: Callable[[], None]) -> None:
         self._loop = asyncio.get_running_loop()
         http = grpc = task = None
+        for queue in self._queues:  # which others in the process use as well, before and after
+            queue.limits = replace(queue.limits, waiting=self.options.queue)
         try:
             if self._socket is not None:
                 http = self._http_server()
@@ -145,6 +146,8 @@ class ModelServer:
             if self._socket is not None:
                 self._socket.close()
             await asyncio.to_thread(self._models.close)
+            for queue, limits in self._queues.items():
+                queue.limits = replace(queue.limits, waiting=limits.waiting)
 
     async def _drain(self, http: Any, task: Any, grpc: Any) -> None:
         """Take no more connections, and answer what has come over those that are open; both protocols at once."""

@@ -18,6 +18,7 @@ import pytest
 
 from mace_core import Session
 from mace_core.errors import UsageError
+from mace_core.requests.asking import queue_for
 from mace_core.serving import ModelServer, ServerOptions
 from mace_core.serving.messages import SERVICE, message
 from mace_core.serving.options import read_token
@@ -52,10 +53,13 @@ def test_a_token_is_asked_for_over_both_protocols(tmp_path: Path) -> None:
         client = Client(server.http_port)
         right = {"Authorization": "Bearer s3cret"}
         assert client.infer("small", SMALL, right)[0] == 200
+        assert client.infer("small", SMALL, {"Authorization": "bearer  s3cret"})[0] == 200  # schemes have no case
         for wrong in (
             {},
             {"Authorization": "s3cret"},
             {"Authorization": "Bearer s3cre"},
+            {"Authorization": "Basic s3cret"},
+            {"Authorization": "Bearer s3cret s3cret"},
             {"Authorization": "Bearer \xe9"},
         ):
             for path in ("/v2", "/metrics", "/v2/models/small", "/nothing"):
@@ -114,6 +118,15 @@ def test_a_full_queue_refuses_and_says_when_to_come_again() -> None:
         metrics = client.ask("GET", "/metrics")[2].decode()
         busy = sum(status == 503 for status, _, _ in found)
         assert f'mace_requests_total{{model="heavy",result="busy"}} {float(busy)}' in metrics
+
+
+def test_the_queue_of_a_device_is_as_long_as_before_when_the_server_has_ended() -> None:
+    sessions = small()
+    queue = queue_for(sessions["small"])
+    before = queue.limits
+    with ModelServer(sessions, ServerOptions(http=0, queue=before.waiting + 7, drain=0.0)):
+        assert queue.limits.waiting == before.waiting + 7
+    assert queue.limits == before
 
 
 def test_too_many_requests_at_once_are_refused_before_they_are_read() -> None:
