@@ -47,11 +47,12 @@ class ModelServer:
             UsageError: if the extra ``serve`` is not installed, or a port cannot be listened on.
         """
         try:
+            import httptools
             import prometheus_client
             import starlette
             import uvicorn
 
-            del prometheus_client, starlette, uvicorn
+            del httptools, prometheus_client, starlette, uvicorn
             from mace_core.serving.metrics import Metrics
             from mace_core.serving.models import Models, ServedModel, try_batching
         except ImportError as error:

@@ -30,6 +30,7 @@ OPTIONAL = {
         "torch",  # the extra "qat", as torchao
         "torchao",
         "grpcio",  # the extra "serve", as the next ones
+        "httptools",
         "prometheus-client",
         "starlette",
         "uvicorn",
