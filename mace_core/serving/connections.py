@@ -297,7 +297,7 @@ class Connection(asyncio.BufferedProtocol):
         """
         self._room = room
         self._taken = taken = self._loop.create_future()
-        timer = self._loop.call_later(timeout, lambda: taken.done() or taken.set_exception(TimeoutError()))
+        timer = self._loop.call_later(timeout, _too_late, taken)
         self._http.flow.resume_reading()
         try:
             await taken
@@ -348,6 +348,11 @@ class Connection(asyncio.BufferedProtocol):
         if self._end_timer is None:
             self._transport.close()
             self._end_timer = self._loop.call_later(self._limits.seconds, self._transport.abort)
+
+
+def _too_late(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_exception(TimeoutError())
 
 
 def _nothing() -> None:
