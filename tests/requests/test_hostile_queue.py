@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mace_core import Session
 from mace_core.errors import CancelledError, DeadlineError, MaceError, QueueFullError, UsageError
 from mace_core.provider.execution import CancelFlag
 from mace_core.requests.batching import Batcher, Batching
@@ -22,7 +23,7 @@ from mace_core.requests.future import RunFuture
 from mace_core.requests.queue import DeviceQueue, QueueLimits
 from mace_core.requests.request import Request
 from mace_core.requests.rows import RowPlan
-from tests.requests.test_queue import Gate, request
+from tests.requests.test_queue import Gate, request, row_model
 
 HANG = 60
 
@@ -188,13 +189,16 @@ def test_a_child_of_a_fork_has_queues_of_its_own() -> None:
     gate, queue = Gate(), DeviceQueue("d:0", QueueLimits(waiting=1))
     future = queue.submit(request(gate, 1), 0)
     gate.began.wait()
-    waiting = queue.submit(request(gate, 2), 0)
+    waiting = queue.submit(request(gate, 2, until=time.monotonic() + 600), 0)  # a thread is there for deadlines
     child = os.fork()
     if not child:
         try:
             mine = Gate()
+            busy = queue.submit(request(mine, 5), 0)
+            mine.began.wait()
+            late = queue.submit(request(mine, 4, until=time.monotonic() + 0.01), 0).exception(HANG)
             mine.open.set()
-            late = queue.submit(request(Gate(), 4, until=0.0), 0).exception(HANG)
+            busy.result(HANG)
             done = queue.submit(request(mine, 3), 0).result(HANG) == {"y": 3} and isinstance(late, DeadlineError)
             os._exit(0 if done else 1)
         finally:
@@ -230,6 +234,109 @@ def test_a_batch_stops_once_all_of_it_are_cancelled_and_not_before() -> None:
     assert not wait(futures, timeout=0.1).done
     futures[1].cancel()
     assert all(isinstance(future.exception(HANG), CancelledError) for future in futures)
+
+
+def ask_together(gate: Gate, queue: DeviceQueue, rows: int = 2, **more: Any) -> list[RunFuture]:
+    """Requests that run as one batch, once the device has done what it is at."""
+    both = batcher()
+    busy = Gate()
+    first = queue.submit(request(busy), 0)
+    busy.began.wait()
+    asked = [
+        Request(gate, "m", gate.run, {"x": np.full((1, 1), n)}, None, 0, more.get("until") if n == 0 else None,
+                CancelFlag(), both)
+        for n in range(rows)
+    ]  # fmt: skip
+    futures = [queue.submit(each, 0) for each in asked]
+    busy.open.set()
+    first.result(HANG)
+    gate.began.wait()
+    return futures
+
+
+def test_one_of_a_batch_is_cancelled_and_the_others_get_their_results() -> None:
+    gate, queue = Gate(), DeviceQueue("d:0")
+    cancelled, other = ask_together(gate, queue)
+    cancelled.cancel()
+    gate.open.set()
+    assert isinstance(cancelled.exception(HANG), CancelledError)
+    assert other.result(HANG)["y"].tolist() == [[1]]
+
+
+def test_one_of_a_batch_is_late_and_the_others_get_their_results() -> None:
+    gate, queue = Gate(), DeviceQueue("d:0")
+    late, other = ask_together(gate, queue, until=time.monotonic() + 0.3)
+    assert not wait([late], timeout=0.5).done or queue.running == 1
+    gate.open.set()
+    assert isinstance(late.exception(HANG), DeadlineError)
+    assert other.result(HANG)["y"].tolist() == [[1]]
+
+
+@pytest.mark.parametrize("error", [ValueError, SystemExit])
+def test_a_batch_that_fails_stops_neither_the_device_nor_what_is_right_of_it(error: type[BaseException]) -> None:
+    gate, queue, both = Gate(), DeviceQueue("d:0"), batcher()
+    gate.open.set()
+
+    def run(feeds: Mapping[str, Any], outputs: Sequence[str] | None, cancel: CancelFlag) -> dict[str, Any]:
+        if len(feeds["x"]) > 1:
+            raise error
+        return {"y": feeds["x"]}
+
+    asked = [Request(gate, "m", run, {"x": np.full((1, 1), n)}, None, 0, None, CancelFlag(), both) for n in range(2)]
+    futures = [queue.submit(each, 0) for each in asked]
+    if error is ValueError:
+        assert [future.result(HANG)["y"].tolist() for future in futures] == [[[0]], [[1]]]
+    assert all(isinstance(future.exception(HANG), error | type(None)) for future in futures)
+    assert queue.submit(request(gate, 3), 0).result(HANG) == {"y": 3}
+
+
+def test_a_batch_waits_for_more_neither_while_others_wait_nor_until_it_is_late() -> None:
+    gate, queue = Gate(), DeviceQueue("d:0")
+    gate.open.set()
+    patient = Batcher(Batching(4, 600.0), ["x"], [], lambda shapes: RowPlan(("x",), (), {"y": 1}))
+
+    def ask(until: float | None) -> RunFuture:
+        asked = Request(gate, "m", gate.run, {"x": np.ones((1, 1))}, None, 0, until, CancelFlag(), patient)
+        return queue.submit(asked, 0)
+
+    assert ask(time.monotonic() + 4.0).result(HANG)["y"].tolist() == [[1]]
+    alone, other = ask(None), queue.submit(request(gate, 3), 0)
+    assert other.result(HANG) == {"y": 3}
+    assert alone.result(HANG)["y"].tolist() == [[1]]
+
+
+def test_as_many_run_at_once_as_may_though_a_thread_has_not_woken_yet() -> None:
+    queue = DeviceQueue("d:0", QueueLimits(running=2))
+    for _ in range(20):
+        both = threading.Barrier(2)
+
+        def run(
+            feeds: Mapping[str, Any], outputs: Sequence[str] | None, cancel: CancelFlag, both: threading.Barrier = both
+        ) -> dict[str, Any]:
+            both.wait(HANG)
+            return {}
+
+        futures = [queue.submit(Request(queue, "m", run, {}, None, 0, None, CancelFlag()), 0) for _ in range(2)]
+        assert [future.result(HANG) for future in futures] == [{}, {}]
+
+
+def test_collecting_a_session_as_garbage_needs_no_lock_of_its_queue() -> None:
+    """It may happen on any thread at any time, on one that holds the lock, too."""
+    found = Session(row_model("MatMul"))
+    found.run_async({"x": np.ones((1, 4), np.float32)}).result(HANG)
+    sessions = [found]
+    del found
+    queue = sessions[0]._queue
+    assert queue is not None
+    gone = weakref.ref(sessions[0])
+
+    def collect() -> None:
+        with queue._changed:
+            sessions.clear()
+            gc.collect()
+
+    within(collect)
+    assert gone() is None
 
 
 def test_many_threads_lose_no_request_and_never_overfill_the_queue() -> None:

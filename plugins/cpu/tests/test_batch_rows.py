@@ -76,7 +76,16 @@ def test_rows_give_what_the_whole_batch_gives(
         nodes, given, ["o", "y", "m"], constants=list(weights), features=features, threads=threads, tol=1e-4,
         oracle="onnxruntime",
     )  # fmt: skip
-    assert any(ROWS in name for name in ran.steps) is (batch >= threads)
+    assert any(ROWS in name for name in ran.steps) is stretches.keeps_busy(batch, threads)
+
+
+@pytest.mark.parametrize(
+    ("batch", "threads", "is_busy"),
+    [(1, 1, False), (2, 1, True), (1, 2, False), (2, 2, True), (3, 2, True), (2, 3, False), (4, 3, False),
+     (8, 8, True), (9, 8, False), (15, 8, True)],
+)  # fmt: skip
+def test_threads_that_take_whole_rows_have_enough_of_them(batch: int, threads: int, is_busy: bool) -> None:
+    assert stretches.keeps_busy(batch, threads) is is_busy
 
 
 def model(nodes: list[onnx.NodeProto], weights: dict[str, Array], output: str, shape: list[Any]) -> onnx.ModelProto:

@@ -60,10 +60,17 @@ def find_stretches(view: GraphView, threads: int) -> list[Stretch]:
         return found
     for nodes, batch in _runs(view):
         for part in _split(view, nodes, batch):
-            if _pays(view, part, batch) and batch > 1 and batch >= threads:  # each thread takes whole rows
+            if _pays(view, part, batch) and keeps_busy(batch, threads):
                 rows = {value for node in part for value in _rows_of(view, node) or ()}
                 found.append(Stretch(tuple(part), batch, frozenset(rows)))
     return found
+
+
+def keeps_busy(batch: int, threads: int) -> bool:
+    """Whether threads that take whole rows have enough of them: none is idle for a third of the time."""
+    now = hint(batch)
+    rounds = -(-now // threads)
+    return batch > 1 and batch >= threads and 3 * now > 2 * rounds * threads
 
 
 def _has_windows(view: GraphView) -> bool:
