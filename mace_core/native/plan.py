@@ -218,6 +218,10 @@ class PlanInstance:
         """Where one of the plan's words is."""
         return int(self._words.ctypes.data) + 8 * index
 
+    def extent(self, step: int) -> int:
+        """The present number of units of a step."""
+        return int(self._step_table[step, 2])
+
     def resize(self, sizes: Sequence[int]) -> None:
         """Fill in what follows from ``sizes``, the values of the size program's symbols; not during a run."""
         if self._sizes is None:

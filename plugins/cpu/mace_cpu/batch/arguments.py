@@ -11,6 +11,8 @@ class Arg(enum.IntEnum):
     MEMORY = 0  # of all chunks: for each the words of the steps, and then what they compute
     CHUNK_BYTES = enum.auto()
     ARENA_START = enum.auto()  # bytes of the words
+    TIMES = enum.auto()  # where a profiled run notes three words for each step of each row; else 0
+    TIMER = enum.auto()  # the kernel that does so: `mace_core.native.chunk_times.TIMED_CHUNK`
     TABLE_WORDS = enum.auto()
     PRIVATE_WORDS = enum.auto()
     MOVED_WORDS = enum.auto()

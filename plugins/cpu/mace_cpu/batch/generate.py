@@ -17,6 +17,9 @@ KERNEL = ir.FunctionType(VOID, [POINTER, I64, I64, I64])
 LANES = 4
 """No vectors are used."""
 
+RECORD_BYTES = 24
+"""What the timer notes of a step: a thread, when it began, when it ended."""
+
 
 def build(symbol: str, _target: Target) -> str:
     """IR of the driver; arguments are `Arg`, then the lists; one unit is a row."""
@@ -25,7 +28,7 @@ def build(symbol: str, _target: Target) -> str:
     emitter.prepare()
     with body.loop(body.begin, body.end) as row:
         emitter.move_to(row)
-        emitter.run_steps()
+        emitter.run_steps(row)
     return body.text()
 
 
@@ -40,6 +43,7 @@ class _Emitter:
         memory = body.add(self.counts[Arg.MEMORY], body.mul(body.chunk, self.counts[Arg.CHUNK_BYTES]))
         self.own = body.b.inttoptr(memory, POINTER)
         self.arena = body.add(memory, self.counts[Arg.ARENA_START])
+        self.timed = body.memory(ir.ArrayType(I64, 3))  # the arguments of the timer: kernel, its words, the record
 
     def prepare(self) -> None:
         """Copy the words of the steps; what lies in the chunk's memory is the same for all rows."""
@@ -60,15 +64,30 @@ class _Emitter:
             word, stride = (self._given(body.add(body.add(self.moved, i), place)) for place in (0, 1))
             self._put(word, body.add(self._given(body.add(self.words, word)), body.mul(row, stride)))
 
-    def run_steps(self) -> None:
+    def run_steps(self, row: ir.Value) -> None:
         body, b = self.body, self.body.b
+        times = self.counts[Arg.TIMES]
+        first = body.mul(row, self.counts[Arg.TABLE_WORDS])
         with body.loop(0, self.counts[Arg.TABLE_WORDS], len(Entry)) as at:
-            kernel = b.inttoptr(self._entry(at, Entry.KERNEL), KERNEL.as_pointer())
+            kernel = self._entry(at, Entry.KERNEL)
             words = b.gep(self.own, [self._entry(at, Entry.FIRST)], source_etype=I64)
+            record = body.add(times, body.mul(body.add(first, at), RECORD_BYTES // len(Entry)))
             extent, piece = self._entry(at, Entry.EXTENT), self._entry(at, Entry.PIECE)
             with body.loop(0, extent, piece) as begin:
                 body.return_if_stopped()
-                b.call(kernel, [words, begin, body.minimum(body.add(begin, piece), extent), constant(0)])
+                end = body.minimum(body.add(begin, piece), extent)
+                with b.if_else(b.icmp_signed("!=", times, constant(0)), likely=False) as (is_timed, is_not):
+                    with is_timed:
+                        for index, value in enumerate((kernel, b.ptrtoint(words, I64), record)):
+                            place = b.gep(self.timed, [constant(index)], source_etype=I64)
+                            b.store(value, place, align=8)
+                        self._call(self.counts[Arg.TIMER], self.timed, begin, end)
+                    with is_not:
+                        self._call(kernel, words, begin, end)
+
+    def _call(self, kernel: ir.Value, words: ir.Value, begin: ir.Value, end: ir.Value) -> None:
+        b = self.body.b
+        b.call(b.inttoptr(kernel, KERNEL.as_pointer()), [words, begin, end, constant(0)])
 
     def _entry(self, at: ir.Value, entry: Entry) -> ir.Value:
         return self._given(self.body.add(self.body.add(self.table, at), int(entry)))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from mace_core.graph import GraphView, Node, Value
+from mace_core.native.chunk_times import TIMED_CHUNK
 from mace_core.native.kernel_words import WordLayout
 from mace_core.native.source import KernelSource
 from mace_core.symbolic import hint, minimum
@@ -137,6 +138,8 @@ def _joined(program: Program, stretch: Stretch, steps: Sequence[Step], inner: _W
         Arg.MEMORY: 0,
         Arg.CHUNK_BYTES: chunk_bytes,
         Arg.ARENA_START: arena_start,
+        Arg.TIMES: 0,
+        Arg.TIMER: 0,
         Arg.TABLE_WORDS: len(inner.table),
         Arg.PRIVATE_WORDS: len(inner.private),
         Arg.MOVED_WORDS: len(inner.moved),
@@ -161,9 +164,12 @@ def _joined(program: Program, stretch: Stretch, steps: Sequence[Step], inner: _W
         tuple(source for node in stretch.nodes for source in node.source),
         work=stretch.batch * sum(step.work for step in steps),
         calls=[
+            (int(Arg.TIMER), TIMED_CHUNK),
             *((table + len(Entry) * number, called) for number, called in enumerate(inner.kernels)),
             *((start + word, called) for word, called in inner.calls),
         ],
+        inner=steps,
+        times_word=int(Arg.TIMES),
     )
 
 

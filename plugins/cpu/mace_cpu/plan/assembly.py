@@ -70,6 +70,21 @@ class AssembledStep(NamedTuple):
     piece: int = 0
 
 
+class InnerSteps(NamedTuple):
+    """What a step calls for each of its units, for profiles.
+
+    Attributes:
+        step: its number.
+        times_word: the word that is 0, or the address of ``units * len(names)`` records of three words.
+        names, sources: of what it calls, in order, as those of `AssembledStep`.
+    """
+
+    step: int
+    times_word: int
+    names: tuple[str, ...]
+    sources: tuple[tuple[str, ...], ...]
+
+
 class Assembly(NamedTuple):
     """A subgraph as steps, words and addresses to fill in.
 
@@ -85,6 +100,7 @@ class Assembly(NamedTuple):
         constants: all constants, the address they count from, and what keeps them alive.
         sizes: what follows from sizes that are decided at a run.
         in_place: see `mace_core.provider.CompiledSubgraph.in_place`.
+        inner: the steps that call others and tell their times.
         journals: the first of the ``JOURNAL_WORDS`` words, among those for dimensions, of what a run writes over.
     """
 
@@ -103,6 +119,7 @@ class Assembly(NamedTuple):
     sizes: PlanSizes | None = None
     in_place: tuple[int, ...] = ()
     journals: tuple[int, ...] = ()
+    inner: tuple[InnerSteps, ...] = ()
 
     @property
     def symbols(self) -> set[str]:

@@ -24,6 +24,7 @@ from mace_cpu.plan.assembly import (
     Assembly,
     Constants,
     Fault,
+    InnerSteps,
     SizedByRun,
     Words,
 )
@@ -31,7 +32,7 @@ from mace_cpu.plan.assembly import (
 if TYPE_CHECKING:
     from mace_core.symbolic import Trace
 
-_MAGIC = b"MACECPU5"
+_MAGIC = b"MACECPU6"
 _HEAD = struct.Struct("<8sQ")  # magic, length of the header
 
 
@@ -173,6 +174,7 @@ def _describe(assembly: Assembly, body: _Body, numbers: Mapping[bytes, int]) -> 
         "sizes": None if assembly.sizes is None else _describe_sizes(assembly.sizes, body),
         "in_place": assembly.in_place,
         "journals": assembly.journals,
+        "inner": assembly.inner,
         "sized_places": assembly.constants.sized_places,
     }
 
@@ -241,4 +243,5 @@ def _restore(
         sizes,
         tuple(map(int, row["in_place"])),
         tuple(map(int, row["journals"])),
+        tuple(InnerSteps(*each[:2], tuple(each[2]), tuple(map(tuple, each[3]))) for each in row["inner"]),
     )

@@ -16,6 +16,7 @@ from mace_core.native.runner_ir import GATE as GATE_ADDRESS
 from mace_core.provider.backend import CompiledSubgraph
 from mace_core.provider.execution import Bindings, CancelFlag, Execution, FoundOutput, NativeStage, Turns
 from mace_cpu.plan.assembly import GATE, JOURNAL_WORDS, STATUS_WORDS, Assembly, SizedByRun
+from mace_cpu.plan.inner_times import InnerTimes
 
 
 class CpuSubgraph(CompiledSubgraph):
@@ -26,6 +27,8 @@ class CpuSubgraph(CompiledSubgraph):
     ) -> None:
         self.assembly = assembly
         self.source_map = {step.name: step.source for step in assembly.steps}
+        for inner in assembly.inner:
+            self.source_map.update(zip(inner.names, inner.sources, strict=True))
         self.notes = assembly.notes
         self.in_place = frozenset(assembly.in_place)
         self.journals = assembly.journals
@@ -85,22 +88,40 @@ class CpuExecution(Execution):
         bases = [*compiled.bases(bindings), *self._own_words]
         # the plan counts the slots up to the last one that a step uses
         del bases[compiled.plan.slots :]
-        self._instance.run(
-            bases, pool=compiled.pool, threads=compiled.threads, cancel=bindings.cancel, profile=profiling
-        )
+        if profiling:
+            self._run_profiled(bases, bindings)
+        else:
+            self._instance.run(bases, pool=compiled.pool, threads=compiled.threads, cancel=bindings.cancel)
         if compiled.faults and self._status_bytes != self._no_fault:
             raise self._fault()
         for output in compiled.assembly.sized_by_run:
             self._hand_over(output, bindings)
-        steps = compiled.assembly.steps
+
+    def _run_profiled(self, bases: Sequence[int], bindings: Bindings) -> None:
+        compiled, steps = self._compiled, self._compiled.assembly.steps
+        inner = InnerTimes(self._instance, compiled.assembly.inner)
+        with inner.noted():
+            self._instance.run(
+                bases, pool=compiled.pool, threads=compiled.threads, cancel=bindings.cancel, profile=True
+            )
         if bindings.profile is not None:
             for index, start_ns, end_ns in self._instance.timings():
-                bindings.profile(steps[index].name, steps[index].source, start_ns, end_ns)
+                if index in inner.steps:
+                    inner.report(index, start_ns, end_ns, bindings.profile)
+                else:
+                    bindings.profile(steps[index].name, steps[index].source, start_ns, end_ns)
         if bindings.profile_part is not None:
             names = {thread.ident: thread.name for thread in threading.enumerate()}
+
+            def worker(thread: int) -> str:
+                return names.get(thread, f"thread {thread:#x}")
+
             for each in self._instance.chunk_times():
-                step, worker = steps[each.step], names.get(each.thread, f"thread {each.thread:#x}")
-                bindings.profile_part(worker, step.name, step.source, each.start_ns, each.end_ns)
+                if each.step not in inner.steps:
+                    step = steps[each.step]
+                    bindings.profile_part(worker(each.thread), step.name, step.source, each.start_ns, each.end_ns)
+            for index in inner.steps:
+                inner.report_parts(index, worker, bindings.profile_part)
 
     def undo(self, bindings: Bindings) -> None:
         for first in reversed(self._compiled.journals):

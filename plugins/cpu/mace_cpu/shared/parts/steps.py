@@ -65,6 +65,8 @@ class Step:
         form: what those who join steps need to know about it.
         work: how many scalar operations it takes in all.
         calls: which words are to be the addresses of other kernels.
+        inner: the steps that it calls for each of its units, if it notes their times.
+        times_word: the word that says where.
     """
 
     kernel: KernelSource
@@ -77,6 +79,8 @@ class Step:
     form: StepForm | None = None
     work: float = 0.0
     calls: list[tuple[int, KernelSource]] = field(default_factory=list)
+    inner: Sequence[Step] = ()
+    times_word: int = 0
 
 
 @dataclass(slots=True)

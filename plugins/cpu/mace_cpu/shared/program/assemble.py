@@ -16,6 +16,7 @@ from mace_cpu.plan.assembly import (
     Assembly,
     Bytes,
     Constants,
+    InnerSteps,
     SizedByRun,
 )
 from mace_cpu.shared.parts.buffers import At, Buf, Place
@@ -47,6 +48,7 @@ def assemble(program: Program) -> Assembly:
     calls: list[tuple[int, str]] = []
     relocations: list[tuple[int, int, int]] = []
     places: list[tuple[int, int]] = []
+    inner: list[InnerSteps] = []
     in_constants: dict[int, tuple[int, int]] = {}  # by relocation: where the constant begins, and the place in it
     positions = {id(step): position for position, step in enumerate(program.steps.emitted)}
     for step in program.steps.emitted:
@@ -61,6 +63,9 @@ def assemble(program: Program) -> Assembly:
                 in_constants[len(places) - 1] = start, at.offset
         words.extend(step.words)
         calls += [(first + index, called.symbol) for index, called in step.calls]
+        if step.inner:
+            names, sources = tuple(s.name for s in step.inner), tuple(s.source for s in step.inner)
+            inner.append(InnerSteps(len(steps), first + step.times_word, names, sources))
         extent, piece = step.extent, piece_of(step.extent, step.work)
         if isinstance(step, Gate):
             extent, piece = positions[id(step.last)] + 1, int(step.runs_if)
@@ -104,6 +109,7 @@ def assemble(program: Program) -> Assembly:
         sizes.finish(),
         tuple(sorted(program.values.in_place)),
         tuple(journal.first_word for journal in program.values.journals),
+        tuple(inner),
     )
 
 
