@@ -18,6 +18,7 @@ import pytest
 from mace_core import Session
 from mace_core.errors import CancelledError, DeadlineError, MaceError, QueueFullError, UsageError
 from mace_core.provider.execution import CancelFlag
+from mace_core.requests import watch
 from mace_core.requests.batching import Batcher, Batching
 from mace_core.requests.future import RunFuture
 from mace_core.requests.queue import DeviceQueue, QueueLimits
@@ -184,6 +185,20 @@ def test_a_future_keeps_nothing_of_what_was_fed_or_went_wrong() -> None:
     assert [reference() for reference in seen] == [None, None]
 
 
+def test_a_deadline_that_was_met_is_forgotten() -> None:
+    """What is to be called at a deadline holds the request."""
+    gate, queue = Gate(), DeviceQueue("d:0")
+    asked = request(gate, until=time.monotonic() + 600)
+    gate.open.set()
+    queue.submit(asked, 0).result(HANG)
+    held = [call for _, _, call in watch._watch._entries if asked in (cell.cell_contents for cell in _cells(call))]
+    assert held == []
+
+
+def _cells(call: Any) -> Sequence[Any]:
+    return call.__closure__ or ()
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks are of POSIX")
 def test_a_child_of_a_fork_has_queues_of_its_own() -> None:
     gate, queue = Gate(), DeviceQueue("d:0", QueueLimits(waiting=1))
@@ -258,9 +273,11 @@ def test_one_of_a_batch_is_cancelled_and_the_others_get_their_results() -> None:
     gate, queue = Gate(), DeviceQueue("d:0")
     cancelled, other = ask_together(gate, queue)
     cancelled.cancel()
+    assert not wait([cancelled, other], timeout=0.1).done, "the run goes on for the other"
     gate.open.set()
     assert isinstance(cancelled.exception(HANG), CancelledError)
     assert other.result(HANG)["y"].tolist() == [[1]]
+    assert [len(fed) for fed in gate.seen] == [2], "it was not begun anew"
 
 
 def test_one_of_a_batch_is_late_and_the_others_get_their_results() -> None:
