@@ -243,5 +243,8 @@ def _restore(
         sizes,
         tuple(map(int, row["in_place"])),
         tuple(map(int, row["journals"])),
-        tuple(InnerSteps(*each[:2], tuple(each[2]), tuple(map(tuple, each[3]))) for each in row["inner"]),
+        tuple(
+            InnerSteps(int(step), int(word), tuple(names), tuple(map(tuple, sources)))
+            for step, word, names, sources in row["inner"]
+        ),
     )
