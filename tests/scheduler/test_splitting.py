@@ -11,15 +11,16 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scheduler_stand_ins import make_provider, registry_of
 
 from mace_core import Session
-from mace_core.errors import UsageError
+from mace_core.errors import UnsupportedError, UsageError
 from mace_core.frontend.onnx.export import save_onnx
 from mace_core.graph import Graph, Node, Value
 from mace_core.graph.attribute import Attribute, AttributeKind
 from mace_core.scheduler.planning.pins import shares_of
 from mace_core.scheduler.planning.splitting import shared_out
-from mace_core.tensor import DType, Tensor, TensorType
+from mace_core.tensor import DType, MemoryKind, Tensor, TensorType
 
 Array = npt.NDArray[Any]
 
@@ -267,6 +268,20 @@ def test_another_share_finds_nothing_of_this_one_in_the_cache(tmp_path: Path, mo
             with Session(path, devices=["cpu"], pins={"op": pin}) as session:
                 for name, array in session.run(build.feeds).items():
                     np.testing.assert_allclose(array, expected[name], rtol=1e-5, atol=1e-5)
+
+
+def test_where_a_device_fails_the_node_is_computed_whole() -> None:
+    far = make_provider("far", memory=MemoryKind.DEVICE, claims={"MatMul"})
+    build = Builder(1)
+    product = build.node("MatMul", [build.fed(build.random((4, 3))), build.constant(build.random((3, 6)))], "op")
+    graph = build.done(product)
+    registry = registry_of(far)
+    with Session(graph, devices=["reference"], pins={"op": "far + reference"}, registry=registry) as session:
+        (expected,) = session.run(build.feeds).values()
+        assert "3 on far:0, 3 on reference:0" in str(session.explain())
+        far.faults += [UnsupportedError("a defect")] * 3
+        (found,) = session.run(build.feeds).values()
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_shares_of_a_pin() -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from mace_core.errors import MaceError
 from mace_core.graph import Graph, Node
 from mace_core.provider import Capability, DeviceKind
+from mace_core.scheduler.costs.work import work_of
 from mace_core.scheduler.host.core_nodes import runs_in_core
 from mace_core.scheduler.placing.objective import Objective
 from mace_core.scheduler.planning.devices import DevicePool, SessionDevice
@@ -17,7 +18,7 @@ from mace_core.scheduler.planning.partition import Offer, Partition
 from mace_core.scheduler.planning.pins import shares_of
 from mace_core.scheduler.planning.placement import NumbersNeededError, PlacedStage, ask_capability, views_of
 from mace_core.scheduler.planning.split_costs import PartCosts, balanced, weights_of
-from mace_core.scheduler.planning.split_ways import Way, ways_of, why_whole
+from mace_core.scheduler.planning.split_ways import SPLIT, Way, ways_of, why_whole
 from mace_core.scheduler.planning.splitting import Part, Splitting, shared_out
 from mace_core.scheduler.planning.stages import Stage
 
@@ -166,7 +167,7 @@ def _worth_it(given: SplitStage, pool: DevicePool, recut: Recut) -> SplitStage |
         return None
     rates = {device.name: pool.rates_of(device) for device in devices}
     known = {name: found for name, found in rates.items() if found is not None}
-    if len(known) < len(devices):
+    if len(known) < len(devices) or not _has_large_nodes(given.stage, known.values()):
         return None
     before = _decision(given.stage, pool, devices, known, given.pins, given.answers)
     if before is None:
@@ -191,6 +192,14 @@ def _worth_it(given: SplitStage, pool: DevicePool, recut: Recut) -> SplitStage |
                 if value is not None:
                     value.producer = node
     return None
+
+
+def _has_large_nodes(stage: Stage, rates: Iterable[Rates]) -> bool:
+    """Whether some node takes, on every device, more than splitting has to save."""
+    nodes = [node for node in stage.nodes if node.op_type in SPLIT and not node.domain]
+    works = [work_of(node, lambda value: stage.types.get(value, value.type)) for node in nodes]
+    each = list(rates)
+    return any(min(one.seconds(work) for one in each) > LEAST_SECONDS for work in works)
 
 
 def _decision(
