@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from mace_core.scheduler.placing.predict import Prediction
     from mace_core.scheduler.placing.problem import Assignment, Problem
 
+__all__ = ["PlacementTime", "calibrate", "calibrate_model"]
+
 _ROUNDS = 4
 """What was measured may lead to another choice, which is measured in turn; so often at most."""
 
@@ -104,6 +106,7 @@ def calibrate_model(
     policy: str | Policy | None = None,
     options: Options | None = None,
     pins: Mapping[str, str] | None = None,
+    strict: bool = False,
     seconds: float = 0.5,
     registry: Registry | None = None,
     tell: Callable[[str], None] = lambda what: None,
@@ -118,7 +121,7 @@ def calibrate_model(
         feeds: what a session of the model is run with.
         devices: to choose among; None: all real ones.
         policy: one by cost; None: ``latency``.
-        options, pins: as of `Session`.
+        options, pins, strict: as of `Session`.
         seconds: time for the runs of each placement.
         registry: where providers are found.
         tell: called with what is measured next.
@@ -133,7 +136,8 @@ def calibrate_model(
     base = LATENCY if policy is None else policy_of(policy, named_devices=devices is not None)
     if not base.by_cost:
         raise UsageError(f"the policy '{base.name}' does not go by cost: latency, throughput and power do")
-    same: dict[str, Any] = {"devices": devices, "options": options, "pins": pins, "registry": registry}
+    same: dict[str, Any] = {"devices": devices, "options": options, "pins": pins, "strict": strict}
+    same["registry"] = registry
     found: dict[_Placement, PlacementTime] = {}
     for _ in range(_ROUNDS):
         watch = _Watching(base.name, base.objective, base.kinds, base.only, base.partitions, base.gain, base=base)

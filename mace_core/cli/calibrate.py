@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mace_core.cli.shared_options import InputOptions, OutputOptions, SessionOptions, shared_options
-from mace_core.errors import MaceError
+from mace_core.errors import MaceError, UsageError
 from mace_core.presentation import Column, Table, number, prose
 from mace_core.scheduler.costs.rates import Rates, WorkKind
 
@@ -51,6 +51,8 @@ def calibrate(
     if model:
         _calibrate_model(model, seconds, session, inputs, output)
         return
+    if session.policy or session.pin or session.strict or inputs != InputOptions():
+        raise UsageError("policies, pins and inputs are for a model: mace calibrate MODEL")
     with progress("Measuring"):
         found = measure(session.devices, options=session.provider_options, seconds=seconds)
     data = {
@@ -76,6 +78,7 @@ def _calibrate_model(
             policy=session.policy or None,
             options=session.provider_options,
             pins=session.pins,
+            strict=session.strict,
             seconds=seconds,
         )
 

@@ -71,16 +71,18 @@ def predict(problem: Problem, assignment: Sequence[int]) -> Prediction:
     arrived: dict[tuple[int, int], float] = {}  # tensor and device -> when it is there
     pieces: list[Piece] = []
     sequential = joules = 0.0
+    seconds, inputs, producers = problem.seconds, problem.inputs, problem.producers
     for _, units in found:
         device = assignment[units[0]]
-        work = problem.launch[device] + sum(problem.seconds[unit][device] for unit in units)
+        work = problem.launch[device] + sum([seconds[unit][device] for unit in units])
         ready, moving = free[device], 0.0
-        for number in dict.fromkeys(t for unit in units for t in problem.inputs[unit]):
-            tensor = problem.tensors[number]
-            source = assignment[tensor.producer] if tensor.producer >= 0 else -1
+        for number in dict.fromkeys([t for unit in units for t in inputs[unit]]):
+            producer = producers[number]
+            source = assignment[producer] if producer >= 0 else -1
             if source == device:
                 continue
             if (number, device) not in arrived:
+                tensor = problem.tensors[number]
                 took = problem.moved(tensor, source, device)
                 moving += took
                 arrived[number, device] = made.get(number, 0.0) + took

@@ -104,6 +104,11 @@ class Problem:
         return tuple(map(tuple, found))
 
     @cached_property
+    def producers(self) -> tuple[int, ...]:
+        """The unit that makes each tensor; -1 for what is fed."""
+        return tuple(tensor.producer for tensor in self.tensors)
+
+    @cached_property
     def predecessors(self) -> tuple[frozenset[int], ...]:
         """For each unit those whose results it reads."""
         return tuple(
