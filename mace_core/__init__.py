@@ -17,6 +17,7 @@ from mace_core.version import VERSION as __version__
 if TYPE_CHECKING:
     from mace_core import custom_ops, errors, graph, operators, provider, tensor
     from mace_core.binding import Binding
+    from mace_core.bound_arrays import BoundArrays
     from mace_core.compilation import compile_model as compile
     from mace_core.custom_ops import custom_op
     from mace_core.provider.execution import CancelFlag
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 _LAZY = {
     "Binding": ("mace_core.binding", "Binding"),
+    "BoundArrays": ("mace_core.bound_arrays", "BoundArrays"),
     "CancelFlag": ("mace_core.provider.execution", "CancelFlag"),
     "DmaBuf": ("mace_core.tensor.foreign", "DmaBuf"),
     "Session": ("mace_core.session", "Session"),
@@ -44,6 +46,7 @@ _LAZY = {
 
 __all__ = [
     "Binding",
+    "BoundArrays",
     "CancelFlag",
     "DmaBuf",
     "Session",

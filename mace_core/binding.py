@@ -27,6 +27,7 @@ from mace_core.symbolic.trace import LARGEST_SIZE
 
 if TYPE_CHECKING:
     from mace_core.scheduler.profile import Profile
+    from mace_core.scheduler.running.into import Into
     from mace_core.scheduler.running.session_runners import SessionRunners
     from mace_core.session import Session
 
@@ -80,6 +81,7 @@ class Binding:
         feeds: Mapping[str, Any],
         outputs: Sequence[str] | None = None,
         *,
+        into: Mapping[str, Any] | None = None,
         profile: Profile | None = None,
         cancel: CancelFlag | None = None,
     ) -> dict[str, Any]:
@@ -88,6 +90,8 @@ class Binding:
         Args:
             feeds: input name -> value, for the inputs that are not bound.
             outputs: names of the outputs wanted, which may be bound ones; by default all that are not bound.
+            into: output name -> array that it is written into, as of ``Session.run``; not for bound
+                outputs.
             profile: filled with time spans.
             cancel: set it from another thread to stop the run.
 
@@ -102,7 +106,11 @@ class Binding:
         with self._held(), at_work():
             self._session._check_open()
             try:
-                return self._run(feeds, outputs, profile, cancel)
+                if into is None:
+                    return self._run(feeds, outputs, profile, cancel, None)
+                checked = self._session._careful.into(into)
+                with checked.reserved():
+                    return self._run(feeds, outputs, profile, cancel, checked)
             except (MemoryError, OSError) as error:
                 raise_explained(error, self._label)
 
@@ -182,6 +190,7 @@ class Binding:
         outputs: Sequence[str] | None,
         profile: Profile | None,
         cancel: CancelFlag | None,
+        into: Into | None,
     ) -> dict[str, Any]:
         values = self._collected(feeds)
         shapes = [value.shape if isinstance(value, np.ndarray) else None for value in values]
@@ -190,7 +199,8 @@ class Binding:
             if begun:
                 self._begin(begun, values)
             self._make_room(shapes)
-            returned = self._step(values, outputs, RunContext(cancel or CancelFlag(), profile), shapes == self._shapes)
+            context = RunContext(cancel or CancelFlag(), profile)
+            returned = self._step(values, outputs, context, shapes == self._shapes, into)
         except BaseException:
             for state in begun:  # with other feeds it may begin with another shape
                 state.value = None
@@ -199,7 +209,12 @@ class Binding:
         return returned
 
     def _step(
-        self, values: Sequence[RuntimeValue], outputs: Sequence[str] | None, context: RunContext, is_known: bool
+        self,
+        values: Sequence[RuntimeValue],
+        outputs: Sequence[str] | None,
+        context: RunContext,
+        is_known: bool,
+        into: Into | None,
     ) -> dict[str, Any]:
         """Run with all that is fed, and take over the new state.
 
@@ -212,6 +227,11 @@ class Binding:
             for state in call.growing:
                 assert state.value is not None and state.axis is not None  # nothing is written over then
                 self._check_limit(state, state.value.shape[state.axis] + state.added)
+        if into is not None:
+            into.check_names([name for name in call.wanted if name not in self._bound])
+            computed = [value for value in self._graph.outputs if value.name not in self._bound]
+            named = zip([value.name for value in self._graph.inputs], fed, strict=True)
+            context.targets = into.targets(computed, named)
         if call.growing:
             fed.append(self._room)
         profile = context.profile
@@ -228,7 +248,13 @@ class Binding:
             notify.profiled(self._label, profile)
         foreign = [value for value in values if isinstance(value, np.ndarray)]
         found = [results[at] for at in call.states]
-        returned = [self._handed_out(name, results[at], foreign) for at, name in enumerate(call.wanted)]
+        given = {} if into is None else into.filled(dict(zip(call.computed, results, strict=True)), context)
+        if into is not None:
+            foreign += into.arrays.values()
+        returned = [
+            given[name] if name in given else self._handed_out(name, results[at], foreign)
+            for at, name in enumerate(call.wanted)
+        ]
         if not self._advanced_in_place(call, found):
             self._advance([owned(result, foreign) for result in found])
         return dict(zip(call.wanted, returned, strict=True))

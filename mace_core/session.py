@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, overload
 
 from mace_core.activity import Activity
 from mace_core.errors import UsageError
@@ -35,6 +35,7 @@ from mace_core.scheduler.running.session_runners import SessionRunners
 
 if TYPE_CHECKING:
     from mace_core.binding import Binding
+    from mace_core.bound_arrays import BoundArrays
     from mace_core.frontend.load import Model
     from mace_core.governor import Governor
     from mace_core.requests.batching import Batcher
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from mace_core.scheduler.costs.rates import Rates
     from mace_core.scheduler.explain import Explanation
     from mace_core.scheduler.planning.devices import SessionDevice
+    from mace_core.scheduler.running.into import Into
     from mace_core.streaming import Stream
 
 _AT_WORK = at_work()
@@ -162,7 +164,7 @@ class Session:
             self._output_names = [value.name for value in graph.outputs]
             self._quick = self._own_quick = QuickRuns(self._runners, graph.inputs, graph.outputs, self._model.label)
             self._explaining = Explaining(self._runners, self._model, self._registry)
-            self._careful = CarefulRuns(self._runners, graph.inputs, graph.outputs, self._model.label)
+            self._careful = CarefulRuns(self._runners, graph, self._model.label)
             types = static_types(graph.inputs)
             if types is not None and not self._flags.values:
                 self._runners.plan(types, {}).release()
@@ -191,6 +193,7 @@ class Session:
         feeds: Mapping[str, Any],
         outputs: Sequence[str] | None = None,
         *,
+        into: Mapping[str, Any] | None = None,
         profile: Profile | None = None,
         cancel: CancelFlag | None = None,
     ) -> dict[str, Any]:
@@ -200,18 +203,28 @@ class Session:
             feeds: input name -> numpy array, DLPack tensor, plain number or list; a list for a sequence, None for an
                 absent optional.
             outputs: names of the outputs wanted (only what they need is computed); all by default.
+            into: output name -> array (numpy, or a DLPack tensor of the host) that the output is written into: by the
+                last step itself, where the array is contiguous and shares no memory with what is fed, else as a copy.
+                After an error their content is undefined.
             profile: filled with time spans.
             cancel: set it from another thread to stop the run.
 
         Returns:
-            Output name -> numpy array (a list for a sequence, None for an absent optional).  They are the caller's.
+            Output name -> numpy array (a list for a sequence, None for an absent optional).  They are the caller's;
+            those of ``into`` are what was given.
 
         Raises:
-            InputError: if the feeds do not fit the model; nothing ran.
+            InputError: if the feeds do not fit the model, and nothing ran; or an output does not fit into its array.
+            UsageError: if another run is writing one of these arrays.
             CancelledError: if ``cancel`` was set.
             NumericsError: if the session checks numerics and a node computed what is not finite.
             ProviderError: if a device failed; the session stays usable.
         """
+        if into is not None:
+            self._check_open()
+            checked = self._careful.into(into)
+            with checked.reserved():
+                return self.run_into(checked, feeds, outputs, profile=profile, cancel=cancel)
         activity = self._activity
         start_ns = _now()
         try:
@@ -228,11 +241,38 @@ class Session:
             activity.busy_ns += _now() - start_ns
             return found
         except BaseException as error:
-            activity.failures += 1
-            if isinstance(error, MemoryError | OSError):
-                raise_explained(error, self._model.label)
+            self._failed(error)
             raise
 
+    def run_into(
+        self,
+        into: Into,
+        feeds: Mapping[str, Any],
+        outputs: Sequence[str] | None = None,
+        *,
+        profile: Profile | None = None,
+        cancel: CancelFlag | None = None,
+    ) -> dict[str, Any]:
+        """As `run`, with arrays for outputs that have been checked and that the caller holds (`Into.reserve`)."""
+        activity = self._activity
+        start_ns = _now()
+        try:
+            with _AT_WORK:
+                found = self._run(feeds, outputs, profile, cancel, into)
+            activity.runs += 1
+            activity.busy_ns += _now() - start_ns
+            return found
+        except BaseException as error:
+            self._failed(error)
+            raise
+
+    def _failed(self, error: BaseException) -> None:
+        """Count it; where the system ran out of something, raise what is to be done."""
+        self._activity.failures += 1
+        if isinstance(error, MemoryError | OSError):
+            raise_explained(error, self._model.label)
+
+    @overload
     def bind(
         self,
         pairs: Mapping[str, str],
@@ -240,15 +280,36 @@ class Session:
         *,
         capacity: int | None = None,
         limit: int | None = None,
-    ) -> Binding:
-        """A stream of runs that keeps state: outputs of a run are inputs of the next, past the caller.
+    ) -> Binding: ...
+
+    @overload
+    def bind(
+        self, *, inputs: Mapping[str, Any] | None = None, outputs: Mapping[str, Any] | None = None
+    ) -> BoundArrays: ...
+
+    def bind(
+        self,
+        pairs: Mapping[str, str] | None = None,
+        start: Mapping[str, Any] | None = None,
+        *,
+        capacity: int | None = None,
+        limit: int | None = None,
+        inputs: Mapping[str, Any] | None = None,
+        outputs: Mapping[str, Any] | None = None,
+    ) -> Binding | BoundArrays:
+        """A stream of runs that keeps state, or arrays that runs read and write where they lie.
 
             with session.bind({"past_key": "present_key", "past_value": "present_value"}) as decoding:
                 logits = decoding.run({"ids": prompt})["logits"]
                 logits = decoding.run({"ids": next_token})["logits"]
 
-        Where an output is the input with something appended (a cache of keys), and the device can, the state lies in
-        memory with room for more, and a run writes the new entries alone.  Other outputs are handed over as they are.
+            with session.bind(inputs={"image": image}, outputs={"scores": scores}) as bound:
+                while camera.read_into(image):
+                    bound.run()  # `scores` has them
+
+        State: outputs of a run are inputs of the next, past the caller.  Where an output is the input with something
+        appended (a cache of keys), and the device can, the state lies in memory with room for more, and a run writes
+        the new entries alone.  Other outputs are handed over as they are.
 
         Args:
             pairs: input name -> name of the output that feeds it next.
@@ -256,14 +317,27 @@ class Session:
                 neither the model nor the other inputs decide is 0.
             capacity: entries to make room for at first, where a state grows; doubled whenever they do not suffice.
             limit: entries that no state may exceed; a run that would is refused, and leaves the state as it is.
+            inputs: input name -> array (numpy, DLPack or `DmaBuf`) that each run reads anew.
+            outputs: output name -> array that each run writes; see ``into`` of `run`.
 
         Raises:
             UsageError: if there are no such inputs and outputs, or an output cannot be what an input is fed.
-            InputError: if ``start`` does not fit the inputs.
+            InputError: if ``start``, ``inputs`` or ``outputs`` do not fit the model.
         """
+        self._check_open()
+        if pairs is None:
+            if start is not None or capacity is not None or limit is not None:
+                raise UsageError(f"{self._model.label}: start, capacity and limit are for state; give pairs to bind")
+            from mace_core.bound_arrays import BoundArrays
+
+            return BoundArrays(self, inputs, outputs)
+        if inputs is not None or outputs is not None:
+            raise UsageError(
+                f"{self._model.label}: bind takes either pairs, for state, or inputs and outputs, for arrays; give "
+                "arrays to the binding's run with 'into'"
+            )
         from mace_core.binding import Binding
 
-        self._check_open()
         if (other := self._fed(pairs)) is not None:
             return other.bind(pairs, start, capacity=capacity, limit=limit)
         return Binding(self, pairs, start, capacity, limit)
@@ -311,13 +385,16 @@ class Session:
         outputs: Sequence[str] | None,
         profile: Profile | None,
         cancel: CancelFlag | None,
+        into: Into | None = None,
     ) -> dict[str, Any]:
         self._check_open()
         if (elsewhere := self._elsewhere) is not None:
-            return elsewhere._run(feeds, outputs, profile, cancel)
-        if (other := self._fed(feeds)) is not None:
-            return other.run(feeds, outputs, profile=profile, cancel=cancel)
-        return self._careful.run(feeds, outputs, profile, cancel)
+            return elsewhere._run(feeds, outputs, profile, cancel, into)
+        if (other := self._fed(feeds)) is None:
+            return self._careful.run(feeds, outputs, profile, cancel, into)
+        if into is not None:
+            return other.run_into(into, feeds, outputs, profile=profile, cancel=cancel)
+        return other.run(feeds, outputs, profile=profile, cancel=cancel)
 
     def run_async(
         self,
@@ -328,6 +405,7 @@ class Session:
         deadline: float | None = None,
         cancel: CancelFlag | None = None,
         wait: float | None = 0.0,
+        into: Mapping[str, Any] | None = None,
     ) -> RunFuture:
         """Ask for a run and return at once; the queue of the session's first device runs it when its turn comes.
 
@@ -339,15 +417,17 @@ class Session:
             deadline: seconds from now after which the result is of no use: what is not done then is given up.
             wait: seconds to wait where the queue is full; None: until there is room.  A thread that runs an event loop
                 does not wait: the future does, and raises the error where there was no room.
+            into: as of `run`; no other run may write these arrays until this one is over, and it is in no batch.
 
         Raises:
             QueueFullError: if there was no room.
-            UsageError: if the session is closed.
+            InputError: if an array of ``into`` cannot be written.
+            UsageError: if the session is closed, or another run is to write an array of ``into``.
         """
         from mace_core.requests.asking import ask
 
         self._check_open()
-        return ask(self, feeds, outputs, priority, deadline, cancel, wait)
+        return ask(self, feeds, outputs, priority, deadline, cancel, wait, into)
 
     def batching(self, max_batch: int = 8, max_delay: float = 0.002) -> None:
         """Run requests of `run_async` that come at about the same time as one batch, from now on.

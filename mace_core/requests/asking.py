@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from mace_core.tensor import TensorType
 
 if TYPE_CHECKING:
     from mace_core.graph import Value
+    from mace_core.scheduler.running.into import Into
     from mace_core.session import Session
 
 
@@ -32,14 +33,41 @@ def ask(
     deadline: float | None,
     cancel: CancelFlag | None,
     wait: float | None,
+    into: Mapping[str, Any] | None = None,
 ) -> RunFuture:
     """Queue a run; arguments as of `Session.run_async`."""
+    if into is not None:
+        return ask_into(session, session._careful.into(into), feeds, outputs, priority, deadline, cancel, wait)
 
     def run(feeds: Mapping[str, Any], outputs: Sequence[str] | None, cancel: CancelFlag) -> dict[str, Any]:
         with following_others():
             return session.run(feeds, outputs, cancel=cancel)
 
     return ask_for(session, run, feeds, outputs, priority, deadline, cancel, wait, session._batcher)
+
+
+def ask_into(
+    session: Session,
+    into: Into,
+    feeds: Mapping[str, Any],
+    outputs: Sequence[str] | None,
+    priority: int,
+    deadline: float | None,
+    cancel: CancelFlag | None,
+    wait: float | None,
+) -> RunFuture:
+    """Queue a run that writes into arrays of the caller; they are kept from other runs until it is over."""
+
+    def run(feeds: Mapping[str, Any], outputs: Sequence[str] | None, cancel: CancelFlag) -> dict[str, Any]:
+        with following_others():
+            return session.run_into(into, feeds, outputs, cancel=cancel)
+
+    held = into.reserve()
+    try:
+        return ask_for(session, run, feeds, outputs, priority, deadline, cancel, wait, ended=held.end)
+    except BaseException:
+        held.end()
+        raise
 
 
 def ask_for(
@@ -52,8 +80,9 @@ def ask_for(
     cancel: CancelFlag | None,
     wait: float | None,
     batcher: Batcher | None = None,
+    ended: Callable[[], None] | None = None,
 ) -> RunFuture:
-    """Queue a call of ``run``, which belongs to the session."""
+    """Queue a call of ``run``, which belongs to the session; ``ended`` is called before the future is done."""
     label = session._model.label
     if isinstance(priority, bool) or not isinstance(priority, int):
         raise UsageError(f"{label}: a priority is a whole number, not {priority!r}")
@@ -63,6 +92,7 @@ def ask_for(
 
     until = None if deadline is None else time.monotonic() + deadline
     request = Request(session, label, run, feeds, outputs, priority, until, cancel or CancelFlag(), batcher)
+    request.ended = ended
     plan = session._runner.last_plan
     request.devices = 1 if plan is None else max(1, len(plan.plan.busy_devices))
     return queue_for(session).submit(request, wait)

@@ -34,6 +34,7 @@ class Request:
         until: when its result is of no use any more (`time.monotonic`); None: never.
         batcher: puts it together with others; None where it runs by itself.
         devices: how many devices its model works on.
+        ended: called once it is over, whatever came of it, before its future is done.
         key: equal for those that may run together; None where it runs by itself.
         rows: its part of a batch.
         group: those of the batch it runs in, itself included.
@@ -50,6 +51,7 @@ class Request:
     cancel: CancelFlag
     batcher: Batcher | None = None
     devices: int = 1
+    ended: Callable[[], None] | None = None
     future: RunFuture = field(init=False)
     since: float = field(init=False, default_factory=time.monotonic)
     key: Hashable = field(init=False, default=None)
@@ -96,7 +98,10 @@ class Request:
         for entry in self.appointments:
             forget(entry)
         self.appointments.clear()
-        self.feeds, self.group = {}, ()  # a future may be kept for long, and must not keep what was fed
+        if self.ended is not None:
+            self.ended()
+        # a future may be kept for long, and must not keep what was fed
+        self.feeds, self.group, self.run, self.ended = {}, (), _run_is_over, None
         try:
             if isinstance(found, BaseException):
                 _forget_locals(found)
@@ -105,6 +110,10 @@ class Request:
                 self.future.succeed(found)
         except BaseException:
             _log.exception("%s: a callback of a run failed", self.label)
+
+
+def _run_is_over(*_: object) -> dict[str, Any]:
+    raise AssertionError("a request was run after its answer")
 
 
 def _forget_locals(error: BaseException) -> None:

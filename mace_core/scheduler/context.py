@@ -1,16 +1,19 @@
-"""What one run carries along: its cancel flag and, when profiled, what it records."""
+"""What one run carries along: its cancel flag, arrays to write results into and, when profiled, what it records."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mace_core.provider.execution import CancelFlag
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from mace_core.graph import Value
     from mace_core.scheduler.profile import Profile
 
 
@@ -39,7 +42,17 @@ def follows_others() -> bool:
 
 @dataclass(slots=True, eq=False)
 class RunContext:
-    """One request, through all plans and bodies it touches."""
+    """One request, through all plans and bodies it touches.
+
+    Attributes:
+        targets: arrays of the caller for results: row-major and aligned, apart from all that the run reads.
+    """
 
     cancel: CancelFlag = field(default_factory=CancelFlag)
     profile: Profile | None = None
+    targets: Mapping[Value, npt.NDArray[Any]] | None = None
+
+    def targets_among(self, values: Iterable[Value]) -> Mapping[Value, npt.NDArray[Any]] | None:
+        """The targets, if any is for one of these values."""
+        targets = self.targets
+        return targets if targets and any(value in targets for value in values) else None

@@ -30,7 +30,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("provider",),
     ("native",),
     ("scheduler",),
-    ("binding", "requests", "compilation", "policies"),
+    ("binding", "bound_arrays", "requests", "compilation", "policies"),
     ("streaming",),
     ("governor",),
     ("monitoring",),

@@ -5,6 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from types import NoneType
+from typing import Any
+
+import numpy.typing as npt
 
 from mace_core.graph import Value
 from mace_core.provider import Bindings, DataTransfer, Event, Execution
@@ -29,7 +32,7 @@ from mace_core.scheduler.running.padded_copies import cut_into, pad_into
 from mace_core.scheduler.running.single_runs import SingleRuns
 from mace_core.scheduler.running.step_bindings import copy_bytes, profiled, profiled_if
 from mace_core.scheduler.values import RuntimeValue, read_bound
-from mace_core.tensor import MemoryKind
+from mace_core.tensor import DType, MemoryKind
 
 
 class StageInstance(SingleRuns):
@@ -60,16 +63,18 @@ class StageInstance(SingleRuns):
             arrays = [
                 self._fed_single(register, value, values) for register, value in zip(plan.feeds, values, strict=True)
             ]
-            return self.run_single(arrays, context.cancel, context.profile)
+            return self.run_single(arrays, context.cancel, context.profile, context.targets)
         self._ran.clear()
         self._takes_turns = self._has_many_devices and follows_others()
+        if context.targets:
+            self._targets = context.targets
         try:
             for value, register in zip(values, plan.feeds, strict=True):
                 self._feed(register, self._roomy(register, value, values) if register in self._grown else value)
             for register in self._new:
                 spec = plan.registers[register]
                 assert spec.shape is not None
-                self._point(register, self._fresh(spec.dtype, self._bound[register].shape))
+                self._point(register, self._new_array(register, spec.dtype, self._bound[register].shape))
             self._run_steps(context)
             return [self._result(register) for register in plan.results]
         except BaseException:
@@ -77,6 +82,13 @@ class StageInstance(SingleRuns):
             raise
         finally:
             self._forget()
+
+    def _new_array(self, register: int, dtype: DType, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+        """Where a result is put: an array of the caller, or a new one."""
+        target = self._target(register, dtype, shape) if self._targets else None
+        if target is None:
+            return self._fresh(dtype, shape)
+        return target
 
     def _run_steps(self, context: RunContext) -> None:
         """Run all steps, until what they queued is done."""
@@ -215,7 +227,7 @@ class StageInstance(SingleRuns):
         source, target = self._bound[step.source], self._bound[step.target]
         spec = self.plan.registers[step.target]
         if spec.storage is Storage.DYNAMIC:
-            self._point(step.target, self._fresh(source.dtype, source.shape), source.shape)
+            self._point(step.target, self._new_array(step.target, source.dtype, source.shape), source.shape)
             target.dtype = source.dtype
         nbytes = source.nbytes
         if not nbytes:

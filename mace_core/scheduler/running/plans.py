@@ -114,7 +114,7 @@ class GraphPlan:
         self, values: Sequence[RuntimeValue], context: RunContext, sizes: StageValues | None = None
     ) -> list[RuntimeValue]:
         """Run this stage; ``sizes`` for a plan that has any."""
-        if context.profile is None:
+        if context.profile is None and (context.targets is None or not context.targets_among(self.plan.stage.outputs)):
             if self._takes_arrays and are_plain(values):
                 return self.execute_single(values, context.cancel, sizes)
             if self._short is not None:

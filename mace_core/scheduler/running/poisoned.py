@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from mace_core.graph import Value
 from mace_core.provider import BoundTensor, Buffer, CancelFlag
 from mace_core.provider.poison import fill, poison_byte
 from mace_core.scheduler.context import RunContext
@@ -60,10 +61,14 @@ class PoisonedInstance(StageInstance):
         return results
 
     def run_single(
-        self, arrays: Sequence[npt.NDArray[Any]], cancel: CancelFlag | None, profile: Profile | None
+        self,
+        arrays: Sequence[npt.NDArray[Any]],
+        cancel: CancelFlag | None,
+        profile: Profile | None,
+        targets: Mapping[Value, npt.NDArray[Any]] | None = None,
     ) -> list[npt.NDArray[Any]]:
         self._fill_arenas()
-        results = super().run_single(arrays, cancel, profile)
+        results = super().run_single(arrays, cancel, profile, targets)
         self._fill_arenas()
         return results
 

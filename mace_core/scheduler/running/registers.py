@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from mace_core.graph import Value
 from mace_core.provider import Allocator, BoundTensor, Buffer
 from mace_core.scheduler.growing import GrowingArray, growing_copy, has_room
 from mace_core.scheduler.planning.plan import HOST, ControlStep, Register, RunStep, StagePlan, Storage
 from mace_core.scheduler.running.imports import is_opaque
-from mace_core.scheduler.running.step_bindings import unplanned_shape
+from mace_core.scheduler.running.step_bindings import unfit, unplanned_shape
 from mace_core.scheduler.values import (
     RuntimeValue,
     address_of,
@@ -25,6 +27,8 @@ from mace_core.scheduler.values import (
 from mace_core.symbolic import hint
 from mace_core.tensor import DType, MemoryKind
 
+NO_TARGETS: Mapping[Value, npt.NDArray[Any]] = MappingProxyType({})
+
 
 class Registers:
     """The registers of a plan, bound to memory; used by one thread at a time."""
@@ -34,6 +38,7 @@ class Registers:
         self.plan = plan
         self._arenas = arenas
         self._arrays: list[RuntimeValue] = [None] * len(plan.registers)
+        self._targets: Mapping[Value, npt.NDArray[Any]] = NO_TARGETS  # of the present run, see `RunContext`
         self._bound = [self._bind(index, register) for index, register in enumerate(plan.registers)]
         self._grown = dict(plan.grown)
         self._dynamic = [i for i, register in enumerate(plan.registers) if register.storage is Storage.DYNAMIC]
@@ -101,6 +106,18 @@ class Registers:
         array = storage(value, spec.dtype)
         self._point(register, array, keep=True)
 
+    def _target(self, register: int, dtype: DType, shape: tuple[int, ...]) -> npt.NDArray[Any] | None:
+        """The caller's array for a value, if there is one.
+
+        Raises:
+            InputError: if the value does not fit into it.
+        """
+        target = self._targets.get(self.plan.registers[register].value)
+        if target is not None and (target.dtype, target.shape) != (dtype.numpy, shape):
+            name = self.plan.registers[register].value.name
+            raise unfit(self.plan.placed.model, name, target, f"{dtype.label}{list(shape)}")
+        return target
+
     def _point(
         self, register: int, array: npt.NDArray[Any], shape: tuple[int, ...] | None = None, *, keep: bool = False
     ) -> None:
@@ -154,6 +171,7 @@ class Registers:
 
     def _forget_values(self) -> None:
         """Drop references to the request's values; idle instances hold arenas only."""
+        self._targets = NO_TARGETS
         arrays, bound = self._arrays, self._bound
         for register in self._dynamic:
             bound[register].buffer = Buffer(MemoryKind.HOST, 0)

@@ -163,6 +163,7 @@ class GraphRunner:
         """As `run_chain`, for values of any kind."""
         if (
             context.profile is not None
+            or context.targets_among(self.graph.outputs)  # a chain makes its results itself
             or not are_plain(values)
             or not all(chain.takes(values) for chain in self.chains)
         ):

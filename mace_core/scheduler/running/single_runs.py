@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
+from mace_core.graph import Value
 from mace_core.host.memory import require_host_memory
 from mace_core.provider import Buffer, CancelFlag
 from mace_core.scheduler.planning.plan import StagePlan, Storage
 from mace_core.scheduler.running.calls import run_execution
+from mace_core.scheduler.running.registers import NO_TARGETS
 from mace_core.scheduler.running.stage_memory import StageMemory
 from mace_core.scheduler.running.step_bindings import profiled
 from mace_core.scheduler.values import address_of
@@ -39,7 +41,7 @@ class SingleRuns(StageMemory):
         plan = self.plan
         prepared = self._work[0]
         assert prepared is not None
-        new = [r for r in plan.results if plan.registers[r].storage is Storage.FRESH]
+        new = self._single_results = [r for r in plan.results if plan.registers[r].storage is Storage.FRESH]
         results = [(self._bound[r].buffer, self._bound[r], plan.registers[r].dtype.numpy) for r in new]
         feeds = [self._bound[r].buffer for r in plan.feeds]
         longer = {register: self._bound[register] for _, register in plan.grown}
@@ -63,7 +65,11 @@ class SingleRuns(StageMemory):
         require_host_memory(sum([math.prod(bound.shape) * dtype.itemsize for _, bound, dtype in self._single[3]]))
 
     def run_single(
-        self, arrays: Sequence[npt.NDArray[Any]], cancel: CancelFlag | None, profile: Profile | None
+        self,
+        arrays: Sequence[npt.NDArray[Any]],
+        cancel: CancelFlag | None,
+        profile: Profile | None,
+        targets: Mapping[Value, npt.NDArray[Any]] | None = None,
     ) -> list[npt.NDArray[Any]]:
         """Run a plan that has a single step: bind addresses, allocate outputs, one call."""
         execution, bindings, inputs, outputs = self._single
@@ -73,11 +79,14 @@ class SingleRuns(StageMemory):
         else:
             for buffer, array in zip(inputs, arrays, strict=True):
                 buffer.address = address_of(array)
-        results = []
-        for buffer, bound, dtype in outputs:
-            result = self._empty(bound.shape, dtype)
-            buffer.address = address_of(result)
-            results.append(result)
+        if targets:
+            results = self._results_in(targets)
+        else:
+            results = []
+            for buffer, bound, dtype in outputs:
+                result = self._empty(bound.shape, dtype)
+                buffer.address = address_of(result)
+                results.append(result)
         for fed, longer in self._longer:
             inputs[fed].address = longer.buffer.address = arrays[fed].room.address  # type: ignore[attr-defined]
         bindings.cancel = self._own_cancel if cancel is None else cancel
@@ -95,6 +104,20 @@ class SingleRuns(StageMemory):
                 results.insert(position, arrays[source])
             else:
                 results.insert(position, arrays[source].room.part(grown.shape))  # type: ignore[attr-defined]
+        if targets:
+            self._targets = NO_TARGETS
+        return results
+
+    def _results_in(self, targets: Mapping[Value, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
+        """Let what is computed be written into arrays of the caller, as far as there are any."""
+        self._targets = targets  # forgotten after a run that ends well; after another one this is not used again
+        results = []
+        for register in self._single_results:
+            bound = self._bound[register]
+            target = self._target(register, bound.dtype, bound.shape)
+            result = self._empty(bound.shape, bound.dtype.numpy) if target is None else target
+            bound.buffer.address = address_of(result)
+            results.append(result)
         return results
 
     def _taken(self, register: int) -> npt.NDArray[Any]:

@@ -203,7 +203,9 @@ class StageMemory(Registers, Queues):
             if dtype is DType.STRING:
                 bound.buffer = Buffer(MemoryKind.OBJECT, 0)
             elif step.location == HOST:
-                self._point(register, self._fresh(dtype, shape), shape)
+                target = self._targets.get(self.plan.registers[register].value)
+                array = target if target is not None and (target.dtype, target.shape) == (dtype.numpy, shape) else None
+                self._point(register, self._fresh(dtype, shape) if array is None else array, shape)
             else:
                 device = self.plan.devices[step.device]
                 allocator = device.allocator()

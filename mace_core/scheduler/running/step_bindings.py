@@ -6,8 +6,11 @@ import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from numbers import Integral
+from typing import Any
 
-from mace_core.errors import ProviderBugError
+import numpy.typing as npt
+
+from mace_core.errors import InputError, ProviderBugError
 from mace_core.provider import Bindings, BoundTensor
 from mace_core.scheduler.planning.plan import ControlStep, Register, RunStep, Storage
 from mace_core.scheduler.profile import Profile
@@ -78,4 +81,12 @@ def unplanned_shape(
         f"node '{step.node.name}' ({step.node.op_type}) computed shape {list(found)} for "
         f"'{register.value.name}'; {list(planned)} was planned",
         node=step.node.name,
+    )
+
+
+def unfit(model: str, name: str, target: npt.NDArray[Any], found: str) -> InputError:
+    """The error for an output that does not fit into the array that the caller gave for it."""
+    return InputError(
+        f"{model}: output '{name}' is {found} for these inputs, and the array for it is "
+        f"{target.dtype}{list(target.shape)}; give one that fits"
     )
