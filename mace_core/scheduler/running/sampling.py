@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
+from mace_core.graph import Value
 from mace_core.host.fork_safe import fork_safe_lock
 from mace_core.provider.execution import CancelFlag
 from mace_core.scheduler.context import RunContext
@@ -98,10 +99,14 @@ class _Sampled(StageInstance):
     _took: dict[int, int] | None = None
 
     def run_single(
-        self, arrays: Sequence[npt.NDArray[Any]], cancel: CancelFlag | None, profile: Profile | None
+        self,
+        arrays: Sequence[npt.NDArray[Any]],
+        cancel: CancelFlag | None,
+        profile: Profile | None,
+        targets: Mapping[Value, npt.NDArray[Any]] | None = None,
     ) -> list[npt.NDArray[Any]]:
         start = _now()
-        results = super().run_single(arrays, cancel, profile)
+        results = super().run_single(arrays, cancel, profile, targets)
         if profile is None:
             took = _now() - start
             self._add(took, {0: took})
