@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -46,25 +47,32 @@ async def read_body(receive: Receive, peer: Peer, headers: Mapping[str, str], li
         timeout: seconds for all of it.
 
     Raises:
-        ServingError: if it is too large, too slow, or compressed.
+        ServingError: if it is too large, too slow, or compressed in a way that is not known.
         ClientGoneError: if there is no client any more.
     """
     length = header_number(headers, "content-length")
     json_length = header_number(headers, JSON_LENGTH)
     incoming = _Incoming(receive)
     try:
-        if (encoding := headers.get("content-encoding", "identity")) != "identity":
-            raise ServingError(Fault.WRONG_MEDIA, f"bodies must not be compressed, and this one is ({encoding[:40]})")
+        encoding = headers.get("content-encoding", "identity").lower()
+        if encoding not in ENCODINGS:
+            raise ServingError(
+                Fault.WRONG_MEDIA,
+                f"bodies may be compressed with gzip or deflate, and this one is with {encoding[:40]}",
+            )
         if headers.get("transfer-encoding", "chunked").lower() != "chunked":
             raise ServingError(Fault.WRONG_MEDIA, "bodies may come in chunks, and encoded in no other way")
         if length is not None and length > limit:
             raise _too_large(limit)
         if length is None:
             async with asyncio.timeout(timeout):
-                return await _read_unknown(incoming, json_length or 0, limit)
-        room = _room(length, json_length or 0)
-        await peer.read_into(room, timeout)
-        return room
+                body = await _read_unknown(incoming, json_length or 0, limit)
+        else:
+            body = _room(length, json_length or 0)
+            await peer.read_into(body, timeout)
+        if encoding == "identity":
+            return body
+        return await asyncio.to_thread(_unpacked, body, json_length or 0, limit)
     except TimeoutError as error:
         raise ServingError(Fault.TOO_SLOW, f"the request did not come within {timeout:g} s") from error
     except ServingError:
@@ -78,6 +86,12 @@ def _room(length: int, json_length: int) -> memoryview:
     address: int = memory.__array_interface__["data"][0]  # ten times as fast as ``.ctypes.data``
     start = -(address + json_length) % ALIGNMENT
     return memory.data[start : start + length]
+
+
+ENCODINGS = ("identity", "gzip", "deflate")
+
+GZIP_OR_ZLIB = 47
+"""For zlib: any window, and the header tells which of both it is."""
 
 
 class _Incoming:
@@ -110,6 +124,22 @@ async def _read_unknown(incoming: _Incoming, json_length: int, limit: int) -> me
             raise _too_large(limit)
     room = _room(size, json_length)
     room[:] = b"".join(pieces)
+    return room
+
+
+def _unpacked(body: memoryview, json_length: int, limit: int) -> memoryview:
+    """What a compressed body holds; no more of it is unpacked than may be."""
+    unpacking = zlib.decompressobj(GZIP_OR_ZLIB)
+    try:
+        found = unpacking.decompress(body, limit + 1)
+    except zlib.error as error:
+        raise bad_request("the body is not compressed as its header says") from error
+    if len(found) > limit:
+        raise _too_large(limit)
+    if not unpacking.eof or unpacking.unused_data:
+        raise bad_request("the compressed body ends too early, or goes on behind its end")
+    room = _room(len(found), json_length)
+    room[:] = found
     return room
 
 

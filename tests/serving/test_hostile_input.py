@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import socket
 import struct
 import time
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -186,10 +188,38 @@ def test_a_body_that_is_too_large_is_refused_and_the_client_reads_why(client: Cl
         assert str(server.options.max_body) in json.loads(data)["error"]
 
 
-def test_a_compressed_body_is_refused(client: Client) -> None:
-    status, found = client.infer("FP32", tensor(), {"Content-Encoding": "gzip"})
+def test_a_compression_that_is_not_known_is_refused(client: Client) -> None:
+    status, found = client.infer("FP32", tensor(), {"Content-Encoding": "br"})
     assert status == 415
+    assert "gzip or deflate" in found["error"]
+
+
+DOCUMENT = json.dumps(tensor()).encode()
+
+
+@pytest.mark.parametrize(("encoding", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
+def test_compressed_bodies(client: Client, encoding: str, pack: Any) -> None:
+    status, found = client.infer("FP32", pack(DOCUMENT), {"Content-Encoding": encoding})
+    assert (status, found["outputs"][0]["data"]) == (200, [1, 2, 3])
+    status, found = client.infer("FP32", iter([pack(DOCUMENT)]), {"Content-Encoding": encoding})  # in chunks
+    assert (status, found["outputs"][0]["data"]) == (200, [1, 2, 3])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", DOCUMENT, gzip.compress(DOCUMENT)[:-1], gzip.compress(DOCUMENT) * 2],
+    ids=["nothing", "not compressed", "cut", "twice"],
+)
+def test_compressed_bodies_that_are_wrong(client: Client, body: bytes) -> None:
+    status, found = client.infer("FP32", body, {"Content-Encoding": "gzip"})
+    assert status == 400
     assert "compressed" in found["error"]
+
+
+def test_a_small_body_that_unpacks_to_a_large_one(client: Client, server: ModelServer) -> None:
+    bomb = gzip.compress(bytes(100 * server.options.max_body), 1)
+    assert len(bomb) < server.options.max_body
+    assert client.infer("FP32", bomb, {"Content-Encoding": "gzip"})[0] == 413
 
 
 def raw(server: ModelServer, data: bytes) -> bytes:

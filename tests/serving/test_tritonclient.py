@@ -184,6 +184,16 @@ def test_what_this_server_does_not_do_is_said(triton: Any) -> None:
         client.infer("arithmetic", inputs, outputs=[module.InferRequestedOutput("sum", class_count=2)])
 
 
+@pytest.mark.parametrize("algorithm", ["gzip", "deflate"])
+def test_compressed_requests(triton: Any, algorithm: str) -> None:
+    module, client = triton
+    inputs, a, b = pair(module, 50)
+    options = {"request_compression_algorithm": algorithm}
+    if module.__name__.endswith("grpc"):
+        options = {"compression_algorithm": algorithm}
+    np.testing.assert_array_equal(client.infer("arithmetic", inputs, **options).as_numpy("sum"), a + b)
+
+
 def test_many_at_once_are_answered_each_with_its_own_result(clients: dict[str, Any]) -> None:
     """Batches of up to four rows are put together meanwhile."""
     module, client = clients["grpc"]
