@@ -34,7 +34,7 @@ hypothesis.settings.load_profile("reproducible")
 SHARE_OF_EXAMPLES = 0.35
 """How many of its examples a law gets where they are the same each time; the full tier draws others, and all."""
 
-FEWEST_EXAMPLES = 5
+FEWEST_EXAMPLES = 4
 
 
 def pytest_configure() -> None:

@@ -15,7 +15,7 @@ from mace_testing.fuzzing.campaign import explore
 from mace_testing.fuzzing.registry import covered
 from mace_testing.fuzzing.verdict import Outcome
 
-FEW, MANY = 4, 150
+FEW, MANY = 2, 150
 
 OPERATORS = sorted(covered())
 

@@ -300,7 +300,7 @@ def test_tables_are_those_of_sizes_that_are_decided(coordinates: str, attributes
     model = make_model(nodes, x, constants, opset=19)
     random = np.random.default_rng(3)
     with Session(model, devices=["cpu"]) as session:
-        for h, w in ((8, 9), (13, 12), (29, 4), (4, 2)):
+        for h, w in ((8, 9), (13, 12), (4, 2)):
             picture = random.standard_normal((1, 1, h, w), dtype=np.float32)
             with Session(model, devices=["cpu"]) as fresh:
                 expected = fresh.run({"x": picture})["y"]

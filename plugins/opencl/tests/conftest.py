@@ -11,27 +11,42 @@ from mace_testing.quick_tier import is_drawn
 
 from mace_core.graph import Graph
 from mace_core.provider import Device
+from mace_core.testing.cases import Case
 
 Array = npt.NDArray[np.float32]
 
 
-QUICK_FORMS = 5
-"""Of the operators, one of so many is tried in all its forms in the quick tier; each in its small cases."""
+ONE_OF = {
+    "form_operator": 8,
+    "case": 2,
+    "claimed_case": 2,
+    "mixed": 4,
+    "cluster_operator": 2,
+    "neighbor_operator": 100,
+}
+"""Parameter of a test of the kit -> of how many operators or graphs one is tried in the quick tier."""
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """On a processor the OpenCL runtime takes long to compile its programs: most forms of operators, and what the kit
-    asks of results that are read elsewhere, run with the full tests."""
+    """On a processor the OpenCL runtime takes long to compile its programs: most of what the kit asks for each operator
+    runs with the full tests.  Of all tests the same operators are left, and `test_kernels.py` tries every kind of kernel."""
     for item in items:
-        if "test_conformance.py::TestOpenCl::" not in item.nodeid:
+        if not (isinstance(item, pytest.Function) and "test_conformance.py::TestOpenCl::" in item.nodeid):
             continue
-        assert isinstance(item, pytest.Function)
-        others = item.originalname == "test_every_form_of_an_operator_is_right_or_declined" and not is_drawn(
-            item.callspec.params["form_operator"], QUICK_FORMS
-        )
-        if others or item.originalname == "test_a_result_is_right_whoever_reads_it":
-            item.add_marker(pytest.mark.full)
+        for name, value in item.callspec.params.items() if hasattr(item, "callspec") else ():
+            if name in ONE_OF and not is_drawn(_operator(value), ONE_OF[name]):
+                item.add_marker(pytest.mark.full)
+
+
+def _operator(value: str | Case | Graph) -> str:
+    match value:
+        case Case():
+            return value.op_type
+        case Graph():
+            return value.name
+        case _:
+            return value
 
 
 @pytest.fixture(scope="session")
