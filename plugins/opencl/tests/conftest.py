@@ -30,7 +30,7 @@ ONE_OF = {
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """On a processor the OpenCL runtime takes long to compile its programs: most of what the kit asks for each operator
-    runs with the full tests.  Of all tests the same operators are left, and `test_kernels.py` tries every kind of kernel."""
+    runs with the full tests.  All tests keep the same operators, and `test_kernels.py` tries every kind of kernel."""
     for item in items:
         if not (isinstance(item, pytest.Function) and "test_conformance.py::TestOpenCl::" in item.nodeid):
             continue
