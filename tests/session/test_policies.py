@@ -125,19 +125,18 @@ def test_a_policy_that_is_none_is_refused() -> None:
         Session(products(), policy="fastest")
 
 
-def test_calibration_measures_each_device_and_keeps_the_rates(monkeypatch: pytest.MonkeyPatch) -> None:
-    few = (WorkKind.POINTWISE, WorkKind.INTEGER)  # a device that compiles each graph takes seconds for all of them
+@pytest.mark.parametrize("name", ["cpu:0", pytest.param("opencl:0", marks=pytest.mark.full)])
+def test_calibration_measures_a_device_and_keeps_the_rates(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    few = [WorkKind.POINTWISE, *([WorkKind.INTEGER] if name != "cpu:0" else [])]  # a device that compiles each graph takes seconds for all of them
     monkeypatch.setattr(measuring, "_CASES", {kind: measuring._CASES[kind][:1] for kind in few})
-    found = calibrate(["cpu", "opencl:0"], seconds=0.01)
-    cpu, opencl = found["cpu:0"], found["opencl:0"]
-    assert isinstance(cpu, Rates) and isinstance(opencl, Rates)
-    assert set(cpu.mac) == {WorkKind.POINTWISE, WorkKind.INTEGER} and 0 <= cpu.fused <= 1
-    assert cpu.to_device == Link()
-    assert opencl.to_device != Link() and opencl.from_device != Link()  # memory of its own
+    rates = calibrate([name], seconds=0.01)[name]
+    assert isinstance(rates, Rates)
+    assert set(rates.mac) == set(few) and 0 <= rates.fused <= 1
+    has_own_memory = name != "cpu:0"
+    assert (rates.to_device != Link(), rates.from_device != Link()) == (has_own_memory, has_own_memory)
     device_rates._known.clear()  # another process
-    with Session(products(), devices=["cpu", "opencl:0"], policy="latency") as session:
-        assert session._pool.rates_of(session._pool.devices[0]) == cpu
-        assert session._pool.rates_of(session._pool.devices[1]) == opencl
+    with Session(products(), devices=[name, "reference"]) as session:
+        assert session._pool.rates_of(session._pool.devices[0]) == rates
 
 
 @pytest.mark.parametrize(
