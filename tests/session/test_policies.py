@@ -127,7 +127,9 @@ def test_a_policy_that_is_none_is_refused() -> None:
 
 @pytest.mark.parametrize("name", ["cpu:0", pytest.param("opencl:0", marks=pytest.mark.full)])
 def test_calibration_measures_a_device_and_keeps_the_rates(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    few = [WorkKind.POINTWISE, *([WorkKind.INTEGER] if name != "cpu:0" else [])]  # a device that compiles each graph takes seconds for all of them
+    few = [WorkKind.POINTWISE]  # a device that compiles each graph takes seconds for all of them
+    if name != "cpu:0":
+        few.append(WorkKind.INTEGER)
     monkeypatch.setattr(measuring, "_CASES", {kind: measuring._CASES[kind][:1] for kind in few})
     rates = calibrate([name], seconds=0.01)[name]
     assert isinstance(rates, Rates)
