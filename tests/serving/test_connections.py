@@ -10,10 +10,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from mace_core.serving import ModelServer
+from mace_core import Session
+from mace_core.serving import ModelServer, ServerOptions
 from mace_core.serving.connections import MAX_HEAD, PIECE
+from mace_core.serving.server import BACKLOG
 
-from .conftest import Client, talk
+from .conftest import DATATYPES, Client, echo, talk
 
 UPGRADE = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
 """What clients send that would rather speak HTTP/2, like Java's."""
@@ -185,3 +187,25 @@ def test_a_client_that_does_not_take_its_answers(server: ModelServer, client: Cl
             while True:
                 connection.sendall(data)
     assert b"mace_requests_in_flight 0.0\n" in client.ask("GET", "/metrics")[2]
+
+
+def test_more_connections_than_a_server_takes(server: ModelServer) -> None:
+    sessions = {"FP32": Session(echo(DATATYPES["FP32"]), devices=["cpu"], cache=False)}
+    with (
+        ModelServer(sessions, ServerOptions(http=0, max_requests=1, drain=0.0)) as own,
+        contextlib.ExitStack() as opened,
+    ):
+        address = ("127.0.0.1", own.http_port)
+        for _ in range(2 + BACKLOG):
+            opened.enter_context(socket.create_connection(address, timeout=60))
+        assert talk(own).startswith(b"HTTP/1.1 503 ")
+        opened.close()
+        while not answered(own):
+            pass  # until the server has seen them close
+
+
+def answered(server: ModelServer) -> list[str]:
+    try:
+        return names(talk(server, request(document("next"), CLOSE)))
+    except ConnectionError:  # it was refused before its request was read
+        return []
