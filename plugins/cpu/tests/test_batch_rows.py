@@ -113,7 +113,8 @@ def test_a_row_is_bit_for_bit_what_it_is_alone_whatever_the_batch(threads: int) 
             profile = session.profile({"x": x[:batch]})
             assert np.array_equal(profile.outputs["y"], alone[:batch])
             parts = [part for part in profile.parts if "Conv z" in part.source and part.name.startswith("Conv")]
-            assert batch == 1 or len(parts) == batch, "a profile has each step of each row"
+            if batch > 1:
+                assert len(parts) == batch, "a profile has each step of each row"
             spans = [span for span in profile.spans if "Conv z" in span.source and span.name.startswith("Conv")]
             assert len(spans) == 1
             assert all(0 <= span.duration_ns <= profile.duration_ns for span in profile.spans)
