@@ -178,6 +178,7 @@ class PlanInstance:
         self._profile: Words | None = None
         self._chunk_times: ChunkTimes | None = None
         self._running = False
+        self._filled: tuple[int, int, int, bool] | None = None  # what the control block says of the latest run
         self._owner = 0
         self._attention: Attention | None = None
         self._blocks: list[object] = []  # which native code refers to
@@ -259,7 +260,8 @@ class PlanInstance:
         try:
             self._prepare(bases, pool, cancel, profile, threads)
             if pool is None or pool.processors is None:
-                self._walk()
+                if (step := self._call(self._address, 0)) != self._count:
+                    self._go_on(step)
             else:
                 with pinned(pool.processors):
                     self._walk()
@@ -328,14 +330,16 @@ class PlanInstance:
         """Fill in the control block; ``bases`` None: they are there."""
         if bases is not None:
             self._bases[:] = bases.tolist() if isinstance(bases, np.ndarray) else bases  # type: ignore[assignment]
-        control = self._control
-        control[_CANCEL] = 0 if cancel is None else cancel.address
-        control[_STEPS], control[_PROFILE] = self._recorders() if profile else (self._table, 0)
         participants = 1 if pool is None else pool.participants(threads)
-        control[_THREADS] = participants
+        helpers = pool.address if pool is not None and participants > 1 else 0
+        filled = (0 if cancel is None else cancel.address, participants, helpers, profile)
+        if profile or filled != self._filled:  # most runs are like the one before
+            control = self._control
+            control[_STEPS], control[_PROFILE] = self._recorders() if profile else (self._table, 0)
+            control[_CANCEL], control[_THREADS], control[_POOL], _ = filled
+            self._filled = filled
         if (ident := get_ident()) != self._owner:
             self._own(ident)
-        control[_POOL] = pool.address if pool is not None and participants > 1 else 0
 
     def _turn_block(self, turns: Turns, faults: Words) -> ctypes.Array[ctypes.c_int64]:
         block = (ctypes.c_int64 * TurnControl.SIZE)()
@@ -361,9 +365,13 @@ class PlanInstance:
             step = call(address, step)
 
     def _walk(self) -> None:
-        count = self._count
         step = self._call(self._address, 0)
-        while step != count:
+        if step != self._count:
+            self._go_on(step)
+
+    def _go_on(self, step: int) -> None:
+        """After native code came back before the end: Python looks at signals, or the run was stopped."""
+        while step != self._count:
             if step < 0:
                 self.stop()
             step = self._call(self._address, step)

@@ -163,6 +163,9 @@ class StageInstance(SingleRuns):
         assert prepared is not None
         execution, bindings = prepared.execution, prepared.bindings
         bindings.cancel = context.cancel
+        if prepared.is_plain and context.profile is None and not self._takes_turns:
+            run_execution(execution, bindings, prepared.device)
+            return
         if step.touches_host:
             self._wait_for_host_memory(but=step.device)
         if self._takes_turns:

@@ -28,11 +28,19 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class Prepared:
-    """A run step's argument state; dynamic where a shape comes out of the run."""
+    """A run step's argument state.
+
+    Attributes:
+        device: where it runs.
+        is_dynamic: a shape comes out of the run.
+        is_plain: it is one call, with nothing to wait for and nothing to be undone.
+    """
 
     execution: Execution
     bindings: Bindings
+    device: SessionDevice
     is_dynamic: bool
+    is_plain: bool
 
 
 class StageMemory(Registers, Queues):
@@ -193,7 +201,8 @@ class StageMemory(Registers, Queues):
             workspace=workspace,
             allocate_output=self._output_allocator(step) if None in outputs else None,
         )
-        return Prepared(execution, bindings, None in outputs)
+        is_plain = step.device not in self._streams and not self._host_queues and not step.writes_over
+        return Prepared(execution, bindings, self.plan.devices[step.device], None in outputs, is_plain)
 
     def _output_allocator(self, step: RunStep) -> Any:
         def allocate(index: int, dtype: DType, shape: tuple[int, ...]) -> BoundTensor:

@@ -29,6 +29,7 @@ class CpuSubgraph(CompiledSubgraph):
         self.source_map = {step.name: step.source for step in assembly.steps}
         for inner in assembly.inner:
             self.source_map.update(zip(inner.names, inner.sources, strict=True))
+        self._constants = assembly.constants.address
         self.notes = assembly.notes
         self.in_place = frozenset(assembly.in_place)
         self.journals = assembly.journals
@@ -52,11 +53,13 @@ class CpuSubgraph(CompiledSubgraph):
 
     def bases(self, bindings: Bindings) -> list[int]:
         """The address per slot: arena, constants, inputs, outputs (and the words that an execution adds)."""
-        bases = [_workspace(bindings), self.assembly.constants.address]
-        bases.extend(tensor.address for tensor in bindings.inputs)
-        for tensor in bindings.outputs:
+        # `BoundTensor.address`, written out: this is a large part of what a run of a small subgraph takes
+        bases = [_workspace(bindings), self._constants]
+        for tensor in bindings.inputs:
+            bases.append(tensor.buffer.address + tensor.offset)
+        for output in bindings.outputs:
             # an output of unknown shape is computed in the arena and copied when its shape is known
-            bases.append(0 if tensor is None else tensor.address)
+            bases.append(0 if output is None else output.buffer.address + output.offset)
         return bases
 
 
@@ -85,9 +88,9 @@ class CpuExecution(Execution):
         for first in compiled.journals:
             self._dims[first] = 0
         profiling = bindings.profile is not None or bindings.profile_part is not None
-        bases = [*compiled.bases(bindings), *self._own_words]
-        # the plan counts the slots up to the last one that a step uses
-        del bases[compiled.plan.slots :]
+        bases = compiled.bases(bindings)
+        bases += self._own_words
+        del bases[compiled.plan.slots :]  # the plan counts the slots up to the last one that a step uses
         if profiling:
             self._run_profiled(bases, bindings)
         else:
