@@ -153,7 +153,6 @@ def test_the_page_has_a_table_per_operator_with_reasons() -> None:
     assert "| test_c | it broke |" in page
 
 
-@pytest.mark.full
 def test_the_command_prints_and_writes_the_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data, page = tmp_path / "suite.json", tmp_path / "operators.md"
     arguments = ["--provider", "cpu", "--match", "test_softsign", "--jobs", "1"]
