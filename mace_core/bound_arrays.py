@@ -32,6 +32,7 @@ class BoundArrays:
         self._label = session._model.label
         self._inputs = _read_where_they_lie(session, inputs or {}, self._label)
         self._into = session._careful.into(outputs or {})
+        self._into.lasts = self._inputs.keys() == {value.name for value in session._graph.inputs}
         self._lock = fork_safe_lock()
         self._closed = False
 
@@ -94,6 +95,7 @@ class BoundArrays:
         with self._lock:
             self._closed = True
             self._inputs = {}
+            self._into.forget()
 
     def __enter__(self) -> BoundArrays:
         self._check_open()

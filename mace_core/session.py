@@ -258,7 +258,12 @@ class Session:
         start_ns = _now()
         try:
             with _AT_WORK:
-                found = self._run(feeds, outputs, profile, cancel, into)
+                found = None
+                if outputs is None and profile is None:
+                    self._check_open()
+                    found = self._quick.run(feeds, cancel, into)
+                if found is None:
+                    found = self._run(feeds, outputs, profile, cancel, into)
             activity.runs += 1
             activity.busy_ns += _now() - start_ns
             return found

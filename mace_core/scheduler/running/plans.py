@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -22,6 +22,7 @@ from mace_core.scheduler.running.short_plans import short_plan
 from mace_core.scheduler.values import RuntimeValue, are_plain
 
 if TYPE_CHECKING:
+    from mace_core.graph import Value
     from mace_core.scheduler.planning.sizes import StageValues
     from mace_core.scheduler.running.runner import GraphRunner
     from mace_core.scheduler.running.structures import Signature
@@ -98,12 +99,17 @@ class GraphPlan:
             self._free()
 
     def execute_single(
-        self, arrays: Sequence[npt.NDArray[Any]], cancel: CancelFlag | None, sizes: StageValues | None = None
+        self,
+        arrays: Sequence[npt.NDArray[Any]],
+        cancel: CancelFlag | None,
+        targets: Mapping[Value, npt.NDArray[Any]] | None = None,
+        sizes: StageValues | None = None,
     ) -> list[npt.NDArray[Any]]:
-        """Run a plan that is a single step on host memory, fed contiguous arrays; ``sizes`` for a plan that has any."""
+        """Run a plan that is a single step on host memory, fed contiguous arrays; ``sizes`` for a plan that has any,
+        ``targets`` as of a `RunContext`."""
         instance = self._ready(sizes)
         try:
-            results = instance.run_single(arrays, cancel, None)
+            results = instance.run_single(arrays, cancel, None, targets)
         except BaseException:
             self._give_up(instance)
             raise
@@ -116,7 +122,7 @@ class GraphPlan:
         """Run this stage; ``sizes`` for a plan that has any."""
         if context.profile is None and (context.targets is None or not context.targets_among(self.plan.stage.outputs)):
             if self._takes_arrays and are_plain(values):
-                return self.execute_single(values, context.cancel, sizes)
+                return self.execute_single(values, context.cancel, sizes=sizes)
             if self._short is not None:
                 results = self._short.run(values, context, sizes)
                 if results is not None:
@@ -252,9 +258,14 @@ class SizedPlan:
         if last:
             self.shared.release()
 
-    def execute_single(self, arrays: Sequence[npt.NDArray[Any]], cancel: CancelFlag | None) -> list[npt.NDArray[Any]]:
+    def execute_single(
+        self,
+        arrays: Sequence[npt.NDArray[Any]],
+        cancel: CancelFlag | None,
+        targets: Mapping[Value, npt.NDArray[Any]] | None = None,
+    ) -> list[npt.NDArray[Any]]:
         """As `GraphPlan.execute_single`."""
-        return self.shared.execute_single(arrays, cancel, self.sizes)
+        return self.shared.execute_single(arrays, cancel, targets, self.sizes)
 
     def execute(self, values: Sequence[RuntimeValue], context: RunContext) -> list[RuntimeValue]:
         """As `GraphPlan.execute`."""

@@ -14,6 +14,7 @@ from mace_core.graph import Value
 from mace_core.provider.execution import CancelFlag
 from mace_core.scheduler.context import RunContext
 from mace_core.scheduler.running.feeds import ShapeCheck, plain_inputs
+from mace_core.scheduler.running.into import Into
 from mace_core.scheduler.running.plans import AnyPlan
 from mace_core.scheduler.running.results import owned
 from mace_core.scheduler.running.session_runners import SessionRunners
@@ -22,6 +23,9 @@ from mace_core.scheduler.values import RuntimeValue
 
 _NEVER = CancelFlag()
 """For runs that nobody can cancel."""
+
+_UNTOLD = RunContext(_NEVER)
+"""For what nobody profiles."""
 
 _PLAIN_FLAGS = 0x0001 | 0x0100
 """Row-major and aligned, as ``ndarray.flags.num`` has them."""
@@ -35,13 +39,19 @@ class QuickRuns:
         self._runners = runners
         self._runner, self._flags, self._failover = runners.whole, runners.flags, runners.failover
         self._outputs = [value.name for value in outputs]
+        self._fed, self._results = inputs, outputs
         self._label = label
         found = plain_inputs(inputs) if len(set(self._outputs)) == len(self._outputs) else None
         self._inputs = None if found is None else [(value.name, dtype) for value, dtype in found]
         self._shape_check = ShapeCheck.of(inputs)
 
-    def run(self, feeds: Mapping[str, Any], cancel: CancelFlag | None) -> dict[str, Any] | None:
-        """One subgraph on host memory, fed contiguous arrays of a known signature; None where it is anything else."""
+    def run(
+        self, feeds: Mapping[str, Any], cancel: CancelFlag | None, into: Into | None = None
+    ) -> dict[str, Any] | None:
+        """One subgraph on host memory, fed contiguous arrays of a known signature; None where it is anything else.
+
+        ``into``: arrays for outputs, which nobody else writes at the time.
+        """
         expected = self._inputs
         if expected is None or not self._failover.is_calm:
             return None
@@ -61,7 +71,7 @@ class QuickRuns:
         except Exception:  # of an object that is not a mapping, of whatever kind: the careful path says what is wrong
             return None
         runner = self._runner
-        if runner.chains and (found := self._run_chain(arrays, shapes, cancel)) is not None:
+        if runner.chains and into is None and (found := self._run_chain(arrays, shapes, cancel)) is not None:
             return found
         key: list[Any] = shapes
         flags: list[npt.NDArray[Any]] = []
@@ -71,6 +81,8 @@ class QuickRuns:
         plan = runner.find(tuple(key)) or self._admitted(shapes, key, flags)
         if plan is None:
             return None
+        if into is not None:
+            return self._run_into(into, plan, arrays, cancel)
         if not plan.is_single:
             return self._run_known(plan, arrays, shapes, cancel)
         try:
@@ -90,6 +102,26 @@ class QuickRuns:
         except (ProviderError, MemoryError) as error:
             return self._after(error, arrays, shapes, cancel)
         return None if results is None else dict(zip(self._outputs, results, strict=True))
+
+    def _run_into(
+        self, into: Into, plan: AnyPlan, arrays: Sequence[npt.NDArray[Any]], cancel: CancelFlag | None
+    ) -> dict[str, Any] | None:
+        """A run of a single step that writes arrays of the caller; None where it is none.  The plan is released."""
+        targets: Mapping[Value, npt.NDArray[Any]] | None = None
+        try:
+            if not plan.is_single:
+                return None
+            targets = into.targets(self._results, zip([value.name for value in self._fed], arrays, strict=True))
+            results = plan.execute_single(arrays, cancel, targets)
+        except (ProviderError, MemoryError) as error:
+            fed: list[RuntimeValue] = [array.view() for array in arrays]
+            context = RunContext(cancel or _NEVER, targets=targets)
+            found = self._failover.run(lambda runners: runners.whole.run(fed, context), error)
+            results = [owned(result, [*fed, *into.arrays.values()]) for result in found]
+        finally:
+            plan.release()
+        computed = dict(zip(self._outputs, results, strict=True))
+        return {**computed, **into.filled(computed, _UNTOLD)}
 
     def _run_known(
         self,

@@ -39,27 +39,27 @@ class Writing:
 
     __slots__ = ("_held",)
 
-    def __init__(self, arrays: Mapping[str, npt.NDArray[Any]], model: str) -> None:
+    def __init__(self, arrays: Mapping[str, npt.NDArray[Any]], spans: Mapping[str, Span], model: str) -> None:
         """
         Args:
-            arrays: by the name of the output.
+            arrays, spans: by the name of the output.
             model: how messages call the model.
 
         Raises:
             UsageError: if another run is to write some of that memory.
         """
-        wanted = [(span_of(array), array, name) for name, array in arrays.items()]
         with _lock:
-            for span, array, name in wanted:
+            for name, array in arrays.items() if _taken else ():
+                span = spans[name]
                 for other, taken in _taken.values():
                     if meet(span, other) and np.shares_memory(array, taken):
                         raise UsageError(
                             f"{model}: the array for output '{name}' is being written by a run that is not over; "
                             "give each run in flight arrays of its own"
                         )
-            for span, array, _ in wanted:
-                _taken[id(array), id(self)] = span, array
-        self._held = [(id(array), id(self)) for _, array, _ in wanted]
+            self._held = [(id(self), at) for at in range(len(arrays))]
+            for key, (name, array) in zip(self._held, arrays.items(), strict=True):
+                _taken[key] = spans[name], array
 
     def end(self) -> None:
         """Others may write the arrays.  Idempotent."""
