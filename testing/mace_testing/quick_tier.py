@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from mace_core.graph import Graph
 from mace_core.testing.cases import Case
 
 SMALL_FAMILY = 8
@@ -53,6 +54,17 @@ def kept(cases: Sequence[tuple[str, Mapping[str, Any]]]) -> list[bool]:
 def is_drawn(name: str, one_of: int) -> bool:
     """Whether a name is among the one of ``one_of`` that are taken, which no other name decides."""
     return zlib.crc32(name.encode()) % one_of == 0
+
+
+def operator_of(value: str | Case | Graph) -> str:
+    """What a parameter of the conformance kit tries: its operator, or the name of the graph."""
+    match value:
+        case Case():
+            return value.op_type
+        case Graph():
+            return value.name
+        case _:
+            return value
 
 
 def _values(parameters: Mapping[str, Any]) -> Iterable[tuple[str, Hashable]]:

@@ -119,7 +119,12 @@ def check(network: Network, at: Place) -> None:
 SMALL_PAGE = Detection("a small page", [(128, 224)])
 
 
-@pytest.mark.parametrize("at", [at for at in PLACES if not at.networks], ids=lambda at: at.device)
+PAGES = [at for at in PLACES if not at.networks]
+
+
+@pytest.mark.parametrize(
+    "at", [pytest.param(at, id=at.device, marks=[pytest.mark.full] if at is not PAGES[0] else []) for at in PAGES]
+)
 def test_the_same_text_is_found(at: Place, apu_stand_in: None) -> None:
     pytest.importorskip("pyclipper")
     check(SMALL_PAGE, at)

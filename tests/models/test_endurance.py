@@ -129,7 +129,9 @@ class TestThreads:
 
 
 class TestWhatIsLeft:
-    @pytest.mark.parametrize("closed", [True, False], ids=["closed", "collected"])
+    @pytest.mark.parametrize(
+        "closed", [pytest.param(True, id="closed", marks=pytest.mark.full), pytest.param(False, id="collected")]
+    )
     def test_a_session_that_is_gone_leaves_no_thread_and_no_open_file(
         self, small: Path, closed: bool, worker_threads: Callable[[], list[str]]
     ) -> None:

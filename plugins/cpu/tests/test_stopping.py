@@ -172,7 +172,7 @@ def test_a_run_that_is_cancelled_ends_soon(name: str, threads: int) -> None:
     assert spent < MOST_CPU_SECONDS
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads", [pytest.param(1, marks=pytest.mark.full), 2])
 @pytest.mark.parametrize("name", ["text", "pictures"])
 def test_steps_computed_a_unit_at_a_time_give_the_same(
     name: str, threads: int, monkeypatch: pytest.MonkeyPatch

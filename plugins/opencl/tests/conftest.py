@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from mace_testing.quick_tier import is_drawn
+from mace_testing.quick_tier import is_drawn, operator_of
 
 from mace_core.graph import Graph
 from mace_core.provider import Device
-from mace_core.testing.cases import Case
 
 Array = npt.NDArray[np.float32]
 
@@ -35,18 +34,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if not (isinstance(item, pytest.Function) and "test_conformance.py::TestOpenCl::" in item.nodeid):
             continue
         for name, value in item.callspec.params.items() if hasattr(item, "callspec") else ():
-            if name in ONE_OF and not is_drawn(_operator(value), ONE_OF[name]):
+            if name in ONE_OF and not is_drawn(operator_of(value), ONE_OF[name]):
                 item.add_marker(pytest.mark.full)
-
-
-def _operator(value: str | Case | Graph) -> str:
-    match value:
-        case Case():
-            return value.op_type
-        case Graph():
-            return value.name
-        case _:
-            return value
 
 
 @pytest.fixture(scope="session")
