@@ -50,11 +50,14 @@ def storage(array: npt.NDArray[Any], dtype: DType) -> npt.NDArray[Any]:
     return np.array(array, order="C", copy=True)
 
 
+_addressof, _first_byte = ctypes.addressof, ctypes.c_char.from_buffer
+
+
 def address_of(array: npt.NDArray[Any]) -> int:
     """The address of an array's first byte."""
     try:
         # a third of what numpy's own ways take, but only for memory that may be written and is not empty
-        return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]
+        return _addressof(_first_byte(array))  # type: ignore[arg-type]
     except (TypeError, ValueError, BufferError):
         return int(array.ctypes.data)
 
