@@ -21,7 +21,7 @@ from mace_core.testing.cases import Case
 SMALL_FAMILY = 8
 """Tests of no more cases than this keep them all."""
 
-ONE_OF = 4
+ONE_OF = 8
 """Of the cases that bring nothing new, one of so many is kept."""
 
 
