@@ -55,8 +55,8 @@ def signals_kept() -> Iterator[None]:
         with _lock:
             _inside = max(0, _inside - 1)  # 0 in the child of a fork from inside
             for number, (python, native) in _kept.items():
-                if signal.getsignal(number) is python and _action(number)[_ADDRESS] != native[_ADDRESS]:
-                    _library().sigaction(number, native, None)
+                if signal.getsignal(number) is python and action_of(number)[_ADDRESS] != native[_ADDRESS]:
+                    put_back(number, native)
 
 
 def forget_threads() -> None:
@@ -69,18 +69,27 @@ def forget_threads() -> None:
 def _cared_for() -> dict[int, tuple[object, bytes]]:
     handlers = {number: signal.getsignal(number) for number in _NUMBERS}
     return {
-        number: (handler, _action(number))
+        number: (handler, action_of(number))
         for number, handler in handlers.items()
         if callable(handler) or handler is signal.SIG_IGN
     }
 
 
-def _action(number: int) -> bytes:
+def action_of(number: int) -> bytes:
+    """What the system does on a signal, flags and mask included; empty on Windows."""
+    if sys.platform == "win32":
+        return b""
     import ctypes
 
     found = ctypes.create_string_buffer(_ROOM)
     _library().sigaction(number, None, found)
     return found.raw
+
+
+def put_back(number: int, action: bytes) -> None:
+    """Let the system do on a signal what `action_of` told."""
+    if action:
+        _library().sigaction(number, action, None)
 
 
 def _stack() -> bytes:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 
-ENDING = (signal.SIGINT, signal.SIGTERM)
+from mace_core.host.signals import action_of, put_back
 
-SIZE_OF_ACTION = 512
-"""Bytes that hold a ``struct sigaction`` of any system; its content is kept, and not looked at."""
+ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextlib.contextmanager
@@ -26,14 +24,14 @@ def kept_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = [(number, signal.getsignal(number), _action(number)) for number in ENDING]
+    before = [(number, signal.getsignal(number), action_of(number)) for number in ENDING]
     try:
         yield
     finally:
         for number, handler, action in before:
             # a handler that is not Python's is none for Python
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
-            _put_back(number, action)
+            put_back(number, action)
 
 
 @contextlib.contextmanager
@@ -75,16 +73,3 @@ def _hear(loop: asyncio.AbstractEventLoop, number: int, call: Callable[[], None]
 def _ignore(loop: asyncio.AbstractEventLoop, number: int) -> None:
     if sys.platform != "win32":
         loop.remove_signal_handler(number)
-
-
-def _action(number: int) -> ctypes.Array[ctypes.c_char] | None:
-    """What the system does on a signal, flags and mask included."""
-    if sys.platform == "win32":
-        return None
-    found = ctypes.create_string_buffer(SIZE_OF_ACTION)
-    return found if ctypes.CDLL(None).sigaction(number, None, found) == 0 else None
-
-
-def _put_back(number: int, action: ctypes.Array[ctypes.c_char] | None) -> None:
-    if action is not None and sys.platform != "win32":
-        ctypes.CDLL(None).sigaction(number, action, None)

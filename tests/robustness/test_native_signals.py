@@ -114,9 +114,9 @@ import os, signal, sys, time
 import numpy as np
 from onnx import TensorProto, helper
 import mace_core as mace
-from mace_core.host.signals import _ADDRESS, _action
+from mace_core.host.signals import _ADDRESS, action_of
 
-before = _action(signal.SIGINT)[_ADDRESS]
+before = action_of(signal.SIGINT)[_ADDRESS]
 node = helper.make_node("Relu", ["x"], ["y"])
 infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [4]) for name in "xy"]
 model = helper.make_model(helper.make_graph([node], "g", infos[:1], infos[1:]), ir_version=9,
@@ -124,7 +124,7 @@ model = helper.make_model(helper.make_graph([node], "g", infos[:1], infos[1:]), 
 sessions = [mace.Session(model, devices=[sys.argv[1]]) for _ in range(2)]
 for session in sessions:
     session.run({"x": np.ones(4, np.float32)})
-print("kept" if _action(signal.SIGINT)[_ADDRESS] == before else "taken")
+print("kept" if action_of(signal.SIGINT)[_ADDRESS] == before else "taken")
 for session in sessions:
     session.close()
 try:
