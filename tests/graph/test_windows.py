@@ -89,6 +89,7 @@ MODES = ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
 @example(mode="SAME_UPPER", size=5, taps=2, stride=1, dilation=1, pads=(0, 0))
 @example(mode="SAME_LOWER", size=5, taps=2, stride=1, dilation=1, pads=(0, 0))
 @example(mode="SAME_LOWER", size=7, taps=4, stride=2, dilation=1, pads=(0, 0))
+@example(mode="SAME_UPPER", size=4, taps=1, stride=4, dilation=1, pads=(0, 0))
 def test_a_sliding_window_reads_what_onnxruntime_reads(
     mode: str, size: int, taps: int, stride: int, dilation: int, pads: tuple[int, int]
 ) -> None:
@@ -100,6 +101,9 @@ def test_a_sliding_window_reads_what_onnxruntime_reads(
     window = sliding_window(node("Conv", attributes), [size], [taps])
     if size + window.begins[0] + window.ends[0] < window.spans[0]:
         return  # nowhere to place it
+    if mode.startswith("SAME") and (-(-size // stride) - 1) * stride + taps < size:
+        assert (window.begins[0], window.ends[0]) == (0, 0)  # there onnxruntime begins behind it: docs/judges.md
+        return
     data, weights = numbers(size), numbers(taps)
     expected = by_onnxruntime("Conv", data[None, None], weights[None, None], attributes)
     np.testing.assert_allclose(convolved(window, data, weights), expected[0, 0])

@@ -153,9 +153,9 @@ def judge(family: Family) -> Iterator[onnxruntime.InferenceSession]:
 @pytest.mark.parametrize(
     ("name", "shapes"),
     [
-        ("lines", SHAPES // 20),
-        ("pictures", SHAPES // 20),
-        ("decoder", SHAPES // 20),
+        ("lines", SHAPES // 40),
+        ("pictures", SHAPES // 40),
+        ("decoder", SHAPES // 40),
         pytest.param("lines", SHAPES, marks=pytest.mark.full),
         pytest.param("pictures", SHAPES, marks=pytest.mark.full),
         pytest.param("decoder", SHAPES, marks=pytest.mark.full),

@@ -21,8 +21,8 @@ from mace_core.package.compiled import CompiledPart, placement_section
 from mace_core.package.graphs import graph_sections
 from mace_core.session import Session
 
-CHANGED = 300
-FORGED = 400
+CHANGED = 150
+FORGED = 250
 INTERNALS = ("Error", "Traceback", "object has no", "NoneType", "out of range", "unpack", ".py:", "<class", "0x")
 X = np.arange(8, dtype=np.float32).reshape(1, 8)
 
@@ -167,8 +167,8 @@ def test_graphs_that_somebody_forged_run_or_are_refused(package: Path, tmp_path:
         outcomes.append(told)
         if told != "ran":
             check_told(told)
-    assert 20 < outcomes.count("ran") < FORGED / 2
-    assert sum("in its graph, " in told for told in outcomes) > 50
+    assert 10 < outcomes.count("ran") < FORGED / 2
+    assert sum("in its graph, " in told for told in outcomes) > 20
 
 
 def test_a_node_without_what_its_operator_takes_is_refused(package: Path, tmp_path: Path) -> None:

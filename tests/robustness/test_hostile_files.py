@@ -15,7 +15,7 @@ from hostile.runner import Outcome, Worker, outcomes
 
 SEED = 0
 LEAST = 800
-PARTS = 12
+PARTS = 20
 
 SLOW = ("doubling chains: StringConcat 40 times", "functions: doubling fourteen times", "turns doubling")
 """Names of cases that take seconds each; they run with the full tests."""

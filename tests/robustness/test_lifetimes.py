@@ -31,7 +31,7 @@ PATTERNS = (0xFF, 0x5A)
 """NaN in every float type and -1 in every integer; and a number in all of them."""
 
 LARGEST_GROUP = 60
-SAMPLE = 100
+SAMPLE = 200
 SHARES = 8
 UNSIZED = ("test_nonzero", "test_compress", "test_unique", "test_nonmaxsuppression")
 TOLERANCE_OF_ZERO = 1e-7

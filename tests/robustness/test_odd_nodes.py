@@ -42,9 +42,9 @@ def check(
 
 @pytest.mark.timeout(600)
 def test_some_odd_attributes_are_refused_or_mean_what_onnxruntime_says(tmp_path: Path) -> None:
-    asked, ran = check(by_hand(), tmp_path, attributes.cases, every=97)
-    assert asked > 24
-    assert 12 < ran < asked
+    asked, ran = check(by_hand(), tmp_path, attributes.cases, every=197)
+    assert asked > 12
+    assert 5 < ran < asked
 
 
 @pytest.mark.timeout(600)

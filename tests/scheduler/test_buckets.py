@@ -461,7 +461,7 @@ def test_profiles_name_what_is_padded_and_cut() -> None:
 
 
 @pytest.mark.parametrize("largest", [0, 2048])
-@pytest.mark.parametrize("count", [300, pytest.param(10_000, marks=pytest.mark.full)])
+@pytest.mark.parametrize("count", [150, pytest.param(10_000, marks=pytest.mark.full)])
 def test_random_sizes_leave_memory_and_descriptors_as_they_were(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, largest: int, count: int
 ) -> None:

@@ -121,7 +121,7 @@ def test_cast_like_takes_the_type_of_the_other_input() -> None:
         check_node("CastLike", [x, like], {"saturate": saturate}, 25, expected=[expected])
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(st.data())
 def test_quantized_and_back(data: st.DataObject) -> None:
     """Per tensor, axis and block, with scales of any real type, against the reference."""
