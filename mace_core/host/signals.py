@@ -14,7 +14,6 @@ import os
 import signal
 import struct
 import sys
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,9 +23,12 @@ _ADDRESS = slice(struct.calcsize("P"))  # both begin with an address; C librarie
 _NAMES = ("INT", "TERM", "HUP", "QUIT", "PIPE", "ALRM", "CHLD", "USR1", "USR2", "TSTP", "WINCH", "XFSZ")
 _NUMBERS = [int(number) for name in _NAMES if (number := getattr(signal, f"SIG{name}", None)) is not None]
 
-_lock = threading.Lock()
-_inside = 0
-_kept: dict[int, tuple[object, bytes]] = {}
+_Kept = dict[int, tuple[object, bytes]]
+
+# There is no lock: where it is held, garbage may be collected, and a session that is thrown away closes its devices,
+# which comes back here and waits for locks of its own.  Each step below is one that no thread can be stopped within.
+_inside: dict[object, _Kept] = {}
+_last_to_leave: list[object] = [None]
 
 
 @contextlib.contextmanager
@@ -37,36 +39,44 @@ def signals_kept() -> Iterator[None]:
     What Python code itself changes meanwhile stays, and so do handlers of signals that nobody cared for.  Any number of
     threads may be inside: the handlers are looked at when the first enters, and put back whenever one leaves.
     """
-    global _inside
     if sys.platform == "win32":  # has neither
         yield
         return
-    with _lock:
-        if not _inside:
-            _kept.clear()
-            _kept.update(_cared_for())
-        _inside += 1
-    stack = _stack()
+    me, kept, stack = object(), _Kept(), b""
     try:
+        kept = _entered(me)
+        stack = _stack()
         yield
     finally:
-        if _stack()[_ADDRESS] != stack[_ADDRESS]:
+        if stack and _stack()[_ADDRESS] != stack[_ADDRESS]:
             _library().sigaltstack(stack, None)
-        with _lock:
-            _inside = max(0, _inside - 1)  # 0 in the child of a fork from inside
-            for number, (python, native) in _kept.items():
-                if signal.getsignal(number) is python and action_of(number)[_ADDRESS] != native[_ADDRESS]:
-                    put_back(number, native)
+        for number, (python, native) in kept.items():
+            if signal.getsignal(number) is python and action_of(number)[_ADDRESS] != native[_ADDRESS]:
+                put_back(number, native)
+        _last_to_leave[0] = me
+        _inside.pop(me, None)  # forgotten already in the child of a fork from inside
 
 
 def forget_threads() -> None:
-    """Called in the child of a fork, where no thread is inside but perhaps its own."""
-    global _inside, _lock
-    _lock = threading.Lock()
-    _inside = 0
+    """Called in the child of a fork, where no other thread is inside."""
+    _inside.clear()
 
 
-def _cared_for() -> dict[int, tuple[object, bytes]]:
+def _entered(me: object) -> _Kept:
+    """The handlers as they were before anybody who is inside came."""
+    while True:
+        before = _last_to_leave[0]
+        others = list(_inside.values())
+        found = others[0] if others else _cared_for()
+        _inside[me] = found
+        # who came and went meanwhile may have changed handlers while they were looked at
+        first = next(iter(list(_inside.values())))
+        if others or (first is found and _last_to_leave[0] is before):
+            return found
+        del _inside[me]
+
+
+def _cared_for() -> _Kept:
     handlers = {number: signal.getsignal(number) for number in _NUMBERS}
     return {
         number: (handler, action_of(number))

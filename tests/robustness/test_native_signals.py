@@ -15,6 +15,7 @@ from types import FrameType
 
 import pytest
 
+from mace_core.host import signals
 from mace_core.host.signals import signals_kept
 
 heard: list[int] = []
@@ -88,6 +89,34 @@ def test_a_library_that_takes_them_while_two_threads_are_inside() -> None:
     other.join()
     os.kill(os.getpid(), signal.SIGUSR1)
     assert heard == [signal.SIGUSR1] * 2
+
+
+def test_a_session_that_is_thrown_away_meanwhile_may_close_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Garbage is collected at any moment, and closing a device comes here too."""
+    look, closed = signals.action_of, []
+
+    class Dropped:
+        def __del__(self) -> None:
+            with signals_kept():
+                closed.append(None)
+
+    def look_and_collect(number: int) -> bytes:
+        if not closed:
+            Dropped()
+        return look(number)
+
+    monkeypatch.setattr(signals, "action_of", look_and_collect)
+
+    def work() -> None:
+        with signals_kept():
+            pass
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(60)
+    assert not thread.is_alive()
+    assert closed
+    assert not signals._inside
 
 
 class _Stack(ctypes.Structure):
