@@ -222,8 +222,11 @@ def test_opening_compiling_running_closing_leaks_nothing(device: Device, count: 
 
     cycles(device, 10)
     gc.collect()
-    before, handles = resident_kib(), open_files()
-    cycles(device, count)
-    gc.collect()
+    handles, growth = open_files(), []
+    for _ in range(3):  # memory that is lost is lost each time, whatever else the process does meanwhile
+        before = resident_kib()
+        cycles(device, count // 3)
+        gc.collect()
+        growth.append(resident_kib() - before)
     assert open_files() == handles
-    assert resident_kib() - before < 2048 + 10 * count  # the library itself keeps some 4 KiB of each compiled graph
+    assert min(growth) < 700 + 10 * (count // 3)  # the library itself keeps some 4 KiB of each compiled graph

@@ -372,8 +372,9 @@ KNOWN: tuple[Known, ...] = (
         RUNTIME,
         ("AveragePool", "LpPool", "MaxPool"),
         "begins behind the first element where SAME_UPPER has nothing to pad",
-        "padding adds elements; Conv begins with the first element there, and MaxPool is refused at times",
-        "LpPool-17 of [-4, -3.75, -3.5], kernel 1, stride 3, auto_pad=SAME_UPPER gives 3.75 instead of 4",
+        "padding adds elements; Conv begins with the first element at times, and MaxPool is refused at times",
+        "LpPool-17 of [-4, -3.75, -3.5], kernel 1, stride 3, auto_pad=SAME_UPPER gives 3.75 instead of 4; "
+        "Conv-21 of [1, 2, 5, 3], weight 1, stride 4, auto_pad=SAME_UPPER gives 2 instead of 1",
         _same_without_padding,
     ),
     Known(
