@@ -138,12 +138,13 @@ class TestThreads:
         marks, flag = np.zeros(3, np.int64), CancelFlag()
         plan = NativePlan([PlanStep(sleep_kernel, 0, 3, 3)] * 1000, [10_000, 0], [(1, 0, 0)])
         seen: dict[str, set[int]] = {}
+        others = set(threading.enumerate()) - {threading.main_thread()}  # workers of sessions that were before
 
         def look() -> None:
             """Until all three keep to the processor, or for ten seconds (then the run ends too, and the test fails)."""
             deadline = time.monotonic() + 10
             while time.monotonic() < deadline and [*seen.values()].count(set(one)) < 3:
-                for thread in threading.enumerate():
+                for thread in set(threading.enumerate()) - others:
                     if thread.name.startswith(("MainThread", "mace-worker")) and thread.native_id is not None:
                         seen[thread.name] = os.sched_getaffinity(thread.native_id)
                 time.sleep(0.005)

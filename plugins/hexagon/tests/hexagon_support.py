@@ -36,6 +36,21 @@ def small_network() -> onnx.ModelProto:
     return net.build(net.classifier(net.op("GlobalAveragePool", x), 16, 10), (1, 10))
 
 
+WIDE = (1, 64)
+
+
+def perceptron() -> object:
+    """Seven layers of 512 x 512 (half a megabyte each in float16), with a value that skips four of them."""
+    net = NetworkBuilder("wide", WIDE, seed=5)
+    x = net.classifier("x", 64, 512)
+    first = net.op("Relu", x)
+    x = first
+    for _ in range(6):
+        x = net.op("Tanh", net.classifier(x, 512, 512))
+    x = net.op("Add", x, first)
+    return net.build(net.classifier(x, 512, 10), (1, 10))
+
+
 def model_of(nodes: Sequence[onnx.NodeProto], inputs: dict[str, Sequence[int]], outputs: dict[str, Sequence[int]],
              constants: dict[str, Array]) -> onnx.ModelProto:  # fmt: skip
     """A model of float32 inputs and outputs."""

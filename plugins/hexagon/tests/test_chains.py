@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hexagon_support import Array, open_backend, quantized, small_network
+from hexagon_support import WIDE, Array, open_backend, perceptron, quantized, small_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mace_hexagon.backend import HexagonBackend
@@ -21,23 +21,9 @@ from mace_core.graph import GraphView
 from mace_core.provider import Device
 from mace_core.session import Session
 from mace_core.testing.models import sample_image
-from mace_core.testing.network import NetworkBuilder
 from mace_core.testing.runner import run_once, view_of
 
 SHAPE = (1, 3, 20, 18)
-WIDE = (1, 64)
-
-
-def perceptron() -> object:
-    """Seven layers of 512 x 512 (half a megabyte each in float16), with a value that skips four of them."""
-    net = NetworkBuilder("wide", WIDE, seed=5)
-    x = net.classifier("x", 64, 512)
-    first = net.op("Relu", x)
-    x = first
-    for _ in range(6):
-        x = net.op("Tanh", net.classifier(x, 512, 512))
-    x = net.op("Add", x, first)
-    return net.build(net.classifier(x, 512, 10), (1, 10))
 
 
 def float_tensor(name: str, kind: TensorKind = TensorKind.NATIVE, data: Array | None = None) -> QTensor:

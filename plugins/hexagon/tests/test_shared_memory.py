@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hexagon_support import Array, open_backend, small_network
+from hexagon_support import WIDE, Array, open_backend, perceptron, small_network
 from mace_hexagon.provider import NATIVE_ID, _shared_memory
 from mace_hexagon.qnn.rpcmem import RpcMemAllocator, SharedBlock
 from mace_hexagon.qnn.types import (
@@ -224,8 +224,6 @@ def test_tensors_in_the_middle_of_a_buffer_are_registered_with_their_offset(
 def test_pieces_hand_values_on_in_shared_memory(
     device: Device, rpcmem: Path, blocks: c.CDLL, registry: RegistryStandIn
 ) -> None:
-    from test_chains import WIDE, perceptron
-
     feeds = {"x": sample_image(WIDE)}
     wide = view_of(load_model(perceptron()), feeds)  # type: ignore[arg-type]
     plain, shared = open_backend(device, context_mb=1), open_backend(device, context_mb=1, shared_memory=str(rpcmem))
