@@ -23,6 +23,7 @@ import numpy.typing as npt
 from benchmarks.shapes.ort_format import onnx_of
 from benchmarks.shapes.speech import PACKAGE, decode, open_network, read_speech, read_words, written
 from mace_core import Session
+from mace_core.errors import MaceError
 from mace_core.streaming import Stream
 from mace_core.testing.models import SILERO_VAD, find_packaged_model, sample_speech
 
@@ -142,5 +143,8 @@ def _first(way: Way, buffers: Iterator[Samples]) -> tuple[float, list[str]]:
 
 
 if __name__ == "__main__":
-    voice_activity()
-    first_text(threads=2)
+    try:
+        voice_activity()
+        first_text(threads=2)
+    except MaceError as error:  # above all a package that is not installed
+        sys.exit(f"error: {error}")
