@@ -9,6 +9,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from mace_core.graph import Graph, Node, Value
+from mace_core.tensor import DType, Tensor, TensorType
+
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
 
 
@@ -70,3 +73,24 @@ def reshape_model() -> onnx.ModelProto:
     """A Reshape whose target is an input."""
     nodes = [op("Neg", ["x"], ["n"]), op("Reshape", ["n", "to"], ["r"]), op("Relu", ["r"], ["y"])]
     return model(nodes, [tensor("x", ["n", 4]), tensor("to", [2], INT64)], [tensor("y", [None, None])])
+
+
+def products() -> Graph:
+    """Two products with an activation between them."""
+    rng = np.random.default_rng(0)
+    graph = Graph("products")
+    graph.opset_imports[""] = 17
+    x = Value("x", TensorType(DType.FLOAT32, (4, 8)))
+    weights = [Value(f"w{i}", constant=Tensor.from_numpy(rng.standard_normal((8, 8), np.float32))) for i in (0, 1)]
+    values = [Value(name, TensorType(DType.FLOAT32, (4, 8))) for name in ("a", "b", "y")]
+    graph.inputs, graph.outputs = [x], [values[2]]
+    graph.initializers = {weight.name: weight for weight in weights}
+    graph.nodes = [
+        Node("MatMul", [x, weights[0]], [values[0]], name="first"),
+        Node("Relu", [values[0]], [values[1]], name="relu"),
+        Node("MatMul", [values[1], weights[1]], [values[2]], name="second"),
+    ]
+    return graph
+
+
+PRODUCTS_INPUT = np.random.default_rng(1).standard_normal((4, 8), np.float32)

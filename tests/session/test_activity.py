@@ -6,11 +6,12 @@ import threading
 
 import numpy as np
 import pytest
+from scheduler_models import PRODUCTS_INPUT as X
+from scheduler_models import products
 
 from mace_core import Session
 from mace_core.activity import sessions
 from mace_core.errors import InputError
-from tests.session.test_policies import X, products
 
 
 def test_sessions_count_their_runs_and_failures() -> None:

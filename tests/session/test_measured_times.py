@@ -8,43 +8,25 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from scheduler_models import PRODUCTS_INPUT as X
+from scheduler_models import products
 from scheduler_stand_ins import StandInBackend, StandInProvider, make_provider, registry_of
 
 from mace_core import Session
 from mace_core.calibration import calibrate_model
 from mace_core.errors import UsageError
-from mace_core.graph import Graph, Node, Value
 from mace_core.provider import Device, ProbeResult
 from mace_core.provider.registry import Registry
 from mace_core.scheduler.costs.rates import Rates, WorkKind
 from mace_core.scheduler.planning import device_rates
 from mace_core.scheduler.planning.model_times import BETTER
 from mace_core.scheduler.running.executor import StageInstance
-from mace_core.tensor import DType, Tensor, TensorType
 
-X = np.random.default_rng(1).standard_normal((4, 8), np.float32)
 SLEEP = {"swift": 0.05, "slow": 0.0}
 """What the devices really take; their rates say the opposite."""
 
 RUNS = 8
 """As many as are timed, and the first, which does not count."""
-
-
-def products() -> Graph:
-    rng = np.random.default_rng(0)
-    graph = Graph("products")
-    graph.opset_imports[""] = 17
-    x = Value("x", TensorType(DType.FLOAT32, (4, 8)))
-    weights = [Value(f"w{i}", constant=Tensor.from_numpy(rng.standard_normal((8, 8), np.float32))) for i in (0, 1)]
-    values = [Value(name, TensorType(DType.FLOAT32, (4, 8))) for name in ("a", "b", "y")]
-    graph.inputs, graph.outputs = [x], [values[2]]
-    graph.initializers = {weight.name: weight for weight in weights}
-    graph.nodes = [
-        Node("MatMul", [x, weights[0]], [values[0]], name="first"),
-        Node("Relu", [values[0]], [values[1]], name="relu"),
-        Node("MatMul", [values[1], weights[1]], [values[2]], name="second"),
-    ]
-    return graph
 
 
 class _Versioned(StandInProvider):

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scheduler_models import PRODUCTS_INPUT as X
+from scheduler_models import products
 from scheduler_stand_ins import StandInBackend, make_provider, registry_of
 
 from mace_core import Session
 from mace_core.calibration import calibrate
 from mace_core.errors import PluginError, UsageError
-from mace_core.graph import Graph, Node, Value
 from mace_core.policies import Choice, Policy, Problem, choice_of
 from mace_core.provider import Backend, Cost, Device, hookimpl, hooks
 from mace_core.scheduler.costs import measuring
@@ -21,7 +22,7 @@ from mace_core.scheduler.costs.rates import Rates, WorkKind
 from mace_core.scheduler.placing.problem import Link
 from mace_core.scheduler.planning import device_rates
 from mace_core.scheduler.planning.policy import LATENCY
-from mace_core.tensor import DType, Tensor, TensorType
+from mace_core.tensor import DType, TensorType
 
 SLOW = Rates(launch=1e-3, node=1e-3, byte=1e-7, mac=dict.fromkeys(WorkKind, 1e-7))
 QUICK = Rates(launch=1e-6, node=1e-7, byte=1e-11, mac=dict.fromkeys(WorkKind, 1e-13), to_device=Link(1e-6, 1e-11))
@@ -33,27 +34,6 @@ def own_rates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     monkeypatch.setenv("MACE_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(device_rates, "_known", {})
     yield
-
-
-def products() -> Graph:
-    """Two products with an activation between them."""
-    rng = np.random.default_rng(0)
-    graph = Graph("products")
-    graph.opset_imports[""] = 17
-    x = Value("x", TensorType(DType.FLOAT32, (4, 8)))
-    weights = [Value(f"w{i}", constant=Tensor.from_numpy(rng.standard_normal((8, 8), np.float32))) for i in (0, 1)]
-    values = [Value(name, TensorType(DType.FLOAT32, (4, 8))) for name in ("a", "b", "y")]
-    graph.inputs, graph.outputs = [x], [values[2]]
-    graph.initializers = {weight.name: weight for weight in weights}
-    graph.nodes = [
-        Node("MatMul", [x, weights[0]], [values[0]], name="first"),
-        Node("Relu", [values[0]], [values[1]], name="relu"),
-        Node("MatMul", [values[1], weights[1]], [values[2]], name="second"),
-    ]
-    return graph
-
-
-X = np.random.default_rng(1).standard_normal((4, 8), np.float32)
 
 
 def known(monkeypatch: pytest.MonkeyPatch, rates: dict[str, Rates]) -> None:
