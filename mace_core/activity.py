@@ -6,12 +6,11 @@ runs that end on two threads at the same instant, one may be missed.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-
-from mace_core.host.fork_safe import fork_safe_lock
 
 
 class Activity:
@@ -50,8 +49,7 @@ class Activity:
         self.retried = self.moved = self.rested = 0
         self.number = next(_numbers)
         self._owner: weakref.ref[object] | None = None
-        with _lock:
-            _all.add(self)
+        _all[self.number] = weakref.ref(self, functools.partial(_forget, self.number))
 
     def own(self, session: object) -> None:
         """The session is ready; it is not kept alive."""
@@ -63,8 +61,7 @@ class Activity:
 
     def close(self) -> None:
         """The session is closed."""
-        with _lock:
-            _all.discard(self)
+        _forget(self.number)
 
     def snapshot(self) -> SessionActivity:
         """The counters as they are now."""
@@ -105,19 +102,25 @@ class SessionActivity:
 
 
 _numbers = itertools.count(1)
-_lock = fork_safe_lock()
-_all: weakref.WeakSet[Activity] = weakref.WeakSet()
+# There is no lock: garbage may be collected where it is held, and a session that is thrown away closes itself then.
+# Each use is one step that no thread can be stopped within.
+_all: dict[int, weakref.ref[Activity]] = {}
+
+
+def _forget(number: int, _: object = None) -> None:
+    _all.pop(number, None)
+
+
+def _open() -> list[Activity]:
+    found = [reference() for reference in list(_all.values())]
+    return sorted((activity for activity in found if activity is not None), key=lambda activity: activity.number)
 
 
 def sessions() -> list[SessionActivity]:
     """The open sessions of this process, in the order in which they were opened."""
-    with _lock:
-        found = list(_all)
-    return [activity.snapshot() for activity in sorted(found, key=lambda activity: activity.number)]
+    return [activity.snapshot() for activity in _open()]
 
 
 def owners() -> list[object]:
     """The open sessions of this process themselves, in the order in which they were opened."""
-    with _lock:
-        found = sorted(_all, key=lambda activity: activity.number)
-    return [owner for activity in found if activity._owner is not None and (owner := activity._owner()) is not None]
+    return [owner for activity in _open() if activity._owner is not None and (owner := activity._owner()) is not None]

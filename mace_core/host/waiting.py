@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar
 
 from mace_core.errors import DeviceLostError
 from mace_core.host import fork_safe, process_end
-from mace_core.host.fork_safe import fork_safe_lock
+from mace_core.host.fork_safe import fork_safe_lock, fork_safe_rlock
 
 _log = logging.getLogger("mace.plugins")
 
@@ -250,9 +250,9 @@ class _Call(Generic[_T]):
             _try(lambda: self._late and self._late(self._results[0]), self.plugin)
         while True:
             with _lock:
+                calls = _left.get(self.plugin)
                 if not self.afterwards:
-                    calls = _left.get(self.plugin, [])
-                    if self not in calls:
+                    if calls is None or self not in calls:
                         return
                     calls.remove(self)
                     if not calls:
@@ -265,7 +265,7 @@ class _Call(Generic[_T]):
         )
 
 
-_lock = fork_safe_lock()
+_lock = fork_safe_rlock()  # garbage may be collected where it is held, and what is closed then asks whether it may be
 _left: dict[str, list[_Call[Any]]] = {}
 """Calls that nobody waits for any more and that have not come back, by plugin."""
 
