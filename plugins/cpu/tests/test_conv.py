@@ -146,6 +146,21 @@ def test_weights_computed_in_the_graph() -> None:
     check((1, 16, 7, 8), 16, (3, 3), pads=[1, 1, 1, 1], constant=False, blocked=True)
 
 
+@pytest.mark.parametrize("features", FEATURES)
+@pytest.mark.parametrize("known", [(), ("x1",), ("x2",)])
+def test_weights_and_bias_that_a_run_computes(known: tuple[str, ...], features: str | None) -> None:
+    def each(shape: tuple[int, ...], out: int, kernel: tuple[int, ...], group: int = 1, **attributes: Any) -> None:
+        inputs = arrays(out, shape, (out, shape[1] // group, *kernel), (out,))
+        how: dict[str, Any] = {"features": features, "threads": 2, "tol": 2e-5, "oracle": "onnxruntime"}
+        ran = check_node("Conv", inputs, {"group": group, **attributes}, constants=known, **how)
+        assert any("conv_b" in kernel for kernel in ran.kernels), ran.kernels
+
+    each((2, 17, 7, 8), 35, (3, 3), pads=[1, 1, 1, 1])
+    each((1, 64, 5, 6), 96, (1, 1), group=2)
+    each((1, 3, 9, 9), 40, (5, 3), strides=[2, 2])
+    each((1, 20, 30), 7, (4,), dilations=[2])
+
+
 def test_all_operands_constant() -> None:
     x, w = arrays(3, (1, 16, 5, 5), (4, 16, 3, 3))
     add = helper.make_node("Add", ["c", "z"], ["y"])

@@ -8,7 +8,8 @@ from mace_core.graph import GraphView, Node, Value
 from mace_core.tensor import DType
 from mace_cpu.conv.choose import Kernel, by_sizes, choose, choose_transpose
 from mace_cpu.conv.depthwise.lower import emit_depthwise
-from mace_cpu.conv.direct.lower import Floats, emit_direct
+from mace_cpu.conv.direct.given import can_be_given
+from mace_cpu.conv.direct.lower import Floats, emit_direct, fits_direct
 from mace_cpu.conv.general.lower import RANK, emit_general
 from mace_cpu.conv.geometry import Geometry, conv_geometry, transpose_geometry
 from mace_cpu.conv.lower_pairs import emit_in_pairs, why_float32, write_forms
@@ -50,8 +51,11 @@ def conv(program: Program, node: Node) -> None:
     if scaled is not None:
         x = scaled.source
     has_general_sizes = by_sizes(program, geometry) is Kernel.GENERAL
-    if operands is None or has_general_sizes or not _has_generated_kernel(program, x, y):
+    if has_general_sizes or not _has_generated_kernel(program, x, y):
         emit_general(program, node, geometry)
+        return
+    if operands is None:
+        _emit_given(program, node, geometry)
         return
     weights, bias = operands
     epilogue, result = match_epilogue(program, y)
@@ -83,6 +87,25 @@ def conv(program: Program, node: Node) -> None:
                 input_scale=None if scaled is None else scaled.scale,
                 sparse=choice.sparse,
             )
+
+
+def _emit_given(program: Program, node: Node, geometry: Geometry) -> None:
+    """Emit a convolution whose weights or bias a run computes."""
+    x, w, y = _operands(node)
+    if not (fits_direct(geometry, program.settings.block) and can_be_given(geometry)):
+        emit_general(program, node, geometry)
+        return
+    weights: Floats | Value | None = program.facts.constant_of(w)
+    given = node.input(2)
+    bias: Floats | Value | None = np.zeros(geometry.out_channels, np.float32)
+    if given is not None:
+        bias = program.facts.constant_of(given)
+    epilogue, result = match_epilogue(program, y)
+    target = program.values.write(result, Layout.BLOCKED)
+    weights = w if weights is None else weights
+    bias = given if bias is None else bias
+    assert bias is not None
+    emit_direct(program, geometry, x, weights, bias, epilogue, target)
 
 
 def _emit_depthwise(

@@ -16,6 +16,7 @@ from mace_core.native.source import KernelSource
 from mace_core.symbolic import hint, is_symbolic, maximum
 from mace_cpu.conv.direct.arguments import Arg, Variant
 from mace_cpu.conv.direct.choose_tiling import Reading, Tiling, choose_tiling, input_ahead
+from mace_cpu.conv.direct.given import emit_given_bias, emit_given_weights
 from mace_cpu.conv.geometry import Geometry, may_be_positive
 from mace_cpu.conv.scaled.lower import emit_scaled_weights
 from mace_cpu.shared.codegen.generated import generated
@@ -83,8 +84,8 @@ def emit_direct(
     program: Program,
     geometry: Geometry,
     x: Value,
-    weights: Floats,
-    bias: Floats,
+    weights: Floats | Value,
+    bias: Floats | Value,
     epilogue: Epilogue,
     target: Buf,
     *,
@@ -94,11 +95,12 @@ def emit_direct(
     input_scale: Value | None = None,
     sparse: bool = False,
 ) -> None:
-    """Emit the steps of a convolution of constant weights (O, C / groups, kernel) into a BLOCKED buffer.
+    """Emit the steps of a convolution of weights (O, C / groups, kernel) into a BLOCKED buffer.
 
     Args:
         geometry: at most two spatial axes.
-        bias: (O,).
+        weights: known now, or a value that each run packs anew.
+        bias: (O,), the same.
         plain_input: read ``x`` in the PLAIN layout (worth it for a few channels).
         pairs: operands are pairs of bfloat16; then ``geometry`` counts pairs of input channels, and ``weights`` is made
             of such pairs.
@@ -110,7 +112,7 @@ def emit_direct(
     image = geometry.with_rank(2).output
     flat = destination is None and shape.is_pointwise and (is_symbolic(image[0]) or image[0] > 1)
     joinable = destination is None and shape.groups == 1 and (shape.is_pointwise or shape.output == image)
-    weights = weights.reshape(shape.out_channels, shape.group_in, *shape.kernel)
+    known = None if isinstance(weights, Value) else weights.reshape(shape.out_channels, shape.group_in, *shape.kernel)
     source = program.values.read(x, Layout.PLAIN if plain_input else Layout.BLOCKED if pairs is None else Layout.PAIRS)
     full = Reading.of(shape, block, plain_input=plain_input)
     pair_tensors = tuple(pairs is not None and program.values.has_only(t, Layout.PAIRS) for t in epilogue.tensors)
@@ -126,11 +128,10 @@ def emit_direct(
     for split in split_channels(out_blocks, 1 if one_pixel else widest_tile(program.settings.target, block)):
         rows = _tile_rows(program, out_w, split, pairs)
         columns = split.blocks * block
-        kept = kept_runs(weights, shape, block, split, full) if sparse and weights.size else None
+        kept = kept_runs(known, shape, block, split, full) if sparse and known is not None and known.size else None
         if kept is not None and not kept.is_worth_it:
             kept = None
         reading = full if kept is None else replace(full, run=kept.count, last_run=kept.count)
-        pack = functools.partial(_pack_weights, weights, shape.groups, block, split, plain_input, kept)
         steps = reading.blocks * shape.kernel[0] * reading.taps * reading.run
         nbytes = 4 * shape.groups * split.tiles * columns * steps
         tiling = choose_tiling(shape, reading, split, rows, columns, nbytes, program.settings.threads)
@@ -138,15 +139,23 @@ def emit_direct(
         share = split.tiles * split.blocks / out_blocks * (1.0 if kept is None else kept.share)
         work = maximum(geometry.macs * share * SCALAR_WORK_PER_MAC, nbytes * WORK_PER_WEIGHT_BYTE)
         chunks = program.steps.chunks(extent, work)
-        if input_scale is not None:
-            packed_weights = emit_scaled_weights(program, pack(), input_scale)
+        if known is None:
+            assert isinstance(weights, Value)
+            packed_weights = emit_given_weights(program, weights, shape, split, 1 if plain_input else block)
         else:
-            way = ("direct", shape.groups, block, split, plain_input, kept is not None)
-            packed_weights = program.constants.packed(weights, way, pack)
-        packed_bias, *channels = (
-            program.constants.put(_pack_channels(values, shape.groups, block, split))
-            for values in (bias, *epilogue.channels)
-        )
+            pack = functools.partial(_pack_weights, known, shape.groups, block, split, plain_input, kept)
+            if input_scale is not None:
+                packed_weights = emit_scaled_weights(program, pack(), input_scale)
+            else:
+                way = ("direct", shape.groups, block, split, plain_input, kept is not None)
+                packed_weights = program.constants.packed(known, way, pack)
+        if isinstance(bias, Value):
+            packed_bias = emit_given_bias(program, bias, shape, split)
+        else:
+            packed_bias = program.constants.put(_pack_channels(bias, shape.groups, block, split))
+        channels = [
+            program.constants.put(_pack_channels(values, shape.groups, block, split)) for values in epilogue.channels
+        ]
         words: Words = {
             Arg.INPUT: source,
             Arg.WEIGHTS: packed_weights,
