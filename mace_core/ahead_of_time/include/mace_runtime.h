@@ -1,0 +1,272 @@
+/* How a C program calls models that `mace compile --target` has built.
+ *
+ * A library has one function for each model, which the header beside it declares: `const mace_model *NAME_model(void)`.
+ * Everything else is here, and does the same for every model:
+ *
+ *     mace_instance *instance;
+ *     mace_status status = mace_create(squeezenet_model(), 4, &instance);
+ *     const void *inputs[] = {pixels};
+ *     void *outputs[] = {scores};
+ *     if (status == MACE_OK && mace_run(instance, inputs, outputs) != MACE_OK) puts(mace_error(instance));
+ *     mace_destroy(instance);
+ *
+ * A model is read-only data, shared by all threads.  An instance is memory for one run at a time; several instances of
+ * one model run at the same time.  No function writes to standard output, sets errno or ends the program.
+ *
+ * Libraries that different versions of MACE have built may be linked into one program: each brings its own code, and
+ * this header calls it through the model.  Fields are only ever added at the ends of structures.
+ */
+#ifndef MACE_RUNTIME_H
+#define MACE_RUNTIME_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* The version of this interface.  A model of another major version is not taken (MACE_ERROR_VERSION). */
+#define MACE_RUNTIME_MAJOR 1
+#define MACE_RUNTIME_MINOR 0
+
+typedef enum mace_status {
+  MACE_OK = 0,
+  MACE_ERROR_ARGUMENT = 1,  /* a pointer that is NULL, an index or a count that does not exist */
+  MACE_ERROR_SHAPE = 2,     /* the model was not built for this shape */
+  MACE_ERROR_MEMORY = 3,    /* no memory was left, or what was given is too small */
+  MACE_ERROR_DATA = 4,      /* the content of an input is wrong: an index that is out of range, say */
+  MACE_ERROR_THREADS = 5,   /* the system started no more threads */
+  MACE_ERROR_CANCELLED = 6, /* mace_cancel was called; the outputs hold anything */
+  MACE_ERROR_BUSY = 7,      /* another thread runs this instance; make one for each thread */
+  MACE_ERROR_VERSION = 8    /* the library is of another major version than this header */
+} mace_status;
+
+/* Element types, with the numbers of ONNX. */
+typedef enum mace_type {
+  MACE_FLOAT32 = 1,
+  MACE_UINT8 = 2,
+  MACE_INT8 = 3,
+  MACE_UINT16 = 4,
+  MACE_INT16 = 5,
+  MACE_INT32 = 6,
+  MACE_INT64 = 7,
+  MACE_BOOL = 9,
+  MACE_FLOAT16 = 10,
+  MACE_FLOAT64 = 11,
+  MACE_UINT32 = 12,
+  MACE_UINT64 = 13,
+  MACE_BFLOAT16 = 16
+} mace_type;
+
+/* An input or an output.  Elements lie densely, the last dimension first.
+ *
+ * A dimension may be chosen at run time where `smallest` and `largest` differ (mace_set_shapes).  Those of outputs
+ * follow from those of the inputs, and lie between the two. */
+typedef struct mace_tensor {
+  const char *name;
+  int32_t type; /* a mace_type */
+  int32_t rank;
+  const int64_t *smallest; /* rank numbers */
+  const int64_t *largest;
+} mace_tensor;
+
+/* A step of the plan: what the profile hook is told of. */
+typedef struct mace_step {
+  const char *name;  /* the operators it computes, and how: "Conv+Relu (3x3 direct)" */
+  const char *nodes; /* names of the nodes of the model, separated by commas */
+} mace_step;
+
+typedef struct mace_model mace_model;
+typedef struct mace_instance mace_instance;
+
+/* Called behind a run, once for each step that ran, in order.  Times are nanoseconds of the system's monotonic clock. */
+typedef void (*mace_profile_hook)(void *user, const mace_step *step, int64_t begin_ns, int64_t end_ns);
+
+/* What a library says of a model.  Programs need `name` to `outputs`; the functions are called by those below. */
+struct mace_model {
+  int32_t major, minor; /* of this interface */
+  const char *name;
+  const char *target;  /* as `mace compile --target` was told */
+  const char *made_by; /* the version of MACE */
+  int32_t input_count, output_count;
+  const mace_tensor *inputs, *outputs;
+  int32_t most_threads; /* more do not help: the work is not split further */
+  int32_t reserved;
+  size_t instance_bytes, workspace_bytes;
+  mace_status (*create)(const mace_model *, void *memory, size_t bytes, int32_t threads, mace_instance **);
+  void (*destroy)(mace_instance *);
+  mace_status (*set_shapes)(mace_instance *, const int64_t *const *shapes);
+  const int64_t *(*shape)(const mace_instance *, int32_t is_output, int32_t index);
+  mace_status (*run)(mace_instance *, const void *const *, void *const *, void *workspace, size_t bytes);
+  size_t (*needed_workspace)(const mace_instance *);
+  mace_status (*set_threads)(mace_instance *, int32_t threads);
+  void (*cancel)(mace_instance *);
+  const char *(*error)(mace_instance *);
+  void (*set_profile)(mace_instance *, mace_profile_hook, void *user);
+};
+
+/* The beginning of an instance; the rest is its own. */
+struct mace_instance {
+  const mace_model *model;
+};
+
+/* --- instances --- */
+
+/* Make an instance, with memory from the C library.
+ *
+ * threads: how many take part in a run, the caller's included; 1 starts none and needs no library of threads; 0 takes
+ * as many as there are processors for this process.  More than `most_threads` are not started.
+ *
+ * `*instance` is NULL unless the answer is MACE_OK.  Inputs have the largest shapes until mace_set_shapes says otherwise. */
+static inline mace_status mace_create(const mace_model *model, int32_t threads, mace_instance **instance) {
+  if (instance == NULL) return MACE_ERROR_ARGUMENT;
+  *instance = NULL;
+  if (model == NULL) return MACE_ERROR_ARGUMENT;
+  if (model->major != MACE_RUNTIME_MAJOR) return MACE_ERROR_VERSION;
+  return model->create(model, NULL, 0, threads, instance);
+}
+
+/* How much memory an instance takes without its workspace, and the workspace of the largest shapes.  Both are multiples
+ * of 64. */
+static inline size_t mace_instance_bytes(const mace_model *model) { return model->instance_bytes; }
+static inline size_t mace_workspace_bytes(const mace_model *model) { return model->workspace_bytes; }
+
+/* The same in memory of the caller, of any alignment, which stays until mace_destroy: with one thread nothing is
+ * allocated, then or later.
+ *
+ * bytes: at least mace_instance_bytes.  With mace_workspace_bytes more, mace_run may be called; else a workspace is
+ * given to each run (mace_run_in), which instances that do not run at the same time may share. */
+static inline mace_status mace_create_in(const mace_model *model, void *memory, size_t bytes, int32_t threads,
+                                         mace_instance **instance) {
+  if (instance == NULL) return MACE_ERROR_ARGUMENT;
+  *instance = NULL;
+  if (model == NULL || memory == NULL) return MACE_ERROR_ARGUMENT;
+  if (model->major != MACE_RUNTIME_MAJOR) return MACE_ERROR_VERSION;
+  return model->create(model, memory, bytes, threads, instance);
+}
+
+/* End the threads of an instance and free what mace_create allocated.  NULL is allowed; not during a run. */
+static inline void mace_destroy(mace_instance *instance) {
+  if (instance != NULL) instance->model->destroy(instance);
+}
+
+/* How many threads take part in the next runs; see mace_create.  Not during a run. */
+static inline mace_status mace_set_threads(mace_instance *instance, int32_t threads) {
+  return instance == NULL ? MACE_ERROR_ARGUMENT : instance->model->set_threads(instance, threads);
+}
+
+/* --- inputs and outputs --- */
+
+/* The number of an input or an output; -1 where none has the name. */
+static inline int32_t mace_find(const mace_tensor *tensors, int32_t count, const char *name) {
+  int32_t i;
+  for (i = 0; i < count; ++i)
+    if (strcmp(tensors[i].name, name) == 0) return i;
+  return -1;
+}
+static inline int32_t mace_find_input(const mace_model *model, const char *name) {
+  return mace_find(model->inputs, model->input_count, name);
+}
+static inline int32_t mace_find_output(const mace_model *model, const char *name) {
+  return mace_find(model->outputs, model->output_count, name);
+}
+
+/* Bytes of one element. */
+static inline size_t mace_type_bytes(int32_t type) {
+  switch (type) {
+    case MACE_UINT8: case MACE_INT8: case MACE_BOOL: return 1;
+    case MACE_UINT16: case MACE_INT16: case MACE_FLOAT16: case MACE_BFLOAT16: return 2;
+    case MACE_INT64: case MACE_FLOAT64: case MACE_UINT64: return 8;
+    default: return 4;
+  }
+}
+
+/* Choose the shapes of the inputs for the next runs: for each input its dimensions, or NULL to leave them.
+ *
+ * Only models that were built for several shapes take others than those of `largest`.  Where the model was not built
+ * for these (MACE_ERROR_SHAPE), the shapes stay what they were.  Not during a run; nothing is allocated. */
+static inline mace_status mace_set_shapes(mace_instance *instance, const int64_t *const *shapes) {
+  return instance == NULL ? MACE_ERROR_ARGUMENT : instance->model->set_shapes(instance, shapes);
+}
+
+/* The shape that an input or an output has in the next run: as many numbers as its rank says.  NULL where there is no
+ * such input or output. */
+static inline const int64_t *mace_input_shape(const mace_instance *instance, int32_t index) {
+  return instance->model->shape(instance, 0, index);
+}
+static inline const int64_t *mace_output_shape(const mace_instance *instance, int32_t index) {
+  return instance->model->shape(instance, 1, index);
+}
+
+/* Its size in bytes. */
+static inline size_t mace_tensor_bytes(const mace_tensor *tensor, const int64_t *shape) {
+  size_t bytes = mace_type_bytes(tensor->type);
+  int32_t axis;
+  for (axis = 0; axis < tensor->rank; ++axis) bytes *= (size_t)shape[axis];
+  return bytes;
+}
+static inline size_t mace_input_bytes(const mace_instance *instance, int32_t index) {
+  return mace_tensor_bytes(&instance->model->inputs[index], mace_input_shape(instance, index));
+}
+static inline size_t mace_output_bytes(const mace_instance *instance, int32_t index) {
+  return mace_tensor_bytes(&instance->model->outputs[index], mace_output_shape(instance, index));
+}
+
+/* --- runs --- */
+
+/* Compute the outputs.  Nothing is allocated.
+ *
+ * inputs, outputs: addresses of their elements, in the order of the model, aligned as the element type is.  They are
+ * read and written in place, and must not overlap. */
+static inline mace_status mace_run(mace_instance *instance, const void *const *inputs, void *const *outputs) {
+  return instance == NULL ? MACE_ERROR_ARGUMENT : instance->model->run(instance, inputs, outputs, NULL, 0);
+}
+
+/* The same in a workspace of the caller, of any alignment, that nobody else uses meanwhile.
+ *
+ * bytes: at least mace_needed_workspace. */
+static inline mace_status mace_run_in(mace_instance *instance, const void *const *inputs, void *const *outputs,
+                                      void *workspace, size_t bytes) {
+  if (instance == NULL || workspace == NULL) return MACE_ERROR_ARGUMENT;
+  return instance->model->run(instance, inputs, outputs, workspace, bytes);
+}
+
+/* What the shapes of the next run need; at most mace_workspace_bytes. */
+static inline size_t mace_needed_workspace(const mace_instance *instance) {
+  return instance->model->needed_workspace(instance);
+}
+
+/* Let the run in progress come to an end soon (MACE_ERROR_CANCELLED).  From any thread; without effect on later runs. */
+static inline void mace_cancel(mace_instance *instance) { instance->model->cancel(instance); }
+
+/* Let `hook` hear of the steps of the next runs, which are slower by the reading of clocks; NULL ends that. */
+static inline void mace_set_profile(mace_instance *instance, mace_profile_hook hook, void *user) {
+  instance->model->set_profile(instance, hook, user);
+}
+
+/* What went wrong with the latest call, as a sentence; "" where nothing did.  It stays until the next call. */
+static inline const char *mace_error(mace_instance *instance) { return instance->model->error(instance); }
+
+/* What a status means, where there is no instance to ask. */
+static inline const char *mace_status_text(mace_status status) {
+  switch (status) {
+    case MACE_OK: return "all is well";
+    case MACE_ERROR_ARGUMENT: return "a pointer is NULL, or an index or a count does not exist";
+    case MACE_ERROR_SHAPE: return "the model was not built for this shape";
+    case MACE_ERROR_MEMORY: return "there is not enough memory";
+    case MACE_ERROR_DATA: return "the content of an input is wrong";
+    case MACE_ERROR_THREADS: return "the system started no more threads";
+    case MACE_ERROR_CANCELLED: return "the run was cancelled";
+    case MACE_ERROR_BUSY: return "the instance runs already";
+    case MACE_ERROR_VERSION: return "the library is of another version than mace_runtime.h";
+    default: return "the status is unknown";
+  }
+}
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* MACE_RUNTIME_H */
