@@ -22,6 +22,7 @@ from mace_core.host.file_forms import PACKAGE_SUFFIX
 from mace_core.package import NewSection, write_package
 from mace_core.package.compiled import CompiledPart, PackedWeights, placement_section
 from mace_core.package.graphs import OPTIMIZED, SOURCE, graph_sections
+from mace_core.package.samples import Sample, check_fits, sample_sections
 from mace_core.progress import report
 from mace_core.provider import CompiledSubgraph, Execution
 from mace_core.provider.inventory import find_device
@@ -90,8 +91,8 @@ class Compilation:
     Attributes:
         out: the package.
         nbytes: its size.
-        graph_bytes, weight_bytes, compiled_bytes, packed_bytes: of it the graph, the model's weights, what devices
-            compiled, and weights in their forms.
+        graph_bytes, weight_bytes, compiled_bytes, packed_bytes, sample_bytes: of it the graph, the model's weights,
+            what devices compiled, weights in their forms, and samples.
         targets: one for each device and signature.
         assumed: sizes of free dimensions that nobody gave, ``height=224``.
     """
@@ -102,6 +103,7 @@ class Compilation:
     weight_bytes: int
     compiled_bytes: int
     packed_bytes: int
+    sample_bytes: int
     targets: tuple[CompiledTarget, ...]
     assumed: str = ""
 
@@ -115,6 +117,7 @@ def compile_model(
     options: Mapping[str, Mapping[str, object]] | None = None,
     strict: bool = False,
     optimize: bool = True,
+    samples: Sequence[Sample] = (),
     registry: Registry | None = None,
 ) -> Compilation:
     """Compile a model for devices, and write a package: the graph, its weights, and what was compiled.
@@ -129,6 +132,7 @@ def compile_model(
         options: per provider or device, as for `mace_core.Session`.
         strict: every node has to be in a compiled subgraph of the device.
         optimize: simplify the graph first.
+        samples: runs whose results are known (`mace_core.numerics.make_samples`), by which the package proves itself.
         registry: where providers are found; the process's own by default.
 
     Raises:
@@ -158,9 +162,27 @@ def compile_model(
         check_numerics=False,
         registry=registry,
     )
-    return _Compiling(model, path, given, registry or default_registry()).run(
+    return _Compiling(model, path, given, samples, registry or default_registry()).run(
         [shapes] if isinstance(shapes, Mapping) else list(shapes)
     )
+
+
+def settled_shapes(graph: Graph, given: Mapping[str, Sequence[int]], label: str) -> AssumedShapes:
+    """The shapes of a signature, with usual sizes for what nobody gives.
+
+    Raises:
+        InputError: if ``given`` does not fit the model, which messages call ``label``.
+        UsageError: if it takes none of the sizes tried.
+    """
+    from mace_core.operators import resolve
+
+    inputs = graph.inputs
+    candidates = assumed_shapes(inputs, given_shapes(inputs, given, label))
+
+    def attempt(tried: Mapping[str, tuple[int, ...]]) -> None:
+        resolve(graph, types_from_shapes(inputs, tried, label))
+
+    return first_taken(candidates, attempt, model=label)
 
 
 class _Elsewhere(CompiledSubgraph):
@@ -205,7 +227,9 @@ class _Kept:
 
 
 class _Compiling:
-    def __init__(self, model: Model, out: Path, given: SessionArguments, registry: Registry) -> None:
+    def __init__(
+        self, model: Model, out: Path, given: SessionArguments, samples: Sequence[Sample], registry: Registry
+    ) -> None:
         self._out = out
         self._given = given
         self._registry = registry
@@ -219,6 +243,9 @@ class _Compiling:
         if self._graph.defaults and load_again is not None:
             self._graphs[SOURCE] = load_again()
         provide_custom_ops(self._graph, registry)
+        self._samples = sample_sections(samples)
+        for sample in samples:
+            check_fits(sample, self._graph, self._label)
         self._metadata = {"made_by": f"mace-core {VERSION}", "model": _name_of(model, self._graph)}
         self._kept = _Kept()
 
@@ -235,7 +262,7 @@ class _Compiling:
             for constant in self._graph.computed:
                 constant.owner = constants
         try:
-            signatures = [self._settled(shapes) for shapes in given or [{}]]
+            signatures = [settled_shapes(self._graph, shapes, self._label) for shapes in given or [{}]]
             work = [(device, settled) for device in self._devices for settled in signatures]
             targets = []
             for number, (device, settled) in enumerate(work):
@@ -250,7 +277,7 @@ class _Compiling:
         weight_bytes = sum(one.nbytes for one in sections) - graph_bytes
         compiled, packed = list(self._kept.parts.values()), self._kept.weights.sections
         placements = [placement_section(match, record) for match, record in self._kept.placements.items()]
-        nbytes = write_package(self._out, [*sections, *packed, *compiled, *placements], self._metadata)
+        nbytes = write_package(self._out, [*sections, *packed, *compiled, *placements, *self._samples], self._metadata)
         return Compilation(
             self._out,
             nbytes,
@@ -258,21 +285,10 @@ class _Compiling:
             weight_bytes,
             sum(one.nbytes for one in compiled),
             sum(one.nbytes for one in packed),
+            sum(one.nbytes for one in self._samples),
             tuple(targets),
             ", ".join(dict.fromkeys(settled.note for settled in signatures if settled.note)),
         )
-
-    def _settled(self, given: Mapping[str, Sequence[int]]) -> AssumedShapes:
-        """The shapes of a signature, with usual sizes for what nobody gives."""
-        from mace_core.operators import resolve
-
-        inputs = self._graph.inputs
-        candidates = assumed_shapes(inputs, given_shapes(inputs, given, self._label))
-
-        def attempt(tried: Mapping[str, tuple[int, ...]]) -> None:
-            resolve(self._graph, types_from_shapes(inputs, tried, self._label))
-
-        return first_taken(candidates, attempt, model=self._label)
 
     def _compile(self, name: str, settled: AssumedShapes, constants: Any) -> CompiledTarget:
         """Compile for one device and one signature: all ways that the model's flags may decide."""

@@ -10,10 +10,12 @@ import typer
 
 from mace_core.cli.completion import complete_device
 from mace_core.cli.options import Model, ProviderOptions, Threads
-from mace_core.cli.shared_options import OutputOptions, shared_options
+from mace_core.cli.shared_options import OutputOptions, SampleOptions, shared_options
 
 if TYPE_CHECKING:
     from mace_core.compilation import Compilation
+    from mace_core.graph import Graph
+    from mace_core.package import Sample
 
 
 @shared_options
@@ -50,18 +52,22 @@ def compile_command(
     ] = False,
     threads: Threads = 0,
     option: ProviderOptions = [],  # noqa: B006 - typer copies it
+    samples: SampleOptions,
     output: OutputOptions,
 ) -> None:
     """Compile a model ahead of time: write its graph, its weights and what devices compiled of it to one file.
 
     The file is run like any model, without the original: mace run model.mace. A device that what was compiled fits uses
-    it without compiling; another one compiles from the graph in the file, and says why.
+    it without compiling; another one compiles from the graph in the file, and says why. With samples in it, the package
+    proves itself on a device: mace validate model.mace.
 
     Examples:
 
       mace compile model.onnx --device hexagon:sm8650 -o model.mace
 
       mace compile model.onnx -d hexagon:v75 -d cpu -o model.mace --shape x=1x3x48x320 --shape x=1x3x48x640
+
+      mace compile model.onnx -d cpu -o model.mace --sample picture.png --random-samples 1
     """
     from mace_core.cli.output import progress
     from mace_core.cli.parsing import parse_provider_options
@@ -71,13 +77,28 @@ def compile_command(
     check_target("--out", out, (".mace",))
     options = parse_provider_options(option, threads)
     with progress(f"Compiling {model}"):
+        signatures, chosen = _read(model, shape, samples)
         found = compile_model(
-            model, out, devices=device, shapes=_signatures(model, shape), options=options, strict=strict
+            model, out, devices=device, shapes=signatures, options=options, strict=strict, samples=chosen
         )
     output.deliver("compile", _as_data(model, found), lambda: _print(found))
 
 
-def _signatures(model: str, texts: Sequence[str]) -> list[dict[str, tuple[int, ...]]]:
+def _read(
+    model: str, shapes: Sequence[str], options: SampleOptions
+) -> tuple[list[dict[str, tuple[int, ...]]], list[Sample]]:
+    """The signatures and the samples, for which the model is read."""
+    if not shapes and not options.is_asked_for:
+        return [], []
+    from mace_core.cli.samples import gather_samples
+    from mace_core.frontend.load import load_model
+
+    graph = load_model(model)
+    signatures = _signatures(graph, shapes)
+    return signatures, gather_samples(graph, f"'{model}'", options, signatures[0] if signatures else {})
+
+
+def _signatures(graph: Graph, texts: Sequence[str]) -> list[dict[str, tuple[int, ...]]]:
     """The shapes of each signature.
 
     Raises:
@@ -87,10 +108,9 @@ def _signatures(model: str, texts: Sequence[str]) -> list[dict[str, tuple[int, .
         return []
     from mace_core.cli.inputs import parse_shapes
     from mace_core.errors import UsageError
-    from mace_core.frontend.load import load_model
     from mace_core.scheduler.planning.specs import spec_of
 
-    specs = [spec_of(value) for value in load_model(model).inputs]
+    specs = [spec_of(value) for value in graph.inputs]
     given: dict[str, list[tuple[int, ...]]] = {}
     for text in texts:
         for name, shape in parse_shapes([text], specs).items():
@@ -114,6 +134,7 @@ def _as_data(model: str, found: Compilation) -> dict[str, Any]:
         "weight_bytes": found.weight_bytes,
         "compiled_bytes": found.compiled_bytes,
         "packed_bytes": found.packed_bytes,
+        "sample_bytes": found.sample_bytes,
         "assumed": found.assumed,
         "targets": [
             {
@@ -150,5 +171,6 @@ def _print(found: Compilation) -> None:
             print_folded(f"  not compiled: {listed}: {why}")
     parts = [("graph", found.graph_bytes), ("weights", found.weight_bytes), ("compiled", found.compiled_bytes)]
     parts += [("weights in the forms of devices", found.packed_bytes)] if found.packed_bytes else []
+    parts += [("samples", found.sample_bytes)] if found.sample_bytes else []
     shares = ", ".join(f"{name} {format_bytes(size)}" for name, size in parts)
     print_folded(f"{found.out} written: {format_bytes(found.nbytes)} ({shares})")

@@ -120,6 +120,49 @@ Archive = Annotated[
         show_default=False,
     ),
 ]
+SampleFiles = Annotated[
+    list[str],
+    typer.Option(
+        "--sample",
+        metavar="FILE",
+        help="Put a sample into the package, by which it can prove itself: a picture or .npy file for a model of one "
+        "input, .npz with an array for each input; may be repeated.",
+        show_default=False,
+    ),
+]
+RandomSamples = Annotated[
+    int, typer.Option("--random-samples", metavar="N", min=0, max=100, help="Put N samples of random numbers into it.")
+]
+ExpectedFrom = Annotated[
+    str,
+    typer.Option(
+        "--expected-from",
+        metavar="MODEL",
+        help="The model that computes what samples expect: the float model that a quantized one was made of. Default: "
+        "the model itself.",
+        show_default=False,
+    ),
+]
+ExpectedBy = Annotated[
+    str,
+    typer.Option(
+        "--expected-by",
+        metavar="NAME",
+        help="What runs it: onnxruntime, openvino or a device. Default: onnxruntime if it is installed and takes the "
+        "model, else cpu.",
+        show_default=False,
+    ),
+]
+SampleTolerances = Annotated[
+    list[str],
+    typer.Option(
+        "--sample-tolerance",
+        metavar="DEVICE=T",
+        help="Largest error that samples allow on a device, a provider or a kind (cpu, gpu, dsp, apu, npu), as a "
+        "fraction of an output's range; may be repeated.",
+        show_default=False,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print only JSON on standard output, also for errors.")]
 JsonFile = Annotated[
     Path | None,

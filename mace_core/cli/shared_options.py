@@ -20,6 +20,8 @@ from mace_core.cli.options import (
     Bgr,
     Debug,
     Devices,
+    ExpectedBy,
+    ExpectedFrom,
     Inputs,
     Json,
     JsonFile,
@@ -30,7 +32,10 @@ from mace_core.cli.options import (
     ProviderOptions,
     Quiet,
     RandomInputs,
+    RandomSamples,
     Resize,
+    SampleFiles,
+    SampleTolerances,
     Scale,
     Seed,
     Shapes,
@@ -201,7 +206,36 @@ class OutputOptions:
             text()
 
 
-_GROUPS = (SessionOptions, InputOptions, OutputOptions)
+@dataclass(frozen=True, slots=True)
+class SampleOptions:
+    """The samples that go into a package."""
+
+    sample: SampleFiles = field(default_factory=list)
+    random_samples: RandomSamples = 0
+    seed: Seed = 0
+    expected_from: ExpectedFrom = ""
+    expected_by: ExpectedBy = ""
+    sample_tolerance: SampleTolerances = field(default_factory=list)
+    layout: Layout = ""
+    mean: Mean = ""
+    scale: Scale = ""
+    resize: Resize = ""
+    bgr: Bgr = False
+
+    @property
+    def is_asked_for(self) -> bool:
+        """Whether any option says something of samples."""
+        return bool(
+            self.sample or self.random_samples or self.expected_from or self.expected_by or self.sample_tolerance
+        )
+
+    @property
+    def pictures(self) -> InputOptions:
+        """How pictures become inputs."""
+        return InputOptions(layout=self.layout, mean=self.mean, scale=self.scale, resize=self.resize, bgr=self.bgr)
+
+
+_GROUPS = (SessionOptions, InputOptions, OutputOptions, SampleOptions)
 
 
 def shared_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -28,8 +28,14 @@ def validate(
     *,
     against: Annotated[
         str,
-        typer.Option("--against", metavar="NAME", help="The device to compare with, or 'onnxruntime' or 'openvino'."),
-    ] = "reference",
+        typer.Option(
+            "--against",
+            metavar="NAME",
+            help="The device to compare with, or 'onnxruntime' or 'openvino'. Default: reference; of a package without "
+            "inputs, what its samples expect.",
+            show_default=False,
+        ),
+    ] = "",
     layers: Annotated[
         bool,
         typer.Option(
@@ -42,8 +48,14 @@ def validate(
         bool, typer.Option("--isolated", help="Also run every node by itself, on the reference's values.")
     ] = False,
     tolerance: Annotated[
-        float, typer.Option("--tolerance", metavar="T", help="Largest error allowed, as a fraction of a value's range.")
-    ] = 1e-3,
+        float | None,
+        typer.Option(
+            "--tolerance",
+            metavar="T",
+            help="Largest error allowed, as a fraction of a value's range. Default: 0.001, or what samples allow.",
+            show_default=False,
+        ),
+    ] = None,
     picture: Annotated[
         Path | None,
         typer.Option("--picture", metavar="FILE", help="Write a picture, .svg or .html.", show_default=False),
@@ -54,9 +66,13 @@ def validate(
 ) -> None:
     """Compare the results of devices with those of a reference. The exit code is 3 if they differ by more than allowed.
 
+    A package that holds samples needs nothing else: without inputs, they are run, and compared with what they expect.
+
     Examples:
 
       mace validate model.onnx --random
+
+      mace validate model.mace --device hexagon
 
       mace validate model.onnx --input picture.png --device opencl --layers --picture layers.svg
 
@@ -68,9 +84,15 @@ def validate(
     """
     from mace_core.cli.output import print_folded
     from mace_core.numerics import validate as compare_values
+    from mace_core.numerics.samples import has_samples
     from mace_core.numerics.table import as_data
+    from mace_core.numerics.validation import DEFAULT_TOLERANCE
 
     check_target("--picture", picture, PICTURE_SUFFIXES)
+    is_fed = bool(inputs.input or inputs.npz or inputs.random)
+    if not is_fed and not against and not layers and not isolated and picture is None and has_samples(model):
+        _validate_samples(model, tolerance, session, output)
+        return
     with session.open(model) as opened:
         feeds = inputs.feeds(opened)
     with _progress() as told:
@@ -81,8 +103,8 @@ def validate(
             options=session.provider_options,
             strict=session.strict,
             pins=session.pins,
-            against=against,
-            tolerance=tolerance,
+            against=against or "reference",
+            tolerance=DEFAULT_TOLERANCE if tolerance is None else tolerance,
             layers=layers,
             isolated=isolated,
             progress=told,
@@ -97,6 +119,31 @@ def validate(
 
     output.deliver("validate", as_data(found), text)
     if not found.is_good:
+        raise typer.Exit(VERDICT)
+
+
+def _validate_samples(model: str, tolerance: float | None, session: SessionOptions, output: OutputOptions) -> None:
+    from mace_core.numerics import validate_samples
+    from mace_core.numerics.table import as_data
+
+    with _progress() as told:
+        found = validate_samples(
+            model,
+            devices=session.devices,
+            options=session.provider_options,
+            strict=session.strict,
+            pins=session.pins,
+            tolerance=tolerance,
+            progress=told,
+        )
+    is_good = all(each.is_good for each in found)
+
+    def text() -> None:
+        for each in found:
+            _print(each, output)
+
+    output.deliver("validate", {"is_good": is_good, "samples": [as_data(each) for each in found]}, text)
+    if not is_good:
         raise typer.Exit(VERDICT)
 
 

@@ -5,6 +5,7 @@
 
 from mace_core.package.layout import FORMAT, Section
 from mace_core.package.reader import Package, open_package
+from mace_core.package.samples import Sample
 from mace_core.package.writer import NewSection, write_package
 
-__all__ = ["FORMAT", "NewSection", "Package", "Section", "open_package", "write_package"]
+__all__ = ["FORMAT", "NewSection", "Package", "Sample", "Section", "open_package", "write_package"]

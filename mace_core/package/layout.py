@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from mace_core.errors import PackageError
 from mace_core.host.file_forms import PACKAGE_MAGIC, is_package
 
-FORMAT = (1, 0)
+FORMAT = (1, 1)
 """Major: readers of another one refuse the file.  Minor: they read what they know of it."""
 
 HEAD_BYTES = 128
@@ -58,7 +58,8 @@ class Section:
     """A piece of a package.
 
     Attributes:
-        kind: what it is: "graph", "weights", "compiled", "placement", "device weights", or what later versions add.
+        kind: what it is: "graph", "weights", "compiled", "placement", "device weights", "sample", or what later
+            versions add.
         name: tells it from others of its kind.
         offset, nbytes: where it is in the file.
         digest: SHA-256 of its bytes, as hexadecimal digits.
