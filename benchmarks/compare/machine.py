@@ -6,10 +6,10 @@ import os
 import platform
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import psutil
 
+from mace_core.host.processor_name import processor_name
 from mace_core.host.threads import default_threads
 
 QUIET_CORES = 0.15
@@ -48,23 +48,13 @@ def wait_for_quiet(limit: float, told: Callable[[str], None]) -> float:
 def describe() -> dict[str, object]:
     """What to print above a table of timings."""
     return {
-        "processor": _processor_name(),
+        "processor": processor_name(),
         "cores": os.cpu_count() or 1,
         "usable_cores": default_threads(),
         "memory_bytes": psutil.virtual_memory().total,
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
     }
-
-
-def _processor_name() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass  # another system
-    return platform.processor() or platform.machine()
 
 
 def _busy_seconds() -> float:

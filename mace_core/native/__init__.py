@@ -15,5 +15,5 @@ a kernel written for it is not in the cache.  What kernels compute is the provid
 * `mace_core.native.compiler`, `mace_core.native.errors`: LLVM IR to object code, and what can go wrong.
 """
 
-SERVICE_VERSION = "1.1"
+SERVICE_VERSION = "1.2"
 """Of the modules named above: a second part that grows adds names, a first part that grows may change them."""

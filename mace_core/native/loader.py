@@ -6,6 +6,7 @@ import ctypes
 import functools
 import itertools
 import logging
+import platform
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -113,10 +114,15 @@ def load_prelinked(image: CodeImage) -> dict[str, int] | None:
         _LOG.info("Linked code is not used: it calls '%s', which this process does not have.", "', '".join(absent))
         return None
     try:
-        return load_image(image, functions)
+        return load_image(image, functions, c_function("__clear_cache") if _has_instruction_cache() else None)
     except OSError as error:
         _LOG.info("Linked code cannot be loaded (%s); going on with LLVM's loader.", error)
         return None
+
+
+def _has_instruction_cache() -> bool:
+    """Whether code that was just written has to be told to the processor: all but x86 may run what was there before."""
+    return platform.machine().lower() not in ("x86_64", "amd64")
 
 
 def _link_with_llvm(sources: Sequence[KernelSource], objects: Mapping[str, bytes]) -> dict[str, int]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mace_core.errors import UsageError
+from mace_core.host.arm import arm_designs, arm_features, known_arm_features
 
 _X86_SSE2 = ("cx8", "fxsr", "mmx", "sse", "sse2")
 _X86_V2 = (*_X86_SSE2, "cx16", "popcnt", "sahf", "sse3", "sse4.1", "sse4.2", "ssse3")
@@ -40,7 +41,11 @@ _X86_MASKS = {
 _ARM_MASKS = {
     "baseline": _Mask("generic", _ARM_V8),
     "neon": _Mask("generic", _ARM_V8),
+    "fp16": _Mask("generic", _ARM_V8, ("fullfp16",)),
     "dotprod": _Mask("generic", _ARM_V8, ("dotprod",)),
+    "i8mm": _Mask("generic", _ARM_V8, ("dotprod", "i8mm")),
+    "armv8.2": _Mask("generic", _ARM_V8, ("dotprod", "fullfp16", "lse", "rdm")),
+    "armv8.6": _Mask("generic", _ARM_V8, ("bf16", "dotprod", "fullfp16", "i8mm", "lse", "rcpc", "rdm")),
 }
 
 
@@ -86,7 +91,8 @@ def host_target(mask: str | None = None) -> Target:
 
     Args:
         mask: the most that may be used: "baseline" ("sse2"), "sse4", "avx2", "avxvnni", "avx512" or "avx512vnni" on
-            x86-64, "baseline" ("neon") or "dotprod" on aarch64.  None: ``MACE_CPU_FEATURES``, else everything there is.
+            x86-64; "baseline" ("neon"), "fp16", "dotprod", "i8mm", "armv8.2" or "armv8.6" on aarch64, the last two
+            with what the processors of that generation have.  None: ``MACE_CPU_FEATURES``, else everything there is.
 
     Raises:
         UsageError: for a mask that is unknown or that this processor does not reach.
@@ -141,8 +147,10 @@ def _host() -> _Host:
     processor = processor_text()
     if not processor:
         return _ask_llvm()
-    if os.uname().machine == "aarch64":
-        processor += "\n" + " ".join(_arm_features())  # an emulator may show the text of another processor
+    found = arm_features()
+    if found is not None:
+        # the text is of one processor of several kinds, and with an emulator of another machine
+        processor += "\n" + " ".join(sorted(found)) + f"\n{arm_designs()}"
     import llvmlite
 
     cache = CheckedCache("host", f"llvmlite{llvmlite.__version__}")
@@ -160,33 +168,15 @@ def _ask_llvm() -> _Host:
 
     features = llvm.get_host_cpu_features()
     present = frozenset(name for name, on in features.items() if on)
-    triple, attributes = llvm.get_process_triple(), features.flatten()
-    if triple.startswith(("aarch64", "arm64")):
-        found = _arm_features()
-        present |= set(found)
-        attributes = ",".join(part for part in (attributes, *(f"+{name}" for name in found)) if part)
-    return _Host(triple, llvm.get_host_cpu_name(), present, attributes)
-
-
-_AT_HWCAP = 16
-_ARM_CAPABILITIES = {1 << 20: "dotprod"}
-"""Bits of the auxiliary vector, and LLVM's name of what they stand for, which LLVM itself does not look for.
-
-Source: the kernel's arch/arm64/include/uapi/asm/hwcap.h.
-"""
-
-
-def _arm_features() -> list[str]:
-    """What Linux says that an aarch64 processor has beyond what LLVM finds out."""
-    import ctypes
-    import platform
-
-    if platform.system() != "Linux":
-        return []
-    getauxval = ctypes.CDLL(None).getauxval
-    getauxval.argtypes, getauxval.restype = [ctypes.c_ulong], ctypes.c_ulong
-    found = getauxval(_AT_HWCAP)
-    return [name for bit, name in _ARM_CAPABILITIES.items() if found & bit]
+    attributes = [features.flatten()]
+    found = arm_features()
+    if found is not None:  # LLVM looks for few of them, and takes the rest for what the name of the design implies
+        absent = known_arm_features() - found
+        present = (present | found) - absent
+        attributes += [*(f"-{name}" for name in sorted(absent)), *(f"+{name}" for name in sorted(found))]
+    return _Host(
+        llvm.get_process_triple(), llvm.get_host_cpu_name(), present, ",".join(part for part in attributes if part)
+    )
 
 
 _CHANGING = ("processor", "cpu MHz", "bogomips", "BogoMIPS", "core id", "apicid", "initial apicid", "physical id")
@@ -210,12 +200,20 @@ def processor_text(root: Path = Path("/")) -> str:
     return f"{os.uname().machine}\n" + "\n".join(lines) if known else ""
 
 
-def foreign_target(architecture: str) -> Target:
-    """A plain processor of another architecture ("aarch64", "x86_64"), to generate code that is not run here."""
+def foreign_target(architecture: str, cpu: str = "", features: tuple[str, ...] = ()) -> Target:
+    """A processor of another architecture ("aarch64", "x86_64"), to generate code that is not run here.
+
+    Args:
+        cpu: LLVM's name of it; by default a plain one.
+        features: what may be used beyond the first processors of that architecture, by LLVM's names.
+    """
+    attributes = ",".join(f"+{name}" for name in features)
     if architecture == "aarch64":
-        return make_target("aarch64-unknown-linux-gnu", "generic", frozenset(("neon", "fp-armv8")), "")
+        present = frozenset((*_ARM_V8, *features))
+        return make_target("aarch64-unknown-linux-gnu", cpu or "generic", present, attributes)
     if architecture == "x86_64":
-        return make_target("x86_64-unknown-linux-gnu", "x86-64", frozenset(_X86_SSE2), "")
+        present = frozenset((*_X86_SSE2, *features))
+        return make_target("x86_64-unknown-linux-gnu", cpu or "x86-64", present, attributes)
     raise UsageError(f"no foreign target '{architecture}'; use 'aarch64' or 'x86_64'")
 
 

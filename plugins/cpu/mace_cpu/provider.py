@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
-from pathlib import Path
 from typing import ClassVar
 
 from mace_core.errors import UsageError
-from mace_core.native.machine import default_threads
+from mace_core.native.machine import default_threads, processor_name
 from mace_core.provider import ApiVersion, Backend, Device, DeviceKind, ExecutionProvider, ProbeResult
 from mace_core.tensor import DType
 from mace_cpu.version import VERSION
@@ -47,7 +46,7 @@ class CpuProvider(ExecutionProvider):
             provider=self.name,
             id="0",
             kind=DeviceKind.CPU,
-            name=_processor_name(),
+            name=processor_name(),
             vendor=platform.machine(),
             memory_bytes=int(psutil.virtual_memory().total),
             dtypes=DTYPES,
@@ -82,15 +81,3 @@ def _switch(options: Mapping[str, object], name: str) -> bool:
     if not isinstance(found, bool):
         raise UsageError(f"the cpu option '{name}' takes true or false, not {found!r}")
     return found
-
-
-def _processor_name() -> str:
-    """The model name where the system tells it, else the architecture."""
-    try:
-        with Path("/proc/cpuinfo").open(encoding="utf-8") as lines:
-            for line in lines:
-                if line.startswith("model name"):
-                    return line.split(":", 1)[1].strip()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return platform.processor() or platform.machine()
