@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mace_core.cli.benchmark_sections import check_sections, measured, printer
 from mace_core.cli.options import Model
 from mace_core.cli.shared_options import InputOptions, OutputOptions, SessionOptions, shared_options
 from mace_core.cli.written_files import check_target
@@ -59,6 +60,15 @@ def benchmark(
             "--timeline", metavar="FILE.svg", help="Draw the same for one run, as a picture.", show_default=False
         ),
     ] = None,
+    sections: Annotated[
+        str,
+        typer.Option(
+            "--sections",
+            metavar="mace",
+            help="Print the eight sections of the benchmark of Xiaomi's MACE instead.",
+            show_default=False,
+        ),
+    ] = "",
     session: SessionOptions,
     inputs: InputOptions,
     output: OutputOptions,
@@ -81,6 +91,8 @@ def benchmark(
       mace benchmark model.onnx --input picture.png --batch 8 --streams 4 --runs 200
 
       mace benchmark model.onnx --trace trace.json --timeline timeline.svg
+
+      mace benchmark model.onnx --sections mace --runs 100 --warmup 1
     """
     from mace_core.cli.output import print_folded
     from mace_core.report.model_facts import model_facts
@@ -88,6 +100,15 @@ def benchmark(
 
     check_target("--trace", trace, (".json",))
     check_target("--timeline", timeline, (".svg",))
+    if sections:
+        others = {"--streams": streams > 1, "--trace": trace is not None, "--timeline": timeline is not None}
+        check_sections(sections, others)
+        with session.open(model) as opened:
+            statistics = measured(opened, model, _feeds(opened, inputs, batch), warmup=warmup, runs=runs)
+            virtual = dict(opened.explain().virtual)
+        told = {"model": model, "sections": sections, "measures_speed": not virtual, "virtual": virtual}
+        output.deliver("benchmark", {**told, **statistics.as_data()}, printer(statistics, virtual))
+        return
     import_seconds = _import_seconds()
     start = time.perf_counter()
     with session.open(model) as opened:

@@ -8,6 +8,7 @@ How profiles come to be is the scheduler's (`Session.profile`); what commands pr
 """
 
 from mace_core.report.graph_library import LayoutLibrary, layout_library
+from mace_core.report.mace_sections import MaceSections, measure_sections
 from mace_core.report.measuring import ModelProfile, measure
 from mace_core.report.page import page_html, write_page
 from mace_core.report.rss import MemorySamples
@@ -15,11 +16,13 @@ from mace_core.report.trace import chrome_trace, write_trace
 
 __all__ = [
     "LayoutLibrary",
+    "MaceSections",
     "MemorySamples",
     "ModelProfile",
     "chrome_trace",
     "layout_library",
     "measure",
+    "measure_sections",
     "page_html",
     "write_page",
     "write_trace",

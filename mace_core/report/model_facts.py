@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mace_core.frontend.load import Model
-    from mace_core.graph import Graph
+    from mace_core.graph import Graph, Value
+    from mace_core.tensor import ValueType
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +42,28 @@ class ModelFacts:
 
 def model_facts(model: Model, feeds: Mapping[str, Any]) -> ModelFacts:
     """Of the model as it stands in the file, with arrays of these types and shapes as inputs."""
+    return facts_of(*resolved_model(model, feeds))
+
+
+def resolved_model(model: Model, feeds: Mapping[str, Any]) -> tuple[Graph, Mapping[Value, ValueType]]:
+    """The model as it stands in the file, and the types of its values for arrays of these types and shapes."""
     from mace_core.frontend.load import load_model
-    from mace_core.graph.constants import constant_tensors
     from mace_core.operators import resolve
-    from mace_core.operators.work import graph_macs
     from mace_core.tensor import DType, TensorType
 
     graph = load_model(model)
     types = {
         value: TensorType(DType.from_numpy(feeds[value.name].dtype), feeds[value.name].shape) for value in graph.inputs
     }
-    found = resolve(graph, types).types
+    return graph, resolve(graph, types).types
+
+
+def facts_of(graph: Graph, found: Mapping[Value, ValueType]) -> ModelFacts:
+    """Of a graph whose values have these types."""
+    from mace_core.graph.constants import constant_tensors
+    from mace_core.operators.work import graph_macs
+    from mace_core.tensor import TensorType
+
     shapes = {
         node.name: "x".join(map(str, kind.concrete_shape)) or "scalar"
         for node in graph.nodes
