@@ -7,6 +7,7 @@ from typing import Any
 
 from mace_core.graph.attribute import Attribute, AttributeKind
 from mace_core.graph.computed import ComputedTensor
+from mace_core.graph.origin import Origin
 from mace_core.tensor import Tensor, TensorType, ValueType
 
 
@@ -115,6 +116,8 @@ class Graph:
         source_path: the model file, where there is one (used in messages).
         computed: those constants, of this graph and of nested ones, that the session computes; only on the outermost
             graph.
+        origins: by name of a node of the model file (`Node.source`), the layer of the user's own model that it comes
+            from; of those nodes whose exporter tells; only on the outermost graph.
     """
 
     def __init__(self, name: str = "") -> None:
@@ -129,6 +132,12 @@ class Graph:
         self.doc_string = ""
         self.source_path: str | None = None
         self.computed: list[ComputedTensor] = []
+        self.origins: dict[str, Origin] = {}
+
+    def origin_of(self, node: Node) -> Origin | None:
+        """The layer of the user's own model that a node, of this graph or of a nested one, comes from; None where that
+        is not known.  Of a node that stands for several, the first that has one."""
+        return next((self.origins[name] for name in (*node.source, node.name) if name in self.origins), None)
 
     def users(self) -> dict[Value, list[Node]]:
         """Who reads each value: nodes of this graph, counting a node once per use.

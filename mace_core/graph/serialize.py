@@ -11,6 +11,7 @@ import json
 import math
 import struct
 from collections.abc import Callable, Mapping
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from mace_core.errors import ModelError
 from mace_core.graph.attribute import Attribute, AttributeKind
 from mace_core.graph.computed import ComputedTensor
 from mace_core.graph.graph import Graph, Node, Value
+from mace_core.graph.origin import Origin
 from mace_core.tensor import (
     DType,
     FileRange,
@@ -108,7 +110,8 @@ def decode_graph(document: Mapping[str, Any], read: Callable[[DType, tuple[int, 
 
 
 def graph_fingerprint(graph: Graph) -> str:
-    """A hexadecimal digest of everything in the graph but where it was loaded from (``source_path``).
+    """A hexadecimal digest of everything in the graph but where it was loaded from (``source_path``) and comes from
+    (``origins``).
 
     Constants that are views of a file count by the identity that this file had when it was opened and their place in
     it, which is cheap; others by their bytes.  So the same fingerprint means the same graph, but the same weights from
@@ -125,6 +128,7 @@ def graph_fingerprint(graph: Graph) -> str:
 
     encoded = _Encoder(identify).model(graph)
     del encoded["path"]
+    encoded.pop("origins", None)
     text = json.dumps(encoded, separators=(",", ":"))
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
@@ -169,7 +173,9 @@ class _Encoder:
 
     def model(self, graph: Graph) -> dict[str, Any]:
         body = self._graph(graph)
+        origins = [[name, *astuple(origin)] for name, origin in graph.origins.items()]
         return {
+            **({"origins": origins} if origins else {}),
             "graph": body,
             "values": self._value_rows,
             "types": self._type_rows,
@@ -294,6 +300,7 @@ class _Decoder:
         self._values = [*values, None]  # -1 is "left out"
         graph = self._graph(header["graph"])
         graph.source_path = header["path"]
+        graph.origins = {name: _origin(*row) for name, *row in header.get("origins", ())}
         for number, tensor in list(self._computed.items()):
             tensor.recipe = self._graph(header["computed"][number])
         graph.computed = [self._computed[number] for number in sorted(self._computed)]
@@ -399,6 +406,12 @@ class _Decoder:
                 return _decode_type(plain)
             case AttributeKind.TYPES:
                 return tuple(_decode_type(t) for t in plain)
+
+
+def _origin(module: str, kind: str, file: str, line: int, code: str) -> Origin:
+    if not all(isinstance(text, str) for text in (module, kind, file, code)) or not isinstance(line, int):
+        raise ValueError("an origin is not made of texts and a number")
+    return Origin(module, kind, file, line, code)
 
 
 def _encode_text(text: str | bytes) -> Any:

@@ -129,5 +129,6 @@ def _copied(graph: Graph, values: dict[Value, Value]) -> Graph:
     copy.outputs = [value_of(value) for value in graph.outputs]
     copy.defaults, copy.opset_imports = dict(graph.defaults), dict(graph.opset_imports)
     copy.metadata, copy.doc_string = dict(graph.metadata), graph.doc_string
+    copy.origins = dict(graph.origins)
     copy.source_path, copy.computed = graph.source_path, list(graph.computed)
     return copy

@@ -112,6 +112,7 @@ def raise_opset(graph: Graph, opset: int) -> Graph:
     converted.defaults |= defaults
     converted.name, converted.doc_string = graph.name, graph.doc_string
     converted.metadata, converted.source_path = dict(graph.metadata), graph.source_path
+    converted.origins = dict(graph.origins)
     return converted
 
 

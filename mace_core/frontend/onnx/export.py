@@ -9,6 +9,7 @@ from pathlib import Path
 import onnx
 
 from mace_core.errors import ModelError, UsageError
+from mace_core.frontend.onnx.origins import write_origin
 from mace_core.frontend.onnx.payloads import ExternalPayloads, PayloadWriter, StreamedPayloads
 from mace_core.frontend.onnx.protos import constants_of, write_attribute, write_payload
 from mace_core.frontend.onnx.types import export_type
@@ -118,8 +119,10 @@ class _Exporter:
         self._node_names: set[str] = set()
         self._dtypes: set[DType] = set()
         self._next: dict[str, int] = {}
+        self._outermost = Graph()
 
     def model(self, graph: Graph) -> onnx.ModelProto:
+        self._outermost = graph
         imports = dict(graph.opset_imports)
         domains = {node.domain for g in _graphs(graph) for node in g.nodes}
         if not imports or ("" in domains and "" not in imports):
@@ -192,6 +195,8 @@ class _Exporter:
         proto.output.extend("" if v is None else self._names[v] for v in node.outputs)
         for name, attribute in node.attributes.items():
             self._attribute(name, attribute, proto.attribute.add(), scopes)
+        if (origin := self._outermost.origin_of(node)) is not None:
+            write_origin(origin, proto)
 
     def _attribute(
         self, name: str, attribute: Attribute, proto: onnx.AttributeProto, scopes: tuple[set[str], ...]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mace_core.errors import ModelError, UnsupportedModelError
 from mace_core.frontend.onnx.attributes import Bindings, Bound, attribute_kind, plain_value
 from mace_core.frontend.onnx.functions import MAX_INLINED_NODES, FunctionKey, FunctionLibrary
+from mace_core.frontend.onnx.origins import OriginReader
 from mace_core.frontend.onnx.schemas import STANDARD_DOMAINS, SchemaChecker, newest_opset, standard_domain
 from mace_core.frontend.onnx.scope import Frame, Names, Scope
 from mace_core.frontend.onnx.tensors import TensorReader
@@ -56,6 +57,7 @@ class Importer:
         self._functions = FunctionLibrary(model, label)
         self._opsets: dict[str, int] = {}
         self._inlined = 0
+        self._origins = OriginReader(model)
         self._outermost = Graph(text(model.graph.name))
 
     def build(self) -> Graph:
@@ -227,6 +229,8 @@ class Importer:
         if not op_type:
             raise ModelError(f"{self._label}: node '{name}' does not say which operator it is")
         inputs = [self._read_input(i, where, place) if i else None for i in proto.input]
+        if place.source is None and (origin := self._origins.read(proto)) is not None:
+            self._outermost.origins[text(proto.name) or name] = origin
         function = self._functions.find(domain, op_type, text(proto.overload))
         if function is not None:
             self._inline(function, proto, name, where, inputs, outputs, place)

@@ -131,6 +131,7 @@ def fragment(
     part.initializers = graph.initializers
     part.opset_imports = graph.opset_imports
     part.metadata = graph.metadata
+    part.origins = graph.origins
     part.source_path = graph.source_path
     return part
 
