@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from mace_core.errors import printable
 from mace_core.frontend.onnx.text import text
 from mace_core.graph.origin import Origin
 
@@ -38,7 +39,7 @@ class OriginReader:
             given = {text(entry.key): text(entry.value)[:LONGEST] for entry in node.metadata_props}
             found = _of_mace(given) or _of_torch(given)
             if found is not None:
-                return found
+                return Origin(_line(found.module), _line(found.kind), _line(found.file), found.line, _line(found.code))
         if not node.name:
             return None
         if self._producer == "pytorch":
@@ -101,6 +102,11 @@ def _place(frames: list[tuple[str, int, str]]) -> tuple[str, int, str]:
     """Of calls, the outermost first, the innermost that is not within an installed package."""
     own = [frame for frame in frames if not any(part in frame[0] for part in _OF_FRAMEWORK)]
     return (own or frames or [("", 0, "")])[-1]
+
+
+def _line(text: str) -> str:
+    """Text that a message may hold: anything can stand in a file."""
+    return printable(" ".join(text.split()))
 
 
 def _names(listed: str | None) -> list[str]:
