@@ -3,6 +3,7 @@
 # make test-full   everything, by hand and before a release
 # make test-rknn   the tests of Rockchip's simulator, with an environment for it in .venv-rknn (2 GB)
 # make test-hvx   the tests of HVX kernels, with a compiler and an emulator for Hexagon from Debian's packages (as root)
+# make test-arm64  the chosen tests on an emulated arm64 processor, whose root folder is made of Debian's packages in .cache
 # make docs   the documentation site, in build/site
 # make bench  time MACE beside other engines (takes minutes; the machine should have nothing else to do)
 
@@ -34,7 +35,7 @@ apt_install = (apt-get -q update && \
 # processes that they start.
 WORKERS := -n 3 --dist worksteal
 
-.PHONY: demo test test-full test-rknn test-hvx hvx-tools docs bench lint types clean
+.PHONY: demo test test-full test-rknn test-hvx hvx-tools test-arm64 arm64-tools docs bench lint types clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
@@ -60,6 +61,13 @@ hvx-tools:
 	@command -v clang || command -v clang-14 || $(call apt_install,clang)
 	@command -v ld.lld || command -v ld.lld-14 || $(call apt_install,lld)
 	@command -v qemu-hexagon || command -v qemu-hexagon-static || $(call apt_install,qemu-user)
+
+# 0.5 GB in .cache/arm64, kept for the next time; about twelve minutes
+test-arm64: $(VENV)/.test arm64-tools
+	$(BIN)/python -m mace_testing.arm64
+
+arm64-tools:
+	@command -v qemu-aarch64-static || command -v qemu-aarch64 || $(call apt_install,qemu-user-static)
 
 docs: $(VENV)/.test
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
