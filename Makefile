@@ -93,7 +93,7 @@ $(VENV)/.demo: $(VENV)/.base pyproject.toml plugins/cpu/pyproject.toml constrain
 	touch $@
 
 $(VENV)/.test: $(VENV)/.base pyproject.toml plugins/cpu/pyproject.toml plugins/opencl/pyproject.toml constraints.txt
-	$(PIP) install -q -e .[dev,docs,serve] $(PLUGINS) opencv-python-headless
+	$(PIP) install -q -e .[dev,docs,serve,sign] $(PLUGINS) opencv-python-headless
 	$(PIP) install -q --no-deps --ignore-requires-python $(MODELS) $(SDKS)
 	touch $@
 

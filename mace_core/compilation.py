@@ -22,6 +22,7 @@ from mace_core.host.file_forms import PACKAGE_SUFFIX
 from mace_core.package import NewSection, write_package
 from mace_core.package.compiled import CompiledPart, PackedWeights, placement_section
 from mace_core.package.graphs import OPTIMIZED, SOURCE, graph_sections
+from mace_core.package.keys import SigningKey, read_signing_key
 from mace_core.package.samples import Sample, check_fits, sample_sections
 from mace_core.progress import report
 from mace_core.provider import CompiledSubgraph, Execution
@@ -118,6 +119,7 @@ def compile_model(
     strict: bool = False,
     optimize: bool = True,
     samples: Sequence[Sample] = (),
+    sign_with: Sequence[str | os.PathLike[str]] = (),
     registry: Registry | None = None,
 ) -> Compilation:
     """Compile a model for devices, and write a package: the graph, its weights, and what was compiled.
@@ -133,6 +135,7 @@ def compile_model(
         strict: every node has to be in a compiled subgraph of the device.
         optimize: simplify the graph first.
         samples: runs whose results are known (`mace_core.numerics.make_samples`), by which the package proves itself.
+        sign_with: files of private Ed25519 keys, each of which signs the package (`mace_core.package.signatures`).
         registry: where providers are found; the process's own by default.
 
     Raises:
@@ -161,8 +164,10 @@ def compile_model(
         mmap=True,
         check_numerics=False,
         registry=registry,
+        trusts_all=True,
     )
-    return _Compiling(model, path, given, samples, registry or default_registry()).run(
+    extras = _Extras(samples, [read_signing_key(key) for key in sign_with])
+    return _Compiling(model, path, given, extras, registry or default_registry()).run(
         [shapes] if isinstance(shapes, Mapping) else list(shapes)
     )
 
@@ -183,6 +188,14 @@ def settled_shapes(graph: Graph, given: Mapping[str, Sequence[int]], label: str)
         resolve(graph, types_from_shapes(inputs, tried, label))
 
     return first_taken(candidates, attempt, model=label)
+
+
+@dataclass(frozen=True, slots=True)
+class _Extras:
+    """What goes into the package beside the model."""
+
+    samples: Sequence[Sample]
+    keys: Sequence[SigningKey]
 
 
 class _Elsewhere(CompiledSubgraph):
@@ -227,9 +240,7 @@ class _Kept:
 
 
 class _Compiling:
-    def __init__(
-        self, model: Model, out: Path, given: SessionArguments, samples: Sequence[Sample], registry: Registry
-    ) -> None:
+    def __init__(self, model: Model, out: Path, given: SessionArguments, extras: _Extras, registry: Registry) -> None:
         self._out = out
         self._given = given
         self._registry = registry
@@ -243,8 +254,9 @@ class _Compiling:
         if self._graph.defaults and load_again is not None:
             self._graphs[SOURCE] = load_again()
         provide_custom_ops(self._graph, registry)
-        self._samples = sample_sections(samples)
-        for sample in samples:
+        self._keys = extras.keys
+        self._samples = sample_sections(extras.samples)
+        for sample in extras.samples:
             check_fits(sample, self._graph, self._label)
         self._metadata = {"made_by": f"mace-core {VERSION}", "model": _name_of(model, self._graph)}
         self._kept = _Kept()
@@ -277,7 +289,8 @@ class _Compiling:
         weight_bytes = sum(one.nbytes for one in sections) - graph_bytes
         compiled, packed = list(self._kept.parts.values()), self._kept.weights.sections
         placements = [placement_section(match, record) for match, record in self._kept.placements.items()]
-        nbytes = write_package(self._out, [*sections, *packed, *compiled, *placements, *self._samples], self._metadata)
+        everything = [*sections, *packed, *compiled, *placements, *self._samples]
+        nbytes = write_package(self._out, everything, self._metadata, keys=self._keys)
         return Compilation(
             self._out,
             nbytes,

@@ -38,6 +38,7 @@ __all__ = [
     "ProviderBugError",
     "ProviderError",
     "QueueFullError",
+    "SignatureError",
     "StrictPlacementError",
     "TransientError",
     "UnsupportedError",
@@ -204,6 +205,10 @@ class UnsupportedModelError(ModelError, NotImplementedError):
 
 class PackageError(ModelError):
     """A package (``.mace``) is not one, is damaged, or has a form that this version does not read."""
+
+
+class SignatureError(PackageError):
+    """A model is not signed by a key that is trusted, and only such models may be used."""
 
 
 class ModelFileError(ModelError, OSError):

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from mace_core.bound_arrays import BoundArrays
     from mace_core.frontend.load import Model
     from mace_core.governor import Governor
+    from mace_core.package.keys import PublicKey
     from mace_core.requests.batching import Batcher
     from mace_core.requests.future import RunFuture
     from mace_core.requests.queue import DeviceQueue
@@ -83,6 +84,7 @@ class Session:
         policy: str | Policy | None = None,
         faults: FaultLimits | None = None,
         governor: Governor | None = None,
+        trusted_keys: Sequence[PublicKey] | None = None,
     ) -> None:
         """Load, optimize and, where all input shapes are fixed and no flag chooses between branches, plan a model.
 
@@ -107,9 +109,12 @@ class Session:
                 or a `Policy`.  None: ``order`` where devices are named, else ``latency``.
             faults: when failing devices rest, how long plugins may take; default: what ``MACE_FAULT_LIMITS`` says.
             governor: of `mace_core.governor.for_sessions`, which decides where it runs; None: that of the process.
+            trusted_keys: public keys (files, or their content); nothing but a package that one of them has signed is
+                opened.  None: what the environment variable ``MACE_TRUSTED_KEYS`` says.
 
         Raises:
             ModelError: if the model cannot be read.
+            SignatureError: if it is not a package that a trusted key has signed, and ``trusted_keys`` ask for one.
             UsageError, DeviceNotFoundError, PluginError: for devices, options or pins that mean nothing here.
             StrictPlacementError: if ``strict`` cannot be kept (for free dimensions: at the first run).
         """
@@ -127,6 +132,7 @@ class Session:
             policy=policy,
             faults=faults,
             governor=governor,
+            trusted_keys=trusted_keys,
         )
         self._registry = registry or default_registry()
         self._options = given.options

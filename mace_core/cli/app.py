@@ -28,6 +28,7 @@ from mace_core.cli.prune import prune
 from mace_core.cli.quantize import quantize
 from mace_core.cli.run import run
 from mace_core.cli.serve import serve
+from mace_core.cli.signing import keygen, sign, verify
 from mace_core.cli.streams import OutputLostError, give_up_output
 from mace_core.cli.validate import validate
 from mace_core.cli.verbosity import level_of, set_up_logging
@@ -60,6 +61,9 @@ app.command()(validate)
 app.command()(quantize)
 app.command()(prune)
 app.command("compile")(compile_command)
+app.command()(sign)
+app.command()(verify)
+app.command()(keygen)
 app.command()(devices)
 app.command()(calibrate)
 app.command()(monitor)
@@ -142,6 +146,9 @@ _OWN_COMMANDS = frozenset(
         "quantize",
         "prune",
         "compile",
+        "sign",
+        "verify",
+        "keygen",
         "serve",
         "devices",
         "monitor",

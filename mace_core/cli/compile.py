@@ -53,6 +53,15 @@ def compile_command(
     threads: Threads = 0,
     option: ProviderOptions = [],  # noqa: B006 - typer copies it
     samples: SampleOptions,
+    sign: Annotated[
+        list[Path],
+        typer.Option(
+            "--sign",
+            metavar="KEY",
+            help="Sign the package with this private key; may be repeated (see `mace keygen`).",
+            show_default=False,
+        ),
+    ] = [],  # noqa: B006 - typer copies it
     output: OutputOptions,
 ) -> None:
     """Compile a model ahead of time: write its graph, its weights and what devices compiled of it to one file.
@@ -79,7 +88,14 @@ def compile_command(
     with progress(f"Compiling {model}"):
         signatures, chosen = _read(model, shape, samples)
         found = compile_model(
-            model, out, devices=device, shapes=signatures, options=options, strict=strict, samples=chosen
+            model,
+            out,
+            devices=device,
+            shapes=signatures,
+            options=options,
+            strict=strict,
+            samples=chosen,
+            sign_with=sign,
         )
     output.deliver("compile", _as_data(model, found), lambda: _print(found))
 

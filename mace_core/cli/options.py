@@ -120,6 +120,16 @@ Archive = Annotated[
         show_default=False,
     ),
 ]
+TrustedKeys = Annotated[
+    list[str],
+    typer.Option(
+        "--trusted-key",
+        metavar="KEY.pub",
+        help="Run nothing but a package that this public key has signed; may be repeated. Default: those of "
+        "MACE_TRUSTED_KEYS, if it is set.",
+        show_default=False,
+    ),
+]
 SampleFiles = Annotated[
     list[str],
     typer.Option(

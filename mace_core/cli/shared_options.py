@@ -8,9 +8,11 @@ A parameter of a group's type stands for all options of that group; the command 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, get_type_hints
 
@@ -41,6 +43,7 @@ from mace_core.cli.options import (
     Shapes,
     Strict,
     Threads,
+    TrustedKeys,
     Verbose,
 )
 
@@ -62,6 +65,30 @@ class SessionOptions:
     pin: Pins = field(default_factory=list)
     threads: Threads = 0
     option: ProviderOptions = field(default_factory=list)
+    trusted_key: TrustedKeys = field(default_factory=list)
+
+    @contextlib.contextmanager
+    def trusting(self) -> Iterator[None]:
+        """Let every session of the command, and of processes that it starts, open only what these keys have signed.
+
+        Raises:
+            UsageError: for a key that cannot be read.
+        """
+        if not self.trusted_key:
+            yield
+            return
+        from mace_core.package.signatures import TRUSTED_KEYS, trust_of
+
+        trust_of(self.trusted_key)
+        before = os.environ.get(TRUSTED_KEYS)
+        os.environ[TRUSTED_KEYS] = os.pathsep.join(os.path.abspath(key) for key in self.trusted_key)  # noqa: PTH100
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ[TRUSTED_KEYS]
+            else:
+                os.environ[TRUSTED_KEYS] = before
 
     @property
     def devices(self) -> list[str] | None:
@@ -262,7 +289,11 @@ def shared_options(command: Callable[..., None]) -> Callable[..., None]:
             if isinstance(group, InputOptions):
                 group.check()
             given[name] = group
-        command(**given)
+        with contextlib.ExitStack() as stack:
+            for group in given.values():
+                if isinstance(group, SessionOptions):
+                    stack.enter_context(group.trusting())
+            command(**given)
 
     required = [p for p in parameters if p.default is inspect.Parameter.empty]
     others = [p for p in parameters if p.default is not inspect.Parameter.empty]

@@ -93,6 +93,12 @@ def pack_head(head: Head) -> bytes:
     return padded + _CRC.pack(zlib.crc32(padded))
 
 
+def signed_part(head: bytes) -> bytes:
+    """What of a head stands for the whole package when it is signed: all but its checksum, with zeros for the sizes of
+    the file and of the signatures, which grow with every signature and follow from what is left."""
+    return head[:16] + bytes(8) + head[24:40] + bytes(8) + head[48:_CRC_AT]
+
+
 def read_head(content: memoryview, label: str) -> Head:
     """What the head of a file says, looked through.
 

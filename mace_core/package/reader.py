@@ -17,7 +17,7 @@ from mace_core.caching.build_id import build_id
 from mace_core.caching.cache import CheckedCache
 from mace_core.errors import ModelNotFoundError, PackageError, model_file_error
 from mace_core.host.mapping import map_file
-from mace_core.package.layout import HEAD_BYTES, Head, Section, read_head, read_table
+from mace_core.package.layout import HEAD_BYTES, Head, Section, read_head, read_table, signed_part
 from mace_core.tensor.files import FileIdentity, file_identity, settled_identity
 
 _CHUNK_BYTES = 1 << 20
@@ -36,6 +36,7 @@ class Package:
         sections: in the order in which they lie; of kinds that are not known too.
         metadata: about the whole.
         digest: stands for the whole content.
+        head: what its first bytes say.
     """
 
     def __init__(self, content: memoryview, label: str, path: Path | None, identity: FileIdentity | None) -> None:
@@ -45,17 +46,32 @@ class Package:
             PackageError: if they are not those of a package that this version reads.
         """
         self._content = content
-        self._head: Head = read_head(content, label)
-        table = bytes(content[self._head.table_at : self._head.table_at + self._head.table_bytes])
-        if hashlib.sha256(table).digest() != self._head.table_digest:
+        self.head: Head = read_head(content, label)
+        table = bytes(content[self.head.table_at : self.head.table_at + self.head.table_bytes])
+        if hashlib.sha256(table).digest() != self.head.table_digest:
             raise PackageError(f"{label} is damaged: its table has another checksum; compile it or fetch it again")
         self.label = label
         self.path = path
         self.identity = identity
-        self.format = (self._head.major, self._head.minor)
+        self.format = (self.head.major, self.head.minor)
         self.nbytes = content.nbytes
-        self.digest = self._head.table_digest.hex()
-        self.sections, self.metadata = read_table(table, self._head.table_at, label)
+        self.digest = self.head.table_digest.hex()
+        self.sections, self.metadata = read_table(table, self.head.table_at, label)
+
+    @property
+    def content(self) -> memoryview:
+        """All of its bytes, read-only."""
+        return self._content
+
+    @property
+    def signature_block(self) -> bytes:
+        """What follows the table; nothing where it is not signed."""
+        return bytes(self._content[self.head.table_at + self.head.table_bytes :])
+
+    @property
+    def signed_part(self) -> bytes:
+        """What signatures are under."""
+        return signed_part(bytes(self._content[:HEAD_BYTES]))
 
     def of_kind(self, kind: str) -> Iterator[Section]:
         """The sections of one kind."""
@@ -93,7 +109,7 @@ class Package:
                     f"{self.label} is damaged: its section '{what}' has another checksum; compile it or fetch it again"
                 )
             end = section.offset + section.nbytes
-        if bytes(self._content[end : self._head.table_at]).strip(b"\0"):
+        if bytes(self._content[end : self.head.table_at]).strip(b"\0"):
             raise PackageError(f"{self.label} is damaged: something is before its table; compile it again")
 
 

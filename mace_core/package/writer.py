@@ -10,7 +10,19 @@ from typing import Any
 
 from mace_core.errors import MaceError
 from mace_core.host.files import replacing
-from mace_core.package.layout import ALIGNMENT, FORMAT, HEAD_BYTES, PAGE, Head, Section, pack_head, pack_table
+from mace_core.package.keys import SigningKey
+from mace_core.package.layout import (
+    ALIGNMENT,
+    FORMAT,
+    HEAD_BYTES,
+    PAGE,
+    Head,
+    Section,
+    pack_head,
+    pack_table,
+    signed_part,
+)
+from mace_core.package.signatures import signature_block
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +52,7 @@ def write_package(
     *,
     version: tuple[int, int] = FORMAT,
     requires: Sequence[str] = (),
+    keys: Sequence[SigningKey] = (),
 ) -> int:
     """Write a package in one step; the same content gives the same bytes.
 
@@ -49,6 +62,7 @@ def write_package(
         metadata: about the whole.
         version: of the form.
         requires: features that a reader has to know.
+        keys: of those who sign it.
 
     Returns:
         The size of the file in bytes.
@@ -75,8 +89,12 @@ def write_package(
             table = pack_table(written, metadata, requires)
             file.write(table)
             size = end + len(table)
+            head = Head(*version, size, end, len(table), 0, hashlib.sha256(table).digest())
+            block = signature_block(signed_part(pack_head(head)), keys)
+            file.write(block)
+            size += len(block)
             file.seek(0)
-            file.write(pack_head(Head(*version, size, end, len(table), 0, hashlib.sha256(table).digest())))
+            file.write(pack_head(head._replace(file_bytes=size, signature_bytes=len(block))))
         return size
     except OSError as error:
         raise MaceError(f"the package '{path}' cannot be written: {error.strerror or error}") from error

@@ -37,6 +37,8 @@ from mace_core.scheduler.running.planner import Planner
 if TYPE_CHECKING:
     from mace_core.frontend.load import Model
     from mace_core.governor import Governor
+    from mace_core.package.keys import PublicKey
+    from mace_core.package.signatures import Trust
     from mace_core.scheduler.running.computed import ComputedConstants
     from mace_core.scheduler.running.constants import HostConstants
     from mace_core.tensor import Tensor
@@ -63,6 +65,8 @@ class SessionArguments:
     policy: str | Policy | None = None
     faults: FaultLimits | None = None
     governor: Governor | None = None
+    trusted_keys: Sequence[PublicKey] | None = None
+    trusts_all: bool = False
 
     def __post_init__(self) -> None:
         check_max_signatures(self.max_signatures)
@@ -76,6 +80,19 @@ class SessionArguments:
     def limits(self) -> FaultLimits:
         """How failing and hanging devices are dealt with: as given, else as the environment says."""
         return self.faults or FaultLimits.from_environment()
+
+    @property
+    def trust(self) -> Trust | None:
+        """Whose packages are used, as given, else as the environment says; None: any model is.
+
+        Raises:
+            UsageError: if a key cannot be read.
+        """
+        if self.trusts_all or (self.trusted_keys is None and not os.environ.get("MACE_TRUSTED_KEYS")):
+            return None
+        from mace_core.package.signatures import trust_of
+
+        return trust_of(self.trusted_keys)
 
     @property
     def chosen_policy(self) -> Policy:
@@ -216,7 +233,12 @@ def _prepare(model: Model, arguments: SessionArguments, registry: Registry) -> P
         may_defer = not arguments.pins and not arguments.check_numerics
         constants = Constants(compute, host_provider_code(registry), may_defer)
         return prepare_model(
-            model, optimize=arguments.optimize, cache=arguments.cache, mmap=arguments.mmap, constants=constants
+            model,
+            optimize=arguments.optimize,
+            cache=arguments.cache,
+            mmap=arguments.mmap,
+            constants=constants,
+            trust=arguments.trust,
         )
     finally:
         for host in opened:

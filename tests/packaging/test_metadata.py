@@ -27,6 +27,7 @@ OPTIONAL = {
         "hypothesis",  # for the kit's own strategies
         "pytest",  # the extra "testing"
         "protobuf",  # onnx's own
+        "cryptography",  # the extra "sign"
         "torch",  # the extra "qat", as torchao
         "torchao",
         "grpcio",  # the extra "serve", as the next ones

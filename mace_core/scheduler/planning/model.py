@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from mace_core.caching.cache import CheckedCache
     from mace_core.caching.mapped import MappedCache
     from mace_core.frontend.load import Model
+    from mace_core.package.signatures import Trust
     from mace_core.scheduler.planning.model_times import ModelTimes
     from mace_core.scheduler.planning.packaged import PackagedParts
     from mace_core.scheduler.planning.structure_files import StructureFiles
@@ -388,7 +389,13 @@ class PreparedModel:
 
 
 def prepare_model(
-    model: Model, *, optimize: bool, cache: bool, mmap: bool, constants: Constants | None = None
+    model: Model,
+    *,
+    optimize: bool,
+    cache: bool,
+    mmap: bool,
+    constants: Constants | None = None,
+    trust: Trust | None = None,
 ) -> PreparedModel:
     """Load and optimize, or take the optimized graph from the cache.
 
@@ -398,21 +405,26 @@ def prepare_model(
         cache: use the caches on disk.
         mmap: keep weights in the mapped file.
         constants: computes what depends on constants alone.
+        trust: whose packages are used, and no other model; a ``Graph`` is the program's own.
 
     Raises:
         ModelError: if the model cannot be read.
+        SignatureError: if it is not from somebody who is trusted.
         PluginError: if a plugin that adds graph passes fails to name them.
     """
     with unforked():  # importing onnx, which a forked child could not end for another thread
-        return _prepare_model(model, optimize, cache, mmap, constants)
+        return _prepare_model(model, optimize, cache, mmap, constants, trust)
 
 
 def _prepare_model(
-    model: Model, optimize_it: bool, cache: bool, mmap: bool, constants: Constants | None
+    model: Model, optimize_it: bool, cache: bool, mmap: bool, constants: Constants | None, trust: Trust | None
 ) -> PreparedModel:
-    packaged = _packaged(model, cache, mmap)
+    packaged = _packaged(model, cache, mmap, trust)
     if packaged is not None:
         return packaged
+    if trust is not None and not isinstance(model, Graph):
+        is_file = isinstance(model, str | os.PathLike)
+        raise trust.refuse(f"'{os.fspath(model)}'" if is_file else "a model that is in no file")  # type: ignore[arg-type]
     extra = hooks.registered_passes() if optimize_it else []
     defers = constants is not None and constants.may_defer
 
@@ -449,13 +461,16 @@ def _prepare_model(
     return PreparedModel(graph, label, cache=cache, mmap=mmap)
 
 
-def _packaged(model: Model, cache: bool, mmap: bool) -> PreparedModel | None:
+def _packaged(model: Model, cache: bool, mmap: bool, trust: Trust | None) -> PreparedModel | None:
     """The model of a package, which was optimized when it was compiled; None where ``model`` is something else."""
     from mace_core.frontend.load import package_of
 
-    package = package_of(model, cache=cache, mmap=mmap)
+    # what was noted of a file's checksums says nothing of who could have changed it since
+    package = package_of(model, cache=cache and trust is None, mmap=mmap)
     if package is None:
         return None
+    if trust is not None:
+        trust.check(package)
     from mace_core.operators.attributes import settle_attributes
     from mace_core.package.graphs import read_graph
     from mace_core.scheduler.planning.packaged import PackagedParts
