@@ -22,12 +22,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mace_core.operators.attributes import attribute_rules, declare_attributes
+    from mace_core.operators.axis_maps import AxisMap
     from mace_core.operators.bodies import BodyBuilder
     from mace_core.operators.checks import expect, expect_one, expect_rank, require
     from mace_core.operators.context import NodeContext, NodeShapes, ShapeMismatchError, UnresolvedShapeError, broadcast
     from mace_core.operators.independence import AxesContext, Lane
     from mace_core.operators.registry import (
         agreement,
+        axis_map,
         body,
         declare_random,
         evaluator,
@@ -44,12 +46,14 @@ if TYPE_CHECKING:
 # Loaded when first used: a session that is restored from the cache needs nothing of this.
 _MODULES = {
     "attributes": ("attribute_rules", "declare_attributes"),
+    "axis_maps": ("AxisMap",),
     "bodies": ("BodyBuilder",),
     "checks": ("expect", "expect_one", "expect_rank", "require"),
     "context": ("NodeContext", "NodeShapes", "ShapeMismatchError", "UnresolvedShapeError", "broadcast"),
     "independence": ("AxesContext", "Lane"),
     "registry": (
         "agreement",
+        "axis_map",
         "body",
         "declare_random",
         "evaluator",
@@ -67,6 +71,7 @@ _LAZY = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "AxesContext",
+    "AxisMap",
     "BodyBuilder",
     "Lane",
     "NodeContext",
@@ -75,6 +80,7 @@ __all__ = [
     "UnresolvedShapeError",
     "agreement",
     "attribute_rules",
+    "axis_map",
     "body",
     "broadcast",
     "declare_attributes",

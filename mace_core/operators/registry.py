@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 from mace_core.errors import UsageError
 from mace_core.graph import Graph, GraphView, Node
 from mace_core.operators import packages
+from mace_core.operators.axis_maps import AxisMap
 from mace_core.operators.bodies import BodyBuilder, built
 from mace_core.operators.context import Array, NodeContext, NodeShapes
 from mace_core.operators.independence import AxesContext, Lane
@@ -26,6 +27,7 @@ RankCheck: TypeAlias = Callable[[NodeContext], None]
 Agreement: TypeAlias = Callable[[NodeContext], None]
 OperationCount: TypeAlias = Callable[[NodeShapes], "int | None"]
 AxesRule: TypeAlias = Callable[[AxesContext], Iterable[Lane]]
+AxisMapRule: TypeAlias = Callable[[AxesContext], "AxisMap | None"]
 Body: TypeAlias = Callable[[BodyBuilder, Node], bool]
 
 T = TypeVar("T")
@@ -94,6 +96,7 @@ _content_inputs: _Table[tuple[int, ...]] = _Table("inputs whose content decides 
 _random: _Table[bool] = _Table("random results")
 _work: _Table[WorkEntry] = _Table("an estimate of its work")
 _independent: _Table[AxesRule] = _Table("a rule of independent axes")
+_axis_maps: _Table[AxisMapRule] = _Table("a map of its axes")
 _evaluators: _Table[EvaluatorEntry] = _Table("an evaluator")
 _symbolic_evaluators: _Table[Evaluator] = _Table("a symbolic evaluator")
 _bodies: _Table[Body] = _Table("a function body")
@@ -277,6 +280,28 @@ def independent_axes(*op_types: str, domain: str = "") -> Callable[[AxesRule], A
     return register
 
 
+def axis_map(*op_types: str, domain: str = "") -> Callable[[AxisMapRule], AxisMapRule]:
+    """Decorator: the function says how the axes of inputs and outputs of these operators go together.
+
+    It takes an `AxesContext`, whose sizes may be symbolic, and returns an `AxisMap`: by it the optimizer moves
+    Transposes over a node.  It returns None where no order of axes but the present one will do.  It may raise
+    `UnresolvedShapeError` or `ShapeMismatchError` where it cannot tell.
+
+    Args:
+        op_types: names of operators.
+        domain: their domain; "" for the default one.
+
+    Raises:
+        UsageError: if one of them has a map already.
+    """
+
+    def register(function: AxisMapRule) -> AxisMapRule:
+        _axis_maps.add(domain, op_types, function)
+        return function
+
+    return register
+
+
 def declare_random(*op_types: str, domain: str = "") -> None:
     """Say that equal nodes of these operators may give different results, and every run others.
 
@@ -322,6 +347,9 @@ find_content_inputs = _content_inputs.find
 
 find_independent_axes = _independent.find
 """``(domain, op_type)``: the rule of an operator's independent axes, if it has one."""
+
+find_axis_map = _axis_maps.find
+"""``(domain, op_type)``: the rule that maps the axes of an operator, if it has one."""
 
 find_work = _work.find
 """``(domain, op_type)``: the estimate of an operator's work, if it has one."""
@@ -382,6 +410,11 @@ def body_of(view: GraphView, node: Node) -> Graph | None:
 def operators_with_independent_axes(domain: str) -> list[str]:
     """The operators of ``domain`` that have a rule of independent axes, by name."""
     return _independent.operators(domain)
+
+
+def operators_with_axis_map(domain: str) -> list[str]:
+    """The operators of ``domain`` whose axes are mapped, by name."""
+    return _axis_maps.operators(domain)
 
 
 def operators_with_body(domain: str) -> list[str]:

@@ -12,6 +12,7 @@ from mace_core.optimizer.control_flow import InlineDecidedIf
 from mace_core.optimizer.dead_code import RemoveDeadCode
 from mace_core.optimizer.identities import RemoveIdentities
 from mace_core.optimizer.infra import GraphPass, PassContext, PassReport
+from mace_core.optimizer.layout import FoldTransposes
 from mace_core.optimizer.pads import FoldPads
 
 logger = logging.getLogger("mace.optimizer")
@@ -32,6 +33,7 @@ def default_passes(compute: Computation | None = None) -> list[GraphPass]:
         FoldConstants(compute),
         InlineDecidedIf(),
         RemoveIdentities(),
+        FoldTransposes(),
         FoldPads(),
         MergeCommonSubexpressions(),
         RemoveDeadCode(),

@@ -372,12 +372,12 @@ def divisor(size: int) -> int:
 
 
 def minimum(first: N, second: N) -> N:
-    """The smaller one, as an expression; of an estimate the whole part."""
+    """The smaller one, as an expression; of an estimate the whole part; of a quotient, the one that is smaller now."""
     return cast("N", _extreme("min", first, second))
 
 
 def maximum(first: N, second: N) -> N:
-    """The larger one, as an expression; of an estimate the whole part."""
+    """The larger one, as an expression; of an estimate the whole part; of a quotient, the one that is larger now."""
     return cast("N", _extreme("max", first, second))
 
 
@@ -387,6 +387,12 @@ def ceiling(size: int, divisor: int) -> int:
 
 
 def _extreme(operation: Any, first: Any, second: Any) -> Any:
+    if all(not is_symbolic(one) or isinstance(one, SymbolicInt | SymbolicReal) for one in (first, second)):
+        return _expressed_extreme(operation, first, second)
+    return min(first, second) if operation == "min" else max(first, second)
+
+
+def _expressed_extreme(operation: Any, first: Any, second: Any) -> Any:
     for one in (first, second):
         if is_symbolic(one):
             trace = cast("SymbolicInt", one).trace

@@ -16,20 +16,27 @@ AXIS_IS_ONE_SINCE = 13
 """The opset since which Softmax and its kin look at one axis; before, at all from one on."""
 
 
-@independent_axes(
+UNARY = (
     *("Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "BitwiseNot", "Cast", "CastLike", "Ceil"),
     *("Celu", "Clip", "Cos", "Cosh", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish", "Identity"),
     *("IsInf", "IsNaN", "LeakyRelu", "Log", "Mish", "Neg", "Not", "Reciprocal", "Relu", "Round", "Selu", "Shrink"),
     *("Sigmoid", "Sign", "Sin", "Sinh", "Softplus", "Softsign", "Sqrt", "Swish", "Tan", "Tanh", "ThresholdedRelu"),
 )
+"""Operators that compute each element of their result from the same element of input 0, and from numbers."""
+
+BROADCASTING = (
+    *("Add", "And", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Div", "Equal", "Greater", "GreaterOrEqual"),
+    *("Less", "LessOrEqual", "Max", "Mean", "Min", "Mod", "Mul", "Or", "PRelu", "Pow", "Sub", "Sum", "Where", "Xor"),
+)
+"""Operators whose inputs are broadcast to their result."""
+
+
+@independent_axes(*UNARY)
 def unary(ctx: AxesContext) -> Iterator[Lane]:
     return same_axes(ctx)
 
 
-@independent_axes(
-    *("Add", "And", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Div", "Equal", "Greater", "GreaterOrEqual"),
-    *("Less", "LessOrEqual", "Max", "Mean", "Min", "Mod", "Mul", "Or", "PRelu", "Pow", "Sub", "Sum", "Where", "Xor"),
-)
+@independent_axes(*BROADCASTING)
 def broadcasting(ctx: AxesContext) -> Iterator[Lane]:
     if ctx.opset >= BROADCASTS_SINCE or all(ctx.shape(i) == ctx.shape(0) for i in range(ctx.input_count)):
         yield from broadcast_axes(ctx)
