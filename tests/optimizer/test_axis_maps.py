@@ -27,6 +27,8 @@ from mace_core.optimizer.layout.rewrite import Rewriting
 
 OPERATORS = sorted(set(operators_with_axis_map("")) & {op for domain, op in covered() if not domain})
 
+FEW = 3
+
 ROUNDED = {
     *("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMean", "ReduceProd", "ReduceSum"),
     *("ReduceSumSquare", "Softmax", "LogSoftmax", "LpNormalization", "GlobalAveragePool", "GroupNormalization"),
@@ -70,7 +72,7 @@ def _results(graph: Graph, feeds: dict[str, Any]) -> list[Any] | str:
         return str(error)
 
 
-@pytest.mark.parametrize("examples", [3, pytest.param(60, marks=pytest.mark.full)])
+@pytest.mark.parametrize("examples", [FEW, pytest.param(60, marks=pytest.mark.full)])
 @pytest.mark.parametrize("op", OPERATORS)
 def test_any_order_that_a_map_admits_gives_the_same(op: str, examples: int) -> None:
     reordered = []
@@ -99,7 +101,8 @@ def test_any_order_that_a_map_admits_gives_the_same(op: str, examples: int) -> N
                 np.testing.assert_array_equal(other, one, strict=True, err_msg=repr(case))
 
     check()
-    assert reordered or examples < 10, "no example had another order"
+    if examples > FEW:
+        assert reordered, "no example had another order, so this test tells nothing"
 
 
 def test_most_operators_that_move_with_axes_have_a_map() -> None:
