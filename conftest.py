@@ -43,6 +43,8 @@ def pytest_configure() -> None:
     os.environ["MACE_CACHE_DIR"] = str(OWN / "mace")
     os.environ["XDG_CACHE_HOME"] = str(USER)
     os.environ["MACE_TESTING_CACHE"] = str(OWN / "testing")
+    # Workers have every processor already: a helper would take as long to import numba as to build what it is given.
+    os.environ.setdefault("MACE_BUILD_PROCESSES", "1")
     # Tests start hundreds of processes; a third of a short one would go into compiling the same modules once more.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     # A shell starts what it runs in its background with the signal ignored, and that is inherited by every process a
