@@ -538,6 +538,11 @@ class Session:
         found = {device.name: device.measure_peak(seconds) for device in self._pool.devices if device.is_open}
         return {name: peak for name, peak in found.items() if peak}
 
+    @property
+    def arena_bytes(self) -> int:
+        """Bytes of the memory on the host that runs compute in and that is kept from one run to the next, now."""
+        return sum(self._pool.arenas.held_bytes)
+
     # --- lifetime -------------------------------------------------------------------------------------------------
 
     @at_work()

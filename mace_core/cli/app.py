@@ -20,6 +20,7 @@ from mace_core.cli.doctor import doctor
 from mace_core.cli.exit_codes import CLICK_ERROR, FAILURE, INTERRUPTED, OK, USAGE, exit_code_of
 from mace_core.cli.explain import explain
 from mace_core.cli.inspect import inspect
+from mace_core.cli.memory import memory
 from mace_core.cli.monitor import monitor
 from mace_core.cli.options import Debug, Quiet, Verbose
 from mace_core.cli.plugins import plugins
@@ -55,6 +56,7 @@ app.command()(inspect)
 app.command()(explain)
 app.command()(benchmark)
 app.command()(profile)
+app.command()(memory)
 app.command()(serve)
 app.command()(accuracy)
 app.command()(validate)
@@ -141,6 +143,7 @@ _OWN_COMMANDS = frozenset(
         "explain",
         "benchmark",
         "profile",
+        "memory",
         "accuracy",
         "validate",
         "quantize",

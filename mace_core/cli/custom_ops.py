@@ -10,6 +10,13 @@ from pathlib import Path
 from mace_core.discovery.entry_points import describe
 from mace_core.errors import UsageError
 
+_imported: list[str] = []
+
+
+def imported_sources() -> list[str]:
+    """What `import_custom_ops` was given in this process, for processes that are to know the same operators."""
+    return list(_imported)
+
 
 def import_custom_ops(source: str) -> None:
     """Import a Python file, or a module by name (looked for in the current folder too).
@@ -32,6 +39,7 @@ def import_custom_ops(source: str) -> None:
         raise UsageError(
             f"--custom-ops {source}: it registers no operator; decorate a function with mace_core.custom_op"
         )
+    _imported.append(source)
 
 
 def _import_file(path: Path) -> None:

@@ -9,10 +9,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import mace_core
 
@@ -42,6 +45,70 @@ def module_path() -> list[str]:
     found = [entry for entry in sys.path if entry in wanted or not _is_here(entry)]
     package = str(Path(mace_core.__path__[0]).parent)
     return found if package in found else [*found, package]
+
+
+class ChildFailedError(Exception):
+    """A child ended without an answer.
+
+    Attributes:
+        code: its exit code; negative: the number of the signal that ended it.
+        said: the end of what it wrote on standard error, where that was kept.
+    """
+
+    def __init__(self, code: int, said: str) -> None:
+        super().__init__(f"it ended with code {code}" + (f": {said.splitlines()[-1]}" if said else ""))
+        self.code = code
+        self.said = said
+
+
+def ask_child(code: str, question: Mapping[str, Any], *, keeps_quiet: bool = False) -> Any:
+    """Have a fresh Python process answer a question; both are JSON.
+
+    Whatever the process and its libraries print cannot be taken for the answer.  If this process is interrupted, the
+    child is ended.
+
+    Args:
+        code: what it runs; a function ``answer(question)`` has to be defined by it.
+        question: for it.
+        keeps_quiet: keep what it writes on standard error for `ChildFailedError`, instead of letting it through.
+
+    Raises:
+        ChildFailedError: if it ends without an answer.
+        OSError: if it cannot be started.
+    """
+    with tempfile.TemporaryDirectory(prefix="mace-") as folder, tempfile.TemporaryFile() as complaints:
+        target = Path(folder) / "answer.json"
+        process = subprocess.Popen(
+            python_command(f"\n{code}\n{_ANSWER}", str(target)),
+            stdin=subprocess.PIPE,
+            stdout=complaints if keeps_quiet else sys.stderr.fileno(),
+            stderr=complaints if keeps_quiet else None,
+        )
+        try:
+            process.communicate(json.dumps(question).encode())
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+        try:
+            text = target.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            text = ""
+        if process.returncode or not text:
+            complaints.seek(max(0, complaints.seek(0, os.SEEK_END) - _MOST_COMPLAINT_BYTES))
+            raise ChildFailedError(process.returncode, complaints.read().decode(errors="replace").strip())
+        return json.loads(text)
+
+
+_ANSWER = """
+import json as _json, os as _os, sys as _sys
+_found = _json.dumps(answer(_json.load(_sys.stdin)))
+with open(_sys.argv[1] + ".new", "w", encoding="utf-8") as _file:
+    _file.write(_found)
+_os.replace(_sys.argv[1] + ".new", _sys.argv[1])
+"""
+
+_MOST_COMPLAINT_BYTES = 1 << 16
 
 
 @contextlib.contextmanager

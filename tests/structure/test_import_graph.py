@@ -35,7 +35,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("governor",),
     ("monitoring",),
     ("session",),
-    ("inspection", "numerics", "testing", "calibration", "report"),
+    ("inspection", "numerics", "testing", "calibration", "report", "measurement"),
     ("quantization",),
     ("sparsity",),
     ("serving",),
