@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mace_core.bound_arrays import BoundArrays
     from mace_core.compilation import compile_model as compile
     from mace_core.custom_ops import custom_op
+    from mace_core.frontend.load import load_model
     from mace_core.provider.execution import CancelFlag
     from mace_core.provider.listing import devices
     from mace_core.session import Session
@@ -39,6 +40,7 @@ _LAZY = {
     "devices": ("mace_core.provider.listing", "devices"),
     "errors": ("mace_core.errors", None),
     "graph": ("mace_core.graph", None),
+    "load_model": ("mace_core.frontend.load", "load_model"),
     "operators": ("mace_core.operators", None),
     "provider": ("mace_core.provider", None),
     "tensor": ("mace_core.tensor", None),
@@ -58,6 +60,7 @@ __all__ = [
     "devices",
     "errors",
     "graph",
+    "load_model",
     "operators",
     "provider",
     "tensor",

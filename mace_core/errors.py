@@ -23,6 +23,7 @@ __all__ = [
     "DeadlineError",
     "DeviceLostError",
     "DeviceNotFoundError",
+    "ExporterError",
     "InputError",
     "InputTypeError",
     "MaceError",
@@ -201,6 +202,10 @@ class ModelError(MaceError, ValueError):
 
 class UnsupportedModelError(ModelError, NotImplementedError):
     """The model is valid but uses something this framework does not know (an opset, a domain, a type)."""
+
+
+class ExporterError(ModelError):
+    """A model of a training framework is not exported to ONNX: the exporter is not installed, or it fails."""
 
 
 class PackageError(ModelError):

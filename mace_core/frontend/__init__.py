@@ -4,6 +4,7 @@ Each format is a plugin of the entry-point group ``mace.frontends``; ONNX is the
 """
 
 from mace_core.frontend.base import Frontend, ModelSource
+from mace_core.frontend.exporters.trust import trusted_files
 from mace_core.frontend.load import load_model
 
-__all__ = ["Frontend", "ModelSource", "load_model"]
+__all__ = ["Frontend", "ModelSource", "load_model", "trusted_files"]

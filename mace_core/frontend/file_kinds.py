@@ -17,9 +17,18 @@ class FileKind(NamedTuple):
     advice: str
 
 
-_EXPORT_TORCH = "export the model with torch.onnx.export(model, inputs, 'model.onnx')"
-_CONVERT_TF = "convert it with tf2onnx (python -m tf2onnx.convert)"
+_EXPORT_TORCH = (
+    "it has weights and no graph: load it into its module, and give mace_core.load_model(module, example_inputs), or "
+    "save torch.export.export(module, inputs) as a .pt2 file"
+)
+_CONVERT_TF = (
+    "give the folder of the SavedModel that it lies in; a frozen graph is converted by python -m tf2onnx.convert"
+)
 _WEIGHTS = "it has weights and no graph: export the model to ONNX (of transformers: optimum-cli export onnx)"
+_PICKLE = (
+    "reading it runs the code that it holds: load it yourself, and give mace_core.load_model the estimator, or add "
+    "--trust"
+)
 _LINK = "download the file itself, through the site's raw or download link"
 _AS_INPUT = "a model's input is given beside the model (on the command line with --input)"
 
@@ -36,7 +45,7 @@ _MAGIC: tuple[tuple[int, bytes, FileKind], ...] = (
     (257, b"ustar", FileKind("a tar archive", "unpack it with tar -xf, and give the model in it")),
     (4, b"TFL3", FileKind("a TensorFlow Lite model", "convert it with tf2onnx (python -m tf2onnx.convert --tflite)")),
     (4, b"ORTM", FileKind("a model in onnxruntime's ORT format", "give the .onnx file that it was made from")),
-    (0, b"\x89HDF\r\n\x1a\n", FileKind("an HDF5 file, as Keras writes them", _CONVERT_TF)),
+    (0, b"\x89HDF\r\n\x1a\n", FileKind("an HDF5 file, as Keras writes them", "give it a name that ends in .h5")),
     (0, b"GGUF", FileKind("a GGUF file of weights", _WEIGHTS)),
     (0, b"\x93NUMPY", FileKind("an array of numpy", _AS_INPUT)),
     (0, b"\xff\xd8\xff", FileKind("a JPEG picture", _AS_INPUT)),
@@ -55,12 +64,15 @@ _MAGIC: tuple[tuple[int, bytes, FileKind], ...] = (
 _TORCH = FileKind("a PyTorch checkpoint", _EXPORT_TORCH)
 _SUFFIXES: dict[str, FileKind] = {
     **dict.fromkeys((".pt", ".pth", ".ckpt", ".bin"), _TORCH),
-    ".pt2": FileKind("a program exported by torch.export", "export it with torch.onnx.export(program)"),
+    ".pt2": FileKind(
+        "no program of torch.export, whatever its name says", "save one with torch.export.save(program, path)"
+    ),
     ".pb": FileKind("a TensorFlow graph by its name", _CONVERT_TF),
     ".tflite": FileKind("a TensorFlow Lite model by its name", "convert it with tf2onnx"),
-    ".h5": FileKind("a Keras model by its name", _CONVERT_TF),
-    ".hdf5": FileKind("a Keras model by its name", _CONVERT_TF),
-    ".keras": FileKind("a Keras model", "export it with model.export('model.onnx', format='onnx')"),
+    **dict.fromkeys(
+        (".h5", ".hdf5", ".keras"),
+        FileKind("no Keras model, whatever its name says", "save one with model.save('model.keras')"),
+    ),
     ".safetensors": FileKind("a file of weights (safetensors)", _WEIGHTS),
     ".mlmodel": FileKind("a Core ML model", "convert it with onnxmltools, or export the original to ONNX"),
     ".mlpackage": FileKind("a Core ML model", "export the original to ONNX"),
@@ -72,8 +84,7 @@ _SUFFIXES: dict[str, FileKind] = {
     ".param": FileKind("an ncnn model", "give the ONNX file that it was made from"),
     ".xml": FileKind("an OpenVINO model", "give the ONNX file that it was made from"),
     ".dlc": FileKind("a Qualcomm DLC model", "give the ONNX file that it was made from"),
-    ".pkl": FileKind("a Python pickle", "convert it: scikit-learn models with skl2onnx"),
-    ".joblib": FileKind("a Python pickle", "convert it: scikit-learn models with skl2onnx"),
+    **dict.fromkeys((".pkl", ".pickle", ".joblib"), FileKind("a Python pickle", _PICKLE)),
     ".onnx_data": FileKind("the weights of an ONNX model", "give the .onnx file beside it, which refers to them"),
     ".data": FileKind("the weights of an ONNX model by its name", "give the .onnx file that refers to them"),
 }
@@ -106,7 +117,7 @@ def foreign_kind(head: bytes, path: Path | None = None) -> FileKind | None:
 def folder_advice(path: Path) -> str:
     """What to give instead of a folder."""
     if (path / "saved_model.pb").is_file():
-        return "it is a TensorFlow SavedModel: convert it with tf2onnx (python -m tf2onnx.convert --saved-model)"
+        return "it is a TensorFlow SavedModel, and something is wrong with its saved_model.pb"
     if path.suffix == ".mlpackage":
         return "it is a Core ML model: export the original to ONNX"
     models = sorted(file.name for file in path.glob("*.onnx"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import logging
 import os
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mace_core.errors import (
+    ExporterError,
     MaceError,
     ModelError,
     ModelFileError,
@@ -41,51 +43,86 @@ Model: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | on
 
 _log = logging.getLogger("mace.frontend")
 
+SAVED_MODEL_GRAPH = "saved_model.pb"
+_FILE_SUFFIXES = (".onnx", ".mace", ".tflite")
+"""Of what is never a folder: not looked at."""
+
+BUILT_IN = {
+    "onnx": "mace_core.frontend.onnx:OnnxFrontend",
+    "torch": "mace_core.frontend.exporters.torch_program:TorchFrontend",
+    "keras": "mace_core.frontend.exporters.keras_model:KerasFrontend",
+    "saved_model": "mace_core.frontend.exporters.saved_model:SavedModelFrontend",
+    "sklearn": "mace_core.frontend.exporters.sklearn_model:SklearnFrontend",
+}
+"""Entry points of the core itself: known also where its metadata are older, or it runs from a source tree."""
+
 SNIFFED = 8
 """Bytes that tell a package."""
 
 
-def load_model(model: Model, *, mmap: bool = True) -> Graph:
+def load_model(model: Model | object, example_inputs: object = None, *, mmap: bool = True, **options: Any) -> Graph:
     """Import a model from a path, from bytes or from an ``onnx.ModelProto``, or take a Graph as it is.
+
+    Objects of training frameworks are exported by the framework's own exporter: a ``torch.nn.Module``, a
+    ``torch.export.ExportedProgram``, a Keras model, an estimator or pipeline of scikit-learn.
 
     Attributes come in the one form that is read (see ``mace_core.operators.attributes``), whatever the source.
 
     Args:
         model: the model.
+        example_inputs: of a ``torch.nn.Module`` the tensor, or the tuple of arguments, that it is exported with; of an
+            estimator rows as it was fitted on, where its columns have names or are no floats.
         mmap: keep weights as views into the mapped file.  A mapped file that somebody truncates while the graph is in
             use kills the process; ``mmap=False`` reads it into memory instead.
+        options: for the exporter of an object: of ``torch.onnx.export`` (``dynamic_shapes={"x": {0: "batch"}}``), of
+            ``skl2onnx.to_onnx``.
 
     Raises:
-        ModelError: if the model cannot be read, is not valid, or no frontend knows its format.
-        UsageError: if ``model`` is none of the kinds above.
+        ModelError: if the model cannot be read, is not valid, no frontend knows its format, or the exporter fails.
+        UsageError: if ``model`` is none of the kinds above, or takes no example and options.
     """
     from mace_core.operators.attributes import settle_attributes
 
-    graph = _imported(model, mmap=mmap)
+    graph = None if _is_model(model) else _from_object(model, example_inputs, options)
+    if graph is None:
+        if example_inputs is not None or options:
+            raise UsageTypeError("example_inputs and options of an exporter are for objects of training frameworks")
+        graph = _imported(model, mmap=mmap)
     settle_attributes(graph)
     return graph
 
 
-def _imported(model: Model, *, mmap: bool) -> Graph:
+def _is_model(model: object) -> bool:
+    return isinstance(model, Graph | str | os.PathLike | bytes | bytearray | memoryview) or _is_model_proto(model)
+
+
+def _from_object(model: object, example_inputs: object, options: dict[str, Any]) -> Graph | None:
+    from mace_core.frontend.exporters.objects import load_object
+
+    return load_object(model, example_inputs, **options)
+
+
+def _imported(model: Any, *, mmap: bool) -> Graph:
     if isinstance(model, Graph):
         return model
     if isinstance(model, str | os.PathLike):
         path = model_path(model)
         check_file(path)
         frontend = _frontend_for(path, str(path))
-        return _told_apart(path, lambda: frontend.load(path, path=path, mmap=mmap))
+        return _told_apart(frontend, path, lambda: frontend.load(path, path=path, mmap=mmap))
     if isinstance(model, bytes | bytearray | memoryview):
         content = bytes(model)
         if not content:
             raise ModelError("the model given as bytes is empty")
         frontend = _frontend_for(content, "the model given as bytes")
-        return _told_apart(content, lambda: frontend.load(content, mmap=mmap))
+        return _told_apart(frontend, content, lambda: frontend.load(content, mmap=mmap))
     if _is_model_proto(model):
         from mace_core.frontend.onnx import OnnxFrontend
 
         return OnnxFrontend().load_proto(model)
     raise UsageTypeError(
-        f"a model is a path, bytes, an onnx.ModelProto or a Graph, not {type(model).__module__}.{type(model).__name__}"
+        "a model is a path, bytes, an onnx.ModelProto, a Graph, or an object of PyTorch, Keras or scikit-learn, not "
+        f"{type(model).__module__}.{type(model).__name__}"
     )
 
 
@@ -126,14 +163,17 @@ def package_of(model: Model, *, cache: bool, mmap: bool) -> Package | None:
 
 
 def model_path(model: str | os.PathLike[str]) -> Path:
-    """The path of a model.
+    """The path of the model's file; of a TensorFlow SavedModel, which is a folder, that of its graph.
 
     Raises:
         UsageError: if it is empty, which would mean the current folder.
     """
     if not os.fspath(model):
         raise UsageError("the path of the model is empty; give the path of an .onnx file")
-    return Path(model)
+    path = Path(model)
+    if path.suffix.lower() not in _FILE_SUFFIXES and path.is_dir() and (path / SAVED_MODEL_GRAPH).is_file():
+        return path / SAVED_MODEL_GRAPH
+    return path
 
 
 def check_file(path: Path) -> None:
@@ -169,18 +209,16 @@ def check_file(path: Path) -> None:
         raise ModelError(f"the model file '{path}' cannot be read: {error}") from error
 
 
-def _told_apart(source: ModelSource, load: Callable[[], Graph]) -> Graph:
+def _told_apart(frontend: Frontend, source: ModelSource, load: Callable[[], Graph]) -> Graph:
     """What ``load`` gives; where it fails on what is of another kind, the error says which kind and what to do."""
     try:
         return load()
-    except ModelFileError:
+    except (ExporterError, ModelFileError):
         raise
     except ModelError as error:
-        from mace_core.frontend.onnx.wire import looks_like_model
-
         kind = _kind_of(source)
-        is_named_model = not isinstance(source, Path) or source.suffix.lower() == ".onnx"
-        if kind is None or (is_named_model and looks_like_model(_head_of(source))):
+        is_named_model = not isinstance(source, Path) or source.suffix.lower() in frontend.suffixes
+        if kind is None or (is_named_model and frontend.can_read(source)):
             raise
         name = f"'{source}'" if isinstance(source, Path) else "the model given as bytes"
         raise ModelError(f"{name} is {kind.what}: {kind.advice}") from error
@@ -220,6 +258,10 @@ def _frontend_for(source: ModelSource, label: str) -> Frontend:
         return packages
     builtin = OnnxFrontend()
     suffix = source.suffix.lower() if isinstance(source, Path) else ""
+    if isinstance(source, Path) and source.name == SAVED_MODEL_GRAPH:  # its first bytes may be those of an ONNX model
+        from mace_core.frontend.exporters.saved_model import SavedModelFrontend
+
+        return SavedModelFrontend()
     if suffix in builtin.suffixes or (not suffix and builtin.can_read(source)):  # without looking for plugins at all
         return builtin
     frontends, failures = installed_frontends()
@@ -278,10 +320,10 @@ def installed_frontends() -> tuple[list[Frontend], list[str]]:
             _log.warning("Frontend %s", failures[-1])
             continue
         frontends.append(frontend)
-    if "onnx" not in seen:  # run from a source tree that is not installed
-        from mace_core.frontend.onnx import OnnxFrontend
-
-        frontends.append(OnnxFrontend())
+    for name, place in BUILT_IN.items():
+        if name not in seen:
+            module, _, attribute = place.partition(":")
+            frontends.append(getattr(importlib.import_module(module), attribute)())
     return frontends, failures
 
 

@@ -71,6 +71,7 @@ def load_cached(
     settled = settled_identity(model)
     graph = load_model(model, mmap=mmap)
     files = _opened_files(graph)
+    files |= {other: settled_identity(other) for other in graph.other_files}
     optimize(graph)
     fingerprint = graph_fingerprint(graph)
     if settled is not None and settled == before == file_identity(model) and None not in files.values():

@@ -116,6 +116,8 @@ class Graph:
         source_path: the model file, where there is one (used in messages).
         computed: those constants, of this graph and of nested ones, that the session computes; only on the outermost
             graph.
+        other_files: absolute paths of files that it was made from, besides ``source_path`` and those that constants lie
+            in; only on the outermost graph, and not stored with it.
         origins: by name of a node of the model file (`Node.source`), the layer of the user's own model that it comes
             from; of those nodes whose exporter tells; only on the outermost graph.
     """
@@ -132,6 +134,7 @@ class Graph:
         self.doc_string = ""
         self.source_path: str | None = None
         self.computed: list[ComputedTensor] = []
+        self.other_files: list[str] = []
         self.origins: dict[str, Origin] = {}
 
     def origin_of(self, node: Node) -> Origin | None:

@@ -47,14 +47,17 @@ def _picture(kind: str) -> bytes:
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n"
 SAFETENSORS = (60).to_bytes(8, "little") + b'{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}      ' + bytes(4)
 KINDS: list[tuple[str, bytes, str, str]] = [
-    ("m.pt", _zip("archive/data.pkl", "archive/version"), "PyTorch checkpoint", "torch.onnx.export"),
-    ("m.pth", _zip("m/data.pkl"), "PyTorch checkpoint", "torch.onnx.export"),
-    ("m.pt", b"\x80\x02}q\x00X\x01\x00\x00\x00aq\x01K\x01s.", "pickle", "torch.onnx.export"),
-    ("m.pkl", b"\x80\x04}q\x00.", "Python pickle", "skl2onnx"),
+    (
+        "m.pt",
+        _zip("archive/data.pkl", "archive/version"),
+        "PyTorch checkpoint",
+        "load_model(module, example_inputs)",
+    ),
+    ("m.pth", _zip("m/data.pkl"), "PyTorch checkpoint", "load_model(module, example_inputs)"),
+    ("m.pt", b"\x80\x02}q\x00X\x01\x00\x00\x00aq\x01K\x01s.", "pickle", "load_model(module, example_inputs)"),
+    ("m.pkl", b"\x80\x04}q\x00.", "Python pickle", "if you trust"),
     ("m.pb", b"\x0a\x05\x0a\x01x\x12\x00", "TensorFlow graph", "tf2onnx"),
-    ("saved_model.pb", b"\x08\x01\x12\x05hello", "TensorFlow graph", "tf2onnx"),
     ("m.tflite", b"\x1c\x00\x00\x00TFL3\x14\x00\x20\x00", "TensorFlow Lite", "tf2onnx"),
-    ("m.h5", b"\x89HDF\r\n\x1a\n\x00\x00\x00", "HDF5", "tf2onnx"),
     ("m.safetensors", SAFETENSORS, "safetensors", "export the model to ONNX"),
     ("m.gguf", b"GGUF\x03\x00\x00\x00", "GGUF", "export the model to ONNX"),
     ("m.mlmodel", b"\x08\x04\x12\x10\x0a\x05input\x1a\x07", "Core ML", "ONNX"),
@@ -91,7 +94,7 @@ def test_the_error_says_what_it_is_and_what_to_do(
     assert "\n" not in str(caught.value)
 
 
-BY_CONTENT = [kind for kind in KINDS if kind[0] not in ("m.pkl", "m.pb", "saved_model.pb", "m.mlmodel", "m.pdmodel")]
+BY_CONTENT = [kind for kind in KINDS if kind[0] not in ("m.pkl", "m.pb", "m.mlmodel", "m.pdmodel")]
 
 
 @pytest.mark.parametrize(("name", "content", "what", "advice"), BY_CONTENT, ids=[kind[0] for kind in BY_CONTENT])
@@ -103,6 +106,12 @@ def test_content_tells_whatever_the_name_says(
         with pytest.raises(ModelError) as caught:
             load_model(source)
         assert what in str(caught.value) and advice in str(caught.value)
+
+
+def test_a_keras_model_by_the_name_of_another_format(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(30))
+    with pytest.raises(ModelError, match=r"an HDF5 file, as Keras writes them: give it a name that ends in \.h5"):
+        load_model(tmp_path / "model.onnx")
 
 
 def test_a_damaged_model_stays_a_damaged_model(tmp_path: Path) -> None:
@@ -127,7 +136,7 @@ def test_empty_names_files_and_folders(tmp_path: Path) -> None:
         load_model(tmp_path)
     (tmp_path / "saved").mkdir()
     (tmp_path / "saved" / "saved_model.pb").touch()
-    with pytest.raises(ModelError, match="SavedModel: convert it with tf2onnx"):
+    with pytest.raises(ModelError, match=r"saved_model\.pb' is empty"):
         load_model(tmp_path / "saved")
     with pytest.raises(ModelError, match=r"did you mean '.*empty\.onnx'"):
         load_model(tmp_path / "emtpy.onnx")

@@ -28,7 +28,13 @@ OPTIONAL = {
         "pytest",  # the extra "testing"
         "protobuf",  # onnx's own
         "cryptography",  # the extra "sign"
-        "torch",  # the extra "qat", as torchao
+        "joblib",  # the extras "torch", "tensorflow" and "sklearn": each framework's own exporter
+        "keras",
+        "scikit-learn",
+        "skl2onnx",
+        "tensorflow",
+        "tf2onnx",
+        "torch",  # the extra "qat" too, as torchao
         "torchao",
         "grpcio",  # the extra "serve", as the next ones
         "httptools",
