@@ -11,6 +11,7 @@ a kernel written for it is not in the cache.  What kernels compute is the provid
 * `mace_core.native.numba_kernel`, `mace_core.native.numba_prelude`: kernels written in Python.
 * `mace_core.native.poll_ir`: how a kernel that takes long finds out that it is to stop.
 * `mace_core.native.plan`, `mace_core.native.pool`: many kernels in one native call, over many threads.
+* `mace_core.native.program`, `mace_core.native.named_targets`: what is written into a library for another processor.
 * `mace_core.native.peak`: the fastest that this machine can multiply and add.
 * `mace_core.native.compiler`, `mace_core.native.errors`: LLVM IR to object code, and what can go wrong.
 """

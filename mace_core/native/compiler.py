@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Collection
 
 import llvmlite.binding as llvm
 
@@ -28,14 +29,29 @@ def compile_object(ir: str, symbol: str, target: Target) -> bytes:
     return bytes(machine.emit_object(module))
 
 
+def compile_module(ir: str, symbols: Collection[str], name: str, target: Target) -> bytes:
+    """As `compile_object`, where several symbols are visible from outside.
+
+    Raises:
+        KernelError: the IR of the module, which messages call ``name``, is not valid or does not define them.
+    """
+    module, machine = optimize(ir, name, target, symbols)
+    return bytes(machine.emit_object(module))
+
+
 def compile_assembly(ir: str, symbol: str, target: Target) -> str:
     """As `compile_object`, but readable: to see what became of a kernel."""
     module, machine = optimize(ir, symbol, target)
     return str(machine.emit_assembly(module))
 
 
-def optimize(ir: str, symbol: str, target: Target) -> tuple[llvm.ModuleRef, llvm.TargetMachine]:
-    """The optimized module and the machine to emit it with."""
+def optimize(
+    ir: str, symbol: str, target: Target, exported: Collection[str] = ()
+) -> tuple[llvm.ModuleRef, llvm.TargetMachine]:
+    """The optimized module and the machine to emit it with.
+
+    ``exported``: what is visible from outside; ``symbol`` where it is empty.
+    """
     machine = target_machine(target)
     # a context of its own keeps the types of thousands of modules from piling up in the global one
     context = llvm.create_context()
@@ -46,7 +62,7 @@ def optimize(ir: str, symbol: str, target: Target) -> tuple[llvm.ModuleRef, llvm
         module.verify()
     except RuntimeError as error:
         raise KernelError(f"the LLVM IR of kernel '{symbol}' is not valid: {error}") from error
-    _hide_all_but(module, symbol)
+    _hide_all_but(module, exported or (symbol,))
     if ir.startswith(HAND_MADE):
         _tidy(module, machine)
         return module, machine
@@ -72,17 +88,17 @@ def _tidy(module: llvm.ModuleRef, machine: llvm.TargetMachine) -> None:
             passes.run(function, builder)
 
 
-def _hide_all_but(module: llvm.ModuleRef, symbol: str) -> None:
-    found = False
+def _hide_all_but(module: llvm.ModuleRef, symbols: Collection[str]) -> None:
+    missing = set(symbols)
     for value in (*module.functions, *module.global_variables):
         if value.is_declaration:
             continue
-        if value.name == symbol:
-            found = True
+        if value.name in symbols:
+            missing.discard(value.name)
         elif not value.name.startswith("llvm."):
             value.linkage = _INTERNAL_LINKAGE
-    if not found:
-        raise KernelError(f"the LLVM IR of kernel '{symbol}' does not define a function of that name")
+    if missing:
+        raise KernelError(f"the LLVM IR of kernel '{min(missing)}' does not define a function of that name")
 
 
 def target_machine(target: Target) -> llvm.TargetMachine:
@@ -90,7 +106,12 @@ def target_machine(target: Target) -> llvm.TargetMachine:
     with _lock:
         _initialize(target.triple == llvm.get_process_triple())
     return llvm.Target.from_triple(target.triple).create_target_machine(
-        cpu=target.cpu, features=target.attributes, opt=3, reloc="pic", codemodel="default"
+        cpu=target.cpu,
+        features=target.attributes,
+        opt=3,
+        reloc="pic",
+        codemodel="default",
+        abiname="lp64d" if target.architecture == "riscv64" else "",
     )
 
 

@@ -6,7 +6,9 @@ import struct
 from typing import NamedTuple
 
 _SECTION = struct.Struct("<IIQQQQIIQQ")
+_SECTION_32 = struct.Struct("<IIIIIIIIII")
 _SYMBOL = struct.Struct("<IBBHQQ")
+_SYMBOL_32 = struct.Struct("<IIIBBH")
 _RELOCATION = struct.Struct("<QQq")
 _SHT_SYMTAB = 2
 _SHT_RELA = 4
@@ -68,12 +70,12 @@ def is_elf(image: bytes) -> bool:
 
 
 def read_symbols(image: bytes) -> ObjectSymbols:
-    """The global symbols of a 64-bit little-endian relocatable ELF file.
+    """The global symbols of a little-endian relocatable ELF file, of 64 or of 32 bits.
 
     Raises:
         ValueError: the image is not such a file, or its tables point outside it.
     """
-    symbols = _symbols(image, _sections(image))
+    symbols = _symbols(image, _sections(image, may_be_narrow=True))
     outer = [symbol for symbol in symbols if not symbol.is_local]
     return ObjectSymbols(
         frozenset(symbol.name for symbol in outer if symbol.section != SHN_UNDEF),
@@ -103,14 +105,17 @@ def read_object(image: bytes) -> ObjectFile:
     return ObjectFile(machine, sections, symbols, relocations)
 
 
-def _sections(image: bytes) -> list[Section]:
-    if not is_elf(image) or len(image) < 64 or image[4] != 2 or image[5] != 1:
-        raise ValueError("not a 64-bit little-endian ELF file")
-    (table,) = struct.unpack_from("<Q", image, 40)
-    row_size, count, names_section = struct.unpack_from("<HHH", image, 58)
-    if row_size != _SECTION.size or table + count * row_size > len(image) or (count and names_section >= count):
+def _sections(image: bytes, *, may_be_narrow: bool = False) -> list[Section]:
+    classes = (1, 2) if may_be_narrow else (2,)
+    if not is_elf(image) or len(image) < 64 or image[4] not in classes or image[5] != 1:
+        raise ValueError(f"not a {'' if may_be_narrow else '64-bit '}little-endian ELF file")
+    is_narrow = image[4] == 1
+    section = _SECTION_32 if is_narrow else _SECTION
+    (table,) = struct.unpack_from("<I" if is_narrow else "<Q", image, 32 if is_narrow else 40)
+    row_size, count, names_section = struct.unpack_from("<HHH", image, 46 if is_narrow else 58)
+    if row_size != section.size or table + count * row_size > len(image) or (count and names_section >= count):
         raise ValueError("the ELF section table is damaged")
-    rows = [_SECTION.unpack_from(image, table + i * row_size) for i in range(count)]
+    rows = [section.unpack_from(image, table + i * row_size) for i in range(count)]
     names = image[rows[names_section][4] : rows[names_section][4] + rows[names_section][5]] if rows else b""
     return [
         Section(_name(names, name), kind, flags, offset, size, link, info, alignment)
@@ -121,14 +126,18 @@ def _sections(image: bytes) -> list[Section]:
 def _symbols(image: bytes, sections: list[Section]) -> list[Symbol]:
     for section in sections:
         if section.kind == _SHT_SYMTAB:  # there is at most one
-            if section.size % _SYMBOL.size or section.link >= len(sections):
+            row = _SYMBOL_32 if image[4] == 1 else _SYMBOL
+            if section.size % row.size or section.link >= len(sections):
                 raise ValueError("the ELF symbol table is damaged")
             names = _content(image, sections[section.link])
             if not names.endswith(b"\0"):
                 raise ValueError("the ELF string table is damaged")
+            content = row.iter_unpack(_content(image, section))
+            if image[4] == 1:
+                content = ((name, info, other, place, value, size) for name, value, size, info, other, place in content)
             return [
                 Symbol(_name(names, name), info >> 4 == _STB_LOCAL, place, value)
-                for name, info, _, place, value, _ in _SYMBOL.iter_unpack(_content(image, section))
+                for name, info, _, place, value, _ in content
             ]
     return []
 

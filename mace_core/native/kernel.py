@@ -75,6 +75,22 @@ def load_kernels(
         return {symbol: _loaded[key] for symbol, key in keys.items()}
 
 
+def build_kernels(
+    sources: Sequence[KernelSource],
+    target: Target,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, bytes]:
+    """Object code of kernels by symbol, for a processor that need not be this one; nothing is loaded.
+
+    It comes from the cache, or is built by several processes at once, as for `load_kernels`, which has the arguments.
+
+    Raises:
+        KernelError: a kernel cannot be built, or it refers to a function that kernels may not call.
+    """
+    with unforked(), _lock:
+        return _objects(list({source.symbol: source for source in sources}.values()), target, progress)
+
+
 def pack_kernels(sources: Sequence[KernelSource], target: Target | None = None) -> bytes | None:
     """Kernels that `load_kernels` has loaded, as bytes for `load_packed`; None if it has not loaded all of them.
 

@@ -37,6 +37,16 @@ _FLOAT_FUNCTIONS = (
 _MEMORY_FUNCTIONS = ("memcpy", "memmove", "memset", "memcmp", "bcmp")
 # conversions of float16 and bfloat16 where the processor has none
 _HALF_FUNCTIONS = ("__extendhfsf2", "__truncsfhf2", "__truncdfhf2", "__truncsfbf2", "__truncdfbf2")
+# what 32-bit ARM has no instructions for: integers of 64 bits, and memory; every compiler for it brings them along
+_INTEGERS_OF_ARM = ("idiv", "uidiv", "idivmod", "uidivmod", "ldivmod", "uldivmod", "lmul", "llsl", "llsr", "lasr")
+_CONVERSIONS_OF_ARM = ("d2lz", "d2ulz", "f2lz", "f2ulz", "l2d", "l2f", "ul2d", "ul2f")
+_MEMORY_OF_ARM = tuple(f"{name}{width}" for name in ("memcpy", "memmove", "memset", "memclr") for width in ("", 4, 8))
+ARM_FUNCTIONS = frozenset(f"__aeabi_{name}" for name in (*_INTEGERS_OF_ARM, *_CONVERSIONS_OF_ARM, *_MEMORY_OF_ARM))
+"""What code for 32-bit ARM may call besides; floats are passed to these in integer registers on all systems."""
+
+_NO_FUNCTIONS = frozenset(("_GLOBAL_OFFSET_TABLE_", *(f"__aeabi_unwind_cpp_pr{n}" for n in range(3))))
+"""Named in objects, and called by nobody: how to unwind what raises nothing."""
+
 ALLOWED_IMPORTS = frozenset(
     (*_FLOAT_FUNCTIONS, *(name + "f" for name in _FLOAT_FUNCTIONS), *_MEMORY_FUNCTIONS, *_HALF_FUNCTIONS)
 )
@@ -63,13 +73,13 @@ def _elf_imports(source: KernelSource, image: bytes) -> frozenset[str]:
         raise KernelError(f"the object code of kernel '{source.symbol}' is damaged: {error}") from error
     if source.symbol not in symbols.defined:
         raise KernelError(f"the object code of kernel '{source.symbol}' does not define that symbol")
-    needed = symbols.undefined - {"_GLOBAL_OFFSET_TABLE_"}
+    needed = symbols.undefined - _NO_FUNCTIONS
     if MAY_RAISE in needed:
         raise KernelError(
             f"kernel '{source.symbol}' may raise an exception (symbol '{MAY_RAISE}' is left): kernels cannot; remove "
             "raise and assert, and call only helpers compiled with numba_prelude.helper"
         )
-    forbidden = sorted(needed - ALLOWED_IMPORTS - source.imports)
+    forbidden = sorted(needed - ALLOWED_IMPORTS - ARM_FUNCTIONS - source.imports)
     if forbidden:
         raise KernelError(
             f"kernel '{source.symbol}' refers to '{', '.join(forbidden)}', which kernels may not call: they get "

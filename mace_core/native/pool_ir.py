@@ -349,10 +349,15 @@ def region_ir() -> str:
     return _CHUNK + _REGION.replace("POOL_WORDS", word_addresses(PoolWord, "%pool"))
 
 
-def _worker_ir(target: Target) -> str:
+def threads_ir(target: Target) -> str:
+    """``@mace_pool_worker`` and ``@mace_pool_stop``, to be put into a module that has `region_ir`."""
     rest = _REST_FUTEX if has_futex(target) else _REST_CALLER
     worker = _WORKER.replace("POOL_WORDS", word_addresses(PoolWord, "%pool")).replace("REST", rest)
-    return system_ir(target) + poll_ir(target) + _CHUNK + worker
+    return worker + _STOP.replace("POOL_WORDS", word_addresses(PoolWord, "%pool"))
+
+
+def _worker_ir(target: Target) -> str:
+    return system_ir(target) + poll_ir(target) + _CHUNK + threads_ir(target)
 
 
 def _stop_ir(target: Target) -> str:

@@ -432,7 +432,8 @@ over:
 """
 
 
-def _runner_ir(target: Target) -> str:
+def runner_ir(target: Target) -> str:
+    """``@mace_run_plan`` and all that it calls: a module of its own."""
     run = (
         _RUN.replace("CONTROL_WORDS", word_addresses(Control, "%control"))
         .replace("ACTIVE", str(PoolWord.ACTIVE.value))
@@ -451,7 +452,7 @@ def _turns_ir(target: Target) -> str:
         ("BASES", Control.BASES.value),
     ):
         turns = turns.replace(name, str(value))
-    return _runner_ir(target).replace("define i64 @mace_run_plan", "define internal i64 @mace_run_plan") + turns
+    return runner_ir(target).replace("define i64 @mace_run_plan", "define internal i64 @mace_run_plan") + turns
 
 
 def _stages_ir(target: Target) -> str:
@@ -471,7 +472,7 @@ def _stages_ir(target: Target) -> str:
 RUNNER = KernelSource(
     "mace_run_plan",
     source_version(__file__, *(function.__code__.co_filename for function in (region_ir, poll_ir, system_ir))),
-    _runner_ir,
+    runner_ir,
     system_imports(host_target()) | thread_imports(host_target()),
 )
 

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from mace_core.native.target import Target
 
-_FUTEX_SYSCALL = {"x86_64": 202, "aarch64": 98, "riscv64": 98}
+_FUTEX_SYSCALL = {"x86_64": 202, "aarch64": 98, "riscv64": 98, "arm": 240}
+_CLOCK_GETTIME_ARM = 263
+_YIELD_ARM = 158
 _FUTEX_WAIT_BITSET_PRIVATE = 9 | 128
 _FUTEX_WAKE_BITSET_PRIVATE = 10 | 128
 
@@ -40,17 +42,31 @@ define internal void @relax() alwaysinline {{
   ret void
 }}
 """
-    text += _WINDOWS if _is_windows(target) else _POSIX.replace("CLOCK", str(_monotonic_clock()))
+    if target.pointer_bits == 32:
+        text += (
+            _LINUX_32.replace("CLOCK_CALL", str(_CLOCK_GETTIME_ARM))
+            .replace("YIELD_CALL", str(_YIELD_ARM))
+            .replace("CLOCK", str(_LINUX_MONOTONIC))
+        )
+    elif _is_windows(target):
+        text += _WINDOWS
+    else:
+        clock = _LINUX_MONOTONIC if "linux" in target.triple else _monotonic_clock()
+        text += _POSIX.replace("CLOCK", str(clock))
     if has_futex(target):
         number = _FUTEX_SYSCALL[target.architecture]
+        futex = _FUTEX if target.pointer_bits == 64 else _FUTEX_32
         text += (
-            _FUTEX.replace("NUMBER", str(number))
+            futex.replace("NUMBER", str(number))
             .replace("WAIT", str(_FUTEX_WAIT_BITSET_PRIVATE))
             .replace("WAKE", str(_FUTEX_WAKE_BITSET_PRIVATE))
         )
     else:
         text += "define internal void @wake(ptr %word, i64 %workers) alwaysinline {\n  ret void\n}\n"
     return text
+
+
+_LINUX_MONOTONIC = 1
 
 
 def _monotonic_clock() -> int:
@@ -74,6 +90,30 @@ define internal i64 @now() {
 
 define internal void @yield() {
   %status = call i32 @sched_yield()
+  ret void
+}
+"""
+
+# C libraries of 32-bit systems disagree on how wide their seconds are: the kernel's own call has one answer.  Seconds
+# since the start fit into 31 bits.
+_LINUX_32 = """
+declare i32 @syscall(i32, ...)
+
+define internal i64 @now() {
+  %time = alloca [2 x i32]
+  %status = call i32 (i32, ...) @syscall(i32 CLOCK_CALL, i32 CLOCK, ptr %time)
+  %seconds.low = load i32, ptr %time
+  %rest = getelementptr i32, ptr %time, i32 1
+  %rest.low = load i32, ptr %rest
+  %seconds = zext i32 %seconds.low to i64
+  %nanoseconds = zext i32 %rest.low to i64
+  %scaled = mul i64 %seconds, 1000000000
+  %total = add i64 %scaled, %nanoseconds
+  ret i64 %total
+}
+
+define internal void @yield() {
+  %status = call i32 (i32, ...) @syscall(i32 YIELD_CALL)
   ret void
 }
 """
@@ -125,11 +165,17 @@ define internal void @wake(ptr %word, i64 %workers) {
 }
 """
 
+_FUTEX_32 = _FUTEX.replace("declare i64 @syscall(i64, ...)\n", "").replace(
+    "call i64 (i64, ...) @syscall(i64 NUMBER", "call i32 (i32, ...) @syscall(i32 NUMBER"
+)
+
 
 def system_imports(target: Target) -> frozenset[str]:
     """The C library's functions that `system_ir` calls."""
     if _is_windows(target):
         return frozenset(("QueryPerformanceCounter", "QueryPerformanceFrequency", "SwitchToThread"))
+    if target.pointer_bits == 32:
+        return frozenset(("syscall",))
     return frozenset(("clock_gettime", "sched_yield", "syscall"))
 
 
@@ -139,6 +185,14 @@ declare i64 @pthread_self()
 define internal i64 @thread() {
   %self = call i64 @pthread_self()
   ret i64 %self
+}
+"""
+_THREAD_POSIX_32 = """
+declare i32 @pthread_self()
+define internal i64 @thread() {
+  %self = call i32 @pthread_self()
+  %wide = zext i32 %self to i64
+  ret i64 %wide
 }
 """
 _THREAD_WINDOWS = """
@@ -153,6 +207,8 @@ define internal i64 @thread() {
 
 def thread_ir(target: Target) -> str:
     """@thread: which thread this is, as ``threading.get_ident`` names it."""
+    if target.pointer_bits == 32:
+        return _THREAD_POSIX_32
     return _THREAD_WINDOWS if _is_windows(target) else _THREAD_POSIX
 
 

@@ -75,7 +75,12 @@ class Target:
     def architecture(self) -> str:
         """ "x86_64", "aarch64", …"""
         name = self.triple.split("-", 1)[0]
-        return {"amd64": "x86_64", "arm64": "aarch64"}.get(name, name)
+        return {"amd64": "x86_64", "arm64": "aarch64", "armv7": "arm"}.get(name, name)
+
+    @property
+    def pointer_bits(self) -> int:
+        """The width of an address.  Words of plans have 64 bits on every target."""
+        return 32 if self.architecture == "arm" else 64
 
     @property
     def key(self) -> str:

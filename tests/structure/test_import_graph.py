@@ -30,7 +30,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("provider",),
     ("native",),
     ("scheduler",),
-    ("binding", "requests", "compilation", "policies"),
+    ("binding", "requests", "compilation", "ahead_of_time", "policies"),
     ("streaming", "bound_arrays"),
     ("governor",),
     ("monitoring",),

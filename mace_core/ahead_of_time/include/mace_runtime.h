@@ -95,6 +95,7 @@ struct mace_model {
   int32_t most_threads; /* more do not help: the work is not split further */
   int32_t reserved;
   size_t instance_bytes, workspace_bytes;
+  const void *own; /* what only the library reads */
   mace_status (*create)(const mace_model *, void *memory, size_t bytes, int32_t threads, mace_instance **);
   void (*destroy)(mace_instance *);
   mace_status (*set_shapes)(mace_instance *, const int64_t *const *shapes);

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mace_core.errors import UnsupportedError
 from mace_core.graph.view import GraphView
-from mace_core.native.kernel import load_kernels, load_packed, pack_kernels
+from mace_core.native.kernel import build_kernels, load_kernels, load_packed, pack_kernels
 from mace_core.native.machine import build_id
 from mace_core.native.pool import ThreadPool, release_shared, shared_pool
 from mace_core.native.source import KernelSource
@@ -43,15 +43,25 @@ class CpuBackend(Backend):
         winograd: bool = True,
         precision: str = "float32",
         integers: bool = True,
+        target: str = "",
     ) -> None:
+        """``target``: a name of `named_target`: what is compiled is for libraries, and nothing runs."""
         self.device = device
+        self.foreign = target
         self.notes = workers.notes
         self.threads = workers.threads
         self.winograd = winograd
         self.integers = integers
         self.target, self.bfloat16 = choose_instructions(features, precision)
         self.byte_tiles = choose_byte_tiles(features, self.target)
-        self.pool: ThreadPool | None = shared_pool(workers.threads, workers.processors)
+        self.pool: ThreadPool | None = None
+        if target:
+            from mace_core.native.named_targets import named_target
+
+            # tiles have to be asked for by each process, which a library does not do for the program around it
+            self.target, self.byte_tiles = named_target(target).target, None
+        else:
+            self.pool = shared_pool(workers.threads, workers.processors)
         self._sources: dict[str, KernelSource] = {}
 
     def capability(self, view: GraphView) -> Capability:
@@ -78,6 +88,11 @@ class CpuBackend(Backend):
         steps = [step for program in programs for step in program.steps.emitted]
         kernels = [kernel for step in steps for kernel in (step.kernel, *(called for _, called in step.calls))]
         sources = {kernel.symbol: kernel for kernel in kernels if kernel.symbol != GATE}
+        if self.foreign:
+            from mace_cpu.plan.program import ForeignSubgraph
+
+            objects = build_kernels(list(sources.values()), self.target)
+            return [ForeignSubgraph(assemble(program), objects, self.target, self.foreign) for program in programs]
         addresses = load_kernels(list(sources.values()), self.target)
         self._sources.update(sources)
         device = self.device.qualified_name
@@ -89,7 +104,9 @@ class CpuBackend(Backend):
             compiled.append(one)
         return compiled
 
-    def measure_peak(self, seconds: float) -> float:
+    def measure_peak(self, seconds: float) -> float | None:
+        if self.foreign:
+            return None
         from mace_core.native.peak import measure_peak
 
         return measure_peak(self.threads, seconds, target=self.target, pool=self.pool)
@@ -120,6 +137,8 @@ class CpuBackend(Backend):
         return None if parts is None else b"".join(parts)
 
     def serialize_parts(self, compiled: Sequence[CompiledSubgraph]) -> Sequence[bytes | memoryview] | None:
+        if self.foreign:
+            return None  # it is for libraries, which sessions do not read
         assemblies = [one.assembly for one in compiled if isinstance(one, CpuSubgraph)]
         symbols = {symbol for assembly in assemblies for symbol in assembly.symbols}
         if not symbols <= self._sources.keys() or any(one.constants.block_places is None for one in assemblies):

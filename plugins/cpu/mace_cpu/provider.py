@@ -11,7 +11,7 @@ from mace_core.native.machine import default_threads, processor_name
 from mace_core.provider import ApiVersion, Backend, Device, DeviceKind, ExecutionProvider, ProbeResult
 from mace_core.tensor import DType
 from mace_cpu.version import VERSION
-from mace_cpu.workers import choose_workers
+from mace_cpu.workers import choose_workers, library_workers
 
 DTYPES = frozenset(
     {
@@ -35,6 +35,7 @@ class CpuProvider(ExecutionProvider):
         "features": "instruction set to generate for: host (default), avx512vnni, avx512, avxvnni, avx2, … baseline",
         "winograd": "whether 3x3 convolutions may be computed by Winograd's method: true (default) or false",
         "integers": "whether quantized models are computed in integers where they can be: true (default) or false",
+        "target": "compile for this processor, to be written into a library (mace compile --target)",
         "precision": "float32 (default), or bfloat16: faster and less exact, on processors with AMX or AVX512-BF16",
     }
     key_covers_options: ClassVar[bool] = True
@@ -60,7 +61,10 @@ class CpuProvider(ExecutionProvider):
             raise UsageError(
                 f"the cpu provider has no option '{unknown[0]}'; it knows {', '.join(sorted(self.options))}"
             )
-        workers = choose_workers(options.get("threads"), options.get("affinity", "none"))
+        threads, target = options.get("threads"), options.get("target", "")
+        if not isinstance(target, str):
+            raise UsageError(f"the cpu option 'target' takes a name such as 'arm64-v8a', not {target!r}")
+        workers = library_workers(threads) if target else choose_workers(threads, options.get("affinity", "none"))
         features = options.get("features")
         if features is not None and not isinstance(features, str):
             raise UsageError(f"the cpu option 'features' takes a name such as 'avx2', not {features!r}")
@@ -68,10 +72,19 @@ class CpuProvider(ExecutionProvider):
         precision = options.get("precision", "float32")
         if not isinstance(precision, str):
             raise UsageError(f"the cpu option 'precision' takes float32 or bfloat16, not {precision!r}")
+        if target and (precision != "float32" or features is not None):
+            other = "features" if features is not None else "precision"
+            raise UsageError(f"the cpu options 'target' and '{other}' exclude each other; leave one out")
         from mace_cpu.backend import CpuBackend
 
         return CpuBackend(
-            device, workers=workers, features=features, winograd=winograd, precision=precision, integers=integers
+            device,
+            workers=workers,
+            features=features,
+            winograd=winograd,
+            precision=precision,
+            integers=integers,
+            target=target,
         )
 
 

@@ -28,6 +28,25 @@ class Workers:
     notes: tuple[str, ...] = ()
 
 
+LIBRARY_THREADS = 4
+"""Among how many threads the work of a library is split where nobody says: the fast processors of a phone."""
+
+
+def library_workers(threads: object) -> Workers:
+    """The same for code that runs elsewhere: how many processors this machine has says nothing.
+
+    Raises:
+        UsageError: for a value that means nothing.
+    """
+    return Workers(_count_of(threads) or LIBRARY_THREADS)
+
+
+def _count_of(threads: object) -> int:
+    if isinstance(threads, bool) or not (threads is None or (isinstance(threads, Integral) and int(threads) >= 0)):
+        raise UsageError(f"the cpu option 'threads' takes a whole number from 0 (automatic), not {threads!r}")
+    return int(threads or 0)
+
+
 def choose_workers(threads: object, affinity: object) -> Workers:
     """What the options ``threads`` (0 or None: as many as there are processors for) and ``affinity`` come to here.
 
@@ -36,12 +55,11 @@ def choose_workers(threads: object, affinity: object) -> Workers:
     Raises:
         UsageError: for values that mean nothing.
     """
-    if isinstance(threads, bool) or not (threads is None or (isinstance(threads, Integral) and int(threads) >= 0)):
-        raise UsageError(f"the cpu option 'threads' takes a whole number from 0 (automatic), not {threads!r}")
+    count = _count_of(threads)
     if not isinstance(affinity, str) or affinity not in AFFINITIES:
         raise UsageError(f"the cpu option 'affinity' takes one of {', '.join(AFFINITIES)}, not {affinity!r}")
     choice = choose_processors(str(affinity))
-    count = int(threads or 0) or default_threads(processors=choice.processors)
+    count = count or default_threads(processors=choice.processors)
     notes = [choice.note, _too_many(count, choice.processors)]
     return Workers(count, choice.processors, tuple(filter(None, notes)))
 

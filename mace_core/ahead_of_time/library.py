@@ -1,0 +1,400 @@
+"""From models to a library that C and C++ programs link: an object, an archive, and headers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mace_core.ahead_of_time.headers import HeaderModel, header_text, runtime_headers, symbol_of
+from mace_core.ahead_of_time.planning import LibraryModel
+from mace_core.ahead_of_time.ranges import Shapes, Size
+from mace_core.ahead_of_time.tables import TableMaker, Tables, WeightPool, element_bytes
+from mace_core.ahead_of_time.variants import Signature
+from mace_core.errors import MaceError, UnsupportedError, UsageError
+from mace_core.graph import Value
+from mace_core.native.library_ir import FUNCTIONS, LibraryKernels, runtime_ir
+from mace_core.native.library_model_ir import ModelFacts, TensorFacts, model_ir
+from mace_core.native.named_targets import named_target
+from mace_core.native.target import Target
+from mace_core.progress import report
+from mace_core.provider.registry import Registry, default_registry
+from mace_core.tensor import TensorType
+from mace_core.version import VERSION
+
+if TYPE_CHECKING:
+    from mace_core.frontend.load import Model
+    from mace_core.native.relocatable import SectionSizes
+
+DEFAULT_THREADS = 4
+"""Among how many threads the work of a library is split where nobody says: the fast processors of a phone."""
+
+_MADE_BY = f"MACE {VERSION}"
+_WEIGHTS = "mace_library_weights"
+_ALLOWED = frozenset(
+    (
+        "posix_memalign", "free", "memset", "memcpy", "memmove", "memcmp", "snprintf", "syscall", "clock_gettime",
+        "sched_yield", "pthread_self", "pthread_create", "pthread_join", "_GLOBAL_OFFSET_TABLE_",
+    )
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltModel:
+    """A model of a library.
+
+    Attributes:
+        symbol: the prefix of its names in C: the function is ``SYMBOL_model``.
+        file: where it came from.
+        inputs, outputs: as the library tells them.
+        plans: how many.
+        steps: of all of them.
+        instance_bytes, workspace_bytes: as ``mace_runtime.h`` means them.
+        most_threads: that take part in a run.
+        assumed: sizes of free dimensions that nobody gave.
+    """
+
+    symbol: str
+    file: str
+    inputs: tuple[TensorFacts, ...]
+    outputs: tuple[TensorFacts, ...]
+    plans: int
+    steps: int
+    instance_bytes: int
+    workspace_bytes: int
+    most_threads: int
+    assumed: str
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """What `build_library` wrote.
+
+    Attributes:
+        name: of the library; its files are ``NAME.o``, ``libNAME.a`` and ``NAME.h``.
+        target: the processor.
+        folder: with ``include`` and ``lib/TARGET``.
+        files: all that was written.
+        models: in order.
+        kernels: how many are in it.
+        code_bytes, weight_bytes, table_bytes: of instructions, of weights, and of plans, texts, constants of kernels.
+        object_bytes, archive_bytes: sizes of the files.
+        imports: the functions that it wants from the C library.
+        seconds: that it took.
+    """
+
+    name: str
+    target: str
+    folder: Path
+    files: tuple[Path, ...]
+    models: tuple[BuiltModel, ...]
+    kernels: int
+    code_bytes: int
+    weight_bytes: int
+    table_bytes: int
+    object_bytes: int
+    archive_bytes: int
+    imports: tuple[str, ...]
+    seconds: float
+
+
+def build_library(
+    models: Model | Mapping[str, Model],
+    out: str | os.PathLike[str],
+    *,
+    target: str = "host",
+    shapes: Mapping[str, Sequence[Size]] | Sequence[Mapping[str, Sequence[Size]]] | Mapping[str, Sequence[Shapes]] = (),
+    name: str = "",
+    threads: int = DEFAULT_THREADS,
+    optimize: bool = True,
+    registry: Registry | None = None,
+) -> Library:
+    """Build a library for C and C++ programs of one or several models, for a processor that need not be this one.
+
+    ``out/include`` gets the headers, ``out/lib/TARGET`` an object, a static library, and a shared one where something
+    that links for the target is installed.  Files that are there are replaced, each in one step, once all are whole.
+
+    Args:
+        models: a path, bytes, an ``onnx.ModelProto`` or a ``Graph``; or several by the prefix of their names in C.
+        out: a folder; it is made.
+        target: a name of `mace_core.native.named_targets.TARGET_NAMES`.
+        shapes: of the inputs, by name, where a size may be a `SizeRange`; a sequence of them for several signatures;
+            for several models by model a sequence each.  Usual sizes are assumed for dimensions that are left free.
+        name: of the library; by default that of the first model.
+        threads: among how many the work is split at most; 1 leaves out all that starts threads.
+        optimize: simplify the graphs first.
+        registry: where providers are found; the process's own by default.
+
+    Raises:
+        ModelError: if a model cannot be read.
+        UsageError, InputError: for a target, shapes or names that mean nothing.
+        UnsupportedError, StrictPlacementError: if no library can be made of a model; names the node, and says why.
+        MaceError: if files cannot be written.
+    """
+    start = time.perf_counter()
+    facts = named_target(target)
+    if "linux" not in facts.target.triple:
+        raise UsageError(f"libraries are built for Linux and Android; the target 'host' is {facts.target.triple} here")
+    if not 1 <= threads <= 64:
+        raise UsageError(f"a library is built for 1 to 64 threads, not {threads}")
+    chosen = registry or default_registry()
+    named = dict(models) if isinstance(models, Mapping) else {"": models}
+    if not named:
+        raise UsageError("a library holds at least one model")
+    parts: list[_Part] = []
+    weights = WeightPool()
+    for number, (given, model) in enumerate(named.items()):
+        report("planning", number, len(named))
+        loaded = LibraryModel(model, target, threads, optimize, chosen)
+        symbol = symbol_of(given or (name if len(named) == 1 else "") or Path(loaded.file).stem)
+        if any(part.symbol == symbol for part in parts):
+            raise UsageError(f"two models of the library are called '{symbol}'; give them names of their own")
+        parts.append(_Part(symbol, loaded, loaded.signatures(_signatures(shapes, given)), weights, threads))
+    report("planning", len(named), len(named))
+    library = symbol_of(name) if name else parts[0].symbol
+    folder = Path(out)
+    with _Staging(folder) as staging:
+        return _written(library, target, facts.target, parts, weights, folder, staging, start)
+
+
+def _signatures(shapes: object, model: str) -> list[Shapes]:
+    """The signatures of one model."""
+    if isinstance(shapes, Mapping):
+        values = list(shapes.values())
+        if values and all(isinstance(value, Sequence) and value and isinstance(value[0], Mapping) for value in values):
+            return list(shapes.get(model, ()))
+        return [shapes] if shapes else []
+    return list(shapes)  # type: ignore[call-overload, no-any-return]
+
+
+class _Part:
+    """A model and its tables."""
+
+    def __init__(
+        self, symbol: str, model: LibraryModel, signatures: list[Signature], weights: WeightPool, threads: int
+    ) -> None:
+        self.symbol, self.model, self.signatures = symbol, model, signatures
+        outputs = [_type_of(value, model) for value in model.outputs]
+        ranks = _ranks(signatures, model)
+        self.inputs = tuple(
+            TensorFacts(value.name, _type_of(value, model).dtype.value, *_input_bounds(signatures, number))
+            for number, value in enumerate(model.inputs)
+        )
+        starts = np.cumsum([0, *ranks]).tolist()
+        smallest = [min(sizes) for sizes in zip(*(s.smallest_outputs for s in signatures), strict=True)]
+        largest = [max(sizes) for sizes in zip(*(s.largest_outputs for s in signatures), strict=True)]
+        self.outputs = tuple(
+            TensorFacts(value.name, type.dtype.value, smallest[first:end], largest[first:end])
+            for value, type, first, end in zip(model.outputs, outputs, starts[:-1], starts[1:], strict=True)
+        )
+        shapes = "; ".join(dict.fromkeys(signature.text(model.inputs) for signature in signatures))
+        self.tables: Tables = TableMaker(
+            symbol,
+            [value.name for value in model.inputs],
+            [value.name for value in model.outputs],
+            ranks,
+            [element_bytes(type.dtype.bits) for type in outputs],
+            signatures,
+            weights,
+            shapes or "a model without inputs",
+            threads,
+        ).make()
+
+    def facts(self, target: str) -> ModelFacts:
+        tables = self.tables
+        return ModelFacts(
+            self.symbol,
+            self.symbol,
+            target,
+            _MADE_BY,
+            self.inputs,
+            self.outputs,
+            tables.most_threads,
+            tables.instance_bytes,
+            tables.workspace_bytes,
+            f"{self.symbol}.tables",
+            _WEIGHTS,
+            tables.kernels,
+            tables.messages,
+            tables.steps,
+        )
+
+    @property
+    def kernels(self) -> dict[str, bytes]:
+        """Object code of all that its plans use."""
+        found: dict[str, bytes] = {}
+        for signature in self.signatures:
+            for variant in signature.variants:
+                if variant.program is not None:
+                    found.update(variant.program.kernels)
+        return found
+
+    def built(self) -> BuiltModel:
+        tables = self.tables
+        return BuiltModel(
+            self.symbol,
+            self.model.file,
+            self.inputs,
+            self.outputs,
+            sum(len(signature.variants) for signature in self.signatures),
+            len(tables.steps),
+            tables.instance_bytes,
+            tables.workspace_bytes,
+            tables.most_threads,
+            self.model.assumed,
+        )
+
+
+def _type_of(value: Value, model: LibraryModel) -> TensorType:
+    if not isinstance(value.type, TensorType):
+        raise UnsupportedError(f"{model.label}: '{value.name}' is no tensor")
+    return value.type
+
+
+def _ranks(signatures: Sequence[Signature], model: LibraryModel) -> list[int]:
+    ranks = signatures[0].output_ranks
+    if any(signature.output_ranks != ranks for signature in signatures):
+        raise UnsupportedError(f"{model.label}: an output has another number of dimensions in each signature")
+    return list(ranks)
+
+
+def _input_bounds(signatures: Sequence[Signature], number: int) -> tuple[list[int], list[int]]:
+    shapes = [signature.shapes[number] for signature in signatures]
+    low = [[size if isinstance(size, int) else size.smallest for size in shape] for shape in shapes]
+    high = [[size if isinstance(size, int) else size.largest for size in shape] for shape in shapes]
+    return [min(sizes) for sizes in zip(*low, strict=True)], [max(sizes) for sizes in zip(*high, strict=True)]
+
+
+def _written(
+    library: str,
+    target_name: str,
+    target: Target,
+    parts: Sequence[_Part],
+    weights: WeightPool,
+    folder: Path,
+    staging: _Staging,
+    start: float,
+) -> Library:
+    from mace_core.native.archive import Member, write_archive
+    from mace_core.native.relocatable import DataSection, Relocatable
+
+    report("writing", 0, 1)
+    objects = _objects(parts, target, target_name)
+    data = [DataSection(_WEIGHTS, weights.parts, 64)]
+    data += [DataSection(f"{p.symbol}.tables", [p.tables.words.astype("<i8").data.cast("B")], 64) for p in parts]
+    exports = [f"{part.symbol}_model" for part in parts]
+    merged = Relocatable(objects, exports, data)
+    foreign = sorted(merged.imports - _allowed(target))
+    if foreign:
+        raise UnsupportedError(
+            f"the kernels of '{library}' call '{', '.join(foreign)}' of the C library's mathematics, which the target "
+            f"'{target_name}' cannot be trusted with: its systems disagree on how floats are passed"
+        )
+    libraries = Path("lib") / target_name
+    object_path = staging.path(libraries / f"{library}.o")
+    with object_path.open("wb") as file:
+        object_bytes = merged.write(file)
+    archive_path = staging.path(libraries / f"lib{library}.a")
+    with archive_path.open("wb") as file:
+        archive_bytes = write_archive(file, [Member(object_path, exports)])
+    header = header_text(library, [HeaderModel(p.symbol, p.model.file, p.inputs, p.outputs) for p in parts], _MADE_BY)
+    staging.path(Path("include") / f"{library}.h").write_text(header, encoding="utf-8")
+    for shared in runtime_headers():
+        shutil.copyfile(shared, staging.path(Path("include") / shared.name))
+    sizes: SectionSizes = merged.sizes
+    files = staging.publish()
+    report("writing", 1, 1)
+    return Library(
+        library,
+        target_name,
+        folder,
+        tuple(files),
+        tuple(part.built() for part in parts),
+        len({symbol for part in parts for symbol in part.kernels}),
+        sizes.code,
+        weights.nbytes,
+        sizes.constants + sizes.variables + sizes.data - weights.nbytes,
+        object_bytes,
+        archive_bytes,
+        tuple(sorted(merged.imports - {"_GLOBAL_OFFSET_TABLE_"})),
+        time.perf_counter() - start,
+    )
+
+
+def _objects(parts: Sequence[_Part], target: Target, target_name: str) -> dict[str, bytes]:
+    """Object code by name: kernels, what all models share, and what each model has."""
+    from mace_core.native.compiler import compile_module
+    from mace_core.native.kernel import build_kernels
+    from mace_core.native.numba_kernel import numba_source
+
+    module = "mace_core.native.library_kernels"
+    sources = [numba_source(module, name) for name in LibraryKernels._fields]
+    own = build_kernels(sources, target)
+    has_threads = any(part.tables.most_threads > 1 for part in parts)
+    runtime = runtime_ir(target, LibraryKernels(*(s.symbol for s in sources)), has_threads=has_threads)
+    objects = {
+        "mace_library": compile_module(runtime, [f"mace_library_{name}" for name in FUNCTIONS], "mace_library", target),
+        **own,
+    }
+    for part in parts:
+        objects.update(part.kernels)
+    for part in parts:
+        ir = model_ir(part.facts(target_name), target)
+        objects[f"{part.symbol}.model"] = compile_module(ir, [f"{part.symbol}_model"], part.symbol, target)
+    return objects
+
+
+def _allowed(target: Target) -> frozenset[str]:
+    """What a library may want from the C library."""
+    from mace_core.native.loader import ALLOWED_IMPORTS, ARM_FUNCTIONS
+
+    return _ALLOWED | (ALLOWED_IMPORTS if target.pointer_bits == 64 else ARM_FUNCTIONS)
+
+
+class _Staging:
+    """Files that are made beside a folder, and moved into it once all are whole."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._paths: list[Path] = []
+
+    def __enter__(self) -> _Staging:
+        try:
+            self._folder.parent.mkdir(parents=True, exist_ok=True)
+            if self._folder.exists() and not self._folder.is_dir():
+                raise UsageError(f"'{self._folder}' is a file; a library is written into a folder")
+            self._staged = Path(
+                tempfile.mkdtemp(prefix=f".{self._folder.name}.", suffix=".part", dir=self._folder.parent)
+            )
+        except OSError as error:
+            raise MaceError(f"'{self._folder}' cannot be written: {error.strerror or error}") from None
+        return self
+
+    def path(self, relative: Path) -> Path:
+        """Where a file is to be written for now."""
+        path = self._staged / relative
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._paths.append(relative)
+        return path
+
+    def publish(self) -> list[Path]:
+        """Move all files to their places."""
+        found = []
+        for relative in self._paths:
+            place = self._folder / relative
+            place.parent.mkdir(parents=True, exist_ok=True)
+            (self._staged / relative).replace(place)
+            found.append(place)
+        return found
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        shutil.rmtree(self._staged, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise MaceError(f"'{self._folder}' cannot be written: {error.strerror or error}") from None

@@ -1,0 +1,209 @@
+"""A model placed for a processor as a whole, or an error that names the node that stands against it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mace_core.ahead_of_time.ranges import ShapeRange, Shapes, SizeRange, checked_size, shape_text
+from mace_core.ahead_of_time.variants import SUPPORTED_TYPES, Signature, VariantMaker
+from mace_core.errors import InputError, UnsupportedError, UsageError
+from mace_core.graph import GraphView, Value
+from mace_core.provider import CompiledSubgraph
+from mace_core.provider.registry import Registry
+from mace_core.scheduler.opening import SessionArguments, load
+from mace_core.scheduler.planning.assumptions import assumed_shapes, first_taken
+from mace_core.scheduler.planning.custom_ops import provide_custom_ops
+from mace_core.scheduler.planning.devices import DevicePool, SessionDevice
+from mace_core.scheduler.planning.model import PreparedModel
+from mace_core.scheduler.planning.placement import PlacedStage, compile_views
+from mace_core.scheduler.planning.remembered import RememberedPlacements
+from mace_core.scheduler.planning.selection import select_devices
+from mace_core.scheduler.planning.signatures import given_shapes, types_from_shapes
+from mace_core.scheduler.planning.stages import Stage
+from mace_core.scheduler.running.planner import Planner
+from mace_core.symbolic import Trace
+from mace_core.tensor import TensorType, ValueType
+
+if TYPE_CHECKING:
+    from mace_core.frontend.load import Model
+
+DEVICE = "cpu"
+"""The provider whose programs are written into libraries."""
+
+
+class LibraryModel:
+    """A model on its way into a library.
+
+    Attributes:
+        label: how messages call it.
+        file: the name of its file, or of the graph.
+        inputs, outputs: of the graph.
+        assumed: sizes of free dimensions that nobody gave, ``height=224``.
+    """
+
+    def __init__(self, model: Model, target: str, threads: int, optimize: bool, registry: Registry) -> None:
+        self._registry = registry
+        self._options: dict[str, dict[str, object]] = {DEVICE: {"target": target, "threads": threads}}
+        given = SessionArguments(
+            devices=[DEVICE],
+            options=self._options,
+            strict=True,
+            pins=None,
+            max_signatures=1,
+            optimize=optimize,
+            cache=False,
+            mmap=True,
+            check_numerics=False,
+            registry=registry,
+        )
+        prepared, _ = load(model, given, registry)
+        self.label, self._graph = prepared.label, prepared.graph
+        provide_custom_ops(self._graph, registry)
+        is_path = isinstance(model, str | os.PathLike)
+        self.file = Path(model).name if is_path else self._graph.name  # type: ignore[arg-type]
+        self.inputs: Sequence[Value] = tuple(self._graph.inputs)
+        self.outputs: Sequence[Value] = tuple(self._graph.outputs)
+        self.assumed = ""
+        for kind, values in (("input", self.inputs), ("output", self.outputs)):
+            for value in values:
+                if not isinstance(value.type, TensorType) or (
+                    kind == "input" and value.type.dtype not in SUPPORTED_TYPES
+                ):
+                    raise UnsupportedError(
+                        f"{self.label}: the {kind} '{value.name}' is {value.type}, which a C program cannot pass; "
+                        "tensors of whole bytes can be"
+                    )
+
+    def signatures(self, given: Sequence[Shapes]) -> list[Signature]:
+        """The plans for each of the signatures.
+
+        Raises:
+            UsageError, InputError: for shapes that mean nothing, or do not fit.
+            UnsupportedError, StrictPlacementError: naming what no library can be made of, and why.
+        """
+        constants = None
+        if self._graph.computed:
+            from mace_core.scheduler.running.computed import ComputedConstants
+
+            constants = ComputedConstants(self._registry, self.label)
+            for constant in self._graph.computed:
+                constant.owner = constants
+        pool = DevicePool(
+            select_devices(
+                self._registry,
+                [DEVICE],
+                options=self._options,
+                strict=True,
+                graph=self._graph,
+                model=self.label,
+                for_execution=False,
+            )
+        )
+        try:
+            model = PreparedModel(self._graph, self.label)
+            planner = Planner(
+                label=self.label,
+                pool=pool,
+                compile_with=_compile,
+                resolve=model.resolve,
+                remembered=RememberedPlacements(model, pool, strict=True),
+                pin=lambda node: None,
+                strict=True,
+                capacity=1,
+                opset_imports=self._graph.opset_imports,
+                is_told=False,
+                constants=constants,
+            )
+
+            def place(types: Mapping[Value, ValueType], trace: Trace | None) -> tuple[Stage, PlacedStage]:
+                return self._placed(planner, types, trace)
+
+            maker = VariantMaker(self.label, self.inputs, self.outputs, place)
+            found: list[Signature] = []
+            for shapes in given or [{}]:
+                settled = self._settled(shapes)
+                found.append(maker.make(settled, sum(len(signature.variants) for signature in found)))
+        finally:
+            pool.release()
+            if constants is not None:
+                constants.close()
+        for signature in found[1:]:
+            if list(map(len, signature.shapes)) != list(map(len, found[0].shapes)):
+                raise UsageError(
+                    f"{self.label}: the signatures of a library give each input the same number of dimensions"
+                )
+            if len(signature.largest_outputs) != len(found[0].largest_outputs):
+                raise UnsupportedError(f"{self.label}: an output has another number of dimensions in each signature")
+        return found
+
+    def _placed(
+        self, planner: Planner, types: Mapping[Value, ValueType], trace: Trace | None
+    ) -> tuple[Stage, PlacedStage]:
+        """
+        Raises:
+            UnsupportedError, StrictPlacementError: where some node cannot be in a library.
+        """
+        stage, placed = planner.placed(self._graph, types, {}, trace)
+        try:
+            self._check(stage, placed)
+        except BaseException:
+            placed.close()
+            raise
+        return stage, placed
+
+    def _check(self, stage: Stage, placed: PlacedStage) -> None:
+        if stage.rest is not None:
+            first = stage.rest.nodes[0]
+            raise UnsupportedError(
+                f"{self.label}: the shapes of node '{first.name}' ({first.qualified_op}) depend on what is fed, and a "
+                "library plans nothing at run time; build the part before it, or fix what decides the shape",
+            )
+        for part in placed.partitioning.partitions:
+            if part.device.partition(":")[0] != DEVICE:
+                node = part.nodes[0]
+                raise UnsupportedError(
+                    f"{self.label}: node '{node.name}' ({node.qualified_op}) has no native code here, "
+                    f"{placed.partitioning.placements[node].reason}; take it out of the model, or run it with a session"
+                )
+        if len(placed.compiled) > 1:
+            raise UnsupportedError(f"{self.label}: the model comes apart into {len(placed.compiled)} pieces")
+
+    def _settled(self, shapes: Shapes) -> list[ShapeRange]:
+        """A shape for every input; usual sizes where nobody gives them.
+
+        Raises:
+            UsageError, InputError: for shapes that do not fit.
+        """
+        from mace_core.operators import resolve
+
+        given = {name: tuple(checked_size(size) for size in shape) for name, shape in shapes.items()}
+        largest = {
+            name: tuple(size.largest if isinstance(size, SizeRange) else size for size in shape)
+            for name, shape in given.items()
+        }
+        candidates = assumed_shapes(self.inputs, given_shapes(self.inputs, largest, self.label))
+
+        def attempt(tried: Mapping[str, tuple[int, ...]]) -> None:
+            resolve(self._graph, types_from_shapes(self.inputs, tried, self.label))
+
+        found = first_taken(candidates, attempt, model=self.label)
+        self.assumed = found.note
+        settled = []
+        for value in self.inputs:
+            shape: ShapeRange = given.get(value.name, found.shapes[value.name])
+            declared = value.type.shape if isinstance(value.type, TensorType) else None
+            for axis, size in enumerate(shape):
+                if declared is not None and isinstance(size, SizeRange) and isinstance(declared[axis], int):
+                    raise InputError(
+                        f"{self.label}: dimension {axis} of the input '{value.name}' is {declared[axis]} in the model, "
+                        f"and cannot be {size} (given: {shape_text(shape)})"
+                    )
+            settled.append(shape)
+        return settled
+
+
+def _compile(device: SessionDevice, views: Sequence[GraphView]) -> list[CompiledSubgraph]:
+    return compile_views(device, views)
