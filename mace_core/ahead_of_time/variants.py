@@ -18,6 +18,7 @@ from mace_core.native.program import NativeProgram
 from mace_core.scheduler.planning.placement import PlacedStage
 from mace_core.scheduler.planning.stages import Stage
 from mace_core.symbolic import SizeProgramBuilder, Trace, is_symbolic, new_symbol, polynomial_of
+from mace_core.symbolic.polynomial import Polynomial
 from mace_core.symbolic.program import Op
 from mace_core.symbolic.trace import SMALLEST_SIZE
 from mace_core.tensor import DType, Tensor, TensorType, ValueType
@@ -269,8 +270,7 @@ class VariantMaker:
         stage, placed = self._place(types, trace if symbols else None)
         try:
             variant = self._described(stage, placed, trace if symbols else None, tuple(symbols), fixed, tuple(equal))
-            types_of = (stage.types.get(value, value.type) for value in self._outputs)
-            return variant, tuple(len(_tensor_type(found).shape or ()) for found in types_of)
+            return variant, tuple(len(_shape_of(value, stage)) for value in self._outputs)
         finally:
             placed.close()
 
@@ -285,11 +285,7 @@ class VariantMaker:
     ) -> Variant:
         program = self._program(placed)
         own = _OwnRows(program, trace, len(symbols))
-        output_dims = tuple(
-            own.size(size)
-            for value in self._outputs
-            for size in _tensor_type(stage.types.get(value, value.type)).shape or ()
-        )
+        output_dims = tuple(own.size(size) for value in self._outputs for size in _shape_of(value, stage))
         arena = own.size(0 if program is None else program.workspace_bytes)
         guards: list[tuple[int, bool, bool]] = []
         if trace is not None:
@@ -402,14 +398,13 @@ class _OwnRows:
         self._builder = None if trace is None else SizeProgramBuilder(trace)
         self._symbols = symbols
 
-    def size(self, size: object) -> Sized:
-        if not isinstance(size, int) and is_symbolic(size):
-            return Sized(True, self.register(polynomial_of(size)))  # type: ignore[arg-type]
-        return Sized(False, int(size))  # type: ignore[call-overload]
+    def size(self, size: int) -> Sized:
+        # what is symbolic passes for an int, too
+        return Sized(True, self.register(polynomial_of(size))) if is_symbolic(size) else Sized(False, int(size))
 
-    def register(self, expression: object) -> int:
+    def register(self, expression: Polynomial) -> int:
         assert self._builder is not None
-        return self._moved(self._builder.register(expression))  # type: ignore[arg-type]
+        return self._moved(self._builder.register(expression))
 
     def _moved(self, register: int) -> int:
         return register if register < self._symbols else register + len(self._rows)
@@ -424,10 +419,12 @@ class _OwnRows:
         return np.concatenate([self._rows, np.array(more, np.int64).reshape(-1, 3)])
 
 
-def _tensor_type(type: ValueType | None) -> TensorType:
-    if not isinstance(type, TensorType):
-        raise ModelError("an output of the model is no tensor")
-    return type
+def _shape_of(value: Value, stage: Stage) -> tuple[int, ...]:
+    """The shape of an output, whose sizes may be expressions."""
+    found = stage.types.get(value, value.type)
+    if not isinstance(found, TensorType):
+        raise ModelError(f"the output '{value.name}' of the model is no tensor")
+    return found.concrete_shape
 
 
 def _bytes_of(content: Tensor) -> bytes:

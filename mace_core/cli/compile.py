@@ -23,8 +23,16 @@ def compile_command(
     model: Model,
     *,
     out: Annotated[
-        Path, typer.Option("--out", "-o", metavar="OUT.mace", help="Write the package here.", show_default=False)
-    ],
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="OUT",
+            help="Write the package to this file, which ends in .mace; with --target the library into this folder "
+            "(default: the name of the model).",
+            show_default=False,
+        ),
+    ] = None,
     device: Annotated[
         list[str],
         typer.Option(
@@ -36,14 +44,43 @@ def compile_command(
             show_default=False,
             autocompletion=complete_device,
         ),
-    ],
+    ] = [],  # noqa: B006 - typer copies it
+    target: Annotated[
+        list[str],
+        typer.Option(
+            "--target",
+            metavar="NAME",
+            help="Build a library for C and C++ programs instead, for this processor: arm64-v8a, armeabi-v7a, riscv64, "
+            "riscv64-v, x86-64, x86-64-v3, x86-64-v4 or host; may be repeated.",
+            show_default=False,
+        ),
+    ] = [],  # noqa: B006 - typer copies it
+    more: Annotated[
+        list[str],
+        typer.Option(
+            "--with",
+            metavar="NAME=MODEL",
+            help="With --target: another model for the same library; may be repeated.",
+            show_default=False,
+        ),
+    ] = [],  # noqa: B006 - typer copies it
+    name: Annotated[
+        str,
+        typer.Option(
+            "--name",
+            metavar="NAME",
+            help="With --target: how the library is called (default: as the model's file).",
+            show_default=False,
+        ),
+    ] = "",
     shape: Annotated[
         list[str],
         typer.Option(
             "--shape",
             metavar="NAME=1x3x48x320",
             help="Shape of an input with free dimensions. Repeated for one input, it gives several signatures: the "
-            "first shape of each input, the second of each, and so on; one that is given once holds for all.",
+            "first shape of each input, the second of each, and so on; one that is given once holds for all. With "
+            "--target a size may be a range, 320..640, or one in steps, 320..640:32.",
             show_default=False,
         ),
     ] = [],  # noqa: B006 - typer copies it
@@ -64,7 +101,8 @@ def compile_command(
     ] = [],  # noqa: B006 - typer copies it
     output: OutputOptions,
 ) -> None:
-    """Compile a model ahead of time: write its graph, its weights and what devices compiled of it to one file.
+    """Compile a model ahead of time: to one file with its graph, its weights and what devices compiled of it, or to a
+    library for C and C++ programs.
 
     The file is run like any model, without the original: mace run model.mace. A device that what was compiled fits uses
     it without compiling; another one compiles from the graph in the file, and says why. With samples in it, the package
@@ -77,7 +115,26 @@ def compile_command(
       mace compile model.onnx -d hexagon:v75 -d cpu -o model.mace --shape x=1x3x48x320 --shape x=1x3x48x640
 
       mace compile model.onnx -d cpu -o model.mace --sample picture.png --random-samples 1
+
+      mace compile model.onnx --target arm64-v8a --target armeabi-v7a -o build --shape x=1x3x48x320..640
     """
+    from mace_core.errors import UsageError
+
+    if target:
+        from mace_core.cli.compile_library import compile_libraries
+
+        if device or option or strict or samples.is_asked_for:
+            other = "--device" if device else "--option" if option else "--strict" if strict else "a sample"
+            raise UsageError(f"{other} is for packages, and --target builds a library: leave one of the two out")
+        compile_libraries(model, more, target, out, shape, name, threads, output)
+        return
+    if more or name:
+        given = "--with" if more else "--name"
+        raise UsageError(f"{given} is for libraries: name a --target, too")
+    if not device:
+        raise UsageError("name a --device to compile for (a package), or a --target (a library for C and C++)")
+    if out is None:
+        raise UsageError("give --out OUT.mace: where the package is to be written")
     from mace_core.cli.output import progress
     from mace_core.cli.parsing import parse_provider_options
     from mace_core.cli.written_files import check_target

@@ -72,11 +72,10 @@ def link(library: Library, model: str, *, source: str = "driver.c", options: Seq
     chain = TOOLCHAINS[library.target]
     folder = library.folder / "lib" / library.target
     program = folder / f"{Path(source).stem}-{model}"
-    command = [
-        chain.compiler, "-std=c99", "-D_POSIX_C_SOURCE=200809L", "-O1", "-Wall", "-Wextra", "-Werror", *(["-static"] if chain.emulator else []),
-        f"-I{library.folder / 'include'}", "-include", f"{library.name}.h", f"-DMODEL={model}_model",
-        str(HERE / source), *options, str(folder / f"lib{library.name}.a"), "-lm", "-lpthread", "-o", str(program),
-    ]  # fmt: skip
+    command = [chain.compiler, "-std=c99", "-D_POSIX_C_SOURCE=200809L", "-O1", "-Wall", "-Wextra", "-Werror"]
+    command += [*(["-static"] if chain.emulator else []), f"-I{library.folder / 'include'}"]
+    command += ["-include", f"{library.name}.h", f"-DMODEL={model}_model", str(HERE / source), *options]
+    command += [str(folder / f"lib{library.name}.a"), "-lm", "-lpthread", "-o", str(program)]
     subprocess.run(command, check=True)
     return program
 

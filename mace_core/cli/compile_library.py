@@ -1,0 +1,183 @@
+"""What `mace compile --target` does: libraries for C and C++ programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mace_core.errors import UsageError
+
+if TYPE_CHECKING:
+    from mace_core.ahead_of_time import Library, SizeRange
+    from mace_core.cli.shared_options import OutputOptions
+
+    Signature = dict[str, tuple[int | SizeRange, ...]]
+
+
+def compile_libraries(
+    model: str,
+    more: Sequence[str],
+    targets: Sequence[str],
+    out: Path | None,
+    shapes: Sequence[str],
+    name: str,
+    threads: int,
+    output: OutputOptions,
+) -> None:
+    """Build a library for each target, and tell what is in it.
+
+    Raises:
+        MaceError: what `mace_core.ahead_of_time.build_library` raises, and UsageError for options that mean nothing.
+    """
+    from mace_core.ahead_of_time import TARGET_NAMES, build_library
+    from mace_core.ahead_of_time.library import DEFAULT_THREADS
+    from mace_core.cli.output import progress
+
+    unknown = [target for target in targets if target not in TARGET_NAMES]
+    if unknown:
+        raise UsageError(f"--target {unknown[0]}: the targets are {', '.join(TARGET_NAMES)}")
+    models = _named_models(model, more, name)
+    signatures = _signatures(models, shapes)
+    folder = out if out is not None else Path(name or next(iter(models)))
+    built: list[Library] = []
+    for target in dict.fromkeys(targets):
+        with progress(f"Building for {target}"):
+            built.append(
+                build_library(
+                    models,
+                    folder,
+                    target=target,
+                    shapes=signatures,
+                    name=name,
+                    threads=threads or DEFAULT_THREADS,
+                )
+            )
+    output.deliver(
+        "compile", {"model": model, "out": str(folder), "libraries": list(map(_as_data, built))}, lambda: _print(built)
+    )
+
+
+def _named_models(model: str, more: Sequence[str], name: str) -> dict[str, str]:
+    """The models by the prefix of their names in C: ``NAME=MODEL``, or the name of the file."""
+    from mace_core.ahead_of_time.headers import symbol_of
+
+    found = {symbol_of(name if name and not more else Path(model).stem): model}
+    for text in more:
+        given, equals, path = text.partition("=")
+        if not equals:
+            given, path = Path(text).stem, text
+        symbol = symbol_of(given)
+        if not path or symbol in found:
+            raise UsageError(
+                f"--with {text}: write it NAME=MODEL, with a name of its own (there is {', '.join(found)})"
+            )
+        found[symbol] = path
+    return found
+
+
+def _signatures(models: dict[str, str], texts: Sequence[str]) -> dict[str, list[Signature]]:
+    """The shapes of each model: ``x=1x3x48x320..640``, of a model among others ``NAME:x=…``.
+
+    Raises:
+        UsageError: for what is no shape of an input, and where inputs have different numbers of shapes.
+    """
+    from mace_core.ahead_of_time import parse_shape
+    from mace_core.frontend.load import load_model
+
+    given: dict[str, dict[str, list[tuple[int | SizeRange, ...]]]] = {name: {} for name in models}
+    inputs = {name: {value.name for value in load_model(path).inputs} for name, path in models.items()} if texts else {}
+    for text in texts:
+        where, equals, shape = text.rpartition("=")
+        if not equals:
+            raise UsageError(f"--shape {text}: write it NAME=1x3x224x224")
+        prefix, colon, rest = where.partition(":")
+        owners = [name for name in models if where in inputs[name]]
+        value = where
+        if colon and prefix in models and rest in inputs[prefix]:
+            owners, value = [prefix], rest
+        if not owners:
+            known = ", ".join(f"'{one}'" for names in inputs.values() for one in sorted(names))
+            raise UsageError(f"--shape {text}: there is no input '{where}'; the inputs are {known}")
+        if len(owners) > 1:
+            raise UsageError(
+                f"--shape {text}: {' and '.join(owners)} have an input '{where}'; say which, like {owners[0]}:{text}"
+            )
+        try:
+            given[owners[0]].setdefault(value, []).append(parse_shape(shape))
+        except UsageError as error:
+            raise UsageError(f"--shape {text}: {error}") from None
+    return {name: _together(name, shapes) for name, shapes in given.items() if shapes}
+
+
+def _together(model: str, given: dict[str, list[tuple[int | SizeRange, ...]]]) -> list[Signature]:
+    count = max(map(len, given.values()))
+    for name, shapes in given.items():
+        if len(shapes) not in (1, count):
+            raise UsageError(
+                f"--shape: '{name}' of {model} has {len(shapes)} shapes, and another input has {count}; give as many "
+                "for each, or one that holds for all"
+            )
+    return [{name: shapes[i if len(shapes) > 1 else 0] for name, shapes in given.items()} for i in range(count)]
+
+
+def _as_data(library: Library) -> dict[str, Any]:
+    def tensors(of: Sequence[Any]) -> list[dict[str, Any]]:
+        return [{"name": t.name, "type": t.type, "smallest": list(t.smallest), "largest": list(t.largest)} for t in of]
+
+    return {
+        "name": library.name,
+        "target": library.target,
+        "files": [str(file) for file in library.files],
+        "kernels": library.kernels,
+        "code_bytes": library.code_bytes,
+        "weight_bytes": library.weight_bytes,
+        "table_bytes": library.table_bytes,
+        "object_bytes": library.object_bytes,
+        "archive_bytes": library.archive_bytes,
+        "imports": list(library.imports),
+        "seconds": library.seconds,
+        "models": [
+            {
+                "symbol": model.symbol,
+                "file": model.file,
+                "inputs": tensors(model.inputs),
+                "outputs": tensors(model.outputs),
+                "plans": model.plans,
+                "steps": model.steps,
+                "instance_bytes": model.instance_bytes,
+                "workspace_bytes": model.workspace_bytes,
+                "most_threads": model.most_threads,
+                "assumed": model.assumed,
+            }
+            for model in library.models
+        ],
+    }
+
+
+def _print(libraries: Sequence[Library]) -> None:
+    from mace_core.ahead_of_time.headers import tensor_text
+    from mace_core.cli.output import format_bytes, print_folded
+    from mace_core.cli.verbosity import note
+
+    for model in libraries[0].models:
+        if model.assumed:
+            note(f"{model.symbol}: sizes assumed for free dimensions: {model.assumed} (--shape sets them)")
+        print_folded(f"{model.symbol}_model(), from {model.file}")
+        for kind, tensors in (("input", model.inputs), ("output", model.outputs)):
+            for tensor in tensors:
+                print_folded(f"  {kind} {tensor_text(tensor)}")
+    for library in libraries:
+        print_folded(
+            f"{library.target}: {library.kernels} kernels, code {format_bytes(library.code_bytes)}, weights "
+            f"{format_bytes(library.weight_bytes)}, tables {format_bytes(library.table_bytes)}; object "
+            f"{format_bytes(library.object_bytes)} in {library.seconds:.1f} s"
+        )
+        for model in library.models:
+            plans = f"{model.plans} plan{'s' * (model.plans != 1)} of {model.steps} steps in all"
+            print_folded(
+                f"  {model.symbol}: {plans}, up to {model.most_threads} threads; memory "
+                f"{format_bytes(model.instance_bytes)} + workspace {format_bytes(model.workspace_bytes)}"
+            )
+    for file in dict.fromkeys(file for library in libraries for file in library.files):
+        print_folded(f"{file} written")
