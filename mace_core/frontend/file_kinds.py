@@ -43,7 +43,7 @@ _MAGIC: tuple[tuple[int, bytes, FileKind], ...] = (
     (0, b"7z\xbc\xaf\x27\x1c", FileKind("a 7-Zip archive", "unpack it, and give the model in it")),
     (0, b"Rar!\x1a\x07", FileKind("a RAR archive", "unpack it, and give the model in it")),
     (257, b"ustar", FileKind("a tar archive", "unpack it with tar -xf, and give the model in it")),
-    (4, b"TFL3", FileKind("a TensorFlow Lite model", "convert it with tf2onnx (python -m tf2onnx.convert --tflite)")),
+    (4, b"TFL3", FileKind("a TensorFlow Lite model", "give it a name that ends in .tflite")),
     (4, b"ORTM", FileKind("a model in onnxruntime's ORT format", "give the .onnx file that it was made from")),
     (0, b"\x89HDF\r\n\x1a\n", FileKind("an HDF5 file, as Keras writes them", "give it a name that ends in .h5")),
     (0, b"GGUF", FileKind("a GGUF file of weights", _WEIGHTS)),
@@ -68,7 +68,6 @@ _SUFFIXES: dict[str, FileKind] = {
         "no program of torch.export, whatever its name says", "save one with torch.export.save(program, path)"
     ),
     ".pb": FileKind("a TensorFlow graph by its name", _CONVERT_TF),
-    ".tflite": FileKind("a TensorFlow Lite model by its name", "convert it with tf2onnx"),
     **dict.fromkeys(
         (".h5", ".hdf5", ".keras"),
         FileKind("no Keras model, whatever its name says", "save one with model.save('model.keras')"),

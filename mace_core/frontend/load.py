@@ -252,6 +252,7 @@ def _frontend_for(source: ModelSource, label: str) -> Frontend:
     """The frontend that reads ``source``: by suffix first, then by content."""
     from mace_core.frontend.onnx import OnnxFrontend
     from mace_core.frontend.package import PackageFrontend
+    from mace_core.frontend.tflite import TfliteFrontend
 
     packages = PackageFrontend()
     if packages.can_read(source):  # whatever its name is
@@ -262,6 +263,9 @@ def _frontend_for(source: ModelSource, label: str) -> Frontend:
         from mace_core.frontend.exporters.saved_model import SavedModelFrontend
 
         return SavedModelFrontend()
+    lite = TfliteFrontend()
+    if suffix not in builtin.suffixes and lite.can_read(source):
+        return lite
     if suffix in builtin.suffixes or (not suffix and builtin.can_read(source)):  # without looking for plugins at all
         return builtin
     frontends, failures = installed_frontends()

@@ -74,14 +74,14 @@ def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
 
 
 def test_text_and_other_formats_are_not_recognized(tmp_path: Path) -> None:
-    for content in (b"hello, world\n" * 50, b"\x1c\0\0\0TFL3" + bytes(100), b"PK\3\4" + bytes(100), bytes(100)):
+    for content in (b"hello, world\n" * 50, b"GGUF" + bytes(100), b"PK\3\4" + bytes(100), bytes(100)):
         with pytest.raises(
             ModelError, match=r"no frontend recognizes the model given as bytes; installed frontends: .*onnx"
         ):
             load_model(content)
         path = tmp_path / "m.onnx"
         path.write_bytes(content)
-        with pytest.raises(ModelError, match=rf"'{path}' is (a text|a TensorFlow Lite|a zip|full of zeros)"):
+        with pytest.raises(ModelError, match=rf"'{path}' is (a text|a GGUF file|a zip|full of zeros)"):
             load_model(path)
 
 

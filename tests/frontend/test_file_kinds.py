@@ -57,7 +57,7 @@ KINDS: list[tuple[str, bytes, str, str]] = [
     ("m.pt", b"\x80\x02}q\x00X\x01\x00\x00\x00aq\x01K\x01s.", "pickle", "load_model(module, example_inputs)"),
     ("m.pkl", b"\x80\x04}q\x00.", "Python pickle", "if you trust"),
     ("m.pb", b"\x0a\x05\x0a\x01x\x12\x00", "TensorFlow graph", "tf2onnx"),
-    ("m.tflite", b"\x1c\x00\x00\x00TFL3\x14\x00\x20\x00", "TensorFlow Lite", "tf2onnx"),
+    ("m.onnx", b"\x1c\x00\x00\x00TFL3\x14\x00\x20\x00", "TensorFlow Lite", ".tflite"),
     ("m.safetensors", SAFETENSORS, "safetensors", "export the model to ONNX"),
     ("m.gguf", b"GGUF\x03\x00\x00\x00", "GGUF", "export the model to ONNX"),
     ("m.mlmodel", b"\x08\x04\x12\x10\x0a\x05input\x1a\x07", "Core ML", "ONNX"),

@@ -20,6 +20,7 @@ NAMES = ["mace-core", "mace-cpu", "mace-opencl", "mace-hexagon", "mace-apu", "ma
 
 OPTIONAL = {
     "mace-core": {
+        "ai-edge-litert",  # has newer parts of the schema of .tflite files than the package tflite
         "llvmlite",  # mace_core.native generates code for providers that depend on it: mace-cpu
         "numba",
         "onnxruntime",  # yardsticks for `mace validate`

@@ -13,8 +13,8 @@ from mace_core.graph.attribute import AttributeKind
 if TYPE_CHECKING:
     import onnx
 
-    from mace_core.frontend.onnx.scope import Scope
     from mace_core.frontend.onnx.tensors import TensorReader
+    from mace_core.frontend.scope import Scope
 
 _KINDS = {kind.value: kind for kind in AttributeKind}
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from mace_core.errors import ModelError, ModelFileError
 from mace_core.frontend.base import Frontend, ModelSource
+from mace_core.frontend.messages import tidy
 from mace_core.frontend.onnx.wire import LOOKED_AT_BYTES, WireError, looks_like_model, strip
 from mace_core.tensor.files import FileBytes, open_bytes
 
@@ -81,15 +82,9 @@ class OnnxFrontend(Frontend):
         except UnicodeDecodeError as error:
             raise ModelError(f"{label} is damaged: a name in it is not UTF-8 ({error.reason})") from error
         except ModelFileError as error:
-            error.message = _tidy(error.message)
+            error.message = tidy(error.message)
             raise
         except ModelError as error:
-            raise type(error)(_tidy(str(error))) from error
+            raise type(error)(tidy(str(error))) from error
         graph.source_path = str(path) if path is not None else None
         return graph
-
-
-def _tidy(message: str) -> str:
-    """One line of bounded length: names in a damaged file can be anything."""
-    printable = "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in message)
-    return printable if len(printable) <= 1000 else f"{printable[:700]} … {printable[-250:]}"

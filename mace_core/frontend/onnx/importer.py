@@ -11,10 +11,10 @@ from mace_core.frontend.onnx.attributes import Bindings, Bound, attribute_kind, 
 from mace_core.frontend.onnx.functions import MAX_INLINED_NODES, FunctionKey, FunctionLibrary
 from mace_core.frontend.onnx.origins import OriginReader
 from mace_core.frontend.onnx.schemas import STANDARD_DOMAINS, SchemaChecker, newest_opset, standard_domain
-from mace_core.frontend.onnx.scope import Frame, Names, Scope
 from mace_core.frontend.onnx.tensors import TensorReader
 from mace_core.frontend.onnx.text import text
 from mace_core.frontend.onnx.types import import_type
+from mace_core.frontend.scope import Frame, Names, Scope
 from mace_core.graph import Attribute, AttributeKind, Graph, Node, Value
 from mace_core.graph.graph import captured_values
 from mace_core.tensor import TensorType, ValueType

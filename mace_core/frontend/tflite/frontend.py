@@ -1,0 +1,62 @@
+"""The TensorFlow Lite frontend: a file or bytes become a Graph."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from mace_core.errors import ModelError, ModelFileError
+from mace_core.frontend.base import Frontend, ModelSource
+from mace_core.tensor.files import FileBytes, open_bytes
+
+if TYPE_CHECKING:
+    from mace_core.graph import Graph
+
+_HEAD = 8
+
+
+class TfliteFrontend(Frontend):
+    """Reads models of TensorFlow Lite (LiteRT), of version 3 of its schema: all since 2017."""
+
+    name: ClassVar[str] = "tflite"
+    suffixes: ClassVar[tuple[str, ...]] = (".tflite",)
+
+    def can_read(self, source: ModelSource) -> bool:
+        """Whether the content says that it is a TensorFlow Lite model, and its first offset lies inside."""
+        try:
+            if isinstance(source, Path):
+                with source.open("rb") as file:
+                    head = file.read(_HEAD)
+                    size = os.fstat(file.fileno()).st_size
+            else:
+                head, size = bytes(source[:_HEAD]), len(source)
+        except OSError:
+            return False
+        return head[4:8] == b"TFL3" and 8 <= int.from_bytes(head[:4], "little") < size
+
+    def load(self, source: ModelSource, *, path: Path | None = None, mmap: bool = True) -> Graph:
+        """Import a model; see :meth:`Frontend.load`."""
+        from mace_core.frontend.messages import tidy
+        from mace_core.frontend.tflite.buffers import Constants
+        from mace_core.frontend.tflite.importer import Importer
+        from mace_core.frontend.tflite.reader import read_model
+
+        if isinstance(source, Path):
+            content = open_bytes(source, mmap=mmap)
+            path = source
+        else:
+            content = FileBytes(Path(), np.frombuffer(source, np.uint8))
+        label = f"model '{path}'" if path is not None else "the model"
+        try:
+            model = read_model(content.data, label)
+            graph = Importer(model, Constants(model, content, path, label, mmap=mmap), label).build()
+        except ModelFileError as error:
+            error.message = tidy(error.message)
+            raise
+        except ModelError as error:
+            raise type(error)(tidy(str(error))) from error
+        graph.source_path = str(path) if path is not None else None
+        return graph

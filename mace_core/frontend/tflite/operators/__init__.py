@@ -1,0 +1,1 @@
+"""How operators are imported: a module for each family (see `mace_core.frontend.tflite.registry`)."""

@@ -1,0 +1,145 @@
+"""Convolutions.  Images are (N, H, W, C); filters (O, H, W, I), of depthwise ones (1, H, W, O)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mace_core.frontend.tflite.operation import Operation
+from mace_core.frontend.tflite.registry import converter
+from mace_core.frontend.tflite.types import Sizes
+from mace_core.frontend.tflite.windows import SAME, same_padding, window_attributes
+from mace_core.graph import Value
+
+
+@converter("CONV_2D", options="Conv2DOptions")
+def convolution(op: Operation) -> None:
+    _, height, width, channels = image(op, 0)
+    count, *kernel, depth = image(op, 1)
+    attributes = window_attributes(
+        op,
+        (height, width),
+        tuple(kernel),
+        (op.option("StrideH"), op.option("StrideW")),
+        (op.option("DilationHFactor"), op.option("DilationWFactor")),
+        op.option("Padding"),
+    )
+    group = groups(op, channels, depth, count)
+    if group > 1:
+        attributes["group"] = group
+    x = op.to_channels_first(op.real(0))
+    y = op.emit("Conv", [x, op.weights(1, (0, 3, 1, 2)), *bias(op, 2)], attributes)
+    op.finish(op.activated(op.to_channels_last(y), op.option("FusedActivationFunction")))
+
+
+@converter("DEPTHWISE_CONV_2D", options="DepthwiseConv2DOptions")
+def depthwise(op: Operation) -> None:
+    """The option for the multiplier is not believed, as LiteRT does not."""
+    _, height, width, channels = image(op, 0)
+    one, *kernel, count = image(op, 1)
+    if one not in (1, None):
+        raise op.error(f"has a depthwise filter of shape {list(op.shape(1))}, which does not begin with 1")
+    if channels is None:
+        multiplier = op.option("DepthMultiplier")
+        channels = None if count is None or multiplier < 1 else count // multiplier
+    if channels is None or count is None or channels < 1 or count % channels:
+        raise op.error(f"has {channels} channels and a depthwise filter for {count}")
+    attributes = window_attributes(
+        op,
+        (height, width),
+        tuple(kernel),
+        (op.option("StrideH"), op.option("StrideW")),
+        (op.option("DilationHFactor"), op.option("DilationWFactor")),
+        op.option("Padding"),
+    )
+    attributes["group"] = channels
+    x = op.to_channels_first(op.real(0))
+    y = op.emit("Conv", [x, op.weights(1, (3, 0, 1, 2)), *bias(op, 2)], attributes)
+    op.finish(op.activated(op.to_channels_last(y), op.option("FusedActivationFunction")))
+
+
+def image(op: Operation, index: int, rank: int = 4) -> Sizes:
+    """The shape of an input that must have so many dimensions."""
+    shape = op.shape(index)
+    if len(shape) != rank:
+        raise op.error(f"has input {index} of shape {list(shape)}; it must have {rank} dimensions")
+    return shape
+
+
+def groups(op: Operation, channels: int | None, depth: int | None, count: int | None) -> int:
+    """How many groups a convolution has: the input's channels over those that the filter has."""
+    if not isinstance(channels, int) or not isinstance(depth, int):
+        return 1
+    group = channels // depth if depth else 0
+    if group < 1 or channels % depth or (isinstance(count, int) and count % group):
+        raise op.error(f"has {channels} channels and {count} filters for {depth}")
+    return group
+
+
+def bias(op: Operation, index: int) -> list[Value]:
+    """The bias, where there is one."""
+    return [op.real(index)] if op.has(index) else []
+
+
+@converter("TRANSPOSE_CONV", options="TransposeConvOptions")
+def transposed(op: Operation) -> None:
+    """Inputs: the shape of the result, filters (O, H, W, I), the image, a bias."""
+    _transposed(op, ("H", "W"), (3, 0, 1, 2))
+
+
+@converter("CONV_3D", options="Conv3DOptions")
+def convolution_3d(op: Operation) -> None:
+    """Volumes are (N, D, H, W, C), filters (D, H, W, I, O)."""
+    _, *sizes, channels = image(op, 0, 5)
+    *kernel, depth, count = image(op, 1, 5)
+    attributes = window_attributes(
+        op,
+        tuple(sizes),
+        tuple(kernel),
+        [op.option(f"Stride{axis}") for axis in "DHW"],
+        [op.option(f"Dilation{axis}Factor") for axis in "DHW"],
+        op.option("Padding"),
+    )
+    group = groups(op, channels, depth, count)
+    if group > 1:
+        attributes["group"] = group
+    x = op.to_channels_first(op.real(0), 5)
+    y = op.emit("Conv", [x, op.weights(1, (4, 3, 0, 1, 2)), *bias(op, 2)], attributes)
+    op.finish(op.activated(op.to_channels_last(y, 5), op.option("FusedActivationFunction")))
+
+
+@converter("CONV_3D_TRANSPOSE", options="Conv3DOptions")
+def transposed_3d(op: Operation) -> None:
+    """Filters are (D, H, W, O, I)."""
+    _transposed(op, ("D", "H", "W"), (4, 3, 0, 1, 2))
+
+
+def _transposed(op: Operation, axes: tuple[str, ...], order: tuple[int, ...]) -> None:
+    rank = len(axes) + 2
+    wanted, filters = op.constant(0), image(op, 1, rank)
+    kernel = [filters[place] for place in order[2:]]
+    sizes = image(op, 2, rank)[1:-1]
+    strides = [op.option(f"Stride{axis}") for axis in axes]
+    if min(strides) < 1:
+        raise op.error(f"has strides {strides}; they start at 1")
+    if axes[0] == "D" and any(op.option(f"Dilation{axis}Factor") != 1 for axis in axes):
+        raise op.unsupported("has dilations")
+    results = wanted.reshape(-1)[1:-1].tolist() if wanted is not None else list(op.result_shape()[1:-1])
+    attributes: dict[str, Any] = {"strides": strides}
+    if None in (*kernel, *sizes, *results):
+        raise op.unsupported("has sizes that may change")
+    begins, ends, more = [], [], []
+    for size, window, stride, result in zip(sizes, kernel, strides, results, strict=True):
+        assert isinstance(size, int) and isinstance(window, int)
+        begin = same_padding(result, window, stride, 1) // 2 if op.option("Padding") == SAME else 0
+        end = (size - 1) * stride + window - begin - result
+        begins.append(begin)
+        ends.append(max(end, 0))
+        more.append(max(-end, 0))
+    if any(extra >= stride for extra, stride in zip(more, strides, strict=True)):
+        raise op.error(f"has a result of {results} that {list(sizes)} elements with strides {strides} do not give")
+    attributes["pads"] = begins + ends
+    if any(more):
+        attributes["output_padding"] = more
+    x = op.to_channels_first(op.real(2), rank)
+    y = op.emit("ConvTranspose", [x, op.weights(1, order), *bias(op, 3)], attributes)
+    op.finish(op.activated(op.to_channels_last(y, rank), op.option("FusedActivationFunction")))
