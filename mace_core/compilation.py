@@ -18,21 +18,19 @@ from typing import TYPE_CHECKING, Any
 
 from mace_core.errors import ModelError, StrictPlacementError, UnsupportedError, UsageError
 from mace_core.graph import Graph, GraphView, Node, Value
-from mace_core.host.file_forms import PACKAGE_SUFFIX
 from mace_core.package import NewSection, write_package
 from mace_core.package.compiled import CompiledPart, PackedWeights, placement_section
-from mace_core.package.graphs import OPTIMIZED, SOURCE, graph_sections
+from mace_core.package.graphs import OPTIMIZED, graph_sections
 from mace_core.package.keys import SigningKey, read_signing_key
-from mace_core.package.samples import Sample, check_fits, sample_sections
+from mace_core.package.samples import Sample
 from mace_core.progress import report
 from mace_core.provider import CompiledSubgraph, Execution
 from mace_core.provider.inventory import find_device
 from mace_core.provider.registry import Registry, default_registry
 from mace_core.provider.weights import WeightFiles, using_weight_files
-from mace_core.scheduler.opening import SessionArguments, load
+from mace_core.scheduler.opening import SessionArguments
 from mace_core.scheduler.planning.arguments import device_names
 from mace_core.scheduler.planning.assumptions import AssumedShapes, assumed_shapes, first_taken
-from mace_core.scheduler.planning.custom_ops import provide_custom_ops
 from mace_core.scheduler.planning.devices import DevicePool, SessionDevice
 from mace_core.scheduler.planning.digests import digest_of, view_words
 from mace_core.scheduler.planning.flags import Flags
@@ -44,8 +42,8 @@ from mace_core.scheduler.planning.signatures import given_shapes, types_from_sha
 from mace_core.scheduler.planning.stages import Stage
 from mace_core.scheduler.planning.stored_forms import stored_form, stores
 from mace_core.scheduler.running.planner import Planner
+from mace_core.storing import LoadedModel, package_path
 from mace_core.tensor import Tensor, TensorType, ValueType
-from mace_core.version import VERSION
 
 if TYPE_CHECKING:
     from mace_core.frontend.load import Model
@@ -120,6 +118,7 @@ def compile_model(
     optimize: bool = True,
     samples: Sequence[Sample] = (),
     sign_with: Sequence[str | os.PathLike[str]] = (),
+    weights: str = "",
     registry: Registry | None = None,
 ) -> Compilation:
     """Compile a model for devices, and write a package: the graph, its weights, and what was compiled.
@@ -136,6 +135,7 @@ def compile_model(
         optimize: simplify the graph first.
         samples: runs whose results are known (`mace_core.numerics.make_samples`), by which the package proves itself.
         sign_with: files of private Ed25519 keys, each of which signs the package (`mace_core.package.signatures`).
+        weights: store those in float32 as "float16", "bfloat16" or "int8" (see `store_model`).
         registry: where providers are found; the process's own by default.
 
     Raises:
@@ -146,10 +146,7 @@ def compile_model(
         UnsupportedError: if nothing can be compiled for a device, or it has no form to be stored.
         MaceError: if the file cannot be written.
     """
-    path = Path(out)
-    if path.suffix.lower() != PACKAGE_SUFFIX:
-        right = f"{path.stem or 'model'}{PACKAGE_SUFFIX}"
-        raise UsageError(f"the name of a package ends in {PACKAGE_SUFFIX}, not '{path.name}': write to '{right}'")
+    path = package_path(out, weights)
     names = device_names([devices] if isinstance(devices, str) else devices)
     if not names:
         raise UsageError("a model is compiled for a device: name one, such as hexagon:v75 (`mace devices` lists them)")
@@ -166,7 +163,7 @@ def compile_model(
         registry=registry,
         trusts_all=True,
     )
-    extras = _Extras(samples, [read_signing_key(key) for key in sign_with])
+    extras = _Extras(samples, [read_signing_key(key) for key in sign_with], weights)
     return _Compiling(model, path, given, extras, registry or default_registry()).run(
         [shapes] if isinstance(shapes, Mapping) else list(shapes)
     )
@@ -196,6 +193,7 @@ class _Extras:
 
     samples: Sequence[Sample]
     keys: Sequence[SigningKey]
+    weights: str
 
 
 class _Elsewhere(CompiledSubgraph):
@@ -247,18 +245,10 @@ class _Compiling:
         self._options = given.options or {}
         found = [self._find(name) for name in given.devices or ()]
         self._devices = list(dict.fromkeys(found))
-        prepared, load_again = load(model, given, registry)
-        self._label = prepared.label
-        self._graph = prepared.graph
-        self._graphs = {OPTIMIZED: self._graph}
-        if self._graph.defaults and load_again is not None:
-            self._graphs[SOURCE] = load_again()
-        provide_custom_ops(self._graph, registry)
-        self._keys = extras.keys
-        self._samples = sample_sections(extras.samples)
-        for sample in extras.samples:
-            check_fits(sample, self._graph, self._label)
-        self._metadata = {"made_by": f"mace-core {VERSION}", "model": _name_of(model, self._graph)}
+        loaded = LoadedModel(model, given, registry, extras.weights)
+        self._label, self._graphs, self._metadata = loaded.label, loaded.graphs, loaded.metadata
+        self._graph = self._graphs[OPTIMIZED]
+        self._samples, self._keys = loaded.sections_of(extras.samples), extras.keys
         self._kept = _Kept()
 
     def _find(self, name: str) -> str:
@@ -451,8 +441,3 @@ class _Compiling:
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
-def _name_of(model: Model, graph: Graph) -> str:
-    """The name of the model's file alone: where it was is nobody's business."""
-    return Path(model).name if isinstance(model, str | os.PathLike) else graph.name

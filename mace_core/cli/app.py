@@ -15,6 +15,7 @@ from mace_core.cli.benchmark import benchmark
 from mace_core.cli.cache import cache_app
 from mace_core.cli.calibrate import calibrate
 from mace_core.cli.compile import compile_command
+from mace_core.cli.convert import convert, option_word
 from mace_core.cli.devices import devices
 from mace_core.cli.doctor import doctor
 from mace_core.cli.exit_codes import CLICK_ERROR, FAILURE, INTERRUPTED, OK, USAGE, exit_code_of
@@ -66,6 +67,7 @@ app.command("compile")(compile_command)
 app.command()(sign)
 app.command()(verify)
 app.command()(keygen)
+app.command(context_settings={"token_normalize_func": option_word})(convert)
 app.command()(devices)
 app.command()(calibrate)
 app.command()(monitor)
@@ -152,6 +154,7 @@ _OWN_COMMANDS = frozenset(
         "sign",
         "verify",
         "keygen",
+        "convert",
         "serve",
         "devices",
         "monitor",

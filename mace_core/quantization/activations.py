@@ -38,9 +38,18 @@ class Calibrated:
     """
 
     def __init__(
-        self, graph: Graph, data: CalibrationData, settings: Settings, runner: Runner, excluded: Mapping[Node, str]
+        self,
+        graph: Graph,
+        data: CalibrationData,
+        settings: Settings,
+        runner: Runner,
+        excluded: Mapping[Node, str],
+        ranges: Mapping[str, tuple[float, float]] | None = None,
     ) -> None:
         """
+        Args:
+            ranges: of values, by their names; those of the others are found on the data.
+
         Raises:
             UsageError: if there is nothing to quantize.
             InputError: if the data do not fit, or a value is not finite.
@@ -56,13 +65,15 @@ class Calibrated:
         Outcome(
             graph, [node.name for node in configuration.nodes], {n.name: r for n, r in configuration.floats.items()}
         ).check_any()
+        self._given = dict(ranges or {})
+        unknown = [value for value in configuration.values if value.name not in self._given]
         self.observers: dict[str, HistogramObserver] = {
             value.name: make_observer(
                 settings.algorithm, value.name, settings.activation_grid, percentile=settings.percentile
             )
-            for value in configuration.values
+            for value in unknown
         }
-        self.samples = runner.observe(graph, configuration.values, data, self._watch, types=self.types)
+        self.samples = runner.observe(graph, unknown, data, self._watch, types=self.types) if unknown else 0
         self._rounded: dict[str, tuple[npt.NDArray[Any], QuantEncoding]] = {}
         self._means: dict[str, npt.NDArray[Any]] = {}
         products = computed_products(configuration.nodes)
@@ -143,6 +154,8 @@ class Calibrated:
     def _range(self, configuration: Configuration, value: Value) -> tuple[float, float]:
         if (fixed := configuration.fixed.get(value)) is not None:
             return fixed
+        if (given := self._given.get(value.name)) is not None:
+            return given
         low, high = self.observers[value.name].range()
         return float(low), float(high)
 

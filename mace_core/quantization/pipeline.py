@@ -58,6 +58,7 @@ class Quantizer:
         """
         self.settings = settings or Settings()
         self._model = model
+        self._ranges: dict[str, tuple[float, float]] = {}
         self._graph = float_graph(model, self.settings.opset, self.settings.operators)
         self.inputs: tuple[ValueSpec, ...] = (
             *(spec_of(value) for value in self._graph.inputs),
@@ -77,6 +78,7 @@ class Quantizer:
         accuracy: Metric | str | None = None,
         max_drop: float | None = None,
         max_size: str | None = None,
+        ranges: Mapping[str, tuple[float, float]] | None = None,
         reports: bool = False,
     ) -> Outcome:
         """Quantize the model and write the result to ``out``; the file appears whole or not at all.
@@ -92,6 +94,8 @@ class Quantizer:
             max_drop: by how much the score may drop; as few nodes as possible then stay in float.
             max_size: of the result, as "12MB", "1.5GiB" or "40%" of the model's: as much as fits stays in float (or
                 has 8 bits where the scheme has 4), the most sensitive first.
+            ranges: of values, by their names, found elsewhere; those of the others are found on the data, of which the
+                first sample alone is looked at where there are no others.
             reports: whether the outcome has a report; layers are compared for it on the first samples of the data.
 
         Raises:
@@ -100,6 +104,7 @@ class Quantizer:
         """
         from mace_core.frontend.onnx.export import save_onnx
 
+        self._ranges = dict(ranges or {})
         target = Path(out)
         check_target(target, self._model, self._graph)
         if data is None and self.settings.needs_data:
@@ -166,7 +171,7 @@ class Quantizer:
     ) -> Calibrated:
         if self.settings.equalizes:
             equalize_layers(graph, data, runner)
-        return Calibrated(graph, data, self.settings, runner, excluded)
+        return Calibrated(graph, data, self.settings, runner, excluded, self._ranges)
 
     def _mixed(
         self, graph: Graph, data: CalibrationData, runner: Runner, excluded: Mapping[Node, str], judge: Judge

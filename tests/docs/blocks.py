@@ -7,7 +7,7 @@ A block is run by its language:
 * ``console``: every ``$ command`` must succeed and print what is shown.  Figures may differ; a line ``…`` stands for
   any number of lines, and ``…`` at the end of a line for the rest of it.
 * ``diff``: the lines that it adds stand in the files that it names.
-* ``toml``, ``json``: must parse.
+* ``toml``, ``json``, ``yaml``: must parse.
 * ``c``: a file that the blocks after it compile.
 * ``text``, ``mermaid``: not code; ``text`` may not look like a command.
 
@@ -34,10 +34,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
 from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).parents[2]
-LANGUAGES = {"python", "bash", "c", "console", "diff", "toml", "json", "text", "mermaid"}
+LANGUAGES = {"python", "bash", "c", "console", "diff", "toml", "json", "yaml", "text", "mermaid"}
 MARKER = re.compile(r"^<!-- (file|code|not run): (.+) -->$")
 FIGURE = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?")
 SPACE = re.compile(r"[ \t]+|─+")
@@ -127,17 +128,20 @@ class Reader:
                 tomllib.loads(block.text)
             case _, "json":
                 json.loads(block.text)
+            case _, "yaml":
+                yaml.safe_load(block.text)
         return True
 
     def run(self, block: Block, command: str) -> str:
         """What ``command`` prints; the `mace` command runs in this process."""
         program, *arguments = shlex.split(command, comments=True)
-        if program == "mace":
+        if program in ("mace", "mace_run"):
+            from mace_core.cli.mace_run import main as mace_run
             from mace_core.cli.main import main
 
             output = io.StringIO()
             with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
-                code = main(arguments)
+                code = (main if program == "mace" else mace_run)(arguments)
             printed = output.getvalue()
         else:
             interpreters = {"python": sys.executable, "bash": "bash"}

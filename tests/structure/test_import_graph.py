@@ -30,6 +30,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("provider",),
     ("native",),
     ("scheduler",),
+    ("storing",),
     ("binding", "requests", "compilation", "ahead_of_time", "policies"),
     ("streaming", "bound_arrays"),
     ("governor",),
@@ -38,6 +39,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("inspection", "numerics", "testing", "calibration", "report", "measurement"),
     ("quantization",),
     ("sparsity",),
+    ("deployment",),
     ("serving",),
     ("cli",),
 ]

@@ -1,0 +1,65 @@
+"""`mace_run`: runs a converted model with the flags of MACE's program of that name, and prints what it prints."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from mace_core.cli.exit_codes import OK, exit_code_of
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code; an error is one line on standard error."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        return _run(given)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python says it once more at its end
+        return 1
+    except (Exception, KeyboardInterrupt) as error:
+        sys.stderr.write(f"mace_run: {_message_of(error)}\n")
+        return exit_code_of(error)
+
+
+def _run(given: Sequence[str]) -> int:
+    from mace_core.cli.verbosity import level_of, set_up_logging
+    from mace_core.deployment.gflags import parse, usage
+    from mace_core.deployment.mace_run_flags import FLAGS
+    from mace_core.deployment.running import run_flags
+    from mace_core.version import VERSION
+
+    set_up_logging(level_of(verbose=False, quiet=False, debug=False))
+    flags = parse(given, FLAGS)
+    if flags.is_on("help") or not given:
+        sys.stdout.write(usage("mace_run", FLAGS))
+        return OK
+    if flags.is_on("version"):
+        sys.stdout.write(f"mace_run {VERSION}\n")
+        return OK
+    run_flags(flags, say=_say, write=sys.stdout.write)
+    sys.stdout.flush()
+    return OK
+
+
+def _say(text: str) -> None:
+    """A line of the log."""
+    sys.stderr.write(f"I mace_run: {text}\n")
+
+
+def _message_of(error: BaseException) -> str:
+    from mace_core.errors import MaceError
+
+    if isinstance(error, KeyboardInterrupt):
+        return "stopped"
+    if isinstance(error, MaceError):
+        return f"error: {error}"
+    if isinstance(error, MemoryError):
+        return "error: there is not enough memory"
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"error: {error.strerror}: '{error.filename}'"
+    return f"error: {type(error).__name__}: {error} - this is a defect"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

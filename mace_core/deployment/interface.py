@@ -1,0 +1,405 @@
+"""A model with the inputs and outputs that a deployment file gives it: which tensors, in which layout, type and name.
+
+The file may begin and end the model at any of its tensors.  Shapes of four dimensions are in NHWC where nothing else is
+said, whatever the framework: a model whose own layout is NCHW then gets a Transpose at its border.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from mace_core.deployment.schema import GraphKeys
+from mace_core.deployment.values import nearest
+from mace_core.deployment.yaml_tree import ConfigError
+from mace_core.errors import ModelError, shorten
+from mace_core.graph import Attribute, AttributeKind, Graph, Node, Value
+from mace_core.operators.resolver import resolve
+from mace_core.quantization.editing import Editor, copy_graph
+from mace_core.quantization.prepare import inferred_types
+from mace_core.scheduler.planning.stages import node_reads
+from mace_core.tensor import DType, Shape, TensorType, ValueType
+from mace_core.tensor.types import format_shape
+
+TO_CHANNELS_FIRST = (0, 3, 1, 2)
+TO_CHANNELS_LAST = (0, 2, 3, 1)
+
+Place: TypeAlias = Callable[[str], str]
+"""Where a key of a graph is in its file, for messages."""
+
+_MOST_NAMES = 20_000
+"""Looked through for what was probably meant."""
+
+CHANNELS_FIRST = frozenset({"onnx"})
+"""Platforms whose models have pictures in NCHW."""
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """An input or output of the converted model.
+
+    Attributes:
+        tensor: its name in the model that was given.
+        name: its name in the converted model.
+        shape, dtype: what the converted model takes or gives.
+        own_shape, own_dtype: what the tensor itself is.
+        order: the axes of the tensor itself in those of ``shape`` (an input), or the other way round (an output);
+            empty where they are the same.
+    """
+
+    tensor: str
+    name: str
+    shape: tuple[int, ...]
+    own_shape: tuple[int, ...]
+    dtype: DType
+    own_dtype: DType
+    order: tuple[int, ...] = ()
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the tensor itself is the port."""
+        return not self.order and self.shape == self.own_shape and self.dtype is self.own_dtype
+
+
+@dataclass(slots=True)
+class Part:
+    """What is converted of a model.
+
+    Attributes:
+        graph: between the tensors named, with their own names, layouts and types; shapes of inputs are numbers.
+        inputs, outputs: what the converted model has instead.
+        notes: what should be told.
+    """
+
+    graph: Graph
+    inputs: list[Port]
+    outputs: list[Port]
+    notes: list[str] = field(default_factory=list)
+
+    def wrapped(self, graph: Graph) -> Graph:
+        """``graph``, a variant of this part, with the ports in place of its own inputs and outputs; it is changed."""
+        editor = Editor(graph)
+        before = [
+            node for port, value in zip(self.inputs, graph.inputs, strict=True) for node in _enter(editor, port, value)
+        ]
+        graph.inputs = [_first(value, before) for value in graph.inputs]
+        after: list[Node] = []
+        graph.outputs = [
+            _leave(editor, port, value, after) for port, value in zip(self.outputs, graph.outputs, strict=True)
+        ]
+        graph.nodes = [*before, *graph.nodes, *after]
+        _rename(graph, self.inputs, self.outputs)
+        return graph
+
+
+def cut(model: Graph, keys: GraphKeys, platform: str, place: Place, label: str) -> Part:
+    """The part of a model that a deployment file names, and what its borders are to be.
+
+    Args:
+        model: as it was imported; it is not changed.
+        place: of a key of the graph in the file, for messages.
+        label: of the model.
+
+    Raises:
+        ConfigError: for tensors that the model does not have, and shapes or types that do not fit it.
+    """
+    graph, _ = copy_graph(model)
+    by_name = _values(graph)
+    notes: list[str] = []
+    inputs = [_named(graph, by_name, name, place, "input_tensors", label) for name in keys.input_tensors]
+    outputs = [_named(graph, by_name, name, place, "output_tensors", label) for name in keys.output_tensors]
+    types = _types(graph, [*inputs, *outputs])
+    ports = [
+        _input(value, types, keys, number, platform, place("input_shapes"), notes)
+        for number, value in enumerate(inputs)
+    ]
+    _isolate(graph, inputs, outputs, place("input_tensors"), label)
+    for value, port in zip(inputs, ports, strict=True):
+        value.type = TensorType(port.own_dtype, port.own_shape)
+    try:
+        resolved = resolve(graph, {value: value.type for value in inputs if value.type is not None}).types
+    except ModelError as error:
+        raise ConfigError(f"{place('input_shapes')}: input_shapes do not fit the model: {error}") from None
+    made = [
+        _output(value, {**types, **resolved}, keys, number, platform, place("output_shapes"), notes)
+        for number, value in enumerate(outputs)
+    ]
+    for value, port in zip(outputs, made, strict=True):
+        value.type = TensorType(port.own_dtype, port.own_shape)
+    return Part(graph, ports, made, notes)
+
+
+def _values(graph: Graph) -> dict[str, Value]:
+    found = {value.name: value for value in graph.initializers.values()}
+    found |= {value.name: value for value in graph.inputs}
+    return found | {value.name: value for node in graph.nodes for value in node.outputs if value is not None}
+
+
+def _named(graph: Graph, by_name: Mapping[str, Value], name: str, place: Place, key: str, label: str) -> Value:
+    """A tensor; TensorFlow's ``:0`` may be there or not."""
+    for spelling in (name, name.removesuffix(":0"), f"{name}:0"):
+        if spelling in by_name:
+            return by_name[spelling]
+    near = nearest(name, list(by_name)[:_MOST_NAMES])
+    real = next((each for each in by_name if each.lower() == near), "") if near else ""
+    side = graph.inputs if key == "input_tensors" else graph.outputs
+    own = ", ".join(f"'{shorten(value.name, 60)}'" for value in side[:4])
+    meant = f"; did you mean '{shorten(real)}'?" if real else f"; its own {key.partition('_')[0]}s are {own}"
+    raise ConfigError(f"{place(key)}: {label} has no tensor '{shorten(name)}' ({key}){meant}")
+
+
+def _types(graph: Graph, values: Sequence[Value]) -> dict[Value, ValueType]:
+    known = {value: value.type for value in values if value.type is not None}
+    if len(known) == len(set(values)):
+        return known
+    return {**inferred_types(graph), **known}
+
+
+def _isolate(graph: Graph, inputs: Sequence[Value], outputs: Sequence[Value], place: str, label: str) -> None:
+    """Reduce a graph to what lies between some of its values."""
+    given, wanted, nodes = set(inputs), set(outputs) - set(inputs), []
+    for node in reversed(graph.nodes):
+        if any(value in wanted for value in node.outputs if value is not None):
+            nodes.append(node)
+            wanted.update(value for value in node_reads(node) if value not in given)
+    missing = [value for value in graph.inputs if value in wanted]
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise ConfigError(
+            f"{place}: the outputs also need the input '{shorten(missing[0].name)}: {missing[0].type}'{more} of {label}"
+            "; add it to input_tensors"
+        )
+    graph.nodes = nodes[::-1]
+    kept = set(graph.nodes)
+    for value in inputs:
+        if value.producer is not None and value.producer not in kept:
+            value.producer = None
+        elif value.producer is not None:  # it makes another output too: the input is a value of its own
+            _detach(graph, value)
+        value.constant = None
+        graph.initializers.pop(value.name, None)
+    graph.inputs, graph.outputs, graph.defaults = list(inputs), list(outputs), {}
+    Editor(graph).sweep()
+
+
+def _detach(graph: Graph, value: Value) -> None:
+    node = value.producer
+    assert node is not None
+    unread = Value(f"{value.name}_unread", value.type)
+    node.outputs = [unread if output is value else output for output in node.outputs]
+    unread.producer, value.producer = node, None
+
+
+def _input(
+    value: Value,
+    types: Mapping[Value, ValueType],
+    keys: GraphKeys,
+    number: int,
+    platform: str,
+    place: str,
+    notes: list[str],
+) -> Port:
+    own = types.get(value)
+    if not isinstance(own, TensorType):
+        what = "its type is not known" if own is None else f"it is {own}"
+        raise ConfigError(f"{place}: the input '{value.name}' is no tensor ({what})")
+    shape, form = keys.input_shapes[number], keys.formats("input")[number]
+    dtype = _dtype(keys.elements("input")[number], own.dtype)
+    for order in _orders(shape, form, platform, TO_CHANNELS_FIRST):
+        turned = _turned(shape, order)
+        if _fits(turned, own.shape):
+            if order != _orders(shape, form, platform, TO_CHANNELS_FIRST)[0]:
+                _tell_layout(notes, place, "input", value.name, shape, form, order)
+            return Port(value.name, keys.aliases("input")[number], shape, turned, dtype, own.dtype, order)
+    expected = format_shape(own.shape)
+    if own.shape is not None and len(own.shape) == 4 and platform in CHANNELS_FIRST and form == "NHWC":
+        in_nhwc = tuple(own.shape[axis] for axis in TO_CHANNELS_LAST)
+        expected += f", which is {format_shape(in_nhwc)} in NHWC"
+    raise ConfigError(
+        f"{place}: input_shapes says {_text(shape)} for '{shorten(value.name)}', and the model takes {expected}"
+    )
+
+
+def _output(
+    value: Value,
+    types: Mapping[Value, ValueType],
+    keys: GraphKeys,
+    number: int,
+    platform: str,
+    place: str,
+    notes: list[str],
+) -> Port:
+    own = types.get(value)
+    if not isinstance(own, TensorType):
+        what = "its type is not known" if own is None else f"it is {own}"
+        raise ConfigError(f"{place}: the output '{value.name}' is no tensor ({what})")
+    shape, form = keys.output_shapes[number], keys.formats("output")[number]
+    dtype, name = _dtype(keys.elements("output")[number], own.dtype), keys.aliases("output")[number]
+    orders = _orders(shape, form, platform, TO_CHANNELS_FIRST)
+    for order in orders:
+        turned = _turned(shape, order)
+        if _fits(turned, own.shape):
+            if order != orders[0]:
+                _tell_layout(notes, place, "output", value.name, shape, form, order)
+            if not own.is_concrete:
+                notes.append(f"{place}: the shape of '{value.name}' is known only in a run; {_text(shape)} is believed")
+            return Port(
+                value.name,
+                name,
+                shape,
+                turned,
+                dtype,
+                own.dtype,
+                TO_CHANNELS_LAST if order == TO_CHANNELS_FIRST else TO_CHANNELS_FIRST if order else (),
+            )
+    if own.is_concrete and own.size == _size(shape):
+        notes.append(
+            f"{place}: output_shapes says {_text(shape)} for '{value.name}', which the model gives as "
+            f"{format_shape(own.shape)}: reshaped"
+        )
+        return Port(value.name, name, shape, own.concrete_shape, dtype, own.dtype)
+    raise ConfigError(
+        f"{place}: output_shapes says {_text(shape)} for '{shorten(value.name)}', and the model gives "
+        f"{format_shape(own.shape)}"
+    )
+
+
+def _orders(shape: Sequence[int], form: str, platform: str, turned: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    """Ways to read a shape, the one that the file means first: axes in the model's order, () for as they are."""
+    if len(shape) != 4 or form not in ("NHWC", "NCHW"):
+        return ((),)
+    order = turned if form == "NHWC" else TO_CHANNELS_LAST
+    is_native = (form == "NCHW") == (platform in CHANNELS_FIRST)
+    return ((), order) if is_native else (order, ())
+
+
+def _turned(shape: Sequence[int], order: Sequence[int]) -> tuple[int, ...]:
+    return tuple(shape[axis] for axis in order) if order else tuple(shape)
+
+
+def _fits(shape: Sequence[int], own: Shape | None) -> bool:
+    if own is None:
+        return True
+    return len(shape) == len(own) and all(
+        not isinstance(size, int) or size == given for given, size in zip(shape, own, strict=True)
+    )
+
+
+def _tell_layout(
+    notes: list[str], place: str, side: str, name: str, shape: Sequence[int], form: str, order: Sequence[int]
+) -> None:
+    read = "in the model's own layout" if not order else "in the other layout"
+    notes.append(
+        f"{place}: {side}_shapes says {_text(shape)} for '{shorten(name)}', which as {form} does not fit the model; "
+        f"read {read} ({side}_data_formats says which)"
+    )
+
+
+def _dtype(word: str, own: DType) -> DType:
+    return own if not word else DType[word.upper()]
+
+
+def _text(shape: Sequence[int]) -> str:
+    return ",".join(map(str, shape)) or "no dimensions"
+
+
+def _size(shape: Sequence[int]) -> int:
+    size = 1
+    for each in shape:
+        size *= each
+    return size
+
+
+def _enter(editor: Editor, port: Port, value: Value) -> list[Node]:
+    """Nodes that make ``value`` of what the converted model is fed."""
+    if port.is_plain:
+        return []
+    nodes: list[Node] = []
+    fed = editor.value(f"{value.name}_fed", TensorType(port.dtype, port.shape))
+    current = fed
+    if port.dtype is not port.own_dtype:
+        cast = value if not port.order else editor.value(f"{value.name}_cast", TensorType(port.own_dtype, port.shape))
+        nodes.append(_cast(editor, current, cast, port.own_dtype))
+        current = cast
+    if port.order:
+        nodes.append(_transpose(editor, current, value, port.order))
+    return nodes
+
+
+def _first(value: Value, nodes: Sequence[Node]) -> Value:
+    """What the nodes before a model make ``value`` of."""
+    while value.producer is not None and value.producer in nodes:
+        source = value.producer.inputs[0]
+        assert source is not None
+        value = source
+    return value
+
+
+def _leave(editor: Editor, port: Port, value: Value, nodes: list[Node]) -> Value:
+    """What the converted model gives for ``value``."""
+    current = value
+    if port.order:
+        turned = editor.value(f"{value.name}_turned", TensorType(port.own_dtype, port.shape))
+        nodes.append(_transpose(editor, current, turned, port.order))
+        current = turned
+    elif port.shape != port.own_shape:
+        import numpy as np
+
+        shaped = editor.value(f"{value.name}_shaped", TensorType(port.own_dtype, port.shape))
+        target = editor.constant(f"{value.name}_shape", np.array(port.shape, np.int64))
+        nodes.append(editor.node("Reshape", [current, target], [shaped], name=f"{value.name}_reshape"))
+        current = shaped
+    if port.dtype is not port.own_dtype:
+        cast = editor.value(f"{value.name}_given", TensorType(port.dtype, port.shape))
+        nodes.append(_cast(editor, current, cast, port.dtype))
+        current = cast
+    return current
+
+
+def _transpose(editor: Editor, source: Value, result: Value, order: tuple[int, ...]) -> Node:
+    attributes = {"perm": Attribute(AttributeKind.INTS, order)}
+    return editor.node("Transpose", [source], [result], name=f"{result.name}_transpose", attributes=attributes)
+
+
+def _cast(editor: Editor, source: Value, result: Value, dtype: DType) -> Node:
+    attributes = {"to": Attribute(AttributeKind.INT, dtype.value)}
+    return editor.node("Cast", [source], [result], name=f"{result.name}_cast", attributes=attributes)
+
+
+def _rename(graph: Graph, inputs: Sequence[Port], outputs: Sequence[Port]) -> None:
+    """Call inputs and outputs as the ports; whatever else has one of these names gets another."""
+    ends: dict[Value, str] = {}
+    for port, value in zip(inputs, graph.inputs, strict=True):
+        ends[value] = port.name
+    identities: list[Node] = []
+    for number, (port, value) in enumerate(zip(outputs, graph.outputs, strict=True)):
+        if value in ends and ends[value] != port.name:  # an input given back, or one value twice
+            own = Value(port.name, value.type)
+            identities.append(Node("Identity", [value], [own], name=f"{port.name}_identity"))
+            graph.outputs[number] = own
+            value = own
+        ends[value] = port.name
+    wanted, others = set(ends.values()), _all_values(graph)
+    taken = wanted | {value.name for value in others}
+    for other in others:
+        if other not in ends and other.name in wanted:
+            fresh, number = f"{other.name}_inner", 1
+            while fresh in taken:
+                number += 1
+                fresh = f"{other.name}_inner_{number}"
+            taken.add(fresh)
+            other.name = fresh
+    for value, name in ends.items():
+        value.name = name
+    graph.initializers = {value.name: value for value in graph.initializers.values()}
+    graph.nodes += identities
+
+
+def _all_values(graph: Graph) -> list[Value]:
+    found = dict.fromkeys((*graph.inputs, *graph.initializers.values()))
+    for node in graph.nodes:
+        found.update(dict.fromkeys(value for value in node.outputs if value is not None))
+        for body in node.subgraphs():
+            found.update(dict.fromkeys(_all_values(body)))
+    return list(found)
