@@ -114,6 +114,23 @@ class Binding:
             except (MemoryError, OSError) as error:
                 raise_explained(error, self._label)
 
+    def run_into(
+        self,
+        into: Into,
+        feeds: Mapping[str, Any],
+        outputs: Sequence[str] | None = None,
+        *,
+        profile: Profile | None = None,
+        cancel: CancelFlag | None = None,
+    ) -> dict[str, Any]:
+        """As `run`, with arrays for outputs that have been checked and that the caller holds (`Into.reserve`)."""
+        with self._held(), at_work():
+            self._session._check_open()
+            try:
+                return self._run(feeds, outputs, profile, cancel, into)
+            except (MemoryError, OSError) as error:
+                raise_explained(error, self._label)
+
     def read(self, name: str) -> npt.NDArray[Any]:
         """A copy of the state that an output left, or that an input is fed next.
 
@@ -129,6 +146,13 @@ class Binding:
             if value is None:
                 raise UsageError(f"{self._label}: there is no state '{name}' before the first run")
             return np.array(value)
+
+    def contents(self) -> dict[str, npt.NDArray[Any]]:
+        """Copies of what the inputs of the state are fed next, by their names; those that there are yet."""
+        with self._held():
+            now = {state.source.name: state.value for state in self._states if state.value is not None}
+            given = {value.name: content for value, content in self._given.items() if value.name not in now}
+            return {name: np.array(content) for name, content in {**given, **now}.items()}
 
     @property
     def lengths(self) -> dict[str, int]:

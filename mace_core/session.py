@@ -16,6 +16,7 @@ from mace_core.governor.state import governed
 from mace_core.host.memory import return_free_memory
 from mace_core.host.process_end import at_work
 from mace_core.host.signals import signals_kept
+from mace_core.kept_state import SessionState
 from mace_core.provider.execution import CancelFlag
 from mace_core.provider.registry import Registry, default_registry
 from mace_core.scheduler.explaining import Explaining
@@ -62,7 +63,7 @@ class Session:
 
     Attributes:
         inputs, outputs: name, element type and shape of each; symbolic dimensions are names.  Inputs that the model has
-            defaults for are ``optional``, and come last.
+            defaults for are ``optional``, and come last.  State that the model says it keeps is in neither.
         metadata: the model's own key-value properties.
     """
 
@@ -164,8 +165,12 @@ class Session:
             self._runners.failover.activity = self._activity
             self._runner, self._flags = self._runners.whole, self._runners.flags
             optional = () if self._optional is None else self._optional.specs
-            self.inputs: tuple[ValueSpec, ...] = (*(spec_of(value) for value in graph.inputs), *optional)
-            self.outputs: tuple[ValueSpec, ...] = tuple(spec_of(value) for value in graph.outputs)
+            self._state = SessionState.of(self, graph)
+            kept: frozenset[str] = frozenset() if self._state is None else self._state.names
+            given_inputs = (spec_of(value) for value in graph.inputs if value.name not in kept)
+            self.inputs: tuple[ValueSpec, ...] = (*given_inputs, *optional)
+            results = (spec_of(value) for value in graph.outputs if value.name not in kept)
+            self.outputs: tuple[ValueSpec, ...] = tuple(results)
             self.metadata: dict[str, str] = dict(graph.metadata)
             self._output_names = [value.name for value in graph.outputs]
             self._quick = self._own_quick = QuickRuns(self._runners, graph.inputs, graph.outputs, self._model.label)
@@ -205,6 +210,9 @@ class Session:
     ) -> dict[str, Any]:
         """Run the model once.
 
+        A model that says which of its outputs feed which inputs next (`state`) goes on from where the run before left
+        it; with any of these inputs among the feeds, the run is one by itself.
+
         Args:
             feeds: input name -> numpy array, DLPack tensor, plain number or list; a list for a sequence, None for an
                 absent optional.
@@ -231,6 +239,8 @@ class Session:
             checked = self._careful.into(into)
             with checked.reserved():
                 return self.run_into(checked, feeds, outputs, profile=profile, cancel=cancel)
+        if (state := self._state) is not None and not state.is_fed(feeds):
+            return self._run_kept(state, feeds, outputs, None, profile, cancel)
         activity = self._activity
         start_ns = _now()
         try:
@@ -260,6 +270,8 @@ class Session:
         cancel: CancelFlag | None = None,
     ) -> dict[str, Any]:
         """As `run`, with arrays for outputs that have been checked and that the caller holds (`Into.reserve`)."""
+        if (state := self._state) is not None and not state.is_fed(feeds):
+            return self._run_kept(state, feeds, outputs, into, profile, cancel)
         activity = self._activity
         start_ns = _now()
         try:
@@ -276,6 +288,41 @@ class Session:
         except BaseException as error:
             self._failed(error)
             raise
+
+    def _run_kept(
+        self,
+        state: SessionState,
+        feeds: Mapping[str, Any],
+        outputs: Sequence[str] | None,
+        into: Into | None,
+        profile: Profile | None,
+        cancel: CancelFlag | None,
+    ) -> dict[str, Any]:
+        """Run once, and go on from there the next time."""
+        self._check_open()
+        activity, start_ns = self._activity, _now()
+        try:
+            found = state.run(feeds, outputs, into=into, profile=profile, cancel=cancel)
+        except BaseException as error:
+            self._failed(error)
+            raise
+        activity.runs += 1
+        activity.busy_ns += _now() - start_ns
+        return found
+
+    @property
+    def state(self) -> dict[str, str]:
+        """What the model says it keeps from run to run: input name -> name of the output that feeds it next.
+
+        `run` keeps it; `bind` and `stream` take it for streams of their own.
+        """
+        return {} if self._state is None else dict(self._state.pairs)
+
+    def reset(self) -> None:
+        """Forget what the runs so far left behind: the next one begins as the first did."""
+        self._check_open()
+        if self._state is not None:
+            self._state.reset()
 
     def _failed(self, error: BaseException) -> None:
         """Count it; where the system ran out of something, raise what is to be done."""
@@ -324,8 +371,8 @@ class Session:
 
         Args:
             pairs: input name -> name of the output that feeds it next.
-            start: input name -> what it is fed in the first run; copied.  By default zeros; the one dimension that
-                neither the model nor the other inputs decide is 0.
+            start: input name -> what it is fed in the first run; copied.  By default what the model says, else zeros;
+                the one dimension that neither the model nor the other inputs decide is 0.
             capacity: entries to make room for at first, where a state grows; doubled whenever they do not suffice.
             limit: entries that no state may exceed; a run that would is refused, and leaves the state as it is.
             inputs: input name -> array (numpy, DLPack or `DmaBuf`) that each run reads anew.
@@ -349,6 +396,8 @@ class Session:
             )
         from mace_core.binding import Binding
 
+        if self._state is not None:
+            start = {**self._state.start(pairs), **(start or {})}
         if (other := self._fed(pairs)) is not None:
             return other.bind(pairs, start, capacity=capacity, limit=limit)
         return Binding(self, pairs, start, capacity, limit)
@@ -373,7 +422,8 @@ class Session:
                     for outputs in stream.push(buffer): ...
 
         Args:
-            state, start: as of `bind`; without state every window is run by itself.
+            state, start: as of `bind`; by default what the model itself says it keeps (`state`); without any, every
+                window is run by itself.
             audio: the input for the samples, its last axis; may be left out where all others are state or in ``feeds``.
             window: samples the model sees in one run; by default what its input takes, else 200 ms.
             context: how many of these were heard before, zeros at first.
@@ -388,7 +438,9 @@ class Session:
         from mace_core.streaming import Stream
 
         self._check_open()
-        return Stream(self, state or {}, audio, window, context, overlap, rate, feeds, outputs, start)
+        return Stream(
+            self, self.state if state is None else state, audio, window, context, overlap, rate, feeds, outputs, start
+        )
 
     def _run(
         self,
@@ -472,6 +524,8 @@ class Session:
         if (other := self._elsewhere or self._fed(shapes)) is not None:
             other.prepare(shapes)
         else:
+            if self._state is not None:
+                shapes = self._state.with_shapes(shapes)
             for plan in self._runners.plans(types_from_shapes(self._graph.inputs, shapes, self._model.label)):
                 plan.release()
 
@@ -557,7 +611,7 @@ class Session:
             self._queue.drop(self, UsageError(f"the session of {self._model.label} was closed before the run began"))
         runners = getattr(self, "_runners", None)
         with signals_kept():
-            for opened in (runners, self._optional, self._places):
+            for opened in (getattr(self, "_state", None), runners, self._optional, self._places):
                 if opened is not None:
                     opened.close()
             self._pool.release()

@@ -114,6 +114,8 @@ def batcher_for(session: Session, max_batch: int, max_delay: float) -> Batcher |
     if max_batch == 1:
         return None
     model, graph, label = session._model, session._graph, session._model.label
+    if session.state:
+        raise UsageError(f"{label}: requests cannot be batched, since the model keeps state from run to run")
     joined: list[Value] = []
     shared: list[Value] = []
     for value in graph.inputs:

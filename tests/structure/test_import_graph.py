@@ -32,7 +32,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("scheduler",),
     ("storing",),
     ("binding", "requests", "compilation", "ahead_of_time", "policies"),
-    ("streaming", "bound_arrays"),
+    ("streaming", "bound_arrays", "kept_state"),
     ("governor",),
     ("monitoring",),
     ("session",),

@@ -17,7 +17,7 @@ from mace_core.graph import Attribute, AttributeKind, Graph, Node, Value
 from mace_core.tensor import DType, Tensor, TensorType
 
 if TYPE_CHECKING:
-    from mace_core.frontend.tflite.importer import Place
+    from mace_core.frontend.tflite.place import Place
 
 _EMPTY_TABLE = b"\x04\x00\x04\x00\x04\x00\x00\x00"
 """A table without fields: its vtable, then the distance back to it.  Every accessor gives the schema's default."""
@@ -45,6 +45,10 @@ class Operation:
         self.place = place
         self._options = self._table(options)
         self._fresh: set[Value] = set()
+
+    def within(self, place: Place) -> Operation:
+        """The same operator, whose nodes go to another place: a subgraph that it calls."""
+        return Operation(self.file, self.name, place, "")
 
     # --- what it reads --------------------------------------------------------------------------------------------
 
@@ -235,7 +239,8 @@ class Operation:
         self.place.graph.nodes.append(
             Node(op_type, inputs, outputs, name=name, domain=domain, attributes=made, source=(self.name,))
         )
-        self.place.root.use_domain(domain)
+        if domain:
+            self.place.root.use_domain(domain)
         self._fresh.update(outputs)
         return outputs
 

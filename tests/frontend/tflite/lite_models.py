@@ -121,11 +121,13 @@ class LiteModel:
         self.table = schema.ModelT()
         self.table.version, self.table.description = 3, b"made by a test"
         self.table.buffers, self.table.operatorCodes = [schema.BufferT()], []
-        self.table.subgraphs, self.graphs = [], []
+        self.table.subgraphs = []
+        self.graphs: list[LiteGraph] = []
         self._codes: dict[tuple[str, int], int] = {}
 
     def graph(self, name: str = "main") -> LiteGraph:
         made = LiteGraph(self, name)
+        self.graphs.append(made)
         self.table.subgraphs.append(made.table)
         return made
 

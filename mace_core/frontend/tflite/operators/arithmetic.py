@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from mace_core.frontend.tflite.operation import Operation
 from mace_core.frontend.tflite.registry import converter
@@ -96,13 +97,17 @@ def different(op: Operation) -> None:
 @converter("ATAN2")
 def angle(op: Operation) -> None:
     """Of (x, y), from the arc tangent of y / x and the half plane."""
-    y, x, dtype = op.real(0), op.real(1), op.dtype(0).numpy
+    op.finish(angle_of(op, op.real(0), op.real(1), op.dtype(0).numpy))
+
+
+def angle_of(op: Operation, y: Value, x: Value, dtype: npt.DTypeLike) -> Value:
+    """The angle of (x, y), from -pi to pi."""
     zero, half = op.number(0, dtype), op.number(np.pi, dtype)
     arc = op.emit("Atan", [op.emit("Div", [y, x])])
     turn = op.emit("Where", [op.emit("Less", [y, zero]), op.emit("Neg", [half]), half])
     turned = op.emit("Where", [op.emit("Less", [x, zero]), op.emit("Add", [arc, turn]), arc])
     is_origin = op.emit("And", [op.emit("Equal", [x, zero]), op.emit("Equal", [y, zero])])
-    op.finish(op.emit("Where", [is_origin, zero, turned]))
+    return op.emit("Where", [is_origin, zero, turned])
 
 
 @converter("RIGHT_SHIFT")

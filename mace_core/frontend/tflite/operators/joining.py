@@ -8,13 +8,12 @@ from mace_core.frontend.tflite.registry import converter
 
 @converter("CONCATENATION", options="ConcatenationOptions")
 def concatenation(op: Operation) -> None:
-    """Parts that are quantized as the result is are moved as they are."""
-    axis, function = op.axis(op.option("Axis"), len(op.result_shape())), op.option("FusedActivationFunction")
-    parts = range(op.count)
-    if function == 0 and all(op.is_alike(op.tensor(part), op.result()) for part in parts):
+    """Parts that are quantized as the result is are moved as they are.  LiteRT applies no activation here."""
+    axis, parts = op.axis(op.option("Axis"), len(op.result_shape())), range(op.count)
+    if all(op.is_alike(op.tensor(part), op.result()) for part in parts):
         op.keep(op.emit("Concat", [op.stored(part) for part in parts], {"axis": axis}))
         return
-    op.finish(op.activated(op.emit("Concat", [op.real(part) for part in parts], {"axis": axis}), function))
+    op.finish(op.emit("Concat", [op.real(part) for part in parts], {"axis": axis}))
 
 
 @converter("PACK", options="PackOptions")
