@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mace_core.cli.options import Model
+from mace_core.cli.options import Model, Trust
 from mace_core.cli.shared_options import OutputOptions, shared_options
+from mace_core.cli.written_files import check_target
+from mace_core.errors import ModelError
 
 if TYPE_CHECKING:
     from mace_core.inspection import Inspection
@@ -32,26 +36,60 @@ def inspect(
             show_default=False,
         ),
     ] = [],  # noqa: B006 - typer copies it
+    page: Annotated[
+        Path | None,
+        typer.Option(
+            "--html",
+            metavar="FILE.html",
+            help="Also write one page that shows the graph, every node and the weights; it works offline.",
+            show_default=False,
+        ),
+    ] = None,
+    trust: Trust = False,
     output: OutputOptions,
 ) -> None:
     """Show what a model contains: inputs, outputs, operators, parameters, work, memory, metadata, problems.
 
-    This runs nothing and needs no provider. If the model cannot be loaded, it shows as much as the file reveals.
+    This runs nothing and needs no provider. If the model cannot be loaded, it shows as much as the file reveals. Models
+    of PyTorch (.pt2), Keras, TensorFlow and scikit-learn are exported by their framework first, which has to be
+    installed; a message says how.
 
     Examples:
 
       mace inspect model.onnx
 
-      mace inspect model.onnx --shape x=1x3x48x320 --json
+      mace inspect model.tflite --html model.html
+
+      mace inspect model.pt2 --shape x=1x3x48x320 --json
 
       mace inspect model.mace
-    """
-    from mace_core.cli.output import progress
-    from mace_core.inspection import inspect_model
 
-    with progress(f"Reading {model}"):
-        found = inspect_model(model, _shapes(model, shape))
-    output.deliver("inspect", found.as_data(), lambda: _print(found, output))
+      mace inspect pipeline.joblib --trust
+    """
+    from mace_core.cli.output import print_line, progress
+    from mace_core.frontend import trusted_files
+    from mace_core.inspection import examine_model
+
+    check_target("--html", page, (".html", ".htm"))
+    with trusted_files() if trust else contextlib.nullcontext():
+        with progress(f"Reading {model}"):
+            found, graph, resolution = examine_model(model, _shapes(model, shape))
+        if page is not None:
+            if graph is None:
+                raise ModelError(f"'{model}' has no graph to show: {found.problems[0].text}")
+            from mace_core.cli.inspect_page import summary
+            from mace_core.report.graph_page import write_graph_page
+
+            types = {} if resolution is None else resolution.types
+            with progress(f"Writing {page}"):
+                write_graph_page(page, graph, types, Path(model).name or model, summary(found))
+
+    def text() -> None:
+        _print(found, output)
+        if page is not None:
+            print_line(f"{page} written")
+
+    output.deliver("inspect", {**found.as_data(), "page": None if page is None else str(page)}, text)
 
 
 def _shapes(model: str, texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
@@ -124,14 +162,24 @@ def _tables(found: Inspection) -> list[Table]:
     ]
     sections = [(each.kind, each.name[:16], f"{each.offset}", format_bytes(each.nbytes)) for each in found.sections]
     operators = [(operator, str(count)) for operator, count in found.operators.items()]
+    layers = [
+        (each.name or "(the model itself)", each.kind, f"{each.nodes}", f"{each.parameters:,}", _millions(each.macs))
+        for each in found.layers
+    ]
+    work = number("nodes", 3), number("parameters", 2), number("MMAC", 1)
     return [
         Table((Column("", 2), Column("name"), prose("type"), Column("", 1)), ends),
         Table((Column("parameters"), number("tensors", 2), number("elements", 1), number("size")), kinds),
         Table((Column("operator"), number("nodes")), operators),
+        Table((Column("layer"), Column("class", 1), *work), layers),
         Table((Column("metadata"), prose("value", 1)), [(key, _shortened(text)) for key, text in metadata]),
         Table((Column("compiled for"), prose("inputs"), *counts, number("size"), prose("depends on", 1)), compiled),
         Table((Column("section"), prose("name", 1), number("at"), number("size")), sections),
     ]
+
+
+def _millions(macs: int) -> str:
+    return f"{macs / 1e6:.2f}" if macs else ""
 
 
 def _made_under(each: CompiledFact) -> str:

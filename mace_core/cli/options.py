@@ -173,6 +173,10 @@ SampleTolerances = Annotated[
         show_default=False,
     ),
 ]
+Trust = Annotated[
+    bool,
+    typer.Option("--trust", help="Read model files that hold code (Python pickles); this runs the code."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print only JSON on standard output, also for errors.")]
 JsonFile = Annotated[
     Path | None,

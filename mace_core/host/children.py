@@ -102,10 +102,11 @@ def ask_child(code: str, question: Mapping[str, Any], *, keeps_quiet: bool = Fal
 
 _ANSWER = """
 import json as _json, os as _os, sys as _sys
+_target = _sys.argv.pop(1)  # what is asked may set others
 _found = _json.dumps(answer(_json.load(_sys.stdin)))
-with open(_sys.argv[1] + ".new", "w", encoding="utf-8") as _file:
+with open(_target + ".new", "w", encoding="utf-8") as _file:
     _file.write(_found)
-_os.replace(_sys.argv[1] + ".new", _sys.argv[1])
+_os.replace(_target + ".new", _target)
 """
 
 _MOST_COMPLAINT_BYTES = 1 << 16

@@ -83,6 +83,25 @@ class SectionFact:
     is_required: bool
 
 
+@dataclass(frozen=True, slots=True)
+class LayerFact:
+    """A layer of the author's model, as its exporter calls it.
+
+    Attributes:
+        name: ``layers.0.conv``; "" for the model itself.
+        kind: its class, ``Conv2d``; "" where that is not known.
+        nodes: how many come from it directly.
+        parameters: elements of the constants that they read.
+        macs: multiply-accumulates of them at the shapes of the inspection.
+    """
+
+    name: str
+    kind: str
+    nodes: int
+    parameters: int
+    macs: int
+
+
 @dataclass(slots=True)
 class Inspection:
     """Everything found about a model.
@@ -103,6 +122,7 @@ class Inspection:
             result is freed after its last reader; None where the shapes are not known.
         unsized: nodes whose results get a size only while they run; they are not in the two figures.
         problems: the worst first.
+        layers: of the author's model, where the exporter told them.
         compiled: of a package, what devices compiled.
         sections: of a package, all of it.
     """
@@ -122,6 +142,7 @@ class Inspection:
     peak_activation_bytes: int | None = None
     unsized: int = 0
     problems: list[Problem] = field(default_factory=list)
+    layers: list[LayerFact] = field(default_factory=list)
     compiled: list[CompiledFact] = field(default_factory=list)
     sections: list[SectionFact] = field(default_factory=list)
 

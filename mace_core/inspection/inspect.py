@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from mace_core.errors import MaceError, ModelError
-from mace_core.frontend.load import check_file, load_model, package_of
+from mace_core.frontend.exporters.base import EXPORTED_BY
+from mace_core.frontend.load import check_file, load_model, model_path, package_of
 from mace_core.graph import Graph
 from mace_core.graph.constants import constant_tensors
 from mace_core.graph.signature import Resolution
 from mace_core.inspection.facts import Inspection, Severity, ValueFact
+from mace_core.inspection.layers import layer_facts
 from mace_core.inspection.memory import peak_activation_bytes
 from mace_core.inspection.onnx_file import (
     add_deprecated,
@@ -27,20 +30,39 @@ from mace_core.inspection.problems import add_problems, all_nodes
 _ORDER = (Severity.ERROR, Severity.WARNING, Severity.NOTE)
 
 
+class Examined(NamedTuple):
+    """A model that was looked at.
+
+    Attributes:
+        found: everything found.
+        graph: the model; None where it cannot be loaded.
+        resolution: types of its values at the shapes that the figures are for; None where no such shapes are known.
+    """
+
+    found: Inspection
+    graph: Graph | None
+    resolution: Resolution | None
+
+
 def inspect_model(path: str | Path, shapes: Mapping[str, Sequence[int]] | None = None) -> Inspection:
     """Everything that can be told of a model file without running it.
 
     A model that cannot be loaded is described as far as its file can be read; the reason is among the problems.
 
     Args:
-        path: the model file.
+        path: the model file, of any format that a frontend reads.
         shapes: of inputs with free dimensions; usual sizes are assumed for the others.
 
     Raises:
         ModelError: if the file cannot be read at all.
         UsageError: if ``shapes`` do not fit the model.
     """
-    path = Path(path)
+    return examine_model(path, shapes).found
+
+
+def examine_model(path: str | Path, shapes: Mapping[str, Sequence[int]] | None = None) -> Examined:
+    """As `inspect_model`, with the graph that was looked at."""
+    path = model_path(path)
     check_file(path)
     found = Inspection(str(path), path.stat().st_size)
     package = package_of(path, cache=False, mmap=True)
@@ -51,6 +73,8 @@ def inspect_model(path: str | Path, shapes: Mapping[str, Sequence[int]] | None =
         add_file_facts(found, proto)
         add_missing_data(found, proto, path.parent)
         add_deprecated(found, proto)
+    graph: Graph | None = None
+    resolution: Resolution | None = None
     try:
         graph = load_model(path)
     except ModelError as error:
@@ -61,15 +85,25 @@ def inspect_model(path: str | Path, shapes: Mapping[str, Sequence[int]] | None =
         add_proto_counts(found, proto)
     else:
         if proto is None:
-            found.opsets = {domain or "ai.onnx": version for domain, version in graph.opset_imports.items()}
-            found.inputs = [ValueFact(value.name, str(value.type)) for value in graph.inputs]
-            found.outputs = [ValueFact(value.name, str(value.type)) for value in graph.outputs]
-            found.inputs += [ValueFact(name, str(type), is_optional=True) for name, type in graph.defaults.items()]
-            found.metadata = dict(graph.metadata)
+            _add_interface(found, graph)
         _add_graph_facts(found, graph)
-        add_problems(found, graph, _add_sizes(found, graph, shapes or {}))
+        resolution = _add_sizes(found, graph, shapes or {})
+        add_problems(found, graph, resolution)
+        found.layers = layer_facts(graph, {} if resolution is None else resolution.types)
     found.problems.sort(key=lambda problem: _ORDER.index(problem.severity))
-    return found
+    return Examined(found, graph, resolution)
+
+
+def _add_interface(found: Inspection, graph: Graph) -> None:
+    """Of a format that is not ONNX, as it was imported."""
+    found.opsets = {domain or "ai.onnx": version for domain, version in graph.opset_imports.items()}
+    found.inputs = [ValueFact(value.name, str(value.type)) for value in graph.inputs]
+    found.outputs = [ValueFact(value.name, str(value.type)) for value in graph.outputs]
+    found.inputs += [ValueFact(name, str(type), is_optional=True) for name, type in graph.defaults.items()]
+    found.metadata = dict(graph.metadata)
+    by = found.metadata.pop(EXPORTED_BY, "")
+    told = {"graph": graph.name, "exported by": by, "description": graph.doc_string}
+    found.properties |= {key: value for key, value in told.items() if value}
 
 
 def _add_graph_facts(found: Inspection, graph: Graph) -> None:

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import html
 import json
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,18 @@ from mace_core.report.page_data import page_data
 if TYPE_CHECKING:
     from mace_core.report.measuring import ModelProfile
 
-_PROGRAM = ("base.js", "details.js", "viewport.js", "graph.js", "timeline.js", "memory.js", "tables.js", "main.js")
+_PROGRAM = (
+    "common.js",
+    "base.js",
+    "details.js",
+    "viewport.js",
+    "layout.js",
+    "graph.js",
+    "timeline.js",
+    "memory.js",
+    "tables.js",
+    "main.js",
+)
 """The parts of the page's program, in the order in which they build on each other."""
 
 
@@ -31,7 +43,20 @@ def write_page(path: Path, found: ModelProfile, *, graph: bool = True) -> None:
     Raises:
         UsageError: if the file cannot be written, or the library is not installed.
     """
-    text = page_html(found, layout_library() if graph else None)
+    save_page(path, page_html(found, layout_library() if graph else None))
+
+
+def page_html(found: ModelProfile, library: LayoutLibrary | None) -> str:
+    """The page; ``library`` lays out its graph, which is left out without one."""
+    return assembled("page.html", ("page.css",), _PROGRAM, f"{found.label} – mace profile", page_data(found), library)
+
+
+def save_page(path: Path, text: str) -> None:
+    """Write a page; what was there before stays as it was until the new one is whole.
+
+    Raises:
+        UsageError: if the file cannot be written.
+    """
     try:
         with replacing(path) as file:
             file.write(text.encode("utf-8", "backslashreplace"))
@@ -39,23 +64,30 @@ def write_page(path: Path, found: ModelProfile, *, graph: bool = True) -> None:
         raise UsageError(f"'{path}' cannot be written: {error.strerror or error}") from None
 
 
-def page_html(found: ModelProfile, library: LayoutLibrary | None) -> str:
-    """The page; ``library`` lays out its graph, which is left out without one.
+def assembled(
+    template: str,
+    styles: Sequence[str],
+    programs: Sequence[str],
+    title: str,
+    data: Any,
+    library: LayoutLibrary | None,
+) -> str:
+    """A page out of its parts.
 
     Names out of the model reach the page as data only, and its program shows them as text.  The page's own policy lets
     no other program run, and nothing be fetched.
     """
-    program = "\n".join(_asset(name) for name in _PROGRAM)
+    program = "\n".join(_asset(name) for name in programs)
     parts = {
         "policy": _policy(program),
-        "title": html.escape(f"{found.label} – mace profile"),
-        "style": _asset("page.css"),
-        "data": _json(page_data(found)),
+        "title": html.escape(title),
+        "style": "\n".join(_asset(name) for name in styles),
+        "data": _json(data),
         "library": _json(None if library is None else {"source": library.source, "version": library.version}),
         "notice": "" if library is None else html.escape(library.notice),
         "program": program,
     }
-    pieces = _asset("page.html").split("@@")  # text, name, text, name, …: what is filled in is never looked at again
+    pieces = _asset(template).split("@@")  # text, name, text, name, …: what is filled in is never looked at again
     return "".join(parts[piece] if number % 2 else piece for number, piece in enumerate(pieces))
 
 

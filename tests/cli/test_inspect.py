@@ -233,3 +233,28 @@ def test_names_that_are_no_text_are_shown_as_what_they_are(tmp_path: Path, conv:
     assert found.properties["producer"] == r"m\xffk\xfe!"
     assert found.problems[0].severity is Severity.ERROR
     assert found.operators["Conv"] == 1
+
+
+def test_layers_of_the_authors_model_are_listed_with_their_work(tmp_path: Path) -> None:
+    weight = numpy_helper.from_array(np.ones((3, 5), np.float32), "w")
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["t"]), helper.make_node("Relu", ["t"], ["y"])]
+    scopes = {
+        "pkg.torch.onnx.name_scopes": "['', 'head', 'linear']",
+        "pkg.torch.onnx.class_hierarchy": "['Net', 'torch.nn.Linear', 'aten']",
+    }
+    for key, text in scopes.items():
+        nodes[0].metadata_props.add(key=key, value=text)
+    found = inspect_model(save(tmp_path / "m.onnx", nodes, [value("x", [2, 3])], [value("y", None)], [weight]))
+    (layer,) = found.layers
+    assert (layer.name, layer.kind, layer.nodes, layer.parameters, layer.macs) == ("head", "Linear", 1, 15, 30)
+
+
+def test_the_command_writes_a_page_and_refuses_pickles(conv: Path, mace: Any, tmp_path: Path) -> None:
+    pytest.importorskip("netron")
+    ran = mace("inspect", str(conv), "--html", "m.html", "--json")
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout)["page"] == "m.html"
+    assert (tmp_path / "m.html").read_text().startswith("<!doctype html>")
+    (tmp_path / "m.pkl").write_bytes(b"\x80\x04N.")
+    ran = mace("inspect", "m.pkl")
+    assert (ran.returncode, "add --trust" in ran.stderr, ran.stderr.count("\n")) == (1, True, 1)

@@ -84,7 +84,8 @@ def test_a_report_survives_json() -> None:
 
 class TestChild:
     def test_what_libraries_print_is_not_the_answer(self) -> None:
-        code = "def answer(question):\n    print('noise')\n    return {'twice': question['n'] * 2}"
+        lines = ("import sys", "print('noise')", "sys.argv[:] = ['a', 'b']", "return {'twice': question['n'] * 2}")
+        code = "\n    ".join(("def answer(question):", *lines))
         assert ask_child(code, {"n": 21}, keeps_quiet=True) == {"twice": 42}
 
     @pytest.mark.parametrize(

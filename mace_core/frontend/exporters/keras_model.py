@@ -61,7 +61,10 @@ def write_model(model: Any, target: Path) -> str:
     import keras
     import tf2onnx
 
+    inputs = getattr(model, "inputs", None)
     with contextlib.redirect_stdout(sys.stderr):
+        if inputs:  # Keras exports what has been called; a model that was just loaded has not
+            model(inputs[0] if len(inputs) == 1 else inputs)
         model.export(str(target), format="onnx", verbose=False)
     return f"Keras {keras.__version__} with tf2onnx {tf2onnx.__version__}"
 

@@ -23,19 +23,6 @@ function showHead() {
   byId("footer").textContent = `Made by mace profile ${data.version}${layout}. Steps show the mean of the profiled runs, which take longer than warm runs.`;
 }
 
-function setUpThemes() {
-  const buttons = [...document.querySelectorAll("[data-theme-choice]")];
-  const choose = (theme) => {
-    if (theme === "auto") delete document.documentElement.dataset.theme;
-    else document.documentElement.dataset.theme = theme;
-    for (const button of buttons) button.setAttribute("aria-pressed", String(button.dataset.themeChoice === theme));
-    redrawAll();
-  };
-  for (const button of buttons) button.onclick = () => choose(button.dataset.themeChoice);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redrawAll);
-  choose("auto");
-}
-
 async function start() {
   giveKindsColors();
   showHead();
