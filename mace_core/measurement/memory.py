@@ -83,6 +83,7 @@ class Moment:
 
     @property
     def total(self) -> KindUse:
+        """Of all kinds together."""
         found = KindUse()
         for each in self.kinds.values():
             found = found.plus(each)

@@ -22,6 +22,7 @@ class TargetFacts(NamedTuple):
 
 
 HOST = "host"
+"""The processor of this machine, with all that it can do."""
 
 
 def named_target(name: str) -> TargetFacts:

@@ -17,6 +17,7 @@ from mace_core.native.target import Target
 
 Words = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
+"""The bytes of a constant."""
 
 GATE = ""
 """In the place of a kernel's symbol: the step is a gate, see `mace_core.native.plan.gate`."""
