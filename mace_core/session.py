@@ -85,6 +85,7 @@ class Session:
         policy: str | Policy | None = None,
         faults: FaultLimits | None = None,
         governor: Governor | None = None,
+        signature: str | None = None,
         trusted_keys: Sequence[PublicKey] | None = None,
     ) -> None:
         """Load, optimize and, where all input shapes are fixed and no flag chooses between branches, plan a model.
@@ -109,6 +110,7 @@ class Session:
                 placement costs, ``prefer_gpu``, ``prefer_npu``, ``cpu_only`` or ``order`` by the order of the devices,
                 or a `Policy`.  None: ``order`` where devices are named, else ``latency``.
             faults: when failing devices rest, how long plugins may take; default: what ``MACE_FAULT_LIMITS`` says.
+            signature: which of a file's graphs, where it holds several under names; None: the usual one.
             governor: of `mace_core.governor.for_sessions`, which decides where it runs; None: that of the process.
             trusted_keys: public keys (files, or their content); nothing but a package that one of them has signed is
                 opened.  None: what the environment variable ``MACE_TRUSTED_KEYS`` says.
@@ -133,6 +135,7 @@ class Session:
             policy=policy,
             faults=faults,
             governor=governor,
+            signature=signature,
             trusted_keys=trusted_keys,
         )
         self._registry = registry or default_registry()

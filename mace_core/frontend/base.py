@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
+from mace_core.errors import UsageError
+
 if TYPE_CHECKING:
     from mace_core.graph import Graph
 
@@ -27,6 +29,14 @@ class Frontend(ABC):
     @abstractmethod
     def can_read(self, source: ModelSource) -> bool:
         """Whether the content looks like this format.  Cheap (a few hundred bytes), never raises for bad content."""
+
+    def choosing(self, signature: str) -> Frontend:
+        """The same format, where files hold several graphs under names: what reads the one called ``signature``.
+
+        Raises:
+            UsageError: if the format has no such names.
+        """
+        raise UsageError(f"a model of the format {self.name} has no signatures: leave '{signature}' out")
 
     @abstractmethod
     def load(self, source: ModelSource, *, path: Path | None = None, mmap: bool = True) -> Graph:

@@ -49,6 +49,7 @@ _FILE_SUFFIXES = (".onnx", ".mace", ".tflite")
 
 BUILT_IN = {
     "onnx": "mace_core.frontend.onnx:OnnxFrontend",
+    "tflite": "mace_core.frontend.tflite:TfliteFrontend",
     "torch": "mace_core.frontend.exporters.torch_program:TorchFrontend",
     "keras": "mace_core.frontend.exporters.keras_model:KerasFrontend",
     "saved_model": "mace_core.frontend.exporters.saved_model:SavedModelFrontend",
@@ -60,7 +61,14 @@ SNIFFED = 8
 """Bytes that tell a package."""
 
 
-def load_model(model: Model | object, example_inputs: object = None, *, mmap: bool = True, **options: Any) -> Graph:
+def load_model(
+    model: Model | object,
+    example_inputs: object = None,
+    *,
+    mmap: bool = True,
+    signature: str | None = None,
+    **options: Any,
+) -> Graph:
     """Import a model from a path, from bytes or from an ``onnx.ModelProto``, or take a Graph as it is.
 
     Objects of training frameworks are exported by the framework's own exporter: a ``torch.nn.Module``, a
@@ -74,6 +82,8 @@ def load_model(model: Model | object, example_inputs: object = None, *, mmap: bo
             estimator rows as it was fitted on, where its columns have names or are no floats.
         mmap: keep weights as views into the mapped file.  A mapped file that somebody truncates while the graph is in
             use kills the process; ``mmap=False`` reads it into memory instead.
+        signature: which of a file's graphs, where it holds several under names (signatures of TensorFlow Lite); None:
+            the usual one.
         options: for the exporter of an object: of ``torch.onnx.export`` (``dynamic_shapes={"x": {0: "batch"}}``), of
             ``skl2onnx.to_onnx``.
 
@@ -87,7 +97,7 @@ def load_model(model: Model | object, example_inputs: object = None, *, mmap: bo
     if graph is None:
         if example_inputs is not None or options:
             raise UsageTypeError("example_inputs and options of an exporter are for objects of training frameworks")
-        graph = _imported(model, mmap=mmap)
+        graph = _imported(model, mmap=mmap, signature=signature)
     settle_attributes(graph)
     return graph
 
@@ -102,19 +112,19 @@ def _from_object(model: object, example_inputs: object, options: dict[str, Any])
     return load_object(model, example_inputs, **options)
 
 
-def _imported(model: Any, *, mmap: bool) -> Graph:
+def _imported(model: Any, *, mmap: bool, signature: str | None) -> Graph:
     if isinstance(model, Graph):
         return model
     if isinstance(model, str | os.PathLike):
         path = model_path(model)
         check_file(path)
-        frontend = _frontend_for(path, str(path))
+        frontend = _chosen(_frontend_for(path, str(path)), signature)
         return _told_apart(frontend, path, lambda: frontend.load(path, path=path, mmap=mmap))
     if isinstance(model, bytes | bytearray | memoryview):
         content = bytes(model)
         if not content:
             raise ModelError("the model given as bytes is empty")
-        frontend = _frontend_for(content, "the model given as bytes")
+        frontend = _chosen(_frontend_for(content, "the model given as bytes"), signature)
         return _told_apart(frontend, content, lambda: frontend.load(content, mmap=mmap))
     if _is_model_proto(model):
         from mace_core.frontend.onnx import OnnxFrontend
@@ -124,6 +134,10 @@ def _imported(model: Any, *, mmap: bool) -> Graph:
         "a model is a path, bytes, an onnx.ModelProto, a Graph, or an object of PyTorch, Keras or scikit-learn, not "
         f"{type(model).__module__}.{type(model).__name__}"
     )
+
+
+def _chosen(frontend: Frontend, signature: str | None) -> Frontend:
+    return frontend if signature is None else frontend.choosing(signature)
 
 
 def package_of(model: Model, *, cache: bool, mmap: bool) -> Package | None:

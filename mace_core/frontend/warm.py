@@ -40,6 +40,7 @@ def load_cached(
     version: str,
     *,
     mmap: bool = True,
+    signature: str | None = None,
 ) -> tuple[Graph, str]:
     """The optimized graph of a model file, and its fingerprint (see ``graph_fingerprint``).
 
@@ -53,6 +54,7 @@ def load_cached(
         optimize: changes a freshly imported graph in place; not called when there is an entry.
         version: of the core and of whatever decides what ``optimize`` does; entries of another one are not used.
         mmap: keep weights as views of the mapped files (see ``Frontend.load``).
+        signature: as of `load_model`.
 
     Raises:
         ModelError: if the model cannot be read or is not valid.
@@ -60,7 +62,7 @@ def load_cached(
     model = Path(path)
     check_file(model)
     before = file_identity(model)
-    key = hashlib.blake2b(json.dumps([before, version]).encode(), digest_size=16).hexdigest()
+    key = hashlib.blake2b(json.dumps([before, version, signature]).encode(), digest_size=16).hexdigest()
     entry = cache.get(key)
     if entry is not None:
         loaded = _unpack(entry, mmap=mmap)
@@ -69,7 +71,7 @@ def load_cached(
             return loaded
         cache.remove(key)
     settled = settled_identity(model)
-    graph = load_model(model, mmap=mmap)
+    graph = load_model(model, mmap=mmap, signature=signature)
     files = _opened_files(graph)
     files |= {other: settled_identity(other) for other in graph.other_files}
     optimize(graph)

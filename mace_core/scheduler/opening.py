@@ -65,6 +65,7 @@ class SessionArguments:
     policy: str | Policy | None = None
     faults: FaultLimits | None = None
     governor: Governor | None = None
+    signature: str | None = None
     trusted_keys: Sequence[PublicKey] | None = None
     trusts_all: bool = False
 
@@ -239,6 +240,7 @@ def _prepare(model: Model, arguments: SessionArguments, registry: Registry) -> P
             mmap=arguments.mmap,
             constants=constants,
             trust=arguments.trust,
+            signature=arguments.signature,
         )
     finally:
         for host in opened:

@@ -24,6 +24,14 @@ class TfliteFrontend(Frontend):
     name: ClassVar[str] = "tflite"
     suffixes: ClassVar[tuple[str, ...]] = (".tflite",)
 
+    def __init__(self, signature: str | None = None) -> None:
+        """``signature``: the one that is read; None: the usual one, else the first subgraph."""
+        self._signature = signature
+
+    def choosing(self, signature: str) -> TfliteFrontend:
+        """What reads the signature of this key; see :meth:`Frontend.choosing`."""
+        return TfliteFrontend(signature)
+
     def can_read(self, source: ModelSource) -> bool:
         """Whether the content says that it is a TensorFlow Lite model, and its first offset lies inside."""
         try:
@@ -42,6 +50,7 @@ class TfliteFrontend(Frontend):
         from mace_core.frontend.messages import tidy
         from mace_core.frontend.tflite.buffers import Constants
         from mace_core.frontend.tflite.importer import Importer
+        from mace_core.frontend.tflite.metadata import metadata_of
         from mace_core.frontend.tflite.reader import read_model
 
         if isinstance(source, Path):
@@ -52,7 +61,10 @@ class TfliteFrontend(Frontend):
         label = f"model '{path}'" if path is not None else "the model"
         try:
             model = read_model(content.data, label)
-            graph = Importer(model, Constants(model, content, path, label, mmap=mmap), label).build()
+            constants = Constants(model, content, path, label, mmap=mmap)
+            graph = Importer(model, constants, label, self._signature).build()
+            about = metadata_of(model, constants, content)
+            graph.metadata = {**{k: v for k, v in about.items() if not k.startswith("mace.")}, **graph.metadata}
         except ModelFileError as error:
             error.message = tidy(error.message)
             raise

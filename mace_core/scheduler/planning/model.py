@@ -396,6 +396,7 @@ def prepare_model(
     mmap: bool,
     constants: Constants | None = None,
     trust: Trust | None = None,
+    signature: str | None = None,
 ) -> PreparedModel:
     """Load and optimize, or take the optimized graph from the cache.
 
@@ -406,6 +407,7 @@ def prepare_model(
         mmap: keep weights in the mapped file.
         constants: computes what depends on constants alone.
         trust: whose packages are used, and no other model; a ``Graph`` is the program's own.
+        signature: see `mace_core.frontend.load_model`.
 
     Raises:
         ModelError: if the model cannot be read.
@@ -413,11 +415,17 @@ def prepare_model(
         PluginError: if a plugin that adds graph passes fails to name them.
     """
     with unforked():  # importing onnx, which a forked child could not end for another thread
-        return _prepare_model(model, optimize, cache, mmap, constants, trust)
+        return _prepare_model(model, optimize, cache, mmap, constants, trust, signature)
 
 
 def _prepare_model(
-    model: Model, optimize_it: bool, cache: bool, mmap: bool, constants: Constants | None, trust: Trust | None
+    model: Model,
+    optimize_it: bool,
+    cache: bool,
+    mmap: bool,
+    constants: Constants | None,
+    trust: Trust | None,
+    signature: str | None,
 ) -> PreparedModel:
     packaged = _packaged(model, cache, mmap, trust)
     if packaged is not None:
@@ -450,11 +458,12 @@ def _prepare_model(
             simplify if optimize_it else _leave,
             f"{optimize_it} {passes} {constants.made_by if constants is not None else ''} {defers}",
             mmap=mmap,
+            signature=signature,
         )
         return PreparedModel(graph, f"'{path}'", fingerprint=fingerprint, cache=True, mmap=mmap)
     from mace_core.frontend.load import load_model
 
-    graph = load_model(model, mmap=mmap)
+    graph = load_model(model, mmap=mmap, signature=signature)
     if optimize_it:
         simplify(graph)
     label = f"'{os.fspath(model)}'" if isinstance(model, str | os.PathLike) else _name_of(graph)
