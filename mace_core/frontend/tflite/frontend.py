@@ -33,7 +33,10 @@ class TfliteFrontend(Frontend):
         return TfliteFrontend(signature)
 
     def can_read(self, source: ModelSource) -> bool:
-        """Whether the content says that it is a TensorFlow Lite model, and its first offset lies inside."""
+        """Whether the content says that it is a TensorFlow Lite model.
+
+        Where the name does not say so too, the first offset has to lie inside: names in other files may read TFL3.
+        """
         try:
             if isinstance(source, Path):
                 with source.open("rb") as file:
@@ -43,7 +46,8 @@ class TfliteFrontend(Frontend):
                 head, size = bytes(source[:_HEAD]), len(source)
         except OSError:
             return False
-        return head[4:8] == b"TFL3" and 8 <= int.from_bytes(head[:4], "little") < size
+        is_named = isinstance(source, Path) and source.suffix.lower() in self.suffixes
+        return head[4:8] == b"TFL3" and (is_named or 8 <= int.from_bytes(head[:4], "little") < size)
 
     def load(self, source: ModelSource, *, path: Path | None = None, mmap: bool = True) -> Graph:
         """Import a model; see :meth:`Frontend.load`."""

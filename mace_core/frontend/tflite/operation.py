@@ -184,7 +184,7 @@ class Operation:
         try:
             return getattr(self._options, name)()
         except DAMAGE as error:
-            raise self.error(f"has damaged options ({error})") from error
+            raise self.error("has damaged options") from error
 
     def option_list(self, name: str) -> list[int]:
         """Whole numbers of a list of the table of options; [] where there is none."""
@@ -193,7 +193,7 @@ class Operation:
                 return []
             return [int(number) for number in getattr(self._options, f"{name}AsNumpy")()]
         except DAMAGE as error:
-            raise self.error(f"has damaged options ({error})") from error
+            raise self.error("has damaged options") from error
 
     def _table(self, name: str) -> Any:
         file = self.file

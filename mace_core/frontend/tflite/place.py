@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mace_core.errors import ModelError
+from mace_core.errors import MaceError, ModelError, UnsupportedModelError
 from mace_core.frontend.scope import Frame
 from mace_core.frontend.tflite.custom import convert_custom
 from mace_core.frontend.tflite.description import FileOperator, FileSubgraph, FileTensor
@@ -20,6 +20,12 @@ from mace_core.tensor import DType, Tensor, TensorType
 if TYPE_CHECKING:
     from mace_core.frontend.tflite.importer import Importer
     from mace_core.frontend.tflite.variables import Variable
+
+MAX_DEPTH = 50
+"""Subgraphs inside each other."""
+
+_NONSENSE = (ArithmeticError, LookupError, TypeError, ValueError, AttributeError, AssertionError)
+"""What a converter raises where a file says what no converter wrote."""
 
 
 class Place:
@@ -74,13 +80,18 @@ class Place:
         found = find_converter(
             operator.label, is_custom=bool(operator.custom), is_quantized=self._is_quantized(operator, where)
         )
-        if found is not None:
-            found.convert(Operation(operator, name, self, found.options))
-        else:
-            convert_custom(Operation(operator, name, self, ""))
+        try:
+            if found is not None:
+                found.convert(Operation(operator, name, self, found.options))
+            else:
+                convert_custom(Operation(operator, name, self, ""))
+        except MaceError:
+            raise
+        except _NONSENSE as error:
+            raise ModelError(f"{where} has inputs, outputs or options that do not fit each other") from error
         for number in operator.outputs:
             if number >= 0 and number not in self._values and not is_handle(self.file.tensors[number]):
-                raise AssertionError(f"the converter of {operator.label} left out an output")
+                raise ModelError(f"{where} has {len(operator.outputs)} outputs, more than the operator gives")
 
     def _is_quantized(self, operator: FileOperator, where: str) -> bool:
         for numbers in (operator.outputs[:1], operator.inputs[:1]):
@@ -108,10 +119,13 @@ class Place:
         if not 0 <= index < len(self.root.model.subgraphs):
             raise op.error(f"calls subgraph {index}, and there are {len(self.root.model.subgraphs)}")
         place: Place | None = self
+        depth = 0
         while place is not None:
             if place.file.index == index:
                 raise op.error(f"calls subgraph {index}, which it is part of: that would never end")
-            place = place.outer
+            place, depth = place.outer, depth + 1
+        if depth > MAX_DEPTH:
+            raise UnsupportedModelError(f"{op.where} is inside {depth} subgraphs; at most {MAX_DEPTH} are supported")
         return self.root.model.subgraphs[index]
 
     def nested(self, index: int, op: Operation) -> Place:

@@ -78,7 +78,7 @@ def read_model(content: npt.NDArray[np.uint8], label: str) -> FileModel:
         if isinstance(error, ModelError):
             raise
         raise ModelError(
-            f"{label} is damaged or no TensorFlow Lite model: what an offset in it points to is not there ({error})"
+            f"{label} is damaged or no TensorFlow Lite model: what an offset in it points to is not there"
         ) from error
 
 

@@ -40,7 +40,7 @@ _NAMED = re.compile(
 )
 
 
-def faults(message: str, path_hint: str = "model.onnx") -> list[str]:
+def faults(message: str, path_hint: str = "model.") -> list[str]:
     """What is wrong with a message; nothing if it is as it should be."""
     found = []
     if not message.strip():

@@ -62,7 +62,11 @@ def transform_image(op: Operation) -> None:
     options = _options(op)
     height, width = options.get("output_height", 0), options.get("output_width", 0)
     _, rows, columns, _ = image(op, 0)
-    if not isinstance(height, int) or not isinstance(width, int) or min(height, width) < 1:
+    if (
+        not isinstance(height, int)
+        or not isinstance(width, int)
+        or not 1 <= min(height, width) <= max(height, width) <= 4096
+    ):
         raise op.error(f"has a result of {height} x {width}")
     if rows is None or columns is None or min(rows, columns) < 2:
         raise op.unsupported(f"moves a picture of {rows} x {columns}")

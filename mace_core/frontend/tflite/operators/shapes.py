@@ -6,6 +6,7 @@ from mace_core.frontend.tflite.operation import Operation
 from mace_core.frontend.tflite.registry import converter
 from mace_core.frontend.tflite.types import PARTS
 from mace_core.tensor import DType
+from mace_core.tensor.types import MAX_RANK
 
 
 @converter("RESHAPE", options="ReshapeOptions")
@@ -68,7 +69,7 @@ def broadcast(op: Operation) -> None:
 def broadcast_shapes(op: Operation) -> None:
     """The shape of two shapes broadcast against each other."""
     one, other = op.shape(0)[0], op.shape(1)[0]
-    if one is None or other is None:
+    if one is None or other is None or max(one, other) > MAX_RANK:
         raise op.unsupported("broadcasts shapes of unknown rank")
     length = max(one, other)
     padded = []
